@@ -1,0 +1,91 @@
+# Every task of the project; `make` alone lists them. Needs make and a python3 >= 3.11 with its venv module, nothing else.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.made-from-lock
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help env up test test-slow check format bench docs lock audit clean distclean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+env: $(STAMP) ## Create .venv from requirements.lock (reruns only when it or pyproject.toml changed)
+
+# uv alone first, by pip and by its hash in the lock: it installs the rest in seconds. Where it can't reach the registry that pip is
+# configured for, pip does it all. `--no-deps --no-build-isolation`: nothing comes that is not in the lock.
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "Caravan needs Python 3.11 or newer; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || echo missing). Name another one: make env PYTHON=python3.12" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || { \
+		echo "'$(PYTHON) -m venv' failed; on Debian and Ubuntu: apt-get install python3-venv" >&2; rm -rf .venv; exit 1; }
+	@awk '/^uv==/ { take = 1 } take { print } take && !/\\$$/ { exit }' requirements.lock > .venv/uv.lock
+	@{ $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .venv/uv.lock \
+		&& $(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements.lock; } || { \
+		echo "uv could not install; pip does it, which takes longer" >&2; \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock; }
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index --editable .
+	@touch $@
+	@echo ".venv is ready: $$($(BIN)/python --version), $$(grep -c '^[a-z].*==' requirements.lock) pinned packages"
+
+up: env ## Start the whole shop on this machine
+	@exec $(BIN)/caravan up
+
+test: env ## Run the tests but the slow ones
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not slow" -r fEsX
+	@echo "left out: $$($(BIN)/python -m pytest -q --collect-only -m slow 2>/dev/null | grep -c '::') slow tests (make test-slow); skipped ones are listed above with their reasons"
+
+test-slow: env ## Run the slow tests
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m slow -r fEsX
+
+check: env ## Format, lint, types, and who imports whom
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+
+format: env ## Format the code and fix what can be fixed
+	$(BIN)/ruff check --fix-only
+	$(BIN)/ruff format
+
+bench: env ## Measure, and compare with this machine's ceilings
+	$(BIN)/python -m bench
+
+docs: env ## Write the generated reference pages
+	$(BIN)/python -m docs.generate
+
+# Universal: one file for every platform and Python >= 3.11. It names no registry: each machine uses the one its pip and uv are configured for.
+lock: ## Resolve pyproject.toml into requirements.lock (UPGRADE=1: newest versions)
+	@test -x $(BIN)/uv || { $(PYTHON) -m venv .venv && $(BIN)/python -m pip install --quiet uv; }
+	$(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --extra embedded --extra dev --generate-hashes \
+		--no-header --no-annotate --no-emit-index-url --no-emit-find-links $(if $(UPGRADE),--upgrade) --output-file requirements.lock
+	@{ echo "# Every package by version and hash, written by 'make lock' from pyproject.toml; 'make env' installs exactly this."; \
+		grep -v '^#' requirements.lock; } > requirements.lock.new && mv requirements.lock.new requirements.lock
+	@! grep -n '://' requirements.lock || { echo "requirements.lock must not name a registry" >&2; exit 1; }
+
+audit: env ## Look the locked packages up among known vulnerabilities
+	@rm -f .venv/audit.json
+	@found=0; $(BIN)/pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock --format json --output .venv/audit.json || found=$$?; \
+		test -s .venv/audit.json || { echo "nothing was audited: the advisories can't be reached from here, see the line above" >&2; exit 1; }; \
+		$(BIN)/python -c "$$AUDITED" && exit $$found
+
+# pip-audit counts a package that it skipped as clean; here it is a failure.
+define AUDITED
+import json
+found = json.load(open(".venv/audit.json"))["dependencies"]
+for package in found:
+    for advisory in package.get("vulns", ()):
+        print(package["name"], package["version"], advisory["id"], "fixed in", *advisory["fix_versions"])
+audited = sum("vulns" in package for package in found)
+print(f"audited {audited} of {len(found)} packages")
+raise SystemExit(audited == 0 or audited < len(found))
+endef
+export AUDITED
+
+clean: ## Stop what runs from .caravan, and remove .caravan with all its data
+	@if [ -e .caravan ]; then test -x $(BIN)/python || { echo "nothing can be stopped without .venv: make env first" >&2; exit 1; }; \
+		$(BIN)/python -m caravan.embedded remove .caravan && rm -rf .caravan; fi
+	@rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build
+
+distclean: clean ## clean, and remove .venv
+	rm -rf .venv

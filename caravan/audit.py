@@ -1,0 +1,35 @@
+"""The audit log: who did what to what, written in the unit of work of the deed itself, on a topic of its own with long retention."""
+
+from datetime import timedelta
+from typing import Any
+
+from caravan import telemetry
+from caravan.database import UnitOfWork
+from caravan.messages import Event, Topic
+
+
+class AuditRecorded(Event):
+    """One deed. `actor` is `<role>:<id>` (or `<who> for <role>:<id>`), `target` what it was done to, such as `product:MUG`."""
+
+    actor: str
+    action: str
+    target: str
+    result: str = "done"
+    details: dict[str, Any] = {}
+    trace_id: str | None = None
+
+
+AUDIT = Topic(
+    "audit",
+    owner="every service",
+    events=(AuditRecorded,),
+    key="target",
+    purpose="Logins, role and price changes, refunds and stock adjustments, with actor and trace id.",
+    retention=timedelta(days=365),
+)
+
+
+def audit(work: UnitOfWork, action: str, target: str, *, actor: str | None = None, result: str = "done", **details: Any) -> None:
+    """Record a deed (`price.changed`, `login.failed`) of the present caller, or of `actor`. Never put a secret into the details."""
+    who = actor or telemetry.actor.get() or "anonymous"
+    work.emit(AUDIT, AuditRecorded(actor=who, action=action, target=target, result=result, details=details, trace_id=telemetry.trace_id()), key=target)

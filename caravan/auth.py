@@ -1,0 +1,208 @@
+"""Who is calling: access tokens are verified here, in the gateway and again in each service, with the issuer's published keys.
+
+One rule for keys and algorithms: EdDSA only, the key chosen by `kid` among those the issuer publishes; whatever else a token's header says is ignored.
+"""
+
+import base64
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import orjson
+from fastapi import Depends, Request
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import KeySet, OctKey
+
+from caravan import telemetry
+from caravan.errors import Forbidden, Unauthorized, Unavailable
+
+Role = Literal["customer", "staff", "admin", "service"]
+RANK: dict[str, int] = {"customer": 1, "staff": 2, "admin": 3}
+"""Each role may do what the ones before it may; `service` stands apart."""
+
+ALGORITHMS = ["EdDSA", "Ed25519"]
+AUDIENCE = "caravan"
+LEEWAY_SECONDS = 5
+REFETCH_SECONDS = 5.0
+KEYS_SECONDS = 300.0
+CACHED_TOKENS = 20_000
+INTERNAL_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """The verified caller. `subject` is the user's id (or the client's name); `actor` is who acts in the user's name, if anyone."""
+
+    subject: str
+    role: Role
+    session: str
+    actor: str | None = None
+
+    @property
+    def user_id(self) -> UUID:
+        return UUID(self.subject)
+
+    @property
+    def name(self) -> str:
+        """As it stands in histories and the audit log."""
+        return f"{self.actor} for {self.role}:{self.subject}" if self.actor else f"{self.role}:{self.subject}"
+
+    def at_least(self, role: Role) -> bool:
+        return RANK.get(self.role, 0) >= RANK.get(role, 99)
+
+    def may_see(self, owner: UUID | str) -> bool:
+        """An owner's things are for the owner and for staff."""
+        return self.subject == str(owner) or self.at_least("staff")
+
+
+class Verifier:
+    """Checks access tokens. `fetch_keys` returns the issuer's JWK set with its name: `{"issuer": ..., "keys": [...]}`; it is asked again for an unknown
+    `kid`, at most every few seconds."""
+
+    def __init__(self, fetch_keys: Callable[[], Awaitable[dict[str, Any]]]) -> None:
+        self._issuer = ""
+        self._fetch_keys = fetch_keys
+        self._keys: KeySet | None = None
+        self._known: set[str] = set()
+        self._fetched_at = -KEYS_SECONDS
+        self._seen: OrderedDict[str, tuple[Caller, float]] = OrderedDict()
+
+    async def verify(self, token: str) -> Caller:
+        """The caller of a bearer token. Raises Unauthorized with the reason."""
+        now = time.time()
+        seen = self._seen.get(token)
+        if seen is not None:
+            if seen[1] > now:
+                return seen[0]
+            del self._seen[token]
+        claims = await self._claims(token)
+        caller, expires = _caller(claims, self._issuer, now)
+        self._seen[token] = (caller, expires)
+        if len(self._seen) > CACHED_TOKENS:
+            self._seen.popitem(last=False)
+        return caller
+
+    async def _claims(self, token: str) -> dict[str, Any]:
+        try:
+            header = _header(token)
+        except (ValueError, JoseError) as error:
+            raise Unauthorized("the token is not a JWT") from error
+        kid = header.get("kid")
+        if header.get("alg") not in ALGORITHMS or not isinstance(kid, str):
+            raise Unauthorized("the token's algorithm or key id is not accepted")
+        keys = await self._keys_with(kid)
+        try:
+            return dict(jwt.decode(token, keys, algorithms=ALGORITHMS).claims)
+        except (JoseError, ValueError) as error:
+            raise Unauthorized("the token's signature is not valid") from error
+
+    async def _keys_with(self, kid: str) -> KeySet:
+        age = time.monotonic() - self._fetched_at
+        if self._keys is None or age > KEYS_SECONDS or (kid not in self._known and age > REFETCH_SECONDS):
+            try:
+                document = await self._fetch_keys()
+            except Unavailable:
+                if self._keys is None:
+                    raise
+            else:
+                self._keys = KeySet.import_key_set({"keys": document["keys"]})
+                self._issuer = str(document["issuer"])
+                self._known = {str(key["kid"]) for key in document["keys"]}
+                self._fetched_at = time.monotonic()
+        if self._keys is None or kid not in self._known:
+            raise Unauthorized("the token is signed with a key that is not known")
+        return self._keys
+
+
+def _header(token: str) -> dict[str, Any]:
+    head, _, rest = token.partition(".")
+    if rest.count(".") != 1 or len(token) > 8192:
+        raise ValueError("three parts expected")
+    header = orjson.loads(base64.urlsafe_b64decode(head + "=" * (-len(head) % 4)))
+    if not isinstance(header, dict):
+        raise ValueError("the header is not an object")
+    return header
+
+
+def _caller(claims: dict[str, Any], issuer: str, now: float) -> tuple[Caller, float]:
+    """The caller of verified claims, and when the token expires."""
+    expires, begins = claims.get("exp"), claims.get("nbf", 0)
+    if not isinstance(expires, int | float) or expires + LEEWAY_SECONDS < now:
+        raise Unauthorized("the token has expired; get a new one with the refresh token")
+    if not isinstance(begins, int | float) or begins - LEEWAY_SECONDS > now:
+        raise Unauthorized("the token is not valid yet")
+    audience = claims.get("aud")
+    if claims.get("iss") != issuer or not (audience == AUDIENCE or (isinstance(audience, list) and AUDIENCE in audience)):
+        raise Unauthorized("the token was not issued for this shop")
+    if claims.get("typ") != "access" or claims.get("role") not in (*RANK, "service") or not isinstance(claims.get("sub"), str):
+        raise Unauthorized("the token is not an access token")
+    actor = claims.get("act")
+    return (
+        Caller(claims["sub"], claims["role"], str(claims.get("sid", "")), str(actor["sub"]) if isinstance(actor, dict) and "sub" in actor else None),
+        float(expires) + LEEWAY_SECONDS,
+    )
+
+
+def internal_token(secret: str, service: str, target: str) -> str:
+    """The header value with which one service shows itself to another."""
+    key = OctKey.import_key(secret)
+    now = int(time.time())
+    return "Bearer " + jwt.encode({"alg": "HS256"}, {"iss": service, "aud": target, "exp": now + INTERNAL_SECONDS, "typ": "internal"}, key)
+
+
+def check_internal(secret: str, header: str | None, target: str) -> str:
+    """The calling service. Raises Unauthorized."""
+    if not header or not header.startswith("Bearer "):
+        raise Unauthorized("internal operations are for services")
+    try:
+        claims = jwt.decode(header[7:], OctKey.import_key(secret), algorithms=["HS256"]).claims
+    except (JoseError, ValueError) as error:
+        raise Unauthorized("internal operations are for services") from error
+    if claims.get("aud") != target or claims.get("typ") != "internal" or claims.get("exp", 0) < time.time():
+        raise Unauthorized("the service token is not for this service, or has expired")
+    return str(claims["iss"])
+
+
+def bearer(request: Request) -> str | None:
+    header = request.headers.get("authorization")
+    if header is None:
+        return None
+    kind, _, token = header.partition(" ")
+    if kind.lower() != "bearer" or not token:
+        raise Unauthorized("send the access token as `Authorization: Bearer <token>`")
+    return token.strip()
+
+
+class Require:
+    """The FastAPI dependency of a protected route: `Annotated[Caller, Depends(Require("staff"))]`. Its role is read by the test of the whole matrix."""
+
+    def __init__(self, role: Role) -> None:
+        self.role: Role = role
+
+    async def __call__(self, request: Request) -> Caller:
+        caller = await caller_of(request)
+        if caller is None:
+            raise Unauthorized("this needs an access token; get one at POST /v1/auth/token")
+        if not (caller.at_least(self.role) or (self.role == "service" and caller.role == "service")):
+            raise Forbidden(f"this is for {self.role}; you are {caller.role}")
+        return caller
+
+
+async def caller_of(request: Request) -> Caller | None:
+    """The caller, or None for an anonymous request."""
+    token = bearer(request)
+    if token is None:
+        return None
+    caller: Caller = await request.app.state.verifier.verify(token)
+    telemetry.actor.set(caller.name)
+    return caller
+
+
+Customer = Annotated[Caller, Depends(Require("customer"))]
+Staff = Annotated[Caller, Depends(Require("staff"))]
+Admin = Annotated[Caller, Depends(Require("admin"))]
+Anyone = Annotated[Caller | None, Depends(caller_of)]

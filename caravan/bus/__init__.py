@@ -1,0 +1,112 @@
+"""The promise of every transport (proved by `tests/contract`), and what a subscription is.
+
+- `publish` returns after the messages are durable, and only then; all of them, or an exception.
+- Each subscription sees every message at least once; messages of one key in the order they were published, also through retries: a waiting key is
+  never overtaken, other keys go on.
+- What `Retry` allows is used up, or the handler rejects: the message becomes a dead letter with reason and origin, and the key goes on.
+- Trouble of the infrastructure is waited out and costs no attempt.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Any, Protocol
+
+from caravan.messages import Binding, Exchange, Outgoing, Queue, Retry, Source, Topic
+
+
+class Result(Enum):
+    DONE = "done"
+    RETRY = "retry"
+    DEAD = "dead"
+    HELD = "held"
+    """Not tried, because an earlier message of its key failed: stays behind that one, and keeps its attempts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """A message as the transport hands it over, not decoded: a poison message must be countable, too."""
+
+    key: str
+    body: bytes
+    attempt: int
+    handle: Any = None
+    """The transport's own reference."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    result: Result
+    reason: str = ""
+
+
+DONE = Outcome(Result.DONE)
+
+Process = Callable[[list[Incoming]], Awaitable[list[Outcome]]]
+"""Handles a batch, in order, and says what came of each. Raises only for trouble of the infrastructure: then nothing of the batch counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """A named reader of a channel: a group on a topic, the consumer of a queue, or a queue bound to an exchange."""
+
+    service: str
+    source: Source
+    batch: int = 100
+
+    @property
+    def name(self) -> str:
+        """Group or queue: also the consumer's name in the inbox."""
+        match self.source:
+            case Topic(name=name):
+                return f"{self.service}.{name}"
+            case Queue(name=name):
+                return name
+            case Binding(queue=queue):
+                return queue
+
+    @property
+    def channel(self) -> str:
+        match self.source:
+            case Topic(name=name) | Queue(name=name):
+                return name
+            case Binding(exchange=Exchange(name=name)):
+                return name
+
+    @property
+    def retry(self) -> Retry:
+        return self.source.retry
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    id: int
+    subscription: str
+    channel: str
+    key: str
+    body: bytes
+    reason: str
+    attempt: int
+    died_at: datetime
+
+
+class Bus(Protocol):
+    async def declare(self, channels: Sequence[Topic | Queue | Exchange], subscriptions: Sequence[Subscription]) -> None:
+        """Make what is missing of these channels and readers. A new reader of a topic starts at its first message."""
+
+    async def publish(self, messages: Sequence[Outgoing]) -> None: ...
+
+    async def consume(self, subscription: Subscription, process: Process) -> None:
+        """Run until cancelled; the batch in hand is finished first when `stop` was called."""
+
+    async def stop(self) -> None:
+        """Take no further batch; `consume` returns when its batch in hand is done."""
+
+    async def lag(self) -> dict[str, int]:
+        """Messages waiting per subscription."""
+
+    async def dead_letters(self, subscription: str | None = None, *, limit: int = 100) -> list[DeadLetter]: ...
+
+    async def redrive(self, letters: Sequence[int]) -> int:
+        """Put dead letters back in order, with their message ids, as attempt 1. How many."""

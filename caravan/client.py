@@ -1,0 +1,164 @@
+"""How one service asks another: typed operations, declared in the owner's `client.py`, served by its use cases.
+
+In one process the use case is called directly; otherwise it is an HTTP call to `/internal/<service>/<operation>`. Both have a deadline that callers pass
+down and a circuit breaker per target. Only operations that say `repeatable` are tried again, within a retry budget.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import httpx2
+from pydantic import BaseModel
+
+from caravan import telemetry
+from caravan.breaker import Breaker, RetryBudget
+from caravan.discovery import Discovery
+from caravan.errors import BadRequest, Conflict, DeadlineExceeded, Forbidden, Invalid, NotFound, Problem, StaleEdit, TooLarge, TooManyRequests, Unauthorized, Unavailable
+
+Req = TypeVar("Req", bound=BaseModel)
+Res = TypeVar("Res", bound=BaseModel)
+
+ATTEMPTS = 3
+BACKOFF_SECONDS = 0.05
+
+deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
+"""Loop time by which the work in hand must be done; calls never wait longer."""
+
+authorization: ContextVar[str | None] = ContextVar("authorization", default=None)
+"""The caller's own Authorization header, passed on so that the callee sees the user's rights beside the service's identity."""
+
+_PROBLEMS: dict[int, type[Problem]] = {
+    kind.status: kind for kind in (BadRequest, Forbidden, NotFound, Conflict, StaleEdit, TooLarge, Invalid, Unavailable, DeadlineExceeded)
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Operation(Generic[Req, Res]):
+    """One question that a service answers for others. `seconds` is the longest a caller waits for it."""
+
+    service: str
+    name: str
+    request: type[Req]
+    response: type[Res]
+    seconds: float = 1.0
+    repeatable: bool = True
+
+    @property
+    def path(self) -> str:
+        return f"/internal/{self.service}/{self.name}"
+
+
+Local = Callable[[Any], Awaitable[Any]]
+
+
+class Calls:
+    """`await context.calls(OPERATION, request)`. Raises the callee's Problem, Unavailable (away, or breaker open) or DeadlineExceeded."""
+
+    def __init__(
+        self,
+        service: str,
+        local: Mapping[Operation[Any, Any], Local],
+        discovery: Discovery,
+        http: httpx2.AsyncClient,
+        credentials: Callable[[str, str], str],
+    ) -> None:
+        self.service = service
+        self._local = local
+        self._discovery = discovery
+        self._http = http
+        self._credentials = credentials
+        self._breakers: dict[str, Breaker] = {}
+        self._budgets: dict[str, RetryBudget] = {}
+
+    def breaker(self, target: str) -> Breaker:
+        found = self._breakers.get(target)
+        if found is None:
+            gauge = telemetry.BREAKER.labels(self.service, target)
+            gauge.set(0)
+            found = self._breakers[target] = Breaker(time.monotonic, changed=lambda state: gauge.set({"closed": 0, "half-open": 1, "open": 2}[state]))
+        return found
+
+    async def __call__(self, operation: Operation[Req, Res], request: Req) -> Res:
+        breaker = self.breaker(operation.service)
+        if not breaker.allow():
+            raise Unavailable(f"{operation.service} is failing; it is asked again in a few seconds", retry_after=5)
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        until = min(now + operation.seconds, deadline.get() or now + operation.seconds)
+        started = time.perf_counter()
+        outcome = "failed"
+        try:
+            async with asyncio.timeout_at(until):
+                local = self._local.get(operation)
+                answer: Res = await (local(request) if local else self._remote(operation, request, until))
+            outcome = "ok"
+            breaker.succeeded()
+            return answer
+        except Problem as problem:
+            if problem.status >= 500:
+                breaker.failed()
+            else:
+                outcome = "refused"
+                breaker.succeeded()
+            raise
+        except TimeoutError:
+            outcome = "deadline"
+            breaker.failed()
+            raise DeadlineExceeded(f"{operation.service} did not answer {operation.name} within {operation.seconds} s") from None
+        except BaseException:
+            breaker.failed()
+            raise
+        finally:
+            telemetry.CALLS.labels(self.service, operation.service, operation.name, outcome).observe(time.perf_counter() - started)
+
+    async def _remote(self, operation: Operation[Req, Res], request: Req, until: float) -> Res:
+        budget = self._budgets.setdefault(operation.service, RetryBudget())
+        budget.called()
+        body = request.model_dump_json().encode()
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return await self._post(operation, body, until)
+            except (httpx2.TransportError, Unavailable) as error:
+                if not operation.repeatable or attempt == ATTEMPTS or not budget.take():
+                    if isinstance(error, Unavailable):
+                        raise
+                    raise Unavailable(f"{operation.service} can't be reached: {type(error).__name__}") from error
+                telemetry.RETRIES.labels(self.service, operation.service).inc()
+                await asyncio.sleep(BACKOFF_SECONDS * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+        raise Unavailable(f"{operation.service} can't be reached")
+
+    async def _post(self, operation: Operation[Req, Res], body: bytes, until: float) -> Res:
+        base = await self._discovery.locate(operation.service)
+        headers = {
+            "content-type": "application/json",
+            "authorization": self._credentials(self.service, operation.service),
+            "x-caravan-seconds": f"{max(0.001, until - asyncio.get_running_loop().time()):.3f}",
+        }
+        for name, value in (("traceparent", telemetry.traceparent.get()), ("x-request-id", telemetry.request_id.get()), ("x-user-authorization", authorization.get())):
+            if value:
+                headers[name] = value
+        response = await self._http.post(base + operation.path, content=body, headers=headers)
+        if response.status_code == 200:
+            return operation.response.model_validate_json(response.content)
+        raise _problem(operation, response)
+
+
+def _problem(operation: Operation[Any, Any], response: httpx2.Response) -> Problem:
+    try:
+        document = response.json()
+        detail, errors = str(document["detail"]), document.get("errors")
+    except (ValueError, KeyError, TypeError):
+        detail, errors = f"{operation.service} answered {response.status_code} to {operation.name}", None
+    if response.status_code == 401:
+        return Unauthorized(detail)
+    if response.status_code == 429:
+        return TooManyRequests(detail, retry_after=1)
+    kind = _PROBLEMS.get(response.status_code)
+    if kind is None or kind is Unavailable:
+        return Unavailable(detail)
+    return kind(detail, errors=errors)

@@ -1,0 +1,32 @@
+"""Time and ids: the two inputs that models take as arguments, so that tests can hand in their own."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Final
+from uuid import UUID
+
+import uuid_utils
+
+Clock = Callable[[], datetime]
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def new_id() -> UUID:
+    """A UUIDv7: sorts by the time it was made."""
+    return UUID(bytes=uuid_utils.uuid7().bytes)
+
+
+def made_at(identifier: UUID) -> datetime | None:
+    """When a UUIDv7 was made; None for any other kind of id."""
+    if identifier.version != 7:
+        return None
+    return EPOCH + timedelta(milliseconds=identifier.int >> 80)
+
+
+def rfc3339(moment: datetime) -> str:
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

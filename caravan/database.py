@@ -1,0 +1,270 @@
+"""A service's database: pool, reads, and the unit of work that commits state, events, outbox rows and the idempotency record together.
+
+asyncpg and SQL text all the way: the statements are the design, and the hot path counts its round trips. A unit of work takes a connection only when a
+statement needs one; what is collected (events, messages, the stored answer) is written by one statement at the end, which is the whole transaction when
+nothing else ran.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from types import TracebackType
+from typing import Any, Self
+from uuid import UUID
+
+import asyncpg
+import orjson
+
+from caravan import telemetry
+from caravan.clock import Clock, utc_now
+from caravan.messages import Channel, Delivery, Event, Message, Outgoing, encode
+
+STATEMENT_SECONDS = 30.0
+ACQUIRE_SECONDS = 10.0
+CONNECTION_LOST = (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.CannotConnectNowError, asyncpg.ReadOnlySQLTransactionError, TimeoutError)
+"""Trouble of the infrastructure: to wait out, not to count against a message. A demoted primary (25006) is one of them."""
+
+cause: ContextVar[Delivery[Any] | None] = ContextVar("cause", default=None)
+"""The message that is being handled: what a handler emits names it and stays in its trace."""
+
+
+class VersionConflict(Exception):
+    """Somebody else appended to the stream first; load it again and decide anew."""
+
+
+class KeyAlreadyUsed(Exception):
+    """The idempotency key has its stored answer already; nothing of this unit of work was written."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The stored answer of an HTTP request with an Idempotency-Key."""
+
+    scope: str
+    key: str
+    fingerprint: bytes
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    keep: timedelta = timedelta(days=7)
+
+
+@dataclass(slots=True)
+class Database:
+    """One service's database. `outbox_written` is set after a commit that wrote outbox rows: the relay's wake-up."""
+
+    service: str
+    pool: asyncpg.Pool
+    clock: Clock = utc_now
+    outbox_written: asyncio.Event = field(default_factory=asyncio.Event)
+    _statements: Any = None
+
+    def __post_init__(self) -> None:
+        self._statements = telemetry.STATEMENTS.labels(self.service)
+
+    @classmethod
+    async def open(cls, service: str, url: str, *, size: int = 5, clock: Clock = utc_now) -> Self:
+        pool = await asyncpg.create_pool(
+            url,
+            min_size=1,
+            max_size=size,
+            command_timeout=STATEMENT_SECONDS,
+            max_inactive_connection_lifetime=120,
+            reset=_keep_session,
+            server_settings={"application_name": f"caravan {service}", "lock_timeout": "5s", "idle_in_transaction_session_timeout": "60s"},
+        )
+        return cls(service, pool, clock)
+
+    async def close(self) -> None:
+        try:
+            await asyncio.wait_for(self.pool.close(), 5)
+        except TimeoutError:
+            self.pool.terminate()
+
+    def work(self) -> "UnitOfWork":
+        return UnitOfWork(self)
+
+    async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
+        self._statements.inc()
+        async with self.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+            return await connection.fetch(query, *arguments)  # type: ignore[no-any-return]
+
+    async def fetchrow(self, query: str, *arguments: Any) -> asyncpg.Record | None:
+        self._statements.inc()
+        async with self.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+            return await connection.fetchrow(query, *arguments)
+
+    async def fetchval(self, query: str, *arguments: Any) -> Any:
+        self._statements.inc()
+        async with self.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+            return await connection.fetchval(query, *arguments)
+
+
+async def _keep_session(_: asyncpg.Connection) -> None:
+    """Nothing here changes a session's state, so a released connection needs no round trip to reset it."""
+
+
+class UnitOfWork:
+    """`async with database.work() as work:` commits at the end of the block, or rolls all of it back when the block raises.
+
+    No network call belongs inside. `emit` and `append` only collect; they are written with the commit.
+    """
+
+    __slots__ = ("_after", "_answer", "_connection", "_events", "_outbox", "_transaction", "database")
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self._connection: asyncpg.Connection | None = None
+        self._transaction: Any = None
+        self._outbox: list[Outgoing] = []
+        self._events: list[tuple[UUID, int, str, int, str, datetime, str | None, str | None]] = []
+        self._answer: Answer | None = None
+        self._after: list[Callable[[], Awaitable[None] | None]] = []
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if kind is None:
+            await self._commit()
+        else:
+            await self._release(commit=False)
+
+    async def _take(self) -> asyncpg.Connection:
+        if self._connection is None:
+            self._connection = await self.database.pool.acquire(timeout=ACQUIRE_SECONDS)
+            self._transaction = self._connection.transaction()
+            await self._transaction.start()
+            self.database._statements.inc()
+        self.database._statements.inc()
+        return self._connection
+
+    async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
+        return await (await self._take()).fetch(query, *arguments)  # type: ignore[no-any-return]
+
+    async def fetchrow(self, query: str, *arguments: Any) -> asyncpg.Record | None:
+        return await (await self._take()).fetchrow(query, *arguments)
+
+    async def fetchval(self, query: str, *arguments: Any) -> Any:
+        return await (await self._take()).fetchval(query, *arguments)
+
+    async def execute(self, query: str, *arguments: Any) -> int:
+        """Run a statement; the number of rows it touched."""
+        status = await (await self._take()).execute(query, *arguments)
+        last = status.rpartition(" ")[2]
+        return int(last) if last.isdigit() else 0
+
+    async def claim(self, consumer: str, messages: Iterable[UUID]) -> set[UUID]:
+        """The messages that this consumer has not handled yet; claiming and the effect commit together."""
+        rows = await self.fetch(
+            "INSERT INTO inbox (consumer, message_id) SELECT $1, m FROM unnest($2::uuid[]) m ON CONFLICT DO NOTHING RETURNING message_id",
+            consumer,
+            list(messages),
+        )
+        return {row[0] for row in rows}
+
+    def emit(self, channel: Channel, message: Message, *, key: UUID | str, due: Delivery[Any] | None = None, identifier: UUID | None = None) -> None:
+        """Send a message when, and only when, this unit of work commits. `due`: the message of a batch that caused it (default: the one being handled)."""
+        origin = due or cause.get()
+        self._outbox.append(
+            encode(
+                message,
+                channel,
+                key=str(key),
+                source=self.database.service,
+                time=self.database.clock(),
+                traceparent=(origin.traceparent if origin else None) or telemetry.traceparent.get(),
+                actor=origin.actor if origin else telemetry.actor.get(),
+                cause=str(origin.id) if origin else None,
+                identifier=identifier,
+            )
+        )
+
+    def append(self, stream: UUID, expected: int, events: Sequence[Event], *, due: Delivery[Any] | None = None) -> None:
+        """Append to an event stream that is at version `expected` (0: must not exist). VersionConflict at commit when it has moved."""
+        origin = due or cause.get()
+        trace = (origin.traceparent if origin else None) or telemetry.traceparent.get()
+        who = origin.actor if origin else telemetry.actor.get()
+        now = self.database.clock()
+        for version, event in enumerate(events, expected + 1):
+            kind = type(event)
+            self._events.append((stream, version, kind.type, kind.version, event.model_dump_json(), now, who, trace[3:35] if trace else None))
+
+    def answer(self, answer: Answer) -> None:
+        """Store the answer of an idempotent request with the rest. KeyAlreadyUsed at commit when another request was first."""
+        self._answer = answer
+
+    def after_commit(self, action: Callable[[], Awaitable[None] | None]) -> None:
+        self._after.append(action)
+
+    async def _commit(self) -> None:
+        try:
+            written = await self._write()
+        except asyncpg.UniqueViolationError as error:
+            await self._release(commit=False)
+            if error.constraint_name == "idempotency_pkey":
+                raise KeyAlreadyUsed from None
+            if error.constraint_name == "event_pkey":
+                raise VersionConflict from None
+            raise
+        except BaseException:
+            await self._release(commit=False)
+            raise
+        await self._release(commit=True)
+        if written:
+            self.database.outbox_written.set()
+        for action in self._after:
+            result = action()
+            if result is not None:
+                await result
+
+    async def _write(self) -> bool:
+        """Events, outbox rows and the stored answer in one statement: the transaction itself when no other statement ran."""
+        parts: list[str] = []
+        arguments: list[Any] = []
+
+        def place(value: Any) -> str:
+            arguments.append(value)
+            return f"${len(arguments)}"
+
+        if (a := self._answer) is not None:
+            values = (a.scope, a.key, a.fingerprint, a.status, orjson.dumps(a.headers).decode(), a.body, self.database.clock() + a.keep)
+            parts.append(f"INSERT INTO idempotency (scope, key, fingerprint, status, headers, body, expires_at) VALUES ({', '.join(place(v) for v in values)})")
+        if self._events:
+            columns = list(zip(*self._events, strict=True))
+            kinds = ("uuid", "int", "text", "int", "json", "timestamptz", "text", "text")
+            rows = ", ".join(f"{place(list(column))}::{kind}[]" for column, kind in zip(columns, kinds, strict=True))
+            parts.append(f"INSERT INTO event (stream, version, type, data_version, data, time, actor, trace_id) SELECT * FROM unnest({rows})")
+        if self._outbox:
+            columns = list(zip(*((m.id, m.kind, m.channel, m.route, m.key, m.body) for m in self._outbox), strict=True))
+            kinds = ("uuid", "text", "text", "text", "text", "bytea")
+            rows = ", ".join(f"{place(list(column))}::{kind}[]" for column, kind in zip(columns, kinds, strict=True))
+            parts.append(f"INSERT INTO outbox (message_id, kind, channel, route, key, body) SELECT * FROM unnest({rows})")
+        if parts:
+            ctes = ", ".join(f"w{number} AS ({part})" for number, part in enumerate(parts[:-1]))
+            statement = f"WITH {ctes} {parts[-1]}" if ctes else parts[-1]
+            if self._connection is None:
+                self.database._statements.inc()
+                self._connection = await self.database.pool.acquire(timeout=ACQUIRE_SECONDS)
+            else:
+                self.database._statements.inc()
+            await self._connection.execute(statement, *arguments)
+        return bool(self._outbox)
+
+    async def _release(self, *, commit: bool) -> None:
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        try:
+            if self._transaction is not None:
+                if commit:
+                    self.database._statements.inc()
+                    await self._transaction.commit()
+                else:
+                    with suppress(*CONNECTION_LOST):
+                        await self._transaction.rollback()
+        finally:
+            await self.database.pool.release(connection, timeout=5)

@@ -1,0 +1,41 @@
+"""`python -m caravan.embedded remove FOLDER`, for `make clean`: stops what runs from the folder and removes its databases."""
+
+import asyncio
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+from caravan.embedded import holder, stop_orphans
+from caravan.embedded.place import find
+
+STOP_SECONDS = 60
+
+
+async def remove(data: Path) -> None:
+    pid = holder(data)
+    if pid:
+        print(f"stopping process {pid}")
+        os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + STOP_SECONDS
+        while holder(data):
+            if time.monotonic() > deadline:
+                raise SystemExit(f"process {pid} does not stop; nothing was removed")
+            await asyncio.sleep(0.1)
+    for orphan in await stop_orphans(data):
+        print(f"stopped process {orphan}")
+    home = find(data).home
+    for name in ("postgres", "redis"):
+        shutil.rmtree(home / name, ignore_errors=True)
+    if home != data:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    match sys.argv[1:]:
+        case ["remove", folder]:
+            asyncio.run(remove(Path(folder).resolve()))
+        case _:
+            raise SystemExit("usage: python -m caravan.embedded remove FOLDER")

@@ -1,0 +1,154 @@
+"""Servers as processes: started in a session of their own, recognised after a crash of ours, stopped with a deadline."""
+
+import asyncio
+import os
+import random
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+from caravan.embedded.place import Place
+
+POLL_SECONDS = 0.025
+LOG_LIMIT_BYTES = 20 * 1024 * 1024
+# Below the range from which systems take the ports of outgoing connections, so that a kept port stays free.
+PORTS = range(20_000, 32_000)
+
+
+@dataclass(slots=True)
+class Server:
+    """A running server, started by us or found running from an earlier life of ours."""
+
+    process: psutil.Process
+    port: int
+    child: subprocess.Popen[bytes] | None = None
+    stop_signals: Sequence[tuple[signal.Signals, float]] = field(default=())
+
+    def alive(self) -> bool:
+        if self.child:
+            return self.child.poll() is None
+        return is_alive(self.process)
+
+    async def stop(self) -> bool:
+        """Each signal has its seconds to work; false if the server outlived them all."""
+        for number, seconds in self.stop_signals:
+            try:
+                self.process.send_signal(number)
+            except psutil.NoSuchProcess:
+                pass
+            deadline = time.monotonic() + seconds
+            while self.alive() and time.monotonic() < deadline:
+                await asyncio.sleep(POLL_SECONDS)
+            if not self.alive():
+                return True
+        return not self.alive()
+
+
+def is_alive(process: psutil.Process) -> bool:
+    # A container's first process may never collect its dead: a zombie has ended.
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def find_in(folder: Path, pid_file: Path, names: Sequence[str]) -> psutil.Process | None:
+    """The live server whose pid the file holds."""
+    process = _named_by(pid_file)
+    return process if process and is_alive(process) and _serves(process, folder, names) else None
+
+
+def is_stale(folder: Path, pid_file: Path, names: Sequence[str]) -> bool:
+    """Whether the pid in the file belongs to somebody else by now. False when in doubt."""
+    process = _named_by(pid_file)
+    return process is not None and _serves(process, folder, names) is False
+
+
+def _named_by(pid_file: Path) -> psutil.Process | None:
+    try:
+        return psutil.Process(int(pid_file.read_text().split("\n", 1)[0]))
+    except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
+        return None
+
+
+def _serves(process: psutil.Process, folder: Path, names: Sequence[str]) -> bool | None:
+    """Pids are used again, so the name and the working folder are asked too; None: they can't be."""
+    try:
+        return process.name() in names and Path(process.cwd()) == folder.resolve()
+    except (psutil.NoSuchProcess, psutil.AccessDenied):
+        return None
+
+
+def spawn(
+    command: Sequence[str | Path], place: Place, log: Path, *, stdin: int = subprocess.DEVNULL, keep: Sequence[int] = ()
+) -> subprocess.Popen[bytes]:
+    """`keep`: descriptors that the server inherits."""
+    account = place.account
+    environment = {"PATH": os.defpath, "LC_ALL": "C"}  # nothing of ours: not our secrets, nor a PGDATA of somebody's shell
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [str(part) for part in command],
+            stdin=stdin,
+            stdout=output,
+            stderr=output,
+            cwd="/",
+            env=environment,
+            pass_fds=keep,
+            umask=0o077,
+            start_new_session=True,  # Ctrl-C is for us; the servers stop after us
+            user=account.uid if account else None,
+            group=account.gid if account else None,
+            extra_groups=[] if account else None,
+        )
+
+
+async def run(command: Sequence[str | Path], place: Place, log: Path, seconds: float, *, stdin: bytes = b"") -> int:
+    """Runs a command to its end and returns its exit code; it is killed at the deadline, and when we are cancelled."""
+    child = spawn(command, place, log, stdin=subprocess.PIPE)
+    try:
+        assert child.stdin
+        child.stdin.write(stdin)  # a line or two: fits the pipe
+        child.stdin.close()
+        deadline = time.monotonic() + seconds
+        while child.poll() is None and time.monotonic() < deadline:
+            await asyncio.sleep(POLL_SECONDS)
+    finally:
+        if child.poll() is None:
+            child.kill()
+            child.wait(5)
+    return child.returncode
+
+
+def open_log(place: Place, name: str) -> Path:
+    log = place.logs / name
+    if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES:
+        log.replace(log.with_suffix(".old.log"))
+    log.touch(mode=0o600)
+    return log
+
+
+def said(log: Path, since: int, lines: int = 6) -> str:
+    """The last lines of what was logged after the byte `since`."""
+    with log.open("rb") as file:
+        file.seek(since)
+        return "\n".join(file.read()[-8_000:].decode(errors="replace").strip().splitlines()[-lines:])
+
+
+def free_port(kept: int | None) -> int:
+    """The kept port if nobody has taken it meanwhile, else another."""
+    candidates = ([kept] if kept else []) + random.sample(PORTS, 50)
+    for port in candidates:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do: closed connections don't count
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise OSError("none of 50 random ports on 127.0.0.1 is free")

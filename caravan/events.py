@@ -1,0 +1,128 @@
+"""The event store: append-only streams with contiguous versions, loaded, folded and upcast.
+
+Appending happens in the unit of work (`UnitOfWork.append`), so that events, outbox rows and the idempotency record commit together. A service that stores
+events runs `TABLES` in its first migration.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+from uuid import UUID
+
+import asyncpg
+import orjson
+
+from caravan.messages import Event
+
+TABLES = (
+    """
+    CREATE TABLE event (
+        stream uuid NOT NULL,
+        version int NOT NULL CHECK (version > 0),
+        type text NOT NULL,
+        data_version int NOT NULL,
+        data json NOT NULL,
+        time timestamptz NOT NULL,
+        actor text,
+        trace_id text,
+        transaction xid8 NOT NULL DEFAULT pg_current_xact_id(),
+        position bigint GENERATED ALWAYS AS IDENTITY,
+        PRIMARY KEY (stream, version)
+    )
+    """,
+    "CREATE INDEX event_log ON event (transaction, position)",
+    """
+    CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        RAISE EXCEPTION 'events are append-only: % on % refused', TG_OP, TG_TABLE_NAME USING ERRCODE = 'restrict_violation';
+    END $$
+    """,
+    "CREATE TRIGGER event_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON event FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()",
+    """
+    CREATE TABLE snapshot (
+        stream uuid PRIMARY KEY,
+        version int NOT NULL,
+        schema int NOT NULL,
+        state json NOT NULL
+    )
+    """,
+)
+
+Upcast = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+class Reader(Protocol):
+    """A Database or a UnitOfWork."""
+
+    async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """One stored event. `place` orders all events of the store: (transaction, position)."""
+
+    stream: UUID
+    version: int
+    event: Event
+    time: datetime
+    actor: str | None
+    trace_id: str | None
+    place: tuple[int, int]
+
+
+class EventStore:
+    """Reads the streams of one service. `upcasts[(type, n)]` turns the data of version n into version n + 1."""
+
+    def __init__(self, events: Iterable[type[Event]], upcasts: Mapping[tuple[str, int], Upcast] | None = None) -> None:
+        self._kinds = {event.type: event for event in events}
+        self._upcasts = dict(upcasts or {})
+
+    def read(self, name: str, version: int, data: dict[str, Any]) -> Event:
+        """Today's event from stored data of any earlier version. KeyError for a type or a step that nobody knows."""
+        kind = self._kinds[name]
+        while version < kind.version:
+            data = self._upcasts[(name, version)](data)
+            version += 1
+        return kind.model_validate(data)
+
+    def _recorded(self, row: asyncpg.Record) -> Recorded:
+        return Recorded(
+            stream=row["stream"],
+            version=row["version"],
+            event=self.read(row["type"], row["data_version"], orjson.loads(row["data"])),
+            time=row["time"],
+            actor=row["actor"],
+            trace_id=row["trace_id"],
+            place=(int(row["transaction"]), row["position"]),
+        )
+
+    async def load(self, reader: Reader, streams: Sequence[UUID], *, until: datetime | None = None, version: int | None = None) -> dict[UUID, list[Recorded]]:
+        """The events of several streams in order, optionally only up to a time or a version; a stream without events is absent."""
+        rows = await reader.fetch(
+            "SELECT stream, version, type, data_version, data, time, actor, trace_id, transaction::text, position FROM event"
+            " WHERE stream = ANY($1) AND ($2::timestamptz IS NULL OR time <= $2) AND ($3::int IS NULL OR version <= $3) ORDER BY stream, version",
+            list(streams),
+            until,
+            version,
+        )
+        found: dict[UUID, list[Recorded]] = {}
+        for row in rows:
+            found.setdefault(row["stream"], []).append(self._recorded(row))
+        return found
+
+    async def after(self, reader: Reader, place: tuple[int, int], limit: int) -> list[Recorded]:
+        """The next events of the whole store in commit-safe order.
+
+        A sequence's order isn't the order of commits: a reader that remembers only the highest number skips what commits late. So events are ordered by
+        transaction first, and only those older than every transaction still running are handed out.
+        """
+        rows = await reader.fetch(
+            "SELECT stream, version, type, data_version, data, time, actor, trace_id, transaction::text, position FROM event"
+            " WHERE (transaction, position) > ($1::text::xid8, $2) AND transaction < pg_snapshot_xmin(pg_current_snapshot())"
+            " ORDER BY transaction, position LIMIT $3",
+            str(place[0]),
+            place[1],
+            limit,
+        )
+        return [self._recorded(row) for row in rows]

@@ -1,0 +1,49 @@
+"""Liveness, readiness and metrics of a process. Liveness is the event loop alone; readiness asks the databases whether they take writes, cached a second."""
+
+import asyncio
+import time
+from collections.abc import Mapping
+
+import orjson
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.responses import Response
+
+from caravan.database import Database
+
+CACHE_SECONDS = 1.0
+PATHS = frozenset({"/livez", "/readyz", "/metrics"})
+
+
+class Health:
+    def __init__(self, databases: Mapping[str, Database]) -> None:
+        self._databases = databases
+        self._checked = -CACHE_SECONDS
+        self._failing: dict[str, str] = {}
+        self.stopping = False
+
+    async def answer(self, path: str) -> Response:
+        if path == "/livez":
+            return Response("ok\n", media_type="text/plain")
+        if path == "/metrics":
+            return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+        failing = await self.failing()
+        body = {"status": "ready" if not failing else "not ready", "failing": failing}
+        return Response(orjson.dumps(body), 503 if failing else 200, media_type="application/json")
+
+    async def failing(self) -> dict[str, str]:
+        """What is not ready, by name, and why."""
+        if self.stopping:
+            return {"process": "stopping"}
+        if time.monotonic() - self._checked >= CACHE_SECONDS:
+            answers = await asyncio.gather(*(self._check(database) for database in self._databases.values()))
+            self._failing = {name: reason for name, reason in zip(self._databases, answers, strict=True) if reason}
+            self._checked = time.monotonic()
+        return self._failing
+
+    async def _check(self, database: Database) -> str | None:
+        try:
+            async with asyncio.timeout(1):
+                read_only = await database.fetchval("SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::bool")
+        except Exception as error:  # whatever it is, the database can't be used
+            return f"{type(error).__name__}: {error}".strip(": ")
+        return "read-only" if read_only else None

@@ -1,0 +1,85 @@
+"""One dedicated connection per database and process: holds advisory locks (who relays, who consumes) and listens for wake-ups.
+
+When the connection is lost so are its locks; another replica takes over, and the inbox makes a late double harmless.
+"""
+
+import asyncio
+import zlib
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import asyncpg
+
+from caravan.database import CONNECTION_LOST
+
+
+class Leadership:
+    def __init__(self, url: str, name: str) -> None:
+        self._url = url
+        self._name = name
+        self._connection: asyncpg.Connection | None = None
+        self._held: set[str] = set()
+        self._opening = asyncio.Lock()
+        self._listeners: list[tuple[str, Callable[[str], None]]] = []
+        self._tried: dict[str, float] = {}
+
+    async def hold(self, task: str) -> bool:
+        """Whether this process is the one for a task; tries to become it, at most twice a second."""
+        connection = await self._connect()
+        if task in self._held:
+            return True
+        now = asyncio.get_running_loop().time()
+        if now - self._tried.get(task, -1.0) < 0.5:
+            return False
+        self._tried[task] = now
+        async with self._opening:
+            if connection.is_closed():
+                return False
+            if await connection.fetchval("SELECT pg_try_advisory_lock($1, $2)", 0x43, zlib.crc32(f"{self._name}:{task}".encode()) - 2**31):
+                self._held.add(task)
+        return task in self._held
+
+    async def release(self, task: str) -> None:
+        if task in self._held and self._connection is not None:
+            self._held.discard(task)
+            async with self._opening:
+                await self._connection.fetchval("SELECT pg_advisory_unlock($1, $2)", 0x43, zlib.crc32(f"{self._name}:{task}".encode()) - 2**31)
+
+    async def listen(self, channel: str, callback: Callable[[str], None]) -> None:
+        """Call back with the payload of each notification, also after a reconnect. A hint: what is lost meanwhile must be covered by a poll."""
+        connection = await self._connect()
+        async with self._opening:
+            self._listeners.append((channel, callback))
+            await connection.add_listener(channel, _payload(callback))
+
+    async def notify(self, channel: str, payload: str = "") -> None:
+        connection = await self._connect()
+        async with self._opening:
+            await connection.execute("SELECT pg_notify($1, $2)", channel, payload)
+
+    async def _connect(self) -> asyncpg.Connection:
+        if self._connection is not None and not self._connection.is_closed():
+            return self._connection
+        async with self._opening:
+            if self._connection is None or self._connection.is_closed():
+                self._held.clear()
+                connection = await asyncpg.connect(
+                    self._url, command_timeout=10, timeout=10, server_settings={"application_name": f"caravan {self._name} leadership"}
+                )
+                for channel, callback in self._listeners:
+                    await connection.add_listener(channel, _payload(callback))
+                self._connection = connection
+            return self._connection
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            with suppress(*CONNECTION_LOST):
+                await self._connection.close(timeout=2)
+
+
+def _payload(callback: Callable[[str], None]) -> Callable[..., None]:
+    def received(_: Any, __: int, ___: str, payload: object) -> None:
+        callback(str(payload))
+
+    return received

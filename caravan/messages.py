@@ -1,0 +1,242 @@
+"""Messages and the channels they travel on, each declared once.
+
+An `Event` is a fact in the past tense, published on a `Topic` (a log) or announced on an `Exchange` (publish/subscribe). A `Command` is an order to one
+owner, sent to that owner's `Queue`. Documentation, topology and the custom resources are generated from these declarations.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, ClassVar, Generic, Literal, TypeVar
+from uuid import UUID
+
+import orjson
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from caravan.clock import new_id, rfc3339
+
+MAX_BYTES = 900_000
+"""Largest encoded envelope. Kafka's default request limit is 1 MiB, and a message that can't be sent must fail where it is emitted, not in the relay."""
+
+
+class Message(BaseModel):
+    """The payload of a message. Readers ignore fields they don't know; a breaking change is a new class `...V2` sent beside the old one."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    type: ClassVar[str] = ""
+    """`<service>.<Class>` on the wire: never a module path."""
+    version: ClassVar[int] = 1
+    """Raised when a field is added, so that a reader can tell what it holds."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        super().__pydantic_init_subclass__(**kwargs)
+        parts = cls.__module__.split(".")
+        cls.type = f"{parts[-2] if len(parts) > 1 else parts[0]}.{cls.__name__}"
+
+
+class Event(Message):
+    """A fact that has happened."""
+
+
+class Command(Message):
+    """An order to one service; the class belongs to the receiver."""
+
+
+M = TypeVar("M", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """How often a failed message is tried again. Delays are seconds before attempt 2, 3, ...; when they are used up it is a dead letter."""
+
+    delays: tuple[float, ...] = (0.2, 1.0, 5.0, 30.0, 120.0)
+
+    @property
+    def attempts(self) -> int:
+        return len(self.delays) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """A log on Kafka: keyed, ordered per key, replayable, read by any number of groups."""
+
+    name: str
+    owner: str
+    events: tuple[type[Event], ...]
+    key: str
+    purpose: str
+    partitions: int = 3
+    retention: timedelta = timedelta(days=7)
+    retry: Retry = field(default=Retry())
+
+    def __post_init__(self) -> None:
+        for event in self.events:
+            if not issubclass(event, Event):
+                raise TypeError(f"topic {self.name}: {event.__name__} is not an Event; a Command goes to a Queue")
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A task list on RabbitMQ for one owner: acknowledged, retried in tiers, dead-lettered."""
+
+    name: str
+    owner: str
+    commands: tuple[type[Command], ...]
+    key: str
+    purpose: str
+    max_length: int = 1_000_000
+    retry: Retry = field(default=Retry())
+
+    def __post_init__(self) -> None:
+        for command in self.commands:
+            if not issubclass(command, Command):
+                raise TypeError(f"queue {self.name}: {command.__name__} is not a Command; an Event goes to a Topic or an Exchange")
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A topic exchange on RabbitMQ for short-lived announcements: every bound queue gets its own copy."""
+
+    name: str
+    owner: str
+    routes: Mapping[str, type[Event]]
+    key: str
+    purpose: str
+
+    def __post_init__(self) -> None:
+        for event in self.routes.values():
+            if not issubclass(event, Event):
+                raise TypeError(f"exchange {self.name}: {event.__name__} is not an Event; a Command goes to a Queue")
+
+    def bind(self, service: str, *patterns: str, retry: Retry | None = None) -> "Binding":
+        """The queue `<service>.<exchange>` bound by routing-key patterns (`order.*`)."""
+        return Binding(self, f"{service}.{self.name}", patterns, retry or Retry())
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A subscriber's own queue on an exchange."""
+
+    exchange: Exchange
+    queue: str
+    patterns: tuple[str, ...]
+    retry: Retry
+
+
+Kind = Literal["topic", "queue", "exchange"]
+Channel = Topic | Queue | Exchange
+Source = Topic | Queue | Binding
+
+
+class MessageTooLarge(Exception):
+    """The encoded message is over MAX_BYTES."""
+
+
+class Malformed(Exception):
+    """A message that can't be read: no JSON, no envelope, an unknown type, a newer version, or a body that breaks the schema."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One encoded message on its way to a channel. `id` was made in the business transaction and never changes afterwards."""
+
+    kind: Kind
+    channel: str
+    route: str
+    key: str
+    id: UUID
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery(Generic[M]):
+    """A message as a handler gets it: the payload and what the envelope says of it."""
+
+    message: M
+    id: UUID
+    key: str
+    time: datetime
+    traceparent: str | None
+    actor: str | None
+    attempt: int = 1
+
+
+def encode(
+    message: Message,
+    channel: Channel,
+    *,
+    key: str,
+    source: str,
+    time: datetime,
+    traceparent: str | None,
+    actor: str | None,
+    cause: str | None = None,
+    identifier: UUID | None = None,
+) -> Outgoing:
+    """Envelope with CloudEvents names around the payload, as JSON. Raises TypeError for a message that the channel doesn't declare."""
+    kind = type(message)
+    route = ""
+    transport: Kind
+    match channel:
+        case Topic(events=events):
+            transport, declared = "topic", kind in events
+        case Queue(commands=commands):
+            transport, declared = "queue", kind in commands
+        case Exchange(routes=routes):
+            route = next((pattern for pattern, event in routes.items() if event is kind), "")
+            transport, declared = "exchange", bool(route)
+    if not declared:
+        raise TypeError(f"{kind.type} is not declared on {channel.name}")
+    identifier = identifier or new_id()
+    envelope: dict[str, Any] = {
+        "specversion": "1.0",
+        "id": str(identifier),
+        "type": kind.type,
+        "source": f"/caravan/{source}",
+        "subject": key,
+        "time": rfc3339(time),
+        "datacontenttype": "application/json",
+        "dataversion": kind.version,
+        "data": orjson.Fragment(message.model_dump_json()),
+    }
+    if traceparent:
+        envelope["traceparent"] = traceparent
+    if actor:
+        envelope["actor"] = actor
+    if cause:
+        envelope["causationid"] = cause
+    body = orjson.dumps(envelope)
+    if len(body) > MAX_BYTES:
+        raise MessageTooLarge(f"{kind.type} for {key} is {len(body)} bytes, over the limit of {MAX_BYTES}")
+    return Outgoing(transport, channel.name, route, key, identifier, body)
+
+
+def decode(body: bytes, accepted: Mapping[str, type[M]], *, attempt: int = 1) -> Delivery[M]:
+    """Read an envelope. Raises Malformed with a reason that names the rule it breaks."""
+    try:
+        envelope = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise Malformed(f"not JSON: {error}") from None
+    try:
+        name, version = envelope["type"], envelope["dataversion"]
+        kind = accepted.get(name)
+        if kind is None:
+            raise Malformed(f"unknown type {name!r}: this reader takes {', '.join(accepted)}")
+        if version > kind.version:
+            raise Malformed(f"{name} version {version} is newer than this reader's {kind.version}")
+        return Delivery(
+            message=kind.model_validate(envelope["data"]),
+            id=UUID(envelope["id"]),
+            key=envelope["subject"],
+            time=datetime.fromisoformat(envelope["time"]),
+            traceparent=envelope.get("traceparent"),
+            actor=envelope.get("actor"),
+            attempt=attempt,
+        )
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        raise Malformed(f"{envelope.get('type')}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Malformed(f"no envelope: {type(error).__name__} {error}") from None

@@ -1,0 +1,82 @@
+"""Databases and their versions: makes each service's role and database, and brings its tables up to date with Alembic.
+
+Each database has two branches of versions: the kernel's (outbox, inbox, idempotency records) and the service's own.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import quote, urlsplit, urlunsplit
+
+import asyncpg
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, text
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from caravan.telemetry import log
+
+KERNEL = Path(__file__).parent / "versions"
+LOCK = 0x43415241  # "CARA": one migration of a database at a time
+
+
+def derive(secret: str, purpose: str) -> str:
+    """A password for one purpose from the master secret."""
+    return hmac.new(secret.encode(), purpose.encode(), hashlib.sha256).hexdigest()
+
+
+def role_url(server: str, database: str, secret: str) -> str:
+    """The URL under which the owner of a database reaches it, from the server's administrative URL."""
+    parts = urlsplit(server)
+    host = parts.netloc.rpartition("@")[2]
+    name = role_name(database)
+    return urlunsplit(parts._replace(netloc=f"{name}:{quote(derive(secret, 'database:' + database))}@{host}", path=f"/{name}"))
+
+
+def role_name(database: str) -> str:
+    return f"caravan_{database}"
+
+
+async def provision(server: str, databases: Sequence[str], secret: str) -> None:
+    """A role and a database of its own for each name; nobody else may connect to it. Repeatable; sets the passwords anew."""
+    connection = await asyncpg.connect(server)
+    try:
+        await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
+        roles = {row[0] for row in await connection.fetch("SELECT rolname FROM pg_roles")}
+        existing = {row[0] for row in await connection.fetch("SELECT datname FROM pg_database")}
+        for database in databases:
+            name, password = role_name(database), derive(secret, "database:" + database)
+            verb = "ALTER" if name in roles else "CREATE"
+            # DDL takes no parameters; the name is a service's and the password is hexadecimal.
+            await connection.execute(f"{verb} ROLE {name} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD '{password}'")
+            if name not in existing:
+                await connection.execute(f"CREATE DATABASE {name} OWNER {name}")
+                await connection.execute(f"REVOKE ALL ON DATABASE {name} FROM PUBLIC")
+    finally:
+        await connection.close()
+
+
+async def upgrade(name: str, url: str, versions: Sequence[Path]) -> None:
+    """Bring one database to the newest version of all its branches. Safe to run from several processes at once."""
+    engine = create_async_engine(url.replace("postgresql://", "postgresql+asyncpg://", 1))
+    try:
+        async with engine.connect() as connection:
+            await connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": LOCK})
+            await connection.commit()
+            await connection.run_sync(_upgrade, versions)
+            await connection.commit()
+            await connection.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": LOCK})
+    finally:
+        await engine.dispose()
+    log.debug("migrated", database=name)
+
+
+def _upgrade(connection: Connection, versions: Sequence[Path]) -> None:
+    here = Path(__file__).parent
+    config = Config()
+    config.set_main_option("script_location", str(here))
+    config.set_main_option("path_separator", "newline")
+    config.set_main_option("version_locations", "\n".join(str(folder) for folder in versions))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "heads")

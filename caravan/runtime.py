@@ -1,0 +1,378 @@
+"""Wires the services that a process was asked to run to its backends; names no service.
+
+A `Process` owns every task of theirs: relays, consumers, periodic work, live hints, heartbeat. Stopping means: not ready any more, take nothing new, finish
+the batch in hand, send what is committed, close.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import httpx2
+import orjson
+from pydantic import ValidationError
+from redis.asyncio import Redis
+from starlette.responses import Response
+
+from caravan import crash, settings, telemetry
+from caravan.auth import Verifier, check_internal, internal_token
+from caravan.bus import Subscription
+from caravan.bus.embedded import EmbeddedBus
+from caravan.client import Calls, Local, Operation, authorization, deadline
+from caravan.clock import Clock, utc_now
+from caravan.database import CONNECTION_LOST, Database
+from caravan.discovery import HEARTBEAT_SECONDS, ByName, ByRegistry, Discovery
+from caravan.errors import Invalid, NotFound, Problem
+from caravan.health import PATHS, Health
+from caravan.http import App, Receive, Scope, Send, create_app, problem_response
+from caravan.inbox import Consumer, Inbox
+from caravan.leadership import Leadership
+from caravan.live import Live
+from caravan.migrations import KERNEL, derive, provision, role_url, upgrade
+from caravan.outbox import Relay
+from caravan.service import Context, Periodic, Service
+from caravan.settings import Settings
+from caravan.telemetry import log
+
+BUS = "bus"
+BUS_VERSIONS = Path(__file__).parent / "bus" / "versions"
+SAMPLE_SECONDS = 5.0
+PRUNE_SECONDS = 60.0
+INBOX_DAYS = 14
+"""Longer than any topic's retention: a replay of a whole topic must still find every message known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backends:
+    """Where a process keeps things: a Postgres server (administrative URL), Redis, and the secret from which passwords are derived."""
+
+    database_url: str
+    redis_url: str
+    secret: str
+
+    def database(self, name: str) -> str:
+        return role_url(self.database_url, name, self.secret)
+
+
+async def migrate(services: Iterable[Service], backends: Backends) -> None:
+    """Make and upgrade the databases of these services and of the bus, and declare their channels and readers."""
+    services = list(services)
+    declared = [database for service in services for database in service.databases]
+    await provision(backends.database_url, [BUS, *(database.name for database in declared)], backends.secret)
+    await upgrade(BUS, backends.database(BUS), [BUS_VERSIONS])
+    for database in declared:
+        await upgrade(database.name, backends.database(database.name), [*([KERNEL] if database.kernel else []), database.versions])
+    bus_database = await Database.open(BUS, backends.database(BUS), size=2)
+    try:
+        await declare(EmbeddedBus(bus_database, Leadership(backends.database(BUS), BUS)), services)
+    finally:
+        await bus_database.close()
+
+
+async def declare(bus: EmbeddedBus, services: Iterable[Service]) -> None:
+    channels = [channel for service in services for channel in service.channels]
+    await bus.declare(channels, [consumer.subscription for service in services for consumer in consumers(service)])
+
+
+def consumers(service: Service) -> Sequence[Consumer]:
+    return service.consumers.declared if service.consumers else ()
+
+
+def subscriptions(services: Iterable[Service]) -> list[Subscription]:
+    return [consumer.subscription for service in services for consumer in consumers(service)]
+
+
+@dataclass
+class Process:
+    """`async with Process(...) as process:` runs the services; `process.app` is the ASGI application to serve.
+
+    `keys` is the operation that returns the token issuer's key set.
+    """
+
+    services: Sequence[Service]
+    kernel: Settings
+    backends: Backends
+    keys: Operation[Any, Any]
+    url: str
+    clock: Clock = utc_now
+    contexts: dict[str, Context[Any, Any]] = field(default_factory=dict)
+    peers: dict[str, App] = field(default_factory=dict)
+    bus: EmbeddedBus = field(init=False)
+    health: Health = field(init=False)
+    discovery: Discovery = field(init=False)
+    _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+    _local: dict[Operation[Any, Any], Local] = field(default_factory=dict)
+    _by_path: dict[str, tuple[Operation[Any, Any], Local]] = field(default_factory=dict)
+    _relays: list[Relay] = field(default_factory=list)
+    _consuming: list[asyncio.Task[None]] = field(default_factory=list)
+    _relaying: list[asyncio.Task[None]] = field(default_factory=list)
+    _others: list[asyncio.Task[None]] = field(default_factory=list)
+    _nudges: dict[str, asyncio.Event] = field(default_factory=dict)
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def _start(self) -> None:
+        crash.arm(self.kernel.crash_at)
+        if self.kernel.otlp_endpoint:
+            telemetry.export_spans(self.kernel.otlp_endpoint, "caravan-" + "-".join(service.name for service in self.services[:3]))
+        bus_database = await self._open(BUS, 12)
+        bus_leadership = await self._leadership(BUS)
+        self.bus = EmbeddedBus(bus_database, bus_leadership)
+        await self.bus.start()
+        await declare(self.bus, self.services)
+        self.discovery = ByName(self.kernel.discovery) if self.kernel.discovery else ByRegistry(bus_database)
+        redis = Redis.from_url(self.backends.redis_url, socket_timeout=2, socket_connect_timeout=1, max_connections=50)
+        subscriber = Redis.from_url(self.backends.redis_url, socket_connect_timeout=1)
+        self._stack.push_async_callback(redis.aclose)
+        self._stack.push_async_callback(subscriber.aclose)
+        live = Live(redis, subscriber)
+        http = await self._stack.enter_async_context(httpx2.AsyncClient(timeout=30, limits=httpx2.Limits(max_connections=200, max_keepalive_connections=50)))
+        databases: dict[str, Database] = {BUS: bus_database}
+        for service in self.services:
+            opened = {declared.name: await self._open(declared.name, self.kernel.pool) for declared in service.databases}
+            databases |= opened
+            calls = Calls(service.name, self._local, self.discovery, http, self._credentials)
+            verifier = Verifier(self._fetch_keys(calls))
+            context: Context[Any, Any] = Context(
+                service=service.name,
+                kernel=self.kernel,
+                settings=settings.read(service.settings) if service.settings else None,
+                database=next(iter(opened.values()), None),  # type: ignore[arg-type]  # a service without a database never asks for it
+                databases=opened,
+                calls=calls,
+                redis=redis,
+                live=live,
+                clock=self.clock,
+                secret=self.backends.secret,
+                url=self.url,
+                verifier=verifier,
+                discovery=self.discovery,
+                http=http,
+                peers=self.peers,
+                parts=None,
+                nudge=self._nudger(service.name),
+            )
+            self.contexts[service.name] = context
+            for operation, use_case in service.operations.items():
+                local = _bind(use_case, context)
+                self._local[operation] = local
+                self._by_path[operation.path] = (operation, local)
+        self.health = Health(databases)
+        for service in self.services:
+            context = self.contexts[service.name]
+            if service.parts:
+                context.parts = await self._stack.enter_async_context(service.parts(context))
+            self.peers[service.name] = service.app(context) if service.app else create_app(service.name, service.routers, context, context.verifier)
+        await self.discovery.register([service.name for service in self.services], self.url)
+        await self._start_tasks(live)
+
+    async def _start_tasks(self, live: Live) -> None:
+        for service in self.services:
+            context = self.contexts[service.name]
+            if any(declared.kernel for declared in service.databases):
+                leadership = await self._leadership(service.databases[0].name)
+                await leadership.listen("outbox", lambda _, written=context.database.outbox_written: written.set())  # type: ignore[misc]
+                relay = Relay(context.database, self.bus, leadership)
+                self._relays.append(relay)
+                self._relaying.append(self._spawn(f"relay {service.name}", relay.run()))
+            for consumer in consumers(service):
+                self._consuming.append(
+                    self._spawn(f"consume {consumer.subscription.name}", self.bus.consume(consumer.subscription, Inbox(consumer, context).process))
+                )
+            for periodic in service.periodic:
+                nudge = self._nudges[f"{service.name}.{periodic.name}"] = asyncio.Event()
+                self._others.append(self._spawn(f"periodic {service.name}.{periodic.name}", _repeat(periodic, context, nudge)))
+        self._others += [
+            self._spawn("live hints", live.run()),
+            self._spawn("bus notifications", self.bus.tell_others()),
+            self._spawn("heartbeat", self._heartbeat()),
+            self._spawn("samples", self._sample()),
+            self._spawn("prune", self._prune()),
+        ]
+
+    def _spawn(self, name: str, work: Any) -> asyncio.Task[None]:
+        async def guarded() -> None:
+            try:
+                await work
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                log.critical("task ended", task=name, exc_info=error)
+                raise
+
+        return asyncio.create_task(guarded(), name=name)
+
+    async def stop(self) -> None:
+        """Drain within `drain_seconds`, then close whatever is left."""
+        self.health.stopping = True
+        with contextlib.suppress(*CONNECTION_LOST):
+            await self.discovery.leave(self.url)
+        await self.bus.stop()
+        for task in self._others:
+            task.cancel()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.kernel.drain_seconds):
+                await asyncio.gather(*self._consuming, *self._others, return_exceptions=True)
+                for relay in self._relays:
+                    relay.stop()
+                await asyncio.gather(*self._relaying, return_exceptions=True)
+        left = [task for task in (*self._consuming, *self._relaying) if not task.done()]
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        await self._stack.aclose()
+
+    async def _open(self, name: str, size: int) -> Database:
+        database = await Database.open(name, self.backends.database(name), size=size, clock=self.clock)
+        self._stack.push_async_callback(database.close)
+        return database
+
+    async def _leadership(self, name: str) -> Leadership:
+        leadership = Leadership(self.backends.database(name), name)
+        self._stack.push_async_callback(leadership.close)
+        return leadership
+
+    def _nudger(self, service: str) -> Callable[[str], None]:
+        def nudge(name: str) -> None:
+            event = self._nudges.get(f"{service}.{name}")
+            if event:
+                event.set()
+
+        return nudge
+
+    def _credentials(self, service: str, target: str) -> str:
+        return internal_token(derive(self.backends.secret, "internal"), service, target)
+
+    def _fetch_keys(self, calls: Calls) -> Callable[[], Awaitable[dict[str, Any]]]:
+        async def fetch() -> dict[str, Any]:
+            answer = await calls(self.keys, self.keys.request())
+            return dict(answer.model_dump())
+
+        return fetch
+
+    async def _heartbeat(self) -> None:
+        while True:
+            with contextlib.suppress(*CONNECTION_LOST):
+                await self.discovery.register([service.name for service in self.services], self.url)
+            await asyncio.sleep(HEARTBEAT_SECONDS)
+
+    async def _sample(self) -> None:
+        names = {subscription.name: subscription for subscription in subscriptions(self.services)}
+        while True:
+            with contextlib.suppress(*CONNECTION_LOST):
+                waiting = await self.bus.lag()
+                for name, subscription in names.items():
+                    telemetry.LAG.labels(subscription.service, subscription.channel).set(waiting.get(name, 0))
+            for relay in self._relays:
+                await relay.measure()
+            await asyncio.sleep(SAMPLE_SECONDS)
+
+    async def _prune(self) -> None:
+        while True:
+            await asyncio.sleep(PRUNE_SECONDS)
+            with contextlib.suppress(*CONNECTION_LOST):
+                await self.bus.prune()
+                for service in self.services:
+                    if any(declared.kernel for declared in service.databases):
+                        database = self.contexts[service.name].database
+                        await database.fetch("DELETE FROM inbox WHERE handled_at < now() - make_interval(days => $1)", INBOX_DAYS)
+                        await database.fetch("DELETE FROM idempotency WHERE expires_at < $1", self.clock())
+
+    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The process's one ASGI application: probes, internal operations, then the gateway or the service that has the route."""
+        if scope["type"] == "http":
+            path = scope["path"]
+            if path in PATHS:
+                await (await self.health.answer(path))(scope, receive, send)
+                return
+            if path.startswith("/internal/"):
+                await (await self._internal(scope, receive))(scope, receive, send)
+                return
+        elif scope["type"] == "lifespan":
+            return
+        await self._front(scope)(scope, receive, send)
+
+    def _front(self, scope: Scope) -> App:
+        if len(self.peers) == 1:
+            return next(iter(self.peers.values()))
+        if "gateway" in self.peers:
+            return self.peers["gateway"]
+        for app in self.peers.values():
+            routes = getattr(getattr(app, "fastapi", None), "routes", ())
+            if any(route.matches(scope)[0].value for route in routes):
+                return app
+        return next(iter(self.peers.values()))
+
+    async def _internal(self, scope: Scope, receive: Receive) -> Response:
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        found = self._by_path.get(scope["path"])
+        try:
+            if found is None or scope["method"] != "POST":
+                raise NotFound(f"no operation at {scope['path']}")
+            operation, local = found
+            check_internal(derive(self.backends.secret, "internal"), headers.get("authorization"), operation.service)
+            authorization.set(headers.get("x-user-authorization"))
+            telemetry.request_id.set(headers.get("x-request-id"))
+            telemetry.traceparent.set(telemetry.parse_traceparent(headers.get("traceparent")) or telemetry.new_traceparent())
+            seconds = min(float(headers.get("x-caravan-seconds", operation.seconds)), operation.seconds)
+            deadline.set(asyncio.get_running_loop().time() + seconds)
+            body = b""
+            while True:
+                message = await receive()
+                body += message.get("body", b"")
+                if not message.get("more_body"):
+                    break
+            async with asyncio.timeout(seconds):
+                answer = await local(operation.request.model_validate_json(body))
+            return Response(answer.model_dump_json(), media_type="application/json")
+        except ValidationError as error:
+            return problem_response(Invalid(f"not a request for this operation: {error.error_count()} errors"), scope["path"])
+        except Problem as problem:
+            return problem_response(problem, scope["path"])
+        except (TimeoutError, *CONNECTION_LOST) as error:
+            log.warning("internal call failed", path=scope["path"], error=repr(error))
+            return Response(orjson.dumps({"title": "Unavailable", "detail": f"{scope['path']}: a backend is away", "status": 503}), 503)
+
+
+def _bind(use_case: Callable[[Any, Any], Awaitable[Any]], context: Context[Any, Any]) -> Local:
+    def local(request: Any) -> Awaitable[Any]:
+        return use_case(context, request)
+
+    return local
+
+
+async def _repeat(periodic: Periodic, context: Context[Any, Any], nudge: asyncio.Event) -> None:
+    telemetry.service_name.set(context.service)
+    failures = 0
+    while True:
+        nudge.clear()
+        more = False
+        try:
+            telemetry.traceparent.set(telemetry.new_traceparent())
+            more = await periodic.run(context)
+            failures = 0
+        except CONNECTION_LOST as error:
+            failures += 1
+            log.warning("periodic work waits", task=periodic.name, error=repr(error))
+        except Exception as error:
+            failures += 1
+            log.error("periodic work failed", task=periodic.name, exc_info=error)
+        if more and not failures:
+            await asyncio.sleep(0)
+            continue
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(nudge.wait(), periodic.seconds * min(2**failures, 16) if failures else periodic.seconds)
+

@@ -1,0 +1,92 @@
+"""What a service declares of itself (`main.py`), and the context that its use cases, doors and consumers work in."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import httpx2
+from fastapi import APIRouter
+from pydantic_settings import BaseSettings
+from redis.asyncio import Redis
+
+from caravan.auth import Verifier
+from caravan.client import Calls, Operation
+from caravan.clock import Clock
+from caravan.database import Database
+from caravan.discovery import Discovery
+from caravan.live import Live
+from caravan.messages import Channel
+from caravan.settings import Settings
+
+if TYPE_CHECKING:
+    from caravan.http import App
+    from caravan.inbox import Consumers
+
+S = TypeVar("S")
+P = TypeVar("P")
+
+
+@dataclass(slots=True)
+class Context(Generic[S, P]):
+    """A service's hands: `Context[ItsSettings, ItsParts]`. `parts` holds what the service opens itself, such as a payment provider."""
+
+    service: str
+    kernel: Settings
+    settings: S
+    database: Database
+    databases: Mapping[str, Database]
+    """All of the service's databases by name; `database` is the first declared."""
+    calls: Calls
+    redis: Redis
+    live: Live
+    clock: Clock
+    secret: str
+    """The master secret: derive from it with `caravan.migrations.derive`, never use it as it is."""
+    url: str
+    """Where this process listens, or where clients reach the shop when that is set."""
+    verifier: Verifier
+    discovery: Discovery
+    http: httpx2.AsyncClient
+    peers: "Mapping[str, App]"
+    """The applications of the services that share this process."""
+    parts: P
+    nudge: Callable[[str], None]
+    """Wake one of the service's periodic tasks now."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatabaseDeclaration:
+    """A database of the service. `kernel`: with outbox, inbox and idempotency records; a read database needs none."""
+
+    name: str
+    versions: Path
+    kernel: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Periodic:
+    """A task that runs every `seconds` and whenever it is nudged, in every replica: it claims its rows with SKIP LOCKED.
+
+    It returns whether there is more to do at once.
+    """
+
+    name: str
+    seconds: float
+    run: Callable[[Any], Awaitable[bool]]
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    name: str
+    databases: tuple[DatabaseDeclaration, ...] = ()
+    routers: tuple[APIRouter, ...] = ()
+    consumers: "Consumers | None" = None
+    channels: tuple[Channel, ...] = ()
+    operations: Mapping[Operation[Any, Any], Callable[[Any, Any], Awaitable[Any]]] = field(default_factory=dict)
+    settings: type[BaseSettings] | None = None
+    periodic: tuple[Periodic, ...] = ()
+    parts: Callable[[Any], AbstractAsyncContextManager[Any]] | None = None
+    app: Callable[[Any], Any] | None = None
+    """Builds the service's ASGI application from its context where routers are not enough (the gateway)."""

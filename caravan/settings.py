@@ -1,0 +1,75 @@
+"""The kernel's settings, from `CARAVAN_*` variables; a service's own knobs live in its `settings.py` under its own prefix.
+
+An unknown `CARAVAN_*` variable is refused by name: a misspelt one must not pass silently.
+"""
+
+import difflib
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+T = TypeVar("T", bound=BaseSettings)
+
+
+class SettingsError(Exception):
+    """The environment holds a variable that can't be used; the text names it and says what is expected."""
+
+
+class Settings(BaseSettings):
+    """Where things are, shared by every service of a process."""
+
+    model_config = SettingsConfigDict(env_prefix="CARAVAN_", extra="ignore", frozen=True)
+
+    data: Path = Field(Path(".caravan"), description="Folder for everything that a laptop keeps: database, mail, secrets, logs.")
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    public_url: str = Field("", description="Address under which clients reach the gateway; by default the one it listens on. Issuer of the tokens.")
+    database_url: SecretStr | None = Field(
+        None, description="Postgres server, as a role that may create roles and databases: `postgresql://user:password@host:5432/postgres`. Default: the embedded one."
+    )
+    redis_url: SecretStr | None = Field(None, description="Redis or Valkey: `redis://:password@host:6379/0`. Default: the embedded one.")
+    secret: SecretStr | None = Field(
+        None, description="Master secret from which database passwords and client secrets are derived. Default: made once and kept in the data folder.", min_length=32
+    )
+    discovery: str = Field(
+        "", description="Where other services are, as a URL with `{service}`: `http://{service}:8080`. Default: processes on one machine find each other through the database."
+    )
+    admin_email: str = Field("admin@caravan.local", description="The admin that the first start makes.")
+    admin_password: SecretStr | None = Field(None, description="The admin's password. Default: generated and printed once.", min_length=12)
+    seed: Literal["demo", "none"] = Field("demo", description="`demo` fills an empty shop with a small catalogue; `none` leaves it empty.")
+    pool: int = Field(5, ge=2, le=100, description="Most database connections of one service in one process.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level that is logged.")
+    log_format: Literal["json", "text"] = Field("json", description="Log lines as JSON, or as text for people.")
+    otlp_endpoint: str = Field("", description="OpenTelemetry collector (OTLP over HTTP), such as `http://collector:4318`. Default: no spans are exported.")
+    drain_seconds: float = Field(15.0, gt=0, le=300, description="How long a stopping process finishes what it has begun.")
+    crash_at: str = Field("", description="For fault tests: end the process at this named crash point, `name` or `name:hit`.")
+
+
+def load(environment: Mapping[str, str] | None = None) -> Settings:
+    """The kernel's settings from the environment. Raises SettingsError naming each variable that is unknown or wrong."""
+    environment = os.environ if environment is None else environment
+    known = {f"CARAVAN_{name.upper()}" for name in Settings.model_fields}
+    unknown = sorted(name for name in environment if name.startswith("CARAVAN_") and name not in known)
+    if unknown:
+        raise SettingsError("\n".join(f"{name}: no such setting; {_nearest(name, known)}" for name in unknown))
+    return read(Settings)
+
+
+def read(kind: type[T]) -> T:
+    """Read one settings class from the environment; the error names the variable, not the field."""
+    prefix = str(kind.model_config.get("env_prefix", ""))
+    try:
+        return kind()
+    except ValidationError as error:
+        lines = [f"{prefix}{'_'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}" for problem in error.errors(include_input=False)]
+        raise SettingsError("\n".join(lines)) from None
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean {near[0]}?" if near else "see docs/settings.md for the list"

@@ -1,0 +1,158 @@
+"""Trace context, metrics and logs: one place for every metric name and for the context that each log line and message carries.
+
+The trace context is a W3C `traceparent` in a context variable. It always exists, so that logs, events and problem documents can name a trace;
+OpenTelemetry spans are made only when a collector is configured.
+"""
+
+import logging
+import os
+import random
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import structlog
+from opentelemetry import trace as otel
+from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, TraceFlags, set_span_in_context
+from prometheus_client import Counter, Gauge, Histogram
+
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+
+HTTP_DURATION = Histogram(
+    "http_server_request_duration_seconds", "HTTP requests by route template", ["service", "method", "route", "status"], buckets=BUCKETS
+)
+HANDLED = Counter("caravan_messages_handled_total", "Messages by what came of them: done, duplicate, retry, dead", ["service", "channel", "result"])
+HANDLER_DURATION = Histogram("caravan_handler_duration_seconds", "One batch of messages, claim to commit", ["service", "channel"], buckets=BUCKETS)
+BATCH_SIZE = Histogram("caravan_batch_messages", "Messages handled in one unit of work", ["service", "channel"], buckets=(1, 2, 5, 10, 20, 50, 100, 200))
+DUPLICATES = Counter("caravan_inbox_duplicates_total", "Messages that had been handled before", ["service", "channel"])
+DEAD_LETTERS = Counter("caravan_dead_letters_total", "Messages given up", ["channel", "service"])
+PUBLISHED = Counter("caravan_messages_published_total", "Messages that the bus took", ["service", "channel"])
+OUTBOX_PENDING = Gauge("caravan_outbox_pending", "Rows that the bus has not taken yet", ["service"])
+OUTBOX_AGE = Gauge("caravan_outbox_oldest_age_seconds", "Age of the oldest row that the bus has not taken", ["service"])
+LAG = Gauge("caravan_consumer_lag", "Messages waiting for a subscription", ["service", "channel"])
+STATEMENTS = Counter("caravan_database_statements_total", "SQL statements sent", ["service"])
+CALLS = Histogram("caravan_call_duration_seconds", "Calls of one service by another", ["service", "target", "operation", "result"], buckets=BUCKETS)
+BREAKER = Gauge("caravan_breaker_state", "0 closed, 1 half-open, 2 open", ["service", "target"])
+RETRIES = Counter("caravan_call_retries_total", "Calls tried again", ["service", "target"])
+
+traceparent: ContextVar[str | None] = ContextVar("traceparent", default=None)
+actor: ContextVar[str | None] = ContextVar("actor", default=None)
+request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
+service_name: ContextVar[str | None] = ContextVar("service_name", default=None)
+
+_random = random.Random(os.urandom(16))  # noqa: S311 - trace ids are no secrets, and the system generator costs a call into the kernel
+_tracer: otel.Tracer | None = None
+
+
+def new_traceparent() -> str:
+    return f"00-{_random.getrandbits(128) or 1:032x}-{_random.getrandbits(64) or 1:016x}-01"
+
+
+def parse_traceparent(value: str | None) -> str | None:
+    """The header if it is one this version of the W3C format allows, else None."""
+    if value is None or len(value) != 55 or value[:3] != "00-" or value[35] != "-" or value[52] != "-":
+        return None
+    try:
+        if int(value[3:35], 16) == 0 or int(value[36:52], 16) == 0:
+            return None
+        int(value[53:], 16)
+    except ValueError:
+        return None
+    return value.lower()
+
+
+def trace_id() -> str | None:
+    current = traceparent.get()
+    return current[3:35] if current else None
+
+
+@contextmanager
+def span(name: str, kind: SpanKind, *, parent: str | None = None, links: list[str] | None = None, **attributes: Any) -> Iterator[None]:
+    """Run a block in the trace of `parent` (default: the current one; a new trace without any). `links` are traceparents of the messages of a batch."""
+    parent = parent or traceparent.get() or new_traceparent()
+    if _tracer is None:
+        token = traceparent.set(parent)
+        try:
+            yield
+        finally:
+            traceparent.reset(token)
+        return
+    context = set_span_in_context(NonRecordingSpan(_span_context(parent)))
+    with _tracer.start_as_current_span(
+        name, context=context, kind=kind, attributes=attributes, links=[Link(_span_context(link)) for link in links or ()]
+    ) as current:
+        made = current.get_span_context()
+        token = traceparent.set(f"00-{made.trace_id:032x}-{made.span_id:016x}-01")
+        try:
+            yield
+        finally:
+            traceparent.reset(token)
+
+
+def _span_context(value: str) -> SpanContext:
+    return SpanContext(int(value[3:35], 16), int(value[36:52], 16), is_remote=True, trace_flags=TraceFlags(1))
+
+
+def export_spans(endpoint: str, service: str) -> None:
+    """Send spans to an OpenTelemetry collector from now on."""
+    global _tracer
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    provider = TracerProvider(resource=Resource.create({"service.name": service, "service.namespace": "caravan"}))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint=endpoint.rstrip("/") + "/v1/traces")))
+    otel.set_tracer_provider(provider)
+    _tracer = otel.get_tracer("caravan")
+
+
+_SECRETS = ("password", "token", "secret", "authorization", "card")
+
+
+def _redact(_: Any, __: str, fields: dict[str, Any]) -> dict[str, Any]:
+    for name in fields:
+        if any(secret in name.lower() for secret in _SECRETS):
+            fields[name] = "[redacted]"
+    return fields
+
+
+def _add_context(_: Any, __: str, fields: dict[str, Any]) -> dict[str, Any]:
+    current = traceparent.get()
+    if current:
+        fields["trace_id"], fields["span_id"] = current[3:35], current[36:52]
+    for name, variable in (("service", service_name), ("actor", actor), ("request_id", request_id)):
+        value = variable.get()
+        if value:
+            fields.setdefault(name, value)
+    return fields
+
+
+def configure_logs(level: str, form: str) -> None:
+    """One line per event on stderr, JSON or text; the standard library's loggers go the same way."""
+    shared: list[Any] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _add_context,
+        _redact,
+        structlog.processors.format_exc_info,
+    ]
+    renderer: Any = structlog.processors.JSONRenderer() if form == "json" else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processor=renderer))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for noisy in ("alembic", "httpx", "httpcore", "asyncio"):
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
+
+
+log = structlog.get_logger("caravan")

@@ -1,0 +1,50 @@
+"""What identity answers to other services."""
+
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel
+
+from caravan.client import Operation
+
+
+class KeysRequest(BaseModel):
+    """The present key set."""
+
+
+class KeySet(BaseModel):
+    """JWKs of the keys that tokens may be signed with now, and the issuer's name in them."""
+
+    issuer: str
+    keys: list[dict[str, Any]]
+
+
+class StandingRequest(BaseModel):
+    user_id: UUID
+
+
+class Standing(BaseModel):
+    """Whether a user may order, and how to reach them."""
+
+    user_id: UUID
+    email: str
+    name: str
+    role: str
+    active: bool
+
+
+class SessionRequest(BaseModel):
+    session: str
+    subject: str
+
+
+class SessionState(BaseModel):
+    """Whether tokens of a session are still good: false after logout, password change, reuse of a refresh token, or when the user is disabled."""
+
+    active: bool
+
+
+KEYS = Operation("identity", "keys", KeysRequest, KeySet)
+STANDING = Operation("identity", "standing", StandingRequest, Standing)
+"""Raises NotFound for an unknown user."""
+SESSION = Operation("identity", "session", SessionRequest, SessionState)

@@ -1,0 +1,1 @@
+"""Orders: event-sourced, with a read database."""

@@ -1,0 +1,65 @@
+"""The commands that payments takes and the events that it publishes."""
+
+from uuid import UUID
+
+from pydantic import BaseModel
+
+from caravan.messages import Command, Event, Queue, Topic
+from caravan.money import Money
+
+
+class InvoiceLine(BaseModel):
+    sku: str
+    name: str
+    quantity: int
+    unit_price: int
+
+
+class CapturePayment(Command):
+    """Charge an order once. Answered by PaymentCompleted or PaymentFailed, also when the order id comes again."""
+
+    order_id: UUID
+    user_id: UUID
+    email: str
+    customer_name: str
+    amount: Money
+    method: str
+    token: str
+    lines: list[InvoiceLine]
+    billing_address: str
+
+
+class RefundPayment(Command):
+    """Give back all that was captured for an order; answered by PaymentRefunded, also when nothing had been captured (amount 0)."""
+
+    order_id: UUID
+    reason: str
+
+
+class PaymentCompleted(Event):
+    order_id: UUID
+    amount: Money
+    attempt: int
+    invoice_number: str
+
+
+class PaymentFailed(Event):
+    """For good: a hard decline, or every attempt used up."""
+
+    order_id: UUID
+    reason: str
+    attempts: int
+
+
+class PaymentRefunded(Event):
+    order_id: UUID
+    amount: Money
+    reason: str
+
+
+CAPTURE = Queue("payments.capture", owner="payments", commands=(CapturePayment,), key="order id", purpose="Charge an order.")
+REFUND = Queue("payments.refund", owner="payments", commands=(RefundPayment,), key="order id", purpose="Give back what was captured.")
+PAYMENT_COMPLETED = Topic("payment-completed", owner="payments", events=(PaymentCompleted,), key="order id", purpose="Money was captured.")
+PAYMENT_FAILED = Topic("payment-failed", owner="payments", events=(PaymentFailed,), key="order id", purpose="An order can't be paid.")
+PAYMENT_REFUNDED = Topic("payment-refunded", owner="payments", events=(PaymentRefunded,), key="order id", purpose="Money was given back.")
+CHANNELS = (CAPTURE, REFUND, PAYMENT_COMPLETED, PAYMENT_FAILED, PAYMENT_REFUNDED)

@@ -1,0 +1,1 @@
+"""What to offer next, by rules over past orders."""

@@ -1,0 +1,1 @@
+"""Shipments with a carrier."""

