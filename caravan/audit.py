@@ -32,4 +32,8 @@ AUDIT = Topic(
 def audit(work: UnitOfWork, action: str, target: str, *, actor: str | None = None, result: str = "done", **details: Any) -> None:
     """Record a deed (`price.changed`, `login.failed`) of the present caller, or of `actor`. Never put a secret into the details."""
     who = actor or telemetry.actor.get() or "anonymous"
-    work.emit(AUDIT, AuditRecorded(actor=who, action=action, target=target, result=result, details=details, trace_id=telemetry.trace_id()), key=target)
+    work.emit(
+        AUDIT,
+        AuditRecorded(actor=who, action=action, target=target, result=result, details=details, trace_id=telemetry.trace_id()),
+        key=target,
+    )

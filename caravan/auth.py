@@ -5,6 +5,7 @@ One rule for keys and algorithms: EdDSA only, the key chosen by `kid` among thos
 
 import base64
 import time
+import warnings
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from uuid import UUID
 import orjson
 from fastapi import Depends, Request
 from joserfc import jwt
-from joserfc.errors import JoseError
+from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwk import KeySet, OctKey
 
 from caravan import telemetry
@@ -24,7 +25,9 @@ Role = Literal["customer", "staff", "admin", "service"]
 RANK: dict[str, int] = {"customer": 1, "staff": 2, "admin": 3}
 """Each role may do what the ones before it may; `service` stands apart."""
 
-ALGORITHMS = ["EdDSA", "Ed25519"]
+ALGORITHMS = ["EdDSA"]
+# RFC 9864 renames the algorithm to Ed25519; the verifiers that clients have today know the old name.
+warnings.filterwarnings("ignore", message="EdDSA is deprecated", category=SecurityWarning)
 AUDIENCE = "caravan"
 LEEWAY_SECONDS = 5
 REFETCH_SECONDS = 5.0
@@ -142,7 +145,12 @@ def _caller(claims: dict[str, Any], issuer: str, now: float) -> tuple[Caller, fl
         raise Unauthorized("the token is not an access token")
     actor = claims.get("act")
     return (
-        Caller(claims["sub"], claims["role"], str(claims.get("sid", "")), str(actor["sub"]) if isinstance(actor, dict) and "sub" in actor else None),
+        Caller(
+            claims["sub"],
+            claims["role"],
+            str(claims.get("sid", "")),
+            str(actor["sub"]) if isinstance(actor, dict) and "sub" in actor else None,
+        ),
         float(expires) + LEEWAY_SECONDS,
     )
 

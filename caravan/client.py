@@ -18,7 +18,20 @@ from pydantic import BaseModel
 from caravan import telemetry
 from caravan.breaker import Breaker, RetryBudget
 from caravan.discovery import Discovery
-from caravan.errors import BadRequest, Conflict, DeadlineExceeded, Forbidden, Invalid, NotFound, Problem, StaleEdit, TooLarge, TooManyRequests, Unauthorized, Unavailable
+from caravan.errors import (
+    BadRequest,
+    Conflict,
+    DeadlineExceeded,
+    Forbidden,
+    Invalid,
+    NotFound,
+    Problem,
+    StaleEdit,
+    TooLarge,
+    TooManyRequests,
+    Unauthorized,
+    Unavailable,
+)
 
 Req = TypeVar("Req", bound=BaseModel)
 Res = TypeVar("Res", bound=BaseModel)
@@ -80,7 +93,9 @@ class Calls:
         if found is None:
             gauge = telemetry.BREAKER.labels(self.service, target)
             gauge.set(0)
-            found = self._breakers[target] = Breaker(time.monotonic, changed=lambda state: gauge.set({"closed": 0, "half-open": 1, "open": 2}[state]))
+            found = self._breakers[target] = Breaker(
+                time.monotonic, changed=lambda state: gauge.set({"closed": 0, "half-open": 1, "open": 2}[state])
+            )
         return found
 
     async def __call__(self, operation: Operation[Req, Res], request: Req) -> Res:
@@ -129,7 +144,7 @@ class Calls:
                         raise
                     raise Unavailable(f"{operation.service} can't be reached: {type(error).__name__}") from error
                 telemetry.RETRIES.labels(self.service, operation.service).inc()
-                await asyncio.sleep(BACKOFF_SECONDS * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
+                await asyncio.sleep(BACKOFF_SECONDS * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))
         raise Unavailable(f"{operation.service} can't be reached")
 
     async def _post(self, operation: Operation[Req, Res], body: bytes, until: float) -> Res:
@@ -139,7 +154,11 @@ class Calls:
             "authorization": self._credentials(self.service, operation.service),
             "x-caravan-seconds": f"{max(0.001, until - asyncio.get_running_loop().time()):.3f}",
         }
-        for name, value in (("traceparent", telemetry.traceparent.get()), ("x-request-id", telemetry.request_id.get()), ("x-user-authorization", authorization.get())):
+        for name, value in (
+            ("traceparent", telemetry.traceparent.get()),
+            ("x-request-id", telemetry.request_id.get()),
+            ("x-user-authorization", authorization.get()),
+        ):
             if value:
                 headers[name] = value
         response = await self._http.post(base + operation.path, content=body, headers=headers)

@@ -24,7 +24,14 @@ from caravan.messages import Channel, Delivery, Event, Message, Outgoing, encode
 
 STATEMENT_SECONDS = 30.0
 ACQUIRE_SECONDS = 10.0
-CONNECTION_LOST = (OSError, asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.CannotConnectNowError, asyncpg.ReadOnlySQLTransactionError, TimeoutError)
+CONNECTION_LOST = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.ReadOnlySQLTransactionError,
+    TimeoutError,
+)
 """Trouble of the infrastructure: to wait out, not to count against a message. A demoted primary (25006) is one of them."""
 
 cause: ContextVar[Delivery[Any] | None] = ContextVar("cause", default=None)
@@ -166,7 +173,9 @@ class UnitOfWork:
         )
         return {row[0] for row in rows}
 
-    def emit(self, channel: Channel, message: Message, *, key: UUID | str, due: Delivery[Any] | None = None, identifier: UUID | None = None) -> None:
+    def emit(
+        self, channel: Channel, message: Message, *, key: UUID | str, due: Delivery[Any] | None = None, identifier: UUID | None = None
+    ) -> None:
         """Send a message when, and only when, this unit of work commits. `due`: the message of a batch that caused it (default: the one being handled)."""
         origin = due or cause.get()
         self._outbox.append(
@@ -191,7 +200,9 @@ class UnitOfWork:
         now = self.database.clock()
         for version, event in enumerate(events, expected + 1):
             kind = type(event)
-            self._events.append((stream, version, kind.type, kind.version, event.model_dump_json(), now, who, trace[3:35] if trace else None))
+            self._events.append(
+                (stream, version, kind.type, kind.version, event.model_dump_json(), now, who, trace[3:35] if trace else None)
+            )
 
     def answer(self, answer: Answer) -> None:
         """Store the answer of an idempotent request with the rest. KeyAlreadyUsed at commit when another request was first."""
@@ -232,12 +243,16 @@ class UnitOfWork:
 
         if (a := self._answer) is not None:
             values = (a.scope, a.key, a.fingerprint, a.status, orjson.dumps(a.headers).decode(), a.body, self.database.clock() + a.keep)
-            parts.append(f"INSERT INTO idempotency (scope, key, fingerprint, status, headers, body, expires_at) VALUES ({', '.join(place(v) for v in values)})")
+            parts.append(
+                f"INSERT INTO idempotency (scope, key, fingerprint, status, headers, body, expires_at) VALUES ({', '.join(place(v) for v in values)})"
+            )
         if self._events:
             columns = list(zip(*self._events, strict=True))
             kinds = ("uuid", "int", "text", "int", "json", "timestamptz", "text", "text")
             rows = ", ".join(f"{place(list(column))}::{kind}[]" for column, kind in zip(columns, kinds, strict=True))
-            parts.append(f"INSERT INTO event (stream, version, type, data_version, data, time, actor, trace_id) SELECT * FROM unnest({rows})")
+            parts.append(
+                f"INSERT INTO event (stream, version, type, data_version, data, time, actor, trace_id) SELECT * FROM unnest({rows})"
+            )
         if self._outbox:
             columns = list(zip(*((m.id, m.kind, m.channel, m.route, m.key, m.body) for m in self._outbox), strict=True))
             kinds = ("uuid", "text", "text", "text", "text", "bytea")

@@ -55,7 +55,8 @@ class ByRegistry:
         if time.monotonic() - self._read_at < FRESH_SECONDS:
             return
         rows = await self._database.fetch(
-            "SELECT service, array_agg(url ORDER BY url) FROM registry WHERE seen_at > now() - make_interval(secs => $1) GROUP BY service", GONE_AFTER_SECONDS
+            "SELECT service, array_agg(url ORDER BY url) FROM registry WHERE seen_at > now() - make_interval(secs => $1) GROUP BY service",
+            GONE_AFTER_SECONDS,
         )
         self._known = {row[0]: row[1] for row in rows}
         self._read_at = time.monotonic()
@@ -74,7 +75,9 @@ class ByRegistry:
 
     async def register(self, services: list[str], url: str) -> None:
         await self._database.fetch(
-            "INSERT INTO registry SELECT s, $2, now() FROM unnest($1::text[]) s ON CONFLICT (service, url) DO UPDATE SET seen_at = now()", services, url
+            "INSERT INTO registry SELECT s, $2, now() FROM unnest($1::text[]) s ON CONFLICT (service, url) DO UPDATE SET seen_at = now()",
+            services,
+            url,
         )
 
     async def leave(self, url: str) -> None:

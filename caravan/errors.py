@@ -1,10 +1,10 @@
 """One tree of errors, each with its HTTP status; `http` renders them as RFC 9457 problem documents.
 
-    Problem                 what a client may be told
-     ├─ BadRequest 400   Unauthorized 401   Forbidden 403   NotFound 404   Conflict 409
-     ├─ StaleEdit 412    TooLarge 413       Invalid 422     TooManyRequests 429
-     └─ Unavailable 503  DeadlineExceeded 504
-    Reject                  a message handler's word that trying again can't help: straight to the dead letters
+Problem                 what a client may be told
+ ├─ BadRequest 400   Unauthorized 401   Forbidden 403   NotFound 404   Conflict 409
+ ├─ StaleEdit 412    TooLarge 413       Invalid 422     TooManyRequests 429
+ └─ Unavailable 503  DeadlineExceeded 504
+Reject                  a message handler's word that trying again can't help: straight to the dead letters
 """
 
 from typing import Any, ClassVar
@@ -19,7 +19,9 @@ class Problem(Exception):
     title: ClassVar[str] = "Internal error"
     slug: ClassVar[str] = "internal-error"
 
-    def __init__(self, detail: str, *, errors: list[dict[str, Any]] | None = None, headers: dict[str, str] | None = None, **extra: Any) -> None:
+    def __init__(
+        self, detail: str, *, errors: list[dict[str, Any]] | None = None, headers: dict[str, str] | None = None, **extra: Any
+    ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.errors = errors

@@ -97,7 +97,9 @@ class EventStore:
             place=(int(row["transaction"]), row["position"]),
         )
 
-    async def load(self, reader: Reader, streams: Sequence[UUID], *, until: datetime | None = None, version: int | None = None) -> dict[UUID, list[Recorded]]:
+    async def load(
+        self, reader: Reader, streams: Sequence[UUID], *, until: datetime | None = None, version: int | None = None
+    ) -> dict[UUID, list[Recorded]]:
         """The events of several streams in order, optionally only up to a time or a version; a stream without events is absent."""
         rows = await reader.fetch(
             "SELECT stream, version, type, data_version, data, time, actor, trace_id, transaction::text, position FROM event"

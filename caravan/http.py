@@ -10,14 +10,14 @@ from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
+from opentelemetry.trace import SpanKind
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
-from opentelemetry.trace import SpanKind
 
 from caravan import telemetry
-from caravan.clock import new_id
 from caravan.client import authorization
+from caravan.clock import new_id
 from caravan.database import CONNECTION_LOST, VersionConflict
 from caravan.errors import TYPE_BASE, BadRequest, Conflict, Problem, StaleEdit, TooLarge, Unavailable
 
@@ -72,9 +72,24 @@ def problem_response(problem: Problem, path: str) -> Response:
 
 
 def _render(
-    kind: str, title: str, status: int, detail: str, path: str, errors: Any = None, headers: dict[str, str] | None = None, extra: dict[str, Any] | None = None
+    kind: str,
+    title: str,
+    status: int,
+    detail: str,
+    path: str,
+    errors: Any = None,
+    headers: dict[str, str] | None = None,
+    extra: dict[str, Any] | None = None,
 ) -> Response:
-    document = {"type": kind, "title": title, "status": status, "detail": detail, "instance": path, "trace_id": telemetry.trace_id(), **(extra or {})}
+    document = {
+        "type": kind,
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "instance": path,
+        "trace_id": telemetry.trace_id(),
+        **(extra or {}),
+    }
     if errors:
         document["errors"] = errors
     return Response(orjson.dumps(document), status, headers, media_type="application/problem+json")
@@ -112,7 +127,7 @@ def add_problem_handlers(app: FastAPI) -> None:
         found = error.errors()
         if any(item["type"] == "json_invalid" for item in found):
             return problem_response(BadRequest("the body is not valid JSON"), request.url.path)
-        errors = [{"field": ".".join(str(part) for part in item["loc"]), "rule": item["msg"]} for item in found[:50]]
+        errors = [{"field": _field(item["loc"]), "rule": item["msg"]} for item in found[:50]]
         names = ", ".join(item["field"] for item in errors[:5])
         return _render(TYPE_BASE + "invalid", "The request is not valid", 422, f"not valid: {names}", request.url.path, errors)
 
@@ -136,6 +151,12 @@ def add_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(VersionConflict, conflict)
     for lost in CONNECTION_LOST:
         app.add_exception_handler(lost, away)
+
+
+def _field(location: Sequence[Any]) -> str:
+    """`lines.0.quantity` for a field of the body; parameters keep their kind (`query.limit`)."""
+    parts = location[1:] if location[0] == "body" and len(location) > 1 else location
+    return ".".join(str(part) for part in parts)
 
 
 def _document_problems(app: FastAPI) -> None:
@@ -175,7 +196,11 @@ class Edge:
         telemetry.service_name.set(self.service)
         telemetry.actor.set(None)
         authorization.set(headers[b"authorization"].decode("latin-1") if b"authorization" in headers else None)
-        parent = telemetry.parse_traceparent(headers.get(b"traceparent", b"").decode("latin-1")) or telemetry.traceparent.get() or telemetry.new_traceparent()
+        parent = (
+            telemetry.parse_traceparent(headers.get(b"traceparent", b"").decode("latin-1"))
+            or telemetry.traceparent.get()
+            or telemetry.new_traceparent()
+        )
         started = time.perf_counter()
         status = 500
         began = False
@@ -201,7 +226,11 @@ class Edge:
                 if began:
                     raise
                 response = _render(
-                    TYPE_BASE + "internal-error", "Internal error", 500, "something is wrong on our side; quote the trace_id when you report it", scope["path"]
+                    TYPE_BASE + "internal-error",
+                    "Internal error",
+                    500,
+                    "something is wrong on our side; quote the trace_id when you report it",
+                    scope["path"],
                 )
                 await response(scope, receive, answer)
             finally:
@@ -275,7 +304,11 @@ def entity_tag(version: int) -> str:
 def check_if_match(request: Request, version: int) -> None:
     """Raises StaleEdit when the request's If-Match names another version. Without the header the edit is unconditional."""
     given = request.headers.get("if-match")
-    if given is not None and given.strip() != "*" and entity_tag(version) not in [tag.strip().removeprefix("W/") for tag in given.split(",")]:
+    if (
+        given is not None
+        and given.strip() != "*"
+        and entity_tag(version) not in [tag.strip().removeprefix("W/") for tag in given.split(",")]
+    ):
         raise StaleEdit(f"you have {given}, it is {entity_tag(version)} now; read it again")
 
 

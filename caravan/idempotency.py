@@ -62,11 +62,15 @@ class Once:
         if row is None:
             return None
         if row["expired"]:
-            await database.fetch("DELETE FROM idempotency WHERE scope = $1 AND key = $2 AND expires_at <= $3", self.scope, self.key, database.clock())
+            await database.fetch(
+                "DELETE FROM idempotency WHERE scope = $1 AND key = $2 AND expires_at <= $3", self.scope, self.key, database.clock()
+            )
             return None
         if row["fingerprint"] != self.fingerprint:
             raise Invalid(f"Idempotency-Key {self.key!r} was used with another body; use a new key for a new request")
-        return Response(row["body"], row["status"], {**orjson.loads(row["headers"]), "Idempotency-Replayed": "true"}, media_type="application/json")
+        return Response(
+            row["body"], row["status"], {**orjson.loads(row["headers"]), "Idempotency-Replayed": "true"}, media_type="application/json"
+        )
 
 
 async def _once(request: Request, key: str | None, *, required: bool) -> Once:
@@ -93,7 +97,9 @@ async def once(request: Request, idempotency_key: Annotated[str | None, Header(d
     return await _once(request, idempotency_key, required=False)
 
 
-async def once_required(request: Request, idempotency_key: Annotated[str | None, Header(description=KEY_DESCRIPTION + " Required.")] = None) -> Once:
+async def once_required(
+    request: Request, idempotency_key: Annotated[str | None, Header(description=KEY_DESCRIPTION + " Required.")] = None
+) -> Once:
     return await _once(request, idempotency_key, required=True)
 
 

@@ -43,7 +43,8 @@ class Consumers:
 
     A handler is `async def name(context, work, delivery: Delivery[SomeEvent])`, or takes `deliveries: list[Delivery[SomeEvent]]` where one statement can
     serve all. With `@consume.effect(CHANNEL)` it is `async def name(context, delivery)`: it runs outside a transaction, several keys at once, may run
-    again for the same message, and must claim the message in the unit of work that records the result.
+    again for the same message, and must claim the message in the unit of work that records the result. An effect may take the list of a batch, too: it makes
+    its calls at once, settles each failed one itself, and when it raises, its messages run one by one, each as a list of one.
     """
 
     service: str
@@ -60,8 +61,6 @@ class Consumers:
             last = list(inspect.signature(handler).parameters)[-1]
             hint = get_type_hints(handler)[last]
             many = get_origin(hint) is list
-            if many and effect:
-                raise TypeError(f"{handler.__name__}: an effect takes one message")
             self.declared.append(Consumer(Subscription(self.service, source, batch), handler, _accepted(source), many, effect))
             return handler
 
@@ -139,7 +138,10 @@ class Inbox:
     async def _together(self, deliveries: Sequence[Delivery[Any]]) -> None:
         first = deliveries[0]
         with telemetry.span(
-            self._span, SpanKind.CONSUMER, parent=first.traceparent, links=[d.traceparent for d in deliveries if d.traceparent] if len(deliveries) > 1 else None
+            self._span,
+            SpanKind.CONSUMER,
+            parent=first.traceparent,
+            links=[d.traceparent for d in deliveries if d.traceparent] if len(deliveries) > 1 else None,
         ):
             async with self.context.database.work() as work:
                 new = await work.claim(self.name, [delivery.id for delivery in deliveries])
@@ -168,6 +170,8 @@ class Inbox:
                 cause.reset(token)
 
     async def _effects(self, deliveries: list[tuple[int, Delivery[Any]]], outcomes: list[Outcome]) -> None:
+        if self.consumer.many and len(deliveries) > 1 and await self._effects_at_once([delivery for _, delivery in deliveries]):
+            return
         by_key: dict[str, list[tuple[int, Delivery[Any]]]] = {}
         for place, delivery in deliveries:
             by_key.setdefault(delivery.key, []).append((place, delivery))
@@ -183,7 +187,9 @@ class Inbox:
                     token = cause.set(delivery)
                     try:
                         with telemetry.span(self._span, SpanKind.CONSUMER, parent=delivery.traceparent):
-                            outcomes[place] = await self._alone(delivery, self.consumer.handler(self.context, delivery))
+                            outcomes[place] = await self._alone(
+                                delivery, self.consumer.handler(self.context, [delivery] if self.consumer.many else delivery)
+                            )
                     finally:
                         cause.reset(token)
                     waiting = outcomes[place].result is Result.RETRY
@@ -192,6 +198,18 @@ class Inbox:
             for of_key in by_key.values():
                 group.create_task(in_order(of_key))
 
+    async def _effects_at_once(self, deliveries: list[Delivery[Any]]) -> bool:
+        links = [d.traceparent for d in deliveries if d.traceparent]
+        try:
+            with telemetry.span(self._span, SpanKind.CONSUMER, parent=deliveries[0].traceparent, links=links):
+                await self.consumer.handler(self.context, deliveries)
+            return True
+        except CONNECTION_LOST:
+            raise
+        except Exception as error:  # whatever it was, each message now runs alone and shows whose fault it is
+            log.info("batch split", channel=self.consumer.subscription.channel, messages=len(deliveries), error=repr(error))
+            return False
+
     async def _alone(self, delivery: Delivery[Any], handling: Awaitable[None]) -> Outcome:
         try:
             await handling
@@ -199,10 +217,21 @@ class Inbox:
         except CONNECTION_LOST:
             raise
         except Reject as error:
-            log.warning("message rejected", channel=self.consumer.subscription.channel, key=delivery.key, message_id=str(delivery.id), reason=str(error))
+            log.warning(
+                "message rejected",
+                channel=self.consumer.subscription.channel,
+                key=delivery.key,
+                message_id=str(delivery.id),
+                reason=str(error),
+            )
             return Outcome(Result.DEAD, str(error))
         except Exception as error:
             log.warning(
-                "message failed", channel=self.consumer.subscription.channel, key=delivery.key, message_id=str(delivery.id), attempt=delivery.attempt, exc_info=error
+                "message failed",
+                channel=self.consumer.subscription.channel,
+                key=delivery.key,
+                message_id=str(delivery.id),
+                attempt=delivery.attempt,
+                exc_info=error,
             )
             return Outcome(Result.RETRY, f"{type(error).__name__}: {error}")

@@ -44,7 +44,9 @@ class Leadership:
         if task in self._held and self._connection is not None:
             self._held.discard(task)
             async with self._opening:
-                await self._connection.fetchval("SELECT pg_advisory_unlock($1, $2)", 0x43, zlib.crc32(f"{self._name}:{task}".encode()) - 2**31)
+                await self._connection.fetchval(
+                    "SELECT pg_advisory_unlock($1, $2)", 0x43, zlib.crc32(f"{self._name}:{task}".encode()) - 2**31
+                )
 
     async def listen(self, channel: str, callback: Callable[[str], None]) -> None:
         """Call back with the payload of each notification, also after a reconnect. A hint: what is lost meanwhile must be covered by a poll."""

@@ -76,7 +76,9 @@ class Relay:
         if not rows:
             return 0
         crash.point("relay.before_send")
-        await self.bus.publish([Outgoing(row["kind"], row["channel"], row["route"], row["key"], row["message_id"], row["body"]) for row in rows])
+        await self.bus.publish(
+            [Outgoing(row["kind"], row["channel"], row["route"], row["key"], row["message_id"], row["body"]) for row in rows]
+        )
         crash.point("relay.after_confirm_before_mark")
         await self.database.fetch("DELETE FROM outbox WHERE id = ANY($1)", [row["id"] for row in rows])
         for row in rows:
@@ -86,7 +88,9 @@ class Relay:
     async def measure(self) -> None:
         """Set the gauges of what is waiting."""
         with suppress(*CONNECTION_LOST, asyncpg.PostgresError):
-            row = await self.database.fetchrow("SELECT count(*), coalesce(extract(epoch FROM now() - min(created_at)), 0)::float FROM outbox")
+            row = await self.database.fetchrow(
+                "SELECT count(*), coalesce(extract(epoch FROM now() - min(created_at)), 0)::float FROM outbox"
+            )
             if row is not None:
                 self._pending.set(row[0])
                 self._age.set(row[1])

@@ -139,7 +139,9 @@ class Process:
         self._stack.push_async_callback(redis.aclose)
         self._stack.push_async_callback(subscriber.aclose)
         live = Live(redis, subscriber)
-        http = await self._stack.enter_async_context(httpx2.AsyncClient(timeout=30, limits=httpx2.Limits(max_connections=200, max_keepalive_connections=50)))
+        http = await self._stack.enter_async_context(
+            httpx2.AsyncClient(timeout=30, limits=httpx2.Limits(max_connections=200, max_keepalive_connections=50))
+        )
         databases: dict[str, Database] = {BUS: bus_database}
         for service in self.services:
             opened = {declared.name: await self._open(declared.name, self.kernel.pool) for declared in service.databases}
@@ -175,7 +177,9 @@ class Process:
             context = self.contexts[service.name]
             if service.parts:
                 context.parts = await self._stack.enter_async_context(service.parts(context))
-            self.peers[service.name] = service.app(context) if service.app else create_app(service.name, service.routers, context, context.verifier)
+            self.peers[service.name] = (
+                service.app(context) if service.app else create_app(service.name, service.routers, context, context.verifier)
+            )
         await self.discovery.register([service.name for service in self.services], self.url)
         await self._start_tasks(live)
 
@@ -190,7 +194,9 @@ class Process:
                 self._relaying.append(self._spawn(f"relay {service.name}", relay.run()))
             for consumer in consumers(service):
                 self._consuming.append(
-                    self._spawn(f"consume {consumer.subscription.name}", self.bus.consume(consumer.subscription, Inbox(consumer, context).process))
+                    self._spawn(
+                        f"consume {consumer.subscription.name}", self.bus.consume(consumer.subscription, Inbox(consumer, context).process)
+                    )
                 )
             for periodic in service.periodic:
                 nudge = self._nudges[f"{service.name}.{periodic.name}"] = asyncio.Event()
@@ -375,4 +381,3 @@ async def _repeat(periodic: Periodic, context: Context[Any, Any], nudge: asyncio
             continue
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(nudge.wait(), periodic.seconds * min(2**failures, 16) if failures else periodic.seconds)
-

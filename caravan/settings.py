@@ -12,7 +12,6 @@ from typing import Literal, TypeVar
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-
 T = TypeVar("T", bound=BaseSettings)
 
 
@@ -28,16 +27,22 @@ class Settings(BaseSettings):
     data: Path = Field(Path(".caravan"), description="Folder for everything that a laptop keeps: database, mail, secrets, logs.")
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    public_url: str = Field("", description="Address under which clients reach the gateway; by default the one it listens on. Issuer of the tokens.")
+    public_url: str = Field(
+        "", description="Address under which clients reach the gateway; by default the one it listens on. Issuer of the tokens."
+    )
     database_url: SecretStr | None = Field(
-        None, description="Postgres server, as a role that may create roles and databases: `postgresql://user:password@host:5432/postgres`. Default: the embedded one."
+        None,
+        description="Postgres server, as a role that may create roles and databases: `postgresql://user:password@host:5432/postgres`. Default: the embedded one.",
     )
     redis_url: SecretStr | None = Field(None, description="Redis or Valkey: `redis://:password@host:6379/0`. Default: the embedded one.")
     secret: SecretStr | None = Field(
-        None, description="Master secret from which database passwords and client secrets are derived. Default: made once and kept in the data folder.", min_length=32
+        None,
+        description="Master secret from which database passwords and client secrets are derived. Default: made once and kept in the data folder.",
+        min_length=32,
     )
     discovery: str = Field(
-        "", description="Where other services are, as a URL with `{service}`: `http://{service}:8080`. Default: processes on one machine find each other through the database."
+        "",
+        description="Where other services are, as a URL with `{service}`: `http://{service}:8080`. Default: processes on one machine find each other through the database.",
     )
     admin_email: str = Field("admin@caravan.local", description="The admin that the first start makes.")
     admin_password: SecretStr | None = Field(None, description="The admin's password. Default: generated and printed once.", min_length=12)
@@ -45,7 +50,9 @@ class Settings(BaseSettings):
     pool: int = Field(5, ge=2, le=100, description="Most database connections of one service in one process.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level that is logged.")
     log_format: Literal["json", "text"] = Field("json", description="Log lines as JSON, or as text for people.")
-    otlp_endpoint: str = Field("", description="OpenTelemetry collector (OTLP over HTTP), such as `http://collector:4318`. Default: no spans are exported.")
+    otlp_endpoint: str = Field(
+        "", description="OpenTelemetry collector (OTLP over HTTP), such as `http://collector:4318`. Default: no spans are exported."
+    )
     drain_seconds: float = Field(15.0, gt=0, le=300, description="How long a stopping process finishes what it has begun.")
     crash_at: str = Field("", description="For fault tests: end the process at this named crash point, `name` or `name:hit`.")
 
@@ -66,7 +73,10 @@ def read(kind: type[T]) -> T:
     try:
         return kind()
     except ValidationError as error:
-        lines = [f"{prefix}{'_'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}" for problem in error.errors(include_input=False)]
+        lines = [
+            f"{prefix}{'_'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}"
+            for problem in error.errors(include_input=False)
+        ]
         raise SettingsError("\n".join(lines)) from None
 
 

@@ -23,9 +23,15 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0,
 HTTP_DURATION = Histogram(
     "http_server_request_duration_seconds", "HTTP requests by route template", ["service", "method", "route", "status"], buckets=BUCKETS
 )
-HANDLED = Counter("caravan_messages_handled_total", "Messages by what came of them: done, duplicate, retry, dead", ["service", "channel", "result"])
-HANDLER_DURATION = Histogram("caravan_handler_duration_seconds", "One batch of messages, claim to commit", ["service", "channel"], buckets=BUCKETS)
-BATCH_SIZE = Histogram("caravan_batch_messages", "Messages handled in one unit of work", ["service", "channel"], buckets=(1, 2, 5, 10, 20, 50, 100, 200))
+HANDLED = Counter(
+    "caravan_messages_handled_total", "Messages by what came of them: done, duplicate, retry, dead", ["service", "channel", "result"]
+)
+HANDLER_DURATION = Histogram(
+    "caravan_handler_duration_seconds", "One batch of messages, claim to commit", ["service", "channel"], buckets=BUCKETS
+)
+BATCH_SIZE = Histogram(
+    "caravan_batch_messages", "Messages handled in one unit of work", ["service", "channel"], buckets=(1, 2, 5, 10, 20, 50, 100, 200)
+)
 DUPLICATES = Counter("caravan_inbox_duplicates_total", "Messages that had been handled before", ["service", "channel"])
 DEAD_LETTERS = Counter("caravan_dead_letters_total", "Messages given up", ["channel", "service"])
 PUBLISHED = Counter("caravan_messages_published_total", "Messages that the bus took", ["service", "channel"])
@@ -33,7 +39,9 @@ OUTBOX_PENDING = Gauge("caravan_outbox_pending", "Rows that the bus has not take
 OUTBOX_AGE = Gauge("caravan_outbox_oldest_age_seconds", "Age of the oldest row that the bus has not taken", ["service"])
 LAG = Gauge("caravan_consumer_lag", "Messages waiting for a subscription", ["service", "channel"])
 STATEMENTS = Counter("caravan_database_statements_total", "SQL statements sent", ["service"])
-CALLS = Histogram("caravan_call_duration_seconds", "Calls of one service by another", ["service", "target", "operation", "result"], buckets=BUCKETS)
+CALLS = Histogram(
+    "caravan_call_duration_seconds", "Calls of one service by another", ["service", "target", "operation", "result"], buckets=BUCKETS
+)
 BREAKER = Gauge("caravan_breaker_state", "0 closed, 1 half-open, 2 open", ["service", "target"])
 RETRIES = Counter("caravan_call_retries_total", "Calls tried again", ["service", "target"])
 
@@ -42,7 +50,7 @@ actor: ContextVar[str | None] = ContextVar("actor", default=None)
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 service_name: ContextVar[str | None] = ContextVar("service_name", default=None)
 
-_random = random.Random(os.urandom(16))  # noqa: S311 - trace ids are no secrets, and the system generator costs a call into the kernel
+_random = random.Random(os.urandom(16))
 _tracer: otel.Tracer | None = None
 
 

@@ -55,7 +55,9 @@ class Issuer:
 
         async def standing(_: Any, request: Any) -> Standing:
             known = self.users.get(request.user_id)
-            return known or Standing(user_id=request.user_id, email=f"{request.user_id}@example.com", name="Test Person", role="customer", active=True)
+            return known or Standing(
+                user_id=request.user_id, email=f"{request.user_id}@example.com", name="Test Person", role="customer", active=True
+            )
 
         async def session(_: Any, __: Any) -> SessionState:
             return SessionState(active=True)
@@ -64,7 +66,17 @@ class Issuer:
 
     def token(self, role: str = "customer", user_id: UUID | None = None, **claims: Any) -> str:
         now = int(time.time())
-        body = {"iss": URL, "aud": "caravan", "sub": str(user_id or new_id()), "role": role, "typ": "access", "sid": "test", "iat": now, "exp": now + 600, **claims}
+        body = {
+            "iss": URL,
+            "aud": "caravan",
+            "sub": str(user_id or new_id()),
+            "role": role,
+            "typ": "access",
+            "sid": "test",
+            "iat": now,
+            "exp": now + 600,
+            **claims,
+        }
         return jwt.encode({"alg": "EdDSA", "kid": "test"}, body, self.key, algorithms=["EdDSA"])
 
 
@@ -93,20 +105,29 @@ class Shop:
         """The envelopes on a topic for a key, in order."""
         import orjson
 
-        rows = await self.process.bus.database.fetch("SELECT body FROM topic_log WHERE topic = $1 AND key = $2 ORDER BY position", channel, str(key))
+        rows = await self.process.bus.database.fetch(
+            "SELECT body FROM topic_log WHERE topic = $1 AND key = $2 ORDER BY position", channel, str(key)
+        )
         return [orjson.loads(row[0]) for row in rows]
 
     async def queued(self, queue: str, key: object) -> list[dict[str, Any]]:
         """The envelopes waiting in a queue for a key: what was sent to a service that doesn't run here."""
         import orjson
 
-        rows = await self.process.bus.database.fetch("SELECT body FROM delivery WHERE subscription = $1 AND key = $2 ORDER BY id", queue, str(key))
+        rows = await self.process.bus.database.fetch(
+            "SELECT body FROM delivery WHERE subscription = $1 AND key = $2 ORDER BY id", queue, str(key)
+        )
         return [orjson.loads(row[0]) for row in rows]
 
 
 @asynccontextmanager
 async def running(
-    backends: Backends, *names: str, extra: tuple[Service, ...] = (), clock: Clock = utc_now, settings: Settings | None = None, **overrides: Any
+    backends: Backends,
+    *names: str,
+    extra: tuple[Service, ...] = (),
+    clock: Clock = utc_now,
+    settings: Settings | None = None,
+    **overrides: Any,
 ) -> AsyncIterator[Shop]:
     """The named services (with a stand-in for identity unless it is named) in this process. Their databases are shared by the tests of a run: use new ids.
 

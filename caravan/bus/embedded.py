@@ -49,9 +49,17 @@ class EmbeddedBus:
                         await work.execute("INSERT INTO cursor VALUES ($1, $2, 0) ON CONFLICT DO NOTHING", subscription.name, topic)
                     case Binding(exchange=exchange, patterns=patterns):
                         regexes = [routing_regex(pattern) for pattern in patterns]
-                        await work.execute("DELETE FROM binding WHERE exchange = $1 AND subscription = $2 AND pattern <> ALL($3)", exchange.name, subscription.name, regexes)
                         await work.execute(
-                            "INSERT INTO binding SELECT $1, p, $2 FROM unnest($3::text[]) p ON CONFLICT DO NOTHING", exchange.name, subscription.name, regexes
+                            "DELETE FROM binding WHERE exchange = $1 AND subscription = $2 AND pattern <> ALL($3)",
+                            exchange.name,
+                            subscription.name,
+                            regexes,
+                        )
+                        await work.execute(
+                            "INSERT INTO binding SELECT $1, p, $2 FROM unnest($3::text[]) p ON CONFLICT DO NOTHING",
+                            exchange.name,
+                            subscription.name,
+                            regexes,
                         )
 
     async def publish(self, messages: Sequence[Outgoing]) -> None:
@@ -148,6 +156,17 @@ class EmbeddedBus:
         await self.leadership.notify("bus", ",".join({f"redrive:{row[0]}" for row in rows} | {row[0] for row in rows}))
         return len(rows)
 
+    async def tail(self, position: int | None, limit: int) -> list[asyncpg.Record]:
+        """The newest of what was published on topics after a position (None: only where the log ends now): position, topic, key, body."""
+        if position is None:
+            return await self.database.fetch(
+                "SELECT coalesce(max(position), 0) AS position, '' AS topic, '' AS key, ''::bytea AS body FROM topic_log"
+            )
+        rows = await self.database.fetch(
+            "SELECT position, topic, key, body FROM topic_log WHERE position > $1 ORDER BY position DESC LIMIT $2", position, limit
+        )
+        return rows[::-1]
+
     async def prune(self) -> None:
         """Drop what a topic's retention no longer keeps and every group has read."""
         for topic, retention in self._retention.items():
@@ -221,7 +240,9 @@ class _Reader:
         outcomes = await self.process([Incoming(row["key"], row["body"], row["attempt"], row["id"]) for row in rows]) if rows else []
         async with self.database.work() as work:
             await self._settle(work, rows, outcomes)
-            left = await work.fetch("SELECT key, min(due_at) FROM delivery WHERE subscription = $1 AND key = ANY($2) GROUP BY key", self.subscription.name, keys)
+            left = await work.fetch(
+                "SELECT key, min(due_at) FROM delivery WHERE subscription = $1 AND key = ANY($2) GROUP BY key", self.subscription.name, keys
+            )
         for key in keys:
             self.waiting.pop(key, None)
         for row in left:
@@ -299,7 +320,9 @@ class _TopicReader(_Reader):
         fresh = not self.loaded
         await super().load()
         if fresh:  # another process may have read on meanwhile
-            self._position = self._acked = await self.database.fetchval("SELECT position FROM cursor WHERE subscription = $1", self.subscription.name)
+            self._position = self._acked = await self.database.fetchval(
+                "SELECT position FROM cursor WHERE subscription = $1", self.subscription.name
+            )
 
     async def _fresh(self) -> bool:
         name, topic = self.subscription.name, self.subscription.channel
@@ -315,7 +338,10 @@ class _TopicReader(_Reader):
             self._acked = self._position
         else:
             rows = await self.database.fetch(
-                "SELECT position, key, body FROM topic_log WHERE topic = $1 AND position > $2 ORDER BY position LIMIT $3", topic, self._position, self.subscription.batch
+                "SELECT position, key, body FROM topic_log WHERE topic = $1 AND position > $2 ORDER BY position LIMIT $3",
+                topic,
+                self._position,
+                self.subscription.batch,
             )
         if not rows:
             return False

@@ -48,3 +48,17 @@ KEYS = Operation("identity", "keys", KeysRequest, KeySet)
 STANDING = Operation("identity", "standing", StandingRequest, Standing)
 """Raises NotFound for an unknown user."""
 SESSION = Operation("identity", "session", SessionRequest, SessionState)
+
+
+class EnsureAdminRequest(BaseModel):
+    email: str
+    password: str | None
+
+
+class AdminEnsured(BaseModel):
+    """`generated` is the password that was made now; None when one was given, or the shop has an admin already."""
+
+    generated: str | None
+
+
+ENSURE_ADMIN = Operation("identity", "ensure_admin", EnsureAdminRequest, AdminEnsured, seconds=10.0)

@@ -1,5 +1,20 @@
-"""The command that notifications takes, on two queues: a critical message never waits behind standard ones."""
+"""The command that notifications takes, on two queues: a critical message never waits behind standard ones.
 
+Kinds that may be asked for, with their values (those in brackets may be absent; `Money` is `{"amount", "currency"}`):
+
+| kind | values |
+|---|---|
+| `password_changed` | (`name`) |
+| `password_reset` | `link`, (`name`), (`minutes`: how long the link is good) |
+| `session_reuse` | (`name`) |
+| `price_drop` | `sku`, (`name`), (`price`: Money), (`previous_price`: Money) |
+| `back_in_stock` | `sku`, (`name`) |
+| `product_updated` | `sku`, (`name`), (`price`: Money), (`previous_price`: Money) |
+
+All other messages come from events, see `EMAILS_BY_OUTCOME`. A command of another kind, or without a value it needs, becomes a dead letter.
+"""
+
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -21,3 +36,14 @@ class SendNotification(Command):
 CRITICAL = Queue("notifications.critical", owner="notifications", commands=(SendNotification,), key="about", purpose="Security messages: sent before all others.")
 STANDARD = Queue("notifications.standard", owner="notifications", commands=(SendNotification,), key="about", purpose="Everything that may wait a little.")
 CHANNELS = (CRITICAL, STANDARD)
+
+EMAILS_BY_OUTCOME: Mapping[str, tuple[str, ...]] = {
+    "completed": ("order_confirmed",),
+    "shipped": ("order_shipped",),
+    "rejected": ("order_rejected",),
+    "payment_failed": ("payment_failed",),
+    "cancelled": ("order_cancelled",),
+}
+"""The e-mails of an order, by what happened to it: its outcome on `order-processed`, its shipment, its cancellation. They add up: a completed and shipped order
+gets two, a completed and then cancelled one gets two. Besides, each order has one `order_received` on the channel `log`. Users who chose another channel or
+opted out get theirs accordingly."""

@@ -55,7 +55,13 @@ class OrderCancelled(Event):
 
 
 ORDER_CREATED = Topic("order-created", owner="orders", events=(OrderCreated,), key="order id", purpose="An order was accepted.")
-ORDER_CANCELLED = Topic("order-cancelled", owner="orders", events=(OrderCancelled,), key="order id", purpose="An order was cancelled, stock and money given back.")
+ORDER_CANCELLED = Topic(
+    "order-cancelled",
+    owner="orders",
+    events=(OrderCancelled,),
+    key="order id",
+    purpose="An order was cancelled, stock and money given back.",
+)
 ORDERS = Exchange(
     "orders",
     owner="orders",

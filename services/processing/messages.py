@@ -42,7 +42,17 @@ class CancellationRefused(Event):
     reason: str
 
 
-CANCEL_ORDER = Queue("processing.cancel-order", owner="processing", commands=(CancelOrder,), key="order id", purpose="Undo an order that has not been shipped.")
-ORDER_PROCESSED = Topic("order-processed", owner="processing", events=(OrderProcessed,), key="order id", purpose="The outcome of an order, once.")
-ORDER_UNDONE = Topic("order-undone", owner="processing", events=(OrderUndone, CancellationRefused), key="order id", purpose="How a cancellation ended.")
+CANCEL_ORDER = Queue(
+    "processing.cancel-order",
+    owner="processing",
+    commands=(CancelOrder,),
+    key="order id",
+    purpose="Undo an order that has not been shipped.",
+)
+ORDER_PROCESSED = Topic(
+    "order-processed", owner="processing", events=(OrderProcessed,), key="order id", purpose="The outcome of an order, once."
+)
+ORDER_UNDONE = Topic(
+    "order-undone", owner="processing", events=(OrderUndone, CancellationRefused), key="order id", purpose="How a cancellation ended."
+)
 CHANNELS = (CANCEL_ORDER, ORDER_PROCESSED, ORDER_UNDONE)

@@ -1,0 +1,29 @@
+"""`caravan run orders`: one service, some, or all, in this process."""
+
+from typing import Annotated
+
+import typer
+
+from caravan.runtime import Process
+from services.cli.serve import choose, kernel_settings, start
+from services.cli.up import ensure_admin
+
+
+def run(
+    names: Annotated[list[str], typer.Argument(metavar="SERVICE...", help="Services to run in this process, or `all`.")],
+) -> None:
+    """Run services in this process. Without backends in the settings it joins those that run in the data folder, or starts them.
+
+    Listens on CARAVAN_PORT; a process without the gateway takes a free port unless it is set.
+    """
+    kernel = kernel_settings()
+    chosen = choose(names)
+    if "gateway" not in chosen and "port" not in kernel.model_fields_set:
+        kernel = kernel.model_copy(update={"port": 0})
+
+    async def started(process: Process) -> None:
+        print(f"{', '.join(chosen)}: listening on {process.url}", flush=True)
+        if "identity" in chosen:
+            await ensure_admin(process)
+
+    start(chosen, kernel, lambda line: print(line, flush=True), started, join=True)

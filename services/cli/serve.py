@@ -1,0 +1,130 @@
+"""Serve some services in this process: find or start the backends, migrate, run, listen."""
+
+import asyncio
+import os
+import secrets
+import socket
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import NoReturn
+
+import uvicorn
+import uvloop
+
+from caravan import embedded, settings, telemetry
+from caravan.runtime import Backends, Process, migrate
+from caravan.settings import Settings, SettingsError
+from services.__main__ import SERVICES, load
+from services.identity.client import KEYS
+
+Announce = Callable[[str], None]
+AfterStart = Callable[[Process], Awaitable[None]]
+
+
+def fail(message: str) -> NoReturn:
+    """End with a message that says what to do; exit status 2."""
+    print(message, file=sys.stderr)
+    raise SystemExit(2)
+
+
+def kernel_settings() -> Settings:
+    try:
+        return settings.load()
+    except SettingsError as error:
+        fail(str(error))
+
+
+def master_secret(kernel: Settings) -> str:
+    """The secret that is set, or the one that the data folder keeps; made at the first start."""
+    if kernel.secret:
+        return kernel.secret.get_secret_value()
+    path = kernel.data / "secret"
+    kernel.data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as made:
+            made.write(secrets.token_hex(32))
+    except FileExistsError:
+        pass
+    return path.read_text().strip()
+
+
+@asynccontextmanager
+async def backends(kernel: Settings, announce: Announce, *, join: bool) -> AsyncIterator[Backends]:
+    """The backends of the settings, else the embedded ones: those that run in this data folder already (when `join`), or new ones."""
+    secret = master_secret(kernel)
+    database_url = kernel.database_url.get_secret_value() if kernel.database_url else None
+    redis_url = kernel.redis_url.get_secret_value() if kernel.redis_url else None
+    async with AsyncExitStack() as stack:
+        if database_url is None or redis_url is None:
+            found = embedded.running(kernel.data) if join else None
+            if found is None:
+                found = await stack.enter_async_context(embedded.start(kernel.data, secret=secret, announce=announce))
+            database_url, redis_url = database_url or found.database_url, redis_url or found.redis_url
+        yield Backends(database_url, redis_url, secret)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), backlog=1024)
+    except OSError as error:
+        fail(f"can't listen on {host}:{port}: {error.strerror}. Stop what uses the port, or set CARAVAN_PORT (0 takes a free one).")
+
+
+async def serve(names: Sequence[str], kernel: Settings, announce: Announce, after_start: AfterStart, *, join: bool) -> None:
+    """Run until SIGINT or SIGTERM, then drain."""
+    services = load(names)
+    listener = listen(kernel.host, kernel.port)
+    host, port = listener.getsockname()[:2]
+    url = kernel.public_url or f"http://{host}:{port}"
+    async with backends(kernel, announce, join=join) as servers:
+        announce("databases: migrating")
+        await migrate(services, servers)
+        async with Process(services, kernel, servers, KEYS, url) as process:
+            server = uvicorn.Server(
+                uvicorn.Config(
+                    process.app,
+                    log_config=None,
+                    access_log=False,
+                    lifespan="off",
+                    server_header=False,
+                    proxy_headers=False,
+                    http="httptools",
+                    ws="none",
+                    timeout_graceful_shutdown=int(kernel.drain_seconds),
+                )
+            )
+            serving = asyncio.create_task(server.serve(sockets=[listener]))
+            while not server.started and not serving.done():
+                await asyncio.sleep(0.01)
+            following = asyncio.create_task(after_start(process))
+            try:
+                await serving
+            finally:
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
+
+
+def start(names: Sequence[str], kernel: Settings, announce: Announce, after_start: AfterStart, *, join: bool) -> None:
+    telemetry.configure_logs(kernel.log_level, kernel.log_format)
+    try:
+        uvloop.run(serve(names, kernel, announce, after_start, join=join))
+    except KeyboardInterrupt:
+        announce("stopped")
+    except (embedded.AlreadyRunning, embedded.StartFailed, SettingsError) as error:
+        fail(str(error))
+
+
+def choose(names: Sequence[str]) -> list[str]:
+    """The services by name; `all` is every one. Fails on a name that doesn't exist."""
+    if "all" in names:
+        return list(SERVICES)
+    unknown = [name for name in names if name not in SERVICES]
+    if unknown:
+        fail(f"no service {', '.join(unknown)}; there are: {', '.join(SERVICES)}, or all")
+    return list(dict.fromkeys(names))
+
+
+def data_path(kernel: Settings) -> Path:
+    return kernel.data.expanduser().resolve()

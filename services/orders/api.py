@@ -1,0 +1,210 @@
+"""The HTTP door of orders."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import asyncpg
+import orjson
+from fastapi import APIRouter, Header, Query, Request
+from fastapi.responses import Response, StreamingResponse
+
+from caravan.auth import Caller, Customer
+from caravan.clock import rfc3339
+from caravan.errors import NotFound
+from caravan.events import Recorded
+from caravan.http import CursorParameter, Limit, Page, decode_cursor, encode_cursor, entity_tag, json_response
+from caravan.idempotency import OnceIfKeyed, OnceRequired
+from caravan.money import Money
+from services.orders import model, store, use_cases
+from services.orders.messages import OrderCreated
+from services.orders.schemas import Accepted, CancelRequest, History, HistoryEntry, Line, OrderDocument, OrderItem, PlaceOrder
+from services.orders.use_cases import READ, OrdersContext
+
+router = APIRouter(tags=["orders"])
+
+Status = Literal["created", "reserved", "paid", "shipped", "delivered", "rejected", "payment_failed", "cancelled", "refunded"]
+POLL_SECONDS = 1.0
+HEARTBEATS = 15
+Version = Annotated[int | None, Query(ge=1, le=100_000)]
+
+
+def _context(request: Request) -> OrdersContext:
+    context: OrdersContext = request.app.state.context
+    return context
+
+
+@router.post("/v1/orders", status_code=202, response_model=Accepted)
+async def post_order(request: Request, order: PlaceOrder, caller: Customer, once: OnceRequired) -> Response:
+    """Place an order. It is stored when this answers 202; follow `Location` for what becomes of it. 409 when a line is not in stock."""
+    context = _context(request)
+    return await once.run(context.database, lambda: use_cases.place_order(context, caller, order, once))
+
+
+@router.get("/v1/orders", response_model=Page[OrderItem])
+async def list_orders(
+    request: Request, caller: Customer, status: Status | None = None, limit: Limit = 20, cursor: CursorParameter = None
+) -> Response:
+    """Your orders, newest first; staff see everybody's."""
+    after = decode_cursor(cursor, datetime.fromisoformat, UUID)
+    owner = None if caller.at_least("staff") else caller.user_id
+    rows = await store.page(_context(request).databases[READ], owner, status, after, limit)
+    items = [OrderItem(**{**row, "total": Money(amount=row["total"], currency=row["currency"])}) for row in rows]
+    more = encode_cursor(rows[-1]["placed_at"].isoformat(), str(rows[-1]["id"])) if len(rows) == limit else None
+    return json_response(Page[OrderItem](items=items, next_cursor=more))
+
+
+@router.get("/v1/orders/{order_id}", response_model=OrderDocument)
+async def get_order(
+    request: Request,
+    order_id: UUID,
+    caller: Customer,
+    version: Annotated[int | None, Query(ge=1, le=100_000, description="the order as it was at this version")] = None,
+    at: Annotated[datetime | None, Query(description="the order as it was at this time (RFC 3339)")] = None,
+    min_version: Annotated[
+        int | None, Query(ge=1, le=100_000, description="wait until the answer shows at least this version (read your write)")
+    ] = None,
+) -> Response:
+    """An order now, or as it was."""
+    context = _context(request)
+    if version is not None or at is not None:
+        document = await _past(context, caller, order_id, version, at)
+    else:
+        document = _document(await use_cases.read_order(context, caller, order_id, min_version))
+    return json_response(document, headers={"ETag": entity_tag(document.version)})
+
+
+def _document(row: asyncpg.Record) -> OrderDocument:
+    currency = row["currency"]
+    return OrderDocument(
+        id=row["id"],
+        status=row["status"],
+        version=row["version"],
+        user_id=row["user_id"],
+        lines=[_line(line, currency) for line in orjson.loads(row["lines"])],
+        total=Money(amount=row["total"], currency=currency),
+        shipping_address=orjson.loads(row["shipping_address"]),
+        cancelling=row["cancelling"],
+        reason=row["reason"],
+        invoice_number=row["invoice_number"],
+        tracking_number=row["tracking_number"],
+        refunded=Money(amount=row["refunded"], currency=currency) if row["refunded"] is not None else None,
+        placed_at=row["placed_at"],
+        updated_at=row["updated_at"],
+    )
+
+
+def _line(line: dict[str, Any], currency: str) -> Line:
+    return Line(
+        sku=line["sku"],
+        name=line["name"],
+        quantity=line["quantity"],
+        unit_price=Money(amount=line["unit_price"], currency=currency),
+        amount=Money(amount=line["unit_price"] * line["quantity"], currency=currency),
+    )
+
+
+async def _stream(context: OrdersContext, caller: Caller, order_id: UUID, **limits: Any) -> list[Recorded]:
+    """The events of an order that the caller may see. NotFound otherwise, also when there were none yet."""
+    recorded = await store.history(context.database, order_id, **limits)
+    if not recorded:
+        raise NotFound(f"no order {order_id}" + (" at that time" if limits else ""))
+    created = recorded[0].event
+    assert isinstance(created, OrderCreated)
+    if not caller.may_see(created.user_id):
+        raise NotFound(f"no order {order_id}")
+    return recorded
+
+
+async def _past(context: OrdersContext, caller: Caller, order_id: UUID, version: int | None, at: datetime | None) -> OrderDocument:
+    recorded = await _stream(context, caller, order_id, version=version, until=at)
+    order = model.fold((item.event, item.time) for item in recorded)
+    created = order.created
+    assert created is not None and order.updated_at is not None
+    return OrderDocument(
+        id=order_id,
+        status=order.status,
+        version=order.version,
+        user_id=created.user_id,
+        lines=[_line(line.model_dump(), created.total.currency) for line in created.lines],
+        total=created.total,
+        shipping_address=created.shipping_address.model_dump(),
+        cancelling=order.cancelling,
+        reason=order.reason,
+        invoice_number=order.invoice_number,
+        tracking_number=order.tracking_number,
+        refunded=order.refunded,
+        placed_at=created.placed_at,
+        updated_at=order.updated_at,
+    )
+
+
+@router.get("/v1/orders/{order_id}/history", response_model=History)
+async def get_history(request: Request, order_id: UUID, caller: Customer) -> Response:
+    """Every event of the order: version, type, time, who, and in which trace."""
+    return json_response(History(items=_entries(await _stream(_context(request), caller, order_id))))
+
+
+def _entries(recorded: list[Recorded]) -> list[HistoryEntry]:
+    order = model.Order()
+    entries = []
+    for item in recorded:
+        order.apply(item.event, item.time)
+        data = item.event.model_dump(mode="json", exclude={"payment_token"})
+        name = type(item.event).__name__
+        entries.append(
+            HistoryEntry(
+                version=item.version, type=name, status=order.status, time=item.time, actor=item.actor, trace_id=item.trace_id, data=data
+            )
+        )
+    return entries
+
+
+@router.get(
+    "/v1/orders/{order_id}/events",
+    responses={200: {"content": {"text/event-stream": {}}, "description": "one event per change of the order"}},
+)
+async def get_events(
+    request: Request,
+    order_id: UUID,
+    caller: Customer,
+    last_event_id: Annotated[int, Header(ge=0, le=100_000, description="resume after this version")] = 0,
+) -> StreamingResponse:
+    """Server-Sent Events: the order's changes as they happen, until it has ended. The id of each is its version."""
+    context = _context(request)
+    await _stream(context, caller, order_id)
+    return StreamingResponse(_live(context, order_id, last_event_id), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+
+
+async def _live(context: OrdersContext, order_id: UUID, seen: int) -> AsyncIterator[bytes]:
+    quiet = 0
+    async with context.live.listen("orders", str(order_id)) as changed:
+        while True:
+            changed.clear()
+            entries = _entries(await store.history(context.database, order_id))
+            for entry in entries[seen:]:
+                data = {"version": entry.version, "type": entry.type, "status": entry.status, "time": rfc3339(entry.time)}
+                yield b"id: %d\nevent: status\ndata: %s\n\n" % (entry.version, orjson.dumps(data))
+                quiet = 0
+            seen = max(seen, len(entries))
+            if entries and entries[-1].status in model.TERMINAL:
+                return
+            try:
+                await asyncio.wait_for(changed.wait(), POLL_SECONDS)
+            except TimeoutError:
+                quiet += 1
+                if quiet % HEARTBEATS == 0:
+                    yield b": still here\n\n"
+
+
+@router.post("/v1/orders/{order_id}/cancel", status_code=202, response_model=OrderDocument)
+async def cancel_order(
+    request: Request, order_id: UUID, caller: Customer, once: OnceIfKeyed, body: CancelRequest | None = None
+) -> Response:
+    """Undo an order that has not been shipped: stock and money go back. Asking again changes nothing; 409 once the parcel has left."""
+    context = _context(request)
+    version = await use_cases.cancel_order(context, caller, order_id, (body or CancelRequest()).reason)
+    row = await use_cases.read_order(context, caller, order_id, version)
+    return json_response(_document(row), 202, {"Location": f"/v1/orders/{order_id}"})

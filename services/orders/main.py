@@ -1,0 +1,33 @@
+"""The order service."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from caravan.service import DatabaseDeclaration, Periodic, Service
+from services.orders import messages, use_cases
+from services.orders.api import router
+from services.orders.client import OWNER, RECENT
+from services.orders.consumers import consume
+from services.orders.settings import Settings
+from services.orders.use_cases import READ, OrdersContext, Standings
+
+HERE = Path(__file__).parent
+
+
+@asynccontextmanager
+async def standings(context: OrdersContext) -> AsyncIterator[Standings]:
+    yield Standings(context.calls, context.clock, context.settings.standing_seconds)
+
+
+service = Service(
+    "orders",
+    databases=(DatabaseDeclaration("orders", HERE / "migrations"), DatabaseDeclaration(READ, HERE / "read_migrations", kernel=False)),
+    routers=(router,),
+    consumers=consume,
+    channels=messages.CHANNELS,
+    operations={OWNER: use_cases.owner, RECENT: use_cases.recent},
+    settings=Settings,
+    periodic=(Periodic("project", 0.1, use_cases.project),),
+    parts=standings,
+)

@@ -1,0 +1,208 @@
+"""An order as the fold of its events. Moves are methods that return the events of the move, or raise IllegalMove.
+
+What other services report is a fact and is recorded once, whenever it comes; the status only ever moves up this ladder, so that facts may overtake each other:
+
+    created → reserved → paid → shipped → delivered
+    rejected, payment_failed, cancelled, refunded: the ends of the other ways
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+from caravan.errors import Conflict
+from caravan.events import EventStore
+from caravan.messages import Event
+from caravan.money import Money
+from services.orders.messages import Address, OrderCancelled, OrderCreated, OrderLine
+
+Status = Literal["created", "reserved", "paid", "shipped", "delivered", "rejected", "payment_failed", "cancelled", "refunded"]
+
+RANK: dict[str, int] = {
+    "created": 0,
+    "reserved": 1,
+    "paid": 2,
+    "shipped": 3,
+    "delivered": 4,
+    "rejected": 9,
+    "payment_failed": 9,
+    "cancelled": 9,
+    "refunded": 9,
+}
+TERMINAL = frozenset({"delivered", "rejected", "payment_failed", "cancelled", "refunded"})
+
+
+class IllegalMove(Conflict):
+    title, slug = "The order is not in a state for this", "illegal-move"
+
+
+class InventoryReserved(Event):
+    """All lines are reserved."""
+
+
+class InventoryRejected(Event):
+    reason: str
+
+
+class PaymentCompleted(Event):
+    amount: Money
+    attempt: int
+    invoice_number: str
+
+
+class PaymentFailed(Event):
+    reason: str
+
+
+class OrderShipped(Event):
+    carrier: str
+    tracking_number: str
+
+
+class OrderDelivered(Event):
+    tracking_number: str
+
+
+class CancellationRequested(Event):
+    reason: str
+
+
+class CancellationRefused(Event):
+    reason: str
+
+
+FACTS: dict[type[Event], Status] = {
+    InventoryReserved: "reserved",
+    InventoryRejected: "rejected",
+    PaymentCompleted: "paid",
+    PaymentFailed: "payment_failed",
+    OrderShipped: "shipped",
+    OrderDelivered: "delivered",
+}
+"""What a reported fact makes of an order."""
+
+STORE = EventStore([OrderCreated, OrderCancelled, CancellationRequested, CancellationRefused, *FACTS])
+
+
+@dataclass(slots=True)
+class Order:
+    """The state after some events. Cheap to fold: it refers to the created event instead of copying it."""
+
+    created: OrderCreated | None = None
+    status: Status = "created"
+    version: int = 0
+    seen: set[type[Event]] = field(default_factory=set)
+    cancelling: bool = False
+    reason: str | None = None
+    invoice_number: str | None = None
+    tracking_number: str | None = None
+    refunded: Money | None = None
+    updated_at: datetime | None = None
+
+    def apply(self, event: Event, time: datetime | None = None) -> None:
+        self.version += 1
+        self.updated_at = time
+        self.seen.add(type(event))
+        match event:
+            case OrderCreated():
+                self.created = event
+            case CancellationRequested():
+                self.cancelling = True
+            case CancellationRefused():
+                self.cancelling = False
+            case OrderCancelled(reason=reason, refunded=refunded):
+                self._rise("refunded" if refunded else "cancelled")
+                self.reason, self.refunded, self.cancelling = reason, refunded, False
+            case _:
+                self._rise(FACTS[type(event)])
+                self._details(event)
+
+    def _rise(self, status: Status) -> None:
+        if RANK[status] > RANK[self.status]:
+            self.status = status
+
+    def _details(self, event: Event) -> None:
+        match event:
+            case InventoryRejected(reason=reason) | PaymentFailed(reason=reason):
+                self.reason = reason
+            case PaymentCompleted(invoice_number=number):
+                self.invoice_number = number
+            case OrderShipped(tracking_number=number):
+                self.tracking_number = number
+
+    def learn(self, fact: Event) -> list[Event]:
+        """Record a reported fact, once."""
+        return [] if type(fact) in self.seen else [fact]
+
+    def request_cancellation(self, reason: str) -> list[Event]:
+        """Ask for everything to be undone; asking twice is asking once. IllegalMove once the parcel has left or the order has ended."""
+        if self.cancelling or self.status in ("cancelled", "refunded"):
+            return []
+        if RANK[self.status] >= RANK["shipped"]:
+            raise IllegalMove(f"the order is {self.status}: it can't be cancelled any more")
+        return [CancellationRequested(reason=reason)]
+
+    def cancelled(self, reason: str, refunded: Money | None) -> list[Event]:
+        """A cancellation has run its course."""
+        if self.created is None or OrderCancelled in self.seen:
+            return []
+        created = self.created
+        return [OrderCancelled(order_id=created.order_id, user_id=created.user_id, email=created.email, reason=reason, refunded=refunded)]
+
+    def cancellation_refused(self, reason: str) -> list[Event]:
+        return [CancellationRefused(reason=reason)] if self.cancelling else []
+
+
+def fold(events: Iterable[tuple[Event, datetime | None]]) -> Order:
+    order = Order()
+    for event, time in events:
+        order.apply(event, time)
+    return order
+
+
+@dataclass(frozen=True, slots=True)
+class Offered:
+    """What catalog asks for a sku now."""
+
+    sku: str
+    name: str
+    category: str
+    price: Money
+
+
+def place(
+    order_id: UUID,
+    user_id: UUID,
+    email: str,
+    customer_name: str,
+    lines: Iterable[tuple[Offered, int]],
+    address: Address,
+    method: str,
+    token: str,
+    now: datetime,
+) -> OrderCreated:
+    """The first event of an order, with names and prices frozen. Raises Conflict when the lines don't share a currency."""
+    frozen: list[OrderLine] = []
+    total, currency = 0, ""
+    for offered, quantity in lines:
+        currency = currency or offered.price.currency
+        if offered.price.currency != currency:
+            raise Conflict(f"{offered.sku} is priced in {offered.price.currency}, the order in {currency}: order them apart")
+        total += offered.price.amount * quantity
+        frozen.append(
+            OrderLine(sku=offered.sku, name=offered.name, category=offered.category, quantity=quantity, unit_price=offered.price.amount)
+        )
+    return OrderCreated(
+        order_id=order_id,
+        user_id=user_id,
+        email=email,
+        customer_name=customer_name,
+        lines=frozen,
+        total=Money(amount=total, currency=currency),
+        shipping_address=address,
+        payment_method=method,
+        payment_token=token,
+        placed_at=now,
+    )

@@ -1,0 +1,120 @@
+"""The HTTP shapes of orders."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+from caravan.money import Money
+
+MAX_LINES = 1000
+MAX_QUANTITY = 1_000_000
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Sku = Annotated[str, StringConstraints(min_length=1, max_length=40, pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]*$")]
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class LineRequest(Body):
+    sku: Sku = Field(examples=["MUG"])
+    quantity: int = Field(ge=1, le=MAX_QUANTITY, examples=[2])
+
+
+class ShippingAddress(Body):
+    name: Text = Field(examples=["Ada Lovelace"])
+    street: Text = Field(examples=["12 St James's Square"])
+    city: Text = Field(examples=["London"])
+    postcode: Annotated[str, StringConstraints(min_length=1, max_length=20, pattern=r"^[^\x00-\x1f\x7f]+$")] = Field(examples=["SW1Y 4JH"])
+    country: str = Field(pattern=r"^[A-Z]{2}$", examples=["GB"])
+
+
+class PaymentRequest(Body):
+    method: Literal["card"] = "card"
+    token: Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_-]+$")] = Field(examples=["tok_ok"])
+
+
+class PlaceOrder(Body):
+    """Prices are not part of it: they are the catalogue's, and frozen on the order."""
+
+    lines: list[LineRequest] = Field(min_length=1, max_length=MAX_LINES)
+    shipping_address: ShippingAddress
+    payment: PaymentRequest
+
+    @model_validator(mode="after")
+    def each_sku_once(self) -> "PlaceOrder":
+        skus = [line.sku for line in self.lines]
+        if len(set(skus)) != len(skus):
+            twice = sorted({sku for sku in skus if skus.count(sku) > 1})[0]
+            raise ValueError(f"lines: {twice} stands twice; add up its quantity")
+        return self
+
+
+class CancelRequest(Body):
+    reason: Text = Field("cancelled by the customer", examples=["changed my mind"])
+
+
+class Line(BaseModel):
+    sku: str
+    name: str
+    quantity: int
+    unit_price: Money
+    amount: Money
+
+
+class OrderDocument(BaseModel):
+    """An order as it was at `version`."""
+
+    id: UUID
+    status: str = Field(examples=["paid"])
+    version: int
+    user_id: UUID
+    lines: list[Line]
+    total: Money
+    shipping_address: dict[str, str]
+    cancelling: bool
+    reason: str | None
+    invoice_number: str | None
+    tracking_number: str | None
+    refunded: Money | None
+    placed_at: datetime
+    updated_at: datetime
+
+
+class Accepted(BaseModel):
+    """The order is stored; what becomes of it is seen at `Location`."""
+
+    id: UUID
+    status: str = "created"
+    version: int
+    total: Money
+    placed_at: datetime
+
+
+class OrderItem(BaseModel):
+    """An order in a list."""
+
+    id: UUID
+    status: str
+    version: int
+    user_id: UUID
+    total: Money
+    placed_at: datetime
+    updated_at: datetime
+
+
+class HistoryEntry(BaseModel):
+    version: int
+    type: str = Field(examples=["PaymentCompleted"])
+    status: str
+    time: datetime
+    actor: str | None
+    trace_id: str | None
+    data: dict[str, Any]
+
+
+class History(BaseModel):
+    items: list[HistoryEntry]

@@ -1,0 +1,180 @@
+"""The queries of both sides: streams to decide on, rows to read."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import orjson
+
+from caravan.database import Database, UnitOfWork
+from caravan.events import Recorded
+from caravan.money import Money
+from services.orders.messages import OrderCreated
+from services.orders.model import STORE, Order, fold
+
+
+async def lock(work: UnitOfWork, orders: Collection[UUID]) -> dict[UUID, Order]:
+    """The orders as they are now, locked through their first event, in the order of their ids."""
+    await work.fetch("SELECT 1 FROM event WHERE stream = ANY($1) AND version = 1 ORDER BY stream FOR NO KEY UPDATE", list(orders))
+    streams = await STORE.load(work, list(orders))
+    return {
+        order_id: fold((recorded.event, recorded.time) for recorded in recorded_events) for order_id, recorded_events in streams.items()
+    }
+
+
+async def history(database: Database, order_id: UUID, *, until: datetime | None = None, version: int | None = None) -> list[Recorded]:
+    return (await STORE.load(database, [order_id], until=until, version=version)).get(order_id, [])
+
+
+SUMMARY = "id, user_id, total, currency, lines, shipping_address, placed_at, status, version, cancelling, reason, invoice_number, tracking_number, refunded, updated_at"
+
+
+async def summary(read: Database, order_id: UUID) -> asyncpg.Record | None:
+    return await read.fetchrow(f"SELECT {SUMMARY} FROM order_summary WHERE id = $1", order_id)
+
+
+async def owner(read: Database, order_id: UUID) -> UUID | None:
+    found: UUID | None = await read.fetchval("SELECT user_id FROM order_summary WHERE id = $1", order_id)
+    return found
+
+
+async def page(read: Database, user_id: UUID | None, status: str | None, after: Sequence[Any] | None, limit: int) -> list[asyncpg.Record]:
+    """Newest first; `after` is the (placed_at, id) of the last one seen."""
+    return await read.fetch(
+        "SELECT id, user_id, total, currency, placed_at, status, version, updated_at FROM order_summary"
+        " WHERE ($1::uuid IS NULL OR user_id = $1) AND ($2::text IS NULL OR status = $2)"
+        " AND ($3::timestamptz IS NULL OR (placed_at, id) < ($3, $4::uuid)) ORDER BY placed_at DESC, id DESC LIMIT $5",
+        user_id,
+        status,
+        after[0] if after else None,
+        after[1] if after else None,
+        limit,
+    )
+
+
+async def counts(read: Database) -> dict[str, int]:
+    return {row[0]: row[1] for row in await read.fetch("SELECT status, count(*) FROM order_summary GROUP BY status")}
+
+
+async def checkpoint(read: Database, projection: str) -> tuple[int, int]:
+    row = await read.fetchrow("SELECT transaction, position FROM checkpoint WHERE projection = $1", projection)
+    return (row[0], row[1]) if row else (0, 0)
+
+
+async def move_checkpoint(work: UnitOfWork, projection: str, old: tuple[int, int], new: tuple[int, int]) -> bool:
+    """Whether this reader was the one to move it: another replica may have projected the same events."""
+    moved = await work.execute(
+        "UPDATE checkpoint SET transaction = $4, position = $5 WHERE projection = $1 AND transaction = $2 AND position = $3",
+        projection,
+        *old,
+        *new,
+    )
+    return moved == 1
+
+
+async def states(work: UnitOfWork, table: str, orders: Collection[UUID]) -> dict[UUID, Order]:
+    """What the read side knows of these orders, enough to apply further events."""
+    rows = await work.fetch(
+        f"SELECT id, status, version, cancelling, reason, invoice_number, tracking_number, refunded, currency, updated_at FROM {table} WHERE id = ANY($1)",
+        list(orders),
+    )
+    return {
+        row["id"]: Order(
+            status=row["status"],
+            version=row["version"],
+            cancelling=row["cancelling"],
+            reason=row["reason"],
+            invoice_number=row["invoice_number"],
+            tracking_number=row["tracking_number"],
+            refunded=Money(amount=row["refunded"], currency=row["currency"]) if row["refunded"] is not None else None,
+            updated_at=row["updated_at"],
+        )
+        for row in rows
+    }
+
+
+MUTABLE = (
+    ("status", "text"),
+    ("version", "int"),
+    ("cancelling", "bool"),
+    ("reason", "text"),
+    ("invoice_number", "text"),
+    ("tracking_number", "text"),
+    ("refunded", "bigint"),
+    ("updated_at", "timestamptz"),
+)
+
+
+def _mutable(orders: Collection[Order]) -> list[list[Any]]:
+    return [
+        [order.status for order in orders],
+        [order.version for order in orders],
+        [order.cancelling for order in orders],
+        [order.reason for order in orders],
+        [order.invoice_number for order in orders],
+        [order.tracking_number for order in orders],
+        [order.refunded.amount if order.refunded else None for order in orders],
+        [order.updated_at for order in orders],
+    ]
+
+
+async def insert_summaries(work: UnitOfWork, table: str, orders: dict[UUID, tuple[OrderCreated, Order]]) -> None:
+    created = [made for made, _ in orders.values()]
+    kinds = ("uuid", "uuid", "bigint", "text", "json", "json", "timestamptz", *(kind for _, kind in MUTABLE))
+    columns = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(kinds, 1))
+    await work.execute(
+        f"INSERT INTO {table} (id, user_id, total, currency, lines, shipping_address, placed_at, {', '.join(name for name, _ in MUTABLE)}) SELECT * FROM unnest({columns})",
+        list(orders),
+        [made.user_id for made in created],
+        [made.total.amount for made in created],
+        [made.total.currency for made in created],
+        [orjson.dumps([line.model_dump() for line in made.lines]).decode() for made in created],
+        [made.shipping_address.model_dump_json() for made in created],
+        [made.placed_at for made in created],
+        *_mutable([order for _, order in orders.values()]),
+    )
+
+
+async def update_summaries(work: UnitOfWork, table: str, orders: dict[UUID, Order]) -> None:
+    columns = ", ".join(f"${number}::{kind}[]" for number, (_, kind) in enumerate(MUTABLE, 2))
+    names = [name for name, _ in MUTABLE]
+    await work.execute(
+        f"UPDATE {table} AS t SET {', '.join(f'{name} = n.{name}' for name in names)} FROM unnest($1::uuid[], {columns}) AS n(id, {', '.join(names)}) WHERE t.id = n.id",
+        list(orders),
+        *_mutable(orders.values()),
+    )
+
+
+async def begin_rebuild(read: Database, table: str) -> None:
+    """An empty table of the same shape beside the live one."""
+    async with read.work() as work:
+        await work.execute(f"DROP TABLE IF EXISTS {table}")
+        await work.execute(f"CREATE TABLE {table} (LIKE order_summary INCLUDING ALL)")
+        await work.execute(
+            "INSERT INTO checkpoint VALUES ($1, 0, 0) ON CONFLICT (projection) DO UPDATE SET transaction = 0, position = 0", table
+        )
+
+
+async def swap(read: Database, table: str) -> bool:
+    """Make a rebuilt table the live one, if it has read exactly as far; readers see either. Whether it was done."""
+    async with read.work() as work:
+        rows = await work.fetch(
+            "SELECT transaction, position FROM checkpoint WHERE projection IN ('order_summary', $1) ORDER BY projection FOR UPDATE", table
+        )
+        if len(rows) != 2 or tuple(rows[0]) != tuple(rows[1]):
+            return False
+        await work.execute("DROP TABLE order_summary")
+        await work.execute(f"ALTER TABLE {table} RENAME TO order_summary")
+        for index in await work.fetch("SELECT indexname FROM pg_indexes WHERE tablename = 'order_summary'"):
+            await work.execute(f'ALTER INDEX "{index[0]}" RENAME TO "{index[0].replace(table, "order_summary")}"')
+        await work.execute("DELETE FROM checkpoint WHERE projection = $1", table)
+    return True
+
+
+async def digest(read: Database, table: str) -> tuple[int, str]:
+    """Number of rows, and a hash over all of them: equal for tables that are equal to the byte."""
+    row = await read.fetchrow(f"SELECT count(*), coalesce(md5(string_agg(md5(t::text), '' ORDER BY id)), '') FROM {table} AS t")
+    assert row is not None
+    return row[0], row[1]

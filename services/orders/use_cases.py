@@ -1,0 +1,221 @@
+"""The verbs of orders: place, cancel, record what others report; and the reads that wait for the read side."""
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+from fastapi.responses import Response
+
+from caravan import crash
+from caravan.auth import Caller
+from caravan.client import Calls
+from caravan.clock import Clock, made_at, new_id
+from caravan.database import UnitOfWork, VersionConflict
+from caravan.errors import Conflict, DeadlineExceeded, Forbidden, Invalid, NotFound, Unavailable
+from caravan.idempotency import Once
+from caravan.messages import Delivery, Event
+from caravan.service import Context
+from services.catalog.client import OFFERS, OffersRequest
+from services.identity.client import STANDING, Standing, StandingRequest
+from services.inventory.client import AVAILABILITY, AvailabilityRequest
+from services.orders import model, projections, store
+from services.orders.client import OrderSummary, Owner, OwnerRequest, RecentOrders, RecentRequest
+from services.orders.messages import ORDER_CANCELLED, ORDER_CREATED, ORDERS, Address, OrderCancelled
+from services.orders.schemas import Accepted, PlaceOrder
+from services.orders.settings import Settings
+from services.processing.messages import CANCEL_ORDER, CancelOrder
+
+READ = "orders_read"
+REMEMBERED = 10_000
+JUST_NOW = timedelta(seconds=10)
+ATTEMPTS = 5
+
+
+class Standings:
+    """Customers' standing, remembered for a few seconds: asked for each order, changed hardly ever."""
+
+    def __init__(self, calls: Calls, clock: Clock, seconds: float) -> None:
+        self._calls = calls
+        self._clock = clock
+        self._keep = timedelta(seconds=seconds)
+        self._known: OrderedDict[UUID, tuple[Standing, datetime]] = OrderedDict()
+
+    async def of(self, user_id: UUID) -> Standing:
+        now = self._clock()
+        known = self._known.get(user_id)
+        if known and known[1] > now:
+            return known[0]
+        standing = await self._calls(STANDING, StandingRequest(user_id=user_id))
+        self._known[user_id] = (standing, now + self._keep)
+        if len(self._known) > REMEMBERED:
+            self._known.popitem(last=False)
+        return standing
+
+
+OrdersContext = Context[Settings, Standings]
+
+
+async def place_order(context: OrdersContext, caller: Caller, order: PlaceOrder, once: Once) -> Response:
+    """Ask identity, catalog and inventory first, then store and announce the order in one statement."""
+    skus = [line.sku for line in order.lines]
+    standing, offers, available = await asyncio.gather(
+        context.parts.of(caller.user_id), context.calls(OFFERS, OffersRequest(skus=skus)), _available(context, skus)
+    )
+    if not standing.active:
+        raise Forbidden("your account is disabled; it can't order")
+    offered = {offer.sku: offer for offer in offers.offers}
+    unknown = [{"field": f"lines.{place}.sku", "rule": f"{sku} is not for sale"} for place, sku in enumerate(skus) if sku not in offered]
+    if unknown:
+        raise Invalid(f"{len(unknown)} of the lines name products that are not for sale", errors=unknown[:50])
+    _check_stock(order, available)
+    created = model.place(
+        new_id(),
+        caller.user_id,
+        standing.email,
+        standing.name,
+        [(model.Offered(o.sku, o.name, o.category, o.price), line.quantity) for line in order.lines if (o := offered[line.sku])],
+        Address(**order.shipping_address.model_dump()),
+        order.payment.method,
+        order.payment.token,
+        context.clock(),
+    )
+    async with context.database.work() as work:
+        work.append(created.order_id, 0, [created])
+        work.emit(ORDER_CREATED, created, key=created.order_id)
+        work.emit(ORDERS, created, key=created.order_id)
+        accepted = Accepted(id=created.order_id, version=1, total=created.total, placed_at=created.placed_at)
+        response = once.save(work, 202, accepted.model_dump_json().encode(), {"Location": f"/v1/orders/{created.order_id}"})
+        crash.point("orders.place.before_commit")
+    crash.point("orders.place.after_commit")
+    context.nudge("project")
+    return response
+
+
+async def _available(context: OrdersContext, skus: list[str]) -> dict[str, int] | None:
+    """What is available of each sku; None when inventory is away or slow: then the saga decides, with a reservation as always."""
+    try:
+        answer = await context.calls(AVAILABILITY, AvailabilityRequest(skus=skus))
+    except (Unavailable, DeadlineExceeded):
+        return None
+    return {stock.sku: stock.available for stock in answer.stock}
+
+
+def _check_stock(order: PlaceOrder, available: dict[str, int] | None) -> None:
+    """Refuse at once what can't be served now."""
+    if available is None:
+        return
+    short = [
+        {"field": f"lines.{place}.quantity", "rule": f"{line.quantity} of {line.sku} wanted, {available.get(line.sku, 0)} available"}
+        for place, line in enumerate(order.lines)
+        if available.get(line.sku, 0) < line.quantity
+    ]
+    if short:
+        raise OutOfStock(f"{len(short)} of the lines are not in stock", errors=short[:50])
+
+
+class OutOfStock(Conflict):
+    title, slug = "Not in stock", "out-of-stock"
+
+
+async def cancel_order(context: OrdersContext, caller: Caller, order_id: UUID, reason: str) -> int:
+    """Ask for an order to be undone; the version that says so. NotFound for others' orders, IllegalMove once the parcel has left."""
+    for _ in range(ATTEMPTS):
+        try:
+            async with context.database.work() as work:
+                order = (await store.lock(work, [order_id])).get(order_id)
+                if order is None or order.created is None or not caller.may_see(order.created.user_id):
+                    raise NotFound(f"no order {order_id}")
+                events = order.request_cancellation(reason)
+                work.append(order_id, order.version, events)
+                if events:
+                    work.emit(CANCEL_ORDER, CancelOrder(order_id=order_id, reason=reason), key=order_id)
+            context.nudge("project")
+            return order.version + len(events)
+        except VersionConflict:
+            continue  # an event came in between: decide anew
+    raise Conflict(f"order {order_id} is changing; try again")
+
+
+Told = tuple[UUID, Delivery[Any], Callable[[model.Order], list[Event]]]
+"""An order, the message that tells of it, and the events that follow for the order as it is."""
+
+
+async def record(context: OrdersContext, work: UnitOfWork, told: Iterable[Told]) -> None:
+    """Append what other services report to the orders' streams; a fact that is known already adds nothing."""
+    told = list(told)
+    orders = await store.lock(work, {order_id for order_id, _, _ in told})
+    for order_id, delivery, decide in told:
+        order = orders.get(order_id)
+        if order is None:
+            continue  # not one of ours: a report about an order that was never stored
+        events = decide(order)
+        work.append(order_id, order.version, events, due=delivery)
+        for event in events:
+            order.apply(event, context.clock())
+            if isinstance(event, OrderCancelled):
+                work.emit(ORDER_CANCELLED, event, key=order_id, due=delivery)
+                work.emit(ORDERS, event, key=order_id, due=delivery)
+    work.after_commit(lambda: context.nudge("project"))
+
+
+async def project(context: OrdersContext) -> bool:
+    """Bring the read side up to date and tell those who watch."""
+    count, touched = await projections.advance(context.database, context.databases[READ])
+    if touched:
+        await context.live.publish("orders", touched)
+    return count > 0
+
+
+async def read_order(context: OrdersContext, caller: Caller, order_id: UUID, min_version: int | None) -> asyncpg.Record:
+    """The order from the read side, which has reached `min_version`, or has had a moment for an order placed just now."""
+    read = context.databases[READ]
+    row = await store.summary(read, order_id)
+    if row is None or (min_version is not None and row["version"] < min_version):
+        row = await _wait_for(context, order_id, min_version, row)
+    if row is None or not caller.may_see(row["user_id"]):
+        raise NotFound(f"no order {order_id}")
+    if min_version is not None and row["version"] < min_version:
+        raise Unavailable(f"order {order_id} has not reached version {min_version} yet: it shows {row['version']}")
+    return row
+
+
+async def _wait_for(context: OrdersContext, order_id: UUID, min_version: int | None, row: asyncpg.Record | None) -> asyncpg.Record | None:
+    made = made_at(order_id)
+    now = context.clock()
+    if row is None and (made is None or not now - JUST_NOW < made < now + JUST_NOW):
+        return None
+    loop = asyncio.get_running_loop()
+    end = loop.time() + context.settings.read_seconds
+    async with context.live.listen("orders", str(order_id)) as changed:
+        while loop.time() < end:
+            changed.clear()
+            row = await store.summary(context.databases[READ], order_id)
+            if row is not None and row["version"] >= (min_version or 1):
+                return row
+            try:
+                await asyncio.wait_for(changed.wait(), min(0.1, max(0.001, end - loop.time())))
+            except TimeoutError:
+                continue
+    return row
+
+
+async def owner(context: OrdersContext, request: OwnerRequest) -> Owner:
+    user_id = await store.owner(context.databases[READ], request.order_id)
+    if user_id is None:
+        raise NotFound(f"no order {request.order_id}")
+    return Owner(user_id=user_id)
+
+
+async def recent(context: OrdersContext, request: RecentRequest) -> RecentOrders:
+    rows = await store.page(context.databases[READ], request.user_id, None, None, request.limit)
+    items = [
+        OrderSummary(
+            id=row["id"], status=row["status"], total=row["total"], currency=row["currency"], placed_at=row["placed_at"].isoformat()
+        )
+        for row in rows
+    ]
+    return RecentOrders(items=items)

@@ -1,0 +1,17 @@
+"""The order processing service."""
+
+from pathlib import Path
+
+from caravan.service import DatabaseDeclaration, Periodic, Service
+from services.processing import jobs, messages, use_cases
+from services.processing.consumers import consume
+from services.processing.settings import Settings
+
+service = Service(
+    "processing",
+    databases=(DatabaseDeclaration("processing", Path(__file__).parent / "migrations"),),
+    consumers=consume,
+    channels=messages.CHANNELS,
+    settings=Settings,
+    periodic=(Periodic("remind", 2.0, use_cases.remind), Periodic("measure", 10.0, jobs.measure)),
+)

@@ -1,0 +1,157 @@
+"""The saga of one order: what is known of its stock, money and parcel, and what to do next.
+
+Level-based: a fact only moves its own part forward, in whatever order facts come and however often; `next_steps` looks at all parts and says what to send.
+Sending is recorded, so a step is taken once; after a deadline it is sent again, which every receiver answers the same way.
+
+    part     goes through
+    stock    none → asked → held → releasing → released      or asked → rejected; held → released when the reservation expired
+    money    none → asked → captured → refunding → refunded  or asked → failed
+    parcel   none → asked → sent → delivered                 or asked → stopping → stopped (or sent, when it had left)
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+from uuid import UUID
+
+Stock = Literal["none", "asked", "held", "rejected", "releasing", "released"]
+Money = Literal["none", "asked", "captured", "failed", "refunding", "refunded"]
+Parcel = Literal["none", "asked", "sent", "delivered", "stopping", "stopped"]
+Step = Literal[
+    "reserve_stock",
+    "capture_payment",
+    "ship_order",
+    "release_stock",
+    "refund_payment",
+    "cancel_shipment",
+    "publish_completed",
+    "publish_rejected",
+    "publish_payment_failed",
+    "publish_cancelled",
+    "publish_undone",
+    "refuse_cancellation",
+]
+
+FORWARD: dict[str, dict[str, tuple[str, ...]]] = {
+    "stock": {"held": ("none", "asked"), "rejected": ("none", "asked"), "released": ("none", "asked", "held", "releasing")},
+    "money": {"captured": ("none", "asked"), "failed": ("none", "asked"), "refunded": ("none", "asked", "captured", "refunding")},
+    "parcel": {
+        "sent": ("none", "asked", "stopping"),
+        "delivered": ("none", "asked", "stopping", "sent"),
+        "stopped": ("none", "asked", "stopping"),
+    },
+}
+"""The values from which a fact may move its part; from any other it is an old story and changes nothing."""
+
+
+@dataclass(slots=True)
+class Saga:
+    order_id: UUID
+    known: bool = False
+    """Whether OrderCreated has come: a cancellation may overtake it."""
+    stock: Stock = "none"
+    money: Money = "none"
+    parcel: Parcel = "none"
+    cancel: str | None = None
+    reason: str = ""
+    captured: int = 0
+    refunded: int = 0
+    processed: bool = False
+    """`order-processed` is out: once per order."""
+    closed: bool = False
+    version: int = 0
+    steps: list[Step] = field(default_factory=list)
+
+    def learn(self, part: Literal["stock", "money", "parcel"], fact: str) -> bool:
+        """Take in a fact; whether it was news."""
+        if getattr(self, part) not in FORWARD[part][fact]:
+            return False
+        setattr(self, part, fact)
+        return True
+
+    def stock_released(self, reason: str) -> None:
+        """Without our asking it has expired: what has not left yet is undone. The news may even overtake that of the reservation."""
+        unasked = self.stock != "releasing" and self.money != "failed" and self.parcel in ("none", "asked")
+        if self.learn("stock", "released") and unasked:
+            self.want_cancelled(f"reservation {reason}")
+
+    def want_cancelled(self, reason: str) -> None:
+        if self.cancel is None:
+            self.cancel = reason
+
+    def next_steps(self) -> list[Step]:
+        """What to send now; the parts are moved as if it had been sent."""
+        if self.closed and self.cancel is None:
+            return []
+        self.steps = []
+        if self.cancel is not None and self.known:
+            self._undo()
+        elif self.known:
+            self._go_on()
+        return self.steps
+
+    def outstanding(self) -> list[Step]:
+        """The steps that wait for an answer: what to send again after a deadline."""
+        waiting: list[tuple[bool, Step]] = [
+            (self.stock == "asked", "reserve_stock"),
+            (self.stock == "releasing", "release_stock"),
+            (self.money == "asked", "capture_payment"),
+            (self.money == "refunding", "refund_payment"),
+            (self.parcel == "asked", "ship_order"),
+            (self.parcel == "stopping", "cancel_shipment"),
+        ]
+        return [step for is_waiting, step in waiting if is_waiting]
+
+    def _go_on(self) -> None:
+        if self.stock == "none":
+            self.stock = "asked"
+            self.steps.append("reserve_stock")
+        elif self.stock == "rejected":
+            self._publish("publish_rejected")
+            self.closed = True
+        elif self.stock == "held" and self.money == "none":
+            self.money = "asked"
+            self.steps.append("capture_payment")
+        elif self.money == "failed":
+            self._publish("publish_payment_failed")
+            if self.stock == "held":
+                self.stock = "releasing"
+                self.steps.append("release_stock")
+            self.closed = self.stock == "released"
+        elif self.money == "captured":
+            self._publish("publish_completed")
+            if self.parcel == "none":
+                self.parcel = "asked"
+                self.steps.append("ship_order")
+            self.closed = self.parcel == "delivered"
+
+    def _undo(self) -> None:
+        if self.parcel in ("sent", "delivered"):
+            self.steps.append("refuse_cancellation")
+            self.cancel = None
+            self.closed = self.parcel == "delivered"
+            return
+        if self.closed:
+            self.steps.append("refuse_cancellation")
+            self.cancel = None
+            return
+        if self.parcel == "asked":
+            self.parcel = "stopping"
+            self.steps.append("cancel_shipment")
+        if self.parcel == "stopping" or self.stock == "asked" or self.money == "asked":
+            return  # the outcome of these is not known yet: compensate only what is
+        if self.money == "captured":
+            self.money = "refunding"
+            self.steps.append("refund_payment")
+        if self.stock == "held":
+            self.stock = "releasing"
+            self.steps.append("release_stock")
+        if self.money in ("none", "failed", "refunded") and self.stock in ("none", "rejected", "released"):
+            self._publish("publish_cancelled")
+            self.steps.append("publish_undone")
+            self.reason, self.cancel = self.cancel or "", None
+            self.closed = True
+
+    def _publish(self, outcome: Step) -> None:
+        if not self.processed:
+            self.processed = True
+            self.steps.append(outcome)

@@ -1,0 +1,95 @@
+"""The sagas' rows, read and written for a whole batch at a time."""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+
+from caravan.database import Database, UnitOfWork
+from services.orders.messages import OrderCreated
+from services.processing.model import Saga
+
+COLUMNS = "order_id, created, stock, money, parcel, cancel, reason, captured, refunded, processed, closed, version, reminders, started_at"
+
+
+@dataclass(slots=True)
+class Row:
+    """A saga and what its commands are made from."""
+
+    saga: Saga
+    created: OrderCreated | None
+    started_at: datetime
+    reminders: int = 0
+    body: str | None = None
+    """`created` as it is stored, so that it isn't encoded again."""
+
+
+def _row(record: asyncpg.Record) -> Row:
+    saga = Saga(
+        record["order_id"],
+        known=record["created"] is not None,
+        stock=record["stock"],
+        money=record["money"],
+        parcel=record["parcel"],
+        cancel=record["cancel"],
+        reason=record["reason"],
+        captured=record["captured"],
+        refunded=record["refunded"],
+        processed=record["processed"],
+        closed=record["closed"],
+        version=record["version"],
+    )
+    created = OrderCreated.model_validate_json(record["created"]) if record["created"] is not None else None
+    return Row(saga, created, record["started_at"], record["reminders"], record["created"])
+
+
+async def lock(work: UnitOfWork, orders: Collection[UUID]) -> dict[UUID, Row]:
+    """The sagas of these orders, locked in the order of their ids so that two batches can't wait for each other."""
+    records = await work.fetch(f"SELECT {COLUMNS} FROM saga WHERE order_id = ANY($1) ORDER BY order_id FOR UPDATE", list(orders))
+    return {record["order_id"]: _row(record) for record in records}
+
+
+async def lock_overdue(work: UnitOfWork, now: datetime, limit: int) -> list[Row]:
+    records = await work.fetch(
+        f"SELECT {COLUMNS} FROM saga WHERE NOT closed AND deadline < $1 ORDER BY deadline LIMIT $2 FOR UPDATE SKIP LOCKED", now, limit
+    )
+    return [_row(record) for record in records]
+
+
+async def save(work: UnitOfWork, rows: Collection[Row], deadlines: Collection[datetime | None]) -> None:
+    """Write all rows of a batch with one statement."""
+    sagas = [row.saga for row in rows]
+    await work.execute(
+        "INSERT INTO saga (order_id, created, stock, money, parcel, cancel, reason, captured, refunded, processed, closed, version, started_at, deadline, reminders)"
+        " SELECT * FROM unnest($1::uuid[], $2::json[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[], $9::bigint[], $10::bool[],"
+        " $11::bool[], $12::int[], $13::timestamptz[], $14::timestamptz[], $15::int[])"
+        " ON CONFLICT (order_id) DO UPDATE SET created = EXCLUDED.created, stock = EXCLUDED.stock, money = EXCLUDED.money, parcel = EXCLUDED.parcel,"
+        " cancel = EXCLUDED.cancel, reason = EXCLUDED.reason, captured = EXCLUDED.captured, refunded = EXCLUDED.refunded, processed = EXCLUDED.processed,"
+        " closed = EXCLUDED.closed, version = EXCLUDED.version, deadline = EXCLUDED.deadline, reminders = EXCLUDED.reminders",
+        [saga.order_id for saga in sagas],
+        [row.body for row in rows],
+        [saga.stock for saga in sagas],
+        [saga.money for saga in sagas],
+        [saga.parcel for saga in sagas],
+        [saga.cancel for saga in sagas],
+        [saga.reason for saga in sagas],
+        [saga.captured for saga in sagas],
+        [saga.refunded for saga in sagas],
+        [saga.processed for saga in sagas],
+        [saga.closed for saga in sagas],
+        [saga.version for saga in sagas],
+        [row.started_at for row in rows],
+        list(deadlines),
+        [row.reminders for row in rows],
+    )
+
+
+async def open_sagas(database: Database) -> dict[str, int]:
+    """How many sagas wait for what."""
+    rows = await database.fetch(
+        "SELECT CASE WHEN cancel IS NOT NULL THEN 'undoing' WHEN parcel <> 'none' THEN 'shipping' WHEN money <> 'none' THEN 'paying' ELSE 'reserving' END AS step,"
+        " count(*) FROM saga WHERE NOT closed GROUP BY 1"
+    )
+    return {row["step"]: row["count"] for row in rows}

@@ -1,0 +1,191 @@
+"""State, events, outbox rows and the idempotency record commit together or not at all; every message has its effect once."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from caravan import settings
+from caravan.bus import Incoming, Result
+from caravan.clock import new_id, utc_now
+from caravan.database import UnitOfWork, VersionConflict
+from caravan.errors import Reject
+from caravan.inbox import Consumers, Inbox
+from caravan.messages import Delivery, Event, MessageTooLarge, Queue, Retry, Topic, encode
+from caravan.outbox import Relay
+from caravan.runtime import Backends
+from caravan.service import DatabaseDeclaration, Service
+from services.orders.messages import ORDER_CREATED
+from tests.shop import Shop, running, until
+
+
+class Noted(Event):
+    text: str
+
+
+NOTED = Topic("kernel-noted", owner="kernel", events=(Noted,), key="text", purpose="test", retry=Retry((0.05,)))
+EFFECTS = Topic("kernel-effects", owner="kernel", events=(Noted,), key="text", purpose="test", retry=Retry((0.05, 0.05)))
+consume = Consumers("kernel")
+calls: list[str] = []
+
+
+@consume(NOTED)
+async def noted(context: Any, work: UnitOfWork, delivery: Delivery[Noted]) -> None:
+    if delivery.message.text.startswith("poison"):
+        raise Reject("it says so")
+    await work.execute("INSERT INTO note (text) VALUES ($1)", delivery.message.text)
+
+
+@consume.effect(EFFECTS)
+async def effect(context: Any, delivery: Delivery[Noted]) -> None:
+    calls.append(delivery.message.text)
+    if delivery.attempt == 1:
+        raise RuntimeError("the third party is away")
+    async with context.database.work() as work:
+        if await work.claim("kernel.kernel-effects", [delivery.id]):
+            await work.execute("INSERT INTO note (text) VALUES ($1)", delivery.message.text)
+
+
+@pytest.fixture(scope="module")
+async def shop(backends: Backends, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shop]:
+    versions: Path = tmp_path_factory.mktemp("versions")
+    statement = "CREATE TABLE note (id bigint GENERATED ALWAYS AS IDENTITY, text text)"
+    (versions / "0001_note.py").write_text(
+        f'from alembic import op\nrevision = "kernel_test0001"\ndown_revision = None\nbranch_labels = ("kernel_test",)\ndef upgrade():\n    op.execute("{statement}")\n'
+    )
+    service = Service("kernel", databases=(DatabaseDeclaration("kernel_test", versions),), consumers=consume, channels=(NOTED, EFFECTS))
+    async with running(backends, extra=(service,)) as shop:
+        yield shop
+
+
+async def notes(shop: Shop, text: str) -> int:
+    return int(await shop.database("kernel").fetchval("SELECT count(*) FROM note WHERE text = $1", text))
+
+
+async def test_a_block_that_raises_writes_neither_state_nor_message(shop: Shop) -> None:
+    text = str(new_id())
+    with pytest.raises(RuntimeError):
+        async with shop.database("kernel").work() as work:
+            await work.execute("INSERT INTO note (text) VALUES ($1)", text)
+            work.emit(NOTED, Noted(text=text), key=text)
+            raise RuntimeError("no")
+    assert await notes(shop, text) == 0
+    assert await shop.published(NOTED.name, text) == []
+
+
+async def test_a_message_delivered_five_times_has_its_effect_once(shop: Shop) -> None:
+    text, identifier = str(new_id()), new_id()
+    for _ in range(5):
+        await shop.send("kernel", NOTED, Noted(text=text), key=text, identifier=identifier)
+    await until(lambda: _published(shop, text, 5))
+    marker = str(new_id())
+    await shop.send("kernel", NOTED, Noted(text=marker), key=text)
+    await until(lambda: notes(shop, marker))
+    assert await notes(shop, text) == 1
+
+
+async def _published(shop: Shop, key: str, count: int) -> bool:
+    return len(await shop.published(NOTED.name, key)) == count
+
+
+async def test_a_poison_message_hurts_only_itself(shop: Shop) -> None:
+    good = [f"{new_id()}" for _ in range(10)]
+    async with shop.database("kernel").work() as work:
+        for text in [*good[:5], "poison " + good[0], *good[5:]]:
+            work.emit(NOTED, Noted(text=text), key=text)
+    for text in good:
+        await until(lambda text=text: notes(shop, text))
+    letters = await until(lambda: shop.process.bus.dead_letters("kernel.kernel-noted"))
+    assert letters[-1].reason == "it says so"
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"{", "not JSON"),
+        (b"[]", "no envelope"),
+        (b'{"type":"kernel.Other","dataversion":1}', "unknown type"),
+        (b'{"type":"%s","dataversion":99}' % Noted.type.encode(), "newer than this reader"),
+        (b'{"type":"%s","dataversion":1,"data":{"text":5}}' % Noted.type.encode(), "text"),
+    ],
+)
+async def test_what_cannot_be_read_is_dead_at_once_with_the_reason(shop: Shop, body: bytes, reason: str) -> None:
+    inbox = Inbox(consume.declared[0], shop.context("kernel"))
+    outcome = (await inbox.process([Incoming("key", body, 1)]))[0]
+    assert outcome.result is Result.DEAD
+    assert reason in outcome.reason
+
+
+async def test_an_effect_is_tried_again_and_recorded_once(shop: Shop) -> None:
+    text = str(new_id())
+    await shop.send("kernel", EFFECTS, Noted(text=text), key=text)
+    await until(lambda: notes(shop, text))
+    assert calls.count(text) == 2
+    assert await notes(shop, text) == 1
+
+
+async def test_two_relays_keep_the_order_of_a_key(shop: Shop, backends: Backends) -> None:
+    from caravan.leadership import Leadership
+
+    database = shop.database("kernel")
+    second = Leadership(backends.database("kernel_test"), "kernel_test")
+    relay = asyncio.create_task(Relay(database, shop.process.bus, second).run())
+    key = str(new_id())
+    for number in range(100):
+        await shop.send("kernel", NOTED, Noted(text=f"{key} {number}"), key=key)
+    await until(lambda: _published(shop, key, 100))
+    relay.cancel()
+    await asyncio.gather(relay, return_exceptions=True)
+    await second.close()
+    assert [envelope["data"]["text"] for envelope in await shop.published(NOTED.name, key)] == [f"{key} {number}" for number in range(100)]
+
+
+async def test_a_trace_and_an_actor_travel_through_outbox_and_bus(shop: Shop) -> None:
+    from caravan import telemetry
+
+    trace = telemetry.new_traceparent()
+    key = str(new_id())
+    tokens = telemetry.traceparent.set(trace), telemetry.actor.set("customer:ada")
+    await shop.send("kernel", NOTED, Noted(text=key), key=key)
+    telemetry.traceparent.reset(tokens[0])
+    telemetry.actor.reset(tokens[1])
+    envelope = (await until(lambda: shop.published(NOTED.name, key)))[0]
+    assert (envelope["traceparent"], envelope["actor"]) == (trace, "customer:ada")
+
+
+def test_a_message_over_the_limit_fails_where_it_is_emitted() -> None:
+    with pytest.raises(MessageTooLarge):
+        encode(Noted(text="x" * 1_000_000), NOTED, key="k", source="test", time=utc_now(), traceparent=None, actor=None)
+
+
+def test_a_command_has_no_place_on_a_topic_nor_an_event_on_a_queue() -> None:
+    with pytest.raises(TypeError, match="is not a Command"):
+        Queue("x.y", owner="x", commands=(Noted,), key="k", purpose="p")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="not declared"):
+        encode(Noted(text="x"), ORDER_CREATED, key="k", source="test", time=utc_now(), traceparent=None, actor=None)
+
+
+def test_an_unknown_or_wrong_setting_is_refused_by_name() -> None:
+    with pytest.raises(settings.SettingsError, match=r"CARAVAN_PROT: no such setting; did you mean CARAVAN_PORT\?"):
+        settings.load({"CARAVAN_PROT": "1"})
+
+
+def test_a_wrong_value_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CARAVAN_PORT", "many")
+    with pytest.raises(settings.SettingsError, match="CARAVAN_PORT: Input should be a valid integer"):
+        settings.load()
+
+
+async def test_an_expected_version_that_has_passed_is_a_conflict(backends: Backends) -> None:
+    async with running(backends, "orders") as shop:
+        from services.orders.model import CancellationRequested
+
+        stream = new_id()
+        for _ in range(1):
+            async with shop.database("orders").work() as work:
+                work.append(stream, 0, [CancellationRequested(reason="x")])
+        with pytest.raises(VersionConflict):
+            async with shop.database("orders").work() as work:
+                work.append(stream, 0, [CancellationRequested(reason="y")])

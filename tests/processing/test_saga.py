@@ -1,0 +1,148 @@
+"""The saga against a world that answers late, twice, out of order, and in every way it may."""
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from caravan.clock import new_id
+from services.processing.model import Saga, Step
+
+
+class World:
+    """Inventory, payments and shipping as the saga sees them: each command is answered, repeated ones the same again; answers arrive in any order."""
+
+    def __init__(self, draw: st.DataObject) -> None:
+        self.draw = draw
+        self.saga = Saga(new_id(), known=True)
+        self.inbox: list[tuple[str, str]] = []
+        self.stock = self.money = self.parcel = "none"
+        self.published: list[str] = []
+        self.undone = self.refused = 0
+
+    def choose(self, *options: str) -> str:
+        return self.draw.draw(st.sampled_from(options))
+
+    def take(self, steps: list[Step]) -> None:
+        for step in steps:
+            self.answer(step)
+
+    def answer(self, step: Step) -> None:
+        match step:
+            case "reserve_stock":
+                if self.stock == "none":
+                    self.stock = self.choose("held", "held", "rejected")
+                self.inbox.append(("stock", "held" if self.stock in ("held", "released", "shipped") else "rejected"))
+            case "release_stock":
+                if self.stock == "held":
+                    self.stock = "released"
+                self.inbox.append(("stock", "released"))
+            case "capture_payment":
+                assert self.stock in ("held", "released"), "money is asked for only when the goods are there"
+                if self.money == "none":
+                    self.money = self.choose("captured", "captured", "failed")
+                self.inbox.append(("money", self.money if self.money != "refunded" else "captured"))
+            case "refund_payment":
+                assert self.money in ("captured", "refunded")
+                self.money = "refunded"
+                self.inbox.append(("money", "refunded"))
+            case "ship_order":
+                assert self.money == "captured", "nothing is shipped unpaid"
+                if self.parcel == "none":
+                    self.parcel = "booked"
+            case "cancel_shipment":
+                if self.parcel in ("none", "booked"):
+                    self.parcel = "stopped"
+                self.inbox.append(("parcel", "stopped" if self.parcel == "stopped" else "sent"))
+            case "publish_undone":
+                self.undone += 1
+            case "refuse_cancellation":
+                self.refused += 1
+            case _:
+                self.published.append(step)
+
+    def pick_up(self) -> None:
+        if self.parcel == "booked":
+            self.parcel, self.stock = "sent", "shipped"
+            self.inbox.append(("parcel", "sent"))
+        elif self.parcel == "sent":
+            self.parcel = "delivered"
+            self.inbox.append(("parcel", "delivered"))
+
+    def deliver_one(self) -> None:
+        if not self.inbox:
+            return
+        place = self.draw.draw(st.integers(0, len(self.inbox) - 1))
+        part, fact = self.inbox[place]
+        if not self.draw.draw(st.booleans()) or len(self.inbox) > 20:
+            self.inbox.pop(place)  # otherwise it will come again
+        self.tell(part, fact)
+
+    def tell(self, part: str, fact: str) -> None:
+        if (part, fact) == ("stock", "released"):
+            self.saga.stock_released("released")
+        else:
+            news = self.saga.learn(part, fact)  # type: ignore[arg-type]
+            if news and fact == "captured":
+                self.saga.captured = 100
+            if news and fact == "refunded":
+                self.saga.refunded = 100
+        self.take(self.saga.next_steps())
+
+    def settle(self) -> None:
+        """Everything that is on its way arrives; what was not answered is asked again."""
+        for _ in range(200):
+            self.pick_up()
+            if self.inbox:
+                self.tell(*self.inbox.pop(0))
+            elif self.saga.outstanding() and not self.saga.closed:
+                self.take(self.saga.outstanding())
+            elif self.parcel in ("none", "stopped", "delivered"):
+                return
+
+
+@settings(max_examples=500, deadline=None)
+@given(st.data())
+def test_every_schedule_ends_with_goods_and_money_on_the_same_side(data: st.DataObject) -> None:
+    world = World(data)
+    world.take(world.saga.next_steps())
+    for _ in range(data.draw(st.integers(0, 25))):
+        match data.draw(st.sampled_from(["deliver", "deliver", "deliver", "pick_up", "cancel", "remind", "expire"])):
+            case "deliver":
+                world.deliver_one()
+            case "pick_up":
+                world.pick_up()
+            case "cancel":
+                world.saga.want_cancelled("customer")
+                world.take(world.saga.next_steps())
+            case "remind":
+                world.take(world.saga.outstanding())
+            case "expire":
+                if world.stock == "held":
+                    world.stock = "released"
+                    world.inbox.append(("stock", "released"))
+    world.settle()
+    saga = world.saga
+    assert saga.closed, f"stuck: {saga}"
+    assert len(world.published) == 1, f"order-processed is published once, not {world.published}"
+    assert world.stock != "held", f"stock is still reserved: {saga}"
+    if world.parcel == "delivered":
+        assert world.money == "captured"
+    else:
+        assert world.money in ("none", "failed", "refunded"), f"money without goods: {saga}"
+        assert (world.money == "refunded") <= (world.undone == 1)
+
+
+def test_a_cancellation_that_overtakes_the_order_undoes_it_before_anything_is_asked() -> None:
+    saga = Saga(new_id())
+    saga.want_cancelled("changed my mind")
+    assert saga.next_steps() == []
+    saga.known = True
+    assert saga.next_steps() == ["publish_cancelled", "publish_undone"]
+
+
+def test_a_parcel_that_has_left_refuses_the_cancellation_and_the_order_goes_on() -> None:
+    saga = Saga(new_id(), known=True, stock="held", money="captured", parcel="sent", processed=True)
+    saga.want_cancelled("too late")
+    assert saga.next_steps() == ["refuse_cancellation"]
+    saga.learn("parcel", "delivered")
+    saga.next_steps()
+    assert saga.closed
