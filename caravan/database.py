@@ -124,7 +124,7 @@ class UnitOfWork:
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self._connection: asyncpg.Connection | None = None
+        self._connection: Any = None  # asyncpg's proxy of a pooled connection
         self._transaction: Any = None
         self._outbox: list[Outgoing] = []
         self._events: list[tuple[UUID, int, str, int, str, datetime, str | None, str | None]] = []
@@ -140,7 +140,7 @@ class UnitOfWork:
         else:
             await self._release(commit=False)
 
-    async def _take(self) -> asyncpg.Connection:
+    async def _take(self) -> Any:
         if self._connection is None:
             self._connection = await self.database.pool.acquire(timeout=ACQUIRE_SECONDS)
             self._transaction = self._connection.transaction()
