@@ -3,6 +3,7 @@
 One rule for keys and algorithms: EdDSA only, the key chosen by `kid` among those the issuer publishes; whatever else a token's header says is ignored.
 """
 
+import asyncio
 import base64
 import time
 import warnings
@@ -13,13 +14,15 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import orjson
-from fastapi import Depends, Request
+from fastapi import Depends, Request, Security
+from fastapi.openapi.models import HTTPBearer
+from fastapi.security.base import SecurityBase
 from joserfc import jwt
 from joserfc.errors import JoseError, SecurityWarning
 from joserfc.jwk import KeySet, OctKey
 
 from caravan import telemetry
-from caravan.errors import Forbidden, Unauthorized, Unavailable
+from caravan.errors import DeadlineExceeded, Forbidden, Unauthorized, Unavailable
 
 Role = Literal["customer", "staff", "admin", "service"]
 RANK: dict[str, int] = {"customer": 1, "staff": 2, "admin": 3}
@@ -47,7 +50,11 @@ class Caller:
 
     @property
     def user_id(self) -> UUID:
-        return UUID(self.subject)
+        """Raises Forbidden for a client, such as the operator's command line: it has rights, but is no user."""
+        try:
+            return UUID(self.subject)
+        except ValueError:
+            raise Forbidden(f"this is for users; {self.subject} is a client") from None
 
     @property
     def name(self) -> str:
@@ -71,7 +78,8 @@ class Verifier:
         self._fetch_keys = fetch_keys
         self._keys: KeySet | None = None
         self._known: set[str] = set()
-        self._fetched_at = -KEYS_SECONDS
+        self._asked_at = self._fetched_at = -KEYS_SECONDS
+        self._asking = asyncio.Lock()
         self._seen: OrderedDict[str, tuple[Caller, float]] = OrderedDict()
 
     async def verify(self, token: str) -> Caller:
@@ -104,21 +112,32 @@ class Verifier:
             raise Unauthorized("the token's signature is not valid") from error
 
     async def _keys_with(self, kid: str) -> KeySet:
-        age = time.monotonic() - self._fetched_at
-        if self._keys is None or age > KEYS_SECONDS or (kid not in self._known and age > REFETCH_SECONDS):
-            try:
-                document = await self._fetch_keys()
-            except Unavailable:
-                if self._keys is None:
-                    raise
-            else:
-                self._keys = KeySet.import_key_set({"keys": document["keys"]})
-                self._issuer = str(document["issuer"])
-                self._known = {str(key["kid"]) for key in document["keys"]}
-                self._fetched_at = time.monotonic()
+        if self._outdated(kid):
+            async with self._asking:  # one asks for all that wait
+                if self._outdated(kid):
+                    await self._ask()
         if self._keys is None or kid not in self._known:
             raise Unauthorized("the token is signed with a key that is not known")
         return self._keys
+
+    def _outdated(self, kid: str) -> bool:
+        now = time.monotonic()
+        if self._keys is None:
+            return True
+        return now - self._asked_at > REFETCH_SECONDS and (kid not in self._known or now - self._fetched_at > KEYS_SECONDS)
+
+    async def _ask(self) -> None:
+        self._asked_at = time.monotonic()
+        try:
+            document = await self._fetch_keys()
+        except (Unavailable, DeadlineExceeded):
+            if self._keys is None:
+                raise
+            return
+        self._keys = KeySet.import_key_set({"keys": document["keys"]})
+        self._issuer = str(document["issuer"])
+        self._known = {str(key["kid"]) for key in document["keys"]}
+        self._fetched_at = self._asked_at
 
 
 def _header(token: str) -> dict[str, Any]:
@@ -185,11 +204,13 @@ def bearer(request: Request) -> str | None:
     return token.strip()
 
 
-class Require:
-    """The FastAPI dependency of a protected route: `Annotated[Caller, Depends(Require("staff"))]`. Its role is read by the test of the whole matrix."""
+class Require(SecurityBase):
+    """The FastAPI dependency of a protected route. Its role stands in the route's OpenAPI `security` and is read by the test of the whole matrix."""
 
     def __init__(self, role: Role) -> None:
         self.role: Role = role
+        self.model = HTTPBearer(bearerFormat="JWT", description="An access token of `POST /v1/auth/token`; beside it the role that is needed.")
+        self.scheme_name = "bearer"
 
     async def __call__(self, request: Request) -> Caller:
         caller = await caller_of(request)
@@ -210,7 +231,7 @@ async def caller_of(request: Request) -> Caller | None:
     return caller
 
 
-Customer = Annotated[Caller, Depends(Require("customer"))]
-Staff = Annotated[Caller, Depends(Require("staff"))]
-Admin = Annotated[Caller, Depends(Require("admin"))]
+Customer = Annotated[Caller, Security(Require("customer"), scopes=["customer"])]
+Staff = Annotated[Caller, Security(Require("staff"), scopes=["staff"])]
+Admin = Annotated[Caller, Security(Require("admin"), scopes=["admin"])]
 Anyone = Annotated[Caller | None, Depends(caller_of)]

@@ -97,7 +97,7 @@ class Database:
     async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
         self._statements.inc()
         async with self.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
-            return await connection.fetch(query, *arguments)  # type: ignore[no-any-return]
+            return await connection.fetch(query, *arguments)
 
     async def fetchrow(self, query: str, *arguments: Any) -> asyncpg.Record | None:
         self._statements.inc()
@@ -150,10 +150,12 @@ class UnitOfWork:
         return self._connection
 
     async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
-        return await (await self._take()).fetch(query, *arguments)  # type: ignore[no-any-return]
+        rows: list[asyncpg.Record] = await (await self._take()).fetch(query, *arguments)
+        return rows
 
     async def fetchrow(self, query: str, *arguments: Any) -> asyncpg.Record | None:
-        return await (await self._take()).fetchrow(query, *arguments)
+        row: asyncpg.Record | None = await (await self._take()).fetchrow(query, *arguments)
+        return row
 
     async def fetchval(self, query: str, *arguments: Any) -> Any:
         return await (await self._take()).fetchval(query, *arguments)
@@ -247,8 +249,8 @@ class UnitOfWork:
                 f"INSERT INTO idempotency (scope, key, fingerprint, status, headers, body, expires_at) VALUES ({', '.join(place(v) for v in values)})"
             )
         if self._events:
-            columns = list(zip(*self._events, strict=True))
-            kinds = ("uuid", "int", "text", "int", "json", "timestamptz", "text", "text")
+            columns: list[tuple[Any, ...]] = list(zip(*self._events, strict=True))
+            kinds: tuple[str, ...] = ("uuid", "int", "text", "int", "json", "timestamptz", "text", "text")
             rows = ", ".join(f"{place(list(column))}::{kind}[]" for column, kind in zip(columns, kinds, strict=True))
             parts.append(
                 f"INSERT INTO event (stream, version, type, data_version, data, time, actor, trace_id) SELECT * FROM unnest({rows})"

@@ -1,6 +1,7 @@
 """The HTTP door that all services share: problem documents, request ids, trace context, body limit, metrics, pages and entity tags."""
 
 import base64
+import hmac
 import time
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Annotated, Any, Generic, TypeVar
@@ -20,8 +21,11 @@ from caravan.client import authorization
 from caravan.clock import new_id
 from caravan.database import CONNECTION_LOST, VersionConflict
 from caravan.errors import TYPE_BASE, BadRequest, Conflict, Problem, StaleEdit, TooLarge, Unavailable
+from caravan.migrations import derive
 
 MAX_BODY = 1024 * 1024
+FORWARDER = b"x-caravan-forwarder"
+"""With the key of `forwarder_key`, a request's `X-Forwarded-For` is believed: it came through the gateway, in another process."""
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -112,7 +116,7 @@ def create_app(service: str, routers: Sequence[Any], context: Any, verifier: Any
         app.include_router(router)
     add_problem_handlers(app)
     _document_problems(app)
-    edge = Edge(app, service)
+    edge = Edge(app, service, forwarder_key(context.secret))
     edge.fastapi = app
     return edge
 
@@ -176,14 +180,19 @@ def _document_problems(app: FastAPI) -> None:
     app.openapi = openapi  # type: ignore[method-assign]
 
 
+def forwarder_key(secret: str) -> bytes:
+    return derive(secret, "forwarder").encode()
+
+
 class Edge:
     """Pure ASGI around each application: what must happen for every request, and nothing else."""
 
     fastapi: FastAPI
 
-    def __init__(self, app: App, service: str) -> None:
+    def __init__(self, app: App, service: str, forwarder: bytes = b"") -> None:
         self.app = app
         self.service = service
+        self.forwarder = forwarder
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -201,6 +210,8 @@ class Edge:
             or telemetry.traceparent.get()
             or telemetry.new_traceparent()
         )
+        if FORWARDER in headers and self.forwarder and hmac.compare_digest(headers[FORWARDER], self.forwarder):
+            scope["client"] = (headers.get(b"x-forwarded-for", b"unknown").decode("latin-1"), 0)
         started = time.perf_counter()
         status = 500
         began = False

@@ -16,7 +16,7 @@ from fastapi.responses import Response
 
 from caravan.auth import caller_of
 from caravan.database import Answer, Database, KeyAlreadyUsed, UnitOfWork
-from caravan.errors import BadRequest, InFlight, Invalid
+from caravan.errors import BadRequest, Conflict, InFlight, Invalid
 
 MAX_KEY = 200
 
@@ -42,6 +42,11 @@ class Once:
             if stored is not None:
                 return stored
             raise InFlight(f"the request with key {self.key!r} has not finished; ask again") from None
+        except Conflict:  # perhaps with the effect of the same request, which was faster
+            stored = await self._stored(database)
+            if stored is not None:
+                return stored
+            raise
         except asyncpg.LockNotAvailableError:
             raise InFlight(f"the request with key {self.key!r} has not finished; ask again") from None
 

@@ -203,7 +203,7 @@ class Process:
                 self._others.append(self._spawn(f"periodic {service.name}.{periodic.name}", _repeat(periodic, context, nudge)))
         self._others += [
             self._spawn("live hints", live.run()),
-            self._spawn("bus notifications", self.bus.tell_others()),
+            self._spawn("wake other processes", self.bus.tell_others()),
             self._spawn("heartbeat", self._heartbeat()),
             self._spawn("samples", self._sample()),
             self._spawn("prune", self._prune()),
@@ -279,7 +279,7 @@ class Process:
         names = {subscription.name: subscription for subscription in subscriptions(self.services)}
         while True:
             with contextlib.suppress(*CONNECTION_LOST):
-                waiting = await self.bus.lag()
+                waiting = await self.bus.lag(list(names.values()))
                 for name, subscription in names.items():
                     telemetry.LAG.labels(subscription.service, subscription.channel).set(waiting.get(name, 0))
             for relay in self._relays:

@@ -78,6 +78,19 @@ class Periodic:
 
 
 @dataclass(frozen=True, slots=True)
+class Rebuilt:
+    """What a rebuild of a read model found: `same` says whether the rebuilt rows equal the live ones to the byte."""
+
+    events: int
+    rows: int
+    same: bool
+
+
+Rebuild = Callable[[Mapping[str, Database], Callable[[int], None]], Awaitable[Rebuilt]]
+"""Builds a read model anew beside the live one while the shop runs, compares, and puts it in its place; reports the number of events read so far."""
+
+
+@dataclass(frozen=True, slots=True)
 class Service:
     name: str
     databases: tuple[DatabaseDeclaration, ...] = ()
@@ -87,6 +100,7 @@ class Service:
     operations: Mapping[Operation[Any, Any], Callable[[Any, Any], Awaitable[Any]]] = field(default_factory=dict)
     settings: type[BaseSettings] | None = None
     periodic: tuple[Periodic, ...] = ()
+    projections: "Mapping[str, Rebuild]" = field(default_factory=dict)
     parts: Callable[[Any], AbstractAsyncContextManager[Any]] | None = None
     app: Callable[[Any], Any] | None = None
     """Builds the service's ASGI application from its context where routers are not enough (the gateway)."""

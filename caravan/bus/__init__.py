@@ -81,7 +81,9 @@ class Subscription:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    id: int
+    """A message that was given up, with its reason and where it came from. `id` is the transport's own."""
+
+    id: str
     subscription: str
     channel: str
     key: str
@@ -103,10 +105,10 @@ class Bus(Protocol):
     async def stop(self) -> None:
         """Take no further batch; `consume` returns when its batch in hand is done."""
 
-    async def lag(self) -> dict[str, int]:
-        """Messages waiting per subscription."""
+    async def lag(self, subscriptions: Sequence[Subscription]) -> dict[str, int]:
+        """Messages waiting for each of these."""
 
     async def dead_letters(self, subscription: str | None = None, *, limit: int = 100) -> list[DeadLetter]: ...
 
-    async def redrive(self, letters: Sequence[int]) -> int:
-        """Put dead letters back in order, with their message ids, as attempt 1. How many."""
+    async def redrive(self, letters: Sequence[DeadLetter]) -> int:
+        """Give dead letters to their subscription again (to no other), in this order, with their message ids, as attempt 1. How many."""

@@ -129,31 +129,32 @@ class EmbeddedBus:
             for event in events:
                 event.set()
 
-    async def lag(self) -> dict[str, int]:
+    async def lag(self, subscriptions: Sequence[Subscription]) -> dict[str, int]:
         rows = await self.database.fetch(
-            "SELECT c.subscription, (SELECT count(*) FROM (SELECT 1 FROM topic_log l WHERE l.topic = c.topic AND l.position > c.position LIMIT 100000) AS waiting)"
-            " + (SELECT count(*) FROM delivery d WHERE d.subscription = c.subscription) FROM cursor c"
-            " UNION ALL SELECT subscription, count(*) FROM delivery WHERE subscription NOT IN (SELECT subscription FROM cursor) GROUP BY 1"
+            "SELECT s, (SELECT count(*) FROM delivery d WHERE d.subscription = s) + coalesce((SELECT count(*) FROM ("
+            "SELECT 1 FROM cursor c JOIN topic_log l ON l.topic = c.topic AND l.position > c.position WHERE c.subscription = s LIMIT 100000) AS unread), 0)"
+            " FROM unnest($1::text[]) AS s",
+            [subscription.name for subscription in subscriptions],
         )
         return {row[0]: row[1] for row in rows}
 
     async def dead_letters(self, subscription: str | None = None, *, limit: int = 100) -> list[DeadLetter]:
         rows = await self.database.fetch(
-            "SELECT id, subscription, channel, key, body, reason, attempt, died_at FROM dead_letter WHERE $1::text IS NULL OR subscription = $1 ORDER BY id LIMIT $2",
+            "SELECT id::text, subscription, channel, key, body, reason, attempt, died_at FROM dead_letter WHERE $1::text IS NULL OR subscription = $1 ORDER BY dead_letter.id LIMIT $2",
             subscription,
             limit,
         )
         return [DeadLetter(*row) for row in rows]
 
-    async def redrive(self, letters: Sequence[int]) -> int:
+    async def redrive(self, letters: Sequence[DeadLetter]) -> int:
         rows = await self.database.fetch(
             "WITH gone AS (DELETE FROM dead_letter WHERE id = ANY($1) RETURNING id, subscription, channel, key, body)"
             " INSERT INTO delivery (subscription, channel, key, body, attempt, due_at)"
             # A topic's reader looks only at its waiting keys in this table, so a redriven message is a waiting one that is due at once.
             " SELECT subscription, channel, key, body, 1, now() FROM gone ORDER BY id RETURNING channel",
-            list(letters),
+            [int(letter.id) for letter in letters],
         )
-        await self.leadership.notify("bus", ",".join({f"redrive:{row[0]}" for row in rows} | {row[0] for row in rows}))
+        await self.leadership.notify("bus", ",".join({row[0] for row in rows}))
         return len(rows)
 
     async def tail(self, position: int | None, limit: int) -> list[asyncpg.Record]:

@@ -91,8 +91,13 @@ async def consuming(bus: Bus, *readers: tuple[Subscription, Process]) -> AsyncIt
 
 
 class BusContract:
+    kinds: tuple[str, ...] = ("topic", "queue", "exchange")
+    """What the transport carries; the cases of others are not its own."""
+
     @pytest.fixture(params=["topic", "queue"])
     def channel(self, request: pytest.FixtureRequest) -> Topic | Queue:
+        if request.param not in self.kinds:
+            pytest.skip(f"{type(self).__name__} carries no {request.param}")
         return topic() if request.param == "topic" else queue()
 
     async def _reader(self, bus: Bus, channel: Topic | Queue, service: str = "reader") -> Subscription:
@@ -154,7 +159,7 @@ class BusContract:
             letters = await until(lambda: bus.dead_letters(reader.name))
             await until(lambda: _at_least(seen, 2))
             refuse = False
-            assert await bus.redrive([letters[0].id]) == 1
+            assert await bus.redrive(letters[:1]) == 1
             await until(lambda: _at_least(seen, 3))
         assert letters[0].body == message[1].body, "redriven with its message id"
         assert await bus.dead_letters(reader.name) == []
@@ -192,6 +197,8 @@ class BusContract:
         assert [i.attempt for i in seen.seen] == [1]
 
     async def test_every_group_of_a_topic_reads_all_from_the_first_message(self, bus: Bus) -> None:
+        if "topic" not in self.kinds:
+            pytest.skip(f"{type(self).__name__} carries no topic")
         log = topic()
         early = await self._reader(bus, log, "early")
         await bus.publish([outgoing(log, number, "key") for number in range(20)])
@@ -203,6 +210,8 @@ class BusContract:
         assert first.done == second.done
 
     async def test_an_exchange_gives_each_bound_queue_its_own_copy_by_routing_key(self, bus: Bus) -> None:
+        if "exchange" not in self.kinds:
+            pytest.skip(f"{type(self).__name__} carries no exchange")
         exchange = Exchange(
             f"exchange-{new_id()}", owner="test", routes={"thing.happened": Happened, "thing.later": Later}, key="id", purpose="test"
         )
@@ -221,7 +230,7 @@ class BusContract:
     async def test_what_waits_is_counted(self, bus: Bus, channel: Topic | Queue) -> None:
         reader = await self._reader(bus, channel)
         await bus.publish([outgoing(channel, number, "key") for number in range(4)])
-        assert (await bus.lag())[reader.name] == 4
+        assert (await bus.lag([reader]))[reader.name] == 4
 
 
 async def _at_least(seen: Recorder, count: int) -> bool:
