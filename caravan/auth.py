@@ -209,7 +209,9 @@ class Require(SecurityBase):
 
     def __init__(self, role: Role) -> None:
         self.role: Role = role
-        self.model = HTTPBearer(bearerFormat="JWT", description="An access token of `POST /v1/auth/token`; beside it the role that is needed.")
+        self.model = HTTPBearer(
+            bearerFormat="JWT", description="An access token of `POST /v1/auth/token`; beside it the role that is needed."
+        )
         self.scheme_name = "bearer"
 
     async def __call__(self, request: Request) -> Caller:

@@ -215,10 +215,14 @@ class Edge:
         started = time.perf_counter()
         status = 500
         began = False
+        body: Body | None = None
 
         async def answer(message: MutableMapping[str, Any]) -> None:
             nonlocal status, began
             if message["type"] == "http.response.start":
+                if body is not None and body.refused is not None:
+                    refused, body.refused = body.refused, None
+                    raise refused
                 began = True
                 status = message["status"]
                 out = MutableHeaders(scope=message)
@@ -227,7 +231,8 @@ class Edge:
 
         with telemetry.span(f"{scope['method']} {self.service}", SpanKind.SERVER, parent=parent):
             try:
-                await self.app(scope, limit_body(scope, headers, receive), answer)
+                body = Body(headers, receive)
+                await self.app(scope, body.receive, answer)
             except Problem as problem:
                 if began:
                     raise
@@ -250,25 +255,31 @@ class Edge:
                 telemetry.HTTP_DURATION.labels(self.service, scope["method"], template, status).observe(time.perf_counter() - started)
 
 
-def limit_body(scope: Scope, headers: dict[bytes, bytes], receive: Receive) -> Receive:
-    """Refuse a body over MAX_BYTES: by its declared length at once, otherwise when it gets too long."""
-    length = headers.get(b"content-length", b"0")
-    if not length.isdigit():
-        raise BadRequest("Content-Length is not a number")
-    if int(length) > MAX_BODY:
-        raise TooLarge(f"the body is {int(length)} bytes; at most {MAX_BODY} are taken")
-    seen = 0
+class Body:
+    """A request's body, refused over MAX_BODY: by its declared length at once, otherwise when it gets too long. It remembers the refusal, because a
+    framework turns an error while reading into one of its own."""
 
-    async def limited() -> MutableMapping[str, Any]:
-        nonlocal seen
-        message = await receive()
-        if message["type"] == "http.request":
-            seen += len(message.get("body", b""))
-            if seen > MAX_BODY:
-                raise TooLarge(f"the body is over {MAX_BODY} bytes")
+    def __init__(self, headers: dict[bytes, bytes], receive: Receive) -> None:
+        length = headers.get(b"content-length", b"0")
+        if not length.isdigit():
+            raise BadRequest("Content-Length is not a number")
+        if int(length) > MAX_BODY:
+            raise TooLarge(f"the body is {int(length)} bytes; at most {MAX_BODY} are taken")
+        self._receive = receive
+        self._seen = 0
+        self.refused: TooLarge | None = None
+
+    async def receive(self) -> MutableMapping[str, Any]:
+        try:
+            message = await self._receive()
+            if message["type"] == "http.request":
+                self._seen += len(message.get("body", b""))
+                if self._seen > MAX_BODY:
+                    raise TooLarge(f"the body is over {MAX_BODY} bytes")
+        except TooLarge as problem:
+            self.refused = problem
+            raise
         return message
-
-    return limited
 
 
 class Strict(BaseModel):

@@ -94,3 +94,8 @@ class Relay:
             if row is not None:
                 self._pending.set(row[0])
                 self._age.set(row[1])
+
+
+async def pending(database: Database) -> int:
+    """Rows that the bus has not taken yet."""
+    return int(await database.fetchval("SELECT count(*) FROM outbox"))

@@ -5,8 +5,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import orjson
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
 
 from caravan.audit import AUDIT
@@ -121,7 +123,9 @@ def _variables(kind: type[BaseSettings]) -> Iterable[tuple[str, str, str]]:
     prefix = str(kind.model_config.get("env_prefix", ""))
     for name, field in kind.model_fields.items():
         default = field.default
-        shown = "" if default is None or isinstance(default, SecretStr) or str(default) == "PydanticUndefined" else str(default)
+        shown = "" if default is None or isinstance(default, SecretStr) or default is PydanticUndefined else str(default)
+        if isinstance(default, tuple | list | dict):
+            shown = orjson.dumps(default).decode()
         yield f"{prefix}{name.upper()}", shown, field.description or ""
 
 

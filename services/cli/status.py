@@ -13,7 +13,8 @@ from caravan.bus.embedded import EmbeddedBus
 from caravan.database import Database
 from caravan.discovery import ByRegistry
 from caravan.leadership import Leadership
-from caravan.runtime import BUS, Backends
+from caravan.outbox import pending
+from caravan.runtime import BUS, Backends, subscriptions
 from services.__main__ import SERVICES, load
 from services.cli.serve import backends, fail, kernel_settings
 
@@ -41,7 +42,7 @@ async def _collect() -> Report:
         leadership = Leadership(servers.database(BUS), BUS)
         try:
             bus = EmbeddedBus(bus_database, leadership)
-            lag, letters = await bus.lag(), await bus.dead_letters(limit=1000)
+            lag, letters = await bus.lag(subscriptions(load())), await bus.dead_letters(limit=1000)
             running = await ByRegistry(bus_database).services()
             registry = ByRegistry(bus_database)
             report: Report = {}
@@ -64,7 +65,7 @@ async def _collect() -> Report:
 async def _outbox(servers: Backends, name: str) -> int:
     database = await Database.open(name, servers.database(name), size=2)
     try:
-        return int(await database.fetchval("SELECT count(*) FROM outbox"))
+        return await pending(database)
     finally:
         await database.close()
 

@@ -11,7 +11,7 @@ class UserRegistered(Event):
     name: str
     role: str
     invited: bool = False
-    """Made by an admin or an import without a password: such users get no welcome mail until they claim the account."""
+    """Made by an admin or an import, not by the user: no welcome mail. The user claims the account by a password reset."""
 
 
 class UserUpdated(Event):
@@ -24,5 +24,7 @@ class UserUpdated(Event):
 
 
 USER_REGISTERED = Topic("user-registered", owner="identity", events=(UserRegistered,), key="user id", purpose="A new user exists.")
-USER_UPDATED = Topic("user-updated", owner="identity", events=(UserUpdated,), key="user id", purpose="Profile, role or standing of a user changed.")
+USER_UPDATED = Topic(
+    "user-updated", owner="identity", events=(UserUpdated,), key="user id", purpose="Profile, role or standing of a user changed."
+)
 CHANNELS = (USER_REGISTERED, USER_UPDATED)

@@ -4,11 +4,11 @@ Kinds that may be asked for, with their values (those in brackets may be absent;
 
 | kind | values |
 |---|---|
-| `password_changed` | (`name`) |
-| `password_reset` | `link`, (`name`), (`minutes`: how long the link is good) |
-| `session_reuse` | (`name`) |
+| `password_changed` | (`name`), (`at`: when, RFC 3339) |
+| `password_reset` | `link`, (`name`), (`at`), (`minutes`: how long the link is good) |
+| `session_reuse` | (`name`), (`at`) |
 | `price_drop` | `sku`, (`name`), (`price`: Money), (`previous_price`: Money) |
-| `back_in_stock` | `sku`, (`name`) |
+| `back_in_stock` | `sku`, (`name`), (`price`: Money), (`previous_price`: Money) |
 | `product_updated` | `sku`, (`name`), (`price`: Money), (`previous_price`: Money) |
 
 All other messages come from events, see `EMAILS_BY_OUTCOME`. A command of another kind, or without a value it needs, becomes a dead letter.
@@ -33,8 +33,16 @@ class SendNotification(Command):
     values: dict[str, Any] = {}
 
 
-CRITICAL = Queue("notifications.critical", owner="notifications", commands=(SendNotification,), key="about", purpose="Security messages: sent before all others.")
-STANDARD = Queue("notifications.standard", owner="notifications", commands=(SendNotification,), key="about", purpose="Everything that may wait a little.")
+CRITICAL = Queue(
+    "notifications.critical",
+    owner="notifications",
+    commands=(SendNotification,),
+    key="about",
+    purpose="Security messages: sent before all others.",
+)
+STANDARD = Queue(
+    "notifications.standard", owner="notifications", commands=(SendNotification,), key="about", purpose="Everything that may wait a little."
+)
 CHANNELS = (CRITICAL, STANDARD)
 
 EMAILS_BY_OUTCOME: Mapping[str, tuple[str, ...]] = {

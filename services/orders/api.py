@@ -13,6 +13,7 @@ from fastapi.responses import Response, StreamingResponse
 
 from caravan.auth import Caller, Customer
 from caravan.clock import rfc3339
+from caravan.database import UnitOfWork
 from caravan.errors import NotFound
 from caravan.events import Recorded
 from caravan.http import CursorParameter, Limit, Page, decode_cursor, encode_cursor, entity_tag, json_response
@@ -40,7 +41,11 @@ def _context(request: Request) -> OrdersContext:
 async def post_order(request: Request, order: PlaceOrder, caller: Customer, once: OnceRequired) -> Response:
     """Place an order. It is stored when this answers 202; follow `Location` for what becomes of it. 409 when a line is not in stock."""
     context = _context(request)
-    return await once.run(context.database, lambda: use_cases.place_order(context, caller, order, once))
+
+    def answer(work: UnitOfWork, accepted: Accepted) -> Response:
+        return once.save(work, 202, accepted.model_dump_json().encode(), {"Location": f"/v1/orders/{accepted.id}"})
+
+    return await once.run(context.database, lambda: use_cases.place_order(context, caller, order, answer))
 
 
 @router.get("/v1/orders", response_model=Page[OrderItem])

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from caravan.service import DatabaseDeclaration, Periodic, Service
-from services.orders import messages, use_cases
+from services.orders import messages, projections, use_cases
 from services.orders.api import router
 from services.orders.client import OWNER, RECENT
 from services.orders.consumers import consume
@@ -29,5 +29,6 @@ service = Service(
     operations={OWNER: use_cases.owner, RECENT: use_cases.recent},
     settings=Settings,
     periodic=(Periodic("project", 0.1, use_cases.project),),
+    projections={"order_summary": projections.rebuild_live},
     parts=standings,
 )

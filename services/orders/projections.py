@@ -1,17 +1,19 @@
 """The read side: events in, rows out. The live table and a rebuilt one go through the same code, so they can be compared to the byte."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from uuid import UUID
 
 from caravan import crash
 from caravan.database import Database
 from caravan.events import Recorded
+from caravan.service import Rebuilt
 from services.orders import store
 from services.orders.messages import OrderCreated
 from services.orders.model import STORE, Order
 
 LIVE = "order_summary"
 BATCH = 500
+SWAP_ATTEMPTS = 200
 
 
 async def advance(write: Database, read: Database, table: str = LIVE) -> tuple[int, list[str]]:
@@ -59,3 +61,18 @@ async def rebuild(write: Database, read: Database, table: str, progress: Callabl
         progress(total)
         if count < BATCH:
             return total
+
+
+async def rebuild_live(databases: Mapping[str, Database], progress: Callable[[int], None]) -> Rebuilt:
+    """Build the order summaries anew, compare them with the live ones at the same event, and put them in their place."""
+    write, read = databases["orders"], databases["orders_read"]
+    table = "order_summary_rebuilt"
+    events = await rebuild(write, read, table, progress)
+    for _ in range(SWAP_ATTEMPTS):
+        swapped = await store.swap(read, table)
+        if swapped is not None:
+            return Rebuilt(events, *swapped)
+        count, _ = await advance(write, read, table)
+        await advance(write, read)
+        events += count
+    raise RuntimeError("the live projection never stood where the rebuilt one does: is its event store the same?")

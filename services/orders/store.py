@@ -157,23 +157,22 @@ async def begin_rebuild(read: Database, table: str) -> None:
         )
 
 
-async def swap(read: Database, table: str) -> bool:
-    """Make a rebuilt table the live one, if it has read exactly as far; readers see either. Whether it was done."""
+async def swap(read: Database, table: str) -> tuple[int, bool] | None:
+    """Make a rebuilt table the live one if both have read exactly as far: its rows, and whether the live one was equal. None when they have not."""
     async with read.work() as work:
-        rows = await work.fetch(
-            "SELECT transaction, position FROM checkpoint WHERE projection IN ('order_summary', $1) ORDER BY projection FOR UPDATE", table
-        )
-        if len(rows) != 2 or tuple(rows[0]) != tuple(rows[1]):
-            return False
+        places = await work.fetch("SELECT transaction, position FROM checkpoint WHERE projection IN ('order_summary', $1) ORDER BY projection FOR UPDATE", table)
+        if len(places) != 2 or tuple(places[0]) != tuple(places[1]):
+            return None
+        rebuilt, live = await digest(work, table), await digest(work, "order_summary")
         await work.execute("DROP TABLE order_summary")
         await work.execute(f"ALTER TABLE {table} RENAME TO order_summary")
         for index in await work.fetch("SELECT indexname FROM pg_indexes WHERE tablename = 'order_summary'"):
             await work.execute(f'ALTER INDEX "{index[0]}" RENAME TO "{index[0].replace(table, "order_summary")}"')
         await work.execute("DELETE FROM checkpoint WHERE projection = $1", table)
-    return True
+    return rebuilt[0], rebuilt == live
 
 
-async def digest(read: Database, table: str) -> tuple[int, str]:
+async def digest(read: Database | UnitOfWork, table: str) -> tuple[int, str]:
     """Number of rows, and a hash over all of them: equal for tables that are equal to the byte."""
     row = await read.fetchrow(f"SELECT count(*), coalesce(md5(string_agg(md5(t::text), '' ORDER BY id)), '') FROM {table} AS t")
     assert row is not None

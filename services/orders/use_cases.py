@@ -4,11 +4,10 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import asyncpg
-from fastapi.responses import Response
 
 from caravan import crash
 from caravan.auth import Caller
@@ -16,7 +15,6 @@ from caravan.client import Calls
 from caravan.clock import Clock, made_at, new_id
 from caravan.database import UnitOfWork, VersionConflict
 from caravan.errors import Conflict, DeadlineExceeded, Forbidden, Invalid, NotFound, Unavailable
-from caravan.idempotency import Once
 from caravan.messages import Delivery, Event
 from caravan.service import Context
 from services.catalog.client import OFFERS, OffersRequest
@@ -28,6 +26,8 @@ from services.orders.messages import ORDER_CANCELLED, ORDER_CREATED, ORDERS, Add
 from services.orders.schemas import Accepted, PlaceOrder
 from services.orders.settings import Settings
 from services.processing.messages import CANCEL_ORDER, CancelOrder
+
+Answer = TypeVar("Answer")
 
 READ = "orders_read"
 REMEMBERED = 10_000
@@ -59,8 +59,8 @@ class Standings:
 OrdersContext = Context[Settings, Standings]
 
 
-async def place_order(context: OrdersContext, caller: Caller, order: PlaceOrder, once: Once) -> Response:
-    """Ask identity, catalog and inventory first, then store and announce the order in one statement."""
+async def place_order(context: OrdersContext, caller: Caller, order: PlaceOrder, answer: Callable[[UnitOfWork, Accepted], Answer]) -> Answer:
+    """Ask identity, catalog and inventory first, then store and announce the order in one statement. `answer` stores what the client is told with it."""
     skus = [line.sku for line in order.lines]
     standing, offers, available = await asyncio.gather(
         context.parts.of(caller.user_id), context.calls(OFFERS, OffersRequest(skus=skus)), _available(context, skus)
@@ -87,12 +87,11 @@ async def place_order(context: OrdersContext, caller: Caller, order: PlaceOrder,
         work.append(created.order_id, 0, [created])
         work.emit(ORDER_CREATED, created, key=created.order_id)
         work.emit(ORDERS, created, key=created.order_id)
-        accepted = Accepted(id=created.order_id, version=1, total=created.total, placed_at=created.placed_at)
-        response = once.save(work, 202, accepted.model_dump_json().encode(), {"Location": f"/v1/orders/{created.order_id}"})
+        told = answer(work, Accepted(id=created.order_id, version=1, total=created.total, placed_at=created.placed_at))
         crash.point("orders.place.before_commit")
     crash.point("orders.place.after_commit")
     context.nudge("project")
-    return response
+    return told
 
 
 async def _available(context: OrdersContext, skus: list[str]) -> dict[str, int] | None:

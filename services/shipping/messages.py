@@ -45,8 +45,16 @@ class ShipmentCancelled(Event):
     order_id: UUID
 
 
-SHIP_ORDER = Queue("shipping.ship-order", owner="shipping", commands=(ShipOrder, CancelShipment), key="order id", purpose="Send an order's parcels, or stop them.")
+SHIP_ORDER = Queue(
+    "shipping.ship-order",
+    owner="shipping",
+    commands=(ShipOrder, CancelShipment),
+    key="order id",
+    purpose="Send an order's parcels, or stop them.",
+)
 ORDER_SHIPPED = Topic("order-shipped", owner="shipping", events=(OrderShipped,), key="order id", purpose="The carrier has the parcels.")
 ORDER_DELIVERED = Topic("order-delivered", owner="shipping", events=(OrderDelivered,), key="order id", purpose="The parcels arrived.")
-SHIPMENT_CANCELLED = Topic("shipment-cancelled", owner="shipping", events=(ShipmentCancelled,), key="order id", purpose="A shipment was stopped in time.")
+SHIPMENT_CANCELLED = Topic(
+    "shipment-cancelled", owner="shipping", events=(ShipmentCancelled,), key="order id", purpose="A shipment was stopped in time."
+)
 CHANNELS = (SHIP_ORDER, ORDER_SHIPPED, ORDER_DELIVERED, SHIPMENT_CANCELLED)

@@ -1,0 +1,54 @@
+"""`caravan projections`: list read models, and build one anew while the shop runs."""
+
+from typing import Annotated
+
+import typer
+import uvloop
+from rich.progress import Progress, SpinnerColumn, TextColumn
+
+from caravan import telemetry
+from caravan.database import Database
+from caravan.service import Rebuilt, Service
+from services.__main__ import load
+from services.cli.serve import backends, fail, kernel_settings
+
+app = typer.Typer(help="Read models: list them, build one anew from the events.", no_args_is_help=True)
+
+
+def _owners() -> dict[str, Service]:
+    return {name: service for service in load() for name in service.projections}
+
+
+@app.command("list")
+def list_projections() -> None:
+    """The read models that can be rebuilt, and whose they are."""
+    for name, service in sorted(_owners().items()):
+        print(f"{name}\t{service.name}")
+
+
+@app.command()
+def rebuild(name: Annotated[str, typer.Argument(help="Which one; see `caravan projections list`.")]) -> None:
+    """Build a read model anew beside the live one, compare them, and put it in its place. Orders go on meanwhile.
+
+    Exit status 1 when the live one was not equal to the byte: it is right now, but something had gone wrong.
+    """
+    owners = _owners()
+    if name not in owners:
+        fail(f"no projection {name}; there are: {', '.join(sorted(owners))}")
+    telemetry.configure_logs("warning", "text")
+    rebuilt = uvloop.run(_rebuild(owners[name], name))
+    print(f"{name}: {rebuilt.events} events, {rebuilt.rows} rows, {'equal to the live one' if rebuilt.same else 'the live one DIFFERED and was replaced'}")
+    raise typer.Exit(0 if rebuilt.same else 1)
+
+
+async def _rebuild(service: Service, name: str) -> Rebuilt:
+    kernel = kernel_settings()
+    async with backends(kernel, print, join=True) as servers:
+        databases = {declared.name: await Database.open(declared.name, servers.database(declared.name), size=2) for declared in service.databases}
+        try:
+            with Progress(SpinnerColumn(), TextColumn("{task.description}")) as progress:
+                task = progress.add_task(f"{name}: reading events")
+                return await service.projections[name](databases, lambda count: progress.update(task, description=f"{name}: {count} events read"))
+        finally:
+            for database in databases.values():
+                await database.close()

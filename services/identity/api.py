@@ -1,0 +1,276 @@
+"""The HTTP door of identity: users, and the token endpoint with what belongs to it."""
+
+import base64
+import binascii
+import dataclasses
+import hmac
+from typing import Annotated, Any
+from urllib.parse import unquote_plus
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Form, Query, Request
+from fastapi.responses import Response
+from pydantic import ValidationError
+
+from caravan.auth import Admin, Anyone, Customer
+from caravan.database import UnitOfWork
+from caravan.errors import BadRequest, Invalid
+from caravan.http import CursorParameter, Limit, Page, check_if_match, decode_cursor, encode_cursor, entity_tag, json_response
+from caravan.idempotency import Once, OnceIfKeyed
+from caravan.migrations import derive
+from services.identity import schemas
+from services.identity.client import KeysRequest
+from services.identity.model import Account, client_network
+from services.identity.store import accounts as store
+from services.identity.use_cases import accounts, granting, keys, passwords, registering, sessions
+from services.identity.use_cases.keys import Identity
+
+OPEN_LINES = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+KEYS_CACHED = "public, max-age=300"
+
+
+def _context(request: Request) -> Identity:
+    context: Identity = request.app.state.context
+    return context
+
+
+def _network(request: Request) -> str:
+    peer = request.client.host if request.client else None
+    return client_network(peer, request.headers.get("x-forwarded-for", ""), _context(request).settings.gateway_networks)
+
+
+async def _open_session(request: Request, caller: Anyone) -> None:
+    """Here a token ends with its session at once; elsewhere within the seconds for which the session's state is cached."""
+    if caller is not None:
+        await sessions.require_open_session(_context(request), caller)
+
+
+users = APIRouter(prefix="/v1/users", tags=["users"], dependencies=[Depends(_open_session)])
+auth = APIRouter(tags=["auth"])
+
+
+def _user(account: Account) -> schemas.User:
+    return schemas.User(
+        **{name: getattr(account, name) for name in schemas.User.model_fields if name != "invited"}, invited=account.password is None
+    )
+
+
+def _answer(account: Account) -> Response:
+    return json_response(_user(account), headers={"ETag": entity_tag(account.version)})
+
+
+def _created(once: Once, work: UnitOfWork, account: Account) -> Response:
+    headers = {"Location": f"/v1/users/{account.id}", "ETag": entity_tag(account.version)}
+    return once.save(work, 201, _user(account).model_dump_json().encode(), headers)
+
+
+@users.post("", status_code=201, response_model=schemas.User)
+async def register_user(request: Request, registration: schemas.Registration, once: OnceIfKeyed) -> Response:
+    """Register as a customer. An e-mail has one account: a taken one is refused with 409, which may be asked a few times only."""
+    context = _context(request)
+    # The stored fingerprint covers a password: under a key, so that it can't be guessed from a copy of the database.
+    key = derive(context.secret, "identity fingerprints").encode()
+    sealed = dataclasses.replace(once, fingerprint=hmac.digest(key, once.fingerprint, "sha256"))
+
+    async def act() -> Response:
+        return await registering.register(context, registration, _network(request), lambda work, account: _created(sealed, work, account))
+
+    return await sealed.run(context.database, act)
+
+
+@users.post(
+    "/invitations",
+    status_code=201,
+    response_model=schemas.User,
+    responses={200: {"model": schemas.User, "description": "The e-mail has an account already"}},
+)
+async def invite_user(request: Request, invitation: schemas.Invitation, _: Admin, once: OnceIfKeyed) -> Response:
+    """Make a user of any role without a password; the user claims the account by a password reset. An e-mail that has an account: that one, unchanged."""
+    context = _context(request)
+
+    async def act() -> Response:
+        made = await registering.invite(context, invitation, lambda work, account: _created(once, work, account))
+        return _answer(made) if isinstance(made, Account) else made
+
+    return await once.run(context.database, act)
+
+
+@users.get("/me", response_model=schemas.User)
+async def show_me(request: Request, caller: Customer) -> Response:
+    """Your profile."""
+    return _answer(await accounts.account_of(_context(request), caller.user_id))
+
+
+@users.patch("/me", response_model=schemas.User)
+async def change_me(request: Request, patch: schemas.ProfilePatch, caller: Customer) -> Response:
+    """Change your profile. With `If-Match`, only the version that you have seen."""
+    return _answer(
+        await accounts.change_profile(_context(request), caller.user_id, patch, lambda version: check_if_match(request, version))
+    )
+
+
+@users.post("/me/password", status_code=204)
+async def change_password(request: Request, change: schemas.PasswordChange, caller: Customer) -> Response:
+    """Change your password. Your other sessions end; a security mail tells you."""
+    await passwords.change_password(_context(request), caller, change, _network(request))
+    return Response(status_code=204)
+
+
+@users.get("", response_model=Page[schemas.User])
+async def list_users(
+    request: Request,
+    _: Admin,
+    email: Annotated[schemas.Email | None, Query(description="only the user with this address", examples=["ada@example.com"])] = None,
+    limit: Limit = 20,
+    cursor: CursorParameter = None,
+) -> Response:
+    """All users, newest first."""
+    position = decode_cursor(cursor, UUID)
+    found = await store.page(_context(request).database, email, position[0] if position else None, limit)
+    more = encode_cursor(str(found[-1].id)) if len(found) == limit else None
+    return json_response(Page[schemas.User](items=[_user(account) for account in found], next_cursor=more))
+
+
+@users.get("/{user_id}", response_model=schemas.User)
+async def show_user(request: Request, user_id: UUID, caller: Customer) -> Response:
+    """One user: yourself, or anybody for an admin."""
+    if caller.subject != str(user_id) and not caller.at_least("admin"):
+        raise accounts.no_user(user_id)
+    return _answer(await accounts.account_of(_context(request), user_id))
+
+
+@users.patch("/{user_id}", response_model=schemas.User)
+async def change_user(request: Request, user_id: UUID, patch: schemas.UserPatch, _: Admin) -> Response:
+    """Change a user's role, disable or enable. Either ends the user's sessions. The last admin stays one."""
+    return _answer(await accounts.administer(_context(request), user_id, patch, lambda version: check_if_match(request, version)))
+
+
+def _field(most: int, description: str, *examples: str) -> Any:
+    return Form(max_length=most, pattern=r"^[^\x00]*$", description=description, examples=list(examples))
+
+
+@auth.post("/v1/auth/token", response_model=schemas.Tokens)
+async def issue_tokens(
+    request: Request,
+    grant_type: Annotated[str, _field(100, f"`password`, `refresh_token`, `client_credentials` or `{granting.EXCHANGE}`", "password")] = "",
+    username: Annotated[str, _field(254, "password: the e-mail address", "ada@example.com")] = "",
+    password: Annotated[str, _field(128, "password: the password", "a long walk in Palmyra")] = "",
+    refresh_token: Annotated[str, _field(200, "refresh_token: the token; it is used up")] = "",
+    client_id: Annotated[str, _field(100, "client_credentials: the client; HTTP Basic does as well")] = "",
+    client_secret: Annotated[str, _field(200, "client_credentials: its secret")] = "",
+    subject_token: Annotated[str, _field(8192, "token exchange: an admin's access token")] = "",
+    subject_token_type: Annotated[str, _field(100, f"token exchange: `{granting.ACCESS_TOKEN}`")] = "",
+    requested_subject: Annotated[str, _field(254, "token exchange: the customer to act for, by id or e-mail", "ada@example.com")] = "",
+) -> Response:
+    """Get tokens (OAuth 2.0, form-encoded). A refusal has `error` and `error_description` (RFC 6749) in its problem document.
+
+    Each refresh token is for one use; using one twice, also at the same moment, ends the session and mails its owner.
+    """
+    form = {
+        "grant_type": grant_type,
+        "username": username,
+        "password": password,
+        "refresh_token": refresh_token,
+        "client_id": client_id,
+        "client_secret": client_secret,
+        "subject_token": subject_token,
+        "subject_token_type": subject_token_type,
+        "requested_subject": requested_subject,
+        **_basic(request),
+    }
+    tokens = await granting.grant_tokens(_context(request), form, _network(request))
+    return json_response(tokens.model_dump_json(exclude_none=True).encode(), headers=OPEN_LINES)
+
+
+def _basic(request: Request) -> dict[str, str]:
+    """Client id and secret from HTTP Basic (RFC 6749 §2.3.1)."""
+    kind, _, encoded = request.headers.get("authorization", "").partition(" ")
+    if kind.lower() != "basic":
+        return {}
+    try:
+        client, _, secret = base64.b64decode(encoded, validate=True).decode().partition(":")
+    except (binascii.Error, ValueError):
+        raise BadRequest("the Authorization header is not HTTP Basic", error="invalid_request") from None
+    return {"client_id": unquote_plus(client), "client_secret": unquote_plus(secret)}
+
+
+_TOKEN = {
+    "type": "object",
+    "required": ["token"],
+    "properties": {"token": {"type": "string", "maxLength": 200, "description": "a refresh token"}},
+}
+
+
+@auth.post(
+    "/v1/auth/revoke",
+    responses={200: {"description": "The session of that token has ended, or the token was none"}},
+    response_class=Response,
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": _TOKEN}, "application/x-www-form-urlencoded": {"schema": _TOKEN}},
+        }
+    },
+)
+async def revoke_token(request: Request) -> Response:
+    """Sign out: end the session of a refresh token (RFC 7009; JSON or form-encoded). Unknown tokens are answered alike."""
+    await sessions.revoke_session(_context(request), await _given_token(request))
+    return Response(headers=OPEN_LINES)
+
+
+async def _given_token(request: Request) -> str:
+    if request.headers.get("content-type", "").startswith(("application/x-www-form-urlencoded", "multipart/form-data")):
+        token = (await request.form()).get("token")
+    else:
+        try:
+            token = schemas.Revocation.model_validate_json(await request.body()).token
+        except ValidationError as error:
+            if error.errors(include_input=False)[0]["type"] == "json_invalid":
+                raise BadRequest("the body is not valid JSON") from None
+            token = None
+    if not isinstance(token, str) or not 1 <= len(token) <= 200:
+        raise Invalid(
+            "not valid: body.token", errors=[{"field": "body.token", "rule": "a refresh token is a string of 1 to 200 characters"}]
+        )
+    return token
+
+
+@auth.post("/v1/auth/password-reset", status_code=202, response_model=schemas.ResetRequested)
+async def request_password_reset(request: Request, body: schemas.ResetRequest) -> Response:
+    """Ask for a mail with a link that sets a new password. The answer is the same whether the address has an account or not."""
+    await passwords.request_reset(_context(request), body.email)
+    return json_response(schemas.ResetRequested(detail="if the address has an account, a mail with a link is on its way"), 202)
+
+
+@auth.post("/v1/auth/password-reset/confirm", status_code=204)
+async def confirm_password_reset(request: Request, confirmation: schemas.ResetConfirmation) -> Response:
+    """Set a new password by the link's token, once. All sessions of the user end. An expired or used link: 400."""
+    await passwords.confirm_reset(_context(request), confirmation)
+    return Response(status_code=204)
+
+
+@auth.get("/.well-known/jwks.json", response_model=schemas.Jwks)
+async def key_set(request: Request) -> Response:
+    """The public keys of the tokens. Cache them, and look again for a `kid` that you don't know."""
+    found = await keys.published(_context(request), KeysRequest())
+    return json_response(schemas.Jwks(keys=found.keys), headers={"Cache-Control": KEYS_CACHED})
+
+
+@auth.get("/.well-known/openid-configuration", response_model=schemas.Discovery)
+async def discovery_document(request: Request) -> Response:
+    """Where this issuer's endpoints are."""
+    url = _context(request).url
+    document = schemas.Discovery(
+        issuer=url,
+        token_endpoint=f"{url}/v1/auth/token",
+        revocation_endpoint=f"{url}/v1/auth/revoke",
+        jwks_uri=f"{url}/.well-known/jwks.json",
+        userinfo_endpoint=f"{url}/v1/users/me",
+        response_types_supported=[],
+        subject_types_supported=["public"],
+        grant_types_supported=list(granting.GRANTS),
+        id_token_signing_alg_values_supported=["EdDSA"],
+        token_endpoint_auth_methods_supported=["client_secret_post", "client_secret_basic"],
+        revocation_endpoint_auth_methods_supported=["none"],
+    )
+    return json_response(document, headers={"Cache-Control": KEYS_CACHED})

@@ -1,0 +1,207 @@
+"""The rules of accounts, sessions, signing keys and login attempts. Time, ids and randomness come in as arguments."""
+
+import hashlib
+import hmac
+import unicodedata
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from itertools import pairwise
+from typing import Any, Literal, Self
+from uuid import UUID
+
+from caravan.errors import BadRequest, Conflict, Unauthorized
+
+UserRole = Literal["customer", "staff", "admin"]
+
+OPERATOR = "cli"
+"""The client that is the operator's own command line: an admin, where every other client is a service."""
+CLIENT_SESSION = "client:"
+"""Tokens of clients belong to no session of a person; theirs is named after the client."""
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    id: UUID
+    email: str
+    name: str
+    role: UserRole
+    disabled: bool
+    version: int
+    created_at: datetime
+    updated_at: datetime
+    password: str | None
+    """The argon2id hash; None for an invited user who has not claimed the account."""
+    password_set_at: datetime | None
+    """When the user chose it; hashing it anew does not count."""
+
+    @property
+    def acting_admin(self) -> bool:
+        return self.role == "admin" and not self.disabled and self.password is not None
+
+
+def normal_email(email: str) -> str:
+    """One spelling per mailbox: without it a second account could be made by a capital letter."""
+    return email.strip().lower()
+
+
+def normal_password(password: str) -> str:
+    """What is hashed: the same characters from every keyboard."""
+    return unicodedata.normalize("NFKC", password)
+
+
+def password_fault(password: str, email: str) -> str | None:
+    """What is wrong with a new password beyond its length, if anything."""
+    lowered = normal_password(password).lower()
+    if lowered in (email, email.partition("@")[0]):
+        return "must not be your e-mail address"
+    if len(set(lowered)) < 4:
+        return "must have at least four different characters"
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class RefreshToken:
+    """A session's refresh token of one generation; each use raises the generation, so that a token used before is recognised.
+
+    It is authenticated, not stored: the database holds only the present generation, and a guessed or altered token is no token.
+    """
+
+    session: UUID
+    generation: int
+
+    def write(self, key: bytes) -> str:
+        body = self.session.bytes + self.generation.to_bytes(4, "big")
+        return f"{_text(body)}.{_text(_seal(key, body))}"
+
+    @classmethod
+    def read(cls, token: str, key: bytes) -> Self | None:
+        """The token, or None for anything that this key did not write."""
+        body, _, seal = token.partition(".")
+        try:
+            raw, given = _bytes(body), _bytes(seal)
+        except ValueError:
+            return None
+        if len(raw) != 20 or not hmac.compare_digest(_seal(key, raw), given):
+            return None
+        return cls(UUID(bytes=raw[:16]), int.from_bytes(raw[16:], "big"))
+
+
+def _seal(key: bytes, body: bytes) -> bytes:
+    return hmac.digest(key, b"refresh token\0" + body, "sha256")
+
+
+def _text(raw: bytes) -> str:
+    return urlsafe_b64encode(raw).decode().rstrip("=")
+
+
+def _bytes(text: str) -> bytes:
+    return urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+def fingerprint(secret: str) -> bytes:
+    """What is stored of a one-time token with 256 random bits."""
+    return hashlib.sha256(secret.encode()).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """The public part of a key: published from when it was made, and signing from `signs_from` until its successor does."""
+
+    kid: str
+    signs_from: datetime
+    public: Mapping[str, Any]
+
+
+def _age(key: SigningKey) -> tuple[datetime, str]:
+    return key.signs_from, key.kid
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When keys come and go. `lead`: how long a key is published before it signs, longer than anybody caches the key set."""
+
+    rotation: timedelta
+    lead: timedelta
+    token_life: timedelta
+
+    def signer(self, keys: Sequence[SigningKey], now: datetime) -> SigningKey:
+        """The newest key whose time has come; on a clock that is behind the others', the oldest there is."""
+        come = [key for key in keys if key.signs_from <= now]
+        return max(come, key=_age) if come else min(keys, key=_age)
+
+    def next_signs_from(self, keys: Sequence[SigningKey], now: datetime) -> datetime | None:
+        """From when a key that has to be made now shall sign; None while none has to be made."""
+        if not keys:
+            return now
+        newest = max(key.signs_from for key in keys)
+        if newest > now or newest + self.rotation > now + self.lead:
+            return None
+        return max(newest + self.rotation, now + self.lead)
+
+    def retired(self, keys: Sequence[SigningKey], now: datetime) -> list[str]:
+        """Keys whose last token has expired: superseded for longer than a token lives, with a lead for replicas that were late to switch."""
+        ordered = sorted(keys, key=_age)
+        return [key.kid for key, successor in pairwise(ordered) if successor.signs_from + self.token_life + self.lead <= now]
+
+
+def network(address: str | None) -> str:
+    """The part of a client's address that one party controls: an IPv4 address, or the /64 of an IPv6 one."""
+    try:
+        parsed = ip_address(address or "")
+    except ValueError:
+        return "unknown"
+    if isinstance(parsed, IPv6Address):
+        return str(parsed.ipv4_mapped or ip_network((parsed, 64), strict=False))
+    return str(parsed)
+
+
+def client_network(peer: str | None, forwarded: str, gateways: Sequence[IPv4Network | IPv6Network]) -> str:
+    """The client's network: what a gateway says last of it, for whoever else connects its own address."""
+    said = forwarded.rpartition(",")[2].strip()
+    try:
+        if said and any(ip_address(peer or "") in gateway for gateway in gateways):
+            return network(said)
+    except ValueError:
+        pass
+    return network(peer)
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """A row that counts failed tries; it delays further ones when `free` are used up. Hashed: what people type into a name field may be a password."""
+
+    key: bytes
+    free: int
+
+
+def counter(kind: str, *parts: str, free: int) -> Counter:
+    return Counter(fingerprint("\0".join((kind, *parts))), free)
+
+
+class EmailTaken(Conflict):
+    title, slug = "The e-mail address has an account", "email-taken"
+
+
+class LastAdmin(Conflict):
+    title, slug = "The last admin stays", "last-admin"
+
+
+class GrantRefused(BadRequest):
+    """An error answer of RFC 6749 §5.2. `detail` keeps to the characters that the RFC allows there: no quotes, no backslash."""
+
+    title, slug = "The token request was refused", "token-request"
+
+    def __init__(self, error: str, detail: str) -> None:
+        super().__init__(detail, error=error, error_description=detail)
+
+
+class ClientRefused(Unauthorized):
+    title, slug = "The client is not known", "invalid-client"
+
+    def __init__(self) -> None:
+        detail = "the client id or secret is wrong"
+        super().__init__(detail, error="invalid_client", error_description=detail)
+        self.headers = {"WWW-Authenticate": 'Basic realm="caravan"'}

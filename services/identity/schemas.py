@@ -1,0 +1,130 @@
+"""The HTTP shapes of identity."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+Email = Annotated[
+    str,
+    StringConstraints(
+        strip_whitespace=True,
+        to_lower=True,
+        min_length=3,
+        max_length=254,
+        # As HTML defines `<input type=email>`, without empty parts before the @.
+        pattern=r"^[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
+        r"@[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$",
+    ),
+]
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
+NewPassword = Annotated[str, StringConstraints(min_length=10, max_length=128)]
+GivenPassword = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+UserRole = Literal["customer", "staff", "admin"]
+
+
+class Body(BaseModel):
+    """A request body: unknown fields refused, no silent coercion."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Registration(Body):
+    email: Email = Field(examples=["ada@example.com"])
+    password: NewPassword = Field(
+        description="10 to 128 characters, any of them; not your e-mail address", examples=["a long walk in Palmyra"]
+    )
+    name: Name = Field(examples=["Ada Lovelace"])
+
+
+class Invitation(Body):
+    email: Email = Field(examples=["grace@example.com"])
+    name: Name = Field(examples=["Grace Hopper"])
+    role: UserRole = Field("customer", examples=["staff"])
+
+
+class User(BaseModel):
+    """A user, as the user and admins see it."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: UUID
+    email: str = Field(examples=["ada@example.com"])
+    name: str = Field(examples=["Ada Lovelace"])
+    role: UserRole = Field(examples=["customer"])
+    disabled: bool = Field(description="a disabled user can't sign in, and open sessions have ended")
+    invited: bool = Field(description="made without a password; claims the account by a password reset")
+    created_at: datetime
+    updated_at: datetime
+
+
+class ProfilePatch(Body):
+    """What is absent or null stays as it is."""
+
+    name: Name | None = Field(None, examples=["Ada King"])
+
+
+class UserPatch(Body):
+    """What is absent or null stays as it is."""
+
+    role: UserRole | None = Field(None, examples=["staff"])
+    disabled: bool | None = Field(None, examples=[True])
+
+
+class PasswordChange(Body):
+    current_password: GivenPassword = Field(examples=["a long walk in Palmyra"])
+    new_password: NewPassword = Field(examples=["thirteen camels at dawn"])
+
+
+class ResetRequest(Body):
+    email: Email = Field(examples=["ada@example.com"])
+
+
+class ResetRequested(BaseModel):
+    detail: str = Field(examples=["if the address has an account, a mail with a link is on its way"])
+
+
+class ResetConfirmation(Body):
+    token: Annotated[str, StringConstraints(min_length=1, max_length=200)] = Field(description="from the link in the mail")
+    password: NewPassword = Field(examples=["thirteen camels at dawn"])
+
+
+class Revocation(BaseModel):
+    token: str
+
+
+class Tokens(BaseModel):
+    """The answer of RFC 6749 §5.1; `issued_token_type` after a token exchange (RFC 8693)."""
+
+    access_token: str = Field(
+        description="EdDSA-signed JWT: send it as `Authorization: Bearer`", examples=["eyJhbGciOiJFZERTQSIsImtpZCI6Ii4uLiJ9.e30.c2ln"]
+    )
+    token_type: Literal["Bearer"] = "Bearer"
+    expires_in: int = Field(description="seconds", examples=[600])
+    refresh_token: str | None = Field(
+        None, description="for one use: the answer brings the next one; absent for clients and after an exchange"
+    )
+    issued_token_type: str | None = None
+
+
+class Jwks(BaseModel):
+    """RFC 7517. A key is published before it signs, and until its last token has expired."""
+
+    keys: list[dict[str, Any]] = Field(examples=[[{"kty": "OKP", "crv": "Ed25519", "kid": "k1", "alg": "EdDSA", "use": "sig", "x": "..."}]])
+
+
+class Discovery(BaseModel):
+    """RFC 8414 metadata, at the address where OpenID Connect clients look. No authorization endpoint: users sign in with the password grant."""
+
+    issuer: str
+    token_endpoint: str
+    revocation_endpoint: str
+    jwks_uri: str
+    userinfo_endpoint: str
+    response_types_supported: list[str]
+    subject_types_supported: list[str]
+    grant_types_supported: list[str]
+    id_token_signing_alg_values_supported: list[str]
+    token_endpoint_auth_methods_supported: list[str]
+    revocation_endpoint_auth_methods_supported: list[str]

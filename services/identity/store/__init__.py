@@ -1,0 +1,1 @@
+"""The queries of identity, a file for each kind of row."""

@@ -1,0 +1,108 @@
+"""Accounts: found by id or e-mail, made once per e-mail, changed under a lock."""
+
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+
+from caravan.database import Database, UnitOfWork
+from services.identity.model import Account, UserRole
+
+COLUMNS = "id, email, name, role, disabled, version, created_at, updated_at, password, password_set_at"
+ADMINS_LOCK = 0x1D01
+"""Advisory lock: whether there is an admin is decided by one at a time."""
+
+
+def _account(row: asyncpg.Record | None) -> Account | None:
+    return Account(*row) if row else None
+
+
+async def get(database: Database, account_id: UUID) -> Account | None:
+    return _account(await database.fetchrow(f"SELECT {COLUMNS} FROM account WHERE id = $1", account_id))
+
+
+async def find(database: Database, email: str) -> Account | None:
+    return _account(await database.fetchrow(f"SELECT {COLUMNS} FROM account WHERE email = $1", email))
+
+
+async def lock(work: UnitOfWork, account_id: UUID) -> Account | None:
+    return _account(await work.fetchrow(f"SELECT {COLUMNS} FROM account WHERE id = $1 FOR NO KEY UPDATE", account_id))
+
+
+async def page(database: Database, email: str | None, before: UUID | None, limit: int) -> list[Account]:
+    """Newest first."""
+    rows = await database.fetch(
+        f"SELECT {COLUMNS} FROM account WHERE ($1::text IS NULL OR email = $1) AND ($2::uuid IS NULL OR id < $2) ORDER BY id DESC LIMIT $3",
+        email,
+        before,
+        limit,
+    )
+    return [Account(*row) for row in rows]
+
+
+async def insert(
+    work: UnitOfWork, account_id: UUID, email: str, name: str, role: UserRole, password: str | None, now: datetime
+) -> Account | None:
+    """The new account, or None when the e-mail has one."""
+    row = await work.fetchrow(
+        "INSERT INTO account (id, email, name, role, password, password_set_at, created_at, updated_at)"
+        " VALUES ($1, $2, $3, $4, $5, CASE WHEN $5::text IS NOT NULL THEN $6::timestamptz END, $6, $6)"
+        f" ON CONFLICT ON CONSTRAINT account_email DO NOTHING RETURNING {COLUMNS}",
+        account_id,
+        email,
+        name,
+        role,
+        password,
+        now,
+    )
+    return _account(row)
+
+
+async def change(work: UnitOfWork, account_id: UUID, name: str, role: UserRole, disabled: bool, now: datetime) -> Account:
+    """Store what a locked account has become; its version rises."""
+    row = await work.fetchrow(
+        f"UPDATE account SET name = $2, role = $3, disabled = $4, updated_at = $5, version = version + 1 WHERE id = $1 RETURNING {COLUMNS}",
+        account_id,
+        name,
+        role,
+        disabled,
+        now,
+    )
+    assert row is not None
+    return Account(*row)
+
+
+async def lock_admins(work: UnitOfWork) -> None:
+    await work.execute("SELECT pg_advisory_xact_lock($1)", ADMINS_LOCK)
+
+
+async def admin_exists(work: Database | UnitOfWork, but: UUID | None = None) -> bool:
+    """Whether somebody (else) can act as admin."""
+    found = await work.fetchval(
+        "SELECT EXISTS (SELECT 1 FROM account WHERE role = 'admin' AND NOT disabled AND password IS NOT NULL AND id IS DISTINCT FROM $1)",
+        but,
+    )
+    return bool(found)
+
+
+async def set_password(work: UnitOfWork, account_id: UUID, password: str, now: datetime, *, old: str | None = None) -> bool:
+    """Store the hash of a password that the user chose; False when it should replace `old` and another request was first."""
+    return (
+        await work.execute(
+            "UPDATE account SET password = $2, password_set_at = $3 WHERE id = $1 AND ($4::text IS NULL OR password = $4)",
+            account_id,
+            password,
+            now,
+            old,
+        )
+        == 1
+    )
+
+
+async def rehash(database: Database, account_id: UUID, old: str, new: str) -> None:
+    """The same password under today's parameters."""
+    await database.fetch("UPDATE account SET password = $3 WHERE id = $1 AND password = $2", account_id, old, new)
+
+
+async def standing(database: Database, account_id: UUID) -> asyncpg.Record | None:
+    return await database.fetchrow("SELECT id AS user_id, email, name, role, NOT disabled AS active FROM account WHERE id = $1", account_id)

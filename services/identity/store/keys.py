@@ -1,0 +1,36 @@
+"""Signing keys, their private parts sealed."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+import orjson
+
+from caravan.database import Database, UnitOfWork
+
+LOCK = 0x1D02
+"""Advisory lock: of several replicas one makes the next key."""
+
+
+async def lock(work: UnitOfWork) -> None:
+    await work.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
+
+
+async def every(work: Database | UnitOfWork) -> list[asyncpg.Record]:
+    return await work.fetch("SELECT kid, public, sealed, signs_from FROM signing_key ORDER BY signs_from")
+
+
+async def insert(work: UnitOfWork, kid: str, public: dict[str, Any], sealed: bytes, now: datetime, signs_from: datetime) -> None:
+    await work.execute(
+        "INSERT INTO signing_key (kid, public, sealed, created_at, signs_from) VALUES ($1, $2, $3, $4, $5)",
+        kid,
+        orjson.dumps(public).decode(),
+        sealed,
+        now,
+        signs_from,
+    )
+
+
+async def delete(work: UnitOfWork, kids: Sequence[str]) -> None:
+    await work.execute("DELETE FROM signing_key WHERE kid = ANY($1)", list(kids))

@@ -1,0 +1,72 @@
+"""Password resets: requests waiting for their mail, and the links that were mailed, as fingerprints."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from caravan.database import Database, UnitOfWork
+from services.identity.model import Account
+from services.identity.store.accounts import COLUMNS
+
+
+async def request(database: Database, email: str, now: datetime) -> None:
+    """The same one statement for every address, known or not."""
+    await database.fetch("INSERT INTO reset_request (email, requested_at) VALUES ($1, $2) ON CONFLICT DO NOTHING", email, now)
+
+
+async def take_requests(work: UnitOfWork, limit: int) -> list[str]:
+    rows = await work.fetch(
+        "DELETE FROM reset_request WHERE email IN (SELECT email FROM reset_request ORDER BY requested_at LIMIT $1 FOR UPDATE SKIP LOCKED) RETURNING email",
+        limit,
+    )
+    return [row[0] for row in rows]
+
+
+async def entitled(work: UnitOfWork, emails: Sequence[str], most: int, since: datetime) -> list[Account]:
+    """The users of these addresses who may have a link now: not disabled, and with fewer than `most` links since then."""
+    rows = await work.fetch(
+        f"SELECT {COLUMNS} FROM account a WHERE email = ANY($1) AND NOT disabled"
+        " AND (SELECT count(*) FROM reset_link l WHERE l.account_id = a.id AND l.created_at > $3) < $2",
+        list(emails),
+        most,
+        since,
+    )
+    return [Account(*row) for row in rows]
+
+
+async def insert_link(work: UnitOfWork, fingerprint: bytes, account_id: UUID, now: datetime, life: timedelta) -> None:
+    await work.execute(
+        "INSERT INTO reset_link (fingerprint, account_id, created_at, expires_at) VALUES ($1, $2, $3, $4)",
+        fingerprint,
+        account_id,
+        now,
+        now + life,
+    )
+
+
+async def owner(database: Database, fingerprint: bytes, now: datetime) -> Account | None:
+    """Whose link it is, if it is still good."""
+    row = await database.fetchrow(
+        f"SELECT {COLUMNS} FROM account WHERE NOT disabled AND id ="
+        " (SELECT account_id FROM reset_link WHERE fingerprint = $1 AND used_at IS NULL AND expires_at > $2)",
+        fingerprint,
+        now,
+    )
+    return Account(*row) if row else None
+
+
+async def use(work: UnitOfWork, fingerprint: bytes, now: datetime) -> bool:
+    """Use up a link and with it the user's other ones; False when another request was first."""
+    used = await work.fetchval(
+        "UPDATE reset_link SET used_at = $2 WHERE fingerprint = $1 AND used_at IS NULL AND expires_at > $2 RETURNING account_id",
+        fingerprint,
+        now,
+    )
+    if used is None:
+        return False
+    await work.execute("UPDATE reset_link SET used_at = $2 WHERE account_id = $1 AND used_at IS NULL", used, now)
+    return True
+
+
+async def prune(database: Database, before: datetime) -> None:
+    await database.fetch("DELETE FROM reset_link WHERE expires_at < $1", before)

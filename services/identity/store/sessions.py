@@ -1,0 +1,96 @@
+"""Sessions: a row per sign-in, its refresh token's generation, and whether it has ended."""
+
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+
+from caravan.database import Database, UnitOfWork
+from services.identity.model import Account
+
+
+async def insert(work: UnitOfWork, session: UUID, account: Account, network: str, now: datetime, expires: datetime) -> bool:
+    """Open a session, unless the user was disabled or the password changed since it was verified: that would have ended this session, too."""
+    return (
+        await work.execute(
+            "INSERT INTO session (id, account_id, network, created_at, used_at, expires_at) SELECT $1, id, $4, $5, $5, $6 FROM"
+            " (SELECT id FROM account WHERE id = $2 AND password_set_at = $3 AND NOT disabled FOR SHARE) AS verified",
+            session,
+            account.id,
+            account.password_set_at,
+            network,
+            now,
+            expires,
+        )
+        == 1
+    )
+
+
+async def known_from(database: Database, email: str, network: str) -> bool:
+    """Whether the user has had a session from there: who tries from there is more likely to be the user."""
+    found = await database.fetchval(
+        "SELECT EXISTS (SELECT 1 FROM session s JOIN account a ON a.id = s.account_id WHERE a.email = $1 AND s.network = $2)",
+        email,
+        network,
+    )
+    return bool(found)
+
+
+async def advance(database: Database, session: UUID, generation: int, now: datetime) -> asyncpg.Record | None:
+    """Take a refresh token of the present generation, once: the id and role of its user. None when it can't be taken."""
+    return await database.fetchrow(
+        "UPDATE session s SET generation = generation + 1, used_at = $3 FROM account a WHERE s.id = $1 AND s.generation = $2"
+        " AND s.revoked_at IS NULL AND s.expires_at > $3 AND a.id = s.account_id AND NOT a.disabled RETURNING a.id, a.role",
+        session,
+        generation,
+        now,
+    )
+
+
+async def revoke_reused(work: UnitOfWork, session: UUID, generation: int, now: datetime) -> UUID | None:
+    """End a session because a token of another generation than the present one came; its user's id, or None when that isn't so."""
+    found: UUID | None = await work.fetchval(
+        "UPDATE session SET revoked_at = $3, revoked_because = 'reuse' WHERE id = $1 AND generation <> $2 AND revoked_at IS NULL"
+        " AND expires_at > $3 RETURNING account_id",
+        session,
+        generation,
+        now,
+    )
+    return found
+
+
+async def revoke(work: UnitOfWork, session: UUID, now: datetime) -> UUID | None:
+    """End one session; its user's id, or None when it had ended."""
+    found: UUID | None = await work.fetchval(
+        "UPDATE session SET revoked_at = $2, revoked_because = 'revoked' WHERE id = $1 AND revoked_at IS NULL RETURNING account_id",
+        session,
+        now,
+    )
+    return found
+
+
+async def revoke_all(work: UnitOfWork, account_id: UUID, because: str, now: datetime, *, but: UUID | None = None) -> int:
+    """End all sessions of a user, but one."""
+    return await work.execute(
+        "UPDATE session SET revoked_at = $3, revoked_because = $2 WHERE account_id = $1 AND revoked_at IS NULL AND id IS DISTINCT FROM $4",
+        account_id,
+        because,
+        now,
+        but,
+    )
+
+
+async def active(database: Database, session: UUID | None, subject: UUID, now: datetime) -> bool:
+    """Whether the session (None: a client's, which does not end) is open and the user may act. They differ after a token exchange."""
+    found = await database.fetchval(
+        "SELECT EXISTS (SELECT 1 FROM account WHERE id = $2 AND NOT disabled) AND ($1::uuid IS NULL"
+        " OR EXISTS (SELECT 1 FROM session WHERE id = $1 AND revoked_at IS NULL AND expires_at > $3))",
+        session,
+        subject,
+        now,
+    )
+    return bool(found)
+
+
+async def prune(database: Database, before: datetime) -> None:
+    await database.fetch("DELETE FROM session WHERE expires_at < $1", before)

@@ -1,0 +1,1 @@
+"""What identity does, a file for each kind of deed."""

@@ -1,0 +1,97 @@
+"""Passwords: changed by their owner, or set anew through a link in a mail."""
+
+import secrets
+from datetime import timedelta
+from uuid import UUID
+
+from caravan.audit import audit
+from caravan.auth import Caller
+from caravan.clock import new_id
+from caravan.database import UnitOfWork
+from caravan.errors import BadRequest, Conflict, Forbidden, Invalid
+from services.identity.model import Account, fingerprint, normal_password
+from services.identity.schemas import PasswordChange, ResetConfirmation
+from services.identity.store import accounts, resets, sessions
+from services.identity.use_cases.accounts import account_of
+from services.identity.use_cases.alerts import alert
+from services.identity.use_cases.keys import Identity
+from services.identity.use_cases.registering import check_password
+from services.identity.use_cases.tries import begin_try, fail_try, pass_try
+
+MAILS_AT_ONCE = 50
+
+
+async def change_password(context: Identity, caller: Caller, change: PasswordChange, network: str) -> None:
+    """Replace the caller's password; other sessions of the user end, this one stays."""
+    if caller.actor is not None:
+        raise Forbidden("a password is changed by its owner, not in the owner's name")
+    account = await account_of(context, caller.user_id)
+    given = await begin_try(context, account.email, network)
+    right, _ = await context.parts.hasher.verify(normal_password(change.current_password), account.password)
+    if not right:
+        async with context.database.work() as work:
+            await fail_try(work, given)
+            audit(work, "password.changed", f"user:{account.id}", result="refused", reason="wrong password")
+        raise Invalid("not valid: body.current_password", errors=[{"field": "body.current_password", "rule": "is not your password"}])
+    check_password(change.new_password, account.email, "body.new_password")
+    hashed = await context.parts.hasher.hash(normal_password(change.new_password))
+    now = context.clock()
+    async with context.database.work() as work:
+        if not await accounts.set_password(work, account.id, hashed, now, old=account.password):
+            raise Conflict("the password was changed by another request at the same moment; sign in with the new one")
+        await sessions.revoke_all(work, account.id, "password", now, but=_session(caller))
+        await pass_try(work, given)
+        _tell(work, account, "password.changed")
+
+
+def _session(caller: Caller) -> UUID | None:
+    try:
+        return UUID(caller.session)
+    except ValueError:
+        return None
+
+
+def _tell(work: UnitOfWork, account: Account, action: str) -> None:
+    alert(work, account, "password_changed", f"password:{account.id}:{new_id()}")
+    audit(work, action, f"user:{account.id}", actor=f"{account.role}:{account.id}")
+
+
+async def request_reset(context: Identity, email: str) -> None:
+    """Only note the address: whether it has an account is looked up later, so that this answer can't tell."""
+    await resets.request(context.database, email, context.clock())
+    context.nudge("resets")
+
+
+async def mail_links(context: Identity) -> bool:
+    """Send a link to each noted address that has an account, within the hourly limit. Links are stored as fingerprints."""
+    knobs, now = context.settings, context.clock()
+    life = timedelta(minutes=knobs.reset_minutes)
+    async with context.database.work() as work:
+        emails = await resets.take_requests(work, MAILS_AT_ONCE)
+        for account in await resets.entitled(work, emails, knobs.reset_mails_per_hour, now - timedelta(hours=1)) if emails else ():
+            token = secrets.token_urlsafe(32)
+            await resets.insert_link(work, fingerprint(token), account.id, now, life)
+            # After the #: browsers keep that part to themselves, so the token is in no server's log.
+            alert(work, account, "password_reset", f"reset:{new_id()}", link=f"{context.url}/#reset={token}", minutes=knobs.reset_minutes)
+            audit(work, "password.reset_requested", f"user:{account.id}")
+    return len(emails) == MAILS_AT_ONCE
+
+
+async def confirm_reset(context: Identity, confirmation: ResetConfirmation) -> None:
+    """Set the password by a mailed link, once; every session of the user ends."""
+    link, now = fingerprint(confirmation.token), context.clock()
+    account = await resets.owner(context.database, link, now)
+    if account is None:
+        raise _used_up()
+    check_password(confirmation.password, account.email, "body.password")
+    hashed = await context.parts.hasher.hash(normal_password(confirmation.password))
+    async with context.database.work() as work:
+        if not await resets.use(work, link, now):
+            raise _used_up()
+        await accounts.set_password(work, account.id, hashed, now)
+        await sessions.revoke_all(work, account.id, "reset", now)
+        _tell(work, account, "password.reset")
+
+
+def _used_up() -> BadRequest:
+    return BadRequest("this link has expired or was used; ask for a new one at POST /v1/auth/password-reset")

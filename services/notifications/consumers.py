@@ -1,0 +1,83 @@
+"""The message door: which event makes which message, and the two queues for messages that other services ask for."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from caravan.database import UnitOfWork
+from caravan.inbox import Consumers
+from caravan.messages import Delivery, Event, Source
+from services.identity.messages import USER_REGISTERED, UserRegistered
+from services.notifications import use_cases
+from services.notifications.messages import CRITICAL, STANDARD, SendNotification
+from services.notifications.model import KINDS, Priority, Wanted, commanded
+from services.orders.messages import ORDERS, OrderCancelled, OrderCreated
+from services.processing.messages import ORDER_PROCESSED, OrderProcessed
+from services.shipping.messages import ORDER_SHIPPED, OrderShipped
+
+consume = Consumers("notifications")
+
+Context = use_cases.NotificationsContext
+
+ANNOUNCED = ORDERS.bind("notifications", "order.created", "order.cancelled")
+BY_OUTCOME = {"completed": "order_confirmed", "rejected": "order_rejected", "payment_failed": "payment_failed"}
+"""A cancellation tells the customer itself, when it is complete."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """An event and the kind of message that it makes; None for no message. The values of the kind are the event's fields of these names."""
+
+    source: Source
+    event: type[Event]
+    kind: Callable[[Any], str | None]
+    about: str = "order_id"
+
+
+TRIGGERS = (
+    Trigger(USER_REGISTERED, UserRegistered, lambda event: None if event.invited else "welcome", about="user_id"),
+    Trigger(ANNOUNCED, OrderCreated, lambda _: "order_received"),
+    Trigger(ANNOUNCED, OrderCancelled, lambda _: "order_cancelled"),
+    Trigger(ORDER_PROCESSED, OrderProcessed, lambda event: BY_OUTCOME.get(event.outcome)),
+    Trigger(ORDER_SHIPPED, OrderShipped, lambda _: "order_shipped"),
+)
+BY_EVENT = {trigger.event: trigger for trigger in TRIGGERS}
+
+
+def triggered(event: Event) -> Wanted | None:
+    """The message that an event makes."""
+    trigger = BY_EVENT[type(event)]
+    name = trigger.kind(event)
+    if name is None:
+        return None
+    kind = KINDS[name]
+    return Wanted(
+        about=str(getattr(event, trigger.about)),
+        kind=kind,
+        user_id=getattr(event, "user_id", None),
+        email=event.email,  # type: ignore[attr-defined]  # every event here carries the address of its moment
+        values={field: getattr(event, field, None) for field in kind.needs + kind.may},
+        order_id=getattr(event, "order_id", None),
+    )
+
+
+async def something_happened(context: Context, work: UnitOfWork, deliveries: list[Delivery[Event]]) -> None:
+    await use_cases.accept(context, work, [wanted for delivery in deliveries if (wanted := triggered(delivery.message))])
+
+
+for source in {id(trigger.source): trigger.source for trigger in TRIGGERS}.values():
+    consume(source)(something_happened)
+
+
+def asked_for(command: SendNotification, priority: Priority) -> Wanted:
+    return Wanted(command.about, commanded(command.kind), command.user_id, command.email, dict(command.values), priority=priority)
+
+
+@consume(CRITICAL)
+async def send_critical(context: Context, work: UnitOfWork, deliveries: list[Delivery[SendNotification]]) -> None:
+    await use_cases.accept(context, work, [asked_for(delivery.message, "critical") for delivery in deliveries])
+
+
+@consume(STANDARD)
+async def send_standard(context: Context, work: UnitOfWork, deliveries: list[Delivery[SendNotification]]) -> None:
+    await use_cases.accept(context, work, [asked_for(delivery.message, "standard") for delivery in deliveries])

@@ -1,0 +1,87 @@
+"""What a message says: subject, text and HTML of a kind from its templates, compiled once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template, TemplateNotFound, select_autoescape
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+WHOLE = frozenset("BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split())
+THOUSANDTHS = frozenset("BHD IQD JOD KWD LYD OMR TND".split())
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A message ready for a provider. `key` is the same at each attempt; `headers` are for e-mail."""
+
+    key: str
+    kind: str
+    about: str
+    recipient: str
+    subject: str
+    text: str
+    html: str
+    made_at: datetime
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+def money(value: Mapping[str, Any]) -> str:
+    """`{"amount": 123456, "currency": "GBP"}` is `1,234.56 GBP`; exact, with as many decimals as the currency has (ISO 4217)."""
+    amount, currency = int(value["amount"]), str(value["currency"])
+    places = 0 if currency in WHOLE else 3 if currency in THOUSANDTHS else 2
+    units, rest = divmod(abs(amount), 10**places)
+    decimals = f".{rest:0{places}d}" if places else ""
+    return f"{'-' if amount < 0 else ''}{units:,}{decimals} {currency}"
+
+
+def one_line(value: object) -> str:
+    """Free text from outside, on one line: it can't begin paragraphs of its own."""
+    return " ".join(str(value).split())
+
+
+def moment(value: object) -> str:
+    """An RFC 3339 time for people; anything else as it is."""
+    try:
+        return f"{datetime.fromisoformat(str(value)).astimezone(UTC):%d %B %Y, %H:%M} UTC".lstrip("0")
+    except ValueError:
+        return one_line(value)
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=select_autoescape(["html"]),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    environment.filters["money"] = money
+    environment.filters["line"] = one_line
+    environment.filters["moment"] = moment
+    return environment
+
+
+_templates = _environment()
+
+
+@cache
+def _pair(kind: str) -> tuple[Template, Template | None]:
+    try:
+        return _templates.get_template(f"{kind}.txt"), _templates.get_template(f"{kind}.html")
+    except TemplateNotFound as error:
+        if error.name == f"{kind}.html":
+            return _templates.get_template(f"{kind}.txt"), None
+        raise
+
+
+def render(kind: str, values: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Subject, text and HTML (empty where the kind has none)."""
+    plain, rich = _pair(kind)
+    subject, _, text = plain.render(values).partition("\n")
+    return one_line(subject), text.strip() + "\n", rich.render(values) if rich else ""

@@ -1,0 +1,177 @@
+"""The notifications and preferences tables."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, get_args
+from uuid import UUID
+
+import asyncpg
+
+from caravan.database import Database, UnitOfWork
+from services.notifications.model import Preference, Priority, State
+
+PRUNED_AT_ONCE = 5_000
+COUNTED = 100_000
+IN_STATE = {state: f"state = '{state}'" for state in get_args(State)}
+"""In the text of the query, because only so the planner sees that a partial index serves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A notification as it is written."""
+
+    id: UUID
+    about: str
+    kind: str
+    user_id: UUID | None
+    order_id: UUID | None
+    channel: str
+    recipient: str
+    priority: Priority
+    state: State
+    values: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What came of one attempt. `attempts` is the claim's, so that an owner who came back too late changes nothing; `counted` is what it stays at."""
+
+    id: UUID
+    attempts: int
+    counted: int
+    state: State
+    due_at: datetime
+    sent_at: datetime | None = None
+    subject: str | None = None
+    reason: str | None = None
+
+
+async def add(work: UnitOfWork, rows: Sequence[Row], now: datetime) -> int:
+    """Write notifications; a pair (about, kind) that is there already stays as it is. How many were new."""
+    rows = sorted(rows, key=lambda row: (row.about, row.kind))
+    columns = zip(
+        *((r.id, r.about, r.kind, r.user_id, r.order_id, r.channel, r.recipient, r.priority, r.state, r.values) for r in rows), strict=True
+    )
+    return await work.execute(
+        "INSERT INTO notification (id, about, kind, user_id, order_id, channel, recipient, priority, state, values, created_at, due_at)"
+        " SELECT *, $11::timestamptz, $11::timestamptz FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::uuid[], $6::text[], $7::text[],"
+        " $8::text[], $9::text[], $10::json[]) ON CONFLICT (about, kind) DO NOTHING",
+        *(list(column) for column in columns),
+        now,
+    )
+
+
+async def owners(work: UnitOfWork, orders: Sequence[UUID]) -> dict[UUID, UUID]:
+    """Whose these orders are, as far as other notifications have told."""
+    rows = await work.fetch("SELECT order_id, user_id FROM notification WHERE order_id = ANY($1) AND user_id IS NOT NULL", list(orders))
+    return {row[0]: row[1] for row in rows}
+
+
+async def find_owners(database: Database, since: datetime) -> None:
+    """Give notifications the owner of their order, where the one that names the owner came later."""
+    await database.fetch(
+        "UPDATE notification n SET user_id = o.user_id FROM notification o"
+        " WHERE n.user_id IS NULL AND n.order_id IS NOT NULL AND n.created_at > $1 AND o.order_id = n.order_id AND o.user_id IS NOT NULL",
+        since,
+    )
+
+
+async def claim(
+    database: Database, priority: Priority, channels: Sequence[str], *, now: datetime, lease: timedelta, limit: int
+) -> list[asyncpg.Record]:
+    """Take what is due, the longest waiting first. It is due again after the lease, should the claimer die."""
+    return await database.fetch(
+        "WITH due AS (SELECT id FROM notification WHERE state = 'pending' AND priority = $1 AND due_at <= $2 AND channel = ANY($3)"
+        " ORDER BY due_at LIMIT $4 FOR UPDATE SKIP LOCKED)"
+        " UPDATE notification n SET due_at = $2 + $5, attempts = least(attempts + 1, 30000) FROM due WHERE n.id = due.id"
+        " RETURNING n.id, n.about, n.kind, n.user_id, n.channel, n.recipient, n.values, n.attempts, n.created_at",
+        priority,
+        now,
+        list(channels),
+        limit,
+        lease,
+    )
+
+
+async def finish(database: Database, finished: Sequence[Finished]) -> None:
+    """Record what came of the attempts. The values of what is sent go: what it said is in the mail, and a reset link must not lie about."""
+    columns = zip(*((f.id, f.attempts, f.counted, f.state, f.due_at, f.sent_at, f.subject, f.reason) for f in finished), strict=True)
+    await database.fetch(
+        "UPDATE notification n SET state = f.state, attempts = f.counted, due_at = f.due_at, sent_at = f.sent_at, subject = coalesce(f.subject, n.subject),"
+        " reason = f.reason, values = CASE WHEN f.state <> 'sent' THEN n.values END"
+        " FROM unnest($1::uuid[], $2::int[], $3::int[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::text[], $8::text[])"
+        " AS f (id, attempts, counted, state, due_at, sent_at, subject, reason)"
+        " WHERE n.id = f.id AND n.state = 'pending' AND n.attempts = f.attempts",
+        *(list(column) for column in columns),
+    )
+
+
+async def page(
+    database: Database,
+    *,
+    limit: int,
+    before: UUID | None,
+    user_id: UUID | None = None,
+    order_id: UUID | None = None,
+    state: State | None = None,
+) -> list[asyncpg.Record]:
+    """Notifications, the newest first."""
+    conditions = [IN_STATE[state]] if state else []
+    arguments: list[Any] = [limit]
+    for condition, value in (("user_id =", user_id), ("order_id =", order_id), ("id <", before)):
+        if value is not None:
+            arguments.append(value)
+            conditions.append(f"{condition} ${len(arguments)}")
+    return await database.fetch(
+        "SELECT id, about, kind, channel, state, priority, recipient, subject, attempts, reason, created_at, sent_at FROM notification"
+        f" WHERE {' AND '.join(conditions) or 'TRUE'} ORDER BY id DESC LIMIT $1",
+        *arguments,
+    )
+
+
+async def waiting(database: Database) -> dict[str, int]:
+    """How many wait, by priority; counted up to a limit."""
+    rows = await database.fetch(
+        "SELECT priority, count(*) FROM (SELECT priority FROM notification WHERE state = 'pending' LIMIT $1) AS p GROUP BY 1", COUNTED
+    )
+    return {row[0]: row[1] for row in rows}
+
+
+async def prune(database: Database, before: UUID) -> int:
+    """Delete finished notifications whose id (it sorts by time) is older."""
+    rows = await database.fetch(
+        "DELETE FROM notification WHERE id IN (SELECT id FROM notification WHERE id < $1 AND state <> 'pending' ORDER BY id LIMIT $2) RETURNING 1",
+        before,
+        PRUNED_AT_ONCE,
+    )
+    return len(rows)
+
+
+def _preference(row: asyncpg.Record) -> Preference:
+    return Preference(row["channel"], row["phone"], frozenset(row["opt_out"]), row["version"])
+
+
+async def preferences(source: Database | UnitOfWork, users: Sequence[UUID]) -> dict[UUID, Preference]:
+    """The preferences of those users who have stated any."""
+    rows = await source.fetch("SELECT user_id, channel, phone, opt_out, version FROM preference WHERE user_id = ANY($1)", list(users))
+    return {row["user_id"]: _preference(row) for row in rows}
+
+
+async def lock_preference(work: UnitOfWork, user_id: UUID) -> Preference:
+    """A user's preference, made if there was none, locked until the end of the unit of work."""
+    await work.execute("INSERT INTO preference (user_id) VALUES ($1) ON CONFLICT DO NOTHING", user_id)
+    row = await work.fetchrow("SELECT channel, phone, opt_out, version FROM preference WHERE user_id = $1 FOR UPDATE", user_id)
+    assert row is not None
+    return _preference(row)
+
+
+async def save_preference(work: UnitOfWork, user_id: UUID, preference: Preference) -> None:
+    await work.execute(
+        "UPDATE preference SET channel = $2, phone = $3, opt_out = $4, version = $5 WHERE user_id = $1",
+        user_id,
+        preference.channel,
+        preference.phone,
+        sorted(preference.opt_out),
+        preference.version,
+    )

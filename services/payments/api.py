@@ -1,0 +1,117 @@
+"""The HTTP door of payments."""
+
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+
+from caravan.auth import Customer, Staff
+from caravan.errors import NotFound
+from caravan.http import CursorParameter, Limit, Page, decode_cursor, encode_cursor, json_response
+from caravan.money import Money
+from services.payments import store
+from services.payments.model import charge_key, invoice_number, refund_key
+from services.payments.schemas import Attempt, Capture, Ledger, LedgerEntry, PaymentDocument, PaymentItem, RefundItem, Status
+from services.payments.use_cases import PaymentsContext, invoice
+
+router = APIRouter(tags=["payments"])
+
+
+def _context(request: Request) -> PaymentsContext:
+    context: PaymentsContext = request.app.state.context
+    return context
+
+
+@router.get("/v1/payments", response_model=Page[PaymentItem])
+async def list_payments(
+    request: Request, caller: Staff, status: Status | None = None, limit: Limit = 20, cursor: CursorParameter = None
+) -> Response:
+    """All payments, those of the newest orders first; `status=retrying` shows what waits for another attempt, and when it is due."""
+    before = decode_cursor(cursor, UUID)
+    rows = await store.page(_context(request).database, status, before[0] if before else None, limit)
+    more = encode_cursor(str(rows[-1]["order_id"])) if len(rows) == limit else None
+    return json_response(Page[PaymentItem](items=[PaymentItem(**_item(row)) for row in rows], next_cursor=more))
+
+
+@router.get("/v1/payments/{order_id}", response_model=PaymentDocument)
+async def get_payment(request: Request, order_id: UUID, caller: Customer) -> Response:
+    """The payment of an order: attempts, captures, refunds."""
+    database = _context(request).database
+    row = await store.item(database, order_id)
+    if row is None or not caller.may_see(row["user_id"]):
+        raise NotFound(f"no payment for order {order_id}")
+    tried, refund = await store.attempts(database, order_id), await store.refund(database, order_id)
+    return json_response(
+        PaymentDocument(
+            **_item(row),
+            attempts=[_attempt(order_id, attempt) for attempt in tried],
+            captures=[_capture(row, attempt) for attempt in tried if attempt["state"] == "captured"],
+            refunds=[_refund(row, refund)] if refund and (refund["amount"] or refund["state"] != "done") else [],
+        )
+    )
+
+
+@router.get("/v1/payments/{order_id}/provider-ledger", response_model=Ledger)
+async def get_provider_ledger(request: Request, order_id: UUID, caller: Staff) -> Response:
+    """What the payment provider's own books say, per idempotency key: to compare with ours."""
+    context = _context(request)
+    if await store.item(context.database, order_id) is None:
+        raise NotFound(f"no payment for order {order_id}")
+    entries = await context.parts.provider.ledger(str(order_id))
+    items = [
+        LedgerEntry(key=e.key, kind=e.kind, outcome=e.outcome, amount=e.amount, reason=e.reason, charge=e.charge, at=e.at) for e in entries
+    ]
+    return json_response(Ledger(items=items))
+
+
+@router.get(
+    "/v1/orders/{order_id}/invoice",
+    response_class=Response,
+    responses={200: {"description": "the invoice", "content": {"application/pdf": {"schema": {"type": "string", "format": "binary"}}}}},
+)
+async def get_invoice(request: Request, order_id: UUID, caller: Customer) -> Response:
+    """The invoice of a paid order as a PDF; after a refund with its credit note."""
+    drawn = await invoice.draw(_context(request), caller, order_id)
+    headers = {"Content-Disposition": f'inline; filename="{drawn.name}.pdf"', "Cache-Control": "private, no-cache"}
+    return Response(drawn.pdf, headers=headers, media_type="application/pdf")
+
+
+def _item(row: asyncpg.Record) -> dict[str, Any]:
+    return {
+        "order_id": row["order_id"],
+        "status": row["status"],
+        "amount": Money(amount=row["amount"], currency=row["currency"]),
+        "attempt": row["attempt"],
+        "next_attempt_at": row["next_attempt_at"],
+        "reason": row["reason"],
+        "invoice_number": invoice_number(row["number"]) if row["number"] is not None else None,
+        "created_at": row["created_at"],
+        "updated_at": row["updated_at"],
+    }
+
+
+def _attempt(order_id: UUID, row: asyncpg.Record) -> Attempt:
+    shown = {name: row[name] for name in ("attempt", "state", "calls", "reason", "started_at", "finished_at")}
+    return Attempt(key=charge_key(order_id, row["attempt"]), **shown)
+
+
+def _capture(payment: asyncpg.Record, row: asyncpg.Record) -> Capture:
+    return Capture(
+        key=charge_key(payment["order_id"], row["attempt"]),
+        charge=row["charge"],
+        amount=Money(amount=payment["amount"], currency=payment["currency"]),
+        captured_at=row["finished_at"],
+    )
+
+
+def _refund(payment: asyncpg.Record, row: asyncpg.Record) -> RefundItem:
+    return RefundItem(
+        key=refund_key(payment["order_id"]),
+        state=row["state"],
+        amount=Money(amount=row["amount"], currency=payment["currency"]),
+        reason=row["reason"],
+        requested_at=row["requested_at"],
+        refunded_at=row["refunded_at"],
+    )

@@ -1,0 +1,169 @@
+"""The rules of a payment: when it may be tried again, when it must not, and what a refund does to it.
+
+    move \\ from   expected   capturing            retrying   completed   failed   refunding   refunded   voided
+    captured       -          completed¹           -          -           -        -           -          -
+    declined       -          failed²              -          -           -        -           -          -
+    failed softly  -          retrying, failed²    -          -           -        -           -          -
+    no answer      -          capturing            -          -           -        -           -          -
+    refund asked   voided     (remembered)         voided     refunding   (same)   (same)      (same)     (same)
+    refunded       -          -                    -          -           -        refunded    -          -
+
+    ¹ refunding, when a refund was asked for meanwhile   ² voided, likewise
+
+The attempt rises only after a definite failure: after a call without an answer the provider is asked again with the same key.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Literal
+from uuid import UUID
+
+from caravan.messages import Delivery
+from services.payments.messages import InvoiceLine
+
+Status = Literal["expected", "capturing", "retrying", "completed", "failed", "refunding", "refunded", "voided"]
+VOIDED = "the order was cancelled before it was charged"
+LONGEST_WAIT = timedelta(seconds=60)
+
+
+def charge_key(order_id: UUID, attempt: int) -> str:
+    """What the provider knows an attempt by."""
+    return f"{order_id}:{attempt}"
+
+
+def refund_key(order_id: UUID) -> str:
+    return f"{order_id}:refund"
+
+
+def invoice_number(number: int) -> str:
+    return f"INV-{number:06d}"
+
+
+def credit_note_number(number: int) -> str:
+    """An invoice has at most one credit note, so its number is the invoice's."""
+    return f"CN-{number:06d}"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is known after a call. `failed` may be tried again as a new attempt; `unknown` may have charged."""
+
+    state: Literal["captured", "declined", "failed", "unknown"]
+    reason: str = ""
+    charge: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """`delays` before attempt 2, 3, ...; `ask_again` before the second call of one attempt, doubled for each further one."""
+
+    delays: Sequence[float]
+    ask_again: float
+
+    def next_attempt(self, attempt: int, now: datetime) -> datetime | None:
+        """When the attempt after this one is due; None when there is none."""
+        return now + timedelta(seconds=self.delays[attempt - 1]) if attempt <= len(self.delays) else None
+
+    def next_call(self, calls: int, now: datetime) -> datetime:
+        return now + min(timedelta(seconds=self.ask_again * 2 ** min(calls - 1, 20)), LONGEST_WAIT)
+
+
+@dataclass(slots=True)
+class Payment:
+    order_id: UUID
+    status: Status
+    amount: int
+    currency: str
+    token: str = field(repr=False)
+    attempt: int
+    reason: str
+    refund_asked: bool
+    due_at: datetime | None
+    traceparent: str | None
+    actor: str | None
+    cause: UUID | None
+    calls: int = 1
+    """How often the present attempt has been sent."""
+    invoice: int | None = None
+
+    @property
+    def key(self) -> str:
+        return charge_key(self.order_id, self.attempt)
+
+    def take(self, attempt: int, answer: Answer, schedule: Schedule, now: datetime) -> bool:
+        """Take in what the provider said of an attempt. False when it is an old story."""
+        if self.status != "capturing" or self.attempt != attempt:
+            return False
+        self.reason = answer.reason
+        match answer.state:
+            case "unknown":
+                self.due_at = schedule.next_call(self.calls, now)
+            case "captured":
+                self._move("refunding" if self.refund_asked else "completed")
+            case "failed" if not self.refund_asked and (due := schedule.next_attempt(attempt, now)):
+                self._move("retrying", due)
+            case _:
+                self._move("voided" if self.refund_asked else "failed")
+        return True
+
+    def ask_refund(self) -> None:
+        """Give back what was captured; what was not captured yet must never be, unless a call is under way: its outcome comes first."""
+        self.refund_asked = True
+        if self.status == "completed":
+            self._move("refunding")
+        elif self.status in ("expected", "retrying"):
+            self._move("voided")
+            self.reason = VOIDED
+
+    def _move(self, status: Status, due_at: datetime | None = None) -> None:
+        self.status, self.due_at = status, due_at
+
+
+@dataclass(slots=True)
+class Refund:
+    """Money on its way back. `charge` is the provider's name of what was captured."""
+
+    order_id: UUID
+    amount: int
+    currency: str
+    reason: str
+    calls: int
+    charge: str | None
+    traceparent: str | None
+    actor: str | None
+    cause: UUID | None
+
+    @property
+    def key(self) -> str:
+        return refund_key(self.order_id)
+
+
+def origin(thing: Payment | Refund, now: datetime) -> Delivery[Any] | None:
+    """The command behind it, as far as it was kept: what is published names it and stays in its trace, also hours later."""
+    if thing.cause is None:
+        return None
+    return Delivery(None, thing.cause, str(thing.order_id), now, thing.traceparent, thing.actor)
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """One line of an invoice, in minor units."""
+
+    name: str
+    sku: str
+    quantity: int
+    unit_price: int
+
+    @property
+    def amount(self) -> int:
+        return self.quantity * self.unit_price
+
+
+def positions(lines: Iterable[InvoiceLine], total: int) -> list[Position]:
+    """The lines of an invoice over `total`: what the lines leave open (delivery, a discount) is a line of its own."""
+    found = [Position(line.name, line.sku, line.quantity, line.unit_price) for line in lines]
+    rest = total - sum(position.amount for position in found)
+    if rest:
+        found.append(Position("Delivery" if rest > 0 else "Discount", "", 1, rest))
+    return found

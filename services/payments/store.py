@@ -1,0 +1,290 @@
+"""The queries of payments. Rows of several orders are locked in the order of their ids."""
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import orjson
+
+from caravan.database import Database, UnitOfWork
+from caravan.messages import Delivery
+from services.orders.messages import OrderCreated
+from services.payments.messages import CapturePayment
+from services.payments.model import Answer, Payment, Refund
+
+_PAYMENT = """p.order_id, p.status, p.amount, p.currency, p.token, p.attempt, p.reason, p.refund_asked, p.due_at, p.traceparent, p.actor, p.cause,
+    coalesce(a.asked, 1) AS calls"""
+_WITH_ATTEMPT = "LEFT JOIN payment_attempt a ON a.order_id = p.order_id AND a.attempt = p.attempt"
+
+
+async def expect(work: UnitOfWork, orders: Sequence[OrderCreated], now: datetime) -> None:
+    """Orders that will be charged; those known already stay as they are."""
+    await work.execute(
+        "INSERT INTO payment (order_id, user_id, status, amount, currency, method, created_at, updated_at)"
+        " SELECT o, u, 'expected', a, c, m, $6, $6 FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::text[], $5::text[]) AS t(o, u, a, c, m) ORDER BY o"
+        " ON CONFLICT (order_id) DO NOTHING",
+        [o.order_id for o in orders],
+        [o.user_id for o in orders],
+        [o.total.amount for o in orders],
+        [o.total.currency for o in orders],
+        [o.payment_method for o in orders],
+        now,
+    )
+
+
+async def close(work: UnitOfWork, orders: Collection[UUID], reason: str, now: datetime) -> None:
+    """Orders that were cancelled before anything was charged: a late command must not charge them."""
+    await work.execute(
+        "UPDATE payment SET status = 'voided', reason = $2, updated_at = $3 WHERE order_id = ANY($1) AND status = 'expected'",
+        list(orders),
+        reason,
+        now,
+    )
+
+
+_BEGIN = """
+    WITH asked AS (
+        SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::uuid[],
+            $10::text[], $11::text[], $12::text[], $13::json[])
+            AS t(order_id, user_id, amount, currency, method, token, traceparent, actor, cause, email, customer_name, billing_address, lines)
+    ), begun AS (
+        INSERT INTO payment AS p
+            (order_id, user_id, status, amount, currency, method, token, attempt, due_at, traceparent, actor, cause, created_at, updated_at)
+        SELECT order_id, user_id, 'capturing', amount, currency, method, token, 1, $14::timestamptz, traceparent, actor, cause, $15, $15
+        FROM asked ORDER BY order_id
+        ON CONFLICT (order_id) DO UPDATE SET user_id = excluded.user_id, status = excluded.status, amount = excluded.amount,
+            currency = excluded.currency, method = excluded.method, token = excluded.token, attempt = 1, due_at = excluded.due_at,
+            traceparent = excluded.traceparent, actor = excluded.actor, cause = excluded.cause, updated_at = excluded.updated_at
+        WHERE p.status = 'expected'
+        RETURNING order_id
+    ), billed AS (
+        INSERT INTO bill (order_id, email, customer_name, billing_address, lines)
+        SELECT order_id, email, customer_name, billing_address, lines FROM asked JOIN begun USING (order_id)
+    )
+    INSERT INTO payment_attempt (order_id, attempt, state, started_at) SELECT order_id, 1, 'sent', $15::timestamptz FROM begun RETURNING order_id
+"""
+
+
+async def begin(database: Database, commands: Sequence[Delivery[CapturePayment]], lease: datetime, now: datetime) -> set[UUID]:
+    """Record the first attempt of each order that has none, before the call: the orders that are new. The sweeper asks after `lease`."""
+    rows = await database.fetch(_BEGIN, *_columns(commands), lease, now)
+    return {row[0] for row in rows}
+
+
+def _columns(commands: Sequence[Delivery[CapturePayment]]) -> list[list[Any]]:
+    orders = [d.message for d in commands]
+    return [
+        [c.order_id for c in orders],
+        [c.user_id for c in orders],
+        [c.amount.amount for c in orders],
+        [c.amount.currency for c in orders],
+        [c.method for c in orders],
+        [c.token for c in orders],
+        [d.traceparent for d in commands],
+        [d.actor for d in commands],
+        [d.id for d in commands],
+        [c.email for c in orders],
+        [c.customer_name for c in orders],
+        [c.billing_address for c in orders],
+        [orjson.dumps([line.model_dump() for line in c.lines]).decode() for c in orders],
+    ]
+
+
+async def standing(database: Database, orders: Collection[UUID]) -> list[Payment]:
+    """Payments as they are, with the numbers of their invoices."""
+    rows = await database.fetch(
+        f"SELECT {_PAYMENT}, i.number AS invoice FROM payment p {_WITH_ATTEMPT} LEFT JOIN invoice i ON i.order_id = p.order_id"
+        " WHERE p.order_id = ANY($1)",
+        list(orders),
+    )
+    return [Payment(**row) for row in rows]
+
+
+async def take_due(database: Database, lease: datetime, now: datetime, limit: int) -> list[Payment]:
+    """Payments whose next attempt, or next question about the present one, is due; recorded as sent before the call."""
+    rows = await database.fetch(
+        "WITH due AS (SELECT order_id FROM payment WHERE due_at <= $1 ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED),"
+        " taken AS (UPDATE payment p SET attempt = p.attempt + (p.status = 'retrying')::int, status = 'capturing', due_at = $2, updated_at = $1"
+        " FROM due WHERE p.order_id = due.order_id RETURNING p.*),"
+        " sent AS (INSERT INTO payment_attempt AS t (order_id, attempt, state, started_at) SELECT order_id, attempt, 'sent', $1 FROM taken"
+        " ON CONFLICT (order_id, attempt) DO UPDATE SET asked = t.asked + 1 RETURNING order_id, asked)"
+        f" SELECT {_PAYMENT} FROM taken p JOIN sent a ON a.order_id = p.order_id",
+        now,
+        lease,
+        limit,
+    )
+    return [Payment(**row) for row in rows]
+
+
+async def lock(work: UnitOfWork, orders: Collection[UUID]) -> dict[UUID, Payment]:
+    rows = await work.fetch(
+        f"SELECT {_PAYMENT} FROM payment p {_WITH_ATTEMPT} WHERE p.order_id = ANY($1) ORDER BY p.order_id FOR UPDATE OF p", list(orders)
+    )
+    return {row["order_id"]: Payment(**row) for row in rows}
+
+
+_SETTLE = """
+    WITH decided AS (
+        SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[], $4::timestamptz[], $5::text[], $6::text[], $7::text[])
+            AS t(order_id, attempt, status, due_at, reason, state, charge)
+    ), tried AS (
+        UPDATE payment_attempt a SET state = d.state, charge = d.charge, reason = d.reason, finished_at = CASE WHEN d.state <> 'unknown' THEN $8::timestamptz END
+        FROM decided d WHERE a.order_id = d.order_id AND a.attempt = d.attempt
+    ), moved AS (
+        UPDATE payment p SET status = d.status, due_at = d.due_at, reason = d.reason, updated_at = $8
+        FROM decided d WHERE p.order_id = d.order_id
+    ), counted AS (
+        UPDATE invoice_counter SET last = last + $10::int WHERE $10 > 0 RETURNING last
+    )
+    INSERT INTO invoice (number, order_id, issued_at)
+    SELECT last - $10 + place, order_id, $8 FROM counted, unnest($9::uuid[]) WITH ORDINALITY AS paid(order_id, place)
+    RETURNING order_id, number
+"""
+
+
+async def settle(work: UnitOfWork, taken: Sequence[tuple[Payment, Answer]], now: datetime) -> dict[UUID, int]:
+    """Write what came of attempts; the invoice numbers of those that were captured, next after next."""
+    payments = [payment for payment, _ in taken]
+    answers = [answer for _, answer in taken]
+    paid = [payment.order_id for payment, answer in taken if answer.state == "captured"]
+    rows = await work.fetch(
+        _SETTLE,
+        [p.order_id for p in payments],
+        [p.attempt for p in payments],
+        [p.status for p in payments],
+        [p.due_at for p in payments],
+        [p.reason for p in payments],
+        [a.state for a in answers],
+        [a.charge for a in answers],
+        now,
+        paid,
+        len(paid),
+    )
+    return {row["order_id"]: row["number"] for row in rows}
+
+
+async def ensure(work: UnitOfWork, order_id: UUID, currency: str, now: datetime) -> None:
+    """A row to lock for an order that nothing was heard of yet."""
+    await work.execute(
+        "INSERT INTO payment (order_id, status, amount, currency, created_at, updated_at) VALUES ($1, 'expected', 0, $2, $3, $3)"
+        " ON CONFLICT (order_id) DO NOTHING",
+        order_id,
+        currency,
+        now,
+    )
+
+
+async def ask_refund(work: UnitOfWork, payment: Payment, command: Delivery[Any], reason: str, now: datetime) -> tuple[int, str]:
+    """Write down that a refund was asked for, once per order: its amount and reason as they stand."""
+    await work.execute(
+        "UPDATE payment SET status = $2, due_at = $3, reason = $4, refund_asked = true, updated_at = $5 WHERE order_id = $1",
+        payment.order_id,
+        payment.status,
+        payment.due_at,
+        payment.reason,
+        now,
+    )
+    row = await work.fetchrow(
+        "INSERT INTO refund AS r (order_id, state, amount, reason, due_at, traceparent, actor, cause, requested_at, refunded_at)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+        " ON CONFLICT (order_id) DO UPDATE SET reason = r.reason RETURNING amount, reason",
+        payment.order_id,
+        "done" if payment.status in ("voided", "failed") else "requested",
+        payment.amount if payment.status == "refunding" else 0,
+        reason,
+        now if payment.status == "refunding" else None,
+        command.traceparent,
+        command.actor,
+        command.id,
+        now,
+        now if payment.status in ("voided", "failed") else None,
+    )
+    assert row is not None
+    return row["amount"], row["reason"]
+
+
+async def settle_waiting_refunds(work: UnitOfWork, payments: Sequence[Payment], now: datetime) -> dict[UUID, str]:
+    """Refunds that waited for the outcome of a capture: due now, or done with nothing to give back. Their reasons."""
+    rows = await work.fetch(
+        "UPDATE refund r SET amount = t.amount, due_at = t.due_at, state = t.state, refunded_at = CASE WHEN t.state = 'done' THEN $5::timestamptz END"
+        " FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::text[]) AS t(order_id, amount, due_at, state)"
+        " WHERE r.order_id = t.order_id RETURNING r.order_id, r.reason",
+        [p.order_id for p in payments],
+        [p.amount if p.status == "refunding" else 0 for p in payments],
+        [now if p.status == "refunding" else None for p in payments],
+        ["requested" if p.status == "refunding" else "done" for p in payments],
+        now,
+    )
+    return {row["order_id"]: row["reason"] for row in rows}
+
+
+async def take_due_refunds(database: Database, lease: datetime, now: datetime, limit: int) -> list[Refund]:
+    """Refunds to make, or to ask about again; recorded as sent before the call."""
+    rows = await database.fetch(
+        "WITH due AS (SELECT order_id FROM refund WHERE due_at <= $1 ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED),"
+        " taken AS (UPDATE refund r SET state = 'sent', asked = asked + 1, due_at = $2 FROM due WHERE r.order_id = due.order_id RETURNING r.*)"
+        " SELECT t.order_id, t.amount, p.currency, t.reason, t.asked AS calls, a.charge, t.traceparent, t.actor, t.cause"
+        " FROM taken t JOIN payment p ON p.order_id = t.order_id LEFT JOIN payment_attempt a ON a.order_id = t.order_id AND a.state = 'captured'",
+        now,
+        lease,
+        limit,
+    )
+    return [Refund(**row) for row in rows]
+
+
+async def finish_refunds(work: UnitOfWork, orders: Sequence[UUID], now: datetime) -> set[UUID]:
+    """The refunds that this call, and none before it, has finished."""
+    rows = await work.fetch(
+        "WITH done AS (UPDATE refund SET state = 'done', due_at = NULL, refunded_at = $2"
+        " WHERE order_id IN (SELECT order_id FROM refund WHERE order_id = ANY($1) AND state <> 'done' ORDER BY order_id FOR UPDATE) RETURNING order_id)"
+        " UPDATE payment p SET status = 'refunded', updated_at = $2 FROM done WHERE p.order_id = done.order_id RETURNING p.order_id",
+        list(orders),
+        now,
+    )
+    return {row[0] for row in rows}
+
+
+async def postpone_refund(work: UnitOfWork, order_id: UUID, due_at: datetime) -> None:
+    await work.execute("UPDATE refund SET state = 'unknown', due_at = $2 WHERE order_id = $1 AND state <> 'done'", order_id, due_at)
+
+
+# What the doors show
+
+_ITEM = """p.order_id, p.user_id, p.status, p.amount, p.currency, p.attempt, p.due_at AS next_attempt_at, p.reason, i.number, p.created_at, p.updated_at"""
+_WITH_INVOICE = "payment p LEFT JOIN invoice i ON i.order_id = p.order_id"
+
+
+async def item(database: Database, order_id: UUID) -> asyncpg.Record | None:
+    return await database.fetchrow(f"SELECT {_ITEM} FROM {_WITH_INVOICE} WHERE p.order_id = $1", order_id)
+
+
+async def page(database: Database, status: str | None, before: UUID | None, limit: int) -> list[asyncpg.Record]:
+    """Newest order first."""
+    query = f"SELECT {_ITEM} FROM {_WITH_INVOICE} WHERE ($1::uuid IS NULL OR p.order_id < $1)"
+    if status is None:
+        return await database.fetch(f"{query} ORDER BY p.order_id DESC LIMIT $2", before, limit)
+    return await database.fetch(f"{query} AND p.status = $3 ORDER BY p.order_id DESC LIMIT $2", before, limit, status)
+
+
+async def attempts(database: Database, order_id: UUID) -> list[asyncpg.Record]:
+    return await database.fetch(
+        "SELECT attempt, state, asked AS calls, charge, reason, started_at, finished_at FROM payment_attempt WHERE order_id = $1 ORDER BY attempt",
+        order_id,
+    )
+
+
+async def refund(database: Database, order_id: UUID) -> asyncpg.Record | None:
+    return await database.fetchrow("SELECT state, amount, reason, requested_at, refunded_at FROM refund WHERE order_id = $1", order_id)
+
+
+async def bill(database: Database, order_id: UUID) -> asyncpg.Record | None:
+    """All that an invoice says; none before it has a number."""
+    return await database.fetchrow(
+        "SELECT i.number, i.issued_at, p.order_id, p.user_id, p.amount, p.currency, p.method, b.email, b.customer_name, b.billing_address, b.lines,"
+        " r.refunded_at, r.amount AS refunded, r.reason AS refund_reason"
+        " FROM invoice i JOIN payment p ON p.order_id = i.order_id JOIN bill b ON b.order_id = i.order_id"
+        " LEFT JOIN refund r ON r.order_id = i.order_id AND r.state = 'done' WHERE i.order_id = $1",
+        order_id,
+    )

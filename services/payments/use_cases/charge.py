@@ -1,0 +1,167 @@
+"""Charging an order: the intent is committed, the provider is called outside any transaction, and one unit of work records what came of it."""
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from prometheus_client import Counter
+
+from caravan import crash
+from caravan.database import UnitOfWork
+from caravan.messages import Delivery
+from caravan.money import Money
+from caravan.telemetry import log
+from services.orders.messages import OrderCancelled, OrderCreated
+from services.payments import store
+from services.payments.messages import (
+    CAPTURE,
+    PAYMENT_COMPLETED,
+    PAYMENT_FAILED,
+    PAYMENT_REFUNDED,
+    CapturePayment,
+    PaymentCompleted,
+    PaymentFailed,
+    PaymentRefunded,
+)
+from services.payments.model import VOIDED, Answer, Payment, Schedule, invoice_number, origin
+from services.payments.providers import Captured
+from services.payments.use_cases import PaymentsContext
+
+BATCH = 100
+SPARE_SECONDS = 5.0
+"""Added to the deadline of a call before the sweeper takes over: time to commit the result."""
+ANSWERS = Counter("caravan_payment_answers_total", "Calls to capture by what is known afterwards", ["state"])
+Answered = list[tuple[Payment, Answer]]
+
+
+async def expect(context: PaymentsContext, work: UnitOfWork, deliveries: Sequence[Delivery[OrderCreated | OrderCancelled]]) -> None:
+    """Show an order's payment before anything was charged, and refuse to charge one that was cancelled."""
+    now = context.clock()
+    created = [d.message for d in deliveries if isinstance(d.message, OrderCreated)]
+    cancelled = [d.message.order_id for d in deliveries if isinstance(d.message, OrderCancelled)]
+    if created:
+        await store.expect(work, created, now)
+    if cancelled:
+        await store.close(work, cancelled, VOIDED, now)
+
+
+async def capture(context: PaymentsContext, deliveries: Sequence[Delivery[CapturePayment]]) -> None:
+    """Charge each order once; a repeated command for a finished one gets the same outcome again."""
+    commands = {d.message.order_id: d for d in reversed(deliveries)}
+    now = context.clock()
+    begun = await store.begin(context.database, list(commands.values()), lease(context), now)
+    known = await store.standing(context.database, commands.keys() - begun) if len(begun) < len(commands) else []
+    first = [_begun(commands[order_id]) for order_id in begun]
+    answered = await ask(context, [*first, *(payment for payment in known if payment.status == "capturing")])
+    async with context.database.work() as work:
+        new = await work.claim(CAPTURE.name, {d.id for d in deliveries})
+        await record(context, work, answered)
+        for payment in known:
+            again = [d for d in deliveries if d.message.order_id == payment.order_id and d.id in new]
+            if again:
+                publish(work, payment, again[0])
+
+
+def _begun(command: Delivery[CapturePayment]) -> Payment:
+    order = command.message
+    return Payment(
+        order_id=order.order_id,
+        status="capturing",
+        amount=order.amount.amount,
+        currency=order.amount.currency,
+        token=order.token,
+        attempt=1,
+        reason="",
+        refund_asked=False,
+        due_at=None,
+        traceparent=command.traceparent,
+        actor=command.actor,
+        cause=command.id,
+    )
+
+
+async def resume(context: PaymentsContext) -> bool:
+    """The sweeper: further attempts that are due, and questions about calls that got no answer."""
+    due = await store.take_due(context.database, lease(context), context.clock(), BATCH)
+    if due:
+        answered = await ask(context, due)
+        async with context.database.work() as work:
+            await record(context, work, answered)
+    return len(due) == BATCH
+
+
+async def ask(context: PaymentsContext, payments: Sequence[Payment]) -> Answered:
+    """Call the provider for each, several at once."""
+    if not payments:
+        return []
+    crash.point("payment.before_call")
+    room = asyncio.Semaphore(context.settings.calls_in_flight)
+    answers = await asyncio.gather(*(_ask(context, payment, room) for payment in payments))
+    crash.point("payment.after_call_before_commit")
+    return list(zip(payments, answers, strict=True))
+
+
+async def _ask(context: PaymentsContext, payment: Payment, room: asyncio.Semaphore) -> Answer:
+    money = Money(amount=payment.amount, currency=payment.currency)
+    async with room:
+        try:
+            async with asyncio.timeout(context.settings.call_seconds):
+                result = await context.parts.provider.capture(payment.key, str(payment.order_id), money, payment.token)
+        except Exception as error:  # whatever went wrong, the charge may have been made
+            log.warning("capture without an answer", order_id=str(payment.order_id), key=payment.key, error=repr(error))
+            return Answer("unknown", "the provider gave no answer")
+    if isinstance(result, Captured):
+        return Answer("captured", charge=result.charge)
+    return Answer("declined" if result.hard else "failed", result.reason)
+
+
+async def record(context: PaymentsContext, work: UnitOfWork, answered: Answered) -> None:
+    """Write what came of calls, with the invoices and the events. What another process has recorded already stays."""
+    if not answered:
+        return
+    now, schedule = context.clock(), Schedule(context.settings.retry_seconds, context.settings.ask_again_seconds)
+    locked = await store.lock(work, [payment.order_id for payment, _ in answered])
+    taken = [
+        (locked[asked.order_id], answer) for asked, answer in answered if locked[asked.order_id].take(asked.attempt, answer, schedule, now)
+    ]
+    if not taken:
+        return
+    numbers = await store.settle(work, taken, now)
+    for payment, answer in taken:
+        ANSWERS.labels(answer.state).inc()
+        payment.invoice = numbers.get(payment.order_id)
+        publish(work, payment, origin(payment, now))
+    waiting = [payment for payment, _ in taken if payment.status in ("refunding", "voided")]
+    if waiting:
+        await _settle_refunds(context, work, waiting)
+
+
+async def _settle_refunds(context: PaymentsContext, work: UnitOfWork, payments: list[Payment]) -> None:
+    """The answer to a refund that had to wait for these captures."""
+    reasons = await store.settle_waiting_refunds(work, payments, context.clock())
+    for payment in payments:
+        if payment.status == "voided":
+            nothing = Money(amount=0, currency=payment.currency)
+            event = PaymentRefunded(order_id=payment.order_id, amount=nothing, reason=reasons.get(payment.order_id, VOIDED))
+            work.emit(PAYMENT_REFUNDED, event, key=payment.order_id, due=origin(payment, context.clock()))
+    work.after_commit(lambda: context.nudge("refunds"))
+
+
+def publish(work: UnitOfWork, payment: Payment, due: Delivery[CapturePayment] | None) -> None:
+    """The outcome of a capture, if there is one yet."""
+    order_id = payment.order_id
+    match payment.status:
+        case "completed" | "refunding" | "refunded":
+            assert payment.invoice is not None
+            money = Money(amount=payment.amount, currency=payment.currency)
+            completed = PaymentCompleted(
+                order_id=order_id, amount=money, attempt=payment.attempt, invoice_number=invoice_number(payment.invoice)
+            )
+            work.emit(PAYMENT_COMPLETED, completed, key=order_id, due=due)
+        case "failed" | "voided":
+            failed = PaymentFailed(order_id=order_id, reason=payment.reason, attempts=payment.attempt)
+            work.emit(PAYMENT_FAILED, failed, key=order_id, due=due)
+
+
+def lease(context: PaymentsContext) -> datetime:
+    return context.clock() + timedelta(seconds=context.settings.call_seconds + SPARE_SECONDS)

@@ -1,0 +1,53 @@
+"""A shipment and the answer to whoever wants to stop it.
+
+move \\ from   (none)      requested   booking   shipped     delivered   cancelled
+ship order     requested   -           -         -           -           -
+due            -           booking     booking   delivered²  -           -
+handed over    -           -           shipped   -           -           -
+cancel         cancelled   cancelled   (wait)¹   (too late)  (too late)  (same)
+
+¹ the carrier is being called: OrderShipped follows, which is the answer   ² once the carrier says so
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from caravan.messages import Delivery
+from services.shipping.messages import OrderShipped, Parcel, ShipmentCancelled
+
+Status = Literal["requested", "booking", "shipped", "delivered", "cancelled"]
+
+
+@dataclass(slots=True)
+class Shipment:
+    order_id: UUID
+    status: Status
+    email: str
+    parcels: list[dict[str, Any]]
+    carrier: str
+    tracking_number: str
+    shipped_at: datetime | None
+    traceparent: str | None
+    actor: str | None
+    cause: UUID | None
+
+    def answer_to_cancel(self) -> ShipmentCancelled | OrderShipped | None:
+        match self.status:
+            case "cancelled":
+                return ShipmentCancelled(order_id=self.order_id)
+            case "shipped" | "delivered":
+                return self.shipped()
+            case _:
+                return None
+
+    def shipped(self) -> OrderShipped:
+        parcels = [Parcel(**parcel) for parcel in self.parcels]
+        return OrderShipped(
+            order_id=self.order_id, email=self.email, carrier=self.carrier, tracking_number=self.tracking_number, parcels=parcels
+        )
+
+    def origin(self, now: datetime) -> Delivery[Any] | None:
+        """The command behind it, as far as it was kept: what is published names it and stays in its trace."""
+        return Delivery(None, self.cause, str(self.order_id), now, self.traceparent, self.actor) if self.cause else None

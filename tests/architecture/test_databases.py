@@ -1,0 +1,43 @@
+"""A service's role reaches its own database and no other."""
+
+import asyncpg
+import pytest
+
+from caravan.migrations import role_url
+from caravan.runtime import BUS, Backends, migrate
+from services.__main__ import load
+
+
+@pytest.fixture(scope="module")
+async def databases(backends: Backends) -> list[str]:
+    services = load()
+    await migrate(services, backends)
+    return [BUS, *(declared.name for service in services for declared in service.databases)]
+
+
+async def test_no_role_can_connect_to_the_database_of_another(backends: Backends, databases: list[str]) -> None:
+    reached = []
+    for own in databases:
+        for other in databases:
+            if own == other:
+                continue
+            url = role_url(backends.database_url, own, backends.secret).rpartition("/")[0] + f"/caravan_{other}"
+            try:
+                await (await asyncpg.connect(url)).close()
+            except asyncpg.InsufficientPrivilegeError:
+                continue
+            reached.append((own, other))
+    assert reached == []
+
+
+async def test_a_wrong_password_is_refused(backends: Backends, databases: list[str]) -> None:
+    with pytest.raises(asyncpg.InvalidPasswordError):
+        await asyncpg.connect(role_url(backends.database_url, databases[1], "another secret"))
+
+
+async def test_migrating_again_changes_nothing(backends: Backends, databases: list[str]) -> None:
+    await migrate(load(), backends)
+    connection = await asyncpg.connect(backends.database("orders"))
+    versions = {row[0] for row in await connection.fetch("SELECT version_num FROM alembic_version")}
+    await connection.close()
+    assert versions >= {"k0001", "orders0001"}

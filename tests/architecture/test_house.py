@@ -1,0 +1,132 @@
+"""The rules of the house that a linter doesn't know, each read from the code itself."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from caravan.messages import Exchange, Queue, Topic
+from caravan.runtime import subscriptions
+from services.__main__ import SERVICES, load
+
+ROOT = Path(__file__).parents[2]
+SOURCES = sorted(path for folder in ("caravan", "services") for path in (ROOT / folder).rglob("*.py"))
+BANNED = {"common", "utils", "util", "helpers", "helper", "manager", "managers", "base", "misc", "core"}
+
+
+def trees() -> Iterator[tuple[Path, ast.Module]]:
+    for path in SOURCES:
+        yield path.relative_to(ROOT), ast.parse(path.read_text())
+
+
+def test_no_room_has_a_name_that_says_nothing() -> None:
+    assert [str(path) for path in SOURCES if path.stem in BANNED or path.parent.name in BANNED] == []
+
+
+def test_every_room_opens_with_what_it_is() -> None:
+    assert [str(path) for path, tree in trees() if ast.get_docstring(tree) is None] == []
+
+
+def test_no_function_is_longer_than_sixty_lines() -> None:
+    def length(node: ast.AST) -> int:
+        return (getattr(node, "end_lineno", 0) or 0) - getattr(node, "lineno", 0) + 1
+
+    long = [
+        f"{path}:{node.name} {length(node)}"
+        for path, tree in trees()
+        if "migrations" not in str(path) and "versions" not in str(path)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and length(node) > 60
+    ]
+    assert long == []
+
+
+def test_a_declaration_is_short() -> None:
+    assert [str(path) for path in SOURCES if path.name == "main.py" and len(path.read_text().splitlines()) > 60] == []
+
+
+def test_time_is_read_in_one_place() -> None:
+    allowed = {"caravan/clock.py"}
+    pattern = re.compile(r"datetime\.now\(|datetime\.utcnow\(|time\.sleep\(")
+    assert [str(path.relative_to(ROOT)) for path in SOURCES if pattern.search(path.read_text()) and str(path.relative_to(ROOT)) not in allowed] == []
+
+
+def test_the_environment_is_read_by_settings_alone() -> None:
+    allowed = {"caravan/settings.py"}
+    found = [
+        str(path.relative_to(ROOT))
+        for path in SOURCES
+        if re.search(r"os\.(environ|getenv)", path.read_text()) and str(path.relative_to(ROOT)) not in allowed and not str(path.relative_to(ROOT)).startswith("caravan/embedded/")
+    ]
+    assert found == []
+
+
+def test_the_kernel_names_no_service() -> None:
+    pattern = re.compile(r"\b(" + "|".join(name for name in SERVICES if name not in ("gateway", "orders", "processing", "catalog", "identity")) + r")\b")
+    named = [
+        f"{path}: {node.value}"
+        for path, tree in trees()
+        if str(path).startswith("caravan/")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and "\n" not in node.value and len(node.value) < 40 and pattern.search(node.value)
+    ]
+    assert named == []
+
+
+def test_sql_stands_in_stores_alone() -> None:
+    pattern = re.compile(r"\b(SELECT .* FROM|INSERT INTO|DELETE FROM|UPDATE \w+ SET)\b")
+    found = [
+        str(path.relative_to(ROOT))
+        for path in SOURCES
+        if path.is_relative_to(ROOT / "services")
+        and "migrations" not in str(path)
+        and path.name != "store.py"
+        and path.parent.name != "store"
+        and path.name not in ("providers.py",)  # an outside system's own books
+        and path.parent.name != "providers"
+        and pattern.search(path.read_text())
+    ]
+    assert found == []
+
+
+def test_every_channel_has_an_owner_that_declares_it_and_every_queue_its_owner_as_reader() -> None:
+    services = load()
+    readers = subscriptions(services)
+    for service in services:
+        for channel in service.channels:
+            assert channel.owner == service.name, f"{channel.name} is declared by {service.name} and owned by {channel.owner}"
+            if isinstance(channel, Queue):
+                assert [reader.service for reader in readers if reader.channel == channel.name] == [service.name], f"{channel.name} is read by its owner"
+                assert channel.name.startswith(f"{service.name}."), channel.name
+            if isinstance(channel, Topic | Exchange):
+                assert re.fullmatch(r"[a-z]+(-[a-z]+)*", channel.name), channel.name
+    names = [channel.name for service in services for channel in service.channels]
+    assert len(names) == len(set(names))
+    assert len({reader.name for reader in readers}) == len(readers), "one reader per subscription"
+
+
+def test_what_is_read_is_declared_by_somebody() -> None:
+    services = load()
+    declared = {channel.name for service in services for channel in service.channels} | {"audit"}
+    assert {reader.channel for reader in subscriptions(services)} <= declared
+
+
+@pytest.mark.parametrize("path", ["docs/messages.md", "docs/settings.md", ".env.example"])
+def test_generated_pages_say_what_is_true_now(path: str) -> None:
+    from docs.generate import pages
+
+    assert (ROOT / path).read_text() == pages()[path], "run `make docs`"
+
+
+def test_nothing_names_a_registry_or_a_machine() -> None:
+    pattern = re.compile(r"pypi\.org|pythonhosted|/work/|/root/|npmjs|crates\.io|repo\.maven")
+    skipped = {".git", ".venv", ".caravan", "__pycache__", "results", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", ".import_linter_cache"}
+    found = [
+        str(path.relative_to(ROOT))
+        for path in ROOT.rglob("*")
+        if path.is_file() and not skipped & set(path.relative_to(ROOT).parts) and path.suffix in {".py", ".md", ".toml", ".lock", ".yaml", ".yml", "", ".sh", ".example"}
+        if path != Path(__file__) and pattern.search(path.read_text(errors="ignore"))
+    ]
+    assert found == []

@@ -1,0 +1,133 @@
+"""Registering, inviting, and the first admin, at the HTTP door."""
+
+import asyncio
+import hashlib
+from uuid import uuid4
+
+import orjson
+import pytest
+
+from caravan.migrations import derive
+from services.identity.client import EnsureAdminRequest
+from services.identity.model import Account
+from services.identity.store import accounts
+from services.identity.use_cases.registering import ensure_admin
+from tests.identity.conftest import PASSWORD, Door
+from tests.shop import until
+
+
+async def account(door: Door, email: str) -> Account:
+    found = await accounts.find(door.shop.database("identity"), email)
+    assert found is not None
+    return found
+
+
+async def test_a_registered_user_can_sign_in_and_is_announced_once(door: Door) -> None:
+    answer = await door.register()
+    assert answer.status_code == 201
+    user = answer.json()
+    assert answer.headers["location"] == f"/v1/users/{user['id']}" and answer.headers["etag"] == '"1"'
+    assert user["role"] == "customer" and "password" not in str(user).replace("'invited'", "")
+    tokens = (await door.login(user["email"])).json()
+    assert (await door.me(tokens["access_token"])).json() == user
+    events = await until(lambda: door.shop.published("user-registered", user["id"]))
+    assert [event["data"]["email"] for event in events] == [user["email"]] and not events[0]["data"]["invited"]
+
+
+async def test_the_password_is_stored_as_argon2id_only(door: Door) -> None:
+    body = {"email": f"{uuid4().hex}@example.com", "password": PASSWORD, "name": "Zenobia"}
+    user = (await door.client.post("/v1/users", json=body, headers={"Idempotency-Key": uuid4().hex})).json()
+    assert (await account(door, user["email"])).password.startswith("$argon2id$")  # type: ignore[union-attr]
+    database = door.shop.database("identity")
+    for table in ("account", "idempotency", "outbox"):
+        assert not any(PASSWORD in row[0] for row in await database.fetch(f"SELECT t::text FROM {table} t"))
+    unkeyed = hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).digest()
+    assert not await database.fetch("SELECT 1 FROM idempotency WHERE fingerprint = $1", unkeyed), "the password could be guessed from it"
+
+
+async def test_a_taken_email_makes_no_second_account_whatever_its_case(door: Door) -> None:
+    email = f"{uuid4().hex}@example.com"
+    answers = await asyncio.gather(*(door.register(spelling) for spelling in (email, email.upper(), f" {email} ", email)))
+    assert sorted(answer.status_code for answer in answers) == [201, 409, 409, 409]
+    refused = next(answer.json() for answer in answers if answer.status_code == 409)
+    assert refused["type"].endswith("/email-taken")
+
+
+async def test_the_same_key_makes_one_account_and_the_same_answer_also_in_parallel(door: Door) -> None:
+    email, key = f"{uuid4().hex}@example.com", uuid4().hex
+    answers = await asyncio.gather(*(door.register(email, **{"Idempotency-Key": key}) for _ in range(4)))
+    assert {(answer.status_code, answer.content, answer.headers["location"]) for answer in answers} == {
+        (201, answers[0].content, answers[0].headers["location"])
+    }
+    other = await door.client.post(
+        "/v1/users", json={"email": email, "password": PASSWORD + "!", "name": "Zenobia"}, headers={"Idempotency-Key": key}
+    )
+    assert other.status_code == 422
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"email": "nobody"},
+        {"email": "a@b\r\nBcc: c@d.com"},
+        {"email": "a\x00@example.com"},
+        {"password": "short"},
+        {"password": "x" * 129},
+        {"password": "aaaaaaaaaaaa"},
+        {"password": "camels@example.com", "email": "camels@example.com"},
+        {"name": ""},
+        {"name": "a\x00b"},
+        {"name": "a\nb"},
+        {"role": "admin"},
+        {"disabled": False},
+        {"name": 5},
+    ],
+)
+async def test_bad_input_is_refused_field_by_field(door: Door, change: dict[str, object]) -> None:
+    body = {"email": f"{uuid4().hex}@example.com", "password": PASSWORD, "name": "Zenobia"} | change
+    answer = await door.client.post("/v1/users", json=body)
+    assert answer.status_code == 422 and answer.headers["content-type"] == "application/problem+json"
+    assert any(name in error["field"] for error in answer.json()["errors"] for name in change)
+
+
+async def test_half_a_character_is_refused(door: Door) -> None:
+    body = rb'{"email": "a@example.com", "password": "0123456789\ud800", "name": "Zenobia"}'
+    answer = await door.client.post("/v1/users", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 422
+
+
+async def test_an_invited_user_is_made_once_and_claims_the_account_by_a_reset(door: Door) -> None:
+    operator, email = await door.operator(), f"{uuid4().hex}@example.com"
+    body = {"email": email, "name": "Odaenathus", "role": "staff"}
+    first = await door.client.post("/v1/users/invitations", json=body, headers=operator)
+    second = await door.client.post("/v1/users/invitations", json=body | {"role": "customer"}, headers=operator)
+    assert (first.status_code, second.status_code) == (201, 200) and first.json() == second.json() and first.json()["invited"]
+    assert (await door.login(email, "anything at all")).status_code == 400
+    events = await until(lambda: door.shop.published("user-registered", first.json()["id"]))
+    assert [event["data"]["invited"] for event in events] == [True]
+
+    await door.client.post("/v1/auth/password-reset", json={"email": email})
+    mail = (await until(lambda: door.mails(email, "password_reset")))[0]
+    token = mail["values"]["link"].partition("#reset=")[2]
+    assert (await door.client.post("/v1/auth/password-reset/confirm", json={"token": token, "password": PASSWORD})).status_code == 204
+    tokens = (await door.login(email)).json()
+    assert (await door.me(tokens["access_token"])).json()["role"] == "staff"
+
+
+async def test_only_an_admin_invites(door: Door) -> None:
+    body = {"email": "x@example.com", "name": "X", "role": "admin"}
+    staff = await door.person("staff")
+    assert (await door.client.post("/v1/users/invitations", json=body)).status_code == 401
+    assert (await door.client.post("/v1/users/invitations", json=body, headers=staff.bearer)).status_code == 403
+
+
+async def test_the_first_admin_is_made_once_and_the_password_shown_once(door: Door) -> None:
+    context = door.shop.context("identity")
+    await context.database.fetch("UPDATE account SET role = 'customer' WHERE role = 'admin'")
+    request = EnsureAdminRequest(email=f"Root-{uuid4().hex}@caravan.local", password=None)
+    made = [answer.generated for answer in await asyncio.gather(*(ensure_admin(context, request) for _ in range(3)))]
+    shown = [password for password in made if password]
+    assert len(shown) == 1
+    tokens = (await door.login(request.email, shown[0])).json()
+    assert (await door.me(tokens["access_token"])).json()["role"] == "admin"
+    assert derive(context.secret, "client:cli") not in str(tokens)

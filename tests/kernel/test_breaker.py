@@ -1,0 +1,65 @@
+"""The circuit breaker on a clock of the test's own."""
+
+from caravan.breaker import Breaker, RetryBudget
+
+
+class Time:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_it_opens_after_failures_in_a_row_answers_at_once_then_probes_and_closes() -> None:
+    time, states = Time(), []
+    breaker = Breaker(time, changed=states.append)
+    for _ in range(5):
+        assert breaker.allow()
+        breaker.failed()
+    assert not breaker.allow()
+    time.now += 5
+    for _ in range(3):
+        assert breaker.allow()
+    assert not breaker.allow(), "no more than the probes"
+    for _ in range(3):
+        breaker.succeeded()
+    assert breaker.allow()
+    assert states == ["open", "half-open", "closed"]
+
+
+def test_a_failing_probe_opens_it_again() -> None:
+    time = Time()
+    breaker = Breaker(time)
+    for _ in range(5):
+        breaker.allow()
+        breaker.failed()
+    time.now += 5
+    assert breaker.allow()
+    breaker.failed()
+    assert not breaker.allow()
+
+
+def test_half_of_enough_calls_opens_it_and_old_failures_are_forgotten() -> None:
+    time = Time()
+    breaker = Breaker(time, consecutive=1000)
+    for number in range(20):
+        breaker.allow()
+        (breaker.failed if number % 2 else breaker.succeeded)()
+    assert breaker.state == "open"
+    forgetful = Breaker(time, consecutive=1000)
+    for _ in range(19):
+        forgetful.allow()
+        forgetful.failed()
+    time.now += 60
+    forgetful.allow()
+    forgetful.failed()
+    assert forgetful.state == "closed"
+
+
+def test_retries_add_at_most_a_fifth_to_the_load() -> None:
+    budget = RetryBudget()
+    retried = 0
+    for _ in range(1000):
+        budget.called()
+        retried += budget.take()
+    assert retried <= 1000 * 0.2 + 3

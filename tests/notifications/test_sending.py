@@ -1,0 +1,193 @@
+"""Due messages reach their provider: in time, again after trouble, and always under the same key."""
+
+import asyncio
+import time
+from datetime import timedelta
+
+import pytest
+
+from caravan.clock import new_id
+from caravan.database import Database
+from services.notifications import store, use_cases
+from services.notifications.letters import Letter
+from services.notifications.messages import CRITICAL, SendNotification
+from services.notifications.model import RETRY_SECONDS
+from services.notifications.providers import Rest, Verdict
+from tests.notifications.conftest import Carrier, MovedClock, ask, back_in_stock, row
+from tests.shop import Shop, until
+
+
+@pytest.fixture
+def carrier(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Carrier:
+    carrier = Carrier()
+    parts = shop.context("notifications").parts
+    monkeypatch.setitem(parts.providers, "email", carrier)
+    parts.rests.clear()
+    return carrier
+
+
+async def reached(shop: Shop, about: str, **wanted: object):
+    async def check():
+        found = await row(shop, about)
+        return found if found and all(found[name] == value for name, value in wanted.items()) else None
+
+    return await until(check)
+
+
+async def test_a_critical_message_overtakes_two_thousand_standard_ones_within_two_seconds(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(Carrier):
+        async def send(self, letters: list[Letter]) -> list[Verdict]:
+            await asyncio.sleep(len(letters) * 0.005)
+            return await super().send(letters)
+
+    slow = Slow()
+    monkeypatch.setitem(shop.context("notifications").parts.providers, "email", slow)
+    await ask(shop, *(back_in_stock() for _ in range(2000)))
+    await until(lambda: pending(shop, 2000))
+    alarm = SendNotification(about=f"password:{new_id()}", kind="password_changed", user_id=None, email="ada@example.com")
+    published = time.monotonic()
+    await ask(shop, alarm, queue=CRITICAL)
+    await reached(shop, alarm.about, state="sent")
+    assert time.monotonic() - published < 2
+    assert await pending(shop, 1500)
+    await shop.database("notifications").fetch("UPDATE notification SET state = 'suppressed' WHERE state = 'pending' AND attempts = 0")
+
+    async def idle() -> bool:
+        return not await pending(shop, 1)
+
+    await until(idle)
+
+
+async def pending(shop: Shop, at_least: int) -> bool:
+    counts = await store.waiting(shop.database("notifications"))
+    return counts.get("standard", 0) >= at_least
+
+
+async def test_a_process_that_dies_between_sending_and_recording_sends_again_under_the_same_key(
+    shop: Shop, carrier: Carrier, clock: MovedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command, finish, deaths = back_in_stock(), store.finish, []
+
+    async def dies_once(database: Database, finished: list[store.Finished]) -> None:
+        if carrier.letters and not deaths:
+            deaths.append(True)
+            raise RuntimeError("killed")
+        await finish(database, finished)
+
+    monkeypatch.setattr(store, "finish", dies_once)
+    await ask(shop, command)
+    await until(lambda: _sent(carrier, 1))
+    await reached(shop, command.about, state="pending", attempts=1)
+    clock.ahead += use_cases.LEASE
+    shop.context("notifications").nudge("standard")
+    await reached(shop, command.about, state="sent", attempts=2)
+    first, second = carrier.letters
+    assert first.key == second.key and first.made_at == second.made_at
+
+
+async def _sent(carrier: Carrier, at_least: int) -> bool:
+    return len(carrier.letters) >= at_least
+
+
+async def test_a_message_that_keeps_failing_is_tried_ever_more_rarely_and_then_failed_for_staff_to_see(
+    shop: Shop, carrier: Carrier, clock: MovedClock
+) -> None:
+    carrier.verdict = Verdict("again", "451 mailbox busy")
+    command = back_in_stock(user_id=new_id())
+    with clock.stopped():
+        await ask(shop, command)
+        for attempt, delay in enumerate(RETRY_SECONDS, 1):
+            await reached(shop, command.about, attempts=attempt, reason="451 mailbox busy", due_at=clock() + timedelta(seconds=delay))
+            clock.ahead += timedelta(seconds=delay)
+            shop.context("notifications").nudge("standard")
+        await reached(shop, command.about, state="failed")
+    listed = await shop.client.get("/v1/notifications?state=failed&limit=100", headers=shop.bearer("staff"))
+    assert [item["reason"] for item in listed.json()["items"] if item["about"] == command.about] == ["451 mailbox busy"]
+
+
+async def test_a_refused_message_is_failed_at_once(shop: Shop, carrier: Carrier) -> None:
+    carrier.verdict = Verdict("refused", "550 no such user")
+    command = back_in_stock()
+    await ask(shop, command)
+    assert (await reached(shop, command.about, state="failed"))["attempts"] == 1
+
+
+async def test_a_provider_that_is_down_costs_no_attempt_and_holds_up_no_other_channel(shop: Shop, carrier: Carrier) -> None:
+    carrier.verdict = Verdict("down", "connection refused")
+    user, command = new_id(), back_in_stock()
+    await shop.client.patch(
+        "/v1/users/me/preferences", json={"channel": "sms", "phone": "+442079460000"}, headers=shop.bearer(user_id=user)
+    )
+    by_sms = back_in_stock(user_id=user)
+    await ask(shop, command)
+    await reached(shop, command.about, reason="connection refused", attempts=0)
+    await ask(shop, by_sms)
+    await reached(shop, by_sms.about, state="sent", channel="sms", recipient="+442079460000")
+    carrier.verdict = Verdict("sent")
+    await reached(shop, command.about, state="sent", attempts=1)
+    assert by_sms.about not in {letter.about for letter in carrier.letters}
+
+
+async def test_a_provider_with_a_bug_fails_its_own_batch_only(shop: Shop, carrier: Carrier, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(_: object) -> list[Verdict]:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(carrier, "send", broken)
+    command = back_in_stock()
+    await ask(shop, command)
+    await reached(shop, command.about, state="pending", attempts=1, reason="ZeroDivisionError: ")
+
+
+async def test_a_stopping_process_finishes_and_records_the_batch_in_hand() -> None:
+    began, go_on, done = asyncio.Event(), asyncio.Event(), []
+
+    async def batch() -> int:
+        began.set()
+        await go_on.wait()
+        done.append(True)
+        return 1
+
+    task = asyncio.create_task(use_cases._finishing(batch()))
+    await began.wait()
+    task.cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert done == [True]
+
+
+async def test_finished_messages_go_after_their_time_and_pending_ones_stay(shop: Shop, carrier: Carrier, clock: MovedClock) -> None:
+    carrier.verdict = Verdict("refused", "no")
+    finished, waits = back_in_stock(), back_in_stock()
+    await ask(shop, finished)
+    await reached(shop, finished.about, state="failed")
+    carrier.verdict = Verdict("down", "away")
+    await ask(shop, waits)
+    await reached(shop, waits.about, state="pending")
+    before = clock.ahead
+    clock.ahead += timedelta(days=401)
+    shop.context("notifications").nudge("prune")
+
+    async def gone() -> bool:
+        return await row(shop, finished.about) is None
+
+    try:
+        await until(gone)
+        assert (await row(shop, waits.about))["state"] == "pending"
+    finally:
+        clock.ahead = before
+
+
+def test_a_provider_is_left_alone_for_a_while_that_doubles() -> None:
+    rest = Rest()
+    waits = []
+    for _ in range(8):
+        rest.down()
+        waits.append(round(rest.until - time.monotonic(), 1))
+    assert waits == [0.5, 1, 2, 4, 8, 15, 15, 15]
+    rest.up()
+    rest.down()
+    assert rest.until - time.monotonic() <= 0.5

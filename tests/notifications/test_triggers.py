@@ -1,0 +1,148 @@
+"""Which event makes which message, once."""
+
+import pytest
+
+from caravan.clock import new_id
+from caravan.money import Money
+from services.identity.messages import USER_REGISTERED, UserRegistered
+from services.notifications.consumers import BY_OUTCOME, TRIGGERS
+from services.notifications.messages import CRITICAL, EMAILS_BY_OUTCOME, STANDARD, SendNotification
+from services.notifications.model import KINDS
+from services.orders.messages import ORDERS, OrderCancelled
+from services.processing.messages import ORDER_PROCESSED
+from services.shipping.messages import ORDER_SHIPPED, OrderShipped, Parcel
+from tests.notifications.conftest import Mailbox, ask, back_in_stock, order_created, order_processed, row, text_of
+from tests.shop import Shop, until
+
+
+async def settled(shop: Shop, about: object, *kinds: str):
+    """The rows about something, when exactly these kinds are sent."""
+
+    async def sent():
+        rows = await shop.database("notifications").fetch(
+            "SELECT kind, state, channel, user_id FROM notification WHERE about = $1", str(about)
+        )
+        done = sorted((r["kind"], r["state"]) for r in rows) == sorted((kind, "sent") for kind in kinds)
+        return {r["kind"]: r for r in rows} if done else None
+
+    return await until(sent)
+
+
+async def test_a_shipped_order_gets_two_mails_and_a_log_message_however_often_the_events_come(shop: Shop, mailbox: Mailbox) -> None:
+    order, user = new_id(), new_id()
+    shipped = OrderShipped(
+        order_id=order, email="ada@example.com", carrier="DHL", tracking_number="T-1", parcels=[Parcel(sku="MUG", quantity=2)]
+    )
+    for channel, event in ((ORDERS, order_created(order, user)), (ORDER_PROCESSED, order_processed(order, user)), (ORDER_SHIPPED, shipped)):
+        same = new_id()
+        for identifier in (same, same, same, new_id(), new_id()):
+            await shop.send("notifications", channel, event, key=order, identifier=identifier)
+    rows = await settled(shop, order, "order_received", "order_confirmed", "order_shipped")
+    assert rows["order_received"]["channel"] == "log"
+    confirmed, shipment = sorted(mailbox.mails(order), key=lambda mail: str(mail["subject"]))
+    assert confirmed["subject"] == "Your order is confirmed: 1,234.56 GBP"
+    assert "DHL T-1" in shipment["subject"] and "2 x MUG" in text_of(shipment) and "2 × MUG" in text_of(shipment, "html")
+    assert not (await shop.process.bus.dead_letters("notifications.orders"))
+
+
+async def test_a_shipment_belongs_to_the_orders_owner_even_when_it_is_heard_of_first(shop: Shop) -> None:
+    order, user = new_id(), new_id()
+    shipped = OrderShipped(order_id=order, email="ada@example.com", carrier="DHL", tracking_number="T-1", parcels=[])
+    await shop.send("notifications", ORDER_SHIPPED, shipped, key=order)
+    await settled(shop, order, "order_shipped")
+    await shop.send("notifications", ORDER_PROCESSED, order_processed(order, user), key=order)
+    await settled(shop, order, "order_shipped", "order_confirmed")
+    shop.context("notifications").nudge("measure")
+    await until(lambda: owner_of(shop, order, "order_shipped", user))
+
+
+async def owner_of(shop: Shop, about: object, kind: str, user: object) -> bool:
+    found = await row(shop, about, kind)
+    return bool(found and found["user_id"] == user)
+
+
+@pytest.mark.parametrize("outcome", ["rejected", "payment_failed"])
+async def test_an_order_that_fails_gets_one_mail_with_the_reason(shop: Shop, mailbox: Mailbox, outcome: str) -> None:
+    order = new_id()
+    await shop.send("notifications", ORDER_PROCESSED, order_processed(order, new_id(), outcome, "not enough\r\nstock of MUG"), key=order)
+    await settled(shop, order, *EMAILS_BY_OUTCOME[outcome])
+    (mail,) = mailbox.mails(order)
+    assert "Reason: not enough stock of MUG" in text_of(mail)
+
+
+@pytest.mark.parametrize(("refunded", "says"), [(Money(amount=500, currency="JPY"), "500 JPY"), (None, "You have not been charged")])
+async def test_a_cancelled_order_gets_one_mail_that_names_the_refund(
+    shop: Shop, mailbox: Mailbox, refunded: Money | None, says: str
+) -> None:
+    order, user = new_id(), new_id()
+    await shop.send("notifications", ORDER_PROCESSED, order_processed(order, user, "cancelled"), key=order)
+    await shop.send(
+        "notifications",
+        ORDERS,
+        OrderCancelled(order_id=order, user_id=user, email="ada@example.com", reason="asked", refunded=refunded),
+        key=order,
+    )
+    await settled(shop, order, *EMAILS_BY_OUTCOME["cancelled"])
+    (mail,) = mailbox.mails(order)
+    assert says in text_of(mail) and says in text_of(mail, "html")
+
+
+async def test_a_new_user_is_welcomed_and_an_invited_one_is_not(shop: Shop, mailbox: Mailbox) -> None:
+    invited, new = new_id(), new_id()
+    await shop.send(
+        "notifications",
+        USER_REGISTERED,
+        UserRegistered(user_id=invited, email="i@example.com", name="Ida", role="customer", invited=True),
+        key=invited,
+    )
+    await shop.send(
+        "notifications", USER_REGISTERED, UserRegistered(user_id=new, email="z@example.com", name="Zoë", role="customer"), key=new
+    )
+    await settled(shop, new, "welcome")
+    assert [mail["to"] for mail in mailbox.mails("your account is ready")] == ["z@example.com"]
+    assert await row(shop, invited) is None
+
+
+async def test_a_command_makes_one_mail_per_about_and_kind(shop: Shop, mailbox: Mailbox) -> None:
+    command = SendNotification(
+        about=f"password:{new_id()}",
+        kind="password_reset",
+        user_id=new_id(),
+        email="ada@example.com",
+        values={"link": "https://shop.example/r?t=1&u=2", "minutes": 30},
+    )
+    await ask(shop, *[command] * 5, queue=CRITICAL)
+    await settled(shop, command.about, "password_reset")
+    (mail,) = mailbox.mails("https://shop.example/r?t=1&u=2")
+    assert 'href="https://shop.example/r?t=1&amp;u=2"' in text_of(mail, "html") and "30 minutes" in text_of(mail)
+    assert (await row(shop, command.about))["values"] is None  # the link is a secret: it goes when it is sent
+
+
+@pytest.mark.parametrize(
+    ("kind", "about", "email", "reason"),
+    [
+        ("nonsense", None, "a@example.com", "no kind 'nonsense'"),
+        ("order_confirmed", None, "a@example.com", "no kind 'order_confirmed'"),
+        ("password_reset", None, "a@example.com", "lacks link"),
+        ("price_drop", None, "a@example.com", "price is not an amount"),
+        ("password_changed", None, "a@example.com\r\nBcc: b@example.com", "not an e-mail address"),
+        ("password_changed", "a\nb", "a@example.com", "`about` must be"),
+    ],
+)
+async def test_a_command_that_cannot_be_sent_is_a_dead_letter_and_its_neighbours_go_on(
+    shop: Shop, kind: str, about: str | None, email: str, reason: str
+) -> None:
+    good = back_in_stock()
+    values = {"sku": "MUG", "price": {"amount": 1.5, "currency": "GBP"}}
+    await ask(shop, SendNotification(about=about or str(new_id()), kind=kind, user_id=None, email=email, values=values), good)
+    await settled(shop, good.about, "back_in_stock")
+    letters = await until(lambda: shop.process.bus.dead_letters(STANDARD.name))
+    assert reason in letters[-1].reason
+
+
+def test_what_the_face_says_of_mails_is_what_the_triggers_make() -> None:
+    assert {outcome: (kind,) for outcome, kind in BY_OUTCOME.items()} == {outcome: EMAILS_BY_OUTCOME[outcome] for outcome in BY_OUTCOME}
+    counted = {kind for kinds in EMAILS_BY_OUTCOME.values() for kind in kinds}
+    from_events = {kind.name for kind in KINDS.values() if not kind.commanded}
+    assert counted == from_events - {"welcome", "order_received"} and KINDS["order_received"].channel == "log"
+    assert len({trigger.event for trigger in TRIGGERS}) == len(TRIGGERS)

@@ -1,0 +1,97 @@
+"""Invoices: numbers without holes or repeats, and a PDF whose totals are the order's."""
+
+import asyncio
+from io import BytesIO
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pypdf import PdfReader
+
+from services.payments.messages import CapturePayment, InvoiceLine
+from services.payments.model import positions
+from tests.payments.conftest import Till
+
+
+async def text_of(till: Till, order: CapturePayment) -> str:
+    answer = await till.shop.client.get(f"/v1/orders/{order.order_id}/invoice", headers=till.shop.bearer(user_id=order.user_id))
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "application/pdf"
+    return "\n".join(page.extract_text() for page in PdfReader(BytesIO(answer.content)).pages)
+
+
+async def paid(till: Till, **changes: Any) -> CapturePayment:
+    order = till.order(**changes)
+    await till.capture(order)
+    await till.wait_for(order.order_id, "payment-completed")
+    return order
+
+
+async def test_an_invoice_shows_every_line_and_the_total_of_the_order(till: Till) -> None:
+    order = await paid(till)
+    text = await text_of(till, order)
+    for part in ("Ada Lovelace", "London SW1Y 4JH", "Mug (MUG) 3 4.50 GBP 13.50 GBP", "6.49 GBP", "Total 19.99 GBP", str(order.order_id)):
+        assert part in text
+    assert (await till.payment(order.order_id))["invoice_number"] in text
+    assert await text_of(till, order) == text
+
+
+async def test_an_invoice_is_for_the_owner_and_staff_once_the_order_is_paid(till: Till) -> None:
+    order, failed = await paid(till), till.order("tok_declined")
+    await till.capture(failed)
+    await till.wait_for(failed.order_id, "payment-failed")
+    path = f"/v1/orders/{order.order_id}/invoice"
+    assert (await till.shop.client.get(path, headers=till.staff)).status_code == 200
+    assert (await till.shop.client.get(path, headers=till.shop.bearer())).status_code == 404
+    assert (await till.shop.client.get(path)).status_code == 401
+    assert (await till.shop.client.get(f"/v1/orders/{failed.order_id}/invoice", headers=till.staff)).status_code == 404
+
+
+async def test_names_beyond_latin_and_long_orders_can_be_drawn(till: Till) -> None:
+    lines = [InvoiceLine(sku=f"S{place}", name="Чайник " + "x" * 300, quantity=1, unit_price=1) for place in range(120)]
+    order = await paid(till, customer_name="Žofie Ελένη Łukasz 東京\n\tsecond", lines=lines)
+    text = await text_of(till, order)
+    assert "Žofie Ελένη Łukasz ??" in text
+    assert "Чайник" in text
+    assert "18.79 GBP" in text  # what the lines leave open
+    assert "Total" in text
+
+
+async def test_a_refunded_order_has_a_credit_note_line(till: Till) -> None:
+    order = await paid(till)
+    await till.refund(order.order_id)
+    await till.wait_for(order.order_id, "payment-refunded")
+    text = await text_of(till, order)
+    assert "Credit note CN-" in text
+    assert "-19.99 GBP" in text
+    assert "changed my mind" in text
+    assert "0.00 GBP" in text
+
+
+async def test_numbers_have_no_holes_and_no_repeats_under_concurrency(till: Till) -> None:
+    tokens = ["tok_ok", "tok_ok", "tok_ok", "tok_flaky", "tok_declined", "tok_timeout_charged"] * 20
+    orders = [till.order(token) for token in tokens]
+    await asyncio.gather(*(till.capture(order) for order in orders))
+    await _roll_back(till)
+    for order in orders:
+        await till.wait_for(order.order_id, "payment-failed" if order.token == "tok_declined" else "payment-completed")
+    rows = await till.shop.database("payments").fetch("SELECT number FROM invoice ORDER BY number")
+    assert [row[0] for row in rows] == list(range(1, len(rows) + 1))
+    assert len(rows) >= 101
+
+
+async def _roll_back(till: Till) -> None:
+    """What takes numbers and is rolled back gives them back."""
+    with pytest.raises(ZeroDivisionError):
+        async with till.shop.database("payments").work() as work:
+            await work.execute("UPDATE invoice_counter SET last = last + 7")
+            raise ZeroDivisionError
+
+
+LINES = st.lists(st.builds(InvoiceLine, sku=st.just("A"), name=st.text(), quantity=st.integers(1, 1000), unit_price=st.integers(0, 10**9)))
+
+
+@given(LINES, st.integers(0, 10**13))
+def test_the_positions_of_an_invoice_add_up_to_its_total(lines: list[InvoiceLine], total: int) -> None:
+    assert sum(position.amount for position in positions(lines, total)) == total

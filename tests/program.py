@@ -1,0 +1,197 @@
+"""Starts Caravan as a program (`caravan up`, `caravan run ...`) on a free port and a data folder, and talks to it over HTTP."""
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from caravan.clock import new_id
+from caravan.migrations import derive
+from services.__main__ import SERVICES
+from tests.shop import until
+
+ROOT = Path(__file__).parent.parent
+ADMIN = ("admin@caravan.local", "an admin of the tests")
+ADDRESS = {"name": "Ada Lovelace", "street": "12 St James's Square", "city": "London", "postcode": "SW1Y 4JH", "country": "GB"}
+TERMINAL = {"delivered", "rejected", "payment_failed", "cancelled", "refunded"}
+START_SECONDS = 60
+
+
+@dataclass
+class Program:
+    """A running shop and a client of it."""
+
+    url: str
+    data: Path
+    processes: list[asyncio.subprocess.Process]
+    client: httpx2.AsyncClient = field(init=False)
+    _tokens: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.client = httpx2.AsyncClient(base_url=self.url, timeout=30, limits=httpx2.Limits(max_connections=250))
+
+    async def customer(self) -> dict[str, str]:
+        """A new customer's Authorization header."""
+        email, password = f"{new_id()}@example.com", "a long enough password"
+        registered = await self.client.post("/v1/users", json={"email": email, "password": password, "name": "Ada Lovelace"})
+        assert registered.status_code == 201, registered.text
+        return {"authorization": f"Bearer {await self.token(username=email, password=password)}"}
+
+    async def token(self, **form: str) -> str:
+        answer = await self.client.post("/v1/auth/token", data={"grant_type": "password", **form})
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["access_token"])
+
+    async def operator(self) -> dict[str, str]:
+        """The Authorization header of this machine's operator, who may do what an admin may."""
+        if "operator" not in self._tokens:
+            secret = derive((self.data / "secret").read_text().strip(), "client:cli")
+            self._tokens["operator"] = await self.token(grant_type="client_credentials", client_id="cli", client_secret=secret)
+        return {"authorization": f"Bearer {self._tokens['operator']}"}
+
+    async def product(self, stock: int, price: int = 1250) -> str:
+        """A new product with stock; its sku."""
+        sku = f"SKU-{str(new_id())[-12:]}"
+        admin = await self.operator()
+        made = await self.client.post(
+            "/v1/products",
+            json={"sku": sku, "name": f"Thing {sku}", "description": "", "category": "things", "price": {"amount": price, "currency": "GBP"}, "attributes": {}},
+            headers=admin,
+        )
+        assert made.status_code == 201, made.text
+        if stock:
+            moved = await self.client.post(f"/v1/stock/{sku}/movements", json={"kind": "receive", "quantity": stock, "reason": "test"}, headers=admin)
+            assert moved.status_code in (200, 201), moved.text
+        return sku
+
+    async def place(self, who: dict[str, str], sku: str, quantity: int = 1, token: str = "tok_ok", key: str | None = None) -> httpx2.Response:
+        body = {"lines": [{"sku": sku, "quantity": quantity}], "shipping_address": ADDRESS, "payment": {"method": "card", "token": token}}
+        return await self.client.post("/v1/orders", json=body, headers={**who, "Idempotency-Key": key or str(new_id())})
+
+    async def order(self, who: dict[str, str], order_id: str) -> dict[str, Any]:
+        answer = await self.client.get(f"/v1/orders/{order_id}", headers=who)
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
+    async def ends(self, who: dict[str, str], order_id: str, status: str, *, seconds: float = 20) -> dict[str, Any]:
+        async def reached() -> dict[str, Any] | None:
+            found = await self.order(who, order_id)
+            assert found["status"] == status or found["status"] not in TERMINAL - {status}, f"ended as {found['status']}: {found['reason']}"
+            return found if found["status"] == status else None
+
+        found = await until(reached, seconds=seconds, every=0.05)
+        assert found is not None
+        return found
+
+    async def stock(self, sku: str) -> dict[str, int]:
+        answer = await self.client.get(f"/v1/stock/{sku}")
+        assert answer.status_code == 200, answer.text
+        found: dict[str, int] = answer.json()
+        return found
+
+    def kill(self) -> None:
+        for process in self.processes:
+            if process.returncode is None:
+                process.kill()
+
+    async def stop(self) -> None:
+        await self.client.aclose()
+        for process in reversed(self.processes):
+            if process.returncode is None:
+                process.send_signal(signal.SIGTERM)
+        for process in reversed(self.processes):
+            try:
+                await asyncio.wait_for(process.wait(), 30)
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+
+
+def environment(data: Path, **settings: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("CARAVAN_")}
+    # The tests' own pace: one person's limits are not what they test, and a parcel needn't take seconds.
+    tests = {
+        "CARAVAN_DATA": str(data),
+        "CARAVAN_PORT": "0",
+        "CARAVAN_SEED": "none",
+        "CARAVAN_ADMIN_EMAIL": ADMIN[0],
+        "CARAVAN_ADMIN_PASSWORD": ADMIN[1],
+        "CARAVAN_LOG_LEVEL": "warning",
+        "GATEWAY_AUTH_PER_MINUTE": "100000",
+        "GATEWAY_REGISTRATIONS_PER_MINUTE": "100000",
+        "GATEWAY_ORDERS_PER_MINUTE": "1000000",
+        "GATEWAY_WRITES_PER_MINUTE": "1000000",
+        "GATEWAY_READS_PER_MINUTE": "1000000",
+        "SHIPPING_PICKUP_SECONDS": "0.3",
+        "SHIPPING_DELIVERY_SECONDS": "0.3",
+    }
+    return {**kept, **tests, **settings}
+
+
+async def launch(arguments: Sequence[str], settings: dict[str, str], data: Path, name: str) -> tuple[asyncio.subprocess.Process, str]:
+    """Start `caravan ...`; the process and the URL that it says it listens on."""
+    log = data / f"{name}.log"
+    data.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with log.open("ab") as out:
+        begins = out.tell()
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "services", *arguments, cwd=ROOT, env=environment(data, **settings), stdout=out, stderr=asyncio.subprocess.STDOUT, stdin=asyncio.subprocess.DEVNULL
+        )
+
+    async def listening() -> str | None:
+        text = log.read_bytes()[begins:].decode(errors="replace")
+        found = re.search(r"(?:listening on|Caravan is up.*?:) (http://[\d.]+:\d+)", text)
+        if found:
+            return found[1]
+        if process.returncode is not None:
+            raise RuntimeError(f"caravan {' '.join(arguments)} ended with {process.returncode}:\n{text[-3000:]}")
+        return None
+
+    try:
+        url = await until(listening, seconds=START_SECONDS, every=0.05)
+    except BaseException:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+        raise
+    assert url is not None
+    return process, url
+
+
+@asynccontextmanager
+async def one_process(data: Path, **settings: str) -> AsyncIterator[Program]:
+    process, url = await launch(["up"], settings, data, "up")
+    program = Program(url, data, [process])
+    try:
+        yield program
+    finally:
+        await program.stop()
+
+
+@asynccontextmanager
+async def process_per_service(data: Path, **settings: str) -> AsyncIterator[Program]:
+    """Every service in a process of its own, on its own port; the first one holds the embedded backends."""
+    async with AsyncExitStack() as stack:
+        processes: list[asyncio.subprocess.Process] = []
+        url = ""
+        for name in SERVICES:
+            process, url = await launch(["run", name], settings, data, name)
+            processes.append(process)
+        program = Program(url, data, processes)
+        stack.push_async_callback(program.stop)
+
+        async def all_routed() -> bool:
+            paths = (await program.client.get("/openapi.json")).json().get("paths", {})
+            return all(path in paths for path in ("/v1/users", "/v1/products", "/v1/orders", "/v1/stock/{sku}", "/v1/payments/{order_id}", "/v1/notifications"))
+
+        await until(all_routed, seconds=START_SECONDS, every=0.2)
+        yield program
