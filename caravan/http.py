@@ -221,8 +221,7 @@ class Edge:
             nonlocal status, began
             if message["type"] == "http.response.start":
                 if body is not None and body.refused is not None:
-                    refused, body.refused = body.refused, None
-                    raise refused
+                    raise body.refused
                 began = True
                 status = message["status"]
                 out = MutableHeaders(scope=message)
@@ -236,11 +235,13 @@ class Edge:
             except Problem as problem:
                 if began:
                     raise
+                body = None
                 await problem_response(problem, scope["path"])(scope, receive, answer)
             except Exception as error:
                 telemetry.log.error("unhandled error", method=scope["method"], path=scope["path"], exc_info=error)
                 if began:
                     raise
+                body = None
                 response = _render(
                     TYPE_BASE + "internal-error",
                     "Internal error",

@@ -159,7 +159,7 @@ def configure_logs(level: str, form: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for noisy in ("alembic", "httpx", "httpcore", "asyncio", "fontTools", "fpdf", "aiokafka", "aio_pika", "aiormq"):
+    for noisy in ("alembic", "httpx", "httpx2", "httpcore", "httpcore2", "asyncio", "fontTools", "fpdf", "aiokafka", "aio_pika", "aiormq"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
 
 

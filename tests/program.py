@@ -127,7 +127,7 @@ def environment(data: Path, **settings: str) -> dict[str, str]:
         "CARAVAN_ADMIN_PASSWORD": ADMIN[1],
         "CARAVAN_LOG_LEVEL": "warning",
         "GATEWAY_AUTH_PER_MINUTE": "100000",
-        "GATEWAY_REGISTRATIONS_PER_MINUTE": "100000",
+        "GATEWAY_REGISTRATION_PER_MINUTE": "100000",
         "GATEWAY_ORDERS_PER_MINUTE": "1000000",
         "GATEWAY_WRITES_PER_MINUTE": "1000000",
         "GATEWAY_READS_PER_MINUTE": "1000000",

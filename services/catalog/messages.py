@@ -21,5 +21,7 @@ class ProductUpdated(Event):
     """False when it was withdrawn."""
 
 
-PRODUCT_UPDATED = Topic("product-updated", owner="catalog", events=(ProductUpdated,), key="sku", purpose="A product was made, changed or withdrawn.")
+PRODUCT_UPDATED = Topic(
+    "product-updated", owner="catalog", events=(ProductUpdated,), key="sku", purpose="A product was made, changed or withdrawn."
+)
 CHANNELS = (PRODUCT_UPDATED,)

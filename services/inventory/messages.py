@@ -21,7 +21,8 @@ class Shortage(BaseModel):
 
 
 class ReserveStock(Command):
-    """Reserve all lines for an order, or none. Answered by InventoryReserved or InventoryRejected, the same again for a repeated order id."""
+    """Reserve all lines for an order, or none. Answered by InventoryReserved or InventoryRejected, the same again for a repeated order id; by InventoryReleased
+    when it was given back meanwhile."""
 
     order_id: UUID
     lines: list[StockLine]
@@ -51,7 +52,7 @@ class InventoryReleased(Event):
 
 
 class StockChanged(Event):
-    """Stock of one sku after a change; `stock_version` rises with each."""
+    """Stock of one sku after it changed; `stock_version` rises with each change, and quick changes are told as one."""
 
     sku: str
     on_hand: int
@@ -60,10 +61,18 @@ class StockChanged(Event):
     stock_version: int
 
 
-RESERVE_STOCK = Queue("inventory.reserve-stock", owner="inventory", commands=(ReserveStock,), key="order id", purpose="Reserve the stock of an order.")
+RESERVE_STOCK = Queue(
+    "inventory.reserve-stock", owner="inventory", commands=(ReserveStock,), key="order id", purpose="Reserve the stock of an order."
+)
 RELEASE_STOCK = Queue("inventory.release-stock", owner="inventory", commands=(ReleaseStock,), key="order id", purpose="Undo a reservation.")
-INVENTORY_RESERVED = Topic("inventory-reserved", owner="inventory", events=(InventoryReserved,), key="order id", purpose="All lines of an order are reserved.")
-INVENTORY_REJECTED = Topic("inventory-rejected", owner="inventory", events=(InventoryRejected,), key="order id", purpose="An order can't be served from stock.")
-INVENTORY_RELEASED = Topic("inventory-released", owner="inventory", events=(InventoryReleased,), key="order id", purpose="A reservation was given back or expired.")
-STOCK_CHANGED = Topic("stock-changed", owner="inventory", events=(StockChanged,), key="sku", purpose="Stock of a sku after each change.")
+INVENTORY_RESERVED = Topic(
+    "inventory-reserved", owner="inventory", events=(InventoryReserved,), key="order id", purpose="All lines of an order are reserved."
+)
+INVENTORY_REJECTED = Topic(
+    "inventory-rejected", owner="inventory", events=(InventoryRejected,), key="order id", purpose="An order can't be served from stock."
+)
+INVENTORY_RELEASED = Topic(
+    "inventory-released", owner="inventory", events=(InventoryReleased,), key="order id", purpose="A reservation was given back or expired."
+)
+STOCK_CHANGED = Topic("stock-changed", owner="inventory", events=(StockChanged,), key="sku", purpose="Stock of a sku after it changed.")
 CHANNELS = (RESERVE_STOCK, RELEASE_STOCK, INVENTORY_RESERVED, INVENTORY_REJECTED, INVENTORY_RELEASED, STOCK_CHANGED)

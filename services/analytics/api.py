@@ -1,0 +1,139 @@
+"""The HTTP door of analytics: reports for staff, the audit log for admins."""
+
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import orjson
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+from pydantic import BaseModel
+
+from caravan.auth import Admin, Staff
+from caravan.errors import Invalid
+from caravan.http import CursorParameter, Limit, Page, decode_cursor, encode_cursor, json_response
+from services.analytics import model, use_cases
+from services.analytics.model import Period
+from services.analytics.schemas import (
+    AuditItem,
+    DailyReport,
+    Dashboard,
+    FunnelReport,
+    FunnelStep,
+    Moment,
+    ProductsReport,
+    SalesReport,
+    Text,
+    in_utc,
+)
+from services.analytics.store import records
+from services.analytics.store.records import Search
+from services.analytics.use_cases import AnalyticsContext
+
+router = APIRouter(tags=["analytics"])
+
+From = Annotated[date | None, Query(alias="from", description="first day (UTC); by default the 30 days up to `to`")]
+To = Annotated[date | None, Query(description="last day (UTC), included; by default today")]
+Format = Annotated[Literal["json", "csv"] | None, Query(description="`csv`, also by `Accept: text/csv`")]
+OR_CSV: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {"schema": {"type": "string"}}}, "description": "the report"}}
+ROW_COLUMNS = ("key", "name", "currency", "orders", "paid", "units", "captured", "refunded", "revenue")
+
+
+def _context(request: Request) -> AnalyticsContext:
+    context: AnalyticsContext = request.app.state.context
+    return context
+
+
+def _period(request: Request, first: date | None, last: date | None) -> Period:
+    return model.period(first, last, _context(request).clock().date())
+
+
+def _wants_csv(request: Request, form: str | None) -> bool:
+    return form == "csv" if form else "text/csv" in request.headers.get("accept", "").lower()
+
+
+def _answer(
+    request: Request, form: str | None, report: BaseModel, columns: Sequence[str], rows: Sequence[BaseModel], name: str
+) -> Response:
+    """The report as JSON, or its rows as CSV."""
+    if not _wants_csv(request, form):
+        return json_response(report, headers={"Vary": "Accept"})
+    lines: list[Mapping[str, object]] = [row.model_dump(mode="json") for row in rows]
+    headers = {"Vary": "Accept", "Content-Disposition": f'attachment; filename="{name}.csv"'}
+    return Response(model.as_csv(columns, lines), headers=headers, media_type="text/csv")
+
+
+@router.get("/v1/reports/sales", response_model=SalesReport, responses=OR_CSV)
+async def report_sales(
+    request: Request,
+    _: Staff,
+    first: From = None,
+    to: To = None,
+    by: Literal["hour", "day", "product", "category"] = "day",
+    format: Format = None,
+) -> Response:
+    """Orders and revenue of at most 366 days, by hour, day, product or category. An order counts in the hour in which it was placed."""
+    period = _period(request, first, to)
+    report = await use_cases.report_sales(_context(request), period, by)
+    return _answer(request, format, report, ROW_COLUMNS, report.rows, f"sales-by-{by}-{period.first}-{period.last}")
+
+
+@router.get("/v1/reports/products", response_model=ProductsReport, responses=OR_CSV)
+async def report_products(
+    request: Request,
+    _: Staff,
+    first: From = None,
+    to: To = None,
+    sort: Literal["revenue", "units"] = "revenue",
+    limit: Limit = 20,
+    format: Format = None,
+) -> Response:
+    """The products with the most revenue, or of which the most were sold."""
+    period = _period(request, first, to)
+    report = await use_cases.report_products(_context(request), period, sort, limit)
+    return _answer(request, format, report, ROW_COLUMNS, report.rows, f"products-{period.first}-{period.last}")
+
+
+@router.get("/v1/reports/funnel", response_model=FunnelReport, responses=OR_CSV)
+async def report_funnel(request: Request, _: Staff, first: From = None, to: To = None, format: Format = None) -> Response:
+    """How far the orders of a period have come, and how long they took to be processed."""
+    period = _period(request, first, to)
+    report = await use_cases.report_funnel(_context(request), period)
+    return _answer(request, format, report, tuple(FunnelStep.model_fields), report.rows, f"funnel-{period.first}-{period.last}")
+
+
+@router.get("/v1/reports/daily/{day}", response_model=DailyReport)
+async def read_daily(request: Request, _: Staff, day: date) -> Response:
+    """The report of a day that has ended, as it was written; late events of the last days bring a new revision."""
+    return json_response(await use_cases.read_daily(_context(request), day))
+
+
+@router.get("/v1/dashboard", response_model=Dashboard)
+async def show_dashboard(request: Request, _: Staff) -> Response:
+    """Today's orders by state, revenue and best products, and the orders that are open."""
+    return json_response(await use_cases.show_dashboard(_context(request)))
+
+
+@router.get("/v1/audit", response_model=Page[AuditItem])
+async def read_audit(
+    request: Request,
+    _: Admin,
+    actor: Annotated[Text | None, Query(description="exactly, such as `customer:<id>`")] = None,
+    action: Annotated[Text | None, Query(description="exactly, such as `price.changed`")] = None,
+    target: Annotated[Text | None, Query(description="exactly, such as `product:MUG`")] = None,
+    since: Annotated[Moment | None, Query(alias="from", description="included (RFC 3339)")] = None,
+    to: Annotated[Moment | None, Query(description="not included (RFC 3339)")] = None,
+    limit: Limit = 50,
+    cursor: CursorParameter = None,
+) -> Response:
+    """Who did what to what, newest first."""
+    if since and to and since > to:
+        raise Invalid("`from` is after `to`; swap them", errors=[{"field": "query.from", "rule": "must not be after `to`"}])
+    position = decode_cursor(cursor, lambda text: in_utc(datetime.fromisoformat(text)), UUID)
+    rows = await records.page(
+        _context(request).database, Search(actor, action, target, since, to), (position[0], position[1]) if position else None, limit
+    )
+    items = [AuditItem(**{**row, "details": orjson.loads(row["details"])}) for row in rows]
+    more = encode_cursor(rows[-1]["time"].isoformat(), str(rows[-1]["id"])) if len(rows) == limit else None
+    return json_response(Page[AuditItem](items=items, next_cursor=more))

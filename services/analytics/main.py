@@ -1,0 +1,18 @@
+"""The analytics service."""
+
+from pathlib import Path
+
+from caravan.service import DatabaseDeclaration, Periodic, Service
+from services.analytics import use_cases
+from services.analytics.api import router
+from services.analytics.consumers import consume
+from services.analytics.settings import Settings
+
+service = Service(
+    "analytics",
+    databases=(DatabaseDeclaration("analytics", Path(__file__).parent / "migrations"),),
+    routers=(router,),
+    consumers=consume,
+    settings=Settings,
+    periodic=(Periodic("daily-reports", 300.0, use_cases.write_daily),),
+)

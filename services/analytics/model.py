@@ -1,0 +1,86 @@
+"""The rules of reports: what a period is, what a funnel says, and how rows become CSV."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+
+from caravan.errors import Invalid
+
+MAX_DAYS = 366
+DEFAULT_DAYS = 30
+FIRST, LAST = date(1970, 1, 1), date(9998, 12, 31)
+STEPS = ("created", "reserved", "paid", "shipped", "delivered")
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """Whole days in UTC, the last one included."""
+
+    first: date
+    last: date
+
+    @property
+    def since(self) -> datetime:
+        return datetime.combine(self.first, time(), UTC)
+
+    @property
+    def until(self) -> datetime:
+        return datetime.combine(self.last + timedelta(days=1), time(), UTC)
+
+
+def period(first: date | None, last: date | None, today: date) -> Period:
+    """The asked days; without an end up to today, without a beginning the 30 days up to the end. Raises Invalid."""
+    end = last or max(today, min(first or today, LAST))
+    if not FIRST <= end <= LAST or (first and not FIRST <= first <= LAST):
+        raise Invalid(f"`from` and `to` must lie between {FIRST} and {LAST}", errors=[{"field": "query.to", "rule": "out of range"}])
+    begin = first or max(FIRST, end - timedelta(days=DEFAULT_DAYS - 1))
+    if begin > end:
+        raise Invalid(
+            f"`from` ({begin}) is after `to` ({end}); swap them", errors=[{"field": "query.from", "rule": "must not be after `to`"}]
+        )
+    if (end - begin).days >= MAX_DAYS:
+        rule = f"at most {MAX_DAYS} days"
+        raise Invalid(
+            f"{begin} to {end} is {(end - begin).days + 1} days; ask for {rule} at once", errors=[{"field": "query.from", "rule": rule}]
+        )
+    return Period(begin, end)
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """A step of the funnel; the shares are between 0 and 1, None when nothing came before."""
+
+    step: str
+    orders: int
+    of_previous: float | None
+    of_created: float | None
+
+
+def conversion(counts: Mapping[str, int]) -> list[Reached]:
+    """The steps in order, each with its share of the step before and of all."""
+
+    def share(part: int, whole: int) -> float | None:
+        return round(part / whole, 4) if whole else None
+
+    created = counts[STEPS[0]]
+    return [
+        Reached(step, counts[step], share(counts[step], counts[before]), share(counts[step], created))
+        for before, step in zip((STEPS[0], *STEPS), STEPS, strict=False)
+    ]
+
+
+def as_csv(columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> str:
+    """RFC 4180. A text that a spreadsheet would take for a formula gets an apostrophe before it."""
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(columns)
+    writer.writerows([_cell(row[column]) for column in columns] for row in rows)
+    return out.getvalue()
+
+
+def _cell(value: object) -> object:
+    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return "'" + value
+    return "" if value is None else value

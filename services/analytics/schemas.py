@@ -1,0 +1,107 @@
+"""The HTTP shapes of analytics. Sums are integers in minor units of the row's currency; days and hours are in UTC."""
+
+from datetime import UTC, date, datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
+def in_utc(moment: datetime) -> datetime:
+    """Without an offset it is UTC. ValueError for a time that no database keeps."""
+    if not 1970 <= moment.year <= 9998:
+        raise ValueError("must lie between 1970 and 9998")
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+Moment = Annotated[datetime, AfterValidator(in_utc)]
+
+
+class Sums(BaseModel):
+    currency: str = Field(examples=["GBP"])
+    orders: int = Field(description="orders placed")
+    paid: int = Field(description="of these, orders that were paid")
+    units: int = Field(description="pieces in paid orders that were not wholly given back")
+    captured: int
+    refunded: int
+    revenue: int = Field(description="captured less refunded")
+
+
+class SalesRow(Sums):
+    key: str = Field(description="hour, day, sku or category", examples=["2026-03-01T10:00:00Z"])
+    name: str | None = Field(None, description="of a product: a name it was sold under")
+
+
+class Days(BaseModel):
+    model_config = ConfigDict(serialize_by_alias=True, validate_by_name=True)
+
+    first: date = Field(alias="from")
+    last: date = Field(alias="to", description="included")
+
+
+class SalesReport(Days):
+    by: Literal["hour", "day", "product", "category"]
+    rows: list[SalesRow]
+    totals: list[Sums] = Field(description="all orders of the period, per currency")
+    truncated: bool = Field(description="there are more rows than a report gives out")
+
+
+class ProductsReport(Days):
+    sort: Literal["revenue", "units"]
+    rows: list[SalesRow]
+
+
+class FunnelStep(BaseModel):
+    step: str = Field(examples=["paid"])
+    orders: int
+    of_previous: float | None = Field(description="share of the step before, 0 to 1")
+    of_created: float | None = Field(description="share of all orders, 0 to 1")
+
+
+class Ended(BaseModel):
+    rejected: int
+    payment_failed: int
+    cancelled: int
+
+
+class Seconds(BaseModel):
+    p50: float
+    p95: float
+
+
+class FunnelReport(Days):
+    rows: list[FunnelStep]
+    ended: Ended
+    seconds_to_process: Seconds | None = Field(description="from placed to processed, of completed orders; null when there are none")
+
+
+class DailyReport(BaseModel):
+    day: date
+    revision: int = Field(description="rises when late events changed the report")
+    written_at: datetime
+    orders: int
+    states: dict[str, int]
+    sales: list[Sums]
+
+
+class Dashboard(BaseModel):
+    """Today, in UTC."""
+
+    day: date
+    states: dict[str, int] = Field(description="today's orders by their state now; `created` includes reserved ones")
+    revenue: list[Sums]
+    open_orders: int = Field(description="orders on their way or waiting, also of earlier days")
+    top_products: list[SalesRow]
+
+
+class AuditItem(BaseModel):
+    id: UUID
+    time: datetime
+    actor: str = Field(examples=["admin:0197c2a0-0000-7000-8000-000000000000"])
+    action: str = Field(examples=["price.changed"])
+    target: str = Field(examples=["product:MUG"])
+    result: str = Field(examples=["done"])
+    details: dict[str, Any]
+    trace_id: str | None

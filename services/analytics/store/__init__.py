@@ -1,0 +1,1 @@
+"""The tables of analytics: `facts` takes in, `reports` and `records` answer."""

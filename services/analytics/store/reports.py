@@ -1,0 +1,126 @@
+"""Reports, computed from the facts by one statement each, so that rows and totals show the same moment.
+
+An order belongs to the hour and the day (UTC) in which it was placed, whenever its money moves. What an order captured and gave back is spread over its lines
+by their amounts: exact for an order that is wholly captured or wholly given back.
+"""
+
+from datetime import date, datetime
+from typing import Literal
+
+import asyncpg
+
+from caravan.database import Database, UnitOfWork
+
+By = Literal["hour", "day", "product", "category"]
+ROWS = 10_000
+"""So many rows of a report are given out: those with the most revenue, or the first hours."""
+
+STATE = """CASE
+    WHEN cancelled_at IS NOT NULL OR outcome = 'cancelled' THEN CASE WHEN refunded > 0 THEN 'refunded' ELSE 'cancelled' END
+    WHEN outcome IN ('rejected', 'payment_failed') THEN outcome
+    WHEN delivered_at IS NOT NULL THEN 'delivered'
+    WHEN shipped_at IS NOT NULL THEN 'shipped'
+    WHEN paid_at IS NOT NULL OR outcome = 'completed' THEN 'paid'
+    ELSE 'created' END"""
+KEPT = "paid_at IS NOT NULL AND (refunded = 0 OR refunded < captured)"
+"""Paid and not wholly given back: its units were sold."""
+
+FACTS = """facts AS MATERIALIZED (
+    SELECT order_id, placed_at AT TIME ZONE 'UTC' AS placed, total, currency, units, captured, refunded, paid_at
+    FROM order_fact WHERE placed_at >= $1 AND placed_at < $2)"""
+SUMS = f"""count(*) AS orders, count(paid_at) AS paid, coalesce(sum(units) FILTER (WHERE {KEPT}), 0) AS units,
+    sum(captured) AS captured, sum(refunded) AS refunded, sum(captured - refunded) AS revenue"""
+LINES = f"""lines AS (
+    SELECT order_id, sku, name, category, currency, paid_at, CASE WHEN {KEPT} THEN quantity ELSE 0 END AS units,
+        coalesce(floor(unit_price::numeric * quantity * captured / NULLIF(total, 0)), 0) AS captured,
+        coalesce(floor(unit_price::numeric * quantity * refunded / NULLIF(total, 0)), 0) AS refunded
+    FROM facts JOIN order_line_fact USING (order_id))"""
+LINE_SUMS = """count(DISTINCT order_id) AS orders, count(DISTINCT order_id) FILTER (WHERE paid_at IS NOT NULL) AS paid, sum(units) AS units,
+    sum(captured) AS captured, sum(refunded) AS refunded, sum(captured - refunded) AS revenue"""
+
+ROWS_BY: dict[By, str] = {
+    "hour": f"""SELECT to_char(placed, 'YYYY-MM-DD"T"HH24:00:00"Z"') AS key, NULL AS name, currency, {SUMS} FROM facts GROUP BY 1, 3 ORDER BY 1, 3""",
+    "day": f"SELECT to_char(placed, 'YYYY-MM-DD') AS key, NULL AS name, currency, {SUMS} FROM facts GROUP BY 1, 3 ORDER BY 1, 3",
+    "product": f"SELECT sku AS key, max(name) AS name, currency, {LINE_SUMS} FROM lines GROUP BY sku, currency ORDER BY revenue DESC, units DESC, 1, 3",
+    "category": f"SELECT category AS key, NULL AS name, currency, {LINE_SUMS} FROM lines GROUP BY category, currency ORDER BY revenue DESC, units DESC, 1, 3",
+}
+
+
+async def sales(database: Database, since: datetime, until: datetime, by: By) -> list[asyncpg.Record]:
+    """Rows by hour, day, product or category, at most ROWS + 1; after them a total per currency, whose `key` is None."""
+    lines = f", {LINES}" if by in ("product", "category") else ""
+    return await database.fetch(
+        f"WITH {FACTS}{lines}, found AS ({ROWS_BY[by]} LIMIT {ROWS + 1})"
+        " SELECT * FROM (SELECT row_number() OVER () AS place, * FROM found UNION ALL"
+        f" SELECT NULL, NULL, NULL, currency, {SUMS} FROM facts GROUP BY currency) AS given ORDER BY place NULLS LAST, currency",
+        since,
+        until,
+    )
+
+
+async def top_products(
+    database: Database, since: datetime, until: datetime, sort: Literal["revenue", "units"], limit: int
+) -> list[asyncpg.Record]:
+    return await database.fetch(
+        f"WITH {FACTS}, {LINES} SELECT sku AS key, max(name) AS name, currency, {LINE_SUMS} FROM lines GROUP BY sku, currency"
+        f" ORDER BY {sort} DESC, revenue DESC, 1, 3 LIMIT $3",
+        since,
+        until,
+        limit,
+    )
+
+
+async def funnel(database: Database, since: datetime, until: datetime) -> asyncpg.Record:
+    """How many orders reached each step. Later steps prove the earlier ones, so that a late message never makes a funnel that widens."""
+    row = await database.fetchrow(
+        "WITH seen AS (SELECT outcome, cancelled_at, EXTRACT(epoch FROM processed_at - placed_at)::float8 AS seconds,"
+        " delivered_at IS NOT NULL AS delivered, coalesce(delivered_at, shipped_at) IS NOT NULL AS shipped,"
+        " outcome IS NOT DISTINCT FROM 'completed' OR coalesce(delivered_at, shipped_at, paid_at) IS NOT NULL AS paid"
+        " FROM order_fact WHERE placed_at >= $1 AND placed_at < $2)"
+        " SELECT count(*) AS created, count(*) FILTER (WHERE paid OR outcome = 'payment_failed') AS reserved, count(*) FILTER (WHERE paid) AS paid,"
+        " count(*) FILTER (WHERE shipped) AS shipped, count(*) FILTER (WHERE delivered) AS delivered,"
+        " count(*) FILTER (WHERE outcome = 'rejected') AS rejected, count(*) FILTER (WHERE outcome = 'payment_failed') AS payment_failed,"
+        " count(*) FILTER (WHERE cancelled_at IS NOT NULL OR outcome = 'cancelled') AS cancelled,"
+        " percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY GREATEST(seconds, 0)) FILTER (WHERE outcome = 'completed') AS seconds FROM seen",
+        since,
+        until,
+    )
+    assert row is not None
+    return row
+
+
+async def states(database: Database, since: datetime, until: datetime) -> dict[str, int]:
+    """How many of the orders placed in a time are in which state."""
+    rows = await database.fetch(
+        f"SELECT {STATE} AS state, count(*) AS orders FROM order_fact WHERE placed_at >= $1 AND placed_at < $2 GROUP BY 1 ORDER BY 1",
+        since,
+        until,
+    )
+    return {row["state"]: row["orders"] for row in rows}
+
+
+async def write_daily(work: UnitOfWork, first: date, last: date, now: datetime) -> list[date]:
+    """Write the reports of these days, from the first day with an order on; the days whose report is new or differs from the written one."""
+    rows = await work.fetch(
+        f"WITH facts AS (SELECT (placed_at AT TIME ZONE 'UTC')::date AS day, currency, units, captured, refunded, paid_at, {STATE} AS state FROM order_fact"
+        " WHERE placed_at >= $1::date::timestamp AT TIME ZONE 'UTC' AND placed_at < ($2::date + 1)::timestamp AT TIME ZONE 'UTC'),"
+        f" sums AS (SELECT day, currency, {SUMS} FROM facts GROUP BY day, currency),"
+        " sales AS (SELECT day, jsonb_agg(to_jsonb(sums) - 'day' ORDER BY currency) AS rows, sum(orders) AS orders FROM sums GROUP BY day),"
+        " states AS (SELECT day, jsonb_object_agg(state, orders) AS found FROM (SELECT day, state, count(*) AS orders FROM facts GROUP BY day, state) AS counted"
+        " GROUP BY day)"
+        " INSERT INTO daily_report (day, document, written_at) SELECT d::date, jsonb_build_object('orders', coalesce(orders, 0),"
+        " 'states', coalesce(found, '{}'), 'sales', coalesce(rows, '[]')), $3"
+        " FROM generate_series((SELECT GREATEST($1::date::timestamp, date_trunc('day', min(placed_at) AT TIME ZONE 'UTC')) FROM order_fact"
+        " HAVING min(placed_at) IS NOT NULL), $2::date::timestamp, interval '1 day') AS d"
+        " LEFT JOIN sales ON sales.day = d::date LEFT JOIN states ON states.day = d::date ORDER BY d"
+        " ON CONFLICT (day) DO UPDATE SET document = EXCLUDED.document, revision = daily_report.revision + 1, written_at = EXCLUDED.written_at"
+        " WHERE daily_report.document <> EXCLUDED.document RETURNING day",
+        first,
+        last,
+        now,
+    )
+    return [row["day"] for row in rows]
+
+
+async def daily(database: Database, day: date) -> asyncpg.Record | None:
+    return await database.fetchrow("SELECT day, document, revision, written_at FROM daily_report WHERE day = $1", day)

@@ -1,0 +1,43 @@
+"""What the attributes of a category may be."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request
+from fastapi.responses import Response
+
+from caravan.auth import Admin
+from caravan.http import CursorParameter, Limit, Page, check_if_match, decode_cursor, encode_cursor, entity_tag, json_response
+from services.catalog import store, use_cases
+from services.catalog.api.documents import IfMatch, context_of, text
+from services.catalog.model import Category
+from services.catalog.schemas import CategoryDocument, CategoryName, CategoryRequest
+
+router = APIRouter(tags=["products"])
+
+
+@router.get("/v1/categories", response_model=Page[CategoryDocument])
+async def list_categories(request: Request, limit: Limit = 20, cursor: CursorParameter = None) -> Response:
+    """The categories that were declared, by name. Products may have others, with free attributes."""
+    after = decode_cursor(cursor, text)
+    found = await store.category_page(context_of(request).database, after[0] if after else None, limit + 1)
+    items = [_category(category, version) for category, version in found[:limit]]
+    return json_response(Page[CategoryDocument](items=items, next_cursor=encode_cursor(items[-1].name) if len(found) > limit else None))
+
+
+def _category(category: Category, version: int) -> CategoryDocument:
+    return CategoryDocument.model_validate(
+        {"name": category.name, "attributes": category.attributes, "free": category.free, "version": version}
+    )
+
+
+@router.put("/v1/categories/{name}", response_model=CategoryDocument)
+async def put_category(
+    request: Request, name: Annotated[CategoryName, Path()], body: CategoryRequest, _: Admin, if_match: IfMatch = None
+) -> Response:
+    """Declare which attributes products of a category may have, from their next change on. `{"attributes": {}, "free": true}` takes all rules away."""
+    async with context_of(request).database.work() as work:
+        version = await store.lock_category(work, name)
+        if if_match is not None:
+            check_if_match(request, version or 0)
+        category, version = await use_cases.put_category(work, name, body)
+    return json_response(_category(category, version), headers={"ETag": entity_tag(version)})

@@ -1,0 +1,14 @@
+"""The message door of catalog: what becomes of stock, for those who wait for a product."""
+
+from caravan.database import UnitOfWork
+from caravan.inbox import Consumers
+from caravan.messages import Delivery
+from services.catalog import use_cases
+from services.inventory.messages import STOCK_CHANGED, StockChanged
+
+consume = Consumers("catalog")
+
+
+@consume(STOCK_CHANGED)
+async def stock_changed(context: use_cases.CatalogContext, work: UnitOfWork, deliveries: list[Delivery[StockChanged]]) -> None:
+    await use_cases.note_stock(context, work, deliveries)

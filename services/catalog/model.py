@@ -1,0 +1,167 @@
+"""The rules of products: what changes make, what attributes may be, and what is news to those who watch.
+
+Attributes are a free JSON document of limited size. A category that was declared limits them further: declared ones must have their type, required ones must
+be there, and others are refused unless the category is `free`. Products of a category that nobody declared are free. Rules are checked when a product is
+written; declaring a category later does not touch the products that are there.
+"""
+
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+import orjson
+
+from caravan.money import Money
+from services.catalog.messages import ProductUpdated
+
+MAX_BYTES = 16 * 1024
+MAX_DEPTH = 5
+MAX_NUMBER = 10**15
+
+Error = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    sku: str
+    name: str
+    description: str
+    category: str
+    price: Money
+    attributes: dict[str, Any]
+    active: bool
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+    def changed(self, now: datetime, **values: Any) -> "Product":
+        """The next version with these values; the same object when nothing differs."""
+        after = replace(self, **values)
+        if after == self and _canonical(after.attributes) == _canonical(self.attributes):
+            return self
+        return replace(after, version=self.version + 1, updated_at=now)
+
+
+def _canonical(attributes: dict[str, Any]) -> bytes:
+    """Tells 1 from true, which Python's equality does not."""
+    return orjson.dumps(attributes, option=orjson.OPT_SORT_KEYS)
+
+
+def news(before: Product | None, after: Product) -> ProductUpdated:
+    return ProductUpdated(
+        sku=after.sku,
+        product_version=after.version,
+        name=after.name,
+        description=after.description,
+        category=after.category,
+        price=after.price,
+        previous_price=before.price if before else None,
+        attributes=after.attributes,
+        active=after.active,
+    )
+
+
+def price_changed(before: Product | None, after: Product) -> bool:
+    return before is not None and before.price != after.price
+
+
+def price_dropped(before: Product | None, after: Product) -> bool:
+    return (
+        before is not None and after.active and before.price.currency == after.price.currency and after.price.amount < before.price.amount
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Category:
+    """`attributes` by name: `{"type": ..., "required": ..., "choices": [...] | None}`."""
+
+    name: str
+    attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    free: bool = True
+
+
+_TYPES: dict[str, Callable[[Any], bool]] = {
+    "string": lambda value: isinstance(value, str),
+    "integer": lambda value: type(value) is int,
+    "number": lambda value: type(value) in (int, float),
+    "boolean": lambda value: isinstance(value, bool),
+    "strings": lambda value: isinstance(value, list) and all(isinstance(item, str) for item in value),
+}
+
+
+def check_attributes(attributes: Mapping[str, Any], category: Category) -> list[Error]:
+    """What is wrong with a product's attributes, by field; empty when nothing is."""
+    errors = [error for name, value in attributes.items() for error in _limits(f"attributes.{name}", value, 1)]
+    if errors:
+        return errors
+    size = len(orjson.dumps(attributes))
+    if size > MAX_BYTES:
+        return [{"field": "attributes", "rule": f"{size} bytes; at most {MAX_BYTES} are taken"}]
+    for name, rule in category.attributes.items():
+        if name not in attributes:
+            if rule["required"]:
+                errors.append({"field": f"attributes.{name}", "rule": f"required in category {category.name}"})
+        elif not _TYPES[rule["type"]](attributes[name]):
+            errors.append({"field": f"attributes.{name}", "rule": f"must be of type {rule['type']} in category {category.name}"})
+        elif rule["choices"] is not None and not set(_listed(attributes[name])) <= set(rule["choices"]):
+            errors.append({"field": f"attributes.{name}", "rule": f"must be one of {', '.join(rule['choices'][:20])}"})
+    if not category.free:
+        errors += [
+            {"field": f"attributes.{name}", "rule": f"not declared in category {category.name}"}
+            for name in attributes
+            if name not in category.attributes
+        ]
+    return errors
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _limits(path: str, value: Any, depth: int) -> list[Error]:
+    """What the database could not hold, or nobody could read."""
+    if depth > MAX_DEPTH:
+        return [{"field": path, "rule": f"nested more than {MAX_DEPTH} deep"}]
+    match value:
+        case str():
+            return [] if storable(value) else [{"field": path, "rule": "holds a character that can't be stored"}]
+        case bool() | None:
+            return []
+        case int() | float():
+            fits = math.isfinite(value) and abs(value) <= MAX_NUMBER
+            return [] if fits else [{"field": path, "rule": f"must be a number between -{MAX_NUMBER} and {MAX_NUMBER}"}]
+        case list():
+            return [error for place, item in enumerate(value) for error in _limits(f"{path}.{place}", item, depth + 1)]
+        case dict():
+            if not all(storable(name) for name in value):
+                return [{"field": path, "rule": "a name in it holds a character that can't be stored"}]
+            return [error for name, item in value.items() for error in _limits(f"{path}.{name}", item, depth + 1)]
+    return [{"field": path, "rule": "not JSON"}]
+
+
+def storable(text: str) -> bool:
+    """Postgres takes neither NUL nor half a surrogate pair."""
+    return "\x00" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def wanted_values(text: str) -> list[Any]:
+    """What `?attr.x=text` may mean in a document: the text, and the number or truth value that it spells."""
+    values: list[Any] = [text]
+    if re.fullmatch(r"-?[0-9]{1,15}", text):
+        values.append(int(text))
+    elif re.fullmatch(r"-?[0-9]{1,12}\.[0-9]{1,9}", text):
+        values.append(float(text))
+    elif text in ("true", "false"):
+        values.append(text == "true")
+    return values
+
+
+def prefixes(text: str) -> str | None:
+    """A full text query for words that begin like those of the text; None when the text has operators of its own (quotes, minus, or)."""
+    words = re.findall(r"\w+", text)
+    if not words or '"' in text or re.search(r"(?:^|\s)-", text) or "or" in (word.lower() for word in words):
+        return None
+    return " & ".join(f"'{word}':*" for word in words)

@@ -1,0 +1,134 @@
+"""The HTTP shapes of catalog."""
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
+
+from caravan.money import Money
+
+MAX_PRICE = 1_000_000_000
+MAX_BULK = 500
+UNSET: Any = None
+
+Sku = Annotated[str, StringConstraints(min_length=1, max_length=40, pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9._ -]*[A-Za-z0-9._-])?$")]
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Description = Annotated[str, StringConstraints(max_length=5000, pattern=r"^[^\x00]*$")]
+CategoryName = Annotated[str, StringConstraints(min_length=1, max_length=60, pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9 &._-]*[A-Za-z0-9])?$")]
+AttributeName = Annotated[str, StringConstraints(min_length=1, max_length=40, pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
+Attributes = Annotated[dict[AttributeName, JsonValue], Field(max_length=64, examples=[{"material": "enamel", "volume_ml": 350}])]
+Sort = Literal["relevance", "newest", "name", "price", "-price", "sku"]
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Price(Money):
+    """What one unit costs: above zero."""
+
+    amount: Annotated[int, Field(ge=1, le=MAX_PRICE, description="minor units, pence for GBP", examples=[1250])]
+
+
+class ProductRequest(Body):
+    sku: Sku = Field(examples=["MUG"])
+    name: Name = Field(examples=["Enamel mug, blue"])
+    description: Description = ""
+    category: CategoryName = Field(examples=["kitchen"])
+    price: Price
+    attributes: Attributes = Field(default_factory=dict)
+
+
+class ProductPatch(Body):
+    """What is absent stays; `attributes` replaces all of them. `active: true` brings a withdrawn product back."""
+
+    name: Name = UNSET
+    description: Description = UNSET
+    category: CategoryName = UNSET
+    price: Price = UNSET
+    attributes: Attributes = UNSET
+    active: bool = UNSET
+
+
+class ProductsRequest(Body):
+    products: list[ProductRequest] = Field(min_length=1, max_length=MAX_BULK)
+
+    @model_validator(mode="after")
+    def each_sku_once(self) -> "ProductsRequest":
+        seen: set[str] = set()
+        for product in self.products:
+            if product.sku in seen:
+                raise ValueError(f"products: {product.sku} stands twice")
+            seen.add(product.sku)
+        return self
+
+
+class ProductsDone(BaseModel):
+    created: int
+    updated: int
+    unchanged: int
+
+
+class ProductItem(BaseModel):
+    """A product. `version` counts its changes from 1."""
+
+    sku: str
+    name: str
+    description: str
+    category: str
+    price: Money
+    attributes: dict[str, JsonValue]
+    active: bool
+    version: int
+    created_at: datetime
+    updated_at: datetime
+
+
+class Availability(BaseModel):
+    on_hand: int
+    reserved: int
+    available: int
+
+
+class ProductDocument(ProductItem):
+    """One product with its stock; `availability` is null while inventory does not answer."""
+
+    availability: Availability | None
+
+
+class AttributeRule(Body):
+    """`strings` is a list of them. `choices` are the only values that are taken."""
+
+    type: Literal["string", "integer", "number", "boolean", "strings"]
+    required: bool = False
+    choices: list[Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00]*$")]] | None = Field(
+        None, min_length=1, max_length=200
+    )
+
+    @model_validator(mode="after")
+    def choices_are_of_strings(self) -> "AttributeRule":
+        if self.choices is not None and self.type not in ("string", "strings"):
+            raise ValueError("choices: only for string and strings")
+        return self
+
+
+class CategoryRequest(Body):
+    """The attributes that products of this category may have. `free`: others, too."""
+
+    attributes: dict[AttributeName, AttributeRule] = Field(max_length=64, examples=[{"volume_ml": {"type": "integer", "required": True}}])
+    free: bool = False
+
+
+class CategoryDocument(BaseModel):
+    name: str
+    attributes: dict[str, AttributeRule]
+    free: bool
+    version: int
+
+
+class WatchDocument(BaseModel):
+    """One mail comes when the price drops or the product is back in stock, whichever is first; then the watch is over."""
+
+    sku: str
+    email: str
+    since: datetime

@@ -1,0 +1,247 @@
+"""The rows of products and categories, and the search over them."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import asyncpg
+import orjson
+
+from caravan.database import Database, UnitOfWork
+from caravan.money import Money
+from services.catalog.model import Category, Product, prefixes
+
+COLUMNS = "sku, name, description, category, price, currency, attributes, active, version, created_at, updated_at"
+
+
+def _product(row: asyncpg.Record) -> Product:
+    return Product(
+        sku=row["sku"],
+        name=row["name"],
+        description=row["description"],
+        category=row["category"],
+        price=Money(amount=row["price"], currency=row["currency"]),
+        attributes=orjson.loads(row["attributes"]),
+        active=row["active"],
+        version=row["version"],
+        created_at=row["created_at"],
+        updated_at=row["updated_at"],
+    )
+
+
+async def offers(database: Database, skus: Collection[str]) -> list[asyncpg.Record]:
+    return await database.fetch("SELECT sku, name, category, price, currency FROM product WHERE sku = ANY($1) AND active", list(skus))
+
+
+async def find(database: Database, sku: str) -> Product | None:
+    row = await database.fetchrow(f"SELECT {COLUMNS} FROM product WHERE sku = $1", sku)
+    return _product(row) if row else None
+
+
+async def lock(work: UnitOfWork, skus: Collection[str]) -> dict[str, Product]:
+    rows = await work.fetch(f"SELECT {COLUMNS} FROM product WHERE sku = ANY($1) ORDER BY sku FOR UPDATE", list(skus))
+    return {row["sku"]: _product(row) for row in rows}
+
+
+async def save(work: UnitOfWork, products: Sequence[Product]) -> int:
+    """Write each product over its version before, or as a new one; how many could be written."""
+    ordered = sorted(products, key=lambda product: product.sku)
+    return await work.execute(
+        f"INSERT INTO product ({COLUMNS}) SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::jsonb[], $8::bool[], $9::int[],"
+        " $10::timestamptz[], $11::timestamptz[]) ON CONFLICT (sku) DO UPDATE SET name = EXCLUDED.name, description = EXCLUDED.description, category = EXCLUDED.category,"
+        " price = EXCLUDED.price, currency = EXCLUDED.currency, attributes = EXCLUDED.attributes, active = EXCLUDED.active, version = EXCLUDED.version,"
+        " updated_at = EXCLUDED.updated_at WHERE product.version = EXCLUDED.version - 1",
+        [p.sku for p in ordered],
+        [p.name for p in ordered],
+        [p.description for p in ordered],
+        [p.category for p in ordered],
+        [p.price.amount for p in ordered],
+        [p.price.currency for p in ordered],
+        [orjson.dumps(p.attributes).decode() for p in ordered],
+        [p.active for p in ordered],
+        [p.version for p in ordered],
+        [p.created_at for p in ordered],
+        [p.updated_at for p in ordered],
+    )
+
+
+class Wanted(NamedTuple):
+    """What a listing is limited to. `attributes`: for each name the documents of which a product must hold one."""
+
+    search: str | None = None
+    category: str | None = None
+    skus: list[str] | None = None
+    attributes: tuple[tuple[dict[str, Any], ...], ...] = ()
+    active: bool = True
+
+
+class Order(NamedTuple):
+    expression: str
+    type: str
+    falling: bool = False
+
+
+RELEVANCE = "-(ts_rank(search, {query})::float8 + (lower(sku) = lower({text}))::int)"
+ORDERS: Mapping[str, Order] = {
+    "relevance": Order(RELEVANCE, "float8"),
+    "newest": Order("created_at", "timestamptz", falling=True),
+    "name": Order("left(name, 60)", "text"),  # so that a cursor stays short
+    "price": Order("price", "bigint"),
+    "-price": Order("price", "bigint", falling=True),
+    "sku": Order("sku", "text"),
+}
+
+
+async def page(database: Database, wanted: Wanted, sort: str, after: tuple[Any, str] | None, limit: int) -> list[tuple[Product, Any]]:
+    """Products with their place in the order, from behind the place `after`: whatever is inserted meanwhile, no product comes twice or is left out."""
+    arguments: list[Any] = []
+
+    def place(value: Any, kind: str) -> str:
+        arguments.append(value)
+        return f"${len(arguments)}::{kind}"
+
+    conditions = ["active" if wanted.active else "NOT active"]
+    order = ORDERS[sort]
+    expression = order.expression
+    if wanted.search is not None:
+        text = place(wanted.search, "text")
+        query = f"websearch_to_tsquery('english', {text})"
+        if (words := prefixes(wanted.search)) is not None:
+            query = f"({query} || to_tsquery('english', {place(words, 'text')}))"
+        conditions.append(f"(search @@ {query} OR lower(sku) LIKE {place(_prefix(wanted.search), 'text')})")
+        expression = expression.replace("{query}", query).replace("{text}", text)
+    if wanted.category is not None:
+        conditions.append(f"category = {place(wanted.category, 'text')}")
+    if wanted.skus is not None:
+        conditions.append(f"sku = ANY({place(wanted.skus, 'text[]')})")
+    for documents in wanted.attributes:
+        conditions.append(
+            "(" + " OR ".join(f"attributes @> {place(orjson.dumps(document).decode(), 'jsonb')}" for document in documents) + ")"
+        )
+    if after is not None:
+        conditions.append(f"({expression}, sku) {'<' if order.falling else '>'} ({place(after[0], order.type)}, {place(after[1], 'text')})")
+    falling = "DESC" if order.falling else "ASC"
+    rows = await database.fetch(
+        f"SELECT {COLUMNS}, {expression} AS place FROM product WHERE {' AND '.join(conditions)} ORDER BY {expression} {falling}, sku {falling} LIMIT {limit:d}",
+        *arguments,
+    )
+    return [(_product(row), row["place"]) for row in rows]
+
+
+def _prefix(text: str) -> str:
+    escaped = text.lower().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    return escaped + "%"
+
+
+def _category(row: asyncpg.Record) -> Category:
+    return Category(row["name"], orjson.loads(row["attributes"]), row["free"])
+
+
+async def categories(work: UnitOfWork, names: Collection[str]) -> dict[str, Category]:
+    rows = await work.fetch("SELECT name, attributes, free FROM category WHERE name = ANY($1)", list(names))
+    return {row["name"]: _category(row) for row in rows}
+
+
+async def category_page(database: Database, after: str | None, limit: int) -> list[tuple[Category, int]]:
+    rows = await database.fetch(
+        "SELECT name, attributes, free, version FROM category WHERE $1::text IS NULL OR name > $1 ORDER BY name LIMIT $2", after, limit
+    )
+    return [(_category(row), row["version"]) for row in rows]
+
+
+async def lock_category(work: UnitOfWork, name: str) -> int | None:
+    """Its version."""
+    version: int | None = await work.fetchval("SELECT version FROM category WHERE name = $1 FOR UPDATE", name)
+    return version
+
+
+async def save_category(work: UnitOfWork, category: Category) -> int:
+    version: int = await work.fetchval(
+        "INSERT INTO category (name, attributes, free, version) VALUES ($1, $2, $3, 1)"
+        " ON CONFLICT (name) DO UPDATE SET attributes = EXCLUDED.attributes, free = EXCLUDED.free, version = category.version + 1 RETURNING version",
+        category.name,
+        orjson.dumps(category.attributes).decode(),
+        category.free,
+    )
+    return version
+
+
+async def watch(work: UnitOfWork, identifier: UUID, sku: str, user_id: UUID, email: str, now: datetime) -> datetime:
+    """Since when the user watches the sku."""
+    since: datetime = await work.fetchval(
+        "INSERT INTO watch (id, sku, user_id, email, since) VALUES ($1, $2, $3, $4, $5)"
+        " ON CONFLICT (sku, user_id) DO UPDATE SET email = EXCLUDED.email RETURNING since",
+        identifier,
+        sku,
+        user_id,
+        email,
+        now,
+    )
+    return since
+
+
+async def unwatch(work: UnitOfWork, sku: str, user_id: UUID) -> None:
+    await work.execute("DELETE FROM watch WHERE sku = $1 AND user_id = $2", sku, user_id)
+
+
+async def returned(work: UnitOfWork, units: Mapping[str, tuple[int, int]]) -> list[str]:
+    """Take in the available units and stock version of each sku; those that had none before and have some now."""
+    rows = await work.fetch(
+        """
+        WITH news AS (SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS n(sku, units, stock_version) ORDER BY sku),
+        before AS (SELECT a.* FROM available a JOIN news USING (sku)),
+        written AS (
+            INSERT INTO available (sku, units, stock_version) SELECT * FROM news
+            ON CONFLICT (sku) DO UPDATE SET units = EXCLUDED.units, stock_version = EXCLUDED.stock_version WHERE available.stock_version < EXCLUDED.stock_version
+            RETURNING sku, units
+        )
+        SELECT w.sku FROM written w LEFT JOIN before b USING (sku) WHERE w.units > 0 AND coalesce(b.units, 0) <= 0
+        """,
+        list(units),
+        [available for available, _ in units.values()],
+        [version for _, version in units.values()],
+    )
+    return [row["sku"] for row in rows]
+
+
+async def raise_back_in_stock(work: UnitOfWork, skus: Collection[str], now: datetime) -> int:
+    """Note that these are back, where somebody watches; how many."""
+    return await work.execute(
+        "INSERT INTO alert (sku, kind, data, raised_at) SELECT sku, 'back_in_stock', json_build_object('sku', sku, 'name', name), $2 FROM product p"
+        " WHERE sku = ANY($1) AND active AND EXISTS (SELECT FROM watch w WHERE w.sku = p.sku) ORDER BY sku"
+        " ON CONFLICT (sku, kind) DO UPDATE SET data = EXCLUDED.data, raised_at = EXCLUDED.raised_at",
+        list(skus),
+        now,
+    )
+
+
+async def raise_price_drops(work: UnitOfWork, values: Mapping[str, dict[str, Any]], now: datetime) -> int:
+    """Note that these cost less, where somebody watches; how many."""
+    return await work.execute(
+        "INSERT INTO alert (sku, kind, data, raised_at) SELECT sku, 'price_drop', data, $3 FROM unnest($1::text[], $2::json[]) AS n(sku, data)"
+        " WHERE EXISTS (SELECT FROM watch w WHERE w.sku = n.sku) ORDER BY sku"
+        " ON CONFLICT (sku, kind) DO UPDATE SET data = EXCLUDED.data, raised_at = EXCLUDED.raised_at",
+        list(values),
+        [orjson.dumps(value).decode() for value in values.values()],
+        now,
+    )
+
+
+async def take_alert(work: UnitOfWork) -> asyncpg.Record | None:
+    """The oldest alert, locked."""
+    return await work.fetchrow("SELECT sku, kind, data, raised_at FROM alert ORDER BY raised_at LIMIT 1 FOR UPDATE SKIP LOCKED")
+
+
+async def end_watches(work: UnitOfWork, sku: str, until: datetime, limit: int) -> list[asyncpg.Record]:
+    """Those who watched the sku at a time; their watches are over."""
+    return await work.fetch(
+        "DELETE FROM watch WHERE id IN (SELECT id FROM watch WHERE sku = $1 AND since <= $2 ORDER BY id LIMIT $3 FOR UPDATE) RETURNING id, user_id, email",
+        sku,
+        until,
+        limit,
+    )
+
+
+async def drop_alert(work: UnitOfWork, sku: str, kind: str) -> None:
+    await work.execute("DELETE FROM alert WHERE sku = $1 AND kind = $2", sku, kind)

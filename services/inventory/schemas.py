@@ -1,0 +1,81 @@
+"""The HTTP shapes of inventory."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+MAX_UNITS = 1_000_000_000
+MAX_LINES = 500
+
+Sku = Annotated[str, StringConstraints(min_length=1, max_length=40, pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9._ -]*[A-Za-z0-9._-])?$")]
+Reason = Annotated[str, StringConstraints(max_length=200, strip_whitespace=True, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Kind = Literal["receive", "adjust", "count", "return"]
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class MovementRequest(Body):
+    """`receive` and `return`: so many came in, at least 1. `adjust`: so many more, or less when negative. `count`: so many were found, which replaces `on_hand`."""
+
+    kind: Kind
+    quantity: int = Field(ge=-MAX_UNITS, le=MAX_UNITS, examples=[12])
+    reason: Reason = Field("", examples=["delivery 4711"])
+
+    @model_validator(mode="after")
+    def quantity_fits_the_kind(self) -> "MovementRequest":
+        lowest = {"receive": 1, "return": 1, "count": 0, "adjust": -MAX_UNITS}[self.kind]
+        if self.quantity < lowest or (self.kind == "adjust" and self.quantity == 0):
+            raise ValueError(f"quantity: {self.kind} takes {'any but 0' if self.kind == 'adjust' else f'{lowest} or more'}")
+        return self
+
+
+class MovementLine(MovementRequest):
+    sku: Sku = Field(examples=["MUG"])
+
+
+class MovementsRequest(Body):
+    """All of them are done, in this order, or none."""
+
+    movements: list[MovementLine] = Field(min_length=1, max_length=MAX_LINES)
+
+
+class MovementsDone(BaseModel):
+    movements: int
+    skus: int
+
+
+class StockDocument(BaseModel):
+    """`on_hand` is physically here, the reserved units among it; `available` is what can be sold."""
+
+    sku: str
+    on_hand: int
+    reserved: int
+    available: int
+
+
+class BalanceDocument(StockDocument):
+    """With the whole account: `available + reserved + shipped = received + adjusted`. `version` is the number of movements."""
+
+    shipped: int
+    received: int
+    adjusted: int
+    version: int
+
+
+class MovementDocument(BaseModel):
+    """A line of the ledger; `on_hand` and `reserved` are as it left them."""
+
+    sku: str
+    version: int
+    kind: Literal["receive", "adjust", "count", "return", "reserve", "release", "ship"]
+    quantity: int
+    on_hand: int
+    reserved: int
+    order_id: UUID | None
+    actor: str
+    reason: str
+    time: datetime

@@ -1,0 +1,14 @@
+"""The knobs of recommendations."""
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="RECOMMENDATIONS_", extra="ignore", frozen=True)
+
+    pair_minimum: int = Field(
+        2, ge=1, le=1000, description="Two products must be in so many orders together before one recommends the other."
+    )
+    recent_days: int = Field(90, ge=0, le=3650, description="What a user ordered in so many days is not recommended as something new.")
+    cache_seconds: int = Field(60, ge=1, le=3600, description="How long a list is kept in Redis, give or take a fifth.")

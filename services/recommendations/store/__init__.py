@@ -1,0 +1,1 @@
+"""The tables of recommendations: `history` takes in, `candidates` answers."""

@@ -1,0 +1,77 @@
+"""Those who watch a product get one mail: when it costs less, or is back in stock."""
+
+from typing import Any
+from uuid import UUID
+
+import orjson
+
+from caravan.clock import new_id
+from services.inventory.messages import STOCK_CHANGED, StockChanged
+from tests.catalog.conftest import Desk
+from tests.shop import until
+
+
+async def watch(desk: Desk, sku: str, user: UUID) -> Any:
+    return await desk.shop.client.post(f"/v1/products/{sku}/watch", headers=desk.shop.bearer("customer", user))
+
+
+async def mails(desk: Desk, *users: UUID) -> list[str]:
+    """The kinds of mail that were sent to these users."""
+    rows = await desk.shop.process.bus.database.fetch("SELECT body FROM delivery WHERE subscription = 'notifications.standard'")
+    found = [orjson.loads(row[0])["data"] for row in rows]
+    return sorted(data["kind"] for data in found if data["user_id"] in [str(user) for user in users])
+
+
+async def mailed(desk: Desk, users: list[UUID], *kinds: str) -> None:
+    async def check() -> bool:
+        assert await mails(desk, *users) == list(kinds)
+        return True
+
+    await until(check)
+
+
+async def stocked(desk: Desk, sku: str, available: int, version: int) -> None:
+    message = StockChanged(sku=sku, on_hand=available, reserved=0, available=available, stock_version=version)
+    await desk.shop.send("catalog", STOCK_CHANGED, message, key=sku)
+
+    async def taken() -> bool:
+        return bool(await desk.shop.database("catalog").fetchval("SELECT stock_version >= $2 FROM available WHERE sku = $1", sku, version))
+
+    await until(taken)
+
+
+async def test_a_lower_price_mails_each_watcher_once(desk: Desk) -> None:
+    sku, users = await desk.made(), [new_id(), new_id(), new_id()]
+    for user in users:
+        assert (await watch(desk, sku, user)).status_code == 201
+    assert (await watch(desk, sku, users[0])).status_code == 201
+    await desk.shop.client.delete(f"/v1/products/{sku}/watch", headers=desk.shop.bearer("customer", users[2]))
+    await desk.call("PATCH", f"/v1/products/{sku}", {"price": {"amount": 2000, "currency": "GBP"}})
+    await desk.call("PATCH", f"/v1/products/{sku}", {"price": {"amount": 900, "currency": "GBP"}})
+    await mailed(desk, users, "price_drop", "price_drop")
+    await desk.call("PATCH", f"/v1/products/{sku}", {"price": {"amount": 800, "currency": "GBP"}})
+    await stocked(desk, sku, 3, 1)
+    await mailed(desk, users, "price_drop", "price_drop")
+
+
+async def test_a_return_to_stock_mails_each_watcher_once_whatever_comes_twice_or_late(desk: Desk) -> None:
+    sku, user = await desk.made(), new_id()
+    await stocked(desk, sku, 5, 1)
+    await watch(desk, sku, user)
+    await stocked(desk, sku, 4, 2)
+    await stocked(desk, sku, 0, 3)
+    await mailed(desk, [user])
+    await stocked(desk, sku, 5, 4)
+    await mailed(desk, [user], "back_in_stock")
+    await watch(desk, sku, user)
+    await desk.shop.send("catalog", STOCK_CHANGED, StockChanged(sku=sku, on_hand=0, reserved=0, available=0, stock_version=3), key=sku)
+    await stocked(desk, sku, 6, 5)
+    await mailed(desk, [user], "back_in_stock")
+
+
+async def test_nobody_watches_what_is_not_there(desk: Desk) -> None:
+    assert (await watch(desk, "NEVER-HEARD-OF", new_id())).status_code == 404
+    sku = await desk.made()
+    await desk.call("DELETE", f"/v1/products/{sku}")
+    assert (await watch(desk, sku, new_id())).status_code == 404
+    assert (await desk.shop.client.post(f"/v1/products/{sku}/watch")).status_code == 401

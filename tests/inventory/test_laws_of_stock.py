@@ -1,0 +1,85 @@
+"""Whatever happens in whatever order: nothing is promised twice, and nothing appears or disappears without a movement."""
+
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from caravan.clock import new_id
+from services.inventory.model import Deed, Kind, NotPossible, Reservation, Shelf, Stock
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+SKUS = ("MUG", "LAMP", "ROPE")
+orders = st.dictionaries(st.sampled_from([*SKUS, "NEVER-SEEN"]), st.integers(1, 12), min_size=1, max_size=3)
+
+
+class AnyHistory(RuleBasedStateMachine):
+    def __init__(self) -> None:
+        super().__init__()
+        self.shelf = Shelf(Stock(sku) for sku in SKUS)
+        self.reservations: dict[UUID, Reservation] = {}
+        self.lost = 0
+
+    @rule(
+        sku=st.sampled_from(SKUS),
+        kind=st.sampled_from(["receive", "adjust", "count", "return"]),
+        quantity=st.integers(1, 20),
+        less=st.booleans(),
+    )
+    def move(self, sku: str, kind: Kind, quantity: int, less: bool) -> None:
+        before = len(self.shelf.movements)
+        try:
+            self.shelf.move(sku, kind, -quantity if less and kind == "adjust" else quantity, Deed("staff:1", "", NOW))
+        except NotPossible:
+            assert len(self.shelf.movements) == before
+
+    @rule(lines=orders)
+    def reserve(self, lines: dict[str, int]) -> None:
+        order = new_id()
+        free = {sku: self.shelf.stocks[sku].available if sku in self.shelf.stocks else 0 for sku in lines}
+        made = self.shelf.reserve(order, lines, Deed("c", "order", NOW, order), NOW + timedelta(minutes=15))
+        assert (made.state == "held") == all(free[sku] >= wanted for sku, wanted in lines.items())
+        assert {short.sku for short in made.shortages} == {sku for sku, wanted in lines.items() if free[sku] < wanted}
+        self.reservations[order] = made
+
+    @precondition(lambda self: self.reservations)
+    @rule(data=st.data(), how=st.sampled_from(["release", "ship"]), times=st.integers(1, 3))
+    def end(self, data: st.DataObject, how: str, times: int) -> None:
+        reservation = self.reservations[data.draw(st.sampled_from(sorted(self.reservations)))]
+        for again in range(times):
+            before = len(self.shelf.movements)
+            if how == "release":
+                self.shelf.release(reservation, Deed("c", "no more", NOW, reservation.order_id))
+            else:
+                self.shelf.ship(reservation, Deed("c", "parcel", NOW, reservation.order_id))
+            assert not again or len(self.shelf.movements) == before, "a repeated message changes nothing"
+
+    @invariant()
+    def laws_hold(self) -> None:
+        for stock in self.shelf.stocks.values():
+            assert 0 <= stock.reserved <= stock.on_hand
+            assert stock.available + stock.reserved + stock.shipped == stock.received + stock.adjusted
+            held = sum(r.lines.get(stock.sku, 0) for r in self.reservations.values() if r.state == "held")
+            assert stock.reserved == held
+
+    @invariant()
+    def ledger_tells_the_same(self) -> None:
+        for stock in self.shelf.stocks.values():
+            mine = [movement for movement in self.shelf.movements if movement.sku == stock.sku]
+            assert [movement.version for movement in mine] == list(range(1, stock.version + 1))
+            booked = {
+                kind: sum(m.quantity for m in mine if m.kind == kind)
+                for kind in ("receive", "adjust", "count", "return", "reserve", "release", "ship")
+            }
+            assert stock.received == booked["receive"]
+            assert stock.adjusted == booked["adjust"] + booked["count"]
+            assert stock.shipped == booked["ship"] - booked["return"]
+            assert stock.reserved == booked["reserve"] - booked["release"] - booked["ship"]
+            if mine:
+                assert (mine[-1].on_hand, mine[-1].reserved) == (stock.on_hand, stock.reserved)
+
+
+TestAnyHistory = AnyHistory.TestCase
+TestAnyHistory.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
