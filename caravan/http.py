@@ -4,10 +4,11 @@ import base64
 import hmac
 import time
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from datetime import datetime
 from typing import Annotated, Any, Generic, TypeVar
 
 import orjson
-from fastapi import FastAPI, Query, Request
+from fastapi import APIRouter, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
@@ -113,12 +114,22 @@ def create_app(service: str, routers: Sequence[Any], context: Any, verifier: Any
     app.state.context = context
     app.state.verifier = verifier
     for router in routers:
-        app.include_router(router)
+        _include(app, router)
     add_problem_handlers(app)
     _document_problems(app)
     edge = Edge(app, service, forwarder_key(context.secret))
     edge.fastapi = app
     return edge
+
+
+def _include(app: FastAPI, router: APIRouter) -> None:
+    """Put a router's routes into the application as they are: our routers have no prefix or dependencies of their own, and an included router is a
+    layer that looks itself up again for each request."""
+    for route in router.routes:
+        if isinstance(route, APIRoute):
+            route.responses = {**PROBLEMS, **route.responses}
+            route.unique_id = route.name
+        app.router.routes.append(route)
 
 
 def add_problem_handlers(app: FastAPI) -> None:
@@ -307,8 +318,16 @@ def encode_cursor(*position: Any) -> str:
     return base64.urlsafe_b64encode(orjson.dumps(position)).decode().rstrip("=")
 
 
+def moment(text: str) -> datetime:
+    """A part of a cursor that is a time. ValueError without a zone: the database takes none."""
+    parsed = datetime.fromisoformat(text)
+    if parsed.tzinfo is None:
+        raise ValueError("a time without a zone")
+    return parsed
+
+
 def decode_cursor(cursor: str | None, *kinds: Callable[[Any], Any]) -> list[Any] | None:
-    """The position behind a cursor, each part through its kind (`UUID`, `datetime.fromisoformat`, ...). Raises BadRequest."""
+    """The position behind a cursor, each part through its kind (`UUID`, `moment`, ...). Raises BadRequest."""
     if cursor is None:
         return None
     try:

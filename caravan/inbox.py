@@ -48,6 +48,8 @@ class Consumers:
     """
 
     service: str
+    linger: float = 0.015
+    """For all channels of the service; a service that nobody waits for may take more and spend less."""
     declared: list[Consumer] = field(default_factory=list)
 
     def __call__(self, source: Source, *, batch: int = 100) -> Callable[[H], H]:
@@ -61,7 +63,7 @@ class Consumers:
             last = list(inspect.signature(handler).parameters)[-1]
             hint = get_type_hints(handler)[last]
             many = get_origin(hint) is list
-            self.declared.append(Consumer(Subscription(self.service, source, batch), handler, _accepted(source), many, effect))
+            self.declared.append(Consumer(Subscription(self.service, source, batch, self.linger), handler, _accepted(source), many, effect))
             return handler
 
         return register

@@ -4,8 +4,9 @@ An `Event` is a fact in the past tense, published on a `Topic` (a log) or announ
 owner, sent to that owner's `Queue`. Documentation, topology and the custom resources are generated from these declarations.
 """
 
+from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 from uuid import UUID
@@ -213,8 +214,25 @@ def encode(
     return Outgoing(transport, channel.name, route, key, identifier, body)
 
 
+_recent: OrderedDict[bytes, Delivery[Any]] = OrderedDict()
+"""What was read last: in one process several services read the same message, and validating it is most of what reading costs. Messages are frozen."""
+RECENT_MESSAGES = 2_000
+RECENT_BYTES = 16_384
+
+
 def decode(body: bytes, accepted: Mapping[str, type[M]], *, attempt: int = 1) -> Delivery[M]:
     """Read an envelope. Raises Malformed with a reason that names the rule it breaks."""
+    known = _recent.get(body)
+    if known is None or accepted.get(known.message.type) is not type(known.message):
+        known = _read(body, accepted)
+        if len(body) <= RECENT_BYTES:
+            _recent[body] = known
+            if len(_recent) > RECENT_MESSAGES:
+                _recent.popitem(last=False)
+    return known if attempt == 1 else replace(known, attempt=attempt)
+
+
+def _read(body: bytes, accepted: Mapping[str, type[M]]) -> Delivery[M]:
     try:
         envelope = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -233,7 +251,6 @@ def decode(body: bytes, accepted: Mapping[str, type[M]], *, attempt: int = 1) ->
             time=datetime.fromisoformat(envelope["time"]),
             traceparent=envelope.get("traceparent"),
             actor=envelope.get("actor"),
-            attempt=attempt,
         )
     except ValidationError as error:
         first = error.errors(include_url=False)[0]

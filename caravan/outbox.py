@@ -18,6 +18,8 @@ from caravan.telemetry import log
 
 BATCH = 500
 POLL_SECONDS = 0.5
+LINGER_SECONDS = 0.01
+"""Least time between two batches: a lone message never waits for it, under load it makes batches larger and their number smaller."""
 BACKOFF_SECONDS = (0.05, 0.2, 1.0, 3.0)
 
 
@@ -32,6 +34,7 @@ class Relay:
 
     async def run(self) -> None:
         """Until cancelled, or after `stop` until what is committed has been sent."""
+        loop = asyncio.get_running_loop()
         failures = 0
         while True:
             try:
@@ -41,8 +44,11 @@ class Relay:
                     await self._announce_to_leader()
                     continue
                 self.database.outbox_written.clear()
+                started = loop.time()
                 moved = await self._move()
                 failures = 0
+                if 0 < moved < BATCH and (rest := started + LINGER_SECONDS - loop.time()) > 0 and not self._stopping:
+                    await asyncio.sleep(rest)
                 if moved == 0:
                     if self._stopping:
                         return

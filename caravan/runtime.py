@@ -6,6 +6,8 @@ the batch in hand, send what is committed, close.
 
 import asyncio
 import contextlib
+import os
+import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -19,9 +21,13 @@ from redis.asyncio import Redis
 from starlette.responses import Response
 
 from caravan import crash, settings, telemetry
+from caravan.audit import AUDIT
 from caravan.auth import Verifier, check_internal, internal_token
-from caravan.bus import Subscription
+from caravan.bus import Bus, Subscription
+from caravan.bus.brokers import Brokers
 from caravan.bus.embedded import EmbeddedBus
+from caravan.bus.kafka import KafkaBus
+from caravan.bus.rabbit import RabbitBus
 from caravan.client import Calls, Local, Operation, authorization, deadline
 from caravan.clock import Clock, utc_now
 from caravan.database import CONNECTION_LOST, Database
@@ -32,6 +38,7 @@ from caravan.http import App, Receive, Scope, Send, create_app, problem_response
 from caravan.inbox import Consumer, Inbox
 from caravan.leadership import Leadership
 from caravan.live import Live
+from caravan.messages import Channel
 from caravan.migrations import KERNEL, derive, provision, role_url, upgrade
 from caravan.outbox import Relay
 from caravan.service import Context, Periodic, Service
@@ -73,9 +80,18 @@ async def migrate(services: Iterable[Service], backends: Backends) -> None:
         await bus_database.close()
 
 
-async def declare(bus: EmbeddedBus, services: Iterable[Service]) -> None:
-    channels = [channel for service in services for channel in service.channels]
+async def declare(bus: Bus, services: Iterable[Service]) -> None:
+    services = list(services)
+    channels: list[Channel] = [AUDIT, *(channel for service in services for channel in service.channels)]
     await bus.declare(channels, [consumer.subscription for service in services for consumer in consumers(service)])
+
+
+def choose_bus(kernel: Settings, database: Database, leadership: Leadership) -> Bus:
+    """Kafka and RabbitMQ where the settings name them, else Postgres."""
+    if kernel.kafka_url and kernel.rabbitmq_url:
+        client = f"caravan-{socket.gethostname()}-{os.getpid()}"
+        return Brokers(KafkaBus(kernel.kafka_url, client), RabbitBus(kernel.rabbitmq_url.get_secret_value(), client))
+    return EmbeddedBus(database, leadership)
 
 
 def consumers(service: Service) -> Sequence[Consumer]:
@@ -101,7 +117,7 @@ class Process:
     clock: Clock = utc_now
     contexts: dict[str, Context[Any, Any]] = field(default_factory=dict)
     peers: dict[str, App] = field(default_factory=dict)
-    bus: EmbeddedBus = field(init=False)
+    bus: Bus = field(init=False)
     health: Health = field(init=False)
     discovery: Discovery = field(init=False)
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
@@ -129,9 +145,9 @@ class Process:
         if self.kernel.otlp_endpoint:
             telemetry.export_spans(self.kernel.otlp_endpoint, "caravan-" + "-".join(service.name for service in self.services[:3]))
         bus_database = await self._open(BUS, 12)
-        bus_leadership = await self._leadership(BUS)
-        self.bus = EmbeddedBus(bus_database, bus_leadership)
+        self.bus = choose_bus(self.kernel, bus_database, await self._leadership(BUS))
         await self.bus.start()
+        self._stack.push_async_callback(self.bus.close)
         await declare(self.bus, self.services)
         self.discovery = ByName(self.kernel.discovery) if self.kernel.discovery else ByRegistry(bus_database)
         redis = Redis.from_url(self.backends.redis_url, socket_timeout=2, socket_connect_timeout=1, max_connections=50)
@@ -203,7 +219,7 @@ class Process:
                 self._others.append(self._spawn(f"periodic {service.name}.{periodic.name}", _repeat(periodic, context, nudge)))
         self._others += [
             self._spawn("live hints", live.run()),
-            self._spawn("wake other processes", self.bus.tell_others()),
+            *(self._spawn(name, work) for name, work in self.bus.background()),
             self._spawn("heartbeat", self._heartbeat()),
             self._spawn("samples", self._sample()),
             self._spawn("prune", self._prune()),
@@ -290,7 +306,6 @@ class Process:
         while True:
             await asyncio.sleep(PRUNE_SECONDS)
             with contextlib.suppress(*CONNECTION_LOST):
-                await self.bus.prune()
                 for service in self.services:
                     if any(declared.kernel for declared in service.databases):
                         database = self.contexts[service.name].database

@@ -7,9 +7,9 @@ import difflib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, Self, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 T = TypeVar("T", bound=BaseSettings)
@@ -35,6 +35,13 @@ class Settings(BaseSettings):
         description="Postgres server, as a role that may create roles and databases: `postgresql://user:password@host:5432/postgres`. Default: the embedded one.",
     )
     redis_url: SecretStr | None = Field(None, description="Redis or Valkey: `redis://:password@host:6379/0`. Default: the embedded one.")
+    kafka_url: str = Field(
+        "",
+        description="Kafka brokers for the topics, `host:9092,host:9092`. Default: topics are kept in Postgres. Goes with CARAVAN_RABBITMQ_URL.",
+    )
+    rabbitmq_url: SecretStr | None = Field(
+        None, description="RabbitMQ for queues and exchanges: `amqp://user:password@host/`. Goes with CARAVAN_KAFKA_URL."
+    )
     secret: SecretStr | None = Field(
         None,
         description="Master secret from which database passwords and client secrets are derived. Default: made once and kept in the data folder.",
@@ -56,6 +63,12 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(15.0, gt=0, le=300, description="How long a stopping process finishes what it has begun.")
     crash_at: str = Field("", description="For fault tests: end the process at this named crash point, `name` or `name:hit`.")
 
+    @model_validator(mode="after")
+    def _both_brokers_or_none(self) -> Self:
+        if bool(self.kafka_url) != bool(self.rabbitmq_url):
+            raise ValueError("CARAVAN_KAFKA_URL and CARAVAN_RABBITMQ_URL go together: topics need the one, queues the other")
+        return self
+
 
 def load(environment: Mapping[str, str] | None = None) -> Settings:
     """The kernel's settings from the environment. Raises SettingsError naming each variable that is unknown or wrong."""
@@ -74,7 +87,7 @@ def read(kind: type[T]) -> T:
         return kind()
     except ValidationError as error:
         lines = [
-            f"{prefix}{'_'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}"
+            f"{prefix}{'_'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}" if problem["loc"] else problem["msg"]
             for problem in error.errors(include_input=False)
         ]
         raise SettingsError("\n".join(lines)) from None

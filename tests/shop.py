@@ -12,6 +12,7 @@ import httpx2
 from joserfc import jwt
 from joserfc.jwk import OKPKey
 
+from caravan.bus.embedded import EmbeddedBus
 from caravan.clock import Clock, new_id, utc_now
 from caravan.database import Database
 from caravan.messages import Channel, Message
@@ -86,6 +87,11 @@ class Shop:
     client: httpx2.AsyncClient
     issuer: Issuer
 
+    @property
+    def embedded_bus(self) -> EmbeddedBus:
+        assert isinstance(self.process.bus, EmbeddedBus)
+        return self.process.bus
+
     def context(self, service: str) -> Context[Any, Any]:
         return self.process.contexts[service]
 
@@ -105,7 +111,7 @@ class Shop:
         """The envelopes on a topic for a key, in order."""
         import orjson
 
-        rows = await self.process.bus.database.fetch(
+        rows = await self.embedded_bus.database.fetch(
             "SELECT body FROM topic_log WHERE topic = $1 AND key = $2 ORDER BY position", channel, str(key)
         )
         return [orjson.loads(row[0]) for row in rows]
@@ -114,7 +120,7 @@ class Shop:
         """The envelopes waiting in a queue for a key: what was sent to a service that doesn't run here."""
         import orjson
 
-        rows = await self.process.bus.database.fetch(
+        rows = await self.embedded_bus.database.fetch(
             "SELECT body FROM delivery WHERE subscription = $1 AND key = $2 ORDER BY id", queue, str(key)
         )
         return [orjson.loads(row[0]) for row in rows]

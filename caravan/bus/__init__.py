@@ -7,7 +7,7 @@
 - Trouble of the infrastructure is waited out and costs no attempt.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
@@ -54,6 +54,8 @@ class Subscription:
     service: str
     source: Source
     batch: int = 100
+    linger: float = 0.0
+    """Least seconds from the start of one batch to that of the next. A lone message never waits for it; under load batches grow instead of their number."""
 
     @property
     def name(self) -> str:
@@ -94,6 +96,13 @@ class DeadLetter:
 
 
 class Bus(Protocol):
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    def background(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
+        """Work of the transport's own that runs as long as the process, by name."""
+
     async def declare(self, channels: Sequence[Topic | Queue | Exchange], subscriptions: Sequence[Subscription]) -> None:
         """Make what is missing of these channels and readers. A new reader of a topic starts at its first message."""
 
@@ -108,7 +117,8 @@ class Bus(Protocol):
     async def lag(self, subscriptions: Sequence[Subscription]) -> dict[str, int]:
         """Messages waiting for each of these."""
 
-    async def dead_letters(self, subscription: str | None = None, *, limit: int = 100) -> list[DeadLetter]: ...
+    async def dead_letters(self, subscriptions: Sequence[Subscription], *, limit: int = 100) -> list[DeadLetter]:
+        """What these subscriptions gave up, oldest first."""
 
     async def redrive(self, letters: Sequence[DeadLetter]) -> int:
         """Give dead letters to their subscription again (to no other), in this order, with their message ids, as attempt 1. How many."""

@@ -6,7 +6,7 @@ of a waiting key line up behind it. Each subscription has one active reader at a
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -23,6 +23,7 @@ from caravan.telemetry import DEAD_LETTERS, log
 POLL_SECONDS = 1.0
 BACKOFF_SECONDS = (0.05, 0.2, 1.0, 3.0)
 PRUNE_ROWS = 5_000
+PRUNE_SECONDS = 60.0
 
 
 class EmbeddedBus:
@@ -37,6 +38,12 @@ class EmbeddedBus:
 
     async def start(self) -> None:
         await self.leadership.listen("bus", self._heard)
+
+    async def close(self) -> None:
+        """Its database is the process's to close."""
+
+    def background(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
+        return [("wake other processes", self.tell_others()), ("prune topics", self.prune_now_and_then())]
 
     async def declare(self, channels: Sequence[Topic | Queue | Exchange], subscriptions: Sequence[Subscription]) -> None:
         for channel in channels:
@@ -93,6 +100,7 @@ class EmbeddedBus:
         kind = _TopicReader if isinstance(subscription.source, Topic) else _QueueReader
         reader = kind(self.database, subscription, process)
         self._wakes.setdefault(subscription.channel, []).append(reader.wake)
+        loop = asyncio.get_running_loop()
         failures = 0
         while True:
             try:
@@ -107,9 +115,12 @@ class EmbeddedBus:
                 if not reader.loaded:
                     await reader.load()
                 reader.wake.clear()
-                busy = await reader.step()
+                started = loop.time()
+                handled = await reader.step()
                 failures = 0
-                if not busy and not self._stopping:
+                if 0 < handled < subscription.batch and (rest := started + subscription.linger - loop.time()) > 0 and not self._stopping:
+                    await asyncio.sleep(rest)
+                if not handled and not self._stopping:
                     with suppress(TimeoutError):
                         await asyncio.wait_for(reader.wake.wait(), reader.patience(self.database.clock()))
             except asyncio.CancelledError:
@@ -138,10 +149,10 @@ class EmbeddedBus:
         )
         return {row[0]: row[1] for row in rows}
 
-    async def dead_letters(self, subscription: str | None = None, *, limit: int = 100) -> list[DeadLetter]:
+    async def dead_letters(self, subscriptions: Sequence[Subscription], *, limit: int = 100) -> list[DeadLetter]:
         rows = await self.database.fetch(
-            "SELECT id::text, subscription, channel, key, body, reason, attempt, died_at FROM dead_letter WHERE $1::text IS NULL OR subscription = $1 ORDER BY dead_letter.id LIMIT $2",
-            subscription,
+            "SELECT id::text, subscription, channel, key, body, reason, attempt, died_at FROM dead_letter WHERE subscription = ANY($1) ORDER BY dead_letter.id LIMIT $2",
+            [subscription.name for subscription in subscriptions],
             limit,
         )
         return [DeadLetter(*row) for row in rows]
@@ -167,6 +178,12 @@ class EmbeddedBus:
             "SELECT position, topic, key, body FROM topic_log WHERE position > $1 ORDER BY position DESC LIMIT $2", position, limit
         )
         return rows[::-1]
+
+    async def prune_now_and_then(self) -> None:
+        while True:
+            await asyncio.sleep(PRUNE_SECONDS)
+            with suppress(*CONNECTION_LOST):
+                await self.prune()
 
     async def prune(self) -> None:
         """Drop what a topic's retention no longer keeps and every group has read."""
@@ -215,17 +232,17 @@ class _Reader:
             return POLL_SECONDS
         return min(POLL_SECONDS, max(0.005, (min(self.waiting.values()) - now).total_seconds()))
 
-    async def step(self) -> bool:
-        """Handle what is due again, then a batch of new messages. Whether there may be more at once."""
+    async def step(self) -> int:
+        """Handle what is due again, then a batch of new messages. How many there were."""
         now = self.database.clock()
         if self._checked is None or now - self._checked > timedelta(seconds=POLL_SECONDS):
             await self.load()  # sees what an operator put back
         due = [key for key, moment in self.waiting.items() if moment <= now][: self.subscription.batch]
         if due:
             await self._again(due)
-        return await self._fresh() or bool(due)
+        return await self._fresh() + len(due)
 
-    async def _fresh(self) -> bool:
+    async def _fresh(self) -> int:
         raise TypeError("a reader reads a topic or a queue")
 
     async def finish(self) -> None:
@@ -287,7 +304,7 @@ class _QueueReader(_Reader):
     async def finish(self) -> None:
         await self.database.fetch("DELETE FROM delivery WHERE id = ANY($1)", self._done)
 
-    async def _fresh(self) -> bool:
+    async def _fresh(self) -> int:
         # One round trip removes what the last batch finished and takes the next; both see the same snapshot, hence the exclusion.
         rows = await self.database.fetch(
             "WITH gone AS (DELETE FROM delivery WHERE id = ANY($2)) SELECT id, key, body, attempt FROM delivery"
@@ -299,14 +316,14 @@ class _QueueReader(_Reader):
         )
         self._done = []
         if not rows:
-            return False
+            return 0
         outcomes = await self.process([Incoming(row["key"], row["body"], row["attempt"], row["id"]) for row in rows])
         if all(outcome.result is Result.DONE for outcome in outcomes):
             self._done = [row["id"] for row in rows]
         else:
             async with self.database.work() as work:
                 await self._settle(work, rows, outcomes)
-        return True
+        return len(rows)
 
 
 class _TopicReader(_Reader):
@@ -325,7 +342,7 @@ class _TopicReader(_Reader):
                 "SELECT position FROM cursor WHERE subscription = $1", self.subscription.name
             )
 
-    async def _fresh(self) -> bool:
+    async def _fresh(self) -> int:
         name, topic = self.subscription.name, self.subscription.channel
         if self._position != self._acked:
             rows = await self.database.fetch(
@@ -345,7 +362,7 @@ class _TopicReader(_Reader):
                 self.subscription.batch,
             )
         if not rows:
-            return False
+            return 0
         now = [row for row in rows if row["key"] not in self.waiting]
         outcomes = iter(await self.process([Incoming(row["key"], row["body"], 1) for row in now]) if now else [])
         unfinished = [(row, next(outcomes) if row["key"] not in self.waiting else Outcome(Result.HELD)) for row in rows]
@@ -357,7 +374,7 @@ class _TopicReader(_Reader):
                 await work.execute("UPDATE cursor SET position = $2 WHERE subscription = $1", name, rows[-1]["position"])
             self._acked = rows[-1]["position"]
         self._position = rows[-1]["position"]
-        return True
+        return len(rows)
 
     async def _set_aside(self, work: Any, row: asyncpg.Record, outcome: Outcome) -> None:
         match self._verdict(outcome, 1):

@@ -7,7 +7,7 @@ that of the oldest unfinished message, so a crash repeats some messages (the inb
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -66,16 +66,24 @@ class KafkaBus:
     async def close(self) -> None:
         await self._producer.stop()
 
+    def background(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
+        return []
+
     async def declare(self, channels: Sequence[Topic | Queue | Exchange], subscriptions: Sequence[Subscription]) -> None:
         topics: dict[str, NewTopic] = {}
         for channel in channels:
             if isinstance(channel, Topic):
-                kept = {"retention.ms": str(int(channel.retention.total_seconds() * 1000)), "min.insync.replicas": str(max(1, self._replicas - 1))}
+                kept = {
+                    "retention.ms": str(int(channel.retention.total_seconds() * 1000)),
+                    "min.insync.replicas": str(max(1, self._replicas - 1)),
+                }
                 topics[channel.name] = NewTopic(channel.name, channel.partitions, self._replicas, topic_configs=kept)
         for subscription in subscriptions:
             if isinstance(subscription.source, Topic):
                 dead = {"cleanup.policy": "compact"}
-                topics[dead_letter_topic(subscription.name)] = NewTopic(dead_letter_topic(subscription.name), 1, self._replicas, topic_configs=dead)
+                topics[dead_letter_topic(subscription.name)] = NewTopic(
+                    dead_letter_topic(subscription.name), 1, self._replicas, topic_configs=dead
+                )
                 topics[retry_topic(subscription.name)] = NewTopic(retry_topic(subscription.name), 1, self._replicas)
         if not topics:
             return
@@ -96,7 +104,12 @@ class KafkaBus:
     async def publish(self, messages: Sequence[Outgoing]) -> None:
         async with asyncio.timeout(PUBLISH_SECONDS):
             sent = [
-                await self._producer.send(m.channel, m.body, key=m.key.encode(), headers=[("message-id", str(m.id).encode()), ("content-type", b"application/json")])
+                await self._producer.send(
+                    m.channel,
+                    m.body,
+                    key=m.key.encode(),
+                    headers=[("message-id", str(m.id).encode()), ("content-type", b"application/json")],
+                )
                 for m in messages
             ]
             await asyncio.gather(*sent)
@@ -144,8 +157,8 @@ class KafkaBus:
             await admin.close()
             await consumer.stop()
 
-    async def dead_letters(self, subscription: str | None = None, *, limit: int = 100) -> list[DeadLetter]:
-        async with _Scan(self._servers, subscription) as found:
+    async def dead_letters(self, subscriptions: Sequence[Subscription], *, limit: int = 100) -> list[DeadLetter]:
+        async with _Scan(self._servers, [dead_letter_topic(subscription.name) for subscription in subscriptions]) as found:
             letters = [letter for letter in found.values() if letter is not None]
         return sorted(letters, key=lambda letter: letter.died_at)[:limit]
 
@@ -169,22 +182,25 @@ class KafkaBus:
         }
         place = f"{record.topic}/{record.partition}/{record.offset}"
         await self._producer.send_and_wait(
-            dead_letter_topic(subscription.name), incoming.body, key=place.encode(), headers=[(name, value.encode()) for name, value in headers.items()]
+            dead_letter_topic(subscription.name),
+            incoming.body,
+            key=place.encode(),
+            headers=[(name, value.encode()) for name, value in headers.items()],
         )
 
 
 class _Scan:
     """Reads dead-letter topics from their first record to their end."""
 
-    def __init__(self, servers: str, subscription: str | None) -> None:
-        self._subscription = subscription
+    def __init__(self, servers: str, topics: Sequence[str]) -> None:
+        self._topics = topics
         self._consumer = AIOKafkaConsumer(bootstrap_servers=servers, enable_auto_commit=False, auto_offset_reset="earliest")
 
     async def __aenter__(self) -> dict[tuple[str, str], DeadLetter | None]:
         await self._consumer.start()
         try:
-            topics = [topic for topic in await self._consumer.topics() if topic.endswith(".dlq") and self._subscription in (None, topic.removesuffix(".dlq"))]
-            partitions = [TopicPartition(topic, 0) for topic in topics]
+            existing = await self._consumer.topics()
+            partitions = [TopicPartition(topic, 0) for topic in self._topics if topic in existing]
             found: dict[tuple[str, str], DeadLetter | None] = {}
             if partitions:
                 self._consumer.assign(partitions)
@@ -330,7 +346,11 @@ class _Reader(ConsumerRebalanceListener):  # type: ignore[misc]
                 await self._consumer.commit(changed)
                 self._committed |= changed
             except (CommitFailedError, IllegalStateError) as error:
-                log.info("partitions were taken away; their messages come again elsewhere", subscription=self.subscription.name, error=repr(error))
+                log.info(
+                    "partitions were taken away; their messages come again elsewhere",
+                    subscription=self.subscription.name,
+                    error=repr(error),
+                )
         for tp in self._consumer.assignment():
             if len(self._open.get(tp, ())) > PARKED_MAX:
                 self._consumer.pause(tp)

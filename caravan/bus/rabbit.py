@@ -6,7 +6,7 @@ given up goes to `<queue>.dlq`. Messages are acknowledged after what came of the
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -52,6 +52,9 @@ class RabbitBus:
     async def close(self) -> None:
         if self._connection is not None:
             await self._connection.close()
+
+    def background(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
+        return []
 
     async def _open(self, **options: Any) -> AbstractRobustChannel:
         if self._connection is None:
@@ -142,17 +145,17 @@ class RabbitBus:
         finally:
             await channel.close()
 
-    async def dead_letters(self, subscription: str | None = None, *, limit: int = 100) -> list[DeadLetter]:
-        """The first of a queue's dead letters, without taking them out."""
-        if subscription is None:
-            raise ValueError("name the subscription whose dead letters are wanted")
-        channel = await self._open()
-        try:
-            queue = await channel.declare_queue(dead_letter_queue(subscription), passive=True)
-            found = [message for _ in range(limit) if (message := await queue.get(no_ack=False, fail=False, timeout=5)) is not None]
-            return [_letter(subscription, message) for message in found]
-        finally:
-            await channel.close()  # unacknowledged, so they are back in their order
+    async def dead_letters(self, subscriptions: Sequence[Subscription], *, limit: int = 100) -> list[DeadLetter]:
+        found: list[DeadLetter] = []
+        for subscription in subscriptions:
+            channel = await self._open()
+            try:
+                queue = await channel.declare_queue(dead_letter_queue(subscription.name), passive=True)
+                while len(found) < limit and (message := await queue.get(no_ack=False, fail=False, timeout=5)) is not None:
+                    found.append(_letter(subscription.name, message))
+            finally:
+                await channel.close()  # unacknowledged, so they are back in their order
+        return found
 
     async def redrive(self, letters: Sequence[DeadLetter]) -> int:
         done = 0
@@ -165,7 +168,9 @@ class RabbitBus:
                     letter = _letter(subscription, message)
                     if letter.id in wanted:
                         wanted.discard(letter.id)
-                        await self._publisher().default_exchange.publish(_message(letter.body, letter.key, message.message_id or ""), subscription)
+                        await self._publisher().default_exchange.publish(
+                            _message(letter.body, letter.key, message.message_id or ""), subscription
+                        )
                         await message.ack()
                         done += 1
             finally:
@@ -176,7 +181,9 @@ class RabbitBus:
         """Put a message into another queue, and acknowledge it once that is confirmed."""
         message: AbstractIncomingMessage = incoming.handle
         async with asyncio.timeout(PUBLISH_SECONDS):
-            await self._publisher().default_exchange.publish(_message(incoming.body, incoming.key, message.message_id or "", headers), queue)
+            await self._publisher().default_exchange.publish(
+                _message(incoming.body, incoming.key, message.message_id or "", headers), queue
+            )
         await message.ack()
 
     async def bury(self, subscription: Subscription, incoming: Incoming, reason: str) -> None:

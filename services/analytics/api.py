@@ -19,6 +19,7 @@ from services.analytics.schemas import (
     AuditItem,
     DailyReport,
     Dashboard,
+    Day,
     FunnelReport,
     FunnelStep,
     Moment,
@@ -33,8 +34,8 @@ from services.analytics.use_cases import AnalyticsContext
 
 router = APIRouter(tags=["analytics"])
 
-From = Annotated[date | None, Query(alias="from", description="first day (UTC); by default the 30 days up to `to`")]
-To = Annotated[date | None, Query(description="last day (UTC), included; by default today")]
+From = Annotated[Day | None, Query(alias="from", description="first day (UTC); by default the 30 days up to `to`")]
+To = Annotated[Day | None, Query(description="last day (UTC), included; by default today")]
 Format = Annotated[Literal["json", "csv"] | None, Query(description="`csv`, also by `Accept: text/csv`")]
 OR_CSV: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {"schema": {"type": "string"}}}, "description": "the report"}}
 ROW_COLUMNS = ("key", "name", "currency", "orders", "paid", "units", "captured", "refunded", "revenue")
@@ -104,7 +105,7 @@ async def report_funnel(request: Request, _: Staff, first: From = None, to: To =
 
 
 @router.get("/v1/reports/daily/{day}", response_model=DailyReport)
-async def read_daily(request: Request, _: Staff, day: date) -> Response:
+async def read_daily(request: Request, _: Staff, day: Day) -> Response:
     """The report of a day that has ended, as it was written; late events of the last days bring a new revision."""
     return json_response(await use_cases.read_daily(_context(request), day))
 

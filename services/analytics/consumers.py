@@ -11,7 +11,7 @@ from services.payments.messages import PAYMENT_COMPLETED, PAYMENT_REFUNDED, Paym
 from services.processing.messages import ORDER_PROCESSED, OrderProcessed
 from services.shipping.messages import ORDER_DELIVERED, ORDER_SHIPPED, OrderDelivered, OrderShipped
 
-consume = Consumers("analytics")
+consume = Consumers("analytics", linger=0.25)
 
 
 @consume(ORDER_CREATED)

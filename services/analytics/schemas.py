@@ -1,10 +1,11 @@
 """The HTTP shapes of analytics. Sums are integers in minor units of the row's currency; days and hours are in UTC."""
 
+import re
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
@@ -16,7 +17,15 @@ def in_utc(moment: datetime) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
-Moment = Annotated[datetime, AfterValidator(in_utc)]
+def written_out(given: object) -> object:
+    """A bare number is not a day: pydantic would take it for seconds since 1970."""
+    if isinstance(given, str) and not re.match(r"\d{4}-\d{2}-\d{2}", given):
+        raise ValueError("write it as YYYY-MM-DD")
+    return given
+
+
+Day = Annotated[date, BeforeValidator(written_out)]
+Moment = Annotated[datetime, BeforeValidator(written_out), AfterValidator(in_utc)]
 
 
 class Sums(BaseModel):

@@ -6,7 +6,7 @@ from caravan.messages import Delivery
 from services.catalog import use_cases
 from services.inventory.messages import STOCK_CHANGED, StockChanged
 
-consume = Consumers("catalog")
+consume = Consumers("catalog", linger=0.1)
 
 
 @consume(STOCK_CHANGED)

@@ -42,7 +42,7 @@ async def _collect() -> Report:
         leadership = Leadership(servers.database(BUS), BUS)
         try:
             bus = EmbeddedBus(bus_database, leadership)
-            lag, letters = await bus.lag(subscriptions(load())), await bus.dead_letters(limit=1000)
+            lag, letters = await bus.lag(subscriptions(load())), await bus.dead_letters(subscriptions(load()), limit=1000)
             running = await ByRegistry(bus_database).services()
             registry = ByRegistry(bus_database)
             report: Report = {}
@@ -73,5 +73,7 @@ async def _outbox(servers: Backends, name: str) -> int:
 def _print(report: Report) -> None:
     table = Table("service", "runs at", "messages waiting", "outbox", "dead letters")
     for name, row in report.items():
-        table.add_row(name, str(row.get("url", "[red]not running[/red]")), str(row["waiting"]), str(row["outbox"]), str(row["dead letters"]))
+        table.add_row(
+            name, str(row.get("url", "[red]not running[/red]")), str(row["waiting"]), str(row["outbox"]), str(row["dead letters"])
+        )
     Console().print(table)

@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 from rich.console import Console
 
+from caravan.bus.embedded import EmbeddedBus
 from caravan.runtime import Process
 from services.__main__ import SERVICES
 from services.cli.seed import seed
@@ -68,6 +69,8 @@ def _welcome(url: str, admin: str, password: str | None, seeded: str, seconds: f
 
 
 async def _show_events(process: Process) -> None:
+    if not isinstance(process.bus, EmbeddedBus):
+        return  # brokers have consoles of their own
     position: int | None = None
     while True:
         rows = await process.bus.tail(position, TAIL_LINES)

@@ -15,7 +15,7 @@ from services.orders.messages import ORDERS, OrderCancelled, OrderCreated
 from services.processing.messages import ORDER_PROCESSED, OrderProcessed
 from services.shipping.messages import ORDER_SHIPPED, OrderShipped
 
-consume = Consumers("notifications")
+consume = Consumers("notifications", linger=0.1)
 
 Context = use_cases.NotificationsContext
 

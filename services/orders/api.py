@@ -16,7 +16,7 @@ from caravan.clock import rfc3339
 from caravan.database import UnitOfWork
 from caravan.errors import NotFound
 from caravan.events import Recorded
-from caravan.http import CursorParameter, Limit, Page, decode_cursor, encode_cursor, entity_tag, json_response
+from caravan.http import CursorParameter, Limit, Page, decode_cursor, encode_cursor, entity_tag, json_response, moment
 from caravan.idempotency import OnceIfKeyed, OnceRequired
 from caravan.money import Money
 from services.orders import model, store, use_cases
@@ -53,7 +53,7 @@ async def list_orders(
     request: Request, caller: Customer, status: Status | None = None, limit: Limit = 20, cursor: CursorParameter = None
 ) -> Response:
     """Your orders, newest first; staff see everybody's."""
-    after = decode_cursor(cursor, datetime.fromisoformat, UUID)
+    after = decode_cursor(cursor, moment, UUID)
     owner = None if caller.at_least("staff") else caller.user_id
     rows = await store.page(_context(request).databases[READ], owner, status, after, limit)
     items = [OrderItem(**{**row, "total": Money(amount=row["total"], currency=row["currency"])}) for row in rows]

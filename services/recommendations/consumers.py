@@ -10,7 +10,7 @@ from services.processing.messages import ORDER_PROCESSED, OrderProcessed
 from services.recommendations.store import history
 from services.recommendations.use_cases import RecommendationsContext as Context
 
-consume = Consumers("recommendations")
+consume = Consumers("recommendations", linger=0.25)
 
 
 @consume(ORDER_CREATED)

@@ -143,7 +143,7 @@ class BusContract:
         async with consuming(bus, (reader, seen.process)):
             await bus.publish([outgoing(channel, number, "key") for number in range(3)])
             await until(lambda: _at_least(seen, 2))
-            letters = await until(lambda: bus.dead_letters(reader.name))
+            letters = await until(lambda: bus.dead_letters([reader]))
         assert seen.done["key"] == [1, 2]
         assert [(letter.reason, letter.key, letter.channel, letter.attempt) for letter in letters] == [
             ("broken for good", "key", channel.name, 3)
@@ -156,13 +156,13 @@ class BusContract:
         async with consuming(bus, (reader, seen.process)):
             message = [outgoing(channel, number, f"key-{number}") for number in range(3)]
             await bus.publish(message)
-            letters = await until(lambda: bus.dead_letters(reader.name))
+            letters = await until(lambda: bus.dead_letters([reader]))
             await until(lambda: _at_least(seen, 2))
             refuse = False
             assert await bus.redrive(letters[:1]) == 1
             await until(lambda: _at_least(seen, 3))
         assert letters[0].body == message[1].body, "redriven with its message id"
-        assert await bus.dead_letters(reader.name) == []
+        assert await bus.dead_letters([reader]) == []
 
     async def test_nothing_is_lost_when_a_batch_is_cut_off(self, bus: Bus, channel: Topic | Queue) -> None:
         reader = await self._reader(bus, channel)

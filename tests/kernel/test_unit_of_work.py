@@ -14,10 +14,12 @@ from caravan.database import UnitOfWork, VersionConflict
 from caravan.errors import Reject
 from caravan.inbox import Consumers, Inbox
 from caravan.messages import Delivery, Event, MessageTooLarge, Queue, Retry, Topic, encode
+from caravan.money import Money
 from caravan.outbox import Relay
 from caravan.runtime import Backends
 from caravan.service import DatabaseDeclaration, Service
-from services.orders.messages import ORDER_CREATED
+from services.orders.messages import ORDER_CREATED, Address
+from services.orders.model import Offered, place
 from tests.shop import Shop, running, until
 
 
@@ -97,7 +99,7 @@ async def test_a_poison_message_hurts_only_itself(shop: Shop) -> None:
             work.emit(NOTED, Noted(text=text), key=text)
     for text in good:
         await until(lambda text=text: notes(shop, text))
-    letters = await until(lambda: shop.process.bus.dead_letters("kernel.kernel-noted"))
+    letters = await until(lambda: shop.process.bus.dead_letters([consume.declared[0].subscription]))
     assert letters[-1].reason == "it says so"
 
 
@@ -180,12 +182,21 @@ def test_a_wrong_value_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> No
 
 async def test_an_expected_version_that_has_passed_is_a_conflict(backends: Backends) -> None:
     async with running(backends, "orders") as shop:
-        from services.orders.model import CancellationRequested
-
         stream = new_id()
-        for _ in range(1):
-            async with shop.database("orders").work() as work:
-                work.append(stream, 0, [CancellationRequested(reason="x")])
+        address = Address(name="A", street="B", city="C", postcode="D", country="GB")
+        created = place(
+            stream,
+            new_id(),
+            "a@example.com",
+            "Ada",
+            [(Offered("MUG", "Mug", "all", Money(amount=1, currency="GBP")), 1)],
+            address,
+            "card",
+            "tok_ok",
+            utc_now(),
+        )
+        async with shop.database("orders").work() as work:
+            work.append(stream, 0, [created])
         with pytest.raises(VersionConflict):
             async with shop.database("orders").work() as work:
-                work.append(stream, 0, [CancellationRequested(reason="y")])
+                work.append(stream, 0, [created])

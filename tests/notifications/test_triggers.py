@@ -4,9 +4,10 @@ import pytest
 
 from caravan.clock import new_id
 from caravan.money import Money
+from caravan.runtime import subscriptions
 from services.identity.messages import USER_REGISTERED, UserRegistered
 from services.notifications.consumers import BY_OUTCOME, TRIGGERS
-from services.notifications.messages import CRITICAL, EMAILS_BY_OUTCOME, STANDARD, SendNotification
+from services.notifications.messages import CRITICAL, EMAILS_BY_OUTCOME, SendNotification
 from services.notifications.model import KINDS
 from services.orders.messages import ORDERS, OrderCancelled
 from services.processing.messages import ORDER_PROCESSED
@@ -42,7 +43,7 @@ async def test_a_shipped_order_gets_two_mails_and_a_log_message_however_often_th
     confirmed, shipment = sorted(mailbox.mails(order), key=lambda mail: str(mail["subject"]))
     assert confirmed["subject"] == "Your order is confirmed: 1,234.56 GBP"
     assert "DHL T-1" in shipment["subject"] and "2 x MUG" in text_of(shipment) and "2 × MUG" in text_of(shipment, "html")
-    assert not (await shop.process.bus.dead_letters("notifications.orders"))
+    assert not (await shop.process.bus.dead_letters(subscriptions(shop.process.services)))
 
 
 async def test_a_shipment_belongs_to_the_orders_owner_even_when_it_is_heard_of_first(shop: Shop) -> None:
@@ -136,7 +137,7 @@ async def test_a_command_that_cannot_be_sent_is_a_dead_letter_and_its_neighbours
     values = {"sku": "MUG", "price": {"amount": 1.5, "currency": "GBP"}}
     await ask(shop, SendNotification(about=about or str(new_id()), kind=kind, user_id=None, email=email, values=values), good)
     await settled(shop, good.about, "back_in_stock")
-    letters = await until(lambda: shop.process.bus.dead_letters(STANDARD.name))
+    letters = await until(lambda: shop.process.bus.dead_letters(subscriptions(shop.process.services)))
     assert reason in letters[-1].reason
 
 

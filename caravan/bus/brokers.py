@@ -1,0 +1,60 @@
+"""Kafka for topics and RabbitMQ for queues and exchanges, as one bus."""
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+from caravan.bus import DeadLetter, Process, Subscription
+from caravan.bus.kafka import KafkaBus
+from caravan.bus.rabbit import RabbitBus
+from caravan.messages import Exchange, Outgoing, Queue, Topic
+
+
+class Brokers:
+    def __init__(self, kafka: KafkaBus, rabbit: RabbitBus) -> None:
+        self.kafka = kafka
+        self.rabbit = rabbit
+
+    def _carrier(self, subscription: Subscription) -> KafkaBus | RabbitBus:
+        return self.kafka if isinstance(subscription.source, Topic) else self.rabbit
+
+    async def start(self) -> None:
+        await asyncio.gather(self.kafka.start(), self.rabbit.start())
+
+    async def close(self) -> None:
+        await asyncio.gather(self.kafka.close(), self.rabbit.close())
+
+    def background(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
+        return []
+
+    async def declare(self, channels: Sequence[Topic | Queue | Exchange], subscriptions: Sequence[Subscription]) -> None:
+        await asyncio.gather(self.kafka.declare(channels, subscriptions), self.rabbit.declare(channels, subscriptions))
+
+    async def publish(self, messages: Sequence[Outgoing]) -> None:
+        logged = [message for message in messages if message.kind == "topic"]
+        queued = [message for message in messages if message.kind != "topic"]
+        await asyncio.gather(self.kafka.publish(logged), self.rabbit.publish(queued))
+
+    async def consume(self, subscription: Subscription, process: Process) -> None:
+        await self._carrier(subscription).consume(subscription, process)
+
+    async def stop(self) -> None:
+        await asyncio.gather(self.kafka.stop(), self.rabbit.stop())
+
+    async def lag(self, subscriptions: Sequence[Subscription]) -> dict[str, int]:
+        read = [subscription for subscription in subscriptions if isinstance(subscription.source, Topic)]
+        taken = [subscription for subscription in subscriptions if not isinstance(subscription.source, Topic)]
+        logs, queues = await asyncio.gather(self.kafka.lag(read), self.rabbit.lag(taken))
+        return logs | queues
+
+    async def dead_letters(self, subscriptions: Sequence[Subscription], *, limit: int = 100) -> list[DeadLetter]:
+        found = await asyncio.gather(
+            *(self._carrier(subscription).dead_letters([subscription], limit=limit) for subscription in subscriptions)
+        )
+        return sorted((letter for letters in found for letter in letters), key=lambda letter: letter.died_at)[:limit]
+
+    async def redrive(self, letters: Sequence[DeadLetter]) -> int:
+        # A letter's id tells its transport: on Kafka it is a place (topic/partition/offset), on RabbitMQ the message's id.
+        logged = [letter for letter in letters if "/" in letter.id]
+        queued = [letter for letter in letters if "/" not in letter.id]
+        return await self.kafka.redrive(logged) + await self.rabbit.redrive(queued)

@@ -1,0 +1,42 @@
+"""The table of who may call what (`roles.txt`), and how to compare it with the shop."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from services.gateway.openapi import operations
+
+TABLE = Path(__file__).parent / "roles.txt"
+COLUMNS = ("anonymous", "customer", "staff", "admin", "service")
+
+Row = dict[str, str]
+Route = tuple[str, str]
+
+
+def rows() -> dict[Route, Row]:
+    """Outcome by role of each method and path: `in`, or the status with which the caller is kept out."""
+    found: dict[Route, Row] = {}
+    for line in TABLE.read_text().splitlines():
+        if line.strip() and not line.startswith("#"):
+            method, path, *outcomes = line.split()
+            assert (method, path) not in found, f"two rows for {method} {path}"
+            found[method, path] = dict(zip(COLUMNS, outcomes, strict=True))
+    return found
+
+
+def routes(document: dict[str, Any]) -> set[Route]:
+    return {(method.upper(), path) for path, method, _ in operations(document)}
+
+
+def unlike(table: Iterable[Route], declared: Iterable[Route]) -> list[str]:
+    """What is only in one of both."""
+    return [
+        *(f"{method} {path} has no row in {TABLE.name}" for method, path in sorted(set(declared) - set(table))),
+        *(f"{method} {path} has a row in {TABLE.name}, but no service has it" for method, path in sorted(set(table) - set(declared))),
+    ]
+
+
+def role_needed(row: Row) -> str | None:
+    """The least role that is not kept out by 401 or 403."""
+    least = next(role for role in ("anonymous", "customer", "staff", "admin") if row[role] not in ("401", "403"))
+    return None if least == "anonymous" else least

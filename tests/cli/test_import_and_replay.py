@@ -1,0 +1,109 @@
+"""`caravan import` and `caravan replay` against the real shop: the books agree, and whatever is repeated adds nothing."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from caravan.runtime import Backends
+from services.__main__ import SERVICES
+from services.cli.importing import bring
+from services.cli.progress import say
+from services.cli.reconcile import Difference, Facts
+from services.cli.replay import Walk, place_all, reconcile
+from services.cli.retail.catalogue import catalogue
+from services.cli.retail.invoices import invoices, match_returns
+from services.cli.retail.lines import InvoiceFile, classify
+from services.cli.shop import Shop as Caller
+from tests.conftest import SECRET
+from tests.shop import Shop, running
+
+DAY = Path(__file__).parent / "data" / "day.csv"
+
+
+@pytest.fixture(scope="module")
+async def shop(backends: Backends, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shop]:
+    patch = pytest.MonkeyPatch()
+    patch.setenv("SHIPPING_PICKUP_SECONDS", "0.5")
+    patch.setenv("SHIPPING_DELIVERY_SECONDS", "0.1")
+    try:
+        async with running(backends, *SERVICES, data=tmp_path_factory.mktemp("shop")) as started:
+            yield started
+    finally:
+        patch.undo()
+
+
+@pytest.fixture
+def caller(shop: Shop) -> Caller:
+    return Caller(shop.client, SECRET, say, patience=20)
+
+
+def day(prefix: str) -> InvoiceFile:
+    """The sample day with invoices and products of its own."""
+    text = DAY.read_text().replace("\n7", f"\n{prefix}7").replace("\nC7", f"\nC{prefix}7").replace(",100", f",{prefix}100")
+    return classify("day.csv", text.encode())
+
+
+async def replayed(caller: Caller, file: InvoiceFile) -> tuple[Walk, list[Facts], list[Difference]]:
+    orders = invoices([file])
+    walk = await place_all(caller, orders, match_returns([file], orders).cancellations, 4, None)
+    facts, differing = await reconcile(caller, orders, walk, 4, 60)
+    return walk, facts, differing
+
+
+async def stock_of(caller: Caller, file: InvoiceFile) -> dict[str, tuple[int, int]]:
+    levels = {sku: await caller.get(f"/v1/stock/{sku}") for sku in sorted({line.sku for line in file.sales})}
+    return {sku: (level["on_hand"], level["reserved"]) for sku, level in levels.items()}
+
+
+async def test_importing_again_adds_nothing(caller: Caller) -> None:
+    file = day("81")
+    first = await bring(caller, [file], catalogue([file]), 4)
+    stock = await stock_of(caller, file)
+    again = await bring(caller, [file], catalogue([file]), 4)
+    assert (first.products, first.units, first.files_stocked) == (4, 50, 1)
+    assert (again.new_customers, again.units, again.files_stocked, again.files_stocked_before) == (0, 0, 0, 1)
+    assert await stock_of(caller, file) == stock == {"8110001": (11, 0), "8110002": (36, 0), "8110003A": (1, 0), "8110004": (2, 0)}
+
+
+async def test_the_books_agree_after_a_replay_and_a_second_one_places_nothing(caller: Caller) -> None:
+    file = day("82")
+    await bring(caller, [file], catalogue([file]), 4)
+    walk, facts, differing = await replayed(caller, file)
+    assert differing == []
+    assert (len(walk.placed), walk.before, walk.refused, len(walk.cancelled)) == (4, 0, [], 1)
+    assert sorted(each.status for each in facts) == ["cancelled", "delivered", "delivered", "delivered"]
+    stock = await stock_of(caller, file)
+    assert stock == {"8210001": (0, 0), "8210002": (0, 0), "8210003A": (1, 0), "8210004": (0, 0)}
+
+    again, _, differing = await replayed(caller, file)
+    assert differing == []
+    assert (again.placed, again.before) == (walk.placed, 4)
+    assert await stock_of(caller, file) == stock
+
+
+async def test_a_return_that_comes_after_the_parcel_has_left_is_counted_apart(caller: Caller) -> None:
+    file = day("83")
+    await bring(caller, [file], catalogue([file]), 4)
+    orders = invoices([file])
+    walk = await place_all(caller, orders, [], 4, None)
+    await reconcile(caller, orders, walk, 4, 60)
+    late, facts, differing = await replayed(caller, file)
+    assert differing == []
+    assert (late.cancelled, [each.order.number for each in late.too_late]) == ([], ["83700002"])
+    assert {each.status for each in facts} == {"delivered"}
+
+
+async def test_an_invoice_that_cannot_be_served_or_comes_with_other_lines_is_named_and_hurts_no_other(caller: Caller) -> None:
+    file = day("84")
+    await bring(caller, [file], catalogue([file]), 4)
+    first, _, _ = await replayed(caller, file)
+    other = classify("day.csv", DAY.read_text().replace("\n7", "\n847").replace(",100", ",84100").replace("MUG,24", "MUG,25").encode())
+    text = "\n".join((DAY.read_text().splitlines()[0], "849999,8410002,MUG,1000,2011-03-01 12:00:00,1.25,20001.0,France"))
+    short = classify("short.csv", text.encode())
+    assert len(first.placed) == 4
+    walk, _, differing = await replayed(caller, other)
+    assert [(invoice.number, why) for invoice, why in walk.refused] == [("84700004", "it was placed before with other lines")]
+    assert differing == []
+    walk, _, _ = await replayed(caller, short)
+    assert [(invoice.number, why.partition(" ")[0]) for invoice, why in walk.refused] == [("849999", "409")]

@@ -1,0 +1,266 @@
+"""Passing requests on, to a service in this process and to one in another."""
+
+import asyncio
+import contextlib
+import itertools
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+import httpx2
+import pytest
+
+from caravan.runtime import Backends
+from services.gateway.settings import Settings
+from tests.gateway.stand_ins import Pets, known, listening, registered
+from tests.shop import Shop, running, until
+
+
+@dataclass
+class Case:
+    shop: Shop
+    pets: Pets
+    client: httpx2.AsyncClient
+    """Over a real connection: the shop's own client takes whole answers only."""
+
+
+@contextlib.asynccontextmanager
+async def _case(shop: Shop, pets: Pets) -> AsyncIterator[Case]:
+    async with listening(shop.process.app) as url, httpx2.AsyncClient(base_url=url, timeout=10, trust_env=False) as client:
+        yield Case(shop, pets, client)
+
+
+@pytest.fixture(scope="module")
+async def here(backends: Backends) -> AsyncIterator[Case]:
+    pets = Pets("cats")
+    async with running(backends, "gateway", extra=(pets.here(),)) as shop, _case(shop, pets) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+async def there(backends: Backends) -> AsyncIterator[Case]:
+    pets = Pets()
+    async with running(backends, "gateway") as shop, registered(shop, pets, backends), _case(shop, pets) as made:
+        yield made
+
+
+@pytest.fixture(params=["in this process", "in another process"])
+def case(request: pytest.FixtureRequest, here: Case, there: Case) -> Case:
+    made = here if request.param == "in this process" else there
+    made.pets.reset()
+    return made
+
+
+@pytest.fixture
+def remote(there: Case) -> Case:
+    there.pets.reset()
+    return there
+
+
+async def test_the_service_gets_the_request_without_what_belongs_to_the_connection_or_only_we_may_say(case: Case) -> None:
+    headers = {
+        "connection": "keep-alive, x-mine",
+        "x-mine": "1",
+        "te": "trailers",
+        "keep-alive": "timeout=5",
+        "proxy-authorization": "Basic eA==",
+        "x-forwarded-for": "1.2.3.4",
+        "x-forwarded-host": "evil.example",
+        "forwarded": "for=1.2.3.4",
+        "x-real-ip": "1.2.3.4",
+        "x-user-authorization": "Bearer forged",
+        "x-caravan-forwarder": "forged",
+        "x-caravan-seconds": "9999",
+        "x-request-id": "mine-7",
+        "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+        "idempotency-key": "k1",
+        "x-other": "kept",
+    }
+    answer = await case.client.post(f"/v1/{case.pets.name}?a=1&b=%2F", content=b"hello", headers=headers)
+    assert answer.status_code == 200
+    seen = answer.json()
+    got = dict(seen["headers"])
+    assert seen["body"] == "hello" and seen["query"] == "a=1&b=%2F" and seen["peer"] == "127.0.0.1"
+    assert (
+        not {"te", "keep-alive", "proxy-authorization", "x-mine", "forwarded", "x-real-ip", "x-user-authorization", "x-caravan-seconds"}
+        & got.keys()
+    )
+    assert (
+        got["x-forwarded-for"] == "127.0.0.1"
+        and got["x-forwarded-proto"] == "http"
+        and got["x-forwarded-host"] == case.client.base_url.netloc.decode()
+    )
+    assert got["x-request-id"] == answer.headers["x-request-id"] == "mine-7"
+    assert got["traceparent"][3:35] == "0af7651916cd43dd8448eb211c80319c"
+    assert got["idempotency-key"] == "k1" and got["x-other"] == "kept" and got.get("x-caravan-forwarder") != "forged"
+
+
+async def test_the_client_gets_the_answer_without_what_belongs_to_the_connection(remote: Case) -> None:
+    answer = await remote.client.get("/v1/pets/rex/reply")
+    assert answer.text == "ok" and answer.headers["x-public"] == "1"
+    assert "x-private" not in answer.headers and "keep-alive" not in answer.headers
+    assert len(answer.headers.get_list("date")) == 1
+
+
+async def test_an_unknown_path_is_a_problem_and_a_known_path_with_another_method_is_the_services_to_refuse(case: Case) -> None:
+    unknown = await case.client.get("/v1/nothing")
+    assert unknown.status_code == 404 and unknown.headers["content-type"] == "application/problem+json"
+    wrong = await case.client.delete(f"/v1/{case.pets.name}/rex")
+    assert wrong.status_code == 405 and wrong.headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize("path", ["/internal/secret", "/v1/pets/..", "/v1/pets/%2e%2e", "/v1/pets/../../internal/secret", "/v1/pets/"])
+async def test_internal_paths_and_steps_upwards_lead_nowhere(case: Case, path: str) -> None:
+    path, host = path.replace("pets", case.pets.name), case.client.base_url
+    reader, writer = await asyncio.open_connection(host.host, host.port)
+    writer.write(f"GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
+    status = (await reader.readline()).split()[1]
+    writer.close()
+    assert status == b"404" and case.pets.asked == 0
+
+
+async def test_an_answer_streams_and_the_clients_leaving_reaches_the_service(case: Case) -> None:
+    async with case.client.stream("GET", f"/v1/{case.pets.name}/rex/song") as answer:
+        parts = answer.aiter_raw()
+        assert await anext(parts) == b"first"  # while the rest has not been made
+        assert not case.pets.released.is_set()
+    await asyncio.wait_for(case.pets.left.wait(), 5)
+
+
+async def test_an_answer_is_passed_on_whole(case: Case) -> None:
+    case.pets.released.set()
+    answer = await case.client.get(f"/v1/{case.pets.name}/rex/song")
+    assert answer.content == b"firstlast"
+
+
+async def test_a_body_over_one_mebibyte_is_refused_by_its_length_and_by_what_comes(case: Case) -> None:
+    declared = await case.client.post(f"/v1/{case.pets.name}", content=b"x" * (1024 * 1024 + 1))
+    sent = 0
+
+    async def chunks() -> AsyncIterator[bytes]:
+        nonlocal sent
+        for _ in range(20):
+            sent += 100_000
+            yield b"x" * 100_000
+
+    streamed = await case.client.post(f"/v1/{case.pets.name}", content=chunks())
+    assert [declared.status_code, streamed.status_code] == [413, 413]
+    assert streamed.headers["content-type"] == "application/problem+json"
+    exact = await case.client.post(f"/v1/{case.pets.name}", content=b"x" * 1024 * 1024)
+    assert exact.status_code == 200
+
+
+async def test_a_service_that_does_not_answer_in_time_is_given_up(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(case.shop.context("gateway"), "settings", Settings(seconds=0.1))
+    answer = await case.client.get(f"/v1/{case.pets.name}/rex/sleep")
+    assert answer.status_code == 504 and answer.headers["content-type"] == "application/problem+json"
+
+
+async def test_the_routes_of_a_service_that_went_away_are_kept_and_answer_503(backends: Backends) -> None:
+    pets = Pets("birds")
+    async with running(backends, "gateway") as shop:
+        async with registered(shop, pets, backends):
+            assert (await shop.client.get("/v1/birds/rex")).status_code == 200
+        await shop.context("gateway").parts.table.refresh()
+        away = await shop.client.get("/v1/birds/rex")
+        assert away.status_code == 503 and int(away.headers["retry-after"]) >= 1
+        assert away.headers["content-type"] == "application/problem+json"
+        assert (await shop.client.get("/v1/nothing")).status_code == 404
+
+
+async def test_the_breaker_of_a_failing_service_opens_answers_at_once_and_closes_again(remote: Case) -> None:
+    breaker = remote.shop.context("gateway").calls.breaker("pets")
+    for _ in range(30):  # what the client did wrong is no failure of the service
+        assert (await remote.client.get("/v1/pets/nobody")).status_code == 404
+    assert breaker.state == "closed"
+    remote.pets.failing = True
+    for _ in range(breaker.consecutive):
+        assert (await remote.client.get("/v1/pets/rex")).status_code == 503
+    assert breaker.state == "open"
+    asked = remote.pets.asked
+    refused = await remote.client.get("/v1/pets/rex")
+    assert refused.status_code == 503 and refused.headers["retry-after"] == "5" and remote.pets.asked == asked
+    metrics = (await remote.client.get("/metrics")).text
+    assert 'caravan_breaker_state{service="gateway",target="pets"} 2.0' in metrics
+    remote.pets.failing, breaker.open_for = False, 0.05
+
+    async def closed() -> bool:
+        await remote.client.get("/v1/pets/rex")
+        return breaker.state == "closed"
+
+    await until(closed)
+    assert (await remote.client.get("/v1/pets/rex")).status_code == 200
+
+
+async def test_a_read_is_tried_again_at_another_replica_within_a_budget_and_a_write_is_not(
+    remote: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upstreams, discovery = remote.shop.context("gateway").parts.upstreams, remote.shop.process.discovery
+    upstreams._budgets.clear()
+    turns = itertools.cycle(["http://127.0.0.1:9", await discovery.locate("pets")])
+
+    async def locate(_: str) -> str:
+        return next(turns)
+
+    monkeypatch.setattr(discovery, "locate", locate)
+    reads = [(await remote.client.get("/v1/pets/rex")).status_code for _ in range(3)]
+    writes = [(await remote.client.post("/v1/pets", content=b"x")).status_code for _ in range(4)]
+    more = [(await remote.client.get("/v1/pets/rex")).status_code for _ in range(4)]
+    assert reads == [200] * 3 and writes == [503, 200, 503, 200]
+    assert 503 in more  # the reserve is used up: one retry for five calls
+
+
+async def test_by_name_a_service_not_reached_yet_makes_unknown_paths_503(monkeypatch: pytest.MonkeyPatch, backends: Backends) -> None:
+    monkeypatch.setenv("GATEWAY_SERVICES", "pets")
+    pets = Pets()
+    down = [True]
+
+    async def app(scope: object, receive: object, send: object) -> None:
+        if down[0]:
+            raise OSError("not up yet")
+        await real(scope, receive, send)  # type: ignore[arg-type]
+
+    real = pets.app(backends)
+    async with listening(app) as url, running(backends, "gateway", discovery=url) as shop:
+        early = await shop.client.get("/v1/pets/rex")
+        assert early.status_code == 503 and "pets" in early.json()["detail"]
+        down[0] = False
+        await known(shop, "pets")
+        assert (await shop.client.get("/v1/pets/rex")).status_code == 200
+        assert (await shop.client.get("/v1/nothing")).status_code == 404
+
+
+async def test_forwarding_to_a_service_in_this_process_costs_less_than_150_microseconds(
+    here: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+
+    async def ask(count: int) -> float:
+        started = time.process_time()
+        for _ in range(count):
+            await app(dict(scope), receive, send)
+        return (time.process_time() - started) / count
+
+    async def bare(_: object, __: object, send_: object) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def receive() -> dict[str, object]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(_: object) -> None: ...
+
+    token = here.shop.issuer.token().encode()
+    headers = [
+        (b"host", b"x"),
+        (b"accept", b"*/*"),
+        (b"authorization", b"Bearer " + token),
+        (b"user-agent", b"x"),
+        (b"connection", b"keep-alive"),
+    ]
+    scope = {"type": "http", "method": "GET", "path": "/v1/cats/rex", "raw_path": b"/v1/cats/rex", "query_string": b"", "headers": headers}
+    scope |= {"scheme": "http", "client": ("127.0.0.1", 1), "server": ("x", 80), "root_path": "", "http_version": "1.1"}
+    await here.client.get("/v1/cats/rex")
+    monkeypatch.setitem(here.shop.process.peers, "cats", bare)
+    app = here.shop.process.peers["gateway"]
+    await ask(50)
+    assert min([await ask(300) for _ in range(5)]) < 0.000_15

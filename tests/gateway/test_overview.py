@@ -1,0 +1,73 @@
+"""One answer from several services, also when one of them is away."""
+
+import asyncio
+from typing import Any
+
+from caravan.clock import new_id
+from caravan.errors import Unavailable
+from caravan.runtime import Backends
+from caravan.service import Service
+from services.inventory.client import AVAILABILITY, Availabilities, Availability
+from services.orders.client import RECENT, OrderSummary, RecentOrders
+from services.recommendations.client import FOR_USER, Recommendation, Recommendations
+from tests.shop import running
+
+ORDER = OrderSummary(id=new_id(), status="paid", total=1999, currency="GBP", placed_at="2026-01-01T00:00:00Z")
+MUG = Recommendation(sku="MUG", name="Mug", rule="popular")
+CUP = Recommendation(sku="CUP", name="Cup", rule="popular")
+
+
+async def recent(_: Any, __: Any) -> RecentOrders:
+    return RecentOrders(items=[ORDER])
+
+
+async def for_user(_: Any, __: Any) -> Recommendations:
+    return Recommendations(items=[MUG, CUP])
+
+
+async def availability(_: Any, __: Any) -> Availabilities:
+    return Availabilities(stock=[Availability(sku="MUG", on_hand=5, reserved=2, available=3)])
+
+
+async def fails(_: Any, __: Any) -> Any:
+    raise Unavailable("away")
+
+
+async def hangs(_: Any, __: Any) -> Any:
+    await asyncio.Event().wait()
+
+
+def services(orders: Any = recent, recommendations: Any = for_user, inventory: Any = availability) -> tuple[Service, ...]:
+    return (
+        Service("orders", operations={RECENT: orders}),
+        Service("recommendations", operations={FOR_USER: recommendations}),
+        Service("inventory", operations={AVAILABILITY: inventory}),
+    )
+
+
+async def test_the_overview_joins_its_parts(backends: Backends) -> None:
+    async with running(backends, "gateway", extra=services()) as shop:
+        user = new_id()
+        answer = await shop.client.get("/v1/me/overview", headers=shop.bearer(user_id=user))
+        seen = answer.json()
+        assert seen["partial"] is False and seen["failed"] == []
+        assert seen["profile"]["id"] == str(user)
+        assert seen["orders"] == [
+            {"id": str(ORDER.id), "status": "paid", "total": {"amount": 1999, "currency": "GBP"}, "placed_at": ORDER.placed_at}
+        ]
+        assert [(item["sku"], item["available"]) for item in seen["recommendations"]] == [("MUG", 3), ("CUP", 0)]
+        assert (await shop.client.get("/v1/me/overview")).status_code == 401
+
+
+async def test_a_part_that_fails_or_hangs_is_left_out_and_named(backends: Backends) -> None:
+    async with running(backends, "gateway", extra=services(orders=fails, inventory=hangs)) as shop:
+        seen = (await shop.client.get("/v1/me/overview", headers=shop.bearer())).json()
+        assert seen["partial"] is True and seen["failed"] == ["orders", "stock"] and seen["orders"] is None
+        assert [item["available"] for item in seen["recommendations"]] == [None, None]
+
+
+async def test_parts_that_no_process_serves_are_left_out_and_named(backends: Backends) -> None:
+    async with running(backends, "gateway") as shop:
+        answer = await shop.client.get("/v1/me/overview", headers=shop.bearer())
+        assert answer.status_code == 200 and answer.json()["failed"] == ["orders", "recommendations"]
+        assert answer.json()["profile"] is not None

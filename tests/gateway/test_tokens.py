@@ -1,0 +1,142 @@
+"""Tokens at the door: forged ones end here, and those of an ended session soon after."""
+
+import base64
+import hmac
+import time
+from collections.abc import AsyncIterator
+
+import orjson
+import pytest
+from cryptography.hazmat.primitives import serialization
+from fastapi import APIRouter
+from joserfc import jwt
+from joserfc.jwk import OKPKey
+
+from caravan.auth import Caller, Customer
+from caravan.errors import Unauthorized, Unavailable
+from caravan.runtime import Backends
+from caravan.service import Service
+from services.gateway.sessions import Sessions
+from services.identity.client import SessionState
+from tests.shop import Issuer, Shop, running
+
+router = APIRouter()
+
+
+@router.get("/v1/open")
+async def open_to_anyone() -> str:
+    return "anyone"
+
+
+@router.get("/v1/mine")
+async def only_for_customers(caller: Customer) -> str:
+    return caller.subject
+
+
+@router.post("/v1/auth/token")
+async def token_endpoint() -> str:
+    return "tokens"
+
+
+@pytest.fixture(scope="module")
+async def shop(backends: Backends) -> AsyncIterator[Shop]:
+    async with running(backends, "gateway", extra=(Service("doors", routers=(router,)),)) as made:
+        yield made
+
+
+def _part(value: bytes) -> str:
+    return base64.urlsafe_b64encode(value).decode().rstrip("=")
+
+
+def _unsigned(issuer: Issuer, header: dict[str, str]) -> str:
+    return f"{_part(orjson.dumps(header))}.{issuer.token('admin').split('.')[1]}."
+
+
+def _signed_with_the_public_key(issuer: Issuer) -> str:
+    """By hand: the library refuses to."""
+    public = issuer.key.public_key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    signed = f"{_part(orjson.dumps({'alg': 'HS256', 'kid': 'test'}))}.{issuer.token('admin').split('.')[1]}"
+    return f"{signed}.{_part(hmac.digest(public, signed.encode(), 'sha256'))}"
+
+
+FORGED = {
+    "no token at all": lambda issuer: "x",
+    "alg none": lambda issuer: _unsigned(issuer, {"alg": "none", "kid": "test"}),
+    "EdDSA without a signature": lambda issuer: _unsigned(issuer, {"alg": "EdDSA", "kid": "test"}),
+    "HS256 with the public key": _signed_with_the_public_key,
+    "another key of the same id": lambda _: Issuer(OKPKey.generate_key("Ed25519", {"kid": "test"})).token(),
+    "expired": lambda issuer: issuer.token(exp=int(time.time()) - 60),
+    "another audience": lambda issuer: issuer.token(aud="elsewhere"),
+    "another issuer": lambda issuer: issuer.token(iss="https://evil.example"),
+    "a refresh token": lambda issuer: issuer.token(typ="refresh"),
+    "a role that does not exist": lambda issuer: issuer.token("root"),
+}
+
+
+@pytest.mark.parametrize("kind", FORGED)
+async def test_a_token_that_is_not_ours_ends_at_the_gateway_even_where_none_is_needed(shop: Shop, kind: str) -> None:
+    headers = {"authorization": f"Bearer {FORGED[kind](shop.issuer)}"}
+    for path in ("/v1/open", "/v1/mine"):
+        answer = await shop.client.get(path, headers=headers)
+        assert answer.status_code == 401, kind
+        assert answer.headers["content-type"] == "application/problem+json" and "bearer" in answer.headers["www-authenticate"].lower()
+
+
+async def test_a_good_token_passes_and_without_one_the_service_decides(shop: Shop) -> None:
+    assert (await shop.client.get("/v1/mine", headers=shop.bearer())).status_code == 200
+    assert (await shop.client.get("/v1/open")).status_code == 200
+    assert (await shop.client.get("/v1/mine")).status_code == 401
+
+
+async def test_a_client_secret_is_taken_by_the_token_endpoint_only(shop: Shop) -> None:
+    headers = {"authorization": "Basic " + base64.b64encode(b"cli:secret").decode()}
+    assert (await shop.client.post("/v1/auth/token", headers=headers)).status_code == 200
+    assert (await shop.client.get("/v1/open", headers=headers)).status_code == 401
+
+
+async def test_of_two_tokens_the_service_sees_the_one_that_was_checked(shop: Shop) -> None:
+    first, second = (f"Bearer {shop.issuer.token()}" for _ in range(2))
+    answer = await shop.client.get("/v1/mine", headers=[("authorization", first), ("authorization", second)])
+    assert answer.status_code == 200
+    expected = jwt.decode(second[7:], shop.issuer.key, algorithms=["EdDSA"]).claims["sub"]
+    assert answer.json() == expected
+
+
+class Identity:
+    def __init__(self) -> None:
+        self.active, self.away, self.asked = True, False, 0
+
+    async def __call__(self, *_: object) -> SessionState:
+        self.asked += 1
+        if self.away:
+            raise Unavailable("identity is away")
+        return SessionState(active=self.active)
+
+
+CALLER = Caller("u", "customer", "s")
+
+
+async def test_an_ended_session_is_noticed_within_its_seconds_and_asked_for_once_in_them() -> None:
+    identity, now = Identity(), [0.0]
+    sessions = Sessions(identity, 10.0, lambda: now[0])  # type: ignore[arg-type]
+    for now[0] in (0.0, 5.0, 9.9):
+        await sessions.require_open(CALLER)
+    assert identity.asked == 1
+    identity.active, now[0] = False, 10.0
+    with pytest.raises(Unauthorized):
+        await sessions.require_open(CALLER)
+
+
+async def test_while_identity_is_away_an_ended_session_stays_ended_and_an_unknown_one_counts_as_open() -> None:
+    identity, now = Identity(), [0.0]
+    identity.active = False
+    sessions = Sessions(identity, 10.0, lambda: now[0])  # type: ignore[arg-type]
+    with pytest.raises(Unauthorized):
+        await sessions.require_open(CALLER)
+    identity.away, now[0] = True, 100.0
+    with pytest.raises(Unauthorized):
+        await sessions.require_open(CALLER)
+    await sessions.require_open(Caller("other", "customer", "t"))
+    identity.away, identity.active, now[0] = False, False, 102.0
+    with pytest.raises(Unauthorized):
+        await sessions.require_open(Caller("other", "customer", "t"))
