@@ -10,6 +10,7 @@ from typing import Any
 import uvicorn
 from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
+from pydantic import BaseModel
 
 from caravan.discovery import HEARTBEAT_SECONDS
 from caravan.errors import NotFound, Unavailable
@@ -17,6 +18,10 @@ from caravan.http import App, create_app
 from caravan.runtime import Backends
 from caravan.service import Service
 from tests.shop import Shop, until
+
+
+class Form(BaseModel):
+    name: str
 
 
 @dataclass
@@ -33,6 +38,7 @@ class Pets:
     def __post_init__(self) -> None:
         add = self.router.add_api_route
         add(f"/v1/{self.name}", self.echo, methods=["POST"])
+        add(f"/v1/{self.name}/forms", self.fill, methods=["POST"])
         add(f"/v1/{self.name}/{{name}}", self.show)
         add(f"/v1/{self.name}/{{name}}/song", self.sing)
         add(f"/v1/{self.name}/{{name}}/sleep", self.sleep)
@@ -51,6 +57,9 @@ class Pets:
             "peer": peer,
             "query": str(request.query_params),
         }
+
+    async def fill(self, form: Form) -> str:
+        return form.name
 
     async def show(self, name: str) -> dict[str, Any]:
         self.asked += 1

@@ -91,6 +91,18 @@ async def test_a_bad_token_counts_for_its_address(backends: Backends, monkeypatc
     await _forget(backends)
 
 
+async def test_an_admin_has_one_class_for_everything(backends: Backends, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY_AUTH_PER_MINUTE", "1")
+    monkeypatch.setenv("GATEWAY_ADMINS_PER_MINUTE", "3")
+    async with running(backends, "gateway", extra=(THINGS,)) as shop:
+        admin = shop.bearer("admin")
+        answers = [await shop.client.post("/v1/auth/token", headers=admin) for _ in range(2)] + [
+            await shop.client.get("/v1/reading", headers=admin) for _ in range(2)
+        ]
+        assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+        assert answers[0].headers["ratelimit-policy"] == '"admins";q=3;w=60'
+
+
 async def test_two_replicas_share_a_limit(backends: Backends) -> None:
     redis = Redis.from_url(backends.redis_url)
     one, other, policy, name = Limits(redis), Limits(redis), Policy("shared", 1000), who()

@@ -1,0 +1,174 @@
+"""The door: every request is matched, checked and counted here, then passed on; a few routes are the gateway's own."""
+
+from collections.abc import MutableMapping
+from importlib.metadata import version
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.responses import Response
+from fastapi.routing import APIRoute
+
+from caravan.auth import Caller, Customer
+from caravan.client import authorization
+from caravan.errors import NotFound, Unauthorized, Unavailable
+from caravan.http import App, Edge, Receive, Scope, Send, create_app, json_response
+from services.gateway import pages, use_cases
+from services.gateway.addresses import Networks, client_address, network_of
+from services.gateway.asyncapi import describe
+from services.gateway.faces import channels
+from services.gateway.forwarding import forward_here, onward_headers
+from services.gateway.limits import Lease, Policies, Policy
+from services.gateway.openapi import merge
+from services.gateway.routing import OWN, Route
+from services.gateway.schemas import Overview
+from services.gateway.settings import networks
+from services.gateway.use_cases import GatewayContext
+
+VERSION = version("caravan")
+
+router = APIRouter(tags=["gateway"])
+
+
+@router.get("/v1/me/overview", response_model=Overview)
+async def get_overview(request: Request, caller: Customer) -> Response:
+    """You, your last orders and what we recommend, with its stock. A part of the shop that is away is left out and named."""
+    return json_response(await use_cases.read_overview(request.app.state.context, caller.user_id))
+
+
+@router.get("/openapi.json", include_in_schema=False)
+async def get_openapi(request: Request) -> Response:
+    return Response(request.app.state.reference.openapi(), media_type="application/json")
+
+
+@router.get("/asyncapi.json", include_in_schema=False)
+async def get_asyncapi(request: Request) -> Response:
+    return Response(request.app.state.reference.asyncapi, media_type="application/json")
+
+
+@router.get("/", include_in_schema=False)
+async def landing_page(request: Request) -> Response:
+    return pages.LANDING.response(request.app.state.context.url)
+
+
+@router.get("/docs", include_in_schema=False)
+async def docs_page() -> Response:
+    return pages.DOCS.response()
+
+
+@router.get("/docs/messages", include_in_schema=False)
+async def messages_page() -> Response:
+    return pages.MESSAGES.response()
+
+
+class Reference:
+    """The generated documents, made again only when a service's routes have changed."""
+
+    def __init__(self, context: GatewayContext) -> None:
+        self._context = context
+        self._version = -1
+        self._openapi = b""
+        self.asyncapi = orjson.dumps(describe(channels(), VERSION))
+
+    def openapi(self) -> bytes:
+        table = self._context.parts.table
+        if table.version != self._version:
+            order = sorted(table.documents, key=lambda name: (name != OWN, name))
+            self._openapi = orjson.dumps(merge({name: table.documents[name] for name in order}, self._context.url, VERSION))
+            self._version = table.version
+        return self._openapi
+
+
+def build(context: GatewayContext) -> App:
+    own = create_app(OWN, (), context, context.verifier).fastapi  # type: ignore[attr-defined]
+    own.router.routes[:] = []  # its own /openapi.json gives way to the merged one
+    own.include_router(router)
+    own.state.reference = Reference(context)
+    context.parts.table.pages = tuple(route.path for route in router.routes if isinstance(route, APIRoute) and not route.include_in_schema)
+    edge = Edge(Gateway(context, own), OWN)
+    edge.fastapi = own
+    return edge
+
+
+class Gateway:
+    """Pure ASGI: what it costs is paid by every request."""
+
+    def __init__(self, context: GatewayContext, own: FastAPI) -> None:
+        self._context = context
+        self._own: App = own
+        self._trusted: Networks = networks(context.settings.trusted_proxies)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        parts = self._context.parts
+        route = await parts.table.match(scope["path"])
+        if route is None:
+            raise self._unmatched(scope)
+        scope["route_template"] = route.template
+        peer = scope["client"][0] if scope.get("client") else "unknown"
+        scheme = scope["scheme"]
+        if self._trusted:
+            peer, scheme = self._behind_proxies(scope, peer)
+        policy = parts.policies.of(scope["method"], route.template)
+        policy, lease = await self._admit(policy, peer)
+        headers = onward_headers(scope["headers"], address=peer, scheme=scheme, authorization=authorization.get())
+        await self._forward(route, scope, headers, peer, receive, _with_limits(send, policy, lease))
+
+    def _unmatched(self, scope: Scope) -> Exception:
+        unread = self._context.parts.table.unread
+        if unread:
+            return Unavailable(f"nothing known is served at {scope['path']}; not reached yet: {', '.join(sorted(unread))}", retry_after=2)
+        return NotFound(f"nothing is served at {scope['path']}; GET /docs lists what is")
+
+    async def _admit(self, policy: Policy, peer: str) -> tuple[Policy, Lease]:
+        """Check the token and count the request: for the user, or for the address without a token or with a bad one. Admins have a class of their own."""
+        parts = self._context.parts
+        given = authorization.get()
+        address = network_of(peer)
+        if given is None:
+            return policy, await parts.limits.take(policy, address)
+        try:
+            caller = await self._caller(given, policy)
+        except Unauthorized:
+            await parts.limits.take(policy, address)
+            raise
+        if caller is not None and caller.role == "admin":
+            policy = parts.policies.admins
+        return policy, await parts.limits.take(policy, address if caller is None or policy.by_address else caller.subject)
+
+    async def _caller(self, given: str, policy: Policy) -> Caller | None:
+        kind, _, token = given.partition(" ")
+        if kind.lower() == "basic" and policy.name == Policies.AUTH_CLASS:
+            return None  # a client shows its secret to the token endpoint
+        if kind.lower() != "bearer" or not token:
+            raise Unauthorized("send the access token as `Authorization: Bearer <token>`")
+        caller = await self._context.verifier.verify(token.strip())
+        await self._context.parts.sessions.require_open(caller)
+        return caller
+
+    def _behind_proxies(self, scope: Scope, peer: str) -> tuple[str, str]:
+        headers: dict[bytes, bytes] = {}
+        for name, value in scope["headers"]:
+            headers[name] = headers[name] + b"," + value if name in headers else value
+        address = client_address(peer, headers.get(b"x-forwarded-for", b"").decode("latin-1"), self._trusted)
+        claimed = headers.get(b"x-forwarded-proto", b"").decode("latin-1")
+        return address, claimed if address != peer and claimed in ("http", "https") else scope["scheme"]
+
+    async def _forward(self, route: Route, scope: Scope, headers: Any, peer: str, receive: Receive, send: Send) -> None:
+        service = route.service(scope["method"])
+        app = self._own if service == OWN else self._context.peers.get(service)
+        if app is not None:
+            await forward_here(app, scope, headers, peer, receive, send, self._context.settings.seconds)
+        else:
+            await self._context.parts.upstreams.forward(service, scope, headers, receive, send)
+
+
+def _with_limits(send: Send, policy: Policy, lease: Lease) -> Send:
+    async def answer(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            limits = ((b"ratelimit-policy", policy.header), (b"ratelimit", lease.header(policy)))
+            message = {**message, "headers": [*message.get("headers", ()), *limits]}
+        await send(message)
+
+    return answer

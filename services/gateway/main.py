@@ -1,0 +1,25 @@
+"""The gateway: the one way in."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from caravan.service import Context, Periodic, Service
+from services.gateway import api, use_cases
+from services.gateway.forwarding import Upstreams
+from services.gateway.limits import Limits, Policies
+from services.gateway.sessions import Sessions
+from services.gateway.settings import Settings
+from services.gateway.table import REFRESH_SECONDS, Table
+
+
+@asynccontextmanager
+async def opened(context: Context[Settings, None]) -> AsyncIterator[use_cases.Parts]:
+    upstreams = Upstreams(context)
+    sessions = Sessions(context.calls, context.settings.session_seconds)
+    yield use_cases.Parts(Table(context), Limits(context.redis), Policies(context.settings), sessions, upstreams)
+    await upstreams.close()
+
+
+service = Service(
+    "gateway", settings=Settings, parts=opened, app=api.build, periodic=(Periodic("routes", REFRESH_SECONDS, use_cases.refresh_routes),)
+)

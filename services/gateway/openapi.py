@@ -1,0 +1,99 @@
+"""One OpenAPI document of all services' documents: schemas of one name are renamed only where they differ."""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+Document = dict[str, Any]
+
+PREFIX = "#/components/schemas/"
+DESCRIPTION = """An event-driven commerce backend. Sign in with `POST /v1/auth/token` and send `Authorization: Bearer <access token>`.
+
+Errors are RFC 9457 problem documents. Lists have `limit` and `cursor`. POSTs that create honour `Idempotency-Key`. Edits honour `If-Match`.
+Limits are answered with 429, `Retry-After` and `RateLimit` headers; bodies over 1 MiB with 413."""
+
+
+def merge(documents: Mapping[str, Document], url: str, version: str) -> Document:
+    """`documents` by service; a path and method that two services declare is taken from the first, as the router does."""
+    names = _names(documents)
+    ids = Counter(operation["operationId"] for document in documents.values() for _, _, operation in operations(document))
+    paths: dict[str, Document] = {}
+    schemas: dict[str, Any] = {}
+    security: dict[str, Any] = {}
+    for service, document in documents.items():
+        for path, method, operation in operations(document):
+            if method in paths.get(path, {}):
+                continue
+            operation = _renamed(operation, service, names)
+            operation["tags"] = [service]
+            if ids[operation["operationId"]] > 1:
+                operation["operationId"] = f"{service}_{operation['operationId']}"
+            paths.setdefault(path, {})[method] = operation
+        components = document.get("components", {})
+        for name, schema in components.get("schemas", {}).items():
+            schemas.setdefault(names[service, name], _renamed(schema, service, names))
+        security |= components.get("securitySchemes", {})
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Caravan", "version": version, "description": DESCRIPTION},
+        "servers": [{"url": url}],
+        "tags": [{"name": service} for service in sorted({operation["tags"][0] for item in paths.values() for operation in item.values()})],
+        "paths": dict(sorted(paths.items())),
+        "components": {"schemas": dict(sorted(schemas.items())), "securitySchemes": security},
+    }
+
+
+def operations(document: Document) -> list[tuple[str, str, Document]]:
+    return [
+        (path, method, operation)
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+        if "responses" in operation
+    ]
+
+
+def _schemas(document: Document) -> Document:
+    found: Document = document.get("components", {}).get("schemas", {})
+    return found
+
+
+def _names(documents: Mapping[str, Document]) -> dict[tuple[str, str], str]:
+    """The merged name of each service's schema."""
+    meanings: dict[str, set[str]] = defaultdict(set)
+    for document in documents.values():
+        for name in _schemas(document):
+            meanings[name].add(_meaning(document, name, ()))
+    return {
+        (service, name): name if len(meanings[name]) == 1 else service.capitalize() + name
+        for service, document in documents.items()
+        for name in _schemas(document)
+    }
+
+
+def _meaning(document: Document, name: str, above: tuple[str, ...]) -> str:
+    """A fingerprint of a schema with everything that it refers to."""
+
+    def resolved(node: Any) -> Any:
+        if isinstance(node, dict):
+            return {key: _target(value) if key == "$ref" else resolved(value) for key, value in node.items()}
+        return [resolved(item) for item in node] if isinstance(node, list) else node
+
+    def _target(reference: str) -> str:
+        target = reference.removeprefix(PREFIX)
+        return target if target in above or target == name else _meaning(document, target, (*above, name))
+
+    return hashlib.sha256(orjson.dumps(resolved(_schemas(document).get(name)), option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+def _renamed(node: Any, service: str, names: Mapping[tuple[str, str], str]) -> Any:
+    if isinstance(node, dict):
+        return {
+            key: PREFIX + names.get((service, value.removeprefix(PREFIX)), value.removeprefix(PREFIX))
+            if key == "$ref" and isinstance(value, str)
+            else _renamed(value, service, names)
+            for key, value in node.items()
+        }
+    return [_renamed(item, service, names) for item in node] if isinstance(node, list) else node

@@ -1,0 +1,82 @@
+"""Which service has a path: the path templates of all OpenAPI documents, compiled into a trie of segments."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+METHODS = frozenset({"get", "put", "post", "delete", "options", "head", "patch", "trace"})
+OWN = "gateway"
+UNFORWARDED = frozenset({"/livez", "/readyz", "/metrics", "/openapi.json"})
+"""What every service serves for its cluster, not for clients."""
+
+
+@dataclass(slots=True)
+class Route:
+    """A template and the service of each method. A method that none declares goes to the first service, which says 405."""
+
+    template: str
+    first: str
+    by_method: dict[str, str] = field(default_factory=dict)
+
+    def service(self, method: str) -> str:
+        return self.by_method.get(method, self.first)
+
+
+@dataclass(slots=True)
+class _Node:
+    literals: dict[str, "_Node"] = field(default_factory=dict)
+    parameter: "_Node | None" = None
+    route: Route | None = None
+
+
+class Trie:
+    """Of the templates that match, the one wins that is literal where the others, read from the left, first have a parameter."""
+
+    def __init__(self, declared: Iterable[tuple[str, str, str]]) -> None:
+        """`declared`: template, method and service; the first one of a template and method wins."""
+        self.routes: dict[str, Route] = {}
+        self._root = _Node()
+        for template, method, service in declared:
+            route = self.routes.get(template)
+            if route is None:
+                route = self.routes[template] = Route(template, service)
+                route = self._insert(template, route)
+            route.by_method.setdefault(method, service)
+
+    def _insert(self, template: str, route: Route) -> Route:
+        """Templates that differ in the names of their parameters only are one route."""
+        node = self._root
+        for segment in template.split("/")[1:]:
+            if "{" in segment:
+                node.parameter = node.parameter or _Node()
+                node = node.parameter
+            else:
+                node = node.literals.setdefault(segment, _Node())
+        if node.route is None:
+            node.route = route
+        else:
+            self.routes[template] = node.route
+        return node.route
+
+    def match(self, path: str) -> Route | None:
+        return self.routes.get(path) if "{" not in path and path in self.routes else _find(self._root, path.split("/"), 1)
+
+
+def _find(node: _Node, segments: list[str], at: int) -> Route | None:
+    if at == len(segments):
+        return node.route
+    segment = segments[at]
+    literal = node.literals.get(segment)
+    found = _find(literal, segments, at + 1) if literal else None
+    # A dot segment is never a parameter's value: an HTTP client on the way would take it for a step upwards.
+    if found is None and node.parameter is not None and segment not in ("", ".", ".."):
+        found = _find(node.parameter, segments, at + 1)
+    return found
+
+
+def declared(service: str, document: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Template, method and service of each operation in a service's OpenAPI document that clients may reach."""
+    for template, item in document.get("paths", {}).items():
+        if service == OWN or not (template in UNFORWARDED or template.startswith("/internal/")):
+            for method in METHODS & item.keys():
+                yield template, method.upper(), service

@@ -1,0 +1,46 @@
+"""The knobs of the gateway."""
+
+from ipaddress import IPv4Network, IPv6Network, ip_network
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="GATEWAY_", extra="ignore", frozen=True)
+
+    services: str = Field(
+        "",
+        description="Where names resolve outside (CARAVAN_DISCOVERY): the services to route to, comma-separated. Default: all that there are.",
+    )
+    trusted_proxies: str = Field(
+        "",
+        description="Addresses or networks of proxies before the gateway, comma-separated: only from them `X-Forwarded-For` is believed. Default: none.",
+    )
+    seconds: float = Field(30.0, gt=0, le=300, description="How long a service may take until its answer begins; then 504.")
+    connections: int = Field(
+        500, ge=1, le=10_000, description="Most connections to one service of another process: a slow one can't take those of others."
+    )
+    session_seconds: float = Field(
+        10.0,
+        ge=0,
+        le=300,
+        description="How long the state of a session is remembered: after logout or disabling, tokens work at most this much longer.",
+    )
+    auth_per_minute: int = Field(30, ge=1, description="Limit per client address: tokens, passwords.")
+    registration_per_minute: int = Field(60, ge=1, description="Limit per client address: new accounts.")
+    orders_per_minute: int = Field(6000, ge=1, description="Limit per user: placing orders.")
+    writes_per_minute: int = Field(1200, ge=1, description="Limit per user, or per client address without a token: all other writes.")
+    reads_per_minute: int = Field(6000, ge=1, description="Limit per user, or per client address without a token: reads.")
+
+    admins_per_minute: int = Field(60_000, ge=1, description="Limit per admin: everything, acting for customers (token exchange) too.")
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _are_networks(cls, text: str) -> str:
+        networks(text)
+        return text

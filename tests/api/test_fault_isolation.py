@@ -1,0 +1,38 @@
+"""What is not needed for an order must not stop one."""
+
+import pytest
+
+from caravan.errors import Unavailable
+from services.__main__ import load
+from tests.api.conftest import World
+from tests.gateway.stand_ins import known
+
+BESIDE_THE_PATH = ("recommendations", "analytics", "notifications")
+
+
+async def test_an_order_is_taken_while_everything_beside_its_path_is_away(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if their processes were gone: neither their routes nor their operations are here or anywhere."""
+    _, customer = await world.user("customer")
+    sku = await world.product()
+    await known(world.shop, *BESIDE_THE_PATH)
+    process = world.shop.process
+    locate = process.discovery.locate
+
+    async def gone(service: str) -> str:
+        if service in BESIDE_THE_PATH:
+            raise Unavailable(f"no process serves {service}")
+        return await locate(service)
+
+    monkeypatch.setattr(process.discovery, "locate", gone)
+    for service in load(BESIDE_THE_PATH):
+        monkeypatch.delitem(process.peers, service.name)
+        for operation in service.operations:
+            monkeypatch.delitem(process._local, operation)
+
+    order = await world.order(sku, customer)
+    assert order
+    overview = (await world.client.get("/v1/me/overview", headers=customer)).json()
+    assert overview["partial"] is True and overview["failed"] == ["recommendations"] and overview["orders"] is not None
+    for path in ("/v1/recommendations", "/v1/notifications"):
+        answer = await world.client.get(path, headers=customer)
+        assert answer.status_code == 503 and "retry-after" in answer.headers
