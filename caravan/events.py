@@ -122,7 +122,7 @@ class EventStore:
         rows = await reader.fetch(
             "SELECT stream, version, type, data_version, data, time, actor, trace_id, transaction::text, position FROM event"
             " WHERE (transaction, position) > ($1::text::xid8, $2) AND transaction < pg_snapshot_xmin(pg_current_snapshot())"
-            " ORDER BY transaction, position LIMIT $3",
+            " ORDER BY event.transaction, event.position LIMIT $3",  # not the column of the result: that is text, and sorts 1000 before 998
             str(place[0]),
             place[1],
             limit,

@@ -38,9 +38,21 @@ def messages(services: list[Service]) -> str:
         " RabbitMQ queues; the exchange announces to whoever binds a queue. All messages are JSON in an envelope with CloudEvents names (`id`, `type`, `source`,",
         " `subject`, `time`, `dataversion`, `traceparent`, `data`). Readers ignore fields that they don't know.\n",
     ]
-    parts += _section("Topics", "Kafka: a log, keyed, ordered per key, replayable, read by any number of groups.", [c for c in channels if isinstance(c, Topic)], readers)
-    parts += _section("Queues", "RabbitMQ: a task for one owner, acknowledged, retried in tiers, dead-lettered.", [c for c in channels if isinstance(c, Queue)], readers)
-    parts += _section("Exchanges", "RabbitMQ: publish/subscribe, a queue per subscriber.", [c for c in channels if isinstance(c, Exchange)], readers)
+    parts += _section(
+        "Topics",
+        "Kafka: a log, keyed, ordered per key, replayable, read by any number of groups.",
+        [c for c in channels if isinstance(c, Topic)],
+        readers,
+    )
+    parts += _section(
+        "Queues",
+        "RabbitMQ: a task for one owner, acknowledged, retried in tiers, dead-lettered.",
+        [c for c in channels if isinstance(c, Queue)],
+        readers,
+    )
+    parts += _section(
+        "Exchanges", "RabbitMQ: publish/subscribe, a queue per subscriber.", [c for c in channels if isinstance(c, Exchange)], readers
+    )
     parts += ["\n## Fields\n"]
     for kind in sorted({kind for channel in channels for kind in _kinds(channel)}, key=lambda kind: kind.type):
         parts.append(f"\n### `{kind.type}` version {kind.version}\n\n{(kind.__doc__ or '').strip()}\n\n| field | type |\n|---|---|\n")
@@ -49,12 +61,16 @@ def messages(services: list[Service]) -> str:
 
 
 def _section(title: str, why: str, channels: Iterable[Channel], readers: list[Subscription]) -> list[str]:
-    rows = [f"\n## {title}\n\n{why}\n\n| channel | owner | key | messages | readers | retry | kept | purpose |\n|---|---|---|---|---|---|---|---|\n"]
+    rows = [
+        f"\n## {title}\n\n{why}\n\n| channel | owner | key | messages | readers | retry | kept | purpose |\n|---|---|---|---|---|---|---|---|\n"
+    ]
     for channel in sorted(channels, key=lambda channel: channel.name):
         kinds = ", ".join(f"`{kind.type}`" for kind in _kinds(channel))
         reading = [reader for reader in readers if reader.channel == channel.name]
         names = ", ".join(f"`{reader.name}`" for reader in sorted(reading, key=lambda reader: reader.name)) or "none"
-        rows.append(f"| `{channel.name}` | {channel.owner} | {channel.key} | {kinds} | {names} | {_retry(channel, reading)} | {_kept(channel)} | {channel.purpose} |\n")
+        rows.append(
+            f"| `{channel.name}` | {channel.owner} | {channel.key} | {kinds} | {names} | {_retry(channel, reading)} | {_kept(channel)} | {channel.purpose} |\n"
+        )
     return rows
 
 
@@ -69,7 +85,11 @@ def _kinds(channel: Channel) -> tuple[type[Any], ...]:
 
 
 def _retry(channel: Channel, reading: list[Subscription]) -> str:
-    retry = channel.retry if isinstance(channel, Topic | Queue) else next((reader.retry for reader in reading if isinstance(reader.source, Binding)), Retry())
+    retry = (
+        channel.retry
+        if isinstance(channel, Topic | Queue)
+        else next((reader.retry for reader in reading if isinstance(reader.source, Binding)), Retry())
+    )
     return f"{retry.attempts} attempts, after {', '.join(f'{delay:g}' for delay in retry.delays)} s"
 
 
@@ -106,7 +126,9 @@ def settings(services: list[Service]) -> str:
     ]
     for title, kind in _kinds_of_settings(services):
         parts.append(f"\n## {title}\n\n| variable | default | meaning |\n|---|---|---|\n")
-        parts += [f"| `{variable}` | {f'`{default}`' if default else ''} | {meaning} |\n" for variable, default, meaning in _variables(kind)]
+        parts += [
+            f"| `{variable}` | {f'`{default}`' if default else ''} | {meaning} |\n" for variable, default, meaning in _variables(kind)
+        ]
     return "".join(parts)
 
 

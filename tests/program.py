@@ -63,16 +63,27 @@ class Program:
         admin = await self.operator()
         made = await self.client.post(
             "/v1/products",
-            json={"sku": sku, "name": f"Thing {sku}", "description": "", "category": "things", "price": {"amount": price, "currency": "GBP"}, "attributes": {}},
+            json={
+                "sku": sku,
+                "name": f"Thing {sku}",
+                "description": "",
+                "category": "things",
+                "price": {"amount": price, "currency": "GBP"},
+                "attributes": {},
+            },
             headers=admin,
         )
         assert made.status_code == 201, made.text
         if stock:
-            moved = await self.client.post(f"/v1/stock/{sku}/movements", json={"kind": "receive", "quantity": stock, "reason": "test"}, headers=admin)
+            moved = await self.client.post(
+                f"/v1/stock/{sku}/movements", json={"kind": "receive", "quantity": stock, "reason": "test"}, headers=admin
+            )
             assert moved.status_code in (200, 201), moved.text
         return sku
 
-    async def place(self, who: dict[str, str], sku: str, quantity: int = 1, token: str = "tok_ok", key: str | None = None) -> httpx2.Response:
+    async def place(
+        self, who: dict[str, str], sku: str, quantity: int = 1, token: str = "tok_ok", key: str | None = None
+    ) -> httpx2.Response:
         body = {"lines": [{"sku": sku, "quantity": quantity}], "shipping_address": ADDRESS, "payment": {"method": "card", "token": token}}
         return await self.client.post("/v1/orders", json=body, headers={**who, "Idempotency-Key": key or str(new_id())})
 
@@ -144,7 +155,15 @@ async def launch(arguments: Sequence[str], settings: dict[str, str], data: Path,
     with log.open("ab") as out:
         begins = out.tell()
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "services", *arguments, cwd=ROOT, env=environment(data, **settings), stdout=out, stderr=asyncio.subprocess.STDOUT, stdin=asyncio.subprocess.DEVNULL
+            sys.executable,
+            "-m",
+            "services",
+            *arguments,
+            cwd=ROOT,
+            env=environment(data, **settings),
+            stdout=out,
+            stderr=asyncio.subprocess.STDOUT,
+            stdin=asyncio.subprocess.DEVNULL,
         )
 
     async def listening() -> str | None:
@@ -191,7 +210,10 @@ async def process_per_service(data: Path, **settings: str) -> AsyncIterator[Prog
 
         async def all_routed() -> bool:
             paths = (await program.client.get("/openapi.json")).json().get("paths", {})
-            return all(path in paths for path in ("/v1/users", "/v1/products", "/v1/orders", "/v1/stock/{sku}", "/v1/payments/{order_id}", "/v1/notifications"))
+            return all(
+                path in paths
+                for path in ("/v1/users", "/v1/products", "/v1/orders", "/v1/stock/{sku}", "/v1/payments/{order_id}", "/v1/notifications")
+            )
 
         await until(all_routed, seconds=START_SECONDS, every=0.2)
         yield program

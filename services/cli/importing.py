@@ -14,7 +14,7 @@ from services.cli.retail.catalogue import CURRENCY, Catalogue, Customer, catalog
 from services.cli.retail.lines import InvoiceFile, classify, reasons
 from services.cli.retail.reader import NotAnInvoiceFile
 from services.cli.serve import fail
-from services.cli.shop import Away, Refused, Shop, open_shop
+from services.cli.shop import PATIENCE_SECONDS, Away, Refused, Shop, open_shop
 
 BULK = 500
 CONCURRENCY = 8
@@ -25,6 +25,8 @@ Files = Annotated[list[Path], typer.Argument(metavar="FILE...", exists=True, dir
 Url = Annotated[str | None, typer.Option(help="The gateway; by default the one on CARAVAN_PORT of this machine.", show_default=False)]
 Output = Annotated[Literal["table", "json"], typer.Option(help="How to print the result.")]
 Concurrency = Annotated[int, typer.Option(min=1, max=256, help="Requests under way at the same time.")]
+
+Patience = Annotated[float, typer.Option(min=0, help="Seconds to wait for a shop that does not answer.")]
 
 T = TypeVar("T")
 
@@ -46,6 +48,7 @@ def import_(
     url: Url = None,
     output: Output = "table",
     concurrency: Concurrency = CONCURRENCY,
+    patience: Patience = PATIENCE_SECONDS,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and report only; ask no shop.")] = False,
 ) -> None:
     """Bring the products, customers and stock of invoice files (CSV) into the shop, and say of every line what became of it.
@@ -54,15 +57,15 @@ def import_(
     """
     read = read_files(files)
     found = catalogue(read)
-    brought = None if dry_run else run(_import(read, found, url, concurrency))
+    brought = None if dry_run else run(_import(read, found, url, concurrency, patience))
     report(read, found, brought, output)
     if not all(file.accounted for file in read):
         say("lines read and lines accounted for differ: this is an error of the program")
         raise typer.Exit(1)
 
 
-async def _import(read: Sequence[InvoiceFile], found: Catalogue, url: str | None, concurrency: int) -> Brought:
-    async with open_shop(url, say, connections=concurrency) as shop:
+async def _import(read: Sequence[InvoiceFile], found: Catalogue, url: str | None, concurrency: int, patience: float) -> Brought:
+    async with open_shop(url, say, connections=concurrency, patience=patience) as shop:
         return await bring(shop, read, found, concurrency)
 
 
@@ -74,11 +77,16 @@ def run(work: Awaitable[T]) -> T:
 
     try:
         return asyncio.run(whole())
-    except* (Refused, Away) as failures:
-        fail(str(_first(failures)))
-    except* (KeyboardInterrupt, asyncio.CancelledError):
+    except KeyboardInterrupt:
         say("interrupted; run it again to go on: nothing is done twice")
         raise typer.Exit(130) from None
+    except (Refused, Away) as failure:
+        fail(str(failure))
+    except BaseExceptionGroup as group:  # of a task group: the first is the cause, the others were under way with it
+        first = _first(group)
+        if not isinstance(first, Refused | Away):
+            raise
+        fail(str(first))
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
@@ -175,7 +183,9 @@ def report(files: Sequence[InvoiceFile], found: Catalogue, brought: Brought | No
     if output == "json":
         print(json.dumps(as_json(files, found, brought), indent=2))
         return
-    rows = [(file.name, file.encoding, file.read, len(file.sales), len(file.returns), len(file.refused)) for file in files]
+    rows: list[tuple[object, ...]] = [
+        (file.name, file.encoding, file.read, len(file.sales), len(file.returns), len(file.refused)) for file in files
+    ]
     totals = [
         sum(len(part) for part in parts) for parts in ([f.sales for f in files], [f.returns for f in files], [f.refused for f in files])
     ]

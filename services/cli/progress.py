@@ -20,7 +20,7 @@ def say(text: str) -> None:
 
 def show(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """A table on stdout; columns whose name starts with `#` are numbers."""
-    table = Table(title=title, title_justify="left")
+    table = Table()
     for name in columns:
         table.add_column(name.removeprefix("#"), justify="right" if name.startswith("#") else "left", overflow="fold")
     for row in rows:
@@ -28,6 +28,7 @@ def show(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:
         console = Console(highlight=False, markup=False, width=PLAIN_WIDTH)
+    console.print(title)
     console.print(table)
 
 

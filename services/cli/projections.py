@@ -37,18 +37,24 @@ def rebuild(name: Annotated[str, typer.Argument(help="Which one; see `caravan pr
         fail(f"no projection {name}; there are: {', '.join(sorted(owners))}")
     telemetry.configure_logs("warning", "text")
     rebuilt = uvloop.run(_rebuild(owners[name], name))
-    print(f"{name}: {rebuilt.events} events, {rebuilt.rows} rows, {'equal to the live one' if rebuilt.same else 'the live one DIFFERED and was replaced'}")
+    print(
+        f"{name}: {rebuilt.events} events, {rebuilt.rows} rows, {'equal to the live one' if rebuilt.same else 'the live one DIFFERED and was replaced'}"
+    )
     raise typer.Exit(0 if rebuilt.same else 1)
 
 
 async def _rebuild(service: Service, name: str) -> Rebuilt:
     kernel = kernel_settings()
     async with backends(kernel, print, join=True) as servers:
-        databases = {declared.name: await Database.open(declared.name, servers.database(declared.name), size=2) for declared in service.databases}
+        databases = {
+            declared.name: await Database.open(declared.name, servers.database(declared.name), size=2) for declared in service.databases
+        }
         try:
             with Progress(SpinnerColumn(), TextColumn("{task.description}")) as progress:
                 task = progress.add_task(f"{name}: reading events")
-                return await service.projections[name](databases, lambda count: progress.update(task, description=f"{name}: {count} events read"))
+                return await service.projections[name](
+                    databases, lambda count: progress.update(task, description=f"{name}: {count} events read")
+                )
         finally:
             for database in databases.values():
                 await database.close()

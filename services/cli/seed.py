@@ -1,11 +1,13 @@
 """The demo catalogue of an empty shop: a few products with stock, made through the shop's own API."""
 
+from typing import Any
+
 import httpx2
 
 from caravan.migrations import derive
 from caravan.runtime import Process
 
-PRODUCTS = (
+PRODUCTS: tuple[tuple[str, str, str, int, int, dict[str, Any]], ...] = (
     ("MUG-BLUE", "Enamel mug, blue", "kitchen", 1250, 500, {"material": "enamel", "volume_ml": 350}),
     ("MUG-RED", "Enamel mug, red", "kitchen", 1250, 300, {"material": "enamel", "volume_ml": 350}),
     ("KETTLE", "Travel kettle", "kitchen", 3990, 80, {"material": "steel", "volume_ml": 900}),

@@ -3,12 +3,14 @@
 import asyncio
 import os
 import secrets
+import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import uvicorn
 import uvloop
@@ -20,7 +22,7 @@ from services.__main__ import SERVICES, load
 from services.identity.client import KEYS
 
 Announce = Callable[[str], None]
-AfterStart = Callable[[Process], Awaitable[None]]
+AfterStart = Callable[[Process], Coroutine[Any, Any, None]]
 
 
 def fail(message: str) -> NoReturn:
@@ -65,6 +67,14 @@ async def backends(kernel: Settings, announce: Announce, *, join: bool) -> Async
         yield Backends(database_url, redis_url, secret)
 
 
+class Server(uvicorn.Server):
+    """Leaves signals to us: uvicorn raises them again when it has ended, and that would end the process before its services and backends have."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
 def listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), backlog=1024)
@@ -72,8 +82,14 @@ def listen(host: str, port: int) -> socket.socket:
         fail(f"can't listen on {host}:{port}: {error.strerror}. Stop what uses the port, or set CARAVAN_PORT (0 takes a free one).")
 
 
+def on_signal(action: Callable[[], object]) -> None:
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(ending, action)
+
+
 async def serve(names: Sequence[str], kernel: Settings, announce: Announce, after_start: AfterStart, *, join: bool) -> None:
     """Run until SIGINT or SIGTERM, then drain."""
+    on_signal(asyncio.current_task().cancel)  # type: ignore[union-attr]  # until there is a server to stop, ending means undoing the start
     services = load(names)
     listener = listen(kernel.host, kernel.port)
     host, port = listener.getsockname()[:2]
@@ -82,12 +98,13 @@ async def serve(names: Sequence[str], kernel: Settings, announce: Announce, afte
         announce("databases: migrating")
         await migrate(services, servers)
         async with Process(services, kernel, servers, KEYS, url) as process:
-            server = uvicorn.Server(
+            server = Server(
                 uvicorn.Config(
                     process.app,
                     log_config=None,
                     access_log=False,
                     lifespan="off",
+                    interface="asgi3",
                     server_header=False,
                     proxy_headers=False,
                     http="httptools",
@@ -95,10 +112,11 @@ async def serve(names: Sequence[str], kernel: Settings, announce: Announce, afte
                     timeout_graceful_shutdown=int(kernel.drain_seconds),
                 )
             )
+            on_signal(partial(server.handle_exit, signal.SIGTERM, None))
             serving = asyncio.create_task(server.serve(sockets=[listener]))
             while not server.started and not serving.done():
                 await asyncio.sleep(0.01)
-            following = asyncio.create_task(after_start(process))
+            following: asyncio.Task[None] = asyncio.create_task(after_start(process))
             try:
                 await serving
             finally:
@@ -110,8 +128,8 @@ def start(names: Sequence[str], kernel: Settings, announce: Announce, after_star
     telemetry.configure_logs(kernel.log_level, kernel.log_format)
     try:
         uvloop.run(serve(names, kernel, announce, after_start, join=join))
-    except KeyboardInterrupt:
-        announce("stopped")
+    except asyncio.CancelledError:
+        fail("stopped before it had started")
     except (embedded.AlreadyRunning, embedded.StartFailed, SettingsError) as error:
         fail(str(error))
 

@@ -73,9 +73,9 @@ class Shop:
         body: Any = None,
         params: Mapping[str, Any] | None = None,
         key: str | None = None,
-        customer: str = "",
+        customer: str | None = "",
     ) -> httpx2.Response:
-        """As the operator, or in the name of a customer (e-mail). Raises Refused for a 4xx, Away when patience has run out."""
+        """As the operator, in the name of a customer (e-mail), or as nobody (None). Raises Refused for a 4xx, Away when patience has run out."""
         headers = {"Idempotency-Key": key} if key else {}
         response = await self._patiently(method, path, headers=headers, json=body, params=params, customer=customer)
         if response.status_code >= 400:
@@ -90,7 +90,7 @@ class Shop:
             used: str | None = None
             try:
                 if customer is not None:
-                    used = await self._token(customer)
+                    used = await self.token_of(customer)
                     headers = {**headers, "authorization": f"Bearer {used}"}
                 response = await self.http.request(
                     method, path, headers=headers, **{name: value for name, value in content.items() if value is not None}
@@ -130,7 +130,8 @@ class Shop:
             self._told = False
             self.tell("the shop answers again")
 
-    async def _token(self, customer: str) -> str:
+    async def token_of(self, customer: str) -> str:
+        """An access token in the name of a customer (e-mail), or the operator's own for an empty name."""
         async with self._locks.setdefault(customer, asyncio.Lock()):
             held = self._tokens.get(customer)
             if held is None or held.until < time.monotonic():
@@ -144,21 +145,28 @@ class Shop:
             if held is not None and (held.value == used or name != customer):
                 del self._tokens[name]
 
-    async def _fetch_token(self, customer: str) -> _Token:
-        if customer:
-            form = {
-                "grant_type": EXCHANGE,
-                "subject_token": await self._token(""),
-                "subject_token_type": ACCESS_TOKEN,
-                "requested_subject": customer,
-            }
-        else:
-            form = {"grant_type": "client_credentials", "client_id": CLIENT, "client_secret": derive(self.secret, f"client:{CLIENT}")}
+    async def sign_in(self, email: str, password: str) -> None:
+        """From here on calls for this customer carry a token of their own."""
+        form = {"grant_type": "password", "username": email, "password": password}
         response = await self._patiently("POST", "/v1/auth/token", headers={}, customer=None, data=form)
-        if response.status_code != 200:
-            raise Refused("POST", "/v1/auth/token", response)
-        answer = response.json()
-        return _Token(answer["access_token"], time.monotonic() + max(1.0, answer["expires_in"] - RENEW_SECONDS))
+        self._tokens[email] = _issued(response)
+
+    async def _fetch_token(self, customer: str) -> _Token:
+        """An exchange shows the operator's token as well to the gateway, which counts it for the operator, not for the address."""
+        form = {"grant_type": "client_credentials", "client_id": CLIENT, "client_secret": derive(self.secret, f"client:{CLIENT}")}
+        headers: dict[str, str] = {}
+        if customer:
+            own = await self.token_of("")
+            form = {"grant_type": EXCHANGE, "subject_token": own, "subject_token_type": ACCESS_TOKEN, "requested_subject": customer}
+            headers["authorization"] = f"Bearer {own}"
+        return _issued(await self._patiently("POST", "/v1/auth/token", headers=headers, customer=None, data=form))
+
+
+def _issued(response: httpx2.Response) -> _Token:
+    if response.status_code != 200:
+        raise Refused("POST", "/v1/auth/token", response)
+    answer = response.json()
+    return _Token(answer["access_token"], time.monotonic() + max(1.0, answer["expires_in"] - RENEW_SECONDS))
 
 
 async def _pause(attempt: int, retry_after: str | None) -> None:
@@ -188,13 +196,18 @@ def operator_secret(kernel: Settings) -> str:
         fail(f"{path} is not yours to read: run this as user {path.stat().st_uid}, who started the shop (you are {os.geteuid()})")
 
 
+def address_of(kernel: Settings) -> str:
+    """Where the gateway of this machine listens."""
+    host = "127.0.0.1" if kernel.host in ("0.0.0.0", "::") else kernel.host  # noqa: S104 - where it listens, not where we do
+    return kernel.public_url or f"http://{host}:{kernel.port}"
+
+
 @asynccontextmanager
-async def open_shop(url: str | None, tell: Callable[[str], None], *, connections: int = 16) -> AsyncIterator[Shop]:
+async def open_shop(url: str | None, tell: Callable[[str], None], *, connections: int, patience: float) -> AsyncIterator[Shop]:
     """The shop at `url`, by default the one on CARAVAN_PORT of this machine."""
     kernel = kernel_settings()
     secret = operator_secret(kernel)
-    host = "127.0.0.1" if kernel.host in ("0.0.0.0", "::") else kernel.host  # noqa: S104 - where it listens, not where we do
-    base = url or kernel.public_url or f"http://{host}:{kernel.port}"
+    base = url or address_of(kernel)
     limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
     async with httpx2.AsyncClient(base_url=base, timeout=30, limits=limits) as http:
-        yield Shop(http, secret, tell)
+        yield Shop(http, secret, tell, patience)

@@ -160,7 +160,9 @@ async def begin_rebuild(read: Database, table: str) -> None:
 async def swap(read: Database, table: str) -> tuple[int, bool] | None:
     """Make a rebuilt table the live one if both have read exactly as far: its rows, and whether the live one was equal. None when they have not."""
     async with read.work() as work:
-        places = await work.fetch("SELECT transaction, position FROM checkpoint WHERE projection IN ('order_summary', $1) ORDER BY projection FOR UPDATE", table)
+        places = await work.fetch(
+            "SELECT transaction, position FROM checkpoint WHERE projection IN ('order_summary', $1) ORDER BY projection FOR UPDATE", table
+        )
         if len(places) != 2 or tuple(places[0]) != tuple(places[1]):
             return None
         rebuilt, live = await digest(work, table), await digest(work, "order_summary")

@@ -59,7 +59,9 @@ class Standings:
 OrdersContext = Context[Settings, Standings]
 
 
-async def place_order(context: OrdersContext, caller: Caller, order: PlaceOrder, answer: Callable[[UnitOfWork, Accepted], Answer]) -> Answer:
+async def place_order(
+    context: OrdersContext, caller: Caller, order: PlaceOrder, answer: Callable[[UnitOfWork, Accepted], Answer]
+) -> Answer:
     """Ask identity, catalog and inventory first, then store and announce the order in one statement. `answer` stores what the client is told with it."""
     skus = [line.sku for line in order.lines]
     standing, offers, available = await asyncio.gather(

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import asyncpg
 
-from caravan.database import Database, UnitOfWork
+from caravan.database import Database, UnitOfWork, VersionConflict
 from services.orders.messages import OrderCreated
 from services.processing.model import Saga
 
@@ -59,15 +59,17 @@ async def lock_overdue(work: UnitOfWork, now: datetime, limit: int) -> list[Row]
 
 
 async def save(work: UnitOfWork, rows: Collection[Row], deadlines: Collection[datetime | None]) -> None:
-    """Write all rows of a batch with one statement."""
+    """Write all rows of a batch with one statement. Raises VersionConflict for a saga that somebody else made since it was found missing: its first two
+    messages may come at the same moment, and a row that doesn't exist can't be locked."""
     sagas = [row.saga for row in rows]
-    await work.execute(
+    written = await work.execute(
         "INSERT INTO saga (order_id, created, stock, money, parcel, cancel, reason, captured, refunded, processed, closed, version, started_at, deadline, reminders)"
         " SELECT * FROM unnest($1::uuid[], $2::json[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[], $9::bigint[], $10::bool[],"
         " $11::bool[], $12::int[], $13::timestamptz[], $14::timestamptz[], $15::int[])"
         " ON CONFLICT (order_id) DO UPDATE SET created = EXCLUDED.created, stock = EXCLUDED.stock, money = EXCLUDED.money, parcel = EXCLUDED.parcel,"
         " cancel = EXCLUDED.cancel, reason = EXCLUDED.reason, captured = EXCLUDED.captured, refunded = EXCLUDED.refunded, processed = EXCLUDED.processed,"
-        " closed = EXCLUDED.closed, version = EXCLUDED.version, deadline = EXCLUDED.deadline, reminders = EXCLUDED.reminders",
+        " closed = EXCLUDED.closed, version = EXCLUDED.version, deadline = EXCLUDED.deadline, reminders = EXCLUDED.reminders"
+        " WHERE saga.version = EXCLUDED.version - 1",
         [saga.order_id for saga in sagas],
         [row.body for row in rows],
         [saga.stock for saga in sagas],
@@ -84,6 +86,8 @@ async def save(work: UnitOfWork, rows: Collection[Row], deadlines: Collection[da
         list(deadlines),
         [row.reminders for row in rows],
     )
+    if written != len(rows):
+        raise VersionConflict(f"{len(rows) - written} of {len(rows)} sagas were begun by somebody else at the same moment")
 
 
 async def open_sagas(database: Database) -> dict[str, int]:

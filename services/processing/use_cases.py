@@ -57,6 +57,7 @@ async def remind(context: ProcessingContext) -> bool:
         overdue = await store.lock_overdue(work, now, REMIND_BATCH)
         for row in overdue:
             row.reminders += 1
+            row.saga.version += 1
             if row.saga.stock == "asked" and (now - row.started_at).total_seconds() > context.settings.give_up_seconds:
                 row.saga.want_cancelled("no answer from inventory in time")
             for step in row.saga.next_steps() or row.saga.outstanding():

@@ -50,7 +50,9 @@ def test_a_declaration_is_short() -> None:
 def test_time_is_read_in_one_place() -> None:
     allowed = {"caravan/clock.py"}
     pattern = re.compile(r"datetime\.now\(|datetime\.utcnow\(|time\.sleep\(")
-    assert [str(path.relative_to(ROOT)) for path in SOURCES if pattern.search(path.read_text()) and str(path.relative_to(ROOT)) not in allowed] == []
+    assert [
+        str(path.relative_to(ROOT)) for path in SOURCES if pattern.search(path.read_text()) and str(path.relative_to(ROOT)) not in allowed
+    ] == []
 
 
 def test_the_environment_is_read_by_settings_alone() -> None:
@@ -58,19 +60,27 @@ def test_the_environment_is_read_by_settings_alone() -> None:
     found = [
         str(path.relative_to(ROOT))
         for path in SOURCES
-        if re.search(r"os\.(environ|getenv)", path.read_text()) and str(path.relative_to(ROOT)) not in allowed and not str(path.relative_to(ROOT)).startswith("caravan/embedded/")
+        if re.search(r"os\.(environ|getenv)", path.read_text())
+        and str(path.relative_to(ROOT)) not in allowed
+        and not str(path.relative_to(ROOT)).startswith("caravan/embedded/")
     ]
     assert found == []
 
 
 def test_the_kernel_names_no_service() -> None:
-    pattern = re.compile(r"\b(" + "|".join(name for name in SERVICES if name not in ("gateway", "orders", "processing", "catalog", "identity")) + r")\b")
+    pattern = re.compile(
+        r"\b(" + "|".join(name for name in SERVICES if name not in ("gateway", "orders", "processing", "catalog", "identity")) + r")\b"
+    )
     named = [
         f"{path}: {node.value}"
         for path, tree in trees()
         if str(path).startswith("caravan/")
         for node in ast.walk(tree)
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and "\n" not in node.value and len(node.value) < 40 and pattern.search(node.value)
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and "\n" not in node.value
+        and len(node.value) < 40
+        and pattern.search(node.value)
     ]
     assert named == []
 
@@ -98,7 +108,9 @@ def test_every_channel_has_an_owner_that_declares_it_and_every_queue_its_owner_a
         for channel in service.channels:
             assert channel.owner == service.name, f"{channel.name} is declared by {service.name} and owned by {channel.owner}"
             if isinstance(channel, Queue):
-                assert [reader.service for reader in readers if reader.channel == channel.name] == [service.name], f"{channel.name} is read by its owner"
+                assert [reader.service for reader in readers if reader.channel == channel.name] == [service.name], (
+                    f"{channel.name} is read by its owner"
+                )
                 assert channel.name.startswith(f"{service.name}."), channel.name
             if isinstance(channel, Topic | Exchange):
                 assert re.fullmatch(r"[a-z]+(-[a-z]+)*", channel.name), channel.name
@@ -122,11 +134,24 @@ def test_generated_pages_say_what_is_true_now(path: str) -> None:
 
 def test_nothing_names_a_registry_or_a_machine() -> None:
     pattern = re.compile(r"pypi\.org|pythonhosted|/work/|/root/|npmjs|crates\.io|repo\.maven")
-    skipped = {".git", ".venv", ".caravan", "__pycache__", "results", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", ".import_linter_cache"}
+    skipped = {
+        ".git",
+        ".venv",
+        ".caravan",
+        "__pycache__",
+        "results",
+        ".mypy_cache",
+        ".ruff_cache",
+        ".pytest_cache",
+        ".hypothesis",
+        ".import_linter_cache",
+    }
     found = [
         str(path.relative_to(ROOT))
         for path in ROOT.rglob("*")
-        if path.is_file() and not skipped & set(path.relative_to(ROOT).parts) and path.suffix in {".py", ".md", ".toml", ".lock", ".yaml", ".yml", "", ".sh", ".example"}
+        if path.is_file()
+        and not skipped & set(path.relative_to(ROOT).parts)
+        and path.suffix in {".py", ".md", ".toml", ".lock", ".yaml", ".yml", "", ".sh", ".example"}
         if path != Path(__file__) and pattern.search(path.read_text(errors="ignore"))
     ]
     assert found == []

@@ -1,5 +1,6 @@
 """`caravan import` and `caravan replay` against the real shop: the books agree, and whatever is repeated adds nothing."""
 
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,8 +10,9 @@ from caravan.runtime import Backends
 from services.__main__ import SERVICES
 from services.cli.importing import bring
 from services.cli.progress import say
-from services.cli.reconcile import Difference, Facts
-from services.cli.replay import Walk, place_all, reconcile
+from services.cli.reconcile import UNDONE, Difference, Facts
+from services.cli.replay import place_all, reconcile
+from services.cli.replay_report import Walk
 from services.cli.retail.catalogue import catalogue
 from services.cli.retail.invoices import invoices, match_returns
 from services.cli.retail.lines import InvoiceFile, classify
@@ -24,7 +26,7 @@ DAY = Path(__file__).parent / "data" / "day.csv"
 @pytest.fixture(scope="module")
 async def shop(backends: Backends, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shop]:
     patch = pytest.MonkeyPatch()
-    patch.setenv("SHIPPING_PICKUP_SECONDS", "0.5")
+    patch.setenv("SHIPPING_PICKUP_SECONDS", "1.0")
     patch.setenv("SHIPPING_DELIVERY_SECONDS", "0.1")
     try:
         async with running(backends, *SERVICES, data=tmp_path_factory.mktemp("shop")) as started:
@@ -72,7 +74,8 @@ async def test_the_books_agree_after_a_replay_and_a_second_one_places_nothing(ca
     walk, facts, differing = await replayed(caller, file)
     assert differing == []
     assert (len(walk.placed), walk.before, walk.refused, len(walk.cancelled)) == (4, 0, [], 1)
-    assert sorted(each.status for each in facts) == ["cancelled", "delivered", "delivered", "delivered"]
+    statuses = Counter("undone" if each.status in UNDONE else each.status for each in facts)  # refunded, when the money was quicker
+    assert statuses == {"undone": 1, "delivered": 3}
     stock = await stock_of(caller, file)
     assert stock == {"8210001": (0, 0), "8210002": (0, 0), "8210003A": (1, 0), "8210004": (0, 0)}
 

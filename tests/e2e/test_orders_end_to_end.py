@@ -30,7 +30,13 @@ async def test_an_order_is_paid_within_two_seconds_and_then_delivered_with_mail_
     order = await program.ends(who, order_id, "delivered")
     assert order["total"] == {"amount": 2500, "currency": "GBP"}
     history = (await program.client.get(f"/v1/orders/{order_id}/history", headers=who)).json()["items"]
-    assert {entry["type"] for entry in history} == {"OrderCreated", "InventoryReserved", "PaymentCompleted", "OrderShipped", "OrderDelivered"}
+    assert {entry["type"] for entry in history} == {
+        "OrderCreated",
+        "InventoryReserved",
+        "PaymentCompleted",
+        "OrderShipped",
+        "OrderDelivered",
+    }
     assert len({entry["trace_id"] for entry in history[:3]}) == 1, "the first steps stand in one trace"
     invoice = await program.client.get(f"/v1/orders/{order_id}/invoice", headers=who)
     assert invoice.headers["content-type"] == "application/pdf"
@@ -152,7 +158,9 @@ async def test_bad_tokens_and_bodies_get_problems_and_nothing_is_written(program
     assert (await client.get("/v1/orders")).status_code == 401
     assert (await client.get("/v1/orders", headers={"authorization": "Bearer forged.token.here"})).status_code == 401
     assert (await client.get(f"/v1/orders/{new_id()}", headers=who)).status_code == 404
-    huge = await client.post("/v1/orders", content=b"x" * (2 * 1024 * 1024), headers={**who, "Idempotency-Key": "k", "content-type": "application/json"})
+    huge = await client.post(
+        "/v1/orders", content=b"x" * (2 * 1024 * 1024), headers={**who, "Idempotency-Key": "k", "content-type": "application/json"}
+    )
     assert huge.status_code == 413
     assert (await program.place(who, sku, quantity=-1)).status_code == 422
     for answer in (huge,):
@@ -161,6 +169,8 @@ async def test_bad_tokens_and_bodies_get_problems_and_nothing_is_written(program
     assert (await client.get("/internal/identity/keys")).status_code in (401, 404)
 
 
-@pytest.mark.parametrize("path", ["/livez", "/readyz", "/openapi.json", "/asyncapi.json", "/docs", "/.well-known/jwks.json", "/.well-known/openid-configuration"])
+@pytest.mark.parametrize(
+    "path", ["/livez", "/readyz", "/openapi.json", "/asyncapi.json", "/docs", "/.well-known/jwks.json", "/.well-known/openid-configuration"]
+)
 async def test_the_public_documents_are_there(program: Program, path: str) -> None:
     assert (await program.client.get(path)).status_code == 200

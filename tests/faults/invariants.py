@@ -64,8 +64,13 @@ async def _orders(backends: Backends, accepted: set[str]) -> list[str]:
 
 
 async def _money(backends: Backends, _: set[str]) -> list[str]:
-    owed = {row["id"]: row["total"] for row in await rows(backends, "orders_read", "SELECT id, total FROM order_summary WHERE status = 'delivered'")}
-    ledger = await rows(backends, "payments", "SELECT reference, outcome, amount FROM provider_ledger WHERE outcome IN ('captured', 'refunded')")
+    owed = {
+        row["id"]: row["total"]
+        for row in await rows(backends, "orders_read", "SELECT id, total FROM order_summary WHERE status = 'delivered'")
+    }
+    ledger = await rows(
+        backends, "payments", "SELECT reference, outcome, amount FROM provider_ledger WHERE outcome IN ('captured', 'refunded')"
+    )
     kept: dict[str, int] = {}
     captures: dict[str, int] = {}
     for row in ledger:
@@ -73,10 +78,18 @@ async def _money(backends: Backends, _: set[str]) -> list[str]:
         kept[row["reference"]] = kept.get(row["reference"], 0) + sign * row["amount"]
         captures[row["reference"]] = captures.get(row["reference"], 0) + (row["outcome"] == "captured")
     found = [f"the provider charged {reference} {count} times" for reference, count in captures.items() if count > 1]
-    found += [f"the provider keeps {amount} of {reference}, the order is worth {owed.get(_uuid(reference), 0)}" for reference, amount in kept.items() if amount != owed.get(_uuid(reference), 0)]
+    found += [
+        f"the provider keeps {amount} of {reference}, the order is worth {owed.get(_uuid(reference), 0)}"
+        for reference, amount in kept.items()
+        if amount != owed.get(_uuid(reference), 0)
+    ]
     found += [f"delivered order {order_id} was not charged" for order_id in owed if kept.get(str(order_id), 0) == 0]
     ours = await rows(backends, "payments", "SELECT order_id, amount, status FROM payment WHERE status = 'completed'")
-    found += [f"we say {row['order_id']} paid {row['amount']}, the provider {kept.get(str(row['order_id']))}" for row in ours if kept.get(str(row["order_id"])) != row["amount"]]
+    found += [
+        f"we say {row['order_id']} paid {row['amount']}, the provider {kept.get(str(row['order_id']))}"
+        for row in ours
+        if kept.get(str(row["order_id"])) != row["amount"]
+    ]
     numbers = [row["number"] for row in await rows(backends, "payments", "SELECT number FROM invoice ORDER BY number")]
     if numbers != list(range(1, len(numbers) + 1)):
         found.append(f"invoice numbers have holes: {numbers}")
@@ -95,7 +108,10 @@ async def _stock(backends: Backends, _: set[str]) -> list[str]:
         for row in await rows(backends, "inventory", "SELECT * FROM stock")
         if row["on_hand"] + row["shipped"] != row["received"] + row["adjusted"] or row["reserved"] < 0 or row["reserved"] > row["on_hand"]
     ]
-    found += [f"{row['sku']} has {row['reserved']} reserved with every order at rest" for row in await rows(backends, "inventory", "SELECT * FROM stock WHERE reserved <> 0")]
+    found += [
+        f"{row['sku']} has {row['reserved']} reserved with every order at rest"
+        for row in await rows(backends, "inventory", "SELECT * FROM stock WHERE reserved <> 0")
+    ]
     delivered = {row["id"] for row in await rows(backends, "orders_read", "SELECT id FROM order_summary WHERE status = 'delivered'")}
     shipped = {row["order_id"] for row in await rows(backends, "inventory", "SELECT order_id FROM reservation WHERE state = 'shipped'")}
     return found + [f"order {order_id} is delivered or its stock shipped, but not both" for order_id in delivered ^ shipped]
@@ -104,7 +120,9 @@ async def _stock(backends: Backends, _: set[str]) -> list[str]:
 async def _messages(backends: Backends, _: set[str]) -> list[str]:
     dead = await rows(backends, BUS, "SELECT subscription, reason FROM dead_letter")
     found = [f"dead letter of {row['subscription']}: {row['reason']}" for row in dead]
-    twice = await rows(backends, BUS, "SELECT topic, message_id, count(DISTINCT body) FROM topic_log GROUP BY 1, 2 HAVING count(DISTINCT body) > 1")
+    twice = await rows(
+        backends, BUS, "SELECT topic, message_id, count(DISTINCT body) FROM topic_log GROUP BY 1, 2 HAVING count(DISTINCT body) > 1"
+    )
     return found + [f"{row['topic']} has two messages {row['message_id']}" for row in twice]
 
 

@@ -19,7 +19,12 @@ from tests.shop import until
 
 T = TypeVar("T")
 POINTS = sorted(
-    {name for folder in ("caravan", "services") for path in (ROOT / folder).rglob("*.py") for name in re.findall(r'crash\.point\("([\w.]+)"\)', path.read_text())}
+    {
+        name
+        for folder in ("caravan", "services")
+        for path in (ROOT / folder).rglob("*.py")
+        for name in re.findall(r'crash\.point\("([\w.]+)"\)', path.read_text())
+    }
     - {"relay.after_send"}
 )
 KERNEL = {"relay", "inbox", "handler"}

@@ -1,0 +1,113 @@
+"""`python -m bench`: rounds of load against a shop of its own, with ceilings and checks; writes bench/results/<date>-<commit>.json and .md."""
+
+import asyncio
+import json
+import os
+import platform
+import subprocess
+import time
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import asyncpg
+import httpx2
+import typer
+
+from bench.report import markdown
+from bench.rounds import Plan, measure, prepare
+from bench.shop_process import Target, own_shop
+from caravan import embedded, settings
+from services.cli.shop import Shop, operator_secret
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def main(
+    seconds: Annotated[float, typer.Option(min=1, help="Length of each round.")] = 60,
+    clients: Annotated[str, typer.Option(help="A round for each of these numbers of clients.")] = "8,32",
+    repeat: Annotated[int, typer.Option(min=1, help="Go through the rounds so many times, interleaved.")] = 1,
+    hot: Annotated[bool, typer.Option("--hot", help="Also a round in which everybody buys the same product.")] = False,
+    warm_up: Annotated[float, typer.Option(min=0, help="Seconds of load before each round that don't count.")] = 3,
+    url: Annotated[str, typer.Option(help="Measure a running shop instead; its limits per client must be off.")] = "",
+    results: Annotated[Path, typer.Option(help="Folder for the result files.")] = RESULTS,
+) -> None:
+    """Measure orders a second, accepted and paid. Exit status 1 when a round's books are wrong: a wrong round has no number."""
+    plans = [Plan(int(number), seconds, warm_up, False, min(5.0, seconds)) for number in clients.split(",")]
+    plans += [Plan(plans[0].clients, seconds, warm_up, True, min(5.0, seconds))] if hot else []
+    result = asyncio.run(run(plans * repeat, url))
+    text = markdown(result)
+    results.mkdir(parents=True, exist_ok=True)
+    path = results / f"{result['date'][:10]}-{result['commit']}"
+    path.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
+    path.with_suffix(".md").write_text(text)
+    print(text)
+    print(f"written to {path.with_suffix('.json')} and .md")
+    if any(each["problems"] for each in result["rounds"]):
+        raise typer.Exit(1)
+
+
+async def run(plans: list[Plan], url: str) -> dict[str, Any]:
+    async with AsyncExitStack() as stack:
+        target = running_shop(url) if url else await stack.enter_async_context(own_shop())
+        http = await stack.enter_async_context(httpx2.AsyncClient(base_url=target.url, timeout=60))
+        kernel = settings.load() if url else settings.Settings(data=target.data or Path())
+        shop = Shop(http, operator_secret(kernel), print)
+        emails = await prepare(shop)
+        rounds = []
+        for plan in plans:
+            label = f"{plan.clients} clients{', one product' if plan.hot else ''}"
+            print(f"{label}: {plan.seconds:.0f} s ...", flush=True)
+            rounds.append(await measure(shop, target, emails, plan))
+            last = rounds[-1]
+            print(
+                f"{label}: {last['accepted_per_second']:.0f} accepted, {last['paid_per_second']:.0f} paid a second",
+                *last["problems"],
+                sep="\n  ",
+                flush=True,
+            )
+        return {"date": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit(), **await machine(target), "rounds": rounds}
+
+
+def running_shop(url: str) -> Target:
+    """Its processes can be measured when the data folder of the settings is theirs."""
+    data = settings.load().data
+    return Target(url, data if embedded.holder(data) else None)
+
+
+def commit() -> str:
+    def git(*arguments: str) -> str:
+        answer = subprocess.run(["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+        return answer.stdout.strip() if answer.returncode == 0 else ""
+
+    return (git("rev-parse", "--short", "HEAD") or "uncommitted") + (
+        "-changed" if git("status", "--porcelain", "--", "caravan", "services") else ""
+    )
+
+
+async def machine(target: Target) -> dict[str, Any]:
+    servers = embedded.running(target.data) if target.data else None
+    postgres: dict[str, str] = {}
+    if servers:
+        connection = await asyncpg.connect(servers.database_url)
+        try:
+            postgres = {name: await connection.fetchval(f"SHOW {name}") for name in ("server_version", "fsync", "synchronous_commit")}
+        finally:
+            await connection.close()
+    memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {
+        "machine": {
+            "cores": os.cpu_count(),
+            "memory_gib": round(memory_gib, 1),
+            "python": platform.python_version(),
+            "system": platform.platform(),
+        },
+        "load_average": os.getloadavg(),
+        "postgres": postgres,
+        "unix_time": time.time(),
+    }
+
+
+if __name__ == "__main__":
+    typer.run(main)

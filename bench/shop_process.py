@@ -1,0 +1,154 @@
+"""The shop under test as processes: started on a folder and port of its own, and what it costs in memory, CPU and SQL statements."""
+
+import asyncio
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+import psutil
+
+from caravan import embedded
+from caravan.embedded import postgres, redis
+from caravan.embedded.place import find
+
+START_SECONDS = 120
+STOP_SECONDS = 60
+UNLIMITED = {f"GATEWAY_{what}_PER_MINUTE": "100000000" for what in ("AUTH", "REGISTRATION", "ORDERS", "WRITES", "READS")}
+"""The gateway's limits guard it against one client; here one client is the whole town."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where the shop is; `data` is its data folder when it runs on this machine."""
+
+    url: str
+    data: Path | None
+
+    @property
+    def address(self) -> tuple[str, int]:
+        parts = httpx2.URL(self.url)
+        return parts.host, parts.port or 80
+
+
+@asynccontextmanager
+async def own_shop() -> AsyncIterator[Target]:
+    """`caravan up` with an empty shop in a temporary folder, stopped and removed afterwards."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    folder = Path(tempfile.mkdtemp(prefix="caravan-bench-"))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("CARAVAN_")}
+    environment |= {"CARAVAN_DATA": str(folder / "shop"), "CARAVAN_PORT": str(port), "CARAVAN_SEED": "none", **UNLIMITED}
+    process = _start(environment, folder / "log")
+    try:
+        await _ready(f"http://127.0.0.1:{port}", process, folder / "log")
+        yield Target(f"http://127.0.0.1:{port}", folder / "shop")
+    finally:
+        process.terminate()
+        try:
+            await asyncio.to_thread(process.wait, STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        await embedded.stop_orphans(folder / "shop")
+        home = find(folder / "shop").home
+        shutil.rmtree(home, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _start(environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
+    with open(log, "wb") as output:
+        return subprocess.Popen([sys.executable, "-m", "services", "up"], env=environment, stdout=output, stderr=subprocess.STDOUT)
+
+
+async def _ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    end = time.monotonic() + START_SECONDS
+    async with httpx2.AsyncClient(base_url=url, timeout=5) as client:
+        while time.monotonic() < end and process.poll() is None:
+            try:
+                if (await client.get("/readyz")).status_code == 200 and (await client.get("/v1/products")).status_code == 200:
+                    return
+            except httpx2.TransportError:
+                pass
+            await asyncio.sleep(0.2)
+    raise SystemExit(f"the shop did not start; its last words:\n{log.read_text()[-3000:]}")
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """CPU seconds and SQL statements since the processes began; memory now. None where it can't be seen."""
+
+    app_cpu: float | None
+    postgres_cpu: float | None
+    redis_cpu: float | None
+    statements: float | None
+
+
+def _servers(data: Path) -> dict[str, list[psutil.Process]]:
+    place = find(data)
+    roots = {"app": embedded.holder(data)}
+    for name, running in (("postgres", postgres.running(place)), ("redis", redis.running(place))):
+        roots[name] = running.process.pid if running else None
+    found: dict[str, list[psutil.Process]] = {}
+    for name, pid in roots.items():
+        if pid is not None:
+            top = psutil.Process(pid)
+            found[name] = [top, *top.children(recursive=True)]
+    others = {process.pid for name in ("postgres", "redis") for process in found.get(name, [])}
+    found["app"] = [process for process in found.get("app", []) if process.pid not in others]
+    return found
+
+
+async def cost(target: Target) -> Cost:
+    servers = _servers(target.data) if target.data else {}
+    statements = await _statements(target.url)
+    seconds = {name: _cpu(processes) for name, processes in servers.items() if processes}
+    return Cost(seconds.get("app"), seconds.get("postgres"), seconds.get("redis"), statements)
+
+
+def _cpu(processes: list[psutil.Process]) -> float:
+    """Of the living, and of the first one's children that have ended."""
+    total = 0.0
+    for place, process in enumerate(processes):
+        try:
+            times = process.cpu_times()
+        except psutil.NoSuchProcess:
+            continue
+        total += times.user + times.system + (times.children_user + times.children_system if place == 0 else 0.0)
+    return total
+
+
+async def _statements(url: str) -> float | None:
+    async with httpx2.AsyncClient(base_url=url, timeout=30) as client:
+        response = await client.get("/metrics")
+    values = (
+        re.findall(r"^caravan_database_statements_total\{[^}]*\} ([0-9.e+]+)$", response.text, re.MULTILINE)
+        if response.status_code == 200
+        else []
+    )
+    return sum(map(float, values)) if values else None
+
+
+def memory(target: Target) -> dict[str, float] | None:
+    """Proportional set size in MiB by part: pages that processes share are counted once."""
+    if target.data is None or not Path("/proc/self/smaps_rollup").exists():
+        return None
+    return {name: round(sum(map(_pss, processes)) / 1024, 1) for name, processes in _servers(target.data).items()}
+
+
+def _pss(process: psutil.Process) -> int:
+    """In KiB."""
+    try:
+        found = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{process.pid}/smaps_rollup").read_text(), re.MULTILINE)
+    except OSError:
+        return 0
+    return int(found[1]) if found else 0

@@ -1,0 +1,171 @@
+"""`caravan replay FILE...`: each invoice as an order of its customer, each return that gives a whole order back as its cancellation, then the reconciliation."""
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+
+from services.cli.accounts import gather_facts, wait_until_ended
+from services.cli.importing import CONCURRENCY, Brought, Concurrency, Files, Output, Patience, Url, as_json, bring, read_files, report, run
+from services.cli.progress import progress, say
+from services.cli.reconcile import UNDONE, Difference, Facts, differences
+from services.cli.replay_report import Walk, as_facts, show_walk
+from services.cli.retail.catalogue import catalogue
+from services.cli.retail.invoices import Cancellation, Invoice, invoices, match_returns
+from services.cli.shop import PATIENCE_SECONDS, Refused, Shop, open_shop
+
+SETTLE_SECONDS = 60.0
+"""Mail and money may follow an order's end a little later: differences are looked at again, until they have not become fewer for so long."""
+
+
+def replay(
+    files: Files,
+    url: Url = None,
+    speed: Annotated[
+        float | None, typer.Option(min=0.001, help="So many times real time; by default as fast as it goes.", show_default=False)
+    ] = None,
+    concurrency: Concurrency = CONCURRENCY,
+    import_first: Annotated[
+        bool, typer.Option("--import/--no-import", help="Bring products, customers and stock first; repeating it adds nothing.")
+    ] = True,
+    deadline: Annotated[float, typer.Option(min=1, help="Seconds to wait for the orders to end, after the last was placed.")] = 900.0,
+    patience: Patience = PATIENCE_SECONDS,
+    output: Output = "table",
+) -> None:
+    """Place each invoice of the files (CSV) as an order, in the order of their time, wait for all to end, and compare the shop's books.
+
+    Run it again after an interruption: nothing is placed twice. Exit status 1 when the books differ.
+    """
+    read = read_files(files)
+    orders = invoices(read)
+    returns = match_returns(read, orders)
+    found = catalogue(read)
+
+    async def work() -> tuple[Brought | None, Walk, list[Facts], list[Difference]]:
+        async with open_shop(url, say, connections=concurrency, patience=patience) as shop:
+            brought = await bring(shop, read, found, concurrency) if import_first else None
+            if output == "table":
+                report(read, found, brought, output)
+            walk = await place_all(shop, orders, returns.cancellations, concurrency, speed)
+            facts, differing = await reconcile(shop, orders, walk, concurrency, deadline)
+            return brought, walk, facts, differing
+
+    brought, walk, facts, differing = run(work())
+    if output == "json":
+        print(json.dumps({"import": as_json(read, found, brought), **as_facts(orders, returns, walk, facts, differing)}, indent=2))
+    else:
+        show_walk(read, orders, returns, walk, facts, differing)
+    if differing or not all(file.accounted for file in read):
+        raise typer.Exit(1)
+
+
+async def place_all(
+    shop: Shop, orders: Sequence[Invoice], cancellations: Sequence[Cancellation], concurrency: int, speed: float | None
+) -> Walk:
+    """Begins each placement and cancellation in the order of their time, so many at once."""
+    walk = Walk()
+    known = {order.key: asyncio.Event() for order in orders}
+    schedule: list[tuple[datetime, int, Invoice | Cancellation]] = sorted(
+        [(order.time, 0, order) for order in orders] + [(each.time, 1, each) for each in cancellations], key=lambda entry: entry[:2]
+    )
+    gate = asyncio.Semaphore(concurrency)
+    began = time.monotonic()
+
+    async def act(what: Invoice | Cancellation) -> None:
+        try:
+            if isinstance(what, Invoice):
+                await _place(shop, what, walk)
+                known[what.key].set()
+            else:
+                await known[what.order.key].wait()
+                await _cancel(shop, what, walk)
+        finally:
+            gate.release()
+        advance()
+
+    with progress("orders and cancellations", len(schedule)) as advance:
+        async with asyncio.TaskGroup() as group:
+            for moment, _, what in schedule:
+                if speed:
+                    await asyncio.sleep(max(0.0, (moment - schedule[0][0]).total_seconds() / speed - (time.monotonic() - began)))
+                await gate.acquire()
+                group.create_task(act(what))
+    walk.seconds = time.monotonic() - began
+    return walk
+
+
+async def _place(shop: Shop, invoice: Invoice, walk: Walk) -> None:
+    if invoice.beyond:
+        walk.refused.append((invoice, f"beyond the API's limits: {invoice.beyond}"))
+        return
+    try:
+        answer = await shop.call("POST", "/v1/orders", body=order_body(invoice), key=invoice.key, customer=invoice.customer.email)
+    except Refused as refusal:
+        other = refusal.status == 422 and "Idempotency-Key" in refusal.detail
+        walk.refused.append((invoice, "it was placed before with other lines" if other else f"{refusal.status} {refusal.detail}"))
+        return
+    walk.placed[invoice.key] = answer.json()["id"]
+    walk.before += "idempotency-replayed" in answer.headers
+
+
+def order_body(invoice: Invoice) -> dict[str, Any]:
+    """The same for the same invoice, wherever it is read from: a repeated order must be equal to be recognised."""
+    address = {
+        "name": invoice.customer.name,
+        "street": f"Invoice {invoice.number}",
+        "city": "Unknown",
+        "postcode": "0",
+        "country": invoice.country,
+    }
+    lines = [{"sku": sku, "quantity": quantity} for sku, quantity in invoice.lines]
+    return {"lines": lines, "shipping_address": address, "payment": {"method": "card", "token": "tok_ok"}}
+
+
+async def _cancel(shop: Shop, cancellation: Cancellation, walk: Walk) -> None:
+    order_id = walk.placed.get(cancellation.order.key)
+    if order_id is None:
+        walk.never_placed.append(cancellation)
+        return
+    body = {"reason": f"given back by {', '.join(cancellation.by)}"[:200]}
+    try:
+        await shop.call("POST", f"/v1/orders/{order_id}/cancel", body=body, customer=cancellation.order.customer.email)
+    except Refused as refusal:
+        if refusal.status != 409:
+            raise
+        walk.too_late.append(cancellation)
+    else:
+        walk.cancelled.append(cancellation)
+
+
+async def reconcile(
+    shop: Shop, orders: Sequence[Invoice], walk: Walk, concurrency: int, deadline: float
+) -> tuple[list[Facts], list[Difference]]:
+    """Waits for the orders to end; what differs then is read again for a while, because the services follow each other."""
+    placed = {walk.placed[order.key]: order for order in orders if order.key in walk.placed}
+    await wait_until_ended(shop, list(placed), concurrency, deadline)
+    facts = {each.order_id: each for each in await gather_facts(shop, placed, concurrency)}
+    until = time.monotonic() + SETTLE_SECONDS
+    differing = differences(list(facts.values()))
+    while differing and time.monotonic() < until:
+        await asyncio.sleep(2.0)
+        again = {order_id: placed[order_id] for order_id in {difference.order_id for difference in differing}}
+        facts.update({each.order_id: each for each in await gather_facts(shop, again, concurrency)})
+        before, differing = len(differing), differences(list(facts.values()))
+        if len(differing) < before:
+            until = time.monotonic() + SETTLE_SECONDS
+    twice = len([order for order in orders if order.key in walk.placed]) - len(placed)
+    if twice:
+        differing.append(Difference("", "", f"{twice} invoices got an order that stands for another one already"))
+    _sort_out(walk, facts)
+    return list(facts.values()), differing
+
+
+def _sort_out(walk: Walk, facts: Mapping[str, Facts]) -> None:
+    """An accepted cancellation may still come too late: the carrier had the parcels before they could be stopped."""
+    late = [each for each in walk.cancelled if facts[walk.placed[each.order.key]].status not in UNDONE]
+    walk.cancelled = [each for each in walk.cancelled if each not in late]
+    walk.too_late += late

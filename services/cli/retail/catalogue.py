@@ -1,0 +1,106 @@
+"""What the sales of invoice files say about the shop: its products with one price each, its customers, and the stock that the sales need."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from services.cli.retail.lines import InvoiceFile, Line
+
+MAX_NAME = 200
+DOMAIN = "retail.example"
+CURRENCY = "GBP"
+
+CATEGORIES: tuple[tuple[str, frozenset[str]], ...] = (
+    ("christmas", frozenset({"CHRISTMAS", "XMAS", "ADVENT", "REINDEER", "SNOWFLAKE", "SNOWMAN", "SANTA"})),
+    ("bags", frozenset({"BAG", "BAGS", "SHOPPER", "PURSE", "LUGGAGE", "SATCHEL"})),
+    (
+        "lights",
+        frozenset({"LIGHT", "LIGHTS", "T-LIGHT", "T-LIGHTS", "CANDLE", "CANDLES", "LANTERN", "LAMP", "CANDLESTICK", "CANDLEHOLDER"}),
+    ),
+    (
+        "kitchen",
+        frozenset(
+            {"MUG", "MUGS", "CUP", "CUPS", "PLATE", "BOWL", "TEA", "TEAPOT", "JAR", "JAM", "CAKE", "CAKESTAND", "LUNCH", "BOTTLE", "APRON"}
+        ),
+    ),
+    ("stationery", frozenset({"CARD", "CARDS", "WRAP", "PAPER", "NOTEBOOK", "PENCIL", "PENCILS", "PEN", "STICKERS", "RIBBONS", "TISSUES"})),
+    ("jewellery", frozenset({"NECKLACE", "BRACELET", "EARRINGS", "RING", "BROOCH", "HAIRCLIP"})),
+    ("toys", frozenset({"TOY", "TOYS", "GAME", "GAMES", "DOLL", "PLAYHOUSE", "JIGSAW", "PUZZLE", "CHILDREN'S", "CHILDRENS"})),
+    ("garden", frozenset({"GARDEN", "PLANT", "PLANTER", "FLOWER", "FLOWERS", "BIRD", "HERB"})),
+    (
+        "home",
+        frozenset(
+            {"CUSHION", "CLOCK", "FRAME", "MIRROR", "HOOK", "DOORMAT", "SIGN", "DRAWER", "CABINET", "RUG", "WARMER", "BOX", "TIN", "BASKET"}
+        ),
+    ),
+)
+OTHER = "gifts"
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    sku: str
+    name: str
+    category: str
+    price: int
+    """In pence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Customer:
+    """`key` is the customer's number in the files, or `guest-<invoice>`: each invoice of a guest is a customer of its own."""
+
+    key: str
+    email: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """`repriced` lines cost something else in the files than in the catalogue; `difference` is what the catalogue makes of them less what the files say, in pence."""
+
+    products: dict[str, Product]
+    customers: dict[str, Customer]
+    repriced: int
+    difference: int
+
+
+def customer_of(line: Line) -> Customer:
+    if line.customer is None:
+        return Customer(f"guest-{line.invoice}".lower(), f"guest-{line.invoice}@{DOMAIN}".lower(), f"Guest {line.invoice}")
+    return Customer(line.customer, f"customer-{line.customer}@{DOMAIN}", f"Customer {line.customer}")
+
+
+def catalogue(files: Iterable[InvoiceFile]) -> Catalogue:
+    sales = [line for file in files for line in file.sales]
+    descriptions: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    prices: defaultdict[str, Counter[int]] = defaultdict(Counter)
+    for line in sales:
+        prices[line.sku][line.price] += 1
+        descriptions[line.sku].update([line.description] if line.description else [])
+    products = {sku: _product(sku, descriptions[sku], prices[sku]) for sku in sorted(prices)}
+    apart = [products[line.sku].price - line.price for line in sales], [line.quantity for line in sales]
+    customers = {customer.key: customer for customer in map(customer_of, sales)}
+    return Catalogue(
+        products, customers, sum(each != 0 for each in apart[0]), sum(each * quantity for each, quantity in zip(*apart, strict=True))
+    )
+
+
+def _product(sku: str, descriptions: Mapping[str, int], prices: Mapping[int, int]) -> Product:
+    """The name and the price that most lines have; of equally frequent ones the first in the alphabet, and the lowest."""
+    name = min(descriptions, key=lambda text: (-descriptions[text], text), default=sku)[:MAX_NAME].strip()
+    return Product(sku, name, category(name), min(prices, key=lambda price: (-prices[price], price)))
+
+
+def category(name: str) -> str:
+    """The first category, in the order of the table, that has a word of the name."""
+    words = set(name.upper().replace(",", " ").replace(".", " ").split())
+    return next((label for label, members in CATEGORIES if words & members), OTHER)
+
+
+def stock_needed(file: InvoiceFile) -> dict[str, int]:
+    """Units of each sku that the sales of one file take."""
+    needed: Counter[str] = Counter()
+    for line in file.sales:
+        needed[line.sku] += line.quantity
+    return dict(sorted(needed.items()))

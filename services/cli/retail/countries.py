@@ -1,0 +1,17 @@
+"""Country names as invoice files write them, as ISO 3166-1 codes."""
+
+UNKNOWN = "ZZ"
+"""The code that ISO 3166-1 leaves to users: an unknown or unspecified country."""
+
+CODES = {
+    "australia": "AU", "austria": "AT", "bahrain": "BH", "belgium": "BE", "bermuda": "BM", "brazil": "BR", "canada": "CA", "channel islands": "JE",
+    "china": "CN", "cyprus": "CY", "czech republic": "CZ", "denmark": "DK", "eire": "IE", "ireland": "IE", "finland": "FI", "france": "FR", "germany": "DE",
+    "greece": "GR", "hong kong": "HK", "iceland": "IS", "india": "IN", "israel": "IL", "italy": "IT", "japan": "JP", "korea": "KR", "lebanon": "LB",
+    "lithuania": "LT", "luxembourg": "LU", "malta": "MT", "netherlands": "NL", "new zealand": "NZ", "nigeria": "NG", "norway": "NO", "poland": "PL",
+    "portugal": "PT", "rsa": "ZA", "south africa": "ZA", "saudi arabia": "SA", "singapore": "SG", "spain": "ES", "sweden": "SE", "switzerland": "CH",
+    "thailand": "TH", "united arab emirates": "AE", "united kingdom": "GB", "usa": "US", "united states": "US", "west indies": "JM",
+}  # fmt: skip
+
+
+def country_code(name: str) -> str:
+    return CODES.get(name.strip().lower(), UNKNOWN)
