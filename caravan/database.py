@@ -24,6 +24,8 @@ from caravan.messages import Channel, Delivery, Event, Message, Outgoing, encode
 
 STATEMENT_SECONDS = 30.0
 ACQUIRE_SECONDS = 10.0
+GROUP = 100
+"""Most units of work that one statement commits."""
 CONNECTION_LOST = (
     OSError,
     asyncpg.PostgresConnectionError,
@@ -68,9 +70,53 @@ class Database:
     clock: Clock = utc_now
     outbox_written: asyncio.Event = field(default_factory=asyncio.Event)
     _statements: Any = None
+    _gathering: "list[tuple[Writes, asyncio.Future[None]]]" = field(default_factory=list)
+    _committing: asyncio.Task[None] | None = None
 
     def __post_init__(self) -> None:
         self._statements = telemetry.STATEMENTS.labels(self.service)
+
+    async def committed_together(self, writes: "Writes") -> None:
+        """Commit these writes. While one statement is under way the next ones gather, and are then committed by one statement: under load a commit serves many.
+
+        Whoever breaks a unique key fails alone. Raises what the database says to these writes.
+        """
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._gathering.append((writes, done))
+        if self._committing is None or self._committing.done():
+            self._committing = asyncio.create_task(self._commit_gathered())
+        await done
+
+    async def _commit_gathered(self) -> None:
+        while self._gathering:
+            group, self._gathering = self._gathering[:GROUP], self._gathering[GROUP:]
+            try:
+                await self._commit_group([writes for writes, _ in group])
+            except asyncpg.PostgresError as error:
+                if len(group) == 1:
+                    _settle(group[0][1], error)
+                    continue
+                await asyncio.gather(*(self._commit_one(writes, done) for writes, done in group))
+            except Exception as error:
+                for _, done in group:
+                    _settle(done, error)
+            else:
+                for _, done in group:
+                    _settle(done, None)
+
+    async def _commit_one(self, writes: "Writes", done: "asyncio.Future[None]") -> None:
+        try:
+            await self._commit_group([writes])
+        except Exception as error:
+            _settle(done, error)
+        else:
+            _settle(done, None)
+
+    async def _commit_group(self, group: "list[Writes]") -> None:
+        merged = Writes([a for w in group for a in w.answers], [e for w in group for e in w.events], [m for w in group for m in w.outbox])
+        self._statements.inc()
+        async with self.acquire() as connection:
+            await connection.execute(*merged.statement(self.clock()))
 
     @classmethod
     async def open(cls, service: str, url: str, *, size: int = 5, clock: Clock = utc_now) -> Self:
@@ -91,27 +137,84 @@ class Database:
         except TimeoutError:
             self.pool.terminate()
 
+    def acquire(self) -> Any:
+        """A connection. The wait for one is bounded; with one idle there is none, and the timer would be a tenth of a short statement's cost."""
+        return self.pool.acquire(timeout=None if self.pool.get_idle_size() else ACQUIRE_SECONDS)
+
     def work(self) -> "UnitOfWork":
         return UnitOfWork(self)
 
     async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
         self._statements.inc()
-        async with self.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
-            return await connection.fetch(query, *arguments)
+        async with self.acquire() as connection:
+            rows: list[asyncpg.Record] = await connection.fetch(query, *arguments)
+            return rows
 
     async def fetchrow(self, query: str, *arguments: Any) -> asyncpg.Record | None:
         self._statements.inc()
-        async with self.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
-            return await connection.fetchrow(query, *arguments)
+        async with self.acquire() as connection:
+            row: asyncpg.Record | None = await connection.fetchrow(query, *arguments)
+            return row
 
     async def fetchval(self, query: str, *arguments: Any) -> Any:
         self._statements.inc()
-        async with self.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+        async with self.acquire() as connection:
             return await connection.fetchval(query, *arguments)
 
 
 async def _keep_session(_: asyncpg.Connection) -> None:
     """Nothing here changes a session's state, so a released connection needs no round trip to reset it."""
+
+
+def _settle(done: "asyncio.Future[None]", error: Exception | None) -> None:
+    if done.done():
+        return  # whoever asked has gone; what was committed stays
+    if error is None:
+        done.set_result(None)
+    else:
+        done.set_exception(error)
+
+
+EventRow = tuple[UUID, int, str, int, str, datetime, str | None, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Writes:
+    """What units of work have collected: stored answers, events and outbox rows."""
+
+    answers: list[Answer]
+    events: list[EventRow]
+    outbox: list[Outgoing]
+
+    def __bool__(self) -> bool:
+        return bool(self.answers or self.events or self.outbox)
+
+    def statement(self, now: datetime) -> tuple[Any, ...]:
+        """One statement that writes all of it, and its arguments."""
+        tables: list[tuple[str, tuple[str, ...], list[tuple[Any, ...]]]] = []
+        if self.answers:
+            answers = [
+                (a.scope, a.key, a.fingerprint, a.status, orjson.dumps(a.headers).decode(), a.body, now + a.keep) for a in self.answers
+            ]
+            columns = "idempotency (scope, key, fingerprint, status, headers, body, expires_at)"
+            tables.append((columns, ("text", "text", "bytea", "smallint", "json", "bytea", "timestamptz"), answers))
+        if self.events:
+            columns = "event (stream, version, type, data_version, data, time, actor, trace_id)"
+            tables.append((columns, ("uuid", "int", "text", "int", "json", "timestamptz", "text", "text"), list(self.events)))
+        if self.outbox:
+            messages = [(m.id, m.kind, m.channel, m.route, m.key, m.body) for m in self.outbox]
+            tables.append(
+                ("outbox (message_id, kind, channel, route, key, body)", ("uuid", "text", "text", "text", "text", "bytea"), messages)
+            )
+        parts: list[str] = []
+        arguments: list[list[Any]] = []
+        for columns, kinds, rows in tables:
+            first = len(arguments) + 1
+            arguments += [list(column) for column in zip(*rows, strict=True)]
+            arrays = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(kinds, first))
+            parts.append(f"INSERT INTO {columns} SELECT * FROM unnest({arrays})")
+        ctes = ", ".join(f"w{number} AS ({part})" for number, part in enumerate(parts[:-1]))
+        return (f"WITH {ctes} {parts[-1]}" if ctes else parts[-1], *arguments)
 
 
 class UnitOfWork:
@@ -127,7 +230,7 @@ class UnitOfWork:
         self._connection: Any = None  # asyncpg's proxy of a pooled connection
         self._transaction: Any = None
         self._outbox: list[Outgoing] = []
-        self._events: list[tuple[UUID, int, str, int, str, datetime, str | None, str | None]] = []
+        self._events: list[EventRow] = []
         self._answer: Answer | None = None
         self._after: list[Callable[[], Awaitable[None] | None]] = []
 
@@ -142,7 +245,7 @@ class UnitOfWork:
 
     async def _take(self) -> Any:
         if self._connection is None:
-            self._connection = await self.database.pool.acquire(timeout=ACQUIRE_SECONDS)
+            self._connection = await self.database.acquire()
             self._transaction = self._connection.transaction()
             await self._transaction.start()
             self.database._statements.inc()
@@ -235,40 +338,14 @@ class UnitOfWork:
                 await result
 
     async def _write(self) -> bool:
-        """Events, outbox rows and the stored answer in one statement: the transaction itself when no other statement ran."""
-        parts: list[str] = []
-        arguments: list[Any] = []
-
-        def place(value: Any) -> str:
-            arguments.append(value)
-            return f"${len(arguments)}"
-
-        if (a := self._answer) is not None:
-            values = (a.scope, a.key, a.fingerprint, a.status, orjson.dumps(a.headers).decode(), a.body, self.database.clock() + a.keep)
-            parts.append(
-                f"INSERT INTO idempotency (scope, key, fingerprint, status, headers, body, expires_at) VALUES ({', '.join(place(v) for v in values)})"
-            )
-        if self._events:
-            columns: list[tuple[Any, ...]] = list(zip(*self._events, strict=True))
-            kinds: tuple[str, ...] = ("uuid", "int", "text", "int", "json", "timestamptz", "text", "text")
-            rows = ", ".join(f"{place(list(column))}::{kind}[]" for column, kind in zip(columns, kinds, strict=True))
-            parts.append(
-                f"INSERT INTO event (stream, version, type, data_version, data, time, actor, trace_id) SELECT * FROM unnest({rows})"
-            )
-        if self._outbox:
-            columns = list(zip(*((m.id, m.kind, m.channel, m.route, m.key, m.body) for m in self._outbox), strict=True))
-            kinds = ("uuid", "text", "text", "text", "text", "bytea")
-            rows = ", ".join(f"{place(list(column))}::{kind}[]" for column, kind in zip(columns, kinds, strict=True))
-            parts.append(f"INSERT INTO outbox (message_id, kind, channel, route, key, body) SELECT * FROM unnest({rows})")
-        if parts:
-            ctes = ", ".join(f"w{number} AS ({part})" for number, part in enumerate(parts[:-1]))
-            statement = f"WITH {ctes} {parts[-1]}" if ctes else parts[-1]
+        """Write what was collected: in this transaction, or, when no statement needed one, in a transaction shared with others of the same moment."""
+        writes = Writes([self._answer] if self._answer else [], self._events, self._outbox)
+        if writes:
             if self._connection is None:
-                self.database._statements.inc()
-                self._connection = await self.database.pool.acquire(timeout=ACQUIRE_SECONDS)
+                await self.database.committed_together(writes)
             else:
                 self.database._statements.inc()
-            await self._connection.execute(statement, *arguments)
+                await self._connection.execute(*writes.statement(self.database.clock()))
         return bool(self._outbox)
 
     async def _release(self, *, commit: bool) -> None:
@@ -284,4 +361,4 @@ class UnitOfWork:
                     with suppress(*CONNECTION_LOST):
                         await self._transaction.rollback()
         finally:
-            await self.database.pool.release(connection, timeout=5)
+            await self.database.pool.release(connection)

@@ -4,6 +4,7 @@ Appending happens in the unit of work (`UnitOfWork.append`), so that events, out
 events runs `TABLES` in its first migration.
 """
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -49,6 +50,8 @@ TABLES = (
     """,
 )
 
+RECENT_EVENTS = 5_000
+
 Upcast = Callable[[dict[str, Any]], dict[str, Any]]
 
 
@@ -77,6 +80,7 @@ class EventStore:
     def __init__(self, events: Iterable[type[Event]], upcasts: Mapping[tuple[str, int], Upcast] | None = None) -> None:
         self._kinds = {event.type: event for event in events}
         self._upcasts = dict(upcasts or {})
+        self._recent: OrderedDict[tuple[UUID, int], Event] = OrderedDict()
 
     def read(self, name: str, version: int, data: dict[str, Any]) -> Event:
         """Today's event from stored data of any earlier version. KeyError for a type or a step that nobody knows."""
@@ -87,10 +91,17 @@ class EventStore:
         return kind.model_validate(data)
 
     def _recorded(self, row: asyncpg.Record) -> Recorded:
+        # Stored events never change, and a stream under way is loaded again and again: what was read lately needn't be validated again.
+        key = (row["stream"], row["version"])
+        event = self._recent.get(key)
+        if event is None:
+            event = self._recent[key] = self.read(row["type"], row["data_version"], orjson.loads(row["data"]))
+            if len(self._recent) > RECENT_EVENTS:
+                self._recent.popitem(last=False)
         return Recorded(
             stream=row["stream"],
             version=row["version"],
-            event=self.read(row["type"], row["data_version"], orjson.loads(row["data"])),
+            event=event,
             time=row["time"],
             actor=row["actor"],
             trace_id=row["trace_id"],

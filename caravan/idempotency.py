@@ -16,9 +16,10 @@ from fastapi.responses import Response
 
 from caravan.auth import caller_of
 from caravan.database import Answer, Database, KeyAlreadyUsed, UnitOfWork
-from caravan.errors import BadRequest, Conflict, InFlight, Invalid
+from caravan.errors import BadRequest, InFlight, Invalid, Problem
 
 MAX_KEY = 200
+ATTEMPTS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,25 +31,25 @@ class Once:
     fingerprint: bytes
 
     async def run(self, database: Database, act: Callable[[], Awaitable[Response]]) -> Response:
+        """Act, unless the key has its answer. Most keys are new, so the act comes first: its transaction can't commit beside a stored answer, and when it
+        is refused, what is stored says whether that is because it had been done before."""
         if self.key is None:
             return await act()
-        stored = await self._stored(database)
-        if stored is not None:
-            return stored
-        try:
-            return await act()
-        except KeyAlreadyUsed:
-            stored = await self._stored(database)
-            if stored is not None:
-                return stored
-            raise InFlight(f"the request with key {self.key!r} has not finished; ask again") from None
-        except Conflict:  # perhaps with the effect of the same request, which was faster
-            stored = await self._stored(database)
-            if stored is not None:
-                return stored
-            raise
-        except asyncpg.LockNotAvailableError:
-            raise InFlight(f"the request with key {self.key!r} has not finished; ask again") from None
+        for _ in range(ATTEMPTS):
+            try:
+                return await act()
+            except KeyAlreadyUsed:
+                stored = await self._stored(database)
+                if stored is not None:
+                    return stored  # otherwise its time had come, and the key is free now
+            except Problem:
+                stored = await self._stored(database)
+                if stored is not None:
+                    return stored
+                raise
+            except asyncpg.LockNotAvailableError:
+                break
+        raise InFlight(f"the request with key {self.key!r} has not finished; ask again")
 
     def save(self, work: UnitOfWork, status: int, body: Any, headers: Mapping[str, str] | None = None) -> Response:
         """Store the answer with the effect, and make the response of it."""

@@ -48,7 +48,7 @@ class Consumers:
     """
 
     service: str
-    linger: float = 0.015
+    linger: float = 0.05
     """For all channels of the service; a service that nobody waits for may take more and spend less."""
     declared: list[Consumer] = field(default_factory=list)
 

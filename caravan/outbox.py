@@ -18,7 +18,7 @@ from caravan.telemetry import log
 
 BATCH = 500
 POLL_SECONDS = 0.5
-LINGER_SECONDS = 0.01
+LINGER_SECONDS = 0.03
 """Least time between two batches: a lone message never waits for it, under load it makes batches larger and their number smaller."""
 BACKOFF_SECONDS = (0.05, 0.2, 1.0, 3.0)
 

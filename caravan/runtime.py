@@ -6,6 +6,7 @@ the batch in hand, send what is committed, close.
 
 import asyncio
 import contextlib
+import gc
 import os
 import socket
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -144,7 +145,7 @@ class Process:
         crash.arm(self.kernel.crash_at)
         if self.kernel.otlp_endpoint:
             telemetry.export_spans(self.kernel.otlp_endpoint, "caravan-" + "-".join(service.name for service in self.services[:3]))
-        bus_database = await self._open(BUS, 12)
+        bus_database = await self._open(BUS, 8)
         self.bus = choose_bus(self.kernel, bus_database, await self._leadership(BUS))
         await self.bus.start()
         self._stack.push_async_callback(self.bus.close)
@@ -197,6 +198,10 @@ class Process:
                 service.app(context) if service.app else create_app(service.name, service.routers, context, context.verifier)
             )
         await self.discovery.register([service.name for service in self.services], self.url)
+        # What has been loaded stays: collecting garbage need not walk through it, nor run for every few hundred messages.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 20)
         await self._start_tasks(live)
 
     async def _start_tasks(self, live: Live) -> None:

@@ -54,7 +54,7 @@ class Settings(BaseSettings):
     admin_email: str = Field("admin@caravan.local", description="The admin that the first start makes.")
     admin_password: SecretStr | None = Field(None, description="The admin's password. Default: generated and printed once.", min_length=12)
     seed: Literal["demo", "none"] = Field("demo", description="`demo` fills an empty shop with a small catalogue; `none` leaves it empty.")
-    pool: int = Field(5, ge=2, le=100, description="Most database connections of one service in one process.")
+    pool: int = Field(4, ge=2, le=100, description="Most database connections of one service in one process.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level that is logged.")
     log_format: Literal["json", "text"] = Field("json", description="Log lines as JSON, or as text for people.")
     otlp_endpoint: str = Field(

@@ -9,7 +9,8 @@ from caravan import crash
 from caravan.audit import audit
 from caravan.auth import Caller
 from caravan.clock import new_id
-from caravan.database import CONNECTION_LOST, UnitOfWork
+from caravan.coalesce import Coalesced
+from caravan.database import CONNECTION_LOST, Database, UnitOfWork
 from caravan.errors import Conflict, DeadlineExceeded, Forbidden, Invalid, NotFound, Unavailable
 from caravan.messages import Delivery
 from caravan.money import Money
@@ -25,7 +26,7 @@ from services.inventory.client import AVAILABILITY, AvailabilityRequest
 from services.inventory.messages import StockChanged
 from services.notifications.messages import STANDARD, SendNotification
 
-CatalogContext = Context[Settings, None]
+CatalogContext = Context[Settings, Coalesced[str, Offer]]
 Change = tuple[Product | None, Product]
 """A product before (None for a new one) and after."""
 
@@ -171,14 +172,15 @@ async def stock_of(context: CatalogContext, sku: str) -> Availability | None:
 
 
 async def offers(context: CatalogContext, request: OffersRequest) -> Offers:
-    rows = await store.offers(context.database, request.skus)
+    return Offers.model_construct(offers=await context.parts.get(request.skus))
+
+
+async def offers_of(database: Database, skus: list[str]) -> dict[str, Offer]:
     construct, money = Offer.model_construct, Money.model_construct
-    return Offers.model_construct(
-        offers=[
-            construct(sku=sku, name=name, category=category, price=money(amount=price, currency=currency))
-            for sku, name, category, price, currency in rows
-        ]
-    )
+    return {
+        sku: construct(sku=sku, name=name, category=category, price=money(amount=price, currency=currency))
+        for sku, name, category, price, currency in await store.offers(database, skus)
+    }
 
 
 async def email_of(context: CatalogContext, caller: Caller) -> str:

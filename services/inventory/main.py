@@ -10,12 +10,12 @@ from services.inventory.api import router
 from services.inventory.client import AVAILABILITY
 from services.inventory.consumers import consume
 from services.inventory.settings import Settings
-from services.inventory.use_cases import Changed, InventoryContext
+from services.inventory.use_cases import InventoryContext, Parts
 
 
 @asynccontextmanager
-async def parts(_: InventoryContext) -> AsyncIterator[Changed]:
-    yield Changed()
+async def parts(context: InventoryContext) -> AsyncIterator[Parts]:
+    yield Parts(context.database)
 
 
 service = Service(

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -11,7 +12,8 @@ from prometheus_client import Counter
 from caravan import crash
 from caravan.audit import audit
 from caravan.auth import Caller
-from caravan.database import UnitOfWork
+from caravan.coalesce import Coalesced
+from caravan.database import Database, UnitOfWork
 from caravan.errors import Reject
 from caravan.messages import Delivery
 from caravan.service import Context
@@ -43,12 +45,13 @@ SERVICE = "service:inventory"
 ANSWERS = Counter("caravan_stock_reservations", "Answers to ReserveStock, repeated ones included", ["state"])
 
 
-class Changed:
-    """Skus that this process has changed and not announced yet. Only a hint: a sweep over all stock finds what it has lost."""
+class Parts:
+    """What the service keeps in the process. `skus`: what it has changed and not announced yet; only a hint, a sweep over all stock finds what it has lost."""
 
-    def __init__(self) -> None:
+    def __init__(self, database: Database) -> None:
         self.skus: set[str] = set()
         self.swept_at = 0.0
+        self.availability: Coalesced[str, Availability] = Coalesced(partial(_availability_of, database))
 
     def take(self, limit: int) -> list[str]:
         taken = sorted(self.skus)[:limit]
@@ -56,7 +59,7 @@ class Changed:
         return taken
 
 
-InventoryContext = Context[Settings, Changed]
+InventoryContext = Context[Settings, Parts]
 Asked = tuple[UUID, str, Delivery[Any]]
 """An order whose stock is to be given back, why, and the message that says so."""
 
@@ -233,7 +236,9 @@ async def announce(context: InventoryContext) -> bool:
 
 
 async def availability(context: InventoryContext, request: AvailabilityRequest) -> Availabilities:
-    found = await store.find_stock(context.database, request.skus)
-    return Availabilities.model_construct(
-        stock=[Availability.model_construct(sku=s.sku, on_hand=s.on_hand, reserved=s.reserved, available=s.available) for s in found]
-    )
+    return Availabilities.model_construct(stock=await context.parts.availability.get(request.skus))
+
+
+async def _availability_of(database: Database, skus: list[str]) -> dict[str, Availability]:
+    found = await store.find_stock(database, skus)
+    return {s.sku: Availability.model_construct(sku=s.sku, on_hand=s.on_hand, reserved=s.reserved, available=s.available) for s in found}

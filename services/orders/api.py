@@ -45,7 +45,8 @@ async def post_order(request: Request, order: PlaceOrder, caller: Customer, once
     def answer(work: UnitOfWork, accepted: Accepted) -> Response:
         return once.save(work, 202, accepted.model_dump_json().encode(), {"Location": f"/v1/orders/{accepted.id}"})
 
-    return await once.run(context.database, lambda: use_cases.place_order(context, caller, order, answer))
+    async with context.parts.room:
+        return await once.run(context.database, lambda: use_cases.place_order(context, caller, order, answer))
 
 
 @router.get("/v1/orders", response_model=Page[OrderItem])

@@ -1,5 +1,6 @@
 """The order service."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,14 +11,14 @@ from services.orders.api import router
 from services.orders.client import OWNER, RECENT
 from services.orders.consumers import consume
 from services.orders.settings import Settings
-from services.orders.use_cases import READ, OrdersContext, Standings
+from services.orders.use_cases import READ, OrdersContext, Parts, Standings
 
 HERE = Path(__file__).parent
 
 
 @asynccontextmanager
-async def standings(context: OrdersContext) -> AsyncIterator[Standings]:
-    yield Standings(context.calls, context.clock, context.settings.standing_seconds)
+async def parts(context: OrdersContext) -> AsyncIterator[Parts]:
+    yield Parts(Standings(context.calls, context.clock, context.settings.standing_seconds), asyncio.Semaphore(context.settings.at_once))
 
 
 service = Service(
@@ -30,5 +31,5 @@ service = Service(
     settings=Settings,
     periodic=(Periodic("project", 0.1, use_cases.project),),
     projections={"order_summary": projections.rebuild_live},
-    parts=standings,
+    parts=parts,
 )

@@ -13,3 +13,4 @@ class Settings(BaseSettings):
     read_seconds: float = Field(
         2.0, gt=0, le=10, description="Longest that a read waits for the read side to reach `min_version`, or for an order placed just now."
     )
+    at_once: int = Field(10, ge=1, le=1000, description="Orders that one process places at the same moment; more wait for their turn.")

@@ -3,6 +3,7 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
@@ -56,7 +57,15 @@ class Standings:
         return standing
 
 
-OrdersContext = Context[Settings, Standings]
+@dataclass(slots=True)
+class Parts:
+    """`room`: how many orders are placed at once; the others wait for their turn, so that accepting orders does not starve the work on those accepted."""
+
+    standings: Standings
+    room: asyncio.Semaphore
+
+
+OrdersContext = Context[Settings, Parts]
 
 
 async def place_order(
@@ -65,7 +74,7 @@ async def place_order(
     """Ask identity, catalog and inventory first, then store and announce the order in one statement. `answer` stores what the client is told with it."""
     skus = [line.sku for line in order.lines]
     standing, offers, available = await asyncio.gather(
-        context.parts.of(caller.user_id), context.calls(OFFERS, OffersRequest(skus=skus)), _available(context, skus)
+        context.parts.standings.of(caller.user_id), context.calls(OFFERS, OffersRequest(skus=skus)), _available(context, skus)
     )
     if not standing.active:
         raise Forbidden("your account is disabled; it can't order")

@@ -19,11 +19,15 @@ class Row:
     """A saga and what its commands are made from."""
 
     saga: Saga
-    created: OrderCreated | None
     started_at: datetime
     reminders: int = 0
     body: str | None = None
-    """`created` as it is stored, so that it isn't encoded again."""
+    """OrderCreated as it is stored: most steps neither read nor write it."""
+
+    def order(self) -> OrderCreated:
+        """What the order's commands are made from; only for a saga that knows its order."""
+        assert self.body is not None
+        return OrderCreated.model_validate_json(self.body)
 
 
 def _row(record: asyncpg.Record) -> Row:
@@ -41,8 +45,7 @@ def _row(record: asyncpg.Record) -> Row:
         closed=record["closed"],
         version=record["version"],
     )
-    created = OrderCreated.model_validate_json(record["created"]) if record["created"] is not None else None
-    return Row(saga, created, record["started_at"], record["reminders"], record["created"])
+    return Row(saga, record["started_at"], record["reminders"], record["created"])
 
 
 async def lock(work: UnitOfWork, orders: Collection[UUID]) -> dict[UUID, Row]:

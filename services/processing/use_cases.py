@@ -34,9 +34,9 @@ async def start(context: ProcessingContext, work: UnitOfWork, created: list[Deli
     now = context.clock()
     for delivery in created:
         order = delivery.message
-        row = rows.setdefault(order.order_id, Row(Saga(order.order_id), None, now))
+        row = rows.setdefault(order.order_id, Row(Saga(order.order_id), now))
         if not row.saga.known:
-            row.saga.known, row.created, row.body = True, order, order.model_dump_json()
+            row.saga.known, row.body = True, order.model_dump_json()
     await _go_on(context, work, rows, {delivery.message.order_id: delivery for delivery in created})
 
 
@@ -45,7 +45,7 @@ async def advance(context: ProcessingContext, work: UnitOfWork, news: Iterable[N
     news = list(news)
     rows = await store.lock(work, {order_id for order_id, _, _ in news})
     for order_id, _, take_in in news:
-        row = rows.setdefault(order_id, Row(Saga(order_id), None, context.clock()))
+        row = rows.setdefault(order_id, Row(Saga(order_id), context.clock()))
         take_in(row.saga)
     await _go_on(context, work, rows, {order_id: delivery for order_id, delivery, _ in news})
 
@@ -86,9 +86,7 @@ def _deadline(context: ProcessingContext, row: Row, now: datetime) -> datetime |
 
 def _take(work: UnitOfWork, row: Row, step: Step, due: Delivery[Any] | None) -> None:
     """Send what a step says."""
-    saga, order = row.saga, row.created
-    if order is None:
-        return
+    saga, order = row.saga, row.order()
     key = saga.order_id
     match step:
         case "reserve_stock":

@@ -247,6 +247,7 @@ async def test_live_events_resume_after_the_last_one_seen(shop: Shop) -> None:
     user = new_id()
     order_id = await placed(shop, user)
     await report_all(shop, order_id)
+    assert (await shop.client.get(f"/v1/orders/{order_id}?min_version=5", headers=shop.bearer("customer", user))).status_code == 200
     ids = []
     async with shop.client.stream(
         "GET", f"/v1/orders/{order_id}/events", headers={**shop.bearer("customer", user), "Last-Event-ID": "2"}

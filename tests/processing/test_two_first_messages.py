@@ -26,14 +26,14 @@ async def test_of_two_that_both_find_no_saga_the_second_decides_anew(backends: B
                 assert await store.lock(second, [order_id]) == {}
                 found_nothing.set()
                 await begun.wait()
-                await store.save(second, [Row(Saga(order_id, cancel="changed my mind", version=1), None, NOW)], [None])
+                await store.save(second, [Row(Saga(order_id, cancel="changed my mind", version=1), NOW)], [None])
 
         found_nothing, begun = asyncio.Event(), asyncio.Event()
         async with database.work() as first:
             assert await store.lock(first, [order_id]) == {}
             second = asyncio.create_task(cancel_too())
             await found_nothing.wait()
-            await store.save(first, [Row(Saga(order_id, stock="asked", version=1), None, NOW)], [None])
+            await store.save(first, [Row(Saga(order_id, stock="asked", version=1), NOW)], [None])
             begun.set()
         with pytest.raises(VersionConflict):
             await second
