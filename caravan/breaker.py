@@ -30,7 +30,7 @@ class Breaker:
     _good: int = 0
 
     def allow(self) -> bool:
-        """Whether a call may be made now. Each allowed call must be followed by `succeeded` or `failed`."""
+        """Whether a call may be made now. Each allowed call must be followed by `succeeded`, `failed` or `gave_up`."""
         if self.state == "open" and self.time() - self._opened >= self.open_for:
             self._become("half-open")
             self._probing = self._good = 0
@@ -58,6 +58,11 @@ class Breaker:
         self._count(1)
         if self._in_a_row >= self.consecutive or (self._calls >= self.minimum and self._failures >= self.ratio * self._calls):
             self._open()
+
+    def gave_up(self) -> None:
+        """The caller has gone before there was an outcome: a probe's place is free again."""
+        if self.state == "half-open" and self._probing:
+            self._probing -= 1
 
     def _count(self, failure: int) -> None:
         now = self.time()

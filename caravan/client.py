@@ -125,7 +125,10 @@ class Calls:
             outcome = "deadline"
             breaker.failed()
             raise DeadlineExceeded(f"{operation.service} did not answer {operation.name} within {operation.seconds} s") from None
-        except BaseException:
+        except asyncio.CancelledError:
+            breaker.gave_up()  # the caller has gone: that says nothing about the callee
+            raise
+        except Exception:
             breaker.failed()
             raise
         finally:

@@ -163,32 +163,7 @@ class Process:
         for service in self.services:
             opened = {declared.name: await self._open(declared.name, self.kernel.pool) for declared in service.databases}
             databases |= opened
-            calls = Calls(service.name, self._local, self.discovery, http, self._credentials)
-            verifier = Verifier(self._fetch_keys(calls))
-            context: Context[Any, Any] = Context(
-                service=service.name,
-                kernel=self.kernel,
-                settings=settings.read(service.settings) if service.settings else None,
-                database=next(iter(opened.values()), None),  # type: ignore[arg-type]  # a service without a database never asks for it
-                databases=opened,
-                calls=calls,
-                redis=redis,
-                live=live,
-                clock=self.clock,
-                secret=self.backends.secret,
-                url=self.url,
-                verifier=verifier,
-                discovery=self.discovery,
-                http=http,
-                peers=self.peers,
-                parts=None,
-                nudge=self._nudger(service.name),
-            )
-            self.contexts[service.name] = context
-            for operation, use_case in service.operations.items():
-                local = _bind(use_case, context)
-                self._local[operation] = local
-                self._by_path[operation.path] = (operation, local)
+            self.contexts[service.name] = self._context(service, opened, redis, live, http)
         self.health = Health(databases)
         for service in self.services:
             context = self.contexts[service.name]
@@ -203,6 +178,34 @@ class Process:
         gc.freeze()
         gc.set_threshold(20_000, 20, 20)
         await self._start_tasks(live)
+
+    def _context(
+        self, service: Service, opened: dict[str, Database], redis: Redis, live: Live, http: httpx2.AsyncClient
+    ) -> Context[Any, Any]:
+        calls = Calls(service.name, self._local, self.discovery, http, self._credentials)
+        context: Context[Any, Any] = Context(
+            service=service.name,
+            kernel=self.kernel,
+            settings=settings.read(service.settings) if service.settings else None,
+            database=next(iter(opened.values()), None),  # type: ignore[arg-type]  # a service without a database never asks for it
+            databases=opened,
+            calls=calls,
+            redis=redis,
+            live=live,
+            clock=self.clock,
+            secret=self.backends.secret,
+            url=self.url,
+            verifier=Verifier(self._fetch_keys(calls)),
+            discovery=self.discovery,
+            http=http,
+            peers=self.peers,
+            parts=None,
+            nudge=self._nudger(service.name),
+        )
+        for operation, use_case in service.operations.items():
+            self._local[operation] = _bind(use_case, context)
+            self._by_path[operation.path] = (operation, self._local[operation])
+        return context
 
     async def _start_tasks(self, live: Live) -> None:
         for service in self.services:

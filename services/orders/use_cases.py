@@ -189,7 +189,7 @@ async def read_order(context: OrdersContext, caller: Caller, order_id: UUID, min
     if row is None or not caller.may_see(row["user_id"]):
         raise NotFound(f"no order {order_id}")
     if min_version is not None and row["version"] < min_version:
-        raise Unavailable(f"order {order_id} has not reached version {min_version} yet: it shows {row['version']}")
+        raise Conflict(f"order {order_id} has not reached version {min_version}: it is at {row['version']}", headers={"Retry-After": "1"})
     return row
 
 

@@ -116,12 +116,12 @@ class Watch:
         return self.now
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def watch() -> Watch:
     return Watch()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def analytics(backends: Backends, watch: Watch) -> AsyncIterator[Shop]:
     async with running(backends, "analytics", clock=watch) as shop:
         yield shop

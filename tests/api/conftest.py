@@ -84,7 +84,7 @@ class World:
         )
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 async def world(backends: Backends, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     with pytest.MonkeyPatch.context() as environment:
         for name, value in SETTINGS.items():

@@ -34,8 +34,6 @@ def explore(operation: Any, mode: GenerationMode, examples: int, base: str, head
         if existing:
             case.path_parameters.update({name: known[name] for name in case.path_parameters if name in known})
         response = case.call(base_url=base, headers=headers, timeout=20)
-        if response.status_code == 503 and b"has not reached version" in response.content:
-            return  # what `min_version` promises for a version that is not there yet; here it never will be
         case.validate_response(response, checks=CHECKS)
         if response.status_code >= 400:
             assert response.headers["content-type"][0] == "application/problem+json", response.headers["content-type"]

@@ -29,8 +29,17 @@ POINTS = sorted(
 )
 KERNEL = {"relay", "inbox", "handler"}
 """Passed for every message: the kill comes while orders are under way, not at the first message of the start."""
-TOKENS = ("tok_ok", "tok_ok", "tok_declined", "tok_flaky", "tok_timeout_charged", "tok_ok", "tok_ok", "tok_ok")
-PACE = {"SHIPPING_PICKUP_SECONDS": "0.5", "SHIPPING_DELIVERY_SECONDS": "0.2", "PAYMENTS_RETRY_SECONDS": "[0.2,0.3,0.5,1.0]"}
+ORDERS = (
+    ("tok_ok", ""),
+    ("tok_ok", "once paid"),
+    ("tok_declined", ""),
+    ("tok_flaky", ""),
+    ("tok_timeout_charged", ""),
+    ("tok_ok", "at once"),
+    ("tok_ok", "once paid"),
+    ("tok_ok", ""),
+)
+PACE = {"SHIPPING_PICKUP_SECONDS": "1.0", "SHIPPING_DELIVERY_SECONDS": "0.2", "PAYMENTS_RETRY_SECONDS": "[0.2,0.3,0.5,1.0]"}
 
 
 class Restarting:
@@ -96,7 +105,7 @@ async def _work(shop: Restarting) -> set[str]:
     who = await shop.sure(lambda program: program.customer())
     accepted: set[str] = set()
 
-    async def order(token: str, cancel: bool) -> None:
+    async def order(token: str, cancel: str) -> None:
         key = str(new_id())
 
         async def place(program: Program) -> str:
@@ -110,13 +119,19 @@ async def _work(shop: Restarting) -> set[str]:
             if answer.status_code not in (202, 409):
                 raise httpx2.HTTPError(answer.text)
 
+        async def paid(program: Program) -> None:
+            if (await program.order(who, order_id))["status"] in ("created", "reserved"):
+                raise httpx2.HTTPError("not yet")
+
         order_id = await shop.sure(place)
         accepted.add(order_id)
+        if cancel == "once paid":
+            await shop.sure(paid)
         if cancel:
             await shop.sure(undo)
 
-    for number, token in enumerate(TOKENS):
-        await order(token, cancel=number >= 5)
+    for token, cancel in ORDERS:
+        await order(token, cancel)
     return accepted
 
 

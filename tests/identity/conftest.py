@@ -92,7 +92,7 @@ def cheap_hashes() -> pytest.MonkeyPatch:
     return patch
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def door(backends: Backends) -> AsyncIterator[Door]:
     patch = cheap_hashes()
     try:

@@ -89,7 +89,7 @@ class Till:
         return [(entry["key"].removeprefix(f"{order_id}:"), entry["outcome"]) for entry in answer.json()["items"]]
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 async def till(backends: Backends) -> AsyncIterator[Till]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in SETTINGS.items():

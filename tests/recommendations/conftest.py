@@ -118,7 +118,7 @@ async def recommended(shop: Shop, user_id: UUID, limit: int = 10) -> list[tuple[
     return [(item["sku"], item["rule"]) for item in answer.json()["items"]]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def recommendations(backends: Backends) -> AsyncIterator[Shop]:
     async with running(backends, "recommendations") as shop:
         yield shop
