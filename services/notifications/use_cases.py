@@ -45,7 +45,7 @@ NotificationsContext = Context[Settings, Parts]
 T = TypeVar("T")
 
 BATCH: dict[Priority, int] = {"critical": 50, "standard": 200}
-LEASE = timedelta(seconds=120)
+LEASE = timedelta(seconds=60)
 """A claimed row is due again after this long; no provider takes a batch longer than half of it."""
 PROVIDER_SECONDS = 60.0
 GATHER_SECONDS = 0.1

@@ -42,6 +42,10 @@ ORDERS = (
 PACE = {"SHIPPING_PICKUP_SECONDS": "1.0", "SHIPPING_DELIVERY_SECONDS": "0.2", "PAYMENTS_RETRY_SECONDS": "[0.2,0.3,0.5,1.0]"}
 
 
+REST_SECONDS = 120
+"""I2: everything is at rest so long after the program is up again."""
+
+
 class Restarting:
     """A program that is started again, unarmed, when it has died; what was under way is asked again."""
 
@@ -92,7 +96,7 @@ async def test_a_kill_at_a_crash_point_loses_and_doubles_nothing(point: str) -> 
             await shop.start()
         accepted = await _work(shop)
         assert shop.deaths >= 1 or await _die_later(shop), f"{point} was never passed"
-        await until(lambda: _rests(data), seconds=90, every=0.3)
+        await until(lambda: _rests(data), seconds=REST_SECONDS, every=0.3)
         assert await violations(data, accepted) == []
     finally:
         if shop.program is not None:
