@@ -27,6 +27,8 @@ def up() -> None:
     Stop it with Ctrl-C; what it stored is there at the next start. `make clean` deletes the data folder.
     """
     kernel = kernel_settings()
+    if not kernel.model_fields_set & {"log_level", "log_format"}:
+        kernel = kernel.model_copy(update={"log_level": "warning", "log_format": "text"})  # the terminal is for the events
     started = time.monotonic()
 
     async def follow(process: Process) -> None:
