@@ -10,22 +10,21 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
 
 import asyncpg
-import orjson
 
 from caravan import telemetry
 from caravan.clock import Clock, utc_now
+from caravan.database.writes import Answer, EventRow, Grouped, Writes
 from caravan.messages import Channel, Delivery, Event, Message, Outgoing, encode
+
+__all__ = ["CONNECTION_LOST", "Answer", "Database", "KeyAlreadyUsed", "UnitOfWork", "VersionConflict", "cause"]
 
 STATEMENT_SECONDS = 30.0
 ACQUIRE_SECONDS = 10.0
-GROUP = 100
-"""Most units of work that one statement commits."""
 CONNECTION_LOST = (
     OSError,
     asyncpg.PostgresConnectionError,
@@ -48,19 +47,6 @@ class KeyAlreadyUsed(Exception):
     """The idempotency key has its stored answer already; nothing of this unit of work was written."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The stored answer of an HTTP request with an Idempotency-Key."""
-
-    scope: str
-    key: str
-    fingerprint: bytes
-    status: int
-    headers: dict[str, str]
-    body: bytes
-    keep: timedelta = timedelta(days=7)
-
-
 @dataclass(slots=True)
 class Database:
     """One service's database. `outbox_written` is set after a commit that wrote outbox rows: the relay's wake-up."""
@@ -70,53 +56,17 @@ class Database:
     clock: Clock = utc_now
     outbox_written: asyncio.Event = field(default_factory=asyncio.Event)
     _statements: Any = None
-    _gathering: "list[tuple[Writes, asyncio.Future[None]]]" = field(default_factory=list)
-    _committing: asyncio.Task[None] | None = None
+    grouped: Grouped = field(init=False)
 
     def __post_init__(self) -> None:
         self._statements = telemetry.STATEMENTS.labels(self.service)
+        self.grouped = Grouped(self.write)
 
-    async def committed_together(self, writes: "Writes") -> None:
-        """Commit these writes. While one statement is under way the next ones gather, and are then committed by one statement: under load a commit serves many.
-
-        Whoever breaks a unique key fails alone. Raises what the database says to these writes.
-        """
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._gathering.append((writes, done))
-        if self._committing is None or self._committing.done():
-            self._committing = asyncio.create_task(self._commit_gathered())
-        await done
-
-    async def _commit_gathered(self) -> None:
-        while self._gathering:
-            group, self._gathering = self._gathering[:GROUP], self._gathering[GROUP:]
-            try:
-                await self._commit_group([writes for writes, _ in group])
-            except asyncpg.PostgresError as error:
-                if len(group) == 1:
-                    _settle(group[0][1], error)
-                    continue
-                await asyncio.gather(*(self._commit_one(writes, done) for writes, done in group))
-            except Exception as error:
-                for _, done in group:
-                    _settle(done, error)
-            else:
-                for _, done in group:
-                    _settle(done, None)
-
-    async def _commit_one(self, writes: "Writes", done: "asyncio.Future[None]") -> None:
-        try:
-            await self._commit_group([writes])
-        except Exception as error:
-            _settle(done, error)
-        else:
-            _settle(done, None)
-
-    async def _commit_group(self, group: "list[Writes]") -> None:
-        merged = Writes([a for w in group for a in w.answers], [e for w in group for e in w.events], [m for w in group for m in w.outbox])
+    async def write(self, writes: Writes) -> None:
+        """Write what was collected, in a transaction of its own."""
         self._statements.inc()
         async with self.acquire() as connection:
-            await connection.execute(*merged.statement(self.clock()))
+            await connection.execute(*writes.statement(self.clock()))
 
     @classmethod
     async def open(cls, service: str, url: str, *, size: int = 5, clock: Clock = utc_now) -> Self:
@@ -164,57 +114,6 @@ class Database:
 
 async def _keep_session(_: asyncpg.Connection) -> None:
     """Nothing here changes a session's state, so a released connection needs no round trip to reset it."""
-
-
-def _settle(done: "asyncio.Future[None]", error: Exception | None) -> None:
-    if done.done():
-        return  # whoever asked has gone; what was committed stays
-    if error is None:
-        done.set_result(None)
-    else:
-        done.set_exception(error)
-
-
-EventRow = tuple[UUID, int, str, int, str, datetime, str | None, str | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Writes:
-    """What units of work have collected: stored answers, events and outbox rows."""
-
-    answers: list[Answer]
-    events: list[EventRow]
-    outbox: list[Outgoing]
-
-    def __bool__(self) -> bool:
-        return bool(self.answers or self.events or self.outbox)
-
-    def statement(self, now: datetime) -> tuple[Any, ...]:
-        """One statement that writes all of it, and its arguments."""
-        tables: list[tuple[str, tuple[str, ...], list[tuple[Any, ...]]]] = []
-        if self.answers:
-            answers = [
-                (a.scope, a.key, a.fingerprint, a.status, orjson.dumps(a.headers).decode(), a.body, now + a.keep) for a in self.answers
-            ]
-            columns = "idempotency (scope, key, fingerprint, status, headers, body, expires_at)"
-            tables.append((columns, ("text", "text", "bytea", "smallint", "json", "bytea", "timestamptz"), answers))
-        if self.events:
-            columns = "event (stream, version, type, data_version, data, time, actor, trace_id)"
-            tables.append((columns, ("uuid", "int", "text", "int", "json", "timestamptz", "text", "text"), list(self.events)))
-        if self.outbox:
-            messages = [(m.id, m.kind, m.channel, m.route, m.key, m.body) for m in self.outbox]
-            tables.append(
-                ("outbox (message_id, kind, channel, route, key, body)", ("uuid", "text", "text", "text", "text", "bytea"), messages)
-            )
-        parts: list[str] = []
-        arguments: list[list[Any]] = []
-        for columns, kinds, rows in tables:
-            first = len(arguments) + 1
-            arguments += [list(column) for column in zip(*rows, strict=True)]
-            arrays = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(kinds, first))
-            parts.append(f"INSERT INTO {columns} SELECT * FROM unnest({arrays})")
-        ctes = ", ".join(f"w{number} AS ({part})" for number, part in enumerate(parts[:-1]))
-        return (f"WITH {ctes} {parts[-1]}" if ctes else parts[-1], *arguments)
 
 
 class UnitOfWork:
@@ -342,7 +241,7 @@ class UnitOfWork:
         writes = Writes([self._answer] if self._answer else [], self._events, self._outbox)
         if writes:
             if self._connection is None:
-                await self.database.committed_together(writes)
+                await self.database.grouped.commit(writes)
             else:
                 self.database._statements.inc()
                 await self._connection.execute(*writes.statement(self.database.clock()))

@@ -1,0 +1,79 @@
+"""The HTTP door that all services share: problem documents, request ids, trace context, body limit, metrics, pages and entity tags."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
+
+from caravan.http.edge import FORWARDER, App, Edge, Receive, Scope, Send, forwarder_key
+from caravan.http.pages import (
+    CursorParameter,
+    Limit,
+    Page,
+    Strict,
+    check_if_match,
+    decode_cursor,
+    encode_cursor,
+    entity_tag,
+    json_response,
+    moment,
+)
+from caravan.http.problems import PROBLEMS, ProblemDocument, add_problem_handlers, document_problems, problem_response
+
+__all__ = [
+    "FORWARDER",
+    "PROBLEMS",
+    "App",
+    "CursorParameter",
+    "Edge",
+    "Limit",
+    "Page",
+    "ProblemDocument",
+    "Receive",
+    "Scope",
+    "Send",
+    "Strict",
+    "add_problem_handlers",
+    "check_if_match",
+    "create_app",
+    "decode_cursor",
+    "encode_cursor",
+    "entity_tag",
+    "forwarder_key",
+    "json_response",
+    "moment",
+    "problem_response",
+]
+
+
+def create_app(service: str, routers: Sequence[Any], context: Any, verifier: Any) -> App:
+    """The FastAPI application of a service behind the shared edge."""
+    app = FastAPI(
+        title=f"Caravan {service}",
+        version="1",
+        responses=PROBLEMS,
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
+        separate_input_output_schemas=False,
+    )
+    app.state.context = context
+    app.state.verifier = verifier
+    for router in routers:
+        _include(app, router)
+    add_problem_handlers(app)
+    document_problems(app)
+    edge = Edge(app, service, forwarder_key(context.secret))
+    edge.fastapi = app
+    return edge
+
+
+def _include(app: FastAPI, router: APIRouter) -> None:
+    """Put a router's routes into the application as they are: our routers have no prefix or dependencies of their own, and an included router is a
+    layer that looks itself up again for each request."""
+    for route in router.routes:
+        if isinstance(route, APIRoute):
+            route.responses = {**PROBLEMS, **route.responses}
+            route.unique_id = route.name
+        app.router.routes.append(route)

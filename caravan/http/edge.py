@@ -1,0 +1,130 @@
+"""What happens for every request, around each application: request id, trace context, body limit, metrics, and no stack trace for a stranger."""
+
+import hmac
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from opentelemetry.trace import SpanKind
+from starlette.datastructures import MutableHeaders
+
+from caravan import telemetry
+from caravan.client import authorization
+from caravan.clock import new_id
+from caravan.errors import TYPE_BASE, BadRequest, Problem, TooLarge
+from caravan.http.problems import problem_response, render
+from caravan.migrations import derive
+
+MAX_BODY = 1024 * 1024
+FORWARDER = b"x-caravan-forwarder"
+"""With the key of `forwarder_key`, a request's `X-Forwarded-For` is believed: it came through the gateway, in another process."""
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+def forwarder_key(secret: str) -> bytes:
+    return derive(secret, "forwarder").encode()
+
+
+class Edge:
+    """Pure ASGI around each application: what must happen for every request, and nothing else."""
+
+    fastapi: FastAPI
+
+    def __init__(self, app: App, service: str, forwarder: bytes = b"") -> None:
+        self.app = app
+        self.service = service
+        self.forwarder = forwarder
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        given = headers.get(b"x-request-id", b"").decode("latin-1")
+        rid = given if 0 < len(given) <= 128 and given.isascii() and given.isprintable() else str(new_id())
+        telemetry.request_id.set(rid)
+        telemetry.service_name.set(self.service)
+        telemetry.actor.set(None)
+        authorization.set(headers[b"authorization"].decode("latin-1") if b"authorization" in headers else None)
+        parent = (
+            telemetry.parse_traceparent(headers.get(b"traceparent", b"").decode("latin-1"))
+            or telemetry.traceparent.get()
+            or telemetry.new_traceparent()
+        )
+        if FORWARDER in headers and self.forwarder and hmac.compare_digest(headers[FORWARDER], self.forwarder):
+            scope["client"] = (headers.get(b"x-forwarded-for", b"unknown").decode("latin-1"), 0)
+        started = time.perf_counter()
+        status = 500
+        began = False
+        body: Body | None = None
+
+        async def answer(message: MutableMapping[str, Any]) -> None:
+            nonlocal status, began
+            if message["type"] == "http.response.start":
+                if body is not None and body.refused is not None:
+                    raise body.refused
+                began = True
+                status = message["status"]
+                out = MutableHeaders(scope=message)
+                out["x-request-id"] = rid
+            await send(message)
+
+        with telemetry.span(f"{scope['method']} {self.service}", SpanKind.SERVER, parent=parent):
+            try:
+                body = Body(headers, receive)
+                await self.app(scope, body.receive, answer)
+            except Problem as problem:
+                if began:
+                    raise
+                body = None
+                await problem_response(problem, scope["path"])(scope, receive, answer)
+            except Exception as error:
+                telemetry.log.error("unhandled error", method=scope["method"], path=scope["path"], exc_info=error)
+                if began:
+                    raise
+                body = None
+                response = render(
+                    TYPE_BASE + "internal-error",
+                    "Internal error",
+                    500,
+                    "something is wrong on our side; quote the trace_id when you report it",
+                    scope["path"],
+                )
+                await response(scope, receive, answer)
+            finally:
+                route = scope.get("route")
+                template = route.path if isinstance(route, APIRoute) else scope.get("route_template", "unmatched")
+                telemetry.HTTP_DURATION.labels(self.service, scope["method"], template, status).observe(time.perf_counter() - started)
+
+
+class Body:
+    """A request's body, refused over MAX_BODY: by its declared length at once, otherwise when it gets too long. It remembers the refusal, because a
+    framework turns an error while reading into one of its own."""
+
+    def __init__(self, headers: dict[bytes, bytes], receive: Receive) -> None:
+        length = headers.get(b"content-length", b"0")
+        if not length.isdigit():
+            raise BadRequest("Content-Length is not a number")
+        if int(length) > MAX_BODY:
+            raise TooLarge(f"the body is {int(length)} bytes; at most {MAX_BODY} are taken")
+        self._receive = receive
+        self._seen = 0
+        self.refused: TooLarge | None = None
+
+    async def receive(self) -> MutableMapping[str, Any]:
+        try:
+            message = await self._receive()
+            if message["type"] == "http.request":
+                self._seen += len(message.get("body", b""))
+                if self._seen > MAX_BODY:
+                    raise TooLarge(f"the body is over {MAX_BODY} bytes")
+        except TooLarge as problem:
+            self.refused = problem
+            raise
+        return message

@@ -1,0 +1,140 @@
+"""Errors as RFC 9457 documents: their shape, how each exception becomes one, and where the API's description mentions them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from pydantic import BaseModel, Field
+from starlette.exceptions import HTTPException
+
+from caravan import telemetry
+from caravan.database import CONNECTION_LOST, VersionConflict
+from caravan.errors import TYPE_BASE, BadRequest, Conflict, Problem, Unavailable
+
+
+class FieldError(BaseModel):
+    field: str
+    rule: str
+
+
+class ProblemDocument(BaseModel):
+    """RFC 9457; `type` is stable per kind of error."""
+
+    type: str = Field(examples=[TYPE_BASE + "invalid"])
+    title: str
+    status: int
+    detail: str
+    instance: str
+    trace_id: str | None = None
+    errors: list[FieldError] | None = None
+
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"description": text, "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}}}
+    for status, text in {
+        400: "Not readable: broken JSON, or a header or parameter that is missing",
+        401: "No access token, or one that is not valid",
+        403: "Not allowed for this role",
+        404: "No such thing, or not yours",
+        405: "No such method here",
+        409: "In conflict with the present state",
+        412: "Changed since you read it",
+        413: "Body over 1 MiB",
+        422: "Understood, but not valid: `errors` names the fields",
+        429: "Too many requests: see Retry-After",
+        503: "A part of the shop is away: see Retry-After",
+        504: "The deadline has passed",
+    }.items()
+}
+
+_TITLES = {400: "Bad request", 404: "Not found", 405: "Method not allowed", 415: "Unsupported media type"}
+
+
+def problem_response(problem: Problem, path: str) -> Response:
+    return render(problem.type, problem.title, problem.status, problem.detail, path, problem.errors, problem.headers, problem.extra)
+
+
+def render(
+    kind: str,
+    title: str,
+    status: int,
+    detail: str,
+    path: str,
+    errors: Any = None,
+    headers: dict[str, str] | None = None,
+    extra: dict[str, Any] | None = None,
+) -> Response:
+    document = {
+        "type": kind,
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "instance": path,
+        "trace_id": telemetry.trace_id(),
+        **(extra or {}),
+    }
+    if errors:
+        document["errors"] = errors
+    return Response(orjson.dumps(document), status, headers, media_type="application/problem+json")
+
+
+def add_problem_handlers(app: FastAPI) -> None:
+    async def problem(request: Request, error: Exception) -> Response:
+        assert isinstance(error, Problem)
+        return problem_response(error, request.url.path)
+
+    async def invalid(request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        found = error.errors()
+        if any(item["type"] == "json_invalid" for item in found):
+            return problem_response(BadRequest("the body is not valid JSON"), request.url.path)
+        errors = [{"field": _field(item["loc"]), "rule": item["msg"]} for item in found[:50]]
+        names = ", ".join(item["field"] for item in errors[:5])
+        return render(TYPE_BASE + "invalid", "The request is not valid", 422, f"not valid: {names}", request.url.path, errors)
+
+    async def http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        title = _TITLES.get(error.status_code, "Error")
+        slug = title.lower().replace(" ", "-")
+        detail = f"nothing is served at {request.method} {request.url.path}" if error.status_code in (404, 405) else str(error.detail)
+        return render(TYPE_BASE + slug, title, error.status_code, detail, request.url.path, headers=dict(error.headers or {}))
+
+    async def conflict(request: Request, _: Exception) -> Response:
+        return problem_response(Conflict("somebody else changed this at the same moment; read it again"), request.url.path)
+
+    async def away(request: Request, error: Exception) -> Response:
+        telemetry.log.warning("backend away", path=request.url.path, error=repr(error))
+        return problem_response(Unavailable("a backend of the shop is away; try again"), request.url.path)
+
+    app.add_exception_handler(Problem, problem)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(VersionConflict, conflict)
+    for lost in CONNECTION_LOST:
+        app.add_exception_handler(lost, away)
+
+
+def _field(location: Sequence[Any]) -> str:
+    """`lines.0.quantity` for a field of the body; parameters keep their kind (`query.limit`)."""
+    parts = location[1:] if location[0] == "body" and len(location) > 1 else location
+    return ".".join(str(part) for part in parts)
+
+
+def document_problems(app: FastAPI) -> None:
+    """The problem schema is referred to by every route; put it into the document once."""
+    original = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = original()
+            schemas = document.setdefault("components", {}).setdefault("schemas", {})
+            schema = ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
+            schemas.update(schema.pop("$defs", {}))
+            schemas["ProblemDocument"] = schema
+        assert app.openapi_schema is not None
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
