@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from caravan.money import Money
 
-Part = Literal["profile", "orders", "recommendations", "stock"]
+Part = Literal["profile", "orders", "notifications", "recommendations", "stock"]
 
 
 class Profile(BaseModel):
@@ -24,6 +24,16 @@ class RecentOrder(BaseModel):
     placed_at: str
 
 
+class LatestNotification(BaseModel):
+    id: UUID
+    kind: str
+    channel: str
+    state: str
+    subject: str | None
+    """None until it was tried for the first time."""
+    created_at: str
+
+
 class RecommendedProduct(BaseModel):
     sku: str
     name: str
@@ -38,6 +48,7 @@ class Overview(BaseModel):
 
     profile: Profile | None
     orders: list[RecentOrder] | None
+    notifications: list[LatestNotification] | None
     recommendations: list[RecommendedProduct] | None
     partial: bool
     failed: list[Part]

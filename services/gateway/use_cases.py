@@ -13,16 +13,18 @@ from caravan.service import Context
 from caravan.telemetry import log
 from services.gateway.forwarding import Upstreams
 from services.gateway.limits import Limits, Policies
-from services.gateway.schemas import Overview, Part, Profile, RecentOrder, RecommendedProduct
+from services.gateway.schemas import LatestNotification, Overview, Part, Profile, RecentOrder, RecommendedProduct
 from services.gateway.sessions import Sessions
 from services.gateway.settings import Settings
 from services.gateway.table import Table
 from services.identity.client import STANDING, StandingRequest
 from services.inventory.client import AVAILABILITY, AvailabilityRequest
+from services.notifications.client import LATEST, LatestRequest
 from services.orders.client import RECENT, RecentRequest
 from services.recommendations.client import FOR_USER, RecommendationsRequest
 
 ORDERS_SHOWN = 5
+NOTIFICATIONS_SHOWN = 5
 PRODUCTS_SHOWN = 10
 
 
@@ -46,9 +48,10 @@ async def refresh_routes(context: GatewayContext) -> bool:
 async def read_overview(context: GatewayContext, user_id: UUID) -> Overview:
     """All parts at once, each within its operation's deadline."""
     failed: list[Part] = []
-    profile, orders, recommendations = await asyncio.gather(
+    profile, orders, notifications, recommendations = await asyncio.gather(
         _part(context, failed, "profile", STANDING, StandingRequest(user_id=user_id)),
         _part(context, failed, "orders", RECENT, RecentRequest(user_id=user_id, limit=ORDERS_SHOWN)),
+        _part(context, failed, "notifications", LATEST, LatestRequest(user_id=user_id, limit=NOTIFICATIONS_SHOWN)),
         _recommendations(context, failed, user_id),
     )
     return Overview(
@@ -60,6 +63,7 @@ async def read_overview(context: GatewayContext, user_id: UUID) -> Overview:
             )
             for order in orders.items
         ],
+        notifications=notifications and [LatestNotification(**item.model_dump()) for item in notifications.items],
         recommendations=recommendations,
         partial=bool(failed),
         failed=sorted(failed),

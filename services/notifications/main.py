@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from caravan.service import DatabaseDeclaration, Periodic, Service
-from services.notifications import api, jobs, messages, providers
+from services.notifications import api, jobs, messages, providers, use_cases
+from services.notifications.client import LATEST
 from services.notifications.consumers import consume
 from services.notifications.settings import Settings
 
@@ -13,6 +14,7 @@ service = Service(
     routers=(api.router,),
     consumers=consume,
     channels=messages.CHANNELS,
+    operations={LATEST: use_cases.latest},
     settings=Settings,
     periodic=(
         Periodic("critical", 1.0, jobs.send_critical),

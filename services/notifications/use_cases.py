@@ -18,12 +18,13 @@ from prometheus_client import Counter, Histogram
 from pydantic import BaseModel
 
 from caravan import crash
-from caravan.clock import new_id
+from caravan.clock import new_id, rfc3339
 from caravan.database import UnitOfWork
 from caravan.errors import Invalid, NotFound
 from caravan.service import Context
 from caravan.telemetry import log
 from services.notifications import store
+from services.notifications.client import LatestNotifications, LatestRequest, NotificationSummary
 from services.notifications.letters import Letter, render
 from services.notifications.model import (
     DEFAULT,
@@ -266,3 +267,11 @@ async def _save(work: UnitOfWork, user_id: UUID, before: Preference, changes: di
         raise Invalid("the channel sms needs a phone number", errors=[{"field": "phone", "rule": "is needed for the channel sms"}])
     await store.save_preference(work, user_id, after)
     return after
+
+
+async def latest(context: NotificationsContext, request: LatestRequest) -> LatestNotifications:
+    """What was last sent to a user, or is about to be."""
+    rows = await store.page(context.database, limit=request.limit, before=None, user_id=request.user_id)
+    return LatestNotifications(
+        items=[NotificationSummary.model_validate({**row, "created_at": rfc3339(row["created_at"])}) for row in rows]
+    )

@@ -8,17 +8,23 @@ from caravan.errors import Unavailable
 from caravan.runtime import Backends
 from caravan.service import Service
 from services.inventory.client import AVAILABILITY, Availabilities, Availability
+from services.notifications.client import LATEST, LatestNotifications, NotificationSummary
 from services.orders.client import RECENT, OrderSummary, RecentOrders
 from services.recommendations.client import FOR_USER, Recommendation, Recommendations
 from tests.shop import running
 
 ORDER = OrderSummary(id=new_id(), status="paid", total=1999, currency="GBP", placed_at="2026-01-01T00:00:00Z")
+MAIL = NotificationSummary(id=new_id(), kind="welcome", channel="email", state="sent", subject="Welcome", created_at="2026-01-01T00:00:00Z")
 MUG = Recommendation(sku="MUG", name="Mug", rule="popular")
 CUP = Recommendation(sku="CUP", name="Cup", rule="popular")
 
 
 async def recent(_: Any, __: Any) -> RecentOrders:
     return RecentOrders(items=[ORDER])
+
+
+async def latest(_: Any, __: Any) -> LatestNotifications:
+    return LatestNotifications(items=[MAIL])
 
 
 async def for_user(_: Any, __: Any) -> Recommendations:
@@ -40,6 +46,7 @@ async def hangs(_: Any, __: Any) -> Any:
 def services(orders: Any = recent, recommendations: Any = for_user, inventory: Any = availability) -> tuple[Service, ...]:
     return (
         Service("orders", operations={RECENT: orders}),
+        Service("notifications", operations={LATEST: latest}),
         Service("recommendations", operations={FOR_USER: recommendations}),
         Service("inventory", operations={AVAILABILITY: inventory}),
     )
@@ -55,6 +62,7 @@ async def test_the_overview_joins_its_parts(backends: Backends) -> None:
         assert seen["orders"] == [
             {"id": str(ORDER.id), "status": "paid", "total": {"amount": 1999, "currency": "GBP"}, "placed_at": ORDER.placed_at}
         ]
+        assert seen["notifications"] == [MAIL.model_dump(mode="json")]
         assert [(item["sku"], item["available"]) for item in seen["recommendations"]] == [("MUG", 3), ("CUP", 0)]
         assert (await shop.client.get("/v1/me/overview")).status_code == 401
 
@@ -69,5 +77,5 @@ async def test_a_part_that_fails_or_hangs_is_left_out_and_named(backends: Backen
 async def test_parts_that_no_process_serves_are_left_out_and_named(backends: Backends) -> None:
     async with running(backends, "gateway") as shop:
         answer = await shop.client.get("/v1/me/overview", headers=shop.bearer())
-        assert answer.status_code == 200 and answer.json()["failed"] == ["orders", "recommendations"]
+        assert answer.status_code == 200 and answer.json()["failed"] == ["notifications", "orders", "recommendations"]
         assert answer.json()["profile"] is not None
