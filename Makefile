@@ -5,7 +5,7 @@ STAMP := .venv/.made-from-lock
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help env up test test-slow check format bench docs lock audit clean distclean
+.PHONY: help env up brokers test test-slow check format bench docs lock audit clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -31,12 +31,14 @@ $(STAMP): requirements.lock pyproject.toml
 up: env ## Start the whole shop on this machine
 	@exec $(BIN)/caravan up
 
+brokers: env ## Install Kafka and RabbitMQ for the tests where no container engine has them (native packages; apt as root)
+	$(BIN)/python -m tests.backends.install
+
 test: env ## Run the tests but the slow ones
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not slow" -r fEsX
-	@echo "left out: $$($(BIN)/python -m pytest -q --collect-only -m slow 2>/dev/null | grep -c '::') slow tests (make test-slow); skipped ones are listed above with their reasons"
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not slow" -r fEX
 
 test-slow: env ## Run the slow tests
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m slow -r fEsX
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m slow -r fEX
 
 check: env ## Format, lint, types, and who imports whom
 	$(BIN)/ruff format --check

@@ -13,6 +13,8 @@ from redis.asyncio import Redis
 from caravan import embedded, telemetry
 from caravan.runtime import Backends
 
+pytest_plugins = ["tests.backends.plugin"]
+
 SECRET = "test-secret-test-secret-test-secret-0"
 
 
