@@ -2,125 +2,148 @@
 
     python docs/journey/step1_monolith/shop.py
 
-It is what most shops start with, and it is fine until the mail server is not.
+It is what most shops start with, and it is fine until the mail server is not. The steps after it import from here what they don't change.
 """
 
+import asyncio
 import os
 import smtplib
 import sqlite3
-import time
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
-from email.message import EmailMessage
 from pathlib import Path
-from typing import Protocol
+from typing import Literal
 
 import uvicorn
 from fastapi import FastAPI, HTTPException
 from pydantic import BaseModel, Field
 
-TABLES = """
+from docs.journey.storage import make_tables, transaction
+from docs.journey.third_parties import CardProvider, ProviderAway, send_mail
+
+USERS = "CREATE TABLE IF NOT EXISTS users (id TEXT PRIMARY KEY, email TEXT NOT NULL UNIQUE);"
+PRODUCTS = """
 CREATE TABLE IF NOT EXISTS product (sku TEXT PRIMARY KEY, name TEXT NOT NULL, price INTEGER NOT NULL, stock INTEGER NOT NULL CHECK (stock >= 0));
-CREATE TABLE IF NOT EXISTS orders (id TEXT PRIMARY KEY, email TEXT NOT NULL, sku TEXT NOT NULL, quantity INTEGER NOT NULL, total INTEGER NOT NULL);
 INSERT OR IGNORE INTO product VALUES ('MUG', 'Mug', 1250, 100), ('LAMP', 'Lamp', 4000, 5);
 """
-MAIL_SECONDS = 5
+ORDERS = "CREATE TABLE IF NOT EXISTS orders (id TEXT PRIMARY KEY, user_id TEXT, sku TEXT, quantity INTEGER, total INTEGER, status TEXT);"
+
+
+class NewUser(BaseModel):
+    email: str = Field(pattern=r"^[^@\s]+@[^@\s]+$", examples=["ada@example.com"])
+
+
+class User(NewUser):
+    id: str
 
 
 class PlaceOrder(BaseModel):
-    email: str = Field(pattern=r"^[^@\s]+@[^@\s]+$", examples=["ada@example.com"])
+    user_id: str
     sku: str = Field(examples=["MUG"])
     quantity: int = Field(ge=1, le=100)
+    card: Literal["tok_ok", "tok_flaky", "tok_away"] = "tok_ok"
 
 
 class Order(BaseModel):
     id: str
-    total: int
+    total: int = Field(description="in pence")
     status: str = "confirmed"
 
 
-class CardProvider(Protocol):
-    """Somebody else's computer: what it has charged is charged, whatever happens to our database."""
-
-    def charge(self, order_id: str, amount: int) -> None: ...
-
-
-class SimulatedProvider:
-    def __init__(self, seconds: float = 0.2) -> None:
-        self.seconds = seconds
-        self.charges: dict[str, int] = {}
-
-    def charge(self, order_id: str, amount: int) -> None:
-        time.sleep(self.seconds)
-        self.charges[order_id] = amount
+def insert_user(connection: sqlite3.Connection, user: NewUser) -> User:
+    try:
+        row = connection.execute("INSERT INTO users VALUES (?, ?) RETURNING id, email", (str(uuid.uuid4()), user.email)).fetchone()
+    except sqlite3.IntegrityError as error:
+        raise HTTPException(409, f"{user.email} is registered already") from error
+    return User(id=row[0], email=row[1])
 
 
-def create_app(database: Path, mail_host: str, mail_port: int, cards: CardProvider) -> FastAPI:
+def find_user(connection: sqlite3.Connection, user_id: str) -> User:
+    row = connection.execute("SELECT id, email FROM users WHERE id = ?", (user_id,)).fetchone()
+    if row is None:
+        raise HTTPException(404, f"no user {user_id}")
+    return User(id=row[0], email=row[1])
+
+
+def find_product(connection: sqlite3.Connection, sku: str) -> dict[str, str | int]:
+    row = connection.execute("SELECT sku, name, price, stock FROM product WHERE sku = ?", (sku,)).fetchone()
+    if row is None:
+        raise HTTPException(404, f"no product {sku}")
+    return dict(zip(("sku", "name", "price", "stock"), row, strict=True))
+
+
+def take_stock(connection: sqlite3.Connection, sku: str, quantity: int) -> int:
+    """The price of what was taken."""
+    row = connection.execute(
+        "UPDATE product SET stock = stock - ? WHERE sku = ? AND stock >= ? RETURNING price", (quantity, sku, quantity)
+    ).fetchone()
+    if row is None:
+        raise HTTPException(409, f"not enough {sku} in stock")
+    return int(row[0]) * quantity
+
+
+def insert_order(connection: sqlite3.Connection, wanted: PlaceOrder, order: Order) -> None:
+    row = (order.id, wanted.user_id, wanted.sku, wanted.quantity, order.total, order.status)
+    connection.execute("INSERT INTO orders VALUES (?, ?, ?, ?, ?, ?)", row)
+
+
+def list_orders(connection: sqlite3.Connection) -> list[Order]:
+    return [Order(id=row[0], total=row[1], status=row[2]) for row in connection.execute("SELECT id, total, status FROM orders")]
+
+
+def charge(cards: CardProvider, order: Order, card: str) -> None:
+    try:
+        cards.charge(order.id, order.total, card)
+    except ProviderAway as error:
+        raise HTTPException(503, f"the order could not be placed: {error}") from error
+
+
+def confirmation(order: Order) -> tuple[str, str]:
+    """Subject and text."""
+    return f"Your order {order.id}", f"Thank you. {order.total // 100}.{order.total % 100:02} were charged."
+
+
+def confirm(email: str, order: Order) -> None:
+    try:
+        send_mail(email, *confirmation(order))
+    except (OSError, smtplib.SMTPException) as error:
+        raise HTTPException(503, "the order could not be placed: no confirmation could be sent") from error
+
+
+async def serve(app: FastAPI, port: int) -> None:
+    await uvicorn.Server(uvicorn.Config(app, port=int(os.environ.get("PORT", port)))).serve()
+
+
+def create_app(database: Path, cards: CardProvider) -> FastAPI:
     app = FastAPI(title="The monolith")
+    make_tables(database, USERS + PRODUCTS + ORDERS)
 
-    @contextmanager
-    def transaction() -> Iterator[sqlite3.Connection]:
-        connection = sqlite3.connect(database, timeout=10, isolation_level=None)
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            yield connection
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
-        finally:
-            connection.close()
-
-    setup = sqlite3.connect(database)
-    setup.executescript(TABLES)
-    setup.close()
-
-    @app.post("/orders", status_code=201)
-    def place_order(order: PlaceOrder) -> Order:
-        order_id = str(uuid.uuid4())
-        with transaction() as connection:
-            total = take_stock(connection, order)
-            cards.charge(order_id, total)
-            connection.execute("INSERT INTO orders VALUES (?, ?, ?, ?, ?)", (order_id, order.email, order.sku, order.quantity, total))
-            send_confirmation(order.email, order_id, total)
-        return Order(id=order_id, total=total)
-
-    def take_stock(connection: sqlite3.Connection, order: PlaceOrder) -> int:
-        row = connection.execute(
-            "UPDATE product SET stock = stock - ? WHERE sku = ? AND stock >= ? RETURNING price", (order.quantity, order.sku, order.quantity)
-        ).fetchone()
-        if row is None:
-            raise HTTPException(409, f"not enough {order.sku} in stock")
-        return int(row[0]) * order.quantity
-
-    def send_confirmation(email: str, order_id: str, total: int) -> None:
-        message = EmailMessage()
-        message["From"], message["To"], message["Subject"] = "shop@example.com", email, f"Your order {order_id}"
-        message.set_content(f"Thank you. {total // 100}.{total % 100:02} were charged.")
-        try:
-            with smtplib.SMTP(mail_host, mail_port, timeout=MAIL_SECONDS) as server:
-                server.send_message(message)
-        except (OSError, smtplib.SMTPException) as error:
-            raise HTTPException(503, "the order could not be placed: no confirmation could be sent") from error
-
-    @app.get("/orders")
-    def list_orders() -> list[Order]:
-        with transaction() as connection:
-            return [Order(id=row[0], total=row[1]) for row in connection.execute("SELECT id, total FROM orders")]
+    @app.post("/users", status_code=201)
+    def register(user: NewUser) -> User:
+        with transaction(database) as connection:
+            return insert_user(connection, user)
 
     @app.get("/products/{sku}")
     def read_product(sku: str) -> dict[str, str | int]:
-        with transaction() as connection:
-            row = connection.execute("SELECT sku, name, price, stock FROM product WHERE sku = ?", (sku,)).fetchone()
-        if row is None:
-            raise HTTPException(404, f"no product {sku}")
-        return dict(zip(("sku", "name", "price", "stock"), row, strict=True))
+        with transaction(database) as connection:
+            return find_product(connection, sku)
+
+    @app.post("/orders", status_code=201)
+    def place_order(wanted: PlaceOrder) -> Order:
+        with transaction(database) as connection:
+            user = find_user(connection, wanted.user_id)
+            order = Order(id=str(uuid.uuid4()), total=take_stock(connection, wanted.sku, wanted.quantity))
+            charge(cards, order, wanted.card)
+            insert_order(connection, wanted, order)
+            confirm(user.email, order)
+        return order
+
+    @app.get("/orders")
+    def read_orders() -> list[Order]:
+        with transaction(database) as connection:
+            return list_orders(connection)
 
     return app
 
 
 if __name__ == "__main__":
-    mail_host, _, mail_port = os.environ.get("MAIL", "127.0.0.1:1025").partition(":")
-    uvicorn.run(create_app(Path("monolith.sqlite"), mail_host, int(mail_port), SimulatedProvider()), port=8081)
+    asyncio.run(serve(create_app(Path("monolith.sqlite"), CardProvider()), 8081))

@@ -1,0 +1,37 @@
+"""Step 5: background work as jobs in Redis: each has attempts, a growing pause between them, and a place where it is seen when it has failed for good."""
+
+import os
+from typing import Any, Literal
+
+from bullmq import Job, Queue
+from fastapi import FastAPI, HTTPException
+
+NAME = "shop"
+ATTEMPTS = 5
+BACKOFF_MS = int(os.environ.get("BACKOFF_MS", "1000"))
+"""Pause after the first failure; it doubles with each."""
+CONNECTION: dict[str, Any] = {"connection": os.environ.get("REDIS_URL", "redis://127.0.0.1:6379")}
+
+State = Literal["waiting", "active", "delayed", "completed", "failed"]
+
+
+async def add(queue: Queue, kind: str, order_id: str, data: dict[str, Any], *, delay_ms: int = 0) -> None:
+    """Adding the same job of an order again adds nothing."""
+    retry = {"attempts": ATTEMPTS, "backoff": {"type": "exponential", "delay": BACKOFF_MS}}
+    await queue.add(kind, data, {"jobId": f"{kind}-{order_id}", "delay": delay_ms, "removeOnComplete": {"count": 1000}, **retry})
+
+
+def add_desk(app: FastAPI, queue: Queue) -> None:
+    """Look at the jobs, and try one again. The gateway doesn't list these routes: they are for those inside."""
+
+    @app.get("/jobs")
+    async def list_jobs(state: State = "failed") -> list[dict[str, Any]]:
+        found: list[Job] = await queue.getJobs([state], 0, 99)
+        return [{"id": job.id, "attempts": job.attemptsMade, "reason": job.failedReason, "data": job.data} for job in found]
+
+    @app.post("/jobs/{job_id}/retry", status_code=202)
+    async def retry(job_id: str) -> None:
+        job = await queue.getJob(job_id)
+        if job is None or not await job.isFailed():
+            raise HTTPException(409, f"no failed job {job_id}")
+        await job.retry("failed", {"resetAttemptsMade": True})

@@ -1,0 +1,217 @@
+"""Steps 6 to 8 of the journey are Caravan itself, a process per part: events instead of calls, a log that newcomers read from its beginning, a history."""
+
+import asyncio
+import email
+import email.policy
+import re
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.program import ROOT, Program, environment, launch
+from tests.shop import until
+
+ACCEPTING = ("identity", "catalog", "orders", "processing", "shipping", "gateway")
+"""The process that the others join; it holds the embedded backends."""
+
+
+@dataclass
+class Parts:
+    """A running shop of which parts can be started and stopped."""
+
+    program: Program
+    others: dict[str, tuple[asyncio.subprocess.Process, str]] = field(default_factory=dict)
+
+    async def ensure(self, *names: str) -> None:
+        async def start(name: str) -> None:
+            self.others[name] = await launch(["run", name], {}, self.program.data, name)
+            self.program.processes.append(self.others[name][0])
+
+        await asyncio.gather(*(start(name) for name in names if name not in self.others))
+
+    async def send_away(self, *names: str) -> None:
+        for name in names:
+            if name in self.others:
+                process, _ = self.others.pop(name)
+                process.terminate()
+                await process.wait()
+
+    async def metric(self, name: str, *labels: str) -> Counter[str]:
+        """The samples of all processes, by these labels."""
+        found: Counter[str] = Counter()
+        for url in (self.program.url, *(url for _, url in self.others.values())):
+            for line in (await self.program.client.get(f"{url}/metrics")).text.splitlines():
+                if line.startswith(name + "{"):
+                    values = dict(re.findall(r'(\w+)="([^"]*)"', line))
+                    found[" ".join(values[label] for label in labels)] += int(float(line.rpartition(" ")[2]))
+        return found
+
+    async def calls(self) -> Counter[str]:
+        return await self.metric("caravan_call_duration_seconds_count", "service", "target", "operation")
+
+    async def handled(self) -> Counter[str]:
+        return await self.metric("caravan_messages_handled_total", "service", "channel", "result")
+
+    def mails(self, order_id: str) -> list[str]:
+        """The subjects of the mails about an order."""
+        found = [
+            email.message_from_bytes(path.read_bytes(), policy=email.policy.default) for path in (self.program.data / "mail").glob("*.eml")
+        ]
+        return [message["subject"] for message in found if order_id in message.as_string()]
+
+    async def confirmed(self, order_id: str) -> None:
+        async def arrived() -> bool:
+            return any("confirmed" in subject for subject in self.mails(order_id))
+
+        await until(arrived, seconds=20, every=0.05)
+
+    async def status(self, who: dict[str, str], order_id: str, *wanted: str) -> None:
+        async def reached() -> bool:
+            status = (await self.program.order(who, order_id))["status"]
+            assert status in wanted, status
+            return True
+
+        await until(reached, seconds=20, every=0.1)
+
+    async def get(self, path: str, who: dict[str, str], **parameters: Any) -> Any:
+        answer = await self.program.client.get(path, params=parameters, headers=who)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+
+@pytest.fixture(scope="module")
+async def shop(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Parts]:
+    folder = tmp_path_factory.mktemp("caravan")
+    process, url = await launch(["run", *ACCEPTING], {}, folder, "accepting")
+    program = Program(url, folder, [process])
+    try:
+        yield Parts(program)
+    finally:
+        await program.stop()
+
+
+async def test_step_6_each_part_reacts_to_events_whenever_it_comes(shop: Parts) -> None:
+    await shop.ensure("inventory")
+    who, sku = await shop.program.customer(), await shop.program.product(stock=10)
+    await shop.send_away("inventory", "payments", "notifications")
+    accepted = await shop.program.place(who, sku)
+    assert accepted.status_code == 202, accepted.text
+    order_id = accepted.json()["id"]
+    assert (await shop.program.order(who, order_id))["status"] == "created", "nobody is there who could do more"
+    await shop.ensure("inventory")
+    await shop.status(who, order_id, "reserved")
+    await shop.ensure("payments")
+    await shop.status(who, order_id, "paid", "shipped", "delivered")
+    assert shop.mails(order_id) == []
+    await shop.ensure("notifications")
+    await shop.confirmed(order_id)
+    handled = await shop.handled()
+    for reaction in ("inventory inventory.reserve-stock done", "payments payments.capture done", "notifications order-processed done"):
+        assert handled[reaction] >= 1, handled
+
+
+async def test_step_6_after_the_order_is_accepted_nobody_calls_anybody(shop: Parts) -> None:
+    await shop.ensure("inventory", "payments", "notifications")
+    who, sku = await shop.program.customer(), await shop.program.product(stock=10)
+    before = await shop.calls()
+    accepted = await shop.program.place(who, sku)
+    assert accepted.status_code == 202, accepted.text
+    asked = await shop.calls()
+    assert {call for call, count in (asked - before).items() if call.startswith("orders ")} == {
+        "orders identity standing",
+        "orders catalog offers",
+        "orders inventory availability",
+    }
+    await shop.confirmed(accepted.json()["id"])  # a file on the disk: looking at it is no call
+    assert await shop.calls() - asked == Counter()
+    await shop.status(who, accepted.json()["id"], "paid", "shipped", "delivered")
+
+
+async def test_step_7_analytics_comes_later_and_knows_everything_from_the_first_event_on(shop: Parts) -> None:
+    await shop.ensure("inventory", "payments", "notifications")
+    await shop.send_away("analytics")
+    who, sku = await shop.program.customer(), await shop.program.product(stock=10, price=700)
+    placed = [(await shop.program.place(who, sku, quantity)).json()["id"] for quantity in (1, 2, 3)]
+    declined = (await shop.program.place(who, sku, token="tok_declined")).json()["id"]
+    for order_id in placed:
+        await shop.program.ends(who, order_id, "delivered")
+    await shop.program.ends(who, declined, "payment_failed")
+    staff = await shop.program.operator()
+    assert (await shop.program.client.get("/v1/reports/sales", headers=staff)).status_code in (404, 503), "nobody reports yet"
+    producers = {process.pid for process in shop.program.processes if process.returncode is None}
+    await shop.ensure("analytics")
+
+    async def report() -> dict[str, Any]:
+        rows = (await shop.get("/v1/reports/sales", staff, by="product"))["rows"]
+        found: dict[str, Any] = next((row for row in rows if row["key"] == sku), {})
+        return found
+
+    async def complete() -> bool:
+        row = await report()
+        assert (row.get("orders"), row.get("paid"), row.get("units"), row.get("captured")) == (4, 3, 6, 4200), row
+        return True
+
+    await until(complete, seconds=20, every=0.2)
+    assert producers < {process.pid for process in shop.program.processes if process.returncode is None}, "no producer was started anew"
+    await every_order_is_counted(shop, staff)
+
+
+async def every_order_is_counted(shop: Parts, staff: dict[str, str]) -> None:
+    """Of all orders that the shop has ever had, also of those before this test."""
+    orders = (await shop.get("/v1/orders", staff, limit=100))["items"]
+
+    async def equal() -> bool:
+        (totals,) = (await shop.get("/v1/reports/sales", staff))["totals"]
+        paid = [order["total"]["amount"] for order in orders if order["status"] in ("paid", "shipped", "delivered")]
+        assert (totals["orders"], totals["paid"], totals["captured"]) == (len(orders), len(paid), sum(paid))
+        return True
+
+    await until(equal, seconds=20, every=0.2)
+
+
+async def test_step_8_an_order_has_a_history_and_can_be_seen_as_it_was(shop: Parts) -> None:
+    await shop.ensure("inventory", "payments")
+    who, sku = await shop.program.customer(), await shop.program.product(stock=10)
+    order_id = (await shop.program.place(who, sku)).json()["id"]
+    now = await shop.program.ends(who, order_id, "delivered")
+    history = (await shop.get(f"/v1/orders/{order_id}/history", who))["items"]
+    assert [entry["version"] for entry in history] == list(range(1, len(history) + 1))
+    assert (history[0]["type"], history[-1]["type"]) == ("OrderCreated", "OrderDelivered")
+    assert now["version"] == len(history)
+    for entry in history:
+        then = await shop.get(f"/v1/orders/{order_id}", who, version=entry["version"])
+        assert (then["version"], then["status"]) == (entry["version"], entry["status"])
+        moment = datetime.fromisoformat(entry["time"])
+        after = [other for other in history if datetime.fromisoformat(other["time"]) <= moment]
+        assert (await shop.get(f"/v1/orders/{order_id}", who, at=moment.isoformat()))["version"] == len(after)
+    before = datetime.fromisoformat(history[0]["time"]) - timedelta(seconds=1)
+    answer = await shop.program.client.get(f"/v1/orders/{order_id}", params={"at": before.isoformat()}, headers=who)
+    assert answer.status_code == 404, "it wasn't there yet"
+
+
+async def test_step_8_the_read_model_is_built_anew_and_is_the_same(shop: Parts) -> None:
+    await shop.ensure("inventory", "payments")
+    who, sku = await shop.program.customer(), await shop.program.product(stock=10)
+    order_id = (await shop.program.place(who, sku)).json()["id"]
+    found = await shop.program.ends(who, order_id, "delivered")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "services",
+        "projections",
+        "rebuild",
+        "order_summary",
+        cwd=ROOT,
+        env=environment(shop.program.data),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    out, _ = await process.communicate()
+    assert process.returncode == 0, out.decode()
+    assert "equal to the live one" in out.decode()
+    assert await shop.program.order(who, order_id) == found
