@@ -1,5 +1,6 @@
 """The pages of the journey name what exists."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -19,5 +20,6 @@ def test_links_and_files_that_the_pages_name_exist(page: Path) -> None:
     text = page.read_text()
     targets = [part.partition(")")[0].partition("#")[0] for part in text.split("](")[1:]]
     assert targets and all((page.parent / target).exists() for target in targets), targets
-    named = {word.strip("`,;:()") for word in text.split() if word.strip("`,;:()").startswith(("docs/journey/", "tests/journey/"))}
-    assert all((JOURNEY.parents[1] / name.partition("::")[0].rstrip(".")).exists() for name in named), named
+    named = set(re.findall(r"(?:docs|tests)/journey/[\w/]+\.py", text))
+    assert named or page.parent == JOURNEY
+    assert all((JOURNEY.parents[1] / name).exists() for name in named), named

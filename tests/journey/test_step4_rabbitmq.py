@@ -1,35 +1,32 @@
-"""Step 4 of the journey: a mail server or a mailer that is down doesn't cost an order. Needs a RabbitMQ: TEST_RABBITMQ_URL names one."""
+"""Step 4 of the journey: a mail server or a mailer that is down doesn't cost an order."""
 
-import os
 from collections.abc import AsyncIterator
 
 import aio_pika
 import pytest
 
 from caravan.clock import new_id
+from tests.backends import Broker
 from tests.journey.early_shop import EarlyShop, SameApi, early_shop
 from tests.journey.test_step3_gateway import start_behind_gateway
 from tests.shop import until
 
-RABBITMQ = os.environ.get("TEST_RABBITMQ_URL", "")
-pytestmark = pytest.mark.skipif(not RABBITMQ, reason="TEST_RABBITMQ_URL names no broker")
-
 
 @pytest.fixture(scope="module")
-async def shop(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EarlyShop]:
+async def shop(rabbitmq: Broker, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EarlyShop]:
     queue = f"journey.{new_id()}"
-    async with early_shop(tmp_path_factory.mktemp("step4"), RABBITMQ_URL=RABBITMQ, MAIL_QUEUE=queue) as shop:
+    async with early_shop(tmp_path_factory.mktemp("step4"), RABBITMQ_URL=rabbitmq.url, MAIL_QUEUE=queue) as shop:
         await start_behind_gateway(shop, "step4_rabbitmq/orders.py")
         await shop.start("step4_rabbitmq/mailer.py")
         yield shop
-    async with await aio_pika.connect(RABBITMQ) as connection:
+    async with await aio_pika.connect(rabbitmq.url) as connection:
         channel = await connection.channel()
         for name in (queue, f"{queue}.dead"):
             await channel.queue_delete(name)
 
 
-async def waiting(queue: str) -> int:
-    async with await aio_pika.connect(RABBITMQ) as connection:
+async def waiting(broker: Broker, queue: str) -> int:
+    async with await aio_pika.connect(broker.url) as connection:
         channel = await connection.channel()
         return (await channel.declare_queue(queue, passive=True)).declaration_result.message_count or 0
 
@@ -59,18 +56,18 @@ class TestMailInAQueue(SameApi):
         await shop.got_mail(first)
         await shop.got_mail(second)
 
-    async def test_a_mail_that_fails_again_and_again_ends_where_nobody_tries_it(self, shop: EarlyShop) -> None:
+    async def test_a_mail_that_fails_again_and_again_ends_where_nobody_tries_it(self, shop: EarlyShop, rabbitmq: Broker) -> None:
         customer = await shop.customer()
         shop.mail.refused.add(customer["email"])
         assert (await shop.place(customer)).status_code == 201
         dead = shop.settings["MAIL_QUEUE"] + ".dead"
 
         async def given_up() -> bool:
-            return await waiting(dead) == 1
+            return await waiting(rabbitmq, dead) == 1
 
         await until(given_up)
         assert shop.mail.tries.count(customer["email"]) == 5, "five tries in a row, without a pause between them"
         shop.mail.refused.clear()
         assert (await shop.place(await shop.customer())).status_code == 201
-        assert await waiting(dead) == 1, "the mailbox has room again, and the letter stays where it is"
+        assert await waiting(rabbitmq, dead) == 1, "the mailbox has room again, and the letter stays where it is"
         assert customer["email"] not in shop.mail.sent_to

@@ -4,7 +4,8 @@ python docs/journey/step5_jobs/orders.py
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import anyio.from_thread
 from bullmq import Queue
@@ -31,7 +32,7 @@ async def main() -> None:
     async def charge_later(order: Order, card: str) -> None:
         await add(queue, "charge", order.id, {"order": order.model_dump(), "card": card}, delay_ms=BACKOFF_MS)
 
-    def write_down(adding: Callable[..., Awaitable[None]], *about: object) -> None:
+    def write_down(adding: Callable[..., Coroutine[Any, Any, None]], *about: object) -> None:
         try:
             anyio.from_thread.run(adding, *about)
         except (OSError, RedisError) as error:
