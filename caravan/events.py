@@ -78,13 +78,13 @@ class EventStore:
     """Reads the streams of one service. `upcasts[(type, n)]` turns the data of version n into version n + 1."""
 
     def __init__(self, events: Iterable[type[Event]], upcasts: Mapping[tuple[str, int], Upcast] | None = None) -> None:
-        self._kinds = {event.type: event for event in events}
+        self.kinds = {event.type: event for event in events}
         self._upcasts = dict(upcasts or {})
         self._recent: OrderedDict[tuple[UUID, int], Event] = OrderedDict()
 
     def read(self, name: str, version: int, data: dict[str, Any]) -> Event:
         """Today's event from stored data of any earlier version. KeyError for a type or a step that nobody knows."""
-        kind = self._kinds[name]
+        kind = self.kinds[name]
         while version < kind.version:
             data = self._upcasts[(name, version)](data)
             version += 1

@@ -103,9 +103,11 @@ def _message(kind: type[Message]) -> Document:
 
 
 def _schemas(kinds: list[type[Message]]) -> Document:
-    """Each payload under its wire name; shapes inside of them under their own (two that differ get their module's name from pydantic)."""
-    made, document = models_json_schema([(kind, "serialization") for kind in kinds], ref_template=SCHEMAS + "{model}")
+    """Each payload under its wire name; shapes inside of them under their own (two that differ get their module's name from pydantic).
+
+    Fields with a default may be absent: a channel still holds events of earlier versions, which didn't have them."""
+    made, document = models_json_schema([(kind, "validation") for kind in kinds], ref_template=SCHEMAS + "{model}")
     schemas: Document = {"Envelope": ENVELOPE, **document.get("$defs", {})}
     for kind in kinds:
-        schemas[kind.type] = schemas.pop(made[kind, "serialization"]["$ref"].removeprefix(SCHEMAS))
+        schemas[kind.type] = schemas.pop(made[kind, "validation"]["$ref"].removeprefix(SCHEMAS))
     return schemas

@@ -125,11 +125,11 @@ def test_what_is_read_is_declared_by_somebody() -> None:
     assert {reader.channel for reader in subscriptions(services)} <= declared
 
 
-@pytest.mark.parametrize("path", ["docs/messages.md", "docs/settings.md", ".env.example"])
-def test_generated_pages_say_what_is_true_now(path: str) -> None:
+def test_generated_pages_say_what_is_true_now() -> None:
     from docs.generate import pages
 
-    assert (ROOT / path).read_text() == pages()[path], "run `make docs`"
+    stale = [path for path, text in pages().items() if not (ROOT / path).exists() or (ROOT / path).read_text() != text]
+    assert stale == [], "run `make docs`"
 
 
 def test_nothing_names_a_registry_or_a_machine() -> None:

@@ -1,0 +1,201 @@
+"""The published JSON Schema of every message version, and what may change from one to the next.
+
+`docs/schemas/<type>.v<N>.json` is a promise to readers that don't share this code. A field with a default may be added, with `version` raised; everything else is
+a new class sent beside the old one. `make docs` publishes new versions and refuses to change a published one.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from caravan.messages import Message
+from services.gateway.asyncapi import kinds_of
+from services.gateway.faces import channels
+from services.orders.model import STORE
+
+FOLDER = Path(__file__).parent / "schemas"
+ANNOTATIONS = {"title", "description", "examples", "$id", "$schema", "$defs"}
+"""What a schema says to people: it may change."""
+
+Schema = dict[str, Any]
+
+
+def sent() -> list[type[Message]]:
+    """Every message that travels on a channel, by its wire name."""
+    return sorted({kind for channel in channels() for kind in kinds_of(channel)}, key=lambda kind: kind.type)
+
+
+def stored() -> list[type[Message]]:
+    """Events that are only kept in a service's own streams: nobody else reads them, and an upcast may turn old ones into today's."""
+    travelling = set(sent())
+    return sorted((kind for kind in STORE.kinds.values() if kind not in travelling), key=lambda kind: kind.type)
+
+
+def schema(kind: type[Message]) -> Schema:
+    """What any event of this version holds. Fields with a default may be absent: an older version of the same type didn't have them."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"urn:caravan:{kind.type}:v{kind.version}",
+        **kind.model_json_schema(mode="validation"),
+    }
+
+
+def path(kind: type[Message], folder: Path = FOLDER) -> Path:
+    return folder / f"{kind.type}.v{kind.version}.json"
+
+
+def published(folder: Path = FOLDER) -> dict[str, dict[int, Schema]]:
+    """The schemas in the folder by type and version."""
+    found: dict[str, dict[int, Schema]] = {}
+    for file in sorted(folder.glob("*.json")):
+        named = re.fullmatch(r"(.+)\.v(\d+)\.json", file.name)
+        if named is None:
+            raise ValueError(f"{file}: a schema's name is <type>.v<N>.json")
+        found.setdefault(named[1], {})[int(named[2])] = orjson.loads(file.read_bytes())
+    return found
+
+
+def violations(travelling: Iterable[type[Message]], kept: Iterable[type[Message]] = (), folder: Path = FOLDER) -> list[str]:
+    """What today's classes break of the published schemas, each with what to do about it; empty when they keep the promise."""
+    old = published(folder)
+    travelling, kept = list(travelling), list(kept)
+    found = []
+    for kind in [*travelling, *kept]:
+        versions = old.pop(kind.type, {})
+        found += _history(kind.type, versions, kind.version)
+        if not versions:
+            continue  # new: `make docs` publishes it
+        newest = max(versions)
+        if kind in travelling or kind.version == newest:
+            found += changes(kind.type, newest, versions[newest], schema(kind), raised=kind.version > newest)
+    return found + [
+        f"{name}: no class reads this type any more, but events of it are published. Keep the class while one may still be met; after that remove"
+        f" docs/schemas/{name}.* and tests/contract/corpus/{name}.*, too"
+        for name in old
+    ]
+
+
+def _history(name: str, versions: dict[int, Schema], version: int) -> list[str]:
+    """The versions of a type are published one after the other, up to today's."""
+    if versions and version < max(versions):
+        return [
+            f"{name}: version {max(versions)} is published, the class says {version}. A version never goes back: set it to {max(versions)}"
+        ]
+    if version > max(versions, default=0) + 1:
+        return [f"{name}: the class says version {version}, but version {max(versions, default=0) + 1} was never published. Raise by one"]
+    holes = [after - 1 for before, after in pairwise(sorted(versions)) if after != before + 1]
+    return [f"{name}: version {hole} is missing in docs/schemas; restore the file from the history" for hole in holes]
+
+
+def changes(name: str, version: int, before: Schema, after: Schema, *, raised: bool) -> list[str]:
+    """Why `after` can't follow version `version` of a message, in words; empty when it can."""
+    found = list(_compare("", _plain(before, before.get("$defs", {})), _plain(after, after.get("$defs", {}))))
+    added = [text for harmless, text in found if harmless]
+    broken = [text for harmless, text in found if not harmless]
+    says = [
+        f"{name} v{version}: {text}. Readers of what is published, and events of it that are kept, rely on it: undo the change, or make a new class"
+        f" {name.rpartition('.')[2]}V2 and send it beside this one until nobody reads the old one"
+        for text in broken
+    ]
+    if added and not raised:
+        says.append(
+            f"{name} v{version}: {', '.join(added)}, but the class is still version {version}. Set `version = {version + 1}`, then run"
+            " `make docs` and `python -m tests.contract.record`"
+        )
+    return says
+
+
+def _plain(node: Any, shapes: Schema) -> Any:
+    """A schema without annotations, its references replaced by what they name, and what has no order sorted."""
+    if isinstance(node, list):
+        return [_plain(item, shapes) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if "$ref" in node:
+        return _plain({**shapes[node["$ref"].rpartition("/")[2]], **{k: v for k, v in node.items() if k != "$ref"}}, shapes)
+    plain = {key: _plain(value, shapes) for key, value in node.items() if key not in ANNOTATIONS and key != "properties"}
+    if "properties" in node:
+        plain["properties"] = {field: _plain(value, shapes) for field, value in node["properties"].items()}
+    for unordered in ("required", "enum"):
+        if unordered in plain:
+            plain[unordered] = sorted(plain[unordered], key=str)
+    return plain
+
+
+Change = tuple[bool, str]
+"""Whether readers are unharmed, and what it is."""
+
+
+def _compare(place: str, before: Any, after: Any) -> Iterator[Change]:
+    if before == after:
+        return
+    if "properties" in before and "properties" in after:
+        yield from _fields(place, before, after)
+        yield from _rest(place, before, after, {"properties", "required"})
+    elif "items" in before and "items" in after:
+        yield from _compare(f"{place}[]", before["items"], after["items"])
+        yield from _rest(place, before, after, {"items"})
+    elif len(before.get("anyOf", ())) == len(after.get("anyOf", ())) > 0:
+        for one, other in zip(before["anyOf"], after["anyOf"], strict=True):
+            yield from _compare(place, one, other)
+        yield from _rest(place, before, after, {"anyOf"})
+    else:
+        yield from _rest(place, before, after, set())
+
+
+def _fields(place: str, before: Schema, after: Schema) -> Iterator[Change]:
+    old, new = before["properties"], after["properties"]
+    prefix = f"{place}." if place else ""
+    gone, added = [name for name in old if name not in new], [name for name in new if name not in old]
+    for name in gone:
+        renamed = next((other for other in added if new[other] == old[name]), None)
+        if renamed is None:
+            yield False, f"field `{prefix}{name}` was removed"
+        else:
+            added.remove(renamed)
+            yield False, f"field `{prefix}{name}` was renamed to `{prefix}{renamed}`"
+    for name in added:
+        if name in after.get("required", ()):
+            yield False, f"field `{prefix}{name}` is new and has no default, so that events without it can't be read"
+        elif before.get("additionalProperties") is False:
+            yield False, f"field `{prefix}{name}` is new, but `{place or 'the message'}` was published as closed"
+        else:
+            yield True, f"field `{prefix}{name}` was added"
+    for name in old.keys() & new.keys():
+        needed, needs = name in before.get("required", ()), name in after.get("required", ())
+        if needed != needs:
+            yield False, f"field `{prefix}{name}` {'is required now' if needs else 'may be absent now'}"
+        yield from _compare(f"{prefix}{name}", old[name], new[name])
+
+
+def _rest(place: str, before: Schema, after: Schema, compared: set[str]) -> Iterator[Change]:
+    """Everything that a value is allowed to be stays as it was: narrower fails on old events, wider surprises old readers."""
+    old = {key: value for key, value in before.items() if key not in compared}
+    new = {key: value for key, value in after.items() if key not in compared}
+    if old == new:
+        return
+    where = f"`{place}`" if place else "the message"
+    was, now = old.get("enum"), new.get("enum")
+    if was and now and set(was) != set(now):
+        lost, won = sorted(set(was) - set(now), key=str), sorted(set(now) - set(was), key=str)
+        yield False, f"{where} no longer allows {lost}" if lost else f"{where} allows {won}, which readers don't know"
+    elif old.get("default") != new.get("default") and _without(old, "default") == _without(new, "default"):
+        yield (
+            False,
+            f"the default of {where} was {old.get('default')!r} and is {new.get('default')!r}: events without it would change their meaning",
+        )
+    else:
+        yield False, f"{where} was {_short(old)} and is {_short(new)}"
+
+
+def _without(node: Schema, key: str) -> Schema:
+    return {name: value for name, value in node.items() if name != key}
+
+
+def _short(node: Schema) -> str:
+    text = orjson.dumps(node).decode()
+    return text if len(text) <= 120 else text[:117] + "..."

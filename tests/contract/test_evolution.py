@@ -1,0 +1,150 @@
+"""A published message keeps its promise: today's classes match the published schemas, and each kind of breach is refused with what to do about it."""
+
+from pathlib import Path
+from typing import Any, Literal
+from uuid import UUID
+
+import orjson
+import pytest
+from pydantic import BaseModel, Field, create_model
+
+from caravan.messages import Event, Message
+from docs import evolution, generate
+from docs.evolution import changes, schema, sent, stored, violations
+from services.orders.messages import OrderCreated
+
+
+def test_todays_messages_keep_what_is_published() -> None:
+    assert violations(sent(), stored()) == []
+
+
+class Line(BaseModel):
+    sku: str
+    quantity: int = Field(ge=1)
+
+
+class Placed(Event):
+    order_id: UUID
+    note: str | None
+    outcome: Literal["completed", "rejected"]
+    lines: list[Line]
+    channel: str = "web"
+
+
+def changed(kind: type[Message] = Placed, *, gone: tuple[str, ...] = (), number: int = 1, **fields: Any) -> type[Message]:
+    """The class as somebody might have changed it, in place."""
+    kept = {name: (field.annotation, field) for name, field in kind.model_fields.items() if name not in gone}
+    made: type[Message] = create_model(kind.__name__, __base__=Event, **{**kept, **fields})  # type: ignore[call-overload]
+    made.type, made.version = kind.type, number
+    return made
+
+
+class LineWithGift(Line):
+    gift: bool = False
+
+
+LineWithGift.__name__ = "Line"
+
+
+@pytest.mark.parametrize(
+    ("after", "says"),
+    [
+        (changed(gone=("note",)), "field `note` was removed"),
+        (changed(gone=("note",), remark=(str | None, ...)), "field `note` was renamed to `remark`"),
+        (changed(note=(str, ...)), "`note` was"),
+        (changed(order_id=(str, ...)), "`order_id` was"),
+        (changed(lines=(list[str], ...)), "`lines[]` was"),
+        (changed(customer=(str, ...)), "field `customer` is new and has no default"),
+        (changed(customer=(str, ...), number=2), "field `customer` is new and has no default"),
+        (changed(customer=(str, "")), "field `customer` was added, but the class is still version 1. Set `version = 2`"),
+        (changed(lines=(list[LineWithGift], ...)), "field `lines[].gift` was added, but the class is still version 1"),
+        (changed(outcome=(Literal["completed"], ...)), "was"),
+        (changed(outcome=(Literal["completed", "rejected", "lost"], ...)), "`outcome` allows ['lost'], which readers don't know"),
+        (changed(channel=(str, "app")), "the default of `channel` was 'web' and is 'app'"),
+        (changed(channel=(str, ...)), "field `channel` is required now"),
+        (changed(order_id=(UUID, None)), "field `order_id` may be absent now"),
+    ],
+)
+def test_each_kind_of_breach_is_refused_in_words(after: type[Message], says: str) -> None:
+    found = changes("test.Placed", 1, schema(Placed), schema(after), raised=after.version > 1)
+    assert any(says in text for text in found), found
+    assert all("make a new class PlacedV2" in text or "make docs" in text for text in found), "each says what to do"
+
+
+def test_an_enum_of_three_narrowed_to_two_names_what_it_lost() -> None:
+    wide = changed(outcome=(Literal["completed", "rejected", "cancelled"], ...))
+    found = changes("test.Placed", 1, schema(wide), schema(Placed), raised=True)
+    assert "`outcome` no longer allows ['cancelled']" in found[0]
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        changed(),
+        changed(customer=(str, ""), number=2),
+        changed(lines=(list[LineWithGift], ...), number=2),
+        changed(note=(str | None, Field(description="Told to the packer.", examples=["fragile"]))),
+    ],
+)
+def test_what_no_reader_can_notice_or_a_raised_version_tells_is_allowed(after: type[Message]) -> None:
+    assert changes("test.Placed", 1, schema(Placed), schema(after), raised=after.version > 1) == []
+
+
+def test_a_closed_shape_takes_no_field_even_with_a_default() -> None:
+    class Amount(BaseModel):
+        model_config = {"extra": "forbid"}
+        amount: int
+
+    class Wider(Amount):
+        scale: int = 2
+
+    before, after = changed(total=(Amount, ...)), changed(total=(Wider, ...), number=2)
+    found = changes("test.Placed", 1, schema(before), schema(after), raised=True)
+    assert "`total` was published as closed" in found[0]
+
+
+@pytest.mark.parametrize(
+    ("after", "says"),
+    [
+        (changed(OrderCreated, gone=("customer_name",)), "orders.OrderCreated v1: field `customer_name` was removed"),
+        (changed(OrderCreated, coupon=(str | None, None)), "Set `version = 2`, then run `make docs` and `python -m tests.contract.record`"),
+        (changed(OrderCreated, coupon=(str | None, None), number=3), "version 2 was never published. Raise by one"),
+        (changed(OrderCreated, number=0), "A version never goes back"),
+    ],
+)
+def test_a_real_message_changed_in_place_is_refused(after: type[Message], says: str) -> None:
+    others = [kind for kind in sent() if kind is not OrderCreated]
+    found = violations([*others, after], stored())
+    assert any(says in text for text in found), found
+
+
+def test_a_real_message_may_gain_a_field_with_a_raised_version() -> None:
+    others = [kind for kind in sent() if kind is not OrderCreated]
+    assert violations([*others, changed(OrderCreated, coupon=(str | None, None), number=2)], stored()) == []
+
+
+def test_a_message_that_vanishes_is_missed() -> None:
+    found = violations([kind for kind in sent() if kind is not OrderCreated], stored())
+    assert "orders.OrderCreated: no class reads this type any more" in found[0]
+
+
+def test_a_stored_event_may_change_with_its_version_because_an_upcast_follows() -> None:
+    kind = next(kind for kind in stored() if kind.type == "orders.PaymentFailed")
+    others = [other for other in stored() if other is not kind]
+    assert violations(sent(), [*others, changed(kind, gone=("reason",), why=(str, ...), number=2)]) == []
+    assert violations(sent(), [*others, changed(kind, gone=("reason",), why=(str, ...))]) != []
+
+
+def test_make_docs_does_not_write_over_a_published_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    narrowed = [changed(OrderCreated, gone=("email",)), *(kind for kind in sent() if kind is not OrderCreated)]
+    monkeypatch.setattr(evolution, "sent", lambda: narrowed)
+    before = evolution.path(OrderCreated).read_bytes()
+    with pytest.raises(SystemExit, match=r"nothing was written:\n- orders.OrderCreated v1: field `email` was removed"):
+        generate.main()
+    assert evolution.path(OrderCreated).read_bytes() == before
+
+
+def test_a_hole_in_the_published_versions_is_noticed(tmp_path: Path) -> None:
+    for number in (1, 3):
+        (tmp_path / f"{Placed.type}.v{number}.json").write_bytes(orjson.dumps(schema(Placed)))
+    assert "version 2 is missing" in violations([changed(number=3)], folder=tmp_path)[0]
