@@ -5,8 +5,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 from caravan.messages import Exchange, Queue, Topic
 from caravan.runtime import subscriptions
 from services.__main__ import SERVICES, load
