@@ -1,0 +1,123 @@
+"""What yesterday's code sent and stored is read by today's: recorded envelopes by every consumer of their type, recorded streams by the event store."""
+
+from functools import cache
+from pathlib import Path
+
+import jsonschema
+import orjson
+import pytest
+from pydantic import ValidationError
+
+from caravan.events import EventStore, Upcast
+from caravan.inbox import Consumer
+from caravan.messages import Event, Malformed, Message, decode
+from caravan.money import Money
+from caravan.runtime import consumers
+from docs.evolution import published, sent, stored
+from services.__main__ import load
+from services.gateway.asyncapi import ENVELOPE
+from services.orders.messages import OrderCreated
+from services.orders.model import STORE, Order, PaymentFailed, fold
+from tests.contract.record import CORPUS, STREAMS
+
+FILES = sorted(CORPUS.glob("*.jsonl"))
+KINDS = {kind.type: kind for kind in sent()}
+SCHEMAS = published()
+RECORD = "run `python -m tests.contract.record`"
+
+
+@cache
+def readers() -> list[Consumer]:
+    return [consumer for service in load() for consumer in consumers(service)]
+
+
+def envelopes(path: Path) -> list[bytes]:
+    return path.read_bytes().splitlines()
+
+
+def test_every_version_of_every_message_is_recorded() -> None:
+    wanted = {f"{kind.type}.v{version}.jsonl" for kind in sent() for version in range(1, kind.version + 1)}
+    assert {path.name for path in FILES} == wanted, RECORD
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_recorded_message_is_read_by_everyone_who_takes_its_type(path: Path) -> None:
+    name, _, version = path.stem.rpartition(".v")
+    takers: list[dict[str, type[Message]]] = [consumer.accepted for consumer in readers() if name in consumer.accepted]
+    bodies = envelopes(path)
+    assert bodies
+    for body in bodies:
+        assert orjson.loads(body)["dataversion"] == int(version)
+        for accepted in [{name: KINDS[name]}, *takers]:
+            assert type(decode(body, accepted).message) is KINDS[name]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_a_recorded_message_is_as_its_published_schema_says(path: Path) -> None:
+    name, _, version = path.stem.rpartition(".v")
+    check = jsonschema.Draft202012Validator(SCHEMAS[name][int(version)], format_checker=jsonschema.FormatChecker())
+    for body in envelopes(path):
+        envelope = orjson.loads(body)
+        jsonschema.Draft202012Validator(ENVELOPE).validate(envelope)
+        check.validate(envelope["data"])
+
+
+def test_a_reader_that_needs_more_than_was_sent_is_found_out() -> None:
+    class Demanding(OrderCreated):
+        loyalty_number: str
+
+    Demanding.type = OrderCreated.type
+    body = envelopes(CORPUS / "orders.OrderCreated.v1.jsonl")[0]
+    with pytest.raises(Malformed, match="loyalty_number: Field required"):
+        decode(body, {OrderCreated.type: Demanding})
+
+
+def streams() -> list[Path]:
+    return sorted(STREAMS.glob("*.json"))
+
+
+def folded(store: EventStore, path: Path) -> Order:
+    events = orjson.loads(path.read_bytes())["events"]
+    return fold((store.read(event["type"], event["data_version"], event["data"]), None) for event in events)
+
+
+@pytest.mark.parametrize("path", streams(), ids=lambda path: path.stem)
+def test_a_recorded_stream_folds_to_the_state_that_was_stored(path: Path) -> None:
+    order, state = folded(STORE, path), orjson.loads(path.read_bytes())["state"]
+    refunded = Money(amount=state["refunded"], currency=state["currency"]) if state["refunded"] is not None else None
+    assert (order.status, order.version, order.cancelling) == (state["status"], state["version"], state["cancelling"])
+    assert (order.reason, order.invoice_number, order.tracking_number) == (
+        state["reason"],
+        state["invoice_number"],
+        state["tracking_number"],
+    )
+    assert order.refunded == refunded
+
+
+def test_every_version_of_every_stored_event_is_in_a_recorded_stream() -> None:
+    recorded = {(event["type"], event["data_version"]) for path in streams() for event in orjson.loads(path.read_bytes())["events"]}
+    wanted = {(kind.type, version) for kind in STORE.kinds.values() for version in range(1, kind.version + 1)}
+    assert recorded == wanted, RECORD
+
+
+def _store_with(later: type[Event], upcast: Upcast | None = None) -> EventStore:
+    kinds = [kind for kind in STORE.kinds.values() if kind.type != later.type]
+    return EventStore([*kinds, later], {(later.type, 1): upcast} if upcast else {})
+
+
+def test_a_changed_stored_event_needs_its_upcast_to_read_what_is_stored() -> None:
+    class Later(Event):
+        version = 2
+        why: str
+
+    assert PaymentFailed in stored()
+    Later.type = PaymentFailed.type
+    path = STREAMS / "payment_failed-1.json"
+    with pytest.raises(KeyError):
+        folded(_store_with(Later), path)
+    with pytest.raises(ValidationError):
+        folded(_store_with(Later, lambda data: data), path)
+    store = _store_with(Later, lambda data: {"why": data["reason"]})
+    events = orjson.loads(path.read_bytes())["events"]
+    read = [store.read(event["type"], event["data_version"], event["data"]) for event in events]
+    assert [event.why for event in read if isinstance(event, Later)] == ["card_declined"]
