@@ -147,7 +147,7 @@ async def whole_shop(
 
     data.mkdir(parents=True, exist_ok=True)
     (data / "secret").write_text(backends.secret)
-    kernel = {"data": data, "seed": "none", "admin_email": ADMIN[0], "admin_password": ADMIN[1]}
+    kernel: dict[str, Any] = {"data": data, "seed": "none", "admin_email": ADMIN[0], "admin_password": ADMIN[1]}
     own = {name: value for name, value in environment(data, **PACE, **settings).items() if not name.startswith("CARAVAN_")}
     with patch.dict(os.environ, own), patch.object(runtime, "choose_bus", chosen):
         async with running(backends, *SERVICES, **kernel) as shop:

@@ -128,7 +128,7 @@ async def record() -> list[str]:
         print("starting a shop of its own")
         async with embedded.start(folder, secret=SECRET, announce=lambda _: None) as servers:
             backends = Backends(servers.database_url, servers.redis_url, SECRET)
-            async with whole_shop(backends, folder / "shop", wrap=lambda bus: Listening(bus, heard)) as story:  # type: ignore[arg-type,return-value]
+            async with whole_shop(backends, folder / "shop", wrap=lambda bus: Listening(bus, heard)) as story:
                 print("telling the story")
                 await story.tell()
                 await story.rest()

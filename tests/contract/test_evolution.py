@@ -34,7 +34,7 @@ class Placed(Event):
 def changed(kind: type[Message] = Placed, *, gone: tuple[str, ...] = (), number: int = 1, **fields: Any) -> type[Message]:
     """The class as somebody might have changed it, in place."""
     kept = {name: (field.annotation, field) for name, field in kind.model_fields.items() if name not in gone}
-    made: type[Message] = create_model(kind.__name__, __base__=Event, **{**kept, **fields})  # type: ignore[call-overload]
+    made: type[Message] = create_model(kind.__name__, __base__=Event, **{**kept, **fields})
     made.type, made.version = kind.type, number
     return made
 

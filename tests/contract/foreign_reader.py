@@ -1,0 +1,88 @@
+"""A consumer as a stranger would write it: from the published AsyncAPI page and schemas alone, with Kafka's own console consumer. Nothing of Caravan is imported.
+
+    python tests/contract/foreign_reader.py order-created --count 100 -- kafka-console-consumer.sh --bootstrap-server localhost:9092
+
+reads the topic from its first event and checks each: the envelope and the payload by the topic's messages in the AsyncAPI document, and the payload by the schema
+of its own version. It prints what it found as JSON, and ends with 1 when an event is not as published or fewer came than `--count`.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+def messages_of(page: dict[str, Any], topic: str) -> dict[str, Any]:
+    """The JSON Schema of each message of a topic, by message name. KeyError when the page knows no such topic."""
+    channel = next((channel for channel in page["channels"].values() if channel["bindings"].get("kafka", {}).get("topic") == topic), None)
+    if channel is None:
+        raise KeyError(f"the AsyncAPI page has no Kafka topic {topic}")
+    messages = {name: follow(page, message["$ref"]) for name, message in channel["messages"].items()}
+    # References inside of a payload point into the page, so the page's components come along.
+    return {name: {**message["payload"], "components": page["components"]} for name, message in messages.items()}
+
+
+def follow(page: dict[str, Any], reference: str) -> Any:
+    found: Any = page
+    for step in reference.removeprefix("#/").split("/"):
+        found = found[step]
+    return found
+
+
+def faults(line: bytes, messages: dict[str, Any], schemas: Path) -> Iterator[str]:
+    """What of an event is not as published."""
+    try:
+        event = json.loads(line)
+        name, version, key = event["type"], event["dataversion"], event["subject"]
+    except (ValueError, KeyError, TypeError) as error:
+        yield f"no envelope: {error!r} in {line[:80]!r}"
+        return
+    if name not in messages:
+        yield f"{key}: {name} is not among the topic's messages {sorted(messages)}"
+        return
+    own = schemas / f"{name}.v{version}.json"
+    if not own.exists():
+        yield f"{key}: no schema is published for {name} version {version}"
+        return
+    for what, schema, value in ((name, messages[name], event), (own.name, json.loads(own.read_text()), event["data"])):
+        checker = jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker())
+        for error in checker.iter_errors(value):
+            yield f"{key}: {what}: {'.'.join(map(str, error.absolute_path))}: {error.message[:200]}"
+
+
+def read(command: list[str], topic: str, count: int, seconds: float) -> Iterator[bytes]:
+    """The values of a topic, as Kafka's console consumer prints them, one a line."""
+    options = ["--topic", topic, "--from-beginning", "--timeout-ms", str(int(seconds * 1000))]
+    options += ["--max-messages", str(count)] if count else []
+    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as consumer:
+        assert consumer.stdout is not None
+        yield from (line.rstrip(b"\n") for line in consumer.stdout)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("topic")
+    parser.add_argument("--page", type=Path, default=DOCS / "asyncapi.json", help="the AsyncAPI document")
+    parser.add_argument("--schemas", type=Path, default=DOCS / "schemas", help="folder of <type>.v<N>.json")
+    parser.add_argument("--count", type=int, default=0, help="events to wait for; 0: all that are there")
+    parser.add_argument("--seconds", type=float, default=20, help="longest wait for the next event")
+    parser.add_argument("consumer", nargs="+", help="Kafka's console consumer and where the broker is")
+    asked = parser.parse_args()
+    messages = messages_of(json.loads(asked.page.read_text()), asked.topic)
+    found, wrong = 0, []
+    for line in read(asked.consumer, asked.topic, asked.count, asked.seconds):
+        found += 1
+        wrong += faults(line, messages, asked.schemas)
+    print(json.dumps({"topic": asked.topic, "read": found, "wrong": len(wrong), "faults": wrong[:20]}))
+    return 1 if wrong or found < asked.count else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

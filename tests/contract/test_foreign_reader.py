@@ -1,0 +1,61 @@
+"""A consumer that knows only the published page and schemas reads what the shop sends."""
+
+import ast
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from tests.contract.record import CORPUS
+
+PROGRAM = Path(__file__).parent / "foreign_reader.py"
+
+
+def test_it_imports_nothing_of_ours() -> None:
+    tree = ast.parse(PROGRAM.read_text())
+    named = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+    named |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert {name.partition(".")[0] for name in named} - set(sys.stdlib_module_names) == {"jsonschema"}
+
+
+async def foreign(topic: str, *consumer: str, count: int = 0) -> tuple[int, dict[str, Any]]:
+    """Its exit status and what it printed."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(PROGRAM), topic, "--count", str(count), "--", *consumer, stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await asyncio.wait_for(process.communicate(), 120)
+    return process.returncode or 0, json.loads(out)
+
+
+def printed(*lines: bytes) -> tuple[str, ...]:
+    """In the place of Kafka's console consumer: a program that prints these lines whatever it is asked."""
+    return (sys.executable, "-c", f"import sys; sys.stdout.buffer.writelines(line + bytes([10]) for line in {lines!r})")
+
+
+async def test_recorded_events_are_as_published() -> None:
+    lines = (CORPUS / "orders.OrderCreated.v1.jsonl").read_bytes().splitlines()
+    status, told = await foreign("order-created", *printed(*lines), count=len(lines))
+    assert (status, told["read"], told["faults"]) == (0, len(lines), [])
+
+
+async def test_what_is_not_as_published_is_named() -> None:
+    line = (CORPUS / "orders.OrderCreated.v1.jsonl").read_bytes().splitlines()[0]
+    event = orjson.loads(line)
+    without, wrong, newer = (orjson.loads(line) for _ in range(3))
+    del without["data"]["customer_name"]
+    wrong["data"]["total"]["amount"] = "19.99"
+    newer["dataversion"] = 7
+    status, told = await foreign("order-created", *printed(*map(orjson.dumps, (without, wrong, newer)), b"{", b'{"type": "x"}'))
+    assert status == 1
+    said = "\n".join(told["faults"])
+    assert f"{event['subject']}: orders.OrderCreated: data: 'customer_name' is a required property" in said
+    assert "data.total.amount: '19.99' is not of type 'integer'" in said
+    assert "no schema is published for orders.OrderCreated version 7" in said
+    assert said.count("no envelope") == 2
+
+
+async def test_fewer_events_than_there_should_be_are_a_failure() -> None:
+    assert (await foreign("order-created", *printed(), count=1))[0] == 1
