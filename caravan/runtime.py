@@ -50,8 +50,6 @@ BUS = "bus"
 BUS_VERSIONS = Path(__file__).parent / "bus" / "versions"
 SAMPLE_SECONDS = 5.0
 PRUNE_SECONDS = 60.0
-INBOX_DAYS = 14
-"""Longer than any topic's retention: a replay of a whole topic must still find every message known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,9 +314,7 @@ class Process:
             with contextlib.suppress(*CONNECTION_LOST):
                 for service in self.services:
                     if any(declared.kernel for declared in service.databases):
-                        database = self.contexts[service.name].database
-                        await database.fetch("DELETE FROM inbox WHERE handled_at < now() - make_interval(days => $1)", INBOX_DAYS)
-                        await database.fetch("DELETE FROM idempotency WHERE expires_at < $1", self.clock())
+                        await self.contexts[service.name].database.forget()
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The process's one ASGI application: probes, internal operations, then the gateway or the service that has the route."""

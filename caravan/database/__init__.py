@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from datetime import timedelta
 from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
@@ -18,13 +19,15 @@ import asyncpg
 
 from caravan import telemetry
 from caravan.clock import Clock, utc_now
-from caravan.database.writes import Answer, EventRow, Grouped, Writes
+from caravan.database.writes import ANSWERS_KEPT, Answer, EventRow, Grouped, Writes
 from caravan.messages import Channel, Delivery, Event, Message, Outgoing, encode
 
-__all__ = ["CONNECTION_LOST", "Answer", "Database", "KeyAlreadyUsed", "UnitOfWork", "VersionConflict", "cause"]
+__all__ = ["ANSWERS_KEPT", "CONNECTION_LOST", "INBOX_KEPT", "Answer", "Database", "KeyAlreadyUsed", "UnitOfWork", "VersionConflict", "cause"]
 
 STATEMENT_SECONDS = 30.0
 ACQUIRE_SECONDS = 10.0
+INBOX_KEPT = timedelta(days=14)
+"""How long a handled message is known. Longer than a replayed topic's retention; what is kept longer (the audit log) is known by its own primary key."""
 CONNECTION_LOST = (
     OSError,
     asyncpg.PostgresConnectionError,
@@ -93,6 +96,12 @@ class Database:
 
     def work(self) -> "UnitOfWork":
         return UnitOfWork(self)
+
+    async def forget(self) -> None:
+        """Remove handled messages and stored answers whose time has come."""
+        now = self.clock()
+        await self.fetch("DELETE FROM inbox WHERE handled_at < $1", now - INBOX_KEPT)
+        await self.fetch("DELETE FROM idempotency WHERE expires_at < $1", now)
 
     async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
         self._statements.inc()

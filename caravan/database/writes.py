@@ -12,6 +12,8 @@ import orjson
 
 from caravan.messages import Outgoing
 
+ANSWERS_KEPT = timedelta(days=7)
+"""How long an Idempotency-Key is known."""
 GROUP = 100
 """Most units of work that one statement commits."""
 
@@ -26,7 +28,7 @@ class Answer:
     status: int
     headers: dict[str, str]
     body: bytes
-    keep: timedelta = timedelta(days=7)
+    keep: timedelta = ANSWERS_KEPT
 
 
 EventRow = tuple[UUID, int, str, int, str, datetime, str | None, str | None]
