@@ -22,7 +22,17 @@ from caravan.clock import Clock, utc_now
 from caravan.database.writes import ANSWERS_KEPT, Answer, EventRow, Grouped, Writes
 from caravan.messages import Channel, Delivery, Event, Message, Outgoing, encode
 
-__all__ = ["ANSWERS_KEPT", "CONNECTION_LOST", "INBOX_KEPT", "Answer", "Database", "KeyAlreadyUsed", "UnitOfWork", "VersionConflict", "cause"]
+__all__ = [
+    "ANSWERS_KEPT",
+    "CONNECTION_LOST",
+    "INBOX_KEPT",
+    "Answer",
+    "Database",
+    "KeyAlreadyUsed",
+    "UnitOfWork",
+    "VersionConflict",
+    "cause",
+]
 
 STATEMENT_SECONDS = 30.0
 ACQUIRE_SECONDS = 10.0

@@ -36,6 +36,13 @@ def follow(page: dict[str, Any], reference: str) -> Any:
     return found
 
 
+def key_of(line: bytes) -> str:
+    try:
+        return str(json.loads(line)["subject"])
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
 def faults(line: bytes, messages: dict[str, Any], schemas: Path) -> Iterator[str]:
     """What of an event is not as published."""
     try:
@@ -76,12 +83,11 @@ def main() -> int:
     parser.add_argument("consumer", nargs="+", help="Kafka's console consumer and where the broker is")
     asked = parser.parse_args()
     messages = messages_of(json.loads(asked.page.read_text()), asked.topic)
-    found, wrong = 0, []
-    for line in read(asked.consumer, asked.topic, asked.count, asked.seconds):
-        found += 1
-        wrong += faults(line, messages, asked.schemas)
-    print(json.dumps({"topic": asked.topic, "read": found, "wrong": len(wrong), "faults": wrong[:20]}))
-    return 1 if wrong or found < asked.count else 0
+    found = list(read(asked.consumer, asked.topic, asked.count, asked.seconds))
+    wrong = [fault for line in found for fault in faults(line, messages, asked.schemas)]
+    keys = sorted({key_of(line) for line in found})
+    print(json.dumps({"topic": asked.topic, "read": len(found), "wrong": len(wrong), "faults": wrong[:20], "keys": keys}))
+    return 1 if wrong or len(found) < asked.count else 0
 
 
 if __name__ == "__main__":

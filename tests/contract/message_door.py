@@ -113,5 +113,3 @@ async def message_door(database: Database, bus: Bus, kind: str, clock: Clock) ->
         yield door
     finally:
         await door.closes()
-
-

@@ -1,33 +1,15 @@
 """The embedded bus keeps the promise of the bus."""
 
-from collections.abc import AsyncIterator
-from pathlib import Path
-
 import pytest
 
 from caravan.bus.embedded import EmbeddedBus, routing_regex
-from caravan.database import Database
-from caravan.leadership import Leadership
-from caravan.migrations import provision, upgrade
-from caravan.runtime import BUS, BUS_VERSIONS, Backends
 from tests.contract.bus_contract import BusContract
 
 
-@pytest.fixture
-async def bus(backends: Backends) -> AsyncIterator[EmbeddedBus]:
-    await provision(backends.database_url, [BUS], backends.secret)
-    await upgrade(BUS, backends.database(BUS), [Path(BUS_VERSIONS)])
-    database = await Database.open(BUS, backends.database(BUS), size=6)
-    leadership = Leadership(backends.database(BUS), BUS)
-    made = EmbeddedBus(database, leadership)
-    await made.start()
-    yield made
-    await leadership.close()
-    await database.close()
-
-
 class TestEmbeddedBus(BusContract):
-    pass
+    @pytest.fixture
+    def bus(self, embedded_bus: EmbeddedBus) -> EmbeddedBus:
+        return embedded_bus
 
 
 @pytest.mark.parametrize(

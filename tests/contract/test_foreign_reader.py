@@ -9,7 +9,16 @@ from typing import Any
 
 import orjson
 
+from caravan.clock import new_id, utc_now
+from caravan.money import Money
+from caravan.outbox import pending
+from caravan.runtime import Backends
+from services.orders.messages import ORDER_CREATED, Address
+from services.orders.model import Offered, place
+from tests.backends import Broker
 from tests.contract.record import CORPUS
+from tests.kafka_tools import kafka_tool
+from tests.shop import Shop, running, until
 
 PROGRAM = Path(__file__).parent / "foreign_reader.py"
 
@@ -21,11 +30,10 @@ def test_it_imports_nothing_of_ours() -> None:
     assert {name.partition(".")[0] for name in named} - set(sys.stdlib_module_names) == {"jsonschema"}
 
 
-async def foreign(topic: str, *consumer: str, count: int = 0) -> tuple[int, dict[str, Any]]:
+async def foreign(topic: str, *consumer: str, count: int = 0, seconds: int = 20) -> tuple[int, dict[str, Any]]:
     """Its exit status and what it printed."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, str(PROGRAM), topic, "--count", str(count), "--", *consumer, stdout=asyncio.subprocess.PIPE
-    )
+    options = ("--count", str(count), "--seconds", str(seconds), "--", *consumer)
+    process = await asyncio.create_subprocess_exec(sys.executable, str(PROGRAM), topic, *options, stdout=asyncio.subprocess.PIPE)
     out, _ = await asyncio.wait_for(process.communicate(), 120)
     return process.returncode or 0, json.loads(out)
 
@@ -59,3 +67,23 @@ async def test_what_is_not_as_published_is_named() -> None:
 
 async def test_fewer_events_than_there_should_be_are_a_failure() -> None:
     assert (await foreign("order-created", *printed(), count=1))[0] == 1
+
+
+async def test_what_orders_publishes_on_kafka_is_read_with_kafkas_own_tools(kafka: Broker, rabbitmq: Broker, backends: Backends) -> None:
+    consumer = kafka_tool("kafka-console-consumer", kafka.url)
+    async with running(backends, "orders", kafka_url=kafka.url, rabbitmq_url=rabbitmq.url) as shop:
+        offered = Offered("MUG", "Enamel mug", "kitchen", Money(amount=1250, currency="GBP"))
+        address = Address(name="Ada", street="12 St James's Square", city="London", postcode="SW1Y 4JH", country="GB")
+        keys = set()
+        for number in range(1, 101):
+            order = place(new_id(), new_id(), "ada@example.com", "Ada Lovelace", [(offered, number)], address, "card", "tok_ok", utc_now())
+            await shop.send("orders", ORDER_CREATED, order, key=order.order_id)
+            keys.add(str(order.order_id))
+        await until(lambda: _sent(shop))
+    status, told = await foreign("order-created", *consumer, "--group", f"stranger-{new_id()}", seconds=10)
+    assert (status, told["faults"]) == (0, [])
+    assert keys <= set(told["keys"])
+
+
+async def _sent(shop: Shop) -> bool:
+    return await pending(shop.database("orders")) == 0

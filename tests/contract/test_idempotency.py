@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -12,13 +11,14 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from caravan.audit import AUDIT
+from caravan.bus import Bus
 from caravan.bus.embedded import EmbeddedBus
+from caravan.bus.kafka import KafkaBus
+from caravan.bus.rabbit import RabbitBus
 from caravan.database import ANSWERS_KEPT, INBOX_KEPT, Database
 from caravan.idempotency import OnceRequired
-from caravan.leadership import Leadership
 from caravan.messages import Topic
-from caravan.migrations import provision, upgrade
-from caravan.runtime import BUS, BUS_VERSIONS, Backends
+from caravan.runtime import Backends
 from caravan.service import DatabaseDeclaration, Service
 from services.gateway.faces import channels
 from tests.contract.idempotency_contract import Clock, Door, Gate, IdempotencyContract, deeds, migrated
@@ -101,24 +101,35 @@ async def database(backends: Backends, tmp_path_factory: pytest.TempPathFactory,
         yield database
 
 
-class TestEmbeddedBus(IdempotencyContract):
-    @pytest.fixture(scope="class")
-    async def bus(self, backends: Backends) -> AsyncIterator[EmbeddedBus]:
-        await provision(backends.database_url, [BUS], backends.secret)
-        await upgrade(BUS, backends.database(BUS), [Path(BUS_VERSIONS)])
-        database = await Database.open(BUS, backends.database(BUS), size=6)
-        leadership = Leadership(backends.database(BUS), BUS)
-        bus = EmbeddedBus(database, leadership)
-        await bus.start()
-        yield bus
-        await leadership.close()
-        await database.close()
+class OverMessages(IdempotencyContract):
+    """A bus adds only the fixture `bus`, and what it carries."""
 
-    @pytest.fixture(params=["topic", "queue", "exchange"])
-    async def door(self, request: pytest.FixtureRequest, bus: EmbeddedBus, database: Database, clock: Clock) -> AsyncIterator[MessageDoor]:
+    @pytest.fixture
+    async def door(self, kind: str, bus: Bus, database: Database, clock: Clock) -> AsyncIterator[MessageDoor]:
         clock.ahead = timedelta()
-        async with message_door(database, bus, request.param, clock) as door:
+        async with message_door(database, bus, kind, clock) as door:
             yield door
+
+
+@pytest.mark.parametrize("kind", ["topic", "queue", "exchange"])
+class TestEmbeddedBus(OverMessages):
+    @pytest.fixture
+    def bus(self, embedded_bus: EmbeddedBus) -> Bus:
+        return embedded_bus
+
+
+@pytest.mark.parametrize("kind", ["topic"])
+class TestKafka(OverMessages):
+    @pytest.fixture
+    def bus(self, kafka_bus: KafkaBus) -> Bus:
+        return kafka_bus
+
+
+@pytest.mark.parametrize("kind", ["queue", "exchange"])
+class TestRabbitMQ(OverMessages):
+    @pytest.fixture
+    def bus(self, rabbit_bus: RabbitBus) -> Bus:
+        return rabbit_bus
 
 
 def test_a_topic_is_forgotten_before_what_was_handled_of_it() -> None:

@@ -1,0 +1,46 @@
+"""The buses that contracts are proved on, each started once per module; tests make channels of their own."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from caravan.bus.embedded import EmbeddedBus
+from caravan.bus.kafka import KafkaBus
+from caravan.bus.rabbit import RabbitBus
+from caravan.database import Database
+from caravan.leadership import Leadership
+from caravan.migrations import provision, upgrade
+from caravan.runtime import BUS, BUS_VERSIONS, Backends
+from tests.backends import Broker
+
+
+@pytest.fixture(scope="module")
+async def embedded_bus(backends: Backends) -> AsyncIterator[EmbeddedBus]:
+    await provision(backends.database_url, [BUS], backends.secret)
+    await upgrade(BUS, backends.database(BUS), [Path(BUS_VERSIONS)])
+    database = await Database.open(BUS, backends.database(BUS), size=6)
+    leadership = Leadership(backends.database(BUS), BUS)
+    bus = EmbeddedBus(database, leadership)
+    await bus.start()
+    yield bus
+    await leadership.close()
+    await database.close()
+
+
+@pytest.fixture(scope="module")
+async def kafka_bus(kafka: Broker) -> AsyncIterator[KafkaBus]:
+    bus = KafkaBus(kafka.url, "contract")
+    await bus.start()
+    yield bus
+    await bus.stop()
+    await bus.close()
+
+
+@pytest.fixture(scope="module")
+async def rabbit_bus(rabbitmq: Broker) -> AsyncIterator[RabbitBus]:
+    bus = RabbitBus(rabbitmq.url, "contract")
+    await bus.start()
+    yield bus
+    await bus.stop()
+    await bus.close()

@@ -1,0 +1,39 @@
+"""Kafka's own command line tools, wherever the broker of the tests comes from: in its container, on the PATH, or in the jars of the native one."""
+
+import shutil
+import subprocess
+
+import pytest
+
+from tests.backends.native import JARS
+
+CLASSES = {
+    "kafka-console-consumer": "org.apache.kafka.tools.consumer.ConsoleConsumer",
+    "kafka-consumer-groups": "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
+}
+
+
+def kafka_tool(name: str, servers: str) -> list[str]:
+    """The command `name` (`kafka-console-consumer`) against these servers, to be followed by its options. Skips the test where there is none."""
+    broker = ["--bootstrap-server", servers]
+    if inside := _container(servers.rpartition(":")[2]):
+        return ["docker", "exec", inside, f"/opt/kafka/bin/{name}.sh", *broker]
+    if found := shutil.which(f"{name}.sh") or shutil.which(name):
+        return [found, *broker]
+    if shutil.which("java") and any(JARS.glob("kafka_*.jar")):
+        return ["java", "-Xmx256m", "-cp", f"{JARS}/*", CLASSES[name], *broker]
+    pytest.skip(f"no {name}: neither a Kafka container, nor the tool on the PATH, nor the jars (make brokers)")
+
+
+def _container(port: str) -> str:
+    """The container that publishes this port; nothing when no engine answers."""
+    if not shutil.which("docker"):
+        return ""
+    found = subprocess.run(
+        ["docker", "ps", "--filter", f"publish={port}", "--format", "{{.Names}}"],
+        capture_output=True,
+        text=True,
+        timeout=10,
+        stdin=subprocess.DEVNULL,
+    )
+    return found.stdout.strip().partition("\n")[0] if found.returncode == 0 else ""
