@@ -40,7 +40,7 @@ from caravan.inbox import Consumer, Inbox
 from caravan.leadership import Leadership
 from caravan.live import Live
 from caravan.messages import Channel
-from caravan.migrations import KERNEL, derive, provision, role_url, upgrade
+from caravan.migrations import KERNEL, check, derive, provision, role_url, upgrade
 from caravan.outbox import Relay
 from caravan.service import Context, Periodic, Service
 from caravan.settings import Settings
@@ -59,19 +59,40 @@ class Backends:
     database_url: str
     redis_url: str
     secret: str
+    passwords: Path | None = None
+    """A file per database with the password of its role; None: derived from the secret."""
+
+    def password(self, database: str) -> str:
+        if self.passwords is None:
+            return derive(self.secret, "database:" + database)
+        try:
+            return (self.passwords / database).read_text().strip()
+        except OSError as error:
+            raise settings.SettingsError(f"CARAVAN_DATABASE_PASSWORDS: no password for the database {database}: {error}") from None
 
     def database(self, name: str) -> str:
-        return role_url(self.database_url, name, self.secret)
+        return role_url(self.database_url, name, self.password(name))
+
+
+def _versions(services: Iterable[Service]) -> dict[str, list[Path]]:
+    """The folders of versions of each database."""
+    declared = [database for service in services for database in service.databases]
+    return {BUS: [BUS_VERSIONS]} | {database.name: [*([KERNEL] if database.kernel else []), database.versions] for database in declared}
+
+
+async def migrated(services: Iterable[Service], backends: Backends) -> None:
+    """Raises NotMigrated unless every database of these services is as this code needs it."""
+    for name, versions in _versions(services).items():
+        await check(name, backends.database(name), versions)
 
 
 async def migrate(services: Iterable[Service], backends: Backends) -> None:
     """Make and upgrade the databases of these services and of the bus, and declare their channels and readers."""
     services = list(services)
-    declared = [database for service in services for database in service.databases]
-    await provision(backends.database_url, [BUS, *(database.name for database in declared)], backends.secret)
-    await upgrade(BUS, backends.database(BUS), [BUS_VERSIONS])
-    for database in declared:
-        await upgrade(database.name, backends.database(database.name), [*([KERNEL] if database.kernel else []), database.versions])
+    databases = _versions(services)
+    await provision(backends.database_url, {name: backends.password(name) for name in databases})
+    for name, versions in databases.items():
+        await upgrade(name, backends.database(name), versions)
     bus_database = await Database.open(BUS, backends.database(BUS), size=2)
     try:
         await declare(EmbeddedBus(bus_database, Leadership(backends.database(BUS), BUS)), services)
@@ -320,8 +341,8 @@ class Process:
         """The process's one ASGI application: probes, internal operations, then the gateway or the service that has the route."""
         if scope["type"] == "http":
             path = scope["path"]
-            if path in PATHS:
-                await (await self.health.answer(path))(scope, receive, send)
+            if path in PATHS and not self.kernel.probe_port:
+                await self.probes(scope, receive, send)
                 return
             if path.startswith("/internal/"):
                 await (await self._internal(scope, receive))(scope, receive, send)
@@ -329,6 +350,11 @@ class Process:
         elif scope["type"] == "lifespan":
             return
         await self._front(scope)(scope, receive, send)
+
+    async def probes(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Probes and metrics as an application of their own, for a port that clients don't reach."""
+        answer = await self.health.answer(scope["path"]) if scope["path"] in PATHS else Response("not found\n", 404)
+        await answer(scope, receive, send)
 
     def _front(self, scope: Scope) -> App:
         if len(self.peers) == 1:

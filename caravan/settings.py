@@ -1,6 +1,7 @@
 """The kernel's settings, from `CARAVAN_*` variables; a service's own knobs live in its `settings.py` under its own prefix.
 
-An unknown `CARAVAN_*` variable is refused by name: a misspelt one must not pass silently.
+An unknown `CARAVAN_*` variable is refused by name: a misspelt one must not pass silently. In containers a secret may also be a file of that name in
+`/run/secrets`; the environment wins.
 """
 
 import difflib
@@ -13,6 +14,7 @@ from pydantic import Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 T = TypeVar("T", bound=BaseSettings)
+SECRETS = Path("/run/secrets")
 
 
 class SettingsError(Exception):
@@ -27,12 +29,26 @@ class Settings(BaseSettings):
     data: Path = Field(Path(".caravan"), description="Folder for everything that a laptop keeps: database, mail, secrets, logs.")
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    probe_port: int | None = Field(
+        None,
+        ge=1,
+        le=65535,
+        description="Port for `/livez`, `/readyz` and `/metrics` alone; the other port then doesn't answer them. Default: one port for all.",
+    )
     public_url: str = Field(
         "", description="Address under which clients reach the gateway; by default the one it listens on. Issuer of the tokens."
     )
     database_url: SecretStr | None = Field(
         None,
         description="Postgres server, as a role that may create roles and databases: `postgresql://user:password@host:5432/postgres`. Default: the embedded one.",
+    )
+    database_passwords: Path | None = Field(
+        None,
+        description="Folder with a file per database that holds the password of its role, so that a service may be given its own alone. Default: they are derived from the secret.",
+    )
+    migrate: bool = Field(
+        True,
+        description="Make and upgrade the databases at start. False: wait until `caravan migrate` has done it; then CARAVAN_DATABASE_URL needs no user.",
     )
     redis_url: SecretStr | None = Field(None, description="Redis or Valkey: `redis://:password@host:6379/0`. Default: the embedded one.")
     kafka_url: str = Field(
@@ -84,7 +100,7 @@ def read(kind: type[T]) -> T:
     """Read one settings class from the environment; the error names the variable, not the field."""
     prefix = str(kind.model_config.get("env_prefix", ""))
     try:
-        return kind()
+        return kind(_secrets_dir=SECRETS if SECRETS.is_dir() else None)
     except ValidationError as error:
         lines = [
             f"{prefix}{'_'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}" if problem["loc"] else problem["msg"]

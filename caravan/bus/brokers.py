@@ -19,7 +19,8 @@ class Brokers:
         return self.kafka if isinstance(subscription.source, Topic) else self.rabbit
 
     async def start(self) -> None:
-        await asyncio.gather(self.kafka.start(), self.rabbit.start())
+        await self.kafka.start()
+        await self.rabbit.start()
 
     async def close(self) -> None:
         await asyncio.gather(self.kafka.close(), self.rabbit.close())

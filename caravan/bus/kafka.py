@@ -16,7 +16,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRecord, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaConnectionError, KafkaError, TopicAlreadyExistsError, for_code
 
 from caravan.bus import DeadLetter, Incoming, Outcome, Process, Result, Subscription
 from caravan.clock import EPOCH, Clock, utc_now
@@ -61,7 +61,11 @@ class KafkaBus:
         self._readers: list[_Reader] = []
 
     async def start(self) -> None:
-        await self._producer.start()
+        try:
+            await self._producer.start()
+        except KafkaConnectionError as error:
+            await self._producer.stop()
+            raise ConnectionError(f"Kafka at {self._servers}: {error}") from error
 
     async def close(self) -> None:
         await self._producer.stop()

@@ -2,13 +2,15 @@
 
 import typer
 
-from services.cli import demo, importing, projections, replay, run, status, up
+from services.cli import demo, importing, migrate, projections, replay, run, seed, status, up
 
 app = typer.Typer(
     name="caravan", help="An event-driven commerce backend. Start with `caravan up`.", no_args_is_help=True, pretty_exceptions_enable=False
 )
 app.command()(up.up)
 app.command()(run.run)
+app.command()(migrate.migrate)
+app.command()(seed.seed)
 app.command()(demo.demo)
 app.command("import")(importing.import_)
 app.command()(replay.replay)

@@ -1,11 +1,10 @@
-"""The demo catalogue of an empty shop: a few products with stock, made through the shop's own API."""
+"""`caravan seed`: the demo catalogue of an empty shop: a few products with stock, made through the shop's own API."""
 
 from typing import Any
 
-import httpx2
-
-from caravan.migrations import derive
-from caravan.runtime import Process
+from services.cli.importing import Patience, Url, run
+from services.cli.progress import say
+from services.cli.shop import PATIENCE_SECONDS, Shop, open_shop
 
 PRODUCTS: tuple[tuple[str, str, str, int, int, dict[str, Any]], ...] = (
     ("MUG-BLUE", "Enamel mug, blue", "kitchen", 1250, 500, {"material": "enamel", "volume_ml": 350}),
@@ -23,27 +22,32 @@ PRODUCTS: tuple[tuple[str, str, str, int, int, dict[str, Any]], ...] = (
 )
 
 
-async def seed(process: Process) -> str:
+def seed(url: Url = None, patience: Patience = PATIENCE_SECONDS) -> None:
+    """Fill an empty shop with a small catalogue that has stock; one that has products is left as it is."""
+
+    async def work() -> str:
+        async with open_shop(url, say, connections=2, patience=patience) as shop:
+            return await fill(shop)
+
+    print(f"catalogue: {run(work())}")
+
+
+async def fill(shop: Shop) -> str:
     """Fill the catalogue if it is empty; one line on what it holds."""
-    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=process.app), base_url=process.url, timeout=30) as client:
-        if (await client.get("/v1/products?limit=1")).json()["items"]:
-            return "kept as it is"
-        form = {"grant_type": "client_credentials", "client_id": "cli", "client_secret": derive(process.backends.secret, "client:cli")}
-        token = (await client.post("/v1/auth/token", data=form)).raise_for_status().json()["access_token"]
-        headers = {"authorization": f"Bearer {token}"}
-        products = [
-            {
-                "sku": sku,
-                "name": name,
-                "description": f"{name}. From the demo catalogue.",
-                "category": category,
-                "price": {"amount": price, "currency": "GBP"},
-                "attributes": attributes,
-            }
-            for sku, name, category, price, _, attributes in PRODUCTS
-        ]
-        (await client.put("/v1/products", json={"products": products}, headers=headers)).raise_for_status()
-        movements = [{"sku": sku, "kind": "receive", "quantity": stock, "reason": "demo catalogue"} for sku, _, _, _, stock, _ in PRODUCTS]
-        keyed = {**headers, "Idempotency-Key": "demo catalogue"}
-        (await client.post("/v1/stock/movements", json={"movements": movements}, headers=keyed)).raise_for_status()
+    if (await shop.call("GET", "/v1/products", params={"limit": 1}, customer=None)).json()["items"]:
+        return "kept as it is"
+    products = [
+        {
+            "sku": sku,
+            "name": name,
+            "description": f"{name}. From the demo catalogue.",
+            "category": category,
+            "price": {"amount": price, "currency": "GBP"},
+            "attributes": attributes,
+        }
+        for sku, name, category, price, _, attributes in PRODUCTS
+    ]
+    await shop.call("PUT", "/v1/products", body={"products": products})
+    movements = [{"sku": sku, "kind": "receive", "quantity": stock, "reason": "demo catalogue"} for sku, _, _, _, stock, _ in PRODUCTS]
+    await shop.call("POST", "/v1/stock/movements", body={"movements": movements}, key="demo catalogue")
     return f"{len(PRODUCTS)} products with stock"

@@ -1,4 +1,4 @@
-"""Serve some services in this process: find or start the backends, migrate, run, listen."""
+"""Serve some services in this process: find or start the backends, wait for them, migrate, run, listen."""
 
 import asyncio
 import os
@@ -6,23 +6,32 @@ import secrets
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
+import asyncpg
 import uvicorn
 import uvloop
 
 from caravan import embedded, settings, telemetry
-from caravan.runtime import Backends, Process, migrate
+from caravan.http import App
+from caravan.migrations import NotMigrated
+from caravan.runtime import Backends, Process, migrate, migrated
+from caravan.service import Service
 from caravan.settings import Settings, SettingsError
 from services.__main__ import SERVICES, load
 from services.identity.client import KEYS
 
+T = TypeVar("T")
 Announce = Callable[[str], None]
 AfterStart = Callable[[Process], Coroutine[Any, Any, None]]
+WAIT_SECONDS = 120.0
+"""Backends and their tables may come after us; so long they are waited for."""
+AWAY = (ConnectionError, TimeoutError, socket.gaierror, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError, NotMigrated)
 
 
 def fail(message: str) -> NoReturn:
@@ -64,7 +73,7 @@ async def backends(kernel: Settings, announce: Announce, *, join: bool) -> Async
             if found is None:
                 found = await stack.enter_async_context(embedded.start(kernel.data, secret=secret, announce=announce))
             database_url, redis_url = database_url or found.database_url, redis_url or found.redis_url
-        yield Backends(database_url, redis_url, secret)
+        yield Backends(database_url, redis_url, secret, kernel.database_passwords)
 
 
 class Server(uvicorn.Server):
@@ -87,6 +96,71 @@ def on_signal(action: Callable[[], object]) -> None:
         asyncio.get_running_loop().add_signal_handler(ending, action)
 
 
+async def patiently(action: Callable[[], Awaitable[T]], announce: Announce) -> T:
+    """The result of an action that is repeated while the backends are away, or their tables not there yet."""
+    end, told = time.monotonic() + WAIT_SECONDS, ""
+    while True:
+        try:
+            return await action()
+        except AWAY as error:
+            reason = str(error) or type(error).__name__
+            if time.monotonic() > end:
+                fail(
+                    f"gave up after {WAIT_SECONDS:.0f} s: {reason}; {'run `caravan migrate`' if isinstance(error, NotMigrated) else 'start it, or correct its URL'}"
+                )
+            if reason != told:
+                announce(f"waiting: {reason}")
+            told = reason
+            await asyncio.sleep(0.5)
+
+
+@asynccontextmanager
+async def running(services: Sequence[Service], kernel: Settings, servers: Backends, url: str, announce: Announce) -> AsyncIterator[Process]:
+    async def begin() -> Process:
+        await (migrate(services, servers) if kernel.migrate else migrated(services, servers))
+        return await Process(services, kernel, servers, KEYS, url).__aenter__()
+
+    announce("databases: migrating" if kernel.migrate else "databases: checking")
+    process = await patiently(begin, announce)
+    try:
+        yield process
+    finally:
+        await process.stop()
+
+
+@asynccontextmanager
+async def probing(process: Process) -> AsyncIterator[None]:
+    """Probes and metrics on their own port, where one is set, until the process has stopped."""
+    if not process.kernel.probe_port:
+        yield
+        return
+    listener = listen(process.kernel.host, process.kernel.probe_port)
+    server = _server(process.probes, process.kernel)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        yield
+    finally:
+        server.should_exit = True
+        await serving
+
+
+def _server(app: App, kernel: Settings) -> Server:
+    return Server(
+        uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            interface="asgi3",
+            server_header=False,
+            proxy_headers=False,
+            http="httptools",
+            ws="none",
+            timeout_graceful_shutdown=int(kernel.drain_seconds),
+        )
+    )
+
+
 async def serve(names: Sequence[str], kernel: Settings, announce: Announce, after_start: AfterStart, *, join: bool) -> None:
     """Run until SIGINT or SIGTERM, then drain."""
     on_signal(asyncio.current_task().cancel)  # type: ignore[union-attr]  # until there is a server to stop, ending means undoing the start
@@ -94,34 +168,22 @@ async def serve(names: Sequence[str], kernel: Settings, announce: Announce, afte
     listener = listen(kernel.host, kernel.port)
     host, port = listener.getsockname()[:2]
     url = kernel.public_url or f"http://{host}:{port}"
-    async with backends(kernel, announce, join=join) as servers:
-        announce("databases: migrating")
-        await migrate(services, servers)
-        async with Process(services, kernel, servers, KEYS, url) as process:
-            server = Server(
-                uvicorn.Config(
-                    process.app,
-                    log_config=None,
-                    access_log=False,
-                    lifespan="off",
-                    interface="asgi3",
-                    server_header=False,
-                    proxy_headers=False,
-                    http="httptools",
-                    ws="none",
-                    timeout_graceful_shutdown=int(kernel.drain_seconds),
-                )
-            )
-            on_signal(partial(server.handle_exit, signal.SIGTERM, None))
-            serving = asyncio.create_task(server.serve(sockets=[listener]))
-            while not server.started and not serving.done():
-                await asyncio.sleep(0.01)
-            following: asyncio.Task[None] = asyncio.create_task(after_start(process))
-            try:
-                await serving
-            finally:
-                following.cancel()
-                await asyncio.gather(following, return_exceptions=True)
+    async with (
+        backends(kernel, announce, join=join) as servers,
+        running(services, kernel, servers, url, announce) as process,
+        probing(process),
+    ):
+        server = _server(process.app, kernel)
+        on_signal(partial(server.handle_exit, signal.SIGTERM, None))
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        while not server.started and not serving.done():
+            await asyncio.sleep(0.01)
+        following: asyncio.Task[None] = asyncio.create_task(after_start(process))
+        try:
+            await serving
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
 
 
 def start(names: Sequence[str], kernel: Settings, announce: Announce, after_start: AfterStart, *, join: bool) -> None:

@@ -199,7 +199,7 @@ def operator_secret(kernel: Settings) -> str:
 def address_of(kernel: Settings) -> str:
     """Where the gateway of this machine listens."""
     host = "127.0.0.1" if kernel.host in ("0.0.0.0", "::") else kernel.host  # noqa: S104 - where it listens, not where we do
-    return kernel.public_url or f"http://{host}:{kernel.port}"
+    return f"http://{host}:{kernel.port}"
 
 
 @asynccontextmanager

@@ -5,14 +5,17 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx2
 import orjson
 from rich.console import Console
 
 from caravan.bus.embedded import EmbeddedBus
 from caravan.runtime import Process
 from services.__main__ import SERVICES
-from services.cli.seed import seed
+from services.cli.progress import say
+from services.cli.seed import fill
 from services.cli.serve import kernel_settings, start
+from services.cli.shop import Shop
 from services.identity.client import ENSURE_ADMIN, EnsureAdminRequest
 
 TAIL_SECONDS = 0.4
@@ -33,11 +36,16 @@ def up() -> None:
 
     async def follow(process: Process) -> None:
         password = await ensure_admin(process, quiet=True)
-        seeded = await seed(process) if kernel.seed == "demo" else ""
+        seeded = await _seed(process) if kernel.seed == "demo" else ""
         console.print(_welcome(process.url, kernel.admin_email, password, seeded, time.monotonic() - started, str(kernel.data)))
         await _show_events(process)
 
     start(SERVICES, kernel, lambda line: console.print(f"[dim]{line}[/dim]"), follow, join=False)
+
+
+async def _seed(process: Process) -> str:
+    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=process.app), base_url=process.url, timeout=30) as http:
+        return await fill(Shop(http, process.backends.secret, say))
 
 
 async def ensure_admin(process: Process, *, quiet: bool = False) -> str | None:

@@ -21,7 +21,7 @@ async def test_no_role_can_connect_to_the_database_of_another(backends: Backends
         for other in databases:
             if own == other:
                 continue
-            url = role_url(backends.database_url, own, backends.secret).rpartition("/")[0] + f"/caravan_{other}"
+            url = role_url(backends.database_url, own, backends.password(own)).rpartition("/")[0] + f"/caravan_{other}"
             try:
                 await (await asyncpg.connect(url)).close()
             except asyncpg.InsufficientPrivilegeError:
@@ -32,7 +32,7 @@ async def test_no_role_can_connect_to_the_database_of_another(backends: Backends
 
 async def test_a_wrong_password_is_refused(backends: Backends, databases: list[str]) -> None:
     with pytest.raises(asyncpg.InvalidPasswordError):
-        await asyncpg.connect(role_url(backends.database_url, databases[1], "another secret"))
+        await asyncpg.connect(role_url(backends.database_url, databases[1], "another password"))
 
 
 async def test_migrating_again_changes_nothing(backends: Backends, databases: list[str]) -> None:

@@ -17,7 +17,7 @@ from tests.backends import Broker
 
 @pytest.fixture(scope="module")
 async def embedded_bus(backends: Backends) -> AsyncIterator[EmbeddedBus]:
-    await provision(backends.database_url, [BUS], backends.secret)
+    await provision(backends.database_url, {BUS: backends.password(BUS)})
     await upgrade(BUS, backends.database(BUS), [Path(BUS_VERSIONS)])
     database = await Database.open(BUS, backends.database(BUS), size=6)
     leadership = Leadership(backends.database(BUS), BUS)

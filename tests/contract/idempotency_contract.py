@@ -102,7 +102,7 @@ class Door:
 async def migrated(backends: Backends, name: str, folder: Path) -> Path:
     """A database with the kernel's tables and the deeds; the folder of its versions."""
     (folder / f"{name}.py").write_text(VERSION.format(name=name))
-    await provision(backends.database_url, [name], backends.secret)
+    await provision(backends.database_url, {name: backends.password(name)})
     await upgrade(name, backends.database(name), [KERNEL, folder])
     return folder
 
