@@ -38,6 +38,10 @@ PUBLISHED = Counter("caravan_messages_published_total", "Messages that the bus t
 OUTBOX_PENDING = Gauge("caravan_outbox_pending", "Rows that the bus has not taken yet", ["service"])
 OUTBOX_AGE = Gauge("caravan_outbox_oldest_age_seconds", "Age of the oldest row that the bus has not taken", ["service"])
 LAG = Gauge("caravan_consumer_lag", "Messages waiting for a subscription", ["service", "channel"])
+CONSUMERS = Gauge(
+    "caravan_queue_consumers", "Consumers that the broker knows of a queue; 0 means that nobody takes its messages", ["service", "channel"]
+)
+OUTBOX_REFUSED = Gauge("caravan_outbox_refused", "Rows that the bus refused for good, set aside until somebody decides", ["service"])
 STATEMENTS = Counter("caravan_database_statements_total", "SQL statements sent", ["service"])
 CALLS = Histogram(
     "caravan_call_duration_seconds", "Calls of one service by another", ["service", "target", "operation", "result"], buckets=BUCKETS

@@ -1,6 +1,6 @@
 """The promise of every transport (proved by `tests/contract`), and what a subscription is.
 
-- `publish` returns after the messages are durable, and only then; all of them, or an exception.
+- `publish` returns after the messages are durable, and only then; `Undelivered` names those that are not.
 - Each subscription sees every message at least once; messages of one key in the order they were published, also through retries: a waiting key is
   never overtaken, other keys go on.
 - What `Retry` allows is used up, or the handler rejects: the message becomes a dead letter with reason and origin, and the key goes on.
@@ -48,6 +48,23 @@ Process = Callable[[list[Incoming]], Awaitable[list[Outcome]]]
 
 
 @dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why a message was not published. `for_good`: sending it again can't help."""
+
+    message: Outgoing
+    reason: str
+    for_good: bool = False
+
+
+class Undelivered(Exception):
+    """Some messages are not durable, and with each of them every later one of its key on that channel; all others of the call are."""
+
+    def __init__(self, troubles: Sequence[Trouble]) -> None:
+        super().__init__("; ".join(sorted({f"{trouble.message.channel}: {trouble.reason}" for trouble in troubles})[:5]))
+        self.troubles = troubles
+
+
+@dataclass(frozen=True, slots=True)
 class Subscription:
     """A named reader of a channel: a group on a topic, the consumer of a queue, or a queue bound to an exchange."""
 
@@ -83,7 +100,7 @@ class Subscription:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A message that was given up, with its reason and where it came from. `id` is the transport's own."""
+    """A message that was given up, with its reason and where it came from. `id` is the transport's own, and unique within the subscription."""
 
     id: str
     subscription: str
@@ -93,6 +110,14 @@ class DeadLetter:
     reason: str
     attempt: int
     died_at: datetime
+    size: int = 0
+    """Bytes of the whole body; `body` may be its beginning."""
+    whole: bool = True
+    """False when the transport itself could not keep all of it: such a letter can't be redriven."""
+
+
+LETTER_BYTES = 900_000
+"""A dead letter keeps at most so much of a body: what is longer came from a foreign producer, and our own may not send it again."""
 
 
 class Bus(Protocol):
@@ -117,8 +142,13 @@ class Bus(Protocol):
     async def lag(self, subscriptions: Sequence[Subscription]) -> dict[str, int]:
         """Messages waiting for each of these."""
 
-    async def dead_letters(self, subscriptions: Sequence[Subscription], *, limit: int = 100) -> list[DeadLetter]:
-        """What these subscriptions gave up, oldest first."""
+    async def dead_letters(
+        self, subscriptions: Sequence[Subscription], *, limit: int = 100, preview: int = LETTER_BYTES
+    ) -> list[DeadLetter]:
+        """What these subscriptions gave up, oldest first, with the first `preview` bytes of the bodies."""
 
     async def redrive(self, letters: Sequence[DeadLetter]) -> int:
-        """Give dead letters to their subscription again (to no other), in this order, with their message ids, as attempt 1. How many."""
+        """Give dead letters to their subscription again (to no other), in the order they died, with their message ids, as attempt 1. How many."""
+
+    async def discard(self, letters: Sequence[DeadLetter]) -> int:
+        """Remove dead letters for good. How many."""

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from caravan.bus import DeadLetter, Process, Subscription
+from caravan.bus import LETTER_BYTES, DeadLetter, Process, Subscription, Trouble, Undelivered
 from caravan.bus.kafka import KafkaBus
 from caravan.bus.rabbit import RabbitBus
 from caravan.messages import Exchange, Outgoing, Queue, Topic
@@ -34,7 +34,9 @@ class Brokers:
     async def publish(self, messages: Sequence[Outgoing]) -> None:
         logged = [message for message in messages if message.kind == "topic"]
         queued = [message for message in messages if message.kind != "topic"]
-        await asyncio.gather(self.kafka.publish(logged), self.rabbit.publish(queued))
+        found = await asyncio.gather(_troubles(self.kafka, logged), _troubles(self.rabbit, queued))
+        if troubles := [trouble for of_one in found for trouble in of_one]:
+            raise Undelivered(troubles)
 
     async def consume(self, subscription: Subscription, process: Process) -> None:
         await self._carrier(subscription).consume(subscription, process)
@@ -48,14 +50,32 @@ class Brokers:
         logs, queues = await asyncio.gather(self.kafka.lag(read), self.rabbit.lag(taken))
         return logs | queues
 
-    async def dead_letters(self, subscriptions: Sequence[Subscription], *, limit: int = 100) -> list[DeadLetter]:
+    async def dead_letters(
+        self, subscriptions: Sequence[Subscription], *, limit: int = 100, preview: int = LETTER_BYTES
+    ) -> list[DeadLetter]:
         found = await asyncio.gather(
-            *(self._carrier(subscription).dead_letters([subscription], limit=limit) for subscription in subscriptions)
+            *(self._carrier(subscription).dead_letters([subscription], limit=limit, preview=preview) for subscription in subscriptions)
         )
         return sorted((letter for letters in found for letter in letters), key=lambda letter: letter.died_at)[:limit]
 
     async def redrive(self, letters: Sequence[DeadLetter]) -> int:
-        # A letter's id tells its transport: on Kafka it is a place (topic/partition/offset), on RabbitMQ the message's id.
-        logged = [letter for letter in letters if "/" in letter.id]
-        queued = [letter for letter in letters if "/" not in letter.id]
+        logged, queued = _by_transport(letters)
         return await self.kafka.redrive(logged) + await self.rabbit.redrive(queued)
+
+    async def discard(self, letters: Sequence[DeadLetter]) -> int:
+        logged, queued = _by_transport(letters)
+        return await self.kafka.discard(logged) + await self.rabbit.discard(queued)
+
+
+def _by_transport(letters: Sequence[DeadLetter]) -> tuple[list[DeadLetter], list[DeadLetter]]:
+    """A letter's id tells its transport: on Kafka it is a place (topic/partition/offset@time), on RabbitMQ an id without a slash."""
+    return [letter for letter in letters if "/" in letter.id], [letter for letter in letters if "/" not in letter.id]
+
+
+async def _troubles(bus: KafkaBus | RabbitBus, messages: Sequence[Outgoing]) -> Sequence[Trouble]:
+    """One broker's trouble is not the other's: both are heard out."""
+    try:
+        await bus.publish(messages)
+    except Undelivered as error:
+        return error.troubles
+    return ()

@@ -1,0 +1,74 @@
+"""Dead letters on Kafka: the compacted topic `<subscription>.dlq`, a record per letter under the place that it came from, a tombstone once it is gone.
+
+The place names the record's time, too: a topic that is made anew counts its offsets from 0 again, and a later letter must not replace an earlier one.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from aiokafka import ConsumerRecord
+
+from caravan.bus import LETTER_BYTES, DeadLetter, Incoming
+from caravan.clock import EPOCH
+
+Headers = list[tuple[str, bytes]]
+
+
+def dead_letter_topic(subscription: str) -> str:
+    return f"{subscription}.dlq"
+
+
+def retry_topic(subscription: str) -> str:
+    return f"{subscription}.retry"
+
+
+def letter_id(record: ConsumerRecord) -> str:
+    return f"{record.topic}/{record.partition}/{record.offset}@{record.timestamp}"
+
+
+def letter_headers(channel: str, incoming: Incoming, reason: str, now: datetime) -> Headers:
+    told = {
+        "reason": reason[:2000],
+        "channel": channel,
+        "key": incoming.key,
+        "attempt": str(incoming.attempt),
+        "died-at": now.isoformat(),
+        "size": str(len(incoming.body)),
+    }
+    if len(incoming.body) > LETTER_BYTES:
+        told["sha256"] = hashlib.sha256(incoming.body).hexdigest()
+    return [(name, value.encode()) for name, value in told.items()]
+
+
+def letter_key(record: ConsumerRecord) -> str:
+    return (record.key or b"").decode(errors="replace")
+
+
+def read_letter(record: ConsumerRecord, preview: int) -> DeadLetter:
+    headers = {name: value.decode(errors="replace") for name, value in record.headers if value is not None}
+    size = _number(headers, "size", len(record.value))
+    return DeadLetter(
+        id=letter_key(record),
+        subscription=record.topic.removesuffix(".dlq"),
+        channel=headers.get("channel", ""),
+        key=headers.get("key", ""),
+        body=record.value[:preview],
+        reason=headers.get("reason", ""),
+        attempt=_number(headers, "attempt", 1),
+        died_at=_moment(headers),
+        size=size,
+        whole=size <= len(record.value),
+    )
+
+
+def _number(headers: Mapping[str, str], name: str, default: int) -> int:
+    given = headers.get(name, "")
+    return int(given) if given.isdecimal() else default
+
+
+def _moment(headers: Mapping[str, str]) -> datetime:
+    try:
+        return datetime.fromisoformat(headers["died-at"])
+    except (KeyError, ValueError):
+        return EPOCH.astimezone(UTC)

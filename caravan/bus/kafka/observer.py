@@ -1,0 +1,118 @@
+"""Looks at Kafka without being a member of a group: what waits for whom, and what lies in a dead-letter topic. One long-lived client for all looks."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from caravan.bus import DeadLetter
+from caravan.bus.kafka.letters import dead_letter_topic, letter_key, read_letter
+from caravan.telemetry import log
+
+SCAN_SECONDS = 8.0
+"""Longest look at one dead-letter topic; what was not reached by then is left out, and said so in the log."""
+LOOK_SECONDS = 15.0
+RECORDS = 500
+PICKED = 50
+
+
+class Observer:
+    def __init__(self, servers: str, client: str) -> None:
+        self._servers = servers
+        self._client = client
+        self._consumer: AIOKafkaConsumer | None = None
+        self._admin: AIOKafkaAdminClient | None = None
+        self._one_at_a_time = asyncio.Lock()
+
+    @asynccontextmanager
+    async def _clients(self) -> AsyncIterator[tuple[AIOKafkaConsumer, AIOKafkaAdminClient]]:
+        """Raises ConnectionError when Kafka can't be asked; the clients are then made anew the next time."""
+        try:
+            async with asyncio.timeout(LOOK_SECONDS), self._one_at_a_time:
+                if self._consumer is None:
+                    self._consumer = AIOKafkaConsumer(
+                        bootstrap_servers=self._servers,
+                        client_id=f"{self._client}-look",
+                        enable_auto_commit=False,
+                        auto_offset_reset="earliest",
+                        request_timeout_ms=10_000,
+                    )
+                    await self._consumer.start()
+                if self._admin is None:
+                    self._admin = AIOKafkaAdminClient(bootstrap_servers=self._servers, client_id=f"{self._client}-look")
+                    await self._admin.start()
+                yield self._consumer, self._admin
+        except (KafkaError, TimeoutError) as error:
+            await self.close()
+            raise ConnectionError(f"Kafka at {self._servers} can't be asked: {error!r}") from error
+
+    async def close(self) -> None:
+        consumer, admin, self._consumer, self._admin = self._consumer, self._admin, None, None
+        with suppress(KafkaError, TimeoutError):
+            if consumer is not None:
+                await asyncio.wait_for(consumer.stop(), 5)
+        with suppress(KafkaError, TimeoutError):
+            if admin is not None:
+                await asyncio.wait_for(admin.close(), 5)
+
+    async def lag(self, groups: dict[str, list[TopicPartition]]) -> dict[str, int]:
+        """Messages that each group has not committed on its partitions."""
+        async with self._clients() as (consumer, admin):
+            ends = await consumer.end_offsets([tp for partitions in groups.values() for tp in partitions])
+            committed = {group: await admin.list_consumer_group_offsets(group) for group in groups}
+            unread = [tp for group, partitions in groups.items() for tp in partitions if tp not in committed[group]]
+            starts = await consumer.beginning_offsets(unread) if unread else {}
+            return {
+                group: sum(max(0, ends[tp] - (committed[group][tp].offset if tp in committed[group] else starts[tp])) for tp in partitions)
+                for group, partitions in groups.items()
+            }
+
+    async def letters(self, subscription: str, limit: int, preview: int) -> list[DeadLetter]:
+        """The first `limit` dead letters that are still there. Reads the topic to its end, because a later record may have removed an earlier one."""
+        found: dict[str, DeadLetter] = {}
+        async with self._clients() as (consumer, _):
+            async for record in _records(consumer, dead_letter_topic(subscription)):
+                key = letter_key(record)
+                if record.value is None:
+                    found.pop(key, None)
+                elif key in found or len(found) < limit:
+                    found[key] = read_letter(record, preview)
+        return list(found.values())
+
+    async def pick(self, subscription: str, ids: Sequence[str]) -> AsyncIterator[list[DeadLetter]]:
+        """These letters, whole and in the order they died, a few in memory at a time. Those that are gone are left out."""
+        topic = dead_letter_topic(subscription)
+        last: dict[str, int | None] = {}
+        wanted = set(ids)
+        async with self._clients() as (consumer, _):
+            async for record in _records(consumer, topic):
+                if letter_key(record) in wanted:
+                    last[letter_key(record)] = record.offset if record.value is not None else None
+        places = sorted(offset for offset in last.values() if offset is not None)
+        for start in range(0, len(places), PICKED):
+            part = places[start : start + PICKED]
+            async with self._clients() as (consumer, _):
+                records = _records(consumer, topic, part[0], part[-1] + 1)
+                picked = [read_letter(record, len(record.value)) async for record in records if record.offset in part]
+            yield picked
+
+
+async def _records(consumer: AIOKafkaConsumer, topic: str, first: int = 0, end: int | None = None) -> AsyncIterator[ConsumerRecord]:
+    """The records of a topic's one partition from `first` to `end` (default: its end now), within SCAN_SECONDS."""
+    tp = TopicPartition(topic, 0)
+    if topic not in await consumer.topics():
+        return
+    consumer.assign([tp])
+    end = (await consumer.end_offsets([tp]))[tp] if end is None else end
+    consumer.seek(tp, max(first, (await consumer.beginning_offsets([tp]))[tp]))
+    until = asyncio.get_running_loop().time() + SCAN_SECONDS
+    while await consumer.position(tp) < end:
+        if asyncio.get_running_loop().time() > until:
+            log.warning("dead letters not read to the end", topic=topic, seconds=SCAN_SECONDS)
+            return
+        for record in (await consumer.getmany(tp, timeout_ms=500, max_records=RECORDS)).get(tp, ()):
+            if record.offset < end:
+                yield record

@@ -1,0 +1,84 @@
+"""The one producer of a process: idempotent, acks from all replicas, and replaced when a publish failed.
+
+After a failed batch an idempotent producer has a gap in its sequence, and what it still holds may arrive late, after newer messages; so nobody sends with it
+again, and it is thrown away when its last user has left.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
+
+MAX_REQUEST = 1_048_576
+SETTINGS: dict[str, Any] = {
+    "enable_idempotence": True,
+    "acks": "all",
+    "max_request_size": MAX_REQUEST,
+    "linger_ms": 2,
+    "request_timeout_ms": 10_000,
+}
+CLOSE_SECONDS = 5.0
+
+
+class Producer:
+    def __init__(self, servers: str, client: str) -> None:
+        self._servers = servers
+        self._client = client
+        self._current: AIOKafkaProducer | None = None
+        self._users: dict[AIOKafkaProducer, int] = {}
+        self._opening = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Connect. Raises KafkaConnectionError when no broker is there, RuntimeError when the client isn't what a loss-free publish needs."""
+        async with self._opening:
+            if self._current is None:
+                made = AIOKafkaProducer(bootstrap_servers=self._servers, client_id=self._client, **SETTINGS)
+                try:
+                    await made.start()
+                    if made._sender._acks != -1 or made._txn_manager is None:
+                        raise RuntimeError("the Kafka producer is not idempotent with acks from all replicas")
+                except BaseException:
+                    await _abandon(made)
+                    raise
+                self._current = made
+                self._users[made] = 0
+
+    @asynccontextmanager
+    async def use(self) -> AsyncIterator[AIOKafkaProducer]:
+        if self._current is None:
+            await self.start()
+        producer = self._current
+        assert producer is not None
+        self._users[producer] += 1
+        try:
+            yield producer
+        finally:
+            self._users[producer] -= 1
+            if self._current is not producer and not self._users[producer]:
+                del self._users[producer]
+                await _abandon(producer)
+
+    def retire(self, producer: AIOKafkaProducer) -> None:
+        """A publish with it failed: whoever comes next gets a new one."""
+        if self._current is producer:
+            self._current = None
+
+    async def close(self) -> None:
+        producer, self._current = self._current, None
+        if producer is not None:
+            del self._users[producer]
+            with suppress(TimeoutError):
+                await asyncio.wait_for(producer.flush(), CLOSE_SECONDS)
+            await _abandon(producer)
+
+
+async def _abandon(producer: AIOKafkaProducer) -> None:
+    """Stop without flushing: `stop()` waits for the broker for ever."""
+    producer._closed = True
+    with suppress(KafkaError, TimeoutError):
+        await asyncio.wait_for(producer._sender.close(), CLOSE_SECONDS)
+    with suppress(KafkaError, TimeoutError):
+        await asyncio.wait_for(producer.client.close(), CLOSE_SECONDS)

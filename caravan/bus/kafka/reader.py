@@ -1,0 +1,144 @@
+"""One member of a group: takes batches, and commits the offset of the oldest unfinished message.
+
+A crash repeats some messages (the inbox knows them) and loses none. When partitions are taken away, the batch in hand is finished and committed first, and what
+waits of them is left to the next owner, who starts behind it: nothing is overtaken.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.abc import ConsumerRebalanceListener
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+
+from caravan.bus import Incoming, Process, Subscription
+from caravan.bus.reader import PARKED_MAX, Reader
+from caravan.telemetry import log
+
+REVOKE_SECONDS = 45.0
+"""How long a rebalance waits for the batch in hand; less than the group waits for its members."""
+CLOSE_SECONDS = 10.0
+SETTINGS: dict[str, Any] = {
+    "enable_auto_commit": False,
+    "auto_offset_reset": "earliest",
+    "isolation_level": "read_committed",
+    "max_poll_interval_ms": 600_000,
+    "rebalance_timeout_ms": 60_000,
+    "session_timeout_ms": 15_000,
+    "heartbeat_interval_ms": 3_000,
+    "fetch_max_wait_ms": 200,
+    # A record over these limits still arrives, alone: the broker gives at least one.
+    "fetch_max_bytes": 16_777_216,
+    "max_partition_fetch_bytes": 2_097_152,
+}
+
+Bury = Callable[[Subscription, Incoming, str], Awaitable[None]]
+
+
+def place(record: ConsumerRecord) -> TopicPartition:
+    return TopicPartition(record.topic, record.partition)
+
+
+class GroupReader(Reader, ConsumerRebalanceListener):  # type: ignore[misc]
+    def __init__(self, servers: str, client: str, topics: list[str], bury: Bury, subscription: Subscription, process: Process) -> None:
+        super().__init__(subscription, process)
+        self._topics = topics
+        self._bury = bury
+        self._hand = asyncio.Lock()
+        """Held while a batch is in hand, and by a rebalance that waits for it."""
+        self._mine: frozenset[TopicPartition] = frozenset()
+        self._assignments = 0
+        self._lost = False
+        self._open: dict[TopicPartition, set[int]] = {}
+        self._next: dict[TopicPartition, int] = {}
+        self._committed: dict[TopicPartition, int] = {}
+        self._consumer = AIOKafkaConsumer(bootstrap_servers=servers, client_id=client, group_id=subscription.name, **SETTINGS)
+
+    async def run(self) -> None:
+        await self._consumer.start()
+        self._consumer.subscribe(self._topics, listener=self)
+        loop = asyncio.get_running_loop()
+        while not self.stopping:
+            patience = int(self.parking.patience(loop.time()) * 1000)
+            fetched = await self._consumer.getmany(timeout_ms=patience, max_records=self.subscription.batch)
+            assignment = self._assignments
+            async with self._hand:
+                # What was fetched before a rebalance is fetched again after it, by whoever owns it then.
+                records = [record for of_one in fetched.values() for record in of_one] if assignment == self._assignments else []
+                batch = self.parking.due(loop.time(), self.subscription.batch) + self._fresh(records)
+                if batch:
+                    await self.handle(batch)
+                await self._commit()
+                self._pause_what_is_full()
+
+    async def close(self) -> None:
+        """Leave the group, so that others need not wait for a session to run out."""
+        with suppress(KafkaError, TimeoutError):
+            await asyncio.wait_for(self._consumer.stop(), CLOSE_SECONDS)
+
+    def _fresh(self, records: Iterable[ConsumerRecord]) -> list[Incoming]:
+        fresh = []
+        for record in records:
+            tp = place(record)
+            if tp not in self._mine:
+                continue
+            self._open.setdefault(tp, set()).add(record.offset)
+            self._next[tp] = record.offset + 1
+            incoming = Incoming((record.key or b"").decode(errors="replace"), record.value or b"", 1, record)
+            if not self.parking.line_up(incoming):
+                fresh.append(incoming)
+        return fresh
+
+    async def finish(self, incoming: Incoming) -> None:
+        self._open.get(place(incoming.handle), set()).discard(incoming.handle.offset)
+
+    async def note_attempt(self, incoming: Incoming, delay: float) -> None:
+        """A log can't note it: the next owner of the partition begins again with attempt 1."""
+
+    async def bury(self, incoming: Incoming, reason: str) -> None:
+        await self._bury(self.subscription, incoming, reason)
+        await self.finish(incoming)
+
+    def check(self) -> None:
+        if self._lost:
+            raise ConnectionError("the group went on without this reader; it joins again")
+
+    async def _commit(self) -> None:
+        offsets = {tp: min(self._open.get(tp) or {position}) for tp, position in self._next.items()}
+        changed = {tp: offset for tp, offset in offsets.items() if self._committed.get(tp) != offset}
+        if not changed:
+            return
+        try:
+            await self._consumer.commit(changed)
+            self._committed |= changed
+        except (CommitFailedError, IllegalStateError) as error:
+            log.info("not committed; these messages come again", subscription=self.subscription.name, error=repr(error))
+
+    def _pause_what_is_full(self) -> None:
+        for tp in self._consumer.assignment():
+            if len(self._open.get(tp, ())) > PARKED_MAX:
+                self._consumer.pause(tp)
+            elif tp in self._consumer.paused():
+                self._consumer.resume(tp)
+
+    async def on_partitions_revoked(self, revoked: Any) -> None:
+        try:
+            async with asyncio.timeout(REVOKE_SECONDS), self._hand:
+                await self._commit()
+                self._forget()
+        except TimeoutError:
+            self._lost = True
+            log.warning("a rebalance did not wait for the batch in hand", subscription=self.subscription.name, seconds=REVOKE_SECONDS)
+
+    def _forget(self) -> None:
+        """Assignments are eager: all partitions are given back, and read again from what is committed."""
+        self._assignments += 1
+        self._mine = frozenset()
+        self.parking.clear()
+        for state in (self._open, self._next, self._committed):
+            state.clear()
+
+    async def on_partitions_assigned(self, assigned: Any) -> None:
+        self._mine = frozenset(assigned)

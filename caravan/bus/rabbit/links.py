@@ -1,0 +1,81 @@
+"""Connections to RabbitMQ, opened when they are needed and opened again when they were lost.
+
+Publishing and consuming have a connection each: a broker short of memory blocks the one, and acknowledgements must still get through. Every publish has a deadline,
+and each target its own channel, because a missing exchange closes the channel that was used.
+"""
+
+import asyncio
+from contextlib import suppress
+from typing import Any
+
+import aio_pika
+from aio_pika.abc import AbstractChannel, AbstractConnection
+from aio_pika.exceptions import AMQPError
+from yarl import URL
+
+CONNECT_SECONDS = 10.0
+HEARTBEAT_SECONDS = 20
+PUBLISH_SECONDS = 20.0
+CLOSE_SECONDS = 5.0
+TROUBLE = (AMQPError, OSError, RuntimeError, TimeoutError)
+"""What the client raises when the broker is away, refuses, or has closed the channel (a RuntimeError)."""
+
+
+class Link:
+    """One connection; `channel()` opens it first where need be."""
+
+    def __init__(self, url: str, name: str) -> None:
+        # A peer that is gone without a word is noticed after two heartbeats.
+        self._url = URL(url).update_query(heartbeat=HEARTBEAT_SECONDS)
+        self._name = name
+        self._connection: AbstractConnection | None = None
+        self._opening = asyncio.Lock()
+
+    async def channel(self, **options: Any) -> AbstractChannel:
+        """Raises ConnectionError, naming what went wrong, when the broker can't be reached."""
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                async with self._opening:
+                    if self._connection is None or self._connection.is_closed:
+                        self._connection = await aio_pika.connect(self._url, client_properties={"connection_name": self._name})
+                return await self._connection.channel(**options)
+        except TROUBLE as error:
+            raise ConnectionError(f"RabbitMQ can't be reached: {error!r}") from error
+
+    async def close(self) -> None:
+        if self._connection is not None:
+            with suppress(*TROUBLE):
+                await asyncio.wait_for(self._connection.close(), CLOSE_SECONDS)
+
+
+class Publisher:
+    """Publishes with the broker's confirmation; a message that no queue takes is an error."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._channels: dict[str, AbstractChannel] = {}
+        self._opening = asyncio.Lock()
+
+    async def __call__(self, target: str, message: aio_pika.Message, *, exchange: bool = False, route: str = "") -> None:
+        """To a queue, where it must arrive, or to an exchange, where nobody may be listening. Raises what TROUBLE lists."""
+        channel = await self._channel(target)
+        try:
+            async with asyncio.timeout(PUBLISH_SECONDS):
+                to = await channel.get_exchange(target, ensure=False) if exchange else channel.default_exchange
+                await to.publish(message, route if exchange else target, mandatory=not exchange)
+        except TimeoutError:
+            self._channels.pop(target, None)  # what it still holds must not arrive after newer ones
+            await close(channel)
+            raise
+
+    async def _channel(self, target: str) -> AbstractChannel:
+        async with self._opening:
+            channel = self._channels.get(target)
+            if channel is None or channel.is_closed:
+                channel = self._channels[target] = await self._link.channel(publisher_confirms=True, on_return_raises=True)
+            return channel
+
+
+async def close(channel: AbstractChannel) -> None:
+    with suppress(*TROUBLE):
+        await asyncio.wait_for(channel.close(), CLOSE_SECONDS)
