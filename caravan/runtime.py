@@ -24,7 +24,7 @@ from starlette.responses import Response
 from caravan import crash, settings, telemetry
 from caravan.audit import AUDIT
 from caravan.auth import Verifier, check_internal, internal_token
-from caravan.bus import Bus, Subscription
+from caravan.bus import Bus, Subscription, failures
 from caravan.bus.brokers import Brokers
 from caravan.bus.embedded import EmbeddedBus
 from caravan.bus.kafka import KafkaBus
@@ -41,7 +41,7 @@ from caravan.leadership import Leadership
 from caravan.live import Live
 from caravan.messages import Channel
 from caravan.migrations import KERNEL, check, derive, provision, role_url, upgrade
-from caravan.outbox import Relay
+from caravan.outbox import Relay, Unsent
 from caravan.service import Context, Periodic, Service
 from caravan.settings import Settings
 from caravan.telemetry import log
@@ -221,10 +221,16 @@ class Process:
             parts=None,
             nudge=self._nudger(service.name),
         )
-        for operation, use_case in service.operations.items():
+        desk = failures.operations(self._desk(service, opened), service.name)
+        for operation, use_case in {**service.operations, **desk}.items():
             self._local[operation] = _bind(use_case, context)
             self._by_path[operation.path] = (operation, self._local[operation])
         return context
+
+    def _desk(self, service: Service, opened: dict[str, Database]) -> failures.Desk:
+        sources: list[failures.Source] = [failures.Dead(self.bus, subscriptions([service]))] if consumers(service) else []
+        sources += [Unsent(opened[declared.name]) for declared in service.databases[:1] if declared.kernel]
+        return failures.Desk(service.name, sources)
 
     async def _start_tasks(self, live: Live) -> None:
         for service in self.services:

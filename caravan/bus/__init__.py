@@ -113,7 +113,7 @@ class DeadLetter:
     size: int = 0
     """Bytes of the whole body; `body` may be its beginning."""
     whole: bool = True
-    """False when the transport itself could not keep all of it: such a letter can't be redriven."""
+    """False when it can't be redriven: the transport could not keep all of it, or it has not been given up."""
 
 
 LETTER_BYTES = 900_000

@@ -116,4 +116,12 @@ async def _furnish(world: World) -> None:
 
     await until(shipped, seconds=30)
     day = (utc_now() - timedelta(days=1)).date().isoformat()
-    world.known = {"user_id": owner_id, "sku": sku, "order_id": order_id, "name": "kitchen", "day": day, "token": "nobody"}
+    world.known = {
+        "user_id": owner_id,
+        "sku": sku,
+        "order_id": order_id,
+        "name": "kitchen",
+        "day": day,
+        "token": "nobody",
+        "failure_id": "none",
+    }

@@ -1,0 +1,151 @@
+"""What the failure desk is asked and what it answers, and the operations by which a service's desk is asked from another process."""
+
+from datetime import datetime
+from functools import cache
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, Field, model_validator
+
+from caravan.client import Operation
+from caravan.http import Strict
+
+Place = Literal["subscription", "outbox", "job"]
+Action = Literal["redrive", "discard", "held back", "impossible"]
+IDS_MAX = 500
+
+
+class Failure(BaseModel):
+    """One message (or job) that was given up. `payload` is without secrets."""
+
+    id: str
+    service: str
+    place: Place
+    subscription: str = Field(examples=["inventory.reserve-stock"])
+    channel: str
+    key: str
+    cause: str = Field(description="the same for all that failed for the same reason")
+    reason: str
+    attempts: int
+    failed_at: datetime
+    emitted_at: datetime | None
+    message_id: str | None
+    type: str | None = Field(examples=["inventory.ReserveStock"])
+    actor: str | None
+    trace_id: str | None
+    size: int = Field(description="bytes of the whole message")
+    redrivable: bool
+    payload: Any = None
+
+
+class Cause(BaseModel):
+    """All failures of one cause. `reason` is one of theirs."""
+
+    cause: str
+    reason: str
+    count: int
+    first_at: datetime
+    last_at: datetime
+    services: list[str]
+    places: list[Place]
+    subscriptions: list[str]
+
+
+class Position(BaseModel):
+    """Where a page ended: the time of death and the id of its last item."""
+
+    failed_at: datetime
+    id: str
+
+
+class ListRequest(BaseModel):
+    cause: str | None = None
+    channel: str | None = None
+    after: Position | None = None
+    limit: int = 20
+
+
+class Listed(BaseModel):
+    """`truncated`: there are more than a desk reads at once; the counts are of those that were read, the oldest."""
+
+    causes: list[Cause]
+    items: list[Failure]
+    truncated: bool = False
+
+
+class ShowRequest(BaseModel):
+    id: str
+
+
+Cause_ = Annotated[str, Field(min_length=1, max_length=64, description="all of this cause", examples=["3f9a1c0b77de"])]
+Ids = Annotated[
+    list[Annotated[str, Field(min_length=1, max_length=500)]], Field(min_length=1, max_length=IDS_MAX, description="just these")
+]
+SubscriptionName = Annotated[str, Field(min_length=1, max_length=200, description="all of this subscription")]
+
+
+class Selection(Strict):
+    """Exactly one of `cause`, `ids` and `subscription`."""
+
+    cause: Cause_ | None = None
+    ids: Ids | None = None
+    subscription: SubscriptionName | None = None
+    dry_run: bool = False
+    failed_before: datetime | None = Field(
+        None, description="only what was given up before; the `as_of` of the first call, where it takes several"
+    )
+
+    @model_validator(mode="after")
+    def _just_one(self) -> Self:
+        if sum(given is not None for given in (self.cause, self.ids, self.subscription)) != 1:
+            raise ValueError("give exactly one of cause, ids and subscription")
+        return self
+
+
+class DiscardRequest(Selection):
+    reason: str = Field(min_length=3, max_length=500)
+
+
+class Planned(BaseModel):
+    """What is (or would be) done with one failure, and why not where it is not."""
+
+    id: str
+    service: str
+    subscription: str
+    key: str
+    message_id: str | None
+    action: Action
+    why: str = ""
+
+
+class Done(BaseModel):
+    """`more`: so many were chosen that some are left for the next call. `items` are the first of them."""
+
+    dry_run: bool
+    as_of: datetime
+    chosen: int
+    done: int
+    held_back: int
+    impossible: int
+    more: bool
+    items: list[Planned]
+
+
+@cache
+def listing(service: str) -> Operation[ListRequest, Listed]:
+    return Operation(service, "failures", ListRequest, Listed, seconds=20)
+
+
+@cache
+def showing(service: str) -> Operation[ShowRequest, Failure]:
+    """Raises NotFound."""
+    return Operation(service, "failure", ShowRequest, Failure, seconds=20)
+
+
+@cache
+def redriving(service: str) -> Operation[Selection, Done]:
+    return Operation(service, "redrive-failures", Selection, Done, seconds=60, repeatable=False)
+
+
+@cache
+def discarding(service: str) -> Operation[DiscardRequest, Done]:
+    return Operation(service, "discard-failures", DiscardRequest, Done, seconds=60, repeatable=False)
