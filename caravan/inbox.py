@@ -106,6 +106,8 @@ class Inbox:
         deliveries: list[tuple[int, Delivery[Any]]] = []
         for place, incoming in enumerate(batch):
             try:
+                if not incoming.key:
+                    raise Malformed("no key: its order can't be kept")
                 deliveries.append((place, decode(incoming.body, self.consumer.accepted, attempt=incoming.attempt)))
             except Malformed as error:
                 outcomes[place] = Outcome(Result.DEAD, str(error))

@@ -233,6 +233,8 @@ def decode(body: bytes, accepted: Mapping[str, type[M]], *, attempt: int = 1) ->
 
 
 def _read(body: bytes, accepted: Mapping[str, type[M]]) -> Delivery[M]:
+    if len(body) > MAX_BYTES:
+        raise Malformed(f"{len(body)} bytes, over the limit of {MAX_BYTES}")
     try:
         envelope = orjson.loads(body)
     except orjson.JSONDecodeError as error:

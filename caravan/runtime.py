@@ -27,6 +27,7 @@ from caravan.auth import Verifier, check_internal, internal_token
 from caravan.bus import Bus, Subscription, failures
 from caravan.bus.brokers import Brokers
 from caravan.bus.embedded import EmbeddedBus
+from caravan.bus.failures.operations import operations
 from caravan.bus.kafka import KafkaBus
 from caravan.bus.rabbit import RabbitBus
 from caravan.client import Calls, Local, Operation, authorization, deadline
@@ -221,7 +222,7 @@ class Process:
             parts=None,
             nudge=self._nudger(service.name),
         )
-        desk = failures.operations(self._desk(service, opened), service.name)
+        desk = operations(self._desk(service, opened), service.name)
         for operation, use_case in {**service.operations, **desk}.items():
             self._local[operation] = _bind(use_case, context)
             self._by_path[operation.path] = (operation, self._local[operation])
@@ -230,7 +231,7 @@ class Process:
     def _desk(self, service: Service, opened: dict[str, Database]) -> failures.Desk:
         sources: list[failures.Source] = [failures.Dead(self.bus, subscriptions([service]))] if consumers(service) else []
         sources += [Unsent(opened[declared.name]) for declared in service.databases[:1] if declared.kernel]
-        return failures.Desk(service.name, sources)
+        return failures.Desk(service.name, sources, self.clock)
 
     async def _start_tasks(self, live: Live) -> None:
         for service in self.services:

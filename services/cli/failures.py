@@ -135,12 +135,18 @@ def discard(
 
 def _carry_out(verb: str, body: dict[str, Any], output: str, url: str | None) -> None:
     async def rounds(shop: Shop) -> dict[str, Any]:
-        """As many calls as it takes: one does a bounded number."""
+        """As many calls as it takes: one does a bounded number. What fails again meanwhile is not taken again."""
         total: dict[str, Any] = {}
         for _ in range(ROUNDS_MAX):
-            answer = (await shop.call("POST", f"/v1/failures/{verb}", body=body)).json()
+            until = {"failed_before": total["as_of"]} if total else {}
+            answer = (await shop.call("POST", f"/v1/failures/{verb}", body=body | until)).json()
             done = total.get("done", 0) + answer["done"]
-            total = {**answer, "done": done, "items": [*total.get("items", []), *answer["items"]]}
+            total = {
+                **answer,
+                "as_of": total.get("as_of", answer["as_of"]),
+                "done": done,
+                "items": [*total.get("items", []), *answer["items"]],
+            }
             if body["dry_run"] or not answer["more"] or not answer["done"]:
                 break
             typer.echo(f"{done} done, going on", err=True)

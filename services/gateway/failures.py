@@ -148,6 +148,7 @@ async def _carry_out(context: GatewayContext, selection: S, ask: Callable[[str, 
         raise Unavailable(f"none of these can be reached: {', '.join(failed)}")
     return Outcome(
         dry_run=selection.dry_run,
+        as_of=min((answer.as_of for answer in answers), default=context.clock()),
         chosen=sum(answer.chosen for answer in answers),
         done=sum(answer.done for answer in answers),
         held_back=sum(answer.held_back for answer in answers),

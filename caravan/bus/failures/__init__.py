@@ -36,6 +36,7 @@ from caravan.bus.failures.shapes import (
     showing,
 )
 from caravan.client import Operation, authorization
+from caravan.clock import Clock, utc_now
 from caravan.errors import Forbidden, NotFound, Unauthorized
 
 SCAN_MAX = 5_000
@@ -105,9 +106,10 @@ Record = Callable[[Selection, Sequence[str]], Awaitable[None]]
 
 
 class Desk:
-    def __init__(self, service: str, sources: Sequence[Source]) -> None:
+    def __init__(self, service: str, sources: Sequence[Source], clock: Clock = utc_now) -> None:
         self._service = service
         self._sources = sources
+        self._clock = clock
 
     async def _read(self, preview: int) -> tuple[list[_Found], bool]:
         of_each = await asyncio.gather(*(source.letters(SCAN_MAX, preview) for source in self._sources))
@@ -141,6 +143,7 @@ class Desk:
     async def _carry_out(
         self, selection: Selection, action: Action, record: Record, act: Callable[[Source, Sequence[DeadLetter]], Awaitable[int]]
     ) -> Done:
+        as_of = self._clock()
         found, truncated = await self._read(PREVIEW_BYTES)
         plan = list(self._plan(found, selection, action))
         chosen = [f for f, planned in plan if planned.action == action]
@@ -154,6 +157,7 @@ class Desk:
         actions = [planned.action for _, planned in plan]
         return Done(
             dry_run=selection.dry_run,
+            as_of=as_of,
             chosen=len(plan),
             done=done,
             held_back=actions.count("held back"),
@@ -167,9 +171,7 @@ class Desk:
         left_behind: set[tuple[str, str]] = set()
         for f in found:
             of_key = (f.letter.subscription, f.letter.key)
-            chosen = (
-                f.id in selection.ids if selection.ids is not None else selection.cause == f.cause or selection.subscription == of_key[0]
-            )
+            chosen = _is_chosen(f, selection)
             if not chosen:
                 left_behind.add(of_key)
                 continue
@@ -233,6 +235,14 @@ class Desk:
         )
 
 
+def _is_chosen(f: _Found, selection: Selection) -> bool:
+    if selection.failed_before is not None and f.letter.died_at >= selection.failed_before:
+        return False
+    if selection.ids is not None:
+        return f.id in selection.ids
+    return selection.cause == f.cause or selection.subscription == f.letter.subscription
+
+
 def _envelope(letter: DeadLetter) -> dict[str, str]:
     """The texts of a message's envelope; nothing for what is none, or is only its beginning."""
     try:
@@ -247,48 +257,3 @@ def _time(text: str | None) -> datetime | None:
         return datetime.fromisoformat(text) if text else None
     except ValueError:
         return None
-
-
-def operations(desk: Desk, service: str) -> dict[Operation[Any, Any], Callable[[Any, Any], Awaitable[Any]]]:
-    """What every service answers about its own failures, to admins only."""
-
-    async def list_failures(context: Any, request: ListRequest) -> Listed:
-        await _admin(context)
-        return await desk.page(request)
-
-    async def show_failure(context: Any, request: ShowRequest) -> Failure:
-        await _admin(context)
-        return await desk.show(request)
-
-    async def redrive_failures(context: Any, request: Selection) -> Done:
-        return await desk.redrive(request, _recorder(context, await _admin(context), "failures.redrive"))
-
-    async def discard_failures(context: Any, request: DiscardRequest) -> Done:
-        return await desk.discard(request, _recorder(context, await _admin(context), "failures.discard"))
-
-    return {
-        listing(service): list_failures,
-        showing(service): show_failure,
-        redriving(service): redrive_failures,
-        discarding(service): discard_failures,
-    }
-
-
-async def _admin(context: Any) -> Caller:
-    """The gateway has checked it, too; but whoever reaches a service must not need it."""
-    kind, _, token = (authorization.get() or "").partition(" ")
-    if kind.lower() != "bearer":
-        raise Unauthorized("this needs an access token")
-    caller: Caller = await context.verifier.verify(token.strip())
-    if not caller.at_least("admin"):
-        raise Forbidden(f"this is for admin; you are {caller.role}")
-    return caller
-
-
-def _recorder(context: Any, caller: Caller, action: str) -> Record:
-    async def record(selection: Selection, ids: Sequence[str]) -> None:
-        asked = selection.model_dump(exclude_none=True, exclude={"ids", "dry_run"})
-        async with context.database.work() as work:
-            audit(work, action, f"failures:{context.service}", actor=caller.name, count=len(ids), ids=list(ids[:20]), **asked)
-
-    return record
