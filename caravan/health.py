@@ -20,6 +20,8 @@ class Health:
         self._checked = -CACHE_SECONDS
         self._failing: dict[str, str] = {}
         self.stopping = False
+        self.warnings: dict[str, str] = {}
+        """What works but should be put right, by name."""
 
     async def answer(self, path: str) -> Response:
         if path == "/livez":
@@ -27,7 +29,7 @@ class Health:
         if path == "/metrics":
             return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
         failing = await self.failing()
-        body = {"status": "ready" if not failing else "not ready", "failing": failing}
+        body = {"status": "ready" if not failing else "not ready", "failing": failing, "warnings": self.warnings}
         return Response(orjson.dumps(body), 503 if failing else 200, media_type="application/json")
 
     async def failing(self) -> dict[str, str]:

@@ -38,6 +38,7 @@ from caravan.errors import Invalid, NotFound, Problem
 from caravan.health import PATHS, Health
 from caravan.http import App, Receive, Scope, Send, create_app, problem_response
 from caravan.inbox import Consumer, Inbox
+from caravan.jobs import AWAY, Enqueuer, JobStore, Workers
 from caravan.leadership import Leadership
 from caravan.live import Live
 from caravan.messages import Channel
@@ -55,11 +56,15 @@ PRUNE_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Backends:
-    """Where a process keeps things: a Postgres server (administrative URL), Redis, and the secret from which passwords are derived."""
+    """Where a process keeps things: a Postgres server (administrative URL), Redis, and the secret from which passwords are derived.
+
+    `jobs_redis_url`: another Redis for the jobs; without it they share the one of the cache.
+    """
 
     database_url: str
     redis_url: str
     secret: str
+    jobs_redis_url: str | None = None
     passwords: Path | None = None
     """A file per database with the password of its role; None: derived from the secret."""
 
@@ -139,6 +144,8 @@ class Process:
     contexts: dict[str, Context[Any, Any]] = field(default_factory=dict)
     peers: dict[str, App] = field(default_factory=dict)
     bus: Bus = field(init=False)
+    jobs: JobStore = field(init=False)
+    workers: Workers = field(init=False)
     health: Health = field(init=False)
     discovery: Discovery = field(init=False)
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
@@ -176,6 +183,8 @@ class Process:
         self._stack.push_async_callback(redis.aclose)
         self._stack.push_async_callback(subscriber.aclose)
         live = Live(redis, subscriber)
+        self.jobs = JobStore(self.backends.jobs_redis_url or self.backends.redis_url)
+        self._stack.push_async_callback(self.jobs.close)
         http = await self._stack.enter_async_context(
             httpx2.AsyncClient(timeout=30, limits=httpx2.Limits(max_connections=200, max_keepalive_connections=50))
         )
@@ -185,6 +194,7 @@ class Process:
             databases |= opened
             self.contexts[service.name] = self._context(service, opened, redis, live, http)
         self.health = Health(databases)
+        await self._check_jobs()
         for service in self.services:
             context = self.contexts[service.name]
             if service.parts:
@@ -221,6 +231,7 @@ class Process:
             peers=self.peers,
             parts=None,
             nudge=self._nudger(service.name),
+            jobs=Enqueuer(self.jobs, service.jobs),
         )
         desk = operations(self._desk(service, opened), service.name)
         for operation, use_case in {**service.operations, **desk}.items():
@@ -251,7 +262,12 @@ class Process:
             for periodic in service.periodic:
                 nudge = self._nudges[f"{service.name}.{periodic.name}"] = asyncio.Event()
                 self._others.append(self._spawn(f"periodic {service.name}.{periodic.name}", _repeat(periodic, context, nudge)))
+        declared = [
+            (kind, self.contexts[service.name]) for service in self.services if service.jobs for kind in service.jobs.declared.values()
+        ]
+        self.workers = Workers(self.jobs, declared)
         self._others += [
+            *(self._spawn(name, work) for name, work in self.workers.tasks()),
             self._spawn("live hints", live.run()),
             *(self._spawn(name, work) for name, work in self.bus.background()),
             self._spawn("heartbeat", self._heartbeat()),
@@ -276,7 +292,7 @@ class Process:
         self.health.stopping = True
         with contextlib.suppress(*CONNECTION_LOST):
             await self.discovery.leave(self.url)
-        await self.bus.stop()
+        await asyncio.gather(self.bus.stop(), self.workers.stop(self.kernel.drain_seconds))
         for task in self._others:
             task.cancel()
         with contextlib.suppress(TimeoutError):
@@ -285,6 +301,7 @@ class Process:
                 for relay in self._relays:
                     relay.stop()
                 await asyncio.gather(*self._relaying, return_exceptions=True)
+                await asyncio.gather(*(context.jobs.flush() for context in self.contexts.values()))
         left = [task for task in (*self._consuming, *self._relaying) if not task.done()]
         for task in left:
             task.cancel()
@@ -300,6 +317,15 @@ class Process:
         leadership = Leadership(self.backends.database(name), name)
         self._stack.push_async_callback(leadership.close)
         return leadership
+
+    async def _check_jobs(self) -> None:
+        """A Redis that throws things away when it is full serves as a cache; jobs in it come back late only."""
+        with contextlib.suppress(*AWAY):
+            policy = await self.jobs.eviction_policy()
+            if policy != "noeviction":
+                advice = f"the Redis of the jobs evicts ({policy}): set maxmemory-policy noeviction, or name another one in CARAVAN_JOBS_REDIS_URL"
+                self.health.warnings["jobs"] = advice
+                log.warning(advice)
 
     def _nudger(self, service: str) -> Callable[[str], None]:
         def nudge(name: str) -> None:
@@ -334,6 +360,7 @@ class Process:
                     telemetry.LAG.labels(subscription.service, subscription.channel).set(waiting.get(name, 0))
             for relay in self._relays:
                 await relay.measure()
+            await self.workers.measure()
             await asyncio.sleep(SAMPLE_SECONDS)
 
     async def _prune(self) -> None:

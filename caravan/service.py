@@ -16,6 +16,7 @@ from caravan.client import Calls, Operation
 from caravan.clock import Clock
 from caravan.database import Database
 from caravan.discovery import Discovery
+from caravan.jobs import Enqueuer, Jobs
 from caravan.live import Live
 from caravan.messages import Channel
 from caravan.settings import Settings
@@ -54,6 +55,7 @@ class Context(Generic[S, P]):
     parts: P
     nudge: Callable[[str], None]
     """Wake one of the service's periodic tasks now."""
+    jobs: Enqueuer
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +102,7 @@ class Service:
     operations: Mapping[Operation[Any, Any], Callable[[Any, Any], Awaitable[Any]]] = field(default_factory=dict)
     settings: type[BaseSettings] | None = None
     periodic: tuple[Periodic, ...] = ()
+    jobs: Jobs | None = None
     projections: "Mapping[str, Rebuild]" = field(default_factory=dict)
     parts: Callable[[Any], AbstractAsyncContextManager[Any]] | None = None
     app: Callable[[Any], Any] | None = None

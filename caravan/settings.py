@@ -51,6 +51,10 @@ class Settings(BaseSettings):
         description="Make and upgrade the databases at start. False: wait until `caravan migrate` has done it; then CARAVAN_DATABASE_URL needs no user.",
     )
     redis_url: SecretStr | None = Field(None, description="Redis or Valkey: `redis://:password@host:6379/0`. Default: the embedded one.")
+    jobs_redis_url: SecretStr | None = Field(
+        None,
+        description="Redis or Valkey for background jobs, with `maxmemory-policy noeviction` and an append-only file. Default: that of CARAVAN_REDIS_URL.",
+    )
     kafka_url: str = Field(
         "",
         description="Kafka brokers for the topics, `host:9092,host:9092`. Default: topics are kept in Postgres. Goes with CARAVAN_RABBITMQ_URL.",

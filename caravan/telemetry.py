@@ -48,6 +48,9 @@ CALLS = Histogram(
 )
 BREAKER = Gauge("caravan_breaker_state", "0 closed, 1 half-open, 2 open", ["service", "target"])
 RETRIES = Counter("caravan_call_retries_total", "Calls tried again", ["service", "target"])
+JOBS = Gauge("caravan_jobs", "Jobs in a queue by state", ["queue", "state"])
+JOB_DURATION = Histogram("caravan_job_duration_seconds", "One attempt of a job: done, failed, held", ["queue", "result"], buckets=BUCKETS)
+JOBS_LATE = Counter("caravan_jobs_late_total", "Scheduled jobs that ran more than a minute late", ["queue"])
 
 traceparent: ContextVar[str | None] = ContextVar("traceparent", default=None)
 actor: ContextVar[str | None] = ContextVar("actor", default=None)

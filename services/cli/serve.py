@@ -73,7 +73,8 @@ async def backends(kernel: Settings, announce: Announce, *, join: bool) -> Async
             if found is None:
                 found = await stack.enter_async_context(embedded.start(kernel.data, secret=secret, announce=announce))
             database_url, redis_url = database_url or found.database_url, redis_url or found.redis_url
-        yield Backends(database_url, redis_url, secret, kernel.database_passwords)
+        jobs_redis_url = kernel.jobs_redis_url.get_secret_value() if kernel.jobs_redis_url else None
+        yield Backends(database_url, redis_url, secret, jobs_redis_url, kernel.database_passwords)
 
 
 class Server(uvicorn.Server):

@@ -1,0 +1,119 @@
+"""What a service declares of its jobs, and what a running job is given."""
+
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from croniter import croniter
+
+
+@dataclass(frozen=True, slots=True)
+class Cron:
+    """`minute hour day month weekday`, read in a time zone by its IANA name: what runs at 9 in London does so in summer, too."""
+
+    pattern: str
+    zone: str = "UTC"
+
+    def __post_init__(self) -> None:
+        if len(self.pattern.split()) != 5 or not croniter.is_valid(self.pattern):
+            raise ValueError(
+                f"{self.pattern!r} is no cron spec; expected five fields: minute hour day month weekday, such as `30 9 * * mon-fri`"
+            )
+        try:
+            ZoneInfo(self.zone)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError(f"{self.zone!r} is no time zone; expected an IANA name such as `Europe/London`") from None
+
+    def after(self, moment: datetime) -> datetime:
+        """The first time after a moment."""
+        following: datetime = croniter(self.pattern, moment.astimezone(ZoneInfo(self.zone))).get_next(datetime)
+        return following
+
+    def __str__(self) -> str:
+        return f"{self.pattern} {self.zone}"
+
+
+@dataclass(frozen=True, slots=True)
+class Every:
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"every {self.seconds:g} s"
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job to enqueue. While a job with the same `id` is in its queue, finished ones that are kept included, another one is not added.
+
+    `priority`: 1 goes before 2; without one a job goes before all that have one.
+    """
+
+    data: Any = None
+    id: str | None = None
+    delay: timedelta = timedelta()
+    priority: int = 0
+
+
+@dataclass(slots=True)
+class Job:
+    """A job as its handler gets it. `attempt` counts from 1; `due` is the time that a schedule meant."""
+
+    id: str
+    queue: str
+    data: Any
+    attempt: int
+    due: datetime | None
+    report: Callable[[int, int | None], Awaitable[None]]
+    """`await job.report(done, total)`: the progress that the desk shows, sent at most once a second."""
+    stopping: Callable[[], bool]
+    """Whether the process stops: a long job ends at its next good place."""
+
+
+Handler = Callable[[Any, Job], Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of job: its queue, its handler, and the bounds of both."""
+
+    name: str
+    run: Handler
+    attempts: int = 5
+    backoff_seconds: float = 1.0
+    """Before the second attempt; doubled for each further one."""
+    concurrency: int = 1
+    """Jobs at a time in one process."""
+    lease_seconds: float = 30.0
+    """A job whose worker has died is given to another one after this, and the time of one check. Renewed while it runs."""
+    seconds: float = 300.0
+    """Longest run of one attempt."""
+    gather_seconds: float = 0.0
+    """`enqueue_soon` waits so long for further equal jobs, and adds one for all of them."""
+    keep_completed: int = 200
+    keep_failed: int = 1000
+    keep_days: float = 7.0
+    schedule: Cron | Every | None = None
+
+
+@dataclass(slots=True)
+class Jobs:
+    """The jobs of a service: `jobs = Jobs("payments")`, then `@jobs.job("payments.capture-retry")` over `async def retry(context, job)`."""
+
+    service: str
+    declared: dict[str, Kind] = field(default_factory=dict)
+
+    def job(self, name: str, **bounds: Any) -> Callable[[Handler], Handler]:
+        """Declare a kind by the name of its queue, `<service>.<noun-verb>`. `bounds` are fields of `Kind`."""
+        if not re.fullmatch(rf"{self.service}\.[a-z]+(-[a-z]+)+", name):
+            raise ValueError(f"{name!r}: a job of {self.service} is named {self.service}.<noun>-<verb>")
+        if name in self.declared:
+            raise ValueError(f"{name} is declared twice")
+
+        def declare(run: Handler) -> Handler:
+            self.declared[name] = Kind(name, run, **bounds)
+            return run
+
+        return declare
