@@ -50,7 +50,7 @@ class Enqueuer:
     """Enqueues the jobs that a service has declared."""
 
     def __init__(self, store: JobStore, jobs: Jobs | None) -> None:
-        self._store = store
+        self.store = store
         self._kinds = dict(jobs.declared) if jobs else {}
         self._waiting: dict[str, list[tuple[NewJob, dict[str, Any]]]] = {}
         self._sending: set[asyncio.Task[None]] = set()
@@ -92,7 +92,7 @@ class Enqueuer:
             log.warning("not enqueued; the sweeper will find what is due", queue=kind.name, jobs=len(new), error=str(error))
 
     async def _add(self, kind: Kind, new: Sequence[tuple[NewJob, dict[str, Any]]]) -> list[str]:
-        queue, ids = self._store.queue(kind.name), []
+        queue, ids = self.store.queue(kind.name), []
         try:
             for start in range(0, len(new), BULK):
                 added = await queue.addBulk(

@@ -178,7 +178,9 @@ class Line:
             except Reject as error:
                 raise UnrecoverableError(f"Reject: {error}") from error
             except Exception as error:
-                log.error("a job failed", queue=self.kind.name, job=stored.id, attempt=stored.attemptsMade + 1, exc_info=error)
+                attempt = stored.attemptsMade + 1
+                level, trace = (log.error, error) if attempt >= stored.opts.get("attempts", 1) else (log.warning, None)
+                level("a job failed", queue=self.kind.name, job=stored.id, attempt=attempt, error=repr(error), exc_info=trace)
                 raise JobFailed(f"{type(error).__name__}: {error}") from error
             finally:
                 telemetry.JOB_DURATION.labels(self.kind.name, result).observe(perf_counter() - started)

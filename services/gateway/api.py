@@ -13,7 +13,7 @@ from caravan.auth import Caller, Customer
 from caravan.client import authorization
 from caravan.errors import NotFound, Unauthorized, Unavailable
 from caravan.http import App, Edge, Receive, Scope, Send, create_app, json_response
-from services.gateway import failure_desk, pages, use_cases
+from services.gateway import failure_desk, job_desk, pages, use_cases
 from services.gateway.addresses import Networks, client_address, network_of
 from services.gateway.asyncapi import describe
 from services.gateway.faces import channels
@@ -84,6 +84,7 @@ def build(context: GatewayContext) -> App:
     own.router.routes[:] = []  # its own /openapi.json gives way to the merged one
     own.include_router(router)
     own.include_router(failure_desk.router)
+    own.include_router(job_desk.router)
     own.state.reference = Reference(context)
     context.parts.table.pages = tuple(route.path for route in router.routes if isinstance(route, APIRoute) and not route.include_in_schema)
     edge = Edge(Gateway(context, own), OWN)

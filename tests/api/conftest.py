@@ -125,3 +125,4 @@ async def _furnish(world: World) -> None:
         "token": "nobody",
         "failure_id": "none",
     }
+    world.known |= {"job_id": "nobody.nothing-done:1", "queue": "nobody.nothing-done"}

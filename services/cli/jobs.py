@@ -1,0 +1,186 @@
+"""`caravan jobs`: what is in the queues of background jobs, and putting it right. Needs the Redis of the jobs, no running service."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal, TypeVar
+
+import orjson
+import typer
+import uvloop
+from rich.console import Console
+from rich.table import Table
+
+from caravan import embedded, telemetry
+from caravan.clock import rfc3339
+from caravan.errors import Problem
+from caravan.jobs import AWAY, JobStore, desk
+from caravan.jobs.desk import Cleanable, Entry, State
+from services.cli.serve import fail, kernel_settings
+
+app = typer.Typer(help="Background jobs: list them, look into one, retry, promote, remove, clean, pause a queue.", no_args_is_help=True)
+T = TypeVar("T")
+Output = Annotated[Literal["table", "json"], typer.Option(help="How to print it.")]
+Id = Annotated[str, typer.Argument(metavar="ID", help="`<queue>:<id>`, as `caravan jobs list` shows it.")]
+Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="`<queue>:<id>`, as `caravan jobs list` shows it.")]
+PAGE = 100
+
+
+def _run(action: Callable[[JobStore], Awaitable[T]]) -> T:
+    telemetry.configure_logs("warning", "text")
+
+    async def run() -> T:
+        store = JobStore(_url())
+        try:
+            return await action(store)
+        finally:
+            await store.close()
+
+    try:
+        return uvloop.run(run())
+    except Problem as problem:
+        fail(problem.detail)
+    except AWAY as error:
+        fail(f"the Redis of the jobs can't be reached: {error}. Is CARAVAN_JOBS_REDIS_URL (or CARAVAN_REDIS_URL) right, and does it run?")
+
+
+def _url() -> str:
+    kernel = kernel_settings()
+    named = kernel.jobs_redis_url or kernel.redis_url
+    if named:
+        return named.get_secret_value()
+    found = embedded.running(kernel.data)
+    if found is None:
+        fail(f"nothing runs in {kernel.data}; start it with `caravan up`, or name a Redis in CARAVAN_JOBS_REDIS_URL")
+    return found.redis_url
+
+
+def _print_json(value: object) -> None:
+    print(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
+
+
+def _document(entry: Entry) -> dict[str, Any]:
+    return {**asdict(entry), "cause": entry.cause}
+
+
+@app.command()
+def queues(output: Output = "table") -> None:
+    """Every queue: jobs by state, its schedule with time zone and next time."""
+    found = _run(desk.queues)
+    if output == "json":
+        _print_json([asdict(queue) for queue in found])
+        return
+    table = _table([queue.name for queue in found], "queue", *desk.STATES, "schedule", "next")
+    for queue in found:
+        counts = [str(queue.counts[state]) for state in desk.STATES]
+        table.add_row(f"{queue.name}{' (paused)' if queue.paused else ''}", *counts, queue.schedule or "", _when(queue.next_at))
+    Console().print(table)
+
+
+@app.command("list")
+def list_jobs(
+    state: Annotated[State | None, typer.Option(help="Only those in this state.")] = None,
+    queue: Annotated[str | None, typer.Option(help="Only those of this queue.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Most jobs to list.")] = 50,
+    output: Output = "table",
+) -> None:
+    """Jobs by queue and state, the oldest first."""
+
+    async def collect(store: JobStore) -> list[Entry]:
+        found: list[Entry] = []
+        after = None
+        while len(found) < limit:
+            page, after = await desk.page(store, state=state, queue=queue, after=after, limit=min(PAGE, limit - len(found)))
+            found += page
+            if after is None:
+                break
+        return found
+
+    found = _run(collect)
+    if output == "json":
+        _print_json([_document(entry) for entry in found])
+        return
+    table = _table([entry.id for entry in found], "id", "state", "attempts", "made", "next try", "reason")
+    for entry in found:
+        attempts = f"{entry.attempts} of {entry.attempts_allowed}"
+        table.add_row(entry.id, entry.state, attempts, _when(entry.created_at), _when(entry.due_at), (entry.reason or "")[:80])
+    Console().print(table)
+
+
+@app.command()
+def show(job_id: Id, output: Output = "table") -> None:
+    """One job with payload, attempts, progress, result or reason, and trace id."""
+    entry = _run(lambda store: desk.show(store, job_id))
+    if output == "json":
+        _print_json(_document(entry))
+        return
+    table = Table(show_header=False, box=None)
+    for name, value in _document(entry).items():
+        text = _when(value) if isinstance(value, datetime) else value if isinstance(value, str) else orjson.dumps(value).decode()
+        table.add_row(name, text)
+    Console().print(table)
+
+
+@app.command()
+def retry(job_ids: Ids) -> None:
+    """Give failed jobs all their attempts again."""
+    print(f"{_run(lambda store: desk.retry(store, job_ids))} retried")
+
+
+@app.command()
+def promote(job_ids: Ids) -> None:
+    """Let delayed jobs run now."""
+
+    async def each(store: JobStore) -> None:
+        for job_id in job_ids:
+            await desk.promote(store, job_id)
+
+    _run(each)
+    print(f"{len(job_ids)} promoted")
+
+
+@app.command()
+def remove(job_ids: Ids) -> None:
+    """Take jobs out of their queues. What they were about is still in the services' databases, and may bring a job of it again."""
+
+    async def each(store: JobStore) -> None:
+        for job_id in job_ids:
+            await desk.remove(store, job_id)
+
+    _run(each)
+    print(f"{len(job_ids)} removed")
+
+
+@app.command()
+def clean(
+    queue: Annotated[str, typer.Argument(help="Which queue; see `caravan jobs queues`.")],
+    state: Annotated[Cleanable, typer.Option(help="Jobs in this state.")] = "completed",
+    older_than: Annotated[int, typer.Option(min=0, metavar="SECONDS", help="Only those in it for longer.")] = 0,
+) -> None:
+    """Remove the jobs of a queue that are in a state."""
+    print(f"{_run(lambda store: desk.clean(store, queue, state, timedelta(seconds=older_than)))} removed")
+
+
+@app.command()
+def pause(queue: Annotated[str, typer.Argument(help="Which queue; see `caravan jobs queues`.")]) -> None:
+    """Take no further job of a queue, in any process."""
+    _run(lambda store: desk.pause(store, queue, paused=True))
+    print(f"{queue}: paused; `caravan jobs resume {queue}` goes on")
+
+
+@app.command()
+def resume(queue: Annotated[str, typer.Argument(help="Which queue; see `caravan jobs queues`.")]) -> None:
+    """Go on with a paused queue."""
+    _run(lambda store: desk.pause(store, queue, paused=False))
+    print(f"{queue}: goes on")
+
+
+def _table(names: list[str], *columns: str) -> Table:
+    """The first column is there to be copied, so it is never cut."""
+    table = Table(*columns)
+    table.columns[0].min_width = max(map(len, names), default=0)
+    return table
+
+
+def _when(value: datetime | None) -> str:
+    return rfc3339(value)[:19] + "Z" if value else ""

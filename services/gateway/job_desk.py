@@ -1,0 +1,161 @@
+"""The desk of background jobs, of all services: list, look into, retry, promote, remove, clean, pause."""
+
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from caravan.auth import Admin
+from caravan.errors import Unavailable
+from caravan.http import CursorParameter, Limit, Page, Strict, decode_cursor, encode_cursor, json_response
+from caravan.jobs import AWAY, JobStore, desk
+from caravan.jobs.desk import Cleanable, State
+
+
+async def _reached() -> AsyncIterator[None]:
+    try:
+        yield
+    except AWAY as error:
+        raise Unavailable(
+            f"the Redis of the jobs can't be reached ({type(error).__name__}); what is due stays in the services' databases"
+        ) from error
+
+
+router = APIRouter(tags=["gateway"], dependencies=[Depends(_reached)])
+JobId = Annotated[str, Path(max_length=300, description="`<queue>:<id>`", examples=["payments.capture-retry:42"])]
+QueueName = Annotated[str, Path(max_length=100, examples=["payments.capture-retry"])]
+
+
+class JobView(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str = Field(description="`<queue>:<id>`")
+    queue: str
+    state: State
+    payload: Any = Field(description="what the job is about; the truth is in the service's database")
+    attempts: int = Field(description="attempts made")
+    attempts_allowed: int
+    priority: int = Field(description="0: before all that have one; 1 goes before 2")
+    progress: Any
+    result: Any
+    reason: str | None = Field(description="why its last attempt failed")
+    cause: str = Field(description="the reason without what differs from job to job")
+    trace_id: str | None
+    request_id: str | None
+    created_at: datetime
+    due_at: datetime | None = Field(description="when a delayed job is next tried")
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class QueueView(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    name: str
+    paused: bool
+    counts: dict[str, int] = Field(description="jobs by state")
+    schedule: str | None = Field(description="cron spec and its time zone, or an interval", examples=["17 3 * * * UTC"])
+    next_at: datetime | None = Field(description="when the schedule is next due")
+    attempts: int = Field(description="attempts that a job of this queue has")
+    concurrency: int = Field(description="jobs at a time in one process")
+
+
+class Queues(BaseModel):
+    items: list[QueueView]
+
+
+class Clean(Strict):
+    """Which finished, failed or waiting jobs to remove."""
+
+    queue: str = Field(max_length=100, examples=["payments.invoice-draw"])
+    state: Cleanable
+    older_than_seconds: int = Field(0, ge=0, le=10 * 365 * 86400)
+
+
+class Cleaned(BaseModel):
+    removed: int
+
+
+def _store(request: Request) -> JobStore:
+    store: JobStore = request.app.state.context.jobs.store
+    return store
+
+
+@router.get("/v1/jobs", response_model=Page[JobView])
+async def list_jobs(
+    request: Request,
+    caller: Admin,
+    state: Annotated[State | None, Query(description="only those in this state")] = None,
+    queue: Annotated[str | None, Query(max_length=100, description="only those of this queue")] = None,
+    limit: Limit = 20,
+    cursor: CursorParameter = None,
+) -> Response:
+    """Jobs by queue and state, the oldest first. A job that moves on while you page may be seen twice or not at all."""
+    after = decode_cursor(cursor, str, str, _offset)
+    found, following = await desk.page(
+        _store(request), state=state, queue=queue, after=(after[0], after[1], after[2]) if after else None, limit=limit
+    )
+    items = [JobView.model_validate(entry) for entry in found]
+    return json_response(Page[JobView](items=items, next_cursor=encode_cursor(*following) if following else None))
+
+
+def _offset(value: Any) -> int:
+    if not isinstance(value, int) or not 0 <= value < 2**31:
+        raise ValueError("no offset")
+    return value
+
+
+@router.get("/v1/jobs/queues", response_model=Queues)
+async def list_queues(request: Request, caller: Admin) -> Response:
+    """Every queue with its counts, and its schedule if it has one."""
+    return json_response(Queues(items=[QueueView.model_validate(found) for found in await desk.queues(_store(request))]))
+
+
+@router.post("/v1/jobs/queues/{queue}/pause", status_code=204)
+async def pause_queue(request: Request, caller: Admin, queue: QueueName) -> Response:
+    """Take no further job of this queue, in any process; those that run end. Others go on."""
+    await desk.pause(_store(request), queue, paused=True)
+    return Response(status_code=204)
+
+
+@router.post("/v1/jobs/queues/{queue}/resume", status_code=204)
+async def resume_queue(request: Request, caller: Admin, queue: QueueName) -> Response:
+    """Go on with a paused queue."""
+    await desk.pause(_store(request), queue, paused=False)
+    return Response(status_code=204)
+
+
+@router.post("/v1/jobs/clean", response_model=Cleaned)
+async def clean_jobs(request: Request, caller: Admin, body: Clean) -> Response:
+    """Remove the jobs of a queue that have been in a state for a while. What they were about is still in the service's database."""
+    older = timedelta(seconds=body.older_than_seconds)
+    return json_response(Cleaned(removed=await desk.clean(_store(request), body.queue, body.state, older)))
+
+
+@router.get("/v1/jobs/{job_id}", response_model=JobView)
+async def get_job(request: Request, caller: Admin, job_id: JobId) -> Response:
+    """One job: state, attempts, progress, result or reason, trace."""
+    return json_response(JobView.model_validate(await desk.show(_store(request), job_id)))
+
+
+@router.post("/v1/jobs/{job_id}/retry", response_model=JobView)
+async def retry_job(request: Request, caller: Admin, job_id: JobId) -> Response:
+    """Give a failed job all its attempts again; 409 for one that has not failed."""
+    await desk.retry(_store(request), [job_id])
+    return json_response(JobView.model_validate(await desk.show(_store(request), job_id)))
+
+
+@router.post("/v1/jobs/{job_id}/promote", response_model=JobView)
+async def promote_job(request: Request, caller: Admin, job_id: JobId) -> Response:
+    """Let a delayed job run now; 409 for one that is not delayed."""
+    return json_response(JobView.model_validate(await desk.promote(_store(request), job_id)))
+
+
+@router.delete("/v1/jobs/{job_id}", status_code=204)
+async def remove_job(request: Request, caller: Admin, job_id: JobId) -> Response:
+    """Take a job out of its queue; 409 while it runs, and for the next run of a schedule."""
+    await desk.remove(_store(request), job_id)
+    return Response(status_code=204)

@@ -1,0 +1,145 @@
+"""The desk of the jobs at the gateway and on the command line, over the queues of services that run in another process."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import orjson
+import pytest
+from typer.testing import CliRunner
+
+from caravan import telemetry
+from caravan.clock import new_id
+from caravan.jobs import NewJob
+from caravan.runtime import Backends
+from services.cli import app
+from tests.kernel.job_shop import context, demo, ran
+from tests.shop import Shop, running, until
+
+NOTE = "demo.note-take"
+
+
+@pytest.fixture(scope="module")
+async def worker(backends: Backends) -> AsyncIterator[Shop]:
+    async with demo(backends) as shop:
+        yield shop
+
+
+@pytest.fixture(scope="module")
+async def gateway(backends: Backends, worker: Shop) -> AsyncIterator[Shop]:
+    """A process that has none of the queues itself."""
+    async with running(backends, "gateway") as shop:
+        yield shop
+
+
+async def call(gateway: Shop, method: str, path: str, **options: Any) -> Any:
+    return await gateway.client.request(method, path, headers=gateway.bearer("admin"), **options)
+
+
+async def in_state(gateway: Shop, job_id: str, state: str) -> dict[str, Any]:
+    async def reached() -> dict[str, Any] | None:
+        found: dict[str, Any] = (await call(gateway, "GET", f"/v1/jobs/{job_id}")).json()
+        return found if found.get("state") == state else None
+
+    found = await until(reached)
+    assert found is not None
+    return found
+
+
+async def enqueue(worker: Shop, *new: NewJob) -> list[str]:
+    return [f"{NOTE}:{job_id}" for job_id in await context(worker).jobs.enqueue(NOTE, *new)]
+
+
+async def test_a_failed_job_is_found_and_retried(gateway: Shop, worker: Shop) -> None:
+    data = {"fails": 3, "mark": str(new_id())}
+    (job_id,) = await enqueue(worker, NewJob(data))
+    found = await in_state(gateway, job_id, "failed")
+    assert found["reason"].startswith("ValueError: attempt 3 of order") and found["payload"] == data and found["attempts"] == 3
+    listed = (await call(gateway, "GET", f"/v1/jobs?state=failed&queue={NOTE}")).json()["items"]
+    assert job_id in [item["id"] for item in listed]
+    retried = await call(gateway, "POST", f"/v1/jobs/{job_id}/retry")
+    assert retried.status_code == 200, retried.text
+
+    async def tried_again() -> bool:
+        return ran.count(data) == 6
+
+    await until(tried_again)
+
+
+async def test_a_delayed_job_is_promoted_and_what_fits_no_state_is_refused_with_the_reason(gateway: Shop, worker: Shop) -> None:
+    (job_id,) = await enqueue(worker, NewJob({"mark": "promoted"}, delay=timedelta(hours=3)))
+    refused = await call(gateway, "POST", f"/v1/jobs/{job_id}/retry")
+    assert refused.status_code == 409 and "is delayed" in refused.json()["detail"]
+    assert (await call(gateway, "POST", f"/v1/jobs/{job_id}/promote")).status_code == 200
+    await in_state(gateway, job_id, "completed")
+    assert (await call(gateway, "POST", f"/v1/jobs/{job_id}/promote")).status_code == 409
+    assert (await call(gateway, "DELETE", f"/v1/jobs/{job_id}")).status_code == 204
+    missing = await call(gateway, "GET", f"/v1/jobs/{job_id}")
+    assert missing.status_code == 404 and "GET /v1/jobs" in missing.json()["detail"]
+
+
+async def test_pages_join_without_gaps(gateway: Shop, worker: Shop) -> None:
+    ids = await enqueue(worker, *(NewJob({"page": number}, delay=timedelta(hours=1, seconds=number)) for number in range(25)))
+    seen: list[str] = []
+    cursor = None
+    while True:
+        page = (await call(gateway, "GET", f"/v1/jobs?state=delayed&limit=10{'&cursor=' + cursor if cursor else ''}")).json()
+        seen += [item["id"] for item in page["items"]]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+    assert [job_id for job_id in seen if job_id in ids] == ids and len(seen) == len(set(seen))
+    assert (await call(gateway, "GET", "/v1/jobs?cursor=nonsense")).status_code == 400
+    cleaned = await call(gateway, "POST", "/v1/jobs/clean", json={"queue": NOTE, "state": "delayed"})
+    assert cleaned.json() == {"removed": 25}
+
+
+async def test_a_queue_is_paused_and_resumed_and_shows_its_schedule(gateway: Shop, worker: Shop) -> None:
+    assert (await call(gateway, "POST", f"/v1/jobs/queues/{NOTE}/pause")).status_code == 204
+    (job_id,) = await enqueue(worker, NewJob({"mark": "paused"}))
+    listed = {item["name"]: item for item in (await call(gateway, "GET", "/v1/jobs/queues")).json()["items"]}
+    assert listed[NOTE]["paused"] and listed[NOTE]["counts"]["waiting"] == 1
+    assert listed["demo.clock-tick"]["schedule"] == "every 0.2 s" and listed["demo.clock-tick"]["next_at"]
+    assert (await call(gateway, "POST", f"/v1/jobs/queues/{NOTE}/resume")).status_code == 204
+    await in_state(gateway, job_id, "completed")
+    unknown = await call(gateway, "POST", "/v1/jobs/queues/nobody.nothing-done/pause")
+    assert unknown.status_code == 404 and NOTE in unknown.json()["detail"]
+
+
+async def test_only_admins_see_the_desk(gateway: Shop) -> None:
+    for role in ("customer", "staff"):
+        assert (await gateway.client.get("/v1/jobs", headers=gateway.bearer(role))).status_code == 403
+
+
+async def test_the_command_line_does_the_same(worker: Shop, backends: Backends, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CARAVAN_JOBS_REDIS_URL", backends.redis_url)
+    monkeypatch.setattr(telemetry, "configure_logs", lambda *_: None)  # the runner closes its streams, the log would write to them
+    (failed, delayed) = await enqueue(worker, NewJob({"fails": 3, "mark": str(new_id())}), NewJob({}, delay=timedelta(hours=1)))
+
+    async def command(*arguments: str) -> str:
+        result = await asyncio.to_thread(CliRunner().invoke, app, ["jobs", *arguments])
+        assert result.exit_code == 0, result.output
+        return result.output
+
+    async def listed(state: str) -> list[str]:
+        return [entry["id"] for entry in orjson.loads(await command("list", "--state", state, "--output", "json"))]
+
+    async def has_failed() -> bool:
+        return failed in await listed("failed")
+
+    await until(has_failed)
+    assert orjson.loads(await command("show", failed, "--output", "json"))["attempts"] == 3
+    assert "ValueError" in await command("show", failed)
+    assert failed in await command("list", "--state", "failed")
+    assert await command("retry", failed) == "1 retried\n"
+    assert await command("promote", delayed) == "1 promoted\n"
+
+    async def is_done() -> bool:
+        return delayed in await listed("completed")
+
+    await until(is_done)
+    assert NOTE in await command("queues")
+    await command("clean", NOTE, "--state", "completed")
+    result = await asyncio.to_thread(CliRunner().invoke, app, ["jobs", "show", "nobody:1"])
+    assert result.exit_code == 2
