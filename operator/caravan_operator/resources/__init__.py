@@ -1,0 +1,20 @@
+"""The kinds that the operator serves, in the order in which they depend on one another."""
+
+from caravan_operator.resources.kafka import KAFKA_CONNECTION, KAFKA_TOPIC
+from caravan_operator.resources.kinds import CLAIM, FINALIZER, FORCE_FINALIZE, MESSAGING, PAUSED, RECONCILE_NOW, VERSION, Kind
+from caravan_operator.resources.rabbitmq import RABBITMQ_BINDING, RABBITMQ_CONNECTION, RABBITMQ_EXCHANGE, RABBITMQ_POLICY, RABBITMQ_QUEUE
+
+KINDS: dict[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        KAFKA_CONNECTION,
+        RABBITMQ_CONNECTION,
+        KAFKA_TOPIC,
+        RABBITMQ_EXCHANGE,
+        RABBITMQ_QUEUE,
+        RABBITMQ_BINDING,
+        RABBITMQ_POLICY,
+    )
+}
+
+__all__ = ["CLAIM", "FINALIZER", "FORCE_FINALIZE", "KINDS", "MESSAGING", "PAUSED", "RECONCILE_NOW", "VERSION", "Kind"]

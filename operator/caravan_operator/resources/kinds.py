@@ -1,0 +1,81 @@
+"""A kind as the API server knows it, and its CustomResourceDefinition."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from caravan_operator.resources.schema import Schema, fields
+
+MESSAGING = "messaging.caravan.dev"
+VERSION = "v1alpha1"
+
+FINALIZER = f"{MESSAGING}/external-object"
+PAUSED = f"{MESSAGING}/paused"
+FORCE_FINALIZE = f"{MESSAGING}/force-finalize"
+RECONCILE_NOW = f"{MESSAGING}/reconcile-now"
+CLAIM = f"{MESSAGING}/claim"
+"""Written before the operator creates something: the resource's uid. After a crash it tells its own creation from somebody else's object."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """A printer column of `kubectl get`; `priority` 1 shows only with `-o wide`."""
+
+    name: str
+    path: str
+    type: str = "string"
+    priority: int = 0
+
+    def schema(self) -> dict[str, Any]:
+        return {"name": self.name, "type": self.type, "jsonPath": self.path} | ({"priority": self.priority} if self.priority else {})
+
+
+def condition_column(name: str, condition: str, part: str = "status", priority: int = 0) -> Column:
+    return Column(name, f'.status.conditions[?(@.type=="{condition}")].{part}', priority=priority)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One custom resource: its names, schema, rules and columns."""
+
+    name: str
+    plural: str
+    short: str
+    description: str
+    spec: Schema
+    status: Schema
+    columns: tuple[Column, ...]
+    rules: tuple[Schema, ...] = ()
+    group: str = MESSAGING
+    version: str = VERSION
+    connection: str | None = None
+    """The kind of its `connectionRef`; None for a connection itself."""
+
+    @property
+    def api_version(self) -> str:
+        return f"{self.group}/{self.version}"
+
+    def crd(self) -> dict[str, Any]:
+        """The CustomResourceDefinition as the API server takes it."""
+        names = {
+            "kind": self.name,
+            "plural": self.plural,
+            "singular": self.name.lower(),
+            "shortNames": [self.short],
+            "categories": ["caravan"],
+        }
+        root = fields(self.description, {"spec": self.spec, "status": self.status}, required=("spec",), rules=self.rules)
+        columns = [column.schema() for column in (*self.columns, Column("Age", ".metadata.creationTimestamp", "date"))]
+        version = {
+            "name": self.version,
+            "served": True,
+            "storage": True,
+            "schema": {"openAPIV3Schema": root},
+            "subresources": {"status": {}},
+            "additionalPrinterColumns": columns,
+        }
+        return {
+            "apiVersion": "apiextensions.k8s.io/v1",
+            "kind": "CustomResourceDefinition",
+            "metadata": {"name": f"{self.plural}.{self.group}"},
+            "spec": {"group": self.group, "scope": "Namespaced", "names": names, "versions": [version]},
+        }
