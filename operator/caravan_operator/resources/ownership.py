@@ -59,7 +59,7 @@ def conditions() -> Schema:
         },
         required=("type", "status", "lastTransitionTime", "reason", "message"),
     )
-    return array("Ready sums the others up.", condition, 16, **{"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]})
+    return array("Ready sums the others up.", condition, 16) | {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
 
 
 def owned_status(**more: Schema) -> Schema:

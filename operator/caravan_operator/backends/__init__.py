@@ -1,0 +1,1 @@
+"""Everything that does I/O: Kafka, RabbitMQ, the Kubernetes API."""

@@ -1,0 +1,138 @@
+"""The Kubernetes API for the operator's own reads and writes, with kopf's login: patches with a version, Events, Secrets, the Lease."""
+
+import asyncio
+import random
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import aiohttp
+import kopf
+
+from caravan_operator.resources import KINDS
+from caravan_operator.resources.resource import Key, Resource
+from caravan_operator.status.metrics import API_CALLS
+
+_FRESH = 60.0
+_PATIENCE = 20.0
+_AGAIN = frozenset({429, 500, 502, 503, 504})
+_JSON = "application/json"
+_MERGE = "application/merge-patch+json"
+
+
+class ApiError(Exception):
+    """The API server's answer, other than success."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(f"{status}: {message}")
+        self.status = status
+
+
+class Kubernetes:
+    def __init__(self, connections: int = 16) -> None:
+        self._connections = connections
+        self._session: aiohttp.ClientSession | None = None
+        self._server = ""
+        self._read_at = -_FRESH
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def get(self, path: str) -> dict[str, Any]:
+        return await self.request("GET", path)
+
+    async def metadata(self, path: str) -> dict[str, Any]:
+        """A list with the items' metadata only."""
+        return await self.request("GET", path, accept="application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1")
+
+    async def patch(self, resource: Resource, change: Mapping[str, Any], *, status: bool = False) -> Resource:
+        """Merge patch of the resource, or of its status, at the version that was read: ApiError 409 when somebody was faster."""
+        kind = KINDS[resource.key.kind]
+        metadata = {**change.get("metadata", {}), "resourceVersion": resource.version, "uid": resource.uid}
+        path = self.path(resource.key) + ("/status" if status else "")
+        answer = await self.request("PATCH", path, {**change, "metadata": metadata}, content_type=_MERGE)
+        return Resource.of(kind.name, answer)
+
+    def path(self, key: Key) -> str:
+        kind = KINDS[key.kind]
+        return f"/apis/{kind.group}/{kind.version}/namespaces/{key.namespace}/{kind.plural}/{key.name}"
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        content_type: str = _JSON,
+        accept: str = _JSON,
+        patience: float = _PATIENCE,
+    ) -> dict[str, Any]:
+        """The answer's object. 429, 5xx and lost connections are tried again, as the server asks or with growing pauses, for `patience` seconds."""
+        headers = {"Accept": accept} | ({"Content-Type": content_type} if body is not None else {})
+        until = time.monotonic() + patience
+        pause = 0.1
+        while True:
+            problem: Exception
+            try:
+                async with asyncio.timeout(max(0.5, until - time.monotonic())):
+                    status, after, answer = await self._once(method, path, body, headers)
+                if status < 400:
+                    return answer
+                problem = ApiError(status, str(answer.get("message", ""))[:400])
+                if status == 401:
+                    self._read_at = -_FRESH
+                elif status not in _AGAIN:
+                    raise problem
+                pause = max(pause, after)
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                problem = error
+            if time.monotonic() + pause > until:
+                if isinstance(problem, ApiError):
+                    raise problem
+                raise ApiError(0, f"{method} {path}: no answer from the API server: {problem or type(problem).__name__}") from problem
+            await asyncio.sleep(pause * random.uniform(0.7, 1.3))
+            pause = min(pause * 2, 5.0)
+
+    async def _once(
+        self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]
+    ) -> tuple[int, float, dict[str, Any]]:
+        session = await self._open()
+        async with session.request(method, self._server + path, json=body, headers=headers) as response:
+            API_CALLS.labels(method, _resource(path), response.status).inc()
+            answer = await response.json(content_type=None) if response.status != 204 else {}
+            after = response.headers.get("Retry-After", "0")
+            return response.status, float(after) if after.isdigit() else 0.0, answer if isinstance(answer, dict) else {}
+
+    async def _open(self) -> aiohttp.ClientSession:
+        """A session with the present credentials: a service account's token is a file that is replaced every hour."""
+        if self._session is not None and time.monotonic() - self._read_at < _FRESH:
+            return self._session
+        login = credentials()
+        self._server = (login.server or "").rstrip("/")
+        self._read_at = time.monotonic()
+        if self._session is None:
+            tls = await asyncio.to_thread(login.as_ssl_context)
+            connector = aiohttp.TCPConnector(limit=self._connections, ssl=tls)
+            self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=15, connect=5))
+        self._session.headers.update(login.as_http_headers())
+        return self._session
+
+
+def credentials() -> kopf.ConnectionInfo:
+    """The service account's inside a cluster, KUBECONFIG's elsewhere. Raises LoginError naming both when there is neither."""
+    settings = kopf.OperatorSettings()
+    found = kopf.login_with_service_account(settings=settings) or kopf.login_with_kubeconfig(settings=settings)
+    if found is None:
+        raise kopf.LoginError("no cluster: run inside one, or set KUBECONFIG to a kubeconfig file")
+    return found
+
+
+def _resource(path: str) -> str:
+    """The kind of thing in a path, for a metric: its name must not be a label."""
+    parts = path.partition("?")[0].split("/")
+    if "namespaces" not in parts:
+        return parts[-1]
+    after = parts[parts.index("namespaces") + 2 :]
+    return "/".join([after[0], after[2]]) if len(after) > 2 else after[0] if after else "namespaces"

@@ -1,0 +1,123 @@
+"""Puts the parts together and runs them: first the Lease, then the watches and the workers. Whatever ends, ends the process."""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+from collections.abc import Awaitable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import kopf
+
+from caravan_operator.backends.kubernetes import Kubernetes
+from caravan_operator.handlers.audit import Audit
+from caravan_operator.handlers.batch import Batch
+from caravan_operator.handlers.cache import Cache
+from caravan_operator.handlers.connections import Connections
+from caravan_operator.handlers.endings import Endings
+from caravan_operator.handlers.engine import Engine
+from caravan_operator.handlers.lease import Lease, LeaseLost
+from caravan_operator.handlers.namespaces import Namespaces
+from caravan_operator.handlers.probes import Health, Probes
+from caravan_operator.handlers.queue import WorkQueue
+from caravan_operator.handlers.watches import Watches, namespaces
+from caravan_operator.handlers.writes import Writes
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    namespaces: tuple[str, ...]
+    """Served namespaces; empty: all of them."""
+    own_namespace: str
+    """Where the Lease is."""
+    port: int
+    sweep: float
+    """Seconds between two looks at everything."""
+    deletion_wait: float
+    lease: float
+    """Seconds after which a silent leader is replaced."""
+
+
+async def operate(options: Options) -> None:
+    """Until SIGTERM. Raises what ended it otherwise; LeaseLost ends the process on the spot."""
+    health = Health()
+    probes = Probes(health, options.port)
+    kubernetes = Kubernetes()
+    identity = f"{socket.gethostname()}-{uuid4().hex[:8]}"
+    lease = Lease(kubernetes, options.own_namespace, identity, duration=options.lease)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await probes.start()
+    try:
+        log.info("waiting for the Lease", extra={"identity": identity, "namespace": options.own_namespace})
+        if not await _first(stop, lease.acquire()):
+            return
+        log.info("leading", extra={"identity": identity, "namespaces": options.namespaces or "all"})
+        await _lead(options, health, kubernetes, lease, identity, stop)
+    except LeaseLost as error:
+        log.error("the Lease is lost; ending without another write", extra={"error": str(error)})
+        logging.shutdown()
+        os._exit(1)
+    finally:
+        await lease.release()
+        await kubernetes.close()
+        await probes.stop()
+
+
+async def _lead(options: Options, health: Health, kubernetes: Kubernetes, lease: Lease, identity: str, stop: asyncio.Event) -> None:
+    cache, queue = Cache(), WorkQueue()
+    connections = Connections(kubernetes, lease.fence)
+    known = Namespaces(kubernetes)
+    writes = Writes(kubernetes, cache, lease.fence, _now, identity)
+    endings = Endings(cache, queue, connections, known, writes, _now, timedelta(seconds=options.deletion_wait))
+    batch = Batch(cache, queue, connections, known, writes, endings)
+    engine = Engine(cache, queue, batch.run, period=options.sweep)
+    watches = Watches(cache, queue)
+    audit = Audit(kubernetes, cache, options.namespaces)
+    health.beat, health.batch_age, health.queue_age = lambda: engine.beat, engine.oldest_batch, queue.oldest
+    health.deaf, health.complete, health.leading = lambda: audit.deaf, lambda: audit.complete, True
+    ending = asyncio.Event()
+    watching = kopf.operator(registry=watches.registry(), standalone=True, stop_flag=ending, **namespaces(options.namespaces))
+    tasks = [asyncio.create_task(each) for each in (engine.serve(), lease.keep(), audit.watch(), _forget(watches, connections), watching)]
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
+        for task in done - {stopping}:
+            task.result()
+            raise RuntimeError("the watches have ended")
+    finally:
+        ending.set()
+        for task in [*tasks[:-1], stopping]:
+            task.cancel()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(10):
+                await asyncio.gather(*tasks, return_exceptions=True)
+        await connections.close()
+
+
+async def _forget(watches: Watches, connections: Connections) -> None:
+    """Close the clients of connections that are gone."""
+    while True:
+        while watches.gone:
+            await connections.forget(watches.gone.pop())
+        await asyncio.sleep(1)
+
+
+async def _first(stop: asyncio.Event, work: Awaitable[None]) -> bool:
+    """Whether the work was done before the stop."""
+    working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+    await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
+    for task in (working, stopping):
+        task.cancel()
+    return working.done() and not working.cancelled() and working.exception() is None
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

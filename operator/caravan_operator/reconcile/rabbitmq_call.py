@@ -1,0 +1,26 @@
+"""A change on RabbitMQ is one call of its management API. Declaring is idempotent there, so creating and repairing are the same call."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import quote
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    method: Literal["PUT", "POST", "DELETE"]
+    path: str
+    line: str
+    body: Mapping[str, Any] | None = None
+    creates: str | None = None
+    """The identity of an object that is new afterwards: what depends on it looks again."""
+    steps_over: frozenset[int] = frozenset()
+    """Answers that mean that it was done already."""
+
+
+def path(*parts: str) -> str:
+    """A path below the API's root; names may hold slashes."""
+    return "/api/" + "/".join(quote(part, safe="") for part in parts)
+
+
+GONE = frozenset({404})
