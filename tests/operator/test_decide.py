@@ -1,0 +1,191 @@
+"""Adoption, drift, plan mode, deletion, conflicts: tables of what is done and said."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from caravan_operator.reconcile.decide import Decision, decide
+from caravan_operator.reconcile.deletion import remove, settled
+from caravan_operator.reconcile.findings import Findings, Problem, Remembered, Removal
+from caravan_operator.reconcile.gate import gate, rival
+from caravan_operator.reconcile.kafka_topic import DeleteTopic, plan, topic
+from caravan_operator.resources import CLAIM, FORCE_FINALIZE, PAUSED
+from caravan_operator.resources.resource import Resource
+from caravan_operator.status.conditions import Condition, ready
+from caravan_operator.status.document import difference, transitions
+from caravan_operator.status.reasons import Reason
+
+from tests.operator.brokers_in_memory import KafkaInMemory
+from tests.operator.resources import START, resource
+
+CREATED = {"origin": "Created", "appliedGeneration": 1}
+WAIT = timedelta(minutes=10)
+
+
+def judged(found: Resource, state: tuple[int, int, dict[str, str]] | None, *, applied: bool = False) -> Decision:
+    broker = KafkaInMemory()
+    if state is not None:
+        broker.topics["orders"] = state
+    there = broker.state("orders")
+    return decide(found, plan(topic(found), there, Remembered.of(found)), there is not None, applied=applied)
+
+
+def reason(decision: Decision) -> Reason:
+    return ready(decision.conditions).reason
+
+
+@pytest.mark.parametrize(
+    ("policy", "state", "says", "acts"),
+    [
+        ("Refuse", (3, 1, {"retention.ms": "1000"}), Reason.ALREADY_EXISTS, False),
+        ("IfEqual", (3, 1, {"retention.ms": "1000", "flush.ms": "9"}), Reason.READY, False),
+        ("IfEqual", (3, 1, {}), Reason.NOT_EQUAL, False),
+        ("IfEqual", (4, 1, {"retention.ms": "1000"}), Reason.NOT_EQUAL, False),
+        ("Adopt", (3, 1, {"retention.ms": "1000"}), Reason.READY, False),
+        ("Adopt", (3, 1, {}), None, True),
+    ],
+)
+@pytest.mark.parametrize("ownership", ["Listed", "All"])
+def test_adoption(policy: str, state: tuple[int, int, dict[str, str]], says: Reason | None, acts: bool, ownership: str) -> None:
+    found = judged(resource(adoptionPolicy=policy, config={"retention": "1s"}, configOwnership=ownership), state)
+    assert bool(found.actions) == acts
+    assert all("flush.ms" not in action.line for action in found.actions)
+    if says is not None:
+        assert reason(found) is says
+        assert ("origin" in found.facts) == (says is Reason.READY)
+
+
+def test_all_resets_what_an_adopted_topic_had_only_after_the_next_change_of_the_spec() -> None:
+    status = {"origin": "Adopted", "adoptedGeneration": 1, "appliedGeneration": 1}
+    state = (3, 1, {"flush.ms": "9"})
+    assert judged(resource(configOwnership="All", status=status), state).actions == ()
+    assert [each.line for each in judged(resource(configOwnership="All", status=status, generation=2), state).actions] == [
+        "reset flush.ms of topic orders from 9 to the cluster's default"
+    ]
+
+
+def test_a_creation_is_claimed_first_and_recognised_after_a_crash() -> None:
+    assert judged(resource(), None).claims
+    back = resource(adoptionPolicy="Refuse", annotations={CLAIM: "uid-shop-orders"}, config={"retention": "2s"})
+    assert judged(back, (3, 1, {"retention.ms": "1000"})).actions, "its own half-finished work is not somebody else's object"
+    copied = resource(adoptionPolicy="Refuse", annotations={CLAIM: "uid-of-another-cluster"})
+    assert reason(judged(copied, (3, 1, {}))) is Reason.ALREADY_EXISTS
+
+
+@pytest.mark.parametrize(("policy", "acts"), [("Correct", True), ("Report", False)])
+def test_drift(policy: str, acts: bool) -> None:
+    found = judged(resource(driftPolicy=policy, config={"retention": "1s"}, status=CREATED), (3, 1, {"retention.ms": "5"}))
+    assert bool(found.actions) == acts and found.drifted
+    if not acts:
+        assert found.facts["drift"] == ["set retention.ms of topic orders from 5 to 1000"] and reason(found) is Reason.DRIFT_REPORTED
+
+
+def test_a_changed_spec_is_no_drift() -> None:
+    found = judged(resource(generation=2, driftPolicy="Report", config={"retention": "1s"}, status=CREATED), (3, 1, {}))
+    assert found.actions and not found.drifted
+
+
+@pytest.mark.parametrize("state", [None, (3, 1, {})])
+def test_plan_mode_only_says(state: Any) -> None:
+    found = judged(resource(mode="Plan", adoptionPolicy="Adopt", config={"retention": "1s"}), state)
+    assert not found.actions and not found.claims and found.facts["plan"] and reason(found) is Reason.PLAN_PENDING
+    assert "origin" not in found.facts
+
+
+def test_a_pass_that_changes_nothing_writes_nothing() -> None:
+    found = resource(status=dict(CREATED))
+    first = judged(found, (3, 1, {}))
+    patch = difference(found, first.conditions, first.facts, START)
+    stored = resource(status={**CREATED, **{name: value for name, value in patch.items() if value is not None}})
+    again = judged(stored, (3, 1, {}))
+    assert patch and difference(stored, again.conditions, again.facts, START + timedelta(hours=1)) == {}
+
+
+def test_times_move_only_when_a_condition_flips_and_events_only_on_transitions() -> None:
+    found = resource(status={"conditions": []})
+    bad = Condition("Synced", False, Reason.BROKER_REFUSED, "no")
+    patch = difference(found, [bad], {}, START)
+    assert [event.reason for event in transitions(found, patch)] == [Reason.BROKER_REFUSED]
+    stored = resource(status=patch)
+    later = difference(stored, [Condition("Synced", False, Reason.BROKER_REFUSED, "still no")], {}, START + timedelta(hours=1))
+    assert {each["lastTransitionTime"] for each in later["conditions"]} == {"2030-01-01T00:00:00Z"}
+    assert transitions(stored, later) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "finish", "says"),
+    [
+        ({}, None, None),
+        ({"deletionPolicy": "Retain"}, True, Reason.RETAINED),
+        ({"mode": "Plan"}, True, Reason.RETAINED),
+        ({"annotations": {FORCE_FINALIZE: "yes"}}, True, Reason.FORCED),
+        ({"annotations": {PAUSED: "true"}}, False, None),
+        ({"status": {}}, True, Reason.RETAINED),
+        ({"finalized": False}, False, None),
+    ],
+)
+def test_deletion_before_the_broker_is_asked(change: dict[str, Any], finish: bool | None, says: Reason | None) -> None:
+    found = resource(**{"deletionPolicy": "Delete", "finalized": True, "status": CREATED, "deleted": START, **change})
+    ending = settled(found, resource("KafkaConnection", "broker"), None, None, WAIT, START)
+    assert (ending.finish if ending else None) == finish
+    assert says is None or (ending is not None and ending.events[0].reason is says)
+
+
+def test_a_deletion_without_its_connection_or_with_a_shared_object_keeps_the_object() -> None:
+    found = resource(deletionPolicy="Delete", finalized=True, status=CREATED, deleted=START)
+    gone = settled(found, None, None, None, WAIT, START)
+    shared = settled(found, resource("KafkaConnection", "broker"), resource(name="other"), None, WAIT, START)
+    assert gone and gone.finish and shared and shared.finish and not gone.actions and not shared.actions
+
+
+@pytest.mark.parametrize(("policy", "used", "waited", "acts", "finish"), [
+    ("Delete", "holds records", 0, True, False),
+    ("DeleteIfUnused", None, 0, True, False),
+    ("DeleteIfUnused", "holds records", 0, False, False),
+    ("DeleteIfUnused", "holds records", 11, False, True),
+])  # fmt: skip
+def test_deletion_when_the_broker_has_answered(policy: str, used: str | None, waited: int, acts: bool, finish: bool) -> None:
+    found = resource(deletionPolicy=policy, finalized=True, status=CREATED, deleted=START)
+    ending = remove(found, Removal((DeleteTopic("orders"),), used), WAIT, START + timedelta(minutes=waited))
+    assert (bool(ending.actions), ending.finish) == (acts, finish)
+
+
+def test_the_oldest_of_two_wins_and_ties_go_by_name() -> None:
+    young, old = resource(name="a"), resource(name="b", age=5)
+    assert rival(young, [old]) == old and rival(old, [young]) is None
+    assert rival(resource(name="b"), [resource(name="a")]) == resource(name="a") and rival(resource(name="a"), [resource(name="b")]) is None
+    refused = {"conditions": [{"type": "Accepted", "status": "False", "reason": "NamespaceNotAllowed"}]}
+    assert rival(young, [resource(name="b", age=5, status=refused)]) is None, "who may not use the connection holds nobody up"
+
+
+@pytest.mark.parametrize(
+    ("namespace", "allowed", "labels", "says"),
+    [
+        ("shop", None, None, None),
+        ("other", None, None, Reason.NAMESPACE_NOT_ALLOWED),
+        ("other", {"from": "All"}, None, None),
+        ("other", {"from": "Selector", "matchLabels": {"team": "a"}}, {"team": "a", "x": "y"}, None),
+        ("other", {"from": "Selector", "matchLabels": {"team": "a"}}, {"team": "b"}, Reason.NAMESPACE_NOT_ALLOWED),
+        ("other", {"from": "Selector", "matchLabels": {"team": "a"}}, None, Reason.NAMESPACE_NOT_ALLOWED),
+    ],
+)
+def test_who_may_use_a_connection(namespace: str, allowed: Any, labels: Any, says: Reason | None) -> None:
+    connection = resource("KafkaConnection", "broker", **({"allowedNamespaces": allowed} if allowed else {}))
+    found = gate(resource(namespace=namespace), connection, None, labels)
+    assert (found.reason if found else None) == says
+
+
+@pytest.mark.parametrize(
+    ("name", "spec", "says"),
+    [("__offsets", {}, Reason.PROTECTED), ("orders", {}, None), ("audit", {"protectedTopics": ["^aud"]}, Reason.PROTECTED), ("a", {"protectedTopics": ["("]}, Reason.INVALID)],
+)  # fmt: skip
+def test_protected_topics(name: str, spec: dict[str, Any], says: Reason | None) -> None:
+    found = gate(resource(topicName=name), resource("KafkaConnection", "broker", **spec), None)
+    assert (found.reason if found else None) == says
+
+
+def test_waiting_says_what_for() -> None:
+    found = decide(
+        resource("RabbitMQBinding", source="e", destination="q"), Findings(waiting=Problem(Reason.MISSING, "q")), False, depends=True
+    )
+    assert not found.actions and reason(found) is Reason.MISSING

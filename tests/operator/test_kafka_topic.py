@@ -1,0 +1,125 @@
+"""KafkaTopic: the plan converges, is idempotent, and never takes more than the spec names."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from caravan_operator.reconcile.findings import Remembered
+from caravan_operator.reconcile.kafka_topic import AddPartitions, AlterConfig, CreateTopic, DeleteTopic, Topic, plan, removal, topic
+from caravan_operator.status.reasons import Reason
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.operator.brokers_in_memory import DEFAULTS, KafkaInMemory
+from tests.operator.resources import resource
+
+SETTINGS = st.dictionaries(st.sampled_from(sorted(DEFAULTS)), st.sampled_from(["1", "2", "3"]))
+TOPICS = st.builds(
+    Topic,
+    name=st.just("orders"),
+    partitions=st.integers(1, 9),
+    replicas=st.sampled_from([None, 1]),
+    may_grow=st.booleans(),
+    config=st.dictionaries(st.sampled_from([*sorted(DEFAULTS), "no.such.setting"]), st.sampled_from(["1", "2", None])),
+    owns_all=st.booleans(),
+)
+MEMORIES = st.builds(Remembered, config_keys=st.frozensets(st.sampled_from(sorted(DEFAULTS))), just_adopted=st.booleans())
+BROKERS = st.none() | st.tuples(st.integers(1, 9), st.just(1), SETTINGS)
+
+
+def kafka(state: Any) -> KafkaInMemory:
+    broker = KafkaInMemory()
+    if state is not None:
+        broker.topics["orders"] = (state[0], state[1], dict(state[2]))
+    return broker
+
+
+@given(TOPICS, BROKERS, MEMORIES)
+def test_a_plan_applied_leaves_nothing_to_plan(wanted: Topic, state: Any, remembered: Remembered) -> None:
+    wanted = replace(wanted, config={key: value for key, value in wanted.config.items() if key in DEFAULTS})
+    broker = kafka(state)
+    broker.apply(plan(wanted, broker.state("orders"), remembered).actions)
+    assert plan(wanted, broker.state("orders"), remembered).actions == ()
+
+
+@given(TOPICS, BROKERS, MEMORIES)
+def test_nothing_is_taken_that_the_spec_does_not_name(wanted: Topic, state: Any, remembered: Remembered) -> None:
+    broker = kafka(state)
+    before = broker.state("orders")
+    for action in plan(wanted, before, remembered).actions:
+        match action:
+            case CreateTopic():
+                assert before is None
+            case AddPartitions():
+                assert wanted.may_grow and before is not None and action.total > before.partitions
+            case AlterConfig(key=key, value=None):
+                assert key not in wanted.config
+                assert key in remembered.config_keys or (wanted.owns_all and not remembered.just_adopted)
+            case AlterConfig(key=key, value=value):
+                assert wanted.config[key] == value
+            case _:
+                pytest.fail(f"{action} is not a topic's repair")
+
+
+@given(TOPICS, BROKERS, MEMORIES)
+def test_what_is_null_in_the_spec_is_never_touched(wanted: Topic, state: Any, remembered: Remembered) -> None:
+    broker = kafka(state)
+    if state is not None:
+        touched = {action.key for action in plan(wanted, broker.state("orders"), remembered).actions if isinstance(action, AlterConfig)}
+        assert not touched & {key for key, value in wanted.config.items() if value is None}
+
+
+def test_partitions_never_shrink() -> None:
+    found = plan(Topic("orders", 2, may_grow=True), kafka((3, 1, {})).state("orders"), Remembered())
+    assert found.actions == () and [problem.reason for problem in found.problems] == [Reason.PARTITIONS_SHRINK]
+
+
+def test_partitions_grow_only_when_allowed() -> None:
+    state = kafka((3, 1, {})).state("orders")
+    assert plan(Topic("orders", 6), state, Remembered()).problems[0].reason is Reason.PARTITION_INCREASE_NOT_ALLOWED
+    assert plan(Topic("orders", 6, may_grow=True), state, Remembered()).actions == (AddPartitions("orders", 3, 6),)
+
+
+def test_a_setting_that_left_the_spec_goes_back_to_the_default() -> None:
+    state = kafka((3, 1, {"retention.ms": "5", "flush.ms": "7"})).state("orders")
+    found = plan(Topic("orders", 3), state, Remembered(config_keys=frozenset({"retention.ms"})))
+    assert found.actions == (AlterConfig("orders", "retention.ms", "5", None),)
+
+
+def test_the_order_of_cleanup_policies_is_no_difference() -> None:
+    wanted = Topic("orders", 3, config={"cleanup.policy": "compact,delete"})
+    assert plan(wanted, kafka((3, 1, {"cleanup.policy": "delete,compact"})).state("orders"), Remembered()).actions == ()
+
+
+def test_an_unknown_setting_and_other_replicas_are_told() -> None:
+    found = plan(Topic("orders", 3, replicas=3, config={"nope": "1"}), kafka((3, 1, {})).state("orders"), Remembered())
+    assert [problem.reason for problem in found.problems] == [Reason.UNKNOWN_SETTING, Reason.REPLICAS_DIFFER]
+
+
+def test_words_of_the_spec_become_kafkas() -> None:
+    found = topic(
+        resource(
+            config={"retention": "168h", "retentionBytes": -1, "cleanupPolicy": "compact", "minInsyncReplicas": 2, "compressionType": None},
+            extraConfig={"flush.ms": "100", "flush.messages": None},
+        )
+    )
+    assert found.config == {
+        "retention.ms": "604800000",
+        "retention.bytes": "-1",
+        "cleanup.policy": "compact",
+        "min.insync.replicas": "2",
+        "compression.type": None,
+        "flush.ms": "100",
+        "flush.messages": None,
+    }
+    assert topic(resource(config={"retention": "unlimited"})).config == {"retention.ms": "-1"}
+    assert topic(resource(name="a", topicName="b")).name == "b"
+
+
+def test_a_topic_with_records_is_in_use() -> None:
+    state = kafka((3, 1, {})).state("orders")
+    assert state is not None
+    assert removal(Topic("orders", 3), replace(state, empty=True)).in_use is None
+    for empty in (None, False):
+        found = removal(Topic("orders", 3), replace(state, empty=empty))
+        assert found.in_use and found.actions == (DeleteTopic("orders"),)
