@@ -63,7 +63,7 @@ class Audit:
         token = ""
         while True:
             answer = await self._kubernetes.metadata(path + (f"&continue={quote(token)}" if token else ""))
-            for item in answer["items"]:
+            for item in answer["items"] or ():
                 meta = item["metadata"]
                 found.add((Key(kind.name, meta["namespace"], meta["name"]), meta["uid"], meta.get("generation", 1)))
             token = answer["metadata"].get("continue", "")

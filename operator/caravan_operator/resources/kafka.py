@@ -27,7 +27,7 @@ TYPED_CONFIG = {
 
 _HANDS_OFF = " null: somebody else manages it."
 _KEYS = ", ".join(f"'{key}'" for key in TYPED_CONFIG.values())
-_INT64 = 2**63 - 1
+_INT64 = 2**53
 
 _SECURITY = fields(
     "How to connect. Default: PLAINTEXT.",

@@ -2,7 +2,7 @@
 
 from caravan_operator.resources.schema import Schema, choice, duration, integer, mapping, rule, string
 
-_INT64 = 2**63 - 1
+_INT64 = 2**53
 
 LIMITS: dict[str, Schema] = {
     "messageTtl": duration("How long a message may wait.", "0s", "87600h"),

@@ -26,7 +26,9 @@ def string(
 
 
 def choice(description: str, *values: str, **more: Any) -> Schema:
-    return {"type": "string", "description": description, "enum": list(values)} | more
+    if more.get("nullable"):  # an enum would refuse null
+        return {"type": "string", "description": description, "pattern": f"^({'|'.join(values)})$", "maxLength": 64} | more
+    return {"type": "string", "description": description, "enum": [*values]} | more
 
 
 def integer(description: str, least: int, most: int, **more: Any) -> Schema:
