@@ -4,6 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
+from caravan.snapshot import CircuitBreaker
+
 State = Literal["closed", "half-open", "open"]
 
 
@@ -28,6 +30,11 @@ class Breaker:
     _opened: float = 0.0
     _probing: int = 0
     _good: int = 0
+
+    def follow(self, rules: CircuitBreaker) -> None:
+        """Take new settings; what was counted stays."""
+        self.window, self.minimum, self.ratio = rules.window, rules.min_requests, rules.failure_ratio
+        self.consecutive, self.open_for, self.probes = rules.consecutive_failures, rules.open_for, rules.half_open_probes
 
     def allow(self) -> bool:
         """Whether a call may be made now. Each allowed call must be followed by `succeeded`, `failed` or `gave_up`."""

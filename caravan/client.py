@@ -17,7 +17,8 @@ from pydantic import BaseModel
 
 from caravan import telemetry
 from caravan.breaker import Breaker, RetryBudget
-from caravan.discovery import Discovery
+from caravan.discovery import UNSPOKEN, Discovery
+from caravan.endpoints import Endpoint
 from caravan.errors import (
     BadRequest,
     Conflict,
@@ -32,6 +33,7 @@ from caravan.errors import (
     Unauthorized,
     Unavailable,
 )
+from caravan.snapshot import CircuitBreaker
 
 Req = TypeVar("Req", bound=BaseModel)
 Res = TypeVar("Res", bound=BaseModel)
@@ -86,6 +88,7 @@ class Calls:
         self._http = http
         self._credentials = credentials
         self._breakers: dict[str, Breaker] = {}
+        self._rules: dict[str, CircuitBreaker] = {}
         self._budgets: dict[str, RetryBudget] = {}
 
     def breaker(self, target: str) -> Breaker:
@@ -96,6 +99,10 @@ class Calls:
             found = self._breakers[target] = Breaker(
                 time.monotonic, changed=lambda state: gauge.set({"closed": 0, "half-open": 1, "open": 2}[state])
             )
+        rules = self._discovery.policy(target).circuit_breaker
+        if self._rules.get(target, UNSPOKEN.circuit_breaker) is not rules:
+            self._rules[target] = rules
+            found.follow(rules)
         return found
 
     async def __call__(self, operation: Operation[Req, Res], request: Req) -> Res:
@@ -138,9 +145,10 @@ class Calls:
         budget = self._budgets.setdefault(operation.service, RetryBudget())
         budget.called()
         body = request.model_dump_json().encode()
+        tried: set[str] = set()
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return await self._post(operation, body, until)
+                return await self._attempt(operation, body, until, tried)
             except (httpx2.TransportError, Unavailable) as error:
                 if not operation.repeatable or attempt == ATTEMPTS or not budget.take():
                     if isinstance(error, Unavailable):
@@ -150,8 +158,26 @@ class Calls:
                 await asyncio.sleep(BACKOFF_SECONDS * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))
         raise Unavailable(f"{operation.service} can't be reached")
 
-    async def _post(self, operation: Operation[Req, Res], body: bytes, until: float) -> Res:
-        base = await self._discovery.locate(operation.service)
+    async def _attempt(self, operation: Operation[Req, Res], body: bytes, until: float, tried: set[str]) -> Res:
+        endpoint = await self._discovery.locate(operation.service, tried)
+        tried.add(endpoint.url)
+        failed: bool | None = True
+        try:
+            answer = await self._post(endpoint, operation, body, until)
+            failed = False
+            return answer
+        except Problem as problem:
+            failed = problem.status >= 500
+            raise
+        except asyncio.CancelledError:
+            failed = (
+                True if asyncio.get_running_loop().time() >= until else None
+            )  # the caller may have gone, which says nothing about the endpoint
+            raise
+        finally:
+            endpoint.ended(failed=failed)
+
+    async def _post(self, endpoint: Endpoint, operation: Operation[Req, Res], body: bytes, until: float) -> Res:
         headers = {
             "content-type": "application/json",
             "authorization": self._credentials(self.service, operation.service),
@@ -164,7 +190,7 @@ class Calls:
         ):
             if value:
                 headers[name] = value
-        response = await self._http.post(base + operation.path, content=body, headers=headers)
+        response = await self._http.post(endpoint.url + operation.path, content=body, headers=headers)
         if response.status_code == 200:
             return operation.response.model_validate_json(response.content)
         raise _problem(operation, response)

@@ -1,4 +1,6 @@
-"""Liveness, readiness and metrics of a process. Liveness is the event loop alone; readiness asks the databases whether they take writes, cached a second."""
+"""Liveness, readiness and metrics of a process, and the routing snapshot that it follows. Liveness is the event loop alone; readiness asks the databases
+whether they take writes, cached a second.
+"""
 
 import asyncio
 import time
@@ -9,14 +11,16 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import Response
 
 from caravan.database import Database
+from caravan.discovery import Discovery
 
 CACHE_SECONDS = 1.0
-PATHS = frozenset({"/livez", "/readyz", "/metrics"})
+PATHS = frozenset({"/livez", "/readyz", "/metrics", "/revision"})
 
 
 class Health:
-    def __init__(self, databases: Mapping[str, Database]) -> None:
+    def __init__(self, databases: Mapping[str, Database], discovery: Discovery) -> None:
         self._databases = databases
+        self._discovery = discovery
         self._checked = -CACHE_SECONDS
         self._failing: dict[str, str] = {}
         self.stopping = False
@@ -28,8 +32,13 @@ class Health:
             return Response("ok\n", media_type="text/plain")
         if path == "/metrics":
             return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+        registry = self._discovery.status()
+        if path == "/revision":
+            none = {"detail": "this process follows no registry; CARAVAN_REGISTRY_URL or CARAVAN_REGISTRY_FILE names one"}
+            return Response(orjson.dumps(registry or none), 200 if registry else 404, media_type="application/json")
         failing = await self.failing()
-        body = {"status": "ready" if not failing else "not ready", "failing": failing, "warnings": self.warnings}
+        about = {"registry": registry} if registry else {}
+        body = {"status": "ready" if not failing else "not ready", "failing": failing, "warnings": self.warnings, **about}
         return Response(orjson.dumps(body), 503 if failing else 200, media_type="application/json")
 
     async def failing(self) -> dict[str, str]:
@@ -39,6 +48,8 @@ class Health:
         if time.monotonic() - self._checked >= CACHE_SECONDS:
             answers = await asyncio.gather(*(self._check(database) for database in self._databases.values()))
             self._failing = {name: reason for name, reason in zip(self._databases, answers, strict=True) if reason}
+            if self._discovery.snapshot is None and self._discovery.status() is not None:
+                self._failing["registry"] = "no routing snapshot has been read yet; `registry` says why"
             self._checked = time.monotonic()
         return self._failing
 

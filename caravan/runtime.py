@@ -44,6 +44,7 @@ from caravan.live import Live
 from caravan.messages import Channel
 from caravan.migrations import KERNEL, check, derive, provision, role_url, upgrade
 from caravan.outbox import Relay, Unsent
+from caravan.registry import BySnapshot
 from caravan.service import Context, Periodic, Service
 from caravan.settings import Settings
 from caravan.telemetry import log
@@ -120,6 +121,14 @@ def choose_bus(kernel: Settings, database: Database, leadership: Leadership) -> 
     return EmbeddedBus(database, leadership)
 
 
+def choose_discovery(kernel: Settings, database: Database) -> Discovery:
+    """By name or through the database; by the operator's snapshot where the settings say where to read it."""
+    addresses = ByName(kernel.discovery) if kernel.discovery else ByRegistry(database)
+    if kernel.registry_url or kernel.registry_file:
+        return BySnapshot(addresses, kernel.registry_file, kernel.registry_url)
+    return addresses
+
+
 def consumers(service: Service) -> Sequence[Consumer]:
     return service.consumers.declared if service.consumers else ()
 
@@ -177,7 +186,7 @@ class Process:
         await self.bus.start()
         self._stack.push_async_callback(self.bus.close)
         await declare(self.bus, self.services)
-        self.discovery = ByName(self.kernel.discovery) if self.kernel.discovery else ByRegistry(bus_database)
+        self.discovery = choose_discovery(self.kernel, bus_database)
         redis = Redis.from_url(self.backends.redis_url, socket_timeout=2, socket_connect_timeout=1, max_connections=50)
         subscriber = Redis.from_url(self.backends.redis_url, socket_connect_timeout=1)
         self._stack.push_async_callback(redis.aclose)
@@ -193,7 +202,7 @@ class Process:
             opened = {declared.name: await self._open(declared.name, self.kernel.pool) for declared in service.databases}
             databases |= opened
             self.contexts[service.name] = self._context(service, opened, redis, live, http)
-        self.health = Health(databases)
+        self.health = Health(databases, self.discovery)
         await self._check_jobs()
         for service in self.services:
             context = self.contexts[service.name]
@@ -272,6 +281,7 @@ class Process:
             *(self._spawn(name, work) for name, work in self.bus.background()),
             self._spawn("heartbeat", self._heartbeat()),
             self._spawn("samples", self._sample()),
+            self._spawn("registry", self.discovery.follow()),
             self._spawn("prune", self._prune()),
         ]
 

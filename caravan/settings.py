@@ -71,6 +71,15 @@ class Settings(BaseSettings):
         "",
         description="Where other services are, as a URL with `{service}`: `http://{service}:8080`. Default: processes on one machine find each other through the database.",
     )
+    registry_url: str = Field(
+        "",
+        description="Where the operator serves the routing snapshot, asked by long poll: `http://caravan-operator:8081/v1/snapshots/gateway`. Services that it doesn't speak of are looked for as CARAVAN_DISCOVERY says.",
+        pattern=r"^(https?://.+)?$",
+    )
+    registry_file: Path | None = Field(
+        None,
+        description="The routing snapshot as a file, such as a mounted ConfigMap: read at start and whenever it changes. With CARAVAN_REGISTRY_URL the newer of both counts.",
+    )
     admin_email: str = Field("admin@caravan.local", description="The admin that the first start makes.")
     admin_password: SecretStr | None = Field(None, description="The admin's password. Default: generated and printed once.", min_length=12)
     seed: Literal["demo", "none"] = Field("demo", description="`demo` fills an empty shop with a small catalogue; `none` leaves it empty.")

@@ -54,7 +54,7 @@ async def _collect() -> Report:
                     "dead letters": sum(letter.subscription in names for letter in letters),
                 }
                 if service.name in running:
-                    row["url"] = await registry.locate(service.name)
+                    row["url"] = (await registry.locate(service.name)).url
                 report[service.name] = row
             return report
         finally:

@@ -13,6 +13,8 @@ from caravan.auth import Caller, Customer
 from caravan.client import authorization
 from caravan.errors import NotFound, Unauthorized, Unavailable
 from caravan.http import App, Edge, Receive, Scope, Send, create_app, json_response
+from caravan.snapshot import RateLimit
+from caravan.snapshot import Route as Rule
 from services.gateway import failure_desk, job_desk, pages, use_cases
 from services.gateway.addresses import Networks, client_address, network_of
 from services.gateway.asyncapi import describe
@@ -20,7 +22,8 @@ from services.gateway.faces import channels
 from services.gateway.forwarding import forward_here, onward_headers
 from services.gateway.limits import Lease, Policies, Policy
 from services.gateway.openapi import merge
-from services.gateway.routing import OWN, Route
+from services.gateway.routing import OWN
+from services.gateway.rules import rewritten
 from services.gateway.schemas import Overview
 from services.gateway.settings import networks
 from services.gateway.use_cases import GatewayContext
@@ -73,8 +76,7 @@ class Reference:
     def openapi(self) -> bytes:
         table = self._context.parts.table
         if table.version != self._version:
-            order = sorted(table.documents, key=lambda name: (name != OWN, name))
-            self._openapi = orjson.dumps(merge({name: table.documents[name] for name in order}, self._context.url, VERSION))
+            self._openapi = orjson.dumps(merge(table.published(), self._context.url, VERSION))
             self._version = table.version
         return self._openapi
 
@@ -104,18 +106,18 @@ class Gateway:
         if scope["type"] != "http":
             return
         parts = self._context.parts
-        route = await parts.table.match(scope["path"])
-        if route is None:
+        match = await parts.table.match(scope["path"], scope["method"], _host(scope))
+        if match is None:
             raise self._unmatched(scope)
-        scope["route_template"] = route.template
+        scope["route_template"] = match.template
         peer = scope["client"][0] if scope.get("client") else "unknown"
         scheme = scope["scheme"]
         if self._trusted:
             peer, scheme = self._behind_proxies(scope, peer)
-        policy = parts.policies.of(scope["method"], route.template)
-        policy, lease = await self._admit(policy, peer)
+        policy = parts.policies.of(scope["method"], match.template)
+        policy, lease = await self._admit(match.rule, policy, peer)
         headers = onward_headers(scope["headers"], address=peer, scheme=scheme, authorization=authorization.get())
-        await self._forward(route, scope, headers, peer, receive, _with_limits(send, policy, lease))
+        await self._forward(match.service, rewritten(match.rule, scope), headers, peer, receive, _with_limits(send, policy, lease))
 
     def _unmatched(self, scope: Scope) -> Exception:
         unread = self._context.parts.table.unread
@@ -123,21 +125,31 @@ class Gateway:
             return Unavailable(f"nothing known is served at {scope['path']}; not reached yet: {', '.join(sorted(unread))}", retry_after=2)
         return NotFound(f"nothing is served at {scope['path']}; GET /docs lists what is")
 
-    async def _admit(self, policy: Policy, peer: str) -> tuple[Policy, Lease]:
-        """Check the token and count the request: for the user, or for the address without a token or with a bad one. Admins have a class of their own."""
+    async def _admit(self, rule: Rule, policy: Policy, peer: str) -> tuple[Policy, Lease]:
+        """Check the token and count the request: for the user, or for the address without a token or with a bad one. Admins have a class of their own;
+        a limit that a rule sets holds for them, too."""
         parts = self._context.parts
-        given = authorization.get()
+        given = authorization.get() if rule.auth != "None" else None
         address = network_of(peer)
-        if given is None:
-            return policy, await parts.limits.take(policy, address)
+        caller: Caller | None = None
         try:
-            caller = await self._caller(given, policy)
+            if given is not None:
+                caller = await self._caller(given, policy)
+            elif rule.auth == "Required":
+                raise Unauthorized("this path needs an access token: send `Authorization: Bearer <token>`")
         except Unauthorized:
             await parts.limits.take(policy, address)
             raise
+        if rule.rate_limit is not None:
+            return await self._count_by_rule(rule, rule.rate_limit, address, caller)
         if caller is not None and caller.role == "admin":
             policy = parts.policies.admins
         return policy, await parts.limits.take(policy, address if caller is None or policy.by_address else caller.subject)
+
+    async def _count_by_rule(self, rule: Rule, limit: RateLimit, address: str, caller: Caller | None) -> tuple[Policy, Lease]:
+        policy = Policy(rule.name, limit.requests, seconds=limit.period)
+        who = {"Route": "everyone", "Address": address, "User": caller.subject if caller else address}[limit.key]
+        return policy, await self._context.parts.limits.take(policy, who)
 
     async def _caller(self, given: str, policy: Policy) -> Caller | None:
         kind, _, token = given.partition(" ")
@@ -157,13 +169,19 @@ class Gateway:
         claimed = headers.get(b"x-forwarded-proto", b"").decode("latin-1")
         return address, claimed if address != peer and claimed in ("http", "https") else scope["scheme"]
 
-    async def _forward(self, route: Route, scope: Scope, headers: Any, peer: str, receive: Receive, send: Send) -> None:
-        service = route.service(scope["method"])
+    async def _forward(self, service: str, scope: Scope, headers: Any, peer: str, receive: Receive, send: Send) -> None:
         app = self._own if service == OWN else self._context.peers.get(service)
         if app is not None:
             await forward_here(app, scope, headers, peer, receive, send, self._context.settings.seconds)
         else:
             await self._context.parts.upstreams.forward(service, scope, headers, receive, send)
+
+
+def _host(scope: Scope) -> str:
+    """As the client named it, without the port. An IPv6 address keeps its brackets."""
+    given: bytes = next((value for name, value in scope["headers"] if name == b"host"), b"")
+    name, _, port = given.rpartition(b":")
+    return (name if port.isdigit() and name else given).decode("latin-1").lower()
 
 
 def _with_limits(send: Send, policy: Policy, lease: Lease) -> Send:

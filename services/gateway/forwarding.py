@@ -1,6 +1,7 @@
 """Passing a request on: to the application itself when the service shares this process, otherwise over HTTP, streaming both ways."""
 
 import asyncio
+import random
 import ssl
 from collections.abc import AsyncIterator, MutableMapping
 from dataclasses import dataclass, field
@@ -12,9 +13,11 @@ import httpx2
 from caravan import telemetry
 from caravan.breaker import Breaker, RetryBudget
 from caravan.database import CONNECTION_LOST
+from caravan.endpoints import Endpoint
 from caravan.errors import DeadlineExceeded, Unavailable
 from caravan.http import FORWARDER, App, Receive, Scope, Send, forwarder_key
 from caravan.service import Context
+from caravan.snapshot import Policy
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -39,8 +42,8 @@ UNTOUCHABLE = frozenset({b"host", b"content-length", b"content-type"})
 OURS = frozenset({b"date", b"server", b"x-request-id"})
 """Answered by the gateway itself."""
 
-REPEATABLE = frozenset({"GET", "HEAD"})
-ATTEMPTS = 2
+UNSENT = (httpx2.ConnectError, httpx2.ConnectTimeout)
+"""No connection was made: whatever the request is, it has reached nobody."""
 IDLE_SECONDS = 120.0
 """Longest silence in a streamed answer; live status says something every 15 s."""
 CLIENT_GONE = 499
@@ -170,7 +173,7 @@ class Upstreams:
 
     async def _exchange(self, service: str, breaker: Breaker, scope: Scope, headers: Headers, client: _Client, send: Send) -> None:
         try:
-            response = await self._open(service, scope, headers, client)
+            endpoint, response = await self._open(service, scope, headers, client)
         except (Unavailable, DeadlineExceeded):
             breaker.failed()
             raise
@@ -181,19 +184,24 @@ class Upstreams:
         except BaseException:  # our own refusal of the body, or the client's leaving: nothing that the service has done
             breaker.succeeded()
             raise
-        (breaker.failed if response.status_code >= 500 else breaker.succeeded)()
+        failed: bool | None = response.status_code >= 500
+        (breaker.failed if failed else breaker.succeeded)()
         client.answered = True
         try:
             await send({"type": "http.response.start", "status": response.status_code, "headers": _answered(response)})
             async for chunk in response.aiter_raw():
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await send({"type": "http.response.body"})
+        except httpx2.TransportError:
+            failed = True
+            raise
         finally:
+            endpoint.ended(failed=failed)
             await response.aclose()
 
-    async def _open(self, service: str, scope: Scope, headers: Headers, client: _Client) -> httpx2.Response:
-        """The answer's beginning."""
-        seconds = self._context.settings.seconds
+    async def _open(self, service: str, scope: Scope, headers: Headers, client: _Client) -> tuple[Endpoint, httpx2.Response]:
+        """The answer's beginning, from an endpoint that is in use until the answer has ended."""
+        seconds = self._context.discovery.policy(service).timeouts.request or self._context.settings.seconds
         empty = not any(name == b"content-length" and value != b"0" for name, value in headers) and not _chunked(scope)
         try:
             async with asyncio.timeout(seconds):
@@ -203,32 +211,64 @@ class Upstreams:
         except TimeoutError:
             raise DeadlineExceeded(f"{service} did not answer within {seconds:g} s") from None
 
-    async def _try(self, service: str, scope: Scope, headers: Headers, body: _Client | None) -> httpx2.Response:
+    async def _try(self, service: str, scope: Scope, headers: Headers, body: _Client | None) -> tuple[Endpoint, httpx2.Response]:
+        """Attempts at one endpoint after another, as the service's policy allows and its budget lets."""
+        policy = self._context.discovery.policy(service)
         budget = self._budgets.setdefault(service, RetryBudget())
+        budget.ratio = policy.retry.budget_percent / 100
         budget.called()
-        attempts = ATTEMPTS if scope["method"] in REPEATABLE and body is None else 1
-        for attempt in range(1, attempts + 1):
+        repeatable = scope["method"] in policy.retry.methods and body is None
+        tried: set[str] = set()
+        for attempt in range(policy.retry.attempts + 1):
+            endpoint = await self._locate(service, tried)
+            tried.add(endpoint.url)
+            last = attempt == policy.retry.attempts
             try:
-                request = await self._request(service, scope, headers, body)
-                return await self._client(service).send(request, stream=True)
-            except httpx2.TransportError as error:
-                if attempt == attempts or isinstance(error, httpx2.ReadTimeout) or not budget.take():
+                response = await self._ask(service, endpoint, policy, scope, headers, body)
+                if not repeatable or last or response.status_code not in policy.retry.codes or not budget.take():
+                    return endpoint, response
+                endpoint.ended(failed=True)
+                await response.aclose()
+            except (httpx2.TransportError, TimeoutError) as error:
+                again = (repeatable and not isinstance(error, httpx2.ReadTimeout)) or (policy.retry.unsent and isinstance(error, UNSENT))
+                if last or not again or not budget.take():
+                    if isinstance(error, TimeoutError):
+                        raise
                     raise Unavailable(f"{service} can't be reached: {type(error).__name__}") from error
-                telemetry.RETRIES.labels(self._context.service, service).inc()
+            telemetry.RETRIES.labels(self._context.service, service).inc()
+            await asyncio.sleep(policy.retry.backoff * 2**attempt * random.uniform(0.5, 1.5))
         raise AssertionError("the loop returns or raises")
 
-    async def _request(self, service: str, scope: Scope, headers: Headers, body: _Client | None) -> httpx2.Request:
+    async def _locate(self, service: str, tried: set[str]) -> Endpoint:
         try:
-            base = await self._context.discovery.locate(service)
+            return await self._context.discovery.locate(service, tried)
         except CONNECTION_LOST as error:
             raise Unavailable(f"{service} can't be located now") from error
-        query = b"?" + scope["query_string"] if scope["query_string"] else b""
-        path = (scope.get("raw_path") or quote(scope["path"]).encode()).partition(b"?")[0]
-        url = httpx2.URL(base).copy_with(raw_path=path + query)
-        timeout = httpx2.Timeout(connect=1.0, read=IDLE_SECONDS, write=10.0, pool=1.0)
-        passed = [*(header for header in headers if header[0] != b"host"), self._key]
-        content = None if body is None else body.chunks()
-        return httpx2.Request(scope["method"], url, headers=passed, content=content, extensions={"timeout": timeout.as_dict()})
+
+    async def _ask(
+        self, service: str, endpoint: Endpoint, policy: Policy, scope: Scope, headers: Headers, body: _Client | None
+    ) -> httpx2.Response:
+        """One attempt. When there is no answer, the endpoint is out of use again, and it has failed unless the client or the whole deadline ended it."""
+        try:
+            async with asyncio.timeout(policy.timeouts.backend_request):
+                request = _request(endpoint, policy, scope, [*headers, self._key], body)
+                return await self._client(service).send(request, stream=True)
+        except (httpx2.TransportError, TimeoutError):
+            endpoint.ended(failed=True)
+            raise
+        except BaseException:
+            endpoint.ended(failed=None)
+            raise
+
+
+def _request(endpoint: Endpoint, policy: Policy, scope: Scope, headers: Headers, body: _Client | None) -> httpx2.Request:
+    query = b"?" + scope["query_string"] if scope["query_string"] else b""
+    path = (scope.get("raw_path") or quote(scope["path"]).encode()).partition(b"?")[0]
+    url = httpx2.URL(endpoint.url).copy_with(raw_path=path + query)
+    timeout = httpx2.Timeout(connect=policy.timeouts.connect, read=IDLE_SECONDS, write=10.0, pool=1.0)
+    passed = [header for header in headers if header[0] != b"host"]
+    content = None if body is None else body.chunks()
+    return httpx2.Request(scope["method"], url, headers=passed, content=content, extensions={"timeout": timeout.as_dict()})
 
 
 async def _leave(send: Send) -> None:

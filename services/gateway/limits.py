@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from limits import RateLimitItemPerMinute
+from limits import RateLimitItemPerSecond
 from limits.aio.storage import MemoryStorage, RedisStorage
 from limits.aio.strategies import SlidingWindowCounterRateLimiter
 from prometheus_client import Counter, Gauge
@@ -41,19 +41,20 @@ READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """A route class. `by_address`: whoever has not shown a password yet is known by the address only."""
+    """A route class: at most `most` requests in `seconds`. `by_address`: whoever has not shown a password yet is known by the address only."""
 
     name: str
-    per_minute: int
+    most: int
     by_address: bool = False
-    item: RateLimitItemPerMinute = field(init=False)
+    seconds: int = WINDOW_SECONDS
+    item: RateLimitItemPerSecond = field(init=False)
     chunk: int = field(init=False)
     header: bytes = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "item", RateLimitItemPerMinute(self.per_minute, namespace=self.name))
-        object.__setattr__(self, "chunk", max(1, self.per_minute // CHUNKS))
-        object.__setattr__(self, "header", f'"{self.name}";q={self.per_minute};w={WINDOW_SECONDS}'.encode())
+        object.__setattr__(self, "item", RateLimitItemPerSecond(self.most, self.seconds, namespace=self.name))
+        object.__setattr__(self, "chunk", max(1, self.most // CHUNKS))
+        object.__setattr__(self, "header", f'"{self.name}";q={self.most};w={self.seconds}'.encode())
 
 
 class Policies:
@@ -142,7 +143,7 @@ class Limits:
         LIMITED.labels(policy.name).inc()
         wait = max(1, math.ceil(lease.wait))
         raise TooManyRequests(
-            f"at most {policy.per_minute} requests of the class {policy.name} are taken per minute; wait {wait} s",
+            f"at most {policy.most} requests of the class {policy.name} are taken in {policy.seconds} s; wait {wait} s",
             retry_after=wait,
             headers={"RateLimit-Policy": policy.header.decode(), "RateLimit": f'"{policy.name}";r=0;t={wait}'},
         )
@@ -172,7 +173,7 @@ class Limits:
         now = self._now()
         for amount in dict.fromkeys((policy.chunk, 1)):
             if await limiter.hit(policy.item, who, cost=amount):
-                lease.left, lease.until = amount, now + WINDOW_SECONDS
+                lease.left, lease.until = amount, now + policy.seconds
                 lease.elsewhere = (await limiter.get_window_stats(policy.item, who)).remaining
                 return
         stats = await limiter.get_window_stats(policy.item, who)

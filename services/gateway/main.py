@@ -16,6 +16,7 @@ from services.gateway.table import REFRESH_SECONDS, Table
 async def opened(context: Context[Settings, None]) -> AsyncIterator[use_cases.Parts]:
     upstreams = Upstreams(context)
     sessions = Sessions(context.calls, context.settings.session_seconds)
+    context.discovery.on_change(lambda: context.nudge("routes"))
     yield use_cases.Parts(Table(context), Limits(context.redis), Policies(context.settings), sessions, upstreams)
     await upstreams.close()
 

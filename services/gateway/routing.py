@@ -4,10 +4,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from caravan.health import PATHS
+
 METHODS = frozenset({"get", "put", "post", "delete", "options", "head", "patch", "trace"})
 OWN = "gateway"
-UNFORWARDED = frozenset({"/livez", "/readyz", "/metrics", "/openapi.json"})
+UNFORWARDED = PATHS | {"/openapi.json"}
 """What every service serves for its cluster, not for clients."""
+DOTS = frozenset({".", ".."})
 
 
 @dataclass(slots=True)
@@ -74,9 +77,14 @@ def _find(node: _Node, segments: list[str], at: int) -> Route | None:
     return found
 
 
+def forwardable(path: str) -> bool:
+    """Whether clients may reach a service at this path. A dot segment is a step upwards to an HTTP client on the way."""
+    return path not in UNFORWARDED and not path.startswith("/internal/") and not DOTS & set(path.split("/"))
+
+
 def declared(service: str, document: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     """Template, method and service of each operation in a service's OpenAPI document that clients may reach."""
     for template, item in document.get("paths", {}).items():
-        if service == OWN or not (template in UNFORWARDED or template.startswith("/internal/")):
+        if service == OWN or forwardable(template):
             for method in METHODS & item.keys():
                 yield template, method.upper(), service

@@ -1,4 +1,7 @@
-"""The route table: derived from the services' own OpenAPI documents, and kept when a service is away."""
+"""The route table: derived from the services' own OpenAPI documents, and kept when a service is away.
+
+Where a routing snapshot is in force, it says which services and paths are public, and a service that it speaks of no more is gone from the table.
+"""
 
 import asyncio
 from typing import Any
@@ -9,9 +12,11 @@ import orjson
 from caravan.database import CONNECTION_LOST
 from caravan.errors import Problem
 from caravan.service import Context
+from caravan.snapshot import Route as Rule
 from caravan.telemetry import log
 from services.gateway.faces import known_services
-from services.gateway.routing import OWN, Route, Trie, declared
+from services.gateway.routing import OWN, Trie, declared
+from services.gateway.rules import Match, Rules
 
 REFRESH_SECONDS = 3.0
 FETCH_SECONDS = 2.0
@@ -33,21 +38,58 @@ class Table:
         self.unread: set[str] = set()
         """Services that should be there and have not been reached since this process started: their paths are not known yet."""
         self.trie = Trie(())
+        self._rules: Rules | None = None
+        self._ruled: tuple[Rule, ...] | None = None
+        self._warned: set[tuple[str, str, str]] = set()
 
-    async def match(self, path: str) -> Route | None:
+    async def match(self, path: str, method: str, host: str) -> Match | None:
         if not self.trie.routes:
             await self.refresh()
-        return self.trie.match(path)
+        found = self.trie.match(path)
+        service = found.service(method) if found else ""
+        if found and not self._is_ruled(service):
+            return Match(found.template, service)
+        return self._rules.resolve(found, path, method, host) if self._rules else None
+
+    def published(self) -> dict[str, dict[str, Any]]:
+        """The documents as clients may see them, the gateway's own first: what the rules keep from them is left out, what they move is where they find it."""
+        return {name: self._as_ruled(name, self.documents[name]) for name in self._order()}
+
+    def _order(self) -> list[str]:
+        """Of two services that declare one route the first has it: the one with the older rule, where there are rules."""
+        ruled = [rule.service for rule in self._ruled or ()]
+        return sorted(self.documents, key=lambda name: (name != OWN, ruled.index(name) if name in ruled else -1, name))
+
+    def _is_ruled(self, service: str) -> bool:
+        return self._rules is not None and service != OWN and service not in self._context.peers
+
+    def _as_ruled(self, name: str, document: dict[str, Any]) -> dict[str, Any]:
+        if self._rules is None or not self._is_ruled(name):
+            return document
+        paths: dict[str, dict[str, Any]] = {}
+        for template, item in document["paths"].items():
+            for key, operation in item.items():
+                for path in self._rules.public(name, template, key.upper()):
+                    paths.setdefault(path, {})[key] = operation
+        return {**document, "paths": paths}
 
     async def refresh(self) -> None:
         async with self._refreshing:
-            before = self.version
             self._read_peers()
+            self._follow_snapshot()
             named = await self._remote_names()
             await asyncio.gather(*(self._read_remote(name) for name in named))
             self.unread &= named - self.documents.keys()
-            if self.version != before:
-                self._compile()
+
+    def _follow_snapshot(self) -> None:
+        """The rules of the snapshot in force, and no document of a service that has none."""
+        snapshot = self._context.discovery.snapshot
+        if snapshot is None or snapshot.routes == self._ruled:
+            return
+        self._ruled, self._rules = snapshot.routes, Rules(snapshot.routes)
+        for name in self.documents.keys() - {rule.service for rule in snapshot.routes} - self._context.peers.keys() - {OWN}:
+            del self.documents[name], self._raw[name]
+        self._changed()
 
     def _read_peers(self) -> None:
         for name, app in self._context.peers.items():
@@ -57,6 +99,10 @@ class Table:
                 self._keep(name, fastapi.openapi())
 
     async def _remote_names(self) -> set[str]:
+        if self._ruled is not None:
+            found = {rule.service for rule in self._ruled}
+            self.unread |= {rule.service for rule in self._ruled if rule.paths_from} - self._context.peers.keys() - self.documents.keys()
+            return found - self._context.peers.keys()
         try:
             found = await self._context.discovery.services()
         except CONNECTION_LOST as error:
@@ -70,9 +116,7 @@ class Table:
 
     async def _read_remote(self, name: str) -> None:
         try:
-            base = await self._context.discovery.locate(name)
-            answer = await self._context.http.get(base + "/openapi.json", timeout=FETCH_SECONDS)
-            raw = answer.raise_for_status().content
+            raw = await self._fetch(name)
             if raw != self._raw.get(name):
                 self._keep(name, orjson.loads(raw))
                 self._raw[name] = raw
@@ -82,21 +126,38 @@ class Table:
                 log.warning("a service's routes can't be read; the last ones stay", target=name, error=repr(error))
             self._failing.add(name)
 
+    async def _fetch(self, name: str) -> bytes:
+        endpoint = await self._context.discovery.locate(name)
+        failed: bool | None = None
+        try:
+            answer = await self._context.http.get(endpoint.url + "/openapi.json", timeout=FETCH_SECONDS)
+            failed = answer.status_code >= 500
+            return bytes(answer.raise_for_status().content)
+        except httpx2.TransportError:
+            failed = True
+            raise
+        finally:
+            endpoint.ended(failed=failed)
+
     def _keep(self, name: str, document: dict[str, Any]) -> None:
         if not isinstance(document.get("paths"), dict):
             raise ValueError(f"{name} has no OpenAPI document")
         self.documents[name] = document
-        self.version += 1
+        self._changed()
 
-    def _compile(self) -> None:
+    def _changed(self) -> None:
+        self.version += 1
         routes = [(path, "GET", OWN) for path in self.pages]
-        for name in sorted(self.documents, key=lambda name: (name != OWN, name)):
-            routes += declared(name, self.documents[name])
+        for name in self._order():
+            for template, method, service in declared(name, self.documents[name]):
+                if self._rules is None or not self._is_ruled(name) or self._rules.declares(name, method):
+                    routes.append((template, method, service))
         self.trie = Trie(routes)
         self._warn_of_clashes(routes)
 
     def _warn_of_clashes(self, routes: list[tuple[str, str, str]]) -> None:
         for template, method, service in routes:
             taken_by = self.trie.routes[template].service(method)
-            if taken_by != service:
+            if taken_by != service and (template, method, service) not in self._warned:
+                self._warned.add((template, method, service))
                 log.warning("two services have one route", template=template, method=method, taken_by=taken_by, left_out=service)

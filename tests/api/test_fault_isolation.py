@@ -1,7 +1,10 @@
 """What is not needed for an order must not stop one."""
 
+from collections.abc import Collection
+
 import pytest
 
+from caravan.endpoints import Endpoint
 from caravan.errors import Unavailable
 from services.__main__ import load
 from tests.api.conftest import World
@@ -18,10 +21,10 @@ async def test_an_order_is_taken_while_everything_beside_its_path_is_away(world:
     process = world.shop.process
     locate = process.discovery.locate
 
-    async def gone(service: str) -> str:
+    async def gone(service: str, tried: Collection[str] = ()) -> Endpoint:
         if service in BESIDE_THE_PATH:
             raise Unavailable(f"no process serves {service}")
-        return await locate(service)
+        return await locate(service, tried)
 
     monkeypatch.setattr(process.discovery, "locate", gone)
     for service in load(BESIDE_THE_PATH):

@@ -4,12 +4,13 @@ import asyncio
 import contextlib
 import itertools
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
 
 import httpx2
 import pytest
 
+from caravan.endpoints import Endpoint, Pool
 from caravan.runtime import Backends
 from services.gateway.settings import Settings
 from tests.gateway.stand_ins import Pets, known, listening, registered
@@ -194,10 +195,13 @@ async def test_a_read_is_tried_again_at_another_replica_within_a_budget_and_a_wr
 ) -> None:
     upstreams, discovery = remote.shop.context("gateway").parts.upstreams, remote.shop.process.discovery
     upstreams._budgets.clear()
-    turns = itertools.cycle(["http://127.0.0.1:9", await discovery.locate("pets")])
+    gone, here = Pool("pets"), Pool("pets")
+    gone.update(["http://127.0.0.1:9"])
+    here.update([(await discovery.locate("pets")).url])
+    turns = itertools.cycle([gone, here])
 
-    async def locate(_: str) -> str:
-        return next(turns)
+    async def locate(_: str, __: Collection[str] = ()) -> Endpoint:
+        return next(turns).take()
 
     monkeypatch.setattr(discovery, "locate", locate)
     reads = [(await remote.client.get("/v1/pets/rex")).status_code for _ in range(3)]
