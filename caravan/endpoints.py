@@ -54,6 +54,8 @@ class Pool:
         limit = self.policy.limits.max_in_flight
         if limit is not None and sum(endpoint.in_flight for endpoint in self._endpoints.values()) >= limit:
             raise Unavailable(f"{self.service} has {limit} requests in flight from here, which is its limit; try again")
+        if not tried:
+            self._turn += 1
         for endpoint in sorted(self._rotated(), key=lambda endpoint: self._rank(endpoint, tried)):
             if endpoint.breaker.allow():
                 endpoint.in_flight += 1
@@ -69,9 +71,8 @@ class Pool:
     def _rotated(self) -> list[Endpoint]:
         """Equals take turns."""
         endpoints = list(self._endpoints.values())
-        if len(endpoints) > 1:
-            self._turn = (self._turn + 1) % len(endpoints)
-        return endpoints[self._turn :] + endpoints[: self._turn]
+        first = self._turn % max(1, len(endpoints))
+        return endpoints[first:] + endpoints[:first]
 
     def _new(self, url: str) -> Endpoint:
         return Endpoint(url, Breaker(self.now, changed=self._changed), self._may_eject)

@@ -72,7 +72,7 @@ class Timeouts(_Part):
 
 class Retry(_Part):
     """`attempts`: more of them after the first, each at another endpoint, for these methods and what these statuses answer. `unsent`: a request that no
-    connection was made for has reached nobody, so one of any method is sent to another endpoint."""
+    connection was made for has reached nobody, so one of any method is sent to another endpoint, at no charge to the budget."""
 
     attempts: int = Field(1, ge=0, le=5)
     backoff: float = Field(0.0, ge=0, le=60)

@@ -230,8 +230,8 @@ class Upstreams:
                 endpoint.ended(failed=True)
                 await response.aclose()
             except (httpx2.TransportError, TimeoutError) as error:
-                again = (repeatable and not isinstance(error, httpx2.ReadTimeout)) or (policy.retry.unsent and isinstance(error, UNSENT))
-                if last or not again or not budget.take():
+                free = policy.retry.unsent and isinstance(error, UNSENT)  # it has cost nobody anything
+                if last or not (free or (repeatable and not isinstance(error, httpx2.ReadTimeout) and budget.take())):
                     if isinstance(error, TimeoutError):
                         raise
                     raise Unavailable(f"{service} can't be reached: {type(error).__name__}") from error

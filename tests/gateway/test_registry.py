@@ -214,7 +214,8 @@ async def test_a_write_that_reached_nobody_goes_to_another_endpoint(case: Case) 
     for unsent, expected in ((True, {200}), (False, {200, 503})):
         await case.put({})
         await case.put({"pets": {"endpoints": [nobody, endpoint(case.urls[0])], "retry": {"attempts": 1, "unsent": unsent}}})
-        assert {(await case.client.post("/v1/pets", content=b"x")).status_code for _ in range(8)} == expected
+        answers = [await case.client.post("/v1/pets", content=b"x") for _ in range(8)]
+        assert {answer.status_code for answer in answers} == expected, [answer.json().get("detail") for answer in answers]
 
 
 async def test_a_slow_endpoint_is_given_up_and_a_service_with_too_much_in_hand_refuses(case: Case) -> None:
