@@ -10,7 +10,12 @@ from caravan_operator.handlers.runtime import Options, operate
 from caravan_operator.resources.__main__ import files
 from caravan_operator.status import logs
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help="Kafka topics and RabbitMQ topology from custom resources.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Kafka topics and RabbitMQ topology from custom resources.",
+)
 
 
 @app.command()

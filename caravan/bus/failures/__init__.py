@@ -9,13 +9,11 @@ import base64
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 import orjson
 
 from caravan import telemetry
-from caravan.audit import audit
-from caravan.auth import Caller
 from caravan.bus import Bus, DeadLetter, Subscription
 from caravan.bus.failures.causes import cause_of, masked_text, payload_of
 from caravan.bus.failures.shapes import (
@@ -30,14 +28,9 @@ from caravan.bus.failures.shapes import (
     Planned,
     Selection,
     ShowRequest,
-    discarding,
-    listing,
-    redriving,
-    showing,
 )
-from caravan.client import Operation, authorization
 from caravan.clock import Clock, utc_now
-from caravan.errors import Forbidden, NotFound, Unauthorized
+from caravan.errors import NotFound
 
 SCAN_MAX = 5_000
 PREVIEW_BYTES = 4_096
