@@ -117,7 +117,13 @@ def choose_bus(kernel: Settings, database: Database, leadership: Leadership) -> 
     """Kafka and RabbitMQ where the settings name them, else Postgres."""
     if kernel.kafka_url and kernel.rabbitmq_url:
         client = f"caravan-{socket.gethostname()}-{os.getpid()}"
-        return Brokers(KafkaBus(kernel.kafka_url, client), RabbitBus(kernel.rabbitmq_url.get_secret_value(), client))
+        management = kernel.rabbitmq_management_url.get_secret_value() if kernel.rabbitmq_management_url else ""
+        return Brokers(
+            KafkaBus(kernel.kafka_url, client, replicas=kernel.kafka_replicas),
+            RabbitBus(kernel.rabbitmq_url.get_secret_value(), client, management=management),
+            owner=kernel.declare,
+            patience=kernel.start_seconds,
+        )
     return EmbeddedBus(database, leadership)
 
 

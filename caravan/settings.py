@@ -62,6 +62,20 @@ class Settings(BaseSettings):
     rabbitmq_url: SecretStr | None = Field(
         None, description="RabbitMQ for queues and exchanges: `amqp://user:password@host/`. Goes with CARAVAN_KAFKA_URL."
     )
+    rabbitmq_management_url: SecretStr | None = Field(
+        None,
+        description="RabbitMQ's management API, by which queues and their policies are made: `http://user:password@host:15672`. Default: port 15672 (amqps: 15671) of CARAVAN_RABBITMQ_URL, with its user.",
+    )
+    kafka_replicas: int = Field(
+        1, ge=1, le=32, description="Replicas of each topic that is made; with more than one, a write waits for all but one of them."
+    )
+    declare: bool = Field(
+        True,
+        description="Who owns topics and queues: `true`, each process makes what it needs at its start; `false`, the operator or `caravan topology apply` does, and a process waits until they are there.",
+    )
+    start_seconds: float = Field(
+        60.0, gt=0, le=3600, description="How long a starting process waits for the brokers, and for topics and queues that others make."
+    )
     secret: SecretStr | None = Field(
         None,
         description="Master secret from which database passwords and client secrets are derived. Default: made once and kept in the data folder.",

@@ -18,6 +18,7 @@ import uvicorn
 import uvloop
 
 from caravan import embedded, settings, telemetry
+from caravan.bus.topology import TopologyError
 from caravan.http import App
 from caravan.migrations import NotMigrated
 from caravan.runtime import Backends, Process, migrate, migrated
@@ -193,7 +194,7 @@ def start(names: Sequence[str], kernel: Settings, announce: Announce, after_star
         uvloop.run(serve(names, kernel, announce, after_start, join=join))
     except asyncio.CancelledError:
         fail("stopped before it had started")
-    except (embedded.AlreadyRunning, embedded.StartFailed, SettingsError) as error:
+    except (embedded.AlreadyRunning, embedded.StartFailed, SettingsError, TopologyError) as error:
         fail(str(error))
 
 

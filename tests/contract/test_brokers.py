@@ -27,7 +27,7 @@ class TestRabbitBus(BusContract):
 
     @pytest.fixture
     async def bus(self, rabbitmq: Broker) -> AsyncIterator[RabbitBus]:
-        bus = RabbitBus(rabbitmq.url, "contract")
+        bus = RabbitBus(rabbitmq.url, "contract", management=rabbitmq.management_url)
         await bus.start()
         yield bus
         await bus.stop()

@@ -10,23 +10,22 @@ from contextlib import contextmanager
 from typing import Any
 
 from aiokafka import AIOKafkaProducer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import (
     InvalidTopicError,
     KafkaConnectionError,
     KafkaError,
     MessageSizeTooLargeError,
     RecordListTooLargeError,
-    TopicAlreadyExistsError,
-    for_code,
 )
 
 from caravan.bus import LETTER_BYTES, DeadLetter, Incoming, Process, Subscription, Trouble, Undelivered
-from caravan.bus.kafka.letters import Headers, dead_letter_topic, letter_headers, letter_id, retry_topic
+from caravan.bus.kafka.letters import Headers, letter_headers, letter_id
 from caravan.bus.kafka.observer import Observer
 from caravan.bus.kafka.producer import Producer
 from caravan.bus.kafka.reader import GroupReader
 from caravan.bus.reader import backoff
+from caravan.bus.topology import Thing, dead_letter_topic, retry_topic, topology
+from caravan.bus.topology.kafka import apply, missing
 from caravan.clock import Clock, utc_now
 from caravan.messages import Exchange, Outgoing, Queue, Topic
 from caravan.telemetry import log
@@ -67,36 +66,12 @@ class KafkaBus:
         return []
 
     async def declare(self, channels: Sequence[Topic | Queue | Exchange], subscriptions: Sequence[Subscription]) -> None:
-        topics: dict[str, NewTopic] = {}
-        for channel in channels:
-            if isinstance(channel, Topic):
-                kept = {
-                    "retention.ms": str(int(channel.retention.total_seconds() * 1000)),
-                    "min.insync.replicas": str(max(1, self._replicas - 1)),
-                }
-                topics[channel.name] = NewTopic(channel.name, channel.partitions, self._replicas, topic_configs=kept)
-        for subscription in subscriptions:
-            if isinstance(subscription.source, Topic):
-                dead = {"cleanup.policy": "compact"}
-                topics[dead_letter_topic(subscription.name)] = NewTopic(
-                    dead_letter_topic(subscription.name), 1, self._replicas, topic_configs=dead
-                )
-                topics[retry_topic(subscription.name)] = NewTopic(retry_topic(subscription.name), 1, self._replicas)
-        if not topics:
-            return
-        admin = AIOKafkaAdminClient(bootstrap_servers=self._servers, client_id=f"{self._client}-admin")
-        await admin.start()
-        try:
-            existing = set(await admin.list_topics())
-            missing = [topic for name, topic in topics.items() if name not in existing]
-            if missing:
-                answer = await admin.create_topics(missing)
-                for name, code, *rest in answer.topic_errors:
-                    error = for_code(code)
-                    if code and error is not TopicAlreadyExistsError:
-                        raise error(f"topic {name}: {rest}")
-        finally:
-            await admin.close()
+        applied = await apply(self._servers, topology(channels, subscriptions, replicas=self._replicas))
+        applied.tell("kafka")
+
+    async def missing(self, channels: Sequence[Topic | Queue | Exchange], subscriptions: Sequence[Subscription]) -> list[Thing]:
+        """What of these is not there; asked without any right to make it."""
+        return await missing(self._servers, topology(channels, subscriptions))
 
     async def publish(self, messages: Sequence[Outgoing]) -> None:
         by_topic: dict[str, list[Outgoing]] = {}

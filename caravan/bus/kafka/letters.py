@@ -15,14 +15,6 @@ from caravan.clock import EPOCH
 Headers = list[tuple[str, bytes]]
 
 
-def dead_letter_topic(subscription: str) -> str:
-    return f"{subscription}.dlq"
-
-
-def retry_topic(subscription: str) -> str:
-    return f"{subscription}.retry"
-
-
 def letter_id(record: ConsumerRecord) -> str:
     return f"{record.topic}/{record.partition}/{record.offset}@{record.timestamp}"
 

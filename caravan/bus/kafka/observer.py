@@ -9,7 +9,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from caravan.bus import DeadLetter
-from caravan.bus.kafka.letters import dead_letter_topic, letter_key, read_letter
+from caravan.bus.kafka.letters import letter_key, read_letter
+from caravan.bus.topology import dead_letter_topic
 from caravan.telemetry import log
 
 SCAN_SECONDS = 8.0

@@ -8,21 +8,20 @@ from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-import aio_pika
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from aio_pika.exceptions import ChannelPreconditionFailed
 
 from caravan.bus import LETTER_BYTES, DeadLetter, Process, Subscription, Trouble, Undelivered
-from caravan.bus.rabbit.letters import dead_letter_queue, look, message, read_letter, retry_queue
+from caravan.bus.rabbit.letters import look, message, read_letter
 from caravan.bus.rabbit.links import CONNECT_SECONDS, TROUBLE, Link, Publisher, close
 from caravan.bus.rabbit.reader import QueueReader
 from caravan.bus.reader import backoff
+from caravan.bus.topology import Thing, retry_queue, topology
+from caravan.bus.topology.rabbit import apply, missing
 from caravan.clock import Clock, utc_now
-from caravan.messages import Binding, Exchange, Outgoing, Queue, Topic
+from caravan.messages import Exchange, Outgoing, Queue, Topic
 from caravan.telemetry import CONSUMERS, log
 
-QUORUM: dict[str, Any] = {"x-queue-type": "quorum", "x-delivery-limit": 1_000_000}
-"""Attempts are counted by us. The broker's own limit (20 by default) would drop what is only looked at, or held while a consumer restarts."""
 EVERY = 65_535
 """What a look at a whole dead-letter queue takes at most: the largest prefetch."""
 LOOKS_WITHOUT = 3
@@ -30,7 +29,10 @@ LOOKS_WITHOUT = 3
 
 
 class RabbitBus:
-    def __init__(self, url: str, client: str, *, clock: Clock = utc_now) -> None:
+    def __init__(self, url: str, client: str, *, management: str = "", clock: Clock = utc_now) -> None:
+        """`management`: URL of the management API, by default beside `url`."""
+        self._url = url
+        self._management = management
         self._clock = clock
         self._stopping = False
         self._publishing = Link(url, f"{client} publish")
@@ -53,30 +55,12 @@ class RabbitBus:
         return await self._consuming.channel(**options)
 
     async def declare(self, channels: Sequence[Topic | Queue | Exchange], subscriptions: Sequence[Subscription]) -> None:
-        channel = await self._open()
-        try:
-            for declared in channels:
-                if isinstance(declared, Exchange):
-                    await channel.declare_exchange(declared.name, aio_pika.ExchangeType.TOPIC, durable=True)
-                elif isinstance(declared, Queue):
-                    await self._declare_queue(channel, declared.name, declared.retry.delays)
-            for subscription in subscriptions:
-                if isinstance(subscription.source, Binding):
-                    queue = await self._declare_queue(channel, subscription.name, subscription.retry.delays)
-                    exchange = await channel.declare_exchange(subscription.channel, aio_pika.ExchangeType.TOPIC, durable=True)
-                    for pattern in subscription.source.patterns:
-                        await queue.bind(exchange, pattern)
-        finally:
-            await channel.close()
+        applied = await apply(self._management, self._url, topology(channels, subscriptions))
+        applied.tell("rabbitmq")
 
-    async def _declare_queue(self, channel: AbstractChannel, name: str, delays: Sequence[float]) -> AbstractQueue:
-        """A work queue with its retry tiers and its dead-letter queue. One active consumer at a time keeps the order of keys across replicas."""
-        await channel.declare_queue(dead_letter_queue(name), durable=True, arguments=QUORUM)
-        for tier, delay in enumerate(delays, 1):
-            back = {**QUORUM, "x-message-ttl": int(delay * 1000), "x-dead-letter-exchange": "", "x-dead-letter-routing-key": name}
-            safe: dict[str, Any] = {"x-dead-letter-strategy": "at-least-once", "x-overflow": "reject-publish"}
-            await channel.declare_queue(retry_queue(name, tier), durable=True, arguments={**back, **safe})
-        return await channel.declare_queue(name, durable=True, arguments={**QUORUM, "x-single-active-consumer": True})
+    async def missing(self, channels: Sequence[Topic | Queue | Exchange], subscriptions: Sequence[Subscription]) -> list[Thing]:
+        """What of these is not there; asked without any right to make it."""
+        return await missing(self._url, topology(channels, subscriptions))
 
     async def publish(self, messages: Sequence[Outgoing]) -> None:
         by_key: dict[tuple[str, str], list[Outgoing]] = {}

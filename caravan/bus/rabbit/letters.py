@@ -16,19 +16,12 @@ from aio_pika.abc import AbstractIncomingMessage, HeadersType
 
 from caravan.bus import LETTER_BYTES, DeadLetter, Incoming
 from caravan.bus.rabbit.links import CONNECT_SECONDS, Link, close
+from caravan.bus.topology import dead_letter_queue
 from caravan.clock import EPOCH, new_id
 from caravan.telemetry import log
 
 SCAN_SECONDS = 8.0
 QUIET_SECONDS = 1.0
-
-
-def dead_letter_queue(queue: str) -> str:
-    return f"{queue}.dlq"
-
-
-def retry_queue(queue: str, tier: int) -> str:
-    return f"{queue}.retry.{tier}"
 
 
 def message(body: bytes, key: str, identifier: str, headers: HeadersType | None = None) -> aio_pika.Message:

@@ -9,9 +9,10 @@ import asyncio
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
 from caravan.bus import Incoming, Process, Subscription
-from caravan.bus.rabbit.letters import dead_letter, dead_letter_queue, header, message, number, retry_queue
+from caravan.bus.rabbit.letters import dead_letter, header, message, number
 from caravan.bus.rabbit.links import TROUBLE, Publisher
 from caravan.bus.reader import PARKED_MAX, Reader
+from caravan.bus.topology import dead_letter_queue, retry_queue
 from caravan.clock import Clock
 from caravan.telemetry import log
 

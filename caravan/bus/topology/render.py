@@ -1,0 +1,97 @@
+"""The topology as the operator's custom resources. A queue's policy is not one of them: the operator makes it from the queue's `limits`."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from caravan.bus.topology import KafkaTopic, RabbitBinding, RabbitExchange, RabbitQueue, Topology
+
+API_VERSION = "messaging.caravan.dev/v1alpha1"
+KAFKA, RABBITMQ = "kafka", "rabbitmq"
+"""Names of the connections."""
+_CONFIG = {
+    "cleanup.policy": "cleanupPolicy",
+    "retention.ms": "retention",
+    "min.insync.replicas": "minInsyncReplicas",
+    "max.message.bytes": "maxMessageBytes",
+}
+_LIMITS = {
+    "message-ttl": "messageTtl",
+    "max-length": "maxLength",
+    "overflow": "overflow",
+    "delivery-limit": "deliveryLimit",
+    "dead-letter-exchange": "deadLetterExchange",
+    "dead-letter-routing-key": "deadLetterRoutingKey",
+    "dead-letter-strategy": "deadLetterStrategy",
+}
+_DURATIONS = ("retention", "messageTtl")
+_UNITS = (("h", 3_600_000), ("m", 60_000), ("s", 1_000))
+_LONGEST_NAME = 253
+
+
+def resources(topology: Topology) -> list[dict[str, Any]]:
+    """Custom resources in the order of the declarations."""
+    return [
+        *(_topic(topic) for topic in topology.topics),
+        *(_exchange(exchange) for exchange in topology.exchanges),
+        *(_queue(queue) for queue in topology.queues),
+        *(_binding(binding) for binding in topology.bindings),
+    ]
+
+
+def resource_name(name: str) -> str:
+    """A DNS name for any channel's name; what had to be changed is made unique by a hash."""
+    safe = re.sub(r"[^a-z0-9.-]+", "-", name.lower())
+    safe = re.sub(r"\.?-*\.+-*", ".", safe).strip("-.") or "x"
+    if safe == name and len(safe) <= _LONGEST_NAME:
+        return safe
+    return f"{safe[: _LONGEST_NAME - 9].rstrip('-.')}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def _resource(kind: str, name: str, connection: str, spec: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "apiVersion": API_VERSION,
+        "kind": kind,
+        "metadata": {"name": resource_name(name)},
+        "spec": {"connectionRef": {"name": connection}, "deletionPolicy": "Retain", **spec},
+    }
+
+
+def _topic(topic: KafkaTopic) -> dict[str, Any]:
+    spec = {"topicName": topic.name, "partitions": topic.partitions, "replicas": topic.replicas, "config": _fields(topic.config, _CONFIG)}
+    return _resource("KafkaTopic", topic.name, KAFKA, spec)
+
+
+def _exchange(exchange: RabbitExchange) -> dict[str, Any]:
+    return _resource("RabbitMQExchange", exchange.name, RABBITMQ, {"name": exchange.name, "type": exchange.type})
+
+
+def _queue(queue: RabbitQueue) -> dict[str, Any]:
+    arguments = {"arguments": {"singleActiveConsumer": True}} if queue.arguments.get("x-single-active-consumer") else {}
+    spec = {"name": queue.name, "type": queue.arguments["x-queue-type"], **arguments, "limits": _fields(queue.limits, _LIMITS)}
+    return _resource("RabbitMQQueue", queue.name, RABBITMQ, spec)
+
+
+def _binding(binding: RabbitBinding) -> dict[str, Any]:
+    spec = {"source": binding.exchange, "destination": binding.queue, "destinationType": "queue", "routingKey": binding.pattern}
+    return _resource("RabbitMQBinding", f"{binding.queue}.{binding.pattern}", RABBITMQ, spec)
+
+
+def _fields(settings: Mapping[str, str | int], names: Mapping[str, str]) -> dict[str, str | int]:
+    """Settings by the custom resource's names, in its units. A setting without a name there is an error here, not a silent loss."""
+    return {names[key]: _value(names[key], value) for key, value in settings.items()}
+
+
+def _value(name: str, value: str | int) -> str | int:
+    if name in _DURATIONS:
+        return duration(int(value))
+    return int(value) if str(value).isdigit() else value
+
+
+def duration(milliseconds: int) -> str:
+    """`168h`, `90s`, `250ms`: in the largest unit that says it in whole numbers."""
+    for unit, length in _UNITS:
+        if milliseconds and milliseconds % length == 0:
+            return f"{milliseconds // length}{unit}"
+    return f"{milliseconds}ms"

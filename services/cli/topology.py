@@ -1,0 +1,122 @@
+"""`caravan topology`: make the topics and queues of all services, show drift, print what the operator's resources are made from."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Annotated, Any, TypeVar
+
+import typer
+import uvloop
+import yaml
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn
+
+from caravan import telemetry
+from caravan.audit import AUDIT
+from caravan.bus.topology import Topology, TopologyError, kafka, rabbit, topology
+from caravan.bus.topology.drift import Applied, Difference, Kind, compare
+from caravan.bus.topology.render import resources
+from caravan.bus.topology.waiting import reachable
+from caravan.runtime import subscriptions
+from caravan.settings import Settings
+from services.__main__ import load
+from services.cli.serve import fail, kernel_settings
+
+T = TypeVar("T")
+
+DRIFT = 3
+app = typer.Typer(
+    help="Topics, queues, exchanges, bindings and policies as the services declare them, on the Kafka and RabbitMQ of CARAVAN_KAFKA_URL and CARAVAN_RABBITMQ_URL.",
+    no_args_is_help=True,
+)
+
+
+def declared(replicas: int) -> Topology:
+    """What the channels and readers of all services need."""
+    services = load()
+    return topology([AUDIT, *(channel for service in services for channel in service.channels)], subscriptions(services), replicas=replicas)
+
+
+@app.command()
+def apply(
+    grow_partitions: Annotated[
+        bool,
+        typer.Option(
+            "--grow-partitions", help="Also add partitions to topics that have fewer than declared. Keys move to other partitions."
+        ),
+    ] = False,
+) -> None:
+    """Make what is missing and set what differs. Nothing is deleted or shrunk; running it again does nothing.
+
+    Waits for brokers that are still starting, for at most CARAVAN_START_SECONDS. Exit status 3 when something is left that only a person may change; it says what.
+    """
+    kernel, amqp, management = _brokers()
+    wanted = declared(kernel.kafka_replicas)
+
+    async def both() -> tuple[Applied, Applied]:
+        return await asyncio.gather(
+            reachable("kafka", lambda: kafka.apply(kernel.kafka_url, wanted, grow=grow_partitions), kernel.start_seconds),
+            reachable("rabbitmq", lambda: rabbit.apply(management, amqp, wanted), kernel.start_seconds),
+        )
+
+    with Progress(SpinnerColumn(), TextColumn("{task.description}"), transient=True, console=Console(stderr=True)) as progress:
+        progress.add_task(f"{len(wanted.kafka)} topics, {len(wanted.rabbit)} queues, exchanges, bindings and policies")
+        logs, tasks = _run(both())
+    for line in (*logs.done, *tasks.done):
+        print(line)
+    for line in (*logs.left, *tasks.left):
+        print(f"left: {line}")
+    left = len(logs.left) + len(tasks.left)
+    print(f"{len(logs.done) + len(tasks.done)} changes; {left} differences left")
+    raise typer.Exit(DRIFT if left else 0)
+
+
+@app.command()
+def diff(
+    allow_foreign: Annotated[
+        bool, typer.Option("--allow-foreign", help="Brokers shared with others: show what nobody declared, but don't count it as drift.")
+    ] = False,
+) -> None:
+    """Show what is missing on the brokers, what is different, and what nobody declared. Changes nothing. Exit status 3 when there is drift."""
+    kernel, amqp, management = _brokers()
+    wanted = declared(kernel.kafka_replicas)
+
+    async def both() -> list[Difference]:
+        logs, tasks = await asyncio.gather(kafka.observe(kernel.kafka_url, wanted), rabbit.observe(management, amqp))
+        return compare(wanted.kafka, logs) + compare(wanted.rabbit, tasks)
+
+    found = _run(reachable("the brokers", both, 0))
+    for difference in found:
+        print(difference)
+    counted = [difference for difference in found if difference.kind is not Kind.FOREIGN or not allow_foreign]
+    print(f"{len(wanted.kafka) + len(wanted.rabbit)} declared, {len(counted)} differences")
+    raise typer.Exit(DRIFT if counted else 0)
+
+
+@app.command()
+def render(
+    replicas: Annotated[int, typer.Option(min=1, max=32, help="Replicas of each topic.")] = 1,
+) -> None:
+    """Print the operator's custom resources as YAML: `caravan topology render | kubectl apply -f -`. Needs no broker.
+
+    They refer to a KafkaConnection `kafka` and a RabbitMQConnection `rabbitmq` in the same namespace.
+    """
+    print(yaml.safe_dump_all(resources(declared(replicas)), sort_keys=False, explicit_start=True), end="")
+
+
+def _brokers() -> tuple[Settings, str, str]:
+    """The settings, with the AMQP URL and that of the management API (empty: derived)."""
+    telemetry.configure_logs("warning", "text")
+    kernel = kernel_settings()
+    if not kernel.kafka_url or kernel.rabbitmq_url is None:
+        fail(
+            "set CARAVAN_KAFKA_URL and CARAVAN_RABBITMQ_URL: without them topics and queues are kept in Postgres, and there is no topology to speak of"
+        )
+    management = kernel.rabbitmq_management_url.get_secret_value() if kernel.rabbitmq_management_url else ""
+    return kernel, kernel.rabbitmq_url.get_secret_value(), management
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    try:
+        return uvloop.run(work)
+    except TopologyError as error:
+        fail(str(error))

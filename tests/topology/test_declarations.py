@@ -1,0 +1,131 @@
+"""What the declarations of all services need of the brokers."""
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from caravan.bus import Subscription
+from caravan.bus.topology import Element, KafkaTopic, RabbitQueue, Thing, topology
+from caravan.bus.topology.drift import Kind, compare
+from caravan.bus.topology.render import duration, resource_name, resources
+from caravan.messages import Exchange, Queue, Retry, Topic
+from services.cli.topology import declared
+from tests.contract.bus_contract import Happened, Ping
+
+ONLY_BY_ARGUMENT = {"x-queue-type", "x-single-active-consumer"}
+"""What no policy can say: https://www.rabbitmq.com/docs/parameters#policies"""
+
+names = st.text("abcdefgh-.", min_size=1, max_size=20)
+retries = st.builds(Retry, st.lists(st.floats(0.01, 3600), max_size=4).map(tuple))
+topics = st.builds(
+    lambda name, partitions, retry: Topic(name, "test", (Happened,), "id", "test", partitions=partitions, retry=retry),
+    names,
+    st.integers(1, 12),
+    retries,
+)
+queues = st.builds(
+    lambda name, longest, retry: Queue(name, "test", (Ping,), "id", "test", longest, retry), names, st.integers(1, 10**6), retries
+)
+exchanges = st.builds(lambda name: Exchange(name, "test", {"a.b": Happened}, "id", "test"), names)
+
+
+def test_no_argument_of_a_queue_says_what_a_policy_could() -> None:
+    for queue in declared(1).queues:
+        assert set(queue.arguments) <= ONLY_BY_ARGUMENT, queue.name
+
+
+def test_every_queue_and_topic_is_bounded_and_loses_nothing() -> None:
+    wanted = declared(3)
+    for queue in wanted.queues:
+        assert (queue.limits["max-length"], queue.limits["overflow"]) == (1_000_000, "reject-publish"), queue.name
+        if "dead-letter-routing-key" in queue.limits:
+            assert queue.limits["dead-letter-strategy"] == "at-least-once", queue.name
+    existing = {queue.name for queue in wanted.queues}
+    assert {queue.limits["dead-letter-routing-key"] for queue in wanted.queues if "dead-letter-routing-key" in queue.limits} <= existing
+    for topic in wanted.topics:
+        assert topic.config["min.insync.replicas"] == "2"
+        assert "retention.ms" in topic.config or topic.config["cleanup.policy"] == "compact", topic.name
+
+
+def test_a_policy_matches_its_own_queue_and_no_other() -> None:
+    wanted = declared(1)
+    for queue in wanted.queues:
+        assert [other.name for other in wanted.queues if re.match(queue.policy.pattern, other.name)] == [queue.name]
+
+
+def test_announcements_reach_payments_inventory_and_notifications() -> None:
+    wanted = declared(1)
+    assert {(binding.queue, binding.pattern) for binding in wanted.bindings if binding.exchange == "orders"} == {
+        ("payments.orders", "order.created"),
+        ("payments.orders", "order.cancelled"),
+        ("inventory.orders", "order.cancelled"),
+        ("notifications.orders", "order.created"),
+        ("notifications.orders", "order.cancelled"),
+    }
+
+
+@given(st.lists(topics | queues | exchanges, unique_by=lambda channel: channel.name, max_size=6), st.data())
+def test_what_is_made_does_not_differ_and_each_change_is_found(channels: list[Topic | Queue | Exchange], data: st.DataObject) -> None:
+    readers = [Subscription("reader", channel.bind("reader", "a.*") if isinstance(channel, Exchange) else channel) for channel in channels]
+    wanted = topology(channels, readers)
+    both: dict[Thing, Element] = {**wanted.kafka, **wanted.rabbit}
+    assert compare(both, both) == []
+    if both:
+        thing = data.draw(st.sampled_from(sorted(both)))
+        rest = {other: element for other, element in both.items() if other != thing}
+        assert [(found.kind, found.thing) for found in compare(both, rest)] == [(Kind.MISSING, thing)]
+        assert [(found.kind, found.thing) for found in compare(rest, both)] == [(Kind.FOREIGN, thing)]
+
+
+def test_an_argument_that_nobody_declared_is_drift_but_a_setting_of_a_topic_is_not() -> None:
+    queue = RabbitQueue("q", {})
+    beaten = RabbitQueue("q", {}, {"x-queue-type": "quorum", "x-message-ttl": 1000})
+    assert [str(found) for found in compare({queue.thing: queue}, {queue.thing: beaten})] == [
+        "different: queue q: x-message-ttl is 1000, declared absent"
+    ]
+    topic = KafkaTopic("t", 1, 1, {"retention.ms": "1"})
+    observed = KafkaTopic("t", 1, 1, {"retention.ms": "1", "segment.bytes": "1000"})
+    assert compare({topic.thing: topic}, {topic.thing: observed}) == []
+
+
+def test_each_topic_and_queue_becomes_a_resource_that_refers_to_its_connection() -> None:
+    wanted = declared(1)
+    made = resources(wanted)
+    kinds = [resource["kind"] for resource in made]
+    assert {kind: kinds.count(kind) for kind in set(kinds)} == {
+        "KafkaTopic": len(wanted.topics),
+        "RabbitMQQueue": len(wanted.queues),
+        "RabbitMQExchange": len(wanted.exchanges),
+        "RabbitMQBinding": len(wanted.bindings),
+    }
+    assert len({(resource["kind"], resource["metadata"]["name"]) for resource in made}) == len(made)
+    capture = next(resource for resource in made if resource["metadata"]["name"] == "payments.capture.retry.4")
+    assert capture["spec"] == {
+        "connectionRef": {"name": "rabbitmq"},
+        "deletionPolicy": "Retain",
+        "name": "payments.capture.retry.4",
+        "type": "quorum",
+        "limits": {
+            "maxLength": 1_000_000,
+            "overflow": "reject-publish",
+            "deadLetterExchange": "",
+            "deadLetterRoutingKey": "payments.capture",
+            "deadLetterStrategy": "at-least-once",
+            "messageTtl": "30s",
+        },
+    }
+
+
+@given(st.text(min_size=1, max_size=300))
+def test_any_name_becomes_a_dns_name(name: str) -> None:
+    made = resource_name(name)
+    assert len(made) <= 253
+    assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", made)
+    assert made == name or resource_name(name + "x") != made
+
+
+@pytest.mark.parametrize(("milliseconds", "text"), [(604_800_000, "168h"), (90_000, "90s"), (200, "200ms"), (0, "0ms"), (120_000, "2m")])
+def test_durations_are_said_in_the_largest_whole_unit(milliseconds: int, text: str) -> None:
+    assert duration(milliseconds) == text
