@@ -107,10 +107,10 @@ async def migrate(services: Iterable[Service], backends: Backends) -> None:
         await bus_database.close()
 
 
-async def declare(bus: Bus, services: Iterable[Service]) -> None:
-    services = list(services)
+async def declare(bus: Bus, services: Sequence[Service], listeners: Sequence[Subscription] = ()) -> None:
+    """The channels and readers of these services, and `listeners` that run elsewhere."""
     channels: list[Channel] = [AUDIT, *(channel for service in services for channel in service.channels)]
-    await bus.declare(channels, [consumer.subscription for service in services for consumer in consumers(service)])
+    await bus.declare(channels, [*subscriptions(services), *listeners])
 
 
 def choose_bus(kernel: Settings, database: Database, leadership: Leadership) -> Bus:
@@ -122,7 +122,6 @@ def choose_bus(kernel: Settings, database: Database, leadership: Leadership) -> 
             KafkaBus(kernel.kafka_url, client, replicas=kernel.kafka_replicas),
             RabbitBus(kernel.rabbitmq_url.get_secret_value(), client, management=management),
             owner=kernel.declare,
-            patience=kernel.start_seconds,
         )
     return EmbeddedBus(database, leadership)
 
@@ -156,6 +155,8 @@ class Process:
     keys: Operation[Any, Any]
     url: str
     clock: Clock = utc_now
+    listeners: Sequence[Subscription] = ()
+    """Readers elsewhere of the exchanges that are owned here: an announcement that comes before their queues would be lost to them."""
     contexts: dict[str, Context[Any, Any]] = field(default_factory=dict)
     peers: dict[str, App] = field(default_factory=dict)
     bus: Bus = field(init=False)
@@ -191,7 +192,7 @@ class Process:
         self.bus = choose_bus(self.kernel, bus_database, await self._leadership(BUS))
         await self.bus.start()
         self._stack.push_async_callback(self.bus.close)
-        await declare(self.bus, self.services)
+        await declare(self.bus, self.services, self.listeners)
         self.discovery = choose_discovery(self.kernel, bus_database)
         redis = Redis.from_url(self.backends.redis_url, socket_timeout=2, socket_connect_timeout=1, max_connections=50)
         subscriber = Redis.from_url(self.backends.redis_url, socket_connect_timeout=1)

@@ -2,31 +2,29 @@
 
 import asyncio
 from collections.abc import Coroutine, Sequence
-from functools import partial
 from typing import Any
 
 from caravan.bus import LETTER_BYTES, DeadLetter, Process, Subscription, Trouble, Undelivered
 from caravan.bus.kafka import KafkaBus
 from caravan.bus.rabbit import RabbitBus
-from caravan.bus.topology.waiting import present, reachable
+from caravan.bus.topology import NotDeclared
 from caravan.messages import Exchange, Outgoing, Queue, Topic
 
 
 class Brokers:
-    """`owner`: whether this process makes the topics and queues that it needs; else it waits until they are there, for at most `patience` seconds."""
+    """`owner`: whether this process makes the topics and queues that it needs; else `declare` raises NotDeclared until somebody else has."""
 
-    def __init__(self, kafka: KafkaBus, rabbit: RabbitBus, *, owner: bool = True, patience: float = 60) -> None:
+    def __init__(self, kafka: KafkaBus, rabbit: RabbitBus, *, owner: bool = True) -> None:
         self.kafka = kafka
         self.rabbit = rabbit
         self._owner = owner
-        self._patience = patience
 
     def _carrier(self, subscription: Subscription) -> KafkaBus | RabbitBus:
         return self.kafka if isinstance(subscription.source, Topic) else self.rabbit
 
     async def start(self) -> None:
-        await reachable("kafka", self.kafka.start, self._patience)
-        await reachable("rabbitmq", self.rabbit.start, self._patience)
+        await self.kafka.start()
+        await self.rabbit.start()
 
     async def close(self) -> None:
         await asyncio.gather(self.kafka.close(), self.rabbit.close())
@@ -35,12 +33,11 @@ class Brokers:
         return []
 
     async def declare(self, channels: Sequence[Topic | Queue | Exchange], subscriptions: Sequence[Subscription]) -> None:
-        carriers: dict[str, KafkaBus | RabbitBus] = {"kafka": self.kafka, "rabbitmq": self.rabbit}
         if self._owner:
-            work = [reachable(name, partial(bus.declare, channels, subscriptions), self._patience) for name, bus in carriers.items()]
-        else:
-            work = [present(name, partial(bus.missing, channels, subscriptions), self._patience) for name, bus in carriers.items()]
-        await asyncio.gather(*work)
+            await self.kafka.declare(channels, subscriptions)
+            await self.rabbit.declare(channels, subscriptions)
+        elif absent := await self.kafka.missing(channels, subscriptions) + await self.rabbit.missing(channels, subscriptions):
+            raise NotDeclared(absent)
 
     async def publish(self, messages: Sequence[Outgoing]) -> None:
         logged = [message for message in messages if message.kind == "topic"]

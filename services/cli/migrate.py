@@ -21,7 +21,7 @@ def migrate() -> None:
 
     async def work() -> None:
         async with backends(kernel, print, join=True) as servers:
-            await patiently(lambda: migrate_all(load(), servers), print)
+            await patiently(lambda: migrate_all(load(), servers), kernel, print)
 
     began = time.monotonic()
     try:

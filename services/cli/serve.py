@@ -18,10 +18,12 @@ import uvicorn
 import uvloop
 
 from caravan import embedded, settings, telemetry
-from caravan.bus.topology import TopologyError
+from caravan.bus import Subscription
+from caravan.bus.topology import NotDeclared, TopologyError
 from caravan.http import App
+from caravan.messages import Binding, Exchange
 from caravan.migrations import NotMigrated
-from caravan.runtime import Backends, Process, migrate, migrated
+from caravan.runtime import Backends, Process, migrate, migrated, subscriptions
 from caravan.service import Service
 from caravan.settings import Settings, SettingsError
 from services.__main__ import SERVICES, load
@@ -30,9 +32,16 @@ from services.identity.client import KEYS
 T = TypeVar("T")
 Announce = Callable[[str], None]
 AfterStart = Callable[[Process], Coroutine[Any, Any, None]]
-WAIT_SECONDS = 120.0
-"""Backends and their tables may come after us; so long they are waited for."""
-AWAY = (ConnectionError, TimeoutError, socket.gaierror, asyncpg.PostgresConnectionError, asyncpg.CannotConnectNowError, NotMigrated)
+AWAY = (
+    ConnectionError,
+    TimeoutError,
+    socket.gaierror,
+    asyncpg.PostgresConnectionError,
+    asyncpg.CannotConnectNowError,
+    NotMigrated,
+    NotDeclared,
+)
+"""Backends, their tables and topics may come after us: they are waited for."""
 
 
 def fail(message: str) -> NoReturn:
@@ -98,36 +107,46 @@ def on_signal(action: Callable[[], object]) -> None:
         asyncio.get_running_loop().add_signal_handler(ending, action)
 
 
-async def patiently(action: Callable[[], Awaitable[T]], announce: Announce) -> T:
-    """The result of an action that is repeated while the backends are away, or their tables not there yet."""
-    end, told = time.monotonic() + WAIT_SECONDS, ""
+async def patiently(action: Callable[[], Awaitable[T]], kernel: Settings, announce: Announce) -> T:
+    """The result of an action that is repeated while the backends are away, or their tables and topics not there yet."""
+    end, told = time.monotonic() + kernel.start_seconds, ""
     while True:
         try:
             return await action()
         except AWAY as error:
             reason = str(error) or type(error).__name__
             if time.monotonic() > end:
-                fail(
-                    f"gave up after {WAIT_SECONDS:.0f} s: {reason}; {'run `caravan migrate`' if isinstance(error, NotMigrated) else 'start it, or correct its URL'}"
-                )
+                fail(f"gave up after {kernel.start_seconds:g} s: {reason}; {_advice(error)}")
             if reason != told:
                 announce(f"waiting: {reason}")
             told = reason
             await asyncio.sleep(0.5)
 
 
+def _advice(error: Exception) -> str:
+    if isinstance(error, NotMigrated):
+        return "run `caravan migrate`"
+    return "run one of them" if isinstance(error, NotDeclared) else "start it, or correct its URL"
+
+
 @asynccontextmanager
 async def running(services: Sequence[Service], kernel: Settings, servers: Backends, url: str, announce: Announce) -> AsyncIterator[Process]:
     async def begin() -> Process:
         await (migrate(services, servers) if kernel.migrate else migrated(services, servers))
-        return await Process(services, kernel, servers, KEYS, url).__aenter__()
+        return await Process(services, kernel, servers, KEYS, url, listeners=listeners(services)).__aenter__()
 
     announce("databases: migrating" if kernel.migrate else "databases: checking")
-    process = await patiently(begin, announce)
+    process = await patiently(begin, kernel, announce)
     try:
         yield process
     finally:
         await process.stop()
+
+
+def listeners(services: Sequence[Service]) -> list[Subscription]:
+    """Everybody's readers of the exchanges that these services own. Loads the declarations of all services only where there is such an exchange."""
+    owned = {channel.name for service in services for channel in service.channels if isinstance(channel, Exchange)}
+    return [reader for reader in subscriptions(load()) if isinstance(reader.source, Binding) and reader.channel in owned] if owned else []
 
 
 @asynccontextmanager

@@ -15,11 +15,10 @@ from caravan.audit import AUDIT
 from caravan.bus.topology import Topology, TopologyError, kafka, rabbit, topology
 from caravan.bus.topology.drift import Applied, Difference, Kind, compare
 from caravan.bus.topology.render import resources
-from caravan.bus.topology.waiting import reachable
 from caravan.runtime import subscriptions
 from caravan.settings import Settings
 from services.__main__ import load
-from services.cli.serve import fail, kernel_settings
+from services.cli.serve import fail, kernel_settings, patiently
 
 T = TypeVar("T")
 
@@ -52,14 +51,18 @@ def apply(
     kernel, amqp, management = _brokers()
     wanted = declared(kernel.kafka_replicas)
 
-    async def both() -> tuple[Applied, Applied]:
-        return await asyncio.gather(
-            reachable("kafka", lambda: kafka.apply(kernel.kafka_url, wanted, grow=grow_partitions), kernel.start_seconds),
-            reachable("rabbitmq", lambda: rabbit.apply(management, amqp, wanted), kernel.start_seconds),
-        )
-
     with Progress(SpinnerColumn(), TextColumn("{task.description}"), transient=True, console=Console(stderr=True)) as progress:
-        progress.add_task(f"{len(wanted.kafka)} topics, {len(wanted.rabbit)} queues, exchanges, bindings and policies")
+        task = progress.add_task(f"{len(wanted.kafka)} topics, {len(wanted.rabbit)} queues, exchanges, bindings and policies")
+
+        def announce(line: str) -> None:
+            progress.update(task, description=line)
+
+        async def both() -> tuple[Applied, Applied]:
+            return (
+                await patiently(lambda: kafka.apply(kernel.kafka_url, wanted, grow=grow_partitions), kernel, announce),
+                await patiently(lambda: rabbit.apply(management, amqp, wanted), kernel, announce),
+            )
+
         logs, tasks = _run(both())
     for line in (*logs.done, *tasks.done):
         print(line)
@@ -84,7 +87,7 @@ def diff(
         logs, tasks = await asyncio.gather(kafka.observe(kernel.kafka_url, wanted), rabbit.observe(management, amqp))
         return compare(wanted.kafka, logs) + compare(wanted.rabbit, tasks)
 
-    found = _run(reachable("the brokers", both, 0))
+    found = _run(both())
     for difference in found:
         print(difference)
     counted = [difference for difference in found if difference.kind is not Kind.FOREIGN or not allow_foreign]

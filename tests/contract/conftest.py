@@ -39,7 +39,7 @@ async def kafka_bus(kafka: Broker) -> AsyncIterator[KafkaBus]:
 
 @pytest.fixture(scope="module")
 async def rabbit_bus(rabbitmq: Broker) -> AsyncIterator[RabbitBus]:
-    bus = RabbitBus(rabbitmq.url, "contract")
+    bus = RabbitBus(rabbitmq.url, "contract", management=rabbitmq.management_url)
     await bus.start()
     yield bus
     await bus.stop()

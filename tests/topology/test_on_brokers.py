@@ -16,7 +16,7 @@ from caravan.bus import Subscription
 from caravan.bus.brokers import Brokers
 from caravan.bus.kafka import KafkaBus
 from caravan.bus.rabbit import RabbitBus
-from caravan.bus.topology import Element, Thing, Topology, TopologyError, topology
+from caravan.bus.topology import BrokerAway, Element, NotDeclared, Thing, Topology, topology
 from caravan.bus.topology import kafka as on_kafka
 from caravan.bus.topology import rabbit as on_rabbit
 from caravan.bus.topology.drift import Difference, Kind, compare
@@ -116,32 +116,29 @@ async def test_drift_of_topics_is_repaired_and_settings_of_others_are_kept(kafka
     assert "Kafka can't remove any" in (await on_kafka.apply(kafka.url, wanted)).left[0]
 
 
-async def test_without_the_right_to_declare_a_process_waits_until_it_is_there(kafka: Broker, vhost: Broker) -> None:
+async def test_without_the_right_to_declare_it_says_what_is_missing_until_somebody_has_made_it(kafka: Broker, vhost: Broker) -> None:
     channels, readers, wanted = declared()
-    guest = Brokers(
-        KafkaBus(kafka.url, "guest"), RabbitBus(vhost.url, "guest", management="http://nowhere.invalid"), owner=False, patience=20
-    )
+    guest = Brokers(KafkaBus(kafka.url, "guest"), RabbitBus(vhost.url, "guest", management="http://nowhere.invalid"), owner=False)
     await guest.start()
     try:
-        waiting = asyncio.create_task(guest.declare(channels, readers))
-        done, _ = await asyncio.wait({waiting}, timeout=0.5)
-        assert not done
-        await on_kafka.apply(kafka.url, wanted)
-        await on_rabbit.apply(vhost.management_url, vhost.url, wanted)
-        await waiting
-    finally:
-        await guest.close()
-
-
-async def test_the_wait_has_a_deadline_and_names_what_is_missing(kafka: Broker, vhost: Broker) -> None:
-    channels, readers, _ = declared()
-    guest = Brokers(KafkaBus(kafka.url, "guest"), RabbitBus(vhost.url, "guest"), owner=False, patience=0.1)
-    await guest.start()
-    try:
-        with pytest.raises(TopologyError, match=f"missing after 0.1 s .*{channels[0].name}|missing after 0.1 s .*{channels[1].name}"):
+        with pytest.raises(NotDeclared, match=f"topic {channels[0].name}") as before:
             await guest.declare(channels, readers)
+        assert "topics, queues or exchanges are missing" in str(before.value)
+        await on_kafka.apply(kafka.url, wanted)
+        with pytest.raises(NotDeclared, match=f"exchange {channels[2].name}"):
+            await guest.declare(channels, readers)
+        await on_rabbit.apply(vhost.management_url, vhost.url, wanted)
+        await guest.declare(channels, readers)
     finally:
         await guest.close()
+
+
+async def test_brokers_that_are_away_are_waited_for_and_the_error_says_which(kafka: Broker, rabbitmq: Broker) -> None:
+    _, _, wanted = declared()
+    with pytest.raises(BrokerAway, match=r"Kafka at 127.0.0.1:1 "):
+        await on_kafka.apply("127.0.0.1:1", wanted)
+    with pytest.raises(BrokerAway, match=r"management API at http://127.0.0.1:1 .*CARAVAN_RABBITMQ_MANAGEMENT_URL"):
+        await on_rabbit.apply("http://caravan:secret@127.0.0.1:1", rabbitmq.url, wanted)
 
 
 async def test_a_retry_tier_brings_back_and_a_full_queue_refuses_by_policy_alone(vhost: Broker) -> None:

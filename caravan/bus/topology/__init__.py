@@ -18,6 +18,8 @@ WAITING_MAX = 1_000_000
 """Most messages of a queue whose declaration names no other number. Above it publishing is refused, and the sender's outbox keeps them."""
 DELIVERIES_MAX = 1_000_000
 """Attempts are counted by us. The broker's own limit (20 by default) would drop what is only looked at, or held while a consumer restarts."""
+NAMED = 5
+"""How many missing things an error names."""
 POLICY_PREFIX = "caravan.queue."
 POLICY_PRIORITY = 2000
 """As the operator names and ranks the policy of a RabbitMQQueue's limits: whoever comes second finds it done."""
@@ -29,8 +31,18 @@ class TopologyError(Exception):
     """A broker can't be asked or changed; the text says what to do."""
 
 
-class BrokerAway(TopologyError):
+class BrokerAway(TopologyError, ConnectionError):
     """It doesn't answer (yet)."""
+
+
+class NotDeclared(TopologyError):
+    """What a process needs is not there, and it is not the one to make it."""
+
+    def __init__(self, things: Sequence["Thing"]) -> None:
+        named = ", ".join(f"{thing.kind} {thing.name}" for thing in things[:NAMED]) + (", ..." if len(things) > NAMED else "")
+        super().__init__(
+            f"{len(things)} topics, queues or exchanges are missing ({named}): CARAVAN_DECLARE=false leaves them to the operator or to `caravan topology apply`"
+        )
 
 
 def dead_letter_topic(subscription: str) -> str:

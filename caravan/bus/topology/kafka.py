@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import TopicAlreadyExistsError, for_code
+from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError, TopicAlreadyExistsError, for_code
 
-from caravan.bus.topology import Fact, KafkaTopic, Thing, Topology, TopologyError
+from caravan.bus.topology import BrokerAway, Fact, KafkaTopic, Thing, Topology, TopologyError
 from caravan.bus.topology.drift import Applied, Difference, Kind, compare
 
 REQUEST_SECONDS = 15
@@ -17,9 +17,11 @@ REQUEST_SECONDS = 15
 @asynccontextmanager
 async def _admin(servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
     admin = AIOKafkaAdminClient(bootstrap_servers=servers, client_id="caravan-topology", request_timeout_ms=REQUEST_SECONDS * 1000)
-    await admin.start()
     try:
+        await admin.start()
         yield admin
+    except (KafkaConnectionError, KafkaTimeoutError) as error:
+        raise BrokerAway(f"Kafka at {servers} doesn't answer: {error!r}") from error
     finally:
         await admin.close()
 
