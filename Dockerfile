@@ -6,7 +6,7 @@
 ARG PYTHON=python:3.13-slim
 
 FROM ${PYTHON} AS build
-ENV UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
+ENV UV_CACHE_DIR=/var/cache/uv UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 WORKDIR /src
 RUN apt-get update -qq && apt-get install -qq --no-install-recommends binutils > /dev/null
 COPY pyproject.toml requirements.lock ./
@@ -15,7 +15,7 @@ COPY .ci/locked .ci/slim .ci/
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf \
     awk '/^uv==/ { take = 1 } take { print } take && !/\\$/ { exit }' requirements.lock > /tmp/uv.lock \
     && python -m venv /opt/uv && /opt/uv/bin/pip install --quiet --require-hashes -r /tmp/uv.lock && ln -s /opt/uv/bin/uv /usr/local/bin/uv
-RUN --mount=type=secret,id=uv.toml,target=/etc/uv/uv.toml --mount=type=cache,target=/root/.cache/uv \
+RUN --mount=type=secret,id=uv.toml,target=/etc/uv/uv.toml --mount=type=cache,target=/var/cache/uv \
     .ci/locked > /opt/caravan.lock \
     && uv venv --quiet /opt/caravan && uv pip install --quiet --python /opt/caravan/bin/python --require-hashes -r /opt/caravan.lock \
     && .ci/slim /opt/caravan
@@ -27,18 +27,18 @@ FROM build AS wheel
 COPY README.md LICENSE ./
 COPY caravan caravan
 COPY services services
-RUN --mount=type=secret,id=uv.toml,target=/etc/uv/uv.toml --mount=type=cache,target=/root/.cache/uv \
+RUN --mount=type=secret,id=uv.toml,target=/etc/uv/uv.toml --mount=type=cache,target=/var/cache/uv \
     uv build --quiet --wheel --require-hashes --build-constraint requirements.lock --out-dir /wheel
 
 FROM build AS build-lite
-RUN --mount=type=secret,id=uv.toml,target=/etc/uv/uv.toml --mount=type=cache,target=/root/.cache/uv \
+RUN --mount=type=secret,id=uv.toml,target=/etc/uv/uv.toml --mount=type=cache,target=/var/cache/uv \
     .ci/locked embedded > /opt/caravan.lock && uv pip install --quiet --python /opt/caravan/bin/python --require-hashes -r /opt/caravan.lock \
     && .ci/slim /opt/caravan
 RUN --mount=from=wheel,source=/wheel,target=/wheel uv pip install --quiet --python /opt/caravan/bin/python --offline --no-deps /wheel/*.whl \
     && /opt/caravan/bin/python -c "$STARTED"
 
 FROM build AS build-operator
-RUN --mount=type=secret,id=uv.toml,target=/etc/uv/uv.toml --mount=type=cache,target=/root/.cache/uv \
+RUN --mount=type=secret,id=uv.toml,target=/etc/uv/uv.toml --mount=type=cache,target=/var/cache/uv \
     .ci/locked operator > /opt/caravan.lock && uv pip install --quiet --python /opt/caravan/bin/python --require-hashes -r /opt/caravan.lock \
     && .ci/slim /opt/caravan
 

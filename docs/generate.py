@@ -22,7 +22,7 @@ from caravan.messages import Binding, Channel, Exchange, Queue, Retry, Topic
 from caravan.runtime import subscriptions
 from caravan.service import Service
 from caravan.settings import Settings
-from docs import evolution
+from docs import evolution, facts
 from services.__main__ import load
 from services.gateway.asyncapi import describe, kinds_of
 from services.gateway.faces import channels
@@ -38,6 +38,7 @@ def pages() -> dict[str, str]:
         "docs/messages.md": messages(services),
         "docs/settings.md": settings(services),
         ".env.example": example(services),
+        "charts/caravan/files/services.yaml": facts.services(services),
         "docs/asyncapi.json": _json(describe(channels(), version("caravan"))),
         **{str(evolution.path(kind).relative_to(ROOT)): _json(evolution.schema(kind)) for kind in [*evolution.sent(), *evolution.stored()]},
     }

@@ -1,0 +1,118 @@
+{{/* All take (dict "root" $ "name" "postgres" "uid" 999 "backend" <its values>). */}}
+{{- define "backends.selector" -}}
+app.kubernetes.io/name: {{ .name }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/part-of: backends
+{{- end }}
+
+{{- define "backends.labels" -}}
+{{ include "backends.selector" . }}
+app.kubernetes.io/component: {{ .name }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
+{{- end }}
+
+{{/* A StatefulSet of one pod and its Service. "ports": name to number; "container": what is its own; "writable": paths of scratch space;
+     "files": keys of the secret under /etc/backends; "data": where its volume is mounted. */}}
+{{- define "backends.one" -}}
+{{- $fullname := printf "%s-%s" .root.Release.Name .name -}}
+apiVersion: v1
+kind: Service
+metadata:
+  name: {{ $fullname }}
+  labels: {{- include "backends.labels" . | nindent 4 }}
+spec:
+  selector: {{- include "backends.selector" . | nindent 4 }}
+  publishNotReadyAddresses: {{ eq .name "kafka" }}
+  ports:
+    {{- range $name, $port := .ports }}
+    - {name: {{ $name }}, port: {{ $port }}, targetPort: {{ $name }}}
+    {{- end }}
+---
+apiVersion: apps/v1
+kind: StatefulSet
+metadata:
+  name: {{ $fullname }}
+  labels: {{- include "backends.labels" . | nindent 4 }}
+spec:
+  serviceName: {{ $fullname }}
+  replicas: 1
+  selector:
+    matchLabels: {{- include "backends.selector" . | nindent 6 }}
+  template:
+    metadata:
+      labels: {{- include "backends.labels" . | nindent 8 }}
+    spec:
+      automountServiceAccountToken: false
+      enableServiceLinks: false
+      terminationGracePeriodSeconds: 60
+      securityContext:
+        runAsNonRoot: true
+        runAsUser: {{ .uid }}
+        runAsGroup: {{ .uid }}
+        fsGroup: {{ .uid }}
+        fsGroupChangePolicy: OnRootMismatch
+        seccompProfile: {type: RuntimeDefault}
+      containers:
+        - name: {{ .name }}
+          image: {{ .backend.image }}
+          imagePullPolicy: {{ .root.Values.imagePullPolicy }}
+          {{- .container | nindent 10 }}
+          securityContext:
+            allowPrivilegeEscalation: false
+            readOnlyRootFilesystem: true
+            capabilities: {drop: [ALL]}
+          ports:
+            {{- range $name, $port := .ports }}
+            - {name: {{ $name }}, containerPort: {{ $port }}}
+            {{- end }}
+          startupProbe:
+            tcpSocket: {port: {{ .probe }}}
+            periodSeconds: 2
+            failureThreshold: 150
+          readinessProbe:
+            tcpSocket: {port: {{ .probe }}}
+            periodSeconds: 5
+          livenessProbe:
+            tcpSocket: {port: {{ .probe }}}
+            periodSeconds: 15
+            timeoutSeconds: 5
+            failureThreshold: 6
+          resources: {{- toYaml .backend.resources | nindent 12 }}
+          volumeMounts:
+            {{- range $index, $path := .writable }}
+            - {name: scratch-{{ $index }}, mountPath: {{ $path }}}
+            {{- end }}
+            {{- with .data }}
+            - {name: data, mountPath: {{ . }}}
+            {{- end }}
+            {{- with .files }}
+            - {name: files, mountPath: /etc/backends, readOnly: true}
+            {{- end }}
+      volumes:
+        {{- range $index, $path := .writable }}
+        - name: scratch-{{ $index }}
+          emptyDir: {sizeLimit: 256Mi}
+        {{- end }}
+        {{- with .files }}
+        - name: files
+          secret:
+            secretName: {{ $.root.Values.secret }}
+            defaultMode: 0440
+            items:
+              {{- range . }}
+              - {key: {{ . }}, path: {{ . }}}
+              {{- end }}
+        {{- end }}
+  {{- if .data }}
+  volumeClaimTemplates:
+    - metadata: {name: data}
+      spec:
+        accessModes: [ReadWriteOnce]
+        {{- with .root.Values.storageClass }}
+        storageClassName: {{ . }}
+        {{- end }}
+        resources:
+          requests: {storage: {{ .backend.storage }}}
+  {{- end }}
+{{- end }}

@@ -1,0 +1,99 @@
+{{/* Settings that every service shares, as the data of a ConfigMap. */}}
+{{- define "caravan.settings" -}}
+{{- $settings := dict
+    "CARAVAN_PORT" "8080"
+    "CARAVAN_PROBE_PORT" "8081"
+    "CARAVAN_PUBLIC_URL" .Values.publicUrl
+-}}
+{{- if not .Values.backends.embedded -}}
+{{- $settings = merge $settings (dict
+    "CARAVAN_DATABASE_URL" .Values.backends.databaseUrl
+    "CARAVAN_DATABASE_PASSWORDS" "/run/secrets/databases"
+    "CARAVAN_MIGRATE" "false"
+    "CARAVAN_KAFKA_URL" .Values.backends.kafkaUrl
+    "CARAVAN_DISCOVERY" (printf "http://%s-{service}:8080" .Release.Name)
+    "GATEWAY_SERVICES" (include "caravan.serving" .)
+) -}}
+{{- end -}}
+{{- range $name, $value := mergeOverwrite $settings (deepCopy .Values.settings) }}
+{{ $name }}: {{ $value | toString | quote }}
+{{- end }}
+{{- end }}
+
+{{- define "caravan.environment" -}}
+{{ include "caravan.settings" . }}
+{{- end }}
+
+{{/* The names of the services that are installed, comma-separated. */}}
+{{- define "caravan.serving" -}}
+{{- $names := list -}}
+{{- range $name, $service := .Values.services -}}
+{{- if (mergeOverwrite (deepCopy $.Values.defaults) ($service | default dict)).enabled }}{{ $names = append $names $name }}{{ end -}}
+{{- end -}}
+{{ join "," $names }}
+{{- end }}
+
+{{/* (dict "root" $ "name" "orders"): what the library's templates take. Facts come from the declarations in Python, see files/services.yaml. */}}
+{{- define "caravan.service" -}}
+{{- $all := .root.Files.Get "files/services.yaml" | fromYaml -}}
+{{- $facts := get $all .name | default (dict "databases" list "calls" list "topics" list "queues" list) -}}
+{{- $service := mergeOverwrite (deepCopy .root.Values.defaults) (get .root.Values.services .name | default dict) -}}
+{{- $serving := splitList "," (include "caravan.serving" .root) -}}
+{{- $callers := list -}}
+{{- range $other, $its := $all }}{{ if and (has $.name $its.calls) (has $other $serving) }}{{ $callers = append $callers $other }}{{ end }}{{ end -}}
+{{- if $service.public }}{{ $callers = concat $callers (list "seed" "test") }}{{ end -}}
+{{- $calls := list -}}
+{{- range $facts.calls }}{{ if has . $serving }}{{ $calls = append $calls . }}{{ end }}{{ end -}}
+{{ toYaml (dict "service" $service "facts" (dict "databases" $facts.databases "topics" $facts.topics "queues" $facts.queues "calls" $calls "callers" $callers)) }}
+{{- end }}
+
+{{/* Every database of the installed services. */}}
+{{- define "caravan.databases" -}}
+{{- $databases := list -}}
+{{- range $facts := .Files.Get "files/services.yaml" | fromYaml }}{{ $databases = concat $databases $facts.databases }}{{ end -}}
+{{ toYaml (uniq $databases | sortAlpha) }}
+{{- end }}
+
+{{/* (dict "root" $ "name" "migration" "hook" "pre-install,pre-upgrade" "weight" "0" "deadline" 600): the head of a Job that is a hook. */}}
+{{- define "caravan.job" -}}
+apiVersion: batch/v1
+kind: Job
+metadata:
+  name: {{ include "service-lib.fullname" . }}
+  labels: {{- include "service-lib.labels" . | nindent 4 }}
+  annotations:
+    helm.sh/hook: {{ .hook }}
+    helm.sh/hook-weight: {{ .weight | quote }}
+    helm.sh/hook-delete-policy: before-hook-creation
+spec:
+  backoffLimit: 6
+  activeDeadlineSeconds: {{ .deadline }}
+  ttlSecondsAfterFinished: 86400
+  template:
+    metadata:
+      labels: {{- include "service-lib.labels" . | nindent 8 }}
+    spec:
+      restartPolicy: OnFailure
+      {{- include "service-lib.podSecurity" . | nindent 6 }}
+{{- end }}
+
+{{/* The container of a Job: its own secrets, settings in the environment (a ConfigMap comes only after a pre-install hook). */}}
+{{- define "caravan.jobContainer" -}}
+containers:
+  - name: {{ .name }}
+    image: {{ include "service-lib.image" . }}
+    imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+    args: {{ toJson .args }}
+    {{- include "service-lib.containerSecurity" . | nindent 4 }}
+    resources:
+      requests: {cpu: 50m, memory: 160Mi}
+      limits: {cpu: "1", memory: 384Mi}
+    env: {{- include "service-lib.environment" .environment | nindent 6 }}
+    volumeMounts:
+      - {name: tmp, mountPath: /tmp}
+      - {name: secrets, mountPath: /run/secrets, readOnly: true}
+volumes:
+  - name: tmp
+    emptyDir: {sizeLimit: 64Mi}
+  {{- include "service-lib.secrets" . | nindent 2 }}
+{{- end }}

@@ -1,0 +1,103 @@
+{{- define "service-lib.deployment" -}}
+{{- $fullname := include "service-lib.fullname" . -}}
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: {{ $fullname }}
+  labels: {{- include "service-lib.labels" . | nindent 4 }}
+spec:
+  {{- if not (or .service.autoscaling.enabled .service.keda.enabled) }}
+  replicas: {{ .service.replicas }}
+  {{- end }}
+  revisionHistoryLimit: 3
+  strategy:
+    {{- if .service.persistence.enabled }}
+    type: Recreate
+    {{- else }}
+    type: RollingUpdate
+    rollingUpdate: {maxUnavailable: 0, maxSurge: 1}
+    {{- end }}
+  selector:
+    matchLabels: {{- include "service-lib.selector" . | nindent 6 }}
+  template:
+    metadata:
+      labels: {{- include "service-lib.labels" . | nindent 8 }}
+      annotations:
+        checksum/settings: {{ include "caravan.environment" .root | sha256sum }}
+        {{- with .service.podAnnotations }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+    spec:
+      serviceAccountName: {{ $fullname }}
+      {{- include "service-lib.podSecurity" . | nindent 6 }}
+      terminationGracePeriodSeconds: {{ add .service.preStopSeconds .service.drainSeconds 15 }}
+      {{- with .service.priorityClassName }}
+      priorityClassName: {{ . }}
+      {{- end }}
+      {{- with .service.nodeSelector }}
+      nodeSelector: {{- toYaml . | nindent 8 }}
+      {{- end }}
+      {{- with .service.tolerations }}
+      tolerations: {{- toYaml . | nindent 8 }}
+      {{- end }}
+      topologySpreadConstraints:
+        {{- range tuple "topology.kubernetes.io/zone" "kubernetes.io/hostname" }}
+        - maxSkew: 1
+          topologyKey: {{ . }}
+          whenUnsatisfiable: ScheduleAnyway
+          labelSelector:
+            matchLabels: {{- include "service-lib.selector" $ | nindent 14 }}
+          matchLabelKeys: [pod-template-hash]
+        {{- end }}
+      containers:
+        - name: {{ .name }}
+          image: {{ include "service-lib.image" . }}
+          imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+          {{- with .service.command }}
+          command: {{ toJson . }}
+          {{- end }}
+          args: {{ .service.args | default (list "run" .name) | toJson }}
+          {{- include "service-lib.containerSecurity" . | nindent 10 }}
+          ports:
+            - {name: http, containerPort: 8080}
+            - {name: probes, containerPort: 8081}
+          envFrom:
+            - configMapRef: {name: {{ .root.Release.Name }}-settings}
+          env:
+            - {name: CARAVAN_DRAIN_SECONDS, value: {{ .service.drainSeconds | quote }}}
+            {{- include "service-lib.environment" .service.env | nindent 12 }}
+          startupProbe:
+            httpGet: {path: /readyz, port: probes}
+            periodSeconds: 2
+            timeoutSeconds: 3
+            failureThreshold: 120
+          livenessProbe:
+            httpGet: {path: /livez, port: probes}
+            periodSeconds: 10
+            timeoutSeconds: 5
+            failureThreshold: 6
+          readinessProbe:
+            httpGet: {path: /readyz, port: probes}
+            periodSeconds: 3
+            timeoutSeconds: 3
+            failureThreshold: 3
+          lifecycle:
+            # Requests still come until every proxy knows that this pod leaves.
+            preStop:
+              sleep: {seconds: {{ .service.preStopSeconds }}}
+          resources: {{- toYaml .service.resources | nindent 12 }}
+          volumeMounts:
+            - {name: tmp, mountPath: /tmp}
+            - {name: data, mountPath: /data}
+            - {name: secrets, mountPath: /run/secrets, readOnly: true}
+      volumes:
+        - name: tmp
+          emptyDir: {sizeLimit: 64Mi}
+        - name: data
+          {{- if .service.persistence.enabled }}
+          persistentVolumeClaim: {claimName: {{ $fullname }}}
+          {{- else }}
+          emptyDir: {sizeLimit: 64Mi}
+          {{- end }}
+        {{- include "service-lib.secrets" . | nindent 8 }}
+{{- end }}
