@@ -34,10 +34,10 @@ def _of(service: Service, declared: list[Service]) -> dict[str, object]:
 
 
 def _callees(service: Service, declared: list[Service]) -> set[str]:
-    """Whoever verifies tokens asks for the keys; a client of another service asks that one; what serves clients is asked by the gateway."""
+    """Whoever verifies tokens asks for the keys; a client of another service asks that one; the gateway asks all: for what they serve, and for the desks."""
     asked = {KEYS.service} | {name for path in (SERVICES / service.name).rglob("*.py") for name in _clients(path)}
     if service.name == "gateway":
-        asked |= {other.name for other in declared if other.routers}
+        asked |= {other.name for other in declared}
     return asked - {service.name}
 
 
