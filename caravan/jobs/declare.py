@@ -4,7 +4,7 @@ import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from croniter import croniter
@@ -55,6 +55,12 @@ class NewJob:
     id: str | None = None
     delay: timedelta = timedelta()
     priority: int = 0
+    keep: bool = True
+    """Whether it is kept for the desk when it has ended, and its id with it."""
+
+
+class Report(Protocol):
+    async def __call__(self, done: int, total: int | None = None) -> None: ...
 
 
 @dataclass(slots=True)
@@ -66,7 +72,7 @@ class Job:
     data: Any
     attempt: int
     due: datetime | None
-    report: Callable[[int, int | None], Awaitable[None]]
+    report: Report
     """`await job.report(done, total)`: the progress that the desk shows, sent at most once a second."""
     stopping: Callable[[], bool]
     """Whether the process stops: a long job ends at its next good place."""
@@ -86,6 +92,8 @@ class Kind:
     """Before the second attempt; doubled for each further one."""
     concurrency: int = 1
     """Jobs at a time in one process."""
+    everywhere: int | None = None
+    """Jobs at a time in all processes together."""
     lease_seconds: float = 30.0
     """A job whose worker has died is given to another one after this, and the time of one check. Renewed while it runs."""
     seconds: float = 300.0

@@ -74,7 +74,12 @@ class JobStore:
                     "schedule": str(kind.schedule) if kind.schedule else None,
                 }
                 pipe.hset(QUEUES, kind.name, orjson.dumps(said).decode())
-                pipe.hset(self.queue(kind.name).keys["meta"], "opts.maxLenEvents", str(EVENTS_KEPT))
+                meta = self.queue(kind.name).keys["meta"]
+                pipe.hset(meta, "opts.maxLenEvents", str(EVENTS_KEPT))
+                if kind.everywhere is None:
+                    pipe.hdel(meta, "concurrency")
+                else:
+                    pipe.hset(meta, "concurrency", str(kind.everywhere))
             await pipe.execute()
 
     async def queues(self) -> dict[str, dict[str, Any]]:

@@ -16,7 +16,7 @@ from caravan import crash, telemetry
 from caravan.clock import EPOCH, utc_now
 from caravan.database import CONNECTION_LOST
 from caravan.errors import Reject
-from caravan.jobs.declare import Cron, Job, Kind, NewJob
+from caravan.jobs.declare import Cron, Job, Kind, NewJob, Report
 from caravan.jobs.enqueue import envelope, options
 from caravan.jobs.redis import AWAY, BLOCK_SECONDS, PREFIX, JobStore
 from caravan.telemetry import log
@@ -207,7 +207,7 @@ class Line:
         return Job(str(stored.id), self.kind.name, data, stored.attemptsMade + 1, due, _reporter(stored), lambda: self.stopping)
 
 
-def _reporter(stored: Stored) -> Any:
+def _reporter(stored: Stored) -> Report:
     loop, last = asyncio.get_running_loop(), -REPORT_SECONDS
 
     async def report(done: int, total: int | None = None) -> None:

@@ -10,9 +10,10 @@ from fastapi.responses import Response
 from caravan.auth import Caller, Customer
 from caravan.errors import NotFound
 from caravan.http import CursorParameter, Limit, Page, check_if_match, decode_cursor, encode_cursor, entity_tag, json_response
-from services.notifications import store, use_cases
+from services.notifications import store
 from services.notifications.model import Preference
 from services.notifications.schemas import NotificationView, PreferenceChange, PreferenceView, StateName
+from services.notifications.use_cases import preferences
 
 router = APIRouter(tags=["notifications"])
 
@@ -25,14 +26,16 @@ def _answer(preference: Preference) -> Response:
 @router.get("/v1/users/me/preferences", response_model=PreferenceView)
 async def get_preferences(request: Request, caller: Customer) -> Response:
     """How you want to be reached, and what you opted out of."""
-    return _answer(await use_cases.read_preference(request.app.state.context, caller.user_id))
+    return _answer(await preferences.read_preference(request.app.state.context, caller.user_id))
 
 
 @router.patch("/v1/users/me/preferences", response_model=PreferenceView)
 async def patch_preferences(request: Request, caller: Customer, change: PreferenceChange) -> Response:
     """Change how you want to be reached. Messages that wait already go the way that was chosen before."""
     changes = change.model_dump(exclude_unset=True)
-    return _answer(await use_cases.change_preference(request.app.state.context, caller.user_id, changes, partial(check_if_match, request)))
+    return _answer(
+        await preferences.change_preference(request.app.state.context, caller.user_id, changes, partial(check_if_match, request))
+    )
 
 
 @router.get("/v1/notifications")
@@ -72,5 +75,5 @@ def _whose(caller: Caller, user_id: UUID | None, *, everybodys: bool) -> UUID | 
 @router.post("/v1/notifications/unsubscribe/{token}", status_code=204)
 async def unsubscribe(request: Request, token: Annotated[str, Path(max_length=100, pattern=r"^[A-Za-z0-9_-]+$")]) -> Response:
     """The address in the List-Unsubscribe header of alerts (RFC 8058): ends them without a login."""
-    await use_cases.unsubscribe(request.app.state.context, token)
+    await preferences.unsubscribe(request.app.state.context, token)
     return Response(status_code=204)

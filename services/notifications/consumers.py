@@ -8,16 +8,15 @@ from caravan.database import UnitOfWork
 from caravan.inbox import Consumers
 from caravan.messages import Delivery, Event, Source
 from services.identity.messages import USER_REGISTERED, UserRegistered
-from services.notifications import use_cases
 from services.notifications.messages import CRITICAL, STANDARD, SendNotification
 from services.notifications.model import KINDS, Priority, Wanted, commanded
+from services.notifications.use_cases import NotificationsContext as Context
+from services.notifications.use_cases.accepting import accept
 from services.orders.messages import ORDERS, OrderCancelled, OrderCreated
 from services.processing.messages import ORDER_PROCESSED, OrderProcessed
 from services.shipping.messages import ORDER_SHIPPED, OrderShipped
 
 consume = Consumers("notifications", linger=0.1)
-
-Context = use_cases.NotificationsContext
 
 ANNOUNCED = ORDERS.bind("notifications", "order.created", "order.cancelled")
 BY_OUTCOME = {"completed": "order_confirmed", "rejected": "order_rejected", "payment_failed": "payment_failed"}
@@ -62,7 +61,7 @@ def triggered(event: Event) -> Wanted | None:
 
 
 async def something_happened(context: Context, work: UnitOfWork, deliveries: list[Delivery[Event]]) -> None:
-    await use_cases.accept(context, work, [wanted for delivery in deliveries if (wanted := triggered(delivery.message))])
+    await accept(context, work, [wanted for delivery in deliveries if (wanted := triggered(delivery.message))])
 
 
 for source in {id(trigger.source): trigger.source for trigger in TRIGGERS}.values():
@@ -75,9 +74,9 @@ def asked_for(command: SendNotification, priority: Priority) -> Wanted:
 
 @consume(CRITICAL)
 async def send_critical(context: Context, work: UnitOfWork, deliveries: list[Delivery[SendNotification]]) -> None:
-    await use_cases.accept(context, work, [asked_for(delivery.message, "critical") for delivery in deliveries])
+    await accept(context, work, [asked_for(delivery.message, "critical") for delivery in deliveries])
 
 
 @consume(STANDARD)
 async def send_standard(context: Context, work: UnitOfWork, deliveries: list[Delivery[SendNotification]]) -> None:
-    await use_cases.accept(context, work, [asked_for(delivery.message, "standard") for delivery in deliveries])
+    await accept(context, work, [asked_for(delivery.message, "standard") for delivery in deliveries])

@@ -1,35 +1,60 @@
-"""Periodic work: two senders of their own, so that a critical message never waits behind standard ones, and keeping the table in order."""
+"""Background work: senders of their own, so that a critical message never waits behind standard ones, and keeping the table in order."""
 
 from datetime import timedelta
+from functools import partial
 from uuid import UUID
 
 from prometheus_client import Gauge
 
-from services.notifications import store, use_cases
-from services.notifications.use_cases import NotificationsContext
+from caravan.jobs import Cron, Job, Jobs
+from caravan.service import Periodic
+from services.notifications import store
+from services.notifications.use_cases import NotificationsContext, sending
 
 WAITING = Gauge("caravan_notifications_waiting", "Notifications that are not sent yet, counted up to 100,000", ["priority"])
 OWNER_DAYS = 1
+SENDING = {"attempts": 3, "lease_seconds": 10.0, "seconds": 180.0, "keep_completed": 100}
+
+jobs = Jobs("notifications")
 
 
-async def send_critical(context: NotificationsContext) -> bool:
-    return await use_cases.send_due(context, "critical")
+@jobs.job("notifications.critical-send", **SENDING)
+async def send_critical(context: NotificationsContext, job: Job) -> dict[str, int]:
+    """Hand over the critical messages that are due."""
+    return await sending.send_due(context, "critical", job)
 
 
-async def send_standard(context: NotificationsContext) -> bool:
-    return await use_cases.send_due(context, "standard")
+@jobs.job("notifications.standard-send", gather_seconds=0.1, **SENDING)
+async def send_standard(context: NotificationsContext, job: Job) -> dict[str, int]:
+    """Hand over the other messages that are due; at most ten jobs a second, so that each carries more."""
+    return await sending.send_due(context, "standard", job)
+
+
+@jobs.job("notifications.history-prune", everywhere=1, schedule=Cron("17 3 * * *"))
+async def prune(context: NotificationsContext, job: Job) -> dict[str, int]:
+    """Delete finished notifications that are older than they are kept."""
+    oldest = context.clock() - timedelta(days=context.settings.keep_days)
+    before, gone = UUID(int=int(oldest.timestamp() * 1000) << 80), 0
+    while not job.stopping():
+        pruned = await store.prune(context.database, before)
+        gone += pruned
+        await job.report(gone)
+        if pruned < store.PRUNED_AT_ONCE:
+            break
+    return {"deleted": gone}
 
 
 async def measure(context: NotificationsContext) -> bool:
     """Count what waits, and find owners that became known too late."""
     counts = await store.waiting(context.database)
-    for priority in use_cases.BATCH:
+    for priority in sending.BATCH:
         WAITING.labels(priority).set(counts.get(priority, 0))
     await store.find_owners(context.database, context.clock() - timedelta(days=OWNER_DAYS))
     return False
 
 
-async def prune(context: NotificationsContext) -> bool:
-    """Delete finished notifications that are older than they are kept."""
-    oldest = context.clock() - timedelta(days=context.settings.keep_days)
-    return await store.prune(context.database, UUID(int=int(oldest.timestamp() * 1000) << 80)) == store.PRUNED_AT_ONCE
+SWEEPERS = (
+    Periodic("critical", 1.0, partial(sending.sweep, priority="critical")),
+    Periodic("standard", 1.0, partial(sending.sweep, priority="standard")),
+    Periodic("measure", 10.0, measure),
+)

@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from caravan.service import DatabaseDeclaration, Periodic, Service
-from services.notifications import api, jobs, messages, providers, use_cases
+from caravan.service import DatabaseDeclaration, Service
+from services.notifications import api, jobs, messages, providers
 from services.notifications.client import LATEST
 from services.notifications.consumers import consume
 from services.notifications.settings import Settings
+from services.notifications.use_cases.preferences import latest
 
 service = Service(
     "notifications",
@@ -14,13 +15,9 @@ service = Service(
     routers=(api.router,),
     consumers=consume,
     channels=messages.CHANNELS,
-    operations={LATEST: use_cases.latest},
+    operations={LATEST: latest},
     settings=Settings,
-    periodic=(
-        Periodic("critical", 1.0, jobs.send_critical),
-        Periodic("standard", 1.0, jobs.send_standard),
-        Periodic("measure", 10.0, jobs.measure),
-        Periodic("prune", 3600.0, jobs.prune),
-    ),
+    periodic=jobs.SWEEPERS,
+    jobs=jobs.jobs,
     parts=providers.opened,
 )

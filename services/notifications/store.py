@@ -94,6 +94,17 @@ async def claim(
     )
 
 
+async def any_due(database: Database, priority: Priority, channels: Sequence[str], now: datetime) -> bool:
+    return bool(
+        await database.fetchval(
+            "SELECT EXISTS (SELECT FROM notification WHERE state = 'pending' AND priority = $1 AND due_at <= $2 AND channel = ANY($3))",
+            priority,
+            now,
+            list(channels),
+        )
+    )
+
+
 async def finish(database: Database, finished: Sequence[Finished]) -> None:
     """Record what came of the attempts. The values of what is sent go: what it said is in the mail, and a reset link must not lie about."""
     columns = zip(*((f.id, f.attempts, f.counted, f.state, f.due_at, f.sent_at, f.subject, f.reason) for f in finished), strict=True)

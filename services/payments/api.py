@@ -73,7 +73,7 @@ async def get_provider_ledger(request: Request, order_id: UUID, caller: Staff) -
 )
 async def get_invoice(request: Request, order_id: UUID, caller: Customer) -> Response:
     """The invoice of a paid order as a PDF; after a refund with its credit note."""
-    drawn = await invoice.draw(_context(request), caller, order_id)
+    drawn = await invoice.read(_context(request), caller, order_id)
     headers = {"Content-Disposition": f'inline; filename="{drawn.name}.pdf"', "Cache-Control": "private, no-cache"}
     return Response(drawn.pdf, headers=headers, media_type="application/pdf")
 

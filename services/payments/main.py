@@ -6,7 +6,7 @@ from caravan.service import DatabaseDeclaration, Service
 from services.payments import messages
 from services.payments.api import router
 from services.payments.consumers import consume
-from services.payments.jobs import PERIODIC
+from services.payments.jobs import PERIODIC, jobs
 from services.payments.providers import open_parts
 from services.payments.settings import Settings
 
@@ -18,5 +18,6 @@ service = Service(
     channels=messages.CHANNELS,
     settings=Settings,
     periodic=PERIODIC,
+    jobs=jobs,
     parts=open_parts,
 )

@@ -1,7 +1,7 @@
 """The queries of payments. Rows of several orders are locked in the order of their ids."""
 
 from collections.abc import Collection, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -102,20 +102,49 @@ async def standing(database: Database, orders: Collection[UUID]) -> list[Payment
     return [Payment(**row) for row in rows]
 
 
-async def take_due(database: Database, lease: datetime, now: datetime, limit: int) -> list[Payment]:
-    """Payments whose next attempt, or next question about the present one, is due; recorded as sent before the call."""
+_TAKE = f""" taken AS (UPDATE payment p SET attempt = p.attempt + (p.status = 'retrying')::int, status = 'capturing', due_at = $4, updated_at = $3
+        FROM due WHERE p.order_id = due.order_id RETURNING p.*),
+    sent AS (INSERT INTO payment_attempt AS t (order_id, attempt, state, started_at) SELECT order_id, attempt, 'sent', $3 FROM taken
+        ON CONFLICT (order_id, attempt) DO UPDATE SET asked = t.asked + 1 RETURNING order_id, asked)
+    SELECT {_PAYMENT} FROM taken p JOIN sent a ON a.order_id = p.order_id"""
+
+
+async def take_due(database: Database, lease: datetime, now: datetime, limit: int, grace: timedelta) -> list[Payment]:
+    """Payments whose next question about the present attempt is due, or whose next attempt has been due for a while and no job has made it; recorded as
+    sent before the call."""
     rows = await database.fetch(
-        "WITH due AS (SELECT order_id FROM payment WHERE due_at <= $1 ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED),"
-        " taken AS (UPDATE payment p SET attempt = p.attempt + (p.status = 'retrying')::int, status = 'capturing', due_at = $2, updated_at = $1"
-        " FROM due WHERE p.order_id = due.order_id RETURNING p.*),"
-        " sent AS (INSERT INTO payment_attempt AS t (order_id, attempt, state, started_at) SELECT order_id, attempt, 'sent', $1 FROM taken"
-        " ON CONFLICT (order_id, attempt) DO UPDATE SET asked = t.asked + 1 RETURNING order_id, asked)"
-        f" SELECT {_PAYMENT} FROM taken p JOIN sent a ON a.order_id = p.order_id",
+        "WITH due AS (SELECT order_id FROM payment WHERE due_at <= $3 AND (status <> 'retrying' OR due_at <= $3 - $2::interval)"
+        " ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED),"
+        f"{_TAKE}",
+        limit,
+        grace,
         now,
         lease,
-        limit,
     )
     return [Payment(**row) for row in rows]
+
+
+async def take_retries(database: Database, attempts: Sequence[tuple[UUID, int]], lease: datetime, now: datetime) -> list[Payment]:
+    """These attempts, where each is the next one of its payment; recorded as sent before the call."""
+    rows = await database.fetch(
+        "WITH asked AS (SELECT * FROM unnest($1::uuid[], $2::int[]) AS t (order_id, attempt)),"
+        " due AS (SELECT p.order_id FROM payment p JOIN asked a ON a.order_id = p.order_id AND a.attempt = p.attempt + 1"
+        " WHERE p.status = 'retrying' ORDER BY p.order_id FOR UPDATE OF p SKIP LOCKED),"
+        f"{_TAKE}",
+        [order_id for order_id, _ in attempts],
+        [attempt for _, attempt in attempts],
+        now,
+        lease,
+    )
+    return [Payment(**row) for row in rows]
+
+
+async def retrying(database: Database, limit: int) -> list[tuple[UUID, int, datetime]]:
+    """Payments that wait for another attempt: order, that attempt, and when it is due; the soonest first."""
+    rows = await database.fetch(
+        "SELECT order_id, attempt + 1, due_at FROM payment WHERE due_at IS NOT NULL AND status = 'retrying' ORDER BY due_at LIMIT $1", limit
+    )
+    return [(row[0], row[1], row[2]) for row in rows]
 
 
 async def lock(work: UnitOfWork, orders: Collection[UUID]) -> dict[UUID, Payment]:
@@ -238,7 +267,8 @@ async def finish_refunds(work: UnitOfWork, orders: Sequence[UUID], now: datetime
     """The refunds that this call, and none before it, has finished."""
     rows = await work.fetch(
         "WITH done AS (UPDATE refund SET state = 'done', due_at = NULL, refunded_at = $2"
-        " WHERE order_id IN (SELECT order_id FROM refund WHERE order_id = ANY($1) AND state <> 'done' ORDER BY order_id FOR UPDATE) RETURNING order_id)"
+        " WHERE order_id IN (SELECT order_id FROM refund WHERE order_id = ANY($1) AND state <> 'done' ORDER BY order_id FOR UPDATE) RETURNING order_id),"
+        " revised AS (UPDATE invoice i SET revision = i.revision + 1 FROM done WHERE i.order_id = done.order_id)"
         " UPDATE payment p SET status = 'refunded', updated_at = $2 FROM done WHERE p.order_id = done.order_id RETURNING p.order_id",
         list(orders),
         now,
@@ -279,12 +309,36 @@ async def refund(database: Database, order_id: UUID) -> asyncpg.Record | None:
     return await database.fetchrow("SELECT state, amount, reason, requested_at, refunded_at FROM refund WHERE order_id = $1", order_id)
 
 
+_BILL = """i.number, i.issued_at, i.revision, p.order_id, p.user_id, p.amount, p.currency, b.email, b.customer_name, b.billing_address, b.lines,
+    r.refunded_at, r.amount AS refunded, r.reason AS refund_reason"""
+_BILLED = """invoice i JOIN payment p ON p.order_id = i.order_id JOIN bill b ON b.order_id = i.order_id
+    LEFT JOIN refund r ON r.order_id = i.order_id AND r.state = 'done'"""
+
+
 async def bill(database: Database, order_id: UUID) -> asyncpg.Record | None:
-    """All that an invoice says; none before it has a number."""
+    """All that an invoice says, and its PDF where that has been drawn; none before it has a number."""
     return await database.fetchrow(
-        "SELECT i.number, i.issued_at, p.order_id, p.user_id, p.amount, p.currency, p.method, b.email, b.customer_name, b.billing_address, b.lines,"
-        " r.refunded_at, r.amount AS refunded, r.reason AS refund_reason"
-        " FROM invoice i JOIN payment p ON p.order_id = i.order_id JOIN bill b ON b.order_id = i.order_id"
-        " LEFT JOIN refund r ON r.order_id = i.order_id AND r.state = 'done' WHERE i.order_id = $1",
+        f"SELECT {_BILL}, d.pdf FROM {_BILLED} LEFT JOIN invoice_document d ON d.order_id = i.order_id AND d.revision = i.revision"
+        " WHERE i.order_id = $1",
         order_id,
+    )
+
+
+async def undrawn(database: Database, after: int, limit: int = 10) -> list[asyncpg.Record]:
+    """Invoices whose document is missing or of an old revision, by number."""
+    return await database.fetch(
+        f"SELECT {_BILL} FROM {_BILLED} WHERE i.drawn <> i.revision AND i.number > $1 ORDER BY i.number LIMIT $2", after, limit
+    )
+
+
+async def keep_documents(database: Database, drawn: Sequence[tuple[UUID, int, bytes]]) -> None:
+    """Store documents. One that was drawn before a refund, and is stored after it, stays a document of the old revision."""
+    await database.fetch(
+        "WITH drawn AS (SELECT * FROM unnest($1::uuid[], $2::int[], $3::bytea[]) AS t (order_id, revision, pdf)),"
+        " kept AS (INSERT INTO invoice_document AS d (order_id, revision, pdf) SELECT * FROM drawn"
+        " ON CONFLICT (order_id) DO UPDATE SET revision = excluded.revision, pdf = excluded.pdf WHERE d.revision < excluded.revision)"
+        " UPDATE invoice i SET drawn = d.revision FROM drawn d WHERE i.order_id = d.order_id AND i.drawn < d.revision",
+        [order_id for order_id, _, _ in drawn],
+        [revision for _, revision, _ in drawn],
+        [pdf for _, _, pdf in drawn],
     )

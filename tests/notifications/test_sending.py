@@ -8,11 +8,12 @@ import pytest
 
 from caravan.clock import new_id
 from caravan.database import Database
-from services.notifications import store, use_cases
+from services.notifications import store
 from services.notifications.letters import Letter
 from services.notifications.messages import CRITICAL, SendNotification
 from services.notifications.model import RETRY_SECONDS
 from services.notifications.providers import Rest, Verdict
+from services.notifications.use_cases import sending
 from tests.notifications.conftest import Carrier, MovedClock, ask, back_in_stock, row
 from tests.shop import Shop, until
 
@@ -80,7 +81,7 @@ async def test_a_process_that_dies_between_sending_and_recording_sends_again_und
     await ask(shop, command)
     await until(lambda: _sent(carrier, 1))
     await reached(shop, command.about, state="pending", attempts=1)
-    clock.ahead += use_cases.LEASE
+    clock.ahead += sending.LEASE
     shop.context("notifications").nudge("standard")
     await reached(shop, command.about, state="sent", attempts=2)
     first, second = carrier.letters
@@ -149,7 +150,7 @@ async def test_a_stopping_process_finishes_and_records_the_batch_in_hand() -> No
         done.append(True)
         return 1
 
-    task = asyncio.create_task(use_cases._finishing(batch()))
+    task = asyncio.create_task(sending._finishing(batch()))
     await began.wait()
     task.cancel()
     await asyncio.sleep(0)
@@ -169,7 +170,7 @@ async def test_finished_messages_go_after_their_time_and_pending_ones_stay(shop:
     await reached(shop, waits.about, state="pending")
     before = clock.ahead
     clock.ahead += timedelta(days=401)
-    shop.context("notifications").nudge("prune")
+    await shop.context("notifications").jobs.enqueue("notifications.history-prune")
 
     async def gone() -> bool:
         return await row(shop, finished.about) is None

@@ -5,3 +5,6 @@ from services.payments.providers import Parts
 from services.payments.settings import Settings
 
 PaymentsContext = Context[Settings, Parts]
+
+RETRY_JOB = "payments.capture-retry"
+DRAW_JOB = "payments.invoice-draw"

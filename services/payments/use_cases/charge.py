@@ -2,12 +2,16 @@
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
+from uuid import UUID
 
 from prometheus_client import Counter
 
 from caravan import crash
 from caravan.database import UnitOfWork
+from caravan.jobs import Job, JobsAway, NewJob
 from caravan.messages import Delivery
 from caravan.money import Money
 from caravan.telemetry import log
@@ -25,9 +29,13 @@ from services.payments.messages import (
 )
 from services.payments.model import VOIDED, Answer, Payment, Schedule, invoice_number, origin
 from services.payments.providers import Captured
-from services.payments.use_cases import PaymentsContext
+from services.payments.use_cases import DRAW_JOB, RETRY_JOB, PaymentsContext
 
 BATCH = 100
+GRACE = timedelta(seconds=1)
+"""How long the sweeper leaves a further attempt to its job."""
+RETRIES_SHOWN = 1000
+"""Most jobs of further attempts that are made again at a time: those due first."""
 SPARE_SECONDS = 5.0
 """Added to the deadline of a call before the sweeper takes over: time to commit the result."""
 ANSWERS = Counter("caravan_payment_answers_total", "Calls to capture by what is known afterwards", ["state"])
@@ -81,13 +89,39 @@ def _begun(command: Delivery[CapturePayment]) -> Payment:
 
 
 async def resume(context: PaymentsContext) -> bool:
-    """The sweeper: further attempts that are due, and questions about calls that got no answer."""
-    due = await store.take_due(context.database, lease(context), context.clock(), BATCH)
-    if due:
-        answered = await ask(context, due)
+    """The sweeper: questions about calls that got no answer, and further attempts that no job has made in time."""
+    due = await store.take_due(context.database, lease(context), context.clock(), BATCH, GRACE)
+    await _try(context, due)
+    return len(due) == BATCH
+
+
+async def retry(context: PaymentsContext, job: Job) -> dict[str, str]:
+    """The job: the next attempt of a payment, whose row says whether it is still wanted."""
+    order_id, attempt = UUID(job.data["order_id"]), int(job.data["attempt"])
+    taken = await store.take_retries(context.database, [(order_id, attempt)], lease(context), context.clock())
+    await _try(context, taken)
+    return {"attempt": "made" if taken else "not wanted any more"}
+
+
+async def _try(context: PaymentsContext, payments: Sequence[Payment]) -> None:
+    if payments:
+        answered = await ask(context, payments)
         async with context.database.work() as work:
             await record(context, work, answered)
-    return len(due) == BATCH
+
+
+def _retry_job(order_id: UUID, attempt: int, due_at: datetime, now: datetime) -> NewJob:
+    return NewJob({"order_id": str(order_id), "attempt": attempt}, id=f"{order_id}-{attempt}", delay=max(due_at - now, timedelta()))
+
+
+async def sweep_retries(context: PaymentsContext) -> bool:
+    """Rows that wait for an attempt have their jobs, also after Redis has forgotten them."""
+    now = context.clock()
+    waiting = await store.retrying(context.database, RETRIES_SHOWN)
+    if waiting:
+        with suppress(JobsAway):
+            await context.jobs.enqueue(RETRY_JOB, *(_retry_job(*row, now) for row in waiting))
+    return False
 
 
 async def ask(context: PaymentsContext, payments: Sequence[Payment]) -> Answered:
@@ -131,6 +165,11 @@ async def record(context: PaymentsContext, work: UnitOfWork, answered: Answered)
         ANSWERS.labels(answer.state).inc()
         payment.invoice = numbers.get(payment.order_id)
         publish(work, payment, origin(payment, now))
+        if payment.status == "retrying" and payment.due_at:
+            job = _retry_job(payment.order_id, payment.attempt + 1, payment.due_at, now)
+            work.after_commit(partial(context.jobs.enqueue_soon, RETRY_JOB, job))
+    if numbers:
+        work.after_commit(partial(context.jobs.enqueue_soon, DRAW_JOB))
     waiting = [payment for payment, _ in taken if payment.status in ("refunding", "voided")]
     if waiting:
         await _settle_refunds(context, work, waiting)

@@ -1,30 +1,23 @@
-"""The invoice of a paid order, drawn when it is asked for; the same order always gives the same bytes until it is refunded.
-
-The font is Open Sans: Latin, Greek and Cyrillic. Characters that it lacks are drawn as `?`.
-"""
+"""The invoice of a paid order: a job draws its PDF after the payment; until then whoever asks has it drawn at once."""
 
 import asyncio
-import re
 from dataclasses import dataclass
 from uuid import UUID
 
-import asyncpg
-import orjson
-import ttf_opensans
-from fpdf import FPDF
-from fpdf.enums import XPos, YPos
-from fpdf.fonts import TTFFont
-
 from caravan.auth import Caller
 from caravan.errors import NotFound
-from caravan.money import Money
+from caravan.jobs import Job, JobsAway, NewJob
 from services.payments import store
-from services.payments.messages import InvoiceLine
-from services.payments.model import Position, credit_note_number, invoice_number, positions
-from services.payments.use_cases import PaymentsContext
+from services.payments.drawing import render
+from services.payments.model import invoice_number
+from services.payments.use_cases import DRAW_JOB, PaymentsContext
 
-WIDTHS = (96, 20, 32, 32)
-"""Millimetres of the columns: together what an A4 page has between its margins."""
+RUN_SECONDS = 60.0
+"""A job with more to draw than this ends; the sweeper goes on with the next one."""
+
+
+class NotDrawn(Exception):
+    """Invoices that can't be drawn; the text names them and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,83 +26,41 @@ class Invoice:
     pdf: bytes
 
 
-async def draw(context: PaymentsContext, caller: Caller, order_id: UUID) -> Invoice:
+async def read(context: PaymentsContext, caller: Caller, order_id: UUID) -> Invoice:
     bill = await store.bill(context.database, order_id)
     if bill is None or not caller.may_see(bill["user_id"]):
         raise NotFound(f"no invoice for order {order_id}: it has one once it is paid")
-    async with context.parts.drawing:
-        pdf = await asyncio.to_thread(render, bill)
+    pdf = bill["pdf"]
+    if pdf is None:
+        async with context.parts.drawing:
+            pdf = await asyncio.to_thread(render, dict(bill))
     return Invoice(invoice_number(bill["number"]), pdf)
 
 
-def render(bill: asyncpg.Record) -> bytes:
-    page = _Page(bill["currency"])
-    page.set_creation_date(bill["issued_at"])
-    page.set_title(invoice_number(bill["number"]))
-    page.add_page()
-    _head(page, bill)
-    page.row(("Item", "Quantity", "Unit price", "Amount"), "B")
-    for position in positions([InvoiceLine(**line) for line in orjson.loads(bill["lines"])], bill["amount"]):
-        page.position(position)
-    page.row(("Total", "", "", page.money(bill["amount"])), "B")
-    if bill["refunded_at"] is not None:
-        page.row((f"Credit note {credit_note_number(bill['number'])}", "", "", page.money(-bill["refunded"])))
-        page.line_of(f"Refunded on {bill['refunded_at']:%Y-%m-%d}: {bill['refund_reason']}", 8)
-        page.row(("Balance", "", "", page.money(bill["amount"] - bill["refunded"])), "B")
-    return bytes(page.output())
+async def draw_due(context: PaymentsContext, job: Job) -> dict[str, int]:
+    """The job: draw what has no document yet, or an old one, in the order of the numbers."""
+    loop, drawn, after = asyncio.get_running_loop(), 0, 0
+    end, failures = loop.time() + RUN_SECONDS, list[str]()
+    while not job.stopping() and loop.time() < end:
+        bills = await store.undrawn(context.database, after)
+        if not bills:
+            break
+        answers = await context.parts.drawer.draw([dict(bill) for bill in bills])
+        good = [(bill, pdf) for bill, pdf in zip(bills, answers, strict=True) if isinstance(pdf, bytes)]
+        await store.keep_documents(context.database, [(bill["order_id"], bill["revision"], pdf) for bill, pdf in good])
+        failures += [f"{invoice_number(bill['number'])}: {why}" for bill, why in zip(bills, answers, strict=True) if isinstance(why, str)]
+        drawn, after = drawn + len(good), bills[-1]["number"]
+        await job.report(drawn)
+    if failures:
+        raise NotDrawn(f"{len(failures)} of {drawn + len(failures)} invoices could not be drawn: {'; '.join(failures[:5])}")
+    return {"drawn": drawn}
 
 
-def _head(page: "_Page", bill: asyncpg.Record) -> None:
-    page.line_of(f"Invoice {invoice_number(bill['number'])}", 18, "B")
-    page.line_of(f"Issued {bill['issued_at']:%Y-%m-%d}", 10)
-    page.line_of(f"Order {bill['order_id']}", 10)
-    page.ln(4)
-    for text in (bill["customer_name"], *re.split(r"[\r\n]+", bill["billing_address"]), bill["email"]):
-        page.line_of(text, 10)
-    page.ln(6)
-
-
-class _Page(FPDF):
-    def __init__(self, currency: str) -> None:
-        super().__init__(format="A4")
-        self.currency = currency
-        self.set_margin(15)
-        self.set_auto_page_break(True, 15)
-        self.add_font("sans", "", ttf_opensans.OPENSANS_REGULAR.path)
-        self.add_font("sans", "B", ttf_opensans.OPENSANS_BOLD.path)
-        font = self.fonts["sans"]
-        assert isinstance(font, TTFFont)
-        self.drawable = frozenset(font.cmap)
-
-    def money(self, amount: int) -> str:
-        return str(Money(amount=amount, currency=self.currency))
-
-    def line_of(self, text: str, size: int, style: str = "") -> None:
-        self.set_font("sans", style, size)
-        self.cell(sum(WIDTHS), size * 0.5, self._fitting(text, sum(WIDTHS)), new_x=XPos.LMARGIN, new_y=YPos.NEXT)
-
-    def position(self, position: Position) -> None:
-        name = f"{position.name} ({position.sku})" if position.sku else position.name
-        self.row((name, str(position.quantity), self.money(position.unit_price), self.money(position.amount)))
-
-    def row(self, cells: tuple[str, str, str, str], style: str = "") -> None:
-        self.set_font("sans", style, 9)
-        for place, (text, width) in enumerate(zip(cells, WIDTHS, strict=True)):
-            end = place == len(WIDTHS) - 1
-            self.cell(
-                width,
-                6,
-                self._fitting(text, width),
-                border="B",
-                align="R" if place else "L",
-                new_x=XPos.LMARGIN if end else XPos.RIGHT,
-                new_y=YPos.NEXT if end else YPos.TOP,
-            )
-
-    def _fitting(self, text: str, width: float) -> str:
-        """The text with what the font can draw, cut at the width."""
-        text = "".join(sign if ord(sign) in self.drawable else " " if sign.isspace() else "?" for sign in text[:400])
-        room = width - 2 * self.c_margin
-        while text and self.get_string_width(text) > room:
-            text = text[: -max(2, len(text) // 10)].rstrip(" …") + "…" if len(text) > 2 else ""
-        return text
+async def sweep(context: PaymentsContext) -> bool:
+    """What no job has drawn: make the job again. Without Redis nobody draws ahead, and whoever asks still gets an invoice."""
+    if await store.undrawn(context.database, 0, limit=1):
+        try:
+            await context.jobs.enqueue(DRAW_JOB, NewJob(id="sweep", keep=False))
+        except JobsAway:
+            pass
+    return False

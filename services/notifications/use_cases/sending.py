@@ -1,4 +1,4 @@
-"""Notifications: what is wanted becomes a row, once; what is due is handed to its provider, outside of any transaction.
+"""What is due is handed to its provider, outside of any transaction.
 
 A provider's call can't be part of a commit. A process that dies between the call and its record makes the call again, with the same key: at least once towards
 the provider, the same Message-ID towards the reader.
@@ -6,51 +6,33 @@ the provider, the same Message-ID towards the reader.
 
 import asyncio
 from collections import Counter as Tally
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Coroutine
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
-from uuid import UUID
 
 import asyncpg
 import orjson
 from prometheus_client import Counter, Histogram
-from pydantic import BaseModel
 
 from caravan import crash
-from caravan.clock import new_id, rfc3339
-from caravan.database import UnitOfWork
-from caravan.errors import Invalid, NotFound
-from caravan.service import Context
+from caravan.jobs import Job, JobsAway, NewJob
 from caravan.telemetry import log
 from services.notifications import store
-from services.notifications.client import LatestNotifications, LatestRequest, NotificationSummary
 from services.notifications.letters import Letter, render
-from services.notifications.model import (
-    DEFAULT,
-    KINDS,
-    Preference,
-    Priority,
-    Wanted,
-    check,
-    provider_key,
-    retry_after,
-    route,
-    unsubscribe_token,
-    unsubscribe_user,
-)
+from services.notifications.model import KINDS, Priority, provider_key, retry_after, unsubscribe_token
 from services.notifications.providers import LATER, SLICE, Parts, Verdict
-from services.notifications.settings import Settings
+from services.notifications.use_cases import NotificationsContext
+from services.notifications.use_cases.accepting import SEND_JOBS
 
-NotificationsContext = Context[Settings, Parts]
 T = TypeVar("T")
 
 BATCH: dict[Priority, int] = {"critical": 50, "standard": 200}
 LEASE = timedelta(seconds=60)
 """A claimed row is due again after this long; no provider takes a batch longer than half of it."""
 PROVIDER_SECONDS = 60.0
-GATHER_SECONDS = 0.1
-"""The standard sender lets a partial batch be followed by at most ten others per second, so that each carries more."""
+RUN_SECONDS = 60.0
+"""A job with more to send than this ends; the sweeper goes on with the next one."""
 
 HANDED_OVER = Counter(
     "caravan_notifications_total", "Notifications by what came of handing them to a provider", ["kind", "channel", "result"]
@@ -63,62 +45,27 @@ WAITED = Histogram(
 )
 
 
-async def accept(context: NotificationsContext, work: UnitOfWork, wanted: Sequence[Wanted]) -> None:
-    """Write down what is to be sent. Raises Reject for what can't be."""
-    if not wanted:
-        return
-    for message in wanted:
-        check(message)
-    await _add_owners(work, wanted)
-    preferences = await store.preferences(work, [message.user_id for message in wanted if message.user_id])
-    await store.add(
-        work,
-        [_row(message, preferences.get(message.user_id, DEFAULT) if message.user_id else DEFAULT) for message in wanted],
-        context.clock(),
-    )
-    for priority in {message.priority for message in wanted}:
-        work.after_commit(partial(context.nudge, priority))
+async def send_due(context: NotificationsContext, priority: Priority, job: Job) -> dict[str, int]:
+    """The job: hand over what is due, batch after batch. A batch that was cut short is due again."""
+    loop, handed_over = asyncio.get_running_loop(), 0
+    end = loop.time() + RUN_SECONDS
+    while not job.stopping() and loop.time() < end:
+        claimed = await _finishing(_send_batch(context, priority))
+        handed_over += claimed
+        await job.report(handed_over)
+        if claimed < BATCH[priority]:
+            break
+    return {"handed_over": handed_over}
 
 
-async def _add_owners(work: UnitOfWork, wanted: Sequence[Wanted]) -> None:
-    """Not every event names the user: their order's other notifications do."""
-    ownerless = [message for message in wanted if message.user_id is None and message.order_id]
-    if ownerless:
-        owners = await store.owners(work, [message.order_id for message in ownerless if message.order_id])
-        for message in ownerless:
-            message.user_id = owners.get(message.order_id) if message.order_id else None
-
-
-def _row(wanted: Wanted, preference: Preference) -> store.Row:
-    way = route(wanted, preference)
-    values = orjson.dumps(wanted.values, default=_as_json).decode() if way.state == "pending" else None
-    return store.Row(
-        new_id(),
-        wanted.about,
-        wanted.kind.name,
-        wanted.user_id,
-        wanted.order_id,
-        way.channel,
-        way.recipient,
-        wanted.priority,
-        way.state,
-        values,
-    )
-
-
-def _as_json(value: Any) -> Any:
-    if isinstance(value, BaseModel):
-        return value.model_dump()
-    raise TypeError(f"a value of type {type(value).__name__} can't be kept")
-
-
-async def send_due(context: NotificationsContext, priority: Priority) -> bool:
-    """Send one batch of what is due. Whether there may be more at once."""
-    claimed = await _finishing(_send_batch(context, priority))
-    if claimed == BATCH[priority]:
-        return True
-    if claimed and priority == "standard":
-        await asyncio.sleep(GATHER_SECONDS)
+async def sweep(context: NotificationsContext, priority: Priority) -> bool:
+    """What is due, and no job knows of: make the job again. Without Redis send a batch; whether there may be more."""
+    if not await store.any_due(context.database, priority, context.parts.awake(), context.clock()):
+        return False
+    try:
+        await context.jobs.enqueue(SEND_JOBS[priority], NewJob(id="sweep", keep=False))
+    except JobsAway:
+        return await _finishing(_send_batch(context, priority)) == BATCH[priority]
     return False
 
 
@@ -229,49 +176,3 @@ def _finished(row: asyncpg.Record, letter: Letter | None, verdict: Verdict, now:
         given_up=delay is None,
     )
     return result(attempts, "pending", now + delay) if delay else result(attempts, "failed", now)
-
-
-async def read_preference(context: NotificationsContext, user_id: UUID) -> Preference:
-    return (await store.preferences(context.database, [user_id])).get(user_id, DEFAULT)
-
-
-async def change_preference(
-    context: NotificationsContext, user_id: UUID, changes: dict[str, Any], check_version: Callable[[int], None]
-) -> Preference:
-    """Apply the named fields. `check_version` raises when the caller had read another version."""
-    async with context.database.work() as work:
-        before = await store.lock_preference(work, user_id)
-        check_version(before.version)
-        return await _save(work, user_id, before, changes)
-
-
-async def unsubscribe(context: NotificationsContext, token: str) -> None:
-    """End the alerts to the user whose mail carried the token."""
-    user_id = unsubscribe_user(context.parts.unsubscribe_secret, token)
-    if user_id is None:
-        raise NotFound("this link to unsubscribe is not one of ours; change your preferences at /v1/users/me/preferences instead")
-    async with context.database.work() as work:
-        before = await store.lock_preference(work, user_id)
-        if "alerts" not in before.opt_out:
-            await _save(work, user_id, before, {"opt_out": before.opt_out | {"alerts"}})
-
-
-async def _save(work: UnitOfWork, user_id: UUID, before: Preference, changes: dict[str, Any]) -> Preference:
-    after = Preference(
-        changes.get("channel", before.channel),
-        changes.get("phone", before.phone),
-        frozenset(changes.get("opt_out", before.opt_out)),
-        before.version + 1,
-    )
-    if after.channel == "sms" and not after.phone:
-        raise Invalid("the channel sms needs a phone number", errors=[{"field": "phone", "rule": "is needed for the channel sms"}])
-    await store.save_preference(work, user_id, after)
-    return after
-
-
-async def latest(context: NotificationsContext, request: LatestRequest) -> LatestNotifications:
-    """What was last sent to a user, or is about to be."""
-    rows = await store.page(context.database, limit=request.limit, before=None, user_id=request.user_id)
-    return LatestNotifications(
-        items=[NotificationSummary.model_validate({**row, "created_at": rfc3339(row["created_at"])}) for row in rows]
-    )

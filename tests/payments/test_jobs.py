@@ -1,0 +1,171 @@
+"""Further attempts and the drawing of invoices are jobs that can be seen; their rows stay the truth."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from caravan.clock import utc_now
+from caravan.jobs import Job, desk
+from services.payments import store
+from services.payments.drawer import Drawer
+from services.payments.providers import Declined
+from services.payments.use_cases import DRAW_JOB, RETRY_JOB, charge, invoice
+from tests.payments.conftest import Around, Till
+from tests.shop import until
+
+
+class Soft(Around):
+    """Fails softly as often as it is told."""
+
+    left = 1000
+
+    async def capture(self, *arguments: Any) -> Any:
+        if self.left:
+            self.left -= 1
+            return Declined("try later", hard=False)
+        return await self.real.capture(*arguments)
+
+
+@pytest.fixture
+def patient(till: Till) -> Any:
+    """Further attempts come in an hour, unless somebody promotes them."""
+    context = till.shop.context("payments")
+    settings, context.settings = context.settings, context.settings.model_copy(update={"retry_seconds": (3600.0, 3600.0)})
+    yield context
+    context.settings = settings
+
+
+async def seen(till: Till, job_id: str, state: str) -> desk.Entry:
+    async def there() -> desk.Entry | None:
+        entries, _ = await desk.page(till.shop.process.jobs, state=state, queue=RETRY_JOB, limit=100)  # type: ignore[arg-type]
+        return next((entry for entry in entries if entry.id == f"{RETRY_JOB}:{job_id}"), None)
+
+    found = await until(there)
+    assert found is not None
+    return found
+
+
+async def test_a_further_attempt_is_a_delayed_job_with_its_number_and_time(till: Till, provider: Any, patient: Any) -> None:
+    flaky = provider(Soft)
+    order = till.order()
+    await till.capture(order)
+    job = await seen(till, f"{order.order_id}-2", "delayed")
+    payment = await till.payment(order.order_id)
+    assert job.payload == {"order_id": str(order.order_id), "attempt": 2} and job.trace_id
+    assert job.due_at is not None and abs((job.due_at - utc_now()).total_seconds() - 3600) < 5
+    assert payment["status"] == "retrying" and payment["attempt"] == 1
+
+    await patient.redis.flushall()  # what Redis forgets, the row tells again
+    await till.shop.process.workers.announce()
+    await charge.sweep_retries(patient)
+    assert (await seen(till, f"{order.order_id}-2", "delayed")).due_at is not None
+
+    flaky.left = 0
+    await desk.promote(till.shop.process.jobs, job.id)
+    await till.wait_for(order.order_id, "payment-completed")
+    assert await till.ledger(order.order_id) == [("2", "captured")]
+
+
+async def test_the_same_job_twice_and_late_charges_once(till: Till, provider: Any, patient: Any) -> None:
+    flaky = provider(Soft)
+    order = till.order()
+    await till.capture(order)
+    await seen(till, f"{order.order_id}-2", "delayed")
+    flaky.left = 0
+
+    async def report(done: int, total: int | None = None) -> None: ...
+
+    job = Job("any", RETRY_JOB, {"order_id": str(order.order_id), "attempt": 2}, 1, None, report, lambda: False)
+    answers = await asyncio.gather(*(charge.retry(patient, job) for _ in range(5)))
+    assert sorted(answer["attempt"] for answer in answers) == ["made", *["not wanted any more"] * 4]
+    assert await charge.retry(patient, job) == {"attempt": "not wanted any more"}
+    assert await till.ledger(order.order_id) == [("2", "captured")]
+    assert len(await till.shop.published("payment-completed", order.order_id)) == 1
+
+
+async def test_without_its_job_an_attempt_is_made_by_the_sweeper(till: Till, provider: Any) -> None:
+    flaky = provider(Soft)
+    flaky.left = 1
+    await desk.pause(till.shop.process.jobs, RETRY_JOB, paused=True)
+    try:
+        order = till.order()
+        await till.capture(order)
+        await till.wait_for(order.order_id, "payment-completed")
+    finally:
+        await desk.pause(till.shop.process.jobs, RETRY_JOB, paused=False)
+    assert await till.ledger(order.order_id) == [("2", "captured")]
+
+
+async def drawn(till: Till, order_id: Any, revision: int = 1) -> bytes:
+    async def there() -> bytes | None:
+        await till.shop.context("payments").jobs.flush()  # no wait for further orders
+        row = await till.shop.database("payments").fetchrow(
+            "SELECT d.pdf FROM invoice_document d JOIN invoice i USING (order_id, revision) WHERE order_id = $1 AND revision = $2",
+            order_id,
+            revision,
+        )
+        return row and row["pdf"]
+
+    found = await until(there, seconds=30)
+    assert found is not None
+    return found
+
+
+async def test_an_invoice_is_drawn_by_a_job_and_again_after_a_refund(till: Till) -> None:
+    order = till.order()
+    await till.capture(order)
+    await till.wait_for(order.order_id, "payment-completed")
+    path = f"/v1/orders/{order.order_id}/invoice"
+    at_once = await till.shop.client.get(path, headers=till.staff)  # whether the job has run or not
+    pdf = await drawn(till, order.order_id)
+    assert at_once.content[:5] == b"%PDF-" and at_once.content == pdf
+    assert (await till.shop.client.get(path, headers=till.staff)).content == pdf
+    entries, _ = await desk.page(till.shop.process.jobs, state="completed", queue=DRAW_JOB, limit=100)
+    assert any(entry.result["drawn"] for entry in entries)
+
+    await till.refund(order.order_id)
+    await till.wait_for(order.order_id, "payment-refunded")
+    again = await drawn(till, order.order_id, 2)
+    assert again != pdf and (await till.shop.client.get(path, headers=till.staff)).content == again
+
+
+async def test_a_document_of_an_old_revision_is_never_served(till: Till) -> None:
+    order = till.order()
+    await till.capture(order)
+    await till.wait_for(order.order_id, "payment-completed")
+    await till.refund(order.order_id)
+    await till.wait_for(order.order_id, "payment-refunded")
+    await drawn(till, order.order_id, 2)
+    await store.keep_documents(till.shop.database("payments"), [(order.order_id, 1, b"drawn before, stored after")])
+    answer = await till.shop.client.get(f"/v1/orders/{order.order_id}/invoice", headers=till.staff)
+    assert answer.content[:5] == b"%PDF-"
+
+
+async def test_an_invoice_that_can_not_be_drawn_is_named_and_holds_up_no_other(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = till.shop.context("payments")
+    orders = [till.order() for _ in range(3)]
+    await desk.pause(till.shop.process.jobs, DRAW_JOB, paused=True)
+    try:
+        for order in orders:
+            await till.capture(order)
+            await till.wait_for(order.order_id, "payment-completed")
+        draw, bad = Drawer.draw, orders[0].order_id
+
+        async def one_fails(self: Drawer, bills: Any) -> Any:
+            answers = await draw(self, bills)
+            return ["no font" if bill["order_id"] == bad else pdf for bill, pdf in zip(bills, answers, strict=True)]
+
+        monkeypatch.setattr(Drawer, "draw", one_fails)
+
+        async def report(done: int, total: int | None = None) -> None: ...
+
+        with pytest.raises(invoice.NotDrawn, match=r"INV-\d+: no font"):
+            await invoice.draw_due(context, Job("any", DRAW_JOB, None, 1, None, report, lambda: False))
+        for order in orders[1:]:
+            await drawn(till, order.order_id)
+        monkeypatch.undo()
+    finally:
+        await desk.pause(till.shop.process.jobs, DRAW_JOB, paused=False)
+    await invoice.sweep(context)
+    await drawn(till, bad)
