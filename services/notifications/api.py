@@ -1,21 +1,33 @@
-"""The HTTP door: what was sent, and how a user wants to be reached."""
+"""The HTTP door: what was sent, how a user wants to be reached, and campaigns."""
 
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
+import asyncpg
+import orjson
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 
-from caravan.auth import Caller, Customer
+from caravan.auth import Caller, Customer, Staff
 from caravan.errors import NotFound
 from caravan.http import CursorParameter, Limit, Page, check_if_match, decode_cursor, encode_cursor, entity_tag, json_response
+from caravan.idempotency import OnceIfKeyed
 from services.notifications import store
 from services.notifications.model import Preference
-from services.notifications.schemas import NotificationView, PreferenceChange, PreferenceView, StateName
-from services.notifications.use_cases import preferences
+from services.notifications.schemas import (
+    CampaignRequest,
+    CampaignView,
+    NotificationView,
+    PreferenceChange,
+    PreferenceView,
+    RunView,
+    StateName,
+)
+from services.notifications.use_cases import campaigns, preferences
 
 router = APIRouter(tags=["notifications"])
+RUNS_SHOWN = 20
 
 
 def _answer(preference: Preference) -> Response:
@@ -77,3 +89,75 @@ async def unsubscribe(request: Request, token: Annotated[str, Path(max_length=10
     """The address in the List-Unsubscribe header of alerts (RFC 8058): ends them without a login."""
     await preferences.unsubscribe(request.app.state.context, token)
     return Response(status_code=204)
+
+
+@router.post("/v1/campaigns", status_code=201, response_model=CampaignView)
+async def post_campaign(request: Request, body: CampaignRequest, caller: Staff, once: OnceIfKeyed) -> Response:
+    """Send a promotional mail to a segment of the customers: now, at a time, or by a cron spec in a time zone. Who opted out of promotions gets none."""
+    context = request.app.state.context
+
+    async def act() -> Response:
+        async with context.database.work() as work:
+            made = await campaigns.create(context, work, body, caller.name)
+            view = _view({**made, "segment": orjson.dumps(made["segment"])}, [])
+            return once.save(work, 201, view.model_dump_json().encode(), {"Location": f"/v1/campaigns/{made['id']}"})
+
+    return await once.run(context.database, act)
+
+
+@router.get("/v1/campaigns", response_model=Page[CampaignView])
+async def list_campaigns(request: Request, caller: Staff, limit: Limit = 20, cursor: CursorParameter = None) -> Response:
+    """The newest first, each with its last runs."""
+    database = request.app.state.context.database
+    before = decode_cursor(cursor, UUID)
+    found = await store.campaigns.page(database, before[0] if before else None, limit + 1)
+    runs = await store.campaigns.runs(database, [campaign["id"] for campaign in found[:limit]], RUNS_SHOWN)
+    items = [_view(campaign, [run for run in runs if run["campaign_id"] == campaign["id"]]) for campaign in found[:limit]]
+    return json_response(Page[CampaignView](items=items, next_cursor=encode_cursor(str(items[-1].id)) if len(found) > limit else None))
+
+
+@router.get("/v1/campaigns/{campaign_id}", response_model=CampaignView)
+async def get_campaign(request: Request, campaign_id: UUID, caller: Staff) -> Response:
+    """A campaign and how far its runs are."""
+    return await _show(request, campaign_id)
+
+
+@router.post("/v1/campaigns/{campaign_id}/stop", response_model=CampaignView)
+async def stop_campaign(request: Request, campaign_id: UUID, caller: Staff) -> Response:
+    """Send no more of it, until it is resumed; what a mail server has in hand goes out. 409 when everything is sent."""
+    await campaigns.stop(request.app.state.context, campaign_id)
+    return await _show(request, campaign_id)
+
+
+@router.post("/v1/campaigns/{campaign_id}/resume", response_model=CampaignView)
+async def resume_campaign(request: Request, campaign_id: UUID, caller: Staff) -> Response:
+    """Go on where it was stopped: nobody gets it twice. Sends a missed run of a campaign without cron. 409 when there is nothing to resume."""
+    await campaigns.resume(request.app.state.context, campaign_id)
+    return await _show(request, campaign_id)
+
+
+async def _show(request: Request, campaign_id: UUID) -> Response:
+    database = request.app.state.context.database
+    campaign = await store.campaigns.find(database, campaign_id)
+    if campaign is None:
+        raise NotFound(f"no campaign {campaign_id}; GET /v1/campaigns lists them")
+    return json_response(_view(campaign, await store.campaigns.runs(database, [campaign_id], RUNS_SHOWN)))
+
+
+def _view(campaign: Any, runs: list[asyncpg.Record]) -> CampaignView:
+    shown = [_run(run, stopped=campaign["stopped"]) for run in runs]
+    status: Literal["scheduled", "running", "stopped", "done"] = "done"
+    if campaign["stopped"]:
+        status = "stopped"
+    elif any(run.status in ("writing", "sending") for run in shown):
+        status = "running"
+    elif campaign["next_at"] is not None:
+        status = "scheduled"
+    return CampaignView.model_validate(
+        {**campaign, "segment": orjson.loads(campaign["segment"]), "status": status, "next_run_at": campaign["next_at"], "runs": shown}
+    )
+
+
+def _run(run: asyncpg.Record, *, stopped: bool) -> RunView:
+    status = run["state"] if run["state"] != "written" else "sending" if run["pending"] else "done"
+    return RunView.model_validate({**run, "status": "stopped" if stopped and status in ("writing", "sending") else status})

@@ -7,10 +7,11 @@ from typing import Any
 from caravan.database import UnitOfWork
 from caravan.inbox import Consumers
 from caravan.messages import Delivery, Event, Source
-from services.identity.messages import USER_REGISTERED, UserRegistered
+from services.identity.messages import USER_REGISTERED, USER_UPDATED, UserRegistered, UserUpdated
 from services.notifications.messages import CRITICAL, STANDARD, SendNotification
 from services.notifications.model import KINDS, Priority, Wanted, commanded
 from services.notifications.use_cases import NotificationsContext as Context
+from services.notifications.use_cases import campaigns
 from services.notifications.use_cases.accepting import accept
 from services.orders.messages import ORDERS, OrderCancelled, OrderCreated
 from services.processing.messages import ORDER_PROCESSED, OrderProcessed
@@ -62,6 +63,12 @@ def triggered(event: Event) -> Wanted | None:
 
 async def something_happened(context: Context, work: UnitOfWork, deliveries: list[Delivery[Event]]) -> None:
     await accept(context, work, [wanted for delivery in deliveries if (wanted := triggered(delivery.message))])
+    await campaigns.know_users(work, [delivery for delivery in deliveries if isinstance(delivery.message, UserRegistered)])
+
+
+@consume(USER_UPDATED)
+async def user_updated(context: Context, work: UnitOfWork, deliveries: list[Delivery[UserUpdated]]) -> None:
+    await campaigns.know_users(work, deliveries)
 
 
 for source in {id(trigger.source): trigger.source for trigger in TRIGGERS}.values():

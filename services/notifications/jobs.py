@@ -9,7 +9,7 @@ from prometheus_client import Gauge
 from caravan.jobs import Cron, Job, Jobs
 from caravan.service import Periodic
 from services.notifications import store
-from services.notifications.use_cases import NotificationsContext, sending
+from services.notifications.use_cases import NotificationsContext, campaigns, sending
 
 WAITING = Gauge("caravan_notifications_waiting", "Notifications that are not sent yet, counted up to 100,000", ["priority"])
 OWNER_DAYS = 1
@@ -28,6 +28,18 @@ async def send_critical(context: NotificationsContext, job: Job) -> dict[str, in
 async def send_standard(context: NotificationsContext, job: Job) -> dict[str, int]:
     """Hand over the other messages that are due; at most ten jobs a second, so that each carries more."""
     return await sending.send_due(context, "standard", job)
+
+
+@jobs.job("notifications.bulk-send", gather_seconds=0.1, **SENDING)
+async def send_bulk(context: NotificationsContext, job: Job) -> dict[str, int]:
+    """Hand over the messages of campaigns that are due."""
+    return await sending.send_due(context, "bulk", job)
+
+
+@jobs.job(campaigns.CAMPAIGN_JOB, lease_seconds=10.0, seconds=1800.0, attempts=10)
+async def send_campaign(context: NotificationsContext, job: Job) -> dict[str, int]:
+    """Start what is due of a campaign, and write the messages of its runs in chunks."""
+    return await campaigns.advance(context, job)
 
 
 @jobs.job("notifications.history-prune", everywhere=1, schedule=Cron("17 3 * * *"))
@@ -56,5 +68,7 @@ async def measure(context: NotificationsContext) -> bool:
 SWEEPERS = (
     Periodic("critical", 1.0, partial(sending.sweep, priority="critical")),
     Periodic("standard", 1.0, partial(sending.sweep, priority="standard")),
+    Periodic("bulk", 2.0, partial(sending.sweep, priority="bulk")),
+    Periodic("campaigns", 10.0, campaigns.sweep),
     Periodic("measure", 10.0, measure),
 )

@@ -16,9 +16,11 @@ from caravan.errors import Reject
 from caravan.money import Money
 
 Channel = Literal["email", "sms", "log"]
-Priority = Literal["critical", "standard"]
+Priority = Literal["critical", "standard", "bulk"]
 State = Literal["pending", "sent", "failed", "suppressed"]
-Category = Literal["security", "transactional", "alerts"]
+Category = Literal["security", "transactional", "alerts", "promotions"]
+UNSUBSCRIBED: tuple[Category, ...] = ("alerts", "promotions")
+"""What a link in the mail itself ends."""
 
 MAX_ABOUT = 200
 RETRY_SECONDS = (1, 5, 30, 120, 600, 1800, 3600, 7200, 14400, 28800, 28800)
@@ -59,6 +61,7 @@ KINDS = {
         Kind("price_drop", "alerts", needs=("sku",), may=("name", "price", "previous_price"), commanded=True),
         Kind("back_in_stock", "alerts", needs=("sku",), may=("name", "price", "previous_price"), commanded=True),
         Kind("product_updated", "alerts", needs=("sku",), may=("name", "price", "previous_price"), commanded=True),
+        Kind("campaign", "promotions", needs=("campaign_id",), may=("name",)),
     )
 }
 
@@ -149,13 +152,13 @@ def provider_key(about: str, kind: str) -> str:
     return hashlib.sha256(f"{kind}\n{about}".encode()).hexdigest()[:32]
 
 
-def unsubscribe_token(secret: str, user_id: UUID) -> str:
-    """What the List-Unsubscribe header of an alert carries: it works without a login and only for that user's alerts."""
-    return base64.urlsafe_b64encode(user_id.bytes + _seal(secret, user_id)).decode().rstrip("=")
+def unsubscribe_token(secret: str, user_id: UUID, category: Category) -> str:
+    """What the List-Unsubscribe header carries: it works without a login, and only for that user and category."""
+    return base64.urlsafe_b64encode(user_id.bytes + _seal(secret, user_id, category)).decode().rstrip("=")
 
 
-def unsubscribe_user(secret: str, token: str) -> UUID | None:
-    """Whose token it is; None when we did not make it."""
+def unsubscribed(secret: str, token: str) -> tuple[UUID, Category] | None:
+    """Whose token it is, and what it ends; None when we did not make it."""
     try:
         content = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
@@ -163,8 +166,10 @@ def unsubscribe_user(secret: str, token: str) -> UUID | None:
     if len(content) != 32:
         return None
     user_id = UUID(bytes=content[:16])
-    return user_id if hmac.compare_digest(content[16:], _seal(secret, user_id)) else None
+    return next(
+        ((user_id, category) for category in UNSUBSCRIBED if hmac.compare_digest(content[16:], _seal(secret, user_id, category))), None
+    )
 
 
-def _seal(secret: str, user_id: UUID) -> bytes:
-    return hmac.new(secret.encode(), user_id.bytes, hashlib.sha256).digest()[:16]
+def _seal(secret: str, user_id: UUID, category: Category) -> bytes:
+    return hmac.new(secret.encode(), user_id.bytes + category.encode(), hashlib.sha256).digest()[:16]

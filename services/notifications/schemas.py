@@ -4,11 +4,11 @@ from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
 ChannelName = Literal["email", "sms", "log"]
 StateName = Literal["pending", "sent", "failed", "suppressed"]
-OptOut = Literal["transactional", "alerts"]
+OptOut = Literal["transactional", "alerts", "promotions"]
 Phone = Annotated[str, StringConstraints(pattern=r"^\+[1-9][0-9]{6,14}$")]
 
 
@@ -29,7 +29,7 @@ class PreferenceChange(BaseModel):
         "email", description="`sms` needs a phone number; `log` sends nothing: messages are listed at `/v1/notifications` only"
     )
     phone: Phone | None = Field(None, description="E.164; null removes it", examples=["+442079460000"])
-    opt_out: list[OptOut] = Field([], max_length=2)
+    opt_out: list[OptOut] = Field([], max_length=3)
 
 
 class NotificationView(BaseModel):
@@ -44,3 +44,66 @@ class NotificationView(BaseModel):
     sent_at: datetime | None
     attempts: int
     reason: str | None = Field(description="why it failed, or why it still waits; for staff")
+
+
+Moment = Annotated[AwareDatetime, Field(strict=False)]
+Days = Annotated[int, Field(ge=1, le=3650)]
+Line = Annotated[str, StringConstraints(min_length=1, max_length=150, pattern=r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$")]
+
+
+class Segment(BaseModel):
+    """Which customers: all of what is given must hold; nothing given is everybody."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    registered_after: Moment | None = None
+    registered_before: Moment | None = None
+    ordered_within_days: Days | None = Field(None, description="placed an order in the last so many days")
+    not_ordered_within_days: Days | None = Field(None, description="placed none in the last so many days")
+
+
+class CampaignRequest(BaseModel):
+    """A promotional mail: now, at `send_at`, or again and again by `cron`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    name: Line = Field(description="for you; it is not sent")
+    subject: Line
+    text: Annotated[str, StringConstraints(min_length=1, max_length=20_000, pattern=r"^[^\x00]*$")] = Field(
+        description="plain text; an empty line begins a paragraph"
+    )
+    segment: Segment = Segment()
+    send_at: Moment | None = Field(None, description="null: now")
+    cron: str | None = Field(
+        None, max_length=100, description="minute hour day month weekday; at most once an hour", examples=["30 9 * * mon"]
+    )
+    time_zone: str = Field("UTC", max_length=64, description="IANA name; the zone of `cron`", examples=["Europe/London"])
+
+
+class RunView(BaseModel):
+    due_at: datetime
+    status: Literal["writing", "sending", "stopped", "done", "missed"] = Field(
+        description="`missed`: could not start within an hour; resuming a campaign without cron sends it"
+    )
+    recipients: int = Field(description="customers of the segment when it started")
+    written: int = Field(description="messages made so far")
+    pending: int
+    sent: int
+    failed: int
+    suppressed: int = Field(description="opted out")
+    started_at: datetime
+
+
+class CampaignView(BaseModel):
+    id: UUID
+    name: str
+    subject: str
+    text: str
+    segment: Segment
+    cron: str | None
+    time_zone: str
+    status: Literal["scheduled", "running", "stopped", "done"]
+    next_run_at: datetime | None
+    created_by: str
+    created_at: datetime
+    runs: list[RunView] = Field(description="the newest first, at most 20")

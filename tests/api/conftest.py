@@ -125,4 +125,4 @@ async def _furnish(world: World) -> None:
         "token": "nobody",
         "failure_id": "none",
     }
-    world.known |= {"job_id": "nobody.nothing-done:1", "queue": "nobody.nothing-done"}
+    world.known |= {"job_id": "nobody.nothing-done:1", "queue": "nobody.nothing-done", "campaign_id": order_id}

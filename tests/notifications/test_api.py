@@ -42,7 +42,7 @@ async def test_preferences_have_defaults_and_change_by_field(shop: Shop) -> None
         {"phone": "020 7946"},
         {"phone": "+4420\u0000"},
         {"opt_out": ["security"]},
-        {"opt_out": ["alerts"] * 3},
+        {"opt_out": ["alerts"] * 4},
         {"version": 3},
     ],
 )

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from services.notifications import mime
 from services.notifications.letters import Letter, money, render
-from services.notifications.model import KINDS, provider_key, unsubscribe_token, unsubscribe_user
+from services.notifications.model import KINDS, provider_key, unsubscribe_token, unsubscribed
 from services.notifications.settings import Settings
 from tests.notifications.conftest import text_of
 
@@ -33,6 +33,7 @@ EVERYTHING = {
     "minutes": 30,
     "at": "2026-03-01T10:00:00.123456Z",
     "sku": "MUG",
+    "campaign_id": "01990000-0000-7000-8000-000000000000",
 }
 
 
@@ -48,7 +49,8 @@ def parsed(written: Letter, sender: str = "Caravan <shop@example.com>") -> Email
 def test_each_kind_renders_with_all_its_values_and_with_only_those_it_needs(kind) -> None:
     always = {"about", "base"}
     for names in ({*kind.needs, *kind.may}, set(kind.needs)):
-        values = {name: EVERYTHING[name] for name in names | always} | dict.fromkeys(set(kind.may) - names)
+        content = {"subject": "Tea", "text": "Half price."} if kind.name == "campaign" else {}
+        values = content | {name: EVERYTHING[name] for name in names | always} | dict.fromkeys(set(kind.may) - names)
         subject, text, html = render(kind.name, values)
         assert subject and "None" not in subject + text + html
         assert text.strip() and bool(html) == (kind.channel != "log")
@@ -121,11 +123,11 @@ def test_shown_money_is_the_same_amount(amount: int) -> None:
 
 @given(st.uuids(), st.uuids())
 def test_an_unsubscribe_token_is_for_one_user_and_one_secret(user, other) -> None:
-    token = unsubscribe_token("secret", user)
-    assert unsubscribe_user("secret", token) == user
-    assert unsubscribe_user("another", token) is None
+    token = unsubscribe_token("secret", user, "alerts")
+    assert unsubscribed("secret", token) == (user, "alerts")
+    assert unsubscribed("another", token) is None
     if other != user:
-        assert token != unsubscribe_token("secret", other)
+        assert token != unsubscribe_token("secret", other, "alerts")
 
 
 def test_the_providers_key_is_the_pairs_own() -> None:

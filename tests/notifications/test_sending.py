@@ -46,13 +46,13 @@ async def test_a_critical_message_overtakes_two_thousand_standard_ones_within_tw
     slow = Slow()
     monkeypatch.setitem(shop.context("notifications").parts.providers, "email", slow)
     await ask(shop, *(back_in_stock() for _ in range(2000)))
-    await until(lambda: pending(shop, 2000))
+    await until(lambda: pending(shop, 1600))
     alarm = SendNotification(about=f"password:{new_id()}", kind="password_changed", user_id=None, email="ada@example.com")
     published = time.monotonic()
     await ask(shop, alarm, queue=CRITICAL)
     await reached(shop, alarm.about, state="sent")
     assert time.monotonic() - published < 2
-    assert await pending(shop, 1500)
+    assert await pending(shop, 1000)
     await shop.database("notifications").fetch("UPDATE notification SET state = 'suppressed' WHERE state = 'pending' AND attempts = 0")
 
     async def idle() -> bool:

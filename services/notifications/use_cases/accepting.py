@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, get_args
+from uuid import UUID
 
 import orjson
 from pydantic import BaseModel
@@ -26,7 +27,7 @@ async def accept(context: NotificationsContext, work: UnitOfWork, wanted: Sequen
     preferences = await store.preferences(work, [message.user_id for message in wanted if message.user_id])
     await store.add(
         work,
-        [_row(message, preferences.get(message.user_id, DEFAULT) if message.user_id else DEFAULT) for message in wanted],
+        [as_row(message, preferences.get(message.user_id, DEFAULT) if message.user_id else DEFAULT) for message in wanted],
         context.clock(),
     )
     for priority in {message.priority for message in wanted}:
@@ -42,7 +43,8 @@ async def _add_owners(work: UnitOfWork, wanted: Sequence[Wanted]) -> None:
             message.user_id = owners.get(message.order_id) if message.order_id else None
 
 
-def _row(wanted: Wanted, preference: Preference) -> store.Row:
+def as_row(wanted: Wanted, preference: Preference, run_id: UUID | None = None) -> store.Row:
+    """The notification of a message, on the way that its recipient prefers; `run_id`: the run of a campaign that it is of."""
     way = route(wanted, preference)
     values = orjson.dumps(wanted.values, default=_as_json).decode() if way.state == "pending" else None
     return store.Row(
@@ -56,6 +58,7 @@ def _row(wanted: Wanted, preference: Preference) -> store.Row:
         wanted.priority,
         way.state,
         values,
+        run_id,
     )
 
 

@@ -9,7 +9,7 @@ from caravan.database import UnitOfWork
 from caravan.errors import Invalid, NotFound
 from services.notifications import store
 from services.notifications.client import LatestNotifications, LatestRequest, NotificationSummary
-from services.notifications.model import DEFAULT, Preference, unsubscribe_user
+from services.notifications.model import DEFAULT, Preference, unsubscribed
 from services.notifications.use_cases import NotificationsContext
 
 
@@ -28,14 +28,15 @@ async def change_preference(
 
 
 async def unsubscribe(context: NotificationsContext, token: str) -> None:
-    """End the alerts to the user whose mail carried the token."""
-    user_id = unsubscribe_user(context.parts.unsubscribe_secret, token)
-    if user_id is None:
+    """End the messages of a category to the user whose mail carried the token."""
+    found = unsubscribed(context.parts.unsubscribe_secret, token)
+    if found is None:
         raise NotFound("this link to unsubscribe is not one of ours; change your preferences at /v1/users/me/preferences instead")
     async with context.database.work() as work:
+        user_id, category = found
         before = await store.lock_preference(work, user_id)
-        if "alerts" not in before.opt_out:
-            await _save(work, user_id, before, {"opt_out": before.opt_out | {"alerts"}})
+        if category not in before.opt_out:
+            await _save(work, user_id, before, {"opt_out": before.opt_out | {category}})
 
 
 async def _save(work: UnitOfWork, user_id: UUID, before: Preference, changes: dict[str, Any]) -> Preference:
@@ -48,6 +49,8 @@ async def _save(work: UnitOfWork, user_id: UUID, before: Preference, changes: di
     if after.channel == "sms" and not after.phone:
         raise Invalid("the channel sms needs a phone number", errors=[{"field": "phone", "rule": "is needed for the channel sms"}])
     await store.save_preference(work, user_id, after)
+    if "promotions" in after.opt_out - before.opt_out:
+        await store.campaigns.suppress(work, user_id)
     return after
 
 

@@ -10,6 +10,7 @@ from collections.abc import Coroutine
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
+from uuid import UUID
 
 import asyncpg
 import orjson
@@ -20,14 +21,14 @@ from caravan.jobs import Job, JobsAway, NewJob
 from caravan.telemetry import log
 from services.notifications import store
 from services.notifications.letters import Letter, render
-from services.notifications.model import KINDS, Priority, provider_key, retry_after, unsubscribe_token
+from services.notifications.model import KINDS, UNSUBSCRIBED, Priority, provider_key, retry_after, unsubscribe_token
 from services.notifications.providers import LATER, SLICE, Parts, Verdict
 from services.notifications.use_cases import NotificationsContext
 from services.notifications.use_cases.accepting import SEND_JOBS
 
 T = TypeVar("T")
 
-BATCH: dict[Priority, int] = {"critical": 50, "standard": 200}
+BATCH: dict[Priority, int] = {"critical": 50, "standard": 200, "bulk": 200}
 LEASE = timedelta(seconds=60)
 """A claimed row is due again after this long; no provider takes a batch longer than half of it."""
 PROVIDER_SECONDS = 60.0
@@ -100,9 +101,10 @@ async def _send(context: NotificationsContext, priority: Priority, channel: str,
     """Render a channel's rows and hand them to its provider."""
     verdicts: list[Verdict] = [LATER] * len(rows)
     letters: dict[int, Letter] = {}
+    contents = await _contents(context, rows)
     for place, row in enumerate(rows):
         try:
-            letters[place] = _letter(context.parts, row)
+            letters[place] = _letter(context.parts, row, contents.get(row["id"], {}))
         except Exception as error:  # a template or value that a newer version may get right
             log.error("not rendered", kind=row["kind"], about=row["about"], exc_info=error)
             verdicts[place] = Verdict("again", f"not rendered: {type(error).__name__}: {error}")
@@ -124,13 +126,22 @@ def _count(priority: Priority, channel: str, rows: list[asyncpg.Record], verdict
             waited.observe(max(0.0, (now - row["created_at"]).total_seconds()))
 
 
-def _letter(parts: Parts, row: asyncpg.Record) -> Letter:
+async def _contents(context: NotificationsContext, rows: list[asyncpg.Record]) -> dict[UUID, dict[str, str]]:
+    """What the campaigns among these rows say, by row: a text for thousands is kept once."""
+    of_campaigns = {row["id"]: orjson.loads(row["values"])["campaign_id"] for row in rows if row["kind"] == "campaign"}
+    if not of_campaigns:
+        return {}
+    found = await store.campaigns.contents(context.database, [UUID(campaign_id) for campaign_id in set(of_campaigns.values())])
+    return {row_id: found[campaign_id] for row_id, campaign_id in of_campaigns.items()}
+
+
+def _letter(parts: Parts, row: asyncpg.Record, content: dict[str, str]) -> Letter:
     kind = KINDS[row["kind"]]
-    values = {**dict.fromkeys(kind.may), **orjson.loads(row["values"]), "about": row["about"], "base": parts.base}
+    values = {**dict.fromkeys(kind.may), **orjson.loads(row["values"]), **content, "about": row["about"], "base": parts.base}
     subject, text, html = render(kind.name, values)
     headers: tuple[tuple[str, str], ...] = ()
-    if kind.category == "alerts" and row["user_id"]:
-        link = f"{parts.base}/v1/notifications/unsubscribe/{unsubscribe_token(parts.unsubscribe_secret, row['user_id'])}"
+    if kind.category in UNSUBSCRIBED and row["user_id"]:
+        link = f"{parts.base}/v1/notifications/unsubscribe/{unsubscribe_token(parts.unsubscribe_secret, row['user_id'], kind.category)}"
         headers = (("List-Unsubscribe", f"<{link}>"), ("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"))
     return Letter(
         provider_key(row["about"], kind.name), kind.name, row["about"], row["recipient"], subject, text, html, row["created_at"], headers

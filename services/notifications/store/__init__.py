@@ -10,6 +10,7 @@ import asyncpg
 
 from caravan.database import Database, UnitOfWork
 from services.notifications.model import Preference, Priority, State
+from services.notifications.store import campaigns as campaigns
 
 PRUNED_AT_ONCE = 5_000
 COUNTED = 100_000
@@ -31,6 +32,7 @@ class Row:
     priority: Priority
     state: State
     values: str | None
+    run_id: UUID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +53,13 @@ async def add(work: UnitOfWork, rows: Sequence[Row], now: datetime) -> int:
     """Write notifications; a pair (about, kind) that is there already stays as it is. How many were new."""
     rows = sorted(rows, key=lambda row: (row.about, row.kind))
     columns = zip(
-        *((r.id, r.about, r.kind, r.user_id, r.order_id, r.channel, r.recipient, r.priority, r.state, r.values) for r in rows), strict=True
+        *((r.id, r.about, r.kind, r.user_id, r.order_id, r.channel, r.recipient, r.priority, r.state, r.values, r.run_id) for r in rows),
+        strict=True,
     )
     return await work.execute(
-        "INSERT INTO notification (id, about, kind, user_id, order_id, channel, recipient, priority, state, values, created_at, due_at)"
-        " SELECT *, $11::timestamptz, $11::timestamptz FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::uuid[], $6::text[], $7::text[],"
-        " $8::text[], $9::text[], $10::json[]) ON CONFLICT (about, kind) DO NOTHING",
+        "INSERT INTO notification (id, about, kind, user_id, order_id, channel, recipient, priority, state, values, run_id, created_at, due_at)"
+        " SELECT *, $12::timestamptz, $12::timestamptz FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::uuid[], $6::text[], $7::text[],"
+        " $8::text[], $9::text[], $10::json[], $11::uuid[]) ON CONFLICT (about, kind) DO NOTHING",
         *(list(column) for column in columns),
         now,
     )
