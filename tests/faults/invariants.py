@@ -26,9 +26,8 @@ async def rows(backends: Backends, database: str, query: str, *arguments: Any) -
         await connection.close()
 
 
-async def at_rest(data: Path) -> str:
+async def at_rest(backends: Backends) -> str:
     """Empty when nothing is on its way any more; otherwise what is."""
-    backends = backends_of(data)
     for service in load():
         if service.databases and (waiting := (await rows(backends, service.databases[0].name, "SELECT count(*) FROM outbox"))[0][0]):
             return f"{waiting} rows in the outbox of {service.name}"
@@ -49,9 +48,8 @@ async def at_rest(data: Path) -> str:
     return f"{sagas} open sagas, {mails} pending mails" if sagas or mails else ""
 
 
-async def violations(data: Path, accepted: set[str]) -> list[str]:
+async def violations(backends: Backends, accepted: set[str]) -> list[str]:
     """Every invariant that does not hold, in words. `accepted`: the ids that clients got with a 202."""
-    backends = backends_of(data)
     checks = (_orders, _money, _stock, _messages, _mails, _versions)
     found = await asyncio.gather(*(check(backends, accepted) for check in checks))
     return [violation for part in found for violation in part]

@@ -13,7 +13,7 @@ import httpx2
 import pytest
 
 from caravan.clock import new_id
-from tests.faults.invariants import at_rest, violations
+from tests.faults.invariants import at_rest, backends_of, violations
 from tests.program import ROOT, Program, launch
 from tests.shop import until
 
@@ -97,7 +97,7 @@ async def test_a_kill_at_a_crash_point_loses_and_doubles_nothing(point: str) -> 
         accepted = await _work(shop)
         assert shop.deaths >= 1 or await _die_later(shop), f"{point} was never passed"
         await until(lambda: _rests(data), seconds=REST_SECONDS, every=0.3)
-        assert await violations(data, accepted) == []
+        assert await violations(backends_of(data), accepted) == []
     finally:
         if shop.program is not None:
             await shop.program.stop()
@@ -151,6 +151,6 @@ async def _die_later(shop: Restarting) -> bool:
 
 
 async def _rests(data: Path) -> bool:
-    left = await at_rest(data)
+    left = await at_rest(backends_of(data))
     assert left == "", left
     return True

@@ -1,0 +1,114 @@
+"""Every message five times, and whole topics read again from their first message: money, stock and mailbox stay as they are."""
+
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from caravan.bus import Bus
+from caravan.database import UnitOfWork
+from caravan.messages import Outgoing
+from caravan.runtime import BUS, Backends
+from tests.faults.books import books, differences
+from tests.faults.invariants import at_rest, rows, violations
+from tests.shop import until
+from tests.story import Story, whole_shop
+
+TIMES = 5
+
+
+class Repeating:
+    """A bus that publishes each batch five times, one whole after the other: what was first comes again after what was last."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._bus, name)
+
+    async def publish(self, messages: Sequence[Outgoing]) -> None:
+        await self._bus.publish([message for _ in range(TIMES) for message in messages])
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return tmp_path / "shop"
+
+
+@pytest.fixture
+async def told(backends: Backends, data: Path) -> AsyncIterator[Story]:
+    """A story that has come to its end, with every message sent five times."""
+    async with whole_shop(backends, data, wrap=lambda bus: Repeating(bus)) as story:
+        await story.tell()
+        await rest(story, backends)
+        yield story
+
+
+async def rest(story: Story, backends: Backends) -> None:
+    await story.rest()
+
+    async def resting() -> bool:
+        left = await at_rest(backends)
+        assert left == "", left
+        return True
+
+    await until(resting, seconds=60, every=0.1)
+
+
+async def mails(backends: Backends) -> list[Any]:
+    return await rows(backends, "notifications", "SELECT about, kind, channel FROM notification WHERE state = 'sent'")
+
+
+async def test_every_message_five_times_changes_neither_money_nor_stock_nor_mailbox(told: Story, backends: Backends, data: Path) -> None:
+    delivered = (await rows(backends, BUS, "SELECT count(*), count(DISTINCT message_id) FROM topic_log"))[0]
+    assert delivered[0] == TIMES * delivered[1]
+    assert await violations(backends, set(told.orders)) == []
+    sent = [tuple(row) for row in await mails(backends)]
+    assert len(sent) == len(set(sent))
+    by_mail = [row for row in sent if row[2] == "email"]
+    assert len(list((data / "mail").glob("*.eml"))) == len(by_mail)
+
+
+async def test_topics_read_again_from_the_first_message_change_not_a_single_row(backends: Backends, data: Path) -> None:
+    async with whole_shop(backends, data) as story:
+        await story.tell()
+        await rest(story, backends)
+    before = await books(backends, data)
+    read = await _start_over(backends)
+    async with whole_shop(backends, data):
+        await until(lambda: _read_again(backends), seconds=60, every=0.1)
+    assert read > 100
+    assert differences(before, await books(backends, data)) == []
+
+
+async def _start_over(backends: Backends) -> int:
+    """Every group is at the beginning of its topic; how many messages are to be read again."""
+    counted = "SELECT count(*) FROM cursor c JOIN topic_log l ON l.topic = c.topic"
+    return int((await rows(backends, BUS, f"WITH moved AS (UPDATE cursor SET position = 0) {counted}"))[0][0])
+
+
+async def _read_again(backends: Backends) -> bool:
+    left = await at_rest(backends)
+    assert left == "", left
+    return True
+
+
+@pytest.mark.slow
+async def test_without_an_inbox_a_repeated_message_would_be_noticed(
+    backends: Backends, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """These tests can fail: when every message counts as new, the books change."""
+
+    async def everything_is_new(work: UnitOfWork, consumer: str, messages: Any) -> set[Any]:
+        return set(messages)
+
+    async with whole_shop(backends, data) as story:
+        await story.tell()
+        await rest(story, backends)
+    before = await books(backends, data)
+    await _start_over(backends)
+    monkeypatch.setattr(UnitOfWork, "claim", everything_is_new)
+    async with whole_shop(backends, data):
+        await until(lambda: _read_again(backends), seconds=60, every=0.1)
+    assert differences(before, await books(backends, data)) != []
