@@ -40,14 +40,6 @@ TABLES = (
     END $$
     """,
     "CREATE TRIGGER event_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON event FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()",
-    """
-    CREATE TABLE snapshot (
-        stream uuid PRIMARY KEY,
-        version int NOT NULL,
-        schema int NOT NULL,
-        state json NOT NULL
-    )
-    """,
 )
 
 RECENT_EVENTS = 5_000

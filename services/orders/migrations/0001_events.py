@@ -15,5 +15,5 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    op.execute("DROP TABLE snapshot, event")
+    op.execute("DROP TABLE event")
     op.execute("DROP FUNCTION refuse_change")
