@@ -1,0 +1,158 @@
+"""A real API server for the tests: resources are made, read, changed and deleted in a namespace of their own; the operator runs as a process beside it."""
+
+import asyncio
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from caravan_operator.backends.kubernetes import ApiError, Kubernetes
+from caravan_operator.resources import KINDS
+from caravan_operator.resources.resource import Key
+
+from tests.backends.ready import free_ports
+from tests.shop import until
+
+MERGE = "application/merge-patch+json"
+
+
+class Namespace:
+    """One namespace of the API server."""
+
+    def __init__(self, kubernetes: Kubernetes, name: str) -> None:
+        self.kubernetes = kubernetes
+        self.name = name
+
+    def path(self, kind: str, name: str = "") -> str:
+        found = KINDS[kind]
+        return f"/apis/{found.group}/{found.version}/namespaces/{self.name}/{found.plural}" + (f"/{name}" if name else "")
+
+    async def create(
+        self, kind: str, name: str, spec: Mapping[str, Any], *, annotations: Mapping[str, str] | None = None, dry: bool = False
+    ) -> dict[str, Any]:
+        metadata = {"name": name, "annotations": dict(annotations or {})}
+        body = {"apiVersion": KINDS[kind].api_version, "kind": kind, "metadata": metadata, "spec": spec}
+        return await self.kubernetes.request("POST", self.path(kind) + ("?dryRun=All" if dry else ""), body)
+
+    async def change(self, kind: str, name: str, spec: Mapping[str, Any], *, dry: bool = False) -> dict[str, Any]:
+        path = self.path(kind, name) + ("?dryRun=All" if dry else "")
+        return await self.kubernetes.request("PATCH", path, {"spec": spec}, content_type=MERGE)
+
+    async def annotate(self, kind: str, name: str, **annotations: str | None) -> None:
+        found = {f"messaging.caravan.dev/{key.replace('_', '-')}": value for key, value in annotations.items()}
+        await self.kubernetes.request("PATCH", self.path(kind, name), {"metadata": {"annotations": found}}, content_type=MERGE)
+
+    async def get(self, kind: str, name: str) -> dict[str, Any]:
+        return await self.kubernetes.get(self.path(kind, name))
+
+    async def listed(self, kind: str) -> list[dict[str, Any]]:
+        return list((await self.kubernetes.get(self.path(kind)))["items"])
+
+    async def delete(self, kind: str, name: str) -> None:
+        with suppress(ApiError):
+            await self.kubernetes.request("DELETE", self.path(kind, name))
+
+    async def exists(self, kind: str, name: str) -> bool:
+        try:
+            await self.get(kind, name)
+        except ApiError as error:
+            if error.status == 404:
+                return False
+            raise
+        return True
+
+    async def gone(self, kind: str, name: str, *, seconds: float = 20) -> None:
+        async def absent() -> bool:
+            return not await self.exists(kind, name)
+
+        await until(absent, seconds=seconds, every=0.1)
+
+    async def condition(self, kind: str, name: str, type: str = "Ready") -> dict[str, Any]:
+        """The condition, or an empty one."""
+        status = (await self.get(kind, name)).get("status", {})
+        return next((each for each in status.get("conditions", ()) if each["type"] == type), {})
+
+    async def says(self, kind: str, name: str, reason: str, *, type: str = "Ready", seconds: float = 20) -> dict[str, Any]:
+        """Wait until the condition has this reason at the present generation; returns the resource."""
+
+        async def check() -> dict[str, Any]:
+            found = await self.get(kind, name)
+            conditions = {each["type"]: each for each in found.get("status", {}).get("conditions", ())}
+            current = conditions.get(type, {})
+            assert current.get("reason") == reason, f"{kind} {name}: {current}"
+            assert current["observedGeneration"] == found["metadata"]["generation"]
+            return found
+
+        return await until(check, seconds=seconds, every=0.1)
+
+    async def ready(self, kind: str, name: str, *, seconds: float = 20) -> dict[str, Any]:
+        return await self.says(kind, name, "Ready", seconds=seconds)
+
+    async def events(self, name: str) -> list[tuple[str, str]]:
+        items = (await self.kubernetes.get(f"/api/v1/namespaces/{self.name}/events?limit=500"))["items"]
+        return [(item["reason"], item["message"]) for item in items if item["involvedObject"]["name"] == name]
+
+    async def secret(self, name: str, **values: str) -> None:
+        path = f"/api/v1/namespaces/{self.name}/secrets"
+        body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": values}
+        try:
+            await self.kubernetes.request("POST", path, body)
+        except ApiError as error:
+            assert error.status == 409
+            await self.kubernetes.request("PATCH", f"{path}/{name}", {"stringData": values}, content_type=MERGE)
+
+    def key(self, kind: str, name: str) -> Key:
+        return Key(kind, self.name, name)
+
+
+class Operator:
+    """The operator as a process of its own, as it runs in a pod."""
+
+    def __init__(self, namespace: str, *options: str, kubeconfig: str | None = None) -> None:
+        (self.port,) = free_ports(1)
+        self._arguments = ["run", "-n", namespace, "--own-namespace", namespace, "--port", str(self.port), "--lease", "6", *options]
+        self._environment = {**os.environ, **({"KUBECONFIG": kubeconfig} if kubeconfig else {})}
+        self._log = Path(tempfile.mkstemp(prefix="caravan-operator-", suffix=".log")[1])
+        self.process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        with self._log.open("ab") as log:
+            self.process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-c",
+                "from caravan_operator.main import main; main()",
+                *self._arguments,
+                env=self._environment,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def signal(self, number: int) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    async def kill(self) -> None:
+        if self.process is not None and self.process.returncode is None:
+            self.signal(signal.SIGKILL)
+            await self.process.wait()
+
+    async def stop(self, *, seconds: float = 20) -> int:
+        """SIGTERM, as the kubelet sends it; returns the exit code."""
+        assert self.process is not None
+        if self.process.returncode is None:
+            self.signal(signal.SIGTERM)
+            try:
+                async with asyncio.timeout(seconds):
+                    await self.process.wait()
+            except TimeoutError:
+                await self.kill()
+        self._log.unlink(missing_ok=True)
+        return self.process.returncode or 0
+
+    def log(self) -> str:
+        return self._log.read_text()

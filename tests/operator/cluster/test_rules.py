@@ -1,0 +1,262 @@
+"""Every rule of every CRD on a real API server: one object that it accepts and one that it refuses, with the rule's own message."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from caravan_operator.backends.kubernetes import ApiError
+from caravan_operator.resources import KINDS
+
+from tests.operator.cluster.apiserver import Namespace
+from tests.operator.test_resources import schemas
+
+REF = {"connectionRef": {"name": "broker"}}
+VALID: dict[str, dict[str, Any]] = {
+    "KafkaConnection": {"bootstrapServers": ["kafka:9092"]},
+    "RabbitMQConnection": {"managementUrl": "https://rabbit:15671", "secretRef": {"name": "rabbit"}},
+    "KafkaTopic": {**REF, "partitions": 3},
+    "RabbitMQQueue": {**REF},
+    "RabbitMQExchange": {**REF},
+    "RabbitMQBinding": {**REF, "source": "e", "destination": "q"},
+    "RabbitMQPolicy": {**REF, "pattern": "^q", "definition": {"maxLength": 1}},
+}
+SASL = {"protocol": "SASL_SSL", "saslMechanism": "PLAIN", "secretRef": {"name": "s"}}
+
+
+@dataclass(frozen=True)
+class Case:
+    kind: str
+    message: str
+    good: dict[str, Any]
+    bad: dict[str, Any]
+    before: dict[str, Any] | None = None
+    """For rules about changes: the object that is changed to `good` or `bad`."""
+
+
+def immutable(kind: str, field: str, value: Any, other: Any) -> Case:
+    return Case(kind, f"{field} is immutable", {field: value}, {field: other}, before={field: value})
+
+
+CASES = [
+    *(immutable(kind, "connectionRef", {"name": "broker"}, {"name": "other"}) for kind in VALID if not kind.endswith("Connection")),
+    Case(
+        "KafkaConnection", "a SASL protocol needs saslMechanism and secretRef", {"security": SASL}, {"security": {"protocol": "SASL_SSL"}}
+    ),
+    Case(
+        "KafkaConnection",
+        "saslMechanism and secretRef go with a SASL protocol",
+        {"security": SASL},
+        {"security": {**SASL, "protocol": "SSL"}},
+    ),
+    Case(
+        "KafkaConnection",
+        "tls goes with SSL or SASL_SSL",
+        {"security": {"protocol": "SSL", "tls": {"caSecretRef": {"name": "ca"}}}},
+        {"security": {"protocol": "PLAINTEXT", "tls": {"caSecretRef": {"name": "ca"}}}},
+    ),
+    *(
+        Case(
+            kind,
+            "matchLabels goes with from: Selector, and only with it",
+            {"allowedNamespaces": {"from": "Selector", "matchLabels": {"a": "b"}}},
+            {"allowedNamespaces": {"from": "All", "matchLabels": {"a": "b"}}},
+        )
+        for kind in ("KafkaConnection", "RabbitMQConnection")
+    ),
+    *(
+        Case(kind, "must be from 1s to 5m", {"requestTimeout": "1m30s"}, {"requestTimeout": "6m"})
+        for kind in ("KafkaConnection", "RabbitMQConnection")
+    ),
+    *(
+        Case(kind, "must be from 0s to 5s", {"batch": {"linger": "200ms"}}, {"batch": {"linger": "1h"}})
+        for kind in ("KafkaConnection", "RabbitMQConnection")
+    ),
+    Case("KafkaTopic", "Kafka refuses the names . and ..", {"topicName": "a.b"}, {"topicName": ".."}),
+    Case(
+        "KafkaTopic",
+        "must be from 1s to 999999h or 'unlimited'",
+        {"config": {"retention": "unlimited"}},
+        {"config": {"retention": "1ms"}},
+    ),
+    Case(
+        "KafkaTopic",
+        "a setting that has a field in config is set there",
+        {"extraConfig": {"flush.ms": "1"}},
+        {"extraConfig": {"retention.ms": "1"}},
+    ),
+    Case(
+        "KafkaTopic",
+        "keys are Kafka's names of topic settings, such as flush.ms",
+        {"extraConfig": {"a.b": "1"}},
+        {"extraConfig": {"A b": "1"}},
+    ),
+    immutable("KafkaTopic", "topicName", "a", "b"),
+    immutable("KafkaTopic", "replicas", 1, 2),
+    Case("KafkaTopic", "topicName is immutable", {}, {"topicName": "new"}, before={}),
+    Case("KafkaTopic", "partitions can't shrink", {"partitions": 3}, {"partitions": 2}, before={"partitions": 3}),
+    Case(
+        "KafkaTopic",
+        "more partitions move keys to other partitions",
+        {"partitions": 6, "allowPartitionIncrease": True},
+        {"partitions": 6},
+        before={"partitions": 3},
+    ),
+    Case(
+        "KafkaTopic",
+        "config.minInsyncReplicas can't be above replicas",
+        {"replicas": 2, "config": {"minInsyncReplicas": 2}},
+        {"replicas": 2, "config": {"minInsyncReplicas": 3}},
+    ),
+    Case(
+        "RabbitMQConnection",
+        "managementUrl must be https, or allowInsecure: true",
+        {"managementUrl": "http://r:1", "allowInsecure": True},
+        {"managementUrl": "http://r:1"},
+    ),
+    Case(
+        "RabbitMQConnection",
+        "tls goes with https",
+        {"tls": {"caSecretRef": {"name": "ca"}}},
+        {"managementUrl": "http://r:1", "allowInsecure": True, "tls": {"caSecretRef": {"name": "ca"}}},
+    ),
+    *(
+        Case(kind, "names that start with amq. belong to the broker", {"name": "amqp"}, {"name": "amq.direct"})
+        for kind in ("RabbitMQQueue", "RabbitMQExchange")
+    ),
+    *(
+        immutable(kind, field, value, other)
+        for kind in ("RabbitMQQueue", "RabbitMQExchange")
+        for field, value, other in (("name", "a", "b"), ("vhost", "a", "b"), ("durable", True, True), ("autoDelete", False, False))
+        if value != other
+    ),
+    immutable("RabbitMQQueue", "type", "quorum", "stream"),
+    Case("RabbitMQQueue", "durable is immutable", {"durable": True}, {"durable": False}, before={"type": "classic"}),
+    Case("RabbitMQQueue", "autoDelete is immutable", {"autoDelete": False}, {"autoDelete": True}, before={"type": "classic"}),
+    immutable("RabbitMQQueue", "arguments", {"singleActiveConsumer": True}, {"singleActiveConsumer": False}),
+    Case(
+        "RabbitMQQueue",
+        "quorum queues and streams are durable and not autoDelete",
+        {"type": "classic", "durable": False},
+        {"durable": False},
+    ),
+    Case(
+        "RabbitMQQueue",
+        "maxPriority is for classic queues",
+        {"type": "classic", "arguments": {"maxPriority": 3}},
+        {"arguments": {"maxPriority": 3}},
+    ),
+    Case(
+        "RabbitMQQueue",
+        "initialGroupSize is for quorum queues",
+        {"arguments": {"initialGroupSize": 3}},
+        {"type": "classic", "arguments": {"initialGroupSize": 3}},
+    ),
+    Case(
+        "RabbitMQQueue",
+        "deliveryLimit is for quorum queues",
+        {"limits": {"deliveryLimit": 3}},
+        {"type": "classic", "limits": {"deliveryLimit": 3}},
+    ),
+    Case(
+        "RabbitMQQueue",
+        "deadLetterStrategy is for quorum queues",
+        {"limits": {"deadLetterStrategy": "at-most-once"}},
+        {"type": "classic", "limits": {"deadLetterStrategy": "at-most-once"}},
+    ),
+    Case(
+        "RabbitMQQueue",
+        "deadLetterRoutingKey needs deadLetterExchange",
+        {"limits": {"deadLetterExchange": "", "deadLetterRoutingKey": "a.dlq"}},
+        {"limits": {"deadLetterRoutingKey": "a.dlq"}},
+    ),
+    Case(
+        "RabbitMQQueue",
+        "deadLetterStrategy at-least-once needs overflow: reject-publish",
+        {"limits": {"deadLetterStrategy": "at-least-once", "overflow": "reject-publish"}},
+        {"limits": {"deadLetterStrategy": "at-least-once"}},
+    ),
+    Case(
+        "RabbitMQQueue",
+        "of the limits a stream knows maxLengthBytes only",
+        {"type": "stream", "limits": {"maxLengthBytes": 1}},
+        {"type": "stream", "limits": {"maxLength": 1}},
+    ),
+    *(
+        Case(kind, "must be from 0s to 87600h", {field: {"messageTtl": "1h"}}, {field: {"messageTtl": "87601h"}})
+        for kind, field in (("RabbitMQQueue", "limits"), ("RabbitMQPolicy", "definition"))
+    ),
+    *(
+        Case(kind, "must be from 1ms to 87600h", {field: {"expires": "1h"}}, {field: {"expires": "0s"}})
+        for kind, field in (("RabbitMQQueue", "limits"), ("RabbitMQPolicy", "definition"))
+    ),
+    Case(
+        "RabbitMQPolicy", "must be from 1m to 87600h", {"definition": {"consumerTimeout": "30m"}}, {"definition": {"consumerTimeout": "1s"}}
+    ),
+    Case(
+        "RabbitMQPolicy",
+        "keys are RabbitMQ's names",
+        {"definition": {"extra": {"max-age": "1D"}}},
+        {"definition": {"extra": {"maxAge": "1D"}}},
+    ),
+    Case("RabbitMQPolicy", "names that start with caravan.queue.", {"name": "caravan"}, {"name": "caravan.queue.x"}),
+    immutable("RabbitMQPolicy", "name", "a", "b"),
+    immutable("RabbitMQPolicy", "vhost", "a", "b"),
+    immutable("RabbitMQExchange", "type", "topic", "direct"),
+    Case("RabbitMQExchange", "durable is immutable", {"durable": True}, {"durable": False}, before={}),
+    Case("RabbitMQExchange", "autoDelete is immutable", {"autoDelete": False}, {"autoDelete": True}, before={}),
+    Case("RabbitMQExchange", "internal is immutable", {"internal": False}, {"internal": True}, before={}),
+    Case(
+        "RabbitMQExchange",
+        "arguments is immutable",
+        {},
+        {"arguments": {"delayedType": "topic"}},
+        before={"type": "x-delayed-message", "arguments": {"delayedType": "direct"}},
+    ),
+    Case(
+        "RabbitMQExchange",
+        "arguments.delayedType goes with type x-delayed-message",
+        {"type": "x-delayed-message", "arguments": {"delayedType": "topic"}},
+        {"type": "x-delayed-message"},
+    ),
+    immutable("RabbitMQBinding", "vhost", "a", "b"),
+    immutable("RabbitMQBinding", "source", "a", "b"),
+    immutable("RabbitMQBinding", "destination", "a", "b"),
+    immutable("RabbitMQBinding", "destinationType", "queue", "exchange"),
+    immutable("RabbitMQBinding", "routingKey", "a", "b"),
+    immutable("RabbitMQBinding", "arguments", {"x-match": "all", "n": 1}, {"x-match": "any", "n": 1}),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.kind}: {case.message}")
+async def test_a_rule_accepts_and_refuses(namespace: Namespace, case: Case) -> None:
+    name = "rule"
+    if case.before is None:
+        await namespace.create(case.kind, name, {**VALID[case.kind], **case.good}, dry=True)
+        with pytest.raises(ApiError) as refused:
+            await namespace.create(case.kind, name, {**VALID[case.kind], **case.bad}, dry=True)
+    else:
+        await namespace.create(case.kind, name, {**VALID[case.kind], **case.before})
+        try:
+            await namespace.change(case.kind, name, case.good, dry=True)
+            with pytest.raises(ApiError) as refused:
+                await namespace.change(case.kind, name, case.bad, dry=True)
+        finally:
+            await namespace.delete(case.kind, name)
+    assert refused.value.status == 422 and case.message in str(refused.value)
+
+
+def test_every_rule_has_a_case() -> None:
+    proven = {(case.kind, case.message) for case in CASES}
+    for kind in KINDS.values():
+        for path, schema in schemas(kind.crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"], kind.name):
+            for rule in schema.get("x-kubernetes-validations", ()):
+                assert any(name == kind.name and rule["message"].startswith(message) for name, message in proven), (
+                    f"{path}: {rule['message']}"
+                )
+
+
+@pytest.mark.parametrize("kind", VALID)
+async def test_a_minimal_object_is_accepted_and_null_settings_are_kept(namespace: Namespace, kind: str) -> None:
+    extra = {"config": {"retention": None, "cleanupPolicy": None}, "extraConfig": {"flush.ms": None}} if kind == "KafkaTopic" else {}
+    found = await namespace.create(kind, "minimal", {**VALID[kind], **extra}, dry=True)
+    assert extra.items() <= found["spec"].items()
