@@ -63,7 +63,7 @@ class RabbitInMemory:
     def apply(self, actions: Sequence[Action]) -> None:
         for action in actions:
             assert isinstance(action, Call)
-            parts = tuple(unquote(part) for part in action.path.removeprefix("/api/").split("/"))
+            parts = tuple(unquote(part) for part in action.path.partition("?")[0].removeprefix("/api/").split("/"))
             if action.method == "DELETE":
                 assert self.things.pop(parts, None) is not None or 404 in action.steps_over
             elif action.method == "POST":

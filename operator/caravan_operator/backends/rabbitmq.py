@@ -18,7 +18,8 @@ from caravan_operator.reconcile.rabbitmq_binding import Binding, BindingState
 from caravan_operator.reconcile.rabbitmq_call import Call, path
 from caravan_operator.reconcile.rabbitmq_exchange import Exchange, ExchangeState
 from caravan_operator.reconcile.rabbitmq_policy import Policy
-from caravan_operator.reconcile.rabbitmq_queue import Queue, QueueState
+from caravan_operator.reconcile.rabbitmq_queue import Queue, QueueState, differences
+from caravan_operator.resources.rabbitmq import LIMITS_POLICY
 from caravan_operator.status.metrics import EXTERNAL
 from caravan_operator.status.reasons import Reason
 
@@ -117,11 +118,12 @@ class RabbitMQ:
         items = await self._few_queues(vhost, names) if len(names) <= FEW else await self.listing("queues", vhost)
         limited = [queue.policy_name for queue in wanted]
         policies = await self._named_policies(vhost, limited)
-        return {
-            f"queue:{vhost}:{item['name']}": queue_state(item, policies.get(Queue(vhost, item["name"]).policy_name))
-            for item in items
-            if item["name"] in names
-        }
+        found = {item["name"]: queue_state(item, policies.get(LIMITS_POLICY + item["name"])) for item in items if item["name"] in names}
+        for queue in wanted:  # the lists don't count messages: that is asked where a queue may have to be made anew
+            state = found.get(queue.name)
+            if state is not None and queue.recreate_if_empty and differences(queue, state):
+                found[queue.name] = await self._used(queue, state) or state
+        return {f"queue:{vhost}:{name}": state for name, state in found.items()}
 
     async def _few_queues(self, vhost: str, names: Iterable[str]) -> list[dict[str, Any]]:
         """One page by a pattern: the answer for a single queue doesn't tell its policy."""

@@ -97,9 +97,9 @@ def plan(wanted: Queue, state: QueueState | None, remembered: Remembered) -> Fin
     facts: dict[str, Any] = {"externalId": wanted.identity, "policy": wanted.policy_name if wanted.limits else None, "policyConflict": None}
     if state is None:  # the limits first: they hold for the first message
         return Findings((*limits, create), facts=facts)
-    different = _different(wanted, state)
+    different = differences(wanted, state)
     if different and wanted.recreate_if_empty and state.idle:
-        return Findings((*limits, _delete(wanted), create), facts=facts)
+        return Findings((*limits, _delete(wanted, only_idle=state.type == "classic"), create), facts=facts)
     problems = []
     if different:
         way = (
@@ -128,8 +128,10 @@ def _count(number: int | None) -> str:
     return "an unknown number of" if number is None else str(number)
 
 
-def _delete(wanted: Queue) -> Call:
-    return Call("DELETE", path("queues", wanted.vhost, wanted.name), f"delete queue {wanted.name}", steps_over=GONE)
+def _delete(wanted: Queue, *, only_idle: bool = False) -> Call:
+    """`only_idle`: let the broker check once more; it does for classic queues only."""
+    check = "?if-empty=true&if-unused=true" if only_idle else ""
+    return Call("DELETE", path("queues", wanted.vhost, wanted.name) + check, f"delete queue {wanted.name}", steps_over=GONE)
 
 
 def _limits(wanted: Queue, state: Policy | None) -> tuple[Call, ...]:
@@ -141,7 +143,7 @@ def _limits(wanted: Queue, state: Policy | None) -> tuple[Call, ...]:
     return () if state == policy else (rabbitmq_policy.put(policy, rabbitmq_policy.changed(policy, state)),)
 
 
-def _different(wanted: Queue, state: QueueState) -> list[str]:
+def differences(wanted: Queue, state: QueueState) -> list[str]:
     """What a declaration would be refused for. An argument that a policy could carry beats the policy, so it counts too."""
     pairs = [
         ("type", wanted.type, state.type),
