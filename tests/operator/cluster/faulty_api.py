@@ -1,0 +1,86 @@
+"""A proxy to the API server that answers a share of the calls with 429 or 503, and can let a watch fall silent."""
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import yaml
+from aiohttp import web
+from caravan_operator.backends.kubernetes import credentials
+
+
+class FaultyApi:
+    def __init__(self, share: float, seed: int = 7) -> None:
+        self.share = share
+        self.refused = 0
+        self.passed = 0
+        self._random = random.Random(seed)
+        self._session: aiohttp.ClientSession | None = None
+        self._server = ""
+        self._runner: web.AppRunner | None = None
+
+    async def start(self, folder: Path) -> str:
+        """Serve; returns the path of a kubeconfig that leads here."""
+        login = credentials()
+        self._server = str(login.server).rstrip("/")
+        self._session = aiohttp.ClientSession(
+            headers=login.as_http_headers(), connector=aiohttp.TCPConnector(ssl=login.as_ssl_context(), limit=0), auto_decompress=False
+        )
+        application = web.Application(client_max_size=2**24)
+        application.router.add_route("*", "/{rest:.*}", self._pass)
+        self._runner = web.AppRunner(application, access_log=None)
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", 0)
+        await site.start()
+        address = self._runner.addresses[0]
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": "faulty",
+            "contexts": [{"name": "faulty", "context": {"cluster": "faulty", "user": "faulty"}}],
+            "clusters": [{"name": "faulty", "cluster": {"server": f"http://{address[0]}:{address[1]}"}}],
+            "users": [{"name": "faulty", "user": {"token": "none"}}],
+        }
+        path = folder / "kubeconfig"
+        path.write_text(yaml.safe_dump(config))
+        return str(path)
+
+    async def stop(self) -> None:
+        if self._runner is not None:
+            await self._runner.cleanup()
+        if self._session is not None:
+            await self._session.close()
+
+    async def _pass(self, request: web.Request) -> web.StreamResponse:
+        if self._random.random() < self.share:
+            self.refused += 1
+            status = self._random.choice([429, 503])
+            body = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": status, "message": "planted"}
+            return web.json_response(body, status=status, headers={"Retry-After": "1"} if status == 429 else {})
+        self.passed += 1
+        assert self._session is not None
+        headers = {name: value for name, value in request.headers.items() if name in ("Accept", "Content-Type")}
+        async with self._session.request(
+            request.method, self._server + str(request.rel_url), data=await request.read(), headers=headers
+        ) as answer:
+            response = web.StreamResponse(
+                status=answer.status, headers={"Content-Type": answer.headers.get("Content-Type", "application/json")}
+            )
+            await response.prepare(request)
+            try:
+                async for chunk in answer.content.iter_any():
+                    await response.write(chunk)
+            except (ConnectionError, aiohttp.ClientError):
+                pass  # the client has gone
+            return response
+
+
+@asynccontextmanager
+async def faulty_api(share: float, folder: Path) -> AsyncIterator[tuple[FaultyApi, str]]:
+    api = FaultyApi(share)
+    try:
+        yield api, await api.start(folder)
+    finally:
+        await api.stop()

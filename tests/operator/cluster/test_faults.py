@@ -1,0 +1,259 @@
+"""What must not happen when things break: brokers away, passwords rotated, the API server refusing, a leader paused, the process killed."""
+
+import asyncio
+import random
+import signal
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import pytest
+
+from tests.backends import Broker
+from tests.operator.cluster.apiserver import Namespace, Operator
+from tests.operator.cluster.brokers import SideKafka, SideRabbit, relay
+from tests.operator.cluster.faulty_api import faulty_api
+from tests.shop import until
+
+pytestmark = pytest.mark.slow
+
+KAFKA, RABBIT = {"connectionRef": {"name": "kafka"}}, {"connectionRef": {"name": "rabbit"}}
+TOPIC, QUEUE = "KafkaTopic", "RabbitMQQueue"
+KILLS = 100
+
+
+@pytest.fixture(scope="module")
+def kafka_side(kafka: Broker) -> SideKafka:
+    return SideKafka(kafka)
+
+
+@pytest.fixture(scope="module")
+def rabbit_side(rabbitmq: Broker) -> SideRabbit:
+    return SideRabbit(rabbitmq)
+
+
+@pytest.fixture
+def name() -> str:
+    return f"f-{uuid4().hex[:8]}"
+
+
+@pytest.fixture
+async def alone(connected: Namespace) -> AsyncIterator[Operator]:
+    """An operator for one test."""
+    running = Operator(connected.name, "--sweep", "3", "--deletion-wait", "10")
+    await running.start()
+    try:
+        yield running
+    finally:
+        await running.stop()
+
+
+async def test_a_broker_that_is_away_holds_up_nobody_else_and_no_deletion_for_ever(
+    alone: Operator, connected: Namespace, rabbit_side: SideRabbit, rabbitmq: Broker, name: str
+) -> None:
+    url = urlsplit(rabbitmq.management_url)
+    async with relay(f"{url.hostname}:{url.port}") as wire:
+        spec = {
+            "managementUrl": f"http://127.0.0.1:{wire.port}",
+            "allowInsecure": True,
+            "secretRef": {"name": "rabbit"},
+            "requestTimeout": "2s",
+        }
+        await connected.create("RabbitMQConnection", name, spec)
+        ref = {"connectionRef": {"name": name}}
+        await connected.create(QUEUE, name, {**ref, "deletionPolicy": "Delete"})
+        await connected.create(QUEUE, f"{name}-later", {**ref, "limits": {"maxLength": 1}})
+        await connected.ready(QUEUE, name, seconds=40)
+        await connected.ready(QUEUE, f"{name}-later")
+        await wire.cut()
+        await connected.says("RabbitMQConnection", name, "Unreachable", seconds=30)
+        started = time.monotonic()
+        await connected.create(TOPIC, name, {**KAFKA, "partitions": 1})
+        await connected.ready(TOPIC, name, seconds=10)
+        assert time.monotonic() - started < 10, "Kafka waits for RabbitMQ"
+        await connected.change(QUEUE, f"{name}-later", {"limits": {"maxLength": 2}})
+        await connected.says(QUEUE, f"{name}-later", "Unreachable", seconds=30)
+        await connected.delete(QUEUE, name)
+        await connected.gone(QUEUE, name, seconds=60)
+        assert await rabbit_side.queue(name) is not None, "a broker that can't be asked keeps its queue"
+        assert "RetainedAfterWait" in {reason for reason, _ in await connected.events(name)}
+        await wire.open()
+        await connected.ready(QUEUE, f"{name}-later", seconds=60)
+        assert (await rabbit_side.policy(f"caravan.queue.{name}-later"))["definition"] == {"max-length": 2}
+
+
+async def test_a_rotated_password_is_used_without_a_restart_and_seen_nowhere(
+    alone: Operator, connected: Namespace, rabbit_side: SideRabbit, rabbitmq: Broker, name: str
+) -> None:
+    url = urlsplit(rabbitmq.management_url)
+    first, second = f"first-{uuid4().hex}", f"second-{uuid4().hex}"
+
+    async def password(value: str) -> None:
+        await rabbit_side.ask("PUT", "users", name, body={"password": value, "tags": "administrator"})
+
+    await password(first)
+    everything = {"configure": ".*", "write": ".*", "read": ".*"}
+    await rabbit_side.ask("PUT", "permissions", "/", name, body=everything)
+    await connected.secret(name, user=name, pass_word=first)
+    spec: dict[str, Any] = {"managementUrl": f"http://{url.hostname}:{url.port}", "allowInsecure": True}
+    spec["secretRef"] = {"name": name, "usernameKey": "user", "passwordKey": "pass_word"}
+    await connected.create("RabbitMQConnection", name, spec)
+    await connected.create(QUEUE, name, {"connectionRef": {"name": name}})
+    before = await connected.ready(QUEUE, name, seconds=40)
+    await password(second)
+    await connected.says("RabbitMQConnection", name, "CredentialsRefused", seconds=40)
+    await connected.secret(name, pass_word=second)
+    await connected.ready("RabbitMQConnection", name, seconds=60)
+    await connected.change(QUEUE, name, {"limits": {"maxLength": 1}})
+    after = await connected.ready(QUEUE, name)
+    assert after["status"]["connectionHash"] != before["status"]["connectionHash"]
+    everywhere = (
+        alone.log()
+        + str(await connected.listed("RabbitMQConnection"))
+        + str(await connected.listed(QUEUE))
+        + str(await connected.events(name))
+    )
+    assert first not in everywhere and second not in everywhere
+
+
+async def test_with_a_third_of_the_api_calls_refused_everything_converges(
+    connected: Namespace, kafka_side: SideKafka, tmp_path: Path, name: str
+) -> None:
+    async with faulty_api(0.3, tmp_path) as (api, kubeconfig):
+        running = Operator(connected.name, "--sweep", "5", kubeconfig=kubeconfig)
+        supervisor = asyncio.create_task(_supervised(running))
+        try:
+            for number in range(20):
+                await connected.create(TOPIC, f"{name}-{number}", {**KAFKA, "partitions": 1, "deletionPolicy": "Delete"})
+            for number in range(20):
+                await connected.ready(TOPIC, f"{name}-{number}", seconds=120)
+            for number in range(10):
+                await connected.change(TOPIC, f"{name}-{number}", {"config": {"retention": "1h"}})
+                await connected.delete(TOPIC, f"{name}-{number + 10}")
+            for number in range(10):
+                await connected.ready(TOPIC, f"{name}-{number}", seconds=120)
+                assert await kafka_side.setting(f"{name}-{number}", "retention.ms") == "3600000"
+                await connected.gone(TOPIC, f"{name}-{number + 10}", seconds=120)
+            assert await kafka_side.topics(f"{name}-") == sorted(f"{name}-{number}" for number in range(10))
+            assert api.refused > 0.2 * api.passed
+        finally:
+            supervisor.cancel()
+            await asyncio.gather(supervisor, return_exceptions=True)
+            await running.stop()
+
+
+async def _supervised(operator: Operator) -> None:
+    """Start it again when it ends, as the kubelet does."""
+    while True:
+        await operator.start()
+        assert operator.process is not None
+        await operator.process.wait()
+
+
+async def test_a_paused_leader_writes_nothing_after_it_was_replaced(connected: Namespace, kafka_side: SideKafka, name: str) -> None:
+    leader, standby = Operator(connected.name, "--sweep", "1"), Operator(connected.name, "--sweep", "1")
+    await leader.start()
+    try:
+        await connected.create(TOPIC, name, {**KAFKA, "partitions": 1, "config": {"retention": "1h"}})
+        await connected.ready(TOPIC, name, seconds=40)
+        await standby.start()
+        await until(lambda: _logged(standby, "waiting for the Lease"), seconds=30)
+        leader.signal(signal.SIGSTOP)
+        stopped = time.monotonic()
+        for number in range(10):
+            await connected.create(TOPIC, f"{name}-{number}", {**KAFKA, "partitions": 1})
+        await until(lambda: _logged(standby, '"leading"'), seconds=30)
+        assert time.monotonic() - stopped < 20
+        await connected.change(TOPIC, name, {"config": {"retention": "2h"}})
+        await connected.ready(TOPIC, name, seconds=40)
+        written = leader.log().count('"applied"')
+        await kafka_side.set(name, "retention.ms", "5")  # a sweep of either would put it back, the paused one to the old value
+        leader.signal(signal.SIGCONT)
+        assert leader.process is not None
+        async with asyncio.timeout(20):
+            assert await leader.process.wait() == 1
+        assert leader.log().count('"applied"') == written and "the Lease is lost" in leader.log()
+        for number in range(10):
+            await connected.ready(TOPIC, f"{name}-{number}")
+
+        async def put_back() -> bool:
+            return await kafka_side.setting(name, "retention.ms") == "7200000"
+
+        await until(put_back, seconds=20, every=0.2)
+    finally:
+        await leader.kill()
+        await standby.stop()
+
+
+async def _logged(operator: Operator, text: str) -> bool:
+    return text in operator.log()
+
+
+@pytest.mark.skipif(KILLS < 1, reason="no kills asked for")
+async def test_killed_at_random_a_hundred_times_it_ends_where_the_specs_are(
+    connected: Namespace, kafka_side: SideKafka, rabbit_side: SideRabbit, name: str
+) -> None:
+    chance = random.Random(11)
+    running = Operator(connected.name, "--sweep", "2", "--lease", "3")
+    stays: dict[str, str] = {}
+    goes: set[str] = set()
+    identities: dict[str, str] = {}
+    stop = asyncio.Event()
+
+    async def change_things() -> None:
+        number = 0
+        while not stop.is_set():
+            number += 1
+            topic = f"{name}-{number}"
+            policy = chance.choice(["Retain", "Delete"])
+            hours = str(chance.randint(1, 9))
+            await connected.create(TOPIC, topic, {**KAFKA, "partitions": 1, "config": {"retention": f"{hours}h"}, "deletionPolicy": policy})
+            await connected.create(QUEUE, topic, {**RABBIT, "limits": {"maxLength": number}, "deletionPolicy": policy})
+            stays[topic] = hours
+            await asyncio.sleep(chance.uniform(0, 0.4))
+            if stays and chance.random() < 0.5:
+                other = chance.choice(sorted(stays))
+                stays[other] = str(chance.randint(1, 9))
+                await connected.change(TOPIC, other, {"config": {"retention": f"{stays[other]}h"}})
+            if stays and chance.random() < 0.3:
+                other = chance.choice(sorted(stays))
+                del stays[other]
+                goes.add(other)
+                for kind in (TOPIC, QUEUE):
+                    await connected.delete(kind, other)
+            for each in await connected.listed(TOPIC):  # a topic that is made twice gets another id
+                if "topicId" in each.get("status", {}):
+                    identities.setdefault(each["metadata"]["name"], each["status"]["topicId"])
+            if number >= 80:
+                await asyncio.sleep(0.5)
+                return
+
+    changing = asyncio.create_task(change_things())
+    try:
+        for _ in range(KILLS):
+            await running.start()
+            await asyncio.sleep(chance.uniform(1.0, 5.0))
+            await running.kill()
+        stop.set()
+        await changing
+        await running.start()
+        for topic, hours in stays.items():
+            await connected.ready(TOPIC, topic, seconds=120)
+            await connected.ready(QUEUE, topic, seconds=120)
+            found = await kafka_side.topic(topic)
+            assert found is not None and found.config["retention.ms"].value == f"{hours}00000".replace(
+                f"{hours}00000", str(int(hours) * 3600000)
+            )
+            assert identities.get(topic, found.id) == found.id, "made twice"
+            assert await rabbit_side.queue(topic) is not None
+        for topic in goes:
+            await connected.gone(TOPIC, topic, seconds=60)
+            await connected.gone(QUEUE, topic, seconds=60)
+    finally:
+        stop.set()
+        changing.cancel()
+        await asyncio.gather(changing, return_exceptions=True)
+        await running.stop()
