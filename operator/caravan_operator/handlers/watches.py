@@ -72,6 +72,8 @@ class Watches:
         if key == group:
             self.gone.append(key)
             concerned = self._cache.served_by(key)
+        elif key.kind not in RULES:
+            concerned = [group]
         else:
             concerned = [other.key for other in self._cache.rivals(resource, RULES[key.kind].wanted(resource).identity)]
         for other in concerned:

@@ -3,6 +3,7 @@
 from caravan_operator.resources.kafka import KAFKA_CONNECTION, KAFKA_TOPIC
 from caravan_operator.resources.kinds import CLAIM, FINALIZER, FORCE_FINALIZE, MESSAGING, PAUSED, RECONCILE_NOW, VERSION, Kind
 from caravan_operator.resources.rabbitmq import RABBITMQ_BINDING, RABBITMQ_CONNECTION, RABBITMQ_EXCHANGE, RABBITMQ_POLICY, RABBITMQ_QUEUE
+from caravan_operator.resources.service_route import SERVICE_ROUTE
 
 KINDS: dict[str, Kind] = {
     kind.name: kind
@@ -14,6 +15,7 @@ KINDS: dict[str, Kind] = {
         RABBITMQ_QUEUE,
         RABBITMQ_BINDING,
         RABBITMQ_POLICY,
+        SERVICE_ROUTE,
     )
 }
 

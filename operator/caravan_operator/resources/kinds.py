@@ -6,6 +6,7 @@ from typing import Any
 from caravan_operator.resources.schema import Schema, fields
 
 MESSAGING = "messaging.caravan.dev"
+DISCOVERY = "discovery.caravan.dev"
 VERSION = "v1alpha1"
 
 FINALIZER = f"{MESSAGING}/external-object"
@@ -48,7 +49,7 @@ class Kind:
     group: str = MESSAGING
     version: str = VERSION
     connection: str | None = None
-    """The kind of its `connectionRef`; None for a connection itself."""
+    """The kind of its `connectionRef`, or what else it is worked on together by; None for a connection itself."""
 
     @property
     def api_version(self) -> str:

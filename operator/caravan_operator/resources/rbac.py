@@ -15,7 +15,16 @@ def watched() -> list[Rule]:
         plurals = [kind.plural for kind in KINDS.values() if kind.group == group]
         rules.append(_rule(group, plurals, "get", "list", "watch", "patch"))
         rules.append(_rule(group, [f"{plural}/status" for plural in plurals], "get", "patch"))
-    return [*rules, _rule("", ["events"], "create")]
+    return [*rules, _rule("", ["events"], "create"), *_discovery()]
+
+
+def _discovery() -> list[Rule]:
+    """What ServiceRoutes are compiled from, and the ConfigMaps that hold the result: a right to create can't be limited to names."""
+    return [
+        _rule("", ["services"], "get", "list", "watch"),
+        _rule("discovery.k8s.io", ["endpointslices"], "get", "list", "watch"),
+        _rule("", ["configmaps"], "get", "create", "update"),
+    ]
 
 
 def secrets(names: list[str]) -> list[Rule]:

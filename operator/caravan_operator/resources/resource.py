@@ -69,7 +69,9 @@ class Resource:
 
     @property
     def connection(self) -> tuple[str, str] | None:
-        """Namespace and name of its connection; None for a kind without one."""
+        """Namespace and name of its connection, or of its gateway; None for a kind without one."""
+        if self.key.kind == "ServiceRoute":
+            return self.key.namespace, self.spec.get("gateway", "gateway")
         ref = self.spec.get("connectionRef")
         return (ref.get("namespace") or self.key.namespace, ref["name"]) if ref else None
 

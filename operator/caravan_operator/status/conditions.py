@@ -9,8 +9,9 @@ from caravan_operator.status.reasons import Reason
 
 READY, ACCEPTED, SYNCED, DRIFTED = "Ready", "Accepted", "Synced", "Drifted"
 CONNECTION_READY, DEPENDENCIES_READY, PAUSED = "ConnectionReady", "DependenciesReady", "Paused"
+RESOLVED_REFS, ENDPOINTS_AVAILABLE, PROGRAMMED = "ResolvedRefs", "EndpointsAvailable", "Programmed"
 
-_ORDER = (ACCEPTED, CONNECTION_READY, DEPENDENCIES_READY, SYNCED)
+_ORDER = (ACCEPTED, CONNECTION_READY, RESOLVED_REFS, DEPENDENCIES_READY, ENDPOINTS_AVAILABLE, SYNCED, PROGRAMMED)
 _LONGEST = 1024
 
 
@@ -30,7 +31,11 @@ def ready(conditions: Iterable[Condition]) -> Condition:
         condition = found.get(name)
         if condition is not None and condition.status is not True:
             return Condition(READY, condition.status, condition.reason, condition.message)
-    return Condition(READY, True, Reason.READY) if SYNCED in found else Condition(READY, None, Reason.PENDING, "no pass has been made yet")
+    return (
+        Condition(READY, True, Reason.READY)
+        if {SYNCED, PROGRAMMED} & found.keys()
+        else Condition(READY, None, Reason.PENDING, "no pass has been made yet")
+    )
 
 
 def stored(conditions: Iterable[Mapping[str, Any]]) -> list[Condition]:

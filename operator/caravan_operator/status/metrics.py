@@ -27,4 +27,9 @@ DRIFT = Counter("caravan_operator_drift_total", "Differences that somebody else 
 RESOURCES = Gauge("caravan_operator_resources", "Resources by whether they are Ready", ["kind", "ready"])
 LEADER = Gauge("caravan_operator_leader", "1 while this process holds the Lease")
 CIRCUIT = Gauge("caravan_operator_circuit_open", "Connections whose calls are held back", ["connection_kind"])
+SNAPSHOTS = Counter("caravan_operator_snapshots_total", "Compiled routing snapshots: written, unchanged, too_large", ["result"])
+SNAPSHOT_SECONDS = Histogram(
+    "caravan_operator_snapshot_delay_seconds", "From the first change that a snapshot holds to its publication", buckets=_BUCKETS
+)
+POLLS = Gauge("caravan_operator_snapshot_polls", "Gateways and services that wait for the next snapshot")
 EVENTS = Counter("caravan_operator_watch_events_total", "Events that the watches have brought", ["kind"])

@@ -41,6 +41,15 @@ class Reason(StrEnum):
     MISSING = "DependencyMissing"
     PAUSED = "Paused"
     CONNECTION_PAUSED = "ConnectionPaused"
+    # ServiceRoute
+    RESOLVED = "Resolved"
+    PROGRAMMED = "Programmed"
+    SERVICE_NOT_FOUND = "ServiceNotFound"
+    PORT_NOT_FOUND = "PortNotFound"
+    SERVICE_UNSUPPORTED = "ServiceUnsupported"
+    NO_ENDPOINTS = "NoEndpoints"
+    NO_GATEWAY = "NoGateway"
+    SNAPSHOT_TOO_LARGE = "SnapshotTooLarge"
     # Deletion
     DELETING = "Deleting"
     IN_USE = "InUse"

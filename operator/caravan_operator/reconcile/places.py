@@ -1,0 +1,114 @@
+"""Services and EndpointSlices as far as discovery needs them: ports, and addresses with their states."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+SERVICE_LABEL = "kubernetes.io/service-name"
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    name: str
+    ports: tuple[tuple[str, int], ...]
+    """Names and numbers; a single port may have the name ''."""
+    external: bool
+    family: str
+    """IPv4 or IPv6: the first of a service that has both."""
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> "Service":
+        spec = body.get("spec") or {}
+        ports = tuple((port.get("name") or "", int(port["port"])) for port in spec.get("ports") or ())
+        family = next(iter(spec.get("ipFamilies") or ()), "IPv4")
+        return cls(body["metadata"]["name"], ports, spec.get("type") == "ExternalName", family)
+
+    def port(self, wanted: str | int | None) -> str | None:
+        """Name of the port with this name or number, or of the only one; None when there is none such."""
+        if wanted is None:
+            return self.ports[0][0] if len(self.ports) == 1 else None
+        return next((name for name, number in self.ports if wanted in (name or None, number)), None)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Endpoint:
+    address: str
+    port: int
+    ready: bool
+    serving: bool
+    terminating: bool
+    pod: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """A part of a service's endpoints, all with the same ports."""
+
+    name: str
+    service: str
+    family: str
+    ports: tuple[tuple[str, int], ...]
+    endpoints: tuple[Endpoint, ...]
+    """Their port is 0: which of the ports counts, is for the reader to say."""
+
+    @classmethod
+    def of(cls, body: Mapping[str, Any]) -> "Slice":
+        meta = body["metadata"]
+        ports = tuple((port.get("name") or "", int(port["port"])) for port in body.get("ports") or () if port.get("port"))
+        endpoints = tuple(_endpoint(each) for each in body.get("endpoints") or () if each.get("addresses"))
+        return cls(meta["name"], (meta.get("labels") or {}).get(SERVICE_LABEL, ""), body.get("addressType", ""), ports, endpoints)
+
+
+def _endpoint(body: Mapping[str, Any]) -> Endpoint:
+    """An unknown state counts as the API says: ready, serving like ready, not terminating."""
+    states = body.get("conditions") or {}
+    terminating = bool(states.get("terminating"))
+    ready = states.get("ready") is not False and not terminating
+    serving = ready if states.get("serving") is None else bool(states["serving"])
+    return Endpoint(body["addresses"][0], 0, ready, serving, terminating, (body.get("targetRef") or {}).get("name", ""))
+
+
+class Places:
+    """What is known of one namespace's Services and EndpointSlices."""
+
+    def __init__(self, services: Iterable[Service] = (), slices: Iterable[Slice] = ()) -> None:
+        self._services = {service.name: service for service in services}
+        self._slices: dict[str, dict[str, Slice]] = defaultdict(dict)
+        for each in slices:
+            self.put_slice(each)
+
+    def service(self, name: str) -> Service | None:
+        return self._services.get(name)
+
+    def put_service(self, service: Service) -> None:
+        self._services[service.name] = service
+
+    def drop_service(self, name: str) -> None:
+        self._services.pop(name, None)
+
+    def put_slice(self, new: Slice) -> None:
+        self._slices[new.service][new.name] = new
+
+    def drop_slice(self, service: str, name: str) -> None:
+        self._slices[service].pop(name, None)
+        if not self._slices[service]:
+            del self._slices[service]
+
+    def endpoints(self, service: Service, port: str) -> list[Endpoint]:
+        """Sorted; an address that moves from one slice to another is for a moment in both, and counts once, by its better state."""
+        found: dict[tuple[str, int], Endpoint] = {}
+        for each in self._slices.get(service.name, {}).values():
+            number = dict(each.ports).get(port)
+            if number is None or each.family != service.family:
+                continue
+            for one in each.endpoints:
+                now = Endpoint(one.address, number, one.ready, one.serving, one.terminating, one.pod)
+                before = found.get((now.address, number))
+                if before is None or _soundness(now) > _soundness(before):
+                    found[now.address, number] = now
+        return sorted(found.values())
+
+
+def _soundness(endpoint: Endpoint) -> tuple[bool, bool, bool, str]:
+    return endpoint.ready, endpoint.serving, not endpoint.terminating, endpoint.pod
