@@ -14,7 +14,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Kafka topics and RabbitMQ topology from custom resources.",
+    help="Kafka topics, RabbitMQ topology and service discovery from custom resources.",
 )
 
 
@@ -25,6 +25,7 @@ def run(
     ] = None,
     own_namespace: Annotated[str, typer.Option(envvar="POD_NAMESPACE", help="Where the Lease of the leader is.")] = "default",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of /healthz, /readyz and /metrics.")] = 8080,
+    snapshots_port: Annotated[int, typer.Option(min=0, max=65535, help="Port where gateways ask for their routing snapshot.")] = 8081,
     sweep: Annotated[float, typer.Option(min=1, help="Seconds between two comparisons of everything with the brokers.")] = 300,
     deletion_wait: Annotated[
         float, typer.Option(min=0, help="Seconds that a deletion waits for a broker that is away; then the object stays.")
@@ -34,7 +35,7 @@ def run(
 ) -> None:
     """Watch the resources and keep the brokers as they say. Needs a service account, or KUBECONFIG; the CRDs must be installed (`caravan-operator crds`)."""
     logs.configure(log_level)
-    asyncio.run(operate(Options(tuple(namespace or ()), own_namespace, port, sweep, deletion_wait, lease)))
+    asyncio.run(operate(Options(tuple(namespace or ()), own_namespace, port, snapshots_port, sweep, deletion_wait, lease)))
 
 
 @app.command()

@@ -171,7 +171,7 @@ def test_endpoints_are_counted_by_their_states_and_one_in_two_slices_counts_once
     found = compiled([route], places)
     assert found.verdicts[route.key].endpoints == {"ready": 3, "serving": 4, "terminating": 1}
     assert [each["address"] for each in found.content["services"]["orders"]["endpoints"]] == [f"10.0.0.{n}" for n in (1, 2, 3, 4)]
-    places.drop_slice("orders", "orders-a")
+    assert places.put_slice("orders", "orders-a", None) and not places.put_slice("orders", "orders-a", None)
     assert compiled([route], places).verdicts[route.key].endpoints == {"ready": 1, "serving": 1, "terminating": 0}
 
 

@@ -44,6 +44,10 @@ class Cache:
         namespace, name = resource.connection or (resource.key.namespace, "")
         return Key(kind, namespace, name)
 
+    def connections(self, kind: str, namespace: str) -> list[Key]:
+        """Those of a kind that anything in the namespace refers to."""
+        return [key for key in self._of_connection if (key.kind, key.namespace) == (kind, namespace)]
+
     def served_by(self, connection: Key) -> list[Key]:
         return [*self._of_connection[connection]]
 

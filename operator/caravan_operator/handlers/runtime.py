@@ -5,7 +5,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,6 +13,7 @@ from uuid import uuid4
 
 import kopf
 
+from caravan_operator.backends.gateway import GatewayPods
 from caravan_operator.backends.kubernetes import Kubernetes
 from caravan_operator.handlers.audit import Audit
 from caravan_operator.handlers.batch import Batch
@@ -20,12 +21,16 @@ from caravan_operator.handlers.cache import Cache
 from caravan_operator.handlers.connections import Connections
 from caravan_operator.handlers.endings import Endings
 from caravan_operator.handlers.engine import Engine
+from caravan_operator.handlers.gateways import Gateways
 from caravan_operator.handlers.lease import Lease, LeaseLost
 from caravan_operator.handlers.namespaces import Namespaces
+from caravan_operator.handlers.places import GATEWAY, GATEWAY_STATUS, PlaceWatches
 from caravan_operator.handlers.probes import Health, Probes
 from caravan_operator.handlers.queue import WorkQueue
+from caravan_operator.handlers.snapshots import Snapshots
 from caravan_operator.handlers.watches import Watches, namespaces
 from caravan_operator.handlers.writes import Writes
+from caravan_operator.resources.resource import Key
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +42,8 @@ class Options:
     own_namespace: str
     """Where the Lease is."""
     port: int
+    snapshots_port: int
+    """Where gateways ask for their snapshot."""
     sweep: float
     """Seconds between two looks at everything."""
     deletion_wait: float
@@ -48,6 +55,7 @@ async def operate(options: Options) -> None:
     """Until SIGTERM. Raises what ended it otherwise; LeaseLost ends the process on the spot."""
     health = Health()
     probes = Probes(health, options.port)
+    snapshots = Snapshots(options.snapshots_port, lambda: health.leading)
     kubernetes = Kubernetes()
     identity = f"{socket.gethostname()}-{uuid4().hex[:8]}"
     lease = Lease(kubernetes, options.own_namespace, identity, duration=options.lease)
@@ -55,12 +63,13 @@ async def operate(options: Options) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     await probes.start()
+    await snapshots.start()
     try:
         log.info("waiting for the Lease", extra={"identity": identity, "namespace": options.own_namespace})
         if not await _first(stop, lease.acquire()):
             return
         log.info("leading", extra={"identity": identity, "namespaces": options.namespaces or "all"})
-        await _lead(options, health, kubernetes, lease, identity, stop)
+        await _lead(options, health, kubernetes, lease, identity, stop, snapshots)
     except LeaseLost as error:
         log.error("the Lease is lost; ending without another write", extra={"error": str(error)})
         logging.shutdown()
@@ -68,23 +77,34 @@ async def operate(options: Options) -> None:
     finally:
         await lease.release()
         await kubernetes.close()
+        await snapshots.stop()
         await probes.stop()
 
 
-async def _lead(options: Options, health: Health, kubernetes: Kubernetes, lease: Lease, identity: str, stop: asyncio.Event) -> None:
+async def _lead(
+    options: Options, health: Health, kubernetes: Kubernetes, lease: Lease, identity: str, stop: asyncio.Event, snapshots: Snapshots
+) -> None:
     cache, queue = Cache(), WorkQueue()
     connections = Connections(kubernetes, lease.fence)
     known = Namespaces(kubernetes)
     writes = Writes(kubernetes, cache, lease.fence, _now, identity)
     endings = Endings(cache, queue, connections, known, writes, _now, timedelta(seconds=options.deletion_wait))
     batch = Batch(cache, queue, connections, known, writes, endings)
-    engine = Engine(cache, queue, batch.run, period=options.sweep)
+    places, pods = PlaceWatches(cache, queue), GatewayPods()
+    gateways = Gateways(kubernetes, cache, queue, places, writes, snapshots, pods, lease.fence, _now)
+
+    async def run(group: Key, keys: Sequence[Key]) -> None:
+        await (gateways.run if group.kind in (GATEWAY, GATEWAY_STATUS) else batch.run)(group, keys)
+
+    engine = Engine(cache, queue, run, period=options.sweep)
     watches = Watches(cache, queue)
+    registry = watches.registry()
+    places.register(registry)
     audit = Audit(kubernetes, cache, options.namespaces)
     health.beat, health.batch_age, health.queue_age = lambda: engine.beat, engine.oldest_batch, queue.oldest
     health.deaf, health.complete, health.leading = lambda: audit.deaf, lambda: audit.complete, True
     ending = asyncio.Event()
-    watching = kopf.operator(registry=watches.registry(), standalone=True, stop_flag=ending, **namespaces(options.namespaces))
+    watching = kopf.operator(registry=registry, standalone=True, stop_flag=ending, **namespaces(options.namespaces))
     tasks = [asyncio.create_task(each) for each in (engine.serve(), lease.keep(), audit.watch(), _forget(watches, connections), watching)]
     stopping = asyncio.create_task(stop.wait())
     try:
@@ -100,6 +120,7 @@ async def _lead(options: Options, health: Health, kubernetes: Kubernetes, lease:
             async with asyncio.timeout(10):
                 await asyncio.gather(*tasks, return_exceptions=True)
         await connections.close()
+        await pods.close()
 
 
 async def _forget(watches: Watches, connections: Connections) -> None:

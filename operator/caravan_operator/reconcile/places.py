@@ -76,7 +76,7 @@ class Places:
         self._services = {service.name: service for service in services}
         self._slices: dict[str, dict[str, Slice]] = defaultdict(dict)
         for each in slices:
-            self.put_slice(each)
+            self.put_slice(each.service, each.name, each)
 
     def service(self, name: str) -> Service | None:
         return self._services.get(name)
@@ -87,13 +87,14 @@ class Places:
     def drop_service(self, name: str) -> None:
         self._services.pop(name, None)
 
-    def put_slice(self, new: Slice) -> None:
-        self._slices[new.service][new.name] = new
-
-    def drop_slice(self, service: str, name: str) -> None:
-        self._slices[service].pop(name, None)
+    def put_slice(self, service: str, name: str, now: Slice | None) -> bool:
+        """Keep a slice as it is now, or forget it; whether that says anything new."""
+        before = self._slices[service].pop(name, None)
+        if now is not None:
+            self._slices[service][name] = now
         if not self._slices[service]:
             del self._slices[service]
+        return now != before
 
     def endpoints(self, service: Service, port: str) -> list[Endpoint]:
         """Sorted; an address that moves from one slice to another is for a moment in both, and counts once, by its better state."""
