@@ -98,10 +98,11 @@ class Pets:
 
 
 @contextlib.asynccontextmanager
-async def listening(app: Any) -> AsyncIterator[str]:
+async def listening(app: Any, host: str = "127.0.0.1") -> AsyncIterator[str]:
     """The URL of an application on a port of its own."""
     config = uvicorn.Config(
         app,
+        host=host,
         port=0,
         interface="asgi3",
         proxy_headers=False,
@@ -122,7 +123,7 @@ async def listening(app: Any) -> AsyncIterator[str]:
     await until(started)
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://{host}:{port}"
     finally:
         server.should_exit = True
         await serving

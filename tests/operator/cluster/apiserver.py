@@ -113,8 +113,9 @@ class Operator:
     """The operator as a process of its own, as it runs in a pod."""
 
     def __init__(self, namespace: str, *options: str, kubeconfig: str | None = None) -> None:
-        (self.port,) = free_ports(1)
-        self._arguments = ["run", "-n", namespace, "--own-namespace", namespace, "--port", str(self.port), "--lease", "6", *options]
+        self.port, self.snapshots_port = free_ports(2)
+        ports = ["--port", str(self.port), "--snapshots-port", str(self.snapshots_port)]
+        self._arguments = ["run", "-n", namespace, "--own-namespace", namespace, *ports, "--lease", "6", *options]
         self._environment = {**os.environ, **({"KUBECONFIG": kubeconfig} if kubeconfig else {})}
         self._log = Path(tempfile.mkstemp(prefix="caravan-operator-", suffix=".log")[1])
         self.process: asyncio.subprocess.Process | None = None

@@ -19,6 +19,7 @@ VALID: dict[str, dict[str, Any]] = {
     "RabbitMQExchange": {**REF},
     "RabbitMQBinding": {**REF, "source": "e", "destination": "q"},
     "RabbitMQPolicy": {**REF, "pattern": "^q", "definition": {"maxLength": 1}},
+    "ServiceRoute": {"serviceRef": {"name": "orders"}},
 }
 SASL = {"protocol": "SASL_SSL", "saslMechanism": "PLAIN", "secretRef": {"name": "s"}}
 
@@ -31,14 +32,19 @@ class Case:
     bad: dict[str, Any]
     before: dict[str, Any] | None = None
     """For rules about changes: the object that is changed to `good` or `bad`."""
+    bad_name: str = "rule"
 
 
 def immutable(kind: str, field: str, value: Any, other: Any) -> Case:
     return Case(kind, f"{field} is immutable", {field: value}, {field: other}, before={field: value})
 
 
+def _limited(period: str) -> dict[str, Any]:
+    return {"pathExact": "/", "rateLimit": {"requests": 1, "period": period}}
+
+
 CASES = [
-    *(immutable(kind, "connectionRef", {"name": "broker"}, {"name": "other"}) for kind in VALID if not kind.endswith("Connection")),
+    *(immutable(kind, "connectionRef", {"name": "broker"}, {"name": "other"}) for kind, valid in VALID.items() if "connectionRef" in valid),
     Case(
         "KafkaConnection", "a SASL protocol needs saslMechanism and secretRef", {"security": SASL}, {"security": {"protocol": "SASL_SSL"}}
     ),
@@ -224,6 +230,41 @@ CASES = [
     immutable("RabbitMQBinding", "destinationType", "queue", "exchange"),
     immutable("RabbitMQBinding", "routingKey", "a", "b"),
     immutable("RabbitMQBinding", "arguments", {"x-match": "all", "n": 1}, {"x-match": "any", "n": 1}),
+    Case("ServiceRoute", "the name is a service's", {}, {}, bad_name="1.orders"),
+    immutable("ServiceRoute", "gateway", "one", "two"),
+    Case("ServiceRoute", "gateway is immutable", {}, {"gateway": "new"}, before={}),
+    Case(
+        "ServiceRoute", "exactly one of pathPrefix", {"routes": [{"pathExact": "/"}]}, {"routes": [{"pathExact": "/", "pathPrefix": "/"}]}
+    ),
+    Case("ServiceRoute", "exactly one of pathPrefix", {"routes": [{"pathsFrom": "OpenAPI"}]}, {"routes": [{"host": "shop.test"}]}),
+    Case(
+        "ServiceRoute",
+        "rewritePrefix goes with pathPrefix",
+        {"routes": [{"pathPrefix": "/v2", "rewritePrefix": "/v1"}]},
+        {"routes": [{"pathExact": "/v2", "rewritePrefix": "/v1"}]},
+    ),
+    Case("ServiceRoute", "a path has no segments", {"routes": [{"pathPrefix": "/a..b"}]}, {"routes": [{"pathPrefix": "/a/../b"}]}),
+    *(
+        Case("ServiceRoute", f"must be from {bounds}", {"routes": [_limited(good)]}, {"routes": [_limited(bad)]})
+        for bounds, good, bad in (("1s to 24h", "1m", "25h"),)
+    ),
+    *(
+        Case("ServiceRoute", f"must be from {bounds}", {part: {field: good}}, {part: {field: bad}})
+        for part, field, bounds, good, bad in (
+            ("timeouts", "request", "1ms to 1h", "30s", "2h"),
+            ("timeouts", "backendRequest", "1ms to 1h", "30s", "0s"),
+            ("timeouts", "connect", "1ms to 1m", "30s", "2m"),
+            ("retry", "backoff", "0s to 1m", "0s", "2m"),
+            ("circuitBreaker", "window", "1s to 1h", "30s", "2h"),
+            ("circuitBreaker", "openFor", "100ms to 1h", "30s", "1ms"),
+        )
+    ),
+    Case(
+        "ServiceRoute",
+        "backendRequest can't be above request",
+        {"timeouts": {"request": "3s", "backendRequest": "3000ms"}},
+        {"timeouts": {"request": "3s", "backendRequest": "1m"}},
+    ),
 ]
 
 
@@ -233,7 +274,7 @@ async def test_a_rule_accepts_and_refuses(namespace: Namespace, case: Case) -> N
     if case.before is None:
         await namespace.create(case.kind, name, {**VALID[case.kind], **case.good}, dry=True)
         with pytest.raises(ApiError) as refused:
-            await namespace.create(case.kind, name, {**VALID[case.kind], **case.bad}, dry=True)
+            await namespace.create(case.kind, case.bad_name, {**VALID[case.kind], **case.bad}, dry=True)
     else:
         await namespace.create(case.kind, name, {**VALID[case.kind], **case.before})
         try:
