@@ -33,7 +33,7 @@ class Settings(BaseSettings):
         None,
         ge=1,
         le=65535,
-        description="Port for `/livez`, `/readyz` and `/metrics` alone; the other port then doesn't answer them. Default: one port for all.",
+        description="Port for `/livez`, `/readyz`, `/metrics` and `/revision` alone; the other port then doesn't answer them. Default: one port for all.",
     )
     public_url: str = Field(
         "", description="Address under which clients reach the gateway; by default the one it listens on. Issuer of the tokens."
@@ -87,7 +87,7 @@ class Settings(BaseSettings):
     )
     registry_url: str = Field(
         "",
-        description="Where the operator serves the routing snapshot, asked by long poll: `http://caravan-operator:8081/v1/snapshots/gateway`. Services that it doesn't speak of are looked for as CARAVAN_DISCOVERY says.",
+        description="Where the operator serves the routing snapshot, asked by long poll: `http://caravan-operator:8081/v1/snapshots/<namespace>/gateway`. Services that it doesn't speak of are looked for as CARAVAN_DISCOVERY says.",
         pattern=r"^(https?://.+)?$",
     )
     registry_file: Path | None = Field(
