@@ -74,7 +74,10 @@ class Settings(BaseSettings):
         description="Who owns topics and queues: `true`, each process makes what it needs at its start; `false`, the operator or `caravan topology apply` does, and a process waits until they are there.",
     )
     start_seconds: float = Field(
-        120.0, gt=0, le=3600, description="How long a starting process waits for the backends, and for tables, topics and queues that others make."
+        120.0,
+        gt=0,
+        le=3600,
+        description="How long a starting process waits for the backends, and for tables, topics and queues that others make.",
     )
     secret: SecretStr | None = Field(
         None,
