@@ -39,6 +39,7 @@ from caravan.health import PATHS, Health
 from caravan.http import App, Receive, Scope, Send, create_app, problem_response
 from caravan.inbox import Consumer, Inbox
 from caravan.jobs import AWAY, Enqueuer, JobStore, Workers
+from caravan.jobs.failures import FailedJobs
 from caravan.leadership import Leadership
 from caravan.live import Live
 from caravan.messages import Channel
@@ -258,6 +259,7 @@ class Process:
     def _desk(self, service: Service, opened: dict[str, Database]) -> failures.Desk:
         sources: list[failures.Source] = [failures.Dead(self.bus, subscriptions([service]))] if consumers(service) else []
         sources += [Unsent(opened[declared.name]) for declared in service.databases[:1] if declared.kernel]
+        sources += [FailedJobs(self.jobs, list(service.jobs.declared))] if service.jobs else []
         return failures.Desk(service.name, sources, self.clock)
 
     async def _start_tasks(self, live: Live) -> None:

@@ -1,11 +1,11 @@
 """The desk of the jobs: what is in the queues, and putting it right. It knows no service; the queues are those that processes have told of."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, get_args
 
+from caravan.bus.failures.causes import masked, masked_text, normalised
 from caravan.clock import EPOCH
 from caravan.errors import Conflict, NotFound
 from caravan.jobs.redis import JobStore
@@ -43,8 +43,9 @@ class Entry:
     progress: Any
     result: Any
     reason: str | None
-    trace_id: str | None
+    traceparent: str | None
     request_id: str | None
+    actor: str | None
     created_at: datetime
     due_at: datetime | None
     started_at: datetime | None
@@ -53,7 +54,11 @@ class Entry:
     @property
     def cause(self) -> str:
         """The reason without what differs from job to job: failures of one cause have one text."""
-        return re.sub(r"\b[0-9a-f]{8}-[0-9a-f-]{27}\b|\b0x[0-9a-f]+\b|\d+", "…", self.reason or "")
+        return normalised(self.reason or "")
+
+    @property
+    def trace_id(self) -> str | None:
+        return self.traceparent[3:35] if self.traceparent else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +124,9 @@ async def show(store: JobStore, public_id: str) -> Entry:
     return await _entry(store, name, BY_LIST[place], job)
 
 
-async def failed(store: JobStore, *, limit: int = 100) -> list[Entry]:
-    """The failed jobs of all queues."""
-    return (await page(store, state="failed", limit=limit))[0]
+async def failed(store: JobStore, *, queue: str | None = None, limit: int = 100) -> list[Entry]:
+    """The failed jobs of a queue, or of all, the oldest first."""
+    return (await page(store, state="failed", queue=queue, limit=limit))[0]
 
 
 async def retry(store: JobStore, ids: Sequence[str]) -> int:
@@ -217,7 +222,6 @@ async def _expect(job: Any, public_id: str, state: str, otherwise: str) -> None:
 
 async def _entry(store: JobStore, queue: str, state: State, job: Any) -> Entry:
     told = job.data if isinstance(job.data, dict) else {}
-    trace = told.get("traceparent")
     due = None
     if state == "delayed":
         # BullMQ keeps the time in the upper bits of the score, so that jobs of one millisecond stay in order.
@@ -227,15 +231,16 @@ async def _entry(store: JobStore, queue: str, state: State, job: Any) -> Entry:
         id=f"{queue}:{job.id}",
         queue=queue,
         state=state,
-        payload=told.get("data"),
+        payload=masked(told.get("data")),
         attempts=job.attemptsMade,
         attempts_allowed=job.opts.get("attempts") or 1,
         priority=job.priority,
         progress=job.progress or None,
         result=job.returnvalue,
-        reason=job.failedReason if state != "completed" else None,
-        trace_id=trace[3:35] if trace else None,
+        reason=masked_text(job.failedReason) if job.failedReason and state != "completed" else None,
+        traceparent=told.get("traceparent"),
         request_id=told.get("request_id"),
+        actor=told.get("actor"),
         created_at=_moment(job.timestamp) or EPOCH,
         due_at=due,
         started_at=_moment(job.processedOn),

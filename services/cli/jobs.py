@@ -60,7 +60,7 @@ def _print_json(value: object) -> None:
 
 
 def _document(entry: Entry) -> dict[str, Any]:
-    return {**asdict(entry), "cause": entry.cause}
+    return {**asdict(entry), "trace_id": entry.trace_id, "cause": entry.cause}
 
 
 @app.command()

@@ -45,6 +45,7 @@ class JobView(BaseModel):
     cause: str = Field(description="the reason without what differs from job to job")
     trace_id: str | None
     request_id: str | None
+    actor: str | None = Field(description="in whose name it was enqueued")
     created_at: datetime
     due_at: datetime | None = Field(description="when a delayed job is next tried")
     started_at: datetime | None
