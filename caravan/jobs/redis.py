@@ -1,6 +1,5 @@
 """The Redis that holds the jobs: one pool of connections, and BullMQ's objects made on it."""
 
-import warnings
 from collections.abc import Awaitable, Iterable
 from typing import Any, cast
 
@@ -97,6 +96,5 @@ class JobStore:
         return str(info.get("maxmemory_policy", "noeviction"))
 
     async def close(self) -> None:
-        with warnings.catch_warnings():
-            await self.pool.disconnect()
-            await self.blocking_pool.disconnect()
+        await self.pool.disconnect()
+        await self.blocking_pool.disconnect()

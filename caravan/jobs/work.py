@@ -113,14 +113,16 @@ class Line:
     async def run(self) -> None:
         while not self.stopping:
             try:
-                self._worker = await self._make()
+                self._worker = self._make()
                 await self._worker.run()
             except AWAY as error:
                 log.warning("jobs wait for redis", queue=self.kind.name, error=repr(error))
+            except Exception as error:
+                log.error("a worker of jobs ended", queue=self.kind.name, exc_info=error)
             if not self.stopping:
                 await asyncio.sleep(AGAIN_SECONDS)
 
-    async def _make(self) -> Any:
+    def _make(self) -> Any:
         lease = round(self.kind.lease_seconds * 1000)
         worker = Worker(
             self.kind.name,

@@ -153,3 +153,8 @@ def test_nothing_names_a_registry_or_a_machine() -> None:
         if path != Path(__file__) and pattern.search(path.read_text(errors="ignore"))
     ]
     assert found == []
+
+
+def test_every_job_is_in_the_table_of_the_page_about_jobs() -> None:
+    declared = {name for service in load() if service.jobs for name in service.jobs.declared}
+    assert set(re.findall(r"^\| `([a-z]+\.[a-z-]+)` \|", (ROOT / "docs" / "jobs.md").read_text(), re.MULTILINE)) == declared
