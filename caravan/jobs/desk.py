@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from caravan.bus.failures.causes import masked, masked_text, normalised
 from caravan.clock import EPOCH
-from caravan.errors import Conflict, NotFound
+from caravan.errors import BadRequest, Conflict, NotFound
 from caravan.jobs.redis import JobStore
 from caravan.telemetry import log
 
@@ -97,14 +97,19 @@ async def queues(store: JobStore) -> list[QueueEntry]:
 async def page(
     store: JobStore, *, state: State | None = None, queue: str | None = None, after: Position | None = None, limit: int = 20
 ) -> tuple[list[Entry], Position | None]:
-    """Jobs by queue and state, the oldest first, and where the next page begins. What moves on meanwhile may be seen twice or not at all."""
+    """Jobs by queue and state, the oldest first, and where the next page begins. What moves on meanwhile may be seen twice or not at all.
+
+    Raises NotFound for a queue that nobody has told of, BadRequest for a position that is not in the list.
+    """
     names = [queue] if queue else list(await store.queues())
     if queue:
         await _known(store, queue)
     places = [(name, place) for name in names for place in (LISTS[state] if state else BY_LIST)]
+    if after and after[:2] not in places:
+        raise BadRequest("cursor is not one that this list gave out")
     found: list[Entry] = []
     skipped = after[2] if after else 0
-    for name, place in places[places.index((after[0], after[1])) if after and (after[0], after[1]) in places else 0 :]:
+    for name, place in places[places.index(after[:2]) if after else 0 :]:
         wanted = limit - len(found) + 1
         jobs = await store.queue(name).getJobs([place], skipped, skipped + wanted - 1, True)
         if len(jobs) == wanted:

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from caravan import telemetry
 from caravan.clock import new_id
+from caravan.http import encode_cursor
 from caravan.jobs import NewJob
 from caravan.runtime import Backends
 from services.cli import app
@@ -91,6 +92,8 @@ async def test_pages_join_without_gaps(gateway: Shop, worker: Shop) -> None:
             break
     assert [job_id for job_id in seen if job_id in ids] == ids and len(seen) == len(set(seen))
     assert (await call(gateway, "GET", "/v1/jobs?cursor=nonsense")).status_code == 400
+    elsewhere = encode_cursor("demo.few-keep", "failed", 3)
+    assert (await call(gateway, "GET", f"/v1/jobs?queue={NOTE}&cursor={elsewhere}")).status_code == 400
     cleaned = await call(gateway, "POST", "/v1/jobs/clean", json={"queue": NOTE, "state": "delayed"})
     assert cleaned.json() == {"removed": 25}
 
