@@ -1,0 +1,149 @@
+"""Every service in its own process on Kafka and RabbitMQ: a day replayed, one service joining alone, and services that are there before their brokers."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from tests.backends import Unavailable
+from tests.backends.ready import free_ports
+from tests.backends.shop import shop_brokers
+from tests.program import ROOT, Program, environment, launch, process_per_service
+from tests.shop import until
+
+pytestmark = pytest.mark.slow
+
+DAY = Path(os.environ.get("TEST_REPLAY_CSV", ROOT / "tests" / "cli" / "data" / "day.csv"))
+"""Invoice lines in the format of `caravan replay`; another file is a longer test."""
+REPLAY_SECONDS = 1200
+
+
+@pytest.fixture(scope="module")
+async def brokers() -> AsyncIterator[dict[str, str]]:
+    async with AsyncExitStack() as stack:
+        try:
+            settings = await stack.enter_async_context(shop_brokers())
+        except Unavailable as reason:
+            pytest.skip(str(reason))
+        yield settings
+
+
+@pytest.fixture(scope="module")
+async def shop(brokers: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Program, dict[str, str]]]:
+    async with process_per_service(tmp_path_factory.mktemp("shop"), **brokers) as program:
+        yield program, brokers
+
+
+async def test_a_replayed_day_has_no_difference(shop: tuple[Program, dict[str, str]]) -> None:
+    program, brokers = shop
+    replay = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "services", "replay", str(DAY), "--url", program.url),
+        cwd=ROOT,
+        env=environment(program.data, **brokers),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        stdin=asyncio.subprocess.DEVNULL,
+    )
+    output, _ = await asyncio.wait_for(replay.communicate(), REPLAY_SECONDS)
+    print(output.decode())
+    assert replay.returncode == 0, output.decode()
+
+
+async def test_each_announcement_has_its_queues_and_they_are_read_to_the_end(shop: tuple[Program, dict[str, str]]) -> None:
+    program, brokers = shop
+    who, sku = await program.customer(), await program.product(stock=1)
+    order = (await program.place(who, sku)).json()["id"]
+    await program.ends(who, order, "delivered")
+    vhost = httpx2.URL(brokers["CARAVAN_RABBITMQ_URL"]).path.strip("/")
+    async with httpx2.AsyncClient(base_url=brokers["CARAVAN_RABBITMQ_MANAGEMENT_URL"]) as management:
+
+        async def read() -> bool:
+            for service in ("payments", "inventory", "notifications"):
+                queue = (await management.get(f"/api/queues/{vhost}/{service}.orders")).raise_for_status().json()
+                assert (queue["consumers"], queue.get("messages")) == (1, 0), queue
+            return True
+
+        await until(read, seconds=20, every=0.5)
+
+
+async def test_one_service_leaves_and_joins_alone(shop: tuple[Program, dict[str, str]]) -> None:
+    program, brokers = shop
+    who, sku = await program.customer(), await program.product(stock=3)
+    leaving = next(process for process in program.processes if process.returncode is None and _runs(process, "shipping"))
+    leaving.kill()
+    await leaving.wait()
+    order = (await program.place(who, sku)).json()["id"]
+    await program.ends(who, order, "paid")
+    joined, _ = await launch(["run", "shipping"], brokers, program.data, "shipping")
+    program.processes.append(joined)
+    await program.ends(who, order, "delivered", seconds=60)
+
+
+def _runs(process: asyncio.subprocess.Process, service: str) -> bool:
+    return Path(f"/proc/{process.pid}/cmdline").read_bytes().rstrip(b"\0").endswith(service.encode())
+
+
+@asynccontextmanager
+async def forwarder(port: int, target: str) -> AsyncIterator[None]:
+    """Listens on a port from now on, and passes everything on."""
+    host, _, to = target.rpartition(":")
+    open_now: set[asyncio.Task[None]] = set()
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while chunk := await reader.read(65536):
+                writer.write(chunk)
+                await writer.drain()
+        except OSError:
+            pass
+        finally:
+            writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection(host, int(to))
+        for work in (pump(reader, back), pump(there, writer)):
+            open_now.add(asyncio.create_task(work))
+
+    async with await asyncio.start_server(serve, "127.0.0.1", port):
+        yield
+        for task in open_now:
+            task.cancel()
+        await asyncio.gather(*open_now, return_exceptions=True)
+
+
+async def test_a_service_that_is_there_before_its_brokers_waits_for_them_and_says_so(brokers: dict[str, str], tmp_path: Path) -> None:
+    kafka, rabbitmq = free_ports(2)
+    amqp = httpx2.URL(brokers["CARAVAN_RABBITMQ_URL"])
+    early = {**brokers, "CARAVAN_KAFKA_URL": f"127.0.0.1:{kafka}", "CARAVAN_RABBITMQ_URL": str(amqp.copy_with(port=rabbitmq))}
+    starting = asyncio.create_task(launch(["run", "shipping"], early, tmp_path, "early"))
+    try:
+
+        async def waits_for(what: str) -> bool:
+            log = tmp_path / "early.log"
+            return log.exists() and f"waiting: {what}" in log.read_text()
+
+        await until(lambda: waits_for(f"Kafka at 127.0.0.1:{kafka}"), seconds=60, every=0.2)
+        async with forwarder(kafka, brokers["CARAVAN_KAFKA_URL"]):
+            await until(lambda: waits_for("RabbitMQ"), seconds=30, every=0.2)
+            async with forwarder(rabbitmq, f"{amqp.host}:{amqp.port}"):
+                process, url = await asyncio.wait_for(starting, 60)
+                try:
+                    async with httpx2.AsyncClient() as client:
+                        assert (await client.get(f"{url}/livez")).status_code == 200
+                finally:
+                    process.terminate()
+                    await asyncio.wait_for(process.wait(), 60)
+    finally:
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+
+
+async def test_the_wait_has_an_end_that_names_the_broker(brokers: dict[str, str], tmp_path: Path) -> None:
+    nobody = {**brokers, "CARAVAN_KAFKA_URL": "127.0.0.1:1", "CARAVAN_START_SECONDS": "1"}
+    with pytest.raises(RuntimeError, match=r"ended with 2:[\s\S]*gave up after 1 s: Kafka at 127.0.0.1:1"):
+        await launch(["run", "shipping"], nobody, tmp_path, "nobody")
