@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import time
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,12 +32,17 @@ def main(
     hot: Annotated[bool, typer.Option("--hot", help="Also a round in which everybody buys the same product.")] = False,
     warm_up: Annotated[float, typer.Option(min=0, help="Seconds of load before each round that don't count.")] = 3,
     url: Annotated[str, typer.Option(help="Measure a running shop instead; its limits per client must be off.")] = "",
+    kafka: Annotated[
+        str, typer.Option(help="With --amqp: a shop with a process per service on this (empty) Kafka, such as 127.0.0.1:9092.")
+    ] = "",
+    amqp: Annotated[str, typer.Option(help="RabbitMQ, such as amqp://user:password@127.0.0.1/.")] = "",
+    management: Annotated[str, typer.Option(help="RabbitMQ's management API; by default beside it.")] = "",
     results: Annotated[Path, typer.Option(help="Folder for the result files.")] = RESULTS,
 ) -> None:
     """Measure orders a second, accepted and paid. Exit status 1 when a round's books are wrong: a wrong round has no number."""
     plans = [Plan(int(number), seconds, warm_up, False, min(5.0, seconds)) for number in clients.split(",")]
     plans += [Plan(plans[0].clients, seconds, warm_up, True, min(5.0, seconds))] if hot else []
-    result = asyncio.run(run(plans * repeat, url))
+    result = asyncio.run(run(plans * repeat, url, _brokers(kafka, amqp, management)))
     text = markdown(result)
     results.mkdir(parents=True, exist_ok=True)
     path = results / f"{result['date'][:10]}-{result['commit']}"
@@ -48,9 +54,17 @@ def main(
         raise typer.Exit(1)
 
 
-async def run(plans: list[Plan], url: str) -> dict[str, Any]:
+def _brokers(kafka: str, amqp: str, management: str) -> dict[str, str]:
+    """The settings of a shop on them."""
+    given = {"CARAVAN_KAFKA_URL": kafka, "CARAVAN_RABBITMQ_URL": amqp, "CARAVAN_RABBITMQ_MANAGEMENT_URL": management}
+    if bool(kafka) != bool(amqp):
+        raise typer.BadParameter("--kafka and --amqp go together")
+    return {name: value for name, value in given.items() if value}
+
+
+async def run(plans: list[Plan], url: str, brokers: Mapping[str, str]) -> dict[str, Any]:
     async with AsyncExitStack() as stack:
-        target = running_shop(url) if url else await stack.enter_async_context(own_shop())
+        target = running_shop(url) if url else await stack.enter_async_context(own_shop(brokers))
         http = await stack.enter_async_context(httpx2.AsyncClient(base_url=target.url, timeout=60))
         kernel = settings.load() if url else settings.Settings(data=target.data or Path())
         shop = Shop(http, operator_secret(kernel), print)
@@ -67,7 +81,13 @@ async def run(plans: list[Plan], url: str) -> dict[str, Any]:
                 sep="\n  ",
                 flush=True,
             )
-        return {"date": datetime.now(UTC).isoformat(timespec="seconds"), "commit": commit(), **await machine(target), "rounds": rounds}
+        return {
+            "date": datetime.now(UTC).isoformat(timespec="seconds"),
+            "commit": commit(),
+            "transport": "Kafka and RabbitMQ, a process per service" if brokers else "as the shop is set",
+            **await machine(target),
+            "rounds": rounds,
+        }
 
 
 def running_shop(url: str) -> Target:

@@ -41,6 +41,7 @@ def markdown(result: dict[str, Any]) -> str:
             if postgres
             else ""
         )
+        + (f"{result['transport']}; " if result.get("transport") else "")
         + f"{result['rounds'][0]['seconds']:.0f} s a round; load average at the end {result['load_average'][0]:.1f}.",
         "",
         "| | " + " | ".join(heads) + " |",

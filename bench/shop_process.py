@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ import psutil
 from caravan import embedded
 from caravan.embedded import postgres, redis
 from caravan.embedded.place import find
+from services.__main__ import SERVICES
 
 START_SECONDS = 120
 STOP_SECONDS = 60
@@ -33,6 +34,8 @@ class Target:
 
     url: str
     data: Path | None
+    processes: tuple[int, ...] = ()
+    """Where each service has its own."""
 
     @property
     def address(self) -> tuple[str, int]:
@@ -41,33 +44,48 @@ class Target:
 
 
 @asynccontextmanager
-async def own_shop() -> AsyncIterator[Target]:
-    """`caravan up` with an empty shop in a temporary folder, stopped and removed afterwards."""
+async def own_shop(brokers: Mapping[str, str]) -> AsyncIterator[Target]:
+    """An empty shop in a temporary folder, stopped and removed afterwards: `caravan up`, or, with the settings of brokers, a process per service on them."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     folder = Path(tempfile.mkdtemp(prefix="caravan-bench-"))
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CARAVAN_")}
-    environment |= {"CARAVAN_DATA": str(folder / "shop"), "CARAVAN_PORT": str(port), "CARAVAN_SEED": "none", **UNLIMITED}
-    process = _start(environment, folder / "log")
+    environment |= {"CARAVAN_DATA": str(folder / "shop"), "CARAVAN_PORT": str(port), "CARAVAN_SEED": "none", **UNLIMITED, **brokers}
+    running: list[subprocess.Popen[bytes]] = []
     try:
-        await _ready(f"http://127.0.0.1:{port}", process, folder / "log")
-        yield Target(f"http://127.0.0.1:{port}", folder / "shop")
+        for name in SERVICES if brokers else ("",):
+            alone = {"CARAVAN_PORT": str(port if name == "gateway" else 0)} if name else {}
+            running.append(_start(["run", name] if name else ["up"], environment | alone, folder / f"{name}log"))
+            if len(running) < len(SERVICES) and name:
+                await _listening(running[-1], folder / f"{name}log")  # the first one starts the database, which the others join
+        await _ready(f"http://127.0.0.1:{port}", running[-1], folder / f"{name}log")
+        yield Target(f"http://127.0.0.1:{port}", folder / "shop", tuple(process.pid for process in running) if brokers else ())
     finally:
-        process.terminate()
-        try:
-            await asyncio.to_thread(process.wait, STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
+        for process in reversed(running):
+            process.terminate()
+        for process in reversed(running):
+            try:
+                await asyncio.to_thread(process.wait, STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
         await embedded.stop_orphans(folder / "shop")
         home = find(folder / "shop").home
         shutil.rmtree(home, ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _start(environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
+def _start(arguments: Sequence[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
     with open(log, "wb") as output:
-        return subprocess.Popen([sys.executable, "-m", "services", "up"], env=environment, stdout=output, stderr=subprocess.STDOUT)
+        return subprocess.Popen([sys.executable, "-m", "services", *arguments], env=environment, stdout=output, stderr=subprocess.STDOUT)
+
+
+async def _listening(process: subprocess.Popen[bytes], log: Path) -> None:
+    end = time.monotonic() + START_SECONDS
+    while "listening on" not in log.read_text():
+        if process.poll() is not None or time.monotonic() > end:
+            raise SystemExit(f"a service did not start; its last words:\n{log.read_text()[-3000:]}")
+        await asyncio.sleep(0.1)
 
 
 async def _ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -93,8 +111,10 @@ class Cost:
     statements: float | None
 
 
-def _servers(data: Path) -> dict[str, list[psutil.Process]]:
-    place = find(data)
+def _servers(target: Target) -> dict[str, list[psutil.Process]]:
+    if target.data is None:
+        return {}
+    data, place = target.data, find(target.data)
     roots = {"app": embedded.holder(data)}
     for name, running in (("postgres", postgres.running(place)), ("redis", redis.running(place))):
         roots[name] = running.process.pid if running else None
@@ -105,12 +125,13 @@ def _servers(data: Path) -> dict[str, list[psutil.Process]]:
             found[name] = [top, *top.children(recursive=True)]
     others = {process.pid for name in ("postgres", "redis") for process in found.get(name, [])}
     found["app"] = [process for process in found.get("app", []) if process.pid not in others]
+    found["app"] += [psutil.Process(pid) for pid in target.processes if pid != roots["app"]]
     return found
 
 
 async def cost(target: Target) -> Cost:
-    servers = _servers(target.data) if target.data else {}
-    statements = await _statements(target.url)
+    servers = _servers(target)
+    statements = None if target.processes else await _statements(target.url)  # each process counts its own
     seconds = {name: _cpu(processes) for name, processes in servers.items() if processes}
     return Cost(seconds.get("app"), seconds.get("postgres"), seconds.get("redis"), statements)
 
@@ -142,7 +163,7 @@ def memory(target: Target) -> dict[str, float] | None:
     """Proportional set size in MiB by part: pages that processes share are counted once."""
     if target.data is None or not Path("/proc/self/smaps_rollup").exists():
         return None
-    return {name: round(sum(map(_pss, processes)) / 1024, 1) for name, processes in _servers(target.data).items()}
+    return {name: round(sum(map(_pss, processes)) / 1024, 1) for name, processes in _servers(target).items()}
 
 
 def _pss(process: psutil.Process) -> int:

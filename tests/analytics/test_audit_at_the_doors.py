@@ -40,7 +40,7 @@ async def record(story: Story, target: str, action: str, trace: str) -> dict[str
         assert len(of_trace) <= 1, of_trace
         return of_trace[0] if of_trace else None
 
-    entry = await until(found)
+    entry = await until(found, seconds=30)
     assert entry is not None
     return entry
 
