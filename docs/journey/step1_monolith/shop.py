@@ -25,7 +25,7 @@ PRODUCTS = """
 CREATE TABLE IF NOT EXISTS product (sku TEXT PRIMARY KEY, name TEXT NOT NULL, price INTEGER NOT NULL, stock INTEGER NOT NULL CHECK (stock >= 0));
 INSERT OR IGNORE INTO product VALUES ('MUG', 'Mug', 1250, 100), ('LAMP', 'Lamp', 4000, 5);
 """
-ORDERS = "CREATE TABLE IF NOT EXISTS orders (id TEXT PRIMARY KEY, user_id TEXT, sku TEXT, quantity INTEGER, total INTEGER, status TEXT);"
+ORDERS = "CREATE TABLE IF NOT EXISTS orders (id TEXT PRIMARY KEY, user_id TEXT, sku TEXT, quantity INTEGER, card TEXT, total INTEGER, status TEXT);"
 
 
 class NewUser(BaseModel):
@@ -82,8 +82,8 @@ def take_stock(connection: sqlite3.Connection, sku: str, quantity: int) -> int:
 
 
 def insert_order(connection: sqlite3.Connection, wanted: PlaceOrder, order: Order) -> None:
-    row = (order.id, wanted.user_id, wanted.sku, wanted.quantity, order.total, order.status)
-    connection.execute("INSERT INTO orders VALUES (?, ?, ?, ?, ?, ?)", row)
+    row = (order.id, wanted.user_id, wanted.sku, wanted.quantity, wanted.card, order.total, order.status)
+    connection.execute("INSERT INTO orders VALUES (?, ?, ?, ?, ?, ?, ?)", row)
 
 
 def list_orders(connection: sqlite3.Connection) -> list[Order]:

@@ -7,7 +7,7 @@ import asyncio
 
 import aio_pika
 import anyio.from_thread
-from aio_pika.exceptions import AMQPError
+from aio_pika.exceptions import AMQPError, ChannelInvalidStateError
 from fastapi import HTTPException
 
 from docs.journey.step1_monolith.shop import Order, serve
@@ -30,7 +30,7 @@ async def main() -> None:
         def confirm(email: str, order: Order) -> None:
             try:
                 anyio.from_thread.run(publish, Letter(email=email, order=order))
-            except (OSError, TimeoutError, AMQPError) as error:
+            except (OSError, AMQPError, ChannelInvalidStateError) as error:
                 raise HTTPException(503, "the order could not be placed: the queue of letters can't be reached") from error
 
         await serve(only_from_inside(create_app(*neighbours({HEADER: credential()}), charge_at_once, confirm)), 8083)

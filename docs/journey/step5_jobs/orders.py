@@ -4,8 +4,6 @@ python docs/journey/step5_jobs/orders.py
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any
 
 import anyio.from_thread
 from bullmq import Queue
@@ -19,6 +17,7 @@ from docs.journey.step5_jobs.jobs import BACKOFF_MS, CONNECTION, NAME, add, add_
 from docs.journey.third_parties import CardProvider, ProviderAway
 
 PENDING = "payment pending"
+TAKEN_SECONDS = 5
 
 
 async def after_payment(queue: Queue, email: str, order: Order) -> None:
@@ -29,25 +28,24 @@ async def after_payment(queue: Queue, email: str, order: Order) -> None:
 async def main() -> None:
     queue, cards = Queue(NAME, CONNECTION), CardProvider()
 
-    async def charge_later(order: Order, card: str) -> None:
-        await add(queue, "charge", order.id, {"order": order.model_dump(), "card": card}, delay_ms=BACKOFF_MS)
-
-    def write_down(adding: Callable[..., Coroutine[Any, Any, None]], *about: object) -> None:
-        try:
-            anyio.from_thread.run(adding, *about)
-        except (OSError, RedisError) as error:
-            raise HTTPException(503, "the order could not be placed: the jobs can't be reached") from error
-
     def pay(order: Order, card: str) -> None:
         try:
             cards.charge(order.id, order.total, card)
         except ProviderAway:
             order.status = PENDING
-            write_down(charge_later, order, card)
 
     def confirm(email: str, order: Order) -> None:
-        if order.status != PENDING:
-            write_down(after_payment, queue, email, order)
+        try:
+            anyio.from_thread.run(add_jobs, email, order)
+        except (OSError, RedisError) as error:
+            raise HTTPException(503, "the order could not be placed: the jobs can't be reached") from error
+
+    async def add_jobs(email: str, order: Order) -> None:
+        async with asyncio.timeout(TAKEN_SECONDS):
+            if order.status == PENDING:
+                await add(queue, "charge", order.id, {"order": order.model_dump()}, delay_ms=BACKOFF_MS)
+            else:
+                await after_payment(queue, email, order)
 
     app = create_app(*neighbours({HEADER: credential()}), pay, confirm)
     add_desk(app, queue)

@@ -37,13 +37,13 @@ def write_invoice(order: Order) -> None:
     (INVOICES / f"{number:05}.txt").write_text(f"Invoice {number}\nOrder {order.id}\nTotal {order.total // 100}.{order.total % 100:02}\n")
 
 
-def charge(order: Order, card: str, *, last: bool) -> str:
+def charge(order: Order, *, last: bool) -> str:
     """The customer's address, once the order is paid. Raises ProviderAway for another try; the last one gives the stock back."""
     with transaction(DATABASE) as connection:
-        row = connection.execute("SELECT user_id, sku, quantity, status FROM orders WHERE id = ?", (order.id,)).fetchone()
+        row = connection.execute("SELECT user_id, sku, quantity, card, status FROM orders WHERE id = ?", (order.id,)).fetchone()
     if row is None:
-        raise LookupError(f"no order {order.id} yet")
-    user_id, sku, quantity, status = row
+        raise UnrecoverableError(f"no order {order.id}: it was refused after its job had been added")
+    user_id, sku, quantity, card, status = row
     if status == "payment failed":
         raise UnrecoverableError(f"order {order.id} was given up; its stock went back")
     try:
@@ -78,7 +78,7 @@ async def main() -> None:
                 await asyncio.to_thread(write_invoice, order)
             case "charge":
                 last = job.attemptsMade + 1 >= job.opts["attempts"]
-                email = await asyncio.to_thread(charge, order, job.data["card"], last=last)
+                email = await asyncio.to_thread(charge, order, last=last)
                 await after_payment(queue, email, order)
 
     stopping = asyncio.Event()
