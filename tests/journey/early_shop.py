@@ -92,7 +92,7 @@ class EarlyShop:
             found = re.search(r"Uvicorn running on (http://[\d.]+:\d+)|is running", text)
             return found and (found[1] or "running")
 
-        url = self.urls[f"inside {name}"] = str(await until(running, seconds=30, every=0.05))
+        url = self.urls[f"inside {name}"] = str(await until(running, seconds=60, every=0.05))
         return url
 
     async def kill(self, name: str) -> None:
@@ -138,7 +138,7 @@ class EarlyShop:
         async def arrived() -> bool:
             return customer["email"] in self.mail.sent_to
 
-        await until(arrived)
+        await until(arrived, seconds=30)
 
 
 @asynccontextmanager

@@ -65,7 +65,7 @@ class TestMailInAQueue(SameApi):
         async def given_up() -> bool:
             return await waiting(rabbitmq, dead) == 1
 
-        await until(given_up)
+        await until(given_up, seconds=30)
         assert shop.mail.tries.count(customer["email"]) == 5, "five tries in a row, without a pause between them"
         shop.mail.refused.clear()
         assert (await shop.place(await shop.customer())).status_code == 201

@@ -35,7 +35,7 @@ async def reaches(shop: EarlyShop, job_id: str, state: str) -> dict[str, Any]:
     async def there() -> dict[str, Any] | None:
         return (await jobs(shop, state)).get(job_id)
 
-    found = await until(there, every=0.05)
+    found = await until(there, seconds=30, every=0.05)
     assert found is not None
     return found
 
@@ -44,7 +44,7 @@ async def becomes(shop: EarlyShop, order_id: str, status: str) -> None:
     async def there() -> bool:
         return (await shop.orders())[order_id] == status
 
-    await until(there)
+    await until(there, seconds=30)
 
 
 class TestBackgroundJobs(SameApi):
@@ -104,7 +104,7 @@ class TestBackgroundJobs(SameApi):
         async def back() -> bool:
             return await shop.stock() == stock
 
-        await until(back)
+        await until(back, seconds=30)
         await reaches(shop, f"charge-{order_id}", "failed")
         assert order_id not in shop.charges()
 
@@ -116,7 +116,7 @@ class TestBackgroundJobs(SameApi):
             texts = [path.read_text() for path in sorted(folder.iterdir())]
             return len(texts) == len(paid)
 
-        await until(written)
+        await until(written, seconds=30)
         assert sorted(path.name for path in folder.iterdir()) == [f"{number:05}.txt" for number in range(1, len(paid) + 1)]
         assert {path.read_text().split()[3] for path in folder.iterdir()} == paid
 

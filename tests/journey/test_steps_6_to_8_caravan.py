@@ -16,6 +16,8 @@ import pytest
 from tests.program import ROOT, Program, environment, launch
 from tests.shop import until
 
+pytestmark = pytest.mark.slow
+
 ACCEPTING = ("identity", "catalog", "orders", "processing", "shipping", "gateway")
 """The process that the others join; it holds the embedded backends."""
 
