@@ -5,7 +5,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+import yaml
 
+from caravan_operator.backends.broker import BrokerAway
+from caravan_operator.handlers.importing import from_kafka, from_rabbitmq
 from caravan_operator.handlers.runtime import Options, operate
 from caravan_operator.resources.__main__ import files
 from caravan_operator.status import logs
@@ -51,6 +54,43 @@ def crds(
     for name, content in found.items():
         (folder / name).write_text(content)
         typer.echo(f"wrote {folder / name}")
+
+
+@app.command(name="import")
+def import_(
+    kafka: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Bootstrap server of a Kafka cluster.")] = None,
+    rabbitmq: Annotated[
+        str | None, typer.Option(metavar="URL", help="Management API of a RabbitMQ cluster, such as http://rabbitmq:15672.")
+    ] = None,
+    connection: Annotated[str, typer.Option(help="Name of the connection that the resources will refer to.")] = "broker",
+    match: Annotated[str, typer.Option(help="Regular expression: only objects whose name matches.")] = "",
+    vhost: Annotated[str, typer.Option(help="Virtual host of RabbitMQ.")] = "/",
+    username: Annotated[str, typer.Option(envvar="BROKER_USERNAME", help="User, where the broker asks for one.")] = "",
+    password: Annotated[str, typer.Option(envvar="BROKER_PASSWORD", help="Its password; better in the environment.")] = "",
+    mechanism: Annotated[str, typer.Option(help="Kafka's sasl.mechanism, with --username.")] = "PLAIN",
+    tls: Annotated[bool, typer.Option("--tls", help="Connect to Kafka by TLS.")] = False,
+) -> None:
+    """Read a running broker and print resources that take over what it has, unchanged.
+
+    Look at them, apply them with `mode: Plan` first, and see in status.plan that nothing would change:
+
+      caravan-operator import --kafka kafka:9092 --connection kafka > topics.yaml
+    """
+    if (kafka is None) == (rabbitmq is None):
+        raise typer.BadParameter("give one of --kafka and --rabbitmq")
+    if kafka is not None:
+        reading = from_kafka(kafka, connection, match, username, password, mechanism, tls)
+    else:
+        reading = from_rabbitmq(str(rabbitmq), connection, vhost, match, username or "guest", password or "guest")
+    try:
+        found, skipped = asyncio.run(reading)
+    except BrokerAway as error:
+        typer.echo(f"{kafka or rabbitmq}: {error}", err=True)
+        raise typer.Exit(1) from None
+    typer.echo(yaml.safe_dump_all(found, sort_keys=False), nl=False)
+    for line in skipped:
+        typer.echo(f"left out: {line}", err=True)
+    typer.echo(f"{len(found)} resources, {len(skipped)} objects left out", err=True)
 
 
 def main() -> None:

@@ -74,6 +74,9 @@ async def operate(options: Options) -> None:
         log.error("the Lease is lost; ending without another write", extra={"error": str(error)})
         logging.shutdown()
         os._exit(1)
+    except Exception:
+        log.exception("ending: what serves the resources has failed")
+        raise SystemExit(1) from None
     finally:
         await lease.release()
         await kubernetes.close()

@@ -63,7 +63,7 @@ class FaultyApi:
         assert self._session is not None
         headers = {name: value for name, value in request.headers.items() if name in ("Accept", "Content-Type")}
         async with self._session.request(
-            request.method, self._server + str(request.rel_url), data=await request.read(), headers=headers
+            request.method, self._server + str(request.rel_url), data=await request.read() or None, headers=headers
         ) as answer:
             response = web.StreamResponse(
                 status=answer.status, headers={"Content-Type": answer.headers.get("Content-Type", "application/json")}
