@@ -1,0 +1,245 @@
+"""What goes over the wire to the Kubernetes API, against a server that answers as the test says: retries, versions, the Lease; and that nothing goes out without it."""
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from aiohttp import web
+from caravan_operator.backends.kafka import Kafka, KafkaLogin
+from caravan_operator.backends.kubernetes import ApiError, Kubernetes
+from caravan_operator.backends.rabbitmq import RabbitLogin, RabbitMQ
+from caravan_operator.handlers.cache import Cache
+from caravan_operator.handlers.lease import Lease, LeaseLost
+from caravan_operator.handlers.writes import Stale, Writes
+from caravan_operator.reconcile.kafka_topic import CreateTopic, DeleteTopic, Topic
+from caravan_operator.reconcile.rabbitmq_call import Call
+from caravan_operator.status.conditions import SYNCED, Condition
+from caravan_operator.status.reasons import Reason
+
+from tests.operator.resources import START, resource
+
+PATH = "/apis/messaging.caravan.dev/v1alpha1/namespaces/shop/kafkatopics/orders"
+LEASES = "/apis/coordination.k8s.io/v1/namespaces/shop/leases"
+IN_SYNC = [Condition(SYNCED, True, Reason.IN_SYNC)]
+
+
+class Script:
+    """An API server that answers as the test says: the answers of a call in their order, the last one again and again."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.asked: list[tuple[str, Any, dict[str, str]]] = []
+        self._answers: dict[str, list[tuple[int, Any]]] = {}
+
+    def says(self, call: str, *answers: tuple[int, Any]) -> None:
+        self._answers[call] = [*answers]
+
+    def sent(self, call: str) -> list[tuple[Any, dict[str, str]]]:
+        """Bodies and headers of a call."""
+        return [(body, headers) for asked, body, headers in self.asked if asked == call]
+
+    async def __call__(self, request: web.Request) -> web.Response:
+        call = f"{request.method} {request.path}"
+        self.asked.append((call, await request.json() if request.can_read_body else None, dict(request.headers)))
+        answers = self._answers[call]
+        status, body = answers.pop(0) if len(answers) > 1 else answers[0]
+        return web.json_response(body, status=status)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Script]:
+    script = Script()
+    application = web.Application()
+    application.router.add_route("*", "/{rest:.*}", script)
+    runner = web.AppRunner(application)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    script.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield script
+    await runner.cleanup()
+
+
+@pytest.fixture
+async def kubernetes(server: Script, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Kubernetes]:
+    config = {
+        "current-context": "script",
+        "contexts": [{"name": "script", "context": {"cluster": "script", "user": "script"}}],
+        "clusters": [{"name": "script", "cluster": {"server": server.url}}],
+        "users": [{"name": "script", "user": {"token": "first"}}],
+    }
+    path = tmp_path / "kubeconfig"
+    path.write_text(yaml.safe_dump(config))
+    monkeypatch.setenv("KUBECONFIG", str(path))
+    found = Kubernetes()
+    yield found
+    await found.close()
+
+
+def stored(version: str = "2") -> dict[str, Any]:
+    meta = {
+        "namespace": "shop",
+        "name": "orders",
+        "uid": "uid-shop-orders",
+        "resourceVersion": version,
+        "creationTimestamp": "2030-01-01T00:00:00Z",
+    }
+    return {"metadata": meta, "spec": {"connectionRef": {"name": "broker"}, "partitions": 3}}
+
+
+def writes(kubernetes: Kubernetes, cache: Cache | None = None, fence: Any = lambda: None) -> Writes:
+    return Writes(kubernetes, cache or Cache(), fence, lambda: START, "test")
+
+
+async def test_refusals_of_the_moment_are_tried_again(server: Script, kubernetes: Kubernetes) -> None:
+    server.says("GET /x", (429, {}), (503, {}), (200, {"found": 1}))
+    assert await kubernetes.get("/x") == {"found": 1}
+    assert len(server.sent("GET /x")) == 3
+
+
+async def test_patience_ends_with_the_servers_answer(server: Script, kubernetes: Kubernetes) -> None:
+    server.says("GET /x", (503, {"message": "too busy"}))
+    with pytest.raises(ApiError, match="too busy"):
+        await kubernetes.request("GET", "/x", patience=0.5)
+
+
+async def test_a_patch_names_the_version_that_was_read(server: Script, kubernetes: Kubernetes) -> None:
+    server.says(f"PATCH {PATH}/status", (200, stored()))
+    cache = Cache()
+    cache.put(resource())
+    written = await writes(kubernetes, cache).status(resource(), IN_SYNC, {"partitions": 3})
+    ((sent, headers),) = server.sent(f"PATCH {PATH}/status")
+    assert sent["metadata"] == {"resourceVersion": "1", "uid": "uid-shop-orders"} and sent["status"]["partitions"] == 3
+    assert headers["Content-Type"] == "application/merge-patch+json" and headers["Authorization"] == "Bearer first"
+    assert written.version == "2" and cache.get(written.key) == written
+
+
+async def test_a_status_that_says_nothing_new_is_not_sent(server: Script, kubernetes: Kubernetes) -> None:
+    server.says(f"PATCH {PATH}/status", (200, stored()))
+    await writes(kubernetes).status(resource(), IN_SYNC, {})
+    first = server.sent(f"PATCH {PATH}/status")[0][0]["status"]
+    await writes(kubernetes).status(resource(status=first), IN_SYNC, {})
+    assert len(server.sent(f"PATCH {PATH}/status")) == 1
+
+
+@pytest.mark.parametrize("status", [404, 409])
+async def test_who_comes_too_late_looks_again(server: Script, kubernetes: Kubernetes, status: int) -> None:
+    server.says(f"PATCH {PATH}", (status, {}))
+    with pytest.raises(Stale):
+        await writes(kubernetes).claim(resource(), finalizer=True)
+
+
+async def test_a_claim_and_the_finalizer_are_one_patch(server: Script, kubernetes: Kubernetes) -> None:
+    server.says(f"PATCH {PATH}", (200, stored()))
+    await writes(kubernetes).claim(resource(), finalizer=True)
+    ((sent, _),) = server.sent(f"PATCH {PATH}")
+    assert sent["metadata"]["annotations"] == {"messaging.caravan.dev/claim": "uid-shop-orders"}
+    assert sent["metadata"]["finalizers"] == ["messaging.caravan.dev/external-object"]
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def lease(kubernetes: Kubernetes, clock: Clock) -> Lease:
+    return Lease(kubernetes, "shop", "me", duration=15, clock=clock)
+
+
+def held_by(holder: str, renewed: str = "2030-01-01T00:00:00.000000Z") -> dict[str, Any]:
+    spec = {"holderIdentity": holder, "leaseDurationSeconds": 15, "renewTime": renewed, "leaseTransitions": 3}
+    return {"metadata": {"name": "caravan-operator", "resourceVersion": "7"}, "spec": spec}
+
+
+async def test_the_first_creates_the_lease(server: Script, kubernetes: Kubernetes) -> None:
+    server.says(f"GET {LEASES}/caravan-operator", (404, {}))
+    server.says(f"POST {LEASES}", (200, {}))
+    found = lease(kubernetes, Clock())
+    with pytest.raises(LeaseLost):
+        found.fence()
+    await found.acquire()
+    found.fence()
+    assert server.sent(f"POST {LEASES}")[0][0]["spec"]["holderIdentity"] == "me"
+
+
+async def test_a_lease_is_taken_when_it_has_not_moved_for_its_duration_by_our_own_clock(server: Script, kubernetes: Kubernetes) -> None:
+    """The other's clock is far in the future: its times are never compared with ours."""
+    server.says(f"GET {LEASES}/caravan-operator", (200, held_by("other", "2099-01-01T00:00:00.000000Z")))
+    server.says(f"PUT {LEASES}/caravan-operator", (200, {}))
+    clock = Clock()
+    found = lease(kubernetes, clock)
+    assert not await found._try()
+    clock.now += 14
+    assert not await found._try()
+    clock.now += 2
+    assert await found._try()
+    ((sent, _),) = server.sent(f"PUT {LEASES}/caravan-operator")
+    assert sent["metadata"]["resourceVersion"] == "7" and sent["spec"]["leaseTransitions"] == 4
+
+
+async def test_who_renews_is_not_replaced(server: Script, kubernetes: Kubernetes) -> None:
+    renewals = [(200, held_by("other", f"2030-01-01T00:00:{second:02}.000000Z")) for second in range(5)]
+    server.says(f"GET {LEASES}/caravan-operator", *renewals)
+    clock = Clock()
+    found = lease(kubernetes, clock)
+    for _ in range(5):
+        assert not await found._try()
+        clock.now += 10
+
+
+async def test_of_two_that_take_it_one_gets_it(server: Script, kubernetes: Kubernetes) -> None:
+    server.says(f"GET {LEASES}/caravan-operator", (200, held_by("")))
+    server.says(f"PUT {LEASES}/caravan-operator", (409, {}))
+    assert not await lease(kubernetes, Clock())._try()
+
+
+async def test_a_process_that_was_paused_is_fenced_before_it_renews(server: Script, kubernetes: Kubernetes) -> None:
+    server.says(f"GET {LEASES}/caravan-operator", (200, held_by("me")))
+    server.says(f"PUT {LEASES}/caravan-operator", (200, {}))
+    clock = Clock()
+    found = lease(kubernetes, clock)
+    await found.acquire()
+    clock.now += 11
+    found.fence()
+    clock.now += 2  # within the duration, but with no time left to write
+    with pytest.raises(LeaseLost):
+        found.fence()
+
+
+@pytest.fixture
+def fence() -> Iterator[Any]:
+    def lost() -> None:
+        raise LeaseLost("paused for too long")
+
+    yield lost
+
+
+async def test_nothing_is_written_to_kubernetes_without_the_lease(server: Script, kubernetes: Kubernetes, fence: Any) -> None:
+    found = writes(kubernetes, fence=fence)
+    for attempt in (
+        found.claim(resource(), finalizer=True),
+        found.status(resource(), IN_SYNC, {}),
+        found.finalizer(resource(), wanted=True),
+    ):
+        with pytest.raises(LeaseLost):
+            await attempt
+    assert server.asked == []
+
+
+async def test_nothing_is_written_to_kafka_without_the_lease(fence: Any) -> None:
+    kafka = Kafka(KafkaLogin({"bootstrap.servers": "127.0.0.1:1"}, ()), {"requestTimeout": "1s"}, fence)
+    for action in (CreateTopic(Topic("orders", 1)), DeleteTopic("orders")):
+        with pytest.raises(LeaseLost):
+            await kafka.apply([(action,)])
+
+
+async def test_nothing_is_written_to_rabbitmq_without_the_lease(server: Script, fence: Any) -> None:
+    rabbit = RabbitMQ(RabbitLogin(server.url, "user", "password", None), {}, fence)
+    with pytest.raises(LeaseLost):
+        await rabbit.apply([(Call("PUT", "/api/queues/%2F/q", "create"), Call("DELETE", "/api/queues/%2F/q", "delete"))])
+    await rabbit.close()
+    assert server.asked == []
