@@ -40,6 +40,8 @@ Res = TypeVar("Res", bound=BaseModel)
 
 ATTEMPTS = 3
 BACKOFF_SECONDS = 0.05
+UNSENT = (httpx2.ConnectError, httpx2.ConnectTimeout)
+"""No connection was made: whatever the request is, it has reached nobody."""
 
 deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
 """Loop time by which the work in hand must be done; calls never wait longer."""
@@ -150,7 +152,8 @@ class Calls:
             try:
                 return await self._attempt(operation, body, until, tried)
             except (httpx2.TransportError, Unavailable) as error:
-                if not operation.repeatable or attempt == ATTEMPTS or not budget.take():
+                free = isinstance(error, UNSENT) and self._discovery.policy(operation.service).retry.unsent
+                if attempt == ATTEMPTS or not (free or (operation.repeatable and budget.take())):
                     if isinstance(error, Unavailable):
                         raise
                     raise Unavailable(f"{operation.service} can't be reached: {type(error).__name__}") from error
@@ -190,7 +193,8 @@ class Calls:
         ):
             if value:
                 headers[name] = value
-        response = await self._http.post(endpoint.url + operation.path, content=body, headers=headers)
+        timeout = httpx2.Timeout(operation.seconds, connect=self._discovery.policy(operation.service).timeouts.connect)
+        response = await self._http.post(endpoint.url + operation.path, content=body, headers=headers, timeout=timeout)
         if response.status_code == 200:
             return operation.response.model_validate_json(response.content)
         raise _problem(operation, response)

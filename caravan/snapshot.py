@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
 
-SCHEMA = "routing.caravan.dev/v1"
+SCHEMA: Literal["routing.caravan.dev/v1"] = "routing.caravan.dev/v1"
 MAX_BYTES = 1024 * 1024
 """What a ConfigMap can hold."""
 
@@ -148,6 +148,7 @@ class Route(_Part):
 class Snapshot(_Part):
     """`sequence` grows with every change; `revision` is the hash of the content."""
 
+    kind: Literal["routing.caravan.dev/v1"] = Field(SCHEMA, alias="schema")
     gateway: str
     sequence: int = Field(ge=1)
     revision: str

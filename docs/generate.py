@@ -22,6 +22,7 @@ from caravan.messages import Binding, Channel, Exchange, Queue, Retry, Topic
 from caravan.runtime import subscriptions
 from caravan.service import Service
 from caravan.settings import Settings
+from caravan.snapshot import Snapshot
 from docs import evolution, facts
 from services.__main__ import load
 from services.gateway.asyncapi import describe, kinds_of
@@ -40,12 +41,23 @@ def pages() -> dict[str, str]:
         ".env.example": example(services),
         "charts/caravan/files/services.yaml": facts.services(services),
         "docs/asyncapi.json": _json(describe(channels(), version("caravan"))),
+        "docs/routing-snapshot.schema.json": _json(snapshot()),
         **{str(evolution.path(kind).relative_to(ROOT)): _json(evolution.schema(kind)) for kind in [*evolution.sent(), *evolution.stored()]},
     }
 
 
 def _json(document: dict[str, Any]) -> str:
     return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode()
+
+
+def snapshot() -> dict[str, Any]:
+    """JSON Schema of the routing snapshot."""
+    document = Snapshot.model_json_schema(mode="validation")
+    for part in document["$defs"].values():
+        for field in part["properties"].values():
+            if isinstance(field.get("default"), list):
+                field["default"].sort()  # sets have no order of their own
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **document}
 
 
 def messages(services: list[Service]) -> str:

@@ -12,6 +12,7 @@ import httpx2
 
 from caravan import telemetry
 from caravan.breaker import Breaker, RetryBudget
+from caravan.client import UNSENT
 from caravan.database import CONNECTION_LOST
 from caravan.endpoints import Endpoint
 from caravan.errors import DeadlineExceeded, Unavailable
@@ -42,8 +43,6 @@ UNTOUCHABLE = frozenset({b"host", b"content-length", b"content-type"})
 OURS = frozenset({b"date", b"server", b"x-request-id"})
 """Answered by the gateway itself."""
 
-UNSENT = (httpx2.ConnectError, httpx2.ConnectTimeout)
-"""No connection was made: whatever the request is, it has reached nobody."""
 IDLE_SECONDS = 120.0
 """Longest silence in a streamed answer; live status says something every 15 s."""
 CLIENT_GONE = 499
