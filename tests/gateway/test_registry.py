@@ -5,14 +5,16 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
+from caravan.errors import Unavailable
 from caravan.runtime import Backends
+from services.inventory.client import AVAILABILITY, AvailabilityRequest
 from tests.gateway.snapshots import DRAINING, READY, Mounted, Operator, document, endpoint, route
 from tests.gateway.stand_ins import Pets, listening
 from tests.shop import Shop, running, until
@@ -168,7 +170,8 @@ async def test_an_endpoint_that_drains_ends_what_it_has_begun_and_gets_nothing_n
     async with case.client.stream("GET", "/v1/pets/rex/song") as answer:
         parts = answer.aiter_raw()
         assert await anext(parts) == b"first"
-        await case.put({"pets": [endpoint(case.urls[0], **DRAINING), endpoint(case.urls[1])]})
+        both = [endpoint(case.urls[0], **DRAINING), endpoint(case.urls[1])]
+        await case.put({"pets": {"endpoints": both, "loadBalancing": "RoundRobin"}})
         assert await case.spread(10) == [0, 10, 0]
         await case.put({"pets": [endpoint(case.urls[1])]})  # and even when it is gone from the list
         case.replicas[0].released.set()
@@ -340,3 +343,27 @@ async def test_of_file_and_operator_the_newer_counts(backends: Backends, tmp_pat
         assert await _taken(shop, 6) < WITHIN
         mounted.put(document(7, {}))
         assert await _taken(shop, 7) < WITHIN
+
+
+async def test_services_call_each_other_where_the_snapshot_says_and_around_an_endpoint_that_is_gone(
+    backends: Backends, tmp_path: Path
+) -> None:
+    mounted = Mounted(tmp_path)
+    async with running(backends, "inventory") as other, listening(other.process.app) as url:
+        gone = endpoint("http://127.0.0.1:9")
+        breaker = {"consecutiveFailures": 3, "openFor": 60.0}
+        mounted.put(document(1, {"inventory": {"endpoints": [gone, endpoint(url)], "circuitBreaker": breaker, "retry": {"unsent": True}}}))
+        async with running(backends, "gateway", registry_file=mounted.path) as shop:
+            await _taken(shop, 1)
+            calls, request = shop.context("gateway").calls, AvailabilityRequest(skus=["A1234"])
+            await other.context("inventory").calls(AVAILABILITY, request)
+            patient = replace(AVAILABILITY, seconds=10)
+            for operation in [patient, replace(patient, repeatable=False)] * 10:
+                await calls(operation, request)  # of the second kind, too: nobody has heard the first attempt
+            pool = shop.process.discovery._pools["inventory"]  # type: ignore[attr-defined]
+            states = {each.url: each.breaker.state for each in pool._endpoints.values()}
+            assert states == {"http://127.0.0.1:9": "open", url: "closed"}
+            mounted.put(document(2, {"inventory": []}))
+            await _taken(shop, 2)
+            with pytest.raises(Unavailable, match="inventory"):
+                await calls(AVAILABILITY, request)
