@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 ADMIN = ("admin@caravan.local", "an admin of the tests")
 ADDRESS = {"name": "Ada Lovelace", "street": "12 St James's Square", "city": "London", "postcode": "SW1Y 4JH", "country": "GB"}
 TERMINAL = {"delivered", "rejected", "payment_failed", "cancelled", "refunded"}
-START_SECONDS = 60
+START_SECONDS = 120
 
 
 @dataclass
