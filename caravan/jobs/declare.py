@@ -4,7 +4,7 @@ import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from croniter import croniter
@@ -55,8 +55,8 @@ class NewJob:
     id: str | None = None
     delay: timedelta = timedelta()
     priority: int = 0
-    keep: bool = True
-    """Whether it is kept for the desk when it has ended, and its id with it."""
+    kept: Literal["always", "failed", "never"] = "always"
+    """When it stays for the desk after its end, and its id with it."""
 
 
 class Report(Protocol):

@@ -21,8 +21,8 @@ def options(kind: Kind, job: NewJob) -> dict[str, Any]:
     found: dict[str, Any] = {
         "attempts": kind.attempts,
         "backoff": {"type": "exponential", "delay": round(kind.backoff_seconds * 1000)},
-        "removeOnComplete": {"count": kind.keep_completed, "age": round(kind.keep_days * 86400)} if job.keep else True,
-        "removeOnFail": {"count": kind.keep_failed, "age": round(kind.keep_days * 86400)} if job.keep else True,
+        "removeOnComplete": {"count": kind.keep_completed, "age": round(kind.keep_days * 86400)} if job.kept == "always" else True,
+        "removeOnFail": {"count": kind.keep_failed, "age": round(kind.keep_days * 86400)} if job.kept != "never" else True,
         "stackTraceLimit": 3,
     }
     if job.id is not None:

@@ -46,7 +46,7 @@ async def sweep(context: Any) -> int:
     """Deeds whose job was lost get another one."""
     open_deeds = await context.database.fetch("SELECT key FROM deed WHERE NOT done")
     if open_deeds:
-        await context.jobs.enqueue(KEYED, *(NewJob(str(row[0]), id=f"sweep-{row[0]}", keep=False) for row in open_deeds))
+        await context.jobs.enqueue(KEYED, *(NewJob(str(row[0]), id=f"sweep-{row[0]}", kept="never") for row in open_deeds))
     return len(open_deeds)
 
 

@@ -90,6 +90,14 @@ async def test_a_campaign_reaches_every_customer_once_and_none_that_opted_out(sh
     assert opted.json()["opt_out"] == ["promotions"]
 
 
+async def test_a_recipient_who_can_not_be_written_to_holds_up_no_other(shop: Shop, carrier: Carrier, nobody: None) -> None:
+    users = await customers(shop, 2)
+    async with shop.database("notifications").work() as work:
+        await store.campaigns.keep_recipients(work, [Recipient(new_id(), "no address", "Nobody", True, 0, utc_now())])
+    (run,) = (await ended(shop, await post(shop)))["runs"]
+    assert (run["recipients"], run["written"], run["sent"]) == (3, 3, 2) and readers(carrier) == Counter(map(str, users))
+
+
 async def test_users_are_known_by_their_events_in_any_order(shop: Shop, carrier: Carrier, nobody: None) -> None:
     user, staff, gone = new_id(), new_id(), new_id()
     late = UserUpdated(user_id=user, email="new@example.com", name="Ada B", role="customer", disabled=False, account_version=3)

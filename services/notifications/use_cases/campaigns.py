@@ -4,7 +4,7 @@ A run is a row, once per campaign and time. It writes its messages chunk by chun
 often it is stopped, killed or started twice, everybody gets one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
@@ -17,7 +17,7 @@ import orjson
 from caravan.audit import audit
 from caravan.clock import new_id
 from caravan.database import UnitOfWork
-from caravan.errors import Conflict, Invalid, NotFound
+from caravan.errors import Conflict, Invalid, NotFound, Reject
 from caravan.jobs import Cron, Job, JobsAway, NewJob
 from caravan.messages import Delivery
 from caravan.telemetry import log
@@ -104,7 +104,7 @@ def _wake(context: NotificationsContext, work: UnitOfWork, campaign_id: UUID, at
 def _job(campaign_id: UUID, at: datetime, now: datetime) -> NewJob:
     """The job of a run to come: one for each campaign and time."""
     name = f"{campaign_id}-{int(at.timestamp())}"
-    return NewJob({"campaign_id": str(campaign_id)}, id=name, delay=max(at - now, timedelta()), keep=False)
+    return NewJob({"campaign_id": str(campaign_id)}, id=name, delay=max(at - now, timedelta()), kept="failed")
 
 
 async def advance(context: NotificationsContext, job: Job) -> dict[str, int]:
@@ -172,7 +172,7 @@ async def _write_chunk(context: NotificationsContext, run_id: UUID) -> tuple[int
             return None
         people = await store.campaigns.chunk(work, _audience(run, run["started_at"]), run["position"], CHUNK)
         preferences = await store.preferences(work, [person["user_id"] for person in people])
-        rows = [as_row(check(_wanted(run, person)), preferences.get(person["user_id"], DEFAULT), run_id) for person in people]
+        rows = [as_row(wanted, preferences.get(wanted.user_id, DEFAULT), run_id) for wanted in _messages(run, people) if wanted.user_id]
         if rows:
             await store.add(work, rows, context.clock())
             work.after_commit(partial(context.jobs.enqueue_soon, SEND_JOBS["bulk"]))
@@ -181,11 +181,15 @@ async def _write_chunk(context: NotificationsContext, run_id: UUID) -> tuple[int
         return (len(people), run["written"] + len(people), run["recipients"]) if people else None
 
 
-def _wanted(run: asyncpg.Record, person: asyncpg.Record) -> Wanted:
-    values = {"campaign_id": str(run["campaign_id"]), "name": person["name"]}
-    return Wanted(
-        f"campaign:{run['id']}:{person['user_id']}", KINDS["campaign"], person["user_id"], person["email"], values, priority="bulk"
-    )
+def _messages(run: asyncpg.Record, people: Sequence[asyncpg.Record]) -> Iterator[Wanted]:
+    """A message to each of them; one who can't be written to holds up no other."""
+    for person in people:
+        about = f"campaign:{run['id']}:{person['user_id']}"
+        values = {"campaign_id": str(run["campaign_id"]), "name": person["name"]}
+        try:
+            yield check(Wanted(about, KINDS["campaign"], person["user_id"], person["email"], values, priority="bulk"))
+        except Reject as error:
+            log.warning("left out of a campaign", about=about, why=str(error))
 
 
 async def stop(context: NotificationsContext, campaign_id: UUID) -> None:
@@ -211,7 +215,7 @@ async def resume(context: NotificationsContext, campaign_id: UUID) -> None:
             raise Conflict(f"campaign {campaign_id} is not stopped")
         await store.campaigns.resume(work, campaign_id, now, missed=missed)
         audit(work, "campaign.resumed", f"campaign:{campaign_id}")
-        again = NewJob({"campaign_id": str(campaign_id)}, keep=False)
+        again = NewJob({"campaign_id": str(campaign_id)}, kept="failed")
         work.after_commit(partial(context.jobs.enqueue_soon, CAMPAIGN_JOB, again))
         work.after_commit(partial(context.jobs.enqueue_soon, SEND_JOBS["bulk"]))
 

@@ -64,7 +64,7 @@ async def sweep(context: NotificationsContext, priority: Priority) -> bool:
     if not await store.any_due(context.database, priority, context.parts.awake(), context.clock()):
         return False
     try:
-        await context.jobs.enqueue(SEND_JOBS[priority], NewJob(id="sweep", keep=False))
+        await context.jobs.enqueue(SEND_JOBS[priority], NewJob(id="sweep", kept="never"))
     except JobsAway:
         return await _finishing(_send_batch(context, priority)) == BATCH[priority]
     return False

@@ -60,7 +60,7 @@ async def sweep(context: PaymentsContext) -> bool:
     """What no job has drawn: make the job again. Without Redis nobody draws ahead, and whoever asks still gets an invoice."""
     if await store.undrawn(context.database, 0, limit=1):
         try:
-            await context.jobs.enqueue(DRAW_JOB, NewJob(id="sweep", keep=False))
+            await context.jobs.enqueue(DRAW_JOB, NewJob(id="sweep", kept="never"))
         except JobsAway:
             pass
     return False
