@@ -1,34 +1,167 @@
 """Kafka and RabbitMQ keep the promise of the bus."""
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
+import orjson
 import pytest
+from aiokafka import AIOKafkaProducer
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
+from caravan.bus import Bus, Outcome, Result, Subscription, Undelivered
 from caravan.bus.kafka import KafkaBus
+from caravan.bus.kafka.reader import GroupReader
 from caravan.bus.rabbit import RabbitBus
+from caravan.clock import new_id
+from caravan.messages import Exchange, Outgoing, Retry
 from tests.backends import Broker
-from tests.contract.bus_contract import BusContract
+from tests.contract.bus_contract import (
+    WAIT_SECONDS,
+    BusContract,
+    Happened,
+    Recorder,
+    at_least,
+    consuming,
+    distinct,
+    letters_of,
+    outgoing,
+    queue,
+    raw,
+    saw,
+    topic,
+)
+from tests.shop import until
+
+
+@asynccontextmanager
+async def opened(made: Bus) -> AsyncIterator[Bus]:
+    await made.start()
+    yield made
+    await made.stop()
+    await made.close()
 
 
 class TestKafkaBus(BusContract):
     kinds = ("topic",)
 
     @pytest.fixture
-    async def bus(self, kafka: Broker) -> AsyncIterator[KafkaBus]:
-        bus = KafkaBus(kafka.url, "contract")
-        await bus.start()
-        yield bus
-        await bus.stop()
-        await bus.close()
+    async def bus(self, kafka: Broker) -> AsyncIterator[Bus]:
+        self.url = kafka.url
+        self.open_bus = lambda: opened(KafkaBus(kafka.url, "contract"))
+        async with self.open_bus() as bus:
+            yield bus
+
+    async def send_raw(self, bus: Bus, message: Outgoing) -> None:
+        """Our own producer sends nothing over 1 MiB and nothing without a key."""
+        await asyncio.to_thread(allow, self.url, message.channel, 12 * 1024 * 1024)
+        foreign = AIOKafkaProducer(bootstrap_servers=self.url, max_request_size=12 * 1024 * 1024)
+        await foreign.start()
+        try:
+            await foreign.send_and_wait(message.channel, message.body, key=message.key.encode() or None)
+        finally:
+            await foreign.stop()
+
+    async def test_what_the_broker_refuses_is_named_and_the_rest_is_published(self, bus: KafkaBus) -> None:
+        """One topic takes less than we may send; its innocents, other keys and other topics get through, what follows the refused one does not."""
+        small, other = topic(), topic()
+        readers = [await self._reader(bus, small), await self._reader(bus, other)]
+        await asyncio.to_thread(allow, self.url, small.name, 2_000)
+        large = raw(small, "key", outgoing(small, 1, "key").body + b" " * 5_000)
+        with pytest.raises(Undelivered) as told:
+            await bus.publish(
+                [outgoing(small, 0, "key"), outgoing(small, 0, "free"), large, outgoing(small, 2, "key"), outgoing(other, 0, "k")]
+            )
+        assert {trouble.message.body for trouble in told.value.troubles if trouble.for_good} == {large.body}
+        assert {orjson.loads(trouble.message.body)["data"]["number"] for trouble in told.value.troubles} <= {1, 2}
+        await bus.publish([outgoing(small, 3, "free"), outgoing(other, 1, "k")])
+        first, second = Recorder(), Recorder()
+        async with consuming(bus, (readers[0], first.process), (readers[1], second.process)):
+            await until(lambda: distinct(first, 3), seconds=WAIT_SECONDS)
+            await until(lambda: distinct(second, 2), seconds=WAIT_SECONDS)
+        assert list(dict.fromkeys(first.done["free"])) == [0, 3] and list(dict.fromkeys(second.done["k"])) == [0, 1]
+        assert set(first.done["key"]) == {0}
+
+    async def test_a_topic_that_is_not_there_does_not_stop_the_others(self, bus: KafkaBus) -> None:
+        there, nowhere = topic(), topic()
+        await self._reader(bus, there)
+        if await asyncio.to_thread(makes_topics_itself, self.url):
+            pytest.skip("this Kafka makes topics by itself (auto.create.topics.enable)")
+        with pytest.raises(Undelivered) as told:
+            await bus.publish([outgoing(nowhere, 0, "k"), outgoing(there, 0, "k")])
+        assert [(t.message.channel, t.for_good) for t in told.value.troubles] == [(nowhere.name, False)]
+
+    async def test_the_clients_are_set_so_that_nothing_is_lost(self, bus: KafkaBus) -> None:
+        async with bus._producer.use() as producer:
+            assert producer._sender._acks == -1 and producer._txn_manager is not None
+        reader = GroupReader(self.url, "test", ["t"], bus._bury, Subscription("s", topic()), Recorder().process)
+        assert reader._consumer._enable_auto_commit is False and reader._consumer._auto_offset_reset == "earliest"
+        await reader.close()
+
+
+def makes_topics_itself(servers: str) -> bool:
+    admin = AdminClient({"bootstrap.servers": servers})
+    node = ConfigResource("broker", str(next(iter(admin.list_topics(timeout=10).brokers))))
+    return bool(admin.describe_configs([node])[node].result(10)["auto.create.topics.enable"].value == "true")
+
+
+def allow(servers: str, topic: str, size: int) -> None:
+    """Let a topic take messages of this size, as somebody may have set it."""
+    admin = AdminClient({"bootstrap.servers": servers})
+    entry = ConfigEntry("max.message.bytes", str(size), incremental_operation=AlterConfigOpType.SET)
+    resource = ConfigResource("topic", topic)
+    admin.incremental_alter_configs([ConfigResource("topic", topic, incremental_configs=[entry])])[resource].result(10)
+    until = time.monotonic() + 10
+    while admin.describe_configs([resource])[resource].result(10)["max.message.bytes"].value != str(size):
+        assert time.monotonic() < until, "the topic's new limit does not show"
 
 
 class TestRabbitBus(BusContract):
     kinds = ("queue", "exchange")
 
     @pytest.fixture
-    async def bus(self, rabbitmq: Broker) -> AsyncIterator[RabbitBus]:
-        bus = RabbitBus(rabbitmq.url, "contract", management=rabbitmq.management_url)
-        await bus.start()
-        yield bus
-        await bus.stop()
-        await bus.close()
+    async def bus(self, rabbitmq: Broker) -> AsyncIterator[Bus]:
+        self.open_bus = lambda: opened(RabbitBus(rabbitmq.url, "contract", management=rabbitmq.management_url))
+        async with self.open_bus() as bus:
+            yield bus
+
+    async def test_what_has_no_queue_or_exchange_does_not_stop_the_others(self, bus: RabbitBus) -> None:
+        there, nowhere = queue(), queue()
+        reader = await self._reader(bus, there)
+        missing = Exchange(f"exchange-{new_id()}", owner="test", routes={"thing.happened": Happened}, key="id", purpose="test")
+        messages = [outgoing(nowhere, 0, "k"), outgoing(there, 0, "k"), outgoing(missing, 0, "k"), outgoing(there, 1, "k")]
+        with pytest.raises(Undelivered) as told:
+            await bus.publish(messages)
+        assert {(t.message.channel, t.for_good) for t in told.value.troubles} == {(nowhere.name, False), (missing.name, False)}
+        seen = Recorder()
+        async with consuming(bus, (reader, seen.process)):
+            await until(lambda: at_least(seen, 2))
+        assert seen.done["k"] == [0, 1]
+
+    async def test_attempts_survive_a_restart_by_the_copy_in_the_retry_tier(self, bus: RabbitBus) -> None:
+        """Attempt 2 waits when the reader dies; the next reader begins with 1 and is brought up to date by the copy."""
+        slow = queue(Retry(delays=(1.0, 1.0)))
+        reader = await self._reader(bus, slow)
+        first = Recorder(lambda _: Outcome(Result.RETRY, "down"))
+        async with self.open_bus() as doomed, consuming(doomed, (reader, first.process)):
+            await bus.publish([outgoing(slow, 0, "k")])
+            await until(lambda: saw(first, 2), seconds=WAIT_SECONDS)
+        second = Recorder(lambda _: Outcome(Result.RETRY, "down"))
+        async with consuming(bus, (reader, second.process)):
+            await until(lambda: letters_of(bus, reader, 1), seconds=WAIT_SECONDS)
+        assert [i.attempt for i in first.seen] == [1, 2]
+        assert [i.attempt for i in second.seen] == [1, 3], "not [1, 2, 3]"
+
+    async def test_a_reader_that_the_broker_does_not_know_starts_anew(self, bus: RabbitBus) -> None:
+        work = queue()
+        reader, seen = await self._reader(bus, work), Recorder()
+        async with consuming(bus, (reader, seen.process)):
+            await bus.publish([outgoing(work, 0, "k")])
+            await until(lambda: at_least(seen, 1))
+            lost = bus._readers[0]
+            await (await lost.channel.get_underlay_channel()).basic_cancel(lost.tag)
+            for _ in range(3):
+                await bus.lag([reader])
+            await bus.publish([outgoing(work, 1, "k")])
+            await until(lambda: at_least(seen, 2), seconds=WAIT_SECONDS)

@@ -13,7 +13,7 @@ MASKED = "[masked]"
 _VARIABLE = (
     (re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", re.IGNORECASE), "<id>"),
     (re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?"), "<time>"),
-    (re.compile(r"\b(0x)?(?=[0-9a-f]*\d)[0-9a-f]{8,}\b", re.IGNORECASE), "<id>"),
+    (re.compile(r"\b(0x)?(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{8,}\b", re.IGNORECASE), "<id>"),
     (re.compile(r"\d+(\.\d+)?"), "<n>"),
     (re.compile(r"\s+"), " "),
 )
@@ -48,7 +48,7 @@ def _is_secret(name: str, content: Any) -> bool:
 
 
 def masked_text(text: str) -> str:
-    return _BEARER.sub(rf"\1 {MASKED}", _FIELD.sub(rf"\1{MASKED}", text))
+    return _FIELD.sub(rf"\1{MASKED}", _BEARER.sub(rf"\1 {MASKED}", text))
 
 
 def payload_of(body: bytes, size: int) -> Any:

@@ -20,7 +20,7 @@ class Failure(BaseModel):
     id: str
     service: str
     place: Place
-    subscription: str = Field(examples=["inventory.reserve-stock"])
+    subscription: str
     channel: str
     key: str
     cause: str = Field(description="the same for all that failed for the same reason")
@@ -29,7 +29,7 @@ class Failure(BaseModel):
     failed_at: datetime
     emitted_at: datetime | None
     message_id: str | None
-    type: str | None = Field(examples=["inventory.ReserveStock"])
+    type: str | None
     actor: str | None
     trace_id: str | None
     size: int = Field(description="bytes of the whole message")

@@ -40,12 +40,14 @@ class Observer:
                         enable_auto_commit=False,
                         auto_offset_reset="earliest",
                         request_timeout_ms=10_000,
+                        fetch_max_wait_ms=50,
                     )
                     await self._consumer.start()
                 if self._admin is None:
                     self._admin = AIOKafkaAdminClient(bootstrap_servers=self._servers, client_id=f"{self._client}-look")
                     await self._admin.start()
                 yield self._consumer, self._admin
+                self._consumer.unsubscribe()  # else it goes on fetching what nobody reads
         except (KafkaError, TimeoutError) as error:
             await self.close()
             raise ConnectionError(f"Kafka at {self._servers} can't be asked: {error!r}") from error

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
-from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+from aio_pika.abc import AbstractChannel
 from aio_pika.exceptions import ChannelPreconditionFailed
 
 from caravan.bus import LETTER_BYTES, DeadLetter, Process, Subscription, Trouble, Undelivered
-from caravan.bus.rabbit.letters import look, message, read_letter
+from caravan.bus.rabbit.letters import PREFETCH_MAX, Look, look, message, read_letter
 from caravan.bus.rabbit.links import CONNECT_SECONDS, TROUBLE, Link, Publisher, close
 from caravan.bus.rabbit.reader import QueueReader
 from caravan.bus.reader import backoff
@@ -22,8 +22,6 @@ from caravan.clock import Clock, utc_now
 from caravan.messages import Exchange, Outgoing, Queue, Topic
 from caravan.telemetry import CONSUMERS, log
 
-EVERY = 65_535
-"""What a look at a whole dead-letter queue takes at most: the largest prefetch."""
 LOOKS_WITHOUT = 3
 """So many looks in a row without a consumer, and a reader that thinks it is one starts anew."""
 
@@ -137,8 +135,8 @@ class RabbitBus:
     ) -> list[DeadLetter]:
         found: list[DeadLetter] = []
         for subscription in subscriptions:
-            async with self._look(subscription.name, limit) as messages:
-                found += [read_letter(subscription.name, received, preview) async for received in messages]
+            async with self._look(subscription.name, limit) as seen:
+                found += [read_letter(subscription.name, received, preview) async for received in seen.messages()]
         return sorted(found, key=lambda letter: letter.died_at)[:limit]
 
     async def redrive(self, letters: Sequence[DeadLetter]) -> int:
@@ -151,14 +149,14 @@ class RabbitBus:
         done = 0
         for subscription in dict.fromkeys(letter.subscription for letter in letters):
             wanted = {letter.id for letter in letters if letter.subscription == subscription}
-            async with self._look(subscription, EVERY) as messages:
-                async for received in messages:
+            async with self._look(subscription, PREFETCH_MAX) as seen:
+                async for received in seen.messages():
                     letter = read_letter(subscription, received)
                     if letter.id not in wanted or (again and not letter.whole):
                         continue
                     if again:
                         await self._publish(subscription, message(received.body, letter.key, received.message_id or ""))
-                    await received.ack()
+                    await seen.take_away(received)
                     done += 1
                     wanted.discard(letter.id)
                     if not wanted:
@@ -166,10 +164,10 @@ class RabbitBus:
         return done
 
     @asynccontextmanager
-    async def _look(self, subscription: str, limit: int) -> AsyncIterator[AsyncIterator[AbstractIncomingMessage]]:
+    async def _look(self, subscription: str, limit: int) -> AsyncIterator[Look]:
         """One look at a time, because two would each see a part."""
         try:
-            async with self._looking, look(self._consuming, subscription, limit) as messages:
-                yield messages
+            async with self._looking, look(self._consuming, subscription, limit) as seen:
+                yield seen
         except TROUBLE as error:
             raise ConnectionError(f"the dead letters of {subscription} can't be read: {error!r}") from error

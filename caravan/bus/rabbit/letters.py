@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import aio_pika
-from aio_pika.abc import AbstractIncomingMessage, HeadersType
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue, HeadersType
 
 from caravan.bus import LETTER_BYTES, DeadLetter, Incoming
 from caravan.bus.rabbit.links import CONNECT_SECONDS, Link, close
@@ -22,6 +22,7 @@ from caravan.telemetry import log
 
 SCAN_SECONDS = 8.0
 QUIET_SECONDS = 1.0
+PREFETCH_MAX = 65_535
 
 
 def message(body: bytes, key: str, identifier: str, headers: HeadersType | None = None) -> aio_pika.Message:
@@ -85,29 +86,59 @@ def _moment(text: Any) -> datetime:
         return EPOCH.astimezone(UTC)
 
 
+class Look:
+    """The first messages of a dead-letter queue, oldest first: `async for received in look.messages()`. What is not taken away is back in its place afterwards."""
+
+    def __init__(self, channel: AbstractChannel, queue: AbstractQueue, limit: int) -> None:
+        self._channel = channel
+        self._queue = queue
+        self._count = min(limit, queue.declaration_result.message_count or 0)
+        self._arrived: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+        self._taken = 0
+
+    async def messages(self) -> AsyncIterator[AbstractIncomingMessage]:
+        if not self._count:
+            return
+        await self._channel.set_qos(prefetch_count=min(self._count, PREFETCH_MAX))
+        await self._queue.consume(self._arrived.put)
+        until = asyncio.get_running_loop().time() + SCAN_SECONDS
+        for _ in range(self._count):
+            try:
+                yield await asyncio.wait_for(self._arrived.get(), QUIET_SECONDS)
+            except TimeoutError:
+                return  # somebody else looks at the rest just now
+            if asyncio.get_running_loop().time() > until:
+                log.warning("dead letters not read to the end", queue=self._queue.name, seconds=SCAN_SECONDS)
+                return
+
+    async def take_away(self, received: AbstractIncomingMessage) -> None:
+        await received.ack()
+        self._taken += 1
+
+    @property
+    def left(self) -> int:
+        return self._count - self._taken
+
+
 @asynccontextmanager
-async def look(link: Link, subscription: str, limit: int) -> AsyncIterator[AsyncIterator[AbstractIncomingMessage]]:
-    """The first `limit` messages of a dead-letter queue, oldest first; those that the block does not acknowledge are back in their places afterwards."""
+async def look(link: Link, subscription: str, limit: int) -> AsyncIterator[Look]:
+    name = dead_letter_queue(subscription)
     channel = await link.channel()
     try:
-        queue = await asyncio.wait_for(channel.declare_queue(dead_letter_queue(subscription), passive=True), CONNECT_SECONDS)
-        yield _messages(channel, queue, min(limit, queue.declaration_result.message_count or 0))
+        made = Look(channel, await asyncio.wait_for(channel.declare_queue(name, passive=True), CONNECT_SECONDS), limit)
+        yield made
+    finally:
+        await close(channel)
+    channel = await link.channel()
+    try:
+        await _until_back(channel, name, made.left)
     finally:
         await close(channel)
 
 
-async def _messages(channel: Any, queue: Any, count: int) -> AsyncIterator[AbstractIncomingMessage]:
-    if not count:
-        return
-    arrived: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
-    await channel.set_qos(prefetch_count=min(count, 65_535))
-    await queue.consume(arrived.put)
-    until = asyncio.get_running_loop().time() + SCAN_SECONDS
-    for _ in range(count):
-        # Another look may hold the rest just now.
-        with suppress(TimeoutError):
-            yield await asyncio.wait_for(arrived.get(), QUIET_SECONDS)
-            if asyncio.get_running_loop().time() < until:
-                continue
-            log.warning("dead letters not read to the end", queue=queue.name, seconds=SCAN_SECONDS)
-        return
+async def _until_back(channel: AbstractChannel, name: str, count: int) -> None:
+    """The broker gives messages back a little after the channel is closed, and the next look must not find them missing."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(QUIET_SECONDS):
+            while ((await channel.declare_queue(name, passive=True)).declaration_result.message_count or 0) < count:
+                await asyncio.sleep(0.01)

@@ -36,7 +36,8 @@ class Link:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 async with self._opening:
-                    if self._connection is None or self._connection.is_closed:
+                    # `is_closed` is about our own closing; `connected` falls when the peer goes.
+                    if self._connection is None or self._connection.is_closed or not self._connection.connected.is_set():
                         self._connection = await aio_pika.connect(self._url, client_properties={"connection_name": self._name})
                 return await self._connection.channel(**options)
         except TROUBLE as error:

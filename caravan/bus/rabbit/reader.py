@@ -25,13 +25,14 @@ class QueueReader(Reader):
         self._clock = clock
         self.prefetch = PARKED_MAX + 2 * subscription.batch
         self._arrived: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue(self.prefetch)
+        self.tag = ""
         self.seen_without = 0
         """Looks in a row at which the broker knew no consumer of the queue."""
 
     async def run(self) -> None:
         await self.channel.set_qos(prefetch_count=self.prefetch)
         queue = await self.channel.get_queue(self.subscription.name, ensure=False)
-        await queue.consume(self._arrive)
+        self.tag = await queue.consume(self._arrive)
         loop = asyncio.get_running_loop()
         while not self.stopping:
             batch = self.parking.due(loop.time(), self.subscription.batch)

@@ -1,0 +1,155 @@
+"""A broker is killed and started again while messages flow: nothing is lost, no key is overtaken, and nobody has to help."""
+
+import asyncio
+import shutil
+import socket
+import subprocess
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from caravan.bus import Bus, Outcome, Result, Subscription, Undelivered
+from caravan.bus.kafka import KafkaBus
+from caravan.bus.rabbit import RabbitBus
+from caravan.clock import new_id
+from caravan.messages import Outgoing
+from tests.contract.bus_contract import Recorder, consuming, distinct, first_times, outgoing, queue, topic, unlucky
+from tests.shop import until
+
+MESSAGES = 400
+# Some builds of the image refuse to start on storage that they formatted themselves; the broker itself doesn't mind.
+KAFKA_COMMAND = ["sh", "-c", "/etc/kafka/docker/run || exec /opt/kafka/bin/kafka-server-start.sh /opt/kafka/config/server.properties"]
+START_SECONDS = 120
+
+
+def docker(*arguments: str) -> str:
+    return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=True, timeout=120).stdout.strip()
+
+
+def has_docker() -> bool:
+    return shutil.which("docker") is not None and subprocess.run(["docker", "info"], capture_output=True).returncode == 0
+
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not has_docker(), reason="no container engine: `docker info` fails")]
+
+
+@dataclass
+class Broker:
+    name: str
+    port: int
+    management: int
+    kind: str
+
+    def bus(self) -> Bus:
+        if self.kind == "kafka":
+            return KafkaBus(f"127.0.0.1:{self.port}", "restarts")
+        management = f"http://guest:guest@127.0.0.1:{self.management}"
+        return RabbitBus(f"amqp://guest:guest@127.0.0.1:{self.port}/", "restarts", management=management)
+
+    async def kill_and_start(self, down: float) -> None:
+        await asyncio.to_thread(docker, "kill", self.name)
+        await asyncio.sleep(down)  # how long it is away is the fault, not a wait
+        await asyncio.to_thread(docker, "start", self.name)
+
+
+def kafka_options(port: int) -> list[str]:
+    settings = {
+        "KAFKA_HEAP_OPTS": "-Xmx384m",
+        "KAFKA_NODE_ID": "1",
+        "KAFKA_PROCESS_ROLES": "broker,controller",
+        "KAFKA_LISTENERS": f"INTERNAL://:9092,CONTROLLER://:9093,HOST://:{port}",
+        "KAFKA_ADVERTISED_LISTENERS": f"INTERNAL://localhost:9092,HOST://127.0.0.1:{port}",
+        "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": "INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT,HOST:PLAINTEXT",
+        "KAFKA_INTER_BROKER_LISTENER_NAME": "INTERNAL",
+        "KAFKA_CONTROLLER_LISTENER_NAMES": "CONTROLLER",
+        "KAFKA_CONTROLLER_QUORUM_VOTERS": "1@localhost:9093",
+        "KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR": "1",
+        "KAFKA_OFFSETS_TOPIC_NUM_PARTITIONS": "3",
+        "KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
+    }
+    return [part for name, value in settings.items() for part in ("-e", f"{name}={value}")]
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+@pytest.fixture(params=["kafka", "rabbitmq"])
+async def broker(request: pytest.FixtureRequest) -> AsyncIterator[Broker]:
+    port, management = free_port(), free_port()
+    name = f"caravan-test-{request.param}-{new_id().hex[-8:]}"
+    if request.param == "kafka":
+        inside, options, command = port, kafka_options(port), ["apache/kafka:4.3.1", *KAFKA_COMMAND]
+    else:
+        inside, options, command = 5672, ["-p", f"127.0.0.1:{management}:15672"], ["rabbitmq:4-management"]
+    await asyncio.to_thread(docker, "run", "-d", "--name", name, "-p", f"127.0.0.1:{port}:{inside}", *options, *command)
+    try:
+        yield Broker(name, port, management, request.param)
+    finally:
+        await asyncio.to_thread(docker, "rm", "-f", "-v", name)
+
+
+@asynccontextmanager
+async def started(make: Callable[[], Bus]) -> AsyncIterator[Bus]:
+    async def reached() -> Bus | None:
+        bus = make()
+        try:
+            await bus.start()
+        except Exception:
+            await bus.close()
+            return None
+        return bus
+
+    bus = await until(reached, seconds=START_SECONDS, every=0.5)
+    assert bus is not None
+    try:
+        yield bus
+    finally:
+        await bus.stop()
+        await bus.close()
+
+
+async def relay(bus: Bus, messages: Sequence[Outgoing]) -> None:
+    """As the outbox does: in order, again and again until the broker took it."""
+    left = list(messages)
+    while left:
+        try:
+            await bus.publish(left[:20])
+            left = left[20:]
+        except Undelivered as error:
+            troubled = {trouble.message for trouble in error.troubles}
+            left = [message for message in left[:20] if message in troubled] + left[20:]
+            await asyncio.sleep(0.2)
+
+
+async def test_a_broker_that_is_killed_and_comes_back_costs_nothing_but_time(broker: Broker) -> None:
+    channel = topic() if broker.kind == "kafka" else queue()
+    reader = Subscription("reader", channel, batch=20)
+    seen = Recorder(lambda i: Outcome(Result.RETRY, "x") if unlucky(i) else Outcome(Result.DONE))
+    async with started(broker.bus) as bus:
+        await until(lambda: declared(bus, channel, reader), seconds=START_SECONDS, every=0.5)
+        messages = [outgoing(channel, number, f"key-{number % 7}") for number in range(MESSAGES)]
+        async with consuming(bus, (reader, seen.process)):
+            await relay(bus, messages[:100])
+            await until(lambda: distinct(seen, 50), seconds=60)
+            sending = asyncio.create_task(relay(bus, messages[100:]))
+            for down in (0.0, 3.0):
+                await broker.kill_and_start(down)
+                reached = sum(len(set(numbers)) for numbers in seen.done.values())
+                await until(lambda: distinct(seen, min(MESSAGES, reached + 20)), seconds=START_SECONDS)  # noqa: B023 - awaited here
+            await asyncio.wait_for(sending, START_SECONDS)
+            await until(lambda: distinct(seen, MESSAGES), seconds=START_SECONDS)
+    for numbers in seen.done.values():
+        assert first_times(numbers) == sorted(set(numbers))
+
+
+async def declared(bus: Bus, channel: object, reader: Subscription) -> bool:
+    try:
+        await bus.declare([channel], [reader])  # type: ignore[list-item]
+    except Exception:
+        return False
+    return True

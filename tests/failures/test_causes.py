@@ -1,0 +1,62 @@
+"""Reasons that differ in ids, times and numbers are one cause; no secret is shown, wherever it stands in a message."""
+
+import string
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from caravan.bus.failures.causes import MASKED, SECRET_NAMES, cause_of, masked, masked_text, payload_of
+
+SECRET = "S3CR3T-value"
+words = st.text(string.ascii_lowercase + " :", min_size=1, max_size=30)
+variable = st.one_of(st.uuids().map(str), st.integers(0, 10**9).map(str), st.datetimes().map(lambda moment: moment.isoformat() + "Z"))
+
+
+@given(st.lists(st.tuples(words, variable, variable), min_size=1, max_size=5))
+def test_a_cause_does_not_depend_on_ids_times_and_numbers(parts: list[tuple[str, str, str]]) -> None:
+    """As long as the same kind stands in the same place: a number is not an id."""
+    for kind in (str.isdecimal, lambda text: text.count("-") == 4, lambda text: "T" in text):
+        same = [(word, one, other) for word, one, other in parts if kind(one) and kind(other)]
+        assert cause_of("".join(f"{word} {one} " for word, one, _ in same)) == cause_of(
+            "".join(f"{word} {other} " for word, _, other in same)
+        )
+
+
+def test_other_words_are_another_cause() -> None:
+    assert cause_of("no stock for 12") == cause_of("no stock for 7") != cause_of("no money for 7")
+
+
+@given(
+    st.recursive(
+        st.one_of(st.just(SECRET), st.integers(0, 2**40), st.booleans(), st.none()),
+        lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(words, inner, max_size=3)),
+        max_leaves=10,
+    ),
+    st.sampled_from(SECRET_NAMES),
+)
+def test_a_secret_field_is_masked_at_any_depth(rest: object, name: str) -> None:
+    shown = orjson.dumps(masked({"data": [{"x": {f"new_{name}": "hidden-value"}}], "rest": rest})).decode()
+    assert "hidden-value" not in shown and MASKED in shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'{{"password": "{SECRET}", "broken',
+        f"https://shop/reset?token={SECRET}&x=1",
+        f"Authorization: Bearer {SECRET}",
+        f"secret='{SECRET}'",
+        f'"card_number" : "{SECRET}',
+    ],
+)
+def test_a_secret_in_a_text_is_masked(text: str) -> None:
+    assert SECRET not in masked_text(text)
+    assert SECRET not in str(payload_of(text.encode(), len(text)))
+
+
+def test_the_beginning_of_a_large_message_says_how_large_it_is() -> None:
+    assert payload_of(b'{"a": "bc', 10_000) == '{"a": "bc [... 10000 bytes]'
+    assert payload_of(b'{"a": 1}', 8) == {"a": 1}
+    assert payload_of(b"\xff\xfe", 2) == "��"

@@ -1,0 +1,57 @@
+"""`caravan failures` against a shop behind a port."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from typer.testing import CliRunner, Result
+
+from services.cli import app
+from tests.conftest import SECRET
+from tests.failures.conftest import Desk
+from tests.gateway.stand_ins import listening
+
+
+@pytest.fixture
+def transport() -> dict[str, Any]:
+    return {}
+
+
+async def test_a_night_at_the_desk(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CARAVAN_SECRET", SECRET)
+    monkeypatch.setattr("services.cli.shop.Shop.token_of", _token(desk))
+
+    async def caravan(*arguments: str) -> Result:
+        return await asyncio.to_thread(CliRunner().invoke, app, ["failures", *arguments, "--url", url])
+
+    async with listening(desk.shop.process.app) as url:
+        assert "no failures" in (await caravan("list")).output
+        desk.stamps.broken = "no room for"
+        await desk.send("a", 1, 2)
+        items = await desk.failed(2)
+
+        listed = await caravan("list", "--output", "json")
+        assert listed.exit_code == 1, "something is on the desk"
+        cause = orjson.loads(listed.output)["causes"][0]["cause"]
+        assert cause in (await caravan("list")).output and "elsewhere" in (await caravan("list")).output
+        assert orjson.loads((await caravan("show", items[0]["id"])).output)["key"] == "a"
+
+        rehearsed = await caravan("redrive", "--cause", cause, "--dry-run")
+        assert "would redrive 2" in rehearsed.output
+        desk.stamps.broken = None
+        assert "redrive: 2 done" in (await caravan("redrive", "--cause", cause)).output
+        await desk.done("a", 1, 2)
+
+        nothing = await caravan("redrive")
+        assert nothing.exit_code == 2, "which ones must be said"
+        unknown = await caravan("show", "nothing")
+        assert unknown.exit_code == 2
+
+
+def _token(desk: Desk) -> object:
+    async def token_of(_: object, __: str) -> str:
+        return desk.shop.issuer.token("admin")
+
+    return token_of
