@@ -52,11 +52,18 @@ def _json(document: dict[str, Any]) -> str:
 
 def snapshot() -> dict[str, Any]:
     """JSON Schema of the routing snapshot."""
+
+    def ordered(node: Any) -> Any:
+        """Sets have no order of their own."""
+        if isinstance(node, list):
+            return sorted(node)
+        return {name: ordered(value) for name, value in node.items()} if isinstance(node, dict) else node
+
     document = Snapshot.model_json_schema(mode="validation")
     for part in document["$defs"].values():
         for field in part["properties"].values():
-            if isinstance(field.get("default"), list):
-                field["default"].sort()  # sets have no order of their own
+            if "default" in field:
+                field["default"] = ordered(field["default"])
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **document}
 
 
