@@ -21,6 +21,7 @@ from caravan_operator.status.reasons import Reason
 from tests.operator.resources import START, resource
 
 PATH = "/apis/messaging.caravan.dev/v1alpha1/namespaces/shop/kafkatopics/orders"
+EVENTS = "POST /api/v1/namespaces/shop/events"
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/shop/leases"
 IN_SYNC = [Condition(SYNCED, True, Reason.IN_SYNC)]
 
@@ -31,7 +32,7 @@ class Script:
     def __init__(self) -> None:
         self.url = ""
         self.asked: list[tuple[str, Any, dict[str, str]]] = []
-        self._answers: dict[str, list[tuple[int, Any]]] = {}
+        self._answers: dict[str, list[tuple[int, Any]]] = {EVENTS: [(201, {})]}
 
     def says(self, call: str, *answers: tuple[int, Any]) -> None:
         self._answers[call] = [*answers]
@@ -108,7 +109,9 @@ async def test_a_patch_names_the_version_that_was_read(server: Script, kubernete
     server.says(f"PATCH {PATH}/status", (200, stored()))
     cache = Cache()
     cache.put(resource())
-    written = await writes(kubernetes, cache).status(resource(), IN_SYNC, {"partitions": 3})
+    found = writes(kubernetes, cache)
+    written = await found.status(resource(), IN_SYNC, {"partitions": 3})
+    await found.close()
     ((sent, headers),) = server.sent(f"PATCH {PATH}/status")
     assert sent["metadata"] == {"resourceVersion": "1", "uid": "uid-shop-orders"} and sent["status"]["partitions"] == 3
     assert headers["Content-Type"] == "application/merge-patch+json" and headers["Authorization"] == "Bearer first"
@@ -117,9 +120,11 @@ async def test_a_patch_names_the_version_that_was_read(server: Script, kubernete
 
 async def test_a_status_that_says_nothing_new_is_not_sent(server: Script, kubernetes: Kubernetes) -> None:
     server.says(f"PATCH {PATH}/status", (200, stored()))
-    await writes(kubernetes).status(resource(), IN_SYNC, {})
+    found = writes(kubernetes)
+    await found.status(resource(), IN_SYNC, {})
     first = server.sent(f"PATCH {PATH}/status")[0][0]["status"]
-    await writes(kubernetes).status(resource(status=first), IN_SYNC, {})
+    await found.status(resource(status=first), IN_SYNC, {})
+    await found.close()
     assert len(server.sent(f"PATCH {PATH}/status")) == 1
 
 

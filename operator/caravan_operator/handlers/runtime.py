@@ -122,6 +122,7 @@ async def _lead(
         with suppress(TimeoutError):
             async with asyncio.timeout(10):
                 await asyncio.gather(*tasks, return_exceptions=True)
+        await writes.close()
         await connections.close()
         await pods.close()
 

@@ -66,6 +66,12 @@ class Writes:
         self._events.add(task)
         task.add_done_callback(self._events.discard)
 
+    async def close(self) -> None:
+        """Give up the Events that are still on their way."""
+        for task in self._events:
+            task.cancel()
+        await asyncio.gather(*self._events, return_exceptions=True)
+
     async def _patch(self, resource: Resource, change: Mapping[str, Any], *, status: bool = False) -> Resource:
         self._fence()
         try:
