@@ -11,7 +11,7 @@ from caravan_operator.backends.broker import BrokerAway
 from caravan_operator.handlers.importing import from_kafka, from_rabbitmq
 from caravan_operator.handlers.runtime import Options, operate
 from caravan_operator.resources.__main__ import files
-from caravan_operator.status import logs
+from caravan_operator.status import logs, traces
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -38,6 +38,7 @@ def run(
 ) -> None:
     """Watch the resources and keep the brokers as they say. Needs a service account, or KUBECONFIG; the CRDs must be installed (`caravan-operator crds`)."""
     logs.configure(log_level)
+    traces.configure()
     asyncio.run(operate(Options(tuple(namespace or ()), own_namespace, port, snapshots_port, sweep, deletion_wait, lease)))
 
 

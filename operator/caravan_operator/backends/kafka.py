@@ -25,6 +25,7 @@ from caravan_operator.reconcile.findings import Action
 from caravan_operator.reconcile.kafka_topic import AddPartitions, AlterConfig, CreateTopic, DeleteTopic, Setting, Topic, TopicState
 from caravan_operator.status.metrics import EXTERNAL
 from caravan_operator.status.reasons import Reason
+from caravan_operator.status.traces import span
 
 READ_CHUNK = 500
 """Topics in one describe request."""
@@ -183,10 +184,11 @@ class Kafka:
         async with self._slots:
             started = time.monotonic()
             try:
-                futures = send()
-                waiting = [asyncio.wrap_future(future) for future in futures.values()]
-                async with asyncio.timeout(self._timeout + 5):
-                    results = await asyncio.gather(*waiting, return_exceptions=True)
+                with span(f"kafka {operation}"):
+                    futures = send()
+                    waiting = [asyncio.wrap_future(future) for future in futures.values()]
+                    async with asyncio.timeout(self._timeout + 5):
+                        results = await asyncio.gather(*waiting, return_exceptions=True)
             except TimeoutError:
                 raise self._away(f"no answer to {operation} within {self._timeout:.0f} s") from None
             except KafkaException as error:

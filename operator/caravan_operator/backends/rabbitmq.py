@@ -22,6 +22,7 @@ from caravan_operator.reconcile.rabbitmq_queue import Queue, QueueState, differe
 from caravan_operator.resources.rabbitmq import LIMITS_POLICY
 from caravan_operator.status.metrics import EXTERNAL
 from caravan_operator.status.reasons import Reason
+from caravan_operator.status.traces import span
 
 PAGE = 500
 FEW = 20
@@ -208,7 +209,9 @@ class RabbitMQ:
         started = time.monotonic()
         address = URL(url, encoded=True)  # names are quoted already: a slash in one must stay quoted
         try:
-            async with self._session.request(method, address, json=body, params=query) as response:
+            with span(f"rabbitmq {operation}"):
+                response = await self._session.request(method, address, json=body, params=query)
+            async with response:
                 answer: Any = await response.json() if response.content_type == "application/json" else await response.text()
                 if response.status >= 400 and response.status not in accept:
                     raise self._away(response.status, answer)

@@ -13,6 +13,7 @@ from caravan_operator.reconcile.durations import seconds
 from caravan_operator.resources.resource import Key
 from caravan_operator.status.conditions import READY
 from caravan_operator.status.metrics import BATCH, RECONCILE_SECONDS, RESOURCES, UNFINISHED
+from caravan_operator.status.traces import span
 
 log = logging.getLogger(__name__)
 SWEEP_LIMIT = 500
@@ -79,7 +80,8 @@ class Engine:
                 return
             self._running[group] = started = time.monotonic()
             try:
-                await self._run(group, keys)
+                with span("batch", connection=group.path, resources=len(keys)):
+                    await self._run(group, keys)
             except LeaseLost:
                 raise
             except Exception:

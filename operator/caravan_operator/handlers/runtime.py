@@ -70,10 +70,6 @@ async def operate(options: Options) -> None:
             return
         log.info("leading", extra={"identity": identity, "namespaces": options.namespaces or "all"})
         await _lead(options, health, kubernetes, lease, identity, stop, snapshots)
-    except LeaseLost as error:
-        log.error("the Lease is lost; ending without another write", extra={"error": str(error)})
-        logging.shutdown()
-        os._exit(1)
     except Exception:
         log.exception("ending: what serves the resources has failed")
         raise SystemExit(1) from None
@@ -113,6 +109,8 @@ async def _lead(
     try:
         done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
         for task in done - {stopping}:
+            if isinstance(error := task.exception(), LeaseLost):
+                _end_now(error)
             task.result()
             raise RuntimeError("the watches have ended")
     finally:
@@ -125,6 +123,13 @@ async def _lead(
         await writes.close()
         await connections.close()
         await pods.close()
+
+
+def _end_now(error: LeaseLost) -> None:
+    """Without the orderly stop: another process may be writing by now."""
+    log.error("the Lease is lost; ending without another write", extra={"error": str(error)})
+    logging.shutdown()
+    os._exit(1)
 
 
 async def _forget(watches: Watches, connections: Connections) -> None:

@@ -5,6 +5,8 @@ import logging
 from datetime import UTC, datetime
 from typing import Any
 
+from caravan_operator.status.traces import trace_id
+
 _STANDARD = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__) | {
     "message",
     "asctime",
@@ -24,6 +26,8 @@ class JsonLines(logging.Formatter):
             "event": record.getMessage(),
         }
         line |= {name: value for name, value in record.__dict__.items() if name not in _STANDARD}
+        if trace := trace_id():
+            line["trace_id"] = trace
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)

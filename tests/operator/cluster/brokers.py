@@ -54,13 +54,13 @@ class SideKafka:
 
 class SideRabbit:
     def __init__(self, broker: Broker) -> None:
-        self._url = broker.management_url
+        self.url = broker.management_url
         self.user = urlsplit(broker.management_url).username or ""
 
     async def ask(self, method: str, *parts: str, body: Any = None) -> Any:
         """The answer, or None for 404."""
         async with httpx2.AsyncClient(timeout=20) as client:
-            answer = await client.request(method, f"{self._url}/api/" + "/".join(quote(part, safe="") for part in parts), json=body)
+            answer = await client.request(method, f"{self.url}/api/" + "/".join(quote(part, safe="") for part in parts), json=body)
         if answer.status_code == 404:
             return None
         answer.raise_for_status()

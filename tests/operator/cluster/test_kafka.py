@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 from caravan_operator.backends.kubernetes import ApiError
+from caravan_operator.handlers.importing import from_kafka
 
 from tests.backends import Broker
 from tests.operator.cluster.apiserver import Namespace, Operator
@@ -269,3 +270,13 @@ def _passes(operator: Operator) -> float:
     """Batches that the operator has ended, by its own metrics."""
     text = urllib.request.urlopen(f"http://127.0.0.1:{operator.port}/metrics", timeout=5).read().decode()
     return float(text.partition('caravan_operator_reconcile_time_seconds_count{connection_kind="KafkaConnection"} ')[2].partition("\n")[0])
+
+
+async def test_an_import_adopts_what_is_there_unchanged(operator: Operator, connected: Namespace, side: SideKafka, name: str) -> None:
+    await side.create(name, 2, retention_ms="90000", cleanup_policy="delete,compact", flush_ms="7")
+    (document,), skipped = await from_kafka(side.url, "kafka", f"^{name}$", "", "", "", False)
+    assert not skipped
+    before = await side.topic(name)
+    await connected.create(K, name, document["spec"])
+    assert (await connected.ready(K, name))["status"]["origin"] == "Adopted"
+    assert await side.topic(name) == before

@@ -1,9 +1,11 @@
 """RabbitMQ's kinds on a real API server and a real RabbitMQ, with the operator as a process."""
 
 from collections.abc import Awaitable, Callable
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
+from caravan_operator.handlers.importing import from_rabbitmq
 
 from tests.backends import Broker
 from tests.operator.cluster.apiserver import Namespace, Operator
@@ -172,3 +174,23 @@ async def test_an_equal_queue_is_adopted_and_a_virtual_host_must_be_allowed(
     await connected.says(QUEUE, name, "VhostNotAllowed")
     await connected.change("RabbitMQConnection", "rabbit", {"vhosts": None})
     await connected.ready(QUEUE, name)
+
+
+async def test_an_import_adopts_what_is_there_unchanged(operator: Operator, connected: Namespace, side: SideRabbit, name: str) -> None:
+    await side.ask("PUT", "exchanges", "/", name, body={"type": "topic", "durable": True})
+    arguments = {"x-queue-type": "quorum", "x-single-active-consumer": True}
+    await side.ask("PUT", "queues", "/", name, body={"durable": True, "arguments": arguments})
+    await side.ask("PUT", "queues", "/", f"{name}-limited", body={"durable": True, "arguments": {**arguments, "x-max-length": 5}})
+    await side.ask("POST", "bindings", "/", "e", name, "q", name, body={"routing_key": "a.*", "arguments": {}})
+    policy = {"pattern": f"^{name}$", "definition": {"message-ttl": 90000, "max-in-memory-length": 1}, "priority": 5, "apply-to": "queues"}
+    await side.ask("PUT", "policies", "/", name, body=policy)
+    url = urlsplit(side.url)
+    address = f"http://{url.hostname}:{url.port}"
+    documents, skipped = await from_rabbitmq(address, "rabbit", "/", f"^{name}", url.username or "", url.password or "")
+    assert [line.partition(":")[0] for line in skipped] == [f"queue {name}-limited"] and len(documents) == 4
+    for document in documents:
+        await connected.create(document["kind"], document["metadata"]["name"], document["spec"])
+    for document in documents:
+        found = await connected.ready(document["kind"], document["metadata"]["name"])
+        assert found["status"]["origin"] == "Adopted"
+    assert (await side.policy(name))["definition"] == policy["definition"]

@@ -1,0 +1,32 @@
+"""Spans around each batch and each call of a broker; they go to OTEL_EXPORTER_OTLP_ENDPOINT, and nowhere without it."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+_tracer = trace.get_tracer("caravan-operator")
+
+
+def configure() -> None:
+    if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
+        provider = TracerProvider(resource=Resource.create({"service.name": os.environ.get("OTEL_SERVICE_NAME", "caravan-operator")}))
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+        trace.set_tracer_provider(provider)
+
+
+@contextmanager
+def span(name: str, **attributes: str | int) -> Iterator[None]:
+    with _tracer.start_as_current_span(name, attributes=attributes):
+        yield
+
+
+def trace_id() -> str | None:
+    """The present trace, for the logs; None where nothing is traced."""
+    context = trace.get_current_span().get_span_context()
+    return f"{context.trace_id:032x}" if context.is_valid else None
