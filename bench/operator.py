@@ -85,7 +85,7 @@ async def _caravan(kubernetes: Kubernetes, kafka: str, resources: int, restart: 
             "--own-namespace",
             space.name,
         ]
-        arguments += ["--sweep", str(SWEEP), "--log-level", "warning", "--lease", "30", "--port"]
+        arguments += ["--sweep", str(SWEEP), "--log-level", "warning", "--lease", "30", "--snapshots-port", "0", "--port"]
         found: dict[str, Any] = {"resources": resources}
         async with _process([*arguments, str(port := _port())]) as process:
             await _answers(f"http://127.0.0.1:{port}/readyz")
