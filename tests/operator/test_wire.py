@@ -10,11 +10,13 @@ from aiohttp import web
 from caravan_operator.backends.kafka import Kafka, KafkaLogin
 from caravan_operator.backends.kubernetes import ApiError, Kubernetes
 from caravan_operator.backends.rabbitmq import RabbitLogin, RabbitMQ
+from caravan_operator.handlers.audit import DEAF_AFTER, Audit
 from caravan_operator.handlers.cache import Cache
 from caravan_operator.handlers.lease import Lease, LeaseLost
 from caravan_operator.handlers.writes import Stale, Writes
 from caravan_operator.reconcile.kafka_topic import CreateTopic, DeleteTopic, Topic
 from caravan_operator.reconcile.rabbitmq_call import Call
+from caravan_operator.resources import KINDS
 from caravan_operator.status.conditions import SYNCED, Condition
 from caravan_operator.status.reasons import Reason
 
@@ -248,3 +250,25 @@ async def test_nothing_is_written_to_rabbitmq_without_the_lease(server: Script, 
         await rabbit.apply([(Call("PUT", "/api/queues/%2F/q", "create"), Call("DELETE", "/api/queues/%2F/q", "delete"))])
     await rabbit.close()
     assert server.asked == []
+
+
+async def test_a_watch_that_has_gone_deaf_is_found_out(server: Script, kubernetes: Kubernetes) -> None:
+    for kind in KINDS.values():
+        server.says(f"GET /apis/{kind.group}/{kind.version}/namespaces/shop/{kind.plural}", (200, {"metadata": {}, "items": None}))
+    listed = {"metadata": {}, "items": [stored()]}
+    server.says(f"GET {PATH.rpartition('/')[0]}", (200, {"metadata": {}, "items": None}), (200, listed))
+    clock, cache = Clock(), Cache()
+    audit = Audit(kubernetes, cache, ["shop"], clock)
+    await audit.look()
+    assert audit.complete
+    await audit.look()
+    clock.now += DEAF_AFTER + 1
+    await audit.look()
+    assert audit.deaf, "the resource is there for long and no watch has brought it"
+    cache.put(resource())
+    await audit.look()
+    assert not audit.deaf
+    cache.put(resource(name="gone"))
+    await audit.look()
+    clock.now += DEAF_AFTER + 1
+    assert audit.deaf, "a deletion was missed"

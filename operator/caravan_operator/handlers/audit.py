@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from urllib.parse import quote
 
 from caravan_operator.backends.kubernetes import ApiError, Kubernetes
@@ -18,10 +19,13 @@ _Seen = tuple[Key, str, int]
 
 
 class Audit:
-    def __init__(self, kubernetes: Kubernetes, cache: Cache, namespaces: Collection[str]) -> None:
+    def __init__(
+        self, kubernetes: Kubernetes, cache: Cache, namespaces: Collection[str], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._kubernetes = kubernetes
         self._cache = cache
         self._namespaces = namespaces
+        self._clock = clock
         self._missed: dict[_Seen, float] = {}
         self.complete = False
         """Whether the cache has held everything at least once."""
@@ -29,28 +33,30 @@ class Audit:
     async def watch(self) -> None:
         """Every second until the cache is complete, then from time to time."""
         while True:
-            try:
-                missed = await self.missed()
-            except ApiError:
-                missed = None
-            if missed is not None:
-                self.complete = self.complete or not missed
-                now = time.monotonic()
-                self._missed = {seen: self._missed.get(seen, now) for seen in missed}
-            await asyncio.sleep(PERIOD if self.complete and not self._missed else 1.0 if not self.complete else 15.0)
+            with suppress(ApiError):
+                await self.look()
+            await asyncio.sleep(1.0 if not self.complete else 15.0 if self._missed else PERIOD)
+
+    async def look(self) -> None:
+        """Compare once."""
+        missed = await self._differences()
+        self.complete = self.complete or not missed
+        self._missed = {seen: self._missed.get(seen, self._clock()) for seen in missed}
 
     @property
     def deaf(self) -> bool:
         """Whether a change has been there for long and the watches have not brought it."""
-        return any(time.monotonic() - since > DEAF_AFTER for since in self._missed.values())
+        return any(self._clock() - since > DEAF_AFTER for since in self._missed.values())
 
-    async def missed(self) -> set[_Seen]:
-        """Resources that are listed newer than the cache has them."""
-        found: set[_Seen] = set()
+    async def _differences(self) -> set[_Seen]:
+        """Resources that are listed newer than the cache has them, and those that it still has."""
+        listed: set[_Seen] = set()
         for kind in KINDS.values():
             for namespace in self._namespaces or ("",):
-                found |= await self._listed(kind, namespace)
-        return {(key, uid, generation) for key, uid, generation in found if not self._has(key, uid, generation)}
+                listed |= await self._listed(kind, namespace)
+        there = {(key, uid) for key, uid, _ in listed}
+        newer = {(key, uid, generation) for key, uid, generation in listed if not self._has(key, uid, generation)}
+        return newer | {(each.key, each.uid, each.generation) for each in self._cache if (each.key, each.uid) not in there}
 
     def _has(self, key: Key, uid: str, generation: int) -> bool:
         resource = self._cache.get(key)

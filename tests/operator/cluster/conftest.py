@@ -1,7 +1,8 @@
-"""Fixtures on a real API server: E2E_KUBECONFIG or KUBECONFIG names it; without one these tests are skipped."""
+"""Fixtures on a real API server: E2E_KUBECONFIG names it, or KUBECONFIG when that leads to a kind cluster: nobody's own cluster gets CRDs by accident."""
 
 import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -15,12 +16,18 @@ from tests.operator.cluster.apiserver import Namespace, Operator
 from tests.shop import until
 
 
+def _kind(path: str) -> str:
+    """The path when its current context is a kind cluster."""
+    found = yaml.safe_load(Path(path).read_text()) if path and Path(path).exists() else {}
+    return path if str(found.get("current-context", "")).startswith("kind-") else ""
+
+
 @pytest.fixture(scope="session")
 async def kubernetes() -> AsyncIterator[Kubernetes]:
     """The API server with the CRDs of this checkout."""
-    config = os.environ.get("E2E_KUBECONFIG") or os.environ.get("KUBECONFIG")
+    config = os.environ.get("E2E_KUBECONFIG") or _kind(os.environ.get("KUBECONFIG", ""))
     if not config:
-        pytest.skip("no cluster: set E2E_KUBECONFIG to the kubeconfig of one whose CRDs and namespaces the tests may make")
+        pytest.skip("no cluster: set E2E_KUBECONFIG to the kubeconfig of one in which the tests may make CRDs and namespaces")
     os.environ["KUBECONFIG"] = config
     found = Kubernetes()
     try:
