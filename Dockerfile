@@ -27,6 +27,7 @@ FROM build AS wheel
 COPY README.md LICENSE ./
 COPY caravan caravan
 COPY services services
+COPY operator operator
 RUN --mount=type=secret,id=uv.toml,target=/etc/uv/uv.toml --mount=type=cache,target=/var/cache/uv \
     uv build --quiet --wheel --require-hashes --build-constraint requirements.lock --out-dir /wheel
 
@@ -41,6 +42,8 @@ FROM build AS build-operator
 RUN --mount=type=secret,id=uv.toml,target=/etc/uv/uv.toml --mount=type=cache,target=/var/cache/uv \
     .ci/locked operator > /opt/caravan.lock && uv pip install --quiet --python /opt/caravan/bin/python --require-hashes -r /opt/caravan.lock \
     && .ci/slim /opt/caravan
+RUN --mount=from=wheel,source=/wheel,target=/wheel uv pip install --quiet --python /opt/caravan/bin/python --offline --no-deps /wheel/*.whl \
+    && /opt/caravan/bin/python -c "import caravan_operator.main"
 
 FROM build AS build-caravan
 RUN --mount=from=wheel,source=/wheel,target=/wheel uv pip install --quiet --python /opt/caravan/bin/python --offline --no-deps /wheel/*.whl \
@@ -59,8 +62,8 @@ STOPSIGNAL SIGTERM
 
 FROM runtime AS operator
 COPY --from=build-operator /opt/caravan /opt/caravan
-COPY operator/caravan_operator /opt/caravan/lib/python3.13/site-packages/caravan_operator
-ENTRYPOINT ["python", "-m", "caravan_operator"]
+ENTRYPOINT ["caravan-operator"]
+CMD ["run"]
 
 FROM runtime AS serving
 ENV CARAVAN_DATA=/data CARAVAN_HOST=0.0.0.0 CARAVAN_PORT=8080

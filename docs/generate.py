@@ -40,6 +40,7 @@ def pages() -> dict[str, str]:
         "docs/settings.md": settings(services),
         ".env.example": example(services),
         "charts/caravan/files/services.yaml": facts.services(services),
+        "charts/caravan/files/topology.yaml": facts.topology(),
         "docs/asyncapi.json": _json(describe(channels(), version("caravan"))),
         "docs/routing-snapshot.schema.json": _json(snapshot()),
         **{str(evolution.path(kind).relative_to(ROOT)): _json(evolution.schema(kind)) for kind in [*evolution.sent(), *evolution.stored()]},

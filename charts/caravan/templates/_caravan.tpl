@@ -13,6 +13,8 @@
     "CARAVAN_KAFKA_URL" .Values.backends.kafkaUrl
     "CARAVAN_DISCOVERY" (printf "http://%s-{service}:8080" .Release.Name)
     "GATEWAY_SERVICES" (include "caravan.serving" .)
+    "CARAVAN_DECLARE" "false"
+    "CARAVAN_START_SECONDS" "180"
 ) -}}
 {{- end -}}
 {{- range $name, $value := mergeOverwrite $settings (deepCopy .Values.settings) }}
