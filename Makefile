@@ -5,10 +5,10 @@ STAMP := .venv/.made-from-lock
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help env up brokers test test-slow check format bench docs lock audit clean distclean
+.PHONY: help env e2e up brokers test test-slow check format bench docs lock audit clean distclean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 env: $(STAMP) ## Create .venv from requirements.lock (reruns only when it or pyproject.toml changed)
 
@@ -39,6 +39,9 @@ test: env ## Run the tests but the slow ones
 
 test-slow: env ## Run the slow tests
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m slow -r fEX
+
+e2e: env ## The end-to-end tests on a Kubernetes cluster (made by kind; see tests/e2e/__main__.py for E2E_KUBECONFIG, KEEP=1)
+	$(BIN)/python -m tests.e2e
 
 check: env ## Format, lint, types, and who imports whom
 	$(BIN)/ruff format --check

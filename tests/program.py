@@ -1,6 +1,8 @@
 """Starts Caravan as a program (`caravan up`, `caravan run ...`) on a free port and a data folder, and talks to it over HTTP."""
 
 import asyncio
+import email
+import email.policy
 import os
 import re
 import signal
@@ -23,6 +25,16 @@ ADMIN = ("admin@caravan.local", "an admin of the tests")
 ADDRESS = {"name": "Ada Lovelace", "street": "12 St James's Square", "city": "London", "postcode": "SW1Y 4JH", "country": "GB"}
 TERMINAL = {"delivered", "rejected", "payment_failed", "cancelled", "refunded"}
 START_SECONDS = 120
+# The tests' own pace: one person's limits are not what they test, and a parcel needn't take seconds.
+PACE = {
+    "GATEWAY_AUTH_PER_MINUTE": "100000",
+    "GATEWAY_REGISTRATION_PER_MINUTE": "100000",
+    "GATEWAY_ORDERS_PER_MINUTE": "1000000",
+    "GATEWAY_WRITES_PER_MINUTE": "1000000",
+    "GATEWAY_READS_PER_MINUTE": "1000000",
+    "SHIPPING_PICKUP_SECONDS": "0.3",
+    "SHIPPING_DELIVERY_SECONDS": "0.3",
+}
 
 
 @dataclass
@@ -32,11 +44,18 @@ class Program:
     url: str
     data: Path
     processes: list[asyncio.subprocess.Process]
+    host: str = ""
+    """The name that the ingress knows it by, where `url` has another; then it is reached through one."""
+    secret: str = ""
+    """Its master secret; by default the one in `data`."""
+    mailbox: str = ""
+    """A mail catcher's URL; by default mails are files in `data`."""
     client: httpx2.AsyncClient = field(init=False)
     _tokens: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.client = httpx2.AsyncClient(base_url=self.url, timeout=30, limits=httpx2.Limits(max_connections=250))
+        headers = {"host": self.host} if self.host else {}
+        self.client = httpx2.AsyncClient(base_url=self.url, timeout=30, limits=httpx2.Limits(max_connections=250), headers=headers)
 
     async def customer(self) -> dict[str, str]:
         """A new customer's Authorization header."""
@@ -53,7 +72,7 @@ class Program:
     async def operator(self) -> dict[str, str]:
         """The Authorization header of this machine's operator, who may do what an admin may."""
         if "operator" not in self._tokens:
-            secret = derive((self.data / "secret").read_text().strip(), "client:cli")
+            secret = derive(self.secret or (self.data / "secret").read_text().strip(), "client:cli")
             self._tokens["operator"] = await self.token(grant_type="client_credentials", client_id="cli", client_secret=secret)
         return {"authorization": f"Bearer {self._tokens['operator']}"}
 
@@ -109,6 +128,17 @@ class Program:
         found: dict[str, int] = answer.json()
         return found
 
+    async def mails(self, order_id: str) -> list[str]:
+        """The mails that speak of an order, as text."""
+        if self.mailbox:
+            async with httpx2.AsyncClient(base_url=self.mailbox) as mailbox:
+                found = (await mailbox.get("/api/email")).json()
+            texts = [f"{mail['subject']}\n{mail.get('text') or ''}" for mail in found]
+        else:
+            paths = (self.data / "mail").glob("*.eml")
+            texts = [email.message_from_bytes(path.read_bytes(), policy=email.policy.default).as_string() for path in paths]
+        return [text for text in texts if order_id in text]
+
     def kill(self) -> None:
         for process in self.processes:
             if process.returncode is None:
@@ -129,21 +159,14 @@ class Program:
 
 def environment(data: Path, **settings: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("CARAVAN_")}
-    # The tests' own pace: one person's limits are not what they test, and a parcel needn't take seconds.
     tests = {
+        **PACE,
         "CARAVAN_DATA": str(data),
         "CARAVAN_PORT": "0",
         "CARAVAN_SEED": "none",
         "CARAVAN_ADMIN_EMAIL": ADMIN[0],
         "CARAVAN_ADMIN_PASSWORD": ADMIN[1],
         "CARAVAN_LOG_LEVEL": "warning",
-        "GATEWAY_AUTH_PER_MINUTE": "100000",
-        "GATEWAY_REGISTRATION_PER_MINUTE": "100000",
-        "GATEWAY_ORDERS_PER_MINUTE": "1000000",
-        "GATEWAY_WRITES_PER_MINUTE": "1000000",
-        "GATEWAY_READS_PER_MINUTE": "1000000",
-        "SHIPPING_PICKUP_SECONDS": "0.3",
-        "SHIPPING_DELIVERY_SECONDS": "0.3",
     }
     return {**kept, **tests, **settings}
 

@@ -1,4 +1,4 @@
-"""The shop as a stranger meets it: a program on a port. `E2E_URL` (with E2E_ADMIN_PASSWORD) names a running one; otherwise it is started here: in one process,
+"""The shop as a stranger meets it: a program on a port. `E2E_URL` names a running one (E2E_HOST, E2E_SECRET, E2E_MAILBOX: see Program); otherwise it is started here: in one process,
 with a process per service, and with a process per service on Kafka and RabbitMQ."""
 
 import asyncio
@@ -23,7 +23,9 @@ async def program(request: pytest.FixtureRequest) -> AsyncIterator[Program]:
     if url := os.environ.get("E2E_URL"):
         if request.param != ONE:
             pytest.skip("E2E_URL names one shop; it is tested as it is")
-        yield Program(url, Path(os.environ.get("CARAVAN_DATA", ".caravan")), [])
+        data = Path(os.environ.get("CARAVAN_DATA", ".caravan"))
+        given = {name: os.environ.get(f"E2E_{name.upper()}", "") for name in ("host", "secret", "mailbox")}
+        yield Program(url, data, [], **given)
         return
     folder = Path(tempfile.mkdtemp(prefix="caravan-e2e-"))
     async with AsyncExitStack() as stack:

@@ -90,7 +90,9 @@ containers:
     resources:
       requests: {cpu: 50m, memory: 160Mi}
       limits: {cpu: "1", memory: 384Mi}
-    env: {{- include "service-lib.environment" .environment | nindent 6 }}
+    {{- with .environment }}
+    env: {{- include "service-lib.environment" . | nindent 6 }}
+    {{- end }}
     volumeMounts:
       - {name: tmp, mountPath: /tmp}
       - {name: secrets, mountPath: /run/secrets, readOnly: true}

@@ -1,0 +1,205 @@
+"""What the charts make, whatever the values: hardened pods, no secret in the open, one way in, and nothing typed by hand that the code knows."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from services.__main__ import SERVICES
+from tests.charts.conftest import CHARTS, RELEASES, helm, of_kind, pods, rendered
+
+LOGIN = re.compile(r"://[^/]*:[^/]*@")
+every_release = pytest.mark.parametrize("release", RELEASES)
+
+
+@every_release
+def test_every_pod_keeps_the_restricted_profile_and_a_root_that_cant_be_written(release: str) -> None:
+    for name, spec in pods(rendered(release)).items():
+        assert spec["securityContext"]["runAsNonRoot"] is True, name
+        assert spec["securityContext"]["runAsUser"] > 0, name
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        assert not spec.get("hostNetwork") and not spec.get("hostPID"), name
+        assert all("hostPath" not in volume for volume in spec["volumes"]), name
+        for container in spec["containers"]:
+            security = container["securityContext"]
+            assert security["allowPrivilegeEscalation"] is False, name
+            assert security["readOnlyRootFilesystem"] is True, name
+            assert security["capabilities"] == {"drop": ["ALL"]}, name
+            assert {"requests", "limits"} <= container["resources"].keys(), name
+            assert not container["image"].endswith(":latest"), name
+
+
+@every_release
+def test_only_the_operator_has_a_token_of_the_cluster(release: str) -> None:
+    with_token = {name for name, spec in pods(rendered(release)).items() if spec["automountServiceAccountToken"]}
+    assert with_token == ({"Deployment operator"} if release == "operator" else set())
+    assert all(spec["enableServiceLinks"] is False for name, spec in pods(rendered(release)).items() if "Pod" not in name)
+
+
+@every_release
+def test_no_password_is_in_an_environment_or_an_argument(release: str) -> None:
+    for name, spec in pods(rendered(release)).items():
+        for container in spec["containers"]:
+            assert not any(word in str(container.get("args")) for word in ("password", "requirepass ")), name
+            for variable in container.get("env", []):
+                assert "SECRET" not in variable["name"], name
+                assert not LOGIN.search(variable.get("value", "")), name
+    for config in of_kind(rendered(release), "ConfigMap").values():
+        assert not any(LOGIN.search(value) for value in config["data"].values())
+
+
+def test_each_service_is_given_the_passwords_of_its_own_databases_alone() -> None:
+    facts = yaml.safe_load((CHARTS / "caravan/files/services.yaml").read_text())
+    for name in SERVICES:
+        spec = pods(rendered("kind"))[f"Deployment shop-{name}"]
+        sources = next(volume for volume in spec["volumes"] if volume["name"] == "secrets")["projected"]["sources"]
+        paths = {item["path"] for source in sources for item in source["secret"]["items"]}
+        assert {path for path in paths if path.startswith("databases/")} == {
+            f"databases/{database}" for database in facts[name]["databases"]
+        }
+        assert "CARAVAN_DATABASE_URL" not in paths, "the administrative URL is for the migration alone"
+        assert ("CARAVAN_ADMIN_PASSWORD" in paths) == (name == "identity")
+
+
+@pytest.mark.parametrize("release", ["kind", "lite", "production"])
+def test_only_the_gateway_is_reached_from_outside_and_not_its_probes(release: str) -> None:
+    manifests = rendered(release)
+    backends = [
+        path["backend"]["service"]
+        for ingress in of_kind(manifests, "Ingress").values()
+        for rule in ingress["spec"]["rules"]
+        for path in rule["http"]["paths"]
+    ]
+    assert all(backend == {"name": "shop-gateway", "port": {"name": "http"}} for backend in backends)
+    assert {service["spec"].get("type", "ClusterIP") for service in of_kind(manifests, "Service").values()} == {"ClusterIP"}
+    opened = {
+        name
+        for name, policy in of_kind(manifests, "NetworkPolicy").items()
+        for rule in policy["spec"].get("ingress", [])
+        if {"port": "http"} in rule["ports"] and any("namespaceSelector" in peer for peer in rule["from"])
+    }
+    assert opened == {"shop-gateway"}
+
+
+def test_a_service_may_call_those_whose_client_it_uses_and_no_others() -> None:
+    policies = of_kind(rendered("kind"), "NetworkPolicy")
+    assert policies["shop-deny-all"]["spec"]["policyTypes"] == ["Ingress", "Egress"]
+    assert not {"ingress", "egress"} & policies["shop-deny-all"]["spec"].keys()
+    called = {
+        peer["podSelector"]["matchLabels"]["app.kubernetes.io/component"]
+        for rule in policies["shop-orders"]["spec"]["egress"]
+        if rule["ports"] == [{"port": 8080}]
+        for peer in rule["to"]
+    }
+    assert called == {"catalog", "identity", "inventory"}
+
+
+def test_rolling_never_takes_a_pod_away_before_the_new_one_is_ready() -> None:
+    for deployment in of_kind(rendered("production"), "Deployment").values():
+        assert deployment["spec"]["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+        container = deployment["spec"]["template"]["spec"]["containers"][0]
+        leaves = container["lifecycle"]["preStop"]["sleep"]["seconds"] + 15
+        assert deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] > leaves
+        assert {"startupProbe", "livenessProbe", "readinessProbe"} <= container.keys()
+
+
+def test_production_scales_by_load_or_by_what_waits_never_by_both() -> None:
+    manifests = rendered("production")
+    by_load, by_lag = of_kind(manifests, "HorizontalPodAutoscaler"), of_kind(manifests, "ScaledObject")
+    assert by_load.keys().isdisjoint(by_lag) and by_load.keys() | by_lag.keys() == {f"shop-{name}" for name in SERVICES}
+    groups = {
+        trigger["metadata"]["consumerGroup"] for trigger in by_lag["shop-processing"]["spec"]["triggers"] if trigger["type"] == "kafka"
+    }
+    assert "processing.order-created" in groups
+    assert all("replicas" not in deployment["spec"] for deployment in of_kind(manifests, "Deployment").values())
+    assert of_kind(manifests, "PodDisruptionBudget").keys() == {f"shop-{name}" for name in SERVICES}
+
+
+def test_a_service_can_be_of_another_version_than_the_rest() -> None:
+    deployments = of_kind(rendered("kind", "--set", "services.catalog.image.tag=older"), "Deployment")
+    before = of_kind(rendered("kind"), "Deployment")
+    assert [name for name in deployments if deployments[name] != before[name]] == ["shop-catalog"]
+
+
+def test_messaging_is_what_the_declarations_say_with_as_many_replicas_as_asked_for() -> None:
+    declared = yaml.safe_load((CHARTS / "caravan/files/topology.yaml").read_text())
+    manifests = rendered("production")
+    for kind in {resource["kind"] for resource in declared}:
+        assert of_kind(manifests, kind).keys() == {r["metadata"]["name"] for r in declared if r["kind"] == kind}
+    topic = of_kind(manifests, "KafkaTopic")["order-created"]["spec"]
+    assert (topic["replicas"], topic["config"]["minInsyncReplicas"], topic["deletionPolicy"]) == (3, 2, "Retain")
+    assert not any(
+        "helm.sh/hook" in resource["metadata"].get("annotations", {}) for resource in manifests if resource["kind"] == "KafkaTopic"
+    )
+    by_job = rendered("kind", "--set", "topology.by=job")
+    assert not of_kind(by_job, "KafkaTopic")
+    assert "Job shop-topology" in pods(by_job)
+
+
+def test_crds_stay_when_the_operator_goes() -> None:
+    crds = of_kind(rendered("operator"), "CustomResourceDefinition")
+    assert len(crds) == len(list((CHARTS / "caravan-operator/files/crds").glob("*.yaml")))
+    assert all(crd["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep" for crd in crds.values())
+
+
+def test_the_operator_has_the_rights_that_its_code_declares_and_no_others() -> None:
+    declared = yaml.safe_load((CHARTS / "caravan-operator/files/rbac.yaml").read_text())
+    roles = of_kind(rendered("operator"), "Role")
+    watched = declared["watched"] + [rule | {"resourceNames": ["caravan-backends"]} for rule in declared["secrets"]]
+    assert roles["operator"]["rules"] == watched
+    assert roles["operator-leader"]["rules"] == declared["ownNamespace"]
+    assert not of_kind(rendered("operator"), "ClusterRole")
+    everywhere = of_kind(rendered("operator", "--set", "allNamespaces=true"), "ClusterRole")["shop-operator"]["rules"]
+    assert everywhere == watched + declared["cluster"]
+    assert not any("*" in str(rule) for rule in everywhere)
+
+
+@pytest.mark.parametrize(("chart", "values"), [(chart, value) for _, chart, values in RELEASES.values() for value in (values or (None,))])
+def test_lint_finds_nothing(chart: str, values: str | None) -> None:
+    rendered("kind")
+    done = helm("lint", "--strict", f"charts/{chart}", *(["--values", f"charts/{chart}/{values}"] if values else []))
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("chart", "setting"),
+    [
+        ("caravan", "ingres.enabled=true"),
+        ("caravan", "defaults.replica=3"),
+        ("caravan", "services.orders.replicas=many"),
+        ("caravan", "topology.by=hand"),
+        ("caravan", "backends.keys={}"),
+        ("backends", "kafka.replicas=3"),
+        ("caravan-operator", "namespace=shop"),
+    ],
+)
+def test_a_misspelt_or_wrong_value_is_refused_by_name(chart: str, setting: str) -> None:
+    rendered("kind")
+    done = helm("template", "x", f"charts/{chart}", "--kube-version", "1.34.0", "--set", setting)
+    assert done.returncode != 0
+    assert any(part in done.stderr for part in setting.partition("=")[0].split("."))
+
+
+@every_release
+def test_manifests_are_valid_by_the_schemas_of_their_kinds(release: str, tmp_path: Path) -> None:
+    if not shutil.which("kubeconform"):
+        pytest.skip("kubeconform is not on the PATH")
+    crds = of_kind(rendered("operator"), "CustomResourceDefinition").values()
+    for crd in crds:
+        version = crd["spec"]["versions"][0]
+        schema = tmp_path / f"{crd['spec']['names']['kind'].lower()}_{version['name']}.json"
+        schema.write_text(json.dumps(version["schema"]["openAPIV3Schema"]))
+    ours = {crd["spec"]["names"]["kind"] for crd in crds}
+    text = yaml.safe_dump_all([manifest for manifest in rendered(release) if manifest["kind"] in ours])
+    done = subprocess.run(
+        ["kubeconform", "-strict", "-summary", "-schema-location", f"{tmp_path}/{{{{.ResourceKind}}}}_{{{{.ResourceAPIVersion}}}}.json"],
+        input=text,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

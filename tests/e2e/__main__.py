@@ -1,0 +1,236 @@
+"""`make e2e`: builds the images, installs operator, backends and shop on a Kubernetes cluster, and runs the end-to-end tests through its ingress.
+
+E2E_KUBECONFIG   use this cluster, and leave it; E2E_KIND_CLUSTER is its name if it is one of kind's (images are loaded into it), E2E_INGRESS the URL of
+                 its ingress controller. Without it a kind cluster is made from kind.yaml (KIND_NODE_IMAGE: with this node image).
+E2E_SIZE         `kind`, a pod per service (the default), or `lite`, one pod.
+KEEP=1           leave everything as it is at the end; the next run uses it.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from tests.e2e.certificate import self_signed
+from tests.e2e.cluster import ROOT, Cluster, Failed, missing, run
+from tests.program import PACE
+
+NAME = "caravan-e2e"
+HOST = "shop.local"
+LOGS = ROOT / "build" / "e2e"
+TAG = "e2e"
+TRAEFIK = Path(__file__).parent / "traefik.yaml"
+
+
+@dataclass
+class Trial:
+    size: str
+    kept: bool
+    stages: list[tuple[str, float]] = field(default_factory=list)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        print(f"== {name}", flush=True)
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.stages.append((name, time.monotonic() - began))
+            print(f"   {name}: {self.stages[-1][1]:.0f} s", flush=True)
+
+
+def main() -> int:
+    trial = Trial(os.environ.get("E2E_SIZE", "kind"), bool(os.environ.get("KEEP")))
+    if trial.size not in ("kind", "lite"):
+        print(f"E2E_SIZE={trial.size}: expected kind or lite", file=sys.stderr)
+        return 2
+    given = os.environ.get("E2E_KUBECONFIG", "")
+    lacking = missing(
+        ["docker", "helm", "kubectl"] if given and not os.environ.get("E2E_KIND_CLUSTER") else ["docker", "kind", "helm", "kubectl"]
+    )
+    if lacking:
+        print("\n".join(lacking), file=sys.stderr)
+        return 2
+    try:
+        run("docker", "info")
+        with ExitStack() as stack:
+            return _tried(trial, stack, given)
+    except Failed as error:
+        print(error, file=sys.stderr)
+        return 1
+    finally:
+        print(f"== e2e ({trial.size}): " + ", ".join(f"{name} {seconds:.0f} s" for name, seconds in trial.stages))
+
+
+def _tried(trial: Trial, stack: ExitStack, given: str) -> int:
+    with trial.stage("cluster"):
+        kubeconfig = given or stack.enter_context(_kind(trial.kept))
+        name = os.environ.get("E2E_KIND_CLUSTER", "" if given else NAME)
+        cluster = Cluster(kubeconfig, "shop")
+    stack.callback(_leave, trial, cluster, bool(given))
+    with trial.stage("build"):
+        _build(trial.size)
+    with trial.stage("load images"):
+        _load(name, trial.size)
+    code = -1
+    try:
+        with trial.stage("ingress controller"):
+            _ingress(cluster)
+        _install(trial, cluster)
+        code = _test(trial, cluster, stack, name if not given else "")
+    finally:
+        if code:
+            cluster.collect(LOGS)
+            print(f"logs, objects and events are in {LOGS.relative_to(ROOT)}/")
+    return code
+
+
+@contextmanager
+def _kind(kept: bool) -> Iterator[str]:
+    """A kind cluster's kubeconfig; the cluster of an earlier KEEP=1 is used again."""
+    with tempfile.TemporaryDirectory(prefix="caravan-e2e-") as folder:
+        kubeconfig = f"{folder}/kubeconfig"
+        if NAME in run("kind", "get", "clusters").split():
+            run("kind", "export", "kubeconfig", "--name", NAME, "--kubeconfig", kubeconfig)
+        else:
+            image = os.environ.get("KIND_NODE_IMAGE")
+            chosen = ["--image", image] if image else []
+            config = str(Path(__file__).parent / "kind.yaml")
+            run("kind", "create", "cluster", "--name", NAME, "--config", config, "--kubeconfig", kubeconfig, "--wait", "120s", *chosen)
+        try:
+            yield kubeconfig
+        finally:
+            if not kept:
+                run("kind", "delete", "cluster", "--name", NAME)
+
+
+def _leave(trial: Trial, cluster: Cluster, given: bool) -> None:
+    """A cluster that isn't ours gets its namespace back; one of ours goes as a whole."""
+    if given and not trial.kept:
+        with trial.stage("uninstall"):
+            for release in ("shop", "operator", "backends"):
+                cluster.helm("uninstall", release, "--ignore-not-found", "--wait")
+            cluster.kubectl("delete", "namespace", cluster.namespace, "--ignore-not-found", seconds=300)
+
+
+def _targets(size: str) -> dict[str, str]:
+    return {"lite": f"caravan:{TAG}-lite"} if size == "lite" else {"caravan": f"caravan:{TAG}", "operator": f"caravan-operator:{TAG}"}
+
+
+def _build(size: str) -> None:
+    for target, image in _targets(size).items():
+        run("docker", "build", "--quiet", "--target", target, "--tag", image, ".", seconds=1200)
+
+
+def _load(name: str, size: str) -> None:
+    """Every image that the charts and the ingress controller name and this machine's engine has: nodes then need no registry."""
+    if not name:
+        return
+    documents = yaml.safe_load_all(TRAEFIK.read_text())
+    if size != "lite":
+        documents = [*documents, *yaml.safe_load_all(run("helm", "template", "backends", "charts/backends", "--kube-version", "1.30.0"))]
+    named = {
+        container["image"]
+        for document in documents
+        if document and document["kind"] in ("Deployment", "StatefulSet")
+        for container in document["spec"]["template"]["spec"]["containers"]
+    } | set(_targets(size).values())
+    here = [image for image in sorted(named) if _is_here(image)]
+    run("kind", "load", "docker-image", "--name", name, *here)
+    print(f"   {', '.join(here)}")
+
+
+def _is_here(image: str) -> bool:
+    return subprocess.run(["docker", "image", "inspect", image], capture_output=True, check=False).returncode == 0
+
+
+def _ingress(cluster: Cluster) -> None:
+    if cluster.get("ingressclasses")["items"]:
+        return
+    traefik = Cluster(cluster.kubeconfig, "traefik")
+    traefik.kubectl("apply", "--filename", str(TRAEFIK))
+    traefik.kubectl("rollout", "status", "deployment/traefik", "--timeout", "180s", seconds=200)
+
+
+def _install(trial: Trial, cluster: Cluster) -> None:
+    namespace = {
+        "apiVersion": "v1",
+        "kind": "Namespace",
+        "metadata": {"name": cluster.namespace, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
+    }
+    cluster.kubectl("apply", "--filename", "-", stdin=yaml.safe_dump(namespace))
+    certificate, key = self_signed(HOST)
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "type": "kubernetes.io/tls",
+        "metadata": {"name": "shop-tls"},
+        "stringData": {"tls.crt": certificate, "tls.key": key},
+    }
+    cluster.kubectl("apply", "--filename", "-", stdin=yaml.safe_dump(secret))
+    wait = ("upgrade", "--install", "--wait", "--timeout", "8m")
+    if trial.size != "lite":
+        with trial.stage("operator"):
+            cluster.helm(*wait, "operator", "charts/caravan-operator", "--set", f"image.tag={TAG},sweepSeconds=10")
+        with trial.stage("backends"):
+            cluster.helm(*wait, "backends", "charts/backends")
+    with trial.stage("shop"):
+        tag = f"{TAG}-lite" if trial.size == "lite" else TAG
+        knobs = [f"--set-string=settings.{name}={value}" for name, value in PACE.items()]
+        values = ["--values", f"charts/caravan/values-{trial.size}.yaml", "--set", f"image.tag={tag}"]
+        ingress = ["--set", f"ingress.enabled=true,ingress.host={HOST},ingress.tlsSecret=shop-tls"]
+        cluster.helm(*wait, "--dependency-update", "shop", "charts/caravan", *values, *ingress, *knobs)
+
+
+def _test(trial: Trial, cluster: Cluster, stack: ExitStack, name: str) -> int:
+    environment = {
+        "E2E_URL": _address(cluster, name),
+        "E2E_HOST": HOST,
+        "E2E_SECRET": cluster.secret("caravan-secrets", "CARAVAN_SECRET"),
+        "E2E_CLUSTER": cluster.kubeconfig,
+        "E2E_NAMESPACE": cluster.namespace,
+        "E2E_SIZE": trial.size,
+    }
+    if trial.size != "lite":
+        environment["E2E_MAILBOX"] = stack.enter_context(_forwarded(cluster, "service/backends-mail", 1080))
+    with trial.stage("tests"):
+        chosen = os.environ.get("E2E_TESTS", "tests/e2e").split()
+        command = [sys.executable, "-m", "pytest", "-q", "-n0", "-r", "fEXs", "--durations=12", *chosen]
+        code = subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, check=False).returncode
+    used = cluster.memory()
+    print("== memory: " + ", ".join(f"{pod} {mib} MiB" for pod, mib in sorted(used.items())) + f"; together {sum(used.values())} MiB")
+    return code
+
+
+def _address(cluster: Cluster, name: str) -> str:
+    """Where the ingress controller listens, from this machine."""
+    if given := os.environ.get("E2E_INGRESS"):
+        return given
+    if name:
+        return f"http://{run('docker', 'port', f'{name}-control-plane', '30080').split()[0]}"
+    addresses = cluster.get("nodes")["items"][0]["status"]["addresses"]
+    return f"http://{next(entry['address'] for entry in addresses if entry['type'] == 'InternalIP')}:30080"
+
+
+@contextmanager
+def _forwarded(cluster: Cluster, target: str, port: int) -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        local = free.getsockname()[1]
+    command = ["kubectl", "--kubeconfig", cluster.kubeconfig, "--namespace", cluster.namespace, "port-forward", target, f"{local}:{port}"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as forwarding:
+        try:
+            yield f"http://127.0.0.1:{local}"
+        finally:
+            forwarding.terminate()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
