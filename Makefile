@@ -5,7 +5,7 @@ STAMP := .venv/.made-from-lock
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help env e2e up brokers test test-slow check format bench docs lock audit clean distclean
+.PHONY: help env e2e up brokers test test-slow check format bench docs lock sbom audit clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -67,6 +67,9 @@ lock: ## Resolve pyproject.toml into requirements.lock (UPGRADE=1: newest versio
 	@{ echo "# Every package by version and hash, written by 'make lock' from pyproject.toml; 'make env' installs exactly this."; \
 		grep -v '^#' requirements.lock; } > requirements.lock.new && mv requirements.lock.new requirements.lock
 	@! grep -n '://' requirements.lock || { echo "requirements.lock must not name a registry" >&2; exit 1; }
+
+sbom: env ## Write what each image holds, as CycloneDX, to build/sbom
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python .ci/sbom.py build/sbom
 
 audit: env ## Look the locked packages up among known vulnerabilities
 	@rm -f .venv/audit.json
