@@ -78,6 +78,10 @@ COPY --from=build-lite /opt/caravan /opt/caravan
 VOLUME /data
 CMD ["up"]
 
+# For `skaffold dev`: the code may be written, and the process starts anew when it is.
+FROM serving AS development
+COPY --from=build-lite --chown=10001:10001 /opt/caravan /opt/caravan
+
 FROM serving AS caravan
 COPY --from=build-caravan /opt/caravan /opt/caravan
 CMD ["--help"]

@@ -1,7 +1,7 @@
 """`make e2e`: builds the images, installs operator, backends and shop on a Kubernetes cluster, and runs the end-to-end tests through its ingress.
 
-E2E_KUBECONFIG   use this cluster, and leave it; E2E_KIND_CLUSTER is its name if it is one of kind's (images are loaded into it), E2E_INGRESS the URL of
-                 its ingress controller. Without it a kind cluster is made from kind.yaml (KIND_NODE_IMAGE: with this node image).
+E2E_KUBECONFIG   use this cluster, and leave it; E2E_KIND_CLUSTER is its name if it is one of kind's (images are loaded into it), E2E_INGRESS
+                 and E2E_INGRESS_TLS the URLs of its ingress controller. Without it a kind cluster is made from kind.yaml (KIND_NODE_IMAGE: with this node image).
 E2E_SIZE         `kind`, a pod per service (the default), or `lite`, one pod.
 KEEP=1           leave everything as it is at the end; the next run uses it.
 """
@@ -153,8 +153,8 @@ def _is_here(image: str) -> bool:
 
 
 def _ingress(cluster: Cluster) -> None:
-    if cluster.get("ingressclasses")["items"]:
-        return
+    if cluster.get("ingressclasses")["items"] and not cluster.kubectl("get", "namespace", "traefik", "--ignore-not-found"):
+        return  # it has one, which isn't ours
     traefik = Cluster(cluster.kubeconfig, "traefik")
     traefik.kubectl("apply", "--filename", str(TRAEFIK))
     traefik.kubectl("rollout", "status", "deployment/traefik", "--timeout", "180s", seconds=200)
@@ -192,7 +192,8 @@ def _install(trial: Trial, cluster: Cluster) -> None:
 
 def _test(trial: Trial, cluster: Cluster, stack: ExitStack, name: str) -> int:
     environment = {
-        "E2E_URL": _address(cluster, name),
+        "E2E_URL": _address(cluster, name, "E2E_INGRESS", 30080),
+        "E2E_TLS": _address(cluster, name, "E2E_INGRESS_TLS", 30443),
         "E2E_HOST": HOST,
         "E2E_SECRET": cluster.secret("caravan-secrets", "CARAVAN_SECRET"),
         "E2E_CLUSTER": cluster.kubeconfig,
@@ -210,14 +211,14 @@ def _test(trial: Trial, cluster: Cluster, stack: ExitStack, name: str) -> int:
     return code
 
 
-def _address(cluster: Cluster, name: str) -> str:
+def _address(cluster: Cluster, name: str, variable: str, port: int) -> str:
     """Where the ingress controller listens, from this machine."""
-    if given := os.environ.get("E2E_INGRESS"):
+    if given := os.environ.get(variable):
         return given
     if name:
-        return f"http://{run('docker', 'port', f'{name}-control-plane', '30080').split()[0]}"
+        return f"http://{run('docker', 'port', f'{name}-control-plane', str(port)).split()[0]}"
     addresses = cluster.get("nodes")["items"][0]["status"]["addresses"]
-    return f"http://{next(entry['address'] for entry in addresses if entry['type'] == 'InternalIP')}:30080"
+    return f"http://{next(entry['address'] for entry in addresses if entry['type'] == 'InternalIP')}:{port}"
 
 
 @contextmanager

@@ -25,7 +25,9 @@ async def program(request: pytest.FixtureRequest) -> AsyncIterator[Program]:
             pytest.skip("E2E_URL names one shop; it is tested as it is")
         data = Path(os.environ.get("CARAVAN_DATA", ".caravan"))
         given = {name: os.environ.get(f"E2E_{name.upper()}", "") for name in ("host", "secret", "mailbox")}
-        yield Program(url, data, [], **given)
+        found = Program(url, data, [], **given)
+        yield found
+        await found.stop()
         return
     folder = Path(tempfile.mkdtemp(prefix="caravan-e2e-"))
     async with AsyncExitStack() as stack:

@@ -40,6 +40,7 @@
 {{- $all := .root.Files.Get "files/services.yaml" | fromYaml -}}
 {{- $facts := get $all .name | default (dict "databases" list "calls" list "topics" list "queues" list) -}}
 {{- $service := mergeOverwrite (deepCopy .root.Values.defaults) (get .root.Values.services .name | default dict) -}}
+{{- if not $service.backendSecrets }}{{ $_ := set $service "backendSecrets" .root.Values.backends.keys }}{{ end -}}
 {{- $serving := splitList "," (include "caravan.serving" .root) -}}
 {{- $callers := list -}}
 {{- range $other, $its := $all }}{{ if and (has $.name $its.calls) (has $other $serving) }}{{ $callers = append $callers $other }}{{ end }}{{ end -}}

@@ -53,10 +53,13 @@ spec:
         - name: {{ .name }}
           image: {{ include "service-lib.image" . }}
           imagePullPolicy: {{ .root.Values.image.pullPolicy }}
-          {{- with .service.command }}
-          command: {{ toJson . }}
+          {{- $args := .service.args | default (list "run" .name) }}
+          {{- if .root.Values.development }}
+          {{- $packages := "/opt/caravan/lib/python3.13/site-packages" }}
+          command: [watchfiles, --filter, python, "caravan {{ join " " $args }}", {{ $packages }}/caravan, {{ $packages }}/services]
+          {{- else }}
+          args: {{ toJson $args }}
           {{- end }}
-          args: {{ .service.args | default (list "run" .name) | toJson }}
           {{- include "service-lib.containerSecurity" . | nindent 10 }}
           ports:
             - {name: http, containerPort: 8080}

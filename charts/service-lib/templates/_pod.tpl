@@ -35,12 +35,14 @@ securityContext:
             - {key: CARAVAN_ADMIN_PASSWORD, path: CARAVAN_ADMIN_PASSWORD}
             {{- end }}
       {{- if not .root.Values.backends.embedded }}
+      {{- with .service.backendSecrets }}
       - secret:
-          name: {{ .root.Values.backends.secret }}
+          name: {{ $.root.Values.backends.secret }}
           items:
-            {{- range .service.backendSecrets | default .root.Values.backends.keys }}
+            {{- range . }}
             - {key: {{ . }}, path: {{ . }}}
             {{- end }}
+      {{- end }}
       {{- range .facts.databases }}
       - secret:
           name: {{ $.root.Values.secrets.databases }}-{{ . | replace "_" "-" }}

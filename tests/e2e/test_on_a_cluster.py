@@ -1,0 +1,272 @@
+"""What only a cluster shows. `make e2e` gives it one; without it these tests are skipped."""
+
+import asyncio
+import json
+import os
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx2
+import pytest
+
+from services.__main__ import SERVICES
+from tests.e2e.cluster import Cluster, Failed
+from tests.program import TERMINAL, Program
+from tests.shop import until
+
+KUBECONFIG = os.environ.get("E2E_CLUSTER", "")
+PER_SERVICE = os.environ.get("E2E_SIZE") == "kind"
+pytestmark = pytest.mark.skipif(not KUBECONFIG, reason="needs a cluster: make e2e")
+per_service = pytest.mark.skipif(bool(KUBECONFIG) and not PER_SERVICE, reason="E2E_SIZE=lite is one pod without brokers")
+ROLL_SECONDS = 400
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    return Cluster(KUBECONFIG, os.environ["E2E_NAMESPACE"])
+
+
+@pytest.fixture(scope="module")
+async def shop() -> AsyncIterator[Program]:
+    """The same shop as `program`, without its other sizes."""
+    given = {name: os.environ.get(f"E2E_{name.upper()}", "") for name in ("host", "secret", "mailbox")}
+    program = Program(os.environ["E2E_URL"], Path("."), [], **given)
+    yield program
+    await program.stop()
+
+
+async def off_the_loop(work: Callable[[], Any]) -> Any:
+    return await asyncio.to_thread(work)
+
+
+async def test_every_pod_was_admitted_under_the_restricted_profile(cluster: Cluster) -> None:
+    labels = cluster.get("namespace", cluster.namespace)["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+    pods = [pod for pod in cluster.get("pods")["items"] if pod["status"]["phase"] == "Running"]
+    assert len(pods) >= (len(SERVICES) if PER_SERVICE else 1)
+
+
+async def test_the_ingress_speaks_tls_with_the_certificate_of_its_host(cluster: Cluster) -> None:
+    host, port = os.environ["E2E_HOST"], urlsplit(os.environ["E2E_TLS"]).port
+    trusted = ssl.create_default_context(cadata=cluster.secret("shop-tls", "tls.crt"))
+    reader, writer = await asyncio.open_connection(urlsplit(os.environ["E2E_TLS"]).hostname, port, ssl=trusted, server_hostname=host)
+    writer.write(f"GET /v1/products?limit=1 HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+    answer = await asyncio.wait_for(reader.read(), 20)
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 200"), answer[:200]
+    assert b'"items"' in answer
+
+
+@per_service
+async def test_every_custom_resource_is_ready(cluster: Cluster) -> None:
+    def unready() -> list[str]:
+        found = cluster.get("kafkaconnections,rabbitmqconnections,kafkatopics,rabbitmqqueues,rabbitmqexchanges,rabbitmqbindings")["items"]
+        assert len(found) > 100
+        return [item["kind"] + " " + item["metadata"]["name"] for item in found if not _is(item, "Ready")]
+
+    async def all_ready() -> bool:
+        return not await off_the_loop(unready)
+
+    await until(all_ready, seconds=90, every=2)
+
+
+def _is(item: dict[str, Any], condition: str) -> bool:
+    return any(found["type"] == condition and found["status"] == "True" for found in item.get("status", {}).get("conditions", []))
+
+
+@per_service
+async def test_a_queue_that_was_deleted_is_back_with_its_bindings_and_the_order_placed_meanwhile_ends(
+    cluster: Cluster, shop: Program
+) -> None:
+    def rabbit(*arguments: str) -> str:
+        return cluster.kubectl("exec", "backends-rabbitmq-0", "--", "rabbitmqctl", "--quiet", *arguments)
+
+    bindings = await off_the_loop(lambda: rabbit("list_bindings", "source_name", "destination_name", "routing_key"))
+    who, sku = await shop.customer(), await shop.product(stock=5)
+    for queue in ("inventory.orders", "inventory.reserve-stock"):
+        await off_the_loop(lambda queue=queue: rabbit("delete_queue", queue))  # type: ignore[misc]
+    placed = await shop.place(who, sku)
+    assert placed.status_code == 202, placed.text
+
+    async def back() -> bool:
+        return bool(await off_the_loop(lambda: rabbit("list_bindings", "source_name", "destination_name", "routing_key")) == bindings)
+
+    await until(back, seconds=90, every=2)
+    await shop.ends(who, placed.json()["id"], "delivered", seconds=90)
+
+
+@per_service
+async def test_the_shop_goes_on_without_the_operator(cluster: Cluster, shop: Program) -> None:
+    await off_the_loop(lambda: cluster.kubectl("scale", "deployment/operator", "--replicas", "0"))
+    try:
+        who, sku = await shop.customer(), await shop.product(stock=1)
+        await shop.ends(who, (await shop.place(who, sku)).json()["id"], "delivered", seconds=30)
+    finally:
+        await off_the_loop(lambda: cluster.kubectl("scale", "deployment/operator", "--replicas", "1"))
+
+
+PROBE = """
+import socket, sys
+for target in sys.argv[1:]:
+    host, port = target.rsplit(":", 1)
+    address = socket.gethostbyname(host)
+    try:
+        socket.create_connection((address, int(port)), 3).close()
+        print(target, "reached")
+    except OSError:
+        print(target, "denied")
+"""
+
+
+@per_service
+async def test_a_pod_that_no_policy_speaks_of_reaches_no_service_and_no_backend(cluster: Cluster) -> None:
+    targets = [f"shop-{name}:{port}" for name in SERVICES for port in (8080, 8081)]
+    targets += ["backends-postgres:5432", "backends-kafka:9092", "backends-rabbitmq:5672", "backends-rabbitmq:15672", "backends-cache:6379"]
+    pod = cluster.get("pods", "--selector", "app.kubernetes.io/component=catalog")["items"][0]
+    container = {name: pod["spec"]["containers"][0][name] for name in ("image", "securityContext", "resources")}
+    manifest = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "stranger"},
+        "spec": {
+            "restartPolicy": "Never",
+            "automountServiceAccountToken": False,
+            "securityContext": pod["spec"]["securityContext"],
+            "containers": [container | {"name": "probe", "command": ["python", "-c", PROBE, *targets]}],
+        },
+    }
+
+    def answers() -> list[str]:
+        cluster.kubectl("delete", "pod", "stranger", "--ignore-not-found")
+        cluster.kubectl("apply", "--filename", "-", stdin=json.dumps(manifest))
+        cluster.kubectl("wait", "pod/stranger", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=240s", seconds=250)
+        printed = cluster.kubectl("logs", "stranger").splitlines()
+        cluster.kubectl("delete", "pod", "stranger")
+        return printed
+
+    assert await off_the_loop(answers) == [f"{target} denied" for target in targets]
+    allowed = (
+        "exec",
+        "deployment/shop-orders",
+        "--",
+        "python",
+        "-c",
+        PROBE,
+        "shop-catalog:8080",
+        "shop-payments:8080",
+        "backends-kafka:9092",
+    )
+    # The same probe where the policies allow it, so that "denied" above means what it says.
+    assert (await off_the_loop(lambda: cluster.kubectl(*allowed))).splitlines() == [
+        "shop-catalog:8080 reached",
+        "shop-payments:8080 denied",
+        "backends-kafka:9092 reached",
+    ]
+
+
+@dataclass
+class Load:
+    """Customers who look and order all the time; `failed` is what they were not given."""
+
+    accepted: list[str] = field(default_factory=list)
+    answered: int = 0
+    failed: list[str] = field(default_factory=list)
+
+
+@asynccontextmanager
+async def customers(shop: Program, each_second: float = 4) -> AsyncIterator[Load]:
+    load, who, sku = Load(), await shop.customer(), await shop.product(stock=100_000)
+    going = True
+
+    async def ask(what: str, request: Any) -> httpx2.Response | None:
+        try:
+            answer: httpx2.Response = await request
+        except httpx2.HTTPError as error:
+            load.failed.append(f"{time.strftime('%X')} {what}: {error!r}")
+            return None
+        load.answered += 1
+        if answer.status_code >= 400:
+            load.failed.append(f"{time.strftime('%X')} {what}: {answer.status_code} {answer.text[:200]}")
+        return answer
+
+    async def buy() -> None:
+        while going:
+            answer = await ask("POST /v1/orders", shop.place(who, sku))
+            if answer is not None and answer.status_code == 202:
+                load.accepted.append(answer.json()["id"])
+            await asyncio.sleep(1 / each_second)
+
+    async def look() -> None:
+        while going:
+            for path in (f"/v1/products/{sku}", "/v1/products?limit=20", f"/v1/stock/{sku}", "/v1/orders?limit=5"):
+                await ask(f"GET {path}", shop.client.get(path, headers=who))
+            await asyncio.sleep(1 / each_second)
+
+    tasks = [asyncio.create_task(buy()), asyncio.create_task(look())]
+    try:
+        yield load
+    finally:
+        going = False
+        await asyncio.gather(*tasks)
+
+    async def all_ended() -> bool:
+        states = [(await shop.order(who, order_id))["status"] for order_id in load.accepted]
+        return all(state in TERMINAL for state in states)
+
+    await until(all_ended, seconds=120, every=2)
+    states = {(await shop.order(who, order_id))["status"] for order_id in load.accepted}
+    assert states == {"delivered"}
+    print(f"{load.answered} answers, {len(load.accepted)} orders, all delivered; failed: {load.failed}")
+
+
+@per_service
+async def test_inventory_scales_to_three_and_back_under_load_and_nobody_notices(cluster: Cluster, shop: Program) -> None:
+    async with customers(shop) as load:
+        for replicas in ("3", "1"):
+            await off_the_loop(lambda replicas=replicas: cluster.kubectl("scale", "deployment/shop-inventory", "--replicas", replicas))  # type: ignore[misc]
+            await off_the_loop(lambda: _rolled(cluster, "inventory"))
+    assert load.failed == []
+
+
+@per_service
+@pytest.mark.slow
+async def test_every_deployment_is_rolled_under_load_and_nobody_notices(cluster: Cluster, shop: Program) -> None:
+    async with customers(shop) as load:
+        for name in SERVICES:
+            await off_the_loop(lambda name=name: cluster.kubectl("rollout", "restart", f"deployment/shop-{name}"))  # type: ignore[misc]
+            await off_the_loop(lambda name=name: _rolled(cluster, name))  # type: ignore[misc]
+    assert load.failed == []
+
+
+def _rolled(cluster: Cluster, name: str) -> None:
+    cluster.kubectl("rollout", "status", f"deployment/shop-{name}", f"--timeout={ROLL_SECONDS}s", seconds=ROLL_SECONDS + 10)
+
+
+@per_service
+async def test_an_eviction_that_would_leave_too_few_is_refused(cluster: Cluster) -> None:
+    def evict(pod: str) -> None:
+        body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": cluster.namespace}}
+        path = f"/api/v1/namespaces/{cluster.namespace}/pods/{pod}/eviction"
+        cluster.kubectl("create", "--raw", path, "--filename", "-", stdin=json.dumps(body))
+
+    def drained() -> str:
+        cluster.kubectl("scale", "deployment/shop-catalog", "--replicas", "2")
+        _rolled(cluster, "catalog")
+        pods = [pod["metadata"]["name"] for pod in cluster.get("pods", "--selector", "app.kubernetes.io/component=catalog")["items"]]
+        evict(pods[0])
+        try:
+            evict(pods[1])
+        except Failed as refused:
+            return str(refused)
+        finally:
+            cluster.kubectl("scale", "deployment/shop-catalog", "--replicas", "1")
+            _rolled(cluster, "catalog")
+        return "evicted"
+
+    assert "disruption budget" in await off_the_loop(drained)
