@@ -30,6 +30,7 @@ def _of(service: Service, all_services: list[Service]) -> dict[str, object]:
     read = [consumer.subscription for consumer in consumers(service)]
     return {
         "databases": [BUS, *(database.name for database in service.databases)],
+        "public": bool(service.routers),
         "calls": sorted(_callees(service, all_services)),
         "topics": [
             {"name": reader.source.name, "group": reader.name, "partitions": reader.source.partitions}

@@ -66,7 +66,9 @@ async def test_the_ingress_speaks_tls_with_the_certificate_of_its_host(cluster: 
 @per_service
 async def test_every_custom_resource_is_ready(cluster: Cluster) -> None:
     def unready() -> list[str]:
-        found = cluster.get("kafkaconnections,rabbitmqconnections,kafkatopics,rabbitmqqueues,rabbitmqexchanges,rabbitmqbindings")["items"]
+        found = cluster.get(
+            "kafkaconnections,rabbitmqconnections,kafkatopics,rabbitmqqueues,rabbitmqexchanges,rabbitmqbindings,serviceroutes"
+        )["items"]
         assert len(found) > 100
         return [item["kind"] + " " + item["metadata"]["name"] for item in found if not _is(item, "Ready")]
 

@@ -69,14 +69,16 @@ spec:
           startupProbe:
             tcpSocket: {port: {{ .probe }}}
             periodSeconds: 2
+            timeoutSeconds: 5
             failureThreshold: 150
           readinessProbe:
             tcpSocket: {port: {{ .probe }}}
             periodSeconds: 5
+            timeoutSeconds: 5
           livenessProbe:
             tcpSocket: {port: {{ .probe }}}
             periodSeconds: 15
-            timeoutSeconds: 5
+            timeoutSeconds: 10
             failureThreshold: 6
           resources: {{- toYaml .backend.resources | nindent 12 }}
           volumeMounts:

@@ -17,6 +17,12 @@
     "CARAVAN_START_SECONDS" "180"
 ) -}}
 {{- end -}}
+{{- if and (eq .Values.discovery.by "operator") (not .Values.backends.embedded) -}}
+{{- $settings = merge $settings (dict
+    "CARAVAN_REGISTRY_URL" (printf "%s/v1/snapshots/%s/%s-gateway" .Values.discovery.operatorUrl .Release.Namespace .Release.Name)
+    "CARAVAN_REGISTRY_FILE" "/etc/caravan/routing/snapshot.json"
+) -}}
+{{- end -}}
 {{- range $name, $value := mergeOverwrite $settings (deepCopy .Values.settings) }}
 {{ $name }}: {{ $value | toString | quote }}
 {{- end }}
@@ -47,7 +53,7 @@
 {{- if $service.public }}{{ $callers = concat $callers (list "seed" "test") }}{{ end -}}
 {{- $calls := list -}}
 {{- range $facts.calls }}{{ if has . $serving }}{{ $calls = append $calls . }}{{ end }}{{ end -}}
-{{ toYaml (dict "service" $service "facts" (dict "databases" $facts.databases "topics" $facts.topics "queues" $facts.queues "calls" $calls "callers" $callers)) }}
+{{ toYaml (dict "service" $service "facts" (dict "databases" $facts.databases "topics" $facts.topics "queues" $facts.queues "public" $facts.public "calls" $calls "callers" $callers)) }}
 {{- end }}
 
 {{/* Every database of the installed services. */}}

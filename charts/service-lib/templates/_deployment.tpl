@@ -71,18 +71,18 @@ spec:
             {{- include "service-lib.environment" .service.env | nindent 12 }}
           startupProbe:
             httpGet: {path: /readyz, port: probes}
-            periodSeconds: 2
-            timeoutSeconds: 3
-            failureThreshold: 120
+            periodSeconds: 3
+            timeoutSeconds: 5
+            failureThreshold: 100
           livenessProbe:
             httpGet: {path: /livez, port: probes}
             periodSeconds: 10
-            timeoutSeconds: 5
+            timeoutSeconds: 10
             failureThreshold: 6
           readinessProbe:
             httpGet: {path: /readyz, port: probes}
-            periodSeconds: 3
-            timeoutSeconds: 3
+            periodSeconds: 5
+            timeoutSeconds: 5
             failureThreshold: 3
           lifecycle:
             # Requests still come until every proxy knows that this pod leaves.
@@ -93,6 +93,9 @@ spec:
             - {name: tmp, mountPath: /tmp}
             - {name: data, mountPath: /data}
             - {name: secrets, mountPath: /run/secrets, readOnly: true}
+            {{- if eq .root.Values.discovery.by "operator" }}
+            - {name: routing, mountPath: /etc/caravan/routing, readOnly: true}
+            {{- end }}
       volumes:
         - name: tmp
           emptyDir: {sizeLimit: 64Mi}
@@ -102,5 +105,10 @@ spec:
           {{- else }}
           emptyDir: {sizeLimit: 64Mi}
           {{- end }}
+        {{- if eq .root.Values.discovery.by "operator" }}
+        # What the process starts from while the operator is away.
+        - name: routing
+          configMap: {name: caravan-routing-{{ .root.Release.Name }}-gateway, optional: true}
+        {{- end }}
         {{- include "service-lib.secrets" . | nindent 8 }}
 {{- end }}

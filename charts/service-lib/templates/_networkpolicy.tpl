@@ -38,6 +38,9 @@ spec:
         {{- include "service-lib.peer" (dict "root" $.root "name" .) | nindent 8 }}
         {{- end }}
     {{- end }}
+    {{- if eq .root.Values.discovery.by "operator" }}
+    {{- toYaml .root.Values.networkPolicy.operator | nindent 4 }}
+    {{- end }}
     {{- if not .root.Values.backends.embedded }}
     {{- toYaml .root.Values.networkPolicy.backends | nindent 4 }}
     {{- end }}

@@ -49,3 +49,22 @@ spec:
   resources:
     requests: {storage: {{ .service.persistence.size }}}
 {{- end }}
+
+{{/* How the service is found and called; what it declares in its OpenAPI document is public at the gateway. */}}
+{{- define "service-lib.serviceRoute" -}}
+apiVersion: discovery.caravan.dev/v1alpha1
+kind: ServiceRoute
+metadata:
+  name: {{ .name }}
+  labels: {{- include "service-lib.labels" . | nindent 4 }}
+spec:
+  gateway: {{ .root.Release.Name }}-gateway
+  serviceRef: {name: {{ include "service-lib.fullname" . }}, port: http}
+  {{- if .facts.public }}
+  routes:
+    - pathsFrom: OpenAPI
+  {{- end }}
+  {{- with get .root.Values.discovery.routes .name }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end }}
