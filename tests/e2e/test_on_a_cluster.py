@@ -5,7 +5,7 @@ import json
 import os
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,7 @@ PER_SERVICE = os.environ.get("E2E_SIZE") == "kind"
 pytestmark = pytest.mark.skipif(not KUBECONFIG, reason="needs a cluster: make e2e")
 per_service = pytest.mark.skipif(bool(KUBECONFIG) and not PER_SERVICE, reason="E2E_SIZE=lite is one pod without brokers")
 ROLL_SECONDS = 400
+BINDINGS = ("list_bindings", "source_name", "destination_name", "routing_key")
 
 
 @pytest.fixture
@@ -39,10 +40,6 @@ async def shop() -> AsyncIterator[Program]:
     program = Program(os.environ["E2E_URL"], Path("."), [], **given)
     yield program
     await program.stop()
-
-
-async def off_the_loop(work: Callable[[], Any]) -> Any:
-    return await asyncio.to_thread(work)
 
 
 async def test_every_pod_was_admitted_under_the_restricted_profile(cluster: Cluster) -> None:
@@ -73,7 +70,7 @@ async def test_every_custom_resource_is_ready(cluster: Cluster) -> None:
         return [item["kind"] + " " + item["metadata"]["name"] for item in found if not _is(item, "Ready")]
 
     async def all_ready() -> bool:
-        return not await off_the_loop(unready)
+        return not await asyncio.to_thread(unready)
 
     await until(all_ready, seconds=90, every=2)
 
@@ -89,15 +86,15 @@ async def test_a_queue_that_was_deleted_is_back_with_its_bindings_and_the_order_
     def rabbit(*arguments: str) -> str:
         return cluster.kubectl("exec", "backends-rabbitmq-0", "--", "rabbitmqctl", "--quiet", *arguments)
 
-    bindings = await off_the_loop(lambda: rabbit("list_bindings", "source_name", "destination_name", "routing_key"))
+    bindings = await asyncio.to_thread(rabbit, *BINDINGS)
     who, sku = await shop.customer(), await shop.product(stock=5)
     for queue in ("inventory.orders", "inventory.reserve-stock"):
-        await off_the_loop(lambda queue=queue: rabbit("delete_queue", queue))  # type: ignore[misc]
+        await asyncio.to_thread(rabbit, "delete_queue", queue)
     placed = await shop.place(who, sku)
     assert placed.status_code == 202, placed.text
 
     async def back() -> bool:
-        return bool(await off_the_loop(lambda: rabbit("list_bindings", "source_name", "destination_name", "routing_key")) == bindings)
+        return bool(await asyncio.to_thread(rabbit, *BINDINGS) == bindings)
 
     await until(back, seconds=90, every=2)
     await shop.ends(who, placed.json()["id"], "delivered", seconds=90)
@@ -105,12 +102,12 @@ async def test_a_queue_that_was_deleted_is_back_with_its_bindings_and_the_order_
 
 @per_service
 async def test_the_shop_goes_on_without_the_operator(cluster: Cluster, shop: Program) -> None:
-    await off_the_loop(lambda: cluster.kubectl("scale", "deployment/operator", "--replicas", "0"))
+    await asyncio.to_thread(cluster.kubectl, "scale", "deployment/operator", "--replicas", "0")
     try:
         who, sku = await shop.customer(), await shop.product(stock=1)
         await shop.ends(who, (await shop.place(who, sku)).json()["id"], "delivered", seconds=30)
     finally:
-        await off_the_loop(lambda: cluster.kubectl("scale", "deployment/operator", "--replicas", "1"))
+        await asyncio.to_thread(cluster.kubectl, "scale", "deployment/operator", "--replicas", "1")
 
 
 PROBE = """
@@ -152,7 +149,7 @@ async def test_a_pod_that_no_policy_speaks_of_reaches_no_service_and_no_backend(
         cluster.kubectl("delete", "pod", "stranger")
         return printed
 
-    assert await off_the_loop(answers) == [f"{target} denied" for target in targets]
+    assert await asyncio.to_thread(answers) == [f"{target} denied" for target in targets]
     allowed = (
         "exec",
         "deployment/shop-orders",
@@ -165,7 +162,7 @@ async def test_a_pod_that_no_policy_speaks_of_reaches_no_service_and_no_backend(
         "backends-kafka:9092",
     )
     # The same probe where the policies allow it, so that "denied" above means what it says.
-    assert (await off_the_loop(lambda: cluster.kubectl(*allowed))).splitlines() == [
+    assert (await asyncio.to_thread(cluster.kubectl, *allowed)).splitlines() == [
         "shop-catalog:8080 reached",
         "shop-payments:8080 denied",
         "backends-kafka:9092 reached",
@@ -231,18 +228,20 @@ async def customers(shop: Program, each_second: float = 4) -> AsyncIterator[Load
 async def test_inventory_scales_to_three_and_back_under_load_and_nobody_notices(cluster: Cluster, shop: Program) -> None:
     async with customers(shop) as load:
         for replicas in ("3", "1"):
-            await off_the_loop(lambda replicas=replicas: cluster.kubectl("scale", "deployment/shop-inventory", "--replicas", replicas))  # type: ignore[misc]
-            await off_the_loop(lambda: _rolled(cluster, "inventory"))
+            await asyncio.to_thread(cluster.kubectl, "scale", "deployment/shop-inventory", "--replicas", replicas)
+            await asyncio.to_thread(_rolled, cluster, "inventory")
     assert load.failed == []
 
 
 @per_service
 @pytest.mark.slow
-async def test_every_deployment_is_rolled_under_load_and_nobody_notices(cluster: Cluster, shop: Program) -> None:
+async def test_every_deployment_is_rolled_and_a_read_model_rebuilt_under_load_and_nobody_notices(cluster: Cluster, shop: Program) -> None:
     async with customers(shop) as load:
         for name in SERVICES:
-            await off_the_loop(lambda name=name: cluster.kubectl("rollout", "restart", f"deployment/shop-{name}"))  # type: ignore[misc]
-            await off_the_loop(lambda name=name: _rolled(cluster, name))  # type: ignore[misc]
+            await asyncio.to_thread(cluster.kubectl, "rollout", "restart", f"deployment/shop-{name}")
+            await asyncio.to_thread(_rolled, cluster, name)
+        rebuild = ("exec", "deployment/shop-orders", "--", "caravan", "projections", "rebuild", "order_summary")
+        assert "equal to the live one" in await asyncio.to_thread(cluster.kubectl, *rebuild)
     assert load.failed == []
 
 
@@ -271,4 +270,4 @@ async def test_an_eviction_that_would_leave_too_few_is_refused(cluster: Cluster)
             _rolled(cluster, "catalog")
         return "evicted"
 
-    assert "disruption budget" in await off_the_loop(drained)
+    assert "disruption budget" in await asyncio.to_thread(drained)
