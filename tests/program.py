@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,8 +48,8 @@ class Program:
     """The name that the ingress knows it by, where `url` has another; then it is reached through one."""
     secret: str = ""
     """Its master secret; by default the one in `data`."""
-    mailbox: str = ""
-    """A mail catcher's URL; by default mails are files in `data`."""
+    post: Callable[[], Awaitable[list[str]]] | None = None
+    """Reads all mails, as text; by default they are files in `data`."""
     client: httpx2.AsyncClient = field(init=False)
     _tokens: dict[str, str] = field(default_factory=dict)
 
@@ -130,14 +130,8 @@ class Program:
 
     async def mails(self, order_id: str) -> list[str]:
         """The mails that speak of an order, as text."""
-        if self.mailbox:
-            async with httpx2.AsyncClient(base_url=self.mailbox) as mailbox:
-                found = (await mailbox.get("/api/email")).json()
-            texts = [f"{mail['subject']}\n{mail.get('text') or ''}" for mail in found]
-        else:
-            paths = (self.data / "mail").glob("*.eml")
-            texts = [email.message_from_bytes(path.read_bytes(), policy=email.policy.default).as_string() for path in paths]
-        return [text for text in texts if order_id in text]
+        found = await self.post() if self.post else [as_text(path.read_bytes()) for path in (self.data / "mail").glob("*.eml")]
+        return [text for text in found if order_id in text]
 
     def kill(self) -> None:
         for process in self.processes:
@@ -155,6 +149,10 @@ class Program:
             except TimeoutError:
                 process.kill()
                 await process.wait()
+
+
+def as_text(mail: bytes) -> str:
+    return email.message_from_bytes(mail, policy=email.policy.default).as_string()
 
 
 def environment(data: Path, **settings: str) -> dict[str, str]:

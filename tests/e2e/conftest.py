@@ -1,21 +1,52 @@
-"""The shop as a stranger meets it: a program on a port. `E2E_URL` names a running one (E2E_HOST, E2E_SECRET, E2E_MAILBOX: see Program); otherwise it is started here: in one process,
+"""The shop as a stranger meets it: a program on a port. `E2E_URL` names a running one (E2E_HOST, E2E_SECRET, E2E_MAILBOX: see `given`); otherwise it is started here: in one process,
 with a process per service, and with a process per service on Kafka and RabbitMQ."""
 
 import asyncio
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from tests.backends import Unavailable
 from tests.backends.shop import shop_brokers
-from tests.program import Program, one_process, process_per_service
+from tests.e2e.cluster import Cluster
+from tests.program import Program, as_text, one_process, process_per_service
 
 ONE, EACH, BROKERS = "one process", "a process per service", "a process per service on Kafka and RabbitMQ"
+
+
+@asynccontextmanager
+async def given(url: str) -> AsyncIterator[Program]:
+    """The running shop that the environment names."""
+    post = None
+    if mailbox := os.environ.get("E2E_MAILBOX"):
+        post = partial(_caught, mailbox)
+    elif kubeconfig := os.environ.get("E2E_CLUSTER"):
+        post = partial(_in_the_pod, Cluster(kubeconfig, os.environ["E2E_NAMESPACE"]))
+    data = Path(os.environ.get("CARAVAN_DATA", ".caravan"))
+    found = Program(url, data, [], os.environ.get("E2E_HOST", ""), os.environ.get("E2E_SECRET", ""), post)
+    yield found
+    await found.stop()
+
+
+async def _caught(mailbox: str) -> list[str]:
+    """By a mail catcher."""
+    async with httpx2.AsyncClient(base_url=mailbox) as client:
+        return [f"{mail['subject']}\n{mail.get('text') or ''}" for mail in (await client.get("/api/email")).json()]
+
+
+async def _in_the_pod(cluster: Cluster) -> list[str]:
+    """As files, where the shop is one pod."""
+    script = "import pathlib, json; print(json.dumps([p.read_bytes().decode('latin-1') for p in pathlib.Path('/data/mail').glob('*.eml')]))"
+    printed = await asyncio.to_thread(cluster.kubectl, "exec", "deployment/shop-gateway", "--", "python", "-c", script)
+    return [as_text(mail.encode("latin-1")) for mail in json.loads(printed)]
 
 
 @pytest.fixture(scope="module", params=[ONE, EACH, BROKERS])
@@ -23,11 +54,8 @@ async def program(request: pytest.FixtureRequest) -> AsyncIterator[Program]:
     if url := os.environ.get("E2E_URL"):
         if request.param != ONE:
             pytest.skip("E2E_URL names one shop; it is tested as it is")
-        data = Path(os.environ.get("CARAVAN_DATA", ".caravan"))
-        given = {name: os.environ.get(f"E2E_{name.upper()}", "") for name in ("host", "secret", "mailbox")}
-        found = Program(url, data, [], **given)
-        yield found
-        await found.stop()
+        async with given(url) as found:
+            yield found
         return
     folder = Path(tempfile.mkdtemp(prefix="caravan-e2e-"))
     async with AsyncExitStack() as stack:

@@ -8,7 +8,6 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,6 +16,7 @@ import pytest
 
 from services.__main__ import SERVICES
 from tests.e2e.cluster import Cluster, Failed
+from tests.e2e.conftest import given
 from tests.program import TERMINAL, Program
 from tests.shop import until
 
@@ -36,10 +36,8 @@ def cluster() -> Cluster:
 @pytest.fixture(scope="module")
 async def shop() -> AsyncIterator[Program]:
     """The same shop as `program`, without its other sizes."""
-    given = {name: os.environ.get(f"E2E_{name.upper()}", "") for name in ("host", "secret", "mailbox")}
-    program = Program(os.environ["E2E_URL"], Path("."), [], **given)
-    yield program
-    await program.stop()
+    async with given(os.environ["E2E_URL"]) as found:
+        yield found
 
 
 async def test_every_pod_was_admitted_under_the_restricted_profile(cluster: Cluster) -> None:

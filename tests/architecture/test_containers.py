@@ -1,0 +1,52 @@
+"""compose.yaml and Dockerfile keep their promises: a container per service, pinned, hardened, reachable from this machine alone, no password in a file."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from services.__main__ import SERVICES
+
+ROOT = Path(__file__).parent.parent.parent
+COMPOSE: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+
+
+def test_each_service_has_a_container_of_its_own_from_one_image() -> None:
+    for name in SERVICES:
+        assert COMPOSE[name]["command"] == ["run", name]
+        assert COMPOSE[name]["image"] == COMPOSE["migrate"]["image"]
+    built = {name for name, container in COMPOSE.items() if "build" in container}
+    assert built == {"migrate"}
+
+
+@pytest.mark.parametrize("name", COMPOSE)
+def test_a_container_is_pinned_hardened_and_open_to_this_machine_only(name: str) -> None:
+    container = COMPOSE[name]
+    assert re.search(r":[\w.-]+\}?$", container["image"]) and "latest" not in container["image"]
+    assert container["read_only"] is True
+    assert container["cap_drop"] == ["ALL"]
+    assert container["security_opt"] == ["no-new-privileges:true"]
+    assert all(port.startswith("127.0.0.1:") for port in container.get("ports", []))
+
+
+@pytest.mark.parametrize("name", COMPOSE)
+def test_no_password_stands_in_an_environment(name: str) -> None:
+    for variable, value in COMPOSE[name].get("environment", {}).items():
+        if name != "shell":  # it reads them when it runs
+            assert "PASSWORD" not in variable or variable.endswith("_FILE")
+            assert not re.search(r"://[^/]*:[^/{]*@", str(value)), variable
+
+
+def test_only_the_migration_can_make_databases() -> None:
+    with_it = {name for name, container in COMPOSE.items() if any("secrets-migrate" in volume for volume in container.get("volumes", []))}
+    assert with_it == {"migrate", "secrets"}
+    assert all(COMPOSE[name]["environment"]["CARAVAN_MIGRATE"] == "false" for name in SERVICES)
+
+
+def test_the_image_runs_as_a_numbered_user_and_names_no_registry() -> None:
+    text = (ROOT / "Dockerfile").read_text()
+    assert not text.startswith("# syntax"), "it would be pulled from a registry first"
+    assert re.findall(r"^USER (.*)$", text, re.MULTILINE) == ["10001:10001"]
+    assert re.findall(r"^FROM \S+ AS (\w+)$", text, re.MULTILINE)[-1] == "caravan", "the last stage is what `docker build .` makes"
