@@ -140,6 +140,17 @@ def test_messaging_is_what_the_declarations_say_with_as_many_replicas_as_asked_f
     assert "Job shop-topology" in pods(by_job)
 
 
+def test_each_service_is_a_route_and_public_only_where_it_serves_clients() -> None:
+    facts = yaml.safe_load((CHARTS / "caravan/files/services.yaml").read_text())
+    routes = of_kind(rendered("kind"), "ServiceRoute")
+    assert routes.keys() == set(SERVICES) - {"gateway"}
+    for name, route in routes.items():
+        assert route["spec"]["serviceRef"] == {"name": f"shop-{name}", "port": "http"}
+        assert route["spec"].get("routes", []) == ([{"pathsFrom": "OpenAPI"}] if facts[name]["public"] else [])
+    assert not of_kind(rendered("lite"), "ServiceRoute")
+    assert not of_kind(rendered("kind", "--set", "discovery.by=names"), "ServiceRoute")
+
+
 def test_crds_stay_when_the_operator_goes() -> None:
     crds = of_kind(rendered("operator"), "CustomResourceDefinition")
     assert len(crds) == len(list((CHARTS / "caravan-operator/files/crds").glob("*.yaml")))
