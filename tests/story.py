@@ -137,9 +137,9 @@ class Story:
 
 @asynccontextmanager
 async def whole_shop(
-    backends: Backends, data: Path, *, wrap: Callable[[Bus], Bus] = lambda bus: bus, **settings: str
+    backends: Backends, data: Path, *, wrap: Callable[[Bus], Bus] = lambda bus: bus, **settings: Any
 ) -> AsyncIterator[Story]:
-    """Every service in this process. `wrap`: what stands between the services and their bus."""
+    """Every service in this process. `wrap`: what stands between the services and their bus; `settings`: more fields of the kernel's."""
     choose = runtime.choose_bus
 
     def chosen(*arguments: Any) -> Bus:
@@ -147,8 +147,8 @@ async def whole_shop(
 
     data.mkdir(parents=True, exist_ok=True)
     (data / "secret").write_text(backends.secret)
-    kernel: dict[str, Any] = {"data": data, "seed": "none", "admin_email": ADMIN[0], "admin_password": ADMIN[1]}
-    own = {name: value for name, value in environment(data, **PACE, **settings).items() if not name.startswith("CARAVAN_")}
+    kernel: dict[str, Any] = {"data": data, "seed": "none", "admin_email": ADMIN[0], "admin_password": ADMIN[1], **settings}
+    own = {name: value for name, value in environment(data, **PACE).items() if not name.startswith("CARAVAN_")}
     with patch.dict(os.environ, own), patch.object(runtime, "choose_bus", chosen):
         async with running(backends, *SERVICES, **kernel) as shop:
             program = Program(URL, data, [])

@@ -47,9 +47,8 @@ def _runs(label: str) -> bool:
         return False
 
 
-@contextmanager
-def _kafka(_: Path) -> Iterator[Broker]:
-    (port,) = free_ports(1)
+def kafka_options(port: int) -> list[str]:
+    """A node of its own that is reached at 127.0.0.1:port from here and from inside."""
     settings = {
         "NODE_ID": "1",
         "PROCESS_ROLES": "broker,controller",
@@ -65,8 +64,22 @@ def _kafka(_: Path) -> Iterator[Broker]:
         "AUTO_CREATE_TOPICS_ENABLE": "false",
         "HEAP_OPTS": "-Xmx384m",
     }
-    options = [f"--publish=127.0.0.1:{port}:{port}", *(f"--env=KAFKA_{key}={value}" for key, value in settings.items())]
-    with _running(KAFKA_IMAGE, options) as label:
+    return [f"--publish=127.0.0.1:{port}:{port}", *(f"--env=KAFKA_{key}={value}" for key, value in settings.items())]
+
+
+def rabbitmq_options(amqp: int, management: int) -> list[str]:
+    return [
+        f"--publish=127.0.0.1:{amqp}:5672",
+        f"--publish=127.0.0.1:{management}:15672",
+        "--env=RABBITMQ_DEFAULT_USER=caravan",
+        "--env=RABBITMQ_DEFAULT_PASS=caravan",
+    ]
+
+
+@contextmanager
+def _kafka(_: Path) -> Iterator[Broker]:
+    (port,) = free_ports(1)
+    with _running(KAFKA_IMAGE, kafka_options(port)) as label:
         url = f"127.0.0.1:{port}"
         wait(KAFKA_IMAGE, lambda: kafka_answers(url), lambda: _runs(label))
         yield Broker("kafka", url, f"container {KAFKA_IMAGE}")
@@ -75,13 +88,7 @@ def _kafka(_: Path) -> Iterator[Broker]:
 @contextmanager
 def _rabbitmq(_: Path) -> Iterator[Broker]:
     amqp, management = free_ports(2)
-    options = [
-        f"--publish=127.0.0.1:{amqp}:5672",
-        f"--publish=127.0.0.1:{management}:15672",
-        "--env=RABBITMQ_DEFAULT_USER=caravan",
-        "--env=RABBITMQ_DEFAULT_PASS=caravan",
-    ]
-    with _running(RABBITMQ_IMAGE, options) as label:
+    with _running(RABBITMQ_IMAGE, rabbitmq_options(amqp, management)) as label:
         url = f"http://caravan:caravan@127.0.0.1:{management}"
         wait(RABBITMQ_IMAGE, lambda: bool(rabbitmq_version(url)), lambda: _runs(label))
         yield Broker("rabbitmq", f"amqp://caravan:caravan@127.0.0.1:{amqp}/", f"container {RABBITMQ_IMAGE}", url, rabbitmq_version(url))
