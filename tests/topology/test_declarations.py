@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from caravan.bus import Subscription
@@ -66,6 +66,14 @@ def test_announcements_reach_payments_inventory_and_notifications() -> None:
     }
 
 
+def test_a_reader_alone_makes_the_topic_that_it_reads() -> None:
+    log = Topic("somebody-elses", "other", (Happened,), "id", "test")
+    wanted = topology([], [Subscription("reader", log)])
+    assert [topic.name for topic in wanted.topics] == ["somebody-elses", "reader.somebody-elses.dlq", "reader.somebody-elses.retry"]
+    assert topology([log], [Subscription("reader", log)]) == wanted
+
+
+@settings(deadline=None)  # a busy machine is not what it is about
 @given(st.lists(topics | queues | exchanges, unique_by=lambda channel: channel.name, max_size=6), st.data())
 def test_what_is_made_does_not_differ_and_each_change_is_found(channels: list[Topic | Queue | Exchange], data: st.DataObject) -> None:
     readers = [Subscription("reader", channel.bind("reader", "a.*") if isinstance(channel, Exchange) else channel) for channel in channels]
@@ -118,6 +126,7 @@ def test_each_topic_and_queue_becomes_a_resource_that_refers_to_its_connection()
     }
 
 
+@settings(deadline=None)
 @given(st.text(min_size=1, max_size=300))
 def test_any_name_becomes_a_dns_name(name: str) -> None:
     made = resource_name(name)

@@ -182,7 +182,9 @@ class Topology:
 
 def topology(channels: Iterable[Channel], subscriptions: Sequence[Subscription], *, replicas: int = 1) -> Topology:
     """What these channels and readers need. `replicas`: of every topic; with more than one, a write waits for all but one of them."""
-    channels = list(channels)
+    # What is read is made, too: its owner may never have run, and a reader would learn of a new topic minutes later.
+    read = [subscription.source for subscription in subscriptions if not isinstance(subscription.source, Binding)]
+    channels = list({(type(channel), channel.name): channel for channel in (*read, *channels)}.values())
     safe = {"min.insync.replicas": str(max(1, replicas - 1))}
     topics: list[KafkaTopic] = []
     queues: list[RabbitQueue] = []
