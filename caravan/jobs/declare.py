@@ -7,7 +7,9 @@ from datetime import datetime, timedelta
 from typing import Any, Literal, Protocol
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from croniter import croniter
+from croniter import CroniterBadDateError, croniter
+
+from caravan.clock import EPOCH
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,10 @@ class Cron:
             ZoneInfo(self.zone)
         except (ZoneInfoNotFoundError, ValueError, OSError):
             raise ValueError(f"{self.zone!r} is no time zone; expected an IANA name such as `Europe/London`") from None
+        try:
+            self.after(EPOCH)
+        except CroniterBadDateError:
+            raise ValueError(f"{self.pattern!r} names no time that ever comes") from None
 
     def after(self, moment: datetime) -> datetime:
         """The first time after a moment."""

@@ -43,7 +43,7 @@ async def get_preferences(request: Request, caller: Customer) -> Response:
 
 @router.patch("/v1/users/me/preferences", response_model=PreferenceView)
 async def patch_preferences(request: Request, caller: Customer, change: PreferenceChange) -> Response:
-    """Change how you want to be reached. Messages that wait already go the way that was chosen before."""
+    """Change how you want to be reached. Messages that wait already go the way that was chosen before; those of campaigns end with an opt-out."""
     changes = change.model_dump(exclude_unset=True)
     return _answer(
         await preferences.change_preference(request.app.state.context, caller.user_id, changes, partial(check_if_match, request))

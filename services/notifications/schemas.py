@@ -1,6 +1,6 @@
 """The HTTP shapes of notifications."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -46,7 +46,7 @@ class NotificationView(BaseModel):
     reason: str | None = Field(description="why it failed, or why it still waits; for staff")
 
 
-Moment = Annotated[AwareDatetime, Field(strict=False)]
+Moment = Annotated[AwareDatetime, Field(strict=False, ge=datetime(2000, 1, 1, tzinfo=UTC), le=datetime(2200, 1, 1, tzinfo=UTC))]
 Days = Annotated[int, Field(ge=1, le=3650)]
 Line = Annotated[str, StringConstraints(min_length=1, max_length=150, pattern=r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$")]
 
