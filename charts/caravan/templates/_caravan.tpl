@@ -18,7 +18,8 @@
 ) -}}
 {{- end -}}
 {{- if and (eq .Values.discovery.by "operator") (not .Values.backends.embedded) -}}
-{{- $settings = merge $settings (dict
+{{- /* The snapshot says it: a service that is added must not restart the others. */ -}}
+{{- $settings = merge (omit $settings "GATEWAY_SERVICES") (dict
     "CARAVAN_REGISTRY_URL" (printf "%s/v1/snapshots/%s/%s-gateway" .Values.discovery.operatorUrl .Release.Namespace .Release.Name)
     "CARAVAN_REGISTRY_FILE" "/etc/caravan/routing/snapshot.json"
 ) -}}
