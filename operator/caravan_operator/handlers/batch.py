@@ -22,7 +22,7 @@ from caravan_operator.reconcile.rabbitmq_call import Call
 from caravan_operator.resources import KINDS
 from caravan_operator.resources.resource import Key, Resource
 from caravan_operator.status.conditions import ACCEPTED, CONNECTION_READY, DRIFTED, PAUSED, SYNCED, Condition
-from caravan_operator.status.document import lines
+from caravan_operator.status.document import Event, lines
 from caravan_operator.status.metrics import DRIFT, RECONCILE_ERRORS, RECONCILES, WRITES
 from caravan_operator.status.reasons import Reason
 
@@ -86,7 +86,7 @@ class Batch:
                 same = [item for item in items if item.resource.key.kind == kind]
                 if same:
                     await self._kind(kind, same, opened)
-                    items = [item for item in items if item not in same]
+                    items = [item for item in items if item.resource.key.kind != kind]
         except BrokerAway as error:
             await self._away(connection, items, error)
 
@@ -113,7 +113,10 @@ class Batch:
         if connection.condition(PAUSED):
             said.append(Condition(PAUSED, False, Reason.RUNNING))
         ready = connection.condition(CONNECTION_READY)
-        await self._write(connection, said, {**facts, "reachable": True, "circuit": "Closed", "connectionHash": opened.hash})
+        same_spec = connection.status.get("observedGeneration") == connection.generation
+        rotated = same_spec and connection.status.get("connectionHash") not in (None, opened.hash)
+        told = [Event(Reason.CREDENTIALS_ROTATED, "the new credentials are in use")] if rotated else []
+        await self._write(connection, said, {**facts, "reachable": True, "circuit": "Closed", "connectionHash": opened.hash}, told=told)
         if was_open or ready is None or ready["status"] != "True":
             for key in self._cache.served_by(name):
                 self._queue.add(key, name, Lane.RETRY)
@@ -137,16 +140,15 @@ class Batch:
         for item, state in zip(items, states, strict=True):
             item.judge(state)
         acting = [item for item in items if item.decision.actions]
+        settled = [item for item in items if not item.decision.actions]
         if acting:
             await self._act(kind, acting, opened)
-        planned = [
-            item for item in items if item.findings.actions and item.resource.spec.get("mode") == "Plan" and not item.decision.actions
-        ]
+        planned = [item for item in settled if item.findings.actions and item.resource.spec.get("mode") == "Plan"]
         for item, refused in zip(planned, await broker.apply([item.findings.actions for item in planned], dry=True), strict=True):
             if refused is not None:
                 plan = lines([*(action.line for action in item.findings.actions), f"the broker would refuse: {refused.message}"])
                 item.decision = replace(item.decision, facts={**item.decision.facts, "plan": plan})
-        await _together(self._say(item, opened) for item in items if item not in acting)
+        await _together(self._say(item, opened) for item in settled)
 
     async def _act(self, kind: str, acting: list[Item], opened: Opened) -> None:
         """Claim what is about to be created, apply, and look again."""
