@@ -111,8 +111,7 @@ async def _lead(
         for task in done - {stopping}:
             if isinstance(error := task.exception(), LeaseLost):
                 _end_now(error)
-            task.result()
-            raise RuntimeError("the watches have ended")
+            task.result()  # kopf takes the signals for itself and returns then; everything else only ends by an exception
     finally:
         ending.set()
         for task in [*tasks[:-1], stopping]:

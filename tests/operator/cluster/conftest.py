@@ -81,4 +81,7 @@ async def operator(connected: Namespace) -> AsyncIterator[Operator]:
         await connected.ready("RabbitMQConnection", "rabbit", seconds=30)
         yield running
     finally:
-        await running.stop()
+        code = await running.stop()
+    assert code == 0, "an orderly stop is no failure"
+    lease = await connected.kubernetes.get(f"/apis/coordination.k8s.io/v1/namespaces/{connected.name}/leases/caravan-operator")
+    assert lease["spec"].get("holderIdentity", "") == "", "a standby takes over at once"
