@@ -156,7 +156,7 @@ async def probing(process: Process) -> AsyncIterator[None]:
         yield
         return
     listener = listen(process.kernel.host, process.kernel.probe_port)
-    server = _server(process.probes, process.kernel)
+    server = _server(process.app.probes, process.kernel)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         yield

@@ -58,7 +58,7 @@ async def test_with_a_port_of_their_own_probes_and_metrics_are_not_for_clients(b
         process: Process = shop.process
         assert (await shop.client.get("/metrics")).status_code == 200
         process.kernel = Settings(**{**process.kernel.model_dump(), "probe_port": 9})
-        probes = httpx2.AsyncClient(transport=httpx2.ASGITransport(app=process.probes), base_url="http://probes")
+        probes = httpx2.AsyncClient(transport=httpx2.ASGITransport(app=process.app.probes), base_url="http://probes")
         for path in ("/livez", "/readyz", "/metrics"):
             assert (await shop.client.get(path)).status_code == 404, path
             assert (await probes.get(path)).status_code == 200, path

@@ -1,4 +1,4 @@
-"""Wires the services that a process was asked to run to its backends; names no service.
+"""The services that a process was asked to run, on its backends; it names none.
 
 A `Process` owns every task of theirs: relays, consumers, periodic work, live hints, heartbeat. Stopping means: not ready any more, take nothing new, finish
 the batch in hand, send what is committed, close.
@@ -7,140 +7,40 @@ the batch in hand, send what is committed, close.
 import asyncio
 import contextlib
 import gc
-import os
-import socket
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Self
 
 import httpx2
-import orjson
-from pydantic import ValidationError
 from redis.asyncio import Redis
-from starlette.responses import Response
 
 from caravan import crash, settings, telemetry
-from caravan.audit import AUDIT
-from caravan.auth import Verifier, check_internal, internal_token
+from caravan.auth import Verifier, internal_token
 from caravan.bus import Bus, Subscription, failures
-from caravan.bus.brokers import Brokers
-from caravan.bus.embedded import EmbeddedBus
 from caravan.bus.failures.operations import operations
-from caravan.bus.kafka import KafkaBus
-from caravan.bus.rabbit import RabbitBus
-from caravan.client import Calls, Local, Operation, authorization, deadline
+from caravan.client import Calls, Local, Operation
 from caravan.clock import Clock, utc_now
 from caravan.database import CONNECTION_LOST, Database
-from caravan.discovery import HEARTBEAT_SECONDS, ByName, ByRegistry, Discovery
-from caravan.errors import Invalid, NotFound, Problem
-from caravan.health import PATHS, Health
-from caravan.http import App, Receive, Scope, Send, create_app, problem_response
-from caravan.inbox import Consumer, Inbox
+from caravan.discovery import HEARTBEAT_SECONDS, Discovery
+from caravan.health import Health
+from caravan.http import App, create_app
+from caravan.inbox import Inbox
 from caravan.jobs import AWAY, Enqueuer, JobStore, Workers
 from caravan.jobs.failures import FailedJobs
 from caravan.leadership import Leadership
 from caravan.live import Live
-from caravan.messages import Channel
-from caravan.migrations import KERNEL, check, derive, provision, role_url, upgrade
+from caravan.migrations import derive
 from caravan.outbox import Relay, Unsent
-from caravan.registry import BySnapshot
-from caravan.service import Context, Periodic, Service
+from caravan.runtime.backends import BUS, Backends, choose_bus, choose_discovery, consumers, declare, subscriptions
+from caravan.runtime.door import Door
+from caravan.runtime.periodic import repeat
+from caravan.service import Context, Service
 from caravan.settings import Settings
 from caravan.telemetry import log
 
-BUS = "bus"
-BUS_VERSIONS = Path(__file__).parent / "bus" / "versions"
 SAMPLE_SECONDS = 5.0
 PRUNE_SECONDS = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Backends:
-    """Where a process keeps things: a Postgres server (administrative URL), Redis, and the secret from which passwords are derived.
-
-    `jobs_redis_url`: another Redis for the jobs; without it they share the one of the cache.
-    """
-
-    database_url: str
-    redis_url: str
-    secret: str
-    jobs_redis_url: str | None = None
-    passwords: Path | None = None
-    """A file per database with the password of its role; None: derived from the secret."""
-
-    def password(self, database: str) -> str:
-        if self.passwords is None:
-            return derive(self.secret, "database:" + database)
-        try:
-            return (self.passwords / database).read_text().strip()
-        except OSError as error:
-            raise settings.SettingsError(f"CARAVAN_DATABASE_PASSWORDS: no password for the database {database}: {error}") from None
-
-    def database(self, name: str) -> str:
-        return role_url(self.database_url, name, self.password(name))
-
-
-def _versions(services: Iterable[Service]) -> dict[str, list[Path]]:
-    """The folders of versions of each database."""
-    declared = [database for service in services for database in service.databases]
-    return {BUS: [BUS_VERSIONS]} | {database.name: [*([KERNEL] if database.kernel else []), database.versions] for database in declared}
-
-
-async def migrated(services: Iterable[Service], backends: Backends) -> None:
-    """Raises NotMigrated unless every database of these services is as this code needs it."""
-    for name, versions in _versions(services).items():
-        await check(name, backends.database(name), versions)
-
-
-async def migrate(services: Iterable[Service], backends: Backends) -> None:
-    """Make and upgrade the databases of these services and of the bus, and declare their channels and readers."""
-    services = list(services)
-    databases = _versions(services)
-    await provision(backends.database_url, {name: backends.password(name) for name in databases})
-    for name, versions in databases.items():
-        await upgrade(name, backends.database(name), versions)
-    bus_database = await Database.open(BUS, backends.database(BUS), size=2)
-    try:
-        await declare(EmbeddedBus(bus_database, Leadership(backends.database(BUS), BUS)), services)
-    finally:
-        await bus_database.close()
-
-
-async def declare(bus: Bus, services: Sequence[Service], listeners: Sequence[Subscription] = ()) -> None:
-    """The channels and readers of these services, and `listeners` that run elsewhere."""
-    channels: list[Channel] = [AUDIT, *(channel for service in services for channel in service.channels)]
-    await bus.declare(channels, [*subscriptions(services), *listeners])
-
-
-def choose_bus(kernel: Settings, database: Database, leadership: Leadership) -> Bus:
-    """Kafka and RabbitMQ where the settings name them, else Postgres."""
-    if kernel.kafka_url and kernel.rabbitmq_url:
-        client = f"caravan-{socket.gethostname()}-{os.getpid()}"
-        management = kernel.rabbitmq_management_url.get_secret_value() if kernel.rabbitmq_management_url else ""
-        return Brokers(
-            KafkaBus(kernel.kafka_url, client, replicas=kernel.kafka_replicas),
-            RabbitBus(kernel.rabbitmq_url.get_secret_value(), client, management=management),
-            owner=kernel.declare,
-        )
-    return EmbeddedBus(database, leadership)
-
-
-def choose_discovery(kernel: Settings, database: Database) -> Discovery:
-    """By name or through the database; by the operator's snapshot where the settings say where to read it."""
-    addresses = ByName(kernel.discovery) if kernel.discovery else ByRegistry(database)
-    if kernel.registry_url or kernel.registry_file:
-        return BySnapshot(addresses, kernel.registry_file, kernel.registry_url)
-    return addresses
-
-
-def consumers(service: Service) -> Sequence[Consumer]:
-    return service.consumers.declared if service.consumers else ()
-
-
-def subscriptions(services: Iterable[Service]) -> list[Subscription]:
-    return [consumer.subscription for service in services for consumer in consumers(service)]
 
 
 @dataclass
@@ -165,9 +65,9 @@ class Process:
     workers: Workers = field(init=False)
     health: Health = field(init=False)
     discovery: Discovery = field(init=False)
+    app: Door = field(init=False)
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     _local: dict[Operation[Any, Any], Local] = field(default_factory=dict)
-    _by_path: dict[str, tuple[Operation[Any, Any], Local]] = field(default_factory=dict)
     _relays: list[Relay] = field(default_factory=list)
     _consuming: list[asyncio.Task[None]] = field(default_factory=list)
     _relaying: list[asyncio.Task[None]] = field(default_factory=list)
@@ -206,11 +106,12 @@ class Process:
             httpx2.AsyncClient(timeout=30, limits=httpx2.Limits(max_connections=200, max_keepalive_connections=50))
         )
         databases: dict[str, Database] = {BUS: bus_database}
+        self.health = Health(databases, self.discovery)
+        self.app = Door(self.peers, self.health, derive(self.backends.secret, "internal"), probes_apart=bool(self.kernel.probe_port))
         for service in self.services:
             opened = {declared.name: await self._open(declared.name, self.kernel.pool) for declared in service.databases}
             databases |= opened
             self.contexts[service.name] = self._context(service, opened, redis, live, http)
-        self.health = Health(databases, self.discovery)
         await self._check_jobs()
         for service in self.services:
             context = self.contexts[service.name]
@@ -253,7 +154,7 @@ class Process:
         desk = operations(self._desk(service, opened), service.name)
         for operation, use_case in {**service.operations, **desk}.items():
             self._local[operation] = _bind(use_case, context)
-            self._by_path[operation.path] = (operation, self._local[operation])
+            self.app.operations[operation.path] = (operation, self._local[operation])
         return context
 
     def _desk(self, service: Service, opened: dict[str, Database]) -> failures.Desk:
@@ -279,7 +180,7 @@ class Process:
                 )
             for periodic in service.periodic:
                 nudge = self._nudges[f"{service.name}.{periodic.name}"] = asyncio.Event()
-                self._others.append(self._spawn(f"periodic {service.name}.{periodic.name}", _repeat(periodic, context, nudge)))
+                self._others.append(self._spawn(f"periodic {service.name}.{periodic.name}", repeat(periodic, context, nudge)))
         declared = [
             (kind, self.contexts[service.name]) for service in self.services if service.jobs for kind in service.jobs.declared.values()
         ]
@@ -390,92 +291,9 @@ class Process:
                     if any(declared.kernel for declared in service.databases):
                         await self.contexts[service.name].database.forget()
 
-    async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The process's one ASGI application: probes, internal operations, then the gateway or the service that has the route."""
-        if scope["type"] == "http":
-            path = scope["path"]
-            if path in PATHS and not self.kernel.probe_port:
-                await self.probes(scope, receive, send)
-                return
-            if path.startswith("/internal/"):
-                await (await self._internal(scope, receive))(scope, receive, send)
-                return
-        elif scope["type"] == "lifespan":
-            return
-        await self._front(scope)(scope, receive, send)
-
-    async def probes(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Probes and metrics as an application of their own, for a port that clients don't reach."""
-        answer = await self.health.answer(scope["path"]) if scope["path"] in PATHS else Response("not found\n", 404)
-        await answer(scope, receive, send)
-
-    def _front(self, scope: Scope) -> App:
-        if len(self.peers) == 1:
-            return next(iter(self.peers.values()))
-        if "gateway" in self.peers:
-            return self.peers["gateway"]
-        for app in self.peers.values():
-            routes = getattr(getattr(app, "fastapi", None), "routes", ())
-            if any(route.matches(scope)[0].value for route in routes):
-                return app
-        return next(iter(self.peers.values()))
-
-    async def _internal(self, scope: Scope, receive: Receive) -> Response:
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        found = self._by_path.get(scope["path"])
-        try:
-            if found is None or scope["method"] != "POST":
-                raise NotFound(f"no operation at {scope['path']}")
-            operation, local = found
-            check_internal(derive(self.backends.secret, "internal"), headers.get("authorization"), operation.service)
-            authorization.set(headers.get("x-user-authorization"))
-            telemetry.request_id.set(headers.get("x-request-id"))
-            telemetry.traceparent.set(telemetry.parse_traceparent(headers.get("traceparent")) or telemetry.new_traceparent())
-            seconds = min(float(headers.get("x-caravan-seconds", operation.seconds)), operation.seconds)
-            deadline.set(asyncio.get_running_loop().time() + seconds)
-            body = b""
-            while True:
-                message = await receive()
-                body += message.get("body", b"")
-                if not message.get("more_body"):
-                    break
-            async with asyncio.timeout(seconds):
-                answer = await local(operation.request.model_validate_json(body))
-            return Response(answer.model_dump_json(), media_type="application/json")
-        except ValidationError as error:
-            return problem_response(Invalid(f"not a request for this operation: {error.error_count()} errors"), scope["path"])
-        except Problem as problem:
-            return problem_response(problem, scope["path"])
-        except (TimeoutError, *CONNECTION_LOST) as error:
-            log.warning("internal call failed", path=scope["path"], error=repr(error))
-            return Response(orjson.dumps({"title": "Unavailable", "detail": f"{scope['path']}: a backend is away", "status": 503}), 503)
-
 
 def _bind(use_case: Callable[[Any, Any], Awaitable[Any]], context: Context[Any, Any]) -> Local:
     def local(request: Any) -> Awaitable[Any]:
         return use_case(context, request)
 
     return local
-
-
-async def _repeat(periodic: Periodic, context: Context[Any, Any], nudge: asyncio.Event) -> None:
-    telemetry.service_name.set(context.service)
-    failures = 0
-    while True:
-        nudge.clear()
-        more = False
-        try:
-            telemetry.traceparent.set(telemetry.new_traceparent())
-            more = await periodic.run(context)
-            failures = 0
-        except CONNECTION_LOST as error:
-            failures += 1
-            log.warning("periodic work waits", task=periodic.name, error=repr(error))
-        except Exception as error:
-            failures += 1
-            log.error("periodic work failed", task=periodic.name, exc_info=error)
-        if more and not failures:
-            await asyncio.sleep(0)
-            continue
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(nudge.wait(), periodic.seconds * min(2**failures, 16) if failures else periodic.seconds)
