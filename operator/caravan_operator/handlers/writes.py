@@ -15,6 +15,8 @@ from caravan_operator.status.conditions import Condition, timestamp
 from caravan_operator.status.document import Event, difference, transitions
 
 log = logging.getLogger(__name__)
+MOST_EVENTS = 1000
+"""Events on their way at a time; those beyond are not posted."""
 
 
 class Stale(Exception):
@@ -29,6 +31,7 @@ class Writes:
         self._clock = clock
         self._instance = instance
         self._events: set[asyncio.Task[None]] = set()
+        self._posting = asyncio.Semaphore(2)
 
     async def status(
         self, resource: Resource, conditions: Iterable[Condition], facts: Mapping[str, Any], told: Iterable[Event] = ()
@@ -61,7 +64,9 @@ class Writes:
         return await self._patch(resource, {"metadata": {"finalizers": [*rest, FINALIZER] if wanted else rest}})
 
     def event(self, resource: Resource, event: Event) -> None:
-        """Post an Event in the background: a lost one costs nothing."""
+        """Post an Event in the background, few at a time and behind everything else: a lost one costs nothing."""
+        if len(self._events) >= MOST_EVENTS:
+            return
         task = asyncio.get_running_loop().create_task(self._post(resource, event))
         self._events.add(task)
         task.add_done_callback(self._events.discard)
@@ -108,6 +113,7 @@ class Writes:
             "reportingInstance": self._instance,
         }
         try:
-            await self._kubernetes.request("POST", f"/api/v1/namespaces/{resource.key.namespace}/events", body, patience=5.0)
+            async with self._posting:
+                await self._kubernetes.request("POST", f"/api/v1/namespaces/{resource.key.namespace}/events", body, patience=5.0)
         except ApiError as error:
             log.debug("event not posted", extra={"key": str(resource.key.path), "error": str(error)})

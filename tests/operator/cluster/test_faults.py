@@ -217,7 +217,7 @@ async def test_killed_at_random_a_hundred_times_it_ends_where_the_specs_are(
             await connected.create(TOPIC, topic, {**KAFKA, "partitions": 1, "config": {"retention": f"{hours}h"}, "deletionPolicy": policy})
             await connected.create(QUEUE, topic, {**RABBIT, "limits": {"maxLength": number}, "deletionPolicy": policy})
             stays[topic] = hours
-            await asyncio.sleep(chance.uniform(0, 0.4))
+            await asyncio.sleep(chance.uniform(0, 2.0))
             if stays and chance.random() < 0.5:
                 other = chance.choice(sorted(stays))
                 stays[other] = str(chance.randint(1, 9))
@@ -231,9 +231,6 @@ async def test_killed_at_random_a_hundred_times_it_ends_where_the_specs_are(
             for each in await connected.listed(TOPIC):  # a topic that is made twice gets another id
                 if "topicId" in each.get("status", {}):
                     identities.setdefault(each["metadata"]["name"], each["status"]["topicId"])
-            if number >= 80:
-                await asyncio.sleep(0.5)
-                return
 
     changing = asyncio.create_task(change_things())
     try:
@@ -251,9 +248,7 @@ async def test_killed_at_random_a_hundred_times_it_ends_where_the_specs_are(
             await connected.ready(TOPIC, topic, seconds=120)
             await connected.ready(QUEUE, topic, seconds=120)
             found = await kafka_side.topic(topic)
-            assert found is not None and found.config["retention.ms"].value == f"{hours}00000".replace(
-                f"{hours}00000", str(int(hours) * 3600000)
-            )
+            assert found is not None and found.config["retention.ms"].value == str(int(hours) * 3_600_000)
             assert identities.get(topic, found.id) == found.id, "made twice"
             assert await rabbit_side.queue(topic) is not None
         for topic in goes:
