@@ -79,12 +79,13 @@ def _tried(trial: Trial, stack: ExitStack, given: str) -> int:
     with trial.stage("build"):
         _build(trial.size)
     with trial.stage("load images"):
-        _load(name, trial.size)
+        backends = "" if trial.size == "lite" else run("helm", "template", "backends", "charts/backends", "--kube-version", "1.30.0")
+        _load(name, _named(backends) | set(_targets(trial.size).values()))
     code = -1
     try:
-        with trial.stage("ingress controller"):
-            _ingress(cluster)
         _install(trial, cluster)
+        with trial.stage("ingress controller"):
+            _ingress(cluster, name)
         code = _test(trial, cluster, stack, name if not given else "")
     finally:
         if code:
@@ -130,32 +131,33 @@ def _build(size: str) -> None:
         run("docker", "build", "--quiet", "--target", target, "--tag", image, ".", seconds=1200)
 
 
-def _load(name: str, size: str) -> None:
-    """Every image that the charts and the ingress controller name and this machine's engine has: nodes then need no registry."""
-    if not name:
-        return
-    documents = yaml.safe_load_all(TRAEFIK.read_text())
-    if size != "lite":
-        documents = [*documents, *yaml.safe_load_all(run("helm", "template", "backends", "charts/backends", "--kube-version", "1.30.0"))]
-    named = {
+def _named(manifests: str) -> set[str]:
+    """The images that manifests name."""
+    return {
         container["image"]
-        for document in documents
+        for document in yaml.safe_load_all(manifests)
         if document and document["kind"] in ("Deployment", "StatefulSet")
         for container in document["spec"]["template"]["spec"]["containers"]
-    } | set(_targets(size).values())
-    here = [image for image in sorted(named) if _is_here(image)]
-    run("kind", "load", "docker-image", "--name", name, *here)
-    print(f"   {', '.join(here)}")
+    }
 
 
-def _is_here(image: str) -> bool:
-    return subprocess.run(["docker", "image", "inspect", image], capture_output=True, check=False).returncode == 0
+def _load(name: str, images: set[str]) -> None:
+    """Those of the images that this machine's engine has: nodes then need no registry for them."""
+    here = [
+        image
+        for image in sorted(images)
+        if subprocess.run(["docker", "image", "inspect", image], capture_output=True, check=False).returncode == 0
+    ]
+    if name and here:
+        run("kind", "load", "docker-image", "--name", name, *here)
+        print(f"   {', '.join(here)}")
 
 
-def _ingress(cluster: Cluster) -> None:
+def _ingress(cluster: Cluster, name: str) -> None:
     if cluster.get("ingressclasses")["items"] and not cluster.kubectl("get", "namespace", "traefik", "--ignore-not-found"):
         return  # it has one, which isn't ours
     traefik = Cluster(cluster.kubeconfig, "traefik")
+    _load(name, _named(TRAEFIK.read_text()))
     traefik.kubectl("apply", "--filename", str(TRAEFIK))
     traefik.kubectl("rollout", "status", "deployment/traefik", "--timeout", "180s", seconds=200)
 
