@@ -169,7 +169,9 @@ def environment(data: Path, **settings: str) -> dict[str, str]:
     return {**kept, **tests, **settings}
 
 
-async def launch(arguments: Sequence[str], settings: dict[str, str], data: Path, name: str) -> tuple[asyncio.subprocess.Process, str]:
+async def launch(
+    arguments: Sequence[str], settings: dict[str, str], data: Path, name: str, *, seconds: float = START_SECONDS
+) -> tuple[asyncio.subprocess.Process, str]:
     """Start `caravan ...`; the process and the URL that it says it listens on."""
     log = data / f"{name}.log"
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -197,7 +199,7 @@ async def launch(arguments: Sequence[str], settings: dict[str, str], data: Path,
         return None
 
     try:
-        url = await until(listening, seconds=START_SECONDS, every=0.05)
+        url = await until(listening, seconds=seconds, every=0.05)
     except BaseException:
         if process.returncode is None:
             process.kill()

@@ -1,0 +1,78 @@
+"""Kafka and RabbitMQ as an onlooker sees them: what waits, what died, and whether every reader of a topic has dealt with each of its messages."""
+
+from collections import defaultdict
+
+import orjson
+from aiokafka import AIOKafkaConsumer, TopicPartition
+
+from caravan.bus import Subscription
+from caravan.bus.brokers import Brokers
+from caravan.bus.kafka import KafkaBus
+from caravan.bus.rabbit import RabbitBus
+from caravan.messages import Topic
+from caravan.runtime import Backends, subscriptions
+from services.__main__ import load
+from tests.faults.invariants import rows
+
+ONLOOKER = "onlooker"
+
+
+class OnBrokers:
+    """The broker's side of the invariants. Each question opens its own connections: the brokers may have died since the last."""
+
+    def __init__(self, backends: Backends, kafka_url: str, rabbitmq_url: str) -> None:
+        self._backends = backends
+        self._kafka_url = kafka_url
+        self._rabbitmq_url = rabbitmq_url
+
+    async def unread(self) -> int:
+        bus = Brokers(KafkaBus(self._kafka_url, ONLOOKER), RabbitBus(self._rabbitmq_url, ONLOOKER))
+        await bus.start()
+        try:
+            return sum((await bus.lag(subscriptions(load()))).values())
+        finally:
+            await bus.close()
+
+    async def faults(self) -> list[str]:
+        bus = Brokers(KafkaBus(self._kafka_url, ONLOOKER), RabbitBus(self._rabbitmq_url, ONLOOKER))
+        await bus.start()
+        try:
+            dead = await bus.dead_letters(subscriptions(load()))
+        finally:
+            await bus.close()
+        found = [f"dead letter of {letter.subscription}: {letter.reason}" for letter in dead]
+        bodies = await self.messages([s.source.name for s in subscriptions(load()) if isinstance(s.source, Topic)])
+        found += [
+            f"{topic} has two messages {message}"
+            for topic, messages in bodies.items()
+            for message, all_of_it in messages.items()
+            if len(all_of_it) > 1
+        ]
+        for service in load():
+            for subscription in subscriptions([service]):
+                if isinstance(subscription.source, Topic):
+                    found += await self._passed_by(service.databases[0].name, subscription, set(bodies[subscription.channel]))
+        return found
+
+    async def _passed_by(self, database: str, subscription: Subscription, sent: set[str]) -> list[str]:
+        handled = await rows(self._backends, database, "SELECT message_id::text FROM inbox WHERE consumer = $1", subscription.name)
+        lost = sent - {row[0] for row in handled}
+        return [f"{subscription.name} never handled {len(lost)} of {len(sent)} messages, such as {sorted(lost)[0]}"] if lost else []
+
+    async def messages(self, topics: list[str]) -> dict[str, dict[str, set[bytes]]]:
+        """By topic and message id, the different bodies that are there."""
+        consumer = AIOKafkaConsumer(bootstrap_servers=self._kafka_url, enable_auto_commit=False, auto_offset_reset="earliest")
+        await consumer.start()
+        try:
+            partitions = [TopicPartition(topic, number) for topic in set(topics) for number in consumer.partitions_for_topic(topic) or ()]
+            found: dict[str, dict[str, set[bytes]]] = {topic: defaultdict(set) for topic in topics}
+            consumer.assign(partitions)
+            ends = await consumer.end_offsets(partitions)
+            await consumer.seek_to_beginning(*partitions)
+            while any([await consumer.position(partition) < ends[partition] for partition in partitions]):
+                for partition, records in (await consumer.getmany(timeout_ms=500)).items():
+                    for record in records:
+                        found[partition.topic][orjson.loads(record.value)["id"]].add(record.value)
+            return found
+        finally:
+            await consumer.stop()

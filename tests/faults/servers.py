@@ -1,0 +1,154 @@
+"""Postgres, Kafka, RabbitMQ and Redis as containers that a test can kill and start again: what they had written is still there."""
+
+import asyncio
+import os
+import subprocess
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import asyncpg
+import pytest
+from redis.asyncio import Redis
+
+from tests.backends import Unavailable
+from tests.backends.containers import KAFKA_IMAGE, RABBITMQ_IMAGE, kafka_options, rabbitmq_options, ready
+from tests.backends.ready import free_ports, kafka_answers, rabbitmq_version, run
+from tests.shop import until
+
+POSTGRES_IMAGE, REDIS_IMAGE = "postgres:17", "redis:8"
+RUN_KAFKA = "/etc/kafka/docker/run || exec /opt/kafka/bin/kafka-server-start.sh /opt/kafka/config/server.properties"
+"""Not every build of the image starts where its data is already; what it set up the first time is still there then."""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One container. `answers` says whether it serves."""
+
+    container: str
+    url: str
+    answers: Callable[[], bool]
+
+    async def kill(self) -> None:
+        await asyncio.to_thread(run, ["docker", "kill", self.container], 60)
+
+    async def start(self) -> None:
+        await asyncio.to_thread(run, ["docker", "start", self.container], 60)
+        await self.ready()
+
+    async def ready(self) -> None:
+        async def serves() -> bool:
+            return await asyncio.to_thread(self.answers)
+
+        await until(serves, seconds=90, every=0.3)
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    postgres: Server
+    kafka: Server
+    rabbitmq: Server
+    redis: Server
+    console: str
+    """RabbitMQ's management API."""
+
+    def settings(self) -> dict[str, str]:
+        """The environment of a service that uses them."""
+        return {
+            "CARAVAN_DATABASE_URL": self.postgres.url,
+            "CARAVAN_KAFKA_URL": self.kafka.url,
+            "CARAVAN_RABBITMQ_URL": self.rabbitmq.url,
+            "CARAVAN_RABBITMQ_MANAGEMENT_URL": self.console,
+            "CARAVAN_REDIS_URL": self.redis.url,
+        }
+
+
+def _postgres_answers(url: str) -> bool:
+    async def ask() -> None:
+        await (await asyncpg.connect(url, timeout=3)).close()
+
+    return _does(ask)
+
+
+def _redis_answers(url: str) -> bool:
+    async def ask() -> None:
+        async with Redis.from_url(url, socket_timeout=3) as redis:
+            await redis.set("ready", "yes")
+
+    return _does(ask)
+
+
+def _does(ask: Callable[[], object]) -> bool:
+    try:
+        asyncio.run(asyncio.wait_for(ask(), 5))  # type: ignore[arg-type]
+        return True
+    except Exception:  # whatever it is, it is not ready
+        return False
+
+
+@asynccontextmanager
+async def servers() -> AsyncIterator[Servers]:
+    """All four, fresh. Skips the test where no container engine has them."""
+    postgres, kafka, amqp, management, redis = free_ports(5)
+    started: list[str] = []
+
+    def container(name: str, url: str, answers: Callable[[], bool], image: str, options: list[str], *command: str) -> Server:
+        label = f"caravan-faults-{name}-{os.getpid()}"
+        run(["docker", "run", "--detach", "--name", label, *options, image, *command], 60)
+        started.append(label)
+        return Server(label, url, answers)
+
+    try:
+        try:
+            for image in (POSTGRES_IMAGE, KAFKA_IMAGE, RABBITMQ_IMAGE, REDIS_IMAGE):
+                await asyncio.to_thread(ready, image)
+        except Unavailable as reason:
+            pytest.skip(f"no containers to kill: {reason}")
+        database = f"postgresql://postgres:postgres@127.0.0.1:{postgres}/postgres"
+        console = f"http://caravan:caravan@127.0.0.1:{management}"
+        cache = f"redis://127.0.0.1:{redis}/0"
+        made = Servers(
+            container(
+                "postgres",
+                database,
+                lambda: _postgres_answers(database),
+                POSTGRES_IMAGE,
+                [f"--publish=127.0.0.1:{postgres}:5432", "--env=POSTGRES_PASSWORD=postgres", "--shm-size=256m"],
+                "-cmax_connections=400",
+            ),
+            container(
+                "kafka",
+                f"127.0.0.1:{kafka}",
+                lambda: kafka_answers(f"127.0.0.1:{kafka}"),
+                KAFKA_IMAGE,
+                kafka_options(kafka),
+                "bash",
+                "-c",
+                RUN_KAFKA,
+            ),
+            container(
+                "rabbitmq",
+                f"amqp://caravan:caravan@127.0.0.1:{amqp}/",
+                lambda: bool(rabbitmq_version(console)),
+                RABBITMQ_IMAGE,
+                rabbitmq_options(amqp, management),
+            ),
+            container(
+                "redis",
+                cache,
+                lambda: _redis_answers(cache),
+                REDIS_IMAGE,
+                [f"--publish=127.0.0.1:{redis}:6379"],
+                "redis-server",
+                "--appendonly",
+                "yes",
+            ),
+            console,
+        )
+        await asyncio.gather(*(server.ready() for server in (made.postgres, made.kafka, made.rabbitmq, made.redis)))
+        yield made
+    finally:
+        for label in started:
+            await asyncio.to_thread(
+                subprocess.run, ["docker", "rm", "--force", "--volumes", label], capture_output=True, timeout=60, stdin=subprocess.DEVNULL
+            )
