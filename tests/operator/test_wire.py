@@ -104,7 +104,7 @@ async def test_refusals_of_the_moment_are_tried_again(server: Script, kubernetes
 async def test_patience_ends_with_the_servers_answer(server: Script, kubernetes: Kubernetes) -> None:
     server.says("GET /x", (503, {"message": "too busy"}))
     with pytest.raises(ApiError, match="too busy"):
-        await kubernetes.request("GET", "/x", patience=0.5)
+        await kubernetes.request("GET", "/x", patience=4)
 
 
 async def test_a_patch_names_the_version_that_was_read(server: Script, kubernetes: Kubernetes) -> None:
