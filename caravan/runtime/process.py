@@ -47,7 +47,7 @@ PRUNE_SECONDS = 60.0
 class Process:
     """`async with Process(...) as process:` runs the services; `process.app` is the ASGI application to serve.
 
-    `keys` is the operation that returns the token issuer's key set.
+    `keys` is the operation that returns the token issuer's key set. `url` is where clients reach the shop, `address` where other processes reach this one.
     """
 
     services: Sequence[Service]
@@ -56,6 +56,7 @@ class Process:
     keys: Operation[Any, Any]
     url: str
     clock: Clock = utc_now
+    address: str = ""
     listeners: Sequence[Subscription] = ()
     """Readers elsewhere of the exchanges that are owned here: an announcement that comes before their queues would be lost to them."""
     contexts: dict[str, Context[Any, Any]] = field(default_factory=dict)
@@ -120,7 +121,7 @@ class Process:
             self.peers[service.name] = (
                 service.app(context) if service.app else create_app(service.name, service.routers, context, context.verifier)
             )
-        await self.discovery.register([service.name for service in self.services], self.url)
+        await self.discovery.register([service.name for service in self.services], self.address or self.url)
         # What has been loaded stays: collecting garbage need not walk through it, nor run for every few hundred messages.
         gc.collect()
         gc.freeze()
@@ -211,7 +212,7 @@ class Process:
         """Drain within `drain_seconds`, then close whatever is left."""
         self.health.stopping = True
         with contextlib.suppress(*CONNECTION_LOST):
-            await self.discovery.leave(self.url)
+            await self.discovery.leave(self.address or self.url)
         await asyncio.gather(self.bus.stop(), self.workers.stop(self.kernel.drain_seconds))
         for task in self._others:
             task.cancel()
@@ -268,7 +269,7 @@ class Process:
     async def _heartbeat(self) -> None:
         while True:
             with contextlib.suppress(*CONNECTION_LOST):
-                await self.discovery.register([service.name for service in self.services], self.url)
+                await self.discovery.register([service.name for service in self.services], self.address or self.url)
             await asyncio.sleep(HEARTBEAT_SECONDS)
 
     async def _sample(self) -> None:

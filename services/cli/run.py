@@ -6,7 +6,6 @@ import typer
 
 from caravan.runtime import Process
 from services.cli.serve import choose, kernel_settings, start
-from services.cli.shop import address_of
 from services.cli.up import ensure_admin
 
 
@@ -23,7 +22,7 @@ def run(
         kernel = kernel.model_copy(update={"port": 0})
 
     async def started(process: Process) -> None:
-        print(f"{', '.join(chosen)}: listening on {address_of(kernel) if kernel.public_url else process.url}", flush=True)
+        print(f"{', '.join(chosen)}: listening on {process.address}", flush=True)
         if "identity" in chosen:
             await ensure_admin(process)
 

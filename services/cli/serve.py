@@ -130,10 +130,13 @@ def _advice(error: Exception) -> str:
 
 
 @asynccontextmanager
-async def running(services: Sequence[Service], kernel: Settings, servers: Backends, url: str, announce: Announce) -> AsyncIterator[Process]:
+async def running(
+    services: Sequence[Service], kernel: Settings, servers: Backends, address: str, announce: Announce
+) -> AsyncIterator[Process]:
     async def begin() -> Process:
         await (migrate(services, servers) if kernel.migrate else migrated(services, servers))
-        return await Process(services, kernel, servers, KEYS, url, listeners=listeners(services)).__aenter__()
+        url = kernel.public_url or address
+        return await Process(services, kernel, servers, KEYS, url, address=address, listeners=listeners(services)).__aenter__()
 
     announce("databases: migrating" if kernel.migrate else "databases: checking")
     process = await patiently(begin, kernel, announce)
@@ -188,10 +191,9 @@ async def serve(names: Sequence[str], kernel: Settings, announce: Announce, afte
     services = load(names)
     listener = listen(kernel.host, kernel.port)
     host, port = listener.getsockname()[:2]
-    url = kernel.public_url or f"http://{host}:{port}"
     async with (
         backends(kernel, announce, join=join) as servers,
-        running(services, kernel, servers, url, announce) as process,
+        running(services, kernel, servers, f"http://{host}:{port}", announce) as process,
         probing(process),
     ):
         server = _server(process.app, kernel)
