@@ -148,9 +148,8 @@ class Gateways:
         service = places.service(gateway.name)
         if service is None:
             return []
-        port = service.port(None)
-        if port is None:
-            port = service.port("http")
+        # A gateway with a port of its own for probes answers there alone.
+        port = next((found for name in ("probes", None, "http") if (found := service.port(name)) is not None), None)
         if port is None:
             return []
         return await self._pods.revisions([each for each in places.endpoints(service, port) if not each.terminating])
