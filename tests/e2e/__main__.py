@@ -206,7 +206,7 @@ def _test(trial: Trial, cluster: Cluster, stack: ExitStack, name: str) -> int:
         environment["E2E_MAILBOX"] = stack.enter_context(_forwarded(cluster, "service/backends-mail", 1080))
     with trial.stage("tests"):
         chosen = os.environ.get("E2E_TESTS", "tests/e2e").split()
-        command = [sys.executable, "-m", "pytest", "-q", "-n0", "-r", "fEXs", "--durations=12", *chosen]
+        command = [sys.executable, "-m", "pytest", "-q", "-n0", "-r", "fEXs", "--durations=12", "-o", "faulthandler_timeout=900", *chosen]
         code = subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, check=False).returncode
     used = cluster.memory()
     print("== memory: " + ", ".join(f"{pod} {mib} MiB" for pod, mib in sorted(used.items())) + f"; together {sum(used.values())} MiB")
