@@ -27,6 +27,7 @@ NAME = "caravan-e2e"
 HOST = "shop.local"
 LOGS = ROOT / "build" / "e2e"
 TAG = "e2e"
+SUITES = "tests/e2e/test_orders_end_to_end.py tests/e2e/test_on_a_cluster.py"
 TRAEFIK = Path(__file__).parent / "traefik.yaml"
 
 
@@ -205,7 +206,7 @@ def _test(trial: Trial, cluster: Cluster, stack: ExitStack, name: str) -> int:
     if trial.size != "lite":
         environment["E2E_MAILBOX"] = stack.enter_context(_forwarded(cluster, "service/backends-mail", 1080))
     with trial.stage("tests"):
-        chosen = os.environ.get("E2E_TESTS", "tests/e2e").split()
+        chosen = os.environ.get("E2E_TESTS", SUITES).split()
         command = [sys.executable, "-m", "pytest", "-q", "-n0", "-r", "fEXs", "--durations=12", "-o", "faulthandler_timeout=900", *chosen]
         code = subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, check=False).returncode
     used = cluster.memory()
