@@ -71,7 +71,8 @@ async def test_fewer_events_than_there_should_be_are_a_failure() -> None:
 
 async def test_what_orders_publishes_on_kafka_is_read_with_kafkas_own_tools(kafka: Broker, rabbitmq: Broker, backends: Backends) -> None:
     consumer = kafka_tool("kafka-console-consumer", kafka.url)
-    async with running(backends, "orders", kafka_url=kafka.url, rabbitmq_url=rabbitmq.url) as shop:
+    where = {"kafka_url": kafka.url, "rabbitmq_url": rabbitmq.url, "rabbitmq_management_url": rabbitmq.management_url}
+    async with running(backends, "orders", **where) as shop:
         offered = Offered("MUG", "Enamel mug", "kitchen", Money(amount=1250, currency="GBP"))
         address = Address(name="Ada", street="12 St James's Square", city="London", postcode="SW1Y 4JH", country="GB")
         keys = set()

@@ -108,7 +108,7 @@ class Places:
                 before = found.get((now.address, number))
                 if before is None or _soundness(now) > _soundness(before):
                     found[now.address, number] = now
-        return list(found.values())
+        return sorted(found.values())
 
 
 def _soundness(endpoint: Endpoint) -> tuple[bool, bool, bool, str]:
