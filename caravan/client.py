@@ -193,7 +193,7 @@ class Calls:
         ):
             if value:
                 headers[name] = value
-        timeout = httpx2.Timeout(30, connect=self._discovery.policy(operation.service).timeouts.connect)
+        timeout = httpx2.Timeout(operation.seconds, connect=self._discovery.policy(operation.service).timeouts.connect)
         response = await self._http.post(endpoint.url + operation.path, content=body, headers=headers, timeout=timeout)
         if response.status_code == 200:
             return operation.response.model_validate_json(response.content)
