@@ -9,10 +9,9 @@ from typing import Any
 from unittest.mock import patch
 from uuid import UUID
 
-from caravan import runtime
 from caravan.bus import Bus
 from caravan.clock import new_id
-from caravan.runtime import Backends
+from caravan.runtime import Backends, process
 from services.__main__ import SERVICES
 from tests.program import ADMIN, TERMINAL, Program, environment
 from tests.shop import URL, Shop, running, until
@@ -140,7 +139,7 @@ async def whole_shop(
     backends: Backends, data: Path, *, wrap: Callable[[Bus], Bus] = lambda bus: bus, **settings: Any
 ) -> AsyncIterator[Story]:
     """Every service in this process. `wrap`: what stands between the services and their bus; `settings`: more fields of the kernel's."""
-    choose = runtime.choose_bus
+    choose = process.choose_bus
 
     def chosen(*arguments: Any) -> Bus:
         return wrap(choose(*arguments))
@@ -149,7 +148,7 @@ async def whole_shop(
     (data / "secret").write_text(backends.secret)
     kernel: dict[str, Any] = {"data": data, "seed": "none", "admin_email": ADMIN[0], "admin_password": ADMIN[1], **settings}
     own = {name: value for name, value in environment(data, **PACE).items() if not name.startswith("CARAVAN_")}
-    with patch.dict(os.environ, own), patch.object(runtime, "choose_bus", chosen):
+    with patch.dict(os.environ, own), patch.object(process, "choose_bus", chosen):
         async with running(backends, *SERVICES, **kernel) as shop:
             program = Program(URL, data, [])
             await program.client.aclose()

@@ -81,7 +81,7 @@ async def test_what_orders_publishes_on_kafka_is_read_with_kafkas_own_tools(kafk
             await shop.send("orders", ORDER_CREATED, order, key=order.order_id)
             keys.add(str(order.order_id))
         await until(lambda: _sent(shop))
-    status, told = await foreign("order-created", *consumer, "--group", f"stranger-{new_id()}", seconds=10)
+    status, told = await foreign("order-created", *consumer, "--group", f"stranger-{new_id()}", seconds=30)
     assert (status, told["faults"]) == (0, [])
     assert keys <= set(told["keys"])
 

@@ -8,8 +8,8 @@ import httpx2
 import pytest
 
 from caravan.migrations import NotMigrated, role_name
-from caravan.runtime import BUS, Backends, Process, migrate, migrated
-from caravan.settings import Settings, SettingsError
+from caravan.runtime import BUS, Backends, migrate, migrated
+from caravan.settings import SettingsError
 from services.__main__ import load
 from tests.shop import running
 
@@ -55,10 +55,9 @@ async def test_a_password_that_was_not_given_is_asked_for_by_name(backends: Back
 
 async def test_with_a_port_of_their_own_probes_and_metrics_are_not_for_clients(backends: Backends) -> None:
     async with running(backends, "catalog") as shop:
-        process: Process = shop.process
         assert (await shop.client.get("/metrics")).status_code == 200
-        process.kernel = Settings(**{**process.kernel.model_dump(), "probe_port": 9})
-        probes = httpx2.AsyncClient(transport=httpx2.ASGITransport(app=process.app.probes), base_url="http://probes")
+    async with running(backends, "catalog", probe_port=9) as shop:
+        probes = httpx2.AsyncClient(transport=httpx2.ASGITransport(app=shop.process.app.probes), base_url="http://probes")
         for path in ("/livez", "/readyz", "/metrics"):
             assert (await shop.client.get(path)).status_code == 404, path
             assert (await probes.get(path)).status_code == 200, path
