@@ -20,8 +20,18 @@ def kafka_tool(name: str, servers: str) -> list[str]:
         return ["docker", "exec", inside, f"/opt/kafka/bin/{name}.sh", *broker]
     if found := shutil.which(f"{name}.sh") or shutil.which(name):
         return [found, *broker]
-    if shutil.which("java") and any(JARS.glob("kafka_*.jar")):
-        return ["java", "-Xmx256m", "-cp", f"{JARS}/*", CLASSES[name], *broker]
+    if shutil.which("java") and any(JARS.glob("kafka-tools-[0-9]*.jar")):
+        # Without a logging configuration it would log to standard output, among the messages.
+        return [
+            "java",
+            "-Xmx256m",
+            "-Dorg.apache.logging.log4j.level=OFF",
+            "-Dlog4j2.level=OFF",
+            "-cp",
+            f"{JARS}/*",
+            CLASSES[name],
+            *broker,
+        ]
     pytest.skip(f"no {name}: neither a Kafka container, nor the tool on the PATH, nor the jars (make brokers)")
 
 

@@ -18,6 +18,7 @@ POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion><groupId>caravan</groupId><artifactId>tests</artifactId><version>1</version>
   <dependencies>
     <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId><version>{KAFKA_VERSION}</version></dependency>
+    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka-tools</artifactId><version>{KAFKA_VERSION}</version></dependency>
     <dependency><groupId>org.apache.logging.log4j</groupId><artifactId>log4j-slf4j-impl</artifactId><version>2.25.3</version></dependency>
   </dependencies>
 </project>
@@ -57,7 +58,7 @@ def _packages(*names: str) -> None:
 def kafka() -> str:
     if not which("java"):
         _packages("default-jre-headless")
-    if any(JARS.glob("kafka_*.jar")):
+    if all((JARS / name).exists() for name in (f"kafka_2.13-{KAFKA_VERSION}.jar", f"kafka-tools-{KAFKA_VERSION}.jar")):
         return f"is in {JARS}"
     if not which("mvn"):
         _packages("maven")
