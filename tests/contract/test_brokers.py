@@ -92,6 +92,22 @@ class TestKafkaBus(BusContract):
             await bus.publish([outgoing(nowhere, 0, "k"), outgoing(there, 0, "k")])
         assert [(t.message.channel, t.for_good) for t in told.value.troubles] == [(nowhere.name, False)]
 
+    async def test_a_reader_that_was_there_before_its_topic_finds_it(self, bus: KafkaBus, caplog: pytest.LogCaptureFixture) -> None:
+        """A consumer that has not heard of a topic asks again only when its knowledge is old: by default after five minutes."""
+        if await asyncio.to_thread(makes_topics_itself, self.url):
+            pytest.skip("this Kafka makes topics by itself (auto.create.topics.enable)")
+        late, seen = topic(), Recorder()
+
+        async def joined() -> bool:
+            return f"No partition metadata for topic {late.name}" in caplog.text
+
+        early = Subscription("reader", late)
+        async with consuming(bus, (early, seen.process)):
+            await until(joined, seconds=WAIT_SECONDS)
+            await bus.declare([late], [early])
+            await bus.publish([outgoing(late, 0, "k")])
+            await until(lambda: at_least(seen, 1), seconds=WAIT_SECONDS)
+
     async def test_the_clients_are_set_so_that_nothing_is_lost(self, bus: KafkaBus) -> None:
         async with bus._producer.use() as producer:
             assert producer._sender._acks == -1 and producer._txn_manager is not None

@@ -29,6 +29,8 @@ SETTINGS: dict[str, Any] = {
     "session_timeout_ms": 15_000,
     "heartbeat_interval_ms": 3_000,
     "fetch_max_wait_ms": 200,
+    # A topic made, or given partitions, after its reader started is found this soon.
+    "metadata_max_age_ms": 10_000,
     # A record over these limits still arrives, alone: the broker gives at least one.
     "fetch_max_bytes": 16_777_216,
     "max_partition_fetch_bytes": 2_097_152,

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
@@ -12,6 +12,7 @@ from caravan.bus.topology import BrokerAway, Fact, KafkaTopic, Thing, Topology, 
 from caravan.bus.topology.drift import Applied, Difference, Kind, compare
 
 REQUEST_SECONDS = 15
+KNOWN_SECONDS = 5.0
 
 
 @asynccontextmanager
@@ -111,7 +112,16 @@ async def _create(admin: AIOKafkaAdminClient, topics: Iterable[KafkaTopic]) -> l
             done.append(f"topic {name}: created")
         elif error is not TopicAlreadyExistsError:  # somebody was faster
             raise error(f"topic {name}: {', '.join(str(part) for part in rest if part)}")
+    await _known(admin, [topic.name for topic in new])
     return done
+
+
+async def _known(admin: AIOKafkaAdminClient, names: Sequence[str]) -> None:
+    """The controller answers before the brokers have heard of it: wait until one can be asked for what was made."""
+    with suppress(TimeoutError):  # a client that asks too early asks again
+        async with asyncio.timeout(KNOWN_SECONDS):
+            while any(topic["error_code"] for topic in await admin.describe_topics(list(names))):
+                await asyncio.sleep(0.05)
 
 
 async def _alter(servers: str, differences: Sequence[Difference]) -> list[str]:
