@@ -56,13 +56,14 @@ _PROBLEMS: dict[int, type[Problem]] = {
 
 @dataclass(frozen=True, eq=False)
 class Operation(Generic[Req, Res]):
-    """One question that a service answers for others. `seconds` is the longest a caller waits for it."""
+    """One question that a service answers for others. `seconds` is the longest a caller waits for it: for one that hangs, not for one that is busy, such as
+    while its next version starts beside it. Whoever has an answer without it, says less."""
 
     service: str
     name: str
     request: type[Req]
     response: type[Res]
-    seconds: float = 1.0
+    seconds: float = 3.0
     repeatable: bool = True
 
     @property

@@ -2,6 +2,7 @@
 
 E2E_KUBECONFIG   use this cluster, and leave it; E2E_KIND_CLUSTER is its name if it is one of kind's (images are loaded into it), E2E_INGRESS
                  and E2E_INGRESS_TLS the URLs of its ingress controller. Without it a kind cluster is made from kind.yaml (KIND_NODE_IMAGE: with this node image).
+E2E_BEFORE       the revision from which the shop is upgraded, and to which it returns (HEAD~1).
 E2E_SIZE         `kind`, a pod per service (the default), or `lite`, one pod.
 KEEP=1           leave everything as it is at the end; the next run uses it.
 """
@@ -21,13 +22,11 @@ import yaml
 
 from tests.e2e.certificate import self_signed
 from tests.e2e.cluster import ROOT, Cluster, Failed, missing, run
-from tests.program import PACE
+from tests.e2e.releases import HOST, Release, load, now
 
 NAME = "caravan-e2e"
-HOST = "shop.local"
 LOGS = ROOT / "build" / "e2e"
-TAG = "e2e"
-SUITES = "tests/e2e/test_orders_end_to_end.py tests/e2e/test_on_a_cluster.py"
+SUITES = "tests/e2e/test_orders_end_to_end.py tests/e2e/test_on_a_cluster.py tests/e2e/test_releases.py"
 TRAEFIK = Path(__file__).parent / "traefik.yaml"
 
 
@@ -36,6 +35,10 @@ class Trial:
     size: str
     kept: bool
     stages: list[tuple[str, float]] = field(default_factory=list)
+
+    @property
+    def release(self) -> Release:
+        return now(self.size)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -78,16 +81,16 @@ def _tried(trial: Trial, stack: ExitStack, given: str) -> int:
         cluster = Cluster(kubeconfig, "shop")
     stack.callback(_leave, trial, cluster, bool(given))
     with trial.stage("build"):
-        _build(trial.size)
+        trial.release.build()
     with trial.stage("load images"):
         backends = "" if trial.size == "lite" else run("helm", "template", "backends", "charts/backends", "--kube-version", "1.30.0")
-        _load(name, _named(backends) | set(_targets(trial.size).values()))
+        _load(name, _named(backends) | set(trial.release.images.values()))
     code = -1
     try:
         _install(trial, cluster)
         with trial.stage("ingress controller"):
             _ingress(cluster, name)
-        code = _test(trial, cluster, stack, name if not given else "")
+        code = _test(trial, cluster, stack, name, address_of_kind=not given)
     finally:
         if code:
             cluster.collect(LOGS)
@@ -123,15 +126,6 @@ def _leave(trial: Trial, cluster: Cluster, given: bool) -> None:
             cluster.kubectl("delete", "namespace", cluster.namespace, "--ignore-not-found", seconds=300)
 
 
-def _targets(size: str) -> dict[str, str]:
-    return {"lite": f"caravan:{TAG}-lite"} if size == "lite" else {"caravan": f"caravan:{TAG}", "operator": f"caravan-operator:{TAG}"}
-
-
-def _build(size: str) -> None:
-    for target, image in _targets(size).items():
-        run("docker", "build", "--quiet", "--target", target, "--tag", image, ".", seconds=1200)
-
-
 def _named(manifests: str) -> set[str]:
     """The images that manifests name."""
     return {
@@ -143,15 +137,8 @@ def _named(manifests: str) -> set[str]:
 
 
 def _load(name: str, images: set[str]) -> None:
-    """Those of the images that this machine's engine has: nodes then need no registry for them."""
-    here = [
-        image
-        for image in sorted(images)
-        if subprocess.run(["docker", "image", "inspect", image], capture_output=True, check=False).returncode == 0
-    ]
-    if name and here:
-        run("kind", "load", "docker-image", "--name", name, *here)
-        print(f"   {', '.join(here)}")
+    if loaded := load(name, images):
+        print(f"   {', '.join(loaded)}")
 
 
 def _ingress(cluster: Cluster, name: str) -> None:
@@ -179,29 +166,26 @@ def _install(trial: Trial, cluster: Cluster) -> None:
         "stringData": {"tls.crt": certificate, "tls.key": key},
     }
     cluster.kubectl("apply", "--filename", "-", stdin=yaml.safe_dump(secret))
-    wait = ("upgrade", "--install", "--wait", "--timeout", "8m")
     if trial.size != "lite":
         with trial.stage("operator"):
-            cluster.helm(*wait, "operator", "charts/caravan-operator", "--set", f"image.tag={TAG},sweepSeconds=10")
+            trial.release.operator(cluster)
         with trial.stage("backends"):
-            cluster.helm(*wait, "backends", "charts/backends")
+            trial.release.backends(cluster)
     with trial.stage("shop"):
-        tag = f"{TAG}-lite" if trial.size == "lite" else TAG
-        knobs = [f"--set-string=settings.{name}={value}" for name, value in PACE.items()]
-        values = ["--values", f"charts/caravan/values-{trial.size}.yaml", "--set", f"image.tag={tag}"]
-        ingress = ["--set", f"ingress.enabled=true,ingress.host={HOST},ingress.tlsSecret=shop-tls"]
-        cluster.helm(*wait, "--dependency-update", "shop", "charts/caravan", *values, *ingress, *knobs)
+        trial.release.shop(cluster)
 
 
-def _test(trial: Trial, cluster: Cluster, stack: ExitStack, name: str) -> int:
+def _test(trial: Trial, cluster: Cluster, stack: ExitStack, name: str, *, address_of_kind: bool) -> int:
+    node = f"{name}-control-plane" if address_of_kind else ""
     environment = {
-        "E2E_URL": _address(cluster, name, "E2E_INGRESS", 30080),
-        "E2E_TLS": _address(cluster, name, "E2E_INGRESS_TLS", 30443),
+        "E2E_URL": _address(cluster, node, "E2E_INGRESS", 30080),
+        "E2E_TLS": _address(cluster, node, "E2E_INGRESS_TLS", 30443),
         "E2E_HOST": HOST,
         "E2E_SECRET": cluster.secret("caravan-secrets", "CARAVAN_SECRET"),
         "E2E_CLUSTER": cluster.kubeconfig,
         "E2E_NAMESPACE": cluster.namespace,
         "E2E_SIZE": trial.size,
+        "E2E_KIND_CLUSTER": name,
     }
     if trial.size != "lite":
         environment["E2E_MAILBOX"] = stack.enter_context(_forwarded(cluster, "service/backends-mail", 1080))
@@ -214,12 +198,12 @@ def _test(trial: Trial, cluster: Cluster, stack: ExitStack, name: str) -> int:
     return code
 
 
-def _address(cluster: Cluster, name: str, variable: str, port: int) -> str:
+def _address(cluster: Cluster, node: str, variable: str, port: int) -> str:
     """Where the ingress controller listens, from this machine."""
     if given := os.environ.get(variable):
         return given
-    if name:
-        return f"http://{run('docker', 'port', f'{name}-control-plane', str(port)).split()[0]}"
+    if node:
+        return f"http://{run('docker', 'port', node, str(port)).split()[0]}"
     addresses = cluster.get("nodes")["items"][0]["status"]["addresses"]
     return f"http://{next(entry['address'] for entry in addresses if entry['type'] == 'InternalIP')}:{port}"
 

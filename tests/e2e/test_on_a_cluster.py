@@ -4,20 +4,17 @@ import asyncio
 import json
 import os
 import ssl
-import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx2
 import pytest
 
 from services.__main__ import SERVICES
 from tests.e2e.cluster import Cluster, Failed
 from tests.e2e.conftest import given
-from tests.program import TERMINAL, Program
+from tests.e2e.load import customers
+from tests.program import Program
 from tests.shop import until
 
 KUBECONFIG = os.environ.get("E2E_CLUSTER", "")
@@ -81,8 +78,8 @@ def _is(item: dict[str, Any], condition: str) -> bool:
 async def test_a_queue_that_was_deleted_is_back_with_its_bindings_and_the_order_placed_meanwhile_ends(
     cluster: Cluster, shop: Program
 ) -> None:
-    def rabbit(*arguments: str) -> str:
-        return cluster.kubectl("exec", "backends-rabbitmq-0", "--", "rabbitmqctl", "--quiet", *arguments)
+    def rabbit(*arguments: str) -> set[str]:
+        return set(cluster.kubectl("exec", "backends-rabbitmq-0", "--", "rabbitmqctl", "--quiet", *arguments).splitlines())
 
     bindings = await asyncio.to_thread(rabbit, *BINDINGS)
     who, sku = await shop.customer(), await shop.product(stock=5)
@@ -92,7 +89,9 @@ async def test_a_queue_that_was_deleted_is_back_with_its_bindings_and_the_order_
     assert placed.status_code == 202, placed.text
 
     async def back() -> bool:
-        return bool(await asyncio.to_thread(rabbit, *BINDINGS) == bindings)
+        lacking = bindings - await asyncio.to_thread(rabbit, *BINDINGS)
+        assert not lacking, lacking
+        return True
 
     await until(back, seconds=90, every=2)
     await shop.ends(who, placed.json()["id"], "delivered", seconds=90)
@@ -167,61 +166,6 @@ async def test_a_pod_that_no_policy_speaks_of_reaches_no_service_and_no_backend(
     ]
 
 
-@dataclass
-class Load:
-    """Customers who look and order all the time; `failed` is what they were not given."""
-
-    accepted: list[str] = field(default_factory=list)
-    answered: int = 0
-    failed: list[str] = field(default_factory=list)
-
-
-@asynccontextmanager
-async def customers(shop: Program, each_second: float = 4) -> AsyncIterator[Load]:
-    load, who, sku = Load(), await shop.customer(), await shop.product(stock=100_000)
-    going = True
-
-    async def ask(what: str, request: Any) -> httpx2.Response | None:
-        try:
-            answer: httpx2.Response = await request
-        except httpx2.HTTPError as error:
-            load.failed.append(f"{time.strftime('%X')} {what}: {error!r}")
-            return None
-        load.answered += 1
-        if answer.status_code >= 400:
-            load.failed.append(f"{time.strftime('%X')} {what}: {answer.status_code} {answer.text[:200]}")
-        return answer
-
-    async def buy() -> None:
-        while going:
-            answer = await ask("POST /v1/orders", shop.place(who, sku))
-            if answer is not None and answer.status_code == 202:
-                load.accepted.append(answer.json()["id"])
-            await asyncio.sleep(1 / each_second)
-
-    async def look() -> None:
-        while going:
-            for path in (f"/v1/products/{sku}", "/v1/products?limit=20", f"/v1/stock/{sku}", "/v1/orders?limit=5"):
-                await ask(f"GET {path}", shop.client.get(path, headers=who))
-            await asyncio.sleep(1 / each_second)
-
-    tasks = [asyncio.create_task(buy()), asyncio.create_task(look())]
-    try:
-        yield load
-    finally:
-        going = False
-        await asyncio.gather(*tasks)
-
-    async def all_ended() -> bool:
-        states = [(await shop.order(who, order_id))["status"] for order_id in load.accepted]
-        return all(state in TERMINAL for state in states)
-
-    await until(all_ended, seconds=120, every=2)
-    states = {(await shop.order(who, order_id))["status"] for order_id in load.accepted}
-    assert states == {"delivered"}
-    print(f"{load.answered} answers, {len(load.accepted)} orders, all delivered; failed: {load.failed}")
-
-
 @per_service
 async def test_inventory_scales_to_three_and_back_under_load_and_nobody_notices(cluster: Cluster, shop: Program) -> None:
     async with customers(shop) as load:
@@ -233,13 +177,11 @@ async def test_inventory_scales_to_three_and_back_under_load_and_nobody_notices(
 
 @per_service
 @pytest.mark.slow
-async def test_every_deployment_is_rolled_and_a_read_model_rebuilt_under_load_and_nobody_notices(cluster: Cluster, shop: Program) -> None:
+async def test_every_deployment_is_rolled_under_load_and_nobody_notices(cluster: Cluster, shop: Program) -> None:
     async with customers(shop) as load:
         for name in SERVICES:
             await asyncio.to_thread(cluster.kubectl, "rollout", "restart", f"deployment/shop-{name}")
             await asyncio.to_thread(_rolled, cluster, name)
-        rebuild = ("exec", "deployment/shop-orders", "--", "caravan", "projections", "rebuild", "order_summary")
-        assert "equal to the live one" in await asyncio.to_thread(cluster.kubectl, *rebuild)
     assert load.failed == []
 
 
@@ -248,24 +190,31 @@ def _rolled(cluster: Cluster, name: str) -> None:
 
 
 @per_service
-async def test_an_eviction_that_would_leave_too_few_is_refused(cluster: Cluster) -> None:
-    def evict(pod: str) -> None:
-        body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": cluster.namespace}}
-        path = f"/api/v1/namespaces/{cluster.namespace}/pods/{pod}/eviction"
-        cluster.kubectl("create", "--raw", path, "--filename", "-", stdin=json.dumps(body))
+async def test_a_node_that_is_drained_leaves_enough_of_a_service(cluster: Cluster, shop: Program) -> None:
+    """On one node the first pod's successor finds no place, so the second one has to stay until there is one again."""
+    node = cluster.get("nodes")["items"][0]["metadata"]["name"]
+    which = ("--selector", "app.kubernetes.io/component=catalog")
 
     def drained() -> str:
-        cluster.kubectl("scale", "deployment/shop-catalog", "--replicas", "2")
-        _rolled(cluster, "catalog")
-        pods = [pod["metadata"]["name"] for pod in cluster.get("pods", "--selector", "app.kubernetes.io/component=catalog")["items"]]
-        evict(pods[0])
         try:
-            evict(pods[1])
+            cluster.kubectl("drain", node, "--pod-selector", which[1], "--delete-emptydir-data", "--timeout", "15s")
         except Failed as refused:
             return str(refused)
-        finally:
-            cluster.kubectl("scale", "deployment/shop-catalog", "--replicas", "1")
-            _rolled(cluster, "catalog")
-        return "evicted"
+        return "drained"
 
-    assert "disruption budget" in await asyncio.to_thread(drained)
+    def ready() -> list[str]:
+        return [pod["metadata"]["name"] for pod in cluster.get("pods", *which)["items"] if _is(pod, "Ready")]
+
+    await asyncio.to_thread(cluster.kubectl, "scale", "deployment/shop-catalog", "--replicas", "2")
+    try:
+        await asyncio.to_thread(_rolled, cluster, "catalog")
+        async with customers(shop) as load:
+            assert "disruption budget" in await asyncio.to_thread(drained)
+            assert len(await asyncio.to_thread(ready)) == 1
+            await asyncio.to_thread(cluster.kubectl, "uncordon", node)
+            await asyncio.to_thread(_rolled, cluster, "catalog")
+        assert load.failed == []
+    finally:
+        await asyncio.to_thread(cluster.kubectl, "uncordon", node)
+        await asyncio.to_thread(cluster.kubectl, "scale", "deployment/shop-catalog", "--replicas", "1")
+        await asyncio.to_thread(_rolled, cluster, "catalog")

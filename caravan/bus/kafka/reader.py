@@ -1,4 +1,4 @@
-"""One member of a group: takes batches, and commits the offset of the oldest unfinished message.
+"""One member of a group: takes batches, and commits, at most ten times a second, the offset of the oldest unfinished message.
 
 A crash repeats some messages (the inbox knows them) and loses none. When partitions are taken away, the batch in hand is finished and committed first, and what
 waits of them is left to the next owner, who starts behind it: nothing is overtaken.
@@ -20,6 +20,8 @@ from caravan.telemetry import log
 REVOKE_SECONDS = 45.0
 """How long a rebalance waits for the batch in hand; less than the group waits for its members."""
 CLOSE_SECONDS = 10.0
+COMMIT_SECONDS = 0.1
+"""So long a busy reader's finished messages may wait for their commit: as many come again after a crash, and each batch is spared a round trip."""
 SETTINGS: dict[str, Any] = {
     "enable_auto_commit": False,
     "auto_offset_reset": "earliest",
@@ -56,6 +58,7 @@ class GroupReader(Reader, ConsumerRebalanceListener):  # type: ignore[misc]
         self._open: dict[TopicPartition, set[int]] = {}
         self._next: dict[TopicPartition, int] = {}
         self._committed: dict[TopicPartition, int] = {}
+        self._commit_at = 0.0
         self._consumer = AIOKafkaConsumer(bootstrap_servers=servers, client_id=client, group_id=subscription.name, **SETTINGS)
 
     async def run(self) -> None:
@@ -72,8 +75,12 @@ class GroupReader(Reader, ConsumerRebalanceListener):  # type: ignore[misc]
                 batch = self.parking.due(loop.time(), self.subscription.batch) + self._fresh(records)
                 if batch:
                     await self.handle(batch)
-                await self._commit()
+                if not batch or loop.time() >= self._commit_at:
+                    await self._commit()
+                    self._commit_at = loop.time() + COMMIT_SECONDS
                 self._pause_what_is_full()
+        async with self._hand:
+            await self._commit()
 
     async def close(self) -> None:
         """Leave the group, so that others need not wait for a session to run out."""

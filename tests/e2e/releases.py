@@ -1,0 +1,76 @@
+"""A checkout of this repository as images and Helm releases: the one under test, and an earlier one to upgrade from and return to."""
+
+import io
+import subprocess
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.e2e.cluster import ROOT, Cluster, run
+from tests.program import PACE
+
+HOST = "shop.local"
+INSTALL = ("upgrade", "--install", "--wait", "--timeout", "8m")
+
+
+@dataclass(frozen=True)
+class Release:
+    """`size`: `kind`, a pod per service, or `lite`, one pod without operator and backends."""
+
+    size: str
+    tag: str
+    checkout: Path = ROOT
+
+    @property
+    def images(self) -> dict[str, str]:
+        """By their target in the Dockerfile."""
+        if self.size == "lite":
+            return {"lite": f"caravan:{self.tag}"}
+        return {"caravan": f"caravan:{self.tag}", "operator": f"caravan-operator:{self.tag}"}
+
+    def build(self) -> None:
+        for target, image in self.images.items():
+            run("docker", "build", "--quiet", "--target", target, "--tag", image, str(self.checkout), seconds=1200)
+
+    def operator(self, cluster: Cluster) -> None:
+        cluster.helm(*INSTALL, "operator", self._chart("caravan-operator"), "--set", f"image.tag={self.tag},sweepSeconds=10")
+
+    def backends(self, cluster: Cluster) -> None:
+        cluster.helm(*INSTALL, "backends", self._chart("backends"))
+
+    def shop(self, cluster: Cluster) -> None:
+        chart = self._chart("caravan")
+        values = ["--values", f"{chart}/values-{self.size}.yaml", "--set", f"image.tag={self.tag}"]
+        ingress = ["--set", f"ingress.enabled=true,ingress.host={HOST},ingress.tlsSecret=shop-tls"]
+        knobs = [f"--set-string=settings.{name}={value}" for name, value in PACE.items()]
+        cluster.helm(*INSTALL, "--dependency-update", "shop", chart, *values, *ingress, *knobs)
+
+    def _chart(self, name: str) -> str:
+        return str(self.checkout / "charts" / name)
+
+
+def now(size: str) -> Release:
+    return Release(size, "e2e-lite" if size == "lite" else "e2e")
+
+
+def earlier(revision: str, size: str, folder: Path) -> Release | None:
+    """A revision of this repository, unpacked into a folder; None where it can't be had, as in a shallow clone."""
+    archive = subprocess.run(["git", "archive", revision], cwd=ROOT, capture_output=True, check=False)
+    if archive.returncode:
+        return None
+    with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
+        files.extractall(folder, filter="data")
+    return Release(size, "e2e-before", folder)
+
+
+def load(kind_cluster: str, images: set[str]) -> list[str]:
+    """Those of the images that this machine's engine has: nodes then need no registry for them."""
+    here = [
+        image
+        for image in sorted(images)
+        if subprocess.run(["docker", "image", "inspect", image], capture_output=True, check=False).returncode == 0
+    ]
+    if kind_cluster and here:
+        run("kind", "load", "docker-image", "--name", kind_cluster, *here)
+        return here
+    return []

@@ -1,0 +1,132 @@
+"""The shop as a Helm release: a real day through the ingress, to an earlier version and back under load, gone and installed again."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.e2e.cluster import Cluster
+from tests.e2e.conftest import given
+from tests.e2e.load import customers, orders_of
+from tests.e2e.releases import Release, earlier, load, now
+from tests.program import ROOT, Program, environment
+from tests.shop import until
+
+KUBECONFIG = os.environ.get("E2E_CLUSTER", "")
+SIZE = os.environ.get("E2E_SIZE", "")
+pytestmark = pytest.mark.skipif(not KUBECONFIG, reason="needs a cluster: make e2e")
+per_service = pytest.mark.skipif(bool(KUBECONFIG) and SIZE != "kind", reason="E2E_SIZE=lite is one pod without brokers")
+DAY = Path(os.environ.get("TEST_REPLAY_CSV", ROOT / "tests" / "cli" / "data" / "day.csv"))
+REPLAY_SECONDS = 1200
+MESSAGING = "kafkatopics,rabbitmqqueues,rabbitmqexchanges,rabbitmqbindings"
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    return Cluster(KUBECONFIG, os.environ["E2E_NAMESPACE"])
+
+
+@pytest.fixture(scope="module")
+async def shop() -> AsyncIterator[Program]:
+    async with given(os.environ["E2E_URL"]) as found:
+        yield found
+
+
+async def test_the_charts_own_test_places_an_order(cluster: Cluster) -> None:
+    assert "Phase:          Succeeded" in await asyncio.to_thread(cluster.helm, "test", "shop", "--timeout", "4m")
+
+
+async def test_a_day_replayed_through_the_ingress_has_no_difference(tmp_path: Path) -> None:
+    """The ingress knows the shop by its host's name, which only this machine's proxy setting can give a meaning here."""
+    replay = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "services", "replay", str(DAY), "--url", f"http://{os.environ['E2E_HOST']}"),
+        cwd=ROOT,
+        env={**environment(tmp_path, CARAVAN_SECRET=os.environ["E2E_SECRET"]), "HTTP_PROXY": os.environ["E2E_URL"], "NO_PROXY": ""},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        stdin=asyncio.subprocess.DEVNULL,
+    )
+    output, _ = await asyncio.wait_for(replay.communicate(), REPLAY_SECONDS)
+    print(output.decode())
+    assert replay.returncode == 0, output.decode()
+
+
+@pytest.fixture
+async def before(tmp_path: Path) -> Release:
+    revision = os.environ.get("E2E_BEFORE", "HEAD~1")
+    found = await asyncio.to_thread(earlier, revision, SIZE, tmp_path)
+    if found is None:
+        pytest.skip(f"no earlier version to go to: git has no {revision} here (E2E_BEFORE names another)")
+    await asyncio.to_thread(found.build)
+    await asyncio.to_thread(load, os.environ["E2E_KIND_CLUSTER"], set(found.images.values()))
+    return found
+
+
+@per_service
+@pytest.mark.slow
+async def test_to_an_earlier_version_and_back_under_load_and_nobody_notices(cluster: Cluster, shop: Program, before: Release) -> None:
+    rebuild = ("exec", "deployment/shop-orders", "--", "caravan", "projections", "rebuild", "order_summary")
+    async with customers(shop) as load:
+        await asyncio.to_thread(before.shop, cluster)
+        assert _images(cluster) == {before.images["caravan"]}
+        assert "equal to the live one" in await asyncio.to_thread(cluster.kubectl, *rebuild)
+        await asyncio.to_thread(now(SIZE).shop, cluster)
+        assert _images(cluster) == {now(SIZE).images["caravan"]}
+        assert "equal to the live one" in await asyncio.to_thread(cluster.kubectl, *rebuild)
+    assert load.failed == []
+
+
+def _images(cluster: Cluster) -> set[str]:
+    pods = cluster.get("pods", "--selector", "app.kubernetes.io/instance=shop", "--field-selector", "status.phase=Running")["items"]
+    return {container["image"] for pod in pods if not pod["metadata"].get("deletionTimestamp") for container in pod["spec"]["containers"]}
+
+
+@per_service
+@pytest.mark.slow
+async def test_an_uninstall_leaves_topics_queues_and_data_and_the_next_install_adopts_them(cluster: Cluster, shop: Program) -> None:
+    who, sku = await shop.customer(), await shop.product(stock=3)
+    order = (await shop.place(who, sku)).json()["id"]
+    await shop.ends(who, order, "delivered", seconds=60)
+    there = await asyncio.to_thread(_messaging, cluster)
+    await asyncio.to_thread(cluster.helm, "uninstall", "shop", "--wait", "--timeout", "4m")
+    await asyncio.to_thread(cluster.helm, "uninstall", "operator", "--wait", "--timeout", "4m")
+    assert await asyncio.to_thread(_messaging, cluster) == there
+    await asyncio.to_thread(now(SIZE).operator, cluster)
+    await asyncio.to_thread(now(SIZE).shop, cluster)
+
+    async def all_ready() -> bool:
+        found = (await asyncio.to_thread(cluster.get, MESSAGING))["items"]
+        unready = [item["metadata"]["name"] for item in found if not _ready(item)]
+        assert len(found) > 100 and not unready, unready
+        return True
+
+    await until(all_ready, seconds=120, every=2)
+    assert await asyncio.to_thread(_messaging, cluster) == there
+    await until(lambda: _answers(shop), seconds=60, every=1)
+    assert await orders_of(shop, who) == {order: "delivered"}
+    await shop.ends(who, (await shop.place(who, sku)).json()["id"], "delivered", seconds=60)
+
+
+def _messaging(cluster: Cluster) -> tuple[list[str], str]:
+    """Each topic with its id, which a topic made anew doesn't share, and the bindings of all queues."""
+    kafka = ("exec", "backends-kafka-0", "--", "/opt/kafka/bin/kafka-topics.sh", "--bootstrap-server", "127.0.0.1:9092", "--describe")
+    topics = [line.split("\tPartitionCount")[0] for line in cluster.kubectl(*kafka).splitlines() if line.startswith("Topic:")]
+    rabbit = ("list_bindings", "source_name", "destination_name", "routing_key")
+    return sorted(topics), cluster.kubectl("exec", "backends-rabbitmq-0", "--", "rabbitmqctl", "--quiet", *rabbit)
+
+
+def _ready(item: dict[str, Any]) -> bool:
+    conditions = item.get("status", {}).get("conditions", [])
+    return any(found["type"] == "Ready" and found["status"] == "True" for found in conditions)
+
+
+async def _answers(shop: Program) -> bool:
+    try:
+        return (await shop.client.get("/v1/products", params={"limit": 1})).status_code == 200
+    except httpx2.HTTPError:
+        return False
