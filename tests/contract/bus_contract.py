@@ -176,6 +176,24 @@ class BusContract:
             ("broken for good", "key", channel.name, 3)
         ]
 
+    async def test_what_was_held_behind_a_message_given_up_at_once_is_not_overtaken(self, bus: Bus, channel: Topic | Queue) -> None:
+        channel = replace(channel, retry=Retry(()))
+        reader = await self._reader(bus, channel)
+        seen = Recorder(lambda i: Outcome(Result.RETRY, "broken for good") if number_of(i) == 0 else DONE)
+        follows = [outgoing(channel, number, "key") for number in (2, 3)]
+
+        async def process(batch: list[Incoming]) -> list[Outcome]:
+            outcomes = await seen.process(batch)
+            if follows and any(outcome.result is Result.HELD for outcome in outcomes):
+                await bus.publish(follows)
+                follows.clear()
+            return outcomes
+
+        await bus.publish([outgoing(channel, number, "key") for number in (0, 1)])
+        async with consuming(bus, (reader, process)):
+            await until(lambda: at_least(seen, 3), seconds=WAIT_SECONDS)
+        assert seen.done["key"] == [1, 2, 3]
+
     async def test_a_rejected_message_is_a_dead_letter_at_once_and_can_be_redriven(self, bus: Bus, channel: Topic | Queue) -> None:
         reader = await self._reader(bus, channel)
         refuse = True

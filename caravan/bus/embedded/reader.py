@@ -196,6 +196,8 @@ class TopicReader(_Reader):
                 if result is Result.RETRY:
                     attempt, due = 2, self.database.clock() + timedelta(seconds=self.subscription.retry.delays[0])
                     self.waiting[row["key"]] = due
+                else:  # it is next, also where the one before it was given up just now
+                    self.waiting.setdefault(row["key"], self.database.clock())
                 await work.execute(
                     "INSERT INTO delivery (subscription, channel, key, body, attempt, due_at) VALUES ($1, $2, $3, $4, $5, $6)",
                     self.subscription.name,
