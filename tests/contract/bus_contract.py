@@ -331,9 +331,9 @@ class BusContract:
         }
         async with consuming(bus, (reader, seen.decoding)):
             for place, (key, body) in enumerate(poison.items()):
-                await bus.publish([outgoing(channel, number, f"good-{number % 5}") for number in range(place * 40, place * 40 + 40)])
+                await bus.publish([outgoing(channel, number, f"good-{number % 5}") for number in range(place * 200, place * 200 + 200)])
                 await self.send_raw(bus, raw(channel, key, body))
-            await until(lambda: at_least(seen, 200), seconds=WAIT_SECONDS)
+            await until(lambda: at_least(seen, 1000), seconds=WAIT_SECONDS)
             letters = {letter.key: letter for letter in await until(lambda: letters_of(bus, reader, len(poison)), seconds=WAIT_SECONDS)}
         assert {key: letter.reason.split(":")[0].split(" is newer")[0] for key, letter in letters.items()} == {
             "bad-json": "not JSON",

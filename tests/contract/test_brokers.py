@@ -1,14 +1,12 @@
 """Kafka and RabbitMQ keep the promise of the bus."""
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import orjson
 import pytest
-from aiokafka import AIOKafkaProducer
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
+from confluent_kafka.admin import AdminClient, ConfigResource
 
 from caravan.bus import Bus, Outcome, Result, Subscription, Undelivered
 from caravan.bus.kafka import KafkaBus
@@ -32,6 +30,7 @@ from tests.contract.bus_contract import (
     saw,
     topic,
 )
+from tests.contract.foreign import allow, send_foreign
 from tests.shop import until
 
 
@@ -55,13 +54,7 @@ class TestKafkaBus(BusContract):
 
     async def send_raw(self, bus: Bus, message: Outgoing) -> None:
         """Our own producer sends nothing over 1 MiB and nothing without a key."""
-        await asyncio.to_thread(allow, self.url, message.channel, 12 * 1024 * 1024)
-        foreign = AIOKafkaProducer(bootstrap_servers=self.url, max_request_size=12 * 1024 * 1024)
-        await foreign.start()
-        try:
-            await foreign.send_and_wait(message.channel, message.body, key=message.key.encode() or None)
-        finally:
-            await foreign.stop()
+        await send_foreign(self.url, message)
 
     async def test_what_the_broker_refuses_is_named_and_the_rest_is_published(self, bus: KafkaBus) -> None:
         """One topic takes less than we may send; its innocents, other keys and other topics get through, what follows the refused one does not."""
@@ -120,17 +113,6 @@ def makes_topics_itself(servers: str) -> bool:
     admin = AdminClient({"bootstrap.servers": servers})
     node = ConfigResource("broker", str(next(iter(admin.list_topics(timeout=10).brokers))))
     return bool(admin.describe_configs([node])[node].result(10)["auto.create.topics.enable"].value == "true")
-
-
-def allow(servers: str, topic: str, size: int) -> None:
-    """Let a topic take messages of this size, as somebody may have set it."""
-    admin = AdminClient({"bootstrap.servers": servers})
-    entry = ConfigEntry("max.message.bytes", str(size), incremental_operation=AlterConfigOpType.SET)
-    resource = ConfigResource("topic", topic)
-    admin.incremental_alter_configs([ConfigResource("topic", topic, incremental_configs=[entry])])[resource].result(10)
-    until = time.monotonic() + 10
-    while admin.describe_configs([resource])[resource].result(10)["max.message.bytes"].value != str(size):
-        assert time.monotonic() < until, "the topic's new limit does not show"
 
 
 class TestRabbitBus(BusContract):

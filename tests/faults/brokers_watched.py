@@ -41,7 +41,7 @@ class OnBrokers:
         finally:
             await bus.close()
         found = [f"dead letter of {letter.subscription}: {letter.reason}" for letter in dead]
-        bodies = await self.messages([s.source.name for s in subscriptions(load()) if isinstance(s.source, Topic)])
+        bodies = await self.messages({s.source for s in subscriptions(load()) if isinstance(s.source, Topic)})
         found += [
             f"{topic} has two messages {message}"
             for topic, messages in bodies.items()
@@ -59,13 +59,13 @@ class OnBrokers:
         lost = sent - {row[0] for row in handled}
         return [f"{subscription.name} never handled {len(lost)} of {len(sent)} messages, such as {sorted(lost)[0]}"] if lost else []
 
-    async def messages(self, topics: list[str]) -> dict[str, dict[str, set[bytes]]]:
+    async def messages(self, topics: set[Topic]) -> dict[str, dict[str, set[bytes]]]:
         """By topic and message id, the different bodies that are there."""
         consumer = AIOKafkaConsumer(bootstrap_servers=self._kafka_url, enable_auto_commit=False, auto_offset_reset="earliest")
         await consumer.start()
         try:
-            partitions = [TopicPartition(topic, number) for topic in set(topics) for number in consumer.partitions_for_topic(topic) or ()]
-            found: dict[str, dict[str, set[bytes]]] = {topic: defaultdict(set) for topic in topics}
+            partitions = [TopicPartition(topic.name, number) for topic in topics for number in range(topic.partitions)]
+            found: dict[str, dict[str, set[bytes]]] = {topic.name: defaultdict(set) for topic in topics}
             consumer.assign(partitions)
             ends = await consumer.end_offsets(partitions)
             await consumer.seek_to_beginning(*partitions)
