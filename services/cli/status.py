@@ -9,12 +9,10 @@ from rich.console import Console
 from rich.table import Table
 
 from caravan import telemetry
-from caravan.bus.embedded import EmbeddedBus
 from caravan.database import Database
-from caravan.discovery import ByRegistry
 from caravan.leadership import Leadership
 from caravan.outbox import pending
-from caravan.runtime import BUS, Backends, subscriptions
+from caravan.runtime import BUS, Backends, choose_bus, choose_discovery, subscriptions
 from services.__main__ import SERVICES, load
 from services.cli.serve import backends, fail, kernel_settings
 
@@ -40,11 +38,15 @@ async def _collect() -> Report:
     async with backends(kernel, lambda _: None, join=True) as servers:
         bus_database = await Database.open(BUS, servers.database(BUS), size=2)
         leadership = Leadership(servers.database(BUS), BUS)
+        bus = choose_bus(kernel, bus_database, leadership)
         try:
-            bus = EmbeddedBus(bus_database, leadership)
+            try:
+                await bus.start()
+            except ConnectionError as error:
+                fail(str(error))
             lag, letters = await bus.lag(subscriptions(load())), await bus.dead_letters(subscriptions(load()), limit=1000)
-            running = await ByRegistry(bus_database).services()
-            registry = ByRegistry(bus_database)
+            discovery = choose_discovery(kernel, bus_database)
+            running = await discovery.services()
             report: Report = {}
             for service in load():
                 names = {consumer.subscription.name for consumer in (service.consumers.declared if service.consumers else ())}
@@ -54,10 +56,11 @@ async def _collect() -> Report:
                     "dead letters": sum(letter.subscription in names for letter in letters),
                 }
                 if service.name in running:
-                    row["url"] = (await registry.locate(service.name)).url
+                    row["url"] = (await discovery.locate(service.name)).url
                 report[service.name] = row
             return report
         finally:
+            await bus.close()
             await leadership.close()
             await bus_database.close()
 

@@ -1,6 +1,7 @@
 """Every service in its own process on Kafka and RabbitMQ: a day replayed, one service joining alone, and services that are there before their brokers."""
 
 import asyncio
+import json
 import os
 import sys
 from collections.abc import AsyncIterator
@@ -10,6 +11,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from services.__main__ import SERVICES
 from tests.backends import Unavailable
 from tests.backends.ready import free_ports
 from tests.backends.shop import shop_brokers
@@ -39,19 +41,34 @@ async def shop(brokers: dict[str, str], tmp_path_factory: pytest.TempPathFactory
         yield program, brokers
 
 
-async def test_a_replayed_day_has_no_difference(shop: tuple[Program, dict[str, str]]) -> None:
+async def caravan(shop: tuple[Program, dict[str, str]], *arguments: str) -> str:
+    """What a command prints that ends well."""
     program, brokers = shop
-    replay = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "services", "replay", str(DAY), "--url", program.url),
+    command = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "services", *arguments),
         cwd=ROOT,
         env=environment(program.data, **brokers),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         stdin=asyncio.subprocess.DEVNULL,
     )
-    output, _ = await asyncio.wait_for(replay.communicate(), REPLAY_SECONDS)
-    print(output.decode())
-    assert replay.returncode == 0, output.decode()
+    output, _ = await asyncio.wait_for(command.communicate(), REPLAY_SECONDS)
+    assert command.returncode == 0, output.decode()
+    return output.decode()
+
+
+async def test_a_replayed_day_has_no_difference(shop: tuple[Program, dict[str, str]]) -> None:
+    print(await caravan(shop, "replay", str(DAY), "--url", shop[0].url))
+
+
+async def test_the_status_counts_what_waits_on_the_brokers(shop: tuple[Program, dict[str, str]]) -> None:
+    async def quiet() -> bool:
+        report = json.loads(await caravan(shop, "status", "--output", "json"))
+        assert report.keys() == set(SERVICES) and all("url" in row for row in report.values()), report
+        assert not any(row["waiting"] or row["outbox"] or row["dead letters"] for row in report.values()), report
+        return True
+
+    await until(quiet, seconds=60, every=1)
 
 
 async def test_each_announcement_has_its_queues_and_they_are_read_to_the_end(shop: tuple[Program, dict[str, str]]) -> None:
