@@ -32,6 +32,8 @@ RUN --mount=type=secret,id=uv.toml,target=/etc/uv/uv.toml --mount=type=cache,tar
     uv build --quiet --wheel --require-hashes --build-constraint requirements.lock --out-dir /wheel
 
 FROM build AS build-lite
+# Redis comes as source where there is no wheel of it for this Python.
+RUN apt-get install -qq --no-install-recommends gcc libc6-dev make > /dev/null
 RUN --mount=type=secret,id=uv.toml,target=/etc/uv/uv.toml --mount=type=cache,target=/var/cache/uv \
     .ci/locked embedded > /opt/caravan.lock && uv pip install --quiet --python /opt/caravan/bin/python --require-hashes -r /opt/caravan.lock \
     && .ci/slim /opt/caravan
