@@ -1,7 +1,9 @@
 """`caravan status`: who runs, what waits, what was given up."""
 
+import asyncio
 from typing import Annotated, Literal
 
+import httpx2
 import orjson
 import typer
 import uvloop
@@ -10,17 +12,20 @@ from rich.table import Table
 
 from caravan import telemetry
 from caravan.database import Database
+from caravan.discovery import Discovery
+from caravan.errors import Unavailable
 from caravan.leadership import Leadership
 from caravan.outbox import pending
 from caravan.runtime import BUS, Backends, choose_bus, choose_discovery, subscriptions
 from services.__main__ import SERVICES, load
 from services.cli.serve import backends, fail, kernel_settings
 
+ANSWER_SECONDS = 2.0
 Report = dict[str, dict[str, int | str]]
 
 
 def status(output: Annotated[Literal["table", "json"], typer.Option(help="How to print it.")] = "table") -> None:
-    """Show which services run, how many messages wait where, and what became a dead letter. Exit status 1 when something is a dead letter or doesn't run."""
+    """Show which services run, how many messages wait where, and what became a dead letter. Exit status 1 when something is a dead letter or doesn't answer."""
     telemetry.configure_logs("warning", "text")
     report = uvloop.run(_collect())
     if output == "json":
@@ -45,8 +50,7 @@ async def _collect() -> Report:
             except ConnectionError as error:
                 fail(str(error))
             lag, letters = await bus.lag(subscriptions(load())), await bus.dead_letters(subscriptions(load()), limit=1000)
-            discovery = choose_discovery(kernel, bus_database)
-            running = await discovery.services()
+            running = await _running(choose_discovery(kernel, bus_database))
             report: Report = {}
             for service in load():
                 names = {consumer.subscription.name for consumer in (service.consumers.declared if service.consumers else ())}
@@ -56,13 +60,27 @@ async def _collect() -> Report:
                     "dead letters": sum(letter.subscription in names for letter in letters),
                 }
                 if service.name in running:
-                    row["url"] = (await discovery.locate(service.name)).url
+                    row["url"] = running[service.name]
                 report[service.name] = row
             return report
         finally:
             await bus.close()
             await leadership.close()
             await bus_database.close()
+
+
+async def _running(discovery: Discovery) -> dict[str, str]:
+    """Where each service is that answers. A name or a registry's row says only where it should be."""
+    async with httpx2.AsyncClient(timeout=ANSWER_SECONDS, trust_env=False) as client:
+
+        async def answers(name: str) -> tuple[str, str] | None:
+            try:
+                url = (await discovery.locate(name)).url
+                return (name, url) if (await client.get(f"{url}/livez")).status_code == 200 else None
+            except (Unavailable, httpx2.HTTPError):
+                return None
+
+        return dict(filter(None, await asyncio.gather(*(answers(name) for name in SERVICES))))
 
 
 async def _outbox(servers: Backends, name: str) -> int:
@@ -76,7 +94,5 @@ async def _outbox(servers: Backends, name: str) -> int:
 def _print(report: Report) -> None:
     table = Table("service", "runs at", "messages waiting", "outbox", "dead letters")
     for name, row in report.items():
-        table.add_row(
-            name, str(row.get("url", "[red]not running[/red]")), str(row["waiting"]), str(row["outbox"]), str(row["dead letters"])
-        )
+        table.add_row(name, str(row.get("url", "[red]no answer[/red]")), str(row["waiting"]), str(row["outbox"]), str(row["dead letters"]))
     Console().print(table)
