@@ -176,6 +176,15 @@ def test_lint_finds_nothing(chart: str, values: str | None) -> None:
     assert done.returncode == 0, done.stdout
 
 
+def test_an_http_route_sends_everything_to_the_gateway_and_nowhere_else() -> None:
+    manifests = rendered("kind", "--set", "ingress.enabled=false,httpRoute.enabled=true,httpRoute.parentRefs[0].name=edge")
+    (route,) = of_kind(manifests, "HTTPRoute").values()
+    assert route["spec"]["parentRefs"] == [{"name": "edge"}] and route["spec"]["hostnames"] == ["shop.local"]
+    (rule,) = route["spec"]["rules"]
+    assert rule["backendRefs"] == [{"name": "shop-gateway", "port": 8080}]
+    assert not of_kind(manifests, "Ingress")
+
+
 @pytest.mark.parametrize(
     ("chart", "setting"),
     [
@@ -184,6 +193,7 @@ def test_lint_finds_nothing(chart: str, values: str | None) -> None:
         ("caravan", "services.orders.replicas=many"),
         ("caravan", "topology.by=hand"),
         ("caravan", "backends.keys={}"),
+        ("caravan", "httpRoute.enabled=true"),  # without a Gateway that takes it
         ("backends", "kafka.replicas=3"),
         ("caravan-operator", "namespace=shop"),
     ],
