@@ -5,6 +5,7 @@ the copy brings the number of attempts back. A copy is never handled itself.
 """
 
 import asyncio
+from dataclasses import replace
 
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
@@ -57,16 +58,20 @@ class QueueReader(Reader):
                 break
             incoming = Incoming(str(header(received, "x-key", "")), received.body, number(received, "x-attempt", 1), received)
             if header(received, "x-copy-of", None) is not None:
-                await self._copy_came_back(incoming)
+                await self._copy_came_back(incoming, fresh)
             elif not self.parking.line_up(incoming):
                 fresh.append(incoming)
         return fresh
 
-    async def _copy_came_back(self, copy: Incoming) -> None:
+    async def _copy_came_back(self, copy: Incoming, fresh: list[Incoming]) -> None:
         """Its original runs by the clock. Is there none, it was done; after a restart it runs as the attempt that the copy says."""
+        original = header(copy.handle, "x-copy-of", "")
         first = self.parking.first(copy.key)
-        if first is not None and first.handle.message_id == header(copy.handle, "x-copy-of", ""):
+        if first is not None and first.handle.message_id == original:
             self.parking.raise_attempt(copy.key, copy.attempt)
+        for place, incoming in enumerate(fresh):  # a restart that took longer than the pause brings both at once
+            if incoming.handle.message_id == original:
+                fresh[place] = replace(incoming, attempt=max(incoming.attempt, copy.attempt))
         await copy.handle.ack()
 
     async def note_attempt(self, incoming: Incoming, delay: float) -> None:
