@@ -5,10 +5,10 @@ STAMP := .venv/.made-from-lock
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help env e2e up brokers test test-failed test-slow check format bench docs lock sbom audit clean distclean
+.PHONY: help env e2e up brokers test test-slow check format bench docs lock sbom audit clean distclean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 env: $(STAMP) ## Create .venv from requirements.lock (reruns only when it or pyproject.toml changed)
 
@@ -36,9 +36,6 @@ brokers: env ## Install Kafka and RabbitMQ for the tests where no container engi
 
 test: env ## Run the tests but the slow ones
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not slow" -r fEX
-
-test-failed: env ## Run those again that failed in the last run, one after the other
-	$(BIN)/python -m pytest -q -n0 --last-failed --last-failed-no-failures none -m "not slow" -r fEX
 
 test-slow: env ## Run the slow tests
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m slow -r fEX

@@ -56,8 +56,8 @@ _PROBLEMS: dict[int, type[Problem]] = {
 
 @dataclass(frozen=True, eq=False)
 class Operation(Generic[Req, Res]):
-    """One question that a service answers for others. `seconds` is the longest a caller waits for it: for one that hangs, not for one that is busy, such as
-    while its next version starts beside it. Whoever has an answer without it, says less."""
+    """One question that a service answers for others. `seconds` is the longest a caller waits for it: a bound for one that hangs, wide
+    enough for one that is busy. An operation whose caller can do without the answer says less."""
 
     service: str
     name: str

@@ -5,11 +5,13 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from caravan.bus import Subscription
 from caravan.bus.embedded import EmbeddedBus, routing_regex
 from caravan.database import Database
 from caravan.leadership import Leadership
 from caravan.runtime import BUS, Backends
-from tests.contract.bus_contract import BusContract
+from tests.contract.bus_contract import BusContract, Recorder, at_least, consuming, outgoing, topic
+from tests.shop import until
 
 
 @asynccontextmanager
@@ -45,3 +47,16 @@ def test_routing_patterns_match_as_in_amqp(pattern: str, key: str, matches: bool
     import re
 
     assert bool(re.match(routing_regex(pattern), key)) is matches
+
+
+async def test_a_reader_that_has_left_makes_room_for_another_while_its_bus_stays(embedded_bus: EmbeddedBus, backends: Backends) -> None:
+    work, first, second = topic(), Recorder(), Recorder()
+    reader = Subscription("reader", work)
+    async with opened(backends) as other:
+        await embedded_bus.declare([work], [reader])
+        async with consuming(embedded_bus, (reader, first.process)):
+            await embedded_bus.publish([outgoing(work, 0, "k")])
+            await until(lambda: at_least(first, 1))
+        async with consuming(other, (reader, second.process)):
+            await embedded_bus.publish([outgoing(work, 1, "k")])
+            await until(lambda: at_least(second, 1))

@@ -23,6 +23,7 @@ from caravan.telemetry import log
 
 PRUNE_ROWS = 5_000
 PRUNE_SECONDS = 60.0
+RELEASE_SECONDS = 1.0
 
 
 class EmbeddedBus:
@@ -96,6 +97,14 @@ class EmbeddedBus:
             event.set()
 
     async def consume(self, subscription: Subscription, process: Process) -> None:
+        try:
+            await self._consume(subscription, process)
+        finally:  # this connection stays open as long as its process: others would wait for a reader that has left
+            with suppress(*CONNECTION_LOST, asyncpg.PostgresError):
+                async with asyncio.timeout(RELEASE_SECONDS):
+                    await self.leadership.release(f"consume {subscription.name}")
+
+    async def _consume(self, subscription: Subscription, process: Process) -> None:
         kind = TopicReader if isinstance(subscription.source, Topic) else QueueReader
         reader = kind(self.database, subscription, process)
         self._wakes.setdefault(subscription.channel, []).append(reader.wake)
