@@ -109,7 +109,7 @@ def spawn(
 
 
 async def run(command: Sequence[str | Path], place: Place, log: Path, seconds: float, *, stdin: bytes = b"") -> int:
-    """Runs a command to its end and returns its exit code; it is killed at the deadline, and when we are cancelled."""
+    """Runs a command to its end and returns its exit code; it and its children are killed at the deadline, and when we are cancelled."""
     child = spawn(command, place, log, stdin=subprocess.PIPE)
     try:
         assert child.stdin
@@ -120,9 +120,25 @@ async def run(command: Sequence[str | Path], place: Place, log: Path, seconds: f
             await asyncio.sleep(POLL_SECONDS)
     finally:
         if child.poll() is None:
-            child.kill()
-            child.wait(5)
+            _kill_group(child)
     return child.returncode
+
+
+def _kill_group(leader: subprocess.Popen[bytes]) -> None:
+    """Returns when all are gone: initdb's child would go on writing into a folder that the next start removes."""
+    os.killpg(leader.pid, signal.SIGKILL)
+    members = [process for process in psutil.process_iter() if _group(process) == leader.pid]
+    leader.wait(5)
+    deadline = time.monotonic() + 5
+    while any(is_alive(process) for process in members) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+
+
+def _group(process: psutil.Process) -> int | None:
+    try:
+        return os.getpgid(process.pid)
+    except OSError:  # ended meanwhile, or of a session that may not be asked
+        return None
 
 
 def open_log(place: Place, name: str) -> Path:

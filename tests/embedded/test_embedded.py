@@ -20,7 +20,7 @@ from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, RedisError
 
 from caravan import embedded
-from caravan.embedded import AlreadyRunning, Backends, place, postgres, redis
+from caravan.embedded import AlreadyRunning, Backends, place, postgres, process, redis
 
 SECRET = "a secret for tests, of more than 32 characters"
 AS_ROOT = os.geteuid() == 0
@@ -227,6 +227,21 @@ async def test_a_cancelled_start_leaves_nothing_running(data: Path, seconds: flo
     assert embedded.running(data) is None
     async with embedded.start(data, secret=SECRET, announce=quiet) as backends:
         await write(backends)
+
+
+async def test_a_cancelled_command_takes_its_children_along(tmp_path: Path) -> None:
+    """initdb's child once went on writing into the folder that the next start removed."""
+    pid, here = tmp_path / "pid", place.Place(home=tmp_path, logs=tmp_path, account=None)
+    parent = ["/bin/sh", "-c", 'sleep 60 & echo $! > "$0.new" && mv "$0.new" "$0"; wait', pid]
+    command = asyncio.create_task(process.run(parent, here, tmp_path / "log", 60.0))
+    async with asyncio.timeout(10):
+        while not pid.exists():
+            await asyncio.sleep(process.POLL_SECONDS)
+    child = psutil.Process(int(pid.read_text()))
+    command.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await command
+    assert not process.is_alive(child)
 
 
 async def test_an_older_redis_than_the_file_s_is_refused(data: Path) -> None:
