@@ -5,7 +5,7 @@ from typing import Any
 
 NOTES = """\
 Closed loop; the load generator is a process on the same machine. Paid: the moment of the event `PaymentCompleted` in a random sample of the orders' own histories,
-counted from the client's 202; *reads as paid* is what one polling client sees twice a second. Cost and statements count everything that the orders cause until none is
+counted from the client's 202; *reads as paid* is what one polling client sees twice a second. Outbox: every message of every service, as upper bounds of a histogram's buckets. Cost and statements count everything that the orders cause until none is
 open, divided by all orders including the warm-up's. Memory is the largest proportional set size of app, Postgres and Redis together. Each round ends with a check:
 accepted = stored = delivered, stock = what was there less what was sold, money = the payment provider's books. Rates of different moments can't be compared: the
 ceilings and the spin loop stand beside each round for that.
@@ -20,6 +20,7 @@ def markdown(result: dict[str, Any]) -> str:
         ("202: p50 / p95 / p99, ms", lambda r: _times(r["answer_seconds"])),
         ("202 to paid: p50 / p95 / p99, ms", lambda r: _times(r["paid_seconds"])),
         ("202 to reads as paid: p50 / p95, ms", lambda r: _times(r["read_as_paid_seconds"])),
+        ("commit to taken by the bus (outbox), at most: p50 / p95 / p99, ms", lambda r: _times(r["outbox_seconds"])),
         ("not yet paid at the end", lambda r: f"{r['backlog_share_at_end']:.2%}"),
         ("seconds until all were paid", lambda r: _number(r["backlog_seconds"], 2)),
         ("memory of the whole shop, MiB", lambda r: _number((r["memory_mib"] or {}).get("all"))),
@@ -60,7 +61,7 @@ def _number(value: float | None, digits: int = 0) -> str:
 
 def _times(found: dict[str, float]) -> str:
     shown = [f"{found[name] * 1000:.0f}" for name in ("p50", "p95", "p99") if name in found]
-    return f"{' / '.join(shown) or '–'} (n {found['n']:,})"
+    return f"{' / '.join(shown) or '–'} (n {found['n']:,.0f})"
 
 
 def _cpu(cost: dict[str, float | None]) -> str:

@@ -97,6 +97,7 @@ async def measure(shop: Shop, target: Target, emails: Sequence[str], plan: Plan)
         "backlog_share_at_end": sum(moment > end for moment, _ in paid) / max(1, len(paid)),
         "backlog_seconds": None if backlog is None else max((moment - end for moment, _ in paid if moment > end), default=0.0),
         "memory_mib": _peak(memories),
+        "outbox_seconds": _between(before.outbox, after.outbox),
         "cost_per_order": _per_order(before, after, len(accepted) + len(warmed)),
         "load_generator_cpu_ms_per_request": loaded["cpu_seconds"] / max(1, loaded["requests"]) * 1000,
         "problems": problems,
@@ -147,6 +148,16 @@ def _per_order(before: Cost, after: Cost, orders: int) -> dict[str, float | None
         "redis_cpu_ms": of("redis_cpu", 1000),
         "sql_statements": of("statements", 1),
     }
+
+
+def _between(before: dict[float, float], after: dict[float, float]) -> dict[str, float]:
+    """Percentiles of a histogram's growth, each as the upper bound of its bucket: at most so long."""
+    grown = {bound: count - before.get(bound, 0.0) for bound, count in sorted(after.items())}
+    total = grown.get(float("inf"), 0.0)
+    found = {"n": total}
+    for percent in (50, 95, 99) if total else ():
+        found[f"p{percent}"] = next(bound for bound, count in grown.items() if count >= total * percent / 100)
+    return found
 
 
 async def _drain(shop: Shop, statuses: Sequence[str], *, every: float) -> float | None:

@@ -9,7 +9,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,8 @@ class Target:
     data: Path | None
     processes: tuple[int, ...] = ()
     """Where each service has its own."""
+    metrics: tuple[str, ...] = ()
+    """Whose `/metrics` together are the shop's; without any: those at `url`."""
 
     @property
     def address(self) -> tuple[str, int]:
@@ -60,7 +63,9 @@ async def own_shop(brokers: Mapping[str, str]) -> AsyncIterator[Target]:
             if len(running) < len(SERVICES) and name:
                 await _listening(running[-1], folder / f"{name}log")  # the first one starts the database, which the others join
         await _ready(f"http://127.0.0.1:{port}", running[-1], folder / f"{name}log")
-        yield Target(f"http://127.0.0.1:{port}", folder / "shop", tuple(process.pid for process in running) if brokers else ())
+        logs = [folder / f"{name}log" for name in SERVICES] if brokers else []
+        addresses = tuple(re.findall(r"listening on (\S+)", log.read_text())[0] for log in logs)
+        yield Target(f"http://127.0.0.1:{port}", folder / "shop", tuple(process.pid for process in running) if brokers else (), addresses)
     finally:
         for process in reversed(running):
             process.terminate()
@@ -103,12 +108,13 @@ async def _ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """CPU seconds and SQL statements since the processes began; memory now. None where it can't be seen."""
+    """CPU seconds, SQL statements and messages that left an outbox within so many seconds, since the processes began. None where it can't be seen."""
 
     app_cpu: float | None
     postgres_cpu: float | None
     redis_cpu: float | None
     statements: float | None
+    outbox: dict[float, float]
 
 
 def _servers(target: Target) -> dict[str, list[psutil.Process]]:
@@ -131,9 +137,13 @@ def _servers(target: Target) -> dict[str, list[psutil.Process]]:
 
 async def cost(target: Target) -> Cost:
     servers = _servers(target)
-    statements = None if target.processes else await _statements(target.url)  # each process counts its own
+    text = await _metrics(target)
+    statements = sum(float(value) for _, value in _samples("caravan_database_statements_total", text)) or None
+    outbox: dict[float, float] = defaultdict(float)
+    for labels, value in _samples("caravan_outbox_lag_seconds_bucket", text):
+        outbox[float(labels["le"])] += float(value)
     seconds = {name: _cpu(processes) for name, processes in servers.items() if processes}
-    return Cost(seconds.get("app"), seconds.get("postgres"), seconds.get("redis"), statements)
+    return Cost(seconds.get("app"), seconds.get("postgres"), seconds.get("redis"), statements, dict(outbox))
 
 
 def _cpu(processes: list[psutil.Process]) -> float:
@@ -148,15 +158,19 @@ def _cpu(processes: list[psutil.Process]) -> float:
     return total
 
 
-async def _statements(url: str) -> float | None:
-    async with httpx2.AsyncClient(base_url=url, timeout=30) as client:
-        response = await client.get("/metrics")
-    values = (
-        re.findall(r"^caravan_database_statements_total\{[^}]*\} ([0-9.e+]+)$", response.text, re.MULTILINE)
-        if response.status_code == 200
-        else []
-    )
-    return sum(map(float, values)) if values else None
+async def _metrics(target: Target) -> str:
+    """Empty where they can't be read."""
+    texts = []
+    async with httpx2.AsyncClient(timeout=30) as client:
+        for url in target.metrics or (target.url,):
+            response = await client.get(f"{url}/metrics")
+            texts += [response.text] if response.status_code == 200 else []
+    return "\n".join(texts)
+
+
+def _samples(name: str, text: str) -> Iterator[tuple[dict[str, str], str]]:
+    for labels, value in re.findall(rf"^{name}\{{([^}}]*)\}} (\S+)$", text, re.MULTILINE):
+        yield dict(re.findall(r'(\w+)="([^"]*)"', labels)), value
 
 
 def memory(target: Target) -> dict[str, float] | None:

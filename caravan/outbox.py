@@ -32,6 +32,8 @@ _NEXT = "SELECT id, message_id, kind, channel, route, key, body FROM outbox WHER
 _HELD_BACK = """ AND refused_at IS NULL
     AND NOT EXISTS (SELECT 1 FROM outbox r WHERE r.refused_at IS NOT NULL AND r.channel = outbox.channel AND r.key = outbox.key)"""
 
+_TAKEN = "DELETE FROM outbox WHERE id = ANY($1) RETURNING extract(epoch FROM clock_timestamp() - created_at)::float AS lag"  # one clock, the database's
+
 
 class Relay:
     def __init__(self, database: Database, bus: Bus, leadership: Leadership) -> None:
@@ -41,6 +43,7 @@ class Relay:
         self._pending = telemetry.OUTBOX_PENDING.labels(database.service)
         self._age = telemetry.OUTBOX_AGE.labels(database.service)
         self._refused = telemetry.OUTBOX_REFUSED.labels(database.service)
+        self._lag = telemetry.OUTBOX_LAG.labels(database.service)
         self._stopping = False
         self._some_refused = True
         """Whether rows may have been refused; looked up until there is none, so that the usual statement stays simple."""
@@ -110,7 +113,8 @@ class Relay:
             troubles = {trouble.message: trouble for trouble in error.troubles}
         crash.point("relay.after_confirm_before_mark")
         taken = [row for row, message in zip(rows, messages, strict=True) if message not in troubles]
-        await self.database.fetch("DELETE FROM outbox WHERE id = ANY($1)", [row["id"] for row in taken])
+        for gone in await self.database.fetch(_TAKEN, [row["id"] for row in taken]):
+            self._lag.observe(gone["lag"])
         for row in taken:
             telemetry.PUBLISHED.labels(self.database.service, row["channel"]).inc()
             self._resting.pop(row["channel"], None)

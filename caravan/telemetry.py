@@ -37,6 +37,12 @@ DEAD_LETTERS = Counter("caravan_dead_letters_total", "Messages given up", ["chan
 PUBLISHED = Counter("caravan_messages_published_total", "Messages that the bus took", ["service", "channel"])
 OUTBOX_PENDING = Gauge("caravan_outbox_pending", "Rows that the bus has not taken yet", ["service"])
 OUTBOX_AGE = Gauge("caravan_outbox_oldest_age_seconds", "Age of the oldest row that the bus has not taken", ["service"])
+OUTBOX_LAG = Histogram(
+    "caravan_outbox_lag_seconds",
+    "From the begin of the transaction that wrote a message until the bus took it",
+    ["service"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 300.0),
+)
 LAG = Gauge("caravan_consumer_lag", "Messages waiting for a subscription", ["service", "channel"])
 CONSUMERS = Gauge(
     "caravan_queue_consumers", "Consumers that the broker knows of a queue; 0 means that nobody takes its messages", ["service", "channel"]

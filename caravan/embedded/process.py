@@ -120,18 +120,18 @@ async def run(command: Sequence[str | Path], place: Place, log: Path, seconds: f
             await asyncio.sleep(POLL_SECONDS)
     finally:
         if child.poll() is None:
-            _kill_group(child)
+            await _kill_group(child)
     return child.returncode
 
 
-def _kill_group(leader: subprocess.Popen[bytes]) -> None:
+async def _kill_group(leader: subprocess.Popen[bytes]) -> None:
     """Returns when all are gone: initdb's child would go on writing into a folder that the next start removes."""
     os.killpg(leader.pid, signal.SIGKILL)
     members = [process for process in psutil.process_iter() if _group(process) == leader.pid]
     leader.wait(5)
     deadline = time.monotonic() + 5
     while any(is_alive(process) for process in members) and time.monotonic() < deadline:
-        time.sleep(POLL_SECONDS)
+        await asyncio.sleep(POLL_SECONDS)
 
 
 def _group(process: psutil.Process) -> int | None:

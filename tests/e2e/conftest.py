@@ -19,6 +19,9 @@ from tests.backends.shop import shop_brokers
 from tests.e2e.cluster import Cluster
 from tests.program import Program, as_text, one_process, process_per_service
 
+KUBECONFIG, SIZE = os.environ.get("E2E_CLUSTER", ""), os.environ.get("E2E_SIZE", "")
+needs_a_cluster = pytest.mark.skipif(not KUBECONFIG, reason="needs a cluster: make e2e")
+per_service = pytest.mark.skipif(bool(KUBECONFIG) and SIZE != "kind", reason="E2E_SIZE=lite is one pod without brokers")
 ONE, EACH, BROKERS = "one process", "a process per service", "a process per service on Kafka and RabbitMQ"
 
 
@@ -28,8 +31,8 @@ async def given(url: str) -> AsyncIterator[Program]:
     post = None
     if mailbox := os.environ.get("E2E_MAILBOX"):
         post = partial(_caught, mailbox)
-    elif kubeconfig := os.environ.get("E2E_CLUSTER"):
-        post = partial(_in_the_pod, Cluster(kubeconfig, os.environ["E2E_NAMESPACE"]))
+    elif KUBECONFIG:
+        post = partial(_in_the_pod, Cluster(KUBECONFIG, os.environ["E2E_NAMESPACE"]))
     data = Path(os.environ.get("CARAVAN_DATA", ".caravan"))
     found = Program(url, data, [], os.environ.get("E2E_HOST", ""), os.environ.get("E2E_SECRET", ""), post)
     yield found
@@ -68,3 +71,15 @@ async def program(request: pytest.FixtureRequest) -> AsyncIterator[Program]:
                 pytest.skip(str(reason))
         start = one_process if request.param == ONE else process_per_service
         yield await stack.enter_async_context(start(folder, **settings))
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    return Cluster(KUBECONFIG, os.environ["E2E_NAMESPACE"])
+
+
+@pytest.fixture(scope="module")
+async def shop() -> AsyncIterator[Program]:
+    """The one in the cluster: `program` without its other sizes."""
+    async with given(os.environ["E2E_URL"]) as found:
+        yield found

@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import ssl
-from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,36 +11,21 @@ import pytest
 
 from services.__main__ import SERVICES
 from tests.e2e.cluster import Cluster, Failed
-from tests.e2e.conftest import given
+from tests.e2e.conftest import SIZE, needs_a_cluster, per_service
 from tests.e2e.load import customers
 from tests.program import Program
 from tests.shop import until
 
-KUBECONFIG = os.environ.get("E2E_CLUSTER", "")
-PER_SERVICE = os.environ.get("E2E_SIZE") == "kind"
-pytestmark = pytest.mark.skipif(not KUBECONFIG, reason="needs a cluster: make e2e")
-per_service = pytest.mark.skipif(bool(KUBECONFIG) and not PER_SERVICE, reason="E2E_SIZE=lite is one pod without brokers")
+pytestmark = needs_a_cluster
 ROLL_SECONDS = 400
 BINDINGS = ("list_bindings", "source_name", "destination_name", "routing_key")
-
-
-@pytest.fixture
-def cluster() -> Cluster:
-    return Cluster(KUBECONFIG, os.environ["E2E_NAMESPACE"])
-
-
-@pytest.fixture(scope="module")
-async def shop() -> AsyncIterator[Program]:
-    """The same shop as `program`, without its other sizes."""
-    async with given(os.environ["E2E_URL"]) as found:
-        yield found
 
 
 async def test_every_pod_was_admitted_under_the_restricted_profile(cluster: Cluster) -> None:
     labels = cluster.get("namespace", cluster.namespace)["metadata"]["labels"]
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
     pods = [pod for pod in cluster.get("pods")["items"] if pod["status"]["phase"] == "Running"]
-    assert len(pods) >= (len(SERVICES) if PER_SERVICE else 1)
+    assert len(pods) >= (len(SERVICES) if SIZE == "kind" else 1)
 
 
 async def test_the_ingress_speaks_tls_with_the_certificate_of_its_host(cluster: Cluster) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -11,30 +10,16 @@ import httpx2
 import pytest
 
 from tests.e2e.cluster import Cluster
-from tests.e2e.conftest import given
+from tests.e2e.conftest import SIZE, needs_a_cluster, per_service
 from tests.e2e.load import customers, orders_of
 from tests.e2e.releases import Release, earlier, load, now
 from tests.program import ROOT, Program, environment
 from tests.shop import until
 
-KUBECONFIG = os.environ.get("E2E_CLUSTER", "")
-SIZE = os.environ.get("E2E_SIZE", "")
-pytestmark = pytest.mark.skipif(not KUBECONFIG, reason="needs a cluster: make e2e")
-per_service = pytest.mark.skipif(bool(KUBECONFIG) and SIZE != "kind", reason="E2E_SIZE=lite is one pod without brokers")
+pytestmark = needs_a_cluster
 DAY = Path(os.environ.get("TEST_REPLAY_CSV", ROOT / "tests" / "cli" / "data" / "day.csv"))
 REPLAY_SECONDS = 1200
 MESSAGING = "kafkatopics,rabbitmqqueues,rabbitmqexchanges,rabbitmqbindings"
-
-
-@pytest.fixture
-def cluster() -> Cluster:
-    return Cluster(KUBECONFIG, os.environ["E2E_NAMESPACE"])
-
-
-@pytest.fixture(scope="module")
-async def shop() -> AsyncIterator[Program]:
-    async with given(os.environ["E2E_URL"]) as found:
-        yield found
 
 
 async def test_the_charts_own_test_places_an_order(cluster: Cluster) -> None:
