@@ -20,7 +20,7 @@ def markdown(result: dict[str, Any]) -> str:
         ("202: p50 / p95 / p99, ms", lambda r: _times(r["answer_seconds"])),
         ("202 to paid: p50 / p95 / p99, ms", lambda r: _times(r["paid_seconds"])),
         ("202 to reads as paid: p50 / p95, ms", lambda r: _times(r["read_as_paid_seconds"])),
-        ("commit to taken by the bus (outbox), at most: p50 / p95 / p99, ms", lambda r: _times(r["outbox_seconds"])),
+        ("commit to taken by the bus (outbox), at most: p50 / p95 / p99, ms", lambda r: _times(r["outbox_seconds"]["all"])),
         ("not yet paid at the end", lambda r: f"{r['backlog_share_at_end']:.2%}"),
         ("seconds until all were paid", lambda r: _number(r["backlog_seconds"], 2)),
         ("memory of the whole shop, MiB", lambda r: _number((r["memory_mib"] or {}).get("all"))),

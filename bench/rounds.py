@@ -97,7 +97,7 @@ async def measure(shop: Shop, target: Target, emails: Sequence[str], plan: Plan)
         "backlog_share_at_end": sum(moment > end for moment, _ in paid) / max(1, len(paid)),
         "backlog_seconds": None if backlog is None else max((moment - end for moment, _ in paid if moment > end), default=0.0),
         "memory_mib": _peak(memories),
-        "outbox_seconds": _between(before.outbox, after.outbox),
+        "outbox_seconds": _outbox(before, after),
         "cost_per_order": _per_order(before, after, len(accepted) + len(warmed)),
         "load_generator_cpu_ms_per_request": loaded["cpu_seconds"] / max(1, loaded["requests"]) * 1000,
         "problems": problems,
@@ -150,13 +150,20 @@ def _per_order(before: Cost, after: Cost, orders: int) -> dict[str, float | None
     }
 
 
-def _between(before: dict[float, float], after: dict[float, float]) -> dict[str, float]:
-    """Percentiles of a histogram's growth, each as the upper bound of its bucket: at most so long."""
-    grown = {bound: count - before.get(bound, 0.0) for bound, count in sorted(after.items())}
-    total = grown.get(float("inf"), 0.0)
-    found = {"n": total}
-    for percent in (50, 95, 99) if total else ():
-        found[f"p{percent}"] = next(bound for bound, count in grown.items() if count >= total * percent / 100)
+def _outbox(before: Cost, after: Cost) -> dict[str, dict[str, float]]:
+    """Percentiles of a histogram's growth by service and of all, each as the upper bound of its bucket: at most so long."""
+    grown = {
+        service: {bound: count - before.outbox.get(service, {}).get(bound, 0.0) for bound, count in sorted(bounds.items())}
+        for service, bounds in after.outbox.items()
+    }
+    every = [bounds for bounds in grown.values() if bounds]
+    grown["all"] = {bound: sum(bounds[bound] for bounds in every) for bound in (every[0] if every else {})}
+    found: dict[str, dict[str, float]] = {}
+    for service, bounds in grown.items():
+        total = bounds.get(float("inf"), 0.0)
+        found[service] = {"n": total}
+        for percent in (50, 95, 99) if total else ():
+            found[service][f"p{percent}"] = next(bound for bound, count in bounds.items() if count >= total * percent / 100)
     return found
 
 

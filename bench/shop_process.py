@@ -108,13 +108,13 @@ async def _ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """CPU seconds, SQL statements and messages that left an outbox within so many seconds, since the processes began. None where it can't be seen."""
+    """CPU seconds, SQL statements and, by service, messages that left an outbox within so many seconds, since the processes began. None where it can't be seen."""
 
     app_cpu: float | None
     postgres_cpu: float | None
     redis_cpu: float | None
     statements: float | None
-    outbox: dict[float, float]
+    outbox: dict[str, dict[float, float]]
 
 
 def _servers(target: Target) -> dict[str, list[psutil.Process]]:
@@ -139,9 +139,9 @@ async def cost(target: Target) -> Cost:
     servers = _servers(target)
     text = await _metrics(target)
     statements = sum(float(value) for _, value in _samples("caravan_database_statements_total", text)) or None
-    outbox: dict[float, float] = defaultdict(float)
+    outbox: dict[str, dict[float, float]] = defaultdict(dict)
     for labels, value in _samples("caravan_outbox_lag_seconds_bucket", text):
-        outbox[float(labels["le"])] += float(value)
+        outbox[labels["service"]][float(labels["le"])] = float(value)
     seconds = {name: _cpu(processes) for name, processes in servers.items() if processes}
     return Cost(seconds.get("app"), seconds.get("postgres"), seconds.get("redis"), statements, dict(outbox))
 
