@@ -62,8 +62,16 @@ class Publisher:
         channel = await self._channel(target)
         try:
             async with asyncio.timeout(PUBLISH_SECONDS):
-                to = await channel.get_exchange(target, ensure=False) if exchange else channel.default_exchange
-                await to.publish(message, route if exchange else target, mandatory=not exchange)
+                underlay: Any = await channel.get_underlay_channel()
+                # `wait=False`: the next message need not wait until this one has left the socket's buffer; all wait for their confirmations.
+                await underlay.basic_publish(
+                    message.body,
+                    exchange=target if exchange else "",
+                    routing_key=route if exchange else target,
+                    properties=message.properties,
+                    mandatory=not exchange,
+                    wait=False,
+                )
         except TimeoutError:
             self._channels.pop(target, None)  # what it still holds must not arrive after newer ones
             await close(channel)

@@ -72,7 +72,7 @@ class QueueReader(Reader):
         for place, incoming in enumerate(fresh):  # a restart that took longer than the pause brings both at once
             if incoming.handle.message_id == original:
                 fresh[place] = replace(incoming, attempt=max(incoming.attempt, copy.attempt))
-        await copy.handle.ack()
+        await _acknowledge(copy.handle)
 
     async def note_attempt(self, incoming: Incoming, delay: float) -> None:
         headers = {"x-attempt": incoming.attempt, "x-copy-of": incoming.handle.message_id or ""}
@@ -83,9 +83,15 @@ class QueueReader(Reader):
             log.warning("no copy in the retry tier", queue=tier, error=repr(error))
 
     async def finish(self, incoming: Incoming) -> None:
-        await incoming.handle.ack()
+        await _acknowledge(incoming.handle)
 
     async def bury(self, incoming: Incoming, reason: str) -> None:
         letter = dead_letter(self.subscription.channel, incoming, reason, self._clock())
         await self._publish(dead_letter_queue(self.subscription.name), letter)
-        await incoming.handle.ack()
+        await _acknowledge(incoming.handle)
+
+
+async def _acknowledge(received: AbstractIncomingMessage) -> None:
+    """Not waiting until it has left the socket's buffer; what comes after it on the channel, such as its closing, comes later there too."""
+    assert received.delivery_tag is not None
+    await received.channel.basic_ack(received.delivery_tag, wait=False)
