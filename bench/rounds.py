@@ -5,7 +5,7 @@ import random
 import statistics
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -151,19 +151,24 @@ def _per_order(before: Cost, after: Cost, orders: int) -> dict[str, float | None
 
 
 def _outbox(before: Cost, after: Cost) -> dict[str, dict[str, float]]:
-    """Percentiles of a histogram's growth by service and of all, each as the upper bound of its bucket: at most so long."""
-    grown = {
-        service: {bound: count - before.outbox.get(service, {}).get(bound, 0.0) for bound, count in sorted(bounds.items())}
-        for service, bounds in after.outbox.items()
-    }
+    """By service, and of all."""
+    grown = {service: growth(before.outbox.get(service, {}), bounds) for service, bounds in after.outbox.items()}
     every = [bounds for bounds in grown.values() if bounds]
     grown["all"] = {bound: sum(bounds[bound] for bounds in every) for bound in (every[0] if every else {})}
-    found: dict[str, dict[str, float]] = {}
-    for service, bounds in grown.items():
-        total = bounds.get(float("inf"), 0.0)
-        found[service] = {"n": total}
-        for percent in (50, 95, 99) if total else ():
-            found[service][f"p{percent}"] = next(bound for bound, count in bounds.items() if count >= total * percent / 100)
+    return {service: at_most(bounds) for service, bounds in grown.items()}
+
+
+def growth(before: Mapping[float, float], after: Mapping[float, float]) -> dict[float, float]:
+    """Of a histogram's cumulative buckets by their upper bound."""
+    return {bound: count - before.get(bound, 0.0) for bound, count in sorted(after.items())}
+
+
+def at_most(bounds: Mapping[float, float]) -> dict[str, float]:
+    """Percentiles of a histogram, each as the upper bound of its bucket."""
+    total = bounds.get(float("inf"), 0.0)
+    found = {"n": total}
+    for percent in (50, 95, 99) if total else ():
+        found[f"p{percent}"] = next(bound for bound, count in bounds.items() if count >= total * percent / 100)
     return found
 
 
