@@ -48,6 +48,9 @@ CONSUMERS = Gauge(
     "caravan_queue_consumers", "Consumers that the broker knows of a queue; 0 means that nobody takes its messages", ["service", "channel"]
 )
 OUTBOX_REFUSED = Gauge("caravan_outbox_refused", "Rows that the bus refused for good, set aside until somebody decides", ["service"])
+TASK_FAILURES = Counter(
+    "caravan_task_failures_total", "Times that something which runs as long as the process failed and started again", ["task"]
+)
 STATEMENTS = Counter("caravan_database_statements_total", "SQL statements sent", ["service"])
 CALLS = Histogram(
     "caravan_call_duration_seconds", "Calls of one service by another", ["service", "target", "operation", "result"], buckets=BUCKETS

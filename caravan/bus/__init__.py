@@ -125,7 +125,7 @@ class Bus(Protocol):
 
     async def close(self) -> None: ...
 
-    def background(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
+    def background(self) -> list[tuple[str, Callable[[], Coroutine[Any, Any, None]]]]:
         """Work of the transport's own that runs as long as the process, by name."""
 
     async def declare(self, channels: Sequence[Topic | Queue | Exchange], subscriptions: Sequence[Subscription]) -> None:

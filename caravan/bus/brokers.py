@@ -1,7 +1,7 @@
 """Kafka for topics and RabbitMQ for queues and exchanges, as one bus."""
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 from caravan.bus import LETTER_BYTES, DeadLetter, Process, Subscription, Trouble, Undelivered
@@ -29,7 +29,7 @@ class Brokers:
     async def close(self) -> None:
         await asyncio.gather(self.kafka.close(), self.rabbit.close())
 
-    def background(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
+    def background(self) -> list[tuple[str, Callable[[], Coroutine[Any, Any, None]]]]:
         return []
 
     async def declare(self, channels: Sequence[Topic | Queue | Exchange], subscriptions: Sequence[Subscription]) -> None:

@@ -42,11 +42,13 @@ CONNECTION_LOST = (
     OSError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
     asyncpg.CannotConnectNowError,
     asyncpg.ReadOnlySQLTransactionError,
     TimeoutError,
 )
-"""Trouble of the infrastructure: to wait out, not to count against a message. A demoted primary (25006) is one of them."""
+"""Trouble of the infrastructure: to wait out, not to count against a message. A demoted primary (25006) is one of them; the client calls a
+connection that broke in the middle of an answer an internal error of its own."""
 
 cause: ContextVar[Delivery[Any] | None] = ContextVar("cause", default=None)
 """The message that is being handled: what a handler emits names it and stays in its trace."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime, timedelta
 from time import perf_counter
 from typing import Any
@@ -45,11 +45,11 @@ class Workers:
         self._kinds = [kind for kind, _ in contexts]
         self.lines = {kind.name: Line(store, kind, context) for kind, context in contexts}
 
-    def tasks(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
+    def tasks(self) -> list[tuple[str, Callable[[], Coroutine[Any, Any, None]]]]:
         """What runs as long as the process, by name."""
         if not self.lines:
             return []
-        return [("job queues", self._announce()), *((f"jobs {line.kind.name}", line.run()) for line in self.lines.values())]
+        return [("job queues", self._announce), *((f"jobs {line.kind.name}", line.run) for line in self.lines.values())]
 
     async def stop(self, seconds: float) -> None:
         """Take no further job and let those in hand end within the time; after it they are given up, and another worker will have them."""

@@ -10,6 +10,7 @@ import gc
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Self
 
 import httpx2
@@ -35,6 +36,7 @@ from caravan.outbox import Relay, Unsent
 from caravan.runtime.backends import BUS, Backends, choose_bus, choose_discovery, consumers, declare, subscriptions
 from caravan.runtime.door import Door
 from caravan.runtime.periodic import repeat
+from caravan.runtime.supervision import Work, supervise
 from caravan.service import Context, Service
 from caravan.settings import Settings
 from caravan.telemetry import log
@@ -172,41 +174,29 @@ class Process:
                 await leadership.listen("outbox", lambda _, written=context.database.outbox_written: written.set())  # type: ignore[misc]
                 relay = Relay(context.database, self.bus, leadership)
                 self._relays.append(relay)
-                self._relaying.append(self._spawn(f"relay {service.name}", relay.run()))
+                self._relaying.append(self._spawn(f"relay {service.name}", relay.run))
             for consumer in consumers(service):
-                self._consuming.append(
-                    self._spawn(
-                        f"consume {consumer.subscription.name}", self.bus.consume(consumer.subscription, Inbox(consumer, context).process)
-                    )
-                )
+                reading = partial(self.bus.consume, consumer.subscription, Inbox(consumer, context).process)
+                self._consuming.append(self._spawn(f"consume {consumer.subscription.name}", reading))
             for periodic in service.periodic:
                 nudge = self._nudges[f"{service.name}.{periodic.name}"] = asyncio.Event()
-                self._others.append(self._spawn(f"periodic {service.name}.{periodic.name}", repeat(periodic, context, nudge)))
+                self._others.append(self._spawn(f"periodic {service.name}.{periodic.name}", partial(repeat, periodic, context, nudge)))
         declared = [
             (kind, self.contexts[service.name]) for service in self.services if service.jobs for kind in service.jobs.declared.values()
         ]
         self.workers = Workers(self.jobs, declared)
         self._others += [
             *(self._spawn(name, work) for name, work in self.workers.tasks()),
-            self._spawn("live hints", live.run()),
+            self._spawn("live hints", live.run),
             *(self._spawn(name, work) for name, work in self.bus.background()),
-            self._spawn("heartbeat", self._heartbeat()),
-            self._spawn("samples", self._sample()),
-            self._spawn("registry", self.discovery.follow()),
-            self._spawn("prune", self._prune()),
+            self._spawn("heartbeat", self._heartbeat),
+            self._spawn("samples", self._sample),
+            self._spawn("registry", self.discovery.follow),
+            self._spawn("prune", self._prune),
         ]
 
-    def _spawn(self, name: str, work: Any) -> asyncio.Task[None]:
-        async def guarded() -> None:
-            try:
-                await work
-            except asyncio.CancelledError:
-                raise
-            except Exception as error:
-                log.critical("task ended", task=name, exc_info=error)
-                raise
-
-        return asyncio.create_task(guarded(), name=name)
+    def _spawn(self, name: str, work: Work) -> asyncio.Task[None]:
+        return asyncio.create_task(supervise(name, work, lambda: self.health.stopping), name=name)
 
     async def stop(self) -> None:
         """Drain within `drain_seconds`, then close whatever is left."""

@@ -73,7 +73,7 @@ async def main(database_url: str, redis_url: str, point: str, queue: str) -> Non
     crash.arm(point)
     store = JobStore(redis_url)
     context = SimpleNamespace(service="deeds", database=await Database.open("deeds_jobs", database_url))
-    await asyncio.gather(*(work for _, work in Workers(store, [(jobs.declared[queue], context)]).tasks()))
+    await asyncio.gather(*(work() for _, work in Workers(store, [(jobs.declared[queue], context)]).tasks()))
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ async def here(backends: Backends, tmp_path_factory: pytest.TempPathFactory) -> 
 async def at_work(here: Here) -> AsyncIterator[None]:
     """With workers in this process."""
     workers = Workers(here.jobs.store, [(kind, here) for kind in jobs.declared.values()])
-    tasks = [asyncio.create_task(work) for _, work in workers.tasks()]
+    tasks = [asyncio.create_task(work()) for _, work in workers.tasks()]
     try:
         yield
     finally:

@@ -80,7 +80,7 @@ async def main(redis_url: str) -> None:
         service = "demo"
 
     workers = Workers(store, [(jobs.declared["demo.leash-hold"], Here())])
-    await asyncio.gather(*(work for _, work in workers.tasks()))
+    await asyncio.gather(*(work() for _, work in workers.tasks()))
 
 
 if __name__ == "__main__":

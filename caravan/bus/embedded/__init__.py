@@ -6,7 +6,7 @@ of a waiting key line up behind it. Each subscription has one active reader at a
 
 import asyncio
 import re
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -42,8 +42,8 @@ class EmbeddedBus:
     async def close(self) -> None:
         """Its database is the process's to close."""
 
-    def background(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
-        return [("wake other processes", self.tell_others()), ("prune topics", self.prune_now_and_then())]
+    def background(self) -> list[tuple[str, Callable[[], Coroutine[Any, Any, None]]]]:
+        return [("wake other processes", self.tell_others), ("prune topics", self.prune_now_and_then)]
 
     async def declare(self, channels: Sequence[Topic | Queue | Exchange], subscriptions: Sequence[Subscription]) -> None:
         for channel in channels:

@@ -5,7 +5,7 @@ topic `<subscription>.retry` brings them back to this subscription alone.
 """
 
 import asyncio
-from collections.abc import Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -62,7 +62,7 @@ class KafkaBus:
         await self._observer.close()
         await self._producer.close()
 
-    def background(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
+    def background(self) -> list[tuple[str, Callable[[], Coroutine[Any, Any, None]]]]:
         return []
 
     async def declare(self, channels: Sequence[Topic | Queue | Exchange], subscriptions: Sequence[Subscription]) -> None:

@@ -4,7 +4,7 @@ Messages are acknowledged after what came of them is safe: committed, or confirm
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -46,7 +46,7 @@ class RabbitBus:
     async def close(self) -> None:
         await asyncio.gather(self._publishing.close(), self._consuming.close())
 
-    def background(self) -> list[tuple[str, Coroutine[Any, Any, None]]]:
+    def background(self) -> list[tuple[str, Callable[[], Coroutine[Any, Any, None]]]]:
         return []
 
     async def _open(self, **options: Any) -> AbstractChannel:

@@ -1,0 +1,33 @@
+"""What runs as long as the process does not end by an accident: it starts again, and says so."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from caravan.bus.reader import backoff
+from caravan.telemetry import TASK_FAILURES, log
+
+Work = Callable[[], Coroutine[Any, Any, None]]
+LASTED_SECONDS = 60.0
+"""Work that ran so long before it failed is as good as new: its earlier failures no longer lengthen the pause."""
+
+
+async def supervise(name: str, work: Work, stopping: Callable[[], bool]) -> None:
+    """Run `work` until it returns. When it raises it starts again after a pause, because half a service (one that accepts and no longer sends) is worse than a
+    late one. Raises what it raised once `stopping` says so."""
+    loop = asyncio.get_running_loop()
+    failures = 0
+    while True:
+        started = loop.time()
+        try:
+            await work()
+            return
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            log.critical("task failed", task=name, exc_info=error)
+            TASK_FAILURES.labels(name).inc()
+            if stopping():
+                raise
+            failures = 1 if loop.time() - started > LASTED_SECONDS else failures + 1
+            await asyncio.sleep(backoff(failures))

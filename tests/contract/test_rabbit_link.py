@@ -1,0 +1,34 @@
+"""A RabbitMQ that goes away at an awkward moment is told as what it is: a lost connection."""
+
+import asyncio
+from typing import Any
+
+import aio_pika
+import pytest
+
+from caravan.bus.rabbit.links import Link
+
+
+@pytest.mark.parametrize("raised", [StopAsyncIteration(), ConnectionResetError(), RuntimeError("Connection was stuck")])
+async def test_whatever_the_client_raises_of_a_broker_that_goes_is_a_lost_connection(
+    monkeypatch: pytest.MonkeyPatch, raised: Exception
+) -> None:
+    """StopAsyncIteration: the broker closed between two steps of the handshake, which only a restart at the right moment shows."""
+
+    async def goes(*_: Any, **__: Any) -> Any:
+        raise raised
+
+    monkeypatch.setattr(aio_pika, "connect", goes)
+    with pytest.raises(ConnectionError, match="RabbitMQ can't be reached"):
+        await Link("amqp://caravan:caravan@127.0.0.1/", "test").channel()
+
+
+async def test_a_broker_that_hangs_up_at_once_is_a_lost_connection() -> None:
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        link = Link(f"amqp://caravan:caravan@127.0.0.1:{server.sockets[0].getsockname()[1]}/", "test")
+        for _ in range(20):
+            with pytest.raises(ConnectionError, match="RabbitMQ can't be reached"):
+                await link.channel()
