@@ -26,6 +26,7 @@ ROUND: dict[str, Any] = {
     "backlog_share_at_end": 0.001,
     "backlog_seconds": 0.3,
     "memory_mib": {"app": 300.0, "all": 520.5},
+    "outbox_seconds": {"all": {"n": 100, "p50": 0.05, "p95": 0.1, "p99": 0.2}},
     "cost_per_order": {"app_cpu_ms": 2.5, "postgres_cpu_ms": 1.25, "redis_cpu_ms": None, "sql_statements": 9.3},
     "load_generator_cpu_ms_per_request": 0.05,
     "problems": [],
