@@ -5,6 +5,7 @@ test can hold it, or let it die there.
 """
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -64,7 +65,7 @@ class Clock:
         return utc_now() + self.ahead
 
 
-class Door:
+class Door(ABC):
     """Where deeds are handed in. `remembers`: how long the same key is known."""
 
     remembers: timedelta
@@ -74,21 +75,21 @@ class Door:
         self.clock = clock
         self.gate = gate
 
+    @abstractmethod
     async def hand_in(self, key: UUID, text: str) -> Any:
         """Hand a deed in and wait until it has been dealt with; what is said to whoever handed it in, None where nothing is."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def again_elsewhere(self, key: UUID, text: str) -> None:
         """The same deed reaches another worker, while the first is still at it; returns when that worker has dealt with it."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def dies(self) -> None:
         """Whoever is held at the gate is gone, and another takes its place."""
-        raise NotImplementedError
 
+    @abstractmethod
     def says_other_body(self, told: Any) -> bool:
         """Whether that is what this door says to a known key with another text."""
-        raise NotImplementedError
 
     async def do(self, work: UnitOfWork, key: UUID, text: str) -> None:
         """The effect; for the door's handler."""
