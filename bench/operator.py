@@ -95,7 +95,7 @@ async def _caravan(kubernetes: Kubernetes, kafka: str, resources: int, restart: 
         if restart:
             await _creation_only(space, resources, restart)
             async with _process([*arguments, str(port := _port())]) as process:
-                await _caught_up(port, restart, 1800)  # brings the added ones to Ready
+                await _caught_up(process, port, restart, 1800)  # brings the added ones to Ready
             found |= {"restart_resources": restart} | await _restart(space, [*arguments, str(port := _port())], port, restart)
         return found
 
@@ -106,7 +106,7 @@ async def _restart(space: "Space", arguments: list[str], port: int, restart: int
     async with _process(arguments) as process:
         await _answers(f"http://127.0.0.1:{port}/metrics")
         newcomers = asyncio.create_task(_newcomers(space, port))
-        await _caught_up(port, restart, 1200)
+        await _caught_up(process, port, restart, 1200)
         seconds = time.monotonic() - started
         times = await newcomers
         await asyncio.sleep(5)
@@ -271,8 +271,17 @@ def _passes(values: dict[str, float]) -> float:
     return values.get("passes", 0)
 
 
-async def _caught_up(port: int, count: int, seconds: float) -> None:
-    await _until(port, lambda values: _passes(values) >= count, seconds)
+async def _caught_up(process: asyncio.subprocess.Process, port: int, count: int, seconds: float) -> None:
+    def passed(values: dict[str, float]) -> bool:
+        return _passes(values) >= count
+
+    waiting, ended = asyncio.create_task(_until(port, passed, seconds)), asyncio.create_task(process.wait())
+    await asyncio.wait([waiting, ended], return_when=asyncio.FIRST_COMPLETED)
+    for task in (waiting, ended):
+        task.cancel()
+    if not waiting.done():
+        raise SystemExit(f"the operator has ended, with exit code {process.returncode}: its last lines say why")
+    await waiting
 
 
 async def _until(port: int, check: Any, seconds: float) -> None:

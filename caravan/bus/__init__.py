@@ -47,6 +47,10 @@ Process = Callable[[list[Incoming]], Awaitable[list[Outcome]]]
 """Handles a batch, in order, and says what came of each. Raises only for trouble of the infrastructure: then nothing of the batch counts."""
 
 
+Background = Callable[[], Coroutine[Any, Any, None]]
+"""Work that runs as long as the process; called again when it failed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Trouble:
     """Why a message was not published. `for_good`: sending it again can't help."""
@@ -125,7 +129,7 @@ class Bus(Protocol):
 
     async def close(self) -> None: ...
 
-    def background(self) -> list[tuple[str, Callable[[], Coroutine[Any, Any, None]]]]:
+    def background(self) -> list[tuple[str, Background]]:
         """Work of the transport's own that runs as long as the process, by name."""
 
     async def declare(self, channels: Sequence[Topic | Queue | Exchange], subscriptions: Sequence[Subscription]) -> None:

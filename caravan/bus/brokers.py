@@ -1,10 +1,9 @@
 """Kafka for topics and RabbitMQ for queues and exchanges, as one bus."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from caravan.bus import LETTER_BYTES, DeadLetter, Process, Subscription, Trouble, Undelivered
+from caravan.bus import LETTER_BYTES, Background, DeadLetter, Process, Subscription, Trouble, Undelivered
 from caravan.bus.kafka import KafkaBus
 from caravan.bus.rabbit import RabbitBus
 from caravan.bus.topology import NotDeclared
@@ -29,7 +28,7 @@ class Brokers:
     async def close(self) -> None:
         await asyncio.gather(self.kafka.close(), self.rabbit.close())
 
-    def background(self) -> list[tuple[str, Callable[[], Coroutine[Any, Any, None]]]]:
+    def background(self) -> list[tuple[str, Background]]:
         return []
 
     async def declare(self, channels: Sequence[Topic | Queue | Exchange], subscriptions: Sequence[Subscription]) -> None:

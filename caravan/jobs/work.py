@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from time import perf_counter
 from typing import Any
@@ -13,6 +13,7 @@ from bullmq.custom_errors import DelayedError, UnrecoverableError
 from opentelemetry.trace import SpanKind
 
 from caravan import crash, telemetry
+from caravan.bus import Background
 from caravan.clock import EPOCH, utc_now
 from caravan.database import CONNECTION_LOST
 from caravan.errors import Reject
@@ -45,7 +46,7 @@ class Workers:
         self._kinds = [kind for kind, _ in contexts]
         self.lines = {kind.name: Line(store, kind, context) for kind, context in contexts}
 
-    def tasks(self) -> list[tuple[str, Callable[[], Coroutine[Any, Any, None]]]]:
+    def tasks(self) -> list[tuple[str, Background]]:
         """What runs as long as the process, by name."""
         if not self.lines:
             return []

@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 
 from caravan import crash, settings, telemetry
 from caravan.auth import Verifier, internal_token
-from caravan.bus import Bus, Subscription, failures
+from caravan.bus import Background, Bus, Subscription, failures
 from caravan.bus.failures.operations import operations
 from caravan.client import Calls, Local, Operation
 from caravan.clock import Clock, utc_now
@@ -36,7 +36,7 @@ from caravan.outbox import Relay, Unsent
 from caravan.runtime.backends import BUS, Backends, choose_bus, choose_discovery, consumers, declare, subscriptions
 from caravan.runtime.door import Door
 from caravan.runtime.periodic import repeat
-from caravan.runtime.supervision import Work, supervise
+from caravan.runtime.supervision import supervise
 from caravan.service import Context, Service
 from caravan.settings import Settings
 from caravan.telemetry import log
@@ -195,7 +195,7 @@ class Process:
             self._spawn("prune", self._prune),
         ]
 
-    def _spawn(self, name: str, work: Work) -> asyncio.Task[None]:
+    def _spawn(self, name: str, work: Background) -> asyncio.Task[None]:
         return asyncio.create_task(supervise(name, work, lambda: self.health.stopping), name=name)
 
     async def stop(self) -> None:

@@ -1,18 +1,17 @@
 """What runs as long as the process does not end by an accident: it starts again, and says so."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
+from caravan.bus import Background
 from caravan.bus.reader import backoff
 from caravan.telemetry import TASK_FAILURES, log
 
-Work = Callable[[], Coroutine[Any, Any, None]]
 LASTED_SECONDS = 60.0
 """Work that ran so long before it failed is as good as new: its earlier failures no longer lengthen the pause."""
 
 
-async def supervise(name: str, work: Work, stopping: Callable[[], bool]) -> None:
+async def supervise(name: str, work: Background, stopping: Callable[[], bool]) -> None:
     """Run `work` until it returns. When it raises it starts again after a pause, because half a service (one that accepts and no longer sends) is worse than a
     late one. Raises what it raised once `stopping` says so."""
     loop = asyncio.get_running_loop()

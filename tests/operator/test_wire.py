@@ -1,5 +1,6 @@
 """What goes over the wire to the Kubernetes API, against a server that answers as the test says: retries, versions, the Lease; and that nothing goes out without it."""
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from aiohttp import web
 from caravan_operator.backends.kafka import Kafka, KafkaLogin
 from caravan_operator.backends.kubernetes import ApiError, Kubernetes
 from caravan_operator.backends.rabbitmq import RabbitLogin, RabbitMQ
+from caravan_operator.handlers.arrivals import LIST_SECONDS, WATCHED, Arrivals
 from caravan_operator.handlers.audit import DEAF_AFTER, Audit
 from caravan_operator.handlers.cache import Cache
 from caravan_operator.handlers.lease import Lease, LeaseLost
@@ -21,6 +23,7 @@ from caravan_operator.status.conditions import SYNCED, Condition
 from caravan_operator.status.reasons import Reason
 
 from tests.operator.resources import START, resource
+from tests.shop import until
 
 PATH = "/apis/messaging.caravan.dev/v1alpha1/namespaces/shop/kafkatopics/orders"
 EVENTS = "POST /api/v1/namespaces/shop/events"
@@ -252,6 +255,31 @@ async def test_nothing_is_written_to_rabbitmq_without_the_lease(server: Script, 
     assert server.asked == []
 
 
+async def test_the_start_waits_for_all_that_is_there(server: Script, kubernetes: Kubernetes) -> None:
+    kind = "GET /api/v1/namespaces/shop/services"
+    for group, version, plural in WATCHED:
+        server.says(f"GET {f'/apis/{group}' if group else '/api'}/{version}/namespaces/shop/{plural}", (404, {"message": "not installed"}))
+    items = [{"metadata": {"uid": uid}} for uid in ("first", "second", "deleted")]
+    pages = ({"metadata": {"continue": "on"}, "items": items[:1]}, {"metadata": {}, "items": items[1:]})
+    server.says(kind, (410, {"message": "too old"}), *((200, page) for page in pages), (200, {"metadata": {}, "items": items[:2]}))
+    clock = Clock()
+    arrivals = Arrivals(kubernetes, ["shop"], clock)
+    waiting = asyncio.create_task(arrivals.wait())
+    arrivals.saw(items[0])
+
+    async def asked(times: int) -> bool:
+        return len(server.sent(kind)) == times
+
+    await until(lambda: asked(3))
+    arrivals.saw(items[1])
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(asyncio.shield(waiting), 0.3)
+    assert not arrivals.complete, "the third is there, and no watch has brought it"
+    clock.now += LIST_SECONDS
+    await asyncio.wait_for(waiting, 5)
+    assert arrivals.complete and len(server.sent(kind)) == 4
+
+
 async def test_a_watch_that_has_gone_deaf_is_found_out(server: Script, kubernetes: Kubernetes) -> None:
     for kind in KINDS.values():
         server.says(f"GET /apis/{kind.group}/{kind.version}/namespaces/shop/{kind.plural}", (200, {"metadata": {}, "items": None}))
@@ -260,7 +288,7 @@ async def test_a_watch_that_has_gone_deaf_is_found_out(server: Script, kubernete
     clock, cache = Clock(), Cache()
     audit = Audit(kubernetes, cache, ["shop"], clock)
     await audit.look()
-    assert audit.complete
+    assert not audit.deaf
     await audit.look()
     clock.now += DEAF_AFTER + 1
     await audit.look()

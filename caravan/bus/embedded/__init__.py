@@ -6,14 +6,13 @@ of a waiting key line up behind it. Each subscription has one active reader at a
 
 import asyncio
 import re
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
-from typing import Any
 
 import asyncpg
 
-from caravan.bus import LETTER_BYTES, DeadLetter, Process, Subscription
+from caravan.bus import LETTER_BYTES, Background, DeadLetter, Process, Subscription
 from caravan.bus.embedded.reader import POLL_SECONDS, QueueReader, TopicReader
 from caravan.bus.reader import backoff
 from caravan.database import CONNECTION_LOST, Database
@@ -42,7 +41,7 @@ class EmbeddedBus:
     async def close(self) -> None:
         """Its database is the process's to close."""
 
-    def background(self) -> list[tuple[str, Callable[[], Coroutine[Any, Any, None]]]]:
+    def background(self) -> list[tuple[str, Background]]:
         return [("wake other processes", self.tell_others), ("prune topics", self.prune_now_and_then)]
 
     async def declare(self, channels: Sequence[Topic | Queue | Exchange], subscriptions: Sequence[Subscription]) -> None:

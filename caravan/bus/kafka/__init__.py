@@ -5,7 +5,7 @@ topic `<subscription>.retry` brings them back to this subscription alone.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,7 +18,7 @@ from aiokafka.errors import (
     RecordListTooLargeError,
 )
 
-from caravan.bus import LETTER_BYTES, DeadLetter, Incoming, Process, Subscription, Trouble, Undelivered
+from caravan.bus import LETTER_BYTES, Background, DeadLetter, Incoming, Process, Subscription, Trouble, Undelivered
 from caravan.bus.kafka.letters import Headers, letter_headers, letter_id
 from caravan.bus.kafka.observer import Observer
 from caravan.bus.kafka.producer import Producer
@@ -62,7 +62,7 @@ class KafkaBus:
         await self._observer.close()
         await self._producer.close()
 
-    def background(self) -> list[tuple[str, Callable[[], Coroutine[Any, Any, None]]]]:
+    def background(self) -> list[tuple[str, Background]]:
         return []
 
     async def declare(self, channels: Sequence[Topic | Queue | Exchange], subscriptions: Sequence[Subscription]) -> None:

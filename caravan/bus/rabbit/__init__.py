@@ -4,14 +4,14 @@ Messages are acknowledged after what came of them is safe: committed, or confirm
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from aio_pika.abc import AbstractChannel
 from aio_pika.exceptions import ChannelPreconditionFailed
 
-from caravan.bus import LETTER_BYTES, DeadLetter, Process, Subscription, Trouble, Undelivered
+from caravan.bus import LETTER_BYTES, Background, DeadLetter, Process, Subscription, Trouble, Undelivered
 from caravan.bus.rabbit.letters import PREFETCH_MAX, Look, look, message, read_letter
 from caravan.bus.rabbit.links import CONNECT_SECONDS, TROUBLE, Link, Publisher, close
 from caravan.bus.rabbit.reader import QueueReader
@@ -46,7 +46,7 @@ class RabbitBus:
     async def close(self) -> None:
         await asyncio.gather(self._publishing.close(), self._consuming.close())
 
-    def background(self) -> list[tuple[str, Callable[[], Coroutine[Any, Any, None]]]]:
+    def background(self) -> list[tuple[str, Background]]:
         return []
 
     async def _open(self, **options: Any) -> AbstractChannel:

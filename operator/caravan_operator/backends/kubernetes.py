@@ -3,8 +3,9 @@
 import asyncio
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import kopf
@@ -17,6 +18,8 @@ _FRESH = 60.0
 _PATIENCE = 20.0
 _AGAIN = frozenset({429, 500, 502, 503, 504})
 _JSON = "application/json"
+PAGE = 500
+_METADATA = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _MERGE = "application/merge-patch+json"
 
 
@@ -43,9 +46,23 @@ class Kubernetes:
     async def get(self, path: str) -> dict[str, Any]:
         return await self.request("GET", path)
 
-    async def metadata(self, path: str) -> dict[str, Any]:
-        """A list with the items' metadata only."""
-        return await self.request("GET", path, accept="application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1")
+    async def listed(self, group: str, version: str, plural: str, namespace: str = "") -> AsyncIterator[dict[str, Any]]:
+        """The metadata of every object of a kind, page by page; none if the kind isn't installed. Without a namespace: of the whole cluster."""
+        path = f"/apis/{group}/{version}/" if group else f"/api/{version}/"
+        path += f"namespaces/{namespace}/{plural}?limit={PAGE}" if namespace else f"{plural}?limit={PAGE}"
+        token = ""
+        while True:
+            try:
+                answer = await self.request("GET", path + (f"&continue={quote(token)}" if token else ""), accept=_METADATA)
+            except ApiError as error:
+                if error.status == 404:
+                    return
+                raise
+            for item in answer["items"] or ():
+                yield item["metadata"]
+            token = answer["metadata"].get("continue", "")
+            if not token:
+                return
 
     async def patch(self, resource: Resource, change: Mapping[str, Any], *, status: bool = False) -> Resource:
         """Merge patch of the resource, or of its status, at the version that was read: ApiError 409 when somebody was faster."""

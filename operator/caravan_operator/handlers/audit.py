@@ -1,10 +1,9 @@
-"""Compares the cache with what the API server lists, as metadata only. It tells when the cache is complete, and when a watch has gone deaf without an error."""
+"""Compares the cache with what the API server lists, as metadata only. It tells when a watch has gone deaf without an error."""
 
 import asyncio
 import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from urllib.parse import quote
 
 from caravan_operator.backends.kubernetes import ApiError, Kubernetes
 from caravan_operator.handlers.cache import Cache
@@ -13,7 +12,6 @@ from caravan_operator.resources.resource import Key
 
 PERIOD = 120.0
 DEAF_AFTER = 90.0
-PAGE = 500
 
 _Seen = tuple[Key, str, int]
 
@@ -27,20 +25,17 @@ class Audit:
         self._namespaces = namespaces
         self._clock = clock
         self._missed: dict[_Seen, float] = {}
-        self.complete = False
-        """Whether the cache has held everything at least once."""
 
     async def watch(self) -> None:
-        """Every second until the cache is complete, then from time to time."""
+        """From time to time."""
         while True:
+            await asyncio.sleep(15.0 if self._missed else PERIOD)
             with suppress(ApiError):
                 await self.look()
-            await asyncio.sleep(1.0 if not self.complete else 15.0 if self._missed else PERIOD)
 
     async def look(self) -> None:
         """Compare once."""
         missed = await self._differences()
-        self.complete = self.complete or not missed
         self._missed = {seen: self._missed.get(seen, self._clock()) for seen in missed}
 
     @property
@@ -63,15 +58,7 @@ class Audit:
         return resource is not None and resource.uid == uid and resource.generation >= generation
 
     async def _listed(self, kind: Kind, namespace: str) -> set[_Seen]:
-        where = f"namespaces/{namespace}/" if namespace else ""
-        path = f"/apis/{kind.group}/{kind.version}/{where}{kind.plural}?limit={PAGE}"
-        found: set[_Seen] = set()
-        token = ""
-        while True:
-            answer = await self._kubernetes.metadata(path + (f"&continue={quote(token)}" if token else ""))
-            for item in answer["items"] or ():
-                meta = item["metadata"]
-                found.add((Key(kind.name, meta["namespace"], meta["name"]), meta["uid"], meta.get("generation", 1)))
-            token = answer["metadata"].get("continue", "")
-            if not token:
-                return found
+        return {
+            (Key(kind.name, meta["namespace"], meta["name"]), meta["uid"], meta.get("generation", 1))
+            async for meta in self._kubernetes.listed(kind.group, kind.version, kind.plural, namespace)
+        }

@@ -37,7 +37,7 @@ class Engine:
     async def serve(self) -> None:
         """Until it is cancelled, or a worker fails for good: its exception is raised."""
         sweeping = asyncio.create_task(self._sweeps())
-        measured = self.beat
+        measured = self.beat = time.monotonic()
         try:
             while True:
                 await self._queue.wait(1.0)

@@ -7,6 +7,7 @@ from typing import Any
 
 import kopf
 
+from caravan_operator.handlers.arrivals import Arrivals
 from caravan_operator.handlers.cache import Cache
 from caravan_operator.handlers.queue import Lane, WorkQueue
 from caravan_operator.reconcile.places import SERVICE_LABEL, Places, Service, Slice
@@ -22,9 +23,10 @@ def status_of(gateway: Key) -> Key:
 
 
 class PlaceWatches:
-    def __init__(self, cache: Cache, queue: WorkQueue) -> None:
+    def __init__(self, cache: Cache, queue: WorkQueue, arrivals: Arrivals) -> None:
         self._cache = cache
         self._queue = queue
+        self._arrivals = arrivals
         self._places: dict[str, Places] = defaultdict(Places)
         self.changed: dict[Key, float] = {}
         """When the first change came that a gateway has not been told yet."""
@@ -34,8 +36,15 @@ class PlaceWatches:
 
     def register(self, registry: kopf.OperatorRegistry) -> None:
         for group, plural, put in (("", "services", self.service), ("discovery.k8s.io", "endpointslices", self.slice)):
-            kopf.index(group, "v1", plural, registry=registry, id=f"cache-{plural}")(_indexed(put))
-            kopf.on.event(group, "v1", plural, registry=registry, id=f"wake-{plural}")(_woken(put, plural))
+            kopf.on.event(group, "v1", plural, registry=registry, id=plural)(self._event(put, plural))
+
+    def _event(self, put: Any, plural: str) -> Any:
+        async def event(type: str | None, body: kopf.Body, **_: Any) -> None:
+            EVENTS.labels(plural).inc()
+            put(body, deleted=type == "DELETED")
+            self._arrivals.saw(body)
+
+        return event
 
     def service(self, body: Mapping[str, Any], *, deleted: bool) -> None:
         places, name = self._places[body["metadata"]["namespace"]], body["metadata"]["name"]
@@ -62,18 +71,3 @@ class PlaceWatches:
                 self._queue.add(gateway, gateway, Lane.SPEC)
             if gateway.name == service:
                 self._queue.add(status_of(gateway), status_of(gateway), Lane.SPEC)
-
-
-def _indexed(put: Any) -> Any:
-    async def index(body: kopf.Body, **_: Any) -> None:
-        put(body, deleted=False)
-
-    return index
-
-
-def _woken(put: Any, plural: str) -> Any:
-    async def wake(type: str | None, body: kopf.Body, **_: Any) -> None:
-        EVENTS.labels(plural).inc()
-        put(body, deleted=type == "DELETED")
-
-    return wake

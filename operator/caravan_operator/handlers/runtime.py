@@ -15,6 +15,7 @@ import kopf
 
 from caravan_operator.backends.gateway import GatewayPods
 from caravan_operator.backends.kubernetes import Kubernetes
+from caravan_operator.handlers.arrivals import Arrivals
 from caravan_operator.handlers.audit import Audit
 from caravan_operator.handlers.batch import Batch
 from caravan_operator.handlers.cache import Cache
@@ -89,22 +90,30 @@ async def _lead(
     writes = Writes(kubernetes, cache, lease.fence, _now, identity)
     endings = Endings(cache, queue, connections, known, writes, _now, timedelta(seconds=options.deletion_wait))
     batch = Batch(cache, queue, connections, known, writes, endings)
-    places, pods = PlaceWatches(cache, queue), GatewayPods()
+    arrivals = Arrivals(kubernetes, options.namespaces)
+    places, pods = PlaceWatches(cache, queue, arrivals), GatewayPods()
     gateways = Gateways(kubernetes, cache, queue, places, writes, snapshots, pods, lease.fence, _now)
 
     async def run(group: Key, keys: Sequence[Key]) -> None:
         await (gateways.run if group.kind in (GATEWAY, GATEWAY_STATUS) else batch.run)(group, keys)
 
     engine = Engine(cache, queue, run, period=options.sweep)
-    watches = Watches(cache, queue)
+    watches = Watches(cache, queue, arrivals)
     registry = watches.registry()
     places.register(registry)
     audit = Audit(kubernetes, cache, options.namespaces)
-    health.beat, health.batch_age, health.queue_age = lambda: engine.beat, engine.oldest_batch, queue.oldest
-    health.deaf, health.complete, health.leading = lambda: audit.deaf, lambda: audit.complete, True
+    health.batch_age, health.queue_age = engine.oldest_batch, queue.oldest
+    health.deaf, health.complete, health.leading = lambda: audit.deaf, lambda: arrivals.complete, True
+
+    async def work() -> None:
+        await arrivals.wait()
+        log.info("everything has been seen", extra={"resources": len(cache)})
+        health.beat = lambda: engine.beat
+        await engine.serve()
+
     ending = asyncio.Event()
     watching = kopf.operator(registry=registry, standalone=True, stop_flag=ending, **namespaces(options.namespaces))
-    tasks = [asyncio.create_task(each) for each in (engine.serve(), lease.keep(), audit.watch(), _forget(watches, connections), watching)]
+    tasks = [asyncio.create_task(each) for each in (work(), lease.keep(), audit.watch(), _forget(watches, connections), watching)]
     stopping = asyncio.create_task(stop.wait())
     try:
         done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)

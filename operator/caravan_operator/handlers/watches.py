@@ -1,4 +1,4 @@
-"""kopf watches; its index fills the cache before the first event is answered, and an event only says which key to look at."""
+"""kopf watches; an event fills the cache and says which key to look at. What it decides is decided elsewhere."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -6,6 +6,7 @@ from typing import Any
 import kopf
 
 from caravan_operator.backends.kubernetes import credentials
+from caravan_operator.handlers.arrivals import Arrivals
 from caravan_operator.handlers.cache import Cache
 from caravan_operator.handlers.queue import Lane, WorkQueue
 from caravan_operator.reconcile import RULES
@@ -15,9 +16,10 @@ from caravan_operator.status.metrics import EVENTS
 
 
 class Watches:
-    def __init__(self, cache: Cache, queue: WorkQueue) -> None:
+    def __init__(self, cache: Cache, queue: WorkQueue, arrivals: Arrivals) -> None:
         self._cache = cache
         self._queue = queue
+        self._arrivals = arrivals
         self._triggers: dict[Key, tuple[Any, ...]] = {}
         self.gone: list[Key] = []
         """Connections that were deleted: their clients are to be closed."""
@@ -28,22 +30,19 @@ class Watches:
         kopf.on.startup(registry=registry)(_settings)
         kopf.on.login(registry=registry)(_login)
         for kind in KINDS.values():
-            kopf.index(kind.group, kind.version, kind.plural, registry=registry, id=f"cache-{kind.plural}")(self._indexed(kind.name))
-            kopf.on.event(kind.group, kind.version, kind.plural, registry=registry, id=f"wake-{kind.plural}")(self._woken(kind.name))
+            kopf.on.event(kind.group, kind.version, kind.plural, registry=registry, id=kind.plural)(self._event(kind.name))
         return registry
 
-    def _indexed(self, kind: str) -> Any:
-        async def put(body: kopf.Body, **_: Any) -> None:
-            self._cache.put(Resource.of(kind, body))
-
-        return put
-
-    def _woken(self, kind: str) -> Any:
-        async def wake(type: str | None, body: kopf.Body, **_: Any) -> None:
+    def _event(self, kind: str) -> Any:
+        async def event(type: str | None, body: kopf.Body, **_: Any) -> None:
             EVENTS.labels(kind).inc()
-            self.changed(Resource.of(kind, body), deleted=type == "DELETED", listed=type is None)
+            resource = Resource.of(kind, body)
+            if type != "DELETED":
+                self._cache.put(resource)
+            self.changed(resource, deleted=type == "DELETED", listed=type is None)
+            self._arrivals.saw(body)
 
-        return wake
+        return event
 
     def changed(self, resource: Resource, *, deleted: bool, listed: bool) -> None:
         """Put the key, and those that it concerns, into the right lane."""
@@ -98,7 +97,6 @@ async def _settings(settings: kopf.OperatorSettings, **_: Any) -> None:
     settings.watching.client_timeout = 330
     settings.watching.inactivity_timeout = 70
     settings.watching.chunk_size = 500
-    settings.queueing.worker_limit = None  # a limit below the number of objects locks up while the index fills
     settings.queueing.idle_timeout = 1.0
 
 

@@ -25,6 +25,7 @@ API_CALLS = Counter("caravan_operator_kubernetes_requests_total", "Calls of the 
 WRITES = Counter("caravan_operator_external_writes_total", "Actions that a broker has taken", ["kind", "action"])
 DRIFT = Counter("caravan_operator_drift_total", "Differences that somebody else made", ["kind", "answer"])
 RESOURCES = Gauge("caravan_operator_resources", "Resources by whether they are Ready", ["kind", "ready"])
+ARRIVING = Gauge("caravan_operator_arriving", "Objects that were there at the start and that no watch has brought yet")
 LEADER = Gauge("caravan_operator_leader", "1 while this process holds the Lease")
 CIRCUIT = Gauge("caravan_operator_circuit_open", "Connections whose calls are held back", ["connection_kind"])
 SNAPSHOTS = Counter("caravan_operator_snapshots_total", "Compiled routing snapshots: written, unchanged, too_large", ["result"])

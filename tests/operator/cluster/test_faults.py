@@ -24,6 +24,8 @@ pytestmark = pytest.mark.slow
 KAFKA, RABBIT = {"connectionRef": {"name": "kafka"}}, {"connectionRef": {"name": "rabbit"}}
 TOPIC, QUEUE = "KafkaTopic", "RabbitMQQueue"
 KILLS = int(os.environ.get("TEST_OPERATOR_KILLS", "100"))
+AWAY_SECONDS = float(os.environ.get("TEST_BROKER_AWAY_SECONDS", "0"))
+"""How long a broker is away at least; what is to be seen meanwhile takes about 40 s."""
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +72,7 @@ async def test_a_broker_that_is_away_holds_up_nobody_else_and_no_deletion_for_ev
         await connected.ready(QUEUE, name, seconds=40)
         await connected.ready(QUEUE, f"{name}-later")
         await wire.cut()
+        gone = time.monotonic()
         await connected.says("RabbitMQConnection", name, "Unreachable", seconds=30)
         started = time.monotonic()
         await connected.create(TOPIC, name, {**KAFKA, "partitions": 1})
@@ -81,6 +84,7 @@ async def test_a_broker_that_is_away_holds_up_nobody_else_and_no_deletion_for_ev
         await connected.gone(QUEUE, name, seconds=60)
         assert await rabbit_side.queue(name) is not None, "a broker that can't be asked keeps its queue"
         assert "RetainedAfterWait" in {reason for reason, _ in await connected.events(name)}
+        await asyncio.sleep(gone + AWAY_SECONDS - time.monotonic())  # the length of the fault, not a wait for something
         await wire.open()
         await connected.ready(QUEUE, f"{name}-later", seconds=60)
         assert (await rabbit_side.policy(f"caravan.queue.{name}-later"))["definition"] == {"max-length": 2}
