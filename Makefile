@@ -35,7 +35,7 @@ brokers: env ## Install Kafka and RabbitMQ for the tests where no container engi
 	$(BIN)/python -m tests.backends.install
 
 test: env ## Run the tests but the slow ones
-	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not slow" -r fEX
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not slow" -r fEX --timeout 300
 
 test-slow: env ## Run the slow tests
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m slow -r fEX

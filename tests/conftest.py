@@ -1,10 +1,13 @@
 """One embedded Postgres and Redis per test run (and per xdist worker), in a folder that goes away afterwards; each test module finds them empty."""
 
+import asyncio
+import gc
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
@@ -40,3 +43,24 @@ async def backends(servers: Backends) -> Backends:
     await redis.flushall()
     await redis.aclose()
     return servers
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """The loop of a test that does not end is idle, so its stack says nothing: show where each task waits."""
+    report = yield
+    if call.excinfo and "from pytest-timeout" in str(call.excinfo.value):
+        tasks = [found for found in gc.get_objects() if isinstance(found, asyncio.Task) and not found.done()]
+        report.sections.append(
+            ("what waits", "\n".join(line for task in tasks for line in (repr(task.get_name()), *_awaited(task.get_coro()))))
+        )
+    return report
+
+
+def _awaited(step: Any) -> Iterator[str]:
+    """File and line of each coroutine, from the task's own to the innermost."""
+    while step is not None:
+        kind = "cr" if hasattr(step, "cr_frame") else "ag" if hasattr(step, "ag_frame") else "gi"
+        if frame := getattr(step, f"{kind}_frame", None):
+            yield f"  {frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_name}"
+        step = getattr(step, "gi_yieldfrom" if kind == "gi" else f"{kind}_await", None)
