@@ -16,6 +16,9 @@ class FaultyApi:
         self.share = share
         self.refused = 0
         self.passed = 0
+        self.watches: set[web.StreamResponse] = set()
+        """Those that are open."""
+        self._silent: set[web.StreamResponse] = set()
         self._random = random.Random(seed)
         self._session: aiohttp.ClientSession | None = None
         self._server = ""
@@ -30,7 +33,7 @@ class FaultyApi:
         )
         application = web.Application(client_max_size=2**24)
         application.router.add_route("*", "/{rest:.*}", self._pass)
-        self._runner = web.AppRunner(application, access_log=None)
+        self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
@@ -46,6 +49,10 @@ class FaultyApi:
         path = folder / "kubeconfig"
         path.write_text(yaml.safe_dump(config))
         return str(path)
+
+    def silence(self) -> None:
+        """The watches that are open now stay so, and nothing more comes of them, as behind a router that forgot them."""
+        self._silent |= self.watches
 
     async def stop(self) -> None:
         if self._runner is not None:
@@ -69,11 +76,16 @@ class FaultyApi:
                 status=answer.status, headers={"Content-Type": answer.headers.get("Content-Type", "application/json")}
             )
             await response.prepare(request)
+            if "watch" in request.query:
+                self.watches.add(response)
             try:
                 async for chunk in answer.content.iter_any():
-                    await response.write(chunk)
+                    if response not in self._silent:
+                        await response.write(chunk)
             except (ConnectionError, aiohttp.ClientError):
                 pass  # the client has gone
+            finally:
+                self.watches.discard(response)
             return response
 
 

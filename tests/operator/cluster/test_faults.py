@@ -150,6 +150,27 @@ async def test_with_a_third_of_the_api_calls_refused_everything_converges(
             await running.stop()
 
 
+async def test_a_watch_that_falls_silent_is_opened_again(connected: Namespace, kafka_side: SideKafka, tmp_path: Path, name: str) -> None:
+    async with faulty_api(0.0, tmp_path) as (api, kubeconfig):
+        running = Operator(connected.name, kubeconfig=kubeconfig)
+        await running.start()
+        try:
+            await connected.create(TOPIC, name, {**KAFKA, "partitions": 1})
+            await connected.ready(TOPIC, name, seconds=40)
+            assert api.watches
+            api.silence()
+            silent = time.monotonic()
+            await connected.create(TOPIC, f"{name}-later", {**KAFKA, "partitions": 1})
+            await connected.change(TOPIC, name, {"config": {"retention": "1h"}})
+            await connected.ready(TOPIC, f"{name}-later", seconds=120)
+            await connected.ready(TOPIC, name)
+            assert await kafka_side.setting(name, "retention.ms") == "3600000"
+            print(f"heard again {time.monotonic() - silent:.0f} s after the watches fell silent")
+            assert running.process is not None and running.process.returncode is None, "without a restart"
+        finally:
+            await running.stop()
+
+
 async def _supervised(operator: Operator) -> None:
     """Start it again when it ends, as the kubelet does."""
     while True:
