@@ -165,7 +165,6 @@ async def _creation(space: Space, count: int) -> dict[str, Any]:
     created: dict[str, float] = {}
     ready: dict[str, float] = {}
     done = asyncio.Event()
-    watching = asyncio.create_task(_watch(space, ready, done, count))
     started = time.monotonic()
     numbers = iter(range(count))
 
@@ -173,12 +172,11 @@ async def _creation(space: Space, count: int) -> dict[str, Any]:
         for number in numbers:
             created[await space.create(number)] = time.monotonic()
 
-    await asyncio.gather(*(creator() for _ in range(8)))
-    creating = time.monotonic() - started
-    try:
-        async with asyncio.timeout(1800):
-            await done.wait()
-    finally:
+    async with asyncio.timeout(1800), asyncio.TaskGroup() as group:
+        watching = group.create_task(_watch(space, ready, done, count))
+        await asyncio.gather(*(creator() for _ in range(8)))
+        creating = time.monotonic() - started
+        await done.wait()
         watching.cancel()
     times = [ready[name] - at for name, at in created.items()]
     return {
@@ -206,14 +204,17 @@ async def _watch(space: Space, ready: dict[str, float], done: asyncio.Event, cou
     connector = aiohttp.TCPConnector(ssl=login.as_ssl_context())
     async with aiohttp.ClientSession(connector=connector, headers=login.as_http_headers(), read_bufsize=2**22) as session:
         timeout = aiohttp.ClientTimeout(total=None, sock_read=None)
-        async with session.get(f"{str(login.server).rstrip('/')}{space.path}?watch=true", timeout=timeout) as answer:
-            async for line in answer.content:
-                found = json.loads(line)["object"]
-                conditions = {each["type"]: each["status"] for each in found.get("status", {}).get("conditions", ())}
-                if conditions.get("Ready") == "True":
-                    ready.setdefault(found["metadata"]["name"], time.monotonic())
-                if len(ready) >= count:
-                    done.set()
+        while True:  # the server ends a watch when it likes; the next one begins with what there is
+            async with session.get(f"{str(login.server).rstrip('/')}{space.path}?watch=true", timeout=timeout) as answer:
+                async for line in answer.content:
+                    found = json.loads(line)["object"]
+                    status = found.get("status")
+                    conditions = status.get("conditions", ()) if isinstance(status, dict) else ()  # of an error it is a word
+                    if any(each["type"] == "Ready" and each["status"] == "True" for each in conditions):
+                        ready.setdefault(found["metadata"]["name"], time.monotonic())
+                    if len(ready) >= count:
+                        done.set()
+            await asyncio.sleep(0.1)
 
 
 async def _newcomers(space: Space, port: int) -> list[float]:
