@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 from caravan_operator.backends.kubernetes import ApiError, Kubernetes
 from caravan_operator.resources import KINDS
 from caravan_operator.resources.resource import Key
@@ -154,6 +155,14 @@ class Operator:
                 await self.kill()
         self._log.unlink(missing_ok=True)
         return self.process.returncode or 0
+
+    async def answer(self, probe: str) -> tuple[int, str]:
+        """Status and text of `readyz`, `healthz` or `metrics`; (0, "") while nobody listens."""
+        try:
+            async with aiohttp.ClientSession() as client, client.get(f"http://127.0.0.1:{self.port}/{probe}") as found:
+                return found.status, await found.text()
+        except aiohttp.ClientError:
+            return 0, ""
 
     def log(self) -> str:
         return self._log.read_text()

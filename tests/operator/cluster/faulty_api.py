@@ -1,5 +1,6 @@
-"""A proxy to the API server that answers a share of the calls with 429 or 503, and can let a watch fall silent."""
+"""A proxy to the API server that answers a share of the calls with 429 or 503, can let a watch fall silent, and hold a list back."""
 
+import asyncio
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,6 +20,9 @@ class FaultyApi:
         self.watches: set[web.StreamResponse] = set()
         """Those that are open."""
         self._silent: set[web.StreamResponse] = set()
+        self.held = ""
+        """The plural whose objects are not listed, except as metadata, until `release` is set."""
+        self.release = asyncio.Event()
         self._random = random.Random(seed)
         self._session: aiohttp.ClientSession | None = None
         self._server = ""
@@ -66,6 +70,8 @@ class FaultyApi:
             status = self._random.choice([429, 503])
             body = {"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": status, "message": "planted"}
             return web.json_response(body, status=status, headers={"Retry-After": "1"} if status == 429 else {})
+        if self.held and request.path.endswith(f"/{self.held}") and "PartialObjectMetadata" not in request.headers.get("Accept", ""):
+            await self.release.wait()
         self.passed += 1
         assert self._session is not None
         headers = {name: value for name, value in request.headers.items() if name in ("Accept", "Content-Type")}

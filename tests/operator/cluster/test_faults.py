@@ -171,6 +171,32 @@ async def test_a_watch_that_falls_silent_is_opened_again(connected: Namespace, k
             await running.stop()
 
 
+async def test_nothing_is_done_before_everything_has_been_seen(
+    connected: Namespace, kafka_side: SideKafka, tmp_path: Path, name: str
+) -> None:
+    async with faulty_api(0.0, tmp_path) as (api, kubeconfig):
+        api.held = "rabbitmqqueues"
+        await connected.create(QUEUE, name, {**RABBIT})
+        await connected.create(TOPIC, name, {**KAFKA, "partitions": 1})
+        running = Operator(connected.name, kubeconfig=kubeconfig)
+        await running.start()
+        try:
+
+            async def topic_is_known() -> bool:
+                return 'watch_events_total{kind="KafkaTopic"}' in (await running.answer("metrics"))[1]
+
+            await until(topic_is_known, seconds=40, every=0.2)
+            assert await running.answer("readyz") == (503, "the caches are being filled")
+            with pytest.raises(AssertionError):
+                await connected.ready(TOPIC, name, seconds=3)
+            assert await kafka_side.topics(name) == []
+            api.release.set()
+            await connected.ready(TOPIC, name, seconds=20)
+            await connected.ready(QUEUE, name)
+        finally:
+            await running.stop()
+
+
 async def _supervised(operator: Operator) -> None:
     """Start it again when it ends, as the kubelet does."""
     while True:
