@@ -273,11 +273,13 @@ def _holds(resource: Resource) -> bool:
 
 
 async def _together(work: Iterable[Awaitable[Any]]) -> list[Any]:
-    """All of it, WRITERS at a time."""
-    slots = asyncio.Semaphore(WRITERS)
+    """All of it, WRITERS at a time, each begun when its turn has come; the results in order."""
+    coming = enumerate(work)
+    results: dict[int, Any] = {}
 
-    async def one(each: Awaitable[Any]) -> Any:
-        async with slots:
-            return await each
+    async def writer() -> None:
+        for number, each in coming:
+            results[number] = await each
 
-    return [*await asyncio.gather(*(one(each) for each in work))]
+    await asyncio.gather(*(writer() for _ in range(WRITERS)))
+    return [results[number] for number in sorted(results)]
