@@ -15,12 +15,16 @@ async def test_whatever_the_client_raises_of_a_broker_that_goes_is_a_lost_connec
 ) -> None:
     """StopAsyncIteration: the broker closed between two steps of the handshake, which only a restart at the right moment shows."""
 
-    async def goes(*_: Any, **__: Any) -> Any:
+    opened: list[aio_pika.Connection] = []
+
+    async def goes(connection: aio_pika.Connection, **_: Any) -> None:
+        opened.append(connection)
         raise raised
 
-    monkeypatch.setattr(aio_pika, "connect", goes)
+    monkeypatch.setattr(aio_pika.Connection, "connect", goes)
     with pytest.raises(ConnectionError, match="RabbitMQ can't be reached"):
         await Link("amqp://caravan:caravan@127.0.0.1/", "test").channel()
+    assert [connection.is_closed for connection in opened] == [True], "or its destructor closes it, in a task that nobody awaits"
 
 
 async def test_a_broker_that_hangs_up_at_once_is_a_lost_connection() -> None:

@@ -21,6 +21,17 @@ TROUBLE = (AMQPError, OSError, RuntimeError, TimeoutError, StopAsyncIteration)
 """What the client raises when the broker is away, refuses, has closed the channel (a RuntimeError), or goes in the middle of a handshake (the last one)."""
 
 
+async def connect(url: URL | str, name: str) -> AbstractConnection:
+    """Raises what TROUBLE lists."""
+    connection = aio_pika.Connection(URL(url), client_properties={"connection_name": name})
+    try:
+        await connection.connect()
+    except BaseException:
+        await connection.close()  # otherwise its destructor wants to, on whatever loop there is by then
+        raise
+    return connection
+
+
 class Link:
     """One connection; `channel()` opens it first where need be."""
 
@@ -38,7 +49,7 @@ class Link:
                 async with self._opening:
                     # `is_closed` is about our own closing; `connected` falls when the peer goes.
                     if self._connection is None or self._connection.is_closed or not self._connection.connected.is_set():
-                        self._connection = await aio_pika.connect(self._url, client_properties={"connection_name": self._name})
+                        self._connection = await connect(self._url, self._name)
                 return await self._connection.channel(**options)
         except TROUBLE as error:
             raise ConnectionError(f"RabbitMQ can't be reached: {error!r}") from error

@@ -9,6 +9,7 @@ from urllib.parse import quote
 import aio_pika
 import httpx2
 from aio_pika.exceptions import ChannelNotFoundEntity
+from yarl import URL
 
 from caravan.bus.topology import (
     POLICY_PREFIX,
@@ -155,9 +156,9 @@ class ObservedQueue:
 
 async def missing(amqp: str, declared: Topology) -> list[Thing]:
     """The declared queues and exchanges that are not there; asked over AMQP, since a service needs no access to the management API."""
-    connection = await aio_pika.connect(amqp, timeout=REQUEST_SECONDS)
     absent: list[Thing] = []
-    async with connection:
+    async with aio_pika.Connection(URL(amqp)) as connection:  # which closes it also when it can't be opened
+        await connection.connect(REQUEST_SECONDS)
         for thing in [*(exchange.thing for exchange in declared.exchanges), *(queue.thing for queue in declared.queues)]:
             channel = await connection.channel()  # the broker closes it when it says no
             try:
