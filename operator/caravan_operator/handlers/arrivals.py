@@ -17,11 +17,8 @@ from caravan_operator.status.metrics import ARRIVING
 
 log = logging.getLogger(__name__)
 
-WATCHED = (
-    *((kind.group, kind.version, kind.plural) for kind in KINDS.values()),
-    ("", "v1", "services"),
-    ("discovery.k8s.io", "v1", "endpointslices"),
-)
+SERVICES, SLICES = ("", "v1", "services"), ("discovery.k8s.io", "v1", "endpointslices")
+WATCHED = (*((kind.group, kind.version, kind.plural) for kind in KINDS.values()), SERVICES, SLICES)
 """Group, version and plural of everything that is watched."""
 LOOK_SECONDS = 0.1
 LIST_SECONDS = 15.0

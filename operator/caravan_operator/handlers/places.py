@@ -7,7 +7,7 @@ from typing import Any
 
 import kopf
 
-from caravan_operator.handlers.arrivals import Arrivals
+from caravan_operator.handlers.arrivals import SERVICES, SLICES, Arrivals
 from caravan_operator.handlers.cache import Cache
 from caravan_operator.handlers.queue import Lane, WorkQueue
 from caravan_operator.reconcile.places import SERVICE_LABEL, Places, Service, Slice
@@ -35,8 +35,8 @@ class PlaceWatches:
         return self._places[namespace]
 
     def register(self, registry: kopf.OperatorRegistry) -> None:
-        for group, plural, put in (("", "services", self.service), ("discovery.k8s.io", "endpointslices", self.slice)):
-            kopf.on.event(group, "v1", plural, registry=registry, id=plural)(self._event(put, plural))
+        for (group, version, plural), put in ((SERVICES, self.service), (SLICES, self.slice)):
+            kopf.on.event(group, version, plural, registry=registry, id=plural)(self._event(put, plural))
 
     def _event(self, put: Any, plural: str) -> Any:
         async def event(type: str | None, body: kopf.Body, **_: Any) -> None:

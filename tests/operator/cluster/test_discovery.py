@@ -209,8 +209,11 @@ async def test_a_pass_that_changes_nothing_writes_nothing(world: World, pets: An
     before = [(await world.namespace.get("ServiceRoute", "pets"))["metadata"]["resourceVersion"], (await world.config_map())["metadata"]]
 
     async def swept() -> float:
-        text = (await world.client.get(f"http://127.0.0.1:{world.operator.port}/metrics")).text
-        lines = [line for line in text.splitlines() if line.startswith('caravan_operator_snapshots_total{result="unchanged"}')]
+        lines = [
+            line
+            for line in (await world.operator.answer("metrics"))[1].splitlines()
+            if line.startswith('caravan_operator_snapshots_total{result="unchanged"}')
+        ]
         return float(lines[0].split()[-1]) if lines else 0.0
 
     count = await swept()
