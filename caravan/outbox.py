@@ -75,7 +75,8 @@ class Relay:
                     if self._stopping:
                         return
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(self.database.outbox_written.wait(), POLL_SECONDS)
+                        async with asyncio.timeout(POLL_SECONDS):
+                            await self.database.outbox_written.wait()
             except asyncio.CancelledError:
                 raise
             except Exception as error:  # bus or database away, or a fault of ours: rows stay where they are
@@ -94,7 +95,8 @@ class Relay:
     async def _announce_to_leader(self) -> None:
         """Another replica relays: tell it that there is work, at most every few milliseconds, and look again now and then whether it is gone."""
         with suppress(TimeoutError):
-            await asyncio.wait_for(self.database.outbox_written.wait(), POLL_SECONDS)
+            async with asyncio.timeout(POLL_SECONDS):
+                await self.database.outbox_written.wait()
             self.database.outbox_written.clear()
             await self.leadership.notify("outbox")
             await asyncio.sleep(0.005)

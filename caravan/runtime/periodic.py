@@ -30,4 +30,5 @@ async def repeat(periodic: Periodic, context: Context[Any, Any], nudge: asyncio.
             await asyncio.sleep(0)
             continue
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(nudge.wait(), periodic.seconds * min(2**failures, 16) if failures else periodic.seconds)
+            async with asyncio.timeout(periodic.seconds * min(2**failures, 16) if failures else periodic.seconds):
+                await nudge.wait()

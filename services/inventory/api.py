@@ -152,7 +152,8 @@ async def _live(context: InventoryContext, sku: str, seen: int) -> AsyncIterator
                     seen, quiet = stock.version, 0
                     await asyncio.sleep(GAP_SECONDS)
                 try:
-                    await asyncio.wait_for(changed.wait(), max(0.0, min(POLL_SECONDS, end - loop.time())))
+                    async with asyncio.timeout(max(0.0, min(POLL_SECONDS, end - loop.time()))):
+                        await changed.wait()
                 except TimeoutError:
                     quiet += 1
                     if quiet % QUIET_POLLS == 0:

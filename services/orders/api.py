@@ -198,7 +198,8 @@ async def _live(context: OrdersContext, order_id: UUID, seen: int) -> AsyncItera
             if entries and entries[-1].status in model.TERMINAL:
                 return
             try:
-                await asyncio.wait_for(changed.wait(), POLL_SECONDS)
+                async with asyncio.timeout(POLL_SECONDS):
+                    await changed.wait()
             except TimeoutError:
                 quiet += 1
                 if quiet % HEARTBEATS == 0:

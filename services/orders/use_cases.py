@@ -207,7 +207,8 @@ async def _wait_for(context: OrdersContext, order_id: UUID, min_version: int | N
             if row is not None and row["version"] >= (min_version or 1):
                 return row
             try:
-                await asyncio.wait_for(changed.wait(), min(0.1, max(0.001, end - loop.time())))
+                async with asyncio.timeout(min(0.1, max(0.001, end - loop.time()))):
+                    await changed.wait()
             except TimeoutError:
                 continue
     return row

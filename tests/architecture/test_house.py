@@ -53,6 +53,11 @@ def test_time_is_read_in_one_place() -> None:
     ] == []
 
 
+def test_a_deadline_never_swallows_the_end() -> None:
+    """`asyncio.wait_for` of Python 3.11 loses a cancellation that comes as the awaited thing does: `asyncio.timeout` doesn't."""
+    assert [str(path.relative_to(ROOT)) for path in SOURCES if "asyncio.wait_for(" in path.read_text()] == []
+
+
 def test_the_environment_is_read_by_settings_alone() -> None:
     allowed = {"caravan/settings.py"}
     found = [

@@ -1,4 +1,4 @@
-"""A broker is killed and started again while messages flow: nothing is lost, no key is overtaken, and nobody has to help."""
+"""A broker is stopped or killed and started again while messages flow: nothing is lost, no key is overtaken, and nobody has to help."""
 
 import asyncio
 import shutil
@@ -48,8 +48,8 @@ class Broker:
         management = f"http://guest:guest@127.0.0.1:{self.management}"
         return RabbitBus(f"amqp://guest:guest@127.0.0.1:{self.port}/", "restarts", management=management)
 
-    async def kill_and_start(self, down: float) -> None:
-        await asyncio.to_thread(docker, "kill", self.name)
+    async def end_and_start(self, how: str, down: float) -> None:
+        await asyncio.to_thread(docker, how, self.name)
         await asyncio.sleep(down)  # how long it is away is the fault, not a wait
         await asyncio.to_thread(docker, "start", self.name)
 
@@ -126,7 +126,7 @@ async def relay(bus: Bus, messages: Sequence[Outgoing]) -> None:
             await asyncio.sleep(0.2)
 
 
-async def test_a_broker_that_is_killed_and_comes_back_costs_nothing_but_time(broker: Broker) -> None:
+async def test_a_broker_that_goes_and_comes_back_costs_nothing_but_time(broker: Broker) -> None:
     channel = topic() if broker.kind == "kafka" else queue()
     reader = Subscription("reader", channel, batch=20)
     seen = Recorder(lambda i: Outcome(Result.RETRY, "x") if unlucky(i) else Outcome(Result.DONE))
@@ -137,8 +137,10 @@ async def test_a_broker_that_is_killed_and_comes_back_costs_nothing_but_time(bro
             await relay(bus, messages[:100])
             await until(lambda: distinct(seen, 50), seconds=60)
             sending = asyncio.create_task(relay(bus, messages[100:]))
-            for down in (0.0, 3.0):
-                await broker.kill_and_start(down)
+            # Stopped in good order first: a RabbitMQ that is killed within its first moments with a new quorum queue has not written down whose log is
+            # that queue's, and brings it back without a leader, for ever (rabbitmq-server issue 15725; docs/brokers.md).
+            for how, down in (("stop", 0.0), ("kill", 0.0), ("kill", 3.0)):
+                await broker.end_and_start(how, down)
                 reached = sum(len(set(numbers)) for numbers in seen.done.values())
                 await until(lambda: distinct(seen, min(MESSAGES, reached + 20)), seconds=START_SECONDS)  # noqa: B023 - awaited here
             await asyncio.wait_for(sending, START_SECONDS)

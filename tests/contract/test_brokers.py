@@ -4,7 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from typing import Any
 
+import aio_pika
+import aiormq
 import orjson
 import pytest
 from confluent_kafka.admin import AdminClient, ConfigResource
@@ -137,6 +140,40 @@ class TestRabbitBus(BusContract):
         async with consuming(bus, (reader, seen.process)):
             await until(lambda: at_least(seen, 2))
         assert seen.done["k"] == [0, 1]
+
+    async def test_what_is_published_on_a_channel_that_is_just_closing_was_not_taken(
+        self, bus: RabbitBus, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The client then raises a bare Exception. It closes because a confirmation didn't come in time; the others on it are sent again, too."""
+        there = queue()
+        await self._reader(bus, there)
+
+        async def closing(*_: Any, **__: Any) -> None:
+            raise Exception
+
+        monkeypatch.setattr(aiormq.Channel, "basic_publish", closing)
+        with pytest.raises(Undelivered, match="not taken by RabbitMQ"):
+            await bus.publish([outgoing(there, 0, "k")])
+
+    async def test_a_queue_that_does_not_answer_its_consumer_is_asked_again(self, bus: RabbitBus, monkeypatch: pytest.MonkeyPatch) -> None:
+        """So is a quorum queue that has no leader just then."""
+        there = queue()
+        reader = await self._reader(bus, there)
+        consume, asked = aio_pika.queue.Queue.consume, 0
+
+        async def silent_at_first(*arguments: Any, **options: Any) -> str:
+            nonlocal asked
+            asked += 1
+            if asked == 1:
+                await asyncio.Event().wait()
+            return str(await consume(*arguments, **options))
+
+        monkeypatch.setattr(aio_pika.queue.Queue, "consume", silent_at_first)
+        monkeypatch.setattr("caravan.bus.rabbit.reader.CONNECT_SECONDS", 0.5)
+        seen = Recorder()
+        async with consuming(bus, (reader, seen.process)):
+            await bus.publish([outgoing(there, 0, "k")])
+            await until(lambda: at_least(seen, 1), seconds=WAIT_SECONDS)
 
     @pytest.mark.parametrize("longer", [False, True])
     async def test_attempts_survive_a_restart_by_the_copy_in_the_retry_tier(self, bus: RabbitBus, longer: bool) -> None:

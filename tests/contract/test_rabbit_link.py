@@ -1,12 +1,16 @@
 """A RabbitMQ that goes away at an awkward moment is told as what it is: a lost connection."""
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import aio_pika
 import pytest
 
+from caravan.bus import Subscription
 from caravan.bus.rabbit.links import Link
+from caravan.bus.rabbit.reader import QueueReader
+from caravan.clock import utc_now
+from tests.contract.bus_contract import Recorder, queue
 
 
 @pytest.mark.parametrize("raised", [StopAsyncIteration(), ConnectionResetError(), RuntimeError("Connection was stuck")])
@@ -36,3 +40,17 @@ async def test_a_broker_that_hangs_up_at_once_is_a_lost_connection() -> None:
         for _ in range(20):
             with pytest.raises(ConnectionError, match="RabbitMQ can't be reached"):
                 await link.channel()
+
+
+@pytest.mark.parametrize("ticks", range(6))
+async def test_a_reader_that_is_ended_in_the_moment_a_message_arrives_ends(ticks: int) -> None:
+    """Python 3.11's `wait_for` forgets to end when what it waits for has just happened; the message would be handled, and the next, and the process never stop."""
+    channel, publish = cast(Any, None), cast(Any, None)
+    reader = QueueReader(channel, publish, utc_now, Subscription("reader", queue(), batch=20), Recorder().process)
+    waiting = asyncio.create_task(reader._fresh(10))
+    for _ in range(6):
+        await asyncio.sleep(0)
+    await reader._arrive(cast(Any, aio_pika.Message(b"")))
+    for _ in range(ticks):
+        await asyncio.sleep(0)
+    assert waiting.cancel() is False or (await asyncio.wait([waiting]), waiting.cancelled())[1]

@@ -129,7 +129,8 @@ class EmbeddedBus:
                     await asyncio.sleep(rest)
                 if not handled and not self._stopping:
                     with suppress(TimeoutError):
-                        await asyncio.wait_for(reader.wake.wait(), reader.patience(self.database.clock()))
+                        async with asyncio.timeout(reader.patience(self.database.clock())):
+                            await reader.wake.wait()
             except asyncio.CancelledError:
                 raise
             except Exception as error:  # nothing of the batch counts: it is read again

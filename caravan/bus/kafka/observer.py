@@ -56,10 +56,12 @@ class Observer:
         consumer, admin, self._consumer, self._admin = self._consumer, self._admin, None, None
         with suppress(KafkaError, TimeoutError):
             if consumer is not None:
-                await asyncio.wait_for(consumer.stop(), 5)
+                async with asyncio.timeout(5):
+                    await consumer.stop()
         with suppress(KafkaError, TimeoutError):
             if admin is not None:
-                await asyncio.wait_for(admin.close(), 5)
+                async with asyncio.timeout(5):
+                    await admin.close()
 
     async def lag(self, groups: dict[str, list[TopicPartition]]) -> dict[str, int]:
         """Messages that each group has not committed on its partitions."""

@@ -71,7 +71,8 @@ class Producer:
         if producer is not None:
             del self._users[producer]
             with suppress(TimeoutError):
-                await asyncio.wait_for(producer.flush(), CLOSE_SECONDS)
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await producer.flush()
             await _abandon(producer)
 
 
@@ -79,6 +80,8 @@ async def _abandon(producer: AIOKafkaProducer) -> None:
     """Stop without flushing: `stop()` waits for the broker for ever."""
     producer._closed = True
     with suppress(KafkaError, TimeoutError):
-        await asyncio.wait_for(producer._sender.close(), CLOSE_SECONDS)
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await producer._sender.close()
     with suppress(KafkaError, TimeoutError):
-        await asyncio.wait_for(producer.client.close(), CLOSE_SECONDS)
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await producer.client.close()

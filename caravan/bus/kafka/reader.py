@@ -85,7 +85,8 @@ class GroupReader(Reader, ConsumerRebalanceListener):  # type: ignore[misc]
     async def close(self) -> None:
         """Leave the group, so that others need not wait for a session to run out."""
         with suppress(KafkaError, TimeoutError):
-            await asyncio.wait_for(self._consumer.stop(), CLOSE_SECONDS)
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._consumer.stop()
 
     def _fresh(self, records: Iterable[ConsumerRecord]) -> list[Incoming]:
         fresh = []

@@ -104,9 +104,11 @@ class Look:
         until = asyncio.get_running_loop().time() + SCAN_SECONDS
         for _ in range(self._count):
             try:
-                yield await asyncio.wait_for(self._arrived.get(), QUIET_SECONDS)
+                async with asyncio.timeout(QUIET_SECONDS):
+                    received = await self._arrived.get()
             except TimeoutError:
                 return  # somebody else looks at the rest just now
+            yield received
             if asyncio.get_running_loop().time() > until:
                 log.warning("dead letters not read to the end", queue=self._queue.name, seconds=SCAN_SECONDS)
                 return
@@ -125,7 +127,9 @@ async def look(link: Link, subscription: str, limit: int) -> AsyncIterator[Look]
     name = dead_letter_queue(subscription)
     channel = await link.channel()
     try:
-        made = Look(channel, await asyncio.wait_for(channel.declare_queue(name, passive=True), CONNECT_SECONDS), limit)
+        async with asyncio.timeout(CONNECT_SECONDS):
+            queue = await channel.declare_queue(name, passive=True)
+        made = Look(channel, queue, limit)
         yield made
     finally:
         await close(channel)

@@ -57,7 +57,8 @@ class Link:
     async def close(self) -> None:
         if self._connection is not None:
             with suppress(*TROUBLE):
-                await asyncio.wait_for(self._connection.close(), CLOSE_SECONDS)
+                async with asyncio.timeout(CLOSE_SECONDS):
+                    await self._connection.close()
 
 
 class Publisher:
@@ -87,6 +88,10 @@ class Publisher:
             self._channels.pop(target, None)  # what it still holds must not arrive after newer ones
             await close(channel)
             raise
+        except Exception as error:
+            if type(error) is Exception:  # so the client answers whoever publishes on a channel that is just closing
+                raise ConnectionError("the channel was closed before the broker confirmed") from error
+            raise
 
     async def _channel(self, target: str) -> AbstractChannel:
         async with self._opening:
@@ -98,4 +103,5 @@ class Publisher:
 
 async def close(channel: AbstractChannel) -> None:
     with suppress(*TROUBLE):
-        await asyncio.wait_for(channel.close(), CLOSE_SECONDS)
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await channel.close()

@@ -11,7 +11,7 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
 from caravan.bus import Incoming, Process, Subscription
 from caravan.bus.rabbit.letters import dead_letter, header, message, number
-from caravan.bus.rabbit.links import TROUBLE, Publisher
+from caravan.bus.rabbit.links import CONNECT_SECONDS, TROUBLE, Publisher
 from caravan.bus.reader import PARKED_MAX, Reader
 from caravan.bus.topology import dead_letter_queue, retry_queue
 from caravan.clock import Clock
@@ -31,9 +31,7 @@ class QueueReader(Reader):
         """Looks in a row at which the broker knew no consumer of the queue."""
 
     async def run(self) -> None:
-        await self.channel.set_qos(prefetch_count=self.prefetch)
-        queue = await self.channel.get_queue(self.subscription.name, ensure=False)
-        self.tag = await queue.consume(self._arrive)
+        await self._begin()
         loop = asyncio.get_running_loop()
         while not self.stopping:
             batch = self.parking.due(loop.time(), self.subscription.batch)
@@ -41,6 +39,17 @@ class QueueReader(Reader):
             if batch:
                 await self.handle(batch)
             self.check()
+
+    async def _begin(self) -> None:
+        """Raises ConnectionError when the broker does not answer: a quorum queue without a leader lets everybody wait."""
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await self.channel.set_qos(prefetch_count=self.prefetch)
+                queue = await self.channel.get_queue(self.subscription.name, ensure=False)
+                self.tag = await queue.consume(self._arrive)
+        except TimeoutError as error:
+            asked = f"RabbitMQ has not begun to deliver from {self.subscription.name} within {CONNECT_SECONDS:g} s"
+            raise ConnectionError(f"{asked}; has the queue a leader? (rabbitmq-queues quorum_status)") from error
 
     async def _arrive(self, received: AbstractIncomingMessage) -> None:
         self._arrived.put_nowait(received)  # the broker sends no more than the prefetch, so it can't be full
@@ -53,7 +62,11 @@ class QueueReader(Reader):
         fresh: list[Incoming] = []
         while len(fresh) < self.subscription.batch:
             try:
-                received = await asyncio.wait_for(self._arrived.get(), patience) if not fresh and patience else self._arrived.get_nowait()
+                if not fresh and patience:
+                    async with asyncio.timeout(patience):
+                        received = await self._arrived.get()
+                else:
+                    received = self._arrived.get_nowait()
             except (TimeoutError, asyncio.QueueEmpty):
                 break
             incoming = Incoming(str(header(received, "x-key", "")), received.body, number(received, "x-attempt", 1), received)
