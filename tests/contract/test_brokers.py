@@ -155,25 +155,34 @@ class TestRabbitBus(BusContract):
         with pytest.raises(Undelivered, match="not taken by RabbitMQ"):
             await bus.publish([outgoing(there, 0, "k")])
 
-    async def test_a_queue_that_does_not_answer_its_consumer_is_asked_again(self, bus: RabbitBus, monkeypatch: pytest.MonkeyPatch) -> None:
-        """So is a quorum queue that has no leader just then."""
+    @pytest.mark.parametrize("step", [(aio_pika.queue.Queue, "consume"), (aiormq.Channel, "basic_ack")], ids=["consume", "acknowledge"])
+    async def test_a_reader_that_gets_no_further_starts_anew(
+        self, bus: RabbitBus, monkeypatch: pytest.MonkeyPatch, step: tuple[Any, str]
+    ) -> None:
+        """A quorum queue without a leader answers no consumer, and the client's buffer of a connection that is gone takes no acknowledgement when it is full."""
         there = queue()
         reader = await self._reader(bus, there)
-        consume, asked = aio_pika.queue.Queue.consume, 0
+        real, calls = getattr(*step), 0
 
-        async def silent_at_first(*arguments: Any, **options: Any) -> str:
-            nonlocal asked
-            asked += 1
-            if asked == 1:
+        async def silent_at_first(*arguments: Any, **options: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == 1:
                 await asyncio.Event().wait()
-            return str(await consume(*arguments, **options))
+            return await real(*arguments, **options)
 
-        monkeypatch.setattr(aio_pika.queue.Queue, "consume", silent_at_first)
+        monkeypatch.setattr(*step, silent_at_first)
         monkeypatch.setattr("caravan.bus.rabbit.reader.CONNECT_SECONDS", 0.5)
+        monkeypatch.setattr("caravan.bus.rabbit.reader.ACKNOWLEDGE_SECONDS", 0.5)
         seen = Recorder()
+
+        async def acknowledged() -> bool:
+            return calls > 1 and (await bus.lag([reader]))[there.name] == 0
+
         async with consuming(bus, (reader, seen.process)):
-            await bus.publish([outgoing(there, 0, "k")])
-            await until(lambda: at_least(seen, 1), seconds=WAIT_SECONDS)
+            await bus.publish([outgoing(there, 0, "k"), outgoing(there, 1, "k")])
+            await until(acknowledged, seconds=WAIT_SECONDS)
+        assert list(dict.fromkeys(seen.done["k"])) == [0, 1]
 
     @pytest.mark.parametrize("longer", [False, True])
     async def test_attempts_survive_a_restart_by_the_copy_in_the_retry_tier(self, bus: RabbitBus, longer: bool) -> None:

@@ -16,6 +16,7 @@ from yarl import URL
 CONNECT_SECONDS = 10.0
 HEARTBEAT_SECONDS = 20
 PUBLISH_SECONDS = 20.0
+ACKNOWLEDGE_SECONDS = 5.0
 CLOSE_SECONDS = 5.0
 TROUBLE = (AMQPError, OSError, RuntimeError, TimeoutError, StopAsyncIteration)
 """What the client raises when the broker is away, refuses, has closed the channel (a RuntimeError), or goes in the middle of a handshake (the last one)."""

@@ -11,7 +11,7 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
 from caravan.bus import Incoming, Process, Subscription
 from caravan.bus.rabbit.letters import dead_letter, header, message, number
-from caravan.bus.rabbit.links import CONNECT_SECONDS, TROUBLE, Publisher
+from caravan.bus.rabbit.links import ACKNOWLEDGE_SECONDS, CONNECT_SECONDS, TROUBLE, Publisher
 from caravan.bus.reader import PARKED_MAX, Reader
 from caravan.bus.topology import dead_letter_queue, retry_queue
 from caravan.clock import Clock
@@ -105,6 +105,10 @@ class QueueReader(Reader):
 
 
 async def _acknowledge(received: AbstractIncomingMessage) -> None:
-    """Not waiting until it has left the socket's buffer; what comes after it on the channel, such as its closing, comes later there too."""
+    """Not waiting until it has left the socket's buffer; what comes after it on the channel, such as its closing, comes later there too.
+
+    Raises TimeoutError when the connection is gone: nobody empties the client's buffer any more, and one that is full lets its users wait for ever.
+    """
     assert received.delivery_tag is not None
-    await received.channel.basic_ack(received.delivery_tag, wait=False)
+    async with asyncio.timeout(ACKNOWLEDGE_SECONDS):
+        await received.channel.basic_ack(received.delivery_tag, wait=False)
