@@ -26,6 +26,8 @@ class Story:
     shop: Shop
     program: Program
     orders: dict[str, str] = field(default_factory=dict)
+    rivals: list[str] = field(default_factory=list)
+    """Two orders for one unit: either may be first."""
 
     async def tell(self) -> None:
         who = await self._people()
@@ -82,14 +84,15 @@ class Story:
     async def _reject(self, who: dict[str, str], sku: str) -> None:
         """Stock that is there when the order is placed, and gone before it is reserved: two orders for the last unit, until one is refused."""
         client, admin = self.program.client, await self.program.operator()
-        while "rejected" not in self.orders.values():
+        while not self.rivals:
             received = await client.post(
                 f"/v1/stock/{sku}/movements", json={"kind": "receive", "quantity": 1, "reason": "test"}, headers=admin
             )
             assert received.status_code == 201, received.text
             one, other = [await self.program.place(who, sku) for _ in range(2)]
             if other.status_code == 202:
-                self.orders |= {one.json()["id"]: "delivered", other.json()["id"]: "rejected"}
+                self.rivals = [one.json()["id"], other.json()["id"]]
+                self.orders |= dict.fromkeys(self.rivals, "")
             else:
                 self.orders[one.json()["id"]] = "delivered"
 
@@ -125,10 +128,11 @@ class Story:
         admin = await self.program.operator()
 
         async def ended() -> bool:
-            for order_id, end in self.orders.items():
-                status = (await self.program.order(admin, order_id))["status"]
+            came_to = {order_id: (await self.program.order(admin, order_id))["status"] for order_id in self.orders}
+            for order_id, status in came_to.items():
                 assert status in TERMINAL, f"order {order_id} is {status}"
-                assert not end or status == end, f"order {order_id} is {status}, not {end}"
+                assert self.orders[order_id] in ("", status), f"order {order_id} is {status}, not {self.orders[order_id]}"
+            assert sorted(came_to[order_id] for order_id in self.rivals) == ["delivered", "rejected"]
             return True
 
         await until(ended, seconds=30, every=0.1)
