@@ -39,7 +39,7 @@ OUTBOX_PENDING = Gauge("caravan_outbox_pending", "Rows that the bus has not take
 OUTBOX_AGE = Gauge("caravan_outbox_oldest_age_seconds", "Age of the oldest row that the bus has not taken", ["service"])
 OUTBOX_LAG = Histogram(
     "caravan_outbox_lag_seconds",
-    "From the begin of the transaction that wrote a message until the bus took it",
+    "From the writing of a message, the last thing before its commit, until the bus took it",
     ["service"],
     buckets=(0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 300.0),
 )

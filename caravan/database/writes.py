@@ -47,28 +47,28 @@ class Writes:
 
     def statement(self, now: datetime) -> tuple[Any, ...]:
         """One statement that writes all of it, and its arguments."""
-        tables: list[tuple[str, tuple[str, ...], list[tuple[Any, ...]]]] = []
+        tables: list[tuple[str, str, tuple[str, ...], list[tuple[Any, ...]]]] = []
         if self.answers:
             answers = [
                 (a.scope, a.key, a.fingerprint, a.status, orjson.dumps(a.headers).decode(), a.body, now + a.keep) for a in self.answers
             ]
             columns = "idempotency (scope, key, fingerprint, status, headers, body, expires_at)"
-            tables.append((columns, ("text", "text", "bytea", "smallint", "json", "bytea", "timestamptz"), answers))
+            tables.append((columns, "*", ("text", "text", "bytea", "smallint", "json", "bytea", "timestamptz"), answers))
         if self.events:
             columns = "event (stream, version, type, data_version, data, time, actor, trace_id)"
-            tables.append((columns, ("uuid", "int", "text", "int", "json", "timestamptz", "text", "text"), list(self.events)))
+            tables.append((columns, "*", ("uuid", "int", "text", "int", "json", "timestamptz", "text", "text"), list(self.events)))
         if self.outbox:
             messages = [(m.id, m.kind, m.channel, m.route, m.key, m.body) for m in self.outbox]
-            tables.append(
-                ("outbox (message_id, kind, channel, route, key, body)", ("uuid", "text", "text", "text", "text", "bytea"), messages)
-            )
+            columns = "outbox (created_at, message_id, kind, channel, route, key, body)"
+            # Not when the transaction began: how long the handler took is no lag of the relay.
+            tables.append((columns, "clock_timestamp(), *", ("uuid", "text", "text", "text", "text", "bytea"), messages))
         parts: list[str] = []
         arguments: list[list[Any]] = []
-        for columns, kinds, rows in tables:
+        for columns, chosen, kinds, rows in tables:
             first = len(arguments) + 1
             arguments += [list(column) for column in zip(*rows, strict=True)]
             arrays = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(kinds, first))
-            parts.append(f"INSERT INTO {columns} SELECT * FROM unnest({arrays})")
+            parts.append(f"INSERT INTO {columns} SELECT {chosen} FROM unnest({arrays})")
         ctes = ", ".join(f"w{number} AS ({part})" for number, part in enumerate(parts[:-1]))
         return (f"WITH {ctes} {parts[-1]}" if ctes else parts[-1], *arguments)
 

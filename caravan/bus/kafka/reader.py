@@ -30,7 +30,7 @@ SETTINGS: dict[str, Any] = {
     "rebalance_timeout_ms": 60_000,
     "session_timeout_ms": 15_000,
     "heartbeat_interval_ms": 3_000,
-    "fetch_max_wait_ms": 200,
+    "fetch_max_wait_ms": 500,
     # A topic made, or given partitions, after its reader started is found this soon.
     "metadata_max_age_ms": 10_000,
     # A record over these limits still arrives, alone: the broker gives at least one.
