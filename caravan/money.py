@@ -1,11 +1,29 @@
-"""Money as integer minor units of one currency; no float ever touches an amount."""
+"""Money as integer minor units of one currency; no float ever touches an amount.
 
+How many digits a currency's minor units have is known here alone: `format_amount` writes an amount for people, `parse_amount` reads one.
+"""
+
+import re
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
 MAX_AMOUNT = 10**15
 """The largest amount in minor units that any column or sum holds."""
+
+_CODES_BY_DIGITS = {
+    0: "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF",
+    2: """AED AFN ALL AMD AOA ARS AUD AWG AZN BAM BBD BDT BMD BND BOB BOV BRL BSD BTN BWP BYN BZD CAD CDF CHE CHF CHW CNY COP COU CRC CUP
+        CVE CZK DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GTQ GYD HKD HNL HTG HUF IDR ILS INR IRR JMD KES KGS KHR KPW KYD
+        KZT LAK LBP LKR LRD LSL MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK MXN MXV MYR MZN NAD NGN NIO NOK NPR NZD PAB PEN PGK PHP PKR
+        PLN QAR RON RSD RUB SAR SBD SCR SDG SEK SGD SHP SLE SOS SRD SSP STN SVC SYP SZL THB TJS TMT TOP TRY TTD TWD TZS UAH USD USN UYU
+        UZS VED VES WST XAD XCD XCG YER ZAR ZMW ZWG""",
+    3: "BHD IQD JOD KWD LYD OMR TND",
+    4: "CLF UYW",
+}
+MINOR_DIGITS = {code: digits for digits, codes in _CODES_BY_DIGITS.items() for code in codes.split()}
+"""Every currency of ISO 4217 list one (of 1 January 2026) that has minor units, which leaves out metals, funds of banks and codes for tests."""
+_PLAIN = re.compile(r"(-?)(\d+|\d{1,3}(?:,\d{3})+)(?:\.(\d+))?")
 
 
 class Money(BaseModel):
@@ -17,5 +35,29 @@ class Money(BaseModel):
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$", description="ISO 4217", examples=["GBP"])]
 
     def __str__(self) -> str:
-        sign = "-" if self.amount < 0 else ""
-        return f"{sign}{abs(self.amount) // 100}.{abs(self.amount) % 100:02d} {self.currency}"
+        return f"{format_amount(self.amount, self.currency)} {self.currency}"
+
+
+def minor_digits(currency: str) -> int:
+    """How many decimals an amount of this currency is written with. Two for a code that is on no list: an amount may be older than the list."""
+    return MINOR_DIGITS.get(currency, 2)
+
+
+def format_amount(amount: int, currency: str) -> str:
+    """Minor units as people write them, without the code: 123456 pence are `1,234.56`, 1250 yen `1,250`, 12345 fils `12.345`."""
+    digits = minor_digits(currency)
+    units, rest = divmod(abs(amount), 10**digits)
+    return f"{'-' if amount < 0 else ''}{units:,}{f'.{rest:0{digits}d}' if digits else ''}"
+
+
+def parse_amount(text: str, currency: str) -> int:
+    """Minor units of what people write. ValueError for what is no amount, or has a fraction of a minor unit."""
+    found = _PLAIN.fullmatch(text)
+    if not found:
+        raise ValueError(f"{text!r} is no amount: write digits, with a point before the decimals")
+    sign, units, decimals = found[1], found[2].replace(",", ""), (found[3] or "").rstrip("0")
+    digits = minor_digits(currency)
+    if len(decimals) > digits:
+        raise ValueError(f"{text!r} has {len(decimals)} decimals; {currency} has {digits}")
+    amount = int(units + decimals.ljust(digits, "0"))
+    return -amount if sign else amount

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import httpx2
 import typer
 
+from caravan.money import Money
 from services.cli.importing import Url, run
 from services.cli.progress import say
 from services.cli.reconcile import TERMINAL
@@ -50,7 +51,7 @@ async def _demo(url: str, token: str, seconds: float) -> bool:
         }
         placed = (await shop.call("POST", "/v1/orders", body=body, key=secrets.token_hex(16), customer=email)).json()
         wanted = ", ".join(f"{line['quantity']} × {line['sku']}" for line in lines)
-        print(f"202    order {placed['id']}: {wanted}, {_money(placed['total'])}")
+        print(f"202    order {placed['id']}: {wanted}, {Money(**placed['total'])}")
         status = await _watch(shop, email, placed, seconds)
         mails = (await shop.call("GET", "/v1/notifications", params={"order_id": placed["id"]}, customer=email)).json()["items"]
         print(f"mail   {', '.join(item['kind'] for item in reversed(mails) if item['channel'] == 'email') or 'none yet'}, to {email}")
@@ -95,7 +96,3 @@ async def _watch(shop: Shop, email: str, placed: dict[str, Any], seconds: float)
 
 def _detail(facts: dict[str, Any]) -> str:
     return "  ".join(f"{name} {facts[name]}" for name in ("invoice_number", "carrier", "tracking_number", "reason") if facts.get(name))
-
-
-def _money(money: dict[str, Any]) -> str:
-    return f"{money['amount'] // 100}.{money['amount'] % 100:02d} {money['currency']}"

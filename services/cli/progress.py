@@ -8,6 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from caravan.money import format_amount
+
 EVERY_SECONDS = 5.0
 PLAIN_WIDTH = 160
 
@@ -55,5 +57,4 @@ def progress(label: str, total: int) -> Iterator[Callable[[], None]]:
 
 
 def pounds(pence: int) -> str:
-    sign = "-" if pence < 0 else ""
-    return f"{sign}£{abs(pence) // 100:,}.{abs(pence) % 100:02d}"
+    return f"{'-' if pence < 0 else ''}£{format_amount(abs(pence), 'GBP')}"

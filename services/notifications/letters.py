@@ -9,10 +9,9 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template, TemplateNotFound, select_autoescape
 
-TEMPLATES = Path(__file__).parent / "templates"
+from caravan.money import Money
 
-WHOLE = frozenset("BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split())
-THOUSANDTHS = frozenset("BHD IQD JOD KWD LYD OMR TND".split())
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +30,8 @@ class Letter:
 
 
 def money(value: Mapping[str, Any]) -> str:
-    """`{"amount": 123456, "currency": "GBP"}` is `1,234.56 GBP`; exact, with as many decimals as the currency has (ISO 4217)."""
-    amount, currency = int(value["amount"]), str(value["currency"])
-    places = 0 if currency in WHOLE else 3 if currency in THOUSANDTHS else 2
-    units, rest = divmod(abs(amount), 10**places)
-    decimals = f".{rest:0{places}d}" if places else ""
-    return f"{'-' if amount < 0 else ''}{units:,}{decimals} {currency}"
+    """`{"amount": 123456, "currency": "GBP"}` is `1,234.56 GBP`; exact, with as many decimals as the currency has."""
+    return str(Money(amount=value["amount"], currency=value["currency"]))
 
 
 def one_line(value: object) -> str:

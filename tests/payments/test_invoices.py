@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pypdf import PdfReader
 
+from caravan.money import Money
 from services.payments.messages import CapturePayment, InvoiceLine
 from services.payments.model import positions
 from tests.payments.conftest import Till
@@ -95,3 +96,11 @@ LINES = st.lists(st.builds(InvoiceLine, sku=st.just("A"), name=st.text(), quanti
 @given(LINES, st.integers(0, 10**13))
 def test_the_positions_of_an_invoice_add_up_to_its_total(lines: list[InvoiceLine], total: int) -> None:
     assert sum(position.amount for position in positions(lines, total)) == total
+
+
+@pytest.mark.parametrize(("currency", "price", "total"), [("JPY", "1,250 JPY", "3,750 JPY"), ("KWD", "1.250 KWD", "3.750 KWD")])
+async def test_an_invoice_has_the_decimals_of_its_currency(till: Till, currency: str, price: str, total: str) -> None:
+    lines = [InvoiceLine(sku="MUG", name="Mug", quantity=3, unit_price=1250)]
+    text = await text_of(till, await paid(till, lines=lines, amount=Money(amount=3750, currency=currency)))
+    assert f"Mug (MUG) 3 {price} {total}" in text
+    assert f"Total {total}" in text
