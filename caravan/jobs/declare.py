@@ -3,40 +3,50 @@
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any, Literal, Protocol
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo, available_timezones
 
-from croniter import CroniterBadDateError, croniter
+from cronsim import CronSim, CronSimError
 
 from caravan.clock import EPOCH
 
 
+@cache
+def _zones() -> frozenset[str]:
+    return frozenset(available_timezones())
+
+
 @dataclass(frozen=True, slots=True)
 class Cron:
-    """`minute hour day month weekday`, read in a time zone by its IANA name: what runs at 9 in London does so in summer, too."""
+    """`minute hour day month weekday`, read in a time zone by its IANA name: what runs at 9 in London does so in summer, too.
+
+    Where the clocks change, a time of day comes once: one that is skipped at the first moment after, one that comes twice the first
+    time. With `*` as its hour it comes every hour, so twice.
+    """
 
     pattern: str
     zone: str = "UTC"
 
     def __post_init__(self) -> None:
-        if len(self.pattern.split()) != 5 or not croniter.is_valid(self.pattern):
-            raise ValueError(
-                f"{self.pattern!r} is no cron spec; expected five fields: minute hour day month weekday, such as `30 9 * * mon-fri`"
-            )
-        try:
-            ZoneInfo(self.zone)
-        except (ZoneInfoNotFoundError, ValueError, OSError):
-            raise ValueError(f"{self.zone!r} is no time zone; expected an IANA name such as `Europe/London`") from None
+        expected = "expected five fields: minute hour day month weekday, such as `30 9 * * mon-fri`"
+        if len(self.pattern.split()) != 5:
+            raise ValueError(f"{self.pattern!r} is no cron spec; {expected}")
+        if self.zone not in _zones():
+            raise ValueError(f"{self.zone!r} is no time zone; expected an IANA name such as `Europe/London`")
         try:
             self.after(EPOCH)
-        except CroniterBadDateError:
+        except CronSimError as error:
+            raise ValueError(
+                f"{self.pattern!r} is no cron spec, or names no time that ever comes ({str(error).lower()}); {expected}"
+            ) from None
+        except StopIteration:
             raise ValueError(f"{self.pattern!r} names no time that ever comes") from None
 
     def after(self, moment: datetime) -> datetime:
-        """The first time after a moment."""
-        following: datetime = croniter(self.pattern, moment.astimezone(ZoneInfo(self.zone))).get_next(datetime)
-        return following
+        """The first time after a moment, in UTC."""
+        return next(CronSim(self.pattern, moment.astimezone(ZoneInfo(self.zone)))).astimezone(UTC)
 
     def __str__(self) -> str:
         return f"{self.pattern} {self.zone}"
