@@ -129,6 +129,8 @@ async def _past(context: OrdersContext, caller: Caller, order_id: UUID, version:
     order = model.fold((item.event, item.time) for item in recorded)
     created = order.created
     assert created is not None and order.updated_at is not None
+    if version is not None and order.version < version:
+        raise NotFound(f"order {order_id} has no version {version}{' at that time' if at else ''}: it is at {order.version}")
     return OrderDocument(
         id=order_id,
         status=order.status,

@@ -215,6 +215,8 @@ async def test_reports_in_any_order_and_twice_are_each_one_event_and_end_in_deli
     assert "payment_token" not in history[0]["data"]
     first = (await shop.client.get(f"/v1/orders/{order_id}?version=1", headers=shop.bearer("customer", user))).json()
     assert first["status"] == "created"
+    future = await shop.client.get(f"/v1/orders/{order_id}?version=6", headers=shop.bearer("customer", user))
+    assert future.status_code == 404 and "no version 6" in future.json()["detail"] and "at 5" in future.json()["detail"]
     late = await shop.client.post(f"/v1/orders/{order_id}/cancel", headers=shop.bearer("customer", user))
     assert late.status_code == 409
 
