@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
-from caravan.http.edge import FORWARDER, App, Edge, Receive, Scope, Send, forwarder_key
+from caravan.http.edge import FORWARDER, App, Body, Edge, Receive, Scope, Send, forwarder_key, leaves
 from caravan.http.pages import (
     CursorParameter,
     Limit,
@@ -19,12 +19,13 @@ from caravan.http.pages import (
     json_response,
     moment,
 )
-from caravan.http.problems import PROBLEMS, ProblemDocument, add_problem_handlers, document_problems, problem_response
+from caravan.http.problems import PROBLEMS, ProblemDocument, add_problem_handlers, as_problem, document_problems, problem_response
 
 __all__ = [
     "FORWARDER",
     "PROBLEMS",
     "App",
+    "Body",
     "CursorParameter",
     "Edge",
     "Limit",
@@ -35,6 +36,7 @@ __all__ = [
     "Send",
     "Strict",
     "add_problem_handlers",
+    "as_problem",
     "check_if_match",
     "create_app",
     "decode_cursor",
@@ -42,6 +44,7 @@ __all__ = [
     "entity_tag",
     "forwarder_key",
     "json_response",
+    "leaves",
     "moment",
     "problem_response",
 ]

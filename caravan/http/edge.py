@@ -1,5 +1,6 @@
 """What happens for every request, around each application: request id, trace context, body limit, metrics, and no stack trace for a stranger."""
 
+import asyncio
 import hmac
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -13,8 +14,8 @@ from starlette.datastructures import MutableHeaders
 from caravan import telemetry
 from caravan.client import authorization
 from caravan.clock import new_id
-from caravan.errors import TYPE_BASE, BadRequest, Problem, TooLarge
-from caravan.http.problems import problem_response, render
+from caravan.errors import BadRequest, TooLarge
+from caravan.http.problems import as_problem, problem_response
 from caravan.migrations import derive
 
 MAX_BODY = 1024 * 1024
@@ -29,6 +30,14 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 def forwarder_key(secret: str) -> bytes:
     return derive(secret, "forwarder").encode()
+
+
+def leaves(error: BaseException) -> bool:
+    """Whether an exception ends this task on purpose. A cancellation that nobody asked this task for has leaked out of another one."""
+    if isinstance(error, asyncio.CancelledError):
+        task = asyncio.current_task()
+        return task is None or task.cancelling() > 0
+    return not isinstance(error, Exception)
 
 
 class Edge:
@@ -79,24 +88,11 @@ class Edge:
             try:
                 body = Body(headers, receive)
                 await self.app(scope, body.receive, answer)
-            except Problem as problem:
-                if began:
+            except BaseException as error:
+                if began or leaves(error):
                     raise
                 body = None
-                await problem_response(problem, scope["path"])(scope, receive, answer)
-            except Exception as error:
-                telemetry.log.error("unhandled error", method=scope["method"], path=scope["path"], exc_info=error)
-                if began:
-                    raise
-                body = None
-                response = render(
-                    TYPE_BASE + "internal-error",
-                    "Internal error",
-                    500,
-                    "something is wrong on our side; quote the trace_id when you report it",
-                    scope["path"],
-                )
-                await response(scope, receive, answer)
+                await problem_response(as_problem(error, scope["path"]), scope["path"])(scope, receive, answer)
             finally:
                 route = scope.get("route")
                 template = route.path if isinstance(route, APIRoute) else scope.get("route_template", "unmatched")
@@ -128,3 +124,13 @@ class Body:
             self.refused = problem
             raise
         return message
+
+    async def read(self) -> bytes:
+        """The whole of it."""
+        whole = b""
+        more = True
+        while more:
+            message = await self.receive()
+            whole += message.get("body", b"")
+            more = message.get("more_body", False)
+        return whole

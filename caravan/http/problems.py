@@ -53,6 +53,19 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 _TITLES = {400: "Bad request", 404: "Not found", 405: "Method not allowed", 415: "Unsupported media type"}
 
 
+def as_problem(error: BaseException, path: str) -> Problem:
+    """What a client is told of any exception: the one place where one becomes an answer. What nobody foresaw is the shop's own fault."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, VersionConflict):
+        return Conflict("somebody else changed this at the same moment; read it again")
+    if isinstance(error, CONNECTION_LOST):
+        telemetry.log.warning("backend away", path=path, error=repr(error))
+        return Unavailable("a backend of the shop is away; try again")
+    telemetry.log.error("unhandled error", path=path, exc_info=error)
+    return Problem("something is wrong on our side; quote the trace_id when you report it")
+
+
 def problem_response(problem: Problem, path: str) -> Response:
     return render(problem.type, problem.title, problem.status, problem.detail, path, problem.errors, problem.headers, problem.extra)
 
@@ -82,9 +95,11 @@ def render(
 
 
 def add_problem_handlers(app: FastAPI) -> None:
-    async def problem(request: Request, error: Exception) -> Response:
-        assert isinstance(error, Problem)
-        return problem_response(error, request.url.path)
+    async def any_other(request: Request, error: Exception) -> Response:
+        return problem_response(as_problem(error, request.url.path), request.url.path)
+
+    async def unforeseen(_: Request, error: Exception) -> Response:
+        raise error  # the edge around the application answers and logs it once; the framework would answer in plain text
 
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
@@ -102,19 +117,11 @@ def add_problem_handlers(app: FastAPI) -> None:
         detail = f"nothing is served at {request.method} {request.url.path}" if error.status_code in (404, 405) else str(error.detail)
         return render(TYPE_BASE + slug, title, error.status_code, detail, request.url.path, headers=dict(error.headers or {}))
 
-    async def conflict(request: Request, _: Exception) -> Response:
-        return problem_response(Conflict("somebody else changed this at the same moment; read it again"), request.url.path)
-
-    async def away(request: Request, error: Exception) -> Response:
-        telemetry.log.warning("backend away", path=request.url.path, error=repr(error))
-        return problem_response(Unavailable("a backend of the shop is away; try again"), request.url.path)
-
-    app.add_exception_handler(Problem, problem)
+    app.add_exception_handler(Exception, unforeseen)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
-    app.add_exception_handler(VersionConflict, conflict)
-    for lost in CONNECTION_LOST:
-        app.add_exception_handler(lost, away)
+    for told in (Problem, VersionConflict, *CONNECTION_LOST):
+        app.add_exception_handler(told, any_other)
 
 
 def _field(location: Sequence[Any]) -> str:

@@ -1,22 +1,19 @@
 """The one ASGI application of a process: probes, internal operations, then the gateway or the service that has the route."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
 from pydantic import ValidationError
 from starlette.responses import Response
 
 from caravan import telemetry
 from caravan.auth import check_internal
 from caravan.client import Local, Operation, authorization, deadline
-from caravan.database import CONNECTION_LOST
-from caravan.errors import Invalid, NotFound, Problem
+from caravan.errors import BadRequest, Invalid, NotFound
 from caravan.health import PATHS, Health
-from caravan.http import App, Receive, Scope, Send, problem_response
-from caravan.telemetry import log
+from caravan.http import App, Body, Receive, Scope, Send, as_problem, leaves, problem_response
 
 
 @dataclass(slots=True)
@@ -38,7 +35,7 @@ class Door:
                 await self.probes(scope, receive, send)
                 return
             if path.startswith("/internal/"):
-                await (await self._internal(scope, receive))(scope, receive, send)
+                await (await _answered(self._internal(scope, receive), path))(scope, receive, send)
                 return
         elif scope["type"] == "lifespan":
             return
@@ -46,7 +43,10 @@ class Door:
 
     async def probes(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Probes and metrics as an application of their own, for a port that clients don't reach."""
-        answer = await self.health.answer(scope["path"]) if scope["path"] in PATHS else Response("not found\n", 404)
+        if scope["path"] in PATHS:
+            answer = await _answered(self.health.answer(scope["path"]), scope["path"])
+        else:
+            answer = Response("not found\n", 404)
         await answer(scope, receive, send)
 
     def _front(self, scope: Scope) -> App:
@@ -61,31 +61,41 @@ class Door:
         return next(iter(self.peers.values()))
 
     async def _internal(self, scope: Scope, receive: Receive) -> Response:
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
+        telemetry.request_id.set(headers.get(b"x-request-id"))
+        telemetry.traceparent.set(telemetry.parse_traceparent(headers.get(b"traceparent")) or telemetry.new_traceparent())
         found = self.operations.get(scope["path"])
-        try:
-            if found is None or scope["method"] != "POST":
-                raise NotFound(f"no operation at {scope['path']}")
-            operation, local = found
-            check_internal(self.secret, headers.get("authorization"), operation.service)
-            authorization.set(headers.get("x-user-authorization"))
-            telemetry.request_id.set(headers.get("x-request-id"))
-            telemetry.traceparent.set(telemetry.parse_traceparent(headers.get("traceparent")) or telemetry.new_traceparent())
-            seconds = min(float(headers.get("x-caravan-seconds", operation.seconds)), operation.seconds)
-            deadline.set(asyncio.get_running_loop().time() + seconds)
-            body = b""
-            while True:
-                message = await receive()
-                body += message.get("body", b"")
-                if not message.get("more_body"):
-                    break
-            async with asyncio.timeout(seconds):
-                answer = await local(operation.request.model_validate_json(body))
-            return Response(answer.model_dump_json(), media_type="application/json")
-        except ValidationError as error:
-            return problem_response(Invalid(f"not a request for this operation: {error.error_count()} errors"), scope["path"])
-        except Problem as problem:
-            return problem_response(problem, scope["path"])
-        except (TimeoutError, *CONNECTION_LOST) as error:
-            log.warning("internal call failed", path=scope["path"], error=repr(error))
-            return Response(orjson.dumps({"title": "Unavailable", "detail": f"{scope['path']}: a backend is away", "status": 503}), 503)
+        if found is None or scope["method"] != "POST":
+            raise NotFound(f"no operation at {scope['path']}")
+        operation, local = found
+        check_internal(self.secret, headers.get(b"authorization"), operation.service)
+        authorization.set(headers.get(b"x-user-authorization"))
+        seconds = min(_seconds(headers.get(b"x-caravan-seconds")) or operation.seconds, operation.seconds)
+        deadline.set(asyncio.get_running_loop().time() + seconds)
+        async with asyncio.timeout(seconds):
+            try:
+                request = operation.request.model_validate_json(await Body(dict(scope["headers"]), receive).read())
+            except ValidationError as error:
+                raise Invalid(f"not a request for this operation: {error.error_count()} errors") from None
+            answer = await local(request)
+        return Response(answer.model_dump_json(), media_type="application/json")
+
+
+def _seconds(given: str | None) -> float | None:
+    try:
+        seconds = float(given) if given else None
+    except ValueError:
+        seconds = 0.0
+    if seconds is not None and not seconds > 0:
+        raise BadRequest("x-caravan-seconds is not a number of seconds")
+    return seconds
+
+
+async def _answered(making: Awaitable[Response], path: str) -> Response:
+    """The answer, or what there is to say of the exception instead of it."""
+    try:
+        return await making
+    except BaseException as error:
+        if leaves(error):
+            raise
+        return problem_response(as_problem(error, path), path)
