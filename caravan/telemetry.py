@@ -11,12 +11,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from opentelemetry import trace as otel
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, TraceFlags, set_span_in_context
 from prometheus_client import Counter, Gauge, Histogram
+
+from caravan.redaction import redact
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 
@@ -133,14 +135,9 @@ def export_spans(endpoint: str, service: str) -> None:
     _tracer = otel.get_tracer("caravan")
 
 
-_SECRETS = ("password", "token", "secret", "authorization", "card")
-
-
 def _redact(_: Any, __: str, fields: dict[str, Any]) -> dict[str, Any]:
-    for name in fields:
-        if any(secret in name.lower() for secret in _SECRETS):
-            fields[name] = "[redacted]"
-    return fields
+    """The last look at a line: fields by their names, and texts, among them those of exceptions."""
+    return cast("dict[str, Any]", redact(fields))
 
 
 def _add_context(_: Any, __: str, fields: dict[str, Any]) -> dict[str, Any]:
@@ -160,8 +157,8 @@ def configure_logs(level: str, form: str) -> None:
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _add_context,
-        _redact,
         structlog.processors.format_exc_info,
+        _redact,
     ]
     renderer: Any = structlog.processors.JSONRenderer() if form == "json" else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     structlog.configure(

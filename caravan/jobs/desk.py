@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal, get_args
 
-from caravan.bus.failures.causes import masked, masked_text, normalised
+from caravan.bus.failures.causes import normalised
 from caravan.clock import EPOCH
 from caravan.errors import BadRequest, Conflict, NotFound
 from caravan.jobs.redis import JobStore
+from caravan.redaction import redact, redact_text
 from caravan.telemetry import log
 
 State = Literal["active", "waiting", "delayed", "failed", "completed"]
@@ -236,13 +237,13 @@ async def _entry(store: JobStore, queue: str, state: State, job: Any) -> Entry:
         id=f"{queue}:{job.id}",
         queue=queue,
         state=state,
-        payload=masked(told.get("data")),
+        payload=redact(told.get("data")),
         attempts=job.attemptsMade,
         attempts_allowed=job.opts.get("attempts") or 1,
         priority=job.priority,
-        progress=job.progress or None,
-        result=job.returnvalue,
-        reason=masked_text(job.failedReason) if job.failedReason and state != "completed" else None,
+        progress=redact(job.progress) or None,
+        result=redact(job.returnvalue),
+        reason=redact_text(job.failedReason) if job.failedReason and state != "completed" else None,
         traceparent=told.get("traceparent"),
         request_id=told.get("request_id"),
         actor=told.get("actor"),

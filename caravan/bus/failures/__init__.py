@@ -15,7 +15,7 @@ import orjson
 
 from caravan import telemetry
 from caravan.bus import Bus, DeadLetter, Subscription
-from caravan.bus.failures.causes import cause_of, masked_text, payload_of
+from caravan.bus.failures.causes import cause_of, payload_of
 from caravan.bus.failures.shapes import (
     Action,
     Cause,
@@ -31,6 +31,7 @@ from caravan.bus.failures.shapes import (
 )
 from caravan.clock import Clock, utc_now
 from caravan.errors import NotFound
+from caravan.redaction import redact_text
 
 SCAN_MAX = 5_000
 PREVIEW_BYTES = 4_096
@@ -192,7 +193,7 @@ class Desk:
         return [
             Cause(
                 cause=cause,
-                reason=masked_text(of_one[-1].letter.reason),
+                reason=redact_text(of_one[-1].letter.reason),
                 count=len(of_one),
                 first_at=of_one[0].letter.died_at,
                 last_at=of_one[-1].letter.died_at,
@@ -214,7 +215,7 @@ class Desk:
             channel=letter.channel,
             key=letter.key,
             cause=f.cause,
-            reason=masked_text(letter.reason),
+            reason=redact_text(letter.reason),
             attempts=letter.attempt,
             failed_at=letter.died_at,
             emitted_at=_time(envelope.get("time")),

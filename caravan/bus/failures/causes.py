@@ -1,4 +1,4 @@
-"""What failures have in common, and what of them may be shown. Pure."""
+"""What failures have in common, and what of them is shown. Pure; what is secret is known by caravan/redaction.py."""
 
 import hashlib
 import re
@@ -6,9 +6,10 @@ from typing import Any
 
 import orjson
 
-SECRET_NAMES = ("password", "token", "secret", "authorization", "card", "cvv", "iban", "link")
-"""Fields whose name contains one of these are never shown; `link`: a reset link is as good as the password."""
-MASKED = "[masked]"
+from caravan.redaction import redact, redact_text
+
+REASON_READ = 2000
+"""So much of a reason is looked at: what comes later tells no other cause."""
 
 _VARIABLE = (
     (re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", re.IGNORECASE), "<id>"),
@@ -17,13 +18,11 @@ _VARIABLE = (
     (re.compile(r"\d+(\.\d+)?"), "<n>"),
     (re.compile(r"\s+"), " "),
 )
-_NAMES = "|".join(SECRET_NAMES)
-_FIELD = re.compile(rf"""(["']?[\w-]*(?:{_NAMES})[\w-]*["']?\s*[:=]\s*)("[^"]*"?|'[^']*'?|[^\s,;&}}]+)""", re.IGNORECASE)
-_BEARER = re.compile(r"\b(Bearer|Basic)\s+[\w.~+/=-]+", re.IGNORECASE)
 
 
 def normalised(reason: str) -> str:
     """A reason without what differs from case to case: ids, times, numbers."""
+    reason = reason[:REASON_READ]
     for pattern, stands_for in _VARIABLE:
         reason = pattern.sub(stands_for, reason)
     return reason.strip()[:300]
@@ -34,29 +33,12 @@ def cause_of(reason: str) -> str:
     return hashlib.sha256(normalised(reason).encode()).hexdigest()[:12]
 
 
-def masked(value: Any) -> Any:
-    """The value without secrets: by the names of fields, and inside texts."""
-    if isinstance(value, dict):
-        return {name: MASKED if _is_secret(name, content) else masked(content) for name, content in value.items()}
-    if isinstance(value, list):
-        return [masked(item) for item in value]
-    return masked_text(value) if isinstance(value, str) else value
-
-
-def _is_secret(name: str, content: Any) -> bool:
-    return content is not None and not isinstance(content, (dict, list)) and any(secret in name.lower() for secret in SECRET_NAMES)
-
-
-def masked_text(text: str) -> str:
-    return _FIELD.sub(rf"\1{MASKED}", _BEARER.sub(rf"\1 {MASKED}", text))
-
-
 def payload_of(body: bytes, size: int) -> Any:
     """The message as JSON where it is, else its text (its beginning); without secrets."""
     if size <= len(body):
         try:
-            return masked(orjson.loads(body))
+            return redact(orjson.loads(body))
         except orjson.JSONDecodeError:
             pass
-    text = masked_text(body.decode(errors="replace"))
+    text = redact_text(body.decode(errors="replace"))
     return text if size <= len(body) else f"{text} [... {size} bytes]"
