@@ -19,7 +19,8 @@ Email = Annotated[
     ),
 ]
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
-NewPassword = Annotated[str, StringConstraints(min_length=10, max_length=128)]
+NewPassword = Annotated[str, StringConstraints(min_length=10, max_length=128, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
+"""Without control characters: not every way to sign in can carry them."""
 GivenPassword = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 UserRole = Literal["customer", "staff", "admin"]
 
@@ -33,7 +34,8 @@ class Body(BaseModel):
 class Registration(Body):
     email: Email = Field(examples=["ada@example.com"])
     password: NewPassword = Field(
-        description="10 to 128 characters, any of them; not your e-mail address", examples=["a long walk in Palmyra"]
+        description="10 to 128 characters without control characters; refused when it is easily guessed",
+        examples=["a long walk in Palmyra"],
     )
     name: Name = Field(examples=["Ada Lovelace"])
 

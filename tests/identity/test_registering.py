@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import secrets
 from uuid import uuid4
 
 import orjson
@@ -9,10 +10,11 @@ import pytest
 
 from caravan.migrations import derive
 from services.identity.client import EnsureAdminRequest
-from services.identity.model import Account
+from services.identity.model import Account, password_fault
 from services.identity.store import accounts
 from services.identity.use_cases.registering import ensure_admin
 from tests.identity.conftest import PASSWORD, Door
+from tests.identity.test_passwords import reset_token
 from tests.shop import until
 
 
@@ -75,6 +77,12 @@ async def test_the_same_key_makes_one_account_and_the_same_answer_also_in_parall
         {"password": "x" * 129},
         {"password": "aaaaaaaaaaaa"},
         {"password": "camels@example.com", "email": "camels@example.com"},
+        {"password": "camels@example.com1", "email": "camels@example.com"},
+        {"password": "ada.lovelace", "email": "x@example.com", "name": "Ada Lovelace"},
+        {"password": "Zenobia.2022"},
+        {"password": "a long walk\x00"},
+        {"password": "a long walk\tin Palmyra"},
+        {"password": "a long walk\x9fin Palmyra"},
         {"name": ""},
         {"name": "a\x00b"},
         {"name": "a\nb"},
@@ -88,6 +96,32 @@ async def test_bad_input_is_refused_field_by_field(door: Door, change: dict[str,
     answer = await door.client.post("/v1/users", json=body)
     assert answer.status_code == 422 and answer.headers["content-type"] == "application/problem+json"
     assert any(name in error["field"] for error in answer.json()["errors"] for name in change)
+
+
+EASY = (
+    "1234567890 password12 Password123! P@ssw0rd2024 qwerty12345 1q2w3e4r5t6y qazwsxedcrfv iloveyou2024 letmein2026 administrator 0987654321"
+    " abcdefghij trustno1trustno1 12345678901234567890 caravancaravan asdfghjkl; hunter2hunter2 aaaaaaaaaaaa １２３４５６７８９０"
+).split()
+
+
+@pytest.mark.parametrize("password", EASY)
+def test_common_passwords_and_patterns_are_refused(password: str) -> None:
+    assert "easily guessed" in (password_fault(password, "zenobia@example.com", "Zenobia") or "")
+
+
+def test_a_phrase_and_random_characters_pass() -> None:
+    for password in ("correct horse battery", "a long walk in Palmyra", "żyrafa w szafie gra", "xK9#mQ2$vL7p", secrets.token_urlsafe(15)):
+        assert password_fault(password, "zenobia@example.com", "Zenobia") is None
+
+
+async def test_every_way_to_set_a_password_refuses_the_same_ones(door: Door) -> None:
+    person = await door.person()
+    token = await reset_token(door, person.email)
+    for bad in ("password12", f"{PASSWORD}\x00"):
+        change = {"current_password": PASSWORD, "new_password": bad}
+        assert (await door.client.post("/v1/users/me/password", json=change, headers=person.bearer)).status_code == 422
+        assert (await door.client.post("/v1/auth/password-reset/confirm", json={"token": token, "password": bad})).status_code == 422
+    assert (await door.login(person.email)).status_code == 200
 
 
 async def test_half_a_character_is_refused(door: Door) -> None:

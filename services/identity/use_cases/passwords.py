@@ -33,7 +33,7 @@ async def change_password(context: Identity, caller: Caller, change: PasswordCha
             await fail_try(work, given)
             audit(work, "password.changed", f"user:{account.id}", result="refused", reason="wrong password")
         raise Invalid("not valid: body.current_password", errors=[{"field": "body.current_password", "rule": "is not your password"}])
-    check_password(change.new_password, account.email, "body.new_password")
+    check_password(change.new_password, account.email, account.name, "body.new_password")
     hashed = await context.parts.hasher.hash(normal_password(change.new_password))
     now = context.clock()
     async with context.database.work() as work:
@@ -83,7 +83,7 @@ async def confirm_reset(context: Identity, confirmation: ResetConfirmation) -> N
     account = await resets.owner(context.database, link, now)
     if account is None:
         raise _used_up()
-    check_password(confirmation.password, account.email, "body.password")
+    check_password(confirmation.password, account.email, account.name, "body.password")
     hashed = await context.parts.hasher.hash(normal_password(confirmation.password))
     async with context.database.work() as work:
         if not await resets.use(work, link, now):

@@ -30,7 +30,7 @@ async def register(context: Identity, registration: Registration, network: str, 
     seconds = await attempts.seconds_to_wait(context.database, [taken], context.clock())
     if seconds:
         raise too_many(seconds)
-    check_password(registration.password, registration.email, "body.password")
+    check_password(registration.password, registration.email, registration.name, "body.password")
     password = await context.parts.hasher.hash(normal_password(registration.password))
     async with context.database.work() as work:
         account = await _add(work, registration.email, registration.name, "customer", password)
@@ -41,8 +41,8 @@ async def register(context: Identity, registration: Registration, network: str, 
     raise EmailTaken(f"{registration.email} has an account; sign in, or reset its password")
 
 
-def check_password(password: str, email: str, field: str) -> None:
-    fault = password_fault(password, email)
+def check_password(password: str, email: str, name: str, field: str) -> None:
+    fault = password_fault(password, email, name)
     if fault:
         raise Invalid(f"not valid: {field}", errors=[{"field": field, "rule": fault}])
 
