@@ -1,21 +1,26 @@
 {{/* All take (dict "root" $ "name" "postgres" "uid" 999 "backend" <its values>). */}}
 {{- define "backends.selector" -}}
-app.kubernetes.io/name: {{ .name }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/name: {{ .name | quote }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/part-of: backends
+{{- end }}
+
+{{/* A StatefulSet's pods carry its name and a hash in a label, which leaves it 52 letters, and 43 of them for the release. */}}
+{{- define "backends.fullname" -}}
+{{ include "text.name" (dict "release" .root.Release.Name "name" .name "room" 43) }}
 {{- end }}
 
 {{- define "backends.labels" -}}
 {{ include "backends.selector" . }}
-app.kubernetes.io/component: {{ .name }}
-app.kubernetes.io/managed-by: {{ .root.Release.Service }}
-helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
+app.kubernetes.io/component: {{ .name | quote }}
+app.kubernetes.io/managed-by: {{ .root.Release.Service | quote }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | quote }}
 {{- end }}
 
 {{/* A StatefulSet of one pod and its Service. "ports": name to number; "container": what is its own; "writable": paths of scratch space;
      "files": keys of the secret under /etc/backends; "data": where its volume is mounted. */}}
 {{- define "backends.one" -}}
-{{- $fullname := printf "%s-%s" .root.Release.Name .name -}}
+{{- $fullname := include "backends.fullname" . -}}
 apiVersion: v1
 kind: Service
 metadata:
@@ -54,8 +59,8 @@ spec:
         fsGroupChangePolicy: OnRootMismatch
         seccompProfile: {type: RuntimeDefault}
       containers:
-        - name: {{ .name }}
-          image: {{ .backend.image }}
+        - name: {{ toJson .name }}
+          image: {{ toJson .backend.image }}
           imagePullPolicy: {{ .root.Values.imagePullPolicy }}
           {{- .container | nindent 10 }}
           securityContext:
@@ -99,7 +104,7 @@ spec:
         {{- with .files }}
         - name: files
           secret:
-            secretName: {{ $.root.Values.secret }}
+            secretName: {{ toJson $.root.Values.secret }}
             defaultMode: 0440
             items:
               {{- range . }}
@@ -112,9 +117,9 @@ spec:
       spec:
         accessModes: [ReadWriteOnce]
         {{- with .root.Values.storageClass }}
-        storageClassName: {{ . }}
+        storageClassName: {{ toJson . }}
         {{- end }}
         resources:
-          requests: {storage: {{ .backend.storage }}}
+          requests: {storage: {{ toJson .backend.storage }}}
   {{- end }}
 {{- end }}

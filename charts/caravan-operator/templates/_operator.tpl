@@ -1,14 +1,14 @@
 {{- define "operator.selector" -}}
-app.kubernetes.io/name: {{ .Chart.Name }}
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/name: {{ .Chart.Name | quote }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 {{- end }}
 
 {{- define "operator.labels" -}}
 {{ include "operator.selector" . }}
-app.kubernetes.io/part-of: {{ .Chart.Name }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+app.kubernetes.io/part-of: {{ .Chart.Name | quote }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | replace "+" "_" | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service | quote }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | quote }}
 {{- end }}
 
 {{/* The namespaces that it serves, as a list; none of them by name with allNamespaces. */}}
@@ -22,9 +22,9 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 apiVersion: rbac.authorization.k8s.io/v1
 kind: {{ .kind }}
 metadata:
-  name: {{ .name }}
+  name: {{ toJson .name }}
   {{- with .namespace }}
-  namespace: {{ . }}
+  namespace: {{ toJson . }}
   {{- end }}
   labels: {{- include "operator.labels" .root | nindent 4 }}
 rules: {{- toYaml .rules | nindent 2 }}
@@ -32,12 +32,12 @@ rules: {{- toYaml .rules | nindent 2 }}
 apiVersion: rbac.authorization.k8s.io/v1
 kind: {{ .kind }}Binding
 metadata:
-  name: {{ .name }}
+  name: {{ toJson .name }}
   {{- with .namespace }}
-  namespace: {{ . }}
+  namespace: {{ toJson . }}
   {{- end }}
   labels: {{- include "operator.labels" .root | nindent 4 }}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: {{ .kind }}, name: {{ .name }}}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: {{ .kind }}, name: {{ toJson .name }}}
 subjects:
-  - {kind: ServiceAccount, name: {{ .root.Release.Name }}, namespace: {{ .root.Release.Namespace }}}
+  - {kind: ServiceAccount, name: {{ toJson .root.Release.Name }}, namespace: {{ toJson .root.Release.Namespace }}}
 {{- end }}

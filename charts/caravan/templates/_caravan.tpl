@@ -11,7 +11,7 @@
     "CARAVAN_DATABASE_PASSWORDS" "/run/secrets/databases"
     "CARAVAN_MIGRATE" "false"
     "CARAVAN_KAFKA_URL" .Values.backends.kafkaUrl
-    "CARAVAN_DISCOVERY" (printf "http://%s-{service}:8080" .Release.Name)
+    "CARAVAN_DISCOVERY" (printf "http://%s:8080" (include "service-lib.fullname" (dict "root" . "name" "{service}")))
     "GATEWAY_SERVICES" (include "caravan.serving" .)
     "CARAVAN_DECLARE" "false"
     "CARAVAN_START_SECONDS" "180"
@@ -20,13 +20,11 @@
 {{- if and (eq .Values.discovery.by "operator") (not .Values.backends.embedded) -}}
 {{- /* The snapshot says it: a service that is added must not restart the others. */ -}}
 {{- $settings = merge (omit $settings "GATEWAY_SERVICES") (dict
-    "CARAVAN_REGISTRY_URL" (printf "%s/v1/snapshots/%s/%s-gateway" .Values.discovery.operatorUrl .Release.Namespace .Release.Name)
+    "CARAVAN_REGISTRY_URL" (printf "%s/v1/snapshots/%s/%s" .Values.discovery.operatorUrl .Release.Namespace (include "service-lib.fullname" (dict "root" . "name" "gateway")))
     "CARAVAN_REGISTRY_FILE" "/etc/caravan/routing/snapshot.json"
 ) -}}
 {{- end -}}
-{{- range $name, $value := mergeOverwrite $settings (deepCopy .Values.settings) }}
-{{ $name }}: {{ $value | toString | quote }}
-{{- end }}
+{{- include "text.map" (mergeOverwrite $settings (deepCopy .Values.settings)) }}
 {{- end }}
 
 {{- define "caravan.environment" -}}
@@ -72,12 +70,12 @@ metadata:
   name: {{ include "service-lib.fullname" . }}
   labels: {{- include "service-lib.labels" . | nindent 4 }}
   annotations:
-    helm.sh/hook: {{ .hook }}
+    helm.sh/hook: {{ .hook | quote }}
     helm.sh/hook-weight: {{ .weight | quote }}
     helm.sh/hook-delete-policy: before-hook-creation
 spec:
   backoffLimit: 6
-  activeDeadlineSeconds: {{ .deadline }}
+  activeDeadlineSeconds: {{ int64 .deadline }}
   ttlSecondsAfterFinished: 86400
   template:
     metadata:
@@ -90,7 +88,7 @@ spec:
 {{/* The container of a Job: its own secrets, settings in the environment (a ConfigMap comes only after a pre-install hook). */}}
 {{- define "caravan.jobContainer" -}}
 containers:
-  - name: {{ .name }}
+  - name: {{ toJson .name }}
     image: {{ include "service-lib.image" . }}
     imagePullPolicy: {{ .root.Values.image.pullPolicy }}
     args: {{ toJson .args }}

@@ -7,7 +7,7 @@ metadata:
   labels: {{- include "service-lib.labels" . | nindent 4 }}
 spec:
   {{- if not (or .service.autoscaling.enabled .service.keda.enabled) }}
-  replicas: {{ .service.replicas }}
+  replicas: {{ int64 .service.replicas }}
   {{- end }}
   revisionHistoryLimit: 3
   strategy:
@@ -23,19 +23,17 @@ spec:
     metadata:
       labels: {{- include "service-lib.labels" . | nindent 8 }}
       annotations:
-        checksum/settings: {{ include "caravan.environment" .root | sha256sum }}
-        {{- with .service.podAnnotations }}
-        {{- toYaml . | nindent 8 }}
-        {{- end }}
+        checksum/settings: {{ include "caravan.environment" .root | sha256sum | quote }}
+        {{- include "text.map" .service.podAnnotations | indent 8 }}
     spec:
       serviceAccountName: {{ $fullname }}
       {{- include "service-lib.podSecurity" . | nindent 6 }}
       terminationGracePeriodSeconds: {{ add .service.preStopSeconds .service.drainSeconds 15 }}
       {{- with .service.priorityClassName }}
-      priorityClassName: {{ . }}
+      priorityClassName: {{ toJson . }}
       {{- end }}
       {{- with .service.nodeSelector }}
-      nodeSelector: {{- toYaml . | nindent 8 }}
+      nodeSelector: {{- include "text.map" . | indent 8 }}
       {{- end }}
       {{- with .service.tolerations }}
       tolerations: {{- toYaml . | nindent 8 }}
@@ -50,13 +48,13 @@ spec:
           matchLabelKeys: [pod-template-hash]
         {{- end }}
       containers:
-        - name: {{ .name }}
+        - name: {{ toJson .name }}
           image: {{ include "service-lib.image" . }}
           imagePullPolicy: {{ .root.Values.image.pullPolicy }}
           {{- $args := .service.args | default (list "run" .name) }}
           {{- if .root.Values.development }}
           {{- $packages := "/opt/caravan/lib/python3.13/site-packages" }}
-          command: [watchfiles, --filter, python, "caravan {{ join " " $args }}", {{ $packages }}/caravan, {{ $packages }}/services]
+          command: [watchfiles, --filter, python, {{ printf "caravan %s" (join " " $args) | toJson }}, {{ $packages }}/caravan, {{ $packages }}/services]
           {{- else }}
           args: {{ toJson $args }}
           {{- end }}
@@ -65,9 +63,9 @@ spec:
             - {name: http, containerPort: 8080}
             - {name: probes, containerPort: 8081}
           envFrom:
-            - configMapRef: {name: {{ .root.Release.Name }}-settings}
+            - configMapRef: {name: {{ include "service-lib.fullname" (dict "root" .root "name" "settings") }}}
           env:
-            - {name: CARAVAN_DRAIN_SECONDS, value: {{ .service.drainSeconds | quote }}}
+            - {name: CARAVAN_DRAIN_SECONDS, value: {{ include "text.of" .service.drainSeconds }}}
             {{- include "service-lib.environment" .service.env | nindent 12 }}
           startupProbe:
             httpGet: {path: /readyz, port: probes}
@@ -87,7 +85,7 @@ spec:
           lifecycle:
             # Requests still come until every proxy knows that this pod leaves.
             preStop:
-              sleep: {seconds: {{ .service.preStopSeconds }}}
+              sleep: {seconds: {{ int64 .service.preStopSeconds }}}
           resources: {{- toYaml .service.resources | nindent 12 }}
           volumeMounts:
             - {name: tmp, mountPath: /tmp}
@@ -101,14 +99,14 @@ spec:
           emptyDir: {sizeLimit: 64Mi}
         - name: data
           {{- if .service.persistence.enabled }}
-          persistentVolumeClaim: {claimName: {{ $fullname }}}
+          persistentVolumeClaim: {claimName: {{ include "service-lib.claimName" . }}}
           {{- else }}
           emptyDir: {sizeLimit: 64Mi}
           {{- end }}
         {{- if eq .root.Values.discovery.by "operator" }}
         # What the process starts from while the operator is away.
         - name: routing
-          configMap: {name: caravan-routing-{{ .root.Release.Name }}-gateway, optional: true}
+          configMap: {name: caravan-routing-{{ include "service-lib.fullname" (dict "root" .root "name" "gateway") }}, optional: true}
         {{- end }}
         {{- include "service-lib.secrets" . | nindent 8 }}
 {{- end }}

@@ -28,7 +28,7 @@ securityContext:
     defaultMode: 0440
     sources:
       - secret:
-          name: {{ .root.Values.secrets.name }}
+          name: {{ toJson .root.Values.secrets.name }}
           items:
             - {key: CARAVAN_SECRET, path: CARAVAN_SECRET}
             {{- if .service.makesAdmin }}
@@ -37,23 +37,25 @@ securityContext:
       {{- if not .root.Values.backends.embedded }}
       {{- with .service.backendSecrets }}
       - secret:
-          name: {{ $.root.Values.backends.secret }}
+          name: {{ toJson $.root.Values.backends.secret }}
           items:
             {{- range . }}
-            - {key: {{ . }}, path: {{ . }}}
+            - {key: {{ toJson . }}, path: {{ toJson . }}}
             {{- end }}
       {{- end }}
       {{- range .facts.databases }}
       - secret:
-          name: {{ $.root.Values.secrets.databases }}-{{ . | replace "_" "-" }}
+          name: {{ include "service-lib.databaseSecret" (dict "root" $.root "database" .) | toJson }}
           items:
-            - {key: password, path: databases/{{ . }}}
+            - {key: password, path: {{ printf "databases/%s" . | toJson }}}
       {{- end }}
       {{- end }}
 {{- end }}
 
 {{- define "service-lib.environment" -}}
 {{- range $name, $value := . }}
-- {name: {{ $name }}, value: {{ $value | toString | quote }}}
+{{- if not (kindIs "invalid" $value) }}
+- {name: {{ toJson $name }}, value: {{ include "text.of" $value }}}
+{{- end }}
 {{- end }}
 {{- end }}

@@ -6,11 +6,11 @@ metadata:
   labels: {{- include "service-lib.labels" . | nindent 4 }}
 spec:
   scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: {{ include "service-lib.fullname" . }}}
-  minReplicas: {{ .service.autoscaling.min }}
-  maxReplicas: {{ .service.autoscaling.max }}
+  minReplicas: {{ int64 .service.autoscaling.min }}
+  maxReplicas: {{ int64 .service.autoscaling.max }}
   metrics:
     - type: Resource
-      resource: {name: cpu, target: {type: Utilization, averageUtilization: {{ .service.autoscaling.cpuPercent }}}}
+      resource: {name: cpu, target: {type: Utilization, averageUtilization: {{ int64 .service.autoscaling.cpuPercent }}}}
   behavior:
     scaleUp: {stabilizationWindowSeconds: 0, policies: [{type: Percent, value: 100, periodSeconds: 15}]}
     scaleDown: {stabilizationWindowSeconds: 300, policies: [{type: Pods, value: 1, periodSeconds: 60}]}
@@ -27,21 +27,21 @@ metadata:
   labels: {{- include "service-lib.labels" . | nindent 4 }}
 spec:
   scaleTargetRef: {name: {{ include "service-lib.fullname" . }}}
-  minReplicaCount: {{ .service.keda.min }}
-  maxReplicaCount: {{ .service.keda.max | default $partitions }}
+  minReplicaCount: {{ int64 .service.keda.min }}
+  maxReplicaCount: {{ .service.keda.max | default $partitions | int64 }}
   triggers:
     {{- range .facts.topics }}
     - type: kafka
       metadata:
-        bootstrapServers: {{ $.root.Values.backends.kafkaUrl }}
-        consumerGroup: {{ .group }}
-        topic: {{ .name }}
-        lagThreshold: {{ $.service.keda.lag | quote }}
+        bootstrapServers: {{ toJson $.root.Values.backends.kafkaUrl }}
+        consumerGroup: {{ toJson .group }}
+        topic: {{ toJson .name }}
+        lagThreshold: {{ include "text.of" $.service.keda.lag }}
         offsetResetPolicy: earliest
     {{- end }}
     {{- range .facts.queues }}
     - type: rabbitmq
-      metadata: {queueName: {{ . }}, mode: QueueLength, value: {{ $.service.keda.lag | quote }}}
-      authenticationRef: {name: {{ $.root.Release.Name }}-rabbitmq}
+      metadata: {queueName: {{ toJson . }}, mode: QueueLength, value: {{ include "text.of" $.service.keda.lag }}}
+      authenticationRef: {name: {{ include "service-lib.fullname" (dict "root" $.root "name" "rabbitmq") }}}
     {{- end }}
 {{- end }}

@@ -37,17 +37,17 @@ spec:
 apiVersion: v1
 kind: PersistentVolumeClaim
 metadata:
-  name: {{ include "service-lib.fullname" . }}
+  name: {{ include "service-lib.claimName" . }}
   labels: {{- include "service-lib.labels" . | nindent 4 }}
   annotations:
     helm.sh/resource-policy: keep
 spec:
   accessModes: [ReadWriteOnce]
   {{- with .service.persistence.storageClass }}
-  storageClassName: {{ . }}
+  storageClassName: {{ toJson . }}
   {{- end }}
   resources:
-    requests: {storage: {{ .service.persistence.size }}}
+    requests: {storage: {{ toJson .service.persistence.size }}}
 {{- end }}
 
 {{/* How the service is found and called; what it declares in its OpenAPI document is public at the gateway. */}}
@@ -55,10 +55,10 @@ spec:
 apiVersion: discovery.caravan.dev/v1alpha1
 kind: ServiceRoute
 metadata:
-  name: {{ .name }}
+  name: {{ toJson .name }}
   labels: {{- include "service-lib.labels" . | nindent 4 }}
 spec:
-  gateway: {{ .root.Release.Name }}-gateway
+  gateway: {{ include "service-lib.fullname" (dict "root" .root "name" "gateway") }}
   serviceRef: {name: {{ include "service-lib.fullname" . }}, port: http}
   {{- if .facts.public }}
   routes:
