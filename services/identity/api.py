@@ -111,7 +111,7 @@ async def change_me(request: Request, patch: schemas.ProfilePatch, caller: Custo
 
 @users.post("/me/password", status_code=204)
 async def change_password(request: Request, change: schemas.PasswordChange, caller: Customer) -> Response:
-    """Change your password. Your other sessions end; a security mail tells you."""
+    """Change your password. Your other sessions and links that were mailed to you end; a security mail tells you."""
     await passwords.change_password(_context(request), caller, change, _network(request))
     return Response(status_code=204)
 
@@ -141,7 +141,7 @@ async def show_user(request: Request, user_id: UUID, caller: Customer) -> Respon
 
 @users.patch("/{user_id}", response_model=schemas.User)
 async def change_user(request: Request, user_id: UUID, patch: schemas.UserPatch, _: Admin) -> Response:
-    """Change a user's role, disable or enable. Either ends the user's sessions. The last admin stays one."""
+    """Change a user's role, disable or enable. Either ends the user's sessions and mailed links. The last admin stays one."""
     return _answer(await accounts.administer(_context(request), user_id, patch, lambda version: check_if_match(request, version)))
 
 
@@ -244,7 +244,7 @@ async def request_password_reset(request: Request, body: schemas.ResetRequest) -
 
 @auth.post("/v1/auth/password-reset/confirm", status_code=204)
 async def confirm_password_reset(request: Request, confirmation: schemas.ResetConfirmation) -> Response:
-    """Set a new password by the link's token, once. All sessions of the user end. An expired or used link: 400."""
+    """Set a new password by the link's token, once. All sessions and links of the user end. An expired, used or ended link: 400."""
     await passwords.confirm_reset(_context(request), confirmation)
     return Response(status_code=204)
 

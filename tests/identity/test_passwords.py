@@ -1,11 +1,15 @@
 """Changing and resetting a password: what ends, what is mailed, and what can't be found out."""
 
 import asyncio
+from datetime import timedelta
 from uuid import uuid4
 
+import pytest
+
+from services.identity.model import fingerprint
 from services.identity.providers import Hasher
 from services.identity.settings import Settings
-from services.identity.store import accounts
+from services.identity.store import accounts, resets
 from tests.identity.conftest import PASSWORD, Door
 from tests.shop import until
 
@@ -91,6 +95,43 @@ async def test_a_reset_link_works_once_ends_all_sessions_and_is_stored_as_a_fing
     assert (await door.me(person.access)).status_code == 401 and (await door.refresh(person.refresh)).status_code == 400
     assert (await door.login(person.email, NEW)).status_code == 200
     assert len(await until(lambda: door.mails(person.email, "password_changed"))) == 1
+
+
+@pytest.mark.parametrize("how", ["password", "disabled", "role"])
+async def test_a_mailed_link_ends_when_the_password_standing_or_role_changes(door: Door, how: str) -> None:
+    person = await door.person()
+    token = await reset_token(door, person.email)
+    if how == "password":
+        change = {"current_password": PASSWORD, "new_password": NEW}
+        (await door.client.post("/v1/users/me/password", json=change, headers=person.bearer)).raise_for_status()
+    for patch in {"disabled": ({"disabled": True}, {"disabled": False}), "role": ({"role": "staff"},)}.get(how, ()):
+        (await door.client.patch(f"/v1/users/{person.id}", json=patch, headers=await door.operator())).raise_for_status()
+    answer = await door.client.post("/v1/auth/password-reset/confirm", json={"token": token, "password": "an attacker's own words"})
+    assert answer.status_code == 400
+    assert (await door.login(person.email, NEW if how == "password" else PASSWORD)).status_code == 200
+
+
+async def test_a_link_that_is_being_mailed_while_the_password_changes_is_ended_too(door: Door) -> None:
+    """The change waits for the mailing that has begun, and then ends its link."""
+    person, context = await door.person(), door.shop.context("identity")
+    fresh, now = f"{uuid4().hex}", context.clock()
+    async with context.database.work() as mailing:
+        (account,) = await resets.entitled(mailing, [person.email], 3, now - timedelta(hours=1))
+        change = {"current_password": PASSWORD, "new_password": NEW}
+        changing = asyncio.create_task(door.client.post("/v1/users/me/password", json=change, headers=person.bearer))
+        await until(lambda: waiting_for_a_lock(door))
+        await resets.insert_link(mailing, fingerprint(fresh), account.id, now, timedelta(minutes=30))
+    assert (await changing).status_code == 204
+    answer = await door.client.post("/v1/auth/password-reset/confirm", json={"token": fresh, "password": "an attacker's own words"})
+    assert answer.status_code == 400
+
+
+async def waiting_for_a_lock(door: Door) -> bool:
+    return bool(
+        await door.shop.database("identity").fetch(
+            "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE 'UPDATE account%'"
+        )
+    )
 
 
 async def test_asking_for_a_reset_tells_nothing_and_mails_no_stranger_and_nobody_without_end(door: Door) -> None:

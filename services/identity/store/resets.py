@@ -23,10 +23,13 @@ async def take_requests(work: UnitOfWork, limit: int) -> list[str]:
 
 
 async def entitled(work: UnitOfWork, emails: Sequence[str], most: int, since: datetime) -> list[Account]:
-    """The users of these addresses who may have a link now: not disabled, and with fewer than `most` links since then."""
+    """The users of these addresses who may have a link now: not disabled, and with fewer than `most` links since then.
+
+    Their rows are locked: whoever changes the password at this moment waits, and then ends the links that are made here.
+    """
     rows = await work.fetch(
         f"SELECT {COLUMNS} FROM account a WHERE email = ANY($1) AND NOT disabled"
-        " AND (SELECT count(*) FROM reset_link l WHERE l.account_id = a.id AND l.created_at > $3) < $2",
+        " AND (SELECT count(*) FROM reset_link l WHERE l.account_id = a.id AND l.created_at > $3) < $2 ORDER BY id FOR SHARE",
         list(emails),
         most,
         since,
@@ -56,16 +59,16 @@ async def owner(database: Database, fingerprint: bytes, now: datetime) -> Accoun
 
 
 async def use(work: UnitOfWork, fingerprint: bytes, now: datetime) -> bool:
-    """Use up a link and with it the user's other ones; False when another request was first."""
-    used = await work.fetchval(
-        "UPDATE reset_link SET used_at = $2 WHERE fingerprint = $1 AND used_at IS NULL AND expires_at > $2 RETURNING account_id",
-        fingerprint,
-        now,
+    """Use up a link; False when another request was first, or the link was ended."""
+    used = await work.execute(
+        "UPDATE reset_link SET used_at = $2 WHERE fingerprint = $1 AND used_at IS NULL AND expires_at > $2", fingerprint, now
     )
-    if used is None:
-        return False
-    await work.execute("UPDATE reset_link SET used_at = $2 WHERE account_id = $1 AND used_at IS NULL", used, now)
-    return True
+    return used == 1
+
+
+async def end_all(work: UnitOfWork, account_id: UUID, now: datetime) -> None:
+    """No link of the user that was mailed before works any more."""
+    await work.execute("UPDATE reset_link SET used_at = $2 WHERE account_id = $1 AND used_at IS NULL", account_id, now)
 
 
 async def prune(database: Database, before: datetime) -> None:

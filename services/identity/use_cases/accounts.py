@@ -11,8 +11,9 @@ from services.identity.client import Standing, StandingRequest
 from services.identity.messages import USER_UPDATED, UserUpdated
 from services.identity.model import Account, LastAdmin
 from services.identity.schemas import ProfilePatch, UserPatch
-from services.identity.store import accounts, sessions
+from services.identity.store import accounts
 from services.identity.use_cases.keys import Identity
+from services.identity.use_cases.sessions import end_access
 
 CheckVersion = Callable[[int], None]
 """Raises StaleEdit when the caller has seen another version."""
@@ -36,7 +37,7 @@ async def change_profile(context: Identity, user_id: UUID, patch: ProfilePatch, 
 
 
 async def administer(context: Identity, user_id: UUID, patch: UserPatch, check: CheckVersion) -> Account:
-    """Change role or standing. Either ends the user's sessions: no token with the old role stays good for long."""
+    """Change role or standing. Either ends the user's sessions and links: no token with the old role stays good for long."""
     async with context.database.work() as work:
         await accounts.lock_admins(work)
         account = await _locked(work, user_id, check)
@@ -51,10 +52,10 @@ async def administer(context: Identity, user_id: UUID, patch: UserPatch, check: 
         target = f"user:{user_id}"
         if changed.role != account.role:
             audit(work, "role.changed", target, before=account.role, to=changed.role)
-            await sessions.revoke_all(work, user_id, "role", context.clock())
+            await end_access(work, user_id, "role")
         if changed.disabled != account.disabled:
             audit(work, "user.disabled" if changed.disabled else "user.enabled", target)
-            await sessions.revoke_all(work, user_id, "disabled", context.clock())
+            await end_access(work, user_id, "disabled")
         return changed
 
 

@@ -11,18 +11,19 @@ from caravan.database import UnitOfWork
 from caravan.errors import BadRequest, Conflict, Forbidden, Invalid
 from services.identity.model import Account, fingerprint, normal_password
 from services.identity.schemas import PasswordChange, ResetConfirmation
-from services.identity.store import accounts, resets, sessions
+from services.identity.store import accounts, resets
 from services.identity.use_cases.accounts import account_of
 from services.identity.use_cases.alerts import alert
 from services.identity.use_cases.keys import Identity
 from services.identity.use_cases.registering import check_password
+from services.identity.use_cases.sessions import end_access
 from services.identity.use_cases.tries import begin_try, fail_try, pass_try
 
 MAILS_AT_ONCE = 50
 
 
 async def change_password(context: Identity, caller: Caller, change: PasswordChange, network: str) -> None:
-    """Replace the caller's password; other sessions of the user end, this one stays."""
+    """Replace the caller's password; other sessions of the user and mailed links end, this session stays."""
     if caller.actor is not None:
         raise Forbidden("a password is changed by its owner, not in the owner's name")
     account = await account_of(context, caller.user_id)
@@ -39,7 +40,7 @@ async def change_password(context: Identity, caller: Caller, change: PasswordCha
     async with context.database.work() as work:
         if not await accounts.set_password(work, account.id, hashed, now, old=account.password):
             raise Conflict("the password was changed by another request at the same moment; sign in with the new one")
-        await sessions.revoke_all(work, account.id, "password", now, but=_session(caller))
+        await end_access(work, account.id, "password", but=_session(caller))
         await pass_try(work, given)
         _tell(work, account, "password.changed")
 
@@ -78,7 +79,7 @@ async def mail_links(context: Identity) -> bool:
 
 
 async def confirm_reset(context: Identity, confirmation: ResetConfirmation) -> None:
-    """Set the password by a mailed link, once; every session of the user ends."""
+    """Set the password by a mailed link, once; every session and every other link of the user ends."""
     link, now = fingerprint(confirmation.token), context.clock()
     account = await resets.owner(context.database, link, now)
     if account is None:
@@ -86,10 +87,10 @@ async def confirm_reset(context: Identity, confirmation: ResetConfirmation) -> N
     check_password(confirmation.password, account.email, account.name, "body.password")
     hashed = await context.parts.hasher.hash(normal_password(confirmation.password))
     async with context.database.work() as work:
+        await accounts.set_password(work, account.id, hashed, now)
         if not await resets.use(work, link, now):
             raise _used_up()
-        await accounts.set_password(work, account.id, hashed, now)
-        await sessions.revoke_all(work, account.id, "reset", now)
+        await end_access(work, account.id, "reset")
         _tell(work, account, "password.reset")
 
 

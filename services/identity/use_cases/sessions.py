@@ -4,10 +4,12 @@ from uuid import UUID
 
 from caravan.audit import audit
 from caravan.auth import Caller
+from caravan.database import UnitOfWork
 from caravan.errors import Unauthorized
 from caravan.migrations import derive
 from services.identity.client import SessionRequest, SessionState
 from services.identity.model import CLIENT_SESSION, RefreshToken
+from services.identity.store import resets
 from services.identity.store import sessions as store
 from services.identity.use_cases.keys import Identity
 
@@ -30,6 +32,16 @@ async def require_open_session(context: Identity, caller: Caller) -> None:
     """Raises Unauthorized when the caller's session has ended, however long the token itself would last."""
     if not await _active(context, caller.session, caller.subject):
         raise Unauthorized("the session has ended; sign in again")
+
+
+async def end_access(work: UnitOfWork, account_id: UUID, because: str, *, but: UUID | None = None) -> None:
+    """End what was given out before a user's password, role or standing changed: every session but one, and every link that was mailed.
+
+    The caller holds the account's row, so that no link is made meanwhile and two changes never wait for each other.
+    """
+    now = work.database.clock()
+    await store.revoke_all(work, account_id, because, now, but=but)
+    await resets.end_all(work, account_id, now)
 
 
 def refresh_key(context: Identity) -> bytes:
