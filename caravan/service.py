@@ -44,7 +44,7 @@ class Context(Generic[S, P]):
     live: Live
     clock: Clock
     secret: str
-    """The master secret: derive from it with `caravan.migrations.derive`, never use it as it is."""
+    """The master secret: derive from it with `caravan.derivation.derive`, never use it as it is."""
     url: str
     """Where this process listens, or where clients reach the shop when that is set."""
     verifier: Verifier

@@ -18,6 +18,7 @@ from opentelemetry import trace as otel
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, TraceFlags, set_span_in_context
 from prometheus_client import Counter, Gauge, Histogram
 
+from caravan.printable import escape_unprintable
 from caravan.redaction import redact
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
@@ -151,6 +152,14 @@ def _add_context(_: Any, __: str, fields: dict[str, Any]) -> dict[str, Any]:
     return fields
 
 
+def _escape(_: Any, __: str, fields: dict[str, Any]) -> dict[str, Any]:
+    """Foreign text in a log for people must not speak to their terminal. Tracebacks keep their lines."""
+    return {
+        name: escape_unprintable(value, keep="\n" if name == "exception" else "") if isinstance(value, str) else value
+        for name, value in fields.items()
+    }
+
+
 def configure_logs(level: str, form: str) -> None:
     """One line per event on stderr, JSON or text; the standard library's loggers go the same way."""
     shared: list[Any] = [
@@ -160,6 +169,8 @@ def configure_logs(level: str, form: str) -> None:
         structlog.processors.format_exc_info,
         _redact,
     ]
+    if form != "json":
+        shared.append(_escape)
     renderer: Any = structlog.processors.JSONRenderer() if form == "json" else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

@@ -1,9 +1,14 @@
 """The composition root: each service's name and where its declaration is, loaded only when asked for; and the command `caravan`."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 from importlib import import_module
+from typing import TYPE_CHECKING
 
-from caravan.service import Service
+if TYPE_CHECKING:  # `caravan --help` needs none of it
+    from caravan.service import Service
+
 
 SERVICES = (
     "identity",

@@ -16,7 +16,7 @@ from typing import Any
 import httpx2
 
 from caravan.clock import new_id
-from caravan.migrations import derive
+from caravan.derivation import derive
 from services.__main__ import SERVICES
 from tests.shop import until
 

@@ -14,9 +14,9 @@ from starlette.datastructures import MutableHeaders
 from caravan import telemetry
 from caravan.client import authorization
 from caravan.clock import new_id
+from caravan.derivation import derive
 from caravan.errors import BadRequest, TooLarge
 from caravan.http.problems import as_problem, problem_response
-from caravan.migrations import derive
 
 MAX_BODY = 1024 * 1024
 FORWARDER = b"x-caravan-forwarder"

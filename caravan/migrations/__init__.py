@@ -3,8 +3,6 @@
 Each database has two branches of versions: the kernel's (outbox, inbox, idempotency records) and the service's own.
 """
 
-import hashlib
-import hmac
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -20,11 +18,6 @@ from caravan.telemetry import log
 
 KERNEL = Path(__file__).parent / "versions"
 LOCK = 0x43415241  # "CARA": one migration of a database at a time
-
-
-def derive(secret: str, purpose: str) -> str:
-    """A password for one purpose from the master secret."""
-    return hmac.new(secret.encode(), purpose.encode(), hashlib.sha256).hexdigest()
 
 
 def role_url(server: str, database: str, password: str) -> str:

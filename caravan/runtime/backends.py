@@ -14,11 +14,12 @@ from caravan.bus.embedded import EmbeddedBus
 from caravan.bus.kafka import KafkaBus
 from caravan.bus.rabbit import RabbitBus
 from caravan.database import Database
+from caravan.derivation import derive
 from caravan.discovery import ByName, ByRegistry, Discovery
 from caravan.inbox import Consumer
 from caravan.leadership import Leadership
 from caravan.messages import Channel
-from caravan.migrations import KERNEL, check, derive, provision, role_url, upgrade
+from caravan.migrations import KERNEL, check, provision, role_url, upgrade
 from caravan.registry import BySnapshot
 from caravan.service import Service
 from caravan.settings import Settings

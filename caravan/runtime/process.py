@@ -23,6 +23,7 @@ from caravan.bus.failures.operations import operations
 from caravan.client import Calls, Local, Operation
 from caravan.clock import Clock, utc_now
 from caravan.database import CONNECTION_LOST, Database
+from caravan.derivation import derive
 from caravan.discovery import HEARTBEAT_SECONDS, Discovery
 from caravan.health import Health
 from caravan.http import App, create_app
@@ -31,7 +32,6 @@ from caravan.jobs import AWAY, Enqueuer, JobStore, Workers
 from caravan.jobs.failures import FailedJobs
 from caravan.leadership import Leadership
 from caravan.live import Live
-from caravan.migrations import derive
 from caravan.outbox import Relay, Unsent
 from caravan.runtime.backends import BUS, Backends, choose_bus, choose_discovery, consumers, declare, subscriptions
 from caravan.runtime.door import Door

@@ -8,10 +8,10 @@ from typing import Any
 from urllib.parse import quote
 
 from services.cli.importing import each
-from services.cli.progress import progress, say
 from services.cli.reconcile import SHIPPED, TERMINAL, Facts
 from services.cli.retail.invoices import Invoice
 from services.cli.shop import Refused, Shop
+from services.cli.terminal import print_note, show_progress
 
 FIRST_PAUSE, LAST_PAUSE = 0.5, 5.0
 
@@ -21,7 +21,7 @@ async def wait_until_ended(shop: Shop, order_ids: Sequence[str], concurrency: in
     left = list(order_ids)
     end = time.monotonic() + seconds
     pause = FIRST_PAUSE
-    with progress("orders that have ended", len(left)) as advance:
+    with show_progress("orders that have ended", len(left)) as advance:
         while left:
             statuses = [status async for status in each(left, lambda order_id: _status(shop, order_id), concurrency, lambda: None)]
             ended = [status in TERMINAL for status in statuses]
@@ -29,7 +29,7 @@ async def wait_until_ended(shop: Shop, order_ids: Sequence[str], concurrency: in
                 advance()
             left = [order_id for order_id, has_ended in zip(left, ended, strict=True) if not has_ended]
             if left and time.monotonic() > end:
-                say(f"{len(left)} orders have not ended within {seconds:.0f} s: {dict(Counter(statuses))}")
+                print_note(f"{len(left)} orders have not ended within {seconds:.0f} s: {dict(Counter(statuses))}")
                 return
             await asyncio.sleep(pause if left else 0)
             pause = min(LAST_PAUSE, pause * 1.5)
@@ -45,7 +45,7 @@ async def gather_facts(shop: Shop, placed: Mapping[str, Invoice], concurrency: i
     async def look(order_id: str) -> Facts:
         return await facts_of(shop, order_id, placed[order_id], dict(left[order_id]))
 
-    with progress("orders compared", len(placed)) as advance:
+    with show_progress("orders compared", len(placed)) as advance:
         return [facts async for facts in each(list(placed), look, concurrency, advance)]
 
 
@@ -65,7 +65,7 @@ async def _left_stock(shop: Shop, placed: Mapping[str, Invoice], concurrency: in
                     left[item["order_id"]][sku] += item["quantity"]
             cursor = page.get("next_cursor")
 
-    with progress("stock ledgers read", len(skus)) as advance:
+    with show_progress("stock ledgers read", len(skus)) as advance:
         async for _ in each(skus, read, concurrency, advance):
             pass
     return left

@@ -10,11 +10,11 @@ import httpx2
 import typer
 
 from caravan.money import Money
+from services.cli.configuration import kernel_settings
 from services.cli.importing import Url, run
-from services.cli.progress import say
 from services.cli.reconcile import TERMINAL
-from services.cli.serve import fail, kernel_settings
 from services.cli.shop import Shop, address_of
+from services.cli.terminal import fail, print_line, print_note
 
 LINES = 2
 POLL_SECONDS = 0.1
@@ -35,7 +35,7 @@ def demo(
 
 async def _demo(url: str, token: str, seconds: float) -> bool:
     async with httpx2.AsyncClient(base_url=url, timeout=30) as http:
-        shop = Shop(http, secret="", tell=say)
+        shop = Shop(http, secret="", tell=print_note)
         email = await _register(shop)
         lines = await _choose(shop)
         body = {
@@ -51,10 +51,10 @@ async def _demo(url: str, token: str, seconds: float) -> bool:
         }
         placed = (await shop.call("POST", "/v1/orders", body=body, key=secrets.token_hex(16), customer=email)).json()
         wanted = ", ".join(f"{line['quantity']} × {line['sku']}" for line in lines)
-        print(f"202    order {placed['id']}: {wanted}, {Money(**placed['total'])}")
+        print_line(f"202    order {placed['id']}: {wanted}, {Money(**placed['total'])}")
         status = await _watch(shop, email, placed, seconds)
         mails = (await shop.call("GET", "/v1/notifications", params={"order_id": placed["id"]}, customer=email)).json()["items"]
-        print(f"mail   {', '.join(item['kind'] for item in reversed(mails) if item['channel'] == 'email') or 'none yet'}, to {email}")
+        print_line(f"mail   {', '.join(item['kind'] for item in reversed(mails) if item['channel'] == 'email') or 'none yet'}, to {email}")
         return status in TERMINAL
 
 
@@ -62,7 +62,7 @@ async def _register(shop: Shop) -> str:
     email, password = f"demo-{secrets.token_hex(4)}@example.com", secrets.token_urlsafe(12)
     await shop.call("POST", "/v1/users", body={"email": email, "password": password, "name": "Demo Customer"}, customer=None)
     await shop.sign_in(email, password)
-    print(f"201    customer {email}, password {password}")
+    print_line(f"201    customer {email}, password {password}")
     return email
 
 
@@ -87,7 +87,7 @@ async def _watch(shop: Shop, email: str, placed: dict[str, Any], seconds: float)
         entries = (await shop.call("GET", f"/v1/orders/{placed['id']}/history", customer=email)).json()["items"]
         for entry in entries[seen:]:
             after = (datetime.fromisoformat(entry["time"]) - began).total_seconds() * 1000
-            print(f"{after:>6.0f} ms  {entry['status']:<15} {entry['type']:<22} {_detail(entry['data'])}".rstrip(), flush=True)
+            print_line(f"{after:>6.0f} ms  {entry['status']:<15} {entry['type']:<22} {_detail(entry['data'])}".rstrip())
             status = entry["status"]
         seen = len(entries)
         await asyncio.sleep(POLL_SECONDS)

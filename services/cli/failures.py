@@ -3,15 +3,12 @@
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Literal
 
-import orjson
 import typer
 import uvloop
-from rich.console import Console
-from rich.table import Table
 
 from caravan import telemetry
-from services.cli.serve import fail
 from services.cli.shop import Away, Refused, Shop, open_shop
+from services.cli.terminal import fail, print_json, print_line, print_note, print_table
 
 app = typer.Typer(
     help="The failure desk: messages and jobs that were given up, by cause. Look (`list`, `show`), mend what was wrong, then `redrive`, with --dry-run first.",
@@ -27,23 +24,20 @@ Ids = Annotated[list[str] | None, typer.Argument(help="Just these, by id.", show
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 PATIENCE_SECONDS = 10.0
 ROUNDS_MAX = 1_000
+ITEMS_SHOWN = 100
 
 
 def _ask(url: str | None, ask: Callable[[Shop], Awaitable[Any]]) -> Any:
     telemetry.configure_logs("warning", "text")
 
     async def asked() -> Any:
-        async with open_shop(url, lambda line: typer.echo(line, err=True), connections=2, patience=PATIENCE_SECONDS) as shop:
+        async with open_shop(url, print_note, connections=2, patience=PATIENCE_SECONDS) as shop:
             return await ask(shop)
 
     try:
         return uvloop.run(asked())
     except (Refused, Away) as error:
         fail(str(error))
-
-
-def _print_json(value: Any) -> None:
-    print(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
 
 
 @app.command("list")
@@ -61,42 +55,38 @@ def list_failures(
     params: dict[str, str | int] = {name: value for name, value in filters.items() if value is not None}
     found = _ask(url, lambda shop: shop.get("/v1/failures", **params))
     if output == "json":
-        _print_json(found)
+        print_json(found)
     else:
         _print_causes(found)
     raise typer.Exit(1 if found["causes"] or found["partial"] else 0)
 
 
 def _print_causes(found: dict[str, Any]) -> None:
-    console = Console()
     if found["causes"]:
-        causes = Table("cause", "count", "where", "last", "reason")
-        for row in found["causes"]:
-            causes.add_row(row["cause"], str(row["count"]), "\n".join(row["subscriptions"]), row["last_at"][:19], row["reason"][:300])
-        items = Table("id", "subscription", "key", "attempts", "failed at")
-        items.columns[0].overflow = "fold"
-        for row in found["items"]:
-            items.add_row(row["id"], row["subscription"], row["key"], str(row["attempts"]), row["failed_at"][:19])
-        console.print(causes)
-        console.print(items)
+        causes = [
+            (row["cause"], row["count"], ", ".join(row["subscriptions"]), row["last_at"][:19], row["reason"]) for row in found["causes"]
+        ]
+        print_table("", ("cause", "#count", "where", "last", "reason"), causes)
+        items = [(row["id"], row["subscription"], row["key"], row["attempts"], row["failed_at"][:19]) for row in found["items"]]
+        print_table("", ("id", "subscription", "key", "#attempts", "failed at"), items)
     else:
-        console.print("no failures")
+        print_line("no failures")
     if found["next_cursor"]:
-        console.print(f"more: --cursor {found['next_cursor']}", soft_wrap=True)
+        print_line(f"more: --cursor {found['next_cursor']}")
     if found["truncated"]:
-        console.print("there are more than a desk reads at once; these are the oldest")
-    _warn_of(console, found)
+        print_line("there are more than a desk reads at once; these are the oldest")
+    _warn_of(found)
 
 
-def _warn_of(console: Console, answer: dict[str, Any]) -> None:
+def _warn_of(answer: dict[str, Any]) -> None:
     if answer["partial"]:
-        console.print(f"[red]could not be asked: {', '.join(answer['failed'])}[/red]")
+        print_line(f"could not be asked: {', '.join(answer['failed'])}", style="red")
 
 
 @app.command()
 def show(failure_id: Annotated[str, typer.Argument(help="Its id; see `caravan failures list`.")], url: Url = None) -> None:
     """Print one failure as JSON: reason, origin, attempts, trace id, and the message without secrets."""
-    _print_json(_ask(url, lambda shop: shop.get(f"/v1/failures/{failure_id}")))
+    print_json(_ask(url, lambda shop: shop.get(f"/v1/failures/{failure_id}")))
 
 
 def _selection(cause: str | None, ids: list[str] | None, subscription: str | None) -> dict[str, Any]:
@@ -115,7 +105,7 @@ def redrive(
     output: Output = "table",
     url: Url = None,
 ) -> None:
-    """Give failures to their handlers again, in the order of their keys. What had its effect already has no second one. Exit status 1 when some were left."""
+    """Give failures to their handlers again, in the order of their keys. What had its effect already has no second one. Exit status 1 when some were left, or are not there."""
     _carry_out("redrive", {**_selection(cause, ids, subscription), "dry_run": dry_run}, output, url)
 
 
@@ -129,7 +119,7 @@ def discard(
     output: Output = "table",
     url: Url = None,
 ) -> None:
-    """Remove failures for good. Exit status 1 when some were left."""
+    """Remove failures for good. Exit status 1 when some were left, or are not there."""
     _carry_out("discard", {**_selection(cause, ids, subscription), "dry_run": dry_run, "reason": reason}, output, url)
 
 
@@ -144,30 +134,48 @@ def _carry_out(verb: str, body: dict[str, Any], output: str, url: str | None) ->
             total = {
                 **answer,
                 "as_of": total.get("as_of", answer["as_of"]),
+                "chosen": total.get("chosen", answer["chosen"]),
                 "done": done,
                 "items": [*total.get("items", []), *answer["items"]],
             }
             if body["dry_run"] or not answer["more"] or not answer["done"]:
                 break
-            typer.echo(f"{done} done, going on", err=True)
+            print_note(f"{done} done, going on")
         return total
 
     found = _ask(url, rounds)
     if output == "json":
-        _print_json(found)
+        print_json(found)
     else:
         _print_outcome(verb, found)
-    raise typer.Exit(1 if found["held_back"] or found["impossible"] or found["partial"] else 0)
+    unknown = _describe_unknown(body, found)
+    if unknown:
+        print_note(unknown)
+    raise typer.Exit(1 if found["held_back"] or found["impossible"] or found["partial"] or unknown else 0)
+
+
+def _describe_unknown(selection: dict[str, Any], found: dict[str, Any]) -> str:
+    """What was asked for and is not among the failures; a service that could not be asked may have it."""
+    if found["partial"]:
+        return ""
+    ids = list(dict.fromkeys(selection.get("ids", ())))
+    if len(ids) > found["chosen"]:
+        answered = {row["id"] for row in found["items"]}
+        names = [identifier for identifier in ids if identifier not in answered][: len(ids) - found["chosen"]]
+        return f"no such failure, or redriven or discarded before: {', '.join(names)}; `caravan failures list` shows what there is"
+    if not ids and not found["chosen"]:
+        name, value = next((name, selection[name]) for name in ("cause", "subscription") if name in selection)
+        return f"no failure has the {name} {value}; `caravan failures list` shows what there is"
+    return ""
 
 
 def _print_outcome(verb: str, found: dict[str, Any]) -> None:
-    console = Console()
     if found["items"]:
-        table = Table("what", "subscription", "key", "message", "why")
-        for row in found["items"][:100]:
-            table.add_row(row["action"], row["subscription"], row["key"], row["message_id"] or "", row["why"])
-        console.print(table)
+        rows = [(row["action"], row["subscription"], row["key"], row["message_id"] or "", row["why"]) for row in found["items"]]
+        print_table("", ("what", "subscription", "key", "message", "why"), rows[:ITEMS_SHOWN])
+        if len(rows) > ITEMS_SHOWN:
+            print_line(f"… and {len(rows) - ITEMS_SHOWN} more; `--output json` has all")
     meant = found["chosen"] - found["held_back"] - found["impossible"]
     told = f"dry run: would {verb} {meant}" if found["dry_run"] else f"{verb}: {found['done']} done"
-    console.print(f"{told}, {found['held_back']} held back, {found['impossible']} impossible")
-    _warn_of(console, found)
+    print_line(f"{told}, {found['held_back']} held back, {found['impossible']} impossible")
+    _warn_of(found)

@@ -1,7 +1,6 @@
 """`caravan import FILE...`: the products, customers and stock that invoice files speak of. Repeating it changes nothing."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +8,12 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 
-from services.cli.progress import pounds, progress, say, show
+from caravan.money import Money
 from services.cli.retail.catalogue import CURRENCY, Catalogue, Customer, catalogue, stock_needed
 from services.cli.retail.lines import InvoiceFile, classify, reasons
 from services.cli.retail.reader import NotAnInvoiceFile
-from services.cli.serve import fail
 from services.cli.shop import PATIENCE_SECONDS, Away, Refused, Shop, open_shop
+from services.cli.terminal import fail, print_json, print_note, print_table, show_progress
 
 BULK = 500
 CONCURRENCY = 8
@@ -60,12 +59,12 @@ def import_(
     brought = None if dry_run else run(_import(read, found, url, concurrency, patience))
     report(read, found, brought, output)
     if not all(file.accounted for file in read):
-        say("lines read and lines accounted for differ: this is an error of the program")
+        print_note("lines read and lines accounted for differ: this is an error of the program")
         raise typer.Exit(1)
 
 
 async def _import(read: Sequence[InvoiceFile], found: Catalogue, url: str | None, concurrency: int, patience: float) -> Brought:
-    async with open_shop(url, say, connections=concurrency, patience=patience) as shop:
+    async with open_shop(url, print_note, connections=concurrency, patience=patience) as shop:
         return await bring(shop, read, found, concurrency)
 
 
@@ -78,7 +77,7 @@ def run(work: Awaitable[T]) -> T:
     try:
         return asyncio.run(whole())
     except KeyboardInterrupt:
-        say("interrupted; run it again to go on: nothing is done twice")
+        print_note("interrupted; run it again to go on: nothing is done twice")
         raise typer.Exit(130) from None
     except (Refused, Away) as failure:
         fail(str(failure))
@@ -103,7 +102,7 @@ def read_files(paths: Iterable[Path]) -> list[InvoiceFile]:
         except NotAnInvoiceFile as error:
             fail(f"{path}: {error}")
         if file.digest in found:
-            say(f"{path} is the same as {found[file.digest].name}: read once")
+            print_note(f"{path} is the same as {found[file.digest].name}: read once")
         found.setdefault(file.digest, file)
     return list(found.values())
 
@@ -129,7 +128,7 @@ async def _bring_products(shop: Shop, found: Catalogue) -> None:
         }
         for product in found.products.values()
     ]
-    with progress("products", len(products)) as advance:
+    with show_progress("products", len(products)) as advance:
         for start in range(0, len(products), BULK):
             part = products[start : start + BULK]
             await shop.call("PUT", "/v1/products", body={"products": part})
@@ -144,7 +143,7 @@ async def _bring_customers(shop: Shop, customers: Sequence[Customer], concurrenc
         body = {"email": customer.email, "name": customer.name, "role": "customer"}
         return (await shop.call("POST", "/v1/users/invitations", body=body)).status_code == 201
 
-    with progress("customers", len(customers)) as advance:
+    with show_progress("customers", len(customers)) as advance:
         return sum([fresh async for fresh in each(customers, invite, concurrency, advance)])
 
 
@@ -181,7 +180,7 @@ async def each(items: Sequence[T], act: Callable[[T], Awaitable[Any]], concurren
 
 def report(files: Sequence[InvoiceFile], found: Catalogue, brought: Brought | None, output: str) -> None:
     if output == "json":
-        print(json.dumps(as_json(files, found, brought), indent=2))
+        print_json(as_json(files, found, brought))
         return
     rows: list[tuple[object, ...]] = [
         (file.name, file.encoding, file.read, len(file.sales), len(file.returns), len(file.refused)) for file in files
@@ -190,9 +189,11 @@ def report(files: Sequence[InvoiceFile], found: Catalogue, brought: Brought | No
         sum(len(part) for part in parts) for parts in ([f.sales for f in files], [f.returns for f in files], [f.refused for f in files])
     ]
     rows.append(("all", "", sum(file.read for file in files), *totals))
-    show("Lines: read = used as sale + used as return + refused", ("file", "encoding", "#read", "#sale", "#return", "#refused"), rows)
+    print_table(
+        "Lines: read = used as sale + used as return + refused", ("file", "encoding", "#read", "#sale", "#return", "#refused"), rows
+    )
     if totals[2]:
-        show(
+        print_table(
             "Refused",
             ("reason", "#lines", "first of them"),
             [(reason, count, _first_lines(files, reason)) for reason, count in reasons(files).most_common()],
@@ -201,7 +202,7 @@ def report(files: Sequence[InvoiceFile], found: Catalogue, brought: Brought | No
         ("products", len(found.products)),
         ("customers (each invoice of a guest is one)", len(found.customers)),
         ("sales lines priced at the catalogue, because the file has another price", found.repriced),
-        ("what the catalogue's prices make of these lines, less the file's", pounds(found.difference)),
+        ("what the catalogue's prices make of these lines, less the file's", str(Money(amount=found.difference, currency=CURRENCY))),
     ]
     if brought:
         facts += [
@@ -209,7 +210,7 @@ def report(files: Sequence[InvoiceFile], found: Catalogue, brought: Brought | No
             ("units received into stock", brought.units),
             ("files whose stock was received before", brought.files_stocked_before),
         ]
-    show("Shop", ("what", "#"), facts)
+    print_table("Shop", ("what", "#"), facts)
 
 
 def _first_lines(files: Sequence[InvoiceFile], reason: str) -> str:

@@ -8,15 +8,14 @@ from typing import Annotated, Any, Literal, TypeVar
 import orjson
 import typer
 import uvloop
-from rich.console import Console
-from rich.table import Table
 
 from caravan import embedded, telemetry
 from caravan.clock import rfc3339
 from caravan.errors import Problem
 from caravan.jobs import AWAY, JobStore, desk
 from caravan.jobs.desk import Cleanable, Entry, State
-from services.cli.serve import fail, kernel_settings
+from services.cli.configuration import kernel_settings
+from services.cli.terminal import fail, print_fields, print_json, print_line, print_table
 
 app = typer.Typer(help="Background jobs: list them, look into one, retry, promote, remove, clean, pause a queue.", no_args_is_help=True)
 T = TypeVar("T")
@@ -55,10 +54,6 @@ def _url() -> str:
     return found.redis_url
 
 
-def _print_json(value: object) -> None:
-    print(orjson.dumps(value, option=orjson.OPT_INDENT_2).decode())
-
-
 def _document(entry: Entry) -> dict[str, Any]:
     return {**asdict(entry), "trace_id": entry.trace_id, "cause": entry.cause}
 
@@ -68,13 +63,18 @@ def queues(output: Output = "table") -> None:
     """Every queue: jobs by state, its schedule with time zone and next time."""
     found = _run(desk.queues)
     if output == "json":
-        _print_json([asdict(queue) for queue in found])
+        print_json([asdict(queue) for queue in found])
         return
-    table = _table([queue.name for queue in found], "queue", *desk.STATES, "schedule", "next")
-    for queue in found:
-        counts = [str(queue.counts[state]) for state in desk.STATES]
-        table.add_row(f"{queue.name}{' (paused)' if queue.paused else ''}", *counts, queue.schedule or "", _when(queue.next_at))
-    Console().print(table)
+    rows = [
+        (
+            f"{queue.name}{' (paused)' if queue.paused else ''}",
+            *(queue.counts[state] for state in desk.STATES),
+            queue.schedule or "",
+            _when(queue.next_at),
+        )
+        for queue in found
+    ]
+    print_table("", ("queue", *(f"#{state}" for state in desk.STATES), "schedule", "next"), rows)
 
 
 @app.command("list")
@@ -98,13 +98,20 @@ def list_jobs(
 
     found = _run(collect)
     if output == "json":
-        _print_json([_document(entry) for entry in found])
+        print_json([_document(entry) for entry in found])
         return
-    table = _table([entry.id for entry in found], "id", "state", "attempts", "made", "next try", "reason")
-    for entry in found:
-        attempts = f"{entry.attempts} of {entry.attempts_allowed}"
-        table.add_row(entry.id, entry.state, attempts, _when(entry.created_at), _when(entry.due_at), (entry.reason or "")[:80])
-    Console().print(table)
+    rows = [
+        (
+            entry.id,
+            entry.state,
+            f"{entry.attempts} of {entry.attempts_allowed}",
+            _when(entry.created_at),
+            _when(entry.due_at),
+            entry.reason or "",
+        )
+        for entry in found
+    ]
+    print_table("", ("id", "state", "attempts", "made", "next try", "reason"), rows)
 
 
 @app.command()
@@ -112,19 +119,18 @@ def show(job_id: Id, output: Output = "table") -> None:
     """One job with payload, attempts, progress, result or reason, and trace id."""
     entry = _run(lambda store: desk.show(store, job_id))
     if output == "json":
-        _print_json(_document(entry))
+        print_json(_document(entry))
         return
-    table = Table(show_header=False, box=None)
-    for name, value in _document(entry).items():
-        text = _when(value) if isinstance(value, datetime) else value if isinstance(value, str) else orjson.dumps(value).decode()
-        table.add_row(name, text)
-    Console().print(table)
+    print_fields(
+        (name, _when(value) if isinstance(value, datetime) else value if isinstance(value, str) else orjson.dumps(value).decode())
+        for name, value in _document(entry).items()
+    )
 
 
 @app.command()
 def retry(job_ids: Ids) -> None:
     """Give failed jobs all their attempts again."""
-    print(f"{_run(lambda store: desk.retry(store, job_ids))} retried")
+    print_line(f"{_run(lambda store: desk.retry(store, job_ids))} retried")
 
 
 @app.command()
@@ -136,7 +142,7 @@ def promote(job_ids: Ids) -> None:
             await desk.promote(store, job_id)
 
     _run(each)
-    print(f"{len(job_ids)} promoted")
+    print_line(f"{len(job_ids)} promoted")
 
 
 @app.command()
@@ -148,7 +154,7 @@ def remove(job_ids: Ids) -> None:
             await desk.remove(store, job_id)
 
     _run(each)
-    print(f"{len(job_ids)} removed")
+    print_line(f"{len(job_ids)} removed")
 
 
 @app.command()
@@ -158,28 +164,21 @@ def clean(
     older_than: Annotated[int, typer.Option(min=0, metavar="SECONDS", help="Only those in it for longer.")] = 0,
 ) -> None:
     """Remove the jobs of a queue that are in a state."""
-    print(f"{_run(lambda store: desk.clean(store, queue, state, timedelta(seconds=older_than)))} removed")
+    print_line(f"{_run(lambda store: desk.clean(store, queue, state, timedelta(seconds=older_than)))} removed")
 
 
 @app.command()
 def pause(queue: Annotated[str, typer.Argument(help="Which queue; see `caravan jobs queues`.")]) -> None:
     """Take no further job of a queue, in any process."""
     _run(lambda store: desk.pause(store, queue, paused=True))
-    print(f"{queue}: paused; `caravan jobs resume {queue}` goes on")
+    print_line(f"{queue}: paused; `caravan jobs resume {queue}` goes on")
 
 
 @app.command()
 def resume(queue: Annotated[str, typer.Argument(help="Which queue; see `caravan jobs queues`.")]) -> None:
     """Go on with a paused queue."""
     _run(lambda store: desk.pause(store, queue, paused=False))
-    print(f"{queue}: goes on")
-
-
-def _table(names: list[str], *columns: str) -> Table:
-    """The first column is there to be copied, so it is never cut."""
-    table = Table(*columns)
-    table.columns[0].min_width = max(map(len, names), default=0)
-    return table
+    print_line(f"{queue}: goes on")
 
 
 def _when(value: datetime | None) -> str:

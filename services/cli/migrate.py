@@ -8,7 +8,9 @@ from caravan import telemetry
 from caravan.runtime import migrate as migrate_all
 from caravan.settings import SettingsError
 from services.__main__ import load
-from services.cli.serve import backends, fail, kernel_settings, patiently
+from services.cli.configuration import kernel_settings
+from services.cli.serve import backends, patiently
+from services.cli.terminal import fail, print_line
 
 
 def migrate() -> None:
@@ -20,12 +22,12 @@ def migrate() -> None:
     telemetry.configure_logs(kernel.log_level, kernel.log_format)
 
     async def work() -> None:
-        async with backends(kernel, print, join=True) as servers:
-            await patiently(lambda: migrate_all(load(), servers), kernel, print)
+        async with backends(kernel, print_line, join=True) as servers:
+            await patiently(lambda: migrate_all(load(), servers), kernel, print_line)
 
     began = time.monotonic()
     try:
         uvloop.run(work())
     except SettingsError as error:
         fail(str(error))
-    print(f"databases: migrated in {time.monotonic() - began:.1f} s")
+    print_line(f"databases: migrated in {time.monotonic() - began:.1f} s")

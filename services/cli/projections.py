@@ -4,13 +4,14 @@ from typing import Annotated
 
 import typer
 import uvloop
-from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from caravan import telemetry
 from caravan.database import Database
 from caravan.service import Rebuilt, Service
 from services.__main__ import load
-from services.cli.serve import backends, fail, kernel_settings
+from services.cli.configuration import kernel_settings
+from services.cli.serve import backends
+from services.cli.terminal import fail, print_line, print_note, show_spinner
 
 app = typer.Typer(help="Read models: list them, build one anew from the events.", no_args_is_help=True)
 
@@ -23,7 +24,7 @@ def _owners() -> dict[str, Service]:
 def list_projections() -> None:
     """The read models that can be rebuilt, and whose they are."""
     for name, service in sorted(_owners().items()):
-        print(f"{name}\t{service.name}")
+        print_line(f"{name}\t{service.name}")
 
 
 @app.command()
@@ -37,7 +38,7 @@ def rebuild(name: Annotated[str, typer.Argument(help="Which one; see `caravan pr
         fail(f"no projection {name}; there are: {', '.join(sorted(owners))}")
     telemetry.configure_logs("warning", "text")
     rebuilt = uvloop.run(_rebuild(owners[name], name))
-    print(
+    print_line(
         f"{name}: {rebuilt.events} events, {rebuilt.rows} rows, {'equal to the live one' if rebuilt.same else 'the live one DIFFERED and was replaced'}"
     )
     raise typer.Exit(0 if rebuilt.same else 1)
@@ -45,16 +46,13 @@ def rebuild(name: Annotated[str, typer.Argument(help="Which one; see `caravan pr
 
 async def _rebuild(service: Service, name: str) -> Rebuilt:
     kernel = kernel_settings()
-    async with backends(kernel, print, join=True) as servers:
+    async with backends(kernel, print_note, join=True) as servers:
         databases = {
             declared.name: await Database.open(declared.name, servers.database(declared.name), size=2) for declared in service.databases
         }
         try:
-            with Progress(SpinnerColumn(), TextColumn("{task.description}")) as progress:
-                task = progress.add_task(f"{name}: reading events")
-                return await service.projections[name](
-                    databases, lambda count: progress.update(task, description=f"{name}: {count} events read")
-                )
+            with show_spinner(f"{name}: reading events") as update:
+                return await service.projections[name](databases, lambda count: update(f"{name}: {count} events read"))
         finally:
             for database in databases.values():
                 await database.close()

@@ -1,7 +1,6 @@
 """`caravan replay FILE...`: each invoice as an order of its customer, each return that gives a whole order back as its cancellation, then the reconciliation."""
 
 import asyncio
-import json
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -11,12 +10,12 @@ import typer
 
 from services.cli.accounts import gather_facts, wait_until_ended
 from services.cli.importing import CONCURRENCY, Brought, Concurrency, Files, Output, Patience, Url, as_json, bring, read_files, report, run
-from services.cli.progress import progress, say
 from services.cli.reconcile import UNDONE, Difference, Facts, differences
 from services.cli.replay_report import Walk, as_facts, show_walk
 from services.cli.retail.catalogue import catalogue
 from services.cli.retail.invoices import Cancellation, Invoice, invoices, match_returns
 from services.cli.shop import PATIENCE_SECONDS, Refused, Shop, open_shop
+from services.cli.terminal import print_json, print_note, show_progress
 
 SETTLE_SECONDS = 60.0
 """Mail and money may follow an order's end a little later: differences are looked at again, until they have not become fewer for so long."""
@@ -46,7 +45,7 @@ def replay(
     found = catalogue(read)
 
     async def work() -> tuple[Brought | None, Walk, list[Facts], list[Difference]]:
-        async with open_shop(url, say, connections=concurrency, patience=patience) as shop:
+        async with open_shop(url, print_note, connections=concurrency, patience=patience) as shop:
             brought = await bring(shop, read, found, concurrency) if import_first else None
             if output == "table":
                 report(read, found, brought, output)
@@ -56,7 +55,7 @@ def replay(
 
     brought, walk, facts, differing = run(work())
     if output == "json":
-        print(json.dumps({"import": as_json(read, found, brought), **as_facts(orders, returns, walk, facts, differing)}, indent=2))
+        print_json({"import": as_json(read, found, brought), **as_facts(orders, returns, walk, facts, differing)})
     else:
         show_walk(read, orders, returns, walk, facts, differing)
     if differing or not all(file.accounted for file in read):
@@ -87,7 +86,7 @@ async def place_all(
             gate.release()
         advance()
 
-    with progress("orders and cancellations", len(schedule)) as advance:
+    with show_progress("orders and cancellations", len(schedule)) as advance:
         async with asyncio.TaskGroup() as group:
             for moment, _, what in schedule:
                 if speed:

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.cli.progress import pounds, show
+from caravan.money import Money
 from services.cli.reconcile import PROCESSED, TERMINAL, UNDONE, Difference, Facts, sums
 from services.cli.retail.catalogue import CURRENCY
 from services.cli.retail.invoices import Cancellation, Invoice, Leftover, Returns
 from services.cli.retail.lines import InvoiceFile
+from services.cli.terminal import print_line, print_table
 
 NAMED = 20
 """So many of the orders with a remark are named."""
@@ -52,7 +53,7 @@ def show_walk(
         ("returned items without an order in the files", len(returns.unmatched)),
         ("lines of the files that are returns", sum(len(file.returns) for file in files)),
     ]
-    show("Replay", ("what", "#count"), rows)
+    print_table("Replay", ("what", "#count"), rows)
     _name("Not placed", [(invoice.number, invoice.customer.name, why) for invoice, why in walk.refused], ("invoice", "customer", "why"))
     _name("Too late to cancel", [(each.order.number, ", ".join(each.by)) for each in walk.too_late], ("invoice", "given back by"))
     _name(
@@ -62,13 +63,13 @@ def show_walk(
     )
     _books(facts)
     _name("Differences", [(each.order_id, each.name, each.what) for each in differing], ("order", "invoice", "what differs"), limit=1000)
-    print(f"differences = {len(differing)}")
+    print_line(f"differences = {len(differing)}")
 
 
 def _books(facts: Sequence[Facts]) -> None:
     total = sums(facts)
     outcomes: Counter[str] = total.orders
-    show(
+    print_table(
         "Outcomes",
         ("orders", "#count"),
         [
@@ -79,13 +80,13 @@ def _books(facts: Sequence[Facts]) -> None:
             ("not ended", sum(count for status, count in outcomes.items() if status not in TERMINAL | PROCESSED)),
         ],
     )
-    show(
+    print_table(
         "Reconciliation",
         ("account", "#one side", "#other side", "#difference"),
         [
-            _account("processed orders | captured less refunded", total.processed_total, total.captured - total.refunded, pounds),
-            _account("captured | at the provider", total.captured, total.provider_captured, pounds),
-            _account("refunded | at the provider", total.refunded, total.provider_refunded, pounds),
+            _account("processed orders | captured less refunded", total.processed_total, total.captured - total.refunded, _money),
+            _account("captured | at the provider", total.captured, total.provider_captured, _money),
+            _account("refunded | at the provider", total.refunded, total.provider_refunded, _money),
             _account("units of shipped orders | with the carrier", total.units_ordered, total.units_shipped, _number),
             _account("units of shipped orders | that left the stock", total.units_ordered, total.units_left_stock, _number),
             _account("e-mails expected | sent", total.emails_expected, total.emails_sent, _number),
@@ -95,6 +96,10 @@ def _books(facts: Sequence[Facts]) -> None:
 
 def _account(name: str, one: int, other: int, form: Any) -> tuple[str, str, str, str]:
     return name, form(one), form(other), form(one - other)
+
+
+def _money(amount: int) -> str:
+    return str(Money(amount=amount, currency=CURRENCY))
 
 
 def _number(value: int) -> str:
@@ -108,7 +113,7 @@ def _leftover(each: Leftover) -> tuple[object, ...]:
 def _name(title: str, rows: Sequence[Sequence[object]], columns: Sequence[str], limit: int = NAMED) -> None:
     if rows:
         more = f" (the first {limit} of {len(rows):,})" if len(rows) > limit else ""
-        show(title + more, columns, rows[:limit])
+        print_table(title + more, columns, rows[:limit])
 
 
 def as_facts(

@@ -5,7 +5,9 @@ from typing import Annotated
 import typer
 
 from caravan.runtime import Process
-from services.cli.serve import choose, kernel_settings, start
+from services.cli.configuration import kernel_settings
+from services.cli.serve import choose, start
+from services.cli.terminal import print_line
 from services.cli.up import ensure_admin
 
 
@@ -22,8 +24,8 @@ def run(
         kernel = kernel.model_copy(update={"port": 0})
 
     async def started(process: Process) -> None:
-        print(f"{', '.join(chosen)}: listening on {process.address}", flush=True)
+        print_line(f"{', '.join(chosen)}: listening on {process.address}")
         if "identity" in chosen:
             await ensure_admin(process)
 
-    start(chosen, kernel, lambda line: print(line, flush=True), started, join=True)
+    start(chosen, kernel, print_line, started, join=True)

@@ -3,8 +3,8 @@
 from typing import Any
 
 from services.cli.importing import Patience, Url, run
-from services.cli.progress import say
 from services.cli.shop import PATIENCE_SECONDS, Shop, open_shop
+from services.cli.terminal import print_line, print_note
 
 PRODUCTS: tuple[tuple[str, str, str, int, int, dict[str, Any]], ...] = (
     ("MUG-BLUE", "Enamel mug, blue", "kitchen", 1250, 500, {"material": "enamel", "volume_ml": 350}),
@@ -26,10 +26,10 @@ def seed(url: Url = None, patience: Patience = PATIENCE_SECONDS) -> None:
     """Fill an empty shop with a small catalogue that has stock; one that has products is left as it is."""
 
     async def work() -> str:
-        async with open_shop(url, say, connections=2, patience=patience) as shop:
+        async with open_shop(url, print_note, connections=2, patience=patience) as shop:
             return await fill(shop)
 
-    print(f"catalogue: {run(work())}")
+    print_line(f"catalogue: {run(work())}")
 
 
 async def fill(shop: Shop) -> str:

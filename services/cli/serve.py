@@ -5,19 +5,18 @@ import os
 import secrets
 import signal
 import socket
-import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import asyncpg
 import uvicorn
 import uvloop
 
-from caravan import embedded, settings, telemetry
+from caravan import embedded, telemetry
 from caravan.bus import Subscription
 from caravan.bus.topology import NotDeclared, TopologyError
 from caravan.http import App
@@ -27,6 +26,7 @@ from caravan.runtime import Backends, Process, migrate, migrated, subscriptions
 from caravan.service import Service
 from caravan.settings import Settings, SettingsError
 from services.__main__ import SERVICES, load
+from services.cli.terminal import fail
 from services.identity.client import KEYS
 
 T = TypeVar("T")
@@ -42,19 +42,6 @@ AWAY = (
     NotDeclared,
 )
 """Backends, their tables and topics may come after us: they are waited for."""
-
-
-def fail(message: str) -> NoReturn:
-    """End with a message that says what to do; exit status 2."""
-    print(message, file=sys.stderr)
-    raise SystemExit(2)
-
-
-def kernel_settings() -> Settings:
-    try:
-        return settings.load()
-    except SettingsError as error:
-        fail(str(error))
 
 
 def master_secret(kernel: Settings) -> str:

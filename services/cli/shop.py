@@ -11,9 +11,10 @@ from typing import Any
 
 import httpx2
 
-from caravan.migrations import derive
+from caravan.derivation import derive
 from caravan.settings import Settings
-from services.cli.serve import fail, kernel_settings
+from services.cli.configuration import kernel_settings
+from services.cli.terminal import fail
 
 CLIENT = "cli"
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
@@ -55,7 +56,7 @@ class Shop:
 
     http: httpx2.AsyncClient
     secret: str
-    tell: Callable[[str], None] = print
+    tell: Callable[[str], None]
     patience: float = PATIENCE_SECONDS
     _tokens: dict[str, _Token] = field(default_factory=dict)
     _locks: dict[str, asyncio.Lock] = field(default_factory=dict)

@@ -4,11 +4,8 @@ import asyncio
 from typing import Annotated, Literal
 
 import httpx2
-import orjson
 import typer
 import uvloop
-from rich.console import Console
-from rich.table import Table
 
 from caravan import telemetry
 from caravan.database import Database
@@ -18,7 +15,9 @@ from caravan.leadership import Leadership
 from caravan.outbox import pending
 from caravan.runtime import BUS, Backends, choose_bus, choose_discovery, subscriptions
 from services.__main__ import SERVICES, load
-from services.cli.serve import backends, fail, kernel_settings
+from services.cli.configuration import kernel_settings
+from services.cli.serve import backends
+from services.cli.terminal import fail, print_json, print_table
 
 ANSWER_SECONDS = 2.0
 Report = dict[str, dict[str, int | str]]
@@ -29,7 +28,7 @@ def status(output: Annotated[Literal["table", "json"], typer.Option(help="How to
     telemetry.configure_logs("warning", "text")
     report = uvloop.run(_collect())
     if output == "json":
-        print(orjson.dumps(report, option=orjson.OPT_INDENT_2).decode())
+        print_json(report)
     else:
         _print(report)
     away = [name for name in SERVICES if "url" not in report.get(name, {})]
@@ -92,7 +91,5 @@ async def _outbox(servers: Backends, name: str) -> int:
 
 
 def _print(report: Report) -> None:
-    table = Table("service", "runs at", "messages waiting", "outbox", "dead letters")
-    for name, row in report.items():
-        table.add_row(name, str(row.get("url", "[red]no answer[/red]")), str(row["waiting"]), str(row["outbox"]), str(row["dead letters"]))
-    Console().print(table)
+    rows = [(name, row.get("url", "no answer"), row["waiting"], row["outbox"], row["dead letters"]) for name, row in report.items()]
+    print_table("", ("service", "runs at", "#messages waiting", "#outbox", "#dead letters"), rows)

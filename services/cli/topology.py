@@ -7,8 +7,6 @@ from typing import Annotated, Any, TypeVar
 import typer
 import uvloop
 import yaml
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from caravan import telemetry
 from caravan.audit import AUDIT
@@ -18,7 +16,9 @@ from caravan.bus.topology.render import resources
 from caravan.runtime import subscriptions
 from caravan.settings import Settings
 from services.__main__ import load
-from services.cli.serve import fail, kernel_settings, patiently
+from services.cli.configuration import kernel_settings
+from services.cli.serve import patiently
+from services.cli.terminal import fail, print_document, print_line, show_spinner
 
 T = TypeVar("T")
 
@@ -51,11 +51,7 @@ def apply(
     kernel, amqp, management = _brokers()
     wanted = declared(kernel.kafka_replicas)
 
-    with Progress(SpinnerColumn(), TextColumn("{task.description}"), transient=True, console=Console(stderr=True)) as progress:
-        task = progress.add_task(f"{len(wanted.kafka)} topics, {len(wanted.rabbit)} queues, exchanges, bindings and policies")
-
-        def announce(line: str) -> None:
-            progress.update(task, description=line)
+    with show_spinner(f"{len(wanted.kafka)} topics, {len(wanted.rabbit)} queues, exchanges, bindings and policies") as announce:
 
         async def both() -> tuple[Applied, Applied]:
             return (
@@ -65,11 +61,11 @@ def apply(
 
         logs, tasks = _run(both())
     for line in (*logs.done, *tasks.done):
-        print(line)
+        print_line(line)
     for line in (*logs.left, *tasks.left):
-        print(f"left: {line}")
+        print_line(f"left: {line}")
     left = len(logs.left) + len(tasks.left)
-    print(f"{len(logs.done) + len(tasks.done)} changes; {left} differences left")
+    print_line(f"{len(logs.done) + len(tasks.done)} changes; {left} differences left")
     raise typer.Exit(DRIFT if left else 0)
 
 
@@ -89,9 +85,9 @@ def diff(
 
     found = _run(both())
     for difference in found:
-        print(difference)
+        print_line(difference)
     counted = [difference for difference in found if difference.kind is not Kind.FOREIGN or not allow_foreign]
-    print(f"{len(wanted.kafka) + len(wanted.rabbit)} declared, {len(counted)} differences")
+    print_line(f"{len(wanted.kafka) + len(wanted.rabbit)} declared, {len(counted)} differences")
     raise typer.Exit(DRIFT if counted else 0)
 
 
@@ -103,7 +99,7 @@ def render(
 
     They refer to a KafkaConnection `kafka` and a RabbitMQConnection `rabbitmq` in the same namespace.
     """
-    print(yaml.safe_dump_all(resources(declared(replicas)), sort_keys=False, explicit_start=True), end="")
+    print_document(yaml.safe_dump_all(resources(declared(replicas)), sort_keys=False, explicit_start=True))
 
 
 def _brokers() -> tuple[Settings, str, str]:

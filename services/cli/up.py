@@ -7,21 +7,19 @@ from typing import Any
 
 import httpx2
 import orjson
-from rich.console import Console
 
 from caravan.bus.embedded import EmbeddedBus
 from caravan.runtime import Process
 from services.__main__ import SERVICES
-from services.cli.progress import say
+from services.cli.configuration import kernel_settings
 from services.cli.seed import fill
-from services.cli.serve import kernel_settings, start
+from services.cli.serve import start
 from services.cli.shop import Shop
+from services.cli.terminal import print_line, print_note, print_styled
 from services.identity.client import ENSURE_ADMIN, EnsureAdminRequest
 
 TAIL_SECONDS = 0.4
 TAIL_LINES = 20
-
-console = Console(highlight=False, soft_wrap=True)
 
 
 def up() -> None:
@@ -37,15 +35,15 @@ def up() -> None:
     async def follow(process: Process) -> None:
         password = await ensure_admin(process, quiet=True)
         seeded = await _seed(process) if kernel.seed == "demo" else ""
-        console.print(_welcome(process.url, kernel.admin_email, password, seeded, time.monotonic() - started, str(kernel.data)))
+        _welcome(process.url, kernel.admin_email, password, seeded, time.monotonic() - started, str(kernel.data))
         await _show_events(process)
 
-    start(SERVICES, kernel, lambda line: console.print(f"[dim]{line}[/dim]"), follow, join=False)
+    start(SERVICES, kernel, lambda line: print_line(line, style="dim"), follow, join=False)
 
 
 async def _seed(process: Process) -> str:
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=process.app), base_url=process.url, timeout=30) as http:
-        return await fill(Shop(http, process.backends.secret, say))
+        return await fill(Shop(http, process.backends.secret, print_note))
 
 
 async def ensure_admin(process: Process, *, quiet: bool = False) -> str | None:
@@ -55,27 +53,25 @@ async def ensure_admin(process: Process, *, quiet: bool = False) -> str | None:
     calls = process.contexts["identity"].calls
     answer = await calls(ENSURE_ADMIN, EnsureAdminRequest(email=kernel.admin_email, password=given))
     if answer.generated and not quiet:
-        print(f"admin: {kernel.admin_email}, password (shown once): {answer.generated}", flush=True)
+        print_line(f"admin: {kernel.admin_email}, password (shown once): {answer.generated}")
     return answer.generated
 
 
-def _welcome(url: str, admin: str, password: str | None, seeded: str, seconds: float, data: str) -> str:
-    who = f"{admin}, password (shown once): [bold]{password}[/bold]" if password else admin
-    lines = [
-        "",
-        f"[bold]Caravan is up[/bold] after {seconds:.1f} s: {url}",
-        f"  API        {url}/docs   {url}/openapi.json",
-        f"  messages   {url}/docs/messages   {url}/asyncapi.json",
-        f"  mail       {data}/mail/",
-        f"  admin      {who}",
-        *([f"  catalogue  {seeded}"] if seeded else []),
-        "",
-        f"  first request   curl -s '{url}/v1/products?limit=3'",
-        "  first order     caravan demo",
-        "",
-        "Events as they happen (Ctrl-C stops the shop):",
-    ]
-    return "\n".join(lines)
+def _welcome(url: str, admin: str, password: str | None, seeded: str, seconds: float, data: str) -> None:
+    print_line()
+    print_styled(("Caravan is up", "bold"), (f" after {seconds:.1f} s: {url}", ""))
+    print_line(f"  API        {url}/docs   {url}/openapi.json")
+    print_line(f"  messages   {url}/docs/messages   {url}/asyncapi.json")
+    print_line(f"  mail       {data}/mail/")
+    generated = [(", password (shown once): ", ""), (password, "bold")] if password else []
+    print_styled((f"  admin      {admin}", ""), *generated)
+    if seeded:
+        print_line(f"  catalogue  {seeded}")
+    print_line()
+    print_line(f"  first request   curl -s '{url}/v1/products?limit=3'")
+    print_line("  first order     caravan demo")
+    print_line()
+    print_line("Events as they happen (Ctrl-C stops the shop):")
 
 
 async def _show_events(process: Process) -> None:
@@ -87,15 +83,15 @@ async def _show_events(process: Process) -> None:
         if rows and position is not None:
             skipped = rows[0]["position"] - position - 1
             if skipped > 0 and len(rows) == TAIL_LINES:
-                console.print(f"[dim]… {skipped} more[/dim]")
+                print_line(f"… {skipped} more", style="dim")
             for row in rows:
-                console.print(_line(row["topic"], row["key"], orjson.loads(row["body"])))
+                _print_event(row["topic"], row["key"], orjson.loads(row["body"]))
         if rows:
             position = rows[-1]["position"]
         await asyncio.sleep(TAIL_SECONDS)
 
 
-def _line(topic: str, key: str, envelope: dict[str, Any]) -> str:
+def _print_event(topic: str, key: str, envelope: dict[str, Any]) -> None:
     moment = datetime.fromisoformat(envelope["time"]).astimezone(UTC).strftime("%H:%M:%S.%f")[:-3]
     data = envelope["data"]
     facts = [
@@ -103,4 +99,4 @@ def _line(topic: str, key: str, envelope: dict[str, Any]) -> str:
         for name in ("outcome", "status", "email", "action", "reason", "available", "tracking_number")
         if data.get(name) not in (None, "")
     ]
-    return f"[dim]{moment}[/dim] {topic:<20} {key}  [dim]{' '.join(facts)}[/dim]"
+    print_styled((moment, "dim"), (f" {topic:<20} {key}  ", ""), (" ".join(facts), "dim"))

@@ -14,10 +14,10 @@ from pydantic import ValidationError
 
 from caravan.auth import Admin, Anyone, Customer
 from caravan.database import UnitOfWork
+from caravan.derivation import derive
 from caravan.errors import BadRequest, Invalid
 from caravan.http import CursorParameter, Limit, Page, check_if_match, decode_cursor, encode_cursor, entity_tag, json_response
 from caravan.idempotency import Once, OnceIfKeyed
-from caravan.migrations import derive
 from services.identity import schemas
 from services.identity.client import KeysRequest
 from services.identity.model import Account, client_network

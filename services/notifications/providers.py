@@ -18,7 +18,7 @@ import aiosmtplib
 import orjson
 
 from caravan.clock import Clock
-from caravan.migrations import derive
+from caravan.derivation import derive
 from caravan.service import Context
 from caravan.telemetry import log
 from services.notifications import mime

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from caravan.clock import new_id, utc_now
-from caravan.migrations import derive
+from caravan.derivation import derive
 from caravan.runtime import Backends
 from services.__main__ import SERVICES
 from tests.gateway.stand_ins import listening

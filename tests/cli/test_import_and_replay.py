@@ -9,7 +9,6 @@ import pytest
 from caravan.runtime import Backends
 from services.__main__ import SERVICES
 from services.cli.importing import bring
-from services.cli.progress import say
 from services.cli.reconcile import UNDONE, Difference, Facts
 from services.cli.replay import place_all, reconcile
 from services.cli.replay_report import Walk
@@ -17,6 +16,7 @@ from services.cli.retail.catalogue import catalogue
 from services.cli.retail.invoices import invoices, match_returns
 from services.cli.retail.lines import InvoiceFile, classify
 from services.cli.shop import Shop as Caller
+from services.cli.terminal import print_note as say
 from tests.conftest import SECRET
 from tests.shop import Shop, running
 

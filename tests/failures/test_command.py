@@ -1,6 +1,7 @@
 """`caravan failures` against a shop behind a port."""
 
 import asyncio
+import base64
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,34 @@ async def test_a_night_at_the_desk(desk: Desk, tmp_path: Path, monkeypatch: pyte
         assert nothing.exit_code == 2, "which ones must be said"
         unknown = await caravan("show", "nothing")
         assert unknown.exit_code == 2
+
+
+async def test_what_is_not_on_the_desk_is_named_and_the_exit_status_says_so(
+    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CARAVAN_SECRET", SECRET)
+    monkeypatch.setattr("services.cli.shop.Shop.token_of", _token(desk))
+
+    async def caravan(*arguments: str) -> Result:
+        return await asyncio.to_thread(CliRunner().invoke, app, ["failures", *arguments, "--url", url])
+
+    async with listening(desk.shop.process.app) as url:
+        desk.stamps.broken = "no room for"
+        await desk.send("a", 1)
+        (item,) = await desk.failed(1)
+        other, elsewhere = (
+            base64.urlsafe_b64encode(orjson.dumps([service, "x", "y", "z"])).decode().rstrip("=") for service in ("stamps", "nowhere")
+        )
+        for verb in (("redrive",), ("discard", "--reason", "a test")):
+            for dry in ((), ("--dry-run",)):
+                found = await caravan(*verb, *dry, other, elsewhere)
+                assert found.exit_code == 1 and other in found.output and elsewhere in found.output, (verb, dry, found.output)
+                assert (await caravan(*verb, *dry, "no id at all")).exit_code == 2
+                assert (await caravan(*verb, *dry, "--cause", "nobody")).exit_code == 1
+                assert (await caravan(*verb, *dry, "--subscription", "nobody.at-all")).exit_code == 1
+        both = await caravan("redrive", "--dry-run", item["id"], other)
+        assert both.exit_code == 1 and other in both.output and "would redrive 1" in both.output
+        assert (await caravan("redrive", "--dry-run", item["id"], item["id"])).exit_code == 0
 
 
 def _token(desk: Desk) -> object:

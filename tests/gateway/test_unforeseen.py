@@ -11,8 +11,8 @@ from pydantic import BaseModel
 
 from caravan.auth import internal_token
 from caravan.client import Operation
+from caravan.derivation import derive
 from caravan.http import Strict
-from caravan.migrations import derive
 from caravan.runtime import Backends
 from caravan.service import Service
 from tests.gateway.stand_ins import Pets, listening, registered

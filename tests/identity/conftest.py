@@ -10,7 +10,7 @@ import httpx2
 import orjson
 import pytest
 
-from caravan.migrations import derive
+from caravan.derivation import derive
 from caravan.runtime import Backends
 from tests.shop import URL, Shop, running
 

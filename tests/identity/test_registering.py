@@ -8,7 +8,7 @@ from uuid import uuid4
 import orjson
 import pytest
 
-from caravan.migrations import derive
+from caravan.derivation import derive
 from services.identity.client import EnsureAdminRequest
 from services.identity.model import Account, password_fault
 from services.identity.store import accounts

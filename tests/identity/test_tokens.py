@@ -9,7 +9,7 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import KeySet
 
-from caravan.migrations import derive
+from caravan.derivation import derive
 from services.identity.client import SESSION, SessionRequest
 from services.identity.use_cases.granting import ACCESS_TOKEN, EXCHANGE
 from tests.identity.conftest import Door, Person

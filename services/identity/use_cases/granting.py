@@ -10,8 +10,8 @@ from prometheus_client import Counter
 
 from caravan.audit import audit
 from caravan.clock import new_id
+from caravan.derivation import derive
 from caravan.errors import Unauthorized
-from caravan.migrations import derive
 from services.identity.model import (
     CLIENT_SESSION,
     OPERATOR,

@@ -12,7 +12,7 @@ from joserfc.jwk import OKPKey
 from caravan.auth import AUDIENCE
 from caravan.clock import new_id
 from caravan.database import UnitOfWork
-from caravan.migrations import derive
+from caravan.derivation import derive
 from caravan.service import Context
 from caravan.telemetry import log
 from services.identity.client import KeySet, KeysRequest

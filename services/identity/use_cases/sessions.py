@@ -5,8 +5,8 @@ from uuid import UUID
 from caravan.audit import audit
 from caravan.auth import Caller
 from caravan.database import UnitOfWork
+from caravan.derivation import derive
 from caravan.errors import Unauthorized
-from caravan.migrations import derive
 from services.identity.client import SessionRequest, SessionState
 from services.identity.model import CLIENT_SESSION, RefreshToken
 from services.identity.store import resets

@@ -1,0 +1,141 @@
+"""What the commands print: foreign text is text, a table that is too wide becomes a list, and only one module prints."""
+
+import ast
+import json
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import structlog
+from hypothesis import given
+from hypothesis import strategies as st
+
+from caravan import telemetry
+from caravan.printable import escape_unprintable
+from services.cli import COMMANDS, load, terminal
+from services.cli.up import _print_event
+
+CLI = Path(terminal.__file__).parent
+HOSTILE = "[/nope] [bold]x[/bold] :smile: \x9b31m\x1b]0;title\x07 \u202eevil\u2066 a\x00b\r\nline two\x7f\u200b"
+
+
+def assert_harmless(text: str) -> None:
+    assert text.replace("\n", "").isprintable(), repr(text)
+
+
+@pytest.mark.parametrize("tty", [False, True])
+def test_foreign_text_is_printed_as_text(tty: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    if tty:
+        monkeypatch.setenv("TTY_COMPATIBLE", "1")
+        monkeypatch.setenv("NO_COLOR", "1")
+    terminal.print_line(HOSTILE)
+    terminal.print_note(HOSTILE)
+    terminal.print_table(HOSTILE, ("name", "#n"), [(HOSTILE, 1)])
+    terminal.print_fields([("name", HOSTILE)])
+    terminal.print_document(HOSTILE.replace("\r\n", "\n"))
+    with pytest.raises(SystemExit, match="2"):
+        terminal.fail(HOSTILE)
+    out, err = capsys.readouterr()
+    assert_harmless(out.replace("\x1b[1m", "").replace("\x1b[0m", ""))  # the table's own bold head
+    assert_harmless(err)
+    for text in (out, err):
+        assert "[/nope] [bold]x[/bold] :smile: \\x9b31m\\x1b]0;title\\x07 \\u202eevil\\u2066" in text
+
+
+def test_the_events_of_up_show_a_reason_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    _print_event("order-cancelled", "[/x]", {"time": "2026-01-01T10:00:00Z", "data": {"reason": HOSTILE, "email": "[red]"}})
+    out = capsys.readouterr().out
+    assert_harmless(out)
+    assert out.count("\n") == 1 and "reason=[/nope] [bold]x[/bold]" in out and "email=[red]" in out
+
+
+@given(st.text())
+def test_nothing_but_what_can_be_seen_is_left(text: str) -> None:
+    assert_harmless(escape_unprintable(text))
+    assert escape_unprintable(text) == text or not text.isprintable()
+
+
+def test_json_holds_the_same_text_and_nothing_that_a_terminal_acts_on(capsys: pytest.CaptureFixture[str]) -> None:
+    value = {"reason": HOSTILE + "\U000e0041", "n": [1, {"é": "€"}]}
+    terminal.print_json(value)
+    out = capsys.readouterr().out
+    assert_harmless(out)
+    assert json.loads(out) == value and "€" in out
+
+
+def test_text_logs_escape_foreign_text_and_keep_the_lines_of_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    handlers, configuration = telemetry.logging.getLogger().handlers[:], structlog.get_config()
+    try:
+        telemetry.configure_logs("warning", "text")
+        try:
+            raise ValueError(HOSTILE)
+        except ValueError:
+            structlog.get_logger("fresh").warning("a reason", reason=HOSTILE, exc_info=True)
+    finally:
+        telemetry.logging.getLogger().handlers[:] = handlers
+        structlog.configure(**configuration)
+    err = capsys.readouterr().err
+    assert_harmless(err)
+    assert "\\x9b31m" in err and err.count("\n") > 3
+
+
+ROWS = [("inventory.reserve-stock", 1, "0 12 1 7 * (Europe/London)", "2026-07-01T11:00:00Z", "no room for 3 of these " * 4)]
+COLUMNS = ("queue", "#waiting", "schedule", "next", "reason")
+
+
+@pytest.mark.parametrize("width", [40, 80, 120, 300])
+def test_a_table_keeps_every_value_at_any_width(width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    terminal.print_table("", COLUMNS, ROWS)
+    out = capsys.readouterr().out
+    assert max(map(len, out.splitlines())) <= width
+    for word in " ".join(map(str, (*ROWS[0], *(name.lstrip("#") for name in COLUMNS)))).split():
+        assert word in out, word
+    assert (width == 300) == (" ".join(ROWS[0][4].split()) in out)
+
+
+def test_a_value_that_fits_nowhere_is_neither_cut_nor_broken(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    terminal.print_table("", ("id", "state"), [("x" * 200, "failed")])
+    assert f"id     {'x' * 200}\nstate  failed\n" in capsys.readouterr().out
+
+
+def test_only_one_module_prints() -> None:
+    """So that everything goes through its escaping."""
+    for path in [*CLI.rglob("*.py"), CLI.parent / "__main__.py"]:
+        if path.name == "terminal.py":
+            continue
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = (
+                [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or ""]
+                if isinstance(node, ast.ImportFrom)
+                else []
+            )
+            assert not any(name.partition(".")[0] == "rich" for name in names), f"{path.name}: use services.cli.terminal"
+            called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            assert called not in {"print", "typer.echo", "typer.secho", "sys.stdout.write", "sys.stderr.write"}, f"{path.name}: {called}"
+            assert not (isinstance(node, ast.Name) and node.id == "print"), f"{path.name}: print is handed on"
+
+
+def test_help_loads_no_command() -> None:
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    program = (
+        "import sys; from services.__main__ import main; sys.argv = ['caravan', '--help']\n"
+        "try: main()\n"
+        "finally: print(*(name for name in sys.modules if name.startswith(('services.', 'caravan'))), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert set(done.stderr.split()) == {"services.__main__", "services.cli"}
+    assert after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime < 0.3
+    for name in COMMANDS:
+        assert f"\n  {name} " in done.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_each_command_that_help_lists_is_there(name: str) -> None:
+    assert load(name).name == name and load(name).help
