@@ -8,7 +8,8 @@ import base64
 import time
 import warnings
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -18,7 +19,7 @@ from fastapi import Depends, Request, Security
 from fastapi.openapi.models import HTTPBearer
 from fastapi.security.base import SecurityBase
 from joserfc import jwt
-from joserfc.errors import JoseError, SecurityWarning
+from joserfc.errors import SecurityWarning
 from joserfc.jwk import KeySet, OctKey
 
 from caravan import telemetry
@@ -91,25 +92,22 @@ class Verifier:
                 return seen[0]
             del self._seen[token]
         claims = await self._claims(token)
-        caller, expires = _caller(claims, self._issuer, now)
+        with _refusing("the token's claims are not readable"):
+            caller, expires = _caller(claims, self._issuer, now)
         self._seen[token] = (caller, expires)
         if len(self._seen) > CACHED_TOKENS:
             self._seen.popitem(last=False)
         return caller
 
     async def _claims(self, token: str) -> dict[str, Any]:
-        try:
+        with _refusing("the token is not a JWT"):
             header = _header(token)
-        except (ValueError, JoseError) as error:
-            raise Unauthorized("the token is not a JWT") from error
         kid = header.get("kid")
         if header.get("alg") not in ALGORITHMS or not isinstance(kid, str):
             raise Unauthorized("the token's algorithm or key id is not accepted")
         keys = await self._keys_with(kid)
-        try:
+        with _refusing("the token's signature is not valid"):
             return dict(jwt.decode(token, keys, algorithms=ALGORITHMS).claims)
-        except (JoseError, ValueError) as error:
-            raise Unauthorized("the token's signature is not valid") from error
 
     async def _keys_with(self, kid: str) -> KeySet:
         if self._outdated(kid):
@@ -140,6 +138,18 @@ class Verifier:
         self._fetched_at = self._asked_at
 
 
+@contextmanager
+def _refusing(reason: str) -> Iterator[None]:
+    """Whatever reading a stranger's token raises is a refusal: parsers have more kinds of errors than anybody lists. Only for what reads, not for
+    what fetches keys, whose failures are the shop's own."""
+    try:
+        yield
+    except Unauthorized:
+        raise
+    except Exception as error:
+        raise Unauthorized(reason) from error
+
+
 def _header(token: str) -> dict[str, Any]:
     head, _, rest = token.partition(".")
     if rest.count(".") != 1 or len(token) > 8192:
@@ -153,9 +163,9 @@ def _header(token: str) -> dict[str, Any]:
 def _caller(claims: dict[str, Any], issuer: str, now: float) -> tuple[Caller, float]:
     """The caller of verified claims, and when the token expires."""
     expires, begins = claims.get("exp"), claims.get("nbf", 0)
-    if not isinstance(expires, int | float) or expires + LEEWAY_SECONDS < now:
+    if not isinstance(expires, int | float) or not expires + LEEWAY_SECONDS >= now:
         raise Unauthorized("the token has expired; get a new one with the refresh token")
-    if not isinstance(begins, int | float) or begins - LEEWAY_SECONDS > now:
+    if not isinstance(begins, int | float) or not begins - LEEWAY_SECONDS <= now:
         raise Unauthorized("the token is not valid yet")
     audience = claims.get("aud")
     if claims.get("iss") != issuer or not (audience == AUDIENCE or (isinstance(audience, list) and AUDIENCE in audience)):
@@ -185,13 +195,11 @@ def check_internal(secret: str, header: str | None, target: str) -> str:
     """The calling service. Raises Unauthorized."""
     if not header or not header.startswith("Bearer "):
         raise Unauthorized("internal operations are for services")
-    try:
+    with _refusing("internal operations are for services"):
         claims = jwt.decode(header[7:], OctKey.import_key(secret), algorithms=["HS256"]).claims
-    except (JoseError, ValueError) as error:
-        raise Unauthorized("internal operations are for services") from error
-    if claims.get("aud") != target or claims.get("typ") != "internal" or claims.get("exp", 0) < time.time():
-        raise Unauthorized("the service token is not for this service, or has expired")
-    return str(claims["iss"])
+        if claims.get("aud") != target or claims.get("typ") != "internal" or not claims.get("exp", 0) >= time.time():
+            raise Unauthorized("the service token is not for this service, or has expired")
+        return str(claims["iss"])
 
 
 def bearer(request: Request) -> str | None:

@@ -10,7 +10,8 @@ import pytest
 import yaml
 
 from services.__main__ import SERVICES
-from tests.charts.conftest import CHARTS, RELEASES, helm, of_kind, pods, rendered
+from services.gateway.settings import networks
+from tests.charts.conftest import CHARTS, KUBERNETES, RELEASES, helm, of_kind, pods, rendered
 
 LOGIN = re.compile(r"://[^/]*:[^/]*@")
 every_release = pytest.mark.parametrize("release", RELEASES)
@@ -183,6 +184,28 @@ def test_an_http_route_sends_everything_to_the_gateway_and_nowhere_else() -> Non
     (rule,) = route["spec"]["rules"]
     assert rule["backendRefs"] == [{"name": "shop-gateway", "port": 8080}]
     assert not of_kind(manifests, "Ingress")
+
+
+@pytest.mark.parametrize("way", ["ingress.enabled=true", "httpRoute.enabled=true,httpRoute.parentRefs[0].name=edge"])
+@pytest.mark.parametrize("proxies", ["", " ", "0.0.0.0/0", "10.0.0.0/8\\,::/0"])
+@pytest.mark.parametrize(
+    "values", [(), ("--values", "charts/caravan/values-lite.yaml"), ("--values", "charts/caravan/values-production.yaml")]
+)
+def test_what_is_reached_through_a_proxy_knows_which_or_is_not_made(way: str, proxies: str, values: tuple[str, ...]) -> None:
+    rendered("kind")
+    said = ("--set", way, "--set-string", f"settings.GATEWAY_TRUSTED_PROXIES={proxies}")
+    done = helm("template", "shop", "charts/caravan", "--kube-version", KUBERNETES, *values, *said)
+    assert done.returncode != 0 and "settings.GATEWAY_TRUSTED_PROXIES: " in done.stderr
+
+
+@pytest.mark.parametrize("release", ["kind", "lite", "production", "defaults"])
+def test_a_gateway_behind_an_ingress_believes_its_proxies_alone(release: str) -> None:
+    manifests = rendered(release)
+    named = of_kind(manifests, "ConfigMap")["shop-settings"]["data"].get("GATEWAY_TRUSTED_PROXIES")
+    assert bool(named) == bool(of_kind(manifests, "Ingress"))
+    assert not networks(named or "") or all(network.prefixlen > 0 for network in networks(named or ""))
+    given = rendered("defaults", "--set", "ingress.enabled=true,services.gateway.env.GATEWAY_TRUSTED_PROXIES=10.1.0.0/16")
+    assert of_kind(given, "Ingress")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from tests.e2e.cluster import ROOT, Cluster, run
 from tests.program import PACE
 
 HOST = "shop.local"
+PODS = "10.244.0.0/16"  # the ingress controller's network, as kind gives it out
 INSTALL = ("upgrade", "--install", "--wait", "--timeout", "8m")
 
 
@@ -41,7 +42,7 @@ class Release:
     def shop(self, cluster: Cluster) -> None:
         chart = self._chart("caravan")
         values = ["--values", f"{chart}/values-{self.size}.yaml", "--set", f"image.tag={self.tag}"]
-        ingress = ["--set", f"ingress.enabled=true,ingress.host={HOST},ingress.tlsSecret=shop-tls"]
+        ingress = ["--set", f"ingress.enabled=true,ingress.host={HOST},ingress.tlsSecret=shop-tls,settings.GATEWAY_TRUSTED_PROXIES={PODS}"]
         knobs = [f"--set-string=settings.{name}={value}" for name, value in PACE.items()]
         cluster.helm(*INSTALL, "--dependency-update", "shop", chart, *values, *ingress, *knobs)
 
