@@ -5,7 +5,18 @@ from typing import Any
 
 import pytest
 from caravan_operator.reconcile.findings import Remembered
-from caravan_operator.reconcile.kafka_topic import AddPartitions, AlterConfig, CreateTopic, DeleteTopic, Topic, plan, removal, topic
+from caravan_operator.reconcile.kafka_topic import (
+    AddPartitions,
+    AlterConfig,
+    CreateTopic,
+    DeleteTopic,
+    Setting,
+    Topic,
+    plan,
+    removal,
+    same,
+    topic,
+)
 from caravan_operator.status.reasons import Reason
 from hypothesis import given
 from hypothesis import strategies as st
@@ -123,3 +134,32 @@ def test_a_topic_with_records_is_in_use() -> None:
     for empty in (None, False):
         found = removal(Topic("orders", 3), replace(state, empty=empty))
         assert found.in_use and found.actions == (DeleteTopic("orders"),)
+
+
+@given(
+    st.one_of(
+        st.integers(-(2**63), 2**63 - 1).flatmap(
+            lambda n: st.tuples(st.just(str(n)), st.sampled_from([f" {n} ", f"{n:+d}", f"{'-' if n < 0 else ''}0{abs(n)}"]))
+        ),
+        st.integers(0, 1000).flatmap(
+            lambda n: st.tuples(st.just(str(n / 1000)), st.sampled_from([f"{n / 1000:.6f}", f"{n / 1000:e}", f"{n / 1000:.4f}d"]))
+        ),
+        st.sampled_from(["true", "false"]).flatmap(
+            lambda word: st.tuples(st.just(word), st.sampled_from([word.upper(), word.title(), f" {word}"]))
+        ),
+        st.permutations(["compact", "delete"]).map(lambda parts: (",".join(parts), " , ".join(reversed(parts)))),
+        st.just(("compact", "compact,")),
+    )
+)
+def test_a_setting_that_is_spelt_otherwise_is_no_difference(spellings: tuple[str, str]) -> None:
+    printed, written = spellings
+    assert same(Setting(printed, True), written)
+
+
+@given(st.integers(-(2**63), 2**63 - 1), st.integers(-(2**63), 2**63 - 1))
+def test_another_number_is_a_difference(one: int, other: int) -> None:
+    assert same(Setting(str(one), True), str(other)) == (one == other)
+
+
+def test_a_value_that_the_broker_hides_is_set_once() -> None:
+    assert same(Setting(None, True), "secret") and not same(Setting(None, False), "secret")

@@ -1,6 +1,7 @@
 """Kafka by librdkafka's admin client: described and changed in batches, only by incremental alterations, which leave unlisted settings alone."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from confluent_kafka.admin import (
     OffsetSpec,
 )
 
-from caravan_operator.backends.broker import BrokerAway, Fence, Refused, plain
+from caravan_operator.backends.broker import BrokerAway, Fence, Refused, naming, plain
 from caravan_operator.reconcile.durations import seconds
 from caravan_operator.reconcile.findings import Action
 from caravan_operator.reconcile.kafka_topic import AddPartitions, AlterConfig, CreateTopic, DeleteTopic, Setting, Topic, TopicState
@@ -27,6 +28,7 @@ from caravan_operator.status.metrics import EXTERNAL
 from caravan_operator.status.reasons import Reason
 from caravan_operator.status.traces import span
 
+log = logging.getLogger(__name__)
 READ_CHUNK = 500
 """Topics in one describe request."""
 _AWAY = frozenset(
@@ -128,18 +130,20 @@ class Kafka:
             results = await self._await(kind.__name__, partial(send, actions))
             answers = {getattr(key, "name", key): result for key, result in results.items()}
             for index, action in flat:
-                if _name(action) in chunk and (problem := self._problem(kind, answers.get(_name(action)))):
+                if _name(action) in chunk and (problem := self._problem(kind, actions, action, answers.get(_name(action)))):
                     problems.append((index, problem))
         return problems
 
-    def _problem(self, kind: type, result: Any) -> Refused | None:
+    def _problem(self, kind: type, actions: Sequence[Any], action: Any, result: Any) -> Refused | None:
         if not isinstance(result, KafkaException):
             return None
         error = _error(result)
         if error.code() == _ALREADY.get(kind):
             return None
         self._raise_if_away(error)
-        return Refused(plain(f"{error.name()}: {error.str()}", *self._secrets))
+        log.warning("the broker refused", extra={"operation": kind.__name__, "words": plain(error.str(), *self._secrets)})
+        ours = [key for each in actions if _name(each) == _name(action) for key in _settings(each)]
+        return Refused(f"{error.name()}: {_words(error)}{naming(ours, error.str())}")
 
     async def _describe(self, names: list[str], usage: bool) -> dict[str, TopicState]:
         topics = await self._await(
@@ -192,7 +196,7 @@ class Kafka:
             except TimeoutError:
                 raise self._away(f"no answer to {operation} within {self._timeout:.0f} s") from None
             except KafkaException as error:
-                raise self._away(_error(error).str()) from error
+                raise self._away(_words(_error(error))) from error
             finally:
                 EXTERNAL.labels("kafka", operation).observe(time.monotonic() - started)
         return dict(zip(futures, results, strict=True))
@@ -206,19 +210,19 @@ class Kafka:
     def _value(self, result: Any) -> Any:
         if isinstance(result, KafkaException):
             self._raise_if_away(_error(result))
-            raise self._away(_error(result).str())
+            raise self._away(_words(_error(result)))
         if isinstance(result, BaseException):
             raise result
         return result
 
     def _raise_if_away(self, error: KafkaError) -> None:
         if error.code() in _AWAY or error.code() in _CREDENTIALS:
-            raise self._away(error.str())
+            raise self._away(_words(error))
 
     def _away(self, message: str) -> BrokerAway:
         last = self._last_error
         refused = last is not None and last.code() in _CREDENTIALS
-        text = f"{message}: {last.str()}" if last is not None else message
+        text = f"{message}: {_words(last)}" if last is not None else message
         return BrokerAway(Reason.CREDENTIALS_REFUSED if refused else Reason.UNREACHABLE, plain(text, *self._secrets))
 
     def _remember(self, error: KafkaError) -> None:
@@ -229,6 +233,22 @@ class Kafka:
 
 def _error(exception: KafkaException) -> KafkaError:
     return cast(KafkaError, exception.args[0])
+
+
+def _words(error: KafkaError) -> str:
+    """librdkafka's words for a code: what a broker adds to it is for the log alone."""
+    local = error.code() < 0 and error.code() not in _CREDENTIALS
+    return str(error.str() if local else KafkaError(error.code()).str())
+
+
+def _settings(action: Any) -> Sequence[str]:
+    """Names of the settings that an action gives."""
+    match action:
+        case CreateTopic():
+            return tuple(action.topic.listed)
+        case AlterConfig():
+            return (action.key,)
+    return ()
 
 
 def _name(action: Any) -> str:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 import aiohttp
 import kopf
 
-from caravan_operator.resources import KINDS
+from caravan_operator.resources import KINDS, names
 from caravan_operator.resources.resource import Key, Resource
 from caravan_operator.status.metrics import API_CALLS
 
@@ -74,7 +74,7 @@ class Kubernetes:
 
     def path(self, key: Key) -> str:
         kind = KINDS[key.kind]
-        return f"/apis/{kind.group}/{kind.version}/namespaces/{key.namespace}/{kind.plural}/{key.name}"
+        return names.path("apis", kind.group, kind.version, "namespaces", key.namespace, kind.plural, key.name)
 
     async def request(
         self,
@@ -95,7 +95,7 @@ class Kubernetes:
             try:
                 async with asyncio.timeout(max(0.5, until - time.monotonic())):
                     status, after, answer = await self._once(method, path, body, headers)
-                if status < 400:
+                if status < 300:
                     return answer
                 problem = ApiError(status, str(answer.get("message", ""))[:400])
                 if status == 401:
@@ -116,7 +116,7 @@ class Kubernetes:
         self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]
     ) -> tuple[int, float, dict[str, Any]]:
         session = await self._open()
-        async with session.request(method, self._server + path, json=body, headers=headers) as response:
+        async with session.request(method, self._server + path, json=body, headers=headers, allow_redirects=False) as response:
             API_CALLS.labels(method, _resource(path), response.status).inc()
             answer = await response.json(content_type=None) if response.status != 204 else {}
             after = response.headers.get("Retry-After", "0")

@@ -3,32 +3,65 @@
 import base64
 import hashlib
 import json
+import logging
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from confluent_kafka import KafkaException
+
 from caravan_operator.backends.broker import Broker, BrokerAway, Fence
 from caravan_operator.backends.kafka import Kafka, KafkaLogin
 from caravan_operator.backends.kubernetes import ApiError, Kubernetes
-from caravan_operator.backends.rabbitmq import RabbitLogin, RabbitMQ
+from caravan_operator.backends.management import RabbitLogin
+from caravan_operator.backends.rabbitmq import RabbitMQ
+from caravan_operator.resources.kinds import SERVERS
+from caravan_operator.resources.names import UnusableSpec, path
 from caravan_operator.resources.resource import Resource
 from caravan_operator.status.reasons import Reason
 
+log = logging.getLogger(__name__)
+
 Secrets = Mapping[str, Mapping[str, str]]
-"""Name of a Secret to its decoded values."""
+"""Name of a Secret to those of its values that a connection may use, in base64."""
+_KEYS = ("username", "password", "ca.crt", "tls.crt", "tls.key")
+"""The keys that are read; which of them is said by the kind of the reference, and never by the connection."""
 
 
 async def secrets(kubernetes: Kubernetes, connection: Resource) -> Secrets:
-    """The Secrets that the connection refers to. Raises BrokerAway naming one that isn't there."""
+    """The Secrets that the connection refers to, each meant for its servers. Raises BrokerAway naming one that isn't there or isn't meant."""
     found = {}
     for name in sorted(_names(connection.spec)):
         try:
-            secret = await kubernetes.get(f"/api/v1/namespaces/{connection.key.namespace}/secrets/{name}")
+            secret = await kubernetes.get(path("api", "v1", "namespaces", connection.key.namespace, "secrets", name))
         except ApiError as error:
             why = "isn't there" if error.status == 404 else f"can't be read ({error.status})"
             raise BrokerAway(Reason.SECRET_NOT_FOUND, f"Secret {connection.key.namespace}/{name} {why}") from None
-        found[name] = {key: base64.b64decode(value).decode() for key, value in (secret.get("data") or {}).items()}
+        except UnusableSpec as error:
+            raise BrokerAway(Reason.INVALID, f"the name of a Secret: {error}") from None
+        _check_meant(connection, name, secret)
+        data = secret.get("data") or {}
+        found[name] = {key: data[key] for key in _KEYS if key in data}
     return found
+
+
+def servers(connection: Resource) -> list[str]:
+    """What a connection's Secrets are used at, as their annotation names it."""
+    if connection.key.kind == "RabbitMQConnection":
+        return [connection.spec["managementUrl"].rstrip("/").lower()]
+    return [server.lower() for server in connection.spec["bootstrapServers"]]
+
+
+def _check_meant(connection: Resource, name: str, secret: Mapping[str, Any]) -> None:
+    said = str(((secret.get("metadata") or {}).get("annotations") or {}).get(SERVERS, ""))
+    meant = {server.strip().rstrip("/").lower() for server in said.split(",")}
+    missing = [server for server in servers(connection) if server not in meant]
+    if missing:
+        message = (
+            f"Secret {connection.key.namespace}/{name} is not meant for {', '.join(missing)}: "
+            f"who may change it lists the servers in its annotation {SERVERS}"
+        )
+        raise BrokerAway(Reason.SECRET_NOT_ALLOWED, message)
 
 
 def fingerprint(connection: Resource, found: Secrets) -> str:
@@ -38,7 +71,13 @@ def fingerprint(connection: Resource, found: Secrets) -> str:
 
 
 async def connect(connection: Resource, found: Secrets, fence: Fence) -> Broker:
-    return await _CLIENTS[connection.key.kind](connection, found, fence)
+    """Raises BrokerAway when the client's library can't use the values."""
+    try:
+        return await _CLIENTS[connection.key.kind](connection, found, fence)
+    except (ValueError, OSError, KafkaException) as error:
+        log.warning("no client from these Secrets", extra={"connection": connection.key.path, "error": type(error).__name__})
+        message = "no client can be made with what the Secrets hold: a certificate or key isn't PEM, or a name or password can't be sent"
+        raise BrokerAway(Reason.SECRET_UNUSABLE, message) from None
 
 
 async def _kafka(connection: Resource, found: Secrets, fence: Fence) -> Broker:
@@ -57,7 +96,7 @@ async def _kafka(connection: Resource, found: Secrets, fence: Fence) -> Broker:
         hidden.append(password)
     tls = security.get("tls") or {}
     if "caSecretRef" in tls:
-        settings["ssl.ca.pem"] = _value(found, tls["caSecretRef"]["name"], tls["caSecretRef"].get("key", "ca.crt"))
+        settings["ssl.ca.pem"] = _value(found, tls["caSecretRef"]["name"], "ca.crt")
     if "clientSecretRef" in tls:
         name = tls["clientSecretRef"]["name"]
         settings |= {"ssl.certificate.pem": _value(found, name, "tls.crt"), "ssl.key.pem": _value(found, name, "tls.key")}
@@ -70,7 +109,7 @@ async def _rabbitmq(connection: Resource, found: Secrets, fence: Fence) -> Broke
     tls: ssl.SSLContext | None = None
     ca = (connection.spec.get("tls") or {}).get("caSecretRef")
     if ca:
-        tls = ssl.create_default_context(cadata=_value(found, ca["name"], ca.get("key", "ca.crt")))
+        tls = ssl.create_default_context(cadata=_value(found, ca["name"], "ca.crt"))
     return RabbitMQ(RabbitLogin(connection.spec["managementUrl"], username, password, tls), connection.spec, fence)
 
 
@@ -79,14 +118,16 @@ _CLIENTS: dict[str, Callable[[Resource, Secrets, Fence], Awaitable[Broker]]] = {
 
 def _login(ref: Mapping[str, str], found: Secrets) -> tuple[str, str]:
     name = ref["name"]
-    return _value(found, name, ref.get("usernameKey", "username")), _value(found, name, ref.get("passwordKey", "password"))
+    return _value(found, name, "username"), _value(found, name, "password")
 
 
 def _value(found: Secrets, name: str, key: str) -> str:
     try:
-        return found[name][key]
+        return base64.b64decode(found[name][key]).decode()
     except KeyError:
         raise BrokerAway(Reason.SECRET_NOT_FOUND, f"Secret {name} has no key {key}") from None
+    except ValueError:
+        raise BrokerAway(Reason.SECRET_UNUSABLE, f"key {key} of Secret {name} holds no text in UTF-8") from None
 
 
 def _names(spec: Any) -> set[str]:

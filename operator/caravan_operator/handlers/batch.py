@@ -1,25 +1,26 @@
 """One pass over a batch of resources of one connection: look, compare, change, look again, say. Created, changed, resumed and swept resources take the same way."""
 
-import asyncio
 import logging
-from collections.abc import Awaitable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
-from caravan_operator.backends.broker import BrokerAway, Refused
+from caravan_operator.backends.broker import BrokerAway, Refused, deadline
 from caravan_operator.backends.kubernetes import ApiError
 from caravan_operator.handlers.cache import Cache
 from caravan_operator.handlers.connections import Connections, Opened
 from caravan_operator.handlers.endings import Endings
+from caravan_operator.handlers.item import Item, together
+from caravan_operator.handlers.lease import LeaseLost
 from caravan_operator.handlers.namespaces import Namespaces
 from caravan_operator.handlers.queue import Lane, WorkQueue
 from caravan_operator.handlers.writes import Stale, Writes
-from caravan_operator.reconcile import RULES, Rules, Wanted
-from caravan_operator.reconcile.decide import Decision, decide
-from caravan_operator.reconcile.findings import Findings, Remembered
-from caravan_operator.reconcile.gate import gate, rival
+from caravan_operator.reconcile import RULES, read
+from caravan_operator.reconcile.decide import Decision
+from caravan_operator.reconcile.gate import gate, invalid, rival
 from caravan_operator.reconcile.rabbitmq_call import Call
 from caravan_operator.resources import KINDS
+from caravan_operator.resources.names import UnusableSpec
 from caravan_operator.resources.resource import Key, Resource
 from caravan_operator.status.conditions import ACCEPTED, CONNECTION_READY, DRIFTED, PAUSED, SYNCED, Condition
 from caravan_operator.status.document import Event, lines
@@ -29,23 +30,8 @@ from caravan_operator.status.reasons import Reason
 log = logging.getLogger(__name__)
 PATIENT = 3
 """Passes that may leave a difference before the status says so: a broker needs a moment to show what it has done."""
-WRITERS = 16
-
-
-@dataclass(slots=True)
-class Item:
-    resource: Resource
-    rules: Rules
-    wanted: Wanted
-    findings: Findings = field(default_factory=Findings)
-    exists: bool = False
-    decision: Decision = field(default_factory=Decision)
-
-    def judge(self, state: Any, *, applied: bool = False) -> None:
-        """Compare with what the broker has."""
-        self.findings = self.rules.plan(self.wanted, state, Remembered.of(self.resource))
-        self.exists = state is not None and self.findings.waiting is None
-        self.decision = decide(self.resource, self.findings, self.exists, depends=bool(self.wanted.needs), applied=applied)
+LONGEST_CHECK, LONGEST_PASS = 120.0, 300.0
+"""Seconds, however slowly each request is answered; with the deletions less than what the probe allows a batch."""
 
 
 class Batch:
@@ -68,6 +54,22 @@ class Batch:
         self._endings = endings
 
     async def run(self, group: Key, keys: Sequence[Key]) -> None:
+        """A pass that fails for a reason nobody foresaw is made again in halves: the resource that is the reason fails alone."""
+        try:
+            await self._pass(group, keys)
+        except LeaseLost:
+            raise
+        except Exception:
+            if len(keys) > 1:
+                half = len(keys) // 2
+                await self.run(group, keys[:half])
+                await self.run(group, keys[half:])
+                return
+            log.exception("a pass failed", extra={"connection": group.path, "key": keys[0].path, "kind": keys[0].kind})
+            RECONCILE_ERRORS.labels(keys[0].kind).inc()
+            self._queue.retry(keys[0], group)
+
+    async def _pass(self, group: Key, keys: Sequence[Key]) -> None:
         connection = self._cache.get(group)
         resources = [resource for key in keys if (resource := self._cache.get(key)) is not None]
         if connection is not None and group in keys:
@@ -81,12 +83,13 @@ class Batch:
         if connection is None or not items:
             return
         try:
-            opened = await self._connections.open(connection)
-            for kind in KINDS:
-                same = [item for item in items if item.resource.key.kind == kind]
-                if same:
-                    await self._kind(kind, same, opened)
-                    items = [item for item in items if item.resource.key.kind != kind]
+            async with deadline(LONGEST_PASS):
+                opened = await self._connections.open(connection)
+                for kind in KINDS:
+                    same = [item for item in items if item.resource.key.kind == kind]
+                    if same:
+                        await self._kind(kind, same, opened)
+                        items = [item for item in items if item.resource.key.kind != kind]
         except BrokerAway as error:
             await self._away(connection, items, error)
 
@@ -96,8 +99,12 @@ class Batch:
         if connection.paused:
             await self._write(connection, [Condition(PAUSED, True, Reason.PAUSED, "nothing that it serves is changed")], {})
             return
+        if (refused := invalid(connection)) is not None:
+            await self._write(connection, [refused, Condition(SYNCED, None, refused.reason, refused.message)], {})
+            return
         try:
-            opened, facts = await self._connections.check(connection)
+            async with deadline(LONGEST_CHECK):
+                opened, facts = await self._connections.check(connection)
         except BrokerAway as error:
             pause = self._connections.failed(name, error)
             said = [Condition(CONNECTION_READY, False, error.reason, str(error)), Condition(SYNCED, None, error.reason, str(error))]
@@ -123,12 +130,13 @@ class Batch:
 
     async def _admit(self, resource: Resource, connection: Resource | None) -> Item | None:
         """An item for the broker, or None when the pass ends here with a condition."""
-        rules = RULES[resource.key.kind]
-        wanted = rules.wanted(resource)
-        older = rival(resource, self._cache.rivals(resource, wanted.identity))
+        older = rival(resource, self._cache.rivals_of(resource))
         stopped = gate(resource, connection, older, await self._namespaces.labels(resource, connection))
         if stopped is None:
-            return Item(resource, rules, wanted)
+            try:
+                return Item(resource, RULES[resource.key.kind], read(resource))
+            except UnusableSpec as error:
+                stopped = Condition(ACCEPTED, False, Reason.INVALID, str(error))
         facts: dict[str, Any] = {"conflict": older.key.path if older and stopped.reason is Reason.CONFLICT else None}
         said = [stopped] if stopped.type == PAUSED else [stopped, Condition(SYNCED, None, stopped.reason, stopped.message)]
         await self._write(resource, said, facts, "waiting")
@@ -137,7 +145,11 @@ class Batch:
     async def _kind(self, kind: str, items: list[Item], opened: Opened) -> None:
         broker = opened.broker
         states = await broker.observe(kind, [item.wanted for item in items])
-        for item, state in zip(items, states, strict=True):
+        lost = [(item, state) for item, state in zip(items, states, strict=True) if isinstance(state, Refused)]
+        await together(self._refused(item, refused) for item, refused in lost)
+        answered = [(item, state) for item, state in zip(items, states, strict=True) if not isinstance(state, Refused)]
+        items = [item for item, _ in answered]
+        for item, state in answered:
             item.judge(state)
         acting = [item for item in items if item.decision.actions]
         settled = [item for item in items if not item.decision.actions]
@@ -148,11 +160,11 @@ class Batch:
             if refused is not None:
                 plan = lines([*(action.line for action in item.findings.actions), f"the broker would refuse: {refused.message}"])
                 item.decision = replace(item.decision, facts={**item.decision.facts, "plan": plan})
-        await _together(self._say(item, opened) for item in settled)
+        await together(self._say(item, opened) for item in settled)
 
     async def _act(self, kind: str, acting: list[Item], opened: Opened) -> None:
         """Claim what is about to be created, apply, and look again."""
-        claimed = await _together(self._claim(item) for item in acting)
+        claimed = await together(self._claim(item) for item in acting)
         acting = [item for item, ready in zip(acting, claimed, strict=True) if ready]
         answers = await opened.broker.apply([item.decision.actions for item in acting])
         done = [item for item, refused in zip(acting, answers, strict=True) if refused is None]
@@ -161,9 +173,9 @@ class Batch:
             self._count(kind, item)
         states = await opened.broker.observe(kind, [item.wanted for item in done]) if done else []
         for item, state in zip(done, states, strict=True):
-            item.judge(state, applied=True)
-        await _together(self._say(item, opened, first[id(item)]) for item in done)
-        await _together(self._refused(item, refused) for item, refused in zip(acting, answers, strict=True) if refused is not None)
+            item.judge(None if isinstance(state, Refused) else state, applied=True)
+        await together(self._say(item, opened, first[id(item)]) for item in done)
+        await together(self._refused(item, refused) for item, refused in zip(acting, answers, strict=True) if refused is not None)
 
     async def _claim(self, item: Item) -> bool:
         if not item.decision.claims:
@@ -236,7 +248,7 @@ class Batch:
         pause = self._connections.failed(connection.key, error)
         self._queue.add(connection.key, connection.key, Lane.RETRY, pause)
         said = [Condition(CONNECTION_READY, False, error.reason, str(error))]
-        await _together(
+        await together(
             self._write(
                 item.resource, said if item.resource.applied else [*said, Condition(SYNCED, None, error.reason, str(error))], {}, "waiting"
             )
@@ -270,16 +282,3 @@ class Batch:
 def _holds(resource: Resource) -> bool:
     """Whether a deletion has something to do, so that the resource must wait for it."""
     return resource.spec.get("deletionPolicy", "Retain") != "Retain" and resource.spec.get("mode") != "Plan"
-
-
-async def _together(work: Iterable[Awaitable[Any]]) -> list[Any]:
-    """All of it, WRITERS at a time, each begun when its turn has come; the results in order."""
-    coming = enumerate(work)
-    results: dict[int, Any] = {}
-
-    async def writer() -> None:
-        for number, each in coming:
-            results[number] = await each
-
-    await asyncio.gather(*(writer() for _ in range(WRITERS)))
-    return [results[number] for number in sorted(results)]

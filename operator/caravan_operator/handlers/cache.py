@@ -3,8 +3,9 @@
 from collections import defaultdict
 from collections.abc import Iterator
 
-from caravan_operator.reconcile import RULES
+from caravan_operator.reconcile import RULES, Wanted, read
 from caravan_operator.resources import KINDS
+from caravan_operator.resources.names import UnusableSpec
 from caravan_operator.resources.resource import Key, Resource
 
 
@@ -56,6 +57,11 @@ class Cache:
         scope = self._scope(resource)
         return [other for key in self._same[identity] if key != resource.key and self._scope(other := self._resources[key]) == scope]
 
+    def rivals_of(self, resource: Resource) -> list[Resource]:
+        """Others that name what this one names; none when it names nothing that can be."""
+        wanted = _wanted(resource)
+        return self.rivals(resource, wanted.identity) if wanted is not None else []
+
     def needing(self, connection: Key, identity: str) -> list[Key]:
         """Resources of this connection that wait for, or hang on, an object."""
         return [key for key in self._needing[identity] if self.connection_of(self._resources[key]) == connection]
@@ -72,23 +78,31 @@ class Cache:
         connection = self._resources.get(key)
         if connection is None:
             return key.path
-        return str(connection.status.get("clusterId") or connection.spec.get("managementUrl") or key.path)
+        return str(connection.status.get("clusterId") or str(connection.spec.get("managementUrl", "")).rstrip("/").lower() or key.path)
 
     def _link(self, resource: Resource) -> None:
         self._of_connection[self.connection_of(resource)].add(resource.key)
-        if resource.key.kind in RULES:
-            wanted = RULES[resource.key.kind].wanted(resource)
+        if (wanted := _wanted(resource)) is not None:
             self._same[wanted.identity].add(resource.key)
             for need in wanted.needs:
                 self._needing[need].add(resource.key)
 
     def _unlink(self, resource: Resource) -> None:
         self._of_connection[self.connection_of(resource)].discard(resource.key)
-        if resource.key.kind in RULES:
-            wanted = RULES[resource.key.kind].wanted(resource)
+        if (wanted := _wanted(resource)) is not None:
             _drop(self._same, wanted.identity, resource.key)
             for need in wanted.needs:
                 _drop(self._needing, need, resource.key)
+
+
+def _wanted(resource: Resource) -> Wanted | None:
+    """None for a kind that owns nothing, and for a spec that can't be used: it is in nobody's way."""
+    if resource.key.kind not in RULES:
+        return None
+    try:
+        return read(resource)
+    except UnusableSpec:
+        return None
 
 
 def _drop(index: dict[str, set[Key]], entry: str, key: Key) -> None:

@@ -4,24 +4,27 @@ import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
-from caravan_operator.backends.broker import BrokerAway
+from caravan_operator.backends.broker import BrokerAway, Refused, deadline
 from caravan_operator.backends.kubernetes import ApiError
 from caravan_operator.handlers.cache import Cache
 from caravan_operator.handlers.connections import Connections
 from caravan_operator.handlers.namespaces import Namespaces
 from caravan_operator.handlers.queue import Lane, WorkQueue
 from caravan_operator.handlers.writes import Stale, Writes
-from caravan_operator.reconcile import RULES
+from caravan_operator.reconcile import RULES, read
 from caravan_operator.reconcile.deletion import Ending, overdue, remove, settled
 from caravan_operator.reconcile.gate import forbidden
 from caravan_operator.resources import KINDS
+from caravan_operator.resources.names import UnusableSpec
 from caravan_operator.resources.resource import Resource
-from caravan_operator.status.conditions import PAUSED, Condition
+from caravan_operator.status.conditions import ACCEPTED, PAUSED, Condition
 from caravan_operator.status.document import Event
 from caravan_operator.status.metrics import RECONCILES, WRITES
 from caravan_operator.status.reasons import Reason
 
 log = logging.getLogger(__name__)
+LONGEST_PASS = 150.0
+"""Seconds for the deletions of a batch, however slowly each request is answered."""
 
 
 class Endings:
@@ -60,9 +63,13 @@ class Endings:
                 await self._ask(kind, same, connection)
 
     async def _settled(self, resource: Resource, connection: Resource | None) -> Ending | None:
-        identity = RULES[resource.key.kind].wanted(resource).identity
-        others = [other for other in self._cache.rivals(resource, identity) if other.deleted is None]
+        others = [other for other in self._cache.rivals_of(resource) if other.deleted is None]
         refused = None
+        try:
+            read(resource)
+        except UnusableSpec as error:
+            refused = Condition(ACCEPTED, False, Reason.INVALID, str(error))
+            return settled(resource, connection, None, refused, self._wait, self._clock())
         if connection is not None:
             refused = forbidden(resource, connection, await self._namespaces.labels(resource, connection))
             if refused is None and connection.paused:
@@ -74,12 +81,16 @@ class Endings:
         wanted = [rules.wanted(resource) for resource in going]
         now = self._clock()
         try:
-            broker = (await self._connections.open(connection)).broker
-            states = await broker.observe(kind, wanted, usage=any(each.spec["deletionPolicy"] == "DeleteIfUnused" for each in going))
-            endings = [
-                remove(each, rules.removal(want, state), self._wait, now) for each, want, state in zip(going, wanted, states, strict=True)
-            ]
-            answers = await broker.apply([ending.actions for ending in endings])
+            async with deadline(LONGEST_PASS):
+                broker = (await self._connections.open(connection)).broker
+                states = await broker.observe(kind, wanted, usage=any(each.spec["deletionPolicy"] == "DeleteIfUnused" for each in going))
+                endings = [
+                    overdue(each, state.message, self._wait, now)
+                    if isinstance(state, Refused)
+                    else remove(each, rules.removal(want, state), self._wait, now)
+                    for each, want, state in zip(going, wanted, states, strict=True)
+                ]
+                answers = await broker.apply([ending.actions for ending in endings])
         except BrokerAway as error:
             self._queue.add(connection.key, connection.key, Lane.RETRY, self._connections.failed(connection.key, error))
             for resource in going:

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from caravan_operator.backends.kafka import Kafka, KafkaLogin
-from caravan_operator.backends.rabbitmq import RabbitLogin, RabbitMQ
+from caravan_operator.backends.management import RabbitLogin
+from caravan_operator.backends.rabbitmq import RabbitMQ
 from caravan_operator.reconcile.durations import duration
 from caravan_operator.reconcile.kafka_topic import Topic, TopicState
 from caravan_operator.resources import KINDS

@@ -36,11 +36,13 @@ class Watches:
     def _event(self, kind: str) -> Any:
         async def event(type: str | None, body: kopf.Body, **_: Any) -> None:
             EVENTS.labels(kind).inc()
-            resource = Resource.of(kind, body)
-            if type != "DELETED":
-                self._cache.put(resource)
-            self.changed(resource, deleted=type == "DELETED", listed=type is None)
-            self._arrivals.saw(body)
+            try:
+                resource = Resource.of(kind, body)
+                if type != "DELETED":
+                    self._cache.put(resource)
+                self.changed(resource, deleted=type == "DELETED", listed=type is None)
+            finally:
+                self._arrivals.saw(body)  # also one that nothing can be made of: the start doesn't wait for it
 
         return event
 
@@ -74,7 +76,7 @@ class Watches:
         elif key.kind not in RULES:
             concerned = [group]
         else:
-            concerned = [other.key for other in self._cache.rivals(resource, RULES[key.kind].wanted(resource).identity)]
+            concerned = [other.key for other in self._cache.rivals_of(resource)]
         for other in concerned:
             self._queue.add(other, group, Lane.RETRY)
 

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from caravan_operator.reconcile import kafka_topic, rabbitmq_binding, rabbitmq_exchange, rabbitmq_policy, rabbitmq_queue
 from caravan_operator.reconcile.findings import Findings, Remembered, Removal
+from caravan_operator.resources.names import UnusableSpec
 from caravan_operator.resources.resource import Resource
 
 
@@ -38,4 +39,15 @@ RULES: dict[str, Rules] = {
     "RabbitMQPolicy": Rules(rabbitmq_policy.policy, rabbitmq_policy.plan, rabbitmq_policy.removal),
 }
 
-__all__ = ["RULES", "Findings", "Remembered", "Removal", "Rules", "Wanted"]
+
+def read(resource: Resource) -> Wanted:
+    """What a resource wants. Raises UnusableSpec, whatever its spec holds: one that can't be read must not be in the way of others."""
+    try:
+        return RULES[resource.key.kind].wanted(resource)
+    except UnusableSpec:
+        raise
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise UnusableSpec("spec", f"can't be read ({type(error).__name__}): apply it again, the schema says what is wrong") from error
+
+
+__all__ = ["RULES", "Findings", "Remembered", "Removal", "Rules", "Wanted", "read"]

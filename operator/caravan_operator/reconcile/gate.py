@@ -1,8 +1,8 @@
 """What is settled before the broker is asked: pauses, permissions, protected names, conflicts."""
 
-import re
 from collections.abc import Iterable, Mapping
 
+from caravan_operator.reconcile.patterns import BadPattern, check, found_in
 from caravan_operator.resources.resource import Resource
 from caravan_operator.status.conditions import ACCEPTED, CONNECTION_READY, PAUSED, Condition
 from caravan_operator.status.reasons import Reason
@@ -37,6 +37,19 @@ def forbidden(resource: Resource, connection: Resource, labels: Mapping[str, str
     return _protected(resource, connection)
 
 
+def invalid(connection: Resource) -> Condition | None:
+    """What is wrong with the connection's own spec, though the API server has taken it; None: nothing."""
+    for place, pattern in enumerate(connection.spec.get("protectedTopics") or ()):
+        try:
+            check(pattern)
+        except BadPattern as error:
+            message = (
+                f"connection {connection.key.path}, spec.protectedTopics[{place}]: {pattern!r} is no pattern of RE2's syntax ({error})"
+            )
+            return Condition(ACCEPTED, False, Reason.INVALID, message)
+    return None
+
+
 def older(one: Resource, other: Resource) -> bool:
     """Whether `one` wins a conflict: the older one does, and of two of the same second the first by name."""
     return (one.created, one.key.path) < (other.created, other.key.path)
@@ -66,11 +79,9 @@ def _protected(resource: Resource, connection: Resource) -> Condition | None:
     name = resource.spec.get("topicName") or resource.key.name
     for pattern in connection.spec.get("protectedTopics", PROTECTED_TOPICS):
         try:
-            hit = re.search(pattern, name)
-        except re.error as error:
-            return Condition(
-                ACCEPTED, False, Reason.INVALID, f"protectedTopics of {connection.key.path}: {pattern!r} is no regular expression: {error}"
-            )
+            hit = found_in(pattern, name)
+        except BadPattern:
+            return invalid(connection)  # what is protected can't be told, so nothing is touched
         if hit:
             return Condition(
                 ACCEPTED, False, Reason.PROTECTED, f"topic {name} is protected by {pattern} of connection {connection.key.path}"

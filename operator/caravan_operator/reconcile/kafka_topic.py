@@ -1,13 +1,19 @@
 """KafkaTopic: from what is wanted and what is, to changes. Settings have three states: listed (ours), null (hands off), absent (`configOwnership`)."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from caravan_operator.reconcile.durations import milliseconds
 from caravan_operator.reconcile.findings import Action, Findings, Problem, Remembered, Removal
 from caravan_operator.resources.kafka import TYPED_CONFIG
+from caravan_operator.resources.names import DOTS, UnusableSpec, identity
 from caravan_operator.resources.resource import Resource
 from caravan_operator.status.reasons import Reason
+
+_WHOLE = re.compile(r"[+-]?[0-9]{1,100}", re.ASCII)
+_NUMBER = re.compile(r"[+-]?([0-9]{1,100}\.?[0-9]{0,100}|\.[0-9]{1,100})([eE][+-]?[0-9]{1,3})?[dDfF]?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +29,7 @@ class Topic:
 
     @property
     def identity(self) -> str:
-        return f"topic:{self.name}"
+        return identity("topic", self.name)
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -100,7 +106,10 @@ class DeleteTopic:
 
 
 def topic(resource: Resource) -> Topic:
+    """Raises UnusableSpec."""
     spec = resource.spec
+    if spec.get("topicName") in DOTS:
+        raise UnusableSpec("spec.topicName", f"can't be {spec['topicName']!r}: Kafka refuses it")
     typed = {TYPED_CONFIG[field]: _wire(value) for field, value in (spec.get("config") or {}).items()}
     return Topic(
         name=spec.get("topicName") or resource.key.name,
@@ -158,7 +167,7 @@ def _sets(wanted: Topic, state: TopicState) -> list[Action]:
     return [
         AlterConfig(wanted.name, key, state.config[key].value, value)
         for key, value in sorted(wanted.listed.items())
-        if key in state.config and not _same(key, state.config[key].value, value)
+        if key in state.config and not same(state.config[key], value)
     ]
 
 
@@ -172,10 +181,25 @@ def _resets(wanted: Topic, state: TopicState, remembered: Remembered) -> list[Ac
     ]
 
 
-def _same(key: str, one: str | None, other: str) -> bool:
-    if key == "cleanup.policy" and one is not None:
-        return set(one.split(",")) == set(other.split(","))
-    return one == other
+def same(setting: Setting, wanted: str) -> bool:
+    """Whether a setting has the value, however it is spelt: Kafka prints numbers, booleans and lists in its own way. A value that the broker
+    doesn't show can't be compared, and is set only once."""
+    if setting.value is None:
+        return setting.dynamic
+    return setting.value == wanted or _value(setting.value) == _value(wanted)
+
+
+def _value(text: str) -> Any:
+    """A whole number, another number, a boolean, or a list without its order: of no topic setting does the order matter."""
+    text = text.strip()
+    if _WHOLE.fullmatch(text):
+        return ("number", int(text))
+    if _NUMBER.fullmatch(text):
+        real = float(text.rstrip("dDfF"))
+        return ("number", int(real) if real.is_integer() else real)
+    if text.lower() in ("true", "false"):
+        return ("boolean", text.lower())
+    return ("list", {part.strip() for part in text.split(",")} - {""})
 
 
 def _wire(value: object) -> str | None:

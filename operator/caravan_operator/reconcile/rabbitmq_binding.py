@@ -1,11 +1,13 @@
 """RabbitMQBinding: waits for both ends, and is made again when one of them was."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from caravan_operator.reconcile.findings import Findings, Problem, Remembered, Removal
 from caravan_operator.reconcile.rabbitmq_call import GONE, Call, path
+from caravan_operator.resources.names import addressable, external_id, identity
 from caravan_operator.resources.resource import Resource
 from caravan_operator.status.reasons import Reason
 
@@ -21,13 +23,14 @@ class Binding:
 
     @property
     def identity(self) -> str:
-        arguments = ",".join(f"{name}={value}" for name, value in sorted(self.arguments.items()))
-        return f"binding:{self.vhost}:{self.source}:{self.destination_type}:{self.destination}:{self.routing_key}:{arguments}"
+        arguments = json.dumps(self.arguments, sort_keys=True) if self.arguments else ""
+        ends = (self.source, self.destination_type, self.destination)
+        return identity("binding", self.vhost, *ends, self.routing_key, arguments)
 
     @property
     def needs(self) -> tuple[str, ...]:
         """Identities of both ends."""
-        return (f"exchange:{self.vhost}:{self.source}", f"{self.destination_type}:{self.vhost}:{self.destination}")
+        return (identity("exchange", self.vhost, self.source), identity(self.destination_type, self.vhost, self.destination))
 
     @property
     def path(self) -> tuple[str, ...]:
@@ -47,7 +50,9 @@ class BindingState:
 
 
 def binding(resource: Resource) -> Binding:
+    """Raises UnusableSpec."""
     spec = resource.spec
+    addressable(spec, "source", "destination", "vhost", "routingKey")
     return Binding(
         vhost=spec.get("vhost", "/"),
         source=spec["source"],
@@ -59,7 +64,7 @@ def binding(resource: Resource) -> Binding:
 
 
 def plan(wanted: Binding, state: BindingState | None, remembered: Remembered) -> Findings:
-    facts = {"externalId": wanted.identity[:600]}
+    facts = {"externalId": external_id(wanted.identity)}
     if state is not None and state.missing:
         return Findings(waiting=Problem(Reason.MISSING, f"waits for {' and '.join(state.missing)}"), facts=facts)
     if state is not None and state.properties_key is not None:

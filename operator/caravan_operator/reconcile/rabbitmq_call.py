@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
-from urllib.parse import quote
+
+from caravan_operator.resources import names
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,9 +19,9 @@ class Call:
     """Answers that mean that it was done already."""
 
 
-def path(*parts: str) -> str:
-    """A path below the API's root; names may hold slashes."""
-    return "/api/" + "/".join(quote(part, safe="") for part in parts)
+def path(*segments: str) -> str:
+    """A path below the API's root; names may hold slashes. Raises UnusableSpec."""
+    return names.path("api", *segments)
 
 
 GONE = frozenset({404})

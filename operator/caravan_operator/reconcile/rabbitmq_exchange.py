@@ -6,6 +6,7 @@ from typing import Any
 
 from caravan_operator.reconcile.findings import Findings, Problem, Remembered, Removal
 from caravan_operator.reconcile.rabbitmq_call import GONE, Call, path
+from caravan_operator.resources.names import addressable, external_id, identity
 from caravan_operator.resources.resource import Resource
 from caravan_operator.status.reasons import Reason
 
@@ -22,7 +23,7 @@ class Exchange:
 
     @property
     def identity(self) -> str:
-        return f"exchange:{self.vhost}:{self.name}"
+        return identity("exchange", self.vhost, self.name)
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -48,7 +49,9 @@ class ExchangeState:
 
 
 def exchange(resource: Resource) -> Exchange:
+    """Raises UnusableSpec."""
     spec = resource.spec
+    addressable(spec, "name", "vhost")
     delayed = (spec.get("arguments") or {}).get("delayedType")
     return Exchange(
         vhost=spec.get("vhost", "/"),
@@ -62,7 +65,7 @@ def exchange(resource: Resource) -> Exchange:
 
 
 def plan(wanted: Exchange, state: ExchangeState | None, remembered: Remembered) -> Findings:
-    facts = {"externalId": wanted.identity}
+    facts = {"externalId": external_id(wanted.identity)}
     if state is None:
         call = Call(
             "PUT",

@@ -8,6 +8,7 @@ from caravan_operator.reconcile.durations import milliseconds
 from caravan_operator.reconcile.findings import Findings, Remembered, Removal
 from caravan_operator.reconcile.rabbitmq_call import GONE, Call, path
 from caravan_operator.resources.limits import DURATIONS
+from caravan_operator.resources.names import addressable, external_id, identity
 from caravan_operator.resources.resource import Resource
 
 
@@ -22,7 +23,7 @@ class Policy:
 
     @property
     def identity(self) -> str:
-        return f"policy:{self.vhost}:{self.name}"
+        return identity("policy", self.vhost, self.name)
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -34,7 +35,9 @@ class Policy:
 
 
 def policy(resource: Resource) -> Policy:
+    """Raises UnusableSpec."""
     spec = resource.spec
+    addressable(spec, "name", "vhost")
     return Policy(
         vhost=spec.get("vhost", "/"),
         name=spec.get("name") or resource.key.name,
@@ -60,7 +63,7 @@ def drop(vhost: str, name: str) -> Call:
 
 
 def plan(wanted: Policy, state: Policy | None, remembered: Remembered) -> Findings:
-    facts = {"externalId": wanted.identity}
+    facts = {"externalId": external_id(wanted.identity)}
     if state is None:
         return Findings((put(wanted, f"create policy {wanted.name}"),), facts=facts)
     return Findings(() if state == wanted else (put(wanted, changed(wanted, state)),), facts=facts)

@@ -8,6 +8,7 @@ from caravan_operator.reconcile import rabbitmq_policy
 from caravan_operator.reconcile.findings import Findings, Problem, Remembered, Removal
 from caravan_operator.reconcile.rabbitmq_call import GONE, Call, path
 from caravan_operator.reconcile.rabbitmq_policy import Policy
+from caravan_operator.resources.names import addressable, external_id, identity
 from caravan_operator.resources.rabbitmq import LIMITS_POLICY, LIMITS_PRIORITY
 from caravan_operator.resources.resource import Resource
 from caravan_operator.status.reasons import Reason
@@ -33,7 +34,7 @@ class Queue:
 
     @property
     def identity(self) -> str:
-        return f"queue:{self.vhost}:{self.name}"
+        return identity("queue", self.vhost, self.name)
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -76,7 +77,9 @@ class QueueState:
 
 
 def queue(resource: Resource) -> Queue:
+    """Raises UnusableSpec."""
     spec = resource.spec
+    addressable(spec, "name", "vhost")
     return Queue(
         vhost=spec.get("vhost", "/"),
         name=spec.get("name") or resource.key.name,
@@ -94,7 +97,11 @@ def plan(wanted: Queue, state: QueueState | None, remembered: Remembered) -> Fin
     create = Call(
         "PUT", path("queues", wanted.vhost, wanted.name), f"create {wanted.type} queue {wanted.name}", wanted.body, creates=wanted.identity
     )
-    facts: dict[str, Any] = {"externalId": wanted.identity, "policy": wanted.policy_name if wanted.limits else None, "policyConflict": None}
+    facts: dict[str, Any] = {
+        "externalId": external_id(wanted.identity),
+        "policy": wanted.policy_name if wanted.limits else None,
+        "policyConflict": None,
+    }
     if state is None:  # the limits first: they hold for the first message
         return Findings((*limits, create), facts=facts)
     different = differences(wanted, state)

@@ -6,11 +6,10 @@ from caravan_operator.resources.ownership import (
     allowed_namespaces,
     connection_columns,
     connection_status,
-    credentials,
     owned_columns,
     owned_spec,
     owned_status,
-    secret_key,
+    secret,
 )
 from caravan_operator.resources.schema import array, boolean, choice, duration, fields, fixed, integer, mapping, rule, string
 
@@ -34,16 +33,12 @@ _SECURITY = fields(
     {
         "protocol": choice("Kafka's security.protocol.", "PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"),
         "saslMechanism": choice("Kafka's sasl.mechanism.", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"),
-        "secretRef": credentials("User name and password for SASL. Read again when the Secret changes."),
+        "secretRef": secret("User name and password for SASL. Read again when the Secret changes.", "username, password"),
         "tls": fields(
             "Certificates for SSL and SASL_SSL.",
             {
-                "caSecretRef": secret_key("The certificate authority to trust. Default: the system's.", "ca.crt"),
-                "clientSecretRef": fields(
-                    "A client certificate, as a Secret of type kubernetes.io/tls.",
-                    {"name": string("Name of the Secret.", shortest=1)},
-                    required=("name",),
-                ),
+                "caSecretRef": secret("The certificate authority to trust. Default: the system's.", "ca.crt"),
+                "clientSecretRef": secret("A client certificate, as a Secret of type kubernetes.io/tls.", "tls.crt, tls.key"),
             },
         ),
     },
@@ -89,8 +84,8 @@ KAFKA_CONNECTION = Kind(
             ),
             "allowedNamespaces": allowed_namespaces(),
             "protectedTopics": array(
-                "Regular expressions of topics that are never touched. Default: ^__",
-                string("A regular expression.", longest=249, shortest=1),
+                "Regular expressions, in RE2's syntax, of topics that are never touched. Default: ^__",
+                string("A regular expression without look-around and back-references.", longest=249, shortest=1),
                 16,
             ),
         },

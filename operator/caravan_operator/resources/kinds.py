@@ -13,6 +13,8 @@ FINALIZER = f"{MESSAGING}/external-object"
 PAUSED = f"{MESSAGING}/paused"
 FORCE_FINALIZE = f"{MESSAGING}/force-finalize"
 RECONCILE_NOW = f"{MESSAGING}/reconcile-now"
+SERVERS = f"{MESSAGING}/servers"
+"""On a Secret: the servers that its values may be used at. Whoever may name a Secret in a connection need not be one who may read it."""
 CLAIM = f"{MESSAGING}/claim"
 """Written before the operator creates something: the resource's uid. After a crash it tells its own creation from somebody else's object."""
 

@@ -1,6 +1,7 @@
 """The fields that every resource with an external object shares: where it lives, who may change or delete it, and what the status says."""
 
-from caravan_operator.resources.kinds import Column, condition_column
+from caravan_operator.resources.kinds import SERVERS, Column, condition_column
+from caravan_operator.resources.names import LONGEST_ID
 from caravan_operator.resources.schema import NAME, Schema, array, boolean, choice, fields, integer, rule, string
 
 LINES = 20
@@ -79,7 +80,7 @@ def owned_status(**more: Schema) -> Schema:
             },
             "origin": choice("Whether the operator created the object or took it over.", "Created", "Adopted"),
             "adoptedGeneration": integer("The generation at which the object was taken over.", 0, 2**53),
-            "externalId": string("The broker's own identifier of the object, where it has one; its name otherwise.", longest=600),
+            "externalId": string("The broker's own identifier of the object, where it has one; its name otherwise.", longest=LONGEST_ID),
             "connectionHash": string("A hash over the connection's spec and secrets that the last pass used.", longest=64),
             "reconcileToken": string("The value of the annotation reconcile-now that was last answered.", longest=253),
             "plan": array("With mode Plan: what Apply would do.", line, LINES),
@@ -124,25 +125,16 @@ def connection_status(**more: Schema) -> Schema:
     )
 
 
-def secret_key(description: str, default: str) -> Schema:
+def secret(description: str, keys: str) -> Schema:
+    """A reference to a Secret, of which these keys are read and no others."""
     return fields(
-        description,
+        f"{description} Keys: {keys}.",
         {
-            "name": string("Name of a Secret in the connection's namespace.", shortest=1, pattern=NAME),
-            "key": string(f"Key in the Secret. Default: {default}.", shortest=1, pattern=r"^[-._a-zA-Z0-9]+$"),
-        },
-        required=("name",),
-    )
-
-
-def credentials(description: str) -> Schema:
-    key = r"^[-._a-zA-Z0-9]+$"
-    return fields(
-        description,
-        {
-            "name": string("Name of a Secret in the connection's namespace.", shortest=1, pattern=NAME),
-            "usernameKey": string("Key of the user name. Default: username.", shortest=1, pattern=key),
-            "passwordKey": string("Key of the password. Default: password.", shortest=1, pattern=key),
+            "name": string(
+                f"Name of a Secret in the connection's namespace. Its annotation {SERVERS} names the servers it is for.",
+                shortest=1,
+                pattern=NAME,
+            )
         },
         required=("name",),
     )

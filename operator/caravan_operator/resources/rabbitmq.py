@@ -7,11 +7,10 @@ from caravan_operator.resources.ownership import (
     allowed_namespaces,
     connection_columns,
     connection_status,
-    credentials,
     owned_columns,
     owned_spec,
     owned_status,
-    secret_key,
+    secret,
 )
 from caravan_operator.resources.schema import Schema, array, boolean, choice, duration, fields, fixed, integer, mapping, rule, string
 
@@ -21,12 +20,13 @@ LIMITS_PRIORITY = 2000
 """Above every RabbitMQPolicy: one policy applies to a queue, and its own limits win."""
 
 _CONNECTION = "RabbitMQConnection"
-_VHOST = string("Virtual host. Immutable.", longest=255, shortest=1, default="/")
+_NO_DOTS = rule("self != '.' && self != '..'", "the management API has no address for the names . and ..")
+_VHOST = string("Virtual host. Immutable.", longest=255, shortest=1, rules=(_NO_DOTS,), default="/")
 _NOT_AMQ = rule("!self.startsWith('amq.')", "names that start with amq. belong to the broker")
 
 
 def _name(what: str) -> Schema:
-    return string(f"Name of the {what}. Default: metadata.name. Immutable.", longest=255, shortest=1, rules=(_NOT_AMQ,))
+    return string(f"Name of the {what}. Default: metadata.name. Immutable.", longest=255, shortest=1, rules=(_NOT_AMQ, _NO_DOTS))
 
 
 RABBITMQ_CONNECTION = Kind(
@@ -38,16 +38,17 @@ RABBITMQ_CONNECTION = Kind(
         "The cluster.",
         {
             "managementUrl": string(
-                "Address of the management API, such as https://rabbitmq:15671.", longest=2048, shortest=8, pattern=r"^https?://[^\s]+$"
+                "Address of the management API, such as https://rabbitmq:15671: scheme, host and port.",
+                longest=300,
+                shortest=8,
+                pattern=r"^https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?$",
             ),
             "allowInsecure": boolean("Allow http: the password travels in the clear. Default: false."),
-            "secretRef": credentials("User name and password. Read again when the Secret changes."),
-            "tls": fields(
-                "Certificates.", {"caSecretRef": secret_key("The certificate authority to trust. Default: the system's.", "ca.crt")}
-            ),
+            "secretRef": secret("User name and password. Read again when the Secret changes.", "username, password"),
+            "tls": fields("Certificates.", {"caSecretRef": secret("The certificate authority to trust. Default: the system's.", "ca.crt")}),
             "vhosts": array(
                 "Virtual hosts that resources may use. Default: every one.",
-                string("A virtual host.", longest=255, shortest=1),
+                string("A virtual host.", longest=255, shortest=1, rules=(_NO_DOTS,)),
                 100,
                 least=1,
             ),
@@ -227,10 +228,10 @@ RABBITMQ_BINDING = Kind(
         {
             **owned_spec(_CONNECTION, "it exists: a binding holds nothing"),
             "vhost": _VHOST,
-            "source": string("Exchange that messages come from. Immutable.", longest=255, shortest=1),
-            "destination": string("Queue or exchange that they go to. Immutable.", longest=255, shortest=1),
+            "source": string("Exchange that messages come from. Immutable.", longest=255, shortest=1, rules=(_NO_DOTS,)),
+            "destination": string("Queue or exchange that they go to. Immutable.", longest=255, shortest=1, rules=(_NO_DOTS,)),
             "destinationType": choice("What the destination is. Immutable.", "queue", "exchange", default="queue"),
-            "routingKey": string("Routing key or pattern. Default: empty. Immutable.", longest=255),
+            "routingKey": string("Routing key or pattern. Default: empty. Immutable.", longest=255, rules=(_NO_DOTS,)),
             "arguments": mapping(
                 "Arguments, such as those of a headers exchange. Immutable.",
                 {"x-kubernetes-int-or-string": True, "description": "A string or a whole number.", "maxLength": 1024},
@@ -261,6 +262,7 @@ RABBITMQ_POLICY = Kind(
                 longest=255,
                 shortest=1,
                 rules=(
+                    _NO_DOTS,
                     rule(
                         f"!self.startsWith('{LIMITS_POLICY}')", f"names that start with {LIMITS_POLICY} carry the limits of a RabbitMQQueue"
                     ),

@@ -73,7 +73,7 @@ class Resource:
         if self.key.kind == "ServiceRoute":
             return self.key.namespace, self.spec.get("gateway", "gateway")
         ref = self.spec.get("connectionRef")
-        return (ref.get("namespace") or self.key.namespace, ref["name"]) if ref else None
+        return (ref.get("namespace") or self.key.namespace, ref.get("name", "")) if ref else None
 
     @property
     def applied(self) -> bool:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from caravan_operator.status.reasons import Reason
+from caravan_operator.status.words import one_line
 
 READY, ACCEPTED, SYNCED, DRIFTED = "Ready", "Accepted", "Synced", "Drifted"
 CONNECTION_READY, DEPENDENCIES_READY, PAUSED = "ConnectionReady", "DependenciesReady", "Paused"
@@ -57,7 +58,7 @@ def merge(before: Iterable[Mapping[str, Any]], now: Iterable[Condition], generat
             "observedGeneration": generation,
             "lastTransitionTime": old[condition.type]["lastTransitionTime"] if same else timestamp(at),
             "reason": str(condition.reason),
-            "message": condition.message[:_LONGEST],
+            "message": one_line(condition.message, _LONGEST),
         }
     return [merged[name] for name in sorted(merged, key=lambda name: (name != READY, name))]
 

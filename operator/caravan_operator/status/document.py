@@ -9,6 +9,7 @@ from caravan_operator.resources.ownership import LINES
 from caravan_operator.resources.resource import Resource
 from caravan_operator.status.conditions import READY, Condition, merge, ready, stored, timestamp
 from caravan_operator.status.reasons import Reason
+from caravan_operator.status.words import one_line
 
 _LONGEST_LINE = 512
 
@@ -24,7 +25,7 @@ class Event:
 
 def lines(found: Iterable[str]) -> list[str]:
     """At most LINES lines; the last says how many more there are."""
-    every = [line[:_LONGEST_LINE] for line in found]
+    every = [one_line(line, _LONGEST_LINE) for line in found]
     return every if len(every) <= LINES else [*every[: LINES - 1], f"and {len(every) - LINES + 1} more"]
 
 

@@ -25,6 +25,8 @@ class Reason(StrEnum):
     UNREACHABLE = "Unreachable"
     CREDENTIALS_REFUSED = "CredentialsRefused"
     SECRET_NOT_FOUND = "SecretNotFound"
+    SECRET_NOT_ALLOWED = "SecretNotAllowed"
+    SECRET_UNUSABLE = "SecretUnusable"
     ALARM = "BrokerAlarm"
     # Not in sync
     PENDING = "Pending"

@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 from caravan_operator.backends.kubernetes import ApiError, Kubernetes
 from caravan_operator.resources import KINDS
+from caravan_operator.resources.kinds import SERVERS
 from caravan_operator.resources.resource import Key
 
 from tests.backends.ready import free_ports
@@ -97,9 +98,10 @@ class Namespace:
         items = (await self.kubernetes.get(f"/api/v1/namespaces/{self.name}/events?limit=500"))["items"]
         return [(item["reason"], item["message"]) for item in items if item["involvedObject"]["name"] == name]
 
-    async def secret(self, name: str, **values: str) -> None:
+    async def secret(self, name: str, servers: str = "", **values: str) -> None:
+        """`servers`: the addresses that a connection may use it at."""
         path = f"/api/v1/namespaces/{self.name}/secrets"
-        body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}, "stringData": values}
+        body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "annotations": {SERVERS: servers}}, "stringData": values}
         try:
             await self.kubernetes.request("POST", path, body)
         except ApiError as error:

@@ -63,8 +63,8 @@ async def connected(namespace: Namespace, kafka: Broker, rabbitmq: Broker) -> Na
     """The namespace with a connection `kafka` and a connection `rabbit`."""
     await namespace.create("KafkaConnection", "kafka", {"bootstrapServers": [kafka.url], "requestTimeout": "5s"})
     url = urlsplit(rabbitmq.management_url)
-    await namespace.secret("rabbit", username=url.username or "", password=url.password or "")
     address = f"http://{url.hostname}:{url.port}"
+    await namespace.secret("rabbit", address, username=url.username or "", password=url.password or "")
     await namespace.create(
         "RabbitMQConnection", "rabbit", {"managementUrl": address, "allowInsecure": True, "secretRef": {"name": "rabbit"}}
     )

@@ -102,15 +102,15 @@ async def test_a_rotated_password_is_used_without_a_restart_and_seen_nowhere(
     await password(first)
     everything = {"configure": ".*", "write": ".*", "read": ".*"}
     await rabbit_side.ask("PUT", "permissions", "/", name, body=everything)
-    await connected.secret(name, user=name, pass_word=first)
+    await connected.secret(name, f"http://{url.hostname}:{url.port}", username=name, password=first)
     spec: dict[str, Any] = {"managementUrl": f"http://{url.hostname}:{url.port}", "allowInsecure": True}
-    spec["secretRef"] = {"name": name, "usernameKey": "user", "passwordKey": "pass_word"}
+    spec["secretRef"] = {"name": name}
     await connected.create("RabbitMQConnection", name, spec)
     await connected.create(QUEUE, name, {"connectionRef": {"name": name}})
     before = await connected.ready(QUEUE, name, seconds=40)
     await password(second)
     await connected.says("RabbitMQConnection", name, "CredentialsRefused", seconds=40)
-    await connected.secret(name, pass_word=second)
+    await connected.secret(name, password=second)
     await connected.ready("RabbitMQConnection", name, seconds=60)
     await connected.change(QUEUE, name, {"limits": {"maxLength": 1}})
     after = await connected.ready(QUEUE, name)

@@ -21,6 +21,7 @@ VALID: dict[str, dict[str, Any]] = {
     "RabbitMQPolicy": {**REF, "pattern": "^q", "definition": {"maxLength": 1}},
     "ServiceRoute": {"serviceRef": {"name": "orders"}},
 }
+OBJECTS = ("RabbitMQQueue", "RabbitMQExchange", "RabbitMQPolicy")
 SASL = {"protocol": "SASL_SSL", "saslMechanism": "PLAIN", "secretRef": {"name": "s"}}
 
 
@@ -203,6 +204,14 @@ CASES = [
         "keys are RabbitMQ's names",
         {"definition": {"extra": {"max-age": "1D"}}},
         {"definition": {"extra": {"maxAge": "1D"}}},
+    ),
+    *(
+        Case(kind, "the management API has no address for the names . and ..", {field: good}, {field: bad})
+        for kind, field, good, bad in (
+            *((kind, field, "...", dots) for kind in OBJECTS for field in ("name", "vhost") for dots in (".", "..")),
+            *(("RabbitMQBinding", field, "a..b", "..") for field in ("vhost", "source", "destination", "routingKey")),
+            ("RabbitMQConnection", "vhosts", ["a."], [".."]),
+        )
     ),
     Case("RabbitMQPolicy", "names that start with caravan.queue.", {"name": "caravan"}, {"name": "caravan.queue.x"}),
     immutable("RabbitMQPolicy", "name", "a", "b"),

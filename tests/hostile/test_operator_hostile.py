@@ -1,0 +1,328 @@
+"""The operator against servers and resources that mean harm: what they cost, what they get, and what becomes of the others meanwhile."""
+
+import asyncio
+import base64
+import json
+import time
+import tracemalloc
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from aiohttp import web
+from caravan_operator.backends import logins
+from caravan_operator.backends.broker import BrokerAway, Refused
+from caravan_operator.backends.gateway import GatewayPods
+from caravan_operator.backends.rabbitmq import RabbitMQ
+from caravan_operator.handlers.cache import Cache
+from caravan_operator.reconcile import read
+from caravan_operator.reconcile.gate import gate, invalid
+from caravan_operator.reconcile.places import Endpoint
+from caravan_operator.reconcile.rabbitmq_binding import Binding
+from caravan_operator.reconcile.rabbitmq_call import Call, path
+from caravan_operator.reconcile.rabbitmq_exchange import Exchange
+from caravan_operator.reconcile.rabbitmq_queue import Queue
+from caravan_operator.resources.kinds import SERVERS
+from caravan_operator.resources.names import UnusableSpec, identity
+from caravan_operator.status.reasons import Reason
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.operator.resources import resource
+
+SECRET = "the-password-of-somebody"
+OVERVIEW = {"rabbitmq_version": "4.1.0", "cluster_name": "rabbit@one"}
+
+
+class Hostile:
+    """A management API; `answers` are functions by path, `asked` what it was sent."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.asked: list[tuple[str, str, dict[str, str]]] = []
+        self.answers: dict[str, Any] = {
+            "/api/overview": OVERVIEW,
+            "/api/health/checks/alarms": {"status": "ok"},
+            "/api/whoami": {"name": "u"},
+        }
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        self.asked.append((request.method, request.rel_url.raw_path, dict(request.headers)))
+        answer = self.answers.get(request.rel_url.raw_path, 404)
+        if callable(answer):
+            return await answer(request)  # type: ignore[no-any-return]
+        return web.json_response({"reason": "INTERNAL-WORDS"}, status=answer) if isinstance(answer, int) else web.json_response(answer)
+
+
+@pytest.fixture
+async def hostile() -> AsyncIterator[Hostile]:
+    server = Hostile()
+    application = web.Application()
+    application.router.add_route("*", "/{rest:.*}", server)
+    runner = web.AppRunner(application, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    server.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield server
+    await runner.cleanup()
+
+
+class Kubernetes:
+    """An API server with one Secret."""
+
+    def __init__(self, servers: str | None, **values: str) -> None:
+        annotations = {} if servers is None else {SERVERS: servers}
+        data = {key.replace("_", "."): base64.b64encode(value.encode()).decode() for key, value in values.items()}
+        self.secret = {"metadata": {"annotations": annotations}, "data": data}
+        self.asked: list[str] = []
+
+    async def get(self, path: str) -> dict[str, Any]:
+        self.asked.append(path)
+        return self.secret
+
+
+def connection(url: str, **spec: Any) -> Any:
+    return resource("RabbitMQConnection", "rabbit", managementUrl=url, allowInsecure=True, secretRef={"name": "login", **spec})
+
+
+async def opened(hostile: Hostile) -> RabbitMQ:
+    named = connection(hostile.url)
+    api: Any = Kubernetes(hostile.url, username="u", password=SECRET)
+    found = await logins.connect(named, await logins.secrets(api, named), lambda: None)
+    assert isinstance(found, RabbitMQ)
+    return found
+
+
+@pytest.mark.parametrize("servers", [None, "", "https://rabbitmq:15671", "http://attacker.test.evil"])
+async def test_a_secret_is_used_only_at_the_servers_it_names(servers: str | None) -> None:
+    api: Any = Kubernetes(servers, username="u", password=SECRET)
+    with pytest.raises(BrokerAway) as refused:
+        await logins.secrets(api, connection("http://attacker.test"))
+    assert refused.value.reason is Reason.SECRET_NOT_ALLOWED and SECRET not in str(refused.value) and SERVERS in str(refused.value)
+
+
+async def test_the_keys_of_a_secret_are_not_chosen_by_the_connection() -> None:
+    named = connection("http://rabbit", passwordKey="token")
+    api: Any = Kubernetes("http://rabbit/", username="u", token=SECRET)
+    found = await logins.secrets(api, named)
+    assert base64.b64encode(SECRET.encode()).decode() not in json.dumps(found)
+    with pytest.raises(BrokerAway, match="no key password"):
+        await logins.connect(named, found, lambda: None)
+
+
+async def test_a_secrets_name_does_not_leave_its_path() -> None:
+    named = resource(
+        "KafkaConnection", "k", bootstrapServers=["k:9092"], security={"tls": {"clientSecretRef": {"name": "../configmaps/x"}}}
+    )
+    api: Any = Kubernetes("k:9092")
+    await logins.secrets(api, named)
+    assert api.asked == ["/api/v1/namespaces/shop/secrets/..%2Fconfigmaps%2Fx"]
+
+
+async def test_binary_values_and_bad_certificates_are_told() -> None:
+    named = resource("RabbitMQConnection", "r", managementUrl="https://r", secretRef={"name": "s"}, tls={"caSecretRef": {"name": "s"}})
+    api: Any = Kubernetes("https://r", username="u", password="p", ca_crt="no PEM")
+    with pytest.raises(BrokerAway) as refused:
+        await logins.connect(named, await logins.secrets(api, named), lambda: None)
+    assert refused.value.reason is Reason.SECRET_UNUSABLE
+
+
+async def test_a_redirect_is_not_followed_and_the_login_goes_nowhere_else(hostile: Hostile) -> None:
+    async def away(request: web.Request) -> web.Response:
+        raise web.HTTPTemporaryRedirect(f"{hostile.url}/internal/secret-page")
+
+    hostile.answers |= {"/api/overview": away, "/internal/secret-page": OVERVIEW}
+    rabbit = await opened(hostile)
+    with pytest.raises(BrokerAway, match="redirects"):
+        await rabbit.check()
+    await rabbit.close()
+    assert [asked for _, asked, _ in hostile.asked] == ["/api/overview"]
+
+
+async def _endless(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": "application/json"})
+    await response.prepare(request)
+    try:
+        while True:
+            await response.write(b'{"a":[' + b" " * 65536)
+    except ConnectionError:
+        return response
+
+
+def _says(body: bytes, **headers: str) -> Any:
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(body=body, content_type="application/json", headers=headers)
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        _endless,
+        _says(b"[" * 200_000 + b"]" * 200_000),
+        _says(b"[" + b"{}," * 8_000_000 + b"{}]"),
+        _says(b"<html>INTERNAL-WORDS</html>"),
+        _says(b'{"items": [], "page_count": 1000000000}'),
+        _says(b'{"items": [], "page_count": "9"}'),
+        _says(b'{"items": [{"name": "q", "durable": "INTERNAL-WORDS", "auto_delete": false}], "page_count": 1}'),
+        _says(b'{"items": [{"name": "q", "durable": true, "auto_delete": false, "type": "\\ud800"}], "page_count": 1}'),
+        _says(b'{"items": {"a": 1}, "page_count": 1}'),
+        _says(b"null"),
+        _says(b"\x1f\x8b" + b"0" * 500, **{"Content-Encoding": "gzip"}),
+    ],
+)
+async def test_no_answer_costs_more_than_its_bound_or_lands_in_a_status(hostile: Hostile, answer: Any) -> None:
+    hostile.answers |= {"/api/queues/%2F": answer, "/api/policies/%2F": []}
+    rabbit = await opened(hostile)
+    tracemalloc.start()
+    try:
+        with pytest.raises(BrokerAway) as refused:  # more than a few: read by pages
+            await rabbit.observe("RabbitMQQueue", [Queue("/", "q"), *(Queue("/", f"q{number}") for number in range(30))])
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+        await rabbit.close()
+    assert peak < 200 << 20, f"{peak >> 20} MiB"
+    assert refused.value.reason is Reason.UNREACHABLE
+    assert "INTERNAL-WORDS" not in str(refused.value) and len(str(refused.value)) < 300
+
+
+async def test_the_words_of_a_refusal_stay_out_of_the_status_but_for_our_own(hostile: Hostile) -> None:
+    async def no(_: web.Request) -> web.Response:
+        return web.json_response({"reason": "INTERNAL-WORDS and arguments"}, status=400)
+
+    hostile.answers |= {"/api/queues/%2F/q": no}
+    rabbit = await opened(hostile)
+    (refused,) = await rabbit.apply([(Call("PUT", path("queues", "/", "q"), "create", {"arguments": {}}),)])
+    await rabbit.close()
+    assert isinstance(refused, Refused) and "INTERNAL-WORDS" not in refused.message and "it names arguments" in refused.message
+
+
+@pytest.mark.parametrize(
+    "facts", [{"cluster_name": "\x1b[31m"}, {"cluster_name": "a b <c>"}, {"rabbitmq_version": "9" * 100}, {"rabbitmq_version": 4}]
+)
+async def test_what_a_server_says_of_itself_is_taken_only_in_its_form(hostile: Hostile, facts: dict[str, Any]) -> None:
+    hostile.answers["/api/overview"] = {**OVERVIEW, **facts}
+    rabbit = await opened(hostile)
+    with pytest.raises(BrokerAway):
+        await rabbit.check()
+    await rabbit.close()
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 500])
+async def test_a_virtual_host_that_is_refused_fails_alone(hostile: Hostile, status: int) -> None:
+    found = {"name": "q", "type": "quorum", "durable": True, "auto_delete": False, "arguments": {}}
+    hostile.answers |= {"/api/queues/good": {"items": [found], "page_count": 1}, "/api/queues/bad": status}
+    rabbit = await opened(hostile)
+    good, bad = await rabbit.observe("RabbitMQQueue", [Queue("good", "q"), Queue("bad", "q")])
+    await rabbit.close()
+    assert good.durable and isinstance(bad, Refused) and "INTERNAL-WORDS" not in bad.message
+
+
+async def test_an_exchange_that_is_refused_fails_alone(hostile: Hostile) -> None:
+    body = {"type": "topic", "durable": True, "auto_delete": False, "internal": False, "arguments": {}}
+    hostile.answers |= {"/api/exchanges/%2F/good": body, "/api/exchanges/%2F/bad": 405}
+    rabbit = await opened(hostile)
+    good, bad = await rabbit.observe("RabbitMQExchange", [Exchange("/", "good"), Exchange("/", "bad")])
+    await rabbit.close()
+    assert good.body == body and isinstance(bad, Refused)
+
+
+async def test_a_wrong_password_is_still_told(hostile: Hostile) -> None:
+    hostile.answers |= {"/api/overview": 401, "/api/whoami": 401}
+    rabbit = await opened(hostile)
+    with pytest.raises(BrokerAway) as refused:
+        await rabbit.check()
+    await rabbit.close()
+    assert refused.value.reason is Reason.CREDENTIALS_REFUSED
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"name": ".."},
+        {"name": "."},
+        {"vhost": ".."},
+        {"name": "é" * 200},
+        {"name": 7},
+        {"limits": {"messageTtl": 3}},
+        {"arguments": {"x": 1}},
+    ],
+)
+def test_a_resource_that_has_no_address_is_in_nobodys_way(spec: dict[str, Any]) -> None:
+    bad = replace(resource("RabbitMQQueue", "bad"), spec={"connectionRef": {"name": "broker"}, **spec})
+    with pytest.raises(UnusableSpec):
+        read(bad)
+    cache = Cache()
+    cache.put(bad)
+    cache.put(resource("RabbitMQQueue", "good"))
+    assert cache.rivals_of(bad) == [] and len(cache) == 2
+    cache.remove(bad.key)
+
+
+@pytest.mark.parametrize("segment", ["", ".", "..", "\ud800"])
+def test_no_segment_leaves_its_path(segment: str) -> None:
+    with pytest.raises(UnusableSpec):
+        path("queues", segment, "users")
+
+
+@given(st.lists(st.sampled_from(["a", ":", "%", "%3A", "/"]), min_size=4, max_size=8).map("".join), st.data())
+def test_different_names_never_share_an_identity(joined: str, data: st.DataObject) -> None:
+    """One text cut into two names in two ways."""
+    one, other = (data.draw(st.integers(1, len(joined) - 1)) for _ in range(2))
+    same = identity("queue", joined[:one], joined[one:]) == identity("queue", joined[:other], joined[other:])
+    assert same == (one == other)
+    assert identity("queue", joined.replace(":", "%3A"), "q") != identity("queue", joined, "q") or ":" not in joined
+    assert identity("queue", "a:b", "c") != identity("queue", "a", "b:c")
+
+
+def test_bindings_are_told_apart_by_type_and_place_of_what_they_say() -> None:
+    made = [
+        Binding("/", "e", "q", arguments={"n": 1}),
+        Binding("/", "e", "q", arguments={"n": "1"}),
+        Binding("/", "e", "q", arguments={"a": "1,b=2"}),
+        Binding("/", "e", "q", arguments={"a": "1", "b": "2"}),
+        Binding("/", "e", "q:x", routing_key="y"),
+        Binding("/", "e", "q", routing_key="x:y"),
+    ]
+    assert len({each.identity for each in made}) == len(made)
+
+
+def test_a_pattern_that_python_would_never_finish_takes_no_time() -> None:
+    named = resource("KafkaConnection", "broker", protectedTopics=["^(a|a)*$", "(a*)*b", "(.*.*.*.*)*x"])
+    started = time.process_time()
+    assert gate(resource(topicName="a" * 240 + "!"), named, None) is None
+    assert time.process_time() - started < 1
+
+
+@pytest.mark.parametrize("pattern", ["(", "(?=a)", r"(a)\1", "(((a{99}){99}){99})"])
+def test_a_pattern_that_is_none_is_refused_by_field_and_nothing_is_touched(pattern: str) -> None:
+    named = resource("KafkaConnection", "broker", protectedTopics=["^__", pattern])
+    for refused in (invalid(named), gate(resource(topicName="orders"), named, None)):
+        assert refused is not None and refused.reason is Reason.INVALID and "spec.protectedTopics[1]" in refused.message
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"revision": "r", "sequence": 9007199254740000}',
+        b'{"revision": "r", "sequence": true}',
+        b"[]",
+        b" " * 5000,
+        b'{"revision": "\\u001b", "sequence": 1}',
+    ],
+)
+async def test_a_gateway_pod_that_lies_has_said_nothing(hostile: Hostile, body: bytes) -> None:
+    hostile.answers["/revision"] = _says(body)
+    pods = GatewayPods()
+    port = int(hostile.url.rpartition(":")[2])
+    (pod,) = await asyncio.wait_for(pods.revisions([_endpoint(port)]), 10)
+    await pods.close()
+    assert (pod.revision, pod.sequence) == (None, None)
+
+
+def _endpoint(port: int) -> Endpoint:
+    fields = dict.fromkeys(Endpoint.__dataclass_fields__)
+    return Endpoint(**{**fields, "address": "127.0.0.1", "port": port, "pod": "p"})  # type: ignore[arg-type]
