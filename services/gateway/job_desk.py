@@ -71,7 +71,7 @@ class Queues(BaseModel):
 class Clean(Strict):
     """Which finished, failed or waiting jobs to remove."""
 
-    queue: str = Field(max_length=100, examples=["payments.invoice-draw"])
+    queue: str = Field(max_length=100, examples=["payments.capture-retry"])
     state: Cleanable
     older_than_seconds: int = Field(0, ge=0, le=10 * 365 * 86400)
 

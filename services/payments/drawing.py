@@ -1,14 +1,10 @@
-"""The PDF of an invoice; the same order always gives the same bytes until it is refunded. Run as a program it draws for another process.
+"""The PDF of an invoice; the same order always gives the same bytes until it is refunded.
 
 The font is Open Sans: Latin, Greek and Cyrillic. Characters that it lacks are drawn as `?`.
 """
 
-import os
 import re
-import struct
-import sys
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 import orjson
@@ -23,10 +19,6 @@ from services.payments.model import Position, credit_note_number, invoice_number
 
 WIDTHS = (96, 20, 32, 32)
 """Millimetres of the columns: together what an A4 page has between its margins."""
-
-
-LENGTH = struct.Struct("!q")
-"""Before each answer of the program: how many bytes of PDF follow, or, negative, of a text that says why there is none."""
 
 
 def render(bill: Mapping[str, Any]) -> bytes:
@@ -100,23 +92,3 @@ class _Page(FPDF):
         while text and self.get_string_width(text) > room:
             text = text[: -max(2, len(text) // 10)].rstrip(" …") + "…" if len(text) > 2 else ""
         return text
-
-
-def main() -> None:
-    """A bill per line of JSON in, its PDF out, until the input ends; at the lowest priority: who orders and pays goes first."""
-    os.nice(19)
-    for line in sys.stdin.buffer:
-        bill = orjson.loads(line)
-        for name in ("issued_at", "refunded_at"):
-            bill[name] = bill[name] and datetime.fromisoformat(bill[name])
-        try:
-            pdf = render(bill)
-            sys.stdout.buffer.write(LENGTH.pack(len(pdf)) + pdf)
-        except Exception as error:
-            why = f"{type(error).__name__}: {error}".encode()
-            sys.stdout.buffer.write(LENGTH.pack(-len(why)) + why)
-        sys.stdout.buffer.flush()
-
-
-if __name__ == "__main__":
-    main()

@@ -17,7 +17,6 @@ from caravan.clock import new_id
 from caravan.database import Database
 from caravan.money import Money
 from caravan.service import Context
-from services.payments.drawer import Drawer
 from services.payments.settings import Settings
 
 GATHER_SECONDS = 0.002
@@ -180,17 +179,12 @@ def _entry(row: asyncpg.Record) -> Entry:
 
 @dataclass(slots=True)
 class Parts:
-    """What payments holds open: its provider, places for the drawing of invoices at once, which takes a processor, and the one who draws ahead."""
+    """What payments holds open: its provider, and places for the drawing of invoices at once, which takes a processor."""
 
     provider: Provider
     drawing: asyncio.Semaphore
-    drawer: Drawer
 
 
 @asynccontextmanager
 async def open_parts(context: Context[Settings, Any]) -> AsyncIterator[Parts]:
-    drawer = Drawer()
-    try:
-        yield Parts(SimulatedProvider(context.database, context.settings.provider_latency_seconds), asyncio.Semaphore(DRAWINGS), drawer)
-    finally:
-        await drawer.close()
+    yield Parts(SimulatedProvider(context.database, context.settings.provider_latency_seconds), asyncio.Semaphore(DRAWINGS))

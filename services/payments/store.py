@@ -324,21 +324,12 @@ async def bill(database: Database, order_id: UUID) -> asyncpg.Record | None:
     )
 
 
-async def undrawn(database: Database, after: int, limit: int = 10) -> list[asyncpg.Record]:
-    """Invoices whose document is missing or of an old revision, by number."""
-    return await database.fetch(
-        f"SELECT {_BILL} FROM {_BILLED} WHERE i.drawn <> i.revision AND i.number > $1 ORDER BY i.number LIMIT $2", after, limit
-    )
-
-
-async def keep_documents(database: Database, drawn: Sequence[tuple[UUID, int, bytes]]) -> None:
-    """Store documents. One that was drawn before a refund, and is stored after it, stays a document of the old revision."""
+async def keep_document(database: Database, order_id: UUID, revision: int, pdf: bytes) -> None:
+    """Store a document. One that was drawn before a refund, and is stored after it, stays a document of the old revision."""
     await database.fetch(
-        "WITH drawn AS (SELECT * FROM unnest($1::uuid[], $2::int[], $3::bytea[]) AS t (order_id, revision, pdf)),"
-        " kept AS (INSERT INTO invoice_document AS d (order_id, revision, pdf) SELECT * FROM drawn"
-        " ON CONFLICT (order_id) DO UPDATE SET revision = excluded.revision, pdf = excluded.pdf WHERE d.revision < excluded.revision)"
-        " UPDATE invoice i SET drawn = d.revision FROM drawn d WHERE i.order_id = d.order_id AND i.drawn < d.revision",
-        [order_id for order_id, _, _ in drawn],
-        [revision for _, revision, _ in drawn],
-        [pdf for _, _, pdf in drawn],
+        "INSERT INTO invoice_document AS d (order_id, revision, pdf) VALUES ($1, $2, $3)"
+        " ON CONFLICT (order_id) DO UPDATE SET revision = excluded.revision, pdf = excluded.pdf WHERE d.revision < excluded.revision",
+        order_id,
+        revision,
+        pdf,
     )

@@ -8,7 +8,6 @@ import asyncpg
 
 from caravan.runtime import Backends
 from services.__main__ import load
-from tests.faults.invariants import rows
 
 KERNEL = {"outbox", "inbox", "idempotency", "alembic_version"}
 """Mechanism, not knowledge."""
@@ -34,11 +33,6 @@ async def _tables(backends: Backends, database: str) -> Books:
         }
     finally:
         await connection.close()
-
-
-async def all_drawn(backends: Backends) -> bool:
-    """Whether no invoice waits for its document: that is drawn seconds after an order has come to rest, and changes a row once more."""
-    return not await rows(backends, "payments", "SELECT FROM invoice WHERE drawn <> revision LIMIT 1")
 
 
 def differences(before: Books, after: Books) -> list[str]:

@@ -10,7 +10,7 @@ from caravan.bus import Bus
 from caravan.database import UnitOfWork
 from caravan.messages import Outgoing
 from caravan.runtime import BUS, Backends
-from tests.faults.books import all_drawn, books, differences
+from tests.faults.books import books, differences
 from tests.faults.invariants import at_rest, rows, violations
 from tests.shop import until
 from tests.story import Story, whole_shop
@@ -74,7 +74,6 @@ async def test_topics_read_again_from_the_first_message_change_not_a_single_row(
     async with whole_shop(backends, data) as story:
         await story.tell()
         await rest(story, backends)
-        await until(lambda: all_drawn(backends), seconds=60, every=0.1)
     before = await books(backends, data)
     read = await _start_over(backends)
     async with whole_shop(backends, data):

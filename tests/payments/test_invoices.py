@@ -9,9 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pypdf import PdfReader
 
+from caravan.jobs import desk
 from caravan.money import Money
+from services.payments import store
 from services.payments.messages import CapturePayment, InvoiceLine
 from services.payments.model import positions
+from services.payments.use_cases import RETRY_JOB, invoice
 from tests.payments.conftest import Till
 
 
@@ -104,3 +107,47 @@ async def test_an_invoice_has_the_decimals_of_its_currency(till: Till, currency:
     text = await text_of(till, await paid(till, lines=lines, amount=Money(amount=3750, currency=currency)))
     assert f"Mug (MUG) 3 {price} {total}" in text
     assert f"Total {total}" in text
+
+
+async def test_an_invoice_is_drawn_once_when_somebody_asks_and_again_after_a_refund(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw, drawn = invoice.render, list[int]()
+
+    def counted(bill: Any) -> bytes:
+        drawn.append(bill["revision"])
+        return draw(bill)
+
+    monkeypatch.setattr(invoice, "render", counted)
+    order, path = await paid(till), "/v1/orders/{}/invoice"
+    documents = "SELECT revision, pdf FROM invoice_document WHERE order_id = $1"
+    assert await till.shop.database("payments").fetch(documents, order.order_id) == []
+    first, second = [await till.shop.client.get(path.format(order.order_id), headers=till.staff) for _ in range(2)]
+    assert first.content[:5] == b"%PDF-" and first.content == second.content and drawn == [1]
+
+    await till.refund(order.order_id)
+    await till.wait_for(order.order_id, "payment-refunded")
+    third, fourth = [await till.shop.client.get(path.format(order.order_id), headers=till.staff) for _ in range(2)]
+    assert third.content != first.content and third.content == fourth.content and drawn == [1, 2]
+    kept = await till.shop.database("payments").fetch(documents, order.order_id)
+    assert [tuple(row) for row in kept] == [(2, third.content)]
+
+
+async def test_a_payment_leaves_no_drawing_behind(till: Till) -> None:
+    """Neither a job nor a document: nobody pays with time on a processor for what nobody reads."""
+    orders = [await paid(till) for _ in range(3)]
+    for order in orders:
+        await till.refund(order.order_id)
+        await till.wait_for(order.order_id, "payment-refunded")
+    queues = await desk.queues(till.shop.process.jobs)
+    assert [queue.name for queue in queues if queue.name.startswith("payments.")] == [RETRY_JOB]
+    ids = [order.order_id for order in orders]
+    assert await till.shop.database("payments").fetch("SELECT FROM invoice_document WHERE order_id = ANY($1)", ids) == []
+
+
+async def test_a_document_of_an_old_revision_is_never_served(till: Till) -> None:
+    order = await paid(till)
+    await till.refund(order.order_id)
+    await till.wait_for(order.order_id, "payment-refunded")
+    await store.keep_document(till.shop.database("payments"), order.order_id, 1, b"drawn before, stored after")
+    assert "Credit note CN-" in await text_of(till, order)
+    await store.keep_document(till.shop.database("payments"), order.order_id, 1, b"drawn before, stored after")
+    assert "Credit note CN-" in await text_of(till, order)

@@ -1,4 +1,4 @@
-"""Further attempts and the drawing of invoices are jobs that can be seen; their rows stay the truth."""
+"""Further attempts are jobs that can be seen; their rows stay the truth."""
 
 import asyncio
 from typing import Any
@@ -7,10 +7,8 @@ import pytest
 
 from caravan.clock import utc_now
 from caravan.jobs import Job, desk
-from services.payments import store
-from services.payments.drawer import Drawer
 from services.payments.providers import Declined
-from services.payments.use_cases import DRAW_JOB, RETRY_JOB, charge, invoice
+from services.payments.use_cases import RETRY_JOB, charge
 from tests.payments.conftest import Around, Till
 from tests.shop import until
 
@@ -96,77 +94,3 @@ async def test_without_its_job_an_attempt_is_made_by_the_sweeper(till: Till, pro
     finally:
         await desk.pause(till.shop.process.jobs, RETRY_JOB, paused=False)
     assert await till.ledger(order.order_id) == [("2", "captured")]
-
-
-async def drawn(till: Till, order_id: Any, revision: int = 1) -> bytes:
-    async def there() -> bytes | None:
-        await till.shop.context("payments").jobs.flush()  # no wait for further orders
-        row = await till.shop.database("payments").fetchrow(
-            "SELECT d.pdf FROM invoice_document d JOIN invoice i USING (order_id, revision) WHERE order_id = $1 AND revision = $2",
-            order_id,
-            revision,
-        )
-        return row and row["pdf"]
-
-    found = await until(there, seconds=30)
-    assert found is not None
-    return found
-
-
-async def test_an_invoice_is_drawn_by_a_job_and_again_after_a_refund(till: Till) -> None:
-    order = till.order()
-    await till.capture(order)
-    await till.wait_for(order.order_id, "payment-completed")
-    path = f"/v1/orders/{order.order_id}/invoice"
-    at_once = await till.shop.client.get(path, headers=till.staff)  # whether the job has run or not
-    pdf = await drawn(till, order.order_id)
-    assert at_once.content[:5] == b"%PDF-" and at_once.content == pdf
-    assert (await till.shop.client.get(path, headers=till.staff)).content == pdf
-    entries, _ = await desk.page(till.shop.process.jobs, state="completed", queue=DRAW_JOB, limit=100)
-    assert any(entry.result["drawn"] for entry in entries)
-
-    await till.refund(order.order_id)
-    await till.wait_for(order.order_id, "payment-refunded")
-    again = await drawn(till, order.order_id, 2)
-    assert again != pdf and (await till.shop.client.get(path, headers=till.staff)).content == again
-
-
-async def test_a_document_of_an_old_revision_is_never_served(till: Till) -> None:
-    order = till.order()
-    await till.capture(order)
-    await till.wait_for(order.order_id, "payment-completed")
-    await till.refund(order.order_id)
-    await till.wait_for(order.order_id, "payment-refunded")
-    await drawn(till, order.order_id, 2)
-    await store.keep_documents(till.shop.database("payments"), [(order.order_id, 1, b"drawn before, stored after")])
-    answer = await till.shop.client.get(f"/v1/orders/{order.order_id}/invoice", headers=till.staff)
-    assert answer.content[:5] == b"%PDF-"
-
-
-async def test_an_invoice_that_can_not_be_drawn_is_named_and_holds_up_no_other(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
-    context = till.shop.context("payments")
-    orders = [till.order() for _ in range(3)]
-    await desk.pause(till.shop.process.jobs, DRAW_JOB, paused=True)
-    try:
-        for order in orders:
-            await till.capture(order)
-            await till.wait_for(order.order_id, "payment-completed")
-        draw, bad = Drawer.draw, orders[0].order_id
-
-        async def one_fails(self: Drawer, bills: Any) -> Any:
-            answers = await draw(self, bills)
-            return ["no font" if bill["order_id"] == bad else pdf for bill, pdf in zip(bills, answers, strict=True)]
-
-        monkeypatch.setattr(Drawer, "draw", one_fails)
-
-        async def report(done: int, total: int | None = None) -> None: ...
-
-        with pytest.raises(invoice.NotDrawn, match=r"INV-\d+: no font"):
-            await invoice.draw_due(context, Job("any", DRAW_JOB, None, 1, None, report, lambda: False))
-        for order in orders[1:]:
-            await drawn(till, order.order_id)
-        monkeypatch.undo()
-    finally:
-        await desk.pause(till.shop.process.jobs, DRAW_JOB, paused=False)
-    await invoice.sweep(context)
-    await drawn(till, bad)

@@ -7,4 +7,3 @@ from services.payments.settings import Settings
 PaymentsContext = Context[Settings, Parts]
 
 RETRY_JOB = "payments.capture-retry"
-DRAW_JOB = "payments.invoice-draw"

@@ -29,7 +29,7 @@ from services.payments.messages import (
 )
 from services.payments.model import VOIDED, Answer, Payment, Schedule, invoice_number, origin
 from services.payments.providers import Captured
-from services.payments.use_cases import DRAW_JOB, RETRY_JOB, PaymentsContext
+from services.payments.use_cases import RETRY_JOB, PaymentsContext
 
 BATCH = 100
 GRACE = timedelta(seconds=1)
@@ -168,8 +168,6 @@ async def record(context: PaymentsContext, work: UnitOfWork, answered: Answered)
         if payment.status == "retrying" and payment.due_at:
             job = _retry_job(payment.order_id, payment.attempt + 1, payment.due_at, now)
             work.after_commit(partial(context.jobs.enqueue_soon, RETRY_JOB, job))
-    if numbers:
-        work.after_commit(partial(context.jobs.enqueue_soon, DRAW_JOB))
     waiting = [payment for payment, _ in taken if payment.status in ("refunding", "voided")]
     if waiting:
         await _settle_refunds(context, work, waiting)

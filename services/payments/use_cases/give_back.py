@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from functools import partial
 
 from caravan import crash, telemetry
 from caravan.audit import audit
@@ -13,7 +12,7 @@ from caravan.telemetry import log
 from services.payments import store
 from services.payments.messages import PAYMENT_REFUNDED, PaymentRefunded, RefundPayment
 from services.payments.model import Refund, Schedule, origin
-from services.payments.use_cases import DRAW_JOB, PaymentsContext
+from services.payments.use_cases import PaymentsContext
 from services.payments.use_cases.charge import lease, publish
 
 BATCH = 50
@@ -65,8 +64,6 @@ async def _record(context: PaymentsContext, work: UnitOfWork, called: Sequence[t
     now, schedule = context.clock(), Schedule((), context.settings.ask_again_seconds)
     await store.lock(work, [refund.order_id for refund, _ in called])
     finished = await store.finish_refunds(work, [refund.order_id for refund, made in called if made], now)
-    if finished:
-        work.after_commit(partial(context.jobs.enqueue_soon, DRAW_JOB))
     for refund, made in called:
         if refund.order_id in finished:
             _publish(work, refund, origin(refund, now))

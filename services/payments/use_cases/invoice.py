@@ -1,23 +1,23 @@
-"""The invoice of a paid order: a job draws its PDF after the payment; until then whoever asks has it drawn at once."""
+"""The invoice of a paid order: numbered at the payment, drawn for the first who asks for it, and kept."""
 
 import asyncio
 from dataclasses import dataclass
 from uuid import UUID
 
+from prometheus_client import Histogram
+
 from caravan.auth import Caller
 from caravan.errors import NotFound
-from caravan.jobs import Job, JobsAway, NewJob
 from services.payments import store
 from services.payments.drawing import render
 from services.payments.model import invoice_number
-from services.payments.use_cases import DRAW_JOB, PaymentsContext
+from services.payments.use_cases import PaymentsContext
 
-RUN_SECONDS = 60.0
-"""A job with more to draw than this ends; the sweeper goes on with the next one."""
-
-
-class NotDrawn(Exception):
-    """Invoices that can't be drawn; the text names them and the reason."""
+DRAWING = Histogram(
+    "caravan_payment_invoice_drawing_seconds",
+    "Drawing one invoice's PDF, without the wait for a turn",
+    buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,34 +33,7 @@ async def read(context: PaymentsContext, caller: Caller, order_id: UUID) -> Invo
     pdf = bill["pdf"]
     if pdf is None:
         async with context.parts.drawing:
-            pdf = await asyncio.to_thread(render, dict(bill))
+            with DRAWING.time():
+                pdf = await asyncio.to_thread(render, dict(bill))
+        await store.keep_document(context.database, order_id, bill["revision"], pdf)
     return Invoice(invoice_number(bill["number"]), pdf)
-
-
-async def draw_due(context: PaymentsContext, job: Job) -> dict[str, int]:
-    """The job: draw what has no document yet, or an old one, in the order of the numbers."""
-    loop, drawn, after = asyncio.get_running_loop(), 0, 0
-    end, failures = loop.time() + RUN_SECONDS, list[str]()
-    while not job.stopping() and loop.time() < end:
-        bills = await store.undrawn(context.database, after)
-        if not bills:
-            break
-        answers = await context.parts.drawer.draw([dict(bill) for bill in bills])
-        good = [(bill, pdf) for bill, pdf in zip(bills, answers, strict=True) if isinstance(pdf, bytes)]
-        await store.keep_documents(context.database, [(bill["order_id"], bill["revision"], pdf) for bill, pdf in good])
-        failures += [f"{invoice_number(bill['number'])}: {why}" for bill, why in zip(bills, answers, strict=True) if isinstance(why, str)]
-        drawn, after = drawn + len(good), bills[-1]["number"]
-        await job.report(drawn)
-    if failures:
-        raise NotDrawn(f"{len(failures)} of {drawn + len(failures)} invoices could not be drawn: {'; '.join(failures[:5])}")
-    return {"drawn": drawn}
-
-
-async def sweep(context: PaymentsContext) -> bool:
-    """What no job has drawn: make the job again. Without Redis nobody draws ahead, and whoever asks still gets an invoice."""
-    if await store.undrawn(context.database, 0, limit=1):
-        try:
-            await context.jobs.enqueue(DRAW_JOB, NewJob(id="sweep", kept="never"))
-        except JobsAway:
-            pass
-    return False
