@@ -27,6 +27,19 @@
 {{- include "text.map" (mergeOverwrite $settings (deepCopy .Values.settings)) }}
 {{- end }}
 
+{{/* Behind a proxy that it doesn't know, the gateway takes all clients for one, and one of them uses up the tries and limits of all. */}}
+{{- define "caravan.proxies" -}}
+{{- if or .Values.ingress.enabled .Values.httpRoute.enabled -}}
+{{- $gateway := (include "caravan.service" (dict "root" . "name" "gateway") | fromYaml).service -}}
+{{- $proxies := get $gateway.env "GATEWAY_TRUSTED_PROXIES" | default (get .Values.settings "GATEWAY_TRUSTED_PROXIES") | default "" | toString -}}
+{{- if not (trim $proxies) -}}
+{{ fail "settings.GATEWAY_TRUSTED_PROXIES: expected the network of your ingress controller's pods, such as 10.244.0.0/16, since ingress or httpRoute is enabled; without it all clients are limited as one" }}
+{{- else if regexMatch "/0+\\s*(,|$)" $proxies -}}
+{{ fail (printf "settings.GATEWAY_TRUSTED_PROXIES: %s trusts everybody, and then a client names any address as its own; name the network of your ingress controller's pods" $proxies) }}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
 {{- define "caravan.environment" -}}
 {{ include "caravan.settings" . }}
 {{- end }}
