@@ -78,6 +78,10 @@ async def test_a_key_that_the_token_brings_along_is_not_used(door: Door) -> None
         {"kid": 7},
         {"kid": None},
         {"kid": kid, "crit": ["exp"], "b64": False},
+        {"kid": kid, "crit": 1},
+        {"kid": kid, "crit": None},
+        {"kid": kid, "crit": [1]},
+        {"kid": kid, "b64": 0, "crit": {}},
     ):
         signed = f"{encode({'alg': 'EdDSA', **header})}.{encode(claims)}"
         raw = own.private_key.sign(signed.encode())  # type: ignore[union-attr]
