@@ -17,9 +17,10 @@ from caravan.http.pages import (
     encode_cursor,
     entity_tag,
     json_response,
-    moment,
+    page_response,
 )
 from caravan.http.problems import PROBLEMS, ProblemDocument, add_problem_handlers, as_problem, document_problems, problem_response
+from caravan.times import Day, Time, parse_time
 
 __all__ = [
     "FORWARDER",
@@ -27,6 +28,7 @@ __all__ = [
     "App",
     "Body",
     "CursorParameter",
+    "Day",
     "Edge",
     "Limit",
     "Page",
@@ -35,6 +37,7 @@ __all__ = [
     "Scope",
     "Send",
     "Strict",
+    "Time",
     "add_problem_handlers",
     "as_problem",
     "check_if_match",
@@ -45,7 +48,8 @@ __all__ = [
     "forwarder_key",
     "json_response",
     "leaves",
-    "moment",
+    "page_response",
+    "parse_time",
     "problem_response",
 ]
 

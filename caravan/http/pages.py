@@ -1,8 +1,7 @@
 """Bodies in and out: strict requests, pages with cursors, entity tags, answers made of our own models."""
 
 import base64
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Generic, TypeVar
 
 import orjson
@@ -20,6 +19,7 @@ class Strict(BaseModel):
 
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Page(BaseModel, Generic[T]):
@@ -34,19 +34,11 @@ CursorParameter = Annotated[str | None, Query(max_length=500, description="`next
 
 
 def encode_cursor(*position: Any) -> str:
-    return base64.urlsafe_b64encode(orjson.dumps(position)).decode().rstrip("=")
-
-
-def moment(text: str) -> datetime:
-    """A part of a cursor that is a time. ValueError without a zone: the database takes none."""
-    parsed = datetime.fromisoformat(text)
-    if parsed.tzinfo is None:
-        raise ValueError("a time without a zone")
-    return parsed
+    return base64.urlsafe_b64encode(orjson.dumps(position, default=str)).decode().rstrip("=")
 
 
 def decode_cursor(cursor: str | None, *kinds: Callable[[Any], Any]) -> list[Any] | None:
-    """The position behind a cursor, each part through its kind (`UUID`, `moment`, ...). Raises BadRequest."""
+    """The position behind a cursor, each part through its kind (`UUID`, `parse_time`, ...). Raises BadRequest."""
     if cursor is None:
         return None
     try:
@@ -56,6 +48,16 @@ def decode_cursor(cursor: str | None, *kinds: Callable[[Any], Any]) -> list[Any]
         return [kind(part) for kind, part in zip(kinds, parts, strict=True)]
     except (ValueError, TypeError, AttributeError) as error:
         raise BadRequest("cursor is not one that this list gave out") from error
+
+
+def page_response(rows: Sequence[R], limit: int, item: Callable[[R], BaseModel], position: Callable[[R], Sequence[Any]]) -> Response:
+    """A page of a list. `rows` were asked for with one more than `limit`: whether more follow is seen there, never guessed from a full page.
+
+    `position` gives the parts of the cursor that follows a row; times and UUIDs may be among them.
+    """
+    shown = rows[:limit]
+    following = encode_cursor(*position(shown[-1])) if len(rows) > limit else None
+    return json_response(Page[Any].model_construct(items=[item(row) for row in shown], next_cursor=following))
 
 
 def entity_tag(version: int) -> str:

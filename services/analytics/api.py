@@ -1,7 +1,7 @@
 """The HTTP door of analytics: reports for staff, the audit log for admins."""
 
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime
+from datetime import date
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -12,21 +12,18 @@ from pydantic import BaseModel
 
 from caravan.auth import Admin, Staff
 from caravan.errors import Invalid
-from caravan.http import CursorParameter, Limit, Page, decode_cursor, encode_cursor, json_response
+from caravan.http import CursorParameter, Day, Limit, Page, Time, decode_cursor, json_response, page_response, parse_time
 from services.analytics import model, use_cases
 from services.analytics.model import Period
 from services.analytics.schemas import (
     AuditItem,
     DailyReport,
     Dashboard,
-    Day,
     FunnelReport,
     FunnelStep,
-    Moment,
     ProductsReport,
     SalesReport,
     Text,
-    in_utc,
 )
 from services.analytics.store import records
 from services.analytics.store.records import Search
@@ -123,18 +120,18 @@ async def read_audit(
     actor: Annotated[Text | None, Query(description="exactly, such as `customer:<id>`")] = None,
     action: Annotated[Text | None, Query(description="exactly, such as `price.changed`")] = None,
     target: Annotated[Text | None, Query(description="exactly, such as `product:MUG`")] = None,
-    since: Annotated[Moment | None, Query(alias="from", description="included (RFC 3339)")] = None,
-    to: Annotated[Moment | None, Query(description="not included (RFC 3339)")] = None,
+    since: Annotated[Time | None, Query(alias="from", description="included (RFC 3339)")] = None,
+    to: Annotated[Time | None, Query(description="not included (RFC 3339)")] = None,
     limit: Limit = 50,
     cursor: CursorParameter = None,
 ) -> Response:
     """Who did what to what, newest first."""
     if since and to and since > to:
         raise Invalid("`from` is after `to`; swap them", errors=[{"field": "query.from", "rule": "must not be after `to`"}])
-    position = decode_cursor(cursor, lambda text: in_utc(datetime.fromisoformat(text)), UUID)
+    position = decode_cursor(cursor, parse_time, UUID)
     rows = await records.page(
-        _context(request).database, Search(actor, action, target, since, to), (position[0], position[1]) if position else None, limit
+        _context(request).database, Search(actor, action, target, since, to), (position[0], position[1]) if position else None, limit + 1
     )
-    items = [AuditItem(**{**row, "details": orjson.loads(row["details"])}) for row in rows]
-    more = encode_cursor(rows[-1]["time"].isoformat(), str(rows[-1]["id"])) if len(rows) == limit else None
-    return json_response(Page[AuditItem](items=items, next_cursor=more))
+    return page_response(
+        rows, limit, lambda row: AuditItem(**{**row, "details": orjson.loads(row["details"])}), lambda row: (row["time"], row["id"])
+    )

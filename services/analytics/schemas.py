@@ -1,31 +1,12 @@
 """The HTTP shapes of analytics. Sums are integers in minor units of the row's currency; days and hours are in UTC."""
 
-import re
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
-
-
-def in_utc(moment: datetime) -> datetime:
-    """Without an offset it is UTC. ValueError for a time that no database keeps."""
-    if not 1970 <= moment.year <= 9998:
-        raise ValueError("must lie between 1970 and 9998")
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-
-
-def written_out(given: object) -> object:
-    """A bare number is not a day: pydantic would take it for seconds since 1970."""
-    if isinstance(given, str) and not re.match(r"\d{4}-\d{2}-\d{2}", given):
-        raise ValueError("write it as YYYY-MM-DD")
-    return given
-
-
-Day = Annotated[date, BeforeValidator(written_out)]
-Moment = Annotated[datetime, BeforeValidator(written_out), AfterValidator(in_utc)]
 
 
 class Sums(BaseModel):

@@ -16,7 +16,16 @@ from caravan.auth import Admin, Anyone, Customer
 from caravan.database import UnitOfWork
 from caravan.derivation import derive
 from caravan.errors import BadRequest, Invalid
-from caravan.http import CursorParameter, Limit, Page, check_if_match, decode_cursor, encode_cursor, entity_tag, json_response
+from caravan.http import (
+    CursorParameter,
+    Limit,
+    Page,
+    check_if_match,
+    decode_cursor,
+    entity_tag,
+    json_response,
+    page_response,
+)
 from caravan.idempotency import Once, OnceIfKeyed
 from services.identity import schemas
 from services.identity.client import KeysRequest
@@ -126,9 +135,8 @@ async def list_users(
 ) -> Response:
     """All users, newest first."""
     position = decode_cursor(cursor, UUID)
-    found = await store.page(_context(request).database, email, position[0] if position else None, limit)
-    more = encode_cursor(str(found[-1].id)) if len(found) == limit else None
-    return json_response(Page[schemas.User](items=[_user(account) for account in found], next_cursor=more))
+    found = await store.page(_context(request).database, email, position[0] if position else None, limit + 1)
+    return page_response(found, limit, _user, lambda account: (account.id,))
 
 
 @users.get("/{user_id}", response_model=schemas.User)

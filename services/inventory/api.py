@@ -10,7 +10,7 @@ from fastapi.responses import Response, StreamingResponse
 
 from caravan.auth import Staff
 from caravan.errors import NotFound, Unavailable
-from caravan.http import CursorParameter, Limit, Page, decode_cursor, encode_cursor, entity_tag, json_response
+from caravan.http import CursorParameter, Limit, Page, decode_cursor, entity_tag, json_response, page_response
 from caravan.idempotency import OnceIfKeyed
 from services.inventory import store, use_cases
 from services.inventory.model import Stock
@@ -110,8 +110,7 @@ async def list_movements(request: Request, sku: SkuPath, _: Staff, limit: Limit 
     rows = await store.ledger(context.database, sku, before[0] if before else None, limit + 1)
     if not rows and before is None:
         await _find(context, sku)
-    items = [MovementDocument(**row) for row in rows[:limit]]
-    return json_response(Page[MovementDocument](items=items, next_cursor=encode_cursor(items[-1].version) if len(rows) > limit else None))
+    return page_response(rows, limit, lambda row: MovementDocument(**row), lambda row: (row["version"],))
 
 
 def _version(part: object) -> int:

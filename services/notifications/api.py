@@ -11,7 +11,16 @@ from fastapi.responses import Response
 
 from caravan.auth import Caller, Customer, Staff
 from caravan.errors import NotFound
-from caravan.http import CursorParameter, Limit, Page, check_if_match, decode_cursor, encode_cursor, entity_tag, json_response
+from caravan.http import (
+    CursorParameter,
+    Limit,
+    Page,
+    check_if_match,
+    decode_cursor,
+    entity_tag,
+    json_response,
+    page_response,
+)
 from caravan.idempotency import OnceIfKeyed
 from services.notifications import store
 from services.notifications.model import Preference
@@ -59,7 +68,7 @@ async def list_notifications(
     state: Annotated[StateName | None, Query(description="only those in this state")] = None,
     order_id: Annotated[UUID | None, Query(description="only those about this order; staff see them whoever got them")] = None,
     user_id: Annotated[UUID | None, Query(description="for staff: those of this user")] = None,
-) -> Page[NotificationView]:
+) -> Response:
     """What was sent to you, or is about to be, the newest first. Staff who name neither a user nor an order get their own, and with `state=failed` everybody's."""
     position = decode_cursor(cursor, UUID)
     staff = caller.at_least("staff")
@@ -71,8 +80,12 @@ async def list_notifications(
         order_id=order_id,
         state=state,
     )
-    items = [NotificationView.model_validate({**row, "reason": row["reason"] if staff else None}) for row in rows[:limit]]
-    return Page(items=items, next_cursor=encode_cursor(str(items[-1].id)) if len(rows) > limit else None)
+    return page_response(
+        rows,
+        limit,
+        lambda row: NotificationView.model_validate({**row, "reason": row["reason"] if staff else None}),
+        lambda row: (row["id"],),
+    )
 
 
 def _whose(caller: Caller, user_id: UUID | None, *, everybodys: bool) -> UUID | None:
@@ -112,8 +125,12 @@ async def list_campaigns(request: Request, caller: Staff, limit: Limit = 20, cur
     before = decode_cursor(cursor, UUID)
     found = await store.campaigns.page(database, before[0] if before else None, limit + 1)
     runs = await store.campaigns.runs(database, [campaign["id"] for campaign in found[:limit]], RUNS_SHOWN)
-    items = [_view(campaign, [run for run in runs if run["campaign_id"] == campaign["id"]]) for campaign in found[:limit]]
-    return json_response(Page[CampaignView](items=items, next_cursor=encode_cursor(str(items[-1].id)) if len(found) > limit else None))
+    return page_response(
+        found,
+        limit,
+        lambda campaign: _view(campaign, [run for run in runs if run["campaign_id"] == campaign["id"]]),
+        lambda campaign: (campaign["id"],),
+    )
 
 
 @router.get("/v1/campaigns/{campaign_id}", response_model=CampaignView)

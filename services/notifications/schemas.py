@@ -1,10 +1,12 @@
 """The HTTP shapes of notifications."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Literal
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from caravan.times import Time
 
 ChannelName = Literal["email", "sms", "log"]
 StateName = Literal["pending", "sent", "failed", "suppressed"]
@@ -46,7 +48,6 @@ class NotificationView(BaseModel):
     reason: str | None = Field(description="why it failed, or why it still waits; for staff")
 
 
-Moment = Annotated[AwareDatetime, Field(strict=False, ge=datetime(2000, 1, 1, tzinfo=UTC), le=datetime(2200, 1, 1, tzinfo=UTC))]
 Days = Annotated[int, Field(ge=1, le=3650)]
 Line = Annotated[str, StringConstraints(min_length=1, max_length=150, pattern=r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$")]
 
@@ -56,8 +57,8 @@ class Segment(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    registered_after: Moment | None = None
-    registered_before: Moment | None = None
+    registered_after: Time | None = None
+    registered_before: Time | None = None
     ordered_within_days: Days | None = Field(None, description="placed an order in the last so many days")
     not_ordered_within_days: Days | None = Field(None, description="placed none in the last so many days")
 
@@ -73,7 +74,7 @@ class CampaignRequest(BaseModel):
         description="plain text; an empty line begins a paragraph"
     )
     segment: Segment = Segment()
-    send_at: Moment | None = Field(None, description="null: now")
+    send_at: Time | None = Field(None, description="null: now")
     cron: str | None = Field(
         None, max_length=100, description="minute hour day month weekday; at most once an hour", examples=["30 9 * * mon"]
     )

@@ -16,7 +16,17 @@ from caravan.clock import rfc3339
 from caravan.database import UnitOfWork
 from caravan.errors import NotFound
 from caravan.events import Recorded
-from caravan.http import CursorParameter, Limit, Page, decode_cursor, encode_cursor, entity_tag, json_response, moment
+from caravan.http import (
+    CursorParameter,
+    Limit,
+    Page,
+    Time,
+    decode_cursor,
+    entity_tag,
+    json_response,
+    page_response,
+    parse_time,
+)
 from caravan.idempotency import OnceIfKeyed, OnceRequired
 from caravan.money import Money
 from services.orders import model, store, use_cases
@@ -54,12 +64,14 @@ async def list_orders(
     request: Request, caller: Customer, status: Status | None = None, limit: Limit = 20, cursor: CursorParameter = None
 ) -> Response:
     """Your orders, newest first; staff see everybody's."""
-    after = decode_cursor(cursor, moment, UUID)
+    after = decode_cursor(cursor, parse_time, UUID)
     owner = None if caller.at_least("staff") else caller.user_id
-    rows = await store.page(_context(request).databases[READ], owner, status, after, limit)
-    items = [OrderItem(**{**row, "total": Money(amount=row["total"], currency=row["currency"])}) for row in rows]
-    more = encode_cursor(rows[-1]["placed_at"].isoformat(), str(rows[-1]["id"])) if len(rows) == limit else None
-    return json_response(Page[OrderItem](items=items, next_cursor=more))
+    rows = await store.page(_context(request).databases[READ], owner, status, after, limit + 1)
+    return page_response(rows, limit, _item, lambda row: (row["placed_at"], row["id"]))
+
+
+def _item(row: asyncpg.Record) -> OrderItem:
+    return OrderItem(**{**row, "total": Money(amount=row["total"], currency=row["currency"])})
 
 
 @router.get("/v1/orders/{order_id}", response_model=OrderDocument)
@@ -68,7 +80,7 @@ async def get_order(
     order_id: UUID,
     caller: Customer,
     version: Annotated[int | None, Query(ge=1, le=100_000, description="the order as it was at this version")] = None,
-    at: Annotated[datetime | None, Query(description="the order as it was at this time (RFC 3339)")] = None,
+    at: Annotated[Time | None, Query(description="the order as it was at this time (RFC 3339)")] = None,
     min_version: Annotated[
         int | None, Query(ge=1, le=100_000, description="wait until the answer shows at least this version (read your write)")
     ] = None,

@@ -9,7 +9,7 @@ from fastapi.responses import Response
 
 from caravan.auth import Customer, Staff
 from caravan.errors import NotFound
-from caravan.http import CursorParameter, Limit, Page, decode_cursor, encode_cursor, json_response
+from caravan.http import CursorParameter, Limit, Page, decode_cursor, json_response, page_response
 from caravan.money import Money
 from services.payments import store
 from services.payments.model import charge_key, invoice_number, refund_key
@@ -30,9 +30,8 @@ async def list_payments(
 ) -> Response:
     """All payments, those of the newest orders first; `status=retrying` shows what waits for another attempt, and when it is due."""
     before = decode_cursor(cursor, UUID)
-    rows = await store.page(_context(request).database, status, before[0] if before else None, limit)
-    more = encode_cursor(str(rows[-1]["order_id"])) if len(rows) == limit else None
-    return json_response(Page[PaymentItem](items=[PaymentItem(**_item(row)) for row in rows], next_cursor=more))
+    rows = await store.page(_context(request).database, status, before[0] if before else None, limit + 1)
+    return page_response(rows, limit, lambda row: PaymentItem(**_item(row)), lambda row: (row["order_id"],))
 
 
 @router.get("/v1/payments/{order_id}", response_model=PaymentDocument)

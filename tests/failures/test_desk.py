@@ -36,7 +36,7 @@ async def test_poison_is_listed_by_cause_and_redriven_once_and_in_order_when_it_
     assert len(await desk.failed(4)) == 4, "a dry run changes nothing"
 
     desk.stamps.broken = None
-    done = await desk.post("redrive", cause=cause)
+    done = await desk.post("redrive", cause=cause, failed_before=dry["as_of"])
     assert (done["done"], done["held_back"], done["impossible"], done["more"]) == (4, 0, 0, False)
     await desk.done("a", 1, 2, 3)
     await desk.done("b", 4)

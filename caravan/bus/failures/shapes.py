@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, Field, model_validator
 
 from caravan.client import Operation
-from caravan.http import Strict
+from caravan.http import Strict, Time
 
 Place = Literal["subscription", "outbox", "job"]
 Action = Literal["redrive", "discard", "held back", "impossible"]
@@ -90,7 +90,7 @@ class Selection(Strict):
     ids: Ids | None = None
     subscription: SubscriptionName | None = None
     dry_run: bool = False
-    failed_before: datetime | None = Field(
+    failed_before: Time | None = Field(
         None, description="only what was given up before; the `as_of` of the first call, where it takes several"
     )
 

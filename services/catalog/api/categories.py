@@ -6,7 +6,16 @@ from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 
 from caravan.auth import Admin
-from caravan.http import CursorParameter, Limit, Page, check_if_match, decode_cursor, encode_cursor, entity_tag, json_response
+from caravan.http import (
+    CursorParameter,
+    Limit,
+    Page,
+    check_if_match,
+    decode_cursor,
+    entity_tag,
+    json_response,
+    page_response,
+)
 from services.catalog import store, use_cases
 from services.catalog.api.documents import IfMatch, context_of, text
 from services.catalog.model import Category
@@ -20,8 +29,7 @@ async def list_categories(request: Request, limit: Limit = 20, cursor: CursorPar
     """The categories that were declared, by name. Products may have others, with free attributes."""
     after = decode_cursor(cursor, text)
     found = await store.category_page(context_of(request).database, after[0] if after else None, limit + 1)
-    items = [_category(category, version) for category, version in found[:limit]]
-    return json_response(Page[CategoryDocument](items=items, next_cursor=encode_cursor(items[-1].name) if len(found) > limit else None))
+    return page_response(found, limit, lambda row: _category(*row), lambda row: (row[0].name,))
 
 
 def _category(category: Category, version: int) -> CategoryDocument:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -10,10 +9,9 @@ from fastapi.responses import Response
 
 from caravan.auth import Anyone
 from caravan.errors import Forbidden, Invalid
-from caravan.http import CursorParameter, Limit, Page, decode_cursor, encode_cursor, json_response
+from caravan.http import CursorParameter, Limit, Page, decode_cursor, page_response, parse_time
 from services.catalog import model, store
 from services.catalog.api.documents import context_of, item, text
-from services.catalog.model import Product
 from services.catalog.schemas import CategoryName, ProductItem, Sort
 
 router = APIRouter(tags=["products"])
@@ -54,15 +52,7 @@ async def list_products(
         raise Invalid("sort=relevance needs a search", errors=[{"field": "query.sort", "rule": "relevance needs a search"}])
     place = decode_cursor(cursor, _same(by), PLACES[by], text)
     found = await store.page(context_of(request).database, wanted, by, (place[1], place[2]) if place else None, limit + 1)
-    items = [item(product) for product, _ in found[:limit]]
-    return json_response(
-        Page[ProductItem].model_construct(items=items, next_cursor=_cursor(by, found[limit - 1]) if len(found) > limit else None)
-    )
-
-
-def _cursor(by: str, last: tuple[Product, Any]) -> str:
-    product, place = last
-    return encode_cursor(by, place.isoformat() if isinstance(place, datetime) else place, product.sku)
+    return page_response(found, limit, lambda row: item(row[0]), lambda row: (by, row[1], row[0].sku))
 
 
 def _same(by: str) -> Callable[[Any], str]:
@@ -86,16 +76,9 @@ def _rank(part: Any) -> float:
     return float(part)
 
 
-def _moment(part: Any) -> datetime:
-    moment = datetime.fromisoformat(part)
-    if moment.tzinfo is None or not 1970 <= moment.year <= 9000:
-        raise ValueError("not a time")
-    return moment
-
-
 PLACES: dict[str, Callable[[Any], Any]] = {
     "relevance": _rank,
-    "newest": _moment,
+    "newest": parse_time,
     "name": text,
     "price": _number,
     "-price": _number,
