@@ -132,9 +132,15 @@ class Order:
             case OrderShipped(tracking_number=number):
                 self.tracking_number = number
 
+    @property
+    def has_ended(self) -> bool:
+        return self.status in TERMINAL
+
     def learn(self, fact: Event) -> list[Event]:
-        """Record a reported fact, once."""
-        return [] if type(fact) in self.seen else [fact]
+        """Record a reported fact, once. An order has one end: the first."""
+        if type(fact) in self.seen or (self.has_ended and FACTS[type(fact)] in TERMINAL):
+            return []
+        return [fact]
 
     def request_cancellation(self, reason: str) -> list[Event]:
         """Ask for everything to be undone; asking twice is asking once. IllegalMove once the parcel has left or the order has ended."""
@@ -146,7 +152,7 @@ class Order:
 
     def cancelled(self, reason: str, refunded: Money | None) -> list[Event]:
         """A cancellation has run its course."""
-        if self.created is None or OrderCancelled in self.seen:
+        if self.created is None or self.has_ended:
             return []
         created = self.created
         return [OrderCancelled(order_id=created.order_id, user_id=created.user_id, email=created.email, reason=reason, refunded=refunded)]

@@ -5,8 +5,11 @@ Sending is recorded, so a step is taken once; after a deadline it is sent again,
 
     part     goes through
     stock    none → asked → held → releasing → released      or asked → rejected; held → released when the reservation expired
-    money    none → asked → captured → refunding → refunded  or asked → failed
+    money    none → asked → captured → refunding → refunded  or asked → failed; asked → refunding when it is cancelled meanwhile
     parcel   none → asked → sent → delivered                 or asked → stopping → stopped (or sent, when it had left)
+
+An order has one end, and this is where it is decided. A cancellation that comes while nothing has been decided is the end, whatever the answers still under
+way say; one that comes after a refusal was published (`rejected`, `payment_failed`), or after the parcel has left, is refused.
 """
 
 from dataclasses import dataclass, field
@@ -89,6 +92,19 @@ class Saga:
             self._go_on()
         return self.steps
 
+    @property
+    def has_ended(self) -> bool:
+        """Nothing can be cancelled any more: the parcel has left, or what came of the order was published."""
+        return self.closed or self.parcel in ("sent", "delivered") or (self.processed and self.money == "failed")
+
+    def why_too_late(self) -> str:
+        """For whoever asked for the cancellation of an order that has ended."""
+        if self.parcel in ("sent", "delivered"):
+            return "the parcel has left already"
+        if self.stock == "rejected":
+            return "the order was rejected before: it was not in stock"
+        return "the payment had failed before" if self.money == "failed" else "the order was cancelled before"
+
     def outstanding(self) -> list[Step]:
         """The steps that wait for an answer: what to send again after a deadline."""
         waiting: list[tuple[bool, Step]] = [
@@ -125,21 +141,18 @@ class Saga:
             self.closed = self.parcel == "delivered"
 
     def _undo(self) -> None:
-        if self.parcel in ("sent", "delivered"):
+        if self.has_ended:
             self.steps.append("refuse_cancellation")
             self.cancel = None
-            self.closed = self.parcel == "delivered"
-            return
-        if self.closed:
-            self.steps.append("refuse_cancellation")
-            self.cancel = None
+            if not self.closed:
+                self._go_on()
             return
         if self.parcel == "asked":
             self.parcel = "stopping"
             self.steps.append("cancel_shipment")
-        if self.parcel == "stopping" or self.stock == "asked" or self.money == "asked":
+        if self.parcel == "stopping" or self.stock == "asked":
             return  # the outcome of these is not known yet: compensate only what is
-        if self.money == "captured":
+        if self.money in ("asked", "captured"):  # what is not charged yet must not be any more: payments knows which it is
             self.money = "refunding"
             self.steps.append("refund_payment")
         if self.stock == "held":

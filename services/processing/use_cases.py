@@ -110,9 +110,7 @@ def _take(work: UnitOfWork, row: Row, step: Step, due: Delivery[Any] | None) -> 
             refunded = Money(amount=saga.refunded, currency=order.total.currency) if saga.refunded else None
             work.emit(ORDER_UNDONE, OrderUndone(order_id=key, reason=saga.reason, refunded=refunded), key=key, due=due)
         case "refuse_cancellation":
-            work.emit(
-                ORDER_UNDONE, CancellationRefused(order_id=key, reason="the parcel has left, or the order had ended"), key=key, due=due
-            )
+            work.emit(ORDER_UNDONE, CancellationRefused(order_id=key, reason=saga.why_too_late()), key=key, due=due)
         case "publish_completed":
             _publish(work, saga, order, "completed", due)
         case "publish_rejected":

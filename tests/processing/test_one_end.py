@@ -1,0 +1,341 @@
+"""An order has one end, and everybody tells the same one: the rules of orders, processing and payments together, under every interleaving of cancellations,
+declines, further attempts, calls without an answer, and messages that come late and twice."""
+
+from collections import deque
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+
+from caravan.clock import new_id
+from caravan.messages import Event
+from caravan.money import Money
+from services.orders import model as orders
+from services.orders.messages import Address, OrderCancelled
+from services.payments.model import Answer, Payment, Schedule
+from services.processing.model import Saga, Step
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+PRICE = Money(amount=1250, currency="GBP")
+ADDRESS = Address(name="Ada", street="12 St James's Square", city="London", postcode="SW1Y 4JH", country="GB")
+SCHEDULE = Schedule((1.0, 3.0), 0.5)
+ENDS: dict[type[Event], str] = {
+    orders.InventoryRejected: "rejected",
+    orders.PaymentFailed: "payment_failed",
+    orders.OrderDelivered: "delivered",
+}
+Message = tuple[str, Any]
+
+
+def placed(order_id: UUID) -> Event:
+    lines = [(orders.Offered("MUG", "Mug", "all", PRICE), 1)]
+    return orders.place(order_id, new_id(), "ada@example.com", "Ada", lines, ADDRESS, "card", "tok_ok", NOW)
+
+
+class OneOrder(RuleBasedStateMachine):
+    """Each channel keeps its order, as topics and queues do for a key; channels overtake each other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        order_id = new_id()
+        self.order, self.stream = orders.Order(), [placed(order_id)]
+        self.order.apply(self.stream[0])
+        self.saga = Saga(order_id)
+        self.payment: Payment | None = None
+        self.calling = False
+        self.charges = self.refunds = 0
+        self.stock = self.parcel = "none"
+        self.outcomes: list[str] = []
+        self.channels: dict[str, deque[Message]] = {}
+        self.handled: list[tuple[str, Message]] = []
+        self.accepted = 0
+        self.send("order-created", "created", None)
+
+    def send(self, channel: str, name: str, value: Any) -> None:
+        self.channels.setdefault(channel, deque()).append((name, value))
+
+    # What the outside world does
+
+    @initialize(steps=st.integers(0, 10), state=st.sampled_from(["captured", "declined", "failed", "unknown"]))
+    def undisturbed(self, steps: int, state: Any) -> None:
+        """Some way along the straight road, so that what follows happens at each of its places."""
+        for _ in range(steps):
+            if self.calling:
+                self.provider_answers(state, charged=False)
+            else:
+                self.deliver_first()
+
+    def deliver_first(self) -> bool:
+        waiting = [name for name, messages in self.channels.items() if messages]
+        if waiting:
+            self.handle(waiting[0], self.channels[waiting[0]].popleft())
+        return bool(waiting)
+
+    @rule()
+    def cancel(self) -> None:
+        try:
+            events = self.order.request_cancellation("changed my mind")
+        except orders.IllegalMove:
+            return
+        self.record(events)
+        if events:
+            self.accepted += 1
+            self.send("cancel-order", "cancel", "changed my mind")
+
+    @precondition(lambda self: self.calling)
+    @rule(state=st.sampled_from(["captured", "captured", "declined", "failed", "unknown"]), charged=st.booleans())
+    def provider_answers(self, state: Any, charged: bool) -> None:
+        payment = self.payment
+        assert payment is not None
+        self.calling = False
+        if self.charges and state != "unknown":
+            state = "captured"  # a key that is known is answered with what was stored for it
+        if state == "captured" or (state == "unknown" and charged):
+            self.charges = 1
+        assert payment.take(payment.attempt, Answer(state, "card_declined"), SCHEDULE, NOW)
+        self.tell_payment(payment)
+        if payment.status == "voided":
+            self.send("payment-refunded", "refunded", 0)
+
+    @precondition(lambda self: self.payment is not None and not self.calling and self.payment.status in ("capturing", "retrying"))
+    @rule()
+    def try_again(self) -> None:
+        """The same attempt when it has no answer, else the next one."""
+        assert self.payment is not None
+        if self.payment.status == "retrying":
+            self.payment.attempt, self.payment.status = self.payment.attempt + 1, "capturing"
+        self.calling = True
+
+    @precondition(lambda self: self.payment is not None and self.payment.status == "refunding")
+    @rule()
+    def give_back(self) -> None:
+        assert self.payment is not None
+        self.refunds += 1
+        self.payment.status = "refunded"
+        self.send("payment-refunded", "refunded", PRICE.amount)
+
+    @precondition(lambda self: self.stock == "held" and self.parcel == "none" and "completed" not in self.outcomes)
+    @rule()
+    def reservation_expires(self) -> None:
+        self.stock = "released"
+        self.send("inventory-released", "stock_released", "expired")
+
+    @precondition(lambda self: self.parcel in ("requested", "shipped"))
+    @rule()
+    def carry(self) -> None:
+        if self.parcel == "requested":
+            self.parcel, self.stock = "shipped", "gone"
+            self.send("order-shipped", "sent", None)
+        else:
+            self.parcel = "delivered"
+            self.send("order-delivered", "delivered", None)
+
+    @rule()
+    def remind(self) -> None:
+        if not self.saga.closed:
+            self.take(self.saga.next_steps() or self.saga.outstanding())
+
+    @rule(data=st.data())
+    def deliver(self, data: st.DataObject) -> None:
+        for _ in range(data.draw(st.integers(1, 4))):
+            waiting = sorted(name for name, messages in self.channels.items() if messages)
+            if not waiting:
+                return
+            channel = data.draw(st.sampled_from(waiting))
+            message = self.channels[channel].popleft()
+            self.handled.append((channel, message))
+            self.handle(channel, message)
+
+    @precondition(lambda self: self.handled)
+    @rule(data=st.data())
+    def deliver_again(self, data: st.DataObject) -> None:
+        """A fact or a command that has been sent anew: only what is decided once is known by its id."""
+        channel, message = data.draw(st.sampled_from(self.handled))
+        if channel not in ("cancel-order", "order-undone", "order-processed"):
+            self.handle(channel, message)
+
+    # Who takes what
+
+    def handle(self, channel: str, message: Message) -> None:
+        name, value = message
+        saga = self.saga
+        match channel:
+            case "order-created":
+                saga.known = True
+            case "cancel-order":
+                saga.want_cancelled(value)
+            case "inventory-reserved":
+                self.record(self.order.learn(orders.InventoryReserved()))
+                saga.learn("stock", "held")
+            case "inventory-rejected":
+                saga.learn("stock", "rejected")
+            case "inventory-released":
+                saga.stock_released(value)
+            case "payment-completed":
+                self.record(self.order.learn(orders.PaymentCompleted(amount=PRICE, attempt=1, invoice_number="INV-1")))
+                if saga.learn("money", "captured"):
+                    saga.captured = value
+            case "payment-failed":
+                if saga.learn("money", "failed"):
+                    saga.reason = value
+            case "payment-refunded":
+                if saga.learn("money", "refunded"):
+                    saga.captured, saga.refunded = max(saga.captured, value), value
+            case "order-shipped":
+                self.record(self.order.learn(orders.OrderShipped(carrier="Camel Post", tracking_number="CP1")))
+                saga.learn("parcel", "sent")
+            case "order-delivered":
+                self.record(self.order.learn(orders.OrderDelivered(tracking_number="CP1")))
+                saga.learn("parcel", "delivered")
+            case "shipment-cancelled":
+                saga.learn("parcel", "stopped")
+            case "order-processed":
+                facts = {"rejected": orders.InventoryRejected(reason="gone"), "payment_failed": orders.PaymentFailed(reason="declined")}
+                self.record(self.order.learn(facts[name]) if name in facts else [])
+                return
+            case "order-undone":
+                decided = self.order.cancelled("", value) if name == "undone" else self.order.cancellation_refused(value)
+                self.record(decided)
+                return
+            case "capture" | "refund":
+                self.pay(channel)
+                return
+            case _:
+                raise AssertionError(channel)
+        self.take(saga.next_steps())
+
+    def record(self, events: list[Event]) -> None:
+        for event in events:
+            self.order.apply(event)
+            self.stream.append(event)
+
+    def take(self, steps: list[Step]) -> None:
+        for step in list(steps):
+            self.step(step)
+
+    def step(self, step: Step) -> None:
+        match step:
+            case "reserve_stock":
+                if self.stock == "none":
+                    self.stock = "held"
+                facts = {"held": "inventory-reserved", "gone": "inventory-reserved", "released": "inventory-released"}
+                self.send(facts[self.stock], "stock", "released")
+            case "release_stock":
+                assert self.stock != "gone", "stock that has left can't be released"
+                self.stock = "released"
+                self.send("inventory-released", "stock", "released")
+            case "capture_payment":
+                self.send("capture", "capture", None)
+            case "refund_payment":
+                self.send("refund", "refund", None)
+            case "ship_order":
+                assert self.charges == 1 and self.refunds == 0, "nothing is shipped unpaid"
+                if self.parcel == "none":
+                    self.parcel = "requested"
+            case "cancel_shipment":
+                if self.parcel in ("none", "requested"):
+                    self.parcel = "stopped"
+                self.send("shipment-cancelled" if self.parcel == "stopped" else "order-shipped", "", None)
+            case "publish_undone":
+                refunded = Money(amount=self.saga.refunded, currency="GBP") if self.saga.refunded else None
+                self.send("order-undone", "undone", refunded)
+            case "refuse_cancellation":
+                self.send("order-undone", "refused", self.saga.why_too_late())
+            case _:
+                self.outcomes.append(step.removeprefix("publish_"))
+                self.send("order-processed", self.outcomes[-1], None)
+
+    def pay(self, command: str) -> None:
+        payment = self.payment
+        if command == "capture":
+            if payment is None:
+                self.payment = self.new_payment("capturing")
+                self.calling = True
+            else:
+                self.tell_payment(payment)
+            return
+        if payment is None:
+            payment = self.payment = self.new_payment("expected")
+        was = payment.status
+        payment.ask_refund()
+        if was == "retrying":
+            self.tell_payment(payment)
+        if payment.status in ("voided", "failed", "refunded"):
+            self.send("payment-refunded", "refunded", PRICE.amount if payment.status == "refunded" else 0)
+
+    def new_payment(self, status: Any) -> Payment:
+        return Payment(self.saga.order_id, status, PRICE.amount, "GBP", "t", 1, "", False, NOW, None, None, None)
+
+    def tell_payment(self, payment: Payment) -> None:
+        if payment.status in ("completed", "refunding", "refunded"):
+            self.send("payment-completed", "captured", PRICE.amount)
+        elif payment.status in ("failed", "voided"):
+            self.send("payment-failed", "failed", payment.reason)
+
+    # What holds
+
+    @invariant()
+    def one_end_at_most(self) -> None:
+        ends = [type(event).__name__ for event in self.stream if isinstance(event, (OrderCancelled, *ENDS))]
+        assert len(ends) <= 1, f"two ends of one order: {ends}"
+        assert len(self.outcomes) <= 1, f"order-processed is published once: {self.outcomes}"
+        assert self.charges <= 1 and self.refunds <= self.charges
+
+    def teardown(self) -> None:
+        """Everything arrives; what was not answered is asked again. Then everybody tells the same story."""
+        for _ in range(300):
+            if self.deliver_first():
+                pass
+            elif self.calling:
+                self.provider_answers("captured", charged=True)
+            elif self.payment is not None and self.payment.status in ("capturing", "retrying"):
+                self.try_again()
+            elif self.payment is not None and self.payment.status == "refunding":
+                self.give_back()
+            elif self.parcel in ("requested", "shipped"):
+                self.carry()
+            elif not self.saga.closed:
+                self.remind()
+            else:
+                break
+        self.one_end_at_most()
+        [end] = [event for event in self.stream if isinstance(event, (OrderCancelled, *ENDS))]
+        [outcome] = self.outcomes
+        status = self.order.status
+        match end:
+            case OrderCancelled():
+                assert status == ("refunded" if self.charges else "cancelled"), f"{status} of {self.charges} charges"
+                assert outcome in ("cancelled", "completed")
+                assert self.charges == self.refunds
+                assert not [event for event in self.stream if isinstance(event, orders.CancellationRefused)][self.accepted :]
+            case _:
+                assert status == ENDS[type(end)]
+                assert outcome == ("completed" if status == "delivered" else status)
+                assert self.charges == (status == "delivered") and self.refunds == 0
+                refused = [event for event in self.stream if isinstance(event, orders.CancellationRefused)]
+                assert len(refused) == self.accepted, "an accepted cancellation that fails is refused in the stream"
+        assert not self.order.cancelling
+        assert self.stock in (("gone",) if status == "delivered" else ("none", "released"))
+
+
+def test_everybody_tells_the_same_end_of_an_order() -> None:
+    run_state_machine_as_test(OneOrder, settings=settings(max_examples=500, stateful_step_count=25, deadline=None))
+
+
+def test_a_cancellation_while_money_is_asked_for_stops_the_money_at_once() -> None:
+    saga = Saga(new_id(), known=True, stock="held", money="asked")
+    saga.want_cancelled("changed my mind")
+    assert saga.next_steps() == ["refund_payment", "release_stock"]
+
+
+def test_a_cancellation_after_a_published_decline_is_refused_and_the_decline_stays_the_end() -> None:
+    saga = Saga(new_id(), known=True, stock="held", money="asked")
+    saga.learn("money", "failed")
+    assert saga.next_steps() == ["publish_payment_failed", "release_stock"]
+    saga.want_cancelled("changed my mind")
+    assert saga.next_steps() == ["refuse_cancellation"]
+    saga.stock_released("payment failed")
+    assert saga.next_steps() == [] and saga.closed
