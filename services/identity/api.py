@@ -29,12 +29,15 @@ from caravan.http import (
 from caravan.idempotency import Once, OnceIfKeyed
 from services.identity import schemas
 from services.identity.client import KeysRequest
-from services.identity.model import Account, client_network
+from services.identity.model import Account, Device, client_network
 from services.identity.store import accounts as store
 from services.identity.use_cases import accounts, granting, keys, passwords, registering, sessions
 from services.identity.use_cases.keys import Identity
+from services.identity.use_cases.tries import device_key
 
 OPEN_LINES = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+DEVICE_COOKIE = "caravan-device"
+DEVICE_DAYS = 365
 KEYS_CACHED = "public, max-age=300"
 
 
@@ -121,7 +124,7 @@ async def change_me(request: Request, patch: schemas.ProfilePatch, caller: Custo
 @users.post("/me/password", status_code=204)
 async def change_password(request: Request, change: schemas.PasswordChange, caller: Customer) -> Response:
     """Change your password. Your other sessions and links that were mailed to you end; a security mail tells you."""
-    await passwords.change_password(_context(request), caller, change, _network(request))
+    await passwords.change_password(_context(request), caller, change)
     return Response(status_code=204)
 
 
@@ -173,6 +176,7 @@ async def issue_tokens(
     """Get tokens (OAuth 2.0, form-encoded). A refusal has `error` and `error_description` (RFC 6749) in its problem document.
 
     Each refresh token is for one use; using one twice, also at the same moment, ends the session and mails its owner.
+    Tries with wrong passwords are slowed down (429, `Retry-After`). The cookie of a sign-in makes the device known: others' failed tries don't hold it up.
     """
     form = {
         "grant_type": grant_type,
@@ -186,8 +190,14 @@ async def issue_tokens(
         "requested_subject": requested_subject,
         **_basic(request),
     }
-    tokens = await granting.grant_tokens(_context(request), form, _network(request))
-    return json_response(tokens.model_dump_json(exclude_none=True).encode(), headers=OPEN_LINES)
+    context = _context(request)
+    device = Device.read(request.cookies.get(DEVICE_COOKIE, ""), device_key(context))
+    granted = await granting.grant_tokens(context, form, granting.Origin(_network(request), device))
+    answer = json_response(granted.tokens.model_dump_json(exclude_none=True).encode(), headers=OPEN_LINES)
+    if granted.device:
+        secure = context.url.startswith("https:")
+        answer.set_cookie(DEVICE_COOKIE, granted.device, DEVICE_DAYS * 86400, path="/v1/auth", secure=secure, httponly=True, samesite="lax")
+    return answer
 
 
 def _basic(request: Request) -> dict[str, str]:

@@ -29,16 +29,25 @@ class Settings(BaseSettings):
     key_lead_minutes: float = Field(
         15.0, ge=10, le=1440, description="How long a key is published before it signs: longer than the key set is cached."
     )
-    free_tries: int = Field(10, ge=1, le=100, description="Wrong passwords for one account from one address before tries are delayed.")
+    free_tries: int = Field(
+        10,
+        ge=1,
+        le=100,
+        description="Wrong passwords for one account from one address, device or session within an hour before tries are delayed.",
+    )
     free_tries_of_address: int = Field(
-        50, ge=1, le=10000, description="Wrong passwords from one address, whatever the account, before tries are delayed."
+        50,
+        ge=1,
+        le=10000,
+        description="Wrong passwords from one address within an hour, whatever the account, before tries on accounts that were never used from there are delayed.",
     )
     free_tries_of_account: int = Field(
         100,
         ge=1,
         le=10000,
-        description="Wrong passwords for one account, whatever the address, before tries from addresses without a session of it are delayed.",
+        description="Wrong passwords for one account within an hour, whatever the address, before further tries of those who tried it and were never signed in to it are delayed.",
     )
+    longest_delay_seconds: int = Field(30, ge=1, le=900, description="The longest that a try waits after many that failed.")
     gateways: str = Field(
         "127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7",
         description="Addresses or networks of gateways in other processes, comma-separated: from them the client's address is taken from `X-Forwarded-For`.",

@@ -36,6 +36,7 @@ class Door:
 
     shop: Shop
     client: httpx2.AsyncClient
+    transport: httpx2.ASGITransport | None = None
 
     async def register(self, email: str | None = None, **headers: str) -> httpx2.Response:
         body = {"email": email or f"{uuid4().hex}@example.com", "password": PASSWORD, "name": "Zenobia"}
@@ -82,7 +83,11 @@ class Door:
 
     def elsewhere(self, address: str) -> "Door":
         transport = httpx2.ASGITransport(app=self.shop.process.app, client=(address, 4711))
-        return Door(self.shop, httpx2.AsyncClient(transport=transport, base_url=URL, timeout=20))
+        return Door(self.shop, httpx2.AsyncClient(transport=transport, base_url=URL, timeout=20), transport)
+
+    def fresh(self) -> httpx2.AsyncClient:
+        """Another device at the same address: without cookies."""
+        return httpx2.AsyncClient(transport=self.transport, base_url=URL, timeout=20)
 
 
 def cheap_hashes() -> pytest.MonkeyPatch:

@@ -41,12 +41,12 @@ async def page(database: Database, email: str | None, before: UUID | None, limit
 
 
 async def insert(
-    work: UnitOfWork, account_id: UUID, email: str, name: str, role: UserRole, password: str | None, now: datetime
+    work: UnitOfWork, account_id: UUID, email: str, name: str, role: UserRole, password: str | None, now: datetime, network: str | None
 ) -> Account | None:
-    """The new account, or None when the e-mail has one."""
+    """The new account, or None when the e-mail has one. `network`: from where its owner registered it."""
     row = await work.fetchrow(
-        "INSERT INTO account (id, email, name, role, password, password_set_at, created_at, updated_at)"
-        " VALUES ($1, $2, $3, $4, $5, CASE WHEN $5::text IS NOT NULL THEN $6::timestamptz END, $6, $6)"
+        "INSERT INTO account (id, email, name, role, password, password_set_at, created_at, updated_at, registered_from)"
+        " VALUES ($1, $2, $3, $4, $5, CASE WHEN $5::text IS NOT NULL THEN $6::timestamptz END, $6, $6, $7)"
         f" ON CONFLICT ON CONSTRAINT account_email DO NOTHING RETURNING {COLUMNS}",
         account_id,
         email,
@@ -54,6 +54,7 @@ async def insert(
         role,
         password,
         now,
+        network,
     )
     return _account(row)
 

@@ -1,4 +1,7 @@
-"""Counters of failed tries. After the free ones each try has to wait: 1 s, 2 s, 4 s and so on to 15 minutes; an hour without any forgives."""
+"""Counters of failed tries. They leak: the free ones come back within an hour. Beyond them each try waits for 1 s, 2 s, 4 s and so on, to a longest delay.
+
+A counter stops rising a little above its free tries, so that however long somebody fails, half an hour's rest takes the delay away.
+"""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -6,52 +9,50 @@ from datetime import datetime, timedelta
 from caravan.database import Database, UnitOfWork
 from services.identity.model import Counter
 
-FORGIVEN_AFTER = timedelta(hours=1)
-_OPENS_AT = "CASE WHEN failures >= free THEN last_at + least(900, power(2, least(failures - free, 10))) * interval '1 second' END"
+EMPTY_AFTER = timedelta(hours=12)
+"""By then every counter has leaked away."""
+ABOVE_FREE = 5
+"""How far a counter rises above its free tries: the delay doubles as often."""
+_LEVEL = "greatest(0, a.level - a.free * extract(epoch FROM greatest($3::timestamptz - a.last_at, interval '0')) / 3600)"
+_OPENS_AT = "CASE WHEN a.level > a.free - 1 THEN a.last_at + least($4, power(2, ceil(a.level - a.free))) * interval '1 second' END"
 """When the next try is taken; null is at once, whatever the clocks of several replicas say."""
 
 
-async def seconds_to_wait(database: Database, counters: Sequence[Counter], now: datetime) -> int:
-    """How long until a try is taken that all these counters have to allow; 0 is now."""
-    waiting = await database.fetchval(
-        f"SELECT ceil(extract(epoch FROM max({_OPENS_AT}) - $3))::int FROM attempt JOIN unnest($1::bytea[], $2::int[]) AS t (key, free) USING (key)"
-        " WHERE last_at > $4",
+async def take(database: Database, counters: Sequence[Counter], now: datetime, longest: int, lenient: Counter | None = None) -> int:
+    """Count a try before its outcome is known: 0 when all these counters allow it, else how many seconds it has to wait, and nothing is counted.
+
+    The first counter is the narrowest. Of many tries at the same moment only its free ones get through. `lenient` holds up only those whom it has seen before:
+    a first try is taken whatever others have done.
+    """
+    row = await database.fetchrow(
+        "WITH given AS (SELECT * FROM unnest($1::bytea[], $2::int[]) AS g (key, free)),"
+        f" locked AS (SELECT a.key, {_OPENS_AT} AS opens_at FROM attempt a JOIN given USING (key) ORDER BY a.key FOR UPDATE OF a),"
+        " waiting AS (SELECT coalesce(ceil(extract(epoch FROM max(opens_at) - $3)), 0)::int AS seconds FROM locked"
+        " WHERE key IS DISTINCT FROM $5 OR EXISTS (SELECT FROM locked WHERE key = $6)),"
+        " taken AS (INSERT INTO attempt AS a (key, free, level, last_at) SELECT key, free, 1, $3 FROM given, waiting WHERE seconds <= 0 ORDER BY key"
+        f" ON CONFLICT (key) DO UPDATE SET free = excluded.free, level = least(excluded.free + {ABOVE_FREE}, {_LEVEL} + 1), last_at = greatest(a.last_at, $3)"
+        f" WHERE a.key <> $6 OR {_OPENS_AT} > $3 IS NOT TRUE RETURNING key)"
+        " SELECT seconds, EXISTS (SELECT FROM taken WHERE key = $6) AS taken FROM waiting",
         [counter.key for counter in counters],
         [counter.free for counter in counters],
         now,
-        now - FORGIVEN_AFTER,
+        float(longest),
+        lenient.key if lenient else None,
+        counters[0].key,
     )
-    return max(0, waiting or 0)
+    assert row is not None
+    return 0 if row["taken"] else max(1, row["seconds"])
 
 
-async def take(database: Database, counter: Counter, now: datetime) -> bool:
-    """Count a try before its outcome is known, unless it has to wait: of many at the same moment only the free ones get through."""
-    row = await database.fetchrow(
-        "INSERT INTO attempt AS a (key, failures, last_at) VALUES ($1, 1, $3) ON CONFLICT (key) DO UPDATE"
-        " SET failures = CASE WHEN a.last_at < $4 THEN 1 ELSE a.failures + 1 END, last_at = $3"
-        f" WHERE a.last_at < $4 OR (SELECT {_OPENS_AT} FROM (SELECT a.failures, a.last_at, $2::int AS free) AS t) > $3 IS NOT TRUE RETURNING failures",
-        counter.key,
-        counter.free,
-        now,
-        now - FORGIVEN_AFTER,
-    )
-    return row is not None
-
-
-async def count(work: UnitOfWork, counters: Sequence[Counter], now: datetime) -> None:
-    """Count a failure, in the order of the keys, so that two of these never wait for each other."""
+async def forgive(work: UnitOfWork, narrow: Counter | None, wider: Sequence[Counter] = ()) -> None:
+    """The try did not fail: the narrow counter begins anew, the wider ones count it no more. Locked in the order of the keys, as `take` does."""
     await work.execute(
-        "INSERT INTO attempt AS a (key, failures, last_at) SELECT key, 1, $2 FROM unnest($1::bytea[]) AS t (key) ORDER BY key ON CONFLICT (key) DO UPDATE"
-        " SET failures = CASE WHEN a.last_at < $3 THEN 1 ELSE a.failures + 1 END, last_at = $2",
-        [counter.key for counter in counters],
-        now,
-        now - FORGIVEN_AFTER,
+        "UPDATE attempt SET level = CASE WHEN key = $2 THEN 0 ELSE greatest(0, level - 1) END"
+        " WHERE key IN (SELECT key FROM attempt WHERE key = ANY($1) ORDER BY key FOR UPDATE)",
+        [counter.key for counter in (*([narrow] if narrow else []), *wider)],
+        narrow.key if narrow else None,
     )
-
-
-async def forgive(work: UnitOfWork, counters: Sequence[Counter]) -> None:
-    await work.execute("DELETE FROM attempt WHERE key = ANY($1)", [counter.key for counter in counters])
 
 
 async def prune(database: Database, now: datetime) -> None:
-    await database.fetch("DELETE FROM attempt WHERE last_at < $1", now - FORGIVEN_AFTER)
+    await database.fetch("DELETE FROM attempt WHERE last_at < $1", now - EMPTY_AFTER)

@@ -26,14 +26,15 @@ async def insert(work: UnitOfWork, session: UUID, account: Account, network: str
     )
 
 
-async def known_from(database: Database, email: str, network: str) -> bool:
-    """Whether the user has had a session from there: who tries from there is more likely to be the user."""
-    found = await database.fetchval(
-        "SELECT EXISTS (SELECT 1 FROM session s JOIN account a ON a.id = s.account_id WHERE a.email = $1 AND s.network = $2)",
+async def known_from(database: Database, email: str, network: str) -> tuple[bool, UUID | None]:
+    """Whether the user registered or had a session from there, so that who tries from there is more likely to be the user; and whose the e-mail is."""
+    row = await database.fetchrow(
+        "SELECT a.id, a.registered_from IS NOT DISTINCT FROM $2 OR EXISTS (SELECT FROM session s WHERE s.account_id = a.id AND s.network = $2) AS known"
+        " FROM account a WHERE a.email = $1",
         email,
         network,
     )
-    return bool(found)
+    return (row["known"], row["id"]) if row else (False, None)
 
 
 async def advance(database: Database, session: UUID, generation: int, now: datetime) -> asyncpg.Record | None:

@@ -3,6 +3,7 @@
 import hmac
 import re
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from services.identity.model import (
     OPERATOR,
     Account,
     ClientRefused,
+    Device,
     GrantRefused,
     RefreshToken,
     normal_email,
@@ -27,7 +29,7 @@ from services.identity.store import accounts, sessions
 from services.identity.use_cases.alerts import alert
 from services.identity.use_cases.keys import Identity, access_token
 from services.identity.use_cases.sessions import refresh_key, require_open_session
-from services.identity.use_cases.tries import begin_try, fail_try, pass_try
+from services.identity.use_cases.tries import begin_try, fail_try, pass_try, remember_device
 
 Form = Mapping[str, str]
 
@@ -39,7 +41,23 @@ CLIENT_ID = re.compile(r"[a-z][a-z0-9-]{0,39}")
 GRANTED = Counter("caravan_token_requests", "Token requests by grant: granted or refused", ["grant", "result"])
 
 
-async def grant_tokens(context: Identity, form: Form, network: str) -> Tokens:
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a request comes from: the client's network, and the device when it has signed in before."""
+
+    network: str
+    device: Device | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """Tokens, and after a sign-in what the device keeps to be known at the next one."""
+
+    tokens: Tokens
+    device: str | None = None
+
+
+async def grant_tokens(context: Identity, form: Form, origin: Origin) -> Granted:
     """Raises GrantRefused or ClientRefused with the error codes of the RFCs."""
     name = _need(form, "grant_type")
     grant = GRANTS.get(name)
@@ -47,12 +65,12 @@ async def grant_tokens(context: Identity, form: Form, network: str) -> Tokens:
         raise GrantRefused("unsupported_grant_type", f"grant_type must be one of {', '.join(GRANTS)}")
     label = name.rpartition(":")[2]
     try:
-        tokens = await grant(context, form, network)
+        granted = await grant(context, form, origin)
     except Exception:
         GRANTED.labels(label, "refused").inc()
         raise
     GRANTED.labels(label, "granted").inc()
-    return tokens
+    return granted
 
 
 def _need(form: Form, field: str) -> str:
@@ -62,14 +80,15 @@ def _need(form: Form, field: str) -> str:
     return value
 
 
-async def _password(context: Identity, form: Form, network: str) -> Tokens:
+async def _password(context: Identity, form: Form, origin: Origin) -> Granted:
+    network = origin.network
     email, password = normal_email(_need(form, "username")), _need(form, "password")
-    given = await begin_try(context, email, network)
+    given = await begin_try(context, email, network, origin.device)
     account = await accounts.find(context.database, email)
     right, better = await context.parts.hasher.verify(normal_password(password), account.password if account else None)
     if account is None or not right or account.disabled:
+        fail_try()
         async with context.database.work() as work:
-            await fail_try(work, given)
             reason = "unknown user" if account is None else "wrong password" if not right else "disabled"
             audit(work, "login.failed", f"user:{account.id if account else 'unknown'}", result="refused", reason=reason, network=network)
         raise GrantRefused("invalid_grant", "the account is disabled" if right else WRONG)
@@ -81,10 +100,11 @@ async def _password(context: Identity, form: Form, network: str) -> Tokens:
         audit(work, "login.succeeded", f"user:{account.id}", actor=f"{account.role}:{account.id}", session=str(session), network=network)
     if better and account.password:
         await accounts.rehash(context.database, account.id, account.password, better)
-    return _tokens(context, account.id, account.role, RefreshToken(session, 1))
+    tokens = _tokens(context, account.id, account.role, RefreshToken(session, 1))
+    return Granted(tokens, remember_device(context, account, origin.device))
 
 
-async def _refresh(context: Identity, form: Form, _: str) -> Tokens:
+async def _refresh(context: Identity, form: Form, _: Origin) -> Granted:
     """Rotate. A token that was used before ends the session, also when both uses come at the same moment: which of them was the owner's can't be told."""
     token = RefreshToken.read(_need(form, "refresh_token"), refresh_key(context))
     if token is None:
@@ -93,7 +113,7 @@ async def _refresh(context: Identity, form: Form, _: str) -> Tokens:
     if row is None:
         await _end_when_reused(context, token)
         raise GrantRefused("invalid_grant", "the session has ended; sign in again")
-    return _tokens(context, row["id"], row["role"], RefreshToken(token.session, token.generation + 1))
+    return Granted(_tokens(context, row["id"], row["role"], RefreshToken(token.session, token.generation + 1)))
 
 
 async def _end_when_reused(context: Identity, token: RefreshToken) -> None:
@@ -115,7 +135,7 @@ def _tokens(context: Identity, user_id: UUID, role: str, refresh: RefreshToken) 
     )
 
 
-async def _client(context: Identity, form: Form, network: str) -> Tokens:
+async def _client(context: Identity, form: Form, origin: Origin) -> Granted:
     client, secret = _need(form, "client_id"), _need(form, "client_secret")
     known = CLIENT_ID.fullmatch(client) is not None and hmac.compare_digest(
         derive(context.secret, f"client:{client}").encode(), secret.encode()
@@ -124,16 +144,16 @@ async def _client(context: Identity, form: Form, network: str) -> Tokens:
     target = f"client:{client if known else 'unknown'}"
     async with context.database.work() as work:
         if known:
-            audit(work, "login.succeeded", target, actor=f"{role}:{client}", network=network)
+            audit(work, "login.succeeded", target, actor=f"{role}:{client}", network=origin.network)
         else:
-            audit(work, "login.failed", target, result="refused", reason="wrong client id or secret", network=network)
+            audit(work, "login.failed", target, result="refused", reason="wrong client id or secret", network=origin.network)
     if not known:
         raise ClientRefused
     token = access_token(context, subject=client, role=role, session=CLIENT_SESSION + client)
-    return Tokens(access_token=token, expires_in=context.settings.access_seconds)
+    return Granted(Tokens(access_token=token, expires_in=context.settings.access_seconds))
 
 
-async def _exchange(context: Identity, form: Form, _: str) -> Tokens:
+async def _exchange(context: Identity, form: Form, _: Origin) -> Granted:
     """An admin's access token for one that acts in a customer's name. It names both, lives in the admin's session, and can't be refreshed."""
     if _need(form, "subject_token_type") != ACCESS_TOKEN:
         raise GrantRefused("invalid_request", f"subject_token_type must be {ACCESS_TOKEN}")
@@ -148,7 +168,7 @@ async def _exchange(context: Identity, form: Form, _: str) -> Tokens:
     async with context.database.work() as work:
         audit(work, "token.exchanged", f"user:{account.id}", actor=admin.name)
     token = access_token(context, subject=str(account.id), role=account.role, session=admin.session, actor=admin.name)
-    return Tokens(access_token=token, expires_in=context.settings.access_seconds, issued_token_type=ACCESS_TOKEN)
+    return Granted(Tokens(access_token=token, expires_in=context.settings.access_seconds, issued_token_type=ACCESS_TOKEN))
 
 
 async def _requested(context: Identity, subject: str) -> Account:
@@ -161,7 +181,7 @@ async def _requested(context: Identity, subject: str) -> Account:
     return account
 
 
-GRANTS: Mapping[str, Callable[[Identity, Form, str], Awaitable[Tokens]]] = {
+GRANTS: Mapping[str, Callable[[Identity, Form, Origin], Awaitable[Granted]]] = {
     "password": _password,
     "refresh_token": _refresh,
     "client_credentials": _client,

@@ -17,24 +17,24 @@ from services.identity.use_cases.alerts import alert
 from services.identity.use_cases.keys import Identity
 from services.identity.use_cases.registering import check_password
 from services.identity.use_cases.sessions import end_access
-from services.identity.use_cases.tries import begin_try, fail_try, pass_try
+from services.identity.use_cases.tries import begin_try_of_session, fail_try, pass_try
 
 MAILS_AT_ONCE = 50
 
 
-async def change_password(context: Identity, caller: Caller, change: PasswordChange, network: str) -> None:
+async def change_password(context: Identity, caller: Caller, change: PasswordChange) -> None:
     """Replace the caller's password; other sessions of the user and mailed links end, this session stays."""
     if caller.actor is not None:
         raise Forbidden("a password is changed by its owner, not in the owner's name")
     account = await account_of(context, caller.user_id)
-    given = await begin_try(context, account.email, network)
+    check_password(change.new_password, account.email, account.name, "body.new_password")
+    given = await begin_try_of_session(context, caller)
     right, _ = await context.parts.hasher.verify(normal_password(change.current_password), account.password)
     if not right:
+        fail_try()
         async with context.database.work() as work:
-            await fail_try(work, given)
             audit(work, "password.changed", f"user:{account.id}", result="refused", reason="wrong password")
         raise Invalid("not valid: body.current_password", errors=[{"field": "body.current_password", "rule": "is not your password"}])
-    check_password(change.new_password, account.email, account.name, "body.new_password")
     hashed = await context.parts.hasher.hash(normal_password(change.new_password))
     now = context.clock()
     async with context.database.work() as work:

@@ -26,18 +26,17 @@ ADMIN_NAME = "Admin"
 
 async def register(context: Identity, registration: Registration, network: str, finish: Callable[[UnitOfWork, Account], R]) -> R:
     """A new customer; `finish` makes the answer within the unit of work."""
+    check_password(registration.password, registration.email, registration.name, "body.password")
     taken = counter("taken", network, free=FREE_TAKEN)
-    seconds = await attempts.seconds_to_wait(context.database, [taken], context.clock())
+    seconds = await attempts.take(context.database, [taken], context.clock(), context.settings.longest_delay_seconds)
     if seconds:
         raise too_many(seconds)
-    check_password(registration.password, registration.email, registration.name, "body.password")
     password = await context.parts.hasher.hash(normal_password(registration.password))
     async with context.database.work() as work:
-        account = await _add(work, registration.email, registration.name, "customer", password)
+        account = await _add(work, registration.email, registration.name, "customer", password, network=network)
         if account is not None:
+            await attempts.forgive(work, None, [taken])
             return finish(work, account)
-    async with context.database.work() as work:
-        await attempts.count(work, [taken], context.clock())
     raise EmailTaken(f"{registration.email} has an account; sign in, or reset its password")
 
 
@@ -47,8 +46,10 @@ def check_password(password: str, email: str, name: str, field: str) -> None:
         raise Invalid(f"not valid: {field}", errors=[{"field": field, "rule": fault}])
 
 
-async def _add(work: UnitOfWork, email: str, name: str, role: UserRole, password: str | None, *, welcome: bool = True) -> Account | None:
-    account = await accounts.insert(work, new_id(), email, name, role, password, work.database.clock())
+async def _add(
+    work: UnitOfWork, email: str, name: str, role: UserRole, password: str | None, *, network: str | None = None, welcome: bool = True
+) -> Account | None:
+    account = await accounts.insert(work, new_id(), email, name, role, password, work.database.clock(), network)
     if account is not None:
         event = UserRegistered(user_id=account.id, email=email, name=name, role=role, invited=not welcome)
         work.emit(USER_REGISTERED, event, key=account.id)
