@@ -1,8 +1,10 @@
 """Errors as RFC 9457 documents: their shape, how each exception becomes one, and where the API's description mentions them."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
+import asyncpg
 import orjson
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -12,7 +14,7 @@ from starlette.exceptions import HTTPException
 
 from caravan import telemetry
 from caravan.database import CONNECTION_LOST, VersionConflict
-from caravan.errors import TYPE_BASE, BadRequest, Conflict, Problem, Unavailable
+from caravan.errors import TYPE_BASE, BadRequest, Conflict, Invalid, Problem, Unavailable
 
 
 class FieldError(BaseModel):
@@ -62,6 +64,9 @@ def as_problem(error: BaseException, path: str) -> Problem:
     if isinstance(error, CONNECTION_LOST):
         telemetry.log.warning("backend away", path=path, error=repr(error))
         return Unavailable("a backend of the shop is away; try again")
+    if isinstance(error, asyncpg.DataError | asyncpg.ProgramLimitExceededError):
+        telemetry.log.warning("the database refused a value", path=path, error=repr(error)[:500])
+        return Invalid("a value of the request is not one that can be stored or searched for: too large, too complex, or out of its range")
     telemetry.log.error("unhandled error", path=path, exc_info=error)
     return Problem("something is wrong on our side; quote the trace_id when you report it")
 
@@ -91,7 +96,15 @@ def render(
     }
     if errors:
         document["errors"] = errors
-    return Response(orjson.dumps(document), status, headers, media_type="application/problem+json")
+    return Response(_encode(document), status, headers, media_type="application/problem+json")
+
+
+def _encode(document: dict[str, Any]) -> bytes:
+    """As JSON; half a surrogate pair, which a request may hold as a name or in a value, becomes a question mark."""
+    try:
+        return orjson.dumps(document)
+    except TypeError:
+        return json.dumps(document, ensure_ascii=False).encode("utf-8", "replace")
 
 
 def add_problem_handlers(app: FastAPI) -> None:

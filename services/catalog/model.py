@@ -159,6 +159,24 @@ def wanted_values(text: str) -> list[Any]:
     return values
 
 
+MAX_NEGATIONS = 16
+
+
+def plain_search(text: str) -> str:
+    """A search as the database's parser is given it: words, `"phrases"`, `or`, and a minus where it means *not*, which is before a word. The parser keeps
+    each minus that it has not yet applied on a small stack, and fails when that is full, so there are few of them; its other operators are spaces."""
+    left = MAX_NEGATIONS
+
+    def keep(minus: re.Match[str]) -> str:
+        nonlocal left
+        left -= 1
+        return "-" if left >= 0 else " "
+
+    words = re.sub(r"[!&|()<>:*\\]", " ", text)
+    words = re.sub(r"(?<!\w)-(?![\w\"])|(?<=[^\w\s])-|(?<=\w)-(?!\w)", " ", words)
+    return re.sub(r"(?<!\w)-", keep, words)
+
+
 def prefixes(text: str) -> str | None:
     """A full text query for words that begin like those of the text; None when the text has operators of its own (quotes, minus, or)."""
     words = re.findall(r"\w+", text)

@@ -10,7 +10,7 @@ import orjson
 
 from caravan.database import Database, UnitOfWork
 from caravan.money import Money
-from services.catalog.model import Category, Product, prefixes
+from services.catalog.model import Category, Product, plain_search, prefixes
 
 COLUMNS = "sku, name, description, category, price, currency, attributes, active, version, created_at, updated_at"
 
@@ -105,12 +105,12 @@ async def page(database: Database, wanted: Wanted, sort: str, after: tuple[Any, 
     order = ORDERS[sort]
     expression = order.expression
     if wanted.search is not None:
-        text = place(wanted.search, "text")
-        query = f"websearch_to_tsquery('english', {text})"
+        query = f"websearch_to_tsquery('english', {place(plain_search(wanted.search), 'text')})"
         if (words := prefixes(wanted.search)) is not None:
             query = f"({query} || to_tsquery('english', {place(words, 'text')}))"
         conditions.append(f"(search @@ {query} OR lower(sku) LIKE {place(_prefix(wanted.search), 'text')})")
-        expression = expression.replace("{query}", query).replace("{text}", text)
+        if sort == "relevance":
+            expression = expression.replace("{query}", query).replace("{text}", place(wanted.search, "text"))
     if wanted.category is not None:
         conditions.append(f"category = {place(wanted.category, 'text')}")
     if wanted.skus is not None:

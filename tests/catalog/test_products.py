@@ -1,12 +1,14 @@
 """Products at the door: made, changed, withdrawn, imported, found."""
 
 import asyncio
+import random
 from typing import Any
 
 import pytest
 
 from caravan.clock import new_id
 from caravan.http import encode_cursor
+from services.catalog.api.listing import PLACES
 from services.catalog.client import OFFERS, OffersRequest
 from tests.catalog.conftest import Desk
 from tests.shop import until
@@ -148,6 +150,47 @@ async def listed(desk: Desk, query: str) -> list[str]:
     answer = await desk.shop.client.get(f"/v1/products?{query}")
     assert answer.status_code == 200, answer.text
     return [item["sku"] for item in answer.json()["items"]]
+
+
+async def test_a_search_of_any_signs_finds_something_or_nothing(desk: Desk) -> None:
+    """The database's parser of searches fails at some: what reaches it is bounded and plain."""
+    rng = random.Random(7)
+    pieces = ["-", '"', "or", " ", "!", "&", "|", "(", ")", "<->", ":*", "'", "\\", "tea", "t-shirt", ".", "é", "٣", "\u200d", "\U0001f600"]
+    odd = [
+        "-" * 40,
+        "-" * 200,
+        "- " * 100,
+        "-!" * 100,
+        '-"' * 100,
+        "-or" * 60,
+        "a-" * 100,
+        "-a " * 66,
+        "(" * 200,
+        "!" * 200,
+        "'" * 199,
+        '"' * 199,
+        "-." * 100,
+    ]
+    for search in odd + ["".join(rng.choices(pieces, k=60))[:200] for _ in range(200)]:
+        answer = await desk.shop.client.get("/v1/products", params={"search": search})
+        assert answer.status_code == 200, (search, answer.text)
+
+
+async def test_a_value_that_the_database_refuses_is_the_requests_fault(desk: Desk) -> None:
+    """Whatever no check foresaw: a value out of a column's range is not the shop's failure."""
+    cursor = encode_cursor("-price", 2**63, "A")
+    assert (await desk.shop.client.get("/v1/products", params={"sort": "-price", "cursor": cursor})).status_code == 400
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("services.catalog.api.listing.PLACES", {**PLACES, "-price": int})
+        answer = await desk.shop.client.get("/v1/products", params={"sort": "-price", "cursor": cursor})
+    assert answer.status_code == 422 and answer.json()["trace_id"], answer.text
+
+
+async def test_half_a_character_in_a_name_of_a_field_is_refused_as_a_problem(desk: Desk) -> None:
+    answer = await desk.shop.client.post(
+        "/v1/products", content=b'{"\\ud800": 1}', headers={"content-type": "application/json", **desk.shop.bearer("admin")}
+    )
+    assert answer.status_code == 422 and answer.json()["errors"], answer.text
 
 
 async def test_search_finds_words_stems_beginnings_and_skus(desk: Desk) -> None:
