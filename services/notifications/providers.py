@@ -113,7 +113,10 @@ class FolderEmail:
     async def send(self, letters: Sequence[Letter]) -> list[Verdict]:
         verdicts: list[Verdict] = []
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # parents on the way get no mode
+            self.folder.mkdir(mode=0o700, exist_ok=True)
+            if self.folder.stat().st_mode & 0o077:
+                self.folder.chmod(0o700)  # made by an earlier version: other users of the machine could list it
             for start in range(0, len(letters), SLICE):
                 for letter in letters[start : start + SLICE]:
                     self._write(letter)
@@ -221,9 +224,13 @@ class SmsStub:
     async def send(self, letters: Sequence[Letter]) -> list[Verdict]:
         lines = b"".join(orjson.dumps({"key": letter.key, "to": letter.recipient, "text": letter.subject}) + b"\n" for letter in letters)
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("ab", buffering=0) as file:
-                file.write(lines)
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            try:
+                os.fchmod(file, 0o600)  # an earlier version made it for everybody
+                os.write(file, lines)
+            finally:
+                os.close(file)
         except OSError as error:
             return [Verdict("down", f"{self.path}: {error.strerror}")] * len(letters)
         return [SENT] * len(letters)
