@@ -136,6 +136,10 @@ class Order:
     def has_ended(self) -> bool:
         return self.status in TERMINAL
 
+    @property
+    def awaits_payment(self) -> bool:
+        return self.status in ("created", "reserved")
+
     def learn(self, fact: Event) -> list[Event]:
         """Record a reported fact, once. An order has one end: the first."""
         if type(fact) in self.seen or (self.has_ended and FACTS[type(fact)] in TERMINAL):

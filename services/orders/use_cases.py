@@ -18,6 +18,7 @@ from caravan.database import UnitOfWork, VersionConflict
 from caravan.errors import Conflict, DeadlineExceeded, Forbidden, Invalid, NotFound, Unavailable
 from caravan.messages import Delivery, Event
 from caravan.service import Context
+from caravan.telemetry import log
 from services.catalog.client import OFFERS, OffersRequest
 from services.identity.client import STANDING, Standing, StandingRequest
 from services.inventory.client import AVAILABILITY, AvailabilityRequest
@@ -26,6 +27,7 @@ from services.orders.client import OrderSummary, Owner, OwnerRequest, RecentOrde
 from services.orders.messages import ORDER_CANCELLED, ORDER_CREATED, ORDERS, Address, OrderCancelled
 from services.orders.schemas import Accepted, PlaceOrder
 from services.orders.settings import Settings
+from services.payments.client import HOLD_CAPTURE, HoldRequest
 from services.processing.messages import CANCEL_ORDER, CancelOrder
 
 Answer = TypeVar("Answer")
@@ -132,13 +134,21 @@ class OutOfStock(Conflict):
 
 
 async def cancel_order(context: OrdersContext, caller: Caller, order_id: UUID, reason: str) -> int:
-    """Ask for an order to be undone; the version that says so. NotFound for others' orders, IllegalMove once the parcel has left."""
+    """Ask for an order to be undone; the version that says so. NotFound for others' orders, IllegalMove once the parcel has left.
+
+    Payments is asked to begin no charge before the cancellation is accepted: afterwards one could begin before the command arrives there.
+    """
+    recorded = await store.history(context.database, order_id)
+    seen = _of(caller, order_id, model.fold((item.event, item.time) for item in recorded))
+    if seen.request_cancellation(reason) and seen.awaits_payment:
+        try:
+            await context.calls(HOLD_CAPTURE, HoldRequest(order_id=order_id))
+        except (Unavailable, DeadlineExceeded):
+            log.warning("cancelled without holding the payment: what is charged meanwhile is given back", order_id=str(order_id))
     for _ in range(ATTEMPTS):
         try:
             async with context.database.work() as work:
-                order = (await store.lock(work, [order_id])).get(order_id)
-                if order is None or order.created is None or not caller.may_see(order.created.user_id):
-                    raise NotFound(f"no order {order_id}")
+                order = _of(caller, order_id, (await store.lock(work, [order_id])).get(order_id))
                 events = order.request_cancellation(reason)
                 work.append(order_id, order.version, events)
                 if events:
@@ -148,6 +158,13 @@ async def cancel_order(context: OrdersContext, caller: Caller, order_id: UUID, r
         except VersionConflict:
             continue  # an event came in between: decide anew
     raise Conflict(f"order {order_id} is changing; try again")
+
+
+def _of(caller: Caller, order_id: UUID, order: model.Order | None) -> model.Order:
+    """The order when the caller may see it. NotFound otherwise."""
+    if order is None or order.created is None or not caller.may_see(order.created.user_id):
+        raise NotFound(f"no order {order_id}")
+    return order
 
 
 Told = tuple[UUID, Delivery[Any], Callable[[model.Order], list[Event]]]

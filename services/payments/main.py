@@ -5,10 +5,12 @@ from pathlib import Path
 from caravan.service import DatabaseDeclaration, Service
 from services.payments import messages
 from services.payments.api import router
+from services.payments.client import HOLD_CAPTURE
 from services.payments.consumers import consume
 from services.payments.jobs import PERIODIC, jobs
 from services.payments.providers import open_parts
 from services.payments.settings import Settings
+from services.payments.use_cases import give_back
 
 service = Service(
     "payments",
@@ -16,6 +18,7 @@ service = Service(
     routers=(router,),
     consumers=consume,
     channels=messages.CHANNELS,
+    operations={HOLD_CAPTURE: give_back.hold_capture},
     settings=Settings,
     periodic=PERIODIC,
     jobs=jobs,

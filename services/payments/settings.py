@@ -19,6 +19,11 @@ class Settings(BaseSettings):
     call_seconds: float = Field(2.0, gt=0, le=60, description="Longest wait for one answer of the provider.")
     calls_in_flight: int = Field(64, ge=1, le=1000, description="Most calls to the provider at once, per process and batch.")
     provider_latency_seconds: float = Field(0.0, ge=0, le=60, description="How long the simulated provider takes to answer.")
+    hold_seconds: float = Field(
+        600.0,
+        gt=0,
+        description="How long no attempt to charge begins for an order that is being cancelled; ends by itself when the cancellation never comes.",
+    )
     currency: str = Field(
         "GBP", pattern=r"^[A-Z]{3}$", description="Currency in which a refund of nothing is reported for an unknown order."
     )

@@ -20,11 +20,12 @@ _WITH_ATTEMPT = "LEFT JOIN payment_attempt a ON a.order_id = p.order_id AND a.at
 
 
 async def expect(work: UnitOfWork, orders: Sequence[OrderCreated], now: datetime) -> None:
-    """Orders that will be charged; those known already stay as they are."""
+    """Orders that will be charged; those known already stay as they are, but for what a cancellation that came first could not say."""
     await work.execute(
         "INSERT INTO payment (order_id, user_id, status, amount, currency, method, created_at, updated_at)"
         " SELECT o, u, 'expected', a, c, m, $6, $6 FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::text[], $5::text[]) AS t(o, u, a, c, m) ORDER BY o"
-        " ON CONFLICT (order_id) DO NOTHING",
+        " ON CONFLICT (order_id) DO UPDATE SET user_id = excluded.user_id, amount = excluded.amount, currency = excluded.currency,"
+        " method = excluded.method WHERE payment.user_id IS NULL",
         [o.order_id for o in orders],
         [o.user_id for o in orders],
         [o.total.amount for o in orders],
@@ -57,7 +58,7 @@ _BEGIN = """
         ON CONFLICT (order_id) DO UPDATE SET user_id = excluded.user_id, status = excluded.status, amount = excluded.amount,
             currency = excluded.currency, method = excluded.method, token = excluded.token, attempt = 1, due_at = excluded.due_at,
             traceparent = excluded.traceparent, actor = excluded.actor, cause = excluded.cause, updated_at = excluded.updated_at
-        WHERE p.status = 'expected'
+        WHERE p.status = 'expected' AND (p.held_until IS NULL OR p.held_until <= $15)
         RETURNING order_id
     ), billed AS (
         INSERT INTO bill (order_id, email, customer_name, billing_address, lines)
@@ -113,7 +114,7 @@ async def take_due(database: Database, lease: datetime, now: datetime, limit: in
     """Payments whose next question about the present attempt is due, or whose next attempt has been due for a while and no job has made it; recorded as
     sent before the call."""
     rows = await database.fetch(
-        "WITH due AS (SELECT order_id FROM payment WHERE due_at <= $3 AND (status <> 'retrying' OR due_at <= $3 - $2::interval)"
+        "WITH due AS (SELECT order_id FROM payment WHERE due_at <= $3 AND (status <> 'retrying' OR due_at <= $3 - $2::interval AND (held_until IS NULL OR held_until <= $3))"
         " ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED),"
         f"{_TAKE}",
         limit,
@@ -129,7 +130,7 @@ async def take_retries(database: Database, attempts: Sequence[tuple[UUID, int]],
     rows = await database.fetch(
         "WITH asked AS (SELECT * FROM unnest($1::uuid[], $2::int[]) AS t (order_id, attempt)),"
         " due AS (SELECT p.order_id FROM payment p JOIN asked a ON a.order_id = p.order_id AND a.attempt = p.attempt + 1"
-        " WHERE p.status = 'retrying' ORDER BY p.order_id FOR UPDATE OF p SKIP LOCKED),"
+        " WHERE p.status = 'retrying' AND (p.held_until IS NULL OR p.held_until <= $3) ORDER BY p.order_id FOR UPDATE OF p SKIP LOCKED),"
         f"{_TAKE}",
         [order_id for order_id, _ in attempts],
         [attempt for _, attempt in attempts],
@@ -192,6 +193,18 @@ async def settle(work: UnitOfWork, taken: Sequence[tuple[Payment, Answer]], now:
         len(paid),
     )
     return {row["order_id"]: row["number"] for row in rows}
+
+
+async def hold(database: Database, order_id: UUID, currency: str, until: datetime, now: datetime) -> None:
+    """From the commit of this on no attempt begins; one that has begun is not touched."""
+    await database.fetch(
+        "INSERT INTO payment AS p (order_id, status, amount, currency, held_until, created_at, updated_at) VALUES ($1, 'expected', 0, $2, $3, $4, $4)"
+        " ON CONFLICT (order_id) DO UPDATE SET held_until = excluded.held_until WHERE p.status IN ('expected', 'capturing', 'retrying')",
+        order_id,
+        currency,
+        until,
+        now,
+    )
 
 
 async def ensure(work: UnitOfWork, order_id: UUID, currency: str, now: datetime) -> None:

@@ -110,3 +110,12 @@ def provider(till: Till) -> Iterator[Any]:
 
     yield use
     parts.provider = real
+
+
+@pytest.fixture
+def patient(till: Till) -> Any:
+    """Further attempts come in an hour, unless somebody promotes them."""
+    context = till.shop.context("payments")
+    settings, context.settings = context.settings, context.settings.model_copy(update={"retry_seconds": (3600.0, 3600.0)})
+    yield context
+    context.settings = settings

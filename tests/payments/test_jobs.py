@@ -3,8 +3,6 @@
 import asyncio
 from typing import Any
 
-import pytest
-
 from caravan.clock import utc_now
 from caravan.jobs import Job, desk
 from services.payments.providers import Declined
@@ -23,15 +21,6 @@ class Soft(Around):
             self.left -= 1
             return Declined("try later", hard=False)
         return await self.real.capture(*arguments)
-
-
-@pytest.fixture
-def patient(till: Till) -> Any:
-    """Further attempts come in an hour, unless somebody promotes them."""
-    context = till.shop.context("payments")
-    settings, context.settings = context.settings, context.settings.model_copy(update={"retry_seconds": (3600.0, 3600.0)})
-    yield context
-    context.settings = settings
 
 
 async def seen(till: Till, job_id: str, state: str) -> desk.Entry:

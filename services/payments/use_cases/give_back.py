@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from datetime import timedelta
 
 from caravan import crash, telemetry
 from caravan.audit import audit
@@ -10,12 +11,21 @@ from caravan.messages import Delivery
 from caravan.money import Money
 from caravan.telemetry import log
 from services.payments import store
+from services.payments.client import Held, HoldRequest
 from services.payments.messages import PAYMENT_REFUNDED, PaymentRefunded, RefundPayment
 from services.payments.model import Refund, Schedule, origin
 from services.payments.use_cases import PaymentsContext
 from services.payments.use_cases.charge import lease, publish
 
 BATCH = 50
+
+
+async def hold_capture(context: PaymentsContext, request: HoldRequest) -> Held:
+    """Let no attempt begin while the order's cancellation is on its way here."""
+    now = context.clock()
+    until = now + timedelta(seconds=context.settings.hold_seconds)
+    await store.hold(context.database, request.order_id, context.settings.currency, until, now)
+    return Held()
 
 
 async def ask_refund(context: PaymentsContext, work: UnitOfWork, command: Delivery[RefundPayment]) -> None:

@@ -1,0 +1,18 @@
+"""What payments answers to other services."""
+
+from uuid import UUID
+
+from pydantic import BaseModel
+
+from caravan.client import Operation
+
+
+class HoldRequest(BaseModel):
+    order_id: UUID
+
+
+class Held(BaseModel):
+    """No attempt to charge the order begins from now on, for some minutes: time enough for the command that ends the payment for good."""
+
+
+HOLD_CAPTURE = Operation("payments", "hold_capture", HoldRequest, Held, seconds=1.0)
