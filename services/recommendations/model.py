@@ -2,7 +2,8 @@
 
 rule                 recommends                                     because of
 bought_together      what others bought with what the user bought   a sku of the user's
-bought_again         what the user bought in two or more orders     that sku
+bought_again         what the user bought in two or more orders,    that sku
+                     the last one not just now
 popular_in_category  what sells in the user's categories            a category
 popular              what sells                                     nothing
 """
@@ -48,17 +49,18 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Taste:
-    """`excluded`: ordered lately, so it isn't shown as something new."""
+    """`again`: habits whose last order is not just past. `excluded`: ordered lately, so it isn't shown as something new."""
 
     seeds: list[str]
     again: list[str]
     excluded: set[str]
 
 
-def taste(history: Iterable[Bought], now: datetime, recent: timedelta) -> Taste:
+def taste(history: Iterable[Bought], now: datetime, recent: timedelta, rest: timedelta) -> Taste:
     history = list(history)
     bought = sorted(((item.bought_at, item) for item in history if item.bought_at), key=lambda each: (each[0], each[1].sku), reverse=True)
-    again = sorted((item for _, item in bought if item.times >= 2), key=lambda item: -item.times)
+    just_ordered = {item.sku for item in history if item.held_at and item.held_at > now - rest}
+    again = sorted((item for _, item in bought if item.times >= 2 and item.sku not in just_ordered), key=lambda item: -item.times)
     return Taste(
         seeds=[item.sku for _, item in bought[:SEEDS]],
         again=[item.sku for item in again],

@@ -41,7 +41,9 @@ async def recommend(context: RecommendationsContext, user_id: UUID, limit: int) 
 async def _compute(context: RecommendationsContext, user_id: UUID, limit: int) -> Recommendations:
     COMPUTED.inc()
     database = context.database
-    taste = model.taste(await candidates.history(database, user_id), context.clock(), timedelta(days=context.settings.recent_days))
+    settings = context.settings
+    recent, rest = timedelta(days=settings.recent_days), timedelta(days=settings.again_days)
+    taste = model.taste(await candidates.history(database, user_id), context.clock(), recent, rest)
     rules: dict[str, list[Candidate]] = {}
     if taste.seeds:
         known = await candidates.products(database, {*taste.seeds, *taste.again})

@@ -59,11 +59,19 @@ async def test_the_answer_says_what_a_rule_started_from(shop: Shop) -> None:
 
 async def test_recent_purchases_are_left_out_unless_they_are_a_habit(shop: Shop) -> None:
     user = new_id()
-    await tell(shop, GOODS, habits(), bought(user, "MUG"), bought(user, "MUG"), bought(user, "LAMP"), bought(user, "POT", days_ago=100))
+    mugs = (bought(user, "MUG", days_ago=days) for days in (40, 20))
+    await tell(shop, GOODS, habits(), *mugs, bought(user, "LAMP"), bought(user, "POT", days_ago=100))
     found = dict(await recommended(shop, user))
     assert found["MUG"] == "bought_again"
     assert "LAMP" not in found
     assert "POT" in found, "that was long ago"
+
+
+async def test_a_habit_is_not_recommended_just_after_it_was_ordered(shop: Shop) -> None:
+    user = new_id()
+    mugs = (bought(user, "MUG", days_ago=days) for days in (40, 20, 0))
+    await tell(shop, GOODS, habits(), *mugs)
+    assert "MUG" not in dict(await recommended(shop, user))
 
 
 async def test_what_was_just_ordered_is_left_out_at_once_and_comes_back_when_the_order_fails(shop: Shop) -> None:
@@ -78,7 +86,7 @@ async def test_what_was_just_ordered_is_left_out_at_once_and_comes_back_when_the
 @pytest.mark.parametrize("gone", [product("TEA", version=2, active=False), stock("TEA", 0, version=2)], ids=["withdrawn", "sold out"])
 async def test_nothing_that_can_not_be_bought_is_recommended(shop: Shop, gone: Any) -> None:
     user = new_id()
-    await tell(shop, GOODS, habits(), bought(user, "MUG", "TEA"), bought(user, "MUG", "TEA"))
+    await tell(shop, GOODS, habits(), bought(user, "MUG", "TEA", days_ago=40), bought(user, "MUG", "TEA", days_ago=20))
     assert "TEA" in dict(await recommended(shop, user))
     await tell(shop, [gone])
     assert "TEA" not in dict(await recommended(shop, user))
@@ -182,7 +190,8 @@ histories = st.lists(
 
 @given(histories)
 def test_taste_keeps_apart_what_is_a_habit_and_what_was_ordered_lately(history: list[Bought]) -> None:
-    found = model.taste(history, NOW, timedelta(days=90))
-    assert set(found.again) == {item.sku for item in history if item.times >= 2 and item.bought_at}
+    found = model.taste(history, NOW, timedelta(days=90), timedelta(days=14))
+    just_ordered = {item.sku for item in history if item.held_at and (NOW - item.held_at).days < 14}
+    assert set(found.again) == {item.sku for item in history if item.times >= 2 and item.bought_at} - just_ordered
     assert found.excluded == {item.sku for item in history if item.held_at and (NOW - item.held_at).days < 90}
     assert len(found.seeds) == sum(item.bought_at is not None for item in history)
