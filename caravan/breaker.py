@@ -12,7 +12,7 @@ State = Literal["closed", "half-open", "open"]
 @dataclass(slots=True)
 class Breaker:
     """Opens after `consecutive` failures, or when at least half of `minimum` or more calls within `window` seconds failed; then answers at once for
-    `open_for` seconds, lets `probes` calls through, and closes when they succeed. Client errors (4xx) don't count as failures."""
+    `open_for` seconds, lets `probes` calls through, and closes when they succeed. What counts as a failure, `caravan.faults` says."""
 
     time: Callable[[], float]
     window: float = 10.0
@@ -23,6 +23,7 @@ class Breaker:
     probes: int = 3
     state: State = "closed"
     changed: Callable[[State], None] = lambda _: None
+    _answered: float = float("-inf")
     _started: float = 0.0
     _calls: int = 0
     _failures: int = 0
@@ -47,8 +48,20 @@ class Breaker:
             self._probing += 1
         return self.state != "open"
 
+    def book(self, failed: bool | None) -> None:
+        """How a call ended; None: nothing can be said."""
+        if failed is None:
+            self.gave_up()
+        else:
+            (self.failed if failed else self.succeeded)()
+
+    def silent_since(self, since: float) -> bool | None:
+        """Whether one that did not answer a call of `since` in time has failed: True when it answered nobody else meanwhile, else None."""
+        return True if self._answered < since else None
+
     def succeeded(self) -> None:
         self._in_a_row = 0
+        self._answered = self.time()
         if self.state == "half-open":
             self._good += 1
             if self._good >= self.probes:
@@ -67,7 +80,7 @@ class Breaker:
             self._open()
 
     def gave_up(self) -> None:
-        """The caller has gone before there was an outcome: a probe's place is free again."""
+        """There was no outcome, such as when the caller has gone: a probe's place is free again."""
         if self.state == "half-open" and self._probing:
             self._probing -= 1
 

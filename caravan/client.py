@@ -15,8 +15,10 @@ from typing import Any, Generic, TypeVar
 import httpx2
 from pydantic import BaseModel
 
-from caravan import telemetry
+from caravan import faults, telemetry
 from caravan.breaker import Breaker, RetryBudget
+from caravan.database import CONNECTION_LOST
+from caravan.deadlines import Deadline
 from caravan.discovery import UNSPOKEN, Discovery
 from caravan.endpoints import Endpoint
 from caravan.errors import (
@@ -40,8 +42,10 @@ Res = TypeVar("Res", bound=BaseModel)
 
 ATTEMPTS = 3
 BACKOFF_SECONDS = 0.05
-UNSENT = (httpx2.ConnectError, httpx2.ConnectTimeout)
-"""No connection was made: whatever the request is, it has reached nobody."""
+MOST_ENDPOINTS = 5
+"""Most that one request tries because connections to others were lost; that is no retry by the budget: nobody has worked on it."""
+FAIR_SECONDS = 1.0
+"""Who was given less time than this is not blamed for its silence."""
 
 deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
 """Loop time by which the work in hand must be done; calls never wait longer."""
@@ -115,33 +119,34 @@ class Calls:
         loop = asyncio.get_running_loop()
         now = loop.time()
         until = min(now + operation.seconds, deadline.get() or now + operation.seconds)
-        started = time.perf_counter()
+        started, asked = time.perf_counter(), breaker.time()
         outcome = "failed"
+        failed: bool | None = None
         try:
-            async with asyncio.timeout_at(until):
+            async with Deadline(until - now):
                 local = self._local.get(operation)
                 answer: Res = await (local(request) if local else self._remote(operation, request, until))
-            outcome = "ok"
-            breaker.succeeded()
+            outcome, failed = "ok", False
             return answer
         except Problem as problem:
+            failed = faults.has_failed_by(problem)
             if problem.status >= 500:
-                breaker.failed()
+                problem.fault = faults.DEPENDENCY  # whoever asked us has us to thank for nothing of this
             else:
                 outcome = "refused"
-                breaker.succeeded()
             raise
         except TimeoutError:
             outcome = "deadline"
-            breaker.failed()
-            raise DeadlineExceeded(f"{operation.service} did not answer {operation.name} within {operation.seconds} s") from None
-        except asyncio.CancelledError:
-            breaker.gave_up()  # the caller has gone: that says nothing about the callee
-            raise
-        except Exception:
-            breaker.failed()
+            if until - now >= min(operation.seconds, FAIR_SECONDS):
+                failed = breaker.silent_since(asked)
+            late = DeadlineExceeded(f"{operation.service} did not answer {operation.name} within {until - now:.3g} s")
+            late.fault = faults.DEPENDENCY
+            raise late from None
+        except CONNECTION_LOST:
+            failed = True if local else None  # a backend of the callee, or the one that says where it is
             raise
         finally:
+            breaker.book(failed)
             telemetry.CALLS.labels(self.service, operation.service, operation.name, outcome).observe(time.perf_counter() - started)
 
     async def _remote(self, operation: Operation[Req, Res], request: Req, until: float) -> Res:
@@ -149,37 +154,47 @@ class Calls:
         budget.called()
         body = request.model_dump_json().encode()
         tried: set[str] = set()
-        for attempt in range(1, ATTEMPTS + 1):
+        spent = 1
+        while True:
+            endpoint = await self._discovery.locate(operation.service, tried)
+            fresh = endpoint.url not in tried
+            tried.add(endpoint.url)
             try:
-                return await self._attempt(operation, body, until, tried)
+                return await self._attempt(endpoint, operation, body, until)
             except (httpx2.TransportError, Unavailable) as error:
-                free = isinstance(error, UNSENT) and self._discovery.policy(operation.service).retry.unsent
-                if attempt == ATTEMPTS or not (free or (operation.repeatable and budget.take())):
-                    if isinstance(error, Unavailable):
-                        raise
-                    raise Unavailable(f"{operation.service} can't be reached: {type(error).__name__}") from error
+                unsent = isinstance(error, faults.UNSENT) and self._discovery.policy(operation.service).retry.unsent
+                moves = fresh and len(tried) < MOST_ENDPOINTS and (unsent or (operation.repeatable and faults.is_lost(error)))
+                if not moves:
+                    if spent == ATTEMPTS or not (unsent or (operation.repeatable and budget.take())):
+                        raise self._away(operation.service, error) from error
+                    await asyncio.sleep(BACKOFF_SECONDS * 2 ** (spent - 1) * random.uniform(0.5, 1.5))
+                    spent += 1
                 telemetry.RETRIES.labels(self.service, operation.service).inc()
-                await asyncio.sleep(BACKOFF_SECONDS * 2 ** (attempt - 1) * random.uniform(0.5, 1.5))
-        raise Unavailable(f"{operation.service} can't be reached")
 
-    async def _attempt(self, operation: Operation[Req, Res], body: bytes, until: float, tried: set[str]) -> Res:
-        endpoint = await self._discovery.locate(operation.service, tried)
-        tried.add(endpoint.url)
-        failed: bool | None = True
+    @staticmethod
+    def _away(service: str, error: Exception) -> Unavailable:
+        if isinstance(error, Unavailable):
+            return error
+        telemetry.log.warning("a service can't be reached", target=service, error=repr(error))
+        return Unavailable(f"{service} can't be reached now; try again", fault="" if faults.has_failed_by(error) else faults.UNKNOWN)
+
+    async def _attempt(self, endpoint: Endpoint, operation: Operation[Req, Res], body: bytes, until: float) -> Res:
+        failed: bool | None = None
+        reached, asked = True, endpoint.breaker.time()
         try:
             answer = await self._post(endpoint, operation, body, until)
             failed = False
             return answer
-        except Problem as problem:
-            failed = problem.status >= 500
+        except (Problem, httpx2.TransportError) as error:
+            failed = faults.has_failed_by(error)
+            reached = not isinstance(error, faults.UNSENT)
             raise
         except asyncio.CancelledError:
-            failed = (
-                True if asyncio.get_running_loop().time() >= until else None
-            )  # the caller may have gone, which says nothing about the endpoint
+            if asyncio.get_running_loop().time() >= until:  # else the caller has gone, which says nothing about the endpoint
+                failed = endpoint.breaker.silent_since(asked)
             raise
         finally:
-            endpoint.ended(failed=failed)
+            endpoint.ended(failed=failed, reached=reached)
 
     async def _post(self, endpoint: Endpoint, operation: Operation[Req, Res], body: bytes, until: float) -> Res:
         headers = {
@@ -213,5 +228,9 @@ def _problem(operation: Operation[Any, Any], response: httpx2.Response) -> Probl
         return TooManyRequests(detail, retry_after=1)
     kind = _PROBLEMS.get(response.status_code)
     if kind is None or kind is Unavailable:
-        return Unavailable(detail)
-    return kind(detail, errors=errors)
+        # A status that nobody declares, such as 500, is a fault of this one request and leaves the service as it is.
+        undeclared = response.status_code not in faults.COUNTED
+        return Unavailable(detail, fault=faults.DEPENDENCY if undeclared else response.headers.get(faults.FAULT, ""))
+    problem = kind(detail, errors=errors)
+    problem.fault = response.headers.get(faults.FAULT, "")
+    return problem

@@ -10,13 +10,14 @@ from typing import Protocol
 from caravan.database import Database
 from caravan.endpoints import Endpoint, Pool
 from caravan.errors import Unavailable
-from caravan.snapshot import Policy, Snapshot
+from caravan.snapshot import Policy, Retry, Snapshot
+from caravan.telemetry import log
 
 HEARTBEAT_SECONDS = 3.0
 GONE_AFTER_SECONDS = 10
 FRESH_SECONDS = 1.0
 
-UNSPOKEN = Policy()
+UNSPOKEN = Policy(retry=Retry(unsent=True))
 
 
 class Discovery(Protocol):
@@ -84,6 +85,8 @@ class ByRegistry(Discovery):
         self._database = database
         self._pools: dict[str, Pool] = {}
         self._read_at = -FRESH_SECONDS
+        self._missed: set[str] = set()
+        """Services that were looked for and not found, so that each is told of once."""
 
     async def _refresh(self) -> None:
         if time.monotonic() - self._read_at < FRESH_SECONDS:
@@ -95,13 +98,17 @@ class ByRegistry(Discovery):
         self._pools = {row[0]: self._pools.get(row[0]) or Pool(row[0]) for row in rows}
         for service, urls in rows:
             self._pools[service].update(urls)
+        self._missed -= self._pools.keys()
         self._read_at = time.monotonic()
 
     async def locate(self, service: str, tried: Collection[str] = ()) -> Endpoint:
         await self._refresh()
         pool = self._pools.get(service)
         if pool is None:
-            raise Unavailable(f"no process serves {service} now; start one with `caravan run {service}`")
+            if service not in self._missed:
+                self._missed.add(service)
+                log.warning(f"no process serves {service}; start one with `caravan run {service}`")
+            raise Unavailable(f"{service} is not available now; try again", retry_after=2)
         return pool.take(tried)
 
     async def services(self) -> set[str]:

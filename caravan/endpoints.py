@@ -8,8 +8,10 @@ from prometheus_client import Counter
 
 from caravan.breaker import Breaker
 from caravan.errors import Unavailable
+from caravan.faults import UNKNOWN
 from caravan.snapshot import Policy
 
+UNREACHED_SECONDS = 1.0
 EJECTIONS = Counter("caravan_endpoint_ejections_total", "Endpoints left out because they failed", ["target"])
 
 
@@ -21,10 +23,14 @@ class Endpoint:
     breaker: Breaker
     may_eject: Callable[[], bool]
     in_flight: int = 0
+    unreached: float = float("-inf")
+    """When no connection could be made the last time."""
 
-    def ended(self, *, failed: bool | None) -> None:
+    def ended(self, *, failed: bool | None, reached: bool = True) -> None:
         """`failed`: whether the endpoint did; None when nothing can be said, such as when the caller has gone."""
         self.in_flight -= 1
+        if not reached:
+            self.unreached = self.breaker.time()
         if failed is False:
             self.breaker.succeeded()
         elif failed and (self.breaker.state != "closed" or self.may_eject()):
@@ -53,20 +59,22 @@ class Pool:
         """An endpoint that was not tried if there is one. Raises Unavailable when there is none at all."""
         limit = self.policy.limits.max_in_flight
         if limit is not None and sum(endpoint.in_flight for endpoint in self._endpoints.values()) >= limit:
-            raise Unavailable(f"{self.service} has {limit} requests in flight from here, which is its limit; try again")
+            raise Unavailable(f"{self.service} has {limit} requests in hand from here, which is its limit; try again", fault=UNKNOWN)
         if not tried:
             self._turn += 1
         for endpoint in sorted(self._rotated(), key=lambda endpoint: self._rank(endpoint, tried)):
             if endpoint.breaker.allow():
                 endpoint.in_flight += 1
                 return endpoint
-        raise Unavailable(f"no endpoint of {self.service} is {'sound' if self._endpoints else 'ready'} now")
+        raise Unavailable(f"{self.service} is not {'sound' if self._endpoints else 'ready'} now; try again")
 
     def urls(self) -> set[str]:
         return set(self._endpoints)
 
-    def _rank(self, endpoint: Endpoint, tried: Collection[str]) -> tuple[bool, int]:
-        return endpoint.url in tried, endpoint.in_flight if self.policy.load_balancing == "LeastRequest" else 0
+    def _rank(self, endpoint: Endpoint, tried: Collection[str]) -> tuple[bool, bool, int]:
+        """One that could not be reached a moment ago comes after the others: having the fewest requests open, it would come first."""
+        unreached = self.now() - endpoint.unreached < UNREACHED_SECONDS
+        return endpoint.url in tried, unreached, endpoint.in_flight if self.policy.load_balancing == "LeastRequest" else 0
 
     def _rotated(self) -> list[Endpoint]:
         """Equals take turns."""

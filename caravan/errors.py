@@ -1,7 +1,7 @@
 """One tree of errors, each with its HTTP status; `http` renders them as RFC 9457 problem documents.
 
 Problem                 what a client may be told
- ├─ BadRequest 400   Unauthorized 401   Forbidden 403   NotFound 404   Conflict 409
+ ├─ BadRequest 400   Unauthorized 401   Forbidden 403   NotFound 404   TooSlow 408   Conflict 409
  ├─ StaleEdit 412    TooLarge 413       Invalid 422     TooManyRequests 429
  └─ Unavailable 503  DeadlineExceeded 504
 Reject                  a message handler's word that trying again can't help: straight to the dead letters
@@ -18,6 +18,8 @@ class Problem(Exception):
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Internal error"
     slug: ClassVar[str] = "internal-error"
+    fault: str = ""
+    """Whose it is, when it is not the raiser's own: a word of `caravan.faults`."""
 
     def __init__(
         self, detail: str, *, errors: list[dict[str, Any]] | None = None, headers: dict[str, str] | None = None, **extra: Any
@@ -50,6 +52,13 @@ class Forbidden(Problem):
 
 class NotFound(Problem):
     status, title, slug = 404, "Not found", "not-found"
+
+
+class TooSlow(Problem):
+    status, title, slug = 408, "The request came too slowly", "too-slow"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, headers={"Connection": "close"})
 
 
 class Conflict(Problem):
@@ -85,8 +94,9 @@ class TooManyRequests(Problem):
 class Unavailable(Problem):
     status, title, slug = 503, "A part of the shop is not available", "unavailable"
 
-    def __init__(self, detail: str, *, retry_after: int = 1) -> None:
+    def __init__(self, detail: str, *, retry_after: int = 1, fault: str = "") -> None:
         super().__init__(detail, headers={"Retry-After": str(retry_after)})
+        self.fault = fault
 
 
 class DeadlineExceeded(Problem):

@@ -6,7 +6,7 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
-from caravan.http.edge import FORWARDER, App, Body, Edge, Receive, Scope, Send, forwarder_key, leaves
+from caravan.http.edge import FORWARDER, SECONDS, App, Body, Edge, Receive, Scope, Send, forwarder_key, leaves
 from caravan.http.pages import (
     CursorParameter,
     Limit,
@@ -22,9 +22,14 @@ from caravan.http.pages import (
 from caravan.http.problems import PROBLEMS, ProblemDocument, add_problem_handlers, as_problem, document_problems, problem_response
 from caravan.times import Day, Time, parse_time
 
+SLOW = {"x-slow": True}
+"""`openapi_extra` of a read that may take as long as a write does."""
+
 __all__ = [
     "FORWARDER",
     "PROBLEMS",
+    "SECONDS",
+    "SLOW",
     "App",
     "Body",
     "CursorParameter",

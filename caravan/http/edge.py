@@ -12,15 +12,26 @@ from opentelemetry.trace import SpanKind
 from starlette.datastructures import MutableHeaders
 
 from caravan import telemetry
-from caravan.client import authorization
+from caravan.client import authorization, deadline
 from caravan.clock import new_id
 from caravan.derivation import derive
-from caravan.errors import BadRequest, TooLarge
+from caravan.errors import BadRequest, Problem, TooLarge, TooSlow, Unavailable
+from caravan.faults import UNKNOWN
 from caravan.http.problems import as_problem, problem_response
 
 MAX_BODY = 1024 * 1024
+BODY_SECONDS = 10.0
+"""How long a client may take for the body of its request: its own time, no part of the service's."""
+SMALL_BODY = 64 * 1024
+MAX_BODIES = 128 * 1024 * 1024
+"""Of all bodies over SMALL_BODY that one process has in hand."""
+BOUNDED = "caravan.bounded"
+"""In a scope: an edge further out bounds the body."""
 FORWARDER = b"x-caravan-forwarder"
 """With the key of `forwarder_key`, a request's `X-Forwarded-For` is believed: it came through the gateway, in another process."""
+
+SECONDS = b"x-caravan-seconds"
+"""From a forwarder: how long it waits for the answer. Calls of other services for it end before that, so that the answer can say what was wrong."""
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -68,6 +79,8 @@ class Edge:
         )
         if FORWARDER in headers and self.forwarder and hmac.compare_digest(headers[FORWARDER], self.forwarder):
             scope["client"] = (headers.get(b"x-forwarded-for", b"unknown").decode("latin-1"), 0)
+            if SECONDS in headers:
+                deadline.set(asyncio.get_running_loop().time() + float(headers[SECONDS]))
         started = time.perf_counter()
         status = 500
         began = False
@@ -86,41 +99,57 @@ class Edge:
 
         with telemetry.span(f"{scope['method']} {self.service}", SpanKind.SERVER, parent=parent):
             try:
-                body = Body(headers, receive)
-                await self.app(scope, body.receive, answer)
+                if BOUNDED in scope:
+                    await self.app(scope, receive, answer)
+                else:
+                    scope[BOUNDED] = True
+                    body = Body(headers, receive)
+                    await self.app(scope, body.receive, answer)
             except BaseException as error:
                 if began or leaves(error):
                     raise
-                body = None
+                if body is not None and body.refused is not None:
+                    error, body.refused = body.refused, None
                 await problem_response(as_problem(error, scope["path"]), scope["path"])(scope, receive, answer)
             finally:
+                if body is not None:
+                    body.close()
                 route = scope.get("route")
                 template = route.path if isinstance(route, APIRoute) else scope.get("route_template", "unmatched")
                 telemetry.HTTP_DURATION.labels(self.service, scope["method"], template, status).observe(time.perf_counter() - started)
 
 
 class Body:
-    """A request's body, refused over MAX_BODY: by its declared length at once, otherwise when it gets too long. It remembers the refusal, because a
-    framework turns an error while reading into one of its own."""
+    """A request's body: refused over MAX_BODY, by its declared length at once, otherwise when it gets too long, and when it takes longer than
+    BODY_SECONDS to come. It remembers the refusal, because a framework turns an error while reading into one of its own."""
+
+    held = 0
+    """Bytes of the large bodies that all requests of this process have in hand."""
 
     def __init__(self, headers: dict[bytes, bytes], receive: Receive) -> None:
         length = headers.get(b"content-length", b"0")
         if not length.isdigit():
             raise BadRequest("Content-Length is not a number")
-        if int(length) > MAX_BODY:
-            raise TooLarge(f"the body is {int(length)} bytes; at most {MAX_BODY} are taken")
+        if len(length) > 15 or int(length) > MAX_BODY:
+            raise TooLarge(f"the body is {length[:15].decode()} bytes; at most {MAX_BODY} are taken")
         self._receive = receive
-        self._seen = 0
-        self.refused: TooLarge | None = None
+        self._seen = self._holding = 0
+        self._coming = length != b"0" or b"transfer-encoding" in headers
+        self._until: float | None = None
+        self.refused: Problem | None = None
 
     async def receive(self) -> MutableMapping[str, Any]:
+        if not self._coming:
+            return await self._receive()
         try:
-            message = await self._receive()
-            if message["type"] == "http.request":
-                self._seen += len(message.get("body", b""))
-                if self._seen > MAX_BODY:
-                    raise TooLarge(f"the body is over {MAX_BODY} bytes")
-        except TooLarge as problem:
+            message = await self._in_time()
+            self._coming = message.get("more_body", False)
+            self._seen += len(message.get("body", b""))
+            if self._seen > MAX_BODY:
+                raise TooLarge(f"the body is over {MAX_BODY} bytes")
+            if self._seen > SMALL_BODY:
+                self._hold(self._seen - self._holding)
+        except Problem as problem:
             self.refused = problem
             raise
         return message
@@ -134,3 +163,23 @@ class Body:
             whole += message.get("body", b"")
             more = message.get("more_body", False)
         return whole
+
+    def close(self) -> None:
+        """The request has ended."""
+        Body.held -= self._holding
+        self._holding = 0
+
+    async def _in_time(self) -> MutableMapping[str, Any]:
+        loop = asyncio.get_running_loop()
+        self._until = self._until or loop.time() + BODY_SECONDS
+        try:
+            async with asyncio.timeout_at(self._until):
+                return await self._receive()
+        except TimeoutError:
+            raise TooSlow(f"the body was not complete after {BODY_SECONDS:g} s") from None
+
+    def _hold(self, more: int) -> None:
+        if Body.held + more > MAX_BODIES:
+            raise Unavailable("too many large bodies are coming in; try again", retry_after=2, fault=UNKNOWN)
+        Body.held += more
+        self._holding += more

@@ -15,6 +15,7 @@ from starlette.exceptions import HTTPException
 from caravan import telemetry
 from caravan.database import CONNECTION_LOST, VersionConflict
 from caravan.errors import TYPE_BASE, BadRequest, Conflict, Invalid, Problem, Unavailable
+from caravan.faults import FAULT
 
 
 class FieldError(BaseModel):
@@ -72,7 +73,8 @@ def as_problem(error: BaseException, path: str) -> Problem:
 
 
 def problem_response(problem: Problem, path: str) -> Response:
-    return render(problem.type, problem.title, problem.status, problem.detail, path, problem.errors, problem.headers, problem.extra)
+    headers = {**problem.headers, FAULT: problem.fault} if problem.fault else problem.headers
+    return render(problem.type, problem.title, problem.status, problem.detail, path, problem.errors, headers, problem.extra)
 
 
 def render(

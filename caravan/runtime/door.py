@@ -10,8 +10,10 @@ from starlette.responses import Response
 
 from caravan import telemetry
 from caravan.auth import check_internal
-from caravan.client import Local, Operation, authorization, deadline
-from caravan.errors import BadRequest, Invalid, NotFound
+from caravan.client import FAIR_SECONDS, Local, Operation, authorization, deadline
+from caravan.deadlines import Deadline
+from caravan.errors import BadRequest, DeadlineExceeded, Invalid, NotFound
+from caravan.faults import UNKNOWN
 from caravan.health import PATHS, Health
 from caravan.http import App, Body, Receive, Scope, Send, as_problem, leaves, problem_response
 
@@ -72,12 +74,16 @@ class Door:
         authorization.set(headers.get(b"x-user-authorization"))
         seconds = min(_seconds(headers.get(b"x-caravan-seconds")) or operation.seconds, operation.seconds)
         deadline.set(asyncio.get_running_loop().time() + seconds)
-        async with asyncio.timeout(seconds):
-            try:
+        try:
+            async with Deadline(seconds):
                 request = operation.request.model_validate_json(await Body(dict(scope["headers"]), receive).read())
-            except ValidationError as error:
-                raise Invalid(f"not a request for this operation: {error.error_count()} errors") from None
-            answer = await local(request)
+                answer = await local(request)
+        except ValidationError as error:
+            raise Invalid(f"not a request for this operation: {error.error_count()} errors") from None
+        except TimeoutError:
+            late = DeadlineExceeded(f"{operation.name} was not done within {seconds:.3g} s")
+            late.fault = "" if seconds >= min(operation.seconds, FAIR_SECONDS) else UNKNOWN
+            raise late from None
         return Response(answer.model_dump_json(), media_type="application/json")
 
 

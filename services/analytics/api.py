@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from caravan.auth import Admin, Staff
 from caravan.errors import Invalid
-from caravan.http import CursorParameter, Day, Limit, Page, Time, decode_cursor, json_response, page_response, parse_time
+from caravan.http import SLOW, CursorParameter, Day, Limit, Page, Time, decode_cursor, json_response, page_response, parse_time
 from services.analytics import model, use_cases
 from services.analytics.model import Period
 from services.analytics.schemas import (
@@ -62,7 +62,7 @@ def _answer(
     return Response(model.as_csv(columns, lines), headers=headers, media_type="text/csv")
 
 
-@router.get("/v1/reports/sales", response_model=SalesReport, responses=OR_CSV)
+@router.get("/v1/reports/sales", response_model=SalesReport, responses=OR_CSV, openapi_extra=SLOW)
 async def report_sales(
     request: Request,
     _: Staff,
@@ -77,7 +77,7 @@ async def report_sales(
     return _answer(request, format, report, ROW_COLUMNS, report.rows, f"sales-by-{by}-{period.first}-{period.last}")
 
 
-@router.get("/v1/reports/products", response_model=ProductsReport, responses=OR_CSV)
+@router.get("/v1/reports/products", response_model=ProductsReport, responses=OR_CSV, openapi_extra=SLOW)
 async def report_products(
     request: Request,
     _: Staff,
@@ -93,7 +93,7 @@ async def report_products(
     return _answer(request, format, report, ROW_COLUMNS, report.rows, f"products-{period.first}-{period.last}")
 
 
-@router.get("/v1/reports/funnel", response_model=FunnelReport, responses=OR_CSV)
+@router.get("/v1/reports/funnel", response_model=FunnelReport, responses=OR_CSV, openapi_extra=SLOW)
 async def report_funnel(request: Request, _: Staff, first: From = None, to: To = None, format: Format = None) -> Response:
     """How far the orders of a period have come, and how long they took to be processed."""
     period = _period(request, first, to)

@@ -12,6 +12,7 @@ from fastapi.routing import APIRoute
 from caravan.auth import Caller, Customer
 from caravan.client import authorization
 from caravan.errors import NotFound, Unauthorized, Unavailable
+from caravan.faults import COUNTED, FAULT
 from caravan.http import App, Edge, Receive, Scope, Send, create_app, json_response
 from caravan.snapshot import RateLimit
 from caravan.snapshot import Route as Rule
@@ -19,8 +20,8 @@ from services.gateway import failure_desk, job_desk, pages, use_cases
 from services.gateway.addresses import Networks, client_address, network_of
 from services.gateway.asyncapi import describe
 from services.gateway.faces import channels
-from services.gateway.forwarding import forward_here, onward_headers
-from services.gateway.limits import Lease, Policies, Policy
+from services.gateway.forwarding import Limit, forward_here, onward_headers
+from services.gateway.limits import READS, Lease, Policies, Policy
 from services.gateway.openapi import merge
 from services.gateway.routing import OWN
 from services.gateway.rules import rewritten
@@ -171,10 +172,18 @@ class Gateway:
 
     async def _forward(self, service: str, scope: Scope, headers: Any, peer: str, receive: Receive, send: Send) -> None:
         app = self._own if service == OWN else self._context.peers.get(service)
+        limit = self._limit(service, scope)
         if app is not None:
-            await forward_here(app, scope, headers, peer, receive, send, self._context.settings.seconds)
+            await forward_here(app, scope, headers, peer, receive, send, limit)
         else:
-            await self._context.parts.upstreams.forward(service, scope, headers, receive, send)
+            await self._context.parts.upstreams.forward(service, scope, headers, receive, send, limit)
+
+    def _limit(self, service: str, scope: Scope) -> Limit:
+        settings = self._context.settings
+        if scope["method"] not in READS:
+            return Limit(settings.seconds, read=False)
+        slow = service == OWN or self._context.parts.table.is_slow(service, scope["path"])
+        return Limit(settings.seconds if slow else settings.read_seconds, read=True)
 
 
 def _host(scope: Scope) -> str:
@@ -187,8 +196,10 @@ def _host(scope: Scope) -> str:
 def _with_limits(send: Send, policy: Policy, lease: Lease) -> Send:
     async def answer(message: MutableMapping[str, Any]) -> None:
         if message["type"] == "http.response.start":
-            limits = ((b"ratelimit-policy", policy.header), (b"ratelimit", lease.header(policy)))
-            message = {**message, "headers": [*message.get("headers", ()), *limits]}
+            headers = [*message.get("headers", ()), (b"ratelimit-policy", policy.header), (b"ratelimit", lease.header(policy))]
+            if message["status"] in COUNTED:  # whose fault it is, services of this process say to their callers
+                headers = [header for header in headers if header[0] != FAULT.encode()]
+            message = {**message, "headers": headers}
         await send(message)
 
     return answer

@@ -5,11 +5,11 @@ from contextlib import asynccontextmanager
 
 from caravan.service import Context, Periodic, Service
 from services.gateway import api, use_cases
-from services.gateway.forwarding import Upstreams
 from services.gateway.limits import Limits, Policies
 from services.gateway.sessions import Sessions
 from services.gateway.settings import Settings
 from services.gateway.table import REFRESH_SECONDS, Table
+from services.gateway.upstreams import Upstreams
 
 
 @asynccontextmanager

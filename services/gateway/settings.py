@@ -21,7 +21,10 @@ class Settings(BaseSettings):
         "",
         description="Addresses or networks of proxies before the gateway, comma-separated: only from them `X-Forwarded-For` is believed. Default: none.",
     )
-    seconds: float = Field(30.0, gt=0, le=300, description="How long a service may take until its answer begins; then 504.")
+    seconds: float = Field(30.0, gt=0, le=300, description="How long a service may take until its answer to a write begins; then 504.")
+    read_seconds: float = Field(
+        2.0, gt=0, le=300, description="The same for a read; then 503. Reads that take longer by nature, such as reports, have `seconds`."
+    )
     connections: int = Field(
         500, ge=1, le=10_000, description="Most connections to one service of another process: a slow one can't take those of others."
     )

@@ -9,6 +9,7 @@ from typing import Any
 import httpx2
 import orjson
 
+from caravan import faults
 from caravan.database import CONNECTION_LOST
 from caravan.errors import Problem
 from caravan.service import Context
@@ -38,6 +39,7 @@ class Table:
         self.unread: set[str] = set()
         """Services that should be there and have not been reached since this process started: their paths are not known yet."""
         self.trie = Trie(())
+        self._slow: dict[str, Trie] = {}
         self._rules: Rules | None = None
         self._ruled: tuple[Rule, ...] | None = None
         self._warned: set[tuple[str, str, str]] = set()
@@ -50,6 +52,11 @@ class Table:
         if found and not self._is_ruled(service):
             return Match(found.template, service)
         return self._rules.resolve(found, path, method, host) if self._rules else None
+
+    def is_slow(self, service: str, path: str) -> bool:
+        """Whether a read of this path, as the service has it, is declared to take its time."""
+        slow = self._slow.get(service)
+        return slow is not None and slow.match(path) is not None
 
     def published(self) -> dict[str, dict[str, Any]]:
         """The documents as clients may see them, the gateway's own first: what the rules keep from them is left out, what they move is where they find it."""
@@ -131,10 +138,10 @@ class Table:
         failed: bool | None = None
         try:
             answer = await self._context.http.get(endpoint.url + "/openapi.json", timeout=FETCH_SECONDS)
-            failed = answer.status_code >= 500
+            failed = faults.has_failed(answer.status_code, answer.headers.get(faults.FAULT, ""))
             return bytes(answer.raise_for_status().content)
-        except httpx2.TransportError:
-            failed = True
+        except httpx2.TransportError as error:
+            failed = faults.has_failed_by(error)
             raise
         finally:
             endpoint.ended(failed=failed)
@@ -143,6 +150,8 @@ class Table:
         if not isinstance(document.get("paths"), dict):
             raise ValueError(f"{name} has no OpenAPI document")
         self.documents[name] = document
+        slow = [(path, "GET", name) for path, item in document["paths"].items() if "x-slow" in item.get("get", {})]
+        self._slow[name] = Trie(slow)
         self._changed()
 
     def _changed(self) -> None:

@@ -11,12 +11,12 @@ from caravan.errors import Problem
 from caravan.money import Money
 from caravan.service import Context
 from caravan.telemetry import log
-from services.gateway.forwarding import Upstreams
 from services.gateway.limits import Limits, Policies
 from services.gateway.schemas import LatestNotification, Overview, Part, Profile, RecentOrder, RecommendedProduct
 from services.gateway.sessions import Sessions
 from services.gateway.settings import Settings
 from services.gateway.table import Table
+from services.gateway.upstreams import Upstreams
 from services.identity.client import STANDING, StandingRequest
 from services.inventory.client import AVAILABILITY, AvailabilityRequest
 from services.notifications.client import LATEST, LatestRequest

@@ -1,0 +1,43 @@
+"""Whose fault it is that a request has no good answer: the one place that says so, for requests that are passed on and for calls between services.
+
+Against a service count a connection that can't be made or breaks, its own 502, 503 and 504, and silence while it answers nobody else. What a client can
+provoke (any other status, a body that doesn't come, leaving) never does, nor does a bound of this process, nor what the service says is its dependency's.
+
+The answer to "has it failed?" is True, False (it works: it has answered), or None, when nothing can be said of it.
+"""
+
+import httpx2
+
+from caravan.errors import Problem
+
+FAULT = "x-caravan-fault"
+"""The header of an answer whose fault is not the service's own; for callers of ours only, the gateway takes it off."""
+DEPENDENCY = "dependency"
+UNKNOWN = "unknown"
+
+COUNTED = frozenset({502, 503, 504})
+UNSENT = (httpx2.ConnectError, httpx2.ConnectTimeout)
+"""No connection was made: whatever the request is, it has reached nobody."""
+OURS = (httpx2.PoolTimeout, httpx2.LocalProtocolError, httpx2.UnsupportedProtocol)
+"""Errors of the client library that say nothing of who was asked."""
+
+
+def has_failed(status: int, fault: str) -> bool | None:
+    """By what was answered; `fault` is what the answer says of itself in FAULT."""
+    if status not in COUNTED:
+        return False
+    return {"": True, DEPENDENCY: False}.get(fault)
+
+
+def has_failed_by(error: BaseException) -> bool | None:
+    """By what was raised instead of an answer."""
+    if isinstance(error, Problem):
+        return has_failed(error.status, error.fault)
+    return True if is_lost(error) or (isinstance(error, httpx2.TimeoutException) and not isinstance(error, OURS)) else None
+
+
+def is_lost(error: BaseException) -> bool:
+    """There is no connection, or it broke: another endpoint may well answer."""
+    return isinstance(error, UNSENT) or (
+        isinstance(error, httpx2.TransportError) and not isinstance(error, (*OURS, httpx2.TimeoutException))
+    )
