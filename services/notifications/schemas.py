@@ -74,7 +74,7 @@ class CampaignRequest(BaseModel):
         description="plain text; an empty line begins a paragraph"
     )
     segment: Segment = Segment()
-    send_at: Time | None = Field(None, description="null: now")
+    send_at: Time | None = Field(None, description="null: now; a time that has passed is refused")
     cron: str | None = Field(
         None, max_length=100, description="minute hour day month weekday; at most once an hour", examples=["30 9 * * mon"]
     )

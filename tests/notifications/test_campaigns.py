@@ -277,6 +277,40 @@ async def test_what_a_campaign_can_not_be_is_refused_by_field(shop: Shop) -> Non
     assert (await shop.client.post("/v1/campaigns", json=both, headers=shop.bearer("staff"))).status_code == 422
 
 
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        ({"send_at": timedelta(seconds=-1)}, "send_at"),
+        ({"send_at": timedelta(days=-400)}, "send_at"),
+        ({"segment": {"registered_after": timedelta(days=-1), "registered_before": timedelta(days=-2)}}, "segment.registered_after"),
+        ({"segment": {"registered_after": timedelta(days=-1), "registered_before": timedelta(days=-1)}}, "segment.registered_after"),
+        ({"segment": {"registered_after": timedelta(days=1)}}, "segment.registered_after"),
+        ({"send_at": timedelta(days=1), "segment": {"registered_after": timedelta(days=2)}}, "segment.registered_after"),
+        ({"segment": {"ordered_within_days": 7, "not_ordered_within_days": 30}}, "segment.ordered_within_days"),
+        ({"segment": {"ordered_within_days": 30, "not_ordered_within_days": 30}}, "segment.ordered_within_days"),
+    ],
+)
+async def test_a_time_that_has_passed_and_a_segment_that_nobody_can_be_in_are_refused(
+    shop: Shop, clock: MovedClock, nobody: None, change: dict[str, Any], field: str
+) -> None:
+    with clock.stopped():
+
+        def written(value: Any) -> Any:
+            if isinstance(value, dict):
+                return {name: written(part) for name, part in value.items()}
+            return (clock() + value).isoformat() if isinstance(value, timedelta) else value
+
+        answer = await shop.client.post("/v1/campaigns", json={**BODY, **written(change)}, headers=shop.bearer("staff"))
+    assert answer.status_code == 422 and [error["field"] for error in answer.json()["errors"]] == [field], answer.text
+
+
+async def test_a_segment_that_somebody_can_be_in_is_taken(shop: Shop, carrier: Carrier, nobody: None) -> None:
+    later, latest = ((utc_now() + timedelta(days=days)).isoformat() for days in (1, 2))
+    await post(shop, segment={"ordered_within_days": 90, "not_ordered_within_days": 30}, send_at=later)
+    await post(shop, segment={"registered_after": later, "registered_before": latest}, cron="0 9 * * *")
+    await post(shop, segment={"registered_after": later}, send_at=latest)
+
+
 async def test_the_same_key_makes_one_campaign(shop: Shop, nobody: None) -> None:
     headers = {**shop.bearer("staff", new_id()), "Idempotency-Key": str(new_id())}
     first, second = [await shop.client.post("/v1/campaigns", json=BODY, headers=headers) for _ in range(2)]

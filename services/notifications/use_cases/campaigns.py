@@ -15,7 +15,7 @@ import asyncpg
 import orjson
 
 from caravan.audit import audit
-from caravan.clock import new_id
+from caravan.clock import new_id, rfc3339
 from caravan.database import UnitOfWork
 from caravan.errors import Conflict, Invalid, NotFound, Reject
 from caravan.jobs import Cron, Job, JobsAway, NewJob
@@ -55,6 +55,7 @@ async def create(context: NotificationsContext, work: UnitOfWork, wanted: Campai
     """Write a campaign; its first run starts at its time, or now."""
     now = context.clock()
     schedule = _schedule(wanted)
+    _check_times(wanted, now)
     campaign: dict[str, Any] = {
         "id": new_id(),
         "name": wanted.name,
@@ -63,7 +64,7 @@ async def create(context: NotificationsContext, work: UnitOfWork, wanted: Campai
         "segment": wanted.segment.model_dump(mode="json"),
         "cron": wanted.cron,
         "time_zone": wanted.time_zone,
-        "next_at": schedule.after(now) if schedule else max(wanted.send_at or now, now),
+        "next_at": schedule.after(now) if schedule else wanted.send_at or now,
         "stopped": False,
         "created_by": actor,
         "created_at": now,
@@ -76,25 +77,46 @@ async def create(context: NotificationsContext, work: UnitOfWork, wanted: Campai
 
 def _schedule(wanted: CampaignRequest) -> Cron | None:
     """Raises Invalid, naming the field."""
-
-    def refused(field: str, rule: str) -> Invalid:
-        return Invalid(f"{field}: {rule}", errors=[{"field": field, "rule": rule}])
-
     try:
         Cron("0 0 * * *", wanted.time_zone)
     except ValueError as error:
-        raise refused("time_zone", str(error)) from None
+        raise _refused("time_zone", str(error)) from None
     if wanted.cron is None:
         return None
     if wanted.send_at is not None:
-        raise refused("send_at", "give it for one run, or `cron` for many, not both")
+        raise _refused("send_at", "give it for one run, or `cron` for many, not both")
     try:
         schedule = Cron(wanted.cron, wanted.time_zone)
     except ValueError as error:
-        raise refused("cron", str(error)) from None
+        raise _refused("cron", str(error)) from None
     if not wanted.cron.split()[0].isdigit():
-        raise refused("cron", "at most once an hour: the minute must be a number")
+        raise _refused("cron", "at most once an hour: the minute must be a number")
     return schedule
+
+
+def _refused(field: str, rule: str) -> Invalid:
+    return Invalid(f"{field}: {rule}", errors=[{"field": field, "rule": rule}])
+
+
+def _check_times(wanted: CampaignRequest, now: datetime) -> None:
+    """No time that has passed, and no segment that nobody can ever be in. Raises Invalid, naming the field."""
+    if wanted.send_at is not None and wanted.send_at < now:
+        raise _refused("send_at", f"is past: it is {rfc3339(now)}; leave it out to send now")
+    segment = wanted.segment
+    after, before, within, without = (
+        segment.registered_after,
+        segment.registered_before,
+        segment.ordered_within_days,
+        segment.not_ordered_within_days,
+    )
+    if after and before and after >= before:
+        raise _refused("segment.registered_after", "must be before registered_before: nobody registered after the one and before the other")
+    if within is not None and without is not None and within <= without:
+        raise _refused(
+            "segment.ordered_within_days", f"must be more than not_ordered_within_days: who ordered in {within} days did in {without}"
+        )
+    if after and wanted.cron is None and after >= (wanted.send_at or now):
+        raise _refused("segment.registered_after", "must be before the campaign is sent: nobody has registered after that")
 
 
 def _wake(context: NotificationsContext, work: UnitOfWork, campaign_id: UUID, at: datetime) -> None:
