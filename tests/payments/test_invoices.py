@@ -52,14 +52,45 @@ async def test_an_invoice_is_for_the_owner_and_staff_once_the_order_is_paid(till
     assert (await till.shop.client.get(f"/v1/orders/{failed.order_id}/invoice", headers=till.staff)).status_code == 404
 
 
-async def test_names_beyond_latin_and_long_orders_can_be_drawn(till: Till) -> None:
-    lines = [InvoiceLine(sku=f"S{place}", name="Чайник " + "x" * 300, quantity=1, unit_price=1) for place in range(120)]
-    order = await paid(till, customer_name="Žofie Ελένη Łukasz 東京\n\tsecond", lines=lines)
-    text = await text_of(till, order)
-    assert "Žofie Ελένη Łukasz ??" in text
-    assert "Чайник" in text
+async def test_long_names_wrap_and_long_orders_go_on_over_pages(till: Till) -> None:
+    name = "Чайник " + "x" * 300
+    lines = [InvoiceLine(sku=f"S{place}", name=name, quantity=1, unit_price=1) for place in range(120)]
+    text = await text_of(till, await paid(till, lines=lines))
+    said = "".join(text.split())
+    assert all(f"Чайник{'x' * 300}(S{place})10.01GBP" in said for place in range(120))
     assert "18.79 GBP" in text  # what the lines leave open
-    assert "Total" in text
+    assert "Total 19.99 GBP" in text
+    assert text.count("Item Quantity Unit price Amount") > 5
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["東京太郎 ひらがな カタカナ", "王小明 繁體 简体", "김민수 한국어", "Žofie Ελένη Łukasz Đặng", "İpek Дмитро ﬁancé"],
+)
+async def test_a_name_is_drawn_in_its_own_script(till: Till, name: str) -> None:
+    lines = [InvoiceLine(sku="S", name=name, quantity=1, unit_price=1999)]
+    text = await text_of(till, await paid(till, customer_name=name, billing_address=f"{name}\nLondon", lines=lines))
+    assert text.count(name) == 3
+    assert "?" not in text
+
+
+@pytest.mark.parametrize("name", ["مرحبا", "שלום", "नमस्ते", "สวัสดี"])
+async def test_joined_and_right_to_left_scripts_are_drawn_by_a_font_that_has_them(till: Till, name: str) -> None:
+    order = await paid(till, customer_name=name)
+    text = await text_of(till, order)
+    assert len(set(name) & set(text)) >= 3  # their order on the page is not that of the text
+    assert "?" not in text and "\x00" not in text
+
+
+async def test_signs_that_no_font_has_are_written_in_latin_letters(till: Till) -> None:
+    lines = [InvoiceLine(sku="S", name="🎁 box ታንክ\x07\u202e", quantity=1, unit_price=1999)]
+    assert ":gift: box tank" in (await text_of(till, await paid(till, lines=lines))).lower()
+
+
+async def test_a_name_is_never_markup(till: Till) -> None:
+    name = '#panic("x") *b* \\ $a$ <a> [c] "; `d` #image("/etc/passwd")'
+    text = await text_of(till, await paid(till, customer_name=name, billing_address=name))
+    assert name in " ".join(text.split())
 
 
 async def test_a_refunded_order_has_a_credit_note_line(till: Till) -> None:
