@@ -18,6 +18,7 @@ from caravan.http.pages import (
     entity_tag,
     json_response,
     page_response,
+    text_part,
 )
 from caravan.http.problems import PROBLEMS, ProblemDocument, add_problem_handlers, as_problem, document_problems, problem_response
 from caravan.times import Day, Time, parse_time
@@ -56,6 +57,7 @@ __all__ = [
     "page_response",
     "parse_time",
     "problem_response",
+    "text_part",
 ]
 
 

@@ -50,6 +50,13 @@ def decode_cursor(cursor: str | None, *kinds: Callable[[Any], Any]) -> list[Any]
         raise BadRequest("cursor is not one that this list gave out") from error
 
 
+def text_part(part: Any) -> str:
+    """A kind of a cursor's part. ValueError for what is no text."""
+    if not isinstance(part, str):
+        raise ValueError("no text")
+    return part
+
+
 def page_response(rows: Sequence[R], limit: int, item: Callable[[R], BaseModel], position: Callable[[R], Sequence[Any]]) -> Response:
     """A page of a list. `rows` were asked for with one more than `limit`: whether more follow is seen there, never guessed from a full page.
 

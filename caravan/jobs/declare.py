@@ -8,6 +8,7 @@ from functools import cache
 from typing import Any, Literal, Protocol
 from zoneinfo import ZoneInfo, available_timezones
 
+from bullmq.queue_keys import QueueKeys
 from cronsim import CronSim, CronSimError
 
 from caravan.clock import EPOCH
@@ -58,6 +59,22 @@ class Every:
 
     def __str__(self) -> str:
         return f"every {self.seconds:g} s"
+
+
+_OWN_ID = re.compile(r"(?=.*[^0-9])[A-Za-z0-9_-]{1,200}")
+_GIVEN_ID = re.compile(r"[0-9]{1,20}|repeat:[a-z.-]{1,100}:[0-9]{1,20}")
+_KEYS = frozenset(QueueKeys().getKeys(""))
+"""What BullMQ keeps beside the jobs of a queue, under names that look like ids."""
+
+
+def is_own_id(text: str) -> bool:
+    """Whether a job may be given this id: numbers and colons are BullMQ's own, and so are the names of its keys."""
+    return _OWN_ID.fullmatch(text) is not None and text not in _KEYS
+
+
+def is_job_id(text: str) -> bool:
+    """Whether this can be a job's id in its queue: one of ours, a number, or a run of a schedule. Everything else may name another key of Redis."""
+    return is_own_id(text) or _GIVEN_ID.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)

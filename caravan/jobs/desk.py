@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 from caravan.bus.failures.causes import normalised
 from caravan.clock import EPOCH
 from caravan.errors import BadRequest, Conflict, NotFound
+from caravan.jobs.declare import is_job_id
 from caravan.jobs.redis import JobStore
 from caravan.redaction import redact, redact_text
 from caravan.telemetry import log
@@ -201,7 +202,7 @@ async def _known(store: JobStore, name: str) -> None:
 
 async def _known_queue(store: JobStore, public_id: str) -> tuple[str, str]:
     name, _, job_id = public_id.partition(":")
-    if not job_id or name not in await store.queues():
+    if not is_job_id(job_id) or name not in await store.queues():
         raise _gone(public_id)
     return name, job_id
 
@@ -216,7 +217,7 @@ async def _find(store: JobStore, public_id: str) -> Any:
 
 def _gone(public_id: str) -> NotFound:
     return NotFound(
-        f"no job {public_id}: ids are `<queue>:<id>`; finished jobs are kept for a while only, `GET /v1/jobs` lists what there is"
+        f"no job {public_id[:80]}: ids are `<queue>:<id>`; finished jobs are kept for a while only, `GET /v1/jobs` lists what there is"
     )
 
 

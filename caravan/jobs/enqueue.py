@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from caravan import telemetry
-from caravan.jobs.declare import Jobs, Kind, NewJob
+from caravan.jobs.declare import Jobs, Kind, NewJob, is_own_id
 from caravan.jobs.redis import AWAY, JobsAway, JobStore
 from caravan.telemetry import log
 
@@ -26,8 +26,8 @@ def options(kind: Kind, job: NewJob) -> dict[str, Any]:
         "stackTraceLimit": 3,
     }
     if job.id is not None:
-        if not job.id or ":" in job.id or job.id.isdigit():
-            raise ValueError(f"{job.id!r}: the id of a job has no colon and is not a number, those are BullMQ's own")
+        if not is_own_id(job.id):
+            raise ValueError(f"{job.id!r}: the id of a job is of letters, digits, `-` and `_`, no number and no name of a key of BullMQ")
         found["jobId"] = job.id
     if job.delay.total_seconds() > 0:
         found["delay"] = round(job.delay.total_seconds() * 1000)

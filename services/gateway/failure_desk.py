@@ -7,7 +7,7 @@ from fastapi.responses import Response
 
 from caravan.auth import Admin
 from caravan.bus.failures.shapes import DiscardRequest, Failure, Position, Selection
-from caravan.http import CursorParameter, Limit, decode_cursor, encode_cursor, json_response, parse_time
+from caravan.http import CursorParameter, Limit, decode_cursor, encode_cursor, json_response, parse_time, text_part
 from services.gateway import failures
 from services.gateway.failures import Failures, Outcome
 
@@ -25,7 +25,7 @@ async def list_failures(
     cursor: CursorParameter = None,
 ) -> Response:
     """Messages and jobs that were given up: by cause, and one by one, the oldest first. Services that can't be asked are named in `failed`."""
-    position = decode_cursor(cursor, parse_time, str)
+    position = decode_cursor(cursor, parse_time, text_part)
     after = Position(failed_at=position[0], id=position[1]) if position else None
     page, last = await failures.list_failures(request.app.state.context, service, cause, channel, after, limit)
     if last is not None:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from caravan.auth import Admin
 from caravan.errors import Unavailable
-from caravan.http import CursorParameter, Limit, Page, Strict, decode_cursor, encode_cursor, json_response
+from caravan.http import CursorParameter, Limit, Page, Strict, decode_cursor, encode_cursor, json_response, text_part
 from caravan.jobs import AWAY, JobStore, desk
 from caravan.jobs.desk import Cleanable, State
 
@@ -95,7 +95,7 @@ async def list_jobs(
     cursor: CursorParameter = None,
 ) -> Response:
     """Jobs by queue and state, the oldest first. A job that moves on while you page may be seen twice or not at all."""
-    after = decode_cursor(cursor, str, str, _offset)
+    after = decode_cursor(cursor, text_part, text_part, _offset)
     found, following = await desk.page(
         _store(request), state=state, queue=queue, after=(after[0], after[1], after[2]) if after else None, limit=limit
     )
@@ -104,7 +104,7 @@ async def list_jobs(
 
 
 def _offset(value: Any) -> int:
-    if not isinstance(value, int) or not 0 <= value < 2**31:
+    if type(value) is not int or not 0 <= value < 2**31:
         raise ValueError("no offset")
     return value
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 import pytest
@@ -146,3 +147,32 @@ async def test_the_command_line_does_the_same(worker: Shop, backends: Backends, 
     await command("clean", NOTE, "--state", "completed")
     result = await asyncio.to_thread(CliRunner().invoke, app, ["jobs", "show", "nobody:1"])
     assert result.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "job_id",
+    ["meta", "wait", "active", "events", "id", "", ":", "repeat", "repeat:demo.note-take", "1:lock", "1:logs", "*", "ä", "\x00", "9" * 99],
+)
+async def test_an_id_that_names_another_key_of_redis_is_no_job(gateway: Shop, worker: Shop, job_id: str) -> None:
+    """Nothing is removed, and Redis isn't said to be away."""
+    client, quoted = context(worker).jobs.store.client, quote(f"{NOTE}:{job_id}", safe="")
+    await client.set(f"caravan:{NOTE}:1:lock", "held")
+    settings = await client.hgetall(f"caravan:{NOTE}:meta")
+    for method, path in (("GET", ""), ("POST", "/retry"), ("POST", "/promote"), ("DELETE", "")):
+        answer = await call(gateway, method, f"/v1/jobs/{quoted}{path}")
+        assert answer.status_code == 404 and "no job" in answer.json()["detail"], (method, path, answer.text)
+    assert settings and await client.hgetall(f"caravan:{NOTE}:meta") == settings
+    assert await client.getdel(f"caravan:{NOTE}:1:lock") == "held"
+
+
+@pytest.mark.parametrize("job_id", ["meta", "delayed", "12", "a:b", "", "a b", "ä"])
+async def test_a_job_is_not_given_the_name_of_another_key(worker: Shop, job_id: str) -> None:
+    with pytest.raises(ValueError, match="the id of a job"):
+        await context(worker).jobs.enqueue(NOTE, NewJob(id=job_id))
+
+
+@pytest.mark.parametrize("part", [True, False, None, 1.0, "1", -1, 2**31, [0], {}])
+async def test_a_cursor_with_another_offset_is_refused(gateway: Shop, part: Any) -> None:
+    answer = await call(gateway, "GET", f"/v1/jobs?cursor={encode_cursor(NOTE, 'failed', part)}")
+    assert answer.status_code == 400, answer.text
+    assert (await call(gateway, "GET", f"/v1/jobs?cursor={encode_cursor(part, 'failed', 0)}")).status_code == 400
