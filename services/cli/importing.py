@@ -2,23 +2,22 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 
-from caravan.money import Money
-from services.cli.retail.catalogue import CURRENCY, Catalogue, Customer, catalogue, stock_needed
-from services.cli.retail.lines import InvoiceFile, classify, reasons
+from services.cli.import_report import Brought, report
+from services.cli.retail.catalogue import Catalogue, Customer, catalogue
+from services.cli.retail.layout import DELIMITERS, Options, parse_columns
+from services.cli.retail.lines import InvoiceFile, Line, classify, leave_out_repeated
 from services.cli.retail.reader import NotAnInvoiceFile
+from services.cli.retail.values import DateOrder, Decimals
 from services.cli.shop import PATIENCE_SECONDS, Away, Refused, Shop, open_shop
-from services.cli.terminal import fail, print_json, print_note, print_table, show_progress
+from services.cli.terminal import fail, print_note, show_progress
 
 BULK = 500
 CONCURRENCY = 8
-NAMED = 5
-"""So many line numbers are printed for each reason."""
 
 Files = Annotated[list[Path], typer.Argument(metavar="FILE...", exists=True, dir_okay=False, readable=True, help="Invoice lines as CSV.")]
 Url = Annotated[str | None, typer.Option(help="The gateway; by default the one on CARAVAN_PORT of this machine.", show_default=False)]
@@ -30,16 +29,18 @@ Patience = Annotated[float, typer.Option(min=0, help="Seconds to wait for a shop
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Brought:
-    """What an import changed in the shop."""
-
-    products: int
-    new_customers: int
-    known_customers: int
-    units: int
-    files_stocked: int
-    files_stocked_before: int
+Delimiter = Annotated[str | None, typer.Option(help="What separates columns: comma, semicolon, tab, bar, or one sign.", show_default=False)]
+Encoding = Annotated[str | None, typer.Option(help="How the text is written, such as utf-8, cp1252, cp850.", show_default=False)]
+Decimal = Annotated[
+    Literal["point", "comma"] | None,
+    typer.Option("--decimal", help="What separates decimals; the other separates thousands.", show_default=False),
+]
+Dates = Annotated[Literal["day-first", "month-first"] | None, typer.Option(help="How 1/2/2011 is meant.", show_default=False)]
+Currency = Annotated[str | None, typer.Option(help="The currency of the prices, such as EUR.", show_default=False)]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option("--column", metavar="FIELD=HEADER", help="Which column is which, such as sku=ArtNo; customer=none.", show_default=False),
+]
 
 
 def import_(
@@ -49,18 +50,60 @@ def import_(
     concurrency: Concurrency = CONCURRENCY,
     patience: Patience = PATIENCE_SECONDS,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and report only; ask no shop.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show how the files would be read, and some lines as read; ask no shop.")
+    ] = False,
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    decimal: Decimal = None,
+    dates: Dates = None,
+    currency: Currency = None,
+    column: Columns = None,
 ) -> None:
     """Bring the products, customers and stock of invoice files (CSV) into the shop, and say of every line what became of it.
 
-    Importing a file again adds nothing. Exit status 1 when a line is not accounted for.
+    How a file is written is found out from the whole of it, and told; what it does not tell is asked for. Importing a file or a part of it again adds
+    nothing. Exit status 1 when a file has no line that can be used.
     """
-    read = read_files(files)
+    read = read_files(files, reading_options(delimiter, encoding, decimal, dates, currency, column))
     found = catalogue(read)
-    brought = None if dry_run else run(_import(read, found, url, concurrency, patience))
-    report(read, found, brought, output)
-    if not all(file.accounted for file in read):
-        print_note("lines read and lines accounted for differ: this is an error of the program")
+    brought = None
+    if not dry_run and not explain and found.products:
+        brought = run(_import(read, found, url, concurrency, patience))
+    report(read, found, brought, output, sample=explain)
+    if not check_used(read):
         raise typer.Exit(1)
+
+
+def reading_options(
+    delimiter: str | None,
+    encoding: str | None,
+    decimal: Decimals | None,
+    dates: DateOrder | None,
+    currency: str | None,
+    columns: Sequence[str] | None,
+) -> Options:
+    sign = next((sign for sign, name in DELIMITERS.items() if name == delimiter), delimiter)
+    if sign is not None and (len(sign) != 1 or sign in '"\r\n'):
+        fail(f"--delimiter {delimiter}: write {', '.join(DELIMITERS.values())}, or one sign")
+    try:
+        return Options(sign, encoding, decimal, dates, currency, parse_columns(columns or ()))
+    except NotAnInvoiceFile as error:
+        fail(str(error))
+
+
+def check_used(files: Sequence[InvoiceFile]) -> bool:
+    """Whether every file had something to use, and every line is accounted for; says what is wrong."""
+    good = True
+    for file in files:
+        if not file.accounted:
+            print_note(f"{file.name}: lines read and lines accounted for differ: this is an error of the program")
+        elif not file.sales and not file.returns and not file.repeated:
+            print_note(f"{file.name}: none of its {file.read:,} lines can be used. `caravan import --explain` shows how it is read.")
+        else:
+            continue
+        good = False
+    return good
 
 
 async def _import(read: Sequence[InvoiceFile], found: Catalogue, url: str | None, concurrency: int, patience: float) -> Brought:
@@ -93,27 +136,31 @@ def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
     return _first(first) if isinstance(first, BaseExceptionGroup) else first
 
 
-def read_files(paths: Iterable[Path]) -> list[InvoiceFile]:
-    """Each different content once; a file that is no invoice list ends the command."""
+def read_files(paths: Iterable[Path], options: Options) -> list[InvoiceFile]:
+    """Each different content once, and each line that several files have; a file that is no invoice list ends the command."""
     found: dict[str, InvoiceFile] = {}
     for path in paths:
         try:
-            file = classify(str(path), path.read_bytes())
+            file = classify(str(path), path.read_bytes(), options)
         except NotAnInvoiceFile as error:
             fail(f"{path}: {error}")
         if file.digest in found:
             print_note(f"{path} is the same as {found[file.digest].name}: read once")
         found.setdefault(file.digest, file)
-    return list(found.values())
+    files = leave_out_repeated(list(found.values()))
+    currencies = sorted({file.currency for file in files})
+    if len(currencies) > 1:
+        fail(f"the files are in {', '.join(currencies)}: import those of each currency by themselves, or say --currency")
+    return files
 
 
 async def bring(shop: Shop, files: Sequence[InvoiceFile], found: Catalogue, concurrency: int) -> Brought:
     """Products first, then the customers, then each file's stock."""
     await _bring_products(shop, found)
     new = await _bring_customers(shop, list(found.customers.values()), concurrency)
-    stocked = [await _bring_stock(shop, file) for file in files]
-    units = sum(sum(stock_needed(file).values()) for file, fresh in zip(files, stocked, strict=True) if fresh)
-    return Brought(len(found.products), new, len(found.customers) - new, units, sum(stocked), len(stocked) - sum(stocked))
+    units = [await _bring_stock(shop, file, concurrency) for file in files]
+    stocked = sum(received > 0 for received in units)
+    return Brought(len(found.products), new, len(found.customers) - new, sum(units), stocked, len(units) - stocked)
 
 
 async def _bring_products(shop: Shop, found: Catalogue) -> None:
@@ -123,7 +170,7 @@ async def _bring_products(shop: Shop, found: Catalogue) -> None:
             "name": product.name,
             "description": product.name,
             "category": product.category,
-            "price": {"amount": product.price, "currency": CURRENCY},
+            "price": {"amount": product.price, "currency": found.currency},
             "attributes": {},
         }
         for product in found.products.values()
@@ -147,19 +194,22 @@ async def _bring_customers(shop: Shop, customers: Sequence[Customer], concurrenc
         return sum([fresh async for fresh in each(customers, invite, concurrency, advance)])
 
 
-async def _bring_stock(shop: Shop, file: InvoiceFile) -> bool:
-    """Receive what the sales of the file need. False when an import of the same content did so before."""
-    movements = [
-        {"sku": sku, "kind": "receive", "quantity": units, "reason": f"import {file.digest[:16]}"}
-        for sku, units in stock_needed(file).items()
-    ]
-    fresh = False
-    for start in range(0, len(movements), BULK):
-        answer = await shop.call(
-            "POST", "/v1/stock/movements", body={"movements": movements[start : start + BULK]}, key=f"import-{file.digest}-{start}"
-        )
-        fresh = fresh or "idempotency-replayed" not in answer.headers
-    return fresh
+async def _bring_stock(shop: Shop, file: InvoiceFile, concurrency: int) -> int:
+    """Receive what the sales of the file need; how many units were not received before, by an import of the same lines from any file."""
+    sales = sorted(file.sales, key=lambda line: line.sku)  # what a request has of one product is one movement
+    batches = [sales[start : start + BULK] for start in range(0, len(sales), BULK)]
+
+    async def receive(batch: Sequence[Line]) -> int:
+        movements = [
+            {"sku": line.sku, "kind": "receive", "quantity": line.quantity, "reason": "import", "reference": f"import-{line.identity}"}
+            for line in batch
+        ]
+        answer = await shop.call("POST", "/v1/stock/movements", body={"movements": movements})
+        repeated = set(answer.json().get("repeated", ()))
+        return sum(line.quantity for line in batch if f"import-{line.identity}" not in repeated)
+
+    with show_progress("stock", len(batches)) as advance:
+        return sum([units async for units in each(batches, receive, concurrency, advance)])
 
 
 async def each(items: Sequence[T], act: Callable[[T], Awaitable[Any]], concurrency: int, advance: Callable[[], None]) -> AsyncIterator[Any]:
@@ -176,78 +226,3 @@ async def each(items: Sequence[T], act: Callable[[T], Awaitable[Any]], concurren
         tasks = [group.create_task(one(item)) for item in items]
     for task in tasks:
         yield task.result()
-
-
-def report(files: Sequence[InvoiceFile], found: Catalogue, brought: Brought | None, output: str) -> None:
-    if output == "json":
-        print_json(as_json(files, found, brought))
-        return
-    rows: list[tuple[object, ...]] = [
-        (file.name, file.encoding, file.read, len(file.sales), len(file.returns), len(file.refused)) for file in files
-    ]
-    totals = [
-        sum(len(part) for part in parts) for parts in ([f.sales for f in files], [f.returns for f in files], [f.refused for f in files])
-    ]
-    rows.append(("all", "", sum(file.read for file in files), *totals))
-    print_table(
-        "Lines: read = used as sale + used as return + refused", ("file", "encoding", "#read", "#sale", "#return", "#refused"), rows
-    )
-    if totals[2]:
-        print_table(
-            "Refused",
-            ("reason", "#lines", "first of them"),
-            [(reason, count, _first_lines(files, reason)) for reason, count in reasons(files).most_common()],
-        )
-    facts: list[tuple[str, object]] = [
-        ("products", len(found.products)),
-        ("customers (each invoice of a guest is one)", len(found.customers)),
-        ("sales lines priced at the catalogue, because the file has another price", found.repriced),
-        ("what the catalogue's prices make of these lines, less the file's", str(Money(amount=found.difference, currency=CURRENCY))),
-    ]
-    if brought:
-        facts += [
-            ("customers that were new, known", f"{brought.new_customers:,}, {brought.known_customers:,}"),
-            ("units received into stock", brought.units),
-            ("files whose stock was received before", brought.files_stocked_before),
-        ]
-    print_table("Shop", ("what", "#"), facts)
-
-
-def _first_lines(files: Sequence[InvoiceFile], reason: str) -> str:
-    several = len(files) > 1
-    found = [(file, refusal) for file in files for refusal in file.refused if refusal.reason == reason]
-    places = [
-        f"{Path(file.name).name + ':' if several else 'line '}{refusal.number} ({refusal.detail[:40]})" for file, refusal in found[:NAMED]
-    ]
-    return ", ".join(places) + (", …" if len(found) > NAMED else "")
-
-
-def as_json(files: Sequence[InvoiceFile], found: Catalogue, brought: Brought | None) -> dict[str, Any]:
-    return {
-        "files": [
-            {
-                "name": file.name,
-                "digest": file.digest,
-                "encoding": file.encoding,
-                "read": file.read,
-                "used": {"sale": len(file.sales), "return": len(file.returns)},
-                "refused": {
-                    reason: {"lines": count, "first": [refusal.number for refusal in file.refused if refusal.reason == reason][:NAMED]}
-                    for reason, count in reasons([file]).most_common()
-                },
-            }
-            for file in files
-        ],
-        "products": len(found.products),
-        "customers": len(found.customers),
-        "repriced": {"lines": found.repriced, "difference": {"amount": found.difference, "currency": CURRENCY}},
-        "brought": None
-        if brought is None
-        else {
-            "new_customers": brought.new_customers,
-            "known_customers": brought.known_customers,
-            "units": brought.units,
-            "files_stocked": brought.files_stocked,
-            "files_stocked_before": brought.files_stocked_before,
-        },
-    }

@@ -14,7 +14,7 @@ UNDONE = frozenset({"cancelled", "refunded"})
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """One order, as each service knows it. Money in pence."""
+    """One order, as each service knows it. Money in minor units."""
 
     order_id: str
     name: str
@@ -88,12 +88,12 @@ def _of_one(facts: Facts) -> Iterator[str]:
         yield f"has {_units(facts.ordered)} units of {len(facts.ordered)} products, the invoice {_units(facts.asked)} of {len(facts.asked)}"
     due = facts.total if facts.status in PROCESSED else 0
     if facts.captured - facts.refunded != due:
-        yield f"is {facts.status}: {due} pence are due, {facts.captured} captured less {facts.refunded} refunded"
+        yield f"is {facts.status}: {due} are due, {facts.captured} captured less {facts.refunded} refunded"
     if facts.status == "refunded" and not facts.captured:
         yield "is refunded, but nothing was captured"
     if (facts.provider_captured, facts.provider_refunded) != (facts.captured, facts.refunded):
         yield (
-            f"the provider has captured {facts.provider_captured} and refunded {facts.provider_refunded} pence, "
+            f"the provider has captured {facts.provider_captured} and refunded {facts.provider_refunded}, "
             f"we say {facts.captured} and {facts.refunded}"
         )
     leaves = facts.ordered if facts.status in SHIPPED else {}

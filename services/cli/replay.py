@@ -9,7 +9,26 @@ from typing import Annotated, Any
 import typer
 
 from services.cli.accounts import gather_facts, wait_until_ended
-from services.cli.importing import CONCURRENCY, Brought, Concurrency, Files, Output, Patience, Url, as_json, bring, read_files, report, run
+from services.cli.import_report import Brought, as_json, report
+from services.cli.importing import (
+    CONCURRENCY,
+    Columns,
+    Concurrency,
+    Currency,
+    Dates,
+    Decimal,
+    Delimiter,
+    Encoding,
+    Files,
+    Output,
+    Patience,
+    Url,
+    bring,
+    check_used,
+    read_files,
+    reading_options,
+    run,
+)
 from services.cli.reconcile import UNDONE, Difference, Facts, differences
 from services.cli.replay_report import Walk, as_facts, show_walk
 from services.cli.retail.catalogue import catalogue
@@ -34,12 +53,18 @@ def replay(
     deadline: Annotated[float, typer.Option(min=1, help="Seconds to wait for the orders to end, after the last was placed.")] = 900.0,
     patience: Patience = PATIENCE_SECONDS,
     output: Output = "table",
+    delimiter: Delimiter = None,
+    encoding: Encoding = None,
+    decimal: Decimal = None,
+    dates: Dates = None,
+    currency: Currency = None,
+    column: Columns = None,
 ) -> None:
     """Place each invoice of the files (CSV) as an order, in the order of their time, wait for all to end, and compare the shop's books.
 
-    Run it again after an interruption: nothing is placed twice. Exit status 1 when the books differ.
+    Run it again after an interruption: nothing is placed twice. Exit status 1 when the books differ, or a file has no line that can be used.
     """
-    read = read_files(files)
+    read = read_files(files, reading_options(delimiter, encoding, decimal, dates, currency, column))
     orders = invoices(read)
     returns = match_returns(read, orders)
     found = catalogue(read)
@@ -55,10 +80,10 @@ def replay(
 
     brought, walk, facts, differing = run(work())
     if output == "json":
-        print_json({"import": as_json(read, found, brought), **as_facts(orders, returns, walk, facts, differing)})
+        print_json({"import": as_json(read, found, brought), **as_facts(orders, returns, walk, facts, differing, found.currency)})
     else:
-        show_walk(read, orders, returns, walk, facts, differing)
-    if differing or not all(file.accounted for file in read):
+        show_walk(read, orders, returns, walk, facts, differing, found.currency)
+    if not check_used(read) or differing:
         raise typer.Exit(1)
 
 

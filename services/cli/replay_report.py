@@ -7,7 +7,6 @@ from typing import Any
 
 from caravan.money import Money
 from services.cli.reconcile import PROCESSED, TERMINAL, UNDONE, Difference, Facts, sums
-from services.cli.retail.catalogue import CURRENCY
 from services.cli.retail.invoices import Cancellation, Invoice, Leftover, Returns
 from services.cli.retail.lines import InvoiceFile
 from services.cli.terminal import print_line, print_table
@@ -38,6 +37,7 @@ def show_walk(
     walk: Walk,
     facts: Sequence[Facts],
     differing: Sequence[Difference],
+    currency: str,
 ) -> None:
     rate = len(walk.placed) / walk.seconds if walk.seconds else 0.0
     rows: list[tuple[str, object]] = [
@@ -61,12 +61,15 @@ def show_walk(
         [_leftover(each) for each in returns.partial],
         ("return", "sku", "#units", "of invoice"),
     )
-    _books(facts)
+    _books(facts, currency)
     _name("Differences", [(each.order_id, each.name, each.what) for each in differing], ("order", "invoice", "what differs"), limit=1000)
     print_line(f"differences = {len(differing)}")
 
 
-def _books(facts: Sequence[Facts]) -> None:
+def _books(facts: Sequence[Facts], currency: str) -> None:
+    def _money(amount: int) -> str:
+        return str(Money(amount=amount, currency=currency))
+
     total = sums(facts)
     outcomes: Counter[str] = total.orders
     print_table(
@@ -98,10 +101,6 @@ def _account(name: str, one: int, other: int, form: Any) -> tuple[str, str, str,
     return name, form(one), form(other), form(one - other)
 
 
-def _money(amount: int) -> str:
-    return str(Money(amount=amount, currency=CURRENCY))
-
-
 def _number(value: int) -> str:
     return f"{value:,}"
 
@@ -117,7 +116,7 @@ def _name(title: str, rows: Sequence[Sequence[object]], columns: Sequence[str], 
 
 
 def as_facts(
-    orders: Sequence[Invoice], returns: Returns, walk: Walk, facts: Sequence[Facts], differing: Sequence[Difference]
+    orders: Sequence[Invoice], returns: Returns, walk: Walk, facts: Sequence[Facts], differing: Sequence[Difference], currency: str
 ) -> dict[str, Any]:
     total = sums(facts)
     return {
@@ -140,7 +139,7 @@ def as_facts(
             "refunded": total.refunded,
             "provider_captured": total.provider_captured,
             "provider_refunded": total.provider_refunded,
-            "currency": CURRENCY,
+            "currency": currency,
         },
         "units": {"ordered": total.units_ordered, "shipped": total.units_shipped, "left_stock": total.units_left_stock},
         "emails": {"expected": total.emails_expected, "sent": total.emails_sent},

@@ -76,13 +76,16 @@ async def get_balance(request: Request, sku: SkuPath, _: Staff) -> Response:
 
 @router.post("/v1/stock/movements", status_code=201, response_model=MovementsDone)
 async def post_movements(request: Request, body: MovementsRequest, caller: Staff, once: OnceIfKeyed) -> Response:
-    """Up to 500 movements at once, all or none, in their order; for imports."""
+    """Up to 500 movements at once, all or none, in their order; for imports. Those whose `reference` is known are left out and named in `repeated`."""
     context = _context(request)
 
     async def act() -> Response:
         async with context.database.work() as work:
-            shelf = await use_cases.move_stock(context, work, caller, body.movements)
-            return once.save(work, 201, MovementsDone(movements=len(body.movements), skus=len(shelf.changed())).model_dump())
+            repeated = await use_cases.find_repeated(context, work, body.movements)
+            fresh = [line for line in body.movements if line.reference not in repeated]
+            shelf = await use_cases.move_stock(context, work, caller, fresh)
+            done = MovementsDone(movements=len(fresh), skus=len(shelf.changed()), repeated=sorted(repeated))
+            return once.save(work, 201, done.model_dump(exclude_defaults=True))
 
     return await once.run(context.database, act)
 

@@ -11,6 +11,7 @@ MAX_LINES = 500
 
 Sku = Annotated[str, StringConstraints(min_length=1, max_length=40, pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9._ -]*[A-Za-z0-9._-])?$")]
 Reason = Annotated[str, StringConstraints(max_length=200, strip_whitespace=True, pattern=r"^[^\x00-\x1f\x7f]*$")]
+Reference = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._:/-]+$")]
 Kind = Literal["receive", "adjust", "count", "return"]
 
 
@@ -34,7 +35,10 @@ class MovementRequest(Body):
 
 
 class MovementLine(MovementRequest):
+    """A movement with a `reference` happens once, however often and with whatever else it is sent: one that is known is left out."""
+
     sku: Sku = Field(examples=["MUG"])
+    reference: Reference | None = Field(None, examples=["delivery-4711-line-3"])
 
 
 class MovementsRequest(Body):
@@ -42,10 +46,21 @@ class MovementsRequest(Body):
 
     movements: list[MovementLine] = Field(min_length=1, max_length=MAX_LINES)
 
+    @model_validator(mode="after")
+    def each_reference_once(self) -> "MovementsRequest":
+        references = [line.reference for line in self.movements if line.reference]
+        if len(set(references)) != len(references):
+            twice = sorted({reference for reference in references if references.count(reference) > 1})[0]
+            raise ValueError(f"movements: the reference {twice} stands twice")
+        return self
+
 
 class MovementsDone(BaseModel):
+    """`repeated`: the references that were known before; it is not there when there are none."""
+
     movements: int
     skus: int
+    repeated: list[str] = []
 
 
 class StockDocument(BaseModel):

@@ -28,6 +28,17 @@ async def make_stock(work: UnitOfWork, skus: Collection[str]) -> None:
     await work.execute("INSERT INTO stock (sku) SELECT unnest($1::text[]) ON CONFLICT DO NOTHING", sorted(skus))
 
 
+async def record_references(work: UnitOfWork, references: Collection[str], now: datetime) -> set[str]:
+    """Those that are new. One that somebody else is recording now is waited for."""
+    rows = await work.fetch(
+        "INSERT INTO movement_reference (reference, recorded_at) SELECT r, $2 FROM unnest($1::text[]) AS r ORDER BY r"
+        " ON CONFLICT DO NOTHING RETURNING reference",
+        list(references),
+        now,
+    )
+    return {row["reference"] for row in rows}
+
+
 async def find_reservations(work: UnitOfWork, orders: Collection[UUID]) -> dict[UUID, Reservation]:
     rows = await work.fetch(f"SELECT {RESERVATION} FROM reservation WHERE order_id = ANY($1)", list(orders))
     return {row["order_id"]: _reservation(row) for row in rows}

@@ -187,7 +187,8 @@ async def expire(context: InventoryContext) -> bool:
 
 
 async def move_stock(context: InventoryContext, work: UnitOfWork, caller: Caller, lines: Sequence[MovementLine]) -> Shelf:
-    """Movements by hand, all or none. The first of a sku makes its stock."""
+    """Movements by hand, all or none. The first of a sku makes its stock. Receipts with references are one movement of each sku."""
+    lines = _add_up(lines)
     skus = {line.sku for line in lines}
     await store.make_stock(work, skus)
     shelf = await store.lock_stock(work, skus)
@@ -198,6 +199,24 @@ async def move_stock(context: InventoryContext, work: UnitOfWork, caller: Caller
     await store.add(work, shelf, [])
     _changed(context, work, shelf)
     return shelf
+
+
+async def find_repeated(context: InventoryContext, work: UnitOfWork, lines: Sequence[MovementLine]) -> set[str]:
+    """The references among these that are known; the others are known from here on."""
+    references = {line.reference for line in lines if line.reference}
+    return references - await store.record_references(work, references, context.clock()) if references else set()
+
+
+def _add_up(lines: Sequence[MovementLine]) -> list[MovementLine]:
+    """An import says what each of its lines needs; the ledger needs no line for each of them."""
+    units: dict[tuple[str, str], int] = {}
+    rest = []
+    for line in lines:
+        if line.reference and line.kind == "receive":
+            units[line.sku, line.reason] = units.get((line.sku, line.reason), 0) + line.quantity
+        else:
+            rest.append(line)
+    return [MovementLine(sku=sku, kind="receive", quantity=quantity, reason=reason) for (sku, reason), quantity in units.items()] + rest
 
 
 def _changed(context: InventoryContext, work: UnitOfWork, shelf: Shelf) -> None:

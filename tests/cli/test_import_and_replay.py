@@ -68,6 +68,22 @@ async def test_importing_again_adds_nothing(caller: Caller) -> None:
     assert await stock_of(caller, file) == stock == {"8110001": (11, 0), "8110002": (36, 0), "8110003A": (1, 0), "8110004": (2, 0)}
 
 
+async def test_what_was_received_is_known_again_in_a_file_saved_anew_and_in_a_longer_one(caller: Caller) -> None:
+    file, lines = day("85"), DAY.read_text().splitlines()
+    text = "\n".join(lines).replace("\n7", "\n857").replace("\nC7", "\nC857").replace(",100", ",85100")
+    part = classify("part.csv", "\n".join(text.splitlines()[:3]).encode())
+    first = await bring(caller, [part], catalogue([part]), 4)
+    whole = await bring(caller, [file], catalogue([file]), 4)
+    assert (first.units, whole.units, whole.files_stocked) == (18, 32, 1)
+    saved = classify("saved.csv", b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    other = classify("other.csv", text.replace('"BAG, PAISLEY"', "BAG").replace(",", ";").encode("utf-16"))
+    for again in (saved, other):
+        assert again.digest != file.digest
+        brought = await bring(caller, [again], catalogue([again]), 4)
+        assert (brought.units, brought.files_stocked_before) == (0, 1)
+    assert await stock_of(caller, file) == {"8510001": (11, 0), "8510002": (36, 0), "8510003A": (1, 0), "8510004": (2, 0)}
+
+
 async def test_the_books_agree_after_a_replay_and_a_second_one_places_nothing(caller: Caller) -> None:
     file = day("82")
     await bring(caller, [file], catalogue([file]), 4)

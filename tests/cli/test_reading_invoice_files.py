@@ -108,13 +108,13 @@ def test_byte_order_marks_line_ends_encodings_and_column_order_do_not_matter() -
     swapped = f"{HEADER.replace('InvoiceNo,', '')},INVOICENO,Extra\n{SALE.removeprefix('700001,')},700001,?\n"
     assert classify("x", swapped.encode()).sales == plain
     latin = read(SALE.replace("TIN", "CAFÉ £"), encoding="latin-1")
-    assert (latin.encoding, latin.sales[0].description) == ("latin-1", "CAFÉ £ LANTERN")
+    assert (latin.encoding, latin.sales[0].description) == ("windows-1252", "CAFÉ £ LANTERN")
 
 
 def test_a_quoted_description_may_hold_commas_quotes_and_a_line_break() -> None:
     found = read(SALE.replace("TIN LANTERN", '"TIN, ""BIG""\nLANTERN"'), SALE)
     assert [(line.number, line.description) for line in found.sales] == [(2, 'TIN, "BIG" LANTERN'), (4, "TIN LANTERN")]
-    assert found.read == 2
+    assert (found.read, found.continued) == (3, 1) and found.accounted
 
 
 @pytest.mark.parametrize(
@@ -123,9 +123,8 @@ def test_a_quoted_description_may_hold_commas_quotes_and_a_line_break() -> None:
         (b"", "empty"),
         (b"\xef\xbb\xbf", "empty"),
         (b"InvoiceNo,StockCode\n", "lacks Description, Quantity, InvoiceDate, UnitPrice, CustomerID, Country; it has InvoiceNo, StockCode"),
-        (HEADER.replace(",", ";").encode(), "separated by commas"),
+        (HEADER.replace(",", ":").encode(), r"lacks InvoiceNo.*--delimiter"),
         (b"\x00\x01\x02", "lacks InvoiceNo"),
-        (b"\n" + HEADER.encode(), "lacks InvoiceNo"),
     ],
 )
 def test_a_file_that_is_no_invoice_list_is_refused_with_what_it_lacks(content: bytes, words: str) -> None:
@@ -158,7 +157,7 @@ def test_lines_read_are_lines_used_and_refused_for_any_text(lines: list[str]) ->
     text = "\n".join((HEADER, *lines))
     found = classify("any.csv", text.encode("utf-8", errors="replace"))
     assert found.accounted
-    assert found.read == len(found.sales) + len(found.returns) + len(found.refused)
+    assert found.read == len(found.sales) + len(found.returns) + len(found.refused) + found.continued
     if '"' not in text:
         assert found.read == len(text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")) - 1
 

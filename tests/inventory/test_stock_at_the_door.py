@@ -85,6 +85,28 @@ async def test_the_same_key_moves_once(shop: Shop) -> None:
     assert (await stock(shop, sku))["on_hand"] == 5
 
 
+async def test_a_movement_with_a_reference_happens_once_whatever_it_is_sent_with(shop: Shop) -> None:
+    sku, staff = fresh_sku(), shop.bearer("staff")
+
+    def line(reference: str, quantity: int = 2) -> dict[str, Any]:
+        return {"sku": sku, "kind": "receive", "quantity": quantity, "reference": f"{sku}-{reference}"}
+
+    async def send(*lines: dict[str, Any]) -> dict[str, Any]:
+        answer = await shop.client.post("/v1/stock/movements", json={"movements": lines}, headers=staff)
+        assert answer.status_code == 201, answer.text
+        return dict(answer.json())
+
+    answers = await asyncio.gather(*(send(line("a"), line("b", 3)) for _ in range(5)))
+    assert sorted(len(answer.get("repeated", ())) for answer in answers) == [0, 2, 2, 2, 2]
+    assert await send(line("b", 3), line("c", 7)) == {"movements": 1, "skus": 1, "repeated": [f"{sku}-b"]}
+    assert (await stock(shop, sku))["on_hand"] == 12
+    refused = {"movements": [line("d"), {"sku": sku, "kind": "adjust", "quantity": -100}]}
+    assert (await shop.client.post("/v1/stock/movements", json=refused, headers=staff)).status_code == 409
+    assert await send(line("d")) == {"movements": 1, "skus": 1}, "a reference goes with its movement"
+    twice = {"movements": [line("e"), line("e")]}
+    assert (await shop.client.post("/v1/stock/movements", json=twice, headers=staff)).status_code == 422
+
+
 async def test_parallel_movements_lose_nothing(shop: Shop) -> None:
     sku = fresh_sku()
     answers = await asyncio.gather(*(move(shop, sku, "receive", 2) for _ in range(20)), *(move(shop, sku, "adjust", 1) for _ in range(20)))

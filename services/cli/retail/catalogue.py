@@ -1,14 +1,16 @@
 """What the sales of invoice files say about the shop: its products with one price each, its customers, and the stock that the sales need."""
 
+import hashlib
+import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from services.cli.retail.layout import CURRENCY
 from services.cli.retail.lines import InvoiceFile, Line
 
 MAX_NAME = 200
 DOMAIN = "retail.example"
-CURRENCY = "GBP"
 
 CATEGORIES: tuple[tuple[str, frozenset[str]], ...] = (
     ("christmas", frozenset({"CHRISTMAS", "XMAS", "ADVENT", "REINDEER", "SNOWFLAKE", "SNOWMAN", "SANTA"})),
@@ -43,7 +45,7 @@ class Product:
     name: str
     category: str
     price: int
-    """In pence."""
+    """In minor units."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,21 +59,32 @@ class Customer:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """`repriced` lines cost something else in the files than in the catalogue; `difference` is what the catalogue makes of them less what the files say, in pence."""
+    """`repriced` lines cost something else in the files than in the catalogue; `difference` is what the catalogue makes of them less what the files say, in minor units."""
 
     products: dict[str, Product]
     customers: dict[str, Customer]
     repriced: int
     difference: int
+    currency: str = CURRENCY
 
 
 def customer_of(line: Line) -> Customer:
     if line.customer is None:
-        return Customer(f"guest-{line.invoice}".lower(), f"guest-{line.invoice}@{DOMAIN}".lower(), f"Guest {line.invoice}")
-    return Customer(line.customer, f"customer-{line.customer}@{DOMAIN}", f"Customer {line.customer}")
+        guest = as_key(line.invoice)
+        return Customer(f"guest-{guest}".lower(), f"guest-{guest}@{DOMAIN}".lower(), f"Guest {guest}")
+    key = as_key(line.customer)
+    return Customer(key, f"customer-{key}@{DOMAIN}", f"Customer {key}")
 
 
-def catalogue(files: Iterable[InvoiceFile]) -> Catalogue:
+def as_key(text: str) -> str:
+    """A number or address of the file as part of addresses and keys: what they could not hold is replaced, and a digest keeps it apart from others."""
+    if re.fullmatch(r"[A-Za-z0-9_-]{1,40}", text):
+        return text
+    return f"{re.sub('[^A-Za-z0-9]+', '-', text).strip('-')[:24]}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
+
+
+def catalogue(files: Sequence[InvoiceFile]) -> Catalogue:
+    """Of files in one currency."""
     sales = [line for file in files for line in file.sales]
     descriptions: defaultdict[str, Counter[str]] = defaultdict(Counter)
     prices: defaultdict[str, Counter[int]] = defaultdict(Counter)
@@ -82,7 +95,11 @@ def catalogue(files: Iterable[InvoiceFile]) -> Catalogue:
     apart = [products[line.sku].price - line.price for line in sales], [line.quantity for line in sales]
     customers = {customer.key: customer for customer in map(customer_of, sales)}
     return Catalogue(
-        products, customers, sum(each != 0 for each in apart[0]), sum(each * quantity for each, quantity in zip(*apart, strict=True))
+        products,
+        customers,
+        sum(each != 0 for each in apart[0]),
+        sum(each * quantity for each, quantity in zip(*apart, strict=True)),
+        files[0].currency if files else CURRENCY,
     )
 
 

@@ -10,8 +10,12 @@ CODES = {
     "lithuania": "LT", "luxembourg": "LU", "malta": "MT", "netherlands": "NL", "new zealand": "NZ", "nigeria": "NG", "norway": "NO", "poland": "PL",
     "portugal": "PT", "rsa": "ZA", "south africa": "ZA", "saudi arabia": "SA", "singapore": "SG", "spain": "ES", "sweden": "SE", "switzerland": "CH",
     "thailand": "TH", "united arab emirates": "AE", "united kingdom": "GB", "usa": "US", "united states": "US", "west indies": "JM",
+    "deutschland": "DE", "österreich": "AT", "schweiz": "CH", "frankreich": "FR", "suisse": "CH", "belgique": "BE", "españa": "ES",
+    "italia": "IT", "nederland": "NL", "polska": "PL", "great britain": "GB", "uk": "GB", "vereinigtes königreich": "GB", "royaume-uni": "GB",
 }  # fmt: skip
 
 
 def country_code(name: str) -> str:
-    return CODES.get(name.strip().lower(), UNKNOWN)
+    """By its English name, its own name, or its code."""
+    plain = name.strip()
+    return plain.upper() if plain.upper() in CODES.values() else CODES.get(plain.casefold(), UNKNOWN)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from services.cli.retail.catalogue import Customer, customer_of
+from services.cli.retail.catalogue import Customer, as_key, customer_of
 from services.cli.retail.countries import country_code
 from services.cli.retail.lines import InvoiceFile, Line
 from services.orders.schemas import MAX_LINES, MAX_QUANTITY
@@ -24,7 +24,7 @@ class Invoice:
     @property
     def key(self) -> str:
         """What the order is known by, whatever file it comes from: its Idempotency-Key."""
-        return f"retail-invoice-{self.number}-{self.customer.key}"
+        return f"retail-invoice-{as_key(self.number)}-{self.customer.key}"
 
     @property
     def units(self) -> int:

@@ -1,20 +1,25 @@
 """The rules by which each line of an invoice file is used as a sale, used as a return, or refused with a reason."""
 
+import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
 from decimal import Decimal
 
-from services.cli.retail.reader import Record, Refusal, read
+from caravan.money import minor_digits
+from services.cli.retail.layout import CURRENCY, Layout, Options, find_layout
+from services.cli.retail.reader import Refusal, Row, decode, read_rows
+from services.cli.retail.values import currency_in, is_no_customer, is_nothing, read_moment, read_number
 from services.orders.schemas import MAX_QUANTITY
 
 INVOICE = "bad invoice number"
 CODE = "bad stock code"
 QUANTITY = "bad quantity"
 PRICE = "bad price"
-PENCE = "price not in whole pence"
+PENCE = "price with more decimals than its currency has"
+OTHER_CURRENCY = "another currency"
 DATE = "bad date"
 CUSTOMER = "bad customer"
 NOT_GOODS = "not goods (postage, fees, discounts, samples, vouchers)"
@@ -23,22 +28,21 @@ FREE = "given away (price 0)"
 POSITIVE_RETURN = "return with a positive quantity"
 
 MAX_PRICE = 100_000_000
-"""In pence. A unit price above a million pounds is a typing error."""
+"""In minor units. A unit price above a million pounds is a typing error."""
 
-_INVOICE = re.compile(r"[A-Z0-9-]{1,40}")
-_CODE = re.compile(r"[A-Z0-9][A-Z0-9._ -]{0,39}")
+_INVOICE = re.compile(r"[A-Z0-9](?:[A-Z0-9._/ -]{0,38}[A-Z0-9])?")
+_CODE = re.compile(r"[A-Z0-9](?:[A-Z0-9._ -]{0,38}[A-Z0-9._-])?")
 _GOODS = re.compile(r"(?!GIFT).*[0-9]{4}")
-_WHOLE = re.compile(r"([+-]?[0-9]{1,12})(?:\.0*)?")
-_DECIMAL = re.compile(r"[+-]?(?:[0-9]{1,12}(?:\.[0-9]{0,12})?|\.[0-9]{1,12})")
-_ISO = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[ T][0-9]{2}:[0-9]{2}(?::[0-9]{2})?")
-_AMERICAN = re.compile(r"[0-9]{1,2}/[0-9]{1,2}/[0-9]{4} [0-9]{1,2}:[0-9]{2}")
-_NUMBER = re.compile(r"0*([0-9]{1,20})(?:\.0*)?")
+_NUMBER = re.compile(r"0*([0-9]{1,20})(?:[.,]0*)?")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
+_MAIL = re.compile(r"[^\s@\"'<>,;]{1,64}@[A-Za-z0-9.-]{1,190}")
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A used line. `quantity` is above zero for returns too: `returned` tells them apart. `customer` is None for a guest, `price` is in pence."""
+    """A used line. `quantity` is above zero for returns too: `returned` tells them apart. `customer` is None for a guest, `price` is in minor units.
+
+    `identity` is the same for the same line in any export that holds it, however it was saved."""
 
     number: int
     invoice: str
@@ -50,11 +54,12 @@ class Line:
     time: datetime
     customer: str | None
     country: str
+    identity: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class InvoiceFile:
-    """A file with a verdict on every line."""
+    """A file with a verdict on every row. `continued` lines go on a row that began above them, `repeated` rows stand in a file before this one."""
 
     name: str
     digest: str
@@ -63,12 +68,20 @@ class InvoiceFile:
     sales: list[Line]
     returns: list[Line]
     refused: list[Refusal]
+    continued: int = 0
+    repeated: tuple[int, ...] = ()
+    layout: Layout | None = None
 
     @property
     def accounted(self) -> bool:
         """Every line that was read has exactly one verdict."""
         numbers = [verdict.number for verdicts in (self.sales, self.returns, self.refused) for verdict in verdicts]
-        return len(numbers) == len(set(numbers)) == self.read
+        numbers += self.repeated
+        return len(numbers) == len(set(numbers)) == self.read - self.continued
+
+    @property
+    def currency(self) -> str:
+        return self.layout.currency if self.layout else CURRENCY
 
 
 class _Refused(Exception):
@@ -76,81 +89,121 @@ class _Refused(Exception):
         self.reason, self.detail = reason, detail
 
 
-def classify(name: str, content: bytes) -> InvoiceFile:
+def classify(name: str, content: bytes, options: Options | None = None) -> InvoiceFile:
     """Raises NotAnInvoiceFile when the whole file can't be used."""
-    table = read(content)
+    options = options or Options()
+    decoded = decode(content, options.encoding)
+    layout = find_layout(decoded, options)
     sales: list[Line] = []
     returns: list[Line] = []
-    refused = list(table.refused)
-    for record in table.records:
+    refused: list[Refusal] = []
+    occurred: Counter[bytes] = Counter()
+    lines = continued = 0
+    for row in read_rows(decoded.lines, layout.header, layout.width, layout.delimiter):
+        lines += row.span
+        continued += row.span - 1
         try:
-            line = judge(record)
+            line = judge(row, layout)
         except _Refused as verdict:
-            refused.append(Refusal(record.number, verdict.reason, verdict.detail))
+            refused.append(Refusal(row.number, verdict.reason, verdict.detail))
         else:
+            line = replace(line, identity=_identify(line, layout.currency, occurred))
             (returns if line.returned else sales).append(line)
-    refused.sort(key=lambda refusal: refusal.number)
-    return InvoiceFile(name, table.digest, table.encoding, table.lines, sales, returns, refused)
+    digest = hashlib.sha256(content).hexdigest()
+    return InvoiceFile(name, digest, decoded.encoding, lines, sales, returns, refused, continued, (), layout)
+
+
+def leave_out_repeated(files: Sequence[InvoiceFile]) -> list[InvoiceFile]:
+    """Exports overlap: a line that a file before had is not used twice."""
+    known: set[str] = set()
+    kept: list[InvoiceFile] = []
+    for file in files:
+        again = {line.number for line in (*file.sales, *file.returns) if line.identity in known}
+        known.update(line.identity for line in (*file.sales, *file.returns))
+        sales, returns = ([line for line in used if line.number not in again] for used in (file.sales, file.returns))
+        kept.append(replace(file, sales=sales, returns=returns, repeated=tuple(sorted(again))) if again else file)
+    return kept
 
 
 def reasons(files: Iterable[InvoiceFile]) -> Counter[str]:
     return Counter(refusal.reason for file in files for refusal in file.refused)
 
 
-def judge(record: Record) -> Line:
+def _identify(line: Line, currency: str, occurred: Counter[bytes]) -> str:
+    """By what the line says and the how-manieth of its kind it is; not by its time of day, its words or its place, which saving anew may change."""
+    quantity = -line.quantity if line.returned else line.quantity
+    facts = (line.invoice, line.sku, quantity, line.price, currency, line.customer or "", line.time.date())
+    said = hashlib.blake2b("\x1f".join(map(str, facts)).encode(), digest_size=16)
+    occurred[said.digest()] += 1
+    said.update(f"\x1f{occurred[said.digest()]}".encode())
+    return said.hexdigest()
+
+
+def judge(row: Row, layout: Layout) -> Line:
     """The first rule that a line breaks decides; the order is that of docs/import-and-replay.md."""
-    invoice, sku = record.invoice.upper(), re.sub(r"\s+", " ", record.code.upper())
+    if row.reason:
+        raise _Refused(row.reason, row.detail)
+    text = {name: row.fields[index] for name, index in layout.columns.items()}
+    invoice = re.sub(r"\s+", " ", text["invoice"].upper()).removeprefix("#")
+    sku = re.sub(r"\s+", " ", text["sku"].upper())
     if not _INVOICE.fullmatch(invoice):
-        raise _Refused(INVOICE, record.invoice)
+        raise _Refused(INVOICE, text["invoice"])
     if not _CODE.fullmatch(sku):
-        raise _Refused(CODE, record.code)
-    quantity, price, moment, customer = _quantity(record.quantity), _pounds(record.price), _moment(record.date), _customer(record.customer)
-    if not _GOODS.match(sku):
-        raise _Refused(NOT_GOODS, record.code)
-    returned = invoice.startswith("C")
-    if (quantity < 0 and not returned) or (price == 0 and customer is None):
-        raise _Refused(ADJUSTMENT, f"{record.code} {record.description}".strip())
+        raise _Refused(CODE, text["sku"])
+    quantity, price = _quantity(text["quantity"], layout), _price(text["price"], layout)
+    moment = read_moment(text["date"], layout.dates)
+    if moment is None:
+        raise _Refused(DATE, text["date"])
+    customer = _customer(text.get("customer", ""))
+    said = text.get("currency", "").upper() or currency_in(text["price"])
+    if said and said != layout.currency and not is_nothing(said):
+        raise _Refused(OTHER_CURRENCY, said)
+    description = text.get("description", "")
+    if layout.is_retail_set:
+        returned = _judge_by_the_set(invoice, sku, quantity, price, customer, f"{text['sku']} {description}".strip())
+    else:
+        returned = quantity < 0
     if price == 0:
-        raise _Refused(FREE, record.code)
-    if quantity > 0 and returned:
-        raise _Refused(POSITIVE_RETURN, record.quantity)
-    pence = price * 100
-    if pence != pence.to_integral_value():
-        raise _Refused(PENCE, record.price)
-    description = re.sub(r"[\x00-\x20\x7f-\xa0]+", " ", record.description).strip()
-    return Line(record.number, invoice, returned, sku, description, abs(quantity), int(pence), moment, customer, record.country)
+        raise _Refused(FREE, text["sku"])
+    minor = price * 10 ** minor_digits(layout.currency)
+    if minor != minor.to_integral_value():
+        raise _Refused(PENCE, text["price"])
+    plain = "" if is_nothing(description) else re.sub(r"[\x00-\x20\x7f-\xa0]+", " ", description).strip()
+    return Line(row.number, invoice, returned, sku, plain, abs(quantity), int(minor), moment, customer, text.get("country", ""))
 
 
-def _quantity(text: str) -> int:
-    found = _WHOLE.fullmatch(text)
-    if not found or not 1 <= abs(int(found[1])) <= MAX_QUANTITY:
+def _judge_by_the_set(invoice: str, sku: str, quantity: int, price: Decimal, customer: str | None, shown: str) -> bool:
+    """Whether it is a return, by the rules of the Online Retail set: its codes without four digits are no goods, its returns begin with C."""
+    if not _GOODS.match(sku):
+        raise _Refused(NOT_GOODS, sku)
+    returned = re.fullmatch(r"C[0-9]+", invoice) is not None
+    if (quantity < 0 and not returned) or (price == 0 and customer is None):
+        raise _Refused(ADJUSTMENT, shown)
+    if price and quantity > 0 and returned:
+        raise _Refused(POSITIVE_RETURN, str(quantity))
+    return returned
+
+
+def _quantity(text: str, layout: Layout) -> int:
+    number = read_number(text, layout.quantity_decimals)
+    if number is None or number != number.to_integral_value() or not 1 <= abs(number) <= MAX_QUANTITY:
         raise _Refused(QUANTITY, text)
-    return int(found[1])
+    return int(number)
 
 
-def _pounds(text: str) -> Decimal:
-    if not _DECIMAL.fullmatch(text) or not 0 <= Decimal(text) * 100 <= MAX_PRICE:
+def _price(text: str, layout: Layout) -> Decimal:
+    number = read_number(text, layout.price_decimals)
+    if number is None or not 0 <= number * 10 ** minor_digits(layout.currency) <= MAX_PRICE:
         raise _Refused(PRICE, text)
-    return Decimal(text)
-
-
-def _moment(text: str) -> datetime:
-    try:
-        if _ISO.fullmatch(text):
-            return datetime.fromisoformat(text).replace(tzinfo=UTC)
-        if _AMERICAN.fullmatch(text):
-            return datetime.strptime(text, "%m/%d/%Y %H:%M").replace(tzinfo=UTC)
-    except ValueError:
-        pass
-    raise _Refused(DATE, text)
+    return number
 
 
 def _customer(text: str) -> str | None:
-    if not text:
+    if is_no_customer(text):
         return None
     number = _NUMBER.fullmatch(text)
     if number:
         return number[1]
-    if not _NAME.fullmatch(text):
+    if not _NAME.fullmatch(text) and not _MAIL.fullmatch(text):
         raise _Refused(CUSTOMER, text)
     return text.lower()

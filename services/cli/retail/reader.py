@@ -1,36 +1,40 @@
-"""Bytes of a CSV file to records with their line numbers. One broken line hurts only itself; a file that is no invoice list is refused as a whole."""
+"""Bytes of a CSV file to rows with their line numbers. One broken line hurts only itself."""
 
+import codecs
 import csv
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-COLUMNS = ("InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID", "Country")
-MAX_SPAN = 5
+MAX_SPAN = 40
 """A quoted field may hold line breaks; a quote that is still open after this many lines is a stray one, and only its own line is refused."""
 
 BLANK = "blank line"
 UNREADABLE = "not readable as CSV"
 FIELDS = "wrong number of fields"
 
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+LEGACY = "windows-1252"
+
 
 class NotAnInvoiceFile(Exception):
-    """The file as a whole can't be used; the text says why."""
+    """The file as a whole can't be used; the text says why, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """One line of the file with its eight fields, trimmed, in the order of COLUMNS."""
+class Row:
+    """One row of the file: the line where it begins, how many lines it has, and its fields, or the reason and detail of its refusal."""
 
     number: int
-    invoice: str
-    code: str
-    description: str
-    quantity: str
-    date: str
-    price: str
-    customer: str
-    country: str
+    span: int
+    fields: Sequence[str]
+    reason: str = ""
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,77 +47,109 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
-    """A file as read: `lines` counts what stands below the header; each is a record or a refusal."""
-
-    digest: str
+class Decoded:
+    lines: list[str]
     encoding: str
-    lines: int
-    records: list[Record]
-    refused: list[Refusal]
+    why: str
 
 
-def read(content: bytes) -> Table:
-    """Raises NotAnInvoiceFile."""
-    text, encoding = _decode(content)
-    rows = _rows(text)
-    header_line, header = next(rows, (0, None))
-    if not header_line:
-        raise NotAnInvoiceFile("the file is empty")
-    places = _places(header if isinstance(header, list) else [])
-    width = len(header or [])
-    records: list[Record] = []
-    refused: list[Refusal] = []
-    lines = 0
-    for number, row in rows:
-        lines += 1
-        if isinstance(row, str):
-            refused.append(Refusal(number, BLANK if not row else UNREADABLE, row))
-        elif len(row) != width:
-            refused.append(Refusal(number, FIELDS, f"{len(row)} instead of {width}"))
-        else:
-            records.append(Record(number, *(row[place].strip() for place in places)))
-    return Table(hashlib.sha256(content).hexdigest(), encoding, lines, records, refused)
-
-
-def _decode(content: bytes) -> tuple[str, str]:
-    if content.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return content.decode("utf-16", errors="replace"), "utf-16"
+def decode(content: bytes, encoding: str | None) -> Decoded:
+    """By the encoding that the user names, else by the byte order mark, else UTF-8; what is no UTF-8 is Windows-1252, of which Latin-1 is a part."""
+    mark = next(((mark, name) for mark, name in _MARKS if content.startswith(mark)), None)
+    if encoding:
+        try:
+            text = content.decode(encoding)
+        except (LookupError, UnicodeError) as error:
+            raise NotAnInvoiceFile(f"it can't be read as {encoding}: {error}; name another --encoding") from None
+        return Decoded(_split(text.removeprefix("\ufeff")), encoding, "given")
+    if mark:
+        text = content[len(mark[0]) :].decode(mark[1], errors="replace")
+        return Decoded(_split(text), mark[1], "a byte order mark")
+    for name, zeros in (("utf-16-le", content[1:200:2]), ("utf-16-be", content[0:200:2])):
+        if len(zeros) > 3 and zeros.count(0) > 0.7 * len(zeros):
+            return Decoded(_split(content.decode(name, errors="replace")), name, "every other byte is zero")
     try:
-        return content.decode("utf-8-sig"), "utf-8"
-    except UnicodeDecodeError:
-        return content.decode("latin-1"), "latin-1"
+        return Decoded(_split(content.decode("utf-8")), "utf-8", "plain ASCII" if content.isascii() else "it is valid")
+    except UnicodeDecodeError as error:
+        why = f"byte {error.start + 1} is no UTF-8"
+    foreign: list[int] = []
+
+    def read_byte(error: UnicodeError) -> tuple[str, int]:
+        assert isinstance(error, UnicodeDecodeError)
+        foreign.append(error.start)
+        byte = error.object[error.start : error.start + 1]
+        try:
+            return byte.decode(LEGACY), error.start + 1
+        except UnicodeDecodeError:
+            return byte.decode("latin-1"), error.start + 1
+
+    codecs.register_error("caravan-legacy", read_byte)
+    mixed = content.decode("utf-8", errors="caravan-legacy")
+    if sum(sign > "\x7f" for sign in mixed) == len(foreign):
+        return Decoded(_split(mixed), LEGACY, why)
+    return Decoded(_split(mixed), f"utf-8 and {LEGACY}", f"{len(foreign)} bytes are no UTF-8, the first is byte {foreign[0] + 1}")
 
 
-def _rows(text: str) -> Iterator[tuple[int, list[str] | str]]:
-    """Line number and fields; instead of fields the error text for what is not CSV, and an empty text for a blank line."""
+def _split(text: str) -> list[str]:
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     if lines[-1] == "":
         lines.pop()
-    at = 0
+    return lines
+
+
+def read_rows(lines: Sequence[str], start: int, width: int, delimiter: str) -> Iterator[Row]:
+    """The rows from the line with the index `start` on."""
+    at = start
     while at < len(lines):
-        row, span = _row(lines, at) if lines[at].strip() else ("", 1)
-        yield at + 1, row
-        at += span
+        row = _row(lines, at, width, delimiter)
+        yield row
+        at += row.span
 
 
-def _row(lines: Sequence[str], at: int) -> tuple[list[str] | str, int]:
-    problem = ""
+def split_line(line: str, delimiter: str) -> list[str]:
+    """The trimmed fields of one line by itself; of a broken one what can be had."""
+    if '"' not in line:
+        return [field.strip() for field in line.split(delimiter)]
+    try:
+        return [field.strip() for field in next(csv.reader([line], delimiter=delimiter))]
+    except csv.Error:
+        return [field.strip() for field in line.split(delimiter)]
+
+
+def _row(lines: Sequence[str], at: int, width: int, delimiter: str) -> Row:
+    """A quoted field goes on in the next line, unless that line has all the columns of a row itself: then the quote is a stray one."""
+    line, number = lines[at], at + 1
+    if not line.strip(f" \t\x00\"'{delimiter}"):
+        return Row(number, 1, (), BLANK)
+    if '"' not in line:
+        return _fit(number, 1, line.split(delimiter), width)
+    problem = "a quote is opened and not closed"
     for span in range(1, min(MAX_SPAN, len(lines) - at) + 1):
+        if span > 1 and lines[at + span - 1].count(delimiter) >= width - 1:
+            break
         try:
-            return next(csv.reader(["\n".join(lines[at : at + span])], strict=True)), span
+            fields = next(csv.reader(["\n".join(lines[at : at + span])], strict=True, delimiter=delimiter))
         except csv.Error as error:
-            problem = problem or str(error)
-            if "unexpected end" not in str(error):
-                break
-    return problem, 1
+            if "unexpected end" in str(error):
+                continue
+            problem = str(error)
+            break
+        row = _fit(number, span, fields, width)
+        if span == 1 or not row.reason:
+            return row
+        break
+    return Row(number, 1, (), UNREADABLE, problem)
 
 
-def _places(header: list[str]) -> list[int]:
-    names = [name.strip().lower() for name in header]
-    missing = [column for column in COLUMNS if column.lower() not in names]
-    if missing:
-        found = ", ".join(name.strip() for name in header[:20])[:300] or "no names at all"
-        hint = "; the columns must be separated by commas" if len(header) == 1 and (";" in found or "\t" in found) else ""
-        raise NotAnInvoiceFile(f"the header lacks {', '.join(missing)}; it has {found}{hint}")
-    return [names.index(column.lower()) for column in COLUMNS]
+def _fit(number: int, span: int, fields: list[str], width: int) -> Row:
+    """Trimmed, and without the quotes of `="00123"`; empty fields too many at the end are how spreadsheets save."""
+    while len(fields) > width and not fields[-1].strip():
+        fields.pop()
+    if len(fields) != width:
+        return Row(number, span, (), FIELDS, f"{len(fields)} instead of {width}")
+    return Row(number, span, [_trim(field) for field in fields])
+
+
+def _trim(field: str) -> str:
+    field = field.strip()
+    return field[2:-1].strip() if field.startswith('="') and field.endswith('"') and len(field) > 2 else field

@@ -1,0 +1,83 @@
+"""Which column of an invoice file holds what: the names that the known exports give them, or the names that the user gives."""
+
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+
+NAMES: Mapping[str, tuple[str, ...]] = {
+    field: tuple(names.split())
+    for field, names in {
+        "invoice": """
+            invoiceno invoice invoicenumber invoiceid orderid orderno ordernumber order incrementid receipt receiptno documentno
+            rechnungsnummer rechnungsnr rechnung belegnummer belegnr bestellnummer bestellnr auftragsnummer auftragsnr numerodefacture
+            nfacture facture numerodecommande commande numerodefactura factura pedido numerofattura fattura ordine factuurnummer factuur
+            bestelnummer numerfaktury faktura""",
+        "sku": """
+            stockcode sku lineitemsku itemsku productcode productsku productid itemcode itemno itemnumber articleno articlenumber article
+            artikelnummer artikelnr artikel artnr reference ref referencia codigo codicearticolo codice artikelcode""",
+        "description": """
+            description productname itemname lineitemname product item title producttitle name bezeichnung artikelbezeichnung
+            artikelname beschreibung produkt designation libelle descripcion descrizione omschrijving nazwa""",
+        "quantity": """
+            quantity qty lineitemquantity quantitypurchased qtyordered units menge anzahl stuck stueck quantite qte cantidad quantita
+            aantal ilosc""",
+        "date": """
+            invoicedate date orderdate createdat purchasedate datetime timestamp invoicedatetime saledate solddate datum rechnungsdatum
+            belegdatum bestelldatum datefacture datedefacture fecha data factuurdatum""",
+        "price": """
+            unitprice price lineitemprice itemprice unitcost itemcost priceperunit einzelpreis stuckpreis stueckpreis preis prixunitaire
+            prix preciounitario precio prezzounitario prezzo stukprijs prijs cena""",
+        "customer": """
+            customerid customer customerno customernumber customeruserid customeremail email buyeremail billingemail emailbilling clientid
+            kundennummer kundennr kdnr kunde numeroclient codeclient client idcliente codicecliente cliente klantnummer klant klient""",
+        "country": """
+            country shippingcountry billingcountry shipcountry countrycode countrycodebilling countrycodeshipping land lieferland pays pais
+            paese kraj""",
+        "currency": "currency currencycode wahrung waehrung devise moneda valuta waluta",
+    }.items()
+}
+SHOWN = dict(
+    zip(
+        NAMES,
+        ("InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID", "Country", "Currency"),
+        strict=True,
+    )
+)
+"""How errors name a column: as the Online Retail set does."""
+OPTIONAL = frozenset({"description", "country", "currency"})
+NONE = "none"
+"""`--column customer=none`: the file has no such column."""
+_UNIT = re.compile(r"[(\[].*?[)\]]|\b(?:GBP|EUR|USD|CHF)\b")
+
+
+def simplify(name: str) -> str:
+    """Without case, accents, spaces, signs and what stands in brackets: `Prix unitaire (€)` is `prixunitaire`."""
+    plain = unicodedata.normalize("NFKD", _UNIT.sub(" ", name).casefold())
+    return re.sub(r"[^a-z0-9]", "", plain)
+
+
+def locate(header: Sequence[str], given: Mapping[str, str]) -> dict[str, int]:
+    """The index of each column that is found. The first of the known names that the header has counts, each column once."""
+    names = [simplify(name) for name in header]
+    found: dict[str, int] = {}
+    for field, known in NAMES.items():
+        if field in given:
+            candidates = [given[field]] if given[field] in header else [simplify(given[field])]
+            index = next((at for at, name in enumerate(names) if name and (name in candidates or header[at] in candidates)), None)
+        else:
+            if field == "invoice" and "lineitemname" in names:  # an export that calls its orders by a name
+                known = ("name", *known)
+            free = [name if at not in found.values() else "" for at, name in enumerate(names)]
+            index = next((free.index(name) for name in known if name in free), None)
+        if index is not None:
+            found[field] = index
+    return found
+
+
+def find_missing(found: Mapping[str, int], given: Mapping[str, str]) -> list[str]:
+    """What the file lacks, as errors name it; empty when an invoice file can do without."""
+    absent = [field for field in NAMES if field not in found]
+    excused = {field for field, name in given.items() if name.casefold() == NONE and field == "customer"} | OPTIONAL
+    if set(absent) <= excused:
+        return []
+    return [SHOWN[field] for field in absent if field != "currency"]
