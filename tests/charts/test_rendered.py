@@ -11,7 +11,7 @@ import yaml
 
 from services.__main__ import SERVICES
 from services.gateway.settings import networks
-from tests.charts.conftest import CHARTS, KUBERNETES, RELEASES, helm, of_kind, pods, rendered
+from tests.charts.conftest import CHARTS, KUBERNETES, RELEASES, Manifest, helm, of_kind, pods, rendered
 
 LOGIN = re.compile(r"://[^/]*:[^/]*@")
 every_release = pytest.mark.parametrize("release", RELEASES)
@@ -97,6 +97,51 @@ def test_a_service_may_call_those_whose_client_it_uses_and_no_others() -> None:
         for peer in rule["to"]
     }
     assert called == {"catalog", "identity", "inventory"}
+
+
+def peers(manifests: list[Manifest]) -> list[tuple[str, Manifest]]:
+    return [
+        (name, peer)
+        for name, policy in of_kind(manifests, "NetworkPolicy").items()
+        for rule in policy["spec"].get("ingress", []) + policy["spec"].get("egress", [])
+        for peer in rule.get("from", []) + rule.get("to", [])
+    ]
+
+
+@every_release
+@pytest.mark.parametrize("more", ["", "allNamespaces=true", "namespaces={shop,store}"])
+def test_a_label_that_anybody_may_give_a_pod_opens_nothing_from_another_namespace(release: str, more: str) -> None:
+    if more and release != "operator":
+        more = ""
+    found = peers(rendered(release, *(("--set", more) if more else ())))
+    assert found
+    for name, peer in found:
+        assert "namespaceSelector" not in peer or any(peer["namespaceSelector"].values()), f"{name}: pods of any namespace"
+        assert "ipBlock" not in peer or not peer["ipBlock"]["cidr"].endswith("/0"), name
+
+
+def test_the_operator_answers_the_namespaces_that_it_serves_and_the_shop_asks_where_its_url_says() -> None:
+    def asked(*namespaces: str) -> list[Manifest]:
+        given = ("--set", f"namespaces={{{','.join(namespaces)}}}") if namespaces else ()
+        (policy,) = of_kind(rendered("operator", *given), "NetworkPolicy").values()
+        return next(rule["from"] for rule in policy["spec"]["ingress"] if rule["ports"] == [{"port": "snapshots"}])
+
+    for served in (("shop",), ("shop", "store")):
+        (peer,) = asked(*served)
+        assert peer["namespaceSelector"]["matchExpressions"][0]["values"] == list(served)
+        assert peer["podSelector"]["matchLabels"] == {"app.kubernetes.io/part-of": "caravan"}
+    assert asked() == asked("shop"), "its own namespace"
+    for url, namespace in {
+        "http://operator:8081": "shop",
+        "http://operator.ops:8081": "ops",
+        "https://operator.ops.svc.cluster.local:8081": "ops",
+    }.items():
+        policy = of_kind(rendered("kind", "--set", f"discovery.operatorUrl={url}"), "NetworkPolicy")["shop-orders"]["spec"]
+        asks = [peer for rule in policy["egress"] if rule["ports"] == [{"port": 8081}] for peer in rule["to"]]
+        is_asked = [peer for rule in policy["ingress"] if rule["ports"] == [{"port": "probes"}] for peer in rule["from"]]
+        (asked_for,) = asks
+        assert asked_for["namespaceSelector"] == {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
+        assert asked_for in is_asked
 
 
 def test_rolling_never_takes_a_pod_away_before_the_new_one_is_ready() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import ssl
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -105,15 +106,18 @@ for target in sys.argv[1:]:
 
 
 @per_service
-async def test_a_pod_that_no_policy_speaks_of_reaches_no_service_and_no_backend(cluster: Cluster) -> None:
-    targets = [f"shop-{name}:{port}" for name in SERVICES for port in (8080, 8081)]
-    targets += ["backends-postgres:5432", "backends-kafka:9092", "backends-rabbitmq:5672", "backends-rabbitmq:15672", "backends-cache:6379"]
+@pytest.mark.parametrize("namespace", ["shop", "elsewhere"])
+async def test_a_pod_that_no_policy_speaks_of_reaches_no_service_and_no_backend(cluster: Cluster, namespace: str) -> None:
+    """In the shop's namespace one without labels, in a namespace of its own one with all the labels of a service."""
+    targets = [f"shop-{name}.shop:{port}" for name in SERVICES for port in (8080, 8081)]
+    backends = ("postgres:5432", "kafka:9092", "rabbitmq:5672", "rabbitmq:15672", "cache:6379", "jobs:6379")
+    targets += ["operator.shop:8081", "operator.shop:8080", *(f"backends-{backend.replace(':', '.shop:')}" for backend in backends)]
     pod = cluster.get("pods", "--selector", "app.kubernetes.io/component=catalog")["items"][0]
     container = {name: pod["spec"]["containers"][0][name] for name in ("image", "securityContext", "resources")}
     manifest = {
         "apiVersion": "v1",
         "kind": "Pod",
-        "metadata": {"name": "stranger"},
+        "metadata": {"name": "stranger", "labels": {} if namespace == cluster.namespace else pod["metadata"]["labels"]},
         "spec": {
             "restartPolicy": "Never",
             "automountServiceAccountToken": False,
@@ -123,11 +127,15 @@ async def test_a_pod_that_no_policy_speaks_of_reaches_no_service_and_no_backend(
     }
 
     def answers() -> list[str]:
-        cluster.kubectl("delete", "pod", "stranger", "--ignore-not-found")
-        cluster.kubectl("apply", "--filename", "-", stdin=json.dumps(manifest))
-        cluster.kubectl("wait", "pod/stranger", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=240s", seconds=250)
-        printed = cluster.kubectl("logs", "stranger").splitlines()
-        cluster.kubectl("delete", "pod", "stranger")
+        there = replace(cluster, namespace=namespace)
+        if there != cluster:
+            space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
+            cluster.kubectl("apply", "--filename", "-", stdin=json.dumps(space))
+        there.kubectl("delete", "pod", "stranger", "--ignore-not-found")
+        there.kubectl("apply", "--filename", "-", stdin=json.dumps(manifest))
+        there.kubectl("wait", "pod/stranger", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=240s", seconds=250)
+        printed = there.kubectl("logs", "stranger").splitlines()
+        there.kubectl("delete", "pod", "stranger")
         return printed
 
     assert await asyncio.to_thread(answers) == [f"{target} denied" for target in targets]

@@ -16,6 +16,19 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- if .Values.allNamespaces }}[]{{ else }}{{ .Values.namespaces | default (list .Release.Namespace) | toJson }}{{ end -}}
 {{- end }}
 
+{{/* Pods of the shops that it serves. A label alone is no proof: in a namespace of their own, anybody may give it to a pod. */}}
+{{- define "operator.shops" -}}
+- namespaceSelector:
+    {{- if .Values.allNamespaces }}
+    matchLabels: {caravan.dev/served: "true"}
+    {{- else }}
+    matchExpressions:
+      - {key: kubernetes.io/metadata.name, operator: In, values: {{ include "operator.namespaces" . }}}
+    {{- end }}
+  podSelector:
+    matchLabels: {app.kubernetes.io/part-of: caravan}
+{{- end }}
+
 {{/* (dict "root" $ "kind" "Role" "name" "..." "namespace" "..." "rules" (list ...)): a role and its binding to the operator. */}}
 {{- define "operator.role" -}}
 ---
