@@ -22,6 +22,7 @@ from caravan.messages import Channel
 from caravan.settings import Settings
 
 if TYPE_CHECKING:
+    from caravan.bus.failures import Source
     from caravan.http import App
     from caravan.inbox import Consumers
 
@@ -105,5 +106,7 @@ class Service:
     jobs: Jobs | None = None
     projections: "Mapping[str, Rebuild]" = field(default_factory=dict)
     parts: Callable[[Any], AbstractAsyncContextManager[Any]] | None = None
+    failures: "tuple[Callable[[Any], Source], ...]" = ()
+    """Places of the failure desk that only this service has, made from its context."""
     app: Callable[[Any], Any] | None = None
     """Builds the service's ASGI application from its context where routers are not enough (the gateway)."""

@@ -154,16 +154,17 @@ class Process:
             nudge=self._nudger(service.name),
             jobs=Enqueuer(self.jobs, service.jobs),
         )
-        desk = operations(self._desk(service, opened), service.name)
+        desk = operations(self._desk(service, opened, context), service.name)
         for operation, use_case in {**service.operations, **desk}.items():
             self._local[operation] = _bind(use_case, context)
             self.app.operations[operation.path] = (operation, self._local[operation])
         return context
 
-    def _desk(self, service: Service, opened: dict[str, Database]) -> failures.Desk:
+    def _desk(self, service: Service, opened: dict[str, Database], context: Context[Any, Any]) -> failures.Desk:
         sources: list[failures.Source] = [failures.Dead(self.bus, subscriptions([service]))] if consumers(service) else []
         sources += [Unsent(opened[declared.name]) for declared in service.databases[:1] if declared.kernel]
         sources += [FailedJobs(self.jobs, list(service.jobs.declared))] if service.jobs else []
+        sources += [place(context) for place in service.failures]
         return failures.Desk(service.name, sources, self.clock)
 
     async def _start_tasks(self, live: Live) -> None:

@@ -7,6 +7,7 @@ from services.notifications import api, jobs, messages, providers
 from services.notifications.client import LATEST
 from services.notifications.consumers import consume
 from services.notifications.settings import Settings
+from services.notifications.use_cases.given_up import GivenUp
 from services.notifications.use_cases.preferences import latest
 
 service = Service(
@@ -20,4 +21,5 @@ service = Service(
     periodic=jobs.SWEEPERS,
     jobs=jobs.jobs,
     parts=providers.opened,
+    failures=(GivenUp,),
 )

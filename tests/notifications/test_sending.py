@@ -3,16 +3,19 @@
 import asyncio
 import time
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
+from caravan.bus.failures.shapes import DiscardRequest, Failure, Listed, ListRequest, Selection, discarding, listing, redriving
+from caravan.client import Operation, authorization
 from caravan.clock import new_id
 from caravan.database import Database
 from services.notifications import store
 from services.notifications.letters import Letter
 from services.notifications.messages import CRITICAL, SendNotification
 from services.notifications.model import RETRY_SECONDS
-from services.notifications.providers import Rest, Verdict
+from services.notifications.providers import SENT, Rest, Verdict
 from services.notifications.use_cases import sending
 from tests.notifications.conftest import Carrier, MovedClock, ask, back_in_stock, row
 from tests.shop import Shop, until
@@ -113,6 +116,67 @@ async def test_a_refused_message_is_failed_at_once(shop: Shop, carrier: Carrier)
     command = back_in_stock()
     await ask(shop, command)
     assert (await reached(shop, command.about, state="failed"))["attempts"] == 1
+
+
+async def desk(shop: Shop, operation: Operation[Any, Any], request: Any) -> Any:
+    token = authorization.set(shop.bearer("admin")["authorization"])
+    try:
+        return await shop.context("notifications").calls(operation, request)
+    finally:
+        authorization.reset(token)
+
+
+async def failures_about(shop: Shop, *abouts: str) -> list[Failure]:
+    found: Listed = await desk(shop, listing("notifications"), ListRequest(limit=100))
+    return [failure for failure in found.items if failure.payload["data"]["about"] in abouts]
+
+
+async def test_a_refused_message_is_among_the_failures_and_can_be_sent_again(shop: Shop, carrier: Carrier) -> None:
+    carrier.verdict = Verdict("refused", "550 no such user")
+    link = SendNotification(
+        about=f"reset:{new_id()}",
+        kind="password_reset",
+        user_id=None,
+        email="ada@example.com",
+        values={"link": "https://shop.example/very-secret"},
+    )
+    await ask(shop, link, queue=CRITICAL)
+    await reached(shop, link.about, state="failed")
+    (failure,) = await failures_about(shop, link.about)
+    assert (failure.place, failure.reason, failure.type, failure.redrivable) == ("effect", "550 no such user", "password_reset", True)
+    assert failure.payload["data"]["recipient"] == "ada@example.com" and "very-secret" not in failure.model_dump_json()
+
+    carrier.verdict, carrier.letters = SENT, []
+    assert (await desk(shop, redriving("notifications"), Selection(ids=[failure.id]))).done == 1
+    await reached(shop, link.about, state="sent", attempts=1)
+    assert [letter.about for letter in carrier.letters] == [link.about] and "very-secret" in carrier.letters[0].text
+    assert await failures_about(shop, link.about) == []
+    assert (await desk(shop, redriving("notifications"), Selection(ids=[failure.id]))).done == 0
+
+
+async def test_who_opted_out_meanwhile_gets_nothing_when_it_is_sent_again(shop: Shop, carrier: Carrier) -> None:
+    carrier.verdict = Verdict("refused", "550 mailbox full")
+    user = new_id()
+    alert = back_in_stock(user)
+    await ask(shop, alert)
+    await reached(shop, alert.about, state="failed")
+    await shop.client.patch("/v1/users/me/preferences", json={"opt_out": ["alerts"]}, headers=shop.bearer(user_id=user))
+    (failure,) = await failures_about(shop, alert.about)
+    carrier.letters = []
+    await desk(shop, redriving("notifications"), Selection(ids=[failure.id]))
+    assert (await reached(shop, alert.about, state="suppressed"))["values"] is None and carrier.letters == []
+
+
+async def test_a_failure_that_is_discarded_stays_in_the_history_only(shop: Shop, carrier: Carrier) -> None:
+    carrier.verdict = Verdict("refused", "550 gone")
+    command = back_in_stock()
+    await ask(shop, command)
+    await reached(shop, command.about, state="failed")
+    (failure,) = await failures_about(shop, command.about)
+    assert (await desk(shop, discarding("notifications"), DiscardRequest(ids=[failure.id], reason="a test account"))).done == 1
+    assert await failures_about(shop, command.about) == []
+    kept = await row(shop, command.about)
+    assert (kept["state"], kept["values"], kept["reason"]) == ("failed", None, "550 gone")
 
 
 async def test_a_provider_that_is_down_costs_no_attempt_and_holds_up_no_other_channel(shop: Shop, carrier: Carrier) -> None:

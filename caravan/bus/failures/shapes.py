@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field, model_validator
 from caravan.client import Operation
 from caravan.http import Strict, Time
 
-Place = Literal["subscription", "outbox", "job"]
+Place = Literal["subscription", "outbox", "job", "effect"]
 Action = Literal["redrive", "discard", "held back", "impossible"]
 IDS_MAX = 500
 

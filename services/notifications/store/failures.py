@@ -1,0 +1,49 @@
+"""Notifications that were given up: listed, sent again, or discarded."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+
+from caravan.database import Database, UnitOfWork
+
+
+async def given_up(database: Database, limit: int) -> list[asyncpg.Record]:
+    """The longest failed first. Without their values: a link to set a password is for its owner only."""
+    return await database.fetch(
+        "SELECT id, about, kind, channel, recipient, subject, reason, attempts, created_at, due_at AS failed_at FROM notification"
+        " WHERE state = 'failed' AND discarded_at IS NULL ORDER BY due_at, id LIMIT $1",
+        limit,
+    )
+
+
+async def send_again(work: UnitOfWork, ids: Sequence[UUID], category_of: Mapping[str, str], now: datetime) -> list[str]:
+    """Make them due, with all their attempts; the priority of each that was failed until now.
+
+    Whoever has opted out since gets none, and one of a stopped campaign waits until that is resumed.
+    """
+    rows = await work.fetch(
+        "UPDATE notification n SET attempts = 0, reason = NULL,"
+        " state = CASE WHEN wish.refused THEN 'suppressed' ELSE 'pending' END, values = CASE WHEN NOT wish.refused THEN n.values END,"
+        " due_at = CASE WHEN EXISTS (SELECT FROM campaign_run r JOIN campaign c ON c.id = r.campaign_id WHERE r.id = n.run_id AND c.stopped)"
+        " THEN 'infinity' ELSE $4::timestamptz END"
+        " FROM (SELECT o.id, coalesce(k.category = ANY(p.opt_out), false) AS refused FROM notification o"
+        " JOIN unnest($2::text[], $3::text[]) AS k (kind, category) ON k.kind = o.kind LEFT JOIN preference p ON p.user_id = o.user_id"
+        " WHERE o.id = ANY($1) AND o.state = 'failed' AND o.discarded_at IS NULL ORDER BY o.id FOR UPDATE OF o) AS wish"
+        " WHERE n.id = wish.id RETURNING n.priority",
+        list(ids),
+        list(category_of.keys()),
+        list(category_of.values()),
+        now,
+    )
+    return [row[0] for row in rows]
+
+
+async def discard(work: UnitOfWork, ids: Sequence[UUID], now: datetime) -> int:
+    """They stay in the history, without what they would have said."""
+    return await work.execute(
+        "UPDATE notification SET discarded_at = $2, values = NULL WHERE id = ANY($1) AND state = 'failed' AND discarded_at IS NULL",
+        list(ids),
+        now,
+    )
