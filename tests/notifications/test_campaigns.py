@@ -277,6 +277,34 @@ async def test_what_a_campaign_can_not_be_is_refused_by_field(shop: Shop) -> Non
     assert (await shop.client.post("/v1/campaigns", json=both, headers=shop.bearer("staff"))).status_code == 422
 
 
+async def test_who_ordered_longer_ago_than_notifications_are_kept_is_still_known(
+    shop: Shop, carrier: Carrier, clock: MovedClock, nobody: None
+) -> None:
+    """The history keeps 400 days, a segment may ask for ten years."""
+    users = ordered, twice, never = await customers(shop, 3)
+    async with shop.database("notifications").work() as work:
+        for user, days in ((ordered, 650), (twice, 650), (twice, 410)):
+            told = UUID(int=(int((clock() - timedelta(days=days)).timestamp() * 1000) << 80) + new_id().int % 2**64)
+            row = store.Row(told, str(new_id()), "order_received", user, new_id(), "log", "ada@example.com", "standard", "sent", None)
+            await store.add(work, [row], clock())
+    await shop.context("notifications").jobs.enqueue("notifications.history-prune")
+
+    async def pruned() -> bool:
+        return not await shop.database("notifications").fetch("SELECT FROM notification WHERE user_id = ANY($1)", users)
+
+    await until(pruned)
+    for segment, expected in (
+        ({"ordered_within_days": 700}, [ordered, twice]),
+        ({"ordered_within_days": 500}, [twice]),
+        ({"not_ordered_within_days": 500}, [ordered, never]),
+        ({"ordered_within_days": 3650, "not_ordered_within_days": 405}, [ordered, twice]),
+        ({"not_ordered_within_days": 700}, [never]),
+    ):
+        carrier.letters.clear()
+        await ended(shop, await post(shop, segment=segment))
+        assert sorted(readers(carrier)) == sorted(map(str, expected)), segment
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [

@@ -153,13 +153,18 @@ async def waiting(database: Database) -> dict[str, int]:
 
 
 async def prune(database: Database, before: UUID) -> int:
-    """Delete finished notifications whose id (it sorts by time) is older."""
-    rows = await database.fetch(
-        "DELETE FROM notification WHERE id IN (SELECT id FROM notification WHERE id < $1 AND state <> 'pending' ORDER BY id LIMIT $2) RETURNING 1",
-        before,
-        PRUNED_AT_ONCE,
+    """Delete finished notifications whose id (it sorts by time) is older; of orders the last one's id is kept for each user."""
+    return int(
+        await database.fetchval(
+            "WITH gone AS (DELETE FROM notification WHERE id IN (SELECT id FROM notification WHERE id < $1 AND state <> 'pending' ORDER BY id LIMIT $2)"
+            " RETURNING id, user_id, kind), kept AS (INSERT INTO last_order AS l (user_id, notification_id)"
+            " SELECT DISTINCT ON (user_id) user_id, id FROM gone WHERE kind = 'order_received' AND user_id IS NOT NULL ORDER BY user_id, id DESC"
+            " ON CONFLICT (user_id) DO UPDATE SET notification_id = greatest(l.notification_id, excluded.notification_id))"
+            " SELECT count(*) FROM gone",
+            before,
+            PRUNED_AT_ONCE,
+        )
     )
-    return len(rows)
 
 
 def _preference(row: asyncpg.Record) -> Preference:

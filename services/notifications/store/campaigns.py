@@ -48,9 +48,16 @@ async def keep_recipients(work: UnitOfWork, recipients: Sequence[Recipient]) -> 
     )
 
 
-_REACHED = """recipient a WHERE a.active AND ($1::timestamptz IS NULL OR a.registered_at >= $1) AND a.registered_at < $2
-    AND ($3::uuid IS NULL OR EXISTS (SELECT FROM notification n WHERE n.user_id = a.user_id AND n.id >= $3 AND n.kind = 'order_received'))
-    AND ($4::uuid IS NULL OR NOT EXISTS (SELECT FROM notification n WHERE n.user_id = a.user_id AND n.id >= $4 AND n.kind = 'order_received'))"""
+def _ordered_since(parameter: str) -> str:
+    """Whether a recipient has ordered since then: its notification is there, or was deleted for its age and the last one's id kept."""
+    return (
+        f"(EXISTS (SELECT FROM notification n WHERE n.user_id = a.user_id AND n.id >= {parameter} AND n.kind = 'order_received')"
+        f" OR EXISTS (SELECT FROM last_order l WHERE l.user_id = a.user_id AND l.notification_id >= {parameter}))"
+    )
+
+
+_REACHED = f"""recipient a WHERE a.active AND ($1::timestamptz IS NULL OR a.registered_at >= $1) AND a.registered_at < $2
+    AND ($3::uuid IS NULL OR {_ordered_since("$3")}) AND ($4::uuid IS NULL OR NOT {_ordered_since("$4")})"""
 
 
 async def count(work: UnitOfWork, audience: Audience) -> int:
