@@ -53,8 +53,8 @@ format: env ## Format the code and fix what can be fixed
 	$(BIN)/ruff check --fix-only
 	$(BIN)/ruff format
 
-bench: env ## Measure, and compare with this machine's ceilings
-	$(BIN)/python -m bench
+bench: env ## Measure, and compare with this machine's ceilings; AGAINST=<commit> [CLIENTS=8 PAIRS=4 SECONDS=30 KAFKA= AMQP=]: with another commit, in turns
+	$(BIN)/python -m bench$(if $(AGAINST),.against $(AGAINST) $(if $(CLIENTS),--clients $(CLIENTS)) $(if $(PAIRS),--pairs $(PAIRS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(KAFKA),--kafka $(KAFKA) --amqp $(AMQP)))
 
 docs: env ## Write the generated reference pages
 	$(BIN)/python -m docs.generate
@@ -94,6 +94,7 @@ clean: ## Stop what runs from .caravan, and remove .caravan with all its data
 	@if [ -e .caravan ]; then test -x $(BIN)/python || { echo "nothing can be stopped without .venv: make env first" >&2; exit 1; }; \
 		$(BIN)/python -m caravan.embedded remove .caravan && rm -rf .caravan; fi
 	@rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dist build
+	@git worktree prune 2>/dev/null || true
 
 distclean: clean ## clean, and remove .venv
 	rm -rf .venv

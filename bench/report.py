@@ -26,6 +26,8 @@ def markdown(result: dict[str, Any]) -> str:
         ("memory of the whole shop, MiB", lambda r: _number((r["memory_mib"] or {}).get("all"))),
         ("SQL statements an order", lambda r: _number(r["cost_per_order"]["sql_statements"], 1)),
         ("CPU ms an order: app / Postgres / Redis", lambda r: _cpu(r["cost_per_order"])),
+        ("commits / messages / reads and writes of the app an order", lambda r: _counted(r["cost_per_order"])),
+        ("CPU ms of the app for an invoice, drawn when asked for", lambda r: _number(r.get("invoice_cpu_ms"), 2)),
         ("ceiling: empty endpoint, requests a second", lambda r: _number(r["ceilings"]["empty_endpoint_per_second"])),
         ("ceiling: INSERT + commit a second", lambda r: _number(r["ceilings"]["insert_commit_per_second"])),
         ("spin loop before / after, s", lambda r: " / ".join(f"{seconds:.3f}" for seconds in r["spin_seconds"])),
@@ -62,6 +64,10 @@ def _number(value: float | None, digits: int = 0) -> str:
 def _times(found: dict[str, float]) -> str:
     shown = [f"{found[name] * 1000:.0f}" for name in ("p50", "p95", "p99") if name in found]
     return f"{' / '.join(shown) or '–'} (n {found['n']:,.0f})"
+
+
+def _counted(cost: dict[str, float | None]) -> str:
+    return " / ".join(_number(cost.get(name), 1) for name in ("commits", "messages", "io_calls"))
 
 
 def _cpu(cost: dict[str, float | None]) -> str:

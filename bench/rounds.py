@@ -21,6 +21,7 @@ PRICES = {**{sku: 500 + 7 * number for number, sku in enumerate(SKUS)}, HOT: 999
 STOCK = 100_000_000
 SAMPLE = 5_000
 LEDGERS = 200
+INVOICES = 100
 """So many orders are compared with the payment provider's books, and so many pages of stock movements are read, per round."""
 OPEN = ("created", "reserved")
 ENDED = frozenset({"delivered"})
@@ -75,6 +76,7 @@ async def measure(shop: Shop, target: Target, emails: Sequence[str], plan: Plan)
     undelivered = await _drain(shop, (*OPEN, "paid", "shipped"), every=0.5)
     watching.cancel()
     after = await cost(target)
+    invoice_cpu = await _invoices(shop, target, [order_id for order_id, *_ in loaded["accepted"][:INVOICES]])
     spins.append(spin())
     end = loaded["began"] + plan.seconds
     accepted, warmed = loaded["accepted"], loaded["warmed"]
@@ -99,6 +101,7 @@ async def measure(shop: Shop, target: Target, emails: Sequence[str], plan: Plan)
         "memory_mib": _peak(memories),
         "outbox_seconds": _outbox(before, after),
         "cost_per_order": _per_order(before, after, len(accepted) + len(warmed)),
+        "invoice_cpu_ms": invoice_cpu,
         "load_generator_cpu_ms_per_request": loaded["cpu_seconds"] / max(1, loaded["requests"]) * 1000,
         "problems": problems,
     }
@@ -119,6 +122,15 @@ async def _task(shop: Shop, target: Target, emails: Sequence[str], plan: Plan) -
         "staff": await shop.token_of(""),
         "skus": [HOT] if plan.hot else SKUS,
     }
+
+
+async def _invoices(shop: Shop, target: Target, orders: Sequence[str]) -> float | None:
+    """CPU ms of the app for an invoice that is asked for the first time. The orders' own cost holds no drawing: nothing is drawn ahead."""
+    before = (await cost(target)).app_cpu
+    for order_id in orders:
+        await shop.call("GET", f"/v1/orders/{order_id}/invoice")
+    after = (await cost(target)).app_cpu
+    return None if before is None or after is None or not orders else (after - before) * 1000 / len(orders)
 
 
 async def _watch_memory(target: Target, seen: list[dict[str, float]]) -> None:
@@ -147,6 +159,9 @@ def _per_order(before: Cost, after: Cost, orders: int) -> dict[str, float | None
         "postgres_cpu_ms": of("postgres_cpu", 1000),
         "redis_cpu_ms": of("redis_cpu", 1000),
         "sql_statements": of("statements", 1),
+        "commits": of("commits", 1),
+        "messages": of("messages", 1),
+        "io_calls": of("io_calls", 1),
     }
 
 

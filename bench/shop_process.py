@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import asyncpg
 import httpx2
 import psutil
 
@@ -108,12 +109,15 @@ async def _ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """CPU seconds, SQL statements and, by service, messages that left an outbox within so many seconds, since the processes began. None where it can't be seen."""
+    """CPU seconds, SQL statements, commits of Postgres, messages that a bus took, reads and writes of the app and, by service, messages that left an outbox within so many seconds, since the processes began. None where it can't be seen."""
 
     app_cpu: float | None
     postgres_cpu: float | None
     redis_cpu: float | None
     statements: float | None
+    commits: float | None
+    messages: float | None
+    io_calls: float | None
     outbox: dict[str, dict[float, float]]
 
 
@@ -142,8 +146,38 @@ async def cost(target: Target) -> Cost:
     outbox: dict[str, dict[float, float]] = defaultdict(dict)
     for labels, value in _samples("caravan_outbox_lag_seconds_bucket", text):
         outbox[labels["service"]][float(labels["le"])] = float(value)
+    messages = sum(float(value) for _, value in _samples("caravan_messages_published_total", text)) or None
     seconds = {name: _cpu(processes) for name, processes in servers.items() if processes}
-    return Cost(seconds.get("app"), seconds.get("postgres"), seconds.get("redis"), statements, dict(outbox))
+    return Cost(
+        app_cpu=seconds.get("app"),
+        postgres_cpu=seconds.get("postgres"),
+        redis_cpu=seconds.get("redis"),
+        statements=statements,
+        commits=await _commits(target),
+        messages=messages,
+        io_calls=_io_calls(servers.get("app", [])),
+        outbox=dict(outbox),
+    )
+
+
+async def _commits(target: Target) -> float | None:
+    servers = embedded.running(target.data) if target.data else None
+    if servers is None:
+        return None
+    connection = await asyncpg.connect(servers.database_url)
+    try:
+        return float(await connection.fetchval("SELECT sum(xact_commit) FROM pg_stat_database"))
+    finally:
+        await connection.close()
+
+
+def _io_calls(processes: list[psutil.Process]) -> float | None:
+    """Reads and writes of files and sockets; None where the system does not count them."""
+    try:
+        counted = [process.io_counters() for process in processes]
+    except (AttributeError, psutil.Error):
+        return None
+    return float(sum(each.read_count + each.write_count for each in counted)) or None
 
 
 def _cpu(processes: list[psutil.Process]) -> float:
