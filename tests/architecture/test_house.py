@@ -141,6 +141,7 @@ def test_nothing_names_a_registry_or_a_machine() -> None:
         ".git",
         ".venv",
         ".caravan",
+        "build",
         "__pycache__",
         "results",
         ".mypy_cache",
