@@ -35,6 +35,18 @@ class Settings(BaseSettings):
         le=65535,
         description="Port for `/livez`, `/readyz`, `/metrics` and `/revision` alone; the other port then doesn't answer them. Default: one port for all.",
     )
+    connections: int = Field(
+        8192,
+        ge=16,
+        le=60_000,
+        description="Most connections that one process takes; the next one is answered 503. Fewer where the system allows fewer files.",
+    )
+    connections_per_address: int = Field(
+        2048,
+        ge=1,
+        le=60_000,
+        description="Most of them from one address, at the gateway; the next one is answered 429. Proxies of GATEWAY_TRUSTED_PROXIES may have all.",
+    )
     public_url: str = Field(
         "", description="Address under which clients reach the gateway; by default the one it listens on. Issuer of the tokens."
     )

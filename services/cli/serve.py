@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import secrets
 import signal
 import socket
@@ -26,10 +27,15 @@ from caravan.runtime import Backends, Process, migrate, migrated, subscriptions
 from caravan.service import Service
 from caravan.settings import Settings, SettingsError
 from services.__main__ import SERVICES, load
+from services.cli.connections import HEADROOM, MAX_HEAD, BoundedProtocol, Bounds
 from services.cli.terminal import fail
 from services.identity.client import KEYS
 
 T = TypeVar("T")
+MOST_FILES = 65_536
+RESERVED_FILES = 512
+"""For the backends, for services that are called, and for what is read and written."""
+PROBES = 200
 Announce = Callable[[str], None]
 AfterStart = Callable[[Process], Coroutine[Any, Any, None]]
 AWAY = (
@@ -146,7 +152,7 @@ async def probing(process: Process) -> AsyncIterator[None]:
         yield
         return
     listener = listen(process.kernel.host, process.kernel.probe_port)
-    server = _server(process.app.probes, process.kernel)
+    server = _server(process.app.probes, process.kernel, Bounds(PROBES))
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         yield
@@ -155,7 +161,26 @@ async def probing(process: Process) -> AsyncIterator[None]:
         await serving
 
 
-def _server(app: App, kernel: Settings) -> Server:
+def _bounds(process: Process) -> Bounds:
+    """Clients are strangers, and each address may have a part of the connections only; who asks a service alone is a gateway of ours."""
+    kernel, gateway = process.kernel, process.contexts.get("gateway")
+    most = min(kernel.connections, max(64, _open_files() - RESERVED_FILES))
+    if gateway is None:
+        return Bounds(most, head=MAX_HEAD + HEADROOM)
+    return Bounds(most, min(kernel.connections_per_address, most), gateway.settings.networks)
+
+
+def _open_files() -> int:
+    """As many as the system lets us have: by default it gives fewer than it allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return wanted
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return wanted
+
+
+def _server(app: App, kernel: Settings, bounds: Bounds) -> Server:
     return Server(
         uvicorn.Config(
             app,
@@ -165,7 +190,7 @@ def _server(app: App, kernel: Settings) -> Server:
             interface="asgi3",
             server_header=False,
             proxy_headers=False,
-            http="httptools",
+            http=partial(BoundedProtocol, bounds=bounds),  # type: ignore[arg-type]  # whatever makes a protocol will do
             ws="none",
             timeout_graceful_shutdown=int(kernel.drain_seconds),
         )
@@ -183,7 +208,7 @@ async def serve(names: Sequence[str], kernel: Settings, announce: Announce, afte
         running(services, kernel, servers, f"http://{host}:{port}", announce) as process,
         probing(process),
     ):
-        server = _server(process.app, kernel)
+        server = _server(process.app, kernel, _bounds(process))
         on_signal(partial(server.handle_exit, signal.SIGTERM, None))
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         while not server.started and not serving.done():

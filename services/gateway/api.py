@@ -14,10 +14,10 @@ from caravan.client import authorization
 from caravan.errors import NotFound, Unauthorized, Unavailable
 from caravan.faults import COUNTED, FAULT
 from caravan.http import App, Edge, Receive, Scope, Send, create_app, json_response
+from caravan.http.addresses import Networks, client_address, network_of
 from caravan.snapshot import RateLimit
 from caravan.snapshot import Route as Rule
 from services.gateway import failure_desk, job_desk, pages, use_cases
-from services.gateway.addresses import Networks, client_address, network_of
 from services.gateway.asyncapi import describe
 from services.gateway.faces import channels
 from services.gateway.forwarding import Limit, forward_here, onward_headers
@@ -26,7 +26,6 @@ from services.gateway.openapi import merge
 from services.gateway.routing import OWN
 from services.gateway.rules import rewritten
 from services.gateway.schemas import Overview
-from services.gateway.settings import networks
 from services.gateway.use_cases import GatewayContext
 
 VERSION = version("caravan")
@@ -101,7 +100,7 @@ class Gateway:
     def __init__(self, context: GatewayContext, own: FastAPI) -> None:
         self._context = context
         self._own: App = own
-        self._trusted: Networks = networks(context.settings.trusted_proxies)
+        self._trusted: Networks = context.settings.networks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

@@ -1,12 +1,14 @@
 """The knobs of the gateway."""
 
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import ip_network
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from caravan.http.addresses import Networks
 
-def networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+
+def networks(text: str) -> Networks:
     return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
 
 
@@ -41,6 +43,11 @@ class Settings(BaseSettings):
     reads_per_minute: int = Field(6000, ge=1, description="Limit per user, or per client address without a token: reads.")
 
     admins_per_minute: int = Field(60_000, ge=1, description="Limit per admin: everything, acting for customers (token exchange) too.")
+
+    @property
+    def networks(self) -> Networks:
+        """Of the trusted proxies."""
+        return networks(self.trusted_proxies)
 
     @field_validator("trusted_proxies")
     @classmethod

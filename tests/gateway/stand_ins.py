@@ -98,7 +98,7 @@ class Pets:
 
 
 @contextlib.asynccontextmanager
-async def listening(app: Any, host: str = "127.0.0.1") -> AsyncIterator[str]:
+async def listening(app: Any, host: str = "127.0.0.1", http: Any = "httptools") -> AsyncIterator[str]:
     """The URL of an application on a port of its own."""
     config = uvicorn.Config(
         app,
@@ -111,7 +111,7 @@ async def listening(app: Any, host: str = "127.0.0.1") -> AsyncIterator[str]:
         access_log=False,
         lifespan="off",
         ws="none",
-        http="httptools",
+        http=http,
         timeout_graceful_shutdown=1,
     )
     server = uvicorn.Server(config)

@@ -9,9 +9,9 @@ from redis.asyncio import Redis
 
 from caravan.clock import new_id
 from caravan.errors import TooManyRequests
+from caravan.http.addresses import client_address, network_of
 from caravan.runtime import Backends
 from caravan.service import Service
-from services.gateway.addresses import client_address, network_of
 from services.gateway.limits import Limits, Policies, Policy
 from services.gateway.settings import Settings
 from tests.shop import Shop, running

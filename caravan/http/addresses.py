@@ -1,0 +1,40 @@
+"""Whose request it is when nobody signed in: the address of the peer, or what a proxy that we trust says of it."""
+
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+
+Networks = tuple[IPv4Network | IPv6Network, ...]
+
+
+def client_address(peer: str, forwarded: str, trusted: Networks) -> str:
+    """The rightmost address of the chain that is not a trusted proxy's. A peer that is not trusted can claim nothing."""
+    address = peer
+    for claimed in reversed(forwarded.split(",")) if forwarded else ():
+        if not is_within(address, trusted) or _parsed(claimed.strip()) is None:
+            break
+        address = claimed.strip()
+    return address
+
+
+@lru_cache(maxsize=8192)
+def _parsed(text: str) -> IPv4Address | IPv6Address | None:
+    """An IPv4 address is itself also where a listener of both kinds writes it as an IPv6 one."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    return address.ipv4_mapped or address if isinstance(address, IPv6Address) else address
+
+
+def is_within(address: str, networks: Networks) -> bool:
+    parsed = _parsed(address)
+    return parsed is not None and any(parsed in network for network in networks)
+
+
+@lru_cache(maxsize=8192)
+def network_of(address: str) -> str:
+    """What one party controls: an IPv4 address, or the /64 of an IPv6 one."""
+    parsed = _parsed(address)
+    if parsed is None:
+        return "unknown"
+    return str(ip_network((parsed, 64), strict=False)) if isinstance(parsed, IPv6Address) else str(parsed)

@@ -1,0 +1,189 @@
+"""What a connection may cost before there is a request: the server's protocol with bounds on heads, time, and the number of connections.
+
+httptools has none of its own. Costs nothing but a comparison or two for a request whose head comes in one piece.
+"""
+
+from asyncio import TimerHandle, Transport
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from caravan.errors import TYPE_BASE
+from caravan.http.addresses import Networks, is_within, network_of
+from caravan.telemetry import log, new_traceparent
+
+MAX_HEAD = 32 * 1024
+MAX_HEADERS = 100
+HEAD_SECONDS = 10.0
+"""How long a head may take to come, from the connection's opening or from the head's first byte."""
+UNREAD_SECONDS = 20.0
+"""How long a client may not take what is written to it."""
+LINGER_SECONDS = 2.0
+"""How long what a refused client still sends is thrown away: closed at once, the connection would be reset before it has read why."""
+HEADROOM = 8 * 1024
+"""What a gateway adds to a head on the way to a service."""
+
+
+@dataclass(slots=True)
+class Bounds:
+    """Of all connections of a listener. `exempt`: peers that may have any number of them, such as proxies before us; without `most_per_address` all may."""
+
+    most: int
+    most_per_address: int | None = None
+    exempt: Networks = ()
+    head: int = MAX_HEAD
+    by_address: Counter[str] = field(default_factory=Counter)
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    def __init__(self, *args: Any, bounds: Bounds, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._bounds = bounds
+        self._address: str | None = None
+        self._fed = 0
+        """Bytes since the parser last had something whole: a head, a part of a body."""
+        self._since = 0.0
+        self._head_timer: TimerHandle | None = None
+        self._write_timer: TimerHandle | None = None
+        self._refused = False
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        bounds = self._bounds
+        if len(self.connections) > bounds.most:
+            self._refuse(503, "Unavailable", "too many connections are open; try again")
+            return
+        peer = self.client[0] if self.client else ""
+        if bounds.most_per_address is not None and not (bounds.exempt and is_within(peer, bounds.exempt)):
+            self._address = network_of(peer)
+            bounds.by_address[self._address] += 1
+            if bounds.by_address[self._address] > bounds.most_per_address:
+                self._refuse(429, "Too many requests", "too many connections are open from this address; close some")
+                return
+        self._since = self.loop.time()
+        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._late)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        for timer in (self._head_timer, self._write_timer):
+            if timer is not None:
+                timer.cancel()
+        if self._address is not None:
+            self._bounds.by_address[self._address] -= 1
+            if not self._bounds.by_address[self._address]:
+                del self._bounds.by_address[self._address]
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        size = len(data)
+        self._fed += size
+        super().data_received(data)
+        if self._fed and not self._refused:
+            self._unfinished(size)
+
+    def _unfinished(self, size: int) -> None:
+        if self._fed > self._bounds.head:
+            self._refuse_head()
+        elif self._fed == size:
+            self._since = self.loop.time()
+            if self._head_timer is None:
+                self._head_timer = self.loop.call_later(HEAD_SECONDS, self._late)
+
+    def _late(self) -> None:
+        self._head_timer = None
+        if self.transport.is_closing() or (self.cycle is not None and not self._fed):
+            return
+        left = self._since + HEAD_SECONDS - self.loop.time()
+        if left > 0.001:
+            self._head_timer = self.loop.call_later(left, self._late)
+        elif self._fed:
+            self._refuse(408, "The request came too slowly", f"its head was not complete after {HEAD_SECONDS:g} s")
+        else:
+            self.transport.close()
+
+    def on_headers_complete(self) -> None:
+        if self._refused:
+            return
+        if len(self.headers) > MAX_HEADERS or (self._fed > self._bounds.head and self._size() > self._bounds.head):
+            self._refuse_head()
+            return
+        self._fed = 0
+        super().on_headers_complete()
+        self.headers = []  # trailers, which come after the body, are no headers of a request that has been passed on
+
+    def _size(self) -> int:
+        return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+
+    def on_body(self, body: bytes) -> None:
+        self._fed = 0
+        if not self._refused:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._fed = 0
+        if not self._refused:
+            super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        cycle = self.cycle
+        if cycle.response_complete and cycle.more_body:
+            self.loop.call_later(self.timeout_keep_alive, self._end_body, cycle)
+
+    def _end_body(self, cycle: Any) -> None:
+        """Nobody waits for the rest of a body whose request has been answered."""
+        if self.cycle is cycle and not self.transport.is_closing():
+            self.transport.close()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._write_timer is None:
+            self._write_timer = self.loop.call_later(UNREAD_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = None
+
+    def send_400_response(self, msg: str) -> None:
+        if not self._refused:  # else the parser stumbles over what it was told to stop at
+            self._refuse(400, "Bad request", "this is not HTTP as RFC 9112 has it")
+
+    def _refuse_head(self) -> None:
+        self._refuse(431, "Request header fields too large", f"at most {MAX_HEAD // 1024} KiB in {MAX_HEADERS} header fields are taken")
+
+    def _refuse(self, status: int, title: str, detail: str) -> None:
+        """Answer, unless an answer to an earlier request is under way, and close once the client had a moment to read it."""
+        self._refused = True
+        self._unset_keepalive_if_required()
+        self.flow.resume_reading()
+        if self.transport.is_closing():
+            return
+        log.info("connection refused", status=status, reason=detail)
+        if self.cycle is None or self.cycle.response_complete:
+            self.transport.write(_problem(status, title, detail))
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
+            self.loop.call_later(LINGER_SECONDS, self.transport.abort)
+        else:
+            self.transport.abort()
+
+
+def _problem(status: int, title: str, detail: str) -> bytes:
+    document = {
+        "type": TYPE_BASE + title.lower().replace(" ", "-"),
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "instance": "",
+        "trace_id": new_traceparent()[3:35],
+    }
+    body = orjson.dumps(document)
+    retry = b"retry-after: 1\r\n" if status in (429, 503) else b""
+    head = b"content-type: application/problem+json\r\n%scontent-length: %d\r\nconnection: close\r\n\r\n" % (retry, len(body))
+    return STATUS_LINE[status] + head + body
