@@ -93,7 +93,7 @@ async def run(plans: list[Plan], url: str, brokers: Mapping[str, str]) -> dict[s
 def running_shop(url: str) -> Target:
     """Its processes can be measured when the data folder of the settings is theirs."""
     data = settings.load().data
-    return Target(url, data if embedded.holder(data) else None)
+    return Target(url, data if embedded.find_users(data) else None)
 
 
 def commit() -> str:

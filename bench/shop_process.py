@@ -125,7 +125,7 @@ def _servers(target: Target) -> dict[str, list[psutil.Process]]:
     if target.data is None:
         return {}
     data, place = target.data, find(target.data)
-    roots = {"app": embedded.holder(data)}
+    roots = {"app": next(iter(embedded.find_users(data)), None)}
     for name, running in (("postgres", postgres.running(place)), ("redis", redis.running(place))):
         roots[name] = running.process.pid if running else None
     found: dict[str, list[psutil.Process]] = {}

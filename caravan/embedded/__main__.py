@@ -8,22 +8,23 @@ import sys
 import time
 from pathlib import Path
 
-from caravan.embedded import holder, stop_orphans
+from caravan.embedded import find_users, stop_orphans
 from caravan.embedded.place import find
 
 STOP_SECONDS = 60
 
 
 async def remove(data: Path) -> None:
-    pid = holder(data)
-    if pid:
-        print(f"stopping process {pid}")
-        os.kill(pid, signal.SIGTERM)
-        deadline = time.monotonic() + STOP_SECONDS
-        while holder(data):
-            if time.monotonic() > deadline:
-                raise SystemExit(f"process {pid} does not stop; nothing was removed")
-            await asyncio.sleep(0.1)
+    asked: set[int] = set()
+    deadline = time.monotonic() + STOP_SECONDS
+    while users := find_users(data):
+        for pid in set(users) - asked:
+            print(f"stopping process {pid}")
+            os.kill(pid, signal.SIGTERM)
+            asked.add(pid)
+        if time.monotonic() > deadline:
+            raise SystemExit(f"process {users[0]} does not stop; nothing was removed")
+        await asyncio.sleep(0.1)
     for orphan in await stop_orphans(data):
         print(f"stopped process {orphan}")
     home = find(data).home

@@ -1,54 +1,91 @@
-"""Who holds a data folder: one program at a time, by a lock that the kernel takes back when the program dies."""
+"""Who uses a data folder, by locks that the kernel takes back when a process dies, and who may change its servers at this moment.
+
+Each user holds a lease: a file of its own that it has locked. The last one to leave stops the servers. Starting, joining and leaving happen one at a time.
+"""
 
 import asyncio
 import fcntl
 import os
+import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-# `holder` takes the lock for an instant; whoever starts at that instant must not be refused.
-PATIENCE_SECONDS = 0.3
+WAIT_SECONDS = 240.0
+"""A start may wait for the start or the stop of another process, which have deadlines of their own within this."""
+POLL_SECONDS = 0.05
+TELL_SECONDS = 1.0
 
 
 class AlreadyRunning(Exception):
-    """Another process holds the data folder; the text names both and says what to do."""
+    """Another process has the data folder in a way that leaves no room for this one; the text says how, and what to do."""
 
-    def __init__(self, data: Path, pid: int | None) -> None:
-        self.pid = pid
-        who = f"process {pid}" if pid else "another process"
-        super().__init__(
-            f"{data} is in use by {who}. Stop it (kill {pid or 'PID'}), or start with another folder: CARAVAN_DATA=/another/folder"
-        )
+
+class Lease:
+    """This process's use of a folder, until it is given up or the process ends."""
+
+    def __init__(self, data: Path) -> None:
+        folder = data / "users"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        self._path = folder / f"{os.getpid()}-{secrets.token_hex(4)}"
+        # The descriptor is not inheritable: a server that outlives us does not keep the lease.
+        self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+
+    def give_up(self) -> None:
+        self._path.unlink(missing_ok=True)
+        os.close(self._descriptor)
+
+
+def find_users(data: Path) -> list[int]:
+    """The pids of the live processes that use this folder."""
+    return [int(path.name.partition("-")[0]) for path in _leases(data) if _is_held(path)]
+
+
+def forget_the_dead(data: Path) -> None:
+    """Leases of processes that were killed. Only for who may change the servers: a lease is made before it is locked."""
+    for path in _leases(data):
+        if not _is_held(path):
+            path.unlink(missing_ok=True)
 
 
 @asynccontextmanager
-async def hold(data: Path) -> AsyncIterator[None]:
-    # The descriptor is not inheritable: a server that outlives us does not keep the lock.
+async def changing(data: Path, announce: Callable[[str], None], seconds: float = WAIT_SECONDS) -> AsyncIterator[None]:
+    """The right to start, join, restart or stop the servers; waits for whoever has it. Raises AlreadyRunning when that takes too long."""
     descriptor = os.open(data / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        patience = time.monotonic() + PATIENCE_SECONDS
+        began, told = time.monotonic(), False
         while not _locked(descriptor, fcntl.LOCK_EX):
-            if time.monotonic() > patience:
-                raise AlreadyRunning(data, _pid(descriptor))
-            await asyncio.sleep(0.03)
+            waited, who = time.monotonic() - began, _pid(descriptor)
+            name = f"process {who}" if who else "another process"
+            if waited > seconds:
+                raise AlreadyRunning(
+                    f"{data}: {name} has been starting or stopping the servers for {waited:.0f} s. Look what it does, or use another folder:"
+                    " CARAVAN_DATA=/another/folder"
+                )
+            if waited > TELL_SECONDS and not told:
+                told = True
+                announce(f"waiting for {name}, which is starting or stopping the servers")
+            await asyncio.sleep(POLL_SECONDS)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
-        os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
 
 
-def holder(data: Path) -> int | None:
-    """The pid of the live process that holds this folder, if one does."""
+def _leases(data: Path) -> list[Path]:
+    return sorted(path for path in (data / "users").glob("*-*") if path.name.partition("-")[0].isdigit())
+
+
+def _is_held(path: Path) -> bool:
     try:
-        descriptor = os.open(data / "lock", os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
-        return None
+        return False
     try:
-        return None if _locked(descriptor, fcntl.LOCK_SH) else _pid(descriptor)
+        return not _locked(descriptor, fcntl.LOCK_SH)
     finally:
         os.close(descriptor)
 

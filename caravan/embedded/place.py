@@ -83,7 +83,14 @@ def find(data: Path) -> Place:
 
 
 def prepare(data: Path, announce: Callable[[str], None]) -> Place:
-    (data / "log").mkdir(mode=0o700, exist_ok=True)
+    logs = data / "log"
+    logs.mkdir(mode=0o700, exist_ok=True)
+    logs.chmod(0o700)
+    for path in (data / "secret", data / "lock", *logs.iterdir()):
+        if path.is_file() and not path.is_symlink():
+            path.chmod(0o600)  # an older version, or a copy, may have left them open
+    if data.stat().st_uid == os.geteuid() and not data.stat().st_mode & stat.S_ISVTX:
+        data.chmod(0o711 if os.geteuid() == 0 else 0o700)  # root's servers run as another user: they pass through, and list nothing
     if os.geteuid() != 0:
         return Place(home=data, logs=data / "log", account=None)
     account = _unprivileged(find(data).home)

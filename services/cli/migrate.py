@@ -22,7 +22,7 @@ def migrate() -> None:
     telemetry.configure_logs(kernel.log_level, kernel.log_format)
 
     async def work() -> None:
-        async with backends(kernel, print_line, join=True) as servers:
+        async with backends(kernel, print_line) as servers:
             await patiently(lambda: migrate_all(load(), servers), kernel, print_line)
 
     began = time.monotonic()

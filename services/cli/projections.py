@@ -46,7 +46,7 @@ def rebuild(name: Annotated[str, typer.Argument(help="Which one; see `caravan pr
 
 async def _rebuild(service: Service, name: str) -> Rebuilt:
     kernel = kernel_settings()
-    async with backends(kernel, print_note, join=True) as servers:
+    async with backends(kernel, print_note) as servers:
         databases = {
             declared.name: await Database.open(declared.name, servers.database(declared.name), size=2) for declared in service.databases
         }

@@ -28,4 +28,4 @@ def run(
         if "identity" in chosen:
             await ensure_admin(process)
 
-    start(chosen, kernel, print_line, started, join=True)
+    start(chosen, kernel, print_line, started)

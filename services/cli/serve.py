@@ -56,25 +56,28 @@ def master_secret(kernel: Settings) -> str:
         return kernel.secret.get_secret_value()
     path = kernel.data / "secret"
     kernel.data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as made:
+    if not path.exists():
+        new = path.with_name(f".secret.{os.getpid()}")
+        with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as made:
             made.write(secrets.token_hex(32))
-    except FileExistsError:
-        pass
+        try:
+            os.link(new, path)  # whole or not at all: another process may be starting too
+        except FileExistsError:
+            pass
+        finally:
+            new.unlink()
     return path.read_text().strip()
 
 
 @asynccontextmanager
-async def backends(kernel: Settings, announce: Announce, *, join: bool) -> AsyncIterator[Backends]:
-    """The backends of the settings, else the embedded ones: those that run in this data folder already (when `join`), or new ones."""
+async def backends(kernel: Settings, announce: Announce) -> AsyncIterator[Backends]:
+    """The backends of the settings, else the embedded ones of the data folder, shared with whoever uses it."""
     secret = master_secret(kernel)
     database_url = kernel.database_url.get_secret_value() if kernel.database_url else None
     redis_url = kernel.redis_url.get_secret_value() if kernel.redis_url else None
     async with AsyncExitStack() as stack:
         if database_url is None or redis_url is None:
-            found = embedded.running(kernel.data) if join else None
-            if found is None:
-                found = await stack.enter_async_context(embedded.start(kernel.data, secret=secret, announce=announce))
+            found = await stack.enter_async_context(embedded.start(kernel.data, secret=secret, announce=announce))
             database_url, redis_url = database_url or found.database_url, redis_url or found.redis_url
         jobs_redis_url = kernel.jobs_redis_url.get_secret_value() if kernel.jobs_redis_url else None
         yield Backends(database_url, redis_url, secret, jobs_redis_url, kernel.database_passwords)
@@ -197,14 +200,14 @@ def _server(app: App, kernel: Settings, bounds: Bounds) -> Server:
     )
 
 
-async def serve(names: Sequence[str], kernel: Settings, announce: Announce, after_start: AfterStart, *, join: bool) -> None:
+async def serve(names: Sequence[str], kernel: Settings, announce: Announce, after_start: AfterStart) -> None:
     """Run until SIGINT or SIGTERM, then drain."""
     on_signal(asyncio.current_task().cancel)  # type: ignore[union-attr]  # until there is a server to stop, ending means undoing the start
     services = load(names)
     listener = listen(kernel.host, kernel.port)
     host, port = listener.getsockname()[:2]
     async with (
-        backends(kernel, announce, join=join) as servers,
+        backends(kernel, announce) as servers,
         running(services, kernel, servers, f"http://{host}:{port}", announce) as process,
         probing(process),
     ):
@@ -221,10 +224,10 @@ async def serve(names: Sequence[str], kernel: Settings, announce: Announce, afte
             await asyncio.gather(following, return_exceptions=True)
 
 
-def start(names: Sequence[str], kernel: Settings, announce: Announce, after_start: AfterStart, *, join: bool) -> None:
+def start(names: Sequence[str], kernel: Settings, announce: Announce, after_start: AfterStart) -> None:
     telemetry.configure_logs(kernel.log_level, kernel.log_format)
     try:
-        uvloop.run(serve(names, kernel, announce, after_start, join=join))
+        uvloop.run(serve(names, kernel, announce, after_start))
     except asyncio.CancelledError:
         fail("stopped before it had started")
     except (embedded.AlreadyRunning, embedded.StartFailed, SettingsError, TopologyError) as error:

@@ -39,7 +39,7 @@ async def _collect() -> Report:
     kernel = kernel_settings()
     if kernel.database_url is None and not (kernel.data / "backends.json").exists():
         fail(f"nothing runs in {kernel.data}; start it with `caravan up`")
-    async with backends(kernel, lambda _: None, join=True) as servers:
+    async with backends(kernel, lambda _: None) as servers:
         bus_database = await Database.open(BUS, servers.database(BUS), size=2)
         leadership = Leadership(servers.database(BUS), BUS)
         bus = choose_bus(kernel, bus_database, leadership)

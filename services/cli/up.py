@@ -38,7 +38,7 @@ def up() -> None:
         _welcome(process.url, kernel.admin_email, password, seeded, time.monotonic() - started, str(kernel.data))
         await _show_events(process)
 
-    start(SERVICES, kernel, lambda line: print_line(line, style="dim"), follow, join=False)
+    start(SERVICES, kernel, lambda line: print_line(line, style="dim"), follow)
 
 
 async def _seed(process: Process) -> str:

@@ -104,11 +104,107 @@ async def test_a_changed_secret_replaces_the_servers_and_keeps_the_data(killed: 
         assert not set(before) & set(pids(killed))
 
 
-async def test_a_second_start_is_refused_naming_the_holder(shared: tuple[Path, Backends]) -> None:
+def begin(data: Path) -> subprocess.Popen[bytes]:
+    """A process that uses the folder."""
+    return subprocess.Popen([sys.executable, Path(__file__).with_name("holder.py"), data], stdout=subprocess.PIPE)
+
+
+def is_ready(user: subprocess.Popen[bytes]) -> bool:
+    assert user.stdout
+    return user.stdout.readline() == b"ready\n"  # or the end of its output, when it fails
+
+
+def end(user: subprocess.Popen[bytes], how: signal.Signals = signal.SIGINT) -> None:
+    user.send_signal(how)
+    user.wait(60)
+    assert user.stdout
+    user.stdout.close()
+
+
+async def test_of_processes_started_at_once_all_get_going_and_the_last_stops_the_servers(data: Path) -> None:
+    users = [begin(data) for _ in range(3)]
+    try:
+        assert [is_ready(user) for user in users] == [True] * 3
+        backends = embedded.running(data)
+        assert backends and sorted(embedded.find_users(data)) == sorted(user.pid for user in users)
+        await write(backends)
+        before = pids(data)
+        end(users[0])
+        assert pids(data) == before and await written(backends) == (42, b"42")
+        end(users[1], signal.SIGKILL)
+        assert pids(data) == before and await written(backends) == (42, b"42")
+        assert embedded.find_users(data) == [users[2].pid]
+        async with embedded.start(data, secret=SECRET, announce=quiet) as joined:
+            assert joined == backends
+            end(users[2])
+            assert pids(data) == before and await written(backends) == (42, b"42")
+    finally:
+        for user in users:
+            end(user, signal.SIGKILL)
+    assert pids(data) == [] and embedded.running(data) is None
+
+
+async def test_one_joins_while_another_leaves(data: Path) -> None:
+    for _ in range(3):
+        first = begin(data)
+        assert is_ready(first)
+        first.send_signal(signal.SIGINT)
+        second = begin(data)
+        try:
+            assert is_ready(second) and len(pids(data)) == 2
+            end(first)
+            backends = embedded.running(data)
+            assert backends
+            async with Redis.from_url(backends.redis_url) as client:
+                assert await client.ping()
+        finally:
+            end(second)
+        assert pids(data) == []
+
+
+async def test_what_dies_is_started_again_once_for_all_who_use_it(data: Path) -> None:
+    other = begin(data)
+    try:
+        assert is_ready(other)
+        async with embedded.start(data, secret=SECRET, announce=quiet) as backends:
+            await write(backends)
+            os.kill(pids(data)[0], signal.SIGKILL)
+            deadline = time.monotonic() + 20
+            while True:
+                try:
+                    assert await written(backends) == (42, b"42")
+                    break
+                except (OSError, asyncpg.PostgresError, RedisError):
+                    assert time.monotonic() < deadline
+                    await asyncio.sleep(0.05)
+        assert await written(backends) == (42, b"42")
+    finally:
+        end(other)
+    assert pids(data) == []
+
+
+async def test_another_secret_does_not_take_the_servers_from_those_who_use_them(shared: tuple[Path, Backends]) -> None:
     folder, _ = shared
-    with pytest.raises(AlreadyRunning, match=rf"{folder} is in use by process {os.getpid()}\. .*CARAVAN_DATA"):
-        async with embedded.start(folder, secret=SECRET, announce=quiet):
+    before = pids(folder)
+    with pytest.raises(AlreadyRunning, match=rf"{folder} is in use by process {os.getpid()} with another secret.*CARAVAN_DATA"):
+        async with embedded.start(folder, secret="another secret, also of more than 32 characters", announce=quiet):
             pass
+    assert pids(folder) == before
+
+
+async def test_nobody_else_reads_what_is_in_the_folder(data: Path) -> None:
+    data.chmod(0o755)
+    (data / "log").mkdir(mode=0o755)
+    (data / "log" / "postgres.log").touch(mode=0o644)
+    old = os.umask(0o022)
+    try:
+        async with embedded.start(data, secret=SECRET, announce=quiet) as backends:
+            await write(backends)
+            for path in [data, *data.rglob("*")]:
+                allowed = 0o711 if path == data and AS_ROOT else 0o700 if path.is_dir() else 0o600
+                assert path.is_symlink() or stat.S_IMODE(path.stat().st_mode) & ~allowed == 0, path
+    finally:
+        os.umask(old)
 
 
 async def test_running_tells_only_while_a_program_holds_the_folder(data: Path) -> None:
