@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from caravan.money import Money
+from caravan.text import is_readable
 from services.catalog.messages import ProductUpdated
 
 MAX_BYTES = 16 * 1024
@@ -127,7 +128,9 @@ def _limits(path: str, value: Any, depth: int) -> list[Error]:
         return [{"field": path, "rule": f"nested more than {MAX_DEPTH} deep"}]
     match value:
         case str():
-            return [] if storable(value) else [{"field": path, "rule": "holds a character that can't be stored"}]
+            return (
+                [] if storable(value) and is_readable(value) else [{"field": path, "rule": "must not hold control or invisible characters"}]
+            )
         case bool() | None:
             return []
         case int() | float():

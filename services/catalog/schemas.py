@@ -6,14 +6,15 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
 
 from caravan.money import Money
+from caravan.text import Line, Paragraphs
 
 MAX_PRICE = 1_000_000_000
 MAX_BULK = 500
 UNSET: Any = None
 
 Sku = Annotated[str, StringConstraints(min_length=1, max_length=40, pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9._ -]*[A-Za-z0-9._-])?$")]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True, pattern=r"^[^\x00-\x1f\x7f]+$")]
-Description = Annotated[str, StringConstraints(max_length=5000, pattern=r"^[^\x00]*$")]
+Name = Annotated[str, Line(200)]
+Description = Annotated[str, Paragraphs(5000, least=0)]
 CategoryName = Annotated[str, StringConstraints(min_length=1, max_length=60, pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9 &._-]*[A-Za-z0-9])?$")]
 AttributeName = Annotated[str, StringConstraints(min_length=1, max_length=40, pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
 Attributes = Annotated[dict[AttributeName, JsonValue], Field(max_length=64, examples=[{"material": "enamel", "volume_ml": 350}])]
@@ -101,9 +102,7 @@ class AttributeRule(Body):
 
     type: Literal["string", "integer", "number", "boolean", "strings"]
     required: bool = False
-    choices: list[Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00]*$")]] | None = Field(
-        None, min_length=1, max_length=200
-    )
+    choices: list[Annotated[str, Line(200, least=0)]] | None = Field(None, min_length=1, max_length=200)
 
     @model_validator(mode="after")
     def choices_are_of_strings(self) -> "AttributeRule":

@@ -6,6 +6,8 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from caravan.text import Line
+
 Email = Annotated[
     str,
     StringConstraints(
@@ -18,7 +20,7 @@ Email = Annotated[
         r"@[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$",
     ),
 ]
-Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Name = Annotated[str, Line(100)]
 NewPassword = Annotated[str, StringConstraints(min_length=10, max_length=128, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
 """Without control characters: not every way to sign in can carry them."""
 GivenPassword = Annotated[str, StringConstraints(min_length=1, max_length=128)]

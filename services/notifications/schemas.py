@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from caravan.text import Line, Paragraphs
 from caravan.times import Time
 
 ChannelName = Literal["email", "sms", "log"]
@@ -49,7 +50,7 @@ class NotificationView(BaseModel):
 
 
 Days = Annotated[int, Field(ge=1, le=3650)]
-Line = Annotated[str, StringConstraints(min_length=1, max_length=150, pattern=r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$")]
+Title = Annotated[str, Line(150)]
 
 
 class Segment(BaseModel):
@@ -68,11 +69,9 @@ class CampaignRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    name: Line = Field(description="for you; it is not sent")
-    subject: Line
-    text: Annotated[str, StringConstraints(min_length=1, max_length=20_000, pattern=r"^[^\x00]*$")] = Field(
-        description="plain text; an empty line begins a paragraph"
-    )
+    name: Title = Field(description="for you; it is not sent")
+    subject: Title
+    text: Annotated[str, Paragraphs(20_000)] = Field(description="plain text; an empty line begins a paragraph")
     segment: Segment = Segment()
     send_at: Time | None = Field(None, description="null: now; a time that has passed is refused")
     cron: str | None = Field(

@@ -6,12 +6,13 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from caravan import text
 from caravan.money import Money
 
 MAX_LINES = 1000
 MAX_QUANTITY = 1_000_000
 
-Text = Annotated[str, StringConstraints(min_length=1, max_length=200, strip_whitespace=True, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Text = Annotated[str, text.Line(200)]
 Sku = Annotated[str, StringConstraints(min_length=1, max_length=40, pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]*$")]
 
 
@@ -28,7 +29,7 @@ class ShippingAddress(Body):
     name: Text = Field(examples=["Ada Lovelace"])
     street: Text = Field(examples=["12 St James's Square"])
     city: Text = Field(examples=["London"])
-    postcode: Annotated[str, StringConstraints(min_length=1, max_length=20, pattern=r"^[^\x00-\x1f\x7f]+$")] = Field(examples=["SW1Y 4JH"])
+    postcode: Annotated[str, text.Line(20)] = Field(examples=["SW1Y 4JH"])
     country: str = Field(pattern=r"^[A-Z]{2}$", examples=["GB"])
 
 
