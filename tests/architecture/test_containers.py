@@ -39,6 +39,19 @@ def test_no_password_stands_in_an_environment(name: str) -> None:
             assert not re.search(r"://[^/]*:[^/{]*@", str(value)), variable
 
 
+def test_whatever_ends_by_itself_is_waited_for_by_one_that_stays() -> None:
+    """`docker compose up --wait` ends with 1 for a container that has ended, unless another depends on its success."""
+    waited_for = {
+        name
+        for container in COMPOSE.values()
+        for name, how in container.get("depends_on", {}).items()
+        if how["condition"] == "service_completed_successfully"
+    }
+    ending = {name for name, container in COMPOSE.items() if container["restart"] != "unless-stopped" and "profiles" not in container}
+    assert ending == {"migrate", "seed", "secrets", "topology"}
+    assert ending <= waited_for
+
+
 def test_only_the_migration_can_make_databases() -> None:
     with_it = {name for name, container in COMPOSE.items() if any("secrets-migrate" in volume for volume in container.get("volumes", []))}
     assert with_it == {"migrate", "secrets"}
