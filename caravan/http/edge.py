@@ -33,6 +33,21 @@ FORWARDER = b"x-caravan-forwarder"
 SECONDS = b"x-caravan-seconds"
 """From a forwarder: how long it waits for the answer. Calls of other services for it end before that, so that the answer can say what was wrong."""
 
+SINGLE = (
+    b"authorization",
+    b"content-length",
+    b"content-type",
+    b"host",
+    b"idempotency-key",
+    b"if-match",
+    b"last-event-id",
+    b"x-caravan-forwarder",
+    b"x-forwarded-host",
+    b"x-forwarded-proto",
+    b"x-request-id",
+)
+"""Headers that make no sense twice."""
+
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -41,6 +56,13 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 def forwarder_key(secret: str) -> bytes:
     return derive(secret, "forwarder").encode()
+
+
+def _refuse_repeated(headers: list[tuple[bytes, bytes]]) -> None:
+    """Of two, one reader would take the first and another the last."""
+    for name in SINGLE:
+        if sum(header[0] == name for header in headers) > 1:
+            raise BadRequest(f"the header {name.decode()} is there more than once; send it once")
 
 
 def leaves(error: BaseException) -> bool:
@@ -99,6 +121,8 @@ class Edge:
 
         with telemetry.span(f"{scope['method']} {self.service}", SpanKind.SERVER, parent=parent):
             try:
+                if len(headers) != len(scope["headers"]):
+                    _refuse_repeated(scope["headers"])
                 if BOUNDED in scope:
                     await self.app(scope, receive, answer)
                 else:
