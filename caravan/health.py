@@ -11,9 +11,11 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import Response
 
 from caravan.database import Database
+from caravan.deadlines import Deadline
 from caravan.discovery import Discovery
 
 CACHE_SECONDS = 1.0
+CHECK_SECONDS = 1.0
 PATHS = frozenset({"/livez", "/readyz", "/metrics", "/revision"})
 
 
@@ -55,7 +57,7 @@ class Health:
 
     async def _check(self, database: Database) -> str | None:
         try:
-            async with asyncio.timeout(1):
+            async with Deadline(CHECK_SECONDS):
                 read_only = await database.fetchval("SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::bool")
         except Exception as error:  # whatever it is, the database can't be used
             return f"{type(error).__name__}: {error}".strip(": ")
