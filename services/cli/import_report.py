@@ -72,7 +72,7 @@ def report(files: Sequence[InvoiceFile], found: Catalogue, brought: Brought | No
             ("units received into stock", brought.units),
             ("files whose stock was received before", brought.files_stocked_before),
         ]
-    print_table("Shop", ("what", "#"), facts)
+    print_table("Shop", ("what", "#value"), facts)
 
 
 def _counts(file: InvoiceFile) -> tuple[int, ...]:
@@ -95,14 +95,15 @@ def _show_sample(file: InvoiceFile) -> None:
         for line in used[:SAMPLE]
     ]
     if rows:
-        print_table("The first lines as read", ("#line", "invoice", "is a", "code", "#quantity", "#price", "date (UTC)", "customer"), rows)
+        print_table("The first lines as read", ("line", "invoice", "is a", "code", "#quantity", "#price", "date (UTC)", "customer"), rows)
 
 
 def _first_lines(files: Sequence[InvoiceFile], reason: str) -> str:
     several = len(files) > 1
     found = [(file, refusal) for file in files for refusal in file.refused if refusal.reason == reason]
     places = [
-        f"{Path(file.name).name + ':' if several else 'line '}{refusal.number} ({refusal.detail[:40]})" for file, refusal in found[:NAMED]
+        f"{Path(file.name).name + ':' if several else 'line '}{refusal.number}" + (f" ({refusal.detail[:40]})" if refusal.detail else "")
+        for file, refusal in found[:NAMED]
     ]
     return ", ".join(places) + (", …" if len(found) > NAMED else "")
 

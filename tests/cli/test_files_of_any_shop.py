@@ -93,6 +93,21 @@ def test_the_set_s_own_dates_are_read_as_it_writes_them_and_those_of_others_are_
     assert read(other, dates="day-first").sales[0].time.date().isoformat() == "2010-01-12"
 
 
+@pytest.mark.parametrize(
+    ("text", "day"), [("01/12/2010 08:26", "2010-12-01"), ("12/1/2010 8:26", "2010-12-01"), ("12/01/10 8:26", "2010-12-01")]
+)
+def test_the_set_s_invoice_numbers_tell_the_order_of_its_dates(text: str, day: str) -> None:
+    lines = [SALE.replace("700001", str(number)).replace("2011-03-01 08:05:00", text) for number in range(536365, 536375)]
+    assert {line.time.date().isoformat() for line in read(*lines).sales} == {day}
+
+
+def test_dates_that_would_jump_from_month_to_month_are_asked_for() -> None:
+    lines = [SALE.replace("700001", str(700001 + n)).replace("2011-03-01 08:05:00", f"0{n}/02/2011") for n in range(1, 8)]
+    with pytest.raises(NotAnInvoiceFile, match="--dates day-first"):
+        read(*lines)
+    assert {line.time.month for line in read(*lines, dates="day-first").sales} == {2}
+
+
 def test_dates_that_contradict_each_other_are_refused_as_a_whole_but_one_typing_error_is_not() -> None:
     both = [SALE.replace("2011-03-01", date) for date in ("13/03/2011", "03/14/2011")]
     with pytest.raises(NotAnInvoiceFile, match=r"13/03/2011 08:05:00 in line 2.*03/14/2011 08:05:00 in line 3"):

@@ -11,6 +11,7 @@ from typing import cast
 
 from caravan.money import MINOR_DIGITS
 from services.cli.retail.columns import NAMES, NONE, SHOWN, find_missing, locate, simplify
+from services.cli.retail.dates import find_set_order, is_closer_day_first
 from services.cli.retail.reader import Decoded, NotAnInvoiceFile, read_rows, split_line
 from services.cli.retail.values import DateOrder, Decimals, currency_in, date_order_of, decimals_of, is_no_customer, is_nothing
 
@@ -18,6 +19,7 @@ DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 HEADER_LINES = 20
 """A header stands in one of the first so many lines; titles may stand above it."""
 CURRENCY = "GBP"
+UNCLEAR_KEPT = 5_000
 OUTNUMBERED = 20
 """So many times more lines of one convention make the other a typing error."""
 STRAYS = 0.05
@@ -94,6 +96,8 @@ class _Survey:
     currencies: Counter[str] = field(default_factory=Counter)
     guests: Counter[str] = field(default_factory=Counter)
     shapes: Counter[str] = field(default_factory=Counter)
+    unclear: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Line by invoice and date, where the date may be either: the first of them."""
 
 
 def find_layout(decoded: Decoded, options: Options) -> Layout:
@@ -166,7 +170,10 @@ def _survey(lines: Sequence[str], layout: Layout) -> _Survey:
         price, quantity, moment = row.fields[at["price"]], row.fields[at["quantity"]], row.fields[at["date"]]
         survey.prices.add(decimals_of(price), price, row.number)
         survey.quantities.add(decimals_of(quantity), quantity, row.number)
-        survey.dates.add(date_order_of(moment), moment, row.number)
+        order = date_order_of(moment)
+        survey.dates.add(order, moment, row.number)
+        if order == "either" and len(survey.unclear) < UNCLEAR_KEPT:
+            survey.unclear.setdefault((row.fields[at["invoice"]], moment), row.number)
         sign = row.fields[at["currency"]].upper() if "currency" in at else currency_in(price)
         if sign and not is_nothing(sign):
             survey.currencies[sign] += 1
@@ -230,7 +237,9 @@ def _choose_dates(survey: _Survey, options: Options, is_set: bool) -> tuple[Date
             f"some dates are day-first ({evidence.first['day-first']}), others month-first ({evidence.first['month-first']});"
             " say how to read them: --dates day-first or --dates month-first"
         )
-    if evidence.counts["either"] and not is_set:
+    if is_set and (found := find_set_order(survey.unclear)):
+        return found, Assumption("dates", found, "the data set's invoice numbers are of that time", "--dates")
+    if evidence.counts["either"] and (not is_set or is_closer_day_first(survey.unclear)):
         raise NotAnInvoiceFile(
             f"the date {evidence.first['either']} may begin with the day or with the month, and no other line tells;"
             " say which: --dates day-first or --dates month-first"
