@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
+from caravan.http.documents import document_pages, html_page
 from caravan.http.edge import FORWARDER, SECONDS, App, Body, Edge, Receive, Scope, Send, forwarder_key, leaves
 from caravan.http.pages import (
     CursorParameter,
@@ -49,9 +50,11 @@ __all__ = [
     "check_if_match",
     "create_app",
     "decode_cursor",
+    "document_pages",
     "encode_cursor",
     "entity_tag",
     "forwarder_key",
+    "html_page",
     "json_response",
     "leaves",
     "page_response",

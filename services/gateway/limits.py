@@ -65,6 +65,7 @@ class Policies:
         "/v1/auth/revoke",
         "/v1/auth/password-reset",
         "/v1/auth/password-reset/confirm",
+        "/v1/auth/password-reset/page",
         "/v1/users/me/password",
     )
     AUTH_CLASS = "auth"

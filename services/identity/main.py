@@ -3,14 +3,14 @@
 from pathlib import Path
 
 from caravan.service import DatabaseDeclaration, Periodic, Service
-from services.identity import api, client, jobs, messages
+from services.identity import api, client, jobs, messages, pages
 from services.identity.settings import Settings
 from services.identity.use_cases import accounts, keys, passwords, registering, sessions
 
 service = Service(
     "identity",
     databases=(DatabaseDeclaration("identity", Path(__file__).parent / "migrations"),),
-    routers=(api.users, api.auth),
+    routers=(api.users, api.auth, pages.router),
     channels=messages.CHANNELS,
     operations={
         client.KEYS: keys.published,

@@ -6,8 +6,9 @@ from uuid import UUID
 
 import asyncpg
 import orjson
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Form, Path, Query, Request
 from fastapi.responses import Response
+from markupsafe import Markup
 
 from caravan.auth import Caller, Customer, Staff
 from caravan.errors import NotFound
@@ -17,13 +18,15 @@ from caravan.http import (
     Page,
     check_if_match,
     decode_cursor,
+    document_pages,
     entity_tag,
+    html_page,
     json_response,
     page_response,
 )
 from caravan.idempotency import OnceIfKeyed
 from services.notifications import store
-from services.notifications.model import Preference
+from services.notifications.model import MAILS_OF, Preference
 from services.notifications.schemas import (
     CampaignRequest,
     CampaignView,
@@ -97,11 +100,42 @@ def _whose(caller: Caller, user_id: UUID | None, *, everybodys: bool) -> UUID | 
     return user_id
 
 
-@router.post("/v1/notifications/unsubscribe/{token}", status_code=204)
-async def unsubscribe(request: Request, token: Annotated[str, Path(max_length=100, pattern=r"^[A-Za-z0-9_-]+$")]) -> Response:
-    """The address in the List-Unsubscribe header of alerts (RFC 8058): ends them without a login."""
-    await preferences.unsubscribe(request.app.state.context, token)
+_TOKEN = Annotated[str, Path(max_length=100, description="from a mail")]
+_UNSUBSCRIBED = document_pages(s200="A page", s404="A page: no link of ours")
+_STOP = Markup('<form method="post"><input type="hidden" name="{field}" value="1"><button>Stop these mails</button></form>')
+_FROM_PAGE = "from_page"
+
+
+@router.get("/v1/notifications/unsubscribe/{token}", responses=_UNSUBSCRIBED, response_class=Response)
+async def show_unsubscribe_page(request: Request, token: _TOKEN) -> Response:
+    """The page of the link in alerts and promotional mails: it asks, and changes nothing by itself."""
+    category = preferences.category_of(request.app.state.context, token)
+    if category is None:
+        return _no_link_of_ours()
+    return html_page(f"Stop {MAILS_OF[category]}?", "Mails about your orders and your account still come.", _STOP.format(field=_FROM_PAGE))
+
+
+@router.post(
+    "/v1/notifications/unsubscribe/{token}",
+    status_code=204,
+    responses={**_UNSUBSCRIBED, 204: {"description": "Unsubscribed (one click)"}},
+    response_class=Response,
+)
+async def unsubscribe(request: Request, token: _TOKEN, from_page: Annotated[str, Form(description="sent by the page")] = "") -> Response:
+    """The address in the List-Unsubscribe header of alerts and promotional mails (RFC 8058): ends them without a login. Its page gets a page."""
+    try:
+        category = await preferences.unsubscribe(request.app.state.context, token)
+    except NotFound:
+        if from_page:
+            return _no_link_of_ours()
+        raise
+    if from_page:
+        return html_page("Done", f"You get no more {MAILS_OF[category]}. Your preferences bring them back.")
     return Response(status_code=204)
+
+
+def _no_link_of_ours() -> Response:
+    return html_page("This link is none of ours", "It may have been cut off; use the one in the newest mail.", status=404)
 
 
 @router.post("/v1/campaigns", status_code=201, response_model=CampaignView)

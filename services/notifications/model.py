@@ -5,6 +5,7 @@ import binascii
 import hashlib
 import hmac
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Literal
@@ -21,6 +22,8 @@ State = Literal["pending", "sent", "failed", "suppressed"]
 Category = Literal["security", "transactional", "alerts", "promotions"]
 UNSUBSCRIBED: tuple[Category, ...] = ("alerts", "promotions")
 """What a link in the mail itself ends."""
+MAILS_OF: Mapping[Category, str] = {"alerts": "mails about products that you follow", "promotions": "promotional mails"}
+"""What those are called to the people who get them."""
 
 MAX_ABOUT = 200
 RETRY_SECONDS = (1, 5, 30, 120, 600, 1800, 3600, 7200, 14400, 28800, 28800)

@@ -23,7 +23,7 @@ async def reset_token(door: Door, email: str, mails: int = 1) -> str:
         found = await door.mails(email, "password_reset")
         assert len(found) == mails
         link: str = found[-1]["values"]["link"]
-        return link.partition("#reset=")[2]
+        return link.partition("?token=")[2]
 
     return await until(arrived)
 

@@ -7,7 +7,7 @@ import pytest
 from caravan.clock import new_id
 from services.notifications.messages import CRITICAL, SendNotification
 from services.processing.messages import ORDER_PROCESSED
-from tests.notifications.conftest import Mailbox, ask, back_in_stock, order_processed, row
+from tests.notifications.conftest import Mailbox, ask, back_in_stock, order_processed, row, text_of
 from tests.shop import Shop, until
 
 ME = "/v1/users/me/preferences"
@@ -73,6 +73,28 @@ async def test_the_unsubscribe_header_of_an_alert_ends_alerts_without_a_login(sh
         assert (await shop.client.post(path, data={"List-Unsubscribe": "One-Click"})).status_code == 204
     assert (await shop.client.get(ME, headers=shop.bearer(user_id=user))).json()["opt_out"] == ["alerts"]
     assert (await shop.client.post(path[:-4] + "AAAA")).status_code == 404
+
+
+async def test_the_link_in_a_mail_leads_a_person_to_a_page_that_asks_and_then_unsubscribes(shop: Shop, mailbox: Mailbox) -> None:
+    user = new_id()
+    command = back_in_stock(user)
+    await ask(shop, command)
+    await sent(shop, command.about)
+    links = [re.findall(r"https://shop\.example(/v1/notifications/unsubscribe/[\w-]+)", text_of(mail)) for mail in mailbox.mails()]
+    bodies = [re.findall(r"/v1/notifications/unsubscribe/[\w-]+", text_of(mail, "html")) for mail in mailbox.mails()]
+    assert links[-1] and links[-1] == bodies[-1]
+    path = links[-1][0]
+    for _ in range(2):
+        page = await shop.client.get(path)
+        assert page.status_code == 200 and page.headers["content-type"].startswith("text/html") and "Stop mails about" in page.text
+        assert "script" not in page.text and "default-src 'none'" in page.headers["content-security-policy"]
+    assert (await shop.client.get(ME, headers=shop.bearer(user_id=user))).json()["opt_out"] == [], "looking changes nothing"
+    form = dict(re.findall(r'<input type="hidden" name="([^"]*)" value="([^"]*)">', page.text))
+    done = await shop.client.post(path, data=form)
+    assert done.status_code == 200 and "<h1>Done</h1>" in done.text
+    assert (await shop.client.get(ME, headers=shop.bearer(user_id=user))).json()["opt_out"] == ["alerts"]
+    for answer in (await shop.client.get(path[:-4] + "AAAA"), await shop.client.post(path[:-4] + "AAAA", data=form)):
+        assert answer.status_code == 404 and answer.headers["content-type"].startswith("text/html")
 
 
 async def test_a_user_sees_their_own_messages_page_by_page_and_nobody_elses(shop: Shop) -> None:

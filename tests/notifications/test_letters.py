@@ -19,6 +19,7 @@ MONEY = {"amount": 1999, "currency": "GBP"}
 EVERYTHING = {
     "about": "order-1",
     "base": "https://shop.example",
+    "unsubscribe": "https://shop.example/v1/notifications/unsubscribe/x",
     "name": "Zoë Ångström",
     "customer_name": "Zoë",
     "total": MONEY,
@@ -47,7 +48,7 @@ def parsed(written: Letter, sender: str = "Caravan <shop@example.com>") -> Email
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
 def test_each_kind_renders_with_all_its_values_and_with_only_those_it_needs(kind) -> None:
-    always = {"about", "base"}
+    always = {"about", "base", "unsubscribe"}
     for names in ({*kind.needs, *kind.may}, set(kind.needs)):
         content = {"subject": "Tea", "text": "Half price."} if kind.name == "campaign" else {}
         values = content | {name: EVERYTHING[name] for name in names | always} | dict.fromkeys(set(kind.may) - names)

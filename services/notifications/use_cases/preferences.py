@@ -9,7 +9,7 @@ from caravan.database import UnitOfWork
 from caravan.errors import Invalid, NotFound
 from services.notifications import store
 from services.notifications.client import LatestNotifications, LatestRequest, NotificationSummary
-from services.notifications.model import DEFAULT, Preference, unsubscribed
+from services.notifications.model import DEFAULT, Category, Preference, unsubscribed
 from services.notifications.use_cases import NotificationsContext
 
 
@@ -27,7 +27,13 @@ async def change_preference(
         return await _save(work, user_id, before, changes)
 
 
-async def unsubscribe(context: NotificationsContext, token: str) -> None:
+def category_of(context: NotificationsContext, token: str) -> Category | None:
+    """What the token of a mail ends; None when it is none of ours."""
+    found = unsubscribed(context.parts.unsubscribe_secret, token)
+    return found[1] if found else None
+
+
+async def unsubscribe(context: NotificationsContext, token: str) -> Category:
     """End the messages of a category to the user whose mail carried the token."""
     found = unsubscribed(context.parts.unsubscribe_secret, token)
     if found is None:
@@ -37,6 +43,7 @@ async def unsubscribe(context: NotificationsContext, token: str) -> None:
         before = await store.lock_preference(work, user_id)
         if category not in before.opt_out:
             await _save(work, user_id, before, {"opt_out": before.opt_out | {category}})
+    return category
 
 
 async def _save(work: UnitOfWork, user_id: UUID, before: Preference, changes: dict[str, Any]) -> Preference:

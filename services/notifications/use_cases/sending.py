@@ -138,11 +138,13 @@ async def _contents(context: NotificationsContext, rows: list[asyncpg.Record]) -
 def _letter(parts: Parts, row: asyncpg.Record, content: dict[str, str]) -> Letter:
     kind = KINDS[row["kind"]]
     values = {**dict.fromkeys(kind.may), **orjson.loads(row["values"]), **content, "about": row["about"], "base": parts.base}
-    subject, text, html = render(kind.name, values)
     headers: tuple[tuple[str, str], ...] = ()
+    values["unsubscribe"] = None
     if kind.category in UNSUBSCRIBED and row["user_id"]:
         link = f"{parts.base}/v1/notifications/unsubscribe/{unsubscribe_token(parts.unsubscribe_secret, row['user_id'], kind.category)}"
         headers = (("List-Unsubscribe", f"<{link}>"), ("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"))
+        values["unsubscribe"] = link
+    subject, text, html = render(kind.name, values)
     return Letter(
         provider_key(row["about"], kind.name), kind.name, row["about"], row["recipient"], subject, text, html, row["created_at"], headers
     )
