@@ -8,6 +8,7 @@ from fastapi.routing import APIRoute
 
 from caravan.http.documents import document_pages, html_page
 from caravan.http.edge import FORWARDER, SECONDS, App, Body, Edge, Receive, Scope, Send, forwarder_key, leaves
+from caravan.http.head import answer_head
 from caravan.http.pages import (
     CursorParameter,
     Limit,
@@ -21,7 +22,8 @@ from caravan.http.pages import (
     page_response,
     text_part,
 )
-from caravan.http.problems import PROBLEMS, ProblemDocument, add_problem_handlers, as_problem, document_problems, problem_response
+from caravan.http.parameters import FREE_PARAMETERS, hold_to_declared_parameters
+from caravan.http.problems import PROBLEMS, ProblemDocument, add_problem_handlers, allow, as_problem, document_problems, problem_response
 from caravan.times import Day, Time, parse_time
 
 SLOW = {"x-slow": True}
@@ -29,6 +31,7 @@ SLOW = {"x-slow": True}
 
 __all__ = [
     "FORWARDER",
+    "FREE_PARAMETERS",
     "PROBLEMS",
     "SECONDS",
     "SLOW",
@@ -46,6 +49,8 @@ __all__ = [
     "Strict",
     "Time",
     "add_problem_handlers",
+    "allow",
+    "answer_head",
     "as_problem",
     "check_if_match",
     "create_app",
@@ -93,4 +98,5 @@ def _include(app: FastAPI, router: APIRouter) -> None:
         if isinstance(route, APIRoute):
             route.responses = {**PROBLEMS, **route.responses}
             route.unique_id = route.name
+            hold_to_declared_parameters(route)
         app.router.routes.append(route)

@@ -1,7 +1,7 @@
 """Errors as RFC 9457 documents: their shape, how each exception becomes one, and where the API's description mentions them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import asyncpg
@@ -11,6 +11,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Match, Route
+from starlette.types import Scope
 
 from caravan import telemetry
 from caravan.database import CONNECTION_LOST, VersionConflict
@@ -130,7 +132,10 @@ def add_problem_handlers(app: FastAPI) -> None:
         title = _TITLES.get(error.status_code, "Error")
         slug = title.lower().replace(" ", "-")
         detail = f"nothing is served at {request.method} {request.url.path}" if error.status_code in (404, 405) else str(error.detail)
-        return render(TYPE_BASE + slug, title, error.status_code, detail, request.url.path, headers=dict(error.headers or {}))
+        headers = dict(error.headers or {})
+        if error.status_code == 405:
+            headers["Allow"] = allow(_methods(app.router.routes, request.scope))
+        return render(TYPE_BASE + slug, title, error.status_code, detail, request.url.path, headers=headers)
 
     app.add_exception_handler(Exception, unforeseen)
     app.add_exception_handler(RequestValidationError, invalid)
@@ -160,3 +165,17 @@ def document_problems(app: FastAPI) -> None:
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _methods(routes: Iterable[BaseRoute], scope: Scope) -> set[str]:
+    """The methods of all routes that have the scope's path."""
+    methods: set[str] = set()
+    for route in routes:
+        if isinstance(route, Route) and route.matches(scope)[0] != Match.NONE:
+            methods |= route.methods or set()
+    return methods
+
+
+def allow(methods: set[str]) -> str:
+    """The value of the header `Allow`."""
+    return ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))

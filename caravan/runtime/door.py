@@ -15,7 +15,7 @@ from caravan.deadlines import Deadline
 from caravan.errors import BadRequest, DeadlineExceeded, Invalid, NotFound
 from caravan.faults import UNKNOWN
 from caravan.health import PATHS, Health
-from caravan.http import App, Body, Receive, Scope, Send, as_problem, leaves, problem_response
+from caravan.http import App, Body, Receive, Scope, Send, answer_head, as_problem, leaves, problem_response
 
 
 @dataclass(slots=True)
@@ -38,6 +38,9 @@ class Door:
                 return
             if path.startswith("/internal/"):
                 await (await _answered(self._internal(scope, receive), path))(scope, receive, send)
+                return
+            if scope["method"] == "HEAD":
+                await answer_head(self._front({**scope, "method": "GET"}), scope, receive, send)
                 return
         elif scope["type"] == "lifespan":
             return

@@ -1,6 +1,6 @@
 """The door: every request is matched, checked and counted here, then passed on; a few routes are the gateway's own."""
 
-from collections.abc import MutableMapping
+from collections.abc import Collection, MutableMapping
 from importlib.metadata import version
 from typing import Any
 
@@ -13,7 +13,7 @@ from caravan.auth import Caller, Customer
 from caravan.client import authorization
 from caravan.errors import NotFound, Unauthorized, Unavailable
 from caravan.faults import COUNTED, FAULT
-from caravan.http import App, Edge, Receive, Scope, Send, create_app, json_response
+from caravan.http import App, Edge, Receive, Scope, Send, allow, create_app, json_response
 from caravan.http.addresses import Networks, client_address, network_of
 from caravan.snapshot import RateLimit
 from caravan.snapshot import Route as Rule
@@ -82,11 +82,8 @@ class Reference:
 
 
 def build(context: GatewayContext) -> App:
-    own = create_app(OWN, (), context, context.verifier).fastapi  # type: ignore[attr-defined]
-    own.router.routes[:] = []  # its own /openapi.json gives way to the merged one
-    own.include_router(router)
-    own.include_router(failure_desk.router)
-    own.include_router(job_desk.router)
+    own = create_app(OWN, (router, failure_desk.router, job_desk.router), context, context.verifier).fastapi  # type: ignore[attr-defined]
+    own.router.routes[:] = [route for route in own.router.routes if isinstance(route, APIRoute)]  # /openapi.json is the merged one
     own.state.reference = Reference(context)
     context.parts.table.pages = tuple(route.path for route in router.routes if isinstance(route, APIRoute) and not route.include_in_schema)
     edge = Edge(Gateway(context, own), OWN)
@@ -117,7 +114,14 @@ class Gateway:
         policy = parts.policies.of(scope["method"], match.template)
         policy, lease = await self._admit(match.rule, policy, peer)
         headers = onward_headers(scope["headers"], address=peer, scheme=scheme, authorization=authorization.get())
-        await self._forward(match.service, rewritten(match.rule, scope), headers, peer, receive, _with_limits(send, policy, lease))
+        await self._forward(
+            match.service,
+            rewritten(match.rule, scope),
+            headers,
+            peer,
+            receive,
+            _with_allow(_with_limits(send, policy, lease), match.methods),
+        )
 
     def _unmatched(self, scope: Scope) -> Exception:
         unread = self._context.parts.table.unread
@@ -190,6 +194,18 @@ def _host(scope: Scope) -> str:
     given: bytes = next((value for name, value in scope["headers"] if name == b"host"), b"")
     name, _, port = given.rpartition(b":")
     return (name if port.isdigit() and name else given).decode("latin-1").lower()
+
+
+def _with_allow(send: Send, methods: Collection[str]) -> Send:
+    """A service knows its own methods of a path alone; another service may have others."""
+
+    async def answer(message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start" and message["status"] == 405:
+            headers = [header for header in message.get("headers", ()) if header[0] != b"allow"]
+            message = {**message, "headers": [*headers, (b"allow", allow({*methods}).encode())]}
+        await send(message)
+
+    return answer
 
 
 def _with_limits(send: Send, policy: Policy, lease: Lease) -> Send:

@@ -1,7 +1,7 @@
 """Which service a path belongs to when a routing snapshot says what is public: its routes, for lookup, beside what the services' own documents declare."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -21,6 +21,8 @@ class Match:
     template: str
     service: str
     rule: Rule = UNRULED
+    methods: Collection[str] = ()
+    """Of all services together."""
 
 
 class Rules:
@@ -44,7 +46,7 @@ class Rules:
         if declared and (by_path is None or _literal(declared.template) > _literal(_place(by_path))):
             for rule in self._declared.get(service, ()):
                 if _admits(rule, method, host):
-                    return Match(declared.template, service, rule)
+                    return Match(declared.template, service, rule, declared.by_method)
         if by_path is None or not forwardable(_rewritten(by_path, path)):
             return None
         template = declared.template if declared and service == by_path.service else _place(by_path)

@@ -50,7 +50,7 @@ class Table:
         found = self.trie.match(path)
         service = found.service(method) if found else ""
         if found and not self._is_ruled(service):
-            return Match(found.template, service)
+            return Match(found.template, service, methods=found.by_method)
         return self._rules.resolve(found, path, method, host) if self._rules else None
 
     def is_slow(self, service: str, path: str) -> bool:

@@ -247,9 +247,7 @@ async def _given_token(request: Request) -> str:
                 raise BadRequest("the body is not valid JSON") from None
             token = None
     if not isinstance(token, str) or not 1 <= len(token) <= 200:
-        raise Invalid(
-            "not valid: body.token", errors=[{"field": "body.token", "rule": "a refresh token is a string of 1 to 200 characters"}]
-        )
+        raise Invalid("not valid: token", errors=[{"field": "token", "rule": "a refresh token is a string of 1 to 200 characters"}])
     return token
 
 

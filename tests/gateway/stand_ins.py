@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from caravan.discovery import HEARTBEAT_SECONDS
 from caravan.errors import NotFound, Unavailable
-from caravan.http import App, create_app
+from caravan.http import FREE_PARAMETERS, App, create_app
 from caravan.runtime import Backends
 from caravan.service import Service
 from tests.shop import Shop, until
@@ -37,7 +37,7 @@ class Pets:
 
     def __post_init__(self) -> None:
         add = self.router.add_api_route
-        add(f"/v1/{self.name}", self.echo, methods=["POST"])
+        add(f"/v1/{self.name}", self.echo, methods=["POST"], openapi_extra={FREE_PARAMETERS: ""})
         add(f"/v1/{self.name}/forms", self.fill, methods=["POST"])
         add(f"/v1/{self.name}/{{name}}", self.show)
         add(f"/v1/{self.name}/{{name}}/song", self.sing)

@@ -9,7 +9,7 @@ from fastapi.responses import Response
 
 from caravan.auth import Anyone
 from caravan.errors import Forbidden, Invalid
-from caravan.http import CursorParameter, Limit, Page, decode_cursor, page_response, parse_time
+from caravan.http import FREE_PARAMETERS, CursorParameter, Limit, Page, decode_cursor, page_response, parse_time
 from services.catalog import model, store
 from services.catalog.api.documents import context_of, item, text
 from services.catalog.schemas import CategoryName, ProductItem, Sort
@@ -20,7 +20,7 @@ MAX_FILTERS = 10
 MAX_SKUS = 100
 
 
-@router.get("/v1/products", response_model=Page[ProductItem])
+@router.get("/v1/products", response_model=Page[ProductItem], openapi_extra={FREE_PARAMETERS: "attr."})
 async def list_products(
     request: Request,
     caller: Anyone,

@@ -29,14 +29,14 @@ async def change_password(context: Identity, caller: Caller, change: PasswordCha
     if caller.actor is not None:
         raise Forbidden("a password is changed by its owner, not in the owner's name")
     account = await account_of(context, caller.user_id)
-    check_password(change.new_password, account.email, account.name, "body.new_password")
+    check_password(change.new_password, account.email, account.name, "new_password")
     given = await begin_try_of_session(context, caller)
     right, _ = await context.parts.hasher.verify(normal_password(change.current_password), account.password)
     if not right:
         fail_try()
         async with context.database.work() as work:
             audit(work, "password.changed", f"user:{account.id}", result="refused", reason="wrong password")
-        raise Invalid("not valid: body.current_password", errors=[{"field": "body.current_password", "rule": "is not your password"}])
+        raise Invalid("not valid: current_password", errors=[{"field": "current_password", "rule": "is not your password"}])
     hashed = await context.parts.hasher.hash(normal_password(change.new_password))
     now = context.clock()
     async with context.database.work() as work:
@@ -91,7 +91,7 @@ async def confirm_reset(context: Identity, confirmation: ResetConfirmation) -> N
     account = await resets.owner(context.database, link, now)
     if account is None:
         raise _used_up()
-    check_password(confirmation.password, account.email, account.name, "body.password")
+    check_password(confirmation.password, account.email, account.name, "password")
     hashed = await context.parts.hasher.hash(normal_password(confirmation.password))
     async with context.database.work() as work:
         await accounts.set_password(work, account.id, hashed, now)

@@ -26,7 +26,7 @@ ADMIN_NAME = "Admin"
 
 async def register(context: Identity, registration: Registration, network: str, finish: Callable[[UnitOfWork, Account], R]) -> R:
     """A new customer; `finish` makes the answer within the unit of work."""
-    check_password(registration.password, registration.email, registration.name, "body.password")
+    check_password(registration.password, registration.email, registration.name, "password")
     taken = counter("taken", network, free=FREE_TAKEN)
     seconds = await attempts.take(context.database, [taken], context.clock(), context.settings.longest_delay_seconds)
     if seconds:
