@@ -31,7 +31,7 @@ from caravan.idempotency import OnceIfKeyed, OnceRequired
 from caravan.money import Money
 from services.orders import model, store, use_cases
 from services.orders.messages import OrderCreated
-from services.orders.schemas import Accepted, CancelRequest, History, HistoryEntry, Line, OrderDocument, OrderItem, PlaceOrder
+from services.orders.schemas import Accepted, Cancellation, CancelRequest, History, HistoryEntry, Line, OrderDocument, OrderItem, PlaceOrder
 from services.orders.use_cases import READ, OrdersContext
 
 router = APIRouter(tags=["orders"])
@@ -105,6 +105,7 @@ def _document(row: asyncpg.Record) -> OrderDocument:
         total=Money(amount=row["total"], currency=currency),
         shipping_address=orjson.loads(row["shipping_address"]),
         cancelling=row["cancelling"],
+        cancellation=_cancellation(row["cancellation"], row["cancellation_reason"]),
         reason=row["reason"],
         invoice_number=row["invoice_number"],
         tracking_number=row["tracking_number"],
@@ -112,6 +113,10 @@ def _document(row: asyncpg.Record) -> OrderDocument:
         placed_at=row["placed_at"],
         updated_at=row["updated_at"],
     )
+
+
+def _cancellation(state: model.CancellationState | None, reason: str | None) -> Cancellation | None:
+    return Cancellation(state=state, reason=reason or "") if state else None
 
 
 def _line(line: dict[str, Any], currency: str) -> Line:
@@ -152,6 +157,7 @@ async def _past(context: OrdersContext, caller: Caller, order_id: UUID, version:
         total=created.total,
         shipping_address=created.shipping_address.model_dump(),
         cancelling=order.cancelling,
+        cancellation=_cancellation(order.cancellation, order.cancellation_reason),
         reason=order.reason,
         invoice_number=order.invoice_number,
         tracking_number=order.tracking_number,

@@ -54,6 +54,15 @@ class OrderCancelled(Event):
     refunded: Money | None
 
 
+class OrderCancellationRefused(Event):
+    """A cancellation that had been accepted came too late; the order goes on, or has ended otherwise. `reason` is for its customer."""
+
+    order_id: UUID
+    user_id: UUID
+    email: str
+    reason: str
+
+
 ORDER_CREATED = Topic("order-created", owner="orders", events=(OrderCreated,), key="order id", purpose="An order was accepted.")
 ORDER_CANCELLED = Topic(
     "order-cancelled",
@@ -65,7 +74,7 @@ ORDER_CANCELLED = Topic(
 ORDERS = Exchange(
     "orders",
     owner="orders",
-    routes={"order.created": OrderCreated, "order.cancelled": OrderCancelled},
+    routes={"order.created": OrderCreated, "order.cancelled": OrderCancelled, "order.cancellation-refused": OrderCancellationRefused},
     key="order id",
     purpose="Short-lived announcements of orders to whoever binds a queue.",
 )

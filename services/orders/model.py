@@ -16,9 +16,11 @@ from caravan.errors import Conflict
 from caravan.events import EventStore
 from caravan.messages import Event
 from caravan.money import Money
-from services.orders.messages import Address, OrderCancelled, OrderCreated, OrderLine
+from services.orders.messages import Address, OrderCancellationRefused, OrderCancelled, OrderCreated, OrderLine
 
 Status = Literal["created", "reserved", "paid", "shipped", "delivered", "rejected", "payment_failed", "cancelled", "refunded"]
+
+CancellationState = Literal["requested", "refused", "completed"]
 
 RANK: dict[str, int] = {
     "created": 0,
@@ -70,6 +72,8 @@ class CancellationRequested(Event):
 
 
 class CancellationRefused(Event):
+    """Stands in old streams only: today it is OrderCancellationRefused."""
+
     reason: str
 
 
@@ -83,7 +87,7 @@ FACTS: dict[type[Event], Status] = {
 }
 """What a reported fact makes of an order."""
 
-STORE = EventStore([OrderCreated, OrderCancelled, CancellationRequested, CancellationRefused, *FACTS])
+STORE = EventStore([OrderCreated, OrderCancelled, OrderCancellationRefused, CancellationRequested, CancellationRefused, *FACTS])
 
 
 @dataclass(slots=True)
@@ -95,6 +99,9 @@ class Order:
     version: int = 0
     seen: set[type[Event]] = field(default_factory=set)
     cancelling: bool = False
+    cancellation: CancellationState | None = None
+    cancellation_reason: str | None = None
+    """Why it was asked for; why it was refused, when it was."""
     reason: str | None = None
     invoice_number: str | None = None
     tracking_number: str | None = None
@@ -108,13 +115,18 @@ class Order:
         match event:
             case OrderCreated():
                 self.created = event
-            case CancellationRequested():
+            case CancellationRequested(reason=reason):
                 self.cancelling = True
-            case CancellationRefused():
+                self.cancellation, self.cancellation_reason = "requested", reason
+            case CancellationRefused(reason=reason) | OrderCancellationRefused(reason=reason):
                 self.cancelling = False
+                self.cancellation, self.cancellation_reason = "refused", reason
+                if isinstance(event, OrderCancellationRefused):
+                    self.reason = self.reason or reason  # an end that has a reason of its own keeps it
             case OrderCancelled(reason=reason, refunded=refunded):
                 self._rise("refunded" if refunded else "cancelled")
                 self.reason, self.refunded, self.cancelling = reason, refunded, False
+                self.cancellation, self.cancellation_reason = "completed", reason
             case _:
                 self._rise(FACTS[type(event)])
                 self._details(event)
@@ -162,7 +174,10 @@ class Order:
         return [OrderCancelled(order_id=created.order_id, user_id=created.user_id, email=created.email, reason=reason, refunded=refunded)]
 
     def cancellation_refused(self, reason: str) -> list[Event]:
-        return [CancellationRefused(reason=reason)] if self.cancelling else []
+        if self.created is None or not self.cancelling:
+            return []
+        created = self.created
+        return [OrderCancellationRefused(order_id=created.order_id, user_id=created.user_id, email=created.email, reason=reason)]
 
 
 def fold(events: Iterable[tuple[Event, datetime | None]]) -> Order:

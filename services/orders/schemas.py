@@ -66,6 +66,13 @@ class Line(BaseModel):
     amount: Money
 
 
+class Cancellation(BaseModel):
+    """`requested`: it is under way; `refused`: it came too late, and `reason` says why."""
+
+    state: Literal["requested", "refused", "completed"]
+    reason: str
+
+
 class OrderDocument(BaseModel):
     """An order as it was at `version`."""
 
@@ -77,6 +84,7 @@ class OrderDocument(BaseModel):
     total: Money
     shipping_address: dict[str, str]
     cancelling: bool
+    cancellation: Cancellation | None
     reason: str | None
     invoice_number: str | None
     tracking_number: str | None

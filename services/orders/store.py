@@ -28,7 +28,7 @@ async def history(database: Database, order_id: UUID, *, until: datetime | None 
     return (await STORE.load(database, [order_id], until=until, version=version)).get(order_id, [])
 
 
-SUMMARY = "id, user_id, total, currency, lines, shipping_address, placed_at, status, version, cancelling, reason, invoice_number, tracking_number, refunded, updated_at"
+SUMMARY = "id, user_id, total, currency, lines, shipping_address, placed_at, status, version, cancelling, cancellation, cancellation_reason, reason, invoice_number, tracking_number, refunded, updated_at"
 
 
 async def summary(read: Database, order_id: UUID) -> asyncpg.Record | None:
@@ -77,7 +77,7 @@ async def move_checkpoint(work: UnitOfWork, projection: str, old: tuple[int, int
 async def states(work: UnitOfWork, table: str, orders: Collection[UUID]) -> dict[UUID, Order]:
     """What the read side knows of these orders, enough to apply further events."""
     rows = await work.fetch(
-        f"SELECT id, status, version, cancelling, reason, invoice_number, tracking_number, refunded, currency, updated_at FROM {table} WHERE id = ANY($1)",
+        f"SELECT id, status, version, cancelling, cancellation, cancellation_reason, reason, invoice_number, tracking_number, refunded, currency, updated_at FROM {table} WHERE id = ANY($1)",
         list(orders),
     )
     return {
@@ -85,6 +85,8 @@ async def states(work: UnitOfWork, table: str, orders: Collection[UUID]) -> dict
             status=row["status"],
             version=row["version"],
             cancelling=row["cancelling"],
+            cancellation=row["cancellation"],
+            cancellation_reason=row["cancellation_reason"],
             reason=row["reason"],
             invoice_number=row["invoice_number"],
             tracking_number=row["tracking_number"],
@@ -99,6 +101,8 @@ MUTABLE = (
     ("status", "text"),
     ("version", "int"),
     ("cancelling", "bool"),
+    ("cancellation", "text"),
+    ("cancellation_reason", "text"),
     ("reason", "text"),
     ("invoice_number", "text"),
     ("tracking_number", "text"),
@@ -112,6 +116,8 @@ def _mutable(orders: Collection[Order]) -> list[list[Any]]:
         [order.status for order in orders],
         [order.version for order in orders],
         [order.cancelling for order in orders],
+        [order.cancellation for order in orders],
+        [order.cancellation_reason for order in orders],
         [order.reason for order in orders],
         [order.invoice_number for order in orders],
         [order.tracking_number for order in orders],

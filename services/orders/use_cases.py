@@ -24,7 +24,7 @@ from services.identity.client import STANDING, Standing, StandingRequest
 from services.inventory.client import AVAILABILITY, AvailabilityRequest
 from services.orders import model, projections, store
 from services.orders.client import OrderSummary, Owner, OwnerRequest, RecentOrders, RecentRequest
-from services.orders.messages import ORDER_CANCELLED, ORDER_CREATED, ORDERS, Address, OrderCancelled
+from services.orders.messages import ORDER_CANCELLED, ORDER_CREATED, ORDERS, Address, OrderCancellationRefused, OrderCancelled
 from services.orders.schemas import Accepted, PlaceOrder
 from services.orders.settings import Settings
 from services.payments.client import HOLD_CAPTURE, HoldRequest
@@ -185,6 +185,7 @@ async def record(context: OrdersContext, work: UnitOfWork, told: Iterable[Told])
             order.apply(event, context.clock())
             if isinstance(event, OrderCancelled):
                 work.emit(ORDER_CANCELLED, event, key=order_id, due=delivery)
+            if isinstance(event, OrderCancelled | OrderCancellationRefused):
                 work.emit(ORDERS, event, key=order_id, due=delivery)
     work.after_commit(lambda: context.nudge("project"))
 

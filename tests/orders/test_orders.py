@@ -18,7 +18,7 @@ from services.inventory.client import AVAILABILITY, Availabilities, Availability
 from services.inventory.messages import INVENTORY_RESERVED, InventoryReserved
 from services.orders import projections, store
 from services.payments.messages import PAYMENT_COMPLETED, PaymentCompleted
-from services.processing.messages import ORDER_UNDONE, OrderUndone
+from services.processing.messages import ORDER_UNDONE, CancellationRefused, OrderUndone
 from services.shipping.messages import ORDER_DELIVERED, ORDER_SHIPPED, OrderDelivered, OrderShipped
 from tests.shop import Shop, running, until
 
@@ -243,6 +243,33 @@ async def test_a_cancellation_asks_processing_once_and_ends_refunded(shop: Shop)
 
     await until(refunded)
     assert len(await until(lambda: shop.published("order-cancelled", order_id))) == 1
+
+
+async def test_a_cancellation_that_came_too_late_says_so_in_the_order_and_in_its_history(shop: Shop) -> None:
+    user = new_id()
+    order_id, who = await placed(shop, user), shop.bearer("customer", user)
+    asked = await shop.client.post(f"/v1/orders/{order_id}/cancel", json={"reason": "changed my mind"}, headers=who)
+    assert asked.json()["cancellation"] == {"state": "requested", "reason": "changed my mind"}
+    await shop.send(
+        "orders",
+        ORDER_SHIPPED,
+        OrderShipped(order_id=UUID(order_id), email="a@b.c", carrier="c", tracking_number="T1", parcels=[]),
+        key=order_id,
+    )
+    late = CancellationRefused(order_id=UUID(order_id), reason="the parcel has left already")
+    await shop.send("orders", ORDER_UNDONE, late, key=order_id)
+
+    async def refused() -> dict[str, Any] | None:
+        found: dict[str, Any] = (await shop.client.get(f"/v1/orders/{order_id}", headers=who)).json()
+        return found if found["version"] == 4 else None
+
+    document = await until(refused)
+    assert document["cancellation"] == {"state": "refused", "reason": "the parcel has left already"}
+    assert (document["status"], document["cancelling"], document["reason"]) == ("shipped", False, "the parcel has left already")
+    assert (await shop.client.get(f"/v1/orders/{order_id}?version=4", headers=who)).json() == document
+    history = (await shop.client.get(f"/v1/orders/{order_id}/history", headers=who)).json()["items"]
+    [entry] = [entry for entry in history if entry["type"] == "OrderCancellationRefused"]
+    assert entry["data"]["reason"] == "the parcel has left already"
 
 
 async def test_live_events_resume_after_the_last_one_seen(shop: Shop) -> None:

@@ -21,7 +21,17 @@ HISTORIES, MOVES, EXAMPLES = 200, 12, 50
 POUNDS = Money(amount=1250, currency="GBP")
 ADDRESS = Address(name="Ada", street="12 St James's Square", city="London", postcode="SW1Y 4JH", country="GB")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-STORED = ("status", "version", "cancelling", "reason", "invoice_number", "tracking_number", "refunded")
+STORED = (
+    "status",
+    "version",
+    "cancelling",
+    "cancellation",
+    "cancellation_reason",
+    "reason",
+    "invoice_number",
+    "tracking_number",
+    "refunded",
+)
 
 
 def move(order: Order, choice: int) -> list[Event]:

@@ -14,7 +14,7 @@ from caravan.clock import new_id
 from caravan.messages import Event
 from caravan.money import Money
 from services.orders import model as orders
-from services.orders.messages import Address, OrderCancelled
+from services.orders.messages import Address, OrderCancellationRefused, OrderCancelled
 from services.payments.model import Answer, Payment, Schedule
 from services.processing.model import Saga, Step
 
@@ -310,12 +310,12 @@ class OneOrder(RuleBasedStateMachine):
                 assert status == ("refunded" if self.charges else "cancelled"), f"{status} of {self.charges} charges"
                 assert outcome in ("cancelled", "completed")
                 assert self.charges == self.refunds
-                assert not [event for event in self.stream if isinstance(event, orders.CancellationRefused)][self.accepted :]
+                assert not [event for event in self.stream if isinstance(event, OrderCancellationRefused)][self.accepted :]
             case _:
                 assert status == ENDS[type(end)]
                 assert outcome == ("completed" if status == "delivered" else status)
                 assert self.charges == (status == "delivered") and self.refunds == 0
-                refused = [event for event in self.stream if isinstance(event, orders.CancellationRefused)]
+                refused = [event for event in self.stream if isinstance(event, OrderCancellationRefused)]
                 assert len(refused) == self.accepted, "an accepted cancellation that fails is refused in the stream"
         assert not self.order.cancelling
         assert self.stock in (("gone",) if status == "delivered" else ("none", "released"))
