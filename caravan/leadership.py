@@ -1,6 +1,6 @@
 """One dedicated connection per database and process: holds advisory locks (who relays, who consumes) and listens for wake-ups.
 
-When the connection is lost so are its locks; another replica takes over, and the inbox makes a late double harmless.
+When the connection is lost so are its locks; another replica takes over, and the inbox makes a late double harmless. Who listens is woken then, to look for itself.
 """
 
 import asyncio
@@ -23,6 +23,16 @@ class Leadership:
         self._opening = asyncio.Lock()
         self._listeners: list[tuple[str, Callable[[str], None]]] = []
         self._tried: dict[str, float] = {}
+        self._direct = False
+
+    @property
+    def hears(self) -> bool:
+        """Whether notifications arrive. A pooler between us and Postgres, such as PgBouncer by transaction, gives each statement another session: whoever waits must poll."""
+        return self._direct and self._connection is not None and not self._connection.is_closed()
+
+    def patience(self, heard: float, unheard: float) -> float:
+        """Seconds between two looks of somebody who is woken by notifications, as long as they arrive."""
+        return heard if self.hears else unheard
 
     async def hold(self, task: str) -> bool:
         """Whether this process is the one for a task; tries to become it, at most twice a second."""
@@ -49,7 +59,8 @@ class Leadership:
                 )
 
     async def listen(self, channel: str, callback: Callable[[str], None]) -> None:
-        """Call back with the payload of each notification, also after a reconnect. A hint: what is lost meanwhile must be covered by a poll."""
+        """Call back with the payload of each notification, also after a reconnect, and with an empty one when the connection was lost. A hint: what is lost must be
+        covered by a poll."""
         connection = await self._connect()
         async with self._opening:
             self._listeners.append((channel, callback))
@@ -71,10 +82,17 @@ class Leadership:
                 )
                 for channel, callback in self._listeners:
                     await connection.add_listener(channel, _payload(callback))
+                self._direct = connection.get_server_pid() == await connection.fetchval("SELECT pg_backend_pid()")
+                connection.add_termination_listener(self._lost)
                 self._connection = connection
             return self._connection
 
+    def _lost(self, _: Any) -> None:
+        for _, callback in self._listeners:
+            callback("")
+
     async def close(self) -> None:
+        self._listeners.clear()
         if self._connection is not None:
             with suppress(*CONNECTION_LOST):
                 await self._connection.close(timeout=2)

@@ -4,7 +4,7 @@ A channel that takes nothing rests, and the others go on. A row that can never b
 key (`caravan/bus/failures.py` lists it).
 
 One relay per service runs at a time (an advisory lock), because two would break the order per key. It is woken by the commit, by a notification from other
-replicas, and by a slow poll that covers whatever was lost.
+replicas, and by a slow poll that covers whatever was lost; where no notification can arrive the poll is fast.
 """
 
 import asyncio
@@ -24,6 +24,8 @@ from caravan.telemetry import log
 
 BATCH = 500
 POLL_SECONDS = 0.5
+HEARD_POLL_SECONDS = 5.0
+"""Of a relay that hears of every commit."""
 LINGER_SECONDS = 0.03
 """Least time between two batches: a lone message never waits for it, under load it makes batches larger and their number smaller."""
 STALE_SECONDS = 300.0
@@ -75,7 +77,7 @@ class Relay:
                     if self._stopping:
                         return
                     with suppress(TimeoutError):
-                        async with asyncio.timeout(POLL_SECONDS):
+                        async with asyncio.timeout(self._patience()):
                             await self.database.outbox_written.wait()
             except asyncio.CancelledError:
                 raise
@@ -91,6 +93,12 @@ class Relay:
     def stop(self) -> None:
         self._stopping = True
         self.database.outbox_written.set()
+
+    def _patience(self) -> float:
+        """Seconds until the next look at an outbox of which nobody tells anything; a channel that rests is tried again at its time."""
+        now = asyncio.get_running_loop().time()
+        rests = [until - now for until, _ in self._resting.values() if until > now]
+        return min([self.leadership.patience(HEARD_POLL_SECONDS, POLL_SECONDS), *rests])
 
     async def _announce_to_leader(self) -> None:
         """Another replica relays: tell it that there is work, at most every few milliseconds, and look again now and then whether it is gone."""

@@ -13,7 +13,7 @@ from datetime import timedelta
 import asyncpg
 
 from caravan.bus import LETTER_BYTES, Background, DeadLetter, Process, Subscription
-from caravan.bus.embedded.reader import POLL_SECONDS, QueueReader, TopicReader
+from caravan.bus.embedded.reader import HEARD_POLL_SECONDS, POLL_SECONDS, QueueReader, TopicReader
 from caravan.bus.reader import backoff
 from caravan.database import CONNECTION_LOST, Database
 from caravan.leadership import Leadership
@@ -29,7 +29,7 @@ class EmbeddedBus:
     def __init__(self, database: Database, leadership: Leadership) -> None:
         self.database = database
         self.leadership = leadership
-        self._wakes: dict[str, list[asyncio.Event]] = {}
+        self._readers: dict[str, list[QueueReader | TopicReader]] = {}
         self._to_tell: set[str] = set()
         self._telling = asyncio.Event()
         self._stopping = False
@@ -88,12 +88,20 @@ class EmbeddedBus:
             await asyncio.sleep(0.01)
 
     def _heard(self, payload: str) -> None:
-        for name in payload.split(","):
-            self._wake(name)
+        """Names of channels with new messages; `!` before one whose messages were put back; nothing when notifications may have been lost."""
+        for name in payload.split(",") if payload else (f"!{name}" for name in self._readers):
+            if name.startswith("!"):
+                for reader in self._readers.get(name[1:], ()):
+                    reader.look()
+            else:
+                self._wake(name)
 
     def _wake(self, channel: str) -> None:
-        for event in self._wakes.get(channel, ()):
-            event.set()
+        for reader in self._readers.get(channel, ()):
+            reader.wake.set()
+
+    def _poll(self) -> float:
+        return self.leadership.patience(HEARD_POLL_SECONDS, POLL_SECONDS)
 
     async def consume(self, subscription: Subscription, process: Process) -> None:
         try:
@@ -105,8 +113,8 @@ class EmbeddedBus:
 
     async def _consume(self, subscription: Subscription, process: Process) -> None:
         kind = TopicReader if isinstance(subscription.source, Topic) else QueueReader
-        reader = kind(self.database, subscription, process)
-        self._wakes.setdefault(subscription.channel, []).append(reader.wake)
+        reader = kind(self.database, subscription, process, self._poll)
+        self._readers.setdefault(subscription.channel, []).append(reader)
         loop = asyncio.get_running_loop()
         failures = 0
         while True:
@@ -144,9 +152,8 @@ class EmbeddedBus:
 
     async def stop(self) -> None:
         self._stopping = True
-        for events in self._wakes.values():
-            for event in events:
-                event.set()
+        for channel in self._readers:
+            self._wake(channel)
 
     async def lag(self, subscriptions: Sequence[Subscription]) -> dict[str, int]:
         rows = await self.database.fetch(
@@ -177,7 +184,7 @@ class EmbeddedBus:
             " SELECT subscription, channel, key, body, 1, now() FROM gone ORDER BY id RETURNING channel",
             [int(letter.id) for letter in letters],
         )
-        await self.leadership.notify("bus", ",".join({row[0] for row in rows}))
+        await self.leadership.notify("bus", ",".join({f"!{row[0]}" for row in rows}))
         return len(rows)
 
     async def discard(self, letters: Sequence[DeadLetter]) -> int:

@@ -1,7 +1,7 @@
 """Reads a topic or a queue of the embedded bus. What failed waits in the table `delivery` with its key: later messages of a waiting key line up behind it."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,6 +13,8 @@ from caravan.bus.reader import note_death
 from caravan.database import Database
 
 POLL_SECONDS = 1.0
+HEARD_POLL_SECONDS = 20.0
+"""Of a reader that is told of every message."""
 
 
 @dataclass
@@ -22,6 +24,8 @@ class _Reader:
     database: Database
     subscription: Subscription
     process: Process
+    poll: Callable[[], float] = lambda: POLL_SECONDS
+    """Seconds between two looks that nobody asked for."""
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     waiting: dict[str, datetime] = field(default_factory=dict)
     loaded: bool = False
@@ -29,6 +33,11 @@ class _Reader:
     _done: list[int] = field(default_factory=list)
 
     _failed_rows = "due_at IS NOT NULL"
+
+    def look(self) -> None:
+        """Somebody may have put messages back, or nobody can tell: read again what waits."""
+        self._checked = None
+        self.wake.set()
 
     async def load(self) -> None:
         rows = await self.database.fetch(
@@ -41,13 +50,13 @@ class _Reader:
     def patience(self, now: datetime) -> float:
         """Seconds until something is due, at most a poll."""
         if not self.waiting:
-            return POLL_SECONDS
-        return min(POLL_SECONDS, max(0.005, (min(self.waiting.values()) - now).total_seconds()))
+            return self.poll()
+        return min(self.poll(), max(0.005, (min(self.waiting.values()) - now).total_seconds()))
 
     async def step(self) -> int:
         """Handle what is due again, then a batch of new messages. How many there were."""
         now = self.database.clock()
-        if self._checked is None or now - self._checked > timedelta(seconds=POLL_SECONDS):
+        if self._checked is None or now - self._checked > timedelta(seconds=self.poll()):
             await self.load()  # sees what an operator put back
         due = [key for key, moment in self.waiting.items() if moment <= now][: self.subscription.batch]
         if due:

@@ -1,0 +1,56 @@
+"""A shop at rest asks its servers next to nothing, and wakes at once."""
+
+import asyncio
+
+import asyncpg
+
+from caravan.leadership import Leadership
+from caravan.runtime import Backends
+from caravan.telemetry import STATEMENTS
+from tests.shop import running, until
+
+REST_SECONDS = 2.0
+
+
+def statements() -> float:
+    return sum(sample.value for metric in STATEMENTS.collect() for sample in metric.samples if sample.name.endswith("_total"))
+
+
+async def asked_at_rest() -> float:
+    """SQL statements of this process in a second of rest; the best of some seconds, as what was begun may still be finished."""
+    found = []
+    for _ in range(3):
+        before = statements()
+        await asyncio.sleep(REST_SECONDS)  # the length of the observation, not a wait for something
+        found.append((statements() - before) / REST_SECONDS)
+    return min(found)
+
+
+async def test_relays_and_readers_that_hear_of_every_message_do_not_poll(backends: Backends) -> None:
+    async with running(backends, "recommendations", "analytics"):
+        assert await asked_at_rest() <= 2
+
+
+async def test_who_listens_is_woken_when_notifications_may_have_been_lost(backends: Backends) -> None:
+    async with running(backends, "payments"):
+        leadership, heard = Leadership(backends.database("payments"), "probe"), list[str]()
+        await leadership.listen("anything", heard.append)
+        assert leadership.hears and leadership.patience(10, 1) == 10
+        other = await asyncpg.connect(backends.database("payments"))
+        try:
+            await other.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'caravan probe leadership'"
+            )
+            await until(lambda: _told(heard, [""]))
+            assert not leadership.hears and leadership.patience(10, 1) == 1
+            await leadership.hold("whatever")  # connects again, and listens again
+            await other.execute("SELECT pg_notify('anything', 'new')")
+            await until(lambda: _told(heard, ["", "new"]))
+            assert leadership.hears
+        finally:
+            await other.close()
+            await leadership.close()
+
+
+async def _told(heard: list[str], expected: list[str]) -> bool:
+    return heard == expected
