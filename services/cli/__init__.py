@@ -15,18 +15,18 @@ class Entry(NamedTuple):
 
 
 COMMANDS = {
-    "up": Entry("up:up", "Start the whole shop on this machine, and show its events."),
-    "run": Entry("run:run", "Run some services, or all, in this process."),
-    "migrate": Entry("migrate:migrate", "Make and upgrade the databases of all services."),
-    "seed": Entry("seed:seed", "Fill an empty shop with a small catalogue."),
-    "demo": Entry("demo:demo", "Place an order as a new customer, and watch it."),
-    "import": Entry("importing:import_", "Bring products, customers and stock of invoice files (CSV) into the shop."),
-    "replay": Entry("replay:replay", "Place the invoices of such files as orders, and compare the books."),
-    "status": Entry("status:status", "Show who runs, what waits, what was given up."),
-    "projections": Entry("projections:app", "Read models: list them, build one anew from the events."),
-    "failures": Entry("failures:app", "Messages and jobs that were given up: look, redrive, discard."),
-    "jobs": Entry("jobs:app", "Background jobs and their queues: look, retry, promote, remove, pause."),
-    "topology": Entry("topology:app", "Topics and queues on the brokers: make them, show drift, print resources."),
+    "up": Entry("commands:up", "Start the whole shop on this machine, and show its events."),
+    "run": Entry("commands:run", "Run some services, or all, in this process."),
+    "migrate": Entry("commands:migrate", "Make and upgrade the databases of all services."),
+    "seed": Entry("commands:seed", "Fill an empty shop with a small catalogue."),
+    "demo": Entry("commands:demo", "Place an order as a new customer, and watch it."),
+    "import": Entry("commands:import_", "Bring products, customers and stock of invoice files (CSV) into the shop."),
+    "replay": Entry("commands:replay", "Place the invoices of such files as orders, and compare the books."),
+    "status": Entry("commands:status", "Show who runs, what waits, what was given up."),
+    "projections": Entry("groups:projections", "Read models: list them, build one anew from the events."),
+    "failures": Entry("groups:failures", "Messages and jobs that were given up: look, redrive, discard."),
+    "jobs": Entry("groups:jobs", "Background jobs and their queues: look, retry, promote, remove, pause."),
+    "topology": Entry("groups:topology", "Topics and queues on the brokers: make them, show drift, print resources."),
 }
 
 

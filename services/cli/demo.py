@@ -4,14 +4,14 @@ import asyncio
 import secrets
 import time
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Any
 
 import httpx2
 import typer
 
 from caravan.money import Money
 from services.cli.configuration import kernel_settings
-from services.cli.importing import Url, run
+from services.cli.importing import run
 from services.cli.reconcile import TERMINAL
 from services.cli.shop import Shop, address_of
 from services.cli.terminal import fail, print_line, print_note
@@ -20,15 +20,7 @@ LINES = 2
 POLL_SECONDS = 0.1
 
 
-def demo(
-    url: Url = None,
-    token: Annotated[str, typer.Option(help="Payment token: tok_ok, tok_declined, tok_flaky, tok_timeout_charged.")] = "tok_ok",
-    seconds: Annotated[float, typer.Option(min=1, help="How long to watch the order.")] = 60.0,
-) -> None:
-    """Register a customer, order two products, and print the order's events as they come, until it has ended.
-
-    Exit status 1 when the order has not ended in time.
-    """
+def demo(url: str | None, token: str, seconds: float) -> None:
     if not run(_demo(url or address_of(kernel_settings()), token, seconds)):
         raise typer.Exit(1)
 

@@ -1,7 +1,7 @@
 """`caravan failures`: what was given up, why, and what to do with it."""
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import typer
 import uvloop
@@ -10,18 +10,6 @@ from caravan import telemetry
 from services.cli.shop import Away, Refused, Shop, open_shop
 from services.cli.terminal import fail, print_json, print_line, print_note, print_table
 
-app = typer.Typer(
-    help="The failure desk: messages and jobs that were given up, by cause. Look (`list`, `show`), mend what was wrong, then `redrive`, with --dry-run first.",
-    no_args_is_help=True,
-)
-Url = Annotated[str | None, typer.Option(help="Address of the gateway. Default: CARAVAN_PORT on this machine.", show_default=False)]
-Output = Annotated[Literal["table", "json"], typer.Option(help="How to print it.")]
-CauseOption = Annotated[str | None, typer.Option(help="All of this cause; see `caravan failures list`.", show_default=False)]
-SubscriptionOption = Annotated[
-    str | None, typer.Option(help="All of this subscription, such as `inventory.reserve-stock`.", show_default=False)
-]
-Ids = Annotated[list[str] | None, typer.Argument(help="Just these, by id.", show_default=False)]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")]
 PATIENCE_SECONDS = 10.0
 ROUNDS_MAX = 1_000
 ITEMS_SHOWN = 100
@@ -40,17 +28,15 @@ def _ask(url: str | None, ask: Callable[[Shop], Awaitable[Any]]) -> Any:
         fail(str(error))
 
 
-@app.command("list")
 def list_failures(
-    cause: CauseOption = None,
-    channel: Annotated[str | None, typer.Option(help="Only messages of this channel.", show_default=False)] = None,
-    service: Annotated[str | None, typer.Option(help="Only what this service gave up.", show_default=False)] = None,
-    limit: Annotated[int, typer.Option(min=1, max=100, help="How many single failures to print.")] = 20,
-    cursor: Annotated[str | None, typer.Option(help="`next_cursor` of the page before.", show_default=False)] = None,
-    output: Output = "table",
-    url: Url = None,
+    cause: str | None,
+    channel: str | None,
+    service: str | None,
+    limit: int,
+    cursor: str | None,
+    output: Literal["table", "json"],
+    url: str | None,
 ) -> None:
-    """Print the causes, the most frequent first, and the oldest failures. Exit status 1 when there are any, or a service could not be asked."""
     filters = {"cause": cause, "channel": channel, "service": service, "limit": limit, "cursor": cursor}
     params: dict[str, str | int] = {name: value for name, value in filters.items() if value is not None}
     found = _ask(url, lambda shop: shop.get("/v1/failures", **params))
@@ -83,9 +69,7 @@ def _warn_of(answer: dict[str, Any]) -> None:
         print_line(f"could not be asked: {', '.join(answer['failed'])}", style="red")
 
 
-@app.command()
-def show(failure_id: Annotated[str, typer.Argument(help="Its id; see `caravan failures list`.")], url: Url = None) -> None:
-    """Print one failure as JSON: reason, origin, attempts, trace id, and the message without secrets."""
+def show(failure_id: str, url: str | None) -> None:
     print_json(_ask(url, lambda shop: shop.get(f"/v1/failures/{failure_id}")))
 
 
@@ -96,30 +80,21 @@ def _selection(cause: str | None, ids: list[str] | None, subscription: str | Non
     return given
 
 
-@app.command()
 def redrive(
-    ids: Ids = None,
-    cause: CauseOption = None,
-    subscription: SubscriptionOption = None,
-    dry_run: DryRun = False,
-    output: Output = "table",
-    url: Url = None,
+    ids: list[str] | None, cause: str | None, subscription: str | None, dry_run: bool, output: Literal["table", "json"], url: str | None
 ) -> None:
-    """Give failures to their handlers again, in the order of their keys. What had its effect already has no second one. Exit status 1 when some were left, or are not there."""
     _carry_out("redrive", {**_selection(cause, ids, subscription), "dry_run": dry_run}, output, url)
 
 
-@app.command()
 def discard(
-    reason: Annotated[str, typer.Option(help="Why they are not needed; kept in the audit log.")],
-    ids: Ids = None,
-    cause: CauseOption = None,
-    subscription: SubscriptionOption = None,
-    dry_run: DryRun = False,
-    output: Output = "table",
-    url: Url = None,
+    reason: str,
+    ids: list[str] | None,
+    cause: str | None,
+    subscription: str | None,
+    dry_run: bool,
+    output: Literal["table", "json"],
+    url: str | None,
 ) -> None:
-    """Remove failures for good. Exit status 1 when some were left, or are not there."""
     _carry_out("discard", {**_selection(cause, ids, subscription), "dry_run": dry_run, "reason": reason}, output, url)
 
 

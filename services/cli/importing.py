@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import typer
 
@@ -13,58 +13,29 @@ from services.cli.retail.layout import DELIMITERS, Options, parse_columns
 from services.cli.retail.lines import InvoiceFile, Line, classify, leave_out_repeated
 from services.cli.retail.reader import NotAnInvoiceFile
 from services.cli.retail.values import DateOrder, Decimals
-from services.cli.shop import PATIENCE_SECONDS, Away, Refused, Shop, open_shop
+from services.cli.shop import Away, Refused, Shop, open_shop
 from services.cli.terminal import fail, print_note, show_progress
 
 BULK = 500
-CONCURRENCY = 8
-
-Files = Annotated[list[Path], typer.Argument(metavar="FILE...", exists=True, dir_okay=False, readable=True, help="Invoice lines as CSV.")]
-Url = Annotated[str | None, typer.Option(help="The gateway; by default the one on CARAVAN_PORT of this machine.", show_default=False)]
-Output = Annotated[Literal["table", "json"], typer.Option(help="How to print the result.")]
-Concurrency = Annotated[int, typer.Option(min=1, max=256, help="Requests under way at the same time.")]
-
-Patience = Annotated[float, typer.Option(min=0, help="Seconds to wait for a shop that does not answer.")]
 
 T = TypeVar("T")
 
 
-Delimiter = Annotated[str | None, typer.Option(help="What separates columns: comma, semicolon, tab, bar, or one sign.", show_default=False)]
-Encoding = Annotated[str | None, typer.Option(help="How the text is written, such as utf-8, cp1252, cp850.", show_default=False)]
-Decimal = Annotated[
-    Literal["point", "comma"] | None,
-    typer.Option("--decimal", help="What separates decimals; the other separates thousands.", show_default=False),
-]
-Dates = Annotated[Literal["day-first", "month-first"] | None, typer.Option(help="How 1/2/2011 is meant.", show_default=False)]
-Currency = Annotated[str | None, typer.Option(help="The currency of the prices, such as EUR.", show_default=False)]
-Columns = Annotated[
-    list[str] | None,
-    typer.Option("--column", metavar="FIELD=HEADER", help="Which column is which, such as sku=ArtNo; customer=none.", show_default=False),
-]
-
-
 def import_(
-    files: Files,
-    url: Url = None,
-    output: Output = "table",
-    concurrency: Concurrency = CONCURRENCY,
-    patience: Patience = PATIENCE_SECONDS,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and report only; ask no shop.")] = False,
-    explain: Annotated[
-        bool, typer.Option("--explain", help="Show how the files would be read, and some lines as read; ask no shop.")
-    ] = False,
-    delimiter: Delimiter = None,
-    encoding: Encoding = None,
-    decimal: Decimal = None,
-    dates: Dates = None,
-    currency: Currency = None,
-    column: Columns = None,
+    files: list[Path],
+    url: str | None,
+    output: Literal["table", "json"],
+    concurrency: int,
+    patience: float,
+    dry_run: bool,
+    explain: bool,
+    delimiter: str | None,
+    encoding: str | None,
+    decimal: Decimals | None,
+    dates: DateOrder | None,
+    currency: str | None,
+    column: list[str] | None,
 ) -> None:
-    """Bring the products, customers and stock of invoice files (CSV) into the shop, and say of every line what became of it.
-
-    How a file is written is found out from the whole of it, and told; what it does not tell is asked for. Importing a file or a part of it again adds
-    nothing. Exit status 1 when a file has no line that can be used.
-    """
     read = read_files(files, reading_options(delimiter, encoding, decimal, dates, currency, column))
     found = catalogue(read)
     brought = None

@@ -3,10 +3,9 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import orjson
-import typer
 import uvloop
 
 from caravan import embedded, telemetry
@@ -17,11 +16,7 @@ from caravan.jobs.desk import Cleanable, Entry, State
 from services.cli.configuration import kernel_settings
 from services.cli.terminal import fail, print_fields, print_json, print_line, print_table
 
-app = typer.Typer(help="Background jobs: list them, look into one, retry, promote, remove, clean, pause a queue.", no_args_is_help=True)
 T = TypeVar("T")
-Output = Annotated[Literal["table", "json"], typer.Option(help="How to print it.")]
-Id = Annotated[str, typer.Argument(metavar="ID", help="`<queue>:<id>`, as `caravan jobs list` shows it.")]
-Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="`<queue>:<id>`, as `caravan jobs list` shows it.")]
 PAGE = 100
 
 
@@ -58,9 +53,7 @@ def _document(entry: Entry) -> dict[str, Any]:
     return {**asdict(entry), "trace_id": entry.trace_id, "cause": entry.cause}
 
 
-@app.command()
-def queues(output: Output = "table") -> None:
-    """Every queue: jobs by state, its schedule with time zone and next time."""
+def queues(output: Literal["table", "json"]) -> None:
     found = _run(desk.queues)
     if output == "json":
         print_json([asdict(queue) for queue in found])
@@ -77,15 +70,7 @@ def queues(output: Output = "table") -> None:
     print_table("", ("queue", *(f"#{state}" for state in desk.STATES), "schedule", "next"), rows)
 
 
-@app.command("list")
-def list_jobs(
-    state: Annotated[State | None, typer.Option(help="Only those in this state.")] = None,
-    queue: Annotated[str | None, typer.Option(help="Only those of this queue.")] = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Most jobs to list.")] = 50,
-    output: Output = "table",
-) -> None:
-    """Jobs by queue and state, the oldest first."""
-
+def list_jobs(state: State | None, queue: str | None, limit: int, output: Literal["table", "json"]) -> None:
     async def collect(store: JobStore) -> list[Entry]:
         found: list[Entry] = []
         after = None
@@ -114,9 +99,7 @@ def list_jobs(
     print_table("", ("id", "state", "attempts", "made", "next try", "reason"), rows)
 
 
-@app.command()
-def show(job_id: Id, output: Output = "table") -> None:
-    """One job with payload, attempts, progress, result or reason, and trace id."""
+def show(job_id: str, output: Literal["table", "json"]) -> None:
     entry = _run(lambda store: desk.show(store, job_id))
     if output == "json":
         print_json(_document(entry))
@@ -127,16 +110,11 @@ def show(job_id: Id, output: Output = "table") -> None:
     )
 
 
-@app.command()
-def retry(job_ids: Ids) -> None:
-    """Give failed jobs all their attempts again."""
+def retry(job_ids: list[str]) -> None:
     print_line(f"{_run(lambda store: desk.retry(store, job_ids))} retried")
 
 
-@app.command()
-def promote(job_ids: Ids) -> None:
-    """Let delayed jobs run now."""
-
+def promote(job_ids: list[str]) -> None:
     async def each(store: JobStore) -> None:
         for job_id in job_ids:
             await desk.promote(store, job_id)
@@ -145,10 +123,7 @@ def promote(job_ids: Ids) -> None:
     print_line(f"{len(job_ids)} promoted")
 
 
-@app.command()
-def remove(job_ids: Ids) -> None:
-    """Take jobs out of their queues. What they were about is still in the services' databases, and may bring a job of it again."""
-
+def remove(job_ids: list[str]) -> None:
     async def each(store: JobStore) -> None:
         for job_id in job_ids:
             await desk.remove(store, job_id)
@@ -157,26 +132,16 @@ def remove(job_ids: Ids) -> None:
     print_line(f"{len(job_ids)} removed")
 
 
-@app.command()
-def clean(
-    queue: Annotated[str, typer.Argument(help="Which queue; see `caravan jobs queues`.")],
-    state: Annotated[Cleanable, typer.Option(help="Jobs in this state.")] = "completed",
-    older_than: Annotated[int, typer.Option(min=0, metavar="SECONDS", help="Only those in it for longer.")] = 0,
-) -> None:
-    """Remove the jobs of a queue that are in a state."""
+def clean(queue: str, state: Cleanable, older_than: int) -> None:
     print_line(f"{_run(lambda store: desk.clean(store, queue, state, timedelta(seconds=older_than)))} removed")
 
 
-@app.command()
-def pause(queue: Annotated[str, typer.Argument(help="Which queue; see `caravan jobs queues`.")]) -> None:
-    """Take no further job of a queue, in any process."""
+def pause(queue: str) -> None:
     _run(lambda store: desk.pause(store, queue, paused=True))
     print_line(f"{queue}: paused; `caravan jobs resume {queue}` goes on")
 
 
-@app.command()
-def resume(queue: Annotated[str, typer.Argument(help="Which queue; see `caravan jobs queues`.")]) -> None:
-    """Go on with a paused queue."""
+def resume(queue: str) -> None:
     _run(lambda store: desk.pause(store, queue, paused=False))
     print_line(f"{queue}: goes on")
 

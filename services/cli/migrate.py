@@ -14,10 +14,6 @@ from services.cli.terminal import fail, print_line
 
 
 def migrate() -> None:
-    """Make and upgrade the databases of all services, each with a role of its own, and end. Waits for Postgres; safe to run twice at once.
-
-    CARAVAN_DATABASE_URL names a role that may create roles and databases. The services then run with CARAVAN_MIGRATE=false and a URL without a user.
-    """
     kernel = kernel_settings()
     telemetry.configure_logs(kernel.log_level, kernel.log_format)
 

@@ -1,7 +1,5 @@
 """`caravan projections`: list read models, and build one anew while the shop runs."""
 
-from typing import Annotated
-
 import typer
 import uvloop
 
@@ -13,26 +11,17 @@ from services.cli.configuration import kernel_settings
 from services.cli.serve import backends
 from services.cli.terminal import fail, print_line, print_note, show_spinner
 
-app = typer.Typer(help="Read models: list them, build one anew from the events.", no_args_is_help=True)
-
 
 def _owners() -> dict[str, Service]:
     return {name: service for service in load() for name in service.projections}
 
 
-@app.command("list")
 def list_projections() -> None:
-    """The read models that can be rebuilt, and whose they are."""
     for name, service in sorted(_owners().items()):
         print_line(f"{name}\t{service.name}")
 
 
-@app.command()
-def rebuild(name: Annotated[str, typer.Argument(help="Which one; see `caravan projections list`.")]) -> None:
-    """Build a read model anew beside the live one, compare them, and put it in its place. Orders go on meanwhile.
-
-    Exit status 1 when the live one was not equal to the byte: it is right now, but something had gone wrong.
-    """
+def rebuild(name: str) -> None:
     owners = _owners()
     if name not in owners:
         fail(f"no projection {name}; there are: {', '.join(sorted(owners))}")

@@ -4,36 +4,20 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Any, Literal
 
 import typer
 
 from services.cli.accounts import gather_facts, wait_until_ended
 from services.cli.import_report import Brought, as_json, report
-from services.cli.importing import (
-    CONCURRENCY,
-    Columns,
-    Concurrency,
-    Currency,
-    Dates,
-    Decimal,
-    Delimiter,
-    Encoding,
-    Files,
-    Output,
-    Patience,
-    Url,
-    bring,
-    check_used,
-    read_files,
-    reading_options,
-    run,
-)
+from services.cli.importing import bring, check_used, read_files, reading_options, run
 from services.cli.reconcile import UNDONE, Difference, Facts, differences
 from services.cli.replay_report import Walk, as_facts, show_walk
 from services.cli.retail.catalogue import catalogue
 from services.cli.retail.invoices import Cancellation, Invoice, invoices, match_returns
-from services.cli.shop import PATIENCE_SECONDS, Refused, Shop, open_shop
+from services.cli.retail.values import DateOrder, Decimals
+from services.cli.shop import Refused, Shop, open_shop
 from services.cli.terminal import print_json, print_note, show_progress
 
 SETTLE_SECONDS = 60.0
@@ -41,29 +25,21 @@ SETTLE_SECONDS = 60.0
 
 
 def replay(
-    files: Files,
-    url: Url = None,
-    speed: Annotated[
-        float | None, typer.Option(min=0.001, help="So many times real time; by default as fast as it goes.", show_default=False)
-    ] = None,
-    concurrency: Concurrency = CONCURRENCY,
-    import_first: Annotated[
-        bool, typer.Option("--import/--no-import", help="Bring products, customers and stock first; repeating it adds nothing.")
-    ] = True,
-    deadline: Annotated[float, typer.Option(min=1, help="Seconds to wait for the orders to end, after the last was placed.")] = 900.0,
-    patience: Patience = PATIENCE_SECONDS,
-    output: Output = "table",
-    delimiter: Delimiter = None,
-    encoding: Encoding = None,
-    decimal: Decimal = None,
-    dates: Dates = None,
-    currency: Currency = None,
-    column: Columns = None,
+    files: list[Path],
+    url: str | None,
+    speed: float | None,
+    concurrency: int,
+    import_first: bool,
+    deadline: float,
+    patience: float,
+    output: Literal["table", "json"],
+    delimiter: str | None,
+    encoding: str | None,
+    decimal: Decimals | None,
+    dates: DateOrder | None,
+    currency: str | None,
+    column: list[str] | None,
 ) -> None:
-    """Place each invoice of the files (CSV) as an order, in the order of their time, wait for all to end, and compare the shop's books.
-
-    Run it again after an interruption: nothing is placed twice. Exit status 1 when the books differ, or a file has no line that can be used.
-    """
     read = read_files(files, reading_options(delimiter, encoding, decimal, dates, currency, column))
     orders = invoices(read)
     returns = match_returns(read, orders)

@@ -1,9 +1,5 @@
 """`caravan run orders`: one service, some, or all, in this process."""
 
-from typing import Annotated
-
-import typer
-
 from caravan.runtime import Process
 from services.cli.configuration import kernel_settings
 from services.cli.serve import choose, start
@@ -11,13 +7,7 @@ from services.cli.terminal import print_line
 from services.cli.up import ensure_admin
 
 
-def run(
-    names: Annotated[list[str], typer.Argument(metavar="SERVICE...", help="Services to run in this process, or `all`.")],
-) -> None:
-    """Run services in this process. Without backends in the settings it joins those that run in the data folder, or starts them.
-
-    Listens on CARAVAN_PORT; a process without the gateway takes a free port unless it is set.
-    """
+def run(names: list[str]) -> None:
     kernel = kernel_settings()
     chosen = choose(names)
     if "gateway" not in chosen and "port" not in kernel.model_fields_set:

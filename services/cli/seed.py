@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from services.cli.importing import Patience, Url, run
-from services.cli.shop import PATIENCE_SECONDS, Shop, open_shop
+from services.cli.importing import run
+from services.cli.shop import Shop, open_shop
 from services.cli.terminal import print_line, print_note
 
 PRODUCTS: tuple[tuple[str, str, str, int, int, dict[str, Any]], ...] = (
@@ -22,9 +22,7 @@ PRODUCTS: tuple[tuple[str, str, str, int, int, dict[str, Any]], ...] = (
 )
 
 
-def seed(url: Url = None, patience: Patience = PATIENCE_SECONDS) -> None:
-    """Fill an empty shop with a small catalogue that has stock; one that has products is left as it is."""
-
+def seed(url: str | None, patience: float) -> None:
     async def work() -> str:
         async with open_shop(url, print_note, connections=2, patience=patience) as shop:
             return await fill(shop)

@@ -14,13 +14,13 @@ import httpx2
 from caravan.derivation import derive
 from caravan.settings import Settings
 from services.cli.configuration import kernel_settings
+from services.cli.options import PATIENCE_SECONDS
 from services.cli.terminal import fail
 
 CLIENT = "cli"
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
 RENEW_SECONDS = 30
-PATIENCE_SECONDS = 120.0
 AWAY = frozenset({502, 503, 504})
 
 

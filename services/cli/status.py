@@ -1,7 +1,7 @@
 """`caravan status`: who runs, what waits, what was given up."""
 
 import asyncio
-from typing import Annotated, Literal
+from typing import Literal
 
 import httpx2
 import typer
@@ -23,8 +23,7 @@ ANSWER_SECONDS = 2.0
 Report = dict[str, dict[str, int | str]]
 
 
-def status(output: Annotated[Literal["table", "json"], typer.Option(help="How to print it.")] = "table") -> None:
-    """Show which services run, how many messages wait where, and what became a dead letter. Exit status 1 when something is a dead letter or doesn't answer."""
+def status(output: Literal["table", "json"]) -> None:
     telemetry.configure_logs("warning", "text")
     report = uvloop.run(_collect())
     if output == "json":

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 import typer
 import uvloop
@@ -23,10 +23,6 @@ from services.cli.terminal import fail, print_document, print_line, show_spinner
 T = TypeVar("T")
 
 DRIFT = 3
-app = typer.Typer(
-    help="Topics, queues, exchanges, bindings and policies as the services declare them, on the Kafka and RabbitMQ of CARAVAN_KAFKA_URL and CARAVAN_RABBITMQ_URL.",
-    no_args_is_help=True,
-)
 
 
 def declared(replicas: int) -> Topology:
@@ -35,19 +31,7 @@ def declared(replicas: int) -> Topology:
     return topology([AUDIT, *(channel for service in services for channel in service.channels)], subscriptions(services), replicas=replicas)
 
 
-@app.command()
-def apply(
-    grow_partitions: Annotated[
-        bool,
-        typer.Option(
-            "--grow-partitions", help="Also add partitions to topics that have fewer than declared. Keys move to other partitions."
-        ),
-    ] = False,
-) -> None:
-    """Make what is missing and set what differs. Nothing is deleted or shrunk; running it again does nothing.
-
-    Waits for brokers that are still starting, for at most CARAVAN_START_SECONDS. Exit status 3 when something is left that only a person may change; it says what.
-    """
+def apply(grow_partitions: bool) -> None:
     kernel, amqp, management = _brokers()
     wanted = declared(kernel.kafka_replicas)
 
@@ -69,13 +53,7 @@ def apply(
     raise typer.Exit(DRIFT if left else 0)
 
 
-@app.command()
-def diff(
-    allow_foreign: Annotated[
-        bool, typer.Option("--allow-foreign", help="Brokers shared with others: show what nobody declared, but don't count it as drift.")
-    ] = False,
-) -> None:
-    """Show what is missing on the brokers, what is different, and what nobody declared. Changes nothing. Exit status 3 when there is drift."""
+def diff(allow_foreign: bool) -> None:
     kernel, amqp, management = _brokers()
     wanted = declared(kernel.kafka_replicas)
 
@@ -91,14 +69,7 @@ def diff(
     raise typer.Exit(DRIFT if counted else 0)
 
 
-@app.command()
-def render(
-    replicas: Annotated[int, typer.Option(min=1, max=32, help="Replicas of each topic.")] = 1,
-) -> None:
-    """Print the operator's custom resources as YAML: `caravan topology render | kubectl apply -f -`. Needs no broker.
-
-    They refer to a KafkaConnection `kafka` and a RabbitMQConnection `rabbitmq` in the same namespace.
-    """
+def render(replicas: int) -> None:
     print_document(yaml.safe_dump_all(resources(declared(replicas)), sort_keys=False, explicit_start=True))
 
 

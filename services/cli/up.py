@@ -23,10 +23,6 @@ TAIL_LINES = 20
 
 
 def up() -> None:
-    """Start the whole shop: Postgres and Redis from the data folder, all services in one process, on CARAVAN_PORT (8080).
-
-    Stop it with Ctrl-C; what it stored is there at the next start. `make clean` deletes the data folder.
-    """
     kernel = kernel_settings()
     if not kernel.model_fields_set & {"log_level", "log_format"}:
         kernel = kernel.model_copy(update={"log_level": "warning", "log_format": "text"})  # the terminal is for the events
