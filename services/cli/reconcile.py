@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from services.notifications.messages import EMAILS_BY_OUTCOME
+from services.notifications.messages import CANCELLATION_REFUSED, EMAILS_BY_OUTCOME
 
 TERMINAL = frozenset({"delivered", "rejected", "payment_failed", "cancelled", "refunded"})
 PROCESSED = frozenset({"paid", "shipped", "delivered"})
@@ -72,6 +72,8 @@ def expected_emails(facts: Facts) -> Counter[str]:
     kinds = Counter(kind for outcome in happened.get(facts.status, (facts.status,)) for kind in EMAILS_BY_OUTCOME.get(outcome, ()))
     if facts.status in UNDONE:
         kinds.update(kind for kind in EMAILS_BY_OUTCOME["completed"] if facts.emails[kind])
+    if facts.emails[CANCELLATION_REFUSED]:
+        kinds[CANCELLATION_REFUSED] = 1  # it may come with any end, once
     return kinds
 
 

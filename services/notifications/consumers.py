@@ -8,18 +8,18 @@ from caravan.database import UnitOfWork
 from caravan.inbox import Consumers
 from caravan.messages import Delivery, Event, Source
 from services.identity.messages import USER_REGISTERED, USER_UPDATED, UserRegistered, UserUpdated
-from services.notifications.messages import CRITICAL, STANDARD, SendNotification
+from services.notifications.messages import CANCELLATION_REFUSED, CRITICAL, STANDARD, SendNotification
 from services.notifications.model import KINDS, Priority, Wanted, commanded
 from services.notifications.use_cases import NotificationsContext as Context
 from services.notifications.use_cases import campaigns
 from services.notifications.use_cases.accepting import accept
-from services.orders.messages import ORDERS, OrderCancelled, OrderCreated
+from services.orders.messages import ORDERS, OrderCancellationRefused, OrderCancelled, OrderCreated
 from services.processing.messages import ORDER_PROCESSED, OrderProcessed
 from services.shipping.messages import ORDER_SHIPPED, OrderShipped
 
 consume = Consumers("notifications", linger=0.1)
 
-ANNOUNCED = ORDERS.bind("notifications", "order.created", "order.cancelled")
+ANNOUNCED = ORDERS.bind("notifications", "order.created", "order.cancelled", "order.cancellation-refused")
 BY_OUTCOME = {"completed": "order_confirmed", "rejected": "order_rejected", "payment_failed": "payment_failed"}
 """A cancellation tells the customer itself, when it is complete."""
 
@@ -38,6 +38,7 @@ TRIGGERS = (
     Trigger(USER_REGISTERED, UserRegistered, lambda event: None if event.invited else "welcome", about="user_id"),
     Trigger(ANNOUNCED, OrderCreated, lambda _: "order_received"),
     Trigger(ANNOUNCED, OrderCancelled, lambda _: "order_cancelled"),
+    Trigger(ANNOUNCED, OrderCancellationRefused, lambda _: CANCELLATION_REFUSED),
     Trigger(ORDER_PROCESSED, OrderProcessed, lambda event: BY_OUTCOME.get(event.outcome)),
     Trigger(ORDER_SHIPPED, OrderShipped, lambda _: "order_shipped"),
 )

@@ -47,6 +47,29 @@ def moment(value: object) -> str:
         return one_line(value)
 
 
+PAYMENT_WORDS = {
+    "card_declined": "your bank declined the card",
+    "insufficient_funds": "your bank declined the card",
+    "expired_card": "the card has expired",
+    "invalid_token": "the means of payment is not valid",
+}
+ORDER_WORDS = {
+    "reservation expired": "we could not keep the goods for you any longer",
+    "expired": "we could not keep the goods for you any longer",
+}
+_NOT_PAID = "the payment was not accepted"
+
+
+def payment_reason(code: object) -> str:
+    """A payment provider's code in the reader's words; what we have no words for is not quoted."""
+    return PAYMENT_WORDS.get(str(code), _NOT_PAID)
+
+
+def cancel_reason(reason: object) -> str:
+    """Why the shop itself cancelled; empty for a text that somebody wrote, because no mail carries foreign text to an address that may not be the writer's."""
+    return ORDER_WORDS.get(str(reason), "")
+
+
 def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -59,6 +82,8 @@ def _environment() -> Environment:
     environment.filters["money"] = money
     environment.filters["line"] = one_line
     environment.filters["moment"] = moment
+    environment.filters["payment_reason"] = payment_reason
+    environment.filters["cancel_reason"] = cancel_reason
     return environment
 
 

@@ -45,6 +45,8 @@ STANDARD = Queue(
 )
 CHANNELS = (CRITICAL, STANDARD)
 
+CANCELLATION_REFUSED = "cancellation_refused"
+"""The e-mail that a cancellation came too late: with any outcome, besides those of the outcome."""
 EMAILS_BY_OUTCOME: Mapping[str, tuple[str, ...]] = {
     "completed": ("order_confirmed",),
     "shipped": ("order_shipped",),

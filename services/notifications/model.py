@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from caravan.errors import Reject
 from caravan.money import Money
+from services.notifications.messages import CANCELLATION_REFUSED
 
 Channel = Literal["email", "sms", "log"]
 Priority = Literal["critical", "standard", "bulk"]
@@ -58,6 +59,7 @@ KINDS = {
         Kind("payment_failed", "transactional", needs=("reason", "total")),
         Kind("order_shipped", "transactional", needs=("carrier", "tracking_number"), may=("parcels",)),
         Kind("order_cancelled", "transactional", needs=("reason",), may=("refunded",)),
+        Kind(CANCELLATION_REFUSED, "transactional", needs=("reason",)),
         Kind("password_changed", "security", may=("name", "at"), channel="email", commanded=True),
         Kind("password_reset", "security", needs=("link",), may=("name", "at", "minutes"), channel="email", commanded=True),
         Kind("session_reuse", "security", may=("name", "at"), channel="email", commanded=True),

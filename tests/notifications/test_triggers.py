@@ -9,7 +9,7 @@ from services.identity.messages import USER_REGISTERED, UserRegistered
 from services.notifications.consumers import BY_OUTCOME, TRIGGERS
 from services.notifications.messages import CRITICAL, EMAILS_BY_OUTCOME, SendNotification
 from services.notifications.model import KINDS
-from services.orders.messages import ORDERS, OrderCancelled
+from services.orders.messages import ORDERS, OrderCancellationRefused, OrderCancelled
 from services.processing.messages import ORDER_PROCESSED
 from services.shipping.messages import ORDER_SHIPPED, OrderShipped, Parcel
 from tests.notifications.conftest import Mailbox, ask, back_in_stock, order_created, order_processed, row, text_of
@@ -62,13 +62,45 @@ async def owner_of(shop: Shop, about: object, kind: str, user: object) -> bool:
     return bool(found and found["user_id"] == user)
 
 
-@pytest.mark.parametrize("outcome", ["rejected", "payment_failed"])
-async def test_an_order_that_fails_gets_one_mail_with_the_reason(shop: Shop, mailbox: Mailbox, outcome: str) -> None:
+REASONS = (
+    ("rejected", "not enough\r\nstock of MUG", "Reason: not enough stock of MUG"),
+    ("payment_failed", "card_declined", "Reason: your bank declined the card"),
+    ("payment_failed", "invalid_token", "Reason: the means of payment is not valid"),
+    ("payment_failed", "try_again_later", "Reason: the payment was not accepted"),
+)
+
+
+@pytest.mark.parametrize(("outcome", "reason", "says"), REASONS)
+async def test_an_order_that_fails_gets_one_mail_with_the_reason_in_words(
+    shop: Shop, mailbox: Mailbox, outcome: str, reason: str, says: str
+) -> None:
     order = new_id()
-    await shop.send("notifications", ORDER_PROCESSED, order_processed(order, new_id(), outcome, "not enough\r\nstock of MUG"), key=order)
+    await shop.send("notifications", ORDER_PROCESSED, order_processed(order, new_id(), outcome, reason), key=order)
     await settled(shop, order, *EMAILS_BY_OUTCOME[outcome])
     (mail,) = mailbox.mails(order)
-    assert "Reason: not enough stock of MUG" in text_of(mail)
+    for kind in ("plain", "html"):
+        assert says in text_of(mail, kind) and "_" not in text_of(mail, kind).partition("Reason:")[2].partition("\n")[0]
+
+
+async def test_a_mail_of_a_cancellation_carries_nobodys_own_text(shop: Shop, mailbox: Mailbox) -> None:
+    """Anybody may have registered the address: the shop's mail must not say what they want."""
+    order, user = new_id(), new_id()
+    spam = "You won 500 GBP http://prize.example"
+    cancelled = OrderCancelled(order_id=order, user_id=user, email="ada@example.com", reason=spam, refunded=None)
+    await shop.send("notifications", ORDERS, cancelled, key=order)
+    await settled(shop, order, *EMAILS_BY_OUTCOME["cancelled"])
+    (mail,) = mailbox.mails(order)
+    assert "prize" not in text_of(mail) + text_of(mail, "html")
+
+
+async def test_a_customer_is_told_that_a_cancellation_came_too_late(shop: Shop, mailbox: Mailbox) -> None:
+    order, user = new_id(), new_id()
+    refused = OrderCancellationRefused(order_id=order, user_id=user, email="ada@example.com", reason="the parcel has left already")
+    for _ in range(2):
+        await shop.send("notifications", ORDERS, refused, key=order)
+    await settled(shop, order, "cancellation_refused")
+    (mail,) = mailbox.mails(order)
+    assert mail["subject"] == "Your order could not be cancelled" and "the parcel has left already" in text_of(mail, "html")
 
 
 @pytest.mark.parametrize(("refunded", "says"), [(Money(amount=500, currency="JPY"), "500 JPY"), (None, "You have not been charged")])
@@ -145,5 +177,8 @@ def test_what_the_face_says_of_mails_is_what_the_triggers_make() -> None:
     assert {outcome: (kind,) for outcome, kind in BY_OUTCOME.items()} == {outcome: EMAILS_BY_OUTCOME[outcome] for outcome in BY_OUTCOME}
     counted = {kind for kinds in EMAILS_BY_OUTCOME.values() for kind in kinds}
     from_events = {kind.name for kind in KINDS.values() if not kind.commanded}
-    assert counted == from_events - {"welcome", "order_received", "campaign"} and KINDS["order_received"].channel == "log"
+    assert (
+        counted == from_events - {"welcome", "order_received", "cancellation_refused", "campaign"}
+        and KINDS["order_received"].channel == "log"
+    )
     assert len({trigger.event for trigger in TRIGGERS}) == len(TRIGGERS)
