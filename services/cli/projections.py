@@ -9,7 +9,7 @@ from caravan.service import Rebuilt, Service
 from services.__main__ import load
 from services.cli.configuration import kernel_settings
 from services.cli.serve import backends
-from services.cli.terminal import fail, print_line, print_note, show_spinner
+from services.cli.terminal import fail, print_line, print_note, print_table, show_spinner
 
 
 def _owners() -> dict[str, Service]:
@@ -17,8 +17,7 @@ def _owners() -> dict[str, Service]:
 
 
 def list_projections() -> None:
-    for name, service in sorted(_owners().items()):
-        print_line(f"{name}\t{service.name}")
+    print_table("", ("read model", "service"), [(name, service.name) for name, service in sorted(_owners().items())])
 
 
 def rebuild(name: str) -> None:

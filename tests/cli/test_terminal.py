@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from caravan import telemetry
 from caravan.printable import escape_unprintable
 from services.cli import COMMANDS, load, terminal
+from services.cli.projections import list_projections
 from services.cli.up import _print_event
 
 CLI = Path(terminal.__file__).parent
@@ -141,3 +142,8 @@ def test_help_loads_no_service_and_costs_little(command: str) -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_command_that_help_lists_is_there(name: str) -> None:
     assert load(name).name == name and load(name).help
+
+
+def test_the_read_models_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    list_projections()
+    assert "order_summary  orders\n" in capsys.readouterr().out

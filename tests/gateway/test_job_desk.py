@@ -124,7 +124,7 @@ async def test_the_command_line_does_the_same(worker: Shop, backends: Backends, 
     async def command(*arguments: str) -> str:
         result = await asyncio.to_thread(CliRunner().invoke, app, ["jobs", *arguments])
         assert result.exit_code == 0, result.output
-        return result.output
+        return result.stdout  # what the worker logs meanwhile is on stderr
 
     async def listed(state: str) -> list[str]:
         return [entry["id"] for entry in orjson.loads(await command("list", "--state", state, "--output", "json"))]
