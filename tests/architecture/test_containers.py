@@ -35,7 +35,7 @@ def test_a_container_is_pinned_hardened_and_open_to_this_machine_only(name: str)
 def test_no_password_stands_in_an_environment(name: str) -> None:
     for variable, value in COMPOSE[name].get("environment", {}).items():
         if name != "shell":  # it reads them when it runs
-            assert "PASSWORD" not in variable or variable.endswith("_FILE")
+            assert "PASSWORD" not in variable or str(value).startswith("/run/secrets/"), "where it is, and not what it is"
             assert not re.search(r"://[^/]*:[^/{]*@", str(value)), variable
 
 
@@ -52,10 +52,31 @@ def test_whatever_ends_by_itself_is_waited_for_by_one_that_stays() -> None:
     assert ending <= waited_for
 
 
-def test_only_the_migration_can_make_databases() -> None:
-    with_it = {name for name, container in COMPOSE.items() if any("secrets-migrate" in volume for volume in container.get("volumes", []))}
-    assert with_it == {"migrate", "secrets"}
+def mounted(name: str) -> set[str]:
+    return {volume.partition(":")[0] for volume in COMPOSE[name].get("volumes", []) if volume.startswith("secrets-")}
+
+
+def test_each_container_reads_secrets_of_its_own_alone() -> None:
+    """So that what one service knows opens nothing of another's: volumes of secrets are shared with nobody but the one that fills them."""
+    holders = {name: volumes for name in COMPOSE if (volumes := mounted(name)) and name not in ("secrets", "shell")}
+    assert holders == {name: {f"secrets-{name}"} for name in holders}
+    assert {*SERVICES, "migrate", "topology", "postgres", "rabbitmq", "cache", "jobs"} <= holders.keys()
+    assert mounted("secrets") >= {f"secrets-{name}" for name in holders}
     assert all(COMPOSE[name]["environment"]["CARAVAN_MIGRATE"] == "false" for name in SERVICES)
+
+
+def test_a_service_is_given_its_own_databases_and_no_administrator() -> None:
+    facts = yaml.safe_load((ROOT / "charts/caravan/files/services.yaml").read_text())
+    script = COMPOSE["secrets"]["command"][-1]
+    given = {name: databases.split() for name, databases in re.findall(r"^give (\S+) (.*)$", script, re.MULTILINE)}
+    assert given == {name: facts[name]["databases"] for name in SERVICES}
+    admins = {
+        place for place, value in re.findall(r"put (\S+) \"(.*)\"$", script, re.MULTILINE) if re.search(r"\$\$(postgres|rabbitmq)\b", value)
+    }
+    assert admins == {"topology/CARAVAN_RABBITMQ_URL", "migrate/CARAVAN_DATABASE_URL", "postgres/postgres-password"}
+    assert re.findall(r"put (\S+)/CARAVAN_ADMIN_PASSWORD", script) == ["identity"]
+    locks = set(re.findall(r"kept ((?!CARAVAN)[a-z-]+)", script))
+    assert locks == {"postgres", "cache", "jobs", "rabbitmq", "rabbitmq-shop", "database-"}, "one password for each thing that is locked"
 
 
 def test_the_image_runs_as_a_numbered_user_and_names_no_registry() -> None:

@@ -4,6 +4,7 @@ import json
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -171,8 +172,12 @@ def test_two_long_releases_beside_each_other_share_no_name(tmp_path: Path) -> No
 def test_backends_are_where_their_secret_says(release: str, tmp_path: Path) -> None:
     manifests = render("backends", release, tmp_path, {})
     services = of_kind(manifests, "Service")
-    (secret,) = of_kind(manifests, "Secret").values()
-    hosts = {re.search(r"@([^:/]+):", url)[1] for name, url in secret["stringData"].items() if name.endswith("_URL")}  # type: ignore[index]
+    data = [(name, text) for secret in of_kind(manifests, "Secret").values() for name, text in secret["stringData"].items()]
+    hosts = {urlsplit(url).hostname for name, url in data if name.endswith("_URL")}
+    servers = [
+        secret["metadata"]["annotations"].get("messaging.caravan.dev/servers", "") for secret in of_kind(manifests, "Secret").values()
+    ]
+    assert {urlsplit(server).hostname for server in servers if server} <= services.keys()
     assert hosts <= services.keys() and len(hosts) == 4
     for name, stateful in of_kind(manifests, "StatefulSet").items():
         assert len(name) <= 52 and stateful["spec"]["serviceName"] == name and name in services

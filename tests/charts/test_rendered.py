@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -66,6 +67,47 @@ def test_each_service_is_given_the_passwords_of_its_own_databases_alone() -> Non
         assert ("CARAVAN_ADMIN_PASSWORD" in paths) == (name == "identity")
 
 
+def test_each_backend_has_a_password_of_its_own_and_the_services_administer_none() -> None:
+    secrets = of_kind(rendered("backends"), "Secret")
+    urls = {name: urlsplit(url) for name, url in secrets["caravan-backends"]["stringData"].items() if name.endswith("_URL")}
+    admin = secrets["caravan-rabbitmq"]["stringData"]
+    found = [url.password for url in urls.values()] + [admin["password"]]
+    assert len(urls) == 4 and len(set(found)) == 5 and all(len(password or "") >= 24 for password in found)
+    definitions = json.loads(secrets["caravan-backends"]["stringData"]["definitions.json"])
+    users = {user["name"]: user for user in definitions["users"]}
+    rights = {right["user"]: right for right in definitions["permissions"]}
+    services = urls["CARAVAN_RABBITMQ_URL"].username or ""
+    assert users[services]["tags"] == [] and rights[services]["configure"] == ""
+    assert (
+        users[services]["password"] == urls["CARAVAN_RABBITMQ_URL"].password and users[admin["username"]]["password"] == admin["password"]
+    )
+    for file in ("valkey-cache.conf", "valkey-jobs.conf"):
+        text = secrets["caravan-backends"]["stringData"][file]
+        assert "user default off" in text and "-@admin -@dangerous" in text and "requirepass" not in text
+
+
+def test_a_pod_of_a_backend_mounts_what_is_its_own() -> None:
+    mounted = {}
+    for name, spec in pods(rendered("backends")).items():
+        items = [item["key"] for volume in spec["volumes"] for item in volume.get("secret", {}).get("items", [])]
+        assert all("items" in volume["secret"] for volume in spec["volumes"] if "secret" in volume), "never a whole secret"
+        mounted[name.removeprefix("StatefulSet backends-")] = items
+    assert mounted == {
+        "postgres": ["postgres-password"],
+        "kafka": [],
+        "rabbitmq": ["rabbitmq.conf", "definitions.json"],
+        "cache": ["valkey-cache.conf"],
+        "jobs": ["valkey-jobs.conf"],
+        "mail": [],
+    }
+
+
+def test_rabbitmqs_administrator_is_for_the_operator_and_the_job_that_makes_the_topology() -> None:
+    with_it = {name for name, spec in pods(rendered("kind", "--set", "topology.by=job")).items() if "caravan-rabbitmq" in str(spec)}
+    assert with_it == {"Job shop-topology"}
+    assert "caravan-backends" not in str(of_kind(rendered("operator"), "Role"))
+
+
 @pytest.mark.parametrize("release", ["kind", "lite", "production"])
 def test_only_the_gateway_is_reached_from_outside_and_not_its_probes(release: str) -> None:
     manifests = rendered(release)
@@ -96,7 +138,7 @@ def test_a_service_may_call_those_whose_client_it_uses_and_no_others() -> None:
         if rule["ports"] == [{"port": 8080}]
         for peer in rule["to"]
     }
-    assert called == {"catalog", "identity", "inventory"}
+    assert called == {"catalog", "identity", "inventory", "payments"}
 
 
 def peers(manifests: list[Manifest]) -> list[tuple[str, Manifest]]:
@@ -206,7 +248,7 @@ def test_crds_stay_when_the_operator_goes() -> None:
 def test_the_operator_has_the_rights_that_its_code_declares_and_no_others() -> None:
     declared = yaml.safe_load((CHARTS / "caravan-operator/files/rbac.yaml").read_text())
     roles = of_kind(rendered("operator"), "Role")
-    watched = declared["watched"] + [rule | {"resourceNames": ["caravan-backends"]} for rule in declared["secrets"]]
+    watched = declared["watched"] + [rule | {"resourceNames": ["caravan-rabbitmq"]} for rule in declared["secrets"]]
     assert roles["operator"]["rules"] == watched
     assert roles["operator-leader"]["rules"] == declared["ownNamespace"]
     assert not of_kind(rendered("operator"), "ClusterRole")

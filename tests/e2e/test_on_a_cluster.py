@@ -147,13 +147,13 @@ async def test_a_pod_that_no_policy_speaks_of_reaches_no_service_and_no_backend(
         "-c",
         PROBE,
         "shop-catalog:8080",
-        "shop-payments:8080",
+        "shop-shipping:8080",
         "backends-kafka:9092",
     )
     # The same probe where the policies allow it, so that "denied" above means what it says.
     assert (await asyncio.to_thread(cluster.kubectl, *allowed)).splitlines() == [
         "shop-catalog:8080 reached",
-        "shop-payments:8080 denied",
+        "shop-shipping:8080 denied",
         "backends-kafka:9092 reached",
     ]
 

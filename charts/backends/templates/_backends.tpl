@@ -47,6 +47,10 @@ spec:
   template:
     metadata:
       labels: {{- include "backends.labels" . | nindent 8 }}
+      {{- with .files }}
+      annotations:
+        checksum/passwords: {{ include "backends.passwords" $.root | sha256sum | quote }}
+      {{- end }}
     spec:
       automountServiceAccountToken: false
       enableServiceLinks: false
@@ -108,7 +112,7 @@ spec:
             defaultMode: 0440
             items:
               {{- range . }}
-              - {key: {{ . }}, path: {{ . }}}
+              - {key: {{ toJson . }}, path: {{ toJson . }}}
               {{- end }}
         {{- end }}
   {{- if .data }}
@@ -123,3 +127,34 @@ spec:
           requests: {storage: {{ toJson .backend.storage }}}
   {{- end }}
 {{- end }}
+
+{{/* A password for each backend, made once: those that are there already are kept. Postgres takes its superuser's at its first start alone, so the one that an installation
+     had for all its backends stays Postgres' and the others are made anew. */}}
+{{- define "backends.passwords" -}}
+{{- if not (hasKey .Values "made") -}}
+{{- $old := (lookup "v1" "Secret" .Release.Namespace .Values.secret).data | default dict -}}
+{{- $admin := (lookup "v1" "Secret" .Release.Namespace .Values.rabbitmqSecret).data | default dict -}}
+{{- $kept := dict "postgres" (get $old "postgres-password") "cache" (get $old "cache-password") "jobs" (get $old "jobs-password")
+    "shop" (get $old "rabbitmq-password") "rabbitmq" (get $admin "password") -}}
+{{- $made := dict -}}
+{{- range $name, $password := $kept }}{{ $_ := set $made $name (ternary (b64dec $password) (randAlphaNum 32) (not (empty $password))) }}{{ end -}}
+{{- $_ := set .Values "made" $made -}}
+{{- end -}}
+{{ toYaml .Values.made }}
+{{- end }}
+
+{{- define "backends.definitions" -}}
+vhosts: [{name: /}]
+users:
+  - {name: caravan, password: {{ .rabbitmq | quote }}, tags: [administrator]}
+  - {name: shop, password: {{ .shop | quote }}, tags: []}
+permissions:
+  - {user: caravan, vhost: /, configure: ".*", write: ".*", read: ".*"}
+  - {user: shop, vhost: /, configure: "", write: ".*", read: ".*"}
+{{- end }}
+
+{{/* A user for the shop that may neither administer the server nor empty it. */}}
+{{- define "backends.valkey" -}}
+user default off
+user shop on >{{ . }} ~* &* +@all -@admin -@dangerous +info
+{{ end }}

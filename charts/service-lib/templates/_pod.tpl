@@ -37,7 +37,7 @@ securityContext:
       {{- if not .root.Values.backends.embedded }}
       {{- with .service.backendSecrets }}
       - secret:
-          name: {{ toJson $.root.Values.backends.secret }}
+          name: {{ $.service.backendSecret | default $.root.Values.backends.secret | toJson }}
           items:
             {{- range . }}
             - {key: {{ toJson . }}, path: {{ toJson . }}}
