@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from bullmq import Queue
 from redis.asyncio import Redis
 
 from caravan.runtime import Backends
+from docs.journey.step5_jobs.jobs import NAME, add
 from tests.journey.early_shop import CREDENTIAL, EarlyShop, SameApi, early_shop
 from tests.journey.test_step3_gateway import start_behind_gateway
 from tests.shop import until
@@ -93,6 +95,15 @@ class TestBackgroundJobs(SameApi):
         order_id = answer.json()["id"]
         await becomes(shop, order_id, "confirmed")
         assert shop.charges().count(order_id) == 1
+        await shop.got_mail(customer)
+
+    async def test_a_job_that_is_due_in_some_seconds_is_done_then(self, shop: EarlyShop, backends: Backends) -> None:
+        """As after the last pauses of the page, which are shorter here. The worker waits for it on its socket, longer than a Redis client does by itself."""
+        customer = await shop.customer()
+        order = {"id": "due-later", "total": 1}
+        queue = Queue(NAME, {"connection": backends.redis_url})
+        await add(queue, "mail", "due-later", {"email": customer["email"], "order": order}, delay_ms=6000)
+        await queue.close()
         await shop.got_mail(customer)
 
     async def test_an_order_that_can_not_be_paid_gives_its_stock_back(self, shop: EarlyShop) -> None:

@@ -10,7 +10,10 @@ NAME = "shop"
 ATTEMPTS = 5
 BACKOFF_MS = int(os.environ.get("BACKOFF_MS", "1000"))
 """Pause after the first failure; it doubles with each."""
-CONNECTION: dict[str, Any] = {"connection": os.environ.get("REDIS_URL", "redis://127.0.0.1:6379")}
+URL = os.environ.get("REDIS_URL", "redis://127.0.0.1:6379")
+CONNECTION: dict[str, Any] = {"connection": f"{URL}{'&' if '?' in URL else '?'}socket_timeout=30"}
+"""A worker waits up to 10 seconds on its socket for a job that is due then; the Redis client gives up after 5 unless it is told, and the worker never
+recovers from that."""
 
 State = Literal["waiting", "active", "delayed", "completed", "failed"]
 
