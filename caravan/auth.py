@@ -48,6 +48,8 @@ class Caller:
     role: Role
     session: str
     actor: str | None = None
+    expires: float = float("inf")
+    """Unix time from which the token is refused."""
 
     @property
     def user_id(self) -> UUID:
@@ -179,6 +181,7 @@ def _caller(claims: dict[str, Any], issuer: str, now: float) -> tuple[Caller, fl
             claims["role"],
             str(claims.get("sid", "")),
             str(actor["sub"]) if isinstance(actor, dict) and "sub" in actor else None,
+            float(expires) + LEEWAY_SECONDS,
         ),
         float(expires) + LEEWAY_SECONDS,
     )

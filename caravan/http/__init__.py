@@ -24,12 +24,14 @@ from caravan.http.pages import (
 )
 from caravan.http.parameters import FREE_PARAMETERS, hold_to_declared_parameters
 from caravan.http.problems import PROBLEMS, ProblemDocument, add_problem_handlers, allow, as_problem, document_problems, problem_response
+from caravan.http.streams import EVENTS, EventStream
 from caravan.times import Day, Time, parse_time
 
 SLOW = {"x-slow": True}
 """`openapi_extra` of a read that may take as long as a write does."""
 
 __all__ = [
+    "EVENTS",
     "FORWARDER",
     "FREE_PARAMETERS",
     "PROBLEMS",
@@ -40,6 +42,7 @@ __all__ = [
     "CursorParameter",
     "Day",
     "Edge",
+    "EventStream",
     "Limit",
     "Page",
     "ProblemDocument",

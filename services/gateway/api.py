@@ -1,6 +1,8 @@
 """The door: every request is matched, checked and counted here, then passed on; a few routes are the gateway's own."""
 
+import asyncio
 from collections.abc import Collection, MutableMapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
@@ -20,7 +22,7 @@ from caravan.snapshot import Route as Rule
 from services.gateway import failure_desk, job_desk, pages, use_cases
 from services.gateway.asyncapi import describe
 from services.gateway.faces import channels
-from services.gateway.forwarding import Limit, forward_here, onward_headers
+from services.gateway.forwarding import Headers, Limit, forward_here, onward_headers
 from services.gateway.limits import READS, Lease, Policies, Policy
 from services.gateway.openapi import merge
 from services.gateway.routing import OWN
@@ -112,16 +114,14 @@ class Gateway:
         if self._trusted:
             peer, scheme = self._behind_proxies(scope, peer)
         policy = parts.policies.of(scope["method"], match.template)
-        policy, lease = await self._admit(match.rule, policy, peer)
+        policy, lease, caller = await self._admit(match.rule, policy, peer)
         headers = onward_headers(scope["headers"], address=peer, scheme=scheme, authorization=authorization.get())
-        await self._forward(
-            match.service,
-            rewritten(match.rule, scope),
-            headers,
-            peer,
-            receive,
-            _with_allow(_with_limits(send, policy, lease), match.methods),
-        )
+        answer = _with_allow(_with_limits(send, policy, lease), match.methods)
+        request = _Request(match.service, rewritten(match.rule, scope), headers, peer, receive, answer)
+        if scope["method"] == "GET" and parts.table.is_stream(match.service, request.scope["path"]):
+            await self._stream(request, caller)
+        else:
+            await self._forward(request)
 
     def _unmatched(self, scope: Scope) -> Exception:
         unread = self._context.parts.table.unread
@@ -129,7 +129,7 @@ class Gateway:
             return Unavailable(f"nothing known is served at {scope['path']}; not reached yet: {', '.join(sorted(unread))}", retry_after=2)
         return NotFound(f"nothing is served at {scope['path']}; GET /docs lists what is")
 
-    async def _admit(self, rule: Rule, policy: Policy, peer: str) -> tuple[Policy, Lease]:
+    async def _admit(self, rule: Rule, policy: Policy, peer: str) -> tuple[Policy, Lease, Caller | None]:
         """Check the token and count the request: for the user, or for the address without a token or with a bad one. Admins have a class of their own;
         a limit that a rule sets holds for them, too."""
         parts = self._context.parts
@@ -145,10 +145,10 @@ class Gateway:
             await parts.limits.take(policy, address)
             raise
         if rule.rate_limit is not None:
-            return await self._count_by_rule(rule, rule.rate_limit, address, caller)
+            return *await self._count_by_rule(rule, rule.rate_limit, address, caller), caller
         if caller is not None and caller.role == "admin":
             policy = parts.policies.admins
-        return policy, await parts.limits.take(policy, address if caller is None or policy.by_address else caller.subject)
+        return policy, await parts.limits.take(policy, address if caller is None or policy.by_address else caller.subject), caller
 
     async def _count_by_rule(self, rule: Rule, limit: RateLimit, address: str, caller: Caller | None) -> tuple[Policy, Lease]:
         policy = Policy(rule.name, limit.requests, seconds=limit.period)
@@ -173,13 +173,41 @@ class Gateway:
         claimed = headers.get(b"x-forwarded-proto", b"").decode("latin-1")
         return address, claimed if address != peer and claimed in ("http", "https") else scope["scheme"]
 
-    async def _forward(self, service: str, scope: Scope, headers: Any, peer: str, receive: Receive, send: Send) -> None:
-        app = self._own if service == OWN else self._context.peers.get(service)
-        limit = self._limit(service, scope)
+    async def _stream(self, request: "_Request", caller: Caller | None) -> None:
+        """A live stream: one of a bounded number, and no longer than the session behind it."""
+        streams = self._context.parts.streams
+        began, send = False, request.send
+
+        async def answer(message: MutableMapping[str, Any]) -> None:
+            nonlocal began
+            began = True
+            await send(message)
+
+        with streams.hold(caller, network_of(request.peer)):
+            request.send = answer
+            streaming = asyncio.ensure_future(self._forward(request, stream=True))
+            ending = asyncio.ensure_future(streams.ended(caller))
+            try:
+                await asyncio.wait({streaming, ending}, return_when=asyncio.FIRST_COMPLETED)
+                if streaming.done():
+                    streaming.result()
+                    return
+            finally:
+                for task in (streaming, ending):
+                    task.cancel()
+                await asyncio.gather(streaming, ending, return_exceptions=True)
+        if not began:
+            raise Unauthorized("the session has ended; sign in again")
+        await send({"type": "http.response.body"})
+
+    async def _forward(self, request: "_Request", *, stream: bool = False) -> None:
+        app = self._own if request.service == OWN else self._context.peers.get(request.service)
+        limit = self._limit(request.service, request.scope)
         if app is not None:
-            await forward_here(app, scope, headers, peer, receive, send, limit)
+            await forward_here(app, request.scope, request.headers, request.peer, request.receive, request.send, limit)
         else:
-            await self._context.parts.upstreams.forward(service, scope, headers, receive, send, limit)
+            upstreams = self._context.parts.upstreams
+            await upstreams.forward(request.service, request.scope, request.headers, request.receive, request.send, limit, stream=stream)
 
     def _limit(self, service: str, scope: Scope) -> Limit:
         settings = self._context.settings
@@ -187,6 +215,18 @@ class Gateway:
             return Limit(settings.seconds, read=False)
         slow = service == OWN or self._context.parts.table.is_slow(service, scope["path"])
         return Limit(settings.seconds if slow else settings.read_seconds, read=True)
+
+
+@dataclass(slots=True)
+class _Request:
+    """As it is passed on."""
+
+    service: str
+    scope: Scope
+    headers: Headers
+    peer: str
+    receive: Receive
+    send: Send
 
 
 def _host(scope: Scope) -> str:

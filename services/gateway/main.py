@@ -8,6 +8,7 @@ from services.gateway import api, use_cases
 from services.gateway.limits import Limits, Policies
 from services.gateway.sessions import Sessions
 from services.gateway.settings import Settings
+from services.gateway.streams import Streams
 from services.gateway.table import REFRESH_SECONDS, Table
 from services.gateway.upstreams import Upstreams
 
@@ -17,7 +18,9 @@ async def opened(context: Context[Settings, None]) -> AsyncIterator[use_cases.Pa
     upstreams = Upstreams(context)
     sessions = Sessions(context.calls, context.settings.session_seconds)
     context.discovery.on_change(lambda: context.nudge("routes"))
-    yield use_cases.Parts(Table(context), Limits(context.redis), Policies(context.settings), sessions, upstreams)
+    yield use_cases.Parts(
+        Table(context), Limits(context.redis), Policies(context.settings), sessions, Streams(context.settings, sessions), upstreams
+    )
     await upstreams.close()
 
 

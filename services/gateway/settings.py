@@ -30,6 +30,9 @@ class Settings(BaseSettings):
     connections: int = Field(
         500, ge=1, le=10_000, description="Most connections to one service of another process: a slow one can't take those of others."
     )
+    streams: int = Field(1000, ge=1, le=60_000, description="Most live streams that are open at a time; the next one is answered 503.")
+    streams_per_caller: int = Field(20, ge=1, description="Most of them of one user; the next one is answered 429.")
+    streams_per_address: int = Field(100, ge=1, description="Most of them from one address; the next one is answered 429.")
     session_seconds: float = Field(
         10.0,
         ge=0,

@@ -12,6 +12,7 @@ import orjson
 from caravan import faults
 from caravan.database import CONNECTION_LOST
 from caravan.errors import Problem
+from caravan.http import EVENTS
 from caravan.service import Context
 from caravan.snapshot import Route as Rule
 from caravan.telemetry import log
@@ -40,6 +41,7 @@ class Table:
         """Services that should be there and have not been reached since this process started: their paths are not known yet."""
         self.trie = Trie(())
         self._slow: dict[str, Trie] = {}
+        self._streams: dict[str, Trie] = {}
         self._rules: Rules | None = None
         self._ruled: tuple[Rule, ...] | None = None
         self._warned: set[tuple[str, str, str]] = set()
@@ -55,8 +57,15 @@ class Table:
 
     def is_slow(self, service: str, path: str) -> bool:
         """Whether a read of this path, as the service has it, is declared to take its time."""
-        slow = self._slow.get(service)
-        return slow is not None and slow.match(path) is not None
+        return self._is_among(self._slow, service, path)
+
+    def is_stream(self, service: str, path: str) -> bool:
+        """Whether a read of this path is declared to be answered with events."""
+        return self._is_among(self._streams, service, path)
+
+    def _is_among(self, declared: dict[str, Trie], service: str, path: str) -> bool:
+        paths = declared.get(service)
+        return paths is not None and paths.match(path) is not None
 
     def published(self) -> dict[str, dict[str, Any]]:
         """The documents as clients may see them, the gateway's own first: what the rules keep from them is left out, what they move is where they find it."""
@@ -150,8 +159,11 @@ class Table:
         if not isinstance(document.get("paths"), dict):
             raise ValueError(f"{name} has no OpenAPI document")
         self.documents[name] = document
-        slow = [(path, "GET", name) for path, item in document["paths"].items() if "x-slow" in item.get("get", {})]
-        self._slow[name] = Trie(slow)
+        reads = {path: item["get"] for path, item in document["paths"].items() if "get" in item}
+        self._slow[name] = Trie((path, "GET", name) for path, read in reads.items() if "x-slow" in read)
+        self._streams[name] = Trie(
+            (path, "GET", name) for path, read in reads.items() if EVENTS in read.get("responses", {}).get("200", {}).get("content", {})
+        )
         self._changed()
 
     def _changed(self) -> None:

@@ -56,7 +56,7 @@ class Upstreams:
 
     def __init__(self, context: Context[Any, Any]) -> None:
         self._context = context
-        self._clients: dict[str, httpx2.AsyncClient] = {}
+        self._clients: dict[tuple[str, bool], httpx2.AsyncClient] = {}
         self._budgets: dict[str, RetryBudget] = {}
         self._tls = ssl.create_default_context()
         self._key = (FORWARDER, forwarder_key(context.secret))
@@ -65,16 +65,19 @@ class Upstreams:
         for client in self._clients.values():
             await client.aclose()
 
-    def _client(self, service: str) -> httpx2.AsyncClient:
-        client = self._clients.get(service)
+    def _client(self, service: str, stream: bool) -> httpx2.AsyncClient:
+        """Streams have connections of their own: they last, and take none from the requests."""
+        client = self._clients.get((service, stream))
         if client is None:
-            most = self._context.settings.connections
+            most = self._context.settings.streams if stream else self._context.settings.connections
             # Idle connections are closed before the server's five seconds are over: no request is sent into one that is just being closed.
             limits = httpx2.Limits(max_connections=most, max_keepalive_connections=most, keepalive_expiry=3.0)
-            client = self._clients[service] = httpx2.AsyncClient(verify=self._tls, limits=limits, trust_env=False)
+            client = self._clients[service, stream] = httpx2.AsyncClient(verify=self._tls, limits=limits, trust_env=False)
         return client
 
-    async def forward(self, service: str, scope: Scope, headers: Headers, receive: Receive, send: Send, limit: Limit) -> None:
+    async def forward(
+        self, service: str, scope: Scope, headers: Headers, receive: Receive, send: Send, limit: Limit, *, stream: bool = False
+    ) -> None:
         """Raises a Problem when no answer has begun."""
         try:
             body = await _body(receive)
@@ -84,7 +87,7 @@ class Upstreams:
         breaker = self._context.calls.breaker(service)
         if not breaker.allow():
             raise Unavailable(f"{service} is failing; it is asked again in a few seconds", retry_after=5)
-        exchange = _Exchange(service, scope, headers, body, send)
+        exchange = _Exchange(service, scope, headers, body, send, stream)
         answering = asyncio.ensure_future(self._exchange(exchange, breaker, limit))
         watching = asyncio.ensure_future(_gone(receive))
         try:
@@ -111,6 +114,8 @@ class Upstreams:
             breaker.book(failed)
         exchange.answered = True
         send = exchange.send
+        if exchange.stream:
+            endpoint.ended(failed=failed)  # it is no request in hand any more: it may last for hours
         try:
             await send({"type": "http.response.start", "status": response.status_code, "headers": answered_headers(response.headers.raw)})
             async for chunk in response.aiter_raw():
@@ -120,7 +125,8 @@ class Upstreams:
             failed = faults.has_failed_by(error)
             raise
         finally:
-            endpoint.ended(failed=failed)
+            if not exchange.stream:
+                endpoint.ended(failed=failed)
             await response.aclose()
 
     async def _open(self, exchange: "_Exchange", breaker: Breaker, limit: Limit) -> tuple[Endpoint, httpx2.Response]:
@@ -185,7 +191,7 @@ class Upstreams:
         try:
             async with asyncio.timeout(policy.timeouts.backend_request):
                 request = _request(endpoint, policy, exchange, self._key)
-                return await self._client(exchange.service).send(request, stream=True)
+                return await self._client(exchange.service, exchange.stream).send(request, stream=True)
         except httpx2.TransportError as error:
             endpoint.ended(failed=faults.has_failed_by(error), reached=not isinstance(error, faults.UNSENT))
             raise
@@ -210,6 +216,7 @@ class _Exchange:
     headers: Headers
     body: bytes
     send: Send
+    stream: bool
     answered: bool = False
 
 

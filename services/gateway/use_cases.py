@@ -15,6 +15,7 @@ from services.gateway.limits import Limits, Policies
 from services.gateway.schemas import LatestNotification, Overview, Part, Profile, RecentOrder, RecommendedProduct
 from services.gateway.sessions import Sessions
 from services.gateway.settings import Settings
+from services.gateway.streams import Streams
 from services.gateway.table import Table
 from services.gateway.upstreams import Upstreams
 from services.identity.client import STANDING, StandingRequest
@@ -34,6 +35,7 @@ class Parts:
     limits: Limits
     policies: Policies
     sessions: Sessions
+    streams: Streams
     upstreams: Upstreams
 
 

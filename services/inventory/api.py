@@ -6,11 +6,12 @@ from typing import Annotated
 
 import orjson
 from fastapi import APIRouter, Header, Path, Request
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import Response
 
 from caravan.auth import Staff
 from caravan.errors import NotFound, Unavailable
-from caravan.http import CursorParameter, Limit, Page, decode_cursor, entity_tag, json_response, page_response
+from caravan.faults import UNKNOWN
+from caravan.http import EVENTS, CursorParameter, EventStream, Limit, Page, decode_cursor, entity_tag, json_response, page_response
 from caravan.idempotency import OnceIfKeyed
 from services.inventory import store, use_cases
 from services.inventory.model import Stock
@@ -122,20 +123,18 @@ def _version(part: object) -> int:
     return part
 
 
-@router.get(
-    "/v1/stock/{sku}/events", responses={200: {"content": {"text/event-stream": {}}, "description": "the stock now, and after each change"}}
-)
+@router.get("/v1/stock/{sku}/events", responses={200: {"content": {EVENTS: {}}, "description": "the stock now, and after each change"}})
 async def get_stock_events(
     request: Request,
     sku: SkuPath,
     last_event_id: Annotated[int, Header(ge=0, le=MAX_VERSION, description="resume: the stock of this version is known already")] = 0,
-) -> StreamingResponse:
+) -> EventStream:
     """Server-Sent Events: the stock of a sku as it is now and as it changes, at most ten times a second, for some minutes. The id of each is its version."""
     context = _context(request)
     await _find(context, sku)
     if open_streams >= context.settings.streams:
-        raise Unavailable("too many live streams are open; try again, or ask for the stock now and then", retry_after=10)
-    return StreamingResponse(_live(context, sku, last_event_id), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+        raise Unavailable("too many live streams are open; try again, or ask for the stock now and then", retry_after=10, fault=UNKNOWN)
+    return EventStream(_live(context, sku, last_event_id))
 
 
 async def _live(context: InventoryContext, sku: str, seen: int) -> AsyncIterator[bytes]:

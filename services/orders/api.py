@@ -9,7 +9,7 @@ from uuid import UUID
 import asyncpg
 import orjson
 from fastapi import APIRouter, Header, Query, Request
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import Response
 
 from caravan.auth import Caller, Customer
 from caravan.clock import rfc3339
@@ -17,7 +17,9 @@ from caravan.database import UnitOfWork
 from caravan.errors import NotFound
 from caravan.events import Recorded
 from caravan.http import (
+    EVENTS,
     CursorParameter,
+    EventStream,
     Limit,
     Page,
     Time,
@@ -190,18 +192,18 @@ def _entries(recorded: list[Recorded]) -> list[HistoryEntry]:
 
 @router.get(
     "/v1/orders/{order_id}/events",
-    responses={200: {"content": {"text/event-stream": {}}, "description": "one event per change of the order"}},
+    responses={200: {"content": {EVENTS: {}}, "description": "one event per change of the order"}},
 )
 async def get_events(
     request: Request,
     order_id: UUID,
     caller: Customer,
     last_event_id: Annotated[int, Header(ge=0, le=100_000, description="resume after this version")] = 0,
-) -> StreamingResponse:
+) -> EventStream:
     """Server-Sent Events: the order's changes as they happen, until it has ended. The id of each is its version."""
     context = _context(request)
     await _stream(context, caller, order_id)
-    return StreamingResponse(_live(context, order_id, last_event_id), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+    return EventStream(_live(context, order_id, last_event_id))
 
 
 async def _live(context: OrdersContext, order_id: UUID, seen: int) -> AsyncIterator[bytes]:

@@ -170,6 +170,7 @@ async def test_a_live_stream_shows_the_stock_now_and_after_a_change(shop: Shop) 
     assert [event["available"] for event in events] in ([7, 5], [5])
     assert ("stock", sku) not in waiting
     resumed = await shop.client.get(f"/v1/stock/{sku}/events", headers={"Last-Event-ID": "2"})
+    assert resumed.headers["x-accel-buffering"] == "no" and resumed.headers["cache-control"] == "no-store"
     assert "data:" not in resumed.text
 
 
