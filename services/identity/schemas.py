@@ -1,10 +1,12 @@
 """The HTTP shapes of identity."""
 
+import re
+import unicodedata
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from caravan.text import Line
 
@@ -20,7 +22,18 @@ Email = Annotated[
         r"@[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$",
     ),
 ]
-Name = Annotated[str, Line(100)]
+_ADDRESS = re.compile(r"://|@|www\.|[^\W_]{2}\.[^\W\d_]{2}", re.IGNORECASE)
+"""What a mail reader may turn into a link. A single letter before the dot is an initial."""
+
+
+def _no_address(name: str) -> str:
+    if _ADDRESS.search(unicodedata.normalize("NFKC", name)):
+        raise ValueError("must be a name, without web or e-mail addresses; after a full stop write a space")
+    return name
+
+
+Name = Annotated[str, Line(100), AfterValidator(_no_address)]
+"""Stands in mails: nobody gets the shop to send an advertisement by registering somebody else's address."""
 NewPassword = Annotated[str, StringConstraints(min_length=10, max_length=128, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
 """Without control characters: not every way to sign in can carry them."""
 GivenPassword = Annotated[str, StringConstraints(min_length=1, max_length=128)]

@@ -98,6 +98,32 @@ async def test_bad_input_is_refused_field_by_field(door: Door, change: dict[str,
     assert any(name in error["field"] for error in answer.json()["errors"] for name in change)
 
 
+ADVERTISEMENTS = (
+    "You won 500 GBP http://prize.example",
+    "see www.prize",
+    "Prize.example",
+    "prize\uff0eexample",
+    "ask@prize",
+    "HTTPS://x",
+    "пример.рф",
+)
+
+
+@pytest.mark.parametrize("name", ADVERTISEMENTS)
+async def test_a_name_holds_no_address(door: Door, name: str) -> None:
+    body = {"email": f"{uuid4().hex}@example.com", "password": PASSWORD, "name": name}
+    answer = await door.client.post("/v1/users", json=body)
+    assert answer.status_code == 422 and "without web or e-mail addresses" in answer.json()["errors"][0]["rule"], answer.text
+    person = await door.person()
+    assert (await door.client.patch("/v1/users/me", json={"name": name}, headers=person.bearer)).status_code == 422
+
+
+@pytest.mark.parametrize("name", ["Ada Lovelace", "J.R.R. Tolkien", "Martin L. King Jr.", "Zoë", "O'Neill, Shaun", "小野 洋子", "St. John"])
+async def test_a_persons_name_is_taken(door: Door, name: str) -> None:
+    body = {"email": f"{uuid4().hex}@example.com", "password": PASSWORD, "name": name}
+    assert (await door.client.post("/v1/users", json=body)).status_code == 201
+
+
 EASY = (
     "1234567890 password12 Password123! P@ssw0rd2024 qwerty12345 1q2w3e4r5t6y qazwsxedcrfv iloveyou2024 letmein2026 administrator 0987654321"
     " abcdefghij trustno1trustno1 12345678901234567890 caravancaravan asdfghjkl; hunter2hunter2 aaaaaaaaaaaa １２３４５６７８９０"

@@ -63,6 +63,7 @@ def test_announcements_reach_payments_inventory_and_notifications() -> None:
         ("inventory.orders", "order.cancelled"),
         ("notifications.orders", "order.created"),
         ("notifications.orders", "order.cancelled"),
+        ("notifications.orders", "order.cancellation-refused"),
     }
 
 
