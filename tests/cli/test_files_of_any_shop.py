@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from services.cli import app
 from services.cli.retail.invoices import invoices
 from services.cli.retail.layout import Options
-from services.cli.retail.lines import CUSTOMER, DATE, OTHER_CURRENCY, InvoiceFile, classify, leave_out_repeated, reasons
+from services.cli.retail.lines import CUSTOMER, DATE, OTHER_CURRENCY, PRICE, InvoiceFile, classify, leave_out_repeated, reasons
 from services.cli.retail.reader import BLANK, UNREADABLE, NotAnInvoiceFile
 from tests.cli.shop_files import NOBODY, RETAIL, Style, comma, continental, grouped, point, sales, shop_files
 
@@ -101,6 +101,43 @@ def test_the_set_s_invoice_numbers_tell_the_order_of_its_dates(text: str, day: s
     assert {line.time.date().isoformat() for line in read(*lines).sales} == {day}
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "25.03.11", "25.3.2011 8.05", "25/03/2011 08:05:00", "3/25/11 8:05 PM", "2011-03-25T08:05:00Z", "2011-03-25T08:05:00.123+01:00", "2011/03/25",
+        "20110325", "Mar 25, 2011", "25-Mar-11", "25 March 2011", "25. März 2011", "25 mars 2011", "25 marzo 2011", "25 mrt 2011", "2011-3-25",
+    ],
+)  # fmt: skip
+def test_a_date_that_tells_its_order_is_read_in_any_form(text: str) -> None:
+    assert read(SALE.replace("2011-03-01 08:05:00", f'"{text}"')).sales[0].time.date().isoformat() == "2011-03-25"
+
+
+@pytest.mark.parametrize(
+    ("text", "month"), [("1 juin 2011", 6), ("1 juillet 2011", 7), ("1. Dez. 2011", 12), ("1 août 2011", 8), ("1 ago 2011", 8)]
+)
+def test_months_are_read_in_the_languages_of_the_known_exports(text: str, month: int) -> None:
+    assert read(SALE.replace("2011-03-01 08:05:00", text)).sales[0].time.month == month
+
+
+@pytest.mark.parametrize(
+    ("text", "currency", "minor"),
+    [
+        ("2,55 €", "EUR", 255), ("EUR 2,55", "EUR", 255), ("£1,234.50", "GBP", 123450), ("1.234,50", "GBP", 123450), ("1\u00a0234,50", "GBP", 123450),
+        ("1'234.50", "GBP", 123450), ("¥1250", "JPY", 1250), ("1.250 KWD", "KWD", None), ("12.345,678 KWD", "KWD", 12345678), ("2.50 zł", "PLN", 250),
+    ],
+)  # fmt: skip
+def test_amounts_are_read_with_their_signs_and_the_decimals_of_their_currency(text: str, currency: str, minor: int | None) -> None:
+    line = SALE.replace("2.55", f'"{text}"')
+    if minor is None:
+        with pytest.raises(NotAnInvoiceFile, match="--decimal"):
+            read(line)
+        minor = 1250
+        found = read(line, decimals="point")
+    else:
+        found = read(line)
+    assert (found.currency, found.sales[0].price) == (currency, minor)
+
+
 def test_dates_that_would_jump_from_month_to_month_are_asked_for() -> None:
     lines = [SALE.replace("700001", str(700001 + n)).replace("2011-03-01 08:05:00", f"0{n}/02/2011") for n in range(1, 8)]
     with pytest.raises(NotAnInvoiceFile, match="--dates day-first"):
@@ -149,6 +186,19 @@ def test_a_second_currency_is_refused_line_by_line() -> None:
     found = read(*[f"{SALE},EUR"] * 3, f"{SALE},USD", header=f"{HEADER},Currency")
     assert (found.currency, len(found.sales), dict(reasons([found]))) == ("EUR", 3, {OTHER_CURRENCY: 1})
     assert read(SALE.replace("2.55", "1250"), currency="JPY").sales[0].price == 1250
+
+
+@pytest.mark.parametrize("text", ["TBD", "NAN", "N/A", "free", ""])
+def test_what_is_no_price_is_no_currency_either(text: str) -> None:
+    found = read(SALE, SALE.replace("2.55", text))
+    assert (found.currency, len(found.sales), dict(reasons([found]))) == ("GBP", 1, {PRICE: 1})
+
+
+def test_a_currency_column_with_words_of_its_own_is_asked_for() -> None:
+    header, lines = f"{HEADER},Currency", [f"{SALE},Pounds"] * 2
+    with pytest.raises(NotAnInvoiceFile, match="--currency"):
+        read(*lines, header=header)
+    assert len(read(*lines, header=header, currency="gbp").sales) == 2
 
 
 def test_columns_can_be_named_or_said_to_be_missing() -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
-from caravan.money import minor_digits
+from caravan.money import MINOR_DIGITS, minor_digits
 from services.cli.retail.layout import CURRENCY, Layout, Options, find_layout
 from services.cli.retail.reader import Refusal, Row, decode, read_rows
 from services.cli.retail.values import currency_in, is_no_customer, is_nothing, read_moment, read_number
@@ -156,7 +156,7 @@ def judge(row: Row, layout: Layout) -> Line:
         raise _Refused(DATE, text["date"])
     customer = _customer(text.get("customer", ""))
     said = text.get("currency", "").upper() or currency_in(text["price"])
-    if said and said != layout.currency and not is_nothing(said):
+    if said in MINOR_DIGITS and said != layout.currency:
         raise _Refused(OTHER_CURRENCY, said)
     description = text.get("description", "")
     if layout.is_retail_set:

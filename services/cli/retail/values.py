@@ -7,6 +7,8 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Literal
 
+from caravan.money import MINOR_DIGITS
+
 Decimals = Literal["point", "comma"]
 DateOrder = Literal["day-first", "month-first"]
 
@@ -16,22 +18,33 @@ _NOTHING = frozenset(
     nul nulo ninguno aucun vide inconnu keine keiner leer unbekannt gast ohne nessuno geen onbekend brak nvalue novalue
     """.split()
 )
-_SIGNS = {"£": "GBP", "€": "EUR", "$": "USD"}
-_CODE = re.compile(r"\s*(?:GBP|EUR|USD|CHF|CAD|AUD|NZD|SEK|NOK|DKK|PLN|CZK|[£€$])\s*")
+_SIGNS = {"£": "GBP", "€": "EUR", "$": "USD", "¥": "JPY", "₹": "INR", "zł": "PLN"}
+_CODE = re.compile(r"\s*(?:[A-Z]{3}|[£€$¥₹]|zł)\s*")
 _SPACES = re.compile(r"[\s\u00a0\u2007\u2009\u202f]+")
 _POINT = re.compile(r"(?:[0-9]{1,3}(?:([, '’])[0-9]{3})(?:\1[0-9]{3})*|[0-9]{1,12})?(?:\.[0-9]{0,12})?")
 _COMMA = re.compile(r"(?:[0-9]{1,3}(?:([. '’])[0-9]{3})(?:\1[0-9]{3})*|[0-9]{1,12})?(?:,[0-9]{0,12})?")
 
 _TIME = (
-    r"(?:(?:\s+|\s*[T,]\s*)(?P<h>[0-9]{1,2}):(?P<m>[0-9]{2})(?::(?P<s>[0-9]{2})(?:[.,][0-9]{1,9})?)?"
+    r"(?:(?:\s+|\s*[T,]\s*)(?P<h>[0-9]{1,2})[:.](?P<m>[0-9]{2})(?:[:.](?P<s>[0-9]{2})(?:[.,][0-9]{1,9})?)?"
     r"\s*(?P<half>[AaPp])?(?(half)\.?[Mm]\.?)\s*(?P<zone>Z|UTC|GMT|[+-][0-9]{2}:?[0-9]{2})?)?"
 )
 _ISO = re.compile(r"(?P<y>[0-9]{4})(?P<sep>[-/.])(?P<mo>[0-9]{1,2})(?P=sep)(?P<d>[0-9]{1,2})" + _TIME)
 _COMPACT = re.compile(r"(?P<y>(?:19|20)[0-9]{2})(?P<mo>[01][0-9])(?P<d>[0-3][0-9])" + _TIME)
 _NUMERIC = re.compile(r"(?P<a>[0-9]{1,2})(?P<sep>[-/.])(?P<b>[0-9]{1,2})(?P=sep)(?P<y>[0-9]{4}|[0-9]{2})" + _TIME)
-_NAMED = re.compile(r"(?P<d>[0-9]{1,2})(?:st|nd|rd|th)?[\s.-]+(?P<name>[A-Za-z]{3,9})\.?[\s,.-]+(?P<y>[0-9]{4}|[0-9]{2})" + _TIME)
-_NAME_FIRST = re.compile(r"(?P<name>[A-Za-z]{3,9})\.?\s+(?P<d>[0-9]{1,2})(?:st|nd|rd|th)?,?\s+(?P<y>[0-9]{4})" + _TIME)
-_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_NAMED = re.compile(r"(?P<d>[0-9]{1,2})(?:st|nd|rd|th)?[\s.-]+(?P<name>[^\W\d_]{3,12})\.?[\s,.-]+(?P<y>[0-9]{4}|[0-9]{2})" + _TIME)
+_NAME_FIRST = re.compile(r"(?P<name>[^\W\d_]{3,12})\.?\s+(?P<d>[0-9]{1,2})(?:st|nd|rd|th)?,?\s+(?P<y>[0-9]{4})" + _TIME)
+_MONTHS = {
+    name: number
+    for number, names in enumerate(
+        """
+        jan ene gen sty|feb fév fev lut|mar mär mrt|apr avr abr kwi|may mai mei mag maj|jun giu cze|jul juil lug lip|aug aoû aou ago sie
+        sep set wrz|oct okt ott paź|nov lis|dec déc dez dic gru
+        """.replace("\n        sep", "|sep").split("|"),
+        start=1,
+    )
+    for name in names.split()
+}
+"""By their first letters, in the languages of the known exports."""
 
 
 def is_nothing(text: str) -> bool:
@@ -53,7 +66,8 @@ def is_no_customer(text: str) -> bool:
 def currency_in(text: str) -> str | None:
     """The currency whose sign or code stands before or behind an amount."""
     found = _CODE.search(text)
-    return _SIGNS.get(found[0].strip(), found[0].strip()) if found else None
+    code = _SIGNS.get(found[0].strip(), found[0].strip()) if found else None
+    return code if code in MINOR_DIGITS else None
 
 
 def _bare(text: str) -> tuple[str, bool]:
@@ -126,8 +140,9 @@ def read_moment(text: str, order: DateOrder) -> datetime | None:
     if "a" in parts:
         day, month = (int(parts["a"]), int(parts["b"]))[:: 1 if order == "day-first" else -1]
     elif "name" in parts:
-        name = parts["name"][:3].lower()
-        day, month = int(parts["d"]), _MONTHS.index(name) + 1 if name in _MONTHS else 0
+        name = parts["name"].lower()
+        found_month = 6 if name.startswith("juin") else _MONTHS.get(name[:4]) or _MONTHS.get(name[:3], 0)
+        day, month = int(parts["d"]), found_month
     else:
         day, month = int(parts["d"]), int(parts["mo"])
     hour = int(parts["h"] or 0)
