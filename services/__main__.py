@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import sys
+import traceback
 from collections.abc import Iterable
 from importlib import import_module
+from types import TracebackType
 from typing import TYPE_CHECKING
+
+from caravan.printable import escape_unprintable
 
 if TYPE_CHECKING:  # `caravan --help` needs none of it
     from caravan.service import Service
@@ -31,8 +36,14 @@ def load(names: Iterable[str] = SERVICES) -> list[Service]:
     return loaded
 
 
+def _print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """What nobody foresaw may quote anybody."""
+    sys.stderr.write(escape_unprintable("".join(traceback.format_exception(kind, error, trace)), keep="\n"))
+
+
 def main() -> None:
     """The command `caravan`."""
+    sys.excepthook = _print_traceback
     import_module("services.cli").app()
 
 

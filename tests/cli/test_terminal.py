@@ -132,7 +132,15 @@ def test_help_loads_no_service_and_costs_little(command: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", program, command], capture_output=True, text=True, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    light = {"services.__main__", "services.cli", "services.cli.commands", "services.cli.groups", "services.cli.options"}
+    light = {
+        "caravan",
+        "caravan.printable",
+        "services.__main__",
+        "services.cli",
+        "services.cli.commands",
+        "services.cli.groups",
+        "services.cli.options",
+    }
     assert set(done.stderr.split()) <= light
     assert after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime < 0.5, "0.1 to 0.2 s on a quiet machine"
     for name in () if command else COMMANDS:
@@ -147,3 +155,15 @@ def test_each_command_that_help_lists_is_there(name: str) -> None:
 def test_the_read_models_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     list_projections()
     assert "order_summary  orders\n" in capsys.readouterr().out
+
+
+def test_an_error_that_nobody_foresaw_is_shown_as_text_too() -> None:
+    program = (
+        "import sys, types\n"
+        "def status(output): raise ValueError('no \\x9b31m \\x1b[0m \\u202e')\n"
+        "sys.modules['services.cli.status'] = types.SimpleNamespace(status=status)\n"
+        "from services.__main__ import main; sys.argv = ['caravan', 'status']; main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and done.stderr.endswith("ValueError: no \\x9b31m \\x1b[0m \\u202e\n")
+    assert_harmless(done.stderr)
