@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from caravan.auth import Admin, Anyone, Customer
 from caravan.database import UnitOfWork
 from caravan.derivation import derive
+from caravan.email_address import EmailAddress
 from caravan.errors import BadRequest, Invalid
 from caravan.http import (
     CursorParameter,
@@ -132,7 +133,7 @@ async def change_password(request: Request, change: schemas.PasswordChange, call
 async def list_users(
     request: Request,
     _: Admin,
-    email: Annotated[schemas.Email | None, Query(description="only the user with this address", examples=["ada@example.com"])] = None,
+    email: Annotated[EmailAddress | None, Query(description="only the user with this address", examples=["ada@example.com"])] = None,
     limit: Limit = 20,
     cursor: CursorParameter = None,
 ) -> Response:

@@ -15,6 +15,7 @@ from uuid import UUID
 
 from zxcvbn_rs_py import zxcvbn
 
+from caravan.email_address import parse_email_address
 from caravan.errors import BadRequest, Conflict, Unauthorized
 
 UserRole = Literal["customer", "staff", "admin"]
@@ -52,8 +53,11 @@ class Account:
 
 
 def normal_email(email: str) -> str:
-    """One spelling per mailbox: without it a second account could be made by a capital letter."""
-    return email.strip().lower()
+    """One spelling per mailbox: without it a second account could be made by a capital letter. What is no address stays, and is nobody's."""
+    try:
+        return parse_email_address(email)
+    except ValueError:
+        return email.strip().lower()
 
 
 def normal_password(password: str) -> str:

@@ -8,20 +8,9 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
+from caravan.email_address import EmailAddress
 from caravan.text import Line
 
-Email = Annotated[
-    str,
-    StringConstraints(
-        strip_whitespace=True,
-        to_lower=True,
-        min_length=3,
-        max_length=254,
-        # As HTML defines `<input type=email>`, without empty parts before the @.
-        pattern=r"^[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
-        r"@[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?(\.[A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?)*$",
-    ),
-]
 _ADDRESS = re.compile(r"://|@|www\.|[^\W_]{2}\.[^\W\d_]{2}", re.IGNORECASE)
 """What a mail reader may turn into a link. A single letter before the dot is an initial."""
 
@@ -47,7 +36,7 @@ class Body(BaseModel):
 
 
 class Registration(Body):
-    email: Email = Field(examples=["ada@example.com"])
+    email: EmailAddress = Field(examples=["ada@example.com"])
     password: NewPassword = Field(
         description="10 to 128 characters without control characters; refused when it is easily guessed",
         examples=["a long walk in Palmyra"],
@@ -56,7 +45,7 @@ class Registration(Body):
 
 
 class Invitation(Body):
-    email: Email = Field(examples=["grace@example.com"])
+    email: EmailAddress = Field(examples=["grace@example.com"])
     name: Name = Field(examples=["Grace Hopper"])
     role: UserRole = Field("customer", examples=["staff"])
 
@@ -95,7 +84,7 @@ class PasswordChange(Body):
 
 
 class ResetRequest(Body):
-    email: Email = Field(examples=["ada@example.com"])
+    email: EmailAddress = Field(examples=["ada@example.com"])
 
 
 class ResetRequested(BaseModel):

@@ -4,7 +4,6 @@ import base64
 import binascii
 import hashlib
 import hmac
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -13,6 +12,7 @@ from uuid import UUID
 
 from pydantic import ValidationError
 
+from caravan.email_address import is_email_address
 from caravan.errors import Reject
 from caravan.money import Money
 from services.notifications.messages import CANCELLATION_REFUSED
@@ -31,7 +31,6 @@ RETRY_SECONDS = (1, 5, 30, 120, 600, 1800, 3600, 7200, 14400, 28800, 28800)
 """About a day, as mail servers do. Only trouble with one message counts; a provider that is away as a whole is waited out."""
 
 MONEY = frozenset({"total", "refunded", "price", "previous_price"})
-_ADDRESS = re.compile(r"[^\s@<>()\[\],;:\\\"\x00-\x1f\x7f]{1,64}@[^\s@<>()\[\],;:\\\"\x00-\x1f\x7f]{1,190}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +116,7 @@ def check(wanted: Wanted) -> Wanted:
     kind, values = wanted.kind, wanted.values
     if not wanted.about or len(wanted.about) > MAX_ABOUT or not wanted.about.isprintable():
         raise Reject(f"{kind.name}: `about` must be 1 to {MAX_ABOUT} printable characters")
-    if not _ADDRESS.fullmatch(wanted.email):
+    if not is_email_address(wanted.email):
         raise Reject(f"{kind.name} about {wanted.about}: the recipient is not an e-mail address")
     missing = [name for name in kind.needs if values.get(name) is None]
     if missing:

@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from caravan.derivation import derive
+from caravan.email_address import is_email_address
 from services.identity.client import EnsureAdminRequest
 from services.identity.model import Account, password_fault
 from services.identity.store import accounts
@@ -73,6 +74,12 @@ async def test_the_same_key_makes_one_account_and_the_same_answer_also_in_parall
         {"email": "nobody"},
         {"email": "a@b\r\nBcc: c@d.com"},
         {"email": "a\x00@example.com"},
+        {"email": "x" * 65 + "@example.com"},
+        {"email": "é" * 33 + "@example.com"},
+        {"email": "a@" + "b" * 60 + ".de" * 70},
+        {"email": "a..b@example.com"},
+        {"email": "a\u202eb@example.com"},
+        {"email": "a\u200db@example.com"},
         {"password": "short"},
         {"password": "x" * 129},
         {"password": "aaaaaaaaaaaa"},
@@ -128,6 +135,28 @@ EASY = (
     "1234567890 password12 Password123! P@ssw0rd2024 qwerty12345 1q2w3e4r5t6y qazwsxedcrfv iloveyou2024 letmein2026 administrator 0987654321"
     " abcdefghij trustno1trustno1 12345678901234567890 caravancaravan asdfghjkl; hunter2hunter2 aaaaaaaaaaaa １２３４５６７８９０"
 ).split()
+
+
+@pytest.mark.parametrize(
+    ("written", "kept"),
+    [
+        ("x" * 64 + "@example.com", "x" * 64 + "@example.com"),
+        ("JOSE\u0301.{n}@Bücher.Example", "josé.{n}@xn--bcher-kva.example"),
+        ("jose.{n}@xn--bcher-kva.example", "jose.{n}@xn--bcher-kva.example"),
+        ("用户{n}@例子.公司", "用户{n}@xn--fsqu00a.xn--55qx5d"),
+        ("o'brien+{n}@caravan.local", "o'brien+{n}@caravan.local"),
+    ],
+)
+async def test_an_address_is_kept_in_one_spelling_by_which_its_owner_signs_in(door: Door, written: str, kept: str) -> None:
+    written, kept = (text.replace("{n}", "n1") for text in (written, kept))
+    made = await door.client.post("/v1/users", json={"email": written, "password": PASSWORD, "name": "Ada"})
+    assert made.status_code == 201 and made.json()["email"] == kept, made.text
+    for spelling in (written, kept):
+        again = await door.client.post("/v1/users", json={"email": spelling, "password": PASSWORD, "name": "Ada"})
+        assert again.status_code == 409, again.text
+        form = {"grant_type": "password", "username": spelling, "password": PASSWORD}
+        assert (await door.client.post("/v1/auth/token", data=form)).status_code == 200
+    assert is_email_address(kept), "what is registered can be written to"
 
 
 @pytest.mark.parametrize("password", EASY)
