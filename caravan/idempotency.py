@@ -92,7 +92,7 @@ async def _once(request: Request, key: str | None, *, required: bool) -> Once:
         body = orjson.dumps(orjson.loads(body), option=orjson.OPT_SORT_KEYS)
     except orjson.JSONDecodeError:
         pass  # not JSON: the endpoint says so; the raw bytes identify it meanwhile
-    who = caller.subject if caller else "anonymous"
+    who = caller.subject if caller else f"anonymous {request.client.host if request.client else ''}"  # or one takes another's keys
     return Once(f"{who} {request.method} {request.url.path}", key, hashlib.sha256(body).digest())
 
 

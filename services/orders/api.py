@@ -146,12 +146,16 @@ async def _stream(context: OrdersContext, caller: Caller, order_id: UUID, **limi
 async def _past(context: OrdersContext, caller: Caller, order_id: UUID, version: int | None, at: datetime | None) -> OrderDocument:
     recorded = await _stream(context, caller, order_id, version=version, until=at)
     order = model.fold((item.event, item.time) for item in recorded)
-    created = order.created
-    assert created is not None and order.updated_at is not None
     if version is not None and order.version < version:
         raise NotFound(f"order {order_id} has no version {version}{' at that time' if at else ''}: it is at {order.version}")
+    return _folded(order)
+
+
+def _folded(order: model.Order) -> OrderDocument:
+    created = order.created
+    assert created is not None
     return OrderDocument(
-        id=order_id,
+        id=created.order_id,
         status=order.status,
         version=order.version,
         user_id=created.user_id,
@@ -165,7 +169,7 @@ async def _past(context: OrdersContext, caller: Caller, order_id: UUID, version:
         tracking_number=order.tracking_number,
         refunded=order.refunded,
         placed_at=created.placed_at,
-        updated_at=order.updated_at,
+        updated_at=order.updated_at or created.placed_at,
     )
 
 
@@ -234,6 +238,14 @@ async def cancel_order(
 ) -> Response:
     """Undo an order that has not been shipped: stock and money go back. Asking again changes nothing; 409 once the parcel has left."""
     context = _context(request)
-    version = await use_cases.cancel_order(context, caller, order_id, (body or CancelRequest()).reason)
-    row = await use_cases.read_order(context, caller, order_id, version)
-    return json_response(_document(row), 202, {"Location": f"/v1/orders/{order_id}"})
+    reason = (body or CancelRequest()).reason
+
+    def answer(work: UnitOfWork, order: model.Order) -> Response:
+        return once.save(work, 202, _folded(order).model_dump_json().encode(), {"Location": f"/v1/orders/{order_id}"})
+
+    async def act() -> Response:
+        version, told = await use_cases.cancel_order(context, caller, order_id, reason, answer)
+        await use_cases.read_order(context, caller, order_id, version)  # what the client reads next is no older than this answer
+        return told
+
+    return await once.run(context.database, act)

@@ -133,8 +133,11 @@ class OutOfStock(Conflict):
     title, slug = "Not in stock", "out-of-stock"
 
 
-async def cancel_order(context: OrdersContext, caller: Caller, order_id: UUID, reason: str) -> int:
+async def cancel_order(
+    context: OrdersContext, caller: Caller, order_id: UUID, reason: str, answer: Callable[[UnitOfWork, model.Order], Answer]
+) -> tuple[int, Answer]:
     """Ask for an order to be undone; the version that says so. NotFound for others' orders, IllegalMove once the parcel has left.
+    `answer` stores what the client is told with it.
 
     Payments is asked to begin no charge before the cancellation is accepted: afterwards one could begin before the command arrives there.
     """
@@ -153,8 +156,11 @@ async def cancel_order(context: OrdersContext, caller: Caller, order_id: UUID, r
                 work.append(order_id, order.version, events)
                 if events:
                     work.emit(CANCEL_ORDER, CancelOrder(order_id=order_id, reason=reason), key=order_id)
+                for event in events:
+                    order.apply(event, context.clock())
+                told = answer(work, order)
             context.nudge("project")
-            return order.version + len(events)
+            return order.version, told
         except VersionConflict:
             continue  # an event came in between: decide anew
     raise Conflict(f"order {order_id} is changing; try again")

@@ -5,6 +5,7 @@ import hashlib
 import secrets
 from uuid import uuid4
 
+import httpx2
 import orjson
 import pytest
 
@@ -16,7 +17,7 @@ from services.identity.store import accounts
 from services.identity.use_cases.registering import ensure_admin
 from tests.identity.conftest import PASSWORD, Door
 from tests.identity.test_passwords import reset_token
-from tests.shop import until
+from tests.shop import URL, until
 
 
 async def account(door: Door, email: str) -> Account:
@@ -135,6 +136,17 @@ EASY = (
     "1234567890 password12 Password123! P@ssw0rd2024 qwerty12345 1q2w3e4r5t6y qazwsxedcrfv iloveyou2024 letmein2026 administrator 0987654321"
     " abcdefghij trustno1trustno1 12345678901234567890 caravancaravan asdfghjkl; hunter2hunter2 aaaaaaaaaaaa １２３４５６７８９０"
 ).split()
+
+
+async def test_strangers_with_the_same_key_do_not_share_it(door: Door) -> None:
+    """One stranger's key is refused to nobody else, and brings nobody else's answer."""
+    for number in range(2):
+        body = {"email": f"stranger-{number}@example.com", "password": PASSWORD, "name": "Ada"}
+        transport = httpx2.ASGITransport(door.shop.process.app, client=(f"192.0.2.{number}", 1))
+        async with httpx2.AsyncClient(transport=transport, base_url=URL) as client:
+            made = await client.post("/v1/users", json=body, headers={"idempotency-key": "the same"})
+            again = await client.post("/v1/users", json=body, headers={"idempotency-key": "the same"})
+        assert made.status_code == 201 and again.json() == made.json(), (made.text, again.text)
 
 
 @pytest.mark.parametrize(

@@ -245,6 +245,20 @@ async def test_a_cancellation_asks_processing_once_and_ends_refunded(shop: Shop)
     assert len(await until(lambda: shop.published("order-cancelled", order_id))) == 1
 
 
+async def test_a_cancellation_with_a_key_is_answered_the_same_again_and_with_another_reason_refused(shop: Shop) -> None:
+    user = new_id()
+    order_id = await placed(shop, user)
+    headers = {**shop.bearer("customer", user), "idempotency-key": "c1"}
+    path = f"/v1/orders/{order_id}/cancel"
+    first, again = [await shop.client.post(path, json={"reason": "changed my mind"}, headers=headers) for _ in range(2)]
+    assert first.status_code == again.status_code == 202 and first.json() == again.json(), (first.text, again.text)
+    assert "idempotency-replayed" not in first.headers and again.headers["idempotency-replayed"] == "true"
+    seen = (await shop.client.get(f"/v1/orders/{order_id}", headers=headers)).json()
+    assert {**first.json(), "updated_at": ""} == {**seen, "updated_at": ""}, "the answer is the order as it is read"
+    other = await shop.client.post(path, json={"reason": "something else"}, headers=headers)
+    assert other.status_code == 422 and "Idempotency-Key" in other.json()["detail"], other.text
+
+
 async def test_a_cancellation_that_came_too_late_says_so_in_the_order_and_in_its_history(shop: Shop) -> None:
     user = new_id()
     order_id, who = await placed(shop, user), shop.bearer("customer", user)
