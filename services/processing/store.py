@@ -1,17 +1,19 @@
 """The sagas' rows, read and written for a whole batch at a time."""
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 import asyncpg
 
 from caravan.database import Database, UnitOfWork, VersionConflict
+from caravan.messages import Delivery
 from services.orders.messages import OrderCreated
 from services.processing.model import Saga
 
-COLUMNS = "order_id, created, stock, money, parcel, cancel, reason, captured, refunded, processed, closed, version, reminders, started_at"
+COLUMNS = "order_id, created, stock, money, parcel, cancel, reason, captured, refunded, processed, closed, version, reminders, started_at, actor, traceparent, cause"
 
 
 @dataclass(slots=True)
@@ -23,6 +25,11 @@ class Row:
     reminders: int = 0
     body: str | None = None
     """OrderCreated as it is stored: most steps neither read nor write it."""
+    command: Delivery[Any] | None = None
+    """What the saga follows, without its payload: the order, or its cancellation."""
+
+    def follow(self, delivery: Delivery[Any]) -> None:
+        self.command = replace(delivery, message=None)
 
     def order(self) -> OrderCreated:
         """What the order's commands are made from; only for a saga that knows its order."""
@@ -45,7 +52,11 @@ def _row(record: asyncpg.Record) -> Row:
         closed=record["closed"],
         version=record["version"],
     )
-    return Row(saga, record["started_at"], record["reminders"], record["created"])
+    command: Delivery[Any] | None = None
+    if record["cause"] is not None:
+        key = str(saga.order_id)
+        command = Delivery(None, record["cause"], key, record["started_at"], record["traceparent"], record["actor"])
+    return Row(saga, record["started_at"], record["reminders"], record["created"], command)
 
 
 async def lock(work: UnitOfWork, orders: Collection[UUID]) -> dict[UUID, Row]:
@@ -66,12 +77,13 @@ async def save(work: UnitOfWork, rows: Collection[Row], deadlines: Collection[da
     messages may come at the same moment, and a row that doesn't exist can't be locked."""
     sagas = [row.saga for row in rows]
     written = await work.execute(
-        "INSERT INTO saga (order_id, created, stock, money, parcel, cancel, reason, captured, refunded, processed, closed, version, started_at, deadline, reminders)"
+        "INSERT INTO saga (order_id, created, stock, money, parcel, cancel, reason, captured, refunded, processed, closed, version, started_at, deadline, reminders, actor, traceparent, cause)"
         " SELECT * FROM unnest($1::uuid[], $2::json[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[], $9::bigint[], $10::bool[],"
-        " $11::bool[], $12::int[], $13::timestamptz[], $14::timestamptz[], $15::int[])"
+        " $11::bool[], $12::int[], $13::timestamptz[], $14::timestamptz[], $15::int[], $16::text[], $17::text[], $18::uuid[])"
         " ON CONFLICT (order_id) DO UPDATE SET created = EXCLUDED.created, stock = EXCLUDED.stock, money = EXCLUDED.money, parcel = EXCLUDED.parcel,"
         " cancel = EXCLUDED.cancel, reason = EXCLUDED.reason, captured = EXCLUDED.captured, refunded = EXCLUDED.refunded, processed = EXCLUDED.processed,"
-        " closed = EXCLUDED.closed, version = EXCLUDED.version, deadline = EXCLUDED.deadline, reminders = EXCLUDED.reminders"
+        " closed = EXCLUDED.closed, version = EXCLUDED.version, deadline = EXCLUDED.deadline, reminders = EXCLUDED.reminders,"
+        " actor = EXCLUDED.actor, traceparent = EXCLUDED.traceparent, cause = EXCLUDED.cause"
         " WHERE saga.version = EXCLUDED.version - 1",
         [saga.order_id for saga in sagas],
         [row.body for row in rows],
@@ -88,6 +100,9 @@ async def save(work: UnitOfWork, rows: Collection[Row], deadlines: Collection[da
         [row.started_at for row in rows],
         list(deadlines),
         [row.reminders for row in rows],
+        [row.command.actor if row.command else None for row in rows],
+        [row.command.traceparent if row.command else None for row in rows],
+        [row.command.id if row.command else None for row in rows],
     )
     if written != len(rows):
         raise VersionConflict(f"{len(rows) - written} of {len(rows)} sagas were begun by somebody else at the same moment")

@@ -37,6 +37,8 @@ async def start(context: ProcessingContext, work: UnitOfWork, created: list[Deli
         row = rows.setdefault(order.order_id, Row(Saga(order.order_id), now))
         if not row.saga.known:
             row.saga.known, row.body = True, order.model_dump_json()
+            if row.command is None:
+                row.follow(delivery)
     await _go_on(context, work, rows, {delivery.message.order_id: delivery for delivery in created})
 
 
@@ -44,9 +46,12 @@ async def advance(context: ProcessingContext, work: UnitOfWork, news: Iterable[N
     """Take in what is new of some orders. An unknown order gets a row, too: the news may have overtaken OrderCreated."""
     news = list(news)
     rows = await store.lock(work, {order_id for order_id, _, _ in news})
-    for order_id, _, take_in in news:
+    for order_id, delivery, take_in in news:
         row = rows.setdefault(order_id, Row(Saga(order_id), context.clock()))
+        before = row.saga.cancel
         take_in(row.saga)
+        if before is None and row.saga.cancel is not None:
+            row.follow(delivery)
     await _go_on(context, work, rows, {order_id: delivery for order_id, delivery, _ in news})
 
 
@@ -61,7 +66,7 @@ async def remind(context: ProcessingContext) -> bool:
             if row.saga.stock == "asked" and (now - row.started_at).total_seconds() > context.settings.give_up_seconds:
                 row.saga.want_cancelled("no answer from inventory in time")
             for step in row.saga.next_steps() or row.saga.outstanding():
-                _take(work, row, step, None)
+                _take(work, row, step, row.command)
         if overdue:
             await store.save(work, overdue, [_deadline(context, row, now) for row in overdue])
     return len(overdue) == REMIND_BATCH
@@ -71,8 +76,9 @@ async def _go_on(context: ProcessingContext, work: UnitOfWork, rows: dict[UUID, 
     now = context.clock()
     for order_id, row in rows.items():
         row.saga.version += 1
+        undoing = row.saga.cancel is not None  # whatever message makes the next step of it possible
         for step in row.saga.next_steps():
-            _take(work, row, step, due.get(order_id))
+            _take(work, row, step, row.command if undoing else due.get(order_id))
     if rows:
         await store.save(work, list(rows.values()), [_deadline(context, row, now) for row in rows.values()])
     crash.point("processing.advance.before_commit")
