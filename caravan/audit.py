@@ -5,7 +5,7 @@ from typing import Any
 
 from caravan import telemetry
 from caravan.database import UnitOfWork
-from caravan.messages import Event, Topic
+from caravan.messages import Delivery, Event, Topic
 
 
 class AuditRecorded(Event):
@@ -24,16 +24,28 @@ AUDIT = Topic(
     owner="every service",
     events=(AuditRecorded,),
     key="target",
-    purpose="Logins, role and price changes, refunds and stock adjustments, with actor and trace id.",
+    purpose="Logins, role and price changes, captures, refunds and stock adjustments, with actor and trace id.",
     retention=timedelta(days=365),
 )
 
 
-def audit(work: UnitOfWork, action: str, target: str, *, actor: str | None = None, result: str = "done", **details: Any) -> None:
-    """Record a deed (`price.changed`, `login.failed`) of the present caller, or of `actor`. Never put a secret into the details."""
-    who = actor or telemetry.actor.get() or "anonymous"
+def audit(
+    work: UnitOfWork,
+    action: str,
+    target: str,
+    *,
+    actor: str | None = None,
+    result: str = "done",
+    due: Delivery[Any] | None = None,
+    **details: Any,
+) -> None:
+    """Record a deed (`price.changed`, `login.failed`) of the present caller, or of `actor`. Never put a secret into the details. `due`: the message that it is
+    done for, in whose trace it stays; the caller of that message is who did it."""
+    who = actor or (due.actor if due else None) or telemetry.actor.get() or "anonymous"
+    trace_id = due.traceparent[3:35] if due and due.traceparent else telemetry.trace_id()
     work.emit(
         AUDIT,
-        AuditRecorded(actor=who, action=action, target=target, result=result, details=details, trace_id=telemetry.trace_id()),
+        AuditRecorded(actor=who, action=action, target=target, result=result, details=details, trace_id=trace_id),
         key=target,
+        due=due,
     )

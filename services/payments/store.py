@@ -247,19 +247,19 @@ async def ask_refund(work: UnitOfWork, payment: Payment, command: Delivery[Any],
     return row["amount"], row["reason"]
 
 
-async def settle_waiting_refunds(work: UnitOfWork, payments: Sequence[Payment], now: datetime) -> dict[UUID, str]:
-    """Refunds that waited for the outcome of a capture: due now, or done with nothing to give back. Their reasons."""
+async def settle_waiting_refunds(work: UnitOfWork, payments: Sequence[Payment], now: datetime) -> dict[UUID, asyncpg.Record]:
+    """Refunds that waited for the outcome of a capture: due now, or done with nothing to give back. Their reasons, and who asked for them."""
     rows = await work.fetch(
         "UPDATE refund r SET amount = t.amount, due_at = t.due_at, state = t.state, refunded_at = CASE WHEN t.state = 'done' THEN $5::timestamptz END"
         " FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::text[]) AS t(order_id, amount, due_at, state)"
-        " WHERE r.order_id = t.order_id RETURNING r.order_id, r.reason",
+        " WHERE r.order_id = t.order_id RETURNING r.order_id, r.reason, r.cause, r.traceparent, r.actor",
         [p.order_id for p in payments],
         [p.amount if p.status == "refunding" else 0 for p in payments],
         [now if p.status == "refunding" else None for p in payments],
         ["requested" if p.status == "refunding" else "done" for p in payments],
         now,
     )
-    return {row["order_id"]: row["reason"] for row in rows}
+    return {row["order_id"]: row for row in rows}
 
 
 async def take_due_refunds(database: Database, lease: datetime, now: datetime, limit: int) -> list[Refund]:

@@ -28,7 +28,10 @@ async def test_a_captured_order_is_given_back_once_however_often_it_is_asked_for
     assert payment["status"] == "refunded"
     assert [(refund["state"], refund["amount"]["amount"]) for refund in payment["refunds"]] == [("done", 1999)]
     audited = await till.shop.published("audit", f"order:{order.order_id}")
-    assert [(entry["data"]["action"], entry["data"]["details"]["amount"]["amount"]) for entry in audited] == [("payment.refunded", 1999)]
+    assert [(entry["data"]["action"], entry["data"]["details"]["amount"]["amount"]) for entry in audited] == [
+        ("payment.captured", 1999),
+        ("payment.refunded", 1999),
+    ]
 
 
 async def test_a_refund_before_anything_was_captured_gives_back_nothing_and_refuses_a_later_capture(till: Till) -> None:

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 from uuid import UUID
 
 from prometheus_client import Counter
 
 from caravan import crash
+from caravan.audit import audit
 from caravan.database import UnitOfWork
 from caravan.jobs import Job, JobsAway, NewJob
 from caravan.messages import Delivery
@@ -164,7 +166,20 @@ async def record(context: PaymentsContext, work: UnitOfWork, answered: Answered)
     for payment, answer in taken:
         ANSWERS.labels(answer.state).inc()
         payment.invoice = numbers.get(payment.order_id)
-        publish(work, payment, origin(payment, now))
+        due = origin(payment, now)
+        publish(work, payment, due)
+        if answer.state == "captured":
+            money, number = Money(amount=payment.amount, currency=payment.currency), invoice_number(numbers[payment.order_id])
+            audit(
+                work,
+                "payment.captured",
+                f"order:{payment.order_id}",
+                actor=payment.actor or "payments",
+                due=due,
+                amount=money.model_dump(),
+                attempt=payment.attempt,
+                invoice_number=number,
+            )
         if payment.status == "retrying" and payment.due_at:
             job = _retry_job(payment.order_id, payment.attempt + 1, payment.due_at, now)
             work.after_commit(partial(context.jobs.enqueue_soon, RETRY_JOB, job))
@@ -175,12 +190,14 @@ async def record(context: PaymentsContext, work: UnitOfWork, answered: Answered)
 
 async def _settle_refunds(context: PaymentsContext, work: UnitOfWork, payments: list[Payment]) -> None:
     """The answer to a refund that had to wait for these captures."""
-    reasons = await store.settle_waiting_refunds(work, payments, context.clock())
+    asked = await store.settle_waiting_refunds(work, payments, context.clock())
     for payment in payments:
         if payment.status == "voided":
             nothing = Money(amount=0, currency=payment.currency)
-            event = PaymentRefunded(order_id=payment.order_id, amount=nothing, reason=reasons.get(payment.order_id, VOIDED))
-            work.emit(PAYMENT_REFUNDED, event, key=payment.order_id, due=origin(payment, context.clock()))
+            row = asked[payment.order_id]
+            event = PaymentRefunded(order_id=payment.order_id, amount=nothing, reason=row["reason"])
+            due: Delivery[Any] = Delivery(None, row["cause"], str(payment.order_id), context.clock(), row["traceparent"], row["actor"])
+            work.emit(PAYMENT_REFUNDED, event, key=payment.order_id, due=due)
     work.after_commit(lambda: context.nudge("refunds"))
 
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 
-from caravan import crash, telemetry
+from caravan import crash
 from caravan.audit import audit
 from caravan.database import UnitOfWork
 from caravan.messages import Delivery
@@ -37,7 +37,7 @@ async def ask_refund(context: PaymentsContext, work: UnitOfWork, command: Delive
     payment.ask_refund()
     amount, reason = await store.ask_refund(work, payment, command, command.message.reason, now)
     if was == "retrying":
-        publish(work, payment, origin(payment, now))
+        publish(work, payment, None)
     if payment.status in ("voided", "failed", "refunded"):
         event = PaymentRefunded(order_id=order_id, amount=Money(amount=amount, currency=payment.currency), reason=reason)
         work.emit(PAYMENT_REFUNDED, event, key=order_id)
@@ -85,9 +85,5 @@ def _publish(work: UnitOfWork, refund: Refund, due: Delivery[RefundPayment] | No
     money = Money(amount=refund.amount, currency=refund.currency)
     event = PaymentRefunded(order_id=refund.order_id, amount=money, reason=refund.reason)
     work.emit(PAYMENT_REFUNDED, event, key=refund.order_id, due=due)
-    token = telemetry.traceparent.set(refund.traceparent or telemetry.traceparent.get())
-    try:
-        actor = refund.actor or "payments"
-        audit(work, "payment.refunded", f"order:{refund.order_id}", actor=actor, amount=money.model_dump(), reason=refund.reason)
-    finally:
-        telemetry.traceparent.reset(token)
+    actor = refund.actor or "payments"
+    audit(work, "payment.refunded", f"order:{refund.order_id}", actor=actor, due=due, amount=money.model_dump(), reason=refund.reason)
