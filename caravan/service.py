@@ -70,7 +70,7 @@ class DatabaseDeclaration:
 
 @dataclass(frozen=True, slots=True)
 class Periodic:
-    """A task that runs every `seconds` and whenever it is nudged, in every replica: it claims its rows with SKIP LOCKED.
+    """A task that runs every `seconds` (every 5 s at least while its service rests) and whenever it is nudged, in every replica: it claims its rows with SKIP LOCKED.
 
     It returns whether there is more to do at once.
     """

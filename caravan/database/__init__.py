@@ -6,6 +6,7 @@ nothing else ran.
 """
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
@@ -64,12 +65,16 @@ class KeyAlreadyUsed(Exception):
 
 @dataclass(slots=True)
 class Database:
-    """One service's database. `outbox_written` is set after a commit that wrote outbox rows: the relay's wake-up."""
+    """One service's database. `outbox_written` is set after a commit that wrote outbox rows: the relay's wake-up.
+
+    `worked_at` is when (monotonic) this process last answered a request or handled a message in it; sweepers rest when that is long ago.
+    """
 
     service: str
     pool: asyncpg.Pool
     clock: Clock = utc_now
     outbox_written: asyncio.Event = field(default_factory=asyncio.Event)
+    worked_at: float = field(default_factory=time.monotonic)
     _statements: Any = None
     grouped: Grouped = field(init=False)
 
@@ -144,7 +149,7 @@ class UnitOfWork:
     No network call belongs inside. `emit` and `append` only collect; they are written with the commit.
     """
 
-    __slots__ = ("_after", "_answer", "_connection", "_events", "_outbox", "_transaction", "database")
+    __slots__ = ("_after", "_answer", "_claimed", "_connection", "_events", "_outbox", "_transaction", "database")
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -153,6 +158,7 @@ class UnitOfWork:
         self._outbox: list[Outgoing] = []
         self._events: list[EventRow] = []
         self._answer: Answer | None = None
+        self._claimed = False
         self._after: list[Callable[[], Awaitable[None] | None]] = []
 
     async def __aenter__(self) -> Self:
@@ -192,6 +198,7 @@ class UnitOfWork:
 
     async def claim(self, consumer: str, messages: Iterable[UUID]) -> set[UUID]:
         """The messages that this consumer has not handled yet; claiming and the effect commit together."""
+        self._claimed = True
         rows = await self.fetch(
             "INSERT INTO inbox (consumer, message_id) SELECT $1, m FROM unnest($2::uuid[]) m ON CONFLICT DO NOTHING RETURNING message_id",
             consumer,
@@ -253,6 +260,8 @@ class UnitOfWork:
         await self._release(commit=True)
         if written:
             self.database.outbox_written.set()
+        if written or self._claimed or self._answer or self._events:
+            self.database.worked_at = time.monotonic()
         for action in self._after:
             result = action()
             if result is not None:

@@ -1,13 +1,28 @@
-"""Runs one periodic task of a service: at its interval, when it is nudged, and later and later while it fails."""
+"""Runs one periodic task of a service: at its interval, when it is nudged, and later and later while it fails.
+
+What is due soon was written lately. So a task whose service has not worked for a while (no request answered, no message handled) looks less often: what was put
+off for longer than that comes at most `RESTING_SECONDS` late, and so does what a process left that died.
+"""
 
 import asyncio
 import contextlib
+import time
 from typing import Any
 
 from caravan import telemetry
 from caravan.database import CONNECTION_LOST
 from caravan.service import Context, Periodic
 from caravan.telemetry import log
+
+AWAKE_SECONDS = 30.0
+"""So long after its last work a service counts as working."""
+RESTING_SECONDS = 5.0
+
+
+def patience(periodic: Periodic, context: Context[Any, Any]) -> float:
+    """Seconds until the task looks again by itself."""
+    worked = max((database.worked_at for database in context.databases.values()), default=time.monotonic())
+    return periodic.seconds if time.monotonic() - worked < AWAKE_SECONDS else max(periodic.seconds, RESTING_SECONDS)
 
 
 async def repeat(periodic: Periodic, context: Context[Any, Any], nudge: asyncio.Event) -> None:
@@ -30,5 +45,5 @@ async def repeat(periodic: Periodic, context: Context[Any, Any], nudge: asyncio.
             await asyncio.sleep(0)
             continue
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(periodic.seconds * min(2**failures, 16) if failures else periodic.seconds):
+            async with asyncio.timeout(periodic.seconds * min(2**failures, 16) if failures else patience(periodic, context)):
                 await nudge.wait()

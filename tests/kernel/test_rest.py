@@ -4,9 +4,12 @@ import asyncio
 
 import asyncpg
 
+from caravan.clock import new_id
 from caravan.leadership import Leadership
 from caravan.runtime import Backends
+from caravan.runtime.periodic import patience
 from caravan.telemetry import STATEMENTS
+from services.payments.jobs import PERIODIC
 from tests.shop import running, until
 
 REST_SECONDS = 2.0
@@ -29,6 +32,21 @@ async def asked_at_rest() -> float:
 async def test_relays_and_readers_that_hear_of_every_message_do_not_poll(backends: Backends) -> None:
     async with running(backends, "recommendations", "analytics"):
         assert await asked_at_rest() <= 2
+
+
+async def test_sweepers_rest_with_their_service_and_wake_with_it(backends: Backends) -> None:
+    names = ("orders", "inventory", "payments", "processing", "shipping", "notifications", "catalog")
+    async with running(backends, *names) as shop:
+        for name in names:
+            for database in shop.context(name).databases.values():
+                database.worked_at -= 3600  # as after an hour without work
+        await asyncio.sleep(REST_SECONDS)  # what is being waited for now ends
+        assert await asked_at_rest() <= 15
+        captures = next(periodic for periodic in PERIODIC if periodic.name == "captures")
+        assert patience(captures, shop.context("payments")) == 5
+        async with shop.database("payments").work() as work:
+            await work.claim("anybody", [new_id()])
+        assert patience(captures, shop.context("payments")) == captures.seconds
 
 
 async def test_who_listens_is_woken_when_notifications_may_have_been_lost(backends: Backends) -> None:
