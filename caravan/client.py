@@ -69,6 +69,9 @@ class Operation(Generic[Req, Res]):
     response: type[Res]
     seconds: float = 3.0
     repeatable: bool = True
+    owner: str = ""
+    """The field of the request that names the user whose things are asked for: then the caller brings that user's own token along, or one of staff.
+    Without it the question is between services, and their tokens are all that it takes."""
 
     @property
     def path(self) -> str:

@@ -9,10 +9,10 @@ from pydantic import ValidationError
 from starlette.responses import Response
 
 from caravan import telemetry
-from caravan.auth import check_internal
+from caravan.auth import Verifier, check_internal
 from caravan.client import FAIR_SECONDS, Local, Operation, authorization, deadline
 from caravan.deadlines import Deadline
-from caravan.errors import BadRequest, DeadlineExceeded, Invalid, NotFound
+from caravan.errors import BadRequest, DeadlineExceeded, Forbidden, Invalid, NotFound, Unauthorized
 from caravan.faults import UNKNOWN
 from caravan.health import PATHS, Health
 from caravan.http import App, Body, Receive, Scope, Send, answer_head, as_problem, leaves, problem_response
@@ -45,6 +45,13 @@ class Door:
         elif scope["type"] == "lifespan":
             return
         await self._front(scope)(scope, receive, send)
+
+    async def outside(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The same for a port that clients reach: there are no internal operations, for them the path is one like any other."""
+        if scope["type"] == "http" and scope["path"].startswith("/internal/"):
+            await self._front(scope)(scope, receive, send)
+            return
+        await self(scope, receive, send)
 
     async def probes(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Probes and metrics as an application of their own, for a port that clients don't reach."""
@@ -108,3 +115,18 @@ async def _answered(making: Awaitable[Response], path: str) -> Response:
         if leaves(error):
             raise
         return problem_response(as_problem(error, path), path)
+
+
+def for_owner(local: Local, field: str, verifier: Verifier) -> Local:
+    """The operation for other processes: a service's token alone reads no user's things."""
+
+    async def guarded(request: Any) -> Any:
+        kind, _, token = (authorization.get() or "").partition(" ")
+        if kind.lower() != "bearer" or not token:
+            raise Unauthorized("this operation needs the user's own token beside the service's")
+        caller = await verifier.verify(token.strip())
+        if not caller.may_see(getattr(request, field)):
+            raise Forbidden("this is another user's")
+        return await local(request)
+
+    return guarded

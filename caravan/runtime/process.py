@@ -34,7 +34,7 @@ from caravan.leadership import Leadership
 from caravan.live import Live
 from caravan.outbox import Relay, Unsent
 from caravan.runtime.backends import BUS, Backends, choose_bus, choose_discovery, consumers, declare, subscriptions
-from caravan.runtime.door import Door
+from caravan.runtime.door import Door, for_owner
 from caravan.runtime.periodic import repeat
 from caravan.runtime.supervision import supervise
 from caravan.service import Context, Service
@@ -157,7 +157,8 @@ class Process:
         desk = operations(self._desk(service, opened, context), service.name)
         for operation, use_case in {**service.operations, **desk}.items():
             self._local[operation] = _bind(use_case, context)
-            self.app.operations[operation.path] = (operation, self._local[operation])
+            guarded = for_owner(self._local[operation], operation.owner, context.verifier) if operation.owner else self._local[operation]
+            self.app.operations[operation.path] = (operation, guarded)
         return context
 
     def _desk(self, service: Service, opened: dict[str, Database], context: Context[Any, Any]) -> failures.Desk:

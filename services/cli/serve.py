@@ -127,12 +127,12 @@ def _advice(error: Exception) -> str:
 
 @asynccontextmanager
 async def running(
-    services: Sequence[Service], kernel: Settings, servers: Backends, address: str, announce: Announce
+    services: Sequence[Service], kernel: Settings, servers: Backends, url: str, address: str, announce: Announce
 ) -> AsyncIterator[Process]:
     async def begin() -> Process:
         await (migrate(services, servers) if kernel.migrate else migrated(services, servers))
-        url = kernel.public_url or address
-        return await Process(services, kernel, servers, KEYS, url, address=address, listeners=listeners(services)).__aenter__()
+        shown = kernel.public_url or url
+        return await Process(services, kernel, servers, KEYS, shown, address=address, listeners=listeners(services)).__aenter__()
 
     announce("databases: migrating" if kernel.migrate else "databases: checking")
     process = await patiently(begin, kernel, announce)
@@ -149,19 +149,23 @@ def listeners(services: Sequence[Service]) -> list[Subscription]:
 
 
 @asynccontextmanager
-async def probing(process: Process) -> AsyncIterator[None]:
-    """Probes and metrics on their own port, where one is set, until the process has stopped."""
-    if not process.kernel.probe_port:
+async def apart(app: App, process: Process, listener: socket.socket | None, bounds: Bounds) -> AsyncIterator[None]:
+    """An application on a port of its own, where there is one, until the process has stopped."""
+    if listener is None:
         yield
         return
-    listener = listen(process.kernel.host, process.kernel.probe_port)
-    server = _server(process.app.probes, process.kernel, Bounds(PROBES))
+    server = _server(app, process.kernel, bounds)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         yield
     finally:
         server.should_exit = True
         await serving
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://{host}:{port}"
 
 
 def _bounds(process: Process) -> Bounds:
@@ -205,13 +209,16 @@ async def serve(names: Sequence[str], kernel: Settings, announce: Announce, afte
     on_signal(asyncio.current_task().cancel)  # type: ignore[union-attr]  # until there is a server to stop, ending means undoing the start
     services = load(names)
     listener = listen(kernel.host, kernel.port)
-    host, port = listener.getsockname()[:2]
+    # Clients reach the gateway's port: what services ask of others that share its process goes to another one.
+    inner = listen(kernel.host, 0) if "gateway" in names and len(names) > 1 else None
+    probes = listen(kernel.host, kernel.probe_port) if kernel.probe_port else None
     async with (
         backends(kernel, announce) as servers,
-        running(services, kernel, servers, f"http://{host}:{port}", announce) as process,
-        probing(process),
+        running(services, kernel, servers, _url(listener), _url(inner or listener), announce) as process,
+        apart(process.app.probes, process, probes, Bounds(PROBES)),
+        apart(process.app, process, inner, Bounds(kernel.connections, head=MAX_HEAD + HEADROOM)),
     ):
-        server = _server(process.app, kernel, _bounds(process))
+        server = _server(process.app.outside if "gateway" in names else process.app, kernel, _bounds(process))
         on_signal(partial(server.handle_exit, signal.SIGTERM, None))
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         while not server.started and not serving.done():

@@ -27,4 +27,4 @@ class LatestNotifications(BaseModel):
     items: list[NotificationSummary]
 
 
-LATEST = Operation("notifications", "latest", LatestRequest, LatestNotifications)
+LATEST = Operation("notifications", "latest", LatestRequest, LatestNotifications, owner="user_id")

@@ -36,4 +36,4 @@ class RecentOrders(BaseModel):
 
 OWNER = Operation("orders", "owner", OwnerRequest, Owner)
 """Raises NotFound for an unknown order."""
-RECENT = Operation("orders", "recent", RecentRequest, RecentOrders)
+RECENT = Operation("orders", "recent", RecentRequest, RecentOrders, owner="user_id")

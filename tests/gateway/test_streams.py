@@ -41,13 +41,14 @@ async def case(request: pytest.FixtureRequest, backends: Backends) -> AsyncItera
         )
 
 
-def _bound(case: Case, monkeypatch: pytest.MonkeyPatch, **settings: object) -> None:
+async def _bound(case: Case, monkeypatch: pytest.MonkeyPatch, **settings: object) -> None:
     """These settings, for the gateway and for those to other processes anew."""
     parts = case.shop.context("gateway").parts
     made = Settings.model_validate(settings)
     monkeypatch.setattr(parts, "streams", Streams(made, parts.sessions))
     monkeypatch.setattr(case.shop.context("gateway"), "settings", made)
-    monkeypatch.setattr(parts.upstreams, "_clients", {})
+    await parts.upstreams.close()
+    parts.upstreams._clients.clear()
     case.pets.reset()
 
 
@@ -65,7 +66,7 @@ async def _open(case: Case, count: int, *headers: dict[str, str]) -> AsyncIterat
 
 
 async def test_streams_are_bounded_for_each_address_and_leave_requests_alone(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    _bound(case, monkeypatch, streams_per_address=5, connections=3, streams=10)
+    await _bound(case, monkeypatch, streams_per_address=5, connections=3, streams=10)
     async with _open(case, 60) as statuses:
         assert statuses.count(200) == 5 and statuses.count(429) == 55
         began = time.monotonic()
@@ -81,21 +82,21 @@ async def test_streams_are_bounded_for_each_address_and_leave_requests_alone(cas
 
 
 async def test_streams_are_bounded_for_each_caller(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    _bound(case, monkeypatch, streams_per_caller=2, streams_per_address=50)
+    await _bound(case, monkeypatch, streams_per_caller=2, streams_per_address=50)
     one, other = case.shop.bearer(), case.shop.bearer()
     async with _open(case, 8, one, other) as statuses:
         assert statuses.count(200) == 4 and statuses.count(429) == 4
 
 
 async def test_streams_are_bounded_in_all(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    _bound(case, monkeypatch, streams=3, streams_per_address=50)
+    await _bound(case, monkeypatch, streams=3, streams_per_address=50)
     async with _open(case, 6) as statuses:
         assert statuses.count(200) == 3 and statuses.count(503) == 3
         assert case.shop.context("gateway").calls.breaker(case.pets.name).state == "closed"
 
 
 async def test_a_stream_ends_with_the_session_and_with_the_token(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    _bound(case, monkeypatch)
+    await _bound(case, monkeypatch)
     monkeypatch.setattr("services.gateway.streams.CHECK_SECONDS", 0.05)
     sessions = case.shop.context("gateway").parts.sessions
     soon = case.shop.issuer.token("customer", new_id(), exp=int(time.time()) - 4)  # within the leeway for clocks that differ
