@@ -1,6 +1,6 @@
 """The kernel's settings, from `CARAVAN_*` variables; a service's own knobs live in its `settings.py` under its own prefix.
 
-An unknown `CARAVAN_*` variable is refused by name: a misspelt one must not pass silently. In containers a secret may also be a file of that name in
+An unknown variable with one of these prefixes is refused by name: a misspelt one must not pass silently. In containers a secret may also be a file of that name in
 `/run/secrets`; the environment wins.
 """
 
@@ -130,17 +130,29 @@ class Settings(BaseSettings):
 
 def load(environment: Mapping[str, str] | None = None) -> Settings:
     """The kernel's settings from the environment. Raises SettingsError naming each variable that is unknown or wrong."""
-    environment = os.environ if environment is None else environment
-    known = {f"CARAVAN_{name.upper()}" for name in Settings.model_fields}
-    unknown = sorted(name for name in environment if name.startswith("CARAVAN_") and name not in known)
-    if unknown:
-        raise SettingsError("\n".join(f"{name}: no such setting; {_nearest(name, known)}" for name in unknown))
+    refuse_unknown([Settings], environment)
     return read(Settings)
+
+
+def refuse_unknown(kinds: Iterable[type[BaseSettings]], environment: Mapping[str, str] | None = None) -> None:
+    """Raises SettingsError naming each variable, or file of a secret, that has the prefix of one of these classes and is none of its settings."""
+    given = {name.upper(): name for name in [*_secret_names(), *(os.environ if environment is None else environment)]}
+    unknown = []
+    for kind in kinds:
+        prefix = _prefix(kind)
+        known = {f"{prefix}{name.upper()}" for name in kind.model_fields}
+        unknown += [
+            f"{given[name]}: no such setting; {_nearest(name, known)}"
+            for name in sorted(given)
+            if name.startswith(prefix) and name not in known
+        ]
+    if unknown:
+        raise SettingsError("\n".join(unknown))
 
 
 def read(kind: type[T]) -> T:
     """Read one settings class from the environment; the error names the variable, not the field."""
-    prefix = str(kind.model_config.get("env_prefix", ""))
+    prefix = _prefix(kind)
     try:
         return kind(_secrets_dir=SECRETS if SECRETS.is_dir() else None)
     except ValidationError as error:
@@ -149,6 +161,14 @@ def read(kind: type[T]) -> T:
             for problem in error.errors(include_input=False)
         ]
         raise SettingsError("\n".join(lines)) from None
+
+
+def _prefix(kind: type[BaseSettings]) -> str:
+    return str(kind.model_config.get("env_prefix", ""))
+
+
+def _secret_names() -> list[str]:
+    return [path.name for path in SECRETS.iterdir()] if SECRETS.is_dir() else []
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

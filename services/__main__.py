@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from caravan.printable import escape_unprintable
 
 if TYPE_CHECKING:  # `caravan --help` needs none of it
+    from pydantic_settings import BaseSettings
+
     from caravan.service import Service
 
 
@@ -39,6 +41,12 @@ def load(names: Iterable[str] = SERVICES) -> list[Service]:
 def _print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """What nobody foresaw may quote anybody."""
     sys.stderr.write(escape_unprintable("".join(traceback.format_exception(kind, error, trace)), keep="\n"))
+
+
+def load_settings(names: Iterable[str] = SERVICES) -> list[type[BaseSettings]]:
+    """The settings classes of these services, without the rest of them."""
+    loaded: list[type[BaseSettings]] = [import_module(f"services.{name}.settings").Settings for name in names]
+    return loaded
 
 
 def main() -> None:

@@ -7,14 +7,14 @@ import uvloop
 from caravan import telemetry
 from caravan.runtime import migrate as migrate_all
 from caravan.settings import SettingsError
-from services.__main__ import load
-from services.cli.configuration import kernel_settings
+from services.__main__ import SERVICES, load
+from services.cli.configuration import settings_for
 from services.cli.serve import backends, patiently
 from services.cli.terminal import fail, print_line
 
 
 def migrate() -> None:
-    kernel = kernel_settings()
+    kernel = settings_for(SERVICES)
     telemetry.configure_logs(kernel.log_level, kernel.log_format)
 
     async def work() -> None:

@@ -1,15 +1,15 @@
 """`caravan run orders`: one service, some, or all, in this process."""
 
 from caravan.runtime import Process
-from services.cli.configuration import kernel_settings
+from services.cli.configuration import settings_for
 from services.cli.serve import choose, start
 from services.cli.terminal import print_line
 from services.cli.up import ensure_admin
 
 
 def run(names: list[str]) -> None:
-    kernel = kernel_settings()
     chosen = choose(names)
+    kernel = settings_for(chosen)
     if "gateway" not in chosen and "port" not in kernel.model_fields_set:
         kernel = kernel.model_copy(update={"port": 0})
 

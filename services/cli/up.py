@@ -11,7 +11,7 @@ import orjson
 from caravan.bus.embedded import EmbeddedBus
 from caravan.runtime import Process
 from services.__main__ import SERVICES
-from services.cli.configuration import kernel_settings
+from services.cli.configuration import settings_for
 from services.cli.seed import fill
 from services.cli.serve import start
 from services.cli.shop import Shop
@@ -23,7 +23,7 @@ TAIL_LINES = 20
 
 
 def up() -> None:
-    kernel = kernel_settings()
+    kernel = settings_for(SERVICES)
     if not kernel.model_fields_set & {"log_level", "log_format"}:
         kernel = kernel.model_copy(update={"log_level": "warning", "log_format": "text"})  # the terminal is for the events
     started = time.monotonic()

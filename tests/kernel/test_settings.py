@@ -1,10 +1,14 @@
 """Where settings come from: the environment, and in containers files that hold one secret each."""
 
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from caravan import settings
+from services.__main__ import SERVICES, load_settings
+from services.cli import app
 from services.notifications.settings import Settings as NotificationSettings
 
 SECRET = "a secret of more than thirty-two characters"
@@ -39,3 +43,47 @@ def test_a_wrong_file_is_named_like_its_variable_and_its_content_stays_unsaid(fo
     with pytest.raises(settings.SettingsError, match=r"^CARAVAN_SECRET: .*32") as error:
         settings.load()
     assert "short" not in str(error.value).replace("too_short", "")
+
+
+@pytest.mark.parametrize("command", [["up"], ["run", "orders"], ["run", "all"], ["migrate"]])
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("ORDERS_STANDING_SECOND", "5", "ORDERS_STANDING_SECOND: no such setting; did you mean ORDERS_STANDING_SECONDS?"),
+        ("orders_standing_second", "5", "orders_standing_second: no such setting; did you mean ORDERS_STANDING_SECONDS?"),
+        ("GATEWAY_NOTHING_LIKE_IT", "", "GATEWAY_NOTHING_LIKE_IT: no such setting"),
+        ("CARAVAN_PROT", "1", "CARAVAN_PROT: no such setting; did you mean CARAVAN_PORT?"),
+        ("ORDERS_STANDING_SECONDS", "soon", "ORDERS_STANDING_SECONDS: "),
+        ("CARAVAN_PORT", "ninety", "CARAVAN_PORT: "),
+    ],
+)
+def test_a_misspelt_or_wrong_setting_of_any_service_ends_a_start_before_it_begins(
+    command: list[str], name: str, value: str, said: str, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    result = CliRunner().invoke(app, command, env={"CARAVAN_DATA": str(data), name: value})
+    assert result.exit_code == 2 and said in result.output, result.output
+    assert not data.exists(), "nothing was started"
+
+
+def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
+    wrong = {"CATALOG_X": "1", "GATEWAY_SECONDS": "-1", "CARAVAN_POOL": "0", "CARAVAN_DATA": str(tmp_path / "data")}
+    output = CliRunner().invoke(app, ["up"], env=wrong).output
+    assert all(f"{name}: " in output for name in ("CATALOG_X", "GATEWAY_SECONDS", "CARAVAN_POOL"))
+
+
+def test_a_misspelt_file_of_a_secret_is_refused_and_others_in_its_folder_are_not(folder: Path) -> None:
+    (folder / "databases").mkdir()
+    (folder / "rootca.crt").write_text("not ours")
+    settings.refuse_unknown([settings.Settings, *load_settings()], {})
+    (folder / "NOTIFICATIONS_SMTP_ULR").write_text("smtp://mail:1025")
+    with pytest.raises(settings.SettingsError, match=r"NOTIFICATIONS_SMTP_ULR: .*NOTIFICATIONS_SMTP_URL\?") as error:
+        settings.refuse_unknown(load_settings(), {})
+    assert "smtp://" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_services_settings_are_found_without_the_service_and_have_its_prefix(name: str) -> None:
+    (kind,) = load_settings([name])
+    assert import_module(f"services.{name}.main").service.settings is kind
+    assert kind.model_config["env_prefix"] == f"{name.upper()}_"
