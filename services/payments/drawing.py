@@ -40,7 +40,7 @@ def render(bill: Mapping[str, Any]) -> bytes:
     lines = [InvoiceLine(**line) for line in orjson.loads(bill["lines"])]
     sums, note = [["Total", "", "", _money(bill["amount"], currency)]], ""
     if bill["refunded_at"] is not None:
-        sums.append([f"Credit note {credit_note_number(bill['number'])}", "", "", _money(-bill["refunded"], currency)])
+        sums.append([f"Credit note {credit_note_number(bill['credit_note'])}", "", "", _money(-bill["refunded"], currency)])
         sums.append(["Balance", "", "", _money(bill["amount"] - bill["refunded"], currency)])
         note = f"Refunded on {bill['refunded_at']:%Y-%m-%d}: {_drawable(bill['refund_reason'])}"
     rows = [_row(position, currency) for position in positions(lines, bill["amount"])]

@@ -41,7 +41,7 @@ def invoice_number(number: int) -> str:
 
 
 def credit_note_number(number: int) -> str:
-    """An invoice has at most one credit note, so its number is the invoice's."""
+    """Of a sequence of their own, without holes, as tax offices want it."""
     return f"CN-{number:06d}"
 
 

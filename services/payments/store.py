@@ -277,10 +277,13 @@ async def take_due_refunds(database: Database, lease: datetime, now: datetime, l
 
 
 async def finish_refunds(work: UnitOfWork, orders: Sequence[UUID], now: datetime) -> set[UUID]:
-    """The refunds that this call, and none before it, has finished."""
+    """The refunds that this call, and none before it, has finished; their credit notes are numbered next after next."""
     rows = await work.fetch(
         "WITH done AS (UPDATE refund SET state = 'done', due_at = NULL, refunded_at = $2"
         " WHERE order_id IN (SELECT order_id FROM refund WHERE order_id = ANY($1) AND state <> 'done' ORDER BY order_id FOR UPDATE) RETURNING order_id),"
+        " counted AS (UPDATE credit_note_counter SET last = last + (SELECT count(*) FROM done) WHERE EXISTS (SELECT FROM done) RETURNING last),"
+        " noted AS (INSERT INTO credit_note (number, order_id, issued_at) SELECT last + 1 - row_number() OVER (ORDER BY order_id DESC), order_id, $2"
+        " FROM counted, done),"
         " revised AS (UPDATE invoice i SET revision = i.revision + 1 FROM done WHERE i.order_id = done.order_id)"
         " UPDATE payment p SET status = 'refunded', updated_at = $2 FROM done WHERE p.order_id = done.order_id RETURNING p.order_id",
         list(orders),
@@ -323,9 +326,10 @@ async def refund(database: Database, order_id: UUID) -> asyncpg.Record | None:
 
 
 _BILL = """i.number, i.issued_at, i.revision, p.order_id, p.user_id, p.amount, p.currency, b.email, b.customer_name, b.billing_address, b.lines,
-    r.refunded_at, r.amount AS refunded, r.reason AS refund_reason"""
+    r.refunded_at, r.amount AS refunded, r.reason AS refund_reason, c.number AS credit_note"""
 _BILLED = """invoice i JOIN payment p ON p.order_id = i.order_id JOIN bill b ON b.order_id = i.order_id
-    LEFT JOIN refund r ON r.order_id = i.order_id AND r.state = 'done'"""
+    LEFT JOIN refund r ON r.order_id = i.order_id AND r.state = 'done'
+    LEFT JOIN credit_note c ON c.order_id = i.order_id"""
 
 
 async def bill(database: Database, order_id: UUID) -> asyncpg.Record | None:

@@ -116,6 +116,22 @@ async def test_numbers_have_no_holes_and_no_repeats_under_concurrency(till: Till
     assert len(rows) >= 101
 
 
+async def test_credit_notes_are_numbered_by_themselves_without_holes(till: Till) -> None:
+    orders = [await paid(till) for _ in range(6)]
+    refunded = orders[::2]
+    await asyncio.gather(*(till.refund(order.order_id) for order in refunded))
+    for order in refunded:
+        await till.wait_for(order.order_id, "payment-refunded")
+        await till.refund(order.order_id)  # which gives back nothing, and has no number
+    database = till.shop.database("payments")
+    rows = await database.fetch("SELECT number, order_id FROM credit_note ORDER BY number")
+    assert [row["number"] for row in rows] == list(range(1, len(rows) + 1))
+    assert {order.order_id for order in refunded} <= {row["order_id"] for row in rows}
+    assert not {order.order_id for order in orders[1::2]} & {row["order_id"] for row in rows}
+    last = rows[-1]
+    assert f"Credit note CN-{last['number']:06d}" in await text_of(till, next(o for o in refunded if o.order_id == last["order_id"]))
+
+
 async def _roll_back(till: Till) -> None:
     """What takes numbers and is rolled back gives them back."""
     with pytest.raises(ZeroDivisionError):
