@@ -115,8 +115,7 @@ class Edge:
                     raise body.refused
                 began = True
                 status = message["status"]
-                out = MutableHeaders(scope=message)
-                out["x-request-id"] = rid
+                _add_headers(message, rid, b"authorization" not in headers and scope["method"] in ("GET", "HEAD"))
             await send(message)
 
         with telemetry.span(f"{scope['method']} {self.service}", SpanKind.SERVER, parent=parent):
@@ -141,6 +140,15 @@ class Edge:
                 route = scope.get("route")
                 template = route.path if isinstance(route, APIRoute) else scope.get("route_template", "unmatched")
                 telemetry.HTTP_DURATION.labels(self.service, scope["method"], template, status).observe(time.perf_counter() - started)
+
+
+def _add_headers(message: MutableMapping[str, Any], rid: str, public: bool) -> None:
+    """What every answer says. Somebody's own, what a request did and what is refused are for no cache, unless the route says otherwise."""
+    out = MutableHeaders(scope=message)
+    out["x-request-id"] = rid
+    out.setdefault("x-content-type-options", "nosniff")
+    if not public or message["status"] >= 400:
+        out.setdefault("cache-control", "no-store")
 
 
 class Body:

@@ -18,6 +18,7 @@ from caravan import telemetry
 from caravan.database import CONNECTION_LOST, VersionConflict
 from caravan.errors import TYPE_BASE, BadRequest, Conflict, Invalid, Problem, Unavailable
 from caravan.faults import FAULT
+from caravan.messages import MessageTooLarge
 
 
 class FieldError(BaseModel):
@@ -67,6 +68,8 @@ def as_problem(error: BaseException, path: str) -> Problem:
     if isinstance(error, CONNECTION_LOST):
         telemetry.log.warning("backend away", path=path, error=repr(error))
         return Unavailable("a backend of the shop is away; try again")
+    if isinstance(error, MessageTooLarge):
+        return Invalid("the request says more than one message to other services can hold; send less text, or in parts")
     if isinstance(error, asyncpg.DataError | asyncpg.ProgramLimitExceededError):
         telemetry.log.warning("the database refused a value", path=path, error=repr(error)[:500])
         return Invalid("a value of the request is not one that can be stored or searched for: too large, too complex, or out of its range")

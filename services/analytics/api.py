@@ -1,5 +1,6 @@
 """The HTTP door of analytics: reports for staff, the audit log for admins."""
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Annotated, Any, Literal
@@ -48,7 +49,15 @@ def _period(request: Request, first: date | None, last: date | None) -> Period:
 
 
 def _wants_csv(request: Request, form: str | None) -> bool:
-    return form == "csv" if form else "text/csv" in request.headers.get("accept", "").lower()
+    if form:
+        return form == "csv"
+    return any(_accepts_csv(part) for part in request.headers.get("accept", "").lower().split(","))
+
+
+def _accepts_csv(part: str) -> bool:
+    """Whether a part of `Accept` asks for it; `q=0` means *not that* (RFC 9110 §12.4.2)."""
+    kind, *parameters = (piece.strip() for piece in part.split(";"))
+    return kind == "text/csv" and not any(re.fullmatch(r"q\s*=\s*0(\.0*)?", parameter) for parameter in parameters)
 
 
 def _answer(

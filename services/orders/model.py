@@ -12,10 +12,10 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
-from caravan.errors import Conflict
+from caravan.errors import Conflict, Invalid
 from caravan.events import EventStore
 from caravan.messages import Event
-from caravan.money import Money
+from caravan.money import MAX_AMOUNT, Money
 from services.orders.messages import Address, OrderCancellationRefused, OrderCancelled, OrderCreated, OrderLine
 
 Status = Literal["created", "reserved", "paid", "shipped", "delivered", "rejected", "payment_failed", "cancelled", "refunded"]
@@ -218,6 +218,11 @@ def place(
         total += offered.price.amount * quantity
         frozen.append(
             OrderLine(sku=offered.sku, name=offered.name, category=offered.category, quantity=quantity, unit_price=offered.price.amount)
+        )
+    if total > MAX_AMOUNT:
+        raise Invalid(
+            f"the order comes to {total} {currency} in minor units; at most {MAX_AMOUNT} are taken",
+            errors=[{"field": "lines", "rule": f"must come to at most {MAX_AMOUNT} minor units"}],
         )
     return OrderCreated(
         order_id=order_id,

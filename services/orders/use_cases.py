@@ -16,7 +16,7 @@ from caravan.client import Calls
 from caravan.clock import Clock, made_at, new_id
 from caravan.database import UnitOfWork, VersionConflict
 from caravan.errors import Conflict, DeadlineExceeded, Forbidden, Invalid, NotFound, Unavailable
-from caravan.messages import Delivery, Event
+from caravan.messages import Delivery, Event, MessageTooLarge
 from caravan.service import Context
 from caravan.telemetry import log
 from services.catalog.client import OFFERS, OffersRequest
@@ -96,12 +96,18 @@ async def place_order(
         order.payment.token,
         context.clock(),
     )
-    async with context.database.work() as work:
-        work.append(created.order_id, 0, [created])
-        work.emit(ORDER_CREATED, created, key=created.order_id)
-        work.emit(ORDERS, created, key=created.order_id)
-        told = answer(work, Accepted(id=created.order_id, version=1, total=created.total, placed_at=created.placed_at))
-        crash.point("orders.place.before_commit")
+    try:
+        async with context.database.work() as work:
+            work.append(created.order_id, 0, [created])
+            work.emit(ORDER_CREATED, created, key=created.order_id)
+            work.emit(ORDERS, created, key=created.order_id)
+            told = answer(work, Accepted(id=created.order_id, version=1, total=created.total, placed_at=created.placed_at))
+            crash.point("orders.place.before_commit")
+    except MessageTooLarge:
+        raise Invalid(
+            f"{len(created.lines)} lines with names this long are more than one order can hold; order them as several",
+            errors=[{"field": "lines", "rule": "their names and categories are too long together; send fewer lines"}],
+        ) from None
     crash.point("orders.place.after_commit")
     context.nudge("project")
     return told

@@ -115,13 +115,17 @@ async def test_hours_are_in_utc_and_products_have_names(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1/reports/sales?by=product", "/v1/reports/sales?by=hour", "/v1/reports/products?limit=5", "/v1/reports/funnel?limit=1"]
+    "path",
+    ["/v1/reports/sales?by=product", "/v1/reports/sales?by=hour", "/v1/reports/products?limit=5", "/v1/reports/funnel?from=2026-01-01"],
 )
 async def test_csv_holds_what_json_holds(shop: Shop, path: str) -> None:
     await tell(shop, month())
     rows = (await get(shop, path))["rows"]
     by_header = await shop.client.get(path, headers={**shop.bearer("staff"), "accept": "text/csv"})
     by_parameter = await shop.client.get(path + "&format=csv", headers=shop.bearer("staff"))
+    for refused in ("text/csv;q=0", "application/json, text/csv; q=0.00", "text/csv-schema"):
+        answer = await shop.client.get(path, headers={**shop.bearer("staff"), "accept": refused})
+        assert answer.headers["content-type"] == "application/json", refused
     assert by_header.headers["content-type"].startswith("text/csv") and by_header.text == by_parameter.text
     read = list(csv.DictReader(io.StringIO(by_header.text)))
     expected = [{name: "" if value is None else str(value) for name, value in row.items()} for row in rows]

@@ -31,21 +31,22 @@ class Neighbours:
 
     async def offers(self, _: Any, request: Any) -> Offers:
         known = {"MUG": 1250, "LAMP": 999, "GONE": 1}
-        return Offers(
-            offers=[
-                Offer(sku=sku, name=sku.title(), category="all", price=Money(amount=known[sku], currency="GBP"))
-                for sku in request.skus
-                if sku in known
-            ]
-        )
+        dear = {sku: 10**9 for sku in request.skus if sku.startswith("DEAR")}
+        offers = [
+            Offer(sku=sku, name=sku.title(), category="all", price=Money(amount=price, currency="GBP"))
+            for sku, price in (known | dear).items()
+            if sku in request.skus
+        ]
+        long = [sku for sku in request.skus if sku.startswith("LONG")]
+        offers += [Offer(sku=sku, name="\U0001f9e6" * 200, category="c" * 60, price=Money(amount=1, currency="GBP")) for sku in long]
+        return Offers(offers=offers)
 
     async def availability(self, _: Any, request: Any) -> Availabilities:
         if self.away:
             raise Unavailable("inventory is away")
-        found = [sku for sku in request.skus if sku in self.stock]
-        return Availabilities(
-            stock=[Availability(sku=sku, on_hand=self.stock[sku], reserved=0, available=self.stock[sku]) for sku in found]
-        )
+        stock = self.stock | {sku: 10**6 for sku in request.skus if sku.startswith(("DEAR", "LONG"))}
+        found = [sku for sku in request.skus if sku in stock]
+        return Availabilities(stock=[Availability(sku=sku, on_hand=stock[sku], reserved=0, available=stock[sku]) for sku in found])
 
 
 neighbours = Neighbours()
@@ -243,6 +244,34 @@ async def test_a_cancellation_asks_processing_once_and_ends_refunded(shop: Shop)
 
     await until(refunded)
     assert len(await until(lambda: shop.published("order-cancelled", order_id))) == 1
+
+
+@pytest.mark.parametrize(
+    ("lines", "status"),
+    [
+        ([("DEAR-1", 1_000_000)], 202),
+        ([("DEAR-1", 1_000_000), ("DEAR-2", 1)], 422),
+        ([(f"LONG-{number:035d}", 1_000_000) for number in range(1000)], 422),
+        ([(f"LONG-{number:035d}", 1) for number in range(500)], 202),
+    ],
+    ids=["the largest sum", "above the largest sum", "longer than a message", "as long as a message may be"],
+)
+async def test_an_order_of_legal_lines_is_accepted_or_refused_with_the_rule(shop: Shop, lines: list[tuple[str, int]], status: int) -> None:
+    answer = await place(shop, new_id(), order(*lines))
+    assert answer.status_code == status, answer.text[:500]
+    if status == 422:
+        assert answer.json()["errors"][0]["field"] == "lines" and answer.json()["errors"][0]["rule"]
+
+
+async def test_what_is_somebodys_own_or_refused_is_not_kept_by_caches(shop: Shop) -> None:
+    user = new_id()
+    order_id = await placed(shop, user)
+    mine = await shop.client.get(f"/v1/orders/{order_id}", headers=shop.bearer("customer", user))
+    refused = await shop.client.get(f"/v1/orders/{order_id}")
+    assert (mine.status_code, refused.status_code) == (200, 401)
+    for answer in (mine, refused, await place(shop, user, order(("MUG", 1)))):
+        assert answer.headers.get_list("cache-control") == ["no-store"]
+        assert answer.headers.get_list("x-content-type-options") == ["nosniff"]
 
 
 async def test_a_cancellation_with_a_key_is_answered_the_same_again_and_with_another_reason_refused(shop: Shop) -> None:
