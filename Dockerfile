@@ -27,6 +27,12 @@ FROM build AS wheel
 COPY README.md LICENSE ./
 COPY caravan caravan
 COPY services services
+RUN --mount=type=secret,id=uv.toml,target=/etc/uv/uv.toml --mount=type=cache,target=/var/cache/uv \
+    uv build --quiet --wheel --require-hashes --build-constraint requirements.lock --out-dir /wheel
+
+# Apart, so that neither image is made anew for the other's code.
+FROM build AS wheel-operator
+COPY README.md LICENSE ./
 COPY operator operator
 RUN --mount=type=secret,id=uv.toml,target=/etc/uv/uv.toml --mount=type=cache,target=/var/cache/uv \
     uv build --quiet --wheel --require-hashes --build-constraint requirements.lock --out-dir /wheel
@@ -44,7 +50,7 @@ FROM build AS build-operator
 RUN --mount=type=secret,id=uv.toml,target=/etc/uv/uv.toml --mount=type=cache,target=/var/cache/uv \
     .ci/locked operator > /opt/caravan.lock && uv pip install --quiet --python /opt/caravan/bin/python --require-hashes -r /opt/caravan.lock \
     && .ci/slim /opt/caravan
-RUN --mount=from=wheel,source=/wheel,target=/wheel uv pip install --quiet --python /opt/caravan/bin/python --offline --no-deps /wheel/*.whl \
+RUN --mount=from=wheel-operator,source=/wheel,target=/wheel uv pip install --quiet --python /opt/caravan/bin/python --offline --no-deps /wheel/*.whl \
     && /opt/caravan/bin/python -c "import caravan_operator.main"
 
 FROM build AS build-caravan
@@ -80,9 +86,15 @@ COPY --from=build-lite /opt/caravan /opt/caravan
 VOLUME /data
 CMD ["up"]
 
-# For `skaffold dev`: the code may be written, and the process starts anew when it is.
+# For `skaffold dev`: the code may be written, and a process starts anew when it has imported what was written.
 FROM serving AS development
 COPY --from=build-lite --chown=10001:10001 /opt/caravan /opt/caravan
+
+COPY .ci/reload /opt/caravan/bin/
+
+FROM runtime AS operator-development
+COPY --from=build-operator --chown=10001:10001 /opt/caravan /opt/caravan
+COPY .ci/reload /opt/caravan/bin/
 
 FROM serving AS caravan
 COPY --from=build-caravan /opt/caravan /opt/caravan

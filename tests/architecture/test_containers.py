@@ -84,3 +84,31 @@ def test_the_image_runs_as_a_numbered_user_and_names_no_registry() -> None:
     assert not text.startswith("# syntax"), "it would be pulled from a registry first"
     assert re.findall(r"^USER (.*)$", text, re.MULTILINE) == ["10001:10001"]
     assert re.findall(r"^FROM \S+ AS (\w+)$", text, re.MULTILINE)[-1] == "caravan", "the last stage is what `docker build .` makes"
+
+
+def stages() -> dict[str, set[str]]:
+    """What each stage of the Dockerfile copies from the checkout."""
+    copied: dict[str, set[str]] = {}
+    for line in (ROOT / "Dockerfile").read_text().splitlines():
+        if found := re.match(r"FROM \S+ AS (\S+)", line):
+            copied[stage := found[1]] = set()
+        elif (found := re.match(r"COPY (?!--from)(.*) \S+$", line)) and copied:
+            copied[stage] |= {word for word in found[1].split() if not word.startswith("--")}
+    return copied
+
+
+def test_an_image_is_made_anew_for_what_it_is_made_of_alone() -> None:
+    """An edit of a service that made the operator's image anew had every release deployed again."""
+    copied = stages()
+    assert not {"services", "caravan"} & copied["wheel-operator"] and "operator" not in copied["wheel"]
+    artifacts = {artifact["image"]: artifact for artifact in yaml.safe_load((ROOT / "skaffold.yaml").read_text())["build"]["artifacts"]}
+    for image, stage, target, code in (
+        ("caravan", "wheel", "development", {"caravan/**", "services/**"}),
+        ("caravan-operator", "wheel-operator", "operator-development", {"operator/**"}),
+    ):
+        paths = set(artifacts[image]["custom"]["dependencies"]["paths"])
+        assert {path for path in paths if path.endswith("/**")} == code
+        named = {path.removesuffix("/**") for path in paths}
+        assert copied["build"] | copied[stage] | copied[target] <= named | {"README.md"}, "README.md is metadata, and edited often"
+        assert f"--target {target} " in artifacts[image]["custom"]["buildCommand"]
+        assert {rule["src"].partition("/")[0] for rule in artifacts[image]["sync"]["manual"]} == {path.partition("/")[0] for path in code}

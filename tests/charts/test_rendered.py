@@ -108,6 +108,16 @@ def test_rabbitmqs_administrator_is_for_the_operator_and_the_job_that_makes_the_
     assert "caravan-backends" not in str(of_kind(rendered("operator"), "Role"))
 
 
+def test_in_development_the_reloader_runs_the_same_program() -> None:
+    for name, spec in pods(rendered("kind", "--set", "development=true")).items():
+        if name.startswith("Deployment"):
+            (container,) = spec["containers"]
+            assert container["command"] == ["reload", "caravan", "run", name.removeprefix("Deployment shop-")]
+            assert "livenessProbe" not in container, "a restart would bring back the code of the image"
+    ((name, operator),) = pods(rendered("operator", "--set", "development=true")).items()
+    assert operator["containers"][0]["command"] == ["reload", "caravan-operator"] and operator["containers"][0]["args"][0] == "run"
+
+
 @pytest.mark.parametrize("release", ["kind", "lite", "production"])
 def test_only_the_gateway_is_reached_from_outside_and_not_its_probes(release: str) -> None:
     manifests = rendered(release)

@@ -53,8 +53,7 @@ spec:
           imagePullPolicy: {{ .root.Values.image.pullPolicy }}
           {{- $args := .service.args | default (list "run" .name) }}
           {{- if .root.Values.development }}
-          {{- $packages := "/opt/caravan/lib/python3.13/site-packages" }}
-          command: [watchfiles, --filter, python, {{ printf "caravan %s" (join " " $args) | toJson }}, {{ $packages }}/caravan, {{ $packages }}/services]
+          command: {{ concat (list "reload" "caravan") $args | toJson }}
           {{- else }}
           args: {{ toJson $args }}
           {{- end }}
@@ -72,11 +71,13 @@ spec:
             periodSeconds: 3
             timeoutSeconds: 5
             failureThreshold: 100
+          {{- if not .root.Values.development }}
           livenessProbe:
             httpGet: {path: /livez, port: probes}
             periodSeconds: 10
             timeoutSeconds: 10
             failureThreshold: 6
+          {{- end }}
           readinessProbe:
             httpGet: {path: /readyz, port: probes}
             periodSeconds: 5

@@ -1,0 +1,115 @@
+"""The reloader of the development images, with a program of a few lines: a process starts anew for what it has imported, and for nothing else."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.shop import until
+
+RELOAD = Path(__file__).parent.parent.parent / ".ci" / "reload"
+PROGRAM = f"""#!{sys.executable}
+import os, signal, sys
+import services.main
+with open("starts", "a") as starts:
+    starts.write(f"{{os.getpid()}} {{services.main.WORD}} {{' '.join(sys.argv[1:])}}\\n")
+signal.sigwait({{signal.SIGTERM}})
+"""
+
+
+class Running:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.process: subprocess.Popen[bytes]
+
+    @property
+    def starts(self) -> list[list[str]]:
+        file = self.folder / "starts"
+        return [line.split() for line in file.read_text().splitlines()] if file.exists() else []
+
+    @property
+    def said(self) -> str:
+        return (self.folder / "said").read_text()
+
+    async def began(self, times: int) -> bool:
+        return len(self.starts) == times
+
+    async def says(self, words: str) -> bool:
+        return words in self.said
+
+    def write(self, module: str, text: str) -> None:
+        (self.folder / "services" / module).write_text(text)
+
+    def start(self) -> None:
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(self.folder),
+            "PATH": f"{self.folder}:{os.environ['PATH']}",
+            "PYTHONDONTWRITEBYTECODE": "1",
+        }
+        with (self.folder / "said").open("wb") as said:
+            command = [sys.executable, str(RELOAD), "program", "run"]
+            self.process = subprocess.Popen(command, cwd=self.folder, env=environment, stdout=said, stderr=said)
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Iterator[Running]:
+    running = Running(tmp_path)
+    (tmp_path / "program").write_text(PROGRAM)
+    (tmp_path / "program").chmod(0o755)
+    (tmp_path / "services").mkdir()
+    for module, text in {"__init__.py": "", "main.py": "WORD = 'first'\n", "other.py": "", "page.html": "<p>"}.items():
+        running.write(module, text)
+    running.start()
+    yield running
+    running.process.send_signal(signal.SIGTERM)
+    running.process.wait(20)
+
+
+@pytest.fixture
+async def started(program: Running) -> AsyncIterator[Running]:
+    await until(lambda: program.began(1), seconds=30)
+    yield program
+
+
+async def test_it_starts_anew_for_a_module_that_it_imported_and_keeps_its_arguments(started: Running) -> None:
+    started.write("main.py", "WORD = 'second'\n")
+    await until(lambda: started.began(2), seconds=30)
+    (first, second) = started.starts
+    assert first[1:] == ["first", "run"] and second[1:] == ["second", "run"] and first[0] != second[0]
+    started.write("page.html", "<p>more</p>")
+    await until(lambda: started.began(3), seconds=30)
+
+
+async def test_a_module_that_it_has_not_imported_is_none_of_its_business(started: Running) -> None:
+    started.write("other.py", "WORD = 1\n")
+    started.write("main.py", "WORD = 'second'\n")  # noticed at the earliest when the other one would have been
+    await until(lambda: started.began(2), seconds=30)
+    assert "other.py" not in started.said and "main.py" in started.said
+
+
+async def test_what_runs_goes_on_until_a_syntax_error_is_repaired(started: Running) -> None:
+    started.write("main.py", "WORD = \n")
+    await until(lambda: started.says("goes on"), seconds=30)
+    assert len(started.starts) == 1 and started.process.poll() is None
+    started.write("main.py", "WORD = 'repaired'\n")
+    await until(lambda: started.began(2), seconds=30)
+    assert started.starts[1][1] == "repaired"
+
+
+async def test_one_that_fails_as_it_starts_is_started_again_at_the_next_change(started: Running) -> None:
+    started.write("main.py", "raise RuntimeError('not yet')\n")
+    await until(lambda: started.says("starts anew at the next change"), seconds=30)
+    assert started.process.poll() is None
+    started.write("main.py", "WORD = 'repaired'\n")
+    await until(lambda: started.began(2), seconds=30)
+
+
+async def test_it_ends_when_it_is_told_to(started: Running) -> None:
+    started.process.send_signal(signal.SIGTERM)
+    started.process.wait(20)
+    assert len(started.starts) == 1
