@@ -86,6 +86,14 @@ def test_each_backend_has_a_password_of_its_own_and_the_services_administer_none
         assert "user default off" in text and "-@admin -@dangerous" in text and "requirepass" not in text
 
 
+def test_kafka_is_told_its_listeners_its_address_and_its_memory() -> None:
+    (container,) = pods(rendered("backends"))["StatefulSet backends-kafka"]["containers"]
+    told = {variable["name"]: variable["value"] for variable in container["env"]}
+    assert all(re.fullmatch(r"KAFKA_[A-Z_]+", name) for name in told)
+    assert told["KAFKA_CONTROLLER_LISTENER_NAMES"] == "CONTROLLER" and told["KAFKA_HEAP_OPTS"] == "-Xmx384m"
+    assert told["KAFKA_ADVERTISED_LISTENERS"] == "PLAINTEXT://backends-kafka:9092"
+
+
 def test_a_pod_of_a_backend_mounts_what_is_its_own() -> None:
     mounted = {}
     for name, spec in pods(rendered("backends")).items():
