@@ -6,7 +6,7 @@ How many digits a currency's minor units have is known here alone: `format_amoun
 import re
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 MAX_AMOUNT = 10**15
 """The largest amount in minor units that any column or sum holds."""
@@ -23,6 +23,18 @@ _CODES_BY_DIGITS = {
 }
 MINOR_DIGITS = {code: digits for digits, codes in _CODES_BY_DIGITS.items() for code in codes.split()}
 """Every currency of ISO 4217 list one (of 1 January 2026) that has minor units, which leaves out metals, funds of banks and codes for tests."""
+
+
+def _check_currency(code: str) -> str:
+    if code not in MINOR_DIGITS:
+        raise ValueError("must be a currency of ISO 4217 with minor units, three capital letters such as GBP")
+    return code
+
+
+Currency = Annotated[
+    str, AfterValidator(_check_currency), Field(json_schema_extra={"enum": sorted(MINOR_DIGITS)}, description="ISO 4217", examples=["GBP"])
+]
+"""What somebody sets a price in. `Money` itself reads any code: an amount may be older than the list."""
 _PLAIN = re.compile(r"(-?)(\d+|\d{1,3}(?:,\d{3})+)(?:\.(\d+))?")
 
 

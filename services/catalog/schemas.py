@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
 
-from caravan.money import Money
+from caravan.money import Currency, Money
 from caravan.text import Line, Paragraphs
 
 MAX_PRICE = 1_000_000_000
@@ -29,6 +29,7 @@ class Price(Money):
     """What one unit costs: above zero."""
 
     amount: Annotated[int, Field(ge=1, le=MAX_PRICE, description="minor units, pence for GBP", examples=[1250])]
+    currency: Currency
 
 
 class ProductRequest(Body):

@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from caravan import text
+from caravan.countries import Country
 from caravan.money import Money
 
 MAX_LINES = 1000
@@ -30,7 +31,7 @@ class ShippingAddress(Body):
     street: Text = Field(examples=["12 St James's Square"])
     city: Text = Field(examples=["London"])
     postcode: Annotated[str, text.Line(20)] = Field(examples=["SW1Y 4JH"])
-    country: str = Field(pattern=r"^[A-Z]{2}$", examples=["GB"])
+    country: Country = Field(examples=["GB"])
 
 
 class PaymentRequest(Body):

