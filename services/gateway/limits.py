@@ -66,6 +66,8 @@ class Policies:
         "/v1/auth/password-reset",
         "/v1/auth/password-reset/confirm",
         "/v1/auth/password-reset/page",
+        "/v1/auth/verification/page",
+        "/v1/users/me/verification",
         "/v1/users/me/password",
     )
     AUTH_CLASS = "auth"

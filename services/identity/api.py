@@ -32,7 +32,7 @@ from services.identity import schemas
 from services.identity.client import KeysRequest
 from services.identity.model import Account, Device, client_network
 from services.identity.store import accounts as store
-from services.identity.use_cases import accounts, granting, keys, passwords, registering, sessions
+from services.identity.use_cases import accounts, granting, keys, passwords, registering, sessions, verifying
 from services.identity.use_cases.keys import Identity
 from services.identity.use_cases.tries import device_key
 
@@ -79,7 +79,11 @@ def _created(once: Once, work: UnitOfWork, account: Account) -> Response:
 
 @users.post("", status_code=201, response_model=schemas.User)
 async def register_user(request: Request, registration: schemas.Registration, once: OnceIfKeyed) -> Response:
-    """Register as a customer. An e-mail has one account: a taken one is refused with 409, which may be asked a few times only."""
+    """Register as a customer. An e-mail has one account: a taken one is refused with 409, which may be asked a few times only.
+
+    A mail with a link asks whether the address is yours. The account works at once; until the link was used, no alerts and no promotional mails come, and no
+    mail holds your name.
+    """
     context = _context(request)
     # The stored fingerprint covers a password: under a key, so that it can't be guessed from a copy of the database.
     key = derive(context.secret, "identity fingerprints").encode()
@@ -120,6 +124,13 @@ async def change_me(request: Request, patch: schemas.ProfilePatch, caller: Custo
     return _answer(
         await accounts.change_profile(_context(request), caller.user_id, patch, lambda version: check_if_match(request, version))
     )
+
+
+@users.post("/me/verification", status_code=202, response_model=schemas.VerificationMailed)
+async def mail_verification(request: Request, caller: Customer) -> Response:
+    """Get another mail with a link that verifies your e-mail address; one in 20 minutes at most. 409 when it is verified."""
+    await verifying.mail_again(_context(request), caller.user_id)
+    return json_response(schemas.VerificationMailed(detail="a mail with a link is on its way"), 202)
 
 
 @users.post("/me/password", status_code=204)

@@ -46,6 +46,12 @@ class Account:
     """The argon2id hash; None for an invited user who has not claimed the account."""
     password_set_at: datetime | None
     """When the user chose it; hashing it anew does not count."""
+    verified_at: datetime | None
+    """Since when the e-mail address is known to be the user's."""
+
+    @property
+    def verified(self) -> bool:
+        return self.verified_at is not None
 
     @property
     def acting_admin(self) -> bool:
@@ -116,6 +122,29 @@ class Device:
         """The device, or None for anything that this key did not write."""
         raw = _unsealed(key, b"device", text, 32)
         return cls(UUID(bytes=raw[:16]), raw[16:]) if raw else None
+
+
+def verification_token(account: Account, expires: datetime, key: bytes) -> str:
+    """Good for this address and this password: whoever changes either ends it."""
+    return _sealed(key, _verifying(account), account.id.bytes + int(expires.timestamp()).to_bytes(8, "big"))
+
+
+def verification_account(token: str) -> UUID | None:
+    """Whose link it says to be."""
+    try:
+        raw = _bytes(token.partition(".")[0])
+    except ValueError:
+        return None
+    return UUID(bytes=raw[:16]) if len(raw) == 24 else None
+
+
+def is_verification(token: str, account: Account, now: datetime, key: bytes) -> bool:
+    raw = _unsealed(key, _verifying(account), token, 24)
+    return raw is not None and raw[:16] == account.id.bytes and int.from_bytes(raw[16:], "big") > now.timestamp()
+
+
+def _verifying(account: Account) -> bytes:
+    return f"verification\0{account.email}\0{account.password_set_at}".encode()
 
 
 def _sealed(key: bytes, purpose: bytes, body: bytes) -> str:

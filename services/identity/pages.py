@@ -13,9 +13,10 @@ from pydantic import ValidationError
 from caravan.errors import BadRequest, Invalid
 from caravan.http import document_pages, html_page
 from services.identity import schemas
-from services.identity.use_cases import passwords
+from services.identity.use_cases import passwords, verifying
 
 RESET = passwords.RESET_PAGE
+VERIFICATION = verifying.VERIFICATION_PAGE
 router = APIRouter(tags=["auth"])
 
 _PASSWORD_FORM = Markup(
@@ -83,3 +84,32 @@ async def use_reset_page(
     except BadRequest:
         return _expired()
     return html_page("Your password is set", "All sessions have ended: sign in with the new password.")
+
+
+_CONFIRM_FORM = Markup(
+    '<form method="post" action="{action}"><input type="hidden" name="token" value="{token}"><button>Yes, this is my address</button></form>'
+)
+
+
+def _no_longer() -> Response:
+    return html_page("This link no longer works", "It has expired, or the account has changed. Sign in to get a new one.", status=400)
+
+
+@router.get(VERIFICATION, responses=_PAGES, response_class=Response)
+async def show_verification_page(
+    request: Request, token: Annotated[str, Query(max_length=200, description="from the mail")] = ""
+) -> Response:
+    """The page of the link that verifies an e-mail address. It changes nothing."""
+    account = await verifying.account_to_verify(request.app.state.context, token)
+    if account is None:
+        return _no_longer()
+    said = f"Somebody has registered at Caravan with the address {account.email}. If that was you, confirm it; if not, close this page."
+    return html_page("Is this your address?", said, _CONFIRM_FORM.format(action=VERIFICATION, token=token))
+
+
+@router.post(VERIFICATION, responses=_PAGES, response_class=Response)
+async def use_verification_page(request: Request, token: Annotated[str, Form(description="from the link")] = "") -> Response:
+    """What the page's form sends: the address is verified. A second time changes nothing."""
+    if not await verifying.verify(request.app.state.context, token):
+        return _no_longer()
+    return html_page("Thank you", "Your e-mail address is verified.")

@@ -61,6 +61,7 @@ class User(BaseModel):
     role: UserRole = Field(examples=["customer"])
     disabled: bool = Field(description="a disabled user can't sign in, and open sessions have ended")
     invited: bool = Field(description="made without a password; claims the account by a password reset")
+    verified: bool = Field(description="the e-mail address is known to be the user's; until then no alerts or promotional mails come")
     created_at: datetime
     updated_at: datetime
 
@@ -89,6 +90,10 @@ class ResetRequest(Body):
 
 class ResetRequested(BaseModel):
     detail: str = Field(examples=["if the address has an account, a mail with a link is on its way"])
+
+
+class VerificationMailed(BaseModel):
+    detail: str = Field(examples=["a mail with a link is on its way"])
 
 
 class ResetConfirmation(Body):

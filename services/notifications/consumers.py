@@ -31,11 +31,9 @@ class Trigger:
     source: Source
     event: type[Event]
     kind: Callable[[Any], str | None]
-    about: str = "order_id"
 
 
 TRIGGERS = (
-    Trigger(USER_REGISTERED, UserRegistered, lambda event: None if event.invited else "welcome", about="user_id"),
     Trigger(ANNOUNCED, OrderCreated, lambda _: "order_received"),
     Trigger(ANNOUNCED, OrderCancelled, lambda _: "order_cancelled"),
     Trigger(ANNOUNCED, OrderCancellationRefused, lambda _: CANCELLATION_REFUSED),
@@ -53,18 +51,22 @@ def triggered(event: Event) -> Wanted | None:
         return None
     kind = KINDS[name]
     return Wanted(
-        about=str(getattr(event, trigger.about)),
+        about=str(event.order_id),  # type: ignore[attr-defined]
         kind=kind,
         user_id=getattr(event, "user_id", None),
         email=event.email,  # type: ignore[attr-defined]  # every event here carries the address of its moment
         values={field: getattr(event, field, None) for field in kind.needs + kind.may},
-        order_id=getattr(event, "order_id", None),
+        order_id=event.order_id,  # type: ignore[attr-defined]
     )
 
 
 async def something_happened(context: Context, work: UnitOfWork, deliveries: list[Delivery[Event]]) -> None:
     await accept(context, work, [wanted for delivery in deliveries if (wanted := triggered(delivery.message))])
-    await campaigns.know_users(work, [delivery for delivery in deliveries if isinstance(delivery.message, UserRegistered)])
+
+
+@consume(USER_REGISTERED)
+async def user_registered(context: Context, work: UnitOfWork, deliveries: list[Delivery[UserRegistered]]) -> None:
+    await campaigns.know_users(work, deliveries)
 
 
 @consume(USER_UPDATED)

@@ -4,6 +4,8 @@ Kinds that may be asked for, with their values (those in brackets may be absent;
 
 | kind | values |
 |---|---|
+| `welcome` | `name` |
+| `verify_email` | `link`, (`at`), (`days`: how long the link is good) |
 | `password_changed` | (`name`), (`at`: when, RFC 3339) |
 | `password_reset` | `link`, (`name`), (`at`), (`minutes`: how long the link is good) |
 | `session_reuse` | (`name`), (`at`) |

@@ -51,7 +51,7 @@ class Kind:
 KINDS = {
     kind.name: kind
     for kind in (
-        Kind("welcome", "transactional", needs=("name",)),
+        Kind("welcome", "transactional", needs=("name",), commanded=True),
         Kind("order_received", "transactional", needs=("total",), may=("customer_name",), channel="log"),
         Kind("order_confirmed", "transactional", needs=("total",)),
         Kind("order_rejected", "transactional", needs=("reason",)),
@@ -60,6 +60,7 @@ KINDS = {
         Kind("order_cancelled", "transactional", needs=("reason",), may=("refunded",)),
         Kind(CANCELLATION_REFUSED, "transactional", needs=("reason",)),
         Kind("password_changed", "security", may=("name", "at"), channel="email", commanded=True),
+        Kind("verify_email", "security", needs=("link",), may=("at", "days"), channel="email", commanded=True),
         Kind("password_reset", "security", needs=("link",), may=("name", "at", "minutes"), channel="email", commanded=True),
         Kind("session_reuse", "security", may=("name", "at"), channel="email", commanded=True),
         Kind("price_drop", "alerts", needs=("sku",), may=("name", "price", "previous_price"), commanded=True),
@@ -94,6 +95,8 @@ class Wanted:
     values: dict[str, Any] = field(default_factory=dict)
     order_id: UUID | None = None
     priority: Priority = "standard"
+    suppressed: bool = False
+    """It is only noted, because the address is not known to be the user's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +142,8 @@ def _is_money(value: object) -> bool:
 def route(wanted: Wanted, preference: Preference) -> Route:
     """The way a message takes."""
     kind = wanted.kind
-    state: State = "suppressed" if kind.category in preference.opt_out and kind.category != "security" else "pending"
+    refused = kind.category in preference.opt_out and kind.category != "security"
+    state: State = "suppressed" if refused or wanted.suppressed else "pending"
     channel = kind.channel or preference.channel
     if channel == "sms":
         return Route("sms", preference.phone, state) if preference.phone else Route("email", wanted.email, state)

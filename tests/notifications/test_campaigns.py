@@ -105,10 +105,16 @@ async def test_users_are_known_by_their_events_in_any_order(shop: Shop, carrier:
     early = UserRegistered(user_id=user, email="old@example.com", name="Ada", role="customer", invited=True)
     await shop.send("notifications", USER_REGISTERED, early, key=user)
     await shop.send(
-        "notifications", USER_REGISTERED, UserRegistered(user_id=staff, email="s@example.com", name="S", role="staff"), key=staff
+        "notifications",
+        USER_REGISTERED,
+        UserRegistered(user_id=staff, email="s@example.com", name="S", role="staff", invited=True),
+        key=staff,
     )
     await shop.send(
-        "notifications", USER_REGISTERED, UserRegistered(user_id=gone, email="g@example.com", name="G", role="customer"), key=gone
+        "notifications",
+        USER_REGISTERED,
+        UserRegistered(user_id=gone, email="g@example.com", name="G", role="customer", invited=True),
+        key=gone,
     )
     off = UserUpdated(user_id=gone, email="g@example.com", name="G", role="customer", disabled=True, account_version=2)
     await shop.send("notifications", USER_UPDATED, off, key=gone)

@@ -32,6 +32,7 @@ EVERYTHING = {
     "parcels": [{"sku": "MUG", "quantity": 2}],
     "link": "https://shop.example/reset?a=1&b=2",
     "minutes": 30,
+    "days": 3,
     "at": "2026-03-01T10:00:00.123456Z",
     "sku": "MUG",
     "campaign_id": "01990000-0000-7000-8000-000000000000",

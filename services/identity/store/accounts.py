@@ -8,7 +8,7 @@ import asyncpg
 from caravan.database import Database, UnitOfWork
 from services.identity.model import Account, UserRole
 
-COLUMNS = "id, email, name, role, disabled, version, created_at, updated_at, password, password_set_at"
+COLUMNS = "id, email, name, role, disabled, version, created_at, updated_at, password, password_set_at, verified_at"
 ADMINS_LOCK = 0x1D01
 """Advisory lock: whether there is an admin is decided by one at a time."""
 
@@ -41,12 +41,21 @@ async def page(database: Database, email: str | None, before: UUID | None, limit
 
 
 async def insert(
-    work: UnitOfWork, account_id: UUID, email: str, name: str, role: UserRole, password: str | None, now: datetime, network: str | None
+    work: UnitOfWork,
+    account_id: UUID,
+    email: str,
+    name: str,
+    role: UserRole,
+    password: str | None,
+    now: datetime,
+    network: str | None,
+    *,
+    verified: bool,
 ) -> Account | None:
     """The new account, or None when the e-mail has one. `network`: from where its owner registered it."""
     row = await work.fetchrow(
-        "INSERT INTO account (id, email, name, role, password, password_set_at, created_at, updated_at, registered_from)"
-        " VALUES ($1, $2, $3, $4, $5, CASE WHEN $5::text IS NOT NULL THEN $6::timestamptz END, $6, $6, $7)"
+        "INSERT INTO account (id, email, name, role, password, password_set_at, created_at, updated_at, registered_from, verified_at)"
+        " VALUES ($1, $2, $3, $4, $5, CASE WHEN $5::text IS NOT NULL THEN $6::timestamptz END, $6, $6, $7, CASE WHEN $8 THEN $6::timestamptz END)"
         f" ON CONFLICT ON CONSTRAINT account_email DO NOTHING RETURNING {COLUMNS}",
         account_id,
         email,
@@ -55,6 +64,7 @@ async def insert(
         password,
         now,
         network,
+        verified,
     )
     return _account(row)
 
@@ -71,6 +81,31 @@ async def change(work: UnitOfWork, account_id: UUID, name: str, role: UserRole, 
     )
     assert row is not None
     return Account(*row)
+
+
+async def verify(work: UnitOfWork, account_id: UUID, now: datetime) -> Account | None:
+    """The address is the user's; None when that was known, or the user is disabled."""
+    return _account(
+        await work.fetchrow(
+            "UPDATE account SET verified_at = $2, updated_at = $2, version = version + 1 WHERE id = $1 AND verified_at IS NULL AND NOT disabled"
+            f" RETURNING {COLUMNS}",
+            account_id,
+            now,
+        )
+    )
+
+
+async def note_verification_mail(work: UnitOfWork, account_id: UUID, now: datetime, before: datetime) -> bool:
+    """False when one was noted since `before`, or the address is verified."""
+    return (
+        await work.execute(
+            "UPDATE account SET verification_mailed_at = $2 WHERE id = $1 AND verified_at IS NULL AND verification_mailed_at > $3 IS NOT TRUE",
+            account_id,
+            now,
+            before,
+        )
+        == 1
+    )
 
 
 async def lock_admins(work: UnitOfWork) -> None:

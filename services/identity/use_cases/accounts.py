@@ -72,6 +72,11 @@ async def _store(work: UnitOfWork, account: Account, wanted: Account) -> Account
     if wanted == account:
         return account
     changed = await accounts.change(work, account.id, wanted.name, wanted.role, wanted.disabled, work.database.clock())
+    announce_change(work, changed)
+    return changed
+
+
+def announce_change(work: UnitOfWork, changed: Account) -> None:
     event = UserUpdated(
         user_id=changed.id,
         email=changed.email,
@@ -79,9 +84,9 @@ async def _store(work: UnitOfWork, account: Account, wanted: Account) -> Account
         role=changed.role,
         disabled=changed.disabled,
         account_version=changed.version,
+        verified=changed.verified,
     )
     work.emit(USER_UPDATED, event, key=changed.id)
-    return changed
 
 
 async def standing(context: Identity, request: StandingRequest) -> Standing:

@@ -18,6 +18,7 @@ from services.identity.use_cases.keys import Identity
 from services.identity.use_cases.registering import check_password
 from services.identity.use_cases.sessions import end_access
 from services.identity.use_cases.tries import begin_try_of_session, fail_try, pass_try
+from services.identity.use_cases.verifying import mark_verified
 
 MAILS_AT_ONCE = 50
 RESET_PAGE = "/v1/auth/password-reset/page"
@@ -98,6 +99,7 @@ async def confirm_reset(context: Identity, confirmation: ResetConfirmation) -> N
         if not await resets.use(work, link, now):
             raise _used_up()
         await end_access(work, account.id, "reset")
+        await mark_verified(work, account, now)  # the link came to the address
         _tell(work, account, "password.reset")
 
 

@@ -16,6 +16,7 @@ from services.identity.schemas import Invitation, Registration
 from services.identity.store import accounts, attempts
 from services.identity.use_cases.keys import Identity
 from services.identity.use_cases.tries import too_many
+from services.identity.use_cases.verifying import mail_verification
 
 R = TypeVar("R")
 
@@ -33,9 +34,10 @@ async def register(context: Identity, registration: Registration, network: str, 
         raise too_many(seconds)
     password = await context.parts.hasher.hash(normal_password(registration.password))
     async with context.database.work() as work:
-        account = await _add(work, registration.email, registration.name, "customer", password, network=network)
+        account = await _add(work, registration.email, registration.name, "customer", password, network=network, invited=False)
         if account is not None:
             await attempts.forgive(work, None, [taken])
+            await mail_verification(context, work, account)
             return finish(work, account)
     raise EmailTaken(f"{registration.email} has an account; sign in, or reset its password")
 
@@ -47,11 +49,11 @@ def check_password(password: str, email: str, name: str, field: str) -> None:
 
 
 async def _add(
-    work: UnitOfWork, email: str, name: str, role: UserRole, password: str | None, *, network: str | None = None, welcome: bool = True
+    work: UnitOfWork, email: str, name: str, role: UserRole, password: str | None, *, network: str | None = None, invited: bool = True
 ) -> Account | None:
-    account = await accounts.insert(work, new_id(), email, name, role, password, work.database.clock(), network)
+    account = await accounts.insert(work, new_id(), email, name, role, password, work.database.clock(), network, verified=invited)
     if account is not None:
-        event = UserRegistered(user_id=account.id, email=email, name=name, role=role, invited=not welcome)
+        event = UserRegistered(user_id=account.id, email=email, name=name, role=role, invited=invited)
         work.emit(USER_REGISTERED, event, key=account.id)
     return account
 
@@ -59,7 +61,7 @@ async def _add(
 async def invite(context: Identity, invitation: Invitation, finish: Callable[[UnitOfWork, Account], R]) -> R | Account:
     """A user without a password, who claims the account by a password reset. An existing user is returned as it is."""
     async with context.database.work() as work:
-        account = await _add(work, invitation.email, invitation.name, invitation.role, None, welcome=False)
+        account = await _add(work, invitation.email, invitation.name, invitation.role, None)
         if account is not None:
             audit(work, "user.invited", f"user:{account.id}", role=account.role)
             return finish(work, account)
@@ -78,7 +80,7 @@ async def ensure_admin(context: Identity, request: EnsureAdminRequest) -> AdminE
         await accounts.lock_admins(work)
         if await accounts.admin_exists(work):
             return AdminEnsured(generated=None)
-        admin = await _add(work, normal_email(request.email), ADMIN_NAME, "admin", hashed, welcome=False)
+        admin = await _add(work, normal_email(request.email), ADMIN_NAME, "admin", hashed)
         if admin is None:  # never promoted: whoever registered with the address first need not be the operator
             log.error("no admin was made: the e-mail is a customer's", email=request.email)
             return AdminEnsured(generated=None)

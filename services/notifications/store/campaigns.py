@@ -20,6 +20,8 @@ class Recipient:
     active: bool
     version: int
     registered_at: datetime
+    verified: bool = True
+    """The address is known to be theirs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +37,24 @@ class Audience:
 async def keep_recipients(work: UnitOfWork, recipients: Sequence[Recipient]) -> None:
     """Write what is known of users; an older version of one changes nothing, save that the time of registering is the first known."""
     newest = {r.user_id: r for r in sorted(recipients, key=lambda r: (r.user_id, r.version))}
-    columns = zip(*((r.user_id, r.email, r.name, r.active, r.version, r.registered_at) for r in newest.values()), strict=True)
+    columns = zip(*((r.user_id, r.email, r.name, r.active, r.version, r.registered_at, r.verified) for r in newest.values()), strict=True)
     await work.execute(
-        "INSERT INTO recipient AS r (user_id, email, name, active, version, registered_at)"
-        " SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::boolean[], $5::int[], $6::timestamptz[])"
+        "INSERT INTO recipient AS r (user_id, email, name, active, version, registered_at, verified)"
+        " SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::boolean[], $5::int[], $6::timestamptz[], $7::boolean[])"
         " ON CONFLICT (user_id) DO UPDATE SET registered_at = least(r.registered_at, excluded.registered_at),"
         " email = CASE WHEN excluded.version > r.version THEN excluded.email ELSE r.email END,"
         " name = CASE WHEN excluded.version > r.version THEN excluded.name ELSE r.name END,"
         " active = CASE WHEN excluded.version > r.version THEN excluded.active ELSE r.active END,"
+        " verified = CASE WHEN excluded.version > r.version THEN excluded.verified ELSE r.verified END,"
         " version = greatest(r.version, excluded.version)",
         *(list(column) for column in columns),
     )
+
+
+async def unverified(work: UnitOfWork, users: Sequence[UUID]) -> set[UUID]:
+    """Those of these users whose address is not known to be theirs."""
+    rows = await work.fetch("SELECT user_id FROM recipient WHERE user_id = ANY($1) AND NOT verified", list(users))
+    return {row[0] for row in rows}
 
 
 def _ordered_since(parameter: str) -> str:

@@ -25,6 +25,10 @@ async def accept(context: NotificationsContext, work: UnitOfWork, wanted: Sequen
         check(message)
     await _add_owners(work, wanted)
     preferences = await store.preferences(work, [message.user_id for message in wanted if message.user_id])
+    alerts = [message.user_id for message in wanted if message.kind.category == "alerts" and message.user_id]
+    unverified = await store.campaigns.unverified(work, alerts) if alerts else set()
+    for message in wanted:
+        message.suppressed = message.kind.category == "alerts" and message.user_id in unverified
     await store.add(
         work,
         [as_row(message, preferences.get(message.user_id, DEFAULT) if message.user_id else DEFAULT) for message in wanted],

@@ -47,8 +47,12 @@ async def know_users(work: UnitOfWork, deliveries: Sequence[Delivery[Any]]) -> N
 
 def _recipient(delivery: Delivery[UserRegistered | UserUpdated]) -> Recipient:
     user = delivery.message
-    version, disabled = (user.account_version, user.disabled) if isinstance(user, UserUpdated) else (0, False)
-    return Recipient(user.user_id, user.email, user.name, user.role == "customer" and not disabled, version, delivery.time)
+    if isinstance(user, UserUpdated):
+        version, disabled, verified = user.account_version, user.disabled, user.verified
+    else:
+        version, disabled, verified = 0, False, user.invited
+    active = user.role == "customer" and verified and not disabled
+    return Recipient(user.user_id, user.email, user.name, active, version, delivery.time, verified)
 
 
 async def create(context: NotificationsContext, work: UnitOfWork, wanted: CampaignRequest, actor: str) -> dict[str, Any]:

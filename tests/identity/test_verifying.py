@@ -1,0 +1,105 @@
+"""An e-mail address is asked whether it is its user's, before anything that somebody else wrote is mailed to it."""
+
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+from caravan.clock import utc_now
+from services.identity.model import Account, is_verification, verification_account, verification_token
+from services.identity.store import accounts
+from tests.identity.conftest import PASSWORD, Door
+from tests.identity.test_passwords import NEW, reset_token
+from tests.shop import URL, until
+
+PAGE = "/v1/auth/verification/page"
+
+
+async def link_of(door: Door, email: str) -> str:
+    mails = await until(lambda: door.mails(email, "verify_email"))
+    link: str = mails[-1]["values"]["link"]
+    assert link.startswith(URL + PAGE)
+    return link.removeprefix(URL)
+
+
+async def verified(door: Door, access: str) -> bool:
+    found: bool = (await door.me(access)).json()["verified"]
+    return found
+
+
+async def updates(door: Door, person_id: object) -> list[bool]:
+    return [event["data"]["verified"] for event in await door.shop.published("user-updated", person_id)]
+
+
+async def test_the_link_of_the_mail_verifies_the_address_by_a_page_and_then_the_user_is_welcomed(door: Door) -> None:
+    person = await door.person()
+    (mail,) = await until(lambda: door.mails(person.email, "verify_email"))
+    assert "Zenobia" not in str(mail), "a mail to an address that may be anybody's holds nobody's words"
+    assert not await verified(door, person.access)
+    link = await link_of(door, person.email)
+    for _ in range(2):
+        page = await door.client.get(link)
+        assert page.status_code == 200 and person.email in page.text and "Zenobia" not in page.text
+    assert not await verified(door, person.access), "looking changes nothing"
+    for _ in range(2):
+        assert (await door.client.post(PAGE, data={"token": link.partition("=")[2]})).status_code == 200
+    assert await verified(door, person.access)
+    assert await until(lambda: updates(door, person.id)) == [True]
+    welcomes = await until(lambda: door.shop.queued("notifications.standard", person.id))
+    assert [(mail["data"]["kind"], mail["data"]["values"]) for mail in welcomes] == [("welcome", {"name": "Zenobia"})]
+
+
+async def test_mails_hold_the_name_of_verified_users_only(door: Door) -> None:
+    person = await door.person()
+    change = {"current_password": PASSWORD, "new_password": NEW}
+    (await door.client.post("/v1/users/me/password", json=change, headers=person.bearer)).raise_for_status()
+    await reset_token(door, person.email)
+    for kind in ("password_changed", "password_reset"):
+        (mail,) = await until(lambda kind=kind: door.mails(person.email, kind))
+        assert "Zenobia" not in str(mail)
+
+
+async def test_a_link_ends_with_the_password_and_a_reset_by_mail_verifies_too(door: Door) -> None:
+    person = await door.person()
+    link = await link_of(door, person.email)
+    token = await reset_token(door, person.email)
+    (await door.client.post("/v1/auth/password-reset/confirm", json={"token": token, "password": NEW})).raise_for_status()
+    assert (await door.client.get(link)).status_code == 400
+    tokens = (await door.login(person.email, NEW)).json()
+    assert await verified(door, tokens["access_token"])
+
+
+async def test_a_forged_an_old_and_a_disabled_users_link_are_refused(door: Door) -> None:
+    person, other = await door.person(), await door.person()
+    link = await link_of(door, person.email)
+    token = urlsplit(link).query.partition("=")[2]
+    for bad in ("", "x", token[:-2] + "AA", (await link_of(door, other.email)).partition("=")[2][:33] + token[33:]):
+        assert (await door.client.get(PAGE, params={"token": bad})).status_code == 400
+        assert (await door.client.post(PAGE, data={"token": bad})).status_code == 400
+    (await door.client.patch(f"/v1/users/{person.id}", json={"disabled": True}, headers=await door.operator())).raise_for_status()
+    assert (await door.client.post(PAGE, data={"token": token})).status_code == 400
+    account = await accounts.get(door.shop.database("identity"), other.id)
+    assert isinstance(account, Account)
+    soon = verification_token(account, utc_now() + timedelta(minutes=1), b"key")
+    assert verification_account(soon) == account.id and is_verification(soon, account, utc_now(), b"key")
+    assert not is_verification(soon, account, utc_now() + timedelta(minutes=2), b"key")
+    assert not is_verification(soon, account, utc_now(), b"another key")
+
+
+async def test_one_address_is_not_asked_again_and_again(door: Door) -> None:
+    person = await door.person()
+    await until(lambda: door.mails(person.email, "verify_email"))
+    again = await door.client.post("/v1/users/me/verification", headers=person.bearer)
+    assert again.status_code == 429 and int(again.headers["retry-after"]) > 0
+    await door.shop.database("identity").fetch(
+        "UPDATE account SET verification_mailed_at = now() - interval '21 minutes' WHERE id = $1", person.id
+    )
+    assert (await door.client.post("/v1/users/me/verification", headers=person.bearer)).status_code == 202
+    assert (await door.client.post("/v1/users/me/verification", headers=person.bearer)).status_code == 429
+    link = await link_of(door, person.email)
+    await door.client.post(PAGE, data={"token": link.partition("=")[2]})
+    assert (await door.client.post("/v1/users/me/verification", headers=person.bearer)).status_code == 409
+
+
+async def test_an_invited_user_is_vouched_for(door: Door) -> None:
+    body = {"email": f"invited-{utc_now().timestamp()}@example.com", "name": "Odaenathus"}
+    made = (await door.client.post("/v1/users/invitations", json=body, headers=await door.operator())).json()
+    assert made["verified"] and await door.mails(made["email"], "verify_email") == []
