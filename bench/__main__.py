@@ -17,7 +17,7 @@ import httpx2
 import typer
 
 from bench.report import markdown
-from bench.rounds import Plan, measure, prepare
+from bench.rounds import Plan, at_rest, measure, prepare
 from bench.shop_process import Target, own_shop
 from caravan import embedded, settings
 from services.cli.shop import Shop, operator_secret
@@ -31,6 +31,9 @@ def main(
     repeat: Annotated[int, typer.Option(min=1, help="Go through the rounds so many times, interleaved.")] = 1,
     hot: Annotated[bool, typer.Option("--hot", help="Also a round in which everybody buys the same product.")] = False,
     warm_up: Annotated[float, typer.Option(min=0, help="Seconds of load before each round that don't count.")] = 3,
+    idle: Annotated[
+        bool, typer.Option("--idle", help="Also what the shop costs when nobody asks anything of it: 120 s after 60 s of rest.")
+    ] = False,
     url: Annotated[str, typer.Option(help="Measure a running shop instead; its limits per client must be off.")] = "",
     kafka: Annotated[
         str, typer.Option(help="With --amqp: a shop with a process per service on this (empty) Kafka, such as 127.0.0.1:9092.")
@@ -42,7 +45,7 @@ def main(
     """Measure orders a second, accepted and paid. Exit status 1 when a round's books are wrong: a wrong round has no number."""
     plans = [Plan(int(number), seconds, warm_up, False, min(5.0, seconds)) for number in clients.split(",")]
     plans += [Plan(plans[0].clients, seconds, warm_up, True, min(5.0, seconds))] if hot else []
-    result = asyncio.run(run(plans * repeat, url, _brokers(kafka, amqp, management)))
+    result = asyncio.run(run(plans * repeat, idle, url, _brokers(kafka, amqp, management)))
     text = markdown(result)
     results.mkdir(parents=True, exist_ok=True)
     path = results / f"{result['date'][:10]}-{result['commit']}"
@@ -62,7 +65,7 @@ def _brokers(kafka: str, amqp: str, management: str) -> dict[str, str]:
     return {name: value for name, value in given.items() if value}
 
 
-async def run(plans: list[Plan], url: str, brokers: Mapping[str, str]) -> dict[str, Any]:
+async def run(plans: list[Plan], idle: bool, url: str, brokers: Mapping[str, str]) -> dict[str, Any]:
     async with AsyncExitStack() as stack:
         target = running_shop(url) if url else await stack.enter_async_context(own_shop(brokers))
         http = await stack.enter_async_context(httpx2.AsyncClient(base_url=target.url, timeout=60))
@@ -87,6 +90,7 @@ async def run(plans: list[Plan], url: str, brokers: Mapping[str, str]) -> dict[s
             "transport": "Kafka and RabbitMQ, a process per service" if brokers else "as the shop is set",
             **await machine(target),
             "rounds": rounds,
+            **({"idle": await at_rest(target)} if idle else {}),
         }
 
 

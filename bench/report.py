@@ -51,10 +51,19 @@ def markdown(result: dict[str, Any]) -> str:
         "|---" * (len(heads) + 1) + "|",
         *(f"| {name} | " + " | ".join(cell(each) for each in result["rounds"]) + " |" for name, cell in rows),
         "",
+        *_idle(result),
         NOTES,
     ]
     problems = [f"- {head}: {problem}" for head, each in zip(heads, result["rounds"], strict=True) for problem in each["problems"]]
     return "\n".join([*lines, *(["## Problems", "", *problems, ""] if problems else [])])
+
+
+def _idle(result: dict[str, Any]) -> list[str]:
+    found = result.get("idle")
+    if not found:
+        return []
+    shares = ", ".join(f"{part} {_number(found[f'{part}_percent'], 2)} %" for part in ("app", "postgres", "redis"))
+    return [f"At rest, of one core: {shares}; {_number(found['sql_statements_per_second'], 1)} SQL statements a second.", ""]
 
 
 def _number(value: float | None, digits: int = 0) -> str:

@@ -22,6 +22,8 @@ STOCK = 100_000_000
 SAMPLE = 5_000
 LEDGERS = 200
 INVOICES = 100
+REST_SECONDS = 60.0
+IDLE_SECONDS = 120.0
 """So many orders are compared with the payment provider's books, and so many pages of stock movements are read, per round."""
 OPEN = ("created", "reserved")
 ENDED = frozenset({"delivered"})
@@ -131,6 +133,21 @@ async def _invoices(shop: Shop, target: Target, orders: Sequence[str]) -> float 
         await shop.call("GET", f"/v1/orders/{order_id}/invoice")
     after = (await cost(target)).app_cpu
     return None if before is None or after is None or not orders else (after - before) * 1000 / len(orders)
+
+
+async def at_rest(target: Target, rest: float = REST_SECONDS, seconds: float = IDLE_SECONDS) -> dict[str, float | None]:
+    """Percent of a core that the parts take, and SQL statements a second, when nobody asks anything. CPU time, so that other work on the machine hardly matters."""
+    await asyncio.sleep(rest)
+    before, started = await cost(target), time.monotonic()
+    await asyncio.sleep(seconds)
+    after, passed = await cost(target), time.monotonic() - started
+
+    def of(name: str, scale: float) -> float | None:
+        first, last = getattr(before, name), getattr(after, name)
+        return None if first is None or last is None else (last - first) * scale / passed
+
+    parts = {f"{name}_percent": of(f"{name}_cpu", 100) for name in ("app", "postgres", "redis")}
+    return {**parts, "sql_statements_per_second": of("statements", 1)}
 
 
 async def _watch_memory(target: Target, seen: list[dict[str, float]]) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,6 +20,7 @@ from services.cli.terminal import print_line, print_note, print_styled
 from services.identity.client import ENSURE_ADMIN, EnsureAdminRequest
 
 TAIL_SECONDS = 0.4
+LOOK_SECONDS = 10.0
 TAIL_LINES = 20
 
 
@@ -85,6 +87,10 @@ async def _show_events(process: Process) -> None:
         if rows:
             position = rows[-1]["position"]
         await asyncio.sleep(TAIL_SECONDS)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_SECONDS):
+                await process.bus.moved.wait()
+        process.bus.moved.clear()
 
 
 def _print_event(topic: str, key: str, envelope: dict[str, Any]) -> None:

@@ -116,3 +116,10 @@ def test_a_round_with_wrong_books_names_them() -> None:
     text = markdown({**RESULT, "rounds": [{**ROUND, "problems": ["3 accepted orders are not stored"]}]})
     assert "- 8 clients: 3 accepted orders are not stored" in text
     assert "| books | 1 problems |" in text
+
+
+def test_what_a_shop_takes_at_rest_is_shown_by_part() -> None:
+    idle = {"app_percent": 0.86, "postgres_percent": 0.4, "redis_percent": None, "sql_statements_per_second": 17.09}
+    text = markdown({**RESULT, "rounds": [ROUND], "idle": idle})
+    assert "At rest, of one core: app 0.86 %, postgres 0.40 %, redis – %; 17.1 SQL statements a second." in text
+    assert "At rest" not in markdown({**RESULT, "rounds": [ROUND]})

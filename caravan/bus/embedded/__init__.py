@@ -33,6 +33,8 @@ class EmbeddedBus:
         self._to_tell: set[str] = set()
         self._telling = asyncio.Event()
         self._stopping = False
+        self.moved = asyncio.Event()
+        """Set whenever something was published, here or, where notifications arrive, elsewhere; who waits for it clears it."""
         self._retention: dict[str, timedelta] = {}
 
     async def start(self) -> None:
@@ -97,6 +99,7 @@ class EmbeddedBus:
                 self._wake(name)
 
     def _wake(self, channel: str) -> None:
+        self.moved.set()
         for reader in self._readers.get(channel, ()):
             reader.wake.set()
 
