@@ -4,7 +4,7 @@ from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from caravan.jobs import Cron
@@ -20,6 +20,7 @@ def test_times_are_given_in_utc() -> None:
     assert Cron("0 9 * * *", "Europe/London").after(datetime(2026, 6, 1, tzinfo=UTC)).utcoffset() == timedelta(0)
 
 
+@settings(deadline=None)  # 300 days each
 @given(
     zone=st.sampled_from(ZONES),
     hour=st.integers(0, 23),
