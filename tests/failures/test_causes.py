@@ -1,11 +1,13 @@
 """Reasons that differ in ids, times and numbers are one cause; of a message its beginning is shown, without secrets."""
 
 import string
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from caravan.bus import LETTER_BYTES
 from caravan.bus.failures.causes import cause_of, payload_of
 
 SECRET = "S3CR3T-value"
@@ -42,3 +44,8 @@ def test_the_beginning_of_a_large_message_says_how_large_it_is() -> None:
     assert payload_of(b'{"a": "bc', 10_000) == '{"a": "bc [... 10000 bytes]'
     assert payload_of(b'{"a": 1}', 8) == {"a": 1}
     assert payload_of(b"\xff\xfe", 2) == "��"
+
+
+def test_the_page_names_the_size_over_which_a_letter_is_cut() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "failures.md").read_text()
+    assert f"a message over {LETTER_BYTES:,} bytes keeps its beginning only" in page
