@@ -124,9 +124,9 @@ class Gateway:
             await self._forward(request)
 
     def _unmatched(self, scope: Scope) -> Exception:
-        unread = self._context.parts.table.unread
-        if unread:
-            return Unavailable(f"nothing known is served at {scope['path']}; not reached yet: {', '.join(sorted(unread))}", retry_after=2)
+        away = self._context.parts.table.away(scope["path"])
+        if away:
+            return Unavailable(f"what is served at {scope['path']} is not known yet, not reached: {', '.join(sorted(away))}", retry_after=2)
         return NotFound(f"nothing is served at {scope['path']}; GET /docs lists what is")
 
     async def _admit(self, rule: Rule, policy: Policy, peer: str) -> tuple[Policy, Lease, Caller | None]:

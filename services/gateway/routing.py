@@ -12,6 +12,31 @@ UNFORWARDED = PATHS | {"/openapi.json"}
 """What every service serves for its cluster, not for clients."""
 DOTS = frozenset({".", ".."})
 
+ROOTS = {
+    ".well-known": {"identity"},
+    "audit": {"analytics"},
+    "auth": {"identity"},
+    "campaigns": {"notifications"},
+    "categories": {"catalog"},
+    "dashboard": {"analytics"},
+    "notifications": {"notifications"},
+    "orders": {"orders", "payments"},
+    "payments": {"payments"},
+    "products": {"catalog", "recommendations"},
+    "recommendations": {"recommendations"},
+    "reports": {"analytics"},
+    "shipments": {"shipping"},
+    "stock": {"inventory"},
+    "users": {"identity", "notifications"},
+}
+"""Whose the paths are that begin so, known before any service has been reached; a test compares them with what the services declare."""
+
+
+def root(path: str) -> str:
+    """The first word of a path, after the version of the API."""
+    words = path.split("/", 3)[1:]
+    return words[1] if len(words) > 1 and words[0] == "v1" else words[0]
+
 
 @dataclass(slots=True)
 class Route:

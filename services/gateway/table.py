@@ -17,7 +17,7 @@ from caravan.service import Context
 from caravan.snapshot import Route as Rule
 from caravan.telemetry import log
 from services.gateway.faces import known_services
-from services.gateway.routing import OWN, Trie, declared
+from services.gateway.routing import OWN, ROOTS, Trie, declared, root
 from services.gateway.rules import Match, Rules
 
 REFRESH_SECONDS = 3.0
@@ -54,6 +54,12 @@ class Table:
         if found and not self._is_ruled(service):
             return Match(found.template, service, methods=found.by_method)
         return self._rules.resolve(found, path, method, host) if self._rules else None
+
+    def away(self, path: str) -> set[str]:
+        """Services that may have this path and have not been reached since this process started."""
+        if self._ruled is not None or self._context.settings.services:
+            return self.unread
+        return self.unread | (ROOTS.get(root(path), set()) - self.documents.keys() - self._context.peers.keys())
 
     def is_slow(self, service: str, path: str) -> bool:
         """Whether a read of this path, as the service has it, is declared to take its time."""
