@@ -184,7 +184,7 @@ class BusContract:
 
         async def process(batch: list[Incoming]) -> list[Outcome]:
             outcomes = await seen.process(batch)
-            if follows and any(outcome.result is Result.HELD for outcome in outcomes):
+            if follows and any(number_of(incoming) == 0 for incoming in batch):  # with 1 behind it, mostly
                 await bus.publish(follows)
                 follows.clear()
             return outcomes

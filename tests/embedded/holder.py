@@ -1,6 +1,7 @@
 """A program that holds a data folder until it is killed; run by the tests as a process of its own."""
 
 import asyncio
+import signal
 import sys
 from pathlib import Path
 
@@ -14,4 +15,5 @@ async def hold(data: Path, secret: str) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # who was started in the background inherits that it is ignored
     asyncio.run(hold(Path(sys.argv[1]), "a secret for tests, of more than 32 characters"))
