@@ -6,12 +6,17 @@ An unknown variable with one of these prefixes is refused by name: a misspelt on
 
 import difflib
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal, Self, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from caravan import passwords
+from caravan.email_address import parse_email_address
 
 T = TypeVar("T", bound=BaseSettings)
 SECRETS = Path("/run/secrets")
@@ -110,8 +115,13 @@ class Settings(BaseSettings):
         description="The routing snapshot as a file, such as a mounted ConfigMap: read at start and whenever it changes. With CARAVAN_REGISTRY_URL the newer of both counts.",
     )
     admin_email: str = Field("admin@caravan.local", description="The admin that the first start makes.")
-    admin_password: SecretStr | None = Field(None, description="The admin's password. Default: generated and printed once.", min_length=12)
-    seed: Literal["demo", "none"] = Field("demo", description="`demo` fills an empty shop with a small catalogue; `none` leaves it empty.")
+    admin_password: SecretStr | None = Field(
+        None,
+        description="The admin's password, 12 to 128 characters and not easily guessed, as for every user. Default: generated and printed once.",
+    )
+    seed: Literal["demo", "none"] = Field(
+        "demo", description="`caravan up`: `demo` fills an empty shop with a small catalogue before it is ready; `none` leaves it empty."
+    )
     pool: int = Field(4, ge=2, le=100, description="Most database connections of one service in one process.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severe level that is logged.")
     log_format: Literal["json", "text"] = Field("json", description="Log lines as JSON, or as text for people.")
@@ -120,6 +130,22 @@ class Settings(BaseSettings):
     )
     drain_seconds: float = Field(15.0, gt=0, le=300, description="How long a stopping process finishes what it has begun.")
     crash_at: str = Field("", description="For fault tests: end the process at this named crash point, `name` or `name:hit`.")
+
+    @field_validator("admin_email")
+    @classmethod
+    def _address(cls, email: str) -> str:
+        return parse_email_address(email)
+
+    @field_validator("admin_password")
+    @classmethod
+    def _hard_to_guess(cls, password: SecretStr | None, before: ValidationInfo) -> SecretStr | None:
+        given = password.get_secret_value() if password else None
+        if given is not None:
+            if not 12 <= len(given) <= passwords.MAX_LENGTH or not re.fullmatch(passwords.CHARACTERS, given):
+                raise ValueError(f"must have 12 to {passwords.MAX_LENGTH} characters, without control characters")
+            if fault := passwords.password_fault(given, before.data.get("admin_email", ""), "Admin"):
+                raise ValueError(fault)
+        return password
 
     @model_validator(mode="after")
     def _both_brokers_or_none(self) -> Self:
@@ -157,10 +183,14 @@ def read(kind: type[T]) -> T:
         return kind(_secrets_dir=SECRETS if SECRETS.is_dir() else None)
     except ValidationError as error:
         lines = [
-            f"{prefix}{'_'.join(str(part) for part in problem['loc']).upper()}: {problem['msg']}" if problem["loc"] else problem["msg"]
+            f"{prefix}{'_'.join(str(part) for part in problem['loc']).upper()}: {_rule(problem)}" if problem["loc"] else _rule(problem)
             for problem in error.errors(include_input=False)
         ]
         raise SettingsError("\n".join(lines)) from None
+
+
+def _rule(problem: ErrorDetails) -> str:
+    return problem["msg"].removeprefix("Value error, ")
 
 
 def _prefix(kind: type[BaseSettings]) -> str:

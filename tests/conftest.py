@@ -35,6 +35,11 @@ async def servers() -> AsyncIterator[Backends]:
 @pytest.fixture(scope="module")
 async def backends(servers: Backends) -> Backends:
     """What another module left behind would be news to a new reader of a topic, so nothing is left."""
+    await empty(servers)
+    return servers
+
+
+async def empty(servers: Backends) -> None:
     admin = await asyncpg.connect(servers.database_url)
     for row in await admin.fetch("SELECT datname FROM pg_database WHERE datname LIKE 'caravan%'"):
         await admin.execute(f'DROP DATABASE "{row[0]}" WITH (FORCE)')
@@ -42,7 +47,6 @@ async def backends(servers: Backends) -> Backends:
     redis = Redis.from_url(servers.redis_url)
     await redis.flushall()
     await redis.aclose()
-    return servers
 
 
 @pytest.hookimpl(wrapper=True)

@@ -13,9 +13,11 @@ def run(names: list[str]) -> None:
     if "gateway" not in chosen and "port" not in kernel.model_fields_set:
         kernel = kernel.model_copy(update={"port": 0})
 
-    async def started(process: Process) -> None:
-        print_line(f"{', '.join(chosen)}: listening on {process.address}")
-        if "identity" in chosen:
-            await ensure_admin(process)
+    async def prepare(process: Process) -> None:
+        if "identity" in chosen and (password := await ensure_admin(process)):
+            print_line(f"admin: {kernel.admin_email}, password (shown once): {password}")
 
-    start(chosen, kernel, print_line, started)
+    async def started(process: Process, _: None) -> None:
+        print_line(f"{', '.join(chosen)}: listening on {process.address}")
+
+    start(chosen, kernel, print_line, prepare, started)

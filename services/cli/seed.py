@@ -45,7 +45,11 @@ async def fill(shop: Shop) -> str:
         }
         for sku, name, category, price, _, attributes in PRODUCTS
     ]
-    await shop.call("PUT", "/v1/products", body={"products": products})
-    movements = [{"sku": sku, "kind": "receive", "quantity": stock, "reason": "demo catalogue"} for sku, _, _, _, stock, _ in PRODUCTS]
+    movements = [
+        {"sku": sku, "kind": "receive", "quantity": stock, "reason": "demo catalogue", "reference": f"demo-catalogue-{sku}"}
+        for sku, _, _, _, stock, _ in PRODUCTS
+    ]
+    # The products come last: who finds them finds their stock, and a seed that was cut off begins again.
     await shop.call("POST", "/v1/stock/movements", body={"movements": movements}, key="demo catalogue")
+    await shop.call("PUT", "/v1/products", body={"products": products})
     return f"{len(PRODUCTS)} products with stock"

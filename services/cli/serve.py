@@ -37,7 +37,9 @@ RESERVED_FILES = 512
 """For the backends, for services that are called, and for what is read and written."""
 PROBES = 200
 Announce = Callable[[str], None]
-AfterStart = Callable[[Process], Coroutine[Any, Any, None]]
+Prepare = Callable[[Process], Awaitable[T]]
+"""Makes what the settings promise beyond the services themselves. Nobody is answered before it is done."""
+AfterStart = Callable[[Process, T], Coroutine[Any, Any, None]]
 AWAY = (
     ConnectionError,
     TimeoutError,
@@ -127,17 +129,22 @@ def _advice(error: Exception) -> str:
 
 @asynccontextmanager
 async def running(
-    services: Sequence[Service], kernel: Settings, servers: Backends, url: str, address: str, announce: Announce
-) -> AsyncIterator[Process]:
-    async def begin() -> Process:
+    services: Sequence[Service], kernel: Settings, servers: Backends, url: str, address: str, announce: Announce, prepare: Prepare[T]
+) -> AsyncIterator[tuple[Process, T]]:
+    async def begin() -> tuple[Process, T]:
         await (migrate(services, servers) if kernel.migrate else migrated(services, servers))
-        shown = kernel.public_url or url
-        return await Process(services, kernel, servers, KEYS, shown, address=address, listeners=listeners(services)).__aenter__()
+        process = Process(services, kernel, servers, KEYS, kernel.public_url or url, address=address, listeners=listeners(services))
+        await process.__aenter__()
+        try:
+            return process, await prepare(process)
+        except BaseException:
+            await process.stop()
+            raise
 
     announce("databases: migrating" if kernel.migrate else "databases: checking")
-    process = await patiently(begin, kernel, announce)
+    process, prepared = await patiently(begin, kernel, announce)
     try:
-        yield process
+        yield process, prepared
     finally:
         await process.stop()
 
@@ -204,7 +211,7 @@ def _server(app: App, kernel: Settings, bounds: Bounds) -> Server:
     )
 
 
-async def serve(names: Sequence[str], kernel: Settings, announce: Announce, after_start: AfterStart) -> None:
+async def serve(names: Sequence[str], kernel: Settings, announce: Announce, prepare: Prepare[T], after_start: AfterStart[T]) -> None:
     """Run until SIGINT or SIGTERM, then drain."""
     on_signal(asyncio.current_task().cancel)  # type: ignore[union-attr]  # until there is a server to stop, ending means undoing the start
     services = load(names)
@@ -214,7 +221,7 @@ async def serve(names: Sequence[str], kernel: Settings, announce: Announce, afte
     probes = listen(kernel.host, kernel.probe_port) if kernel.probe_port else None
     async with (
         backends(kernel, announce) as servers,
-        running(services, kernel, servers, _url(listener), _url(inner or listener), announce) as process,
+        running(services, kernel, servers, _url(listener), _url(inner or listener), announce, prepare) as (process, prepared),
         apart(process.app.probes, process, probes, Bounds(PROBES)),
         apart(process.app, process, inner, Bounds(kernel.connections, head=MAX_HEAD + HEADROOM)),
     ):
@@ -223,7 +230,7 @@ async def serve(names: Sequence[str], kernel: Settings, announce: Announce, afte
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         while not server.started and not serving.done():
             await asyncio.sleep(0.01)
-        following: asyncio.Task[None] = asyncio.create_task(after_start(process))
+        following: asyncio.Task[None] = asyncio.create_task(after_start(process, prepared))
         try:
             await serving
         finally:
@@ -231,10 +238,10 @@ async def serve(names: Sequence[str], kernel: Settings, announce: Announce, afte
             await asyncio.gather(following, return_exceptions=True)
 
 
-def start(names: Sequence[str], kernel: Settings, announce: Announce, after_start: AfterStart) -> None:
+def start(names: Sequence[str], kernel: Settings, announce: Announce, prepare: Prepare[T], after_start: AfterStart[T]) -> None:
     telemetry.configure_logs(kernel.log_level, kernel.log_format)
     try:
-        uvloop.run(serve(names, kernel, announce, after_start))
+        uvloop.run(serve(names, kernel, announce, prepare, after_start))
     except asyncio.CancelledError:
         fail("stopped before it had started")
     except (embedded.AlreadyRunning, embedded.StartFailed, SettingsError, TopologyError) as error:

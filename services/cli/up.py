@@ -15,8 +15,8 @@ from services.__main__ import SERVICES
 from services.cli.configuration import settings_for
 from services.cli.seed import fill
 from services.cli.serve import start
-from services.cli.shop import Shop
-from services.cli.terminal import print_line, print_note, print_styled
+from services.cli.shop import Away, Refused, Shop
+from services.cli.terminal import fail, print_line, print_note, print_styled
 from services.identity.client import ENSURE_ADMIN, EnsureAdminRequest
 
 TAIL_SECONDS = 0.4
@@ -30,29 +30,31 @@ def up() -> None:
         kernel = kernel.model_copy(update={"log_level": "warning", "log_format": "text"})  # the terminal is for the events
     started = time.monotonic()
 
-    async def follow(process: Process) -> None:
-        password = await ensure_admin(process, quiet=True)
-        seeded = await _seed(process) if kernel.seed == "demo" else ""
+    async def prepare(process: Process) -> tuple[str, str | None]:
+        return await _seed(process) if kernel.seed == "demo" else "", await ensure_admin(process)
+
+    async def follow(process: Process, prepared: tuple[str, str | None]) -> None:
+        seeded, password = prepared
         _welcome(process.url, kernel.admin_email, password, seeded, time.monotonic() - started, str(kernel.data))
         await _show_events(process)
 
-    start(SERVICES, kernel, lambda line: print_line(line, style="dim"), follow)
+    start(SERVICES, kernel, lambda line: print_line(line, style="dim"), prepare, follow)
 
 
 async def _seed(process: Process) -> str:
     async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=process.app), base_url=process.url, timeout=30) as http:
-        return await fill(Shop(http, process.backends.secret, print_note))
+        try:
+            return await fill(Shop(http, process.backends.secret, print_note))
+        except (Refused, Away) as failure:
+            fail(f"the demo catalogue could not be made: {failure}; CARAVAN_SEED=none starts without it")
 
 
-async def ensure_admin(process: Process, *, quiet: bool = False) -> str | None:
+async def ensure_admin(process: Process) -> str | None:
     """Make the first admin if there is none; its password when it was generated now."""
     kernel = process.kernel
     given = kernel.admin_password.get_secret_value() if kernel.admin_password else None
     calls = process.contexts["identity"].calls
-    answer = await calls(ENSURE_ADMIN, EnsureAdminRequest(email=kernel.admin_email, password=given))
-    if answer.generated and not quiet:
-        print_line(f"admin: {kernel.admin_email}, password (shown once): {answer.generated}")
-    return answer.generated
+    return (await calls(ENSURE_ADMIN, EnsureAdminRequest(email=kernel.admin_email, password=given))).generated
 
 
 def _welcome(url: str, admin: str, password: str | None, seeded: str, seconds: float, data: str) -> None:

@@ -2,8 +2,6 @@
 
 import hashlib
 import hmac
-import re
-import unicodedata
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,8 +10,6 @@ from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_netw
 from itertools import pairwise
 from typing import Any, Literal, Self
 from uuid import UUID
-
-from zxcvbn_rs_py import zxcvbn
 
 from caravan.email_address import parse_email_address
 from caravan.errors import BadRequest, Conflict, Unauthorized
@@ -24,12 +20,6 @@ OPERATOR = "cli"
 """The client that is the operator's own command line: an admin, where every other client is a service."""
 CLIENT_SESSION = "client:"
 """Tokens of clients belong to no session of a person; theirs is named after the client."""
-SHOP = "caravan"
-FEWEST_GUESSES = 10**6
-"""What an attacker who is slowed down could try; beyond it the delays of failed tries protect the account."""
-JUDGED = 100
-"""Characters of a password that are judged: 6 ms of CPU at most."""
-_WORDS = re.compile(r"[^\W_]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,27 +54,6 @@ def normal_email(email: str) -> str:
         return parse_email_address(email)
     except ValueError:
         return email.strip().lower()
-
-
-def normal_password(password: str) -> str:
-    """What is hashed: the same characters from every keyboard."""
-    return unicodedata.normalize("NFKC", password)
-
-
-def password_fault(password: str, email: str, name: str) -> str | None:
-    """What is wrong with a new password beyond its length, if anything.
-
-    Guesses are estimated by zxcvbn: from lists of common passwords, names and words, rows of keys, dates and repetitions, and from what an attacker knows of
-    this user. Every password on those lists, also with a few signs more or other signs for letters, falls under `FEWEST_GUESSES`.
-    """
-    judged = normal_password(password)[:JUDGED]
-    known = sorted({email, *_WORDS.findall(f"{email} {name.lower()}"), SHOP}, key=len, reverse=True)
-    rest = judged.lower()
-    for word in known:
-        rest = rest.replace(word, "") if len(word) > 2 else rest
-    if len(set(rest)) < 4 or zxcvbn(judged, known).guesses < FEWEST_GUESSES:
-        return "is easily guessed: it is common, a pattern, or made of your name or address; take several words that don't belong together"
-    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from caravan.email_address import EmailAddress
+from caravan.passwords import CHARACTERS, MAX_LENGTH
 from caravan.text import Line
 
 _ADDRESS = re.compile(r"://|@|www\.|[^\W_]{2}\.[^\W\d_]{2}", re.IGNORECASE)
@@ -23,8 +24,7 @@ def _no_address(name: str) -> str:
 
 Name = Annotated[str, Line(100), AfterValidator(_no_address)]
 """Stands in mails: nobody gets the shop to send an advertisement by registering somebody else's address."""
-NewPassword = Annotated[str, StringConstraints(min_length=10, max_length=128, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
-"""Without control characters: not every way to sign in can carry them."""
+NewPassword = Annotated[str, StringConstraints(min_length=10, max_length=MAX_LENGTH, pattern=CHARACTERS)]
 GivenPassword = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 UserRole = Literal["customer", "staff", "admin"]
 

@@ -11,8 +11,9 @@ import pytest
 
 from caravan.derivation import derive
 from caravan.email_address import is_email_address
+from caravan.passwords import password_fault
 from services.identity.client import EnsureAdminRequest
-from services.identity.model import Account, password_fault
+from services.identity.model import Account
 from services.identity.store import accounts
 from services.identity.use_cases.registering import ensure_admin
 from tests.identity.conftest import PASSWORD, Door

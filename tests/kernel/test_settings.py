@@ -66,6 +66,39 @@ def test_a_misspelt_or_wrong_setting_of_any_service_ends_a_start_before_it_begin
     assert not data.exists(), "nothing was started"
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "rule"),
+    [
+        *(
+            ("CARAVAN_ADMIN_PASSWORD", password, "easily guessed")
+            for password in ("password1234", "123456789012", "admin@caravan.local", "caravan-admin", "qwertyuiop12", "aaaaaaaaaaaaaaaa")
+        ),
+        *(
+            ("CARAVAN_ADMIN_PASSWORD", password, "must have 12 to 128 characters, without control characters")
+            for password in (
+                "elevenchars",
+                "tab\tin a long one",
+                "a line\nand another",
+                "ends with a line\n",
+                "x y" * 43,
+                "\x85 in a long one",
+            )
+        ),
+        ("CARAVAN_ADMIN_EMAIL", "admin", "must be an e-mail address"),
+        ("CARAVAN_ADMIN_EMAIL", f"{'a' * 65}@caravan.local", "too long before the @"),
+    ],
+)
+@pytest.mark.parametrize("command", [["up"], ["run", "identity"], ["migrate"]])
+def test_the_admin_of_the_settings_follows_the_rules_of_all_users(
+    command: list[str], name: str, value: str, rule: str, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    result = CliRunner().invoke(app, command, env={"CARAVAN_DATA": str(data), name: value})
+    assert result.exit_code == 2 and f"{name}: " in result.output and rule in " ".join(result.output.split()), result.output
+    assert name == "CARAVAN_ADMIN_EMAIL" or value not in result.output
+    assert not data.exists(), "nothing was started"
+
+
 def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
     wrong = {"CATALOG_X": "1", "GATEWAY_SECONDS": "-1", "CARAVAN_POOL": "0", "CARAVAN_DATA": str(tmp_path / "data")}
     output = CliRunner().invoke(app, ["up"], env=wrong).output

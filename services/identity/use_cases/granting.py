@@ -13,6 +13,7 @@ from caravan.audit import audit
 from caravan.clock import new_id
 from caravan.derivation import derive
 from caravan.errors import Unauthorized
+from caravan.passwords import normal_password
 from services.identity.model import (
     CLIENT_SESSION,
     OPERATOR,
@@ -22,7 +23,6 @@ from services.identity.model import (
     GrantRefused,
     RefreshToken,
     normal_email,
-    normal_password,
 )
 from services.identity.schemas import Tokens
 from services.identity.store import accounts, sessions

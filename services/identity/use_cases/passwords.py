@@ -9,7 +9,8 @@ from caravan.auth import Caller
 from caravan.clock import new_id
 from caravan.database import UnitOfWork
 from caravan.errors import BadRequest, Conflict, Forbidden, Invalid
-from services.identity.model import Account, fingerprint, normal_password
+from caravan.passwords import normal_password
+from services.identity.model import Account, fingerprint
 from services.identity.schemas import PasswordChange, ResetConfirmation
 from services.identity.store import accounts, resets
 from services.identity.use_cases.accounts import account_of

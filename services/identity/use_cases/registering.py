@@ -8,10 +8,11 @@ from caravan.audit import audit
 from caravan.clock import new_id
 from caravan.database import UnitOfWork
 from caravan.errors import Invalid
+from caravan.passwords import normal_password, password_fault
 from caravan.telemetry import log
 from services.identity.client import AdminEnsured, EnsureAdminRequest
 from services.identity.messages import USER_REGISTERED, UserRegistered
-from services.identity.model import Account, EmailTaken, UserRole, counter, normal_email, normal_password, password_fault
+from services.identity.model import Account, EmailTaken, UserRole, counter, normal_email
 from services.identity.schemas import Invitation, Registration
 from services.identity.store import accounts, attempts
 from services.identity.use_cases.keys import Identity
