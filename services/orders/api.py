@@ -184,7 +184,7 @@ def _entries(recorded: list[Recorded]) -> list[HistoryEntry]:
     entries = []
     for item in recorded:
         order.apply(item.event, item.time)
-        data = item.event.model_dump(mode="json", exclude={"payment_token"})
+        data = item.event.model_dump(mode="json")
         name = type(item.event).__name__
         entries.append(
             HistoryEntry(

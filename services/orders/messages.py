@@ -32,6 +32,8 @@ class Address(BaseModel):
 class OrderCreated(Event):
     """An order was accepted. It holds the customer's e-mail and name as they were, so that later changes of the account don't change it."""
 
+    version = 2
+
     order_id: UUID
     user_id: UUID
     email: str
@@ -40,7 +42,6 @@ class OrderCreated(Event):
     total: Money
     shipping_address: Address
     payment_method: str
-    payment_token: str
     placed_at: datetime
 
 

@@ -24,10 +24,11 @@ from services.identity.client import STANDING, Standing, StandingRequest
 from services.inventory.client import AVAILABILITY, AvailabilityRequest
 from services.orders import model, projections, store
 from services.orders.client import OrderSummary, Owner, OwnerRequest, RecentOrders, RecentRequest
-from services.orders.messages import ORDER_CANCELLED, ORDER_CREATED, ORDERS, Address, OrderCancellationRefused, OrderCancelled
+from services.orders.messages import ORDER_CANCELLED, ORDER_CREATED, ORDERS, Address, OrderCancellationRefused, OrderCancelled, OrderCreated
 from services.orders.schemas import Accepted, PlaceOrder
 from services.orders.settings import Settings
 from services.payments.client import HOLD_CAPTURE, HoldRequest
+from services.payments.messages import EXPECT, ExpectPayment, InvoiceLine
 from services.processing.messages import CANCEL_ORDER, CancelOrder
 
 Answer = TypeVar("Answer")
@@ -93,7 +94,6 @@ async def place_order(
         [(model.Offered(o.sku, o.name, o.category, o.price), line.quantity) for line in order.lines if (o := offered[line.sku])],
         Address(**order.shipping_address.model_dump()),
         order.payment.method,
-        order.payment.token,
         context.clock(),
     )
     try:
@@ -101,6 +101,7 @@ async def place_order(
             work.append(created.order_id, 0, [created])
             work.emit(ORDER_CREATED, created, key=created.order_id)
             work.emit(ORDERS, created, key=created.order_id)
+            work.emit(EXPECT, _payment(created, order.payment.token), key=created.order_id)
             told = answer(work, Accepted(id=created.order_id, version=1, total=created.total, placed_at=created.placed_at))
             crash.point("orders.place.before_commit")
     except MessageTooLarge:
@@ -111,6 +112,22 @@ async def place_order(
     crash.point("orders.place.after_commit")
     context.nudge("project")
     return told
+
+
+def _payment(order: OrderCreated, token: str) -> ExpectPayment:
+    """What payments is told, and nobody else: the token is in no event."""
+    address = order.shipping_address
+    return ExpectPayment(
+        order_id=order.order_id,
+        user_id=order.user_id,
+        email=order.email,
+        customer_name=order.customer_name,
+        amount=order.total,
+        method=order.payment_method,
+        token=token,
+        lines=[InvoiceLine(sku=line.sku, name=line.name, quantity=line.quantity, unit_price=line.unit_price) for line in order.lines],
+        billing_address="\n".join((address.name, address.street, f"{address.postcode} {address.city}", address.country)),
+    )
 
 
 async def _available(context: OrdersContext, skus: list[str]) -> dict[str, int] | None:

@@ -3,16 +3,28 @@
 from caravan.database import UnitOfWork
 from caravan.inbox import Consumers
 from caravan.messages import Delivery
-from services.orders.messages import ORDERS, OrderCancelled, OrderCreated
-from services.payments.messages import CAPTURE, REFUND, CapturePayment, RefundPayment
+from services.inventory.messages import INVENTORY_REJECTED, InventoryRejected
+from services.orders.messages import ORDERS, OrderCancelled
+from services.payments.messages import CAPTURE, EXPECT, REFUND, CapturePayment, ExpectPayment, RefundPayment
+from services.payments.model import OUT_OF_STOCK, VOIDED
 from services.payments.use_cases import PaymentsContext, charge, give_back
 
 consume = Consumers("payments")
 
 
-@consume(ORDERS.bind("payments", "order.created", "order.cancelled"))
-async def order_announced(context: PaymentsContext, work: UnitOfWork, deliveries: list[Delivery[OrderCreated | OrderCancelled]]) -> None:
-    await charge.expect(context, work, deliveries)
+@consume(EXPECT)
+async def expect_payment(context: PaymentsContext, work: UnitOfWork, deliveries: list[Delivery[ExpectPayment]]) -> None:
+    await charge.expect(context, work, [d.message for d in deliveries])
+
+
+@consume(ORDERS.bind("payments", "order.cancelled"))
+async def order_cancelled(context: PaymentsContext, work: UnitOfWork, deliveries: list[Delivery[OrderCancelled]]) -> None:
+    await charge.close(context, work, {d.message.order_id: VOIDED for d in deliveries if isinstance(d.message, OrderCancelled)})
+
+
+@consume(INVENTORY_REJECTED)
+async def inventory_rejected(context: PaymentsContext, work: UnitOfWork, deliveries: list[Delivery[InventoryRejected]]) -> None:
+    await charge.close(context, work, {d.message.order_id: OUT_OF_STOCK for d in deliveries})
 
 
 @consume.effect(CAPTURE)

@@ -15,8 +15,8 @@ class InvoiceLine(BaseModel):
     unit_price: int
 
 
-class CapturePayment(Command):
-    """Charge an order once. Answered by PaymentCompleted or PaymentFailed, also when the order id comes again."""
+class ExpectPayment(Command):
+    """What an order will be charged with, sent when it is placed. The payment's token travels in this command alone, and is kept until the payment has ended."""
 
     order_id: UUID
     user_id: UUID
@@ -27,6 +27,15 @@ class CapturePayment(Command):
     token: str
     lines: list[InvoiceLine]
     billing_address: str
+
+
+class CapturePayment(Command):
+    """Charge an order once, with what ExpectPayment says, whichever comes first. Answered by PaymentCompleted or PaymentFailed, also when the order id
+    comes again."""
+
+    version = 2
+
+    order_id: UUID
 
 
 class RefundPayment(Command):
@@ -57,9 +66,12 @@ class PaymentRefunded(Event):
     reason: str
 
 
+EXPECT = Queue(
+    "payments.expect", owner="payments", commands=(ExpectPayment,), key="order id", purpose="Know what an order will be charged with."
+)
 CAPTURE = Queue("payments.capture", owner="payments", commands=(CapturePayment,), key="order id", purpose="Charge an order.")
 REFUND = Queue("payments.refund", owner="payments", commands=(RefundPayment,), key="order id", purpose="Give back what was captured.")
 PAYMENT_COMPLETED = Topic("payment-completed", owner="payments", events=(PaymentCompleted,), key="order id", purpose="Money was captured.")
 PAYMENT_FAILED = Topic("payment-failed", owner="payments", events=(PaymentFailed,), key="order id", purpose="An order can't be paid.")
 PAYMENT_REFUNDED = Topic("payment-refunded", owner="payments", events=(PaymentRefunded,), key="order id", purpose="Money was given back.")
-CHANNELS = (CAPTURE, REFUND, PAYMENT_COMPLETED, PAYMENT_FAILED, PAYMENT_REFUNDED)
+CHANNELS = (EXPECT, CAPTURE, REFUND, PAYMENT_COMPLETED, PAYMENT_FAILED, PAYMENT_REFUNDED)

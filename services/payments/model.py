@@ -10,6 +10,7 @@
 
     ¹ refunding, when a refund was asked for meanwhile   ² voided, likewise
 
+The first attempt is due (`retrying`, with attempt 0) for an order whose command to charge came before what it is charged with.
 The attempt rises only after a definite failure: after a call without an answer the provider is asked again with the same key.
 """
 
@@ -24,6 +25,7 @@ from services.payments.messages import InvoiceLine
 
 Status = Literal["expected", "capturing", "retrying", "completed", "failed", "refunding", "refunded", "voided"]
 VOIDED = "the order was cancelled before it was charged"
+OUT_OF_STOCK = "the order was rejected before it was charged: it was not in stock"
 LONGEST_WAIT = timedelta(seconds=60)
 
 

@@ -1,6 +1,6 @@
 """The queries of payments. Rows of several orders are locked in the order of their ids."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -10,8 +10,7 @@ import orjson
 
 from caravan.database import Database, UnitOfWork
 from caravan.messages import Delivery
-from services.orders.messages import OrderCreated
-from services.payments.messages import CapturePayment
+from services.payments.messages import CapturePayment, ExpectPayment
 from services.payments.model import Answer, Payment, Refund
 
 _PAYMENT = """p.order_id, p.status, p.amount, p.currency, p.token, p.attempt, p.reason, p.refund_asked, p.due_at, p.traceparent, p.actor, p.cause,
@@ -19,78 +18,96 @@ _PAYMENT = """p.order_id, p.status, p.amount, p.currency, p.token, p.attempt, p.
 _WITH_ATTEMPT = "LEFT JOIN payment_attempt a ON a.order_id = p.order_id AND a.attempt = p.attempt"
 
 
-async def expect(work: UnitOfWork, orders: Sequence[OrderCreated], now: datetime) -> None:
-    """Orders that will be charged; those known already stay as they are, but for what a cancellation that came first could not say."""
-    await work.execute(
-        "INSERT INTO payment (order_id, user_id, status, amount, currency, method, created_at, updated_at)"
-        " SELECT o, u, 'expected', a, c, m, $6, $6 FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::text[], $5::text[]) AS t(o, u, a, c, m) ORDER BY o"
-        " ON CONFLICT (order_id) DO UPDATE SET user_id = excluded.user_id, amount = excluded.amount, currency = excluded.currency,"
-        " method = excluded.method WHERE payment.user_id IS NULL",
-        [o.order_id for o in orders],
-        [o.user_id for o in orders],
-        [o.total.amount for o in orders],
-        [o.total.currency for o in orders],
-        [o.payment_method for o in orders],
-        now,
-    )
-
-
-async def close(work: UnitOfWork, orders: Collection[UUID], reason: str, now: datetime) -> None:
-    """Orders that were cancelled before anything was charged: a late command must not charge them."""
-    await work.execute(
-        "UPDATE payment SET status = 'voided', reason = $2, updated_at = $3 WHERE order_id = ANY($1) AND status = 'expected'",
-        list(orders),
-        reason,
-        now,
-    )
-
-
-_BEGIN = """
-    WITH asked AS (
-        SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::uuid[],
-            $10::text[], $11::text[], $12::text[], $13::json[])
-            AS t(order_id, user_id, amount, currency, method, token, traceparent, actor, cause, email, customer_name, billing_address, lines)
-    ), begun AS (
-        INSERT INTO payment AS p
-            (order_id, user_id, status, amount, currency, method, token, attempt, due_at, traceparent, actor, cause, created_at, updated_at)
-        SELECT order_id, user_id, 'capturing', amount, currency, method, token, 1, $14::timestamptz, traceparent, actor, cause, $15, $15
-        FROM asked ORDER BY order_id
-        ON CONFLICT (order_id) DO UPDATE SET user_id = excluded.user_id, status = excluded.status, amount = excluded.amount,
-            currency = excluded.currency, method = excluded.method, token = excluded.token, attempt = 1, due_at = excluded.due_at,
-            traceparent = excluded.traceparent, actor = excluded.actor, cause = excluded.cause, updated_at = excluded.updated_at
-        WHERE p.status = 'expected' AND (p.held_until IS NULL OR p.held_until <= $15)
-        RETURNING order_id
+_EXPECT = """
+    WITH told AS (
+        SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::json[])
+            AS t(order_id, user_id, amount, currency, method, token, email, customer_name, billing_address, lines)
+    ), known AS (
+        INSERT INTO payment AS p (order_id, user_id, status, amount, currency, method, token, created_at, updated_at)
+        SELECT order_id, user_id, 'expected', amount, currency, method, token, $11, $11 FROM told ORDER BY order_id
+        ON CONFLICT (order_id) DO UPDATE SET user_id = excluded.user_id, amount = excluded.amount, currency = excluded.currency, method = excluded.method,
+            token = CASE WHEN p.status = 'expected' THEN excluded.token ELSE '' END,
+            status = CASE WHEN p.status = 'expected' AND p.cause IS NOT NULL THEN 'retrying' ELSE p.status END,
+            due_at = CASE WHEN p.status = 'expected' AND p.cause IS NOT NULL THEN $11 ELSE p.due_at END, updated_at = excluded.updated_at
+        WHERE p.user_id IS NULL
+        RETURNING order_id, status
     ), billed AS (
         INSERT INTO bill (order_id, email, customer_name, billing_address, lines)
-        SELECT order_id, email, customer_name, billing_address, lines FROM asked JOIN begun USING (order_id)
+        SELECT order_id, email, customer_name, billing_address, lines FROM told JOIN known USING (order_id)
     )
-    INSERT INTO payment_attempt (order_id, attempt, state, started_at) SELECT order_id, 1, 'sent', $15::timestamptz FROM begun RETURNING order_id
+    SELECT order_id FROM known WHERE status = 'retrying'
 """
 
 
-async def begin(database: Database, commands: Sequence[Delivery[CapturePayment]], lease: datetime, now: datetime) -> set[UUID]:
-    """Record the first attempt of each order that has none, before the call: the orders that are new. The sweeper asks after `lease`."""
-    rows = await database.fetch(_BEGIN, *_columns(commands), lease, now)
-    return {row[0] for row in rows}
+async def expect(work: UnitOfWork, orders: Sequence[ExpectPayment], now: datetime) -> list[UUID]:
+    """Orders that will be charged. What is known already stays; one that has ended gets no token any more. Those whose command to charge has come before:
+    their first attempt is due now."""
+    rows = await work.fetch(
+        _EXPECT,
+        [o.order_id for o in orders],
+        [o.user_id for o in orders],
+        [o.amount.amount for o in orders],
+        [o.amount.currency for o in orders],
+        [o.method for o in orders],
+        [o.token for o in orders],
+        [o.email for o in orders],
+        [o.customer_name for o in orders],
+        [o.billing_address for o in orders],
+        [orjson.dumps([line.model_dump() for line in o.lines]).decode() for o in orders],
+        now,
+    )
+    return [row[0] for row in rows]
 
 
-def _columns(commands: Sequence[Delivery[CapturePayment]]) -> list[list[Any]]:
-    orders = [d.message for d in commands]
-    return [
-        [c.order_id for c in orders],
-        [c.user_id for c in orders],
-        [c.amount.amount for c in orders],
-        [c.amount.currency for c in orders],
-        [c.method for c in orders],
-        [c.token for c in orders],
+async def close(work: UnitOfWork, ended: Mapping[UUID, str], currency: str, now: datetime) -> None:
+    """Orders that ended before anything was charged, and why: neither a late command nor a late announcement must charge them."""
+    await work.execute(
+        "INSERT INTO payment AS p (order_id, status, amount, currency, reason, created_at, updated_at)"
+        " SELECT o, 'voided', 0, $3, r, $4, $4 FROM unnest($1::uuid[], $2::text[]) AS t(o, r) ORDER BY o"
+        " ON CONFLICT (order_id) DO UPDATE SET status = excluded.status, reason = excluded.reason, token = '', updated_at = excluded.updated_at"
+        " WHERE p.status = 'expected'",
+        list(ended),
+        list(ended.values()),
+        currency,
+        now,
+    )
+
+
+_BEGIN = f"""
+    WITH asked AS (
+        SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[]) AS t(order_id, traceparent, actor, cause)
+    ), noted AS (
+        INSERT INTO payment AS p (order_id, status, amount, currency, traceparent, actor, cause, created_at, updated_at)
+        SELECT order_id, 'expected', 0, $7, traceparent, actor, cause, $6, $6 FROM asked ORDER BY order_id
+        ON CONFLICT (order_id) DO UPDATE SET traceparent = excluded.traceparent, actor = excluded.actor, cause = excluded.cause,
+            status = CASE WHEN p.user_id IS NULL THEN 'expected' ELSE 'capturing' END, attempt = (p.user_id IS NOT NULL)::int,
+            due_at = CASE WHEN p.user_id IS NOT NULL THEN $5::timestamptz END, updated_at = excluded.updated_at
+        WHERE p.status = 'expected' AND (p.held_until IS NULL OR p.held_until <= $6)
+        RETURNING p.*
+    ), sent AS (
+        INSERT INTO payment_attempt (order_id, attempt, state, started_at)
+        SELECT order_id, 1, 'sent', $6::timestamptz FROM noted WHERE status = 'capturing' RETURNING order_id, asked
+    )
+    SELECT {_PAYMENT} FROM noted p JOIN sent a ON a.order_id = p.order_id
+"""
+
+
+async def begin(
+    database: Database, commands: Sequence[Delivery[CapturePayment]], currency: str, lease: datetime, now: datetime
+) -> list[Payment]:
+    """Record the first attempt of each order that has none, before the call: the payments that are new. The sweeper asks after `lease`. An order that nothing
+    else is known of is noted, and begins as soon as it is."""
+    rows = await database.fetch(
+        _BEGIN,
+        [d.message.order_id for d in commands],
         [d.traceparent for d in commands],
         [d.actor for d in commands],
         [d.id for d in commands],
-        [c.email for c in orders],
-        [c.customer_name for c in orders],
-        [c.billing_address for c in orders],
-        [orjson.dumps([line.model_dump() for line in c.lines]).decode() for c in orders],
-    ]
+        lease,
+        now,
+        currency,
+    )
+    return [Payment(**row) for row in rows]
 
 
 async def standing(database: Database, orders: Collection[UUID]) -> list[Payment]:
@@ -163,7 +180,8 @@ _SETTLE = """
         UPDATE payment_attempt a SET state = d.state, charge = d.charge, reason = d.reason, finished_at = CASE WHEN d.state <> 'unknown' THEN $8::timestamptz END
         FROM decided d WHERE a.order_id = d.order_id AND a.attempt = d.attempt
     ), moved AS (
-        UPDATE payment p SET status = d.status, due_at = d.due_at, reason = d.reason, updated_at = $8
+        UPDATE payment p SET status = d.status, due_at = d.due_at, reason = d.reason, updated_at = $8,
+            token = CASE WHEN d.due_at IS NULL THEN '' ELSE p.token END
         FROM decided d WHERE p.order_id = d.order_id
     ), counted AS (
         UPDATE invoice_counter SET last = last + $10::int WHERE $10 > 0 RETURNING last
@@ -221,7 +239,8 @@ async def ensure(work: UnitOfWork, order_id: UUID, currency: str, now: datetime)
 async def ask_refund(work: UnitOfWork, payment: Payment, command: Delivery[Any], reason: str, now: datetime) -> tuple[int, str]:
     """Write down that a refund was asked for, once per order: its amount and reason as they stand."""
     await work.execute(
-        "UPDATE payment SET status = $2, due_at = $3, reason = $4, refund_asked = true, updated_at = $5 WHERE order_id = $1",
+        "UPDATE payment SET status = $2, due_at = $3, reason = $4, refund_asked = true, updated_at = $5,"
+        " token = CASE WHEN $3::timestamptz IS NULL THEN '' ELSE token END WHERE order_id = $1",
         payment.order_id,
         payment.status,
         payment.due_at,

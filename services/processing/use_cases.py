@@ -12,7 +12,7 @@ from caravan.money import Money
 from caravan.service import Context
 from services.inventory.messages import RELEASE_STOCK, RESERVE_STOCK, ReleaseStock, ReserveStock, StockLine
 from services.orders.messages import OrderCreated
-from services.payments.messages import CAPTURE, REFUND, CapturePayment, InvoiceLine, RefundPayment
+from services.payments.messages import CAPTURE, REFUND, CapturePayment, RefundPayment
 from services.processing import store
 from services.processing.messages import ORDER_PROCESSED, ORDER_UNDONE, CancellationRefused, OrderProcessed, OrderUndone, Outcome
 from services.processing.model import Saga, Step
@@ -105,7 +105,7 @@ def _take(work: UnitOfWork, row: Row, step: Step, due: Delivery[Any] | None) -> 
         case "release_stock":
             work.emit(RELEASE_STOCK, ReleaseStock(order_id=key, reason=saga.cancel or "payment failed"), key=key, due=due)
         case "capture_payment":
-            work.emit(CAPTURE, _capture(order), key=key, due=due)
+            work.emit(CAPTURE, CapturePayment(order_id=key), key=key, due=due)
         case "refund_payment":
             work.emit(REFUND, RefundPayment(order_id=key, reason=saga.cancel or "cancelled"), key=key, due=due)
         case "ship_order":
@@ -138,20 +138,6 @@ def _publish(work: UnitOfWork, saga: Saga, order: OrderCreated, outcome: Outcome
 def _address(order: OrderCreated) -> str:
     address = order.shipping_address
     return "\n".join((address.name, address.street, f"{address.postcode} {address.city}", address.country))
-
-
-def _capture(order: OrderCreated) -> CapturePayment:
-    return CapturePayment(
-        order_id=order.order_id,
-        user_id=order.user_id,
-        email=order.email,
-        customer_name=order.customer_name,
-        amount=order.total,
-        method=order.payment_method,
-        token=order.payment_token,
-        lines=[InvoiceLine(sku=line.sku, name=line.name, quantity=line.quantity, unit_price=line.unit_price) for line in order.lines],
-        billing_address=_address(order),
-    )
 
 
 def _shipment(order: OrderCreated) -> ShipOrder:

@@ -52,7 +52,6 @@ def story(placed_at: datetime, *lines: tuple[str, int], ends: str = "delivered",
         total=total,
         shipping_address=ADDRESS,
         payment_method="card",
-        payment_token="tok_ok",
         placed_at=placed_at,
     )
     told = [Told(ORDER_CREATED, created, order_id)]

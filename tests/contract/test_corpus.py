@@ -13,7 +13,7 @@ from caravan.inbox import Consumer
 from caravan.messages import Event, Malformed, Message, decode
 from caravan.money import Money
 from caravan.runtime import consumers
-from docs.evolution import published, sent, stored
+from docs.evolution import WITHDRAWN, published, sent, stored
 from services.__main__ import load
 from services.gateway.asyncapi import ENVELOPE
 from services.orders.messages import OrderCreated
@@ -24,6 +24,12 @@ FILES = sorted(CORPUS.glob("*.jsonl"))
 KINDS = {kind.type: kind for kind in sent()}
 SCHEMAS = published()
 RECORD = "run `python -m tests.contract.record`"
+
+
+def withdrawn(path: Path) -> bool:
+    """A version that is read and never sent again: no schema promises it."""
+    name, _, version = path.stem.rpartition(".v")
+    return int(version) <= WITHDRAWN.get(name, 0)
 
 
 @cache
@@ -52,7 +58,7 @@ def test_a_recorded_message_is_read_by_everyone_who_takes_its_type(path: Path) -
             assert type(decode(body, accepted).message) is KINDS[name]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [path for path in FILES if not withdrawn(path)], ids=lambda path: path.stem)
 def test_a_recorded_message_is_as_its_published_schema_says(path: Path) -> None:
     name, _, version = path.stem.rpartition(".v")
     check = jsonschema.Draft202012Validator(SCHEMAS[name][int(version)], format_checker=jsonschema.FormatChecker())
@@ -67,7 +73,7 @@ def test_a_reader_that_needs_more_than_was_sent_is_found_out() -> None:
         loyalty_number: str
 
     Demanding.type = OrderCreated.type
-    body = envelopes(CORPUS / "orders.OrderCreated.v1.jsonl")[0]
+    body = envelopes(CORPUS / "orders.OrderCreated.v2.jsonl")[0]
     with pytest.raises(Malformed, match="loyalty_number: Field required"):
         decode(body, {OrderCreated.type: Demanding})
 
@@ -112,7 +118,7 @@ def test_a_changed_stored_event_needs_its_upcast_to_read_what_is_stored() -> Non
 
     assert PaymentFailed in stored()
     Later.type = PaymentFailed.type
-    path = STREAMS / "payment_failed-1.json"
+    path = STREAMS / "payment_failed-2.json"
     with pytest.raises(KeyError):
         folded(_store_with(Later), path)
     with pytest.raises(ValidationError):

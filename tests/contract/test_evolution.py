@@ -106,9 +106,12 @@ def test_a_closed_shape_takes_no_field_even_with_a_default() -> None:
 @pytest.mark.parametrize(
     ("after", "says"),
     [
-        (changed(OrderCreated, gone=("customer_name",)), "orders.OrderCreated v1: field `customer_name` was removed"),
-        (changed(OrderCreated, coupon=(str | None, None)), "Set `version = 2`, then run `make docs` and `python -m tests.contract.record`"),
-        (changed(OrderCreated, coupon=(str | None, None), number=3), "version 2 was never published. Raise by one"),
+        (changed(OrderCreated, gone=("customer_name",), number=2), "orders.OrderCreated v2: field `customer_name` was removed"),
+        (
+            changed(OrderCreated, coupon=(str | None, None), number=2),
+            "Set `version = 3`, then run `make docs` and `python -m tests.contract.record`",
+        ),
+        (changed(OrderCreated, coupon=(str | None, None), number=4), "version 3 was never published. Raise by one"),
         (changed(OrderCreated, number=0), "A version never goes back"),
     ],
 )
@@ -120,7 +123,7 @@ def test_a_real_message_changed_in_place_is_refused(after: type[Message], says: 
 
 def test_a_real_message_may_gain_a_field_with_a_raised_version() -> None:
     others = [kind for kind in sent() if kind is not OrderCreated]
-    assert violations([*others, changed(OrderCreated, coupon=(str | None, None), number=2)], stored()) == []
+    assert violations([*others, changed(OrderCreated, coupon=(str | None, None), number=3)], stored()) == []
 
 
 def test_a_message_that_vanishes_is_missed() -> None:
@@ -136,10 +139,10 @@ def test_a_stored_event_may_change_with_its_version_because_an_upcast_follows() 
 
 
 def test_make_docs_does_not_write_over_a_published_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    narrowed = [changed(OrderCreated, gone=("email",)), *(kind for kind in sent() if kind is not OrderCreated)]
+    narrowed = [changed(OrderCreated, gone=("email",), number=2), *(kind for kind in sent() if kind is not OrderCreated)]
     monkeypatch.setattr(evolution, "sent", lambda: narrowed)
     before = evolution.path(OrderCreated).read_bytes()
-    with pytest.raises(SystemExit, match=r"nothing was written:\n- orders.OrderCreated v1: field `email` was removed"):
+    with pytest.raises(SystemExit, match=r"nothing was written:\n- orders.OrderCreated v2: field `email` was removed"):
         generate.main()
     assert evolution.path(OrderCreated).read_bytes() == before
 
@@ -148,3 +151,19 @@ def test_a_hole_in_the_published_versions_is_noticed(tmp_path: Path) -> None:
     for number in (1, 3):
         (tmp_path / f"{Placed.type}.v{number}.json").write_bytes(orjson.dumps(schema(Placed)))
     assert "version 2 is missing" in violations([changed(number=3)], folder=tmp_path)[0]
+
+
+def test_a_version_that_told_too_much_is_neither_sent_nor_published_again(tmp_path: Path) -> None:
+    old = changed(OrderCreated, payment_token=(str, ...), number=1)
+    for number in (1, 2):
+        (tmp_path / f"{OrderCreated.type}.v{number}.json").write_bytes(orjson.dumps(schema(old)))
+    assert "version 1 was withdrawn" in violations([OrderCreated], folder=tmp_path)[0]
+    (tmp_path / f"{OrderCreated.type}.v1.json").unlink()
+    (tmp_path / f"{OrderCreated.type}.v2.json").unlink()
+    assert "version 1 was withdrawn" in violations([old], folder=tmp_path)[0]
+    assert violations([OrderCreated], folder=tmp_path) == []
+
+
+def test_no_published_message_but_what_payments_is_told_has_a_field_for_a_payment_token() -> None:
+    holding = {kind.type for kind in sent() for name in schema(kind)["properties"] if "token" in name}
+    assert {name for name in holding if "ayment" in name or name.startswith("orders.")} == {"payments.ExpectPayment"}

@@ -100,7 +100,6 @@ def order_created(order_id: UUID, user_id: UUID, name: str = "Ada") -> OrderCrea
         total=GBP,
         shipping_address=Address(name=name, street="1 Road", city="London", postcode="N1", country="GB"),
         payment_method="card",
-        payment_token="tok_ok",
         placed_at=utc_now(),
     )
 

@@ -65,7 +65,7 @@ def histories(choices: bytes) -> dict[UUID, list[Event]]:
     for start in range(0, len(choices), MOVES):
         order_id = new_id()
         created = model.place(
-            order_id, new_id(), "ada@example.com", "Ada", [(Offered("MUG", "Mug", "all", POUNDS), 1)], ADDRESS, "card", "tok_ok", NOW
+            order_id, new_id(), "ada@example.com", "Ada", [(Offered("MUG", "Mug", "all", POUNDS), 1)], ADDRESS, "card", NOW
         )
         order = Order()
         order.apply(created)

@@ -10,7 +10,7 @@ import pytest
 from caravan.clock import new_id
 from caravan.money import Money
 from caravan.runtime import Backends
-from services.payments.messages import CAPTURE, REFUND, CapturePayment, InvoiceLine, RefundPayment
+from services.payments.messages import CAPTURE, EXPECT, REFUND, CapturePayment, ExpectPayment, InvoiceLine, RefundPayment
 from tests.shop import Shop, running, until
 
 SETTINGS = {"PAYMENTS_RETRY_SECONDS": "[0.02, 0.04, 0.06, 0.08]", "PAYMENTS_ASK_AGAIN_SECONDS": "0.02", "PAYMENTS_CALL_SECONDS": "0.3"}
@@ -34,7 +34,7 @@ class Till:
     def __post_init__(self) -> None:
         self.staff = self.shop.bearer("staff")
 
-    def order(self, token: str = "tok_ok", **changes: Any) -> CapturePayment:
+    def order(self, token: str = "tok_ok", **changes: Any) -> ExpectPayment:
         lines = [
             InvoiceLine(sku="MUG", name="Mug", quantity=3, unit_price=450),
             InvoiceLine(sku="TEA", name="Tea", quantity=1, unit_price=649),
@@ -50,10 +50,23 @@ class Till:
             "lines": lines,
             "billing_address": "12 St James's Square\nLondon SW1Y 4JH\nGB",
         }
-        return CapturePayment(**{**defaults, **changes})
+        return ExpectPayment(**{**defaults, **changes})
 
-    async def capture(self, order: CapturePayment, *, identifier: UUID | None = None) -> None:
-        await self.shop.send("payments", CAPTURE, order, key=order.order_id, identifier=identifier)
+    async def expect(self, order: ExpectPayment, *, identifier: UUID | None = None) -> None:
+        await self.shop.send("payments", EXPECT, order, key=order.order_id, identifier=identifier)
+
+    async def expected(self, order: ExpectPayment) -> None:
+        """As after the order was placed: payments knows what it will be charged with."""
+        await self.expect(order)
+        database = self.shop.database("payments")
+        await until(lambda: database.fetchval("SELECT 1 FROM payment WHERE order_id = $1 AND user_id IS NOT NULL", order.order_id))
+
+    async def command(self, order: ExpectPayment, *, identifier: UUID | None = None) -> None:
+        await self.shop.send("payments", CAPTURE, CapturePayment(order_id=order.order_id), key=order.order_id, identifier=identifier)
+
+    async def capture(self, order: ExpectPayment, *, identifier: UUID | None = None) -> None:
+        await self.expected(order)
+        await self.command(order, identifier=identifier)
 
     async def refund(self, order_id: UUID, *, reason: str = "changed my mind") -> None:
         await self.shop.send("payments", REFUND, RefundPayment(order_id=order_id, reason=reason), key=order_id)

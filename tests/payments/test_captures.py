@@ -7,33 +7,17 @@ from typing import Any
 from caravan.clock import new_id
 from caravan.messages import Delivery
 from caravan.money import Money
-from services.orders.messages import ORDERS, Address, OrderCancelled, OrderCreated, OrderLine
+from services.orders.messages import ORDERS, OrderCancelled
 from services.payments import model, schemas, store
-from services.payments.messages import CAPTURE
+from services.payments.messages import CAPTURE, EXPECT, CapturePayment
 from services.payments.providers import Captured, Declined
 from tests.payments.conftest import Around, Till
 from tests.shop import until
 
 
-async def announce(till: Till, order: Any) -> None:
-    created = OrderCreated(
-        order_id=order.order_id,
-        user_id=order.user_id,
-        email=order.email,
-        customer_name=order.customer_name,
-        lines=[OrderLine(sku="MUG", name="Mug", category="kitchen", quantity=1, unit_price=1999)],
-        total=order.amount,
-        shipping_address=Address(name="Ada", street="1 Road", city="London", postcode="N1", country="GB"),
-        payment_method="card",
-        payment_token=order.token,
-        placed_at=till.shop.context("payments").clock(),
-    )
-    await till.shop.send("payments", ORDERS, created, key=order.order_id)
-
-
 async def test_an_order_that_was_just_placed_shows_an_expected_payment_to_its_owner_only(till: Till) -> None:
     order = till.order()
-    await announce(till, order)
+    await till.expected(order)
     owner, stranger = till.shop.bearer(user_id=order.user_id), till.shop.bearer()
     path = f"/v1/payments/{order.order_id}"
 
@@ -142,8 +126,9 @@ async def test_a_call_that_hangs_is_cut_off_and_asked_about_with_the_same_key(ti
 
 async def test_a_process_that_died_after_the_call_charges_no_second_time(till: Till) -> None:
     order, context = till.order(), till.shop.context("payments")
-    command = Delivery(order, new_id(), str(order.order_id), context.clock(), None, None)
-    await store.begin(context.database, [command], context.clock() + timedelta(hours=1), context.clock())
+    await till.expected(order)
+    command = Delivery(CapturePayment(order_id=order.order_id), new_id(), str(order.order_id), context.clock(), None, None)
+    await store.begin(context.database, [command], "GBP", context.clock() + timedelta(hours=1), context.clock())
     await context.parts.provider.capture(f"{order.order_id}:1", str(order.order_id), order.amount, "tok_ok")
 
     await till.capture(order)  # the message comes again, because it was never acknowledged
@@ -157,7 +142,8 @@ async def test_a_command_that_can_not_be_stored_holds_up_no_other_of_its_batch(t
     poison = till.order(customer_name="\x00")
     async with till.shop.database("payments").work() as work:
         for order in (*orders[:3], poison, *orders[3:]):
-            work.emit(CAPTURE, order, key=order.order_id)
+            work.emit(EXPECT, order, key=order.order_id)
+            work.emit(CAPTURE, CapturePayment(order_id=order.order_id), key=order.order_id)
     for order in orders:
         await till.wait_for(order.order_id, "payment-completed")
         assert await till.ledger(order.order_id) == [("1", "captured")]
@@ -166,7 +152,7 @@ async def test_a_command_that_can_not_be_stored_holds_up_no_other_of_its_batch(t
 
 async def test_an_order_cancelled_before_the_command_is_never_charged(till: Till) -> None:
     order = till.order()
-    await announce(till, order)
+    await till.expected(order)
     cancelled = OrderCancelled(order_id=order.order_id, user_id=order.user_id, email=order.email, reason="", refunded=None)
     await till.shop.send("payments", ORDERS, cancelled, key=order.order_id)
 

@@ -16,6 +16,7 @@ from tests.shop import until
 async def test_neither_a_first_nor_a_further_attempt_begins_while_an_order_is_held(till: Till, patient: Any) -> None:
     fresh, between = till.order(), till.order("tok_flaky")
     database, context = till.shop.database("payments"), till.shop.context("payments")
+    await till.expected(fresh)
     await till.capture(between)
     await until(lambda: database.fetchval("SELECT 1 FROM payment WHERE order_id = $1 AND status = 'retrying'", between.order_id))
     for order in (fresh, between):
@@ -45,7 +46,7 @@ async def test_a_hold_that_no_cancellation_follows_ends_by_itself(till: Till) ->
 
 
 def delivery(order: Any) -> Delivery[CapturePayment]:
-    return Delivery(order, new_id(), str(order.order_id), utc_now(), None, None)
+    return Delivery(CapturePayment(order_id=order.order_id), new_id(), str(order.order_id), utc_now(), None, None)
 
 
 def job(order_id: Any, attempt: int) -> Job:

@@ -12,20 +12,20 @@ from pypdf import PdfReader
 from caravan.jobs import desk
 from caravan.money import Money
 from services.payments import store
-from services.payments.messages import CapturePayment, InvoiceLine
+from services.payments.messages import ExpectPayment, InvoiceLine
 from services.payments.model import positions
 from services.payments.use_cases import RETRY_JOB, invoice
 from tests.payments.conftest import Till
 
 
-async def text_of(till: Till, order: CapturePayment) -> str:
+async def text_of(till: Till, order: ExpectPayment) -> str:
     answer = await till.shop.client.get(f"/v1/orders/{order.order_id}/invoice", headers=till.shop.bearer(user_id=order.user_id))
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == "application/pdf"
     return "\n".join(page.extract_text() for page in PdfReader(BytesIO(answer.content)).pages)
 
 
-async def paid(till: Till, **changes: Any) -> CapturePayment:
+async def paid(till: Till, **changes: Any) -> ExpectPayment:
     order = till.order(**changes)
     await till.capture(order)
     await till.wait_for(order.order_id, "payment-completed")

@@ -76,7 +76,6 @@ def bought(
         total=total,
         shipping_address=ADDRESS,
         payment_method="card",
-        payment_token="tok_ok",
         placed_at=utc_now() - timedelta(days=days_ago),
     )
     told = [Told(ORDER_CREATED, created, order_id)]

@@ -1,7 +1,7 @@
 """Charging an order: the intent is committed, the provider is called outside any transaction, and one unit of work records what came of it."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import partial
@@ -17,7 +17,6 @@ from caravan.jobs import Job, JobsAway, NewJob
 from caravan.messages import Delivery
 from caravan.money import Money
 from caravan.telemetry import log
-from services.orders.messages import OrderCancelled, OrderCreated
 from services.payments import store
 from services.payments.messages import (
     CAPTURE,
@@ -25,11 +24,12 @@ from services.payments.messages import (
     PAYMENT_FAILED,
     PAYMENT_REFUNDED,
     CapturePayment,
+    ExpectPayment,
     PaymentCompleted,
     PaymentFailed,
     PaymentRefunded,
 )
-from services.payments.model import VOIDED, Answer, Payment, Schedule, invoice_number, origin
+from services.payments.model import Answer, Payment, Schedule, invoice_number, origin
 from services.payments.providers import Captured
 from services.payments.use_cases import RETRY_JOB, PaymentsContext
 
@@ -44,25 +44,26 @@ ANSWERS = Counter("caravan_payment_answers_total", "Calls to capture by what is 
 Answered = list[tuple[Payment, Answer]]
 
 
-async def expect(context: PaymentsContext, work: UnitOfWork, deliveries: Sequence[Delivery[OrderCreated | OrderCancelled]]) -> None:
-    """Show an order's payment before anything was charged, and refuse to charge one that was cancelled."""
+async def expect(context: PaymentsContext, work: UnitOfWork, orders: Sequence[ExpectPayment]) -> None:
+    """Know what orders will be charged with; one whose command to charge has overtaken this begins at once."""
     now = context.clock()
-    created = [d.message for d in deliveries if isinstance(d.message, OrderCreated)]
-    cancelled = [d.message.order_id for d in deliveries if isinstance(d.message, OrderCancelled)]
-    if created:
-        await store.expect(work, created, now)
-    if cancelled:
-        await store.close(work, cancelled, VOIDED, now)
+    begin = await store.expect(work, list({order.order_id: order for order in orders}.values()), now)
+    if begin:
+        work.after_commit(partial(context.jobs.enqueue_soon, RETRY_JOB, *(_retry_job(order_id, 1, now, now) for order_id in begin)))
+
+
+async def close(context: PaymentsContext, work: UnitOfWork, ended: Mapping[UUID, str]) -> None:
+    """Refuse to charge orders that have ended, each with its reason."""
+    await store.close(work, ended, context.settings.currency, context.clock())
 
 
 async def capture(context: PaymentsContext, deliveries: Sequence[Delivery[CapturePayment]]) -> None:
     """Charge each order once; a repeated command for a finished one gets the same outcome again."""
     commands = {d.message.order_id: d for d in reversed(deliveries)}
-    now = context.clock()
-    begun = await store.begin(context.database, list(commands.values()), lease(context), now)
-    known = await store.standing(context.database, commands.keys() - begun) if len(begun) < len(commands) else []
-    first = [_begun(commands[order_id]) for order_id in begun]
-    answered = await ask(context, [*first, *(payment for payment in known if payment.status == "capturing")])
+    begun = await store.begin(context.database, list(commands.values()), context.settings.currency, lease(context), context.clock())
+    others = commands.keys() - {payment.order_id for payment in begun}
+    known = await store.standing(context.database, others) if others else []
+    answered = await ask(context, [*begun, *(payment for payment in known if payment.status == "capturing")])
     async with context.database.work() as work:
         new = await work.claim(CAPTURE.name, {d.id for d in deliveries})
         await record(context, work, answered)
@@ -70,24 +71,6 @@ async def capture(context: PaymentsContext, deliveries: Sequence[Delivery[Captur
             again = [d for d in deliveries if d.message.order_id == payment.order_id and d.id in new]
             if again:
                 publish(work, payment, again[0])
-
-
-def _begun(command: Delivery[CapturePayment]) -> Payment:
-    order = command.message
-    return Payment(
-        order_id=order.order_id,
-        status="capturing",
-        amount=order.amount.amount,
-        currency=order.amount.currency,
-        token=order.token,
-        attempt=1,
-        reason="",
-        refund_asked=False,
-        due_at=None,
-        traceparent=command.traceparent,
-        actor=command.actor,
-        cause=command.id,
-    )
 
 
 async def resume(context: PaymentsContext) -> bool:
