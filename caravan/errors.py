@@ -2,7 +2,7 @@
 
 Problem                 what a client may be told
  ├─ BadRequest 400   Unauthorized 401   Forbidden 403   NotFound 404   TooSlow 408   Conflict 409
- ├─ StaleEdit 412    TooLarge 413       Invalid 422     TooManyRequests 429
+ ├─ StaleEdit 412    TooLarge 413       UnsupportedMediaType 415   Invalid 422   TooManyRequests 429
  └─ Unavailable 503  DeadlineExceeded 504
 Reject                  a message handler's word that trying again can't help: straight to the dead letters
 """
@@ -78,6 +78,10 @@ class StaleEdit(Problem):
 
 class TooLarge(Problem):
     status, title, slug = 413, "Content too large", "too-large"
+
+
+class UnsupportedMediaType(Problem):
+    status, title, slug = 415, "Unsupported media type", "unsupported-media-type"
 
 
 class Invalid(Problem):

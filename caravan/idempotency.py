@@ -16,9 +16,11 @@ from fastapi.responses import Response
 
 from caravan.auth import caller_of
 from caravan.database import Answer, Database, KeyAlreadyUsed, UnitOfWork
-from caravan.errors import BadRequest, InFlight, Invalid, Problem
+from caravan.errors import InFlight, Invalid, Problem
 
 MAX_KEY = 200
+PRINTABLE = r"^[\x20-\x7e\xa1-\xac\xae-\xff]+$"
+"""As far as a header can carry it."""
 ATTEMPTS = 2
 
 
@@ -79,13 +81,7 @@ class Once:
         )
 
 
-async def _once(request: Request, key: str | None, *, required: bool) -> Once:
-    if key is None:
-        if required:
-            raise BadRequest("the header Idempotency-Key is required: any string of your own, new for each new request")
-        return Once("", None, b"")
-    if not 1 <= len(key) <= MAX_KEY or not key.isprintable():
-        raise BadRequest(f"Idempotency-Key must be 1 to {MAX_KEY} printable characters")
+async def _once(request: Request, key: str) -> Once:
     caller = await caller_of(request)
     body = await request.body()
     try:
@@ -96,17 +92,20 @@ async def _once(request: Request, key: str | None, *, required: bool) -> Once:
     return Once(f"{who} {request.method} {request.url.path}", key, hashlib.sha256(body).digest())
 
 
-KEY_DESCRIPTION = "A string of your own; the same key and body get the same answer, another body is refused (422)."
+_KEY = Header(
+    min_length=1,
+    max_length=MAX_KEY,
+    pattern=PRINTABLE,
+    description="A string of your own; the same key and body get the same answer, another body is refused (422).",
+)
 
 
-async def once(request: Request, idempotency_key: Annotated[str | None, Header(description=KEY_DESCRIPTION)] = None) -> Once:
-    return await _once(request, idempotency_key, required=False)
+async def once(request: Request, idempotency_key: Annotated[str | None, _KEY] = None) -> Once:
+    return await _once(request, idempotency_key) if idempotency_key is not None else Once("", None, b"")
 
 
-async def once_required(
-    request: Request, idempotency_key: Annotated[str | None, Header(description=KEY_DESCRIPTION + " Required.")] = None
-) -> Once:
-    return await _once(request, idempotency_key, required=True)
+async def once_required(request: Request, idempotency_key: Annotated[str, _KEY]) -> Once:
+    return await _once(request, idempotency_key)
 
 
 OnceIfKeyed = Annotated[Once, Depends(once)]

@@ -9,8 +9,10 @@ from fastapi.routing import APIRoute
 from caravan.http.documents import document_pages, html_page
 from caravan.http.edge import FORWARDER, SECONDS, App, Body, Edge, Receive, Scope, Send, forwarder_key, leaves
 from caravan.http.head import answer_head
+from caravan.http.headers import document_headers
 from caravan.http.pages import (
     CursorParameter,
+    IfMatch,
     Limit,
     Page,
     Strict,
@@ -22,8 +24,17 @@ from caravan.http.pages import (
     page_response,
     text_part,
 )
-from caravan.http.parameters import FREE_PARAMETERS, hold_to_declared_parameters
-from caravan.http.problems import PROBLEMS, ProblemDocument, add_problem_handlers, allow, as_problem, document_problems, problem_response
+from caravan.http.parameters import FREE_PARAMETERS, hold_to_declaration
+from caravan.http.problems import (
+    PROBLEMS,
+    ProblemDocument,
+    add_problem_handlers,
+    allow,
+    as_problem,
+    document_problems,
+    problem_response,
+    problems_of,
+)
 from caravan.http.streams import EVENTS, EventStream
 from caravan.times import Day, Time, parse_time
 
@@ -43,6 +54,7 @@ __all__ = [
     "Day",
     "Edge",
     "EventStream",
+    "IfMatch",
     "Limit",
     "Page",
     "ProblemDocument",
@@ -58,6 +70,7 @@ __all__ = [
     "check_if_match",
     "create_app",
     "decode_cursor",
+    "document_headers",
     "document_pages",
     "encode_cursor",
     "entity_tag",
@@ -77,7 +90,6 @@ def create_app(service: str, routers: Sequence[Any], context: Any, verifier: Any
     app = FastAPI(
         title=f"Caravan {service}",
         version="1",
-        responses=PROBLEMS,
         docs_url=None,
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
@@ -99,7 +111,7 @@ def _include(app: FastAPI, router: APIRouter) -> None:
     layer that looks itself up again for each request."""
     for route in router.routes:
         if isinstance(route, APIRoute):
-            route.responses = {**PROBLEMS, **route.responses}
+            route.responses = {**problems_of(route), **route.responses}
             route.unique_id = route.name
-            hold_to_declared_parameters(route)
+            hold_to_declaration(route)
         app.router.routes.append(route)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Generic, TypeVar
 
 import orjson
-from fastapi import Query, Request
+from fastapi import Header, Query
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict
 
@@ -71,9 +71,11 @@ def entity_tag(version: int) -> str:
     return f'"{version}"'
 
 
-def check_if_match(request: Request, version: int) -> None:
-    """Raises StaleEdit when the request's If-Match names another version. Without the header the edit is unconditional."""
-    given = request.headers.get("if-match")
+IfMatch = Annotated[str | None, Header(max_length=500, description="the ETag that you have; another version is refused with 412")]
+
+
+def check_if_match(given: str | None, version: int) -> None:
+    """Raises StaleEdit when an If-Match names another version. Without the header the edit is unconditional."""
     if (
         given is not None
         and given.strip() != "*"

@@ -1,4 +1,4 @@
-"""Query parameters are held to the letter: one that a route doesn't declare is refused, and so is one that is given twice."""
+"""Requests are held to the letter: a query parameter that a route doesn't declare is refused, one that is given twice, a body of another content type."""
 
 from collections import Counter
 from dataclasses import dataclass
@@ -6,9 +6,13 @@ from urllib.parse import parse_qsl
 
 from fastapi import params
 from fastapi.dependencies.utils import get_flat_params
-from fastapi.routing import APIRoute
+from fastapi.routing import APIRoute, request_response
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import Response
 
 from caravan.errors import Invalid
+from caravan.http.bodies import StrictRequest, body_types, check_content_type
 from caravan.http.edge import App, Receive, Scope, Send
 
 FREE_PARAMETERS = "x-free-parameters"
@@ -21,17 +25,29 @@ class _Checked:
     app: App
     known: dict[str, bool]
     prefix: str | None
+    bodies: frozenset[str]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["query_string"]:
             _check(scope["query_string"], self.known, self.prefix)
+        if self.bodies:
+            check_content_type(Headers(scope=scope), self.bodies)
         await self.app(scope, receive, send)
 
 
-def hold_to_declared_parameters(route: APIRoute) -> None:
+def hold_to_declaration(route: APIRoute) -> None:
     """Make a route refuse what it would silently ignore: a misspelt filter would answer everything."""
-    if not isinstance(route.app, _Checked):  # a router is made once, applications may be made of it several times
-        route.app = _Checked(route.app, _declared(route), (route.openapi_extra or {}).get(FREE_PARAMETERS))
+    if isinstance(route.app, _Checked):  # a router is made once, applications may be made of it several times
+        return
+    bodies = body_types(route)
+    if bodies:
+        handle = route.get_route_handler()
+
+        async def handle_strictly(request: Request) -> Response:
+            return await handle(StrictRequest(request.scope, request.receive, request._send))
+
+        route.app = request_response(handle_strictly)
+    route.app = _Checked(route.app, _declared(route), (route.openapi_extra or {}).get(FREE_PARAMETERS), bodies)
 
 
 def _declared(route: APIRoute) -> dict[str, bool]:

@@ -7,8 +7,10 @@ from typing import Any
 import asyncpg
 import orjson
 from fastapi import FastAPI, Request
+from fastapi.dependencies.utils import get_flat_params
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match, Route
@@ -18,6 +20,8 @@ from caravan import telemetry
 from caravan.database import CONNECTION_LOST, VersionConflict
 from caravan.errors import TYPE_BASE, BadRequest, Conflict, Invalid, Problem, Unavailable
 from caravan.faults import FAULT
+from caravan.http.bodies import takes_body
+from caravan.http.headers import HEADERS, describe_headers
 from caravan.messages import MessageTooLarge
 
 
@@ -39,20 +43,26 @@ class ProblemDocument(BaseModel):
 
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"description": text, "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}}}
-    for status, text in {
-        400: "Not readable: broken JSON, or a header or parameter that is missing",
-        401: "No access token, or one that is not valid",
-        403: "Not allowed for this role",
-        404: "No such thing, or not yours",
-        405: "No such method here",
-        409: "In conflict with the present state",
-        412: "Changed since you read it",
-        413: "Body over 1 MiB",
-        422: "Understood, but not valid: `errors` names the fields",
-        429: "Too many requests: see Retry-After",
-        503: "A part of the shop is away: see Retry-After",
-        504: "The deadline has passed",
+    status: {
+        "description": text,
+        "headers": {name: {**HEADERS[name], "required": status != 409} for name in headers},
+        "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}},
+    }
+    for status, (text, *headers) in {
+        400: ("Not readable: broken JSON, or a header or parameter that is missing or of no use",),
+        401: ("An access token that is missing or not valid", "WWW-Authenticate"),
+        403: ("Not allowed for this role",),
+        404: ("No such thing, or not yours",),
+        405: ("No such method here", "Allow"),
+        408: ("The body came too slowly",),
+        409: ("In conflict with the present state", "Retry-After"),
+        412: ("Changed since you read it",),
+        413: ("Body over 1 MiB",),
+        415: ("A body of another content type than the documented ones",),
+        422: ("Understood, but not valid: `errors` names the fields",),
+        429: ("Too many requests", "Retry-After"),
+        503: ("A part of the shop is away", "Retry-After"),
+        504: ("The deadline has passed",),
     }.items()
 }
 
@@ -124,14 +134,17 @@ def add_problem_handlers(app: FastAPI) -> None:
     async def invalid(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
         found = error.errors()
-        if any(item["type"] == "json_invalid" for item in found):
-            return problem_response(BadRequest("the body is not valid JSON"), request.url.path)
+        refused = _unreadable(found)
+        if refused is not None:
+            return problem_response(refused, request.url.path)
         errors = [{"field": _field(item["loc"]), "rule": item["msg"]} for item in found[:50]]
         names = ", ".join(item["field"] for item in errors[:5])
         return render(TYPE_BASE + "invalid", "The request is not valid", 422, f"not valid: {names}", request.url.path, errors)
 
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
+        if isinstance(error.__cause__, Problem):  # raised while the body was read: the framework takes it for its own
+            return problem_response(error.__cause__, request.url.path)
         title = _TITLES.get(error.status_code, "Error")
         slug = title.lower().replace(" ", "-")
         detail = f"nothing is served at {request.method} {request.url.path}" if error.status_code in (404, 405) else str(error.detail)
@@ -147,10 +160,31 @@ def add_problem_handlers(app: FastAPI) -> None:
         app.add_exception_handler(told, any_other)
 
 
+def _unreadable(found: Sequence[Any]) -> BadRequest | None:
+    """What is no request at all, rather than one with a value that is not valid."""
+    for item in found:
+        if item["type"] == "json_invalid":
+            return BadRequest(f"the body is not valid JSON: {item['ctx']['error']}")
+        if item["type"] == "missing" and item["loc"][0] == "header":
+            return BadRequest(f"the header {item['loc'][1]} is required", errors=[{"field": _field(item["loc"]), "rule": "must be sent"}])
+    return None
+
+
 def _field(location: Sequence[Any]) -> str:
     """`lines.0.quantity` for a field of the body; parameters keep their kind (`query.limit`)."""
     parts = location[1:] if location[0] == "body" and len(location) > 1 else location
     return ".".join(str(part) for part in parts)
+
+
+def problems_of(route: APIRoute) -> dict[int | str, dict[str, Any]]:
+    """The problems with which a route may answer, by what it takes."""
+    parameters = {field.alias for field in get_flat_params(route.dependant)}
+    left_out = {
+        *(() if takes_body(route) else (408, 415)),
+        *(() if "if-match" in parameters else (412,)),
+        *(() if route.methods != {"GET"} else (409,)),
+    }
+    return {status: problem for status, problem in PROBLEMS.items() if status not in left_out}
 
 
 def document_problems(app: FastAPI) -> None:
@@ -160,6 +194,9 @@ def document_problems(app: FastAPI) -> None:
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = original()
+            for item in document["paths"].values():
+                for operation in item.values():
+                    describe_headers(operation)
             schemas = document.setdefault("components", {}).setdefault("schemas", {})
             schema = ProblemDocument.model_json_schema(ref_template="#/components/schemas/{model}")
             schemas.update(schema.pop("$defs", {}))

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from datetime import date
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from uuid import UUID
 
 import orjson
@@ -13,7 +13,19 @@ from pydantic import BaseModel
 
 from caravan.auth import Admin, Staff
 from caravan.errors import Invalid
-from caravan.http import SLOW, CursorParameter, Day, Limit, Page, Time, decode_cursor, json_response, page_response, parse_time
+from caravan.http import (
+    SLOW,
+    CursorParameter,
+    Day,
+    Limit,
+    Page,
+    Time,
+    decode_cursor,
+    document_headers,
+    json_response,
+    page_response,
+    parse_time,
+)
 from services.analytics import model, use_cases
 from services.analytics.model import Period
 from services.analytics.schemas import (
@@ -35,7 +47,9 @@ router = APIRouter(tags=["analytics"])
 From = Annotated[Day | None, Query(alias="from", description="first day (UTC); by default the 30 days up to `to`")]
 To = Annotated[Day | None, Query(description="last day (UTC), included; by default today")]
 Format = Annotated[Literal["json", "csv"] | None, Query(description="`csv`, also by `Accept: text/csv`")]
-OR_CSV: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {"schema": {"type": "string"}}}, "description": "the report"}}
+OR_CSV = document_headers(
+    200, "Vary", "Content-Disposition", description="the report", content={"text/csv": {"schema": {"type": "string"}}}
+)
 ROW_COLUMNS = ("key", "name", "currency", "orders", "paid", "units", "captured", "refunded", "revenue")
 
 

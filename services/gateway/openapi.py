@@ -7,8 +7,12 @@ from typing import Any
 
 import orjson
 
+from caravan.http.headers import HEADERS
+
 Document = dict[str, Any]
 
+LIMIT_HEADERS = {name: HEADERS[name] for name in ("RateLimit", "RateLimit-Policy")}
+"""What the gateway adds to the answers of all services."""
 PREFIX = "#/components/schemas/"
 DESCRIPTION = """An event-driven commerce backend. Sign in with `POST /v1/auth/token` and send `Authorization: Bearer <access token>`.
 
@@ -29,6 +33,8 @@ def merge(documents: Mapping[str, Document], url: str, version: str) -> Document
                 continue
             operation = _renamed(operation, service, names)
             operation["tags"] = [service]
+            for response in operation["responses"].values():
+                response.setdefault("headers", {}).update(LIMIT_HEADERS)
             if ids[operation["operationId"]] > 1:
                 operation["operationId"] = f"{service}_{operation['operationId']}"
             paths.setdefault(path, {})[method] = operation

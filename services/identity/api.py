@@ -4,13 +4,13 @@ import base64
 import binascii
 import dataclasses
 import hmac
+from functools import partial
 from typing import Annotated, Any
 from urllib.parse import unquote_plus
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Form, Query, Request
 from fastapi.responses import Response
-from pydantic import ValidationError
 
 from caravan.auth import Admin, Anyone, Customer
 from caravan.database import UnitOfWork
@@ -19,10 +19,12 @@ from caravan.email_address import EmailAddress
 from caravan.errors import BadRequest, Invalid
 from caravan.http import (
     CursorParameter,
+    IfMatch,
     Limit,
     Page,
     check_if_match,
     decode_cursor,
+    document_headers,
     entity_tag,
     json_response,
     page_response,
@@ -40,6 +42,7 @@ OPEN_LINES = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 DEVICE_COOKIE = "caravan-device"
 DEVICE_DAYS = 365
 KEYS_CACHED = "public, max-age=300"
+_WITH_TAG = document_headers(200, "ETag")
 
 
 def _context(request: Request) -> Identity:
@@ -77,7 +80,7 @@ def _created(once: Once, work: UnitOfWork, account: Account) -> Response:
     return once.save(work, 201, _user(account).model_dump_json().encode(), headers)
 
 
-@users.post("", status_code=201, response_model=schemas.User)
+@users.post("", status_code=201, response_model=schemas.User, responses=document_headers(201, "Location", "ETag"))
 async def register_user(request: Request, registration: schemas.Registration, once: OnceIfKeyed) -> Response:
     """Register as a customer. An e-mail has one account: a taken one is refused with 409, which may be asked a few times only.
 
@@ -99,7 +102,10 @@ async def register_user(request: Request, registration: schemas.Registration, on
     "/invitations",
     status_code=201,
     response_model=schemas.User,
-    responses={200: {"model": schemas.User, "description": "The e-mail has an account already"}},
+    responses={
+        **document_headers(200, "ETag", model=schemas.User, description="The e-mail has an account already"),
+        **document_headers(201, "Location", "ETag"),
+    },
 )
 async def invite_user(request: Request, invitation: schemas.Invitation, _: Admin, once: OnceIfKeyed) -> Response:
     """Make a user of any role without a password; the user claims the account by a password reset. An e-mail that has an account: that one, unchanged."""
@@ -112,18 +118,16 @@ async def invite_user(request: Request, invitation: schemas.Invitation, _: Admin
     return await once.run(context.database, act)
 
 
-@users.get("/me", response_model=schemas.User)
+@users.get("/me", response_model=schemas.User, responses=_WITH_TAG)
 async def show_me(request: Request, caller: Customer) -> Response:
     """Your profile."""
     return _answer(await accounts.account_of(_context(request), caller.user_id))
 
 
-@users.patch("/me", response_model=schemas.User)
-async def change_me(request: Request, patch: schemas.ProfilePatch, caller: Customer) -> Response:
+@users.patch("/me", response_model=schemas.User, responses=_WITH_TAG)
+async def change_me(request: Request, patch: schemas.ProfilePatch, caller: Customer, if_match: IfMatch = None) -> Response:
     """Change your profile. With `If-Match`, only the version that you have seen."""
-    return _answer(
-        await accounts.change_profile(_context(request), caller.user_id, patch, lambda version: check_if_match(request, version))
-    )
+    return _answer(await accounts.change_profile(_context(request), caller.user_id, patch, partial(check_if_match, if_match)))
 
 
 @users.post("/me/verification", status_code=202, response_model=schemas.VerificationMailed)
@@ -154,7 +158,7 @@ async def list_users(
     return page_response(found, limit, _user, lambda account: (account.id,))
 
 
-@users.get("/{user_id}", response_model=schemas.User)
+@users.get("/{user_id:uuid}", response_model=schemas.User, responses=_WITH_TAG)
 async def show_user(request: Request, user_id: UUID, caller: Customer) -> Response:
     """One user: yourself, or anybody for an admin."""
     if caller.subject != str(user_id) and not caller.at_least("admin"):
@@ -162,17 +166,17 @@ async def show_user(request: Request, user_id: UUID, caller: Customer) -> Respon
     return _answer(await accounts.account_of(_context(request), user_id))
 
 
-@users.patch("/{user_id}", response_model=schemas.User)
-async def change_user(request: Request, user_id: UUID, patch: schemas.UserPatch, _: Admin) -> Response:
+@users.patch("/{user_id:uuid}", response_model=schemas.User, responses=_WITH_TAG)
+async def change_user(request: Request, user_id: UUID, patch: schemas.UserPatch, _: Admin, if_match: IfMatch = None) -> Response:
     """Change a user's role, disable or enable. Either ends the user's sessions and mailed links. The last admin stays one."""
-    return _answer(await accounts.administer(_context(request), user_id, patch, lambda version: check_if_match(request, version)))
+    return _answer(await accounts.administer(_context(request), user_id, patch, partial(check_if_match, if_match)))
 
 
 def _field(most: int, description: str, *examples: str) -> Any:
     return Form(max_length=most, pattern=r"^[^\x00]*$", description=description, examples=list(examples))
 
 
-@auth.post("/v1/auth/token", response_model=schemas.Tokens)
+@auth.post("/v1/auth/token", response_model=schemas.Tokens, responses=document_headers(200, "Set-Cookie"))
 async def issue_tokens(
     request: Request,
     grant_type: Annotated[str, _field(100, f"`password`, `refresh_token`, `client_credentials` or `{granting.EXCHANGE}`", "password")] = "",
@@ -224,23 +228,11 @@ def _basic(request: Request) -> dict[str, str]:
     return {"client_id": unquote_plus(client), "client_secret": unquote_plus(secret)}
 
 
-_TOKEN = {
-    "type": "object",
-    "required": ["token"],
-    "properties": {"token": {"type": "string", "maxLength": 200, "description": "a refresh token"}},
-}
-
-
 @auth.post(
     "/v1/auth/revoke",
     responses={200: {"description": "The session of that token has ended, or the token was none"}},
     response_class=Response,
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": _TOKEN}, "application/x-www-form-urlencoded": {"schema": _TOKEN}},
-        }
-    },
+    openapi_extra={"requestBody": schemas.REVOCATION},
 )
 async def revoke_token(request: Request) -> Response:
     """Sign out: end the session of a refresh token (RFC 7009; JSON or form-encoded). Unknown tokens are answered alike."""
@@ -249,15 +241,14 @@ async def revoke_token(request: Request) -> Response:
 
 
 async def _given_token(request: Request) -> str:
-    if request.headers.get("content-type", "").startswith(("application/x-www-form-urlencoded", "multipart/form-data")):
+    if request.headers.get("content-type", "").lower().startswith("application/x-www-form-urlencoded"):
         token = (await request.form()).get("token")
     else:
         try:
-            token = schemas.Revocation.model_validate_json(await request.body()).token
-        except ValidationError as error:
-            if error.errors(include_input=False)[0]["type"] == "json_invalid":
-                raise BadRequest("the body is not valid JSON") from None
-            token = None
+            given = await request.json()
+        except (ValueError, RecursionError) as error:
+            raise BadRequest(f"the body is not valid JSON: {getattr(error, 'msg', 'it can not be read')}") from None
+        token = given.get("token") if isinstance(given, dict) else None
     if not isinstance(token, str) or not 1 <= len(token) <= 200:
         raise Invalid("not valid: token", errors=[{"field": "token", "rule": "a refresh token is a string of 1 to 200 characters"}])
     return token

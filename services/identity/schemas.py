@@ -101,8 +101,16 @@ class ResetConfirmation(Body):
     password: NewPassword = Field(examples=["thirteen camels at dawn"])
 
 
-class Revocation(BaseModel):
-    token: str
+_TOKEN = {
+    "type": "object",
+    "required": ["token"],
+    "properties": {"token": {"type": "string", "minLength": 1, "maxLength": 200, "description": "a refresh token"}},
+}
+REVOCATION: dict[str, Any] = {
+    "required": True,
+    "content": {"application/json": {"schema": _TOKEN}, "application/x-www-form-urlencoded": {"schema": _TOKEN}},
+}
+"""Either content type may come, which a model can't say."""
 
 
 class Tokens(BaseModel):

@@ -11,7 +11,18 @@ from fastapi.responses import Response
 from caravan.auth import Staff
 from caravan.errors import NotFound, Unavailable
 from caravan.faults import UNKNOWN
-from caravan.http import EVENTS, CursorParameter, EventStream, Limit, Page, decode_cursor, entity_tag, json_response, page_response
+from caravan.http import (
+    EVENTS,
+    CursorParameter,
+    EventStream,
+    Limit,
+    Page,
+    decode_cursor,
+    document_headers,
+    entity_tag,
+    json_response,
+    page_response,
+)
 from caravan.idempotency import OnceIfKeyed
 from services.inventory import store, use_cases
 from services.inventory.model import Stock
@@ -50,7 +61,7 @@ async def _find(context: InventoryContext, sku: str) -> Stock:
     return found[0]
 
 
-@router.get("/v1/stock/{sku}", response_model=StockDocument)
+@router.get("/v1/stock/{sku}", response_model=StockDocument, responses=document_headers(200, "ETag"))
 async def get_stock(request: Request, sku: SkuPath) -> Response:
     """How many are here, how many of them are reserved, and how many can be sold. 404 for a sku that never had stock."""
     stock = await _find(_context(request), sku)
@@ -58,7 +69,7 @@ async def get_stock(request: Request, sku: SkuPath) -> Response:
     return json_response(document, headers={"ETag": entity_tag(stock.version)})
 
 
-@router.get("/v1/stock/{sku}/balance", response_model=BalanceDocument)
+@router.get("/v1/stock/{sku}/balance", response_model=BalanceDocument, responses=document_headers(200, "ETag"))
 async def get_balance(request: Request, sku: SkuPath, _: Staff) -> Response:
     """The whole account of a sku: `available + reserved + shipped = received + adjusted`."""
     stock = await _find(_context(request), sku)
@@ -91,7 +102,7 @@ async def post_movements(request: Request, body: MovementsRequest, caller: Staff
     return await once.run(context.database, act)
 
 
-@router.post("/v1/stock/{sku}/movements", status_code=201, response_model=MovementDocument)
+@router.post("/v1/stock/{sku}/movements", status_code=201, response_model=MovementDocument, responses=document_headers(201, "Location"))
 async def post_movement(request: Request, sku: SkuPath, body: MovementRequest, caller: Staff, once: OnceIfKeyed) -> Response:
     """Receive, adjust, count or take back. The first movement of a sku makes its stock: goods may come before the catalogue knows them."""
     context = _context(request)

@@ -14,10 +14,12 @@ from caravan.auth import Caller, Customer, Staff
 from caravan.errors import NotFound
 from caravan.http import (
     CursorParameter,
+    IfMatch,
     Limit,
     Page,
     check_if_match,
     decode_cursor,
+    document_headers,
     document_pages,
     entity_tag,
     html_page,
@@ -47,18 +49,18 @@ def _answer(preference: Preference) -> Response:
     return json_response(view, headers={"ETag": entity_tag(preference.version)})
 
 
-@router.get("/v1/users/me/preferences", response_model=PreferenceView)
+@router.get("/v1/users/me/preferences", response_model=PreferenceView, responses=document_headers(200, "ETag"))
 async def get_preferences(request: Request, caller: Customer) -> Response:
     """How you want to be reached, and what you opted out of."""
     return _answer(await preferences.read_preference(request.app.state.context, caller.user_id))
 
 
-@router.patch("/v1/users/me/preferences", response_model=PreferenceView)
-async def patch_preferences(request: Request, caller: Customer, change: PreferenceChange) -> Response:
+@router.patch("/v1/users/me/preferences", response_model=PreferenceView, responses=document_headers(200, "ETag"))
+async def patch_preferences(request: Request, caller: Customer, change: PreferenceChange, if_match: IfMatch = None) -> Response:
     """Change how you want to be reached. Messages that wait already go the way that was chosen before; those of campaigns end with an opt-out."""
     changes = change.model_dump(exclude_unset=True)
     return _answer(
-        await preferences.change_preference(request.app.state.context, caller.user_id, changes, partial(check_if_match, request))
+        await preferences.change_preference(request.app.state.context, caller.user_id, changes, partial(check_if_match, if_match))
     )
 
 
@@ -138,7 +140,7 @@ def _no_link_of_ours() -> Response:
     return html_page("This link is none of ours", "It may have been cut off; use the one in the newest mail.", status=404)
 
 
-@router.post("/v1/campaigns", status_code=201, response_model=CampaignView)
+@router.post("/v1/campaigns", status_code=201, response_model=CampaignView, responses=document_headers(201, "Location"))
 async def post_campaign(request: Request, body: CampaignRequest, caller: Staff, once: OnceIfKeyed) -> Response:
     """Send a promotional mail to a segment of the customers: now, at a time, or by a cron spec in a time zone. Who opted out of promotions gets none."""
     context = request.app.state.context

@@ -24,6 +24,7 @@ from caravan.http import (
     Page,
     Time,
     decode_cursor,
+    document_headers,
     entity_tag,
     json_response,
     page_response,
@@ -49,7 +50,7 @@ def _context(request: Request) -> OrdersContext:
     return context
 
 
-@router.post("/v1/orders", status_code=202, response_model=Accepted)
+@router.post("/v1/orders", status_code=202, response_model=Accepted, responses=document_headers(202, "Location"))
 async def post_order(request: Request, order: PlaceOrder, caller: Customer, once: OnceRequired) -> Response:
     """Place an order. It is stored when this answers 202; follow `Location` for what becomes of it. 409 when a line is not in stock."""
     context = _context(request)
@@ -76,7 +77,7 @@ def _item(row: asyncpg.Record) -> OrderItem:
     return OrderItem(**{**row, "total": Money(amount=row["total"], currency=row["currency"])})
 
 
-@router.get("/v1/orders/{order_id}", response_model=OrderDocument)
+@router.get("/v1/orders/{order_id}", response_model=OrderDocument, responses=document_headers(200, "ETag"))
 async def get_order(
     request: Request,
     order_id: UUID,
@@ -232,7 +233,7 @@ async def _live(context: OrdersContext, order_id: UUID, seen: int) -> AsyncItera
                     yield b": still here\n\n"
 
 
-@router.post("/v1/orders/{order_id}/cancel", status_code=202, response_model=OrderDocument)
+@router.post("/v1/orders/{order_id}/cancel", status_code=202, response_model=OrderDocument, responses=document_headers(202, "Location"))
 async def cancel_order(
     request: Request, order_id: UUID, caller: Customer, once: OnceIfKeyed, body: CancelRequest | None = None
 ) -> Response:

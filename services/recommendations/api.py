@@ -6,7 +6,7 @@ from fastapi import APIRouter, Path, Request
 from fastapi.responses import Response
 
 from caravan.auth import Customer
-from caravan.http import Limit, json_response
+from caravan.http import Limit, document_headers, json_response
 from services.recommendations import use_cases
 from services.recommendations.client import Recommendations
 from services.recommendations.use_cases import RecommendationsContext
@@ -24,12 +24,7 @@ def _context(request: Request) -> RecommendationsContext:
 @router.get(
     "/v1/recommendations",
     response_model=Recommendations,
-    responses={
-        200: {
-            "description": "the best first, each with the rule that fired",
-            "headers": {"X-Cache": {"description": "`hit`, or `miss` when it was computed now", "schema": {"type": "string"}}},
-        }
-    },
+    responses=document_headers(200, "X-Cache", description="the best first, each with the rule that fired"),
 )
 async def recommend(request: Request, caller: Customer, limit: Limit = 10) -> Response:
     """For you: what goes with what you bought, what you buy again and again, and what sells; only what is in stock."""

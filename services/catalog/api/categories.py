@@ -8,16 +8,18 @@ from fastapi.responses import Response
 from caravan.auth import Admin
 from caravan.http import (
     CursorParameter,
+    IfMatch,
     Limit,
     Page,
     check_if_match,
     decode_cursor,
+    document_headers,
     entity_tag,
     json_response,
     page_response,
 )
 from services.catalog import store, use_cases
-from services.catalog.api.documents import IfMatch, context_of, text
+from services.catalog.api.documents import context_of, text
 from services.catalog.model import Category
 from services.catalog.schemas import CategoryDocument, CategoryName, CategoryRequest
 
@@ -38,14 +40,13 @@ def _category(category: Category, version: int) -> CategoryDocument:
     )
 
 
-@router.put("/v1/categories/{name}", response_model=CategoryDocument)
+@router.put("/v1/categories/{name}", response_model=CategoryDocument, responses=document_headers(200, "ETag"))
 async def put_category(
     request: Request, name: Annotated[CategoryName, Path()], body: CategoryRequest, _: Admin, if_match: IfMatch = None
 ) -> Response:
     """Declare which attributes products of a category may have, from their next change on. `{"attributes": {}, "free": true}` takes all rules away."""
     async with context_of(request).database.work() as work:
         version = await store.lock_category(work, name)
-        if if_match is not None:
-            check_if_match(request, version or 0)
+        check_if_match(if_match, version or 0)
         category, version = await use_cases.put_category(work, name, body)
     return json_response(_category(category, version), headers={"ETag": entity_tag(version)})

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import Header, Path, Request
+from fastapi import Path, Request
 
 from caravan.auth import Caller
 from caravan.errors import NotFound
@@ -12,7 +12,6 @@ from services.catalog.schemas import ProductItem, Sku
 from services.catalog.use_cases import CatalogContext
 
 SkuPath = Annotated[Sku, Path(description="the product's sku")]
-IfMatch = Annotated[str | None, Header(max_length=500, description="the ETag that you have; another version is refused with 412")]
 
 
 def context_of(request: Request) -> CatalogContext:

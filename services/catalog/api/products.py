@@ -7,10 +7,10 @@ from fastapi.responses import Response
 
 from caravan.auth import Admin, Anyone
 from caravan.errors import StaleEdit
-from caravan.http import entity_tag, json_response
+from caravan.http import IfMatch, document_headers, entity_tag, json_response
 from caravan.idempotency import OnceIfKeyed
 from services.catalog import use_cases
-from services.catalog.api.documents import IfMatch, SkuPath, context_of, fields, item, visible
+from services.catalog.api.documents import SkuPath, context_of, fields, item, visible
 from services.catalog.model import Product
 from services.catalog.schemas import Availability, ProductDocument, ProductItem, ProductPatch, ProductRequest, ProductsDone, ProductsRequest
 
@@ -18,7 +18,12 @@ router = APIRouter(tags=["products"])
 
 
 @router.get(
-    "/v1/products/{sku}", response_model=ProductDocument, responses={304: {"description": "Not changed since the ETag in If-None-Match"}}
+    "/v1/products/{sku}",
+    response_model=ProductDocument,
+    responses={
+        **document_headers(200, "ETag"),
+        **document_headers(304, "ETag", description="Not changed since the ETag in If-None-Match"),
+    },
 )
 async def get_product(
     request: Request,
@@ -50,7 +55,7 @@ def _check_version(if_match: str | None, product: Product) -> None:
         raise StaleEdit(f"you have {if_match}, product {product.sku} is at version {product.version} now; read it again")
 
 
-@router.post("/v1/products", status_code=201, response_model=ProductItem)
+@router.post("/v1/products", status_code=201, response_model=ProductItem, responses=document_headers(201, "Location", "ETag"))
 async def post_product(request: Request, body: ProductRequest, _: Admin, once: OnceIfKeyed) -> Response:
     """Make a product. Its attributes are free, within the rules of its category if that was declared; 409 when the sku exists."""
     context = context_of(request)
@@ -73,7 +78,7 @@ async def put_products(request: Request, body: ProductsRequest, _: Admin) -> Res
     return json_response(done)
 
 
-@router.patch("/v1/products/{sku}", response_model=ProductItem)
+@router.patch("/v1/products/{sku}", response_model=ProductItem, responses=document_headers(200, "ETag"))
 async def patch_product(
     request: Request, sku: SkuPath, body: ProductPatch, _: Admin, once: OnceIfKeyed, if_match: IfMatch = None
 ) -> Response:

@@ -1,0 +1,88 @@
+"""What every path that takes a body does alike: content types, names given twice, and JSON that only some parsers take."""
+
+import gzip
+from collections.abc import AsyncIterator
+
+import pytest
+
+from caravan.clock import new_id
+from caravan.derivation import derive
+from caravan.runtime import Backends
+from tests.shop import Shop, running
+
+PRODUCT = '{"sku": "%s", "name": "Mug", "category": "kitchen", "price": {"amount": 1250, "currency": "GBP"}%s}'
+FORM = "application/x-www-form-urlencoded"
+
+
+@pytest.fixture(scope="module")
+async def shop(backends: Backends) -> AsyncIterator[Shop]:
+    async with running(backends, "gateway", "identity", "catalog", "inventory") as shop:
+        yield shop
+
+
+@pytest.fixture(scope="module")
+async def admin(shop: Shop) -> dict[str, str]:
+    secret = derive(shop.process.backends.secret, "client:cli")
+    form = {"grant_type": "client_credentials", "client_id": "cli", "client_secret": secret}
+    token = (await shop.client.post("/v1/auth/token", data=form)).json()["access_token"]
+    return {"authorization": f"Bearer {token}"}
+
+
+def body(more: str = "") -> bytes:
+    return (PRODUCT % (f"B-{new_id().hex[-12:]}", more)).encode()
+
+
+@pytest.mark.parametrize(
+    ("content", "content_type", "status"),
+    [
+        (body(), "application/json", 201),
+        (body(), "application/json; charset=utf-8", 201),
+        (body(), "Application/JSON", 201),
+        (body(), "text/plain", 415),
+        (body(), "application/xml", 415),
+        (body(), FORM, 415),
+        (body(), None, 415),
+        (body(', "name": "Bowl"'), "application/json", 400),
+        (body(', "attributes": {"volume_ml": NaN}'), "application/json", 400),
+        (body(', "attributes": {"volume_ml": -Infinity}'), "application/json", 400),
+        (body(', "attributes": {"a": {"b": 1, "b": 2}}'), "application/json", 400),
+        (body(', "attributes": ' + '{"a":' * 20_000 + "1" + "}" * 20_000), "application/json", 400),
+        (body(', "attributes": {"volume_ml": ' + "9" * 5000 + "}"), "application/json", 400),
+        (b'{"sku": "\xff"}', "application/json", 400),
+        (body(', "description": "\\ud800"'), "application/json", 422),
+        (body(', "\\ud800": 1'), "application/json", 422),
+        (gzip.compress(body()), "application/json", 400),
+    ],
+)
+async def test_a_body_is_of_the_documented_type_and_says_each_thing_once(
+    shop: Shop, admin: dict[str, str], content: bytes, content_type: str | None, status: int
+) -> None:
+    headers = {**admin, **({"content-type": content_type} if content_type else {})}
+    answer = await shop.client.post("/v1/products", content=content, headers=headers)
+    assert answer.status_code == status, answer.text
+    if status != 201:
+        assert answer.headers["content-type"] == "application/problem+json" and answer.json()["trace_id"]
+
+
+async def test_a_name_that_stands_twice_is_named(shop: Shop, admin: dict[str, str]) -> None:
+    answer = await shop.client.post("/v1/products", content=body(', "name": "Bowl"'), headers={**admin, "content-type": "application/json"})
+    assert '"name" stands twice' in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("form", ["grant_type=password&grant_type=refresh_token", "grant_type=password&username=a&username=b"])
+async def test_a_form_field_given_twice_is_refused_by_name(shop: Shop, form: str) -> None:
+    answer = await shop.client.post("/v1/auth/token", content=form.encode(), headers={"content-type": FORM})
+    assert answer.status_code == 422 and answer.json()["errors"][0]["rule"] == "must be given once"
+
+
+async def test_the_document_says_which_headers_come_and_go(shop: Shop) -> None:
+    paths = (await shop.client.get("/openapi.json")).json()["paths"]
+    product = paths["/v1/products/{sku}"]
+    assert {"ETag", "X-Request-Id", "RateLimit", "RateLimit-Policy"} <= product["get"]["responses"]["200"]["headers"].keys()
+    assert any(parameter["name"] == "if-match" for parameter in paths["/v1/users/me"]["patch"]["parameters"])
+    made = paths["/v1/products"]["post"]["responses"]
+    assert {"Location", "ETag", "Idempotency-Replayed"} <= made["201"]["headers"].keys()
+    assert made["429"]["headers"]["Retry-After"]["required"] and made["405"]["headers"]["Allow"]["required"]
+    assert (
+        {"408", "413", "415"} <= made.keys() and "412" not in made and not {"408", "409", "412", "415"} & product["get"]["responses"].keys()
+    )
