@@ -5,12 +5,15 @@ An unknown variable with one of these prefixes is refused by name: a misspelt on
 """
 
 import difflib
+import math
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Literal, Self, TypeVar
+from urllib.parse import urlsplit
 
+import pydantic_settings
 from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -24,6 +27,23 @@ SECRETS = Path("/run/secrets")
 
 class SettingsError(Exception):
     """The environment holds a variable that can't be used; the text names it and says what is expected."""
+
+
+def check_url(url: str, schemes: Collection[str], *, host: bool = True) -> None:
+    """ValueError when a client of these schemes couldn't even begin to connect; the text doesn't hold the URL, which may hold a password."""
+    shape = f"must be a URL that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}{' and names a host' if host else ''}"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise ValueError(f"{shape}; its host or port can't be read") from None
+    if parts.scheme not in schemes or (host and not parts.hostname) or port == 0 or any(sign.isspace() for sign in url):
+        raise ValueError(shape)
+
+
+_POSTGRES = ("postgresql", "postgres")
+_REDIS = ("redis", "rediss", "unix")
+_HTTP = ("http", "https")
 
 
 class Settings(BaseSettings):
@@ -108,7 +128,6 @@ class Settings(BaseSettings):
     registry_url: str = Field(
         "",
         description="Where the operator serves the routing snapshot, asked by long poll: `http://caravan-operator:8081/v1/snapshots/<namespace>/gateway`. Services that it doesn't speak of are looked for as CARAVAN_DISCOVERY says.",
-        pattern=r"^(https?://.+)?$",
     )
     registry_file: Path | None = Field(
         None,
@@ -129,7 +148,46 @@ class Settings(BaseSettings):
         "", description="OpenTelemetry collector (OTLP over HTTP), such as `http://collector:4318`. Default: no spans are exported."
     )
     drain_seconds: float = Field(15.0, gt=0, le=300, description="How long a stopping process finishes what it has begun.")
-    crash_at: str = Field("", description="For fault tests: end the process at this named crash point, `name` or `name:hit`.")
+    crash_at: str = Field(
+        "",
+        pattern=r"^([a-z_.]+(:[1-9][0-9]*)?)?$",
+        description="For fault tests: end the process at this named crash point, `name` or `name:hit`.",
+    )
+
+    @field_validator("database_url", "redis_url", "jobs_redis_url", "rabbitmq_url", "rabbitmq_management_url")
+    @classmethod
+    def _check_backend(cls, url: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        if url:
+            value, name = url.get_secret_value(), info.field_name or ""
+            if name == "database_url":
+                check_url(value, _POSTGRES, host="host=" not in value)
+            elif name == "rabbitmq_url":
+                check_url(value, ("amqp", "amqps"))
+            elif name == "rabbitmq_management_url":
+                check_url(value, _HTTP)
+            else:
+                check_url(value, _REDIS, host=not value.startswith("unix:"))
+                if not value.startswith("unix:") and not re.fullmatch(r"(/[0-9]*)?", urlsplit(value).path):
+                    raise ValueError("must end with the number of a database, such as /0, or with the port")
+        return url or None
+
+    @field_validator("kafka_url")
+    @classmethod
+    def _check_brokers(cls, brokers: str) -> str:
+        if brokers and not all(
+            re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^\s:/@,\[\]]+):[1-9][0-9]{0,4}", part.strip()) for part in brokers.split(",")
+        ):
+            raise ValueError("must be brokers with their ports and commas between, such as kafka-0:9092,kafka-1:9092")
+        return brokers
+
+    @field_validator("public_url", "otlp_endpoint", "registry_url", "discovery")
+    @classmethod
+    def _check_address(cls, url: str, info: ValidationInfo) -> str:
+        if url:
+            check_url(url.replace("{service}", "service") if info.field_name == "discovery" else url, _HTTP)
+            if info.field_name == "discovery" and ("{service}" not in url or re.search(r"[{}]", url.replace("{service}", ""))):
+                raise ValueError("must have {service} where a service's name belongs, such as http://{service}:8080")
+        return url
 
     @field_validator("admin_email")
     @classmethod
@@ -180,17 +238,25 @@ def read(kind: type[T]) -> T:
     """Read one settings class from the environment; the error names the variable, not the field."""
     prefix = _prefix(kind)
     try:
-        return kind(_secrets_dir=SECRETS if SECRETS.is_dir() else None)
+        found = kind(_secrets_dir=SECRETS if SECRETS.is_dir() else None)
     except ValidationError as error:
         lines = [
             f"{prefix}{'_'.join(str(part) for part in problem['loc']).upper()}: {_rule(problem)}" if problem["loc"] else _rule(problem)
-            for problem in error.errors(include_input=False)
+            for problem in error.errors(include_input=False, include_url=False)
         ]
         raise SettingsError("\n".join(lines)) from None
+    except pydantic_settings.SettingsError as error:  # a list that is no JSON; the text names the field, and its cause may quote a value
+        name = next((name for name in kind.model_fields if f'"{name}"' in str(error)), "")
+        raise SettingsError(f"{prefix}{name.upper()}: must be JSON, such as [1, 2.5]") from None
+    endless = [name for name, value in found if isinstance(value, float) and not math.isfinite(value)]
+    if endless:
+        raise SettingsError("\n".join(f"{prefix}{name.upper()}: must be a finite number" for name in endless))
+    return found
 
 
 def _rule(problem: ErrorDetails) -> str:
-    return problem["msg"].removeprefix("Value error, ")
+    """What is wrong: our own words as they are, and secrets counted in characters."""
+    return problem["msg"].removeprefix("Value error, ").replace("items after validation", "characters")
 
 
 def _prefix(kind: type[BaseSettings]) -> str:

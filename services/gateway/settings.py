@@ -6,6 +6,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from caravan.http.addresses import Networks
+from services.gateway.faces import known_services
 
 
 def networks(text: str) -> Networks:
@@ -56,4 +57,12 @@ class Settings(BaseSettings):
     @classmethod
     def _are_networks(cls, text: str) -> str:
         networks(text)
+        return text
+
+    @field_validator("services")
+    @classmethod
+    def _check_services(cls, text: str) -> str:
+        unknown = [name for name in text.split(",") if name.strip() not in known_services()] if text else []
+        if unknown:
+            raise ValueError(f"{unknown[0].strip() or 'nothing'} is no service; there are {', '.join(sorted(known_services()))}")
         return text

@@ -1,9 +1,10 @@
 """The knobs of notifications."""
 
-from urllib.parse import urlsplit
-
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from caravan.email_address import parse_email_address
+from caravan.settings import check_url
 
 SCHEMES = ("smtp", "smtp+starttls", "smtps")
 
@@ -26,7 +27,11 @@ class Settings(BaseSettings):
     @classmethod
     def _mail_server(cls, url: SecretStr | None) -> SecretStr | None:
         if url is not None:
-            parts = urlsplit(url.get_secret_value())
-            if parts.scheme not in SCHEMES or not parts.hostname or not (parts.port is None or parts.port):
-                raise ValueError("expected smtp://, smtp+starttls:// or smtps:// with a host")
+            check_url(url.get_secret_value(), SCHEMES)
         return url
+
+    @field_validator("sender")
+    @classmethod
+    def _check_sender(cls, sender: str) -> str:
+        parse_email_address(sender.partition("<")[2].removesuffix(">"))
+        return sender

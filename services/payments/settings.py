@@ -1,13 +1,17 @@
 """The knobs of payments."""
 
+from typing import Annotated
+
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from caravan.money import Currency
 
 
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="PAYMENTS_", extra="ignore", frozen=True)
 
-    retry_seconds: tuple[float, ...] = Field(
+    retry_seconds: tuple[Annotated[float, Field(ge=0, le=86_400)], ...] = Field(
         (1.0, 3.0, 10.0, 30.0),
         description="Delays before attempt 2, 3, ... after a soft failure, as JSON (`[1, 3, 10, 30]`); when they are used up the payment has failed.",
     )
@@ -24,6 +28,4 @@ class Settings(BaseSettings):
         gt=0,
         description="How long no attempt to charge begins for an order that is being cancelled; ends by itself when the cancellation never comes.",
     )
-    currency: str = Field(
-        "GBP", pattern=r"^[A-Z]{3}$", description="Currency in which a refund of nothing is reported for an unknown order."
-    )
+    currency: Currency = Field("GBP", description="Currency in which a refund of nothing is reported for an unknown order.")

@@ -1,5 +1,6 @@
 """Where settings come from: the environment, and in containers files that hold one secret each."""
 
+import re
 from importlib import import_module
 from pathlib import Path
 
@@ -120,3 +121,78 @@ def test_a_services_settings_are_found_without_the_service_and_have_its_prefix(n
     (kind,) = load_settings([name])
     assert import_module(f"services.{name}.main").service.settings is kind
     assert kind.model_config["env_prefix"] == f"{name.upper()}_"
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "said"),
+    [
+        (
+            "CARAVAN_DATABASE_URL",
+            ("mysql://h/x", "hello", "postgresql:///x", "postgresql://u:pa55word@h:x/d", "postgresql://h:99999/d"),
+            "postgresql://",
+        ),
+        ("CARAVAN_REDIS_URL", ("http://h", "h:6379", "redis://", "redis://:pa55word@h:6379/zero"), "redis://|/0"),
+        ("CARAVAN_JOBS_REDIS_URL", ("redis://:pa55word@h:99999/0", "amqp://h"), "redis"),
+        ("CARAVAN_RABBITMQ_MANAGEMENT_URL", ("rabbit:15672", "amqp://u:pa55word@h"), "http://"),
+        ("CARAVAN_PUBLIC_URL", ("shop.example", "javascript:alert(1)", "https://", "https://shop example"), "http://"),
+        ("CARAVAN_OTLP_ENDPOINT", ("collector:4318", "grpc://collector:4317"), "http://"),
+        ("CARAVAN_REGISTRY_URL", ("ftp://operator/v1", "http://"), "http://"),
+        (
+            "CARAVAN_DISCOVERY",
+            ("http://orders:8080", "{service}", "http://{servise}:8080", "http://{service}-{zone}:80"),
+            "{service}|http://",
+        ),
+        ("CARAVAN_ADMIN_EMAIL", ("admin", "a@b@c.example", "a b@c.example"), "e-mail"),
+        ("CARAVAN_CRASH_AT", ("relay.before_send:x", "relay.before_send:-1", "relay.before_send:0"), ""),
+        ("CATALOG_OPERATOR_EMAIL", ("desk",), "e-mail"),
+        ("NOTIFICATIONS_SENDER", ("Shop <a..b@shop.example>",), "e-mail"),
+        ("GATEWAY_SERVICES", ("order,identity", ","), "orders"),
+        ("PAYMENTS_RETRY_SECONDS", ("soon", "1,3", "[-1]", "[NaN]", "[1e999]"), ""),
+        ("PAYMENTS_ASK_AGAIN_SECONDS", ("inf", "nan"), ""),
+        ("PAYMENTS_HOLD_SECONDS", ("inf",), "finite"),
+        ("PAYMENTS_CURRENCY", ("XXX",), "currency"),
+    ],
+)
+def test_a_value_that_can_never_work_is_refused_before_anything_starts(
+    name: str, values: tuple[str, ...], said: str, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    for value in values:
+        result = CliRunner().invoke(app, ["run", "all"], env={"CARAVAN_DATA": str(data), name: value})
+        assert result.exit_code == 2 and re.search(rf"^{name}[^:]*: .*({said})", result.output), (value, result.output)
+        assert "pa55word" not in result.output and "Value error" not in result.output
+        assert not data.exists(), "nothing was started"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("CARAVAN_DATABASE_URL", "postgresql:///postgres?host=/run/postgresql"),
+        ("CARAVAN_DATABASE_URL", "postgres://u:p%40ss@[::1]:5432/postgres"),
+        ("CARAVAN_REDIS_URL", "rediss://default:p@cache.example:6380/15"),
+        ("CARAVAN_REDIS_URL", "redis://cache"),
+        ("CARAVAN_REDIS_URL", "unix:///run/redis.sock?db=1"),
+        ("CARAVAN_REDIS_URL", ""),
+        ("CARAVAN_DISCOVERY", "http://shop-{service}.eu.svc.cluster.local:8080"),
+        ("CARAVAN_OTLP_ENDPOINT", "https://otel.example/v1"),
+        ("CARAVAN_ADMIN_EMAIL", "root@localhost"),
+        ("CARAVAN_CRASH_AT", "relay.before_send:3"),
+    ],
+)
+def test_every_usual_way_to_write_an_address_is_taken(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, value)
+    settings.load()
+
+
+@pytest.mark.parametrize(
+    ("brokers", "good"),
+    [("k:9092", True), ("k-0.kafka:9092, [::1]:9092", True), ("k", False), ("kafka://k:9092", False), ("k:9092,", False)],
+)
+def test_brokers_are_named_with_their_ports(brokers: str, good: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CARAVAN_KAFKA_URL", brokers)
+    monkeypatch.setenv("CARAVAN_RABBITMQ_URL", "amqp://u:p@h/")
+    if good:
+        settings.load()
+    else:
+        with pytest.raises(settings.SettingsError, match=r"^CARAVAN_KAFKA_URL: .*ports"):
+            settings.load()
