@@ -166,7 +166,10 @@ class Body:
             raise TooLarge(f"the body is {length[:15].decode()} bytes; at most {MAX_BODY} are taken")
         self._receive = receive
         self._seen = self._holding = 0
-        self._coming = length != b"0" or b"transfer-encoding" in headers
+        coding = headers.get(b"transfer-encoding")
+        if coding is not None and coding.lower() != b"chunked":
+            raise BadRequest("of the transfer codings only chunked is taken")
+        self._coming = length != b"0" or coding is not None
         self._until: float | None = None
         self.refused: Problem | None = None
 

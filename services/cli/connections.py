@@ -8,8 +8,9 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
+import httptools
 import orjson
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from caravan.errors import TYPE_BASE
 from caravan.http.addresses import Networks, is_within, network_of
@@ -23,6 +24,8 @@ UNREAD_SECONDS = 20.0
 """How long a client may not take what is written to it."""
 LINGER_SECONDS = 2.0
 """How long what a refused client still sends is thrown away: closed at once, the connection would be reset before it has read why."""
+MOST_WAITING = 32
+"""Requests that may wait on one connection for the answers to those before them: each costs more memory than its few bytes say."""
 HEADROOM = 8 * 1024
 """What a gateway adds to a head on the way to a service."""
 
@@ -49,6 +52,9 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_timer: TimerHandle | None = None
         self._write_timer: TimerHandle | None = None
         self._refused = False
+        self._running: RequestResponseCycle | None = None
+        """The request that is being answered; `cycle` is the last one that was read."""
+        self._upgrading = False
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -71,6 +77,8 @@ class BoundedProtocol(HttpToolsProtocol):
         for timer in (self._head_timer, self._write_timer):
             if timer is not None:
                 timer.cancel()
+        self.pipeline.clear()
+        self._leave_running()
         if self._address is not None:
             self._bounds.by_address[self._address] -= 1
             if not self._bounds.by_address[self._address]:
@@ -81,9 +89,30 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         size = len(data)
         self._fed += size
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self._feed(data)
+        except httptools.HttpParserError:
+            self.send_400_response("")
         if self._fed and not self._refused:
             self._unfinished(size)
+
+    def _feed(self, data: bytes) -> None:
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            # There is no other protocol here, so that it is an ordinary request: read once more, without the offer, which ends the parser's work.
+            rest = data[upgrade.args[0] :]
+            self._upgrading = False
+            if not self._refused:
+                self.parser = httptools.HttpRequestParser(self)
+                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as the server's own
+                self._feed(self._head() + rest)
+
+    def _head(self) -> bytes:
+        lines = [b"%s %s HTTP/1.1" % (self.scope["method"].encode(), self.url)]
+        lines += [b"%s: %s" % header for header in self.headers if header[0] != b"upgrade"]
+        return b"\r\n".join(lines) + b"\r\n\r\n"
 
     def _unfinished(self, size: int) -> None:
         if self._fed > self._bounds.head:
@@ -105,15 +134,37 @@ class BoundedProtocol(HttpToolsProtocol):
         else:
             self.transport.close()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value.rstrip(b" \t"))
+
     def on_headers_complete(self) -> None:
         if self._refused:
+            return
+        if self.parser.should_upgrade():
+            self.scope["method"] = self.parser.get_method().decode("ascii")
+            self._upgrading = self.scope["method"] != "CONNECT"
+            if not self._upgrading:
+                self._refuse(405, "Method not allowed", "this is no proxy")
+            return
+        if len(self.pipeline) >= MOST_WAITING:
+            self._refuse(429, "Too many requests", f"at most {MOST_WAITING} requests wait on one connection")
             return
         if len(self.headers) > MAX_HEADERS or (self._fed > self._bounds.head and self._size() > self._bounds.head):
             self._refuse_head()
             return
         self._fed = 0
+        if not self.url.startswith((b"/", b"*")):
+            self._take_authority()
         super().on_headers_complete()
         self.headers = []  # trailers, which come after the body, are no headers of a request that has been passed on
+
+    def _take_authority(self) -> None:
+        """Whom a URL names counts, whatever the header says."""
+        named = httptools.parse_url(self.url)
+        if named.host:
+            host = b"[%s]" % named.host if b":" in named.host else named.host
+            self.headers[:] = [header for header in self.headers if header[0] != b"host"]
+            self.headers.append((b"host", host if named.port is None else b"%s:%d" % (host, named.port)))
 
     def _size(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
@@ -124,9 +175,21 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
+        if self._upgrading:
+            return
         self._fed = 0
         if not self._refused:
             super().on_message_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _leave_running(self) -> None:
+        """Tell who answers that nobody is there any more: the server tells it of the last request that was read alone."""
+        if self._running is not None and not self._running.response_complete:
+            self._running.disconnected = True
+            self._running.message_event.set()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
@@ -158,14 +221,18 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refuse(431, "Request header fields too large", f"at most {MAX_HEAD // 1024} KiB in {MAX_HEADERS} header fields are taken")
 
     def _refuse(self, status: int, title: str, detail: str) -> None:
-        """Answer, unless an answer to an earlier request is under way, and close once the client had a moment to read it."""
+        """Answer, unless an answer to an earlier request is due or under way, and close once the client had a moment to read it."""
         self._refused = True
         self._unset_keepalive_if_required()
         self.flow.resume_reading()
         if self.transport.is_closing():
             return
         log.info("connection refused", status=status, reason=detail)
-        if self.cycle is None or self.cycle.response_complete:
+        due = self._running is not None and not self._running.response_complete
+        if due and self._running is self.cycle and self.cycle.more_body and not self.cycle.response_started:
+            due = False  # it is this very request that is not sound
+            self._leave_running()
+        if not due:
             self.transport.write(_problem(status, title, detail))
             if self.transport.can_write_eof():
                 self.transport.write_eof()

@@ -1,6 +1,7 @@
 """The door: every request is matched, checked and counted here, then passed on; a few routes are the gateway's own."""
 
 import asyncio
+import re
 from collections.abc import Collection, MutableMapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -13,7 +14,7 @@ from fastapi.routing import APIRoute
 
 from caravan.auth import Caller, Customer
 from caravan.client import authorization
-from caravan.errors import NotFound, Unauthorized, Unavailable
+from caravan.errors import BadRequest, NotFound, Unauthorized, Unavailable
 from caravan.faults import COUNTED, FAULT
 from caravan.http import App, Edge, Receive, Scope, Send, allow, create_app, json_response
 from caravan.http.addresses import Networks, client_address, network_of
@@ -31,6 +32,7 @@ from services.gateway.schemas import Overview
 from services.gateway.use_cases import GatewayContext
 
 VERSION = version("caravan")
+HOST = re.compile(rb"([A-Za-z0-9._~-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 
 router = APIRouter(tags=["gateway"])
 
@@ -231,9 +233,15 @@ class _Request:
 
 def _host(scope: Scope) -> str:
     """As the client named it, without the port. An IPv6 address keeps its brackets."""
-    given: bytes = next((value for name, value in scope["headers"] if name == b"host"), b"")
-    name, _, port = given.rpartition(b":")
-    return (name if port.isdigit() and name else given).decode("latin-1").lower()
+    given: bytes | None = next((value for name, value in scope["headers"] if name == b"host"), None)
+    if given is None:
+        if scope["http_version"] == "1.1":
+            raise BadRequest("the header host is missing; say which host the request is for")
+        return ""
+    named = HOST.fullmatch(given)
+    if named is None:
+        raise BadRequest("the header host is no name of a host with or without a port")
+    return named[1].decode("ascii").lower()
 
 
 def _with_allow(send: Send, methods: Collection[str]) -> Send:

@@ -35,7 +35,7 @@ ROOTS = {
 def root(path: str) -> str:
     """The first word of a path, after the version of the API."""
     words = path.split("/", 3)[1:]
-    return words[1] if len(words) > 1 and words[0] == "v1" else words[0]
+    return words[1] if len(words) > 1 and words[0] == "v1" else "".join(words[:1])
 
 
 @dataclass(slots=True)

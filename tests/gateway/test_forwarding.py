@@ -118,6 +118,30 @@ async def test_internal_paths_and_steps_upwards_lead_nowhere(case: Case, path: s
     assert status == b"404" and case.pets.asked == 0
 
 
+@pytest.mark.parametrize(
+    ("raw", "status"),
+    [
+        ("GET /v1/pets/rex HTTP/1.1\r\n", 400),
+        ("GET /v1/pets/rex HTTP/1.0\r\n", 200),
+        ("GET /v1/pets/rex HTTP/1.1\r\nhost: a/b@c <x>\r\n", 400),
+        ("GET /v1/pets/rex HTTP/1.1\r\nhost: x:80,y\r\n", 400),
+        ("GET /v1/pets/rex HTTP/1.1\r\nhost: x:8o\r\n", 400),
+        ("GET /v1/pets/rex HTTP/1.1\r\nhost: [::1]:80\r\n", 200),
+        ("GET /v1/pets/rex HTTP/1.1\r\nhost:\r\n", 200),
+        ("OPTIONS * HTTP/1.1\r\nhost: x\r\n", 404),
+        ("POST /v1/pets HTTP/1.1\r\nhost: x\r\ntransfer-encoding: gzip, chunked\r\n", 400),
+    ],
+)
+async def test_whom_a_request_is_for_is_said_once_and_soundly(case: Case, raw: str, status: int) -> None:
+    host = case.client.base_url
+    reader, writer = await asyncio.open_connection(host.host, host.port)
+    writer.write(f"{raw.replace('pets', case.pets.name)}connection: close\r\n\r\n0\r\n\r\n".encode())
+    answer = await reader.read()
+    writer.close()
+    assert answer.startswith(f"HTTP/1.1 {status} ".encode()), answer
+    assert status == 200 or b"application/problem+json" in answer
+
+
 async def test_an_answer_streams_and_the_clients_leaving_reaches_the_service(case: Case) -> None:
     async with case.client.stream("GET", f"/v1/{case.pets.name}/rex/song") as answer:
         parts = answer.aiter_raw()

@@ -18,13 +18,42 @@ from tests.shop import until
 
 
 async def app(scope: dict[str, object], receive: Callable[[], object], send: Callable[[object], object]) -> None:
-    """Answers with the number of header fields; `/large` with more than any buffer holds; `/late` after the body has come."""
-    if scope["path"] == "/late":
-        while (await receive()).get("more_body"):  # type: ignore[misc, attr-defined]
-            pass
+    """Answers with the number of header fields; `/large` with more than any buffer holds; `/late` after the body has come; `/body` and `/host` with these;
+    `/live` until the client has gone."""
+    whole = b""
+    if scope["path"] in ("/late", "/body"):
+        message: dict[str, object] = {"more_body": True}
+        while message.get("more_body"):
+            message = await receive()  # type: ignore[misc]
+            whole += message.get("body", b"")  # type: ignore[operator]
+    if scope["path"] in ("/body", "/host"):
+        host = next((value for name, value in scope["headers"] if name == b"host"), b"none")  # type: ignore[attr-defined]
+        text = whole if scope["path"] == "/body" else host
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(text))]})  # type: ignore[misc]
+        await send({"type": "http.response.body", "body": text})  # type: ignore[misc]
+        return
+    if scope["path"] == "/live":
+        await _live(receive, send)
+        return
     body = b"x" * 32_000_000 if scope["path"] == "/large" else str(len(scope["headers"])).encode()  # type: ignore[arg-type]
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", str(len(body)).encode())]})  # type: ignore[misc]
     await send({"type": "http.response.body", "body": body})  # type: ignore[misc]
+
+
+LIVE: set[object] = set()
+
+
+async def _live(receive: Callable[[], object], send: Callable[[object], object]) -> None:
+    """Says something all the while, like a stream; in LIVE until it is told that its client has gone."""
+    me = object()
+    LIVE.add(me)
+    await receive()  # type: ignore[misc]
+    await send({"type": "http.response.start", "status": 200, "headers": []})  # type: ignore[misc]
+    gone = asyncio.ensure_future(receive())  # type: ignore[arg-type]
+    while not gone.done():
+        await send({"type": "http.response.body", "body": b"x", "more_body": True})  # type: ignore[misc]
+        await asyncio.wait({gone}, timeout=0.02)
+    LIVE.discard(me)
 
 
 @dataclass
@@ -178,3 +207,101 @@ async def test_connections_are_bounded_for_each_address_and_in_all() -> None:
         for _, writer in held:
             writer.close()
     assert not server.bounds.by_address
+
+
+POST = b"POST /body HTTP/1.1\r\nhost: x\r\n"
+CHUNKED = POST + b"transfer-encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("raw", "status"),
+    [
+        (CHUNKED + b"-5\r\nhello\r\n0\r\n\r\n", 400),
+        (CHUNKED + b"f" * 20 + b"\r\nhello\r\n0\r\n\r\n", 400),
+        (CHUNKED + b"5\nhello\n0\n\n", 400),
+        (CHUNKED + b"5\r\nhelloXX0\r\n\r\n", 400),
+        (CHUNKED + b"5;" + b"x" * 1_000_000 + b"\r\nhello\r\n0\r\n\r\n", 431),
+        (CHUNKED + b"0\r\n" + b"x-trailer: " + b"x" * 300_000, 431),
+        (POST + b"transfer-encoding: xchunked\r\n\r\n0\r\n\r\n", 400),
+        (POST + b"content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\nhost: x\r\n\r\n", 400),
+        (POST + b"content-length: 0\r\ncontent-length: 5\r\n\r\nhello", 400),
+        (b"CONNECT x:443 HTTP/1.1\r\nhost: x:443\r\n\r\nhello", 405),
+    ],
+    ids=[
+        "negative",
+        "overflow",
+        "bare line feeds",
+        "no end of a chunk",
+        "extension",
+        "trailer",
+        "coding",
+        "two lengths",
+        "lengths",
+        "connect",
+    ],
+)
+async def test_a_body_that_is_not_sound_is_refused_with_a_problem_document(server: Server, raw: bytes, status: int) -> None:
+    reader, writer = await server.talk(raw[:40])
+    await server.others_are_served()
+    writer.write(raw[40:])
+    answer = await asyncio.wait_for(reader.read(), 10)
+    _is_refused(answer, status)
+    assert answer.count(b"HTTP/1.1 ") == 1
+    writer.close()
+    await server.others_are_served()
+
+
+@pytest.mark.parametrize("pieces", [1, 3])
+async def test_an_offer_of_another_protocol_is_ignored_and_takes_neither_the_body_nor_the_next_request(server: Server, pieces: int) -> None:
+    offer = b"connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQ\r\n"
+    raw = POST + offer + b"content-length: 5\r\n\r\nhello" + GET + offer + b"\r\n" + POST + b"connection: close\r\n" + offer
+    raw += b"transfer-encoding: chunked\r\n\r\n5\r\nworld\r\n0\r\n\r\n"
+    reader, writer = await server.talk(b"")
+    for number in range(pieces):
+        writer.write(raw[number * len(raw) // pieces : (number + 1) * len(raw) // pieces])
+        await server.others_are_served()
+    answer = await asyncio.wait_for(reader.read(), 10)
+    assert answer.count(b"HTTP/1.1 200 ") == 3 and b"hello" in answer and answer.endswith(b"world"), answer
+    writer.close()
+
+
+async def test_white_space_after_a_value_is_no_part_of_it(server: Server) -> None:
+    assert (await server.answer(b"GET /host HTTP/1.1\r\nhost: shop \t \r\nconnection: close \r\n\r\n")).endswith(b"\r\n\r\nshop")
+
+
+@pytest.mark.parametrize(
+    ("target", "host"), [(b"http://other:81/host", b"other:81"), (b"http://[::1]/host", b"[::1]"), (b"/host?http://other/", b"x")]
+)
+async def test_the_host_that_a_url_names_counts_before_the_header(server: Server, target: bytes, host: bytes) -> None:
+    raw = b"GET " + target + b" HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+    assert (await server.answer(raw)).endswith(b"\r\n\r\n" + host)
+
+
+async def test_a_client_that_sent_more_and_left_is_gone_for_what_it_asked_before(server: Server) -> None:
+    _, writer = await server.talk(b"GET /live HTTP/1.1\r\nhost: x\r\n\r\n")
+
+    async def live() -> bool:
+        return bool(LIVE)
+
+    async def left() -> bool:
+        return not LIVE
+
+    await until(live)
+    writer.write(GET + b"\r\n")
+    await writer.drain()
+    await server.others_are_served()
+    writer.transport.abort()
+    await until(left)
+
+
+async def test_requests_that_wait_on_one_connection_are_bounded(server: Server) -> None:
+    _, writer = await server.talk(b"GET /live HTTP/1.1\r\nhost: x\r\n\r\n")
+
+    async def left() -> bool:
+        return not LIVE and not server.bounds.by_address.keys() - {"127.0.0.1"}
+
+    writer.write((GET + b"\r\n") * 1000)
+    await until(left)
+    writer.close()
+    few = await server.answer((GET + b"\r\n") * 20 + GET + b"connection: close\r\n\r\n")
+    assert few.count(b"HTTP/1.1 200 ") == 21
