@@ -59,10 +59,12 @@ async def test_a_broker_that_is_away_holds_up_nobody_else_and_no_deletion_for_ev
 ) -> None:
     url = urlsplit(rabbitmq.management_url)
     async with relay(f"{url.hostname}:{url.port}") as wire:
+        address = f"http://127.0.0.1:{wire.port}"
+        await connected.secret(name, address, username=url.username or "", password=url.password or "")
         spec = {
-            "managementUrl": f"http://127.0.0.1:{wire.port}",
+            "managementUrl": address,
             "allowInsecure": True,
-            "secretRef": {"name": "rabbit"},
+            "secretRef": {"name": name},
             "requestTimeout": "2s",
         }
         await connected.create("RabbitMQConnection", name, spec)
@@ -241,7 +243,10 @@ async def test_a_paused_leader_writes_nothing_after_it_was_replaced(connected: N
 
 
 async def _leads(operator: Operator, before: int) -> bool:
-    return operator.log().count('"leading"') > before
+    assert operator.process is not None
+    assert operator.process.returncode is None, f"it ended with {operator.process.returncode}: {operator.log()[-3000:]}"
+    assert operator.log().count('"leading"') > before, operator.log()[-3000:]
+    return True
 
 
 async def _logged(operator: Operator, text: str) -> bool:
