@@ -1,4 +1,7 @@
-"""The audit log: who did what to what, written in the unit of work of the deed itself, on a topic of its own with long retention."""
+"""The audit log: who did what to what, written in the unit of work of the deed itself, on a topic of its own with long retention.
+
+What is done outside a database, such as to the queues of jobs, is written down before (`begun`) and after it (what came of it).
+"""
 
 from datetime import timedelta
 from typing import Any
@@ -24,7 +27,7 @@ AUDIT = Topic(
     owner="every service",
     events=(AuditRecorded,),
     key="target",
-    purpose="Logins, role and price changes, captures, refunds and stock adjustments, with actor and trace id.",
+    purpose="Logins, captures, refunds, and all that staff and admins do: to users, products, stock, campaigns, orders, failures and jobs, with actor and trace id.",
     retention=timedelta(days=365),
 )
 

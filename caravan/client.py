@@ -16,6 +16,7 @@ import httpx2
 from pydantic import BaseModel
 
 from caravan import faults, telemetry
+from caravan.auth import Caller, Role, Verifier
 from caravan.breaker import Breaker, RetryBudget
 from caravan.database import CONNECTION_LOST
 from caravan.deadlines import Deadline
@@ -52,6 +53,18 @@ deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
 
 authorization: ContextVar[str | None] = ContextVar("authorization", default=None)
 """The caller's own Authorization header, passed on so that the callee sees the user's rights beside the service's identity."""
+
+
+async def verify_caller_behind(verifier: Verifier, role: Role | None = None) -> Caller:
+    """Whoever the calling service asks for, by the token that came along. Raises Unauthorized or Forbidden: a service's own token is not enough."""
+    kind, _, token = (authorization.get() or "").partition(" ")
+    if kind.lower() != "bearer" or not token:
+        raise Unauthorized("this operation needs the user's own token beside the service's")
+    caller = await verifier.verify(token.strip())
+    if role and not caller.at_least(role):
+        raise Forbidden(f"this is for {role}; you are {caller.role}")
+    return caller
+
 
 _PROBLEMS: dict[int, type[Problem]] = {
     kind.status: kind for kind in (BadRequest, Forbidden, NotFound, Conflict, StaleEdit, TooLarge, Invalid, Unavailable, DeadlineExceeded)

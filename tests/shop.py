@@ -20,7 +20,7 @@ from caravan.runtime import Backends, Process, migrate
 from caravan.service import Context, Service
 from caravan.settings import Settings
 from services.__main__ import load
-from services.identity.client import KEYS, SESSION, STANDING, KeySet, SessionState, Standing
+from services.identity.client import KEYS, RECORD_DEED, SESSION, STANDING, Deed, DeedRecorded, KeySet, SessionState, Standing
 
 T = TypeVar("T")
 
@@ -49,6 +49,8 @@ class Issuer:
 
     key: OKPKey = field(default_factory=lambda: OKPKey.generate_key("Ed25519", {"kid": "test", "use": "sig", "alg": "EdDSA"}))
     users: dict[UUID, Standing] = field(default_factory=dict)
+    deeds: list[Deed] = field(default_factory=list)
+    """What admins did at the gateway."""
 
     def service(self) -> Service:
         async def keys(_: Any, __: Any) -> KeySet:
@@ -63,7 +65,11 @@ class Issuer:
         async def session(_: Any, __: Any) -> SessionState:
             return SessionState(active=True)
 
-        return Service("identity", operations={KEYS: keys, STANDING: standing, SESSION: session})
+        async def record_deed(_: Any, deed: Deed) -> DeedRecorded:
+            self.deeds.append(deed)
+            return DeedRecorded()
+
+        return Service("identity", operations={KEYS: keys, STANDING: standing, SESSION: session, RECORD_DEED: record_deed})
 
     def token(self, role: str = "customer", user_id: UUID | None = None, **claims: Any) -> str:
         now = int(time.time())

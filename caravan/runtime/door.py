@@ -10,9 +10,9 @@ from starlette.responses import Response
 
 from caravan import telemetry
 from caravan.auth import Verifier, check_internal
-from caravan.client import FAIR_SECONDS, Local, Operation, authorization, deadline
+from caravan.client import FAIR_SECONDS, Local, Operation, authorization, deadline, verify_caller_behind
 from caravan.deadlines import Deadline
-from caravan.errors import BadRequest, DeadlineExceeded, Forbidden, Invalid, NotFound, Unauthorized
+from caravan.errors import BadRequest, DeadlineExceeded, Forbidden, Invalid, NotFound
 from caravan.faults import UNKNOWN
 from caravan.health import PATHS, Health
 from caravan.http import App, Body, Receive, Scope, Send, answer_head, as_problem, leaves, problem_response
@@ -121,10 +121,7 @@ def for_owner(local: Local, field: str, verifier: Verifier) -> Local:
     """The operation for other processes: a service's token alone reads no user's things."""
 
     async def guarded(request: Any) -> Any:
-        kind, _, token = (authorization.get() or "").partition(" ")
-        if kind.lower() != "bearer" or not token:
-            raise Unauthorized("this operation needs the user's own token beside the service's")
-        caller = await verifier.verify(token.strip())
+        caller = await verify_caller_behind(verifier)
         if not caller.may_see(getattr(request, field)):
             raise Forbidden("this is another user's")
         return await local(request)

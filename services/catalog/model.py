@@ -69,6 +69,12 @@ def price_changed(before: Product | None, after: Product) -> bool:
     return before is not None and before.price != after.price
 
 
+def described_anew(before: Product, after: Product) -> list[str]:
+    """The fields that tell people something else now, but for the price."""
+    fields = [name for name in ("name", "description", "category") if getattr(before, name) != getattr(after, name)]
+    return fields + (["attributes"] if _canonical(before.attributes) != _canonical(after.attributes) else [])
+
+
 def price_dropped(before: Product | None, after: Product) -> bool:
     return (
         before is not None and after.active and before.price.currency == after.price.currency and after.price.amount < before.price.amount

@@ -85,7 +85,6 @@ async def withdraw_product(context: CatalogContext, work: UnitOfWork, before: Pr
     await store.save(work, [after])
     await _tell(context, work, [(before, after)])
     _tell_operator(context, work, before, after)
-    audit(work, "product.withdrawn", f"product:{before.sku}")
 
 
 async def put_products(context: CatalogContext, work: UnitOfWork, requests: Sequence[ProductRequest]) -> ProductsDone:
@@ -132,13 +131,26 @@ async def _tell(context: CatalogContext, work: UnitOfWork, changes: Sequence[Cha
     drops: dict[str, dict[str, Any]] = {}
     for before, after in changes:
         work.emit(PRODUCT_UPDATED, model.news(before, after), key=after.sku)
+        _audit(work, before, after)
         if before is not None and model.price_changed(before, after):
-            audit(work, "price.changed", f"product:{after.sku}", before=before.price.model_dump(), after=after.price.model_dump())
             if model.price_dropped(before, after):
                 drops[after.sku] = _values(before, after)
     if drops and await store.raise_price_drops(work, drops, context.clock()):
         work.after_commit(lambda: context.nudge("tell"))
     crash.point("catalog.change.before_commit")
+
+
+def _audit(work: UnitOfWork, before: Product | None, after: Product) -> None:
+    target = f"product:{after.sku}"
+    if before is None:
+        audit(work, "product.made", target, price=after.price.model_dump())
+        return
+    if model.price_changed(before, after):
+        audit(work, "price.changed", target, before=before.price.model_dump(), after=after.price.model_dump())
+    if before.active != after.active:
+        audit(work, "product.restored" if after.active else "product.withdrawn", target)
+    if fields := model.described_anew(before, after):
+        audit(work, "product.changed", target, fields=fields)
 
 
 def _values(before: Product | None, after: Product) -> dict[str, Any]:

@@ -1,31 +1,14 @@
 """`caravan failures`: what was given up, why, and what to do with it."""
 
-from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
 import typer
-import uvloop
 
-from caravan import telemetry
-from services.cli.shop import Away, Refused, Shop, open_shop
+from services.cli.shop import Shop, ask_shop
 from services.cli.terminal import fail, print_json, print_line, print_note, print_table
 
-PATIENCE_SECONDS = 10.0
 ROUNDS_MAX = 1_000
 ITEMS_SHOWN = 100
-
-
-def _ask(url: str | None, ask: Callable[[Shop], Awaitable[Any]]) -> Any:
-    telemetry.configure_logs("warning", "text")
-
-    async def asked() -> Any:
-        async with open_shop(url, print_note, connections=2, patience=PATIENCE_SECONDS) as shop:
-            return await ask(shop)
-
-    try:
-        return uvloop.run(asked())
-    except (Refused, Away) as error:
-        fail(str(error))
 
 
 def list_failures(
@@ -39,7 +22,7 @@ def list_failures(
 ) -> None:
     filters = {"cause": cause, "channel": channel, "service": service, "limit": limit, "cursor": cursor}
     params: dict[str, str | int] = {name: value for name, value in filters.items() if value is not None}
-    found = _ask(url, lambda shop: shop.get("/v1/failures", **params))
+    found = ask_shop(url, lambda shop: shop.get("/v1/failures", **params))
     if output == "json":
         print_json(found)
     else:
@@ -70,7 +53,7 @@ def _warn_of(answer: dict[str, Any]) -> None:
 
 
 def show(failure_id: str, url: str | None) -> None:
-    print_json(_ask(url, lambda shop: shop.get(f"/v1/failures/{failure_id}")))
+    print_json(ask_shop(url, lambda shop: shop.get(f"/v1/failures/{failure_id}")))
 
 
 def _selection(cause: str | None, ids: list[str] | None, subscription: str | None) -> dict[str, Any]:
@@ -118,7 +101,7 @@ def _carry_out(verb: str, body: dict[str, Any], output: str, url: str | None) ->
             print_note(f"{done} done, going on")
         return total
 
-    found = _ask(url, rounds)
+    found = ask_shop(url, rounds)
     if output == "json":
         print_json(found)
     else:

@@ -13,7 +13,10 @@ failures = typer.Typer(
     help="The failure desk: messages and jobs that were given up, by cause. Look (`list`, `show`), mend what was wrong, then `redrive`, with --dry-run first.",
     no_args_is_help=True,
 )
-jobs = typer.Typer(help="Background jobs: list them, look into one, retry, promote, remove, clean, pause a queue.", no_args_is_help=True)
+jobs = typer.Typer(
+    help="Background jobs: list them, look into one, retry, promote, remove, clean, pause a queue. Looking needs no running service; what is done goes through the shop and is in its audit log.",
+    no_args_is_help=True,
+)
 topology = typer.Typer(
     help="Topics, queues, exchanges, bindings and policies as the services declare them, on the Kafka and RabbitMQ of CARAVAN_KAFKA_URL and CARAVAN_RABBITMQ_URL.",
     no_args_is_help=True,
@@ -124,27 +127,27 @@ def show_job(job_id: JobId, output: Output = "table") -> None:
 
 
 @jobs.command("retry")
-def retry_jobs(job_ids: JobIds) -> None:
+def retry_jobs(job_ids: JobIds, url: Url = None) -> None:
     """Give failed jobs all their attempts again."""
     from services.cli import jobs as work
 
-    work.retry(job_ids)
+    work.retry(job_ids, url)
 
 
 @jobs.command("promote")
-def promote_jobs(job_ids: JobIds) -> None:
+def promote_jobs(job_ids: JobIds, url: Url = None) -> None:
     """Let delayed jobs run now."""
     from services.cli import jobs as work
 
-    work.promote(job_ids)
+    work.promote(job_ids, url)
 
 
 @jobs.command("remove")
-def remove_jobs(job_ids: JobIds) -> None:
+def remove_jobs(job_ids: JobIds, url: Url = None) -> None:
     """Take jobs out of their queues. What they were about is still in the services' databases, and may bring a job of it again."""
     from services.cli import jobs as work
 
-    work.remove(job_ids)
+    work.remove(job_ids, url)
 
 
 @jobs.command("clean")
@@ -152,27 +155,28 @@ def clean_queue(
     queue: Annotated[str, typer.Argument(help="Which queue; see `caravan jobs queues`.")],
     state: Annotated[Cleanable, typer.Option(help="Jobs in this state.")] = "completed",
     older_than: Annotated[int, typer.Option(min=0, metavar="SECONDS", help="Only those in it for longer.")] = 0,
+    url: Url = None,
 ) -> None:
     """Remove the jobs of a queue that are in a state."""
     from services.cli import jobs as work
 
-    work.clean(queue, state, older_than)
+    work.clean(queue, state, older_than, url)
 
 
 @jobs.command("pause")
-def pause_queue(queue: Annotated[str, typer.Argument(help="Which queue; see `caravan jobs queues`.")]) -> None:
+def pause_queue(queue: Annotated[str, typer.Argument(help="Which queue; see `caravan jobs queues`.")], url: Url = None) -> None:
     """Take no further job of a queue, in any process."""
     from services.cli import jobs as work
 
-    work.pause(queue)
+    work.pause(queue, url)
 
 
 @jobs.command("resume")
-def resume_queue(queue: Annotated[str, typer.Argument(help="Which queue; see `caravan jobs queues`.")]) -> None:
+def resume_queue(queue: Annotated[str, typer.Argument(help="Which queue; see `caravan jobs queues`.")], url: Url = None) -> None:
     """Go on with a paused queue."""
     from services.cli import jobs as work
 
-    work.resume(queue)
+    work.resume(queue, url)
 
 
 @topology.command("apply")

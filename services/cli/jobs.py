@@ -1,9 +1,10 @@
-"""`caravan jobs`: what is in the queues of background jobs, and putting it right. Needs the Redis of the jobs, no running service."""
+"""`caravan jobs`: what is in the queues of background jobs, and putting it right. Looking needs the Redis of the jobs and no running service; what is done goes through the shop's API."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, Literal, TypeVar
+from urllib.parse import quote
 
 import orjson
 import uvloop
@@ -14,6 +15,7 @@ from caravan.errors import Problem
 from caravan.jobs import AWAY, JobStore, desk
 from caravan.jobs.desk import Cleanable, Entry, State
 from services.cli.configuration import kernel_settings
+from services.cli.shop import Shop, ask_shop
 from services.cli.terminal import fail, print_fields, print_json, print_line, print_table
 
 T = TypeVar("T")
@@ -110,39 +112,41 @@ def show(job_id: str, output: Literal["table", "json"]) -> None:
     )
 
 
-def retry(job_ids: list[str]) -> None:
-    print_line(f"{_run(lambda store: desk.retry(store, job_ids))} retried")
+def retry(job_ids: list[str], url: str | None) -> None:
+    print_line(f"{_each(job_ids, 'POST', '/retry', url)} retried")
 
 
-def promote(job_ids: list[str]) -> None:
-    async def each(store: JobStore) -> None:
+def promote(job_ids: list[str], url: str | None) -> None:
+    print_line(f"{_each(job_ids, 'POST', '/promote', url)} promoted")
+
+
+def remove(job_ids: list[str], url: str | None) -> None:
+    print_line(f"{_each(job_ids, 'DELETE', '', url)} removed")
+
+
+def _each(job_ids: list[str], method: str, deed: str, url: str | None) -> int:
+    """Through the shop's API, as all deeds: the audit log has who did them."""
+
+    async def carry_out(shop: Shop) -> int:
         for job_id in job_ids:
-            await desk.promote(store, job_id)
+            await shop.call(method, f"/v1/jobs/{quote(job_id, safe='')}{deed}")
+        return len(job_ids)
 
-    _run(each)
-    print_line(f"{len(job_ids)} promoted")
-
-
-def remove(job_ids: list[str]) -> None:
-    async def each(store: JobStore) -> None:
-        for job_id in job_ids:
-            await desk.remove(store, job_id)
-
-    _run(each)
-    print_line(f"{len(job_ids)} removed")
+    return ask_shop(url, carry_out)
 
 
-def clean(queue: str, state: Cleanable, older_than: int) -> None:
-    print_line(f"{_run(lambda store: desk.clean(store, queue, state, timedelta(seconds=older_than)))} removed")
+def clean(queue: str, state: Cleanable, older_than: int, url: str | None) -> None:
+    body = {"queue": queue, "state": state, "older_than_seconds": older_than}
+    print_line(f"{ask_shop(url, lambda shop: shop.call('POST', '/v1/jobs/clean', body=body)).json()['removed']} removed")
 
 
-def pause(queue: str) -> None:
-    _run(lambda store: desk.pause(store, queue, paused=True))
+def pause(queue: str, url: str | None) -> None:
+    ask_shop(url, lambda shop: shop.call("POST", f"/v1/jobs/queues/{quote(queue, safe='')}/pause"))
     print_line(f"{queue}: paused; `caravan jobs resume {queue}` goes on")
 
 
-def resume(queue: str) -> None:
-    _run(lambda store: desk.pause(store, queue, paused=False))
+def resume(queue: str, url: str | None) -> None:
+    ask_shop(url, lambda shop: shop.call("POST", f"/v1/jobs/queues/{quote(queue, safe='')}/resume"))
     print_line(f"{queue}: goes on")
 
 

@@ -4,12 +4,15 @@ import typer
 import uvloop
 
 from caravan import telemetry
+from caravan.audit import audit
 from caravan.database import Database
 from caravan.service import Rebuilt, Service
 from services.__main__ import load
 from services.cli.configuration import kernel_settings
 from services.cli.serve import backends
 from services.cli.terminal import fail, print_line, print_note, print_table, show_spinner
+
+OPERATOR = "operator"
 
 
 def _owners() -> dict[str, Service]:
@@ -40,7 +43,18 @@ async def _rebuild(service: Service, name: str) -> Rebuilt:
         }
         try:
             with show_spinner(f"{name}: reading events") as update:
-                return await service.projections[name](databases, lambda count: update(f"{name}: {count} events read"))
+                rebuilt = await service.projections[name](databases, lambda count: update(f"{name}: {count} events read"))
+            async with databases[service.databases[0].name].work() as work:
+                audit(
+                    work,
+                    "projection.rebuilt",
+                    f"projection:{name}",
+                    actor=OPERATOR,
+                    events=rebuilt.events,
+                    rows=rebuilt.rows,
+                    same=rebuilt.same,
+                )
+            return rebuilt
         finally:
             for database in databases.values():
                 await database.close()

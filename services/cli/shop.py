@@ -4,23 +4,27 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx2
+import uvloop
 
+from caravan import telemetry
 from caravan.derivation import derive
 from caravan.settings import Settings
 from services.cli.configuration import kernel_settings
 from services.cli.options import PATIENCE_SECONDS
-from services.cli.terminal import fail
+from services.cli.terminal import fail, print_note
 
+T = TypeVar("T")
 CLIENT = "cli"
 EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
 ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
 RENEW_SECONDS = 30
+ASKING_SECONDS = 10.0
 AWAY = frozenset({502, 503, 504})
 
 
@@ -212,3 +216,17 @@ async def open_shop(url: str | None, tell: Callable[[str], None], *, connections
     limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
     async with httpx2.AsyncClient(base_url=base, timeout=30, limits=limits) as http:
         yield Shop(http, secret, tell, patience)
+
+
+def ask_shop(url: str | None, ask: Callable[[Shop], Awaitable[T]]) -> T:
+    """The answer to an operator who waits for it at a terminal; a refusal or an absent shop ends the command."""
+    telemetry.configure_logs("warning", "text")
+
+    async def asked() -> T:
+        async with open_shop(url, print_note, connections=2, patience=ASKING_SECONDS) as shop:
+            return await ask(shop)
+
+    try:
+        return uvloop.run(asked())
+    except (Refused, Away) as error:
+        fail(str(error))

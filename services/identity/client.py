@@ -1,9 +1,9 @@
 """What identity answers to other services."""
 
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from caravan.client import Operation
 
@@ -62,3 +62,20 @@ class AdminEnsured(BaseModel):
 
 
 ENSURE_ADMIN = Operation("identity", "ensure_admin", EnsureAdminRequest, AdminEnsured, seconds=10.0)
+
+
+class Deed(BaseModel):
+    """What an admin does that is in no database: told before it is done (`begun`), and afterwards what came of it."""
+
+    action: str = Field(max_length=100)
+    target: str = Field(max_length=400)
+    result: Literal["begun", "done", "refused", "failed"]
+    details: dict[str, str | int] = {}
+
+
+class DeedRecorded(BaseModel):
+    """It is in the audit log."""
+
+
+RECORD_DEED = Operation("identity", "record_deed", Deed, DeedRecorded, repeatable=False)
+"""In the name of the admin whose token comes along; nobody else's is written down."""

@@ -11,6 +11,7 @@ from uuid import UUID
 import asyncpg
 
 from caravan import crash
+from caravan.audit import audit
 from caravan.auth import Caller
 from caravan.client import Calls
 from caravan.clock import Clock, made_at, new_id
@@ -177,6 +178,8 @@ async def cancel_order(
                 order = _of(caller, order_id, (await store.lock(work, [order_id])).get(order_id))
                 events = order.request_cancellation(reason)
                 work.append(order_id, order.version, events)
+                if events and order.created and order.created.user_id != caller.user_id:
+                    audit(work, "order.cancel_requested", f"order:{order_id}", reason=reason)
                 if events:
                     work.emit(CANCEL_ORDER, CancelOrder(order_id=order_id, reason=reason), key=order_id)
                 for event in events:

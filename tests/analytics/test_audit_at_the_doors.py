@@ -1,14 +1,23 @@
 """Each deed that must be accounted for, done at the public door of the whole shop: it is in the audit log with who did it and the trace it was done in."""
 
+import asyncio
+import re
 import secrets
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
+from typer.testing import CliRunner
 
+from caravan import telemetry
 from caravan.clock import new_id
+from caravan.jobs import NewJob
 from caravan.runtime import Backends
+from services.cli import app
+from tests.gateway.stand_ins import listening
 from tests.shop import until
 from tests.story import Story, whole_shop
 
@@ -128,3 +137,203 @@ async def test_a_refund_names_who_cancelled_and_stands_in_the_trace_of_the_cance
     entry = await record(story, f"order:{order_id}", "payment.refunded", trace)
     assert entry["actor"] == f"customer:{user}"
     assert entry["details"]["amount"] == {"amount": 1250, "currency": "GBP"}
+
+
+QUEUE = "payments.capture-retry"
+CAMPAIGN = {"name": "Spring", "subject": "Tea", "text": "Only today.", "segment": {}, "cron": "0 9 1 1 *"}
+PRODUCT = {"name": "Thing", "description": "", "category": "audited", "price": {"amount": 100, "currency": "GBP"}, "attributes": {}}
+
+
+async def deeds(story: Story, trace: str, *results: str) -> list[dict[str, Any]]:
+    """What the audit log has of a trace, the first first, once it has as many records as there are results."""
+
+    async def found() -> list[dict[str, Any]]:
+        answer = await story.program.client.get("/v1/audit", params={"limit": 100}, headers=await story.program.operator())
+        of_trace = [item for item in reversed(answer.json()["items"]) if item["trace_id"] == trace]
+        assert len(of_trace) >= len(results), of_trace
+        return of_trace
+
+    return await until(found, seconds=30)
+
+
+async def failed_job(story: Story) -> str:
+    """Its id; all its attempts are used up, each as soon as it can be."""
+    (job,) = await story.shop.context("payments").jobs.enqueue(QUEUE, NewJob({"nonsense": True}))
+    path, operator = f"/v1/jobs/{QUEUE}:{job}", await story.program.operator()
+
+    async def failed() -> bool:
+        state = (await story.program.client.get(path, headers=operator)).json()["state"]
+        if state == "delayed":
+            await story.program.client.post(f"{path}/promote", headers=operator)
+        return bool(state == "failed")
+
+    await until(failed, seconds=30)
+    return f"{QUEUE}:{job}"
+
+
+async def delayed_job(story: Story) -> str:
+    (job,) = await story.shop.context("payments").jobs.enqueue(QUEUE, NewJob({"nonsense": True}, delay=timedelta(hours=1)))
+    return f"{QUEUE}:{job}"
+
+
+async def failure(story: Story) -> str:
+    """The id that a failed job has on the failure desk."""
+    job = await failed_job(story)
+    listed = (await story.program.client.get("/v1/failures", params={"limit": 100}, headers=await story.program.operator())).json()
+    return str(next(item["id"] for item in listed["items"] if item["message_id"] == job))
+
+
+async def campaign(story: Story) -> str:
+    made = await story.program.client.post("/v1/campaigns", json=CAMPAIGN, headers=await story.program.operator())
+    assert made.status_code == 201, made.text
+    return str(made.json()["id"])
+
+
+async def stopped_campaign(story: Story) -> str:
+    made = await campaign(story)
+    (await story.program.client.post(f"/v1/campaigns/{made}/stop", headers=await story.program.operator())).raise_for_status()
+    return made
+
+
+async def product(story: Story) -> str:
+    return await story.program.product(stock=5)
+
+
+async def user(story: Story) -> str:
+    return (await registered(story))[0]
+
+
+async def nothing(_: Story) -> str:
+    return str(new_id())
+
+
+BESIDE = ["begun", "done"]
+"""A deed in no database: noted before and after."""
+DEEDS: dict[str, tuple[Any, Any, list[str], list[str]]] = {
+    "PATCH /v1/users/{user_id}": (user, {"role": "staff", "disabled": True}, ["role.changed", "user.disabled"], ["done"]),
+    "POST /v1/users/invitations": (nothing, {"email": "GIVEN@example.com", "name": "Grace Hopper"}, ["user.invited"], ["done"]),
+    "POST /v1/products": (nothing, {**PRODUCT, "sku": "GIVEN"}, ["product.made"], ["done"]),
+    "PUT /v1/products": (nothing, {"products": [{**PRODUCT, "sku": "GIVEN"}]}, ["product.made"], ["done"]),
+    "PATCH /v1/products/{sku}": (
+        product,
+        {"name": "Another", "price": {"amount": 1, "currency": "GBP"}, "active": False},
+        ["price.changed", "product.withdrawn", "product.changed"],
+        ["done"],
+    ),
+    "DELETE /v1/products/{sku}": (product, None, ["product.withdrawn"], ["done"]),
+    "PUT /v1/categories/{name}": (nothing, {"attributes": {}, "free": True}, ["category.declared"], ["done"]),
+    "POST /v1/stock/{sku}/movements": (product, {"kind": "receive", "quantity": 1, "reason": "found"}, ["stock.adjusted"], ["done"]),
+    "POST /v1/stock/movements": (
+        product,
+        {"movements": [{"sku": "GIVEN", "kind": "receive", "quantity": 1, "reason": "found"}]},
+        ["stock.adjusted"],
+        ["done"],
+    ),
+    "POST /v1/campaigns": (nothing, CAMPAIGN, ["campaign.created"], ["done"]),
+    "POST /v1/campaigns/{campaign_id}/stop": (campaign, None, ["campaign.stopped"], ["done"]),
+    "POST /v1/campaigns/{campaign_id}/resume": (stopped_campaign, None, ["campaign.resumed"], ["done"]),
+    "POST /v1/failures/redrive": (failure, {"ids": ["GIVEN"]}, ["failures.redrive"], BESIDE),
+    "POST /v1/failures/discard": (failure, {"ids": ["GIVEN"], "reason": "nonsense"}, ["failures.discard"], BESIDE),
+    "POST /v1/jobs/queues/{queue}/pause": (lambda _: at_once(QUEUE), None, ["queue.paused"], BESIDE),
+    "POST /v1/jobs/queues/{queue}/resume": (lambda _: at_once(QUEUE), None, ["queue.resumed"], BESIDE),
+    "POST /v1/jobs/clean": (nothing, {"queue": QUEUE, "state": "completed"}, ["queue.cleaned"], BESIDE),
+    "POST /v1/jobs/{job_id}/retry": (failed_job, None, ["job.retried"], BESIDE),
+    "POST /v1/jobs/{job_id}/promote": (delayed_job, None, ["job.promoted"], BESIDE),
+    "DELETE /v1/jobs/{job_id}": (delayed_job, None, ["job.removed"], BESIDE),
+}
+
+
+async def at_once(value: str) -> str:
+    return value
+
+
+async def test_there_is_no_deed_of_staff_that_is_not_tried_here(story: Story) -> None:
+    document = (await story.program.client.get("/openapi.json")).json()
+    for_staff = {
+        f"{method.upper()} {path}"
+        for path, item in document["paths"].items()
+        for method, operation in item.items()
+        if method in ("post", "put", "patch", "delete")
+        and {"staff", "admin"} & {scope for scheme in operation.get("security", []) for scopes in scheme.values() for scope in scopes}
+    }
+    assert for_staff == set(DEEDS)
+
+
+@pytest.mark.parametrize("deed", DEEDS)
+async def test_each_deed_of_staff_is_in_the_audit_log(story: Story, deed: str) -> None:
+    prepare, body, actions, results = DEEDS[deed]
+    method, path = deed.split()
+    given = await prepare(story)
+    trace, headers = traced(await story.program.operator())
+    written = None if body is None else orjson.loads(orjson.dumps(body).decode().replace("GIVEN", given))
+    answer = await story.program.client.request(method, re.sub(r"\{\w+\}", given, path), headers=headers, json=written)
+    assert answer.is_success, answer.text
+    entries = await deeds(story, trace, *(results if len(results) > 1 else actions))
+    assert {entry["actor"].rpartition(":")[2] for entry in entries} == {"cli"}
+    assert sorted({entry["action"] for entry in entries}) == sorted(actions)
+    assert [entry["result"] for entry in entries] == (results if len(results) > 1 else results * len(actions))
+
+
+async def test_what_was_refused_is_in_the_audit_log_as_that(story: Story) -> None:
+    job = await delayed_job(story)
+    trace, headers = traced(await story.program.operator())
+    assert (await story.program.client.post(f"/v1/jobs/{job}/retry", headers=headers)).status_code == 409
+    begun, refused = await deeds(story, trace, "begun", "refused")
+    assert (begun["target"], begun["result"]) == (f"job:{job}", "begun")
+    assert refused["result"] == "refused" and "only a failed job" in refused["details"]["reason"]
+
+
+async def test_an_order_that_is_cancelled_for_a_customer(story: Story) -> None:
+    _, email = await registered(story)
+    who = {"authorization": f"Bearer {(await login(story, email, PASSWORD, {})).json()['access_token']}"}
+    sku = await product(story)
+    admin, address = await registered(story)
+    raised = await story.program.client.patch(f"/v1/users/{admin}", json={"role": "admin"}, headers=await story.program.operator())
+    assert raised.status_code == 200, raised.text
+    trace, headers = traced({"authorization": f"Bearer {(await login(story, address, PASSWORD, {})).json()['access_token']}"})
+    order_id = (await story.program.place(who, sku)).json()["id"]
+    answer = await story.program.client.post(f"/v1/orders/{order_id}/cancel", json={"reason": "by telephone"}, headers=headers)
+    assert answer.status_code == 202, answer.text
+    entry = await record(story, f"order:{order_id}", "order.cancel_requested", trace)
+    assert entry["actor"] == f"admin:{admin}" and entry["details"] == {"reason": "by telephone"}
+
+
+@pytest.mark.parametrize(
+    ("command", "prepare", "action"),
+    [
+        ("jobs retry GIVEN", failed_job, "job.retried"),
+        ("jobs promote GIVEN", delayed_job, "job.promoted"),
+        ("jobs remove GIVEN", delayed_job, "job.removed"),
+        (f"jobs clean {QUEUE} --state completed --older-than 5", nothing, "queue.cleaned"),
+        (f"jobs pause {QUEUE}", nothing, "queue.paused"),
+        (f"jobs resume {QUEUE}", nothing, "queue.resumed"),
+        ("failures redrive GIVEN", failure, "failures.redrive"),
+        ("failures discard GIVEN --reason nonsense", failure, "failures.discard"),
+    ],
+)
+async def test_what_is_done_on_the_command_line_is_in_the_audit_log(
+    story: Story, command: str, prepare: Any, action: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator = await story.program.operator()
+    given = await prepare(story)
+    monkeypatch.setenv("CARAVAN_SECRET", story.shop.process.backends.secret)
+    monkeypatch.setattr(telemetry, "configure_logs", lambda *_: None)  # the runner closes its streams, the log would write to them
+
+    async def records() -> list[dict[str, Any]]:
+        answer = await story.program.client.get("/v1/audit", params={"action": action, "limit": 100}, headers=operator)
+        found: list[dict[str, Any]] = answer.json()["items"]
+        return found
+
+    before = len(await records())
+    async with listening(story.shop.process.app) as url:
+        arguments = [*command.replace("GIVEN", given).split(), "--url", url]
+        result = await asyncio.to_thread(CliRunner().invoke, app, arguments)
+    assert result.exit_code == 0, result.output
+
+    async def both() -> bool:
+        return len(await records()) == before + 2
+
+    await until(both, seconds=30)
+    done, begun = (await records())[:2]
+    assert (begun["result"], done["result"]) == ("begun", "done") and begun["trace_id"] == done["trace_id"]
+    assert done["actor"].endswith(":cli")

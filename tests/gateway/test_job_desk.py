@@ -116,10 +116,11 @@ async def test_only_admins_see_the_desk(gateway: Shop) -> None:
         assert (await gateway.client.get("/v1/jobs", headers=gateway.bearer(role))).status_code == 403
 
 
-async def test_the_command_line_does_the_same(worker: Shop, backends: Backends, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_command_line_shows_the_same(worker: Shop, backends: Backends, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the gateway: what it does is tried where the whole shop runs."""
     monkeypatch.setenv("CARAVAN_JOBS_REDIS_URL", backends.redis_url)
     monkeypatch.setattr(telemetry, "configure_logs", lambda *_: None)  # the runner closes its streams, the log would write to them
-    (failed, delayed) = await enqueue(worker, NewJob({"fails": 3, "mark": str(new_id())}), NewJob({}, delay=timedelta(hours=1)))
+    (failed,) = await enqueue(worker, NewJob({"fails": 3, "mark": str(new_id())}))
 
     async def command(*arguments: str) -> str:
         result = await asyncio.to_thread(CliRunner().invoke, app, ["jobs", *arguments])
@@ -136,15 +137,7 @@ async def test_the_command_line_does_the_same(worker: Shop, backends: Backends, 
     assert orjson.loads(await command("show", failed, "--output", "json"))["attempts"] == 3
     assert "ValueError" in await command("show", failed)
     assert failed in await command("list", "--state", "failed")
-    assert await command("retry", failed) == "1 retried\n"
-    assert await command("promote", delayed) == "1 promoted\n"
-
-    async def is_done() -> bool:
-        return delayed in await listed("completed")
-
-    await until(is_done)
     assert NOTE in await command("queues")
-    await command("clean", NOTE, "--state", "completed")
     result = await asyncio.to_thread(CliRunner().invoke, app, ["jobs", "show", "nobody:1"])
     assert result.exit_code == 2
 

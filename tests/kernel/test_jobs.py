@@ -255,7 +255,7 @@ async def test_a_failed_job_lies_on_the_failure_desk_and_is_redriven_or_discarde
     assert (item.place, item.subscription, item.attempts, item.redrivable) == ("job", NOTE, 3, True)
     assert item.reason.startswith("ValueError: attempt 3") and item.payload["data"] == {**data, "card": "[masked]"}
 
-    async def record(*_: object) -> None: ...
+    async def record(*_: object, **__: object) -> None: ...
 
     done = await jobs_desk.redrive(Selection(ids=[item.id]), record)
     assert (done.chosen, done.done) == (1, 1)

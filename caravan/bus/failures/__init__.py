@@ -9,7 +9,7 @@ import base64
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Literal, Protocol
 
 import orjson
 
@@ -39,6 +39,7 @@ SHOWN_BYTES = 65_536
 AT_ONCE = 500
 """Most letters that one call redrives or discards."""
 PLAN_SHOWN = 100
+IDS_RECORDED = 20
 
 
 class Source(Protocol):
@@ -95,8 +96,10 @@ def service_of(identifier: str) -> str:
     return service
 
 
-Record = Callable[[Selection, Sequence[str]], Awaitable[None]]
-"""Writes down who does what to which failures, before it is done."""
+class Record(Protocol):
+    """Writes down who does what to which failures: `begun` before it is done, then what came of it."""
+
+    async def __call__(self, result: Literal["begun", "done", "failed"], selection: Selection, **details: Any) -> None: ...
 
 
 class Desk:
@@ -144,10 +147,15 @@ class Desk:
         now, later = chosen[:AT_ONCE], chosen[AT_ONCE:]
         done = 0
         if now and not selection.dry_run:
-            await record(selection, [f.id for f in now])
-            for source in self._sources:
-                letters = [f.letter for f in now if f.source is source]
-                done += await act(source, letters) if letters else 0
+            await record("begun", selection, count=len(now), ids=[f.id for f in now[:IDS_RECORDED]])
+            try:
+                for source in self._sources:
+                    letters = [f.letter for f in now if f.source is source]
+                    done += await act(source, letters) if letters else 0
+            except Exception as error:
+                await record("failed", selection, count=done, reason=type(error).__name__)
+                raise
+            await record("done", selection, count=done)
         actions = [planned.action for _, planned in plan]
         return Done(
             dry_run=selection.dry_run,

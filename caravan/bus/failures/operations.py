@@ -1,6 +1,6 @@
-"""How a service's failure desk is asked: by admins only, and what they do goes to the audit log first."""
+"""How a service's failure desk is asked: by admins only, and what they do goes to the audit log: before it is done, and what came of it."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from caravan.audit import audit
@@ -19,8 +19,7 @@ from caravan.bus.failures.shapes import (
     redriving,
     showing,
 )
-from caravan.client import Operation, authorization
-from caravan.errors import Forbidden, Unauthorized
+from caravan.client import Operation, verify_caller_behind
 
 
 def operations(desk: Desk, service: str) -> dict[Operation[Any, Any], Callable[[Any, Any], Awaitable[Any]]]:
@@ -49,20 +48,13 @@ def operations(desk: Desk, service: str) -> dict[Operation[Any, Any], Callable[[
 
 
 async def _admin(context: Any) -> Caller:
-    """The gateway has checked it, too; but whoever reaches a service must not need it."""
-    kind, _, token = (authorization.get() or "").partition(" ")
-    if kind.lower() != "bearer":
-        raise Unauthorized("this needs an access token")
-    caller: Caller = await context.verifier.verify(token.strip())
-    if not caller.at_least("admin"):
-        raise Forbidden(f"this is for admin; you are {caller.role}")
-    return caller
+    return await verify_caller_behind(context.verifier, "admin")
 
 
 def _recorder(context: Any, caller: Caller, action: str) -> Record:
-    async def record(selection: Selection, ids: Sequence[str]) -> None:
+    async def record(result: str, selection: Selection, **details: Any) -> None:
         asked = selection.model_dump(exclude_none=True, exclude={"ids", "dry_run"})
         async with context.database.work() as work:
-            audit(work, action, f"failures:{context.service}", actor=caller.name, count=len(ids), ids=list(ids[:20]), **asked)
+            audit(work, action, f"failures:{context.service}", actor=caller.name, result=result, **details, **asked)
 
     return record

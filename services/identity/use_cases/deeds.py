@@ -1,0 +1,16 @@
+"""What admins do that leaves no trace in a database of its own."""
+
+from typing import Any
+
+from caravan.audit import audit
+from caravan.client import verify_caller_behind
+from services.identity.client import Deed, DeedRecorded
+from services.identity.use_cases.keys import Identity
+
+
+async def record_deed(context: Identity, deed: Deed) -> DeedRecorded:
+    caller = await verify_caller_behind(context.verifier, "admin")
+    details: dict[str, Any] = dict(deed.details)
+    async with context.database.work() as work:
+        audit(work, deed.action, deed.target, actor=caller.name, result=deed.result, **details)
+    return DeedRecorded()
