@@ -33,6 +33,16 @@ _VISIBLE: Final = f"[^{_INVISIBLE}{_CONTROL}{_UNREADABLE}]"
 _find_visible: Final = re.compile(_VISIBLE).search
 
 
+_find_unreadable: Final = re.compile(f"[{_UNREADABLE}]")
+_find_spaces: Final = re.compile(f"[\\s{_LINE_ENDS}{_CONTROL}]+")
+
+
+def as_line(text: str, most: int) -> str:
+    """A line that `Line(most)` takes, of a text whose author can't be asked to write it anew; empty when there is nothing to see in it."""
+    plain = unicodedata.normalize("NFC", _find_spaces.sub(" ", _find_unreadable.sub("", text)))[:most].strip()
+    return plain if _find_visible(plain) else ""
+
+
 class BrokenRule(ValueError):
     """A rule about several fields together. `field` is where the reader finds what to change: a path below the model that raises it."""
 

@@ -11,8 +11,9 @@ from services.cli.import_report import Brought, report
 from services.cli.retail.catalogue import Catalogue, Customer, catalogue
 from services.cli.retail.layout import DELIMITERS, Options, parse_columns
 from services.cli.retail.lines import InvoiceFile, Line, classify, leave_out_repeated
+from services.cli.retail.moments import DateOrder
 from services.cli.retail.reader import NotAnInvoiceFile
-from services.cli.retail.values import DateOrder, Decimals
+from services.cli.retail.values import Decimals
 from services.cli.shop import Away, Refused, Shop, open_shop
 from services.cli.terminal import fail, print_note, show_progress
 

@@ -16,7 +16,8 @@ from services.cli.reconcile import UNDONE, Difference, Facts, differences
 from services.cli.replay_report import Walk, as_facts, show_walk
 from services.cli.retail.catalogue import catalogue
 from services.cli.retail.invoices import Cancellation, Invoice, invoices, match_returns
-from services.cli.retail.values import DateOrder, Decimals
+from services.cli.retail.moments import DateOrder
+from services.cli.retail.values import Decimals
 from services.cli.shop import Refused, Shop, open_shop
 from services.cli.terminal import print_json, print_note, show_progress
 

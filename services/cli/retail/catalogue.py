@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from services.cli.retail.layout import CURRENCY
 from services.cli.retail.lines import InvoiceFile, Line
 
-MAX_NAME = 200
 DOMAIN = "retail.example"
 
 CATEGORIES: tuple[tuple[str, frozenset[str]], ...] = (
@@ -105,7 +104,7 @@ def catalogue(files: Sequence[InvoiceFile]) -> Catalogue:
 
 def _product(sku: str, descriptions: Mapping[str, int], prices: Mapping[int, int]) -> Product:
     """The name and the price that most lines have; of equally frequent ones the first in the alphabet, and the lowest."""
-    name = min(descriptions, key=lambda text: (-descriptions[text], text), default=sku)[:MAX_NAME].strip()
+    name = min(descriptions, key=lambda text: (-descriptions[text], text), default=sku)
     return Product(sku, name, category(name), min(prices, key=lambda price: (-prices[price], price)))
 
 

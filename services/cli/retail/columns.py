@@ -8,7 +8,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     field: tuple(names.split())
     for field, names in {
         "invoice": """
-            invoiceno invoice invoicenumber invoiceid orderid orderno ordernumber order incrementid receipt receiptno documentno
+            invoiceno invoice invoicenumber amazonorderid invoiceid orderid orderno ordernumber order incrementid receipt receiptno documentno
             rechnungsnummer rechnungsnr rechnung belegnummer belegnr bestellnummer bestellnr auftragsnummer auftragsnr numerodefacture
             nfacture facture numerodecommande commande numerodefactura factura pedido numerofattura fattura ordine factuurnummer factuur
             bestelnummer numerfaktury faktura""",
@@ -47,12 +47,14 @@ SHOWN = dict(
 OPTIONAL = frozenset({"description", "country", "currency"})
 NONE = "none"
 """`--column customer=none`: the file has no such column."""
-_UNIT = re.compile(r"[(\[].*?[)\]]|\b(?:GBP|EUR|USD|CHF)\b")
+_UNIT = re.compile(r"[(\[][^)\]]*[)\]]|(?:\bin\s+)?(?:\b(?:GBP|EUR|USD|CHF)\b|[£€$¥])")
+LONGEST = 200
+"""Characters of a header that are looked at."""
 
 
 def simplify(name: str) -> str:
     """Without case, accents, spaces, signs and what stands in brackets: `Prix unitaire (€)` is `prixunitaire`."""
-    plain = unicodedata.normalize("NFKD", _UNIT.sub(" ", name).casefold())
+    plain = unicodedata.normalize("NFKD", _UNIT.sub(" ", name[:LONGEST]).casefold())
     return re.sub(r"[^a-z0-9]", "", plain)
 
 
@@ -67,6 +69,8 @@ def locate(header: Sequence[str], given: Mapping[str, str]) -> dict[str, int]:
         else:
             if field == "invoice" and "lineitemname" in names:  # an export that calls its orders by a name
                 known = ("name", *known)
+            if "amazonorderid" in names:  # its `item-price` is the sum of the line
+                known = tuple(name for name in known if name != "itemprice")
             free = [name if at not in found.values() else "" for at, name in enumerate(names)]
             index = next((free.index(name) for name in known if name in free), None)
         if index is not None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
-from services.cli.retail.values import DateOrder, read_moment
+from services.cli.retail.moments import DateOrder, read_moment
 
 ORDERS: tuple[DateOrder, DateOrder] = ("day-first", "month-first")
 _KNOWN = (

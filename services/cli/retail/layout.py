@@ -12,8 +12,9 @@ from typing import cast
 from caravan.money import MINOR_DIGITS
 from services.cli.retail.columns import NAMES, NONE, SHOWN, find_missing, locate, simplify
 from services.cli.retail.dates import find_set_order, is_closer_day_first
+from services.cli.retail.moments import LONGEST, DateOrder, date_order_of, is_day_number
 from services.cli.retail.reader import Decoded, NotAnInvoiceFile, read_rows, split_line
-from services.cli.retail.values import DateOrder, Decimals, currency_in, date_order_of, decimals_of, is_no_customer, is_nothing
+from services.cli.retail.values import UNCLEAR, Decimals, currencies_in, decimals_of, is_no_customer, is_nothing
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 HEADER_LINES = 20
@@ -93,8 +94,10 @@ class _Survey:
     prices: _Evidence = field(default_factory=_Evidence)
     quantities: _Evidence = field(default_factory=_Evidence)
     dates: _Evidence = field(default_factory=_Evidence)
-    currencies: Counter[str] = field(default_factory=Counter)
+    currencies: Counter[tuple[str, ...]] = field(default_factory=Counter)
+    """By what a sign or code may mean."""
     guests: Counter[str] = field(default_factory=Counter)
+    day_numbers: int = 0
     shapes: Counter[str] = field(default_factory=Counter)
     unclear: dict[tuple[str, str], int] = field(default_factory=dict)
     """Line by invoice and date, where the date may be either: the first of them."""
@@ -138,6 +141,8 @@ def find_layout(decoded: Decoded, options: Options) -> Layout:
             "its columns, and the shape of its numbers and codes" if is_set else "",
         ),
     ]
+    if survey.day_numbers:
+        notes.append(Assumption("dates that are numbers", f"{survey.day_numbers:,}", "as spreadsheets count days, from 1900"))
     if survey.guests:
         spellings = ", ".join(f"{text or 'nothing'} ({count:,})" for text, count in survey.guests.most_common(12))
         notes.append(Assumption("lines of guests", f"{survey.guests.total():,}", f"the customer is {spellings}"))
@@ -168,15 +173,18 @@ def _survey(lines: Sequence[str], layout: Layout) -> _Survey:
         if row.reason:
             continue
         price, quantity, moment = row.fields[at["price"]], row.fields[at["quantity"]], row.fields[at["date"]]
-        survey.prices.add(decimals_of(price), price, row.number)
+        survey.prices.add(decimals_of(price, money=True), price, row.number)
         survey.quantities.add(decimals_of(quantity), quantity, row.number)
         order = date_order_of(moment)
+        survey.day_numbers += is_day_number(moment)
         survey.dates.add(order, moment, row.number)
         if order == "either" and len(survey.unclear) < UNCLEAR_KEPT:
             survey.unclear.setdefault((row.fields[at["invoice"]], moment), row.number)
-        sign = row.fields[at["currency"]].upper() if "currency" in at else currency_in(price)
-        if sign and not is_nothing(sign):
-            survey.currencies[sign] += 1
+        named = row.fields[at["currency"]] if "currency" in at else price
+        if meant := currencies_in(named):
+            survey.currencies[meant] += 1
+        elif "currency" in at and not is_nothing(named):
+            survey.currencies[(named.upper(),)] += 1
         customer = row.fields[at["customer"]] if "customer" in at else ""
         if is_no_customer(customer):
             survey.guests[customer[:20]] += 1
@@ -253,15 +261,26 @@ def _choose_currency(survey: _Survey, options: Options, header: str) -> tuple[st
     if options.currency:
         code, why = options.currency.upper(), "given"
     elif survey.currencies:
-        (code, count), *others = survey.currencies.most_common()
-        why = f"{count:,} lines say so" + (f", {sum(each for _, each in others):,} another, which are refused" if others else "")
-    elif found := currency_in(header):
+        if survey.currencies.keys() <= {UNCLEAR}:
+            raise NotAnInvoiceFile(f"the prices are in kr, which may be {', '.join(UNCLEAR)}; say which: --currency {UNCLEAR[0]}")
+        lines = {meant[0]: sum(count for codes, count in survey.currencies.items() if meant[0] in codes) for meant in survey.currencies}
+        code, count = max(lines.items(), key=lambda line: line[1])
+        others = survey.currencies.total() - count
+        why = f"{count:,} lines say so" + (f", {others:,} another, which are refused" if others else "")
+    elif found := _currency_of(header):
         code, why = found, f"the header says {header}"
     else:
         code, why = CURRENCY, "nothing in the file names one"
     if code not in MINOR_DIGITS:
         raise NotAnInvoiceFile(f"{code[:20]} is no currency; name the file's by its code: --currency EUR")
     return code, Assumption("currency", code, why, "--currency")
+
+
+def _currency_of(header: str) -> str | None:
+    """The one that the header of the prices names, as in `Einzelpreis (€)`, `Price in CHF`; of a sign the likeliest."""
+    words = re.findall(r"[^\W\d_]+|[^\w\s()\[\].,:/]+", header[:LONGEST])
+    found = [codes[0] for word in words if (word.isupper() or not word.isalpha()) and (codes := currencies_in(word))]
+    return found[0] if found else None
 
 
 def parse_columns(pairs: Sequence[str]) -> dict[str, str]:

@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
-from caravan.money import MINOR_DIGITS, minor_digits
+from caravan.money import minor_digits
+from caravan.text import as_line
 from services.cli.retail.layout import CURRENCY, Layout, Options, find_layout
+from services.cli.retail.moments import read_moment
 from services.cli.retail.reader import Refusal, Row, decode, read_rows
-from services.cli.retail.values import currency_in, is_no_customer, is_nothing, read_moment, read_number
+from services.cli.retail.values import currencies_in, is_no_customer, is_nothing, read_number
 from services.orders.schemas import MAX_QUANTITY
 
 INVOICE = "bad invoice number"
@@ -27,6 +29,8 @@ ADJUSTMENT = "stock adjustment, not a sale"
 FREE = "given away (price 0)"
 POSITIVE_RETURN = "return with a positive quantity"
 
+MAX_NAME = 200
+"""Of a product in the catalogue."""
 MAX_PRICE = 100_000_000
 """In minor units. A unit price above a million pounds is a typing error."""
 
@@ -155,9 +159,9 @@ def judge(row: Row, layout: Layout) -> Line:
     if moment is None:
         raise _Refused(DATE, text["date"])
     customer = _customer(text.get("customer", ""))
-    said = text.get("currency", "").upper() or currency_in(text["price"])
-    if said in MINOR_DIGITS and said != layout.currency:
-        raise _Refused(OTHER_CURRENCY, said)
+    said = currencies_in(text.get("currency", "")) or currencies_in(text["price"])
+    if said and layout.currency not in said:
+        raise _Refused(OTHER_CURRENCY, said[0])
     description = text.get("description", "")
     if layout.is_retail_set:
         returned = _judge_by_the_set(invoice, sku, quantity, price, customer, f"{text['sku']} {description}".strip())
@@ -168,7 +172,7 @@ def judge(row: Row, layout: Layout) -> Line:
     minor = price * 10 ** minor_digits(layout.currency)
     if minor != minor.to_integral_value():
         raise _Refused(PENCE, text["price"])
-    plain = "" if is_nothing(description) else re.sub(r"[\x00-\x20\x7f-\xa0]+", " ", description).strip()
+    plain = "" if is_nothing(description) else as_line(description, MAX_NAME)
     return Line(row.number, invoice, returned, sku, plain, abs(quantity), int(minor), moment, customer, text.get("country", ""))
 
 
@@ -192,7 +196,7 @@ def _quantity(text: str, layout: Layout) -> int:
 
 
 def _price(text: str, layout: Layout) -> Decimal:
-    number = read_number(text, layout.price_decimals)
+    number = read_number(text, layout.price_decimals, money=True)
     if number is None or not 0 <= number * 10 ** minor_digits(layout.currency) <= MAX_PRICE:
         raise _Refused(PRICE, text)
     return number

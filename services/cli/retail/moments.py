@@ -1,0 +1,204 @@
+"""How invoice files write dates and times: by numbers, by names of months in the languages of the known exports, as a spreadsheet's day numbers."""
+
+import re
+import unicodedata
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from functools import lru_cache
+from typing import Literal
+from zoneinfo import ZoneInfo
+
+DateOrder = Literal["day-first", "month-first"]
+
+LONGEST = 80
+"""Characters of a cell that may be a date or a number; a longer one is neither, and no pattern is tried on it."""
+_FIRST_YEAR, _LAST_YEAR = 1970, 2100
+
+_TIME = (
+    r"(?:(?:\s*[T,:]\s*|\s+)(?:(?:um|at|à|a|as|las|kl\.?|om|alle|o)\s+){0,2}(?P<h>[0-9]{1,2})"
+    r"(?:\s*(?:[:.]|h)\s*(?P<m>[0-9]{2})(?:\s*(?:[:.]|m|min)\s*(?P<s>[0-9]{2})(?:[.,][0-9]{1,9})?)?|\s*h|(?=\s*uhr)|(?=\s*[ap]\.?\s*m\b))"
+    r"(?:\s*(?:uhr|hrs?|hs))?\s*(?P<half>[ap])?(?(half)\.?\s*m\.?)\s*(?P<zone>[^\s0-9].*)?)?"
+)
+_DAY = r"(?P<d>[0-9]{1,2})(?:st|nd|rd|th|er|re|e|o|a)?"
+_NAME = r"(?P<name>[^\W\d_]{3,12})\.?"
+_FORMS = tuple(
+    re.compile(form + _TIME, re.IGNORECASE)
+    for form in (
+        r"(?P<y>[0-9]{4})(?P<sep>[-/.])(?P<mo>[0-9]{1,2})(?P=sep)(?P<d>[0-9]{1,2})",
+        r"(?P<a>[0-9]{1,2})(?P<sep>[-/.])\s?(?P<b>[0-9]{1,2})(?P=sep)\s?(?P<y>[0-9]{4}|[0-9]{2})",
+        r"(?P<y>(?:19|20)[0-9]{2})(?P<mo>[01][0-9])(?P<d>[0-3][0-9])",
+        rf"{_DAY}[\s./-]*(?:(?:de|of|di)\s+|d')?{_NAME}[\s,./-]*(?:(?:de|of|del|di)\s+)?(?P<y>[0-9]{{4}}|[0-9]{{2}})",
+        rf"{_NAME}[\s-]+{_DAY},?[\s-]+(?P<y>[0-9]{{4}})",
+        rf"(?P<y>[0-9]{{4}})[\s/-]+{_NAME}[\s/-]+(?P<d>[0-9]{{1,2}})",
+        # As `Date` of programs writes it: the year behind the time, or before it without a comma.
+        rf"{_NAME}\s+(?P<d>[0-9]{{1,2}})\s+(?P<h2>[0-9]{{2}}):(?P<m2>[0-9]{{2}}):(?P<s2>[0-9]{{2}})\s+(?:(?P<zone2>[A-Z]{{3,4}})\s+)?(?P<y>[0-9]{{4}})",
+    )
+)
+_NUMERIC = _FORMS[1]
+_COMPACT = re.compile(r"((?:19|20)[0-9]{6})T?([0-9]{2})([0-9]{2})([0-9]{2})?", re.IGNORECASE)
+_DAY_NUMBER = re.compile(r"([0-9]{5})(?:[.,]([0-9]{1,15}))?")
+_UNIX = re.compile(r"([0-9]{10})([0-9]{3})?(?:\.0*)?")
+_DAY_ZERO = datetime(1899, 12, 30, tzinfo=UTC)
+"""Of spreadsheets: day 45413 is 1 May 2024."""
+_DAY_NUMBERS = range(32_874, 73_416)
+"""1990 to 2100: no other five digits are taken for a day."""
+_SECONDS = range(631_152_000, 4_102_444_800)
+
+_MONTHS = {
+    name: number
+    for number, names in enumerate(
+        (
+            "jan ene gen sty",
+            "feb fev lut",
+            "mar maa mrt",
+            "apr avr abr kwi",
+            "may mai mei mag maj",
+            "jun juin giu cze",
+            "jul juil lug lip",
+            "aug aou ago sie",
+            "sep set wrz",
+            "oct okt ott out paz",
+            "nov lis",
+            "dec dez dic gru",
+        ),
+        start=1,
+    )
+    for name in names.split()
+}
+"""By their first letters, without accents."""
+_WEEKDAYS = frozenset(
+    """
+    mon monday tue tues tuesday wed wednesday thu thur thurs thursday fri friday sat saturday sun sunday
+    mo montag di dienstag mi mittwoch do donnerstag fr freitag sa samstag sonnabend so sonntag
+    lun lundi mar mardi mer mercredi jeu jeudi ven vendredi sam samedi dim dimanche
+    lunes martes mie miercoles jue jueves vie viernes sab sabado dom domingo lunedi martedi mercoledi giovedi venerdi sabato domenica
+    ma maandag dinsdag wo woensdag donderdag vr vrijdag za zaterdag zo zondag
+    """.split()
+)
+_HOURS = {
+    hours: names.split()
+    for hours, names in {
+        0: "z utc gmt wet",
+        1: "cet mez bst west",
+        2: "cest mesz eet",
+        3: "eest msk",
+        9: "jst kst",
+        -4: "edt",
+        -5: "est cdt",
+        -6: "cst mdt",
+        -7: "mst pdt",
+        -8: "pst",
+    }.items()
+}
+_ZONES = {name: timezone(timedelta(hours=hours)) for hours, names in _HOURS.items() for name in names}
+"""The abbreviations of exports: Europe's, and of the others those of the United States and Japan."""
+_OFFSET = re.compile(r"(?:UTC|GMT)?([+-])([0-9]{1,2})(?::?([0-9]{2}))?(?:\s*[(\[].*[)\]])?", re.IGNORECASE)
+
+
+def _simplify(text: str) -> str:
+    """One kind of space, digits and letters; the signs of East Asian dates as dashes."""
+    plain = unicodedata.normalize("NFKC", text).replace("−", "-").replace("’", "'")
+    plain = re.sub(r"\s*[年月년월]\s*", "-", plain)
+    return re.sub(r"\s+", " ", re.sub(r"[日일]", " ", plain)).strip()
+
+
+def _fold(word: str) -> str:
+    return "".join(sign for sign in unicodedata.normalize("NFKD", word.casefold()) if not unicodedata.combining(sign))
+
+
+def _match(text: str) -> re.Match[str] | None:
+    """By the first form that fits; a weekday before the date says nothing new."""
+    plain = _simplify(text)
+    for form in _FORMS:
+        if found := form.fullmatch(plain):
+            return found
+    word, _, rest = plain.partition(" ")
+    if rest and _fold(word.rstrip(".,")) in _WEEKDAYS:
+        return next((found for form in _FORMS if (found := form.fullmatch(rest))), None)
+    return None
+
+
+def is_day_number(text: str) -> bool:
+    """Whether it is a spreadsheet's number of a day, with the time as its fraction."""
+    found = _DAY_NUMBER.fullmatch(text)
+    return found is not None and int(found[1]) in _DAY_NUMBERS
+
+
+@lru_cache(maxsize=65_536)
+def date_order_of(text: str) -> DateOrder | Literal["either"] | None:
+    """Which order of day and month a date speaks for. Dots are written by those who write the day first."""
+    found = _match(text) if len(text) <= LONGEST else None
+    if not found or found.re is not _NUMERIC:
+        return None
+    a, b = int(found["a"]), int(found["b"])
+    if a > 12 >= b:
+        return "day-first"
+    if b > 12 >= a:
+        return "month-first"
+    if a == b or a > 12 or not a or not b:
+        return None
+    return "day-first" if found["sep"] == "." else "either"
+
+
+@lru_cache(maxsize=65_536)
+def read_moment(text: str, order: DateOrder) -> datetime | None:
+    """In UTC; a date that names no zone is taken as UTC, one without a time as midnight."""
+    if len(text) > LONGEST:
+        return None
+    try:
+        moment = _by_number(text) or _by_form(text, order)
+        return moment.astimezone(UTC) if moment and _FIRST_YEAR <= moment.year <= _LAST_YEAR else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def _by_number(text: str) -> datetime | None:
+    if is_day_number(text):
+        seconds = round(float(text.replace(",", ".")) % 1 * 86_400)
+        return _DAY_ZERO + timedelta(days=int(text[:5]), seconds=seconds)
+    if (found := _UNIX.fullmatch(text)) and int(found[1]) in _SECONDS:
+        return datetime.fromtimestamp(int(found[1]), UTC)
+    return None
+
+
+def _by_form(text: str, order: DateOrder) -> datetime | None:
+    plain = _COMPACT.sub(lambda parts: f"{parts[1]} {parts[2]}:{parts[3]}:{parts[4] or '00'}", _simplify(text), count=1)
+    found = _match(plain)
+    if not found:
+        return None
+    parts = {name.removesuffix("2"): value for name, value in found.groupdict().items() if value is not None}
+    year = int(parts["y"])
+    if len(parts["y"]) == 2:
+        year += 1900 if year >= 69 else 2000
+    if "a" in parts:
+        day, month = (int(parts["a"]), int(parts["b"]))[:: 1 if order == "day-first" else -1]
+    else:
+        day, month = int(parts["d"]), int(parts["mo"]) if "mo" in parts else _month(parts["name"])
+    hour, half = int(parts.get("h", 0)), parts.get("half", "").casefold()
+    if half:
+        if not 1 <= hour <= 12:
+            return None
+        hour = hour % 12 + (12 if half == "p" else 0)
+    return datetime(year, month, day, hour, int(parts.get("m", 0)), int(parts.get("s", 0)), tzinfo=_zone(parts.get("zone", "")))
+
+
+def _month(name: str) -> int:
+    """ValueError by way of `datetime` when it is none: there is no month 0."""
+    plain = _fold(name)
+    return _MONTHS.get(plain[:4]) or _MONTHS.get(plain[:3], 0)
+
+
+def _zone(text: str) -> tzinfo:
+    """ValueError for a zone that is not known: a time in it would be wrong by hours."""
+    text = text.strip()
+    if found := _OFFSET.fullmatch(text):
+        shift = timedelta(hours=int(found[2]), minutes=int(found[3] or 0))
+        return timezone(-shift if found[1] == "-" else shift)
+    word = re.sub(r"\s*[(\[].*[)\]]$", "", text)
+    if not word or word.casefold() in _ZONES:
+        return _ZONES[word.casefold() or "utc"]
+    if not re.fullmatch(r"[A-Za-z_]+(?:/[A-Za-z_+-]+){1,2}", word):
+        raise ValueError(word)
+    try:
+        return ZoneInfo(word)
+    except (KeyError, OSError) as error:
+        raise ValueError(word) from error
