@@ -11,7 +11,7 @@ from typing import Any
 
 import asyncpg
 
-from caravan.database import CONNECTION_LOST
+from caravan.database import CONNECTION_LOST, LAZILY
 
 
 class Leadership:
@@ -59,7 +59,7 @@ class Leadership:
                 )
 
     async def listen(self, channel: str, callback: Callable[[str], None]) -> None:
-        """Call back with the payload of each notification, also after a reconnect, and with an empty one when the connection was lost. A hint: what is lost must be
+        """Call back with the payload of each notification of others, also after a reconnect, and with an empty one when the connection was lost. A hint: what is lost must be
         covered by a poll."""
         connection = await self._connect()
         async with self._opening:
@@ -69,7 +69,7 @@ class Leadership:
     async def notify(self, channel: str, payload: str = "") -> None:
         connection = await self._connect()
         async with self._opening:
-            await connection.execute("SELECT pg_notify($1, $2)", channel, payload)
+            await connection.execute(f"SELECT pg_notify($1, $2) WHERE {LAZILY}", channel, payload)
 
     async def _connect(self) -> asyncpg.Connection:
         if self._connection is not None and not self._connection.is_closed():
@@ -99,7 +99,8 @@ class Leadership:
 
 
 def _payload(callback: Callable[[str], None]) -> Callable[..., None]:
-    def received(_: Any, __: int, ___: str, payload: object) -> None:
-        callback(str(payload))
+    def received(connection: Any, sender: int, _: str, payload: object) -> None:
+        if sender != connection.get_server_pid():  # who told the others knows it
+            callback(str(payload))
 
     return received

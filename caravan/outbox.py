@@ -17,7 +17,7 @@ import asyncpg
 from caravan import crash, telemetry
 from caravan.bus import Bus, DeadLetter, Trouble, Undelivered
 from caravan.bus.reader import backoff
-from caravan.database import CONNECTION_LOST, Database
+from caravan.database import CONNECTION_LOST, LAZILY, Database
 from caravan.leadership import Leadership
 from caravan.messages import Outgoing
 from caravan.telemetry import log
@@ -26,13 +26,15 @@ BATCH = 500
 POLL_SECONDS = 0.5
 HEARD_POLL_SECONDS = 5.0
 """Of a relay that hears of every commit."""
+UNREMOVED_SECONDS = 0.5
+"""So long the rows of a batch that was sent wait at most for the next look, which removes them: under load one statement does both."""
 LINGER_SECONDS = 0.03
 """Least time between two batches: a lone message never waits for it, under load it makes batches larger and their number smaller."""
 STALE_SECONDS = 300.0
 """A row that the bus has not taken for so long is a failure that somebody should see."""
-_NEXT = """WITH gone AS (DELETE FROM outbox WHERE id = ANY($3))
+_NEXT = f"""WITH gone AS (DELETE FROM outbox WHERE id = ANY($3) AND {LAZILY})
     SELECT id, message_id, kind, channel, route, key, body, extract(epoch FROM clock_timestamp() - created_at)::float AS age
-    FROM outbox WHERE channel <> ALL($2) AND id <> ALL($3){held_back} ORDER BY id LIMIT $1"""
+    FROM outbox WHERE channel <> ALL($2) AND id <> ALL($3){{held_back}} ORDER BY id LIMIT $1"""
 """What was sent goes in the same statement that looks for more: a round trip less for each batch."""
 _HELD_BACK = """ AND refused_at IS NULL
     AND NOT EXISTS (SELECT 1 FROM outbox r WHERE r.refused_at IS NOT NULL AND r.channel = outbox.channel AND r.key = outbox.key)"""
@@ -73,7 +75,7 @@ class Relay:
                 failures = 0
                 if 0 < moved < BATCH and (rest := started + LINGER_SECONDS - loop.time()) > 0 and not self._stopping:
                     await asyncio.sleep(rest)
-                if moved == 0:
+                if moved < BATCH and not (moved and (self._stopping or not self.leadership.hears)):
                     if self._stopping:
                         return
                     with suppress(TimeoutError):
@@ -98,6 +100,7 @@ class Relay:
         """Seconds until the next look at an outbox of which nobody tells anything; a channel that rests is tried again at its time."""
         now = asyncio.get_running_loop().time()
         rests = [until - now for until, _ in self._resting.values() if until > now]
+        rests += [UNREMOVED_SECONDS] if self._sent else []
         return min([self.leadership.patience(HEARD_POLL_SECONDS, POLL_SECONDS), *rests])
 
     async def _announce_to_leader(self) -> None:
@@ -138,7 +141,7 @@ class Relay:
             await self._put_off(
                 {row["id"]: troubles[message] for row, message in zip(rows, messages, strict=True) if message in troubles}, now
             )
-        return len(taken)
+        return len(rows) if taken else 0
 
     async def _put_off(self, troubles: dict[int, Trouble], now: float) -> None:
         for trouble in troubles.values():

@@ -27,6 +27,7 @@ __all__ = [
     "ANSWERS_KEPT",
     "CONNECTION_LOST",
     "INBOX_KEPT",
+    "LAZILY",
     "Answer",
     "Database",
     "KeyAlreadyUsed",
@@ -36,6 +37,8 @@ __all__ = [
 ]
 
 STATEMENT_SECONDS = 30.0
+LAZILY = "set_config('synchronous_commit', 'off', true) IS NOT NULL"
+"""In the WHERE of a change that may be lost with the machine, as everybody then does it again: its transaction does not wait for the disk."""
 ACQUIRE_SECONDS = 10.0
 INBOX_KEPT = timedelta(days=14)
 """How long a handled message is known. Longer than a replayed topic's retention; what is kept longer (the audit log) is known by its own primary key."""

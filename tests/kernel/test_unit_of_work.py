@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from caravan import settings
+from caravan import outbox, settings
 from caravan.bus import Incoming, Result
 from caravan.clock import new_id, utc_now
 from caravan.database import UnitOfWork, VersionConflict
@@ -18,6 +18,7 @@ from caravan.money import Money
 from caravan.outbox import Relay
 from caravan.runtime import Backends
 from caravan.service import DatabaseDeclaration, Service
+from caravan.telemetry import STATEMENTS
 from services.orders.messages import ORDER_CREATED, Address
 from services.orders.model import Offered, place
 from tests.shop import Shop, running, until
@@ -29,6 +30,7 @@ class Noted(Event):
 
 NOTED = Topic("kernel-noted", owner="kernel", events=(Noted,), key="text", purpose="test", retry=Retry((0.05,)))
 EFFECTS = Topic("kernel-effects", owner="kernel", events=(Noted,), key="text", purpose="test", retry=Retry((0.05, 0.05)))
+UNREAD = Topic("kernel-unread", owner="kernel", events=(Noted,), key="text", purpose="test")
 consume = Consumers("kernel")
 calls: list[str] = []
 
@@ -57,7 +59,9 @@ async def shop(backends: Backends, tmp_path_factory: pytest.TempPathFactory) -> 
     (versions / "0001_note.py").write_text(
         f'from alembic import op\nrevision = "kernel_test0001"\ndown_revision = None\nbranch_labels = ("kernel_test",)\ndef upgrade():\n    op.execute("{statement}")\n'
     )
-    service = Service("kernel", databases=(DatabaseDeclaration("kernel_test", versions),), consumers=consume, channels=(NOTED, EFFECTS))
+    service = Service(
+        "kernel", databases=(DatabaseDeclaration("kernel_test", versions),), consumers=consume, channels=(NOTED, EFFECTS, UNREAD)
+    )
     async with running(backends, extra=(service,)) as shop:
         yield shop
 
@@ -142,6 +146,43 @@ async def test_two_relays_keep_the_order_of_a_key(shop: Shop, backends: Backends
     await asyncio.gather(relay, return_exceptions=True)
     await second.close()
     assert [envelope["data"]["text"] for envelope in await shop.published(NOTED.name, key)] == [f"{key} {number}" for number in range(100)]
+
+
+async def test_one_statement_removes_what_was_sent_and_looks_for_more(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox, "UNREMOVED_SECONDS", 60.0)
+    monkeypatch.setattr(outbox, "LINGER_SECONDS", 0.0)
+    messages, key = 20, str(new_id())
+    await until(lambda: _at_rest(shop))
+    before = _statements()
+    for number in range(1, messages + 1):
+        await shop.send("kernel", UNREAD, Noted(text=key), key=key)
+        await until(lambda count=number: _sent(shop, key, count))
+    assert _statements() - before <= 2 * messages + 3, "one to write and one to relay each"
+
+
+def _statements() -> float:
+    return next(
+        s.value for m in STATEMENTS.collect() for s in m.samples if s.name.endswith("_total") and s.labels["service"] == "kernel_test"
+    )
+
+
+async def _sent(shop: Shop, key: str, count: int) -> bool:
+    return len(await shop.published(UNREAD.name, key)) == count
+
+
+async def test_what_was_sent_is_removed_though_nothing_comes_after_it(shop: Shop) -> None:
+    await shop.send("kernel", UNREAD, Noted(text="last"), key=str(new_id()))
+    await until(lambda: _nothing_pending(shop))
+
+
+async def _at_rest(shop: Shop) -> bool:
+    """What earlier tests sent is handled, too."""
+    waiting = await shop.process.bus.lag([consumer.subscription for consumer in consume.declared])
+    return not any(waiting.values()) and await _nothing_pending(shop)
+
+
+async def _nothing_pending(shop: Shop) -> bool:
+    return await outbox.pending(shop.database("kernel")) == 0
 
 
 async def test_a_trace_and_an_actor_travel_through_outbox_and_bus(shop: Shop) -> None:

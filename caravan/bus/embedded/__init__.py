@@ -23,6 +23,8 @@ from caravan.telemetry import log
 PRUNE_ROWS = 5_000
 PRUNE_SECONDS = 60.0
 RELEASE_SECONDS = 1.0
+TELL_SECONDS = 0.03
+"""Least time between two hints to other processes."""
 
 
 class EmbeddedBus:
@@ -87,7 +89,7 @@ class EmbeddedBus:
             names, self._to_tell = self._to_tell, set()
             with suppress(*CONNECTION_LOST, asyncpg.PostgresError):
                 await self.leadership.notify("bus", ",".join(sorted(names)))
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(TELL_SECONDS)
 
     def _heard(self, payload: str) -> None:
         """Names of channels with new messages; `!` before one whose messages were put back; nothing when notifications may have been lost."""
@@ -138,7 +140,7 @@ class EmbeddedBus:
                 failures = 0
                 if 0 < handled < subscription.batch and (rest := started + subscription.linger - loop.time()) > 0 and not self._stopping:
                     await asyncio.sleep(rest)
-                if not handled and not self._stopping:
+                if handled < subscription.batch and (not handled or self.leadership.hears) and not self._stopping:
                     with suppress(TimeoutError):
                         async with asyncio.timeout(reader.patience(self.database.clock())):
                             await reader.wake.wait()
@@ -187,7 +189,9 @@ class EmbeddedBus:
             " SELECT subscription, channel, key, body, 1, now() FROM gone ORDER BY id RETURNING channel",
             [int(letter.id) for letter in letters],
         )
-        await self.leadership.notify("bus", ",".join({f"!{row[0]}" for row in rows}))
+        put_back = ",".join({f"!{row[0]}" for row in rows})
+        self._heard(put_back)
+        await self.leadership.notify("bus", put_back)
         return len(rows)
 
     async def discard(self, letters: Sequence[DeadLetter]) -> int:

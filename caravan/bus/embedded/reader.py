@@ -10,11 +10,13 @@ import asyncpg
 
 from caravan.bus import Incoming, Outcome, Process, Result, Subscription
 from caravan.bus.reader import note_death
-from caravan.database import Database
+from caravan.database import LAZILY, Database
 
 POLL_SECONDS = 1.0
 HEARD_POLL_SECONDS = 20.0
 """Of a reader that is told of every message."""
+UNACKNOWLEDGED_SECONDS = 0.5
+"""So long a finished batch waits at most for the next read, which acknowledges it: under load one statement does both."""
 
 
 @dataclass
@@ -49,9 +51,15 @@ class _Reader:
 
     def patience(self, now: datetime) -> float:
         """Seconds until something is due, at most a poll."""
+        longest = min(self.poll(), UNACKNOWLEDGED_SECONDS) if self.unacknowledged else self.poll()
         if not self.waiting:
-            return self.poll()
-        return min(self.poll(), max(0.005, (min(self.waiting.values()) - now).total_seconds()))
+            return longest
+        return min(longest, max(0.005, (min(self.waiting.values()) - now).total_seconds()))
+
+    @property
+    def unacknowledged(self) -> bool:
+        """Whether the last batch is finished and the bus does not know it yet."""
+        raise TypeError("a reader reads a topic or a queue")
 
     async def step(self) -> int:
         """Handle what is due again, then a batch of new messages. How many there were."""
@@ -121,13 +129,17 @@ class _Reader:
 
 
 class QueueReader(_Reader):
+    @property
+    def unacknowledged(self) -> bool:
+        return bool(self._done)
+
     async def finish(self) -> None:
         await self.database.fetch("DELETE FROM delivery WHERE id = ANY($1)", self._done)
 
     async def _fresh(self) -> int:
         # One round trip removes what the last batch finished and takes the next; both see the same snapshot, hence the exclusion.
         rows = await self.database.fetch(
-            "WITH gone AS (DELETE FROM delivery WHERE id = ANY($2)) SELECT id, key, body, attempt FROM delivery"
+            f"WITH gone AS (DELETE FROM delivery WHERE id = ANY($2) AND {LAZILY}) SELECT id, key, body, attempt FROM delivery"
             " WHERE subscription = $1 AND id <> ALL($2) AND key <> ALL($3) ORDER BY id LIMIT $4",
             self.subscription.name,
             self._done,
@@ -147,6 +159,10 @@ class QueueReader(_Reader):
 
 
 class TopicReader(_Reader):
+    @property
+    def unacknowledged(self) -> bool:
+        return self._position != self._acked
+
     async def finish(self) -> None:
         await self.database.fetch("UPDATE cursor SET position = $2 WHERE subscription = $1", self.subscription.name, self._position)
 
@@ -164,9 +180,9 @@ class TopicReader(_Reader):
 
     async def _fresh(self) -> int:
         name, topic = self.subscription.name, self.subscription.channel
-        if self._position != self._acked:
+        if self.unacknowledged:
             rows = await self.database.fetch(
-                "WITH moved AS (UPDATE cursor SET position = $3 WHERE subscription = $1)"
+                f"WITH moved AS (UPDATE cursor SET position = $3 WHERE subscription = $1 AND {LAZILY})"
                 " SELECT position, key, body FROM topic_log WHERE topic = $2 AND position > $3 ORDER BY position LIMIT $4",
                 name,
                 topic,
