@@ -3,9 +3,10 @@
 Open Sans draws Latin, Greek and Cyrillic; the other fonts what it lacks. Signs that none of them has are written in Latin letters.
 """
 
+import asyncio
 import re
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Awaitable, Callable, Hashable, Mapping
+from functools import cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,9 @@ import typst
 from anyascii import anyascii
 from fontTools.ttLib import TTFont
 
+from caravan.errors import TooManyRequests
 from caravan.money import Money
+from caravan.telemetry import log
 from services.payments.messages import InvoiceLine
 from services.payments.model import Position, credit_note_number, invoice_number, positions
 
@@ -32,7 +35,7 @@ TEMPLATE = (Path(__file__).parent / "invoice.typ").read_bytes()
 INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\s]+")
 LONG_WORD = re.compile(r"\S{24}")
 LONGEST = 400
-"""Of one text; more of it says nothing more on an invoice."""
+"""Of one text as it is drawn. One sign may be written with ten letters, and drawing is paid for by the letter."""
 
 
 def render(bill: Mapping[str, Any]) -> bytes:
@@ -69,8 +72,8 @@ def render(bill: Mapping[str, Any]) -> bytes:
 
 
 def _row(position: Position, currency: str) -> list[str]:
-    name = f"{position.name} ({position.sku})" if position.sku else position.name
-    return [_drawable(name), str(position.quantity), _money(position.unit_price, currency), _money(position.amount, currency)]
+    name = _drawable(position.name) + (f" ({_drawable(position.sku)})" if position.sku else "")
+    return [name, str(position.quantity), _money(position.unit_price, currency), _money(position.amount, currency)]
 
 
 def _money(amount: int, currency: str) -> str:
@@ -78,7 +81,7 @@ def _money(amount: int, currency: str) -> str:
 
 
 def _drawable(text: str) -> str:
-    return "".join(sign if _is_drawn(sign) else anyascii(sign) for sign in INVISIBLE.sub(" ", text[:LONGEST]))
+    return "".join(sign if _is_drawn(sign) else anyascii(sign) for sign in INVISIBLE.sub(" ", text[:LONGEST]))[:LONGEST]
 
 
 def _is_drawn(sign: str) -> bool:
@@ -105,3 +108,38 @@ def _fonts() -> typst.Fonts:
         include_embedded_fonts=False,
         font_paths=[str(folder) for folder in {_file(name).parent for name in FONTS}],
     )
+
+
+class Drawings:
+    """What is being drawn: each document once, whoever asks for it meanwhile, and to its end, also when nobody waits for it any more. A long one takes longer
+    than a reader may wait: it is there for the next who asks, instead of being begun anew by each."""
+
+    def __init__(self, *, at_once: int, waiting: int) -> None:
+        self._room = asyncio.Semaphore(at_once)
+        self._most = at_once + waiting
+        self._under_way: dict[Hashable, asyncio.Task[bytes]] = {}
+
+    async def draw(self, name: Hashable, make: Callable[[], Awaitable[bytes]]) -> bytes:
+        """The document of this name, by `make` unless that is under way. TooManyRequests when too many wait."""
+        task = self._under_way.get(name)
+        if task is None:
+            if len(self._under_way) >= self._most:
+                raise TooManyRequests("many invoices are being drawn; ask again in a moment", retry_after=2)
+            task = self._under_way[name] = asyncio.create_task(self._make(make))
+            task.add_done_callback(partial(self._done, name))
+        return await asyncio.shield(task)
+
+    async def close(self) -> None:
+        under_way = list(self._under_way.values())
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
+
+    async def _make(self, make: Callable[[], Awaitable[bytes]]) -> bytes:
+        async with self._room:
+            return await make()
+
+    def _done(self, name: Hashable, task: asyncio.Task[bytes]) -> None:
+        del self._under_way[name]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.warning("a document was not drawn", error=repr(error))

@@ -17,10 +17,10 @@ from caravan.clock import new_id
 from caravan.database import Database
 from caravan.money import Money
 from caravan.service import Context
+from services.payments.drawing import Drawings
 from services.payments.settings import Settings
 
 GATHER_SECONDS = 0.002
-DRAWINGS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,12 +179,16 @@ def _entry(row: asyncpg.Record) -> Entry:
 
 @dataclass(slots=True)
 class Parts:
-    """What payments holds open: its provider, and places for the drawing of invoices at once, which takes a processor."""
+    """What payments holds open: its provider, and the drawing of invoices."""
 
     provider: Provider
-    drawing: asyncio.Semaphore
+    drawings: Drawings
 
 
 @asynccontextmanager
 async def open_parts(context: Context[Settings, Any]) -> AsyncIterator[Parts]:
-    yield Parts(SimulatedProvider(context.database, context.settings.provider_latency_seconds), asyncio.Semaphore(DRAWINGS))
+    drawings = Drawings(at_once=2, waiting=50)
+    try:
+        yield Parts(SimulatedProvider(context.database, context.settings.provider_latency_seconds), drawings)
+    finally:
+        await drawings.close()

@@ -1,6 +1,9 @@
 """Invoices: numbers without holes or repeats, and a PDF whose totals are the order's."""
 
 import asyncio
+import json
+import threading
+from datetime import UTC, datetime
 from io import BytesIO
 from typing import Any
 
@@ -9,13 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pypdf import PdfReader
 
+from caravan.auth import Caller
+from caravan.clock import new_id
+from caravan.errors import TooManyRequests
 from caravan.jobs import desk
 from caravan.money import Money
 from services.payments import store
+from services.payments.drawing import Drawings, render
 from services.payments.messages import ExpectPayment, InvoiceLine
 from services.payments.model import positions
 from services.payments.use_cases import RETRY_JOB, invoice
 from tests.payments.conftest import Till
+from tests.shop import until
 
 
 async def text_of(till: Till, order: ExpectPayment) -> str:
@@ -176,6 +184,76 @@ async def test_an_invoice_is_drawn_once_when_somebody_asks_and_again_after_a_ref
     assert third.content != first.content and third.content == fourth.content and drawn == [1, 2]
     kept = await till.shop.database("payments").fetch(documents, order.order_id)
     assert [tuple(row) for row in kept] == [(2, third.content)]
+
+
+async def test_a_document_that_takes_longer_than_its_reader_waits_is_drawn_once_and_there_for_the_next(
+    till: Till, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw, drawn, go_on = invoice.render, list[int](), threading.Event()
+
+    def slow(bill: Any) -> bytes:
+        drawn.append(bill["revision"])
+        assert go_on.wait(20)
+        return draw(bill)
+
+    monkeypatch.setattr(invoice, "render", slow)
+    order, caller = await paid(till), Caller(str(new_id()), "staff", "a session")
+    context = till.shop.context("payments")
+
+    async def begun() -> bool:
+        return bool(drawn)
+
+    for _ in range(3):
+        reading = asyncio.create_task(invoice.read(context, caller, order.order_id))
+        await until(begun)
+        reading.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reading
+    go_on.set()
+    assert (await invoice.read(context, caller, order.order_id)).pdf[:5] == b"%PDF-"
+    assert drawn == [1]
+
+
+async def test_many_documents_at_once_wait_in_a_line_with_an_end(till: Till) -> None:
+    drawings, go_on, most = Drawings(at_once=1, waiting=2), asyncio.Event(), 0
+    at_once = 0
+
+    async def make() -> bytes:
+        nonlocal most, at_once
+        at_once += 1
+        most = max(most, at_once)
+        await go_on.wait()
+        at_once -= 1
+        return b"drawn"
+
+    asked = [asyncio.create_task(drawings.draw(number % 3, make)) for number in range(9)]
+    refused = asyncio.create_task(drawings.draw("one more", make))
+    with pytest.raises(TooManyRequests):
+        await refused
+    go_on.set()
+    assert await asyncio.gather(*asked) == [b"drawn"] * 9 and most == 1
+    assert await drawings.draw("one more", make) == b"drawn"
+
+
+@pytest.mark.parametrize("name", ["\U0001f9e6" * 200, "x" * 200, "\u6c34" * 200, "\ufdfa" * 200])
+def test_no_legal_name_makes_an_invoice_long_or_dear(name: str) -> None:
+    """One sign may be written with many letters, and a word may be broken at many places."""
+    lines = [InvoiceLine(sku=f"A{number:039d}", name=name, quantity=1, unit_price=1).model_dump() for number in range(100)]
+    bill = {
+        "number": 1,
+        "issued_at": datetime(2026, 3, 1, tzinfo=UTC),
+        "order_id": new_id(),
+        "currency": "GBP",
+        "amount": 100,
+        "refunded_at": None,
+        "lines": json.dumps(lines),
+        "customer_name": name[:100],
+        "billing_address": "\n".join([name] * 3),
+        "email": "ada@example.com",
+    }
+    pdf = render(bill)
+    assert len(pdf) < 500_000
+    assert f"A{99:039d}" in "".join(page.extract_text() for page in PdfReader(BytesIO(pdf)).pages).replace("\n", "")
 
 
 async def test_a_payment_leaves_no_drawing_behind(till: Till) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from prometheus_client import Histogram
@@ -32,8 +33,12 @@ async def read(context: PaymentsContext, caller: Caller, order_id: UUID) -> Invo
         raise NotFound(f"no invoice for order {order_id}: it has one once it is paid")
     pdf = bill["pdf"]
     if pdf is None:
-        async with context.parts.drawing:
-            with DRAWING.time():
-                pdf = await asyncio.to_thread(render, dict(bill))
-        await store.keep_document(context.database, order_id, bill["revision"], pdf)
+        pdf = await context.parts.drawings.draw((order_id, bill["revision"]), lambda: _draw(context, dict(bill)))
     return Invoice(invoice_number(bill["number"]), pdf)
+
+
+async def _draw(context: PaymentsContext, bill: dict[str, Any]) -> bytes:
+    with DRAWING.time():
+        pdf = await asyncio.to_thread(render, bill)
+    await store.keep_document(context.database, bill["order_id"], bill["revision"], pdf)
+    return pdf
