@@ -12,12 +12,12 @@ from caravan.email_address import EmailAddress
 from caravan.passwords import CHARACTERS, MAX_LENGTH
 from caravan.text import Line
 
-_ADDRESS = re.compile(r"://|@|www\.|[^\W_]{2}\.[^\W\d_]{2}", re.IGNORECASE)
+_ADDRESS = re.compile(r"://|@|www\.|[^\W_]{2}\.[^\W\d_]{2}|\.\w+/|[0-9]{1,3}(?:\.[0-9]{1,3}){3}", re.IGNORECASE)
 """What a mail reader may turn into a link. A single letter before the dot is an initial."""
 
 
 def _no_address(name: str) -> str:
-    if _ADDRESS.search(unicodedata.normalize("NFKC", name)):
+    if _ADDRESS.search(unicodedata.normalize("NFKC", name).replace("。", ".")):
         raise ValueError("must be a name, without web or e-mail addresses; after a full stop write a space")
     return name
 
