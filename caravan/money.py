@@ -1,9 +1,11 @@
 """Money as integer minor units of one currency; no float ever touches an amount.
 
-How many digits a currency's minor units have is known here alone: `format_amount` writes an amount for people, `parse_amount` reads one.
+How many digits a currency's minor units have is known here alone: `format_amount` writes an amount for people, `as_decimal` for spreadsheets,
+`parse_amount` reads one.
 """
 
 import re
+from decimal import Decimal
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
@@ -60,6 +62,11 @@ def format_amount(amount: int, currency: str) -> str:
     digits = minor_digits(currency)
     units, rest = divmod(abs(amount), 10**digits)
     return f"{'-' if amount < 0 else ''}{units:,}{f'.{rest:0{digits}d}' if digits else ''}"
+
+
+def as_decimal(amount: int, currency: str) -> Decimal:
+    """For spreadsheets: 123456 pence are 1234.56, 1250 yen 1250."""
+    return Decimal(amount).scaleb(-minor_digits(currency))
 
 
 def parse_amount(text: str, currency: str) -> int:

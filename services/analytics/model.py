@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
 from caravan.errors import Invalid
+from caravan.money import as_decimal
 
 MAX_DAYS = 366
 DEFAULT_DAYS = 30
@@ -71,16 +72,22 @@ def conversion(counts: Mapping[str, int]) -> list[Reached]:
     ]
 
 
+SUMS = frozenset({"captured", "refunded", "revenue"})
+
+
 def as_csv(columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> str:
-    """RFC 4180. A text that a spreadsheet would take for a formula gets an apostrophe before it."""
+    """RFC 4180, for spreadsheets: sums in their currency's own unit, and an apostrophe before a text that would be taken for a formula."""
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow(columns)
-    writer.writerows([_cell(row[column]) for column in columns] for row in rows)
+    writer.writerows([_cell(row, column) for column in columns] for row in rows)
     return out.getvalue()
 
 
-def _cell(value: object) -> object:
+def _cell(row: Mapping[str, object], column: str) -> object:
+    value = row[column]
+    if isinstance(value, int) and column in SUMS:
+        return as_decimal(value, str(row["currency"]))
     if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
         return "'" + value
     return "" if value is None else value

@@ -114,6 +114,32 @@ async def test_hours_are_in_utc_and_products_have_names(shop: Shop) -> None:
     assert [row["key"] for row in units["rows"]] == ["FORMULA"]
 
 
+def written(row: dict[str, Any], name: str) -> object:
+    """As a spreadsheet's reader expects it: sums with the decimals of their currency."""
+    if name not in ("captured", "refunded", "revenue"):
+        return row[name]
+    return {"GBP": f"{row[name] / 100:.2f}", "EUR": f"{row[name] / 100:.2f}", "JPY": str(row[name]), "KWD": f"{row[name] / 1000:.3f}"}[
+        row["currency"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("currency", "amount", "written"),
+    [
+        ("GBP", 1250, "12.50"),
+        ("JPY", 3750, "3750"),
+        ("KWD", 12345, "12.345"),
+        ("CLF", 5, "0.0005"),
+        ("ISK", 0, "0"),
+        ("GBP", -150, "-1.50"),
+    ],
+)
+def test_a_spreadsheet_gets_sums_in_the_unit_of_their_currency(currency: str, amount: int, written: str) -> None:
+    row = {"key": "MUG", "currency": currency, "orders": 1250, "captured": amount, "refunded": 0, "revenue": amount}
+    (read,) = csv.DictReader(io.StringIO(model.as_csv(tuple(row), [row])))
+    assert (read["captured"], read["revenue"], read["orders"]) == (written, written, "1250")
+
+
 @pytest.mark.parametrize(
     "path",
     ["/v1/reports/sales?by=product", "/v1/reports/sales?by=hour", "/v1/reports/products?limit=5", "/v1/reports/funnel?from=2026-01-01"],
@@ -128,7 +154,7 @@ async def test_csv_holds_what_json_holds(shop: Shop, path: str) -> None:
         assert answer.headers["content-type"] == "application/json", refused
     assert by_header.headers["content-type"].startswith("text/csv") and by_header.text == by_parameter.text
     read = list(csv.DictReader(io.StringIO(by_header.text)))
-    expected = [{name: "" if value is None else str(value) for name, value in row.items()} for row in rows]
+    expected = [{name: "" if value is None else str(written(row, name)) for name, value in row.items()} for row in rows]
     assert [{name: value.removeprefix("'") for name, value in row.items()} for row in read] == expected
     assert "=1+1" not in by_header.text.replace("'=1+1", ""), "a spreadsheet would run it"
 
