@@ -80,6 +80,12 @@ def _created(once: Once, work: UnitOfWork, account: Account) -> Response:
     return once.save(work, 201, _user(account).model_dump_json().encode(), headers)
 
 
+def _told(once: Once, work: UnitOfWork, account: Account, is_new: bool) -> Response:
+    if is_new:
+        return _created(once, work, account)
+    return once.save(work, 200, _user(account).model_dump_json().encode(), {"ETag": entity_tag(account.version)})
+
+
 @users.post("", status_code=201, response_model=schemas.User, responses=document_headers(201, "Location", "ETag"))
 async def register_user(request: Request, registration: schemas.Registration, once: OnceIfKeyed) -> Response:
     """Register as a customer. An e-mail has one account: a taken one is refused with 409, which may be asked a few times only.
@@ -112,8 +118,7 @@ async def invite_user(request: Request, invitation: schemas.Invitation, _: Admin
     context = _context(request)
 
     async def act() -> Response:
-        made = await registering.invite(context, invitation, lambda work, account: _created(once, work, account))
-        return _answer(made) if isinstance(made, Account) else made
+        return await registering.invite(context, invitation, partial(_told, once))
 
     return await once.run(context.database, act)
 

@@ -230,6 +230,19 @@ async def test_an_invited_user_is_made_once_and_claims_the_account_by_a_reset(do
     assert (await door.me(tokens["access_token"])).json()["role"] == "staff"
 
 
+async def test_an_invitation_with_a_key_is_answered_alike_also_when_the_user_was_there(door: Door) -> None:
+    operator, email = await door.operator(), f"{uuid4().hex}@example.com"
+    body = {"email": email, "name": "Odaenathus", "role": "staff"}
+    for key, status in (("one", 201), ("two", 200)):
+        keyed = {**operator, "idempotency-key": f"{email} {key}"}
+        first = await door.client.post("/v1/users/invitations", json=body, headers=keyed)
+        again = await door.client.post("/v1/users/invitations", json=body, headers=keyed)
+        assert (first.status_code, again.status_code, again.content) == (status, status, first.content), key
+        assert {first.headers[name] == again.headers[name] for name in first.headers if name in ("location", "etag")} == {True}
+        other = await door.client.post("/v1/users/invitations", json=body | {"name": "Hairan"}, headers=keyed)
+        assert other.status_code == 422 and "another body" in other.json()["detail"], other.text
+
+
 async def test_only_an_admin_invites(door: Door) -> None:
     body = {"email": "x@example.com", "name": "X", "role": "admin"}
     staff = await door.person("staff")

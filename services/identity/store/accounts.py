@@ -21,7 +21,7 @@ async def get(database: Database, account_id: UUID) -> Account | None:
     return _account(await database.fetchrow(f"SELECT {COLUMNS} FROM account WHERE id = $1", account_id))
 
 
-async def find(database: Database, email: str) -> Account | None:
+async def find(database: Database | UnitOfWork, email: str) -> Account | None:
     return _account(await database.fetchrow(f"SELECT {COLUMNS} FROM account WHERE email = $1", email))
 
 

@@ -59,16 +59,16 @@ async def _add(
     return account
 
 
-async def invite(context: Identity, invitation: Invitation, finish: Callable[[UnitOfWork, Account], R]) -> R | Account:
-    """A user without a password, who claims the account by a password reset. An existing user is returned as it is."""
+async def invite(context: Identity, invitation: Invitation, finish: Callable[[UnitOfWork, Account, bool], R]) -> R:
+    """A user without a password, who claims the account by a password reset. An existing user is returned as it is: `finish` is told whether it is new."""
     async with context.database.work() as work:
         account = await _add(work, invitation.email, invitation.name, invitation.role, None)
         if account is not None:
             audit(work, "user.invited", f"user:{account.id}", role=account.role)
-            return finish(work, account)
-    existing = await accounts.find(context.database, invitation.email)
-    assert existing is not None, "users are never deleted"
-    return existing
+            return finish(work, account, True)
+        existing = await accounts.find(work, invitation.email)
+        assert existing is not None, "users are never deleted"
+        return finish(work, existing, False)
 
 
 async def ensure_admin(context: Identity, request: EnsureAdminRequest) -> AdminEnsured:
