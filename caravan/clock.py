@@ -21,6 +21,11 @@ def new_id() -> UUID:
     return UUID(bytes=uuid_utils.uuid7().bytes)
 
 
+def first_id(moment: datetime) -> UUID:
+    """The id that sorts before all that were made at this moment or later."""
+    return UUID(int=int(moment.timestamp() * 1000) << 80)
+
+
 def made_at(identifier: UUID) -> datetime | None:
     """When a UUIDv7 was made; None for any other kind of id."""
     if identifier.version != 7:

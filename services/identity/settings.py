@@ -24,6 +24,7 @@ class Settings(BaseSettings):
     access_seconds: int = Field(600, ge=30, le=3600, description="Life of an access token.")
     session_days: int = Field(30, ge=1, le=365, description="Life of a session: after this, refreshing ends and the user signs in again.")
     reset_minutes: int = Field(30, ge=5, le=1440, description="Life of the link in a password reset mail.")
+    reset_mails_per_day: int = Field(10, ge=1, le=1000, description="Most password reset mails to one user within 24 hours.")
     reset_mails_per_hour: int = Field(3, ge=1, le=100, description="Most password reset mails to one user within an hour.")
     key_rotation_days: float = Field(30.0, ge=1, le=365, description="How long a signing key signs.")
     key_lead_minutes: float = Field(

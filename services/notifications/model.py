@@ -46,6 +46,8 @@ class Kind:
     """The one channel it takes, whatever the user prefers."""
     commanded: bool = False
     """Asked for by a command; the others come from events only."""
+    free: bool = False
+    """Whoever has an account in somebody else's address can cause it again and again at no cost. (How often links are mailed is bounded where they are made.)"""
 
 
 KINDS = {
@@ -54,15 +56,15 @@ KINDS = {
         Kind("welcome", "transactional", needs=("name",), commanded=True),
         Kind("order_received", "transactional", needs=("total",), may=("customer_name",), channel="log"),
         Kind("order_confirmed", "transactional", needs=("total",)),
-        Kind("order_rejected", "transactional", needs=("reason",)),
-        Kind("payment_failed", "transactional", needs=("reason", "total")),
+        Kind("order_rejected", "transactional", needs=("reason",), free=True),
+        Kind("payment_failed", "transactional", needs=("reason", "total"), free=True),
         Kind("order_shipped", "transactional", needs=("carrier", "tracking_number"), may=("parcels",)),
-        Kind("order_cancelled", "transactional", needs=("reason",), may=("refunded",)),
-        Kind(CANCELLATION_REFUSED, "transactional", needs=("reason",)),
-        Kind("password_changed", "security", may=("name", "at"), channel="email", commanded=True),
+        Kind("order_cancelled", "transactional", needs=("reason",), may=("refunded",), free=True),
+        Kind(CANCELLATION_REFUSED, "transactional", needs=("reason",), free=True),
+        Kind("password_changed", "security", may=("name", "at"), channel="email", commanded=True, free=True),
         Kind("verify_email", "security", needs=("link",), may=("at", "days"), channel="email", commanded=True),
         Kind("password_reset", "security", needs=("link",), may=("name", "at", "minutes"), channel="email", commanded=True),
-        Kind("session_reuse", "security", may=("name", "at"), channel="email", commanded=True),
+        Kind("session_reuse", "security", may=("name", "at"), channel="email", commanded=True, free=True),
         Kind("price_drop", "alerts", needs=("sku",), may=("name", "price", "previous_price"), commanded=True),
         Kind("back_in_stock", "alerts", needs=("sku",), may=("name", "price", "previous_price"), commanded=True),
         Kind("product_updated", "alerts", needs=("sku",), may=("name", "price", "previous_price"), commanded=True),
@@ -96,7 +98,7 @@ class Wanted:
     order_id: UUID | None = None
     priority: Priority = "standard"
     suppressed: bool = False
-    """It is only noted, because the address is not known to be the user's."""
+    """It is only noted, because the address is not known to be the user's: alerts always, what costs nothing to cause beyond a limit."""
 
 
 @dataclass(frozen=True, slots=True)

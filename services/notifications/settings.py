@@ -23,6 +23,14 @@ class Settings(BaseSettings):
     )
     keep_days: int = Field(400, ge=30, le=3650, description="How long finished notifications are kept.")
 
+    unverified_mails_per_day: int = Field(
+        100,
+        ge=1,
+        le=1_000_000,
+        description="Most messages within 24 hours to somebody whose address isn't verified, of those that cost nothing to cause: failed and cancelled orders,"
+        " changes of the password. More are only noted (`suppressed`).",
+    )
+
     @field_validator("smtp_url")
     @classmethod
     def _mail_server(cls, url: SecretStr | None) -> SecretStr | None:

@@ -116,7 +116,7 @@ async def test_a_link_that_is_being_mailed_while_the_password_changes_is_ended_t
     person, context = await door.person(), door.shop.context("identity")
     fresh, now = f"{uuid4().hex}", context.clock()
     async with context.database.work() as mailing:
-        (account,) = await resets.entitled(mailing, [person.email], 3, now - timedelta(hours=1))
+        (account,) = await resets.entitled(mailing, [person.email], 3, 10, now)
         change = {"current_password": PASSWORD, "new_password": NEW}
         changing = asyncio.create_task(door.client.post("/v1/users/me/password", json=change, headers=person.bearer))
         await until(lambda: waiting_for_a_lock(door))
@@ -170,3 +170,20 @@ async def test_a_hash_with_old_parameters_is_renewed_at_the_next_sign_in(door: D
     account = await accounts.get(database, person.id)
     assert account is not None and account.password is not None and account.password != old and "m=64," in account.password
     assert (await door.me(again.access)).status_code == 200
+
+
+async def test_an_address_gets_ten_links_a_day_and_who_asks_for_more_is_answered_the_same(door: Door) -> None:
+    person, other = await door.person(), await door.person()
+    for number in range(10):
+        await reset_token(door, person.email, mails=number + 1)
+        await door.shop.database("identity").fetch(
+            "UPDATE reset_link SET created_at = created_at - interval '61 minutes' WHERE account_id = $1", person.id
+        )
+    answer = await door.client.post("/v1/auth/password-reset", json={"email": person.email})
+    assert answer.status_code == 202
+    await reset_token(door, other.email)  # asked for later, so the other's has been decided
+    assert len(await door.mails(person.email, "password_reset")) == 10
+    await door.shop.database("identity").fetch(
+        "UPDATE reset_link SET created_at = created_at - interval '1 day' WHERE account_id = $1", person.id
+    )
+    await reset_token(door, person.email, mails=11)

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 from caravan.clock import utc_now
 from services.identity.model import Account, is_verification, verification_account, verification_token
 from services.identity.store import accounts
+from services.identity.use_cases.verifying import AGAIN_AFTER, RARELY
 from tests.identity.conftest import PASSWORD, Door
 from tests.identity.test_passwords import NEW, reset_token
 from tests.shop import URL, until
@@ -93,10 +94,24 @@ async def test_one_address_is_not_asked_again_and_again(door: Door) -> None:
         "UPDATE account SET verification_mailed_at = now() - interval '21 minutes' WHERE id = $1", person.id
     )
     assert (await door.client.post("/v1/users/me/verification", headers=person.bearer)).status_code == 202
-    assert (await door.client.post("/v1/users/me/verification", headers=person.bearer)).status_code == 429
+    once_more = await door.client.post("/v1/users/me/verification", headers=person.bearer)
+    assert once_more.status_code == 429 and 39 * 60 < int(once_more.headers["retry-after"]) <= 40 * 60
     link = await link_of(door, person.email)
     await door.client.post(PAGE, data={"token": link.partition("=")[2]})
     assert (await door.client.post("/v1/users/me/verification", headers=person.bearer)).status_code == 409
+
+
+async def test_however_often_it_is_asked_an_address_gets_few_mails_on_the_first_day_and_then_one_in_three_days(door: Door) -> None:
+    person = await door.person()
+    began, mailed = utc_now(), []
+    for minutes in range(0, 10 * 24 * 60, 10):
+        now = began + timedelta(minutes=minutes)
+        async with door.shop.database("identity").work() as work:
+            again = await accounts.note_verification_mail(work, person.id, now, AGAIN_AFTER, RARELY)
+        assert again is None or again > now
+        mailed += [now] if again is None else []
+    of_first_day = [moment for moment in mailed if moment < began + timedelta(days=1)]
+    assert 3 <= len(of_first_day) <= 6 and len(mailed) <= len(of_first_day) + 5  # the first of all was registering
 
 
 async def test_an_invited_user_is_vouched_for(door: Door) -> None:

@@ -1,6 +1,6 @@
 """Accounts: found by id or e-mail, made once per e-mail, changed under a lock."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import asyncpg
@@ -95,17 +95,22 @@ async def verify(work: UnitOfWork, account_id: UUID, now: datetime) -> Account |
     )
 
 
-async def note_verification_mail(work: UnitOfWork, account_id: UUID, now: datetime, before: datetime) -> bool:
-    """False when one was noted since `before`, or the address is verified."""
-    return (
-        await work.execute(
-            "UPDATE account SET verification_mailed_at = $2 WHERE id = $1 AND verified_at IS NULL AND verification_mailed_at > $3 IS NOT TRUE",
-            account_id,
-            now,
-            before,
-        )
-        == 1
+async def note_verification_mail(
+    work: UnitOfWork, account_id: UUID, now: datetime, pause: timedelta, longest: timedelta
+) -> datetime | None:
+    """None when one may be mailed now, and it is noted; else when the next one may. `pause` is that after the first mail, and doubles with each up to `longest`."""
+    due = "verification_mailed_at + least($3::interval * power(2, least(greatest(verification_mails - 1, 0), 20)), $4::interval)"
+    next_at: datetime | None = await work.fetchval(
+        f"WITH before AS (SELECT id, {due} AS due FROM account WHERE id = $1 FOR UPDATE),"
+        " noted AS (UPDATE account a SET verification_mailed_at = $2, verification_mails = verification_mails + 1"
+        " FROM before WHERE a.id = before.id AND (due <= $2) IS NOT FALSE)"
+        " SELECT due FROM before WHERE due > $2",
+        account_id,
+        now,
+        pause,
+        longest,
     )
+    return next_at
 
 
 async def lock_admins(work: UnitOfWork) -> None:

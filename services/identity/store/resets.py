@@ -22,17 +22,20 @@ async def take_requests(work: UnitOfWork, limit: int) -> list[str]:
     return [row[0] for row in rows]
 
 
-async def entitled(work: UnitOfWork, emails: Sequence[str], most: int, since: datetime) -> list[Account]:
-    """The users of these addresses who may have a link now: not disabled, and with fewer than `most` links since then.
+async def entitled(work: UnitOfWork, emails: Sequence[str], per_hour: int, per_day: int, now: datetime) -> list[Account]:
+    """The users of these addresses who may have a link now: not disabled, and with fewer links than that within an hour and a day.
 
     Their rows are locked: whoever changes the password at this moment waits, and then ends the links that are made here.
     """
     rows = await work.fetch(
         f"SELECT {COLUMNS} FROM account a WHERE email = ANY($1) AND NOT disabled"
-        " AND (SELECT count(*) FROM reset_link l WHERE l.account_id = a.id AND l.created_at > $3) < $2 ORDER BY id FOR SHARE",
+        " AND (SELECT count(*) FILTER (WHERE l.created_at > $4) < $2 AND count(*) < $3"
+        " FROM reset_link l WHERE l.account_id = a.id AND l.created_at > $5) ORDER BY id FOR SHARE",
         list(emails),
-        most,
-        since,
+        per_hour,
+        per_day,
+        now - timedelta(hours=1),
+        now - timedelta(days=1),
     )
     return [Account(*row) for row in rows]
 

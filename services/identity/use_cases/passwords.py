@@ -68,12 +68,12 @@ async def request_reset(context: Identity, email: str) -> None:
 
 
 async def mail_links(context: Identity) -> bool:
-    """Send a link to each noted address that has an account, within the hourly limit. Links are stored as fingerprints."""
+    """Send a link to each noted address that has an account, within its limits. Links are stored as fingerprints."""
     knobs, now = context.settings, context.clock()
     life = timedelta(minutes=knobs.reset_minutes)
     async with context.database.work() as work:
         emails = await resets.take_requests(work, MAILS_AT_ONCE)
-        for account in await resets.entitled(work, emails, knobs.reset_mails_per_hour, now - timedelta(hours=1)) if emails else ():
+        for account in await resets.entitled(work, emails, knobs.reset_mails_per_hour, knobs.reset_mails_per_day, now) if emails else ():
             token = secrets.token_urlsafe(32)
             await resets.insert_link(work, fingerprint(token), account.id, now, life)
             link = f"{context.url}{RESET_PAGE}?token={token}"

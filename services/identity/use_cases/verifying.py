@@ -4,6 +4,7 @@ Until then the account works (it signs in, orders, and gets the mails of its ord
 promotions, no welcome. So nobody gets the shop to write what they like to an address of their choice.
 """
 
+import math
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -21,21 +22,23 @@ from services.identity.use_cases.keys import Identity
 VERIFICATION_PAGE = "/v1/auth/verification/page"
 LIFE = timedelta(days=3)
 AGAIN_AFTER = timedelta(minutes=20)
-"""An address is asked to be verified once in this time at most."""
+"""After the first mail; twice as long after each further one, so that nobody's address is flooded by who registered it."""
+RARELY = timedelta(days=3)
+"""The longest of these pauses."""
 
 
 def _key(context: Identity) -> bytes:
     return bytes.fromhex(derive(context.secret, "verification links"))
 
 
-async def mail_verification(context: Identity, work: UnitOfWork, account: Account) -> bool:
-    """Ask the address of an account; False when it was asked a moment ago."""
+async def mail_verification(context: Identity, work: UnitOfWork, account: Account) -> timedelta:
+    """Ask the address of an account; how long to wait until it may be asked again, where it may not now."""
     now = context.clock()
-    if not await accounts.note_verification_mail(work, account.id, now, now - AGAIN_AFTER):
-        return False
+    if again := await accounts.note_verification_mail(work, account.id, now, AGAIN_AFTER, RARELY):
+        return again - now
     link = f"{context.url}{VERIFICATION_PAGE}?token={verification_token(account, now + LIFE, _key(context))}"
     alert(work, account, "verify_email", f"verify:{new_id()}", link=link, days=LIFE.days)
-    return True
+    return timedelta()
 
 
 async def mail_again(context: Identity, user_id: UUID) -> None:
@@ -44,9 +47,11 @@ async def mail_again(context: Identity, user_id: UUID) -> None:
     if account.verified:
         raise Conflict("your e-mail address is verified already")
     async with context.database.work() as work:
-        if not await mail_verification(context, work, account):
-            minutes = int(AGAIN_AFTER.total_seconds() // 60)
-            raise TooManyRequests(f"a mail is on its way; another one is sent after {minutes} minutes", retry_after=minutes * 60)
+        if wait := await mail_verification(context, work, account):
+            raise TooManyRequests(
+                f"a mail is on its way; another one is sent after {math.ceil(wait / timedelta(minutes=1))} minutes",
+                retry_after=math.ceil(wait.total_seconds()),
+            )
 
 
 async def account_to_verify(context: Identity, token: str) -> Account | None:

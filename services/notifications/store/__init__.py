@@ -1,6 +1,6 @@
 """The notifications and preferences tables."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, get_args
@@ -8,6 +8,7 @@ from uuid import UUID
 
 import asyncpg
 
+from caravan.clock import first_id
 from caravan.database import Database, UnitOfWork
 from services.notifications.model import Preference, Priority, State
 from services.notifications.store import campaigns as campaigns
@@ -175,6 +176,19 @@ async def preferences(source: Database | UnitOfWork, users: Sequence[UUID]) -> d
     """The preferences of those users who have stated any."""
     rows = await source.fetch("SELECT user_id, channel, phone, opt_out, version FROM preference WHERE user_id = ANY($1)", list(users))
     return {row["user_id"]: _preference(row) for row in rows}
+
+
+async def count_for_unverified(work: UnitOfWork, users: Collection[UUID], kinds: Sequence[str], since: datetime) -> dict[UUID, int]:
+    """Those of these users whose address is not known to be theirs, with how many messages of these kinds they were to get since then."""
+    rows = await work.fetch(
+        "SELECT user_id, (SELECT count(*) FROM notification n WHERE n.user_id = r.user_id AND n.id >= $4 AND n.created_at > $3"
+        " AND n.kind = ANY($2) AND n.state <> 'suppressed') FROM recipient r WHERE user_id = ANY($1) AND NOT verified",
+        list(users),
+        list(kinds),
+        since,
+        first_id(since),
+    )
+    return {row[0]: row[1] for row in rows}
 
 
 async def lock_preference(work: UnitOfWork, user_id: UUID) -> Preference:

@@ -51,12 +51,6 @@ async def keep_recipients(work: UnitOfWork, recipients: Sequence[Recipient]) -> 
     )
 
 
-async def unverified(work: UnitOfWork, users: Sequence[UUID]) -> set[UUID]:
-    """Those of these users whose address is not known to be theirs."""
-    rows = await work.fetch("SELECT user_id FROM recipient WHERE user_id = ANY($1) AND NOT verified", list(users))
-    return {row[0] for row in rows}
-
-
 def _ordered_since(parameter: str) -> str:
     """Whether a recipient has ordered since then: its notification is there, or was deleted for its age and the last one's id kept."""
     return (

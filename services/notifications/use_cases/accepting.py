@@ -1,6 +1,7 @@
 """What is wanted becomes a row, once."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from functools import partial
 from typing import Any, get_args
 from uuid import UUID
@@ -11,9 +12,10 @@ from pydantic import BaseModel
 from caravan.clock import new_id
 from caravan.database import UnitOfWork
 from services.notifications import store
-from services.notifications.model import DEFAULT, Preference, Priority, Wanted, check, route
+from services.notifications.model import DEFAULT, KINDS, Preference, Priority, Wanted, check, route
 from services.notifications.use_cases import NotificationsContext
 
+FREE_KINDS = [kind.name for kind in KINDS.values() if kind.free]
 SEND_JOBS: dict[Priority, str] = {priority: f"notifications.{priority}-send" for priority in get_args(Priority)}
 
 
@@ -25,10 +27,7 @@ async def accept(context: NotificationsContext, work: UnitOfWork, wanted: Sequen
         check(message)
     await _add_owners(work, wanted)
     preferences = await store.preferences(work, [message.user_id for message in wanted if message.user_id])
-    alerts = [message.user_id for message in wanted if message.kind.category == "alerts" and message.user_id]
-    unverified = await store.campaigns.unverified(work, alerts) if alerts else set()
-    for message in wanted:
-        message.suppressed = message.kind.category == "alerts" and message.user_id in unverified
+    await _spare_strangers(context, work, wanted)
     await store.add(
         work,
         [as_row(message, preferences.get(message.user_id, DEFAULT) if message.user_id else DEFAULT) for message in wanted],
@@ -36,6 +35,19 @@ async def accept(context: NotificationsContext, work: UnitOfWork, wanted: Sequen
     )
     for priority in {message.priority for message in wanted}:
         work.after_commit(partial(context.jobs.enqueue_soon, SEND_JOBS[priority]))
+
+
+async def _spare_strangers(context: NotificationsContext, work: UnitOfWork, wanted: Sequence[Wanted]) -> None:
+    """Whoever registers somebody else's address can't have it flooded."""
+    doubtful = [message for message in wanted if message.user_id and (message.kind.free or message.kind.category == "alerts")]
+    if not doubtful:
+        return
+    since = context.clock() - timedelta(days=1)
+    mails = await store.count_for_unverified(work, {message.user_id for message in doubtful if message.user_id}, FREE_KINDS, since)
+    for message in doubtful:
+        if message.user_id in mails:
+            mails[message.user_id] += message.kind.free
+            message.suppressed = not message.kind.free or mails[message.user_id] > context.settings.unverified_mails_per_day
 
 
 async def _add_owners(work: UnitOfWork, wanted: Sequence[Wanted]) -> None:

@@ -15,7 +15,7 @@ import asyncpg
 import orjson
 
 from caravan.audit import audit
-from caravan.clock import new_id, rfc3339
+from caravan.clock import first_id, new_id, rfc3339
 from caravan.database import UnitOfWork
 from caravan.errors import Conflict, Invalid, NotFound, Reject
 from caravan.jobs import Cron, Job, JobsAway, NewJob
@@ -179,7 +179,7 @@ def _audience(campaign: asyncpg.Record, moment: datetime) -> Audience:
     segment = orjson.loads(campaign["segment"])
 
     def since(days: int | None) -> UUID | None:
-        return None if days is None else UUID(int=int((moment - timedelta(days=days)).timestamp() * 1000) << 80)
+        return None if days is None else first_id(moment - timedelta(days=days))
 
     after, before = segment["registered_after"], segment["registered_before"]
     return Audience(
