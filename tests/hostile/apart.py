@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
@@ -16,6 +17,7 @@ from tests.program import START_SECONDS, Program, launch
 from tests.shop import until
 
 FIRST, OTHERS, LAST = "identity", ("catalog", "inventory", "orders"), "gateway"
+OTHER_ADDRESS = "127.0.0.2"
 SOON = 1.0
 """In seconds: who does no harm is answered within it."""
 Talk = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -27,6 +29,8 @@ class Apart:
 
     program: Program
     settings: dict[str, str]
+    urls: dict[str, str]
+    """Where each service itself listens."""
     sku: str = ""
     who: dict[str, str] = field(default_factory=dict)
     order_id: str = ""
@@ -58,7 +62,7 @@ class Apart:
         return got
 
     @asynccontextmanager
-    async def others_served(self, *, least: int = 20, every: float = 0.02) -> AsyncIterator[list[int]]:
+    async def others_served(self, *, least: int = 100, every: float = 0.01) -> AsyncIterator[list[int]]:
         """Others ask each service all the while; at the end they were all answered, and soon."""
         paths = ["/v1/products?limit=1", f"/v1/stock/{self.sku}", f"/v1/orders/{self.order_id}", "/v1/users/me"]
         seen: list[tuple[str, int, float]] = []
@@ -73,7 +77,9 @@ class Apart:
                     statuses.append(status)
                     await asyncio.sleep(every)
 
-        async with httpx2.AsyncClient(base_url=self.program.url, timeout=30, trust_env=False) as client:
+        # From another address than those who do harm, where the system has one.
+        transport = httpx2.AsyncHTTPTransport(local_address=OTHER_ADDRESS if sys.platform == "linux" else None)
+        async with httpx2.AsyncClient(base_url=self.program.url, timeout=30, trust_env=False, transport=transport) as client:
             asking = asyncio.create_task(ask(client))
             try:
                 yield statuses
@@ -99,16 +105,16 @@ async def apart(**settings: str) -> AsyncIterator[Apart]:
     async with AsyncExitStack() as stack:
         stack.push_async_callback(asyncio.to_thread, shutil.rmtree, data, True)
         processes: list[asyncio.subprocess.Process] = []
-        url = ""
+        urls: dict[str, str] = {}
         stack.push_async_callback(_stop, processes)
         for names in ((FIRST,), OTHERS, (LAST,)):
             started = await asyncio.gather(*(launch(["run", name], settings, data, name) for name in names), return_exceptions=True)
-            for found in started:
+            processes += [found[0] for found in started if not isinstance(found, BaseException)]
+            for name, found in zip(names, started, strict=True):
                 if isinstance(found, BaseException):
                     raise found
-                processes.append(found[0])
-                url = found[1]
-        shop = Apart(Program(url, data, processes), settings)
+                urls[name] = found[1]
+        shop = Apart(Program(urls[LAST], data, processes), settings, urls)
         stack.push_async_callback(shop.program.client.aclose)
 
         async def all_routed() -> bool:
@@ -121,6 +127,11 @@ async def apart(**settings: str) -> AsyncIterator[Apart]:
         assert placed.status_code == 202, placed.text
         shop.order_id = placed.json()["id"]
         yield shop
+        for log in data.glob("*.log"):
+            unforeseen = [
+                line[:2000] for line in log.read_text(errors="replace").splitlines() if "unhandled" in line or "Traceback" in line
+            ]
+            assert not unforeseen, (log.name, unforeseen[:3])
 
 
 async def _stop(processes: list[asyncio.subprocess.Process]) -> None:
