@@ -95,9 +95,10 @@ def test_null_takes_a_setting_away(tmp_path: Path) -> None:
     assert "NOTIFICATIONS_SMTP_URL" not in of_kind(manifests, "ConfigMap")["shop-settings"]["data"]
 
 
-def test_a_number_that_would_lose_digits_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", ["12345678901234567890", "9007199254740993", "-9007199254740993"])
+def test_a_number_that_would_lose_digits_is_refused(number: str, tmp_path: Path) -> None:
     rendered("kind")
-    (tmp_path / "values.yaml").write_text("settings: {ORDERS_LIMIT: 12345678901234567890}\n")
+    (tmp_path / "values.yaml").write_text(f"settings: {{ORDERS_LIMIT: {number}}}\n")
     done = helm("template", "shop", "charts/caravan", "--kube-version", "1.34.0", "--values", str(tmp_path / "values.yaml"))
     assert done.returncode != 0 and "write it in quotes" in done.stderr
 

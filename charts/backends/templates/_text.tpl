@@ -8,7 +8,7 @@
 ""
 {{- else if or (kindIs "map" .) (kindIs "slice" .) -}}
 {{ fail (printf "%s: expected a text, a number or true/false" (toJson .)) }}
-{{- else if and (kindIs "float64" .) (or (gt (float64 .) 9007199254740992.0) (lt (float64 .) -9007199254740992.0)) -}}
+{{- else if and (kindIs "float64" .) (or (ge (float64 .) 9007199254740992.0) (le (float64 .) -9007199254740992.0)) -}}
 {{ fail (printf "%v: a number this large loses digits; write it in quotes" .) }}
 {{- else -}}
 {{ toJson . | quote }}
