@@ -5,7 +5,7 @@ STAMP := .venv/.made-from-lock
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help env e2e up brokers test test-slow check format bench docs lock sbom audit clean distclean
+.PHONY: help env e2e editing up brokers test test-slow check format bench docs lock sbom audit clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -42,6 +42,9 @@ test-slow: env ## Run the slow tests
 
 e2e: env ## The end-to-end tests on a Kubernetes cluster (made by kind; see tests/e2e/__main__.py for E2E_KUBECONFIG, KEEP=1)
 	$(BIN)/python -m tests.e2e
+
+editing: env ## How long an edit takes under skaffold dev, on the current cluster (PROFILE=lite: in one pod; about 8 minutes)
+	$(BIN)/python -m tests.e2e.editing $(PROFILE)
 
 check: env ## Format, lint, types, and who imports whom
 	$(BIN)/ruff format --check

@@ -1,7 +1,7 @@
-"""`python -m tests.e2e.editing [full|lite]`: seconds from a saved line of a service to its answer under `skaffold dev`, three times, and who else noticed.
+"""`make editing` (python -m tests.e2e.editing [full|lite]): seconds from a saved line of a service to its answer under `skaffold dev`, three times, and who else noticed.
 
 Uses the current cluster (a kind cluster of one's own, say) and a copy of this checkout; ends with 1 where an edit took 10 s, a pod was made anew, another
-process started anew, or a file that doesn't parse stopped an answer."""
+process started anew, a file that doesn't parse stopped an answer, or an edited line of the operator started anything else. KEEP=1 leaves the shop there."""
 
 import json
 import os
@@ -21,6 +21,7 @@ from tests.e2e.cluster import ROOT, Failed, run
 EDITED = Path("services/catalog/api/documents.py")
 URL = "http://127.0.0.1:8080/v1/products/NOT-THERE"
 WORDS = "no product {sku}"
+OPERATOR = Path("operator/caravan_operator/main.py")
 BOUND, START_SECONDS = 10.0, 900.0
 STARTED = re.compile(r"^reload: starts anew for", re.MULTILINE)
 
@@ -61,12 +62,27 @@ def _tried(folder: Path, profile: str) -> int:
     (folder / EDITED).write_text(text)
     print(f"{profile}: repaired after {_until(lambda answer: 'edit' not in answer and 'no product' in answer, 60):.1f} s")
     after = _pods()
+    if profile == "full":
+        faults += _edited_operator(folder, after)
     if before.keys() != after.keys():
         faults.append(f"pods made anew: {sorted(before.keys() ^ after.keys())}")
     faults += [f"{pod} started anew" for pod in after if after[pod] != before.get(pod) and not re.match(r"shop-(catalog|gateway)-", pod)]
     faults += [f"{pod} started anew" for pod in after if profile == "full" and "gateway" in pod and after[pod] != before.get(pod)]
     print(f"{profile}: " + ("; ".join(faults) or "no other process and no pod started anew"))
     return 1 if faults else 0
+
+
+def _edited_operator(folder: Path, before: dict[str, int]) -> list[str]:
+    """What is wrong after an edit of the operator: it alone may start anew, in its pod."""
+    (folder / OPERATOR).write_text((folder / OPERATOR).read_text() + "# edited\n")
+    began = time.monotonic()
+    while (now := _pods()) == before and time.monotonic() - began < 60:
+        time.sleep(0.2)
+    seconds = time.monotonic() - began
+    run("kubectl", "--namespace", "shop", "rollout", "status", "deployment/operator", "--timeout", "60s")
+    changed = sorted(pod for pod in before.keys() | now.keys() if before.get(pod) != now.get(pod))
+    print(f"full: an edit of the operator started {', '.join(changed) or 'nothing'} anew after {seconds:.1f} s")
+    return [] if len(changed) == 1 and changed[0].startswith("operator-") else [f"an edit of the operator started {changed} anew"]
 
 
 def _until(holds: Callable[[str], bool], bound: float) -> float:
