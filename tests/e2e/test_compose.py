@@ -63,6 +63,72 @@ def test_an_order_goes_through() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+TRIED = """
+import asyncio, http.client, json, pathlib
+from base64 import b64encode
+from urllib.parse import urlsplit
+import aio_pika, asyncpg
+from redis.asyncio import Redis
+
+HELD = pathlib.Path("/run/secrets")
+PASSWORDS = {path.read_text().strip() for path in HELD.rglob("*") if path.is_file()}
+URLS = {path.name: path.read_text().strip() for path in HELD.glob("*_URL")}
+PASSWORDS |= {urlsplit(url).password for url in URLS.values()}
+opened = []
+
+async def tried(what, doing):
+    try:
+        await doing
+        opened.append(what)
+    except Exception as error:
+        print(what, type(error).__name__, str(error)[:100])
+
+async def database(name, user, password):
+    await (await asyncpg.connect(host="postgres", user=user, password=password, database=name)).close()
+
+async def amqp(url, doing):
+    connection = await aio_pika.connect(url)
+    async with connection:
+        await doing(await connection.channel())
+
+async def management(user, password):
+    asked = http.client.HTTPConnection("rabbitmq", 15672, timeout=5)
+    asked.request("GET", "/api/queues", headers={"authorization": "Basic " + b64encode(f"{user}:{password}".encode()).decode()})
+    assert (answer := asked.getresponse()).status == 200, answer.status
+
+async def main():
+    for password in PASSWORDS:
+        await tried("database postgres", database("postgres", "postgres", password))
+        for name in ("identity", "orders", "payments", "catalog"):
+            await tried(f"database {name}", database(f"caravan_{name}", f"caravan_{name}", password))
+        for user in ("caravan", "shop", "guest"):
+            await tried(f"management as {user}", management(user, password))
+            if user != "shop":
+                await tried(f"queues as {user}", amqp(f"amqp://{user}:{password}@rabbitmq:5672/", lambda channel: channel.close()))
+        for server in ("cache", "jobs"):
+            await tried(f"{server} by default", Redis(host=server, password=password).ping())
+    urls = [URLS["CARAVAN_REDIS_URL"], URLS["CARAVAN_JOBS_REDIS_URL"]]
+    for url, other in (urls, reversed(urls)):
+        await tried("the other Redis", Redis.from_url(url.replace("@" + urlsplit(url).hostname, "@" + urlsplit(other).hostname)).ping())
+        for command in ("CONFIG GET *", "FLUSHALL", "ACL LIST", "KEYS *", "MONITOR", "SHUTDOWN"):
+            await tried(command, Redis.from_url(url).execute_command(*command.split()))
+        assert await Redis.from_url(url).set("tried", "1", ex=1), "what is its own still opens"
+    await tried("delete a queue", amqp(URLS["CARAVAN_RABBITMQ_URL"], lambda channel: channel.queue_delete("orders.import")))
+    await tried("declare a queue", amqp(URLS["CARAVAN_RABBITMQ_URL"], lambda channel: channel.declare_queue("tried")))
+    await amqp(URLS["CARAVAN_RABBITMQ_URL"], lambda channel: channel.close())
+
+asyncio.run(main())
+print(json.dumps(sorted(opened)))
+"""
+
+
+@pytest.mark.parametrize(("service", "own"), [("catalog", ["database catalog"]), ("gateway", []), ("payments", ["database payments"])])
+def test_what_a_service_knows_opens_its_own_database_and_no_other_nor_any_administration(service: str, own: list[str]) -> None:
+    done = compose("exec", "--no-TTY", service, "python", "-c", TRIED)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads(done.stdout.splitlines()[-1]) == own, done.stdout
+
+
 def test_it_ends_otherwise_when_the_shop_could_not_be_filled(tmp_path: Path) -> None:
     broken = tmp_path / "broken.yaml"
     broken.write_text('services: {seed: {command: [seed, --url, "http://nowhere:8080"], restart: "no"}}\n')
