@@ -24,27 +24,43 @@ class Release:
 
     @property
     def images(self) -> dict[str, str]:
-        """By their target in the Dockerfile."""
+        """By their target in the Dockerfile. The tag says what is in one, so that the pods of a cluster that is used again start anew when that has changed."""
+        return {
+            target: f"{image}-{run('docker', 'image', 'inspect', '--format', '{{.Id}}', image)[7:19]}"
+            for target, image in self._built.items()
+        }
+
+    @property
+    def _built(self) -> dict[str, str]:
         if self.size == "lite":
             return {"lite": f"caravan:{self.tag}"}
         return {"caravan": f"caravan:{self.tag}", "operator": f"caravan-operator:{self.tag}"}
 
     def build(self) -> None:
-        for target, image in self.images.items():
+        for target, image in self._built.items():
             run("docker", "build", "--quiet", "--target", target, "--tag", image, str(self.checkout), seconds=1200)
+            run("docker", "tag", image, self.images[target])
 
     def operator(self, cluster: Cluster) -> None:
-        cluster.helm(*INSTALL, "operator", self._chart("caravan-operator"), "--set", f"image.tag={self.tag},sweepSeconds=10")
+        cluster.helm(*INSTALL, "operator", self._chart("caravan-operator"), "--set", f"image.tag={self._tag('operator')},sweepSeconds=10")
 
     def backends(self, cluster: Cluster) -> None:
         cluster.helm(*INSTALL, "backends", self._chart("backends"))
 
     def shop(self, cluster: Cluster) -> None:
         chart = self._chart("caravan")
-        values = ["--values", f"{chart}/values-{self.size}.yaml", "--set", f"image.tag={self.tag}"]
+        values = [
+            "--values",
+            f"{chart}/values-{self.size}.yaml",
+            "--set",
+            f"image.tag={self._tag('lite' if self.size == 'lite' else 'caravan')}",
+        ]
         ingress = ["--set", f"ingress.enabled=true,ingress.host={HOST},ingress.tlsSecret=shop-tls,settings.GATEWAY_TRUSTED_PROXIES={PODS}"]
         knobs = [f"--set-string=settings.{name}={value}" for name, value in PACE.items()]
         cluster.helm(*INSTALL, "--dependency-update", "shop", chart, *values, *ingress, *knobs)
+
+    def _tag(self, target: str) -> str:
+        return self.images[target].rpartition(":")[2]
 
     def _chart(self, name: str) -> str:
         return str(self.checkout / "charts" / name)
