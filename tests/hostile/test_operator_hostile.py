@@ -2,12 +2,15 @@
 
 import asyncio
 import base64
+import gzip
 import json
+import re
 import time
 import tracemalloc
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from aiohttp import web
@@ -86,8 +89,8 @@ def connection(url: str, **spec: Any) -> Any:
     return resource("RabbitMQConnection", "rabbit", managementUrl=url, allowInsecure=True, secretRef={"name": "login", **spec})
 
 
-async def opened(hostile: Hostile) -> RabbitMQ:
-    named = connection(hostile.url)
+async def opened(hostile: Hostile, **spec: Any) -> RabbitMQ:
+    named = replace(connection(hostile.url), spec={**connection(hostile.url).spec, **spec})
     api: Any = Kubernetes(hostile.url, username="u", password=SECRET)
     found = await logins.connect(named, await logins.secrets(api, named), lambda: None)
     assert isinstance(found, RabbitMQ)
@@ -100,6 +103,25 @@ async def test_a_secret_is_used_only_at_the_servers_it_names(servers: str | None
     with pytest.raises(BrokerAway) as refused:
         await logins.secrets(api, connection("http://attacker.test"))
     assert refused.value.reason is Reason.SECRET_NOT_ALLOWED and SECRET not in str(refused.value) and SERVERS in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://rabbit:15672@attacker.test",
+        "http://u:p@rabbit:15672",
+        "http://rabbit:15672.attacker.test",
+        "http://attacker.test/?http://rabbit:15672",
+        "http://rabbit:15672/../x",
+        "https://rabbit:15672",
+        "http://rabbit",
+    ],
+)
+async def test_an_address_that_only_looks_like_the_meant_one_gets_no_secret(url: str) -> None:
+    api: Any = Kubernetes("http://rabbit:15672", username="u", password=SECRET)
+    with pytest.raises(BrokerAway) as refused:
+        await logins.secrets(api, connection(url))
+    assert refused.value.reason is Reason.SECRET_NOT_ALLOWED
 
 
 async def test_the_keys_of_a_secret_are_not_chosen_by_the_connection() -> None:
@@ -128,9 +150,11 @@ async def test_binary_values_and_bad_certificates_are_told() -> None:
     assert refused.value.reason is Reason.SECRET_UNUSABLE
 
 
-async def test_a_redirect_is_not_followed_and_the_login_goes_nowhere_else(hostile: Hostile) -> None:
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("target", ["{url}/internal/secret-page", "https://elsewhere.test/", "//elsewhere.test/x", "/internal/secret-page"])
+async def test_a_redirect_is_not_followed_and_the_login_goes_nowhere_else(hostile: Hostile, status: int, target: str) -> None:
     async def away(request: web.Request) -> web.Response:
-        raise web.HTTPTemporaryRedirect(f"{hostile.url}/internal/secret-page")
+        return web.Response(status=status, headers={"Location": target.format(url=hostile.url)})
 
     hostile.answers |= {"/api/overview": away, "/internal/secret-page": OVERVIEW}
     rabbit = await opened(hostile)
@@ -157,28 +181,59 @@ def _says(body: bytes, **headers: str) -> Any:
     return answer
 
 
+async def _drip(request: web.Request) -> web.StreamResponse:
+    """Each byte comes in time, and the answer never."""
+    response = web.StreamResponse(headers={"Content-Type": "application/json"})
+    await response.prepare(request)
+    try:
+        while True:
+            await response.write(b" ")
+            await asyncio.sleep(0.05)
+    except ConnectionError:
+        return response
+
+
+NO_LIST = "no list of at most"
+
+
 @pytest.mark.parametrize(
-    "answer",
+    ("answer", "said"),
     [
-        _endless,
-        _says(b"[" * 200_000 + b"]" * 200_000),
-        _says(b"[" + b"{}," * 8_000_000 + b"{}]"),
-        _says(b"<html>INTERNAL-WORDS</html>"),
-        _says(b'{"items": [], "page_count": 1000000000}'),
-        _says(b'{"items": [], "page_count": "9"}'),
-        _says(b'{"items": [{"name": "q", "durable": "INTERNAL-WORDS", "auto_delete": false}], "page_count": 1}'),
-        _says(b'{"items": [{"name": "q", "durable": true, "auto_delete": false, "type": "\\ud800"}], "page_count": 1}'),
-        _says(b'{"items": {"a": 1}, "page_count": 1}'),
-        _says(b"null"),
-        _says(b"\x1f\x8b" + b"0" * 500, **{"Content-Encoding": "gzip"}),
+        (_endless, "larger than 33554432 bytes"),
+        (_drip, "no answer within 1 s"),
+        (_says(b"[" * 200_000 + b"]" * 200_000), "no JSON, or too deep"),
+        (_says(b'{"a":' * 200_000 + b"1" + b"}" * 200_000), "no JSON, or too deep"),
+        (_says(b"[" + b"{}," * 8_000_000 + b"{}]"), "too many values"),
+        (_says(b"<html>INTERNAL-WORDS</html>"), "no JSON"),
+        (_says(b'{"items": [], "page_count": 1000000000}'), "more than 1000 pages"),
+        (_says(b'{"items": [], "page_count": "9"}'), "page_count is no whole number"),
+        (_says(b'{"items": [], "page_count": 1.5}'), "page_count is no whole number"),
+        (_says(b'{"items": [], "page_count": true}'), "page_count is no whole number"),
+        (_says(b'{"items": []}'), "page_count is no whole number"),
+        (
+            _says(b'{"items": [{"name": "q", "durable": "INTERNAL-WORDS", "auto_delete": false, "type": "classic"}], "page_count": 1}'),
+            "durable is neither true nor false",
+        ),
+        (
+            _says(b'{"items": [{"name": "q", "durable": true, "auto_delete": false, "type": "\\ud800"}], "page_count": 1}'),
+            "type is no such text",
+        ),
+        (_says(b'{"items": {"a": 1}, "page_count": 1}'), NO_LIST),
+        (_says(b'{"items": ["INTERNAL-WORDS"], "page_count": 1}'), "no object where one belongs"),
+        (_says(b'{"items": [' + b"{}," * 500 + b'{}], "page_count": 1}'), NO_LIST),
+        (_says(b"[]"), "no object where one belongs"),
+        (_says(b"null"), "the answer is null"),
+        (_says(b"\x1f\x8b" + b"0" * 500, **{"Content-Encoding": "gzip"}), "no JSON"),
+        (_says(gzip.compress(b" " * (200 << 20), 9), **{"Content-Encoding": "gzip"}), "no JSON"),
     ],
 )
-async def test_no_answer_costs_more_than_its_bound_or_lands_in_a_status(hostile: Hostile, answer: Any) -> None:
+async def test_no_answer_costs_more_than_its_bound_or_lands_in_a_status(hostile: Hostile, answer: Any, said: str) -> None:
+    """More queues than are asked for by name, so the list is read by pages; the policies' list is a good one, so that the answer is what fails."""
     hostile.answers |= {"/api/queues/%2F": answer, "/api/policies/%2F": []}
-    rabbit = await opened(hostile)
+    rabbit = await opened(hostile, requestTimeout="1s" if answer is _drip else "30s")
     tracemalloc.start()
     try:
-        with pytest.raises(BrokerAway) as refused:  # more than a few: read by pages
+        with pytest.raises(BrokerAway) as refused:
             await rabbit.observe("RabbitMQQueue", [Queue("/", "q"), *(Queue("/", f"q{number}") for number in range(30))])
         peak = tracemalloc.get_traced_memory()[1]
     finally:
@@ -186,7 +241,7 @@ async def test_no_answer_costs_more_than_its_bound_or_lands_in_a_status(hostile:
         await rabbit.close()
     assert peak < 200 << 20, f"{peak >> 20} MiB"
     assert refused.value.reason is Reason.UNREACHABLE
-    assert "INTERNAL-WORDS" not in str(refused.value) and len(str(refused.value)) < 300
+    assert said in str(refused.value) and "INTERNAL-WORDS" not in str(refused.value) and len(str(refused.value)) < 300
 
 
 async def test_the_words_of_a_refusal_stay_out_of_the_status_but_for_our_own(hostile: Hostile) -> None:
@@ -266,6 +321,23 @@ def test_a_resource_that_has_no_address_is_in_nobodys_way(spec: dict[str, Any]) 
 def test_no_segment_leaves_its_path(segment: str) -> None:
     with pytest.raises(UnusableSpec):
         path("queues", segment, "users")
+
+
+@given(st.text(min_size=1, max_size=20), st.text(min_size=1, max_size=20))
+def test_a_path_has_as_many_segments_as_it_was_given_whatever_they_hold(vhost: str, name: str) -> None:
+    """As the server reads it, after one decoding and after a second one that it shouldn't do."""
+    try:
+        made = path("queues", vhost, name)
+    except UnusableSpec:
+        return
+    segments = made.removeprefix("/api/").split("/")
+    assert [unquote(segment) for segment in segments] == ["queues", vhost, name]
+    assert not {".", ".."} & {*segments, *(unquote(segment) for segment in segments)} and not re.search(r"[?#\\\s]", made)
+
+
+@pytest.mark.parametrize("segment", ["%2e%2e", "%2E", "..%2f..", "a/../b", "é%", "a?b#c", "日本:%"])
+def test_what_is_quoted_already_stays_a_name(segment: str) -> None:
+    assert unquote(path("queues", segment, "q").split("/")[3]) == segment and len(path("queues", segment, "q").split("/")) == 5
 
 
 @given(st.lists(st.sampled_from(["a", ":", "%", "%3A", "/"]), min_size=4, max_size=8).map("".join), st.data())

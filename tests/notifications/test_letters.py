@@ -141,5 +141,5 @@ def test_the_providers_key_is_the_pairs_own() -> None:
 @pytest.mark.parametrize("url", ["http://host", "smtp://", "smtp://host:0"])
 def test_a_mail_server_that_is_no_smtp_url_is_refused_at_the_start(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("NOTIFICATIONS_SMTP_URL", url)
-    with pytest.raises(ValueError, match="expected smtp://"):
+    with pytest.raises(ValueError, match=r"must be a URL that begins with smtp://"):
         Settings()

@@ -1,0 +1,181 @@
+"""One connection, or one resource, that is slow or breaks a pass: what becomes of the others."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from caravan_operator.backends.broker import BrokerAway, deadline
+from caravan_operator.handlers import batch as passes
+from caravan_operator.handlers.batch import Batch
+from caravan_operator.handlers.cache import Cache
+from caravan_operator.handlers.connections import Connections, Opened
+from caravan_operator.handlers.engine import Engine
+from caravan_operator.handlers.lease import LeaseLost
+from caravan_operator.handlers.queue import Lane, WorkQueue
+from caravan_operator.resources.resource import Key, Resource
+from caravan_operator.status.conditions import CONNECTION_READY, Condition
+from caravan_operator.status.reasons import Reason
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.operator.resources import resource
+from tests.shop import until
+
+GROUP, OTHER = Key("KafkaConnection", "shop", "broker"), Key("KafkaConnection", "shop", "hostile")
+
+
+def topic(number: int) -> Key:
+    return Key("KafkaTopic", "shop", f"t{number}")
+
+
+async def test_a_connection_whose_broker_never_answers_holds_up_no_other() -> None:
+    cache, queue = Cache(), WorkQueue()
+    hangs, done = asyncio.Event(), []
+
+    async def run(group: Key, keys: Sequence[Key]) -> None:
+        if group == OTHER:
+            hangs.set()
+            await asyncio.Event().wait()
+        done.extend(keys)
+
+    engine = Engine(cache, queue, run, period=3600)
+    serving = asyncio.create_task(engine.serve())
+    try:
+        queue.add(topic(0), OTHER, Lane.NEW)
+        await asyncio.wait_for(hangs.wait(), 10)
+        for number in range(1, 50):
+            queue.add(topic(number), GROUP, Lane.NEW)
+
+        async def all_done() -> bool:
+            return {*done} == {topic(number) for number in range(1, 50)}
+
+        await until(all_done)
+        assert engine.oldest_batch() > 0, "and the probe sees how long it has taken"
+    finally:
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+
+
+async def test_a_connection_whose_passes_break_holds_up_no_other() -> None:
+    cache, queue = Cache(), WorkQueue()
+    tried, done = [], []
+
+    async def run(group: Key, keys: Sequence[Key]) -> None:
+        if group == OTHER:
+            tried.append(keys)
+            raise RuntimeError("nobody foresaw it")
+        done.extend(keys)
+
+    serving = asyncio.create_task(Engine(cache, queue, run, period=3600).serve())
+    try:
+        queue.add(topic(0), OTHER, Lane.NEW)
+        queue.add(topic(1), GROUP, Lane.NEW)
+
+        async def both() -> bool:
+            return done == [topic(1)] and len(tried) >= 2
+
+        await until(both)
+    finally:
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+
+
+class Breaking(Batch):
+    """A pass over a batch that holds a bad key breaks."""
+
+    def __init__(self, queue: Any, bad: set[Key], error: type[Exception] = RuntimeError) -> None:
+        super().__init__(Cache(), queue, *([None] * 4))  # type: ignore[arg-type]  # the pass that would need them is another one
+        self.bad, self.error = bad, error
+        self.passed: list[Key] = []
+        self.passes = 0
+
+    async def _pass(self, group: Key, keys: Sequence[Key]) -> None:
+        self.passes += 1
+        if self.bad & {*keys}:
+            raise self.error("nobody foresaw it")
+        self.passed += keys
+
+
+class Retried:
+    def __init__(self) -> None:
+        self.keys: list[Key] = []
+
+    def retry(self, key: Key, group: Key) -> float:
+        self.keys.append(key)
+        return 1.0
+
+
+@given(st.integers(1, 60).flatmap(lambda size: st.tuples(st.just(size), st.sets(st.integers(0, size - 1), max_size=3))))
+def test_a_resource_that_breaks_a_pass_fails_alone(case: tuple[int, set[int]]) -> None:
+    size, bad = case
+    retried = Retried()
+    broken = Breaking(retried, {topic(number) for number in bad})
+    asyncio.run(broken.run(GROUP, [topic(number) for number in range(size)]))
+    assert sorted(broken.passed) == sorted(topic(number) for number in range(size) if number not in bad)
+    assert sorted(retried.keys) == sorted(broken.bad)
+    assert broken.passes <= 1 + 2 * len(bad) * size.bit_length()
+
+
+async def test_a_lost_lease_is_not_tried_in_halves() -> None:
+    broken = Breaking(Retried(), {topic(0)}, LeaseLost)
+    with pytest.raises(LeaseLost):
+        await broken.run(GROUP, [topic(0), topic(1)])
+    assert broken.passes == 1 and broken.passed == []
+
+
+async def test_a_deadline_is_a_reason_in_our_own_words() -> None:
+    with pytest.raises(BrokerAway, match="too slow") as late:
+        async with deadline(0.01):
+            await asyncio.Event().wait()
+    assert late.value.reason is Reason.UNREACHABLE
+
+
+class Hanging:
+    """A broker that is asked and never answers."""
+
+    async def observe(self, *_: Any, **__: Any) -> list[Any]:
+        return await asyncio.Event().wait()  # type: ignore[return-value]
+
+    async def check(self) -> dict[str, Any]:
+        return await asyncio.Event().wait()  # type: ignore[return-value]
+
+    async def close(self) -> None: ...
+
+
+class AlwaysOpen(Connections):
+    async def open(self, connection: Resource) -> Opened:
+        return Opened(Hanging(), "hash", ("uid", 1), 0.0)  # type: ignore[arg-type]
+
+
+class Written:
+    def __init__(self) -> None:
+        self.said: dict[str, list[Condition]] = {}
+
+    async def status(self, resource: Resource, conditions: Any, *_: Any) -> Resource:
+        self.said[resource.key.name] = [*conditions]
+        return resource
+
+
+class Nothing:
+    async def run(self, *_: Any) -> None: ...
+
+    async def labels(self, *_: Any) -> dict[str, str]:
+        return {}
+
+
+@pytest.mark.parametrize("checked", [True, False])
+async def test_a_pass_that_takes_too_long_ends_with_a_status(checked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(passes, "LONGEST_CHECK" if checked else "LONGEST_PASS", 0.02)
+    now = 0.0
+    cache, queue, written = Cache(), WorkQueue(lambda: now), Written()
+    connection = resource("KafkaConnection", "broker", bootstrapServers=["k:9092"])
+    wanted = resource(name="t0")
+    for each in (connection, wanted):
+        cache.put(each)
+    one = Batch(cache, queue, AlwaysOpen(None, lambda: None), Nothing(), written, Nothing())  # type: ignore[arg-type]
+    await asyncio.wait_for(one.run(connection.key, [connection.key] if checked else [wanted.key]), 10)
+    (ready,) = [condition for condition in written.said["broker" if checked else "t0"] if condition.type == CONNECTION_READY]
+    assert ready.reason is Reason.UNREACHABLE and "too slow" in ready.message
+    now = 60.0
+    assert queue.ready(connection.key, 10, 10) == [connection.key], "it is tried again"
