@@ -8,7 +8,6 @@ nothing else ran.
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -20,6 +19,7 @@ import asyncpg
 
 from caravan import telemetry
 from caravan.clock import Clock, utc_now
+from caravan.database.connections import ACQUIRE_SECONDS, Connections
 from caravan.database.writes import ANSWERS_KEPT, Answer, EventRow, Grouped, Writes
 from caravan.messages import Channel, Delivery, Event, Message, Outgoing, encode
 
@@ -39,7 +39,6 @@ __all__ = [
 STATEMENT_SECONDS = 30.0
 LAZILY = "set_config('synchronous_commit', 'off', true) IS NOT NULL"
 """In the WHERE of a change that may be lost with the machine, as everybody then does it again: its transaction does not wait for the disk."""
-ACQUIRE_SECONDS = 10.0
 INBOX_KEPT = timedelta(days=14)
 """How long a handled message is known. Longer than a replayed topic's retention; what is kept longer (the audit log) is known by its own primary key."""
 CONNECTION_LOST = (
@@ -74,7 +73,7 @@ class Database:
     """
 
     service: str
-    pool: asyncpg.Pool
+    connections: Connections
     clock: Clock = utc_now
     outbox_written: asyncio.Event = field(default_factory=asyncio.Event)
     worked_at: float = field(default_factory=time.monotonic)
@@ -87,33 +86,30 @@ class Database:
 
     async def write(self, writes: Writes) -> None:
         """Write what was collected, in a transaction of its own."""
-        self._statements.inc()
-        async with self.acquire() as connection:
-            await connection.execute(*writes.statement(self.clock()))
+        await self._ask(asyncpg.Connection.execute, *writes.statement(self.clock()))
 
     @classmethod
     async def open(cls, service: str, url: str, *, size: int = 5, clock: Clock = utc_now) -> Self:
-        pool = await asyncpg.create_pool(
-            url,
-            min_size=1,
-            max_size=size,
-            command_timeout=STATEMENT_SECONDS,
-            max_inactive_connection_lifetime=120,
-            reset=_keep_session,
-            server_settings={"application_name": f"caravan {service}", "lock_timeout": "5s", "idle_in_transaction_session_timeout": "60s"},
-        )
-        return cls(service, pool, clock)
+        """Raises what connecting raises: a database that is not there is told at the start."""
+
+        async def connect() -> asyncpg.Connection:
+            return await asyncpg.connect(
+                url,
+                timeout=ACQUIRE_SECONDS,
+                command_timeout=STATEMENT_SECONDS,
+                server_settings={
+                    "application_name": f"caravan {service}",
+                    "lock_timeout": "5s",
+                    "idle_in_transaction_session_timeout": "60s",
+                },
+            )
+
+        connections = Connections(connect, size)
+        connections.give_back(await connections.take())
+        return cls(service, connections, clock)
 
     async def close(self) -> None:
-        try:
-            async with asyncio.timeout(5):
-                await self.pool.close()
-        except TimeoutError:
-            self.pool.terminate()
-
-    def acquire(self) -> Any:
-        """A connection. The wait for one is bounded; with one idle there is none, and the timer would be a tenth of a short statement's cost."""
-        return self.pool.acquire(timeout=None if self.pool.get_idle_size() else ACQUIRE_SECONDS)
+        await self.connections.close()
 
     def work(self) -> "UnitOfWork":
         return UnitOfWork(self)
@@ -125,25 +121,27 @@ class Database:
         await self.fetch("DELETE FROM idempotency WHERE expires_at < $1", now)
 
     async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
-        self._statements.inc()
-        async with self.acquire() as connection:
-            rows: list[asyncpg.Record] = await connection.fetch(query, *arguments)
-            return rows
+        rows: list[asyncpg.Record] = await self._ask(asyncpg.Connection.fetch, query, *arguments)
+        return rows
 
     async def fetchrow(self, query: str, *arguments: Any) -> asyncpg.Record | None:
-        self._statements.inc()
-        async with self.acquire() as connection:
-            row: asyncpg.Record | None = await connection.fetchrow(query, *arguments)
-            return row
+        row: asyncpg.Record | None = await self._ask(asyncpg.Connection.fetchrow, query, *arguments)
+        return row
 
     async def fetchval(self, query: str, *arguments: Any) -> Any:
+        return await self._ask(asyncpg.Connection.fetchval, query, *arguments)
+
+    async def _ask(self, way: Callable[..., Awaitable[Any]], query: str, *arguments: Any) -> Any:
+        """One statement, which is a transaction of its own."""
         self._statements.inc()
-        async with self.acquire() as connection:
-            return await connection.fetchval(query, *arguments)
-
-
-async def _keep_session(_: asyncpg.Connection) -> None:
-    """Nothing here changes a session's state, so a released connection needs no round trip to reset it."""
+        connection = await self.connections.take()
+        try:
+            answer = await way(connection, query, *arguments)
+        except BaseException as error:
+            self.connections.give_back(connection, error)
+            raise
+        self.connections.give_back(connection)
+        return answer
 
 
 class UnitOfWork:
@@ -152,12 +150,11 @@ class UnitOfWork:
     No network call belongs inside. `emit` and `append` only collect; they are written with the commit.
     """
 
-    __slots__ = ("_after", "_answer", "_claimed", "_connection", "_events", "_outbox", "_transaction", "database")
+    __slots__ = ("_after", "_answer", "_claimed", "_connection", "_events", "_outbox", "database")
 
     def __init__(self, database: Database) -> None:
         self.database = database
-        self._connection: Any = None  # asyncpg's proxy of a pooled connection
-        self._transaction: Any = None
+        self._connection: asyncpg.Connection | None = None
         self._outbox: list[Outgoing] = []
         self._events: list[EventRow] = []
         self._answer: Answer | None = None
@@ -173,12 +170,16 @@ class UnitOfWork:
         else:
             await self._release(commit=False)
 
-    async def _take(self) -> Any:
+    async def _take(self) -> asyncpg.Connection:
         if self._connection is None:
-            self._connection = await self.database.acquire()
-            self._transaction = self._connection.transaction()
-            await self._transaction.start()
+            connection = await self.database.connections.take()
             self.database._statements.inc()
+            try:
+                await connection.execute("BEGIN")
+            except BaseException as error:
+                self.database.connections.give_back(connection, error)
+                raise
+            self._connection = connection
         self.database._statements.inc()
         return self._connection
 
@@ -286,12 +287,15 @@ class UnitOfWork:
         if connection is None:
             return
         try:
-            if self._transaction is not None:
-                if commit:
-                    self.database._statements.inc()
-                    await self._transaction.commit()
-                else:
-                    with suppress(*CONNECTION_LOST):
-                        await self._transaction.rollback()
-        finally:
-            await self.database.pool.release(connection)
+            if commit:
+                self.database._statements.inc()
+                if await connection.execute("COMMIT") != "COMMIT":
+                    raise RuntimeError("a statement of this unit of work failed, so that Postgres has rolled all of it back")
+            else:
+                await connection.execute("ROLLBACK")
+        except BaseException as error:
+            self.database.connections.give_back(connection, error)
+            if commit or not isinstance(error, CONNECTION_LOST):
+                raise
+        else:
+            self.database.connections.give_back(connection)

@@ -250,7 +250,7 @@ async def test_a_batch_takes_as_many_statements_as_one_order(shop: Shop, orders:
         return Delivery(ReserveStock(order_id=order, lines=[StockLine(sku=sku, quantity=1)]), new_id(), str(order), utc_now(), None, None)
 
     batch = [delivery() for _ in range(orders)]
-    database = Database("inventory", context.database.pool)
+    database = Database("inventory", context.database.connections)
     database._statements = Counter("statements_of_a_batch", "Of this test alone", registry=None)
     async with database.work() as work:
         await consumers.reserve_stock(context, work, batch)

@@ -113,8 +113,7 @@ async def test_the_key_of_another_body_is_refused(shop: Shop) -> None:
 async def test_a_key_whose_request_has_not_finished_answers_in_flight(shop: Shop, backends: Backends) -> None:
     user, key = new_id(), str(new_id())
     other = await asyncpg.connect(backends.database("orders"))
-    async with shop.database("orders").pool.acquire() as connection:
-        await connection.execute("SET lock_timeout = '100ms'")
+    await shop.database("orders").fetch("SET lock_timeout = '100ms'")
     transaction = other.transaction()
     await transaction.start()
     try:
