@@ -233,7 +233,6 @@ async def test_an_expected_version_that_has_passed_is_a_conflict(backends: Backe
             [(Offered("MUG", "Mug", "all", Money(amount=1, currency="GBP")), 1)],
             address,
             "card",
-            "tok_ok",
             utc_now(),
         )
         async with shop.database("orders").work() as work:
