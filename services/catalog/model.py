@@ -7,6 +7,7 @@ written; declaring a category later does not touch the products that are there.
 
 import math
 import re
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -75,10 +76,9 @@ def described_anew(before: Product, after: Product) -> list[str]:
     return fields + (["attributes"] if _canonical(before.attributes) != _canonical(after.attributes) else [])
 
 
-def price_dropped(before: Product | None, after: Product) -> bool:
-    return (
-        before is not None and after.active and before.price.currency == after.price.currency and after.price.amount < before.price.amount
-    )
+def may_cost_less(before: Product | None, after: Product) -> bool:
+    """Whether a product for sale may now cost less than when somebody began to watch it, which may have been long before this change."""
+    return before is not None and after.active and (before.price != after.price or not before.active)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +166,18 @@ def wanted_values(text: str) -> list[Any]:
     elif text in ("true", "false"):
         values.append(text == "true")
     return values
+
+
+_VARIANTS = str.maketrans(
+    dict(zip("łŁøØđĐðÐħĦŧŦı", "lLoOdDdDhHtTi", strict=True))
+    | {"ß": "ss", "ẞ": "SS", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "þ": "th", "Þ": "TH"}
+)
+_ACCENTS = re.compile("[\u0300-\u036f]+")
+
+
+def fold(text: str) -> str:
+    """A text without accents and variants of letters: people search for what their keyboard has. The database's `folded` does the same with products."""
+    return unicodedata.normalize("NFC", _ACCENTS.sub("", unicodedata.normalize("NFKD", text.translate(_VARIANTS))))
 
 
 MAX_NEGATIONS = 16

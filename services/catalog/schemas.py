@@ -101,6 +101,12 @@ class ProductDocument(ProductItem):
 class AttributeRule(Body):
     """`strings` is a list of them. `choices` are the only values that are taken."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [{"properties": {"type": {"enum": ["string", "strings"]}}}, {"properties": {"choices": {"type": "null"}}}]
+        }
+    )
+
     type: Literal["string", "integer", "number", "boolean", "strings"]
     required: bool = False
     choices: list[Annotated[str, Line(200, least=0)]] | None = Field(None, min_length=1, max_length=200)
@@ -127,8 +133,9 @@ class CategoryDocument(BaseModel):
 
 
 class WatchDocument(BaseModel):
-    """One mail comes when the price drops or the product is back in stock, whichever is first; then the watch is over."""
+    """One mail comes when the product costs less than `price` or is back in stock, whichever is first; then the watch is over."""
 
     sku: str
     email: str
     since: datetime
+    price: Money = Field(description="what it cost when the watch began")

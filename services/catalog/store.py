@@ -10,7 +10,7 @@ import orjson
 
 from caravan.database import Database, UnitOfWork
 from caravan.money import Money
-from services.catalog.model import Category, Product, plain_search, prefixes
+from services.catalog.model import Category, Product, fold, plain_search, prefixes
 
 COLUMNS = "sku, name, description, category, price, currency, attributes, active, version, created_at, updated_at"
 
@@ -105,8 +105,9 @@ async def page(database: Database, wanted: Wanted, sort: str, after: tuple[Any, 
     order = ORDERS[sort]
     expression = order.expression
     if wanted.search is not None:
-        query = f"websearch_to_tsquery('english', {place(plain_search(wanted.search), 'text')})"
-        if (words := prefixes(wanted.search)) is not None:
+        searched = fold(wanted.search)
+        query = f"websearch_to_tsquery('english', {place(plain_search(searched), 'text')})"
+        if (words := prefixes(searched)) is not None:
             query = f"({query} || to_tsquery('english', {place(words, 'text')}))"
         conditions.append(f"(search @@ {query} OR lower(sku) LIKE {place(_prefix(wanted.search), 'text')})")
         if sort == "relevance":
@@ -167,18 +168,21 @@ async def save_category(work: UnitOfWork, category: Category) -> int:
     return version
 
 
-async def watch(work: UnitOfWork, identifier: UUID, sku: str, user_id: UUID, email: str, now: datetime) -> datetime:
-    """Since when the user watches the sku."""
-    since: datetime = await work.fetchval(
-        "INSERT INTO watch (id, sku, user_id, email, since) VALUES ($1, $2, $3, $4, $5)"
-        " ON CONFLICT (sku, user_id) DO UPDATE SET email = EXCLUDED.email RETURNING since",
+async def watch(work: UnitOfWork, identifier: UUID, product: Product, user_id: UUID, email: str, now: datetime) -> asyncpg.Record:
+    """Since when the user watches the product, and what it cost then."""
+    row = await work.fetchrow(
+        "INSERT INTO watch (id, sku, user_id, email, since, price, currency) VALUES ($1, $2, $3, $4, $5, $6, $7)"
+        " ON CONFLICT (sku, user_id) DO UPDATE SET email = EXCLUDED.email RETURNING since, price, currency",
         identifier,
-        sku,
+        product.sku,
         user_id,
         email,
         now,
+        product.price.amount,
+        product.price.currency,
     )
-    return since
+    assert row is not None
+    return row
 
 
 async def unwatch(work: UnitOfWork, sku: str, user_id: UUID) -> None:
@@ -208,37 +212,48 @@ async def returned(work: UnitOfWork, units: Mapping[str, tuple[int, int]]) -> li
 async def raise_back_in_stock(work: UnitOfWork, skus: Collection[str], now: datetime) -> int:
     """Note that these are back, where somebody watches; how many."""
     return await work.execute(
-        "INSERT INTO alert (sku, kind, data, raised_at) SELECT sku, 'back_in_stock', json_build_object('sku', sku, 'name', name), $2 FROM product p"
+        "INSERT INTO alert (sku, kind, raised_at) SELECT sku, 'back_in_stock', $2 FROM product p"
         " WHERE sku = ANY($1) AND active AND EXISTS (SELECT FROM watch w WHERE w.sku = p.sku) ORDER BY sku"
-        " ON CONFLICT (sku, kind) DO UPDATE SET data = EXCLUDED.data, raised_at = EXCLUDED.raised_at",
+        " ON CONFLICT (sku, kind) DO UPDATE SET raised_at = EXCLUDED.raised_at",
         list(skus),
         now,
     )
 
 
-async def raise_price_drops(work: UnitOfWork, values: Mapping[str, dict[str, Any]], now: datetime) -> int:
-    """Note that these cost less, where somebody watches; how many."""
+async def raise_price_drops(work: UnitOfWork, products: Sequence[Product], now: datetime) -> int:
+    """Note that these cost less than when somebody began to watch them, in the same currency; how many."""
     return await work.execute(
-        "INSERT INTO alert (sku, kind, data, raised_at) SELECT sku, 'price_drop', data, $3 FROM unnest($1::text[], $2::json[]) AS n(sku, data)"
-        " WHERE EXISTS (SELECT FROM watch w WHERE w.sku = n.sku) ORDER BY sku"
-        " ON CONFLICT (sku, kind) DO UPDATE SET data = EXCLUDED.data, raised_at = EXCLUDED.raised_at",
-        list(values),
-        [orjson.dumps(value).decode() for value in values.values()],
+        "INSERT INTO alert (sku, kind, raised_at) SELECT sku, 'price_drop', $4 FROM unnest($1::text[], $2::bigint[], $3::text[]) AS n(sku, price, currency)"
+        " WHERE EXISTS (SELECT FROM watch w WHERE w.sku = n.sku AND w.currency = n.currency AND w.price > n.price) ORDER BY sku"
+        " ON CONFLICT (sku, kind) DO UPDATE SET raised_at = EXCLUDED.raised_at",
+        [product.sku for product in products],
+        [product.price.amount for product in products],
+        [product.price.currency for product in products],
         now,
     )
 
 
 async def take_alert(work: UnitOfWork) -> asyncpg.Record | None:
     """The oldest alert, locked."""
-    return await work.fetchrow("SELECT sku, kind, data, raised_at FROM alert ORDER BY raised_at LIMIT 1 FOR UPDATE SKIP LOCKED")
+    return await work.fetchrow("SELECT sku, kind, raised_at FROM alert ORDER BY raised_at LIMIT 1 FOR UPDATE SKIP LOCKED")
 
 
-async def end_watches(work: UnitOfWork, sku: str, until: datetime, limit: int) -> list[asyncpg.Record]:
-    """Those who watched the sku at a time; their watches are over."""
+async def end_watches(work: UnitOfWork, alert: asyncpg.Record, limit: int) -> list[asyncpg.Record]:
+    """Those who watched the product when the alert was raised and for whom it is still true, with the product as it is now; their watches are over."""
     return await work.fetch(
-        "DELETE FROM watch WHERE id IN (SELECT id FROM watch WHERE sku = $1 AND since <= $2 ORDER BY id LIMIT $3 FOR UPDATE) RETURNING id, user_id, email",
-        sku,
-        until,
+        """
+        WITH told AS (
+            SELECT w.id FROM watch w JOIN product p USING (sku) LEFT JOIN available a USING (sku)
+            WHERE sku = $1 AND w.since <= $3 AND p.active
+            AND CASE WHEN $2 = 'price_drop' THEN w.currency = p.currency AND w.price > p.price ELSE a.units > 0 END
+            ORDER BY w.id LIMIT $4 FOR UPDATE OF w
+        )
+        DELETE FROM watch w USING told, product p WHERE w.id = told.id AND p.sku = w.sku
+        RETURNING w.id, w.user_id, w.email, w.price AS watched_at, p.name, p.price, p.currency
+        """,
+        alert["sku"],
+        alert["kind"],
+        alert["raised_at"],
         limit,
     )
 

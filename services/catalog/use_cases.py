@@ -1,9 +1,7 @@
 """The verbs of catalog: make, change, withdraw and import products; declare categories; watch a product; answer what is for sale."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
-
-import orjson
 
 from caravan import crash
 from caravan.audit import audit
@@ -128,14 +126,11 @@ async def _check(work: UnitOfWork, products: Sequence[Product]) -> None:
 
 async def _tell(context: CatalogContext, work: UnitOfWork, changes: Sequence[Change]) -> None:
     """Publish the changes, record the new prices, and raise alerts for those who wait for a lower one."""
-    drops: dict[str, dict[str, Any]] = {}
+    cheaper = [after for before, after in changes if model.may_cost_less(before, after)]
     for before, after in changes:
         work.emit(PRODUCT_UPDATED, model.news(before, after), key=after.sku)
         _audit(work, before, after)
-        if before is not None and model.price_changed(before, after):
-            if model.price_dropped(before, after):
-                drops[after.sku] = _values(before, after)
-    if drops and await store.raise_price_drops(work, drops, context.clock()):
+    if cheaper and await store.raise_price_drops(work, cheaper, context.clock()):
         work.after_commit(lambda: context.nudge("tell"))
     crash.point("catalog.change.before_commit")
 
@@ -207,8 +202,8 @@ async def email_of(context: CatalogContext, caller: Caller) -> str:
 
 
 async def watch_product(context: CatalogContext, work: UnitOfWork, caller: Caller, product: Product, email: str) -> WatchDocument:
-    since = await store.watch(work, new_id(), product.sku, caller.user_id, email, context.clock())
-    return WatchDocument(sku=product.sku, email=email, since=since)
+    row = await store.watch(work, new_id(), product, caller.user_id, email, context.clock())
+    return WatchDocument(sku=product.sku, email=email, since=row["since"], price=Money(amount=row["price"], currency=row["currency"]))
 
 
 async def unwatch_product(context: CatalogContext, caller: Caller, sku: str) -> None:
@@ -233,16 +228,19 @@ async def note_stock(context: CatalogContext, work: UnitOfWork, deliveries: Sequ
 
 
 async def tell_watchers(context: CatalogContext) -> bool:
-    """Send the mails of the oldest alert, so many at a time; a watch ends with its mail."""
+    """Send the mails of the oldest alert, so many at a time; a watch ends with its mail. What is no longer so by now is not told, and its watches go on."""
     async with context.database.work() as work:
         alert = await store.take_alert(work)
         if alert is None:
             return False
-        told = await store.end_watches(work, alert["sku"], alert["raised_at"], TELL_BATCH)
-        values: Mapping[str, Any] = orjson.loads(alert["data"])
+        told = await store.end_watches(work, alert, TELL_BATCH)
         for watch in told:
             about = f"watch:{watch['id']}"
-            message = SendNotification(about=about, kind=alert["kind"], user_id=watch["user_id"], email=watch["email"], values=dict(values))
+            values: dict[str, Any] = {"sku": alert["sku"], "name": watch["name"]}
+            if alert["kind"] == "price_drop":
+                for name, amount in (("price", watch["price"]), ("previous_price", watch["watched_at"])):
+                    values[name] = Money(amount=amount, currency=watch["currency"]).model_dump()
+            message = SendNotification(about=about, kind=alert["kind"], user_id=watch["user_id"], email=watch["email"], values=values)
             work.emit(STANDARD, message, key=about)
         if len(told) < TELL_BATCH:
             await store.drop_alert(work, alert["sku"], alert["kind"])

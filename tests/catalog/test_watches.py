@@ -6,6 +6,7 @@ from uuid import UUID
 import orjson
 
 from caravan.clock import new_id
+from services.catalog import use_cases
 from services.inventory.messages import STOCK_CHANGED, StockChanged
 from tests.catalog.conftest import Desk
 from tests.shop import until
@@ -75,3 +76,45 @@ async def test_nobody_watches_what_is_not_there(desk: Desk) -> None:
     await desk.call("DELETE", f"/v1/products/{sku}")
     assert (await watch(desk, sku, new_id())).status_code == 404
     assert (await desk.shop.client.post(f"/v1/products/{sku}/watch")).status_code == 401
+
+
+async def priced(desk: Desk, sku: str, amount: int, currency: str = "GBP") -> None:
+    await desk.call("PATCH", f"/v1/products/{sku}", {"price": {"amount": amount, "currency": currency}})
+
+
+async def test_an_alert_compares_with_the_price_at_which_the_watch_began(desk: Desk) -> None:
+    """The product costs 1250 when it is made. Neither a fall to what it was nor another currency is news, a fall below it is."""
+    sku, early, late, elsewhere = await desk.made(), new_id(), new_id(), new_id()
+    await watch(desk, sku, early)
+    await priced(desk, sku, 2000)
+    await watch(desk, sku, late)
+    await priced(desk, sku, 1500)
+    await mailed(desk, [early, late], "price_drop")
+    assert await mails(desk, early) == []
+    await priced(desk, sku, 900, "EUR")
+    await watch(desk, sku, elsewhere)
+    await priced(desk, sku, 800, "GBP")
+    await mailed(desk, [early, late, elsewhere], "price_drop", "price_drop")
+    assert await mails(desk, elsewhere) == []
+
+
+async def test_what_is_no_longer_so_when_the_mail_is_made_is_not_told(desk: Desk) -> None:
+    sku, user = await desk.made(), new_id()
+    await watch(desk, sku, user)
+    context = desk.shop.context("catalog")
+    async with context.database.work() as work:  # an alert that was raised, and whose mails were not sent before the price rose again
+        await work.execute("INSERT INTO alert (sku, kind, raised_at) VALUES ($1, 'price_drop', $2)", sku, context.clock())
+    while await use_cases.tell_watchers(context):
+        pass
+    assert await mails(desk, user) == []
+    await priced(desk, sku, 1000)
+    await mailed(desk, [user], "price_drop")
+
+
+async def test_a_product_that_comes_back_cheaper_is_told(desk: Desk) -> None:
+    sku, user = await desk.made(), new_id()
+    await watch(desk, sku, user)
+    await desk.call("DELETE", f"/v1/products/{sku}")
+    await priced(desk, sku, 700)
+    await desk.call("PATCH", f"/v1/products/{sku}", {"active": True})
+    await mailed(desk, [user], "price_drop")

@@ -14,7 +14,7 @@ router = APIRouter(tags=["products"])
 
 @router.post("/v1/products/{sku}/watch", status_code=201, response_model=WatchDocument)
 async def watch_product(request: Request, sku: SkuPath, caller: Customer, once: OnceIfKeyed) -> Response:
-    """One mail when the price drops or the product is back in stock, whichever is first; then the watch is over. Asking again changes nothing."""
+    """One mail when it costs less than now or the product is back in stock, whichever is first; then the watch is over. Asking again changes nothing."""
     context = context_of(request)
 
     async def act() -> Response:
