@@ -5,7 +5,7 @@ STAMP := .venv/.made-from-lock
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help env e2e editing up brokers test test-slow check format bench docs lock sbom audit clean distclean
+.PHONY: help env e2e editing up brokers test fuzz test-slow check format bench docs lock sbom audit clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -36,6 +36,9 @@ brokers: env ## Install Kafka and RabbitMQ for the tests where no container engi
 
 test: env ## Run the tests but the slow ones
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not slow" -r fEX --timeout 300
+
+fuzz: env ## Hostile and generated requests to every operation; MINUTES=5
+	FUZZ_MINUTES=$(or $(MINUTES),5) $(BIN)/python -m pytest -q -s -n0 tests/fuzz -m "not slow" --timeout 0
 
 test-slow: env ## Run the slow tests
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m slow -r fEX

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from caravan.errors import Invalid
-from caravan.http.bodies import StrictRequest, body_types, check_content_type
+from caravan.http.bodies import StrictRequest, body_types, check_content_type, form_fields
 from caravan.http.edge import App, Receive, Scope, Send
 
 FREE_PARAMETERS = "x-free-parameters"
@@ -41,10 +41,12 @@ def hold_to_declaration(route: APIRoute) -> None:
         return
     bodies = body_types(route)
     if bodies:
-        handle = route.get_route_handler()
+        handle, fields = route.get_route_handler(), form_fields(route)
 
         async def handle_strictly(request: Request) -> Response:
-            return await handle(StrictRequest(request.scope, request.receive, request._send))
+            strict = StrictRequest(request.scope, request.receive, request._send)
+            strict.fields = fields
+            return await handle(strict)
 
         route.app = request_response(handle_strictly)
     route.app = _Checked(route.app, _declared(route), (route.openapi_extra or {}).get(FREE_PARAMETERS), bodies)

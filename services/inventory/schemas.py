@@ -24,6 +24,16 @@ class Body(BaseModel):
 class MovementRequest(Body):
     """`receive` and `return`: so many came in, at least 1. `adjust`: so many more, or less when negative. `count`: so many were found, which replaces `on_hand`."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"properties": {"kind": {"enum": ["receive", "return"]}, "quantity": {"minimum": 1}}},
+                {"properties": {"kind": {"const": "count"}, "quantity": {"minimum": 0}}},
+                {"properties": {"kind": {"const": "adjust"}, "quantity": {"not": {"const": 0}}}},
+            ]
+        }
+    )
+
     kind: Kind
     quantity: int = Field(ge=-MAX_UNITS, le=MAX_UNITS, examples=[12])
     reason: Reason = Field("", examples=["delivery 4711"])

@@ -16,7 +16,7 @@ from tests.gateway.stand_ins import listening
 from tests.shop import Shop, running, until
 
 ROLES = ("anonymous", "customer", "staff", "admin", "service")
-PASSWORD = "a long walk in Palmyra"
+PASSWORD = "seven grey camels at noon"
 ADDRESS = {"name": "Ada Lovelace", "street": "12 St James's Square", "city": "London", "postcode": "SW1Y 4JH", "country": "GB"}
 SETTINGS = {
     "GATEWAY_AUTH_PER_MINUTE": "100000",

@@ -51,6 +51,9 @@ def body(more: str = "") -> bytes:
         (b'{"sku": "\xff"}', "application/json", 400),
         (body(', "description": "\\ud800"'), "application/json", 422),
         (body(', "\\ud800": 1'), "application/json", 422),
+        (body().replace(b"1250", b"1250.0"), "application/json", 201),
+        (body().replace(b"1250", b"1250.5"), "application/json", 422),
+        (body().replace(b"1250", b"1e400"), "application/json", 400),
         (gzip.compress(body()), "application/json", 400),
     ],
 )
@@ -73,6 +76,11 @@ async def test_a_name_that_stands_twice_is_named(shop: Shop, admin: dict[str, st
 async def test_a_form_field_given_twice_is_refused_by_name(shop: Shop, form: str) -> None:
     answer = await shop.client.post("/v1/auth/token", content=form.encode(), headers={"content-type": FORM})
     assert answer.status_code == 422 and answer.json()["errors"][0]["rule"] == "must be given once"
+
+
+async def test_form_fields_that_nobody_knows_are_ignored_however_often_they_come(shop: Shop) -> None:
+    answer = await shop.client.post("/v1/auth/token", content=b"grant_type=none&x=1&x=2", headers={"content-type": FORM})
+    assert answer.json()["error"] == "unsupported_grant_type"
 
 
 async def test_the_document_says_which_headers_come_and_go(shop: Shop) -> None:

@@ -4,7 +4,7 @@ from datetime import datetime
 from functools import cache
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from caravan.client import Operation
 from caravan.http import Strict, Time
@@ -85,6 +85,15 @@ SubscriptionName = Annotated[str, Field(min_length=1, max_length=200, descriptio
 
 class Selection(Strict):
     """Exactly one of `cause`, `ids` and `subscription`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "oneOf": [
+                {"required": [name], "properties": {name: {"type": kind}}}
+                for name, kind in (("cause", "string"), ("ids", "array"), ("subscription", "string"))
+            ]
+        }
+    )
 
     cause: Cause_ | None = None
     ids: Ids | None = None

@@ -1,0 +1,7 @@
+"""The shop of tests/api, with deadlines that a loaded machine doesn't reach, and the number of inputs in the last lines of a run."""
+
+from tests.api.conftest import SETTINGS, World, world
+
+__all__ = ["World", "world"]
+
+SETTINGS |= {"GATEWAY_READ_SECONDS": "30", "GATEWAY_ADMINS_PER_MINUTE": "1000000", "GATEWAY_ORDERS_PER_MINUTE": "1000000"}
