@@ -1,5 +1,6 @@
 """The knobs of the gateway."""
 
+from difflib import get_close_matches
 from ipaddress import ip_network
 
 from pydantic import Field, field_validator
@@ -62,7 +63,9 @@ class Settings(BaseSettings):
     @field_validator("services")
     @classmethod
     def _check_services(cls, text: str) -> str:
-        unknown = [name for name in text.split(",") if name.strip() not in known_services()] if text else []
-        if unknown:
-            raise ValueError(f"{unknown[0].strip() or 'nothing'} is no service; there are {', '.join(sorted(known_services()))}")
+        """A shop may have services that this release doesn't know; one that is nearly called like a known one is misspelt."""
+        for name in (part.strip() for part in text.split(",") if text):
+            near = get_close_matches(name, known_services(), n=1, cutoff=0.8)
+            if not name or (near and near[0] != name):
+                raise ValueError(f"{name or 'nothing'} is no service; there are {', '.join(sorted(known_services()))}")
         return text

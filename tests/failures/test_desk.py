@@ -84,6 +84,10 @@ async def test_discarding_needs_a_reason_and_leaves_a_record(desk: Desk) -> None
     item = (await desk.failed(1))[0]
     refused = await desk.shop.client.post("/v1/failures/discard", json={"ids": [item["id"]]}, headers=desk.shop.bearer("admin"))
     assert refused.status_code == 422 and refused.json()["errors"][0]["field"] == "reason"
+    for hidden in ("not \u202ethis", "\x9b31m red", "nul \x00", "\u2800\u2800\u2800"):
+        body = {"ids": [item["id"]], "reason": hidden}
+        refused = await desk.shop.client.post("/v1/failures/discard", json=body, headers=desk.shop.bearer("admin"))
+        assert refused.status_code == 422 and refused.json()["errors"][0]["field"] == "reason", hidden
     admin = new_id()
     answer = await desk.shop.client.post(
         "/v1/failures/discard", json={"ids": [item["id"]], "reason": "a test order"}, headers=desk.shop.bearer("admin", admin)

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from caravan.client import Operation
 from caravan.http import Strict, Time
+from caravan.text import Line
 
 Place = Literal["subscription", "outbox", "job", "effect"]
 Action = Literal["redrive", "discard", "held back", "impossible"]
@@ -111,7 +112,7 @@ class Selection(Strict):
 
 
 class DiscardRequest(Selection):
-    reason: str = Field(min_length=3, max_length=500)
+    reason: Annotated[str, Line(500, 3)] = Field(description="stands in the audit log")
 
 
 class Planned(BaseModel):
