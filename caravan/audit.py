@@ -27,7 +27,8 @@ AUDIT = Topic(
     owner="every service",
     events=(AuditRecorded,),
     key="target",
-    purpose="Logins, captures, refunds, and all that staff and admins do: to users, products, stock, campaigns, orders, failures and jobs, with actor and trace id.",
+    purpose="Logins, captures, refunds, whom the gateway refused, and all that staff and admins do: to users, products, stock, "
+    "campaigns, orders, failures and jobs, with actor and trace id.",
     retention=timedelta(days=365),
 )
 

@@ -20,7 +20,20 @@ from caravan.runtime import Backends, Process, migrate
 from caravan.service import Context, Service
 from caravan.settings import Settings
 from services.__main__ import load
-from services.identity.client import KEYS, RECORD_DEED, SESSION, STANDING, Deed, DeedRecorded, KeySet, SessionState, Standing
+from services.identity.client import (
+    KEYS,
+    RECORD_DEED,
+    RECORD_REFUSALS,
+    SESSION,
+    STANDING,
+    Deed,
+    DeedRecorded,
+    KeySet,
+    Refusal,
+    Refusals,
+    SessionState,
+    Standing,
+)
 
 T = TypeVar("T")
 
@@ -50,6 +63,7 @@ class Issuer:
     key: OKPKey = field(default_factory=lambda: OKPKey.generate_key("Ed25519", {"kid": "test", "use": "sig", "alg": "EdDSA"}))
     users: dict[UUID, Standing] = field(default_factory=dict)
     deeds: list[Deed] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
     """What admins did at the gateway."""
 
     def service(self) -> Service:
@@ -69,7 +83,12 @@ class Issuer:
             self.deeds.append(deed)
             return DeedRecorded()
 
-        return Service("identity", operations={KEYS: keys, STANDING: standing, SESSION: session, RECORD_DEED: record_deed})
+        async def record_refusals(_: Any, refusals: Refusals) -> DeedRecorded:
+            self.refusals += refusals.items
+            return DeedRecorded()
+
+        operations: dict[Any, Any] = {KEYS: keys, STANDING: standing, SESSION: session, RECORD_DEED: record_deed}
+        return Service("identity", operations={**operations, RECORD_REFUSALS: record_refusals})
 
     def token(self, role: str = "customer", user_id: UUID | None = None, **claims: Any) -> str:
         now = int(time.time())

@@ -2,8 +2,9 @@
 
 import asyncio
 import re
-from collections.abc import Collection, MutableMapping
+from collections.abc import Callable, Collection, MutableMapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -26,6 +27,7 @@ from services.gateway.faces import channels
 from services.gateway.forwarding import Headers, Limit, forward_here, onward_headers
 from services.gateway.limits import READS, Lease, Policies, Policy
 from services.gateway.openapi import merge
+from services.gateway.refusals import STATUSES, reason_of
 from services.gateway.routing import OWN
 from services.gateway.rules import rewritten
 from services.gateway.schemas import Overview
@@ -116,14 +118,23 @@ class Gateway:
         if self._trusted:
             peer, scheme = self._behind_proxies(scope, peer)
         policy = parts.policies.of(scope["method"], match.template)
-        policy, lease, caller = await self._admit(match.rule, policy, peer)
-        headers = onward_headers(scope["headers"], address=peer, scheme=scheme, authorization=authorization.get())
-        answer = _with_allow(_with_limits(send, policy, lease), match.methods)
-        request = _Request(match.service, rewritten(match.rule, scope), headers, peer, receive, answer)
-        if scope["method"] == "GET" and parts.table.is_stream(match.service, request.scope["path"]):
-            await self._stream(request, caller)
-        else:
-            await self._forward(request)
+        caller: Caller | None = None
+        try:
+            policy, lease, caller = await self._admit(match.rule, policy, peer)
+            headers = onward_headers(scope["headers"], address=peer, scheme=scheme, authorization=authorization.get())
+            refuse = partial(self._note_refusal, scope, match.template, peer, caller)
+            answer = _with_allow(_with_limits(send, policy, lease, refuse), match.methods)
+            request = _Request(match.service, rewritten(match.rule, scope), headers, peer, receive, answer)
+            if scope["method"] == "GET" and parts.table.is_stream(match.service, request.scope["path"]):
+                await self._stream(request, caller)
+            else:
+                await self._forward(request)
+        except Unauthorized as refused:
+            self._note_refusal(scope, match.template, peer, caller, refused.status, refused.detail)
+            raise
+
+    def _note_refusal(self, scope: Scope, template: str, peer: str, caller: Caller | None, status: int, reason: str) -> None:
+        self._context.parts.refused.note(status, caller, network_of(peer), f"{scope['method']} {template}", reason)
 
     def _unmatched(self, scope: Scope) -> Exception:
         away = self._context.parts.table.away(scope["path"])
@@ -256,13 +267,22 @@ def _with_allow(send: Send, methods: Collection[str]) -> Send:
     return answer
 
 
-def _with_limits(send: Send, policy: Policy, lease: Lease) -> Send:
+def _with_limits(send: Send, policy: Policy, lease: Lease, refuse: Callable[[int, str], None]) -> Send:
+    """`refuse` is told of an answer that refuses for want of a right, with its reason."""
+    refused = 0
+
     async def answer(message: MutableMapping[str, Any]) -> None:
+        nonlocal refused
         if message["type"] == "http.response.start":
             headers = [*message.get("headers", ()), (b"ratelimit-policy", policy.header), (b"ratelimit", lease.header(policy))]
             if message["status"] in COUNTED:  # whose fault it is, services of this process say to their callers
                 headers = [header for header in headers if header[0] != FAULT.encode()]
+            elif message["status"] in STATUSES:
+                refused = message["status"]
             message = {**message, "headers": headers}
+        elif refused:
+            refuse(refused, reason_of(message.get("body", b"")))
+            refused = 0
         await send(message)
 
     return answer

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from caravan.service import Context, Periodic, Service
 from services.gateway import api, use_cases
 from services.gateway.limits import Limits, Policies
+from services.gateway.refusals import RefusedRequests
 from services.gateway.sessions import Sessions
 from services.gateway.settings import Settings
 from services.gateway.streams import Streams
@@ -18,12 +19,18 @@ async def opened(context: Context[Settings, None]) -> AsyncIterator[use_cases.Pa
     upstreams = Upstreams(context)
     sessions = Sessions(context.calls, context.settings.session_seconds)
     context.discovery.on_change(lambda: context.nudge("routes"))
+    refused = RefusedRequests(context.calls)
     yield use_cases.Parts(
-        Table(context), Limits(context.redis), Policies(context.settings), sessions, Streams(context.settings, sessions), upstreams
+        Table(context), Limits(context.redis), Policies(context.settings), sessions, Streams(context.settings, sessions), upstreams, refused
     )
+    await refused.tell()
     await upstreams.close()
 
 
 service = Service(
-    "gateway", settings=Settings, parts=opened, app=api.build, periodic=(Periodic("routes", REFRESH_SECONDS, use_cases.refresh_routes),)
+    "gateway",
+    settings=Settings,
+    parts=opened,
+    app=api.build,
+    periodic=(Periodic("routes", REFRESH_SECONDS, use_cases.refresh_routes), Periodic("refusals", 5.0, use_cases.tell_refusals)),
 )

@@ -12,6 +12,7 @@ from caravan.money import Money
 from caravan.service import Context
 from caravan.telemetry import log
 from services.gateway.limits import Limits, Policies
+from services.gateway.refusals import RefusedRequests
 from services.gateway.schemas import LatestNotification, Overview, Part, Profile, RecentOrder, RecommendedProduct
 from services.gateway.sessions import Sessions
 from services.gateway.settings import Settings
@@ -37,6 +38,7 @@ class Parts:
     sessions: Sessions
     streams: Streams
     upstreams: Upstreams
+    refused: RefusedRequests
 
 
 GatewayContext = Context[Settings, Parts]
@@ -44,6 +46,11 @@ GatewayContext = Context[Settings, Parts]
 
 async def refresh_routes(context: GatewayContext) -> bool:
     await context.parts.table.refresh()
+    return False
+
+
+async def tell_refusals(context: GatewayContext) -> bool:
+    await context.parts.refused.tell()
     return False
 
 

@@ -77,5 +77,22 @@ class DeedRecorded(BaseModel):
     """It is in the audit log."""
 
 
+class Refusal(BaseModel):
+    """Requests refused for want of a right, alike in who asked, where from and for what."""
+
+    status: Literal[401, 403]
+    actor: str = Field(max_length=300)
+    address: str = Field(max_length=100)
+    operation: str = Field(max_length=400)
+    reason: str = Field(max_length=400)
+    count: int = Field(ge=1)
+    first_trace_id: str = Field(max_length=64)
+
+
+class Refusals(BaseModel):
+    items: list[Refusal] = Field(max_length=200)
+
+
 RECORD_DEED = Operation("identity", "record_deed", Deed, DeedRecorded, repeatable=False)
 """In the name of the admin whose token comes along; nobody else's is written down."""
+RECORD_REFUSALS = Operation("identity", "record_refusals", Refusals, DeedRecorded, repeatable=False)

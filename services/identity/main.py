@@ -18,6 +18,7 @@ service = Service(
         client.SESSION: sessions.session_state,
         client.ENSURE_ADMIN: registering.ensure_admin,
         client.RECORD_DEED: deeds.record_deed,
+        client.RECORD_REFUSALS: deeds.record_refusals,
     },
     settings=Settings,
     periodic=(Periodic("keys", 60.0, keys.turn_keys), Periodic("resets", 5.0, passwords.mail_links), Periodic("prune", 600.0, jobs.prune)),
