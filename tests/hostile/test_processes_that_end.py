@@ -1,14 +1,23 @@
 """Processes of a service that end or freeze at once: who reads meanwhile is answered by those that are left, or told within two seconds."""
 
 import asyncio
+import os
 import signal
+import sys
+import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import httpx2
 import pytest
 
 from tests.hostile.apart import Apart, apart
+from tests.shop import until
+
+SLACK = 0.5
+"""For the way there and back on a machine that does other things too."""
 
 
 @pytest.fixture(scope="module")
@@ -43,3 +52,65 @@ async def test_reads_are_answered_while_two_of_three_processes_end_at_once(shop:
                     task.cancel()
                 await asyncio.gather(*reading, return_exceptions=True)
             assert set(seen) == {200}, (attempt, seen)
+
+
+@contextmanager
+def _frozen(data: Path) -> Iterator[None]:
+    """Postgres with all of its processes, as on a machine whose disk hangs."""
+    [found] = [int(path.read_text().split()[0]) for path in data.rglob("postmaster.pid")]
+    children = [int(path.parent.name) for path in Path("/proc").glob("[0-9]*/stat") if _parent(path) == found]
+    try:
+        for pid in (found, *children):
+            os.kill(pid, signal.SIGSTOP)
+        yield
+    finally:
+        for pid in (*children, found):
+            os.kill(pid, signal.SIGCONT)
+
+
+def _parent(stat: Path) -> int:
+    try:
+        return int(stat.read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="finds the server's processes in /proc")
+async def test_while_postgres_is_frozen_readiness_and_reads_answer_within_two_seconds(shop: Apart) -> None:
+    paths = [
+        "/v1/products?limit=1",
+        f"/v1/products/{shop.sku}",
+        f"/v1/stock/{shop.sku}",
+        f"/v1/orders/{shop.order_id}",
+        "/v1/orders",
+        "/v1/users/me",
+    ]
+    seen: list[tuple[str, int, float]] = []
+    settled = float("inf")
+
+    async def ask(client: httpx2.AsyncClient, url: str) -> None:
+        began = time.monotonic()
+        answer = await client.get(url, headers=shop.who)
+        seen.append((url, answer.status_code, time.monotonic() - began))
+        if began > settled:
+            sound = answer.status_code == 503 and (url.endswith("/readyz") or "retry-after" in answer.headers)
+            assert sound, (url, answer.status_code, answer.text)
+
+    async with httpx2.AsyncClient(timeout=60, trust_env=False) as client:
+        for url in [f"{url}/readyz" for url in shop.urls.values()] + [shop.program.url + path for path in paths]:
+            assert (await client.get(url, headers=shop.who)).status_code == 200, url
+        with _frozen(shop.program.data):
+            settled = time.monotonic() + 1  # readiness is asked once a second
+            for _ in range(3):
+                await asyncio.gather(
+                    *(ask(client, f"{url}/readyz") for url in shop.urls.values()),
+                    *(ask(client, shop.program.url + path) for path in paths * 3),
+                )
+        assert max(seconds for _, _, seconds in seen) < 2 + SLACK, sorted(seen, key=lambda entry: entry[2])[-10:]
+
+        async def back() -> bool:
+            answers = [await client.get(shop.program.url + path, headers=shop.who) for path in paths]
+            return all(answer.status_code == 200 for answer in answers)
+
+        await until(back, seconds=30, every=0.2)
