@@ -1,0 +1,153 @@
+"""The documents say what the program is: links lead somewhere, commands parse, settings, targets of make and operations of the API exist."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.routing import APIRoute
+
+from caravan.settings import Settings
+from services.__main__ import load, load_settings
+from services.cli import COMMANDS
+from services.cli import load as load_command
+from services.gateway import api as gateway
+from services.gateway import failure_desk, job_desk
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = sorted(
+    path
+    for path in ROOT.rglob("*.md")
+    if not {".venv", "node_modules", ".git", ".hypothesis"} & {*path.parts} and path.name != "CHANGELOG.md"
+)
+CODE = re.compile(r"^```(\w*)[^\n]*\n(.*?)^```", re.DOTALL | re.MULTILINE)
+INLINE = re.compile(r"`([^`\n]+)`")
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+SHELL = {"bash", "sh", "shell", "console", ""}
+
+
+def name_of(document: Path) -> str:
+    return str(document.relative_to(ROOT))
+
+
+def prose(text: str) -> str:
+    return CODE.sub("", text)
+
+
+def anchors(text: str) -> set[str]:
+    """As GitHub makes them of headings."""
+    headings = re.findall(r"^#+ (.+)$", prose(text), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_links_lead_somewhere(document: Path) -> None:
+    text = document.read_text()
+    for target in LINK.findall(prose(text)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        file, _, anchor = target.partition("#")
+        aim = (document.parent / file).resolve() if file else document
+        assert aim.exists(), f"{name_of(document)}: {target}"
+        if anchor and aim.suffix == ".md":
+            assert anchor in anchors(aim.read_text()), f"{name_of(document)}: {target}"
+
+
+def shell_lines(text: str) -> Iterator[str]:
+    """Commands of code blocks, continued lines joined, and what prose quotes."""
+    for language, block in CODE.findall(text):
+        if language in SHELL:
+            for line in re.sub(r"\\\n\s*", " ", block).splitlines():
+                yield line.strip().removeprefix("$ ")
+    yield from INLINE.findall(prose(text))
+
+
+def commands(text: str, word: str) -> Iterator[list[str]]:
+    """What follows `word` where it is called."""
+    for line in shell_lines(text):
+        for part in re.split(r"\s*(?:;|&&|\|\||\||&(?=\s|$))\s*", re.sub(r"(^|\s)#.*", "", line)):
+            try:
+                words = shlex.split(part)
+            except ValueError:
+                continue
+            while words and (re.fullmatch(r"[A-Z_0-9]+=.*", words[0]) or words[0] in ("exec", "time", "sudo")):
+                words = words[1:]
+            if words and words[0].removeprefix(".venv/bin/") == word:
+                yield words[1:]
+
+
+def fault_of(words: list[str]) -> str | None:
+    """Why the program would not take a command as one of its own; what stands for a value isn't looked at."""
+    if not words or not re.fullmatch(r"[a-z]+", words[0]):
+        return None
+    if words[0] not in COMMANDS:
+        return f"no command {words[0]}"
+    command = load_command(words[0])
+    for word in words[1:]:
+        if word in (">", "<"):
+            break
+        if word.startswith("-") and word != "-":
+            options = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)} | {"--help"}
+            if word.partition("=")[0] not in options:
+                return f"no option {word}"
+        elif re.fullmatch(r"[a-z-]+", word) and hasattr(command, "commands"):
+            if word not in command.commands:
+                return f"no command {word}"
+            command = command.commands[word]
+    return None
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_commands_are_the_programs(document: Path) -> None:
+    faults = {" ".join(words): fault for words in commands(document.read_text(), "caravan") if (fault := fault_of(words))}
+    assert not faults, name_of(document)
+
+
+TARGETS = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_targets_of_make_exist(document: Path) -> None:
+    for words in commands(document.read_text(), "make"):
+        named = [word for word in words if not word.startswith("-") and "=" not in word and re.fullmatch(r"[a-z0-9-]+", word)]
+        assert not named or named[0] in TARGETS, f"{name_of(document)}: make {' '.join(words)}"
+
+
+KINDS = [Settings, *load_settings()]
+PREFIXES = {str(kind.model_config["env_prefix"]): {name.upper() for name in kind.model_fields} for kind in KINDS}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_settings_exist(document: Path) -> None:
+    for prefix, names in PREFIXES.items():
+        for name in re.findall(rf"\b{prefix}([A-Z][A-Z0-9_]*[A-Z0-9])\b(?!_)", document.read_text()):
+            assert name in names, f"{name_of(document)}: {prefix}{name}"
+
+
+def operations() -> set[tuple[str, str]]:
+    routers = [router for service in load() for router in service.routers] + [gateway.router, failure_desk.router, job_desk.router]
+    routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
+    return {(method, re.sub(r"\{[^}]*\}", "{}", route.path)) for route in routes for method in route.methods}
+
+
+OPERATIONS = operations()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
+def test_operations_of_the_api_exist(document: Path) -> None:
+    known = {path for _, path in OPERATIONS}
+    for quote in INLINE.findall(prose(document.read_text())):
+        if found := re.fullmatch(r"(?:(GET|POST|PUT|PATCH|DELETE) )?(/v1/[^\s?#…]*)[?#]?\S*", quote):
+            method, path = found[1], re.sub(r"\{[^}]*\}|<[^>]*>|\$\w+", "{}", found[2]).rstrip("/")
+            if path.startswith("/v1/snapshots"):
+                continue  # the operator's
+            there = (method, path) in OPERATIONS if method else any(each.startswith(path) for each in known)
+            assert there, f"{name_of(document)}: {quote}"
+
+
+def test_what_a_document_could_say_wrongly_is_found() -> None:
+    assert fault_of(["jobs", "retyr", "x"]) == "no command retyr"
+    assert fault_of(["up", "--sed"]) == "no option --sed"
+    assert fault_of(["failures", "redrive", "--cause", "x", "--dry-run"]) is None
+    assert list(commands("```bash\nA=1 .venv/bin/caravan run all  # all\n```\n", "caravan")) == [["run", "all"]]
