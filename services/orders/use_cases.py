@@ -3,6 +3,7 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -15,8 +16,8 @@ from caravan.audit import audit
 from caravan.auth import Caller
 from caravan.client import Calls
 from caravan.clock import Clock, made_at, new_id
-from caravan.database import UnitOfWork, VersionConflict
-from caravan.errors import Conflict, DeadlineExceeded, Forbidden, Invalid, NotFound, Unavailable
+from caravan.database import CONNECTION_LOST, UnitOfWork, VersionConflict
+from caravan.errors import Conflict, DeadlineExceeded, Forbidden, Invalid, NotFound, Problem, Unavailable
 from caravan.messages import Delivery, Event, MessageTooLarge
 from caravan.service import Context
 from caravan.telemetry import log
@@ -167,18 +168,37 @@ async def cancel_order(
     """
     recorded = await store.history(context.database, order_id)
     seen = _of(caller, order_id, model.fold((item.event, item.time) for item in recorded))
-    if seen.request_cancellation(reason) and seen.awaits_payment:
-        try:
-            await context.calls(HOLD_CAPTURE, HoldRequest(order_id=order_id))
-        except (Unavailable, DeadlineExceeded):
-            log.warning("cancelled without holding the payment: what is charged meanwhile is given back", order_id=str(order_id))
+    if not (seen.request_cancellation(reason) and seen.awaits_payment):
+        return await _accept_cancellation(context, caller, order_id, reason, answer)
+    try:
+        await context.calls(HOLD_CAPTURE, HoldRequest(order_id=order_id))
+    except (Unavailable, DeadlineExceeded):
+        log.warning("cancelled without holding the payment: what is charged meanwhile is given back", order_id=str(order_id))
+    try:
+        return await _accept_cancellation(context, caller, order_id, reason, answer)
+    except Exception:
+        await _let_go(context, order_id)
+        raise
+
+
+async def _let_go(context: OrdersContext, order_id: UUID) -> None:
+    """The cancellation came to nothing: the payment goes on soon, unless somebody else has cancelled the order meanwhile."""
+    with suppress(Problem, *CONNECTION_LOST):
+        recorded = await store.history(context.database, order_id)
+        if not model.fold((item.event, item.time) for item in recorded).cancelling:
+            await context.calls(HOLD_CAPTURE, HoldRequest(order_id=order_id, briefly=True))
+
+
+async def _accept_cancellation(
+    context: OrdersContext, caller: Caller, order_id: UUID, reason: str, answer: Callable[[UnitOfWork, model.Order], Answer]
+) -> tuple[int, Answer]:
     for _ in range(ATTEMPTS):
         try:
             async with context.database.work() as work:
                 order = _of(caller, order_id, (await store.lock(work, [order_id])).get(order_id))
                 events = order.request_cancellation(reason)
                 work.append(order_id, order.version, events)
-                if events and order.created and order.created.user_id != caller.user_id:
+                if events and order.created and str(order.created.user_id) != caller.subject:
                     audit(work, "order.cancel_requested", f"order:{order_id}", reason=reason)
                 if events:
                     work.emit(CANCEL_ORDER, CancelOrder(order_id=order_id, reason=reason), key=order_id)

@@ -8,7 +8,10 @@ from caravan.client import Operation
 
 
 class HoldRequest(BaseModel):
+    """`briefly`: the cancellation came to nothing; another one may be on its way, so that the hold ends soon instead of at once."""
+
     order_id: UUID
+    briefly: bool = False
 
 
 class Held(BaseModel):

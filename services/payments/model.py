@@ -10,7 +10,8 @@
 
     ¹ refunding, when a refund was asked for meanwhile   ² voided, likewise
 
-The first attempt is due (`retrying`, with attempt 0) for an order whose command to charge came before what it is charged with.
+The first attempt is due (`retrying`, with attempt 0) for an order whose command to charge came before what it is
+charged with, or while the payment was held.
 The attempt rises only after a definite failure: after a call without an answer the provider is asked again with the same key.
 """
 

@@ -80,9 +80,10 @@ _BEGIN = f"""
         INSERT INTO payment AS p (order_id, status, amount, currency, traceparent, actor, cause, created_at, updated_at)
         SELECT order_id, 'expected', 0, $7, traceparent, actor, cause, $6, $6 FROM asked ORDER BY order_id
         ON CONFLICT (order_id) DO UPDATE SET traceparent = excluded.traceparent, actor = excluded.actor, cause = excluded.cause,
-            status = CASE WHEN p.user_id IS NULL THEN 'expected' ELSE 'capturing' END, attempt = (p.user_id IS NOT NULL)::int,
-            due_at = CASE WHEN p.user_id IS NOT NULL THEN $5::timestamptz END, updated_at = excluded.updated_at
-        WHERE p.status = 'expected' AND (p.held_until IS NULL OR p.held_until <= $6)
+            status = CASE WHEN p.user_id IS NULL THEN 'expected' WHEN p.held_until > $6 THEN 'retrying' ELSE 'capturing' END,
+            attempt = CASE WHEN p.user_id IS NULL OR p.held_until > $6 THEN 0 ELSE 1 END,
+            due_at = CASE WHEN p.user_id IS NULL THEN NULL WHEN p.held_until > $6 THEN $6 ELSE $5::timestamptz END, updated_at = excluded.updated_at
+        WHERE p.status = 'expected'
         RETURNING p.*
     ), sent AS (
         INSERT INTO payment_attempt (order_id, attempt, state, started_at)
@@ -96,7 +97,7 @@ async def begin(
     database: Database, commands: Sequence[Delivery[CapturePayment]], currency: str, lease: datetime, now: datetime
 ) -> list[Payment]:
     """Record the first attempt of each order that has none, before the call: the payments that are new. The sweeper asks after `lease`. An order that nothing
-    else is known of is noted, and begins as soon as it is."""
+    else is known of is noted, and begins as soon as it is; one that is held begins when the hold ends."""
     rows = await database.fetch(
         _BEGIN,
         [d.message.order_id for d in commands],

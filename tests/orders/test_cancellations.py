@@ -2,17 +2,20 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from functools import partial
 from typing import Any
 from uuid import UUID
 
 import pytest
 
+from caravan.auth import Caller
 from caravan.clock import new_id
 from caravan.runtime import Backends
 from caravan.service import Service
 from services.analytics.store import reports
 from services.catalog.client import OFFERS
+from services.orders import use_cases
 from tests.orders.test_orders import neighbours, order
 from tests.payments.conftest import Around
 from tests.shop import Shop, running, until
@@ -100,3 +103,44 @@ async def counted(shop: Shop, order_id: str, status: str) -> bool:
     """Whether the dashboard counts the order as its customer sees it."""
     state = await shop.database("analytics").fetchval(f"SELECT {reports.STATE} FROM order_fact WHERE order_id = $1", UUID(order_id))
     return bool(state == status)
+
+
+async def test_the_operators_command_line_cancels_an_order_that_waits_for_its_payment(shop: Shop) -> None:
+    order_id, who = await waiting(shop)
+    operator = {"authorization": f"Bearer {shop.issuer.token('admin', sub='cli')}"}
+    answer = await shop.client.post(f"/v1/orders/{order_id}/cancel", json={"reason": "fraud"}, headers=operator)
+    assert answer.status_code == 202, answer.text
+
+    async def cancelled() -> bool:
+        return bool((await shop.client.get(f"/v1/orders/{order_id}", headers=who)).json()["status"] == "cancelled")
+
+    await until(cancelled)
+
+
+async def test_a_cancellation_that_fails_does_not_keep_the_payment_waiting(shop: Shop) -> None:
+    order_id, _ = await waiting(shop)
+    context, payments = shop.context("orders"), shop.database("payments")
+
+    def broken(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await use_cases.cancel_order(context, Caller("cli", "admin", "a session"), UUID(order_id), "fraud", broken)
+    left = await payments.fetchval("SELECT held_until - $2 FROM payment WHERE order_id = $1", UUID(order_id), context.clock())
+    assert left < timedelta(seconds=11)
+    await payments.fetch("UPDATE payment SET held_until = $2 WHERE order_id = $1", UUID(order_id), context.clock())
+    await until(lambda: payments.fetchval("SELECT true FROM payment WHERE order_id = $1 AND status = 'completed'", UUID(order_id)))
+
+
+async def waiting(shop: Shop) -> tuple[str, dict[str, str]]:
+    """An order whose first attempt to pay has failed."""
+    movement = {"kind": "receive", "quantity": 10, "reason": "test"}
+    received = await shop.client.post("/v1/stock/MUG/movements", json=movement, headers=shop.bearer("admin"))
+    assert received.status_code == 201, received.text
+    who = shop.bearer("customer", new_id())
+    body = {**order(("MUG", 1)), "payment": {"method": "card", "token": "tok_flaky"}}
+    placed = await shop.client.post("/v1/orders", json=body, headers={**who, "Idempotency-Key": str(new_id())})
+    order_id = placed.json()["id"]
+    payments = shop.database("payments")
+    await until(lambda: payments.fetchval("SELECT true FROM payment WHERE order_id = $1 AND attempt > 0", UUID(order_id)))
+    return order_id, who

@@ -18,12 +18,13 @@ from services.payments.use_cases import PaymentsContext
 from services.payments.use_cases.charge import lease, publish
 
 BATCH = 50
+BRIEFLY = timedelta(seconds=10)
 
 
 async def hold_capture(context: PaymentsContext, request: HoldRequest) -> Held:
     """Let no attempt begin while the order's cancellation is on its way here."""
     now = context.clock()
-    until = now + timedelta(seconds=context.settings.hold_seconds)
+    until = now + (BRIEFLY if request.briefly else timedelta(seconds=context.settings.hold_seconds))
     await store.hold(context.database, request.order_id, context.settings.currency, until, now)
     return Held()
 
