@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 
+from caravan.email_address import is_email_address
 from caravan.money import minor_digits
 from caravan.text import as_line
 from services.cli.retail.layout import CURRENCY, Layout, Options, find_layout
@@ -39,7 +40,6 @@ _CODE = re.compile(r"[A-Z0-9](?:[A-Z0-9._ -]{0,38}[A-Z0-9._-])?")
 _GOODS = re.compile(r"(?!GIFT).*[0-9]{4}")
 _NUMBER = re.compile(r"0*([0-9]{1,20})(?:[.,]0*)?")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
-_MAIL = re.compile(r"[^\s@\"'<>,;]{1,64}@[A-Za-z0-9.-]{1,190}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +208,6 @@ def _customer(text: str) -> str | None:
     number = _NUMBER.fullmatch(text)
     if number:
         return number[1]
-    if not _NAME.fullmatch(text) and not _MAIL.fullmatch(text):
+    if not _NAME.fullmatch(text) and not is_email_address(text):
         raise _Refused(CUSTOMER, text)
     return text.lower()
