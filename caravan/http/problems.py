@@ -137,7 +137,7 @@ def add_problem_handlers(app: FastAPI) -> None:
         refused = _unreadable(found)
         if refused is not None:
             return problem_response(refused, request.url.path)
-        errors = [{"field": _field(item["loc"]), "rule": item["msg"]} for item in found[:50]]
+        errors = [{"field": _field(item["loc"]), "rule": item["msg"].removeprefix("Value error, ")} for item in found[:50]]
         names = ", ".join(item["field"] for item in errors[:5])
         return render(TYPE_BASE + "invalid", "The request is not valid", 422, f"not valid: {names}", request.url.path, errors)
 

@@ -180,7 +180,9 @@ def test_names_of_products_hold_nothing_that_the_shop_refuses(name: str) -> None
     assert Line(200).read(product.name) == product.name and product.name
 
 
-@pytest.mark.parametrize("address", ["m.o'hara+7@example.com", "josé@example.com", "anna@müller.example", "用户@例子.公司", "Ada@Example.COM"])
+@pytest.mark.parametrize(
+    "address", ["m.o'hara+7@example.com", "josé@example.com", "anna@müller.example", "用户@例子.公司", "Ada@Example.COM"]
+)
 def test_a_customer_may_be_any_address_that_the_shop_takes(address: str) -> None:
     found = file(f"1;A;Cup;1;2024-05-01;12.50;{address};X")
     assert [line.customer for line in found.sales] == [address.lower()], found.refused

@@ -126,7 +126,8 @@ ADVERTISEMENTS = (
 async def test_a_name_holds_no_address(door: Door, name: str) -> None:
     body = {"email": f"{uuid4().hex}@example.com", "password": PASSWORD, "name": name}
     answer = await door.client.post("/v1/users", json=body)
-    assert answer.status_code == 422 and "without web or e-mail addresses" in answer.json()["errors"][0]["rule"], answer.text
+    rule = "must be a name, without web or e-mail addresses; after a full stop write a space"
+    assert answer.status_code == 422 and answer.json()["errors"] == [{"field": "name", "rule": rule}], answer.text
     person = await door.person()
     assert (await door.client.patch("/v1/users/me", json={"name": name}, headers=person.bearer)).status_code == 422
 
