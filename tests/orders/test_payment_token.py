@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from caravan.bus import Bus
+from caravan.bus.failures.causes import payload_of
 from caravan.messages import Outgoing
 from caravan.runtime import Backends
+from tests.contract.record import CORPUS
 from tests.shop import until
 from tests.story import Story, whole_shop
 
@@ -58,3 +60,10 @@ async def _forgotten(story: Story) -> bool:
                 )
                 assert not held, f"{held} rows of {name}.{table} hold a token"
     return True
+
+
+def test_the_failure_desk_shows_no_token_of_a_letter() -> None:
+    [body] = (CORPUS / "payments.ExpectPayment.v1.jsonl").read_bytes().splitlines()
+    assert TOKEN in body
+    for shown in (payload_of(body, len(body)), payload_of(body[:-1], len(body) - 1), payload_of(body[:-200], len(body))):
+        assert TOKEN.decode() not in str(shown)
