@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
+from caravan.http.accepting import preferred
 from caravan.http.documents import document_pages, html_page
 from caravan.http.edge import FORWARDER, SECONDS, App, Body, Edge, Receive, Scope, Send, forwarder_key, leaves
 from caravan.http.head import answer_head
@@ -80,6 +81,7 @@ __all__ = [
     "leaves",
     "page_response",
     "parse_time",
+    "preferred",
     "problem_response",
     "text_part",
 ]

@@ -1,7 +1,8 @@
 """Requests are held to the letter: a query parameter that a route doesn't declare is refused, one that is given twice, a body of another content type."""
 
-from collections import Counter
+import re
 from dataclasses import dataclass
+from typing import get_args
 from urllib.parse import parse_qsl
 
 from fastapi import params
@@ -18,21 +19,67 @@ from caravan.http.edge import App, Receive, Scope, Send
 FREE_PARAMETERS = "x-free-parameters"
 """In a route's `openapi_extra`: parameters whose name begins with this are the route's own to check."""
 NAMED_MAX = 10
+_WHOLE = re.compile(r"-?[0-9]{1,20}", re.ASCII)
+_TRUTH = re.compile("true|false")
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """How a parameter is written. The framework reads also what no document says, such as `1_0` for 10 and `on` for true."""
+
+    repeated: bool
+    pattern: re.Pattern[str] | None
+    rule: str
+
+    @classmethod
+    def of(cls, info: params.Param) -> "_Form":
+        types = {info.annotation, *get_args(info.annotation)}
+        if int in types:
+            return cls(False, _WHOLE, "must be a whole number, in digits")
+        if bool in types:
+            return cls(False, _TRUTH, "must be true or false")
+        return cls("list[" in str(info.annotation), None, "")
+
+    def broken(self, values: list[str]) -> str | None:
+        """The rule that the values break."""
+        if len(values) > 1 and not self.repeated:
+            return "must be given once"
+        return self.rule if self.pattern is not None and not self.pattern.fullmatch(values[0]) else None
 
 
 @dataclass(frozen=True, slots=True)
 class _Checked:
     app: App
-    known: dict[str, bool]
+    query: dict[str, _Form]
+    headers: dict[bytes, _Form]
     prefix: str | None
     bodies: frozenset[str]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["query_string"]:
-            _check(scope["query_string"], self.known, self.prefix)
+        if scope["query_string"] or self.headers:
+            self._check(scope)
         if self.bodies:
             check_content_type(Headers(scope=scope), self.bodies)
         await self.app(scope, receive, send)
+
+    def _check(self, scope: Scope) -> None:
+        errors = []
+        given: dict[str, list[str]] = {}
+        for name, value in parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True):
+            given.setdefault(name, []).append(value)
+        for name, values in given.items():
+            form = self.query.get(name)
+            if form is None:
+                if self.prefix is None or not name.startswith(self.prefix):
+                    names = ", ".join(sorted(self.query)) or "none"
+                    errors.append({"field": f"query.{name[:50]}", "rule": f"is not a parameter of this path; there are: {names}"})
+            elif rule := form.broken(values):
+                errors.append({"field": f"query.{name}", "rule": rule})
+        for header, value in scope["headers"] if self.headers else ():
+            if header in self.headers and (rule := self.headers[header].broken([value.decode("latin-1")])):
+                errors.append({"field": f"header.{header.decode()}", "rule": rule})
+        if errors:
+            raise Invalid(f"not valid: {', '.join(error['field'] for error in errors[:5])}", errors=errors[:NAMED_MAX])
 
 
 def hold_to_declaration(route: APIRoute) -> None:
@@ -49,25 +96,8 @@ def hold_to_declaration(route: APIRoute) -> None:
             return await handle(strict)
 
         route.app = request_response(handle_strictly)
-    route.app = _Checked(route.app, _declared(route), (route.openapi_extra or {}).get(FREE_PARAMETERS), bodies)
-
-
-def _declared(route: APIRoute) -> dict[str, bool]:
-    """Each parameter's name, and whether it may come several times."""
-    fields = [field for field in get_flat_params(route.dependant) if isinstance(field.field_info, params.Query)]
-    return {field.alias: "list[" in str(field.field_info.annotation) for field in fields}
-
-
-def _check(query: bytes, known: dict[str, bool], prefix: str | None) -> None:
-    given = Counter(name for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True))
-    errors = []
-    for name, times in given.items():
-        if prefix is not None and name.startswith(prefix):
-            continue
-        if name not in known:
-            names = ", ".join(sorted(known)) or "none"
-            errors.append({"field": f"query.{name[:50]}", "rule": f"is not a parameter of this path; there are: {names}"})
-        elif times > 1 and not known[name]:
-            errors.append({"field": f"query.{name}", "rule": "must be given once"})
-    if errors:
-        raise Invalid(f"not valid: {', '.join(error['field'] for error in errors[:5])}", errors=errors[:NAMED_MAX])
+    declared = [field.field_info for field in get_flat_params(route.dependant)]
+    query = {str(info.alias): _Form.of(info) for info in declared if isinstance(info, params.Query)}
+    headers = {str(info.alias).encode(): _Form.of(info) for info in declared if isinstance(info, params.Header)}
+    written = {name: form for name, form in headers.items() if form.pattern is not None}
+    route.app = _Checked(route.app, query, written, (route.openapi_extra or {}).get(FREE_PARAMETERS), bodies)

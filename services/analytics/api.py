@@ -1,6 +1,5 @@
 """The HTTP door of analytics: reports for staff, the audit log for admins."""
 
-import re
 from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Annotated, Literal
@@ -25,6 +24,7 @@ from caravan.http import (
     json_response,
     page_response,
     parse_time,
+    preferred,
 )
 from services.analytics import model, use_cases
 from services.analytics.model import Period
@@ -50,6 +50,7 @@ Format = Annotated[Literal["json", "csv"] | None, Query(description="`csv`, also
 OR_CSV = document_headers(
     200, "Vary", "Content-Disposition", description="the report", content={"text/csv": {"schema": {"type": "string"}}}
 )
+JSON, CSV = "application/json", "text/csv"
 ROW_COLUMNS = ("key", "name", "currency", "orders", "paid", "units", "captured", "refunded", "revenue")
 
 
@@ -65,13 +66,7 @@ def _period(request: Request, first: date | None, last: date | None) -> Period:
 def _wants_csv(request: Request, form: str | None) -> bool:
     if form:
         return form == "csv"
-    return any(_accepts_csv(part) for part in request.headers.get("accept", "").lower().split(","))
-
-
-def _accepts_csv(part: str) -> bool:
-    """Whether a part of `Accept` asks for it; `q=0` means *not that* (RFC 9110 §12.4.2)."""
-    kind, *parameters = (piece.strip() for piece in part.split(";"))
-    return kind == "text/csv" and not any(re.fullmatch(r"q\s*=\s*0(\.0*)?", parameter) for parameter in parameters)
+    return preferred(request.headers.get("accept", ""), JSON, CSV) == CSV
 
 
 def _answer(

@@ -17,7 +17,7 @@ from caravan.auth import Caller, Customer
 from caravan.client import authorization
 from caravan.errors import BadRequest, NotFound, Unauthorized, Unavailable
 from caravan.faults import COUNTED, FAULT
-from caravan.http import App, Edge, Receive, Scope, Send, allow, create_app, json_response
+from caravan.http import FREE_PARAMETERS, App, Edge, Receive, Scope, Send, allow, create_app, json_response
 from caravan.http.addresses import Networks, client_address, network_of
 from caravan.snapshot import RateLimit
 from caravan.snapshot import Route as Rule
@@ -37,6 +37,8 @@ VERSION = version("caravan")
 HOST = re.compile(rb"([A-Za-z0-9._~-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 
 router = APIRouter(tags=["gateway"])
+OPEN = {FREE_PARAMETERS: ""}
+"""Of pages: whoever links to one may have added parameters of their own, such as what a campaign is called."""
 
 
 @router.get("/v1/me/overview", response_model=Overview)
@@ -55,17 +57,17 @@ async def get_asyncapi(request: Request) -> Response:
     return Response(request.app.state.reference.asyncapi, media_type="application/json")
 
 
-@router.get("/", include_in_schema=False)
+@router.get("/", include_in_schema=False, openapi_extra=OPEN)
 async def landing_page(request: Request) -> Response:
     return pages.LANDING.response(request.app.state.context.url)
 
 
-@router.get("/docs", include_in_schema=False)
+@router.get("/docs", include_in_schema=False, openapi_extra=OPEN)
 async def docs_page() -> Response:
     return pages.DOCS.response()
 
 
-@router.get("/docs/messages", include_in_schema=False)
+@router.get("/docs/messages", include_in_schema=False, openapi_extra=OPEN)
 async def messages_page() -> Response:
     return pages.MESSAGES.response()
 

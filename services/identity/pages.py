@@ -11,7 +11,7 @@ from markupsafe import Markup
 from pydantic import ValidationError
 
 from caravan.errors import BadRequest, Invalid
-from caravan.http import document_pages, html_page
+from caravan.http import FREE_PARAMETERS, document_pages, html_page
 from services.identity import schemas
 from services.identity.use_cases import passwords, verifying
 
@@ -29,6 +29,8 @@ _EMAIL_FORM = Markup(
     "</label><button>Send me a link</button></form>"
 )
 _CHOOSE = "Choose a password of 10 to 128 characters; a few words that don't belong together are good. All your sessions end."
+_OPEN = {FREE_PARAMETERS: ""}
+"""Programs that read mail add parameters of their own to links."""
 _PAGES = document_pages(s200="A page", s400="A page: the link no longer works", s422="A page: what was entered is not valid")
 
 
@@ -46,7 +48,7 @@ def _ask_for_password(token: str, *said: str, status: int = 200) -> Response:
     return html_page("Choose a new password", *said, _CHOOSE, _PASSWORD_FORM.format(action=RESET, token=token), status=status)
 
 
-@router.get(RESET, responses=_PAGES, response_class=Response)
+@router.get(RESET, responses=_PAGES, response_class=Response, openapi_extra=_OPEN)
 async def show_reset_page(
     request: Request, token: Annotated[str, Query(max_length=200, description="from the link in the mail")] = ""
 ) -> Response:
@@ -95,7 +97,7 @@ def _no_longer() -> Response:
     return html_page("This link no longer works", "It has expired, or the account has changed. Sign in to get a new one.", status=400)
 
 
-@router.get(VERIFICATION, responses=_PAGES, response_class=Response)
+@router.get(VERIFICATION, responses=_PAGES, response_class=Response, openapi_extra=_OPEN)
 async def show_verification_page(
     request: Request, token: Annotated[str, Query(max_length=200, description="from the mail")] = ""
 ) -> Response:

@@ -13,6 +13,7 @@ from markupsafe import Markup
 from caravan.auth import Caller, Customer, Staff
 from caravan.errors import NotFound
 from caravan.http import (
+    FREE_PARAMETERS,
     CursorParameter,
     IfMatch,
     Limit,
@@ -108,7 +109,7 @@ _STOP = Markup('<form method="post"><input type="hidden" name="{field}" value="1
 _FROM_PAGE = "from_page"
 
 
-@router.get("/v1/notifications/unsubscribe/{token}", responses=_UNSUBSCRIBED, response_class=Response)
+@router.get("/v1/notifications/unsubscribe/{token}", responses=_UNSUBSCRIBED, response_class=Response, openapi_extra={FREE_PARAMETERS: ""})
 async def show_unsubscribe_page(request: Request, token: _TOKEN) -> Response:
     """The page of the link in alerts and promotional mails: it asks, and changes nothing by itself."""
     category = preferences.category_of(request.app.state.context, token)

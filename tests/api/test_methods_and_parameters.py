@@ -54,3 +54,33 @@ async def test_parameters_that_a_route_declares_are_taken(shop: Shop, path: str)
 async def test_a_gateways_own_routes_are_as_strict(shop: Shop) -> None:
     answer = await shop.client.get("/v1/failures?casue=x", headers=shop.bearer("admin"))
     assert answer.status_code == 422 and answer.json()["errors"][0]["field"] == "query.casue"
+
+
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("/v1/products?limit=1_0", "query.limit"),
+        ("/v1/products?limit=%2B1", "query.limit"),
+        ("/v1/products?limit=%201", "query.limit"),
+        ("/v1/products?limit=1.0", "query.limit"),
+        ("/v1/products?limit=", "query.limit"),
+        ("/v1/products?withdrawn=1", "query.withdrawn"),
+        ("/v1/products?withdrawn=on", "query.withdrawn"),
+    ],
+)
+async def test_numbers_and_truths_are_written_as_the_document_says(shop: Shop, path: str, field: str) -> None:
+    answer = await shop.client.get(path)
+    assert answer.status_code == 422 and [error["field"] for error in answer.json()["errors"]] == [field]
+
+
+async def test_a_number_in_a_header_is_written_in_digits(shop: Shop) -> None:
+    answer = await shop.client.get("/v1/stock/MUG/events", headers={"last-event-id": "1_0"})
+    assert answer.status_code == 422 and answer.json()["errors"][0]["field"] == "header.last-event-id"
+
+
+@pytest.mark.parametrize(
+    "path", ["/?utm_source=mail", "/docs?x=1", "/docs/messages?x=1", "/v1/notifications/unsubscribe/none?utm_source=mail"]
+)
+async def test_pages_are_shown_whatever_a_link_adds(shop: Shop, path: str) -> None:
+    answer = await shop.client.get(path)
+    assert answer.status_code in (200, 404) and answer.headers["content-type"].startswith("text/html")

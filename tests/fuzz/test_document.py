@@ -32,7 +32,7 @@ async def test_schemathesis_finds_nothing(world: World, tmp_path: Path, record_p
         if MINUTES:
             print(f"fuzz: the document, {role}: {inputs} inputs", flush=True)
     record_property("inputs", inputs)
-    assert inputs >= 1000, "too few to have looked at all of it"
+    assert MINUTES or inputs >= 1000, "too few to have looked at all of it"
 
 
 async def _explore(world: World, folder: Path, role: str, seconds: float) -> int:
