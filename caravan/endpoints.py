@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from prometheus_client import Counter
 
 from caravan.breaker import Breaker
-from caravan.errors import Unavailable
-from caravan.faults import UNKNOWN
+from caravan.errors import Busy, Unavailable
 from caravan.snapshot import Policy
 
 UNREACHED_SECONDS = 1.0
@@ -59,7 +58,7 @@ class Pool:
         """An endpoint that was not tried if there is one. Raises Unavailable when there is none at all."""
         limit = self.policy.limits.max_in_flight
         if limit is not None and sum(endpoint.in_flight for endpoint in self._endpoints.values()) >= limit:
-            raise Unavailable(f"{self.service} has {limit} requests in hand from here, which is its limit; try again", fault=UNKNOWN)
+            raise Busy(f"{self.service} has {limit} requests in hand from here, which is its limit; try again")
         if not tried:
             self._turn += 1
         for endpoint in sorted(self._rotated(), key=lambda endpoint: self._rank(endpoint, tried)):

@@ -3,7 +3,7 @@
 Problem                 what a client may be told
  ├─ BadRequest 400   Unauthorized 401   Forbidden 403   NotFound 404   TooSlow 408   Conflict 409
  ├─ StaleEdit 412    TooLarge 413       UnsupportedMediaType 415   Invalid 422   TooManyRequests 429
- └─ Unavailable 503  DeadlineExceeded 504
+ └─ Unavailable 503 (Busy: a bound is reached)  DeadlineExceeded 504
 Reject                  a message handler's word that trying again can't help: straight to the dead letters
 """
 
@@ -101,6 +101,13 @@ class Unavailable(Problem):
     def __init__(self, detail: str, *, retry_after: int = 1, fault: str = "") -> None:
         super().__init__(detail, headers={"Retry-After": str(retry_after)})
         self.fault = fault
+
+
+class Busy(Unavailable):
+    """A bound of who answers is reached, which clients can bring about: it says nothing of whether the service works, and is booked to nobody."""
+
+    def __init__(self, detail: str, *, retry_after: int = 1) -> None:
+        super().__init__(detail, retry_after=retry_after, fault="unknown")
 
 
 class DeadlineExceeded(Problem):

@@ -15,8 +15,7 @@ from caravan import telemetry
 from caravan.client import authorization, deadline
 from caravan.clock import new_id
 from caravan.derivation import derive
-from caravan.errors import BadRequest, Problem, TooLarge, TooSlow, Unavailable
-from caravan.faults import UNKNOWN
+from caravan.errors import BadRequest, Busy, Problem, TooLarge, TooSlow
 from caravan.http.problems import as_problem, problem_response
 
 MAX_BODY = 1024 * 1024
@@ -215,6 +214,6 @@ class Body:
 
     def _hold(self, more: int) -> None:
         if Body.held + more > MAX_BODIES:
-            raise Unavailable("too many large bodies are coming in; try again", retry_after=2, fault=UNKNOWN)
+            raise Busy("too many large bodies are coming in; try again", retry_after=2)
         Body.held += more
         self._holding += more

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from prometheus_client import Gauge
 
 from caravan.auth import Caller
-from caravan.errors import TooManyRequests, Unauthorized, Unavailable
+from caravan.errors import Busy, TooManyRequests, Unauthorized
 from services.gateway.sessions import Sessions
 from services.gateway.settings import Settings
 
@@ -38,7 +38,7 @@ class Streams:
                     f"{key[0]} may have {most} live streams at a time; end one, or ask for the state now and then", retry_after=10
                 )
         if self._all >= self._most:
-            raise Unavailable("too many live streams are open; ask for the state now and then", retry_after=10)
+            raise Busy("too many live streams are open; ask for the state now and then", retry_after=10)
         self._change(keys, 1)
         try:
             yield

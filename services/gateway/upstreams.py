@@ -14,7 +14,7 @@ from caravan.breaker import Breaker, RetryBudget
 from caravan.client import FAIR_SECONDS, MOST_ENDPOINTS
 from caravan.database import CONNECTION_LOST
 from caravan.endpoints import Endpoint
-from caravan.errors import BadRequest, Problem, Unavailable
+from caravan.errors import BadRequest, Busy, Problem, Unavailable
 from caravan.http import FORWARDER, SECONDS, Receive, Scope, Send, forwarder_key
 from caravan.service import Context
 from caravan.snapshot import Policy
@@ -229,7 +229,7 @@ def _unreached(service: str, error: httpx2.TransportError) -> Problem:
     if isinstance(error, (httpx2.LocalProtocolError, httpx2.UnsupportedProtocol)):
         return BadRequest("the request holds a header or a path that can't be passed on")
     if isinstance(error, httpx2.PoolTimeout):
-        return Unavailable(f"too many requests for {service} are under way; try again", fault=faults.UNKNOWN)
+        return Busy(f"too many requests for {service} are under way; try again")
     return Unavailable(f"{service} can't be reached now; try again")
 
 

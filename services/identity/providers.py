@@ -12,7 +12,7 @@ from joserfc.jwk import OKPKey
 from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
 
-from caravan.errors import Unavailable
+from caravan.errors import Busy
 from services.identity.settings import Settings
 
 MOST_WAITING = 64
@@ -39,7 +39,7 @@ class Hasher:
 
     async def _run(self, work: Any, *arguments: str) -> Any:
         if self._waiting >= MOST_WAITING:
-            raise Unavailable("too many sign-ins at this moment; try again", retry_after=2)
+            raise Busy("too many sign-ins at this moment; try again", retry_after=2)
         self._waiting += 1
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)

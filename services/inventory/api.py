@@ -9,8 +9,7 @@ from fastapi import APIRouter, Header, Path, Request
 from fastapi.responses import Response
 
 from caravan.auth import Staff
-from caravan.errors import NotFound, Unavailable
-from caravan.faults import UNKNOWN
+from caravan.errors import Busy, NotFound
 from caravan.http import (
     EVENTS,
     CursorParameter,
@@ -144,7 +143,7 @@ async def get_stock_events(
     context = _context(request)
     await _find(context, sku)
     if open_streams >= context.settings.streams:
-        raise Unavailable("too many live streams are open; try again, or ask for the stock now and then", retry_after=10, fault=UNKNOWN)
+        raise Busy("too many live streams are open; try again, or ask for the stock now and then", retry_after=10)
     return EventStream(_live(context, sku, last_event_id))
 
 

@@ -164,3 +164,15 @@ def test_nothing_names_a_registry_or_a_machine() -> None:
 def test_every_job_is_in_the_table_of_the_page_about_jobs() -> None:
     declared = {name for service in load() if service.jobs for name in service.jobs.declared}
     assert set(re.findall(r"^\| `([a-z]+\.[a-z-]+)` \|", (ROOT / "docs" / "jobs.md").read_text(), re.MULTILINE)) == declared
+
+
+def test_a_service_that_is_busy_says_so_and_not_that_it_has_failed() -> None:
+    """A bound that clients can reach, raised as Unavailable, would open the breaker of the service for everybody. The gateway's 503 speaks of others."""
+    raised = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in (ROOT / "services").rglob("*.py")
+        if path.relative_to(ROOT / "services").parts[0] not in ("gateway", "cli")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Unavailable"
+    ]
+    assert not raised, raised

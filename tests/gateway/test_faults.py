@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from caravan import faults
 from caravan.breaker import Breaker
-from caravan.errors import Problem, Unavailable
+from caravan.errors import Busy, Problem, Unavailable
 from caravan.runtime import Backends
 from tests.gateway.stand_ins import Pets, listening, registered
 from tests.gateway.test_forwarding import Case
@@ -23,6 +23,8 @@ COUNT = 12
 async def provoke(kind: str) -> None:
     if kind == "bug":
         raise KeyError("a bug that one request meets")
+    if kind == "busy":
+        raise Busy("a bound that clients reach")
     raise Unavailable("another service is away", fault=kind)
 
 
@@ -73,7 +75,7 @@ async def test_clients_that_leave_amid_their_bodies_take_the_service_from_nobody
     await _sound(remote)
 
 
-@pytest.mark.parametrize(("kind", "status"), [("bug", 500), (faults.DEPENDENCY, 503), (faults.UNKNOWN, 503)])
+@pytest.mark.parametrize(("kind", "status"), [("bug", 500), (faults.DEPENDENCY, 503), (faults.UNKNOWN, 503), ("busy", 503)])
 async def test_answers_that_a_client_or_a_dependency_provokes_open_no_breaker(remote: Case, kind: str, status: int) -> None:
     for _ in range(COUNT):
         answer = await remote.client.get(f"/v1/pets/{kind}/provoked")
