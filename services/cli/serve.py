@@ -20,6 +20,7 @@ import uvloop
 from caravan import embedded, telemetry
 from caravan.bus import Subscription
 from caravan.bus.topology import NotDeclared, TopologyError
+from caravan.errors import DeadlineExceeded, Unavailable
 from caravan.http import App
 from caravan.messages import Binding, Exchange
 from caravan.migrations import NotMigrated
@@ -48,8 +49,10 @@ AWAY = (
     asyncpg.CannotConnectNowError,
     NotMigrated,
     NotDeclared,
+    Unavailable,
+    DeadlineExceeded,
 )
-"""Backends, their tables and topics may come after us: they are waited for."""
+"""Backends, their tables and topics may come after us, and be slow when they have: they are waited for."""
 
 
 def master_secret(kernel: Settings) -> str:

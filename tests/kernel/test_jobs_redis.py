@@ -4,10 +4,12 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
+import bullmq.worker
 import pytest
 from redis.asyncio import Redis
 
 from caravan.jobs import Cron, Enqueuer, Jobs, JobsAway, JobStore
+from caravan.jobs.redis import BLOCK_SECONDS
 from caravan.runtime import Backends
 from tests.kernel.job_shop import jobs, service
 from tests.shop import running
@@ -78,3 +80,10 @@ def test_a_cron_spec_means_the_clock_on_the_wall_of_its_zone() -> None:
     london: Any = Cron("30 9 * * *", "Europe/London")
     winter, summer = datetime(2026, 1, 15, 0, 0, tzinfo=UTC), datetime(2026, 7, 15, 0, 0, tzinfo=UTC)
     assert london.after(winter).astimezone(UTC).hour == 9 and london.after(summer).astimezone(UTC).hour == 8
+
+
+def test_an_idle_worker_may_wait_for_a_later_job_longer_than_its_connection_takes_silence_for_a_fault() -> None:
+    """A worker asks for as long as it is until the next delayed job is due, bounded by the library; the answer may come at the end of that."""
+    store = JobStore("redis://nobody")
+    longest = max(bullmq.worker.default_maximum_block_timeout, BLOCK_SECONDS)
+    assert store.blocking_pool.connection_kwargs["socket_timeout"] > longest

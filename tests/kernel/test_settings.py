@@ -41,7 +41,7 @@ def test_the_environment_wins_over_a_file(folder: Path, monkeypatch: pytest.Monk
 
 def test_a_wrong_file_is_named_like_its_variable_and_its_content_stays_unsaid(folder: Path) -> None:
     (folder / "CARAVAN_SECRET").write_text("short")
-    with pytest.raises(settings.SettingsError, match=r"^CARAVAN_SECRET: .*32") as error:
+    with pytest.raises(settings.SettingsError, match=r"^CARAVAN_SECRET: must have at least 32 characters$") as error:
         settings.load()
     assert "short" not in str(error.value).replace("too_short", "")
 
