@@ -5,12 +5,11 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
 
 from services.cli.importing import each
 from services.cli.reconcile import SHIPPED, TERMINAL, Facts
 from services.cli.retail.invoices import Invoice
-from services.cli.shop import Refused, Shop
+from services.cli.shop import Refused, Shop, segment
 from services.cli.terminal import print_note, show_progress
 
 FIRST_PAUSE, LAST_PAUSE = 0.5, 5.0
@@ -57,9 +56,7 @@ async def _left_stock(shop: Shop, placed: Mapping[str, Invoice], concurrency: in
     async def read(sku: str) -> None:
         cursor: str | None = ""
         while cursor is not None:
-            page = await _or_nothing(
-                shop, f"/v1/stock/{quote(sku, safe='')}/movements", limit=100, **({"cursor": cursor} if cursor else {})
-            )
+            page = await _or_nothing(shop, f"/v1/stock/{segment(sku)}/movements", limit=100, **({"cursor": cursor} if cursor else {}))
             for item in page.get("items", []):
                 if item["kind"] == "ship":
                     left[item["order_id"]][sku] += item["quantity"]

@@ -10,10 +10,9 @@ import httpx2
 import typer
 
 from caravan.money import Money
-from services.cli.configuration import kernel_settings
 from services.cli.importing import run
 from services.cli.reconcile import TERMINAL
-from services.cli.shop import Shop, address_of
+from services.cli.shop import Shop, gateway_url, segment
 from services.cli.terminal import fail, print_line, print_note
 
 LINES = 2
@@ -21,7 +20,7 @@ POLL_SECONDS = 0.1
 
 
 def demo(url: str | None, token: str, seconds: float) -> None:
-    if not run(_demo(url or address_of(kernel_settings()), token, seconds)):
+    if not run(_demo(gateway_url(url), token, seconds)):
         raise typer.Exit(1)
 
 
@@ -63,7 +62,7 @@ async def _choose(shop: Shop) -> list[dict[str, Any]]:
     products = (await shop.call("GET", "/v1/products", params={"limit": 50}, customer=None)).json()["items"]
     chosen: list[dict[str, Any]] = []
     for product in products:
-        stock = (await shop.call("GET", f"/v1/stock/{product['sku']}", customer=None)).json()
+        stock = (await shop.call("GET", f"/v1/stock/{segment(product['sku'])}", customer=None)).json()
         if stock["available"] > 1:
             chosen.append({"sku": product["sku"], "quantity": 1})
         if len(chosen) == LINES:

@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 import typer
 
-from services.cli.shop import Shop, ask_shop
+from services.cli.shop import Shop, ask_shop, segment
 from services.cli.terminal import fail, print_json, print_line, print_note, print_table
 
 ROUNDS_MAX = 1_000
@@ -53,7 +53,7 @@ def _warn_of(answer: dict[str, Any]) -> None:
 
 
 def show(failure_id: str, url: str | None) -> None:
-    print_json(ask_shop(url, lambda shop: shop.get(f"/v1/failures/{failure_id}")))
+    print_json(ask_shop(url, lambda shop: shop.get(f"/v1/failures/{segment(failure_id)}")))
 
 
 def _selection(cause: str | None, ids: list[str] | None, subscription: str | None) -> dict[str, Any]:

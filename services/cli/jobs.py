@@ -4,7 +4,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Literal, TypeVar
-from urllib.parse import quote
 
 import orjson
 import uvloop
@@ -15,7 +14,7 @@ from caravan.errors import Problem
 from caravan.jobs import AWAY, JobStore, desk
 from caravan.jobs.desk import Cleanable, Entry, State
 from services.cli.configuration import kernel_settings
-from services.cli.shop import Shop, ask_shop
+from services.cli.shop import Shop, ask_shop, segment
 from services.cli.terminal import fail, print_fields, print_json, print_line, print_table
 
 T = TypeVar("T")
@@ -129,7 +128,7 @@ def _each(job_ids: list[str], method: str, deed: str, url: str | None) -> int:
 
     async def carry_out(shop: Shop) -> int:
         for job_id in job_ids:
-            await shop.call(method, f"/v1/jobs/{quote(job_id, safe='')}{deed}")
+            await shop.call(method, f"/v1/jobs/{segment(job_id)}{deed}")
         return len(job_ids)
 
     return ask_shop(url, carry_out)
@@ -141,12 +140,12 @@ def clean(queue: str, state: Cleanable, older_than: int, url: str | None) -> Non
 
 
 def pause(queue: str, url: str | None) -> None:
-    ask_shop(url, lambda shop: shop.call("POST", f"/v1/jobs/queues/{quote(queue, safe='')}/pause"))
+    ask_shop(url, lambda shop: shop.call("POST", f"/v1/jobs/queues/{segment(queue)}/pause"))
     print_line(f"{queue}: paused; `caravan jobs resume {queue}` goes on")
 
 
 def resume(queue: str, url: str | None) -> None:
-    ask_shop(url, lambda shop: shop.call("POST", f"/v1/jobs/queues/{quote(queue, safe='')}/resume"))
+    ask_shop(url, lambda shop: shop.call("POST", f"/v1/jobs/queues/{segment(queue)}/resume"))
     print_line(f"{queue}: goes on")
 
 

@@ -8,13 +8,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import httpx2
 import uvloop
 
 from caravan import telemetry
 from caravan.derivation import derive
-from caravan.settings import Settings
+from caravan.settings import Settings, check_url
 from services.cli.configuration import kernel_settings
 from services.cli.options import PATIENCE_SECONDS
 from services.cli.terminal import fail, print_note
@@ -207,12 +208,27 @@ def address_of(kernel: Settings) -> str:
     return f"http://{host}:{kernel.port}"
 
 
+def gateway_url(url: str | None) -> str:
+    """The gateway that `--url` names, or that of this machine. One that can't be a gateway's ends the command: nothing is gained by waiting for it."""
+    if url is None:
+        return address_of(kernel_settings())
+    try:
+        check_url(url, ("http", "https"))
+    except ValueError as error:
+        fail(f"--url {url}: {error}")
+    return url
+
+
+def segment(text: str) -> str:
+    """Foreign text as one part of a path, which it can't leave."""
+    return quote(text, safe="") if text.strip(".") else "%2E" * len(text)
+
+
 @asynccontextmanager
 async def open_shop(url: str | None, tell: Callable[[str], None], *, connections: int, patience: float) -> AsyncIterator[Shop]:
     """The shop at `url`, by default the one on CARAVAN_PORT of this machine."""
-    kernel = kernel_settings()
-    secret = operator_secret(kernel)
-    base = url or address_of(kernel)
+    base = gateway_url(url)
+    secret = operator_secret(kernel_settings())
     limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
     async with httpx2.AsyncClient(base_url=base, timeout=30, limits=limits) as http:
         yield Shop(http, secret, tell, patience)
