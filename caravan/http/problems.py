@@ -23,6 +23,7 @@ from caravan.faults import FAULT
 from caravan.http.bodies import takes_body
 from caravan.http.headers import HEADERS, describe_headers
 from caravan.messages import MessageTooLarge
+from caravan.text import BrokenRule
 
 
 class FieldError(BaseModel):
@@ -61,6 +62,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         415: ("A body of another content type than the documented ones",),
         422: ("Understood, but not valid: `errors` names the fields",),
         429: ("Too many requests", "Retry-After"),
+        431: ("Head too large",),
         503: ("A part of the shop is away", "Retry-After"),
         504: ("The deadline has passed",),
     }.items()
@@ -137,7 +139,7 @@ def add_problem_handlers(app: FastAPI) -> None:
         refused = _unreadable(found)
         if refused is not None:
             return problem_response(refused, request.url.path)
-        errors = [{"field": _field(item["loc"]), "rule": item["msg"].removeprefix("Value error, ")} for item in found[:50]]
+        errors = [_field_error(item) for item in found[:50]]
         names = ", ".join(item["field"] for item in errors[:5])
         return render(TYPE_BASE + "invalid", "The request is not valid", 422, f"not valid: {names}", request.url.path, errors)
 
@@ -168,6 +170,13 @@ def _unreadable(found: Sequence[Any]) -> BadRequest | None:
         if item["type"] == "missing" and item["loc"][0] == "header":
             return BadRequest(f"the header {item['loc'][1]} is required", errors=[{"field": _field(item["loc"]), "rule": "must be sent"}])
     return None
+
+
+def _field_error(item: Any) -> dict[str, str]:
+    raised = item.get("ctx", {}).get("error")
+    if isinstance(raised, BrokenRule):
+        return {"field": _field((*item["loc"], *raised.field.split("."))), "rule": raised.rule}
+    return {"field": _field(item["loc"]), "rule": item["msg"].removeprefix("Value error, ")}
 
 
 def _field(location: Sequence[Any]) -> str:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
 
 from caravan.money import Currency, Money
-from caravan.text import Line, Paragraphs
+from caravan.text import BrokenRule, Line, Paragraphs
 
 MAX_PRICE = 1_000_000_000
 MAX_BULK = 500
@@ -58,9 +58,9 @@ class ProductsRequest(Body):
     @model_validator(mode="after")
     def each_sku_once(self) -> "ProductsRequest":
         seen: set[str] = set()
-        for product in self.products:
+        for index, product in enumerate(self.products):
             if product.sku in seen:
-                raise ValueError(f"products: {product.sku} stands twice")
+                raise BrokenRule(f"products.{index}.sku", f"{product.sku} stands twice")
             seen.add(product.sku)
         return self
 
@@ -114,7 +114,7 @@ class AttributeRule(Body):
     @model_validator(mode="after")
     def choices_are_of_strings(self) -> "AttributeRule":
         if self.choices is not None and self.type not in ("string", "strings"):
-            raise ValueError("choices: only for string and strings")
+            raise BrokenRule("choices", "only for string and strings")
         return self
 
 

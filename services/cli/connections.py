@@ -242,15 +242,17 @@ class BoundedProtocol(HttpToolsProtocol):
 
 
 def _problem(status: int, title: str, detail: str) -> bytes:
+    trace_id = new_traceparent()[3:35]
     document = {
         "type": TYPE_BASE + title.lower().replace(" ", "-"),
         "title": title,
         "status": status,
         "detail": detail,
         "instance": "",
-        "trace_id": new_traceparent()[3:35],
+        "trace_id": trace_id,
     }
     body = orjson.dumps(document)
     retry = b"retry-after: 1\r\n" if status in (429, 503) else b""
-    head = b"content-type: application/problem+json\r\n%scontent-length: %d\r\nconnection: close\r\n\r\n" % (retry, len(body))
+    said = b"content-type: application/problem+json\r\nx-content-type-options: nosniff\r\ncache-control: no-store\r\nx-request-id: %s\r\n"
+    head = said % trace_id.encode() + b"%scontent-length: %d\r\nconnection: close\r\n\r\n" % (retry, len(body))
     return STATUS_LINE[status] + head + body

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from caravan.text import Line
+from caravan.text import BrokenRule, Line
 
 MAX_UNITS = 1_000_000_000
 MAX_LINES = 500
@@ -42,7 +42,7 @@ class MovementRequest(Body):
     def quantity_fits_the_kind(self) -> "MovementRequest":
         lowest = {"receive": 1, "return": 1, "count": 0, "adjust": -MAX_UNITS}[self.kind]
         if self.quantity < lowest or (self.kind == "adjust" and self.quantity == 0):
-            raise ValueError(f"quantity: {self.kind} takes {'any but 0' if self.kind == 'adjust' else f'{lowest} or more'}")
+            raise BrokenRule("quantity", f"{self.kind} takes {'any but 0' if self.kind == 'adjust' else f'{lowest} or more'}")
         return self
 
 
@@ -60,10 +60,11 @@ class MovementsRequest(Body):
 
     @model_validator(mode="after")
     def each_reference_once(self) -> "MovementsRequest":
-        references = [line.reference for line in self.movements if line.reference]
-        if len(set(references)) != len(references):
-            twice = sorted({reference for reference in references if references.count(reference) > 1})[0]
-            raise ValueError(f"movements: the reference {twice} stands twice")
+        seen: set[str] = set()
+        for index, line in enumerate(self.movements):
+            if line.reference in seen:
+                raise BrokenRule(f"movements.{index}.reference", f"{line.reference} stands twice")
+            seen |= {line.reference} if line.reference else set()
         return self
 
 

@@ -50,8 +50,8 @@ class PlaceOrder(Body):
     def each_sku_once(self) -> "PlaceOrder":
         skus = [line.sku for line in self.lines]
         if len(set(skus)) != len(skus):
-            twice = sorted({sku for sku in skus if skus.count(sku) > 1})[0]
-            raise ValueError(f"lines: {twice} stands twice; add up its quantity")
+            index = next(index for index, sku in enumerate(skus) if sku in skus[:index])
+            raise text.BrokenRule(f"lines.{index}.sku", f"{skus[index]} stands twice; add up its quantity")
         return self
 
 

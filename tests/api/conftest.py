@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import httpx2
@@ -12,9 +13,12 @@ from caravan.clock import new_id, utc_now
 from caravan.derivation import derive
 from caravan.runtime import Backends
 from services.__main__ import SERVICES
+from services.cli.connections import BoundedProtocol, Bounds
 from tests.gateway.stand_ins import listening
 from tests.shop import Shop, running, until
 
+SERVED = partial(BoundedProtocol, bounds=Bounds(1000))
+"""As a process serves it."""
 ROLES = ("anonymous", "customer", "staff", "admin", "service")
 PASSWORD = "seven grey camels at noon"
 ADDRESS = {"name": "Ada Lovelace", "street": "12 St James's Square", "city": "London", "postcode": "SW1Y 4JH", "country": "GB"}
@@ -89,7 +93,10 @@ async def world(backends: Backends, tmp_path_factory: pytest.TempPathFactory) ->
     with pytest.MonkeyPatch.context() as environment:
         for name, value in SETTINGS.items():
             environment.setenv(name, value)
-        async with running(backends, *SERVICES, data=tmp_path_factory.mktemp("data")) as shop, listening(shop.process.app) as url:
+        async with (
+            running(backends, *SERVICES, data=tmp_path_factory.mktemp("data")) as shop,
+            listening(shop.process.app, http=SERVED) as url,
+        ):
             async with httpx2.AsyncClient(base_url=url, timeout=30, trust_env=False) as client:
                 made = World(shop, client)
                 await _furnish(made)

@@ -94,3 +94,27 @@ async def test_the_document_says_which_headers_come_and_go(shop: Shop) -> None:
     assert (
         {"408", "413", "415"} <= made.keys() and "412" not in made and not {"408", "409", "412", "415"} & product["get"]["responses"].keys()
     )
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "given", "field"),
+    [
+        ("PUT", "/v1/products", b'{"products": [%s, %s]}' % (PRODUCT_A := (PRODUCT % ("TWICE", "")).encode(), PRODUCT_A), "products.1.sku"),
+        ("PUT", "/v1/categories/kitchen", b'{"attributes": {"a": {"type": "integer", "choices": ["1"]}}}', "attributes.a.choices"),
+        ("POST", "/v1/stock/MUG/movements", b'{"kind": "receive", "quantity": 0}', "quantity"),
+        ("POST", "/v1/stock/movements", b'{"movements": [{"sku": "A", "kind": "adjust", "quantity": 0}]}', "movements.0.quantity"),
+        (
+            "POST",
+            "/v1/stock/movements",
+            b'{"movements": [{"sku": "A", "kind": "count", "quantity": 1, "reference": "r"}, {"sku": "B", "kind": "count", "quantity": 1, "reference": "r"}]}',
+            "movements.1.reference",
+        ),
+        ("POST", "/v1/failures/redrive", b"{}", "cause"),
+    ],
+)
+async def test_a_rule_about_several_fields_names_the_one_to_change(
+    shop: Shop, admin: dict[str, str], method: str, path: str, given: bytes, field: str
+) -> None:
+    answer = await shop.client.request(method, path, content=given, headers={**admin, "content-type": "application/json"})
+    assert answer.status_code == 422 and [error["field"] for error in answer.json()["errors"]] == [field], answer.text
+    assert "Value error" not in answer.text

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from caravan.client import Operation
 from caravan.http import Strict, Time
-from caravan.text import Line
+from caravan.text import BrokenRule, Line
 
 Place = Literal["subscription", "outbox", "job", "effect"]
 Action = Literal["redrive", "discard", "held back", "impossible"]
@@ -107,7 +107,7 @@ class Selection(Strict):
     @model_validator(mode="after")
     def _just_one(self) -> Self:
         if sum(given is not None for given in (self.cause, self.ids, self.subscription)) != 1:
-            raise ValueError("give exactly one of cause, ids and subscription")
+            raise BrokenRule("cause", "give exactly one of cause, ids and subscription")
         return self
 
 
