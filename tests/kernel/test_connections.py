@@ -1,7 +1,10 @@
 """Connections are bounded, lent in turn, sound when they are lent, and given back whatever happens."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from abc import ABCMeta
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Sized
+from typing import Any
 
 import asyncpg
 import pytest
@@ -164,3 +167,16 @@ async def test_closing_waits_for_what_is_lent_and_lends_no_more(database: Databa
     with pytest.raises(CONNECTION_LOST):
         await own(database)
     await until(lambda: _sessions_are(backends, 0))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [list, tuple, set, frozenset, deque, lambda values: dict.fromkeys(values).keys(), lambda values: dict(enumerate(values)).values()],
+)
+async def test_an_array_may_be_any_collection_whose_elements_are_not_asked_what_they_are(
+    database: Database, kind: Callable[[list[str]], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[type] = []
+    monkeypatch.setattr(ABCMeta, "__instancecheck__", lambda cls, value: asked.append(cls) or cls in {*type(value).__mro__})
+    assert await database.fetchval("SELECT array_agg(t ORDER BY t) FROM unnest($1::text[]) t", kind(["a", "b"])) == ["a", "b"]
+    assert not {Iterable, Sized} & {*asked}
