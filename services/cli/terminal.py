@@ -31,9 +31,14 @@ def print_line(text: object = "", *, style: str = "", error: bool = False) -> No
     _console(error=error).print(Text(escape_unprintable(str(text)), style))
 
 
-def print_styled(*parts: tuple[str, str]) -> None:
-    """One line of texts, each with its style."""
-    _console().print(Text.assemble(*((escape_unprintable(text), style) for text, style in parts)))
+def print_styled(*lines: Sequence[tuple[str, str]]) -> None:
+    """Lines of texts, each with its style; many at once cost little more than one, and next to nothing where nobody sees a style."""
+    console = _console()
+    if console.is_terminal:
+        texts = (Text.assemble(*((escape_unprintable(text), style) for text, style in parts)) for parts in lines)
+        console.print(Text("\n").join(texts))
+    else:
+        print("\n".join(escape_unprintable("".join(text for text, _ in parts)) for parts in lines), flush=True)
 
 
 def print_note(text: str) -> None:

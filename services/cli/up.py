@@ -59,12 +59,12 @@ async def ensure_admin(process: Process) -> str | None:
 
 def _welcome(url: str, admin: str, password: str | None, seeded: str, seconds: float, data: str) -> None:
     print_line()
-    print_styled(("Caravan is up", "bold"), (f" after {seconds:.1f} s: {url}", ""))
+    print_styled([("Caravan is up", "bold"), (f" after {seconds:.1f} s: {url}", "")])
     print_line(f"  API        {url}/docs   {url}/openapi.json")
     print_line(f"  messages   {url}/docs/messages   {url}/asyncapi.json")
     print_line(f"  mail       {data}/mail/")
     generated = [(", password (shown once): ", ""), (password, "bold")] if password else []
-    print_styled((f"  admin      {admin}", ""), *generated)
+    print_styled([(f"  admin      {admin}", ""), *generated])
     if seeded:
         print_line(f"  catalogue  {seeded}")
     print_line()
@@ -84,8 +84,7 @@ async def _show_events(process: Process) -> None:
             skipped = rows[0]["position"] - position - 1
             if skipped > 0 and len(rows) == TAIL_LINES:
                 print_line(f"… {skipped} more", style="dim")
-            for row in rows:
-                _print_event(row["topic"], row["key"], orjson.loads(row["body"]))
+            print_styled(*(_line(row["topic"], row["key"], orjson.loads(row["body"])) for row in rows))
         if rows:
             position = rows[-1]["position"]
         await asyncio.sleep(TAIL_SECONDS)
@@ -95,7 +94,7 @@ async def _show_events(process: Process) -> None:
         process.bus.moved.clear()
 
 
-def _print_event(topic: str, key: str, envelope: dict[str, Any]) -> None:
+def _line(topic: str, key: str, envelope: dict[str, Any]) -> list[tuple[str, str]]:
     moment = datetime.fromisoformat(envelope["time"]).astimezone(UTC).strftime("%H:%M:%S.%f")[:-3]
     data = envelope["data"]
     facts = [
@@ -103,4 +102,4 @@ def _print_event(topic: str, key: str, envelope: dict[str, Any]) -> None:
         for name in ("outcome", "status", "email", "action", "reason", "available", "tracking_number")
         if data.get(name) not in (None, "")
     ]
-    print_styled((moment, "dim"), (f" {topic:<20} {key}  ", ""), (" ".join(facts), "dim"))
+    return [(moment, "dim"), (f" {topic:<20} {key}  ", ""), (" ".join(facts), "dim")]

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -11,12 +12,13 @@ import pytest
 import structlog
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from caravan import telemetry
 from caravan.printable import escape_unprintable
 from services.cli import COMMANDS, load, terminal
 from services.cli.projections import list_projections
-from services.cli.up import _print_event
+from services.cli.up import _line
 
 CLI = Path(terminal.__file__).parent
 HOSTILE = "[/nope] [bold]x[/bold] :smile: \x9b31m\x1b]0;title\x07 \u202eevil\u2066 a\x00b\r\nline two\x7f\u200b"
@@ -45,11 +47,16 @@ def test_foreign_text_is_printed_as_text(tty: bool, monkeypatch: pytest.MonkeyPa
         assert "[/nope] [bold]x[/bold] :smile: \\x9b31m\\x1b]0;title\\x07 \\u202eevil\\u2066" in text
 
 
-def test_the_events_of_up_show_a_reason_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
-    _print_event("order-cancelled", "[/x]", {"time": "2026-01-01T10:00:00Z", "data": {"reason": HOSTILE, "email": "[red]"}})
-    out = capsys.readouterr().out
+@pytest.mark.parametrize("terminal_there", [False, True])
+def test_the_events_of_up_show_a_reason_as_it_is(
+    terminal_there: bool, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Console, "is_terminal", terminal_there)
+    envelope = {"time": "2026-01-01T10:00:00Z", "data": {"reason": HOSTILE, "email": "[red]"}}
+    terminal.print_styled(*(_line("order-cancelled", key, envelope) for key in ("[/x]", "[/y]")))
+    out = re.sub(r"\x1b\[[02]m", "", capsys.readouterr().out)  # the moment and the facts are dim
     assert_harmless(out)
-    assert out.count("\n") == 1 and "reason=[/nope] [bold]x[/bold]" in out and "email=[red]" in out
+    assert out.count("\n") == 2 and out.count("reason=[/nope] [bold]x[/bold]") == 2 and out.count("email=[red]") == 2
 
 
 @given(st.text())
