@@ -205,3 +205,13 @@ def test_a_service_of_a_longer_name_than_there_is_room_for_is_refused() -> None:
 def test_all_charts_write_texts_and_names_by_the_same_rules() -> None:
     library = (CHARTS / "service-lib/templates/_text.tpl").read_text()
     assert {(CHARTS / chart / "templates/_text.tpl").read_text() for chart in ("backends", "caravan-operator")} == {library}
+
+
+def test_a_misspelt_service_is_refused_and_one_of_your_own_has_an_image_or_arguments() -> None:
+    rendered("kind")
+    for own in ("services.order.replicas=2", "services.paymets.env.PAYMENTS_CALL_SECONDS=5"):
+        done = helm("template", "shop", "charts/caravan", "--kube-version", "1.34.0", "--set", own)
+        assert done.returncode != 0 and "no such service in this image; there are analytics, catalog" in done.stderr, done.stderr
+    for own in ("services.loyalty.image.tag=mine", "services.worker.args={run,orders,payments}"):
+        done = helm("template", "shop", "charts/caravan", "--kube-version", "1.34.0", "--set", own)
+        assert done.returncode == 0, done.stderr

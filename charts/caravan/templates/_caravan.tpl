@@ -57,7 +57,11 @@
 {{- define "caravan.service" -}}
 {{- $all := .root.Files.Get "files/services.yaml" | fromYaml -}}
 {{- $facts := get $all .name | default (dict "databases" list "calls" list "topics" list "queues" list) -}}
-{{- $service := mergeOverwrite (deepCopy .root.Values.defaults) (get .root.Values.services .name | default dict) -}}
+{{- $given := get .root.Values.services .name | default dict -}}
+{{- if not (or (hasKey $all .name) $given.image $given.args) }}
+{{ fail (printf "services.%s: no such service in this image; there are %s. A service of your own needs an image or args" .name (keys $all | sortAlpha | join ", ")) }}
+{{- end -}}
+{{- $service := mergeOverwrite (deepCopy .root.Values.defaults) $given -}}
 {{- if not $service.backendSecrets }}{{ $_ := set $service "backendSecrets" .root.Values.backends.keys }}{{ end -}}
 {{- $serving := splitList "," (include "caravan.serving" .root) -}}
 {{- $callers := list -}}
