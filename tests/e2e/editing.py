@@ -47,7 +47,8 @@ def main() -> int:
 
 
 def _tried(folder: Path, profile: str) -> int:
-    started = _until(lambda answer: "no product" in answer, START_SECONDS)
+    log = folder / "skaffold.log"
+    started = _until(lambda answer: "no product" in answer and "Watching for changes" in log.read_text(), START_SECONDS)
     print(f"{profile}: answers after {started:.0f} s")
     before, text, faults = _pods(), (folder / EDITED).read_text(), []
     for number in (1, 2, 3):
