@@ -10,6 +10,8 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,7 +26,7 @@ from caravan.errors import DeadlineExceeded, Unavailable
 from caravan.http import App
 from caravan.messages import Binding, Exchange
 from caravan.migrations import NotMigrated
-from caravan.runtime import Backends, Process, migrate, migrated, subscriptions
+from caravan.runtime import Backends, Process, migrate, migrated
 from caravan.service import Service
 from caravan.settings import Settings, SettingsError
 from services.__main__ import SERVICES, load
@@ -153,9 +155,11 @@ async def running(
 
 
 def listeners(services: Sequence[Service]) -> list[Subscription]:
-    """Everybody's readers of the exchanges that these services own. Loads the declarations of all services only where there is such an exchange."""
+    """Everybody's readers of the exchanges that these services own. Only where there is such an exchange, the others' consumers are loaded, and no more of them."""
     owned = {channel.name for service in services for channel in service.channels if isinstance(channel, Exchange)}
-    return [reader for reader in subscriptions(load()) if isinstance(reader.source, Binding) and reader.channel in owned] if owned else []
+    names = [name for name in SERVICES if find_spec(f"services.{name}.consumers")] if owned else []
+    everybody = [consumer.subscription for name in names for consumer in import_module(f"services.{name}.consumers").consume.declared]
+    return [reader for reader in everybody if isinstance(reader.source, Binding) and reader.channel in owned]
 
 
 @asynccontextmanager

@@ -1,6 +1,8 @@
 """What the declarations of all services need of the brokers."""
 
 import re
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given, settings
@@ -138,3 +140,16 @@ def test_any_name_becomes_a_dns_name(name: str) -> None:
 @pytest.mark.parametrize(("milliseconds", "text"), [(604_800_000, "168h"), (90_000, "90s"), (200, "200ms"), (0, "0ms"), (120_000, "2m")])
 def test_durations_are_said_in_the_largest_whole_unit(milliseconds: int, text: str) -> None:
     assert duration(milliseconds) == text
+
+
+def test_the_readers_of_an_exchange_are_known_without_the_others_endpoints() -> None:
+    """So that a process holds, and under `skaffold dev` starts anew for, what it runs."""
+    program = (
+        "import sys; from services.__main__ import load; from services.cli.serve import listeners\n"
+        "print(*sorted(reader.name for reader in listeners(load(['orders']))))\n"
+        "print(*(name for name in sys.modules if name.split('.')[0] == 'services' and name.split('.')[2:3] in (['main'], ['api'])))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    readers, loaded = done.stdout.splitlines()
+    assert readers.split() == ["inventory.orders", "notifications.orders", "payments.orders"]
+    assert {name.split(".")[1] for name in loaded.split()} == {"orders"}
