@@ -98,6 +98,7 @@ class Inbox:
         self._size = telemetry.BATCH_SIZE.labels(service, channel)
         self._duplicates = telemetry.DUPLICATES.labels(service, channel)
         self._handled = {result: telemetry.HANDLED.labels(service, channel, result.value) for result in Result}
+        self._done = self._handled[Result.DONE]
 
     async def process(self, batch: list[Incoming]) -> list[Outcome]:
         started = time.perf_counter()
@@ -117,8 +118,10 @@ class Inbox:
             await run(deliveries, outcomes)
         self._duration.observe(time.perf_counter() - started)
         self._size.observe(len(batch))
+        self._done.inc(sum(outcome is DONE for outcome in outcomes))
         for outcome in outcomes:
-            self._handled[outcome.result].inc()
+            if outcome is not DONE:
+                self._handled[outcome.result].inc()
         return outcomes
 
     async def _transactions(self, deliveries: list[tuple[int, Delivery[Any]]], outcomes: list[Outcome]) -> None:

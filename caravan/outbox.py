@@ -8,6 +8,7 @@ replicas, and by a slow poll that covers whatever was lost; where no notificatio
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Literal
@@ -135,8 +136,9 @@ class Relay:
         publishing = asyncio.get_running_loop().time() - read
         for row in taken:
             self._lag.observe(row["age"] + publishing)
-            telemetry.PUBLISHED.labels(self.database.service, row["channel"]).inc()
-            self._resting.pop(row["channel"], None)
+        for channel, count in Counter(row["channel"] for row in taken).items():
+            telemetry.PUBLISHED.labels(self.database.service, channel).inc(count)
+            self._resting.pop(channel, None)
         if troubles:
             await self._put_off(
                 {row["id"]: troubles[message] for row, message in zip(rows, messages, strict=True) if message in troubles}, now
