@@ -106,6 +106,8 @@ class Service:
     jobs: Jobs | None = None
     projections: "Mapping[str, Rebuild]" = field(default_factory=dict)
     parts: Callable[[Any], AbstractAsyncContextManager[Any]] | None = None
+    prepare: Callable[[Any], Awaitable[object]] | None = None
+    """What has to be done once before anybody is answered, when all services of the process are there."""
     failures: "tuple[Callable[[Any], Source], ...]" = ()
     """Places of the failure desk that only this service has, made from its context."""
     app: Callable[[Any], Any] | None = None

@@ -124,6 +124,9 @@ class Process:
                 service.app(context) if service.app else create_app(service.name, service.routers, context, context.verifier)
             )
         await self.discovery.register([service.name for service in self.services], self.address or self.url)
+        for service in self.services:
+            if service.prepare:
+                await service.prepare(self.contexts[service.name])
         # What has been loaded stays: collecting garbage need not walk through it, nor run for every few hundred messages.
         gc.collect()
         gc.freeze()

@@ -32,5 +32,6 @@ service = Service(
     settings=Settings,
     parts=opened,
     app=api.build,
+    prepare=use_cases.refresh_routes,
     periodic=(Periodic("routes", REFRESH_SECONDS, use_cases.refresh_routes), Periodic("refusals", 5.0, use_cases.tell_refusals)),
 )

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 
 from caravan.endpoints import Endpoint, Pool
-from caravan.runtime import Backends
+from caravan.runtime import Backends, process
 from services.gateway.settings import Settings
 from tests.gateway.stand_ins import Pets, known, listening, registered
 from tests.shop import Shop, running, until
@@ -264,7 +264,7 @@ async def test_by_name_a_service_not_reached_yet_makes_unknown_paths_503(monkeyp
         await real(scope, receive, send)  # type: ignore[arg-type]
 
     real = pets.app(backends)
-    async with listening(app) as url, running(backends, "gateway", discovery=url) as shop:
+    async with listening(app) as url, running(backends, "gateway", discovery=url.replace("//", "//{service}@")) as shop:
         early = await shop.client.get("/v1/pets/rex")
         assert early.status_code == 503 and "pets" in early.json()["detail"]
         down[0] = False
@@ -307,3 +307,22 @@ async def test_forwarding_to_a_service_in_this_process_costs_less_than_150_micro
     app = here.shop.process.peers["gateway"]
     await ask(50)
     assert min([await ask(300) for _ in range(5)]) < 0.000_15
+
+
+async def test_a_gateway_is_not_there_before_it_knows_the_routes_of_services_that_are(
+    backends: Backends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In its own process and in others': periodic work, which comes after the start, is not needed for it."""
+
+    async def never(*_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(process, "repeat", never)
+    pets = Pets()
+    async with listening(pets.app(backends)) as url, running(backends) as elsewhere:
+        await elsewhere.process.discovery.register(["pets"], url)
+        async with running(backends, "gateway", "catalog") as shop:
+            table = shop.context("gateway").parts.table
+            assert {"pets", "catalog"} <= table.documents.keys()
+            assert (await shop.client.get("/v1/pets/rex")).status_code == 200
+            assert (await shop.client.get("/v1/products")).status_code == 200
