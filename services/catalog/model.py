@@ -169,10 +169,11 @@ def wanted_values(text: str) -> list[Any]:
 
 
 _VARIANTS = str.maketrans(
-    dict(zip("łŁøØđĐðÐħĦŧŦı", "lLoOdDdDhHtTi", strict=True))
+    dict(zip("łŁøØđĐðÐħĦŧŦıς", "lLoOdDdDhHtTiσ", strict=True))
     | {"ß": "ss", "ẞ": "SS", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "þ": "th", "Þ": "TH"}
 )
-_ACCENTS = re.compile("[\u0300-\u036f]+")
+_ACCENTS = re.compile(r"[\u0300-\u036f\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0640\u064b-\u065f\u0670]+")
+"""Of Latin, Greek and Cyrillic letters, and the signs of vowels in Hebrew and Arabic, which people write for children and poems only."""
 
 
 def fold(text: str) -> str:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from services.catalog.model import fold
 from tests.catalog.conftest import Desk
 
-LETTERS = "CrèmeBrûléeŁódźSmørrebrødßẞÆæŒœÞþĐđıİŠčñÅÄÖãéÉёЙйがパ한국어ﬁＡ½ǅẴ\u0301\u0323\u0489"
+LETTERS = "CrèmeBrûléeŁódźSmørrebrødßẞÆæŒœÞþĐđıİŠčñÅÄÖãéÉёЙйがパ한국어ﬁＡ½ǅẴςΣσحَلِيبأـקָפֶהשׁ\u0301\u0323\u0489"
 
 
 @pytest.mark.parametrize(
@@ -23,6 +23,9 @@ LETTERS = "CrèmeBrûléeŁódźSmørrebrødßẞÆæŒœÞþĐđıİŠčñÅÄ�
         ("Jalapeno sauce", ["jalapeño", "JALAPEÑO"]),
         ("Œuvre Ægir", ["oeuvre", "aegir", "Œuvre ÆGIR"]),
         ("Кружка чёрная", ["кружка", "КРУЖКА", "черная"]),
+        ("Ελληνικός καφές", ["ελληνικος", "ΕΛΛΗΝΙΚΟΣ", "καφες", "ΚΑΦΕΣ", "καφές"]),
+        ("حَلِيب طازج", ["حليب", "حَلِيب", "طازج"]),
+        ("קָפֶה שָׁחֹר", ["קפה", "שחר", "קָפֶה"]),
         ("Ｆｕｌｌ width", ["full", "Ｆｕｌｌ"]),
     ],
 )
