@@ -9,7 +9,7 @@ from fastapi.responses import Response
 
 from caravan.auth import Customer, Staff
 from caravan.errors import NotFound
-from caravan.http import CursorParameter, Limit, Page, decode_cursor, document_headers, json_response, page_response
+from caravan.http import SLOW, CursorParameter, Limit, Page, decode_cursor, document_headers, json_response, page_response
 from caravan.money import Money
 from services.payments import store
 from services.payments.model import charge_key, invoice_number, refund_key
@@ -68,6 +68,7 @@ async def get_provider_ledger(request: Request, order_id: UUID, caller: Staff) -
 @router.get(
     "/v1/orders/{order_id}/invoice",
     response_class=Response,
+    openapi_extra=SLOW,
     responses=document_headers(
         200,
         "Content-Disposition",

@@ -276,3 +276,9 @@ async def test_a_document_of_an_old_revision_is_never_served(till: Till) -> None
     assert "Credit note CN-" in await text_of(till, order)
     await store.keep_document(till.shop.database("payments"), order.order_id, 1, b"drawn before, stored after")
     assert "Credit note CN-" in await text_of(till, order)
+
+
+async def test_the_first_reader_of_an_invoice_has_the_time_of_a_slow_read(till: Till) -> None:
+    """A process that draws for the first time reads its fonts first: on a busy machine that is longer than the gateway's time for reads."""
+    document = (await till.shop.client.get("/openapi.json")).json()
+    assert document["paths"]["/v1/orders/{order_id}/invoice"]["get"]["x-slow"] is True
