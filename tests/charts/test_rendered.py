@@ -122,6 +122,8 @@ def test_in_development_the_reloader_runs_the_same_program() -> None:
             (container,) = spec["containers"]
             assert container["command"] == ["reload", "caravan", "run", name.removeprefix("Deployment shop-")]
             assert "livenessProbe" not in container, "a restart would bring back the code of the image"
+    for name, route in of_kind(rendered("kind", "--set", "development=true"), "ServiceRoute").items():
+        assert route["spec"]["circuitBreaker"]["openFor"] == "500ms", f"{name}: one that starts anew for an edit is left alone"
     ((name, operator),) = pods(rendered("operator", "--set", "development=true")).items()
     assert operator["containers"][0]["command"] == ["reload", "caravan-operator"] and operator["containers"][0]["args"][0] == "run"
 

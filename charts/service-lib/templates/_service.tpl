@@ -64,7 +64,12 @@ spec:
   routes:
     - pathsFrom: OpenAPI
   {{- end }}
-  {{- with get .root.Values.discovery.routes .name }}
+  {{- $more := get .root.Values.discovery.routes .name | default dict }}
+  {{- if .root.Values.development }}
+  {{- /* A process that starts anew for an edit is no failing one, to be left alone for 15 s. */ -}}
+  {{- $more = mergeOverwrite (dict "circuitBreaker" (dict "openFor" "500ms")) $more }}
+  {{- end }}
+  {{- with $more }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
 {{- end }}
