@@ -34,7 +34,7 @@ def main() -> int:
         with open(f"{folder}/skaffold.log", "w") as log:
             dev = subprocess.Popen(["skaffold", "dev", "--profile", profile], cwd=folder, stdout=log, stderr=log, start_new_session=True)
         try:
-            return _tried(Path(folder), profile)
+            return _tried(Path(folder), profile, lambda: dev.poll() is None)
         except Failed as error:
             print(error, "\n", Path(folder, "skaffold.log").read_text()[-3000:], file=sys.stderr)
             return 1
@@ -46,9 +46,9 @@ def main() -> int:
                 os.killpg(dev.pid, signal.SIGKILL)
 
 
-def _tried(folder: Path, profile: str) -> int:
+def _tried(folder: Path, profile: str, runs: Callable[[], bool]) -> int:
     log = folder / "skaffold.log"
-    started = _until(lambda answer: "no product" in answer and "Watching for changes" in log.read_text(), START_SECONDS)
+    started = _until(lambda answer: "no product" in answer and "Watching for changes" in log.read_text(), START_SECONDS, runs)
     print(f"{profile}: answers after {started:.0f} s")
     before, text, faults = _pods(), (folder / EDITED).read_text(), []
     for number in (1, 2, 3):
@@ -86,10 +86,10 @@ def _edited_operator(folder: Path, before: dict[str, int]) -> list[str]:
     return [] if len(changed) == 1 and changed[0].startswith("operator-") else [f"an edit of the operator started {changed} anew"]
 
 
-def _until(holds: Callable[[str], bool], bound: float) -> float:
-    """Seconds until an answer of which this holds."""
+def _until(holds: Callable[[str], bool], bound: float, runs: Callable[[], bool] = lambda: True) -> float:
+    """Seconds until an answer of which this holds, as long as skaffold runs."""
     began = time.monotonic()
-    while (waited := time.monotonic() - began) < bound:
+    while (waited := time.monotonic() - began) < bound and runs():
         try:
             if holds(httpx2.get(URL, timeout=2).text):
                 return time.monotonic() - began
