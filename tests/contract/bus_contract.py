@@ -194,6 +194,15 @@ class BusContract:
             await until(lambda: at_least(seen, 3), seconds=WAIT_SECONDS)
         assert seen.done["key"] == [1, 2, 3]
 
+    async def test_what_was_held_behind_a_message_given_up_waits_for_nobody(self, bus: Bus, channel: Topic | Queue) -> None:
+        channel = replace(channel, retry=Retry(()))
+        reader = await self._reader(bus, channel)
+        seen = Recorder(lambda i: Outcome(Result.RETRY, "broken for good") if number_of(i) == 0 else DONE)
+        await bus.publish([outgoing(channel, number, "key") for number in range(3)])
+        async with consuming(bus, (reader, seen.process)):
+            await until(lambda: at_least(seen, 2))  # within less than the slow poll of who is told of every message
+        assert seen.done["key"] == [1, 2]
+
     async def test_a_rejected_message_is_a_dead_letter_at_once_and_can_be_redriven(self, bus: Bus, channel: Topic | Queue) -> None:
         reader = await self._reader(bus, channel)
         refuse = True

@@ -155,6 +155,9 @@ class QueueReader(_Reader):
         else:
             async with self.database.work() as work:
                 await self._settle(work, rows, outcomes)
+            for row, outcome in zip(rows, outcomes, strict=True):
+                if outcome.result is Result.HELD:  # it is next, also where the one before it was given up just now: nobody will tell of it
+                    self.waiting.setdefault(row["key"], self.database.clock())
         return len(rows)
 
 
