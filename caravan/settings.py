@@ -255,10 +255,10 @@ def read(kind: type[T]) -> T:
 
 
 def _rule(problem: ErrorDetails) -> str:
+    """What is wrong: our own words as they are, and secrets counted in characters."""
     if problem["type"] == "too_short":  # the library's words are for lists
         return f"must have at least {problem['ctx']['min_length']} characters"
-    """What is wrong: our own words as they are, and secrets counted in characters."""
-    return problem["msg"].removeprefix("Value error, ").replace("items after validation", "characters")
+    return problem["msg"].removeprefix("Value error, ")
 
 
 def _prefix(kind: type[BaseSettings]) -> str:

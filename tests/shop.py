@@ -22,12 +22,12 @@ from caravan.settings import Settings
 from services.__main__ import load
 from services.identity.client import (
     KEYS,
-    RECORD_DEED,
+    RECORD_ADMIN_ACTION,
     RECORD_REFUSALS,
     SESSION,
     STANDING,
-    Deed,
-    DeedRecorded,
+    AdminAction,
+    AuditRecorded,
     KeySet,
     Refusal,
     Refusals,
@@ -62,7 +62,7 @@ class Issuer:
 
     key: OKPKey = field(default_factory=lambda: OKPKey.generate_key("Ed25519", {"kid": "test", "use": "sig", "alg": "EdDSA"}))
     users: dict[UUID, Standing] = field(default_factory=dict)
-    deeds: list[Deed] = field(default_factory=list)
+    admin_actions: list[AdminAction] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     """What admins did at the gateway."""
 
@@ -79,15 +79,15 @@ class Issuer:
         async def session(_: Any, __: Any) -> SessionState:
             return SessionState(active=True)
 
-        async def record_deed(_: Any, deed: Deed) -> DeedRecorded:
-            self.deeds.append(deed)
-            return DeedRecorded()
+        async def record_admin_action(_: Any, action: AdminAction) -> AuditRecorded:
+            self.admin_actions.append(action)
+            return AuditRecorded()
 
-        async def record_refusals(_: Any, refusals: Refusals) -> DeedRecorded:
+        async def record_refusals(_: Any, refusals: Refusals) -> AuditRecorded:
             self.refusals += refusals.items
-            return DeedRecorded()
+            return AuditRecorded()
 
-        operations: dict[Any, Any] = {KEYS: keys, STANDING: standing, SESSION: session, RECORD_DEED: record_deed}
+        operations: dict[Any, Any] = {KEYS: keys, STANDING: standing, SESSION: session, RECORD_ADMIN_ACTION: record_admin_action}
         return Service("identity", operations={**operations, RECORD_REFUSALS: record_refusals})
 
     def token(self, role: str = "customer", user_id: UUID | None = None, **claims: Any) -> str:

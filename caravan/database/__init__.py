@@ -19,7 +19,7 @@ import asyncpg
 
 from caravan import telemetry
 from caravan.clock import Clock, utc_now
-from caravan.database.connections import ACQUIRE_SECONDS, Connections
+from caravan.database.connections import ACQUIRE_SECONDS, CONNECTION_LOST, Connections
 from caravan.database.writes import ANSWERS_KEPT, Answer, EventRow, Grouped, Writes
 from caravan.messages import Channel, Delivery, Event, Message, Outgoing, encode
 
@@ -41,17 +41,6 @@ LAZILY = "set_config('synchronous_commit', 'off', true) IS NOT NULL"
 """In the WHERE of a change that may be lost with the machine, as everybody then does it again: its transaction does not wait for the disk."""
 INBOX_KEPT = timedelta(days=14)
 """How long a handled message is known. Longer than a replayed topic's retention; what is kept longer (the audit log) is known by its own primary key."""
-CONNECTION_LOST = (
-    OSError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.ReadOnlySQLTransactionError,
-    TimeoutError,
-)
-"""Trouble of the infrastructure: to wait out, not to count against a message. A demoted primary (25006) is one of them; the client calls a
-connection that broke in the middle of an answer an internal error of its own."""
 
 cause: ContextVar[Delivery[Any] | None] = ContextVar("cause", default=None)
 """The message that is being handled: what a handler emits names it and stays in its trace."""

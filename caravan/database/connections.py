@@ -23,6 +23,17 @@ ACQUIRE_SECONDS = 10.0
 UNUSED_SECONDS = 120.0
 """After so long without use all but one are closed."""
 CLOSE_SECONDS = 5.0
+CONNECTION_LOST = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.ReadOnlySQLTransactionError,
+    TimeoutError,
+)
+"""Trouble of the infrastructure: to wait out, not to count against a message. A demoted primary (25006) is one of them; the client calls a
+connection that broke in the middle of an answer an internal error of its own."""
 CLOSED = "the connections of this database are closed"
 
 
@@ -140,7 +151,7 @@ class Connections:
                     await connection.execute("SELECT")
                 if connection.is_in_transaction():
                     await connection.execute("ROLLBACK")
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
+        except (*CONNECTION_LOST, asyncpg.PostgresError):
             connection.terminate()
         finally:
             self._leave(connection)
@@ -161,5 +172,5 @@ class Connections:
 
 
 async def _end(connection: asyncpg.Connection) -> None:
-    with suppress(OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+    with suppress(*CONNECTION_LOST, asyncpg.PostgresError):
         await connection.close(timeout=CLOSE_SECONDS)

@@ -13,7 +13,7 @@ from caravan.errors import Unavailable
 from caravan.http import CursorParameter, Limit, Page, Strict, decode_cursor, encode_cursor, json_response, text_part
 from caravan.jobs import AWAY, JobStore, desk
 from caravan.jobs.desk import Cleanable, State
-from services.gateway.deeds import recorded
+from services.gateway.admin_actions import record_action
 
 
 async def _reached() -> AsyncIterator[None]:
@@ -119,7 +119,7 @@ async def list_queues(request: Request, caller: Admin) -> Response:
 @router.post("/v1/jobs/queues/{queue}/pause", status_code=204)
 async def pause_queue(request: Request, caller: Admin, queue: QueueName) -> Response:
     """Take no further job of this queue, in any process; those that run end. Others go on."""
-    async with recorded(request.app.state.context, "queue.paused", f"queue:{queue}"):
+    async with record_action(request.app.state.context, "queue.paused", f"queue:{queue}"):
         await desk.pause(_store(request), queue, paused=True)
     return Response(status_code=204)
 
@@ -127,7 +127,7 @@ async def pause_queue(request: Request, caller: Admin, queue: QueueName) -> Resp
 @router.post("/v1/jobs/queues/{queue}/resume", status_code=204)
 async def resume_queue(request: Request, caller: Admin, queue: QueueName) -> Response:
     """Go on with a paused queue."""
-    async with recorded(request.app.state.context, "queue.resumed", f"queue:{queue}"):
+    async with record_action(request.app.state.context, "queue.resumed", f"queue:{queue}"):
         await desk.pause(_store(request), queue, paused=False)
     return Response(status_code=204)
 
@@ -136,7 +136,7 @@ async def resume_queue(request: Request, caller: Admin, queue: QueueName) -> Res
 async def clean_jobs(request: Request, caller: Admin, body: Clean) -> Response:
     """Remove the jobs of a queue that have been in a state for a while. What they were about is still in the service's database."""
     asked = {"state": body.state, "older_than_seconds": body.older_than_seconds}
-    async with recorded(request.app.state.context, "queue.cleaned", f"queue:{body.queue}", **asked) as outcome:
+    async with record_action(request.app.state.context, "queue.cleaned", f"queue:{body.queue}", **asked) as outcome:
         removed = outcome["removed"] = await desk.clean(_store(request), body.queue, body.state, timedelta(seconds=body.older_than_seconds))
     return json_response(Cleaned(removed=removed))
 
@@ -150,7 +150,7 @@ async def get_job(request: Request, caller: Admin, job_id: JobId) -> Response:
 @router.post("/v1/jobs/{job_id}/retry", response_model=JobView)
 async def retry_job(request: Request, caller: Admin, job_id: JobId) -> Response:
     """Give a failed job all its attempts again; 409 for one that has not failed."""
-    async with recorded(request.app.state.context, "job.retried", f"job:{job_id}"):
+    async with record_action(request.app.state.context, "job.retried", f"job:{job_id}"):
         await desk.retry(_store(request), [job_id])
     return json_response(JobView.model_validate(await desk.show(_store(request), job_id)))
 
@@ -158,7 +158,7 @@ async def retry_job(request: Request, caller: Admin, job_id: JobId) -> Response:
 @router.post("/v1/jobs/{job_id}/promote", response_model=JobView)
 async def promote_job(request: Request, caller: Admin, job_id: JobId) -> Response:
     """Let a delayed job run now; 409 for one that is not delayed."""
-    async with recorded(request.app.state.context, "job.promoted", f"job:{job_id}"):
+    async with record_action(request.app.state.context, "job.promoted", f"job:{job_id}"):
         promoted = await desk.promote(_store(request), job_id)
     return json_response(JobView.model_validate(promoted))
 
@@ -166,6 +166,6 @@ async def promote_job(request: Request, caller: Admin, job_id: JobId) -> Respons
 @router.delete("/v1/jobs/{job_id}", status_code=204)
 async def remove_job(request: Request, caller: Admin, job_id: JobId) -> Response:
     """Take a job out of its queue; 409 while it runs, and for the next run of a schedule."""
-    async with recorded(request.app.state.context, "job.removed", f"job:{job_id}"):
+    async with record_action(request.app.state.context, "job.removed", f"job:{job_id}"):
         await desk.remove(_store(request), job_id)
     return Response(status_code=204)

@@ -23,7 +23,7 @@ async def opened(context: Context[Settings, None]) -> AsyncIterator[use_cases.Pa
     yield use_cases.Parts(
         Table(context), Limits(context.redis), Policies(context.settings), sessions, Streams(context.settings, sessions), upstreams, refused
     )
-    await refused.tell()
+    await refused.report()
     await upstreams.close()
 
 
@@ -33,5 +33,5 @@ service = Service(
     parts=opened,
     app=api.build,
     prepare=use_cases.refresh_routes,
-    periodic=(Periodic("routes", REFRESH_SECONDS, use_cases.refresh_routes), Periodic("refusals", 5.0, use_cases.tell_refusals)),
+    periodic=(Periodic("routes", REFRESH_SECONDS, use_cases.refresh_routes), Periodic("refusals", 5.0, use_cases.report_refusals)),
 )

@@ -37,7 +37,7 @@ class _Key:
 
 
 @dataclass(slots=True)
-class _Seen:
+class _Count:
     reason: str
     trace_id: str
     count: int = 0
@@ -47,8 +47,8 @@ class RefusedRequests:
     def __init__(self, calls: Calls, now: Callable[[], float] = time.monotonic) -> None:
         self._calls = calls
         self._now = now
-        self._waiting: dict[_Key, _Seen] = {}
-        self._told: set[_Key] = set()
+        self._waiting: dict[_Key, _Count] = {}
+        self._reported: set[_Key] = set()
         self._began = now()
 
     def note(self, status: int, caller: Caller | None, address: str, operation: str, reason: str) -> None:
@@ -59,16 +59,16 @@ class RefusedRequests:
             reason = f"more than {MOST} of different callers, addresses or operations"
         seen = self._waiting.get(key)
         if seen is None:
-            seen = self._waiting[key] = _Seen(reason[:SHOWN], telemetry.trace_id() or "")
+            seen = self._waiting[key] = _Count(reason[:SHOWN], telemetry.trace_id() or "")
         seen.count += 1
 
-    async def tell(self) -> None:
+    async def report(self) -> None:
         """Have written down what is due. What could not be stays, and is counted on."""
         if self._now() - self._began >= WINDOW_SECONDS:
-            self._told.clear()
+            self._reported.clear()
             self._began = self._now()
-        left = MOST + len(STATUSES) - len(self._told)
-        due = {key: replace(seen) for key, seen in self._waiting.items() if key not in self._told}
+        left = MOST + len(STATUSES) - len(self._reported)
+        due = {key: replace(seen) for key, seen in self._waiting.items() if key not in self._reported}
         due = dict(list(due.items())[:left])
         if not due:
             return
@@ -90,7 +90,7 @@ class RefusedRequests:
             log.warning("refused requests are not in the audit log yet", count=len(items), error=repr(error))
             return
         for key, seen in due.items():
-            self._told.add(key)
+            self._reported.add(key)
             self._waiting[key].count -= seen.count
             if not self._waiting[key].count:
                 del self._waiting[key]

@@ -49,8 +49,8 @@ async def refresh_routes(context: GatewayContext) -> bool:
     return False
 
 
-async def tell_refusals(context: GatewayContext) -> bool:
-    await context.parts.refused.tell()
+async def report_refusals(context: GatewayContext) -> bool:
+    await context.parts.refused.report()
     return False
 
 

@@ -80,7 +80,7 @@ def _created(once: Once, work: UnitOfWork, account: Account) -> Response:
     return once.save(work, 201, _user(account).model_dump_json().encode(), headers)
 
 
-def _told(once: Once, work: UnitOfWork, account: Account, is_new: bool) -> Response:
+def _answer_invitation(once: Once, work: UnitOfWork, account: Account, is_new: bool) -> Response:
     if is_new:
         return _created(once, work, account)
     return once.save(work, 200, _user(account).model_dump_json().encode(), {"ETag": entity_tag(account.version)})
@@ -118,7 +118,7 @@ async def invite_user(request: Request, invitation: schemas.Invitation, _: Admin
     context = _context(request)
 
     async def act() -> Response:
-        return await registering.invite(context, invitation, partial(_told, once))
+        return await registering.invite(context, invitation, partial(_answer_invitation, once))
 
     return await once.run(context.database, act)
 

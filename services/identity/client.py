@@ -64,7 +64,7 @@ class AdminEnsured(BaseModel):
 ENSURE_ADMIN = Operation("identity", "ensure_admin", EnsureAdminRequest, AdminEnsured, seconds=10.0)
 
 
-class Deed(BaseModel):
+class AdminAction(BaseModel):
     """What an admin does that is in no database: told before it is done (`begun`), and afterwards what came of it."""
 
     action: str = Field(max_length=100)
@@ -73,7 +73,7 @@ class Deed(BaseModel):
     details: dict[str, str | int] = {}
 
 
-class DeedRecorded(BaseModel):
+class AuditRecorded(BaseModel):
     """It is in the audit log."""
 
 
@@ -93,6 +93,6 @@ class Refusals(BaseModel):
     items: list[Refusal] = Field(max_length=200)
 
 
-RECORD_DEED = Operation("identity", "record_deed", Deed, DeedRecorded, repeatable=False)
+RECORD_ADMIN_ACTION = Operation("identity", "record_admin_action", AdminAction, AuditRecorded, repeatable=False)
 """In the name of the admin whose token comes along; nobody else's is written down."""
-RECORD_REFUSALS = Operation("identity", "record_refusals", Refusals, DeedRecorded, repeatable=False)
+RECORD_REFUSALS = Operation("identity", "record_refusals", Refusals, AuditRecorded, repeatable=False)

@@ -80,9 +80,9 @@ async def test_one_that_is_refused_all_the_time_is_told_of_at_once_and_then_once
         calls.time = float(second)
         for _ in range(100):
             refused.note(401, None, "192.0.2.1", "GET /v1/orders", "no token")
-        await refused.tell()
+        await refused.report()
     assert [item.count for item in calls.told] == [100, 6000, 6000]
-    assert await refused.tell() is None and len(calls.told) == 3
+    assert await refused.report() is None and len(calls.told) == 3
 
 
 async def test_no_number_of_addresses_writes_more_than_the_bound_and_all_are_counted() -> None:
@@ -90,10 +90,10 @@ async def test_no_number_of_addresses_writes_more_than_the_bound_and_all_are_cou
     for number in range(10_000):
         refused.note(401 + 2 * (number % 2), None, f"198.51.{number // 250}.{number % 250}", "GET /v1/orders", "x" * 10_000)
         if number % 100 == 0:
-            await refused.tell()
+            await refused.report()
     assert len(refused._waiting) <= MOST + 2 and len(calls.told) <= MOST + 2 and all(len(item.reason) <= 300 for item in calls.told)
     calls.time = WINDOW_SECONDS
-    await refused.tell()
+    await refused.report()
     assert sum(item.count for item in calls.told) == 10_000
     assert {item.status for item in calls.told if item.address == VARIOUS} == {401, 403}
 
@@ -103,8 +103,8 @@ async def test_while_identity_is_away_nothing_is_lost() -> None:
     calls.away = True
     who = Caller(subject=str(new_id()), role="customer", session="s", actor=None, expires=0)
     refused.note(403, who, "192.0.2.1", "GET /v1/users", "for staff")
-    await refused.tell()
+    await refused.report()
     refused.note(403, who, "192.0.2.1", "GET /v1/users", "for staff")
     calls.away = False
-    await refused.tell()
+    await refused.report()
     assert [(item.actor, item.count) for item in calls.told] == [(who.name, 2)]

@@ -28,7 +28,7 @@ class GivenUp:
     place: Literal["effect"] = "effect"
 
     async def letters(self, limit: int, preview: int) -> list[DeadLetter]:
-        return [_letter(row, preview) for row in await store.given_up(self.context.database, limit)]
+        return [_dead_letter(row, preview) for row in await store.given_up(self.context.database, limit)]
 
     async def redrive(self, letters: Sequence[DeadLetter]) -> int:
         context = self.context
@@ -43,7 +43,7 @@ class GivenUp:
             return await store.discard(work, [UUID(letter.id) for letter in letters], self.context.clock())
 
 
-def _letter(row: asyncpg.Record, preview: int) -> DeadLetter:
+def _dead_letter(row: asyncpg.Record, preview: int) -> DeadLetter:
     """A notification in the shape of a message's envelope."""
     about = {name: row[name] for name in ("about", "kind", "channel", "recipient", "subject")}
     body = orjson.dumps({"id": str(row["id"]), "type": row["kind"], "time": rfc3339(row["created_at"]), "data": about})

@@ -8,18 +8,18 @@ from caravan.database import CONNECTION_LOST
 from caravan.errors import Problem
 from caravan.telemetry import log
 from services.gateway.use_cases import GatewayContext
-from services.identity.client import RECORD_DEED, Deed
+from services.identity.client import RECORD_ADMIN_ACTION, AdminAction
 
 SHOWN = 300
 
 
 @asynccontextmanager
-async def recorded(context: GatewayContext, action: str, target: str, **details: str | int) -> AsyncIterator[dict[str, str | int]]:
+async def record_action(context: GatewayContext, action: str, target: str, **details: str | int) -> AsyncIterator[dict[str, str | int]]:
     """Around the deed; what it puts into the dictionary is part of its outcome. What can't be written down is not done."""
     outcome: dict[str, str | int] = {}
 
     async def note(result: Literal["begun", "done", "refused", "failed"], **more: str | int) -> None:
-        await context.calls(RECORD_DEED, Deed(action=action, target=target, result=result, details={**details, **more}))
+        await context.calls(RECORD_ADMIN_ACTION, AdminAction(action=action, target=target, result=result, details={**details, **more}))
 
     async def note_end(result: Literal["done", "refused", "failed"], **more: str | int) -> None:
         try:

@@ -4,21 +4,21 @@ from typing import Any
 
 from caravan.audit import audit
 from caravan.client import verify_caller_behind
-from services.identity.client import Deed, DeedRecorded, Refusals
+from services.identity.client import AdminAction, AuditRecorded, Refusals
 from services.identity.use_cases.keys import Identity
 
 
-async def record_deed(context: Identity, deed: Deed) -> DeedRecorded:
+async def record_admin_action(context: Identity, action: AdminAction) -> AuditRecorded:
     caller = await verify_caller_behind(context.verifier, "admin")
-    details: dict[str, Any] = dict(deed.details)
+    details: dict[str, Any] = dict(action.details)
     async with context.database.work() as work:
-        audit(work, deed.action, deed.target, actor=caller.name, result=deed.result, **details)
-    return DeedRecorded()
+        audit(work, action.action, action.target, actor=caller.name, result=action.result, **details)
+    return AuditRecorded()
 
 
-async def record_refusals(context: Identity, refusals: Refusals) -> DeedRecorded:
+async def record_refusals(context: Identity, refusals: Refusals) -> AuditRecorded:
     async with context.database.work() as work:
         for refused in refusals.items:
             details = refused.model_dump(exclude={"actor", "operation"})
             audit(work, "request.refused", f"operation:{refused.operation}", actor=refused.actor, result="refused", **details)
-    return DeedRecorded()
+    return AuditRecorded()
