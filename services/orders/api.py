@@ -32,10 +32,10 @@ from caravan.http import (
 )
 from caravan.idempotency import OnceIfKeyed, OnceRequired
 from caravan.money import Money
-from services.orders import model, store, use_cases
+from services.orders import model, store
 from services.orders.messages import OrderCreated
 from services.orders.schemas import Accepted, Cancellation, CancelRequest, History, HistoryEntry, Line, OrderDocument, OrderItem, PlaceOrder
-from services.orders.use_cases import READ, OrdersContext
+from services.orders.use_cases import READ, OrdersContext, cancel, place, read
 
 router = APIRouter(tags=["orders"])
 
@@ -59,7 +59,7 @@ async def post_order(request: Request, order: PlaceOrder, caller: Customer, once
         return once.save(work, 202, accepted.model_dump_json().encode(), {"Location": f"/v1/orders/{accepted.id}"})
 
     async with context.parts.room:
-        return await once.run(context.database, lambda: use_cases.place_order(context, caller, order, answer))
+        return await once.run(context.database, lambda: place.place_order(context, caller, order, answer))
 
 
 @router.get("/v1/orders", response_model=Page[OrderItem])
@@ -93,7 +93,7 @@ async def get_order(
     if version is not None or at is not None:
         document = await _past(context, caller, order_id, version, at)
     else:
-        document = _document(await use_cases.read_order(context, caller, order_id, min_version))
+        document = _document(await read.read_order(context, caller, order_id, min_version))
     return json_response(document, headers={"ETag": entity_tag(document.version)})
 
 
@@ -245,8 +245,8 @@ async def cancel_order(
         return once.save(work, 202, _folded(order).model_dump_json().encode(), {"Location": f"/v1/orders/{order_id}"})
 
     async def act() -> Response:
-        version, told = await use_cases.cancel_order(context, caller, order_id, reason, answer)
-        await use_cases.read_order(context, caller, order_id, version)  # what the client reads next is no older than this answer
+        version, told = await cancel.cancel_order(context, caller, order_id, reason, answer)
+        await read.read_order(context, caller, order_id, version)  # what the client reads next is no older than this answer
         return told
 
     return await once.run(context.database, act)

@@ -5,7 +5,8 @@ from caravan.inbox import Consumers
 from caravan.messages import Delivery, Event
 from services.inventory.messages import INVENTORY_RESERVED, InventoryReserved
 from services.orders import model
-from services.orders.use_cases import OrdersContext, Told, record
+from services.orders.use_cases import OrdersContext
+from services.orders.use_cases.record import Told, record
 from services.payments.messages import PAYMENT_COMPLETED, PaymentCompleted
 from services.processing.messages import ORDER_PROCESSED, ORDER_UNDONE, CancellationRefused, OrderProcessed, OrderUndone
 from services.shipping.messages import ORDER_DELIVERED, ORDER_SHIPPED, OrderDelivered, OrderShipped

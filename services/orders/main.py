@@ -6,12 +6,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from caravan.service import DatabaseDeclaration, Periodic, Service
-from services.orders import messages, projections, use_cases
+from services.orders import messages, projections
 from services.orders.api import router
 from services.orders.client import OWNER, RECENT
 from services.orders.consumers import consume
 from services.orders.settings import Settings
-from services.orders.use_cases import READ, OrdersContext, Parts, Standings
+from services.orders.use_cases import READ, OrdersContext, Parts, Standings, read
 
 HERE = Path(__file__).parent
 
@@ -27,9 +27,9 @@ service = Service(
     routers=(router,),
     consumers=consume,
     channels=messages.CHANNELS,
-    operations={OWNER: use_cases.owner, RECENT: use_cases.recent},
+    operations={OWNER: read.owner, RECENT: read.recent},
     settings=Settings,
-    periodic=(Periodic("project", 0.1, use_cases.project),),
+    periodic=(Periodic("project", 0.1, read.project),),
     projections={"order_summary": projections.rebuild_live},
     parts=parts,
 )

@@ -28,6 +28,10 @@ class Address(BaseModel):
     country: str
     """ISO 3166-1 alpha-2."""
 
+    def as_text(self) -> str:
+        """A line each for name, street, postcode with city, and country: as invoices and parcels show it."""
+        return "\n".join((self.name, self.street, f"{self.postcode} {self.city}", self.country))
+
 
 class OrderCreated(Event):
     """An order was accepted. It holds the customer's e-mail and name as they were, so that later changes of the account don't change it."""

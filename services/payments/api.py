@@ -11,9 +11,9 @@ from caravan.auth import Customer, Staff
 from caravan.errors import NotFound
 from caravan.http import SLOW, CursorParameter, Limit, Page, decode_cursor, document_headers, json_response, page_response
 from caravan.money import Money
-from services.payments import store
 from services.payments.model import charge_key, invoice_number, refund_key
 from services.payments.schemas import Attempt, Capture, Ledger, LedgerEntry, PaymentDocument, PaymentItem, RefundItem, Status
+from services.payments.store import charges, refunds
 from services.payments.use_cases import PaymentsContext, invoice
 
 router = APIRouter(tags=["payments"])
@@ -30,7 +30,7 @@ async def list_payments(
 ) -> Response:
     """All payments, those of the newest orders first; `status=retrying` shows what waits for another attempt, and when it is due."""
     before = decode_cursor(cursor, UUID)
-    rows = await store.page(_context(request).database, status, before[0] if before else None, limit + 1)
+    rows = await charges.page(_context(request).database, status, before[0] if before else None, limit + 1)
     return page_response(rows, limit, lambda row: PaymentItem(**_item(row)), lambda row: (row["order_id"],))
 
 
@@ -38,10 +38,10 @@ async def list_payments(
 async def get_payment(request: Request, order_id: UUID, caller: Customer) -> Response:
     """The payment of an order: attempts, captures, refunds."""
     database = _context(request).database
-    row = await store.item(database, order_id)
+    row = await charges.item(database, order_id)
     if row is None or not caller.may_see(row["user_id"]):
         raise NotFound(f"no payment for order {order_id}")
-    tried, refund = await store.attempts(database, order_id), await store.refund(database, order_id)
+    tried, refund = await charges.attempts(database, order_id), await refunds.refund(database, order_id)
     return json_response(
         PaymentDocument(
             **_item(row),
@@ -56,7 +56,7 @@ async def get_payment(request: Request, order_id: UUID, caller: Customer) -> Res
 async def get_provider_ledger(request: Request, order_id: UUID, caller: Staff) -> Response:
     """What the payment provider's own books say, per idempotency key: to compare with ours."""
     context = _context(request)
-    if await store.item(context.database, order_id) is None:
+    if await charges.item(context.database, order_id) is None:
         raise NotFound(f"no payment for order {order_id}")
     entries = await context.parts.provider.ledger(str(order_id))
     items = [

@@ -135,13 +135,12 @@ def _publish(work: UnitOfWork, saga: Saga, order: OrderCreated, outcome: Outcome
     work.emit(ORDER_PROCESSED, processed, key=order.order_id, due=due)
 
 
-def _address(order: OrderCreated) -> str:
-    address = order.shipping_address
-    return "\n".join((address.name, address.street, f"{address.postcode} {address.city}", address.country))
-
-
 def _shipment(order: OrderCreated) -> ShipOrder:
     parcels = [Parcel(sku=line.sku, quantity=line.quantity) for line in order.lines]
     return ShipOrder(
-        order_id=order.order_id, email=order.email, recipient=order.shipping_address.name, address=_address(order), parcels=parcels
+        order_id=order.order_id,
+        email=order.email,
+        recipient=order.shipping_address.name,
+        address=order.shipping_address.as_text(),
+        parcels=parcels,
     )

@@ -15,7 +15,7 @@ from caravan.runtime import Backends
 from caravan.service import Service
 from services.analytics.store import reports
 from services.catalog.client import OFFERS
-from services.orders import use_cases
+from services.orders.use_cases import cancel
 from tests.orders.test_orders import neighbours, order
 from tests.payments.conftest import Around
 from tests.shop import Shop, running, until
@@ -125,7 +125,7 @@ async def test_a_cancellation_that_fails_does_not_keep_the_payment_waiting(shop:
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        await use_cases.cancel_order(context, Caller("cli", "admin", "a session"), UUID(order_id), "fraud", broken)
+        await cancel.cancel_order(context, Caller("cli", "admin", "a session"), UUID(order_id), "fraud", broken)
     left = await payments.fetchval("SELECT held_until - $2 FROM payment WHERE order_id = $1", UUID(order_id), context.clock())
     assert left < timedelta(seconds=11)
     await payments.fetch("UPDATE payment SET held_until = $2 WHERE order_id = $1", UUID(order_id), context.clock())

@@ -10,9 +10,10 @@ from caravan.clock import new_id
 from caravan.messages import MAX_BYTES, Channel, Message, MessageTooLarge, encode
 from caravan.money import Money
 from services.inventory.messages import INVENTORY_REJECTED, RESERVE_STOCK, InventoryRejected, ReserveStock, Shortage, StockLine
-from services.orders import model, use_cases
+from services.orders import model
 from services.orders.messages import ORDER_CREATED, ORDERS, Address
 from services.orders.schemas import MAX_LINES, MAX_QUANTITY
+from services.orders.use_cases import place
 from services.payments.messages import EXPECT
 from services.processing import use_cases as processing
 from services.shipping.messages import ORDER_SHIPPED, SHIP_ORDER, OrderShipped
@@ -51,7 +52,7 @@ def test_what_follows_from_an_accepted_order_is_never_too_large(
     try:
         size = encoded(ORDER_CREATED, created)
         encoded(ORDERS, created)
-        encoded(EXPECT, use_cases._payment(created, "t" * 100))
+        encoded(EXPECT, place._payment(created, "t" * 100))
     except MessageTooLarge:
         assert count > 100, "an order of a hundred lines is always taken"
         return

@@ -8,9 +8,10 @@ from caravan.clock import new_id
 from caravan.messages import Delivery
 from caravan.money import Money
 from services.orders.messages import ORDERS, OrderCancelled
-from services.payments import model, schemas, store
+from services.payments import model, schemas
 from services.payments.messages import CAPTURE, EXPECT, CapturePayment
 from services.payments.providers import Captured, Declined
+from services.payments.store import charges
 from tests.payments.conftest import Around, Till
 from tests.shop import until
 
@@ -128,7 +129,7 @@ async def test_a_process_that_died_after_the_call_charges_no_second_time(till: T
     order, context = till.order(), till.shop.context("payments")
     await till.expected(order)
     command = Delivery(CapturePayment(order_id=order.order_id), new_id(), str(order.order_id), context.clock(), None, None)
-    await store.begin(context.database, [command], "GBP", context.clock() + timedelta(hours=1), context.clock())
+    await charges.begin(context.database, [command], "GBP", context.clock() + timedelta(hours=1), context.clock())
     await context.parts.provider.capture(f"{order.order_id}:1", str(order.order_id), order.amount, "tok_ok")
 
     await till.capture(order)  # the message comes again, because it was never acknowledged

@@ -17,10 +17,10 @@ from caravan.clock import new_id
 from caravan.errors import TooManyRequests
 from caravan.jobs import desk
 from caravan.money import Money
-from services.payments import store
 from services.payments.drawing import Drawings, render
 from services.payments.messages import ExpectPayment, InvoiceLine
 from services.payments.model import positions
+from services.payments.store import invoices
 from services.payments.use_cases import RETRY_JOB, invoice
 from tests.payments.conftest import Till
 from tests.shop import until
@@ -272,9 +272,9 @@ async def test_a_document_of_an_old_revision_is_never_served(till: Till) -> None
     order = await paid(till)
     await till.refund(order.order_id)
     await till.wait_for(order.order_id, "payment-refunded")
-    await store.keep_document(till.shop.database("payments"), order.order_id, 1, b"drawn before, stored after")
+    await invoices.keep_document(till.shop.database("payments"), order.order_id, 1, b"drawn before, stored after")
     assert "Credit note CN-" in await text_of(till, order)
-    await store.keep_document(till.shop.database("payments"), order.order_id, 1, b"drawn before, stored after")
+    await invoices.keep_document(till.shop.database("payments"), order.order_id, 1, b"drawn before, stored after")
     assert "Credit note CN-" in await text_of(till, order)
 
 

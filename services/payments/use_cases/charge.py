@@ -17,7 +17,6 @@ from caravan.jobs import Job, JobsAway, NewJob
 from caravan.messages import Delivery
 from caravan.money import Money
 from caravan.telemetry import log
-from services.payments import store
 from services.payments.messages import (
     CAPTURE,
     PAYMENT_COMPLETED,
@@ -31,6 +30,7 @@ from services.payments.messages import (
 )
 from services.payments.model import Answer, Payment, Schedule, invoice_number, origin
 from services.payments.providers import Captured
+from services.payments.store import charges, refunds
 from services.payments.use_cases import RETRY_JOB, PaymentsContext
 
 BATCH = 100
@@ -47,22 +47,22 @@ Answered = list[tuple[Payment, Answer]]
 async def expect(context: PaymentsContext, work: UnitOfWork, orders: Sequence[ExpectPayment]) -> None:
     """Know what orders will be charged with; one whose command to charge has overtaken this begins at once."""
     now = context.clock()
-    begin = await store.expect(work, list({order.order_id: order for order in orders}.values()), now)
+    begin = await charges.expect(work, list({order.order_id: order for order in orders}.values()), now)
     if begin:
         work.after_commit(partial(context.jobs.enqueue_soon, RETRY_JOB, *(_retry_job(order_id, 1, now, now) for order_id in begin)))
 
 
 async def close(context: PaymentsContext, work: UnitOfWork, ended: Mapping[UUID, str]) -> None:
     """Refuse to charge orders that have ended, each with its reason."""
-    await store.close(work, ended, context.settings.currency, context.clock())
+    await charges.close(work, ended, context.settings.currency, context.clock())
 
 
 async def capture(context: PaymentsContext, deliveries: Sequence[Delivery[CapturePayment]]) -> None:
     """Charge each order once; a repeated command for a finished one gets the same outcome again."""
     commands = {d.message.order_id: d for d in reversed(deliveries)}
-    begun = await store.begin(context.database, list(commands.values()), context.settings.currency, lease(context), context.clock())
+    begun = await charges.begin(context.database, list(commands.values()), context.settings.currency, lease(context), context.clock())
     others = commands.keys() - {payment.order_id for payment in begun}
-    known = await store.standing(context.database, others) if others else []
+    known = await charges.standing(context.database, others) if others else []
     answered = await ask(context, [*begun, *(payment for payment in known if payment.status == "capturing")])
     async with context.database.work() as work:
         new = await work.claim(CAPTURE.name, {d.id for d in deliveries})
@@ -75,7 +75,7 @@ async def capture(context: PaymentsContext, deliveries: Sequence[Delivery[Captur
 
 async def resume(context: PaymentsContext) -> bool:
     """The sweeper: questions about calls that got no answer, and further attempts that no job has made in time."""
-    due = await store.take_due(context.database, lease(context), context.clock(), BATCH, GRACE)
+    due = await charges.take_due(context.database, lease(context), context.clock(), BATCH, GRACE)
     await _try(context, due)
     return len(due) == BATCH
 
@@ -83,7 +83,7 @@ async def resume(context: PaymentsContext) -> bool:
 async def retry(context: PaymentsContext, job: Job) -> dict[str, str]:
     """The job: the next attempt of a payment, whose row says whether it is still wanted."""
     order_id, attempt = UUID(job.data["order_id"]), int(job.data["attempt"])
-    taken = await store.take_retries(context.database, [(order_id, attempt)], lease(context), context.clock())
+    taken = await charges.take_retries(context.database, [(order_id, attempt)], lease(context), context.clock())
     await _try(context, taken)
     return {"attempt": "made" if taken else "not wanted any more"}
 
@@ -102,7 +102,7 @@ def _retry_job(order_id: UUID, attempt: int, due_at: datetime, now: datetime) ->
 async def sweep_retries(context: PaymentsContext) -> bool:
     """Rows that wait for an attempt have their jobs, also after Redis has forgotten them."""
     now = context.clock()
-    waiting = await store.retrying(context.database, RETRIES_SHOWN)
+    waiting = await charges.retrying(context.database, RETRIES_SHOWN)
     if waiting:
         with suppress(JobsAway):
             await context.jobs.enqueue(RETRY_JOB, *(_retry_job(*row, now) for row in waiting))
@@ -139,13 +139,13 @@ async def record(context: PaymentsContext, work: UnitOfWork, answered: Answered)
     if not answered:
         return
     now, schedule = context.clock(), Schedule(context.settings.retry_seconds, context.settings.ask_again_seconds)
-    locked = await store.lock(work, [payment.order_id for payment, _ in answered])
+    locked = await charges.lock(work, [payment.order_id for payment, _ in answered])
     taken = [
         (locked[asked.order_id], answer) for asked, answer in answered if locked[asked.order_id].take(asked.attempt, answer, schedule, now)
     ]
     if not taken:
         return
-    numbers = await store.settle(work, taken, now)
+    numbers = await charges.settle(work, taken, now)
     for payment, answer in taken:
         ANSWERS.labels(answer.state).inc()
         payment.invoice = numbers.get(payment.order_id)
@@ -173,7 +173,7 @@ async def record(context: PaymentsContext, work: UnitOfWork, answered: Answered)
 
 async def _settle_refunds(context: PaymentsContext, work: UnitOfWork, payments: list[Payment]) -> None:
     """The answer to a refund that had to wait for these captures."""
-    asked = await store.settle_waiting_refunds(work, payments, context.clock())
+    asked = await refunds.settle_waiting_refunds(work, payments, context.clock())
     for payment in payments:
         if payment.status == "voided":
             nothing = Money(amount=0, currency=payment.currency)

@@ -10,10 +10,10 @@ from caravan.database import UnitOfWork
 from caravan.messages import Delivery
 from caravan.money import Money
 from caravan.telemetry import log
-from services.payments import store
 from services.payments.client import Held, HoldRequest
 from services.payments.messages import PAYMENT_REFUNDED, PaymentRefunded, RefundPayment
 from services.payments.model import Refund, Schedule, origin
+from services.payments.store import charges, refunds
 from services.payments.use_cases import PaymentsContext
 from services.payments.use_cases.charge import lease, publish
 
@@ -25,18 +25,18 @@ async def hold_capture(context: PaymentsContext, request: HoldRequest) -> Held:
     """Let no attempt begin while the order's cancellation is on its way here."""
     now = context.clock()
     until = now + (BRIEFLY if request.briefly else timedelta(seconds=context.settings.hold_seconds))
-    await store.hold(context.database, request.order_id, context.settings.currency, until, now)
+    await charges.hold(context.database, request.order_id, context.settings.currency, until, now)
     return Held()
 
 
 async def ask_refund(context: PaymentsContext, work: UnitOfWork, command: Delivery[RefundPayment]) -> None:
     """Give back all that was captured. Where nothing was, nothing will be: a later capture is refused."""
     order_id, now = command.message.order_id, context.clock()
-    await store.ensure(work, order_id, context.settings.currency, now)
-    payment = (await store.lock(work, [order_id]))[order_id]
+    await charges.ensure(work, order_id, context.settings.currency, now)
+    payment = (await charges.lock(work, [order_id]))[order_id]
     was = payment.status
     payment.ask_refund()
-    amount, reason = await store.ask_refund(work, payment, command, command.message.reason, now)
+    amount, reason = await refunds.ask_refund(work, payment, command, command.message.reason, now)
     if was == "retrying":
         publish(work, payment, None)
     if payment.status in ("voided", "failed", "refunded"):
@@ -48,14 +48,14 @@ async def ask_refund(context: PaymentsContext, work: UnitOfWork, command: Delive
 
 async def refund_due(context: PaymentsContext) -> bool:
     """The sweeper: make the refunds that are due, and ask again about those without an answer."""
-    refunds = await store.take_due_refunds(context.database, lease(context), context.clock(), BATCH)
-    if refunds:
+    due = await refunds.take_due_refunds(context.database, lease(context), context.clock(), BATCH)
+    if due:
         crash.point("refund.before_call")
-        made = await asyncio.gather(*(_call(context, refund) for refund in refunds))
+        made = await asyncio.gather(*(_call(context, refund) for refund in due))
         crash.point("refund.after_call_before_commit")
         async with context.database.work() as work:
-            await _record(context, work, list(zip(refunds, made, strict=True)))
-    return len(refunds) == BATCH
+            await _record(context, work, list(zip(due, made, strict=True)))
+    return len(due) == BATCH
 
 
 async def _call(context: PaymentsContext, refund: Refund) -> bool:
@@ -73,13 +73,13 @@ async def _call(context: PaymentsContext, refund: Refund) -> bool:
 
 async def _record(context: PaymentsContext, work: UnitOfWork, called: Sequence[tuple[Refund, bool]]) -> None:
     now, schedule = context.clock(), Schedule((), context.settings.ask_again_seconds)
-    await store.lock(work, [refund.order_id for refund, _ in called])
-    finished = await store.finish_refunds(work, [refund.order_id for refund, made in called if made], now)
+    await charges.lock(work, [refund.order_id for refund, _ in called])
+    finished = await refunds.finish_refunds(work, [refund.order_id for refund, made in called if made], now)
     for refund, made in called:
         if refund.order_id in finished:
             _publish(work, refund, origin(refund, now))
         elif not made:
-            await store.postpone_refund(work, refund.order_id, schedule.next_call(refund.calls, now))
+            await refunds.postpone_refund(work, refund.order_id, schedule.next_call(refund.calls, now))
 
 
 def _publish(work: UnitOfWork, refund: Refund, due: Delivery[RefundPayment] | None) -> None:

@@ -9,9 +9,9 @@ from prometheus_client import Histogram
 
 from caravan.auth import Caller
 from caravan.errors import NotFound
-from services.payments import store
 from services.payments.drawing import render
 from services.payments.model import invoice_number
+from services.payments.store import invoices
 from services.payments.use_cases import PaymentsContext
 
 DRAWING = Histogram(
@@ -28,7 +28,7 @@ class Invoice:
 
 
 async def read(context: PaymentsContext, caller: Caller, order_id: UUID) -> Invoice:
-    bill = await store.bill(context.database, order_id)
+    bill = await invoices.bill(context.database, order_id)
     if bill is None or not caller.may_see(bill["user_id"]):
         raise NotFound(f"no invoice for order {order_id}: it has one once it is paid")
     pdf = bill["pdf"]
@@ -40,5 +40,5 @@ async def read(context: PaymentsContext, caller: Caller, order_id: UUID) -> Invo
 async def _draw(context: PaymentsContext, bill: dict[str, Any]) -> bytes:
     with DRAWING.time():
         pdf = await asyncio.to_thread(render, bill)
-    await store.keep_document(context.database, bill["order_id"], bill["revision"], pdf)
+    await invoices.keep_document(context.database, bill["order_id"], bill["revision"], pdf)
     return pdf

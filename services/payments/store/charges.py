@@ -1,8 +1,7 @@
-"""The queries of payments. Rows of several orders are locked in the order of their ids."""
+"""What orders are charged with, and each attempt to charge it."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -11,7 +10,7 @@ import orjson
 from caravan.database import Database, UnitOfWork
 from caravan.messages import Delivery
 from services.payments.messages import CapturePayment, ExpectPayment
-from services.payments.model import Answer, Payment, Refund
+from services.payments.model import Answer, Payment
 
 _PAYMENT = """p.order_id, p.status, p.amount, p.currency, p.token, p.attempt, p.reason, p.refund_asked, p.due_at, p.traceparent, p.actor, p.cause,
     coalesce(a.asked, 1) AS calls"""
@@ -237,87 +236,6 @@ async def ensure(work: UnitOfWork, order_id: UUID, currency: str, now: datetime)
     )
 
 
-async def ask_refund(work: UnitOfWork, payment: Payment, command: Delivery[Any], reason: str, now: datetime) -> tuple[int, str]:
-    """Write down that a refund was asked for, once per order: its amount and reason as they stand."""
-    await work.execute(
-        "UPDATE payment SET status = $2, due_at = $3, reason = $4, refund_asked = true, updated_at = $5,"
-        " token = CASE WHEN $3::timestamptz IS NULL THEN '' ELSE token END WHERE order_id = $1",
-        payment.order_id,
-        payment.status,
-        payment.due_at,
-        payment.reason,
-        now,
-    )
-    row = await work.fetchrow(
-        "INSERT INTO refund AS r (order_id, state, amount, reason, due_at, traceparent, actor, cause, requested_at, refunded_at)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
-        " ON CONFLICT (order_id) DO UPDATE SET reason = r.reason RETURNING amount, reason",
-        payment.order_id,
-        "done" if payment.status in ("voided", "failed") else "requested",
-        payment.amount if payment.status == "refunding" else 0,
-        reason,
-        now if payment.status == "refunding" else None,
-        command.traceparent,
-        command.actor,
-        command.id,
-        now,
-        now if payment.status in ("voided", "failed") else None,
-    )
-    assert row is not None
-    return row["amount"], row["reason"]
-
-
-async def settle_waiting_refunds(work: UnitOfWork, payments: Sequence[Payment], now: datetime) -> dict[UUID, asyncpg.Record]:
-    """Refunds that waited for the outcome of a capture: due now, or done with nothing to give back. Their reasons, and who asked for them."""
-    rows = await work.fetch(
-        "UPDATE refund r SET amount = t.amount, due_at = t.due_at, state = t.state, refunded_at = CASE WHEN t.state = 'done' THEN $5::timestamptz END"
-        " FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::text[]) AS t(order_id, amount, due_at, state)"
-        " WHERE r.order_id = t.order_id RETURNING r.order_id, r.reason, r.cause, r.traceparent, r.actor",
-        [p.order_id for p in payments],
-        [p.amount if p.status == "refunding" else 0 for p in payments],
-        [now if p.status == "refunding" else None for p in payments],
-        ["requested" if p.status == "refunding" else "done" for p in payments],
-        now,
-    )
-    return {row["order_id"]: row for row in rows}
-
-
-async def take_due_refunds(database: Database, lease: datetime, now: datetime, limit: int) -> list[Refund]:
-    """Refunds to make, or to ask about again; recorded as sent before the call."""
-    rows = await database.fetch(
-        "WITH due AS (SELECT order_id FROM refund WHERE due_at <= $1 ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED),"
-        " taken AS (UPDATE refund r SET state = 'sent', asked = asked + 1, due_at = $2 FROM due WHERE r.order_id = due.order_id RETURNING r.*)"
-        " SELECT t.order_id, t.amount, p.currency, t.reason, t.asked AS calls, a.charge, t.traceparent, t.actor, t.cause"
-        " FROM taken t JOIN payment p ON p.order_id = t.order_id LEFT JOIN payment_attempt a ON a.order_id = t.order_id AND a.state = 'captured'",
-        now,
-        lease,
-        limit,
-    )
-    return [Refund(**row) for row in rows]
-
-
-async def finish_refunds(work: UnitOfWork, orders: Sequence[UUID], now: datetime) -> set[UUID]:
-    """The refunds that this call, and none before it, has finished; their credit notes are numbered next after next."""
-    rows = await work.fetch(
-        "WITH done AS (UPDATE refund SET state = 'done', due_at = NULL, refunded_at = $2"
-        " WHERE order_id IN (SELECT order_id FROM refund WHERE order_id = ANY($1) AND state <> 'done' ORDER BY order_id FOR UPDATE) RETURNING order_id),"
-        " counted AS (UPDATE credit_note_counter SET last = last + (SELECT count(*) FROM done) WHERE EXISTS (SELECT FROM done) RETURNING last),"
-        " noted AS (INSERT INTO credit_note (number, order_id, issued_at) SELECT last + 1 - row_number() OVER (ORDER BY order_id DESC), order_id, $2"
-        " FROM counted, done),"
-        " revised AS (UPDATE invoice i SET revision = i.revision + 1 FROM done WHERE i.order_id = done.order_id)"
-        " UPDATE payment p SET status = 'refunded', updated_at = $2 FROM done WHERE p.order_id = done.order_id RETURNING p.order_id",
-        list(orders),
-        now,
-    )
-    return {row[0] for row in rows}
-
-
-async def postpone_refund(work: UnitOfWork, order_id: UUID, due_at: datetime) -> None:
-    await work.execute("UPDATE refund SET state = 'unknown', due_at = $2 WHERE order_id = $1 AND state <> 'done'", order_id, due_at)
-
-
-# What the doors show
-
 _ITEM = """p.order_id, p.user_id, p.status, p.amount, p.currency, p.attempt, p.due_at AS next_attempt_at, p.reason, i.number, p.created_at, p.updated_at"""
 _WITH_INVOICE = "payment p LEFT JOIN invoice i ON i.order_id = p.order_id"
 
@@ -338,35 +256,4 @@ async def attempts(database: Database, order_id: UUID) -> list[asyncpg.Record]:
     return await database.fetch(
         "SELECT attempt, state, asked AS calls, charge, reason, started_at, finished_at FROM payment_attempt WHERE order_id = $1 ORDER BY attempt",
         order_id,
-    )
-
-
-async def refund(database: Database, order_id: UUID) -> asyncpg.Record | None:
-    return await database.fetchrow("SELECT state, amount, reason, requested_at, refunded_at FROM refund WHERE order_id = $1", order_id)
-
-
-_BILL = """i.number, i.issued_at, i.revision, p.order_id, p.user_id, p.amount, p.currency, b.email, b.customer_name, b.billing_address, b.lines,
-    r.refunded_at, r.amount AS refunded, r.reason AS refund_reason, c.number AS credit_note"""
-_BILLED = """invoice i JOIN payment p ON p.order_id = i.order_id JOIN bill b ON b.order_id = i.order_id
-    LEFT JOIN refund r ON r.order_id = i.order_id AND r.state = 'done'
-    LEFT JOIN credit_note c ON c.order_id = i.order_id"""
-
-
-async def bill(database: Database, order_id: UUID) -> asyncpg.Record | None:
-    """All that an invoice says, and its PDF where that has been drawn; none before it has a number."""
-    return await database.fetchrow(
-        f"SELECT {_BILL}, d.pdf FROM {_BILLED} LEFT JOIN invoice_document d ON d.order_id = i.order_id AND d.revision = i.revision"
-        " WHERE i.order_id = $1",
-        order_id,
-    )
-
-
-async def keep_document(database: Database, order_id: UUID, revision: int, pdf: bytes) -> None:
-    """Store a document. One that was drawn before a refund, and is stored after it, stays a document of the old revision."""
-    await database.fetch(
-        "INSERT INTO invoice_document AS d (order_id, revision, pdf) VALUES ($1, $2, $3)"
-        " ON CONFLICT (order_id) DO UPDATE SET revision = excluded.revision, pdf = excluded.pdf WHERE d.revision < excluded.revision",
-        order_id,
-        revision,
-        pdf,
     )
