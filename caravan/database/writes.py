@@ -31,6 +31,12 @@ class Answer:
     keep: timedelta = ANSWERS_KEPT
 
 
+_FEED_TRANSACTION = (
+    "greatest(pg_current_xact_id(), (SELECT e.transaction FROM event e WHERE e.stream = given.id ORDER BY e.version DESC LIMIT 1))"
+)
+"""The transaction after which an event stands in the feed of the whole store. Its own, or that of the event before it in its stream when that one is younger: a
+transaction has its number from its first write, and may append to a stream after one that began later. A number higher than one's own is safe for readers:
+what they are handed is older than every transaction still running, this one too."""
 EventRow = tuple[UUID, int, str, int, str, datetime, str | None, str | None]
 
 
@@ -55,8 +61,9 @@ class Writes:
             columns = "idempotency (scope, key, fingerprint, status, headers, body, expires_at)"
             tables.append((columns, "*", ("text", "text", "bytea", "smallint", "json", "bytea", "timestamptz"), answers))
         if self.events:
-            columns = "event (stream, version, type, data_version, data, time, actor, trace_id)"
-            tables.append((columns, "*", ("uuid", "int", "text", "int", "json", "timestamptz", "text", "text"), list(self.events)))
+            columns = "event (stream, version, type, data_version, data, time, actor, trace_id, transaction)"
+            row = ("uuid", "int", "text", "int", "json", "timestamptz", "text", "text")
+            tables.append((columns, f"given.*, {_FEED_TRANSACTION}", row, list(self.events)))
         if self.outbox:
             messages = [(m.id, m.kind, m.channel, m.route, m.key, m.body) for m in self.outbox]
             columns = "outbox (created_at, message_id, kind, channel, route, key, body)"
@@ -68,7 +75,7 @@ class Writes:
             first = len(arguments) + 1
             arguments += [list(column) for column in zip(*rows, strict=True)]
             arrays = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(kinds, first))
-            parts.append(f"INSERT INTO {columns} SELECT {chosen} FROM unnest({arrays})")
+            parts.append(f"INSERT INTO {columns} SELECT {chosen} FROM unnest({arrays}) AS given (id)")
         ctes = ", ".join(f"w{number} AS ({part})" for number, part in enumerate(parts[:-1]))
         return (f"WITH {ctes} {parts[-1]}" if ctes else parts[-1], *arguments)
 
