@@ -5,6 +5,7 @@ import json
 import sys
 import time
 from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 
@@ -63,7 +64,7 @@ async def inserts(target: Target, clients: int, seconds: float) -> float | None:
         await admin.execute("DROP DATABASE IF EXISTS bench_ceiling")
         await admin.execute("CREATE DATABASE bench_ceiling")
         try:
-            return await _inserts(servers.database_url.rpartition("/")[0] + "/bench_ceiling", clients, seconds)
+            return await _inserts(urlsplit(servers.database_url)._replace(path="/bench_ceiling").geturl(), clients, seconds)
         finally:
             await admin.execute("DROP DATABASE bench_ceiling WITH (FORCE)")
     finally:

@@ -120,10 +120,9 @@ class _Use:
         await STARTS[name](self._place, self._passwords[name], self._announce, lambda server: self._servers.update({name: server}))
 
     def _note(self) -> Backends:
-        ports = {name: server.port for name, server in self._servers.items()}
         backends = Backends(
-            database_url=f"postgresql://postgres:{self._passwords['postgres']}@127.0.0.1:{ports['postgres']}/postgres",
-            redis_url=f"redis://:{self._passwords['redis']}@127.0.0.1:{ports['redis']}/0",
+            database_url=postgres.url(self._servers["postgres"], self._place, self._passwords["postgres"]),
+            redis_url=f"redis://:{self._passwords['redis']}@127.0.0.1:{self._servers['redis'].port}/0",
         )
         _write_private(self._data / NOTE, json.dumps(asdict(backends)))
         return backends

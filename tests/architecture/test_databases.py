@@ -1,5 +1,7 @@
 """A service's role reaches its own database and no other."""
 
+from urllib.parse import urlsplit
+
 import asyncpg
 import pytest
 
@@ -21,7 +23,7 @@ async def test_no_role_can_connect_to_the_database_of_another(backends: Backends
         for other in databases:
             if own == other:
                 continue
-            url = role_url(backends.database_url, own, backends.password(own)).rpartition("/")[0] + f"/caravan_{other}"
+            url = urlsplit(backends.database(own))._replace(path=f"/caravan_{other}").geturl()
             try:
                 await (await asyncpg.connect(url)).close()
             except asyncpg.InsufficientPrivilegeError:

@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import psutil
@@ -280,19 +281,47 @@ async def test_a_taken_port_is_replaced_and_a_free_one_kept(data: Path) -> None:
         pass
     async with embedded.start(data, secret=SECRET, announce=quiet) as second:
         assert second == first
-    with socket.create_server(("127.0.0.1", int(first.database_url.rpartition(":")[2].split("/")[0]))):
+    with socket.create_server(("127.0.0.1", port_of(first.database_url))):
         async with embedded.start(data, secret=SECRET, announce=quiet) as third:
             assert third.database_url != first.database_url
             assert third.redis_url == first.redis_url
 
 
+def port_of(url: str) -> int:
+    return int(parse_qs(urlsplit(url).query)["port"][0])
+
+
+async def test_a_database_is_reached_by_a_socket_in_its_folder_and_by_tcp(shared: tuple[Path, Backends]) -> None:
+    _, backends = shared
+    by_tcp = urlsplit(backends.database_url)._replace(query="")
+    by_tcp = by_tcp._replace(netloc=f"{by_tcp.netloc}127.0.0.1:{port_of(backends.database_url)}")
+    for url, peer in ((backends.database_url, None), (by_tcp.geturl(), "127.0.0.1")):
+        connection = await asyncpg.connect(url)
+        assert await connection.fetchval("SELECT host(inet_client_addr())") == peer
+        await connection.close()
+
+
+async def test_a_folder_whose_path_is_too_long_for_a_socket_works_too(data: Path) -> None:
+    data.chmod(0o711)  # for root's servers, which run as another user
+    deep = data / ("long" * 20)
+    deep.mkdir(mode=0o711)
+    try:
+        async with embedded.start(deep, secret=SECRET, announce=quiet) as backends:
+            await write(backends)
+            assert await written(backends) == (42, b"42")
+            assert urlsplit(backends.database_url).hostname == "127.0.0.1"
+    finally:
+        await embedded.stop_orphans(deep)
+
+
 async def test_pid_files_that_name_somebody_else_stop_nothing(data: Path) -> None:
-    async with embedded.start(data, secret=SECRET, announce=quiet):
+    async with embedded.start(data, secret=SECRET, announce=quiet) as backends:
         postmaster = (data / "postgres" / "postmaster.pid").read_text()
     somebody = subprocess.Popen(["sleep", "60"], user=place_user(data))
     try:
         (data / "postgres" / "postmaster.pid").write_text(f"{somebody.pid}\n" + postmaster.split("\n", 1)[1])
         (data / "redis" / "redis.pid").write_text(f"{somebody.pid}\n")
+        (data / "postgres" / f".s.PGSQL.{port_of(backends.database_url)}.lock").write_text(f"{somebody.pid}\n")
         async with embedded.start(data, secret=SECRET, announce=quiet):
             assert somebody.poll() is None
         assert somebody.poll() is None
