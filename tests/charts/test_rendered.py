@@ -67,20 +67,47 @@ def test_each_service_is_given_the_passwords_of_its_own_databases_alone() -> Non
         assert ("CARAVAN_ADMIN_PASSWORD" in paths) == (name == "identity")
 
 
+def test_each_service_has_a_user_of_its_own_in_rabbitmq() -> None:
+    urls = {
+        name: urlsplit(url)
+        for name, url in of_kind(rendered("backends"), "Secret")["caravan-backends"]["stringData"].items()
+        if "RABBITMQ" in name
+    }
+    assert {name: url.username for name, url in urls.items()} == {f"{name}.CARAVAN_RABBITMQ_URL": name for name in SERVICES}
+    shop = pods(rendered("kind"))
+    for name in SERVICES:
+        sources = next(volume for volume in shop[f"Deployment shop-{name}"]["volumes"] if volume["name"] == "secrets")["projected"][
+            "sources"
+        ]
+        keys = {item["key"]: item["path"] for source in sources for item in source["secret"]["items"] if "RABBITMQ" in item["path"]}
+        assert keys == {f"{name}.CARAVAN_RABBITMQ_URL": "CARAVAN_RABBITMQ_URL"}, name
+
+
+def test_who_has_one_url_for_all_services_says_so_and_keda_asks_with_it() -> None:
+    one = ("--set", "backends.keys={CARAVAN_RABBITMQ_URL},backends.ownKeys={CARAVAN_RABBITMQ_URL}")
+    for options, key in (((), "payments.CARAVAN_RABBITMQ_URL"), (one, "CARAVAN_RABBITMQ_URL")):
+        made = rendered("production", *options)
+        (reference,) = of_kind(made, "TriggerAuthentication")["shop-payments"]["spec"]["secretTargetRef"]
+        assert reference == {"parameter": "host", "name": "caravan-backends", "key": key}
+        triggers = of_kind(made, "ScaledObject")["shop-payments"]["spec"]["triggers"]
+        assert {trigger["authenticationRef"]["name"] for trigger in triggers if trigger["type"] == "rabbitmq"} == {"shop-payments"}
+        sources = next(volume for volume in pods(made)["Deployment shop-payments"]["volumes"] if volume["name"] == "secrets")["projected"][
+            "sources"
+        ]
+        assert [item["key"] for source in sources for item in source["secret"]["items"] if "RABBITMQ" in item["path"]] == [key]
+
+
 def test_each_backend_has_a_password_of_its_own_and_the_services_administer_none() -> None:
     secrets = of_kind(rendered("backends"), "Secret")
     urls = {name: urlsplit(url) for name, url in secrets["caravan-backends"]["stringData"].items() if name.endswith("_URL")}
     admin = secrets["caravan-rabbitmq"]["stringData"]
     found = [url.password for url in urls.values()] + [admin["password"]]
-    assert len(urls) == 4 and len(set(found)) == 5 and all(len(password or "") >= 24 for password in found)
+    assert len(urls) == 3 + len(SERVICES) and len(set(found)) == len(urls) + 1 and all(len(password or "") >= 24 for password in found)
     definitions = json.loads(secrets["caravan-backends"]["stringData"]["definitions.json"])
     users = {user["name"]: user for user in definitions["users"]}
-    rights = {right["user"]: right for right in definitions["permissions"]}
-    services = urls["CARAVAN_RABBITMQ_URL"].username or ""
-    assert users[services]["tags"] == [] and rights[services]["configure"] == ""
-    assert (
-        users[services]["password"] == urls["CARAVAN_RABBITMQ_URL"].password and users[admin["username"]]["password"] == admin["password"]
-    )
+    assert users[admin["username"]]["password"] == admin["password"]
+    for name in SERVICES:
+        assert users[name] == {"name": name, "password": urls[f"{name}.CARAVAN_RABBITMQ_URL"].password, "tags": []}
     for file in ("valkey-cache.conf", "valkey-jobs.conf"):
         text = secrets["caravan-backends"]["stringData"][file]
         assert "user default off" in text and "-@admin -@dangerous" in text and "requirepass" not in text

@@ -91,6 +91,9 @@ async def amqp(url, doing):
     async with connection:
         await doing(await connection.channel())
 
+async def read(channel):
+    await (await channel.get_queue("inventory.reserve-stock", ensure=False)).consume(print)
+
 async def management(user, password):
     asked = http.client.HTTPConnection("rabbitmq", 15672, timeout=5)
     asked.request("GET", "/api/queues", headers={"authorization": "Basic " + b64encode(f"{user}:{password}".encode()).decode()})
@@ -103,8 +106,8 @@ async def main():
             await tried(f"database {name}", database(f"caravan_{name}", f"caravan_{name}", password))
         for user in ("caravan", "shop", "guest"):
             await tried(f"management as {user}", management(user, password))
-            if user != "shop":
-                await tried(f"queues as {user}", amqp(f"amqp://{user}:{password}@rabbitmq:5672/", lambda channel: channel.close()))
+        for user in ("caravan", "shop", "guest", "inventory", "orders"):
+            await tried(f"queues as {user}", amqp(f"amqp://{user}:{password}@rabbitmq:5672/", lambda channel: channel.close()))
         for server in ("cache", "jobs"):
             await tried(f"{server} by default", Redis(host=server, password=password).ping())
     urls = [URLS["CARAVAN_REDIS_URL"], URLS["CARAVAN_JOBS_REDIS_URL"]]
@@ -114,6 +117,7 @@ async def main():
             await tried(command, Redis.from_url(url).execute_command(*command.split()))
         assert await Redis.from_url(url).set("tried", "1", ex=1), "what is its own still opens"
     await tried("delete a queue", amqp(URLS["CARAVAN_RABBITMQ_URL"], lambda channel: channel.queue_delete("orders.import")))
+    await tried("read another's queue", amqp(URLS["CARAVAN_RABBITMQ_URL"], read))
     await tried("declare a queue", amqp(URLS["CARAVAN_RABBITMQ_URL"], lambda channel: channel.declare_queue("tried")))
     await amqp(URLS["CARAVAN_RABBITMQ_URL"], lambda channel: channel.close())
 

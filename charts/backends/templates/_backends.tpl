@@ -135,7 +135,8 @@ spec:
 {{- $old := (lookup "v1" "Secret" .Release.Namespace .Values.secret).data | default dict -}}
 {{- $admin := (lookup "v1" "Secret" .Release.Namespace .Values.rabbitmqSecret).data | default dict -}}
 {{- $kept := dict "postgres" (get $old "postgres-password") "cache" (get $old "cache-password") "jobs" (get $old "jobs-password")
-    "shop" (get $old "rabbitmq-password") "rabbitmq" (get $admin "password") -}}
+    "rabbitmq" (get $admin "password") -}}
+{{- range .Values.services }}{{ $_ := set $kept (printf "rabbitmq-%s" .) (get $old (printf "rabbitmq-password-%s" .)) }}{{ end -}}
 {{- $made := dict -}}
 {{- range $name, $password := $kept }}{{ $_ := set $made $name (ternary (b64dec $password) (randAlphaNum 32) (not (empty $password))) }}{{ end -}}
 {{- $_ := set .Values "made" $made -}}
@@ -143,14 +144,22 @@ spec:
 {{ toYaml .Values.made }}
 {{- end }}
 
+{{/* Takes (dict "root" $ "of" <the passwords>). A user for each service: it reads the queues that begin with its name, publishes to queues and to the exchange of its
+     name, and declares nothing. `shop` is of a time when all services were one user: nobody can log in as that any more. */}}
 {{- define "backends.definitions" -}}
 vhosts: [{name: /}]
 users:
-  - {name: caravan, password: {{ .rabbitmq | quote }}, tags: [administrator]}
-  - {name: shop, password: {{ .shop | quote }}, tags: []}
+  - {name: caravan, password: {{ .of.rabbitmq | quote }}, tags: [administrator]}
+  - {name: shop, password_hash: "", tags: []}
+  {{- range .root.Values.services }}
+  - {name: {{ toJson . }}, password: {{ get $.of (printf "rabbitmq-%s" .) | quote }}, tags: []}
+  {{- end }}
 permissions:
   - {user: caravan, vhost: /, configure: ".*", write: ".*", read: ".*"}
-  - {user: shop, vhost: /, configure: "", write: ".*", read: ".*"}
+  - {user: shop, vhost: /, configure: "^$", write: "^$", read: "^$"}
+  {{- range .root.Values.services }}
+  - {user: {{ toJson . }}, vhost: /, configure: "^$", write: {{ printf "^(amq\\.default|%s)$" . | toJson }}, read: {{ printf "^%s\\." . | toJson }}}
+  {{- end }}
 {{- end }}
 
 {{/* A user for the shop that may neither administer the server nor empty it. */}}

@@ -63,6 +63,9 @@
 {{- end -}}
 {{- $service := mergeOverwrite (deepCopy .root.Values.defaults) $given -}}
 {{- if not $service.backendSecrets }}{{ $_ := set $service "backendSecrets" .root.Values.backends.keys }}{{ end -}}
+{{- $own := list -}}
+{{- range .root.Values.backends.ownKeys }}{{ if not (has . $service.backendSecrets) }}{{ $own = append $own . }}{{ end }}{{ end -}}
+{{- $_ := set $service "ownKeys" $own -}}
 {{- $serving := splitList "," (include "caravan.serving" .root) -}}
 {{- $callers := list -}}
 {{- range $other, $its := $all }}{{ if and (has $.name $its.calls) (has $other $serving) }}{{ $callers = append $callers $other }}{{ end }}{{ end -}}

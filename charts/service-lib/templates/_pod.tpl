@@ -43,6 +43,14 @@ securityContext:
             - {key: {{ toJson . }}, path: {{ toJson . }}}
             {{- end }}
       {{- end }}
+      {{- with .service.ownKeys }}
+      - secret:
+          name: {{ toJson $.root.Values.backends.secret }}
+          items:
+            {{- range . }}
+            - {key: {{ printf "%s.%s" $.name . | toJson }}, path: {{ toJson . }}}
+            {{- end }}
+      {{- end }}
       {{- range .facts.databases }}
       - secret:
           name: {{ include "service-lib.databaseSecret" (dict "root" $.root "database" .) | toJson }}

@@ -42,6 +42,19 @@ spec:
     {{- range .facts.queues }}
     - type: rabbitmq
       metadata: {queueName: {{ toJson . }}, mode: QueueLength, value: {{ include "text.of" $.service.keda.lag }}}
-      authenticationRef: {name: {{ include "service-lib.fullname" (dict "root" $.root "name" "rabbitmq") }}}
+      authenticationRef: {name: {{ include "service-lib.fullname" $ }}}
     {{- end }}
+{{- end }}
+
+{{/* How many messages wait is asked as the service itself. */}}
+{{- define "service-lib.triggerAuthentication" -}}
+{{- $key := "CARAVAN_RABBITMQ_URL" -}}
+apiVersion: keda.sh/v1alpha1
+kind: TriggerAuthentication
+metadata:
+  name: {{ include "service-lib.fullname" . }}
+  labels: {{- include "service-lib.labels" . | nindent 4 }}
+spec:
+  secretTargetRef:
+    - {parameter: host, name: {{ toJson .root.Values.backends.secret }}, key: {{ ternary (printf "%s.%s" .name $key) $key (has $key .service.ownKeys) | toJson }}}
 {{- end }}
