@@ -27,7 +27,7 @@ AUDIT = Topic(
     owner="every service",
     events=(AuditRecorded,),
     key="target",
-    purpose="Logins, captures, refunds, whom the gateway refused, and all that staff and admins do: to users, products, stock, "
+    purpose="Logins, captures, refunds, who was refused, and all that staff and admins do: to users, products, stock, "
     "campaigns, orders, failures and jobs, with actor and trace id.",
     retention=timedelta(days=365),
 )

@@ -19,6 +19,7 @@ from caravan.discovery import Discovery
 from caravan.jobs import Enqueuer, Jobs
 from caravan.live import Live
 from caravan.messages import Channel
+from caravan.refusals import RefusedRequests
 from caravan.settings import Settings
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ class Context(Generic[S, P]):
     nudge: Callable[[str], None]
     """Wake one of the service's periodic tasks now."""
     jobs: Enqueuer
+    refused: RefusedRequests | None = None
+    """Who was refused at the service's own doors; None of a service that has no database to write it into."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,7 +103,7 @@ def create_app(service: str, routers: Sequence[Any], context: Any, verifier: Any
         _include(app, router)
     add_problem_handlers(app)
     document_problems(app)
-    edge = Edge(app, service, forwarder_key(context.secret))
+    edge = Edge(app, service, forwarder_key(context.secret), context.refused)
     edge.fastapi = app
     return edge
 

@@ -16,7 +16,9 @@ from caravan.client import authorization, deadline
 from caravan.clock import new_id
 from caravan.derivation import derive
 from caravan.errors import BadRequest, Busy, Problem, TooLarge, TooSlow
+from caravan.http.addresses import network_of
 from caravan.http.problems import as_problem, problem_response
+from caravan.refusals import ANONYMOUS, STATUSES, RefusedRequests, reason_of
 
 MAX_BODY = 1024 * 1024
 BODY_SECONDS = 10.0
@@ -77,18 +79,19 @@ class Edge:
 
     fastapi: FastAPI
 
-    def __init__(self, app: App, service: str, forwarder: bytes = b"") -> None:
+    def __init__(self, app: App, service: str, forwarder: bytes = b"", refused: RefusedRequests | None = None) -> None:
+        """`refused` is told whom this application refuses, but for requests that came through the gateway, which tells of them itself."""
         self.app = app
         self.service = service
         self.forwarder = forwarder
+        self.refused = refused
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        given = headers.get(b"x-request-id", b"").decode("latin-1")
-        rid = given if 0 < len(given) <= 128 and given.isascii() and given.isprintable() else str(new_id())
+        rid = _request_id(headers)
         telemetry.request_id.set(rid)
         telemetry.service_name.set(self.service)
         telemetry.actor.set(None)
@@ -98,7 +101,9 @@ class Edge:
             or telemetry.traceparent.get()
             or telemetry.new_traceparent()
         )
+        refused = None if BOUNDED in scope else self.refused
         if FORWARDER in headers and self.forwarder and hmac.compare_digest(headers[FORWARDER], self.forwarder):
+            refused = None
             scope["client"] = (headers.get(b"x-forwarded-for", b"unknown").decode("latin-1"), 0)
             if SECONDS in headers:
                 deadline.set(asyncio.get_running_loop().time() + float(headers[SECONDS]))
@@ -115,6 +120,8 @@ class Edge:
                 began = True
                 status = message["status"]
                 _add_headers(message, rid, b"authorization" not in headers and scope["method"] in ("GET", "HEAD"))
+            elif refused is not None and status in STATUSES:
+                _note(refused, status, scope, message)
             await send(message)
 
         with telemetry.span(f"{scope['method']} {self.service}", SpanKind.SERVER, parent=parent):
@@ -136,9 +143,24 @@ class Edge:
             finally:
                 if body is not None:
                     body.close()
-                route = scope.get("route")
-                template = route.path if isinstance(route, APIRoute) else scope.get("route_template", "unmatched")
-                telemetry.HTTP_DURATION.labels(self.service, scope["method"], template, status).observe(time.perf_counter() - started)
+                telemetry.HTTP_DURATION.labels(self.service, scope["method"], _template(scope), status).observe(
+                    time.perf_counter() - started
+                )
+
+
+def _request_id(headers: dict[bytes, bytes]) -> str:
+    given = headers.get(b"x-request-id", b"").decode("latin-1")
+    return given if 0 < len(given) <= 128 and given.isascii() and given.isprintable() else str(new_id())
+
+
+def _note(refused: RefusedRequests, status: int, scope: Scope, message: MutableMapping[str, Any]) -> None:
+    actor, address = telemetry.actor.get() or ANONYMOUS, network_of(scope["client"][0]) if scope.get("client") else "unknown"
+    refused.note(status, actor, address, f"{scope['method']} {_template(scope)}", reason_of(message.get("body", b"")))
+
+
+def _template(scope: Scope) -> str:
+    route = scope.get("route")
+    return str(route.path if isinstance(route, APIRoute) else scope.get("route_template", "unmatched"))
 
 
 def _add_headers(message: MutableMapping[str, Any], rid: str, public: bool) -> None:

@@ -12,10 +12,12 @@ from caravan import telemetry
 from caravan.auth import Verifier, check_internal
 from caravan.client import FAIR_SECONDS, Local, Operation, authorization, deadline, verify_caller_behind
 from caravan.deadlines import Deadline
-from caravan.errors import BadRequest, DeadlineExceeded, Forbidden, Invalid, NotFound
+from caravan.errors import BadRequest, DeadlineExceeded, Forbidden, Invalid, NotFound, Unauthorized
 from caravan.faults import UNKNOWN
 from caravan.health import PATHS, Health
 from caravan.http import App, Body, Receive, Scope, Send, answer_head, as_problem, leaves, problem_response
+from caravan.http.addresses import network_of
+from caravan.refusals import ANONYMOUS, RefusedRequests
 
 
 @dataclass(slots=True)
@@ -28,6 +30,8 @@ class Door:
     probes_apart: bool
     operations: dict[str, tuple[Operation[Any, Any], Local]] = field(default_factory=dict)
     """By path."""
+    refused: dict[str, RefusedRequests] = field(default_factory=dict)
+    """By service: who was refused one of its operations."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """All requests."""
@@ -80,21 +84,32 @@ class Door:
         if found is None or scope["method"] != "POST":
             raise NotFound(f"no operation at {scope['path']}")
         operation, local = found
-        check_internal(self.secret, headers.get(b"authorization"), operation.service)
-        authorization.set(headers.get(b"x-user-authorization"))
-        seconds = min(_seconds(headers.get(b"x-caravan-seconds")) or operation.seconds, operation.seconds)
-        deadline.set(asyncio.get_running_loop().time() + seconds)
+        caller = ANONYMOUS
         try:
-            async with Deadline(seconds):
-                request = operation.request.model_validate_json(await Body(dict(scope["headers"]), receive).read())
-                answer = await local(request)
-        except ValidationError as error:
-            raise Invalid(f"not a request for this operation: {error.error_count()} errors") from None
-        except TimeoutError:
-            late = DeadlineExceeded(f"{operation.name} was not done within {seconds:.3g} s")
-            late.fault = "" if seconds >= min(operation.seconds, FAIR_SECONDS) else UNKNOWN
-            raise late from None
-        return Response(answer.model_dump_json(), media_type="application/json")
+            caller = f"service:{check_internal(self.secret, headers.get(b'authorization'), operation.service)}"
+            return await _carry_out(operation, local, headers, Body(dict(scope["headers"]), receive))
+        except (Unauthorized, Forbidden) as refusal:
+            if operation.service in self.refused:
+                address = network_of(scope["client"][0]) if scope.get("client") else "unknown"
+                self.refused[operation.service].note(refusal.status, caller, address, f"POST {operation.path}", refusal.detail)
+            raise
+
+
+async def _carry_out(operation: Operation[Any, Any], local: Local, headers: Mapping[bytes, str], body: Body) -> Response:
+    authorization.set(headers.get(b"x-user-authorization"))
+    seconds = min(_seconds(headers.get(b"x-caravan-seconds")) or operation.seconds, operation.seconds)
+    deadline.set(asyncio.get_running_loop().time() + seconds)
+    try:
+        async with Deadline(seconds):
+            request = operation.request.model_validate_json(await body.read())
+            answer = await local(request)
+    except ValidationError as error:
+        raise Invalid(f"not a request for this operation: {error.error_count()} errors") from None
+    except TimeoutError:
+        late = DeadlineExceeded(f"{operation.name} was not done within {seconds:.3g} s")
+        late.fault = "" if seconds >= min(operation.seconds, FAIR_SECONDS) else UNKNOWN
+        raise late from None
+    return Response(answer.model_dump_json(), media_type="application/json")
 
 
 def _seconds(given: str | None) -> float | None:

@@ -33,6 +33,7 @@ from caravan.jobs.failures import FailedJobs
 from caravan.leadership import Leadership
 from caravan.live import Live
 from caravan.outbox import Relay, Unsent
+from caravan.refusals import Refusal, RefusedRequests, record_refusals
 from caravan.runtime.backends import BUS, Backends, choose_bus, choose_discovery, consumers, declare, subscriptions
 from caravan.runtime.door import Door, for_owner
 from caravan.runtime.periodic import repeat
@@ -157,6 +158,8 @@ class Process:
             nudge=self._nudger(service.name),
             jobs=Enqueuer(self.jobs, service.jobs),
         )
+        if any(declared.kernel for declared in service.databases):
+            context.refused = self.app.refused[service.name] = RefusedRequests(partial(_record_refusals, context.database))
         desk = operations(self._desk(service, opened, context), service.name)
         for operation, use_case in {**service.operations, **desk}.items():
             self._local[operation] = _bind(use_case, context)
@@ -180,6 +183,8 @@ class Process:
                 relay = Relay(context.database, self.bus, leadership)
                 self._relays.append(relay)
                 self._relaying.append(self._spawn(f"relay {service.name}", relay.run))
+            if context.refused:
+                self._others.append(self._spawn(f"refusals {service.name}", context.refused.run))
             for consumer in consumers(service):
                 reading = partial(self.bus.consume, consumer.subscription, Inbox(consumer, context).process)
                 self._consuming.append(self._spawn(f"consume {consumer.subscription.name}", reading))
@@ -214,6 +219,7 @@ class Process:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self.kernel.drain_seconds):
                 await asyncio.gather(*self._consuming, *self._others, return_exceptions=True)
+                await asyncio.gather(*(refused.report() for refused in self.app.refused.values()))
                 for relay in self._relays:
                     relay.stop()
                 await asyncio.gather(*self._relaying, return_exceptions=True)
@@ -286,6 +292,11 @@ class Process:
                 for service in self.services:
                     if any(declared.kernel for declared in service.databases):
                         await self.contexts[service.name].database.forget()
+
+
+async def _record_refusals(database: Database, refusals: list[Refusal]) -> None:
+    async with database.work() as work:
+        record_refusals(work, refusals)
 
 
 def _bind(use_case: Callable[[Any, Any], Awaitable[Any]], context: Context[Any, Any]) -> Local:

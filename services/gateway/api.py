@@ -12,6 +12,7 @@ import orjson
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
+from prometheus_client import Counter
 
 from caravan.auth import Caller, Customer
 from caravan.client import authorization
@@ -19,6 +20,7 @@ from caravan.errors import BadRequest, NotFound, Unauthorized, Unavailable
 from caravan.faults import COUNTED, FAULT
 from caravan.http import FREE_PARAMETERS, App, Edge, Receive, Scope, Send, allow, create_app, json_response
 from caravan.http.addresses import Networks, client_address, network_of
+from caravan.refusals import ANONYMOUS, STATUSES, reason_of
 from caravan.snapshot import RateLimit
 from caravan.snapshot import Route as Rule
 from services.gateway import failure_desk, job_desk, pages, use_cases
@@ -27,13 +29,13 @@ from services.gateway.faces import channels
 from services.gateway.forwarding import Headers, Limit, forward_here, onward_headers
 from services.gateway.limits import READS, Lease, Policies, Policy
 from services.gateway.openapi import merge
-from services.gateway.refusals import STATUSES, reason_of
 from services.gateway.routing import OWN
 from services.gateway.rules import rewritten
 from services.gateway.schemas import Overview
 from services.gateway.use_cases import GatewayContext
 
 VERSION = version("caravan")
+REFUSED = Counter("caravan_gateway_refused_total", "Requests refused for want of a right", ["status"])
 HOST = re.compile(rb"([A-Za-z0-9._~-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 
 router = APIRouter(tags=["gateway"])
@@ -136,7 +138,9 @@ class Gateway:
             raise
 
     def _note_refusal(self, scope: Scope, template: str, peer: str, caller: Caller | None, status: int, reason: str) -> None:
-        self._context.parts.refused.note(status, caller, network_of(peer), f"{scope['method']} {template}", reason)
+        REFUSED.labels(status).inc()
+        actor = caller.name if caller else ANONYMOUS
+        self._context.parts.refused.note(status, actor, network_of(peer), f"{scope['method']} {template}", reason)
 
     def _unmatched(self, scope: Scope) -> Exception:
         away = self._context.parts.table.away(scope["path"])

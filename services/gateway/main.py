@@ -3,15 +3,16 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from caravan.refusals import Refusal, RefusedRequests
 from caravan.service import Context, Periodic, Service
 from services.gateway import api, use_cases
 from services.gateway.limits import Limits, Policies
-from services.gateway.refusals import RefusedRequests
 from services.gateway.sessions import Sessions
 from services.gateway.settings import Settings
 from services.gateway.streams import Streams
 from services.gateway.table import REFRESH_SECONDS, Table
 from services.gateway.upstreams import Upstreams
+from services.identity.client import RECORD_REFUSALS, Refusals
 
 
 @asynccontextmanager
@@ -19,7 +20,11 @@ async def opened(context: Context[Settings, None]) -> AsyncIterator[use_cases.Pa
     upstreams = Upstreams(context)
     sessions = Sessions(context.calls, context.settings.session_seconds)
     context.discovery.on_change(lambda: context.nudge("routes"))
-    refused = RefusedRequests(context.calls)
+
+    async def record(refusals: list[Refusal]) -> None:  # identity does, since there is no database here
+        await context.calls(RECORD_REFUSALS, Refusals(items=refusals))
+
+    refused = RefusedRequests(record)
     yield use_cases.Parts(
         Table(context), Limits(context.redis), Policies(context.settings), sessions, Streams(context.settings, sessions), upstreams, refused
     )

@@ -9,10 +9,10 @@ from caravan.client import Operation
 from caravan.database import CONNECTION_LOST
 from caravan.errors import Problem
 from caravan.money import Money
+from caravan.refusals import RefusedRequests
 from caravan.service import Context
 from caravan.telemetry import log
 from services.gateway.limits import Limits, Policies
-from services.gateway.refusals import RefusedRequests
 from services.gateway.schemas import LatestNotification, Overview, Part, Profile, RecentOrder, RecommendedProduct
 from services.gateway.sessions import Sessions
 from services.gateway.settings import Settings

@@ -6,6 +6,7 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from caravan.client import Operation
+from caravan.refusals import Refusal
 
 
 class KeysRequest(BaseModel):
@@ -75,18 +76,6 @@ class AdminAction(BaseModel):
 
 class AuditRecorded(BaseModel):
     """It is in the audit log."""
-
-
-class Refusal(BaseModel):
-    """Requests refused for want of a right, alike in who asked, where from and for what."""
-
-    status: Literal[401, 403]
-    actor: str = Field(max_length=300)
-    address: str = Field(max_length=100)
-    operation: str = Field(max_length=400)
-    reason: str = Field(max_length=400)
-    count: int = Field(ge=1)
-    first_trace_id: str = Field(max_length=64)
 
 
 class Refusals(BaseModel):

@@ -94,7 +94,7 @@ class Pets:
         return Service(self.name, routers=(self.router,))
 
     def app(self, backends: Backends) -> App:
-        return create_app(self.name, (self.router,), SimpleNamespace(secret=backends.secret), None)
+        return create_app(self.name, (self.router,), SimpleNamespace(secret=backends.secret, refused=None), None)
 
 
 @contextlib.asynccontextmanager

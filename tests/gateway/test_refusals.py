@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from typing import Any
 
-from caravan.auth import Caller
+from caravan.auth import Caller, internal_token
 from caravan.clock import new_id
 from caravan.errors import Unavailable
+from caravan.http import FORWARDER, forwarder_key
+from caravan.refusals import ANONYMOUS, MOST, VARIOUS, WINDOW_SECONDS, Refusal, RefusedRequests
 from caravan.runtime import Backends
-from services.gateway.refusals import MOST, VARIOUS, WINDOW_SECONDS, RefusedRequests
-from services.identity.client import Refusal, Refusals
+from services.inventory.client import AVAILABILITY
 from tests.shop import Shop, running, until
 
 
@@ -60,10 +61,10 @@ class Calls:
     away: bool = False
     time: float = 0.0
 
-    async def __call__(self, _: Any, refusals: Refusals) -> None:
+    async def __call__(self, refusals: list[Refusal]) -> None:
         if self.away:
             raise Unavailable("away")
-        self.told += refusals.items
+        self.told += refusals
 
     def now(self) -> float:
         return self.time
@@ -71,7 +72,7 @@ class Calls:
 
 def _made() -> tuple[RefusedRequests, Calls]:
     calls = Calls([])
-    return RefusedRequests(calls, calls.now), calls  # type: ignore[arg-type]
+    return RefusedRequests(calls, calls.now), calls
 
 
 async def test_one_that_is_refused_all_the_time_is_told_of_at_once_and_then_once_a_window_with_its_count() -> None:
@@ -79,7 +80,7 @@ async def test_one_that_is_refused_all_the_time_is_told_of_at_once_and_then_once
     for second in range(int(WINDOW_SECONDS * 3)):
         calls.time = float(second)
         for _ in range(100):
-            refused.note(401, None, "192.0.2.1", "GET /v1/orders", "no token")
+            refused.note(401, ANONYMOUS, "192.0.2.1", "GET /v1/orders", "no token")
         await refused.report()
     assert [item.count for item in calls.told] == [100, 6000, 6000]
     assert await refused.report() is None and len(calls.told) == 3
@@ -88,7 +89,7 @@ async def test_one_that_is_refused_all_the_time_is_told_of_at_once_and_then_once
 async def test_no_number_of_addresses_writes_more_than_the_bound_and_all_are_counted() -> None:
     refused, calls = _made()
     for number in range(10_000):
-        refused.note(401 + 2 * (number % 2), None, f"198.51.{number // 250}.{number % 250}", "GET /v1/orders", "x" * 10_000)
+        refused.note(401 + 2 * (number % 2), ANONYMOUS, f"198.51.{number // 250}.{number % 250}", "GET /v1/orders", "x" * 10_000)
         if number % 100 == 0:
             await refused.report()
     assert len(refused._waiting) <= MOST + 2 and len(calls.told) <= MOST + 2 and all(len(item.reason) <= 300 for item in calls.told)
@@ -102,9 +103,29 @@ async def test_while_identity_is_away_nothing_is_lost() -> None:
     refused, calls = _made()
     calls.away = True
     who = Caller(subject=str(new_id()), role="customer", session="s", actor=None, expires=0)
-    refused.note(403, who, "192.0.2.1", "GET /v1/users", "for staff")
+    refused.note(403, who.name, "192.0.2.1", "GET /v1/users", "for staff")
     await refused.report()
-    refused.note(403, who, "192.0.2.1", "GET /v1/users", "for staff")
+    refused.note(403, who.name, "192.0.2.1", "GET /v1/users", "for staff")
     calls.away = False
     await refused.report()
     assert [(item.actor, item.count) for item in calls.told] == [(who.name, 2)]
+
+
+async def test_a_service_that_is_asked_without_the_gateway_tells_of_its_own_doors(backends: Backends) -> None:
+    """Its operations for other services, and its routes; what came through the gateway is told of there."""
+    async with running(backends, "identity", "inventory") as shop:
+        path = AVAILABILITY.path
+        for header in ({}, {"authorization": "Bearer x.y.z"}, {"authorization": internal_token("another key" * 4, "orders", "inventory")}):
+            assert (await shop.client.post(path, headers=header, json={"skus": []})).status_code == 401
+        assert (await shop.client.post("/v1/stock/movements", json={})).status_code == 401
+        through = {FORWARDER.decode(): forwarder_key(backends.secret).decode(), "x-forwarded-for": "192.0.2.1"}
+        assert (await shop.client.get("/v1/stock/MUG/movements", headers=through)).status_code == 401
+        refused = shop.process.app.refused["inventory"]
+        [unknown] = await until(lambda: _audited(shop, f"POST {path}"))
+        await refused.report()  # what was noted after the first look
+        [route] = await until(lambda: _audited(shop, "POST /v1/stock/movements"))
+        waiting = sum(seen.count for seen in refused._waiting.values())
+        assert unknown["actor"] == "anonymous" and unknown["details"]["address"]
+        assert unknown["details"]["count"] + route["details"]["count"] + waiting == 4
+        assert route["details"]["status"] == 401 and "access token" in route["details"]["reason"]
+        assert not await _audited(shop, "GET /v1/stock/{sku}/movements")

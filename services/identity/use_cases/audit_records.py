@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from caravan import refusals as refused
 from caravan.audit import audit
 from caravan.client import verify_caller_behind
 from services.identity.client import AdminAction, AuditRecorded, Refusals
@@ -18,7 +19,5 @@ async def record_admin_action(context: Identity, action: AdminAction) -> AuditRe
 
 async def record_refusals(context: Identity, refusals: Refusals) -> AuditRecorded:
     async with context.database.work() as work:
-        for refused in refusals.items:
-            details = refused.model_dump(exclude={"actor", "operation"})
-            audit(work, "request.refused", f"operation:{refused.operation}", actor=refused.actor, result="refused", **details)
+        refused.record_refusals(work, refusals.items)
     return AuditRecorded()

@@ -1,31 +1,44 @@
 """Requests refused for want of a right (401, 403), for the audit log: counted for each who, where from and which operation.
 
-Each is told of within seconds for the first time and then at most once a minute, so that who is refused all day fills no disk; and identity, which writes
-them down, is asked beside the requests, never by one.
+Each is told of within seconds for the first time and then at most once a minute, so that who is refused all day fills no disk; and they are written down
+beside the requests, never by one.
 """
 
+import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
+from typing import Literal, cast
 
 import orjson
-from prometheus_client import Counter
+from pydantic import BaseModel, Field
 
 from caravan import telemetry
-from caravan.auth import Caller
-from caravan.client import Calls
-from caravan.database import CONNECTION_LOST
+from caravan.audit import audit
+from caravan.database import CONNECTION_LOST, UnitOfWork
 from caravan.errors import Problem
 from caravan.telemetry import log
-from services.identity.client import RECORD_REFUSALS, Refusal, Refusals
 
 STATUSES = frozenset({401, 403})
 WINDOW_SECONDS = 60.0
 MOST = 50
-"""Records in that time of one replica. What is beyond is counted together: the audit log then says how much it was, and the metric."""
+"""Records in that time of one service in one process. What is beyond is counted together: the audit log then says how much it was, and the metric."""
 VARIOUS = "various"
 SHOWN = 300
-COUNTED = Counter("caravan_gateway_refused_total", "Requests refused for want of a right", ["status"])
+PAUSE_SECONDS = 5.0
+ANONYMOUS = "anonymous"
+
+
+class Refusal(BaseModel):
+    """Requests refused for want of a right, alike in who asked, where from and for what."""
+
+    status: Literal[401, 403]
+    actor: str = Field(max_length=300)
+    address: str = Field(max_length=100)
+    operation: str = Field(max_length=400)
+    reason: str = Field(max_length=400)
+    count: int = Field(ge=1)
+    first_trace_id: str = Field(max_length=64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +57,18 @@ class _Count:
 
 
 class RefusedRequests:
-    def __init__(self, calls: Calls, now: Callable[[], float] = time.monotonic) -> None:
-        self._calls = calls
+    def __init__(self, write: Callable[[list[Refusal]], Awaitable[object]], now: Callable[[], float] = time.monotonic) -> None:
+        """`write` puts them into the audit log. It raises a Problem, or what a lost connection raises, when it can't."""
+        self._write = write
         self._now = now
+        self._noted = asyncio.Event()
         self._waiting: dict[_Key, _Count] = {}
         self._reported: set[_Key] = set()
         self._began = now()
 
-    def note(self, status: int, caller: Caller | None, address: str, operation: str, reason: str) -> None:
-        COUNTED.labels(status).inc()
-        key = _Key(status, caller.name if caller else "anonymous", address, operation)
+    def note(self, status: int, actor: str, address: str, operation: str, reason: str) -> None:
+        self._noted.set()
+        key = _Key(status, actor[:SHOWN], address, operation[:SHOWN])
         if key not in self._waiting and len(self._waiting) >= MOST:
             key = _Key(status, VARIOUS, VARIOUS, VARIOUS)
             reason = f"more than {MOST} of different callers, addresses or operations"
@@ -61,6 +76,16 @@ class RefusedRequests:
         if seen is None:
             seen = self._waiting[key] = _Count(reason[:SHOWN], telemetry.trace_id() or "")
         seen.count += 1
+
+    async def run(self) -> None:
+        """Until cancelled. It rests as long as nobody is refused."""
+        while True:
+            await self._noted.wait()
+            self._noted.clear()
+            await self.report()
+            if self._waiting:
+                self._noted.set()
+            await asyncio.sleep(PAUSE_SECONDS)
 
     async def report(self) -> None:
         """Have written down what is due. What could not be stays, and is counted on."""
@@ -74,7 +99,7 @@ class RefusedRequests:
             return
         items = [
             Refusal(
-                status=key.status,
+                status=cast("Literal[401, 403]", key.status),
                 actor=key.actor,
                 address=key.address,
                 operation=key.operation,
@@ -85,7 +110,7 @@ class RefusedRequests:
             for key, seen in due.items()
         ]
         try:
-            await self._calls(RECORD_REFUSALS, Refusals(items=items))
+            await self._write(items)
         except (Problem, *CONNECTION_LOST) as error:
             log.warning("refused requests are not in the audit log yet", count=len(items), error=repr(error))
             return
@@ -103,3 +128,10 @@ def reason_of(body: bytes) -> str:
     except orjson.JSONDecodeError:
         return ""
     return str(document.get("detail", "")) if isinstance(document, dict) else ""
+
+
+def record_refusals(work: UnitOfWork, refusals: Iterable[Refusal]) -> None:
+    """Into the audit log, in the unit of work of whoever has a database."""
+    for refused in refusals:
+        details = refused.model_dump(exclude={"actor", "operation"})
+        audit(work, "request.refused", f"operation:{refused.operation}", actor=refused.actor, result="refused", **details)
