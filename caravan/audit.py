@@ -22,6 +22,9 @@ class AuditRecorded(Event):
     trace_id: str | None = None
 
 
+OPERATOR = "operator"
+"""Who works on the backends themselves, from a shell: there is no token that says who it is."""
+
 AUDIT = Topic(
     "audit",
     owner="every service",

@@ -10,6 +10,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 import asyncpg
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -52,19 +53,20 @@ async def provision(server: str, passwords: Mapping[str, str]) -> None:
         await connection.close()
 
 
-async def upgrade(name: str, url: str, versions: Sequence[Path]) -> None:
-    """Bring one database to the newest version of all its branches. Safe to run from several processes at once."""
+async def upgrade(name: str, url: str, versions: Sequence[Path]) -> list[str]:
+    """Bring one database to the newest version of all its branches, and say which it did not have. Safe to run from several processes at once."""
     engine = create_async_engine(url.replace("postgresql://", "postgresql+asyncpg://", 1))
     try:
         async with engine.connect() as connection:
             await connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": LOCK})
             await connection.commit()
-            await connection.run_sync(_upgrade, versions)
+            made = await connection.run_sync(_upgrade, versions)
             await connection.commit()
             await connection.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": LOCK})
     finally:
         await engine.dispose()
-    log.debug("migrated", database=name)
+    log.debug("migrated", database=name, made=made)
+    return made
 
 
 class NotMigrated(Exception):
@@ -100,7 +102,9 @@ def _config(versions: Sequence[Path]) -> Config:
     return config
 
 
-def _upgrade(connection: Connection, versions: Sequence[Path]) -> None:
+def _upgrade(connection: Connection, versions: Sequence[Path]) -> list[str]:
     config = _config(versions)
     config.attributes["connection"] = connection
+    before = MigrationContext.configure(connection).get_current_heads()
     command.upgrade(config, "heads")
+    return sorted({*MigrationContext.configure(connection).get_current_heads()} - {*before})

@@ -66,18 +66,18 @@ async def migrated(services: Iterable[Service], backends: Backends) -> None:
         await check(name, backends.database(name), versions)
 
 
-async def migrate(services: Iterable[Service], backends: Backends) -> None:
-    """Make and upgrade the databases of these services and of the bus, and declare their channels and readers."""
+async def migrate(services: Iterable[Service], backends: Backends) -> dict[str, list[str]]:
+    """Make and upgrade the databases of these services and of the bus, and declare their channels and readers. Returns which versions are new in which."""
     services = list(services)
     databases = _versions(services)
     await provision(backends.database_url, {name: backends.password(name) for name in databases})
-    for name, versions in databases.items():
-        await upgrade(name, backends.database(name), versions)
+    made = {name: await upgrade(name, backends.database(name), versions) for name, versions in databases.items()}
     bus_database = await Database.open(BUS, backends.database(BUS), size=2)
     try:
         await declare(EmbeddedBus(bus_database, Leadership(backends.database(BUS), BUS)), services)
     finally:
         await bus_database.close()
+    return {name: versions for name, versions in made.items() if versions}
 
 
 async def declare(bus: Bus, services: Sequence[Service], listeners: Sequence[Subscription] = ()) -> None:

@@ -4,15 +4,13 @@ import typer
 import uvloop
 
 from caravan import telemetry
-from caravan.audit import audit
+from caravan.audit import OPERATOR, audit
 from caravan.database import Database
 from caravan.service import Rebuilt, Service
 from services.__main__ import load
 from services.cli.configuration import kernel_settings
 from services.cli.serve import backends
 from services.cli.terminal import fail, print_line, print_note, print_table, show_spinner
-
-OPERATOR = "operator"
 
 
 def _owners() -> dict[str, Service]:

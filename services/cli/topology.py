@@ -9,10 +9,14 @@ import uvloop
 import yaml
 
 from caravan import telemetry
-from caravan.audit import AUDIT
-from caravan.bus.topology import Topology, TopologyError, kafka, rabbit, topology
+from caravan.audit import AUDIT, OPERATOR, AuditRecorded
+from caravan.bus import Undelivered
+from caravan.bus.kafka import KafkaBus
+from caravan.bus.topology import BrokerAway, Topology, TopologyError, kafka, rabbit, topology
 from caravan.bus.topology.drift import Applied, Difference, Kind, compare
 from caravan.bus.topology.render import resources
+from caravan.clock import utc_now
+from caravan.messages import encode
 from caravan.runtime import subscriptions
 from caravan.settings import Settings
 from services.__main__ import load
@@ -23,6 +27,7 @@ from services.cli.terminal import fail, print_document, print_line, show_spinner
 T = TypeVar("T")
 
 DRIFT = 3
+NAMED = 500
 
 
 def declared(replicas: int) -> Topology:
@@ -38,10 +43,10 @@ def apply(grow_partitions: bool) -> None:
     with show_spinner(f"{len(wanted.kafka)} topics, {len(wanted.rabbit)} queues, exchanges, bindings and policies") as announce:
 
         async def both() -> tuple[Applied, Applied]:
-            return (
-                await patiently(lambda: kafka.apply(kernel.kafka_url, wanted, grow=grow_partitions), kernel, announce),
-                await patiently(lambda: rabbit.apply(management, amqp, wanted), kernel, announce),
-            )
+            logs = await patiently(lambda: kafka.apply(kernel.kafka_url, wanted, grow=grow_partitions), kernel, announce)
+            tasks = await patiently(lambda: rabbit.apply(management, amqp, wanted), kernel, announce)
+            await patiently(lambda: _record(kernel, logs, tasks), kernel, announce)
+            return logs, tasks
 
         logs, tasks = _run(both())
     for line in (*logs.done, *tasks.done):
@@ -51,6 +56,23 @@ def apply(grow_partitions: bool) -> None:
     left = len(logs.left) + len(tasks.left)
     print_line(f"{len(logs.done) + len(tasks.done)} changes; {left} differences left")
     raise typer.Exit(DRIFT if left else 0)
+
+
+async def _record(kernel: Settings, logs: Applied, tasks: Applied) -> None:
+    """In the audit log itself, since there is no database here. Of many changes the first are named."""
+    done, left = [*logs.done, *tasks.done], [*logs.left, *tasks.left]
+    details = {"changes": len(done), "done": done[:NAMED], "differences_left": len(left), "left": left[:NAMED]}
+    record = AuditRecorded(actor=OPERATOR, action="topology.applied", target="topology", details=details, trace_id=telemetry.trace_id())
+    bus = KafkaBus(kernel.kafka_url, "caravan topology")
+    await bus.start()
+    try:
+        await bus.publish(
+            [encode(record, AUDIT, key="topology", source="cli", time=utc_now(), traceparent=telemetry.traceparent.get(), actor=OPERATOR)]
+        )
+    except Undelivered as error:
+        raise BrokerAway(f"the topology is as declared, and the audit log doesn't know of it: {error}") from error
+    finally:
+        await bus.close()
 
 
 def diff(allow_foreign: bool) -> None:

@@ -339,20 +339,27 @@ async def test_what_is_done_on_the_command_line_is_in_the_audit_log(
     assert done["actor"].endswith(":cli")
 
 
-async def test_a_read_model_that_was_rebuilt(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("command", "target", "action"),
+    [
+        (["projections", "rebuild", "order_summary"], "projection:order_summary", "projection.rebuilt"),
+        (["migrate"], "databases", "databases.migrated"),
+    ],
+)
+async def test_what_is_done_to_the_backends_from_a_shell(
+    story: Story, command: list[str], target: str, action: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     servers = story.shop.process.backends
     for name, value in (("DATABASE_URL", servers.database_url), ("REDIS_URL", servers.redis_url), ("SECRET", servers.secret)):
         monkeypatch.setenv(f"CARAVAN_{name}", value)
     monkeypatch.setattr(telemetry, "configure_logs", lambda *_: None)
-    result = await asyncio.to_thread(CliRunner().invoke, app, ["projections", "rebuild", "order_summary"])
+    result = await asyncio.to_thread(CliRunner().invoke, app, command)
     assert result.exit_code in (0, 1), result.output
 
     async def recorded() -> list[dict[str, Any]]:
-        answer = await story.program.client.get(
-            "/v1/audit", params={"target": "projection:order_summary"}, headers=await story.program.operator()
-        )
+        answer = await story.program.client.get("/v1/audit", params={"target": target}, headers=await story.program.operator())
         found: list[dict[str, Any]] = answer.json()["items"]
         return found
 
     (record,) = await until(recorded, seconds=30)
-    assert (record["actor"], record["action"], record["result"]) == ("operator", "projection.rebuilt", "done")
+    assert (record["actor"], record["action"], record["result"]) == ("operator", action, "done")

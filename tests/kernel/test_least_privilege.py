@@ -31,13 +31,14 @@ async def test_a_service_finds_its_databases_once_somebody_has_migrated_them(bac
     service = Backends(userless(backends.database_url), backends.redis_url, "another secret", passwords=passwords)
     with pytest.raises(NotMigrated, match="caravan_bus can't be opened"):
         await migrated(load(["catalog"]), service)
-    await migrate(load(["catalog"]), administrator)
+    made = await migrate(load(["catalog"]), administrator)
+    assert made.keys() == {BUS, "catalog"} and all(made.values())
     await migrated(load(["catalog"]), service)
 
 
 async def test_a_database_that_is_behind_the_code_is_named_with_what_it_lacks(backends: Backends, passwords: Path) -> None:
     given = Backends(backends.database_url, backends.redis_url, backends.secret, passwords=passwords)
-    await migrate(load(["catalog"]), given)
+    assert await migrate(load(["catalog"]), given) == {}, "there was nothing left to make"
     connection = await asyncpg.connect(given.database("catalog"))
     version = await connection.fetchval("DELETE FROM alembic_version WHERE version_num LIKE 'catalog%' RETURNING version_num")
     with pytest.raises(NotMigrated, match=f"{role_name('catalog')} lacks .*{version}"):

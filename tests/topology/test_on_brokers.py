@@ -9,7 +9,9 @@ from typing import Any
 
 import aio_pika
 import httpx2
+import orjson
 import pytest
+from aiokafka import AIOKafkaConsumer
 from aiokafka.admin import AIOKafkaAdminClient
 
 from caravan.bus import Subscription
@@ -20,7 +22,7 @@ from caravan.bus.topology import BrokerAway, Element, NotDeclared, Thing, Topolo
 from caravan.bus.topology import kafka as on_kafka
 from caravan.bus.topology import rabbit as on_rabbit
 from caravan.bus.topology.drift import Difference, Kind, compare
-from caravan.clock import new_id
+from caravan.clock import new_id, utc_now
 from caravan.messages import Exchange, Retry, Topic
 from tests.backends import ROOT, Broker
 from tests.contract.bus_contract import QUICK, Happened, queue, topic
@@ -164,6 +166,24 @@ async def _set(kafka: Broker, name: str, key: str, value: str) -> None:
     await asyncio.to_thread(on_kafka._alter_incrementally, kafka.url, {name: {key: value}})
 
 
+async def applied(kafka: Broker, since: str) -> list[dict[str, Any]]:
+    """What the audit log has of it."""
+    consumer = AIOKafkaConsumer("audit", bootstrap_servers=kafka.url, auto_offset_reset="earliest", group_id=None)
+    found: list[dict[str, Any]] = []
+    await consumer.start()
+    try:
+        async with asyncio.timeout(30):
+            async for message in consumer:
+                envelope = orjson.loads(message.value)
+                if envelope["time"] >= since and envelope["data"]["action"] == "topology.applied":
+                    found.append(envelope["data"])
+                    if len(found) == 2:
+                        break
+    finally:
+        await consumer.stop()
+    return found
+
+
 @pytest.mark.slow
 async def test_the_command_applies_shows_drift_and_ends_with_its_status(kafka: Broker, vhost: Broker) -> None:
     brokers = {"CARAVAN_KAFKA_URL": kafka.url, "CARAVAN_RABBITMQ_URL": vhost.url, "CARAVAN_RABBITMQ_MANAGEMENT_URL": vhost.management_url}
@@ -176,6 +196,7 @@ async def test_the_command_applies_shows_drift_and_ends_with_its_status(kafka: B
         assert process.returncode is not None
         return process.returncode, output.decode()
 
+    since = utc_now().isoformat()
     status, output = await caravan("diff", "--allow-foreign")
     assert (status, "missing: queue payments.capture" in output) == (DRIFT, True), output
     status, output = await caravan("apply")
@@ -191,3 +212,7 @@ async def test_the_command_applies_shows_drift_and_ends_with_its_status(kafka: B
     status, output = await caravan("apply")
     assert (status, output.splitlines()[-2:]) == (0, ["topic order-created: created", "1 changes; 0 differences left"])
     assert "caravan:caravan" not in output
+    first, second = await applied(kafka, since)
+    assert first["actor"] == second["actor"] == "operator" and first["result"] == "done"
+    assert "queue payments.capture: created" in first["details"]["done"]
+    assert second["details"] == {"changes": 1, "done": ["topic order-created: created"], "differences_left": 0, "left": []}
