@@ -34,6 +34,7 @@ def main(
     idle: Annotated[
         bool, typer.Option("--idle", help="Also what the shop costs when nobody asks anything of it: 120 s after 60 s of rest.")
     ] = False,
+    apart: Annotated[bool, typer.Option("--apart", help="A process for each service, as on brokers; --idle then tells of each.")] = False,
     url: Annotated[str, typer.Option(help="Measure a running shop instead; its limits per client must be off.")] = "",
     kafka: Annotated[
         str, typer.Option(help="With --amqp: a shop with a process per service on this (empty) Kafka, such as 127.0.0.1:9092.")
@@ -45,7 +46,7 @@ def main(
     """Measure orders a second, accepted and paid. Exit status 1 when a round's books are wrong: a wrong round has no number."""
     plans = [Plan(int(number), seconds, warm_up, False, min(5.0, seconds)) for number in clients.split(",")]
     plans += [Plan(plans[0].clients, seconds, warm_up, True, min(5.0, seconds))] if hot else []
-    result = asyncio.run(run(plans * repeat, idle, url, _brokers(kafka, amqp, management)))
+    result = asyncio.run(run(plans * repeat, idle, url, _brokers(kafka, amqp, management), apart))
     text = markdown(result)
     results.mkdir(parents=True, exist_ok=True)
     path = results / f"{result['date'][:10]}-{result['commit']}"
@@ -65,9 +66,9 @@ def _brokers(kafka: str, amqp: str, management: str) -> dict[str, str]:
     return {name: value for name, value in given.items() if value}
 
 
-async def run(plans: list[Plan], idle: bool, url: str, brokers: Mapping[str, str]) -> dict[str, Any]:
+async def run(plans: list[Plan], idle: bool, url: str, brokers: Mapping[str, str], apart: bool = False) -> dict[str, Any]:
     async with AsyncExitStack() as stack:
-        target = running_shop(url) if url else await stack.enter_async_context(own_shop(brokers))
+        target = running_shop(url) if url else await stack.enter_async_context(own_shop(brokers, apart=apart))
         http = await stack.enter_async_context(httpx2.AsyncClient(base_url=target.url, timeout=60))
         kernel = settings.load() if url else settings.Settings(data=target.data or Path())
         shop = Shop(http, operator_secret(kernel), print)
@@ -87,7 +88,8 @@ async def run(plans: list[Plan], idle: bool, url: str, brokers: Mapping[str, str
         return {
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "commit": commit(),
-            "transport": "Kafka and RabbitMQ, a process per service" if brokers else "as the shop is set",
+            "transport": ("Kafka and RabbitMQ" if brokers else "as the shop is set")
+            + (", a process per service" if brokers or apart else ""),
             **await machine(target),
             "rounds": rounds,
             **({"idle": await at_rest(target)} if idle else {}),

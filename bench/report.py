@@ -63,7 +63,11 @@ def _idle(result: dict[str, Any]) -> list[str]:
     if not found:
         return []
     shares = ", ".join(f"{part} {_number(found[f'{part}_percent'], 2)} %" for part in ("app", "postgres", "redis"))
-    return [f"At rest, of one core: {shares}; {_number(found['sql_statements_per_second'], 1)} SQL statements a second.", ""]
+    lines = [f"At rest, of one core: {shares}; {_number(found['sql_statements_per_second'], 1)} SQL statements a second.", ""]
+    services = found.get("services_percent") or {}
+    if services:
+        lines += [f"Of these by process: {', '.join(f'{name} {_number(share, 2)} %' for name, share in services.items())}.", ""]
+    return lines
 
 
 def _number(value: float | None, digits: int = 0) -> str:

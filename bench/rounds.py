@@ -135,7 +135,7 @@ async def _invoices(shop: Shop, target: Target, orders: Sequence[str]) -> float 
     return None if before is None or after is None or not orders else (after - before) * 1000 / len(orders)
 
 
-async def at_rest(target: Target, rest: float = REST_SECONDS, seconds: float = IDLE_SECONDS) -> dict[str, float | None]:
+async def at_rest(target: Target, rest: float = REST_SECONDS, seconds: float = IDLE_SECONDS) -> dict[str, Any]:
     """Percent of a core that the parts take, and SQL statements a second, when nobody asks anything. CPU time, so that other work on the machine hardly matters."""
     await asyncio.sleep(rest)
     before, started = await cost(target), time.monotonic()
@@ -147,7 +147,8 @@ async def at_rest(target: Target, rest: float = REST_SECONDS, seconds: float = I
         return None if first is None or last is None else (last - first) * scale / passed
 
     parts = {f"{name}_percent": of(f"{name}_cpu", 100) for name in ("app", "postgres", "redis")}
-    return {**parts, "sql_statements_per_second": of("statements", 1)}
+    services = {name: (spent - before.services[name]) * 100 / passed for name, spent in after.services.items()}
+    return {**parts, "sql_statements_per_second": of("statements", 1), "services_percent": services}
 
 
 async def _watch_memory(target: Target, seen: list[dict[str, float]]) -> None:

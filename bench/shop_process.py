@@ -48,8 +48,9 @@ class Target:
 
 
 @asynccontextmanager
-async def own_shop(brokers: Mapping[str, str]) -> AsyncIterator[Target]:
-    """An empty shop in a temporary folder, stopped and removed afterwards: `caravan up`, or, with the settings of brokers, a process per service on them."""
+async def own_shop(brokers: Mapping[str, str], *, apart: bool = False) -> AsyncIterator[Target]:
+    """An empty shop in a temporary folder, stopped and removed afterwards: `caravan up`, or, `apart` or on brokers, a process per service."""
+    apart = apart or bool(brokers)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -58,15 +59,15 @@ async def own_shop(brokers: Mapping[str, str]) -> AsyncIterator[Target]:
     environment |= {"CARAVAN_DATA": str(folder / "shop"), "CARAVAN_PORT": str(port), "CARAVAN_SEED": "none", **UNLIMITED, **brokers}
     running: list[subprocess.Popen[bytes]] = []
     try:
-        for name in SERVICES if brokers else ("",):
+        for name in SERVICES if apart else ("",):
             alone = {"CARAVAN_PORT": str(port if name == "gateway" else 0)} if name else {}
             running.append(_start(["run", name] if name else ["up"], environment | alone, folder / f"{name}log"))
             if len(running) < len(SERVICES) and name:
                 await _listening(running[-1], folder / f"{name}log")  # the first one starts the database, which the others join
         await _ready(f"http://127.0.0.1:{port}", running[-1], folder / f"{name}log")
-        logs = [folder / f"{name}log" for name in SERVICES] if brokers else []
+        logs = [folder / f"{name}log" for name in SERVICES] if apart else []
         addresses = tuple(re.findall(r"listening on (\S+)", log.read_text())[0] for log in logs)
-        yield Target(f"http://127.0.0.1:{port}", folder / "shop", tuple(process.pid for process in running) if brokers else (), addresses)
+        yield Target(f"http://127.0.0.1:{port}", folder / "shop", tuple(process.pid for process in running) if apart else (), addresses)
     finally:
         for process in reversed(running):
             process.terminate()
@@ -109,7 +110,7 @@ async def _ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """CPU seconds, SQL statements, commits of Postgres, messages that a bus took, reads and writes of the app and, by service, messages that left an outbox within so many seconds, since the processes began. None where it can't be seen."""
+    """CPU seconds (of all services and of each that has its own process), SQL statements, commits of Postgres, messages that a bus took, reads and writes of the app and, by service, messages that left an outbox within so many seconds, since the processes began. None where it can't be seen."""
 
     app_cpu: float | None
     postgres_cpu: float | None
@@ -119,6 +120,7 @@ class Cost:
     messages: float | None
     io_calls: float | None
     outbox: dict[str, dict[float, float]]
+    services: dict[str, float]
 
 
 def _servers(target: Target) -> dict[str, list[psutil.Process]]:
@@ -157,6 +159,7 @@ async def cost(target: Target) -> Cost:
         messages=messages,
         io_calls=_io_calls(servers.get("app", [])),
         outbox=dict(outbox),
+        services={name: _cpu([psutil.Process(pid)]) for name, pid in zip(SERVICES, target.processes, strict=False)},
     )
 
 

@@ -123,3 +123,5 @@ def test_what_a_shop_takes_at_rest_is_shown_by_part() -> None:
     text = markdown({**RESULT, "rounds": [ROUND], "idle": idle})
     assert "At rest, of one core: app 0.86 %, postgres 0.40 %, redis – %; 17.1 SQL statements a second." in text
     assert "At rest" not in markdown({**RESULT, "rounds": [ROUND]})
+    text = markdown({**RESULT, "rounds": [ROUND], "idle": {**idle, "services_percent": {"gateway": 0.213, "orders": 0.1}}})
+    assert "Of these by process: gateway 0.21 %, orders 0.10 %." in text
