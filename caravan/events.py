@@ -6,9 +6,8 @@ events runs `TABLES` in its first migration.
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 import asyncpg
@@ -53,8 +52,7 @@ class Reader(Protocol):
     async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(NamedTuple):
     """One stored event. `place` orders all events of the store: (transaction, position)."""
 
     stream: UUID

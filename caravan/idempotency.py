@@ -89,7 +89,7 @@ async def _once(request: Request, key: str) -> Once:
     except orjson.JSONDecodeError:
         pass  # not JSON: the endpoint says so; the raw bytes identify it meanwhile
     who = caller.subject if caller else f"anonymous {request.client.host if request.client else ''}"  # or one takes another's keys
-    return Once(f"{who} {request.method} {request.url.path}", key, hashlib.sha256(body).digest())
+    return Once(f"{who} {request.method} {request.scope['path']}", key, hashlib.sha256(body).digest())
 
 
 _KEY = Header(

@@ -6,15 +6,15 @@ owner, sent to that owner's `Queue`. Documentation, topology and the custom reso
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 from uuid import UUID
 
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from caravan.clock import new_id, rfc3339
+from caravan.clock import as_id, new_id, rfc3339
 
 MAX_BYTES = 900_000
 """Largest encoded envelope. Kafka's default request limit is 1 MiB, and a message that can't be sent must fail where it is emitted, not in the relay."""
@@ -139,8 +139,7 @@ class Malformed(Exception):
     """A message that can't be read: no JSON, no envelope, an unknown type, a newer version, or a body that breaks the schema."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+class Outgoing(NamedTuple):
     """One encoded message on its way to a channel. `id` was made in the business transaction and never changes afterwards."""
 
     kind: Kind
@@ -151,8 +150,7 @@ class Outgoing:
     body: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery(Generic[M]):
+class Delivery(NamedTuple, Generic[M]):
     """A message as a handler gets it: the payload and what the envelope says of it."""
 
     message: M
@@ -200,7 +198,7 @@ def encode(
         "time": rfc3339(time),
         "datacontenttype": "application/json",
         "dataversion": kind.version,
-        "data": orjson.Fragment(message.model_dump_json()),
+        "data": orjson.Fragment(message.__pydantic_serializer__.to_json(message)),
     }
     if traceparent:
         envelope["traceparent"] = traceparent
@@ -229,7 +227,7 @@ def decode(body: bytes, accepted: Mapping[str, type[M]], *, attempt: int = 1) ->
             _recent[body] = known
             if len(_recent) > RECENT_MESSAGES:
                 _recent.popitem(last=False)
-    return known if attempt == 1 else replace(known, attempt=attempt)
+    return known if attempt == 1 else known._replace(attempt=attempt)
 
 
 def _read(body: bytes, accepted: Mapping[str, type[M]]) -> Delivery[M]:
@@ -248,7 +246,7 @@ def _read(body: bytes, accepted: Mapping[str, type[M]]) -> Delivery[M]:
             raise Malformed(f"{name} version {version} is newer than this reader's {kind.version}")
         return Delivery(
             message=kind.model_validate(envelope["data"]),
-            id=UUID(envelope["id"]),
+            id=as_id(envelope["id"]),
             key=envelope["subject"],
             time=datetime.fromisoformat(envelope["time"]),
             traceparent=envelope.get("traceparent"),

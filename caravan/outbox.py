@@ -131,7 +131,7 @@ class Relay:
         except Undelivered as error:
             troubles = {trouble.message: trouble for trouble in error.troubles}
         crash.point("relay.after_confirm_before_mark")
-        taken = [row for row, message in zip(rows, messages, strict=True) if message not in troubles]
+        taken = [row for row, message in zip(rows, messages, strict=True) if message not in troubles] if troubles else rows
         self._sent = [row["id"] for row in taken]
         publishing = asyncio.get_running_loop().time() - read
         for row in taken:

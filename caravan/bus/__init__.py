@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from caravan.messages import Binding, Exchange, Outgoing, Queue, Retry, Source, Topic
 
@@ -24,8 +24,7 @@ class Result(Enum):
     """Not tried, because an earlier message of its key failed: stays behind that one, and keeps its attempts."""
 
 
-@dataclass(frozen=True, slots=True)
-class Incoming:
+class Incoming(NamedTuple):
     """A message as the transport hands it over, not decoded: a poison message must be countable, too."""
 
     key: str
@@ -35,8 +34,7 @@ class Incoming:
     """The transport's own reference."""
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(NamedTuple):
     result: Result
     reason: str = ""
 

@@ -7,7 +7,7 @@ up behind it; other keys go on.
 import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from caravan.bus import Incoming, Outcome, Process, Result, Subscription
 from caravan.telemetry import DEAD_LETTERS, log
@@ -62,7 +62,7 @@ class Parking:
 
     def raise_attempt(self, key: str, attempt: int) -> None:
         waiting = self._keys[key]
-        waiting.messages[0] = replace(waiting.messages[0], attempt=max(attempt, waiting.messages[0].attempt))
+        waiting.messages[0] = waiting.messages[0]._replace(attempt=max(attempt, waiting.messages[0].attempt))
 
     def due(self, now: float, limit: int) -> list[Incoming]:
         """Take what is due, at most `limit`; what is left of a key stays before its newer messages."""
@@ -150,7 +150,7 @@ class Reader(ABC):
                 await self.bury(incoming, outcome.reason)
             else:
                 delay = retry.delays[incoming.attempt - 1]
-                again = replace(incoming, attempt=incoming.attempt + 1)
+                again = incoming._replace(attempt=incoming.attempt + 1)
                 await self.note_attempt(again, delay)
                 back.setdefault(incoming.key, []).append(again)
                 due[incoming.key] = asyncio.get_running_loop().time() + delay

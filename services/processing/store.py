@@ -1,7 +1,7 @@
 """The sagas' rows, read and written for a whole batch at a time."""
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -29,7 +29,7 @@ class Row:
     """What the saga follows, without its payload: the order, or its cancellation."""
 
     def follow(self, delivery: Delivery[Any]) -> None:
-        self.command = replace(delivery, message=None)
+        self.command = delivery._replace(message=None)
 
     def order(self) -> OrderCreated:
         """What the order's commands are made from; only for a saga that knows its order."""

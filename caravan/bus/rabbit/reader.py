@@ -5,7 +5,6 @@ the copy brings the number of attempts back. A copy is never handled itself.
 """
 
 import asyncio
-from dataclasses import replace
 
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
@@ -84,7 +83,7 @@ class QueueReader(Reader):
             self.parking.raise_attempt(copy.key, copy.attempt)
         for place, incoming in enumerate(fresh):  # a restart that took longer than the pause brings both at once
             if incoming.handle.message_id == original:
-                fresh[place] = replace(incoming, attempt=max(incoming.attempt, copy.attempt))
+                fresh[place] = incoming._replace(attempt=max(incoming.attempt, copy.attempt))
         await _acknowledge(copy.handle)
 
     async def note_attempt(self, incoming: Incoming, delay: float) -> None:
