@@ -89,7 +89,7 @@ async def report_sales(
     by: Literal["hour", "day", "product", "category"] = "day",
     format: Format = None,
 ) -> Response:
-    """Orders and revenue of at most 366 days, by hour, day, product or category. An order counts in the hour in which it was placed."""
+    """Orders and revenue of at most 366 days, by hour, day, product or category; products and categories currency by currency, the best first. An order counts in the hour in which it was placed."""
     period = _period(request, first, to)
     report = await use_cases.report_sales(_context(request), period, by)
     return _answer(request, format, report, ROW_COLUMNS, report.rows, f"sales-by-{by}-{period.first}-{period.last}")
@@ -105,7 +105,7 @@ async def report_products(
     limit: Limit = 20,
     format: Format = None,
 ) -> Response:
-    """The products with the most revenue, or of which the most were sold."""
+    """The products with the most revenue, `limit` of each currency, or of which the most were sold."""
     period = _period(request, first, to)
     report = await use_cases.report_products(_context(request), period, sort, limit)
     return _answer(request, format, report, ROW_COLUMNS, report.rows, f"products-{period.first}-{period.last}")

@@ -85,7 +85,7 @@ class Dashboard(BaseModel):
     states: dict[str, int] = Field(description="today's orders by their state now; `created` includes reserved ones")
     revenue: list[Sums]
     open_orders: int = Field(description="orders on their way or waiting, also of earlier days")
-    top_products: list[SalesRow]
+    top_products: list[SalesRow] = Field(description="those with the most revenue, of each currency")
 
 
 class AuditItem(BaseModel):

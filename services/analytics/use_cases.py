@@ -35,12 +35,12 @@ OPEN_STATES = ("created", "paid", "shipped")
 
 async def report_sales(context: AnalyticsContext, period: Period, by: By) -> SalesReport:
     found = await reports.sales(context.database, period.since, period.until, by)
-    rows = [_sales_row(row) for row in found if row["key"] is not None]
+    rows = [row for row in found if row["key"] is not None]
     return SalesReport(
         first=period.first,
         last=period.last,
         by=by,
-        rows=rows[: reports.ROWS],
+        rows=[_sales_row(row) for row in rows if row["place"] <= reports.ROWS],
         totals=[Sums(**_sums(row)) for row in found if row["key"] is None],
         truncated=len(rows) > reports.ROWS,
     )

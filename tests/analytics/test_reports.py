@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from caravan.errors import Invalid
 from services.analytics import model, use_cases
+from services.analytics.store import reports
 from tests.analytics.conftest import NOON, Watch, empty, story, tell
 from tests.shop import Shop
 
@@ -106,12 +107,32 @@ async def test_hours_are_in_utc_and_products_have_names(shop: Shop) -> None:
     hours = await get(shop, "/v1/reports/sales", by="hour", **DAY)
     assert [row["key"] for row in hours["rows"]] == ["2026-03-10T10:00:00Z", "2026-03-10T12:00:00Z", "2026-03-10T12:00:00Z"]
     top = await get(shop, "/v1/reports/products", limit=2, **DAY)
-    assert [(row["key"], row["name"], row["revenue"], row["units"]) for row in top["rows"]] == [
-        ("LAMP", "Lamp", 4000, 1),
-        ("MUG", "Mug", 1250, 1),
+    assert [(row["currency"], row["key"], row["name"], row["revenue"], row["units"]) for row in top["rows"]] == [
+        ("EUR", "FORMULA", "=1+1", 500, 5),
+        ("GBP", "LAMP", "Lamp", 4000, 1),
+        ("GBP", "MUG", "Mug", 1250, 1),
     ]
     units = await get(shop, "/v1/reports/products", sort="units", limit=1, **DAY)
     assert [row["key"] for row in units["rows"]] == ["FORMULA"]
+
+
+async def test_sums_are_ranked_within_their_currency(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Minor units of two currencies are no measure of each other, and no currency is cut off for having small numbers."""
+    sold = {"GBP": (("MUG", 1), ("FORMULA", 1)), "JPY": (("MUG", 1), ("LAMP", 2)), "KWD": (("MUG", 100), ("LAMP", 1))}
+    for currency, lines in sold.items():
+        await tell(shop, story(NOON, *lines, ends="paid", currency=currency))
+    ranked = [("GBP", "MUG"), ("GBP", "FORMULA"), ("JPY", "LAMP"), ("JPY", "MUG"), ("KWD", "MUG"), ("KWD", "LAMP")]
+    sales = await get(shop, "/v1/reports/sales", by="product", **DAY)
+    assert [(row["currency"], row["key"]) for row in sales["rows"]] == ranked
+    best = [("GBP", "MUG"), ("JPY", "LAMP"), ("KWD", "MUG")]
+    for path, name in (("/v1/reports/products", "rows"), ("/v1/dashboard", "top_products")):
+        limited = {"limit": 1, **DAY} if name == "rows" else {}
+        rows = [(row["currency"], row["key"]) for row in (await get(shop, path, **limited))[name]]
+        assert rows == (best if limited else ranked), path
+    monkeypatch.setattr(reports, "ROWS", 4)
+    cut = await get(shop, "/v1/reports/sales", by="product", **DAY)
+    assert cut["truncated"] and [(row["currency"], row["key"]) for row in cut["rows"]] == [*ranked[:2], ranked[2], ranked[4]]
+    assert len(cut["totals"]) == 3
 
 
 def written(row: dict[str, Any], name: str) -> object:
@@ -190,7 +211,7 @@ async def test_the_dashboard_shows_today(shop: Shop) -> None:
     assert board["states"] == {"created": 1, "paid": 1, "payment_failed": 1, "refunded": 1, "rejected": 1, "shipped": 1}
     assert board["open_orders"] == 3
     assert {row["currency"]: row["revenue"] for row in board["revenue"]} == {"GBP": 5250, "EUR": 500}
-    assert board["top_products"][0]["key"] == "LAMP"
+    assert [(row["currency"], row["key"]) for row in board["top_products"]] == [("EUR", "FORMULA"), ("GBP", "LAMP"), ("GBP", "MUG")]
 
 
 async def test_a_daily_report_is_written_once_the_day_is_over_and_again_when_late_events_change_it(shop: Shop, watch: Watch) -> None:

@@ -2,6 +2,8 @@
 
 An order belongs to the hour and the day (UTC) in which it was placed, whenever its money moves. What an order captured and gave back is spread over its lines
 by their amounts: exact for an order that is wholly captured or wholly given back.
+
+Sums are ranked within their currency: 5,000 yen are no more than 40 pounds because there are more minor units of them.
 """
 
 from datetime import date, datetime
@@ -13,7 +15,7 @@ from caravan.database import Database, UnitOfWork
 
 By = Literal["hour", "day", "product", "category"]
 ROWS = 10_000
-"""So many rows of a report are given out: those with the most revenue, or the first hours."""
+"""So many rows of a report are given out: the first hours, or of each currency those with the most revenue."""
 
 STATE = """CASE
     WHEN cancelled_at IS NOT NULL OR outcome = 'cancelled' THEN CASE WHEN refunded > 0 THEN 'refunded' ELSE 'cancelled' END
@@ -38,21 +40,27 @@ LINES = f"""lines AS (
 LINE_SUMS = """count(DISTINCT order_id) AS orders, count(DISTINCT order_id) FILTER (WHERE paid_at IS NOT NULL) AS paid, sum(units) AS units,
     sum(captured) AS captured, sum(refunded) AS refunded, sum(captured - refunded) AS revenue"""
 
+RANK = "row_number() OVER (PARTITION BY currency ORDER BY sum(captured - refunded) DESC, sum(units) DESC, {key})"
+"""Of a row among those of its currency."""
+
 ROWS_BY: dict[By, str] = {
     "hour": f"""SELECT to_char(placed, 'YYYY-MM-DD"T"HH24:00:00"Z"') AS key, NULL AS name, currency, {SUMS} FROM facts GROUP BY 1, 3 ORDER BY 1, 3""",
     "day": f"SELECT to_char(placed, 'YYYY-MM-DD') AS key, NULL AS name, currency, {SUMS} FROM facts GROUP BY 1, 3 ORDER BY 1, 3",
-    "product": f"SELECT sku AS key, max(name) AS name, currency, {LINE_SUMS} FROM lines GROUP BY sku, currency ORDER BY revenue DESC, units DESC, 1, 3",
-    "category": f"SELECT category AS key, NULL AS name, currency, {LINE_SUMS} FROM lines GROUP BY category, currency ORDER BY revenue DESC, units DESC, 1, 3",
+    "product": f"SELECT sku AS key, max(name) AS name, currency, {LINE_SUMS} FROM lines GROUP BY sku, currency ORDER BY {RANK.format(key='sku')}, 3",
+    "category": f"SELECT category AS key, NULL AS name, currency, {LINE_SUMS} FROM lines GROUP BY category, currency ORDER BY {RANK.format(key='category')}, 3",
 }
 
 
 async def sales(database: Database, since: datetime, until: datetime, by: By) -> list[asyncpg.Record]:
-    """Rows by hour, day, product or category, at most ROWS + 1; after them a total per currency, whose `key` is None."""
-    lines = f", {LINES}" if by in ("product", "category") else ""
+    """Rows by hour, day, product or category, at most ROWS + 1, of which the one that is too many has the place after ROWS; then a total per currency,
+    whose `key` is None. Products and categories come currency by currency."""
+    ranked = by in ("product", "category")
+    lines = f", {LINES}" if ranked else ""
     return await database.fetch(
         f"WITH {FACTS}{lines}, found AS ({ROWS_BY[by]} LIMIT {ROWS + 1})"
         " SELECT * FROM (SELECT row_number() OVER () AS place, * FROM found UNION ALL"
-        f" SELECT NULL, NULL, NULL, currency, {SUMS} FROM facts GROUP BY currency) AS given ORDER BY place NULLS LAST, currency",
+        f" SELECT NULL, NULL, NULL, currency, {SUMS} FROM facts GROUP BY currency) AS given"
+        f" ORDER BY place IS NULL, {'currency, place' if ranked else 'place, currency'}",
         since,
         until,
     )
@@ -61,9 +69,11 @@ async def sales(database: Database, since: datetime, until: datetime, by: By) ->
 async def top_products(
     database: Database, since: datetime, until: datetime, sort: Literal["revenue", "units"], limit: int
 ) -> list[asyncpg.Record]:
+    """By revenue the first `limit` of each currency; by units, which are alike in all of them, the first of all."""
+    kept, order = ("rank <= $3", "currency, rank") if sort == "revenue" else ("true", "units DESC, rank, key, currency LIMIT $3")
     return await database.fetch(
-        f"WITH {FACTS}, {LINES} SELECT sku AS key, max(name) AS name, currency, {LINE_SUMS} FROM lines GROUP BY sku, currency"
-        f" ORDER BY {sort} DESC, revenue DESC, 1, 3 LIMIT $3",
+        f"WITH {FACTS}, {LINES}, ranked AS (SELECT sku AS key, max(name) AS name, currency, {LINE_SUMS}, {RANK.format(key='sku')} AS rank"
+        f" FROM lines GROUP BY sku, currency) SELECT * FROM ranked WHERE {kept} ORDER BY {order}",
         since,
         until,
         limit,
