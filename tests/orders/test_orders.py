@@ -333,6 +333,23 @@ async def test_a_cancellation_that_came_too_late_says_so_in_the_order_and_in_its
     assert entry["data"]["reason"] == "the parcel has left already"
 
 
+async def test_who_waits_for_a_version_that_does_not_come_asks_seldom(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    user = new_id()
+    order_id, who = await placed(shop, user), shop.bearer("customer", user)
+    assert (await shop.client.get(f"/v1/orders/{order_id}?min_version=1", headers=who)).status_code == 200
+    asked: list[float] = []
+    summary = store.summary
+
+    async def counted(*arguments: Any) -> Any:
+        asked.append(asyncio.get_running_loop().time())
+        return await summary(*arguments)
+
+    monkeypatch.setattr(store, "summary", counted)
+    answer = await shop.client.get(f"/v1/orders/{order_id}?min_version=99", headers=who)
+    assert answer.status_code == 409 and asked[-1] - asked[0] >= shop.context("orders").settings.read_seconds
+    assert len(asked) <= 7, "each pause is twice the one before"
+
+
 async def test_live_events_resume_after_the_last_one_seen(shop: Shop) -> None:
     user = new_id()
     order_id = await placed(shop, user)

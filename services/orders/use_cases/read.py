@@ -1,6 +1,7 @@
 """The read side: kept up to date, and waited for by who wants to see what was written just now."""
 
 import asyncio
+from contextlib import suppress
 from datetime import timedelta
 from uuid import UUID
 
@@ -14,6 +15,8 @@ from services.orders.client import OrderSummary, Owner, OwnerRequest, RecentOrde
 from services.orders.use_cases import READ, OrdersContext
 
 JUST_NOW = timedelta(seconds=10)
+FIRST_PAUSE_SECONDS = 0.1
+"""Between two looks at the read side while no hint says that it has moved; it doubles, so that who waits for what never comes asks little."""
 
 
 async def project(context: OrdersContext) -> bool:
@@ -44,18 +47,17 @@ async def _wait_for(context: OrdersContext, order_id: UUID, min_version: int | N
         return None
     loop = asyncio.get_running_loop()
     end = loop.time() + context.settings.read_seconds
+    pause = FIRST_PAUSE_SECONDS
     async with context.live.listen("orders", str(order_id)) as changed:
-        while loop.time() < end:
+        while True:
             changed.clear()
             row = await store.summary(context.databases[READ], order_id)
-            if row is not None and row["version"] >= (min_version or 1):
+            if (row is not None and row["version"] >= (min_version or 1)) or loop.time() >= end:
                 return row
-            try:
-                async with asyncio.timeout(min(0.1, max(0.001, end - loop.time()))):
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(min(loop.time() + pause, end)):
                     await changed.wait()
-            except TimeoutError:
-                continue
-    return row
+            pause *= 2
 
 
 async def owner(context: OrdersContext, request: OwnerRequest) -> Owner:
