@@ -81,6 +81,9 @@ class Periodic:
     name: str
     seconds: float
     run: Callable[[Any], Awaitable[bool]]
+    linger: float = 0.0
+    """Least seconds from the start of a run to that of the next while there is more to do: under load each run does more instead of there being more of them. Who is
+    nudged at rest never waits for it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ async def repeat(periodic: Periodic, context: Context[Any, Any], nudge: asyncio.
     failures = 0
     while True:
         nudge.clear()
+        started = time.monotonic()
         more = False
         try:
             telemetry.traceparent.set(telemetry.new_traceparent())
@@ -42,7 +43,7 @@ async def repeat(periodic: Periodic, context: Context[Any, Any], nudge: asyncio.
             failures += 1
             log.error("periodic work failed", task=periodic.name, exc_info=error)
         if more and not failures:
-            await asyncio.sleep(0)
+            await asyncio.sleep(max(0.0, started + periodic.linger - time.monotonic()))
             continue
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(periodic.seconds * min(2**failures, 16) if failures else patience(periodic, context)):

@@ -29,7 +29,7 @@ service = Service(
     channels=messages.CHANNELS,
     operations={OWNER: read.owner, RECENT: read.recent},
     settings=Settings,
-    periodic=(Periodic("project", 0.1, read.project),),
+    periodic=(Periodic("project", 0.1, read.project, linger=0.05),),
     projections={"order_summary": projections.rebuild_live},
     parts=parts,
 )
