@@ -31,7 +31,7 @@ $(STAMP): requirements.lock pyproject.toml
 up: env ## Start the whole shop on this machine
 	@exec $(BIN)/caravan up
 
-brokers: env ## Install Kafka and RabbitMQ for the tests where no container engine has them (native packages; apt as root)
+brokers: env ## Install Kafka, RabbitMQ (where no container engine has them) and PgBouncer for the tests (native packages; apt as root)
 	$(BIN)/python -m tests.backends.install
 
 test: env ## Run the tests but the slow ones

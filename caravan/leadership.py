@@ -1,6 +1,7 @@
 """One dedicated connection per database and process: holds advisory locks (who relays, who consumes) and listens for wake-ups.
 
 When the connection is lost so are its locks; another replica takes over, and the inbox makes a late double harmless. Who listens is woken then, to look for itself.
+Behind a pooler nothing is heard, so nobody listens or tells; and a transaction is open while locks are held.
 """
 
 import asyncio
@@ -11,7 +12,10 @@ from typing import Any
 
 import asyncpg
 
-from caravan.database import CONNECTION_LOST, LAZILY
+from caravan.database import CONNECTION_LOST, LAZILY, PIN, is_pooled
+
+_FAMILY = 0x43
+"""Of our advisory locks."""
 
 
 class Leadership:
@@ -23,12 +27,12 @@ class Leadership:
         self._opening = asyncio.Lock()
         self._listeners: list[tuple[str, Callable[[str], None]]] = []
         self._tried: dict[str, float] = {}
-        self._direct = False
+        self._pooled = True
 
     @property
     def hears(self) -> bool:
-        """Whether notifications arrive. A pooler between us and Postgres, such as PgBouncer by transaction, gives each statement another session: whoever waits must poll."""
-        return self._direct and self._connection is not None and not self._connection.is_closed()
+        """Whether notifications arrive. Behind a pooler they don't, and whoever waits must poll."""
+        return not self._pooled and self._connection is not None and not self._connection.is_closed()
 
     def patience(self, heard: float, unheard: float) -> float:
         """Seconds between two looks of somebody who is woken by notifications, as long as they arrive."""
@@ -46,17 +50,41 @@ class Leadership:
         async with self._opening:
             if connection.is_closed():
                 return False
-            if await connection.fetchval("SELECT pg_try_advisory_lock($1, $2)", 0x43, zlib.crc32(f"{self._name}:{task}".encode()) - 2**31):
+            if await self._ask(connection, "pg_try_advisory_lock", task):
                 self._held.add(task)
+            await self._unpin(connection)
         return task in self._held
 
     async def release(self, task: str) -> None:
         if task in self._held and self._connection is not None:
-            self._held.discard(task)
             async with self._opening:
-                await self._connection.fetchval(
-                    "SELECT pg_advisory_unlock($1, $2)", 0x43, zlib.crc32(f"{self._name}:{task}".encode()) - 2**31
-                )
+                try:
+                    await self._ask(self._connection, "pg_advisory_unlock", task)
+                finally:
+                    self._held.discard(task)
+                await self._unpin(self._connection)
+
+    async def _ask(self, connection: asyncpg.Connection, function: str, task: str) -> bool:
+        # Numbers of our own in the text, and the answer by the number of rows: a statement with parameters leaves its
+        # portal open, and with it a snapshot, until the transaction ends.
+        query = f"SELECT WHERE {function}({_FAMILY}, {zlib.crc32(f'{self._name}:{task}'.encode()) - 2**31})"
+        if self._pooled and not connection.is_in_transaction():
+            query = f"{PIN}; {query}"
+        try:
+            return bool(await connection.execute(query) == "SELECT 1")
+        except BaseException:
+            if self._pooled:  # failed or unfinished: nobody may get this session with our locks
+                connection.terminate()
+            raise
+
+    async def _unpin(self, connection: asyncpg.Connection) -> None:
+        """Give the session back to the pooler when no lock needs it."""
+        if self._pooled and not self._held:
+            try:
+                await connection.execute("ROLLBACK")
+            except BaseException:
+                connection.terminate()
+                raise
 
     async def listen(self, channel: str, callback: Callable[[str], None]) -> None:
         """Call back with the payload of each notification of others, also after a reconnect, and with an empty one when the connection was lost. A hint: what is lost must be
@@ -64,10 +92,13 @@ class Leadership:
         connection = await self._connect()
         async with self._opening:
             self._listeners.append((channel, callback))
-            await connection.add_listener(channel, _payload(callback))
+            if not self._pooled:
+                await connection.add_listener(channel, _payload(callback))
 
     async def notify(self, channel: str, payload: str = "") -> None:
         connection = await self._connect()
+        if self._pooled:
+            return
         async with self._opening:
             await connection.execute(f"SELECT pg_notify($1, $2) WHERE {LAZILY}", channel, payload)
 
@@ -80,9 +111,9 @@ class Leadership:
                 connection = await asyncpg.connect(
                     self._url, command_timeout=10, timeout=10, server_settings={"application_name": f"caravan {self._name} leadership"}
                 )
-                for channel, callback in self._listeners:
+                self._pooled = await is_pooled(connection)
+                for channel, callback in [] if self._pooled else self._listeners:
                     await connection.add_listener(channel, _payload(callback))
-                self._direct = connection.get_server_pid() == await connection.fetchval("SELECT pg_backend_pid()")
                 connection.add_termination_listener(self._lost)
                 self._connection = connection
             return self._connection

@@ -20,6 +20,7 @@ import asyncpg
 from caravan import telemetry
 from caravan.clock import Clock, utc_now
 from caravan.database.connections import ACQUIRE_SECONDS, CONNECTION_LOST, Connections
+from caravan.database.sessions import LIMITS, PIN, check_pooler, is_pooled
 from caravan.database.writes import ANSWERS_KEPT, Answer, EventRow, Grouped, Writes
 from caravan.messages import Channel, Delivery, Event, Message, Outgoing, encode
 
@@ -28,12 +29,16 @@ __all__ = [
     "CONNECTION_LOST",
     "INBOX_KEPT",
     "LAZILY",
+    "LIMITS",
+    "PIN",
     "Answer",
     "Database",
     "KeyAlreadyUsed",
     "UnitOfWork",
     "VersionConflict",
     "cause",
+    "check_pooler",
+    "is_pooled",
 ]
 
 STATEMENT_SECONDS = 30.0
@@ -79,22 +84,25 @@ class Database:
 
     @classmethod
     async def open(cls, service: str, url: str, *, size: int = 5, clock: Clock = utc_now) -> Self:
-        """Raises what connecting raises: a database that is not there is told at the start."""
+        """Raises what connecting raises, and SettingsError for an unfit pooler: told at the start."""
 
         async def connect() -> asyncpg.Connection:
             return await asyncpg.connect(
                 url,
                 timeout=ACQUIRE_SECONDS,
                 command_timeout=STATEMENT_SECONDS,
-                server_settings={
-                    "application_name": f"caravan {service}",
-                    "lock_timeout": "5s",
-                    "idle_in_transaction_session_timeout": "60s",
-                },
+                server_settings={"application_name": f"caravan {service}"},
             )
 
         connections = Connections(connect, size)
-        connections.give_back(await connections.take())
+        connection = await connections.take()
+        try:
+            await check_pooler(connection, connect)
+        except BaseException:
+            connection.terminate()
+            raise
+        finally:
+            connections.give_back(connection)
         return cls(service, connections, clock)
 
     async def close(self) -> None:

@@ -3,7 +3,8 @@
 Each database has two branches of versions: the kernel's (outbox, inbox, idempotency records) and the service's own.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import quote, urlsplit, urlunsplit
 
@@ -12,9 +13,10 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from caravan.database import LIMITS, PIN, check_pooler, is_pooled
 from caravan.telemetry import log
 
 KERNEL = Path(__file__).parent / "versions"
@@ -34,55 +36,102 @@ def role_name(database: str) -> str:
 
 
 async def provision(server: str, passwords: Mapping[str, str]) -> None:
-    """A role and a database of its own for each name, with its password; nobody else may connect to it. Repeatable; sets the passwords anew."""
-    connection = await asyncpg.connect(server)
+    """A role with its limits and password and a database of its own for each name; nobody else may connect to it.
+
+    Repeatable; sets the passwords anew.
+    """
+    async with _alone(server):
+        connection = await asyncpg.connect(server)
+        try:
+            pooled = await is_pooled(connection)
+            roles = {row[0] for row in await connection.fetch("SELECT rolname FROM pg_roles")}
+            existing = {row[0] for row in await connection.fetch("SELECT datname FROM pg_database")}
+            for database, password in passwords.items():
+                name = role_name(database)
+                limits = [f"ALTER ROLE {name} SET {limit} = '{value}'" for limit, value in LIMITS.items()]
+                await connection.execute("; ".join([*([] if name in roles else [f"CREATE ROLE {name}"]), *limits]))
+                # DDL takes no parameters; the name is a service's, and format() quotes the password.
+                quoted = await connection.fetchval("SELECT format('%L', $1::text)", password)
+                # A pooler logs in with what it has read of the server's record of a password. Set anew, the same password
+                # has another record, and the pooler's next login would be refused.
+                there = name in roles and name in existing
+                known = pooled and there and await _opens(role_url(server, database, password))
+                rights = "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE" + ("" if known else f" PASSWORD {quoted}")
+                await connection.execute(f"ALTER ROLE {name} {rights}")
+                if name not in existing:
+                    await connection.execute(f"CREATE DATABASE {name} OWNER {name}")
+                    await connection.execute(f"REVOKE ALL ON DATABASE {name} FROM PUBLIC")
+        finally:
+            await connection.close()
+
+
+async def _opens(url: str) -> bool:
     try:
-        await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
-        roles = {row[0] for row in await connection.fetch("SELECT rolname FROM pg_roles")}
-        existing = {row[0] for row in await connection.fetch("SELECT datname FROM pg_database")}
-        for database, password in passwords.items():
-            name = role_name(database)
-            verb = "ALTER" if name in roles else "CREATE"
-            # DDL takes no parameters; the name is a service's, and format() quotes the password.
-            quoted = await connection.fetchval("SELECT format('%L', $1::text)", password)
-            await connection.execute(f"{verb} ROLE {name} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD {quoted}")
-            if name not in existing:
-                await connection.execute(f"CREATE DATABASE {name} OWNER {name}")
-                await connection.execute(f"REVOKE ALL ON DATABASE {name} FROM PUBLIC")
+        await (await asyncpg.connect(url)).close()
+    except (asyncpg.PostgresError, OSError):
+        return False
+    return True
+
+
+@asynccontextmanager
+async def _alone(url: str) -> AsyncIterator[asyncpg.Connection]:
+    """While nobody else changes what this URL leads to.
+
+    The lock has a connection of its own and ends with a transaction, so that it holds behind a pooler too.
+    """
+    connection = await asyncpg.connect(url)
+    try:
+        await check_pooler(connection, lambda: asyncpg.connect(url))
+        await connection.execute(f"{PIN}; SELECT pg_advisory_xact_lock({LOCK})")
+        yield connection
     finally:
         await connection.close()
 
 
 async def upgrade(name: str, url: str, versions: Sequence[Path]) -> list[str]:
     """Bring one database to the newest version of all its branches, and say which it did not have. Safe to run from several processes at once."""
-    engine = create_async_engine(url.replace("postgresql://", "postgresql+asyncpg://", 1))
-    try:
-        async with engine.connect() as connection:
-            await connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": LOCK})
-            await connection.commit()
-            made = await connection.run_sync(_upgrade, versions)
-            await connection.commit()
-            await connection.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": LOCK})
-    finally:
-        await engine.dispose()
+    async with _alone(url) as holder:
+        if await _there(holder) == set(ScriptDirectory.from_config(_config(versions)).get_heads()):
+            return []
+        engine = create_async_engine(url.replace("postgresql://", "postgresql+asyncpg://", 1))
+        try:
+            async with engine.connect() as connection:
+                made = await connection.run_sync(_upgrade, versions)
+                await connection.commit()
+        finally:
+            await engine.dispose()
     log.debug("migrated", database=name, made=made)
     return made
+
+
+async def _there(connection: asyncpg.Connection) -> set[str]:
+    """The versions that a database is at."""
+    if await connection.fetchval("SELECT to_regclass('alembic_version')") is None:
+        return set()
+    return {row[0] for row in await connection.fetch("SELECT version_num FROM alembic_version")}
 
 
 class NotMigrated(Exception):
     """A database is not there yet, or not at the version of this code."""
 
 
+_CLOSED = (
+    asyncpg.InvalidPasswordError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InsufficientPrivilegeError,
+    asyncpg.ProtocolViolationError,  # PgBouncer's "no such user"
+)
+
+
 async def check(name: str, url: str, versions: Sequence[Path]) -> None:
     """Raises NotMigrated unless the database is at the newest version of all its branches, or beyond."""
     try:
         connection = await asyncpg.connect(url)
-    except (asyncpg.InvalidPasswordError, asyncpg.InvalidCatalogNameError, asyncpg.InsufficientPrivilegeError) as error:
+    except _CLOSED as error:
         raise NotMigrated(f"{role_name(name)} can't be opened ({error})") from None
     try:
-        there = {row[0] for row in await connection.fetch("SELECT version_num FROM alembic_version")}
-    except asyncpg.UndefinedTableError:
-        there = set()
+        await check_pooler(connection, lambda: asyncpg.connect(url))
+        there = await _there(connection)
     finally:
         await connection.close()
     script = ScriptDirectory.from_config(_config(versions))

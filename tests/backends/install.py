@@ -1,19 +1,26 @@
-"""`make brokers`: install Kafka and RabbitMQ for the tests from native packages, where no container engine has them; says what it can't."""
+"""`make brokers`: install Kafka and RabbitMQ for the tests from native packages, where no container engine has them,
+and PgBouncer; says what it can't.
+"""
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from shutil import which
 
 from tests.backends import Unavailable
 from tests.backends.containers import IMAGES, ready
 from tests.backends.native import JARS, KAFKA_VERSION, RABBITMQ
+from tests.backends.pgbouncer import BUILT, program
 
 POLICY = Path("/usr/sbin/policy-rc.d")
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+NEWER = "trixie"
+"""The first Debian whose PgBouncer is new enough."""
 POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion><groupId>caravan</groupId><artifactId>tests</artifactId><version>1</version>
   <dependencies>
@@ -25,10 +32,9 @@ POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
 """
 
 
-def _run(arguments: list[str], seconds: float) -> None:
-    done = subprocess.run(
-        arguments, timeout=seconds, stdin=subprocess.DEVNULL, stdout=sys.stderr, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    )
+def _run(arguments: list[str], seconds: float, folder: Path | None = None) -> None:
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    done = subprocess.run(arguments, timeout=seconds, stdin=subprocess.DEVNULL, stdout=sys.stderr, env=environment, cwd=folder)
     if done.returncode:
         raise Unavailable(f"`{' '.join(arguments)}` failed, see above")
 
@@ -76,6 +82,39 @@ def rabbitmq() -> str:
     return "installed"
 
 
+def pgbouncer() -> str:
+    """The system's package; where that is too old, the source of Debian's next one, built for the tests alone."""
+    with suppress(Unavailable):
+        return f"is {program()}"
+    _packages("pgbouncer")
+    with suppress(Unavailable):
+        return f"installed, {program()}"
+    _build_pgbouncer()
+    return f"built, {program()}"
+
+
+def _build_pgbouncer() -> None:
+    _packages("gcc", "make", "libc6-dev", "pkg-config", "libevent-dev", "libssl-dev", "dpkg-dev")
+    targets = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Origin: Debian"]
+    mirrors = subprocess.run(targets, capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL).stdout.split()
+    if not mirrors or not KEYRING.exists():
+        raise Unavailable("the system's PgBouncer is too old, and this isn't Debian; install 1.21 or newer yourself")
+    mirror = next((one for one in mirrors if "security" not in one), mirrors[0])
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        (place / "lists" / "partial").mkdir(parents=True)
+        (place / "sources.list").write_text(f"deb-src [signed-by={KEYRING}] {mirror} {NEWER} main\n")
+        options = {"Dir::Etc::sourcelist": "sources.list", "Dir::Etc::sourceparts": "none", "Dir::State::lists": "lists"}
+        apart = [f"-o{name}={place / value}" for name, value in options.items()]  # the system's own lists stay as they are
+        _run(["apt-get", "-qq", *apart, "-oAPT::Sandbox::User=root", "update"], 180)
+        _run(["apt-get", "-qq", *apart, "-oAPT::Sandbox::User=root", "source", "pgbouncer"], 180, place)
+        (source,) = (found for found in place.glob("pgbouncer-*") if found.is_dir())
+        _run(["./configure", "--without-cares"], 180, source)
+        _run(["make", "pgbouncer"], 300, source)
+        BUILT.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source / "pgbouncer", BUILT)
+
+
 def main() -> None:
     ways: dict[str, Callable[[], str]] = {"kafka": kafka, "rabbitmq": rabbitmq}
     for name, install in ways.items():
@@ -88,10 +127,16 @@ def main() -> None:
             continue
         except Unavailable as reason:
             print(f"{name}: no container ({reason})")
-        try:
-            print(f"{name}: {install()}")
-        except (Unavailable, subprocess.TimeoutExpired) as reason:
-            print(f"{name}: can't be installed: {reason}. Its tests will be skipped, unless TEST_{name.upper()}_URL names one")
+        _tell(name, install)
+    _tell("pgbouncer", pgbouncer)
+
+
+def _tell(name: str, install: Callable[[], str]) -> None:
+    try:
+        print(f"{name}: {install()}")
+    except (Unavailable, subprocess.TimeoutExpired) as reason:
+        hint = "" if name == "pgbouncer" else f", unless TEST_{name.upper()}_URL names one"
+        print(f"{name}: can't be installed: {reason}. Its tests will be skipped{hint}")
 
 
 if __name__ == "__main__":
