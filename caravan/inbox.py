@@ -99,6 +99,7 @@ class Inbox:
         self._duplicates = telemetry.DUPLICATES.labels(service, channel)
         self._handled = {result: telemetry.HANDLED.labels(service, channel, result.value) for result in Result}
         self._done = self._handled[Result.DONE]
+        self._shared = not isinstance(consumer.subscription.source, Queue)
 
     async def process(self, batch: list[Incoming]) -> list[Outcome]:
         started = time.perf_counter()
@@ -109,7 +110,7 @@ class Inbox:
             try:
                 if not incoming.key:
                     raise Malformed("no key: its order can't be kept")
-                deliveries.append((place, decode(incoming.body, self.consumer.accepted, attempt=incoming.attempt)))
+                deliveries.append((place, decode(incoming.body, self.consumer.accepted, attempt=incoming.attempt, shared=self._shared)))
             except Malformed as error:
                 outcomes[place] = Outcome(Result.DEAD, str(error))
                 log.warning("message refused", channel=self.consumer.subscription.channel, key=incoming.key, reason=str(error))

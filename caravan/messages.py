@@ -213,17 +213,18 @@ def encode(
 
 
 _recent: OrderedDict[bytes, Delivery[Any]] = OrderedDict()
-"""What was read last: in one process several services read the same message, and validating it is most of what reading costs. Messages are frozen."""
-RECENT_MESSAGES = 2_000
+"""What was read last of topics and exchanges: in one process several services read the same message, and validating it is most of what reading costs.
+Messages are frozen. A queue has one reader, whose messages would only push out the others."""
+RECENT_MESSAGES = 1_000
 RECENT_BYTES = 16_384
 
 
-def decode(body: bytes, accepted: Mapping[str, type[M]], *, attempt: int = 1) -> Delivery[M]:
-    """Read an envelope. Raises Malformed with a reason that names the rule it breaks."""
-    known = _recent.get(body)
+def decode(body: bytes, accepted: Mapping[str, type[M]], *, attempt: int = 1, shared: bool = True) -> Delivery[M]:
+    """Read an envelope, which others may read, too, when it is `shared`. Raises Malformed with a reason that names the rule it breaks."""
+    known = _recent.get(body) if shared else None
     if known is None or accepted.get(known.message.type) is not type(known.message):
         known = _read(body, accepted)
-        if len(body) <= RECENT_BYTES:
+        if shared and len(body) <= RECENT_BYTES:
             _recent[body] = known
             if len(_recent) > RECENT_MESSAGES:
                 _recent.popitem(last=False)
