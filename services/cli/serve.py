@@ -8,7 +8,7 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -91,7 +91,24 @@ async def backends(kernel: Settings, announce: Announce) -> AsyncIterator[Backen
 
 
 class Server(uvicorn.Server):
-    """Leaves signals to us: uvicorn raises them again when it has ended, and that would end the process before its services and backends have."""
+    """Leaves signals to us: uvicorn raises them again when it has ended, and that would end the process before its services and backends have.
+
+    It wakes once a second for the Date of its answers, where uvicorn wakes ten times to see whether it shall end: here it is told.
+    """
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._ending = asyncio.Event()
+
+    def stop(self) -> None:
+        self.should_exit = True
+        self._ending.set()
+
+    async def main_loop(self) -> None:
+        while not await self.on_tick(0):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await self._ending.wait()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -173,7 +190,7 @@ async def apart(app: App, process: Process, listener: socket.socket | None, boun
     try:
         yield
     finally:
-        server.should_exit = True
+        server.stop()
         await serving
 
 
@@ -233,7 +250,7 @@ async def serve(names: Sequence[str], kernel: Settings, announce: Announce, prep
         apart(process.app, process, inner, Bounds(kernel.connections, head=MAX_HEAD + HEADROOM)),
     ):
         server = _server(process.app.outside if "gateway" in names else process.app, kernel, _bounds(process))
-        on_signal(partial(server.handle_exit, signal.SIGTERM, None))
+        on_signal(server.stop)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         while not server.started and not serving.done():
             await asyncio.sleep(0.01)

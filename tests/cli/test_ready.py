@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx2
 import pytest
+import uvicorn
 
 from caravan import settings
 from caravan.errors import Unavailable
@@ -120,3 +121,22 @@ async def test_all_of_the_demo_catalogue_is_there_at_the_moment_of_readiness(pro
         )
         assert {item["sku"] for item in found.json()["items"]} == {row[0] for row in PRODUCTS}
         assert stock.json()["available"] == 1 and token.status_code == 200
+
+
+async def test_a_server_that_nobody_asks_sleeps_until_it_is_told_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = serve.Server(uvicorn.Config(_nothing))
+    ticks, tick = list[int](), server.on_tick
+
+    async def counted(counter: int) -> bool:
+        ticks.append(counter)
+        return await tick(counter)
+
+    monkeypatch.setattr(server, "on_tick", counted)
+    running = asyncio.create_task(server.main_loop())
+    await asyncio.sleep(0.5)  # the length of the observation, not a wait for something
+    assert len(ticks) == 1 and server.server_state.default_headers[0][0] == b"date"
+    server.stop()
+    await asyncio.wait_for(running, 0.5)
+
+
+async def _nothing(*_: object) -> None: ...
