@@ -4,6 +4,7 @@ Where a routing snapshot is in force, it says which services and paths are publi
 """
 
 import asyncio
+import time
 from typing import Any
 
 import httpx2
@@ -13,6 +14,7 @@ from caravan import faults
 from caravan.database import CONNECTION_LOST
 from caravan.errors import Problem
 from caravan.http import EVENTS
+from caravan.runtime.periodic import AWAKE_SECONDS
 from caravan.service import Context
 from caravan.snapshot import Route as Rule
 from caravan.telemetry import log
@@ -21,6 +23,8 @@ from services.gateway.routing import OWN, ROOTS, Trie, declared, root
 from services.gateway.rules import Match, Rules
 
 REFRESH_SECONDS = 3.0
+RESTING_REFRESH_SECONDS = 15.0
+"""While nobody has asked the gateway for AWAKE_SECONDS: reading everybody's document is most of what it does then."""
 FETCH_SECONDS = 2.0
 MAX_DOCUMENT = 5 * 1024 * 1024
 
@@ -33,6 +37,7 @@ class Table:
         self._raw: dict[str, bytes] = {}
         self._refreshing = asyncio.Lock()
         self._failing: set[str] = set()
+        self.asked_at = self.refreshed_at = time.monotonic()
         self.documents: dict[str, dict[str, Any]] = {}
         self.pages: tuple[str, ...] = ()
         """The gateway's own paths that are no part of the API, such as the landing page."""
@@ -47,9 +52,11 @@ class Table:
         self._warned: set[tuple[str, str, str]] = set()
 
     async def match(self, path: str, method: str, host: str) -> Match | None:
-        if not self.trie.routes:
-            await self.refresh()
+        self.asked_at = time.monotonic()
         found = self.trie.match(path)
+        if found is None and (not self.trie.routes or self.asked_at - self.refreshed_at > REFRESH_SECONDS):
+            await self.refresh()  # it has rested, and a service may have come meanwhile
+            found = self.trie.match(path)
         service = found.service(method) if found else ""
         if found and not self._is_ruled(service):
             return Match(found.template, service, methods=found.by_method)
@@ -95,8 +102,17 @@ class Table:
                     paths.setdefault(path, {})[key] = operation
         return {**document, "paths": paths}
 
+    async def keep_fresh(self) -> None:
+        """Refresh, unless nobody asks, all is known, and that is not long ago."""
+        now = time.monotonic()
+        resting = now - self.asked_at > AWAKE_SECONDS and now - self.refreshed_at < RESTING_REFRESH_SECONDS - REFRESH_SECONDS / 2
+        snapshot = self._context.discovery.snapshot
+        if not resting or self._failing or self.unread or (snapshot is not None and snapshot.routes != self._ruled):
+            await self.refresh()
+
     async def refresh(self) -> None:
         async with self._refreshing:
+            self.refreshed_at = time.monotonic()
             self._read_peers()
             self._follow_snapshot()
             named = await self._remote_names()

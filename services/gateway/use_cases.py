@@ -45,7 +45,7 @@ GatewayContext = Context[Settings, Parts]
 
 
 async def refresh_routes(context: GatewayContext) -> bool:
-    await context.parts.table.refresh()
+    await context.parts.table.keep_fresh()
     return False
 
 
