@@ -25,12 +25,13 @@ class Address(BaseModel):
     street: str
     city: str
     postcode: str
+    """Empty where the country has none; orders of before, and of other books, may hold anything."""
     country: str
     """ISO 3166-1 alpha-2."""
 
     def as_text(self) -> str:
         """A line each for name, street, postcode with city, and country: as invoices and parcels show it."""
-        return "\n".join((self.name, self.street, f"{self.postcode} {self.city}", self.country))
+        return "\n".join((self.name, self.street, f"{self.postcode} {self.city}".strip(), self.country))
 
 
 class OrderCreated(Event):

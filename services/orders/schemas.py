@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from caravan import text
 from caravan.countries import Country
 from caravan.money import Money
+from caravan.postcodes import read_postcode
+from services.orders.messages import Address
 
 MAX_LINES = 1000
 MAX_QUANTITY = 1_000_000
@@ -30,8 +32,24 @@ class ShippingAddress(Body):
     name: Text = Field(examples=["Ada Lovelace"])
     street: Text = Field(examples=["12 St James's Square"])
     city: Text = Field(examples=["London"])
-    postcode: Annotated[str, text.Line(20)] = Field(examples=["SW1Y 4JH"])
+    postcode: Annotated[str, text.Line(20)] | None = Field(
+        None,
+        description="by the rule of the country; left out where there is none. `0`, not known, is for those who enter orders in others' names.",
+        examples=["SW1Y 4JH"],
+    )
     country: Country = Field(examples=["GB"])
+
+    @model_validator(mode="after")
+    def fits_its_country(self) -> "ShippingAddress":
+        try:
+            read_postcode(self.postcode, self.country)
+        except ValueError as error:
+            raise text.BrokenRule("postcode", str(error)) from None
+        return self
+
+    def as_written(self) -> Address:
+        """As parcels and invoices show it."""
+        return Address(**{**self.model_dump(), "postcode": read_postcode(self.postcode, self.country)})
 
 
 class PaymentRequest(Body):

@@ -253,6 +253,10 @@ async def test_a_cancellation_asks_processing_once_and_ends_refunded(shop: Shop)
         {"country": "UK"},
         {"country": "gb"},
         {"postcode": "   "},
+        {"postcode": "SW1Y"},
+        {"postcode": "12345"},
+        {"postcode": "0"},
+        {"postcode": None},
         {"city": "\u200b"},
         {"name": "\u3164"},
     ],
@@ -262,6 +266,37 @@ async def test_an_address_that_no_parcel_reaches_is_refused_by_its_field(shop: S
     answer = await place(shop, new_id(), body)
     assert answer.status_code == 422, answer.text
     assert [error["field"] for error in answer.json()["errors"]] == [f"shipping_address.{name}" for name in wrong]
+
+
+@pytest.mark.parametrize(
+    ("country", "postcode", "written"),
+    [
+        ("GB", "sw1y 4jh", "SW1Y 4JH"),
+        ("JP", "\uff11\uff15\uff14\uff0d\uff10\uff10\uff12\uff13", "154-0023"),
+        ("US", "95014", "95014"),
+        ("PE", "lima 23", "LIMA 23"),
+        ("IE", None, ""),
+        ("HK", None, ""),
+        ("AE", "PO Box 1", "PO Box 1"),
+    ],
+)
+async def test_a_postcode_is_kept_as_its_country_writes_it(shop: Shop, country: str, postcode: str | None, written: str) -> None:
+    user = new_id()
+    body = {**order(("MUG", 1)), "shipping_address": {**ADDRESS, "country": country, "postcode": postcode}}
+    accepted = await place(shop, user, body)
+    assert accepted.status_code == 202, accepted.text
+    seen = await shop.client.get(accepted.headers["location"], headers=shop.bearer("customer", user))
+    assert seen.json()["shipping_address"]["postcode"] == written
+
+
+async def test_who_enters_orders_in_others_names_may_leave_a_postcode_unknown(shop: Shop) -> None:
+    user = new_id()
+    headers = {
+        "authorization": f"Bearer {shop.issuer.token('customer', user, act={'sub': 'client:cli'})}",
+        "idempotency-key": str(new_id()),
+    }
+    body = {**order(("MUG", 1)), "shipping_address": {**ADDRESS, "postcode": "0"}}
+    assert (await shop.client.post("/v1/orders", json=body, headers=headers)).status_code == 202
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,11 @@ from caravan.clock import new_id
 from caravan.database import UnitOfWork
 from caravan.errors import Conflict, DeadlineExceeded, Forbidden, Invalid, Unavailable
 from caravan.messages import MessageTooLarge
+from caravan.postcodes import UNKNOWN
 from services.catalog.client import OFFERS, OffersRequest
 from services.inventory.client import AVAILABILITY, AvailabilityRequest
 from services.orders import model
-from services.orders.messages import ORDER_CREATED, ORDERS, Address, OrderCreated
+from services.orders.messages import ORDER_CREATED, ORDERS, OrderCreated
 from services.orders.schemas import Accepted, PlaceOrder
 from services.orders.use_cases import OrdersContext
 from services.payments.messages import EXPECT, ExpectPayment, InvoiceLine
@@ -25,6 +26,9 @@ async def place_order(
     context: OrdersContext, caller: Caller, order: PlaceOrder, answer: Callable[[UnitOfWork, Accepted], Answer]
 ) -> Answer:
     """Ask identity, catalog and inventory first, then store and announce the order in one statement. `answer` stores what the client is told with it."""
+    if order.shipping_address.postcode == UNKNOWN and caller.actor is None:
+        rule = "0 stands for a postcode that is not known; give your own"
+        raise Invalid(f"shipping_address.postcode: {rule}", errors=[{"field": "shipping_address.postcode", "rule": rule}])
     skus = [line.sku for line in order.lines]
     standing, offers, available = await asyncio.gather(
         context.parts.standings.of(caller.user_id), context.calls(OFFERS, OffersRequest(skus=skus)), _available(context, skus)
@@ -42,7 +46,7 @@ async def place_order(
         standing.email,
         standing.name,
         [(model.Offered(o.sku, o.name, o.category, o.price), line.quantity) for line in order.lines if (o := offered[line.sku])],
-        Address(**order.shipping_address.model_dump()),
+        order.shipping_address.as_written(),
         order.payment.method,
         context.clock(),
     )
