@@ -224,3 +224,18 @@ async def test_databases_are_made_waited_for_and_made_again_through_it(pooled: B
     await migrated(services, changed)
     await migrate(services, pooled)
     assert await server.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'") == 0
+
+
+async def test_without_a_pooler_a_lock_is_one_statement(backends: Backends) -> None:
+    await provision(backends.database_url, {NAME: backends.password(NAME)})
+    direct, asked = Leadership(backends.database(NAME), NAME), list[str]()
+    try:
+        await direct.hold("another")
+        assert direct.hears and direct._connection is not None
+        direct._connection.add_query_logger(lambda query: asked.append(query.query))
+        assert await direct.hold("task") and await direct.hold("task")
+        assert len(asked) == 1
+        await direct.release("task")
+        assert len(asked) == 2
+    finally:
+        await direct.close()
