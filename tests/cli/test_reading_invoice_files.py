@@ -81,6 +81,24 @@ def test_a_line_that_breaks_a_rule_is_refused_by_that_rule_and_hurts_no_other(li
     assert found.accounted
 
 
+def test_what_is_empty_at_the_end_of_a_row_may_be_left_out() -> None:
+    """As exports do that write no separator behind the last value: what is needed is there, so the line is used."""
+    short = SALE.removesuffix(",United Kingdom")
+    found = read(SALE, short, SALE)
+    assert not found.refused and found.accounted and [line.country for line in found.sales] == ["United Kingdom", "", "United Kingdom"]
+    quoted = read(SALE, short.replace("TIN LANTERN", '"TIN, LANTERN"'), SALE)
+    assert not quoted.refused and len(quoted.sales) == 3
+    cut = read(SALE, short.rsplit(",", 1)[0], SALE)
+    assert [(refusal.number, refusal.reason) for refusal in cut.refused] == [(3, FIELDS)], "the customer is needed"
+
+
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_a_last_line_that_may_be_cut_off_has_all_its_fields(end: str) -> None:
+    """Of `17850,United Kingdom` a file that broke off may hold `178`: that is somebody else."""
+    found = classify("cut.csv", ("\n".join((HEADER, SALE, SALE.partition("01.0,")[0])) + end).encode())
+    assert [refusal.reason for refusal in found.refused] == ([] if end else [FIELDS])
+
+
 @pytest.mark.parametrize(
     ("text", "pence"), [("2.55", 255), ("0.07", 7), (".5", 50), ("3", 300), ("1.10000", 110), ("8142.75", 814275), ("+1.25", 125)]
 )

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from caravan.money import MINOR_DIGITS
-from services.cli.retail.columns import NAMES, NONE, SHOWN, find_missing, locate, simplify
+from services.cli.retail.columns import NAMES, NONE, OPTIONAL, SHOWN, find_missing, locate, simplify
 from services.cli.retail.dates import find_set_order, is_closer_day_first
 from services.cli.retail.moments import LONGEST, DateOrder, date_order_of, is_day_number
-from services.cli.retail.reader import Decoded, NotAnInvoiceFile, read_rows, split_line
+from services.cli.retail.reader import Decoded, NotAnInvoiceFile, Shape, read_rows, split_line
 from services.cli.retail.values import UNCLEAR, Decimals, currencies_in, decimals_of, is_no_customer, is_nothing
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
@@ -65,6 +65,11 @@ class Layout:
     currency: str = CURRENCY
     is_retail_set: bool = False
     assumptions: tuple[Assumption, ...] = ()
+
+    @property
+    def shape(self) -> Shape:
+        needed = [index for name, index in self.columns.items() if name not in OPTIONAL]
+        return Shape(self.width, max(needed, default=self.width - 1) + 1, self.delimiter)
 
 
 @dataclass(slots=True)
@@ -121,7 +126,7 @@ def find_layout(decoded: Decoded, options: Options) -> Layout:
             " --column customer=none) or how columns are separated (--delimiter tab)"
         )
     start = Layout(delimiter, header, len(names), columns)
-    survey = _survey(lines, start)
+    survey = _survey(decoded, start)
     is_set = _is_retail_set(names, survey)
     price, quantity, decimal_note = _choose_decimals(survey, options)
     dates, date_note = _choose_dates(survey, options, is_set)
@@ -167,9 +172,9 @@ def _find_header(lines: Sequence[str], options: Options) -> tuple[str, int, list
     return best[3], 1 - best[1], best[4]
 
 
-def _survey(lines: Sequence[str], layout: Layout) -> _Survey:
+def _survey(decoded: Decoded, layout: Layout) -> _Survey:
     survey, at = _Survey(), layout.columns
-    for row in read_rows(lines, layout.header, layout.width, layout.delimiter):
+    for row in read_rows(decoded, layout.header, layout.shape):
         if row.reason:
             continue
         price, quantity, moment = row.fields[at["price"]], row.fields[at["quantity"]], row.fields[at["date"]]

@@ -103,7 +103,7 @@ def classify(name: str, content: bytes, options: Options | None = None) -> Invoi
     refused: list[Refusal] = []
     occurred: Counter[bytes] = Counter()
     lines = continued = 0
-    for row in read_rows(decoded.lines, layout.header, layout.width, layout.delimiter):
+    for row in read_rows(decoded, layout.header, layout.shape):
         lines += row.span
         continued += row.span - 1
         try:

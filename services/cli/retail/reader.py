@@ -3,7 +3,7 @@
 import codecs
 import csv
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 MAX_SPAN = 40
 """A quoted field may hold line breaks; a quote that is still open after this many lines is a stray one, and only its own line is refused."""
@@ -51,6 +51,17 @@ class Decoded:
     lines: list[str]
     encoding: str
     why: str
+    ended: bool
+    """Whether the last line has its end: without one it may be cut off."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A row has `width` fields, of which what comes after the first `least` may be missing: exports leave out what is empty at the end."""
+
+    width: int
+    least: int
+    delimiter: str
 
 
 def decode(content: bytes, encoding: str | None) -> Decoded:
@@ -61,15 +72,15 @@ def decode(content: bytes, encoding: str | None) -> Decoded:
             text = content.decode(encoding)
         except (LookupError, UnicodeError) as error:
             raise NotAnInvoiceFile(f"it can't be read as {encoding}: {error}; name another --encoding") from None
-        return Decoded(_split(text.removeprefix("\ufeff")), encoding, "given")
+        return _decoded(text.removeprefix("\ufeff"), encoding, "given")
     if mark:
         text = content[len(mark[0]) :].decode(mark[1], errors="replace")
-        return Decoded(_split(text), mark[1], "a byte order mark")
+        return _decoded(text, mark[1], "a byte order mark")
     for name, zeros in (("utf-16-le", content[1:200:2]), ("utf-16-be", content[0:200:2])):
         if len(zeros) > 3 and zeros.count(0) > 0.7 * len(zeros):
-            return Decoded(_split(content.decode(name, errors="replace")), name, "every other byte is zero")
+            return _decoded(content.decode(name, errors="replace"), name, "every other byte is zero")
     try:
-        return Decoded(_split(content.decode("utf-8")), "utf-8", "plain ASCII" if content.isascii() else "it is valid")
+        return _decoded(content.decode("utf-8"), "utf-8", "plain ASCII" if content.isascii() else "it is valid")
     except UnicodeDecodeError as error:
         why = f"byte {error.start + 1} is no UTF-8"
     foreign: list[int] = []
@@ -86,22 +97,26 @@ def decode(content: bytes, encoding: str | None) -> Decoded:
     codecs.register_error("caravan-legacy", read_byte)
     mixed = content.decode("utf-8", errors="caravan-legacy")
     if sum(sign > "\x7f" for sign in mixed) == len(foreign):
-        return Decoded(_split(mixed), LEGACY, why)
-    return Decoded(_split(mixed), f"utf-8 and {LEGACY}", f"{len(foreign)} bytes are no UTF-8, the first is byte {foreign[0] + 1}")
+        return _decoded(mixed, LEGACY, why)
+    return _decoded(mixed, f"utf-8 and {LEGACY}", f"{len(foreign)} bytes are no UTF-8, the first is byte {foreign[0] + 1}")
 
 
-def _split(text: str) -> list[str]:
+def _decoded(text: str, encoding: str, why: str) -> Decoded:
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
-    if lines[-1] == "":
+    ended = lines[-1] == ""
+    if ended:
         lines.pop()
-    return lines
+    return Decoded(lines, encoding, why, ended)
 
 
-def read_rows(lines: Sequence[str], start: int, width: int, delimiter: str) -> Iterator[Row]:
-    """The rows from the line with the index `start` on."""
+def read_rows(decoded: Decoded, start: int, shape: Shape) -> Iterator[Row]:
+    """The rows from the line with the index `start` on. A last row that may be cut off has all its fields, or is refused."""
     at = start
-    while at < len(lines):
-        row = _row(lines, at, width, delimiter)
+    whole = replace(shape, least=shape.width)
+    while at < len(decoded.lines):
+        row = _row(decoded.lines, at, shape)
+        if not decoded.ended and at + row.span == len(decoded.lines):
+            row = _row(decoded.lines, at, whole)
         yield row
         at += row.span
 
@@ -116,16 +131,16 @@ def split_line(line: str, delimiter: str) -> list[str]:
         return [field.strip() for field in line.split(delimiter)]
 
 
-def _row(lines: Sequence[str], at: int, width: int, delimiter: str) -> Row:
+def _row(lines: Sequence[str], at: int, shape: Shape) -> Row:
     """A quoted field goes on in the next line, unless that line has all the columns of a row itself: then the quote is a stray one."""
-    line, number = lines[at], at + 1
+    line, number, delimiter = lines[at], at + 1, shape.delimiter
     if not line.strip(f" \t\x00\"'{delimiter}"):
         return Row(number, 1, (), BLANK)
     if '"' not in line:
-        return _fit(number, 1, line.split(delimiter), width)
+        return _fit(number, 1, line.split(delimiter), shape)
     problem = "a quote is opened and not closed"
     for span in range(1, min(MAX_SPAN, len(lines) - at) + 1):
-        if span > 1 and lines[at + span - 1].count(delimiter) >= width - 1:
+        if span > 1 and lines[at + span - 1].count(delimiter) >= shape.width - 1:
             break
         try:
             fields = next(csv.reader(["\n".join(lines[at : at + span])], strict=True, delimiter=delimiter))
@@ -134,20 +149,20 @@ def _row(lines: Sequence[str], at: int, width: int, delimiter: str) -> Row:
                 continue
             problem = str(error)
             break
-        row = _fit(number, span, fields, width)
+        row = _fit(number, span, fields, shape)
         if span == 1 or not row.reason:
             return row
         break
     return Row(number, 1, (), UNREADABLE, problem)
 
 
-def _fit(number: int, span: int, fields: list[str], width: int) -> Row:
+def _fit(number: int, span: int, fields: list[str], shape: Shape) -> Row:
     """Trimmed, and without the quotes of `="00123"`; empty fields too many at the end are how spreadsheets save."""
-    while len(fields) > width and not fields[-1].strip():
+    while len(fields) > shape.width and not fields[-1].strip():
         fields.pop()
-    if len(fields) != width:
-        return Row(number, span, (), FIELDS, f"{len(fields)} instead of {width}")
-    return Row(number, span, [_trim(field) for field in fields])
+    if not shape.least <= len(fields) <= shape.width:
+        return Row(number, span, (), FIELDS, f"{len(fields)} instead of {shape.width}")
+    return Row(number, span, [_trim(field) for field in fields] + [""] * (shape.width - len(fields)))
 
 
 def _trim(field: str) -> str:
