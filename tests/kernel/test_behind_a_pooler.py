@@ -234,8 +234,11 @@ async def test_without_a_pooler_a_lock_is_one_statement(backends: Backends) -> N
         assert direct.hears and direct._connection is not None
         direct._connection.add_query_logger(lambda query: asked.append(query.query))
         assert await direct.hold("task") and await direct.hold("task")
-        assert len(asked) == 1
         await direct.release("task")
-        assert len(asked) == 2
+        await asyncio.sleep(0)  # the driver tells its listeners in the loop's next turn
+        assert [query.partition("(")[0] for query in asked] == [
+            "SELECT WHERE pg_try_advisory_lock",
+            "SELECT WHERE pg_advisory_unlock",
+        ]
     finally:
         await direct.close()
