@@ -1,7 +1,6 @@
 """`caravan projections`: list read models, and build one anew while the shop runs."""
 
 import typer
-import uvloop
 
 from caravan import telemetry
 from caravan.audit import OPERATOR, audit
@@ -9,7 +8,7 @@ from caravan.database import Database
 from caravan.service import Rebuilt, Service
 from services.__main__ import load
 from services.cli.configuration import kernel_settings
-from services.cli.serve import backends
+from services.cli.serve import backends, read_backends
 from services.cli.terminal import fail, print_line, print_note, print_table, show_spinner
 
 
@@ -26,7 +25,7 @@ def rebuild(name: str) -> None:
     if name not in owners:
         fail(f"no projection {name}; there are: {', '.join(sorted(owners))}")
     telemetry.configure_logs("warning", "text")
-    rebuilt = uvloop.run(_rebuild(owners[name], name))
+    rebuilt = read_backends(_rebuild(owners[name], name))
     print_line(
         f"{name}: {rebuilt.events} events, {rebuilt.rows} rows, {'equal to the live one' if rebuilt.same else 'the live one DIFFERED and was replaced'}"
     )

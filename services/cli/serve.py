@@ -143,6 +143,18 @@ async def patiently(action: Callable[[], Awaitable[T]], kernel: Settings, announ
             await asyncio.sleep(0.5)
 
 
+def read_backends(work: Coroutine[Any, Any, T]) -> T:
+    """The result of a command that asks the backends itself and does not wait for them; what they refuse is told in words."""
+    try:
+        return uvloop.run(work)
+    except (embedded.AlreadyRunning, embedded.StartFailed, SettingsError) as error:
+        fail(str(error))
+    except AWAY as error:
+        fail(f"{str(error) or type(error).__name__}; {_advice(error)}")
+    except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        fail(f"Postgres: {error}; run `caravan migrate`, or correct CARAVAN_DATABASE_URL")
+
+
 def _advice(error: Exception) -> str:
     if isinstance(error, NotMigrated):
         return "run `caravan migrate`"

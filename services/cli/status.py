@@ -5,7 +5,6 @@ from typing import Literal
 
 import httpx2
 import typer
-import uvloop
 
 from caravan import telemetry
 from caravan.database import Database
@@ -16,7 +15,7 @@ from caravan.outbox import pending
 from caravan.runtime import BUS, Backends, choose_bus, choose_discovery, subscriptions
 from services.__main__ import SERVICES, load
 from services.cli.configuration import kernel_settings
-from services.cli.serve import backends
+from services.cli.serve import backends, read_backends
 from services.cli.terminal import fail, print_json, print_table
 
 ANSWER_SECONDS = 2.0
@@ -25,7 +24,7 @@ Report = dict[str, dict[str, int | str]]
 
 def status(output: Literal["table", "json"]) -> None:
     telemetry.configure_logs("warning", "text")
-    report = uvloop.run(_collect())
+    report = read_backends(_collect())
     if output == "json":
         print_json(report)
     else:
