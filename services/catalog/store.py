@@ -83,12 +83,14 @@ class Order(NamedTuple):
 
 
 RELEVANCE = "-(ts_rank(search, {query})::float8 + (lower(sku) = lower({text}))::int)"
+PRICE = "(currency || lpad(price::text, 19, '0'))"
+"""Minor units of two currencies are no measure of each other: products come currency by currency."""
 ORDERS: Mapping[str, Order] = {
     "relevance": Order(RELEVANCE, "float8"),
     "newest": Order("created_at", "timestamptz", falling=True),
     "name": Order("left(name, 60)", "text"),  # so that a cursor stays short
-    "price": Order("price", "bigint"),
-    "-price": Order("price", "bigint", falling=True),
+    "price": Order(PRICE, "text"),
+    "-price": Order(PRICE, "text", falling=True),
     "sku": Order("sku", "text"),
 }
 

@@ -1,6 +1,7 @@
 """The catalogue: search, filters and pages."""
 
 import math
+import re
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -36,7 +37,9 @@ async def list_products(
     skus: Annotated[
         str | None, Query(max_length=41 * MAX_SKUS, pattern=r"^[A-Za-z0-9._ ,-]+$", description="only these, up to 100, divided by commas")
     ] = None,
-    sort: Annotated[Sort | None, Query(description="`relevance` when there is a search, otherwise `newest`")] = None,
+    sort: Annotated[
+        Sort | None, Query(description="`relevance` when there is a search, otherwise `newest`; by `price` currency by currency")
+    ] = None,
     withdrawn: Annotated[bool, Query(description="the withdrawn ones instead; for staff")] = False,
     limit: Limit = 20,
     cursor: CursorParameter = None,
@@ -64,10 +67,10 @@ def _same(by: str) -> Callable[[Any], str]:
     return check
 
 
-def _number(part: Any) -> int:
-    if type(part) is not int or not 0 <= part < 2**62:
-        raise ValueError("not an amount")
-    return part
+def _price(part: Any) -> str:
+    if not re.fullmatch(r"[A-Z]{3}[0-9]{19}", text(part)):
+        raise ValueError("not a price")
+    return str(part)
 
 
 def _rank(part: Any) -> float:
@@ -80,8 +83,8 @@ PLACES: dict[str, Callable[[Any], Any]] = {
     "relevance": _rank,
     "newest": parse_time,
     "name": text,
-    "price": _number,
-    "-price": _number,
+    "price": _price,
+    "-price": _price,
     "sku": text,
 }
 
