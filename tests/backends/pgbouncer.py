@@ -30,7 +30,6 @@ class Bouncer:
     url: str
     """As the administrator of the server, through it."""
     process: subprocess.Popen[bytes]
-    log: Path
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
@@ -89,7 +88,7 @@ def pgbouncer(server: str, **settings: str) -> Iterator[Bouncer]:
         process = subprocess.Popen([found, *as_nobody, str(configuration)], stdin=subprocess.DEVNULL, stdout=out, stderr=out)
     try:
         wait("PgBouncer", lambda: "process up" in log.read_text(), lambda: process.poll() is None)
-        yield Bouncer(given._replace(netloc=f"{given.netloc.rpartition('@')[0]}@127.0.0.1:{port}", query="").geturl(), process, log)
+        yield Bouncer(given._replace(netloc=f"{given.netloc.rpartition('@')[0]}@127.0.0.1:{port}", query="").geturl(), process)
     finally:
         process.terminate()
         try:

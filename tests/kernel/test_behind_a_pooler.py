@@ -127,6 +127,18 @@ async def test_another_leads_when_the_leaders_session_is_ended_and_the_leader_kn
     assert not await leads(first)
 
 
+async def test_nobody_leads_through_a_pooler_that_has_died(rivals: list[Leadership], bouncer: Bouncer, server: asyncpg.Connection) -> None:
+    first, _ = rivals
+    assert await first.hold("task")
+    bouncer.kill()
+
+    async def freed() -> bool:
+        return await locks(server) == 0
+
+    await until(freed)
+    assert not await leads(first)
+
+
 async def test_who_is_interrupted_while_it_asks_holds_nothing(rivals: list[Leadership], server: asyncpg.Connection) -> None:
     first, second = rivals
     await first.hold("elsewhere")
