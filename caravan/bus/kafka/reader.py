@@ -30,7 +30,10 @@ SETTINGS: dict[str, Any] = {
     "rebalance_timeout_ms": 60_000,
     "session_timeout_ms": 15_000,
     "heartbeat_interval_ms": 3_000,
-    "fetch_max_wait_ms": 500,
+    # The broker answers at once when there is something; each empty answer is work for us. A rebalance waits for what is asked at most so long.
+    "fetch_max_wait_ms": 2_000,
+    # How often the client looks whether it should ask anything, which it is woken for as well.
+    "consumer_timeout_ms": 2_000,
     # A topic made, or given partitions, after its reader started is found this soon.
     "metadata_max_age_ms": 10_000,
     # A record over these limits still arrives, alone: the broker gives at least one.
