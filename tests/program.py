@@ -219,6 +219,12 @@ async def one_process(data: Path, **settings: str) -> AsyncIterator[Program]:
         await program.stop()
 
 
+def _end_left(process: asyncio.subprocess.Process) -> None:
+    """What began before another one failed to; with SIGTERM, so that the backends that it holds end with it."""
+    if process.returncode is None:
+        process.terminate()
+
+
 @asynccontextmanager
 async def process_per_service(data: Path, **settings: str) -> AsyncIterator[Program]:
     """Every service in a process of its own, on its own port; the first one holds the embedded backends."""
@@ -228,6 +234,7 @@ async def process_per_service(data: Path, **settings: str) -> AsyncIterator[Prog
         for name in SERVICES:
             process, url = await launch(["run", name], settings, data, name)
             processes.append(process)
+            stack.callback(_end_left, process)
         program = Program(url, data, processes)
         stack.push_async_callback(program.stop)
 
