@@ -27,6 +27,8 @@ class Observer:
         self._consumer: AIOKafkaConsumer | None = None
         self._admin: AIOKafkaAdminClient | None = None
         self._one_at_a_time = asyncio.Lock()
+        self._caught_up: dict[str, dict[TopicPartition, int]] = {}
+        """Ends of the partitions at which nothing waited for a group: until they move nothing can, and the group need not be asked."""
 
     @asynccontextmanager
     async def _clients(self) -> AsyncIterator[tuple[AIOKafkaConsumer, AIOKafkaAdminClient]]:
@@ -47,7 +49,8 @@ class Observer:
                     self._admin = AIOKafkaAdminClient(bootstrap_servers=self._servers, client_id=f"{self._client}-look")
                     await self._admin.start()
                 yield self._consumer, self._admin
-                self._consumer.unsubscribe()  # else it goes on fetching what nobody reads
+                if self._consumer.assignment():
+                    self._consumer.unsubscribe()  # else it goes on fetching what nobody reads. It also asks for all topics, which costs.
         except (KafkaError, TimeoutError) as error:
             await self.close()
             raise ConnectionError(f"Kafka at {self._servers} can't be asked: {error!r}") from error
@@ -67,13 +70,18 @@ class Observer:
         """Messages that each group has not committed on its partitions."""
         async with self._clients() as (consumer, admin):
             ends = await consumer.end_offsets([tp for partitions in groups.values() for tp in partitions])
-            committed = {group: await admin.list_consumer_group_offsets(group) for group in groups}
-            unread = [tp for group, partitions in groups.items() for tp in partitions if tp not in committed[group]]
+            reached = {group: {tp: ends[tp] for tp in partitions} for group, partitions in groups.items()}
+            asked = [group for group in groups if self._caught_up.get(group) != reached[group]]
+            committed = {group: await admin.list_consumer_group_offsets(group) for group in asked}
+            unread = [tp for group in asked for tp in groups[group] if tp not in committed[group]]
             starts = await consumer.beginning_offsets(unread) if unread else {}
-            return {
-                group: sum(max(0, ends[tp] - (committed[group][tp].offset if tp in committed[group] else starts[tp])) for tp in partitions)
-                for group, partitions in groups.items()
-            }
+            waiting = dict.fromkeys(groups, 0)
+            for group in asked:
+                taken = committed[group]
+                waiting[group] = sum(max(0, ends[tp] - (taken[tp].offset if tp in taken else starts[tp])) for tp in groups[group])
+                if not waiting[group]:
+                    self._caught_up[group] = reached[group]
+            return waiting
 
     async def letters(self, subscription: str, limit: int, preview: int) -> list[DeadLetter]:
         """The first `limit` dead letters that are still there. Reads the topic to its end, because a later record may have removed an earlier one."""
