@@ -37,12 +37,12 @@ from caravan.refusals import Refusal, RefusedRequests, record_refusals
 from caravan.runtime.backends import BUS, Backends, choose_bus, choose_discovery, consumers, declare, subscriptions
 from caravan.runtime.door import Door, for_owner
 from caravan.runtime.periodic import repeat
+from caravan.runtime.sampling import sample
 from caravan.runtime.supervision import supervise
 from caravan.service import Context, Service
 from caravan.settings import Settings
 from caravan.telemetry import log
 
-SAMPLE_SECONDS = 5.0
 PRUNE_SECONDS = 60.0
 
 
@@ -195,12 +195,13 @@ class Process:
             (kind, self.contexts[service.name]) for service in self.services if service.jobs for kind in service.jobs.declared.values()
         ]
         self.workers = Workers(self.jobs, declared)
+        databases = [database for context in self.contexts.values() for database in context.databases.values()]
         self._others += [
             *(self._spawn(name, work) for name, work in self.workers.tasks()),
             self._spawn("live hints", live.run),
             *(self._spawn(name, work) for name, work in self.bus.background()),
             self._spawn("heartbeat", self._heartbeat),
-            self._spawn("samples", self._sample),
+            self._spawn("samples", partial(sample, self.bus, subscriptions(self.services), databases, self._relays, self.workers)),
             self._spawn("registry", self.discovery.follow),
             self._spawn("prune", self._prune),
         ]
@@ -272,18 +273,6 @@ class Process:
             with contextlib.suppress(*CONNECTION_LOST):
                 await self.discovery.register([service.name for service in self.services], self.address or self.url)
             await asyncio.sleep(HEARTBEAT_SECONDS)
-
-    async def _sample(self) -> None:
-        names = {subscription.name: subscription for subscription in subscriptions(self.services)}
-        while True:
-            with contextlib.suppress(*CONNECTION_LOST):
-                waiting = await self.bus.lag(list(names.values()))
-                for name, subscription in names.items():
-                    telemetry.LAG.labels(subscription.service, subscription.channel).set(waiting.get(name, 0))
-            for relay in self._relays:
-                await relay.measure()
-            await self.workers.measure()
-            await asyncio.sleep(SAMPLE_SECONDS)
 
     async def _prune(self) -> None:
         while True:

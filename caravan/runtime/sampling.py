@@ -1,0 +1,42 @@
+"""Sets the gauges of what waits, again and again: messages for each subscription, rows in the outboxes, jobs.
+
+Brokers are asked by several requests for each subscription. A process that has done nothing lately, and saw nothing waiting, counts messages less often.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Sequence
+
+from caravan import telemetry
+from caravan.bus import Bus, Subscription
+from caravan.database import CONNECTION_LOST, Database
+from caravan.jobs import Workers
+from caravan.outbox import Relay
+
+SAMPLE_SECONDS = 5.0
+RESTING_SAMPLE_SECONDS = 30.0
+
+
+async def sample(bus: Bus, read: Sequence[Subscription], databases: Sequence[Database], relays: Sequence[Relay], workers: Workers) -> None:
+    due = 0.0
+    while True:
+        now = time.monotonic()
+        worked = max((database.worked_at for database in databases), default=now)
+        if now >= due or now - worked < 2 * SAMPLE_SECONDS:
+            waits = True
+            with contextlib.suppress(*CONNECTION_LOST):
+                waits = await _count(bus, read)
+            due = now + (0 if waits else RESTING_SAMPLE_SECONDS)
+        for relay in relays:
+            await relay.measure()
+        await workers.measure()
+        await asyncio.sleep(SAMPLE_SECONDS)
+
+
+async def _count(bus: Bus, read: Sequence[Subscription]) -> bool:
+    """Whether any message waits."""
+    waiting = await bus.lag(read)
+    for subscription in read:
+        telemetry.LAG.labels(subscription.service, subscription.channel).set(waiting.get(subscription.name, 0))
+    return any(waiting.values())

@@ -1,0 +1,61 @@
+"""How often a process counts what waits: a broker is asked by several requests for each subscription, which a process at rest need not send."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from caravan.bus import Subscription
+from caravan.runtime import sampling
+from tests.shop import until
+
+LONG_AGO = -3600.0
+
+
+class Sampled:
+    """A bus on which so many messages wait, and the workers, whose turn comes with each sample."""
+
+    def __init__(self, waiting: int) -> None:
+        self.waiting, self.looks, self.samples = waiting, 0, 0
+        self.database = SimpleNamespace(worked_at=time.monotonic() + LONG_AGO)
+
+    async def lag(self, _: Sequence[Subscription]) -> dict[str, int]:
+        self.looks += 1
+        return {"reader": self.waiting}
+
+    async def measure(self) -> None:
+        self.samples += 1
+
+    async def sampled(self, times: int) -> bool:
+        return self.samples >= times
+
+    async def looked(self, times: int) -> bool:
+        return self.looks >= times
+
+
+@asynccontextmanager
+async def sampled(waiting: int, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Sampled]:
+    monkeypatch.setattr(sampling, "SAMPLE_SECONDS", 0.001)
+    found = Sampled(waiting)
+    task = asyncio.create_task(sampling.sample(cast(Any, found), [], [cast(Any, found.database)], [], cast(Any, found)))
+    try:
+        await until(lambda: found.sampled(20))
+        yield found
+    finally:
+        task.cancel()
+
+
+async def test_at_rest_messages_are_counted_seldom_and_again_when_work_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with sampled(0, monkeypatch) as found:
+        assert found.looks == 1
+        found.database.worked_at = time.monotonic() + 3600
+        await until(lambda: found.looked(5))
+
+
+async def test_while_messages_wait_they_are_counted_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with sampled(3, monkeypatch) as found:
+        assert found.looks >= 20
