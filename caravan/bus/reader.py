@@ -7,12 +7,15 @@ up behind it; other keys go on.
 import asyncio
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Awaitable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from caravan.bus import Incoming, Outcome, Process, Result, Subscription
 from caravan.telemetry import DEAD_LETTERS, log
 
-POLL_SECONDS = 0.5
+REST_SECONDS = 10.0
+"""Longest wait for something to handle. A message ends it, and so does `stop`: a reader at rest need not look whether there is anything."""
 PARKED_MAX = 2_000
 """Messages that a reader holds back at most (per partition on Kafka); beyond it no more are taken until some of them are done."""
 BACKOFF_SECONDS = (0.05, 0.2, 1.0, 3.0)
@@ -75,13 +78,16 @@ class Parking:
         return taken
 
     def patience(self, now: float) -> float:
-        """Seconds until something is due, at most a poll."""
+        """Seconds until something is due, at most REST_SECONDS."""
         if not self._keys:
-            return POLL_SECONDS
-        return min(POLL_SECONDS, max(0.0, min(waiting.due for waiting in self._keys.values()) - now))
+            return REST_SECONDS
+        return min(REST_SECONDS, max(0.0, min(waiting.due for waiting in self._keys.values()) - now))
 
     def clear(self) -> None:
         self._keys.clear()
+
+
+_T = TypeVar("_T")
 
 
 class Reader(ABC):
@@ -92,6 +98,29 @@ class Reader(ABC):
         self.stopping = False
         self.parking = Parking()
         self._process = process
+        self._waking = False
+        self._wait: asyncio.Timeout | None = None
+
+    def stop(self) -> None:
+        """Take no further batch."""
+        self.stopping = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Wait for nothing any more: what waits returns at once, and whatever would wait later, too."""
+        self._waking = True
+        if self._wait is not None and not self._wait.expired():
+            self._wait.reschedule(asyncio.get_running_loop().time())
+
+    async def wait_for(self, coming: Awaitable[_T], seconds: float | None = None) -> _T | None:
+        """What comes within so many seconds and before `wake`, else None. It is cancelled then, so it must lose nothing by that."""
+        try:
+            async with asyncio.timeout(0 if self._waking else seconds) as self._wait:
+                return await coming
+        except TimeoutError:
+            return None
+        finally:
+            self._wait = None
 
     @abstractmethod
     async def finish(self, incoming: Incoming) -> None:

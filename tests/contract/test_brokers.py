@@ -105,6 +105,25 @@ class TestKafkaBus(BusContract):
             await bus.publish([outgoing(late, 0, "k")])
             await until(lambda: at_least(seen, 1), seconds=WAIT_SECONDS)
 
+    async def test_a_reader_at_rest_commits_what_it_finished_and_stops_at_once(
+        self, bus: KafkaBus, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It looks for nothing by itself, so the last messages of a burst must be committed, and `stop` must be heard, all the same."""
+        monkeypatch.setattr("caravan.bus.reader.REST_SECONDS", 3600.0)
+        there, seen = topic(), Recorder()
+        reader = replace(await self._reader(bus, there), batch=1)
+        reading = asyncio.create_task(bus.consume(reader, seen.process))
+        await bus.publish([outgoing(there, number, "k") for number in range(5)])
+        await until(lambda: at_least(seen, 5), seconds=WAIT_SECONDS)
+
+        async def committed() -> bool:
+            return (await bus.lag([reader]))[reader.name] == 0
+
+        await until(committed, seconds=WAIT_SECONDS)
+        await bus.stop()
+        async with asyncio.timeout(5):
+            await reading
+
     async def test_the_clients_are_set_so_that_nothing_is_lost(self, bus: KafkaBus) -> None:
         async with bus._producer.use() as producer:
             assert producer._sender._acks == -1 and producer._txn_manager is not None
@@ -209,6 +228,20 @@ class TestRabbitBus(BusContract):
         assert [i.attempt for i in first.seen] == [1, 2]
         attempts = [i.attempt for i in second.seen]
         assert attempts[-1] == 3 and len(attempts) <= 2, f"{attempts}: at most one attempt is made before the copies are seen"
+
+    async def test_a_reader_at_rest_notices_at_once_that_its_connection_is_gone(
+        self, bus: RabbitBus, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("caravan.bus.reader.REST_SECONDS", 3600.0)
+        work = queue()
+        reader, seen = await self._reader(bus, work), Recorder()
+        async with consuming(bus, (reader, seen.process)):
+            await bus.publish([outgoing(work, 0, "k")])
+            await until(lambda: at_least(seen, 1))
+            underlay = await bus._readers[0].channel.get_underlay_channel()
+            await underlay.connection.close(ConnectionError("gone"))
+            await bus.publish([outgoing(work, 1, "k")])
+            await until(lambda: at_least(seen, 2), seconds=WAIT_SECONDS)
 
     async def test_a_reader_that_the_broker_does_not_know_starts_anew(self, bus: RabbitBus) -> None:
         work = queue()

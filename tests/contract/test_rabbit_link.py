@@ -56,3 +56,13 @@ async def test_a_reader_that_is_ended_in_the_moment_a_message_arrives_ends(ticks
     if waiting.cancel():  # otherwise the message was there before the end
         await asyncio.wait([waiting])
         assert waiting.cancelled()
+
+
+async def test_a_reader_at_rest_ends_as_soon_as_it_is_stopped() -> None:
+    reader = QueueReader(cast(Any, None), cast(Any, None), utc_now, Subscription("reader", queue(), batch=20), Recorder().process)
+    waiting = asyncio.create_task(reader._fresh(3600))
+    await asyncio.sleep(0)
+    reader.stop()
+    async with asyncio.timeout(1):
+        assert await waiting == []
+        assert await reader._fresh(3600) == [], "whatever would wait after it, too"

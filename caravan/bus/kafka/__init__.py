@@ -147,7 +147,7 @@ class KafkaBus:
     async def stop(self) -> None:
         self._stopping = True
         for reader in self._readers:
-            reader.stopping = True
+            reader.stop()
 
     async def lag(self, subscriptions: Sequence[Subscription]) -> dict[str, int]:
         """Raises ConnectionError when Kafka can't be asked; so do the three below."""

@@ -22,6 +22,8 @@ REVOKE_SECONDS = 45.0
 CLOSE_SECONDS = 10.0
 COMMIT_SECONDS = 0.1
 """So long a busy reader's finished messages may wait for their commit: as many come again after a crash, and each batch is spared a round trip."""
+UNCOMMITTED_SECONDS = 0.5
+"""So long the last ones wait when nothing follows."""
 SETTINGS: dict[str, Any] = {
     "enable_auto_commit": False,
     "auto_offset_reset": "earliest",
@@ -30,10 +32,10 @@ SETTINGS: dict[str, Any] = {
     "rebalance_timeout_ms": 60_000,
     "session_timeout_ms": 15_000,
     "heartbeat_interval_ms": 3_000,
-    # The broker answers at once when there is something; each empty answer is work for us. A rebalance waits for what is asked at most so long.
-    "fetch_max_wait_ms": 2_000,
+    # The broker answers at once when there is something; each empty answer is work for us. What is asked after a rebalance waits for it at most so long.
+    "fetch_max_wait_ms": 5_000,
     # How often the client looks whether it should ask anything, which it is woken for as well.
-    "consumer_timeout_ms": 2_000,
+    "consumer_timeout_ms": 10_000,
     # A topic made, or given partitions, after its reader started is found this soon.
     "metadata_max_age_ms": 10_000,
     # A record over these limits still arrives, alone: the broker gives at least one.
@@ -62,6 +64,8 @@ class GroupReader(Reader, ConsumerRebalanceListener):  # type: ignore[misc]
         self._next: dict[TopicPartition, int] = {}
         self._committed: dict[TopicPartition, int] = {}
         self._commit_at = 0.0
+        self._uncommitted = False
+        """Whether something may have been finished since the last commit."""
         self._consumer = AIOKafkaConsumer(bootstrap_servers=servers, client_id=client, group_id=subscription.name, **SETTINGS)
 
     async def run(self) -> None:
@@ -69,14 +73,19 @@ class GroupReader(Reader, ConsumerRebalanceListener):  # type: ignore[misc]
         self._consumer.subscribe(self._topics, listener=self)
         loop = asyncio.get_running_loop()
         while not self.stopping:
-            patience = int(self.parking.patience(loop.time()) * 1000)
-            fetched = await self._consumer.getmany(timeout_ms=patience, max_records=self.subscription.batch)
+            patience = self.parking.patience(loop.time())
+            if self._uncommitted:
+                patience = min(patience, UNCOMMITTED_SECONDS)
+            # Only `stop` cancels it; even then what it has fetched is not committed, and comes again.
+            coming = self._consumer.getmany(timeout_ms=int(patience * 1000), max_records=self.subscription.batch)
+            fetched = await self.wait_for(coming) or {}
             assignment = self._assignments
             async with self._hand:
                 # What was fetched before a rebalance is fetched again after it, by whoever owns it then.
                 records = [record for of_one in fetched.values() for record in of_one] if assignment == self._assignments else []
                 batch = self.parking.due(loop.time(), self.subscription.batch) + self._fresh(records)
                 if batch:
+                    self._uncommitted = True
                     await self.handle(batch)
                 if not batch or loop.time() >= self._commit_at:
                     await self._commit()
@@ -122,10 +131,12 @@ class GroupReader(Reader, ConsumerRebalanceListener):  # type: ignore[misc]
         offsets = {tp: min(self._open.get(tp) or {position}) for tp, position in self._next.items()}
         changed = {tp: offset for tp, offset in offsets.items() if self._committed.get(tp) != offset}
         if not changed:
+            self._uncommitted = False
             return
         try:
             await self._consumer.commit(changed)
             self._committed |= changed
+            self._uncommitted = False
         except (CommitFailedError, IllegalStateError) as error:
             log.info("not committed; these messages come again", subscription=self.subscription.name, error=repr(error))
 

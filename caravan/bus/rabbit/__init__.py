@@ -106,10 +106,12 @@ class RabbitBus:
     async def stop(self) -> None:
         self._stopping = True
         for reader in self._readers:
-            reader.stopping = True
+            reader.stop()
 
     async def lag(self, subscriptions: Sequence[Subscription]) -> dict[str, int]:
         """Messages ready in the queues of these subscriptions and their retry tiers. Raises ConnectionError when RabbitMQ can't be asked, as do the three below."""
+        if not subscriptions:
+            return {}
         channel = await self._open()
         try:
             async with asyncio.timeout(CONNECT_SECONDS):

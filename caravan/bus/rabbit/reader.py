@@ -5,6 +5,7 @@ the copy brings the number of attempts back. A copy is never handled itself.
 """
 
 import asyncio
+from typing import Any
 
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
@@ -26,6 +27,7 @@ class QueueReader(Reader):
         self.prefetch = PARKED_MAX + 2 * subscription.batch
         self._arrived: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue(self.prefetch)
         self.tag = ""
+        self._closed = False
         self.seen_without = 0
         """Looks in a row at which the broker knew no consumer of the queue."""
 
@@ -41,6 +43,7 @@ class QueueReader(Reader):
 
     async def _begin(self) -> None:
         """Raises ConnectionError when the broker does not answer: a quorum queue without a leader lets everybody wait."""
+        self.channel.close_callbacks.add(self._channel_closed)
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await self.channel.set_qos(prefetch_count=self.prefetch)
@@ -53,8 +56,13 @@ class QueueReader(Reader):
     async def _arrive(self, received: AbstractIncomingMessage) -> None:
         self._arrived.put_nowait(received)  # the broker sends no more than the prefetch, so it can't be full
 
+    def _channel_closed(self, *_: Any) -> None:
+        """A reader that waits for messages begins anew at once."""
+        self._closed = True
+        self.wake()
+
     def check(self) -> None:
-        if self.channel.is_closed:
+        if self._closed or self.channel.is_closed:
             raise ConnectionError("the channel was closed; what was not acknowledged comes again")
 
     async def _fresh(self, patience: float) -> list[Incoming]:
@@ -62,11 +70,12 @@ class QueueReader(Reader):
         while len(fresh) < self.subscription.batch:
             try:
                 if not fresh and patience:
-                    async with asyncio.timeout(patience):
-                        received = await self._arrived.get()
+                    received = await self.wait_for(self._arrived.get(), patience)
                 else:
                     received = self._arrived.get_nowait()
-            except (TimeoutError, asyncio.QueueEmpty):
+            except asyncio.QueueEmpty:
+                break
+            if received is None:
                 break
             incoming = Incoming(str(header(received, "x-key", "")), received.body, number(received, "x-attempt", 1), received)
             if header(received, "x-copy-of", None) is not None:
