@@ -1,6 +1,7 @@
 """Sets the gauges of what waits, again and again: messages for each subscription, rows in the outboxes, jobs.
 
-Brokers are asked by several requests for each subscription. A process that has done nothing lately, and saw nothing waiting, counts messages less often.
+Each needs statements and requests, to brokers several for each subscription. A process that has done nothing lately, and saw no message waiting, asks less
+often; a relay in trouble sets its gauges itself.
 """
 
 import asyncio
@@ -27,10 +28,10 @@ async def sample(bus: Bus, read: Sequence[Subscription], databases: Sequence[Dat
             waits = True
             with contextlib.suppress(*CONNECTION_LOST):
                 waits = await _count(bus, read)
+            for relay in relays:
+                await relay.measure()
+            await workers.measure()
             due = now + (0 if waits else RESTING_SAMPLE_SECONDS)
-        for relay in relays:
-            await relay.measure()
-        await workers.measure()
         await asyncio.sleep(SAMPLE_SECONDS)
 
 

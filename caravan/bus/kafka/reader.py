@@ -37,7 +37,7 @@ SETTINGS: dict[str, Any] = {
     # How often the client looks whether it should ask anything, which it is woken for as well.
     "consumer_timeout_ms": 10_000,
     # A topic made, or given partitions, after its reader started is found this soon.
-    "metadata_max_age_ms": 10_000,
+    "metadata_max_age_ms": 20_000,
     # A record over these limits still arrives, alone: the broker gives at least one.
     "fetch_max_bytes": 16_777_216,
     "max_partition_fetch_bytes": 2_097_152,
