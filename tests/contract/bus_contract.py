@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from itertools import pairwise
 from uuid import UUID
@@ -353,6 +353,29 @@ class BusContract:
         }
         assert {letter.channel for letter in letters.values()} == {channel.name}
         assert letters["ten-megabytes"].size == len(poison["ten-megabytes"])
+
+    async def test_what_lines_up_behind_a_message_does_not_put_off_its_next_attempt(self, bus: Bus, channel: Topic | Queue) -> None:
+        slow = topic(Retry(delays=(1.5,))) if isinstance(channel, Topic) else queue(Retry(delays=(1.5,)))
+        reader = await self._reader(bus, slow)
+        times: list[float] = []
+
+        def verdict(incoming: Incoming) -> Outcome:
+            times.append(time.monotonic())
+            return Outcome(Result.RETRY, "broken") if len(times) == 1 else DONE
+
+        seen = Recorder(verdict)
+        async with consuming(bus, (reader, seen.process)):
+            await bus.publish([outgoing(slow, 0, "k")])
+            await until(lambda: saw(seen, 1), seconds=WAIT_SECONDS)
+            number = 0
+            while len(times) == 1 and time.monotonic() < times[0] + 4.5:
+                number += 1
+                await bus.publish([outgoing(slow, number, "k")])
+                with suppress(AssertionError):
+                    await until(lambda: saw(seen, 2), seconds=0.3)
+            await until(lambda: at_least(seen, number + 1), seconds=WAIT_SECONDS)
+        assert seen.done["k"] == list(range(number + 1))
+        assert times[1] - times[0] < 1.5 + LATE
 
     async def test_retries_come_at_the_stated_delays_and_delay_nobody_else(self, bus: Bus, channel: Topic | Queue) -> None:
         stated = Retry(delays=(0.3, 0.9))

@@ -67,10 +67,13 @@ class QueueReader(Reader):
 
     async def _fresh(self, patience: float) -> list[Incoming]:
         fresh: list[Incoming] = []
+        loop = asyncio.get_running_loop()
+        end = loop.time() + patience
         while len(fresh) < self.subscription.batch:
             try:
                 if not fresh and patience:
-                    received = await self.wait_for(self._arrived.get(), patience)
+                    # What comes but has to wait doesn't put off what is due by then.
+                    received = await self.wait_for(self._arrived.get(), end - loop.time())
                 else:
                     received = self._arrived.get_nowait()
             except asyncio.QueueEmpty:
