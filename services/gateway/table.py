@@ -23,6 +23,8 @@ from services.gateway.routing import OWN, ROOTS, Trie, declared, root
 from services.gateway.rules import Match, Rules
 
 REFRESH_SECONDS = 3.0
+LOOK_SECONDS = 0.5
+"""Least time between two looks for services that are missing and asked for: who has just started one need not wait for the next refresh."""
 RESTING_REFRESH_SECONDS = 15.0
 """While nobody has asked the gateway for AWAKE_SECONDS: reading everybody's document is most of what it does then."""
 FETCH_SECONDS = 2.0
@@ -38,6 +40,7 @@ class Table:
         self._refreshing = asyncio.Lock()
         self._failing: set[str] = set()
         self.asked_at = self.refreshed_at = time.monotonic()
+        self._looked_at = 0.0
         self.documents: dict[str, dict[str, Any]] = {}
         self.pages: tuple[str, ...] = ()
         """The gateway's own paths that are no part of the API, such as the landing page."""
@@ -56,6 +59,9 @@ class Table:
         found = self.trie.match(path)
         if found is None and (not self.trie.routes or self.asked_at - self.refreshed_at > REFRESH_SECONDS):
             await self.refresh()  # it has rested, and a service may have come meanwhile
+            found = self.trie.match(path)
+        elif found is None and (missing := self.away(path)) and self.asked_at - self._looked_at > LOOK_SECONDS:
+            await self._look_for(missing)
             found = self.trie.match(path)
         service = found.service(method) if found else ""
         if found and not self._is_ruled(service):
@@ -118,6 +124,14 @@ class Table:
             named = await self._remote_names()
             await asyncio.gather(*(self._read_remote(name) for name in named))
             self.unread &= named - self.documents.keys()
+
+    async def _look_for(self, missing: set[str]) -> None:
+        """Whether some of these are there now."""
+        async with self._refreshing:
+            self._looked_at = time.monotonic()
+            named = await self._remote_names() & missing
+            await asyncio.gather(*(self._read_remote(name) for name in named))
+            self.unread -= self.documents.keys()
 
     def _follow_snapshot(self) -> None:
         """The rules of the snapshot in force, and no document of a service that has none."""

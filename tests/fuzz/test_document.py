@@ -41,8 +41,9 @@ async def _explore(world: World, folder: Path, role: str, seconds: float) -> int
     # Always somebody else: who changes the own role ends the own session, and would see nothing but 401 from then on.
     existing = {"path.user_id": world.known["user_id"]}
     if MINUTES:
-        order = await world.order(world.known["sku"], headers) if user_id else world.known["order_id"]
-        existing |= {"path.sku": world.known["sku"], "path.order_id": order}
+        sku = await world.product()  # of this run: an admin's requests end the sale of what they find
+        order = await world.order(sku, headers) if user_id else world.known["order_id"]
+        existing |= {"path.sku": sku, "path.order_id": order}
     parameters = "".join(f"{json.dumps(name)} = {json.dumps(value)}\n" for name, value in existing.items())
     config = folder / "schemathesis.toml"
     config.write_text(f"{(ROOT / 'schemathesis.toml').read_text()}\n[parameters]\n{parameters}")
