@@ -191,7 +191,8 @@ def problems_of(route: APIRoute) -> dict[int | str, dict[str, Any]]:
     left_out = {
         *(() if takes_body(route) else (408, 415)),
         *(() if "if-match" in parameters else (412,)),
-        *(() if route.methods != {"GET"} else (409,)),
+        # A read has nothing to be in conflict with, save one that waits for a version.
+        *(() if route.methods != {"GET"} or "min_version" in parameters else (409,)),
     }
     return {status: problem for status, problem in PROBLEMS.items() if status not in left_out}
 

@@ -26,8 +26,10 @@ async def _reached() -> AsyncIterator[None]:
 
 
 router = APIRouter(tags=["gateway"], dependencies=[Depends(_reached)])
-JobId = Annotated[str, Path(max_length=300, description="`<queue>:<id>`", examples=["payments.capture-retry:42"])]
-QueueName = Annotated[str, Path(max_length=100, examples=["payments.capture-retry"])]
+NO_CONTROLS = r"^[^\x00-\x1f\x7f]*$"
+"""What is done to a queue or job is written into the audit log by its name, and a database takes no NUL."""
+JobId = Annotated[str, Path(max_length=300, pattern=NO_CONTROLS, description="`<queue>:<id>`", examples=["payments.capture-retry:42"])]
+QueueName = Annotated[str, Path(max_length=100, pattern=NO_CONTROLS, examples=["payments.capture-retry"])]
 
 
 class JobView(BaseModel):
@@ -72,7 +74,7 @@ class Queues(BaseModel):
 class Clean(Strict):
     """Which finished, failed or waiting jobs to remove."""
 
-    queue: str = Field(max_length=100, examples=["payments.capture-retry"])
+    queue: str = Field(max_length=100, pattern=NO_CONTROLS, examples=["payments.capture-retry"])
     state: Cleanable
     older_than_seconds: int = Field(0, ge=0, le=10 * 365 * 86400)
 

@@ -55,8 +55,14 @@ class World:
     async def user(self, role: str) -> tuple[str, dict[str, str]]:
         """A new user's id and Authorization header."""
         email = f"{new_id()}@example.com"
-        made = await self.client.post("/v1/users", json={"email": email, "password": PASSWORD, "name": "Ada"})
-        assert made.status_code == 201, made.text
+
+        async def registered() -> httpx2.Response:
+            answer = await self.client.post("/v1/users", json={"email": email, "password": PASSWORD, "name": "Ada"})
+            assert answer.status_code == 201, answer.text
+            return answer
+
+        # A long run of the fuzz suite has failed often, so that this address is told to come again in some seconds.
+        made = await until(registered, seconds=60, every=0.5)
         if role != "customer":
             changed = await self.client.patch(f"/v1/users/{made.json()['id']}", json={"role": role}, headers=await self.client_token("cli"))
             assert changed.status_code == 200, changed.text
