@@ -12,8 +12,6 @@ FEWEST_GUESSES = 10**6
 JUDGED = 100
 """Characters of a password that are judged: 6 ms of CPU at most for each of its spellings."""
 MAX_LENGTH = 128
-CHARACTERS = r"^[^\x00-\x1f\x7f-\x9f]+$"
-"""No control characters: not every way to sign in can carry them."""
 _WORDS = re.compile(r"[^\W_]+")
 
 

@@ -18,7 +18,7 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from caravan import passwords
+from caravan import passwords, text
 from caravan.email_address import parse_email_address
 
 T = TypeVar("T", bound=BaseSettings)
@@ -199,7 +199,7 @@ class Settings(BaseSettings):
     def _hard_to_guess(cls, password: SecretStr | None, before: ValidationInfo) -> SecretStr | None:
         given = password.get_secret_value() if password else None
         if given is not None:
-            if not 12 <= len(given) <= passwords.MAX_LENGTH or not re.fullmatch(passwords.CHARACTERS, given):
+            if not 12 <= len(given) <= passwords.MAX_LENGTH or not re.fullmatch(text.WITHOUT_CONTROLS, given):
                 raise ValueError(f"must have 12 to {passwords.MAX_LENGTH} characters, without control characters")
             if fault := passwords.password_fault(given, before.data.get("admin_email", ""), "Admin"):
                 raise ValueError(fault)

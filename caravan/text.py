@@ -13,6 +13,8 @@ from typing import Any, ClassVar, Final
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
+WITHOUT_CONTROLS: Final = r"^[^\x00-\x1f\x7f-\x9f]+$"
+"""Of what is compared to the letter and not read by people: passwords, ids. Not every way to sign in, no header and no database carries control characters."""
 _LINE_ENDS: Final = r"\t\n\r"
 _CONTROL: Final = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"
 _UNREADABLE: Final = (

@@ -1,7 +1,9 @@
 """Whose request it is when nobody signed in: the address of the peer, or what a proxy that we trust says of it."""
 
+from collections.abc import Mapping
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Any
 
 Networks = tuple[IPv4Network | IPv6Network, ...]
 
@@ -29,6 +31,11 @@ def _parsed(text: str) -> IPv4Address | IPv6Address | None:
 def is_within(address: str, networks: Networks) -> bool:
     parsed = _parsed(address)
     return parsed is not None and any(parsed in network for network in networks)
+
+
+def peer_network(scope: Mapping[str, Any]) -> str:
+    """What the party behind a request controls, by its connection or, where the gateway passed it on, by what the gateway says."""
+    return network_of(scope["client"][0]) if scope.get("client") else "unknown"
 
 
 @lru_cache(maxsize=8192)

@@ -16,7 +16,7 @@ from caravan.client import authorization, deadline
 from caravan.clock import new_id
 from caravan.derivation import derive
 from caravan.errors import BadRequest, Busy, Problem, TooLarge, TooSlow
-from caravan.http.addresses import network_of
+from caravan.http.addresses import peer_network
 from caravan.http.problems import as_problem, problem_response
 from caravan.refusals import ANONYMOUS, STATUSES, RefusedRequests, reason_of
 
@@ -154,8 +154,8 @@ def _request_id(headers: dict[bytes, bytes]) -> str:
 
 
 def _note(refused: RefusedRequests, status: int, scope: Scope, message: MutableMapping[str, Any]) -> None:
-    actor, address = telemetry.actor.get() or ANONYMOUS, network_of(scope["client"][0]) if scope.get("client") else "unknown"
-    refused.note(status, actor, address, f"{scope['method']} {_template(scope)}", reason_of(message.get("body", b"")))
+    actor = telemetry.actor.get() or ANONYMOUS
+    refused.note(status, actor, peer_network(scope), f"{scope['method']} {_template(scope)}", reason_of(message.get("body", b"")))
 
 
 def _template(scope: Scope) -> str:

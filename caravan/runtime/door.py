@@ -16,7 +16,7 @@ from caravan.errors import BadRequest, DeadlineExceeded, Forbidden, Invalid, Not
 from caravan.faults import UNKNOWN
 from caravan.health import PATHS, Health
 from caravan.http import App, Body, Receive, Scope, Send, answer_head, as_problem, leaves, problem_response
-from caravan.http.addresses import network_of
+from caravan.http.addresses import peer_network
 from caravan.refusals import ANONYMOUS, RefusedRequests
 
 
@@ -90,8 +90,7 @@ class Door:
             return await _carry_out(operation, local, headers, Body(dict(scope["headers"]), receive))
         except (Unauthorized, Forbidden) as refusal:
             if operation.service in self.refused:
-                address = network_of(scope["client"][0]) if scope.get("client") else "unknown"
-                self.refused[operation.service].note(refusal.status, caller, address, f"POST {operation.path}", refusal.detail)
+                self.refused[operation.service].note(refusal.status, caller, peer_network(scope), f"POST {operation.path}", refusal.detail)
             raise
 
 

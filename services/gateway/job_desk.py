@@ -13,6 +13,7 @@ from caravan.errors import Unavailable
 from caravan.http import CursorParameter, Limit, Page, Strict, decode_cursor, encode_cursor, json_response, text_part
 from caravan.jobs import AWAY, JobStore, desk
 from caravan.jobs.desk import Cleanable, State
+from caravan.text import WITHOUT_CONTROLS
 from services.gateway.admin_actions import record_action
 
 
@@ -26,10 +27,8 @@ async def _reached() -> AsyncIterator[None]:
 
 
 router = APIRouter(tags=["gateway"], dependencies=[Depends(_reached)])
-NO_CONTROLS = r"^[^\x00-\x1f\x7f]*$"
-"""What is done to a queue or job is written into the audit log by its name, and a database takes no NUL."""
-JobId = Annotated[str, Path(max_length=300, pattern=NO_CONTROLS, description="`<queue>:<id>`", examples=["payments.capture-retry:42"])]
-QueueName = Annotated[str, Path(max_length=100, pattern=NO_CONTROLS, examples=["payments.capture-retry"])]
+JobId = Annotated[str, Path(max_length=300, pattern=WITHOUT_CONTROLS, description="`<queue>:<id>`", examples=["payments.capture-retry:42"])]
+QueueName = Annotated[str, Path(max_length=100, pattern=WITHOUT_CONTROLS, examples=["payments.capture-retry"])]
 
 
 class JobView(BaseModel):
@@ -74,7 +73,7 @@ class Queues(BaseModel):
 class Clean(Strict):
     """Which finished, failed or waiting jobs to remove."""
 
-    queue: str = Field(max_length=100, pattern=NO_CONTROLS, examples=["payments.capture-retry"])
+    queue: str = Field(max_length=100, pattern=WITHOUT_CONTROLS, examples=["payments.capture-retry"])
     state: Cleanable
     older_than_seconds: int = Field(0, ge=0, le=10 * 365 * 86400)
 

@@ -57,11 +57,8 @@ class Table:
     async def match(self, path: str, method: str, host: str) -> Match | None:
         self.asked_at = time.monotonic()
         found = self.trie.match(path)
-        if found is None and (not self.trie.routes or self.asked_at - self.refreshed_at > REFRESH_SECONDS):
-            await self.refresh()  # it has rested, and a service may have come meanwhile
-            found = self.trie.match(path)
-        elif found is None and (missing := self.away(path)) and self.asked_at - self._looked_at > LOOK_SECONDS:
-            await self._look_for(missing)
+        if found is None:
+            await self._look_again(path)
             found = self.trie.match(path)
         service = found.service(method) if found else ""
         if found and not self._is_ruled(service):
@@ -125,13 +122,17 @@ class Table:
             await asyncio.gather(*(self._read_remote(name) for name in named))
             self.unread &= named - self.documents.keys()
 
-    async def _look_for(self, missing: set[str]) -> None:
-        """Whether some of these are there now."""
-        async with self._refreshing:
-            self._looked_at = time.monotonic()
-            named = await self._remote_names() & missing
-            await asyncio.gather(*(self._read_remote(name) for name in named))
-            self.unread -= self.documents.keys()
+    async def _look_again(self, path: str) -> None:
+        """A path that nobody has may be that of a service that has come meanwhile: all are read after a rest, else those alone that are missing."""
+        now = time.monotonic()
+        if not self.trie.routes or now - self.refreshed_at > REFRESH_SECONDS:
+            await self.refresh()
+        elif now - self._looked_at > LOOK_SECONDS and (missing := self.away(path)):
+            self._looked_at = now  # before the lock: who asks at the same time doesn't look once more
+            async with self._refreshing:
+                named = await self._remote_names() & missing
+                await asyncio.gather(*(self._read_remote(name) for name in named))
+                self.unread -= self.documents.keys()
 
     def _follow_snapshot(self) -> None:
         """The rules of the snapshot in force, and no document of a service that has none."""

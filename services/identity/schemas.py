@@ -9,8 +9,8 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
 
 from caravan.email_address import EmailAddress
-from caravan.passwords import CHARACTERS, MAX_LENGTH
-from caravan.text import Line
+from caravan.passwords import MAX_LENGTH
+from caravan.text import WITHOUT_CONTROLS, Line
 
 _ADDRESS = re.compile(r"://|@|www\.|[^\W_]{2}\.[^\W\d_]{2}|\.\w+/|[0-9]{1,3}(?:\.[0-9]{1,3}){3}", re.IGNORECASE)
 """What a mail reader may turn into a link. A single letter before the dot is an initial."""
@@ -24,7 +24,7 @@ def _no_address(name: str) -> str:
 
 Name = Annotated[str, Line(100), AfterValidator(_no_address)]
 """Stands in mails: nobody gets the shop to send an advertisement by registering somebody else's address."""
-NewPassword = Annotated[str, StringConstraints(min_length=10, max_length=MAX_LENGTH, pattern=CHARACTERS)]
+NewPassword = Annotated[str, StringConstraints(min_length=10, max_length=MAX_LENGTH, pattern=WITHOUT_CONTROLS)]
 GivenPassword = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 UserRole = Literal["customer", "staff", "admin"]
 

@@ -4,6 +4,7 @@ import asyncio
 import time
 
 from aiokafka import AIOKafkaProducer
+from confluent_kafka import ConsumerGroupTopicPartitions, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
 from caravan.messages import Outgoing
@@ -33,3 +34,12 @@ def allow(servers: str, topic: str, size: int) -> None:
     until = time.monotonic() + 10
     while admin.describe_configs([resource])[resource].result(10)["max.message.bytes"].value != str(size):
         assert time.monotonic() < until, "the topic's new limit does not show"
+
+
+def set_back(servers: str, group: str, topic: str) -> None:
+    """To the first message, as whoever wants a group to read a topic again does while it is stopped."""
+    admin = AdminClient({"bootstrap.servers": servers})
+    partitions = [TopicPartition(topic, number, 0) for number in admin.list_topics(topic, timeout=10).topics[topic].partitions]
+    asked = admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, partitions)])
+    for result in asked.values():
+        result.result(10)

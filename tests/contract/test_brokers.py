@@ -27,6 +27,7 @@ from tests.contract.bus_contract import (
     at_least,
     consuming,
     distinct,
+    lag_of,
     letters_of,
     outgoing,
     queue,
@@ -34,7 +35,7 @@ from tests.contract.bus_contract import (
     saw,
     topic,
 )
-from tests.contract.foreign import allow, send_foreign
+from tests.contract.foreign import allow, send_foreign, set_back
 from tests.shop import until
 
 
@@ -59,6 +60,20 @@ class TestKafkaBus(BusContract):
     async def send_raw(self, bus: Bus, message: Outgoing) -> None:
         """Our own producer sends nothing over 1 MiB and nothing without a key."""
         await send_foreign(self.url, message)
+
+    async def test_what_waits_is_counted_again_when_a_group_is_set_back(self, bus: KafkaBus) -> None:
+        """As for a replay: the topic gets no new message then."""
+        channel, seen = topic(), Recorder()
+        reader = await self._reader(bus, channel)
+
+        async def lag(expected: int) -> bool:
+            return await lag_of(bus, reader) == {reader.name: expected}
+
+        await bus.publish([outgoing(channel, number, "key") for number in range(4)])
+        async with self.open_bus() as other, consuming(other, (reader, seen.process)):
+            await until(lambda: lag(0), seconds=WAIT_SECONDS)
+        await asyncio.to_thread(set_back, self.url, reader.name, channel.name)
+        await until(lambda: lag(4), seconds=WAIT_SECONDS)
 
     async def test_what_the_broker_refuses_is_named_and_the_rest_is_published(self, bus: KafkaBus) -> None:
         """One topic takes less than we may send; its innocents, other keys and other topics get through, what follows the refused one does not."""

@@ -27,8 +27,6 @@ class Observer:
         self._consumer: AIOKafkaConsumer | None = None
         self._admin: AIOKafkaAdminClient | None = None
         self._one_at_a_time = asyncio.Lock()
-        self._caught_up: dict[str, dict[TopicPartition, int]] = {}
-        """Ends of the partitions at which nothing waited for a group: until they move nothing can, and the group need not be asked."""
 
     @asynccontextmanager
     async def _clients(self) -> AsyncIterator[tuple[AIOKafkaConsumer, AIOKafkaAdminClient]]:
@@ -70,18 +68,13 @@ class Observer:
         """Messages that each group has not committed on its partitions."""
         async with self._clients() as (consumer, admin):
             ends = await consumer.end_offsets([tp for partitions in groups.values() for tp in partitions])
-            reached = {group: {tp: ends[tp] for tp in partitions} for group, partitions in groups.items()}
-            asked = [group for group in groups if self._caught_up.get(group) != reached[group]]
-            committed = {group: await admin.list_consumer_group_offsets(group) for group in asked}
-            unread = [tp for group in asked for tp in groups[group] if tp not in committed[group]]
+            committed = {group: await admin.list_consumer_group_offsets(group) for group in groups}
+            unread = [tp for group, partitions in groups.items() for tp in partitions if tp not in committed[group]]
             starts = await consumer.beginning_offsets(unread) if unread else {}
-            waiting = dict.fromkeys(groups, 0)
-            for group in asked:
-                taken = committed[group]
-                waiting[group] = sum(max(0, ends[tp] - (taken[tp].offset if tp in taken else starts[tp])) for tp in groups[group])
-                if not waiting[group]:
-                    self._caught_up[group] = reached[group]
-            return waiting
+            return {
+                group: sum(max(0, ends[tp] - (committed[group][tp].offset if tp in committed[group] else starts[tp])) for tp in partitions)
+                for group, partitions in groups.items()
+            }
 
     async def letters(self, subscription: str, limit: int, preview: int) -> list[DeadLetter]:
         """The first `limit` dead letters that are still there. Reads the topic to its end, because a later record may have removed an earlier one."""
