@@ -10,6 +10,7 @@ from aiokafka.errors import KafkaError
 
 from caravan.bus import DeadLetter
 from caravan.bus.kafka.letters import letter_key, read_letter
+from caravan.bus.opening import finish_opening
 from caravan.bus.topology import dead_letter_topic
 from caravan.telemetry import log
 
@@ -42,10 +43,10 @@ class Observer:
                         request_timeout_ms=10_000,
                         fetch_max_wait_ms=50,
                     )
-                    await self._consumer.start()
+                    await finish_opening(self._consumer.start())
                 if self._admin is None:
                     self._admin = AIOKafkaAdminClient(bootstrap_servers=self._servers, client_id=f"{self._client}-look")
-                    await self._admin.start()
+                    await finish_opening(self._admin.start())
                 yield self._consumer, self._admin
                 if self._consumer.assignment():
                     self._consumer.unsubscribe()  # else it goes on fetching what nobody reads. It also asks for all topics, which costs.

@@ -12,6 +12,8 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from caravan.bus.opening import finish_opening
+
 MAX_REQUEST = 1_048_576
 SETTINGS: dict[str, Any] = {
     "enable_idempotence": True,
@@ -37,7 +39,7 @@ class Producer:
             if self._current is None:
                 made = AIOKafkaProducer(bootstrap_servers=self._servers, client_id=self._client, **SETTINGS)
                 try:
-                    await made.start()
+                    await finish_opening(made.start())
                     if made._sender._acks != -1 or made._txn_manager is None:
                         raise RuntimeError("the Kafka producer is not idempotent with acks from all replicas")
                 except BaseException:

@@ -14,6 +14,7 @@ from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from caravan.bus import Incoming, Process, Subscription
+from caravan.bus.opening import finish_opening
 from caravan.bus.reader import PARKED_MAX, Reader
 from caravan.telemetry import log
 
@@ -69,7 +70,7 @@ class GroupReader(Reader, ConsumerRebalanceListener):  # type: ignore[misc]
         self._consumer = AIOKafkaConsumer(bootstrap_servers=servers, client_id=client, group_id=subscription.name, **SETTINGS)
 
     async def run(self) -> None:
-        await self._consumer.start()
+        await finish_opening(self._consumer.start())
         self._consumer.subscribe(self._topics, listener=self)
         loop = asyncio.get_running_loop()
         while not self.stopping:

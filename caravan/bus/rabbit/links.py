@@ -13,6 +13,8 @@ from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import AMQPError
 from yarl import URL
 
+from caravan.bus.opening import finish_opening
+
 CONNECT_SECONDS = 10.0
 HEARTBEAT_SECONDS = 20
 PUBLISH_SECONDS = 20.0
@@ -26,11 +28,20 @@ async def connect(url: URL | str, name: str) -> AbstractConnection:
     """Raises what TROUBLE lists."""
     connection = aio_pika.Connection(URL(url), client_properties={"connection_name": name})
     try:
-        await connection.connect()
+        await finish_opening(connection.connect())
     except BaseException:
         await connection.close()  # otherwise its destructor wants to, on whatever loop there is by then
         raise
     return connection
+
+
+async def _open(channel: AbstractChannel) -> AbstractChannel:
+    try:
+        return await finish_opening(channel)
+    except BaseException:
+        if channel.is_initialized:
+            await close(channel)
+        raise
 
 
 class Link:
@@ -51,7 +62,7 @@ class Link:
                     # `is_closed` is about our own closing; `connected` falls when the peer goes.
                     if self._connection is None or self._connection.is_closed or not self._connection.connected.is_set():
                         self._connection = await connect(self._url, self._name)
-                return await self._connection.channel(**options)
+                return await _open(self._connection.channel(**options))
         except TROUBLE as error:
             raise ConnectionError(f"RabbitMQ can't be reached: {error!r}") from error
 

@@ -8,6 +8,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError, TopicAlreadyExistsError, for_code
 
+from caravan.bus.opening import finish_opening
 from caravan.bus.topology import BrokerAway, Fact, KafkaTopic, Thing, Topology, TopologyError
 from caravan.bus.topology.drift import Applied, Difference, Kind, compare
 
@@ -19,7 +20,7 @@ KNOWN_SECONDS = 5.0
 async def _admin(servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
     admin = AIOKafkaAdminClient(bootstrap_servers=servers, client_id="caravan-topology", request_timeout_ms=REQUEST_SECONDS * 1000)
     try:
-        await admin.start()
+        await finish_opening(admin.start())
         yield admin
     except (KafkaConnectionError, KafkaTimeoutError) as error:
         raise BrokerAway(f"Kafka at {servers} doesn't answer: {error!r}") from error

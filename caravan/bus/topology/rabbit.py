@@ -11,6 +11,7 @@ import httpx2
 from aio_pika.exceptions import ChannelNotFoundEntity
 from yarl import URL
 
+from caravan.bus.opening import finish_opening
 from caravan.bus.topology import (
     POLICY_PREFIX,
     BrokerAway,
@@ -158,7 +159,7 @@ async def missing(amqp: str, declared: Topology) -> list[Thing]:
     """The declared queues and exchanges that are not there; asked over AMQP, since a service needs no access to the management API."""
     absent: list[Thing] = []
     async with aio_pika.Connection(URL(amqp)) as connection:  # which closes it also when it can't be opened
-        await connection.connect(REQUEST_SECONDS)
+        await finish_opening(connection.connect(REQUEST_SECONDS))
         for thing in [*(exchange.thing for exchange in declared.exchanges), *(queue.thing for queue in declared.queues)]:
             channel = await connection.channel()  # the broker closes it when it says no
             try:
