@@ -16,11 +16,11 @@ import asyncpg
 import httpx2
 import typer
 
-from bench.report import markdown
-from bench.rounds import Plan, at_rest, measure, prepare
-from bench.shop_process import Target, own_shop
+from bench.report import render_markdown
+from bench.rounds import RoundPlan, measure_idle, measure_round, prepare_shop
+from bench.shop_process import Target, start_own_shop
 from caravan import embedded, settings
-from services.cli.shop import Shop, operator_secret
+from services.cli.shop import ApiClient, read_operator_secret
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -44,10 +44,10 @@ def main(
     results: Annotated[Path, typer.Option(help="Folder for the result files.")] = RESULTS,
 ) -> None:
     """Measure orders a second, accepted and paid. Exit status 1 when a round's books are wrong: a wrong round has no number."""
-    plans = [Plan(int(number), seconds, warm_up, False, min(5.0, seconds)) for number in clients.split(",")]
-    plans += [Plan(plans[0].clients, seconds, warm_up, True, min(5.0, seconds))] if hot else []
-    result = asyncio.run(run(plans * repeat, idle, url, _brokers(kafka, amqp, management), apart))
-    text = markdown(result)
+    plans = [RoundPlan(int(number), seconds, warm_up, False, min(5.0, seconds)) for number in clients.split(",")]
+    plans += [RoundPlan(plans[0].clients, seconds, warm_up, True, min(5.0, seconds))] if hot else []
+    result = asyncio.run(run(plans * repeat, idle, url, _read_broker_settings(kafka, amqp, management), apart))
+    text = render_markdown(result)
     results.mkdir(parents=True, exist_ok=True)
     path = results / f"{result['date'][:10]}-{result['commit']}"
     path.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
@@ -58,26 +58,26 @@ def main(
         raise typer.Exit(1)
 
 
-def _brokers(kafka: str, amqp: str, management: str) -> dict[str, str]:
+def _read_broker_settings(kafka: str, amqp: str, management: str) -> dict[str, str]:
     """The settings of a shop on them."""
-    given = {"CARAVAN_KAFKA_URL": kafka, "CARAVAN_RABBITMQ_URL": amqp, "CARAVAN_RABBITMQ_MANAGEMENT_URL": management}
+    settings_by_name = {"CARAVAN_KAFKA_URL": kafka, "CARAVAN_RABBITMQ_URL": amqp, "CARAVAN_RABBITMQ_MANAGEMENT_URL": management}
     if bool(kafka) != bool(amqp):
         raise typer.BadParameter("--kafka and --amqp go together")
-    return {name: value for name, value in given.items() if value}
+    return {name: value for name, value in settings_by_name.items() if value}
 
 
-async def run(plans: list[Plan], idle: bool, url: str, brokers: Mapping[str, str], apart: bool = False) -> dict[str, Any]:
+async def run(plans: list[RoundPlan], idle: bool, url: str, brokers: Mapping[str, str], apart: bool = False) -> dict[str, Any]:
     async with AsyncExitStack() as stack:
-        target = running_shop(url) if url else await stack.enter_async_context(own_shop(brokers, apart=apart))
+        target = find_running_shop(url) if url else await stack.enter_async_context(start_own_shop(brokers, apart=apart))
         http = await stack.enter_async_context(httpx2.AsyncClient(base_url=target.url, timeout=60))
-        kernel = settings.load() if url else settings.Settings(data=target.data or Path())
-        shop = Shop(http, operator_secret(kernel), print)
-        emails = await prepare(shop)
+        kernel = settings.load_kernel() if url else settings.Settings(data=target.data or Path())
+        api = ApiClient(http, read_operator_secret(kernel), print)
+        emails = await prepare_shop(api)
         rounds = []
         for plan in plans:
             label = f"{plan.clients} clients{', one product' if plan.hot else ''}"
             print(f"{label}: {plan.seconds:.0f} s ...", flush=True)
-            rounds.append(await measure(shop, target, emails, plan))
+            rounds.append(await measure_round(api, target, emails, plan))
             last = rounds[-1]
             print(
                 f"{label}: {last['accepted_per_second']:.0f} accepted, {last['paid_per_second']:.0f} paid a second",
@@ -87,33 +87,33 @@ async def run(plans: list[Plan], idle: bool, url: str, brokers: Mapping[str, str
             )
         return {
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
-            "commit": commit(),
+            "commit": read_commit(),
             "transport": ("Kafka and RabbitMQ" if brokers else "as the shop is set")
             + (", a process per service" if brokers or apart else ""),
-            **await machine(target),
+            **await describe_machine(target),
             "rounds": rounds,
-            **({"idle": await at_rest(target)} if idle else {}),
+            **({"idle": await measure_idle(target)} if idle else {}),
         }
 
 
-def running_shop(url: str) -> Target:
+def find_running_shop(url: str) -> Target:
     """Its processes can be measured when the data folder of the settings is theirs."""
-    data = settings.load().data
+    data = settings.load_kernel().data
     return Target(url, data if embedded.find_users(data) else None)
 
 
-def commit() -> str:
-    def git(*arguments: str) -> str:
-        answer = subprocess.run(["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
-        return answer.stdout.strip() if answer.returncode == 0 else ""
+def read_commit() -> str:
+    def run_git(*arguments: str) -> str:
+        completed = subprocess.run(["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+        return completed.stdout.strip() if completed.returncode == 0 else ""
 
-    return (git("rev-parse", "--short", "HEAD") or "uncommitted") + (
-        "-changed" if git("status", "--porcelain", "--", "caravan", "services") else ""
+    return (run_git("rev-parse", "--short", "HEAD") or "uncommitted") + (
+        "-changed" if run_git("status", "--porcelain", "--", "caravan", "services") else ""
     )
 
 
-async def machine(target: Target) -> dict[str, Any]:
-    servers = embedded.running(target.data) if target.data else None
+async def describe_machine(target: Target) -> dict[str, Any]:
+    servers = embedded.find_running(target.data) if target.data else None
     postgres: dict[str, str] = {}
     if servers:
         connection = await asyncpg.connect(servers.database_url)

@@ -28,13 +28,13 @@ class Figure:
     noise: float | None = None
     more_is_better: bool = False
 
-    def of(self, measured: dict[str, Any]) -> float | None:
-        found: Any = measured
+    def read_from(self, measured: dict[str, Any]) -> float | None:
+        value: Any = measured
         for name in self.path:
-            found = found.get(name) if isinstance(found, dict) else None
-        return found
+            value = value.get(name) if isinstance(value, dict) else None
+        return value
 
-    def verdict(self, ratio: float) -> str:
+    def judge_ratio(self, ratio: float) -> str:
         if self.noise is None:
             return ""
         if abs(ratio - 1) <= self.noise:
@@ -65,79 +65,81 @@ def main(
     amqp: Annotated[str, typer.Option(help="RabbitMQ, such as amqp://user:password@127.0.0.1/.")] = "",
 ) -> None:
     """Exit status 1 when paid orders a second, CPU or statements of an order got worse by more than the noise."""
-    other = checkout(commit)
+    other = checkout_commit(commit)
     brokers = ["--kafka", kafka, "--amqp", amqp] if kafka else []
     options = ["--clients", str(clients), "--seconds", str(seconds), *brokers]
     measured: list[Pair] = []
     for number in range(pairs + 1):
         trees = (other, ROOT) if number % 2 else (ROOT, other)
-        rounds = {tree: run(tree, options) for tree in trees}
+        rounds = {tree: run_bench(tree, options) for tree in trees}
         pair = rounds[other], rounds[ROOT]
-        print(f"pair {number} of {pairs}{'' if number else ' (does not count)'}: {_brief(pair)}", flush=True)
+        print(f"pair {number} of {pairs}{'' if number else ' (does not count)'}: {_summarize_pair(pair)}", flush=True)
         if number:
             measured.append(pair)
-    text, worse = compare(measured)
+    text, worse = compare_pairs(measured)
     print(f"\nthis tree against {commit}, {clients} clients, {seconds:.0f} s a round\n\n{text}")
     if worse:
         print(f"\nworse than {commit}: {', '.join(worse)}")
         raise typer.Exit(1)
 
 
-def checkout(commit: str) -> Path:
+def checkout_commit(commit: str) -> Path:
     """The commit as a tree of its own with its own environment; made once."""
-    full = _git("rev-parse", "--verify", f"{commit}^{{commit}}")
+    full = _run_git("rev-parse", "--verify", f"{commit}^{{commit}}")
     tree = CACHE / full
     if not (tree / "Makefile").exists():
-        _git("worktree", "prune")
-        _git("worktree", "add", "--force", "--detach", str(tree), full)
+        _run_git("worktree", "prune")
+        _run_git("worktree", "add", "--force", "--detach", str(tree), full)
     print(f"{commit} is in {tree.relative_to(ROOT)}", flush=True)
     subprocess.run(["make", "--no-print-directory", "env"], cwd=tree, check=True)
     return tree
 
 
-def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise typer.BadParameter(done.stderr.strip() or f"git {arguments[0]} failed")
-    return done.stdout.strip()
+def _run_git(*arguments: str) -> str:
+    completed = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
+    if completed.returncode:
+        raise typer.BadParameter(completed.stderr.strip() or f"git {arguments[0]} failed")
+    return completed.stdout.strip()
 
 
-def run(tree: Path, options: Sequence[str]) -> dict[str, Any]:
+def run_bench(tree: Path, options: Sequence[str]) -> dict[str, Any]:
     """The one round of a run of the tree's own bench."""
     with tempfile.TemporaryDirectory(prefix="caravan-against-") as results:
         command = [str(tree / ".venv/bin/python"), "-m", "bench", *options, "--results", results]
-        done = subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False)
-        found = list(Path(results).glob("*.json"))
-        if done.returncode or len(found) != 1:
-            raise SystemExit(f"the bench of {tree} failed (status {done.returncode}):\n{(done.stdout + done.stderr)[-3000:]}")
-        measured: dict[str, Any] = json.loads(found[0].read_text())["rounds"][0]
+        completed = subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False)
+        files = list(Path(results).glob("*.json"))
+        if completed.returncode or len(files) != 1:
+            raise SystemExit(
+                f"the bench of {tree} failed (status {completed.returncode}):\n{(completed.stdout + completed.stderr)[-3000:]}"
+            )
+        measured: dict[str, Any] = json.loads(files[0].read_text())["rounds"][0]
         return measured
 
 
-def compare(pairs: Sequence[Pair]) -> tuple[str, list[str]]:
+def compare_pairs(pairs: Sequence[Pair]) -> tuple[str, list[str]]:
     """A table with the ratio of each pair and their median, and the labels of what got worse."""
     lines = ["| | other, median | this, median | ratio of each pair | median ratio | |", "|---|---|---|---|---|---|"]
     worse = []
     for figure in FIGURES:
-        values = [(figure.of(theirs), figure.of(ours)) for theirs, ours in pairs]
-        known = [(theirs, ours) for theirs, ours in values if theirs is not None and ours is not None]
-        if not known:
+        values = [(figure.read_from(theirs), figure.read_from(ours)) for theirs, ours in pairs]
+        measured = [(theirs, ours) for theirs, ours in values if theirs is not None and ours is not None]
+        if not measured:
             continue
-        ratios = [ours / theirs if theirs else 1.0 for theirs, ours in known]
-        middle = statistics.median(ratios)
-        verdict = figure.verdict(middle)
+        ratios = [ours / theirs if theirs else 1.0 for theirs, ours in measured]
+        median = statistics.median(ratios)
+        verdict = figure.judge_ratio(median)
         worse += [figure.label] if verdict == "WORSE" else []
-        medians = " | ".join(f"{statistics.median(side):.2f}" for side in zip(*known, strict=True))
-        lines.append(f"| {figure.label} | {medians} | {' '.join(f'{ratio:.2f}' for ratio in ratios)} | {middle:.3f} | {verdict} |")
+        medians = " | ".join(f"{statistics.median(side):.2f}" for side in zip(*measured, strict=True))
+        lines.append(f"| {figure.label} | {medians} | {' '.join(f'{ratio:.2f}' for ratio in ratios)} | {median:.3f} | {verdict} |")
     return "\n".join(lines), worse
 
 
-def _brief(pair: Pair) -> str:
-    shown = []
+def _summarize_pair(pair: Pair) -> str:
+    summaries = []
     for figure in FIGURES[:3]:
-        theirs, ours = map(figure.of, pair)
-        shown.append(f"{figure.label} {theirs:.2f} → {ours:.2f}" if theirs is not None and ours is not None else f"{figure.label} –")
-    return ", ".join(shown)
+        theirs, ours = map(figure.read_from, pair)
+        summaries.append(f"{figure.label} {theirs:.2f} → {ours:.2f}" if theirs is not None and ours is not None else f"{figure.label} –")
+    return ", ".join(summaries)
 
 
 if __name__ == "__main__":

@@ -21,20 +21,20 @@ from typing import Annotated, Any
 import typer
 import uvloop
 
-from bench.ceilings import spin
-from bench.rounds import at_most, growth, percentiles
+from bench.ceilings import measure_spin
+from bench.rounds import compute_percentiles, estimate_percentiles, subtract_buckets
 from caravan import embedded, telemetry
-from caravan.bus.brokers import Brokers
+from caravan.bus.brokers import BrokerBus
 from caravan.bus.kafka import KafkaBus
 from caravan.bus.rabbit import RabbitBus
 from caravan.clock import new_id, utc_now
 from caravan.database import Database, UnitOfWork
 from caravan.inbox import Consumers
-from caravan.messages import Command, Delivery, Event, Outgoing, Queue, Topic, encode
-from caravan.runtime import Backends, Process, declare, migrate
-from caravan.service import Context, DatabaseDeclaration, Service
+from caravan.messages import Command, Delivery, Event, OutgoingMessage, Queue, Topic, encode_message
+from caravan.runtime import Backends, Process, declare_channels, run_migrations
+from caravan.service import DatabaseDeclaration, Service, ServiceContext
 from caravan.settings import Settings
-from services.identity.client import KEYS
+from services.identity.client import GET_KEY_SET
 
 KEYS_IN_USE = 1000
 PUBLISHED_AT_ONCE = 500
@@ -55,49 +55,49 @@ class Count(Command):
     note: str
 
 
-def channel(kind: str, name: str) -> Topic | Queue:
+def make_channel(kind: str, name: str) -> Topic | Queue:
     if kind == "topic":
         return Topic(f"bench-{name}", "bench", (Counted,), "key", "bench", partitions=1)
     return Queue(f"bench.{name}", "bench", (Count,), "key", "bench")
 
 
-def message(kind: str, number: int) -> Counted | Count:
+def make_message(kind: str, number: int) -> Counted | Count:
     return (Counted if kind == "topic" else Count)(number=number, note="x" * 100)
 
 
-class Reader:
+class BenchConsumer:
     """A service with one consumer, which adds up what it sees per key."""
 
     def __init__(self, source: Topic | Queue, batch: int) -> None:
-        self.seen = 0
-        self.began = self.cpu = 0.0
-        self.late: list[float] = []
+        self.message_count = 0
+        self.started_at = self.cpu_at_start = 0.0
+        self.latencies: list[float] = []
         consume = Consumers("bench") if batch > 1 else Consumers("bench", linger=0)
 
         @consume(source, batch=batch)
-        async def count(_: Context[Any, Any], work: UnitOfWork, deliveries: list[Delivery[Counted | Count]]) -> None:
-            if not self.seen:
-                self.began, self.cpu = time.perf_counter(), time.process_time()
-            await work.execute(
+        async def count_messages(_: ServiceContext[Any, Any], uow: UnitOfWork, deliveries: list[Delivery[Counted | Count]]) -> None:
+            if not self.message_count:
+                self.started_at, self.cpu_at_start = time.perf_counter(), time.process_time()
+            await uow.execute(
                 "INSERT INTO tally SELECT key, count(*) FROM unnest($1::text[]) AS key GROUP BY key ORDER BY key "
                 "ON CONFLICT (key) DO UPDATE SET seen = tally.seen + excluded.seen",
                 [delivery.key for delivery in deliveries],
             )
             now = utc_now()
-            self.late += [(now - delivery.time).total_seconds() for delivery in deliveries]
-            self.seen += len(deliveries)
+            self.latencies += [(now - delivery.time).total_seconds() for delivery in deliveries]
+            self.message_count += len(deliveries)
 
         databases = (DatabaseDeclaration("bench", Path(__file__).parent / "versions"),)
         self.service = Service("bench", databases=databases, consumers=consume, channels=(source,))
 
 
-async def _reach(reader: Reader, count: int) -> None:
+async def _wait_for_count(reader: BenchConsumer, count: int) -> None:
     async with asyncio.timeout(DEADLINE_SECONDS):
-        while reader.seen < count:
+        while reader.message_count < count:
             await asyncio.sleep(0.01)
 
 
-async def _committed(database: Database, count: int) -> int:
+async def _wait_for_commits(database: Database, count: int) -> int:
     """Effects, once they are as many as the messages, or after a while."""
     end = time.perf_counter() + COMMIT_SECONDS
     while True:
@@ -107,66 +107,66 @@ async def _committed(database: Database, count: int) -> int:
         await asyncio.sleep(0.02)
 
 
-async def measure(task: dict[str, Any]) -> dict[str, Any]:
+async def measure_consumer(task: dict[str, Any]) -> dict[str, Any]:
     """In the measured process."""
     telemetry.configure_logs("error", "text")
-    source = channel(task["kind"], task["name"])
-    reader = Reader(source, task["batch"])
+    source = make_channel(task["kind"], task["name"])
+    reader = BenchConsumer(source, task["batch"])
     kernel = Settings(kafka_url=task["kafka"], rabbitmq_url=task["amqp"], rabbitmq_management_url=task["management"] or None)
     servers = Backends(task["database"], task["redis"], task["secret"])
-    async with Process([reader.service], kernel, servers, KEYS, "http://bench.invalid") as process:
+    async with Process([reader.service], kernel, servers, GET_KEY_SET, "http://bench.invalid") as process:
         database = process.contexts["bench"].database
-        await _reach(reader, task["count"])
-        counted = await _committed(database, task["count"])
-        cpu, wall = time.process_time() - reader.cpu, time.perf_counter() - reader.began
-        reader.late.clear()
-        lag = _outbox()
-        began = time.perf_counter()
+        await _wait_for_count(reader, task["count"])
+        counted = await _wait_for_commits(database, task["count"])
+        cpu, wall = time.process_time() - reader.cpu_at_start, time.perf_counter() - reader.started_at
+        reader.latencies.clear()
+        lag_before = _collect_outbox_lag()
+        started_at = time.perf_counter()
         for number in range(int(task["rate"] * task["seconds"])):
-            await asyncio.sleep(max(0.0, began + number / task["rate"] - time.perf_counter()))
-            async with database.work() as work:
-                work.emit(source, message(task["kind"], number), key=str(number % KEYS_IN_USE))
-        await _reach(reader, task["count"] + int(task["rate"] * task["seconds"]))
-        outbox = at_most(growth(lag, _outbox()))
+            await asyncio.sleep(max(0.0, started_at + number / task["rate"] - time.perf_counter()))
+            async with database.unit_of_work() as uow:
+                uow.emit(source, make_message(task["kind"], number), key=str(number % KEYS_IN_USE))
+        await _wait_for_count(reader, task["count"] + int(task["rate"] * task["seconds"]))
+        outbox = estimate_percentiles(subtract_buckets(lag_before, _collect_outbox_lag()))
     problems = [] if counted == task["count"] else [f"{counted} effects of {task['count']} messages"]
-    return {"cpu_seconds": cpu, "wall_seconds": wall, "late": percentiles(reader.late), "outbox": outbox, "problems": problems}
+    return {"cpu_seconds": cpu, "wall_seconds": wall, "late": compute_percentiles(reader.latencies), "outbox": outbox, "problems": problems}
 
 
-def _outbox() -> dict[float, float]:
+def _collect_outbox_lag() -> dict[float, float]:
     """Messages of this process by how long they were in the outbox at most."""
     samples = (sample for metric in telemetry.OUTBOX_LAG.collect() for sample in metric.samples)
     return {float(sample.labels["le"]): sample.value for sample in samples if sample.name.endswith("_bucket")}
 
 
-async def backlog(kernel: Settings, amqp: str, management: str, kind: str, name: str, count: int) -> None:
-    source = channel(kind, name)
-    bus = Brokers(KafkaBus(kernel.kafka_url, "bench"), RabbitBus(amqp, "bench", management=management))
+async def publish_backlog(kernel: Settings, amqp: str, management: str, kind: str, name: str, count: int) -> None:
+    source = make_channel(kind, name)
+    bus = BrokerBus(KafkaBus(kernel.kafka_url, "bench"), RabbitBus(amqp, "bench", management=management))
     await bus.start()
     try:
-        await declare(bus, [Reader(source, 100).service])
+        await declare_channels(bus, [BenchConsumer(source, 100).service])
         for start in range(0, count, PUBLISHED_AT_ONCE):
             numbers = range(start, min(count, start + PUBLISHED_AT_ONCE))
-            await bus.publish([_outgoing(source, kind, number) for number in numbers])
+            await bus.publish([_encode_numbered(source, kind, number) for number in numbers])
     finally:
         await bus.close()
 
 
-def _outgoing(source: Topic | Queue, kind: str, number: int) -> Outgoing:
+def _encode_numbered(source: Topic | Queue, kind: str, number: int) -> OutgoingMessage:
     key = str(number % KEYS_IN_USE)
-    return encode(message(kind, number), source, key=key, source="bench", time=utc_now(), traceparent=None, actor=None)
+    return encode_message(make_message(kind, number), source, key=key, source="bench", time=utc_now(), traceparent=None, actor=None)
 
 
-async def rounds(kafka: str, amqp: str, management: str, count: int, rate: float, seconds: float, repeat: int) -> list[dict[str, Any]]:
-    found = []
+async def run_rounds(kafka: str, amqp: str, management: str, count: int, rate: float, seconds: float, repeat: int) -> list[dict[str, Any]]:
+    results = []
     kernel = Settings(kafka_url=kafka, rabbitmq_url=amqp)
     with tempfile.TemporaryDirectory(prefix="caravan-bench-") as folder:
         async with embedded.start(Path(folder), secret="bench-secret-bench-secret-bench-0", announce=lambda _: None) as started:
             servers = Backends(started.database_url, started.redis_url, "bench-secret-bench-secret-bench-0")
             for kind, batch in [("topic", 100), ("queue", 100), ("topic", 1), ("queue", 1)] * repeat:
                 name = str(new_id())[-12:]
-                await migrate([Reader(channel(kind, name), batch).service], servers)
+                await run_migrations([BenchConsumer(make_channel(kind, name), batch).service], servers)
                 messages = count if batch > 1 else count // 10
-                await backlog(kernel, amqp, management, kind, name, messages)
+                await publish_backlog(kernel, amqp, management, kind, name, messages)
                 task = {
                     "kind": kind,
                     "name": name,
@@ -178,16 +178,16 @@ async def rounds(kafka: str, amqp: str, management: str, count: int, rate: float
                     "amqp": amqp,
                 }
                 task |= {"management": management, "database": servers.database_url, "redis": servers.redis_url, "secret": servers.secret}
-                spins = [spin()]
-                answer = await _in_a_process(task)
-                spins.append(spin())
-                found.append({"kind": kind, "batch": batch, "messages": messages, "rate": rate, "spin_seconds": spins, **answer})
-                print(row(found[-1]), flush=True)
-                await _forget(servers)
-    return found
+                spins = [measure_spin()]
+                measured = await _run_child_process(task)
+                spins.append(measure_spin())
+                results.append({"kind": kind, "batch": batch, "messages": messages, "rate": rate, "spin_seconds": spins, **measured})
+                print(format_row(results[-1]), flush=True)
+                await _truncate_tables(servers)
+    return results
 
 
-async def _in_a_process(task: dict[str, Any]) -> dict[str, Any]:
+async def _run_child_process(task: dict[str, Any]) -> dict[str, Any]:
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "bench.consumers", "--child", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
     )
@@ -198,24 +198,24 @@ async def _in_a_process(task: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-async def _forget(servers: Backends) -> None:
+async def _truncate_tables(servers: Backends) -> None:
     import asyncpg
 
-    connection = await asyncpg.connect(servers.database("bench"))
+    connection = await asyncpg.connect(servers.get_database_url("bench"))
     await connection.execute("TRUNCATE tally, inbox, outbox")
     await connection.close()
 
 
-def row(found: dict[str, Any]) -> str:
-    half = found["messages"] / found["cpu_seconds"] / 2
-    late = found["late"]
+def format_row(result: dict[str, Any]) -> str:
+    half_core_rate = result["messages"] / result["cpu_seconds"] / 2
+    late = result["late"]
     times, outbox = (
-        " / ".join(f"{each[name] * 1000:.0f}" for name in ("p50", "p95", "p99") if name in each) for each in (late, found["outbox"])
+        " / ".join(f"{each[name] * 1000:.0f}" for name in ("p50", "p95", "p99") if name in each) for each in (late, result["outbox"])
     )
-    spins = " / ".join(f"{each:.3f}" for each in found["spin_seconds"])
-    broker = "Kafka" if found["kind"] == "topic" else "RabbitMQ"
-    books = "; ".join(found["problems"]) or "right"
-    return f"| {broker}, up to {found['batch']} a transaction | {half:,.0f} | {FASTSTREAM[found['kind']]} | {found['cpu_seconds'] / found['messages'] * 1000:.3f} | {found['messages'] / found['wall_seconds']:,.0f} | {outbox} | {times} (n {late['n']:,}) | {spins} | {books} |"
+    spins = " / ".join(f"{each:.3f}" for each in result["spin_seconds"])
+    broker = "Kafka" if result["kind"] == "topic" else "RabbitMQ"
+    books = "; ".join(result["problems"]) or "right"
+    return f"| {broker}, up to {result['batch']} a transaction | {half_core_rate:,.0f} | {FASTSTREAM[result['kind']]} | {result['cpu_seconds'] / result['messages'] * 1000:.3f} | {result['messages'] / result['wall_seconds']:,.0f} | {outbox} | {times} (n {late['n']:,}) | {spins} | {books} |"
 
 
 HEAD = (
@@ -225,16 +225,16 @@ HEAD = (
 )
 
 
-def report(found: Sequence[dict[str, Any]], load: Sequence[float]) -> str:
+def format_report(results: Sequence[dict[str, Any]], load: Sequence[float]) -> str:
     return "\n".join(
         [
             f"# Consumers on real brokers, {datetime.now(UTC).isoformat(timespec='seconds')}",
             "",
             f"{os.cpu_count()} cores shared with the brokers, Postgres and whatever else ran: load average {load[0]:.1f} before, {os.getloadavg()[0]:.1f} after. Python "
-            f"{platform.python_version()}, {found[0]['rate']:g} messages a second in the second part (open loop), one run each.",
+            f"{platform.python_version()}, {results[0]['rate']:g} messages a second in the second part (open loop), one run each.",
             "",
             HEAD,
-            *map(row, found),
+            *map(format_row, results),
             "",
             __doc__.split("\n", 2)[2].strip(),
             "FastStream's figures are its own (0.6.0rc0, half a CPU, 256 MB): from another machine, without an inbox, an effect or a database.",
@@ -256,22 +256,22 @@ def main(
 ) -> None:
     """Measure what a message costs a consumer on real brokers, and how late it is. Exit status 1 when effects and messages are not equal in number."""
     if child:
-        print(json.dumps(uvloop.run(measure(json.load(sys.stdin)))))
+        print(json.dumps(uvloop.run(measure_consumer(json.load(sys.stdin)))))
         return
     if not kafka or not amqp:
         raise typer.BadParameter("name Kafka and RabbitMQ; docs/brokers.md says how to start them")
     before = os.getloadavg()
-    found = uvloop.run(rounds(kafka, amqp, management, count, rate, seconds, repeat))
-    text = report(found, before)
+    measurements = uvloop.run(run_rounds(kafka, amqp, management, count, rate, seconds, repeat))
+    text = format_report(measurements, before)
     results.mkdir(parents=True, exist_ok=True)
     commit = (
         subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip() or "uncommitted"
     )
     path = results / f"{datetime.now(UTC):%Y-%m-%d}-{commit}-consumers"
-    path.with_suffix(".json").write_text(json.dumps(found, indent=1) + "\n")
+    path.with_suffix(".json").write_text(json.dumps(measurements, indent=1) + "\n")
     path.with_suffix(".md").write_text(text)
     print(text)
-    raise typer.Exit(1 if any(each["problems"] for each in found) else 0)
+    raise typer.Exit(1 if any(each["problems"] for each in measurements) else 0)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ PAID = frozenset({"paid", "shipped", "delivered"})
 MAX_LINES = 3
 
 
-class Connection(asyncio.Protocol):
+class HttpConnection(asyncio.Protocol):
     """One keep-alive connection; one request at a time."""
 
     def __init__(self) -> None:
@@ -43,13 +43,13 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         assert self._waiter is not None and self.transport is not None
-        answer = self._parser.get_status_code(), bytes(self._body)
+        response = self._parser.get_status_code(), bytes(self._body)
         self._body.clear()
         if not self._parser.should_keep_alive():
             self.transport.close()
             self.transport = None
         if not self._waiter.done():
-            self._waiter.set_result(answer)
+            self._waiter.set_result(response)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
@@ -60,7 +60,7 @@ class Connection(asyncio.Protocol):
         if self.transport is not None:
             self.transport.close()
 
-    async def ask(self, host: str, port: int, request: bytes) -> tuple[int, bytes]:
+    async def send_request(self, host: str, port: int, request: bytes) -> tuple[int, bytes]:
         loop = asyncio.get_running_loop()
         if self.transport is None:
             await loop.create_connection(lambda: self, host, port)
@@ -70,22 +70,22 @@ class Connection(asyncio.Protocol):
         return await self._waiter
 
 
-class Load:
+class LoadGenerator:
     """A closed loop: each client sends its next request when the answer to the last one is there."""
 
     def __init__(self, task: dict[str, Any]) -> None:
         self.task = task
         self.host, self.port = task["host"], task["port"]
         self.random = random.Random(task["seed"])
-        self.bodies = list(self._bodies())
+        self.bodies = list(self._generate_bodies())
         self.accepted: list[tuple[str, float, float, int]] = []
         """Order id, wall time of the answer, seconds it took, and which body."""
         self.latencies: list[float] = []
         self.failures: Counter[str] = Counter()
-        self.watched: list[float] = []
+        self.payment_seconds: list[float] = []
         self.requests = 0
 
-    def _bodies(self) -> Iterator[tuple[bytes, dict[str, int]]]:
+    def _generate_bodies(self) -> Iterator[tuple[bytes, dict[str, int]]]:
         address = {"name": "Bench Customer", "street": "1 Measure Street", "city": "London", "postcode": "N1 1AA", "country": "GB"}
         for _ in range(1000 if self.task["kind"] == "orders" else 0):
             lines = {
@@ -99,23 +99,23 @@ class Load:
             }
             yield json.dumps(order).encode(), lines
 
-    async def client(self, number: int, until: float, on_answer: Callable[[int, bytes, float, int], None]) -> None:
-        connection = Connection()
-        request = self._orders(number) if self.task["kind"] == "orders" else self._gets()
-        while time.perf_counter() < until:
+    async def run_client(self, number: int, ends_at: float, on_response: Callable[[int, bytes, float, int], None]) -> None:
+        connection = HttpConnection()
+        request = self._generate_orders(number) if self.task["kind"] == "orders" else self._generate_gets()
+        while time.perf_counter() < ends_at:
             body, content = next(request)
             started = time.perf_counter()
             try:
-                status, answer = await connection.ask(self.host, self.port, content)
+                status, response = await connection.send_request(self.host, self.port, content)
             except OSError as error:
                 self.failures[type(error).__name__] += 1
                 await asyncio.sleep(0.1)
                 continue
             self.requests += 1
-            on_answer(status, answer, time.perf_counter() - started, body)
+            on_response(status, response, time.perf_counter() - started, body)
         connection.close()
 
-    def _orders(self, number: int) -> Iterator[tuple[int, bytes]]:
+    def _generate_orders(self, number: int) -> Iterator[tuple[int, bytes]]:
         token = self.task["tokens"][number % len(self.task["tokens"])]
         head = (
             f"POST /v1/orders HTTP/1.1\r\nhost: {self.host}:{self.port}\r\nauthorization: Bearer {token}\r\n"
@@ -129,48 +129,48 @@ class Load:
             content = self.bodies[body][0]
             yield body, b"%b%b%d\r\ncontent-length: %d\r\n\r\n%b" % (head, key.encode(), count, len(content), content)
 
-    def _gets(self) -> Iterator[tuple[int, bytes]]:
+    def _generate_gets(self) -> Iterator[tuple[int, bytes]]:
         request = f"GET {self.task['path']} HTTP/1.1\r\nhost: {self.host}:{self.port}\r\n\r\n".encode()
         while True:
             yield 0, request
 
-    def _note(self, status: int, answer: bytes, seconds: float, body: int) -> None:
+    def _record_response(self, status: int, response: bytes, seconds: float, body: int) -> None:
         if status == 202:
-            at = answer.index(b'"id":"') + 6
-            self.accepted.append((answer[at : at + 36].decode(), time.time(), seconds, body))
+            offset = response.index(b'"id":"') + 6
+            self.accepted.append((response[offset : offset + 36].decode(), time.time(), seconds, body))
         elif status == 200:
             self.latencies.append(seconds)
         else:
-            self.failures[f"{status} {answer[:160].decode(errors='replace')}"] += 1
+            self.failures[f"{status} {response[:160].decode(errors='replace')}"] += 1
 
-    async def watch(self, until: float) -> None:
+    async def watch_payments(self, ends_at: float) -> None:
         """As a client sees it: twice a second, how long until the newest order reads as paid."""
-        connection = Connection()
+        connection = HttpConnection()
         head = f"HTTP/1.1\r\nhost: {self.host}:{self.port}\r\nauthorization: Bearer {self.task['staff']}\r\n\r\n"
-        while time.perf_counter() < until:
+        while time.perf_counter() < ends_at:
             await asyncio.sleep(WATCH_EVERY_SECONDS)
             if not self.accepted:
                 continue
-            order, answered, _, _ = self.accepted[-1]
+            order, accepted_at, _, _ = self.accepted[-1]
             status = ""
-            while status not in PAID and time.time() - answered < 60:
-                code, answer = await connection.ask(self.host, self.port, f"GET /v1/orders/{order} {head}".encode())
-                status = json.loads(answer).get("status", "") if code == 200 else ""
+            while status not in PAID and time.time() - accepted_at < 60:
+                code, response = await connection.send_request(self.host, self.port, f"GET /v1/orders/{order} {head}".encode())
+                status = json.loads(response).get("status", "") if code == 200 else ""
                 if status not in PAID:
                     await asyncio.sleep(POLL_SECONDS)
-            self.watched.append(time.time() - answered)
+            self.payment_seconds.append(time.time() - accepted_at)
         connection.close()
 
     async def run(self) -> dict[str, Any]:
         clients = range(self.task["clients"])
         if self.task["warm_up"]:
-            warm = time.perf_counter() + self.task["warm_up"]
-            await asyncio.gather(*(self.client(number, warm, self._note) for number in clients))
+            warm_until = time.perf_counter() + self.task["warm_up"]
+            await asyncio.gather(*(self.run_client(number, warm_until, self._record_response) for number in clients))
         warmed, self.accepted, self.latencies, self.requests = self.accepted, [], [], 0
         began, cpu = time.time(), time.process_time()
-        until = time.perf_counter() + self.task["seconds"]
-        watching = [self.watch(until)] if self.task.get("staff") else []
-        await asyncio.gather(*(self.client(number, until, self._note) for number in clients), *watching)
+        ends_at = time.perf_counter() + self.task["seconds"]
+        watching = [self.watch_payments(ends_at)] if self.task.get("staff") else []
+        await asyncio.gather(*(self.run_client(number, ends_at, self._record_response) for number in clients), *watching)
         return {
             "began": began,
             "seconds": self.task["seconds"],
@@ -181,9 +181,9 @@ class Load:
             "bodies": [lines for _, lines in self.bodies],
             "latencies": self.latencies,
             "failures": dict(self.failures),
-            "watched": self.watched,
+            "watched": self.payment_seconds,
         }
 
 
 if __name__ == "__main__":
-    json.dump(uvloop.run(Load(json.load(sys.stdin)).run()), sys.stdout)
+    json.dump(uvloop.run(LoadGenerator(json.load(sys.stdin)).run()), sys.stdout)

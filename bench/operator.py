@@ -23,14 +23,14 @@ import httpx2
 import psutil
 import typer
 from caravan_operator.backends.kafka import Kafka, KafkaLogin
-from caravan_operator.backends.kubernetes import Kubernetes, credentials
+from caravan_operator.backends.kubernetes import Kubernetes, load_credentials
 from caravan_operator.reconcile.kafka_topic import DeleteTopic
 from prometheus_client.parser import text_string_to_metric_families
 
 RESULTS = Path(__file__).parent / "results"
 TOPICS = "/apis/messaging.caravan.dev/v1alpha1/namespaces/{}/kafkatopics"
 SWEEP = 30
-BARS = {
+LIMITS = {
     "ready_p95_seconds": 30,
     "pass_kubernetes_writes": 0,
     "new_during_full_pass_p95_seconds": 5,
@@ -61,20 +61,20 @@ async def run(kafka: str, resources: int, restart: int, naive: bool) -> dict[str
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "cores": os.cpu_count(),
         "load_average_before": os.getloadavg()[0],
-        "bars": BARS,
+        "bars": LIMITS,
     }
     try:
-        result["caravan"] = await _caravan(kubernetes, kafka, resources, restart)
+        result["caravan"] = await _measure_caravan(kubernetes, kafka, resources, restart)
         if naive:
-            result["naive"] = await _naive(kubernetes, kafka, resources)
+            result["naive"] = await _measure_naive(kubernetes, kafka, resources)
     finally:
         await kubernetes.close()
     return result | {"load_average_after": os.getloadavg()[0]}
 
 
-async def _caravan(kubernetes: Kubernetes, kafka: str, resources: int, restart: int) -> dict[str, Any]:
-    async with _namespace(kubernetes, kafka) as space:
-        await space.connection(kafka)
+async def _measure_caravan(kubernetes: Kubernetes, kafka: str, resources: int, restart: int) -> dict[str, Any]:
+    async with _create_namespace(kubernetes, kafka) as space:
+        await space.create_connection(kafka)
         arguments = [
             sys.executable,
             "-c",
@@ -86,55 +86,57 @@ async def _caravan(kubernetes: Kubernetes, kafka: str, resources: int, restart: 
             space.name,
         ]
         arguments += ["--sweep", str(SWEEP), "--log-level", "warning", "--lease", "30", "--snapshots-port", "0", "--port"]
-        found: dict[str, Any] = {"resources": resources}
-        async with _process([*arguments, str(port := _port())]) as process:
-            await _answers(f"http://127.0.0.1:{port}/readyz")
-            found |= await _creation(space, resources)
-            found |= await _idle_pass(port, resources)
-            found["rss_mib"] = _rss(process)
+        result: dict[str, Any] = {"resources": resources}
+        async with _run_process([*arguments, str(port := _find_free_port())]) as process:
+            await _wait_for_answer(f"http://127.0.0.1:{port}/readyz")
+            result |= await _measure_creation(space, resources)
+            result |= await _measure_idle_pass(port, resources)
+            result["rss_mib"] = _read_rss(process)
         if restart:
-            await _creation_only(space, resources, restart)
-            async with _process([*arguments, str(port := _port())]) as process:
-                await _caught_up(process, port, restart, 1800)  # brings the added ones to Ready
-            found |= {"restart_resources": restart} | await _restart(space, [*arguments, str(port := _port())], port, restart)
-        return found
+            await _create_topics(space, resources, restart)
+            async with _run_process([*arguments, str(port := _find_free_port())]) as process:
+                await _wait_for_passes(process, port, restart, 1800)  # brings the added ones to Ready
+            result |= {"restart_resources": restart} | await _measure_restart(
+                space, [*arguments, str(port := _find_free_port())], port, restart
+            )
+        return result
 
 
-async def _restart(space: "Space", arguments: list[str], port: int, restart: int) -> dict[str, Any]:
+async def _measure_restart(space: "TopicNamespace", arguments: list[str], port: int, restart: int) -> dict[str, Any]:
     """From the start of the process until everything was compared with the broker once; meanwhile some new resources."""
     started = time.monotonic()
-    async with _process(arguments) as process:
-        await _answers(f"http://127.0.0.1:{port}/metrics")
-        newcomers = asyncio.create_task(_newcomers(space, port))
-        await _caught_up(process, port, restart, 1200)
+    async with _run_process(arguments) as process:
+        await _wait_for_answer(f"http://127.0.0.1:{port}/metrics")
+        newcomers = asyncio.create_task(_measure_newcomers(space, port))
+        await _wait_for_passes(process, port, restart, 1200)
         seconds = time.monotonic() - started
         times = await newcomers
         await asyncio.sleep(5)
         return {
             "restart_seconds": round(seconds, 1),
-            "new_during_full_pass_p95_seconds": _p95(times),
+            "new_during_full_pass_p95_seconds": _compute_p95(times),
             "new_during_full_pass": len(times),
-            "restart_rss_mib": _rss(process),
+            "restart_rss_mib": _read_rss(process),
             "restart_peak_rss_mib": round(int(Path(f"/proc/{process.pid}/status").read_text().partition("VmHWM:")[2].split()[0]) / 1024, 1),
         }
 
 
-async def _naive(kubernetes: Kubernetes, kafka: str, resources: int) -> dict[str, Any]:
-    async with _namespace(kubernetes, kafka) as space:
-        port = _port()
-        async with _process([sys.executable, "-m", "bench.naive_operator", kafka, space.name, str(port)]) as process:
-            await _answers(f"http://127.0.0.1:{port}/counts")
-            found = {"resources": resources} | await _creation(space, resources)
+async def _measure_naive(kubernetes: Kubernetes, kafka: str, resources: int) -> dict[str, Any]:
+    async with _create_namespace(kubernetes, kafka) as space:
+        port = _find_free_port()
+        async with _run_process([sys.executable, "-m", "bench.naive_operator", kafka, space.name, str(port)]) as process:
+            await _wait_for_answer(f"http://127.0.0.1:{port}/counts")
+            result = {"resources": resources} | await _measure_creation(space, resources)
             async with httpx2.AsyncClient() as client:
                 before = (await client.get(f"http://127.0.0.1:{port}/counts")).json()
                 await asyncio.sleep(SWEEP)
                 after = (await client.get(f"http://127.0.0.1:{port}/counts")).json()
-            found |= {f"pass_{name}": after[name] - before[name] for name in ("broker_calls", "kubernetes_writes")}
-            return found | {"rss_mib": _rss(process)}
+            result |= {f"pass_{name}": after[name] - before[name] for name in ("broker_calls", "kubernetes_writes")}
+            return result | {"rss_mib": _read_rss(process)}
 
 
 @dataclass
-class Space:
+class TopicNamespace:
     """A namespace with topics whose names start with it."""
 
     kubernetes: Kubernetes
@@ -145,13 +147,13 @@ class Space:
     def path(self) -> str:
         return TOPICS.format(self.name)
 
-    async def connection(self, kafka: str) -> None:
+    async def create_connection(self, kafka: str) -> None:
         body = {"apiVersion": "messaging.caravan.dev/v1alpha1", "kind": "KafkaConnection", "metadata": {"name": "kafka"}}
         await self.kubernetes.request(
             "POST", self.path.replace("kafkatopics", "kafkaconnections"), body | {"spec": {"bootstrapServers": [kafka]}}
         )
 
-    async def create(self, number: int) -> str:
+    async def create_topic(self, number: int) -> str:
         name = f"{self.name}-{number}"
         spec = {"connectionRef": {"name": "kafka"}, "partitions": 1, "config": {"retention": "24h"}, "deletionPolicy": "Retain"}
         body = {"apiVersion": "messaging.caravan.dev/v1alpha1", "kind": "KafkaTopic", "metadata": {"name": name}, "spec": spec}
@@ -160,7 +162,7 @@ class Space:
         return name
 
 
-async def _creation(space: Space, count: int) -> dict[str, Any]:
+async def _measure_creation(space: TopicNamespace, count: int) -> dict[str, Any]:
     """Create all as fast as the API server takes them; per resource the time from its creation until a watch says that it is Ready."""
     created: dict[str, float] = {}
     ready: dict[str, float] = {}
@@ -168,13 +170,13 @@ async def _creation(space: Space, count: int) -> dict[str, Any]:
     started = time.monotonic()
     numbers = iter(range(count))
 
-    async def creator() -> None:
+    async def create_topics() -> None:
         for number in numbers:
-            created[await space.create(number)] = time.monotonic()
+            created[await space.create_topic(number)] = time.monotonic()
 
     async with asyncio.timeout(1800), asyncio.TaskGroup() as group:
-        watching = group.create_task(_watch(space, ready, done, count))
-        await asyncio.gather(*(creator() for _ in range(8)))
+        watching = group.create_task(_watch_ready(space, ready, done, count))
+        await asyncio.gather(*(create_topics() for _ in range(8)))
         creating = time.monotonic() - started
         await done.wait()
         watching.cancel()
@@ -183,46 +185,46 @@ async def _creation(space: Space, count: int) -> dict[str, Any]:
         "creating_seconds": round(creating, 1),
         "all_ready_seconds": round(time.monotonic() - started, 1),
         "ready_p50_seconds": round(statistics.median(times), 2),
-        "ready_p95_seconds": _p95(times),
+        "ready_p95_seconds": _compute_p95(times),
     }
 
 
-async def _creation_only(space: Space, first: int, last: int) -> None:
+async def _create_topics(space: TopicNamespace, first: int, last: int) -> None:
     numbers = iter(range(first, last))
 
-    async def creator() -> None:
+    async def create_next() -> None:
         for number in numbers:
-            await space.create(number)
+            await space.create_topic(number)
             if number % 500 == 0:
                 typer.echo(f"{number} of {last} resources created", err=True)
 
-    await asyncio.gather(*(creator() for _ in range(8)))
+    await asyncio.gather(*(create_next() for _ in range(8)))
 
 
-async def _watch(space: Space, ready: dict[str, float], done: asyncio.Event, count: int) -> None:
-    login = credentials()
+async def _watch_ready(space: TopicNamespace, ready: dict[str, float], done: asyncio.Event, count: int) -> None:
+    login = load_credentials()
     connector = aiohttp.TCPConnector(ssl=login.as_ssl_context())
     async with aiohttp.ClientSession(connector=connector, headers=login.as_http_headers(), read_bufsize=2**22) as session:
         timeout = aiohttp.ClientTimeout(total=None, sock_read=None)
         while True:  # the server ends a watch when it likes; the next one begins with what there is
             async with session.get(f"{str(login.server).rstrip('/')}{space.path}?watch=true", timeout=timeout) as answer:
                 async for line in answer.content:
-                    found = json.loads(line)["object"]
-                    status = found.get("status")
+                    topic = json.loads(line)["object"]
+                    status = topic.get("status")
                     conditions = status.get("conditions", ()) if isinstance(status, dict) else ()  # of an error it is a word
                     if any(each["type"] == "Ready" and each["status"] == "True" for each in conditions):
-                        ready.setdefault(found["metadata"]["name"], time.monotonic())
+                        ready.setdefault(topic["metadata"]["name"], time.monotonic())
                     if len(ready) >= count:
                         done.set()
             await asyncio.sleep(0.1)
 
 
-async def _newcomers(space: Space, port: int) -> list[float]:
+async def _measure_newcomers(space: TopicNamespace, port: int) -> list[float]:
     """Resources that are new while the full pass runs: from the creation to Ready."""
-    await _until(port, lambda values: _passes(values) > 0, 600)
+    await _wait_until(port, lambda values: _read_passes(values) > 0, 600)
     times = []
     for number in range(10):
-        name = await space.create(1_000_000 + number)
+        name = await space.create_topic(1_000_000 + number)
         started = time.monotonic()
         while True:
             status = (await space.kubernetes.get(f"{space.path}/{name}")).get("status", {})
@@ -233,19 +235,19 @@ async def _newcomers(space: Space, port: int) -> list[float]:
     return times
 
 
-async def _idle_pass(port: int, resources: int) -> dict[str, Any]:
+async def _measure_idle_pass(port: int, resources: int) -> dict[str, Any]:
     """A whole sweep in which nothing differs: what it asks and writes."""
     await asyncio.sleep(2 * SWEEP)
-    before = await _metrics(port)
-    await _until(port, lambda values: _passes(values) >= _passes(before) + resources, 10 * SWEEP)
-    after = await _metrics(port)
-    passes = (_passes(after) - _passes(before)) / resources
+    before = await _fetch_metrics(port)
+    await _wait_until(port, lambda values: _read_passes(values) >= _read_passes(before) + resources, 10 * SWEEP)
+    after = await _fetch_metrics(port)
+    passes = (_read_passes(after) - _read_passes(before)) / resources
     writes = sum(value - before.get(name, 0) for name, value in after.items() if name.startswith("writes:"))
     calls = sum(value - before.get(name, 0) for name, value in after.items() if name.startswith("broker:"))
     return {"pass_kubernetes_writes": writes, "pass_broker_calls": round(calls / passes, 1)}
 
 
-async def _metrics(port: int) -> dict[str, float]:
+async def _fetch_metrics(port: int) -> dict[str, float]:
     async with httpx2.AsyncClient(timeout=30) as client:
         text = (await client.get(f"http://127.0.0.1:{port}/metrics")).text
     values: dict[str, float] = {}
@@ -268,15 +270,15 @@ async def _metrics(port: int) -> dict[str, float]:
     return values
 
 
-def _passes(values: dict[str, float]) -> float:
+def _read_passes(values: dict[str, float]) -> float:
     return values.get("passes", 0)
 
 
-async def _caught_up(process: asyncio.subprocess.Process, port: int, count: int, seconds: float) -> None:
-    def passed(values: dict[str, float]) -> bool:
-        return _passes(values) >= count
+async def _wait_for_passes(process: asyncio.subprocess.Process, port: int, count: int, seconds: float) -> None:
+    def has_passed(values: dict[str, float]) -> bool:
+        return _read_passes(values) >= count
 
-    waiting, ended = asyncio.create_task(_until(port, passed, seconds)), asyncio.create_task(process.wait())
+    waiting, ended = asyncio.create_task(_wait_until(port, has_passed, seconds)), asyncio.create_task(process.wait())
     await asyncio.wait([waiting, ended], return_when=asyncio.FIRST_COMPLETED)
     for task in (waiting, ended):
         task.cancel()
@@ -285,18 +287,18 @@ async def _caught_up(process: asyncio.subprocess.Process, port: int, count: int,
     await waiting
 
 
-async def _until(port: int, check: Any, seconds: float) -> None:
+async def _wait_until(port: int, condition: Any, seconds: float) -> None:
     async with asyncio.timeout(seconds):
         while True:
             try:
-                if check(await _metrics(port)):
+                if condition(await _fetch_metrics(port)):
                     return
             except httpx2.HTTPError:
                 pass
             await asyncio.sleep(0.5)
 
 
-async def _answers(url: str) -> None:
+async def _wait_for_answer(url: str) -> None:
     async with asyncio.timeout(60), httpx2.AsyncClient() as client:
         while True:
             try:
@@ -308,21 +310,21 @@ async def _answers(url: str) -> None:
 
 
 @asynccontextmanager
-async def _namespace(kubernetes: Kubernetes, kafka: str) -> AsyncIterator[Space]:
-    space = Space(kubernetes, f"bench-{uuid4().hex[:6]}")
+async def _create_namespace(kubernetes: Kubernetes, kafka: str) -> AsyncIterator[TopicNamespace]:
+    space = TopicNamespace(kubernetes, f"bench-{uuid4().hex[:6]}")
     await kubernetes.request("POST", "/api/v1/namespaces", {"metadata": {"name": space.name}})
     try:
         yield space
     finally:
-        await kubernetes.request("DELETE", space.path, patience=300)
+        await kubernetes.request("DELETE", space.path, retry_seconds=300)
         await kubernetes.request("DELETE", f"/api/v1/namespaces/{space.name}")
         admin = Kafka(KafkaLogin({"bootstrap.servers": kafka}, ()), {}, lambda: None)
-        await admin.apply([(DeleteTopic(name),) for name in await admin.names() if name.startswith(space.name)])
+        await admin.apply_actions([(DeleteTopic(name),) for name in await admin.list_topics() if name.startswith(space.name)])
         await admin.close()
 
 
 @asynccontextmanager
-async def _process(arguments: list[str]) -> AsyncIterator[asyncio.subprocess.Process]:
+async def _run_process(arguments: list[str]) -> AsyncIterator[asyncio.subprocess.Process]:
     process = await asyncio.create_subprocess_exec(*arguments, stdin=asyncio.subprocess.DEVNULL)
     try:
         yield process
@@ -336,15 +338,15 @@ async def _process(arguments: list[str]) -> AsyncIterator[asyncio.subprocess.Pro
             await process.wait()
 
 
-def _rss(process: asyncio.subprocess.Process) -> float:
+def _read_rss(process: asyncio.subprocess.Process) -> float:
     return round(psutil.Process(process.pid).memory_info().rss / 2**20, 1)
 
 
-def _p95(times: list[float]) -> float:
+def _compute_p95(times: list[float]) -> float:
     return round(sorted(times)[max(0, int(len(times) * 0.95) - 1)], 2)
 
 
-def _port() -> int:
+def _find_free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

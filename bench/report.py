@@ -12,26 +12,26 @@ ceilings and the spin loop stand beside each round for that.
 """
 
 
-def markdown(result: dict[str, Any]) -> str:
+def render_markdown(result: dict[str, Any]) -> str:
     machine, postgres = result["machine"], result["postgres"]
     rows: list[tuple[str, Callable[[dict[str, Any]], str]]] = [
-        ("orders accepted a second", lambda r: _number(r["accepted_per_second"])),
-        ("orders paid a second", lambda r: _number(r["paid_per_second"])),
-        ("202: p50 / p95 / p99, ms", lambda r: _times(r["answer_seconds"])),
-        ("202 to paid: p50 / p95 / p99, ms", lambda r: _times(r["paid_seconds"])),
-        ("202 to reads as paid: p50 / p95, ms", lambda r: _times(r["read_as_paid_seconds"])),
-        ("commit to taken by the bus (outbox), at most: p50 / p95 / p99, ms", lambda r: _times(r["outbox_seconds"]["all"])),
+        ("orders accepted a second", lambda r: _format_number(r["accepted_per_second"])),
+        ("orders paid a second", lambda r: _format_number(r["paid_per_second"])),
+        ("202: p50 / p95 / p99, ms", lambda r: _format_times(r["answer_seconds"])),
+        ("202 to paid: p50 / p95 / p99, ms", lambda r: _format_times(r["paid_seconds"])),
+        ("202 to reads as paid: p50 / p95, ms", lambda r: _format_times(r["read_as_paid_seconds"])),
+        ("commit to taken by the bus (outbox), at most: p50 / p95 / p99, ms", lambda r: _format_times(r["outbox_seconds"]["all"])),
         ("not yet paid at the end", lambda r: f"{r['backlog_share_at_end']:.2%}"),
-        ("seconds until all were paid", lambda r: _number(r["backlog_seconds"], 2)),
-        ("memory of the whole shop, MiB", lambda r: _number((r["memory_mib"] or {}).get("all"))),
-        ("SQL statements an order", lambda r: _number(r["cost_per_order"]["sql_statements"], 1)),
-        ("CPU ms an order: app / Postgres / Redis", lambda r: _cpu(r["cost_per_order"])),
-        ("commits / messages / reads and writes of the app an order", lambda r: _counted(r["cost_per_order"])),
-        ("CPU ms of the app for an invoice, drawn when asked for", lambda r: _number(r.get("invoice_cpu_ms"), 2)),
-        ("ceiling: empty endpoint, requests a second", lambda r: _number(r["ceilings"]["empty_endpoint_per_second"])),
-        ("ceiling: INSERT + commit a second", lambda r: _number(r["ceilings"]["insert_commit_per_second"])),
+        ("seconds until all were paid", lambda r: _format_number(r["backlog_seconds"], 2)),
+        ("memory of the whole shop, MiB", lambda r: _format_number((r["memory_mib"] or {}).get("all"))),
+        ("SQL statements an order", lambda r: _format_number(r["cost_per_order"]["sql_statements"], 1)),
+        ("CPU ms an order: app / Postgres / Redis", lambda r: _format_cpu(r["cost_per_order"])),
+        ("commits / messages / reads and writes of the app an order", lambda r: _format_counts(r["cost_per_order"])),
+        ("CPU ms of the app for an invoice, drawn when asked for", lambda r: _format_number(r.get("invoice_cpu_ms"), 2)),
+        ("ceiling: empty endpoint, requests a second", lambda r: _format_number(r["ceilings"]["empty_endpoint_per_second"])),
+        ("ceiling: INSERT + commit a second", lambda r: _format_number(r["ceilings"]["insert_commit_per_second"])),
         ("spin loop before / after, s", lambda r: " / ".join(f"{seconds:.3f}" for seconds in r["spin_seconds"])),
-        ("load generator, CPU ms a request", lambda r: _number(r["load_generator_cpu_ms_per_request"], 3)),
+        ("load generator, CPU ms a request", lambda r: _format_number(r["load_generator_cpu_ms_per_request"], 3)),
         ("books", lambda r: f"{len(r['problems'])} problems" if r["problems"] else "right"),
     ]
     heads = [f"{each['clients']} clients" + (", one product" if each["hot"] else "") for each in result["rounds"]]
@@ -51,37 +51,37 @@ def markdown(result: dict[str, Any]) -> str:
         "|---" * (len(heads) + 1) + "|",
         *(f"| {name} | " + " | ".join(cell(each) for each in result["rounds"]) + " |" for name, cell in rows),
         "",
-        *_idle(result),
+        *_format_idle(result),
         NOTES,
     ]
     problems = [f"- {head}: {problem}" for head, each in zip(heads, result["rounds"], strict=True) for problem in each["problems"]]
     return "\n".join([*lines, *(["## Problems", "", *problems, ""] if problems else [])])
 
 
-def _idle(result: dict[str, Any]) -> list[str]:
-    found = result.get("idle")
-    if not found:
+def _format_idle(result: dict[str, Any]) -> list[str]:
+    idle = result.get("idle")
+    if not idle:
         return []
-    shares = ", ".join(f"{part} {_number(found[f'{part}_percent'], 2)} %" for part in ("app", "postgres", "redis"))
-    lines = [f"At rest, of one core: {shares}; {_number(found['sql_statements_per_second'], 1)} SQL statements a second.", ""]
-    services = found.get("services_percent") or {}
+    shares = ", ".join(f"{part} {_format_number(idle[f'{part}_percent'], 2)} %" for part in ("app", "postgres", "redis"))
+    lines = [f"At rest, of one core: {shares}; {_format_number(idle['sql_statements_per_second'], 1)} SQL statements a second.", ""]
+    services = idle.get("services_percent") or {}
     if services:
-        lines += [f"Of these by process: {', '.join(f'{name} {_number(share, 2)} %' for name, share in services.items())}.", ""]
+        lines += [f"Of these by process: {', '.join(f'{name} {_format_number(share, 2)} %' for name, share in services.items())}.", ""]
     return lines
 
 
-def _number(value: float | None, digits: int = 0) -> str:
+def _format_number(value: float | None, digits: int = 0) -> str:
     return "–" if value is None else f"{value:,.{digits}f}"
 
 
-def _times(found: dict[str, float]) -> str:
-    shown = [f"{found[name] * 1000:.0f}" for name in ("p50", "p95", "p99") if name in found]
-    return f"{' / '.join(shown) or '–'} (n {found['n']:,.0f})"
+def _format_times(percentiles: dict[str, float]) -> str:
+    cells = [f"{percentiles[name] * 1000:.0f}" for name in ("p50", "p95", "p99") if name in percentiles]
+    return f"{' / '.join(cells) or '–'} (n {percentiles['n']:,.0f})"
 
 
-def _counted(cost: dict[str, float | None]) -> str:
-    return " / ".join(_number(cost.get(name), 1) for name in ("commits", "messages", "io_calls"))
+def _format_counts(cost: dict[str, float | None]) -> str:
+    return " / ".join(_format_number(cost.get(name), 1) for name in ("commits", "messages", "io_calls"))
 
 
-def _cpu(cost: dict[str, float | None]) -> str:
-    return " / ".join(_number(cost[name], 2) for name in ("app_cpu_ms", "postgres_cpu_ms", "redis_cpu_ms"))
+def _format_cpu(cost: dict[str, float | None]) -> str:
+    return " / ".join(_format_number(cost[name], 2) for name in ("app_cpu_ms", "postgres_cpu_ms", "redis_cpu_ms"))

@@ -21,7 +21,7 @@ import psutil
 
 from caravan import embedded
 from caravan.embedded import postgres, redis
-from caravan.embedded.place import find
+from caravan.embedded.place import find_paths
 from services.__main__ import SERVICES
 
 START_SECONDS = 120
@@ -48,7 +48,7 @@ class Target:
 
 
 @asynccontextmanager
-async def own_shop(brokers: Mapping[str, str], *, apart: bool = False) -> AsyncIterator[Target]:
+async def start_own_shop(brokers: Mapping[str, str], *, apart: bool = False) -> AsyncIterator[Target]:
     """An empty shop in a temporary folder, stopped and removed afterwards: `caravan up`, or, `apart` or on brokers, a process per service."""
     apart = apart or bool(brokers)
     with socket.socket() as free:
@@ -60,11 +60,11 @@ async def own_shop(brokers: Mapping[str, str], *, apart: bool = False) -> AsyncI
     running: list[subprocess.Popen[bytes]] = []
     try:
         for name in SERVICES if apart else ("",):
-            alone = {"CARAVAN_PORT": str(port if name == "gateway" else 0)} if name else {}
-            running.append(_start(["run", name] if name else ["up"], environment | alone, folder / f"{name}log"))
+            own_settings = {"CARAVAN_PORT": str(port if name == "gateway" else 0)} if name else {}
+            running.append(_start_process(["run", name] if name else ["up"], environment | own_settings, folder / f"{name}log"))
             if len(running) < len(SERVICES) and name:
-                await _listening(running[-1], folder / f"{name}log")  # the first one starts the database, which the others join
-        await _ready(f"http://127.0.0.1:{port}", running[-1], folder / f"{name}log")
+                await _wait_for_listening(running[-1], folder / f"{name}log")  # the first one starts the database, which the others join
+        await _wait_for_ready(f"http://127.0.0.1:{port}", running[-1], folder / f"{name}log")
         logs = [folder / f"{name}log" for name in SERVICES] if apart else []
         addresses = tuple(re.findall(r"listening on (\S+)", log.read_text())[0] for log in logs)
         yield Target(f"http://127.0.0.1:{port}", folder / "shop", tuple(process.pid for process in running) if apart else (), addresses)
@@ -77,17 +77,17 @@ async def own_shop(brokers: Mapping[str, str], *, apart: bool = False) -> AsyncI
             except subprocess.TimeoutExpired:
                 process.kill()
         await embedded.stop_orphans(folder / "shop")
-        home = find(folder / "shop").home
+        home = find_paths(folder / "shop").home
         shutil.rmtree(home, ignore_errors=True)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _start(arguments: Sequence[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
+def _start_process(arguments: Sequence[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
     with open(log, "wb") as output:
         return subprocess.Popen([sys.executable, "-m", "services", *arguments], env=environment, stdout=output, stderr=subprocess.STDOUT)
 
 
-async def _listening(process: subprocess.Popen[bytes], log: Path) -> None:
+async def _wait_for_listening(process: subprocess.Popen[bytes], log: Path) -> None:
     end = time.monotonic() + START_SECONDS
     while "listening on" not in log.read_text():
         if process.poll() is not None or time.monotonic() > end:
@@ -95,7 +95,7 @@ async def _listening(process: subprocess.Popen[bytes], log: Path) -> None:
         await asyncio.sleep(0.1)
 
 
-async def _ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+async def _wait_for_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     end = time.monotonic() + START_SECONDS
     async with httpx2.AsyncClient(base_url=url, timeout=5) as client:
         while time.monotonic() < end and process.poll() is None:
@@ -123,48 +123,48 @@ class Cost:
     services: dict[str, float]
 
 
-def _servers(target: Target) -> dict[str, list[psutil.Process]]:
+def _find_servers(target: Target) -> dict[str, list[psutil.Process]]:
     if target.data is None:
         return {}
-    data, place = target.data, find(target.data)
+    data, paths = target.data, find_paths(target.data)
     roots = {"app": next(iter(embedded.find_users(data)), None)}
-    for name, running in (("postgres", postgres.running(place)), ("redis", redis.running(place))):
-        roots[name] = running.process.pid if running else None
-    found: dict[str, list[psutil.Process]] = {}
+    for name, server in (("postgres", postgres.find_running(paths)), ("redis", redis.find_running(paths))):
+        roots[name] = server.process.pid if server else None
+    processes: dict[str, list[psutil.Process]] = {}
     for name, pid in roots.items():
         if pid is not None:
             top = psutil.Process(pid)
-            found[name] = [top, *top.children(recursive=True)]
-    others = {process.pid for name in ("postgres", "redis") for process in found.get(name, [])}
-    found["app"] = [process for process in found.get("app", []) if process.pid not in others]
-    found["app"] += [psutil.Process(pid) for pid in target.processes if pid != roots["app"]]
-    return found
+            processes[name] = [top, *top.children(recursive=True)]
+    others = {process.pid for name in ("postgres", "redis") for process in processes.get(name, [])}
+    processes["app"] = [process for process in processes.get("app", []) if process.pid not in others]
+    processes["app"] += [psutil.Process(pid) for pid in target.processes if pid != roots["app"]]
+    return processes
 
 
-async def cost(target: Target) -> Cost:
-    servers = _servers(target)
-    text = await _metrics(target)
-    statements = sum(float(value) for _, value in _samples("caravan_database_statements_total", text)) or None
+async def measure_cost(target: Target) -> Cost:
+    servers = _find_servers(target)
+    text = await _fetch_metrics(target)
+    statements = sum(float(value) for _, value in _parse_samples("caravan_database_statements_total", text)) or None
     outbox: dict[str, dict[float, float]] = defaultdict(dict)
-    for labels, value in _samples("caravan_outbox_lag_seconds_bucket", text):
+    for labels, value in _parse_samples("caravan_outbox_lag_seconds_bucket", text):
         outbox[labels["service"]][float(labels["le"])] = float(value)
-    messages = sum(float(value) for _, value in _samples("caravan_messages_published_total", text)) or None
-    seconds = {name: _cpu(processes) for name, processes in servers.items() if processes}
+    messages = sum(float(value) for _, value in _parse_samples("caravan_messages_published_total", text)) or None
+    seconds = {name: _sum_cpu_seconds(processes) for name, processes in servers.items() if processes}
     return Cost(
         app_cpu=seconds.get("app"),
         postgres_cpu=seconds.get("postgres"),
         redis_cpu=seconds.get("redis"),
         statements=statements,
-        commits=await _commits(target),
+        commits=await _count_commits(target),
         messages=messages,
-        io_calls=_io_calls(servers.get("app", [])),
+        io_calls=_count_io_calls(servers.get("app", [])),
         outbox=dict(outbox),
-        services={name: _cpu([psutil.Process(pid)]) for name, pid in zip(SERVICES, target.processes, strict=False)},
+        services={name: _sum_cpu_seconds([psutil.Process(pid)]) for name, pid in zip(SERVICES, target.processes, strict=False)},
     )
 
 
-async def _commits(target: Target) -> float | None:
-    servers = embedded.running(target.data) if target.data else None
+async def _count_commits(target: Target) -> float | None:
+    servers = embedded.find_running(target.data) if target.data else None
     if servers is None:
         return None
     connection = await asyncpg.connect(servers.database_url)
@@ -174,7 +174,7 @@ async def _commits(target: Target) -> float | None:
         await connection.close()
 
 
-def _io_calls(processes: list[psutil.Process]) -> float | None:
+def _count_io_calls(processes: list[psutil.Process]) -> float | None:
     """Reads and writes of files and sockets; None where the system does not count them."""
     try:
         counted = [process.io_counters() for process in processes]
@@ -183,19 +183,19 @@ def _io_calls(processes: list[psutil.Process]) -> float | None:
     return float(sum(each.read_count + each.write_count for each in counted)) or None
 
 
-def _cpu(processes: list[psutil.Process]) -> float:
+def _sum_cpu_seconds(processes: list[psutil.Process]) -> float:
     """Of the living, and of the first one's children that have ended."""
     total = 0.0
-    for place, process in enumerate(processes):
+    for index, process in enumerate(processes):
         try:
             times = process.cpu_times()
         except psutil.NoSuchProcess:
             continue
-        total += times.user + times.system + (times.children_user + times.children_system if place == 0 else 0.0)
+        total += times.user + times.system + (times.children_user + times.children_system if index == 0 else 0.0)
     return total
 
 
-async def _metrics(target: Target) -> str:
+async def _fetch_metrics(target: Target) -> str:
     """Empty where they can't be read."""
     texts = []
     async with httpx2.AsyncClient(timeout=30) as client:
@@ -205,22 +205,22 @@ async def _metrics(target: Target) -> str:
     return "\n".join(texts)
 
 
-def _samples(name: str, text: str) -> Iterator[tuple[dict[str, str], str]]:
+def _parse_samples(name: str, text: str) -> Iterator[tuple[dict[str, str], str]]:
     for labels, value in re.findall(rf"^{name}\{{([^}}]*)\}} (\S+)$", text, re.MULTILINE):
         yield dict(re.findall(r'(\w+)="([^"]*)"', labels)), value
 
 
-def memory(target: Target) -> dict[str, float] | None:
+def measure_memory(target: Target) -> dict[str, float] | None:
     """Proportional set size in MiB by part: pages that processes share are counted once."""
     if target.data is None or not Path("/proc/self/smaps_rollup").exists():
         return None
-    return {name: round(sum(map(_pss, processes)) / 1024, 1) for name, processes in _servers(target).items()}
+    return {name: round(sum(map(_read_pss, processes)) / 1024, 1) for name, processes in _find_servers(target).items()}
 
 
-def _pss(process: psutil.Process) -> int:
+def _read_pss(process: psutil.Process) -> int:
     """In KiB."""
     try:
-        found = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{process.pid}/smaps_rollup").read_text(), re.MULTILINE)
+        match = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{process.pid}/smaps_rollup").read_text(), re.MULTILINE)
     except OSError:
         return 0
-    return int(found[1]) if found else 0
+    return int(match[1]) if match else 0

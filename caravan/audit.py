@@ -36,23 +36,23 @@ AUDIT = Topic(
 )
 
 
-def audit(
-    work: UnitOfWork,
+def record_audit(
+    uow: UnitOfWork,
     action: str,
     target: str,
     *,
     actor: str | None = None,
     result: str = "done",
-    due: Delivery[Any] | None = None,
+    caused_by: Delivery[Any] | None = None,
     **details: Any,
 ) -> None:
     """Record a deed (`price.changed`, `login.failed`) of the present caller, or of `actor`. Never put a secret into the details. `due`: the message that it is
     done for, in whose trace it stays; the caller of that message is who did it."""
-    who = actor or (due.actor if due else None) or telemetry.actor.get() or "anonymous"
-    trace_id = due.traceparent[3:35] if due and due.traceparent else telemetry.trace_id()
-    work.emit(
+    actor_name = actor or (caused_by.actor if caused_by else None) or telemetry.actor.get() or "anonymous"
+    trace_id = caused_by.traceparent[3:35] if caused_by and caused_by.traceparent else telemetry.get_trace_id()
+    uow.emit(
         AUDIT,
-        AuditRecorded(actor=who, action=action, target=target, result=result, details=details, trace_id=trace_id),
+        AuditRecorded(actor=actor_name, action=action, target=target, result=result, details=details, trace_id=trace_id),
         key=target,
-        due=due,
+        caused_by=caused_by,
     )

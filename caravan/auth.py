@@ -23,10 +23,10 @@ from joserfc.errors import SecurityWarning
 from joserfc.jwk import KeySet, OctKey
 
 from caravan import telemetry
-from caravan.errors import DeadlineExceeded, Forbidden, Unauthorized, Unavailable
+from caravan.errors import DeadlineExceeded, Forbidden, ServiceUnavailable, Unauthorized
 
 Role = Literal["customer", "staff", "admin", "service"]
-RANK: dict[str, int] = {"customer": 1, "staff": 2, "admin": 3}
+ROLE_RANK: dict[str, int] = {"customer": 1, "staff": 2, "admin": 3}
 """Each role may do what the ones before it may; `service` stands apart."""
 
 ALGORITHMS = ["EdDSA"]
@@ -35,9 +35,9 @@ warnings.filterwarnings("ignore", message="EdDSA is deprecated", category=Securi
 AUDIENCE = "caravan"
 LEEWAY_SECONDS = 5
 REFETCH_SECONDS = 5.0
-KEYS_SECONDS = 300.0
-CACHED_TOKENS = 20_000
-INTERNAL_SECONDS = 60
+KEY_LIFETIME_SECONDS = 300.0
+MAX_CACHED_TOKENS = 20_000
+INTERNAL_TOKEN_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Caller:
     role: Role
     session: str
     actor: str | None = None
-    expires: float = float("inf")
+    expires_at: float = float("inf")
     """Unix time from which the token is refused."""
 
     @property
@@ -60,19 +60,19 @@ class Caller:
             raise Forbidden(f"this is for users; {self.subject} is a client") from None
 
     @property
-    def name(self) -> str:
+    def audit_name(self) -> str:
         """As it stands in histories and the audit log."""
         return f"{self.actor} for {self.role}:{self.subject}" if self.actor else f"{self.role}:{self.subject}"
 
-    def at_least(self, role: Role) -> bool:
-        return RANK.get(self.role, 0) >= RANK.get(role, 99)
+    def has_role(self, role: Role) -> bool:
+        return ROLE_RANK.get(self.role, 0) >= ROLE_RANK.get(role, 99)
 
-    def may_see(self, owner: UUID | str) -> bool:
+    def can_see(self, owner: UUID | str) -> bool:
         """An owner's things are for the owner and for staff."""
-        return self.subject == str(owner) or self.at_least("staff")
+        return self.subject == str(owner) or self.has_role("staff")
 
 
-class Verifier:
+class TokenVerifier:
     """Checks access tokens. `fetch_keys` returns the issuer's JWK set with its name: `{"issuer": ..., "keys": [...]}`; it is asked again for an unknown
     `kid`, at most every few seconds."""
 
@@ -80,68 +80,68 @@ class Verifier:
         self._issuer = ""
         self._fetch_keys = fetch_keys
         self._keys: KeySet | None = None
-        self._known: set[str] = set()
-        self._asked_at = self._fetched_at = -KEYS_SECONDS
-        self._asking = asyncio.Lock()
-        self._seen: OrderedDict[str, tuple[Caller, float]] = OrderedDict()
+        self._key_ids: set[str] = set()
+        self._requested_at = self._fetched_at = -KEY_LIFETIME_SECONDS
+        self._fetch_lock = asyncio.Lock()
+        self._cache: OrderedDict[str, tuple[Caller, float]] = OrderedDict()
 
     async def verify(self, token: str) -> Caller:
         """The caller of a bearer token. Raises Unauthorized with the reason."""
         now = time.time()
-        seen = self._seen.get(token)
-        if seen is not None:
-            if seen[1] > now:
-                return seen[0]
-            del self._seen[token]
-        claims = await self._claims(token)
-        with _refusing("the token's claims are not readable"):
-            caller, expires = _caller(claims, self._issuer, now)
-        self._seen[token] = (caller, expires)
-        if len(self._seen) > CACHED_TOKENS:
-            self._seen.popitem(last=False)
+        cached = self._cache.get(token)
+        if cached is not None:
+            if cached[1] > now:
+                return cached[0]
+            del self._cache[token]
+        claims = await self._decode_claims(token)
+        with _reraise_unauthorized("the token's claims are not readable"):
+            caller, expires_at = _build_caller(claims, self._issuer, now)
+        self._cache[token] = (caller, expires_at)
+        if len(self._cache) > MAX_CACHED_TOKENS:
+            self._cache.popitem(last=False)
         return caller
 
-    async def _claims(self, token: str) -> dict[str, Any]:
-        with _refusing("the token is not a JWT"):
-            header = _header(token)
+    async def _decode_claims(self, token: str) -> dict[str, Any]:
+        with _reraise_unauthorized("the token is not a JWT"):
+            header = _parse_header(token)
         kid = header.get("kid")
         if header.get("alg") not in ALGORITHMS or not isinstance(kid, str):
             raise Unauthorized("the token's algorithm or key id is not accepted")
-        keys = await self._keys_with(kid)
-        with _refusing("the token's signature is not valid"):
+        keys = await self._get_keys(kid)
+        with _reraise_unauthorized("the token's signature is not valid"):
             return dict(jwt.decode(token, keys, algorithms=ALGORITHMS).claims)
 
-    async def _keys_with(self, kid: str) -> KeySet:
-        if self._outdated(kid):
-            async with self._asking:  # one asks for all that wait
-                if self._outdated(kid):
-                    await self._ask()
-        if self._keys is None or kid not in self._known:
+    async def _get_keys(self, kid: str) -> KeySet:
+        if self._is_outdated(kid):
+            async with self._fetch_lock:  # one asks for all that wait
+                if self._is_outdated(kid):
+                    await self._refresh_keys()
+        if self._keys is None or kid not in self._key_ids:
             raise Unauthorized("the token is signed with a key that is not known")
         return self._keys
 
-    def _outdated(self, kid: str) -> bool:
+    def _is_outdated(self, kid: str) -> bool:
         now = time.monotonic()
         if self._keys is None:
             return True
-        return now - self._asked_at > REFETCH_SECONDS and (kid not in self._known or now - self._fetched_at > KEYS_SECONDS)
+        return now - self._requested_at > REFETCH_SECONDS and (kid not in self._key_ids or now - self._fetched_at > KEY_LIFETIME_SECONDS)
 
-    async def _ask(self) -> None:
-        self._asked_at = time.monotonic()
+    async def _refresh_keys(self) -> None:
+        self._requested_at = time.monotonic()
         try:
             document = await self._fetch_keys()
-        except (Unavailable, DeadlineExceeded):
+        except (ServiceUnavailable, DeadlineExceeded):
             if self._keys is None:
                 raise
             return
         self._keys = KeySet.import_key_set({"keys": document["keys"]})
         self._issuer = str(document["issuer"])
-        self._known = {str(key["kid"]) for key in document["keys"]}
-        self._fetched_at = self._asked_at
+        self._key_ids = {str(key["kid"]) for key in document["keys"]}
+        self._fetched_at = self._requested_at
 
 
 @contextmanager
-def _refusing(reason: str) -> Iterator[None]:
+def _reraise_unauthorized(reason: str) -> Iterator[None]:
     """Whatever reading a stranger's token raises is a refusal: parsers have more kinds of errors than anybody lists. Only for what reads, not for
     what fetches keys, whose failures are the shop's own."""
     try:
@@ -152,7 +152,7 @@ def _refusing(reason: str) -> Iterator[None]:
         raise Unauthorized(reason) from error
 
 
-def _header(token: str) -> dict[str, Any]:
+def _parse_header(token: str) -> dict[str, Any]:
     head, _, rest = token.partition(".")
     if rest.count(".") != 1 or len(token) > 8192:
         raise ValueError("three parts expected")
@@ -162,7 +162,7 @@ def _header(token: str) -> dict[str, Any]:
     return header
 
 
-def _caller(claims: dict[str, Any], issuer: str, now: float) -> tuple[Caller, float]:
+def _build_caller(claims: dict[str, Any], issuer: str, now: float) -> tuple[Caller, float]:
     """The caller of verified claims, and when the token expires."""
     expires, begins = claims.get("exp"), claims.get("nbf", 0)
     if not isinstance(expires, int | float) or not expires + LEEWAY_SECONDS >= now:
@@ -172,7 +172,7 @@ def _caller(claims: dict[str, Any], issuer: str, now: float) -> tuple[Caller, fl
     audience = claims.get("aud")
     if claims.get("iss") != issuer or not (audience == AUDIENCE or (isinstance(audience, list) and AUDIENCE in audience)):
         raise Unauthorized("the token was not issued for this shop")
-    if claims.get("typ") != "access" or claims.get("role") not in (*RANK, "service") or not isinstance(claims.get("sub"), str):
+    if claims.get("typ") != "access" or claims.get("role") not in (*ROLE_RANK, "service") or not isinstance(claims.get("sub"), str):
         raise Unauthorized("the token is not an access token")
     actor = claims.get("act")
     return (
@@ -187,35 +187,37 @@ def _caller(claims: dict[str, Any], issuer: str, now: float) -> tuple[Caller, fl
     )
 
 
-def internal_token(secret: str, service: str, target: str) -> str:
+def issue_internal_token(secret: str, service: str, target: str) -> str:
     """The header value with which one service shows itself to another."""
     key = OctKey.import_key(secret)
     now = int(time.time())
-    return "Bearer " + jwt.encode({"alg": "HS256"}, {"iss": service, "aud": target, "exp": now + INTERNAL_SECONDS, "typ": "internal"}, key)
+    return "Bearer " + jwt.encode(
+        {"alg": "HS256"}, {"iss": service, "aud": target, "exp": now + INTERNAL_TOKEN_SECONDS, "typ": "internal"}, key
+    )
 
 
-def check_internal(secret: str, header: str | None, target: str) -> str:
+def verify_internal_token(secret: str, header: str | None, target: str) -> str:
     """The calling service. Raises Unauthorized."""
     if not header or not header.startswith("Bearer "):
         raise Unauthorized("internal operations are for services")
-    with _refusing("internal operations are for services"):
+    with _reraise_unauthorized("internal operations are for services"):
         claims = jwt.decode(header[7:], OctKey.import_key(secret), algorithms=["HS256"]).claims
         if claims.get("aud") != target or claims.get("typ") != "internal" or not claims.get("exp", 0) >= time.time():
             raise Unauthorized("the service token is not for this service, or has expired")
         return str(claims["iss"])
 
 
-def bearer(request: Request) -> str | None:
+def read_bearer_token(request: Request) -> str | None:
     header = request.headers.get("authorization")
     if header is None:
         return None
-    kind, _, token = header.partition(" ")
-    if kind.lower() != "bearer" or not token:
+    scheme, _, token = header.partition(" ")
+    if scheme.lower() != "bearer" or not token:
         raise Unauthorized("send the access token as `Authorization: Bearer <token>`")
     return token.strip()
 
 
-class Require(SecurityBase):
+class RoleRequirement(SecurityBase):
     """The FastAPI dependency of a protected route. Its role stands in the route's OpenAPI `security` and is read by the test of the whole matrix."""
 
     def __init__(self, role: Role) -> None:
@@ -226,25 +228,25 @@ class Require(SecurityBase):
         self.scheme_name = "bearer"
 
     async def __call__(self, request: Request) -> Caller:
-        caller = await caller_of(request)
+        caller = await get_caller(request)
         if caller is None:
             raise Unauthorized("this needs an access token; get one at POST /v1/auth/token")
-        if not (caller.at_least(self.role) or (self.role == "service" and caller.role == "service")):
+        if not (caller.has_role(self.role) or (self.role == "service" and caller.role == "service")):
             raise Forbidden(f"this is for {self.role}; you are {caller.role}")
         return caller
 
 
-async def caller_of(request: Request) -> Caller | None:
+async def get_caller(request: Request) -> Caller | None:
     """The caller, or None for an anonymous request."""
-    token = bearer(request)
+    token = read_bearer_token(request)
     if token is None:
         return None
     caller: Caller = await request.app.state.verifier.verify(token)
-    telemetry.actor.set(caller.name)
+    telemetry.actor.set(caller.audit_name)
     return caller
 
 
-Customer = Annotated[Caller, Security(Require("customer"), scopes=["customer"])]
-Staff = Annotated[Caller, Security(Require("staff"), scopes=["staff"])]
-Admin = Annotated[Caller, Security(Require("admin"), scopes=["admin"])]
-Anyone = Annotated[Caller | None, Depends(caller_of)]
+Customer = Annotated[Caller, Security(RoleRequirement("customer"), scopes=["customer"])]
+Staff = Annotated[Caller, Security(RoleRequirement("staff"), scopes=["staff"])]
+Admin = Annotated[Caller, Security(RoleRequirement("admin"), scopes=["admin"])]
+Anyone = Annotated[Caller | None, Depends(get_caller)]

@@ -22,83 +22,83 @@ class Breaker:
     open_for: float = 5.0
     probes: int = 3
     state: State = "closed"
-    changed: Callable[[State], None] = lambda _: None
-    _answered: float = float("-inf")
-    _started: float = 0.0
+    on_change: Callable[[State], None] = lambda _: None
+    _answered_at: float = float("-inf")
+    _window_started_at: float = 0.0
     _calls: int = 0
     _failures: int = 0
-    _in_a_row: int = 0
-    _opened: float = 0.0
-    _probing: int = 0
-    _good: int = 0
+    _consecutive_failures: int = 0
+    _opened_at: float = 0.0
+    _probes_in_flight: int = 0
+    _probe_successes: int = 0
 
-    def follow(self, rules: CircuitBreaker) -> None:
+    def configure(self, settings: CircuitBreaker) -> None:
         """Take new settings; what was counted stays."""
-        self.window, self.minimum, self.ratio = rules.window, rules.min_requests, rules.failure_ratio
-        self.consecutive, self.open_for, self.probes = rules.consecutive_failures, rules.open_for, rules.half_open_probes
+        self.window, self.minimum, self.ratio = settings.window, settings.min_requests, settings.failure_ratio
+        self.consecutive, self.open_for, self.probes = settings.consecutive_failures, settings.open_for, settings.half_open_probes
 
-    def allow(self) -> bool:
+    def allow_call(self) -> bool:
         """Whether a call may be made now. Each allowed call must be followed by `succeeded`, `failed` or `gave_up`."""
-        if self.state == "open" and self.time() - self._opened >= self.open_for:
-            self._become("half-open")
-            self._probing = self._good = 0
+        if self.state == "open" and self.time() - self._opened_at >= self.open_for:
+            self._change_state("half-open")
+            self._probes_in_flight = self._probe_successes = 0
         if self.state == "half-open":
-            if self._probing >= self.probes:
+            if self._probes_in_flight >= self.probes:
                 return False
-            self._probing += 1
+            self._probes_in_flight += 1
         return self.state != "open"
 
-    def book(self, failed: bool | None) -> None:
+    def record_outcome(self, failed: bool | None) -> None:
         """How a call ended; None: nothing can be said."""
         if failed is None:
-            self.gave_up()
+            self.record_cancelled()
         else:
-            (self.failed if failed else self.succeeded)()
+            (self.record_failure if failed else self.record_success)()
 
-    def silent_since(self, since: float) -> bool | None:
+    def is_silent_since(self, since: float) -> bool | None:
         """Whether one that did not answer a call of `since` in time has failed: True when it answered nobody else meanwhile, else None."""
-        return True if self._answered < since else None
+        return True if self._answered_at < since else None
 
-    def succeeded(self) -> None:
-        self._in_a_row = 0
-        self._answered = self.time()
+    def record_success(self) -> None:
+        self._consecutive_failures = 0
+        self._answered_at = self.time()
         if self.state == "half-open":
-            self._good += 1
-            if self._good >= self.probes:
-                self._become("closed")
+            self._probe_successes += 1
+            if self._probe_successes >= self.probes:
+                self._change_state("closed")
                 self._calls = self._failures = 0
             return
-        self._count(0)
+        self._count_call(0)
 
-    def failed(self) -> None:
-        self._in_a_row += 1
+    def record_failure(self) -> None:
+        self._consecutive_failures += 1
         if self.state == "half-open":
-            self._open()
+            self._open_circuit()
             return
-        self._count(1)
-        if self._in_a_row >= self.consecutive or (self._calls >= self.minimum and self._failures >= self.ratio * self._calls):
-            self._open()
+        self._count_call(1)
+        if self._consecutive_failures >= self.consecutive or (self._calls >= self.minimum and self._failures >= self.ratio * self._calls):
+            self._open_circuit()
 
-    def gave_up(self) -> None:
+    def record_cancelled(self) -> None:
         """There was no outcome, such as when the caller has gone: a probe's place is free again."""
-        if self.state == "half-open" and self._probing:
-            self._probing -= 1
+        if self.state == "half-open" and self._probes_in_flight:
+            self._probes_in_flight -= 1
 
-    def _count(self, failure: int) -> None:
+    def _count_call(self, failure: int) -> None:
         now = self.time()
-        if now - self._started > self.window:
-            self._started, self._calls, self._failures = now, 0, 0
+        if now - self._window_started_at > self.window:
+            self._window_started_at, self._calls, self._failures = now, 0, 0
         self._calls += 1
         self._failures += failure
 
-    def _open(self) -> None:
-        self._opened = self.time()
-        self._become("open")
+    def _open_circuit(self) -> None:
+        self._opened_at = self.time()
+        self._change_state("open")
 
-    def _become(self, state: State) -> None:
+    def _change_state(self, state: State) -> None:
         if state != self.state:
             self.state = state
-            self.changed(state)
+            self.on_change(state)
 
 
 @dataclass(slots=True)
@@ -109,10 +109,10 @@ class RetryBudget:
     reserve: float = 3.0
     _tokens: float = field(default=3.0)
 
-    def called(self) -> None:
+    def record_call(self) -> None:
         self._tokens = min(self._tokens + self.ratio, 10.0 + self.reserve)
 
-    def take(self) -> bool:
+    def try_spend(self) -> bool:
         if self._tokens < 1.0:
             return False
         self._tokens -= 1.0

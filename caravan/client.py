@@ -16,25 +16,25 @@ import httpx2
 from pydantic import BaseModel
 
 from caravan import faults, telemetry
-from caravan.auth import Caller, Role, Verifier
+from caravan.auth import Caller, Role, TokenVerifier
 from caravan.breaker import Breaker, RetryBudget
 from caravan.database import CONNECTION_LOST
 from caravan.deadlines import Deadline
-from caravan.discovery import UNSPOKEN, Discovery
+from caravan.discovery import DEFAULT_POLICY, Discovery
 from caravan.endpoints import Endpoint
 from caravan.errors import (
     BadRequest,
     Conflict,
+    ContentTooLarge,
     DeadlineExceeded,
     Forbidden,
-    Invalid,
+    InvalidRequest,
     NotFound,
+    PreconditionFailed,
     Problem,
-    StaleEdit,
-    TooLarge,
+    ServiceUnavailable,
     TooManyRequests,
     Unauthorized,
-    Unavailable,
 )
 from caravan.snapshot import CircuitBreaker
 
@@ -43,9 +43,9 @@ Res = TypeVar("Res", bound=BaseModel)
 
 ATTEMPTS = 3
 BACKOFF_SECONDS = 0.05
-MOST_ENDPOINTS = 5
+MAX_ENDPOINTS = 5
 """Most that one request tries because connections to others were lost; that is no retry by the budget: nobody has worked on it."""
-FAIR_SECONDS = 1.0
+MIN_BLAME_SECONDS = 1.0
 """Who was given less time than this is not blamed for its silence."""
 
 deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
@@ -55,19 +55,30 @@ authorization: ContextVar[str | None] = ContextVar("authorization", default=None
 """The caller's own Authorization header, passed on so that the callee sees the user's rights beside the service's identity."""
 
 
-async def verify_caller_behind(verifier: Verifier, role: Role | None = None) -> Caller:
+async def verify_forwarded_caller(verifier: TokenVerifier, role: Role | None = None) -> Caller:
     """Whoever the calling service asks for, by the token that came along. Raises Unauthorized or Forbidden: a service's own token is not enough."""
-    kind, _, token = (authorization.get() or "").partition(" ")
-    if kind.lower() != "bearer" or not token:
+    scheme, _, token = (authorization.get() or "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
         raise Unauthorized("this operation needs the user's own token beside the service's")
     caller = await verifier.verify(token.strip())
-    if role and not caller.at_least(role):
+    if role and not caller.has_role(role):
         raise Forbidden(f"this is for {role}; you are {caller.role}")
     return caller
 
 
-_PROBLEMS: dict[int, type[Problem]] = {
-    kind.status: kind for kind in (BadRequest, Forbidden, NotFound, Conflict, StaleEdit, TooLarge, Invalid, Unavailable, DeadlineExceeded)
+_PROBLEM_TYPES: dict[int, type[Problem]] = {
+    kind.status: kind
+    for kind in (
+        BadRequest,
+        Forbidden,
+        NotFound,
+        Conflict,
+        PreconditionFailed,
+        ContentTooLarge,
+        InvalidRequest,
+        ServiceUnavailable,
+        DeadlineExceeded,
+    )
 }
 
 
@@ -81,26 +92,26 @@ class Operation(Generic[Req, Res]):
     request: type[Req]
     response: type[Res]
     seconds: float = 3.0
-    repeatable: bool = True
+    is_repeatable: bool = True
     owner: str = ""
     """The field of the request that names the user whose things are asked for: then the caller brings that user's own token along, or one of staff.
     Without it the question is between services, and their tokens are all that it takes."""
 
     @property
-    def path(self) -> str:
+    def url_path(self) -> str:
         return f"/internal/{self.service}/{self.name}"
 
 
-Local = Callable[[Any], Awaitable[Any]]
+LocalOperation = Callable[[Any], Awaitable[Any]]
 
 
-class Calls:
-    """`await context.calls(OPERATION, request)`. Raises the callee's Problem, Unavailable (away, or breaker open) or DeadlineExceeded."""
+class OperationClient:
+    """`await context.call(OPERATION, request)`. Raises the callee's Problem, Unavailable (away, or breaker open) or DeadlineExceeded."""
 
     def __init__(
         self,
         service: str,
-        local: Mapping[Operation[Any, Any], Local],
+        local: Mapping[Operation[Any, Any], LocalOperation],
         discovery: Discovery,
         http: httpx2.AsyncClient,
         credentials: Callable[[str, str], str],
@@ -111,41 +122,41 @@ class Calls:
         self._http = http
         self._credentials = credentials
         self._breakers: dict[str, Breaker] = {}
-        self._rules: dict[str, CircuitBreaker] = {}
+        self._breaker_settings: dict[str, CircuitBreaker] = {}
         self._budgets: dict[str, RetryBudget] = {}
 
-    def breaker(self, target: str) -> Breaker:
-        found = self._breakers.get(target)
-        if found is None:
-            gauge = telemetry.BREAKER.labels(self.service, target)
+    def get_breaker(self, target: str) -> Breaker:
+        breaker = self._breakers.get(target)
+        if breaker is None:
+            gauge = telemetry.BREAKER_STATE.labels(self.service, target)
             gauge.set(0)
-            found = self._breakers[target] = Breaker(
-                time.monotonic, changed=lambda state: gauge.set({"closed": 0, "half-open": 1, "open": 2}[state])
+            breaker = self._breakers[target] = Breaker(
+                time.monotonic, on_change=lambda state: gauge.set({"closed": 0, "half-open": 1, "open": 2}[state])
             )
-        rules = self._discovery.policy(target).circuit_breaker
-        if self._rules.get(target, UNSPOKEN.circuit_breaker) is not rules:
-            self._rules[target] = rules
-            found.follow(rules)
-        return found
+        breaker_settings = self._discovery.get_policy(target).circuit_breaker
+        if self._breaker_settings.get(target, DEFAULT_POLICY.circuit_breaker) is not breaker_settings:
+            self._breaker_settings[target] = breaker_settings
+            breaker.configure(breaker_settings)
+        return breaker
 
     async def __call__(self, operation: Operation[Req, Res], request: Req) -> Res:
-        breaker = self.breaker(operation.service)
-        if not breaker.allow():
-            raise Unavailable(f"{operation.service} is failing; it is asked again in a few seconds", retry_after=5)
+        breaker = self.get_breaker(operation.service)
+        if not breaker.allow_call():
+            raise ServiceUnavailable(f"{operation.service} is failing; it is asked again in a few seconds", retry_after=5)
         loop = asyncio.get_running_loop()
         now = loop.time()
-        until = min(now + operation.seconds, deadline.get() or now + operation.seconds)
-        started, asked = time.perf_counter(), breaker.time()
+        expires_at = min(now + operation.seconds, deadline.get() or now + operation.seconds)
+        started_at, asked_at = time.perf_counter(), breaker.time()
         outcome = "failed"
         failed: bool | None = None
         try:
-            async with Deadline(until - now):
-                local = self._local.get(operation)
-                answer: Res = await (local(request) if local else self._remote(operation, request, until))
+            async with Deadline(expires_at - now):
+                call_local = self._local.get(operation)
+                response: Res = await (call_local(request) if call_local else self._call_remote(operation, request, expires_at))
             outcome, failed = "ok", False
-            return answer
+            return response
         except Problem as problem:
-            failed = faults.has_failed_by(problem)
+            failed = faults.has_failed_with(problem)
             if problem.status >= 500:
                 problem.fault = faults.DEPENDENCY  # whoever asked us has us to thank for nothing of this
             else:
@@ -153,70 +164,78 @@ class Calls:
             raise
         except TimeoutError:
             outcome = "deadline"
-            if until - now >= min(operation.seconds, FAIR_SECONDS):
-                failed = breaker.silent_since(asked)
-            late = DeadlineExceeded(f"{operation.service} did not answer {operation.name} within {until - now:.3g} s")
-            late.fault = faults.DEPENDENCY
-            raise late from None
+            if expires_at - now >= min(operation.seconds, MIN_BLAME_SECONDS):
+                failed = breaker.is_silent_since(asked_at)
+            timeout_problem = DeadlineExceeded(f"{operation.service} did not answer {operation.name} within {expires_at - now:.3g} s")
+            timeout_problem.fault = faults.DEPENDENCY
+            raise timeout_problem from None
         except CONNECTION_LOST:
-            failed = True if local else None  # a backend of the callee, or the one that says where it is
+            failed = True if call_local else None  # a backend of the callee, or the one that says where it is
             raise
         finally:
-            breaker.book(failed)
-            telemetry.CALLS.labels(self.service, operation.service, operation.name, outcome).observe(time.perf_counter() - started)
+            breaker.record_outcome(failed)
+            telemetry.CALL_DURATION.labels(self.service, operation.service, operation.name, outcome).observe(
+                time.perf_counter() - started_at
+            )
 
-    async def _remote(self, operation: Operation[Req, Res], request: Req, until: float) -> Res:
+    async def _call_remote(self, operation: Operation[Req, Res], request: Req, expires_at: float) -> Res:
         budget = self._budgets.setdefault(operation.service, RetryBudget())
-        budget.called()
+        budget.record_call()
         body = request.model_dump_json().encode()
-        tried: set[str] = set()
-        spent = 1
+        tried_urls: set[str] = set()
+        attempts = 1
         while True:
-            endpoint = await self._discovery.locate(operation.service, tried)
-            fresh = endpoint.url not in tried
-            tried.add(endpoint.url)
+            endpoint = await self._discovery.acquire_endpoint(operation.service, tried_urls)
+            is_new_endpoint = endpoint.url not in tried_urls
+            tried_urls.add(endpoint.url)
             try:
-                return await self._attempt(endpoint, operation, body, until)
-            except (httpx2.TransportError, Unavailable) as error:
-                unsent = isinstance(error, faults.UNSENT) and self._discovery.policy(operation.service).retry.unsent
-                moves = fresh and len(tried) < MOST_ENDPOINTS and (unsent or (operation.repeatable and faults.is_lost(error)))
-                if not moves:
-                    if spent == ATTEMPTS or not (unsent or (operation.repeatable and budget.take())):
-                        raise self._away(operation.service, error) from error
-                    await asyncio.sleep(BACKOFF_SECONDS * 2 ** (spent - 1) * random.uniform(0.5, 1.5))
-                    spent += 1
-                telemetry.RETRIES.labels(self.service, operation.service).inc()
+                return await self._attempt_call(endpoint, operation, body, expires_at)
+            except (httpx2.TransportError, ServiceUnavailable) as error:
+                is_unsent = isinstance(error, faults.UNSENT_ERRORS) and self._discovery.get_policy(operation.service).retry.unsent
+                can_move = (
+                    is_new_endpoint
+                    and len(tried_urls) < MAX_ENDPOINTS
+                    and (is_unsent or (operation.is_repeatable and faults.is_connection_lost(error)))
+                )
+                if not can_move:
+                    if attempts == ATTEMPTS or not (is_unsent or (operation.is_repeatable and budget.try_spend())):
+                        raise self._make_unavailable(operation.service, error) from error
+                    await asyncio.sleep(BACKOFF_SECONDS * 2 ** (attempts - 1) * random.uniform(0.5, 1.5))
+                    attempts += 1
+                telemetry.CALL_RETRIES.labels(self.service, operation.service).inc()
 
     @staticmethod
-    def _away(service: str, error: Exception) -> Unavailable:
-        if isinstance(error, Unavailable):
+    def _make_unavailable(service: str, error: Exception) -> ServiceUnavailable:
+        if isinstance(error, ServiceUnavailable):
             return error
         telemetry.log.warning("a service can't be reached", target=service, error=repr(error))
-        return Unavailable(f"{service} can't be reached now; try again", fault="" if faults.has_failed_by(error) else faults.UNKNOWN)
+        return ServiceUnavailable(
+            f"{service} can't be reached now; try again", fault="" if faults.has_failed_with(error) else faults.UNKNOWN
+        )
 
-    async def _attempt(self, endpoint: Endpoint, operation: Operation[Req, Res], body: bytes, until: float) -> Res:
+    async def _attempt_call(self, endpoint: Endpoint, operation: Operation[Req, Res], body: bytes, expires_at: float) -> Res:
         failed: bool | None = None
-        reached, asked = True, endpoint.breaker.time()
+        was_reached, asked_at = True, endpoint.breaker.time()
         try:
-            answer = await self._post(endpoint, operation, body, until)
+            response = await self._post_request(endpoint, operation, body, expires_at)
             failed = False
-            return answer
+            return response
         except (Problem, httpx2.TransportError) as error:
-            failed = faults.has_failed_by(error)
-            reached = not isinstance(error, faults.UNSENT)
+            failed = faults.has_failed_with(error)
+            was_reached = not isinstance(error, faults.UNSENT_ERRORS)
             raise
         except asyncio.CancelledError:
-            if asyncio.get_running_loop().time() >= until:  # else the caller has gone, which says nothing about the endpoint
-                failed = endpoint.breaker.silent_since(asked)
+            if asyncio.get_running_loop().time() >= expires_at:  # else the caller has gone, which says nothing about the endpoint
+                failed = endpoint.breaker.is_silent_since(asked_at)
             raise
         finally:
-            endpoint.ended(failed=failed, reached=reached)
+            endpoint.release(has_failed=failed, was_reached=was_reached)
 
-    async def _post(self, endpoint: Endpoint, operation: Operation[Req, Res], body: bytes, until: float) -> Res:
+    async def _post_request(self, endpoint: Endpoint, operation: Operation[Req, Res], body: bytes, expires_at: float) -> Res:
         headers = {
             "content-type": "application/json",
             "authorization": self._credentials(self.service, operation.service),
-            "x-caravan-seconds": f"{max(0.001, until - asyncio.get_running_loop().time()):.3f}",
+            "x-caravan-seconds": f"{max(0.001, expires_at - asyncio.get_running_loop().time()):.3f}",
         }
         for name, value in (
             ("traceparent", telemetry.traceparent.get()),
@@ -225,14 +244,14 @@ class Calls:
         ):
             if value:
                 headers[name] = value
-        timeout = httpx2.Timeout(operation.seconds, connect=self._discovery.policy(operation.service).timeouts.connect)
-        response = await self._http.post(endpoint.url + operation.path, content=body, headers=headers, timeout=timeout)
+        timeout = httpx2.Timeout(operation.seconds, connect=self._discovery.get_policy(operation.service).timeouts.connect)
+        response = await self._http.post(endpoint.url + operation.url_path, content=body, headers=headers, timeout=timeout)
         if response.status_code == 200:
             return operation.response.model_validate_json(response.content)
-        raise _problem(operation, response)
+        raise _parse_problem(operation, response)
 
 
-def _problem(operation: Operation[Any, Any], response: httpx2.Response) -> Problem:
+def _parse_problem(operation: Operation[Any, Any], response: httpx2.Response) -> Problem:
     try:
         document = response.json()
         detail, errors = str(document["detail"]), document.get("errors")
@@ -242,11 +261,11 @@ def _problem(operation: Operation[Any, Any], response: httpx2.Response) -> Probl
         return Unauthorized(detail)
     if response.status_code == 429:
         return TooManyRequests(detail, retry_after=1)
-    kind = _PROBLEMS.get(response.status_code)
-    if kind is None or kind is Unavailable:
+    problem_type = _PROBLEM_TYPES.get(response.status_code)
+    if problem_type is None or problem_type is ServiceUnavailable:
         # A status that nobody declares, such as 500, is a fault of this one request and leaves the service as it is.
-        undeclared = response.status_code not in faults.COUNTED
-        return Unavailable(detail, fault=faults.DEPENDENCY if undeclared else response.headers.get(faults.FAULT, ""))
-    problem = kind(detail, errors=errors)
-    problem.fault = response.headers.get(faults.FAULT, "")
+        is_undeclared = response.status_code not in faults.FAILURE_STATUSES
+        return ServiceUnavailable(detail, fault=faults.DEPENDENCY if is_undeclared else response.headers.get(faults.FAULT_HEADER, ""))
+    problem = problem_type(detail, errors=errors)
+    problem.fault = response.headers.get(faults.FAULT_HEADER, "")
     return problem

@@ -28,19 +28,19 @@ def as_id(text: str) -> UUID:
     return _UUID(text)
 
 
-def first_id(moment: datetime) -> UUID:
+def make_lowest_id(moment: datetime) -> UUID:
     """The id that sorts before all that were made at this moment or later."""
     return UUID(int=int(moment.timestamp() * 1000) << 80)
 
 
-def made_at(identifier: UUID) -> datetime | None:
+def get_creation_time(identifier: UUID) -> datetime | None:
     """When a UUIDv7 was made; None for any other kind of id."""
     if identifier.version != 7:
         return None
     return EPOCH + timedelta(milliseconds=identifier.int >> 80)
 
 
-def rfc3339(moment: datetime) -> str:
+def format_rfc3339(moment: datetime) -> str:
     if moment.tzinfo is not UTC:
         moment = moment.astimezone(UTC)
     if not moment.microsecond:

@@ -11,34 +11,34 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-class Coalesced(Generic[K, V]):
+class DataLoader(Generic[K, V]):
     """`fetch` answers for a list of keys; keys that it doesn't know are absent from its answer."""
 
     def __init__(self, fetch: Callable[[list[K]], Awaitable[Mapping[K, V]]]) -> None:
         self._fetch = fetch
-        self._gathering: list[tuple[list[K], asyncio.Future[Mapping[K, V]]]] = []
-        self._asking: asyncio.Task[None] | None = None
+        self._queue: list[tuple[list[K], asyncio.Future[Mapping[K, V]]]] = []
+        self._fetch_task: asyncio.Task[None] | None = None
 
-    async def get(self, keys: Iterable[K]) -> list[V]:
+    async def load_many(self, keys: Iterable[K]) -> list[V]:
         """What is known of these keys, in their order."""
-        wanted = list(keys)
-        answer: asyncio.Future[Mapping[K, V]] = asyncio.get_running_loop().create_future()
-        self._gathering.append((wanted, answer))
-        if self._asking is None or self._asking.done():
-            self._asking = asyncio.create_task(self._ask())
-        found = await answer
-        return [found[key] for key in wanted if key in found]
+        key_list = list(keys)
+        future: asyncio.Future[Mapping[K, V]] = asyncio.get_running_loop().create_future()
+        self._queue.append((key_list, future))
+        if self._fetch_task is None or self._fetch_task.done():
+            self._fetch_task = asyncio.create_task(self._fetch_batches())
+        values = await future
+        return [values[key] for key in key_list if key in values]
 
-    async def _ask(self) -> None:
-        while self._gathering:
-            askers, self._gathering = self._gathering, []
+    async def _fetch_batches(self) -> None:
+        while self._queue:
+            requests, self._queue = self._queue, []
             try:
-                found = await self._fetch(list(dict.fromkeys(key for wanted, _ in askers for key in wanted)))
+                values = await self._fetch(list(dict.fromkeys(key for key_list, _ in requests for key in key_list)))
             except Exception as error:
-                for _, answer in askers:
-                    if not answer.done():
-                        answer.set_exception(error)
+                for _, future in requests:
+                    if not future.done():
+                        future.set_exception(error)
             else:
-                for _, answer in askers:
-                    if not answer.done():
-                        answer.set_result(found)
+                for _, future in requests:
+                    if not future.done():
+                        future.set_result(values)

@@ -12,13 +12,13 @@ COUNTRIES = tuple(
     SA SB SC SD SE SG SH SI SJ SK SL SM SN SO SR SS ST SV SX SY SZ TC TD TF TG TH TJ TK TL TM TN TO TR TT TV TW TZ UA UG UM US UY UZ VA VC VE VG VI
     VN VU WF WS YE YT ZA ZM ZW""".split()
 )
-_KNOWN = frozenset(COUNTRIES)
+_CODES = frozenset(COUNTRIES)
 
 
-def _check(code: str) -> str:
-    if code not in _KNOWN:
+def _check_country(code: str) -> str:
+    if code not in _CODES:
         raise ValueError("must be a country of ISO 3166-1, two capital letters such as GB")
     return code
 
 
-Country = Annotated[str, AfterValidator(_check), Field(json_schema_extra={"enum": list(COUNTRIES)})]
+Country = Annotated[str, AfterValidator(_check_country), Field(json_schema_extra={"enum": list(COUNTRIES)})]

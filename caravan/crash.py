@@ -5,21 +5,21 @@ Points are named where they stand, `point("relay.after_send")`; a test collects 
 
 import os
 
-_armed: str | None = None
-_left = 0
+_armed_name: str | None = None
+_hits_left = 0
 
 
-def arm(point_and_hit: str) -> None:
+def arm(name_and_hit: str) -> None:
     """Arm `name` or `name:3`: the process ends at the first (or third) time that it passes the point."""
-    global _armed, _left
-    name, _, hit = point_and_hit.partition(":")
-    _armed, _left = name or None, int(hit or 1)
+    global _armed_name, _hits_left
+    name, _, count = name_and_hit.partition(":")
+    _armed_name, _hits_left = name or None, int(count or 1)
 
 
-def point(name: str) -> None:
-    global _left
-    if _armed is None or name != _armed:
+def hit(name: str) -> None:
+    global _hits_left
+    if _armed_name is None or name != _armed_name:
         return
-    _left -= 1
-    if _left <= 0:
+    _hits_left -= 1
+    if _hits_left <= 0:
         os._exit(137)

@@ -4,6 +4,6 @@ import hashlib
 import hmac
 
 
-def derive(secret: str, purpose: str) -> str:
+def derive_secret(secret: str, purpose: str) -> str:
     """A password for one purpose from the master secret."""
     return hmac.new(secret.encode(), purpose.encode(), hashlib.sha256).hexdigest()

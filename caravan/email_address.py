@@ -21,11 +21,11 @@ def parse_email_address(text: str) -> str:
     if len(text) > 2 * MAX_LENGTH:
         raise ValueError(f"must have at most {MAX_LENGTH} characters")
     try:
-        found = validate_email(text.strip().lower(), check_deliverability=False, globally_deliverable=False, strict=True)
+        parsed = validate_email(text.strip().lower(), check_deliverability=False, globally_deliverable=False, strict=True)
     except EmailNotValidError as refusal:
         raise ValueError(f"must be an e-mail address: {refusal}") from None
-    address = f"{found.local_part}@{found.ascii_domain}"
-    if len(found.local_part.encode()) > 64 or len(address.encode()) > MAX_LENGTH:
+    address = f"{parsed.local_part}@{parsed.ascii_domain}"
+    if len(parsed.local_part.encode()) > 64 or len(address.encode()) > MAX_LENGTH:
         raise ValueError(f"must have at most 64 bytes before the @ and {MAX_LENGTH} in all")
     return address
 
@@ -39,7 +39,7 @@ def is_email_address(text: str) -> bool:
     return True
 
 
-class _Rule:
+class _EmailRule:
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         return core_schema.no_info_after_validator_function(parse_email_address, core_schema.str_schema())
 
@@ -47,4 +47,4 @@ class _Rule:
         return {**handler(schema), "format": "idn-email", "minLength": 3, "maxLength": MAX_LENGTH}
 
 
-EmailAddress = Annotated[str, _Rule()]
+EmailAddress = Annotated[str, _EmailRule()]

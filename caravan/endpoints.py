@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from prometheus_client import Counter
 
 from caravan.breaker import Breaker
-from caravan.errors import Busy, Unavailable
+from caravan.errors import CapacityExceeded, ServiceUnavailable
 from caravan.snapshot import Policy
 
 UNREACHED_SECONDS = 1.0
@@ -20,75 +20,75 @@ class Endpoint:
 
     url: str
     breaker: Breaker
-    may_eject: Callable[[], bool]
+    can_eject: Callable[[], bool]
     in_flight: int = 0
-    unreached: float = float("-inf")
+    unreachable_at: float = float("-inf")
     """When no connection could be made the last time."""
 
-    def ended(self, *, failed: bool | None, reached: bool = True) -> None:
+    def release(self, *, has_failed: bool | None, was_reached: bool = True) -> None:
         """`failed`: whether the endpoint did; None when nothing can be said, such as when the caller has gone."""
         self.in_flight -= 1
-        if not reached:
-            self.unreached = self.breaker.time()
-        if failed is False:
-            self.breaker.succeeded()
-        elif failed and (self.breaker.state != "closed" or self.may_eject()):
-            self.breaker.failed()
+        if not was_reached:
+            self.unreachable_at = self.breaker.time()
+        if has_failed is False:
+            self.breaker.record_success()
+        elif has_failed and (self.breaker.state != "closed" or self.can_eject()):
+            self.breaker.record_failure()
         else:
-            self.breaker.gave_up()
+            self.breaker.record_cancelled()
 
 
 @dataclass(slots=True)
-class Pool:
+class EndpointPool:
     """The endpoints of one service. One that leaves while it is in use ends what it has begun; one that stays keeps its failures."""
 
     service: str
     now: Callable[[], float] = time.monotonic
     policy: Policy = field(default_factory=Policy)
     _endpoints: dict[str, Endpoint] = field(default_factory=dict)
-    _turn: int = 0
+    _next_index: int = 0
 
-    def update(self, urls: Iterable[str], policy: Policy | None = None) -> None:
+    def update_endpoints(self, urls: Iterable[str], policy: Policy | None = None) -> None:
         self.policy = policy or self.policy
-        self._endpoints = {url: self._endpoints.get(url) or self._new(url) for url in dict.fromkeys(urls)}
+        self._endpoints = {url: self._endpoints.get(url) or self._create_endpoint(url) for url in dict.fromkeys(urls)}
         for endpoint in self._endpoints.values():
-            endpoint.breaker.follow(self.policy.circuit_breaker)
+            endpoint.breaker.configure(self.policy.circuit_breaker)
 
-    def take(self, tried: Collection[str] = ()) -> Endpoint:
+    def acquire(self, tried_urls: Collection[str] = ()) -> Endpoint:
         """An endpoint that was not tried if there is one. Raises Unavailable when there is none at all."""
         limit = self.policy.limits.max_in_flight
         if limit is not None and sum(endpoint.in_flight for endpoint in self._endpoints.values()) >= limit:
-            raise Busy(f"{self.service} has {limit} requests in hand from here, which is its limit; try again")
-        if not tried:
-            self._turn += 1
-        for endpoint in sorted(self._rotated(), key=lambda endpoint: self._rank(endpoint, tried)):
-            if endpoint.breaker.allow():
+            raise CapacityExceeded(f"{self.service} has {limit} requests in hand from here, which is its limit; try again")
+        if not tried_urls:
+            self._next_index += 1
+        for endpoint in sorted(self._rotate_endpoints(), key=lambda endpoint: self._rank_endpoint(endpoint, tried_urls)):
+            if endpoint.breaker.allow_call():
                 endpoint.in_flight += 1
                 return endpoint
-        raise Unavailable(f"{self.service} is not {'sound' if self._endpoints else 'ready'} now; try again")
+        raise ServiceUnavailable(f"{self.service} is not {'sound' if self._endpoints else 'ready'} now; try again")
 
-    def urls(self) -> set[str]:
+    def list_urls(self) -> set[str]:
         return set(self._endpoints)
 
-    def _rank(self, endpoint: Endpoint, tried: Collection[str]) -> tuple[bool, bool, int]:
+    def _rank_endpoint(self, endpoint: Endpoint, tried_urls: Collection[str]) -> tuple[bool, bool, int]:
         """One that could not be reached a moment ago comes after the others: having the fewest requests open, it would come first."""
-        unreached = self.now() - endpoint.unreached < UNREACHED_SECONDS
-        return endpoint.url in tried, unreached, endpoint.in_flight if self.policy.load_balancing == "LeastRequest" else 0
+        is_unreachable = self.now() - endpoint.unreachable_at < UNREACHED_SECONDS
+        return endpoint.url in tried_urls, is_unreachable, endpoint.in_flight if self.policy.load_balancing == "LeastRequest" else 0
 
-    def _rotated(self) -> list[Endpoint]:
+    def _rotate_endpoints(self) -> list[Endpoint]:
         """Equals take turns."""
         endpoints = list(self._endpoints.values())
-        first = self._turn % max(1, len(endpoints))
+        first = self._next_index % max(1, len(endpoints))
         return endpoints[first:] + endpoints[:first]
 
-    def _new(self, url: str) -> Endpoint:
-        return Endpoint(url, Breaker(self.now, changed=self._changed), self._may_eject)
+    def _create_endpoint(self, url: str) -> Endpoint:
+        return Endpoint(url, Breaker(self.now, on_change=self._count_ejection), self._can_eject)
 
-    def _changed(self, state: str) -> None:
+    def _count_ejection(self, state: str) -> None:
         if state == "open":
             EJECTIONS.labels(self.service).inc()
 
-    def _may_eject(self) -> bool:
+    def _can_eject(self) -> bool:
         """A part of the endpoints may be left out, never all at once: when everything fails, the fault is elsewhere, and the service's own breaker says so."""
-        out = sum(endpoint.breaker.state != "closed" for endpoint in self._endpoints.values())
-        return out < len(self._endpoints) * self.policy.circuit_breaker.max_ejection_percent // 100
+        ejected = sum(endpoint.breaker.state != "closed" for endpoint in self._endpoints.values())
+        return ejected < len(self._endpoints) * self.policy.circuit_breaker.max_ejection_percent // 100

@@ -54,7 +54,7 @@ class NotFound(Problem):
     status, title, slug = 404, "Not found", "not-found"
 
 
-class TooSlow(Problem):
+class RequestTimeout(Problem):
     status, title, slug = 408, "The request came too slowly", "too-slow"
 
     def __init__(self, detail: str) -> None:
@@ -65,18 +65,18 @@ class Conflict(Problem):
     status, title, slug = 409, "Conflict", "conflict"
 
 
-class InFlight(Conflict):
+class RequestInFlight(Conflict):
     title, slug = "A request with this key is in flight", "in-flight"
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail, headers={"Retry-After": "1"})
 
 
-class StaleEdit(Problem):
+class PreconditionFailed(Problem):
     status, title, slug = 412, "The resource has changed since you read it", "stale-edit"
 
 
-class TooLarge(Problem):
+class ContentTooLarge(Problem):
     status, title, slug = 413, "Content too large", "too-large"
 
 
@@ -84,7 +84,7 @@ class UnsupportedMediaType(Problem):
     status, title, slug = 415, "Unsupported media type", "unsupported-media-type"
 
 
-class Invalid(Problem):
+class InvalidRequest(Problem):
     status, title, slug = 422, "The request is not valid", "invalid"
 
 
@@ -95,7 +95,7 @@ class TooManyRequests(Problem):
         super().__init__(detail, headers={"Retry-After": str(retry_after), **(headers or {})})
 
 
-class Unavailable(Problem):
+class ServiceUnavailable(Problem):
     status, title, slug = 503, "A part of the shop is not available", "unavailable"
 
     def __init__(self, detail: str, *, retry_after: int = 1, fault: str = "") -> None:
@@ -103,7 +103,7 @@ class Unavailable(Problem):
         self.fault = fault
 
 
-class Busy(Unavailable):
+class CapacityExceeded(ServiceUnavailable):
     """A bound of who answers is reached, which clients can bring about: it says nothing of whether the service works, and is booked to nobody."""
 
     def __init__(self, detail: str, *, retry_after: int = 1) -> None:
@@ -114,5 +114,5 @@ class DeadlineExceeded(Problem):
     status, title, slug = 504, "The deadline has passed", "deadline-exceeded"
 
 
-class Reject(Exception):
+class MessageRejected(Exception):
     """Raised by a message handler when no further attempt can help; the message becomes a dead letter with this reason."""

@@ -46,13 +46,13 @@ RECENT_EVENTS = 5_000
 Upcast = Callable[[dict[str, Any]], dict[str, Any]]
 
 
-class Reader(Protocol):
+class QueryExecutor(Protocol):
     """A Database or a UnitOfWork."""
 
     async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]: ...
 
 
-class Recorded(NamedTuple):
+class RecordedEvent(NamedTuple):
     """One stored event. `place` orders all events of the store: (transaction, position)."""
 
     stream: UUID
@@ -61,71 +61,71 @@ class Recorded(NamedTuple):
     time: datetime
     actor: str | None
     trace_id: str | None
-    place: tuple[int, int]
+    feed_position: tuple[int, int]
 
 
 class EventStore:
     """Reads the streams of one service. `upcasts[(type, n)]` turns the data of version n into version n + 1."""
 
     def __init__(self, events: Iterable[type[Event]], upcasts: Mapping[tuple[str, int], Upcast] | None = None) -> None:
-        self.kinds = {event.type: event for event in events}
+        self.event_types = {event.type: event for event in events}
         self._upcasts = dict(upcasts or {})
         self._recent: OrderedDict[tuple[UUID, int], Event] = OrderedDict()
 
-    def read(self, name: str, version: int, data: dict[str, Any]) -> Event:
+    def decode_event(self, name: str, version: int, data: dict[str, Any]) -> Event:
         """Today's event from stored data of any earlier version. KeyError for a type or a step that nobody knows."""
-        kind = self.kinds[name]
-        while version < kind.version:
+        event_type = self.event_types[name]
+        while version < event_type.version:
             data = self._upcasts[(name, version)](data)
             version += 1
-        return kind.model_validate(data)
+        return event_type.model_validate(data)
 
-    def _recorded(self, row: asyncpg.Record) -> Recorded:
+    def _build_recorded(self, row: asyncpg.Record) -> RecordedEvent:
         # Stored events never change, and a stream under way is loaded again and again: what was read lately needn't be validated again.
         key = (row["stream"], row["version"])
         event = self._recent.get(key)
         if event is None:
-            event = self._recent[key] = self.read(row["type"], row["data_version"], orjson.loads(row["data"]))
+            event = self._recent[key] = self.decode_event(row["type"], row["data_version"], orjson.loads(row["data"]))
             if len(self._recent) > RECENT_EVENTS:
                 self._recent.popitem(last=False)
-        return Recorded(
+        return RecordedEvent(
             stream=row["stream"],
             version=row["version"],
             event=event,
             time=row["time"],
             actor=row["actor"],
             trace_id=row["trace_id"],
-            place=(int(row["transaction"]), row["position"]),
+            feed_position=(int(row["transaction"]), row["position"]),
         )
 
-    async def load(
-        self, reader: Reader, streams: Sequence[UUID], *, until: datetime | None = None, version: int | None = None
-    ) -> dict[UUID, list[Recorded]]:
+    async def load_streams(
+        self, executor: QueryExecutor, streams: Sequence[UUID], *, until: datetime | None = None, version: int | None = None
+    ) -> dict[UUID, list[RecordedEvent]]:
         """The events of several streams in order, optionally only up to a time or a version; a stream without events is absent."""
-        rows = await reader.fetch(
+        rows = await executor.fetch(
             "SELECT stream, version, type, data_version, data, time, actor, trace_id, transaction::text, position FROM event"
             " WHERE stream = ANY($1) AND ($2::timestamptz IS NULL OR time <= $2) AND ($3::int IS NULL OR version <= $3) ORDER BY stream, version",
             list(streams),
             until,
             version,
         )
-        found: dict[UUID, list[Recorded]] = {}
+        events_by_stream: dict[UUID, list[RecordedEvent]] = {}
         for row in rows:
-            found.setdefault(row["stream"], []).append(self._recorded(row))
-        return found
+            events_by_stream.setdefault(row["stream"], []).append(self._build_recorded(row))
+        return events_by_stream
 
-    async def after(self, reader: Reader, place: tuple[int, int], limit: int) -> list[Recorded]:
+    async def read_feed(self, executor: QueryExecutor, feed_position: tuple[int, int], limit: int) -> list[RecordedEvent]:
         """The next events of the whole store in commit-safe order.
 
         A sequence's order isn't the order of commits: a reader that remembers only the highest number skips what commits late. So events are ordered by
         transaction first, and only those older than every transaction still running are handed out.
         """
-        rows = await reader.fetch(
+        rows = await executor.fetch(
             "SELECT stream, version, type, data_version, data, time, actor, trace_id, transaction::text, position FROM event"
             " WHERE (transaction, position) > ($1::text::xid8, $2) AND transaction < pg_snapshot_xmin(pg_current_snapshot())"
             " ORDER BY event.transaction, event.position LIMIT $3",  # not the column of the result: that is text, and sorts 1000 before 998
-            str(place[0]),
-            place[1],
+            str(feed_position[0]),
+            feed_position[1],
             limit,
         )
-        return [self._recorded(row) for row in rows]
+        return [self._build_recorded(row) for row in rows]

@@ -10,34 +10,36 @@ import httpx2
 
 from caravan.errors import Problem
 
-FAULT = "x-caravan-fault"
+FAULT_HEADER = "x-caravan-fault"
 """The header of an answer whose fault is not the service's own; for callers of ours only, the gateway takes it off."""
 DEPENDENCY = "dependency"
 UNKNOWN = "unknown"
 
-COUNTED = frozenset({502, 503, 504})
-UNSENT = (httpx2.ConnectError, httpx2.ConnectTimeout)
+FAILURE_STATUSES = frozenset({502, 503, 504})
+UNSENT_ERRORS = (httpx2.ConnectError, httpx2.ConnectTimeout)
 """No connection was made: whatever the request is, it has reached nobody."""
-OURS = (httpx2.PoolTimeout, httpx2.LocalProtocolError, httpx2.UnsupportedProtocol)
+CLIENT_ERRORS = (httpx2.PoolTimeout, httpx2.LocalProtocolError, httpx2.UnsupportedProtocol)
 """Errors of the client library that say nothing of who was asked."""
 
 
 def has_failed(status: int, fault: str) -> bool | None:
     """By what was answered; `fault` is what the answer says of itself in FAULT."""
-    if status not in COUNTED:
+    if status not in FAILURE_STATUSES:
         return False
     return {"": True, DEPENDENCY: False}.get(fault)
 
 
-def has_failed_by(error: BaseException) -> bool | None:
+def has_failed_with(error: BaseException) -> bool | None:
     """By what was raised instead of an answer."""
     if isinstance(error, Problem):
         return has_failed(error.status, error.fault)
-    return True if is_lost(error) or (isinstance(error, httpx2.TimeoutException) and not isinstance(error, OURS)) else None
+    return (
+        True if is_connection_lost(error) or (isinstance(error, httpx2.TimeoutException) and not isinstance(error, CLIENT_ERRORS)) else None
+    )
 
 
-def is_lost(error: BaseException) -> bool:
+def is_connection_lost(error: BaseException) -> bool:
     """There is no connection, or it broke: another endpoint may well answer."""
-    return isinstance(error, UNSENT) or (
-        isinstance(error, httpx2.TransportError) and not isinstance(error, (*OURS, httpx2.TimeoutException))
+    return isinstance(error, UNSENT_ERRORS) or (
+        isinstance(error, httpx2.TransportError) and not isinstance(error, (*CLIENT_ERRORS, httpx2.TimeoutException))
     )

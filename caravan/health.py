@@ -26,54 +26,54 @@ class Health:
         self._now = now
         self._databases = databases
         self._discovery = discovery
-        self._checked = -CACHE_SECONDS
+        self._checked_at = -CACHE_SECONDS
         self._failing: dict[str, str] = {}
-        self._asking = asyncio.Lock()
+        self._check_lock = asyncio.Lock()
         self._metrics = b""
         self._metrics_until = float("-inf")
-        self.stopping = False
+        self.is_stopping = False
         self.warnings: dict[str, str] = {}
         """What works but should be put right, by name."""
 
-    async def answer(self, path: str) -> Response:
+    async def answer_probe(self, path: str) -> Response:
         if path == "/livez":
             return Response("ok\n", media_type="text/plain")
         if path == "/metrics":
-            return Response(self._written_metrics(), media_type=CONTENT_TYPE_LATEST)
-        registry = self._discovery.status()
+            return Response(self._render_metrics(), media_type=CONTENT_TYPE_LATEST)
+        registry = self._discovery.get_status()
         if path == "/revision":
-            none = {"detail": "this process follows no registry; CARAVAN_REGISTRY_URL or CARAVAN_REGISTRY_FILE names one"}
-            return Response(orjson.dumps(registry or none), 200 if registry else 404, media_type="application/json")
-        failing = await self.failing()
-        about = {"registry": registry} if registry else {}
-        body = {"status": "ready" if not failing else "not ready", "failing": failing, "warnings": self.warnings, **about}
+            not_configured = {"detail": "this process follows no registry; CARAVAN_REGISTRY_URL or CARAVAN_REGISTRY_FILE names one"}
+            return Response(orjson.dumps(registry or not_configured), 200 if registry else 404, media_type="application/json")
+        failing = await self.check_readiness()
+        registry_fields = {"registry": registry} if registry else {}
+        body = {"status": "ready" if not failing else "not ready", "failing": failing, "warnings": self.warnings, **registry_fields}
         return Response(orjson.dumps(body), 503 if failing else 200, media_type="application/json")
 
-    def _written_metrics(self) -> bytes:
-        began = self._now()
-        if began >= self._metrics_until:
+    def _render_metrics(self) -> bytes:
+        started_at = self._now()
+        if started_at >= self._metrics_until:
             self._metrics = generate_latest()
-            ended = self._now()
-            self._metrics_until = ended + METRICS_SHARE * (ended - began)
+            ended_at = self._now()
+            self._metrics_until = ended_at + METRICS_SHARE * (ended_at - started_at)
         return self._metrics
 
-    async def failing(self) -> dict[str, str]:
+    async def check_readiness(self) -> dict[str, str]:
         """What is not ready, by name, and why."""
-        if self.stopping:
+        if self.is_stopping:
             return {"process": "stopping"}
-        async with self._asking:  # one asks for all who wait
-            if self._now() - self._checked >= CACHE_SECONDS:
-                await self._ask()
+        async with self._check_lock:  # one asks for all who wait
+            if self._now() - self._checked_at >= CACHE_SECONDS:
+                await self._check_databases()
         return self._failing
 
-    async def _ask(self) -> None:
-        answers = await asyncio.gather(*(self._check(database) for database in self._databases.values()))
-        self._failing = {name: reason for name, reason in zip(self._databases, answers, strict=True) if reason}
-        if self._discovery.snapshot is None and self._discovery.status() is not None:
+    async def _check_databases(self) -> None:
+        reasons = await asyncio.gather(*(self._check_database(database) for database in self._databases.values()))
+        self._failing = {name: reason for name, reason in zip(self._databases, reasons, strict=True) if reason}
+        if self._discovery.current_snapshot is None and self._discovery.get_status() is not None:
             self._failing["registry"] = "no routing snapshot has been read yet; `registry` says why"
-        self._checked = self._now()
+        self._checked_at = self._now()
 
-    async def _check(self, database: Database) -> str | None:
+    async def _check_database(self, database: Database) -> str | None:
         try:
             async with Deadline(CHECK_SECONDS):
                 read_only = await database.fetchval("SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::bool")

@@ -14,53 +14,53 @@ import orjson
 from fastapi import Depends, Header, Request
 from fastapi.responses import Response
 
-from caravan.auth import caller_of
-from caravan.database import Answer, Database, KeyAlreadyUsed, UnitOfWork
-from caravan.errors import InFlight, Invalid, Problem
+from caravan.auth import get_caller
+from caravan.database import Database, DuplicateRequest, StoredResponse, UnitOfWork
+from caravan.errors import InvalidRequest, Problem, RequestInFlight
 
 MAX_KEY = 200
-PRINTABLE = r"^[\x20-\x7e\xa1-\xac\xae-\xff]+$"
+KEY_PATTERN = r"^[\x20-\x7e\xa1-\xac\xae-\xff]+$"
 """As far as a header can carry it."""
 ATTEMPTS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Once:
-    """The idempotency of one request: `return await once.run(database, act)`, where `act` calls `once.save(work, ...)` in its unit of work."""
+class IdempotentRequest:
+    """The idempotency of one request: `return await request.execute(database, act)`, where `act` calls `request.store(uow, ...)` in its unit of work."""
 
     scope: str
     key: str | None
     fingerprint: bytes
 
-    async def run(self, database: Database, act: Callable[[], Awaitable[Response]]) -> Response:
+    async def execute(self, database: Database, operation: Callable[[], Awaitable[Response]]) -> Response:
         """Act, unless the key has its answer. Most keys are new, so the act comes first: its transaction can't commit beside a stored answer, and when it
         is refused, what is stored says whether that is because it had been done before."""
         if self.key is None:
-            return await act()
+            return await operation()
         for _ in range(ATTEMPTS):
             try:
-                return await act()
-            except KeyAlreadyUsed:
-                stored = await self._stored(database)
-                if stored is not None:
-                    return stored  # otherwise its time had come, and the key is free now
+                return await operation()
+            except DuplicateRequest:
+                response = await self._fetch_stored(database)
+                if response is not None:
+                    return response  # otherwise its time had come, and the key is free now
             except Problem:
-                stored = await self._stored(database)
-                if stored is not None:
-                    return stored
+                response = await self._fetch_stored(database)
+                if response is not None:
+                    return response
                 raise
             except asyncpg.LockNotAvailableError:
                 break
-        raise InFlight(f"the request with key {self.key!r} has not finished; ask again")
+        raise RequestInFlight(f"the request with key {self.key!r} has not finished; ask again")
 
-    def save(self, work: UnitOfWork, status: int, body: Any, headers: Mapping[str, str] | None = None) -> Response:
+    def store(self, uow: UnitOfWork, status: int, body: Any, headers: Mapping[str, str] | None = None) -> Response:
         """Store the answer with the effect, and make the response of it."""
         content = body if isinstance(body, bytes) else orjson.dumps(body)
         if self.key is not None:
-            work.answer(Answer(self.scope, self.key, self.fingerprint, status, dict(headers or {}), content))
+            uow.store_response(StoredResponse(self.scope, self.key, self.fingerprint, status, dict(headers or {}), content))
         return Response(content, status, dict(headers or {}), media_type="application/json")
 
-    async def _stored(self, database: Database) -> Response | None:
+    async def _fetch_stored(self, database: Database) -> Response | None:
         row = await database.fetchrow(
             "SELECT fingerprint, status, headers, body, expires_at <= $3 AS expired FROM idempotency WHERE scope = $1 AND key = $2",
             self.scope,
@@ -75,38 +75,38 @@ class Once:
             )
             return None
         if row["fingerprint"] != self.fingerprint:
-            raise Invalid(f"Idempotency-Key {self.key!r} was used with another body; use a new key for a new request")
+            raise InvalidRequest(f"Idempotency-Key {self.key!r} was used with another body; use a new key for a new request")
         return Response(
             row["body"], row["status"], {**orjson.loads(row["headers"]), "Idempotency-Replayed": "true"}, media_type="application/json"
         )
 
 
-async def _once(request: Request, key: str) -> Once:
-    caller = await caller_of(request)
+async def _make_request(request: Request, key: str) -> IdempotentRequest:
+    caller = await get_caller(request)
     body = await request.body()
     try:
         body = orjson.dumps(orjson.loads(body), option=orjson.OPT_SORT_KEYS)
     except orjson.JSONDecodeError:
         pass  # not JSON: the endpoint says so; the raw bytes identify it meanwhile
-    who = caller.subject if caller else f"anonymous {request.client.host if request.client else ''}"  # or one takes another's keys
-    return Once(f"{who} {request.method} {request.scope['path']}", key, hashlib.sha256(body).digest())
+    owner = caller.subject if caller else f"anonymous {request.client.host if request.client else ''}"  # or one takes another's keys
+    return IdempotentRequest(f"{owner} {request.method} {request.scope['path']}", key, hashlib.sha256(body).digest())
 
 
 _KEY = Header(
     min_length=1,
     max_length=MAX_KEY,
-    pattern=PRINTABLE,
+    pattern=KEY_PATTERN,
     description="A string of your own; the same key and body get the same answer, another body is refused (422).",
 )
 
 
-async def once(request: Request, idempotency_key: Annotated[str | None, _KEY] = None) -> Once:
-    return await _once(request, idempotency_key) if idempotency_key is not None else Once("", None, b"")
+async def read_optional_key(request: Request, idempotency_key: Annotated[str | None, _KEY] = None) -> IdempotentRequest:
+    return await _make_request(request, idempotency_key) if idempotency_key is not None else IdempotentRequest("", None, b"")
 
 
-async def once_required(request: Request, idempotency_key: Annotated[str, _KEY]) -> Once:
-    return await _once(request, idempotency_key)
+async def read_required_key(request: Request, idempotency_key: Annotated[str, _KEY]) -> IdempotentRequest:
+    return await _make_request(request, idempotency_key)
 
 
-OnceIfKeyed = Annotated[Once, Depends(once)]
-OnceRequired = Annotated[Once, Depends(once_required)]
+OptionalIdempotency = Annotated[IdempotentRequest, Depends(read_optional_key)]
+RequiredIdempotency = Annotated[IdempotentRequest, Depends(read_required_key)]

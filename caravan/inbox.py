@@ -13,11 +13,11 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from opentelemetry.trace import SpanKind
 
 from caravan import crash, telemetry
-from caravan.bus import DONE, Incoming, Outcome, Result, Subscription
-from caravan.database import CONNECTION_LOST, UnitOfWork, cause
-from caravan.errors import Reject
-from caravan.messages import Binding, Delivery, Malformed, Message, Queue, Source, Topic, decode
-from caravan.service import Context
+from caravan.bus import DONE, HandlingResult, IncomingMessage, Result, Subscription
+from caravan.database import CONNECTION_LOST, UnitOfWork, current_message
+from caravan.errors import MessageRejected
+from caravan.messages import Binding, Delivery, MalformedMessage, Message, Queue, Source, Topic, decode_message
+from caravan.service import ServiceContext
 from caravan.telemetry import log
 
 Handler = Callable[..., Awaitable[None]]
@@ -32,9 +32,9 @@ class Consumer:
 
     subscription: Subscription
     handler: Handler
-    accepted: dict[str, type[Message]]
-    many: bool
-    effect: bool
+    accepted_types: dict[str, type[Message]]
+    is_batch: bool
+    is_effect: bool
 
 
 @dataclass(slots=True)
@@ -50,26 +50,28 @@ class Consumers:
     service: str
     linger: float = 0.05
     """For all channels of the service; a service that nobody waits for may take more and spend less."""
-    declared: list[Consumer] = field(default_factory=list)
+    handlers: list[Consumer] = field(default_factory=list)
 
     def __call__(self, source: Source, *, batch: int = 100) -> Callable[[H], H]:
-        return self._declare(source, batch, effect=False)
+        return self._make_decorator(source, batch, is_effect=False)
 
     def effect(self, source: Source, *, batch: int = 100) -> Callable[[H], H]:
-        return self._declare(source, batch, effect=True)
+        return self._make_decorator(source, batch, is_effect=True)
 
-    def _declare(self, source: Source, batch: int, *, effect: bool) -> Callable[[H], H]:
-        def register(handler: H) -> H:
+    def _make_decorator(self, source: Source, batch: int, *, is_effect: bool) -> Callable[[H], H]:
+        def register_handler(handler: H) -> H:
             last = list(inspect.signature(handler).parameters)[-1]
             hint = get_type_hints(handler)[last]
-            many = get_origin(hint) is list
-            self.declared.append(Consumer(Subscription(self.service, source, batch, self.linger), handler, _accepted(source), many, effect))
+            is_batch = get_origin(hint) is list
+            self.handlers.append(
+                Consumer(Subscription(self.service, source, batch, self.linger), handler, _list_accepted_types(source), is_batch, is_effect)
+            )
             return handler
 
-        return register
+        return register_handler
 
 
-def _accepted(source: Source) -> dict[str, type[Message]]:
+def _list_accepted_types(source: Source) -> dict[str, type[Message]]:
     match source:
         case Topic(events=kinds):
             return {kind.type: kind for kind in kinds}
@@ -79,7 +81,7 @@ def _accepted(source: Source) -> dict[str, type[Message]]:
             return {kind.type: kind for kind in exchange.routes.values()}
 
 
-def message_types(handler: Handler) -> tuple[Any, ...]:
+def list_message_types(handler: Handler) -> tuple[Any, ...]:
     """The message classes in a handler's signature, for the generated documentation."""
     hint = list(get_type_hints(handler).values())[-1]
     return get_args(hint)
@@ -88,128 +90,130 @@ def message_types(handler: Handler) -> tuple[Any, ...]:
 class Inbox:
     """Runs the batches of one consumer."""
 
-    def __init__(self, consumer: Consumer, context: Context[Any, Any]) -> None:
+    def __init__(self, consumer: Consumer, context: ServiceContext[Any, Any]) -> None:
         self.consumer = consumer
         self.context = context
         self.name = consumer.subscription.name
         service, channel = consumer.subscription.service, consumer.subscription.channel
-        self._span = f"process {channel}"
+        self._span_name = f"process {channel}"
         self._duration = telemetry.HANDLER_DURATION.labels(service, channel)
-        self._size = telemetry.BATCH_SIZE.labels(service, channel)
-        self._duplicates = telemetry.DUPLICATES.labels(service, channel)
-        self._handled = {result: telemetry.HANDLED.labels(service, channel, result.value) for result in Result}
-        self._done = self._handled[Result.DONE]
+        self._batch_size = telemetry.BATCH_SIZE.labels(service, channel)
+        self._duplicates = telemetry.INBOX_DUPLICATES.labels(service, channel)
+        self._result_counters = {result: telemetry.MESSAGES_HANDLED.labels(service, channel, result.value) for result in Result}
+        self._done_counter = self._result_counters[Result.DONE]
         self._shared = not isinstance(consumer.subscription.source, Queue)
 
-    async def process(self, batch: list[Incoming]) -> list[Outcome]:
-        started = time.perf_counter()
+    async def process_batch(self, batch: list[IncomingMessage]) -> list[HandlingResult]:
+        started_at = time.perf_counter()
         telemetry.service_name.set(self.context.service)
-        outcomes: list[Outcome] = [DONE] * len(batch)
+        outcomes: list[HandlingResult] = [DONE] * len(batch)
         deliveries: list[tuple[int, Delivery[Any]]] = []
-        for place, incoming in enumerate(batch):
+        for index, incoming in enumerate(batch):
             try:
                 if not incoming.key:
-                    raise Malformed("no key: its order can't be kept")
-                deliveries.append((place, decode(incoming.body, self.consumer.accepted, attempt=incoming.attempt, shared=self._shared)))
-            except Malformed as error:
-                outcomes[place] = Outcome(Result.DEAD, str(error))
+                    raise MalformedMessage("no key: its order can't be kept")
+                deliveries.append(
+                    (index, decode_message(incoming.body, self.consumer.accepted_types, attempt=incoming.attempt, shared=self._shared))
+                )
+            except MalformedMessage as error:
+                outcomes[index] = HandlingResult(Result.DEAD, str(error))
                 log.warning("message refused", channel=self.consumer.subscription.channel, key=incoming.key, reason=str(error))
         if deliveries:
-            run = self._effects if self.consumer.effect else self._transactions
+            run = self._run_effects if self.consumer.is_effect else self._run_transactions
             await run(deliveries, outcomes)
-        self._duration.observe(time.perf_counter() - started)
-        self._size.observe(len(batch))
-        self._done.inc(sum(outcome is DONE for outcome in outcomes))
+        self._duration.observe(time.perf_counter() - started_at)
+        self._batch_size.observe(len(batch))
+        self._done_counter.inc(sum(outcome is DONE for outcome in outcomes))
         for outcome in outcomes:
             if outcome is not DONE:
-                self._handled[outcome.result].inc()
+                self._result_counters[outcome.result].inc()
         return outcomes
 
-    async def _transactions(self, deliveries: list[tuple[int, Delivery[Any]]], outcomes: list[Outcome]) -> None:
+    async def _run_transactions(self, deliveries: list[tuple[int, Delivery[Any]]], outcomes: list[HandlingResult]) -> None:
         if len(deliveries) > 1:
             try:
-                await self._together([delivery for _, delivery in deliveries])
+                await self._handle_in_transaction([delivery for _, delivery in deliveries])
                 return
             except CONNECTION_LOST:
                 raise
             except Exception as error:  # whatever it was, each message now runs alone and shows whose fault it is
                 log.info("batch split", channel=self.consumer.subscription.channel, messages=len(deliveries), error=repr(error))
-        failed: set[str] = set()
-        for place, delivery in deliveries:
-            if delivery.key in failed:
-                outcomes[place] = Outcome(Result.HELD)
+        failed_keys: set[str] = set()
+        for index, delivery in deliveries:
+            if delivery.key in failed_keys:
+                outcomes[index] = HandlingResult(Result.BLOCKED)
                 continue
-            outcome = outcomes[place] = await self._alone(delivery, self._together([delivery]))
+            outcome = outcomes[index] = await self._await_outcome(delivery, self._handle_in_transaction([delivery]))
             if outcome.result is Result.RETRY:
-                failed.add(delivery.key)
+                failed_keys.add(delivery.key)
 
-    async def _together(self, deliveries: Sequence[Delivery[Any]]) -> None:
+    async def _handle_in_transaction(self, deliveries: Sequence[Delivery[Any]]) -> None:
         first = deliveries[0]
-        with telemetry.span(
-            self._span,
+        with telemetry.start_span(
+            self._span_name,
             SpanKind.CONSUMER,
             parent=first.traceparent,
             links=[d.traceparent for d in deliveries if d.traceparent] if len(deliveries) > 1 else None,
         ):
-            async with self.context.database.work() as work:
-                new = await work.claim(self.name, [delivery.id for delivery in deliveries])
-                crash.point("inbox.after_claim")
-                fresh: list[Delivery[Any]] = []
+            async with self.context.database.unit_of_work() as uow:
+                claimed_ids = await uow.claim_messages(self.name, [delivery.id for delivery in deliveries])
+                crash.hit("inbox.after_claim")
+                new_deliveries: list[Delivery[Any]] = []
                 for delivery in deliveries:
-                    if delivery.id in new:
-                        new.discard(delivery.id)
-                        fresh.append(delivery)
-                if len(fresh) < len(deliveries):
-                    self._duplicates.inc(len(deliveries) - len(fresh))
-                await self._handle(work, fresh)
-                crash.point("handler.before_commit")
-            crash.point("handler.after_commit_before_ack")
+                    if delivery.id in claimed_ids:
+                        claimed_ids.discard(delivery.id)
+                        new_deliveries.append(delivery)
+                if len(new_deliveries) < len(deliveries):
+                    self._duplicates.inc(len(deliveries) - len(new_deliveries))
+                await self._call_handler(uow, new_deliveries)
+                crash.hit("handler.before_commit")
+            crash.hit("handler.after_commit_before_ack")
 
-    async def _handle(self, work: UnitOfWork, fresh: list[Delivery[Any]]) -> None:
-        if self.consumer.many:
-            if fresh:
-                await self.consumer.handler(self.context, work, fresh)
+    async def _call_handler(self, uow: UnitOfWork, new_deliveries: list[Delivery[Any]]) -> None:
+        if self.consumer.is_batch:
+            if new_deliveries:
+                await self.consumer.handler(self.context, uow, new_deliveries)
             return
-        for delivery in fresh:
-            token = cause.set(delivery)
+        for delivery in new_deliveries:
+            token = current_message.set(delivery)
             try:
-                await self.consumer.handler(self.context, work, delivery)
+                await self.consumer.handler(self.context, uow, delivery)
             finally:
-                cause.reset(token)
+                current_message.reset(token)
 
-    async def _effects(self, deliveries: list[tuple[int, Delivery[Any]]], outcomes: list[Outcome]) -> None:
-        if self.consumer.many and len(deliveries) > 1 and await self._effects_at_once([delivery for _, delivery in deliveries]):
+    async def _run_effects(self, deliveries: list[tuple[int, Delivery[Any]]], outcomes: list[HandlingResult]) -> None:
+        if self.consumer.is_batch and len(deliveries) > 1 and await self._run_effect_batch([delivery for _, delivery in deliveries]):
             return
         by_key: dict[str, list[tuple[int, Delivery[Any]]]] = {}
-        for place, delivery in deliveries:
-            by_key.setdefault(delivery.key, []).append((place, delivery))
-        room = asyncio.Semaphore(EFFECTS_IN_FLIGHT)
+        for index, delivery in deliveries:
+            by_key.setdefault(delivery.key, []).append((index, delivery))
+        slots = asyncio.Semaphore(EFFECTS_IN_FLIGHT)
 
-        async def in_order(of_key: list[tuple[int, Delivery[Any]]]) -> None:
-            async with room:
-                waiting = False
-                for place, delivery in of_key:
-                    if waiting:
-                        outcomes[place] = Outcome(Result.HELD)
+        async def run_in_order(key_deliveries: list[tuple[int, Delivery[Any]]]) -> None:
+            async with slots:
+                is_blocked = False
+                for index, delivery in key_deliveries:
+                    if is_blocked:
+                        outcomes[index] = HandlingResult(Result.BLOCKED)
                         continue
-                    token = cause.set(delivery)
+                    token = current_message.set(delivery)
                     try:
-                        with telemetry.span(self._span, SpanKind.CONSUMER, parent=delivery.traceparent):
-                            outcomes[place] = await self._alone(
-                                delivery, self.consumer.handler(self.context, [delivery] if self.consumer.many else delivery)
+                        with telemetry.start_span(self._span_name, SpanKind.CONSUMER, parent=delivery.traceparent):
+                            outcomes[index] = await self._await_outcome(
+                                delivery, self.consumer.handler(self.context, [delivery] if self.consumer.is_batch else delivery)
                             )
                     finally:
-                        cause.reset(token)
-                    waiting = outcomes[place].result is Result.RETRY
+                        current_message.reset(token)
+                    is_blocked = outcomes[index].result is Result.RETRY
 
         async with asyncio.TaskGroup() as group:
-            for of_key in by_key.values():
-                group.create_task(in_order(of_key))
+            for key_deliveries in by_key.values():
+                group.create_task(run_in_order(key_deliveries))
 
-    async def _effects_at_once(self, deliveries: list[Delivery[Any]]) -> bool:
+    async def _run_effect_batch(self, deliveries: list[Delivery[Any]]) -> bool:
         links = [d.traceparent for d in deliveries if d.traceparent]
         try:
-            with telemetry.span(self._span, SpanKind.CONSUMER, parent=deliveries[0].traceparent, links=links):
+            with telemetry.start_span(self._span_name, SpanKind.CONSUMER, parent=deliveries[0].traceparent, links=links):
                 await self.consumer.handler(self.context, deliveries)
             return True
         except CONNECTION_LOST:
@@ -218,13 +222,13 @@ class Inbox:
             log.info("batch split", channel=self.consumer.subscription.channel, messages=len(deliveries), error=repr(error))
             return False
 
-    async def _alone(self, delivery: Delivery[Any], handling: Awaitable[None]) -> Outcome:
+    async def _await_outcome(self, delivery: Delivery[Any], handling: Awaitable[None]) -> HandlingResult:
         try:
             await handling
             return DONE
         except CONNECTION_LOST:
             raise
-        except Reject as error:
+        except MessageRejected as error:
             log.warning(
                 "message rejected",
                 channel=self.consumer.subscription.channel,
@@ -232,7 +236,7 @@ class Inbox:
                 message_id=str(delivery.id),
                 reason=str(error),
             )
-            return Outcome(Result.DEAD, str(error))
+            return HandlingResult(Result.DEAD, str(error))
         except Exception as error:
             log.warning(
                 "message failed",
@@ -242,4 +246,4 @@ class Inbox:
                 attempt=delivery.attempt,
                 exc_info=error,
             )
-            return Outcome(Result.RETRY, f"{type(error).__name__}: {error}")
+            return HandlingResult(Result.RETRY, f"{type(error).__name__}: {error}")

@@ -13,17 +13,17 @@ from caravan.telemetry import log
 RECONNECT_SECONDS = 1.0
 
 
-class Live:
+class ChangeNotifications:
     """`publish("orders", [id, ...])`; `async with live.listen("orders", id) as changed: await changed.wait()`."""
 
     def __init__(self, redis: Redis, subscriber: Redis) -> None:
         self._redis = redis
         self._subscriber = subscriber  # its own: a subscription waits without a time limit
-        self._waiting: dict[tuple[str, str], set[asyncio.Event]] = {}
+        self._listeners: dict[tuple[str, str], set[asyncio.Event]] = {}
 
     async def publish(self, subject: str, keys: list[str]) -> None:
         """Tell every process that these keys of a subject changed. Silent when Redis is away: readers poll, too."""
-        self._wake(subject, keys)
+        self._set_events(subject, keys)
         with suppress(RedisError, OSError, TimeoutError):
             await self._redis.publish(f"live:{subject}", orjson.dumps(keys))
 
@@ -31,14 +31,14 @@ class Live:
     async def listen(self, subject: str, key: str) -> AsyncIterator[asyncio.Event]:
         """An event that is set when the key changes; the reader clears it. Bounded by nature: hints don't queue up."""
         event = asyncio.Event()
-        events = self._waiting.setdefault((subject, key), set())
+        events = self._listeners.setdefault((subject, key), set())
         events.add(event)
         try:
             yield event
         finally:
             events.discard(event)
             if not events:
-                self._waiting.pop((subject, key), None)
+                self._listeners.pop((subject, key), None)
 
     async def run(self) -> None:
         """Receive the hints of other processes, for ever; reconnects."""
@@ -48,14 +48,14 @@ class Live:
                     await channel.psubscribe("live:*")
                     async for message in channel.listen():
                         if message["type"] == "pmessage":
-                            self._wake(message["channel"].decode().removeprefix("live:"), orjson.loads(message["data"]))
+                            self._set_events(message["channel"].decode().removeprefix("live:"), orjson.loads(message["data"]))
             except (RedisError, OSError, TimeoutError) as error:
                 log.info("live hints wait for redis", error=repr(error))
                 await asyncio.sleep(RECONNECT_SECONDS)
 
-    def _wake(self, subject: str, keys: list[str]) -> None:
-        if not self._waiting:
+    def _set_events(self, subject: str, keys: list[str]) -> None:
+        if not self._listeners:
             return
         for key in keys:
-            for event in self._waiting.get((subject, key), ()):
+            for event in self._listeners.get((subject, key), ()):
                 event.set()

@@ -14,7 +14,7 @@ from uuid import UUID
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from caravan.clock import as_id, new_id, rfc3339
+from caravan.clock import as_id, format_rfc3339, new_id
 
 MAX_BYTES = 900_000
 """Largest encoded envelope. Kafka's default request limit is 1 MiB, and a message that can't be sent must fail where it is emitted, not in the relay."""
@@ -49,13 +49,13 @@ M = TypeVar("M", bound=Message)
 
 
 @dataclass(frozen=True, slots=True)
-class Retry:
+class RetryPolicy:
     """How often a failed message is tried again. Delays are seconds before attempt 2, 3, ...; when they are used up it is a dead letter."""
 
     delays: tuple[float, ...] = (0.2, 1.0, 5.0, 30.0, 120.0)
 
     @property
-    def attempts(self) -> int:
+    def max_attempts(self) -> int:
         return len(self.delays) + 1
 
 
@@ -70,7 +70,7 @@ class Topic:
     purpose: str
     partitions: int = 3
     retention: timedelta = timedelta(days=7)
-    retry: Retry = field(default=Retry())
+    retry: RetryPolicy = field(default=RetryPolicy())
 
     def __post_init__(self) -> None:
         for event in self.events:
@@ -88,7 +88,7 @@ class Queue:
     key: str
     purpose: str
     max_length: int = 1_000_000
-    retry: Retry = field(default=Retry())
+    retry: RetryPolicy = field(default=RetryPolicy())
 
     def __post_init__(self) -> None:
         for command in self.commands:
@@ -111,9 +111,9 @@ class Exchange:
             if not issubclass(event, Event):
                 raise TypeError(f"exchange {self.name}: {event.__name__} is not an Event; a Command goes to a Queue")
 
-    def bind(self, service: str, *patterns: str, retry: Retry | None = None) -> "Binding":
+    def bind(self, service: str, *patterns: str, retry: RetryPolicy | None = None) -> "Binding":
         """The queue `<service>.<exchange>` bound by routing-key patterns (`order.*`)."""
-        return Binding(self, f"{service}.{self.name}", patterns, retry or Retry())
+        return Binding(self, f"{service}.{self.name}", patterns, retry or RetryPolicy())
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,10 +123,10 @@ class Binding:
     exchange: Exchange
     queue: str
     patterns: tuple[str, ...]
-    retry: Retry
+    retry: RetryPolicy
 
 
-Kind = Literal["topic", "queue", "exchange"]
+ChannelType = Literal["topic", "queue", "exchange"]
 Channel = Topic | Queue | Exchange
 Source = Topic | Queue | Binding
 
@@ -135,16 +135,16 @@ class MessageTooLarge(Exception):
     """The encoded message is over MAX_BYTES."""
 
 
-class Malformed(Exception):
+class MalformedMessage(Exception):
     """A message that can't be read: no JSON, no envelope, an unknown type, a newer version, or a body that breaks the schema."""
 
 
-class Outgoing(NamedTuple):
+class OutgoingMessage(NamedTuple):
     """One encoded message on its way to a channel. `id` was made in the business transaction and never changes afterwards."""
 
-    kind: Kind
+    channel_type: ChannelType
     channel: str
-    route: str
+    routing_key: str
     key: str
     id: UUID
     body: bytes
@@ -162,7 +162,7 @@ class Delivery(NamedTuple, Generic[M]):
     attempt: int = 1
 
 
-def encode(
+def encode_message(
     message: Message,
     channel: Channel,
     *,
@@ -171,82 +171,82 @@ def encode(
     time: datetime,
     traceparent: str | None,
     actor: str | None,
-    cause: str | None = None,
-    identifier: UUID | None = None,
-) -> Outgoing:
+    causation_id: str | None = None,
+    message_id: UUID | None = None,
+) -> OutgoingMessage:
     """Envelope with CloudEvents names around the payload, as JSON. Raises TypeError for a message that the channel doesn't declare."""
-    kind = type(message)
-    route = ""
-    transport: Kind
+    message_type = type(message)
+    routing_key = ""
+    channel_type: ChannelType
     match channel:
         case Topic(events=events):
-            transport, declared = "topic", kind in events
+            channel_type, is_declared = "topic", message_type in events
         case Queue(commands=commands):
-            transport, declared = "queue", kind in commands
+            channel_type, is_declared = "queue", message_type in commands
         case Exchange(routes=routes):
-            route = next((pattern for pattern, event in routes.items() if event is kind), "")
-            transport, declared = "exchange", bool(route)
-    if not declared:
-        raise TypeError(f"{kind.type} is not declared on {channel.name}")
-    identifier = identifier or new_id()
+            routing_key = next((pattern for pattern, event in routes.items() if event is message_type), "")
+            channel_type, is_declared = "exchange", bool(routing_key)
+    if not is_declared:
+        raise TypeError(f"{message_type.type} is not declared on {channel.name}")
+    message_id = message_id or new_id()
     envelope: dict[str, Any] = {
         "specversion": "1.0",
-        "id": str(identifier),
-        "type": kind.type,
+        "id": str(message_id),
+        "type": message_type.type,
         "source": f"/caravan/{source}",
         "subject": key,
-        "time": rfc3339(time),
+        "time": format_rfc3339(time),
         "datacontenttype": "application/json",
-        "dataversion": kind.version,
+        "dataversion": message_type.version,
         "data": orjson.Fragment(message.__pydantic_serializer__.to_json(message)),
     }
     if traceparent:
         envelope["traceparent"] = traceparent
     if actor:
         envelope["actor"] = actor
-    if cause:
-        envelope["causationid"] = cause
+    if causation_id:
+        envelope["causationid"] = causation_id
     body = orjson.dumps(envelope)
     if len(body) > MAX_BYTES:
-        raise MessageTooLarge(f"{kind.type} for {key} is {len(body)} bytes, over the limit of {MAX_BYTES}")
-    return Outgoing(transport, channel.name, route, key, identifier, body)
+        raise MessageTooLarge(f"{message_type.type} for {key} is {len(body)} bytes, over the limit of {MAX_BYTES}")
+    return OutgoingMessage(channel_type, channel.name, routing_key, key, message_id, body)
 
 
-_recent: OrderedDict[bytes, Delivery[Any]] = OrderedDict()
+_recent_deliveries: OrderedDict[bytes, Delivery[Any]] = OrderedDict()
 """What was read last of topics and exchanges: in one process several services read the same message, and validating it is most of what reading costs.
 Messages are frozen. A queue has one reader, whose messages would only push out the others."""
 RECENT_MESSAGES = 1_000
 RECENT_BYTES = 16_384
 
 
-def decode(body: bytes, accepted: Mapping[str, type[M]], *, attempt: int = 1, shared: bool = True) -> Delivery[M]:
+def decode_message(body: bytes, accepted_types: Mapping[str, type[M]], *, attempt: int = 1, shared: bool = True) -> Delivery[M]:
     """Read an envelope, which others may read, too, when it is `shared`. Raises Malformed with a reason that names the rule it breaks."""
-    known = _recent.get(body) if shared else None
-    if known is None or accepted.get(known.message.type) is not type(known.message):
-        known = _read(body, accepted)
+    delivery = _recent_deliveries.get(body) if shared else None
+    if delivery is None or accepted_types.get(delivery.message.type) is not type(delivery.message):
+        delivery = _parse_envelope(body, accepted_types)
         if shared and len(body) <= RECENT_BYTES:
-            _recent[body] = known
-            if len(_recent) > RECENT_MESSAGES:
-                _recent.popitem(last=False)
-    return known if attempt == 1 else known._replace(attempt=attempt)
+            _recent_deliveries[body] = delivery
+            if len(_recent_deliveries) > RECENT_MESSAGES:
+                _recent_deliveries.popitem(last=False)
+    return delivery if attempt == 1 else delivery._replace(attempt=attempt)
 
 
-def _read(body: bytes, accepted: Mapping[str, type[M]]) -> Delivery[M]:
+def _parse_envelope(body: bytes, accepted_types: Mapping[str, type[M]]) -> Delivery[M]:
     if len(body) > MAX_BYTES:
-        raise Malformed(f"{len(body)} bytes, over the limit of {MAX_BYTES}")
+        raise MalformedMessage(f"{len(body)} bytes, over the limit of {MAX_BYTES}")
     try:
         envelope = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise Malformed(f"not JSON: {error}") from None
+        raise MalformedMessage(f"not JSON: {error}") from None
     try:
-        name, version = envelope["type"], envelope["dataversion"]
-        kind = accepted.get(name)
-        if kind is None:
-            raise Malformed(f"unknown type {name!r}: this reader takes {', '.join(accepted)}")
-        if version > kind.version:
-            raise Malformed(f"{name} version {version} is newer than this reader's {kind.version}")
+        type_name, version = envelope["type"], envelope["dataversion"]
+        message_type = accepted_types.get(type_name)
+        if message_type is None:
+            raise MalformedMessage(f"unknown type {type_name!r}: this reader takes {', '.join(accepted_types)}")
+        if version > message_type.version:
+            raise MalformedMessage(f"{type_name} version {version} is newer than this reader's {message_type.version}")
         return Delivery(
-            message=kind.model_validate(envelope["data"]),
+            message=message_type.model_validate(envelope["data"]),
             id=as_id(envelope["id"]),
             key=envelope["subject"],
             time=datetime.fromisoformat(envelope["time"]),
@@ -255,6 +255,6 @@ def _read(body: bytes, accepted: Mapping[str, type[M]]) -> Delivery[M]:
         )
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise Malformed(f"{envelope.get('type')}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise MalformedMessage(f"{envelope.get('type')}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise Malformed(f"no envelope: {type(error).__name__} {error}") from None
+        raise MalformedMessage(f"no envelope: {type(error).__name__} {error}") from None

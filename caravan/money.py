@@ -37,7 +37,7 @@ Currency = Annotated[
     str, AfterValidator(_check_currency), Field(json_schema_extra={"enum": sorted(MINOR_DIGITS)}, description="ISO 4217", examples=["GBP"])
 ]
 """What somebody sets a price in. `Money` itself reads any code: an amount may be older than the list."""
-_PLAIN = re.compile(r"(-?)(\d+|\d{1,3}(?:,\d{3})+)(?:\.(\d+))?")
+_AMOUNT = re.compile(r"(-?)(\d+|\d{1,3}(?:,\d{3})+)(?:\.(\d+))?")
 
 
 class Money(BaseModel):
@@ -52,30 +52,30 @@ class Money(BaseModel):
         return f"{format_amount(self.amount, self.currency)} {self.currency}"
 
 
-def minor_digits(currency: str) -> int:
+def get_minor_digits(currency: str) -> int:
     """How many decimals an amount of this currency is written with. Two for a code that is on no list: an amount may be older than the list."""
     return MINOR_DIGITS.get(currency, 2)
 
 
 def format_amount(amount: int, currency: str) -> str:
     """Minor units as people write them, without the code: 123456 pence are `1,234.56`, 1250 yen `1,250`, 12345 fils `12.345`."""
-    digits = minor_digits(currency)
+    digits = get_minor_digits(currency)
     units, rest = divmod(abs(amount), 10**digits)
     return f"{'-' if amount < 0 else ''}{units:,}{f'.{rest:0{digits}d}' if digits else ''}"
 
 
-def as_decimal(amount: int, currency: str) -> Decimal:
+def convert_to_decimal(amount: int, currency: str) -> Decimal:
     """For spreadsheets: 123456 pence are 1234.56, 1250 yen 1250."""
-    return Decimal(amount).scaleb(-minor_digits(currency))
+    return Decimal(amount).scaleb(-get_minor_digits(currency))
 
 
 def parse_amount(text: str, currency: str) -> int:
     """Minor units of what people write. ValueError for what is no amount, or has a fraction of a minor unit."""
-    found = _PLAIN.fullmatch(text)
-    if not found:
+    match = _AMOUNT.fullmatch(text)
+    if not match:
         raise ValueError(f"{text!r} is no amount: write digits, with a point before the decimals")
-    sign, units, decimals = found[1], found[2].replace(",", ""), (found[3] or "").rstrip("0")
-    digits = minor_digits(currency)
+    sign, units, decimals = match[1], match[2].replace(",", ""), (match[3] or "").rstrip("0")
+    digits = get_minor_digits(currency)
     if len(decimals) > digits:
         raise ValueError(f"{text!r} has {len(decimals)} decimals; {currency} has {digits}")
     amount = int(units + decimals.ljust(digits, "0"))

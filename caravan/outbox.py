@@ -16,16 +16,16 @@ from typing import Literal
 import asyncpg
 
 from caravan import crash, telemetry
-from caravan.bus import Bus, DeadLetter, Trouble, Undelivered
-from caravan.bus.reader import backoff
-from caravan.database import CONNECTION_LOST, LAZILY, Database
+from caravan.bus import Bus, DeadLetter, PublishError, PublishFailure
+from caravan.bus.reader import compute_backoff
+from caravan.database import CONNECTION_LOST, WITHOUT_SYNC_COMMIT, Database
 from caravan.leadership import Leadership
-from caravan.messages import Outgoing
+from caravan.messages import OutgoingMessage
 from caravan.telemetry import log
 
-BATCH = 500
+BATCH_SIZE = 500
 POLL_SECONDS = 0.5
-HEARD_POLL_SECONDS = 5.0
+NOTIFIED_POLL_SECONDS = 5.0
 """Of a relay that hears of every commit."""
 UNREMOVED_SECONDS = 0.5
 """So long the rows of a batch that was sent wait at most for the next look, which removes them: under load one statement does both."""
@@ -33,29 +33,29 @@ LINGER_SECONDS = 0.03
 """Least time between two batches: a lone message never waits for it, under load it makes batches larger and their number smaller."""
 STALE_SECONDS = 300.0
 """A row that the bus has not taken for so long is a failure that somebody should see."""
-_NEXT = f"""WITH gone AS (DELETE FROM outbox WHERE id = ANY($3) AND {LAZILY})
+_FETCH_BATCH = f"""WITH gone AS (DELETE FROM outbox WHERE id = ANY($3) AND {WITHOUT_SYNC_COMMIT})
     SELECT id, message_id, kind, channel, route, key, body, extract(epoch FROM clock_timestamp() - created_at)::float AS age
     FROM outbox WHERE channel <> ALL($2) AND id <> ALL($3){{held_back}} ORDER BY id LIMIT $1"""
 """What was sent goes in the same statement that looks for more: a round trip less for each batch."""
-_HELD_BACK = """ AND refused_at IS NULL
+_UNBLOCKED_ONLY = """ AND refused_at IS NULL
     AND NOT EXISTS (SELECT 1 FROM outbox r WHERE r.refused_at IS NOT NULL AND r.channel = outbox.channel AND r.key = outbox.key)"""
 
 
-class Relay:
+class OutboxRelay:
     def __init__(self, database: Database, bus: Bus, leadership: Leadership) -> None:
         self.database = database
         self.bus = bus
         self.leadership = leadership
-        self._pending = telemetry.OUTBOX_PENDING.labels(database.service)
-        self._age = telemetry.OUTBOX_AGE.labels(database.service)
-        self._refused = telemetry.OUTBOX_REFUSED.labels(database.service)
-        self._lag = telemetry.OUTBOX_LAG.labels(database.service)
-        self._stopping = False
-        self._some_refused = True
+        self._pending_gauge = telemetry.OUTBOX_PENDING.labels(database.service)
+        self._age_gauge = telemetry.OUTBOX_AGE.labels(database.service)
+        self._refused_gauge = telemetry.OUTBOX_REFUSED.labels(database.service)
+        self._lag_histogram = telemetry.OUTBOX_LAG.labels(database.service)
+        self._is_stopping = False
+        self._may_have_refused = True
         """Whether rows may have been refused; looked up until there is none, so that the usual statement stays simple."""
-        self._sent: list[int] = []
+        self._sent_ids: list[int] = []
         """Rows that the bus took and that are still there. Dying with them sends them again, which an inbox notices."""
-        self._resting: dict[str, tuple[float, int]] = {}
+        self._paused_channels: dict[str, tuple[float, int]] = {}
         """Channels that took nothing: until when they are left alone, and how often in a row that was."""
 
     async def run(self) -> None:
@@ -64,47 +64,47 @@ class Relay:
         failures = 0
         while True:
             try:
-                if not await self.leadership.hold("relay"):
-                    self._some_refused = True
-                    if self._stopping:
+                if not await self.leadership.try_lead("relay"):
+                    self._may_have_refused = True
+                    if self._is_stopping:
                         return
-                    await self._announce_to_leader()
+                    await self._notify_leader()
                     continue
                 self.database.outbox_written.clear()
-                started = loop.time()
-                moved = await self._move()
+                started_at = loop.time()
+                row_count = await self._relay_batch()
                 failures = 0
-                if 0 < moved < BATCH and (rest := started + LINGER_SECONDS - loop.time()) > 0 and not self._stopping:
-                    await asyncio.sleep(rest)
-                if moved < BATCH and not (moved and (self._stopping or not self.leadership.hears)):
-                    if self._stopping:
+                if 0 < row_count < BATCH_SIZE and (pause := started_at + LINGER_SECONDS - loop.time()) > 0 and not self._is_stopping:
+                    await asyncio.sleep(pause)
+                if row_count < BATCH_SIZE and not (row_count and (self._is_stopping or not self.leadership.receives_notifications)):
+                    if self._is_stopping:
                         return
                     with suppress(TimeoutError):
-                        async with asyncio.timeout(self._patience()):
+                        async with asyncio.timeout(self._choose_poll_seconds()):
                             await self.database.outbox_written.wait()
             except asyncio.CancelledError:
                 raise
             except Exception as error:  # bus or database away, or a fault of ours: rows stay where they are
-                if self._stopping and failures > 3:
+                if self._is_stopping and failures > 3:
                     raise
                 failures += 1
                 level = log.warning if isinstance(error, CONNECTION_LOST) else log.error
                 level("relay waits", service=self.database.service, error=repr(error))
-                await self.measure()
-                await asyncio.sleep(backoff(failures))
+                await self.update_gauges()
+                await asyncio.sleep(compute_backoff(failures))
 
     def stop(self) -> None:
-        self._stopping = True
+        self._is_stopping = True
         self.database.outbox_written.set()
 
-    def _patience(self) -> float:
+    def _choose_poll_seconds(self) -> float:
         """Seconds until the next look at an outbox of which nobody tells anything; a channel that rests is tried again at its time."""
         now = asyncio.get_running_loop().time()
-        rests = [until - now for until, _ in self._resting.values() if until > now]
-        rests += [UNREMOVED_SECONDS] if self._sent else []
-        return min([self.leadership.patience(HEARD_POLL_SECONDS, POLL_SECONDS), *rests])
+        pauses = [until - now for until, _ in self._paused_channels.values() if until > now]
+        pauses += [UNREMOVED_SECONDS] if self._sent_ids else []
+        return min([self.leadership.choose_poll_seconds(NOTIFIED_POLL_SECONDS, POLL_SECONDS), *pauses])
 
-    async def _announce_to_leader(self) -> None:
+    async def _notify_leader(self) -> None:
         """Another replica relays: tell it that there is work, at most every few milliseconds, and look again now and then whether it is gone."""
         with suppress(TimeoutError):
             async with asyncio.timeout(POLL_SECONDS):
@@ -113,77 +113,79 @@ class Relay:
             await self.leadership.notify("outbox")
             await asyncio.sleep(0.005)
 
-    async def _move(self) -> int:
+    async def _relay_batch(self) -> int:
         now = asyncio.get_running_loop().time()
-        resting = [channel for channel, (until, _) in self._resting.items() if until > now]
-        if self._some_refused:
-            self._some_refused = await self.database.fetchval("SELECT EXISTS (SELECT 1 FROM outbox WHERE refused_at IS NOT NULL)")
-        rows = await self.database.fetch(_NEXT.format(held_back=_HELD_BACK if self._some_refused else ""), BATCH, resting, self._sent)
-        self._sent = []
+        paused = [channel for channel, (until, _) in self._paused_channels.items() if until > now]
+        if self._may_have_refused:
+            self._may_have_refused = await self.database.fetchval("SELECT EXISTS (SELECT 1 FROM outbox WHERE refused_at IS NOT NULL)")
+        rows = await self.database.fetch(
+            _FETCH_BATCH.format(held_back=_UNBLOCKED_ONLY if self._may_have_refused else ""), BATCH_SIZE, paused, self._sent_ids
+        )
+        self._sent_ids = []
         if not rows:
             return 0
-        read = asyncio.get_running_loop().time()
-        crash.point("relay.before_send")
-        messages = [Outgoing(row["kind"], row["channel"], row["route"], row["key"], row["message_id"], row["body"]) for row in rows]
-        troubles: dict[Outgoing, Trouble] = {}
+        read_at = asyncio.get_running_loop().time()
+        crash.hit("relay.before_send")
+        messages = [OutgoingMessage(row["kind"], row["channel"], row["route"], row["key"], row["message_id"], row["body"]) for row in rows]
+        failures: dict[OutgoingMessage, PublishFailure] = {}
         try:
             await self.bus.publish(messages)
-        except Undelivered as error:
-            troubles = {trouble.message: trouble for trouble in error.troubles}
-        crash.point("relay.after_confirm_before_mark")
-        taken = [row for row, message in zip(rows, messages, strict=True) if message not in troubles] if troubles else rows
-        self._sent = [row["id"] for row in taken]
-        publishing = asyncio.get_running_loop().time() - read
-        for row in taken:
-            self._lag.observe(row["age"] + publishing)
-        for channel, count in Counter(row["channel"] for row in taken).items():
-            telemetry.PUBLISHED.labels(self.database.service, channel).inc(count)
-            self._resting.pop(channel, None)
-        if troubles:
-            await self._put_off(
-                {row["id"]: troubles[message] for row, message in zip(rows, messages, strict=True) if message in troubles}, now
+        except PublishError as error:
+            failures = {failure.message: failure for failure in error.failures}
+        crash.hit("relay.after_confirm_before_mark")
+        published = [row for row, message in zip(rows, messages, strict=True) if message not in failures] if failures else rows
+        self._sent_ids = [row["id"] for row in published]
+        publish_seconds = asyncio.get_running_loop().time() - read_at
+        for row in published:
+            self._lag_histogram.observe(row["age"] + publish_seconds)
+        for channel, count in Counter(row["channel"] for row in published).items():
+            telemetry.MESSAGES_PUBLISHED.labels(self.database.service, channel).inc(count)
+            self._paused_channels.pop(channel, None)
+        if failures:
+            await self._handle_failures(
+                {row["id"]: failures[message] for row, message in zip(rows, messages, strict=True) if message in failures}, now
             )
-        return len(rows) if taken else 0
+        return len(rows) if published else 0
 
-    async def _put_off(self, troubles: dict[int, Trouble], now: float) -> None:
-        for trouble in troubles.values():
-            if not trouble.for_good and self._resting.get(trouble.message.channel, (0.0, 0))[0] <= now:
-                failures = self._resting.get(trouble.message.channel, (0.0, 0))[1] + 1
-                self._resting[trouble.message.channel] = (now + backoff(failures), failures)
-                log.warning("channel rests", service=self.database.service, channel=trouble.message.channel, reason=trouble.reason)
-        for row, trouble in troubles.items():
-            if trouble.for_good:
-                self._some_refused = True
-                log.error("message refused", service=self.database.service, channel=trouble.message.channel, reason=trouble.reason)
-                await self.database.fetch("UPDATE outbox SET refused_at = now(), reason = $2 WHERE id = $1", row, trouble.reason[:2000])
-        await self.measure()
+    async def _handle_failures(self, failures: dict[int, PublishFailure], now: float) -> None:
+        for failure in failures.values():
+            if not failure.permanent and self._paused_channels.get(failure.message.channel, (0.0, 0))[0] <= now:
+                failure_count = self._paused_channels.get(failure.message.channel, (0.0, 0))[1] + 1
+                self._paused_channels[failure.message.channel] = (now + compute_backoff(failure_count), failure_count)
+                log.warning("channel rests", service=self.database.service, channel=failure.message.channel, reason=failure.reason)
+        for row_id, failure in failures.items():
+            if failure.permanent:
+                self._may_have_refused = True
+                log.error("message refused", service=self.database.service, channel=failure.message.channel, reason=failure.reason)
+                await self.database.fetch("UPDATE outbox SET refused_at = now(), reason = $2 WHERE id = $1", row_id, failure.reason[:2000])
+        await self.update_gauges()
 
-    async def measure(self) -> None:
+    async def update_gauges(self) -> None:
         """Set the gauges of what is waiting."""
         with suppress(*CONNECTION_LOST, asyncpg.PostgresError):
             row = await self.database.fetchrow(
                 "SELECT count(*), coalesce(extract(epoch FROM now() - min(created_at)), 0)::float, count(refused_at) FROM outbox"
             )
             if row is not None:
-                self._pending.set(row[0])
-                self._age.set(row[1])
-                self._refused.set(row[2])
+                self._pending_gauge.set(row[0])
+                self._age_gauge.set(row[1])
+                self._refused_gauge.set(row[2])
 
 
-async def pending(database: Database) -> int:
+async def count_pending(database: Database) -> int:
     """Rows that the bus has not taken yet."""
     return int(await database.fetchval("SELECT count(*) FROM outbox"))
 
 
-class Unsent:
+class OutboxDeadLetters:
     """The outbox as a place of the failure desk: rows that the bus refused for good, and those that wait for too long."""
 
-    place: Literal["outbox"] = "outbox"
+    origin: Literal["outbox"] = "outbox"
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def letters(self, limit: int, preview: int) -> list[DeadLetter]:
+    async def list_dead_letters(self, limit: int, preview: int) -> list[DeadLetter]:
         rows = await self._database.fetch(
             "SELECT id::text, channel, key, substr(body, 1, $2) AS body, length(body) AS size, refused_at, created_at, coalesce(reason, CASE WHEN EXISTS ("
             "SELECT 1 FROM outbox r WHERE r.refused_at IS NOT NULL AND r.channel = o.channel AND r.key = o.key)"
@@ -202,26 +204,29 @@ class Unsent:
                 body=row["body"],
                 reason=row["reason"],
                 attempt=1,
-                died_at=row["refused_at"] or row["created_at"],
+                dead_lettered_at=row["refused_at"] or row["created_at"],
                 size=row["size"],
-                whole=row["refused_at"] is not None,
+                redrivable=row["refused_at"] is not None,
             )
             for row in rows
         ]
 
-    async def redrive(self, letters: Sequence[DeadLetter]) -> int:
+    async def redrive(self, dead_letters: Sequence[DeadLetter]) -> int:
         """Let the relay try again, in the rows' order."""
         rows = await self._database.fetch(
-            "UPDATE outbox SET refused_at = NULL, reason = NULL WHERE id = ANY($1) AND refused_at IS NOT NULL RETURNING id", _ids(letters)
+            "UPDATE outbox SET refused_at = NULL, reason = NULL WHERE id = ANY($1) AND refused_at IS NOT NULL RETURNING id",
+            _list_row_ids(dead_letters),
         )
         self._database.outbox_written.set()
         return len(rows)
 
-    async def discard(self, letters: Sequence[DeadLetter]) -> int:
-        rows = await self._database.fetch("DELETE FROM outbox WHERE id = ANY($1) AND refused_at IS NOT NULL RETURNING id", _ids(letters))
+    async def discard(self, dead_letters: Sequence[DeadLetter]) -> int:
+        rows = await self._database.fetch(
+            "DELETE FROM outbox WHERE id = ANY($1) AND refused_at IS NOT NULL RETURNING id", _list_row_ids(dead_letters)
+        )
         self._database.outbox_written.set()
         return len(rows)
 
 
-def _ids(letters: Sequence[DeadLetter]) -> list[int]:
-    return [int(letter.id) for letter in letters]
+def _list_row_ids(dead_letters: Sequence[DeadLetter]) -> list[int]:
+    return [int(letter.id) for letter in dead_letters]

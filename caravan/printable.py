@@ -10,10 +10,10 @@ def escape_unprintable(text: str, keep: str = "") -> str:
         if sign.isprintable() or sign in keep
         else " "
         if sign.isspace() and sign > "\x85" and sign not in "\u2028\u2029"
-        else _escape(sign)
+        else _escape_character(sign)
         for sign in text
     )
 
 
-def _escape(sign: str) -> str:
+def _escape_character(sign: str) -> str:
     return sign.encode("unicode_escape").decode("ascii")

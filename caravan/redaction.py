@@ -9,7 +9,7 @@ from typing import Any
 SECRET_NAMES = ("password", "token", "secret", "authorization", "card", "cvv", "iban", "link")
 """Fields whose name contains one of these are never shown; `link`: a reset link is as good as the password."""
 MASKED = "[masked]"
-DEPTH_MAX = 50
+MAX_DEPTH = 50
 """Below so many levels nothing is shown, nor looked at."""
 
 _SECRET = re.compile("|".join(SECRET_NAMES), re.IGNORECASE)
@@ -19,21 +19,24 @@ _ASSIGNED = re.compile(r"""(\\*["']?\s*[:=]\s*)(?:\\*"[^"]*"?|\\*'[^']*'?|[^\s,;
 _SCHEME = re.compile(r"\b(Bearer|Basic)\s+[\w.~+/=-]+", re.IGNORECASE)
 
 
-def is_secret(name: str) -> bool:
+def is_secret_name(name: str) -> bool:
     return _SECRET.search(name) is not None
 
 
-def redact(value: Any, depth: int = 0) -> Any:
+def redact_value(value: Any, depth: int = 0) -> Any:
     """A value of JSON without secrets: whatever has a secret name, and what texts give away."""
     if isinstance(value, str):
         return redact_text(value)
     if not isinstance(value, dict | list):
         return value
-    if depth == DEPTH_MAX:
+    if depth == MAX_DEPTH:
         return MASKED
     if isinstance(value, list):
-        return [redact(item, depth + 1) for item in value]
-    return {name: MASKED if content is not None and is_secret(name) else redact(content, depth + 1) for name, content in value.items()}
+        return [redact_value(item, depth + 1) for item in value]
+    return {
+        name: MASKED if content is not None and is_secret_name(name) else redact_value(content, depth + 1)
+        for name, content in value.items()
+    }
 
 
 def redact_text(text: str) -> str:
@@ -41,13 +44,13 @@ def redact_text(text: str) -> str:
     if not _SECRET.search(text) and not _SCHEME.search(text):
         return text
     text = _SCHEME.sub(rf"\1 {MASKED}", text)
-    parts: list[str] = []
-    shown = 0
+    pieces: list[str] = []
+    copied_to = 0
     for word in _WORD.finditer(text):
-        if word.start() < shown or not is_secret(word[0]):
+        if word.start() < copied_to or not is_secret_name(word[0]):
             continue
         assigned = _ASSIGNED.match(text, word.end())
         if assigned is not None:
-            parts += (text[shown : assigned.end(1)], MASKED)
-            shown = assigned.end()
-    return "".join((*parts, text[shown:]))
+            pieces += (text[copied_to : assigned.end(1)], MASKED)
+            copied_to = assigned.end()
+    return "".join((*pieces, text[copied_to:]))

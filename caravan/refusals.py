@@ -14,17 +14,17 @@ import orjson
 from pydantic import BaseModel, Field
 
 from caravan import telemetry
-from caravan.audit import audit
+from caravan.audit import record_audit
 from caravan.database import CONNECTION_LOST, UnitOfWork
 from caravan.errors import Problem
 from caravan.telemetry import log
 
-STATUSES = frozenset({401, 403})
+REFUSAL_STATUSES = frozenset({401, 403})
 WINDOW_SECONDS = 60.0
-MOST = 50
+MAX_RECORDS = 50
 """Records in that time of one service in one process. What is beyond is counted together: the audit log then says how much it was, and the metric."""
 VARIOUS = "various"
-SHOWN = 300
+MAX_REASON_LENGTH = 300
 PAUSE_SECONDS = 5.0
 ANONYMOUS = "anonymous"
 
@@ -42,7 +42,7 @@ class Refusal(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class _Key:
+class _RefusalKey:
     status: int
     actor: str
     address: str
@@ -50,52 +50,52 @@ class _Key:
 
 
 @dataclass(slots=True)
-class _Count:
+class _RefusalCount:
     reason: str
     trace_id: str
     count: int = 0
 
 
-class RefusedRequests:
+class RefusalRecorder:
     def __init__(self, write: Callable[[list[Refusal]], Awaitable[object]], now: Callable[[], float] = time.monotonic) -> None:
         """`write` puts them into the audit log. It raises a Problem, or what a lost connection raises, when it can't."""
         self._write = write
         self._now = now
         self._noted = asyncio.Event()
-        self._waiting: dict[_Key, _Count] = {}
-        self._reported: set[_Key] = set()
-        self._began = now()
+        self._pending: dict[_RefusalKey, _RefusalCount] = {}
+        self._reported_keys: set[_RefusalKey] = set()
+        self._window_start = now()
 
-    def note(self, status: int, actor: str, address: str, operation: str, reason: str) -> None:
+    def record_refusal(self, status: int, actor: str, address: str, operation: str, reason: str) -> None:
         self._noted.set()
-        key = _Key(status, actor[:SHOWN], address, operation[:SHOWN])
-        if key not in self._waiting and len(self._waiting) >= MOST:
-            key = _Key(status, VARIOUS, VARIOUS, VARIOUS)
-            reason = f"more than {MOST} of different callers, addresses or operations"
-        seen = self._waiting.get(key)
-        if seen is None:
-            seen = self._waiting[key] = _Count(reason[:SHOWN], telemetry.trace_id() or "")
-        seen.count += 1
+        key = _RefusalKey(status, actor[:MAX_REASON_LENGTH], address, operation[:MAX_REASON_LENGTH])
+        if key not in self._pending and len(self._pending) >= MAX_RECORDS:
+            key = _RefusalKey(status, VARIOUS, VARIOUS, VARIOUS)
+            reason = f"more than {MAX_RECORDS} of different callers, addresses or operations"
+        refusal = self._pending.get(key)
+        if refusal is None:
+            refusal = self._pending[key] = _RefusalCount(reason[:MAX_REASON_LENGTH], telemetry.get_trace_id() or "")
+        refusal.count += 1
 
     async def run(self) -> None:
         """Until cancelled. It rests as long as nobody is refused."""
         while True:
             await self._noted.wait()
             self._noted.clear()
-            await self.report()
-            if self._waiting:
+            await self.send_report()
+            if self._pending:
                 self._noted.set()
             await asyncio.sleep(PAUSE_SECONDS)
 
-    async def report(self) -> None:
+    async def send_report(self) -> None:
         """Have written down what is due. What could not be stays, and is counted on."""
-        if self._now() - self._began >= WINDOW_SECONDS:
-            self._reported.clear()
-            self._began = self._now()
-        left = MOST + len(STATUSES) - len(self._reported)
-        due = {key: replace(seen) for key, seen in self._waiting.items() if key not in self._reported}
-        due = dict(list(due.items())[:left])
-        if not due:
+        if self._now() - self._window_start >= WINDOW_SECONDS:
+            self._reported_keys.clear()
+            self._window_start = self._now()
+        records_left = MAX_RECORDS + len(REFUSAL_STATUSES) - len(self._reported_keys)
+        unreported = {key: replace(seen) for key, seen in self._pending.items() if key not in self._reported_keys}
+        unreported = dict(list(unreported.items())[:records_left])
+        if not unreported:
             return
         items = [
             Refusal(
@@ -107,21 +107,21 @@ class RefusedRequests:
                 count=seen.count,
                 first_trace_id=seen.trace_id,
             )
-            for key, seen in due.items()
+            for key, seen in unreported.items()
         ]
         try:
             await self._write(items)
         except (Problem, *CONNECTION_LOST) as error:
             log.warning("refused requests are not in the audit log yet", count=len(items), error=repr(error))
             return
-        for key, seen in due.items():
-            self._reported.add(key)
-            self._waiting[key].count -= seen.count
-            if not self._waiting[key].count:
-                del self._waiting[key]
+        for key, seen in unreported.items():
+            self._reported_keys.add(key)
+            self._pending[key].count -= seen.count
+            if not self._pending[key].count:
+                del self._pending[key]
 
 
-def reason_of(body: bytes) -> str:
+def extract_reason(body: bytes) -> str:
     """What a service's answer says of it, if it is a problem document."""
     try:
         document = orjson.loads(body)
@@ -130,8 +130,8 @@ def reason_of(body: bytes) -> str:
     return str(document.get("detail", "")) if isinstance(document, dict) else ""
 
 
-def record_refusals(work: UnitOfWork, refusals: Iterable[Refusal]) -> None:
+def record_refusals(uow: UnitOfWork, refusals: Iterable[Refusal]) -> None:
     """Into the audit log, in the unit of work of whoever has a database."""
     for refused in refusals:
         details = refused.model_dump(exclude={"actor", "operation"})
-        audit(work, "request.refused", f"operation:{refused.operation}", actor=refused.actor, result="refused", **details)
+        record_audit(uow, "request.refused", f"operation:{refused.operation}", actor=refused.actor, result="refused", **details)

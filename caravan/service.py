@@ -11,19 +11,19 @@ from fastapi import APIRouter
 from pydantic_settings import BaseSettings
 from redis.asyncio import Redis
 
-from caravan.auth import Verifier
-from caravan.client import Calls, Operation
+from caravan.auth import TokenVerifier
+from caravan.client import Operation, OperationClient
 from caravan.clock import Clock
 from caravan.database import Database
 from caravan.discovery import Discovery
 from caravan.jobs import Enqueuer, Jobs
-from caravan.live import Live
+from caravan.live import ChangeNotifications
 from caravan.messages import Channel
-from caravan.refusals import RefusedRequests
+from caravan.refusals import RefusalRecorder
 from caravan.settings import Settings
 
 if TYPE_CHECKING:
-    from caravan.bus.failures import Source
+    from caravan.bus.failures import DeadLetterSource
     from caravan.http import App
     from caravan.inbox import Consumers
 
@@ -32,33 +32,33 @@ P = TypeVar("P")
 
 
 @dataclass(slots=True)
-class Context(Generic[S, P]):
+class ServiceContext(Generic[S, P]):
     """A service's hands: `Context[ItsSettings, ItsParts]`. `parts` holds what the service opens itself, such as a payment provider."""
 
     service: str
-    kernel: Settings
+    kernel_settings: Settings
     settings: S
     database: Database
     databases: Mapping[str, Database]
     """All of the service's databases by name; `database` is the first declared."""
-    calls: Calls
+    call: OperationClient
     redis: Redis
-    live: Live
+    changes: ChangeNotifications
     clock: Clock
     secret: str
     """The master secret: derive from it with `caravan.derivation.derive`, never use it as it is."""
     url: str
     """Where this process listens, or where clients reach the shop when that is set."""
-    verifier: Verifier
+    verifier: TokenVerifier
     discovery: Discovery
     http: httpx2.AsyncClient
     peers: "Mapping[str, App]"
     """The applications of the services that share this process."""
-    parts: P
-    nudge: Callable[[str], None]
+    resources: P
+    wake: Callable[[str], None]
     """Wake one of the service's periodic tasks now."""
     jobs: Enqueuer
-    refused: RefusedRequests | None = None
+    refused: RefusalRecorder | None = None
     """Who was refused at the service's own doors; None of a service that has no database to write it into."""
 
 
@@ -67,12 +67,12 @@ class DatabaseDeclaration:
     """A database of the service. `kernel`: with outbox, inbox and idempotency records; a read database needs none."""
 
     name: str
-    versions: Path
-    kernel: bool = True
+    version_folder: Path
+    has_kernel_tables: bool = True
 
 
 @dataclass(frozen=True, slots=True)
-class Periodic:
+class PeriodicTask:
     """A task that runs every `seconds` (every 5 s at least while its service rests) and whenever it is nudged, in every replica: it claims its rows with SKIP LOCKED.
 
     It returns whether there is more to do at once.
@@ -87,15 +87,15 @@ class Periodic:
 
 
 @dataclass(frozen=True, slots=True)
-class Rebuilt:
+class RebuildResult:
     """What a rebuild of a read model found: `same` says whether the rebuilt rows equal the live ones to the byte."""
 
     events: int
     rows: int
-    same: bool
+    is_identical: bool
 
 
-Rebuild = Callable[[Mapping[str, Database], Callable[[int], None]], Awaitable[Rebuilt]]
+Rebuild = Callable[[Mapping[str, Database], Callable[[int], None]], Awaitable[RebuildResult]]
 """Builds a read model anew beside the live one while the shop runs, compares, and puts it in its place; reports the number of events read so far."""
 
 
@@ -108,13 +108,13 @@ class Service:
     channels: tuple[Channel, ...] = ()
     operations: Mapping[Operation[Any, Any], Callable[[Any, Any], Awaitable[Any]]] = field(default_factory=dict)
     settings: type[BaseSettings] | None = None
-    periodic: tuple[Periodic, ...] = ()
+    periodic_tasks: tuple[PeriodicTask, ...] = ()
     jobs: Jobs | None = None
     projections: "Mapping[str, Rebuild]" = field(default_factory=dict)
-    parts: Callable[[Any], AbstractAsyncContextManager[Any]] | None = None
+    open_resources: Callable[[Any], AbstractAsyncContextManager[Any]] | None = None
     prepare: Callable[[Any], Awaitable[object]] | None = None
     """What has to be done once before anybody is answered, when all services of the process are there."""
-    failures: "tuple[Callable[[Any], Source], ...]" = ()
+    dead_letter_sources: "tuple[Callable[[Any], DeadLetterSource], ...]" = ()
     """Places of the failure desk that only this service has, made from its context."""
-    app: Callable[[Any], Any] | None = None
+    build_app: Callable[[Any], Any] | None = None
     """Builds the service's ASGI application from its context where routers are not enough (the gateway)."""

@@ -31,14 +31,14 @@ class SettingsError(Exception):
 
 def check_url(url: str, schemes: Collection[str], *, host: bool = True) -> None:
     """ValueError when a client of these schemes couldn't even begin to connect; the text doesn't hold the URL, which may hold a password."""
-    shape = f"must be a URL that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}{' and names a host' if host else ''}"
+    rule = f"must be a URL that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}{' and names a host' if host else ''}"
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise ValueError(f"{shape}; its host or port can't be read") from None
+        raise ValueError(f"{rule}; its host or port can't be read") from None
     if parts.scheme not in schemes or (host and not parts.hostname) or port == 0 or any(sign.isspace() for sign in url):
-        raise ValueError(shape)
+        raise ValueError(rule)
 
 
 _POSTGRES = ("postgresql", "postgres")
@@ -191,84 +191,86 @@ class Settings(BaseSettings):
 
     @field_validator("admin_email")
     @classmethod
-    def _address(cls, email: str) -> str:
+    def _parse_admin_email(cls, email: str) -> str:
         return parse_email_address(email)
 
     @field_validator("admin_password")
     @classmethod
-    def _hard_to_guess(cls, password: SecretStr | None, before: ValidationInfo) -> SecretStr | None:
-        given = password.get_secret_value() if password else None
-        if given is not None:
-            if not 12 <= len(given) <= passwords.MAX_LENGTH or not re.fullmatch(text.WITHOUT_CONTROLS, given):
+    def _check_admin_password(cls, password: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+        plain_text = password.get_secret_value() if password else None
+        if plain_text is not None:
+            if not 12 <= len(plain_text) <= passwords.MAX_LENGTH or not re.fullmatch(text.WITHOUT_CONTROLS, plain_text):
                 raise ValueError(f"must have 12 to {passwords.MAX_LENGTH} characters, without control characters")
-            if fault := passwords.password_fault(given, before.data.get("admin_email", ""), "Admin"):
+            if fault := passwords.find_password_weakness(plain_text, info.data.get("admin_email", ""), "Admin"):
                 raise ValueError(fault)
         return password
 
     @model_validator(mode="after")
-    def _both_brokers_or_none(self) -> Self:
+    def _require_both_brokers(self) -> Self:
         if bool(self.kafka_url) != bool(self.rabbitmq_url):
             raise ValueError("CARAVAN_KAFKA_URL and CARAVAN_RABBITMQ_URL go together: topics need the one, queues the other")
         return self
 
 
-def load(environment: Mapping[str, str] | None = None) -> Settings:
+def load_kernel(environment: Mapping[str, str] | None = None) -> Settings:
     """The kernel's settings from the environment. Raises SettingsError naming each variable that is unknown or wrong."""
     refuse_unknown([Settings], environment)
-    return read(Settings)
+    return load_class(Settings)
 
 
-def refuse_unknown(kinds: Iterable[type[BaseSettings]], environment: Mapping[str, str] | None = None) -> None:
+def refuse_unknown(settings_classes: Iterable[type[BaseSettings]], environment: Mapping[str, str] | None = None) -> None:
     """Raises SettingsError naming each variable, or file of a secret, that has the prefix of one of these classes and is none of its settings."""
-    given = {name.upper(): name for name in [*_secret_names(), *(os.environ if environment is None else environment)]}
+    names = {name.upper(): name for name in [*_list_secret_names(), *(os.environ if environment is None else environment)]}
     unknown = []
-    for kind in kinds:
-        prefix = _prefix(kind)
-        known = {f"{prefix}{name.upper()}" for name in kind.model_fields}
+    for settings_class in settings_classes:
+        prefix = _get_prefix(settings_class)
+        known_names = {f"{prefix}{name.upper()}" for name in settings_class.model_fields}
         unknown += [
-            f"{given[name]}: no such setting; {_nearest(name, known)}"
-            for name in sorted(given)
-            if name.startswith(prefix) and name not in known
+            f"{names[name]}: no such setting; {_suggest_name(name, known_names)}"
+            for name in sorted(names)
+            if name.startswith(prefix) and name not in known_names
         ]
     if unknown:
         raise SettingsError("\n".join(unknown))
 
 
-def read(kind: type[T]) -> T:
+def load_class(settings_class: type[T]) -> T:
     """Read one settings class from the environment; the error names the variable, not the field."""
-    prefix = _prefix(kind)
+    prefix = _get_prefix(settings_class)
     try:
-        found = kind(_secrets_dir=SECRETS if SECRETS.is_dir() else None)
+        loaded = settings_class(_secrets_dir=SECRETS if SECRETS.is_dir() else None)
     except ValidationError as error:
         lines = [
-            f"{prefix}{'_'.join(str(part) for part in problem['loc']).upper()}: {_rule(problem)}" if problem["loc"] else _rule(problem)
+            f"{prefix}{'_'.join(str(part) for part in problem['loc']).upper()}: {_describe_rule(problem)}"
+            if problem["loc"]
+            else _describe_rule(problem)
             for problem in error.errors(include_input=False, include_url=False)
         ]
         raise SettingsError("\n".join(lines)) from None
     except pydantic_settings.SettingsError as error:  # a list that is no JSON; the text names the field, and its cause may quote a value
-        name = next((name for name in kind.model_fields if f'"{name}"' in str(error)), "")
+        name = next((name for name in settings_class.model_fields if f'"{name}"' in str(error)), "")
         raise SettingsError(f"{prefix}{name.upper()}: must be JSON, such as [1, 2.5]") from None
-    endless = [name for name, value in found if isinstance(value, float) and not math.isfinite(value)]
-    if endless:
-        raise SettingsError("\n".join(f"{prefix}{name.upper()}: must be a finite number" for name in endless))
-    return found
+    non_finite = [name for name, value in loaded if isinstance(value, float) and not math.isfinite(value)]
+    if non_finite:
+        raise SettingsError("\n".join(f"{prefix}{name.upper()}: must be a finite number" for name in non_finite))
+    return loaded
 
 
-def _rule(problem: ErrorDetails) -> str:
+def _describe_rule(problem: ErrorDetails) -> str:
     """What is wrong: our own words as they are, and secrets counted in characters."""
     if problem["type"] == "too_short":  # the library's words are for lists
         return f"must have at least {problem['ctx']['min_length']} characters"
     return problem["msg"].removeprefix("Value error, ")
 
 
-def _prefix(kind: type[BaseSettings]) -> str:
-    return str(kind.model_config.get("env_prefix", ""))
+def _get_prefix(settings_class: type[BaseSettings]) -> str:
+    return str(settings_class.model_config.get("env_prefix", ""))
 
 
-def _secret_names() -> list[str]:
+def _list_secret_names() -> list[str]:
     return [path.name for path in SECRETS.iterdir()] if SECRETS.is_dir() else []
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f"did you mean {near[0]}?" if near else "see docs/settings.md for the list"
+def _suggest_name(name: str, known_names: Iterable[str]) -> str:
+    matches = difflib.get_close_matches(name, list(known_names), n=1)
+    return f"did you mean {matches[0]}?" if matches else "see docs/settings.md for the list"

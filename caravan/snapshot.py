@@ -17,7 +17,7 @@ SCHEMA: Literal["routing.caravan.dev/v1"] = "routing.caravan.dev/v1"
 MAX_BYTES = 1024 * 1024
 """What a ConfigMap can hold."""
 
-MAX_PATH = 256
+MAX_PATH_LENGTH = 256
 
 Method = Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 Seconds = Annotated[float, Field(gt=0, le=3600)]
@@ -29,29 +29,29 @@ class SnapshotError(ValueError):
     """The document can't be used; the text names the field and the rule."""
 
 
-def _path(path: str) -> str:
+def _check_path(path: str) -> str:
     parts = path.split("/")
     if parts[0] or (path != "/" and not all(_SEGMENT.fullmatch(part) and part not in (".", "..") for part in parts[1:])):
         raise ValueError("a path starts with / and has segments that are not empty, not dots, and need no escaping")
     return path
 
 
-def _address(address: str) -> str:
+def _check_address(address: str) -> str:
     ip_address(address)
     return address
 
 
-Path = Annotated[str, Field(max_length=MAX_PATH), AfterValidator(_path)]
+Path = Annotated[str, Field(max_length=MAX_PATH_LENGTH), AfterValidator(_check_path)]
 
 
-class _Part(BaseModel):
+class _SnapshotModel(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
 
 
-class EndpointEntry(_Part):
+class EndpointEntry(_SnapshotModel):
     """One pod's port. The three states are those of an EndpointSlice: `serving` still answers while `terminating`; `ready` is serving and not terminating."""
 
-    address: Annotated[str, AfterValidator(_address)]
+    address: Annotated[str, AfterValidator(_check_address)]
     port: int = Field(ge=1, le=65535)
     ready: bool
     serving: bool
@@ -62,7 +62,7 @@ class EndpointEntry(_Part):
         return f"http://[{self.address}]:{self.port}" if ":" in self.address else f"http://{self.address}:{self.port}"
 
 
-class Timeouts(_Part):
+class Timeouts(_SnapshotModel):
     """Seconds. `request`: until an answer begins, over all attempts; `backend_request`: the same for one attempt; absent: the caller's own setting."""
 
     request: Seconds | None = None
@@ -70,7 +70,7 @@ class Timeouts(_Part):
     connect: Seconds = 1.0
 
 
-class Retry(_Part):
+class Retry(_SnapshotModel):
     """`attempts`: more of them after the first, each at another endpoint, for these methods and what these statuses answer. `unsent`: a request that no
     connection was made for has reached nobody, so one of any method is sent to another endpoint, at no charge to the budget."""
 
@@ -82,7 +82,7 @@ class Retry(_Part):
     unsent: bool = False
 
 
-class CircuitBreaker(_Part):
+class CircuitBreaker(_SnapshotModel):
     """Of the service, and of each endpoint: one that fails is left out, as long as no more than `max_ejection_percent` of them are."""
 
     window: Seconds = 10.0
@@ -94,13 +94,13 @@ class CircuitBreaker(_Part):
     max_ejection_percent: int = Field(50, ge=0, le=100)
 
 
-class Limits(_Part):
+class Limits(_SnapshotModel):
     """`max_in_flight`: requests that one process has open at this service; absent: no bound but its connections."""
 
     max_in_flight: int | None = Field(None, ge=1, le=100_000)
 
 
-class Policy(_Part):
+class Policy(_SnapshotModel):
     """How a service is called. The defaults hold for services that no snapshot speaks of."""
 
     timeouts: Timeouts = Timeouts()
@@ -114,7 +114,7 @@ class ServiceEntry(Policy):
     endpoints: tuple[EndpointEntry, ...] = Field((), max_length=5000)
 
 
-class RateLimit(_Part):
+class RateLimit(_SnapshotModel):
     """At most `requests` in `period` seconds, counted for each user (without a token: each address), for each address, or for all callers together."""
 
     requests: int = Field(ge=1, le=10_000_000)
@@ -122,7 +122,7 @@ class RateLimit(_Part):
     key: Literal["User", "Address", "Route"] = "User"
 
 
-class Route(_Part):
+class Route(_SnapshotModel):
     """Which public paths go to a service: all below a prefix, one exactly, or those that its own OpenAPI document declares. No methods: all."""
 
     name: str = Field(max_length=320)
@@ -137,7 +137,7 @@ class Route(_Part):
     rate_limit: RateLimit | None = None
 
     @model_validator(mode="after")
-    def _one_kind_of_path(self) -> Self:
+    def _require_one_path(self) -> Self:
         if [self.path_prefix, self.path_exact, self.paths_from].count(None) != 2:
             raise ValueError("a route has exactly one of pathPrefix, pathExact and pathsFrom")
         if self.rewrite_prefix is not None and self.path_prefix is None:
@@ -145,7 +145,7 @@ class Route(_Part):
         return self
 
 
-class Snapshot(_Part):
+class Snapshot(_SnapshotModel):
     """`sequence` grows with every change; `revision` is the hash of the content."""
 
     kind: Literal["routing.caravan.dev/v1"] = Field(SCHEMA, alias="schema")
@@ -156,21 +156,21 @@ class Snapshot(_Part):
     routes: tuple[Route, ...] = Field(max_length=5000)
 
     @model_validator(mode="after")
-    def _fits_together(self) -> Self:
+    def _check_route_services(self) -> Self:
         for route in self.routes:
             if route.service not in self.services:
                 raise ValueError(f"route {route.name} leads to {route.service}, which is not among the services")
         return self
 
 
-def revision_of(document: dict[str, Any]) -> str:
+def compute_revision(document: dict[str, Any]) -> str:
     """The hash of a snapshot's content: everything but when it was made."""
     content = {name: value for name, value in document.items() if name not in ("revision", "sequence")}
     canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return "sha256:" + hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def parse(raw: bytes) -> Snapshot:
+def parse_snapshot(raw: bytes) -> Snapshot:
     """Raises SnapshotError."""
     if len(raw) > MAX_BYTES:
         raise SnapshotError(f"{len(raw)} bytes; at most {MAX_BYTES} are read")
@@ -180,7 +180,7 @@ def parse(raw: bytes) -> Snapshot:
         raise SnapshotError(f"not JSON: {error}") from None
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         raise SnapshotError(f"schema: not {SCHEMA}, the only one that this release reads")
-    if document.get("revision") != revision_of(document):
+    if document.get("revision") != compute_revision(document):
         raise SnapshotError("revision: not the hash of the content; the document is damaged or cut off")
     try:
         return Snapshot.model_validate(document)

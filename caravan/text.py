@@ -39,9 +39,9 @@ _find_unreadable: Final = re.compile(f"[{_UNREADABLE}]")
 _find_spaces: Final = re.compile(f"[\\s{_LINE_ENDS}{_CONTROL}]+")
 
 
-def as_line(text: str, most: int) -> str:
+def clean_line(text: str, max_length: int) -> str:
     """A line that `Line(most)` takes, of a text whose author can't be asked to write it anew; empty when there is nothing to see in it."""
-    plain = unicodedata.normalize("NFC", _find_spaces.sub(" ", _find_unreadable.sub("", text)))[:most].strip()
+    plain = unicodedata.normalize("NFC", _find_spaces.sub(" ", _find_unreadable.sub("", text)))[:max_length].strip()
     return plain if _find_visible(plain) else ""
 
 
@@ -55,54 +55,54 @@ class BrokenRule(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class _Foreign:
-    most: int
-    least: int = 1
+class _ForeignText:
+    max_length: int
+    min_length: int = 1
 
-    _taken: ClassVar[str]
-    _refused: ClassVar[re.Pattern[str]]
+    _allowed: ClassVar[str]
+    _forbidden: ClassVar[re.Pattern[str]]
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        plain = core_schema.str_schema(min_length=self.least or None, max_length=self.most)
-        return core_schema.no_info_after_validator_function(self.read, plain)
+        plain = core_schema.str_schema(min_length=self.min_length or None, max_length=self.max_length)
+        return core_schema.no_info_after_validator_function(self.normalize_text, plain)
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        seen = f"{self._taken}*{_VISIBLE}{self._taken}*"
-        return {**handler(schema), "pattern": f"^{seen}$" if self.least else f"^({seen})?$"}
+        visible = f"{self._allowed}*{_VISIBLE}{self._allowed}*"
+        return {**handler(schema), "pattern": f"^{visible}$" if self.min_length else f"^({visible})?$"}
 
-    def read(self, text: str) -> str:
+    def normalize_text(self, text: str) -> str:
         """The text as it is kept. Raises ValueError with the rule that it breaks."""
         if not (text.isascii() and text.isprintable()):
-            found = self._refused.search(text)
-            if found is not None:
-                at = f"U+{ord(found[0]):04X} stands at {found.start()}"
-                raise ValueError(f"must not hold control, bidirectional or invisible characters: {at}")
+            match = self._forbidden.search(text)
+            if match is not None:
+                position = f"U+{ord(match[0]):04X} stands at {match.start()}"
+                raise ValueError(f"must not hold control, bidirectional or invisible characters: {position}")
             text = unicodedata.normalize("NFC", text)
-            if len(text) > self.most:
-                raise ValueError(f"must have at most {self.most} characters in Unicode's normal form NFC")
+            if len(text) > self.max_length:
+                raise ValueError(f"must have at most {self.max_length} characters in Unicode's normal form NFC")
         text = text.strip()
-        if _find_visible(text) is None and (text or self.least):
+        if _find_visible(text) is None and (text or self.min_length):
             raise ValueError("must have something to see in it, not spaces or invisible characters alone")
         return text
 
 
-class Line(_Foreign):
+class TextLine(_ForeignText):
     """`Annotated[str, Line(100)]`: one line of text with something to see in it, at most so many characters."""
 
-    _taken = _LINE
-    _refused = re.compile(_LINE.replace("[^", "[", 1))
+    _allowed = _LINE
+    _forbidden = re.compile(_LINE.replace("[^", "[", 1))
 
 
-class Paragraphs(_Foreign):
+class TextParagraphs(_ForeignText):
     """`Annotated[str, Paragraphs(5000)]`: text with line breaks and tabs."""
 
-    _taken = _PARAGRAPH
-    _refused = re.compile(_PARAGRAPH.replace("[^", "[", 1))
+    _allowed = _PARAGRAPH
+    _forbidden = re.compile(_PARAGRAPH.replace("[^", "[", 1))
 
-    def read(self, text: str) -> str:
-        return _Foreign.read(self, text).replace("\r\n", "\n").replace("\r", "\n")
+    def normalize_text(self, text: str) -> str:
+        return _ForeignText.normalize_text(self, text).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def is_readable(text: str) -> bool:
     """Whether a text that may be empty and has line breaks holds no control, bidirectional or invisible characters."""
-    return Paragraphs._refused.search(text) is None
+    return TextParagraphs._forbidden.search(text) is None

@@ -12,27 +12,27 @@ FIRST_YEAR, LAST_YEAR = 1900, 2999
 """Some years more or less never leave what Python and Postgres can hold."""
 
 
-def parse_time(given: Any) -> datetime:
+def parse_time(value: Any) -> datetime:
     """RFC 3339 with its zone, in UTC; a day alone is its beginning in UTC. ValueError with the rule."""
-    if isinstance(given, datetime):
-        moment = given
-    elif isinstance(given, str) and _DAY.fullmatch(given):
-        moment = datetime.combine(parse_day(given), datetime.min.time(), UTC)
-    elif isinstance(given, str) and _TIME.fullmatch(given):
-        moment = _read(datetime.fromisoformat, given.upper())
+    if isinstance(value, datetime):
+        time = value
+    elif isinstance(value, str) and _DAY.fullmatch(value):
+        time = datetime.combine(parse_day(value), datetime.min.time(), UTC)
+    elif isinstance(value, str) and _TIME.fullmatch(value):
+        time = _convert_text(datetime.fromisoformat, value.upper())
     else:
         raise ValueError("must be RFC 3339 with a zone, such as 2026-03-01T09:30:00Z (in a URL, + is written %2B)")
-    if not FIRST_YEAR <= moment.year <= LAST_YEAR:
+    if not FIRST_YEAR <= time.year <= LAST_YEAR:
         raise ValueError(f"must lie in the years {FIRST_YEAR} to {LAST_YEAR}")
-    return moment.astimezone(UTC)
+    return time.astimezone(UTC)
 
 
-def parse_day(given: Any) -> date:
+def parse_day(value: Any) -> date:
     """YYYY-MM-DD. ValueError with the rule."""
-    if isinstance(given, date) and not isinstance(given, datetime):
-        day = given
-    elif isinstance(given, str) and _DAY.fullmatch(given):
-        day = _read(date.fromisoformat, given)
+    if isinstance(value, date) and not isinstance(value, datetime):
+        day = value
+    elif isinstance(value, str) and _DAY.fullmatch(value):
+        day = _convert_text(date.fromisoformat, value)
     else:
         raise ValueError("must be a day, written YYYY-MM-DD")
     if not FIRST_YEAR <= day.year <= LAST_YEAR:
@@ -40,9 +40,9 @@ def parse_day(given: Any) -> date:
     return day
 
 
-def _read(reader: Any, text: str) -> Any:
+def _convert_text(convert: Any, text: str) -> Any:
     try:
-        return reader(text)
+        return convert(text)
     except ValueError:
         raise ValueError(f"{text} is not in the calendar") from None
 

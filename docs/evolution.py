@@ -12,9 +12,9 @@ from typing import Any
 import orjson
 
 from caravan.messages import Message
-from services.gateway.asyncapi import kinds_of
-from services.gateway.faces import channels
-from services.orders.model import STORE
+from services.gateway.asyncapi import list_message_types
+from services.gateway.faces import list_channels
+from services.orders.model import EVENT_STORE
 
 FOLDER = Path(__file__).parent / "schemas"
 ANNOTATIONS = {"title", "description", "examples", "$id", "$schema", "$defs"}
@@ -29,13 +29,13 @@ Schema = dict[str, Any]
 
 def sent() -> list[type[Message]]:
     """Every message that travels on a channel, by its wire name."""
-    return sorted({kind for channel in channels() for kind in kinds_of(channel)}, key=lambda kind: kind.type)
+    return sorted({kind for channel in list_channels() for kind in list_message_types(channel)}, key=lambda kind: kind.type)
 
 
 def stored() -> list[type[Message]]:
     """Events that are only kept in a service's own streams: nobody else reads them, and an upcast may turn old ones into today's."""
     travelling = set(sent())
-    return sorted((kind for kind in STORE.kinds.values() if kind not in travelling), key=lambda kind: kind.type)
+    return sorted((kind for kind in EVENT_STORE.event_types.values() if kind not in travelling), key=lambda kind: kind.type)
 
 
 def schema(kind: type[Message]) -> Schema:

@@ -32,21 +32,21 @@ SERVICES = (
 )
 
 
-def load(names: Iterable[str] = SERVICES) -> list[Service]:
+def load_services(names: Iterable[str] = SERVICES) -> list[Service]:
     """The declarations of these services, by `services/<name>/main.py`."""
-    loaded: list[Service] = [import_module(f"services.{name}.main").service for name in names]
-    return loaded
+    services: list[Service] = [import_module(f"services.{name}.main").service for name in names]
+    return services
 
 
-def _print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def _print_traceback(error_type: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """What nobody foresaw may quote anybody."""
-    sys.stderr.write(escape_unprintable("".join(traceback.format_exception(kind, error, trace)), keep="\n"))
+    sys.stderr.write(escape_unprintable("".join(traceback.format_exception(error_type, error, trace)), keep="\n"))
 
 
-def load_settings(names: Iterable[str] = SERVICES) -> list[type[BaseSettings]]:
+def load_settings_classes(names: Iterable[str] = SERVICES) -> list[type[BaseSettings]]:
     """The settings classes of these services, without the rest of them."""
-    loaded: list[type[BaseSettings]] = [import_module(f"services.{name}.settings").Settings for name in names]
-    return loaded
+    classes: list[type[BaseSettings]] = [import_module(f"services.{name}.settings").Settings for name in names]
+    return classes
 
 
 def main() -> None:

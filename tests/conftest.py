@@ -35,11 +35,11 @@ async def servers() -> AsyncIterator[Backends]:
 @pytest.fixture(scope="module")
 async def backends(servers: Backends) -> Backends:
     """What another module left behind would be news to a new reader of a topic, so nothing is left."""
-    await empty(servers)
+    await clear_backends(servers)
     return servers
 
 
-async def empty(servers: Backends) -> None:
+async def clear_backends(servers: Backends) -> None:
     admin = await asyncpg.connect(servers.database_url)
     for row in await admin.fetch("SELECT datname FROM pg_database WHERE datname LIKE 'caravan%'"):
         await admin.execute(f'DROP DATABASE "{row[0]}" WITH (FORCE)')
@@ -54,14 +54,14 @@ def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Generator[None, py
     """The loop of a test that does not end is idle, so its stack says nothing: show where each task waits."""
     report = yield
     if call.excinfo and "from pytest-timeout" in str(call.excinfo.value):
-        tasks = [found for found in gc.get_objects() if isinstance(found, asyncio.Task) and not found.done()]
+        tasks = [candidate for candidate in gc.get_objects() if isinstance(candidate, asyncio.Task) and not candidate.done()]
         report.sections.append(
-            ("what waits", "\n".join(line for task in tasks for line in (repr(task.get_name()), *_awaited(task.get_coro()))))
+            ("what waits", "\n".join(line for task in tasks for line in (repr(task.get_name()), *_list_awaited(task.get_coro()))))
         )
     return report
 
 
-def _awaited(step: Any) -> Iterator[str]:
+def _list_awaited(step: Any) -> Iterator[str]:
     """File and line of each coroutine, from the task's own to the innermost."""
     while step is not None:
         kind = "cr" if hasattr(step, "cr_frame") else "ag" if hasattr(step, "ag_frame") else "gi"

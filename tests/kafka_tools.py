@@ -7,19 +7,19 @@ import pytest
 
 from tests.backends.native import JARS
 
-CLASSES = {
+TOOL_CLASSES = {
     "kafka-console-consumer": "org.apache.kafka.tools.consumer.ConsoleConsumer",
     "kafka-consumer-groups": "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
 }
 
 
-def kafka_tool(name: str, servers: str) -> list[str]:
+def build_tool_command(name: str, servers: str) -> list[str]:
     """The command `name` (`kafka-console-consumer`) against these servers, to be followed by its options. Skips the test where there is none."""
     broker = ["--bootstrap-server", servers]
-    if inside := _container(servers.rpartition(":")[2]):
-        return ["docker", "exec", inside, f"/opt/kafka/bin/{name}.sh", *broker]
-    if found := shutil.which(f"{name}.sh") or shutil.which(name):
-        return [found, *broker]
+    if container := _find_container(servers.rpartition(":")[2]):
+        return ["docker", "exec", container, f"/opt/kafka/bin/{name}.sh", *broker]
+    if path := shutil.which(f"{name}.sh") or shutil.which(name):
+        return [path, *broker]
     if shutil.which("java") and any(JARS.glob("kafka-tools-[0-9]*.jar")):
         # Without a logging configuration it would log to standard output, among the messages.
         return [
@@ -29,21 +29,21 @@ def kafka_tool(name: str, servers: str) -> list[str]:
             "-Dlog4j2.level=OFF",
             "-cp",
             f"{JARS}/*",
-            CLASSES[name],
+            TOOL_CLASSES[name],
             *broker,
         ]
     pytest.skip(f"no {name}: neither a Kafka container, nor the tool on the PATH, nor the jars (make brokers)")
 
 
-def _container(port: str) -> str:
+def _find_container(port: str) -> str:
     """The container that publishes this port; nothing when no engine answers."""
     if not shutil.which("docker"):
         return ""
-    found = subprocess.run(
+    completed = subprocess.run(
         ["docker", "ps", "--filter", f"publish={port}", "--format", "{{.Names}}"],
         capture_output=True,
         text=True,
         timeout=10,
         stdin=subprocess.DEVNULL,
     )
-    return found.stdout.strip().partition("\n")[0] if found.returncode == 0 else ""
+    return completed.stdout.strip().partition("\n")[0] if completed.returncode == 0 else ""

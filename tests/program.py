@@ -16,9 +16,9 @@ from typing import Any
 import httpx2
 
 from caravan.clock import new_id
-from caravan.derivation import derive
+from caravan.derivation import derive_secret
 from services.__main__ import SERVICES
-from tests.shop import until
+from tests.shop import wait_until
 
 ROOT = Path(__file__).parent.parent
 ADMIN = ("admin@caravan.local", "an admin of the tests")
@@ -48,7 +48,7 @@ class Program:
     """The name that the ingress knows it by, where `url` has another; then it is reached through one."""
     secret: str = ""
     """Its master secret; by default the one in `data`."""
-    post: Callable[[], Awaitable[list[str]]] | None = None
+    read_mails: Callable[[], Awaitable[list[str]]] | None = None
     """Reads all mails, as text; by default they are files in `data`."""
     client: httpx2.AsyncClient = field(init=False)
     _tokens: dict[str, str] = field(default_factory=dict)
@@ -57,30 +57,30 @@ class Program:
         headers = {"host": self.host} if self.host else {}
         self.client = httpx2.AsyncClient(base_url=self.url, timeout=30, limits=httpx2.Limits(max_connections=250), headers=headers)
 
-    async def customer(self) -> dict[str, str]:
+    async def register_customer(self) -> dict[str, str]:
         """A new customer's Authorization header."""
         email, password = f"{new_id()}@example.com", "a long enough password"
-        registered = await self.client.post("/v1/users", json={"email": email, "password": password, "name": "Ada Lovelace"})
-        assert registered.status_code == 201, registered.text
-        return {"authorization": f"Bearer {await self.token(username=email, password=password)}"}
+        response = await self.client.post("/v1/users", json={"email": email, "password": password, "name": "Ada Lovelace"})
+        assert response.status_code == 201, response.text
+        return {"authorization": f"Bearer {await self.fetch_token(username=email, password=password)}"}
 
-    async def token(self, **form: str) -> str:
-        answer = await self.client.post("/v1/auth/token", data={"grant_type": "password", **form})
-        assert answer.status_code == 200, answer.text
-        return str(answer.json()["access_token"])
+    async def fetch_token(self, **form: str) -> str:
+        response = await self.client.post("/v1/auth/token", data={"grant_type": "password", **form})
+        assert response.status_code == 200, response.text
+        return str(response.json()["access_token"])
 
-    async def operator(self) -> dict[str, str]:
+    async def authorize_operator(self) -> dict[str, str]:
         """The Authorization header of this machine's operator, who may do what an admin may."""
         if "operator" not in self._tokens:
-            secret = derive(self.secret or (self.data / "secret").read_text().strip(), "client:cli")
-            self._tokens["operator"] = await self.token(grant_type="client_credentials", client_id="cli", client_secret=secret)
+            secret = derive_secret(self.secret or (self.data / "secret").read_text().strip(), "client:cli")
+            self._tokens["operator"] = await self.fetch_token(grant_type="client_credentials", client_id="cli", client_secret=secret)
         return {"authorization": f"Bearer {self._tokens['operator']}"}
 
-    async def product(self, stock: int, price: int = 1250) -> str:
+    async def create_product(self, stock: int, price: int = 1250) -> str:
         """A new product with stock; its sku."""
         sku = f"SKU-{str(new_id())[-12:]}"
-        admin = await self.operator()
-        made = await self.client.post(
+        admin = await self.authorize_operator()
+        created = await self.client.post(
             "/v1/products",
             json={
                 "sku": sku,
@@ -92,46 +92,48 @@ class Program:
             },
             headers=admin,
         )
-        assert made.status_code == 201, made.text
+        assert created.status_code == 201, created.text
         if stock:
-            moved = await self.client.post(
+            received = await self.client.post(
                 f"/v1/stock/{sku}/movements", json={"kind": "receive", "quantity": stock, "reason": "test"}, headers=admin
             )
-            assert moved.status_code in (200, 201), moved.text
+            assert received.status_code in (200, 201), received.text
         return sku
 
-    async def place(
-        self, who: dict[str, str], sku: str, quantity: int = 1, token: str = "tok_ok", key: str | None = None
+    async def place_order(
+        self, headers: dict[str, str], sku: str, quantity: int = 1, token: str = "tok_ok", key: str | None = None
     ) -> httpx2.Response:
         body = {"lines": [{"sku": sku, "quantity": quantity}], "shipping_address": ADDRESS, "payment": {"method": "card", "token": token}}
-        return await self.client.post("/v1/orders", json=body, headers={**who, "Idempotency-Key": key or str(new_id())})
+        return await self.client.post("/v1/orders", json=body, headers={**headers, "Idempotency-Key": key or str(new_id())})
 
-    async def order(self, who: dict[str, str], order_id: str) -> dict[str, Any]:
-        answer = await self.client.get(f"/v1/orders/{order_id}", headers=who)
-        assert answer.status_code == 200, answer.text
-        found: dict[str, Any] = answer.json()
-        return found
+    async def get_order(self, headers: dict[str, str], order_id: str) -> dict[str, Any]:
+        response = await self.client.get(f"/v1/orders/{order_id}", headers=headers)
+        assert response.status_code == 200, response.text
+        order: dict[str, Any] = response.json()
+        return order
 
-    async def ends(self, who: dict[str, str], order_id: str, status: str, *, seconds: float = 20) -> dict[str, Any]:
-        async def reached() -> dict[str, Any] | None:
-            found = await self.order(who, order_id)
-            assert found["status"] == status or found["status"] not in TERMINAL - {status}, f"ended as {found['status']}: {found['reason']}"
-            return found if found["status"] == status else None
+    async def wait_for_status(self, headers: dict[str, str], order_id: str, status: str, *, seconds: float = 20) -> dict[str, Any]:
+        async def check_status() -> dict[str, Any] | None:
+            order = await self.get_order(headers, order_id)
+            assert order["status"] == status or order["status"] not in TERMINAL - {status}, f"ended as {order['status']}: {order['reason']}"
+            return order if order["status"] == status else None
 
-        found = await until(reached, seconds=seconds, every=0.05)
-        assert found is not None
-        return found
+        order = await wait_until(check_status, seconds=seconds, every=0.05)
+        assert order is not None
+        return order
 
-    async def stock(self, sku: str) -> dict[str, int]:
-        answer = await self.client.get(f"/v1/stock/{sku}")
-        assert answer.status_code == 200, answer.text
-        found: dict[str, int] = answer.json()
-        return found
+    async def get_stock(self, sku: str) -> dict[str, int]:
+        response = await self.client.get(f"/v1/stock/{sku}")
+        assert response.status_code == 200, response.text
+        level: dict[str, int] = response.json()
+        return level
 
-    async def mails(self, order_id: str) -> list[str]:
+    async def list_mails(self, order_id: str) -> list[str]:
         """The mails that speak of an order, as text."""
-        found = await self.post() if self.post else [as_text(path.read_bytes()) for path in (self.data / "mail").glob("*.eml")]
-        return [text for text in found if order_id in text]
+        texts = (
+            await self.read_mails() if self.read_mails else [decode_mail(path.read_bytes()) for path in (self.data / "mail").glob("*.eml")]
+        )
+        return [text for text in texts if order_id in text]
 
     def kill(self) -> None:
         for process in self.processes:
@@ -151,13 +153,13 @@ class Program:
                 await process.wait()
 
 
-def as_text(mail: bytes) -> str:
+def decode_mail(mail: bytes) -> str:
     return email.message_from_bytes(mail, policy=email.policy.default).as_string()
 
 
-def environment(data: Path, **settings: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("CARAVAN_")}
-    tests = {
+def build_environment(data: Path, **settings: str) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("CARAVAN_")}
+    defaults = {
         **PACE,
         "CARAVAN_DATA": str(data),
         "CARAVAN_PORT": "0",
@@ -166,40 +168,40 @@ def environment(data: Path, **settings: str) -> dict[str, str]:
         "CARAVAN_ADMIN_PASSWORD": ADMIN[1],
         "CARAVAN_LOG_LEVEL": "warning",
     }
-    return {**kept, **tests, **settings}
+    return {**inherited, **defaults, **settings}
 
 
-async def launch(
+async def launch_caravan(
     arguments: Sequence[str], settings: dict[str, str], data: Path, name: str, *, seconds: float = START_SECONDS
 ) -> tuple[asyncio.subprocess.Process, str]:
     """Start `caravan ...`; the process and the URL that it says it listens on."""
     log = data / f"{name}.log"
     data.mkdir(parents=True, exist_ok=True, mode=0o700)
     with log.open("ab") as out:
-        begins = out.tell()
+        offset = out.tell()
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             "services",
             *arguments,
             cwd=ROOT,
-            env=environment(data, **settings),
+            env=build_environment(data, **settings),
             stdout=out,
             stderr=asyncio.subprocess.STDOUT,
             stdin=asyncio.subprocess.DEVNULL,
         )
 
-    async def listening() -> str | None:
-        text = log.read_bytes()[begins:].decode(errors="replace")
-        found = re.search(r"(?:listening on|Caravan is up.*?:) (http://[\d.]+:\d+)", text)
-        if found:
-            return found[1]
+    async def find_url() -> str | None:
+        text = log.read_bytes()[offset:].decode(errors="replace")
+        match = re.search(r"(?:listening on|Caravan is up.*?:) (http://[\d.]+:\d+)", text)
+        if match:
+            return match[1]
         if process.returncode is not None:
             raise RuntimeError(f"caravan {' '.join(arguments)} ended with {process.returncode}:\n{text[-3000:]}")
         return None
 
     try:
-        url = await until(listening, seconds=seconds, every=0.05)
+        url = await wait_until(find_url, seconds=seconds, every=0.05)
     except BaseException:
         if process.returncode is None:
             process.kill()
@@ -210,8 +212,8 @@ async def launch(
 
 
 @asynccontextmanager
-async def one_process(data: Path, **settings: str) -> AsyncIterator[Program]:
-    process, url = await launch(["up"], settings, data, "up")
+async def run_one_process(data: Path, **settings: str) -> AsyncIterator[Program]:
+    process, url = await launch_caravan(["up"], settings, data, "up")
     program = Program(url, data, [process])
     try:
         yield program
@@ -226,24 +228,24 @@ def _end_left(process: asyncio.subprocess.Process) -> None:
 
 
 @asynccontextmanager
-async def process_per_service(data: Path, **settings: str) -> AsyncIterator[Program]:
+async def run_process_per_service(data: Path, **settings: str) -> AsyncIterator[Program]:
     """Every service in a process of its own, on its own port; the first one holds the embedded backends."""
     async with AsyncExitStack() as stack:
         processes: list[asyncio.subprocess.Process] = []
         url = ""
         for name in SERVICES:
-            process, url = await launch(["run", name], settings, data, name)
+            process, url = await launch_caravan(["run", name], settings, data, name)
             processes.append(process)
             stack.callback(_end_left, process)
         program = Program(url, data, processes)
         stack.push_async_callback(program.stop)
 
-        async def all_routed() -> bool:
+        async def is_everything_routed() -> bool:
             paths = (await program.client.get("/openapi.json")).json().get("paths", {})
             return all(
                 path in paths
                 for path in ("/v1/users", "/v1/products", "/v1/orders", "/v1/stock/{sku}", "/v1/payments/{order_id}", "/v1/notifications")
             )
 
-        await until(all_routed, seconds=START_SECONDS, every=0.2)
+        await wait_until(is_everything_routed, seconds=START_SECONDS, every=0.2)
         yield program

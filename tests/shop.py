@@ -16,23 +16,23 @@ from caravan.bus.embedded import EmbeddedBus
 from caravan.clock import Clock, new_id, utc_now
 from caravan.database import Database
 from caravan.messages import Channel, Message
-from caravan.runtime import Backends, Process, migrate
-from caravan.service import Context, Service
+from caravan.runtime import Backends, Process, run_migrations
+from caravan.service import Service, ServiceContext
 from caravan.settings import Settings
-from services.__main__ import load
+from services.__main__ import load_services
 from services.identity.client import (
-    KEYS,
+    GET_CUSTOMER_STATUS,
+    GET_KEY_SET,
+    GET_SESSION_STATE,
     RECORD_ADMIN_ACTION,
     RECORD_REFUSALS,
-    SESSION,
-    STANDING,
     AdminAction,
-    AuditRecorded,
+    AuditReceipt,
+    CustomerStatus,
     KeySet,
     Refusal,
     Refusals,
     SessionState,
-    Standing,
 )
 
 T = TypeVar("T")
@@ -40,16 +40,16 @@ T = TypeVar("T")
 URL = "http://shop.test"
 
 
-async def until(check: Callable[[], Awaitable[T]], *, seconds: float = 10.0, every: float = 0.02) -> T:
+async def wait_until(condition: Callable[[], Awaitable[T]], *, seconds: float = 10.0, every: float = 0.02) -> T:
     """Wait for a condition with a deadline: the first truthy answer of `check`. A check may raise AssertionError until it holds."""
     end = time.monotonic() + seconds
     last: object = None
     while time.monotonic() < end:
         try:
-            found = await check()
-            if found:
-                return found
-            last = found
+            result = await condition()
+            if result:
+                return result
+            last = result
         except AssertionError as error:
             last = error
         await asyncio.sleep(every)
@@ -61,36 +61,41 @@ class Issuer:
     """Stands in for identity where a test doesn't run it: issues tokens, and knows the users that it issued tokens for."""
 
     key: OKPKey = field(default_factory=lambda: OKPKey.generate_key("Ed25519", {"kid": "test", "use": "sig", "alg": "EdDSA"}))
-    users: dict[UUID, Standing] = field(default_factory=dict)
+    users: dict[UUID, CustomerStatus] = field(default_factory=dict)
     admin_actions: list[AdminAction] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     """What admins did at the gateway."""
 
-    def service(self) -> Service:
-        async def keys(_: Any, __: Any) -> KeySet:
+    def build_service(self) -> Service:
+        async def get_keys(_: Any, __: Any) -> KeySet:
             return KeySet(issuer=URL, keys=[dict(self.key.as_dict(private=False))])
 
-        async def standing(_: Any, request: Any) -> Standing:
-            known = self.users.get(request.user_id)
-            return known or Standing(
+        async def get_customer_status(_: Any, request: Any) -> CustomerStatus:
+            status = self.users.get(request.user_id)
+            return status or CustomerStatus(
                 user_id=request.user_id, email=f"{request.user_id}@example.com", name="Test Person", role="customer", active=True
             )
 
-        async def session(_: Any, __: Any) -> SessionState:
+        async def get_session(_: Any, __: Any) -> SessionState:
             return SessionState(active=True)
 
-        async def record_admin_action(_: Any, action: AdminAction) -> AuditRecorded:
+        async def record_admin_action(_: Any, action: AdminAction) -> AuditReceipt:
             self.admin_actions.append(action)
-            return AuditRecorded()
+            return AuditReceipt()
 
-        async def record_refusals(_: Any, refusals: Refusals) -> AuditRecorded:
+        async def record_refusals(_: Any, refusals: Refusals) -> AuditReceipt:
             self.refusals += refusals.items
-            return AuditRecorded()
+            return AuditReceipt()
 
-        operations: dict[Any, Any] = {KEYS: keys, STANDING: standing, SESSION: session, RECORD_ADMIN_ACTION: record_admin_action}
+        operations: dict[Any, Any] = {
+            GET_KEY_SET: get_keys,
+            GET_CUSTOMER_STATUS: get_customer_status,
+            GET_SESSION_STATE: get_session,
+            RECORD_ADMIN_ACTION: record_admin_action,
+        }
         return Service("identity", operations={**operations, RECORD_REFUSALS: record_refusals})
 
-    def token(self, role: str = "customer", user_id: UUID | None = None, **claims: Any) -> str:
+    def issue_token(self, role: str = "customer", user_id: UUID | None = None, **claims: Any) -> str:
         now = int(time.time())
         body = {
             "iss": URL,
@@ -117,22 +122,22 @@ class Shop:
         assert isinstance(self.process.bus, EmbeddedBus)
         return self.process.bus
 
-    def context(self, service: str) -> Context[Any, Any]:
+    def get_context(self, service: str) -> ServiceContext[Any, Any]:
         return self.process.contexts[service]
 
-    def database(self, service: str) -> Database:
+    def get_database(self, service: str) -> Database:
         return self.process.contexts[service].database
 
-    def bearer(self, role: str = "customer", user_id: UUID | None = None) -> dict[str, str]:
+    def issue_headers(self, role: str = "customer", user_id: UUID | None = None) -> dict[str, str]:
         """The Authorization header of a user; only where identity is not among the running services."""
-        return {"authorization": f"Bearer {self.issuer.token(role, user_id)}"}
+        return {"authorization": f"Bearer {self.issuer.issue_token(role, user_id)}"}
 
-    async def send(self, service: str, channel: Channel, message: Message, *, key: object, identifier: UUID | None = None) -> None:
+    async def send_message(self, service: str, channel: Channel, message: Message, *, key: object, message_id: UUID | None = None) -> None:
         """Publish a message through a running service's outbox, as any service would."""
-        async with self.database(service).work() as work:
-            work.emit(channel, message, key=str(key), identifier=identifier)
+        async with self.get_database(service).unit_of_work() as uow:
+            uow.emit(channel, message, key=str(key), message_id=message_id)
 
-    async def published(self, channel: str, key: object) -> list[dict[str, Any]]:
+    async def read_topic(self, channel: str, key: object) -> list[dict[str, Any]]:
         """The envelopes on a topic for a key, in order."""
         import orjson
 
@@ -141,7 +146,7 @@ class Shop:
         )
         return [orjson.loads(row[0]) for row in rows]
 
-    async def queued(self, queue: str, key: object) -> list[dict[str, Any]]:
+    async def read_queue(self, queue: str, key: object) -> list[dict[str, Any]]:
         """The envelopes waiting in a queue for a key: what was sent to a service that doesn't run here."""
         import orjson
 
@@ -152,25 +157,25 @@ class Shop:
 
 
 @asynccontextmanager
-async def running(
+async def run_services(
     backends: Backends,
     *names: str,
-    extra: tuple[Service, ...] = (),
+    extra_services: tuple[Service, ...] = (),
     clock: Clock = utc_now,
     settings: Settings | None = None,
-    **overrides: Any,
+    **settings_fields: Any,
 ) -> AsyncIterator[Shop]:
     """The named services (with a stand-in for identity unless it is named) in this process. Their databases are shared by the tests of a run: use new ids.
 
     `overrides`: fields of the kernel's settings, such as `data=tmp_path`.
     """
     issuer = Issuer()
-    services = [*load(names), *extra]
+    services = [*load_services(names), *extra_services]
     if "identity" not in names:
-        services.append(issuer.service())
-    await migrate(services, backends)
-    kernel = settings or Settings(drain_seconds=2, **overrides)
-    async with Process(services, kernel, backends, KEYS, URL, clock) as process:
+        services.append(issuer.build_service())
+    await run_migrations(services, backends)
+    kernel_settings = settings or Settings(drain_seconds=2, **settings_fields)
+    async with Process(services, kernel_settings, backends, GET_KEY_SET, URL, clock) as process:
         transport = httpx2.ASGITransport(app=process.app)
         async with httpx2.AsyncClient(transport=transport, base_url=URL, timeout=20) as client:
             yield Shop(process, client, issuer)

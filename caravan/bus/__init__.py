@@ -13,18 +13,18 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, NamedTuple, Protocol
 
-from caravan.messages import Binding, Exchange, Outgoing, Queue, Retry, Source, Topic
+from caravan.messages import Binding, Exchange, OutgoingMessage, Queue, RetryPolicy, Source, Topic
 
 
 class Result(Enum):
     DONE = "done"
     RETRY = "retry"
     DEAD = "dead"
-    HELD = "held"
+    BLOCKED = "held"
     """Not tried, because an earlier message of its key failed: stays behind that one, and keeps its attempts."""
 
 
-class Incoming(NamedTuple):
+class IncomingMessage(NamedTuple):
     """A message as the transport hands it over, not decoded: a poison message must be countable, too."""
 
     key: str
@@ -34,36 +34,36 @@ class Incoming(NamedTuple):
     """The transport's own reference."""
 
 
-class Outcome(NamedTuple):
+class HandlingResult(NamedTuple):
     result: Result
     reason: str = ""
 
 
-DONE = Outcome(Result.DONE)
+DONE = HandlingResult(Result.DONE)
 
-Process = Callable[[list[Incoming]], Awaitable[list[Outcome]]]
+BatchHandler = Callable[[list[IncomingMessage]], Awaitable[list[HandlingResult]]]
 """Handles a batch, in order, and says what came of each. Raises only for trouble of the infrastructure: then nothing of the batch counts."""
 
 
-Background = Callable[[], Coroutine[Any, Any, None]]
+BackgroundTask = Callable[[], Coroutine[Any, Any, None]]
 """Work that runs as long as the process; called again when it failed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class PublishFailure:
     """Why a message was not published. `for_good`: sending it again can't help."""
 
-    message: Outgoing
+    message: OutgoingMessage
     reason: str
-    for_good: bool = False
+    permanent: bool = False
 
 
-class Undelivered(Exception):
+class PublishError(Exception):
     """Some messages are not durable, and with each of them every later one of its key on that channel; all others of the call are."""
 
-    def __init__(self, troubles: Sequence[Trouble]) -> None:
-        super().__init__("; ".join(sorted({f"{trouble.message.channel}: {trouble.reason}" for trouble in troubles})[:5]))
-        self.troubles = troubles
+    def __init__(self, failures: Sequence[PublishFailure]) -> None:
+        super().__init__("; ".join(sorted({f"{failure.message.channel}: {failure.reason}" for failure in failures})[:5]))
+        self.failures = failures
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ class Subscription:
                 return name
 
     @property
-    def retry(self) -> Retry:
+    def retry(self) -> RetryPolicy:
         return self.source.retry
 
 
@@ -111,14 +111,14 @@ class DeadLetter:
     body: bytes
     reason: str
     attempt: int
-    died_at: datetime
+    dead_lettered_at: datetime
     size: int = 0
     """Bytes of the whole body; `body` may be its beginning."""
-    whole: bool = True
+    redrivable: bool = True
     """False when it can't be redriven: the transport could not keep all of it, or it has not been given up."""
 
 
-LETTER_BYTES = 900_000
+DEAD_LETTER_MAX_BYTES = 900_000
 """A dead letter keeps at most so much of a body: what is longer came from a foreign producer, and our own may not send it again."""
 
 
@@ -127,30 +127,30 @@ class Bus(Protocol):
 
     async def close(self) -> None: ...
 
-    def background(self) -> list[tuple[str, Background]]:
+    def list_background_tasks(self) -> list[tuple[str, BackgroundTask]]:
         """Work of the transport's own that runs as long as the process, by name."""
 
-    async def declare(self, channels: Sequence[Topic | Queue | Exchange], subscriptions: Sequence[Subscription]) -> None:
+    async def declare_channels(self, channels: Sequence[Topic | Queue | Exchange], subscriptions: Sequence[Subscription]) -> None:
         """Make what is missing of these channels and readers. A new reader of a topic starts at its first message."""
 
-    async def publish(self, messages: Sequence[Outgoing]) -> None: ...
+    async def publish(self, messages: Sequence[OutgoingMessage]) -> None: ...
 
-    async def consume(self, subscription: Subscription, process: Process) -> None:
+    async def consume(self, subscription: Subscription, handler: BatchHandler) -> None:
         """Run until cancelled; the batch in hand is finished first when `stop` was called."""
 
     async def stop(self) -> None:
         """Take no further batch; `consume` returns when its batch in hand is done."""
 
-    async def lag(self, subscriptions: Sequence[Subscription]) -> dict[str, int]:
+    async def measure_lag(self, subscriptions: Sequence[Subscription]) -> dict[str, int]:
         """Messages waiting for each of these."""
 
-    async def dead_letters(
-        self, subscriptions: Sequence[Subscription], *, limit: int = 100, preview: int = LETTER_BYTES
+    async def list_dead_letters(
+        self, subscriptions: Sequence[Subscription], *, limit: int = 100, preview: int = DEAD_LETTER_MAX_BYTES
     ) -> list[DeadLetter]:
         """What these subscriptions gave up, oldest first, with the first `preview` bytes of the bodies."""
 
-    async def redrive(self, letters: Sequence[DeadLetter]) -> int:
+    async def redrive(self, dead_letters: Sequence[DeadLetter]) -> int:
         """Give dead letters to their subscription again (to no other), in the order they died, with their message ids, as attempt 1. How many."""
 
-    async def discard(self, letters: Sequence[DeadLetter]) -> int:
+    async def discard(self, dead_letters: Sequence[DeadLetter]) -> int:
         """Remove dead letters for good. How many."""

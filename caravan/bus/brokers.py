@@ -3,22 +3,22 @@
 import asyncio
 from collections.abc import Sequence
 
-from caravan.bus import LETTER_BYTES, Background, DeadLetter, Process, Subscription, Trouble, Undelivered
+from caravan.bus import DEAD_LETTER_MAX_BYTES, BackgroundTask, BatchHandler, DeadLetter, PublishError, PublishFailure, Subscription
 from caravan.bus.kafka import KafkaBus
 from caravan.bus.rabbit import RabbitBus
 from caravan.bus.topology import NotDeclared
-from caravan.messages import Exchange, Outgoing, Queue, Topic
+from caravan.messages import Exchange, OutgoingMessage, Queue, Topic
 
 
-class Brokers:
+class BrokerBus:
     """`owner`: whether this process makes the topics and queues that it needs; else `declare` raises NotDeclared until somebody else has."""
 
-    def __init__(self, kafka: KafkaBus, rabbit: RabbitBus, *, owner: bool = True) -> None:
+    def __init__(self, kafka: KafkaBus, rabbit: RabbitBus, *, is_owner: bool = True) -> None:
         self.kafka = kafka
         self.rabbit = rabbit
-        self._owner = owner
+        self._is_owner = is_owner
 
-    def _carrier(self, subscription: Subscription) -> KafkaBus | RabbitBus:
+    def _select_transport(self, subscription: Subscription) -> KafkaBus | RabbitBus:
         return self.kafka if isinstance(subscription.source, Topic) else self.rabbit
 
     async def start(self) -> None:
@@ -28,61 +28,70 @@ class Brokers:
     async def close(self) -> None:
         await asyncio.gather(self.kafka.close(), self.rabbit.close())
 
-    def background(self) -> list[tuple[str, Background]]:
+    def list_background_tasks(self) -> list[tuple[str, BackgroundTask]]:
         return []
 
-    async def declare(self, channels: Sequence[Topic | Queue | Exchange], subscriptions: Sequence[Subscription]) -> None:
-        if self._owner:
-            await self.kafka.declare(channels, subscriptions)
-            await self.rabbit.declare(channels, subscriptions)
-        elif absent := await self.kafka.missing(channels, subscriptions) + await self.rabbit.missing(channels, subscriptions):
-            raise NotDeclared(absent)
+    async def declare_channels(self, channels: Sequence[Topic | Queue | Exchange], subscriptions: Sequence[Subscription]) -> None:
+        if self._is_owner:
+            await self.kafka.declare_channels(channels, subscriptions)
+            await self.rabbit.declare_channels(channels, subscriptions)
+        elif missing_refs := await self.kafka.find_missing(channels, subscriptions) + await self.rabbit.find_missing(
+            channels, subscriptions
+        ):
+            raise NotDeclared(missing_refs)
 
-    async def publish(self, messages: Sequence[Outgoing]) -> None:
-        logged = [message for message in messages if message.kind == "topic"]
-        queued = [message for message in messages if message.kind != "topic"]
-        found = await asyncio.gather(_troubles(self.kafka, logged), _troubles(self.rabbit, queued))
-        if troubles := [trouble for of_one in found for trouble in of_one]:
-            raise Undelivered(troubles)
+    async def publish(self, messages: Sequence[OutgoingMessage]) -> None:
+        topic_messages = [message for message in messages if message.channel_type == "topic"]
+        queue_messages = [message for message in messages if message.channel_type != "topic"]
+        failures_by_transport = await asyncio.gather(
+            _collect_failures(self.kafka, topic_messages), _collect_failures(self.rabbit, queue_messages)
+        )
+        if failures := [trouble for of_one in failures_by_transport for trouble in of_one]:
+            raise PublishError(failures)
 
-    async def consume(self, subscription: Subscription, process: Process) -> None:
-        await self._carrier(subscription).consume(subscription, process)
+    async def consume(self, subscription: Subscription, handler: BatchHandler) -> None:
+        await self._select_transport(subscription).consume(subscription, handler)
 
     async def stop(self) -> None:
         await asyncio.gather(self.kafka.stop(), self.rabbit.stop())
 
-    async def lag(self, subscriptions: Sequence[Subscription]) -> dict[str, int]:
-        read = [subscription for subscription in subscriptions if isinstance(subscription.source, Topic)]
-        taken = [subscription for subscription in subscriptions if not isinstance(subscription.source, Topic)]
-        logs, queues = await asyncio.gather(self.kafka.lag(read), self.rabbit.lag(taken))
-        return logs | queues
-
-    async def dead_letters(
-        self, subscriptions: Sequence[Subscription], *, limit: int = 100, preview: int = LETTER_BYTES
-    ) -> list[DeadLetter]:
-        found = await asyncio.gather(
-            *(self._carrier(subscription).dead_letters([subscription], limit=limit, preview=preview) for subscription in subscriptions)
+    async def measure_lag(self, subscriptions: Sequence[Subscription]) -> dict[str, int]:
+        topic_subscriptions = [subscription for subscription in subscriptions if isinstance(subscription.source, Topic)]
+        queue_subscriptions = [subscription for subscription in subscriptions if not isinstance(subscription.source, Topic)]
+        topic_lag, queue_lag = await asyncio.gather(
+            self.kafka.measure_lag(topic_subscriptions), self.rabbit.measure_lag(queue_subscriptions)
         )
-        return sorted((letter for letters in found for letter in letters), key=lambda letter: letter.died_at)[:limit]
+        return topic_lag | queue_lag
 
-    async def redrive(self, letters: Sequence[DeadLetter]) -> int:
-        logged, queued = _by_transport(letters)
-        return await self.kafka.redrive(logged) + await self.rabbit.redrive(queued)
+    async def list_dead_letters(
+        self, subscriptions: Sequence[Subscription], *, limit: int = 100, preview: int = DEAD_LETTER_MAX_BYTES
+    ) -> list[DeadLetter]:
+        lists = await asyncio.gather(
+            *(
+                self._select_transport(subscription).list_dead_letters([subscription], limit=limit, preview=preview)
+                for subscription in subscriptions
+            )
+        )
+        return sorted((letter for letters in lists for letter in letters), key=lambda letter: letter.dead_lettered_at)[:limit]
 
-    async def discard(self, letters: Sequence[DeadLetter]) -> int:
-        logged, queued = _by_transport(letters)
-        return await self.kafka.discard(logged) + await self.rabbit.discard(queued)
+    async def redrive(self, dead_letters: Sequence[DeadLetter]) -> int:
+        on_kafka, on_rabbitmq = _split_by_transport(dead_letters)
+        return await self.kafka.redrive(on_kafka) + await self.rabbit.redrive(on_rabbitmq)
+
+    async def discard(self, dead_letters: Sequence[DeadLetter]) -> int:
+        on_kafka, on_rabbitmq = _split_by_transport(dead_letters)
+        return await self.kafka.discard(on_kafka) + await self.rabbit.discard(on_rabbitmq)
 
 
-def _by_transport(letters: Sequence[DeadLetter]) -> tuple[list[DeadLetter], list[DeadLetter]]:
+def _split_by_transport(dead_letters: Sequence[DeadLetter]) -> tuple[list[DeadLetter], list[DeadLetter]]:
     """A letter's id tells its transport: on Kafka it is a place (topic/partition/offset@time), on RabbitMQ an id without a slash."""
-    return [letter for letter in letters if "/" in letter.id], [letter for letter in letters if "/" not in letter.id]
+    return [letter for letter in dead_letters if "/" in letter.id], [letter for letter in dead_letters if "/" not in letter.id]
 
 
-async def _troubles(bus: KafkaBus | RabbitBus, messages: Sequence[Outgoing]) -> Sequence[Trouble]:
+async def _collect_failures(bus: KafkaBus | RabbitBus, messages: Sequence[OutgoingMessage]) -> Sequence[PublishFailure]:
     """One broker's trouble is not the other's: both are heard out."""
     try:
         await bus.publish(messages)
-    except Undelivered as error:
-        return error.troubles
+    except PublishError as error:
+        return error.failures
     return ()

@@ -19,35 +19,35 @@ import asyncpg
 
 from caravan import telemetry
 from caravan.clock import Clock, utc_now
-from caravan.database.connections import ACQUIRE_SECONDS, CONNECTION_LOST, Connections
+from caravan.database.connections import ACQUIRE_SECONDS, CONNECTION_LOST, ConnectionPool
 from caravan.database.sessions import LIMITS, PIN, check_pooler, is_pooled
-from caravan.database.writes import ANSWERS_KEPT, Answer, EventRow, Grouped, Writes
-from caravan.messages import Channel, Delivery, Event, Message, Outgoing, encode
+from caravan.database.writes import RESPONSE_RETENTION, EventRow, GroupCommit, PendingWrites, StoredResponse
+from caravan.messages import Channel, Delivery, Event, Message, OutgoingMessage, encode_message
 
 __all__ = [
-    "ANSWERS_KEPT",
     "CONNECTION_LOST",
-    "INBOX_KEPT",
-    "LAZILY",
+    "INBOX_RETENTION",
     "LIMITS",
     "PIN",
-    "Answer",
+    "RESPONSE_RETENTION",
+    "WITHOUT_SYNC_COMMIT",
     "Database",
-    "KeyAlreadyUsed",
+    "DuplicateRequest",
+    "StoredResponse",
     "UnitOfWork",
     "VersionConflict",
-    "cause",
     "check_pooler",
+    "current_message",
     "is_pooled",
 ]
 
 STATEMENT_SECONDS = 30.0
-LAZILY = "set_config('synchronous_commit', 'off', true) IS NOT NULL"
+WITHOUT_SYNC_COMMIT = "set_config('synchronous_commit', 'off', true) IS NOT NULL"
 """In the WHERE of a change that may be lost with the machine, as everybody then does it again: its transaction does not wait for the disk."""
-INBOX_KEPT = timedelta(days=14)
+INBOX_RETENTION = timedelta(days=14)
 """How long a handled message is known. Longer than a replayed topic's retention; what is kept longer (the audit log) is known by its own primary key."""
 
-cause: ContextVar[Delivery[Any] | None] = ContextVar("cause", default=None)
+current_message: ContextVar[Delivery[Any] | None] = ContextVar("cause", default=None)
 """The message that is being handled: what a handler emits names it and stays in its trace."""
 
 
@@ -55,7 +55,7 @@ class VersionConflict(Exception):
     """Somebody else appended to the stream first; load it again and decide anew."""
 
 
-class KeyAlreadyUsed(Exception):
+class DuplicateRequest(Exception):
     """The idempotency key has its stored answer already; nothing of this unit of work was written."""
 
 
@@ -67,26 +67,26 @@ class Database:
     """
 
     service: str
-    connections: Connections
+    pool: ConnectionPool
     clock: Clock = utc_now
     outbox_written: asyncio.Event = field(default_factory=asyncio.Event)
-    worked_at: float = field(default_factory=time.monotonic)
-    _statements: Any = None
-    grouped: Grouped = field(init=False)
+    last_active_at: float = field(default_factory=time.monotonic)
+    _statement_counter: Any = None
+    group_commit: GroupCommit = field(init=False)
 
     def __post_init__(self) -> None:
-        self._statements = telemetry.STATEMENTS.labels(self.service)
-        self.grouped = Grouped(self.write)
+        self._statement_counter = telemetry.STATEMENTS.labels(self.service)
+        self.group_commit = GroupCommit(self.write_pending)
 
-    async def write(self, writes: Writes) -> None:
+    async def write_pending(self, pending: PendingWrites) -> None:
         """Write what was collected, in a transaction of its own."""
-        await self._ask(asyncpg.Connection.execute, *writes.statement(self.clock()))
+        await self._run_statement(asyncpg.Connection.execute, *pending.build_statement(self.clock()))
 
     @classmethod
     async def open(cls, service: str, url: str, *, size: int = 5, clock: Clock = utc_now) -> Self:
         """Raises what connecting raises, and SettingsError for an unfit pooler: told at the start."""
 
-        async def connect() -> asyncpg.Connection:
+        async def open_connection() -> asyncpg.Connection:
             return await asyncpg.connect(
                 url,
                 timeout=ACQUIRE_SECONDS,
@@ -94,205 +94,214 @@ class Database:
                 server_settings={"application_name": f"caravan {service}"},
             )
 
-        connections = Connections(connect, size)
-        connection = await connections.take()
+        pool = ConnectionPool(open_connection, size)
+        connection = await pool.acquire()
         try:
-            await check_pooler(connection, connect)
+            await check_pooler(connection, open_connection)
         except BaseException:
             connection.terminate()
             raise
         finally:
-            connections.give_back(connection)
-        return cls(service, connections, clock)
+            pool.release(connection)
+        return cls(service, pool, clock)
 
     async def close(self) -> None:
-        await self.connections.close()
+        await self.pool.close()
 
-    def work(self) -> "UnitOfWork":
+    def unit_of_work(self) -> "UnitOfWork":
         return UnitOfWork(self)
 
-    async def forget(self) -> None:
+    async def purge_expired(self) -> None:
         """Remove handled messages and stored answers whose time has come."""
         now = self.clock()
-        await self.fetch("DELETE FROM inbox WHERE handled_at < $1", now - INBOX_KEPT)
+        await self.fetch("DELETE FROM inbox WHERE handled_at < $1", now - INBOX_RETENTION)
         await self.fetch("DELETE FROM idempotency WHERE expires_at < $1", now)
 
     async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
-        rows: list[asyncpg.Record] = await self._ask(asyncpg.Connection.fetch, query, *arguments)
+        rows: list[asyncpg.Record] = await self._run_statement(asyncpg.Connection.fetch, query, *arguments)
         return rows
 
     async def fetchrow(self, query: str, *arguments: Any) -> asyncpg.Record | None:
-        row: asyncpg.Record | None = await self._ask(asyncpg.Connection.fetchrow, query, *arguments)
+        row: asyncpg.Record | None = await self._run_statement(asyncpg.Connection.fetchrow, query, *arguments)
         return row
 
     async def fetchval(self, query: str, *arguments: Any) -> Any:
-        return await self._ask(asyncpg.Connection.fetchval, query, *arguments)
+        return await self._run_statement(asyncpg.Connection.fetchval, query, *arguments)
 
-    async def _ask(self, way: Callable[..., Awaitable[Any]], query: str, *arguments: Any) -> Any:
+    async def _run_statement(self, method: Callable[..., Awaitable[Any]], query: str, *arguments: Any) -> Any:
         """One statement, which is a transaction of its own."""
-        self._statements.inc()
-        connection = await self.connections.take()
+        self._statement_counter.inc()
+        connection = await self.pool.acquire()
         try:
-            answer = await way(connection, query, *arguments)
+            result = await method(connection, query, *arguments)
         except BaseException as error:
-            self.connections.give_back(connection, error)
+            self.pool.release(connection, error)
             raise
-        self.connections.give_back(connection)
-        return answer
+        self.pool.release(connection)
+        return result
 
 
 class UnitOfWork:
-    """`async with database.work() as work:` commits at the end of the block, or rolls all of it back when the block raises.
+    """`async with database.unit_of_work() as uow:` commits at the end of the block, or rolls all of it back when the block raises.
 
     No network call belongs inside. `emit` and `append` only collect; they are written with the commit.
     """
 
-    __slots__ = ("_after", "_answer", "_claimed", "_connection", "_events", "_outbox", "database")
+    __slots__ = ("_after_commit_actions", "_connection", "_events", "_has_claimed", "_outbox", "_stored_response", "database")
 
     def __init__(self, database: Database) -> None:
         self.database = database
         self._connection: asyncpg.Connection | None = None
-        self._outbox: list[Outgoing] = []
+        self._outbox: list[OutgoingMessage] = []
         self._events: list[EventRow] = []
-        self._answer: Answer | None = None
-        self._claimed = False
-        self._after: list[Callable[[], Awaitable[None] | None]] = []
+        self._stored_response: StoredResponse | None = None
+        self._has_claimed = False
+        self._after_commit_actions: list[Callable[[], Awaitable[None] | None]] = []
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if kind is None:
+    async def __aexit__(self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        if error_type is None:
             await self._commit()
         else:
-            await self._release(commit=False)
+            await self._end_transaction(commit=False)
 
-    async def _take(self) -> asyncpg.Connection:
+    async def _acquire_connection(self) -> asyncpg.Connection:
         if self._connection is None:
-            connection = await self.database.connections.take()
-            self.database._statements.inc()
+            connection = await self.database.pool.acquire()
+            self.database._statement_counter.inc()
             try:
                 await connection.execute("BEGIN")
             except BaseException as error:
-                self.database.connections.give_back(connection, error)
+                self.database.pool.release(connection, error)
                 raise
             self._connection = connection
-        self.database._statements.inc()
+        self.database._statement_counter.inc()
         return self._connection
 
     async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
-        rows: list[asyncpg.Record] = await (await self._take()).fetch(query, *arguments)
+        rows: list[asyncpg.Record] = await (await self._acquire_connection()).fetch(query, *arguments)
         return rows
 
     async def fetchrow(self, query: str, *arguments: Any) -> asyncpg.Record | None:
-        row: asyncpg.Record | None = await (await self._take()).fetchrow(query, *arguments)
+        row: asyncpg.Record | None = await (await self._acquire_connection()).fetchrow(query, *arguments)
         return row
 
     async def fetchval(self, query: str, *arguments: Any) -> Any:
-        return await (await self._take()).fetchval(query, *arguments)
+        return await (await self._acquire_connection()).fetchval(query, *arguments)
 
     async def execute(self, query: str, *arguments: Any) -> int:
         """Run a statement; the number of rows it touched."""
-        status = await (await self._take()).execute(query, *arguments)
-        last = status.rpartition(" ")[2]
-        return int(last) if last.isdigit() else 0
+        status = await (await self._acquire_connection()).execute(query, *arguments)
+        row_count = status.rpartition(" ")[2]
+        return int(row_count) if row_count.isdigit() else 0
 
-    async def claim(self, consumer: str, messages: Iterable[UUID]) -> set[UUID]:
+    async def claim_messages(self, consumer: str, message_ids: Iterable[UUID]) -> set[UUID]:
         """The messages that this consumer has not handled yet; claiming and the effect commit together."""
-        self._claimed = True
+        self._has_claimed = True
         rows = await self.fetch(
             "INSERT INTO inbox (consumer, message_id) SELECT $1, m FROM unnest($2::uuid[]) m ON CONFLICT DO NOTHING RETURNING message_id",
             consumer,
-            list(messages),
+            list(message_ids),
         )
         return {row[0] for row in rows}
 
     def emit(
-        self, channel: Channel, message: Message, *, key: UUID | str, due: Delivery[Any] | None = None, identifier: UUID | None = None
+        self, channel: Channel, message: Message, *, key: UUID | str, caused_by: Delivery[Any] | None = None, message_id: UUID | None = None
     ) -> None:
         """Send a message when, and only when, this unit of work commits. `due`: the message of a batch that caused it (default: the one being handled)."""
-        origin = due or cause.get()
+        cause = caused_by or current_message.get()
         self._outbox.append(
-            encode(
+            encode_message(
                 message,
                 channel,
                 key=str(key),
                 source=self.database.service,
                 time=self.database.clock(),
-                traceparent=(origin.traceparent if origin else None) or telemetry.traceparent.get(),
-                actor=origin.actor if origin else telemetry.actor.get(),
-                cause=str(origin.id) if origin else None,
-                identifier=identifier,
+                traceparent=(cause.traceparent if cause else None) or telemetry.traceparent.get(),
+                actor=cause.actor if cause else telemetry.actor.get(),
+                causation_id=str(cause.id) if cause else None,
+                message_id=message_id,
             )
         )
 
-    def append(self, stream: UUID, expected: int, events: Sequence[Event], *, due: Delivery[Any] | None = None) -> None:
+    def append(self, stream: UUID, expected_version: int, events: Sequence[Event], *, caused_by: Delivery[Any] | None = None) -> None:
         """Append to an event stream that is at version `expected` (0: must not exist). VersionConflict at commit when it has moved."""
-        origin = due or cause.get()
-        trace = (origin.traceparent if origin else None) or telemetry.traceparent.get()
-        who = origin.actor if origin else telemetry.actor.get()
+        cause = caused_by or current_message.get()
+        traceparent = (cause.traceparent if cause else None) or telemetry.traceparent.get()
+        actor = cause.actor if cause else telemetry.actor.get()
         now = self.database.clock()
-        for version, event in enumerate(events, expected + 1):
-            kind = type(event)
+        for version, event in enumerate(events, expected_version + 1):
+            event_type = type(event)
             self._events.append(
-                (stream, version, kind.type, kind.version, event.model_dump_json(), now, who, trace[3:35] if trace else None)
+                (
+                    stream,
+                    version,
+                    event_type.type,
+                    event_type.version,
+                    event.model_dump_json(),
+                    now,
+                    actor,
+                    traceparent[3:35] if traceparent else None,
+                )
             )
 
-    def answer(self, answer: Answer) -> None:
+    def store_response(self, response: StoredResponse) -> None:
         """Store the answer of an idempotent request with the rest. KeyAlreadyUsed at commit when another request was first."""
-        self._answer = answer
+        self._stored_response = response
 
-    def after_commit(self, action: Callable[[], Awaitable[None] | None]) -> None:
-        self._after.append(action)
+    def run_after_commit(self, action: Callable[[], Awaitable[None] | None]) -> None:
+        self._after_commit_actions.append(action)
 
     async def _commit(self) -> None:
         try:
-            written = await self._write()
+            has_messages = await self._write_pending()
         except asyncpg.UniqueViolationError as error:
-            await self._release(commit=False)
+            await self._end_transaction(commit=False)
             if error.constraint_name == "idempotency_pkey":
-                raise KeyAlreadyUsed from None
+                raise DuplicateRequest from None
             if error.constraint_name == "event_pkey":
                 raise VersionConflict from None
             raise
         except BaseException:
-            await self._release(commit=False)
+            await self._end_transaction(commit=False)
             raise
-        await self._release(commit=True)
-        if written:
+        await self._end_transaction(commit=True)
+        if has_messages:
             self.database.outbox_written.set()
-        if written or self._claimed or self._answer or self._events:
-            self.database.worked_at = time.monotonic()
-        for action in self._after:
+        if has_messages or self._has_claimed or self._stored_response or self._events:
+            self.database.last_active_at = time.monotonic()
+        for action in self._after_commit_actions:
             result = action()
             if result is not None:
                 await result
 
-    async def _write(self) -> bool:
+    async def _write_pending(self) -> bool:
         """Write what was collected: in this transaction, or, when no statement needed one, in a transaction shared with others of the same moment."""
-        writes = Writes([self._answer] if self._answer else [], self._events, self._outbox)
-        if writes:
+        pending = PendingWrites([self._stored_response] if self._stored_response else [], self._events, self._outbox)
+        if pending:
             if self._connection is None:
-                await self.database.grouped.commit(writes)
+                await self.database.group_commit.commit(pending)
             else:
-                self.database._statements.inc()
-                await self._connection.execute(*writes.statement(self.database.clock()))
+                self.database._statement_counter.inc()
+                await self._connection.execute(*pending.build_statement(self.database.clock()))
         return bool(self._outbox)
 
-    async def _release(self, *, commit: bool) -> None:
+    async def _end_transaction(self, *, commit: bool) -> None:
         connection, self._connection = self._connection, None
         if connection is None:
             return
         try:
             if commit:
-                self.database._statements.inc()
+                self.database._statement_counter.inc()
                 if await connection.execute("COMMIT") != "COMMIT":
                     raise RuntimeError("a statement of this unit of work failed, so that Postgres has rolled all of it back")
             else:
                 await connection.execute("ROLLBACK")
         except BaseException as error:
-            self.database.connections.give_back(connection, error)
+            self.database.pool.release(connection, error)
             if commit or not isinstance(error, CONNECTION_LOST):
                 raise
         else:
-            self.database.connections.give_back(connection)
+            self.database.pool.release(connection)

@@ -34,116 +34,116 @@ CONNECTION_LOST = (
 )
 """Trouble of the infrastructure: to wait out, not to count against a message. A demoted primary (25006) is one of them; the client calls a
 connection that broke in the middle of an answer an internal error of its own."""
-CLOSED = "the connections of this database are closed"
+CLOSED_MESSAGE = "the connections of this database are closed"
 
 
-class Connections:
+class ConnectionPool:
     """At most `size` at a time, opened as they are needed; who finds none waits its turn, at most ACQUIRE_SECONDS."""
 
     def __init__(self, connect: Callable[[], Awaitable[asyncpg.Connection]], size: int) -> None:
         self._connect = connect
         self._size = size
-        self._taken = 0
+        self._used_slots = 0
         """Places of the `size` that somebody has, holding a connection, opening or mending one."""
         self._idle: list[tuple[asyncpg.Connection, float]] = []
         """With the loop's time of their return; the newest are at the end."""
-        self._waiting: deque[asyncio.Future[asyncpg.Connection | None]] = deque()
+        self._waiters: deque[asyncio.Future[asyncpg.Connection | None]] = deque()
         self._lent: set[asyncpg.Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._tidying: asyncio.TimerHandle | None = None
+        self._idle_timer: asyncio.TimerHandle | None = None
         self._closed = False
-        self._ended = asyncio.Event()
+        self._all_returned = asyncio.Event()
 
-    async def take(self) -> asyncpg.Connection:
+    async def acquire(self) -> asyncpg.Connection:
         """A connection, to be given back whatever happens."""
         while self._idle:
             connection, _ = self._idle.pop()
             if not connection.is_closed():
-                self._taken += 1
+                self._used_slots += 1
                 self._lent.add(connection)
                 return connection
         if self._closed:
-            raise asyncpg.InterfaceError(CLOSED)
-        if self._taken < self._size:
-            self._taken += 1
-            return await self._open()
-        return await self._turn() or await self._open()
+            raise asyncpg.InterfaceError(CLOSED_MESSAGE)
+        if self._used_slots < self._size:
+            self._used_slots += 1
+            return await self._open_connection()
+        return await self._wait_turn() or await self._open_connection()
 
-    def give_back(self, connection: asyncpg.Connection, error: BaseException | None = None) -> None:
+    def release(self, connection: asyncpg.Connection, error: BaseException | None = None) -> None:
         """`error`: what the use of it ended with. What the server has not answered to its end is waited for before somebody else gets the connection."""
         if error is None or isinstance(error, asyncpg.PostgresError) or connection.is_closed():
-            self._leave(connection)
+            self._free_slot(connection)
         else:
-            self._do(self._mend(connection))
+            self._spawn_task(self._reset_connection(connection))
 
     async def close(self) -> None:
         """Let none be taken any more, and wait until those that are lent have come back; at most CLOSE_SECONDS."""
         self._closed = True
-        if self._tidying:
-            self._tidying.cancel()
-        while self._waiting:
-            waiter = self._waiting.popleft()
+        if self._idle_timer:
+            self._idle_timer.cancel()
+        while self._waiters:
+            waiter = self._waiters.popleft()
             if not waiter.done():
-                waiter.set_exception(asyncpg.InterfaceError(CLOSED))
+                waiter.set_exception(asyncpg.InterfaceError(CLOSED_MESSAGE))
         while self._idle:
-            self._do(_end(self._idle.pop()[0]))
+            self._spawn_task(_close_connection(self._idle.pop()[0]))
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
-                if self._taken:
-                    await self._ended.wait()
+                if self._used_slots:
+                    await self._all_returned.wait()
                 while self._tasks:
                     await asyncio.wait(self._tasks)
         except TimeoutError:
             for connection in self._lent:
                 connection.terminate()
 
-    async def _turn(self) -> asyncpg.Connection | None:
+    async def _wait_turn(self) -> asyncpg.Connection | None:
         """Wait for a place: with a connection, or to open one."""
         waiter: asyncio.Future[asyncpg.Connection | None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiter)
+        self._waiters.append(waiter)
         try:
             async with asyncio.timeout(ACQUIRE_SECONDS):
                 return await waiter
         except BaseException:
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                self._leave(waiter.result())  # it came at the same moment
+                self._free_slot(waiter.result())  # it came at the same moment
             raise
 
-    async def _open(self) -> asyncpg.Connection:
+    async def _open_connection(self) -> asyncpg.Connection:
         try:
             connection = await self._connect()
         except BaseException:
-            self._leave(None)
+            self._free_slot(None)
             raise
         self._lent.add(connection)
         return connection
 
-    def _leave(self, connection: asyncpg.Connection | None) -> None:
+    def _free_slot(self, connection: asyncpg.Connection | None) -> None:
         """A place has become free, with a connection or without: the next one has it, in the order in which they came."""
-        self._taken -= 1
+        self._used_slots -= 1
         if connection is not None:
             self._lent.discard(connection)
             connection = None if connection.is_closed() else connection
-        while self._waiting:
-            waiter = self._waiting.popleft()
+        while self._waiters:
+            waiter = self._waiters.popleft()
             if not waiter.done():
-                self._taken += 1
+                self._used_slots += 1
                 if connection is not None:
                     self._lent.add(connection)
                 waiter.set_result(connection)
                 return
         if self._closed:
             if connection is not None:
-                self._do(_end(connection))
-            if not self._taken:
-                self._ended.set()
+                self._spawn_task(_close_connection(connection))
+            if not self._used_slots:
+                self._all_returned.set()
         elif connection is not None:
             loop = asyncio.get_running_loop()
             self._idle.append((connection, loop.time()))
-            if self._tidying is None and len(self._idle) > 1:
-                self._tidying = loop.call_later(UNUSED_SECONDS, self._tidy)
+            if self._idle_timer is None and len(self._idle) > 1:
+                self._idle_timer = loop.call_later(UNUSED_SECONDS, self._close_idle)
 
-    async def _mend(self, connection: asyncpg.Connection) -> None:
+    async def _reset_connection(self, connection: asyncpg.Connection) -> None:
         """Wait until it has ended what it was asked and could not finish; one that does not is closed."""
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
@@ -154,23 +154,23 @@ class Connections:
         except (*CONNECTION_LOST, asyncpg.PostgresError):
             connection.terminate()
         finally:
-            self._leave(connection)
+            self._free_slot(connection)
 
-    def _tidy(self) -> None:
+    def _close_idle(self) -> None:
         """Close those that nobody has used for long, but one."""
-        self._tidying = None
+        self._idle_timer = None
         loop = asyncio.get_running_loop()
         while len(self._idle) > 1 and self._idle[0][1] <= loop.time() - UNUSED_SECONDS:
-            self._do(_end(self._idle.pop(0)[0]))
+            self._spawn_task(_close_connection(self._idle.pop(0)[0]))
         if len(self._idle) > 1:
-            self._tidying = loop.call_at(self._idle[0][1] + UNUSED_SECONDS, self._tidy)
+            self._idle_timer = loop.call_at(self._idle[0][1] + UNUSED_SECONDS, self._close_idle)
 
-    def _do(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
+    def _spawn_task(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
 
-async def _end(connection: asyncpg.Connection) -> None:
+async def _close_connection(connection: asyncpg.Connection) -> None:
     with suppress(*CONNECTION_LOST, asyncpg.PostgresError):
         await connection.close(timeout=CLOSE_SECONDS)

@@ -17,40 +17,40 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from caravan.embedded import postgres, redis
-from caravan.embedded.lock import AlreadyRunning, Lease, changing, find_users, forget_the_dead
-from caravan.embedded.place import Place, StartFailed, find, prepare
+from caravan.embedded.lock import AlreadyRunning, Lease, find_users, lock_servers, remove_dead_leases
+from caravan.embedded.place import ServerPaths, StartError, find_paths, prepare_paths
 from caravan.embedded.process import Server
 
-__all__ = ["AlreadyRunning", "Backends", "StartFailed", "find_users", "running", "start", "stop_orphans"]
+__all__ = ["AlreadyRunning", "ServerUrls", "StartError", "find_running", "find_users", "start", "stop_orphans"]
 
-NOTE = "backends.json"
-WATCH_SECONDS = 0.5
+URLS_FILE = "backends.json"
+CHECK_SECONDS = 0.5
 RETRY_SECONDS = 5.0
-_left_running: list[Server] = []
+_surviving_servers: list[Server] = []
 """Children of ours that go on for others: kept, because Python complains of the object of a running child that goes."""
 
 
 @dataclass(frozen=True, slots=True)
-class Backends:
+class ServerUrls:
     database_url: str  # as the role that owns the server
     redis_url: str
 
 
-def running(data: Path) -> Backends | None:
+def find_running(data: Path) -> ServerUrls | None:
     """How to reach the servers of a folder that live processes use; None if there are none, or the first is still starting."""
     data = data.expanduser().resolve()
-    return _noted(data) if find_users(data) else None
+    return _read_urls(data) if find_users(data) else None
 
 
-def _noted(data: Path) -> Backends | None:
+def _read_urls(data: Path) -> ServerUrls | None:
     try:
-        return Backends(**json.loads((data / NOTE).read_text()))
+        return ServerUrls(**json.loads((data / URLS_FILE).read_text()))
     except FileNotFoundError:
         return None
 
 
 @asynccontextmanager
-async def start(data: Path, *, secret: str, announce: Callable[[str], None]) -> AsyncIterator[Backends]:
+async def start(data: Path, *, secret: str, announce: Callable[[str], None]) -> AsyncIterator[ServerUrls]:
     """Both servers, ready: started now, or those of the processes that use this folder already. One that dies meanwhile is started again on the same port.
 
     On the way out they are stopped, unless somebody else uses them. Raises AlreadyRunning if processes use them with another secret, StartFailed if a
@@ -58,130 +58,134 @@ async def start(data: Path, *, secret: str, announce: Callable[[str], None]) -> 
     """
     data = data.expanduser().resolve()
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
-    use = _Use(data, secret, announce)
-    backends = await use.begin()
-    watch = asyncio.create_task(use.watch())
+    session = _ServerSession(data, secret, announce)
+    backends = await session.start_servers()
+    watch_task = asyncio.create_task(session.restart_dead_servers())
     try:
         yield backends
     finally:
-        watch.cancel()
-        await asyncio.wait([watch])
-        await _to_the_end(use.end())
+        watch_task.cancel()
+        await asyncio.wait([watch_task])
+        await _run_to_completion(session.release_servers())
 
 
 async def stop_orphans(data: Path) -> list[int]:
     """Stops what a killed program has left running from this folder; the pids that were stopped."""
-    place = find(data.expanduser().resolve())
-    found = [server for server in (postgres.running(place), redis.running(place)) if server]
-    for server in found:
+    paths = find_paths(data.expanduser().resolve())
+    servers = [server for server in (postgres.find_running(paths), redis.find_running(paths)) if server]
+    for server in servers:
         await server.stop()
-    return [server.process.pid for server in found]
+    return [server.process.pid for server in servers]
 
 
-Start = Callable[[Place, str, Callable[[str], None], Callable[[Server], None]], Awaitable[Server]]
-STARTS: dict[str, Start] = {"postgres": postgres.start, "redis": redis.start}
+StartServer = Callable[[ServerPaths, str, Callable[[str], None], Callable[[Server], None]], Awaitable[Server]]
+START_FUNCTIONS: dict[str, StartServer] = {"postgres": postgres.start, "redis": redis.start}
 
 
-class _Use:
+class _ServerSession:
     """One process's use of the servers, from its begin to its end."""
 
     def __init__(self, data: Path, secret: str, announce: Callable[[str], None]) -> None:
         self._data, self._announce = data, announce
-        self._passwords = {name: hmac.new(secret.encode(), f"embedded {name}".encode(), hashlib.sha256).hexdigest() for name in STARTS}
+        self._passwords = {
+            name: hmac.new(secret.encode(), f"embedded {name}".encode(), hashlib.sha256).hexdigest() for name in START_FUNCTIONS
+        }
         self._servers: dict[str, Server] = {}
 
-    async def begin(self) -> Backends:
-        async with changing(self._data, self._announce):
-            forget_the_dead(self._data)
-            others = find_users(self._data)
-            noted = _noted(self._data)
-            if others and noted and not self._fits(noted):
+    async def start_servers(self) -> ServerUrls:
+        async with lock_servers(self._data, self._announce):
+            remove_dead_leases(self._data)
+            other_pids = find_users(self._data)
+            known_urls = _read_urls(self._data)
+            if other_pids and known_urls and not self._has_same_secret(known_urls):
                 raise AlreadyRunning(
-                    f"{self._data} is in use by process {others[0]} with another secret. Start with the same CARAVAN_SECRET, stop it (kill {others[0]}),"
+                    f"{self._data} is in use by process {other_pids[0]} with another secret. Start with the same CARAVAN_SECRET, stop it (kill {other_pids[0]}),"
                     " or use another folder: CARAVAN_DATA=/another/folder"
                 )
             self._lease = Lease(self._data)
             try:
-                self._place = await asyncio.to_thread(prepare, self._data, self._announce)
-                await _all(self._launch(name) for name in STARTS)
-                return self._note()
+                self._paths = await asyncio.to_thread(prepare_paths, self._data, self._announce)
+                await _gather_or_cancel(self._start_server(name) for name in START_FUNCTIONS)
+                return self._write_urls()
             except BaseException:
-                self._lease.give_up()
-                if not others:
-                    await _to_the_end(self._stop())
+                self._lease.release()
+                if not other_pids:
+                    await _run_to_completion(self._stop_servers())
                 raise
 
-    def _fits(self, backends: Backends) -> bool:
-        urls = {"postgres": backends.database_url, "redis": backends.redis_url}
+    def _has_same_secret(self, server_urls: ServerUrls) -> bool:
+        urls = {"postgres": server_urls.database_url, "redis": server_urls.redis_url}
         return all(hmac.compare_digest(urlsplit(urls[name]).password or "", password) for name, password in self._passwords.items())
 
-    async def _launch(self, name: str) -> None:
+    async def _start_server(self, name: str) -> None:
         """Takes over the one that runs, else starts it."""
-        await STARTS[name](self._place, self._passwords[name], self._announce, lambda server: self._servers.update({name: server}))
+        await START_FUNCTIONS[name](self._paths, self._passwords[name], self._announce, lambda server: self._servers.update({name: server}))
 
-    def _note(self) -> Backends:
-        backends = Backends(
-            database_url=postgres.url(self._servers["postgres"], self._place, self._passwords["postgres"]),
+    def _write_urls(self) -> ServerUrls:
+        server_urls = ServerUrls(
+            database_url=postgres.url(self._servers["postgres"], self._paths, self._passwords["postgres"]),
             redis_url=f"redis://:{self._passwords['redis']}@127.0.0.1:{self._servers['redis'].port}/0",
         )
-        _write_private(self._data / NOTE, json.dumps(asdict(backends)))
-        return backends
+        _write_private_file(self._data / URLS_FILE, json.dumps(asdict(server_urls)))
+        return server_urls
 
-    async def watch(self) -> None:
+    async def restart_dead_servers(self) -> None:
         """Any user starts again what has died; whoever comes second finds it running."""
         while True:
-            await asyncio.sleep(WATCH_SECONDS)
+            await asyncio.sleep(CHECK_SECONDS)
             for name, server in list(self._servers.items()):
-                if server.alive():
+                if server.is_alive():
                     continue
                 self._announce(f"{name} (process {server.process.pid}) has died: starting it again")
                 try:
-                    async with changing(self._data, self._announce):
-                        await self._launch(name)
-                        self._note()
-                except (AlreadyRunning, StartFailed, OSError) as failure:
+                    async with lock_servers(self._data, self._announce):
+                        await self._start_server(name)
+                        self._write_urls()
+                except (AlreadyRunning, StartError, OSError) as failure:
                     self._announce(f"{name} could not be started again, next attempt in {RETRY_SECONDS:.0f} s: {failure}")
                     await asyncio.sleep(RETRY_SECONDS)
                     continue
                 if self._servers[name].port != server.port:
                     self._announce(f"{name} had to move to port {self._servers[name].port}: restart the program")
 
-    async def end(self) -> None:
+    async def release_servers(self) -> None:
         try:
-            async with changing(self._data, self._announce):
-                self._lease.give_up()
-                others = find_users(self._data)
-                if others:
-                    _left_running.extend(self._servers.values())
-                    self._announce(f"the servers go on for process {', '.join(map(str, others))}")
+            async with lock_servers(self._data, self._announce):
+                self._lease.release()
+                other_pids = find_users(self._data)
+                if other_pids:
+                    _surviving_servers.extend(self._servers.values())
+                    self._announce(f"the servers go on for process {', '.join(map(str, other_pids))}")
                 else:
-                    await self._stop()
+                    await self._stop_servers()
         except AlreadyRunning as failure:
             self._announce(f"the servers are left running: {failure}")
-            self._lease.give_up()
+            self._lease.release()
 
-    async def _stop(self) -> None:
-        (self._data / NOTE).unlink(missing_ok=True)
+    async def _stop_servers(self) -> None:
+        (self._data / URLS_FILE).unlink(missing_ok=True)
         if self._servers:
-            for name, server in (("postgres", postgres.running(self._place)), ("redis", redis.running(self._place))):
-                if server and (name not in self._servers or not self._servers[name].alive()):
+            for name, server in (("postgres", postgres.find_running(self._paths)), ("redis", redis.find_running(self._paths))):
+                if server and (name not in self._servers or not self._servers[name].is_alive()):
                     self._servers[name] = server  # another user has started it anew
-            await _stop(self._servers, self._announce)
+            await _stop_all(self._servers, self._announce)
 
 
-async def _stop(servers: dict[str, Server], announce: Callable[[str], None]) -> None:
-    began = time.monotonic()
+async def _stop_all(servers: dict[str, Server], announce: Callable[[str], None]) -> None:
+    started_at = time.monotonic()
     names = list(servers)
     stopped = await asyncio.gather(*(servers[name].stop() for name in names))
-    for name, done in zip(names, stopped, strict=True):
+    for name, is_stopped in zip(names, stopped, strict=True):
         announce(
-            f"{name} stopped ({time.monotonic() - began:.1f} s)" if done else f"{name} (process {servers[name].process.pid}) does not stop"
+            f"{name} stopped ({time.monotonic() - started_at:.1f} s)"
+            if is_stopped
+            else f"{name} (process {servers[name].process.pid}) does not stop"
         )
 
 
-async def _all(works: Iterable[Coroutine[None, None, None]]) -> None:
+async def _gather_or_cancel(coroutines: Iterable[Coroutine[None, None, None]]) -> None:
     """Side by side; the first failure ends the others and is raised as it is."""
-    tasks = [asyncio.ensure_future(work) for work in works]
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
     try:
         await asyncio.gather(*tasks)
     finally:
@@ -190,22 +194,22 @@ async def _all(works: Iterable[Coroutine[None, None, None]]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _to_the_end(work: Coroutine[None, None, None]) -> None:
+async def _run_to_completion(coroutine: Coroutine[None, None, None]) -> None:
     """Runs `work` to its end, even when the one who waits is cancelled meanwhile."""
-    task = asyncio.ensure_future(work)
-    cancelled: asyncio.CancelledError | None = None
+    task = asyncio.ensure_future(coroutine)
+    cancellation: asyncio.CancelledError | None = None
     while not task.done():
         try:
             await asyncio.shield(task)
         except asyncio.CancelledError as request:
-            cancelled = request
-    if cancelled:
-        raise cancelled
+            cancellation = request
+    if cancellation:
+        raise cancellation
 
 
-def _write_private(path: Path, text: str) -> None:
-    new = path.with_name(f".{path.name}.new")
-    new.unlink(missing_ok=True)
-    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+def _write_private_file(path: Path, text: str) -> None:
+    temporary_path = path.with_name(f".{path.name}.new")
+    temporary_path.unlink(missing_ok=True)
+    with open(os.open(temporary_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
         file.write(text)
-    new.replace(path)
+    temporary_path.replace(path)

@@ -9,25 +9,25 @@ import time
 from pathlib import Path
 
 from caravan.embedded import find_users, stop_orphans
-from caravan.embedded.place import find
+from caravan.embedded.place import find_paths
 
 STOP_SECONDS = 60
 
 
-async def remove(data: Path) -> None:
-    asked: set[int] = set()
+async def remove_databases(data: Path) -> None:
+    signalled_pids: set[int] = set()
     deadline = time.monotonic() + STOP_SECONDS
     while users := find_users(data):
-        for pid in set(users) - asked:
+        for pid in set(users) - signalled_pids:
             print(f"stopping process {pid}")
             os.kill(pid, signal.SIGTERM)
-            asked.add(pid)
+            signalled_pids.add(pid)
         if time.monotonic() > deadline:
             raise SystemExit(f"process {users[0]} does not stop; nothing was removed")
         await asyncio.sleep(0.1)
     for orphan in await stop_orphans(data):
         print(f"stopped process {orphan}")
-    home = find(data).home
+    home = find_paths(data).home
     for name in ("postgres", "redis"):
         shutil.rmtree(home / name, ignore_errors=True)
     if home != data:
@@ -37,6 +37,6 @@ async def remove(data: Path) -> None:
 if __name__ == "__main__":
     match sys.argv[1:]:
         case ["remove", folder]:
-            asyncio.run(remove(Path(folder).resolve()))
+            asyncio.run(remove_databases(Path(folder).resolve()))
         case _:
             raise SystemExit("usage: python -m caravan.embedded remove FOLDER")

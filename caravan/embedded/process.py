@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from caravan.embedded.place import Place
+from caravan.embedded.place import ServerPaths
 
 POLL_SECONDS = 0.025
 LOG_LIMIT_BYTES = 20 * 1024 * 1024
@@ -30,7 +30,7 @@ class Server:
     child: subprocess.Popen[bytes] | None = None
     stop_signals: Sequence[tuple[signal.Signals, float]] = field(default=())
 
-    def alive(self) -> bool:
+    def is_alive(self) -> bool:
         if self.child:
             return self.child.poll() is None
         return is_alive(self.process)
@@ -43,11 +43,11 @@ class Server:
             except psutil.NoSuchProcess:
                 pass
             deadline = time.monotonic() + seconds
-            while self.alive() and time.monotonic() < deadline:
+            while self.is_alive() and time.monotonic() < deadline:
                 await asyncio.sleep(POLL_SECONDS)
-            if not self.alive():
+            if not self.is_alive():
                 return True
-        return not self.alive()
+        return not self.is_alive()
 
 
 def is_alive(process: psutil.Process) -> bool:
@@ -58,26 +58,26 @@ def is_alive(process: psutil.Process) -> bool:
         return False
 
 
-def find_in(folder: Path, pid_file: Path, names: Sequence[str]) -> psutil.Process | None:
+def find_server_process(folder: Path, pid_file: Path, names: Sequence[str]) -> psutil.Process | None:
     """The live server whose pid the file holds."""
-    process = _named_by(pid_file)
-    return process if process and is_alive(process) and _serves(process, folder, names) else None
+    process = _read_process(pid_file)
+    return process if process and is_alive(process) and _is_serving(process, folder, names) else None
 
 
 def is_stale(folder: Path, pid_file: Path, names: Sequence[str]) -> bool:
     """Whether the pid in the file belongs to somebody else by now. False when in doubt."""
-    process = _named_by(pid_file)
-    return process is not None and _serves(process, folder, names) is False
+    process = _read_process(pid_file)
+    return process is not None and _is_serving(process, folder, names) is False
 
 
-def _named_by(pid_file: Path) -> psutil.Process | None:
+def _read_process(pid_file: Path) -> psutil.Process | None:
     try:
         return psutil.Process(int(pid_file.read_text().split("\n", 1)[0]))
     except (FileNotFoundError, ValueError, psutil.NoSuchProcess):
         return None
 
 
-def _serves(process: psutil.Process, folder: Path, names: Sequence[str]) -> bool | None:
+def _is_serving(process: psutil.Process, folder: Path, names: Sequence[str]) -> bool | None:
     """Pids are used again, so the name and the working folder are asked too; None: they can't be."""
     try:
         return process.name() in names and Path(process.cwd()) == folder.resolve()
@@ -85,15 +85,15 @@ def _serves(process: psutil.Process, folder: Path, names: Sequence[str]) -> bool
         return None
 
 
-def spawn(
-    command: Sequence[str | Path], place: Place, log: Path, *, stdin: int = subprocess.DEVNULL, keep: Sequence[int] = ()
+def spawn_process(
+    command: Sequence[str | Path], paths: ServerPaths, log: Path, *, stdin: int = subprocess.DEVNULL, keep: Sequence[int] = ()
 ) -> subprocess.Popen[bytes]:
     """`keep`: descriptors that the server inherits."""
-    account = place.account
+    account = paths.account
     environment = {"PATH": os.defpath, "LC_ALL": "C"}  # nothing of ours: not our secrets, nor a PGDATA of somebody's shell
     with log.open("ab") as output:
         return subprocess.Popen(
-            [str(part) for part in command],
+            [str(argument) for argument in command],
             stdin=stdin,
             stdout=output,
             stderr=output,
@@ -108,9 +108,9 @@ def spawn(
         )
 
 
-async def run(command: Sequence[str | Path], place: Place, log: Path, seconds: float, *, stdin: bytes = b"") -> int:
+async def run_command(command: Sequence[str | Path], paths: ServerPaths, log: Path, seconds: float, *, stdin: bytes = b"") -> int:
     """Runs a command to its end and returns its exit code; it and its children are killed at the deadline, and when we are cancelled."""
-    child = spawn(command, place, log, stdin=subprocess.PIPE)
+    child = spawn_process(command, paths, log, stdin=subprocess.PIPE)
     try:
         assert child.stdin
         child.stdin.write(stdin)  # a line or two: fits the pipe
@@ -127,38 +127,38 @@ async def run(command: Sequence[str | Path], place: Place, log: Path, seconds: f
 async def _kill_group(leader: subprocess.Popen[bytes]) -> None:
     """Returns when all are gone: initdb's child would go on writing into a folder that the next start removes."""
     os.killpg(leader.pid, signal.SIGKILL)
-    members = [process for process in psutil.process_iter() if _group(process) == leader.pid]
+    members = [process for process in psutil.process_iter() if _get_group_id(process) == leader.pid]
     leader.wait(5)
     deadline = time.monotonic() + 5
     while any(is_alive(process) for process in members) and time.monotonic() < deadline:
         await asyncio.sleep(POLL_SECONDS)
 
 
-def _group(process: psutil.Process) -> int | None:
+def _get_group_id(process: psutil.Process) -> int | None:
     try:
         return os.getpgid(process.pid)
     except OSError:  # ended meanwhile, or of a session that may not be asked
         return None
 
 
-def open_log(place: Place, name: str) -> Path:
-    log = place.logs / name
+def open_log(paths: ServerPaths, name: str) -> Path:
+    log = paths.logs / name
     if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES:
         log.replace(log.with_suffix(".old.log"))
     log.touch(mode=0o600)
     return log
 
 
-def said(log: Path, since: int, lines: int = 6) -> str:
+def tail_log(log: Path, offset: int, lines: int = 6) -> str:
     """The last lines of what was logged after the byte `since`."""
     with log.open("rb") as file:
-        file.seek(since)
+        file.seek(offset)
         return "\n".join(file.read()[-8_000:].decode(errors="replace").strip().splitlines()[-lines:])
 
 
-def free_port(kept: int | None) -> int:
+def choose_port(preferred: int | None) -> int:
     """The kept port if nobody has taken it meanwhile, else another."""
-    candidates = ([kept] if kept else []) + random.sample(PORTS, 50)
+    candidates = ([preferred] if preferred else []) + random.sample(PORTS, 50)
     for port in candidates:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do: closed connections don't count

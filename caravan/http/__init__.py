@@ -6,9 +6,20 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
-from caravan.http.accepting import preferred
-from caravan.http.documents import document_pages, html_page
-from caravan.http.edge import FORWARDER, SECONDS, App, Body, Edge, Receive, Scope, Send, forwarder_key, leaves
+from caravan.http.accepting import choose_content_type
+from caravan.http.documents import document_html_responses, render_html_page
+from caravan.http.edge import (
+    FORWARDER_HEADER,
+    SECONDS_HEADER,
+    App,
+    Receive,
+    RequestBody,
+    RequestMiddleware,
+    Scope,
+    Send,
+    derive_forwarder_key,
+    is_task_exit,
+)
 from caravan.http.head import answer_head
 from caravan.http.headers import document_headers
 from caravan.http.pages import (
@@ -16,74 +27,74 @@ from caravan.http.pages import (
     IfMatch,
     Limit,
     Page,
-    Strict,
+    StrictModel,
     check_if_match,
     decode_cursor,
     encode_cursor,
-    entity_tag,
-    json_response,
-    page_response,
-    text_part,
+    format_entity_tag,
+    make_json_response,
+    make_page_response,
+    parse_text_part,
 )
-from caravan.http.parameters import FREE_PARAMETERS, hold_to_declaration
+from caravan.http.parameters import FREE_PARAMETERS, enforce_declaration
 from caravan.http.problems import (
     PROBLEMS,
     ProblemDocument,
     add_problem_handlers,
-    allow,
-    as_problem,
+    convert_to_problem,
     document_problems,
-    problem_response,
-    problems_of,
+    format_allow_header,
+    list_problems,
+    make_problem_response,
 )
-from caravan.http.streams import EVENTS, EventStream
+from caravan.http.streams import EVENT_STREAM_TYPE, EventStream
 from caravan.times import Day, Time, parse_time
 
-SLOW = {"x-slow": True}
+SLOW_READ = {"x-slow": True}
 """`openapi_extra` of a read that may take as long as a write does."""
 
 __all__ = [
-    "EVENTS",
-    "FORWARDER",
+    "EVENT_STREAM_TYPE",
+    "FORWARDER_HEADER",
     "FREE_PARAMETERS",
     "PROBLEMS",
-    "SECONDS",
-    "SLOW",
+    "SECONDS_HEADER",
+    "SLOW_READ",
     "App",
-    "Body",
     "CursorParameter",
     "Day",
-    "Edge",
     "EventStream",
     "IfMatch",
     "Limit",
     "Page",
     "ProblemDocument",
     "Receive",
+    "RequestBody",
+    "RequestMiddleware",
     "Scope",
     "Send",
-    "Strict",
+    "StrictModel",
     "Time",
     "add_problem_handlers",
-    "allow",
     "answer_head",
-    "as_problem",
     "check_if_match",
+    "choose_content_type",
+    "convert_to_problem",
     "create_app",
     "decode_cursor",
+    "derive_forwarder_key",
     "document_headers",
-    "document_pages",
+    "document_html_responses",
     "encode_cursor",
-    "entity_tag",
-    "forwarder_key",
-    "html_page",
-    "json_response",
-    "leaves",
-    "page_response",
+    "format_allow_header",
+    "format_entity_tag",
+    "is_task_exit",
+    "make_json_response",
+    "make_page_response",
+    "make_problem_response",
+    "parse_text_part",
     "parse_time",
-    "preferred",
-    "problem_response",
-    "text_part",
+    "render_html_page",
 ]
 
 
@@ -100,20 +111,20 @@ def create_app(service: str, routers: Sequence[Any], context: Any, verifier: Any
     app.state.context = context
     app.state.verifier = verifier
     for router in routers:
-        _include(app, router)
+        _include_router(app, router)
     add_problem_handlers(app)
     document_problems(app)
-    edge = Edge(app, service, forwarder_key(context.secret), context.refused)
-    edge.fastapi = app
-    return edge
+    middleware = RequestMiddleware(app, service, derive_forwarder_key(context.secret), context.refused)
+    middleware.fastapi = app
+    return middleware
 
 
-def _include(app: FastAPI, router: APIRouter) -> None:
+def _include_router(app: FastAPI, router: APIRouter) -> None:
     """Put a router's routes into the application as they are: our routers have no prefix or dependencies of their own, and an included router is a
     layer that looks itself up again for each request."""
     for route in router.routes:
         if isinstance(route, APIRoute):
-            route.responses = {**problems_of(route), **route.responses}
+            route.responses = {**list_problems(route), **route.responses}
             route.unique_id = route.name
-            hold_to_declaration(route)
+            enforce_declaration(route)
         app.router.routes.append(route)

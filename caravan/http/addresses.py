@@ -8,18 +8,18 @@ from typing import Any
 Networks = tuple[IPv4Network | IPv6Network, ...]
 
 
-def client_address(peer: str, forwarded: str, trusted: Networks) -> str:
+def resolve_client_ip(peer: str, forwarded: str, trusted: Networks) -> str:
     """The rightmost address of the chain that is not a trusted proxy's. A peer that is not trusted can claim nothing."""
     address = peer
-    for claimed in reversed(forwarded.split(",")) if forwarded else ():
-        if not is_within(address, trusted) or _parsed(claimed.strip()) is None:
+    for hop in reversed(forwarded.split(",")) if forwarded else ():
+        if not is_within(address, trusted) or _parse_address(hop.strip()) is None:
             break
-        address = claimed.strip()
+        address = hop.strip()
     return address
 
 
 @lru_cache(maxsize=8192)
-def _parsed(text: str) -> IPv4Address | IPv6Address | None:
+def _parse_address(text: str) -> IPv4Address | IPv6Address | None:
     """An IPv4 address is itself also where a listener of both kinds writes it as an IPv6 one."""
     try:
         address = ip_address(text)
@@ -29,19 +29,19 @@ def _parsed(text: str) -> IPv4Address | IPv6Address | None:
 
 
 def is_within(address: str, networks: Networks) -> bool:
-    parsed = _parsed(address)
+    parsed = _parse_address(address)
     return parsed is not None and any(parsed in network for network in networks)
 
 
 def peer_network(scope: Mapping[str, Any]) -> str:
     """What the party behind a request controls, by its connection or, where the gateway passed it on, by what the gateway says."""
-    return network_of(scope["client"][0]) if scope.get("client") else "unknown"
+    return get_network(scope["client"][0]) if scope.get("client") else "unknown"
 
 
 @lru_cache(maxsize=8192)
-def network_of(address: str) -> str:
+def get_network(address: str) -> str:
     """What one party controls: an IPv4 address, or the /64 of an IPv6 one."""
-    parsed = _parsed(address)
+    parsed = _parse_address(address)
     if parsed is None:
         return "unknown"
     return str(ip_network((parsed, 64), strict=False)) if isinstance(parsed, IPv6Address) else str(parsed)

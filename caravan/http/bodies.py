@@ -10,45 +10,47 @@ from fastapi.routing import APIRoute
 from starlette.datastructures import FormData, Headers
 from starlette.requests import Request
 
-from caravan.errors import Invalid, UnsupportedMediaType
+from caravan.errors import InvalidRequest, UnsupportedMediaType
 
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
 MAX_EXACT = 2**53
 
 
-def takes_body(route: APIRoute) -> bool:
-    return bool(body_types(route))
+def has_body(route: APIRoute) -> bool:
+    return bool(list_body_types(route))
 
 
-def body_types(route: APIRoute) -> frozenset[str]:
+def list_body_types(route: APIRoute) -> frozenset[str]:
     """The content types that a route documents."""
     content = (route.openapi_extra or {}).get("requestBody", {}).get("content", {})
     info = route.body_field.field_info if route.body_field is not None else None
     return frozenset({*content, *([info.media_type] if isinstance(info, params.Body) else ())})
 
 
-def form_fields(route: APIRoute) -> frozenset[str]:
+def list_form_fields(route: APIRoute) -> frozenset[str]:
     content = (route.openapi_extra or {}).get("requestBody", {}).get("content", {}).get(FORM, {})
-    declared = {field.alias for field in route.dependant.body_params if isinstance(field.field_info, params.Form)}
-    return frozenset(declared | content.get("schema", {}).get("properties", {}).keys())
+    declared_fields = {field.alias for field in route.dependant.body_params if isinstance(field.field_info, params.Form)}
+    return frozenset(declared_fields | content.get("schema", {}).get("properties", {}).keys())
 
 
-def check_content_type(headers: Headers, taken: frozenset[str]) -> None:
+def check_content_type(headers: Headers, content_types: frozenset[str]) -> None:
     """Raises UnsupportedMediaType for a body of another type than those, or of none. An endpoint without a body doesn't read what is sent."""
-    if not taken or (headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers):
+    if not content_types or (headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers):
         return
-    given = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if given in taken or (JSON in taken and given.startswith("application/") and given.endswith("+json")):
+    content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if content_type in content_types or (
+        JSON in content_types and content_type.startswith("application/") and content_type.endswith("+json")
+    ):
         return
-    names = " or ".join(sorted(taken))
-    raise UnsupportedMediaType(f"the body is {given[:100] or 'of no named type'}; send it with Content-Type: {names}")
+    names = " or ".join(sorted(content_types))
+    raise UnsupportedMediaType(f"the body is {content_type[:100] or 'of no named type'}; send it with Content-Type: {names}")
 
 
 class StrictRequest(Request):
     """As a route's endpoint reads it."""
 
-    fields: frozenset[str] = frozenset()
+    form_fields: frozenset[str] = frozenset()
     """Of a form; others are ignored, as OAuth wants it."""
 
     async def json(self) -> Any:
@@ -60,19 +62,21 @@ class StrictRequest(Request):
 
     async def _get_form(self, **limits: Any) -> FormData:
         form = await super()._get_form(**limits)
-        repeated = [name for name, times in Counter(name for name, _ in form.multi_items()).items() if times > 1 and name in self.fields]
+        repeated = [
+            name for name, times in Counter(name for name, _ in form.multi_items()).items() if times > 1 and name in self.form_fields
+        ]
         if repeated:
             errors = [{"field": name, "rule": "must be given once"} for name in repeated]
-            raise Invalid(f"not valid: {', '.join(error['field'] for error in errors)}", errors=errors)
+            raise InvalidRequest(f"not valid: {', '.join(error['field'] for error in errors)}", errors=errors)
         return form
 
 
 def _refuse_repeated_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    members = dict(pairs)
+    if len(members) != len(pairs):
         name = next(name for name, times in Counter(name for name, _ in pairs).items() if times > 1)
         raise json.JSONDecodeError(f"{json.dumps(name[:50])} stands twice in one object", "", 0)
-    return found
+    return members
 
 
 def _read_number(text: str) -> int | float:

@@ -33,17 +33,17 @@ _PAGE = Markup(
 )
 
 
-def document_pages(**said: str) -> dict[int | str, dict[str, Any]]:
+def document_html_responses(**descriptions: str) -> dict[int | str, dict[str, Any]]:
     """The responses of a route that answers people, by status (`s200="the form"`), for the OpenAPI document; what is no form at all gets a problem document."""
     html = {"text/html": {"schema": {"type": "string"}}}
     return {
         int(status[1:]): {"description": text, "content": {**PROBLEMS.get(int(status[1:]), {}).get("content", {}), **html}}
-        for status, text in said.items()
+        for status, text in descriptions.items()
     }
 
 
-def html_page(title: str, *content: str, status: int = 200) -> Response:
+def render_html_page(title: str, *content: str, status: int = 200) -> Response:
     """Plain text becomes paragraphs, escaped; `Markup` stays as it is, and escapes what `format` puts into it."""
-    parts = [part if isinstance(part, Markup) else Markup("<p>{}</p>").format(part) for part in content]
-    page = _PAGE.format(title=title, style=STYLE, content=Markup("\n").join(parts))
+    blocks = [block if isinstance(block, Markup) else Markup("<p>{}</p>").format(block) for block in content]
+    page = _PAGE.format(title=title, style=STYLE, content=Markup("\n").join(blocks))
     return Response(page, status, _HEADERS, "text/html")

@@ -25,7 +25,7 @@ HEADERS: dict[str, dict[str, Any]] = {
     "X-Request-Id": {"description": "yours, or one of ours: quote it when you ask about the request", "required": True, "schema": _TEXT},
 }
 
-OF_ALL = ("X-Request-Id", "Cache-Control")
+COMMON_HEADERS = ("X-Request-Id", "Cache-Control")
 
 
 def document_headers(status: int, *names: str, **response: Any) -> dict[int | str, dict[str, Any]]:
@@ -35,7 +35,7 @@ def document_headers(status: int, *names: str, **response: Any) -> dict[int | st
 
 def describe_headers(operation: dict[str, Any]) -> None:
     """Add to an operation what every answer says, and what follows from what it takes."""
-    keyed = any(parameter["name"].lower() == "idempotency-key" for parameter in operation.get("parameters", ()))
+    has_idempotency_key = any(parameter["name"].lower() == "idempotency-key" for parameter in operation.get("parameters", ()))
     for status, response in operation.get("responses", {}).items():
-        names = [*OF_ALL, "Idempotency-Replayed"] if keyed and status.startswith("2") else OF_ALL
+        names = [*COMMON_HEADERS, "Idempotency-Replayed"] if has_idempotency_key and status.startswith("2") else COMMON_HEADERS
         response["headers"] = {**{name: HEADERS[name] for name in names}, **response.get("headers", {})}

@@ -9,10 +9,10 @@ from fastapi import Header, Query
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict
 
-from caravan.errors import BadRequest, StaleEdit
+from caravan.errors import BadRequest, PreconditionFailed
 
 
-class Strict(BaseModel):
+class StrictModel(BaseModel):
     """The base of every request body: unknown fields refused, no silent coercion."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
@@ -37,53 +37,55 @@ def encode_cursor(*position: Any) -> str:
     return base64.urlsafe_b64encode(orjson.dumps(position, default=str)).decode().rstrip("=")
 
 
-def decode_cursor(cursor: str | None, *kinds: Callable[[Any], Any]) -> list[Any] | None:
+def decode_cursor(cursor: str | None, *parsers: Callable[[Any], Any]) -> list[Any] | None:
     """The position behind a cursor, each part through its kind (`UUID`, `parse_time`, ...). Raises BadRequest."""
     if cursor is None:
         return None
     try:
-        parts = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
-        if not isinstance(parts, list) or len(parts) != len(kinds):
+        values = orjson.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        if not isinstance(values, list) or len(values) != len(parsers):
             raise ValueError("wrong number of parts")
-        return [kind(part) for kind, part in zip(kinds, parts, strict=True)]
+        return [parse(value) for parse, value in zip(parsers, values, strict=True)]
     except (ValueError, TypeError, AttributeError) as error:
         raise BadRequest("cursor is not one that this list gave out") from error
 
 
-def text_part(part: Any) -> str:
+def parse_text_part(part: Any) -> str:
     """A kind of a cursor's part. ValueError for what is no text."""
     if not isinstance(part, str):
         raise ValueError("no text")
     return part
 
 
-def page_response(rows: Sequence[R], limit: int, item: Callable[[R], BaseModel], position: Callable[[R], Sequence[Any]]) -> Response:
+def make_page_response(
+    rows: Sequence[R], limit: int, to_item: Callable[[R], BaseModel], to_position: Callable[[R], Sequence[Any]]
+) -> Response:
     """A page of a list. `rows` were asked for with one more than `limit`: whether more follow is seen there, never guessed from a full page.
 
     `position` gives the parts of the cursor that follows a row; times and UUIDs may be among them.
     """
-    shown = rows[:limit]
-    following = encode_cursor(*position(shown[-1])) if len(rows) > limit else None
-    return json_response(Page[Any].model_construct(items=[item(row) for row in shown], next_cursor=following))
+    page_rows = rows[:limit]
+    next_cursor = encode_cursor(*to_position(page_rows[-1])) if len(rows) > limit else None
+    return make_json_response(Page[Any].model_construct(items=[to_item(row) for row in page_rows], next_cursor=next_cursor))
 
 
-def entity_tag(version: int) -> str:
+def format_entity_tag(version: int) -> str:
     return f'"{version}"'
 
 
 IfMatch = Annotated[str | None, Header(max_length=500, description="the ETag that you have; another version is refused with 412")]
 
 
-def check_if_match(given: str | None, version: int) -> None:
+def check_if_match(if_match: str | None, version: int) -> None:
     """Raises StaleEdit when an If-Match names another version. Without the header the edit is unconditional."""
     if (
-        given is not None
-        and given.strip() != "*"
-        and entity_tag(version) not in [tag.strip().removeprefix("W/") for tag in given.split(",")]
+        if_match is not None
+        and if_match.strip() != "*"
+        and format_entity_tag(version) not in [tag.strip().removeprefix("W/") for tag in if_match.split(",")]
     ):
-        raise StaleEdit(f"you have {given}, it is {entity_tag(version)} now; read it again")
+        raise PreconditionFailed(f"you have {if_match}, it is {format_entity_tag(version)} now; read it again")
 
 
-def json_response(body: BaseModel | bytes, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+def make_json_response(body: BaseModel | bytes, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """A response without a second validation: the model was made by us."""
     return Response(body if isinstance(body, bytes) else body.model_dump_json(), status, headers, media_type="application/json")

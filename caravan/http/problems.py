@@ -18,9 +18,9 @@ from starlette.types import Scope
 
 from caravan import telemetry
 from caravan.database import CONNECTION_LOST, VersionConflict
-from caravan.errors import TYPE_BASE, BadRequest, Conflict, Invalid, Problem, Unavailable
-from caravan.faults import FAULT
-from caravan.http.bodies import takes_body
+from caravan.errors import TYPE_BASE, BadRequest, Conflict, InvalidRequest, Problem, ServiceUnavailable
+from caravan.faults import FAULT_HEADER
+from caravan.http.bodies import has_body
 from caravan.http.headers import HEADERS, describe_headers
 from caravan.messages import MessageTooLarge
 from caravan.text import BrokenRule
@@ -71,7 +71,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 _TITLES = {400: "Bad request", 404: "Not found", 405: "Method not allowed", 415: "Unsupported media type"}
 
 
-def as_problem(error: BaseException, path: str) -> Problem:
+def convert_to_problem(error: BaseException, path: str) -> Problem:
     """What a client is told of any exception: the one place where one becomes an answer. What nobody foresaw is the shop's own fault."""
     if isinstance(error, Problem):
         return error
@@ -79,23 +79,25 @@ def as_problem(error: BaseException, path: str) -> Problem:
         return Conflict("somebody else changed this at the same moment; read it again")
     if isinstance(error, CONNECTION_LOST):
         telemetry.log.warning("backend away", path=path, error=repr(error))
-        return Unavailable("a backend of the shop is away; try again")
+        return ServiceUnavailable("a backend of the shop is away; try again")
     if isinstance(error, MessageTooLarge):
-        return Invalid("the request says more than one message to other services can hold; send less text, or in parts")
+        return InvalidRequest("the request says more than one message to other services can hold; send less text, or in parts")
     if isinstance(error, asyncpg.DataError | asyncpg.ProgramLimitExceededError):
         telemetry.log.warning("the database refused a value", path=path, error=repr(error)[:500])
-        return Invalid("a value of the request is not one that can be stored or searched for: too large, too complex, or out of its range")
+        return InvalidRequest(
+            "a value of the request is not one that can be stored or searched for: too large, too complex, or out of its range"
+        )
     telemetry.log.error("unhandled error", path=path, exc_info=error)
     return Problem("something is wrong on our side; quote the trace_id when you report it")
 
 
-def problem_response(problem: Problem, path: str) -> Response:
-    headers = {**problem.headers, FAULT: problem.fault} if problem.fault else problem.headers
-    return render(problem.type, problem.title, problem.status, problem.detail, path, problem.errors, headers, problem.extra)
+def make_problem_response(problem: Problem, path: str) -> Response:
+    headers = {**problem.headers, FAULT_HEADER: problem.fault} if problem.fault else problem.headers
+    return render_problem(problem.type, problem.title, problem.status, problem.detail, path, problem.errors, headers, problem.extra)
 
 
-def render(
-    kind: str,
+def render_problem(
+    type_uri: str,
     title: str,
     status: int,
     detail: str,
@@ -105,20 +107,20 @@ def render(
     extra: dict[str, Any] | None = None,
 ) -> Response:
     document = {
-        "type": kind,
+        "type": type_uri,
         "title": title,
         "status": status,
         "detail": detail,
         "instance": path,
-        "trace_id": telemetry.trace_id(),
+        "trace_id": telemetry.get_trace_id(),
         **(extra or {}),
     }
     if errors:
         document["errors"] = errors
-    return Response(_encode(document), status, headers, media_type="application/problem+json")
+    return Response(_encode_json(document), status, headers, media_type="application/problem+json")
 
 
-def _encode(document: dict[str, Any]) -> bytes:
+def _encode_json(document: dict[str, Any]) -> bytes:
     """As JSON; half a surrogate pair, which a request may hold as a name or in a value, becomes a question mark."""
     try:
         return orjson.dumps(document)
@@ -127,81 +129,83 @@ def _encode(document: dict[str, Any]) -> bytes:
 
 
 def add_problem_handlers(app: FastAPI) -> None:
-    async def any_other(request: Request, error: Exception) -> Response:
-        return problem_response(as_problem(error, request.url.path), request.url.path)
+    async def handle_problem(request: Request, error: Exception) -> Response:
+        return make_problem_response(convert_to_problem(error, request.url.path), request.url.path)
 
-    async def unforeseen(_: Request, error: Exception) -> Response:
+    async def reraise_error(_: Request, error: Exception) -> Response:
         raise error  # the edge around the application answers and logs it once; the framework would answer in plain text
 
-    async def invalid(request: Request, error: Exception) -> Response:
+    async def handle_invalid_request(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
-        found = error.errors()
-        refused = _unreadable(found)
-        if refused is not None:
-            return problem_response(refused, request.url.path)
-        errors = [_field_error(item) for item in found[:50]]
+        details = error.errors()
+        problem = _find_unreadable(details)
+        if problem is not None:
+            return make_problem_response(problem, request.url.path)
+        errors = [_describe_field_error(item) for item in details[:50]]
         names = ", ".join(item["field"] for item in errors[:5])
-        return render(TYPE_BASE + "invalid", "The request is not valid", 422, f"not valid: {names}", request.url.path, errors)
+        return render_problem(TYPE_BASE + "invalid", "The request is not valid", 422, f"not valid: {names}", request.url.path, errors)
 
-    async def http(request: Request, error: Exception) -> Response:
+    async def handle_http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         if isinstance(error.__cause__, Problem):  # raised while the body was read: the framework takes it for its own
-            return problem_response(error.__cause__, request.url.path)
+            return make_problem_response(error.__cause__, request.url.path)
         title = _TITLES.get(error.status_code, "Error")
         slug = title.lower().replace(" ", "-")
         detail = f"nothing is served at {request.method} {request.url.path}" if error.status_code in (404, 405) else str(error.detail)
         headers = dict(error.headers or {})
         if error.status_code == 405:
-            headers["Allow"] = allow(_methods(app.router.routes, request.scope))
-        return render(TYPE_BASE + slug, title, error.status_code, detail, request.url.path, headers=headers)
+            headers["Allow"] = format_allow_header(_list_methods(app.router.routes, request.scope))
+        return render_problem(TYPE_BASE + slug, title, error.status_code, detail, request.url.path, headers=headers)
 
-    app.add_exception_handler(Exception, unforeseen)
-    app.add_exception_handler(RequestValidationError, invalid)
-    app.add_exception_handler(HTTPException, http)
-    for told in (Problem, VersionConflict, *CONNECTION_LOST):
-        app.add_exception_handler(told, any_other)
+    app.add_exception_handler(Exception, reraise_error)
+    app.add_exception_handler(RequestValidationError, handle_invalid_request)
+    app.add_exception_handler(HTTPException, handle_http_error)
+    for error_type in (Problem, VersionConflict, *CONNECTION_LOST):
+        app.add_exception_handler(error_type, handle_problem)
 
 
-def _unreadable(found: Sequence[Any]) -> BadRequest | None:
+def _find_unreadable(details: Sequence[Any]) -> BadRequest | None:
     """What is no request at all, rather than one with a value that is not valid."""
-    for item in found:
+    for item in details:
         if item["type"] == "json_invalid":
             return BadRequest(f"the body is not valid JSON: {item['ctx']['error']}")
         if item["type"] == "missing" and item["loc"][0] == "header":
-            return BadRequest(f"the header {item['loc'][1]} is required", errors=[{"field": _field(item["loc"]), "rule": "must be sent"}])
+            return BadRequest(
+                f"the header {item['loc'][1]} is required", errors=[{"field": _format_location(item["loc"]), "rule": "must be sent"}]
+            )
     return None
 
 
-def _field_error(item: Any) -> dict[str, str]:
-    raised = item.get("ctx", {}).get("error")
-    if isinstance(raised, BrokenRule):
-        return {"field": _field((*item["loc"], *raised.field.split("."))), "rule": raised.rule}
-    return {"field": _field(item["loc"]), "rule": item["msg"].removeprefix("Value error, ")}
+def _describe_field_error(item: Any) -> dict[str, str]:
+    cause = item.get("ctx", {}).get("error")
+    if isinstance(cause, BrokenRule):
+        return {"field": _format_location((*item["loc"], *cause.field.split("."))), "rule": cause.rule}
+    return {"field": _format_location(item["loc"]), "rule": item["msg"].removeprefix("Value error, ")}
 
 
-def _field(location: Sequence[Any]) -> str:
+def _format_location(location: Sequence[Any]) -> str:
     """`lines.0.quantity` for a field of the body; parameters keep their kind (`query.limit`)."""
     parts = location[1:] if location[0] == "body" and len(location) > 1 else location
     return ".".join(str(part) for part in parts)
 
 
-def problems_of(route: APIRoute) -> dict[int | str, dict[str, Any]]:
+def list_problems(route: APIRoute) -> dict[int | str, dict[str, Any]]:
     """The problems with which a route may answer, by what it takes."""
     parameters = {field.alias for field in get_flat_params(route.dependant)}
-    left_out = {
-        *(() if takes_body(route) else (408, 415)),
+    excluded = {
+        *(() if has_body(route) else (408, 415)),
         *(() if "if-match" in parameters else (412,)),
         # A read has nothing to be in conflict with, save one that waits for a version.
         *(() if route.methods != {"GET"} or "min_version" in parameters else (409,)),
     }
-    return {status: problem for status, problem in PROBLEMS.items() if status not in left_out}
+    return {status: problem for status, problem in PROBLEMS.items() if status not in excluded}
 
 
 def document_problems(app: FastAPI) -> None:
     """The problem schema is referred to by every route; put it into the document once."""
     original = app.openapi
 
-    def openapi() -> dict[str, Any]:
+    def build_openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
             document = original()
             for item in document["paths"].values():
@@ -214,10 +218,10 @@ def document_problems(app: FastAPI) -> None:
         assert app.openapi_schema is not None
         return app.openapi_schema
 
-    app.openapi = openapi  # type: ignore[method-assign]
+    app.openapi = build_openapi  # type: ignore[method-assign]
 
 
-def _methods(routes: Iterable[BaseRoute], scope: Scope) -> set[str]:
+def _list_methods(routes: Iterable[BaseRoute], scope: Scope) -> set[str]:
     """The methods of all routes that have the scope's path."""
     methods: set[str] = set()
     for route in routes:
@@ -226,6 +230,6 @@ def _methods(routes: Iterable[BaseRoute], scope: Scope) -> set[str]:
     return methods
 
 
-def allow(methods: set[str]) -> str:
+def format_allow_header(methods: set[str]) -> str:
     """The value of the header `Allow`."""
     return ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set())))

@@ -8,9 +8,21 @@ Redis is never truth. A job only does sooner what rows in a database already say
 after a flush nothing is lost but time. A job may run twice, so its effect is keyed by its row.
 """
 
-from caravan.jobs.declare import Cron, Every, Job, Jobs, Kind, NewJob
+from caravan.jobs.declare import Cron, Interval, Job, JobRequest, Jobs, JobType
 from caravan.jobs.enqueue import Enqueuer
-from caravan.jobs.redis import AWAY, JobsAway, JobStore
+from caravan.jobs.redis import UNAVAILABLE_ERRORS, JobStore, JobsUnavailable
 from caravan.jobs.work import Workers
 
-__all__ = ["AWAY", "Cron", "Enqueuer", "Every", "Job", "JobStore", "Jobs", "JobsAway", "Kind", "NewJob", "Workers"]
+__all__ = [
+    "UNAVAILABLE_ERRORS",
+    "Cron",
+    "Enqueuer",
+    "Interval",
+    "Job",
+    "JobRequest",
+    "JobStore",
+    "JobType",
+    "Jobs",
+    "JobsUnavailable",
+    "Workers",
+]

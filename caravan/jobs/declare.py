@@ -15,7 +15,7 @@ from caravan.clock import EPOCH
 
 
 @cache
-def _zones() -> frozenset[str]:
+def _load_time_zones() -> frozenset[str]:
     return frozenset(available_timezones())
 
 
@@ -34,10 +34,10 @@ class Cron:
         expected = "expected five fields: minute hour day month weekday, such as `30 9 * * mon-fri`"
         if len(self.pattern.split()) != 5:
             raise ValueError(f"{self.pattern!r} is no cron spec; {expected}")
-        if self.zone not in _zones():
+        if self.zone not in _load_time_zones():
             raise ValueError(f"{self.zone!r} is no time zone; expected an IANA name such as `Europe/London`")
         try:
-            self.after(EPOCH)
+            self.compute_next_time(EPOCH)
         except CronSimError as error:
             raise ValueError(
                 f"{self.pattern!r} is no cron spec, or names no time that ever comes ({str(error).lower()}); {expected}"
@@ -45,7 +45,7 @@ class Cron:
         except StopIteration:
             raise ValueError(f"{self.pattern!r} names no time that ever comes") from None
 
-    def after(self, moment: datetime) -> datetime:
+    def compute_next_time(self, moment: datetime) -> datetime:
         """The first time after a moment, in UTC."""
         return next(CronSim(self.pattern, moment.astimezone(ZoneInfo(self.zone)))).astimezone(UTC)
 
@@ -54,31 +54,31 @@ class Cron:
 
 
 @dataclass(frozen=True, slots=True)
-class Every:
+class Interval:
     seconds: float
 
     def __str__(self) -> str:
         return f"every {self.seconds:g} s"
 
 
-_OWN_ID = re.compile(r"(?=.*[^0-9])[A-Za-z0-9_-]{1,200}")
-_GIVEN_ID = re.compile(r"[0-9]{1,20}|repeat:[a-z.-]{1,100}:[0-9]{1,20}")
-_KEYS = frozenset(QueueKeys().getKeys(""))
+_CUSTOM_ID = re.compile(r"(?=.*[^0-9])[A-Za-z0-9_-]{1,200}")
+_GENERATED_ID = re.compile(r"[0-9]{1,20}|repeat:[a-z.-]{1,100}:[0-9]{1,20}")
+_RESERVED_NAMES = frozenset(QueueKeys().getKeys(""))
 """What BullMQ keeps beside the jobs of a queue, under names that look like ids."""
 
 
-def is_own_id(text: str) -> bool:
+def is_custom_id(text: str) -> bool:
     """Whether a job may be given this id: numbers and colons are BullMQ's own, and so are the names of its keys."""
-    return _OWN_ID.fullmatch(text) is not None and text not in _KEYS
+    return _CUSTOM_ID.fullmatch(text) is not None and text not in _RESERVED_NAMES
 
 
 def is_job_id(text: str) -> bool:
     """Whether this can be a job's id in its queue: one of ours, a number, or a run of a schedule. Everything else may name another key of Redis."""
-    return is_own_id(text) or _GIVEN_ID.fullmatch(text) is not None
+    return is_custom_id(text) or _GENERATED_ID.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
-class NewJob:
+class JobRequest:
     """A job to enqueue. While a job with the same `id` is in its queue, finished ones that are kept included, another one is not added.
 
     `priority`: 1 goes before 2; without one a job goes before all that have one.
@@ -88,11 +88,11 @@ class NewJob:
     id: str | None = None
     delay: timedelta = timedelta()
     priority: int = 0
-    kept: Literal["always", "failed", "never"] = "always"
+    keep: Literal["always", "failed", "never"] = "always"
     """When it stays for the desk after its end, and its id with it."""
 
 
-class Report(Protocol):
+class ProgressReporter(Protocol):
     async def __call__(self, done: int, total: int | None = None) -> None: ...
 
 
@@ -104,39 +104,39 @@ class Job:
     queue: str
     data: Any
     attempt: int
-    due: datetime | None
-    report: Report
+    scheduled_at: datetime | None
+    report_progress: ProgressReporter
     """`await job.report(done, total)`: the progress that the desk shows, sent at most once a second."""
-    stopping: Callable[[], bool]
+    is_stopping: Callable[[], bool]
     """Whether the process stops: a long job ends at its next good place."""
 
 
-Handler = Callable[[Any, Job], Awaitable[Any]]
+JobHandler = Callable[[Any, Job], Awaitable[Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class JobType:
     """A kind of job: its queue, its handler, and the bounds of both."""
 
     name: str
-    run: Handler
+    run: JobHandler
     attempts: int = 5
     backoff_seconds: float = 1.0
     """Before the second attempt; doubled for each further one."""
     concurrency: int = 1
     """Jobs at a time in one process."""
-    everywhere: int | None = None
+    global_concurrency: int | None = None
     """Jobs at a time in all processes together."""
     lease_seconds: float = 30.0
     """A job whose worker has died is given to another one after this, and the time of one check. Renewed while it runs."""
     seconds: float = 300.0
     """Longest run of one attempt."""
-    gather_seconds: float = 0.0
+    debounce_seconds: float = 0.0
     """`enqueue_soon` waits so long for further equal jobs, and adds one for all of them."""
     keep_completed: int = 200
     keep_failed: int = 1000
     keep_days: float = 7.0
-    schedule: Cron | Every | None = None
+    schedule: Cron | Interval | None = None
 
 
 @dataclass(slots=True)
@@ -144,17 +144,17 @@ class Jobs:
     """The jobs of a service: `jobs = Jobs("payments")`, then `@jobs.job("payments.capture-retry")` over `async def retry(context, job)`."""
 
     service: str
-    declared: dict[str, Kind] = field(default_factory=dict)
+    job_types: dict[str, JobType] = field(default_factory=dict)
 
-    def job(self, name: str, **bounds: Any) -> Callable[[Handler], Handler]:
+    def job(self, name: str, **limits: Any) -> Callable[[JobHandler], JobHandler]:
         """Declare a kind by the name of its queue, `<service>.<noun-verb>`. `bounds` are fields of `Kind`."""
         if not re.fullmatch(rf"{self.service}\.[a-z]+(-[a-z]+)+", name):
             raise ValueError(f"{name!r}: a job of {self.service} is named {self.service}.<noun>-<verb>")
-        if name in self.declared:
+        if name in self.job_types:
             raise ValueError(f"{name} is declared twice")
 
-        def declare(run: Handler) -> Handler:
-            self.declared[name] = Kind(name, run, **bounds)
+        def register_handler(run: JobHandler) -> JobHandler:
+            self.job_types[name] = JobType(name, run, **limits)
             return run
 
-        return declare
+        return register_handler

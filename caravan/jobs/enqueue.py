@@ -6,37 +6,41 @@ from collections.abc import Sequence
 from typing import Any
 
 from caravan import telemetry
-from caravan.jobs.declare import Jobs, Kind, NewJob, is_own_id
-from caravan.jobs.redis import AWAY, JobsAway, JobStore
+from caravan.jobs.declare import JobRequest, Jobs, JobType, is_custom_id
+from caravan.jobs.redis import UNAVAILABLE_ERRORS, JobStore, JobsUnavailable
 from caravan.telemetry import log
 
-BULK = 500
+BULK_MAX = 500
 """Jobs in one round trip; a million of them must not be one command."""
-WAITING = 10_000
+PENDING_MAX = 10_000
 """Most jobs that wait in memory to be enqueued; beyond, a sweeper has to find their rows."""
 
 
-def options(kind: Kind, job: NewJob) -> dict[str, Any]:
+def build_options(job_type: JobType, request: JobRequest) -> dict[str, Any]:
     """BullMQ's options of a job."""
-    found: dict[str, Any] = {
-        "attempts": kind.attempts,
-        "backoff": {"type": "exponential", "delay": round(kind.backoff_seconds * 1000)},
-        "removeOnComplete": {"count": kind.keep_completed, "age": round(kind.keep_days * 86400)} if job.kept == "always" else True,
-        "removeOnFail": {"count": kind.keep_failed, "age": round(kind.keep_days * 86400)} if job.kept != "never" else True,
+    options: dict[str, Any] = {
+        "attempts": job_type.attempts,
+        "backoff": {"type": "exponential", "delay": round(job_type.backoff_seconds * 1000)},
+        "removeOnComplete": {"count": job_type.keep_completed, "age": round(job_type.keep_days * 86400)}
+        if request.keep == "always"
+        else True,
+        "removeOnFail": {"count": job_type.keep_failed, "age": round(job_type.keep_days * 86400)} if request.keep != "never" else True,
         "stackTraceLimit": 3,
     }
-    if job.id is not None:
-        if not is_own_id(job.id):
-            raise ValueError(f"{job.id!r}: the id of a job is of letters, digits, `-` and `_`, no number and no name of a key of BullMQ")
-        found["jobId"] = job.id
-    if job.delay.total_seconds() > 0:
-        found["delay"] = round(job.delay.total_seconds() * 1000)
-    if job.priority:
-        found["priority"] = job.priority
-    return found
+    if request.id is not None:
+        if not is_custom_id(request.id):
+            raise ValueError(
+                f"{request.id!r}: the id of a job is of letters, digits, `-` and `_`, no number and no name of a key of BullMQ"
+            )
+        options["jobId"] = request.id
+    if request.delay.total_seconds() > 0:
+        options["delay"] = round(request.delay.total_seconds() * 1000)
+    if request.priority:
+        options["priority"] = request.priority
+    return options
 
 
-def envelope(data: Any) -> dict[str, Any]:
+def build_envelope(data: Any) -> dict[str, Any]:
     """What is stored of a job: its data, and in whose trace and on whose behalf it runs."""
     return {
         "data": data,
@@ -51,60 +55,63 @@ class Enqueuer:
 
     def __init__(self, store: JobStore, jobs: Jobs | None) -> None:
         self.store = store
-        self._kinds = dict(jobs.declared) if jobs else {}
-        self._waiting: dict[str, list[tuple[NewJob, dict[str, Any]]]] = {}
-        self._sending: set[asyncio.Task[None]] = set()
-        self._hurry = asyncio.Event()
+        self._job_types = dict(jobs.job_types) if jobs else {}
+        self._pending_requests: dict[str, list[tuple[JobRequest, dict[str, Any]]]] = {}
+        self._send_tasks: set[asyncio.Task[None]] = set()
+        self._flush_requested = asyncio.Event()
 
-    async def enqueue(self, name: str, *new: NewJob) -> list[str]:
+    async def enqueue(self, name: str, *requests: JobRequest) -> list[str]:
         """Add jobs in bulk; their ids, when Redis has them. Raises JobsAway."""
-        return await self._add(self._kind(name), [(job, envelope(job.data)) for job in new or (NewJob(),)])
+        return await self._add_jobs(self._get_job_type(name), [(job, build_envelope(job.data)) for job in requests or (JobRequest(),)])
 
-    def enqueue_soon(self, name: str, new: NewJob | None = None) -> None:
+    def enqueue_soon(self, name: str, request: JobRequest | None = None) -> None:
         """Add a job without waiting for Redis, together with others of the moment: what to do after a commit. Equal jobs of one moment become one.
 
         A job may be lost here, with the process or while Redis is away. So the row that it is about must be one that a sweeper finds.
         """
-        kind, new = self._kind(name), new or NewJob()
-        first = name not in self._waiting
-        waiting = self._waiting.setdefault(name, [])
-        if len(waiting) < WAITING and not any(new == other for other, _ in waiting[-100:]):
-            waiting.append((new, envelope(new.data)))
-        if first:
-            task = asyncio.create_task(self._send(kind))
-            self._sending.add(task)
-            task.add_done_callback(self._sending.discard)
+        job_type, request = self._get_job_type(name), request or JobRequest()
+        is_first = name not in self._pending_requests
+        pending = self._pending_requests.setdefault(name, [])
+        if len(pending) < PENDING_MAX and not any(request == other for other, _ in pending[-100:]):
+            pending.append((request, build_envelope(request.data)))
+        if is_first:
+            task = asyncio.create_task(self._send_pending(job_type))
+            self._send_tasks.add(task)
+            task.add_done_callback(self._send_tasks.discard)
 
     async def flush(self) -> None:
         """Send now what `enqueue_soon` was given."""
-        self._hurry.set()
-        await asyncio.gather(*self._sending, return_exceptions=True)
-        self._hurry.clear()
+        self._flush_requested.set()
+        await asyncio.gather(*self._send_tasks, return_exceptions=True)
+        self._flush_requested.clear()
 
-    async def _send(self, kind: Kind) -> None:
+    async def _send_pending(self, job_type: JobType) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(kind.gather_seconds):
-                await self._hurry.wait()
-        new = self._waiting.pop(kind.name)
+            async with asyncio.timeout(job_type.debounce_seconds):
+                await self._flush_requested.wait()
+        pending = self._pending_requests.pop(job_type.name)
         try:
-            await self._add(kind, new)
-        except JobsAway as error:
-            log.warning("not enqueued; the sweeper will find what is due", queue=kind.name, jobs=len(new), error=str(error))
+            await self._add_jobs(job_type, pending)
+        except JobsUnavailable as error:
+            log.warning("not enqueued; the sweeper will find what is due", queue=job_type.name, jobs=len(pending), error=str(error))
 
-    async def _add(self, kind: Kind, new: Sequence[tuple[NewJob, dict[str, Any]]]) -> list[str]:
-        queue, ids = self.store.queue(kind.name), []
+    async def _add_jobs(self, job_type: JobType, requests: Sequence[tuple[JobRequest, dict[str, Any]]]) -> list[str]:
+        queue, ids = self.store.get_queue(job_type.name), []
         try:
-            for start in range(0, len(new), BULK):
-                added = await queue.addBulk(
-                    [{"name": kind.name, "data": data, "opts": options(kind, job)} for job, data in new[start : start + BULK]]
+            for start in range(0, len(requests), BULK_MAX):
+                jobs = await queue.addBulk(
+                    [
+                        {"name": job_type.name, "data": data, "opts": build_options(job_type, job)}
+                        for job, data in requests[start : start + BULK_MAX]
+                    ]
                 )
-                ids += [str(job.id) for job in added]
-        except AWAY as error:
-            raise JobsAway(f"{kind.name}: {type(error).__name__}: {error}") from error
+                ids += [str(job.id) for job in jobs]
+        except UNAVAILABLE_ERRORS as error:
+            raise JobsUnavailable(f"{job_type.name}: {type(error).__name__}: {error}") from error
         return ids
 
-    def _kind(self, name: str) -> Kind:
-        kind = self._kinds.get(name)
-        if kind is None:
-            raise LookupError(f"no job {name!r} is declared here; there are {', '.join(self._kinds) or 'none'}")
-        return kind
+    def _get_job_type(self, name: str) -> JobType:
+        job_type = self._job_types.get(name)
+        if job_type is None:
+            raise LookupError(f"no job {name!r} is declared here; there are {', '.join(self._job_types) or 'none'}")
+        return job_type

@@ -7,71 +7,76 @@ from typing import Literal
 import orjson
 
 from caravan.bus import DeadLetter
-from caravan.clock import EPOCH, rfc3339
+from caravan.clock import EPOCH, format_rfc3339
 from caravan.errors import Conflict, NotFound
 from caravan.jobs import desk
-from caravan.jobs.redis import AWAY, JobStore
+from caravan.jobs.redis import UNAVAILABLE_ERRORS, JobStore
 from caravan.telemetry import log
 
 
 @dataclass(frozen=True, slots=True)
-class FailedJobs:
+class JobDeadLetters:
     """What the queues of a service gave up. Jobs have no order among each other, so none is held back for another."""
 
     store: JobStore
     queues: Sequence[str]
-    place: Literal["job"] = "job"
+    origin: Literal["job"] = "job"
 
-    async def letters(self, limit: int, preview: int) -> list[DeadLetter]:
+    async def list_dead_letters(self, limit: int, preview: int) -> list[DeadLetter]:
         """Nothing while Redis is away: what the transports gave up is still to be seen."""
         try:
-            known = await self.store.queues()
-            found = [entry for queue in self.queues if queue in known for entry in await desk.failed(self.store, queue=queue, limit=limit)]
-        except AWAY as error:
+            queue_names = await self.store.fetch_queues()
+            statuses = [
+                entry
+                for queue in self.queues
+                if queue in queue_names
+                for entry in await desk.list_failed_jobs(self.store, queue=queue, limit=limit)
+            ]
+        except UNAVAILABLE_ERRORS as error:
             log.warning("failed jobs can't be listed", error=repr(error))
             return []
-        found.sort(key=lambda entry: entry.finished_at or EPOCH)
-        return [_letter(entry, preview) for entry in found[:limit]]
+        statuses.sort(key=lambda entry: entry.finished_at or EPOCH)
+        return [_build_dead_letter(entry, preview) for entry in statuses[:limit]]
 
-    async def redrive(self, letters: Sequence[DeadLetter]) -> int:
+    async def redrive(self, dead_letters: Sequence[DeadLetter]) -> int:
         """Give them all their attempts again; how many. One that somebody else has retried meanwhile is not counted."""
-        done = 0
-        for letter in letters:
+        count = 0
+        for letter in dead_letters:
             try:
-                done += await desk.retry(self.store, [letter.id])
+                count += await desk.retry_jobs(self.store, [letter.id])
             except (NotFound, Conflict) as problem:
                 log.info("not retried", job=letter.id, why=problem.detail)
-        return done
+        return count
 
-    async def discard(self, letters: Sequence[DeadLetter]) -> int:
-        done = 0
-        for letter in letters:
+    async def discard(self, dead_letters: Sequence[DeadLetter]) -> int:
+        count = 0
+        for letter in dead_letters:
             try:
-                await desk.remove(self.store, letter.id)
-                done += 1
+                await desk.remove_job(self.store, letter.id)
+                count += 1
             except (NotFound, Conflict) as problem:
                 log.info("not discarded", job=letter.id, why=problem.detail)
-        return done
+        return count
 
 
-def _letter(entry: desk.Entry, preview: int) -> DeadLetter:
+def _build_dead_letter(status: desk.JobStatus, preview: int) -> DeadLetter:
     """A job in the shape of a message's envelope."""
     envelope = {
-        "id": entry.id,
-        "type": entry.queue,
-        "time": rfc3339(entry.created_at),
-        "traceparent": entry.traceparent,
-        "actor": entry.actor,
+        "id": status.id,
+        "type": status.queue,
+        "time": format_rfc3339(status.created_at),
+        "traceparent": status.traceparent,
+        "actor": status.actor,
     }
-    body = orjson.dumps({**{name: value for name, value in envelope.items() if value is not None}, "data": entry.payload}, default=str)
+    body = orjson.dumps({**{name: value for name, value in envelope.items() if value is not None}, "data": status.payload}, default=str)
     return DeadLetter(
-        id=entry.id,
-        subscription=entry.queue,
-        channel=entry.queue,
+        id=status.id,
+        subscription=status.queue,
+        channel=status.queue,
         key="",
         body=body[:preview],
-        reason=entry.reason or "",
-        attempt=entry.attempts,
-        died_at=entry.finished_at or entry.created_at,
+        reason=status.reason or "",
+        attempt=status.attempts,
+        dead_lettered_at=status.finished_at or status.created_at,
         size=len(body),
     )

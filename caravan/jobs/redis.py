@@ -12,20 +12,20 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from caravan.jobs.declare import Kind
+from caravan.jobs.declare import JobType
 
 PREFIX = "caravan"
-QUEUES = f"{PREFIX}:queues"
+QUEUES_KEY = f"{PREFIX}:queues"
 """What each process says of its queues, so that any other, knowing no service, can show them."""
-EVENTS_KEPT = 1000
+EVENTS_MAX = 1000
 CONNECTIONS = 100
 COMMAND_SECONDS = 2.0
 BLOCK_SECONDS = 5
 """How long an idle worker's question stays open. Its connection must wait longer than that."""
-AWAY = (RedisError, OSError, TimeoutError)
+UNAVAILABLE_ERRORS = (RedisError, OSError, TimeoutError)
 
 
-class JobsAway(Exception):
+class JobsUnavailable(Exception):
     """The Redis of the jobs can't be used now. What was to be enqueued is in the database: its sweeper will find it."""
 
 
@@ -33,13 +33,13 @@ class JobStore:
     """Connections and queues of one Redis; opened lazily, so that a Redis that is away stops no start."""
 
     def __init__(self, url: str) -> None:
-        self.pool = self._pool(url, COMMAND_SECONDS)
+        self.pool = self._create_pool(url, COMMAND_SECONDS)
         self.client = Redis(connection_pool=self.pool)
-        self.blocking_pool = self._pool(url, BLOCK_SECONDS + COMMAND_SECONDS + 5)
+        self.blocking_pool = self._create_pool(url, BLOCK_SECONDS + COMMAND_SECONDS + 5)
         self._queues: dict[str, Any] = {}
 
     @staticmethod
-    def _pool(url: str, seconds: float) -> BlockingConnectionPool:
+    def _create_pool(url: str, seconds: float) -> BlockingConnectionPool:
         # BullMQ's own retries wait for minutes while Redis is away; here whoever asks decides.
         return BlockingConnectionPool.from_url(
             url,
@@ -52,45 +52,45 @@ class JobStore:
             retry_on_error=[RedisConnectionError, RedisTimeoutError],
         )
 
-    def blocking(self) -> Redis:
+    def create_blocking_client(self) -> Redis:
         """A client whose answers may take as long as an idle worker waits."""
         return Redis(connection_pool=self.blocking_pool)
 
-    def queue(self, name: str) -> Any:
+    def get_queue(self, name: str) -> Any:
         """BullMQ's queue of this name."""
         if name not in self._queues:
             self._queues[name] = Queue(name, {"connection": self.client, "prefix": PREFIX})
         return self._queues[name]
 
-    async def register(self, kinds: Iterable[Kind]) -> None:
+    async def register_queues(self, job_types: Iterable[JobType]) -> None:
         """Say which queues there are; again now and then, because Redis may forget it."""
         async with self.client.pipeline(transaction=False) as pipe:
-            for kind in kinds:
-                said = {
-                    "attempts": kind.attempts,
-                    "concurrency": kind.concurrency,
-                    "lease_seconds": kind.lease_seconds,
-                    "schedule": str(kind.schedule) if kind.schedule else None,
+            for job_type in job_types:
+                settings = {
+                    "attempts": job_type.attempts,
+                    "concurrency": job_type.concurrency,
+                    "lease_seconds": job_type.lease_seconds,
+                    "schedule": str(job_type.schedule) if job_type.schedule else None,
                 }
-                pipe.hset(QUEUES, kind.name, orjson.dumps(said).decode())
-                meta = self.queue(kind.name).keys["meta"]
-                pipe.hset(meta, "opts.maxLenEvents", str(EVENTS_KEPT))
-                if kind.everywhere is None:
+                pipe.hset(QUEUES_KEY, job_type.name, orjson.dumps(settings).decode())
+                meta = self.get_queue(job_type.name).keys["meta"]
+                pipe.hset(meta, "opts.maxLenEvents", str(EVENTS_MAX))
+                if job_type.global_concurrency is None:
                     pipe.hdel(meta, "concurrency")
                 else:
-                    pipe.hset(meta, "concurrency", str(kind.everywhere))
+                    pipe.hset(meta, "concurrency", str(job_type.global_concurrency))
             await pipe.execute()
 
-    async def queues(self) -> dict[str, dict[str, Any]]:
+    async def fetch_queues(self) -> dict[str, dict[str, Any]]:
         """What is known of each queue, by name."""
-        said = await cast(Awaitable[dict[str, str]], self.client.hgetall(QUEUES))
-        return {name: orjson.loads(said[name]) for name in sorted(said)}
+        entries = await cast(Awaitable[dict[str, str]], self.client.hgetall(QUEUES_KEY))
+        return {name: orjson.loads(entries[name]) for name in sorted(entries)}
 
-    async def schedule(self, name: str) -> dict[str, Any] | None:
+    async def fetch_schedule(self, name: str) -> dict[str, Any] | None:
         """What BullMQ keeps of a queue's schedule. Its question for a single one fails where there is none."""
-        return next((one for one in await self.queue(name).getJobSchedulers() if one["key"] == name), None)
+        return next((one for one in await self.get_queue(name).getJobSchedulers() if one["key"] == name), None)
 
-    async def eviction_policy(self) -> str:
+    async def fetch_eviction_policy(self) -> str:
         """What this Redis does when its memory is full; anything but `noeviction` loses jobs."""
         info = await self.client.info("memory")
         return str(info.get("maxmemory_policy", "noeviction"))

@@ -19,23 +19,23 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from caravan.database import LIMITS, PIN, check_pooler, is_pooled
 from caravan.telemetry import log
 
-KERNEL = Path(__file__).parent / "versions"
-LOCK = 0x43415241  # "CARA": one migration of a database at a time
+KERNEL_VERSIONS = Path(__file__).parent / "versions"
+LOCK_ID = 0x43415241  # "CARA": one migration of a database at a time
 
 
-def role_url(server: str, database: str, password: str) -> str:
+def build_role_url(server: str, database: str, password: str) -> str:
     """The URL under which the owner of a database reaches it, from the server's; the user of that one, if any, is not needed."""
-    parts = urlsplit(server)
-    host = parts.netloc.rpartition("@")[2]
-    name = role_name(database)
-    return urlunsplit(parts._replace(netloc=f"{name}:{quote(password, safe='')}@{host}", path=f"/{name}"))
+    server_parts = urlsplit(server)
+    host = server_parts.netloc.rpartition("@")[2]
+    name = get_role_name(database)
+    return urlunsplit(server_parts._replace(netloc=f"{name}:{quote(password, safe='')}@{host}", path=f"/{name}"))
 
 
-def role_name(database: str) -> str:
+def get_role_name(database: str) -> str:
     return f"caravan_{database}"
 
 
-async def provision(server: str, passwords: Mapping[str, str]) -> None:
+async def provision_databases(server: str, passwords: Mapping[str, str]) -> None:
     """A role with its limits and password and a database of its own for each name; nobody else may connect to it.
 
     Repeatable; sets the passwords anew.
@@ -47,7 +47,7 @@ async def provision(server: str, passwords: Mapping[str, str]) -> None:
             roles = {row[0] for row in await connection.fetch("SELECT rolname FROM pg_roles")}
             existing = {row[0] for row in await connection.fetch("SELECT datname FROM pg_database")}
             for database, password in passwords.items():
-                name = role_name(database)
+                name = get_role_name(database)
                 limits = [f"ALTER ROLE {name} SET {limit} = '{value}'" for limit, value in LIMITS.items()]
                 await connection.execute("; ".join([*([] if name in roles else [f"CREATE ROLE {name}"]), *limits]))
                 # DDL takes no parameters; the name is a service's, and format() quotes the password.
@@ -55,7 +55,7 @@ async def provision(server: str, passwords: Mapping[str, str]) -> None:
                 # A pooler logs in with what it has read of the server's record of a password. Set anew, the same password
                 # has another record, and the pooler's next login would be refused.
                 there = name in roles and name in existing
-                known = pooled and there and await _opens(role_url(server, database, password))
+                known = pooled and there and await _opens(build_role_url(server, database, password))
                 rights = "LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE" + ("" if known else f" PASSWORD {quoted}")
                 await connection.execute(f"ALTER ROLE {name} {rights}")
                 if name not in existing:
@@ -82,21 +82,21 @@ async def _alone(url: str) -> AsyncIterator[asyncpg.Connection]:
     connection = await asyncpg.connect(url)
     try:
         await check_pooler(connection, lambda: asyncpg.connect(url))
-        await connection.execute(f"{PIN}; SELECT pg_advisory_xact_lock({LOCK})")
+        await connection.execute(f"{PIN}; SELECT pg_advisory_xact_lock({LOCK_ID})")
         yield connection
     finally:
         await connection.close()
 
 
-async def upgrade(name: str, url: str, versions: Sequence[Path]) -> list[str]:
+async def upgrade_database(name: str, url: str, versions: Sequence[Path]) -> list[str]:
     """Bring one database to the newest version of all its branches, and say which it did not have. Safe to run from several processes at once."""
     async with _alone(url) as holder:
-        if await _there(holder) == set(ScriptDirectory.from_config(_config(versions)).get_heads()):
+        if await _there(holder) == set(ScriptDirectory.from_config(_build_config(versions)).get_heads()):
             return []
         engine = create_async_engine(url.replace("postgresql://", "postgresql+asyncpg://", 1))
         try:
             async with engine.connect() as connection:
-                made = await connection.run_sync(_upgrade, versions)
+                made = await connection.run_sync(_run_upgrade, versions)
                 await connection.commit()
         finally:
             await engine.dispose()
@@ -123,36 +123,36 @@ _CLOSED = (
 )
 
 
-async def check(name: str, url: str, versions: Sequence[Path]) -> None:
+async def check_versions(name: str, url: str, versions: Sequence[Path]) -> None:
     """Raises NotMigrated unless the database is at the newest version of all its branches, or beyond."""
     try:
         connection = await asyncpg.connect(url)
     except _CLOSED as error:
-        raise NotMigrated(f"{role_name(name)} can't be opened ({error})") from None
+        raise NotMigrated(f"{get_role_name(name)} can't be opened ({error})") from None
     try:
         await check_pooler(connection, lambda: asyncpg.connect(url))
-        there = await _there(connection)
+        applied_versions = await _there(connection)
     finally:
         await connection.close()
-    script = ScriptDirectory.from_config(_config(versions))
+    script = ScriptDirectory.from_config(_build_config(versions))
     # A version that this code doesn't know was written by newer code, during its rollout: it stays compatible with us.
-    known = {revision.revision for revision in script.walk_revisions()}
-    missing = set(script.get_heads()) - there
-    if missing and there <= known:
-        raise NotMigrated(f"{role_name(name)} lacks {', '.join(sorted(missing))}")
+    known_versions = {revision.revision for revision in script.walk_revisions()}
+    missing_versions = set(script.get_heads()) - applied_versions
+    if missing_versions and applied_versions <= known_versions:
+        raise NotMigrated(f"{get_role_name(name)} lacks {', '.join(sorted(missing_versions))}")
 
 
-def _config(versions: Sequence[Path]) -> Config:
-    here = Path(__file__).parent
+def _build_config(versions: Sequence[Path]) -> Config:
+    package_folder = Path(__file__).parent
     config = Config()
-    config.set_main_option("script_location", str(here))
+    config.set_main_option("script_location", str(package_folder))
     config.set_main_option("path_separator", "newline")
     config.set_main_option("version_locations", "\n".join(str(folder) for folder in versions))
     return config
 
 
-def _upgrade(connection: Connection, versions: Sequence[Path]) -> list[str]:
-    config = _config(versions)
+def _run_upgrade(connection: Connection, versions: Sequence[Path]) -> list[str]:
+    config = _build_config(versions)
     config.attributes["connection"] = connection
     before = MigrationContext.configure(connection).get_current_heads()
     command.upgrade(config, "heads")

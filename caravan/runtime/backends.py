@@ -9,18 +9,18 @@ from pathlib import Path
 from caravan import settings
 from caravan.audit import AUDIT
 from caravan.bus import Bus, Subscription
-from caravan.bus.brokers import Brokers
+from caravan.bus.brokers import BrokerBus
 from caravan.bus.embedded import EmbeddedBus
 from caravan.bus.kafka import KafkaBus
 from caravan.bus.rabbit import RabbitBus
 from caravan.database import Database
-from caravan.derivation import derive
-from caravan.discovery import ByName, ByRegistry, Discovery
+from caravan.derivation import derive_secret
+from caravan.discovery import DatabaseDiscovery, Discovery, DnsDiscovery
 from caravan.inbox import Consumer
 from caravan.leadership import Leadership
 from caravan.messages import Channel
-from caravan.migrations import KERNEL, check, provision, role_url, upgrade
-from caravan.registry import BySnapshot
+from caravan.migrations import KERNEL_VERSIONS, build_role_url, check_versions, provision_databases, upgrade_database
+from caravan.registry import SnapshotDiscovery
 from caravan.service import Service
 from caravan.settings import Settings
 
@@ -39,77 +39,79 @@ class Backends:
     redis_url: str
     secret: str
     jobs_redis_url: str | None = None
-    passwords: Path | None = None
+    passwords_folder: Path | None = None
     """A file per database with the password of its role; None: derived from the secret."""
 
-    def password(self, database: str) -> str:
-        if self.passwords is None:
-            return derive(self.secret, "database:" + database)
+    def get_password(self, database: str) -> str:
+        if self.passwords_folder is None:
+            return derive_secret(self.secret, "database:" + database)
         try:
-            return (self.passwords / database).read_text().strip()
+            return (self.passwords_folder / database).read_text().strip()
         except OSError as error:
             raise settings.SettingsError(f"CARAVAN_DATABASE_PASSWORDS: no password for the database {database}: {error}") from None
 
-    def database(self, name: str) -> str:
-        return role_url(self.database_url, name, self.password(name))
+    def get_database_url(self, name: str) -> str:
+        return build_role_url(self.database_url, name, self.get_password(name))
 
 
-def _versions(services: Iterable[Service]) -> dict[str, list[Path]]:
+def _list_version_folders(services: Iterable[Service]) -> dict[str, list[Path]]:
     """The folders of versions of each database."""
     declared = [database for service in services for database in service.databases]
-    return {BUS: [BUS_VERSIONS]} | {database.name: [*([KERNEL] if database.kernel else []), database.versions] for database in declared}
+    return {BUS: [BUS_VERSIONS]} | {
+        database.name: [*([KERNEL_VERSIONS] if database.has_kernel_tables else []), database.version_folder] for database in declared
+    }
 
 
-async def migrated(services: Iterable[Service], backends: Backends) -> None:
+async def check_migrations(services: Iterable[Service], backends: Backends) -> None:
     """Raises NotMigrated unless every database of these services is as this code needs it."""
-    for name, versions in _versions(services).items():
-        await check(name, backends.database(name), versions)
+    for name, versions in _list_version_folders(services).items():
+        await check_versions(name, backends.get_database_url(name), versions)
 
 
-async def migrate(services: Iterable[Service], backends: Backends) -> dict[str, list[str]]:
+async def run_migrations(services: Iterable[Service], backends: Backends) -> dict[str, list[str]]:
     """Make and upgrade the databases of these services and of the bus, and declare their channels and readers. Returns which versions are new in which."""
     services = list(services)
-    databases = _versions(services)
-    await provision(backends.database_url, {name: backends.password(name) for name in databases})
-    made = {name: await upgrade(name, backends.database(name), versions) for name, versions in databases.items()}
-    bus_database = await Database.open(BUS, backends.database(BUS), size=2)
+    version_folders = _list_version_folders(services)
+    await provision_databases(backends.database_url, {name: backends.get_password(name) for name in version_folders})
+    made = {name: await upgrade_database(name, backends.get_database_url(name), versions) for name, versions in version_folders.items()}
+    bus_database = await Database.open(BUS, backends.get_database_url(BUS), size=2)
     try:
-        await declare(EmbeddedBus(bus_database, Leadership(backends.database(BUS), BUS)), services)
+        await declare_channels(EmbeddedBus(bus_database, Leadership(backends.get_database_url(BUS), BUS)), services)
     finally:
         await bus_database.close()
     return {name: versions for name, versions in made.items() if versions}
 
 
-async def declare(bus: Bus, services: Sequence[Service], listeners: Sequence[Subscription] = ()) -> None:
+async def declare_channels(bus: Bus, services: Sequence[Service], listeners: Sequence[Subscription] = ()) -> None:
     """The channels and readers of these services, and `listeners` that run elsewhere."""
     channels: list[Channel] = [AUDIT, *(channel for service in services for channel in service.channels)]
-    await bus.declare(channels, [*subscriptions(services), *listeners])
+    await bus.declare_channels(channels, [*list_subscriptions(services), *listeners])
 
 
-def choose_bus(kernel: Settings, database: Database, leadership: Leadership) -> Bus:
+def choose_bus(kernel_settings: Settings, database: Database, leadership: Leadership) -> Bus:
     """Kafka and RabbitMQ where the settings name them, else Postgres."""
-    if kernel.kafka_url and kernel.rabbitmq_url:
-        client = f"caravan-{socket.gethostname()}-{os.getpid()}"
-        management = kernel.rabbitmq_management_url.get_secret_value() if kernel.rabbitmq_management_url else ""
-        return Brokers(
-            KafkaBus(kernel.kafka_url, client, replicas=kernel.kafka_replicas),
-            RabbitBus(kernel.rabbitmq_url.get_secret_value(), client, management=management),
-            owner=kernel.declare,
+    if kernel_settings.kafka_url and kernel_settings.rabbitmq_url:
+        client_id = f"caravan-{socket.gethostname()}-{os.getpid()}"
+        management = kernel_settings.rabbitmq_management_url.get_secret_value() if kernel_settings.rabbitmq_management_url else ""
+        return BrokerBus(
+            KafkaBus(kernel_settings.kafka_url, client_id, replicas=kernel_settings.kafka_replicas),
+            RabbitBus(kernel_settings.rabbitmq_url.get_secret_value(), client_id, management=management),
+            is_owner=kernel_settings.declare,
         )
     return EmbeddedBus(database, leadership)
 
 
-def choose_discovery(kernel: Settings, database: Database) -> Discovery:
+def choose_discovery(kernel_settings: Settings, database: Database) -> Discovery:
     """By name or through the database; by the operator's snapshot where the settings say where to read it."""
-    addresses = ByName(kernel.discovery) if kernel.discovery else ByRegistry(database)
-    if kernel.registry_url or kernel.registry_file:
-        return BySnapshot(addresses, kernel.registry_file, kernel.registry_url)
-    return addresses
+    fallback = DnsDiscovery(kernel_settings.discovery) if kernel_settings.discovery else DatabaseDiscovery(database)
+    if kernel_settings.registry_url or kernel_settings.registry_file:
+        return SnapshotDiscovery(fallback, kernel_settings.registry_file, kernel_settings.registry_url)
+    return fallback
 
 
-def consumers(service: Service) -> Sequence[Consumer]:
-    return service.consumers.declared if service.consumers else ()
+def list_consumers(service: Service) -> Sequence[Consumer]:
+    return service.consumers.handlers if service.consumers else ()
 
 
-def subscriptions(services: Iterable[Service]) -> list[Subscription]:
-    return [consumer.subscription for service in services for consumer in consumers(service)]
+def list_subscriptions(services: Iterable[Service]) -> list[Subscription]:
+    return [consumer.subscription for service in services for consumer in list_consumers(service)]

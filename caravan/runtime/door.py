@@ -9,63 +9,63 @@ from pydantic import ValidationError
 from starlette.responses import Response
 
 from caravan import telemetry
-from caravan.auth import Verifier, check_internal
-from caravan.client import FAIR_SECONDS, Local, Operation, authorization, deadline, verify_caller_behind
+from caravan.auth import TokenVerifier, verify_internal_token
+from caravan.client import MIN_BLAME_SECONDS, LocalOperation, Operation, authorization, deadline, verify_forwarded_caller
 from caravan.deadlines import Deadline
-from caravan.errors import BadRequest, DeadlineExceeded, Forbidden, Invalid, NotFound, Unauthorized
+from caravan.errors import BadRequest, DeadlineExceeded, Forbidden, InvalidRequest, NotFound, Unauthorized
 from caravan.faults import UNKNOWN
 from caravan.health import PATHS, Health
-from caravan.http import App, Body, Receive, Scope, Send, answer_head, as_problem, leaves, problem_response
+from caravan.http import App, Receive, RequestBody, Scope, Send, answer_head, convert_to_problem, is_task_exit, make_problem_response
 from caravan.http.addresses import peer_network
-from caravan.refusals import ANONYMOUS, RefusedRequests
+from caravan.refusals import ANONYMOUS, RefusalRecorder
 
 
 @dataclass(slots=True)
-class Door:
+class ProcessApp:
     """`secret` is the one that callers of internal operations prove to have. `probes_apart`: probes have a port of their own, so they are not answered here."""
 
     peers: Mapping[str, App]
     health: Health
     secret: str
-    probes_apart: bool
-    operations: dict[str, tuple[Operation[Any, Any], Local]] = field(default_factory=dict)
+    has_probe_port: bool
+    operations: dict[str, tuple[Operation[Any, Any], LocalOperation]] = field(default_factory=dict)
     """By path."""
-    refused: dict[str, RefusedRequests] = field(default_factory=dict)
+    refused: dict[str, RefusalRecorder] = field(default_factory=dict)
     """By service: who was refused one of its operations."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """All requests."""
         if scope["type"] == "http":
             path = scope["path"]
-            if path in PATHS and not self.probes_apart:
-                await self.probes(scope, receive, send)
+            if path in PATHS and not self.has_probe_port:
+                await self.serve_probes(scope, receive, send)
                 return
             if path.startswith("/internal/"):
-                await (await _answered(self._internal(scope, receive), path))(scope, receive, send)
+                await (await _await_response(self._handle_internal(scope, receive), path))(scope, receive, send)
                 return
             if scope["method"] == "HEAD":
-                await answer_head(self._front({**scope, "method": "GET"}), scope, receive, send)
+                await answer_head(self._choose_app({**scope, "method": "GET"}), scope, receive, send)
                 return
         elif scope["type"] == "lifespan":
             return
-        await self._front(scope)(scope, receive, send)
+        await self._choose_app(scope)(scope, receive, send)
 
-    async def outside(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def serve_public(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The same for a port that clients reach: there are no internal operations, for them the path is one like any other."""
         if scope["type"] == "http" and scope["path"].startswith("/internal/"):
-            await self._front(scope)(scope, receive, send)
+            await self._choose_app(scope)(scope, receive, send)
             return
         await self(scope, receive, send)
 
-    async def probes(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def serve_probes(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Probes and metrics as an application of their own, for a port that clients don't reach."""
         if scope["path"] in PATHS:
-            answer = await _answered(self.health.answer(scope["path"]), scope["path"])
+            response = await _await_response(self.health.answer_probe(scope["path"]), scope["path"])
         else:
-            answer = Response("not found\n", 404)
-        await answer(scope, receive, send)
+            response = Response("not found\n", 404)
+        await response(scope, receive, send)
 
-    def _front(self, scope: Scope) -> App:
+    def _choose_app(self, scope: Scope) -> App:
         if len(self.peers) == 1:
             return next(iter(self.peers.values()))
         if "gateway" in self.peers:
@@ -76,44 +76,46 @@ class Door:
                 return app
         return next(iter(self.peers.values()))
 
-    async def _internal(self, scope: Scope, receive: Receive) -> Response:
+    async def _handle_internal(self, scope: Scope, receive: Receive) -> Response:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         telemetry.request_id.set(headers.get(b"x-request-id"))
         telemetry.traceparent.set(telemetry.parse_traceparent(headers.get(b"traceparent")) or telemetry.new_traceparent())
-        found = self.operations.get(scope["path"])
-        if found is None or scope["method"] != "POST":
+        entry = self.operations.get(scope["path"])
+        if entry is None or scope["method"] != "POST":
             raise NotFound(f"no operation at {scope['path']}")
-        operation, local = found
+        operation, call_local = entry
         caller = ANONYMOUS
         try:
-            caller = f"service:{check_internal(self.secret, headers.get(b'authorization'), operation.service)}"
-            return await _carry_out(operation, local, headers, Body(dict(scope["headers"]), receive))
+            caller = f"service:{verify_internal_token(self.secret, headers.get(b'authorization'), operation.service)}"
+            return await _carry_out(operation, call_local, headers, RequestBody(dict(scope["headers"]), receive))
         except (Unauthorized, Forbidden) as refusal:
             if operation.service in self.refused:
-                self.refused[operation.service].note(refusal.status, caller, peer_network(scope), f"POST {operation.path}", refusal.detail)
+                self.refused[operation.service].record_refusal(
+                    refusal.status, caller, peer_network(scope), f"POST {operation.url_path}", refusal.detail
+                )
             raise
 
 
-async def _carry_out(operation: Operation[Any, Any], local: Local, headers: Mapping[bytes, str], body: Body) -> Response:
+async def _carry_out(operation: Operation[Any, Any], local: LocalOperation, headers: Mapping[bytes, str], body: RequestBody) -> Response:
     authorization.set(headers.get(b"x-user-authorization"))
-    seconds = min(_seconds(headers.get(b"x-caravan-seconds")) or operation.seconds, operation.seconds)
+    seconds = min(_parse_seconds(headers.get(b"x-caravan-seconds")) or operation.seconds, operation.seconds)
     deadline.set(asyncio.get_running_loop().time() + seconds)
     try:
         async with Deadline(seconds):
-            request = operation.request.model_validate_json(await body.read())
+            request = operation.request.model_validate_json(await body.read_all())
             answer = await local(request)
     except ValidationError as error:
-        raise Invalid(f"not a request for this operation: {error.error_count()} errors") from None
+        raise InvalidRequest(f"not a request for this operation: {error.error_count()} errors") from None
     except TimeoutError:
         late = DeadlineExceeded(f"{operation.name} was not done within {seconds:.3g} s")
-        late.fault = "" if seconds >= min(operation.seconds, FAIR_SECONDS) else UNKNOWN
+        late.fault = "" if seconds >= min(operation.seconds, MIN_BLAME_SECONDS) else UNKNOWN
         raise late from None
     return Response(answer.model_dump_json(), media_type="application/json")
 
 
-def _seconds(given: str | None) -> float | None:
+def _parse_seconds(text: str | None) -> float | None:
     try:
-        seconds = float(given) if given else None
+        seconds = float(text) if text else None
     except ValueError:
         seconds = 0.0
     if seconds is not None and not seconds > 0:
@@ -121,23 +123,23 @@ def _seconds(given: str | None) -> float | None:
     return seconds
 
 
-async def _answered(making: Awaitable[Response], path: str) -> Response:
+async def _await_response(response: Awaitable[Response], path: str) -> Response:
     """The answer, or what there is to say of the exception instead of it."""
     try:
-        return await making
+        return await response
     except BaseException as error:
-        if leaves(error):
+        if is_task_exit(error):
             raise
-        return problem_response(as_problem(error, path), path)
+        return make_problem_response(convert_to_problem(error, path), path)
 
 
-def for_owner(local: Local, field: str, verifier: Verifier) -> Local:
+def guard_owner(call_local: LocalOperation, field: str, verifier: TokenVerifier) -> LocalOperation:
     """The operation for other processes: a service's token alone reads no user's things."""
 
-    async def guarded(request: Any) -> Any:
-        caller = await verify_caller_behind(verifier)
-        if not caller.may_see(getattr(request, field)):
+    async def call_guarded(request: Any) -> Any:
+        caller = await verify_forwarded_caller(verifier)
+        if not caller.can_see(getattr(request, field)):
             raise Forbidden("this is another user's")
-        return await local(request)
+        return await call_local(request)
 
-    return guarded
+    return call_guarded

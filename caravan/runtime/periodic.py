@@ -11,40 +11,40 @@ from typing import Any
 
 from caravan import telemetry
 from caravan.database import CONNECTION_LOST
-from caravan.service import Context, Periodic
+from caravan.service import PeriodicTask, ServiceContext
 from caravan.telemetry import log
 
-AWAKE_SECONDS = 30.0
+ACTIVE_SECONDS = 30.0
 """So long after its last work a service counts as working."""
-RESTING_SECONDS = 5.0
+IDLE_INTERVAL_SECONDS = 5.0
 
 
-def patience(periodic: Periodic, context: Context[Any, Any]) -> float:
+def choose_interval(task: PeriodicTask, context: ServiceContext[Any, Any]) -> float:
     """Seconds until the task looks again by itself."""
-    worked = max((database.worked_at for database in context.databases.values()), default=time.monotonic())
-    return periodic.seconds if time.monotonic() - worked < AWAKE_SECONDS else max(periodic.seconds, RESTING_SECONDS)
+    last_active_at = max((database.last_active_at for database in context.databases.values()), default=time.monotonic())
+    return task.seconds if time.monotonic() - last_active_at < ACTIVE_SECONDS else max(task.seconds, IDLE_INTERVAL_SECONDS)
 
 
-async def repeat(periodic: Periodic, context: Context[Any, Any], nudge: asyncio.Event) -> None:
+async def run_periodically(task: PeriodicTask, context: ServiceContext[Any, Any], wake: asyncio.Event) -> None:
     telemetry.service_name.set(context.service)
     failures = 0
     while True:
-        nudge.clear()
+        wake.clear()
         started = time.monotonic()
-        more = False
+        has_more = False
         try:
             telemetry.traceparent.set(telemetry.new_traceparent())
-            more = await periodic.run(context)
+            has_more = await task.run(context)
             failures = 0
         except CONNECTION_LOST as error:
             failures += 1
-            log.warning("periodic work waits", task=periodic.name, error=repr(error))
+            log.warning("periodic work waits", task=task.name, error=repr(error))
         except Exception as error:
             failures += 1
-            log.error("periodic work failed", task=periodic.name, exc_info=error)
-        if more and not failures:
-            await asyncio.sleep(max(0.0, started + periodic.linger - time.monotonic()))
+            log.error("periodic work failed", task=task.name, exc_info=error)
+        if has_more and not failures:
+            await asyncio.sleep(max(0.0, started + task.linger - time.monotonic()))
             continue
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(periodic.seconds * min(2**failures, 16) if failures else patience(periodic, context)):
-                await nudge.wait()
+            async with asyncio.timeout(task.seconds * min(2**failures, 16) if failures else choose_interval(task, context)):
+                await wake.wait()

@@ -17,33 +17,33 @@ import httpx2
 from redis.asyncio import Redis
 
 from caravan import crash, settings, telemetry
-from caravan.auth import Verifier, internal_token
-from caravan.bus import Background, Bus, Subscription, failures
-from caravan.bus.failures.operations import operations
-from caravan.client import Calls, Local, Operation
+from caravan.auth import TokenVerifier, issue_internal_token
+from caravan.bus import BackgroundTask, Bus, Subscription, failures
+from caravan.bus.failures.operations import build_operations
+from caravan.client import LocalOperation, Operation, OperationClient
 from caravan.clock import Clock, utc_now
 from caravan.database import CONNECTION_LOST, Database
-from caravan.derivation import derive
+from caravan.derivation import derive_secret
 from caravan.discovery import HEARTBEAT_SECONDS, Discovery
 from caravan.health import Health
 from caravan.http import App, create_app
 from caravan.inbox import Inbox
-from caravan.jobs import AWAY, Enqueuer, JobStore, Workers
-from caravan.jobs.failures import FailedJobs
+from caravan.jobs import UNAVAILABLE_ERRORS, Enqueuer, JobStore, Workers
+from caravan.jobs.failures import JobDeadLetters
 from caravan.leadership import Leadership
-from caravan.live import Live
-from caravan.outbox import Relay, Unsent
-from caravan.refusals import Refusal, RefusedRequests, record_refusals
-from caravan.runtime.backends import BUS, Backends, choose_bus, choose_discovery, consumers, declare, subscriptions
-from caravan.runtime.door import Door, for_owner
-from caravan.runtime.periodic import repeat
-from caravan.runtime.sampling import sample
-from caravan.runtime.supervision import supervise
-from caravan.service import Context, Service
+from caravan.live import ChangeNotifications
+from caravan.outbox import OutboxDeadLetters, OutboxRelay
+from caravan.refusals import Refusal, RefusalRecorder, record_refusals
+from caravan.runtime.backends import BUS, Backends, choose_bus, choose_discovery, declare_channels, list_consumers, list_subscriptions
+from caravan.runtime.door import ProcessApp, guard_owner
+from caravan.runtime.periodic import run_periodically
+from caravan.runtime.sampling import sample_metrics
+from caravan.runtime.supervision import supervise_task
+from caravan.service import Service, ServiceContext
 from caravan.settings import Settings
 from caravan.telemetry import log
 
-PRUNE_SECONDS = 60.0
+PURGE_SECONDS = 60.0
 
 
 @dataclass
@@ -54,7 +54,7 @@ class Process:
     """
 
     services: Sequence[Service]
-    kernel: Settings
+    kernel_settings: Settings
     backends: Backends
     keys: Operation[Any, Any]
     url: str
@@ -62,21 +62,21 @@ class Process:
     address: str = ""
     listeners: Sequence[Subscription] = ()
     """Readers elsewhere of the exchanges that are owned here: an announcement that comes before their queues would be lost to them."""
-    contexts: dict[str, Context[Any, Any]] = field(default_factory=dict)
+    contexts: dict[str, ServiceContext[Any, Any]] = field(default_factory=dict)
     peers: dict[str, App] = field(default_factory=dict)
     bus: Bus = field(init=False)
     jobs: JobStore = field(init=False)
     workers: Workers = field(init=False)
     health: Health = field(init=False)
     discovery: Discovery = field(init=False)
-    app: Door = field(init=False)
+    app: ProcessApp = field(init=False)
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
-    _local: dict[Operation[Any, Any], Local] = field(default_factory=dict)
-    _relays: list[Relay] = field(default_factory=list)
-    _consuming: list[asyncio.Task[None]] = field(default_factory=list)
-    _relaying: list[asyncio.Task[None]] = field(default_factory=list)
-    _others: list[asyncio.Task[None]] = field(default_factory=list)
-    _nudges: dict[str, asyncio.Event] = field(default_factory=dict)
+    _local_operations: dict[Operation[Any, Any], LocalOperation] = field(default_factory=dict)
+    _relays: list[OutboxRelay] = field(default_factory=list)
+    _consumer_tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    _relay_tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    _other_tasks: list[asyncio.Task[None]] = field(default_factory=list)
+    _wake_events: dict[str, asyncio.Event] = field(default_factory=dict)
 
     async def __aenter__(self) -> Self:
         try:
@@ -90,20 +90,20 @@ class Process:
         await self.stop()
 
     async def _start(self) -> None:
-        crash.arm(self.kernel.crash_at)
-        if self.kernel.otlp_endpoint:
-            telemetry.export_spans(self.kernel.otlp_endpoint, "caravan-" + "-".join(service.name for service in self.services[:3]))
-        bus_database = await self._open(BUS, 8)
-        self.bus = choose_bus(self.kernel, bus_database, await self._leadership(BUS))
+        crash.arm(self.kernel_settings.crash_at)
+        if self.kernel_settings.otlp_endpoint:
+            telemetry.export_spans(self.kernel_settings.otlp_endpoint, "caravan-" + "-".join(service.name for service in self.services[:3]))
+        bus_database = await self._open_database(BUS, 8)
+        self.bus = choose_bus(self.kernel_settings, bus_database, await self._open_leadership(BUS))
         await self.bus.start()
         self._stack.push_async_callback(self.bus.close)
-        await declare(self.bus, self.services, self.listeners)
-        self.discovery = choose_discovery(self.kernel, bus_database)
+        await declare_channels(self.bus, self.services, self.listeners)
+        self.discovery = choose_discovery(self.kernel_settings, bus_database)
         redis = Redis.from_url(self.backends.redis_url, socket_timeout=2, socket_connect_timeout=1, max_connections=50)
         subscriber = Redis.from_url(self.backends.redis_url, socket_connect_timeout=1)
         self._stack.push_async_callback(redis.aclose)
         self._stack.push_async_callback(subscriber.aclose)
-        live = Live(redis, subscriber)
+        changes = ChangeNotifications(redis, subscriber)
         self.jobs = JobStore(self.backends.jobs_redis_url or self.backends.redis_url)
         self._stack.push_async_callback(self.jobs.close)
         http = await self._stack.enter_async_context(
@@ -111,20 +111,24 @@ class Process:
         )
         databases: dict[str, Database] = {BUS: bus_database}
         self.health = Health(databases, self.discovery)
-        self.app = Door(self.peers, self.health, derive(self.backends.secret, "internal"), probes_apart=bool(self.kernel.probe_port))
+        self.app = ProcessApp(
+            self.peers, self.health, derive_secret(self.backends.secret, "internal"), has_probe_port=bool(self.kernel_settings.probe_port)
+        )
         for service in self.services:
-            opened = {declared.name: await self._open(declared.name, self.kernel.pool) for declared in service.databases}
-            databases |= opened
-            self.contexts[service.name] = self._context(service, opened, redis, live, http)
-        await self._check_jobs()
+            service_databases = {
+                declared.name: await self._open_database(declared.name, self.kernel_settings.pool) for declared in service.databases
+            }
+            databases |= service_databases
+            self.contexts[service.name] = self._build_context(service, service_databases, redis, changes, http)
+        await self._check_jobs_redis()
         for service in self.services:
             context = self.contexts[service.name]
-            if service.parts:
-                context.parts = await self._stack.enter_async_context(service.parts(context))
+            if service.open_resources:
+                context.resources = await self._stack.enter_async_context(service.open_resources(context))
             self.peers[service.name] = (
-                service.app(context) if service.app else create_app(service.name, service.routers, context, context.verifier)
+                service.build_app(context) if service.build_app else create_app(service.name, service.routers, context, context.verifier)
             )
-        await self.discovery.register([service.name for service in self.services], self.address or self.url)
+        await self.discovery.register_services([service.name for service in self.services], self.address or self.url)
         for service in self.services:
             if service.prepare:
                 await service.prepare(self.contexts[service.name])
@@ -132,164 +136,181 @@ class Process:
         gc.collect()
         gc.freeze()
         gc.set_threshold(20_000, 20, 20)
-        await self._start_tasks(live)
+        await self._start_tasks(changes)
 
-    def _context(
-        self, service: Service, opened: dict[str, Database], redis: Redis, live: Live, http: httpx2.AsyncClient
-    ) -> Context[Any, Any]:
-        calls = Calls(service.name, self._local, self.discovery, http, self._credentials)
-        context: Context[Any, Any] = Context(
+    def _build_context(
+        self, service: Service, service_databases: dict[str, Database], redis: Redis, changes: ChangeNotifications, http: httpx2.AsyncClient
+    ) -> ServiceContext[Any, Any]:
+        call = OperationClient(service.name, self._local_operations, self.discovery, http, self._issue_credentials)
+        context: ServiceContext[Any, Any] = ServiceContext(
             service=service.name,
-            kernel=self.kernel,
-            settings=settings.read(service.settings) if service.settings else None,
-            database=next(iter(opened.values()), None),  # type: ignore[arg-type]  # a service without a database never asks for it
-            databases=opened,
-            calls=calls,
+            kernel_settings=self.kernel_settings,
+            settings=settings.load_class(service.settings) if service.settings else None,
+            database=next(iter(service_databases.values()), None),  # type: ignore[arg-type]  # a service without a database never asks for it
+            databases=service_databases,
+            call=call,
             redis=redis,
-            live=live,
+            changes=changes,
             clock=self.clock,
             secret=self.backends.secret,
             url=self.url,
-            verifier=Verifier(self._fetch_keys(calls)),
+            verifier=TokenVerifier(self._make_key_fetcher(call)),
             discovery=self.discovery,
             http=http,
             peers=self.peers,
-            parts=None,
-            nudge=self._nudger(service.name),
+            resources=None,
+            wake=self._make_wake(service.name),
             jobs=Enqueuer(self.jobs, service.jobs),
         )
-        if any(declared.kernel for declared in service.databases):
-            context.refused = self.app.refused[service.name] = RefusedRequests(partial(_record_refusals, context.database))
-        desk = operations(self._desk(service, opened, context), service.name)
-        for operation, use_case in {**service.operations, **desk}.items():
-            self._local[operation] = _bind(use_case, context)
-            guarded = for_owner(self._local[operation], operation.owner, context.verifier) if operation.owner else self._local[operation]
-            self.app.operations[operation.path] = (operation, guarded)
+        if any(declared.has_kernel_tables for declared in service.databases):
+            context.refused = self.app.refused[service.name] = RefusalRecorder(partial(_record_refusals, context.database))
+        dead_letter_operations = build_operations(self._build_dead_letter_service(service, service_databases, context), service.name)
+        for operation, use_case in {**service.operations, **dead_letter_operations}.items():
+            self._local_operations[operation] = _bind_operation(use_case, context)
+            call_remote = (
+                guard_owner(self._local_operations[operation], operation.owner, context.verifier)
+                if operation.owner
+                else self._local_operations[operation]
+            )
+            self.app.operations[operation.url_path] = (operation, call_remote)
         return context
 
-    def _desk(self, service: Service, opened: dict[str, Database], context: Context[Any, Any]) -> failures.Desk:
-        sources: list[failures.Source] = [failures.Dead(self.bus, subscriptions([service]))] if consumers(service) else []
-        sources += [Unsent(opened[declared.name]) for declared in service.databases[:1] if declared.kernel]
-        sources += [FailedJobs(self.jobs, list(service.jobs.declared))] if service.jobs else []
-        sources += [place(context) for place in service.failures]
-        return failures.Desk(service.name, sources, self.clock)
+    def _build_dead_letter_service(
+        self, service: Service, service_databases: dict[str, Database], context: ServiceContext[Any, Any]
+    ) -> failures.DeadLetterService:
+        sources: list[failures.DeadLetterSource] = (
+            [failures.SubscriptionDeadLetters(self.bus, list_subscriptions([service]))] if list_consumers(service) else []
+        )
+        sources += [OutboxDeadLetters(service_databases[declared.name]) for declared in service.databases[:1] if declared.has_kernel_tables]
+        sources += [JobDeadLetters(self.jobs, list(service.jobs.job_types))] if service.jobs else []
+        sources += [make_source(context) for make_source in service.dead_letter_sources]
+        return failures.DeadLetterService(service.name, sources, self.clock)
 
-    async def _start_tasks(self, live: Live) -> None:
+    async def _start_tasks(self, changes: ChangeNotifications) -> None:
         for service in self.services:
             context = self.contexts[service.name]
-            if any(declared.kernel for declared in service.databases):
-                leadership = await self._leadership(service.databases[0].name)
+            if any(declared.has_kernel_tables for declared in service.databases):
+                leadership = await self._open_leadership(service.databases[0].name)
                 await leadership.listen("outbox", lambda _, written=context.database.outbox_written: written.set())  # type: ignore[misc]
-                relay = Relay(context.database, self.bus, leadership)
+                relay = OutboxRelay(context.database, self.bus, leadership)
                 self._relays.append(relay)
-                self._relaying.append(self._spawn(f"relay {service.name}", relay.run))
+                self._relay_tasks.append(self._spawn_task(f"relay {service.name}", relay.run))
             if context.refused:
-                self._others.append(self._spawn(f"refusals {service.name}", context.refused.run))
-            for consumer in consumers(service):
-                reading = partial(self.bus.consume, consumer.subscription, Inbox(consumer, context).process)
-                self._consuming.append(self._spawn(f"consume {consumer.subscription.name}", reading))
-            for periodic in service.periodic:
-                nudge = self._nudges[f"{service.name}.{periodic.name}"] = asyncio.Event()
-                self._others.append(self._spawn(f"periodic {service.name}.{periodic.name}", partial(repeat, periodic, context, nudge)))
+                self._other_tasks.append(self._spawn_task(f"refusals {service.name}", context.refused.run))
+            for consumer in list_consumers(service):
+                consume = partial(self.bus.consume, consumer.subscription, Inbox(consumer, context).process_batch)
+                self._consumer_tasks.append(self._spawn_task(f"consume {consumer.subscription.name}", consume))
+            for periodic_task in service.periodic_tasks:
+                wake = self._wake_events[f"{service.name}.{periodic_task.name}"] = asyncio.Event()
+                self._other_tasks.append(
+                    self._spawn_task(
+                        f"periodic {service.name}.{periodic_task.name}", partial(run_periodically, periodic_task, context, wake)
+                    )
+                )
         declared = [
-            (kind, self.contexts[service.name]) for service in self.services if service.jobs for kind in service.jobs.declared.values()
+            (job_type, self.contexts[service.name])
+            for service in self.services
+            if service.jobs
+            for job_type in service.jobs.job_types.values()
         ]
         self.workers = Workers(self.jobs, declared)
         databases = [database for context in self.contexts.values() for database in context.databases.values()]
-        self._others += [
-            *(self._spawn(name, work) for name, work in self.workers.tasks()),
-            self._spawn("live hints", live.run),
-            *(self._spawn(name, work) for name, work in self.bus.background()),
-            self._spawn("heartbeat", self._heartbeat),
-            self._spawn("samples", partial(sample, self.bus, subscriptions(self.services), databases, self._relays, self.workers)),
-            self._spawn("registry", self.discovery.follow),
-            self._spawn("prune", self._prune),
+        self._other_tasks += [
+            *(self._spawn_task(name, uow) for name, uow in self.workers.list_background_tasks()),
+            self._spawn_task("live hints", changes.run),
+            *(self._spawn_task(name, uow) for name, uow in self.bus.list_background_tasks()),
+            self._spawn_task("heartbeat", self._send_heartbeats),
+            self._spawn_task(
+                "samples", partial(sample_metrics, self.bus, list_subscriptions(self.services), databases, self._relays, self.workers)
+            ),
+            self._spawn_task("registry", self.discovery.watch_changes),
+            self._spawn_task("prune", self._purge_expired),
         ]
 
-    def _spawn(self, name: str, work: Background) -> asyncio.Task[None]:
-        return asyncio.create_task(supervise(name, work, lambda: self.health.stopping), name=name)
+    def _spawn_task(self, name: str, run: BackgroundTask) -> asyncio.Task[None]:
+        return asyncio.create_task(supervise_task(name, run, lambda: self.health.is_stopping), name=name)
 
     async def stop(self) -> None:
         """Drain within `drain_seconds`, then close whatever is left."""
-        self.health.stopping = True
+        self.health.is_stopping = True
         with contextlib.suppress(*CONNECTION_LOST):
-            await self.discovery.leave(self.address or self.url)
-        await asyncio.gather(self.bus.stop(), self.workers.stop(self.kernel.drain_seconds))
-        for task in self._others:
+            await self.discovery.deregister_url(self.address or self.url)
+        await asyncio.gather(self.bus.stop(), self.workers.stop(self.kernel_settings.drain_seconds))
+        for task in self._other_tasks:
             task.cancel()
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self.kernel.drain_seconds):
-                await asyncio.gather(*self._consuming, *self._others, return_exceptions=True)
-                await asyncio.gather(*(refused.report() for refused in self.app.refused.values()))
+            async with asyncio.timeout(self.kernel_settings.drain_seconds):
+                await asyncio.gather(*self._consumer_tasks, *self._other_tasks, return_exceptions=True)
+                await asyncio.gather(*(refused.send_report() for refused in self.app.refused.values()))
                 for relay in self._relays:
                     relay.stop()
-                await asyncio.gather(*self._relaying, return_exceptions=True)
+                await asyncio.gather(*self._relay_tasks, return_exceptions=True)
                 await asyncio.gather(*(context.jobs.flush() for context in self.contexts.values()))
-        left = [task for task in (*self._consuming, *self._relaying) if not task.done()]
-        for task in left:
+        unfinished = [task for task in (*self._consumer_tasks, *self._relay_tasks) if not task.done()]
+        for task in unfinished:
             task.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        await asyncio.gather(*unfinished, return_exceptions=True)
         await self._stack.aclose()
 
-    async def _open(self, name: str, size: int) -> Database:
-        database = await Database.open(name, self.backends.database(name), size=size, clock=self.clock)
+    async def _open_database(self, name: str, size: int) -> Database:
+        database = await Database.open(name, self.backends.get_database_url(name), size=size, clock=self.clock)
         self._stack.push_async_callback(database.close)
         return database
 
-    async def _leadership(self, name: str) -> Leadership:
-        leadership = Leadership(self.backends.database(name), name)
+    async def _open_leadership(self, name: str) -> Leadership:
+        leadership = Leadership(self.backends.get_database_url(name), name)
         self._stack.push_async_callback(leadership.close)
         return leadership
 
-    async def _check_jobs(self) -> None:
+    async def _check_jobs_redis(self) -> None:
         """A Redis that throws things away when it is full serves as a cache; jobs in it come back late only."""
-        with contextlib.suppress(*AWAY):
-            policy = await self.jobs.eviction_policy()
+        with contextlib.suppress(*UNAVAILABLE_ERRORS):
+            policy = await self.jobs.fetch_eviction_policy()
             if policy != "noeviction":
                 advice = f"the Redis of the jobs evicts ({policy}): set maxmemory-policy noeviction, or name another one in CARAVAN_JOBS_REDIS_URL"
                 self.health.warnings["jobs"] = advice
                 log.warning(advice)
 
-    def _nudger(self, service: str) -> Callable[[str], None]:
-        def nudge(name: str) -> None:
-            event = self._nudges.get(f"{service}.{name}")
+    def _make_wake(self, service: str) -> Callable[[str], None]:
+        def wake(name: str) -> None:
+            event = self._wake_events.get(f"{service}.{name}")
             if event:
                 event.set()
 
-        return nudge
+        return wake
 
-    def _credentials(self, service: str, target: str) -> str:
-        return internal_token(derive(self.backends.secret, "internal"), service, target)
+    def _issue_credentials(self, service: str, target: str) -> str:
+        return issue_internal_token(derive_secret(self.backends.secret, "internal"), service, target)
 
-    def _fetch_keys(self, calls: Calls) -> Callable[[], Awaitable[dict[str, Any]]]:
-        async def fetch() -> dict[str, Any]:
-            answer = await calls(self.keys, self.keys.request())
-            return dict(answer.model_dump())
+    def _make_key_fetcher(self, call: OperationClient) -> Callable[[], Awaitable[dict[str, Any]]]:
+        async def fetch_keys() -> dict[str, Any]:
+            key_set = await call(self.keys, self.keys.request())
+            return dict(key_set.model_dump())
 
-        return fetch
+        return fetch_keys
 
-    async def _heartbeat(self) -> None:
+    async def _send_heartbeats(self) -> None:
         while True:
             with contextlib.suppress(*CONNECTION_LOST):
-                await self.discovery.register([service.name for service in self.services], self.address or self.url)
+                await self.discovery.register_services([service.name for service in self.services], self.address or self.url)
             await asyncio.sleep(HEARTBEAT_SECONDS)
 
-    async def _prune(self) -> None:
+    async def _purge_expired(self) -> None:
         while True:
-            await asyncio.sleep(PRUNE_SECONDS)
+            await asyncio.sleep(PURGE_SECONDS)
             with contextlib.suppress(*CONNECTION_LOST):
                 for service in self.services:
-                    if any(declared.kernel for declared in service.databases):
-                        await self.contexts[service.name].database.forget()
+                    if any(declared.has_kernel_tables for declared in service.databases):
+                        await self.contexts[service.name].database.purge_expired()
 
 
 async def _record_refusals(database: Database, refusals: list[Refusal]) -> None:
-    async with database.work() as work:
-        record_refusals(work, refusals)
+    async with database.unit_of_work() as uow:
+        record_refusals(uow, refusals)
 
 
-def _bind(use_case: Callable[[Any, Any], Awaitable[Any]], context: Context[Any, Any]) -> Local:
-    def local(request: Any) -> Awaitable[Any]:
+def _bind_operation(use_case: Callable[[Any, Any], Awaitable[Any]], context: ServiceContext[Any, Any]) -> LocalOperation:
+    def call_local(request: Any) -> Awaitable[Any]:
         return use_case(context, request)
 
-    return local
+    return call_local

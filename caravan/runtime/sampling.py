@@ -13,31 +13,33 @@ from caravan import telemetry
 from caravan.bus import Bus, Subscription
 from caravan.database import CONNECTION_LOST, Database
 from caravan.jobs import Workers
-from caravan.outbox import Relay
+from caravan.outbox import OutboxRelay
 
 SAMPLE_SECONDS = 5.0
 RESTING_SAMPLE_SECONDS = 30.0
 
 
-async def sample(bus: Bus, read: Sequence[Subscription], databases: Sequence[Database], relays: Sequence[Relay], workers: Workers) -> None:
+async def sample_metrics(
+    bus: Bus, read: Sequence[Subscription], databases: Sequence[Database], relays: Sequence[OutboxRelay], workers: Workers
+) -> None:
     due = 0.0
     while True:
         now = time.monotonic()
-        worked = max((database.worked_at for database in databases), default=now)
+        worked = max((database.last_active_at for database in databases), default=now)
         if now >= due or now - worked < 2 * SAMPLE_SECONDS:
             waits = True
             with contextlib.suppress(*CONNECTION_LOST):
-                waits = await _count(bus, read)
+                waits = await _update_lag_gauges(bus, read)
             for relay in relays:
-                await relay.measure()
-            await workers.measure()
+                await relay.update_gauges()
+            await workers.update_gauges()
             due = now + (0 if waits else RESTING_SAMPLE_SECONDS)
         await asyncio.sleep(SAMPLE_SECONDS)
 
 
-async def _count(bus: Bus, read: Sequence[Subscription]) -> bool:
+async def _update_lag_gauges(bus: Bus, read: Sequence[Subscription]) -> bool:
     """Whether any message waits."""
-    waiting = await bus.lag(read)
+    waiting = await bus.measure_lag(read)
     for subscription in read:
-        telemetry.LAG.labels(subscription.service, subscription.channel).set(waiting.get(subscription.name, 0))
+        telemetry.CONSUMER_LAG.labels(subscription.service, subscription.channel).set(waiting.get(subscription.name, 0))
     return any(waiting.values())

@@ -3,30 +3,30 @@
 import asyncio
 from collections.abc import Callable
 
-from caravan.bus import Background
-from caravan.bus.reader import backoff
+from caravan.bus import BackgroundTask
+from caravan.bus.reader import compute_backoff
 from caravan.telemetry import TASK_FAILURES, log
 
-LASTED_SECONDS = 60.0
+STABLE_SECONDS = 60.0
 """Work that ran so long before it failed is as good as new: its earlier failures no longer lengthen the pause."""
 
 
-async def supervise(name: str, work: Background, stopping: Callable[[], bool]) -> None:
+async def supervise_task(name: str, run: BackgroundTask, is_stopping: Callable[[], bool]) -> None:
     """Run `work` until it returns. When it raises it starts again after a pause, because half a service (one that accepts and no longer sends) is worse than a
     late one. Raises what it raised once `stopping` says so."""
     loop = asyncio.get_running_loop()
     failures = 0
     while True:
-        started = loop.time()
+        started_at = loop.time()
         try:
-            await work()
+            await run()
             return
         except asyncio.CancelledError:
             raise
         except Exception as error:
             log.critical("task failed", task=name, exc_info=error)
             TASK_FAILURES.labels(name).inc()
-            if stopping():
+            if is_stopping():
                 raise
-            failures = 1 if loop.time() - started > LASTED_SECONDS else failures + 1
-            await asyncio.sleep(backoff(failures))
+            failures = 1 if loop.time() - started_at > STABLE_SECONDS else failures + 1
+            await asyncio.sleep(compute_backoff(failures))

@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 import yaml
 
-from caravan_operator.backends.broker import BrokerAway
-from caravan_operator.handlers.importing import from_kafka, from_rabbitmq
-from caravan_operator.handlers.runtime import Options, operate
-from caravan_operator.resources.__main__ import files
+from caravan_operator.backends.broker import BrokerUnavailable
+from caravan_operator.handlers.importing import import_from_kafka, import_from_rabbitmq
+from caravan_operator.handlers.runtime import Options, run_operator
+from caravan_operator.resources.__main__ import render_files
 from caravan_operator.status import logs, traces
 
 app = typer.Typer(
@@ -37,9 +37,9 @@ def run(
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
     """Watch the resources and keep the brokers as they say. Needs a service account, or KUBECONFIG; the CRDs must be installed (`caravan-operator crds`)."""
-    logs.configure(log_level)
-    traces.configure()
-    asyncio.run(operate(Options(tuple(namespace or ()), own_namespace, port, snapshots_port, sweep, deletion_wait, lease)))
+    logs.configure_logging(log_level)
+    traces.configure_tracing()
+    asyncio.run(run_operator(Options(tuple(namespace or ()), own_namespace, port, snapshots_port, sweep, deletion_wait, lease)))
 
 
 @app.command()
@@ -47,12 +47,12 @@ def crds(
     folder: Annotated[Path | None, typer.Option(help="Write a file per kind there. Default: print all of them.")] = None,
 ) -> None:
     """Print the CustomResourceDefinitions: `caravan-operator crds | kubectl apply --server-side -f -`."""
-    found = {path.partition("/")[2]: content for path, content in files().items() if path.startswith("crds/")}
+    contents = {path.partition("/")[2]: content for path, content in render_files().items() if path.startswith("crds/")}
     if folder is None:
-        typer.echo("---\n".join(found.values()), nl=False)
+        typer.echo("---\n".join(contents.values()), nl=False)
         return
     folder.mkdir(parents=True, exist_ok=True)
-    for name, content in found.items():
+    for name, content in contents.items():
         (folder / name).write_text(content)
         typer.echo(f"wrote {folder / name}")
 
@@ -80,18 +80,18 @@ def import_(
     if (kafka is None) == (rabbitmq is None):
         raise typer.BadParameter("give one of --kafka and --rabbitmq")
     if kafka is not None:
-        reading = from_kafka(kafka, connection, match, username, password, mechanism, tls)
+        import_coroutine = import_from_kafka(kafka, connection, match, username, password, mechanism, tls)
     else:
-        reading = from_rabbitmq(str(rabbitmq), connection, vhost, match, username or "guest", password or "guest")
+        import_coroutine = import_from_rabbitmq(str(rabbitmq), connection, vhost, match, username or "guest", password or "guest")
     try:
-        found, skipped = asyncio.run(reading)
-    except BrokerAway as error:
+        documents, skipped = asyncio.run(import_coroutine)
+    except BrokerUnavailable as error:
         typer.echo(f"{kafka or rabbitmq}: {error}", err=True)
         raise typer.Exit(1) from None
-    typer.echo(yaml.safe_dump_all(found, sort_keys=False), nl=False)
+    typer.echo(yaml.safe_dump_all(documents, sort_keys=False), nl=False)
     for line in skipped:
         typer.echo(f"left out: {line}", err=True)
-    typer.echo(f"{len(found)} resources, {len(skipped)} objects left out", err=True)
+    typer.echo(f"{len(documents)} resources, {len(skipped)} objects left out", err=True)
 
 
 def main() -> None:

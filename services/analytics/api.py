@@ -11,20 +11,20 @@ from fastapi.responses import Response
 from pydantic import BaseModel
 
 from caravan.auth import Admin, Staff
-from caravan.errors import Invalid
+from caravan.errors import InvalidRequest
 from caravan.http import (
-    SLOW,
+    SLOW_READ,
     CursorParameter,
     Day,
     Limit,
     Page,
     Time,
+    choose_content_type,
     decode_cursor,
     document_headers,
-    json_response,
-    page_response,
+    make_json_response,
+    make_page_response,
     parse_time,
-    preferred,
 )
 from services.analytics import model, use_cases
 from services.analytics.model import Period
@@ -39,7 +39,7 @@ from services.analytics.schemas import (
     Text,
 )
 from services.analytics.store import records
-from services.analytics.store.records import Search
+from services.analytics.store.records import AuditFilter
 from services.analytics.use_cases import AnalyticsContext
 
 router = APIRouter(tags=["analytics"])
@@ -47,40 +47,40 @@ router = APIRouter(tags=["analytics"])
 From = Annotated[Day | None, Query(alias="from", description="first day (UTC); by default the 30 days up to `to`")]
 To = Annotated[Day | None, Query(description="last day (UTC), included; by default today")]
 Format = Annotated[Literal["json", "csv"] | None, Query(description="`csv`, also by `Accept: text/csv`")]
-OR_CSV = document_headers(
+CSV_RESPONSES = document_headers(
     200, "Vary", "Content-Disposition", description="the report", content={"text/csv": {"schema": {"type": "string"}}}
 )
 JSON, CSV = "application/json", "text/csv"
 ROW_COLUMNS = ("key", "name", "currency", "orders", "paid", "units", "captured", "refunded", "revenue")
 
 
-def _context(request: Request) -> AnalyticsContext:
+def _get_context(request: Request) -> AnalyticsContext:
     context: AnalyticsContext = request.app.state.context
     return context
 
 
-def _period(request: Request, first: date | None, last: date | None) -> Period:
-    return model.period(first, last, _context(request).clock().date())
+def _parse_period(request: Request, first: date | None, last: date | None) -> Period:
+    return model.resolve_period(first, last, _get_context(request).clock().date())
 
 
-def _wants_csv(request: Request, form: str | None) -> bool:
+def _is_csv_preferred(request: Request, form: str | None) -> bool:
     if form:
         return form == "csv"
-    return preferred(request.headers.get("accept", ""), JSON, CSV) == CSV
+    return choose_content_type(request.headers.get("accept", ""), JSON, CSV) == CSV
 
 
-def _answer(
+def _to_response(
     request: Request, form: str | None, report: BaseModel, columns: Sequence[str], rows: Sequence[BaseModel], name: str
 ) -> Response:
     """The report as JSON, or its rows as CSV."""
-    if not _wants_csv(request, form):
-        return json_response(report, headers={"Vary": "Accept"})
+    if not _is_csv_preferred(request, form):
+        return make_json_response(report, headers={"Vary": "Accept"})
     lines: list[Mapping[str, object]] = [row.model_dump(mode="json") for row in rows]
     headers = {"Vary": "Accept", "Content-Disposition": f'attachment; filename="{name}.csv"'}
-    return Response(model.as_csv(columns, lines), headers=headers, media_type="text/csv")
+    return Response(model.format_csv(columns, lines), headers=headers, media_type="text/csv")
 
 
-@router.get("/v1/reports/sales", response_model=SalesReport, responses=OR_CSV, openapi_extra=SLOW)
+@router.get("/v1/reports/sales", response_model=SalesReport, responses=CSV_RESPONSES, openapi_extra=SLOW_READ)
 async def report_sales(
     request: Request,
     _: Staff,
@@ -90,12 +90,12 @@ async def report_sales(
     format: Format = None,
 ) -> Response:
     """Orders and revenue of at most 366 days, by hour, day, product or category; products and categories currency by currency, the best first. An order counts in the hour in which it was placed."""
-    period = _period(request, first, to)
-    report = await use_cases.report_sales(_context(request), period, by)
-    return _answer(request, format, report, ROW_COLUMNS, report.rows, f"sales-by-{by}-{period.first}-{period.last}")
+    period = _parse_period(request, first, to)
+    report = await use_cases.report_sales(_get_context(request), period, by)
+    return _to_response(request, format, report, ROW_COLUMNS, report.rows, f"sales-by-{by}-{period.first}-{period.last}")
 
 
-@router.get("/v1/reports/products", response_model=ProductsReport, responses=OR_CSV, openapi_extra=SLOW)
+@router.get("/v1/reports/products", response_model=ProductsReport, responses=CSV_RESPONSES, openapi_extra=SLOW_READ)
 async def report_products(
     request: Request,
     _: Staff,
@@ -106,29 +106,29 @@ async def report_products(
     format: Format = None,
 ) -> Response:
     """The products with the most revenue, `limit` of each currency, or of which the most were sold."""
-    period = _period(request, first, to)
-    report = await use_cases.report_products(_context(request), period, sort, limit)
-    return _answer(request, format, report, ROW_COLUMNS, report.rows, f"products-{period.first}-{period.last}")
+    period = _parse_period(request, first, to)
+    report = await use_cases.report_products(_get_context(request), period, sort, limit)
+    return _to_response(request, format, report, ROW_COLUMNS, report.rows, f"products-{period.first}-{period.last}")
 
 
-@router.get("/v1/reports/funnel", response_model=FunnelReport, responses=OR_CSV, openapi_extra=SLOW)
+@router.get("/v1/reports/funnel", response_model=FunnelReport, responses=CSV_RESPONSES, openapi_extra=SLOW_READ)
 async def report_funnel(request: Request, _: Staff, first: From = None, to: To = None, format: Format = None) -> Response:
     """How far the orders of a period have come, and how long they took to be processed."""
-    period = _period(request, first, to)
-    report = await use_cases.report_funnel(_context(request), period)
-    return _answer(request, format, report, tuple(FunnelStep.model_fields), report.rows, f"funnel-{period.first}-{period.last}")
+    period = _parse_period(request, first, to)
+    report = await use_cases.report_funnel(_get_context(request), period)
+    return _to_response(request, format, report, tuple(FunnelStep.model_fields), report.rows, f"funnel-{period.first}-{period.last}")
 
 
 @router.get("/v1/reports/daily/{day}", response_model=DailyReport)
 async def read_daily(request: Request, _: Staff, day: Day) -> Response:
     """The report of a day that has ended, as it was written; late events of the last days bring a new revision."""
-    return json_response(await use_cases.read_daily(_context(request), day))
+    return make_json_response(await use_cases.get_daily_report(_get_context(request), day))
 
 
 @router.get("/v1/dashboard", response_model=Dashboard)
 async def show_dashboard(request: Request, _: Staff) -> Response:
     """Today's orders by state, revenue and best products, and the orders that are open."""
-    return json_response(await use_cases.show_dashboard(_context(request)))
+    return make_json_response(await use_cases.build_dashboard(_get_context(request)))
 
 
 @router.get("/v1/audit", response_model=Page[AuditItem])
@@ -145,11 +145,14 @@ async def read_audit(
 ) -> Response:
     """Who did what to what, newest first."""
     if since and to and since > to:
-        raise Invalid("`from` is after `to`; swap them", errors=[{"field": "query.from", "rule": "must not be after `to`"}])
+        raise InvalidRequest("`from` is after `to`; swap them", errors=[{"field": "query.from", "rule": "must not be after `to`"}])
     position = decode_cursor(cursor, parse_time, UUID)
-    rows = await records.page(
-        _context(request).database, Search(actor, action, target, since, to), (position[0], position[1]) if position else None, limit + 1
+    rows = await records.search_records(
+        _get_context(request).database,
+        AuditFilter(actor, action, target, since, to),
+        (position[0], position[1]) if position else None,
+        limit + 1,
     )
-    return page_response(
+    return make_page_response(
         rows, limit, lambda row: AuditItem(**{**row, "details": orjson.loads(row["details"])}), lambda row: (row["time"], row["id"])
     )

@@ -15,45 +15,47 @@ consume = Consumers("analytics", linger=0.25)
 
 
 @consume(ORDER_CREATED)
-async def order_created(_: Context, work: UnitOfWork, deliveries: list[Delivery[OrderCreated]]) -> None:
-    await facts.placed(work, [delivery.message for delivery in deliveries])
+async def handle_order_created(_: Context, uow: UnitOfWork, deliveries: list[Delivery[OrderCreated]]) -> None:
+    await facts.record_orders(uow, [delivery.message for delivery in deliveries])
 
 
 @consume(ORDER_PROCESSED)
-async def order_processed(_: Context, work: UnitOfWork, deliveries: list[Delivery[OrderProcessed]]) -> None:
-    await facts.processed(work, [(d.message.order_id, d.message.outcome, d.time) for d in deliveries])
+async def handle_order_processed(_: Context, uow: UnitOfWork, deliveries: list[Delivery[OrderProcessed]]) -> None:
+    await facts.record_outcomes(uow, [(d.message.order_id, d.message.outcome, d.time) for d in deliveries])
 
 
 @consume(PAYMENT_COMPLETED)
-async def payment_completed(_: Context, work: UnitOfWork, deliveries: list[Delivery[PaymentCompleted]]) -> None:
-    await facts.captured(work, [(d.message.order_id, d.message.amount.amount, d.message.amount.currency, d.time) for d in deliveries])
+async def handle_payment_completed(_: Context, uow: UnitOfWork, deliveries: list[Delivery[PaymentCompleted]]) -> None:
+    await facts.record_captures(uow, [(d.message.order_id, d.message.amount.amount, d.message.amount.currency, d.time) for d in deliveries])
 
 
 @consume(PAYMENT_REFUNDED)
-async def payment_refunded(_: Context, work: UnitOfWork, deliveries: list[Delivery[PaymentRefunded]]) -> None:
+async def handle_payment_refunded(_: Context, uow: UnitOfWork, deliveries: list[Delivery[PaymentRefunded]]) -> None:
     """An amount of 0 says that nothing had been captured."""
-    given_back = [
+    refunds = [
         (d.message.order_id, d.message.amount.amount, d.message.amount.currency, d.time) for d in deliveries if d.message.amount.amount
     ]
-    if given_back:
-        await facts.refunded(work, given_back)
+    if refunds:
+        await facts.record_refunds(uow, refunds)
 
 
 @consume(ORDER_SHIPPED)
-async def order_shipped(_: Context, work: UnitOfWork, deliveries: list[Delivery[OrderShipped]]) -> None:
-    await facts.stepped(work, "shipped_at", [(d.message.order_id, d.time) for d in deliveries])
+async def handle_order_shipped(_: Context, uow: UnitOfWork, deliveries: list[Delivery[OrderShipped]]) -> None:
+    await facts.record_step(uow, "shipped_at", [(d.message.order_id, d.time) for d in deliveries])
 
 
 @consume(ORDER_DELIVERED)
-async def order_delivered(_: Context, work: UnitOfWork, deliveries: list[Delivery[OrderDelivered]]) -> None:
-    await facts.stepped(work, "delivered_at", [(d.message.order_id, d.time) for d in deliveries])
+async def handle_order_delivered(_: Context, uow: UnitOfWork, deliveries: list[Delivery[OrderDelivered]]) -> None:
+    await facts.record_step(uow, "delivered_at", [(d.message.order_id, d.time) for d in deliveries])
 
 
 @consume(ORDER_CANCELLED)
-async def order_cancelled(_: Context, work: UnitOfWork, deliveries: list[Delivery[OrderCancelled]]) -> None:
-    await facts.cancelled(work, [(d.message.order_id, d.message.refunded.amount if d.message.refunded else 0, d.time) for d in deliveries])
+async def handle_order_cancelled(_: Context, uow: UnitOfWork, deliveries: list[Delivery[OrderCancelled]]) -> None:
+    await facts.record_cancellations(
+        uow, [(d.message.order_id, d.message.refunded.amount if d.message.refunded else 0, d.time) for d in deliveries]
+    )
 
 
 @consume(AUDIT)
-async def audit_recorded(_: Context, work: UnitOfWork, deliveries: list[Delivery[AuditRecorded]]) -> None:
-    await records.record(work, deliveries)
+async def handle_audit_recorded(_: Context, uow: UnitOfWork, deliveries: list[Delivery[AuditRecorded]]) -> None:
+    await records.insert_records(uow, deliveries)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from caravan.service import DatabaseDeclaration, Periodic, Service
+from caravan.service import DatabaseDeclaration, PeriodicTask, Service
 from services.analytics import use_cases
 from services.analytics.api import router
 from services.analytics.consumers import consume
@@ -14,5 +14,5 @@ service = Service(
     routers=(router,),
     consumers=consume,
     settings=Settings,
-    periodic=(Periodic("daily-reports", 300.0, use_cases.write_daily),),
+    periodic_tasks=(PeriodicTask("daily-reports", 300.0, use_cases.write_daily_reports),),
 )

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
-from caravan.errors import Invalid
-from caravan.money import as_decimal
+from caravan.errors import InvalidRequest
+from caravan.money import convert_to_decimal
 
 MAX_DAYS = 366
 DEFAULT_DAYS = 30
-FIRST, LAST = date(1970, 1, 1), date(9998, 12, 31)
+MIN_DAY, MAX_DAY = date(1970, 1, 1), date(9998, 12, 31)
 STEPS = ("created", "reserved", "paid", "shipped", "delivered")
 
 
@@ -31,26 +31,28 @@ class Period:
         return datetime.combine(self.last + timedelta(days=1), time(), UTC)
 
 
-def period(first: date | None, last: date | None, today: date) -> Period:
+def resolve_period(first: date | None, last: date | None, today: date) -> Period:
     """The asked days; without an end up to today, without a beginning the 30 days up to the end. Raises Invalid."""
-    end = last or max(today, min(first or today, LAST))
-    if not FIRST <= end <= LAST or (first and not FIRST <= first <= LAST):
-        raise Invalid(f"`from` and `to` must lie between {FIRST} and {LAST}", errors=[{"field": "query.to", "rule": "out of range"}])
-    begin = first or max(FIRST, end - timedelta(days=DEFAULT_DAYS - 1))
+    end = last or max(today, min(first or today, MAX_DAY))
+    if not MIN_DAY <= end <= MAX_DAY or (first and not MIN_DAY <= first <= MAX_DAY):
+        raise InvalidRequest(
+            f"`from` and `to` must lie between {MIN_DAY} and {MAX_DAY}", errors=[{"field": "query.to", "rule": "out of range"}]
+        )
+    begin = first or max(MIN_DAY, end - timedelta(days=DEFAULT_DAYS - 1))
     if begin > end:
-        raise Invalid(
+        raise InvalidRequest(
             f"`from` ({begin}) is after `to` ({end}); swap them", errors=[{"field": "query.from", "rule": "must not be after `to`"}]
         )
     if (end - begin).days >= MAX_DAYS:
         rule = f"at most {MAX_DAYS} days"
-        raise Invalid(
+        raise InvalidRequest(
             f"{begin} to {end} is {(end - begin).days + 1} days; ask for {rule} at once", errors=[{"field": "query.from", "rule": rule}]
         )
     return Period(begin, end)
 
 
 @dataclass(frozen=True, slots=True)
-class Reached:
+class StepCount:
     """A step of the funnel; the shares are between 0 and 1, None when nothing came before."""
 
     step: str
@@ -59,35 +61,35 @@ class Reached:
     of_created: float | None
 
 
-def conversion(counts: Mapping[str, int]) -> list[Reached]:
+def compute_conversion(counts: Mapping[str, int]) -> list[StepCount]:
     """The steps in order, each with its share of the step before and of all."""
 
-    def share(part: int, whole: int) -> float | None:
-        return round(part / whole, 4) if whole else None
+    def compute_share(count: int, total: int) -> float | None:
+        return round(count / total, 4) if total else None
 
     created = counts[STEPS[0]]
     return [
-        Reached(step, counts[step], share(counts[step], counts[before]), share(counts[step], created))
+        StepCount(step, counts[step], compute_share(counts[step], counts[before]), compute_share(counts[step], created))
         for before, step in zip((STEPS[0], *STEPS), STEPS, strict=False)
     ]
 
 
-SUMS = frozenset({"captured", "refunded", "revenue"})
+MONEY_COLUMNS = frozenset({"captured", "refunded", "revenue"})
 
 
-def as_csv(columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> str:
+def format_csv(columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> str:
     """RFC 4180, for spreadsheets: sums in their currency's own unit, and an apostrophe before a text that would be taken for a formula."""
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow(columns)
-    writer.writerows([_cell(row, column) for column in columns] for row in rows)
+    writer.writerows([_format_cell(row, column) for column in columns] for row in rows)
     return out.getvalue()
 
 
-def _cell(row: Mapping[str, object], column: str) -> object:
+def _format_cell(row: Mapping[str, object], column: str) -> object:
     value = row[column]
-    if isinstance(value, int) and column in SUMS:
-        return as_decimal(value, str(row["currency"]))
+    if isinstance(value, int) and column in MONEY_COLUMNS:
+        return convert_to_decimal(value, str(row["currency"]))
     if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r")):
         return "'" + value
     return "" if value is None else value

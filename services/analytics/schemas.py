@@ -6,9 +6,9 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from caravan.text import Line
+from caravan.text import TextLine
 
-Text = Annotated[str, Line(200)]
+Text = Annotated[str, TextLine(200)]
 
 
 class Sums(BaseModel):
@@ -26,21 +26,21 @@ class SalesRow(Sums):
     name: str | None = Field(None, description="of a product: a name it was sold under")
 
 
-class Days(BaseModel):
+class ReportPeriod(BaseModel):
     model_config = ConfigDict(serialize_by_alias=True, validate_by_name=True)
 
     first: date = Field(alias="from")
     last: date = Field(alias="to", description="included")
 
 
-class SalesReport(Days):
+class SalesReport(ReportPeriod):
     by: Literal["hour", "day", "product", "category"]
     rows: list[SalesRow]
     totals: list[Sums] = Field(description="all orders of the period, per currency")
     truncated: bool = Field(description="there are more rows than a report gives out")
 
 
-class ProductsReport(Days):
+class ProductsReport(ReportPeriod):
     sort: Literal["revenue", "units"]
     rows: list[SalesRow]
 
@@ -52,21 +52,23 @@ class FunnelStep(BaseModel):
     of_created: float | None = Field(description="share of all orders, 0 to 1")
 
 
-class Ended(BaseModel):
+class EndedOrders(BaseModel):
     rejected: int
     payment_failed: int
     cancelled: int
 
 
-class Seconds(BaseModel):
+class ProcessingTimes(BaseModel):
     p50: float
     p95: float
 
 
-class FunnelReport(Days):
+class FunnelReport(ReportPeriod):
     rows: list[FunnelStep]
-    ended: Ended
-    seconds_to_process: Seconds | None = Field(description="from placed to processed, of completed orders; null when there are none")
+    ended: EndedOrders
+    seconds_to_process: ProcessingTimes | None = Field(
+        description="from placed to processed, of completed orders; null when there are none"
+    )
 
 
 class DailyReport(BaseModel):

@@ -7,81 +7,81 @@ import asyncpg
 import orjson
 
 from caravan.errors import NotFound
-from caravan.service import Context
+from caravan.service import ServiceContext
 from caravan.telemetry import log
 from services.analytics import model
 from services.analytics.model import Period
 from services.analytics.schemas import (
     DailyReport,
     Dashboard,
-    Ended,
+    EndedOrders,
     FunnelReport,
     FunnelStep,
+    ProcessingTimes,
     ProductsReport,
     SalesReport,
     SalesRow,
-    Seconds,
     Sums,
 )
 from services.analytics.settings import Settings
 from services.analytics.store import reports
-from services.analytics.store.reports import By
+from services.analytics.store.reports import Grouping
 
-AnalyticsContext = Context[Settings, None]
+AnalyticsContext = ServiceContext[Settings, None]
 
-TOP = 5
+TOP_PRODUCTS = 5
 OPEN_STATES = ("created", "paid", "shipped")
 
 
-async def report_sales(context: AnalyticsContext, period: Period, by: By) -> SalesReport:
-    found = await reports.sales(context.database, period.since, period.until, by)
-    rows = [row for row in found if row["key"] is not None]
+async def report_sales(context: AnalyticsContext, period: Period, by: Grouping) -> SalesReport:
+    records = await reports.fetch_sales(context.database, period.since, period.until, by)
+    rows = [row for row in records if row["key"] is not None]
     return SalesReport(
         first=period.first,
         last=period.last,
         by=by,
-        rows=[_sales_row(row) for row in rows if row["place"] <= reports.ROWS],
-        totals=[Sums(**_sums(row)) for row in found if row["key"] is None],
-        truncated=len(rows) > reports.ROWS,
+        rows=[_to_sales_row(row) for row in rows if row["place"] <= reports.MAX_ROWS],
+        totals=[Sums(**_to_sums(row)) for row in records if row["key"] is None],
+        truncated=len(rows) > reports.MAX_ROWS,
     )
 
 
 async def report_products(context: AnalyticsContext, period: Period, sort: Any, limit: int) -> ProductsReport:
-    found = await reports.top_products(context.database, period.since, period.until, sort, limit)
-    return ProductsReport(first=period.first, last=period.last, sort=sort, rows=[_sales_row(row) for row in found])
+    records = await reports.fetch_top_products(context.database, period.since, period.until, sort, limit)
+    return ProductsReport(first=period.first, last=period.last, sort=sort, rows=[_to_sales_row(row) for row in records])
 
 
 async def report_funnel(context: AnalyticsContext, period: Period) -> FunnelReport:
-    found = await reports.funnel(context.database, period.since, period.until)
-    steps = model.conversion({step: found[step] for step in model.STEPS})
-    seconds = found["seconds"]
+    counts = await reports.fetch_funnel(context.database, period.since, period.until)
+    steps = model.compute_conversion({step: counts[step] for step in model.STEPS})
+    seconds = counts["seconds"]
     return FunnelReport(
         first=period.first,
         last=period.last,
         rows=[FunnelStep(step=s.step, orders=s.orders, of_previous=s.of_previous, of_created=s.of_created) for s in steps],
-        ended=Ended(rejected=found["rejected"], payment_failed=found["payment_failed"], cancelled=found["cancelled"]),
-        seconds_to_process=Seconds(p50=round(seconds[0], 3), p95=round(seconds[1], 3)) if seconds else None,
+        ended=EndedOrders(rejected=counts["rejected"], payment_failed=counts["payment_failed"], cancelled=counts["cancelled"]),
+        seconds_to_process=ProcessingTimes(p50=round(seconds[0], 3), p95=round(seconds[1], 3)) if seconds else None,
     )
 
 
-async def show_dashboard(context: AnalyticsContext) -> Dashboard:
+async def build_dashboard(context: AnalyticsContext) -> Dashboard:
     today = context.clock().date()
-    now = Period(today, today)
-    lately = Period(today - timedelta(days=context.settings.open_days), today)
-    recent = await reports.states(context.database, lately.since, now.until)
-    top = await reports.top_products(context.database, now.since, now.until, "revenue", TOP)
-    sales = await reports.sales(context.database, now.since, now.until, "day")
+    today_period = Period(today, today)
+    open_period = Period(today - timedelta(days=context.settings.open_days), today)
+    recent = await reports.count_states(context.database, open_period.since, today_period.until)
+    top = await reports.fetch_top_products(context.database, today_period.since, today_period.until, "revenue", TOP_PRODUCTS)
+    sales = await reports.fetch_sales(context.database, today_period.since, today_period.until, "day")
     return Dashboard(
         day=today,
-        states=await reports.states(context.database, now.since, now.until),
-        revenue=[Sums(**_sums(row)) for row in sales if row["key"] is None],
+        states=await reports.count_states(context.database, today_period.since, today_period.until),
+        revenue=[Sums(**_to_sums(row)) for row in sales if row["key"] is None],
         open_orders=sum(recent.get(state, 0) for state in OPEN_STATES),
-        top_products=[_sales_row(row) for row in top],
+        top_products=[_to_sales_row(row) for row in top],
     )
 
 
-async def read_daily(context: AnalyticsContext, day: date) -> DailyReport:
-    row = await reports.daily(context.database, day)
+async def get_daily_report(context: AnalyticsContext, day: date) -> DailyReport:
+    row = await reports.find_daily_report(context.database, day)
     if row is None:
         raise NotFound(
             f"no report of {day}: it is written within minutes after the day has ended (UTC), from the first day with an order on"
@@ -89,22 +89,22 @@ async def read_daily(context: AnalyticsContext, day: date) -> DailyReport:
     return DailyReport(day=row["day"], revision=row["revision"], written_at=row["written_at"], **orjson.loads(row["document"]))
 
 
-async def write_daily(context: AnalyticsContext) -> bool:
+async def write_daily_reports(context: AnalyticsContext) -> bool:
     """Write the reports of the days that have ended, and again those that late events have changed. Repeatable, also by several replicas at once."""
     now = context.clock()
     yesterday = now.date() - timedelta(days=1)
     first = yesterday - timedelta(days=context.settings.daily_days - 1)
-    async with context.database.work() as work:
-        written = await reports.write_daily(work, first, yesterday, now)
-    if written:
-        log.info("daily reports written", days=[str(day) for day in written])
+    async with context.database.unit_of_work() as uow:
+        days = await reports.write_daily_reports(uow, first, yesterday, now)
+    if days:
+        log.info("daily reports written", days=[str(day) for day in days])
     return False
 
 
-def _sums(row: asyncpg.Record) -> dict[str, Any]:
+def _to_sums(row: asyncpg.Record) -> dict[str, Any]:
     numbers = ("orders", "paid", "units", "captured", "refunded", "revenue")
     return {"currency": row["currency"], **{name: int(row[name]) for name in numbers}}
 
 
-def _sales_row(row: asyncpg.Record) -> SalesRow:
-    return SalesRow(key=row["key"], name=row["name"], **_sums(row))
+def _to_sales_row(row: asyncpg.Record) -> SalesRow:
+    return SalesRow(key=row["key"], name=row["name"], **_to_sums(row))

@@ -25,4 +25,4 @@ class Offers(BaseModel):
     offers: list[Offer]
 
 
-OFFERS = Operation("catalog", "offers", OffersRequest, Offers)
+GET_OFFERS = Operation("catalog", "offers", OffersRequest, Offers)

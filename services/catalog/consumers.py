@@ -10,5 +10,5 @@ consume = Consumers("catalog", linger=0.1)
 
 
 @consume(STOCK_CHANGED)
-async def stock_changed(context: use_cases.CatalogContext, work: UnitOfWork, deliveries: list[Delivery[StockChanged]]) -> None:
-    await use_cases.note_stock(context, work, deliveries)
+async def handle_stock_changed(context: use_cases.CatalogContext, uow: UnitOfWork, deliveries: list[Delivery[StockChanged]]) -> None:
+    await use_cases.record_stock_changes(context, uow, deliveries)

@@ -5,18 +5,18 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
-from caravan.coalesce import Coalesced
-from caravan.service import DatabaseDeclaration, Periodic, Service
+from caravan.coalesce import DataLoader
+from caravan.service import DatabaseDeclaration, PeriodicTask, Service
 from services.catalog import messages, use_cases
 from services.catalog.api import categories, listing, products, watches
-from services.catalog.client import OFFERS, Offer
+from services.catalog.client import GET_OFFERS, Offer
 from services.catalog.consumers import consume
 from services.catalog.settings import Settings
 
 
 @asynccontextmanager
-async def parts(context: use_cases.CatalogContext) -> AsyncIterator[Coalesced[str, Offer]]:
-    yield Coalesced(partial(use_cases.offers_of, context.database))
+async def open_resources(context: use_cases.CatalogContext) -> AsyncIterator[DataLoader[str, Offer]]:
+    yield DataLoader(partial(use_cases.fetch_offers, context.database))
 
 
 service = Service(
@@ -25,8 +25,8 @@ service = Service(
     routers=(listing.router, products.router, watches.router, categories.router),
     consumers=consume,
     channels=messages.CHANNELS,
-    operations={OFFERS: use_cases.offers},
+    operations={GET_OFFERS: use_cases.get_offers},
     settings=Settings,
-    periodic=(Periodic("tell", 5.0, use_cases.tell_watchers),),
-    parts=parts,
+    periodic_tasks=(PeriodicTask("tell", 5.0, use_cases.notify_watchers),),
+    open_resources=open_resources,
 )

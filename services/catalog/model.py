@@ -23,7 +23,7 @@ MAX_BYTES = 16 * 1024
 MAX_DEPTH = 5
 MAX_NUMBER = 10**15
 
-Error = dict[str, str]
+FieldError = dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,20 +39,20 @@ class Product:
     created_at: datetime
     updated_at: datetime
 
-    def changed(self, now: datetime, **values: Any) -> "Product":
+    def apply_changes(self, now: datetime, **values: Any) -> "Product":
         """The next version with these values; the same object when nothing differs."""
         after = replace(self, **values)
-        if after == self and _canonical(after.attributes) == _canonical(self.attributes):
+        if after == self and _to_canonical_json(after.attributes) == _to_canonical_json(self.attributes):
             return self
         return replace(after, version=self.version + 1, updated_at=now)
 
 
-def _canonical(attributes: dict[str, Any]) -> bytes:
+def _to_canonical_json(attributes: dict[str, Any]) -> bytes:
     """Tells 1 from true, which Python's equality does not."""
     return orjson.dumps(attributes, option=orjson.OPT_SORT_KEYS)
 
 
-def news(before: Product | None, after: Product) -> ProductUpdated:
+def build_product_updated(before: Product | None, after: Product) -> ProductUpdated:
     return ProductUpdated(
         sku=after.sku,
         product_version=after.version,
@@ -66,17 +66,17 @@ def news(before: Product | None, after: Product) -> ProductUpdated:
     )
 
 
-def price_changed(before: Product | None, after: Product) -> bool:
+def has_price_changed(before: Product | None, after: Product) -> bool:
     return before is not None and before.price != after.price
 
 
-def described_anew(before: Product, after: Product) -> list[str]:
+def list_changed_fields(before: Product, after: Product) -> list[str]:
     """The fields that tell people something else now, but for the price."""
     fields = [name for name in ("name", "description", "category") if getattr(before, name) != getattr(after, name)]
-    return fields + (["attributes"] if _canonical(before.attributes) != _canonical(after.attributes) else [])
+    return fields + (["attributes"] if _to_canonical_json(before.attributes) != _to_canonical_json(after.attributes) else [])
 
 
-def may_cost_less(before: Product | None, after: Product) -> bool:
+def can_cost_less(before: Product | None, after: Product) -> bool:
     """Whether a product for sale may now cost less than when somebody began to watch it, which may have been long before this change."""
     return before is not None and after.active and (before.price != after.price or not before.active)
 
@@ -90,7 +90,7 @@ class Category:
     free: bool = True
 
 
-_TYPES: dict[str, Callable[[Any], bool]] = {
+_TYPE_CHECKS: dict[str, Callable[[Any], bool]] = {
     "string": lambda value: isinstance(value, str),
     "integer": lambda value: type(value) is int,
     "number": lambda value: type(value) in (int, float),
@@ -99,9 +99,9 @@ _TYPES: dict[str, Callable[[Any], bool]] = {
 }
 
 
-def check_attributes(attributes: Mapping[str, Any], category: Category) -> list[Error]:
+def check_attributes(attributes: Mapping[str, Any], category: Category) -> list[FieldError]:
     """What is wrong with a product's attributes, by field; empty when nothing is."""
-    errors = [error for name, value in attributes.items() for error in _limits(f"attributes.{name}", value, 1)]
+    errors = [error for name, value in attributes.items() for error in _check_limits(f"attributes.{name}", value, 1)]
     if errors:
         return errors
     size = len(orjson.dumps(attributes))
@@ -111,9 +111,9 @@ def check_attributes(attributes: Mapping[str, Any], category: Category) -> list[
         if name not in attributes:
             if rule["required"]:
                 errors.append({"field": f"attributes.{name}", "rule": f"required in category {category.name}"})
-        elif not _TYPES[rule["type"]](attributes[name]):
+        elif not _TYPE_CHECKS[rule["type"]](attributes[name]):
             errors.append({"field": f"attributes.{name}", "rule": f"must be of type {rule['type']} in category {category.name}"})
-        elif rule["choices"] is not None and not set(_listed(attributes[name])) <= set(rule["choices"]):
+        elif rule["choices"] is not None and not set(_to_list(attributes[name])) <= set(rule["choices"]):
             errors.append({"field": f"attributes.{name}", "rule": f"must be one of {', '.join(rule['choices'][:20])}"})
     if not category.free:
         errors += [
@@ -124,18 +124,20 @@ def check_attributes(attributes: Mapping[str, Any], category: Category) -> list[
     return errors
 
 
-def _listed(value: Any) -> list[Any]:
+def _to_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def _limits(path: str, value: Any, depth: int) -> list[Error]:
+def _check_limits(path: str, value: Any, depth: int) -> list[FieldError]:
     """What the database could not hold, or nobody could read."""
     if depth > MAX_DEPTH:
         return [{"field": path, "rule": f"nested more than {MAX_DEPTH} deep"}]
     match value:
         case str():
             return (
-                [] if storable(value) and is_readable(value) else [{"field": path, "rule": "must not hold control or invisible characters"}]
+                []
+                if is_storable(value) and is_readable(value)
+                else [{"field": path, "rule": "must not hold control or invisible characters"}]
             )
         case bool() | None:
             return []
@@ -143,20 +145,20 @@ def _limits(path: str, value: Any, depth: int) -> list[Error]:
             fits = math.isfinite(value) and abs(value) <= MAX_NUMBER
             return [] if fits else [{"field": path, "rule": f"must be a number between -{MAX_NUMBER} and {MAX_NUMBER}"}]
         case list():
-            return [error for place, item in enumerate(value) for error in _limits(f"{path}.{place}", item, depth + 1)]
+            return [error for index, item in enumerate(value) for error in _check_limits(f"{path}.{index}", item, depth + 1)]
         case dict():
-            if not all(storable(name) for name in value):
+            if not all(is_storable(name) for name in value):
                 return [{"field": path, "rule": "a name in it holds a character that can't be stored"}]
-            return [error for name, item in value.items() for error in _limits(f"{path}.{name}", item, depth + 1)]
+            return [error for name, item in value.items() for error in _check_limits(f"{path}.{name}", item, depth + 1)]
     return [{"field": path, "rule": "not JSON"}]
 
 
-def storable(text: str) -> bool:
+def is_storable(text: str) -> bool:
     """Postgres takes neither NUL nor half a surrogate pair."""
     return "\x00" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def wanted_values(text: str) -> list[Any]:
+def parse_filter_values(text: str) -> list[Any]:
     """What `?attr.x=text` may mean in a document: the text, and the number or truth value that it spells."""
     values: list[Any] = [text]
     if re.fullmatch(r"-?[0-9]{1,15}", text):
@@ -176,7 +178,7 @@ _ACCENTS = re.compile(r"[\u0300-\u036f\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c
 """Of Latin, Greek and Cyrillic letters, and the signs of vowels in Hebrew and Arabic, which people write for children and poems only."""
 
 
-def fold(text: str) -> str:
+def fold_accents(text: str) -> str:
     """A text without accents and variants of letters: people search for what their keyboard has. The database's `folded` does the same with products."""
     return unicodedata.normalize("NFC", _ACCENTS.sub("", unicodedata.normalize("NFKD", text.translate(_VARIANTS))))
 
@@ -184,22 +186,22 @@ def fold(text: str) -> str:
 MAX_NEGATIONS = 16
 
 
-def plain_search(text: str) -> str:
+def sanitize_search(text: str) -> str:
     """A search as the database's parser is given it: words, `"phrases"`, `or`, and a minus where it means *not*, which is before a word. The parser keeps
     each minus that it has not yet applied on a small stack, and fails when that is full, so there are few of them; its other operators are spaces."""
-    left = MAX_NEGATIONS
+    remaining = MAX_NEGATIONS
 
-    def keep(minus: re.Match[str]) -> str:
-        nonlocal left
-        left -= 1
-        return "-" if left >= 0 else " "
+    def limit_negations(minus: re.Match[str]) -> str:
+        nonlocal remaining
+        remaining -= 1
+        return "-" if remaining >= 0 else " "
 
     words = re.sub(r"[!&|()<>:*\\]", " ", text)
     words = re.sub(r"(?<!\w)-(?![\w\"])|(?<=[^\w\s])-|(?<=\w)-(?!\w)", " ", words)
-    return re.sub(r"(?<!\w)-", keep, words)
+    return re.sub(r"(?<!\w)-", limit_negations, words)
 
 
-def prefixes(text: str) -> str | None:
+def build_prefix_query(text: str) -> str | None:
     """A full text query for words that begin like those of the text; None when the text has operators of its own (quotes, minus, or)."""
     words = re.findall(r"\w+", text)
     if not words or '"' in text or re.search(r"(?:^|\s)-", text) or "or" in (word.lower() for word in words):

@@ -6,15 +6,15 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
 
 from caravan.money import Currency, Money
-from caravan.text import BrokenRule, Line, Paragraphs
+from caravan.text import BrokenRule, TextLine, TextParagraphs
 
 MAX_PRICE = 1_000_000_000
 MAX_BULK = 500
 UNSET: Any = None
 
 Sku = Annotated[str, StringConstraints(min_length=1, max_length=40, pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9._ -]*[A-Za-z0-9._-])?$")]
-Name = Annotated[str, Line(200)]
-Description = Annotated[str, Paragraphs(5000, least=0)]
+Name = Annotated[str, TextLine(200)]
+Description = Annotated[str, TextParagraphs(5000, min_length=0)]
 CategoryName = Annotated[str, StringConstraints(min_length=1, max_length=60, pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9 &._-]*[A-Za-z0-9])?$")]
 AttributeName = Annotated[str, StringConstraints(min_length=1, max_length=40, pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
 Attributes = Annotated[dict[AttributeName, JsonValue], Field(max_length=64, examples=[{"material": "enamel", "volume_ml": 350}])]
@@ -56,16 +56,16 @@ class ProductsRequest(Body):
     products: list[ProductRequest] = Field(min_length=1, max_length=MAX_BULK)
 
     @model_validator(mode="after")
-    def each_sku_once(self) -> "ProductsRequest":
-        seen: set[str] = set()
+    def check_skus_unique(self) -> "ProductsRequest":
+        skus: set[str] = set()
         for index, product in enumerate(self.products):
-            if product.sku in seen:
+            if product.sku in skus:
                 raise BrokenRule(f"products.{index}.sku", f"{product.sku} stands twice")
-            seen.add(product.sku)
+            skus.add(product.sku)
         return self
 
 
-class ProductsDone(BaseModel):
+class ProductsSummary(BaseModel):
     created: int
     updated: int
     unchanged: int
@@ -109,10 +109,10 @@ class AttributeRule(Body):
 
     type: Literal["string", "integer", "number", "boolean", "strings"]
     required: bool = False
-    choices: list[Annotated[str, Line(200, least=0)]] | None = Field(None, min_length=1, max_length=200)
+    choices: list[Annotated[str, TextLine(200, min_length=0)]] | None = Field(None, min_length=1, max_length=200)
 
     @model_validator(mode="after")
-    def choices_are_of_strings(self) -> "AttributeRule":
+    def check_choices(self) -> "AttributeRule":
         if self.choices is not None and self.type not in ("string", "strings"):
             raise BrokenRule("choices", "only for string and strings")
         return self

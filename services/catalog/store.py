@@ -10,12 +10,12 @@ import orjson
 
 from caravan.database import Database, UnitOfWork
 from caravan.money import Money
-from services.catalog.model import Category, Product, fold, plain_search, prefixes
+from services.catalog.model import Category, Product, build_prefix_query, fold_accents, sanitize_search
 
-COLUMNS = "sku, name, description, category, price, currency, attributes, active, version, created_at, updated_at"
+PRODUCT_COLUMNS = "sku, name, description, category, price, currency, attributes, active, version, created_at, updated_at"
 
 
-def _product(row: asyncpg.Record) -> Product:
+def _to_product(row: asyncpg.Record) -> Product:
     return Product(
         sku=row["sku"],
         name=row["name"],
@@ -30,25 +30,25 @@ def _product(row: asyncpg.Record) -> Product:
     )
 
 
-async def offers(database: Database, skus: Collection[str]) -> list[asyncpg.Record]:
+async def find_offers(database: Database, skus: Collection[str]) -> list[asyncpg.Record]:
     return await database.fetch("SELECT sku, name, category, price, currency FROM product WHERE sku = ANY($1) AND active", list(skus))
 
 
-async def find(database: Database, sku: str) -> Product | None:
-    row = await database.fetchrow(f"SELECT {COLUMNS} FROM product WHERE sku = $1", sku)
-    return _product(row) if row else None
+async def find_product(database: Database, sku: str) -> Product | None:
+    row = await database.fetchrow(f"SELECT {PRODUCT_COLUMNS} FROM product WHERE sku = $1", sku)
+    return _to_product(row) if row else None
 
 
-async def lock(work: UnitOfWork, skus: Collection[str]) -> dict[str, Product]:
-    rows = await work.fetch(f"SELECT {COLUMNS} FROM product WHERE sku = ANY($1) ORDER BY sku FOR UPDATE", list(skus))
-    return {row["sku"]: _product(row) for row in rows}
+async def lock_products(uow: UnitOfWork, skus: Collection[str]) -> dict[str, Product]:
+    rows = await uow.fetch(f"SELECT {PRODUCT_COLUMNS} FROM product WHERE sku = ANY($1) ORDER BY sku FOR UPDATE", list(skus))
+    return {row["sku"]: _to_product(row) for row in rows}
 
 
-async def save(work: UnitOfWork, products: Sequence[Product]) -> int:
+async def save_products(uow: UnitOfWork, products: Sequence[Product]) -> int:
     """Write each product over its version before, or as a new one; how many could be written."""
     ordered = sorted(products, key=lambda product: product.sku)
-    return await work.execute(
-        f"INSERT INTO product ({COLUMNS}) SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::jsonb[], $8::bool[], $9::int[],"
+    return await uow.execute(
+        f"INSERT INTO product ({PRODUCT_COLUMNS}) SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::jsonb[], $8::bool[], $9::int[],"
         " $10::timestamptz[], $11::timestamptz[]) ON CONFLICT (sku) DO UPDATE SET name = EXCLUDED.name, description = EXCLUDED.description, category = EXCLUDED.category,"
         " price = EXCLUDED.price, currency = EXCLUDED.currency, attributes = EXCLUDED.attributes, active = EXCLUDED.active, version = EXCLUDED.version,"
         " updated_at = EXCLUDED.updated_at WHERE product.version = EXCLUDED.version - 1",
@@ -66,7 +66,7 @@ async def save(work: UnitOfWork, products: Sequence[Product]) -> int:
     )
 
 
-class Wanted(NamedTuple):
+class ProductFilter(NamedTuple):
     """What a listing is limited to. `attributes`: for each name the documents of which a product must hold one."""
 
     search: str | None = None
@@ -76,91 +76,95 @@ class Wanted(NamedTuple):
     active: bool = True
 
 
-class Order(NamedTuple):
+class SortOrder(NamedTuple):
     expression: str
     type: str
-    falling: bool = False
+    descending: bool = False
 
 
 RELEVANCE = "-(ts_rank(search, {query})::float8 + (lower(sku) = lower({text}))::int)"
 PRICE = "(currency || lpad(price::text, 19, '0'))"
 """Minor units of two currencies are no measure of each other: products come currency by currency."""
-ORDERS: Mapping[str, Order] = {
-    "relevance": Order(RELEVANCE, "float8"),
-    "newest": Order("created_at", "timestamptz", falling=True),
-    "name": Order("left(name, 60)", "text"),  # so that a cursor stays short
-    "price": Order(PRICE, "text"),
-    "-price": Order(PRICE, "text", falling=True),
-    "sku": Order("sku", "text"),
+SORT_ORDERS: Mapping[str, SortOrder] = {
+    "relevance": SortOrder(RELEVANCE, "float8"),
+    "newest": SortOrder("created_at", "timestamptz", descending=True),
+    "name": SortOrder("left(name, 60)", "text"),  # so that a cursor stays short
+    "price": SortOrder(PRICE, "text"),
+    "-price": SortOrder(PRICE, "text", descending=True),
+    "sku": SortOrder("sku", "text"),
 }
 
 
-async def page(database: Database, wanted: Wanted, sort: str, after: tuple[Any, str] | None, limit: int) -> list[tuple[Product, Any]]:
+async def search_products(
+    database: Database, filters: ProductFilter, sort_key: str, after: tuple[Any, str] | None, limit: int
+) -> list[tuple[Product, Any]]:
     """Products with their place in the order, from behind the place `after`: whatever is inserted meanwhile, no product comes twice or is left out."""
     arguments: list[Any] = []
 
-    def place(value: Any, kind: str) -> str:
+    def add_argument(value: Any, sql_type: str) -> str:
         arguments.append(value)
-        return f"${len(arguments)}::{kind}"
+        return f"${len(arguments)}::{sql_type}"
 
-    conditions = ["active" if wanted.active else "NOT active"]
-    order = ORDERS[sort]
-    expression = order.expression
-    if wanted.search is not None:
-        searched = fold(wanted.search)
-        query = f"websearch_to_tsquery('english', {place(plain_search(searched), 'text')})"
-        if (words := prefixes(searched)) is not None:
-            query = f"({query} || to_tsquery('english', {place(words, 'text')}))"
-        conditions.append(f"(search @@ {query} OR lower(sku) LIKE {place(_prefix(wanted.search), 'text')})")
-        if sort == "relevance":
-            expression = expression.replace("{query}", query).replace("{text}", place(wanted.search, "text"))
-    if wanted.category is not None:
-        conditions.append(f"category = {place(wanted.category, 'text')}")
-    if wanted.skus is not None:
-        conditions.append(f"sku = ANY({place(wanted.skus, 'text[]')})")
-    for documents in wanted.attributes:
+    conditions = ["active" if filters.active else "NOT active"]
+    sort_order = SORT_ORDERS[sort_key]
+    expression = sort_order.expression
+    if filters.search is not None:
+        folded_search = fold_accents(filters.search)
+        query = f"websearch_to_tsquery('english', {add_argument(sanitize_search(folded_search), 'text')})"
+        if (prefix_query := build_prefix_query(folded_search)) is not None:
+            query = f"({query} || to_tsquery('english', {add_argument(prefix_query, 'text')}))"
+        conditions.append(f"(search @@ {query} OR lower(sku) LIKE {add_argument(_to_like_prefix(filters.search), 'text')})")
+        if sort_key == "relevance":
+            expression = expression.replace("{query}", query).replace("{text}", add_argument(filters.search, "text"))
+    if filters.category is not None:
+        conditions.append(f"category = {add_argument(filters.category, 'text')}")
+    if filters.skus is not None:
+        conditions.append(f"sku = ANY({add_argument(filters.skus, 'text[]')})")
+    for documents in filters.attributes:
         conditions.append(
-            "(" + " OR ".join(f"attributes @> {place(orjson.dumps(document).decode(), 'jsonb')}" for document in documents) + ")"
+            "(" + " OR ".join(f"attributes @> {add_argument(orjson.dumps(document).decode(), 'jsonb')}" for document in documents) + ")"
         )
     if after is not None:
-        conditions.append(f"({expression}, sku) {'<' if order.falling else '>'} ({place(after[0], order.type)}, {place(after[1], 'text')})")
-    falling = "DESC" if order.falling else "ASC"
+        conditions.append(
+            f"({expression}, sku) {'<' if sort_order.descending else '>'} ({add_argument(after[0], sort_order.type)}, {add_argument(after[1], 'text')})"
+        )
+    direction = "DESC" if sort_order.descending else "ASC"
     rows = await database.fetch(
-        f"SELECT {COLUMNS}, {expression} AS place FROM product WHERE {' AND '.join(conditions)} ORDER BY {expression} {falling}, sku {falling} LIMIT {limit:d}",
+        f"SELECT {PRODUCT_COLUMNS}, {expression} AS place FROM product WHERE {' AND '.join(conditions)} ORDER BY {expression} {direction}, sku {direction} LIMIT {limit:d}",
         *arguments,
     )
-    return [(_product(row), row["place"]) for row in rows]
+    return [(_to_product(row), row["place"]) for row in rows]
 
 
-def _prefix(text: str) -> str:
+def _to_like_prefix(text: str) -> str:
     escaped = text.lower().replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
     return escaped + "%"
 
 
-def _category(row: asyncpg.Record) -> Category:
+def _to_category(row: asyncpg.Record) -> Category:
     return Category(row["name"], orjson.loads(row["attributes"]), row["free"])
 
 
-async def categories(work: UnitOfWork, names: Collection[str]) -> dict[str, Category]:
-    rows = await work.fetch("SELECT name, attributes, free FROM category WHERE name = ANY($1)", list(names))
-    return {row["name"]: _category(row) for row in rows}
+async def find_categories(uow: UnitOfWork, names: Collection[str]) -> dict[str, Category]:
+    rows = await uow.fetch("SELECT name, attributes, free FROM category WHERE name = ANY($1)", list(names))
+    return {row["name"]: _to_category(row) for row in rows}
 
 
-async def category_page(database: Database, after: str | None, limit: int) -> list[tuple[Category, int]]:
+async def list_categories(database: Database, after: str | None, limit: int) -> list[tuple[Category, int]]:
     rows = await database.fetch(
         "SELECT name, attributes, free, version FROM category WHERE $1::text IS NULL OR name > $1 ORDER BY name LIMIT $2", after, limit
     )
-    return [(_category(row), row["version"]) for row in rows]
+    return [(_to_category(row), row["version"]) for row in rows]
 
 
-async def lock_category(work: UnitOfWork, name: str) -> int | None:
+async def lock_category_version(uow: UnitOfWork, name: str) -> int | None:
     """Its version."""
-    version: int | None = await work.fetchval("SELECT version FROM category WHERE name = $1 FOR UPDATE", name)
+    version: int | None = await uow.fetchval("SELECT version FROM category WHERE name = $1 FOR UPDATE", name)
     return version
 
 
-async def save_category(work: UnitOfWork, category: Category) -> int:
-    version: int = await work.fetchval(
+async def save_category(uow: UnitOfWork, category: Category) -> int:
+    version: int = await uow.fetchval(
         "INSERT INTO category (name, attributes, free, version) VALUES ($1, $2, $3, 1)"
         " ON CONFLICT (name) DO UPDATE SET attributes = EXCLUDED.attributes, free = EXCLUDED.free, version = category.version + 1 RETURNING version",
         category.name,
@@ -170,9 +174,9 @@ async def save_category(work: UnitOfWork, category: Category) -> int:
     return version
 
 
-async def watch(work: UnitOfWork, identifier: UUID, product: Product, user_id: UUID, email: str, now: datetime) -> asyncpg.Record:
+async def insert_watch(uow: UnitOfWork, identifier: UUID, product: Product, user_id: UUID, email: str, now: datetime) -> asyncpg.Record:
     """Since when the user watches the product, and what it cost then."""
-    row = await work.fetchrow(
+    row = await uow.fetchrow(
         "INSERT INTO watch (id, sku, user_id, email, since, price, currency) VALUES ($1, $2, $3, $4, $5, $6, $7)"
         " ON CONFLICT (sku, user_id) DO UPDATE SET email = EXCLUDED.email RETURNING since, price, currency",
         identifier,
@@ -187,13 +191,13 @@ async def watch(work: UnitOfWork, identifier: UUID, product: Product, user_id: U
     return row
 
 
-async def unwatch(work: UnitOfWork, sku: str, user_id: UUID) -> None:
-    await work.execute("DELETE FROM watch WHERE sku = $1 AND user_id = $2", sku, user_id)
+async def delete_watch(uow: UnitOfWork, sku: str, user_id: UUID) -> None:
+    await uow.execute("DELETE FROM watch WHERE sku = $1 AND user_id = $2", sku, user_id)
 
 
-async def returned(work: UnitOfWork, units: Mapping[str, tuple[int, int]]) -> list[str]:
+async def record_available_units(uow: UnitOfWork, units: Mapping[str, tuple[int, int]]) -> list[str]:
     """Take in the available units and stock version of each sku; those that had none before and have some now."""
-    rows = await work.fetch(
+    rows = await uow.fetch(
         """
         WITH news AS (SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS n(sku, units, stock_version) ORDER BY sku),
         before AS (SELECT a.* FROM available a JOIN news USING (sku)),
@@ -211,9 +215,9 @@ async def returned(work: UnitOfWork, units: Mapping[str, tuple[int, int]]) -> li
     return [row["sku"] for row in rows]
 
 
-async def raise_back_in_stock(work: UnitOfWork, skus: Collection[str], now: datetime) -> int:
+async def raise_back_in_stock(uow: UnitOfWork, skus: Collection[str], now: datetime) -> int:
     """Note that these are back, where somebody watches; how many."""
-    return await work.execute(
+    return await uow.execute(
         "INSERT INTO alert (sku, kind, raised_at) SELECT sku, 'back_in_stock', $2 FROM product p"
         " WHERE sku = ANY($1) AND active AND EXISTS (SELECT FROM watch w WHERE w.sku = p.sku) ORDER BY sku"
         " ON CONFLICT (sku, kind) DO UPDATE SET raised_at = EXCLUDED.raised_at",
@@ -222,9 +226,9 @@ async def raise_back_in_stock(work: UnitOfWork, skus: Collection[str], now: date
     )
 
 
-async def raise_price_drops(work: UnitOfWork, products: Sequence[Product], now: datetime) -> int:
+async def raise_price_drops(uow: UnitOfWork, products: Sequence[Product], now: datetime) -> int:
     """Note that these cost less than when somebody began to watch them, in the same currency; how many."""
-    return await work.execute(
+    return await uow.execute(
         "INSERT INTO alert (sku, kind, raised_at) SELECT sku, 'price_drop', $4 FROM unnest($1::text[], $2::bigint[], $3::text[]) AS n(sku, price, currency)"
         " WHERE EXISTS (SELECT FROM watch w WHERE w.sku = n.sku AND w.currency = n.currency AND w.price > n.price) ORDER BY sku"
         " ON CONFLICT (sku, kind) DO UPDATE SET raised_at = EXCLUDED.raised_at",
@@ -235,14 +239,14 @@ async def raise_price_drops(work: UnitOfWork, products: Sequence[Product], now: 
     )
 
 
-async def take_alert(work: UnitOfWork) -> asyncpg.Record | None:
+async def lock_oldest_alert(uow: UnitOfWork) -> asyncpg.Record | None:
     """The oldest alert, locked."""
-    return await work.fetchrow("SELECT sku, kind, raised_at FROM alert ORDER BY raised_at LIMIT 1 FOR UPDATE SKIP LOCKED")
+    return await uow.fetchrow("SELECT sku, kind, raised_at FROM alert ORDER BY raised_at LIMIT 1 FOR UPDATE SKIP LOCKED")
 
 
-async def end_watches(work: UnitOfWork, alert: asyncpg.Record, limit: int) -> list[asyncpg.Record]:
+async def end_watches(uow: UnitOfWork, alert: asyncpg.Record, limit: int) -> list[asyncpg.Record]:
     """Those who watched the product when the alert was raised and for whom it is still true, with the product as it is now; their watches are over."""
-    return await work.fetch(
+    return await uow.fetch(
         """
         WITH told AS (
             SELECT w.id FROM watch w JOIN product p USING (sku) LEFT JOIN available a USING (sku)
@@ -260,5 +264,5 @@ async def end_watches(work: UnitOfWork, alert: asyncpg.Record, limit: int) -> li
     )
 
 
-async def drop_alert(work: UnitOfWork, sku: str, kind: str) -> None:
-    await work.execute("DELETE FROM alert WHERE sku = $1 AND kind = $2", sku, kind)
+async def delete_alert(uow: UnitOfWork, sku: str, kind: str) -> None:
+    await uow.execute("DELETE FROM alert WHERE sku = $1 AND kind = $2", sku, kind)

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 import typer
 
 from services.cli.options import (
-    CONCURRENCY,
-    PATIENCE_SECONDS,
+    DEFAULT_CONCURRENCY,
+    MAX_WAIT_SECONDS,
     Columns,
     Concurrency,
     Currency,
@@ -15,8 +15,8 @@ from services.cli.options import (
     Delimiter,
     Encoding,
     Files,
+    MaxWait,
     Output,
-    Patience,
     Url,
 )
 
@@ -26,9 +26,9 @@ def up() -> None:
 
     Stop it with Ctrl-C; what it stored is there at the next start. `make clean` deletes the data folder.
     """
-    from services.cli import up as work
+    from services.cli import up as command
 
-    work.up()
+    command.start_shop()
 
 
 def run(
@@ -38,9 +38,9 @@ def run(
 
     Listens on CARAVAN_PORT; a process without the gateway takes a free port unless it is set.
     """
-    from services.cli import run as work
+    from services.cli import run as command
 
-    work.run(names)
+    command.run_services(names)
 
 
 def migrate() -> None:
@@ -48,16 +48,16 @@ def migrate() -> None:
 
     CARAVAN_DATABASE_URL names a role that may create roles and databases. The services then run with CARAVAN_MIGRATE=false and a URL without a user.
     """
-    from services.cli import migrate as work
+    from services.cli import migrate as command
 
-    work.migrate()
+    command.migrate_databases()
 
 
-def seed(url: Url = None, patience: Patience = PATIENCE_SECONDS) -> None:
+def seed(url: Url = None, patience: MaxWait = MAX_WAIT_SECONDS) -> None:
     """Fill an empty shop with a small catalogue that has stock; one that has products is left as it is."""
-    from services.cli import seed as work
+    from services.cli import seed as command
 
-    work.seed(url, patience)
+    command.seed_catalogue(url, patience)
 
 
 def demo(
@@ -69,17 +69,17 @@ def demo(
 
     Exit status 1 when the order has not ended in time.
     """
-    from services.cli import demo as work
+    from services.cli import demo as command
 
-    work.demo(url, token, seconds)
+    command.run_demo(url, token, seconds)
 
 
 def import_(
     files: Files,
     url: Url = None,
     output: Output = "table",
-    concurrency: Concurrency = CONCURRENCY,
-    patience: Patience = PATIENCE_SECONDS,
+    concurrency: Concurrency = DEFAULT_CONCURRENCY,
+    patience: MaxWait = MAX_WAIT_SECONDS,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and report only; ask no shop.")] = False,
     explain: Annotated[
         bool, typer.Option("--explain", help="Show how the files would be read, and some lines as read; ask no shop.")
@@ -96,9 +96,9 @@ def import_(
     How a file is written is found out from the whole of it, and told; what it does not tell is asked for. Importing a file or a part of it again adds
     nothing. Exit status 1 when a file has no line that can be used.
     """
-    from services.cli import importing as work
+    from services.cli import importing as command
 
-    work.import_(files, url, output, concurrency, patience, dry_run, explain, delimiter, encoding, decimal, dates, currency, column)
+    command.import_files(files, url, output, concurrency, patience, dry_run, explain, delimiter, encoding, decimal, dates, currency, column)
 
 
 def replay(
@@ -107,12 +107,12 @@ def replay(
     speed: Annotated[
         float | None, typer.Option(min=0.001, help="So many times real time; by default as fast as it goes.", show_default=False)
     ] = None,
-    concurrency: Concurrency = CONCURRENCY,
+    concurrency: Concurrency = DEFAULT_CONCURRENCY,
     import_first: Annotated[
         bool, typer.Option("--import/--no-import", help="Bring products, customers and stock first; repeating it adds nothing.")
     ] = True,
     deadline: Annotated[float, typer.Option(min=1, help="Seconds to wait for the orders to end, after the last was placed.")] = 900.0,
-    patience: Patience = PATIENCE_SECONDS,
+    patience: MaxWait = MAX_WAIT_SECONDS,
     output: Output = "table",
     delimiter: Delimiter = None,
     encoding: Encoding = None,
@@ -125,15 +125,15 @@ def replay(
 
     Run it again after an interruption: nothing is placed twice. Exit status 1 when the books differ, or a file has no line that can be used.
     """
-    from services.cli import replay as work
+    from services.cli import replay as command
 
-    work.replay(
+    command.replay_invoices(
         files, url, speed, concurrency, import_first, deadline, patience, output, delimiter, encoding, decimal, dates, currency, column
     )
 
 
 def status(output: Annotated[Literal["table", "json"], typer.Option(help="How to print it.")] = "table") -> None:
     """Show which services run, how many messages wait where, and what became a dead letter. Exit status 1 when something is a dead letter or doesn't answer."""
-    from services.cli import status as work
+    from services.cli import status as command
 
-    work.status(output)
+    command.show_status(output)

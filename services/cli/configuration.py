@@ -4,21 +4,21 @@ from collections.abc import Callable, Collection
 
 from caravan import settings
 from caravan.settings import Settings, SettingsError
-from services.__main__ import load_settings
-from services.cli.terminal import fail
+from services.__main__ import load_settings_classes
+from services.cli.terminal import exit_with_error
 
 
-def kernel_settings() -> Settings:
+def load_kernel_settings() -> Settings:
     try:
-        return settings.load()
+        return settings.load_kernel()
     except SettingsError as error:
-        fail(str(error))
+        exit_with_error(str(error))
 
 
-def settings_for(names: Collection[str]) -> Settings:
+def load_checked_settings(names: Collection[str]) -> Settings:
     """The kernel's settings, for a command that starts these services: theirs are found right, and none of any service misspelt, before anything starts."""
-    checks: list[Callable[[], object]] = [settings.load, lambda: settings.refuse_unknown(load_settings())]
-    checks += [lambda kind=kind: settings.read(kind) for kind in load_settings(names)]  # type: ignore[misc]
+    checks: list[Callable[[], object]] = [settings.load_kernel, lambda: settings.refuse_unknown(load_settings_classes())]
+    checks += [lambda kind=kind: settings.load_class(kind) for kind in load_settings_classes(names)]  # type: ignore[misc]
     problems = []
     for check in checks:
         try:
@@ -26,5 +26,5 @@ def settings_for(names: Collection[str]) -> Settings:
         except SettingsError as error:
             problems.append(str(error))
     if problems:
-        fail("\n".join(problems))
-    return settings.load()
+        exit_with_error("\n".join(problems))
+    return settings.load_kernel()

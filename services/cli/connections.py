@@ -13,64 +13,64 @@ import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from caravan.errors import TYPE_BASE
-from caravan.http.addresses import Networks, is_within, network_of
+from caravan.http.addresses import Networks, get_network, is_within
 from caravan.telemetry import log, new_traceparent
 
-MAX_HEAD = 32 * 1024
+MAX_HEAD_BYTES = 32 * 1024
 MAX_HEADERS = 100
 HEAD_SECONDS = 10.0
 """How long a head may take to come, from the connection's opening or from the head's first byte."""
 UNREAD_SECONDS = 20.0
 """How long a client may not take what is written to it."""
-LINGER_SECONDS = 2.0
+CLOSE_DELAY_SECONDS = 2.0
 """How long what a refused client still sends is thrown away: closed at once, the connection would be reset before it has read why."""
-MOST_WAITING = 32
+MAX_PIPELINED = 32
 """Requests that may wait on one connection for the answers to those before them: each costs more memory than its few bytes say."""
-HEADROOM = 8 * 1024
+GATEWAY_HEAD_BYTES = 8 * 1024
 """What a gateway adds to a head on the way to a service."""
 
 
 @dataclass(slots=True)
-class Bounds:
+class ConnectionLimits:
     """Of all connections of a listener. `exempt`: peers that may have any number of them, such as proxies before us; without `most_per_address` all may."""
 
-    most: int
-    most_per_address: int | None = None
-    exempt: Networks = ()
-    head: int = MAX_HEAD
-    by_address: Counter[str] = field(default_factory=Counter)
+    max_connections: int
+    max_per_address: int | None = None
+    exempt_networks: Networks = ()
+    max_head_bytes: int = MAX_HEAD_BYTES
+    count_by_address: Counter[str] = field(default_factory=Counter)
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    def __init__(self, *args: Any, bounds: Bounds, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, limits: ConnectionLimits, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._bounds = bounds
+        self._limits = limits
         self._address: str | None = None
-        self._fed = 0
+        self._unparsed_bytes = 0
         """Bytes since the parser last had something whole: a head, a part of a body."""
-        self._since = 0.0
+        self._head_started_at = 0.0
         self._head_timer: TimerHandle | None = None
         self._write_timer: TimerHandle | None = None
-        self._refused = False
-        self._running: RequestResponseCycle | None = None
+        self._is_refused = False
+        self._running_cycle: RequestResponseCycle | None = None
         """The request that is being answered; `cycle` is the last one that was read."""
-        self._upgrading = False
+        self._is_upgrading = False
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        bounds = self._bounds
-        if len(self.connections) > bounds.most:
-            self._refuse(503, "Unavailable", "too many connections are open; try again")
+        limits = self._limits
+        if len(self.connections) > limits.max_connections:
+            self._refuse_connection(503, "Unavailable", "too many connections are open; try again")
             return
         peer = self.client[0] if self.client else ""
-        if bounds.most_per_address is not None and not (bounds.exempt and is_within(peer, bounds.exempt)):
-            self._address = network_of(peer)
-            bounds.by_address[self._address] += 1
-            if bounds.by_address[self._address] > bounds.most_per_address:
-                self._refuse(429, "Too many requests", "too many connections are open from this address; close some")
+        if limits.max_per_address is not None and not (limits.exempt_networks and is_within(peer, limits.exempt_networks)):
+            self._address = get_network(peer)
+            limits.count_by_address[self._address] += 1
+            if limits.count_by_address[self._address] > limits.max_per_address:
+                self._refuse_connection(429, "Too many requests", "too many connections are open from this address; close some")
                 return
-        self._since = self.loop.time()
-        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._late)
+        self._head_started_at = self.loop.time()
+        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._check_head_deadline)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -78,59 +78,59 @@ class BoundedProtocol(HttpToolsProtocol):
             if timer is not None:
                 timer.cancel()
         self.pipeline.clear()
-        self._leave_running()
+        self._disconnect_running()
         if self._address is not None:
-            self._bounds.by_address[self._address] -= 1
-            if not self._bounds.by_address[self._address]:
-                del self._bounds.by_address[self._address]
+            self._limits.count_by_address[self._address] -= 1
+            if not self._limits.count_by_address[self._address]:
+                del self._limits.count_by_address[self._address]
 
     def data_received(self, data: bytes) -> None:
-        if self._refused:
+        if self._is_refused:
             return
         size = len(data)
-        self._fed += size
+        self._unparsed_bytes += size
         self._unset_keepalive_if_required()
         try:
-            self._feed(data)
+            self._feed_parser(data)
         except httptools.HttpParserError:
             self.send_400_response("")
-        if self._fed and not self._refused:
-            self._unfinished(size)
+        if self._unparsed_bytes and not self._is_refused:
+            self._check_unfinished_head(size)
 
-    def _feed(self, data: bytes) -> None:
+    def _feed_parser(self, data: bytes) -> None:
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             # There is no other protocol here, so that it is an ordinary request: read once more, without the offer, which ends the parser's work.
             rest = data[upgrade.args[0] :]
-            self._upgrading = False
-            if not self._refused:
+            self._is_upgrading = False
+            if not self._is_refused:
                 self.parser = httptools.HttpRequestParser(self)
                 self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as the server's own
-                self._feed(self._head() + rest)
+                self._feed_parser(self._rebuild_head() + rest)
 
-    def _head(self) -> bytes:
+    def _rebuild_head(self) -> bytes:
         lines = [b"%s %s HTTP/1.1" % (self.scope["method"].encode(), self.url)]
         lines += [b"%s: %s" % header for header in self.headers if header[0] != b"upgrade"]
         return b"\r\n".join(lines) + b"\r\n\r\n"
 
-    def _unfinished(self, size: int) -> None:
-        if self._fed > self._bounds.head:
+    def _check_unfinished_head(self, size: int) -> None:
+        if self._unparsed_bytes > self._limits.max_head_bytes:
             self._refuse_head()
-        elif self._fed == size:
-            self._since = self.loop.time()
+        elif self._unparsed_bytes == size:
+            self._head_started_at = self.loop.time()
             if self._head_timer is None:
-                self._head_timer = self.loop.call_later(HEAD_SECONDS, self._late)
+                self._head_timer = self.loop.call_later(HEAD_SECONDS, self._check_head_deadline)
 
-    def _late(self) -> None:
+    def _check_head_deadline(self) -> None:
         self._head_timer = None
-        if self.transport.is_closing() or (self.cycle is not None and not self._fed):
+        if self.transport.is_closing() or (self.cycle is not None and not self._unparsed_bytes):
             return
-        left = self._since + HEAD_SECONDS - self.loop.time()
-        if left > 0.001:
-            self._head_timer = self.loop.call_later(left, self._late)
-        elif self._fed:
-            self._refuse(408, "The request came too slowly", f"its head was not complete after {HEAD_SECONDS:g} s")
+        seconds_left = self._head_started_at + HEAD_SECONDS - self.loop.time()
+        if seconds_left > 0.001:
+            self._head_timer = self.loop.call_later(seconds_left, self._check_head_deadline)
+        elif self._unparsed_bytes:
+            self._refuse_connection(408, "The request came too slowly", f"its head was not complete after {HEAD_SECONDS:g} s")
         else:
             self.transport.close()
 
@@ -138,66 +138,68 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_header(name, value.rstrip(b" \t"))
 
     def on_headers_complete(self) -> None:
-        if self._refused:
+        if self._is_refused:
             return
         if self.parser.should_upgrade():
             self.scope["method"] = self.parser.get_method().decode("ascii")
-            self._upgrading = self.scope["method"] != "CONNECT"
-            if not self._upgrading:
-                self._refuse(405, "Method not allowed", "this is no proxy")
+            self._is_upgrading = self.scope["method"] != "CONNECT"
+            if not self._is_upgrading:
+                self._refuse_connection(405, "Method not allowed", "this is no proxy")
             return
-        if len(self.pipeline) >= MOST_WAITING:
-            self._refuse(429, "Too many requests", f"at most {MOST_WAITING} requests wait on one connection")
+        if len(self.pipeline) >= MAX_PIPELINED:
+            self._refuse_connection(429, "Too many requests", f"at most {MAX_PIPELINED} requests wait on one connection")
             return
-        if len(self.headers) > MAX_HEADERS or (self._fed > self._bounds.head and self._size() > self._bounds.head):
+        if len(self.headers) > MAX_HEADERS or (
+            self._unparsed_bytes > self._limits.max_head_bytes and self._measure_head() > self._limits.max_head_bytes
+        ):
             self._refuse_head()
             return
-        self._fed = 0
+        self._unparsed_bytes = 0
         if not self.url.startswith((b"/", b"*")):
-            self._take_authority()
+            self._apply_url_host()
         super().on_headers_complete()
         self.headers = []  # trailers, which come after the body, are no headers of a request that has been passed on
 
-    def _take_authority(self) -> None:
+    def _apply_url_host(self) -> None:
         """Whom a URL names counts, whatever the header says."""
-        named = httptools.parse_url(self.url)
-        if named.host:
-            host = b"[%s]" % named.host if b":" in named.host else named.host
+        url = httptools.parse_url(self.url)
+        if url.host:
+            host = b"[%s]" % url.host if b":" in url.host else url.host
             self.headers[:] = [header for header in self.headers if header[0] != b"host"]
-            self.headers.append((b"host", host if named.port is None else b"%s:%d" % (host, named.port)))
+            self.headers.append((b"host", host if url.port is None else b"%s:%d" % (host, url.port)))
 
-    def _size(self) -> int:
+    def _measure_head(self) -> int:
         return len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
 
     def on_body(self, body: bytes) -> None:
-        self._fed = 0
-        if not self._refused:
+        self._unparsed_bytes = 0
+        if not self._is_refused:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if self._upgrading:
+        if self._is_upgrading:
             return
-        self._fed = 0
-        if not self._refused:
+        self._unparsed_bytes = 0
+        if not self._is_refused:
             super().on_message_complete()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        self._running = cycle
+        self._running_cycle = cycle
         super()._start_asgi_task(cycle, app)
 
-    def _leave_running(self) -> None:
+    def _disconnect_running(self) -> None:
         """Tell who answers that nobody is there any more: the server tells it of the last request that was read alone."""
-        if self._running is not None and not self._running.response_complete:
-            self._running.disconnected = True
-            self._running.message_event.set()
+        if self._running_cycle is not None and not self._running_cycle.response_complete:
+            self._running_cycle.disconnected = True
+            self._running_cycle.message_event.set()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
         cycle = self.cycle
         if cycle.response_complete and cycle.more_body:
-            self.loop.call_later(self.timeout_keep_alive, self._end_body, cycle)
+            self.loop.call_later(self.timeout_keep_alive, self._close_unread_body, cycle)
 
-    def _end_body(self, cycle: Any) -> None:
+    def _close_unread_body(self, cycle: Any) -> None:
         """Nobody waits for the rest of a body whose request has been answered."""
         if self.cycle is cycle and not self.transport.is_closing():
             self.transport.close()
@@ -214,34 +216,36 @@ class BoundedProtocol(HttpToolsProtocol):
             self._write_timer = None
 
     def send_400_response(self, msg: str) -> None:
-        if not self._refused:  # else the parser stumbles over what it was told to stop at
-            self._refuse(400, "Bad request", "this is not HTTP as RFC 9112 has it")
+        if not self._is_refused:  # else the parser stumbles over what it was told to stop at
+            self._refuse_connection(400, "Bad request", "this is not HTTP as RFC 9112 has it")
 
     def _refuse_head(self) -> None:
-        self._refuse(431, "Request header fields too large", f"at most {MAX_HEAD // 1024} KiB in {MAX_HEADERS} header fields are taken")
+        self._refuse_connection(
+            431, "Request header fields too large", f"at most {MAX_HEAD_BYTES // 1024} KiB in {MAX_HEADERS} header fields are taken"
+        )
 
-    def _refuse(self, status: int, title: str, detail: str) -> None:
+    def _refuse_connection(self, status: int, title: str, detail: str) -> None:
         """Answer, unless an answer to an earlier request is due or under way, and close once the client had a moment to read it."""
-        self._refused = True
+        self._is_refused = True
         self._unset_keepalive_if_required()
         self.flow.resume_reading()
         if self.transport.is_closing():
             return
         log.info("connection refused", status=status, reason=detail)
-        due = self._running is not None and not self._running.response_complete
-        if due and self._running is self.cycle and self.cycle.more_body and not self.cycle.response_started:
-            due = False  # it is this very request that is not sound
-            self._leave_running()
-        if not due:
-            self.transport.write(_problem(status, title, detail))
+        is_answering = self._running_cycle is not None and not self._running_cycle.response_complete
+        if is_answering and self._running_cycle is self.cycle and self.cycle.more_body and not self.cycle.response_started:
+            is_answering = False  # it is this very request that is not sound
+            self._disconnect_running()
+        if not is_answering:
+            self.transport.write(_build_problem(status, title, detail))
             if self.transport.can_write_eof():
                 self.transport.write_eof()
-            self.loop.call_later(LINGER_SECONDS, self.transport.abort)
+            self.loop.call_later(CLOSE_DELAY_SECONDS, self.transport.abort)
         else:
             self.transport.abort()
 
 
-def _problem(status: int, title: str, detail: str) -> bytes:
+def _build_problem(status: int, title: str, detail: str) -> bytes:
     trace_id = new_traceparent()[3:35]
     document = {
         "type": TYPE_BASE + title.lower().replace(" ", "-"),
@@ -253,6 +257,6 @@ def _problem(status: int, title: str, detail: str) -> bytes:
     }
     body = orjson.dumps(document)
     retry = b"retry-after: 1\r\n" if status in (429, 503) else b""
-    said = b"content-type: application/problem+json\r\nx-content-type-options: nosniff\r\ncache-control: no-store\r\nx-request-id: %s\r\n"
-    head = said % trace_id.encode() + b"%scontent-length: %d\r\nconnection: close\r\n\r\n" % (retry, len(body))
+    fields = b"content-type: application/problem+json\r\nx-content-type-options: nosniff\r\ncache-control: no-store\r\nx-request-id: %s\r\n"
+    head = fields % trace_id.encode() + b"%scontent-length: %d\r\nconnection: close\r\n\r\n" % (retry, len(body))
     return STATUS_LINE[status] + head + body

@@ -10,25 +10,25 @@ import httpx2
 import typer
 
 from caravan.money import Money
-from services.cli.importing import run
-from services.cli.reconcile import TERMINAL
-from services.cli.shop import Shop, gateway_url, segment
-from services.cli.terminal import fail, print_line, print_note
+from services.cli.importing import run_or_exit
+from services.cli.reconcile import TERMINAL_STATUSES
+from services.cli.shop import ApiClient, encode_segment, resolve_gateway_url
+from services.cli.terminal import exit_with_error, print_line, print_note
 
-LINES = 2
+LINE_COUNT = 2
 POLL_SECONDS = 0.1
 
 
-def demo(url: str | None, token: str, seconds: float) -> None:
-    if not run(_demo(gateway_url(url), token, seconds)):
+def run_demo(url: str | None, token: str, seconds: float) -> None:
+    if not run_or_exit(_place_demo_order(resolve_gateway_url(url), token, seconds)):
         raise typer.Exit(1)
 
 
-async def _demo(url: str, token: str, seconds: float) -> bool:
+async def _place_demo_order(url: str, token: str, seconds: float) -> bool:
     async with httpx2.AsyncClient(base_url=url, timeout=30) as http:
-        shop = Shop(http, secret="", tell=print_note)
-        email = await _register(shop)
-        lines = await _choose(shop)
+        client = ApiClient(http, secret="", report=print_note)
+        email = await _register_customer(client)
+        lines = await _choose_lines(client)
         body = {
             "lines": lines,
             "shipping_address": {
@@ -40,50 +40,50 @@ async def _demo(url: str, token: str, seconds: float) -> bool:
             },
             "payment": {"method": "card", "token": token},
         }
-        placed = (await shop.call("POST", "/v1/orders", body=body, key=secrets.token_hex(16), customer=email)).json()
-        wanted = ", ".join(f"{line['quantity']} × {line['sku']}" for line in lines)
-        print_line(f"202    order {placed['id']}: {wanted}, {Money(**placed['total'])}")
-        status = await _watch(shop, email, placed, seconds)
-        mails = (await shop.call("GET", "/v1/notifications", params={"order_id": placed["id"]}, customer=email)).json()["items"]
+        order = (await client.send_request("POST", "/v1/orders", body=body, key=secrets.token_hex(16), customer=email)).json()
+        items = ", ".join(f"{line['quantity']} × {line['sku']}" for line in lines)
+        print_line(f"202    order {order['id']}: {items}, {Money(**order['total'])}")
+        status = await _watch_order(client, email, order, seconds)
+        mails = (await client.send_request("GET", "/v1/notifications", params={"order_id": order["id"]}, customer=email)).json()["items"]
         print_line(f"mail   {', '.join(item['kind'] for item in reversed(mails) if item['channel'] == 'email') or 'none yet'}, to {email}")
-        return status in TERMINAL
+        return status in TERMINAL_STATUSES
 
 
-async def _register(shop: Shop) -> str:
+async def _register_customer(client: ApiClient) -> str:
     email, password = f"demo-{secrets.token_hex(4)}@example.com", secrets.token_urlsafe(12)
-    await shop.call("POST", "/v1/users", body={"email": email, "password": password, "name": "Demo Customer"}, customer=None)
-    await shop.sign_in(email, password)
+    await client.send_request("POST", "/v1/users", body={"email": email, "password": password, "name": "Demo Customer"}, customer=None)
+    await client.sign_in(email, password)
     print_line(f"201    customer {email}, password {password}")
     return email
 
 
-async def _choose(shop: Shop) -> list[dict[str, Any]]:
+async def _choose_lines(client: ApiClient) -> list[dict[str, Any]]:
     """One unit of the first products that are in stock."""
-    products = (await shop.call("GET", "/v1/products", params={"limit": 50}, customer=None)).json()["items"]
-    chosen: list[dict[str, Any]] = []
+    products = (await client.send_request("GET", "/v1/products", params={"limit": 50}, customer=None)).json()["items"]
+    lines: list[dict[str, Any]] = []
     for product in products:
-        stock = (await shop.call("GET", f"/v1/stock/{segment(product['sku'])}", customer=None)).json()
+        stock = (await client.send_request("GET", f"/v1/stock/{encode_segment(product['sku'])}", customer=None)).json()
         if stock["available"] > 1:
-            chosen.append({"sku": product["sku"], "quantity": 1})
-        if len(chosen) == LINES:
+            lines.append({"sku": product["sku"], "quantity": 1})
+        if len(lines) == LINE_COUNT:
             break
-    return chosen or fail("no product is in stock: start the shop with CARAVAN_SEED=demo, or import some (`caravan import`)")
+    return lines or exit_with_error("no product is in stock: start the shop with CARAVAN_SEED=demo, or import some (`caravan import`)")
 
 
-async def _watch(shop: Shop, email: str, placed: dict[str, Any], seconds: float) -> str:
+async def _watch_order(client: ApiClient, email: str, order: dict[str, Any], seconds: float) -> str:
     """Prints the order's events with the milliseconds since it was placed; its last status."""
-    began = datetime.fromisoformat(placed["placed_at"])
-    seen, status, end = 0, "created", time.monotonic() + seconds
-    while status not in TERMINAL and time.monotonic() < end:
-        entries = (await shop.call("GET", f"/v1/orders/{placed['id']}/history", customer=email)).json()["items"]
-        for entry in entries[seen:]:
-            after = (datetime.fromisoformat(entry["time"]) - began).total_seconds() * 1000
-            print_line(f"{after:>6.0f} ms  {entry['status']:<15} {entry['type']:<22} {_detail(entry['data'])}".rstrip())
+    placed_at = datetime.fromisoformat(order["placed_at"])
+    printed_count, status, deadline = 0, "created", time.monotonic() + seconds
+    while status not in TERMINAL_STATUSES and time.monotonic() < deadline:
+        entries = (await client.send_request("GET", f"/v1/orders/{order['id']}/history", customer=email)).json()["items"]
+        for entry in entries[printed_count:]:
+            milliseconds = (datetime.fromisoformat(entry["time"]) - placed_at).total_seconds() * 1000
+            print_line(f"{milliseconds:>6.0f} ms  {entry['status']:<15} {entry['type']:<22} {_format_detail(entry['data'])}".rstrip())
             status = entry["status"]
-        seen = len(entries)
+        printed_count = len(entries)
         await asyncio.sleep(POLL_SECONDS)
     return status
 
 
-def _detail(facts: dict[str, Any]) -> str:
-    return "  ".join(f"{name} {facts[name]}" for name in ("invoice_number", "carrier", "tracking_number", "reason") if facts.get(name))
+def _format_detail(data: dict[str, Any]) -> str:
+    return "  ".join(f"{name} {data[name]}" for name in ("invoice_number", "carrier", "tracking_number", "reason") if data.get(name))

@@ -26,9 +26,9 @@ topology = typer.Typer(
 @projections.command("list")
 def list_projections() -> None:
     """The read models that can be rebuilt, and whose they are."""
-    from services.cli import projections as work
+    from services.cli import projections as command
 
-    work.list_projections()
+    command.list_projections()
 
 
 @projections.command("rebuild")
@@ -37,9 +37,9 @@ def rebuild_projection(name: Annotated[str, typer.Argument(help="Which one; see 
 
     Exit status 1 when the live one was not equal to the byte: it is right now, but something had gone wrong.
     """
-    from services.cli import projections as work
+    from services.cli import projections as command
 
-    work.rebuild(name)
+    command.rebuild_projection(name)
 
 
 @failures.command("list")
@@ -53,17 +53,17 @@ def list_failures(
     url: Url = None,
 ) -> None:
     """Print the causes, the most frequent first, and the oldest failures. Exit status 1 when there are any, or a service could not be asked."""
-    from services.cli import failures as work
+    from services.cli import failures as command
 
-    work.list_failures(cause, channel, service, limit, cursor, output, url)
+    command.list_failures(cause, channel, service, limit, cursor, output, url)
 
 
 @failures.command("show")
 def show_failure(failure_id: Annotated[str, typer.Argument(help="Its id; see `caravan failures list`.")], url: Url = None) -> None:
     """Print one failure as JSON: reason, origin, attempts, trace id, and the message without secrets."""
-    from services.cli import failures as work
+    from services.cli import failures as command
 
-    work.show(failure_id, url)
+    command.show_failure(failure_id, url)
 
 
 @failures.command("redrive")
@@ -76,9 +76,9 @@ def redrive_failures(
     url: Url = None,
 ) -> None:
     """Give failures to their handlers again, in the order of their keys. What had its effect already has no second one. Exit status 1 when some were left, or are not there."""
-    from services.cli import failures as work
+    from services.cli import failures as command
 
-    work.redrive(ids, cause, subscription, dry_run, output, url)
+    command.redrive(ids, cause, subscription, dry_run, output, url)
 
 
 @failures.command("discard")
@@ -92,17 +92,17 @@ def discard_failures(
     url: Url = None,
 ) -> None:
     """Remove failures for good. Exit status 1 when some were left, or are not there."""
-    from services.cli import failures as work
+    from services.cli import failures as command
 
-    work.discard(reason, ids, cause, subscription, dry_run, output, url)
+    command.discard(reason, ids, cause, subscription, dry_run, output, url)
 
 
 @jobs.command("queues")
 def list_queues(output: Output = "table") -> None:
     """Every queue: jobs by state, its schedule with time zone and next time."""
-    from services.cli import jobs as work
+    from services.cli import jobs as command
 
-    work.queues(output)
+    command.list_queues(output)
 
 
 @jobs.command("list")
@@ -113,41 +113,41 @@ def list_jobs(
     output: Output = "table",
 ) -> None:
     """Jobs by queue and state, the oldest first."""
-    from services.cli import jobs as work
+    from services.cli import jobs as command
 
-    work.list_jobs(state, queue, limit, output)
+    command.list_jobs(state, queue, limit, output)
 
 
 @jobs.command("show")
 def show_job(job_id: JobId, output: Output = "table") -> None:
     """One job with payload, attempts, progress, result or reason, and trace id."""
-    from services.cli import jobs as work
+    from services.cli import jobs as command
 
-    work.show(job_id, output)
+    command.show_job(job_id, output)
 
 
 @jobs.command("retry")
 def retry_jobs(job_ids: JobIds, url: Url = None) -> None:
     """Give failed jobs all their attempts again."""
-    from services.cli import jobs as work
+    from services.cli import jobs as command
 
-    work.retry(job_ids, url)
+    command.retry_jobs(job_ids, url)
 
 
 @jobs.command("promote")
 def promote_jobs(job_ids: JobIds, url: Url = None) -> None:
     """Let delayed jobs run now."""
-    from services.cli import jobs as work
+    from services.cli import jobs as command
 
-    work.promote(job_ids, url)
+    command.promote_jobs(job_ids, url)
 
 
 @jobs.command("remove")
 def remove_jobs(job_ids: JobIds, url: Url = None) -> None:
     """Take jobs out of their queues. What they were about is still in the services' databases, and may bring a job of it again."""
-    from services.cli import jobs as work
+    from services.cli import jobs as command
 
-    work.remove(job_ids, url)
+    command.remove_jobs(job_ids, url)
 
 
 @jobs.command("clean")
@@ -158,25 +158,25 @@ def clean_queue(
     url: Url = None,
 ) -> None:
     """Remove the jobs of a queue that are in a state."""
-    from services.cli import jobs as work
+    from services.cli import jobs as command
 
-    work.clean(queue, state, older_than, url)
+    command.clean_queue(queue, state, older_than, url)
 
 
 @jobs.command("pause")
 def pause_queue(queue: Annotated[str, typer.Argument(help="Which queue; see `caravan jobs queues`.")], url: Url = None) -> None:
     """Take no further job of a queue, in any process."""
-    from services.cli import jobs as work
+    from services.cli import jobs as command
 
-    work.pause(queue, url)
+    command.pause_queue(queue, url)
 
 
 @jobs.command("resume")
 def resume_queue(queue: Annotated[str, typer.Argument(help="Which queue; see `caravan jobs queues`.")], url: Url = None) -> None:
     """Go on with a paused queue."""
-    from services.cli import jobs as work
+    from services.cli import jobs as command
 
-    work.resume(queue, url)
+    command.resume_queue(queue, url)
 
 
 @topology.command("apply")
@@ -192,9 +192,9 @@ def apply_topology(
 
     Waits for brokers that are still starting, for at most CARAVAN_START_SECONDS. Exit status 3 when something is left that only a person may change; it says what.
     """
-    from services.cli import topology as work
+    from services.cli import topology as command
 
-    work.apply(grow_partitions)
+    command.apply_topology(grow_partitions)
 
 
 @topology.command("diff")
@@ -204,9 +204,9 @@ def diff_topology(
     ] = False,
 ) -> None:
     """Show what is missing on the brokers, what is different, and what nobody declared. Changes nothing. Exit status 3 when there is drift."""
-    from services.cli import topology as work
+    from services.cli import topology as command
 
-    work.diff(allow_foreign)
+    command.diff_topology(allow_foreign)
 
 
 @topology.command("render")
@@ -217,6 +217,6 @@ def render_topology(
 
     They refer to a KafkaConnection `kafka` and a RabbitMQConnection `rabbitmq` in the same namespace.
     """
-    from services.cli import topology as work
+    from services.cli import topology as command
 
-    work.render(replicas)
+    command.render_topology(replicas)

@@ -7,108 +7,111 @@ from typing import Any
 
 from caravan.money import format_amount
 from services.cli.retail.catalogue import Catalogue
-from services.cli.retail.lines import InvoiceFile, reasons
+from services.cli.retail.lines import InvoiceFile, count_reasons
 from services.cli.terminal import print_json, print_table
 
-NAMED = 5
+MAX_LINE_NUMBERS = 5
 """So many line numbers are printed for each reason."""
-SAMPLE = 5
+SAMPLE_LINES = 5
 """So many lines are shown as they were read."""
 
 
 @dataclass(frozen=True, slots=True)
-class Brought:
+class ImportResult:
     """What an import changed in the shop."""
 
     products: int
     new_customers: int
-    known_customers: int
+    existing_customers: int
     units: int
     files_stocked: int
     files_stocked_before: int
 
 
-def report(files: Sequence[InvoiceFile], found: Catalogue, brought: Brought | None, output: str, *, sample: bool = False) -> None:
+def print_import_report(
+    files: Sequence[InvoiceFile], catalogue: Catalogue, result: ImportResult | None, output: str, *, sample: bool = False
+) -> None:
     """How the files were read, what became of their lines and why, and what the shop got."""
     if output == "json":
-        print_json(as_json(files, found, brought))
+        print_json(build_import_json(files, catalogue, result))
         return
     for file in files:
         if file.layout:
             notes = [
-                (note.what, note.how, f"{note.why} ({note.option})".strip() if note.option else note.why)
+                (note.subject, note.reading, f"{note.reason} ({note.option})".strip() if note.option else note.reason)
                 for note in file.layout.assumptions
             ]
             print_table(f"How {file.name} is read", ("what", "how", "why (option to say otherwise)"), notes)
         if sample:
-            _show_sample(file)
-    rows: list[tuple[object, ...]] = [(file.name, *_counts(file)) for file in files]
+            _print_sample(file)
+    rows: list[tuple[object, ...]] = [(file.name, *_count_lines(file)) for file in files]
     if len(files) > 1:
-        rows.append(("all", *(sum(column) for column in zip(*map(_counts, files), strict=True))))
-    refused = sum(len(file.refused) for file in files)
+        rows.append(("all", *(sum(column) for column in zip(*map(_count_lines, files), strict=True))))
+    refused_count = sum(len(file.refusals) for file in files)
     print_table(
         "Lines: read = sale + return + refused + going on a row above + in a file before",
         ("file", "#read", "#sale", "#return", "#refused", "#going on", "#before"),
         rows,
     )
-    if refused:
+    if refused_count:
         print_table(
             "Refused",
             ("reason", "#lines", "first of them"),
-            [(reason, count, _first_lines(files, reason)) for reason, count in reasons(files).most_common()],
+            [(reason, count, _format_first_lines(files, reason)) for reason, count in count_reasons(files).most_common()],
         )
-    facts: list[tuple[str, object]] = [
-        ("products", len(found.products)),
-        ("customers (each invoice of a guest is one)", len(found.customers)),
-        ("sales lines priced at the catalogue, because the file has another price", found.repriced),
+    shop_rows: list[tuple[str, object]] = [
+        ("products", len(catalogue.products)),
+        ("customers (each invoice of a guest is one)", len(catalogue.customers)),
+        ("sales lines priced at the catalogue, because the file has another price", catalogue.repriced_lines),
         (
             "what the catalogue's prices make of these lines, less the file's",
-            f"{format_amount(found.difference, found.currency)} {found.currency}",
+            f"{format_amount(catalogue.price_difference, catalogue.currency)} {catalogue.currency}",
         ),
     ]
-    if brought:
-        facts += [
-            ("customers that were new, known", f"{brought.new_customers:,}, {brought.known_customers:,}"),
-            ("units received into stock", brought.units),
-            ("files whose stock was received before", brought.files_stocked_before),
+    if result:
+        shop_rows += [
+            ("customers that were new, known", f"{result.new_customers:,}, {result.existing_customers:,}"),
+            ("units received into stock", result.units),
+            ("files whose stock was received before", result.files_stocked_before),
         ]
-    print_table("Shop", ("what", "#value"), facts)
+    print_table("Shop", ("what", "#value"), shop_rows)
 
 
-def _counts(file: InvoiceFile) -> tuple[int, ...]:
-    return file.read, len(file.sales), len(file.returns), len(file.refused), file.continued, len(file.repeated)
+def _count_lines(file: InvoiceFile) -> tuple[int, ...]:
+    return file.line_count, len(file.sales), len(file.returns), len(file.refusals), file.continuation_count, len(file.repeated_lines)
 
 
-def _show_sample(file: InvoiceFile) -> None:
-    used = sorted((*file.sales, *file.returns), key=lambda line: line.number)
+def _print_sample(file: InvoiceFile) -> None:
+    lines = sorted((*file.sales, *file.returns), key=lambda line: line.number)
     rows = [
         (
             str(line.number),
             line.invoice,
-            "return" if line.returned else "sale",
+            "return" if line.is_return else "sale",
             line.sku,
             line.quantity,
             format_amount(line.price, file.currency),
             f"{line.time:%Y-%m-%d %H:%M}",
             line.customer or "guest",
         )
-        for line in used[:SAMPLE]
+        for line in lines[:SAMPLE_LINES]
     ]
     if rows:
         print_table("The first lines as read", ("line", "invoice", "is a", "code", "#quantity", "#price", "date (UTC)", "customer"), rows)
 
 
-def _first_lines(files: Sequence[InvoiceFile], reason: str) -> str:
-    several = len(files) > 1
-    found = [(file, refusal) for file in files for refusal in file.refused if refusal.reason == reason]
-    places = [
-        f"{Path(file.name).name + ':' if several else 'line '}{refusal.number}" + (f" ({refusal.detail[:40]})" if refusal.detail else "")
-        for file, refusal in found[:NAMED]
+def _format_first_lines(files: Sequence[InvoiceFile], reason: str) -> str:
+    has_several_files = len(files) > 1
+    refusals = [(file, refusal) for file in files for refusal in file.refusals if refusal.reason == reason]
+    positions = [
+        f"{Path(file.name).name + ':' if has_several_files else 'line '}{refusal.number}"
+        + (f" ({refusal.detail[:40]})" if refusal.detail else "")
+        for file, refusal in refusals[:MAX_LINE_NUMBERS]
     ]
-    return ", ".join(places) + (", …" if len(found) > NAMED else "")
+    return ", ".join(positions) + (", …" if len(refusals) > MAX_LINE_NUMBERS else "")
 
 
-def as_json(files: Sequence[InvoiceFile], found: Catalogue, brought: Brought | None) -> dict[str, Any]:
+def build_import_json(files: Sequence[InvoiceFile], catalogue: Catalogue, result: ImportResult | None) -> dict[str, Any]:
     return {
         "files": [
             {
@@ -116,30 +119,36 @@ def as_json(files: Sequence[InvoiceFile], found: Catalogue, brought: Brought | N
                 "digest": file.digest,
                 "encoding": file.encoding,
                 "currency": file.currency,
-                "read_as": [{"what": note.what, "how": note.how, "why": note.why} for note in file.layout.assumptions]
+                "read_as": [{"what": note.subject, "how": note.reading, "why": note.reason} for note in file.layout.assumptions]
                 if file.layout
                 else [],
-                "read": file.read,
-                "continued": file.continued,
-                "repeated": len(file.repeated),
+                "read": file.line_count,
+                "continued": file.continuation_count,
+                "repeated": len(file.repeated_lines),
                 "used": {"sale": len(file.sales), "return": len(file.returns)},
                 "refused": {
-                    reason: {"lines": count, "first": [refusal.number for refusal in file.refused if refusal.reason == reason][:NAMED]}
-                    for reason, count in reasons([file]).most_common()
+                    reason: {
+                        "lines": count,
+                        "first": [refusal.number for refusal in file.refusals if refusal.reason == reason][:MAX_LINE_NUMBERS],
+                    }
+                    for reason, count in count_reasons([file]).most_common()
                 },
             }
             for file in files
         ],
-        "products": len(found.products),
-        "customers": len(found.customers),
-        "repriced": {"lines": found.repriced, "difference": {"amount": found.difference, "currency": found.currency}},
+        "products": len(catalogue.products),
+        "customers": len(catalogue.customers),
+        "repriced": {
+            "lines": catalogue.repriced_lines,
+            "difference": {"amount": catalogue.price_difference, "currency": catalogue.currency},
+        },
         "brought": None
-        if brought is None
+        if result is None
         else {
-            "new_customers": brought.new_customers,
-            "known_customers": brought.known_customers,
-            "units": brought.units,
-            "files_stocked": brought.files_stocked,
-            "files_stocked_before": brought.files_stocked_before,
+            "new_customers": result.new_customers,
+            "known_customers": result.existing_customers,
+            "units": result.units,
+            "files_stocked": result.files_stocked,
+            "files_stocked_before": result.files_stocked_before,
         },
     }

@@ -7,22 +7,22 @@ from typing import Any, Literal, TypeVar
 
 import typer
 
-from services.cli.import_report import Brought, report
-from services.cli.retail.catalogue import Catalogue, Customer, catalogue
-from services.cli.retail.layout import DELIMITERS, Options, parse_columns
-from services.cli.retail.lines import InvoiceFile, Line, classify, leave_out_repeated
+from services.cli.import_report import ImportResult, print_import_report
+from services.cli.retail.catalogue import Catalogue, Customer, build_catalogue
+from services.cli.retail.layout import DELIMITERS, ReadingOptions, parse_columns
+from services.cli.retail.lines import InvoiceFile, SalesLine, classify_file, drop_repeated_lines
 from services.cli.retail.moments import DateOrder
 from services.cli.retail.reader import NotAnInvoiceFile
 from services.cli.retail.values import Decimals
-from services.cli.shop import Away, Refused, Shop, open_shop
-from services.cli.terminal import fail, print_note, show_progress
+from services.cli.shop import ApiClient, ApiError, ApiUnavailable, open_client
+from services.cli.terminal import exit_with_error, print_note, show_progress
 
-BULK = 500
+BATCH_SIZE = 500
 
 T = TypeVar("T")
 
 
-def import_(
+def import_files(
     files: list[Path],
     url: str | None,
     output: Literal["table", "json"],
@@ -37,164 +37,175 @@ def import_(
     currency: str | None,
     column: list[str] | None,
 ) -> None:
-    read = read_files(files, reading_options(delimiter, encoding, decimal, dates, currency, column))
-    found = catalogue(read)
-    brought = None
-    if not dry_run and not explain and found.products:
-        brought = run(_import(read, found, url, concurrency, patience))
-    report(read, found, brought, output, sample=explain)
-    if not check_used(read):
+    invoice_files = read_files(files, parse_options(delimiter, encoding, decimal, dates, currency, column))
+    catalogue = build_catalogue(invoice_files)
+    result = None
+    if not dry_run and not explain and catalogue.products:
+        result = run_or_exit(_open_and_import(invoice_files, catalogue, url, concurrency, patience))
+    print_import_report(invoice_files, catalogue, result, output, sample=explain)
+    if not check_files_used(invoice_files):
         raise typer.Exit(1)
 
 
-def reading_options(
+def parse_options(
     delimiter: str | None,
     encoding: str | None,
     decimal: Decimals | None,
     dates: DateOrder | None,
     currency: str | None,
     columns: Sequence[str] | None,
-) -> Options:
-    sign = next((sign for sign, name in DELIMITERS.items() if name == delimiter), delimiter)
-    if sign is not None and (len(sign) != 1 or sign in '"\r\n'):
-        fail(f"--delimiter {delimiter}: write {', '.join(DELIMITERS.values())}, or one sign")
+) -> ReadingOptions:
+    delimiter_char = next((sign for sign, name in DELIMITERS.items() if name == delimiter), delimiter)
+    if delimiter_char is not None and (len(delimiter_char) != 1 or delimiter_char in '"\r\n'):
+        exit_with_error(f"--delimiter {delimiter}: write {', '.join(DELIMITERS.values())}, or one sign")
     try:
-        return Options(sign, encoding, decimal, dates, currency, parse_columns(columns or ()))
+        return ReadingOptions(delimiter_char, encoding, decimal, dates, currency, parse_columns(columns or ()))
     except NotAnInvoiceFile as error:
-        fail(str(error))
+        exit_with_error(str(error))
 
 
-def check_used(files: Sequence[InvoiceFile]) -> bool:
+def check_files_used(files: Sequence[InvoiceFile]) -> bool:
     """Whether every file had something to use, and every line is accounted for; says what is wrong."""
-    good = True
+    is_good = True
     for file in files:
-        if not file.accounted:
+        if not file.is_accounted_for:
             print_note(f"{file.name}: lines read and lines accounted for differ: this is an error of the program")
-        elif not file.sales and not file.returns and not file.repeated:
-            print_note(f"{file.name}: none of its {file.read:,} lines can be used. `caravan import --explain` shows how it is read.")
+        elif not file.sales and not file.returns and not file.repeated_lines:
+            print_note(f"{file.name}: none of its {file.line_count:,} lines can be used. `caravan import --explain` shows how it is read.")
         else:
             continue
-        good = False
-    return good
+        is_good = False
+    return is_good
 
 
-async def _import(read: Sequence[InvoiceFile], found: Catalogue, url: str | None, concurrency: int, patience: float) -> Brought:
-    async with open_shop(url, print_note, connections=concurrency, patience=patience) as shop:
-        return await bring(shop, read, found, concurrency)
+async def _open_and_import(
+    invoice_files: Sequence[InvoiceFile], catalogue: Catalogue, url: str | None, concurrency: int, patience: float
+) -> ImportResult:
+    async with open_client(url, print_note, connections=concurrency, max_wait_seconds=patience) as client:
+        return await import_into(client, invoice_files, catalogue, concurrency)
 
 
-def run(work: Awaitable[T]) -> T:
+def run_or_exit(action: Awaitable[T]) -> T:
     """The command's work; the shop's refusal or absence ends it with a message."""
 
-    async def whole() -> T:
-        return await work
+    async def await_action() -> T:
+        return await action
 
     try:
-        return asyncio.run(whole())
+        return asyncio.run(await_action())
     except KeyboardInterrupt:
         print_note("interrupted; run it again to go on: nothing is done twice")
         raise typer.Exit(130) from None
-    except (Refused, Away) as failure:
-        fail(str(failure))
+    except (ApiError, ApiUnavailable) as failure:
+        exit_with_error(str(failure))
     except BaseExceptionGroup as group:  # of a task group: the first is the cause, the others were under way with it
-        first = _first(group)
-        if not isinstance(first, Refused | Away):
+        first = _find_first_error(group)
+        if not isinstance(first, ApiError | ApiUnavailable):
             raise
-        fail(str(first))
+        exit_with_error(str(first))
 
 
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+def _find_first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
     first = group.exceptions[0]
-    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+    return _find_first_error(first) if isinstance(first, BaseExceptionGroup) else first
 
 
-def read_files(paths: Iterable[Path], options: Options) -> list[InvoiceFile]:
+def read_files(paths: Iterable[Path], options: ReadingOptions) -> list[InvoiceFile]:
     """Each different content once, and each line that several files have; a file that is no invoice list ends the command."""
-    found: dict[str, InvoiceFile] = {}
+    by_digest: dict[str, InvoiceFile] = {}
     for path in paths:
         try:
-            file = classify(str(path), path.read_bytes(), options)
+            file = classify_file(str(path), path.read_bytes(), options)
         except NotAnInvoiceFile as error:
-            fail(f"{path}: {error}")
-        if file.digest in found:
-            print_note(f"{path} is the same as {found[file.digest].name}: read once")
-        found.setdefault(file.digest, file)
-    files = leave_out_repeated(list(found.values()))
+            exit_with_error(f"{path}: {error}")
+        if file.digest in by_digest:
+            print_note(f"{path} is the same as {by_digest[file.digest].name}: read once")
+        by_digest.setdefault(file.digest, file)
+    files = drop_repeated_lines(list(by_digest.values()))
     currencies = sorted({file.currency for file in files})
     if len(currencies) > 1:
-        fail(f"the files are in {', '.join(currencies)}: import those of each currency by themselves, or say --currency")
+        exit_with_error(f"the files are in {', '.join(currencies)}: import those of each currency by themselves, or say --currency")
     return files
 
 
-async def bring(shop: Shop, files: Sequence[InvoiceFile], found: Catalogue, concurrency: int) -> Brought:
+async def import_into(client: ApiClient, files: Sequence[InvoiceFile], catalogue: Catalogue, concurrency: int) -> ImportResult:
     """Products first, then the customers, then each file's stock."""
-    await _bring_products(shop, found)
-    new = await _bring_customers(shop, list(found.customers.values()), concurrency)
-    units = [await _bring_stock(shop, file, concurrency) for file in files]
-    stocked = sum(received > 0 for received in units)
-    return Brought(len(found.products), new, len(found.customers) - new, sum(units), stocked, len(units) - stocked)
+    await _import_products(client, catalogue)
+    new_customers = await _import_customers(client, list(catalogue.customers.values()), concurrency)
+    units = [await _import_stock(client, file, concurrency) for file in files]
+    stocked_files = sum(received > 0 for received in units)
+    return ImportResult(
+        len(catalogue.products),
+        new_customers,
+        len(catalogue.customers) - new_customers,
+        sum(units),
+        stocked_files,
+        len(units) - stocked_files,
+    )
 
 
-async def _bring_products(shop: Shop, found: Catalogue) -> None:
+async def _import_products(client: ApiClient, catalogue: Catalogue) -> None:
     products: list[dict[str, Any]] = [
         {
             "sku": product.sku,
             "name": product.name,
             "description": product.name,
             "category": product.category,
-            "price": {"amount": product.price, "currency": found.currency},
+            "price": {"amount": product.price, "currency": catalogue.currency},
             "attributes": {},
         }
-        for product in found.products.values()
+        for product in catalogue.products.values()
     ]
     with show_progress("products", len(products)) as advance:
-        for start in range(0, len(products), BULK):
-            part = products[start : start + BULK]
-            await shop.call("PUT", "/v1/products", body={"products": part})
-            for _ in part:
+        for start in range(0, len(products), BATCH_SIZE):
+            batch = products[start : start + BATCH_SIZE]
+            await client.send_request("PUT", "/v1/products", body={"products": batch})
+            for _ in batch:
                 advance()
 
 
-async def _bring_customers(shop: Shop, customers: Sequence[Customer], concurrency: int) -> int:
+async def _import_customers(client: ApiClient, customers: Sequence[Customer], concurrency: int) -> int:
     """Returns how many are new."""
 
-    async def invite(customer: Customer) -> bool:
+    async def invite_customer(customer: Customer) -> bool:
         body = {"email": customer.email, "name": customer.name, "role": "customer"}
-        return (await shop.call("POST", "/v1/users/invitations", body=body)).status_code == 201
+        return (await client.send_request("POST", "/v1/users/invitations", body=body)).status_code == 201
 
     with show_progress("customers", len(customers)) as advance:
-        return sum([fresh async for fresh in each(customers, invite, concurrency, advance)])
+        return sum([fresh async for fresh in map_concurrently(customers, invite_customer, concurrency, advance)])
 
 
-async def _bring_stock(shop: Shop, file: InvoiceFile, concurrency: int) -> int:
+async def _import_stock(client: ApiClient, file: InvoiceFile, concurrency: int) -> int:
     """Receive what the sales of the file need; how many units were not received before, by an import of the same lines from any file."""
     sales = sorted(file.sales, key=lambda line: line.sku)  # what a request has of one product is one movement
-    batches = [sales[start : start + BULK] for start in range(0, len(sales), BULK)]
+    batches = [sales[start : start + BATCH_SIZE] for start in range(0, len(sales), BATCH_SIZE)]
 
-    async def receive(batch: Sequence[Line]) -> int:
+    async def receive_batch(batch: Sequence[SalesLine]) -> int:
         movements = [
             {"sku": line.sku, "kind": "receive", "quantity": line.quantity, "reason": "import", "reference": f"import-{line.identity}"}
             for line in batch
         ]
-        answer = await shop.call("POST", "/v1/stock/movements", body={"movements": movements})
-        repeated = set(answer.json().get("repeated", ()))
+        response = await client.send_request("POST", "/v1/stock/movements", body={"movements": movements})
+        repeated = set(response.json().get("repeated", ()))
         return sum(line.quantity for line in batch if f"import-{line.identity}" not in repeated)
 
     with show_progress("stock", len(batches)) as advance:
-        return sum([units async for units in each(batches, receive, concurrency, advance)])
+        return sum([units async for units in map_concurrently(batches, receive_batch, concurrency, advance)])
 
 
-async def each(items: Sequence[T], act: Callable[[T], Awaitable[Any]], concurrency: int, advance: Callable[[], None]) -> AsyncIterator[Any]:
+async def map_concurrently(
+    items: Sequence[T], action: Callable[[T], Awaitable[Any]], concurrency: int, advance: Callable[[], None]
+) -> AsyncIterator[Any]:
     """`act` on every item, so many at a time; the answers in the order of the items. The first failure ends it."""
-    gate = asyncio.Semaphore(concurrency)
+    slots = asyncio.Semaphore(concurrency)
 
-    async def one(item: T) -> Any:
-        async with gate:
-            answer = await act(item)
+    async def run_one(item: T) -> Any:
+        async with slots:
+            result = await action(item)
         advance()
-        return answer
+        return result
 
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(one(item)) for item in items]
+        tasks = [group.create_task(run_one(item)) for item in items]
     for task in tasks:
         yield task.result()

@@ -5,36 +5,36 @@ import time
 import uvloop
 
 from caravan import telemetry
-from caravan.audit import OPERATOR, audit
+from caravan.audit import OPERATOR, record_audit
 from caravan.database import Database
-from caravan.runtime import migrate as migrate_all
+from caravan.runtime import run_migrations as migrate_all
 from caravan.settings import SettingsError
-from services.__main__ import SERVICES, load
-from services.cli.configuration import settings_for
-from services.cli.serve import backends, patiently
-from services.cli.terminal import fail, print_line
+from services.__main__ import SERVICES, load_services
+from services.cli.configuration import load_checked_settings
+from services.cli.serve import open_backends, retry_until_available
+from services.cli.terminal import exit_with_error, print_line
 
 RECORDED_IN = "identity"
 """The database with the record of it, which identity relays when it runs."""
 
 
-def migrate() -> None:
-    kernel = settings_for(SERVICES)
-    telemetry.configure_logs(kernel.log_level, kernel.log_format)
+def migrate_databases() -> None:
+    kernel_settings = load_checked_settings(SERVICES)
+    telemetry.configure_logs(kernel_settings.log_level, kernel_settings.log_format)
 
-    async def work() -> None:
-        async with backends(kernel, print_line) as servers:
-            made = await patiently(lambda: migrate_all(load(), servers), kernel, print_line)
-            database = await Database.open(RECORDED_IN, servers.database(RECORDED_IN), size=2)
+    async def migrate_when_available() -> None:
+        async with open_backends(kernel_settings, print_line) as backends:
+            made = await retry_until_available(lambda: migrate_all(load_services(), backends), kernel_settings, print_line)
+            database = await Database.open(RECORDED_IN, backends.get_database_url(RECORDED_IN), size=2)
             try:
-                async with database.work() as unit:
-                    audit(unit, "databases.migrated", "databases", actor=OPERATOR, made=made)
+                async with database.unit_of_work() as unit:
+                    record_audit(unit, "databases.migrated", "databases", actor=OPERATOR, made=made)
             finally:
                 await database.close()
 
-    began = time.monotonic()
+    started_at = time.monotonic()
     try:
-        uvloop.run(work())
+        uvloop.run(migrate_when_available())
     except SettingsError as error:
-        fail(str(error))
-    print_line(f"databases: migrated in {time.monotonic() - began:.1f} s")
+        exit_with_error(str(error))
+    print_line(f"databases: migrated in {time.monotonic() - started_at:.1f} s")

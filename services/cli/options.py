@@ -5,15 +5,15 @@ from typing import Annotated, Literal
 
 import typer
 
-PATIENCE_SECONDS = 120.0
-CONCURRENCY = 8
+MAX_WAIT_SECONDS = 120.0
+DEFAULT_CONCURRENCY = 8
 
 Files = Annotated[list[Path], typer.Argument(metavar="FILE...", exists=True, dir_okay=False, readable=True, help="Invoice lines as CSV.")]
 Url = Annotated[str | None, typer.Option(help="The gateway; by default the one on CARAVAN_PORT of this machine.", show_default=False)]
 Output = Annotated[Literal["table", "json"], typer.Option(help="How to print the result.")]
 Concurrency = Annotated[int, typer.Option(min=1, max=256, help="Requests under way at the same time.")]
 
-Patience = Annotated[float, typer.Option(min=0, help="Seconds to wait for a shop that does not answer.")]
+MaxWait = Annotated[float, typer.Option(min=0, help="Seconds to wait for a shop that does not answer.")]
 
 
 Delimiter = Annotated[str | None, typer.Option(help="What separates columns: comma, semicolon, tab, bar, or one sign.", show_default=False)]

@@ -3,55 +3,56 @@
 import typer
 
 from caravan import telemetry
-from caravan.audit import OPERATOR, audit
+from caravan.audit import OPERATOR, record_audit
 from caravan.database import Database
-from caravan.service import Rebuilt, Service
-from services.__main__ import load
-from services.cli.configuration import kernel_settings
-from services.cli.serve import backends, read_backends
-from services.cli.terminal import fail, print_line, print_note, print_table, show_spinner
+from caravan.service import RebuildResult, Service
+from services.__main__ import load_services
+from services.cli.configuration import load_kernel_settings
+from services.cli.serve import open_backends, read_backends
+from services.cli.terminal import exit_with_error, print_line, print_note, print_table, show_spinner
 
 
-def _owners() -> dict[str, Service]:
-    return {name: service for service in load() for name in service.projections}
+def _map_owners() -> dict[str, Service]:
+    return {name: service for service in load_services() for name in service.projections}
 
 
 def list_projections() -> None:
-    print_table("", ("read model", "service"), [(name, service.name) for name, service in sorted(_owners().items())])
+    print_table("", ("read model", "service"), [(name, service.name) for name, service in sorted(_map_owners().items())])
 
 
-def rebuild(name: str) -> None:
-    owners = _owners()
+def rebuild_projection(name: str) -> None:
+    owners = _map_owners()
     if name not in owners:
-        fail(f"no projection {name}; there are: {', '.join(sorted(owners))}")
+        exit_with_error(f"no projection {name}; there are: {', '.join(sorted(owners))}")
     telemetry.configure_logs("warning", "text")
-    rebuilt = read_backends(_rebuild(owners[name], name))
+    result = read_backends(_run_rebuild(owners[name], name))
     print_line(
-        f"{name}: {rebuilt.events} events, {rebuilt.rows} rows, {'equal to the live one' if rebuilt.same else 'the live one DIFFERED and was replaced'}"
+        f"{name}: {result.events} events, {result.rows} rows, {'equal to the live one' if result.is_identical else 'the live one DIFFERED and was replaced'}"
     )
-    raise typer.Exit(0 if rebuilt.same else 1)
+    raise typer.Exit(0 if result.is_identical else 1)
 
 
-async def _rebuild(service: Service, name: str) -> Rebuilt:
-    kernel = kernel_settings()
-    async with backends(kernel, print_note) as servers:
+async def _run_rebuild(service: Service, name: str) -> RebuildResult:
+    kernel_settings = load_kernel_settings()
+    async with open_backends(kernel_settings, print_note) as backends:
         databases = {
-            declared.name: await Database.open(declared.name, servers.database(declared.name), size=2) for declared in service.databases
+            declared.name: await Database.open(declared.name, backends.get_database_url(declared.name), size=2)
+            for declared in service.databases
         }
         try:
-            with show_spinner(f"{name}: reading events") as update:
-                rebuilt = await service.projections[name](databases, lambda count: update(f"{name}: {count} events read"))
-            async with databases[service.databases[0].name].work() as work:
-                audit(
-                    work,
+            with show_spinner(f"{name}: reading events") as update_spinner:
+                result = await service.projections[name](databases, lambda count: update_spinner(f"{name}: {count} events read"))
+            async with databases[service.databases[0].name].unit_of_work() as uow:
+                record_audit(
+                    uow,
                     "projection.rebuilt",
                     f"projection:{name}",
                     actor=OPERATOR,
-                    events=rebuilt.events,
-                    rows=rebuilt.rows,
-                    same=rebuilt.same,
+                    events=result.events,
+                    rows=result.rows,
+                    same=result.is_identical,
                 )
-            return rebuilt
+            return result
         finally:
             for database in databases.values():
                 await database.close()

@@ -6,23 +6,23 @@ from dataclasses import dataclass, field
 
 from services.notifications.messages import CANCELLATION_REFUSED, EMAILS_BY_OUTCOME
 
-TERMINAL = frozenset({"delivered", "rejected", "payment_failed", "cancelled", "refunded"})
-PROCESSED = frozenset({"paid", "shipped", "delivered"})
-SHIPPED = frozenset({"shipped", "delivered"})
-UNDONE = frozenset({"cancelled", "refunded"})
+TERMINAL_STATUSES = frozenset({"delivered", "rejected", "payment_failed", "cancelled", "refunded"})
+PROCESSED_STATUSES = frozenset({"paid", "shipped", "delivered"})
+SHIPPED_STATUSES = frozenset({"shipped", "delivered"})
+UNDONE_STATUSES = frozenset({"cancelled", "refunded"})
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class OrderAudit:
     """One order, as each service knows it. Money in minor units."""
 
     order_id: str
     name: str
     """The invoice that it was made from."""
-    asked: dict[str, int]
+    invoiced: dict[str, int]
     """Units of each sku on the invoice."""
     status: str
-    cancelling: bool
+    is_cancelling: bool
     """Whether a cancellation is asked for and not answered."""
     total: int
     ordered: dict[str, int]
@@ -41,11 +41,11 @@ class Facts:
 class Difference:
     order_id: str
     name: str
-    what: str
+    description: str
 
 
 @dataclass(slots=True)
-class Sums:
+class ReconciliationTotals:
     """The two sides of each account over all orders."""
 
     orders: Counter[str] = field(default_factory=Counter)
@@ -61,73 +61,75 @@ class Sums:
     emails_sent: int = 0
 
 
-def expected_emails(facts: Facts) -> Counter[str]:
+def compute_expected_emails(audit: OrderAudit) -> Counter[str]:
     """By what happened to the order. An undone one was confirmed before or not, depending on when the cancellation came: either is right, twice is not."""
-    happened = {
+    outcomes_by_status = {
         "delivered": ("completed", "shipped"),
         "shipped": ("completed", "shipped"),
         "paid": ("completed",),
         "refunded": ("cancelled",),
     }
-    kinds = Counter(kind for outcome in happened.get(facts.status, (facts.status,)) for kind in EMAILS_BY_OUTCOME.get(outcome, ()))
-    if facts.status in UNDONE:
-        kinds.update(kind for kind in EMAILS_BY_OUTCOME["completed"] if facts.emails[kind])
-    if facts.emails[CANCELLATION_REFUSED]:
-        kinds[CANCELLATION_REFUSED] = 1  # it may come with any end, once
-    return kinds
+    email_kinds = Counter(
+        kind for outcome in outcomes_by_status.get(audit.status, (audit.status,)) for kind in EMAILS_BY_OUTCOME.get(outcome, ())
+    )
+    if audit.status in UNDONE_STATUSES:
+        email_kinds.update(kind for kind in EMAILS_BY_OUTCOME["completed"] if audit.emails[kind])
+    if audit.emails[CANCELLATION_REFUSED]:
+        email_kinds[CANCELLATION_REFUSED] = 1  # it may come with any end, once
+    return email_kinds
 
 
-def differences(orders: Sequence[Facts]) -> list[Difference]:
-    return [Difference(facts.order_id, facts.name, what) for facts in orders for what in _of_one(facts)]
+def find_differences(orders: Sequence[OrderAudit]) -> list[Difference]:
+    return [Difference(facts.order_id, facts.name, what) for facts in orders for what in _compare_order(facts)]
 
 
-def _of_one(facts: Facts) -> Iterator[str]:
-    if facts.status not in TERMINAL:
-        yield f"is still {facts.status}"
-    elif facts.cancelling:
-        yield f"is {facts.status}, and its cancellation has no answer"
-    if facts.ordered != facts.asked:
-        yield f"has {_units(facts.ordered)} units of {len(facts.ordered)} products, the invoice {_units(facts.asked)} of {len(facts.asked)}"
-    due = facts.total if facts.status in PROCESSED else 0
-    if facts.captured - facts.refunded != due:
-        yield f"is {facts.status}: {due} are due, {facts.captured} captured less {facts.refunded} refunded"
-    if facts.status == "refunded" and not facts.captured:
+def _compare_order(audit: OrderAudit) -> Iterator[str]:
+    if audit.status not in TERMINAL_STATUSES:
+        yield f"is still {audit.status}"
+    elif audit.is_cancelling:
+        yield f"is {audit.status}, and its cancellation has no answer"
+    if audit.ordered != audit.invoiced:
+        yield f"has {_count_units(audit.ordered)} units of {len(audit.ordered)} products, the invoice {_count_units(audit.invoiced)} of {len(audit.invoiced)}"
+    amount_due = audit.total if audit.status in PROCESSED_STATUSES else 0
+    if audit.captured - audit.refunded != amount_due:
+        yield f"is {audit.status}: {amount_due} are due, {audit.captured} captured less {audit.refunded} refunded"
+    if audit.status == "refunded" and not audit.captured:
         yield "is refunded, but nothing was captured"
-    if (facts.provider_captured, facts.provider_refunded) != (facts.captured, facts.refunded):
+    if (audit.provider_captured, audit.provider_refunded) != (audit.captured, audit.refunded):
         yield (
-            f"the provider has captured {facts.provider_captured} and refunded {facts.provider_refunded}, "
-            f"we say {facts.captured} and {facts.refunded}"
+            f"the provider has captured {audit.provider_captured} and refunded {audit.provider_refunded}, "
+            f"we say {audit.captured} and {audit.refunded}"
         )
-    leaves = facts.ordered if facts.status in SHIPPED else {}
-    if facts.shipped != leaves:
-        yield f"is {facts.status}: {_units(leaves)} units should be with the carrier, {_units(facts.shipped)} are"
-    if facts.left_stock != leaves:
-        yield f"is {facts.status}: {_units(leaves)} units should have left the stock, {_units(facts.left_stock)} did"
-    expected = expected_emails(facts)
-    if facts.emails != expected:
-        yield f"is {facts.status}: e-mails sent {_kinds(facts.emails)}, expected {_kinds(expected)}"
+    expected_units = audit.ordered if audit.status in SHIPPED_STATUSES else {}
+    if audit.shipped != expected_units:
+        yield f"is {audit.status}: {_count_units(expected_units)} units should be with the carrier, {_count_units(audit.shipped)} are"
+    if audit.left_stock != expected_units:
+        yield f"is {audit.status}: {_count_units(expected_units)} units should have left the stock, {_count_units(audit.left_stock)} did"
+    expected_kinds = compute_expected_emails(audit)
+    if audit.emails != expected_kinds:
+        yield f"is {audit.status}: e-mails sent {_format_kinds(audit.emails)}, expected {_format_kinds(expected_kinds)}"
 
 
-def _units(quantities: dict[str, int]) -> int:
+def _count_units(quantities: dict[str, int]) -> int:
     return sum(quantities.values())
 
 
-def _kinds(emails: Counter[str]) -> str:
+def _format_kinds(emails: Counter[str]) -> str:
     return ", ".join(f"{kind} ×{count}" if count > 1 else kind for kind, count in sorted(emails.items()) if count) or "none"
 
 
-def sums(orders: Iterable[Facts]) -> Sums:
-    all_sums = Sums()
-    for facts in orders:
-        all_sums.orders[facts.status] += 1
-        all_sums.processed_total += facts.total if facts.status in PROCESSED else 0
-        all_sums.captured += facts.captured
-        all_sums.refunded += facts.refunded
-        all_sums.provider_captured += facts.provider_captured
-        all_sums.provider_refunded += facts.provider_refunded
-        all_sums.units_ordered += _units(facts.ordered) if facts.status in SHIPPED else 0
-        all_sums.units_shipped += _units(facts.shipped)
-        all_sums.units_left_stock += _units(facts.left_stock)
-        all_sums.emails_expected += expected_emails(facts).total()
-        all_sums.emails_sent += facts.emails.total()
-    return all_sums
+def compute_totals(orders: Iterable[OrderAudit]) -> ReconciliationTotals:
+    totals = ReconciliationTotals()
+    for audit in orders:
+        totals.orders[audit.status] += 1
+        totals.processed_total += audit.total if audit.status in PROCESSED_STATUSES else 0
+        totals.captured += audit.captured
+        totals.refunded += audit.refunded
+        totals.provider_captured += audit.provider_captured
+        totals.provider_refunded += audit.provider_refunded
+        totals.units_ordered += _count_units(audit.ordered) if audit.status in SHIPPED_STATUSES else 0
+        totals.units_shipped += _count_units(audit.shipped)
+        totals.units_left_stock += _count_units(audit.left_stock)
+        totals.emails_expected += compute_expected_emails(audit).total()
+        totals.emails_sent += audit.emails.total()
+    return totals

@@ -9,23 +9,23 @@ from typing import Any, Literal
 
 import typer
 
-from services.cli.accounts import gather_facts, wait_until_ended
-from services.cli.import_report import Brought, as_json, report
-from services.cli.importing import bring, check_used, read_files, reading_options, run
-from services.cli.reconcile import UNDONE, Difference, Facts, differences
-from services.cli.replay_report import Walk, as_facts, show_walk
-from services.cli.retail.catalogue import catalogue
-from services.cli.retail.invoices import Cancellation, Invoice, invoices, match_returns
+from services.cli.accounts import collect_audits, wait_until_final
+from services.cli.import_report import ImportResult, build_import_json, print_import_report
+from services.cli.importing import check_files_used, import_into, parse_options, read_files, run_or_exit
+from services.cli.reconcile import UNDONE_STATUSES, Difference, OrderAudit, find_differences
+from services.cli.replay_report import ReplayResult, build_replay_json, print_replay_report
+from services.cli.retail.catalogue import build_catalogue
+from services.cli.retail.invoices import Cancellation, Invoice, build_invoices, match_returns
 from services.cli.retail.moments import DateOrder
 from services.cli.retail.values import Decimals
-from services.cli.shop import Refused, Shop, open_shop
+from services.cli.shop import ApiClient, ApiError, open_client
 from services.cli.terminal import print_json, print_note, show_progress
 
 SETTLE_SECONDS = 60.0
 """Mail and money may follow an order's end a little later: differences are looked at again, until they have not become fewer for so long."""
 
 
-def replay(
+def replay_invoices(
     files: list[Path],
     url: str | None,
     speed: float | None,
@@ -41,79 +41,88 @@ def replay(
     currency: str | None,
     column: list[str] | None,
 ) -> None:
-    read = read_files(files, reading_options(delimiter, encoding, decimal, dates, currency, column))
-    orders = invoices(read)
-    returns = match_returns(read, orders)
-    found = catalogue(read)
+    invoice_files = read_files(files, parse_options(delimiter, encoding, decimal, dates, currency, column))
+    orders = build_invoices(invoice_files)
+    returns = match_returns(invoice_files, orders)
+    catalogue = build_catalogue(invoice_files)
 
-    async def work() -> tuple[Brought | None, Walk, list[Facts], list[Difference]]:
-        async with open_shop(url, print_note, connections=concurrency, patience=patience) as shop:
-            brought = await bring(shop, read, found, concurrency) if import_first else None
+    async def run_replay() -> tuple[ImportResult | None, ReplayResult, list[OrderAudit], list[Difference]]:
+        async with open_client(url, print_note, connections=concurrency, max_wait_seconds=patience) as client:
+            import_result = await import_into(client, invoice_files, catalogue, concurrency) if import_first else None
             if output == "table":
-                report(read, found, brought, output)
-            walk = await place_all(shop, orders, returns.cancellations, concurrency, speed)
-            facts, differing = await reconcile(shop, orders, walk, concurrency, deadline)
-            return brought, walk, facts, differing
+                print_import_report(invoice_files, catalogue, import_result, output)
+            result = await place_orders(client, orders, returns.cancellations, concurrency, speed)
+            audits, differences = await reconcile_orders(client, orders, result, concurrency, deadline)
+            return import_result, result, audits, differences
 
-    brought, walk, facts, differing = run(work())
+    import_result, result, audits, differences = run_or_exit(run_replay())
     if output == "json":
-        print_json({"import": as_json(read, found, brought), **as_facts(orders, returns, walk, facts, differing, found.currency)})
+        print_json(
+            {
+                "import": build_import_json(invoice_files, catalogue, import_result),
+                **build_replay_json(orders, returns, result, audits, differences, catalogue.currency),
+            }
+        )
     else:
-        show_walk(read, orders, returns, walk, facts, differing, found.currency)
-    if not check_used(read) or differing:
+        print_replay_report(invoice_files, orders, returns, result, audits, differences, catalogue.currency)
+    if not check_files_used(invoice_files) or differences:
         raise typer.Exit(1)
 
 
-async def place_all(
-    shop: Shop, orders: Sequence[Invoice], cancellations: Sequence[Cancellation], concurrency: int, speed: float | None
-) -> Walk:
+async def place_orders(
+    client: ApiClient, orders: Sequence[Invoice], cancellations: Sequence[Cancellation], concurrency: int, speed: float | None
+) -> ReplayResult:
     """Begins each placement and cancellation in the order of their time, so many at once."""
-    walk = Walk()
-    known = {order.key: asyncio.Event() for order in orders}
+    result = ReplayResult()
+    placement_events = {order.idempotency_key: asyncio.Event() for order in orders}
     schedule: list[tuple[datetime, int, Invoice | Cancellation]] = sorted(
         [(order.time, 0, order) for order in orders] + [(each.time, 1, each) for each in cancellations], key=lambda entry: entry[:2]
     )
-    gate = asyncio.Semaphore(concurrency)
-    began = time.monotonic()
+    slots = asyncio.Semaphore(concurrency)
+    started_at = time.monotonic()
 
-    async def act(what: Invoice | Cancellation) -> None:
+    async def run_step(step: Invoice | Cancellation) -> None:
         try:
-            if isinstance(what, Invoice):
-                await _place(shop, what, walk)
-                known[what.key].set()
+            if isinstance(step, Invoice):
+                await _place_order(client, step, result)
+                placement_events[step.idempotency_key].set()
             else:
-                await known[what.order.key].wait()
-                await _cancel(shop, what, walk)
+                await placement_events[step.order.idempotency_key].wait()
+                await _cancel_order(client, step, result)
         finally:
-            gate.release()
+            slots.release()
         advance()
 
     with show_progress("orders and cancellations", len(schedule)) as advance:
         async with asyncio.TaskGroup() as group:
-            for moment, _, what in schedule:
+            for moment, _, step in schedule:
                 if speed:
-                    await asyncio.sleep(max(0.0, (moment - schedule[0][0]).total_seconds() / speed - (time.monotonic() - began)))
-                await gate.acquire()
-                group.create_task(act(what))
-    walk.seconds = time.monotonic() - began
-    return walk
+                    await asyncio.sleep(max(0.0, (moment - schedule[0][0]).total_seconds() / speed - (time.monotonic() - started_at)))
+                await slots.acquire()
+                group.create_task(run_step(step))
+    result.seconds = time.monotonic() - started_at
+    return result
 
 
-async def _place(shop: Shop, invoice: Invoice, walk: Walk) -> None:
-    if invoice.beyond:
-        walk.refused.append((invoice, f"beyond the API's limits: {invoice.beyond}"))
+async def _place_order(client: ApiClient, invoice: Invoice, result: ReplayResult) -> None:
+    if invoice.exceeded_limit:
+        result.refused_invoices.append((invoice, f"beyond the API's limits: {invoice.exceeded_limit}"))
         return
     try:
-        answer = await shop.call("POST", "/v1/orders", body=order_body(invoice), key=invoice.key, customer=invoice.customer.email)
-    except Refused as refusal:
-        other = refusal.status == 422 and "Idempotency-Key" in refusal.detail
-        walk.refused.append((invoice, "it was placed before with other lines" if other else f"{refusal.status} {refusal.detail}"))
+        response = await client.send_request(
+            "POST", "/v1/orders", body=build_order_body(invoice), key=invoice.idempotency_key, customer=invoice.customer.email
+        )
+    except ApiError as refusal:
+        has_other_lines = refusal.status == 422 and "Idempotency-Key" in refusal.detail
+        result.refused_invoices.append(
+            (invoice, "it was placed before with other lines" if has_other_lines else f"{refusal.status} {refusal.detail}")
+        )
         return
-    walk.placed[invoice.key] = answer.json()["id"]
-    walk.before += "idempotency-replayed" in answer.headers
+    result.placed[invoice.idempotency_key] = response.json()["id"]
+    result.placed_before += "idempotency-replayed" in response.headers
 
 
-def order_body(invoice: Invoice) -> dict[str, Any]:
+def build_order_body(invoice: Invoice) -> dict[str, Any]:
     """The same for the same invoice, wherever it is read from: a repeated order must be equal to be recognised."""
     address = {
         "name": invoice.customer.name,
@@ -126,47 +135,47 @@ def order_body(invoice: Invoice) -> dict[str, Any]:
     return {"lines": lines, "shipping_address": address, "payment": {"method": "card", "token": "tok_ok"}}
 
 
-async def _cancel(shop: Shop, cancellation: Cancellation, walk: Walk) -> None:
-    order_id = walk.placed.get(cancellation.order.key)
+async def _cancel_order(client: ApiClient, cancellation: Cancellation, result: ReplayResult) -> None:
+    order_id = result.placed.get(cancellation.order.idempotency_key)
     if order_id is None:
-        walk.never_placed.append(cancellation)
+        result.unplaced_cancellations.append(cancellation)
         return
-    body = {"reason": f"given back by {', '.join(cancellation.by)}"[:200]}
+    body = {"reason": f"given back by {', '.join(cancellation.return_numbers)}"[:200]}
     try:
-        await shop.call("POST", f"/v1/orders/{order_id}/cancel", body=body, customer=cancellation.order.customer.email)
-    except Refused as refusal:
+        await client.send_request("POST", f"/v1/orders/{order_id}/cancel", body=body, customer=cancellation.order.customer.email)
+    except ApiError as refusal:
         if refusal.status != 409:
             raise
-        walk.too_late.append(cancellation)
+        result.late_cancellations.append(cancellation)
     else:
-        walk.cancelled.append(cancellation)
+        result.cancellations.append(cancellation)
 
 
-async def reconcile(
-    shop: Shop, orders: Sequence[Invoice], walk: Walk, concurrency: int, deadline: float
-) -> tuple[list[Facts], list[Difference]]:
+async def reconcile_orders(
+    client: ApiClient, orders: Sequence[Invoice], result: ReplayResult, concurrency: int, deadline: float
+) -> tuple[list[OrderAudit], list[Difference]]:
     """Waits for the orders to end; what differs then is read again for a while, because the services follow each other."""
-    placed = {walk.placed[order.key]: order for order in orders if order.key in walk.placed}
-    await wait_until_ended(shop, list(placed), concurrency, deadline)
-    facts = {each.order_id: each for each in await gather_facts(shop, placed, concurrency)}
-    until = time.monotonic() + SETTLE_SECONDS
-    differing = differences(list(facts.values()))
-    while differing and time.monotonic() < until:
+    placed = {result.placed[order.idempotency_key]: order for order in orders if order.idempotency_key in result.placed}
+    await wait_until_final(client, list(placed), concurrency, deadline)
+    audits = {each.order_id: each for each in await collect_audits(client, placed, concurrency)}
+    settle_end = time.monotonic() + SETTLE_SECONDS
+    differences = find_differences(list(audits.values()))
+    while differences and time.monotonic() < settle_end:
         await asyncio.sleep(2.0)
-        again = {order_id: placed[order_id] for order_id in {difference.order_id for difference in differing}}
-        facts.update({each.order_id: each for each in await gather_facts(shop, again, concurrency)})
-        before, differing = len(differing), differences(list(facts.values()))
-        if len(differing) < before:
-            until = time.monotonic() + SETTLE_SECONDS
-    twice = len([order for order in orders if order.key in walk.placed]) - len(placed)
-    if twice:
-        differing.append(Difference("", "", f"{twice} invoices got an order that stands for another one already"))
-    _sort_out(walk, facts)
-    return list(facts.values()), differing
+        unsettled = {order_id: placed[order_id] for order_id in {difference.order_id for difference in differences}}
+        audits.update({each.order_id: each for each in await collect_audits(client, unsettled, concurrency)})
+        previous_count, differences = len(differences), find_differences(list(audits.values()))
+        if len(differences) < previous_count:
+            settle_end = time.monotonic() + SETTLE_SECONDS
+    duplicate_count = len([order for order in orders if order.idempotency_key in result.placed]) - len(placed)
+    if duplicate_count:
+        differences.append(Difference("", "", f"{duplicate_count} invoices got an order that stands for another one already"))
+    _move_late_cancellations(result, audits)
+    return list(audits.values()), differences
 
 
-def _sort_out(walk: Walk, facts: Mapping[str, Facts]) -> None:
+def _move_late_cancellations(result: ReplayResult, audits: Mapping[str, OrderAudit]) -> None:
     """An accepted cancellation may still come too late: the carrier had the parcels before they could be stopped."""
-    late = [each for each in walk.cancelled if facts[walk.placed[each.order.key]].status not in UNDONE]
-    walk.cancelled = [each for each in walk.cancelled if each not in late]
-    walk.too_late += late
+    late = [each for each in result.cancellations if audits[result.placed[each.order.idempotency_key]].status not in UNDONE_STATUSES]
+    result.cancellations = [each for each in result.cancellations if each not in late]
+    result.late_cancellations += late

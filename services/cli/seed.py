@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from services.cli.importing import run
-from services.cli.shop import Shop, open_shop
+from services.cli.importing import run_or_exit
+from services.cli.shop import ApiClient, open_client
 from services.cli.terminal import print_line, print_note
 
 PRODUCTS: tuple[tuple[str, str, str, int, int, dict[str, Any]], ...] = (
@@ -22,17 +22,17 @@ PRODUCTS: tuple[tuple[str, str, str, int, int, dict[str, Any]], ...] = (
 )
 
 
-def seed(url: str | None, patience: float) -> None:
-    async def work() -> str:
-        async with open_shop(url, print_note, connections=2, patience=patience) as shop:
-            return await fill(shop)
+def seed_catalogue(url: str | None, patience: float) -> None:
+    async def fill_shop() -> str:
+        async with open_client(url, print_note, connections=2, max_wait_seconds=patience) as client:
+            return await fill_catalogue(client)
 
-    print_line(f"catalogue: {run(work())}")
+    print_line(f"catalogue: {run_or_exit(fill_shop())}")
 
 
-async def fill(shop: Shop) -> str:
+async def fill_catalogue(client: ApiClient) -> str:
     """Fill the catalogue if it is empty; one line on what it holds."""
-    if (await shop.call("GET", "/v1/products", params={"limit": 1}, customer=None)).json()["items"]:
+    if (await client.send_request("GET", "/v1/products", params={"limit": 1}, customer=None)).json()["items"]:
         return "kept as it is"
     products = [
         {
@@ -50,6 +50,6 @@ async def fill(shop: Shop) -> str:
         for sku, _, _, _, stock, _ in PRODUCTS
     ]
     # The products come last: who finds them finds their stock, and a seed that was cut off begins again.
-    await shop.call("POST", "/v1/stock/movements", body={"movements": movements}, key="demo catalogue")
-    await shop.call("PUT", "/v1/products", body={"products": products})
+    await client.send_request("POST", "/v1/stock/movements", body={"movements": movements}, key="demo catalogue")
+    await client.send_request("PUT", "/v1/products", body={"products": products})
     return f"{len(PRODUCTS)} products with stock"

@@ -10,7 +10,7 @@ from caravan.telemetry import log
 from services.gateway.use_cases import GatewayContext
 from services.identity.client import RECORD_ADMIN_ACTION, AdminAction
 
-SHOWN = 300
+MAX_REASON_LENGTH = 300
 
 
 @asynccontextmanager
@@ -18,22 +18,22 @@ async def record_action(context: GatewayContext, action: str, target: str, **det
     """Around the deed; what it puts into the dictionary is part of its outcome. What can't be written down is not done."""
     outcome: dict[str, str | int] = {}
 
-    async def note(result: Literal["begun", "done", "refused", "failed"], **more: str | int) -> None:
-        await context.calls(RECORD_ADMIN_ACTION, AdminAction(action=action, target=target, result=result, details={**details, **more}))
+    async def record_result(result: Literal["begun", "done", "refused", "failed"], **more: str | int) -> None:
+        await context.call(RECORD_ADMIN_ACTION, AdminAction(action=action, target=target, result=result, details={**details, **more}))
 
-    async def note_end(result: Literal["done", "refused", "failed"], **more: str | int) -> None:
+    async def record_end(result: Literal["done", "refused", "failed"], **more: str | int) -> None:
         try:
-            await note(result, **more)
+            await record_result(result, **more)
         except (Problem, *CONNECTION_LOST) as error:  # it was done, or not: the client is to be told which
             log.error("what came of a deed is not in the audit log", action=action, target=target, result=result, error=repr(error))
 
-    await note("begun")
+    await record_result("begun")
     try:
         yield outcome
     except Problem as problem:
-        await note_end("refused" if problem.status < 500 else "failed", reason=problem.detail[:SHOWN])
+        await record_end("refused" if problem.status < 500 else "failed", reason=problem.detail[:MAX_REASON_LENGTH])
         raise
     except Exception as error:
-        await note_end("failed", reason=type(error).__name__)
+        await record_end("failed", reason=type(error).__name__)
         raise
-    await note_end("done", **outcome)
+    await record_end("done", **outcome)

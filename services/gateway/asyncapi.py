@@ -33,20 +33,23 @@ ENVELOPE: Document = {
 }
 
 
-def describe(channels: Iterable[Channel], version: str) -> Document:
+def build_asyncapi(channels: Iterable[Channel], version: str) -> Document:
     channels = sorted(channels, key=lambda channel: (type(channel).__name__ != "Topic", channel.name))
-    kinds = sorted({kind for channel in channels for kind in kinds_of(channel)}, key=lambda kind: kind.type)
+    message_types = sorted({kind for channel in channels for kind in list_message_types(channel)}, key=lambda kind: kind.type)
     return {
         "asyncapi": "3.0.0",
         "info": {"title": "Caravan messages", "version": version, "description": DESCRIPTION},
         "defaultContentType": "application/json",
-        "channels": {_key(channel): _channel(channel) for channel in channels},
-        "operations": dict(_operation(channel) for channel in channels),
-        "components": {"messages": {kind.type: _message(kind) for kind in kinds}, "schemas": _schemas(kinds)},
+        "channels": {_build_channel_key(channel): _describe_channel(channel) for channel in channels},
+        "operations": dict(_describe_operation(channel) for channel in channels),
+        "components": {
+            "messages": {kind.type: _describe_message(kind) for kind in message_types},
+            "schemas": _collect_schemas(message_types),
+        },
     }
 
 
-def kinds_of(channel: Channel) -> tuple[type[Message], ...]:
+def list_message_types(channel: Channel) -> tuple[type[Message], ...]:
     match channel:
         case Topic(events=events):
             return events
@@ -56,23 +59,23 @@ def kinds_of(channel: Channel) -> tuple[type[Message], ...]:
             return tuple(routes.values())
 
 
-def _key(channel: Channel) -> str:
+def _build_channel_key(channel: Channel) -> str:
     """An exchange may be named like a topic or a queue."""
     return f"{type(channel).__name__.lower()}.{channel.name}"
 
 
-def _channel(channel: Channel) -> Document:
+def _describe_channel(channel: Channel) -> Document:
     return {
         "address": channel.name,
         "title": channel.name,
         "description": f"{channel.purpose} Owner: {channel.owner}. Key: {channel.key}.",
-        "messages": {kind.type: {"$ref": f"#/components/messages/{kind.type}"} for kind in kinds_of(channel)},
+        "messages": {kind.type: {"$ref": f"#/components/messages/{kind.type}"} for kind in list_message_types(channel)},
         "tags": [{"name": type(channel).__name__.lower()}, {"name": channel.owner}],
-        "bindings": _bindings(channel),
+        "bindings": _describe_bindings(channel),
     }
 
 
-def _bindings(channel: Channel) -> Document:
+def _describe_bindings(channel: Channel) -> Document:
     match channel:
         case Topic(partitions=partitions, retention=retention):
             milliseconds = int(retention.total_seconds() * 1000)
@@ -83,31 +86,35 @@ def _bindings(channel: Channel) -> Document:
             return {"amqp": {"is": "routingKey", "exchange": {"name": channel.name, "type": "topic", "durable": True, "autoDelete": False}}}
 
 
-def _operation(channel: Channel) -> tuple[str, Document]:
+def _describe_operation(channel: Channel) -> tuple[str, Document]:
     """As the owner does it: events are sent, commands received."""
     action = "receive" if isinstance(channel, Queue) else "send"
     summary = f"{channel.owner} {'takes' if action == 'receive' else 'publishes'} these messages."
-    return f"{action}.{_key(channel)}", {"action": action, "channel": {"$ref": f"#/channels/{_key(channel)}"}, "summary": summary}
+    return f"{action}.{_build_channel_key(channel)}", {
+        "action": action,
+        "channel": {"$ref": f"#/channels/{_build_channel_key(channel)}"},
+        "summary": summary,
+    }
 
 
-def _message(kind: type[Message]) -> Document:
-    payload = {"type": {"const": kind.type}, "data": {"$ref": SCHEMAS + kind.type}}
+def _describe_message(message_type: type[Message]) -> Document:
+    payload = {"type": {"const": message_type.type}, "data": {"$ref": SCHEMAS + message_type.type}}
     return {
-        "name": kind.type,
-        "title": kind.__name__,
-        "summary": (kind.__doc__ or "").strip(),
+        "name": message_type.type,
+        "title": message_type.__name__,
+        "summary": (message_type.__doc__ or "").strip(),
         "contentType": "application/json",
         "correlationId": {"location": "$message.payload#/id"},
         "payload": {"allOf": [{"$ref": SCHEMAS + "Envelope"}, {"type": "object", "properties": payload}]},
     }
 
 
-def _schemas(kinds: list[type[Message]]) -> Document:
+def _collect_schemas(message_types: list[type[Message]]) -> Document:
     """Each payload under its wire name; shapes inside of them under their own (two that differ get their module's name from pydantic).
 
     Fields with a default may be absent: a channel still holds events of earlier versions, which didn't have them."""
-    made, document = models_json_schema([(kind, "validation") for kind in kinds], ref_template=SCHEMAS + "{model}")
+    references, document = models_json_schema([(kind, "validation") for kind in message_types], ref_template=SCHEMAS + "{model}")
     schemas: Document = {"Envelope": ENVELOPE, **document.get("$defs", {})}
-    for kind in kinds:
-        schemas[kind.type] = schemas.pop(made[kind, "validation"]["$ref"].removeprefix(SCHEMAS))
+    for kind in message_types:
+        schemas[kind.type] = schemas.pop(references[kind, "validation"]["$ref"].removeprefix(SCHEMAS))
     return schemas

@@ -8,20 +8,20 @@ from caravan.audit import AUDIT
 from caravan.messages import Channel
 
 
-def _with_room(room: str) -> list[str]:
+def _list_services_with(module_name: str) -> list[str]:
     return sorted(
         package.name
         for root in services.__path__
         for package in iter_modules([root])
-        if package.ispkg and any(module.name == room for module in iter_modules([f"{root}/{package.name}"]))
+        if package.ispkg and any(module.name == module_name for module in iter_modules([f"{root}/{package.name}"]))
     )
 
 
-def known_services() -> set[str]:
-    return set(_with_room("main"))
+def list_known_services() -> set[str]:
+    return set(_list_services_with("main"))
 
 
-def channels() -> list[Channel]:
+def list_channels() -> list[Channel]:
     """All channels, by the faces of their owners, and the audit log that every service writes."""
-    declared = [channel for name in _with_room("messages") for channel in import_module(f"services.{name}.messages").CHANNELS]
+    declared = [channel for name in _list_services_with("messages") for channel in import_module(f"services.{name}.messages").CHANNELS]
     return [*declared, AUDIT]

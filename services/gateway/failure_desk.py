@@ -6,15 +6,15 @@ from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import Response
 
 from caravan.auth import Admin
-from caravan.bus.failures.shapes import DiscardRequest, Failure, Position, Selection
-from caravan.http import CursorParameter, Limit, decode_cursor, encode_cursor, json_response, parse_time, text_part
+from caravan.bus.failures.shapes import DeadLetterView, DiscardRequest, PageCursor, Selection
+from caravan.http import CursorParameter, Limit, decode_cursor, encode_cursor, make_json_response, parse_text_part, parse_time
 from services.gateway import failures
-from services.gateway.failures import Failures, Outcome
+from services.gateway.failures import CombinedActionResult, DeadLetterReport
 
 router = APIRouter(tags=["gateway"])
 
 
-@router.get("/v1/failures", response_model=Failures)
+@router.get("/v1/failures", response_model=DeadLetterReport)
 async def list_failures(
     request: Request,
     caller: Admin,
@@ -25,27 +25,27 @@ async def list_failures(
     cursor: CursorParameter = None,
 ) -> Response:
     """Messages and jobs that were given up: by cause, and one by one, the oldest first. Services that can't be asked are named in `failed`."""
-    position = decode_cursor(cursor, parse_time, text_part)
-    after = Position(failed_at=position[0], id=position[1]) if position else None
-    page, last = await failures.list_failures(request.app.state.context, service, cause, channel, after, limit)
+    position = decode_cursor(cursor, parse_time, parse_text_part)
+    after = PageCursor(failed_at=position[0], id=position[1]) if position else None
+    page, last = await failures.list_dead_letters(request.app.state.context, service, cause, channel, after, limit)
     if last is not None:
         page.next_cursor = encode_cursor(last.failed_at.isoformat(), last.id)
-    return json_response(page)
+    return make_json_response(page)
 
 
-@router.post("/v1/failures/redrive", response_model=Outcome)
+@router.post("/v1/failures/redrive", response_model=CombinedActionResult)
 async def redrive_failures(request: Request, caller: Admin, body: Selection) -> Response:
     """Give failures to their handlers again, with their message ids and in the order of their keys, as attempt 1. `dry_run` says what would be done."""
-    return json_response(await failures.redrive(request.app.state.context, body))
+    return make_json_response(await failures.redrive(request.app.state.context, body))
 
 
-@router.post("/v1/failures/discard", response_model=Outcome)
+@router.post("/v1/failures/discard", response_model=CombinedActionResult)
 async def discard_failures(request: Request, caller: Admin, body: DiscardRequest) -> Response:
     """Remove failures for good; the reason goes to the audit log."""
-    return json_response(await failures.discard(request.app.state.context, body))
+    return make_json_response(await failures.discard(request.app.state.context, body))
 
 
-@router.get("/v1/failures/{failure_id}", response_model=Failure)
+@router.get("/v1/failures/{failure_id}", response_model=DeadLetterView)
 async def get_failure(request: Request, caller: Admin, failure_id: Annotated[str, Path(max_length=500)]) -> Response:
     """One failure with its whole message, but for secrets."""
-    return json_response(await failures.show_failure(request.app.state.context, failure_id))
+    return make_json_response(await failures.get_dead_letter(request.app.state.context, failure_id))

@@ -6,66 +6,66 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
-from caravan.bus.failures import service_of
+from caravan.bus.failures import decode_service_name
 from caravan.bus.failures.shapes import (
-    Cause,
+    ActionResult,
+    DeadLetterCause,
+    DeadLetterPage,
+    DeadLetterView,
     DiscardRequest,
-    Done,
-    Failure,
-    Listed,
     ListRequest,
-    Position,
+    PageCursor,
     Selection,
     ShowRequest,
-    discarding,
-    listing,
-    redriving,
-    showing,
+    build_discard_operation,
+    build_list_operation,
+    build_redrive_operation,
+    build_show_operation,
 )
 from caravan.database import CONNECTION_LOST
-from caravan.errors import NotFound, Problem, Unavailable
+from caravan.errors import NotFound, Problem, ServiceUnavailable
 from caravan.telemetry import log
-from services.gateway.faces import known_services
-from services.gateway.routing import OWN
+from services.gateway.faces import list_known_services
+from services.gateway.routing import OWN_SERVICE
 from services.gateway.use_cases import GatewayContext
 
 T = TypeVar("T")
 S = TypeVar("S", bound=Selection)
 
 
-class Failures(BaseModel):
+class DeadLetterReport(BaseModel):
     """Causes count everything that the filter lets through; items are a page of it. `failed`: services that could not be asked. `truncated`: some service
     has more than it reads at once, and the oldest are shown."""
 
-    causes: list[Cause]
-    items: list[Failure]
+    causes: list[DeadLetterCause]
+    items: list[DeadLetterView]
     next_cursor: str | None
     truncated: bool
     partial: bool
     failed: list[str]
 
 
-class Outcome(Done):
+class CombinedActionResult(ActionResult):
     """What came of it, over all services; `failed`: services that could not be asked, so nothing was done there."""
 
     partial: bool
     failed: list[str]
 
 
-def _asked(context: GatewayContext, service: str | None) -> list[str]:
-    given = {name.strip() for name in context.settings.services.split(",") if name.strip()}
-    known = (given or known_services()) - {OWN}
-    if service is not None and service not in known:
-        raise NotFound(f"no service {service}; there are: {', '.join(sorted(known))}")
-    return [service] if service else sorted(known)
+def _choose_services(context: GatewayContext, service: str | None) -> list[str]:
+    configured = {name.strip() for name in context.settings.services.split(",") if name.strip()}
+    service_names = (configured or list_known_services()) - {OWN_SERVICE}
+    if service is not None and service not in service_names:
+        raise NotFound(f"no service {service}; there are: {', '.join(sorted(service_names))}")
+    return [service] if service else sorted(service_names)
 
 
-async def _gather(services: Iterable[str], ask: Callable[[str], Awaitable[T]]) -> tuple[list[T], list[str]]:
+async def _gather_answers(services: Iterable[str], ask_one: Callable[[str], Awaitable[T]]) -> tuple[list[T], list[str]]:
     """The answers, and the names of the services that gave none. A refusal of the request itself is raised."""
 
-    async def one(service: str) -> T | None:
+    async def ask_or_none(service: str) -> T | None:
         try:
-            return await ask(service)
+            return await ask_one(service)
         except (NotFound, *CONNECTION_LOST) as error:  # an older release doesn't know the operation
             log.warning("a service's failures are unknown", target=service, error=repr(error))
         except Problem as error:
@@ -75,20 +75,22 @@ async def _gather(services: Iterable[str], ask: Callable[[str], Awaitable[T]]) -
         return None
 
     services = list(services)
-    answers = await asyncio.gather(*(one(service) for service in services))
+    answers = await asyncio.gather(*(ask_or_none(service) for service in services))
     failed = [service for service, answer in zip(services, answers, strict=True) if answer is None]
     return [answer for answer in answers if answer is not None], failed
 
 
-async def list_failures(
-    context: GatewayContext, service: str | None, cause: str | None, channel: str | None, after: Position | None, limit: int
-) -> tuple[Failures, Failure | None]:
+async def list_dead_letters(
+    context: GatewayContext, service: str | None, cause: str | None, channel: str | None, after: PageCursor | None, limit: int
+) -> tuple[DeadLetterReport, DeadLetterView | None]:
     """A page, and the item that it ends with when there are more."""
     request = ListRequest(cause=cause, channel=channel, after=after, limit=limit + 1)
-    answers, failed = await _gather(_asked(context, service), lambda name: context.calls(listing(name), request))
+    answers, failed = await _gather_answers(
+        _choose_services(context, service), lambda name: context.call(build_list_operation(name), request)
+    )
     items = sorted((item for answer in answers for item in answer.items), key=lambda item: (item.failed_at, item.id))
-    page = Failures(
-        causes=_together(answers),
+    page = DeadLetterReport(
+        causes=_merge_causes(answers),
         items=items[:limit],
         next_cursor=None,
         truncated=any(answer.truncated for answer in answers),
@@ -98,17 +100,17 @@ async def list_failures(
     return page, items[limit - 1] if len(items) > limit else None
 
 
-def _together(answers: Iterable[Listed]) -> list[Cause]:
+def _merge_causes(answers: Iterable[DeadLetterPage]) -> list[DeadLetterCause]:
     """One line per cause, whichever services have it; the most frequent first."""
-    found: dict[str, Cause] = {}
+    by_cause: dict[str, DeadLetterCause] = {}
     for cause in (cause for answer in answers for cause in answer.causes):
-        known = found.get(cause.cause)
-        found[cause.cause] = cause if known is None else _joined(known, cause)
-    return sorted(found.values(), key=lambda cause: (-cause.count, cause.first_at))
+        previous = by_cause.get(cause.cause)
+        by_cause[cause.cause] = cause if previous is None else _merge_pair(previous, cause)
+    return sorted(by_cause.values(), key=lambda cause: (-cause.count, cause.first_at))
 
 
-def _joined(one: Cause, other: Cause) -> Cause:
-    return Cause(
+def _merge_pair(one: DeadLetterCause, other: DeadLetterCause) -> DeadLetterCause:
+    return DeadLetterCause(
         cause=one.cause,
         reason=one.reason,
         count=one.count + other.count,
@@ -120,33 +122,33 @@ def _joined(one: Cause, other: Cause) -> Cause:
     )
 
 
-async def show_failure(context: GatewayContext, identifier: str) -> Failure:
-    service = service_of(identifier)
-    if service not in _asked(context, None):
+async def get_dead_letter(context: GatewayContext, identifier: str) -> DeadLetterView:
+    service = decode_service_name(identifier)
+    if service not in _choose_services(context, None):
         raise NotFound(f"no failure {identifier[:80]}; `GET /v1/failures` lists what there is")
-    return await context.calls(showing(service), ShowRequest(id=identifier))
+    return await context.call(build_show_operation(service), ShowRequest(id=identifier))
 
 
-async def redrive(context: GatewayContext, selection: Selection) -> Outcome:
-    return await _carry_out(context, selection, lambda name, part: context.calls(redriving(name), part))
+async def redrive(context: GatewayContext, selection: Selection) -> CombinedActionResult:
+    return await _run_action(context, selection, lambda name, part: context.call(build_redrive_operation(name), part))
 
 
-async def discard(context: GatewayContext, request: DiscardRequest) -> Outcome:
-    return await _carry_out(context, request, lambda name, part: context.calls(discarding(name), part))
+async def discard(context: GatewayContext, request: DiscardRequest) -> CombinedActionResult:
+    return await _run_action(context, request, lambda name, part: context.call(build_discard_operation(name), part))
 
 
-async def _carry_out(context: GatewayContext, selection: S, ask: Callable[[str, S], Awaitable[Done]]) -> Outcome:
-    services = _asked(context, None)
-    parts = dict.fromkeys(services, selection)
+async def _run_action(context: GatewayContext, selection: S, run_one: Callable[[str, S], Awaitable[ActionResult]]) -> CombinedActionResult:
+    services = _choose_services(context, None)
+    selections = dict.fromkeys(services, selection)
     if selection.ids is not None:
         of_service: dict[str, list[str]] = {}
         for identifier in selection.ids:
-            of_service.setdefault(service_of(identifier), []).append(identifier)
-        parts = {name: selection.model_copy(update={"ids": ids}) for name, ids in of_service.items() if name in services}
-    answers, failed = await _gather(parts, lambda name: ask(name, parts[name]))
+            of_service.setdefault(decode_service_name(identifier), []).append(identifier)
+        selections = {name: selection.model_copy(update={"ids": ids}) for name, ids in of_service.items() if name in services}
+    answers, failed = await _gather_answers(selections, lambda name: run_one(name, selections[name]))
     if failed and not answers:
-        raise Unavailable(f"none of these can be reached: {', '.join(failed)}")
-    return Outcome(
+        raise ServiceUnavailable(f"none of these can be reached: {', '.join(failed)}")
+    return CombinedActionResult(
         dry_run=selection.dry_run,
         as_of=min((answer.as_of for answer in answers), default=context.clock()),
         chosen=sum(answer.chosen for answer in answers),

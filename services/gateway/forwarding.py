@@ -9,12 +9,12 @@ from typing import Any
 
 from caravan import faults, telemetry
 from caravan.deadlines import Deadline
-from caravan.errors import DeadlineExceeded, Problem, Unavailable
+from caravan.errors import DeadlineExceeded, Problem, ServiceUnavailable
 from caravan.http import App, Receive, Scope, Send
 
 Headers = list[tuple[bytes, bytes]]
 
-HOP_BY_HOP = frozenset(
+HOP_BY_HOP_HEADERS = frozenset(
     {
         b"connection",
         b"keep-alive",
@@ -27,77 +27,83 @@ HOP_BY_HOP = frozenset(
         b"upgrade",
     }
 )
-REPLACED = frozenset({b"authorization", b"forwarded", b"traceparent", b"x-request-id", b"x-real-ip", b"x-user-authorization"})
+REPLACED_HEADERS = frozenset({b"authorization", b"forwarded", b"traceparent", b"x-request-id", b"x-real-ip", b"x-user-authorization"})
 """What we set ourselves, or what only services may say."""
-DROPPED = HOP_BY_HOP | REPLACED
-UNTOUCHABLE = frozenset({b"host", b"content-length", b"content-type"})
+DROPPED_HEADERS = HOP_BY_HOP_HEADERS | REPLACED_HEADERS
+PROTECTED_HEADERS = frozenset({b"host", b"content-length", b"content-type"})
 """What a client's Connection header can't take away."""
-OURS = frozenset({b"date", b"server", b"x-request-id", faults.FAULT.encode()})
+GATEWAY_HEADERS = frozenset({b"date", b"server", b"x-request-id", faults.FAULT_HEADER.encode()})
 """Answered by the gateway itself, or meant for it alone."""
 
 
-def onward_headers(headers: Headers, *, address: str, scheme: str, authorization: str | None) -> Headers:
+def build_onward_headers(headers: Headers, *, address: str, scheme: str, authorization: str | None) -> Headers:
     """What the service gets to see: nothing that belongs to the client's connection, and nothing that only we may claim."""
-    kept: Headers = []
+    onward: Headers = []
     host = b""
-    named: set[bytes] = set()
+    connection_names: set[bytes] = set()
     for header in headers:
         name = header[0]
         if name == b"connection":
-            named |= {part.strip().lower() for part in header[1].split(b",")}
-        elif name not in DROPPED and not name.startswith((b"x-forwarded-", b"x-caravan-")):
-            kept.append(header)
+            connection_names |= {part.strip().lower() for part in header[1].split(b",")}
+        elif name not in DROPPED_HEADERS and not name.startswith((b"x-forwarded-", b"x-caravan-")):
+            onward.append(header)
             if name == b"host":
                 host = header[1]
-    named -= UNTOUCHABLE
-    if named and named != {b"keep-alive"} and named != {b"close"}:
-        kept = [header for header in kept if header[0] not in named]
+    connection_names -= PROTECTED_HEADERS
+    if connection_names and connection_names != {b"keep-alive"} and connection_names != {b"close"}:
+        onward = [header for header in onward if header[0] not in connection_names]
     if authorization is not None:
-        kept.append((b"authorization", authorization.encode("latin-1")))
-    kept += (
+        onward.append((b"authorization", authorization.encode("latin-1")))
+    onward += (
         (b"x-forwarded-for", address.encode("latin-1")),
         (b"x-forwarded-proto", scheme.encode("latin-1")),
         (b"x-forwarded-host", host),
         (b"x-request-id", (telemetry.request_id.get() or "").encode("latin-1")),
         (b"traceparent", (telemetry.traceparent.get() or "").encode("latin-1")),
     )
-    return kept
+    return onward
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
+class ResponseTimeout:
     """How long a service may take until its answer begins. For a read, that is no more than a part of the shop that is away; whether a write was done,
     nobody knows."""
 
     seconds: float
-    read: bool
+    is_read: bool
 
-    def passed(self, service: str) -> Problem:
-        if self.read:
-            return Unavailable(f"{service} did not answer within {self.seconds:g} s; try again", retry_after=2)
+    def build_error(self, service: str) -> Problem:
+        if self.is_read:
+            return ServiceUnavailable(f"{service} did not answer within {self.seconds:g} s; try again", retry_after=2)
         return DeadlineExceeded(f"{service} did not answer within {self.seconds:g} s")
 
 
-async def forward_here(app: App, scope: Scope, headers: Headers, address: str, receive: Receive, send: Send, limit: Limit) -> None:
+async def forward_in_process(
+    app: App, scope: Scope, headers: Headers, address: str, receive: Receive, send: Send, timeout: ResponseTimeout
+) -> None:
     """Call the service's application directly: the body, the answer's stream and the client's disconnect pass through as they are."""
     inner = {**scope, "headers": headers, "client": (address, 0)}
     try:
-        async with Deadline(limit.seconds) as running:
+        async with Deadline(timeout.seconds) as deadline:
 
-            async def answer(message: MutableMapping[str, Any]) -> None:
+            async def send_message(message: MutableMapping[str, Any]) -> None:
                 if message["type"] == "http.response.start":
-                    running.lift()
+                    deadline.clear_deadline()
                 await send(message)
 
-            await app(inner, receive, answer)
+            await app(inner, receive, send_message)
     except TimeoutError:
-        if not running.passed:
+        if not deadline.has_passed:
             raise
-        raise limit.passed("the service") from None
+        raise timeout.build_error("the service") from None
 
 
-def answered_headers(given: Headers) -> Headers:
+def build_answer_headers(service_headers: Headers) -> Headers:
     """What the client gets to see of a service's answer."""
-    raw = [(name.lower(), value) for name, value in given]
-    named = {part.strip().lower() for name, value in raw if name == b"connection" for part in value.split(b",")}
-    return [(name, value) for name, value in raw if name not in HOP_BY_HOP and name not in OURS and name not in named]
+    raw = [(name.lower(), value) for name, value in service_headers]
+    connection_names = {part.strip().lower() for name, value in raw if name == b"connection" for part in value.split(b",")}
+    return [
+        (name, value)
+        for name, value in raw
+        if name not in HOP_BY_HOP_HEADERS and name not in GATEWAY_HEADERS and name not in connection_names
+    ]

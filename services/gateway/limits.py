@@ -25,42 +25,42 @@ from caravan.errors import TooManyRequests
 from caravan.telemetry import log
 from services.gateway.settings import Settings
 
-LIMITED = Counter("caravan_gateway_limited_total", "Requests refused by a rate limit", ["limit"])
-ALONE = Gauge("caravan_gateway_limits_alone", "1 while this replica counts by itself because Redis is away")
+LIMITED_REQUESTS = Counter("caravan_gateway_limited_total", "Requests refused by a rate limit", ["limit"])
+COUNTING_LOCALLY = Gauge("caravan_gateway_limits_alone", "1 while this replica counts by itself because Redis is away")
 
 WINDOW_SECONDS = 60
-CHUNKS = 100
-MOST = 50_000
-STORE_SECONDS = 0.25
-AWAY_SECONDS = 1.0
+CHUNKS_PER_LIMIT = 100
+MAX_LEASES = 50_000
+REDIS_TIMEOUT_SECONDS = 0.25
+UNAVAILABLE_SECONDS = 1.0
 RECHECK_SECONDS = 1.0
 """A refusal is repeated without asking Redis for at most this long."""
 
-READS = frozenset({"GET", "HEAD", "OPTIONS"})
+READ_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class RateClass:
     """A route class: at most `most` requests in `seconds`. `by_address`: whoever has not shown a password yet is known by the address only."""
 
     name: str
-    most: int
-    by_address: bool = False
+    max_requests: int
+    is_by_address: bool = False
     seconds: int = WINDOW_SECONDS
-    item: RateLimitItemPerSecond = field(init=False)
-    chunk: int = field(init=False)
-    header: bytes = field(init=False)
+    limit_item: RateLimitItemPerSecond = field(init=False)
+    chunk_size: int = field(init=False)
+    policy_header: bytes = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "item", RateLimitItemPerSecond(self.most, self.seconds, namespace=self.name))
-        object.__setattr__(self, "chunk", max(1, self.most // CHUNKS))
-        object.__setattr__(self, "header", f'"{self.name}";q={self.most};w={self.seconds}'.encode())
+        object.__setattr__(self, "limit_item", RateLimitItemPerSecond(self.max_requests, self.seconds, namespace=self.name))
+        object.__setattr__(self, "chunk_size", max(1, self.max_requests // CHUNKS_PER_LIMIT))
+        object.__setattr__(self, "policy_header", f'"{self.name}";q={self.max_requests};w={self.seconds}'.encode())
 
 
-class Policies:
+class RateClasses:
     """The class of a route. The templates named here are those that need a class of their own; a test finds each in the merged OpenAPI document."""
 
-    AUTH = (
+    AUTH_PATHS = (
         "/v1/auth/token",
         "/v1/auth/revoke",
         "/v1/auth/password-reset",
@@ -71,115 +71,117 @@ class Policies:
         "/v1/users/me/password",
     )
     AUTH_CLASS = "auth"
-    REGISTRATION = "/v1/users"
-    ORDERS = "/v1/orders"
+    REGISTRATION_PATH = "/v1/users"
+    ORDERS_PATH = "/v1/orders"
 
     def __init__(self, settings: Settings) -> None:
-        self.reads = Policy("reads", settings.reads_per_minute)
-        self.writes = Policy("writes", settings.writes_per_minute)
-        self.admins = Policy("admins", settings.admins_per_minute)
+        self.reads = RateClass("reads", settings.reads_per_minute)
+        self.writes = RateClass("writes", settings.writes_per_minute)
+        self.admins = RateClass("admins", settings.admins_per_minute)
         """Whatever an admin does, token exchanges too: imports and replays are quick, and a stolen token is bounded."""
-        auth = Policy(self.AUTH_CLASS, settings.auth_per_minute, by_address=True)
-        self._posts = {
-            **dict.fromkeys(self.AUTH, auth),
-            self.REGISTRATION: Policy("registration", settings.registration_per_minute, by_address=True),
-            self.ORDERS: Policy("orders", settings.orders_per_minute),
+        auth = RateClass(self.AUTH_CLASS, settings.auth_per_minute, is_by_address=True)
+        self._by_post_template = {
+            **dict.fromkeys(self.AUTH_PATHS, auth),
+            self.REGISTRATION_PATH: RateClass("registration", settings.registration_per_minute, is_by_address=True),
+            self.ORDERS_PATH: RateClass("orders", settings.orders_per_minute),
         }
 
-    def of(self, method: str, template: str) -> Policy:
-        if method in READS:
+    def choose_class(self, method: str, template: str) -> RateClass:
+        if method in READ_METHODS:
             return self.reads
-        return self._posts.get(template, self.writes) if method == "POST" else self.writes
+        return self._by_post_template.get(template, self.writes) if method == "POST" else self.writes
 
 
 @dataclass(slots=True)
-class Lease:
+class TokenLease:
     """Tokens that this replica holds for one user and class. `elsewhere` is what Redis still had when they were taken."""
 
-    left: int = 0
-    elsewhere: int = 0
-    until: float = 0.0
+    tokens_left: int = 0
+    shared_remaining: int = 0
+    expires_at: float = 0.0
     refused_until: float = 0.0
-    wait: float = 0.0
-    asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+    wait_seconds: float = 0.0
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    def header(self, policy: Policy) -> bytes:
-        return b'"%b";r=%d' % (policy.name.encode(), self.left + self.elsewhere)
+    def build_header(self, rate_class: RateClass) -> bytes:
+        return b'"%b";r=%d' % (rate_class.name.encode(), self.tokens_left + self.shared_remaining)
 
 
-class Limits:
+class RateLimiter:
     def __init__(self, redis: Redis, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
         storage = RedisStorage("async+redis://", implementation="redispy", key_prefix="limits", connection_pool=redis.connection_pool)  # type: ignore[arg-type]  # its annotation knows plain values only
         self._shared = SlidingWindowCounterRateLimiter(storage)
-        self._own = SlidingWindowCounterRateLimiter(MemoryStorage())
-        self._leases: OrderedDict[tuple[str, str], Lease] = OrderedDict()
-        self._away_until = 0.0
-        self._alone = False
+        self._local = SlidingWindowCounterRateLimiter(MemoryStorage())
+        self._leases: OrderedDict[tuple[str, str], TokenLease] = OrderedDict()
+        self._unavailable_until = 0.0
+        self._is_counting_locally = False
 
-    async def take(self, policy: Policy, who: str) -> Lease:
+    async def take_token(self, rate_class: RateClass, caller_key: str) -> TokenLease:
         """Spend one token. Raises TooManyRequests."""
-        key = (policy.name, who)
+        key = (rate_class.name, caller_key)
         lease = self._leases.get(key)
         if lease is None:
-            lease = self._leases[key] = Lease()
-            if len(self._leases) > MOST:
+            lease = self._leases[key] = TokenLease()
+            if len(self._leases) > MAX_LEASES:
                 self._leases.popitem(last=False)
-        if not self._spend(lease):
-            async with lease.asking:  # one chunk at a time, however many requests wait
-                if not self._spend(lease):
-                    await self._refill(lease, policy, who)
+        if not self._spend_token(lease):
+            async with lease.lock:  # one chunk at a time, however many requests wait
+                if not self._spend_token(lease):
+                    await self._refill_lease(lease, rate_class, caller_key)
         return lease
 
-    def _spend(self, lease: Lease) -> bool:
-        if lease.left > 0 and lease.until > self._now():
-            lease.left -= 1
+    def _spend_token(self, lease: TokenLease) -> bool:
+        if lease.tokens_left > 0 and lease.expires_at > self._now():
+            lease.tokens_left -= 1
             return True
         return False
 
-    async def _refill(self, lease: Lease, policy: Policy, who: str) -> None:
+    async def _refill_lease(self, lease: TokenLease, rate_class: RateClass, caller_key: str) -> None:
         now = self._now()
         if now >= lease.refused_until:
-            await self._ask(lease, policy, who)
-        if self._spend(lease):
+            await self._request_chunk(lease, rate_class, caller_key)
+        if self._spend_token(lease):
             return
-        LIMITED.labels(policy.name).inc()
-        wait = max(1, math.ceil(lease.wait))
+        LIMITED_REQUESTS.labels(rate_class.name).inc()
+        wait = max(1, math.ceil(lease.wait_seconds))
         raise TooManyRequests(
-            f"at most {policy.most} requests of the class {policy.name} are taken in {policy.seconds} s; wait {wait} s",
+            f"at most {rate_class.max_requests} requests of the class {rate_class.name} are taken in {rate_class.seconds} s; wait {wait} s",
             retry_after=wait,
-            headers={"RateLimit-Policy": policy.header.decode(), "RateLimit": f'"{policy.name}";r=0;t={wait}'},
+            headers={"RateLimit-Policy": rate_class.policy_header.decode(), "RateLimit": f'"{rate_class.name}";r=0;t={wait}'},
         )
 
-    async def _ask(self, lease: Lease, policy: Policy, who: str) -> None:
+    async def _request_chunk(self, lease: TokenLease, rate_class: RateClass, caller_key: str) -> None:
         now = self._now()
-        if now >= self._away_until:
+        if now >= self._unavailable_until:
             try:
-                async with asyncio.timeout(STORE_SECONDS):
-                    await self._lease(self._shared, lease, policy, who)
-                self._counts_alone(False)
+                async with asyncio.timeout(REDIS_TIMEOUT_SECONDS):
+                    await self._lease_tokens(self._shared, lease, rate_class, caller_key)
+                self._set_counting_locally(False)
                 return
             except (RedisError, OSError, TimeoutError) as error:
-                self._away_until = now + AWAY_SECONDS
-                self._counts_alone(True, repr(error))
-        await self._lease(self._own, lease, policy, who)
+                self._unavailable_until = now + UNAVAILABLE_SECONDS
+                self._set_counting_locally(True, repr(error))
+        await self._lease_tokens(self._local, lease, rate_class, caller_key)
 
-    def _counts_alone(self, alone: bool, error: str = "") -> None:
-        if alone != self._alone:
-            self._alone = alone
-            ALONE.set(int(alone))
+    def _set_counting_locally(self, is_local: bool, error: str = "") -> None:
+        if is_local != self._is_counting_locally:
+            self._is_counting_locally = is_local
+            COUNTING_LOCALLY.set(int(is_local))
             log.warning(
-                "redis is away: this replica counts rate limits by itself" if alone else "rate limits are shared again", error=error
+                "redis is away: this replica counts rate limits by itself" if is_local else "rate limits are shared again", error=error
             )
 
-    async def _lease(self, limiter: SlidingWindowCounterRateLimiter, lease: Lease, policy: Policy, who: str) -> None:
+    async def _lease_tokens(
+        self, limiter: SlidingWindowCounterRateLimiter, lease: TokenLease, rate_class: RateClass, caller_key: str
+    ) -> None:
         now = self._now()
-        for amount in dict.fromkeys((policy.chunk, 1)):
-            if await limiter.hit(policy.item, who, cost=amount):
-                lease.left, lease.until = amount, now + policy.seconds
-                lease.elsewhere = (await limiter.get_window_stats(policy.item, who)).remaining
+        for amount in dict.fromkeys((rate_class.chunk_size, 1)):
+            if await limiter.hit(rate_class.limit_item, caller_key, cost=amount):
+                lease.tokens_left, lease.expires_at = amount, now + rate_class.seconds
+                lease.shared_remaining = (await limiter.get_window_stats(rate_class.limit_item, caller_key)).remaining
                 return
-        stats = await limiter.get_window_stats(policy.item, who)
-        lease.left = 0
-        lease.wait = max(0.0, stats.reset_time - time.time())
-        lease.refused_until = now + min(lease.wait, RECHECK_SECONDS)
+        stats = await limiter.get_window_stats(rate_class.limit_item, caller_key)
+        lease.tokens_left = 0
+        lease.wait_seconds = max(0.0, stats.reset_time - time.time())
+        lease.refused_until = now + min(lease.wait_seconds, RECHECK_SECONDS)

@@ -3,40 +3,49 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from caravan.refusals import Refusal, RefusedRequests
-from caravan.service import Context, Periodic, Service
+from caravan.refusals import Refusal, RefusalRecorder
+from caravan.service import PeriodicTask, Service, ServiceContext
 from services.gateway import api, use_cases
-from services.gateway.limits import Limits, Policies
-from services.gateway.sessions import Sessions
+from services.gateway.limits import RateClasses, RateLimiter
+from services.gateway.sessions import SessionCache
 from services.gateway.settings import Settings
-from services.gateway.streams import Streams
-from services.gateway.table import REFRESH_SECONDS, Table
+from services.gateway.streams import LiveStreams
+from services.gateway.table import REFRESH_SECONDS, RouteTable
 from services.gateway.upstreams import Upstreams
 from services.identity.client import RECORD_REFUSALS, Refusals
 
 
 @asynccontextmanager
-async def opened(context: Context[Settings, None]) -> AsyncIterator[use_cases.Parts]:
+async def open_resources(context: ServiceContext[Settings, None]) -> AsyncIterator[use_cases.GatewayResources]:
     upstreams = Upstreams(context)
-    sessions = Sessions(context.calls, context.settings.session_seconds)
-    context.discovery.on_change(lambda: context.nudge("routes"))
+    sessions = SessionCache(context.call, context.settings.session_seconds)
+    context.discovery.add_change_listener(lambda: context.wake("routes"))
 
     async def record(refusals: list[Refusal]) -> None:  # identity does, since there is no database here
-        await context.calls(RECORD_REFUSALS, Refusals(items=refusals))
+        await context.call(RECORD_REFUSALS, Refusals(items=refusals))
 
-    refused = RefusedRequests(record)
-    yield use_cases.Parts(
-        Table(context), Limits(context.redis), Policies(context.settings), sessions, Streams(context.settings, sessions), upstreams, refused
+    refusals = RefusalRecorder(record)
+    yield use_cases.GatewayResources(
+        RouteTable(context),
+        RateLimiter(context.redis),
+        RateClasses(context.settings),
+        sessions,
+        LiveStreams(context.settings, sessions),
+        upstreams,
+        refusals,
     )
-    await refused.report()
+    await refusals.send_report()
     await upstreams.close()
 
 
 service = Service(
     "gateway",
     settings=Settings,
-    parts=opened,
-    app=api.build,
+    open_resources=open_resources,
+    build_app=api.build_app,
     prepare=use_cases.refresh_routes,
-    periodic=(Periodic("routes", REFRESH_SECONDS, use_cases.refresh_routes), Periodic("refusals", 5.0, use_cases.report_refusals)),
+    periodic_tasks=(
+        PeriodicTask("routes", REFRESH_SECONDS, use_cases.refresh_routes),
+        PeriodicTask("refusals", 5.0, use_cases.report_refusals),
+    ),
 )

@@ -13,25 +13,25 @@ Document = dict[str, Any]
 
 LIMIT_HEADERS = {name: HEADERS[name] for name in ("RateLimit", "RateLimit-Policy")}
 """What the gateway adds to the answers of all services."""
-PREFIX = "#/components/schemas/"
+SCHEMA_PREFIX = "#/components/schemas/"
 DESCRIPTION = """An event-driven commerce backend. Sign in with `POST /v1/auth/token` and send `Authorization: Bearer <access token>`.
 
 Errors are RFC 9457 problem documents. Lists have `limit` and `cursor`. POSTs that create honour `Idempotency-Key`. Edits honour `If-Match`.
 Limits are answered with 429, `Retry-After` and `RateLimit` headers; bodies over 1 MiB with 413."""
 
 
-def merge(documents: Mapping[str, Document], url: str, version: str) -> Document:
+def merge_documents(documents: Mapping[str, Document], url: str, version: str) -> Document:
     """`documents` by service; a path and method that two services declare is taken from the first, as the router does."""
-    names = _names(documents)
-    ids = Counter(operation["operationId"] for document in documents.values() for _, _, operation in operations(document))
+    names = _choose_schema_names(documents)
+    ids = Counter(operation["operationId"] for document in documents.values() for _, _, operation in list_operations(document))
     paths: dict[str, Document] = {}
     schemas: dict[str, Any] = {}
     security: dict[str, Any] = {}
     for service, document in documents.items():
-        for path, method, operation in operations(document):
+        for path, method, operation in list_operations(document):
             if method in paths.get(path, {}):
                 continue
-            operation = _renamed(operation, service, names)
+            operation = _rename_schemas(operation, service, names)
             operation["tags"] = [service]
             for response in operation["responses"].values():
                 response.setdefault("headers", {}).update(LIMIT_HEADERS)
@@ -40,7 +40,7 @@ def merge(documents: Mapping[str, Document], url: str, version: str) -> Document
             paths.setdefault(path, {})[method] = operation
         components = document.get("components", {})
         for name, schema in components.get("schemas", {}).items():
-            schemas.setdefault(names[service, name], _renamed(schema, service, names))
+            schemas.setdefault(names[service, name], _rename_schemas(schema, service, names))
         security |= components.get("securitySchemes", {})
     return {
         "openapi": "3.1.0",
@@ -52,7 +52,7 @@ def merge(documents: Mapping[str, Document], url: str, version: str) -> Document
     }
 
 
-def operations(document: Document) -> list[tuple[str, str, Document]]:
+def list_operations(document: Document) -> list[tuple[str, str, Document]]:
     return [
         (path, method, operation)
         for path, item in document["paths"].items()
@@ -61,45 +61,45 @@ def operations(document: Document) -> list[tuple[str, str, Document]]:
     ]
 
 
-def _schemas(document: Document) -> Document:
-    found: Document = document.get("components", {}).get("schemas", {})
-    return found
+def _get_schemas(document: Document) -> Document:
+    schemas: Document = document.get("components", {}).get("schemas", {})
+    return schemas
 
 
-def _names(documents: Mapping[str, Document]) -> dict[tuple[str, str], str]:
+def _choose_schema_names(documents: Mapping[str, Document]) -> dict[tuple[str, str], str]:
     """The merged name of each service's schema."""
-    meanings: dict[str, set[str]] = defaultdict(set)
+    fingerprints: dict[str, set[str]] = defaultdict(set)
     for document in documents.values():
-        for name in _schemas(document):
-            meanings[name].add(_meaning(document, name, ()))
+        for name in _get_schemas(document):
+            fingerprints[name].add(_fingerprint_schema(document, name, ()))
     return {
-        (service, name): name if len(meanings[name]) == 1 else service.capitalize() + name
+        (service, name): name if len(fingerprints[name]) == 1 else service.capitalize() + name
         for service, document in documents.items()
-        for name in _schemas(document)
+        for name in _get_schemas(document)
     }
 
 
-def _meaning(document: Document, name: str, above: tuple[str, ...]) -> str:
+def _fingerprint_schema(document: Document, name: str, ancestors: tuple[str, ...]) -> str:
     """A fingerprint of a schema with everything that it refers to."""
 
-    def resolved(node: Any) -> Any:
+    def resolve_references(node: Any) -> Any:
         if isinstance(node, dict):
-            return {key: _target(value) if key == "$ref" else resolved(value) for key, value in node.items()}
-        return [resolved(item) for item in node] if isinstance(node, list) else node
+            return {key: resolve_target(value) if key == "$ref" else resolve_references(value) for key, value in node.items()}
+        return [resolve_references(item) for item in node] if isinstance(node, list) else node
 
-    def _target(reference: str) -> str:
-        target = reference.removeprefix(PREFIX)
-        return target if target in above or target == name else _meaning(document, target, (*above, name))
+    def resolve_target(reference: str) -> str:
+        target = reference.removeprefix(SCHEMA_PREFIX)
+        return target if target in ancestors or target == name else _fingerprint_schema(document, target, (*ancestors, name))
 
-    return hashlib.sha256(orjson.dumps(resolved(_schemas(document).get(name)), option=orjson.OPT_SORT_KEYS)).hexdigest()
+    return hashlib.sha256(orjson.dumps(resolve_references(_get_schemas(document).get(name)), option=orjson.OPT_SORT_KEYS)).hexdigest()
 
 
-def _renamed(node: Any, service: str, names: Mapping[tuple[str, str], str]) -> Any:
+def _rename_schemas(node: Any, service: str, names: Mapping[tuple[str, str], str]) -> Any:
     if isinstance(node, dict):
         return {
-            key: PREFIX + names.get((service, value.removeprefix(PREFIX)), value.removeprefix(PREFIX))
+            key: SCHEMA_PREFIX + names.get((service, value.removeprefix(SCHEMA_PREFIX)), value.removeprefix(SCHEMA_PREFIX))
             if key == "$ref" and isinstance(value, str)
-            else _renamed(value, service, names)
+            else _rename_schemas(value, service, names)
             for key, value in node.items()
         }
-    return [_renamed(item, service, names) for item in node] if isinstance(node, list) else node
+    return [_rename_schemas(item, service, names) for item in node] if isinstance(node, list) else node

@@ -10,14 +10,14 @@ from fastapi.responses import Response
 STATIC = Path(__file__).parent / "static"
 
 
-class Page:
+class StaticPage:
     """A file of `static/` with the shared style, and with the scripts that it needs, put in."""
 
     def __init__(self, name: str, *scripts: str) -> None:
-        script = "\n".join((STATIC / part).read_text() for part in scripts)
+        script_text = "\n".join((STATIC / part).read_text() for part in scripts)
         page = (STATIC / name).read_text().replace("/* style */", (STATIC / "page.css").read_text())
-        self._content = page.replace("/* script */", script).encode()
-        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        self._content = page.replace("/* script */", script_text).encode()
+        digest = base64.b64encode(hashlib.sha256(script_text.encode()).digest()).decode()
         self._headers = {
             "Content-Security-Policy": f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; connect-src 'self'; img-src data:;"
             " base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -26,11 +26,11 @@ class Page:
             "Cache-Control": "no-cache",
         }
 
-    def response(self, url: str = "") -> Response:
+    def build_response(self, url: str = "") -> Response:
         """`url`: how clients reach this shop, for the commands on the page."""
         return Response(self._content.replace(b"{{url}}", html.escape(url).encode()), headers=self._headers, media_type="text/html")
 
 
-LANDING = Page("landing.html")
-DOCS = Page("docs.html", "reference.js", "docs.js")
-MESSAGES = Page("messages.html", "reference.js", "messages.js")
+LANDING = StaticPage("landing.html")
+DOCS = StaticPage("docs.html", "reference.js", "docs.js")
+MESSAGES = StaticPage("messages.html", "reference.js", "messages.js")

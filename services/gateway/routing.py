@@ -7,12 +7,12 @@ from typing import Any
 from caravan.health import PATHS
 
 METHODS = frozenset({"get", "put", "post", "delete", "options", "head", "patch", "trace"})
-OWN = "gateway"
-UNFORWARDED = PATHS | {"/openapi.json"}
+OWN_SERVICE = "gateway"
+INTERNAL_PATHS = PATHS | {"/openapi.json"}
 """What every service serves for its cluster, not for clients."""
-DOTS = frozenset({".", ".."})
+DOT_SEGMENTS = frozenset({".", ".."})
 
-ROOTS = {
+ROOT_OWNERS = {
     ".well-known": {"identity"},
     "audit": {"analytics"},
     "auth": {"identity"},
@@ -32,46 +32,46 @@ ROOTS = {
 """Whose the paths are that begin so, known before any service has been reached; a test compares them with what the services declare."""
 
 
-def root(path: str) -> str:
+def extract_root(path: str) -> str:
     """The first word of a path, after the version of the API."""
     words = path.split("/", 3)[1:]
     return words[1] if len(words) > 1 and words[0] == "v1" else "".join(words[:1])
 
 
 @dataclass(slots=True)
-class Route:
+class DeclaredRoute:
     """A template and the service of each method. A method that none declares goes to the first service, which says 405."""
 
     template: str
-    first: str
-    by_method: dict[str, str] = field(default_factory=dict)
+    default_service: str
+    services_by_method: dict[str, str] = field(default_factory=dict)
 
-    def service(self, method: str) -> str:
-        return self.by_method.get(method, self.first)
+    def choose_service(self, method: str) -> str:
+        return self.services_by_method.get(method, self.default_service)
 
 
 @dataclass(slots=True)
 class _Node:
     literals: dict[str, "_Node"] = field(default_factory=dict)
     parameter: "_Node | None" = None
-    route: Route | None = None
+    route: DeclaredRoute | None = None
 
 
 class Trie:
     """Of the templates that match, the one wins that is literal where the others, read from the left, first have a parameter."""
 
-    def __init__(self, declared: Iterable[tuple[str, str, str]]) -> None:
+    def __init__(self, routes: Iterable[tuple[str, str, str]]) -> None:
         """`declared`: template, method and service; the first one of a template and method wins."""
-        self.routes: dict[str, Route] = {}
+        self.routes: dict[str, DeclaredRoute] = {}
         self._root = _Node()
-        for template, method, service in declared:
+        for template, method, service in routes:
             route = self.routes.get(template)
             if route is None:
-                route = self.routes[template] = Route(template, service)
-                route = self._insert(template, route)
-            route.by_method.setdefault(method, service)
+                route = self.routes[template] = DeclaredRoute(template, service)
+                route = self._insert_route(template, route)
+            route.services_by_method.setdefault(method, service)
 
-    def _insert(self, template: str, route: Route) -> Route:
+    def _insert_route(self, template: str, route: DeclaredRoute) -> DeclaredRoute:
         """Templates that differ in the names of their parameters only are one route."""
         node = self._root
         for segment in template.split("/")[1:]:
@@ -86,30 +86,30 @@ class Trie:
             self.routes[template] = node.route
         return node.route
 
-    def match(self, path: str) -> Route | None:
-        return self.routes.get(path) if "{" not in path and path in self.routes else _find(self._root, path.split("/"), 1)
+    def find_route(self, path: str) -> DeclaredRoute | None:
+        return self.routes.get(path) if "{" not in path and path in self.routes else _find_in_node(self._root, path.split("/"), 1)
 
 
-def _find(node: _Node, segments: list[str], at: int) -> Route | None:
-    if at == len(segments):
+def _find_in_node(node: _Node, segments: list[str], index: int) -> DeclaredRoute | None:
+    if index == len(segments):
         return node.route
-    segment = segments[at]
+    segment = segments[index]
     literal = node.literals.get(segment)
-    found = _find(literal, segments, at + 1) if literal else None
+    route = _find_in_node(literal, segments, index + 1) if literal else None
     # A dot segment is never a parameter's value: an HTTP client on the way would take it for a step upwards.
-    if found is None and node.parameter is not None and segment not in ("", ".", ".."):
-        found = _find(node.parameter, segments, at + 1)
-    return found
+    if route is None and node.parameter is not None and segment not in ("", ".", ".."):
+        route = _find_in_node(node.parameter, segments, index + 1)
+    return route
 
 
-def forwardable(path: str) -> bool:
+def is_forwardable(path: str) -> bool:
     """Whether clients may reach a service at this path. A dot segment is a step upwards to an HTTP client on the way."""
-    return path not in UNFORWARDED and not path.startswith("/internal/") and not DOTS & set(path.split("/"))
+    return path not in INTERNAL_PATHS and not path.startswith("/internal/") and not DOT_SEGMENTS & set(path.split("/"))
 
 
-def declared(service: str, document: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+def iterate_declared_routes(service: str, document: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     """Template, method and service of each operation in a service's OpenAPI document that clients may reach."""
     for template, item in document.get("paths", {}).items():
-        if service == OWN or forwardable(template):
+        if service == OWN_SERVICE or is_forwardable(template):
             for method in METHODS & item.keys():
                 yield template, method.upper(), service

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 
 from caravan.money import Money
 
-Part = Literal["profile", "orders", "notifications", "recommendations", "stock"]
+OverviewPart = Literal["profile", "orders", "notifications", "recommendations", "stock"]
 
 
 class Profile(BaseModel):
@@ -51,4 +51,4 @@ class Overview(BaseModel):
     notifications: list[LatestNotification] | None
     recommendations: list[RecommendedProduct] | None
     partial: bool
-    failed: list[Part]
+    failed: list[OverviewPart]

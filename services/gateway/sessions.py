@@ -11,50 +11,52 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from caravan.auth import Caller
-from caravan.client import Calls
+from caravan.client import OperationClient
 from caravan.database import CONNECTION_LOST
 from caravan.errors import Problem, Unauthorized
 from caravan.telemetry import log
-from services.identity.client import SESSION, SessionRequest
+from services.identity.client import GET_SESSION_STATE, SessionStateRequest
 
-MOST = 50_000
-AWAY_SECONDS = 1.0
+MAX_SESSIONS = 50_000
+UNAVAILABLE_SECONDS = 1.0
 
 
 @dataclass(slots=True)
-class _Session:
-    active: bool = True
-    until: float = 0.0
-    asking: asyncio.Lock = field(default_factory=asyncio.Lock)
+class _CachedSession:
+    is_active: bool = True
+    expires_at: float = 0.0
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
-class Sessions:
-    def __init__(self, calls: Calls, seconds: float, now: Callable[[], float] = time.monotonic) -> None:
+class SessionCache:
+    def __init__(self, calls: OperationClient, max_age_seconds: float, now: Callable[[], float] = time.monotonic) -> None:
         self._calls = calls
-        self._seconds = seconds
+        self._max_age_seconds = max_age_seconds
         self._now = now
-        self._seen: OrderedDict[tuple[str, str], _Session] = OrderedDict()
+        self._sessions: OrderedDict[tuple[str, str], _CachedSession] = OrderedDict()
 
     async def require_open(self, caller: Caller) -> None:
         """Raises Unauthorized when the session has ended."""
         key = (caller.session, caller.subject)
-        session = self._seen.get(key)
+        session = self._sessions.get(key)
         if session is None:
-            session = self._seen[key] = _Session()
-            if len(self._seen) > MOST:
-                self._seen.popitem(last=False)
-        if session.until <= self._now():
-            async with session.asking:  # one asks for all requests that wait
-                if session.until <= self._now():
-                    await self._ask(session, caller)
-        if not session.active:
+            session = self._sessions[key] = _CachedSession()
+            if len(self._sessions) > MAX_SESSIONS:
+                self._sessions.popitem(last=False)
+        if session.expires_at <= self._now():
+            async with session.lock:  # one asks for all requests that wait
+                if session.expires_at <= self._now():
+                    await self._refresh_state(session, caller)
+        if not session.is_active:
             raise Unauthorized("the session has ended; sign in again")
 
-    async def _ask(self, session: _Session, caller: Caller) -> None:
-        asked = self._now()
+    async def _refresh_state(self, session: _CachedSession, caller: Caller) -> None:
+        asked_at = self._now()
         try:
-            session.active = (await self._calls(SESSION, SessionRequest(session=caller.session, subject=caller.subject))).active
-            session.until = asked + self._seconds
+            session.is_active = (
+                await self._calls(GET_SESSION_STATE, SessionStateRequest(session=caller.session, subject=caller.subject))
+            ).active
+            session.expires_at = asked_at + self._max_age_seconds
         except (Problem, *CONNECTION_LOST) as error:
             log.warning("session not checked: identity is away", error=repr(error))
-            session.until = self._now() + AWAY_SECONDS
+            session.expires_at = self._now() + UNAVAILABLE_SECONDS

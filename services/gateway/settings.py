@@ -7,10 +7,10 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from caravan.http.addresses import Networks
-from services.gateway.faces import known_services
+from services.gateway.faces import list_known_services
 
 
-def networks(text: str) -> Networks:
+def parse_networks(text: str) -> Networks:
     return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
 
 
@@ -50,14 +50,14 @@ class Settings(BaseSettings):
     admins_per_minute: int = Field(60_000, ge=1, description="Limit per admin: everything, acting for customers (token exchange) too.")
 
     @property
-    def networks(self) -> Networks:
+    def trusted_networks(self) -> Networks:
         """Of the trusted proxies."""
-        return networks(self.trusted_proxies)
+        return parse_networks(self.trusted_proxies)
 
     @field_validator("trusted_proxies")
     @classmethod
-    def _are_networks(cls, text: str) -> str:
-        networks(text)
+    def _check_networks(cls, text: str) -> str:
+        parse_networks(text)
         return text
 
     @field_validator("services")
@@ -65,7 +65,7 @@ class Settings(BaseSettings):
     def _check_services(cls, text: str) -> str:
         """A shop may have services that this release doesn't know; one that is nearly called like a known one is misspelt."""
         for name in (part.strip() for part in text.split(",") if text):
-            near = get_close_matches(name, known_services(), n=1, cutoff=0.8)
-            if not name or (near and near[0] != name):
-                raise ValueError(f"{name or 'nothing'} is no service; there are {', '.join(sorted(known_services()))}")
+            close_names = get_close_matches(name, list_known_services(), n=1, cutoff=0.8)
+            if not name or (close_names and close_names[0] != name):
+                raise ValueError(f"{name or 'nothing'} is no service; there are {', '.join(sorted(list_known_services()))}")
         return text

@@ -11,42 +11,42 @@ import httpx2
 
 from caravan import faults, telemetry
 from caravan.breaker import Breaker, RetryBudget
-from caravan.client import FAIR_SECONDS, MOST_ENDPOINTS
+from caravan.client import MAX_ENDPOINTS, MIN_BLAME_SECONDS
 from caravan.database import CONNECTION_LOST
 from caravan.endpoints import Endpoint
-from caravan.errors import BadRequest, Busy, Problem, Unavailable
-from caravan.http import FORWARDER, SECONDS, Receive, Scope, Send, forwarder_key
-from caravan.service import Context
+from caravan.errors import BadRequest, CapacityExceeded, Problem, ServiceUnavailable
+from caravan.http import FORWARDER_HEADER, SECONDS_HEADER, Receive, Scope, Send, derive_forwarder_key
+from caravan.service import ServiceContext
 from caravan.snapshot import Policy
 from caravan.telemetry import log
-from services.gateway.forwarding import Headers, Limit, answered_headers
+from services.gateway.forwarding import Headers, ResponseTimeout, build_answer_headers
 
-CALLS_SHARE = 0.9
+CALLS_TIME_SHARE = 0.9
 """Of the time that a service has: for what it asks of others. So it can still say itself what was wrong."""
 
 IDLE_SECONDS = 120.0
 """Longest silence in a streamed answer; live status says something every 15 s."""
-CLIENT_GONE = 499
+CLIENT_CLOSED_REQUEST = 499
 
 
-class _ClientGone(Exception):
+class _ClientDisconnected(Exception):
     """The client has closed the connection before its body was complete."""
 
 
-async def _body(receive: Receive) -> bytes:
+async def _read_body(receive: Receive) -> bytes:
     """The whole body, before a connection of the service is taken for it: the client's time is no part of the service's."""
-    whole = bytearray()
-    more = True
-    while more:
+    buffer = bytearray()
+    has_more = True
+    while has_more:
         message = await receive()
         if message["type"] == "http.disconnect":
-            raise _ClientGone
-        more = message.get("more_body", False)
-        whole += message.get("body", b"")
-    return bytes(whole)
+            raise _ClientDisconnected
+        has_more = message.get("more_body", False)
+        buffer += message.get("body", b"")
+    return bytes(buffer)
 
 
-async def _gone(receive: Receive) -> None:
+async def _wait_for_disconnect(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
@@ -54,156 +54,162 @@ async def _gone(receive: Receive) -> None:
 class Upstreams:
     """The services of other processes. Each has its own connections, breaker and retry budget, so that one that fails or hangs takes nothing from the others."""
 
-    def __init__(self, context: Context[Any, Any]) -> None:
+    def __init__(self, context: ServiceContext[Any, Any]) -> None:
         self._context = context
         self._clients: dict[tuple[str, bool], httpx2.AsyncClient] = {}
         self._budgets: dict[str, RetryBudget] = {}
         self._tls = ssl.create_default_context()
-        self._key = (FORWARDER, forwarder_key(context.secret))
+        self._forwarder_header = (FORWARDER_HEADER, derive_forwarder_key(context.secret))
 
     async def close(self) -> None:
         for client in self._clients.values():
             await client.aclose()
 
-    def _client(self, service: str, stream: bool) -> httpx2.AsyncClient:
+    def _get_client(self, service: str, stream: bool) -> httpx2.AsyncClient:
         """Streams have connections of their own: they last, and take none from the requests."""
         client = self._clients.get((service, stream))
         if client is None:
-            most = self._context.settings.streams if stream else self._context.settings.connections
+            max_connections = self._context.settings.streams if stream else self._context.settings.connections
             # Idle connections are closed before the server's five seconds are over: no request is sent into one that is just being closed.
-            limits = httpx2.Limits(max_connections=most, max_keepalive_connections=most, keepalive_expiry=3.0)
+            limits = httpx2.Limits(max_connections=max_connections, max_keepalive_connections=max_connections, keepalive_expiry=3.0)
             client = self._clients[service, stream] = httpx2.AsyncClient(verify=self._tls, limits=limits, trust_env=False)
         return client
 
-    async def forward(
-        self, service: str, scope: Scope, headers: Headers, receive: Receive, send: Send, limit: Limit, *, stream: bool = False
+    async def forward_request(
+        self, service: str, scope: Scope, headers: Headers, receive: Receive, send: Send, timeout: ResponseTimeout, *, stream: bool = False
     ) -> None:
         """Raises a Problem when no answer has begun."""
         try:
-            body = await _body(receive)
-        except _ClientGone:
-            await _leave(send)
+            body = await _read_body(receive)
+        except _ClientDisconnected:
+            await _answer_client_closed(send)
             return
-        breaker = self._context.calls.breaker(service)
-        if not breaker.allow():
-            raise Unavailable(f"{service} is failing; it is asked again in a few seconds", retry_after=5)
+        breaker = self._context.call.get_breaker(service)
+        if not breaker.allow_call():
+            raise ServiceUnavailable(f"{service} is failing; it is asked again in a few seconds", retry_after=5)
         exchange = _Exchange(service, scope, headers, body, send, stream)
-        answering = asyncio.ensure_future(self._exchange(exchange, breaker, limit))
-        watching = asyncio.ensure_future(_gone(receive))
+        answer_task = asyncio.ensure_future(self._run_exchange(exchange, breaker, timeout))
+        disconnect_task = asyncio.ensure_future(_wait_for_disconnect(receive))
         try:
-            await asyncio.wait({answering, watching}, return_when=asyncio.FIRST_COMPLETED)
-            if answering.done():
-                answering.result()
+            await asyncio.wait({answer_task, disconnect_task}, return_when=asyncio.FIRST_COMPLETED)
+            if answer_task.done():
+                answer_task.result()
                 return
         finally:
-            for task in (answering, watching):
+            for task in (answer_task, disconnect_task):
                 task.cancel()
-            await asyncio.gather(answering, watching, return_exceptions=True)
-        if not exchange.answered:
-            await _leave(send)
+            await asyncio.gather(answer_task, disconnect_task, return_exceptions=True)
+        if not exchange.is_answered:
+            await _answer_client_closed(send)
 
-    async def _exchange(self, exchange: "_Exchange", breaker: Breaker, limit: Limit) -> None:
+    async def _run_exchange(self, exchange: "_Exchange", breaker: Breaker, timeout: ResponseTimeout) -> None:
         failed: bool | None = None
         try:
-            endpoint, response = await self._open(exchange, breaker, limit)
+            endpoint, response = await self._open_response(exchange, breaker, timeout)
             failed = _has_failed(response)
         except Problem as problem:
-            failed = faults.has_failed_by(problem)
+            failed = faults.has_failed_with(problem)
             raise
         finally:
-            breaker.book(failed)
-        exchange.answered = True
+            breaker.record_outcome(failed)
+        exchange.is_answered = True
         send = exchange.send
-        if exchange.stream:
-            endpoint.ended(failed=failed)  # it is no request in hand any more: it may last for hours
+        if exchange.is_stream:
+            endpoint.release(has_failed=failed)  # it is no request in hand any more: it may last for hours
         try:
-            await send({"type": "http.response.start", "status": response.status_code, "headers": answered_headers(response.headers.raw)})
+            await send(
+                {"type": "http.response.start", "status": response.status_code, "headers": build_answer_headers(response.headers.raw)}
+            )
             async for chunk in response.aiter_raw():
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await send({"type": "http.response.body"})
         except httpx2.TransportError as error:
-            failed = faults.has_failed_by(error)
+            failed = faults.has_failed_with(error)
             raise
         finally:
-            if not exchange.stream:
-                endpoint.ended(failed=failed)
+            if not exchange.is_stream:
+                endpoint.release(has_failed=failed)
             await response.aclose()
 
-    async def _open(self, exchange: "_Exchange", breaker: Breaker, limit: Limit) -> tuple[Endpoint, httpx2.Response]:
+    async def _open_response(self, exchange: "_Exchange", breaker: Breaker, timeout: ResponseTimeout) -> tuple[Endpoint, httpx2.Response]:
         """The answer's beginning, from an endpoint that is in use until the answer has ended."""
-        named = self._context.discovery.policy(exchange.service).timeouts.request
-        if named:
-            limit = replace(limit, seconds=min(named, limit.seconds) if limit.read else named)
-        exchange.headers.append((SECONDS, b"%.3f" % (limit.seconds * CALLS_SHARE)))
-        asked = breaker.time()
+        policy_seconds = self._context.discovery.get_policy(exchange.service).timeouts.request
+        if policy_seconds:
+            timeout = replace(timeout, seconds=min(policy_seconds, timeout.seconds) if timeout.is_read else policy_seconds)
+        exchange.headers.append((SECONDS_HEADER, b"%.3f" % (timeout.seconds * CALLS_TIME_SHARE)))
+        asked_at = breaker.time()
         try:
-            async with asyncio.timeout(limit.seconds):
-                return await self._try(exchange)
+            async with asyncio.timeout(timeout.seconds):
+                return await self._try_endpoints(exchange)
         except TimeoutError:
-            problem = limit.passed(exchange.service)
-            problem.fault = "" if breaker.silent_since(asked) else faults.UNKNOWN
+            problem = timeout.build_error(exchange.service)
+            problem.fault = "" if breaker.is_silent_since(asked_at) else faults.UNKNOWN
             raise problem from None
 
-    async def _try(self, exchange: "_Exchange") -> tuple[Endpoint, httpx2.Response]:
+    async def _try_endpoints(self, exchange: "_Exchange") -> tuple[Endpoint, httpx2.Response]:
         """Attempts at one endpoint after another, as the service's policy allows and its budget lets."""
         service = exchange.service
-        policy = self._context.discovery.policy(service)
+        policy = self._context.discovery.get_policy(service)
         budget = self._budgets.setdefault(service, RetryBudget())
         budget.ratio = policy.retry.budget_percent / 100
-        budget.called()
-        repeatable = exchange.scope["method"] in policy.retry.methods and not exchange.body
-        tried: set[str] = set()
-        spent = 0
+        budget.record_call()
+        is_repeatable = exchange.scope["method"] in policy.retry.methods and not exchange.body
+        tried_urls: set[str] = set()
+        retry_count = 0
         while True:
-            endpoint = await self._locate(service, tried)
-            fresh = endpoint.url not in tried
-            tried.add(endpoint.url)
-            last = spent == policy.retry.attempts
+            endpoint = await self._locate_endpoint(service, tried_urls)
+            is_new = endpoint.url not in tried_urls
+            tried_urls.add(endpoint.url)
+            is_last = retry_count == policy.retry.attempts
             try:
-                response = await self._ask(endpoint, policy, exchange)
-                if not repeatable or last or response.status_code not in policy.retry.codes or not budget.take():
+                response = await self._send_to_endpoint(endpoint, policy, exchange)
+                if not is_repeatable or is_last or response.status_code not in policy.retry.codes or not budget.try_spend():
                     return endpoint, response
-                endpoint.ended(failed=_has_failed(response))
+                endpoint.release(has_failed=_has_failed(response))
                 await response.aclose()
-                moves = False
+                is_moving = False
             except (httpx2.TransportError, TimeoutError) as error:
                 # Nobody has worked on what was not sent, and a read whose connection was lost is done again elsewhere at no charge.
-                unsent = policy.retry.unsent and isinstance(error, faults.UNSENT)
-                moves = fresh and len(tried) < MOST_ENDPOINTS and (unsent or (repeatable and faults.is_lost(error)))
-                if not moves and (last or not (unsent or (repeatable and not isinstance(error, httpx2.ReadTimeout) and budget.take()))):
+                is_unsent = policy.retry.unsent and isinstance(error, faults.UNSENT_ERRORS)
+                is_moving = (
+                    is_new and len(tried_urls) < MAX_ENDPOINTS and (is_unsent or (is_repeatable and faults.is_connection_lost(error)))
+                )
+                if not is_moving and (
+                    is_last or not (is_unsent or (is_repeatable and not isinstance(error, httpx2.ReadTimeout) and budget.try_spend()))
+                ):
                     if isinstance(error, TimeoutError):
                         raise
-                    raise _unreached(service, error) from error
-            telemetry.RETRIES.labels(self._context.service, service).inc()
-            if not moves:
-                await asyncio.sleep(policy.retry.backoff * 2**spent * random.uniform(0.5, 1.5))
-                spent += 1
+                    raise _build_connection_problem(service, error) from error
+            telemetry.CALL_RETRIES.labels(self._context.service, service).inc()
+            if not is_moving:
+                await asyncio.sleep(policy.retry.backoff * 2**retry_count * random.uniform(0.5, 1.5))
+                retry_count += 1
 
-    async def _locate(self, service: str, tried: set[str]) -> Endpoint:
+    async def _locate_endpoint(self, service: str, tried_urls: set[str]) -> Endpoint:
         try:
-            return await self._context.discovery.locate(service, tried)
+            return await self._context.discovery.acquire_endpoint(service, tried_urls)
         except CONNECTION_LOST as error:
-            raise Unavailable(f"{service} can't be located now", fault=faults.UNKNOWN) from error
+            raise ServiceUnavailable(f"{service} can't be located now", fault=faults.UNKNOWN) from error
 
-    async def _ask(self, endpoint: Endpoint, policy: Policy, exchange: "_Exchange") -> httpx2.Response:
+    async def _send_to_endpoint(self, endpoint: Endpoint, policy: Policy, exchange: "_Exchange") -> httpx2.Response:
         """One attempt. When there is no answer, the endpoint is out of use again."""
-        asked = endpoint.breaker.time()
+        asked_at = endpoint.breaker.time()
         try:
             async with asyncio.timeout(policy.timeouts.backend_request):
-                request = _request(endpoint, policy, exchange, self._key)
-                return await self._client(exchange.service, exchange.stream).send(request, stream=True)
+                request = _build_request(endpoint, policy, exchange, self._forwarder_header)
+                return await self._get_client(exchange.service, exchange.is_stream).send(request, stream=True)
         except httpx2.TransportError as error:
-            endpoint.ended(failed=faults.has_failed_by(error), reached=not isinstance(error, faults.UNSENT))
+            endpoint.release(has_failed=faults.has_failed_with(error), was_reached=not isinstance(error, faults.UNSENT_ERRORS))
             raise
         except (
             TimeoutError,
             asyncio.CancelledError,
         ) as error:  # a deadline, or the client's leaving: silence counts when nobody else was answered
-            silent = isinstance(error, TimeoutError) or endpoint.breaker.time() - asked >= FAIR_SECONDS
-            endpoint.ended(failed=endpoint.breaker.silent_since(asked) if silent else None)
+            is_silent = isinstance(error, TimeoutError) or endpoint.breaker.time() - asked_at >= MIN_BLAME_SECONDS
+            endpoint.release(has_failed=endpoint.breaker.is_silent_since(asked_at) if is_silent else None)
             raise
         except BaseException:
-            endpoint.ended(failed=None)
+            endpoint.release(has_failed=None)
             raise
 
 
@@ -216,35 +222,37 @@ class _Exchange:
     headers: Headers
     body: bytes
     send: Send
-    stream: bool
-    answered: bool = False
+    is_stream: bool
+    is_answered: bool = False
 
 
 def _has_failed(response: httpx2.Response) -> bool | None:
-    return faults.has_failed(response.status_code, response.headers.get(faults.FAULT, ""))
+    return faults.has_failed(response.status_code, response.headers.get(faults.FAULT_HEADER, ""))
 
 
-def _unreached(service: str, error: httpx2.TransportError) -> Problem:
+def _build_connection_problem(service: str, error: httpx2.TransportError) -> Problem:
     log.warning("a request was not passed on", target=service, error=repr(error))
     if isinstance(error, (httpx2.LocalProtocolError, httpx2.UnsupportedProtocol)):
         return BadRequest("the request holds a header or a path that can't be passed on")
     if isinstance(error, httpx2.PoolTimeout):
-        return Busy(f"too many requests for {service} are under way; try again")
-    return Unavailable(f"{service} can't be reached now; try again")
+        return CapacityExceeded(f"too many requests for {service} are under way; try again")
+    return ServiceUnavailable(f"{service} can't be reached now; try again")
 
 
-def _request(endpoint: Endpoint, policy: Policy, exchange: _Exchange, key: tuple[bytes, bytes]) -> httpx2.Request:
+def _build_request(endpoint: Endpoint, policy: Policy, exchange: _Exchange, key: tuple[bytes, bytes]) -> httpx2.Request:
     scope = exchange.scope
     query = b"?" + scope["query_string"] if scope["query_string"] else b""
     path = (scope.get("raw_path") or quote(scope["path"]).encode()).partition(b"?")[0]
     url = httpx2.URL(endpoint.url).copy_with(raw_path=path + query)
     timeout = httpx2.Timeout(connect=policy.timeouts.connect, read=IDLE_SECONDS, write=10.0, pool=1.0)
-    passed = [header for header in exchange.headers if header[0] not in (b"host", b"content-length")]
-    passed.append(key)
-    return httpx2.Request(scope["method"], url, headers=passed, content=exchange.body or None, extensions={"timeout": timeout.as_dict()})
+    forwarded_headers = [header for header in exchange.headers if header[0] not in (b"host", b"content-length")]
+    forwarded_headers.append(key)
+    return httpx2.Request(
+        scope["method"], url, headers=forwarded_headers, content=exchange.body or None, extensions={"timeout": timeout.as_dict()}
+    )
 
 
-async def _leave(send: Send) -> None:
+async def _answer_client_closed(send: Send) -> None:
     """Nobody reads this answer; the metrics count it."""
-    await send({"type": "http.response.start", "status": CLIENT_GONE, "headers": []})
+    await send({"type": "http.response.start", "status": CLIENT_CLOSED_REQUEST, "headers": []})
     await send({"type": "http.response.body"})

@@ -9,21 +9,21 @@ from caravan.client import Operation
 from caravan.database import CONNECTION_LOST
 from caravan.errors import Problem
 from caravan.money import Money
-from caravan.refusals import RefusedRequests
-from caravan.service import Context
+from caravan.refusals import RefusalRecorder
+from caravan.service import ServiceContext
 from caravan.telemetry import log
-from services.gateway.limits import Limits, Policies
-from services.gateway.schemas import LatestNotification, Overview, Part, Profile, RecentOrder, RecommendedProduct
-from services.gateway.sessions import Sessions
+from services.gateway.limits import RateClasses, RateLimiter
+from services.gateway.schemas import LatestNotification, Overview, OverviewPart, Profile, RecentOrder, RecommendedProduct
+from services.gateway.sessions import SessionCache
 from services.gateway.settings import Settings
-from services.gateway.streams import Streams
-from services.gateway.table import Table
+from services.gateway.streams import LiveStreams
+from services.gateway.table import RouteTable
 from services.gateway.upstreams import Upstreams
-from services.identity.client import STANDING, StandingRequest
-from services.inventory.client import AVAILABILITY, AvailabilityRequest
-from services.notifications.client import LATEST, LatestRequest
-from services.orders.client import RECENT, RecentRequest
-from services.recommendations.client import FOR_USER, RecommendationsRequest
+from services.identity.client import GET_CUSTOMER_STATUS, CustomerStatusRequest
+from services.inventory.client import GET_AVAILABILITY, AvailabilityRequest
+from services.notifications.client import LIST_LATEST_NOTIFICATIONS, LatestNotificationsRequest
+from services.orders.client import LIST_RECENT_ORDERS, RecentOrdersRequest
+from services.recommendations.client import LIST_RECOMMENDATIONS, RecommendationsRequest
 
 ORDERS_SHOWN = 5
 NOTIFICATIONS_SHOWN = 5
@@ -31,37 +31,43 @@ PRODUCTS_SHOWN = 10
 
 
 @dataclass(slots=True)
-class Parts:
-    table: Table
-    limits: Limits
-    policies: Policies
-    sessions: Sessions
-    streams: Streams
+class GatewayResources:
+    table: RouteTable
+    rate_limiter: RateLimiter
+    rate_classes: RateClasses
+    sessions: SessionCache
+    streams: LiveStreams
     upstreams: Upstreams
-    refused: RefusedRequests
+    refusals: RefusalRecorder
 
 
-GatewayContext = Context[Settings, Parts]
+GatewayContext = ServiceContext[Settings, GatewayResources]
 
 
 async def refresh_routes(context: GatewayContext) -> bool:
-    await context.parts.table.keep_fresh()
+    await context.resources.table.keep_fresh()
     return False
 
 
 async def report_refusals(context: GatewayContext) -> bool:
-    await context.parts.refused.report()
+    await context.resources.refusals.send_report()
     return False
 
 
 async def read_overview(context: GatewayContext, user_id: UUID) -> Overview:
     """All parts at once, each within its operation's deadline."""
-    failed: list[Part] = []
+    failed: list[OverviewPart] = []
     profile, orders, notifications, recommendations = await asyncio.gather(
-        _part(context, failed, "profile", STANDING, StandingRequest(user_id=user_id)),
-        _part(context, failed, "orders", RECENT, RecentRequest(user_id=user_id, limit=ORDERS_SHOWN)),
-        _part(context, failed, "notifications", LATEST, LatestRequest(user_id=user_id, limit=NOTIFICATIONS_SHOWN)),
-        _recommendations(context, failed, user_id),
+        _fetch_part(context, failed, "profile", GET_CUSTOMER_STATUS, CustomerStatusRequest(user_id=user_id)),
+        _fetch_part(context, failed, "orders", LIST_RECENT_ORDERS, RecentOrdersRequest(user_id=user_id, limit=ORDERS_SHOWN)),
+        _fetch_part(
+            context,
+            failed,
+            "notifications",
+            LIST_LATEST_NOTIFICATIONS,
+            LatestNotificationsRequest(user_id=user_id, limit=NOTIFICATIONS_SHOWN),
+        ),
+        _fetch_recommendations(context, failed, user_id),
     )
     return Overview(
         profile=profile and Profile(id=profile.user_id, email=profile.email, name=profile.name, role=profile.role),
@@ -79,21 +85,27 @@ async def read_overview(context: GatewayContext, user_id: UUID) -> Overview:
     )
 
 
-async def _part(context: GatewayContext, failed: list[Part], part: Part, operation: Operation[Any, Any], request: Any) -> Any:
+async def _fetch_part(
+    context: GatewayContext, failed: list[OverviewPart], part: OverviewPart, operation: Operation[Any, Any], request: Any
+) -> Any:
     try:
-        return await context.calls(operation, request)
+        return await context.call(operation, request)
     except (Problem, *CONNECTION_LOST) as error:
         log.warning("overview is partial", part=part, error=repr(error))
         failed.append(part)
         return None
 
 
-async def _recommendations(context: GatewayContext, failed: list[Part], user_id: UUID) -> list[RecommendedProduct] | None:
+async def _fetch_recommendations(context: GatewayContext, failed: list[OverviewPart], user_id: UUID) -> list[RecommendedProduct] | None:
     """With what is in stock of each."""
-    found = await _part(context, failed, "recommendations", FOR_USER, RecommendationsRequest(user_id=user_id, limit=PRODUCTS_SHOWN))
-    if found is None:
+    recommendations = await _fetch_part(
+        context, failed, "recommendations", LIST_RECOMMENDATIONS, RecommendationsRequest(user_id=user_id, limit=PRODUCTS_SHOWN)
+    )
+    if recommendations is None:
         return None
-    skus = [item.sku for item in found.items]
-    stock = await _part(context, failed, "stock", AVAILABILITY, AvailabilityRequest(skus=skus)) if skus else None
+    skus = [item.sku for item in recommendations.items]
+    stock = await _fetch_part(context, failed, "stock", GET_AVAILABILITY, AvailabilityRequest(skus=skus)) if skus else None
     available = {line.sku: line.available for line in stock.stock} if stock else {}
-    return [RecommendedProduct(**item.model_dump(), available=available.get(item.sku, 0) if stock else None) for item in found.items]
+    return [
+        RecommendedProduct(**item.model_dump(), available=available.get(item.sku, 0) if stock else None) for item in recommendations.items
+    ]

@@ -9,7 +9,7 @@ from caravan.client import Operation
 from caravan.refusals import Refusal
 
 
-class KeysRequest(BaseModel):
+class KeySetRequest(BaseModel):
     """The present key set."""
 
 
@@ -20,11 +20,11 @@ class KeySet(BaseModel):
     keys: list[dict[str, Any]]
 
 
-class StandingRequest(BaseModel):
+class CustomerStatusRequest(BaseModel):
     user_id: UUID
 
 
-class Standing(BaseModel):
+class CustomerStatus(BaseModel):
     """Whether a user may order, and how to reach them."""
 
     user_id: UUID
@@ -34,7 +34,7 @@ class Standing(BaseModel):
     active: bool
 
 
-class SessionRequest(BaseModel):
+class SessionStateRequest(BaseModel):
     session: str
     subject: str
 
@@ -45,10 +45,10 @@ class SessionState(BaseModel):
     active: bool
 
 
-KEYS = Operation("identity", "keys", KeysRequest, KeySet)
-STANDING = Operation("identity", "standing", StandingRequest, Standing)
+GET_KEY_SET = Operation("identity", "keys", KeySetRequest, KeySet)
+GET_CUSTOMER_STATUS = Operation("identity", "standing", CustomerStatusRequest, CustomerStatus)
 """Raises NotFound for an unknown user."""
-SESSION = Operation("identity", "session", SessionRequest, SessionState)
+GET_SESSION_STATE = Operation("identity", "session", SessionStateRequest, SessionState)
 
 
 class EnsureAdminRequest(BaseModel):
@@ -56,13 +56,13 @@ class EnsureAdminRequest(BaseModel):
     password: str | None
 
 
-class AdminEnsured(BaseModel):
+class EnsureAdminResult(BaseModel):
     """`generated` is the password that was made now; None when one was given, or the shop has an admin already."""
 
     generated: str | None
 
 
-ENSURE_ADMIN = Operation("identity", "ensure_admin", EnsureAdminRequest, AdminEnsured, seconds=10.0)
+ENSURE_ADMIN = Operation("identity", "ensure_admin", EnsureAdminRequest, EnsureAdminResult, seconds=10.0)
 
 
 class AdminAction(BaseModel):
@@ -74,7 +74,7 @@ class AdminAction(BaseModel):
     details: dict[str, str | int] = {}
 
 
-class AuditRecorded(BaseModel):
+class AuditReceipt(BaseModel):
     """It is in the audit log."""
 
 
@@ -82,6 +82,6 @@ class Refusals(BaseModel):
     items: list[Refusal] = Field(max_length=200)
 
 
-RECORD_ADMIN_ACTION = Operation("identity", "record_admin_action", AdminAction, AuditRecorded, repeatable=False)
+RECORD_ADMIN_ACTION = Operation("identity", "record_admin_action", AdminAction, AuditReceipt, is_repeatable=False)
 """In the name of the admin whose token comes along; nobody else's is written down."""
-RECORD_REFUSALS = Operation("identity", "record_refusals", Refusals, AuditRecorded, repeatable=False)
+RECORD_REFUSALS = Operation("identity", "record_refusals", Refusals, AuditReceipt, is_repeatable=False)

@@ -3,15 +3,15 @@
 from datetime import timedelta
 
 from services.identity.store import attempts, resets, sessions
-from services.identity.use_cases.keys import Identity
+from services.identity.use_cases.keys import IdentityContext
 
-KEPT = timedelta(days=1)
+RETENTION = timedelta(days=1)
 """Beyond their end, for whoever looks into an incident."""
 
 
-async def prune(context: Identity) -> bool:
+async def purge_expired(context: IdentityContext) -> bool:
     now = context.clock()
-    await sessions.prune(context.database, now - KEPT)
-    await resets.prune(context.database, now - KEPT)
-    await attempts.prune(context.database, now)
+    await sessions.purge_expired(context.database, now - RETENTION)
+    await resets.purge_expired(context.database, now - RETENTION)
+    await attempts.purge_expired(context.database, now)
     return False

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from caravan.service import DatabaseDeclaration, Periodic, Service
+from caravan.service import DatabaseDeclaration, PeriodicTask, Service
 from services.identity import api, client, jobs, messages, pages
 from services.identity.settings import Settings
 from services.identity.use_cases import accounts, audit_records, keys, passwords, registering, sessions
@@ -13,14 +13,18 @@ service = Service(
     routers=(api.users, api.auth, pages.router),
     channels=messages.CHANNELS,
     operations={
-        client.KEYS: keys.published,
-        client.STANDING: accounts.standing,
-        client.SESSION: sessions.session_state,
+        client.GET_KEY_SET: keys.get_key_set,
+        client.GET_CUSTOMER_STATUS: accounts.get_customer_status,
+        client.GET_SESSION_STATE: sessions.get_session_state,
         client.ENSURE_ADMIN: registering.ensure_admin,
         client.RECORD_ADMIN_ACTION: audit_records.record_admin_action,
         client.RECORD_REFUSALS: audit_records.record_refusals,
     },
     settings=Settings,
-    periodic=(Periodic("keys", 60.0, keys.turn_keys), Periodic("resets", 5.0, passwords.mail_links), Periodic("prune", 600.0, jobs.prune)),
-    parts=keys.open_parts,
+    periodic_tasks=(
+        PeriodicTask("keys", 60.0, keys.rotate_keys),
+        PeriodicTask("resets", 5.0, passwords.mail_reset_links),
+        PeriodicTask("prune", 600.0, jobs.purge_expired),
+    ),
+    open_resources=keys.open_resources,
 )

@@ -16,9 +16,9 @@ from caravan.errors import BadRequest, Conflict, Unauthorized
 
 UserRole = Literal["customer", "staff", "admin"]
 
-OPERATOR = "cli"
+OPERATOR_CLIENT = "cli"
 """The client that is the operator's own command line: an admin, where every other client is a service."""
-CLIENT_SESSION = "client:"
+CLIENT_SESSION_PREFIX = "client:"
 """Tokens of clients belong to no session of a person; theirs is named after the client."""
 
 
@@ -44,11 +44,11 @@ class Account:
         return self.verified_at is not None
 
     @property
-    def acting_admin(self) -> bool:
+    def is_acting_admin(self) -> bool:
         return self.role == "admin" and not self.disabled and self.password is not None
 
 
-def normal_email(email: str) -> str:
+def normalize_email(email: str) -> str:
     """One spelling per mailbox: without it a second account could be made by a capital letter. What is no address stays, and is nobody's."""
     try:
         return parse_email_address(email)
@@ -66,13 +66,13 @@ class RefreshToken:
     session: UUID
     generation: int
 
-    def write(self, key: bytes) -> str:
-        return _sealed(key, b"refresh token", self.session.bytes + self.generation.to_bytes(4, "big"))
+    def encode(self, key: bytes) -> str:
+        return _seal_body(key, b"refresh token", self.session.bytes + self.generation.to_bytes(4, "big"))
 
     @classmethod
-    def read(cls, token: str, key: bytes) -> Self | None:
+    def decode(cls, token: str, key: bytes) -> Self | None:
         """The token, or None for anything that this key did not write."""
-        raw = _unsealed(key, b"refresh token", token, 20)
+        raw = _unseal_body(key, b"refresh token", token, 20)
         return cls(UUID(bytes=raw[:16]), int.from_bytes(raw[16:], "big")) if raw else None
 
 
@@ -83,65 +83,65 @@ class Device:
     account: UUID
     mark: bytes
 
-    def write(self, key: bytes) -> str:
-        return _sealed(key, b"device", self.account.bytes + self.mark)
+    def encode(self, key: bytes) -> str:
+        return _seal_body(key, b"device", self.account.bytes + self.mark)
 
     @classmethod
-    def read(cls, text: str, key: bytes) -> Self | None:
+    def decode(cls, text: str, key: bytes) -> Self | None:
         """The device, or None for anything that this key did not write."""
-        raw = _unsealed(key, b"device", text, 32)
+        raw = _unseal_body(key, b"device", text, 32)
         return cls(UUID(bytes=raw[:16]), raw[16:]) if raw else None
 
 
-def verification_token(account: Account, expires: datetime, key: bytes) -> str:
+def create_verification_token(account: Account, expires: datetime, key: bytes) -> str:
     """Good for this address and this password: whoever changes either ends it."""
-    return _sealed(key, _verifying(account), account.id.bytes + int(expires.timestamp()).to_bytes(8, "big"))
+    return _seal_body(key, _build_verification_purpose(account), account.id.bytes + int(expires.timestamp()).to_bytes(8, "big"))
 
 
-def verification_account(token: str) -> UUID | None:
+def read_verification_account(token: str) -> UUID | None:
     """Whose link it says to be."""
     try:
-        raw = _bytes(token.partition(".")[0])
+        raw = _decode_base64(token.partition(".")[0])
     except ValueError:
         return None
     return UUID(bytes=raw[:16]) if len(raw) == 24 else None
 
 
-def is_verification(token: str, account: Account, now: datetime, key: bytes) -> bool:
-    raw = _unsealed(key, _verifying(account), token, 24)
+def is_valid_verification(token: str, account: Account, now: datetime, key: bytes) -> bool:
+    raw = _unseal_body(key, _build_verification_purpose(account), token, 24)
     return raw is not None and raw[:16] == account.id.bytes and int.from_bytes(raw[16:], "big") > now.timestamp()
 
 
-def _verifying(account: Account) -> bytes:
+def _build_verification_purpose(account: Account) -> bytes:
     return f"verification\0{account.email}\0{account.password_set_at}".encode()
 
 
-def _sealed(key: bytes, purpose: bytes, body: bytes) -> str:
-    return f"{_text(body)}.{_text(_seal(key, purpose, body))}"
+def _seal_body(key: bytes, purpose: bytes, body: bytes) -> str:
+    return f"{_encode_base64(body)}.{_encode_base64(_compute_seal(key, purpose, body))}"
 
 
-def _unsealed(key: bytes, purpose: bytes, text: str, length: int) -> bytes | None:
+def _unseal_body(key: bytes, purpose: bytes, text: str, length: int) -> bytes | None:
     body, _, seal = text.partition(".")
     try:
-        raw, given = _bytes(body), _bytes(seal)
+        raw, given_seal = _decode_base64(body), _decode_base64(seal)
     except ValueError:
         return None
-    return raw if len(raw) == length and hmac.compare_digest(_seal(key, purpose, raw), given) else None
+    return raw if len(raw) == length and hmac.compare_digest(_compute_seal(key, purpose, raw), given_seal) else None
 
 
-def _seal(key: bytes, purpose: bytes, body: bytes) -> bytes:
+def _compute_seal(key: bytes, purpose: bytes, body: bytes) -> bytes:
     return hmac.digest(key, purpose + b"\0" + body, "sha256")
 
 
-def _text(raw: bytes) -> str:
+def _encode_base64(raw: bytes) -> str:
     return urlsafe_b64encode(raw).decode().rstrip("=")
 
 
-def _bytes(text: str) -> bytes:
+def _decode_base64(text: str) -> bytes:
     return urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
-def fingerprint(secret: str) -> bytes:
+def compute_fingerprint(secret: str) -> bytes:
     """What is stored of a one-time token with 256 random bits."""
     return hashlib.sha256(secret.encode()).digest()
 
@@ -155,24 +155,24 @@ class SigningKey:
     public: Mapping[str, Any]
 
 
-def _age(key: SigningKey) -> tuple[datetime, str]:
+def _get_age_order(key: SigningKey) -> tuple[datetime, str]:
     return key.signs_from, key.kid
 
 
 @dataclass(frozen=True, slots=True)
-class Schedule:
+class KeySchedule:
     """When keys come and go. `lead`: how long a key is published before it signs, longer than anybody caches the key set."""
 
     rotation: timedelta
     lead: timedelta
     token_life: timedelta
 
-    def signer(self, keys: Sequence[SigningKey], now: datetime) -> SigningKey:
+    def choose_signing_key(self, keys: Sequence[SigningKey], now: datetime) -> SigningKey:
         """The newest key whose time has come; on a clock that is behind the others', the oldest there is."""
-        come = [key for key in keys if key.signs_from <= now]
-        return max(come, key=_age) if come else min(keys, key=_age)
+        usable_keys = [key for key in keys if key.signs_from <= now]
+        return max(usable_keys, key=_get_age_order) if usable_keys else min(keys, key=_get_age_order)
 
-    def next_signs_from(self, keys: Sequence[SigningKey], now: datetime) -> datetime | None:
+    def compute_next_signs_from(self, keys: Sequence[SigningKey], now: datetime) -> datetime | None:
         """From when a key that has to be made now shall sign; None while none has to be made."""
         if not keys:
             return now
@@ -181,13 +181,13 @@ class Schedule:
             return None
         return max(newest + self.rotation, now + self.lead)
 
-    def retired(self, keys: Sequence[SigningKey], now: datetime) -> list[str]:
+    def list_retired_kids(self, keys: Sequence[SigningKey], now: datetime) -> list[str]:
         """Keys whose last token has expired: superseded for longer than a token lives, with a lead for replicas that were late to switch."""
-        ordered = sorted(keys, key=_age)
+        ordered = sorted(keys, key=_get_age_order)
         return [key.kid for key, successor in pairwise(ordered) if successor.signs_from + self.token_life + self.lead <= now]
 
 
-def network(address: str | None) -> str:
+def extract_network(address: str | None) -> str:
     """The part of a client's address that one party controls: an IPv4 address, or the /64 of an IPv6 one."""
     try:
         parsed = ip_address(address or "")
@@ -198,38 +198,38 @@ def network(address: str | None) -> str:
     return str(parsed)
 
 
-def client_network(peer: str | None, forwarded: str, gateways: Sequence[IPv4Network | IPv6Network]) -> str:
+def find_client_network(peer: str | None, forwarded: str, gateways: Sequence[IPv4Network | IPv6Network]) -> str:
     """The client's network: what a gateway says last of it, for whoever else connects its own address."""
-    said = forwarded.rpartition(",")[2].strip()
+    forwarded_address = forwarded.rpartition(",")[2].strip()
     try:
-        if said and any(ip_address(peer or "") in gateway for gateway in gateways):
-            return network(said)
+        if forwarded_address and any(ip_address(peer or "") in gateway for gateway in gateways):
+            return extract_network(forwarded_address)
     except ValueError:
         pass
-    return network(peer)
+    return extract_network(peer)
 
 
 @dataclass(frozen=True, slots=True)
-class Counter:
+class AttemptCounter:
     """A row that counts failed tries; it delays further ones when `free` are used up. Hashed: what people type into a name field may be a password."""
 
     key: bytes
-    free: int
+    free_attempts: int
 
 
-def counter(kind: str, *parts: str, free: int) -> Counter:
-    return Counter(fingerprint("\0".join((kind, *parts))), free)
+def build_counter(scope: str, *parts: str, free_attempts: int) -> AttemptCounter:
+    return AttemptCounter(compute_fingerprint("\0".join((scope, *parts))), free_attempts)
 
 
-class EmailTaken(Conflict):
+class DuplicateEmail(Conflict):
     title, slug = "The e-mail address has an account", "email-taken"
 
 
-class LastAdmin(Conflict):
+class LastAdminError(Conflict):
     title, slug = "The last admin stays", "last-admin"
 
 
-class GrantRefused(BadRequest):
+class TokenRequestError(BadRequest):
     """An error answer of RFC 6749 §5.2. `detail` keeps to the characters that the RFC allows there: no quotes, no backslash."""
 
     title, slug = "The token request was refused", "token-request"
@@ -238,7 +238,7 @@ class GrantRefused(BadRequest):
         super().__init__(detail, error=error, error_description=detail)
 
 
-class ClientRefused(Unauthorized):
+class InvalidClientError(Unauthorized):
     title, slug = "The client is not known", "invalid-client"
 
     def __init__(self) -> None:

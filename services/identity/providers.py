@@ -12,59 +12,59 @@ from joserfc.jwk import OKPKey
 from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
 
-from caravan.errors import Busy
+from caravan.errors import CapacityExceeded
 from services.identity.settings import Settings
 
-MOST_WAITING = 64
+MAX_PENDING = 64
 NONCE_BYTES = 12
 
 
-class Hasher:
+class PasswordHasher:
     """Argon2id, a few at a time, because each takes a core and 64 MiB; callers beyond `MOST_WAITING` are told to come back."""
 
     def __init__(self, settings: Settings) -> None:
-        self._hash = PasswordHash((Argon2Hasher(settings.argon2_passes, settings.argon2_memory_kib, 1),))
+        self._password_hash = PasswordHash((Argon2Hasher(settings.argon2_passes, settings.argon2_memory_kib, 1),))
         self._threads = ThreadPoolExecutor(settings.argon2_parallel, thread_name_prefix="argon2")
-        self._waiting = 0
-        self._nobody = self._hash.hash(secrets.token_urlsafe())
+        self._pending = 0
+        self._dummy_hash = self._password_hash.hash(secrets.token_urlsafe())
 
-    async def hash(self, password: str) -> str:
-        hashed: str = await self._run(self._hash.hash, password)
+    async def hash_password(self, password: str) -> str:
+        hashed: str = await self._run_in_thread(self._password_hash.hash, password)
         return hashed
 
-    async def verify(self, password: str, hashed: str | None) -> tuple[bool, str | None]:
+    async def verify_password(self, password: str, hashed: str | None) -> tuple[bool, str | None]:
         """Whether the password is right, and a new hash when the parameters have changed. None costs as much time as a wrong password."""
-        right, better = await self._run(self._hash.verify_and_update, password, hashed or self._nobody)
-        return (right, better) if hashed else (False, None)
+        is_right, new_hash = await self._run_in_thread(self._password_hash.verify_and_update, password, hashed or self._dummy_hash)
+        return (is_right, new_hash) if hashed else (False, None)
 
-    async def _run(self, work: Any, *arguments: str) -> Any:
-        if self._waiting >= MOST_WAITING:
-            raise Busy("too many sign-ins at this moment; try again", retry_after=2)
-        self._waiting += 1
+    async def _run_in_thread(self, function: Any, *arguments: str) -> Any:
+        if self._pending >= MAX_PENDING:
+            raise CapacityExceeded("too many sign-ins at this moment; try again", retry_after=2)
+        self._pending += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work, *arguments)
+            return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
         finally:
-            self._waiting -= 1
+            self._pending -= 1
 
     def close(self) -> None:
         self._threads.shutdown(cancel_futures=True)
 
 
-def new_key(kid: str) -> OKPKey:
+def generate_key(kid: str) -> OKPKey:
     return OKPKey.generate_key("Ed25519", {"kid": kid, "use": "sig", "alg": "EdDSA"})
 
 
-def public_part(key: OKPKey) -> dict[str, Any]:
+def export_public_part(key: OKPKey) -> dict[str, Any]:
     return dict(key.as_dict(private=False))
 
 
-def seal(key: OKPKey, kid: str, secret: bytes) -> bytes:
+def seal_key(key: OKPKey, kid: str, secret: bytes) -> bytes:
     """The private part under AES-256-GCM, bound to its key id."""
     nonce = secrets.token_bytes(NONCE_BYTES)
     return nonce + AESGCM(secret).encrypt(nonce, key.as_der(private=True), kid.encode())
 
 
-def unseal(sealed: bytes, kid: str, secret: bytes) -> OKPKey | None:
+def unseal_key(sealed: bytes, kid: str, secret: bytes) -> OKPKey | None:
     """The private key, or None when it was sealed with another secret."""
     try:
         der = AESGCM(secret).decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], kid.encode())
@@ -73,5 +73,5 @@ def unseal(sealed: bytes, kid: str, secret: bytes) -> OKPKey | None:
     return OKPKey.import_key(der, {"kid": kid})
 
 
-def sign(claims: dict[str, Any], key: OKPKey, kid: str) -> str:
+def sign_token(claims: dict[str, Any], key: OKPKey, kid: str) -> str:
     return jwt.encode({"alg": "EdDSA", "kid": kid, "typ": "at+jwt"}, claims, key, algorithms=["EdDSA"])

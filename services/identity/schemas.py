@@ -10,22 +10,22 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from caravan.email_address import EmailAddress
 from caravan.passwords import MAX_LENGTH
-from caravan.text import WITHOUT_CONTROLS, Line
+from caravan.text import WITHOUT_CONTROLS, TextLine
 
-_ADDRESS = re.compile(r"://|@|www\.|[^\W_]{2}\.[^\W\d_]{2}|\.\w+/|[0-9]{1,3}(?:\.[0-9]{1,3}){3}", re.IGNORECASE)
+_ADDRESS_PATTERN = re.compile(r"://|@|www\.|[^\W_]{2}\.[^\W\d_]{2}|\.\w+/|[0-9]{1,3}(?:\.[0-9]{1,3}){3}", re.IGNORECASE)
 """What a mail reader may turn into a link. A single letter before the dot is an initial."""
 
 
-def _no_address(name: str) -> str:
-    if _ADDRESS.search(unicodedata.normalize("NFKC", name).replace("。", ".")):
+def _refuse_addresses(name: str) -> str:
+    if _ADDRESS_PATTERN.search(unicodedata.normalize("NFKC", name).replace("。", ".")):
         raise ValueError("must be a name, without web or e-mail addresses; after a full stop write a space")
     return name
 
 
-Name = Annotated[str, Line(100), AfterValidator(_no_address)]
+Name = Annotated[str, TextLine(100), AfterValidator(_refuse_addresses)]
 """Stands in mails: nobody gets the shop to send an advertisement by registering somebody else's address."""
 NewPassword = Annotated[str, StringConstraints(min_length=10, max_length=MAX_LENGTH, pattern=WITHOUT_CONTROLS)]
-GivenPassword = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+PasswordInput = Annotated[str, StringConstraints(min_length=1, max_length=128)]
 UserRole = Literal["customer", "staff", "admin"]
 
 
@@ -80,7 +80,7 @@ class UserPatch(Body):
 
 
 class PasswordChange(Body):
-    current_password: GivenPassword = Field(examples=["a long walk in Palmyra"])
+    current_password: PasswordInput = Field(examples=["a long walk in Palmyra"])
     new_password: NewPassword = Field(examples=["thirteen camels at dawn"])
 
 
@@ -88,11 +88,11 @@ class ResetRequest(Body):
     email: EmailAddress = Field(examples=["ada@example.com"])
 
 
-class ResetRequested(BaseModel):
+class ResetReceipt(BaseModel):
     detail: str = Field(examples=["if the address has an account, a mail with a link is on its way"])
 
 
-class VerificationMailed(BaseModel):
+class VerificationReceipt(BaseModel):
     detail: str = Field(examples=["a mail with a link is on its way"])
 
 

@@ -7,7 +7,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
-def networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+def parse_networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
     return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
 
 
@@ -56,10 +56,10 @@ class Settings(BaseSettings):
 
     @field_validator("gateways")
     @classmethod
-    def _are_networks(cls, text: str) -> str:
-        networks(text)
+    def _check_networks(cls, text: str) -> str:
+        parse_networks(text)
         return text
 
     @cached_property
     def gateway_networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
-        return networks(self.gateways)
+        return parse_networks(self.gateways)

@@ -22,4 +22,4 @@ class Availabilities(BaseModel):
     stock: list[Availability]
 
 
-AVAILABILITY = Operation("inventory", "availability", AvailabilityRequest, Availabilities, seconds=0.5)
+GET_AVAILABILITY = Operation("inventory", "availability", AvailabilityRequest, Availabilities, seconds=0.5)

@@ -15,35 +15,37 @@ Context = use_cases.InventoryContext
 
 
 @consume(RESERVE_STOCK)
-async def reserve_stock(context: Context, work: UnitOfWork, deliveries: list[Delivery[ReserveStock]]) -> None:
-    await use_cases.reserve(context, work, deliveries)
+async def reserve_stock(context: Context, uow: UnitOfWork, deliveries: list[Delivery[ReserveStock]]) -> None:
+    await use_cases.reserve_stock(context, uow, deliveries)
 
 
 @consume(RELEASE_STOCK)
-async def release_stock(context: Context, work: UnitOfWork, deliveries: list[Delivery[ReleaseStock]]) -> None:
+async def release_stock(context: Context, uow: UnitOfWork, deliveries: list[Delivery[ReleaseStock]]) -> None:
     """A command is answered also when nothing was held."""
-    await use_cases.release(context, work, [(d.message.order_id, d.message.reason, d) for d in deliveries])
+    await use_cases.release_stock(context, uow, [(d.message.order_id, d.message.reason, d) for d in deliveries])
     for delivery in deliveries:
         order_id = delivery.message.order_id
-        work.emit(INVENTORY_RELEASED, InventoryReleased(order_id=order_id, reason=delivery.message.reason), key=order_id, due=delivery)
+        uow.emit(INVENTORY_RELEASED, InventoryReleased(order_id=order_id, reason=delivery.message.reason), key=order_id, caused_by=delivery)
 
 
 @consume(ORDERS.bind("inventory", "order.cancelled"))
-async def order_cancelled(context: Context, work: UnitOfWork, deliveries: list[Delivery[OrderCancelled]]) -> None:
+async def handle_order_cancelled(context: Context, uow: UnitOfWork, deliveries: list[Delivery[OrderCancelled]]) -> None:
     """The saga has released it by command already; this holds when that command was lost or is late."""
-    released = await use_cases.release(context, work, [(d.message.order_id, d.message.reason, d) for d in deliveries])
+    released_orders = await use_cases.release_stock(context, uow, [(d.message.order_id, d.message.reason, d) for d in deliveries])
     for delivery in deliveries:
         order_id = delivery.message.order_id
-        if order_id in released:
-            released.discard(order_id)
-            work.emit(INVENTORY_RELEASED, InventoryReleased(order_id=order_id, reason=delivery.message.reason), key=order_id, due=delivery)
+        if order_id in released_orders:
+            released_orders.discard(order_id)
+            uow.emit(
+                INVENTORY_RELEASED, InventoryReleased(order_id=order_id, reason=delivery.message.reason), key=order_id, caused_by=delivery
+            )
 
 
 @consume(ORDER_PROCESSED)
-async def order_processed(_: Context, work: UnitOfWork, deliveries: list[Delivery[OrderProcessed]]) -> None:
-    await use_cases.keep(work, deliveries)
+async def handle_order_processed(_: Context, uow: UnitOfWork, deliveries: list[Delivery[OrderProcessed]]) -> None:
+    await use_cases.keep_paid_stock(uow, deliveries)
 
 
 @consume(ORDER_SHIPPED)
-async def order_shipped(context: Context, work: UnitOfWork, deliveries: list[Delivery[OrderShipped]]) -> None:
-    await use_cases.ship(context, work, deliveries)
+async def handle_order_shipped(context: Context, uow: UnitOfWork, deliveries: list[Delivery[OrderShipped]]) -> None:
+    await use_cases.ship_stock(context, uow, deliveries)

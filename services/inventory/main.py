@@ -4,18 +4,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from caravan.service import DatabaseDeclaration, Periodic, Service
+from caravan.service import DatabaseDeclaration, PeriodicTask, Service
 from services.inventory import messages, use_cases
 from services.inventory.api import router
-from services.inventory.client import AVAILABILITY
+from services.inventory.client import GET_AVAILABILITY
 from services.inventory.consumers import consume
 from services.inventory.settings import Settings
-from services.inventory.use_cases import InventoryContext, Parts
+from services.inventory.use_cases import InventoryContext, InventoryResources
 
 
 @asynccontextmanager
-async def parts(context: InventoryContext) -> AsyncIterator[Parts]:
-    yield Parts(context.database)
+async def open_resources(context: InventoryContext) -> AsyncIterator[InventoryResources]:
+    yield InventoryResources(context.database)
 
 
 service = Service(
@@ -24,8 +24,11 @@ service = Service(
     routers=(router,),
     consumers=consume,
     channels=messages.CHANNELS,
-    operations={AVAILABILITY: use_cases.availability},
+    operations={GET_AVAILABILITY: use_cases.get_availability},
     settings=Settings,
-    periodic=(Periodic("expire", 1.0, use_cases.expire), Periodic("announce", 0.25, use_cases.announce)),
-    parts=parts,
+    periodic_tasks=(
+        PeriodicTask("expire", 1.0, use_cases.release_expired_reservations),
+        PeriodicTask("announce", 0.25, use_cases.publish_stock_changes),
+    ),
+    open_resources=open_resources,
 )

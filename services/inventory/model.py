@@ -17,11 +17,11 @@ from uuid import UUID
 from caravan.errors import Conflict
 from services.inventory.messages import Shortage
 
-Kind = Literal["receive", "adjust", "count", "return", "reserve", "release", "ship"]
-State = Literal["held", "released", "shipped", "rejected"]
+MovementKind = Literal["receive", "adjust", "count", "return", "reserve", "release", "ship"]
+ReservationState = Literal["held", "released", "shipped", "rejected"]
 
 
-class NotPossible(Conflict):
+class StockRuleViolation(Conflict):
     """A movement that would break a law."""
 
     title, slug = "Stock does not allow this movement", "stock-not-possible"
@@ -32,7 +32,7 @@ class Movement(NamedTuple):
 
     sku: str
     version: int
-    kind: Kind
+    kind: MovementKind
     quantity: int
     on_hand: int
     reserved: int
@@ -42,7 +42,7 @@ class Movement(NamedTuple):
     time: datetime
 
 
-class Deed(NamedTuple):
+class MovementContext(NamedTuple):
     """Who moves stock, why and when."""
 
     actor: str
@@ -65,31 +65,33 @@ class Stock:
     def available(self) -> int:
         return self.on_hand - self.reserved
 
-    def receive(self, quantity: int) -> int:
+    def receive_units(self, quantity: int) -> int:
         self.on_hand += quantity
         self.received += quantity
         return quantity
 
-    def adjust(self, quantity: int) -> int:
+    def adjust_units(self, quantity: int) -> int:
         """`quantity` more, or less when negative: found, broken, stolen."""
         if self.available + quantity < 0:
-            raise NotPossible(
+            raise StockRuleViolation(
                 f"{self.sku}: {-quantity} can't be taken from {self.available} available ({self.on_hand} on hand, {self.reserved} reserved)"
             )
         self.on_hand += quantity
         self.adjusted += quantity
         return quantity
 
-    def count(self, found: int) -> int:
+    def count_units(self, counted_units: int) -> int:
         """So many were found in a stocktaking; the difference is an adjustment."""
-        if found < self.reserved:
-            raise NotPossible(f"{self.sku}: counted {found}, but {self.reserved} are reserved; cancel orders first, then count again")
-        return self.adjust(found - self.on_hand)
+        if counted_units < self.reserved:
+            raise StockRuleViolation(
+                f"{self.sku}: counted {counted_units}, but {self.reserved} are reserved; cancel orders first, then count again"
+            )
+        return self.adjust_units(counted_units - self.on_hand)
 
-    def take_back(self, quantity: int) -> int:
+    def receive_return(self, quantity: int) -> int:
         """A customer sent units back."""
         if self.shipped < quantity:
-            raise NotPossible(f"{self.sku}: {quantity} can't come back, {self.shipped} have been shipped")
+            raise StockRuleViolation(f"{self.sku}: {quantity} can't come back, {self.shipped} have been shipped")
         self.shipped -= quantity
         self.on_hand += quantity
         return quantity
@@ -100,7 +102,7 @@ class Reservation:
     """What is held for an order. `expires_at` is None once the order is paid: it waits for its shipment as long as that takes."""
 
     order_id: UUID
-    state: State
+    state: ReservationState
     lines: dict[str, int]
     created_at: datetime
     updated_at: datetime
@@ -109,86 +111,97 @@ class Reservation:
     expires_at: datetime | None = None
 
 
-class Shelf:
+class StockLedger:
     """The locked stock of some skus, and the movements made on it: decided in memory, in order, and written at once."""
 
     def __init__(self, stocks: Iterable[Stock]) -> None:
         self.stocks = {stock.sku: stock for stock in stocks}
         self.movements: list[Movement] = []
 
-    def changed(self) -> dict[str, Stock]:
+    def get_changed_stocks(self) -> dict[str, Stock]:
         return {movement.sku: self.stocks[movement.sku] for movement in self.movements}
 
-    def move(self, sku: str, kind: Kind, quantity: int, deed: Deed) -> Movement:
+    def apply_movement(self, sku: str, kind: MovementKind, quantity: int, movement_context: MovementContext) -> Movement:
         """A movement by hand. Raises NotPossible."""
         stock = self.stocks[sku]
         match kind:
             case "receive":
-                done = stock.receive(quantity)
+                moved_units = stock.receive_units(quantity)
             case "adjust":
-                done = stock.adjust(quantity)
+                moved_units = stock.adjust_units(quantity)
             case "count":
-                done = stock.count(quantity)
+                moved_units = stock.count_units(quantity)
             case "return":
-                done = stock.take_back(quantity)
+                moved_units = stock.receive_return(quantity)
             case _:
-                raise NotPossible(f"{kind} is not done by hand")
-        return self._record(stock, kind, done, deed)
+                raise StockRuleViolation(f"{kind} is not done by hand")
+        return self._append_movement(stock, kind, moved_units, movement_context)
 
-    def reserve(self, order_id: UUID, lines: Mapping[str, int], deed: Deed, until: datetime) -> Reservation:
+    def reserve_lines(
+        self, order_id: UUID, lines: Mapping[str, int], movement_context: MovementContext, expires_at: datetime
+    ) -> Reservation:
         """Hold all lines, or none."""
-        short = [
-            Shortage(sku=sku, wanted=wanted, available=found.available if found else 0)
+        shortages = [
+            Shortage(sku=sku, wanted=wanted, available=stock.available if stock else 0)
             for sku, wanted in lines.items()
-            if (found := self.stocks.get(sku)) is None or found.available < wanted
+            if (stock := self.stocks.get(sku)) is None or stock.available < wanted
         ]
-        if short:
-            return Reservation(order_id, "rejected", dict(lines), deed.time, deed.time, short)
+        if shortages:
+            return Reservation(order_id, "rejected", dict(lines), movement_context.time, movement_context.time, shortages)
         for sku, wanted in lines.items():
-            self._hold(self.stocks[sku], wanted, deed)
-        return Reservation(order_id, "held", dict(lines), deed.time, deed.time, expires_at=until)
+            self._reserve_units(self.stocks[sku], wanted, movement_context)
+        return Reservation(order_id, "held", dict(lines), movement_context.time, movement_context.time, expires_at=expires_at)
 
-    def release(self, reservation: Reservation, deed: Deed) -> bool:
+    def release_reservation(self, reservation: Reservation, movement_context: MovementContext) -> bool:
         """Give back what is held; False when nothing is."""
         if reservation.state != "held":
             return False
         for sku, quantity in reservation.lines.items():
             stock = self.stocks[sku]
             stock.reserved -= quantity
-            self._record(stock, "release", quantity, deed)
-        reservation.state, reservation.reason, reservation.updated_at = "released", deed.reason, deed.time
+            self._append_movement(stock, "release", quantity, movement_context)
+        reservation.state, reservation.reason, reservation.updated_at = "released", movement_context.reason, movement_context.time
         return True
 
-    def ship(self, reservation: Reservation, deed: Deed) -> list[Shortage]:
+    def ship_reservation(self, reservation: Reservation, movement_context: MovementContext) -> list[Shortage]:
         """The parcels have left. What was not held any more is taken from what is free; what is not there either is returned: the book was wrong."""
         if reservation.state == "shipped":
             return []
-        missing = []
+        shortages = []
         for sku, quantity in reservation.lines.items():
             stock = self.stocks.get(sku) or Stock(sku)
             if reservation.state != "held":
-                free = min(quantity, stock.available)
-                if free < quantity:
-                    missing.append(Shortage(sku=sku, wanted=quantity, available=free))
-                if free == 0:
+                free_units = min(quantity, stock.available)
+                if free_units < quantity:
+                    shortages.append(Shortage(sku=sku, wanted=quantity, available=free_units))
+                if free_units == 0:
                     continue
-                quantity = free
-                self._hold(stock, quantity, deed)
+                quantity = free_units
+                self._reserve_units(stock, quantity, movement_context)
             stock.reserved -= quantity
             stock.on_hand -= quantity
             stock.shipped += quantity
-            self._record(stock, "ship", quantity, deed)
-        reservation.state, reservation.updated_at, reservation.expires_at = "shipped", deed.time, None
-        return missing
+            self._append_movement(stock, "ship", quantity, movement_context)
+        reservation.state, reservation.updated_at, reservation.expires_at = "shipped", movement_context.time, None
+        return shortages
 
-    def _hold(self, stock: Stock, quantity: int, deed: Deed) -> None:
+    def _reserve_units(self, stock: Stock, quantity: int, movement_context: MovementContext) -> None:
         stock.reserved += quantity
-        self._record(stock, "reserve", quantity, deed)
+        self._append_movement(stock, "reserve", quantity, movement_context)
 
-    def _record(self, stock: Stock, kind: Kind, quantity: int, deed: Deed) -> Movement:
+    def _append_movement(self, stock: Stock, kind: MovementKind, quantity: int, movement_context: MovementContext) -> Movement:
         stock.version += 1
         movement = Movement(
-            stock.sku, stock.version, kind, quantity, stock.on_hand, stock.reserved, deed.order_id, deed.actor, deed.reason, deed.time
+            stock.sku,
+            stock.version,
+            kind,
+            quantity,
+            stock.on_hand,
+            stock.reserved,
+            movement_context.order_id,
+            movement_context.actor,
+            movement_context.reason,
+            movement_context.time,
         )
         self.movements.append(movement)
         return movement

@@ -6,15 +6,15 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from caravan.text import BrokenRule, Line
+from caravan.text import BrokenRule, TextLine
 
 MAX_UNITS = 1_000_000_000
 MAX_LINES = 500
 
 Sku = Annotated[str, StringConstraints(min_length=1, max_length=40, pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9._ -]*[A-Za-z0-9._-])?$")]
-Reason = Annotated[str, Line(200, least=0)]
+Reason = Annotated[str, TextLine(200, min_length=0)]
 Reference = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._:/-]+$")]
-Kind = Literal["receive", "adjust", "count", "return"]
+ManualMovementKind = Literal["receive", "adjust", "count", "return"]
 
 
 class Body(BaseModel):
@@ -34,12 +34,12 @@ class MovementRequest(Body):
         }
     )
 
-    kind: Kind
+    kind: ManualMovementKind
     quantity: int = Field(ge=-MAX_UNITS, le=MAX_UNITS, examples=[12])
     reason: Reason = Field("", examples=["delivery 4711"])
 
     @model_validator(mode="after")
-    def quantity_fits_the_kind(self) -> "MovementRequest":
+    def check_quantity(self) -> "MovementRequest":
         lowest = {"receive": 1, "return": 1, "count": 0, "adjust": -MAX_UNITS}[self.kind]
         if self.quantity < lowest or (self.kind == "adjust" and self.quantity == 0):
             raise BrokenRule("quantity", f"{self.kind} takes {'any but 0' if self.kind == 'adjust' else f'{lowest} or more'}")
@@ -59,16 +59,16 @@ class MovementsRequest(Body):
     movements: list[MovementLine] = Field(min_length=1, max_length=MAX_LINES)
 
     @model_validator(mode="after")
-    def each_reference_once(self) -> "MovementsRequest":
-        seen: set[str] = set()
+    def check_references_unique(self) -> "MovementsRequest":
+        references: set[str] = set()
         for index, line in enumerate(self.movements):
-            if line.reference in seen:
+            if line.reference in references:
                 raise BrokenRule(f"movements.{index}.reference", f"{line.reference} stands twice")
-            seen |= {line.reference} if line.reference else set()
+            references |= {line.reference} if line.reference else set()
         return self
 
 
-class MovementsDone(BaseModel):
+class MovementsSummary(BaseModel):
     """`repeated`: the references that were known before; it is not there when there are none."""
 
     movements: int

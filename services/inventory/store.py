@@ -9,28 +9,28 @@ import orjson
 
 from caravan.database import Database, UnitOfWork
 from services.inventory.messages import Shortage
-from services.inventory.model import Reservation, Shelf, Stock
+from services.inventory.model import Reservation, Stock, StockLedger
 
-STOCK = "sku, on_hand, reserved, shipped, received, adjusted, version"
-RESERVATION = "order_id, state, lines, shortages, reason, expires_at, created_at, updated_at"
+STOCK_COLUMNS = "sku, on_hand, reserved, shipped, received, adjusted, version"
+RESERVATION_COLUMNS = "order_id, state, lines, shortages, reason, expires_at, created_at, updated_at"
 
 
-async def lock_stock(work: UnitOfWork, skus: Collection[str]) -> Shelf:
+async def lock_stock(uow: UnitOfWork, skus: Collection[str]) -> StockLedger:
     """The stock of these skus, locked in their order so that two batches can't wait for each other."""
     if not skus:
-        return Shelf(())
-    rows = await work.fetch(f"SELECT {STOCK} FROM stock WHERE sku = ANY($1) ORDER BY sku FOR UPDATE", list(skus))
-    return Shelf(Stock(*row) for row in rows)
+        return StockLedger(())
+    rows = await uow.fetch(f"SELECT {STOCK_COLUMNS} FROM stock WHERE sku = ANY($1) ORDER BY sku FOR UPDATE", list(skus))
+    return StockLedger(Stock(*row) for row in rows)
 
 
-async def make_stock(work: UnitOfWork, skus: Collection[str]) -> None:
+async def create_missing_stock(uow: UnitOfWork, skus: Collection[str]) -> None:
     """An empty row for each sku that has none."""
-    await work.execute("INSERT INTO stock (sku) SELECT unnest($1::text[]) ON CONFLICT DO NOTHING", sorted(skus))
+    await uow.execute("INSERT INTO stock (sku) SELECT unnest($1::text[]) ON CONFLICT DO NOTHING", sorted(skus))
 
 
-async def record_references(work: UnitOfWork, references: Collection[str], now: datetime) -> set[str]:
+async def record_references(uow: UnitOfWork, references: Collection[str], now: datetime) -> set[str]:
     """Those that are new. One that somebody else is recording now is waited for."""
-    rows = await work.fetch(
+    rows = await uow.fetch(
         "INSERT INTO movement_reference (reference, recorded_at) SELECT r, $2 FROM unnest($1::text[]) AS r ORDER BY r"
         " ON CONFLICT DO NOTHING RETURNING reference",
         list(references),
@@ -39,19 +39,21 @@ async def record_references(work: UnitOfWork, references: Collection[str], now: 
     return {row["reference"] for row in rows}
 
 
-async def find_reservations(work: UnitOfWork, orders: Collection[UUID]) -> dict[UUID, Reservation]:
-    rows = await work.fetch(f"SELECT {RESERVATION} FROM reservation WHERE order_id = ANY($1)", list(orders))
-    return {row["order_id"]: _reservation(row) for row in rows}
+async def find_reservations(uow: UnitOfWork, orders: Collection[UUID]) -> dict[UUID, Reservation]:
+    rows = await uow.fetch(f"SELECT {RESERVATION_COLUMNS} FROM reservation WHERE order_id = ANY($1)", list(orders))
+    return {row["order_id"]: _to_reservation(row) for row in rows}
 
 
-async def lock_reservations(work: UnitOfWork, orders: Collection[UUID]) -> dict[UUID, Reservation]:
-    rows = await work.fetch(f"SELECT {RESERVATION} FROM reservation WHERE order_id = ANY($1) ORDER BY order_id FOR UPDATE", list(orders))
-    return {row["order_id"]: _reservation(row) for row in rows}
+async def lock_reservations(uow: UnitOfWork, orders: Collection[UUID]) -> dict[UUID, Reservation]:
+    rows = await uow.fetch(
+        f"SELECT {RESERVATION_COLUMNS} FROM reservation WHERE order_id = ANY($1) ORDER BY order_id FOR UPDATE", list(orders)
+    )
+    return {row["order_id"]: _to_reservation(row) for row in rows}
 
 
-async def mark_released(work: UnitOfWork, reasons: Mapping[UUID, str], now: datetime) -> None:
+async def insert_released_reservations(uow: UnitOfWork, reasons: Mapping[UUID, str], now: datetime) -> None:
     """Empty, released reservations for orders that have none. It waits for one that is being made at this moment, and leaves it as it is."""
-    await work.execute(
+    await uow.execute(
         "INSERT INTO reservation (order_id, state, lines, shortages, reason, created_at, updated_at)"
         " SELECT o, 'released', '{}', '[]', r, $3, $3 FROM unnest($1::uuid[], $2::text[]) AS n(o, r) ORDER BY o ON CONFLICT DO NOTHING",
         list(reasons),
@@ -60,25 +62,25 @@ async def mark_released(work: UnitOfWork, reasons: Mapping[UUID, str], now: date
     )
 
 
-async def lock_expired(work: UnitOfWork, now: datetime, limit: int) -> list[Reservation]:
-    rows = await work.fetch(
-        f"SELECT {RESERVATION} FROM reservation WHERE state = 'held' AND expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED",
+async def lock_expired_reservations(uow: UnitOfWork, now: datetime, limit: int) -> list[Reservation]:
+    rows = await uow.fetch(
+        f"SELECT {RESERVATION_COLUMNS} FROM reservation WHERE state = 'held' AND expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED",
         now,
         limit,
     )
-    return [_reservation(row) for row in rows]
+    return [_to_reservation(row) for row in rows]
 
 
-async def keep(work: UnitOfWork, orders: Collection[UUID]) -> None:
+async def clear_expiry(uow: UnitOfWork, orders: Collection[UUID]) -> None:
     """These are paid: what is held for them does not expire any more."""
-    await work.execute(
+    await uow.execute(
         "UPDATE reservation SET expires_at = NULL WHERE order_id IN"
         " (SELECT order_id FROM reservation WHERE order_id = ANY($1) AND state = 'held' AND expires_at IS NOT NULL ORDER BY order_id FOR UPDATE)",
         list(orders),
     )
 
 
-def _reservation(row: asyncpg.Record) -> Reservation:
+def _to_reservation(row: asyncpg.Record) -> Reservation:
     return Reservation(
         row["order_id"],
         row["state"],
@@ -105,23 +107,23 @@ _SAVE = """
     INSERT INTO reservation (order_id, state, lines, shortages, reason, expires_at, created_at, updated_at)
     SELECT * FROM unnest($18::uuid[], $19::text[], $20::json[], $21::json[], $22::text[], $23::timestamptz[], $24::timestamptz[], $25::timestamptz[])
 """
-_CHANGE = " ON CONFLICT (order_id) DO UPDATE SET state = EXCLUDED.state, lines = EXCLUDED.lines, reason = EXCLUDED.reason, expires_at = EXCLUDED.expires_at, updated_at = EXCLUDED.updated_at"
+_ON_CONFLICT_UPDATE = " ON CONFLICT (order_id) DO UPDATE SET state = EXCLUDED.state, lines = EXCLUDED.lines, reason = EXCLUDED.reason, expires_at = EXCLUDED.expires_at, updated_at = EXCLUDED.updated_at"
 
 
-async def add(work: UnitOfWork, shelf: Shelf, reservations: Sequence[Reservation]) -> None:
+async def save_with_new_reservations(uow: UnitOfWork, ledger: StockLedger, reservations: Sequence[Reservation]) -> None:
     """Stock, ledger and new reservations in one statement. A reservation that somebody else made meanwhile ends the unit of work."""
-    await work.execute(_SAVE, *_columns(shelf, reservations))
+    await uow.execute(_SAVE, *_to_arguments(ledger, reservations))
 
 
-async def change(work: UnitOfWork, shelf: Shelf, reservations: Sequence[Reservation]) -> None:
+async def save_with_locked_reservations(uow: UnitOfWork, ledger: StockLedger, reservations: Sequence[Reservation]) -> None:
     """Stock, ledger and reservations that are locked, in one statement."""
-    await work.execute(_SAVE + _CHANGE, *_columns(shelf, reservations))
+    await uow.execute(_SAVE + _ON_CONFLICT_UPDATE, *_to_arguments(ledger, reservations))
 
 
-def _columns(shelf: Shelf, reservations: Sequence[Reservation]) -> list[list[object]]:
-    stocks = shelf.changed().values()
-    moved = [(s.sku, s.on_hand, s.reserved, s.shipped, s.received, s.adjusted, s.version) for s in stocks]
-    kept = [
+def _to_arguments(ledger: StockLedger, reservations: Sequence[Reservation]) -> list[list[object]]:
+    stocks = ledger.get_changed_stocks().values()
+    stock_rows = [(s.sku, s.on_hand, s.reserved, s.shipped, s.received, s.adjusted, s.version) for s in stocks]
+    reservation_rows = [
         (
             r.order_id,
             r.state,
@@ -134,19 +136,19 @@ def _columns(shelf: Shelf, reservations: Sequence[Reservation]) -> list[list[obj
         )
         for r in reservations
     ]
-    return [*_turned(moved, 7), *_turned(shelf.movements, 10), *_turned(kept, 8)]
+    return [*_to_columns(stock_rows, 7), *_to_columns(ledger.movements, 10), *_to_columns(reservation_rows, 8)]
 
 
-def _turned(rows: Sequence[tuple[object, ...]], width: int) -> list[list[object]]:
+def _to_columns(rows: Sequence[tuple[object, ...]], width: int) -> list[list[object]]:
     return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
 
 
-async def announce(work: UnitOfWork, skus: Collection[str] | None, limit: int) -> list[Stock]:
+async def claim_unannounced_stock(uow: UnitOfWork, skus: Collection[str] | None, limit: int) -> list[Stock]:
     """Stock that changed since it was last announced, among these skus or all, marked as announced. One that is being changed now is left for later."""
-    among = "sku = ANY($2) AND" if skus is not None else ""
-    rows = await work.fetch(
+    sku_filter = "sku = ANY($2) AND" if skus is not None else ""
+    rows = await uow.fetch(
         f"UPDATE stock SET announced = version WHERE sku IN"
-        f" (SELECT sku FROM stock WHERE {among} announced < version ORDER BY sku LIMIT $1 FOR UPDATE SKIP LOCKED) RETURNING {STOCK}",
+        f" (SELECT sku FROM stock WHERE {sku_filter} announced < version ORDER BY sku LIMIT $1 FOR UPDATE SKIP LOCKED) RETURNING {STOCK_COLUMNS}",
         limit,
         *([list(skus)] if skus is not None else []),
     )
@@ -154,11 +156,11 @@ async def announce(work: UnitOfWork, skus: Collection[str] | None, limit: int) -
 
 
 async def find_stock(database: Database, skus: Collection[str]) -> list[Stock]:
-    rows = await database.fetch(f"SELECT {STOCK} FROM stock WHERE sku = ANY($1)", list(skus))
+    rows = await database.fetch(f"SELECT {STOCK_COLUMNS} FROM stock WHERE sku = ANY($1)", list(skus))
     return [Stock(*row) for row in rows]
 
 
-async def ledger(database: Database, sku: str, before: int | None, limit: int) -> list[asyncpg.Record]:
+async def list_movements(database: Database, sku: str, before: int | None, limit: int) -> list[asyncpg.Record]:
     """The movements of a sku, newest first."""
     return await database.fetch(
         "SELECT sku, version, kind, quantity, on_hand, reserved, order_id, actor, reason, time FROM movement"
@@ -169,7 +171,7 @@ async def ledger(database: Database, sku: str, before: int | None, limit: int) -
     )
 
 
-async def violations(database: Database) -> list[asyncpg.Record]:
+async def find_violations(database: Database) -> list[asyncpg.Record]:
     """The skus whose numbers break a law, or differ from their ledger or from the reservations held. Empty in a sound shop."""
     return await database.fetch("""
         WITH booked AS (

@@ -21,15 +21,15 @@ from caravan.http import (
     check_if_match,
     decode_cursor,
     document_headers,
-    document_pages,
-    entity_tag,
-    html_page,
-    json_response,
-    page_response,
+    document_html_responses,
+    format_entity_tag,
+    make_json_response,
+    make_page_response,
+    render_html_page,
 )
-from caravan.idempotency import OnceIfKeyed
+from caravan.idempotency import OptionalIdempotency
 from services.notifications import store
-from services.notifications.model import MAILS_OF, Preference
+from services.notifications.model import CATEGORY_LABELS, Preference
 from services.notifications.schemas import (
     CampaignRequest,
     CampaignView,
@@ -45,22 +45,22 @@ router = APIRouter(tags=["notifications"])
 RUNS_SHOWN = 20
 
 
-def _answer(preference: Preference) -> Response:
+def _to_response(preference: Preference) -> Response:
     view = PreferenceView.model_validate({"channel": preference.channel, "phone": preference.phone, "opt_out": sorted(preference.opt_out)})
-    return json_response(view, headers={"ETag": entity_tag(preference.version)})
+    return make_json_response(view, headers={"ETag": format_entity_tag(preference.version)})
 
 
 @router.get("/v1/users/me/preferences", response_model=PreferenceView, responses=document_headers(200, "ETag"))
 async def get_preferences(request: Request, caller: Customer) -> Response:
     """How you want to be reached, and what you opted out of."""
-    return _answer(await preferences.read_preference(request.app.state.context, caller.user_id))
+    return _to_response(await preferences.get_preference(request.app.state.context, caller.user_id))
 
 
 @router.patch("/v1/users/me/preferences", response_model=PreferenceView, responses=document_headers(200, "ETag"))
 async def patch_preferences(request: Request, caller: Customer, change: PreferenceChange, if_match: IfMatch = None) -> Response:
     """Change how you want to be reached. Messages that wait already go the way that was chosen before; those of campaigns end with an opt-out."""
     changes = change.model_dump(exclude_unset=True)
-    return _answer(
+    return _to_response(
         await preferences.change_preference(request.app.state.context, caller.user_id, changes, partial(check_if_match, if_match))
     )
 
@@ -77,45 +77,47 @@ async def list_notifications(
 ) -> Response:
     """What was sent to you, or is about to be, the newest first. Staff who name neither a user nor an order get their own, and with `state=failed` everybody's."""
     position = decode_cursor(cursor, UUID)
-    staff = caller.at_least("staff")
-    rows = await store.page(
+    is_staff = caller.has_role("staff")
+    rows = await store.list_notifications(
         request.app.state.context.database,
         limit=limit + 1,
         before=position[0] if position else None,
-        user_id=_whose(caller, user_id, everybodys=order_id is not None or state == "failed"),
+        user_id=_choose_user(caller, user_id, allow_all=order_id is not None or state == "failed"),
         order_id=order_id,
         state=state,
     )
-    return page_response(
+    return make_page_response(
         rows,
         limit,
-        lambda row: NotificationView.model_validate({**row, "reason": row["reason"] if staff else None}),
+        lambda row: NotificationView.model_validate({**row, "reason": row["reason"] if is_staff else None}),
         lambda row: (row["id"],),
     )
 
 
-def _whose(caller: Caller, user_id: UUID | None, *, everybodys: bool) -> UUID | None:
+def _choose_user(caller: Caller, user_id: UUID | None, *, allow_all: bool) -> UUID | None:
     """Whose notifications are listed; None for all users'."""
-    if user_id is not None and not caller.may_see(user_id):
+    if user_id is not None and not caller.can_see(user_id):
         raise NotFound(f"no notifications of user {user_id} that you may see")
-    if user_id is None and not (everybodys and caller.at_least("staff")):
+    if user_id is None and not (allow_all and caller.has_role("staff")):
         return caller.user_id
     return user_id
 
 
 _TOKEN = Annotated[str, Path(max_length=100, description="from a mail")]
-_UNSUBSCRIBED = document_pages(s200="A page", s404="A page: no link of ours")
-_STOP = Markup('<form method="post"><input type="hidden" name="{field}" value="1"><button>Stop these mails</button></form>')
+_UNSUBSCRIBED = document_html_responses(s200="A page", s404="A page: no link of ours")
+_STOP_FORM = Markup('<form method="post"><input type="hidden" name="{field}" value="1"><button>Stop these mails</button></form>')
 _FROM_PAGE = "from_page"
 
 
 @router.get("/v1/notifications/unsubscribe/{token}", responses=_UNSUBSCRIBED, response_class=Response, openapi_extra={FREE_PARAMETERS: ""})
 async def show_unsubscribe_page(request: Request, token: _TOKEN) -> Response:
     """The page of the link in alerts and promotional mails: it asks, and changes nothing by itself."""
-    category = preferences.category_of(request.app.state.context, token)
+    category = preferences.find_category(request.app.state.context, token)
     if category is None:
-        return _no_link_of_ours()
-    return html_page(f"Stop {MAILS_OF[category]}?", "Mails about your orders and your account still come.", _STOP.format(field=_FROM_PAGE))
+        return _render_unknown_link()
+    return render_html_page(
+        f"Stop {CATEGORY_LABELS[category]}?", "Mails about your orders and your account still come.", _STOP_FORM.format(field=_FROM_PAGE)
+    )
 
 
 @router.post(
@@ -130,29 +132,29 @@ async def unsubscribe(request: Request, token: _TOKEN, from_page: Annotated[str,
         category = await preferences.unsubscribe(request.app.state.context, token)
     except NotFound:
         if from_page:
-            return _no_link_of_ours()
+            return _render_unknown_link()
         raise
     if from_page:
-        return html_page("Done", f"You get no more {MAILS_OF[category]}. Your preferences bring them back.")
+        return render_html_page("Done", f"You get no more {CATEGORY_LABELS[category]}. Your preferences bring them back.")
     return Response(status_code=204)
 
 
-def _no_link_of_ours() -> Response:
-    return html_page("This link is none of ours", "It may have been cut off; use the one in the newest mail.", status=404)
+def _render_unknown_link() -> Response:
+    return render_html_page("This link is none of ours", "It may have been cut off; use the one in the newest mail.", status=404)
 
 
 @router.post("/v1/campaigns", status_code=201, response_model=CampaignView, responses=document_headers(201, "Location"))
-async def post_campaign(request: Request, body: CampaignRequest, caller: Staff, once: OnceIfKeyed) -> Response:
+async def post_campaign(request: Request, body: CampaignRequest, caller: Staff, idempotent_request: OptionalIdempotency) -> Response:
     """Send a promotional mail to a segment of the customers: now, at a time, or by a cron spec in a time zone. Who opted out of promotions gets none."""
     context = request.app.state.context
 
-    async def act() -> Response:
-        async with context.database.work() as work:
-            made = await campaigns.create(context, work, body, caller.name)
-            view = _view({**made, "segment": orjson.dumps(made["segment"])}, [])
-            return once.save(work, 201, view.model_dump_json().encode(), {"Location": f"/v1/campaigns/{made['id']}"})
+    async def create_campaign() -> Response:
+        async with context.database.unit_of_work() as uow:
+            campaign = await campaigns.create_campaign(context, uow, body, caller.audit_name)
+            view = _to_campaign_view({**campaign, "segment": orjson.dumps(campaign["segment"])}, [])
+            return idempotent_request.store(uow, 201, view.model_dump_json().encode(), {"Location": f"/v1/campaigns/{campaign['id']}"})
 
-    return await once.run(context.database, act)
+    return await idempotent_request.execute(context.database, create_campaign)
 
 
 @router.get("/v1/campaigns", response_model=Page[CampaignView])
@@ -160,12 +162,12 @@ async def list_campaigns(request: Request, caller: Staff, limit: Limit = 20, cur
     """The newest first, each with its last runs."""
     database = request.app.state.context.database
     before = decode_cursor(cursor, UUID)
-    found = await store.campaigns.page(database, before[0] if before else None, limit + 1)
-    runs = await store.campaigns.runs(database, [campaign["id"] for campaign in found[:limit]], RUNS_SHOWN)
-    return page_response(
-        found,
+    rows = await store.campaigns.list_campaigns(database, before[0] if before else None, limit + 1)
+    runs = await store.campaigns.list_runs(database, [campaign["id"] for campaign in rows[:limit]], RUNS_SHOWN)
+    return make_page_response(
+        rows,
         limit,
-        lambda campaign: _view(campaign, [run for run in runs if run["campaign_id"] == campaign["id"]]),
+        lambda campaign: _to_campaign_view(campaign, [run for run in runs if run["campaign_id"] == campaign["id"]]),
         lambda campaign: (campaign["id"],),
     )
 
@@ -173,45 +175,45 @@ async def list_campaigns(request: Request, caller: Staff, limit: Limit = 20, cur
 @router.get("/v1/campaigns/{campaign_id}", response_model=CampaignView)
 async def get_campaign(request: Request, campaign_id: UUID, caller: Staff) -> Response:
     """A campaign and how far its runs are."""
-    return await _show(request, campaign_id)
+    return await _build_campaign_response(request, campaign_id)
 
 
 @router.post("/v1/campaigns/{campaign_id}/stop", response_model=CampaignView)
 async def stop_campaign(request: Request, campaign_id: UUID, caller: Staff) -> Response:
     """Send no more of it, until it is resumed; what a mail server has in hand goes out. 409 when everything is sent."""
-    await campaigns.stop(request.app.state.context, campaign_id)
-    return await _show(request, campaign_id)
+    await campaigns.stop_campaign(request.app.state.context, campaign_id)
+    return await _build_campaign_response(request, campaign_id)
 
 
 @router.post("/v1/campaigns/{campaign_id}/resume", response_model=CampaignView)
 async def resume_campaign(request: Request, campaign_id: UUID, caller: Staff) -> Response:
     """Go on where it was stopped: nobody gets it twice. Sends a missed run of a campaign without cron. 409 when there is nothing to resume."""
-    await campaigns.resume(request.app.state.context, campaign_id)
-    return await _show(request, campaign_id)
+    await campaigns.resume_campaign(request.app.state.context, campaign_id)
+    return await _build_campaign_response(request, campaign_id)
 
 
-async def _show(request: Request, campaign_id: UUID) -> Response:
+async def _build_campaign_response(request: Request, campaign_id: UUID) -> Response:
     database = request.app.state.context.database
-    campaign = await store.campaigns.find(database, campaign_id)
+    campaign = await store.campaigns.find_campaign(database, campaign_id)
     if campaign is None:
         raise NotFound(f"no campaign {campaign_id}; GET /v1/campaigns lists them")
-    return json_response(_view(campaign, await store.campaigns.runs(database, [campaign_id], RUNS_SHOWN)))
+    return make_json_response(_to_campaign_view(campaign, await store.campaigns.list_runs(database, [campaign_id], RUNS_SHOWN)))
 
 
-def _view(campaign: Any, runs: list[asyncpg.Record]) -> CampaignView:
-    shown = [_run(run, stopped=campaign["stopped"]) for run in runs]
+def _to_campaign_view(campaign: Any, runs: list[asyncpg.Record]) -> CampaignView:
+    run_views = [_to_run_view(run, stopped=campaign["stopped"]) for run in runs]
     status: Literal["scheduled", "running", "stopped", "done"] = "done"
     if campaign["stopped"]:
         status = "stopped"
-    elif any(run.status in ("writing", "sending") for run in shown):
+    elif any(run.status in ("writing", "sending") for run in run_views):
         status = "running"
     elif campaign["next_at"] is not None:
         status = "scheduled"
     return CampaignView.model_validate(
-        {**campaign, "segment": orjson.loads(campaign["segment"]), "status": status, "next_run_at": campaign["next_at"], "runs": shown}
+        {**campaign, "segment": orjson.loads(campaign["segment"]), "status": status, "next_run_at": campaign["next_at"], "runs": run_views}
     )
 
 
-def _run(run: asyncpg.Record, *, stopped: bool) -> RunView:
+def _to_run_view(run: asyncpg.Record, *, stopped: bool) -> RunView:
     status = run["state"] if run["state"] != "written" else "sending" if run["pending"] else "done"
     return RunView.model_validate({**run, "status": "stopped" if stopped and status in ("writing", "sending") else status})

@@ -7,7 +7,7 @@ from pydantic import BaseModel
 from caravan.client import Operation
 
 
-class LatestRequest(BaseModel):
+class LatestNotificationsRequest(BaseModel):
     user_id: UUID
     limit: int = 5
 
@@ -27,4 +27,4 @@ class LatestNotifications(BaseModel):
     items: list[NotificationSummary]
 
 
-LATEST = Operation("notifications", "latest", LatestRequest, LatestNotifications, owner="user_id")
+LIST_LATEST_NOTIFICATIONS = Operation("notifications", "latest", LatestNotificationsRequest, LatestNotifications, owner="user_id")

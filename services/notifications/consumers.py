@@ -8,19 +8,19 @@ from caravan.database import UnitOfWork
 from caravan.inbox import Consumers
 from caravan.messages import Delivery, Event, Source
 from services.identity.messages import USER_REGISTERED, USER_UPDATED, UserRegistered, UserUpdated
-from services.notifications.messages import CANCELLATION_REFUSED, CRITICAL, STANDARD, SendNotification
-from services.notifications.model import KINDS, Priority, Wanted, commanded
+from services.notifications.messages import CANCELLATION_REFUSED, CRITICAL_NOTIFICATIONS, STANDARD_NOTIFICATIONS, SendNotification
+from services.notifications.model import KINDS, NotificationRequest, Priority, commandable_type
 from services.notifications.use_cases import NotificationsContext as Context
 from services.notifications.use_cases import campaigns
-from services.notifications.use_cases.accepting import accept
+from services.notifications.use_cases.accepting import accept_requests
 from services.orders.messages import ORDERS, OrderCancellationRefused, OrderCancelled, OrderCreated
 from services.processing.messages import ORDER_PROCESSED, OrderProcessed
 from services.shipping.messages import ORDER_SHIPPED, OrderShipped
 
 consume = Consumers("notifications", linger=0.1)
 
-ANNOUNCED = ORDERS.bind("notifications", "order.created", "order.cancelled", "order.cancellation-refused")
-BY_OUTCOME = {"completed": "order_confirmed", "rejected": "order_rejected", "payment_failed": "payment_failed"}
+ORDER_ANNOUNCEMENTS = ORDERS.bind("notifications", "order.created", "order.cancelled", "order.cancellation-refused")
+KIND_BY_OUTCOME = {"completed": "order_confirmed", "rejected": "order_rejected", "payment_failed": "payment_failed"}
 """A cancellation tells the customer itself, when it is complete."""
 
 
@@ -30,63 +30,65 @@ class Trigger:
 
     source: Source
     event: type[Event]
-    kind: Callable[[Any], str | None]
+    choose_kind: Callable[[Any], str | None]
 
 
 TRIGGERS = (
-    Trigger(ANNOUNCED, OrderCreated, lambda _: "order_received"),
-    Trigger(ANNOUNCED, OrderCancelled, lambda _: "order_cancelled"),
-    Trigger(ANNOUNCED, OrderCancellationRefused, lambda _: CANCELLATION_REFUSED),
-    Trigger(ORDER_PROCESSED, OrderProcessed, lambda event: BY_OUTCOME.get(event.outcome)),
+    Trigger(ORDER_ANNOUNCEMENTS, OrderCreated, lambda _: "order_received"),
+    Trigger(ORDER_ANNOUNCEMENTS, OrderCancelled, lambda _: "order_cancelled"),
+    Trigger(ORDER_ANNOUNCEMENTS, OrderCancellationRefused, lambda _: CANCELLATION_REFUSED),
+    Trigger(ORDER_PROCESSED, OrderProcessed, lambda event: KIND_BY_OUTCOME.get(event.outcome)),
     Trigger(ORDER_SHIPPED, OrderShipped, lambda _: "order_shipped"),
 )
-BY_EVENT = {trigger.event: trigger for trigger in TRIGGERS}
+TRIGGER_BY_EVENT = {trigger.event: trigger for trigger in TRIGGERS}
 
 
-def triggered(event: Event) -> Wanted | None:
+def notification_for(event: Event) -> NotificationRequest | None:
     """The message that an event makes."""
-    trigger = BY_EVENT[type(event)]
-    name = trigger.kind(event)
+    trigger = TRIGGER_BY_EVENT[type(event)]
+    name = trigger.choose_kind(event)
     if name is None:
         return None
     kind = KINDS[name]
-    return Wanted(
-        about=str(event.order_id),  # type: ignore[attr-defined]
+    return NotificationRequest(
+        dedup_key=str(event.order_id),  # type: ignore[attr-defined]
         kind=kind,
         user_id=getattr(event, "user_id", None),
         email=event.email,  # type: ignore[attr-defined]  # every event here carries the address of its moment
-        values={field: getattr(event, field, None) for field in kind.needs + kind.may},
+        values={field: getattr(event, field, None) for field in kind.required_values + kind.optional_values},
         order_id=event.order_id,  # type: ignore[attr-defined]
     )
 
 
-async def something_happened(context: Context, work: UnitOfWork, deliveries: list[Delivery[Event]]) -> None:
-    await accept(context, work, [wanted for delivery in deliveries if (wanted := triggered(delivery.message))])
+async def notify_on_event(context: Context, uow: UnitOfWork, deliveries: list[Delivery[Event]]) -> None:
+    await accept_requests(context, uow, [request for delivery in deliveries if (request := notification_for(delivery.message))])
 
 
 @consume(USER_REGISTERED)
-async def user_registered(context: Context, work: UnitOfWork, deliveries: list[Delivery[UserRegistered]]) -> None:
-    await campaigns.know_users(work, deliveries)
+async def handle_user_registered(context: Context, uow: UnitOfWork, deliveries: list[Delivery[UserRegistered]]) -> None:
+    await campaigns.update_recipients(uow, deliveries)
 
 
 @consume(USER_UPDATED)
-async def user_updated(context: Context, work: UnitOfWork, deliveries: list[Delivery[UserUpdated]]) -> None:
-    await campaigns.know_users(work, deliveries)
+async def handle_user_updated(context: Context, uow: UnitOfWork, deliveries: list[Delivery[UserUpdated]]) -> None:
+    await campaigns.update_recipients(uow, deliveries)
 
 
 for source in {id(trigger.source): trigger.source for trigger in TRIGGERS}.values():
-    consume(source)(something_happened)
+    consume(source)(notify_on_event)
 
 
-def asked_for(command: SendNotification, priority: Priority) -> Wanted:
-    return Wanted(command.about, commanded(command.kind), command.user_id, command.email, dict(command.values), priority=priority)
+def from_command(command: SendNotification, priority: Priority) -> NotificationRequest:
+    return NotificationRequest(
+        command.about, commandable_type(command.kind), command.user_id, command.email, dict(command.values), priority=priority
+    )
 
 
-@consume(CRITICAL)
-async def send_critical(context: Context, work: UnitOfWork, deliveries: list[Delivery[SendNotification]]) -> None:
-    await accept(context, work, [asked_for(delivery.message, "critical") for delivery in deliveries])
+@consume(CRITICAL_NOTIFICATIONS)
+async def send_critical(context: Context, uow: UnitOfWork, deliveries: list[Delivery[SendNotification]]) -> None:
+    await accept_requests(context, uow, [from_command(delivery.message, "critical") for delivery in deliveries])
 
 
-@consume(STANDARD)
-async def send_standard(context: Context, work: UnitOfWork, deliveries: list[Delivery[SendNotification]]) -> None:
-    await accept(context, work, [asked_for(delivery.message, "standard") for delivery in deliveries])
+@consume(STANDARD_NOTIFICATIONS)
+async def send_standard(context: Context, uow: UnitOfWork, deliveries: list[Delivery[SendNotification]]) -> None:
+    await accept_requests(context, uow, [from_command(delivery.message, "standard") for delivery in deliveries])

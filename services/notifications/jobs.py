@@ -7,30 +7,30 @@ from uuid import UUID
 from prometheus_client import Gauge
 
 from caravan.jobs import Cron, Job, Jobs
-from caravan.service import Periodic
+from caravan.service import PeriodicTask
 from services.notifications import store
 from services.notifications.use_cases import NotificationsContext, campaigns, sending
 
 WAITING = Gauge("caravan_notifications_waiting", "Notifications that are not sent yet, counted up to 100,000", ["priority"])
 OWNER_DAYS = 1
-SENDING = {"attempts": 3, "lease_seconds": 10.0, "seconds": 180.0, "keep_completed": 100}
+SEND_OPTIONS = {"attempts": 3, "lease_seconds": 10.0, "seconds": 180.0, "keep_completed": 100}
 
 jobs = Jobs("notifications")
 
 
-@jobs.job("notifications.critical-send", **SENDING)
+@jobs.job("notifications.critical-send", **SEND_OPTIONS)
 async def send_critical(context: NotificationsContext, job: Job) -> dict[str, int]:
     """Hand over the critical messages that are due."""
     return await sending.send_due(context, "critical", job)
 
 
-@jobs.job("notifications.standard-send", gather_seconds=0.1, **SENDING)
+@jobs.job("notifications.standard-send", debounce_seconds=0.1, **SEND_OPTIONS)
 async def send_standard(context: NotificationsContext, job: Job) -> dict[str, int]:
     """Hand over the other messages that are due; at most ten jobs a second, so that each carries more."""
     return await sending.send_due(context, "standard", job)
 
 
-@jobs.job("notifications.bulk-send", gather_seconds=0.1, **SENDING)
+@jobs.job("notifications.bulk-send", debounce_seconds=0.1, **SEND_OPTIONS)
 async def send_bulk(context: NotificationsContext, job: Job) -> dict[str, int]:
     """Hand over the messages of campaigns that are due."""
     return await sending.send_due(context, "bulk", job)
@@ -39,36 +39,36 @@ async def send_bulk(context: NotificationsContext, job: Job) -> dict[str, int]:
 @jobs.job(campaigns.CAMPAIGN_JOB, lease_seconds=10.0, seconds=1800.0, attempts=10)
 async def send_campaign(context: NotificationsContext, job: Job) -> dict[str, int]:
     """Start what is due of a campaign, and write the messages of its runs in chunks."""
-    return await campaigns.advance(context, job)
+    return await campaigns.run_campaign(context, job)
 
 
-@jobs.job("notifications.history-prune", everywhere=1, schedule=Cron("17 3 * * *"))
-async def prune(context: NotificationsContext, job: Job) -> dict[str, int]:
+@jobs.job("notifications.history-prune", global_concurrency=1, schedule=Cron("17 3 * * *"))
+async def prune_history(context: NotificationsContext, job: Job) -> dict[str, int]:
     """Delete finished notifications that are older than they are kept."""
     oldest = context.clock() - timedelta(days=context.settings.keep_days)
-    before, gone = UUID(int=int(oldest.timestamp() * 1000) << 80), 0
-    while not job.stopping():
-        pruned = await store.prune(context.database, before)
-        gone += pruned
-        await job.report(gone)
-        if pruned < store.PRUNED_AT_ONCE:
+    before, deleted = UUID(int=int(oldest.timestamp() * 1000) << 80), 0
+    while not job.is_stopping():
+        batch_deleted = await store.prune_finished(context.database, before)
+        deleted += batch_deleted
+        await job.report_progress(deleted)
+        if batch_deleted < store.PRUNE_BATCH:
             break
-    return {"deleted": gone}
+    return {"deleted": deleted}
 
 
-async def measure(context: NotificationsContext) -> bool:
+async def measure_waiting(context: NotificationsContext) -> bool:
     """Count what waits, and find owners that became known too late."""
-    counts = await store.waiting(context.database)
-    for priority in sending.BATCH:
+    counts = await store.count_waiting(context.database)
+    for priority in sending.BATCH_SIZES:
         WAITING.labels(priority).set(counts.get(priority, 0))
-    await store.find_owners(context.database, context.clock() - timedelta(days=OWNER_DAYS))
+    await store.assign_missing_owners(context.database, context.clock() - timedelta(days=OWNER_DAYS))
     return False
 
 
 SWEEPERS = (
-    Periodic("critical", 1.0, partial(sending.sweep, priority="critical")),
-    Periodic("standard", 1.0, partial(sending.sweep, priority="standard")),
-    Periodic("bulk", 2.0, partial(sending.sweep, priority="bulk")),
-    Periodic("campaigns", 10.0, campaigns.sweep),
-    Periodic("measure", 10.0, measure),
+    PeriodicTask("critical", 1.0, partial(sending.enqueue_due, priority="critical")),
+    PeriodicTask("standard", 1.0, partial(sending.enqueue_due, priority="standard")),
+    PeriodicTask("bulk", 2.0, partial(sending.enqueue_due, priority="bulk")),
+    PeriodicTask("campaigns", 10.0, campaigns.enqueue_missing_jobs),
+    PeriodicTask("measure", 10.0, measure_waiting),
 )

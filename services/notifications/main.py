@@ -4,11 +4,11 @@ from pathlib import Path
 
 from caravan.service import DatabaseDeclaration, Service
 from services.notifications import api, jobs, messages, providers
-from services.notifications.client import LATEST
+from services.notifications.client import LIST_LATEST_NOTIFICATIONS
 from services.notifications.consumers import consume
 from services.notifications.settings import Settings
-from services.notifications.use_cases.given_up import GivenUp
-from services.notifications.use_cases.preferences import latest
+from services.notifications.use_cases.given_up import NotificationDeadLetters
+from services.notifications.use_cases.preferences import list_latest_notifications
 
 service = Service(
     "notifications",
@@ -16,10 +16,10 @@ service = Service(
     routers=(api.router,),
     consumers=consume,
     channels=messages.CHANNELS,
-    operations={LATEST: latest},
+    operations={LIST_LATEST_NOTIFICATIONS: list_latest_notifications},
     settings=Settings,
-    periodic=jobs.SWEEPERS,
+    periodic_tasks=jobs.SWEEPERS,
     jobs=jobs.jobs,
-    parts=providers.opened,
-    failures=(GivenUp,),
+    open_resources=providers.open_resources,
+    dead_letter_sources=(NotificationDeadLetters,),
 )

@@ -35,17 +35,17 @@ class SendNotification(Command):
     values: dict[str, Any] = {}
 
 
-CRITICAL = Queue(
+CRITICAL_NOTIFICATIONS = Queue(
     "notifications.critical",
     owner="notifications",
     commands=(SendNotification,),
     key="about",
     purpose="Security messages: sent before all others.",
 )
-STANDARD = Queue(
+STANDARD_NOTIFICATIONS = Queue(
     "notifications.standard", owner="notifications", commands=(SendNotification,), key="about", purpose="Everything that may wait a little."
 )
-CHANNELS = (CRITICAL, STANDARD)
+CHANNELS = (CRITICAL_NOTIFICATIONS, STANDARD_NOTIFICATIONS)
 
 CANCELLATION_REFUSED = "cancellation_refused"
 """The e-mail that a cancellation came too late: with any outcome, besides those of the outcome."""

@@ -8,7 +8,7 @@ import base64
 import binascii
 import re
 
-from services.notifications.letters import Letter
+from services.notifications.letters import RenderedMessage
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 WORD_BYTES = 45
@@ -16,7 +16,7 @@ WORD_BYTES = 45
 MAX_SUBJECT = 200
 
 
-def header(text: str) -> str:
+def encode_header(text: str) -> str:
     """A header value on one or more folded lines."""
     text = _CONTROL.sub(" ", text).strip()
     if text.isascii() and "=?" not in text:
@@ -26,17 +26,17 @@ def header(text: str) -> str:
     for character in text:
         encoded = character.encode("utf-8", "replace")
         if len(word) + len(encoded) > WORD_BYTES:
-            words.append(_word(word))
+            words.append(_encode_word(word))
             word = b""
         word += encoded
-    return "\r\n ".join([*words, _word(word)])
+    return "\r\n ".join([*words, _encode_word(word)])
 
 
-def _word(content: bytes) -> str:
+def _encode_word(content: bytes) -> str:
     return f"=?utf-8?b?{base64.b64encode(content).decode()}?="
 
 
-def address(recipient: str) -> str:
+def encode_address(recipient: str) -> str:
     """An address for a header: the domain as it travels. A local part beyond ASCII stays as it is (RFC 6532)."""
     if recipient.isascii():
         return recipient
@@ -47,32 +47,32 @@ def address(recipient: str) -> str:
         return recipient
 
 
-def body(text: str) -> bytes:
+def encode_body(text: str) -> bytes:
     lines = text.replace("\r\n", "\n").replace("\r", "\n").replace("\n", "\r\n")
     return binascii.b2a_qp(lines.encode("utf-8", "replace"))
 
 
-def compose(letter: Letter, sender: str, date: str) -> bytes:
+def compose_mail(message: RenderedMessage, sender: str, date: str) -> bytes:
     """The whole mail. `date` is RFC 5322; the Message-ID follows from the letter's key, so that the same letter is always the same message."""
     domain = sender.rpartition("@")[2].rstrip("> ")
-    boundary = f"=_{letter.key}"  # no quoted-printable text can hold "=_"
-    extra = "".join(f"{name}: {header(value)}\r\n" for name, value in letter.headers)
+    boundary = f"=_{message.key}"  # no quoted-printable text can hold "=_"
+    extra = "".join(f"{name}: {encode_header(value)}\r\n" for name, value in message.headers)
     head = (
-        f"From: {sender}\r\nTo: {address(letter.recipient)}\r\nSubject: {header(letter.subject[:MAX_SUBJECT])}\r\nDate: {date}\r\n"
-        f"Message-ID: <{letter.key}@{domain}>\r\nAuto-Submitted: auto-generated\r\n{extra}MIME-Version: 1.0\r\n"
+        f"From: {sender}\r\nTo: {encode_address(message.recipient)}\r\nSubject: {encode_header(message.subject[:MAX_SUBJECT])}\r\nDate: {date}\r\n"
+        f"Message-ID: <{message.key}@{domain}>\r\nAuto-Submitted: auto-generated\r\n{extra}MIME-Version: 1.0\r\n"
         f'Content-Type: multipart/alternative;\r\n boundary="{boundary}"\r\n\r\n'
     )
     return b"".join(
         (
             head.encode(),
-            _part(boundary, "plain"),
-            body(letter.text),
-            _part(boundary, "html"),
-            body(letter.html),
+            _build_part_header(boundary, "plain"),
+            encode_body(message.text),
+            _build_part_header(boundary, "html"),
+            encode_body(message.html),
             f"\r\n--{boundary}--\r\n".encode(),
         )
     )
 
 
-def _part(boundary: str, kind: str) -> bytes:
+def _build_part_header(boundary: str, kind: str) -> bytes:
     return f"\r\n--{boundary}\r\nContent-Type: text/{kind}; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n".encode()

@@ -18,88 +18,88 @@ import aiosmtplib
 import orjson
 
 from caravan.clock import Clock
-from caravan.derivation import derive
-from caravan.service import Context
+from caravan.derivation import derive_secret
+from caravan.service import ServiceContext
 from caravan.telemetry import log
 from services.notifications import mime
-from services.notifications.letters import Letter
+from services.notifications.letters import RenderedMessage
 from services.notifications.settings import Settings
 
-SLICE = 20
+SLICE_SIZE = 20
 """Letters handled before the event loop gets its turn: about 2 ms."""
 SMTP_SECONDS = 10.0
 BATCH_SECONDS = 45.0
 """After this a batch is cut short: well within the lease of its rows."""
-LETTERS_PER_CONNECTION = 10
+MESSAGES_PER_CONNECTION = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class SendResult:
     """`again`: this letter failed, later it may work. `refused`: it never will. `later`: it was not tried. `down`: the provider is away as a whole."""
 
-    result: Literal["sent", "again", "refused", "later", "down"]
+    status: Literal["sent", "again", "refused", "later", "down"]
     reason: str | None = None
 
 
-SENT, LATER = Verdict("sent"), Verdict("later")
+SENT, NOT_TRIED = SendResult("sent"), SendResult("later")
 
 
-class Provider(Protocol):
+class MessageProvider(Protocol):
     """Carries letters of one channel. A letter may come again after a crash, with the same key: who can, drops the second."""
 
-    async def send(self, letters: Sequence[Letter]) -> list[Verdict]:
+    async def send(self, messages: Sequence[RenderedMessage]) -> list[SendResult]:
         """One verdict for each letter, in their order."""
 
 
 @dataclass(slots=True)
-class Rest:
+class ProviderBackoff:
     """A provider that is down is left alone for a while that doubles, so that a backlog is not spent on asking it."""
 
     failures: int = 0
-    until: float = 0.0
+    paused_until: float = 0.0
 
-    def down(self) -> None:
-        self.until = time.monotonic() + min(0.5 * 2**self.failures, 15.0)
+    def record_failure(self) -> None:
+        self.paused_until = time.monotonic() + min(0.5 * 2**self.failures, 15.0)
         self.failures = min(self.failures + 1, 10)
 
-    def up(self) -> None:
+    def record_success(self) -> None:
         self.failures = 0
 
 
 @dataclass(slots=True)
-class Parts:
+class NotificationsResources:
     """`providers` by channel: another channel is another line here."""
 
-    providers: dict[str, Provider]
-    base: str
+    providers: dict[str, MessageProvider]
+    base_url: str
     """Where links lead."""
     unsubscribe_secret: str
-    rests: dict[str, Rest] = field(default_factory=dict)
+    backoffs: dict[str, ProviderBackoff] = field(default_factory=dict)
 
-    def rest(self, channel: str) -> Rest:
-        return self.rests.setdefault(channel, Rest())
+    def get_backoff(self, channel: str) -> ProviderBackoff:
+        return self.backoffs.setdefault(channel, ProviderBackoff())
 
-    def awake(self) -> list[str]:
+    def available_channels(self) -> list[str]:
         now = time.monotonic()
-        return [channel for channel in self.providers if self.rest(channel).until <= now]
+        return [channel for channel in self.providers if self.get_backoff(channel).paused_until <= now]
 
 
 @asynccontextmanager
-async def opened(context: Context[Settings, Parts]) -> AsyncIterator[Parts]:
-    settings, folder = context.settings, context.kernel.data
-    email: Provider
+async def open_resources(context: ServiceContext[Settings, NotificationsResources]) -> AsyncIterator[NotificationsResources]:
+    settings, folder = context.settings, context.kernel_settings.data
+    email: MessageProvider
     if settings.smtp_url is not None:
-        email = SmtpEmail(settings.smtp_url.get_secret_value(), settings.sender, settings.smtp_connections, context.clock)
+        email = SmtpEmailProvider(settings.smtp_url.get_secret_value(), settings.sender, settings.smtp_connections, context.clock)
     else:
-        email = FolderEmail(folder / "mail", settings.sender)
-    yield Parts(
-        {"email": email, "sms": SmsStub(folder / "sms.jsonl"), "log": LogMessage()},
-        (context.kernel.public_url or context.url).rstrip("/"),
-        derive(context.secret, "unsubscribe"),
+        email = FolderEmailProvider(folder / "mail", settings.sender)
+    yield NotificationsResources(
+        {"email": email, "sms": SmsFileProvider(folder / "sms.jsonl"), "log": LogProvider()},
+        (context.kernel_settings.public_url or context.url).rstrip("/"),
+        derive_secret(context.secret, "unsubscribe"),
     )
 
 
-class FolderEmail:
+class FolderEmailProvider:
     """A file per mail, for a shop without a mail server. The name follows from the letter, so a letter that comes again replaces itself.
 
     The files are written on the event loop, a slice at a time: 20 µs each; a rename would make it 35. A worker thread has to take the interpreter's lock
@@ -110,26 +110,26 @@ class FolderEmail:
         self.folder = folder
         self.sender = sender
 
-    async def send(self, letters: Sequence[Letter]) -> list[Verdict]:
-        verdicts: list[Verdict] = []
+    async def send(self, messages: Sequence[RenderedMessage]) -> list[SendResult]:
+        results: list[SendResult] = []
         try:
             self.folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # parents on the way get no mode
             self.folder.mkdir(mode=0o700, exist_ok=True)
             if self.folder.stat().st_mode & 0o077:
                 self.folder.chmod(0o700)  # made by an earlier version: other users of the machine could list it
-            for start in range(0, len(letters), SLICE):
-                for letter in letters[start : start + SLICE]:
-                    self._write(letter)
-                    verdicts.append(SENT)
+            for start in range(0, len(messages), SLICE_SIZE):
+                for message in messages[start : start + SLICE_SIZE]:
+                    self._write_mail(message)
+                    results.append(SENT)
                 await asyncio.sleep(0)
         except OSError as error:
-            verdicts.append(Verdict("down", f"{self.folder}: {error.strerror}"))
-        return verdicts + [LATER] * (len(letters) - len(verdicts))
+            results.append(SendResult("down", f"{self.folder}: {error.strerror}"))
+        return results + [NOT_TRIED] * (len(messages) - len(results))
 
-    def _write(self, letter: Letter) -> None:
-        made_at = letter.made_at.astimezone(UTC)
-        name = f"{made_at:%Y%m%dT%H%M%S.%fZ}-{letter.kind}-{letter.key}.eml"
-        content = mime.compose(letter, self.sender, format_datetime(made_at))
+    def _write_mail(self, message: RenderedMessage) -> None:
+        made_at = message.created_at.astimezone(UTC)
+        name = f"{made_at:%Y%m%dT%H%M%S.%fZ}-{message.kind}-{message.key}.eml"
+        content = mime.compose_mail(message, self.sender, format_datetime(made_at))
         final = f"{self.folder}/{name}"
         try:
             _write(final, os.O_EXCL, content)
@@ -152,7 +152,7 @@ def _write(path: str, how: int, content: bytes) -> None:
         os.close(file)
 
 
-class SmtpEmail:
+class SmtpEmailProvider:
     """A mail server. It may take a letter and lose the connection before it says so; the letter then comes again with its Message-ID."""
 
     def __init__(self, url: str, sender: str, connections: int, clock: Clock) -> None:
@@ -162,35 +162,35 @@ class SmtpEmail:
         self._connections = connections
         self._clock = clock
 
-    async def send(self, letters: Sequence[Letter]) -> list[Verdict]:
-        verdicts = [LATER] * len(letters)
-        waiting = enumerate(letters)
+    async def send(self, messages: Sequence[RenderedMessage]) -> list[SendResult]:
+        results = [NOT_TRIED] * len(messages)
+        queue = enumerate(messages)
         async with asyncio.TaskGroup() as group:
-            for _ in range(min(self._connections, math.ceil(len(letters) / LETTERS_PER_CONNECTION))):
-                group.create_task(self._work_off(waiting, verdicts))
-        return verdicts
+            for _ in range(min(self._connections, math.ceil(len(messages) / MESSAGES_PER_CONNECTION))):
+                group.create_task(self._send_on_connection(queue, results))
+        return results
 
-    async def _work_off(self, waiting: Iterator[tuple[int, Letter]], verdicts: list[Verdict]) -> None:
+    async def _send_on_connection(self, queue: Iterator[tuple[int, RenderedMessage]], results: list[SendResult]) -> None:
         """Hand over letters on a connection of its own, until there are none left or the connection is lost."""
-        until = time.monotonic() + BATCH_SECONDS
-        client = self._client()
+        batch_end = time.monotonic() + BATCH_SECONDS
+        client = self._create_client()
         try:
             await client.connect()
         except (aiosmtplib.SMTPException, OSError) as error:
-            place, _ = next(waiting, (None, None))
-            if place is not None:
-                verdicts[place] = Verdict("down", _reason(error))
+            index, _ = next(queue, (None, None))
+            if index is not None:
+                results[index] = SendResult("down", _describe_error(error))
             return
         try:
-            for place, letter in waiting:
-                verdicts[place] = await self._hand_over(client, letter)
-                if not client.is_connected or time.monotonic() > until:
+            for index, message in queue:
+                results[index] = await self._send_message(client, message)
+                if not client.is_connected or time.monotonic() > batch_end:
                     break
         finally:
             with suppress(aiosmtplib.SMTPException, OSError):
                 await client.quit()
 
-    def _client(self) -> aiosmtplib.SMTP:
+    def _create_client(self) -> aiosmtplib.SMTP:
         url = self._url
         return aiosmtplib.SMTP(
             hostname=url.hostname,
@@ -202,39 +202,41 @@ class SmtpEmail:
             timeout=SMTP_SECONDS,
         )
 
-    async def _hand_over(self, client: aiosmtplib.SMTP, letter: Letter) -> Verdict:
-        recipient = mime.address(letter.recipient)
-        message = mime.compose(letter, self._sender, format_datetime(self._clock()))
+    async def _send_message(self, client: aiosmtplib.SMTP, message: RenderedMessage) -> SendResult:
+        recipient = mime.encode_address(message.recipient)
+        mail = mime.compose_mail(message, self._sender, format_datetime(self._clock()))
         try:
-            await client.sendmail(self._envelope, recipient, message, mail_options=() if recipient.isascii() else ("SMTPUTF8",))
+            await client.sendmail(self._envelope, recipient, mail, mail_options=() if recipient.isascii() else ("SMTPUTF8",))
             return SENT
         except aiosmtplib.SMTPRecipientsRefused as error:
-            return _answer(error.recipients[0].code, str(error.recipients[0]))
+            return _classify_reply(error.recipients[0].code, str(error.recipients[0]))
         except aiosmtplib.SMTPResponseException as error:
-            return _answer(error.code, _reason(error))
+            return _classify_reply(error.code, _describe_error(error))
         except (aiosmtplib.SMTPNotSupported, ValueError) as error:
-            return Verdict("refused", _reason(error))
+            return SendResult("refused", _describe_error(error))
         except (aiosmtplib.SMTPException, OSError) as error:
             client.close()
-            return Verdict("again", _reason(error))
+            return SendResult("again", _describe_error(error))
 
 
-def _answer(code: int, reason: str) -> Verdict:
-    return Verdict("refused" if 500 <= code < 600 else "again", reason)
+def _classify_reply(code: int, reason: str) -> SendResult:
+    return SendResult("refused" if 500 <= code < 600 else "again", reason)
 
 
-def _reason(error: Exception) -> str:
+def _describe_error(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-class SmsStub:
+class SmsFileProvider:
     """Stands in for an SMS gateway: a line of JSON per message in a file."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    async def send(self, letters: Sequence[Letter]) -> list[Verdict]:
-        lines = b"".join(orjson.dumps({"key": letter.key, "to": letter.recipient, "text": letter.subject}) + b"\n" for letter in letters)
+    async def send(self, messages: Sequence[RenderedMessage]) -> list[SendResult]:
+        lines = b"".join(
+            orjson.dumps({"key": message.key, "to": message.recipient, "text": message.subject}) + b"\n" for message in messages
+        )
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
@@ -244,13 +246,13 @@ class SmsStub:
             finally:
                 os.close(file)
         except OSError as error:
-            return [Verdict("down", f"{self.path}: {error.strerror}")] * len(letters)
-        return [SENT] * len(letters)
+            return [SendResult("down", f"{self.path}: {error.strerror}")] * len(messages)
+        return [SENT] * len(messages)
 
 
-class LogMessage:
+class LogProvider:
     """Messages that stay in the house: the user finds them at `/v1/notifications`, operations in the log, one line per batch."""
 
-    async def send(self, letters: Sequence[Letter]) -> list[Verdict]:
-        log.info("messages", messages=[f"{letter.kind} {letter.about}: {letter.subject}" for letter in letters])
-        return [SENT] * len(letters)
+    async def send(self, messages: Sequence[RenderedMessage]) -> list[SendResult]:
+        log.info("messages", messages=[f"{message.kind} {message.dedup_key}: {message.subject}" for message in messages])
+        return [SENT] * len(messages)

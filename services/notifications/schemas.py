@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from caravan.text import Line, Paragraphs
+from caravan.text import TextLine, TextParagraphs
 from caravan.times import Time
 
 ChannelName = Literal["email", "sms", "log"]
@@ -50,7 +50,7 @@ class NotificationView(BaseModel):
 
 
 Days = Annotated[int, Field(ge=1, le=3650)]
-Title = Annotated[str, Line(150)]
+Title = Annotated[str, TextLine(150)]
 
 
 class Segment(BaseModel):
@@ -71,7 +71,7 @@ class CampaignRequest(BaseModel):
 
     name: Title = Field(description="for you; it is not sent")
     subject: Title
-    text: Annotated[str, Paragraphs(20_000)] = Field(description="plain text; an empty line begins a paragraph")
+    text: Annotated[str, TextParagraphs(20_000)] = Field(description="plain text; an empty line begins a paragraph")
     segment: Segment = Segment()
     send_at: Time | None = Field(None, description="null: now; a time that has passed is refused")
     cron: str | None = Field(

@@ -33,7 +33,7 @@ class Settings(BaseSettings):
 
     @field_validator("smtp_url")
     @classmethod
-    def _mail_server(cls, url: SecretStr | None) -> SecretStr | None:
+    def _check_smtp_url(cls, url: SecretStr | None) -> SecretStr | None:
         if url is not None:
             check_url(url.get_secret_value(), SCHEMES)
         return url

@@ -12,12 +12,12 @@ from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response
 
 from caravan.auth import Caller, Customer
-from caravan.clock import rfc3339
+from caravan.clock import format_rfc3339
 from caravan.database import UnitOfWork
 from caravan.errors import NotFound
-from caravan.events import Recorded
+from caravan.events import RecordedEvent
 from caravan.http import (
-    EVENTS,
+    EVENT_STREAM_TYPE,
     CursorParameter,
     EventStream,
     Limit,
@@ -25,41 +25,51 @@ from caravan.http import (
     Time,
     decode_cursor,
     document_headers,
-    entity_tag,
-    json_response,
-    page_response,
+    format_entity_tag,
+    make_json_response,
+    make_page_response,
     parse_time,
 )
-from caravan.idempotency import OnceIfKeyed, OnceRequired
+from caravan.idempotency import OptionalIdempotency, RequiredIdempotency
 from caravan.money import Money
 from services.orders import model, store
 from services.orders.messages import OrderCreated
-from services.orders.schemas import Accepted, Cancellation, CancelRequest, History, HistoryEntry, Line, OrderDocument, OrderItem, PlaceOrder
-from services.orders.use_cases import READ, OrdersContext, cancel, place, read
+from services.orders.schemas import (
+    AcceptedOrder,
+    Cancellation,
+    CancelRequest,
+    HistoryEntry,
+    LineItem,
+    OrderDocument,
+    OrderHistory,
+    OrderItem,
+    OrderRequest,
+)
+from services.orders.use_cases import READ_DATABASE, OrdersContext, cancel, place, read
 
 router = APIRouter(tags=["orders"])
 
 Status = Literal["created", "reserved", "paid", "shipped", "delivered", "rejected", "payment_failed", "cancelled", "refunded"]
 POLL_SECONDS = 1.0
-HEARTBEATS = 15
+POLLS_PER_HEARTBEAT = 15
 Version = Annotated[int | None, Query(ge=1, le=100_000)]
 
 
-def _context(request: Request) -> OrdersContext:
+def _get_context(request: Request) -> OrdersContext:
     context: OrdersContext = request.app.state.context
     return context
 
 
-@router.post("/v1/orders", status_code=202, response_model=Accepted, responses=document_headers(202, "Location"))
-async def post_order(request: Request, order: PlaceOrder, caller: Customer, once: OnceRequired) -> Response:
+@router.post("/v1/orders", status_code=202, response_model=AcceptedOrder, responses=document_headers(202, "Location"))
+async def post_order(request: Request, order: OrderRequest, caller: Customer, idempotent_request: RequiredIdempotency) -> Response:
     """Place an order. It is stored when this answers 202; follow `Location` for what becomes of it. 409 when a line is not in stock."""
-    context = _context(request)
+    context = _get_context(request)
 
-    def answer(work: UnitOfWork, accepted: Accepted) -> Response:
-        return once.save(work, 202, accepted.model_dump_json().encode(), {"Location": f"/v1/orders/{accepted.id}"})
+    def store_response(uow: UnitOfWork, accepted: AcceptedOrder) -> Response:
+        return idempotent_request.store(uow, 202, accepted.model_dump_json().encode(), {"Location": f"/v1/orders/{accepted.id}"})
 
-    async with context.parts.room:
-        return await once.run(context.database, lambda: place.place_order(context, caller, order, answer))
+    async with context.resources.slots:
+        return await idempotent_request.execute(context.database, lambda: place.place_order(context, caller, order, store_response))
 
 
 @router.get("/v1/orders", response_model=Page[OrderItem])
@@ -68,12 +78,12 @@ async def list_orders(
 ) -> Response:
     """Your orders, newest first; staff see everybody's."""
     after = decode_cursor(cursor, parse_time, UUID)
-    owner = None if caller.at_least("staff") else caller.user_id
-    rows = await store.page(_context(request).databases[READ], owner, status, after, limit + 1)
-    return page_response(rows, limit, _item, lambda row: (row["placed_at"], row["id"]))
+    owner = None if caller.has_role("staff") else caller.user_id
+    rows = await store.list_orders(_get_context(request).databases[READ_DATABASE], owner, status, after, limit + 1)
+    return make_page_response(rows, limit, _to_item, lambda row: (row["placed_at"], row["id"]))
 
 
-def _item(row: asyncpg.Record) -> OrderItem:
+def _to_item(row: asyncpg.Record) -> OrderItem:
     return OrderItem(**{**row, "total": Money(amount=row["total"], currency=row["currency"])})
 
 
@@ -89,26 +99,26 @@ async def get_order(
     ] = None,
 ) -> Response:
     """An order now, or as it was."""
-    context = _context(request)
+    context = _get_context(request)
     if version is not None or at is not None:
-        document = await _past(context, caller, order_id, version, at)
+        document = await _load_past_order(context, caller, order_id, version, at)
     else:
-        document = _document(await read.read_order(context, caller, order_id, min_version))
-    return json_response(document, headers={"ETag": entity_tag(document.version)})
+        document = _build_document_from_row(await read.read_order(context, caller, order_id, min_version))
+    return make_json_response(document, headers={"ETag": format_entity_tag(document.version)})
 
 
-def _document(row: asyncpg.Record) -> OrderDocument:
+def _build_document_from_row(row: asyncpg.Record) -> OrderDocument:
     currency = row["currency"]
     return OrderDocument(
         id=row["id"],
         status=row["status"],
         version=row["version"],
         user_id=row["user_id"],
-        lines=[_line(line, currency) for line in orjson.loads(row["lines"])],
+        lines=[_to_line_item(line, currency) for line in orjson.loads(row["lines"])],
         total=Money(amount=row["total"], currency=currency),
         shipping_address=orjson.loads(row["shipping_address"]),
         cancelling=row["cancelling"],
-        cancellation=_cancellation(row["cancellation"], row["cancellation_reason"]),
+        cancellation=_to_cancellation(row["cancellation"], row["cancellation_reason"]),
         reason=row["reason"],
         invoice_number=row["invoice_number"],
         tracking_number=row["tracking_number"],
@@ -118,12 +128,12 @@ def _document(row: asyncpg.Record) -> OrderDocument:
     )
 
 
-def _cancellation(state: model.CancellationState | None, reason: str | None) -> Cancellation | None:
+def _to_cancellation(state: model.CancellationState | None, reason: str | None) -> Cancellation | None:
     return Cancellation(state=state, reason=reason or "") if state else None
 
 
-def _line(line: dict[str, Any], currency: str) -> Line:
-    return Line(
+def _to_line_item(line: dict[str, Any], currency: str) -> LineItem:
+    return LineItem(
         sku=line["sku"],
         name=line["name"],
         quantity=line["quantity"],
@@ -132,27 +142,29 @@ def _line(line: dict[str, Any], currency: str) -> Line:
     )
 
 
-async def _stream(context: OrdersContext, caller: Caller, order_id: UUID, **limits: Any) -> list[Recorded]:
+async def _load_visible_events(context: OrdersContext, caller: Caller, order_id: UUID, **limits: Any) -> list[RecordedEvent]:
     """The events of an order that the caller may see. NotFound otherwise, also when there were none yet."""
-    recorded = await store.history(context.database, order_id, **limits)
-    if not recorded:
+    recorded_events = await store.load_events(context.database, order_id, **limits)
+    if not recorded_events:
         raise NotFound(f"no order {order_id}" + (" at that time" if limits else ""))
-    created = recorded[0].event
+    created = recorded_events[0].event
     assert isinstance(created, OrderCreated)
-    if not caller.may_see(created.user_id):
+    if not caller.can_see(created.user_id):
         raise NotFound(f"no order {order_id}")
-    return recorded
+    return recorded_events
 
 
-async def _past(context: OrdersContext, caller: Caller, order_id: UUID, version: int | None, at: datetime | None) -> OrderDocument:
-    recorded = await _stream(context, caller, order_id, version=version, until=at)
-    order = model.fold((item.event, item.time) for item in recorded)
+async def _load_past_order(
+    context: OrdersContext, caller: Caller, order_id: UUID, version: int | None, at: datetime | None
+) -> OrderDocument:
+    recorded_events = await _load_visible_events(context, caller, order_id, version=version, until=at)
+    order = model.fold_events((item.event, item.time) for item in recorded_events)
     if version is not None and order.version < version:
         raise NotFound(f"order {order_id} has no version {version}{' at that time' if at else ''}: it is at {order.version}")
-    return _folded(order)
+    return _build_document_from_order(order)
 
 
-def _folded(order: model.Order) -> OrderDocument:
+def _build_document_from_order(order: model.Order) -> OrderDocument:
     created = order.created
     assert created is not None
     return OrderDocument(
@@ -160,11 +172,11 @@ def _folded(order: model.Order) -> OrderDocument:
         status=order.status,
         version=order.version,
         user_id=created.user_id,
-        lines=[_line(line.model_dump(), created.total.currency) for line in created.lines],
+        lines=[_to_line_item(line.model_dump(), created.total.currency) for line in created.lines],
         total=created.total,
         shipping_address=created.shipping_address.model_dump(),
         cancelling=order.cancelling,
-        cancellation=_cancellation(order.cancellation, order.cancellation_reason),
+        cancellation=_to_cancellation(order.cancellation, order.cancellation_reason),
         reason=order.reason,
         invoice_number=order.invoice_number,
         tracking_number=order.tracking_number,
@@ -174,16 +186,16 @@ def _folded(order: model.Order) -> OrderDocument:
     )
 
 
-@router.get("/v1/orders/{order_id}/history", response_model=History)
+@router.get("/v1/orders/{order_id}/history", response_model=OrderHistory)
 async def get_history(request: Request, order_id: UUID, caller: Customer) -> Response:
     """Every event of the order: version, type, time, who, and in which trace."""
-    return json_response(History(items=_entries(await _stream(_context(request), caller, order_id))))
+    return make_json_response(OrderHistory(items=_to_history_entries(await _load_visible_events(_get_context(request), caller, order_id))))
 
 
-def _entries(recorded: list[Recorded]) -> list[HistoryEntry]:
+def _to_history_entries(recorded_events: list[RecordedEvent]) -> list[HistoryEntry]:
     order = model.Order()
     entries = []
-    for item in recorded:
+    for item in recorded_events:
         order.apply(item.event, item.time)
         data = item.event.model_dump(mode="json")
         name = type(item.event).__name__
@@ -197,7 +209,7 @@ def _entries(recorded: list[Recorded]) -> list[HistoryEntry]:
 
 @router.get(
     "/v1/orders/{order_id}/events",
-    responses={200: {"content": {EVENTS: {}}, "description": "one event per change of the order"}},
+    responses={200: {"content": {EVENT_STREAM_TYPE: {}}, "description": "one event per change of the order"}},
 )
 async def get_events(
     request: Request,
@@ -206,47 +218,49 @@ async def get_events(
     last_event_id: Annotated[int, Header(ge=0, le=100_000, description="resume after this version")] = 0,
 ) -> EventStream:
     """Server-Sent Events: the order's changes as they happen, until it has ended. The id of each is its version."""
-    context = _context(request)
-    await _stream(context, caller, order_id)
-    return EventStream(_live(context, order_id, last_event_id))
+    context = _get_context(request)
+    await _load_visible_events(context, caller, order_id)
+    return EventStream(_stream_events(context, order_id, last_event_id))
 
 
-async def _live(context: OrdersContext, order_id: UUID, seen: int) -> AsyncIterator[bytes]:
-    quiet = 0
-    async with context.live.listen("orders", str(order_id)) as changed:
+async def _stream_events(context: OrdersContext, order_id: UUID, last_version: int) -> AsyncIterator[bytes]:
+    idle_polls = 0
+    async with context.changes.listen("orders", str(order_id)) as change_signal:
         while True:
-            changed.clear()
-            entries = _entries(await store.history(context.database, order_id))
-            for entry in entries[seen:]:
-                data = {"version": entry.version, "type": entry.type, "status": entry.status, "time": rfc3339(entry.time)}
+            change_signal.clear()
+            entries = _to_history_entries(await store.load_events(context.database, order_id))
+            for entry in entries[last_version:]:
+                data = {"version": entry.version, "type": entry.type, "status": entry.status, "time": format_rfc3339(entry.time)}
                 yield b"id: %d\nevent: status\ndata: %s\n\n" % (entry.version, orjson.dumps(data))
-                quiet = 0
-            seen = max(seen, len(entries))
+                idle_polls = 0
+            last_version = max(last_version, len(entries))
             if entries and entries[-1].status in model.TERMINAL:
                 return
             try:
                 async with asyncio.timeout(POLL_SECONDS):
-                    await changed.wait()
+                    await change_signal.wait()
             except TimeoutError:
-                quiet += 1
-                if quiet % HEARTBEATS == 0:
+                idle_polls += 1
+                if idle_polls % POLLS_PER_HEARTBEAT == 0:
                     yield b": still here\n\n"
 
 
 @router.post("/v1/orders/{order_id}/cancel", status_code=202, response_model=OrderDocument, responses=document_headers(202, "Location"))
 async def cancel_order(
-    request: Request, order_id: UUID, caller: Customer, once: OnceIfKeyed, body: CancelRequest | None = None
+    request: Request, order_id: UUID, caller: Customer, idempotent_request: OptionalIdempotency, body: CancelRequest | None = None
 ) -> Response:
     """Undo an order that has not been shipped: stock and money go back. Asking again changes nothing; 409 once the parcel has left."""
-    context = _context(request)
+    context = _get_context(request)
     reason = (body or CancelRequest()).reason
 
-    def answer(work: UnitOfWork, order: model.Order) -> Response:
-        return once.save(work, 202, _folded(order).model_dump_json().encode(), {"Location": f"/v1/orders/{order_id}"})
+    def store_response(uow: UnitOfWork, order: model.Order) -> Response:
+        return idempotent_request.store(
+            uow, 202, _build_document_from_order(order).model_dump_json().encode(), {"Location": f"/v1/orders/{order_id}"}
+        )
 
-    async def act() -> Response:
-        version, told = await cancel.cancel_order(context, caller, order_id, reason, answer)
+    async def cancel_and_read() -> Response:
+        version, response = await cancel.cancel_order(context, caller, order_id, reason, store_response)
         await read.read_order(context, caller, order_id, version)  # what the client reads next is no older than this answer
-        return told
+        return response
 
-    return await once.run(context.database, act)
+    return await idempotent_request.execute(context.database, cancel_and_read)

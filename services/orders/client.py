@@ -7,17 +7,17 @@ from pydantic import BaseModel
 from caravan.client import Operation
 
 
-class OwnerRequest(BaseModel):
+class OrderOwnerRequest(BaseModel):
     order_id: UUID
 
 
-class Owner(BaseModel):
+class OrderOwner(BaseModel):
     """Whose order it is."""
 
     user_id: UUID
 
 
-class RecentRequest(BaseModel):
+class RecentOrdersRequest(BaseModel):
     user_id: UUID
     limit: int = 5
 
@@ -34,6 +34,6 @@ class RecentOrders(BaseModel):
     items: list[OrderSummary]
 
 
-OWNER = Operation("orders", "owner", OwnerRequest, Owner)
+GET_ORDER_OWNER = Operation("orders", "owner", OrderOwnerRequest, OrderOwner)
 """Raises NotFound for an unknown order."""
-RECENT = Operation("orders", "recent", RecentRequest, RecentOrders, owner="user_id")
+LIST_RECENT_ORDERS = Operation("orders", "recent", RecentOrdersRequest, RecentOrders, owner="user_id")

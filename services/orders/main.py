@@ -5,31 +5,36 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from caravan.service import DatabaseDeclaration, Periodic, Service
+from caravan.service import DatabaseDeclaration, PeriodicTask, Service
 from services.orders import messages, projections
 from services.orders.api import router
-from services.orders.client import OWNER, RECENT
+from services.orders.client import GET_ORDER_OWNER, LIST_RECENT_ORDERS
 from services.orders.consumers import consume
 from services.orders.settings import Settings
-from services.orders.use_cases import READ, OrdersContext, Parts, Standings, read
+from services.orders.use_cases import READ_DATABASE, CustomerStatusCache, OrdersContext, OrdersResources, read
 
 HERE = Path(__file__).parent
 
 
 @asynccontextmanager
-async def parts(context: OrdersContext) -> AsyncIterator[Parts]:
-    yield Parts(Standings(context.calls, context.clock, context.settings.standing_seconds), asyncio.Semaphore(context.settings.at_once))
+async def open_resources(context: OrdersContext) -> AsyncIterator[OrdersResources]:
+    yield OrdersResources(
+        CustomerStatusCache(context.call, context.clock, context.settings.standing_seconds), asyncio.Semaphore(context.settings.at_once)
+    )
 
 
 service = Service(
     "orders",
-    databases=(DatabaseDeclaration("orders", HERE / "migrations"), DatabaseDeclaration(READ, HERE / "read_migrations", kernel=False)),
+    databases=(
+        DatabaseDeclaration("orders", HERE / "migrations"),
+        DatabaseDeclaration(READ_DATABASE, HERE / "read_migrations", has_kernel_tables=False),
+    ),
     routers=(router,),
     consumers=consume,
     channels=messages.CHANNELS,
-    operations={OWNER: read.owner, RECENT: read.recent},
+    operations={GET_ORDER_OWNER: read.get_order_owner, LIST_RECENT_ORDERS: read.list_recent_orders},
     settings=Settings,
-    periodic=(Periodic("project", 0.1, read.project, linger=0.05),),
-    projections={"order_summary": projections.rebuild_live},
-    parts=parts,
+    periodic_tasks=(PeriodicTask("project", 0.1, read.update_projection, linger=0.05),),
+    projections={"order_summary": projections.rebuild_summaries},
+    open_resources=open_resources,
 )

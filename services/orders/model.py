@@ -12,13 +12,13 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from caravan.errors import Conflict, Invalid
+from caravan.errors import Conflict, InvalidRequest
 from caravan.events import EventStore
 from caravan.messages import Event
 from caravan.money import MAX_AMOUNT, Money
 from services.orders.messages import Address, OrderCancellationRefused, OrderCancelled, OrderCreated, OrderLine
 
-Status = Literal["created", "reserved", "paid", "shipped", "delivered", "rejected", "payment_failed", "cancelled", "refunded"]
+OrderStatus = Literal["created", "reserved", "paid", "shipped", "delivered", "rejected", "payment_failed", "cancelled", "refunded"]
 
 CancellationState = Literal["requested", "refused", "completed"]
 
@@ -77,7 +77,7 @@ class CancellationRefused(Event):
     reason: str
 
 
-FACTS: dict[type[Event], Status] = {
+STATUS_BY_EVENT: dict[type[Event], OrderStatus] = {
     InventoryReserved: "reserved",
     InventoryRejected: "rejected",
     PaymentCompleted: "paid",
@@ -88,14 +88,14 @@ FACTS: dict[type[Event], Status] = {
 """What a reported fact makes of an order."""
 
 
-def _without_token(data: dict[str, Any]) -> dict[str, Any]:
+def _remove_token(data: dict[str, Any]) -> dict[str, Any]:
     """The first version held the payment's token; nobody is told it any more."""
     return {name: value for name, value in data.items() if name != "payment_token"}
 
 
-STORE = EventStore(
-    [OrderCreated, OrderCancelled, OrderCancellationRefused, CancellationRequested, CancellationRefused, *FACTS],
-    upcasts={("orders.OrderCreated", 1): _without_token},
+EVENT_STORE = EventStore(
+    [OrderCreated, OrderCancelled, OrderCancellationRefused, CancellationRequested, CancellationRefused, *STATUS_BY_EVENT],
+    upcasts={("orders.OrderCreated", 1): _remove_token},
 )
 
 
@@ -104,9 +104,9 @@ class Order:
     """The state after some events. Cheap to fold: it refers to the created event instead of copying it."""
 
     created: OrderCreated | None = None
-    status: Status = "created"
+    status: OrderStatus = "created"
     version: int = 0
-    seen: set[type[Event]] = field(default_factory=set)
+    event_types: set[type[Event]] = field(default_factory=set)
     cancelling: bool = False
     cancellation: CancellationState | None = None
     cancellation_reason: str | None = None
@@ -120,7 +120,7 @@ class Order:
     def apply(self, event: Event, time: datetime | None = None) -> None:
         self.version += 1
         self.updated_at = time
-        self.seen.add(type(event))
+        self.event_types.add(type(event))
         match event:
             case OrderCreated():
                 self.created = event
@@ -133,18 +133,18 @@ class Order:
                 if isinstance(event, OrderCancellationRefused):
                     self.reason = self.reason or reason  # an end that has a reason of its own keeps it
             case OrderCancelled(reason=reason, refunded=refunded):
-                self._rise("refunded" if refunded else "cancelled")
+                self._raise_status("refunded" if refunded else "cancelled")
                 self.reason, self.refunded, self.cancelling = reason, refunded, False
                 self.cancellation, self.cancellation_reason = "completed", reason
             case _:
-                self._rise(FACTS[type(event)])
-                self._details(event)
+                self._raise_status(STATUS_BY_EVENT[type(event)])
+                self._apply_details(event)
 
-    def _rise(self, status: Status) -> None:
+    def _raise_status(self, status: OrderStatus) -> None:
         if RANK[status] > RANK[self.status]:
             self.status = status
 
-    def _details(self, event: Event) -> None:
+    def _apply_details(self, event: Event) -> None:
         match event:
             case InventoryRejected(reason=reason) | PaymentFailed(reason=reason):
                 self.reason = reason
@@ -158,14 +158,14 @@ class Order:
         return self.status in TERMINAL
 
     @property
-    def awaits_payment(self) -> bool:
+    def is_awaiting_payment(self) -> bool:
         return self.status in ("created", "reserved")
 
-    def learn(self, fact: Event) -> list[Event]:
+    def record_report(self, event: Event) -> list[Event]:
         """Record a reported fact, once. An order has one end: the first."""
-        if type(fact) in self.seen or (self.has_ended and FACTS[type(fact)] in TERMINAL):
+        if type(event) in self.event_types or (self.has_ended and STATUS_BY_EVENT[type(event)] in TERMINAL):
             return []
-        return [fact]
+        return [event]
 
     def request_cancellation(self, reason: str) -> list[Event]:
         """Ask for everything to be undone; asking twice is asking once. IllegalMove once the parcel has left or the order has ended."""
@@ -175,21 +175,21 @@ class Order:
             raise IllegalMove(f"the order is {self.status}: it can't be cancelled any more")
         return [CancellationRequested(reason=reason)]
 
-    def cancelled(self, reason: str, refunded: Money | None) -> list[Event]:
+    def complete_cancellation(self, reason: str, refunded: Money | None) -> list[Event]:
         """A cancellation has run its course."""
         if self.created is None or self.has_ended:
             return []
         created = self.created
         return [OrderCancelled(order_id=created.order_id, user_id=created.user_id, email=created.email, reason=reason, refunded=refunded)]
 
-    def cancellation_refused(self, reason: str) -> list[Event]:
+    def refuse_cancellation(self, reason: str) -> list[Event]:
         if self.created is None or not self.cancelling:
             return []
         created = self.created
         return [OrderCancellationRefused(order_id=created.order_id, user_id=created.user_id, email=created.email, reason=reason)]
 
 
-def fold(events: Iterable[tuple[Event, datetime | None]]) -> Order:
+def fold_events(events: Iterable[tuple[Event, datetime | None]]) -> Order:
     order = Order()
     for event, time in events:
         order.apply(event, time)
@@ -197,7 +197,7 @@ def fold(events: Iterable[tuple[Event, datetime | None]]) -> Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Offered:
+class OfferedProduct:
     """What catalog asks for a sku now."""
 
     sku: str
@@ -206,29 +206,29 @@ class Offered:
     price: Money
 
 
-def place(
+def create_order(
     order_id: UUID,
     user_id: UUID,
     email: str,
     customer_name: str,
-    lines: Iterable[tuple[Offered, int]],
+    lines: Iterable[tuple[OfferedProduct, int]],
     address: Address,
     method: str,
     now: datetime,
 ) -> OrderCreated:
     """The first event of an order, with names and prices frozen. Raises Conflict when the lines don't share a currency."""
-    frozen: list[OrderLine] = []
+    order_lines: list[OrderLine] = []
     total, currency = 0, ""
-    for offered, quantity in lines:
-        currency = currency or offered.price.currency
-        if offered.price.currency != currency:
-            raise Conflict(f"{offered.sku} is priced in {offered.price.currency}, the order in {currency}: order them apart")
-        total += offered.price.amount * quantity
-        frozen.append(
-            OrderLine(sku=offered.sku, name=offered.name, category=offered.category, quantity=quantity, unit_price=offered.price.amount)
+    for product, quantity in lines:
+        currency = currency or product.price.currency
+        if product.price.currency != currency:
+            raise Conflict(f"{product.sku} is priced in {product.price.currency}, the order in {currency}: order them apart")
+        total += product.price.amount * quantity
+        order_lines.append(
+            OrderLine(sku=product.sku, name=product.name, category=product.category, quantity=quantity, unit_price=product.price.amount)
         )
     if total > MAX_AMOUNT:
-        raise Invalid(
+        raise InvalidRequest(
             f"the order comes to {total} {currency} in minor units; at most {MAX_AMOUNT} are taken",
             errors=[{"field": "lines", "rule": f"must come to at most {MAX_AMOUNT} minor units"}],
         )
@@ -237,7 +237,7 @@ def place(
         user_id=user_id,
         email=email,
         customer_name=customer_name,
-        lines=frozen,
+        lines=order_lines,
         total=Money(amount=total, currency=currency),
         shipping_address=address,
         payment_method=method,

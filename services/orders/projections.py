@@ -5,74 +5,76 @@ from uuid import UUID
 
 from caravan import crash
 from caravan.database import Database
-from caravan.events import Recorded
-from caravan.service import Rebuilt
+from caravan.events import RecordedEvent
+from caravan.service import RebuildResult
 from services.orders import store
 from services.orders.messages import OrderCreated
-from services.orders.model import STORE, Order
+from services.orders.model import EVENT_STORE, Order
 
-LIVE = "order_summary"
-BATCH = 500
+LIVE_TABLE = "order_summary"
+BATCH_SIZE = 500
 SWAP_ATTEMPTS = 200
 
 
-async def advance(write: Database, read: Database, table: str = LIVE) -> tuple[int, list[str]]:
+async def project_events(write: Database, read: Database, table: str = LIVE_TABLE) -> tuple[int, list[str]]:
     """Read the next events into a table; how many there were, and which orders they touched."""
-    place = await store.checkpoint(read, table)
-    events = await STORE.after(write, place, BATCH)
+    position = await store.find_checkpoint(read, table)
+    events = await EVENT_STORE.read_feed(write, position, BATCH_SIZE)
     if not events:
         return 0, []
-    touched = {recorded.stream for recorded in events}
-    async with read.work() as work:
-        if not await store.move_checkpoint(work, table, place, events[-1].place):
+    order_ids = {recorded.stream for recorded in events}
+    async with read.unit_of_work() as uow:
+        if not await store.move_checkpoint(uow, table, position, events[-1].feed_position):
             return len(events), []  # another replica was faster: go on from where it is
-        known = await store.states(work, table, touched)
-        made, changed = _apply(events, known)
-        if made:
-            await store.insert_summaries(work, table, made)
-        crash.point("projection.mid_batch")
-        if changed:
-            await store.update_summaries(work, table, changed)
-    return len(events), [str(order_id) for order_id in touched]
+        orders = await store.load_orders(uow, table, order_ids)
+        created, updated = _apply_events(events, orders)
+        if created:
+            await store.insert_summaries(uow, table, created)
+        crash.hit("projection.mid_batch")
+        if updated:
+            await store.update_summaries(uow, table, updated)
+    return len(events), [str(order_id) for order_id in order_ids]
 
 
-def _apply(events: list[Recorded], known: dict[UUID, Order]) -> tuple[dict[UUID, tuple[OrderCreated, Order]], dict[UUID, Order]]:
-    made: dict[UUID, tuple[OrderCreated, Order]] = {}
-    changed: dict[UUID, Order] = {}
+def _apply_events(
+    events: list[RecordedEvent], orders: dict[UUID, Order]
+) -> tuple[dict[UUID, tuple[OrderCreated, Order]], dict[UUID, Order]]:
+    created: dict[UUID, tuple[OrderCreated, Order]] = {}
+    updated: dict[UUID, Order] = {}
     for recorded in events:
         if isinstance(recorded.event, OrderCreated):
             order = Order()
-            made[recorded.stream] = (recorded.event, order)
-        elif recorded.stream in made:
-            order = made[recorded.stream][1]
+            created[recorded.stream] = (recorded.event, order)
+        elif recorded.stream in created:
+            order = created[recorded.stream][1]
         else:
-            order = changed[recorded.stream] = known[recorded.stream]
+            order = updated[recorded.stream] = orders[recorded.stream]
         order.apply(recorded.event, recorded.time)
-    return made, changed
+    return created, updated
 
 
-async def rebuild(write: Database, read: Database, table: str, progress: Callable[[int], None]) -> int:
+async def rebuild_table(write: Database, read: Database, table: str, progress: Callable[[int], None]) -> int:
     """Fill an empty table from the first event on, while orders go on; the number of events read."""
     await store.begin_rebuild(read, table)
     total = 0
     while True:
-        count, _ = await advance(write, read, table)
+        count, _ = await project_events(write, read, table)
         total += count
         progress(total)
-        if count < BATCH:
+        if count < BATCH_SIZE:
             return total
 
 
-async def rebuild_live(databases: Mapping[str, Database], progress: Callable[[int], None]) -> Rebuilt:
+async def rebuild_summaries(databases: Mapping[str, Database], progress: Callable[[int], None]) -> RebuildResult:
     """Build the order summaries anew, compare them with the live ones at the same event, and put them in their place."""
     write, read = databases["orders"], databases["orders_read"]
     table = "order_summary_rebuilt"
-    events = await rebuild(write, read, table, progress)
+    events = await rebuild_table(write, read, table, progress)
     for _ in range(SWAP_ATTEMPTS):
-        swapped = await store.swap(read, table)
-        if swapped is not None:
-            return Rebuilt(events, *swapped)
-        count, _ = await advance(write, read, table)
-        await advance(write, read)
+        result = await store.swap_tables(read, table)
+        if result is not None:
+            return RebuildResult(events, *result)
+        count, _ = await project_events(write, read, table)
+        await project_events(write, read)
         events += count
     raise RuntimeError("the live projection never stood where the rebuilt one does: is its event store the same?")

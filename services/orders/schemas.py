@@ -15,7 +15,7 @@ from services.orders.messages import Address
 MAX_LINES = 1000
 MAX_QUANTITY = 1_000_000
 
-Text = Annotated[str, text.Line(200)]
+Text = Annotated[str, text.TextLine(200)]
 Sku = Annotated[str, StringConstraints(min_length=1, max_length=40, pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]*$")]
 
 
@@ -32,7 +32,7 @@ class ShippingAddress(Body):
     name: Text = Field(examples=["Ada Lovelace"])
     street: Text = Field(examples=["12 St James's Square"])
     city: Text = Field(examples=["London"])
-    postcode: Annotated[str, text.Line(20)] | None = Field(
+    postcode: Annotated[str, text.TextLine(20)] | None = Field(
         None,
         description="by the rule of the country; left out where there is none. `0`, not known, is for those who enter orders in others' names.",
         examples=["SW1Y 4JH"],
@@ -57,7 +57,7 @@ class PaymentRequest(Body):
     token: Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_-]+$")] = Field(examples=["tok_ok"])
 
 
-class PlaceOrder(Body):
+class OrderRequest(Body):
     """Prices are not part of it: they are the catalogue's, and frozen on the order."""
 
     lines: list[LineRequest] = Field(min_length=1, max_length=MAX_LINES)
@@ -65,7 +65,7 @@ class PlaceOrder(Body):
     payment: PaymentRequest
 
     @model_validator(mode="after")
-    def each_sku_once(self) -> "PlaceOrder":
+    def check_skus_unique(self) -> "OrderRequest":
         skus = [line.sku for line in self.lines]
         if len(set(skus)) != len(skus):
             index = next(index for index, sku in enumerate(skus) if sku in skus[:index])
@@ -77,7 +77,7 @@ class CancelRequest(Body):
     reason: Text = Field("cancelled by the customer", examples=["changed my mind"])
 
 
-class Line(BaseModel):
+class LineItem(BaseModel):
     sku: str
     name: str
     quantity: int
@@ -99,7 +99,7 @@ class OrderDocument(BaseModel):
     status: str = Field(examples=["paid"])
     version: int
     user_id: UUID
-    lines: list[Line]
+    lines: list[LineItem]
     total: Money
     shipping_address: dict[str, str]
     cancelling: bool
@@ -112,7 +112,7 @@ class OrderDocument(BaseModel):
     updated_at: datetime
 
 
-class Accepted(BaseModel):
+class AcceptedOrder(BaseModel):
     """The order is stored; what becomes of it is seen at `Location`."""
 
     id: UUID
@@ -144,5 +144,5 @@ class HistoryEntry(BaseModel):
     data: dict[str, Any]
 
 
-class History(BaseModel):
+class OrderHistory(BaseModel):
     items: list[HistoryEntry]

@@ -9,38 +9,43 @@ import asyncpg
 import orjson
 
 from caravan.database import Database, UnitOfWork
-from caravan.events import Recorded
+from caravan.events import RecordedEvent
 from caravan.money import Money
 from services.orders.messages import OrderCreated
-from services.orders.model import STORE, Order, fold
+from services.orders.model import EVENT_STORE, Order, fold_events
 
 
-async def lock(work: UnitOfWork, orders: Collection[UUID]) -> dict[UUID, Order]:
+async def lock_orders(uow: UnitOfWork, orders: Collection[UUID]) -> dict[UUID, Order]:
     """The orders as they are now, locked through their first event, in the order of their ids."""
-    await work.fetch("SELECT 1 FROM event WHERE stream = ANY($1) AND version = 1 ORDER BY stream FOR NO KEY UPDATE", list(orders))
-    streams = await STORE.load(work, list(orders))
+    await uow.fetch("SELECT 1 FROM event WHERE stream = ANY($1) AND version = 1 ORDER BY stream FOR NO KEY UPDATE", list(orders))
+    streams = await EVENT_STORE.load_streams(uow, list(orders))
     return {
-        order_id: fold((recorded.event, recorded.time) for recorded in recorded_events) for order_id, recorded_events in streams.items()
+        order_id: fold_events((recorded.event, recorded.time) for recorded in recorded_events)
+        for order_id, recorded_events in streams.items()
     }
 
 
-async def history(database: Database, order_id: UUID, *, until: datetime | None = None, version: int | None = None) -> list[Recorded]:
-    return (await STORE.load(database, [order_id], until=until, version=version)).get(order_id, [])
+async def load_events(
+    database: Database, order_id: UUID, *, until: datetime | None = None, version: int | None = None
+) -> list[RecordedEvent]:
+    return (await EVENT_STORE.load_streams(database, [order_id], until=until, version=version)).get(order_id, [])
 
 
-SUMMARY = "id, user_id, total, currency, lines, shipping_address, placed_at, status, version, cancelling, cancellation, cancellation_reason, reason, invoice_number, tracking_number, refunded, updated_at"
+SUMMARY_COLUMNS = "id, user_id, total, currency, lines, shipping_address, placed_at, status, version, cancelling, cancellation, cancellation_reason, reason, invoice_number, tracking_number, refunded, updated_at"
 
 
-async def summary(read: Database, order_id: UUID) -> asyncpg.Record | None:
-    return await read.fetchrow(f"SELECT {SUMMARY} FROM order_summary WHERE id = $1", order_id)
+async def find_summary(read: Database, order_id: UUID) -> asyncpg.Record | None:
+    return await read.fetchrow(f"SELECT {SUMMARY_COLUMNS} FROM order_summary WHERE id = $1", order_id)
 
 
-async def owner(read: Database, order_id: UUID) -> UUID | None:
-    found: UUID | None = await read.fetchval("SELECT user_id FROM order_summary WHERE id = $1", order_id)
-    return found
+async def find_owner(read: Database, order_id: UUID) -> UUID | None:
+    user_id: UUID | None = await read.fetchval("SELECT user_id FROM order_summary WHERE id = $1", order_id)
+    return user_id
 
 
-async def page(read: Database, user_id: UUID | None, status: str | None, after: Sequence[Any] | None, limit: int) -> list[asyncpg.Record]:
+async def list_orders(
+    read: Database, user_id: UUID | None, status: str | None, after: Sequence[Any] | None, limit: int
+) -> list[asyncpg.Record]:
     """Newest first; `after` is the (placed_at, id) of the last one seen."""
     return await read.fetch(
         "SELECT id, user_id, total, currency, placed_at, status, version, updated_at FROM order_summary"
@@ -54,29 +59,29 @@ async def page(read: Database, user_id: UUID | None, status: str | None, after: 
     )
 
 
-async def counts(read: Database) -> dict[str, int]:
+async def count_by_status(read: Database) -> dict[str, int]:
     return {row[0]: row[1] for row in await read.fetch("SELECT status, count(*) FROM order_summary GROUP BY status")}
 
 
-async def checkpoint(read: Database, projection: str) -> tuple[int, int]:
+async def find_checkpoint(read: Database, projection: str) -> tuple[int, int]:
     row = await read.fetchrow("SELECT transaction, position FROM checkpoint WHERE projection = $1", projection)
     return (row[0], row[1]) if row else (0, 0)
 
 
-async def move_checkpoint(work: UnitOfWork, projection: str, old: tuple[int, int], new: tuple[int, int]) -> bool:
+async def move_checkpoint(uow: UnitOfWork, projection: str, old: tuple[int, int], new: tuple[int, int]) -> bool:
     """Whether this reader was the one to move it: another replica may have projected the same events."""
-    moved = await work.execute(
+    updated_rows = await uow.execute(
         "UPDATE checkpoint SET transaction = $4, position = $5 WHERE projection = $1 AND transaction = $2 AND position = $3",
         projection,
         *old,
         *new,
     )
-    return moved == 1
+    return updated_rows == 1
 
 
-async def states(work: UnitOfWork, table: str, orders: Collection[UUID]) -> dict[UUID, Order]:
+async def load_orders(uow: UnitOfWork, table: str, orders: Collection[UUID]) -> dict[UUID, Order]:
     """What the read side knows of these orders, enough to apply further events."""
-    rows = await work.fetch(
+    rows = await uow.fetch(
         f"SELECT id, status, version, cancelling, cancellation, cancellation_reason, reason, invoice_number, tracking_number, refunded, currency, updated_at FROM {table} WHERE id = ANY($1)",
         list(orders),
     )
@@ -97,7 +102,7 @@ async def states(work: UnitOfWork, table: str, orders: Collection[UUID]) -> dict
     }
 
 
-MUTABLE = (
+MUTABLE_COLUMNS = (
     ("status", "text"),
     ("version", "int"),
     ("cancelling", "bool"),
@@ -111,7 +116,7 @@ MUTABLE = (
 )
 
 
-def _mutable(orders: Collection[Order]) -> list[list[Any]]:
+def _to_mutable_columns(orders: Collection[Order]) -> list[list[Any]]:
     return [
         [order.status for order in orders],
         [order.version for order in orders],
@@ -126,12 +131,12 @@ def _mutable(orders: Collection[Order]) -> list[list[Any]]:
     ]
 
 
-async def insert_summaries(work: UnitOfWork, table: str, orders: dict[UUID, tuple[OrderCreated, Order]]) -> None:
+async def insert_summaries(uow: UnitOfWork, table: str, orders: dict[UUID, tuple[OrderCreated, Order]]) -> None:
     created = [made for made, _ in orders.values()]
-    kinds = ("uuid", "uuid", "bigint", "text", "json", "json", "timestamptz", *(kind for _, kind in MUTABLE))
-    columns = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(kinds, 1))
-    await work.execute(
-        f"INSERT INTO {table} (id, user_id, total, currency, lines, shipping_address, placed_at, {', '.join(name for name, _ in MUTABLE)}) SELECT * FROM unnest({columns})",
+    column_types = ("uuid", "uuid", "bigint", "text", "json", "json", "timestamptz", *(kind for _, kind in MUTABLE_COLUMNS))
+    columns = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(column_types, 1))
+    await uow.execute(
+        f"INSERT INTO {table} (id, user_id, total, currency, lines, shipping_address, placed_at, {', '.join(name for name, _ in MUTABLE_COLUMNS)}) SELECT * FROM unnest({columns})",
         list(orders),
         [made.user_id for made in created],
         [made.total.amount for made in created],
@@ -139,48 +144,48 @@ async def insert_summaries(work: UnitOfWork, table: str, orders: dict[UUID, tupl
         [orjson.dumps([line.model_dump() for line in made.lines]).decode() for made in created],
         [made.shipping_address.model_dump_json() for made in created],
         [made.placed_at for made in created],
-        *_mutable([order for _, order in orders.values()]),
+        *_to_mutable_columns([order for _, order in orders.values()]),
     )
 
 
-async def update_summaries(work: UnitOfWork, table: str, orders: dict[UUID, Order]) -> None:
-    columns = ", ".join(f"${number}::{kind}[]" for number, (_, kind) in enumerate(MUTABLE, 2))
-    names = [name for name, _ in MUTABLE]
-    await work.execute(
+async def update_summaries(uow: UnitOfWork, table: str, orders: dict[UUID, Order]) -> None:
+    columns = ", ".join(f"${number}::{kind}[]" for number, (_, kind) in enumerate(MUTABLE_COLUMNS, 2))
+    names = [name for name, _ in MUTABLE_COLUMNS]
+    await uow.execute(
         f"UPDATE {table} AS t SET {', '.join(f'{name} = n.{name}' for name in names)} FROM unnest($1::uuid[], {columns}) AS n(id, {', '.join(names)}) WHERE t.id = n.id",
         list(orders),
-        *_mutable(orders.values()),
+        *_to_mutable_columns(orders.values()),
     )
 
 
 async def begin_rebuild(read: Database, table: str) -> None:
     """An empty table of the same shape beside the live one."""
-    async with read.work() as work:
-        await work.execute(f"DROP TABLE IF EXISTS {table}")
-        await work.execute(f"CREATE TABLE {table} (LIKE order_summary INCLUDING ALL)")
-        await work.execute(
+    async with read.unit_of_work() as uow:
+        await uow.execute(f"DROP TABLE IF EXISTS {table}")
+        await uow.execute(f"CREATE TABLE {table} (LIKE order_summary INCLUDING ALL)")
+        await uow.execute(
             "INSERT INTO checkpoint VALUES ($1, 0, 0) ON CONFLICT (projection) DO UPDATE SET transaction = 0, position = 0", table
         )
 
 
-async def swap(read: Database, table: str) -> tuple[int, bool] | None:
+async def swap_tables(read: Database, table: str) -> tuple[int, bool] | None:
     """Make a rebuilt table the live one if both have read exactly as far: its rows, and whether the live one was equal. None when they have not."""
-    async with read.work() as work:
-        places = await work.fetch(
+    async with read.unit_of_work() as uow:
+        checkpoints = await uow.fetch(
             "SELECT transaction, position FROM checkpoint WHERE projection IN ('order_summary', $1) ORDER BY projection FOR UPDATE", table
         )
-        if len(places) != 2 or tuple(places[0]) != tuple(places[1]):
+        if len(checkpoints) != 2 or tuple(checkpoints[0]) != tuple(checkpoints[1]):
             return None
-        rebuilt, live = await digest(work, table), await digest(work, "order_summary")
-        await work.execute("DROP TABLE order_summary")
-        await work.execute(f"ALTER TABLE {table} RENAME TO order_summary")
-        for index in await work.fetch("SELECT indexname FROM pg_indexes WHERE tablename = 'order_summary'"):
-            await work.execute(f'ALTER INDEX "{index[0]}" RENAME TO "{index[0].replace(table, "order_summary")}"')
-        await work.execute("DELETE FROM checkpoint WHERE projection = $1", table)
+        rebuilt, live = await compute_digest(uow, table), await compute_digest(uow, "order_summary")
+        await uow.execute("DROP TABLE order_summary")
+        await uow.execute(f"ALTER TABLE {table} RENAME TO order_summary")
+        for index in await uow.fetch("SELECT indexname FROM pg_indexes WHERE tablename = 'order_summary'"):
+            await uow.execute(f'ALTER INDEX "{index[0]}" RENAME TO "{index[0].replace(table, "order_summary")}"')
+        await uow.execute("DELETE FROM checkpoint WHERE projection = $1", table)
     return rebuilt[0], rebuilt == live
 
 
-async def digest(read: Database | UnitOfWork, table: str) -> tuple[int, str]:
+async def compute_digest(read: Database | UnitOfWork, table: str) -> tuple[int, str]:
     """Number of rows, and a hash over all of them: equal for tables that are equal to the byte."""
     row = await read.fetchrow(f"SELECT count(*), coalesce(md5(string_agg(md5(t::text), '' ORDER BY id)), '') FROM {table} AS t")
     assert row is not None

@@ -9,9 +9,9 @@ from fastapi.responses import Response
 
 from caravan.auth import Customer, Staff
 from caravan.errors import NotFound
-from caravan.http import SLOW, CursorParameter, Limit, Page, decode_cursor, document_headers, json_response, page_response
+from caravan.http import SLOW_READ, CursorParameter, Limit, Page, decode_cursor, document_headers, make_json_response, make_page_response
 from caravan.money import Money
-from services.payments.model import charge_key, invoice_number, refund_key
+from services.payments.model import build_charge_key, build_refund_key, format_invoice_number
 from services.payments.schemas import Attempt, Capture, Ledger, LedgerEntry, PaymentDocument, PaymentItem, RefundItem, Status
 from services.payments.store import charges, refunds
 from services.payments.use_cases import PaymentsContext, invoice
@@ -19,7 +19,7 @@ from services.payments.use_cases import PaymentsContext, invoice
 router = APIRouter(tags=["payments"])
 
 
-def _context(request: Request) -> PaymentsContext:
+def _get_context(request: Request) -> PaymentsContext:
     context: PaymentsContext = request.app.state.context
     return context
 
@@ -30,24 +30,24 @@ async def list_payments(
 ) -> Response:
     """All payments, those of the newest orders first; `status=retrying` shows what waits for another attempt, and when it is due."""
     before = decode_cursor(cursor, UUID)
-    rows = await charges.page(_context(request).database, status, before[0] if before else None, limit + 1)
-    return page_response(rows, limit, lambda row: PaymentItem(**_item(row)), lambda row: (row["order_id"],))
+    rows = await charges.list_payments(_get_context(request).database, status, before[0] if before else None, limit + 1)
+    return make_page_response(rows, limit, lambda row: PaymentItem(**_to_item_fields(row)), lambda row: (row["order_id"],))
 
 
 @router.get("/v1/payments/{order_id}", response_model=PaymentDocument)
 async def get_payment(request: Request, order_id: UUID, caller: Customer) -> Response:
     """The payment of an order: attempts, captures, refunds."""
-    database = _context(request).database
-    row = await charges.item(database, order_id)
-    if row is None or not caller.may_see(row["user_id"]):
+    database = _get_context(request).database
+    row = await charges.find_item(database, order_id)
+    if row is None or not caller.can_see(row["user_id"]):
         raise NotFound(f"no payment for order {order_id}")
-    tried, refund = await charges.attempts(database, order_id), await refunds.refund(database, order_id)
-    return json_response(
+    attempts, refund = await charges.list_attempts(database, order_id), await refunds.find_refund(database, order_id)
+    return make_json_response(
         PaymentDocument(
-            **_item(row),
-            attempts=[_attempt(order_id, attempt) for attempt in tried],
-            captures=[_capture(row, attempt) for attempt in tried if attempt["state"] == "captured"],
-            refunds=[_refund(row, refund)] if refund and (refund["amount"] or refund["state"] != "done") else [],
+            **_to_item_fields(row),
+            attempts=[_to_attempt(order_id, attempt) for attempt in attempts],
+            captures=[_to_capture(row, attempt) for attempt in attempts if attempt["state"] == "captured"],
+            refunds=[_to_refund_item(row, refund)] if refund and (refund["amount"] or refund["state"] != "done") else [],
         )
     )
 
@@ -55,20 +55,20 @@ async def get_payment(request: Request, order_id: UUID, caller: Customer) -> Res
 @router.get("/v1/payments/{order_id}/provider-ledger", response_model=Ledger)
 async def get_provider_ledger(request: Request, order_id: UUID, caller: Staff) -> Response:
     """What the payment provider's own books say, per idempotency key: to compare with ours."""
-    context = _context(request)
-    if await charges.item(context.database, order_id) is None:
+    context = _get_context(request)
+    if await charges.find_item(context.database, order_id) is None:
         raise NotFound(f"no payment for order {order_id}")
-    entries = await context.parts.provider.ledger(str(order_id))
+    entries = await context.resources.provider.list_entries(str(order_id))
     items = [
         LedgerEntry(key=e.key, kind=e.kind, outcome=e.outcome, amount=e.amount, reason=e.reason, charge=e.charge, at=e.at) for e in entries
     ]
-    return json_response(Ledger(items=items))
+    return make_json_response(Ledger(items=items))
 
 
 @router.get(
     "/v1/orders/{order_id}/invoice",
     response_class=Response,
-    openapi_extra=SLOW,
+    openapi_extra=SLOW_READ,
     responses=document_headers(
         200,
         "Content-Disposition",
@@ -78,12 +78,12 @@ async def get_provider_ledger(request: Request, order_id: UUID, caller: Staff) -
 )
 async def get_invoice(request: Request, order_id: UUID, caller: Customer) -> Response:
     """The invoice of a paid order as a PDF; after a refund with its credit note."""
-    drawn = await invoice.read(_context(request), caller, order_id)
-    headers = {"Content-Disposition": f'inline; filename="{drawn.name}.pdf"', "Cache-Control": "private, no-cache"}
-    return Response(drawn.pdf, headers=headers, media_type="application/pdf")
+    document = await invoice.get_invoice(_get_context(request), caller, order_id)
+    headers = {"Content-Disposition": f'inline; filename="{document.name}.pdf"', "Cache-Control": "private, no-cache"}
+    return Response(document.pdf, headers=headers, media_type="application/pdf")
 
 
-def _item(row: asyncpg.Record) -> dict[str, Any]:
+def _to_item_fields(row: asyncpg.Record) -> dict[str, Any]:
     return {
         "order_id": row["order_id"],
         "status": row["status"],
@@ -91,29 +91,29 @@ def _item(row: asyncpg.Record) -> dict[str, Any]:
         "attempt": row["attempt"],
         "next_attempt_at": row["next_attempt_at"],
         "reason": row["reason"],
-        "invoice_number": invoice_number(row["number"]) if row["number"] is not None else None,
+        "invoice_number": format_invoice_number(row["number"]) if row["number"] is not None else None,
         "created_at": row["created_at"],
         "updated_at": row["updated_at"],
     }
 
 
-def _attempt(order_id: UUID, row: asyncpg.Record) -> Attempt:
-    shown = {name: row[name] for name in ("attempt", "state", "calls", "reason", "started_at", "finished_at")}
-    return Attempt(key=charge_key(order_id, row["attempt"]), **shown)
+def _to_attempt(order_id: UUID, row: asyncpg.Record) -> Attempt:
+    fields = {name: row[name] for name in ("attempt", "state", "calls", "reason", "started_at", "finished_at")}
+    return Attempt(key=build_charge_key(order_id, row["attempt"]), **fields)
 
 
-def _capture(payment: asyncpg.Record, row: asyncpg.Record) -> Capture:
+def _to_capture(payment: asyncpg.Record, row: asyncpg.Record) -> Capture:
     return Capture(
-        key=charge_key(payment["order_id"], row["attempt"]),
+        key=build_charge_key(payment["order_id"], row["attempt"]),
         charge=row["charge"],
         amount=Money(amount=payment["amount"], currency=payment["currency"]),
         captured_at=row["finished_at"],
     )
 
 
-def _refund(payment: asyncpg.Record, row: asyncpg.Record) -> RefundItem:
+def _to_refund_item(payment: asyncpg.Record, row: asyncpg.Record) -> RefundItem:
     return RefundItem(
-        key=refund_key(payment["order_id"]),
+        key=build_refund_key(payment["order_id"]),
         state=row["state"],
         amount=Money(amount=row["amount"], currency=payment["currency"]),
         reason=row["reason"],

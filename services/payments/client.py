@@ -14,8 +14,8 @@ class HoldRequest(BaseModel):
     briefly: bool = False
 
 
-class Held(BaseModel):
+class HoldResult(BaseModel):
     """No attempt to charge the order begins from now on, for some minutes: time enough for the command that ends the payment for good."""
 
 
-HOLD_CAPTURE = Operation("payments", "hold_capture", HoldRequest, Held, seconds=1.0)
+HOLD_CAPTURE = Operation("payments", "hold_capture", HoldRequest, HoldResult, seconds=1.0)

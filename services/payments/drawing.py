@@ -20,7 +20,7 @@ from caravan.errors import TooManyRequests
 from caravan.money import Money
 from caravan.telemetry import log
 from services.payments.messages import InvoiceLine
-from services.payments.model import Position, credit_note_number, invoice_number, positions
+from services.payments.model import InvoiceRow, build_invoice_rows, format_credit_note_number, format_invoice_number
 
 FONTS = {
     "Open Sans": ("ttf_opensans", "OpenSans-Regular.ttf"),
@@ -34,27 +34,37 @@ FONTS = {
 TEMPLATE = (Path(__file__).parent / "invoice.typ").read_bytes()
 INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\s]+")
 LONG_WORD = re.compile(r"\S{24}")
-LONGEST = 400
+MAX_TEXT = 400
 """Of one text as it is drawn. One sign may be written with ten letters, and drawing is paid for by the letter."""
 
 
-def render(bill: Mapping[str, Any]) -> bytes:
-    currency = bill["currency"]
-    lines = [InvoiceLine(**line) for line in orjson.loads(bill["lines"])]
-    sums, note = [["Total", "", "", _money(bill["amount"], currency)]], ""
-    if bill["refunded_at"] is not None:
-        sums.append([f"Credit note {credit_note_number(bill['credit_note'])}", "", "", _money(-bill["refunded"], currency)])
-        sums.append(["Balance", "", "", _money(bill["amount"] - bill["refunded"], currency)])
-        note = f"Refunded on {bill['refunded_at']:%Y-%m-%d}: {_drawable(bill['refund_reason'])}"
-    rows = [_row(position, currency) for position in positions(lines, bill["amount"])]
-    address = [_drawable(text) for text in (bill["customer_name"], *re.split(r"[\r\n]+", bill["billing_address"]), bill["email"])]
-    said = {
-        "title": f"Invoice {invoice_number(bill['number'])}",
-        "head": [f"Issued {bill['issued_at']:%Y-%m-%d}", f"Order {bill['order_id']}"],
+def render_invoice(invoice_data: Mapping[str, Any]) -> bytes:
+    currency = invoice_data["currency"]
+    lines = [InvoiceLine(**line) for line in orjson.loads(invoice_data["lines"])]
+    total_rows, note = [["Total", "", "", _format_money(invoice_data["amount"], currency)]], ""
+    if invoice_data["refunded_at"] is not None:
+        total_rows.append(
+            [
+                f"Credit note {format_credit_note_number(invoice_data['credit_note'])}",
+                "",
+                "",
+                _format_money(-invoice_data["refunded"], currency),
+            ]
+        )
+        total_rows.append(["Balance", "", "", _format_money(invoice_data["amount"] - invoice_data["refunded"], currency)])
+        note = f"Refunded on {invoice_data['refunded_at']:%Y-%m-%d}: {_to_drawable(invoice_data['refund_reason'])}"
+    rows = [_to_table_row(position, currency) for position in build_invoice_rows(lines, invoice_data["amount"])]
+    address = [
+        _to_drawable(text)
+        for text in (invoice_data["customer_name"], *re.split(r"[\r\n]+", invoice_data["billing_address"]), invoice_data["email"])
+    ]
+    template_data = {
+        "title": f"Invoice {format_invoice_number(invoice_data['number'])}",
+        "head": [f"Issued {invoice_data['issued_at']:%Y-%m-%d}", f"Order {invoice_data['order_id']}"],
         "address": address,
         "columns": ["Item", "Quantity", "Unit price", "Amount"],
         "rows": rows,
-        "sums": sums,
+        "sums": total_rows,
         "note": note,
         "fonts": list(FONTS),
         "long_words": any(map(LONG_WORD.search, (*address, note, *(row[0] for row in rows)))),
@@ -62,84 +72,84 @@ def render(bill: Mapping[str, Any]) -> bytes:
     pdf = typst.compile(
         TEMPLATE,
         format="pdf",
-        font_paths=_fonts(),
+        font_paths=_load_fonts(),
         ignore_system_fonts=True,
-        sys_inputs={"bill": orjson.dumps(said).decode()},
-        timestamp=int(bill["issued_at"].timestamp()),
+        sys_inputs={"bill": orjson.dumps(template_data).decode()},
+        timestamp=int(invoice_data["issued_at"].timestamp()),
     )
     assert isinstance(pdf, bytes)
     return pdf
 
 
-def _row(position: Position, currency: str) -> list[str]:
-    name = _drawable(position.name) + (f" ({_drawable(position.sku)})" if position.sku else "")
-    return [name, str(position.quantity), _money(position.unit_price, currency), _money(position.amount, currency)]
+def _to_table_row(invoice_row: InvoiceRow, currency: str) -> list[str]:
+    name = _to_drawable(invoice_row.name) + (f" ({_to_drawable(invoice_row.sku)})" if invoice_row.sku else "")
+    return [name, str(invoice_row.quantity), _format_money(invoice_row.unit_price, currency), _format_money(invoice_row.amount, currency)]
 
 
-def _money(amount: int, currency: str) -> str:
+def _format_money(amount: int, currency: str) -> str:
     return str(Money(amount=amount, currency=currency))
 
 
-def _drawable(text: str) -> str:
-    return "".join(sign if _is_drawn(sign) else anyascii(sign) for sign in INVISIBLE.sub(" ", text[:LONGEST]))[:LONGEST]
+def _to_drawable(text: str) -> str:
+    return "".join(sign if _has_glyph(sign) else anyascii(sign) for sign in INVISIBLE.sub(" ", text[:MAX_TEXT]))[:MAX_TEXT]
 
 
-def _is_drawn(sign: str) -> bool:
-    return any(ord(sign) in _signs(family) for family in FONTS)
+def _has_glyph(sign: str) -> bool:
+    return any(ord(sign) in _load_glyphs(family) for family in FONTS)
 
 
 @cache
-def _signs(family: str) -> frozenset[int]:
-    with TTFont(_file(family), lazy=True) as font:
+def _load_glyphs(family: str) -> frozenset[int]:
+    with TTFont(_find_font_file(family), lazy=True) as font:
         return frozenset(font.getBestCmap())
 
 
-def _file(family: str) -> Path:
+def _find_font_file(family: str) -> Path:
     package, name = FONTS[family]
-    found = find_spec(package)
-    assert found is not None and found.origin is not None
-    return next(Path(found.origin).parent.rglob(name))
+    spec = find_spec(package)
+    assert spec is not None and spec.origin is not None
+    return next(Path(spec.origin).parent.rglob(name))
 
 
 @cache
-def _fonts() -> typst.Fonts:
+def _load_fonts() -> typst.Fonts:
     return typst.Fonts(
         include_system_fonts=False,
         include_embedded_fonts=False,
-        font_paths=[str(folder) for folder in {_file(name).parent for name in FONTS}],
+        font_paths=[str(folder) for folder in {_find_font_file(name).parent for name in FONTS}],
     )
 
 
-class Drawings:
+class InvoiceRenderer:
     """What is being drawn: each document once, whoever asks for it meanwhile, and to its end, also when nobody waits for it any more. A long one takes longer
     than a reader may wait: it is there for the next who asks, instead of being begun anew by each."""
 
-    def __init__(self, *, at_once: int, waiting: int) -> None:
-        self._room = asyncio.Semaphore(at_once)
-        self._most = at_once + waiting
-        self._under_way: dict[Hashable, asyncio.Task[bytes]] = {}
+    def __init__(self, *, concurrency: int, max_waiting: int) -> None:
+        self._slots = asyncio.Semaphore(concurrency)
+        self._max_documents = concurrency + max_waiting
+        self._tasks: dict[Hashable, asyncio.Task[bytes]] = {}
 
-    async def draw(self, name: Hashable, make: Callable[[], Awaitable[bytes]]) -> bytes:
+    async def render_once(self, name: Hashable, render: Callable[[], Awaitable[bytes]]) -> bytes:
         """The document of this name, by `make` unless that is under way. TooManyRequests when too many wait."""
-        task = self._under_way.get(name)
+        task = self._tasks.get(name)
         if task is None:
-            if len(self._under_way) >= self._most:
+            if len(self._tasks) >= self._max_documents:
                 raise TooManyRequests("many invoices are being drawn; ask again in a moment", retry_after=2)
-            task = self._under_way[name] = asyncio.create_task(self._make(make))
-            task.add_done_callback(partial(self._done, name))
+            task = self._tasks[name] = asyncio.create_task(self._render_in_slot(render))
+            task.add_done_callback(partial(self._remove_task, name))
         return await asyncio.shield(task)
 
     async def close(self) -> None:
-        under_way = list(self._under_way.values())
-        for task in under_way:
+        tasks = list(self._tasks.values())
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*under_way, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _make(self, make: Callable[[], Awaitable[bytes]]) -> bytes:
-        async with self._room:
-            return await make()
+    async def _render_in_slot(self, render: Callable[[], Awaitable[bytes]]) -> bytes:
+        async with self._slots:
+            return await render()
 
-    def _done(self, name: Hashable, task: asyncio.Task[bytes]) -> None:
-        del self._under_way[name]
+    def _remove_task(self, name: Hashable, task: asyncio.Task[bytes]) -> None:
+        del self._tasks[name]
         if not task.cancelled() and (error := task.exception()) is not None:
             log.warning("a document was not drawn", error=repr(error))

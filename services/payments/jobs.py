@@ -1,7 +1,7 @@
 """Background work of payments: what is due is a row in the database, so that no restart, and no loss of Redis, loses an attempt or doubles one."""
 
 from caravan.jobs import Job, Jobs
-from caravan.service import Periodic
+from caravan.service import PeriodicTask
 from services.payments.use_cases import RETRY_JOB, PaymentsContext, charge, give_back
 
 jobs = Jobs("payments")
@@ -10,11 +10,11 @@ jobs = Jobs("payments")
 @jobs.job(RETRY_JOB, concurrency=4, lease_seconds=15.0, seconds=60.0)
 async def retry_capture(context: PaymentsContext, job: Job) -> dict[str, str]:
     """A further attempt to charge an order after a soft failure, at the time that its row says."""
-    return await charge.retry(context, job)
+    return await charge.retry_capture(context, job)
 
 
 PERIODIC = (
-    Periodic("captures", 0.5, charge.resume),
-    Periodic("refunds", 0.5, give_back.refund_due),
-    Periodic("retries", 10.0, charge.sweep_retries),
+    PeriodicTask("captures", 0.5, charge.resume_captures),
+    PeriodicTask("refunds", 0.5, give_back.make_due_refunds),
+    PeriodicTask("retries", 10.0, charge.enqueue_missing_retries),
 )

@@ -8,7 +8,7 @@ from services.payments.api import router
 from services.payments.client import HOLD_CAPTURE
 from services.payments.consumers import consume
 from services.payments.jobs import PERIODIC, jobs
-from services.payments.providers import open_parts
+from services.payments.providers import open_resources
 from services.payments.settings import Settings
 from services.payments.use_cases import give_back
 
@@ -20,7 +20,7 @@ service = Service(
     channels=messages.CHANNELS,
     operations={HOLD_CAPTURE: give_back.hold_capture},
     settings=Settings,
-    periodic=PERIODIC,
+    periodic_tasks=PERIODIC,
     jobs=jobs,
-    parts=open_parts,
+    open_resources=open_resources,
 )

@@ -66,12 +66,14 @@ class PaymentRefunded(Event):
     reason: str
 
 
-EXPECT = Queue(
+EXPECT_PAYMENT = Queue(
     "payments.expect", owner="payments", commands=(ExpectPayment,), key="order id", purpose="Know what an order will be charged with."
 )
-CAPTURE = Queue("payments.capture", owner="payments", commands=(CapturePayment,), key="order id", purpose="Charge an order.")
-REFUND = Queue("payments.refund", owner="payments", commands=(RefundPayment,), key="order id", purpose="Give back what was captured.")
+CAPTURE_PAYMENT = Queue("payments.capture", owner="payments", commands=(CapturePayment,), key="order id", purpose="Charge an order.")
+REFUND_PAYMENT = Queue(
+    "payments.refund", owner="payments", commands=(RefundPayment,), key="order id", purpose="Give back what was captured."
+)
 PAYMENT_COMPLETED = Topic("payment-completed", owner="payments", events=(PaymentCompleted,), key="order id", purpose="Money was captured.")
 PAYMENT_FAILED = Topic("payment-failed", owner="payments", events=(PaymentFailed,), key="order id", purpose="An order can't be paid.")
 PAYMENT_REFUNDED = Topic("payment-refunded", owner="payments", events=(PaymentRefunded,), key="order id", purpose="Money was given back.")
-CHANNELS = (EXPECT, CAPTURE, REFUND, PAYMENT_COMPLETED, PAYMENT_FAILED, PAYMENT_REFUNDED)
+CHANNELS = (EXPECT_PAYMENT, CAPTURE_PAYMENT, REFUND_PAYMENT, PAYMENT_COMPLETED, PAYMENT_FAILED, PAYMENT_REFUNDED)

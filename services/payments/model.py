@@ -25,31 +25,31 @@ from caravan.messages import Delivery
 from services.payments.messages import InvoiceLine
 
 Status = Literal["expected", "capturing", "retrying", "completed", "failed", "refunding", "refunded", "voided"]
-VOIDED = "the order was cancelled before it was charged"
-OUT_OF_STOCK = "the order was rejected before it was charged: it was not in stock"
-LONGEST_WAIT = timedelta(seconds=60)
+CANCELLED_REASON = "the order was cancelled before it was charged"
+OUT_OF_STOCK_REASON = "the order was rejected before it was charged: it was not in stock"
+MAX_CALL_DELAY = timedelta(seconds=60)
 
 
-def charge_key(order_id: UUID, attempt: int) -> str:
+def build_charge_key(order_id: UUID, attempt: int) -> str:
     """What the provider knows an attempt by."""
     return f"{order_id}:{attempt}"
 
 
-def refund_key(order_id: UUID) -> str:
+def build_refund_key(order_id: UUID) -> str:
     return f"{order_id}:refund"
 
 
-def invoice_number(number: int) -> str:
+def format_invoice_number(number: int) -> str:
     return f"INV-{number:06d}"
 
 
-def credit_note_number(number: int) -> str:
+def format_credit_note_number(number: int) -> str:
     """Of a sequence of their own, without holes, as tax offices want it."""
     return f"CN-{number:06d}"
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class CaptureResult:
     """What is known after a call. `failed` may be tried again as a new attempt; `unknown` may have charged."""
 
     state: Literal["captured", "declined", "failed", "unknown"]
@@ -58,18 +58,18 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Schedule:
+class RetrySchedule:
     """`delays` before attempt 2, 3, ...; `ask_again` before the second call of one attempt, doubled for each further one."""
 
     delays: Sequence[float]
-    ask_again: float
+    requery_delay: float
 
-    def next_attempt(self, attempt: int, now: datetime) -> datetime | None:
+    def compute_next_attempt(self, attempt: int, now: datetime) -> datetime | None:
         """When the attempt after this one is due; None when there is none."""
         return now + timedelta(seconds=self.delays[attempt - 1]) if attempt <= len(self.delays) else None
 
-    def next_call(self, calls: int, now: datetime) -> datetime:
-        return now + min(timedelta(seconds=self.ask_again * 2 ** min(calls - 1, 20)), LONGEST_WAIT)
+    def compute_next_call(self, calls: int, now: datetime) -> datetime:
+        return now + min(timedelta(seconds=self.requery_delay * 2 ** min(calls - 1, 20)), MAX_CALL_DELAY)
 
 
 @dataclass(slots=True)
@@ -92,34 +92,34 @@ class Payment:
 
     @property
     def key(self) -> str:
-        return charge_key(self.order_id, self.attempt)
+        return build_charge_key(self.order_id, self.attempt)
 
-    def take(self, attempt: int, answer: Answer, schedule: Schedule, now: datetime) -> bool:
+    def apply_result(self, attempt: int, result: CaptureResult, schedule: RetrySchedule, now: datetime) -> bool:
         """Take in what the provider said of an attempt. False when it is an old story."""
         if self.status != "capturing" or self.attempt != attempt:
             return False
-        self.reason = answer.reason
-        match answer.state:
+        self.reason = result.reason
+        match result.state:
             case "unknown":
-                self.due_at = schedule.next_call(self.calls, now)
+                self.due_at = schedule.compute_next_call(self.calls, now)
             case "captured":
-                self._move("refunding" if self.refund_asked else "completed")
-            case "failed" if not self.refund_asked and (due := schedule.next_attempt(attempt, now)):
-                self._move("retrying", due)
+                self._set_status("refunding" if self.refund_asked else "completed")
+            case "failed" if not self.refund_asked and (retry_at := schedule.compute_next_attempt(attempt, now)):
+                self._set_status("retrying", retry_at)
             case _:
-                self._move("voided" if self.refund_asked else "failed")
+                self._set_status("voided" if self.refund_asked else "failed")
         return True
 
-    def ask_refund(self) -> None:
+    def request_refund(self) -> None:
         """Give back what was captured; what was not captured yet must never be, unless a call is under way: its outcome comes first."""
         self.refund_asked = True
         if self.status == "completed":
-            self._move("refunding")
+            self._set_status("refunding")
         elif self.status in ("expected", "retrying"):
-            self._move("voided")
-            self.reason = VOIDED
+            self._set_status("voided")
+            self.reason = CANCELLED_REASON
 
-    def _move(self, status: Status, due_at: datetime | None = None) -> None:
+    def _set_status(self, status: Status, due_at: datetime | None = None) -> None:
         self.status, self.due_at = status, due_at
 
 
@@ -139,18 +139,18 @@ class Refund:
 
     @property
     def key(self) -> str:
-        return refund_key(self.order_id)
+        return build_refund_key(self.order_id)
 
 
-def origin(thing: Payment | Refund, now: datetime) -> Delivery[Any] | None:
+def restore_command(record: Payment | Refund, now: datetime) -> Delivery[Any] | None:
     """The command behind it, as far as it was kept: what is published names it and stays in its trace, also hours later."""
-    if thing.cause is None:
+    if record.cause is None:
         return None
-    return Delivery(None, thing.cause, str(thing.order_id), now, thing.traceparent, thing.actor)
+    return Delivery(None, record.cause, str(record.order_id), now, record.traceparent, record.actor)
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
+class InvoiceRow:
     """One line of an invoice, in minor units."""
 
     name: str
@@ -163,10 +163,10 @@ class Position:
         return self.quantity * self.unit_price
 
 
-def positions(lines: Iterable[InvoiceLine], total: int) -> list[Position]:
+def build_invoice_rows(lines: Iterable[InvoiceLine], total: int) -> list[InvoiceRow]:
     """The lines of an invoice over `total`: what the lines leave open (delivery, a discount) is a line of its own."""
-    found = [Position(line.name, line.sku, line.quantity, line.unit_price) for line in lines]
-    rest = total - sum(position.amount for position in found)
-    if rest:
-        found.append(Position("Delivery" if rest > 0 else "Discount", "", 1, rest))
-    return found
+    rows = [InvoiceRow(line.name, line.sku, line.quantity, line.unit_price) for line in lines]
+    remainder = total - sum(row.amount for row in rows)
+    if remainder:
+        rows.append(InvoiceRow("Delivery" if remainder > 0 else "Discount", "", 1, remainder))
+    return rows

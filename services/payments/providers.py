@@ -16,20 +16,20 @@ import asyncpg
 from caravan.clock import new_id
 from caravan.database import Database
 from caravan.money import Money
-from caravan.service import Context
-from services.payments.drawing import Drawings
+from caravan.service import ServiceContext
+from services.payments.drawing import InvoiceRenderer
 from services.payments.settings import Settings
 
-GATHER_SECONDS = 0.002
+BATCH_WINDOW_SECONDS = 0.002
 
 
 @dataclass(frozen=True, slots=True)
-class Captured:
+class CaptureSuccess:
     charge: str
 
 
 @dataclass(frozen=True, slots=True)
-class Declined:
+class CaptureDecline:
     """Nothing was charged. A `hard` one will be declined again, whatever the attempt."""
 
     reason: str
@@ -37,7 +37,7 @@ class Declined:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ProviderLedgerEntry:
     """What the provider's books hold for a key."""
 
     key: str
@@ -49,33 +49,33 @@ class Entry:
     at: datetime
 
 
-class NoAnswer(Exception):
+class NoProviderResponse(Exception):
     """The call ended without an answer: it may or may not have had its effect. Ask again with the same key."""
 
 
-class Provider(Protocol):
+class PaymentProvider(Protocol):
     """Every call repeats: a key that is known is answered with what was stored for it. Any exception means that nothing is known."""
 
-    async def capture(self, key: str, reference: str, amount: Money, token: str) -> Captured | Declined:
+    async def capture(self, key: str, reference: str, amount: Money, token: str) -> CaptureSuccess | CaptureDecline:
         """Charge. `reference` is our name for the order."""
 
     async def refund(self, key: str, reference: str, charge: str, amount: Money) -> None:
         """Give back a charge."""
 
-    async def lookup(self, key: str) -> Entry | None: ...
+    async def find_entry(self, key: str) -> ProviderLedgerEntry | None: ...
 
-    async def ledger(self, reference: str) -> list[Entry]:
+    async def list_entries(self, reference: str) -> list[ProviderLedgerEntry]:
         """All that was done for a reference, oldest first."""
 
 
-_ASKED = tuple[str, str, str, int, str]
-_VERDICTS = {
+_CaptureCall = tuple[str, str, str, int, str]
+_OUTCOME_BY_TOKEN = {
     "tok_ok": ("captured", ""),
     "tok_timeout_charged": ("captured", ""),
     "tok_flaky": ("captured", ""),
     "tok_declined": ("declined", "card_declined"),
 }
-_CAPTURE = """
+_INSERT_CAPTURES = """
     WITH asked AS (
         SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[])
             AS a(key, reference, token, amount, currency, outcome, reason, charge)
@@ -93,7 +93,7 @@ _CAPTURE = """
     SELECT key, outcome, reason, charge, true AS new FROM added
     UNION ALL SELECT key, outcome, reason, charge, false FROM provider_ledger WHERE key = ANY($1)
 """
-_ENTRY = "SELECT key, kind, outcome, amount, currency, reason, charge, at FROM provider_ledger"
+_SELECT_ENTRY = "SELECT key, kind, outcome, amount, currency, reason, charge, at FROM provider_ledger"
 
 
 class SimulatedProvider:
@@ -103,18 +103,18 @@ class SimulatedProvider:
     def __init__(self, database: Database, latency: float = 0.0) -> None:
         self._database = database
         self._latency = latency
-        self._waiting: dict[str, tuple[_ASKED, asyncio.Future[asyncpg.Record]]] = {}
-        self._gathering = False
-        self._writing: set[asyncio.Task[None]] = set()
+        self._pending: dict[str, tuple[_CaptureCall, asyncio.Future[asyncpg.Record]]] = {}
+        self._is_flush_scheduled = False
+        self._flush_tasks: set[asyncio.Task[None]] = set()
 
-    async def capture(self, key: str, reference: str, amount: Money, token: str) -> Captured | Declined:
+    async def capture(self, key: str, reference: str, amount: Money, token: str) -> CaptureSuccess | CaptureDecline:
         await asyncio.sleep(self._latency)
-        row = await self._write((key, reference, token, amount.amount, amount.currency))
+        row = await self._enqueue_capture((key, reference, token, amount.amount, amount.currency))
         if row["new"] and token == "tok_timeout_charged":
-            raise NoAnswer("the provider timed out")
+            raise NoProviderResponse("the provider timed out")
         if row["outcome"] == "captured":
-            return Captured(row["charge"])
-        return Declined(row["reason"], hard=row["outcome"] == "declined")
+            return CaptureSuccess(row["charge"])
+        return CaptureDecline(row["reason"], hard=row["outcome"] == "declined")
 
     async def refund(self, key: str, reference: str, charge: str, amount: Money) -> None:
         await asyncio.sleep(self._latency)
@@ -128,67 +128,69 @@ class SimulatedProvider:
             charge,
         )
 
-    async def lookup(self, key: str) -> Entry | None:
-        row = await self._database.fetchrow(f"{_ENTRY} WHERE key = $1", key)
-        return _entry(row) if row else None
+    async def find_entry(self, key: str) -> ProviderLedgerEntry | None:
+        row = await self._database.fetchrow(f"{_SELECT_ENTRY} WHERE key = $1", key)
+        return _to_ledger_entry(row) if row else None
 
-    async def ledger(self, reference: str) -> list[Entry]:
-        return [_entry(row) for row in await self._database.fetch(f"{_ENTRY} WHERE reference = $1 ORDER BY at, key", reference)]
+    async def list_entries(self, reference: str) -> list[ProviderLedgerEntry]:
+        return [
+            _to_ledger_entry(row) for row in await self._database.fetch(f"{_SELECT_ENTRY} WHERE reference = $1 ORDER BY at, key", reference)
+        ]
 
-    async def _write(self, asked: _ASKED) -> asyncpg.Record:
-        key = asked[0]
-        if key not in self._waiting:
-            self._waiting[key] = (asked, asyncio.get_running_loop().create_future())
-        if not self._gathering:
-            self._gathering = True
-            task = asyncio.create_task(self._flush())
-            self._writing.add(task)
-            task.add_done_callback(self._writing.discard)
-        return await asyncio.shield(self._waiting[key][1])
+    async def _enqueue_capture(self, call: _CaptureCall) -> asyncpg.Record:
+        key = call[0]
+        if key not in self._pending:
+            self._pending[key] = (call, asyncio.get_running_loop().create_future())
+        if not self._is_flush_scheduled:
+            self._is_flush_scheduled = True
+            task = asyncio.create_task(self._flush_captures())
+            self._flush_tasks.add(task)
+            task.add_done_callback(self._flush_tasks.discard)
+        return await asyncio.shield(self._pending[key][1])
 
-    async def _flush(self) -> None:
-        await asyncio.sleep(GATHER_SECONDS)
-        waiting, self._waiting, self._gathering = self._waiting, {}, False
+    async def _flush_captures(self) -> None:
+        await asyncio.sleep(BATCH_WINDOW_SECONDS)
+        pending, self._pending, self._is_flush_scheduled = self._pending, {}, False
         try:
-            found = await self._book([asked for asked, _ in waiting.values()])
+            rows = await self._insert_captures([call for call, _ in pending.values()])
         except Exception as error:
-            for _, future in waiting.values():
-                future.set_exception(NoAnswer(repr(error)))
+            for _, future in pending.values():
+                future.set_exception(NoProviderResponse(repr(error)))
                 future.exception()  # whoever asked may have stopped waiting
             return
-        for key, (_, future) in waiting.items():
-            if key in found:
-                future.set_result(found[key])
+        for key, (_, future) in pending.items():
+            if key in rows:
+                future.set_result(rows[key])
             else:  # another process was writing the same key: its row was not visible to our statement
-                future.set_exception(NoAnswer("busy with this key"))
+                future.set_exception(NoProviderResponse("busy with this key"))
                 future.exception()
 
-    async def _book(self, asked: list[_ASKED]) -> dict[str, asyncpg.Record]:
-        verdicts = [_VERDICTS.get(token, ("declined", "invalid_token")) for _, _, token, _, _ in asked]
-        columns = list(zip(*((*row, *verdict, f"ch_{new_id().hex}") for row, verdict in zip(asked, verdicts, strict=True)), strict=True))
-        rows = await self._database.fetch(_CAPTURE, *(list(column) for column in columns))
+    async def _insert_captures(self, calls: list[_CaptureCall]) -> dict[str, asyncpg.Record]:
+        outcomes = [_OUTCOME_BY_TOKEN.get(token, ("declined", "invalid_token")) for _, _, token, _, _ in calls]
+        columns = list(zip(*((*row, *verdict, f"ch_{new_id().hex}") for row, verdict in zip(calls, outcomes, strict=True)), strict=True))
+        rows = await self._database.fetch(_INSERT_CAPTURES, *(list(column) for column in columns))
         return {row["key"]: row for row in rows}
 
 
-def _entry(row: asyncpg.Record) -> Entry:
+def _to_ledger_entry(row: asyncpg.Record) -> ProviderLedgerEntry:
     kind = cast(Literal["capture", "refund"], row["kind"])
-    return Entry(
+    return ProviderLedgerEntry(
         row["key"], kind, row["outcome"], Money(amount=row["amount"], currency=row["currency"]), row["reason"], row["charge"], row["at"]
     )
 
 
 @dataclass(slots=True)
-class Parts:
+class PaymentsResources:
     """What payments holds open: its provider, and the drawing of invoices."""
 
-    provider: Provider
-    drawings: Drawings
+    provider: PaymentProvider
+    invoice_renderer: InvoiceRenderer
 
 
 @asynccontextmanager
-async def open_parts(context: Context[Settings, Any]) -> AsyncIterator[Parts]:
-    drawings = Drawings(at_once=2, waiting=50)
+async def open_resources(context: ServiceContext[Settings, Any]) -> AsyncIterator[PaymentsResources]:
+    invoice_renderer = InvoiceRenderer(concurrency=2, max_waiting=50)
     try:
-        yield Parts(SimulatedProvider(context.database, context.settings.provider_latency_seconds), drawings)
+        yield PaymentsResources(SimulatedProvider(context.database, context.settings.provider_latency_seconds), invoice_renderer)
     finally:
-        await drawings.close()
+        await invoice_renderer.close()

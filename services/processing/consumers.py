@@ -21,96 +21,104 @@ from services.shipping.messages import ORDER_DELIVERED, ORDER_SHIPPED, SHIPMENT_
 consume = Consumers("processing")
 
 Context = use_cases.ProcessingContext
-TakeIn = use_cases.TakeIn
+SagaUpdate = use_cases.SagaUpdate
 
 
 @consume(ORDER_CREATED)
-async def order_created(context: Context, work: UnitOfWork, deliveries: list[Delivery[OrderCreated]]) -> None:
-    await use_cases.start(context, work, deliveries)
+async def handle_order_created(context: Context, uow: UnitOfWork, deliveries: list[Delivery[OrderCreated]]) -> None:
+    await use_cases.start_sagas(context, uow, deliveries)
 
 
 @consume(INVENTORY_RESERVED)
-async def inventory_reserved(context: Context, work: UnitOfWork, deliveries: list[Delivery[InventoryReserved]]) -> None:
-    await use_cases.advance(context, work, [(d.message.order_id, d, lambda saga: saga.learn("stock", "held")) for d in deliveries])
+async def handle_inventory_reserved(context: Context, uow: UnitOfWork, deliveries: list[Delivery[InventoryReserved]]) -> None:
+    await use_cases.advance_sagas(
+        context, uow, [(d.message.order_id, d, lambda saga: saga.apply_report("stock", "held")) for d in deliveries]
+    )
 
 
 @consume(INVENTORY_REJECTED)
-async def inventory_rejected(context: Context, work: UnitOfWork, deliveries: list[Delivery[InventoryRejected]]) -> None:
-    def rejected(delivery: Delivery[InventoryRejected]) -> TakeIn:
-        short = ", ".join(shortage.sku for shortage in delivery.message.shortages[:5])
+async def handle_inventory_rejected(context: Context, uow: UnitOfWork, deliveries: list[Delivery[InventoryRejected]]) -> None:
+    def make_update(delivery: Delivery[InventoryRejected]) -> SagaUpdate:
+        skus = ", ".join(shortage.sku for shortage in delivery.message.shortages[:5])
 
-        def take_in(saga: Saga) -> None:
-            if saga.learn("stock", "rejected"):
-                saga.reason = f"not enough stock of {short}"
+        def update_saga(saga: Saga) -> None:
+            if saga.apply_report("stock", "rejected"):
+                saga.reason = f"not enough stock of {skus}"
 
-        return take_in
+        return update_saga
 
-    await use_cases.advance(context, work, [(d.message.order_id, d, rejected(d)) for d in deliveries])
+    await use_cases.advance_sagas(context, uow, [(d.message.order_id, d, make_update(d)) for d in deliveries])
 
 
 @consume(INVENTORY_RELEASED)
-async def inventory_released(context: Context, work: UnitOfWork, deliveries: list[Delivery[InventoryReleased]]) -> None:
-    def released(reason: str) -> TakeIn:
-        return lambda saga: saga.stock_released(reason)
+async def handle_inventory_released(context: Context, uow: UnitOfWork, deliveries: list[Delivery[InventoryReleased]]) -> None:
+    def make_update(reason: str) -> SagaUpdate:
+        return lambda saga: saga.apply_stock_release(reason)
 
-    await use_cases.advance(context, work, [(d.message.order_id, d, released(d.message.reason)) for d in deliveries])
+    await use_cases.advance_sagas(context, uow, [(d.message.order_id, d, make_update(d.message.reason)) for d in deliveries])
 
 
 @consume(PAYMENT_COMPLETED)
-async def payment_completed(context: Context, work: UnitOfWork, deliveries: list[Delivery[PaymentCompleted]]) -> None:
-    def captured(amount: int) -> TakeIn:
-        def take_in(saga: Saga) -> None:
-            if saga.learn("money", "captured"):
+async def handle_payment_completed(context: Context, uow: UnitOfWork, deliveries: list[Delivery[PaymentCompleted]]) -> None:
+    def make_update(amount: int) -> SagaUpdate:
+        def update_saga(saga: Saga) -> None:
+            if saga.apply_report("money", "captured"):
                 saga.captured = amount
 
-        return take_in
+        return update_saga
 
-    await use_cases.advance(context, work, [(d.message.order_id, d, captured(d.message.amount.amount)) for d in deliveries])
+    await use_cases.advance_sagas(context, uow, [(d.message.order_id, d, make_update(d.message.amount.amount)) for d in deliveries])
 
 
 @consume(PAYMENT_FAILED)
-async def payment_failed(context: Context, work: UnitOfWork, deliveries: list[Delivery[PaymentFailed]]) -> None:
-    def failed(reason: str) -> TakeIn:
-        def take_in(saga: Saga) -> None:
-            if saga.learn("money", "failed"):
+async def handle_payment_failed(context: Context, uow: UnitOfWork, deliveries: list[Delivery[PaymentFailed]]) -> None:
+    def make_update(reason: str) -> SagaUpdate:
+        def update_saga(saga: Saga) -> None:
+            if saga.apply_report("money", "failed"):
                 saga.reason = reason
 
-        return take_in
+        return update_saga
 
-    await use_cases.advance(context, work, [(d.message.order_id, d, failed(d.message.reason)) for d in deliveries])
+    await use_cases.advance_sagas(context, uow, [(d.message.order_id, d, make_update(d.message.reason)) for d in deliveries])
 
 
 @consume(PAYMENT_REFUNDED)
-async def payment_refunded(context: Context, work: UnitOfWork, deliveries: list[Delivery[PaymentRefunded]]) -> None:
-    def refunded(amount: int) -> TakeIn:
-        def take_in(saga: Saga) -> None:
-            if saga.learn("money", "refunded"):
+async def handle_payment_refunded(context: Context, uow: UnitOfWork, deliveries: list[Delivery[PaymentRefunded]]) -> None:
+    def make_update(amount: int) -> SagaUpdate:
+        def update_saga(saga: Saga) -> None:
+            if saga.apply_report("money", "refunded"):
                 saga.captured = max(saga.captured, amount)
                 saga.refunded = amount
 
-        return take_in
+        return update_saga
 
-    await use_cases.advance(context, work, [(d.message.order_id, d, refunded(d.message.amount.amount)) for d in deliveries])
+    await use_cases.advance_sagas(context, uow, [(d.message.order_id, d, make_update(d.message.amount.amount)) for d in deliveries])
 
 
 @consume(ORDER_SHIPPED)
-async def order_shipped(context: Context, work: UnitOfWork, deliveries: list[Delivery[OrderShipped]]) -> None:
-    await use_cases.advance(context, work, [(d.message.order_id, d, lambda saga: saga.learn("parcel", "sent")) for d in deliveries])
+async def handle_order_shipped(context: Context, uow: UnitOfWork, deliveries: list[Delivery[OrderShipped]]) -> None:
+    await use_cases.advance_sagas(
+        context, uow, [(d.message.order_id, d, lambda saga: saga.apply_report("parcel", "sent")) for d in deliveries]
+    )
 
 
 @consume(ORDER_DELIVERED)
-async def order_delivered(context: Context, work: UnitOfWork, deliveries: list[Delivery[OrderDelivered]]) -> None:
-    await use_cases.advance(context, work, [(d.message.order_id, d, lambda saga: saga.learn("parcel", "delivered")) for d in deliveries])
+async def handle_order_delivered(context: Context, uow: UnitOfWork, deliveries: list[Delivery[OrderDelivered]]) -> None:
+    await use_cases.advance_sagas(
+        context, uow, [(d.message.order_id, d, lambda saga: saga.apply_report("parcel", "delivered")) for d in deliveries]
+    )
 
 
 @consume(SHIPMENT_CANCELLED)
-async def shipment_cancelled(context: Context, work: UnitOfWork, deliveries: list[Delivery[ShipmentCancelled]]) -> None:
-    await use_cases.advance(context, work, [(d.message.order_id, d, lambda saga: saga.learn("parcel", "stopped")) for d in deliveries])
+async def handle_shipment_cancelled(context: Context, uow: UnitOfWork, deliveries: list[Delivery[ShipmentCancelled]]) -> None:
+    await use_cases.advance_sagas(
+        context, uow, [(d.message.order_id, d, lambda saga: saga.apply_report("parcel", "stopped")) for d in deliveries]
+    )
 
 
 @consume(CANCEL_ORDER)
-async def cancel_order(context: Context, work: UnitOfWork, deliveries: list[Delivery[CancelOrder]]) -> None:
-    def wanted(reason: str) -> TakeIn:
-        return lambda saga: saga.want_cancelled(reason)
+async def cancel_order(context: Context, uow: UnitOfWork, deliveries: list[Delivery[CancelOrder]]) -> None:
+    def make_update(reason: str) -> SagaUpdate:
+        return lambda saga: saga.request_cancellation(reason)
 
-    await use_cases.advance(context, work, [(d.message.order_id, d, wanted(d.message.reason)) for d in deliveries])
+    await use_cases.advance_sagas(context, uow, [(d.message.order_id, d, make_update(d.message.reason)) for d in deliveries])

@@ -4,11 +4,11 @@ from prometheus_client import Gauge
 
 from services.processing import store, use_cases
 
-OPEN = Gauge("caravan_saga_open", "Sagas that wait, by what for", ["step"])
+OPEN_SAGAS = Gauge("caravan_saga_open", "Sagas that wait, by what for", ["step"])
 
 
-async def measure(context: use_cases.ProcessingContext) -> bool:
-    waiting = await store.open_sagas(context.database)
+async def measure_open_sagas(context: use_cases.ProcessingContext) -> bool:
+    counts = await store.count_open_sagas(context.database)
     for step in ("reserving", "paying", "shipping", "undoing"):
-        OPEN.labels(step).set(waiting.get(step, 0))
+        OPEN_SAGAS.labels(step).set(counts.get(step, 0))
     return False

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from caravan.service import DatabaseDeclaration, Periodic, Service
+from caravan.service import DatabaseDeclaration, PeriodicTask, Service
 from services.processing import jobs, messages, use_cases
 from services.processing.consumers import consume
 from services.processing.settings import Settings
@@ -13,5 +13,5 @@ service = Service(
     consumers=consume,
     channels=messages.CHANNELS,
     settings=Settings,
-    periodic=(Periodic("remind", 2.0, use_cases.remind), Periodic("measure", 10.0, jobs.measure)),
+    periodic_tasks=(PeriodicTask("remind", 2.0, use_cases.resend_overdue), PeriodicTask("measure", 10.0, jobs.measure_open_sagas)),
 )

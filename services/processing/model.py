@@ -34,7 +34,7 @@ Step = Literal[
     "refuse_cancellation",
 ]
 
-FORWARD: dict[str, dict[str, tuple[str, ...]]] = {
+ALLOWED_TRANSITIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "stock": {"held": ("none", "asked"), "rejected": ("none", "asked"), "released": ("none", "asked", "held", "releasing")},
     "money": {"captured": ("none", "asked"), "failed": ("none", "asked"), "refunded": ("none", "asked", "captured", "refunding")},
     "parcel": {
@@ -49,55 +49,55 @@ FORWARD: dict[str, dict[str, tuple[str, ...]]] = {
 @dataclass(slots=True)
 class Saga:
     order_id: UUID
-    known: bool = False
+    has_order: bool = False
     """Whether OrderCreated has come: a cancellation may overtake it."""
     stock: Stock = "none"
     money: Money = "none"
     parcel: Parcel = "none"
-    cancel: str | None = None
+    cancel_reason: str | None = None
     reason: str = ""
     captured: int = 0
     refunded: int = 0
-    processed: bool = False
+    is_processed: bool = False
     """`order-processed` is out: once per order."""
-    closed: bool = False
+    is_closed: bool = False
     version: int = 0
     steps: list[Step] = field(default_factory=list)
 
-    def learn(self, part: Literal["stock", "money", "parcel"], fact: str) -> bool:
+    def apply_report(self, aspect: Literal["stock", "money", "parcel"], new_state: str) -> bool:
         """Take in a fact; whether it was news."""
-        if getattr(self, part) not in FORWARD[part][fact]:
+        if getattr(self, aspect) not in ALLOWED_TRANSITIONS[aspect][new_state]:
             return False
-        setattr(self, part, fact)
+        setattr(self, aspect, new_state)
         return True
 
-    def stock_released(self, reason: str) -> None:
+    def apply_stock_release(self, reason: str) -> None:
         """Without our asking it has expired: what has not left yet is undone. The news may even overtake that of the reservation."""
-        unasked = self.stock != "releasing" and self.money != "failed" and self.parcel in ("none", "asked")
-        if self.learn("stock", "released") and unasked:
-            self.want_cancelled(f"reservation {reason}")
+        is_unrequested = self.stock != "releasing" and self.money != "failed" and self.parcel in ("none", "asked")
+        if self.apply_report("stock", "released") and is_unrequested:
+            self.request_cancellation(f"reservation {reason}")
 
-    def want_cancelled(self, reason: str) -> None:
-        if self.cancel is None:
-            self.cancel = reason
+    def request_cancellation(self, reason: str) -> None:
+        if self.cancel_reason is None:
+            self.cancel_reason = reason
 
-    def next_steps(self) -> list[Step]:
+    def take_next_steps(self) -> list[Step]:
         """What to send now; the parts are moved as if it had been sent."""
-        if self.closed and self.cancel is None:
+        if self.is_closed and self.cancel_reason is None:
             return []
         self.steps = []
-        if self.cancel is not None and self.known:
-            self._undo()
-        elif self.known:
-            self._go_on()
+        if self.cancel_reason is not None and self.has_order:
+            self._compensate()
+        elif self.has_order:
+            self._next_forward_steps()
         return self.steps
 
     @property
     def has_ended(self) -> bool:
         """Nothing can be cancelled any more: the parcel has left, or what came of the order was published."""
-        return self.closed or self.parcel in ("sent", "delivered") or (self.processed and self.money == "failed")
+        return self.is_closed or self.parcel in ("sent", "delivered") or (self.is_processed and self.money == "failed")
 
-    def why_too_late(self) -> str:
+    def explain_refusal(self) -> str:
         """For whoever asked for the cancellation of an order that has ended."""
         if self.parcel in ("sent", "delivered"):
             return "the parcel has left already"
@@ -105,9 +105,9 @@ class Saga:
             return "the order was rejected before: it was not in stock"
         return "the payment had failed before" if self.money == "failed" else "the order was cancelled before"
 
-    def outstanding(self) -> list[Step]:
+    def list_outstanding_steps(self) -> list[Step]:
         """The steps that wait for an answer: what to send again after a deadline."""
-        waiting: list[tuple[bool, Step]] = [
+        candidates: list[tuple[bool, Step]] = [
             (self.stock == "asked", "reserve_stock"),
             (self.stock == "releasing", "release_stock"),
             (self.money == "asked", "capture_payment"),
@@ -115,37 +115,37 @@ class Saga:
             (self.parcel == "asked", "ship_order"),
             (self.parcel == "stopping", "cancel_shipment"),
         ]
-        return [step for is_waiting, step in waiting if is_waiting]
+        return [step for is_waiting, step in candidates if is_waiting]
 
-    def _go_on(self) -> None:
+    def _next_forward_steps(self) -> None:
         if self.stock == "none":
             self.stock = "asked"
             self.steps.append("reserve_stock")
         elif self.stock == "rejected":
-            self._publish("publish_rejected")
-            self.closed = True
+            self._add_outcome_step("publish_rejected")
+            self.is_closed = True
         elif self.stock == "held" and self.money == "none":
             self.money = "asked"
             self.steps.append("capture_payment")
         elif self.money == "failed":
-            self._publish("publish_payment_failed")
+            self._add_outcome_step("publish_payment_failed")
             if self.stock == "held":
                 self.stock = "releasing"
                 self.steps.append("release_stock")
-            self.closed = self.stock == "released"
+            self.is_closed = self.stock == "released"
         elif self.money == "captured":
-            self._publish("publish_completed")
+            self._add_outcome_step("publish_completed")
             if self.parcel == "none":
                 self.parcel = "asked"
                 self.steps.append("ship_order")
-            self.closed = self.parcel == "delivered"
+            self.is_closed = self.parcel == "delivered"
 
-    def _undo(self) -> None:
+    def _compensate(self) -> None:
         if self.has_ended:
             self.steps.append("refuse_cancellation")
-            self.cancel = None
-            if not self.closed:
-                self._go_on()
+            self.cancel_reason = None
+            if not self.is_closed:
+                self._next_forward_steps()
             return
         if self.parcel == "asked":
             self.parcel = "stopping"
@@ -159,12 +159,12 @@ class Saga:
             self.stock = "releasing"
             self.steps.append("release_stock")
         if self.money in ("none", "failed", "refunded") and self.stock in ("none", "rejected", "released"):
-            self._publish("publish_cancelled")
+            self._add_outcome_step("publish_cancelled")
             self.steps.append("publish_undone")
-            self.reason, self.cancel = self.cancel or "", None
-            self.closed = True
+            self.reason, self.cancel_reason = self.cancel_reason or "", None
+            self.is_closed = True
 
-    def _publish(self, outcome: Step) -> None:
-        if not self.processed:
-            self.processed = True
+    def _add_outcome_step(self, outcome: Step) -> None:
+        if not self.is_processed:
+            self.is_processed = True
             self.steps.append(outcome)

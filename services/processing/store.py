@@ -13,70 +13,70 @@ from caravan.messages import Delivery
 from services.orders.messages import OrderCreated
 from services.processing.model import Saga
 
-COLUMNS = "order_id, created, stock, money, parcel, cancel, reason, captured, refunded, processed, closed, version, reminders, started_at, actor, traceparent, cause"
+SAGA_COLUMNS = "order_id, created, stock, money, parcel, cancel, reason, captured, refunded, processed, closed, version, reminders, started_at, actor, traceparent, cause"
 
 
 @dataclass(slots=True)
-class Row:
+class SagaRow:
     """A saga and what its commands are made from."""
 
     saga: Saga
     started_at: datetime
     reminders: int = 0
-    body: str | None = None
+    order_json: str | None = None
     """OrderCreated as it is stored: most steps neither read nor write it."""
     command: Delivery[Any] | None = None
     """What the saga follows, without its payload: the order, or its cancellation."""
 
-    def follow(self, delivery: Delivery[Any]) -> None:
+    def set_command(self, delivery: Delivery[Any]) -> None:
         self.command = delivery._replace(message=None)
 
-    def order(self) -> OrderCreated:
+    def parse_order(self) -> OrderCreated:
         """What the order's commands are made from; only for a saga that knows its order."""
-        assert self.body is not None
-        return OrderCreated.model_validate_json(self.body)
+        assert self.order_json is not None
+        return OrderCreated.model_validate_json(self.order_json)
 
 
-def _row(record: asyncpg.Record) -> Row:
+def _to_saga_row(record: asyncpg.Record) -> SagaRow:
     saga = Saga(
         record["order_id"],
-        known=record["created"] is not None,
+        has_order=record["created"] is not None,
         stock=record["stock"],
         money=record["money"],
         parcel=record["parcel"],
-        cancel=record["cancel"],
+        cancel_reason=record["cancel"],
         reason=record["reason"],
         captured=record["captured"],
         refunded=record["refunded"],
-        processed=record["processed"],
-        closed=record["closed"],
+        is_processed=record["processed"],
+        is_closed=record["closed"],
         version=record["version"],
     )
     command: Delivery[Any] | None = None
     if record["cause"] is not None:
         key = str(saga.order_id)
         command = Delivery(None, record["cause"], key, record["started_at"], record["traceparent"], record["actor"])
-    return Row(saga, record["started_at"], record["reminders"], record["created"], command)
+    return SagaRow(saga, record["started_at"], record["reminders"], record["created"], command)
 
 
-async def lock(work: UnitOfWork, orders: Collection[UUID]) -> dict[UUID, Row]:
+async def lock_sagas(uow: UnitOfWork, orders: Collection[UUID]) -> dict[UUID, SagaRow]:
     """The sagas of these orders, locked in the order of their ids so that two batches can't wait for each other."""
-    records = await work.fetch(f"SELECT {COLUMNS} FROM saga WHERE order_id = ANY($1) ORDER BY order_id FOR UPDATE", list(orders))
-    return {record["order_id"]: _row(record) for record in records}
+    records = await uow.fetch(f"SELECT {SAGA_COLUMNS} FROM saga WHERE order_id = ANY($1) ORDER BY order_id FOR UPDATE", list(orders))
+    return {record["order_id"]: _to_saga_row(record) for record in records}
 
 
-async def lock_overdue(work: UnitOfWork, now: datetime, limit: int) -> list[Row]:
-    records = await work.fetch(
-        f"SELECT {COLUMNS} FROM saga WHERE NOT closed AND deadline < $1 ORDER BY deadline LIMIT $2 FOR UPDATE SKIP LOCKED", now, limit
+async def lock_overdue_sagas(uow: UnitOfWork, now: datetime, limit: int) -> list[SagaRow]:
+    records = await uow.fetch(
+        f"SELECT {SAGA_COLUMNS} FROM saga WHERE NOT closed AND deadline < $1 ORDER BY deadline LIMIT $2 FOR UPDATE SKIP LOCKED", now, limit
     )
-    return [_row(record) for record in records]
+    return [_to_saga_row(record) for record in records]
 
 
-async def save(work: UnitOfWork, rows: Collection[Row], deadlines: Collection[datetime | None]) -> None:
+async def save_sagas(uow: UnitOfWork, rows: Collection[SagaRow], deadlines: Collection[datetime | None]) -> None:
     """Write all rows of a batch with one statement. Raises VersionConflict for a saga that somebody else made since it was found missing: its first two
     messages may come at the same moment, and a row that doesn't exist can't be locked."""
     sagas = [row.saga for row in rows]
-    written = await work.execute(
+    written = await uow.execute(
         "INSERT INTO saga (order_id, created, stock, money, parcel, cancel, reason, captured, refunded, processed, closed, version, started_at, deadline, reminders, actor, traceparent, cause)"
         " SELECT * FROM unnest($1::uuid[], $2::json[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::bigint[], $9::bigint[], $10::bool[],"
         " $11::bool[], $12::int[], $13::timestamptz[], $14::timestamptz[], $15::int[], $16::text[], $17::text[], $18::uuid[])"
@@ -86,16 +86,16 @@ async def save(work: UnitOfWork, rows: Collection[Row], deadlines: Collection[da
         " actor = EXCLUDED.actor, traceparent = EXCLUDED.traceparent, cause = EXCLUDED.cause"
         " WHERE saga.version = EXCLUDED.version - 1",
         [saga.order_id for saga in sagas],
-        [row.body for row in rows],
+        [row.order_json for row in rows],
         [saga.stock for saga in sagas],
         [saga.money for saga in sagas],
         [saga.parcel for saga in sagas],
-        [saga.cancel for saga in sagas],
+        [saga.cancel_reason for saga in sagas],
         [saga.reason for saga in sagas],
         [saga.captured for saga in sagas],
         [saga.refunded for saga in sagas],
-        [saga.processed for saga in sagas],
-        [saga.closed for saga in sagas],
+        [saga.is_processed for saga in sagas],
+        [saga.is_closed for saga in sagas],
         [saga.version for saga in sagas],
         [row.started_at for row in rows],
         list(deadlines),
@@ -108,7 +108,7 @@ async def save(work: UnitOfWork, rows: Collection[Row], deadlines: Collection[da
         raise VersionConflict(f"{len(rows) - written} of {len(rows)} sagas were begun by somebody else at the same moment")
 
 
-async def open_sagas(database: Database) -> dict[str, int]:
+async def count_open_sagas(database: Database) -> dict[str, int]:
     """How many sagas wait for what."""
     rows = await database.fetch(
         "SELECT CASE WHEN cancel IS NOT NULL THEN 'undoing' WHEN parcel <> 'none' THEN 'shipping' WHEN money <> 'none' THEN 'paying' ELSE 'reserving' END AS step,"

@@ -9,133 +9,135 @@ from caravan import crash
 from caravan.database import UnitOfWork
 from caravan.messages import Delivery
 from caravan.money import Money
-from caravan.service import Context
+from caravan.service import ServiceContext
 from services.inventory.messages import RELEASE_STOCK, RESERVE_STOCK, ReleaseStock, ReserveStock, StockLine
 from services.orders.messages import OrderCreated
-from services.payments.messages import CAPTURE, REFUND, CapturePayment, RefundPayment
+from services.payments.messages import CAPTURE_PAYMENT, REFUND_PAYMENT, CapturePayment, RefundPayment
 from services.processing import store
 from services.processing.messages import ORDER_PROCESSED, ORDER_UNDONE, CancellationRefused, OrderProcessed, OrderUndone, Outcome
 from services.processing.model import Saga, Step
 from services.processing.settings import Settings
-from services.processing.store import Row
+from services.processing.store import SagaRow
 from services.shipping.messages import SHIP_ORDER, CancelShipment, Parcel, ShipOrder
 
-ProcessingContext = Context[Settings, None]
-TakeIn = Callable[[Saga], object]
-News = tuple[UUID, Delivery[Any], TakeIn]
+ProcessingContext = ServiceContext[Settings, None]
+SagaUpdate = Callable[[Saga], object]
+SagaReport = tuple[UUID, Delivery[Any], SagaUpdate]
 """An order, the message that tells of it, and how its saga takes it in."""
 
-REMIND_BATCH = 100
+RESEND_BATCH = 100
 
 
-async def start(context: ProcessingContext, work: UnitOfWork, created: list[Delivery[OrderCreated]]) -> None:
+async def start_sagas(context: ProcessingContext, uow: UnitOfWork, deliveries: list[Delivery[OrderCreated]]) -> None:
     """Begin the sagas of new orders; one whose cancellation has overtaken it is undone at once."""
-    rows = await store.lock(work, {delivery.message.order_id for delivery in created})
+    rows = await store.lock_sagas(uow, {delivery.message.order_id for delivery in deliveries})
     now = context.clock()
-    for delivery in created:
+    for delivery in deliveries:
         order = delivery.message
-        row = rows.setdefault(order.order_id, Row(Saga(order.order_id), now))
-        if not row.saga.known:
-            row.saga.known, row.body = True, order.model_dump_json()
+        row = rows.setdefault(order.order_id, SagaRow(Saga(order.order_id), now))
+        if not row.saga.has_order:
+            row.saga.has_order, row.order_json = True, order.model_dump_json()
             if row.command is None:
-                row.follow(delivery)
-    await _go_on(context, work, rows, {delivery.message.order_id: delivery for delivery in created})
+                row.set_command(delivery)
+    await _send_next_steps(context, uow, rows, {delivery.message.order_id: delivery for delivery in deliveries})
 
 
-async def advance(context: ProcessingContext, work: UnitOfWork, news: Iterable[News]) -> None:
+async def advance_sagas(context: ProcessingContext, uow: UnitOfWork, reports: Iterable[SagaReport]) -> None:
     """Take in what is new of some orders. An unknown order gets a row, too: the news may have overtaken OrderCreated."""
-    news = list(news)
-    rows = await store.lock(work, {order_id for order_id, _, _ in news})
-    for order_id, delivery, take_in in news:
-        row = rows.setdefault(order_id, Row(Saga(order_id), context.clock()))
-        before = row.saga.cancel
-        take_in(row.saga)
-        if before is None and row.saga.cancel is not None:
-            row.follow(delivery)
-    await _go_on(context, work, rows, {order_id: delivery for order_id, delivery, _ in news})
+    reports = list(reports)
+    rows = await store.lock_sagas(uow, {order_id for order_id, _, _ in reports})
+    for order_id, delivery, update_saga in reports:
+        row = rows.setdefault(order_id, SagaRow(Saga(order_id), context.clock()))
+        previous_reason = row.saga.cancel_reason
+        update_saga(row.saga)
+        if previous_reason is None and row.saga.cancel_reason is not None:
+            row.set_command(delivery)
+    await _send_next_steps(context, uow, rows, {order_id: delivery for order_id, delivery, _ in reports})
 
 
-async def remind(context: ProcessingContext) -> bool:
+async def resend_overdue(context: ProcessingContext) -> bool:
     """Send again what nobody has answered in time, and cancel what has waited for stock too long."""
     now = context.clock()
-    async with context.database.work() as work:
-        overdue = await store.lock_overdue(work, now, REMIND_BATCH)
-        for row in overdue:
+    async with context.database.unit_of_work() as uow:
+        rows = await store.lock_overdue_sagas(uow, now, RESEND_BATCH)
+        for row in rows:
             row.reminders += 1
             row.saga.version += 1
             if row.saga.stock == "asked" and (now - row.started_at).total_seconds() > context.settings.give_up_seconds:
-                row.saga.want_cancelled("no answer from inventory in time")
-            for step in row.saga.next_steps() or row.saga.outstanding():
-                _take(work, row, step, row.command)
-        if overdue:
-            await store.save(work, overdue, [_deadline(context, row, now) for row in overdue])
-    return len(overdue) == REMIND_BATCH
+                row.saga.request_cancellation("no answer from inventory in time")
+            for step in row.saga.take_next_steps() or row.saga.list_outstanding_steps():
+                _send_step(uow, row, step, row.command)
+        if rows:
+            await store.save_sagas(uow, rows, [_compute_deadline(context, row, now) for row in rows])
+    return len(rows) == RESEND_BATCH
 
 
-async def _go_on(context: ProcessingContext, work: UnitOfWork, rows: dict[UUID, Row], due: dict[UUID, Delivery[Any]]) -> None:
+async def _send_next_steps(
+    context: ProcessingContext, uow: UnitOfWork, rows: dict[UUID, SagaRow], causes: dict[UUID, Delivery[Any]]
+) -> None:
     now = context.clock()
     for order_id, row in rows.items():
         row.saga.version += 1
-        undoing = row.saga.cancel is not None  # whatever message makes the next step of it possible
-        for step in row.saga.next_steps():
-            _take(work, row, step, row.command if undoing else due.get(order_id))
+        is_compensating = row.saga.cancel_reason is not None  # whatever message makes the next step of it possible
+        for step in row.saga.take_next_steps():
+            _send_step(uow, row, step, row.command if is_compensating else causes.get(order_id))
     if rows:
-        await store.save(work, list(rows.values()), [_deadline(context, row, now) for row in rows.values()])
-    crash.point("processing.advance.before_commit")
+        await store.save_sagas(uow, list(rows.values()), [_compute_deadline(context, row, now) for row in rows.values()])
+    crash.hit("processing.advance.before_commit")
 
 
-def _deadline(context: ProcessingContext, row: Row, now: datetime) -> datetime | None:
-    if row.saga.closed or not row.saga.outstanding():
+def _compute_deadline(context: ProcessingContext, row: SagaRow, now: datetime) -> datetime | None:
+    if row.saga.is_closed or not row.saga.list_outstanding_steps():
         return None
     return now + timedelta(seconds=context.settings.answer_seconds * 2 ** min(row.reminders, 6))
 
 
-def _take(work: UnitOfWork, row: Row, step: Step, due: Delivery[Any] | None) -> None:
+def _send_step(uow: UnitOfWork, row: SagaRow, step: Step, caused_by: Delivery[Any] | None) -> None:
     """Send what a step says."""
-    saga, order = row.saga, row.order()
+    saga, order = row.saga, row.parse_order()
     key = saga.order_id
     match step:
         case "reserve_stock":
-            work.emit(
+            uow.emit(
                 RESERVE_STOCK,
                 ReserveStock(order_id=key, lines=[StockLine(sku=line.sku, quantity=line.quantity) for line in order.lines]),
                 key=key,
-                due=due,
+                caused_by=caused_by,
             )
         case "release_stock":
-            work.emit(RELEASE_STOCK, ReleaseStock(order_id=key, reason=saga.cancel or "payment failed"), key=key, due=due)
+            uow.emit(RELEASE_STOCK, ReleaseStock(order_id=key, reason=saga.cancel_reason or "payment failed"), key=key, caused_by=caused_by)
         case "capture_payment":
-            work.emit(CAPTURE, CapturePayment(order_id=key), key=key, due=due)
+            uow.emit(CAPTURE_PAYMENT, CapturePayment(order_id=key), key=key, caused_by=caused_by)
         case "refund_payment":
-            work.emit(REFUND, RefundPayment(order_id=key, reason=saga.cancel or "cancelled"), key=key, due=due)
+            uow.emit(REFUND_PAYMENT, RefundPayment(order_id=key, reason=saga.cancel_reason or "cancelled"), key=key, caused_by=caused_by)
         case "ship_order":
-            work.emit(SHIP_ORDER, _shipment(order), key=key, due=due)
+            uow.emit(SHIP_ORDER, _build_ship_order(order), key=key, caused_by=caused_by)
         case "cancel_shipment":
-            work.emit(SHIP_ORDER, CancelShipment(order_id=key), key=key, due=due)
+            uow.emit(SHIP_ORDER, CancelShipment(order_id=key), key=key, caused_by=caused_by)
         case "publish_undone":
             refunded = Money(amount=saga.refunded, currency=order.total.currency) if saga.refunded else None
-            work.emit(ORDER_UNDONE, OrderUndone(order_id=key, reason=saga.reason, refunded=refunded), key=key, due=due)
+            uow.emit(ORDER_UNDONE, OrderUndone(order_id=key, reason=saga.reason, refunded=refunded), key=key, caused_by=caused_by)
         case "refuse_cancellation":
-            work.emit(ORDER_UNDONE, CancellationRefused(order_id=key, reason=saga.why_too_late()), key=key, due=due)
+            uow.emit(ORDER_UNDONE, CancellationRefused(order_id=key, reason=saga.explain_refusal()), key=key, caused_by=caused_by)
         case "publish_completed":
-            _publish(work, saga, order, "completed", due)
+            _publish_outcome(uow, saga, order, "completed", caused_by)
         case "publish_rejected":
-            _publish(work, saga, order, "rejected", due)
+            _publish_outcome(uow, saga, order, "rejected", caused_by)
         case "publish_payment_failed":
-            _publish(work, saga, order, "payment_failed", due)
+            _publish_outcome(uow, saga, order, "payment_failed", caused_by)
         case "publish_cancelled":
-            _publish(work, saga, order, "cancelled", due)
+            _publish_outcome(uow, saga, order, "cancelled", caused_by)
 
 
-def _publish(work: UnitOfWork, saga: Saga, order: OrderCreated, outcome: Outcome, due: Delivery[Any] | None) -> None:
-    reason = saga.cancel or saga.reason
+def _publish_outcome(uow: UnitOfWork, saga: Saga, order: OrderCreated, outcome: Outcome, caused_by: Delivery[Any] | None) -> None:
+    reason = saga.cancel_reason or saga.reason
     processed = OrderProcessed(
         order_id=order.order_id, user_id=order.user_id, email=order.email, outcome=outcome, reason=reason, total=order.total
     )
-    work.emit(ORDER_PROCESSED, processed, key=order.order_id, due=due)
+    uow.emit(ORDER_PROCESSED, processed, key=order.order_id, caused_by=caused_by)
 
 
-def _shipment(order: OrderCreated) -> ShipOrder:
+def _build_ship_order(order: OrderCreated) -> ShipOrder:
     parcels = [Parcel(sku=line.sku, quantity=line.quantity) for line in order.lines]
     return ShipOrder(
         order_id=order.order_id,

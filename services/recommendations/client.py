@@ -25,4 +25,4 @@ class Recommendations(BaseModel):
     items: list[Recommendation]
 
 
-FOR_USER = Operation("recommendations", "for_user", RecommendationsRequest, Recommendations, owner="user_id")
+LIST_RECOMMENDATIONS = Operation("recommendations", "for_user", RecommendationsRequest, Recommendations, owner="user_id")

@@ -14,15 +14,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import chain
 
-SEEDS = 50
+MAX_SEEDS = 50
 """The last bought skus that other rules start from."""
-CATEGORIES = 3
-AGAIN_SHARE = 3
+MAX_CATEGORIES = 3
+REPEAT_SHARE = 3
 """Every third place at most is for what the user bought before, while there is anything new to show."""
 
 
 @dataclass(frozen=True, slots=True)
-class Bought:
+class PurchasedSku:
     """A sku in a user's history. `held_at`: last ordered, in an order that was not refused or undone."""
 
     sku: str
@@ -52,35 +52,37 @@ class Taste:
     """`again`: habits whose last order is not just past. `excluded`: ordered lately, so it isn't shown as something new."""
 
     seeds: list[str]
-    again: list[str]
-    excluded: set[str]
+    repeat_skus: list[str]
+    excluded_skus: set[str]
 
 
-def taste(history: Iterable[Bought], now: datetime, recent: timedelta, rest: timedelta) -> Taste:
+def derive_taste(history: Iterable[PurchasedSku], now: datetime, recent: timedelta, repeat_after: timedelta) -> Taste:
     history = list(history)
-    bought = sorted(((item.bought_at, item) for item in history if item.bought_at), key=lambda each: (each[0], each[1].sku), reverse=True)
-    just_ordered = {item.sku for item in history if item.held_at and item.held_at > now - rest}
-    again = sorted((item for _, item in bought if item.times >= 2 and item.sku not in just_ordered), key=lambda item: -item.times)
+    purchases = sorted(
+        ((item.bought_at, item) for item in history if item.bought_at), key=lambda each: (each[0], each[1].sku), reverse=True
+    )
+    just_ordered = {item.sku for item in history if item.held_at and item.held_at > now - repeat_after}
+    repeats = sorted((item for _, item in purchases if item.times >= 2 and item.sku not in just_ordered), key=lambda item: -item.times)
     return Taste(
-        seeds=[item.sku for _, item in bought[:SEEDS]],
-        again=[item.sku for item in again],
-        excluded={item.sku for item in history if item.held_at and item.held_at > now - recent},
+        seeds=[item.sku for _, item in purchases[:MAX_SEEDS]],
+        repeat_skus=[item.sku for item in repeats],
+        excluded_skus={item.sku for item in history if item.held_at and item.held_at > now - recent},
     )
 
 
-def favourites(seeds: Iterable[str], products: Mapping[str, Product]) -> list[str]:
+def find_favourite_categories(seeds: Iterable[str], products: Mapping[str, Product]) -> list[str]:
     """The categories that most seeds are of."""
-    counted = Counter(products[sku].category for sku in seeds if sku in products)
-    return [category for category, _ in sorted(counted.items(), key=lambda item: (-item[1], item[0]))[:CATEGORIES]]
+    counts = Counter(products[sku].category for sku in seeds if sku in products)
+    return [category for category, _ in sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:MAX_CATEGORIES]]
 
 
-def compose(limit: int, rules: Mapping[str, Sequence[Candidate]]) -> list[tuple[str, Candidate]]:
+def compose_list(limit: int, rules: Mapping[str, Sequence[Candidate]]) -> list[tuple[str, Candidate]]:
     """At most `limit` candidates, each sku once, each with the first rule that fired for it; `rules` in their order, `bought_together` first."""
     new = [(rule, item) for rule, items in rules.items() if rule != "bought_again" for item in items]
-    again = [("bought_again", item) for item in rules.get("bought_again", ())]
-    share = min(limit // AGAIN_SHARE, len(again))
+    repeats = [("bought_again", item) for item in rules.get("bought_again", ())]
+    share = min(limit // REPEAT_SHARE, len(repeats))
     before = sum(rule == "bought_together" for rule, _ in new[: limit - share])
-    chosen: dict[str, tuple[str, Candidate]] = {}
-    for rule, item in chain(new[:before], again[:share], new[before:], again[share:]):
-        chosen.setdefault(item.sku, (rule, item))
-    return list(chosen.values())[:limit]
+    by_sku: dict[str, tuple[str, Candidate]] = {}
+    for rule, item in chain(new[:before], repeats[:share], new[before:], repeats[share:]):
+        by_sku.setdefault(item.sku, (rule, item))
+    return list(by_sku.values())[:limit]

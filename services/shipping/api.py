@@ -8,8 +8,8 @@ from fastapi.responses import Response
 
 from caravan.auth import Customer
 from caravan.errors import NotFound
-from caravan.http import json_response
-from services.orders.client import OWNER, OwnerRequest
+from caravan.http import make_json_response
+from services.orders.client import GET_ORDER_OWNER, OrderOwnerRequest
 from services.shipping import store
 from services.shipping.schemas import ShipmentDocument
 from services.shipping.use_cases import ShippingContext
@@ -21,15 +21,17 @@ router = APIRouter(tags=["shipping"])
 async def get_shipment(request: Request, order_id: UUID, caller: Customer) -> Response:
     """Where the parcels of an order are. 404 until the order is paid and goes to shipping."""
     context: ShippingContext = request.app.state.context
-    row = await store.read(context.database, order_id)
+    row = await store.find_shipment(context.database, order_id)
     if row is None:
         raise NotFound(f"no shipment for order {order_id}")
-    if not caller.at_least("staff") and not caller.may_see((await context.calls(OWNER, OwnerRequest(order_id=order_id))).user_id):
+    if not caller.has_role("staff") and not caller.can_see(
+        (await context.call(GET_ORDER_OWNER, OrderOwnerRequest(order_id=order_id))).user_id
+    ):
         raise NotFound(f"no shipment for order {order_id}")
-    shown = {
+    fields = {
         **row,
         "parcels": orjson.loads(row["parcels"]),
         "carrier": row["carrier"] or None,
         "tracking_number": row["tracking_number"] or None,
     }
-    return json_response(ShipmentDocument(**shown))
+    return make_json_response(ShipmentDocument(**fields))

@@ -10,5 +10,5 @@ consume = Consumers("shipping")
 
 
 @consume(SHIP_ORDER)
-async def ship_order(context: use_cases.ShippingContext, work: UnitOfWork, deliveries: list[Delivery[ShipOrder | CancelShipment]]) -> None:
-    await use_cases.take_orders(context, work, deliveries)
+async def ship_order(context: use_cases.ShippingContext, uow: UnitOfWork, deliveries: list[Delivery[ShipOrder | CancelShipment]]) -> None:
+    await use_cases.accept_commands(context, uow, deliveries)

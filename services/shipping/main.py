@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from caravan.service import DatabaseDeclaration, Periodic, Service
+from caravan.service import DatabaseDeclaration, PeriodicTask, Service
 from services.shipping import messages, use_cases
 from services.shipping.api import router
 from services.shipping.consumers import consume
-from services.shipping.providers import open_parts
+from services.shipping.providers import open_resources
 from services.shipping.settings import Settings
 
 service = Service(
@@ -16,6 +16,6 @@ service = Service(
     consumers=consume,
     channels=messages.CHANNELS,
     settings=Settings,
-    periodic=(Periodic("hand-over", 0.25, use_cases.hand_over), Periodic("arrivals", 0.25, use_cases.see_arrivals)),
-    parts=open_parts,
+    periodic_tasks=(PeriodicTask("hand-over", 0.25, use_cases.dispatch_parcels), PeriodicTask("arrivals", 0.25, use_cases.poll_deliveries)),
+    open_resources=open_resources,
 )

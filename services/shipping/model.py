@@ -33,21 +33,21 @@ class Shipment:
     actor: str | None
     cause: UUID | None
 
-    def answer_to_cancel(self) -> ShipmentCancelled | OrderShipped | None:
+    def build_cancel_reply(self) -> ShipmentCancelled | OrderShipped | None:
         match self.status:
             case "cancelled":
                 return ShipmentCancelled(order_id=self.order_id)
             case "shipped" | "delivered":
-                return self.shipped()
+                return self.build_order_shipped()
             case _:
                 return None
 
-    def shipped(self) -> OrderShipped:
+    def build_order_shipped(self) -> OrderShipped:
         parcels = [Parcel(**parcel) for parcel in self.parcels]
         return OrderShipped(
             order_id=self.order_id, email=self.email, carrier=self.carrier, tracking_number=self.tracking_number, parcels=parcels
         )
 
-    def origin(self, now: datetime) -> Delivery[Any] | None:
+    def restore_command(self, now: datetime) -> Delivery[Any] | None:
         """The command behind it, as far as it was kept: what is published names it and stays in its trace."""
         return Delivery(None, self.cause, str(self.order_id), now, self.traceparent, self.actor) if self.cause else None

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from caravan.clock import Clock
-from caravan.service import Context
+from caravan.service import ServiceContext
 from services.shipping.settings import Settings
 
 
@@ -21,10 +21,10 @@ class Booking:
 class Carrier(Protocol):
     """Every call repeats: a key that is known is answered with its first booking. Any exception means that nothing is known."""
 
-    async def book(self, key: str) -> Booking:
+    async def book_pickup(self, key: str) -> Booking:
         """Hand the parcels of an order over."""
 
-    async def delivered(self, tracking_number: str, handed_over: datetime) -> bool:
+    async def is_delivered(self, tracking_number: str, shipped_at: datetime) -> bool:
         """Whether the parcels have arrived."""
 
 
@@ -35,18 +35,18 @@ class SimulatedCarrier:
         self._delivery = delivery
         self._clock = clock
 
-    async def book(self, key: str) -> Booking:
+    async def book_pickup(self, key: str) -> Booking:
         return Booking("Caravan Post", f"CP{int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], 'big') % 10**16:016d}")
 
-    async def delivered(self, tracking_number: str, handed_over: datetime) -> bool:
-        return self._clock() >= handed_over + self._delivery
+    async def is_delivered(self, tracking_number: str, shipped_at: datetime) -> bool:
+        return self._clock() >= shipped_at + self._delivery
 
 
 @dataclass(slots=True)
-class Parts:
+class ShippingResources:
     carrier: Carrier
 
 
 @asynccontextmanager
-async def open_parts(context: Context[Settings, Any]) -> AsyncIterator[Parts]:
-    yield Parts(SimulatedCarrier(timedelta(seconds=context.settings.delivery_seconds), context.clock))
+async def open_resources(context: ServiceContext[Settings, Any]) -> AsyncIterator[ShippingResources]:
+    yield ShippingResources(SimulatedCarrier(timedelta(seconds=context.settings.delivery_seconds), context.clock))

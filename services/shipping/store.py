@@ -12,13 +12,13 @@ from caravan.messages import Delivery
 from services.shipping.messages import ShipOrder
 from services.shipping.model import Shipment
 
-_SHIPMENT = "order_id, status, email, parcels, carrier, tracking_number, shipped_at, traceparent, actor, cause"
+_SHIPMENT_COLUMNS = "order_id, status, email, parcels, carrier, tracking_number, shipped_at, traceparent, actor, cause"
 
 
-async def request(work: UnitOfWork, commands: Sequence[Delivery[ShipOrder]], due_at: datetime, now: datetime) -> None:
+async def insert_shipments(uow: UnitOfWork, commands: Sequence[Delivery[ShipOrder]], due_at: datetime, now: datetime) -> None:
     """New shipments; an order that has one, or was cancelled, keeps what it has."""
     orders = [d.message for d in commands]
-    await work.execute(
+    await uow.execute(
         "INSERT INTO shipment (order_id, status, email, recipient, address, parcels, traceparent, actor, cause, due_at, requested_at)"
         " SELECT o, 'requested', e, r, a, p, t, w, c, $9, $10"
         " FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::json[], $6::text[], $7::text[], $8::uuid[]) AS s(o, e, r, a, p, t, w, c)"
@@ -36,18 +36,18 @@ async def request(work: UnitOfWork, commands: Sequence[Delivery[ShipOrder]], due
     )
 
 
-async def cancel(work: UnitOfWork, orders: Collection[UUID], now: datetime) -> list[Shipment]:
+async def cancel_shipments(uow: UnitOfWork, orders: Collection[UUID], now: datetime) -> list[Shipment]:
     """Stop what the carrier has not been called for, remember what has never been asked for, and say how each stands."""
-    await work.execute(
+    await uow.execute(
         "INSERT INTO shipment AS s (order_id, status, requested_at, cancelled_at) SELECT o, 'cancelled', $2, $2 FROM unnest($1::uuid[]) o ORDER BY o"
         " ON CONFLICT (order_id) DO UPDATE SET status = 'cancelled', due_at = NULL, cancelled_at = $2 WHERE s.status = 'requested'",
         list(orders),
         now,
     )
-    return _shipments(await work.fetch(f"SELECT {_SHIPMENT} FROM shipment WHERE order_id = ANY($1)", list(orders)))
+    return _to_shipments(await uow.fetch(f"SELECT {_SHIPMENT_COLUMNS} FROM shipment WHERE order_id = ANY($1)", list(orders)))
 
 
-async def take_leaving(database: Database, lease: datetime, now: datetime, limit: int) -> list[UUID]:
+async def claim_due_pickups(database: Database, lease: datetime, now: datetime, limit: int) -> list[UUID]:
     """Shipments whose pick-up is due, marked before the carrier is called: from here on they can't be stopped."""
     rows = await database.fetch(
         "UPDATE shipment SET status = 'booking', due_at = $2 WHERE order_id IN (SELECT order_id FROM shipment"
@@ -59,35 +59,35 @@ async def take_leaving(database: Database, lease: datetime, now: datetime, limit
     return [row[0] for row in rows]
 
 
-async def ship(work: UnitOfWork, booked: Sequence[tuple[UUID, str, str]], due_at: datetime, now: datetime) -> list[Shipment]:
+async def mark_shipped(uow: UnitOfWork, bookings: Sequence[tuple[UUID, str, str]], due_at: datetime, now: datetime) -> list[Shipment]:
     """The shipments that the carrier has now, and had not before."""
-    rows = await work.fetch(
+    rows = await uow.fetch(
         "WITH booked AS (SELECT t.* FROM unnest($1::uuid[], $2::text[], $3::text[]) AS t(o, c, n) JOIN shipment s ON s.order_id = t.o"
         " WHERE s.status = 'booking' ORDER BY t.o FOR UPDATE OF s)"
         " UPDATE shipment SET status = 'shipped', carrier = c, tracking_number = n, due_at = $4, shipped_at = $5 FROM booked WHERE order_id = o"
-        f" RETURNING {_SHIPMENT}",
-        *(list(column) for column in zip(*booked, strict=True)),
+        f" RETURNING {_SHIPMENT_COLUMNS}",
+        *(list(column) for column in zip(*bookings, strict=True)),
         due_at,
         now,
     )
-    return _shipments(rows)
+    return _to_shipments(rows)
 
 
-async def take_travelling(database: Database, lease: datetime, now: datetime, limit: int) -> list[Shipment]:
+async def claim_in_transit(database: Database, lease: datetime, now: datetime, limit: int) -> list[Shipment]:
     """Shipments that may have arrived; `lease` keeps other replicas from asking about them meanwhile."""
     rows = await database.fetch(
         "UPDATE shipment SET due_at = $2 WHERE order_id IN (SELECT order_id FROM shipment"
-        f" WHERE status = 'shipped' AND due_at <= $1 ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED) RETURNING {_SHIPMENT}",
+        f" WHERE status = 'shipped' AND due_at <= $1 ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED) RETURNING {_SHIPMENT_COLUMNS}",
         now,
         lease,
         limit,
     )
-    return _shipments(rows)
+    return _to_shipments(rows)
 
 
-async def deliver(work: UnitOfWork, orders: Collection[UUID], now: datetime) -> set[UUID]:
+async def mark_delivered(uow: UnitOfWork, orders: Collection[UUID], now: datetime) -> set[UUID]:
     """The shipments that have arrived now, and had not before."""
-    rows = await work.fetch(
+    rows = await uow.fetch(
         "UPDATE shipment SET status = 'delivered', due_at = NULL, delivered_at = $2 WHERE order_id IN"
         " (SELECT order_id FROM shipment WHERE order_id = ANY($1) AND status = 'shipped' ORDER BY order_id FOR UPDATE) RETURNING order_id",
         list(orders),
@@ -96,7 +96,7 @@ async def deliver(work: UnitOfWork, orders: Collection[UUID], now: datetime) -> 
     return {row[0] for row in rows}
 
 
-async def read(database: Database, order_id: UUID) -> asyncpg.Record | None:
+async def find_shipment(database: Database, order_id: UUID) -> asyncpg.Record | None:
     return await database.fetchrow(
         "SELECT order_id, status, carrier, tracking_number, parcels, requested_at, shipped_at, delivered_at, cancelled_at"
         " FROM shipment WHERE order_id = $1",
@@ -104,5 +104,5 @@ async def read(database: Database, order_id: UUID) -> asyncpg.Record | None:
     )
 
 
-def _shipments(rows: Sequence[asyncpg.Record]) -> list[Shipment]:
+def _to_shipments(rows: Sequence[asyncpg.Record]) -> list[Shipment]:
     return [Shipment(**{**row, "parcels": orjson.loads(row["parcels"])}) for row in rows]

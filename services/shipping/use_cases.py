@@ -9,7 +9,7 @@ from uuid import UUID
 from caravan import crash
 from caravan.database import UnitOfWork
 from caravan.messages import Delivery
-from caravan.service import Context
+from caravan.service import ServiceContext
 from caravan.telemetry import log
 from services.shipping import store
 from services.shipping.messages import (
@@ -21,80 +21,80 @@ from services.shipping.messages import (
     OrderShipped,
     ShipOrder,
 )
-from services.shipping.providers import Parts
+from services.shipping.providers import ShippingResources
 from services.shipping.settings import Settings
 
-ShippingContext = Context[Settings, Parts]
+ShippingContext = ServiceContext[Settings, ShippingResources]
 T = TypeVar("T")
-BATCH = 500
+BATCH_SIZE = 500
 SPARE_SECONDS = 5.0
 """Added to the deadline of a call before a replica takes the shipment over: time to commit the result."""
 
 
-async def take_orders(context: ShippingContext, work: UnitOfWork, deliveries: Sequence[Delivery[ShipOrder | CancelShipment]]) -> None:
+async def accept_commands(context: ShippingContext, uow: UnitOfWork, deliveries: Sequence[Delivery[ShipOrder | CancelShipment]]) -> None:
     """New shipments first, then what is to be stopped: within a batch both orders of the two end alike."""
     now = context.clock()
     orders: dict[UUID, Delivery[Any]] = {}
-    stops: dict[UUID, Delivery[Any]] = {}
+    cancellations: dict[UUID, Delivery[Any]] = {}
     for delivery in deliveries:
         if isinstance(delivery.message, ShipOrder):
             orders.setdefault(delivery.message.order_id, delivery)
         else:
-            stops[delivery.message.order_id] = delivery
+            cancellations[delivery.message.order_id] = delivery
     if orders:
-        await store.request(work, list(orders.values()), now + timedelta(seconds=context.settings.pickup_seconds), now)
-    if stops:
-        for shipment in await store.cancel(work, stops, now):
-            answer = shipment.answer_to_cancel()
-            if answer is not None:
-                channel = ORDER_SHIPPED if isinstance(answer, OrderShipped) else SHIPMENT_CANCELLED
-                work.emit(channel, answer, key=shipment.order_id, due=stops[shipment.order_id])
+        await store.insert_shipments(uow, list(orders.values()), now + timedelta(seconds=context.settings.pickup_seconds), now)
+    if cancellations:
+        for shipment in await store.cancel_shipments(uow, cancellations, now):
+            event = shipment.build_cancel_reply()
+            if event is not None:
+                channel = ORDER_SHIPPED if isinstance(event, OrderShipped) else SHIPMENT_CANCELLED
+                uow.emit(channel, event, key=shipment.order_id, caused_by=cancellations[shipment.order_id])
 
 
-async def hand_over(context: ShippingContext) -> bool:
+async def dispatch_parcels(context: ShippingContext) -> bool:
     """The sweeper of pick-ups: mark, call the carrier outside any transaction, record."""
-    leaving = await store.take_leaving(context.database, _lease(context), context.clock(), BATCH)
-    if not leaving:
+    order_ids = await store.claim_due_pickups(context.database, _compute_lease_end(context), context.clock(), BATCH_SIZE)
+    if not order_ids:
         return False
-    crash.point("shipment.before_call")
-    bookings = await _call(context, [context.parts.carrier.book(str(order_id)) for order_id in leaving])
-    crash.point("shipment.after_call_before_commit")
-    booked = [(o, b.carrier, b.tracking_number) for o, b in zip(leaving, bookings, strict=True) if b is not None]
-    if booked:
+    crash.hit("shipment.before_call")
+    bookings = await _call_carrier(context, [context.resources.carrier.book_pickup(str(order_id)) for order_id in order_ids])
+    crash.hit("shipment.after_call_before_commit")
+    pickups = [(o, b.carrier, b.tracking_number) for o, b in zip(order_ids, bookings, strict=True) if b is not None]
+    if pickups:
         now = context.clock()
-        arrives = now + timedelta(seconds=context.settings.delivery_seconds)
-        async with context.database.work() as work:
-            for shipment in await store.ship(work, booked, arrives, now):
-                work.emit(ORDER_SHIPPED, shipment.shipped(), key=shipment.order_id, due=shipment.origin(now))
-    return len(leaving) == BATCH
+        delivery_due_at = now + timedelta(seconds=context.settings.delivery_seconds)
+        async with context.database.unit_of_work() as uow:
+            for shipment in await store.mark_shipped(uow, pickups, delivery_due_at, now):
+                uow.emit(ORDER_SHIPPED, shipment.build_order_shipped(), key=shipment.order_id, caused_by=shipment.restore_command(now))
+    return len(order_ids) == BATCH_SIZE
 
 
-async def see_arrivals(context: ShippingContext) -> bool:
+async def poll_deliveries(context: ShippingContext) -> bool:
     """The sweeper of deliveries: ask the carrier about what may have arrived."""
-    travelling = await store.take_travelling(context.database, _lease(context), context.clock(), BATCH)
-    carrier = context.parts.carrier
-    answers = await _call(context, [carrier.delivered(s.tracking_number, s.shipped_at) for s in travelling if s.shipped_at])
-    arrived = {s.order_id: s for s, there in zip(travelling, answers, strict=True) if there}
-    if arrived:
+    shipments = await store.claim_in_transit(context.database, _compute_lease_end(context), context.clock(), BATCH_SIZE)
+    carrier = context.resources.carrier
+    results = await _call_carrier(context, [carrier.is_delivered(s.tracking_number, s.shipped_at) for s in shipments if s.shipped_at])
+    delivered_shipments = {s.order_id: s for s, is_delivered in zip(shipments, results, strict=True) if is_delivered}
+    if delivered_shipments:
         now = context.clock()
-        async with context.database.work() as work:
-            for order_id in await store.deliver(work, arrived, now):
-                event = OrderDelivered(order_id=order_id, tracking_number=arrived[order_id].tracking_number)
-                work.emit(ORDER_DELIVERED, event, key=order_id, due=arrived[order_id].origin(now))
-    return len(travelling) == BATCH
+        async with context.database.unit_of_work() as uow:
+            for order_id in await store.mark_delivered(uow, delivered_shipments, now):
+                event = OrderDelivered(order_id=order_id, tracking_number=delivered_shipments[order_id].tracking_number)
+                uow.emit(ORDER_DELIVERED, event, key=order_id, caused_by=delivered_shipments[order_id].restore_command(now))
+    return len(shipments) == BATCH_SIZE
 
 
-def _lease(context: ShippingContext) -> datetime:
+def _compute_lease_end(context: ShippingContext) -> datetime:
     """Until then no other replica calls the carrier about the same shipment."""
     return context.clock() + timedelta(seconds=context.settings.call_seconds + SPARE_SECONDS)
 
 
-async def _call(context: ShippingContext, calls: Sequence[Awaitable[T]]) -> list[T | None]:
+async def _call_carrier(context: ShippingContext, calls: Sequence[Awaitable[T]]) -> list[T | None]:
     """The carrier's answers, several at once; None where there was none: the lease runs out, and it is asked again with the same key."""
-    room = asyncio.Semaphore(context.settings.calls_in_flight)
+    slots = asyncio.Semaphore(context.settings.calls_in_flight)
 
-    async def one(call: Awaitable[T]) -> T | None:
-        async with room:
+    async def call_with_timeout(call: Awaitable[T]) -> T | None:
+        async with slots:
             try:
                 async with asyncio.timeout(context.settings.call_seconds):
                     return await call
@@ -102,4 +102,4 @@ async def _call(context: ShippingContext, calls: Sequence[Awaitable[T]]) -> list
                 log.warning("carrier without an answer", error=repr(error))
                 return None
 
-    return list(await asyncio.gather(*(one(call) for call in calls)))
+    return list(await asyncio.gather(*(call_with_timeout(call) for call in calls)))

@@ -13,12 +13,12 @@ from caravan.audit import AUDIT, AuditRecorded
 from caravan.clock import new_id
 from caravan.messages import Channel, Message
 from caravan.money import Money
-from caravan.runtime import Backends, subscriptions
+from caravan.runtime import Backends, list_subscriptions
 from services.orders.messages import ORDER_CANCELLED, ORDER_CREATED, Address, OrderCancelled, OrderCreated, OrderLine
 from services.payments.messages import PAYMENT_COMPLETED, PAYMENT_REFUNDED, PaymentCompleted, PaymentRefunded
 from services.processing.messages import ORDER_PROCESSED, OrderProcessed
 from services.shipping.messages import ORDER_DELIVERED, ORDER_SHIPPED, OrderDelivered, OrderShipped
-from tests.shop import Shop, running, until
+from tests.shop import Shop, run_services, wait_until
 
 ADDRESS = Address(name="Ada", street="12 St James's Square", city="London", postcode="SW1Y 4JH", country="GB")
 NOON = datetime(2026, 3, 10, 12, 30, tzinfo=UTC)
@@ -84,24 +84,24 @@ async def tell(shop: Shop, told: Sequence[Told], *, seed: int | None = None, tim
     messages = [item for item in told for _ in range(times)]
     if seed is not None:
         random.Random(seed).shuffle(messages)
-    async with shop.database("analytics").work() as work:
+    async with shop.get_database("analytics").unit_of_work() as uow:
         for item in messages:
-            work.emit(item.channel, item.message, key=str(item.key), identifier=item.id)
+            uow.emit(item.channel, item.message, key=str(item.key), message_id=item.id)
     await settled(shop)
 
 
 async def settled(shop: Shop) -> None:
     async def quiet() -> bool:
-        pending = await shop.database("analytics").fetchval("SELECT count(*) FROM outbox")
-        lag = await shop.process.bus.lag(subscriptions(shop.process.services))
+        pending = await shop.get_database("analytics").fetchval("SELECT count(*) FROM outbox")
+        lag = await shop.process.bus.measure_lag(list_subscriptions(shop.process.services))
         return not pending and not any(lag.values())
 
-    await until(quiet)
+    await wait_until(quiet)
 
 
 async def empty(shop: Shop) -> None:
-    async with shop.database("analytics").work() as work:
-        await work.execute("TRUNCATE order_fact, order_line_fact, daily_report, inbox")
+    async with shop.get_database("analytics").unit_of_work() as uow:
+        await uow.execute("TRUNCATE order_fact, order_line_fact, daily_report, inbox")
 
 
 @dataclass
@@ -122,7 +122,7 @@ def watch() -> Watch:
 
 @pytest.fixture(scope="module")
 async def analytics(backends: Backends, watch: Watch) -> AsyncIterator[Shop]:
-    async with running(backends, "analytics", clock=watch) as shop:
+    async with run_services(backends, "analytics", clock=watch) as shop:
         yield shop
 
 

@@ -13,7 +13,7 @@ async def test_deeds_are_found_by_who_what_to_what_and_when(shop: Shop) -> None:
     await tell(shop, [deed("price.changed", target, actor, before=1, after=2), deed("product.withdrawn", target)], times=3, seed=1)
 
     async def found(**query: str) -> list[str]:
-        answer = await shop.client.get("/v1/audit", params={"target": target, **query}, headers=shop.bearer("admin"))
+        answer = await shop.client.get("/v1/audit", params={"target": target, **query}, headers=shop.issue_headers("admin"))
         assert answer.status_code == 200, answer.text
         return sorted(item["action"] for item in answer.json()["items"])
 
@@ -31,7 +31,7 @@ async def test_pages_hold_each_deed_once_while_new_ones_come(shop: Shop) -> None
     cursor: str | None = None
     while True:
         parameters = {"target": target, "limit": "2"} | ({"cursor": cursor} if cursor else {})
-        page = (await shop.client.get("/v1/audit", params=parameters, headers=shop.bearer("admin"))).json()
+        page = (await shop.client.get("/v1/audit", params=parameters, headers=shop.issue_headers("admin"))).json()
         seen += [item["action"] for item in page["items"]]
         cursor = page["next_cursor"]
         if cursor is None:
@@ -45,7 +45,7 @@ async def test_a_deed_is_kept_whatever_its_target_is_called(shop: Shop) -> None:
     strange = deed("login.failed", "user:\x00", actor, given="a\x00b")
     strange.key = "user"
     await tell(shop, [strange])
-    items = (await shop.client.get("/v1/audit", params={"actor": actor}, headers=shop.bearer("admin"))).json()["items"]
+    items = (await shop.client.get("/v1/audit", params={"actor": actor}, headers=shop.issue_headers("admin"))).json()["items"]
     assert [item["target"] for item in items] == ["user:\ufffd"]
     assert items[0]["details"] == {"given": "a\x00b"}
 
@@ -54,12 +54,12 @@ async def test_a_deed_is_kept_whatever_its_target_is_called(shop: Shop) -> None:
 async def test_nothing_changes_or_removes_a_deed(shop: Shop, statement: str) -> None:
     await tell(shop, [deed("deed", "target")])
     with pytest.raises(asyncpg.RestrictViolationError, match="append-only"):
-        await shop.database("analytics").fetch(statement)
+        await shop.get_database("analytics").fetch(statement)
 
 
 async def test_the_audit_log_is_for_admins(shop: Shop) -> None:
     for role, status in (("customer", 403), ("staff", 403), ("admin", 200)):
-        assert (await shop.client.get("/v1/audit", headers=shop.bearer(role))).status_code == status
+        assert (await shop.client.get("/v1/audit", headers=shop.issue_headers(role))).status_code == status
     assert (await shop.client.get("/v1/audit")).status_code == 401
 
 
@@ -67,7 +67,7 @@ async def test_the_audit_log_is_for_admins(shop: Shop) -> None:
     "query", ["from=2026-03-02&to=2026-03-01", "actor=%00", "from=0001-01-01T00:00:00%2B10:00", "limit=0", "to=1700000000"]
 )
 async def test_searches_that_can_not_be_are_refused(shop: Shop, query: str) -> None:
-    assert (await shop.client.get(f"/v1/audit?{query}", headers=shop.bearer("admin"))).status_code == 422
+    assert (await shop.client.get(f"/v1/audit?{query}", headers=shop.issue_headers("admin"))).status_code == 422
 
 
 @pytest.mark.parametrize(
@@ -75,4 +75,4 @@ async def test_searches_that_can_not_be_are_refused(shop: Shop, query: str) -> N
     ["x", "WyIwMDAxLTAxLTAxIiwgIngiXQ", "WyIwMDAxLTAxLTAxVDAwOjAwOjAwKzEwOjAwIiwiMDE5N2MyYTAtMDAwMC03MDAwLTgwMDAtMDAwMDAwMDAwMDAwIl0"],
 )
 async def test_a_cursor_of_another_list_is_refused(shop: Shop, cursor: str) -> None:
-    assert (await shop.client.get(f"/v1/audit?cursor={cursor}", headers=shop.bearer("admin"))).status_code == 400
+    assert (await shop.client.get(f"/v1/audit?cursor={cursor}", headers=shop.issue_headers("admin"))).status_code == 400

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caravan.errors import Invalid
+from caravan.errors import InvalidRequest
 from services.analytics import model, use_cases
 from services.analytics.store import reports
 from tests.analytics.conftest import NOON, Watch, empty, story, tell
@@ -21,7 +21,7 @@ YESTERDAY = NOON - timedelta(days=1)
 
 
 async def get(shop: Shop, path: str, role: str = "staff", **parameters: Any) -> Any:
-    answer = await shop.client.get(path, params=parameters or None, headers=shop.bearer(role))
+    answer = await shop.client.get(path, params=parameters or None, headers=shop.issue_headers(role))
     assert answer.status_code == 200, answer.text
     return answer.json()
 
@@ -41,7 +41,7 @@ def month() -> list[Any]:
 
 async def tables(shop: Shop) -> list[list[Any]]:
     """All facts, but for the times that the envelopes of this telling bring."""
-    database = shop.database("analytics")
+    database = shop.get_database("analytics")
     facts = await database.fetch(
         "SELECT order_id, user_id, placed_at, total, currency, units, outcome, processed_at, captured, paid_at, refunded, refunded_at, shipped_at,"
         " delivered_at, cancelled_at FROM order_fact ORDER BY order_id"
@@ -130,7 +130,7 @@ async def test_sums_are_ranked_within_their_currency(shop: Shop, monkeypatch: py
         limited = {"limit": 1, **DAY} if name == "rows" else {}
         rows = [(row["currency"], row["key"]) for row in (await get(shop, path, **limited))[name]]
         assert rows == (best if limited else ranked), path
-    monkeypatch.setattr(reports, "ROWS", 4)
+    monkeypatch.setattr(reports, "MAX_ROWS", 4)
     cut = await get(shop, "/v1/reports/sales", by="product", **DAY)
     assert cut["truncated"] and [(row["currency"], row["key"]) for row in cut["rows"]] == [*ranked[:2], ranked[2], ranked[4]]
     assert len(cut["totals"]) == 3
@@ -158,7 +158,7 @@ def written(row: dict[str, Any], name: str) -> object:
 )
 def test_a_spreadsheet_gets_sums_in_the_unit_of_their_currency(currency: str, amount: int, written: str) -> None:
     row = {"key": "MUG", "currency": currency, "orders": 1250, "captured": amount, "refunded": 0, "revenue": amount}
-    (read,) = csv.DictReader(io.StringIO(model.as_csv(tuple(row), [row])))
+    (read,) = csv.DictReader(io.StringIO(model.format_csv(tuple(row), [row])))
     assert (read["captured"], read["revenue"], read["orders"]) == (written, written, "1250")
 
 
@@ -169,10 +169,10 @@ def test_a_spreadsheet_gets_sums_in_the_unit_of_their_currency(currency: str, am
 async def test_csv_holds_what_json_holds(shop: Shop, path: str) -> None:
     await tell(shop, month())
     rows = (await get(shop, path))["rows"]
-    by_header = await shop.client.get(path, headers={**shop.bearer("staff"), "accept": "text/csv"})
-    by_parameter = await shop.client.get(path + "&format=csv", headers=shop.bearer("staff"))
+    by_header = await shop.client.get(path, headers={**shop.issue_headers("staff"), "accept": "text/csv"})
+    by_parameter = await shop.client.get(path + "&format=csv", headers=shop.issue_headers("staff"))
     for refused in ("text/csv;q=0", "application/json, text/csv; q=0.00", "text/csv-schema"):
-        answer = await shop.client.get(path, headers={**shop.bearer("staff"), "accept": refused})
+        answer = await shop.client.get(path, headers={**shop.issue_headers("staff"), "accept": refused})
         assert answer.headers["content-type"] == "application/json", refused
     assert by_header.headers["content-type"].startswith("text/csv") and by_header.text == by_parameter.text
     read = list(csv.DictReader(io.StringIO(by_header.text)))
@@ -216,19 +216,19 @@ async def test_the_dashboard_shows_today(shop: Shop) -> None:
 
 
 async def test_a_daily_report_is_written_once_the_day_is_over_and_again_when_late_events_change_it(shop: Shop, watch: Watch) -> None:
-    context = shop.context("analytics")
-    await use_cases.write_daily(context)
-    assert (await shop.client.get("/v1/reports/daily/2026-03-09", headers=shop.bearer("staff"))).status_code == 404
+    context = shop.get_context("analytics")
+    await use_cases.write_daily_reports(context)
+    assert (await shop.client.get("/v1/reports/daily/2026-03-09", headers=shop.issue_headers("staff"))).status_code == 404
     told = story(YESTERDAY, ("MUG", 2), ends="paid")
     await tell(shop, told[:1])
-    await use_cases.write_daily(context)
-    await use_cases.write_daily(context)
+    await use_cases.write_daily_reports(context)
+    await use_cases.write_daily_reports(context)
     report = await get(shop, "/v1/reports/daily/2026-03-09")
     assert (report["revision"], report["orders"], report["states"], report["sales"][0]["revenue"]) == (1, 1, {"created": 1}, 0)
-    assert (await shop.client.get("/v1/reports/daily/2026-03-10", headers=shop.bearer("staff"))).status_code == 404
+    assert (await shop.client.get("/v1/reports/daily/2026-03-10", headers=shop.issue_headers("staff"))).status_code == 404
     await tell(shop, told)
     watch.now += timedelta(days=2)
-    await use_cases.write_daily(context)
+    await use_cases.write_daily_reports(context)
     report = await get(shop, "/v1/reports/daily/2026-03-09")
     assert (report["revision"], report["states"], report["sales"][0]["revenue"]) == (2, {"paid": 1}, 2500)
     assert (await get(shop, "/v1/reports/daily/2026-03-10"))["sales"] == [], "a day without orders has a report, too"
@@ -240,8 +240,8 @@ PATHS = ["/v1/reports/sales", "/v1/reports/funnel", "/v1/reports/products", "/v1
 @pytest.mark.parametrize("path", PATHS)
 async def test_reports_are_for_staff(shop: Shop, path: str) -> None:
     assert (await shop.client.get(path)).status_code == 401
-    assert (await shop.client.get(path, headers=shop.bearer("customer"))).status_code == 403
-    assert (await shop.client.get(path, headers=shop.bearer("staff"))).status_code in (200, 404)
+    assert (await shop.client.get(path, headers=shop.issue_headers("customer"))).status_code == 403
+    assert (await shop.client.get(path, headers=shop.issue_headers("staff"))).status_code in (200, 404)
 
 
 @pytest.mark.parametrize(
@@ -260,14 +260,14 @@ async def test_reports_are_for_staff(shop: Shop, path: str) -> None:
     ],
 )
 async def test_what_can_not_be_a_period_is_refused(shop: Shop, query: str) -> None:
-    assert (await shop.client.get(f"/v1/reports/sales?{query}", headers=shop.bearer("staff"))).status_code == 422
+    assert (await shop.client.get(f"/v1/reports/sales?{query}", headers=shop.issue_headers("staff"))).status_code == 422
 
 
 @given(st.none() | st.dates(), st.none() | st.dates(), st.dates(date(2000, 1, 1), date(2100, 1, 1)))
 def test_a_period_is_never_turned_around_nor_too_long(first: date | None, last: date | None, today: date) -> None:
     try:
-        period = model.period(first, last, today)
-    except Invalid:
+        period = model.resolve_period(first, last, today)
+    except InvalidRequest:
         return
     assert datetime(1970, 1, 1, tzinfo=UTC) <= period.since < period.until
     assert (period.until - period.since).days <= model.MAX_DAYS

@@ -10,14 +10,14 @@ import httpx2
 import pytest
 
 from caravan.clock import new_id, utc_now
-from caravan.derivation import derive
+from caravan.derivation import derive_secret
 from caravan.runtime import Backends
 from services.__main__ import SERVICES
-from services.cli.connections import BoundedProtocol, Bounds
+from services.cli.connections import BoundedProtocol, ConnectionLimits
 from tests.gateway.stand_ins import listening
-from tests.shop import Shop, running, until
+from tests.shop import Shop, run_services, wait_until
 
-SERVED = partial(BoundedProtocol, bounds=Bounds(1000))
+SERVED = partial(BoundedProtocol, limits=ConnectionLimits(1000))
 """As a process serves it."""
 ROLES = ("anonymous", "customer", "staff", "admin", "service")
 PASSWORD = "seven grey camels at noon"
@@ -49,7 +49,7 @@ class World:
         return {"authorization": f"Bearer {answer.json()['access_token']}"}
 
     async def client_token(self, name: str) -> dict[str, str]:
-        secret = derive(self.shop.process.backends.secret, f"client:{name}")
+        secret = derive_secret(self.shop.process.backends.secret, f"client:{name}")
         return await self.token(grant_type="client_credentials", client_id=name, client_secret=secret)
 
     async def user(self, role: str) -> tuple[str, dict[str, str]]:
@@ -62,7 +62,7 @@ class World:
             return answer
 
         # A long run of the fuzz suite has failed often, so that this address is told to come again in some seconds.
-        made = await until(registered, seconds=60, every=0.5)
+        made = await wait_until(registered, seconds=60, every=0.5)
         if role != "customer":
             changed = await self.client.patch(f"/v1/users/{made.json()['id']}", json={"role": role}, headers=await self.client_token("cli"))
             assert changed.status_code == 200, changed.text
@@ -100,7 +100,7 @@ async def world(backends: Backends, tmp_path_factory: pytest.TempPathFactory) ->
         for name, value in SETTINGS.items():
             environment.setenv(name, value)
         async with (
-            running(backends, *SERVICES, data=tmp_path_factory.mktemp("data")) as shop,
+            run_services(backends, *SERVICES, data=tmp_path_factory.mktemp("data")) as shop,
             listening(shop.process.app, http=SERVED) as url,
         ):
             async with httpx2.AsyncClient(base_url=url, timeout=30, trust_env=False) as client:
@@ -115,7 +115,7 @@ async def _furnish(world: World) -> None:
         world.document = answer.json() if answer.status_code == 200 else {}
         return bool(world.document)
 
-    await until(read)
+    await wait_until(read)
     world.headers["anonymous"] = {}
     for role in ("customer", "staff", "admin"):
         world.headers[role] = (await world.user(role))[1]
@@ -127,7 +127,7 @@ async def _furnish(world: World) -> None:
     async def shipped() -> bool:
         return await world.shipped(order_id, owner)
 
-    await until(shipped, seconds=30)
+    await wait_until(shipped, seconds=30)
     day = (utc_now() - timedelta(days=1)).date().isoformat()
     world.known = {
         "user_id": owner_id,

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from services.gateway.openapi import operations
+from services.gateway.openapi import list_operations
 
 TABLE = Path(__file__).parent / "roles.txt"
 COLUMNS = ("anonymous", "customer", "staff", "admin", "service")
@@ -25,7 +25,7 @@ def rows() -> dict[Route, Row]:
 
 
 def routes(document: dict[str, Any]) -> set[Route]:
-    return {(method.upper(), path) for path, method, _ in operations(document)}
+    return {(method.upper(), path) for path, method, _ in list_operations(document)}
 
 
 def unlike(table: Iterable[Route], declared: Iterable[Route]) -> list[str]:

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from caravan.clock import new_id
-from caravan.derivation import derive
+from caravan.derivation import derive_secret
 from caravan.runtime import Backends
-from tests.shop import Shop, running
+from tests.shop import Shop, run_services
 
 PRODUCT = '{"sku": "%s", "name": "Mug", "category": "kitchen", "price": {"amount": 1250, "currency": "GBP"}%s}'
 FORM = "application/x-www-form-urlencoded"
@@ -16,13 +16,13 @@ FORM = "application/x-www-form-urlencoded"
 
 @pytest.fixture(scope="module")
 async def shop(backends: Backends) -> AsyncIterator[Shop]:
-    async with running(backends, "gateway", "identity", "catalog", "inventory") as shop:
+    async with run_services(backends, "gateway", "identity", "catalog", "inventory") as shop:
         yield shop
 
 
 @pytest.fixture(scope="module")
 async def admin(shop: Shop) -> dict[str, str]:
-    secret = derive(shop.process.backends.secret, "client:cli")
+    secret = derive_secret(shop.process.backends.secret, "client:cli")
     form = {"grant_type": "client_credentials", "client_id": "cli", "client_secret": secret}
     token = (await shop.client.post("/v1/auth/token", data=form)).json()["access_token"]
     return {"authorization": f"Bearer {token}"}

@@ -5,8 +5,8 @@ from collections.abc import Collection
 import pytest
 
 from caravan.endpoints import Endpoint
-from caravan.errors import Unavailable
-from services.__main__ import load
+from caravan.errors import ServiceUnavailable
+from services.__main__ import load_services
 from tests.api.conftest import World
 from tests.gateway.stand_ins import known
 
@@ -19,18 +19,18 @@ async def test_an_order_is_taken_while_everything_beside_its_path_is_away(world:
     sku = await world.product()
     await known(world.shop, *BESIDE_THE_PATH)
     process = world.shop.process
-    locate = process.discovery.locate
+    locate = process.discovery.acquire_endpoint
 
     async def gone(service: str, tried: Collection[str] = ()) -> Endpoint:
         if service in BESIDE_THE_PATH:
-            raise Unavailable(f"no process serves {service}")
+            raise ServiceUnavailable(f"no process serves {service}")
         return await locate(service, tried)
 
-    monkeypatch.setattr(process.discovery, "locate", gone)
-    for service in load(BESIDE_THE_PATH):
+    monkeypatch.setattr(process.discovery, "acquire_endpoint", gone)
+    for service in load_services(BESIDE_THE_PATH):
         monkeypatch.delitem(process.peers, service.name)
         for operation in service.operations:
-            monkeypatch.delitem(process._local, operation)
+            monkeypatch.delitem(process._local_operations, operation)
 
     order = await world.order(sku, customer)
     assert order

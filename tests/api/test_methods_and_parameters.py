@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator
 import pytest
 
 from caravan.runtime import Backends
-from tests.shop import Shop, running
+from tests.shop import Shop, run_services
 
 
 @pytest.fixture(scope="module")
 async def shop(backends: Backends) -> AsyncIterator[Shop]:
-    async with running(backends, "gateway", "catalog", "inventory", "orders", "notifications") as shop:
+    async with run_services(backends, "gateway", "catalog", "inventory", "orders", "notifications") as shop:
         yield shop
 
 
@@ -52,7 +52,7 @@ async def test_parameters_that_a_route_declares_are_taken(shop: Shop, path: str)
 
 
 async def test_a_gateways_own_routes_are_as_strict(shop: Shop) -> None:
-    answer = await shop.client.get("/v1/failures?casue=x", headers=shop.bearer("admin"))
+    answer = await shop.client.get("/v1/failures?casue=x", headers=shop.issue_headers("admin"))
     assert answer.status_code == 422 and answer.json()["errors"][0]["field"] == "query.casue"
 
 

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from caravan.http import App
-from services.gateway.limits import Policies
-from services.gateway.openapi import operations
-from services.gateway.routing import OWN
+from services.gateway.limits import RateClasses
+from services.gateway.openapi import list_operations
+from services.gateway.routing import OWN_SERVICE
 from tests.api.conftest import World
 from tests.api.matrix import COLUMNS, Route, role_needed, routes, rows, unlike
 from tests.gateway.stand_ins import listening
@@ -26,7 +26,7 @@ def test_a_new_route_without_a_row_is_noticed() -> None:
 
 
 async def test_the_documented_role_of_a_route_is_the_one_in_its_row(world: World) -> None:
-    documented = {(method.upper(), path): _role(operation) for path, method, operation in operations(world.document)}
+    documented = {(method.upper(), path): _role(operation) for path, method, operation in list_operations(world.document)}
     assert documented == {route: role_needed(row) for route, row in TABLE.items()}
 
 
@@ -42,11 +42,11 @@ async def test_the_gateway_keeps_out_whom_the_table_says(world: World, route: Ro
 
 async def test_each_service_keeps_out_whom_the_table_says_without_the_gateway(world: World) -> None:
     """As far as 401 and 403 go, which the gateway could have answered; with the tokens of the same users."""
-    owner = {(method.upper(), path): operation["tags"][0] for path, method, operation in operations(world.document)}
+    owner = {(method.upper(), path): operation["tags"][0] for path, method, operation in list_operations(world.document)}
     wrong = []
     async with listening(_by_service(world, owner)) as url:
         for route, row in TABLE.items():
-            if owner[route] == OWN:
+            if owner[route] == OWN_SERVICE:
                 continue
             for role in COLUMNS:
                 status = await _status(world, f"{url}/{owner[route]}", route, role)
@@ -85,4 +85,4 @@ async def _status(world: World, base: str, route: Route, role: str) -> int:
 
 async def test_the_routes_that_have_a_limit_of_their_own_exist(world: World) -> None:
     declared = {path for method, path in routes(world.document) if method == "POST"}
-    assert {*Policies.AUTH, Policies.REGISTRATION, Policies.ORDERS} <= declared
+    assert {*RateClasses.AUTH_PATHS, RateClasses.REGISTRATION_PATH, RateClasses.ORDERS_PATH} <= declared

@@ -9,9 +9,9 @@ import pytest
 from fastapi.routing import APIRoute
 
 from caravan.settings import Settings
-from services.__main__ import load, load_settings
+from services.__main__ import load_services, load_settings_classes
 from services.cli import COMMANDS
-from services.cli import load as load_command
+from services.cli import load_command as load_command
 from services.gateway import api as gateway
 from services.gateway import failure_desk, job_desk
 
@@ -114,7 +114,7 @@ def test_targets_of_make_exist(document: Path) -> None:
         assert not named or named[0] in TARGETS, f"{name_of(document)}: make {' '.join(words)}"
 
 
-KINDS = [Settings, *load_settings()]
+KINDS = [Settings, *load_settings_classes()]
 PREFIXES = {str(kind.model_config["env_prefix"]): {name.upper() for name in kind.model_fields} for kind in KINDS}
 
 
@@ -126,7 +126,7 @@ def test_settings_exist(document: Path) -> None:
 
 
 def operations() -> set[tuple[str, str]]:
-    routers = [router for service in load() for router in service.routers] + [gateway.router, failure_desk.router, job_desk.router]
+    routers = [router for service in load_services() for router in service.routers] + [gateway.router, failure_desk.router, job_desk.router]
     routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
     return {(method, re.sub(r"\{[^}]*\}", "{}", route.path)) for route in routes for method in route.methods}
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from caravan.messages import Exchange, Queue, Topic
-from caravan.runtime import subscriptions
-from services.__main__ import SERVICES, load
+from caravan.runtime import list_subscriptions
+from services.__main__ import SERVICES, load_services
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted(path for folder in ("caravan", "services") for path in (ROOT / folder).rglob("*.py"))
@@ -105,8 +105,8 @@ def test_sql_stands_in_stores_alone() -> None:
 
 
 def test_every_channel_has_an_owner_that_declares_it_and_every_queue_its_owner_as_reader() -> None:
-    services = load()
-    readers = subscriptions(services)
+    services = load_services()
+    readers = list_subscriptions(services)
     for service in services:
         for channel in service.channels:
             assert channel.owner == service.name, f"{channel.name} is declared by {service.name} and owned by {channel.owner}"
@@ -123,9 +123,9 @@ def test_every_channel_has_an_owner_that_declares_it_and_every_queue_its_owner_a
 
 
 def test_what_is_read_is_declared_by_somebody() -> None:
-    services = load()
+    services = load_services()
     declared = {channel.name for service in services for channel in service.channels} | {"audit"}
-    assert {reader.channel for reader in subscriptions(services)} <= declared
+    assert {reader.channel for reader in list_subscriptions(services)} <= declared
 
 
 def test_generated_pages_say_what_is_true_now() -> None:
@@ -162,17 +162,17 @@ def test_nothing_names_a_registry_or_a_machine() -> None:
 
 
 def test_every_job_is_in_the_table_of_the_page_about_jobs() -> None:
-    declared = {name for service in load() if service.jobs for name in service.jobs.declared}
+    declared = {name for service in load_services() if service.jobs for name in service.jobs.job_types}
     assert set(re.findall(r"^\| `([a-z]+\.[a-z-]+)` \|", (ROOT / "docs" / "jobs.md").read_text(), re.MULTILINE)) == declared
 
 
 def test_a_service_that_is_busy_says_so_and_not_that_it_has_failed() -> None:
-    """A bound that clients can reach, raised as Unavailable, would open the breaker of the service for everybody. The gateway's 503 speaks of others."""
+    """A bound that clients can reach, raised as ServiceUnavailable, would open the breaker of the service for everybody. The gateway's 503 speaks of others."""
     raised = [
         f"{path.relative_to(ROOT)}:{node.lineno}"
         for path in (ROOT / "services").rglob("*.py")
         if path.relative_to(ROOT / "services").parts[0] not in ("gateway", "cli")
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Unavailable"
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "ServiceUnavailable"
     ]
     assert not raised, raised

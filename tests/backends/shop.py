@@ -12,9 +12,9 @@ import httpx2
 from aiokafka.admin import AIOKafkaAdminClient
 
 from caravan.clock import new_id
-from services.cli.topology import declared
+from services.cli.topology import build_declared_topology
 from tests.backends import RUN_FOLDER, Broker, broker
-from tests.shop import until
+from tests.shop import wait_until
 
 
 @asynccontextmanager
@@ -43,7 +43,7 @@ def _alone(lock: TextIO) -> None:
 
 async def _without_topics(kafka: Broker) -> None:
     """Kafka forgets the offsets of its groups together with a topic."""
-    ours = {topic.name for topic in declared(1).topics}
+    ours = {topic.name for topic in build_declared_topology(1).topics}
     admin = AIOKafkaAdminClient(bootstrap_servers=kafka.url)
     await admin.start()
     try:
@@ -53,6 +53,6 @@ async def _without_topics(kafka: Broker) -> None:
         async def gone() -> bool:
             return not ours & set(await admin.list_topics())
 
-        await until(gone, seconds=30)
+        await wait_until(gone, seconds=30)
     finally:
         await admin.close()

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from tests.backends import ROOT
-from tests.shop import until
+from tests.shop import wait_until
 
 
 @pytest.mark.slow
@@ -37,7 +37,7 @@ async def test_a_killed_run_leaves_no_broker_and_no_folder(tmp_path: Path) -> No
     async def gone() -> bool:
         return not run.exists() and not (keeper.is_running() and keeper.status() != psutil.STATUS_ZOMBIE)
 
-    await until(gone, seconds=40, every=0.2)
+    await wait_until(gone, seconds=40, every=0.2)
     host, _, port = url.partition(":")
     with pytest.raises(OSError):
         socket.create_connection((host, int(port)), timeout=1)

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from bench.against import compare
+from bench.against import compare_pairs
 
 
 def measured(paid: float, cpu: float, statements: float | None, **more: float) -> dict[str, Any]:
@@ -27,15 +27,15 @@ BEFORE = measured(100, 5, 10)
     ],
 )
 def test_only_what_got_worse_by_more_than_the_noise_is_named(now: dict[str, Any], worse: list[str]) -> None:
-    assert compare([(BEFORE, now)] * 3)[1] == worse
+    assert compare_pairs([(BEFORE, now)] * 3)[1] == worse
 
 
 def test_the_table_shows_each_pair_and_the_median_of_the_ratios() -> None:
-    text, worse = compare([(BEFORE, measured(paid, 5, 10)) for paid in (50, 101, 300, 101)])
+    text, worse = compare_pairs([(BEFORE, measured(paid, 5, 10)) for paid in (50, 101, 300, 101)])
     assert "| paid a second | 100.00 | 101.00 | 0.50 1.01 3.00 1.01 | 1.010 | within the noise |" in text
     assert worse == []
 
 
 def test_a_figure_that_one_side_does_not_know_is_left_out() -> None:
-    text, worse = compare([(measured(100, 5, None), measured(100, 5, 10, commits=3))])
+    text, worse = compare_pairs([(measured(100, 5, None), measured(100, 5, 10, commits=3))])
     assert "statements" not in text and "commits" not in text and worse == []

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from bench.load import Load
-from bench.report import markdown
-from bench.rounds import percentiles
+from bench.load import LoadGenerator
+from bench.report import render_markdown
+from bench.rounds import compute_percentiles
 
 ROUND: dict[str, Any] = {
     "clients": 8,
@@ -76,7 +76,7 @@ def task(port: int, **more: Any) -> dict[str, Any]:
 async def test_each_client_sends_orders_of_its_customer_each_with_a_key_of_its_own() -> None:
     order = "01890000-0000-7000-8000-000000000001"
     async with answering(b'{"id":"%b","status":"created"}' % order.encode()) as (port, seen):
-        result = await Load(task(port)).run()
+        result = await LoadGenerator(task(port)).run()
     keys = [line for request in seen for line in request.split(b"\r\n") if line.startswith(b"idempotency-key: ")]
     assert len(set(keys)) == len(seen) == len(result["accepted"]) == result["requests"] > 10
     assert {accepted[0] for accepted in result["accepted"]} == {order}
@@ -88,24 +88,24 @@ async def test_each_client_sends_orders_of_its_customer_each_with_a_key_of_its_o
 
 async def test_what_is_not_accepted_is_counted_with_its_reason() -> None:
     async with answering(b'{"detail":"no"}', "409 Conflict") as (port, _):
-        result = await Load(task(port)).run()
+        result = await LoadGenerator(task(port)).run()
     assert result["accepted"] == []
     assert list(result["failures"]) == ['409 {"detail":"no"}']
 
 
 async def test_the_warm_up_does_not_count() -> None:
     async with answering(b'{"id":"01890000-0000-7000-8000-000000000001"}') as (port, seen):
-        result = await Load(task(port, warm_up=0.1, seconds=0.1)).run()
+        result = await LoadGenerator(task(port, warm_up=0.1, seconds=0.1)).run()
     assert len(result["accepted"]) == result["requests"] < len(seen) == len(result["accepted"]) + len(result["warmed"])
 
 
 @pytest.mark.parametrize(("n", "names"), [(10, {"n"}), (100, {"n", "p50", "p95", "max"}), (1000, {"n", "p50", "p95", "p99", "max"})])
 def test_a_percentile_stands_only_where_enough_samples_carry_it(n: int, names: set[str]) -> None:
-    assert set(percentiles([0.001 * number for number in range(n)])) == names
+    assert set(compute_percentiles([0.001 * number for number in range(n)])) == names
 
 
 def test_a_result_is_a_table_with_a_column_per_round() -> None:
-    text = markdown({**RESULT, "rounds": [ROUND, {**ROUND, "hot": True}]})
+    text = render_markdown({**RESULT, "rounds": [ROUND, {**ROUND, "hot": True}]})
     assert "| | 8 clients | 8 clients, one product |" in text
     assert "| orders paid a second | 312 | 312 |" in text
     assert "| CPU ms an order: app / Postgres / Redis | 2.50 / 1.25 / – |" in text
@@ -113,15 +113,15 @@ def test_a_result_is_a_table_with_a_column_per_round() -> None:
 
 
 def test_a_round_with_wrong_books_names_them() -> None:
-    text = markdown({**RESULT, "rounds": [{**ROUND, "problems": ["3 accepted orders are not stored"]}]})
+    text = render_markdown({**RESULT, "rounds": [{**ROUND, "problems": ["3 accepted orders are not stored"]}]})
     assert "- 8 clients: 3 accepted orders are not stored" in text
     assert "| books | 1 problems |" in text
 
 
 def test_what_a_shop_takes_at_rest_is_shown_by_part() -> None:
     idle = {"app_percent": 0.86, "postgres_percent": 0.4, "redis_percent": None, "sql_statements_per_second": 17.09}
-    text = markdown({**RESULT, "rounds": [ROUND], "idle": idle})
+    text = render_markdown({**RESULT, "rounds": [ROUND], "idle": idle})
     assert "At rest, of one core: app 0.86 %, postgres 0.40 %, redis – %; 17.1 SQL statements a second." in text
-    assert "At rest" not in markdown({**RESULT, "rounds": [ROUND]})
-    text = markdown({**RESULT, "rounds": [ROUND], "idle": {**idle, "services_percent": {"gateway": 0.213, "orders": 0.1}}})
+    assert "At rest" not in render_markdown({**RESULT, "rounds": [ROUND]})
+    text = render_markdown({**RESULT, "rounds": [ROUND], "idle": {**idle, "services_percent": {"gateway": 0.213, "orders": 0.1}}})
     assert "Of these by process: gateway 0.21 %, orders 0.10 %." in text

@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 
 from caravan.clock import new_id
-from caravan.errors import Unavailable
+from caravan.errors import ServiceUnavailable
 from caravan.runtime import Backends
 from caravan.service import Service
 from services.inventory import messages
-from services.inventory.client import AVAILABILITY, Availabilities, Availability
+from services.inventory.client import GET_AVAILABILITY, Availabilities, Availability
 from services.notifications import messages as notified
-from tests.shop import Shop, running
+from tests.shop import Shop, run_services
 
 
 class Inventory:
@@ -24,7 +24,7 @@ class Inventory:
 
     async def availability(self, _: Any, request: Any) -> Availabilities:
         if self.away:
-            raise Unavailable("inventory is away")
+            raise ServiceUnavailable("inventory is away")
         known = [sku for sku in request.skus if not sku.startswith("NOSTOCK")]
         return Availabilities(
             stock=[Availability(sku=sku, on_hand=self.available + 1, reserved=1, available=self.available) for sku in known]
@@ -51,7 +51,7 @@ class Desk:
 
     async def call(self, method: str, path: str, body: Any = None, role: str = "admin", **headers: str) -> Any:
         given = {name.replace("_", "-"): value for name, value in headers.items()}
-        return await self.shop.client.request(method, path, json=body, headers=self.shop.bearer(role) | given)  # type: ignore[arg-type]
+        return await self.shop.client.request(method, path, json=body, headers=self.shop.issue_headers(role) | given)  # type: ignore[arg-type]
 
     async def made(self, **values: Any) -> str:
         product = self.product(**values)
@@ -60,14 +60,16 @@ class Desk:
         return str(product["sku"])
 
     async def events(self, sku: str) -> list[dict[str, Any]]:
-        return [envelope["data"] for envelope in await self.shop.published("product-updated", sku)]
+        return [envelope["data"] for envelope in await self.shop.read_topic("product-updated", sku)]
 
 
 @pytest.fixture(scope="module")
 async def desk(backends: Backends) -> AsyncIterator[Desk]:
     inventory = Inventory()
-    stand_in = Service("inventory", operations={AVAILABILITY: inventory.availability}, channels=messages.CHANNELS)
+    stand_in = Service("inventory", operations={GET_AVAILABILITY: inventory.availability}, channels=messages.CHANNELS)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CATALOG_OPERATOR_EMAIL", "desk@example.com")
-        async with running(backends, "catalog", extra=(stand_in, Service("notifications", channels=notified.CHANNELS))) as shop:
+        async with run_services(
+            backends, "catalog", extra_services=(stand_in, Service("notifications", channels=notified.CHANNELS))
+        ) as shop:
             yield Desk(shop, inventory)

@@ -64,8 +64,8 @@ def test_what_cannot_be_stored_is_named(value: Any) -> None:
 
 def test_a_change_counts_only_when_something_differs() -> None:
     product = Product("MUG", "Mug", "", "kitchen", Money(amount=5, currency="GBP"), {"n": 1}, True, 3, NOW, NOW)
-    assert product.changed(NOW, name="Mug", attributes={"n": 1}) is product
-    assert product.changed(NOW, attributes={"n": True}).version == 4
+    assert product.apply_changes(NOW, name="Mug", attributes={"n": 1}) is product
+    assert product.apply_changes(NOW, attributes={"n": True}).version == 4
 
 
 @pytest.mark.parametrize(
@@ -80,4 +80,4 @@ def test_a_change_counts_only_when_something_differs() -> None:
     ],
 )
 def test_plain_words_find_beginnings_and_operators_stay_operators(text: str, query: str | None) -> None:
-    assert model.prefixes(text) == query
+    assert model.build_prefix_query(text) == query

@@ -8,10 +8,10 @@ import pytest
 
 from caravan.clock import new_id
 from caravan.http import encode_cursor
-from services.catalog.api.listing import PLACES
-from services.catalog.client import OFFERS, OffersRequest
+from services.catalog.api.listing import CURSOR_PARSERS
+from services.catalog.client import GET_OFFERS, OffersRequest
 from tests.catalog.conftest import Desk
-from tests.shop import until
+from tests.shop import wait_until
 
 
 async def test_a_product_is_made_changed_and_withdrawn_with_contiguous_versions(desk: Desk) -> None:
@@ -29,18 +29,18 @@ async def test_a_product_is_made_changed_and_withdrawn_with_contiguous_versions(
         assert len(events) == 4
         return events
 
-    events = await until(told)
+    events = await wait_until(told)
     assert [event["product_version"] for event in events] == [1, 2, 3, 4]
     assert [event["active"] for event in events] == [True, True, False, True]
     assert [(event["previous_price"] or {}).get("amount") for event in events] == [None, 1250, 990, 990]
     deeds = ["product.made", "price.changed", "product.withdrawn", "product.restored"]
 
     async def recorded() -> list[dict[str, Any]]:
-        audited = [envelope["data"] for envelope in await desk.shop.published("audit", f"product:{sku}")]
+        audited = [envelope["data"] for envelope in await desk.shop.read_topic("audit", f"product:{sku}")]
         assert [record["action"] for record in audited] == deeds
         return audited
 
-    changed = (await until(recorded))[1]
+    changed = (await wait_until(recorded))[1]
     assert changed["details"] == {"before": {"amount": 1250, "currency": "GBP"}, "after": {"amount": 990, "currency": "GBP"}}
 
 
@@ -48,9 +48,9 @@ async def test_a_change_puts_a_notification_on_the_queue(desk: Desk) -> None:
     sku = await desk.made()
 
     async def queued() -> list[dict[str, Any]]:
-        return await desk.shop.queued("notifications.standard", f"product:{sku}:1")
+        return await desk.shop.read_queue("notifications.standard", f"product:{sku}:1")
 
-    message = (await until(queued))[0]["data"]
+    message = (await wait_until(queued))[0]["data"]
     assert (message["kind"], message["email"], message["values"]["sku"]) == ("product_updated", "desk@example.com", sku)
 
 
@@ -86,7 +86,7 @@ async def test_only_admins_change_the_catalogue(desk: Desk) -> None:
 
 
 async def test_a_sku_is_made_once_and_a_key_answers_again(desk: Desk) -> None:
-    product, headers = desk.product(), desk.shop.bearer("admin", new_id()) | {"Idempotency-Key": "k"}
+    product, headers = desk.product(), desk.shop.issue_headers("admin", new_id()) | {"Idempotency-Key": "k"}
     answers = await asyncio.gather(*(desk.shop.client.post("/v1/products", json=product, headers=headers) for _ in range(10)))
     assert {answer.status_code for answer in answers} == {201} and len({answer.content for answer in answers}) == 1
     assert (await desk.call("POST", "/v1/products", product)).status_code == 409
@@ -131,7 +131,7 @@ async def test_parallel_edits_lose_nothing(desk: Desk) -> None:
         assert len(versions) == 21
         return versions
 
-    assert await until(told) == list(range(1, 22))
+    assert await wait_until(told) == list(range(1, 22))
 
 
 async def test_an_import_repeated_changes_nothing(desk: Desk) -> None:
@@ -148,7 +148,7 @@ async def test_an_import_repeated_changes_nothing(desk: Desk) -> None:
 async def test_offers_are_of_active_products_only(desk: Desk) -> None:
     here, gone = await desk.made(), await desk.made()
     await desk.call("DELETE", f"/v1/products/{gone}")
-    offers = (await desk.shop.context("catalog").calls(OFFERS, OffersRequest(skus=[here, gone, "UNKNOWN"]))).offers
+    offers = (await desk.shop.get_context("catalog").call(GET_OFFERS, OffersRequest(skus=[here, gone, "UNKNOWN"]))).offers
     assert [(offer.sku, offer.name, offer.category, offer.price.amount) for offer in offers] == [(here, "Enamel mug", "kitchen", 1250)]
 
 
@@ -187,14 +187,14 @@ async def test_a_value_that_the_database_refuses_is_the_requests_fault(desk: Des
     cursor = encode_cursor("name", "a\x00", "A")
     assert (await desk.shop.client.get("/v1/products", params={"sort": "name", "cursor": cursor})).status_code == 400
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("services.catalog.api.listing.PLACES", {**PLACES, "name": str})
+        patch.setattr("services.catalog.api.listing.CURSOR_PARSERS", {**CURSOR_PARSERS, "name": str})
         answer = await desk.shop.client.get("/v1/products", params={"sort": "name", "cursor": cursor})
     assert answer.status_code == 422 and answer.json()["trace_id"], answer.text
 
 
 async def test_half_a_character_in_a_name_of_a_field_is_refused_as_a_problem(desk: Desk) -> None:
     answer = await desk.shop.client.post(
-        "/v1/products", content=b'{"\\ud800": 1}', headers={"content-type": "application/json", **desk.shop.bearer("admin")}
+        "/v1/products", content=b'{"\\ud800": 1}', headers={"content-type": "application/json", **desk.shop.issue_headers("admin")}
     )
     assert answer.status_code == 422 and answer.json()["errors"], answer.text
 

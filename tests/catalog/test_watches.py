@@ -9,11 +9,11 @@ from caravan.clock import new_id
 from services.catalog import use_cases
 from services.inventory.messages import STOCK_CHANGED, StockChanged
 from tests.catalog.conftest import Desk
-from tests.shop import until
+from tests.shop import wait_until
 
 
 async def watch(desk: Desk, sku: str, user: UUID) -> Any:
-    return await desk.shop.client.post(f"/v1/products/{sku}/watch", headers=desk.shop.bearer("customer", user))
+    return await desk.shop.client.post(f"/v1/products/{sku}/watch", headers=desk.shop.issue_headers("customer", user))
 
 
 async def mails(desk: Desk, *users: UUID) -> list[str]:
@@ -28,17 +28,19 @@ async def mailed(desk: Desk, users: list[UUID], *kinds: str) -> None:
         assert await mails(desk, *users) == list(kinds)
         return True
 
-    await until(check)
+    await wait_until(check)
 
 
 async def stocked(desk: Desk, sku: str, available: int, version: int) -> None:
     message = StockChanged(sku=sku, on_hand=available, reserved=0, available=available, stock_version=version)
-    await desk.shop.send("catalog", STOCK_CHANGED, message, key=sku)
+    await desk.shop.send_message("catalog", STOCK_CHANGED, message, key=sku)
 
     async def taken() -> bool:
-        return bool(await desk.shop.database("catalog").fetchval("SELECT stock_version >= $2 FROM available WHERE sku = $1", sku, version))
+        return bool(
+            await desk.shop.get_database("catalog").fetchval("SELECT stock_version >= $2 FROM available WHERE sku = $1", sku, version)
+        )
 
-    await until(taken)
+    await wait_until(taken)
 
 
 async def test_a_lower_price_mails_each_watcher_once(desk: Desk) -> None:
@@ -46,7 +48,7 @@ async def test_a_lower_price_mails_each_watcher_once(desk: Desk) -> None:
     for user in users:
         assert (await watch(desk, sku, user)).status_code == 201
     assert (await watch(desk, sku, users[0])).status_code == 201
-    await desk.shop.client.delete(f"/v1/products/{sku}/watch", headers=desk.shop.bearer("customer", users[2]))
+    await desk.shop.client.delete(f"/v1/products/{sku}/watch", headers=desk.shop.issue_headers("customer", users[2]))
     await desk.call("PATCH", f"/v1/products/{sku}", {"price": {"amount": 2000, "currency": "GBP"}})
     await desk.call("PATCH", f"/v1/products/{sku}", {"price": {"amount": 900, "currency": "GBP"}})
     await mailed(desk, users, "price_drop", "price_drop")
@@ -65,7 +67,9 @@ async def test_a_return_to_stock_mails_each_watcher_once_whatever_comes_twice_or
     await stocked(desk, sku, 5, 4)
     await mailed(desk, [user], "back_in_stock")
     await watch(desk, sku, user)
-    await desk.shop.send("catalog", STOCK_CHANGED, StockChanged(sku=sku, on_hand=0, reserved=0, available=0, stock_version=3), key=sku)
+    await desk.shop.send_message(
+        "catalog", STOCK_CHANGED, StockChanged(sku=sku, on_hand=0, reserved=0, available=0, stock_version=3), key=sku
+    )
     await stocked(desk, sku, 6, 5)
     await mailed(desk, [user], "back_in_stock")
 
@@ -101,10 +105,12 @@ async def test_an_alert_compares_with_the_price_at_which_the_watch_began(desk: D
 async def test_what_is_no_longer_so_when_the_mail_is_made_is_not_told(desk: Desk) -> None:
     sku, user = await desk.made(), new_id()
     await watch(desk, sku, user)
-    context = desk.shop.context("catalog")
-    async with context.database.work() as work:  # an alert that was raised, and whose mails were not sent before the price rose again
-        await work.execute("INSERT INTO alert (sku, kind, raised_at) VALUES ($1, 'price_drop', $2)", sku, context.clock())
-    while await use_cases.tell_watchers(context):
+    context = desk.shop.get_context("catalog")
+    async with (
+        context.database.unit_of_work() as uow
+    ):  # an alert that was raised, and whose mails were not sent before the price rose again
+        await uow.execute("INSERT INTO alert (sku, kind, raised_at) VALUES ($1, 'price_drop', $2)", sku, context.clock())
+    while await use_cases.notify_watchers(context):
         pass
     assert await mails(desk, user) == []
     await priced(desk, sku, 1000)

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from services.__main__ import SERVICES
-from services.gateway.settings import networks
+from services.gateway.settings import parse_networks
 from tests.charts.conftest import CHARTS, KUBERNETES, RELEASES, Manifest, helm, of_kind, pods, rendered
 
 LOGIN = re.compile(r"://[^/]*:[^/]*@")
@@ -337,7 +337,7 @@ def test_a_gateway_behind_an_ingress_believes_its_proxies_alone(release: str) ->
     manifests = rendered(release)
     named = of_kind(manifests, "ConfigMap")["shop-settings"]["data"].get("GATEWAY_TRUSTED_PROXIES")
     assert bool(named) == bool(of_kind(manifests, "Ingress"))
-    assert not networks(named or "") or all(network.prefixlen > 0 for network in networks(named or ""))
+    assert not parse_networks(named or "") or all(network.prefixlen > 0 for network in parse_networks(named or ""))
     given = rendered("defaults", "--set", "ingress.enabled=true,services.gateway.env.GATEWAY_TRUSTED_PROXIES=10.1.0.0/16")
     assert of_kind(given, "Ingress")
 

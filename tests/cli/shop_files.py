@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from services.cli.retail.layout import Options
+from services.cli.retail.layout import ReadingOptions
 
 RETAIL = ("InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID", "Country")
 NOBODY = ("", "nan", "NaN", "NULL", "null", "None", "NA", "#N/A", "0", "-", "n/a", "(null)", "0.0", "\\N", "<NA>")
@@ -98,7 +98,7 @@ class ShopFile:
     refused: int = 0
     continued: int = 0
     currency: str = "GBP"
-    options: Options = field(default_factory=Options)
+    options: ReadingOptions = field(default_factory=ReadingOptions)
 
     @property
     def units(self) -> int:
@@ -138,5 +138,7 @@ def shop_files() -> list[ShopFile]:
         ShopFile("short codes", Style(invoice="{}").write(back), back),
         ShopFile("shopify", Style(shopify, date="%Y-%m-%d %H:%M:%S +0000", invoice="#{}", nobody=("",)).write(mails), mails),
         ShopFile("the set, saved by a spreadsheet", of_the_set, sales(days=9), refused=1),
-        ShopFile("one day, asked for", Style(date="%d/%m/%Y").write(sales(days=1)), sales(days=1), options=Options(dates="day-first")),
+        ShopFile(
+            "one day, asked for", Style(date="%d/%m/%Y").write(sales(days=1)), sales(days=1), options=ReadingOptions(date_order="day-first")
+        ),
     ]

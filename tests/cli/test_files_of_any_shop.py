@@ -12,10 +12,19 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
 from services.cli import app
-from services.cli.retail.invoices import invoices
-from services.cli.retail.layout import Options
-from services.cli.retail.lines import CUSTOMER, DATE, OTHER_CURRENCY, PRICE, InvoiceFile, classify, leave_out_repeated, reasons
-from services.cli.retail.reader import BLANK, UNREADABLE, NotAnInvoiceFile
+from services.cli.retail.invoices import build_invoices
+from services.cli.retail.layout import ReadingOptions
+from services.cli.retail.lines import (
+    BAD_CUSTOMER,
+    BAD_DATE,
+    BAD_PRICE,
+    OTHER_CURRENCY,
+    InvoiceFile,
+    classify_file,
+    count_reasons,
+    drop_repeated_lines,
+)
+from services.cli.retail.reader import BLANK_LINE, UNREADABLE, NotAnInvoiceFile
 from tests.cli.shop_files import NOBODY, RETAIL, Style, comma, continental, grouped, point, sales, shop_files
 
 FILES = {file.name: file for file in shop_files()}
@@ -24,7 +33,7 @@ SALE = "700001,10001,TIN LANTERN,6,2011-03-01 08:05:00,2.55,20001.0,United Kingd
 
 
 def read(*lines: str, header: str = HEADER, **options: object) -> InvoiceFile:
-    return classify("test.csv", "\n".join((header, *lines, "")).encode(), Options(**options))  # type: ignore[arg-type]
+    return classify_file("test.csv", "\n".join((header, *lines, "")).encode(), ReadingOptions(**options))  # type: ignore[arg-type]
 
 
 def caravan(*arguments: str) -> Result:
@@ -34,9 +43,9 @@ def caravan(*arguments: str) -> Result:
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_of_another_shop_has_the_right_totals(name: str) -> None:
     file = FILES[name]
-    found = classify(name, file.content, file.options)
-    assert found.accounted and found.currency == file.currency
-    assert (len(found.refused), found.continued) == (file.refused, file.continued), found.refused
+    found = classify_file(name, file.content, file.options)
+    assert found.is_accounted_for and found.currency == file.currency
+    assert (len(found.refusals), found.continuation_count) == (file.refused, file.continued), found.refusals
     assert sum(line.quantity for line in found.sales) == file.units
     assert sum(line.quantity * line.price for line in found.sales) == file.value
     guests = len({sale.invoice for sale in file.lines if sale.customer is None})
@@ -44,14 +53,14 @@ def test_a_file_of_another_shop_has_the_right_totals(name: str) -> None:
     assert sorted(line.time.date() for line in found.sales) == sorted(sale.time.date() for sale in file.lines if sale.quantity > 0)
     assert len(found.returns) == sum(sale.quantity < 0 for sale in file.lines)
     assert {line.description.replace('3"', "3") for line in found.sales} == {" ".join(sale.description.split()) for sale in file.lines}
-    assert len(invoices([found])) == len({sale.invoice for sale in file.lines if sale.quantity > 0})
+    assert len(build_invoices([found])) == len({sale.invoice for sale in file.lines if sale.quantity > 0})
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_each_report_says_how_the_file_was_read(name: str, tmp_path: Path) -> None:
     file, path = FILES[name], tmp_path / "export.csv"
     path.write_bytes(file.content)
-    options = ["--dates", file.options.dates] if file.options.dates else []
+    options = ["--dates", file.options.date_order] if file.options.date_order else []
     shown = caravan("--explain", str(path), *options)
     assert shown.exit_code == 0, shown.output
     said = json.loads(caravan("--dry-run", "--output", "json", str(path), *options).output)["files"][0]
@@ -63,8 +72,8 @@ def test_each_report_says_how_the_file_was_read(name: str, tmp_path: Path) -> No
 
 def test_a_quote_that_is_opened_and_closed_in_other_rows_swallows_none() -> None:
     found = read(SALE.replace("TIN", '"TIN'), SALE, SALE.replace("LANTERN", 'LANTERN"'), SALE)
-    assert [(refusal.number, refusal.reason) for refusal in found.refused] == [(2, UNREADABLE)]
-    assert (found.read, len(found.sales), found.continued) == (4, 3, 0)
+    assert [(refusal.number, refusal.reason) for refusal in found.refusals] == [(2, UNREADABLE)]
+    assert (found.line_count, len(found.sales), found.continuation_count) == (4, 3, 0)
 
 
 @pytest.mark.parametrize("text", NOBODY)
@@ -150,7 +159,7 @@ def test_dates_that_contradict_each_other_are_refused_as_a_whole_but_one_typing_
     with pytest.raises(NotAnInvoiceFile, match=r"13/03/2011 08:05:00 in line 2.*03/14/2011 08:05:00 in line 3"):
         read(*both)
     found = read(*[both[0]] * 30, both[1])
-    assert len(found.sales) == 30 and dict(reasons([found])) == {DATE: 1}
+    assert len(found.sales) == 30 and dict(count_reasons([found])) == {BAD_DATE: 1}
 
 
 @pytest.mark.parametrize(
@@ -168,30 +177,30 @@ def test_a_number_that_may_be_thousands_or_decimals_is_asked_for(price: str, dec
 @pytest.mark.parametrize("sign", "’€…“”–œŠž™£")
 def test_the_signs_of_windows_1252_are_kept(sign: str) -> None:
     content = "\n".join((HEADER, SALE.replace("TIN", f"TIN {sign}"), SALE.replace("TIN", "CAFÉ"))).encode("cp1252")
-    found = classify("x", content)
+    found = classify_file("x", content)
     assert [line.description for line in found.sales] == [f"TIN {sign} LANTERN", "CAFÉ LANTERN"]
     assert found.encoding == "windows-1252"
     mixed = content + b"\n" + SALE.replace("TIN", "MÜNZE €").encode()
-    assert [line.description for line in classify("x", mixed).sales][-1] == "MÜNZE € LANTERN"
+    assert [line.description for line in classify_file("x", mixed).sales][-1] == "MÜNZE € LANTERN"
 
 
 def test_the_rules_of_the_set_hold_for_files_of_its_shape_only() -> None:
     found = read(SALE, SALE.replace("700001", "CAB1"), SALE.replace(",10001,", ",POST,"), SALE.replace(",10001,", ",TEA,"))
-    assert (len(found.sales), found.refused) == (4, [])
+    assert (len(found.sales), found.refusals) == (4, [])
     found = read(*[SALE] * 40, SALE.replace("700001", "CAB1"), SALE.replace(",10001,", ",POST,"))
-    assert (len(found.sales), len(found.returns), len(found.refused)) == (41, 0, 1)
+    assert (len(found.sales), len(found.returns), len(found.refusals)) == (41, 0, 1)
 
 
 def test_a_second_currency_is_refused_line_by_line() -> None:
     found = read(*[f"{SALE},EUR"] * 3, f"{SALE},USD", header=f"{HEADER},Currency")
-    assert (found.currency, len(found.sales), dict(reasons([found]))) == ("EUR", 3, {OTHER_CURRENCY: 1})
+    assert (found.currency, len(found.sales), dict(count_reasons([found]))) == ("EUR", 3, {OTHER_CURRENCY: 1})
     assert read(SALE.replace("2.55", "1250"), currency="JPY").sales[0].price == 1250
 
 
 @pytest.mark.parametrize("text", ["TBD", "NAN", "N/A", "free", ""])
 def test_what_is_no_price_is_no_currency_either(text: str) -> None:
     found = read(SALE, SALE.replace("2.55", text))
-    assert (found.currency, len(found.sales), dict(reasons([found]))) == ("GBP", 1, {PRICE: 1})
+    assert (found.currency, len(found.sales), dict(count_reasons([found]))) == ("GBP", 1, {BAD_PRICE: 1})
 
 
 def test_a_currency_column_with_words_of_its_own_is_asked_for() -> None:
@@ -242,8 +251,8 @@ STYLES = st.builds(
 @given(STYLES)
 def test_a_line_is_the_same_line_however_it_is_saved(style: Style) -> None:
     lines = [replace(sale, description="CAFÉ ’N") for sale in sales()]
-    known = {line.identity for line in classify("x", Style().write(lines)).sales}
-    found = classify("y", style.write(lines))
+    known = {line.identity for line in classify_file("x", Style().write(lines)).sales}
+    found = classify_file("y", style.write(lines))
     assert len(known) == len(lines) and {line.identity for line in found.sales} == known
 
 
@@ -251,13 +260,13 @@ def test_equal_lines_of_a_file_are_two_and_those_of_overlapping_exports_are_one(
     whole = read(SALE, SALE, SALE.replace("700001", "700002"))
     part = read(SALE, SALE)
     assert len({line.identity for line in whole.sales}) == 3
-    first, second = leave_out_repeated([part, whole])
-    assert (len(first.sales), len(second.sales), second.repeated) == (2, 1, (2, 3))
-    assert second.accounted
+    first, second = drop_repeated_lines([part, whole])
+    assert (len(first.sales), len(second.sales), second.repeated_lines) == (2, 1, (2, 3))
+    assert second.is_accounted_for
     moved = replace(whole.sales[0], time=datetime(2012, 1, 1))
     assert moved.identity == whole.sales[0].identity, "given once, when it is read"
 
 
 def test_a_customer_that_is_no_code_is_refused_with_its_line() -> None:
-    assert dict(reasons([read(SALE, SALE.replace("20001.0", "Jane Doe"))])) == {CUSTOMER: 1}
-    assert dict(reasons([read(SALE, ",,,,,,,")])) == {BLANK: 1}
+    assert dict(count_reasons([read(SALE, SALE.replace("20001.0", "Jane Doe"))])) == {BAD_CUSTOMER: 1}
+    assert dict(count_reasons([read(SALE, ",,,,,,,")])) == {BLANK_LINE: 1}

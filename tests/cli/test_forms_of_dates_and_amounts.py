@@ -7,19 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caravan.text import Line
-from services.cli.retail.catalogue import catalogue
-from services.cli.retail.layout import Options
-from services.cli.retail.lines import classify
-from services.cli.retail.moments import DateOrder, date_order_of, read_moment
+from caravan.text import TextLine
+from services.cli.retail.catalogue import build_catalogue
+from services.cli.retail.layout import ReadingOptions
+from services.cli.retail.lines import classify_file
+from services.cli.retail.moments import DateOrder, detect_date_order, parse_timestamp
 from services.cli.retail.reader import NotAnInvoiceFile
-from services.cli.retail.values import Decimals, currencies_in, decimals_of, read_number
+from services.cli.retail.values import Decimals, detect_currencies, detect_decimals, parse_number
 
 HEADER = "Invoice;SKU;Description;Qty;Date;Price;Customer;Country"
 
 
-def file(*rows: str, header: str = HEADER, options: Options | None = None):  # type: ignore[no-untyped-def]
-    return classify("file.csv", "\n".join([header, *rows]).encode(), options)
+def file(*rows: str, header: str = HEADER, options: ReadingOptions | None = None):  # type: ignore[no-untyped-def]
+    return classify_file("file.csv", "\n".join([header, *rows]).encode(), options)
 
 
 @pytest.mark.parametrize(
@@ -65,9 +65,9 @@ def file(*rows: str, header: str = HEADER, options: Options | None = None):  # t
 )
 def test_dates_that_tell_their_day_themselves_are_read_in_either_order(text: str, moment: str) -> None:
     expected = datetime.fromisoformat(moment).replace(tzinfo=UTC)
-    assert read_moment(text, "day-first") == expected
-    if date_order_of(text) != "day-first":
-        assert read_moment(text, "month-first") == expected
+    assert parse_timestamp(text, "day-first") == expected
+    if detect_date_order(text) != "day-first":
+        assert parse_timestamp(text, "month-first") == expected
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_dates_that_tell_their_day_themselves_are_read_in_either_order(text: str
     ],
 )
 def test_what_is_no_date_for_certain_is_none(text: str) -> None:
-    assert read_moment(text, "day-first") is None and read_moment(text, "month-first") is None
+    assert parse_timestamp(text, "day-first") is None and parse_timestamp(text, "month-first") is None
 
 
 @pytest.mark.parametrize(
@@ -122,29 +122,29 @@ def test_what_is_no_date_for_certain_is_none(text: str) -> None:
     ],
 )
 def test_amounts_are_read_with_every_usual_sign_and_grouping(text: str, decimals: Decimals, number: str | None) -> None:
-    assert read_number(text, decimals, money=True) == (None if number is None else Decimal(number))
+    assert parse_number(text, decimals, money=True) == (None if number is None else Decimal(number))
 
 
 def test_a_quantity_has_no_unit() -> None:
     """Five dozen are not five."""
-    assert [read_number(text, "point") for text in ("5 DOZ", "2 pcs", "£2", "3 ALL")] == [None] * 4
+    assert [parse_number(text, "point") for text in ("5 DOZ", "2 pcs", "£2", "3 ALL")] == [None] * 4
     found = file("1;A;Egg;5 DOZ;2024-05-01;1.50;7;GB", "2;A;Egg;5;2024-05-01;1.50;7;GB")
-    assert [line.quantity for line in found.sales] == [5] and found.refused[0].reason == "bad quantity"
+    assert [line.quantity for line in found.sales] == [5] and found.refusals[0].reason == "bad quantity"
 
 
 @given(st.text(max_size=40), st.sampled_from(["day-first", "month-first"]))
 def test_no_text_is_an_error_of_the_reader(text: str, order: DateOrder) -> None:
-    read_moment(text, order), date_order_of(text), currencies_in(text), decimals_of(text, money=True)  # type: ignore[unused-ignore]
-    read_number(text, "point", money=True), read_number(text, "comma")  # type: ignore[unused-ignore]
+    parse_timestamp(text, order), detect_date_order(text), detect_currencies(text), detect_decimals(text, money=True)  # type: ignore[unused-ignore]
+    parse_number(text, "point", money=True), parse_number(text, "comma")  # type: ignore[unused-ignore]
 
 
 @pytest.mark.parametrize(("sign", "code"), [("$", "CAD"), ("$", "MXN"), ("¥", "CNY"), ("£", "EGP"), ("kr", "NOK"), ("Fr.", "CHF")])
 def test_a_sign_of_several_currencies_may_mean_the_one_that_the_user_names(sign: str, code: str) -> None:
     rows = [f"{n};A;Cup;1;2024-05-01;{sign}12.50;7;X" for n in range(3)]
-    found = file(*rows, options=Options(currency=code))
-    assert (len(found.sales), found.currency) == (3, code), found.refused
+    found = file(*rows, options=ReadingOptions(currency=code))
+    assert (len(found.sales), found.currency) == (3, code), found.refusals
     column = file(*[f"{row};{code}" for row in rows], header=HEADER + ";Currency")
-    assert (len(column.sales), column.currency) == (3, code), column.refused
+    assert (len(column.sales), column.currency) == (3, code), column.refusals
 
 
 def test_a_sign_that_nobody_can_tell_is_asked_for() -> None:
@@ -161,8 +161,8 @@ def test_a_currency_may_stand_in_the_header_of_the_prices() -> None:
 def test_the_report_says_that_numbers_were_taken_for_days() -> None:
     found = file("1;A;Cup;1;45413,5;12,50;7;X", "2;A;Cup;1;45414;12,50;7;X")
     assert found.layout is not None
-    (note,) = [note for note in found.layout.assumptions if note.what == "dates that are numbers"]
-    assert (note.how, len(found.sales)) == ("2", 2) and "spreadsheet" in note.why
+    (note,) = [note for note in found.layout.assumptions if note.subject == "dates that are numbers"]
+    assert (note.reading, len(found.sales)) == ("2", 2) and "spreadsheet" in note.reason
 
 
 def test_a_line_total_is_not_taken_for_a_unit_price() -> None:
@@ -176,8 +176,8 @@ def test_a_line_total_is_not_taken_for_a_unit_price() -> None:
     "name", ["Cup\u200b \u202eblue\u202c", "\u00adCup\u2060", "\ufeffCup", "Cup\x00\x1b[31m", "\u200b\u200e", "क़" * 200]
 )
 def test_names_of_products_hold_nothing_that_the_shop_refuses(name: str) -> None:
-    product = catalogue([file(f"1;A;{name};1;2024-05-01;12.50;7;X")]).products["A"]
-    assert Line(200).read(product.name) == product.name and product.name
+    product = build_catalogue([file(f"1;A;{name};1;2024-05-01;12.50;7;X")]).products["A"]
+    assert TextLine(200).normalize_text(product.name) == product.name and product.name
 
 
 @pytest.mark.parametrize(
@@ -185,4 +185,4 @@ def test_names_of_products_hold_nothing_that_the_shop_refuses(name: str) -> None
 )
 def test_a_customer_may_be_any_address_that_the_shop_takes(address: str) -> None:
     found = file(f"1;A;Cup;1;2024-05-01;12.50;{address};X")
-    assert [line.customer for line in found.sales] == [address.lower()], found.refused
+    assert [line.customer for line in found.sales] == [address.lower()], found.refusals

@@ -8,17 +8,17 @@ import pytest
 
 from caravan.runtime import Backends
 from services.__main__ import SERVICES
-from services.cli.importing import bring
-from services.cli.reconcile import UNDONE, Difference, Facts
-from services.cli.replay import place_all, reconcile
-from services.cli.replay_report import Walk
-from services.cli.retail.catalogue import catalogue
-from services.cli.retail.invoices import invoices, match_returns
-from services.cli.retail.lines import InvoiceFile, classify
-from services.cli.shop import Shop as Caller
+from services.cli.importing import import_into
+from services.cli.reconcile import UNDONE_STATUSES, Difference, OrderAudit
+from services.cli.replay import place_orders, reconcile_orders
+from services.cli.replay_report import ReplayResult
+from services.cli.retail.catalogue import build_catalogue
+from services.cli.retail.invoices import build_invoices, match_returns
+from services.cli.retail.lines import InvoiceFile, classify_file
+from services.cli.shop import ApiClient as Caller
 from services.cli.terminal import print_note as say
 from tests.conftest import SECRET
-from tests.shop import Shop, running
+from tests.shop import Shop, run_services
 
 DAY = Path(__file__).parent / "data" / "day.csv"
 
@@ -29,7 +29,7 @@ async def shop(backends: Backends, tmp_path_factory: pytest.TempPathFactory) -> 
     patch.setenv("SHIPPING_PICKUP_SECONDS", "1.0")
     patch.setenv("SHIPPING_DELIVERY_SECONDS", "0.1")
     try:
-        async with running(backends, *SERVICES, data=tmp_path_factory.mktemp("shop")) as started:
+        async with run_services(backends, *SERVICES, data=tmp_path_factory.mktemp("shop")) as started:
             yield started
     finally:
         patch.undo()
@@ -37,32 +37,32 @@ async def shop(backends: Backends, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture
 def caller(shop: Shop) -> Caller:
-    return Caller(shop.client, SECRET, say, patience=20)
+    return Caller(shop.client, SECRET, say, max_wait_seconds=20)
 
 
 def day(prefix: str) -> InvoiceFile:
     """The sample day with invoices and products of its own."""
     text = DAY.read_text().replace("\n7", f"\n{prefix}7").replace("\nC7", f"\nC{prefix}7").replace(",100", f",{prefix}100")
-    return classify("day.csv", text.encode())
+    return classify_file("day.csv", text.encode())
 
 
-async def replayed(caller: Caller, file: InvoiceFile) -> tuple[Walk, list[Facts], list[Difference]]:
-    orders = invoices([file])
-    walk = await place_all(caller, orders, match_returns([file], orders).cancellations, 4, None)
-    facts, differing = await reconcile(caller, orders, walk, 4, 60)
+async def replayed(caller: Caller, file: InvoiceFile) -> tuple[ReplayResult, list[OrderAudit], list[Difference]]:
+    orders = build_invoices([file])
+    walk = await place_orders(caller, orders, match_returns([file], orders).cancellations, 4, None)
+    facts, differing = await reconcile_orders(caller, orders, walk, 4, 60)
     return walk, facts, differing
 
 
 async def stock_of(caller: Caller, file: InvoiceFile) -> dict[str, tuple[int, int]]:
-    levels = {sku: await caller.get(f"/v1/stock/{sku}") for sku in sorted({line.sku for line in file.sales})}
+    levels = {sku: await caller.fetch_json(f"/v1/stock/{sku}") for sku in sorted({line.sku for line in file.sales})}
     return {sku: (level["on_hand"], level["reserved"]) for sku, level in levels.items()}
 
 
 async def test_importing_again_adds_nothing(caller: Caller) -> None:
     file = day("81")
-    first = await bring(caller, [file], catalogue([file]), 4)
+    first = await import_into(caller, [file], build_catalogue([file]), 4)
     stock = await stock_of(caller, file)
-    again = await bring(caller, [file], catalogue([file]), 4)
+    again = await import_into(caller, [file], build_catalogue([file]), 4)
     assert (first.products, first.units, first.files_stocked) == (4, 50, 1)
     assert (again.new_customers, again.units, again.files_stocked, again.files_stocked_before) == (0, 0, 0, 1)
     assert await stock_of(caller, file) == stock == {"8110001": (11, 0), "8110002": (36, 0), "8110003A": (1, 0), "8110004": (2, 0)}
@@ -71,58 +71,60 @@ async def test_importing_again_adds_nothing(caller: Caller) -> None:
 async def test_what_was_received_is_known_again_in_a_file_saved_anew_and_in_a_longer_one(caller: Caller) -> None:
     file, lines = day("85"), DAY.read_text().splitlines()
     text = "\n".join(lines).replace("\n7", "\n857").replace("\nC7", "\nC857").replace(",100", ",85100")
-    part = classify("part.csv", "\n".join(text.splitlines()[:3]).encode())
-    first = await bring(caller, [part], catalogue([part]), 4)
-    whole = await bring(caller, [file], catalogue([file]), 4)
+    part = classify_file("part.csv", "\n".join(text.splitlines()[:3]).encode())
+    first = await import_into(caller, [part], build_catalogue([part]), 4)
+    whole = await import_into(caller, [file], build_catalogue([file]), 4)
     assert (first.units, whole.units, whole.files_stocked) == (18, 32, 1)
-    saved = classify("saved.csv", b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
-    other = classify("other.csv", text.replace('"BAG, PAISLEY"', "BAG").replace(",", ";").encode("utf-16"))
+    saved = classify_file("saved.csv", b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode())
+    other = classify_file("other.csv", text.replace('"BAG, PAISLEY"', "BAG").replace(",", ";").encode("utf-16"))
     for again in (saved, other):
         assert again.digest != file.digest
-        brought = await bring(caller, [again], catalogue([again]), 4)
+        brought = await import_into(caller, [again], build_catalogue([again]), 4)
         assert (brought.units, brought.files_stocked_before) == (0, 1)
     assert await stock_of(caller, file) == {"8510001": (11, 0), "8510002": (36, 0), "8510003A": (1, 0), "8510004": (2, 0)}
 
 
 async def test_the_books_agree_after_a_replay_and_a_second_one_places_nothing(caller: Caller) -> None:
     file = day("82")
-    await bring(caller, [file], catalogue([file]), 4)
+    await import_into(caller, [file], build_catalogue([file]), 4)
     walk, facts, differing = await replayed(caller, file)
     assert differing == []
-    assert (len(walk.placed), walk.before, walk.refused, len(walk.cancelled)) == (4, 0, [], 1)
-    statuses = Counter("undone" if each.status in UNDONE else each.status for each in facts)  # refunded, when the money was quicker
+    assert (len(walk.placed), walk.placed_before, walk.refused_invoices, len(walk.cancellations)) == (4, 0, [], 1)
+    statuses = Counter(
+        "undone" if each.status in UNDONE_STATUSES else each.status for each in facts
+    )  # refunded, when the money was quicker
     assert statuses == {"undone": 1, "delivered": 3}
     stock = await stock_of(caller, file)
     assert stock == {"8210001": (0, 0), "8210002": (0, 0), "8210003A": (1, 0), "8210004": (0, 0)}
 
     again, _, differing = await replayed(caller, file)
     assert differing == []
-    assert (again.placed, again.before) == (walk.placed, 4)
+    assert (again.placed, again.placed_before) == (walk.placed, 4)
     assert await stock_of(caller, file) == stock
 
 
 async def test_a_return_that_comes_after_the_parcel_has_left_is_counted_apart(caller: Caller) -> None:
     file = day("83")
-    await bring(caller, [file], catalogue([file]), 4)
-    orders = invoices([file])
-    walk = await place_all(caller, orders, [], 4, None)
-    await reconcile(caller, orders, walk, 4, 60)
+    await import_into(caller, [file], build_catalogue([file]), 4)
+    orders = build_invoices([file])
+    walk = await place_orders(caller, orders, [], 4, None)
+    await reconcile_orders(caller, orders, walk, 4, 60)
     late, facts, differing = await replayed(caller, file)
     assert differing == []
-    assert (late.cancelled, [each.order.number for each in late.too_late]) == ([], ["83700002"])
+    assert (late.cancellations, [each.order.number for each in late.late_cancellations]) == ([], ["83700002"])
     assert {each.status for each in facts} == {"delivered"}
 
 
 async def test_an_invoice_that_cannot_be_served_or_comes_with_other_lines_is_named_and_hurts_no_other(caller: Caller) -> None:
     file = day("84")
-    await bring(caller, [file], catalogue([file]), 4)
+    await import_into(caller, [file], build_catalogue([file]), 4)
     first, _, _ = await replayed(caller, file)
-    other = classify("day.csv", DAY.read_text().replace("\n7", "\n847").replace(",100", ",84100").replace("MUG,24", "MUG,25").encode())
+    other = classify_file("day.csv", DAY.read_text().replace("\n7", "\n847").replace(",100", ",84100").replace("MUG,24", "MUG,25").encode())
     text = "\n".join((DAY.read_text().splitlines()[0], "849999,8410002,MUG,1000,2011-03-01 12:00:00,1.25,20001.0,France"))
-    short = classify("short.csv", text.encode())
+    short = classify_file("short.csv", text.encode())
     assert len(first.placed) == 4
     walk, _, differing = await replayed(caller, other)
-    assert [(invoice.number, why) for invoice, why in walk.refused] == [("84700004", "it was placed before with other lines")]
+    assert [(invoice.number, why) for invoice, why in walk.refused_invoices] == [("84700004", "it was placed before with other lines")]
     assert differing == []
     walk, _, _ = await replayed(caller, short)
-    assert [(invoice.number, why.partition(" ")[0]) for invoice, why in walk.refused] == [("849999", "409")]
+    assert [(invoice.number, why.partition(" ")[0]) for invoice, why in walk.refused_invoices] == [("849999", "409")]

@@ -5,11 +5,11 @@ import stat
 from pathlib import Path
 
 from caravan.settings import Settings
-from services.cli.serve import master_secret
+from services.cli.serve import load_master_secret
 
 
 def make(data: str) -> str:
-    return master_secret(Settings(data=Path(data)))
+    return load_master_secret(Settings(data=Path(data)))
 
 
 def test_processes_that_start_at_once_read_the_same_whole_secret(tmp_path: Path) -> None:

@@ -7,22 +7,22 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from services.cli.retail.lines import (
-    ADJUSTMENT,
-    CODE,
-    CUSTOMER,
-    DATE,
-    FREE,
-    INVOICE,
+    BAD_CUSTOMER,
+    BAD_DATE,
+    BAD_INVOICE_NUMBER,
+    BAD_PRICE,
+    BAD_QUANTITY,
+    BAD_STOCK_CODE,
     NOT_GOODS,
-    PENCE,
     POSITIVE_RETURN,
-    PRICE,
-    QUANTITY,
+    STOCK_ADJUSTMENT,
+    TOO_MANY_DECIMALS,
+    ZERO_PRICE,
     InvoiceFile,
-    classify,
-    reasons,
+    classify_file,
+    count_reasons,
 )
-from services.cli.retail.reader import BLANK, FIELDS, UNREADABLE, NotAnInvoiceFile
+from services.cli.retail.reader import BLANK_LINE, UNREADABLE, WRONG_FIELD_COUNT, NotAnInvoiceFile
 
 DAY = Path(__file__).parent / "data" / "day.csv"
 HEADER = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country"
@@ -30,73 +30,75 @@ SALE = "700001,10001,TIN LANTERN,6,2011-03-01 08:05:00,2.55,20001.0,United Kingd
 
 
 def read(*lines: str, encoding: str = "utf-8", end: str = "\n") -> InvoiceFile:
-    return classify("test.csv", (end.join((HEADER, *lines)) + end).encode(encoding))
+    return classify_file("test.csv", (end.join((HEADER, *lines)) + end).encode(encoding))
 
 
 def test_a_day_is_used_or_refused_line_by_line() -> None:
-    day = classify("day.csv", DAY.read_bytes())
-    assert (day.read, len(day.sales), len(day.returns), len(day.refused)) == (18, 7, 4, 7)
-    assert dict(reasons([day])) == {NOT_GOODS: 3, ADJUSTMENT: 2, FREE: 1, PENCE: 1}
-    assert [(refusal.number, refusal.reason) for refusal in day.refused][:2] == [(7, NOT_GOODS), (10, ADJUSTMENT)]
-    assert day.accounted
+    day = classify_file("day.csv", DAY.read_bytes())
+    assert (day.line_count, len(day.sales), len(day.returns), len(day.refusals)) == (18, 7, 4, 7)
+    assert dict(count_reasons([day])) == {NOT_GOODS: 3, STOCK_ADJUSTMENT: 2, ZERO_PRICE: 1, TOO_MANY_DECIMALS: 1}
+    assert [(refusal.number, refusal.reason) for refusal in day.refusals][:2] == [(7, NOT_GOODS), (10, STOCK_ADJUSTMENT)]
+    assert day.is_accounted_for
 
 
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("", BLANK),
+        ("", BLANK_LINE),
         ('700001,10001,"TIN,6,2011-03-01 08:05:00,2.55,20001.0,United Kingdom', UNREADABLE),
-        (SALE + ",more", FIELDS),
-        ("700001,10001", FIELDS),
-        (SALE.replace("700001", "", 1), INVOICE),
-        (SALE.replace(",10001,", ",,"), CODE),
-        (SALE.replace(",10001,", ",10/001,"), CODE),
-        (SALE.replace(",6,", ",six,"), QUANTITY),
-        (SALE.replace(",6,", ",0,"), QUANTITY),
-        (SALE.replace(",6,", ",1.5,"), QUANTITY),
-        (SALE.replace(",6,", ",1000001,"), QUANTITY),
-        (SALE.replace("2.55", "two"), PRICE),
-        (SALE.replace("2.55", "NaN"), PRICE),
-        (SALE.replace("2.55", "1_0"), PRICE),
-        (SALE.replace("2.55", "-2.55"), PRICE),
-        (SALE.replace("2.55", ""), PRICE),
-        (SALE.replace("2.55", "2.555"), PENCE),
-        (SALE.replace("2.55", "0.001"), PENCE),
-        (SALE.replace("2011-03-01", "2011-02-30"), DATE),
-        (SALE.replace("2011-03-01 08:05:00", "yesterday"), DATE),
-        (SALE.replace("20001.0", "a b"), CUSTOMER),
+        (SALE + ",more", WRONG_FIELD_COUNT),
+        ("700001,10001", WRONG_FIELD_COUNT),
+        (SALE.replace("700001", "", 1), BAD_INVOICE_NUMBER),
+        (SALE.replace(",10001,", ",,"), BAD_STOCK_CODE),
+        (SALE.replace(",10001,", ",10/001,"), BAD_STOCK_CODE),
+        (SALE.replace(",6,", ",six,"), BAD_QUANTITY),
+        (SALE.replace(",6,", ",0,"), BAD_QUANTITY),
+        (SALE.replace(",6,", ",1.5,"), BAD_QUANTITY),
+        (SALE.replace(",6,", ",1000001,"), BAD_QUANTITY),
+        (SALE.replace("2.55", "two"), BAD_PRICE),
+        (SALE.replace("2.55", "NaN"), BAD_PRICE),
+        (SALE.replace("2.55", "1_0"), BAD_PRICE),
+        (SALE.replace("2.55", "-2.55"), BAD_PRICE),
+        (SALE.replace("2.55", ""), BAD_PRICE),
+        (SALE.replace("2.55", "2.555"), TOO_MANY_DECIMALS),
+        (SALE.replace("2.55", "0.001"), TOO_MANY_DECIMALS),
+        (SALE.replace("2011-03-01", "2011-02-30"), BAD_DATE),
+        (SALE.replace("2011-03-01 08:05:00", "yesterday"), BAD_DATE),
+        (SALE.replace("20001.0", "a b"), BAD_CUSTOMER),
         (SALE.replace(",10001,", ",BANK CHARGES,"), NOT_GOODS),
         (SALE.replace(",10001,", ",C2,"), NOT_GOODS),
         (SALE.replace(",10001,", ",gift_0001_20,"), NOT_GOODS),
-        (SALE.replace(",6,", ",-6,"), ADJUSTMENT),
-        (SALE.replace("2.55,20001.0", "0,"), ADJUSTMENT),
-        (SALE.replace("2.55", "0.00"), FREE),
+        (SALE.replace(",6,", ",-6,"), STOCK_ADJUSTMENT),
+        (SALE.replace("2.55,20001.0", "0,"), STOCK_ADJUSTMENT),
+        (SALE.replace("2.55", "0.00"), ZERO_PRICE),
         ("C" + SALE, POSITIVE_RETURN),
     ],
 )
 def test_a_line_that_breaks_a_rule_is_refused_by_that_rule_and_hurts_no_other(line: str, reason: str) -> None:
     found = read(SALE, line, SALE)
-    assert [(refusal.number, refusal.reason) for refusal in found.refused] == [(3, reason)]
+    assert [(refusal.number, refusal.reason) for refusal in found.refusals] == [(3, reason)]
     assert len(found.sales) == 2
-    assert found.accounted
+    assert found.is_accounted_for
 
 
 def test_what_is_empty_at_the_end_of_a_row_may_be_left_out() -> None:
     """As exports do that write no separator behind the last value: what is needed is there, so the line is used."""
     short = SALE.removesuffix(",United Kingdom")
     found = read(SALE, short, SALE)
-    assert not found.refused and found.accounted and [line.country for line in found.sales] == ["United Kingdom", "", "United Kingdom"]
+    assert (
+        not found.refusals and found.is_accounted_for and [line.country for line in found.sales] == ["United Kingdom", "", "United Kingdom"]
+    )
     quoted = read(SALE, short.replace("TIN LANTERN", '"TIN, LANTERN"'), SALE)
-    assert not quoted.refused and len(quoted.sales) == 3
+    assert not quoted.refusals and len(quoted.sales) == 3
     cut = read(SALE, short.rsplit(",", 1)[0], SALE)
-    assert [(refusal.number, refusal.reason) for refusal in cut.refused] == [(3, FIELDS)], "the customer is needed"
+    assert [(refusal.number, refusal.reason) for refusal in cut.refusals] == [(3, WRONG_FIELD_COUNT)], "the customer is needed"
 
 
 @pytest.mark.parametrize("end", ["", "\n"])
 def test_a_last_line_that_may_be_cut_off_has_all_its_fields(end: str) -> None:
     """Of `17850,United Kingdom` a file that broke off may hold `178`: that is somebody else."""
-    found = classify("cut.csv", ("\n".join((HEADER, SALE, SALE.partition("01.0,")[0])) + end).encode())
-    assert [refusal.reason for refusal in found.refused] == ([] if end else [FIELDS])
+    found = classify_file("cut.csv", ("\n".join((HEADER, SALE, SALE.partition("01.0,")[0])) + end).encode())
+    assert [refusal.reason for refusal in found.refusals] == ([] if end else [WRONG_FIELD_COUNT])
 
 
 @pytest.mark.parametrize(
@@ -122,9 +124,9 @@ def test_byte_order_marks_line_ends_encodings_and_column_order_do_not_matter() -
     plain = read(SALE).sales
     assert read(SALE, encoding="utf-8-sig", end="\r\n").sales == plain
     assert read(SALE, encoding="utf-16").sales == plain
-    assert classify("x", "\n".join((HEADER, SALE)).encode()).sales == plain
+    assert classify_file("x", "\n".join((HEADER, SALE)).encode()).sales == plain
     swapped = f"{HEADER.replace('InvoiceNo,', '')},INVOICENO,Extra\n{SALE.removeprefix('700001,')},700001,?\n"
-    assert classify("x", swapped.encode()).sales == plain
+    assert classify_file("x", swapped.encode()).sales == plain
     latin = read(SALE.replace("TIN", "CAFÉ £"), encoding="latin-1")
     assert (latin.encoding, latin.sales[0].description) == ("windows-1252", "CAFÉ £ LANTERN")
 
@@ -132,7 +134,7 @@ def test_byte_order_marks_line_ends_encodings_and_column_order_do_not_matter() -
 def test_a_quoted_description_may_hold_commas_quotes_and_a_line_break() -> None:
     found = read(SALE.replace("TIN LANTERN", '"TIN, ""BIG""\nLANTERN"'), SALE)
     assert [(line.number, line.description) for line in found.sales] == [(2, 'TIN, "BIG" LANTERN'), (4, "TIN LANTERN")]
-    assert (found.read, found.continued) == (3, 1) and found.accounted
+    assert (found.line_count, found.continuation_count) == (3, 1) and found.is_accounted_for
 
 
 @pytest.mark.parametrize(
@@ -147,11 +149,11 @@ def test_a_quoted_description_may_hold_commas_quotes_and_a_line_break() -> None:
 )
 def test_a_file_that_is_no_invoice_list_is_refused_with_what_it_lacks(content: bytes, words: str) -> None:
     with pytest.raises(NotAnInvoiceFile, match=words):
-        classify("x.csv", content)
+        classify_file("x.csv", content)
 
 
 def test_a_file_with_a_header_alone_has_no_lines() -> None:
-    assert classify("x.csv", HEADER.encode()).read == 0
+    assert classify_file("x.csv", HEADER.encode()).line_count == 0
 
 
 FIELD = st.one_of(
@@ -173,16 +175,16 @@ FIELD = st.one_of(
 @example(["\x1c", "\x85", "\u2028"])
 def test_lines_read_are_lines_used_and_refused_for_any_text(lines: list[str]) -> None:
     text = "\n".join((HEADER, *lines))
-    found = classify("any.csv", text.encode("utf-8", errors="replace"))
-    assert found.accounted
-    assert found.read == len(found.sales) + len(found.returns) + len(found.refused) + found.continued
+    found = classify_file("any.csv", text.encode("utf-8", errors="replace"))
+    assert found.is_accounted_for
+    assert found.line_count == len(found.sales) + len(found.returns) + len(found.refusals) + found.continuation_count
     if '"' not in text:
-        assert found.read == len(text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")) - 1
+        assert found.line_count == len(text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")) - 1
 
 
 @given(st.binary())
 def test_any_bytes_are_read_or_refused_as_a_whole(content: bytes) -> None:
     try:
-        assert classify("any.csv", content).accounted
+        assert classify_file("any.csv", content).is_accounted_for
     except NotAnInvoiceFile as refusal:
         assert str(refusal)

@@ -12,13 +12,13 @@ import pytest
 import uvicorn
 
 from caravan import settings
-from caravan.errors import Unavailable
+from caravan.errors import ServiceUnavailable
 from caravan.runtime import Backends, Process
 from services.cli import serve
 from services.cli.seed import PRODUCTS
-from tests.conftest import empty
-from tests.program import ADMIN, environment
-from tests.shop import until
+from tests.conftest import clear_backends
+from tests.program import ADMIN, build_environment
+from tests.shop import wait_until
 
 FORM = {"grant_type": "password", "username": ADMIN[0], "password": ADMIN[1]}
 
@@ -27,7 +27,7 @@ FORM = {"grant_type": "password", "username": ADMIN[0], "password": ADMIN[1]}
 def place(backends: Backends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """The settings of a program on the tests' own backends."""
     own = {"CARAVAN_DATABASE_URL": backends.database_url, "CARAVAN_REDIS_URL": backends.redis_url, "CARAVAN_SECRET": backends.secret}
-    for name, value in environment(tmp_path, **own).items():
+    for name, value in build_environment(tmp_path, **own).items():
         monkeypatch.setenv(name, value)
     return own
 
@@ -40,7 +40,7 @@ async def test_nobody_is_answered_while_the_settings_promises_are_being_kept(pla
     async def prepare(process: Process) -> str:
         if not addresses:
             addresses.append(process.address)
-            raise Unavailable("the database is slow at first, and is waited for")
+            raise ServiceUnavailable("the database is slow at first, and is waited for")
         begun.set()
         await released.wait()
         prepared.set()
@@ -49,7 +49,7 @@ async def test_nobody_is_answered_while_the_settings_promises_are_being_kept(pla
     async def follow(process: Process, made: str) -> None:
         assert made == "made"
 
-    serving = asyncio.create_task(serve.serve(["catalog"], settings.load(), lambda _: None, prepare, follow))
+    serving = asyncio.create_task(serve.serve(["catalog"], settings.load_kernel(), lambda _: None, prepare, follow))
     try:
         await asyncio.wait_for(begun.wait(), 60)
         async with httpx2.AsyncClient(base_url=addresses[0], timeout=60) as client:
@@ -71,14 +71,14 @@ async def program(
     place: dict[str, str], backends: Backends, request: pytest.FixtureRequest, tmp_path: Path
 ) -> AsyncIterator[tuple[str, Path]]:
     """`caravan …` in an empty place, on a port that is known before it listens; the URL, and the file that it writes to."""
-    await empty(backends)
-    with serve.listen("127.0.0.1", 0) as free:
+    await clear_backends(backends)
+    with serve.open_listener("127.0.0.1", 0) as free:
         port = free.getsockname()[1]
     log = tmp_path / "log"
     with log.open("wb") as out:
         started = await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", "from services.__main__ import main; main()", *request.param),
-            env={**environment(tmp_path, **place), "CARAVAN_PORT": str(port), "CARAVAN_SEED": "demo", "CARAVAN_DRAIN_SECONDS": "2"},
+            env={**build_environment(tmp_path, **place), "CARAVAN_PORT": str(port), "CARAVAN_SEED": "demo", "CARAVAN_DRAIN_SECONDS": "2"},
             stdout=out,
             stderr=asyncio.subprocess.STDOUT,
         )
@@ -95,7 +95,7 @@ async def first_ready(client: httpx2.AsyncClient, log: Path) -> None:
             return False
 
     try:
-        await until(ready, seconds=90, every=0.001)
+        await wait_until(ready, seconds=90, every=0.001)
     except AssertionError:
         raise AssertionError(log.read_text()) from None
 

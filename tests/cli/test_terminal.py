@@ -16,9 +16,9 @@ from rich.console import Console
 
 from caravan import telemetry
 from caravan.printable import escape_unprintable
-from services.cli import COMMANDS, load, terminal
+from services.cli import COMMANDS, load_command, terminal
 from services.cli.projections import list_projections
-from services.cli.up import _line
+from services.cli.up import _format_event
 
 CLI = Path(terminal.__file__).parent
 HOSTILE = "[/nope] [bold]x[/bold] :smile: \x9b31m\x1b]0;title\x07 \u202eevil\u2066 a\x00b\r\nline two\x7f\u200b"
@@ -39,7 +39,7 @@ def test_foreign_text_is_printed_as_text(tty: bool, monkeypatch: pytest.MonkeyPa
     terminal.print_fields([("name", HOSTILE)])
     terminal.print_document(HOSTILE.replace("\r\n", "\n"))
     with pytest.raises(SystemExit, match="2"):
-        terminal.fail(HOSTILE)
+        terminal.exit_with_error(HOSTILE)
     out, err = capsys.readouterr()
     assert_harmless(out.replace("\x1b[1m", "").replace("\x1b[0m", ""))  # the table's own bold head
     assert_harmless(err)
@@ -53,7 +53,7 @@ def test_the_events_of_up_show_a_reason_as_it_is(
 ) -> None:
     monkeypatch.setattr(Console, "is_terminal", terminal_there)
     envelope = {"time": "2026-01-01T10:00:00Z", "data": {"reason": HOSTILE, "email": "[red]"}}
-    terminal.print_styled(*(_line("order-cancelled", key, envelope) for key in ("[/x]", "[/y]")))
+    terminal.print_styled(*(_format_event("order-cancelled", key, envelope) for key in ("[/x]", "[/y]")))
     out = re.sub(r"\x1b\[[02]m", "", capsys.readouterr().out)  # the moment and the facts are dim
     assert_harmless(out)
     assert out.count("\n") == 2 and out.count("reason=[/nope] [bold]x[/bold]") == 2 and out.count("email=[red]") == 2
@@ -158,7 +158,7 @@ def test_help_loads_no_service_and_costs_little(command: str) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_command_that_help_lists_is_there(name: str) -> None:
-    assert load(name).name == name and load(name).help
+    assert load_command(name).name == name and load_command(name).help
 
 
 def test_the_read_models_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -169,8 +169,8 @@ def test_the_read_models_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
 def test_an_error_that_nobody_foresaw_is_shown_as_text_too() -> None:
     program = (
         "import sys, types\n"
-        "def status(output): raise ValueError('no \\x9b31m \\x1b[0m \\u202e')\n"
-        "sys.modules['services.cli.status'] = types.SimpleNamespace(status=status)\n"
+        "def show_status(output): raise ValueError('no \\x9b31m \\x1b[0m \\u202e')\n"
+        "sys.modules['services.cli.status'] = types.SimpleNamespace(show_status=show_status)\n"
         "from services.__main__ import main; sys.argv = ['caravan', 'status']; main()"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

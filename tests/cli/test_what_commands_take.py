@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from services.cli import app
-from services.cli.shop import segment
+from services.cli.shop import encode_segment
 
 FILE = "InvoiceNo,StockCode,Quantity,InvoiceDate,UnitPrice,CustomerID\n1,A,1,2024-05-01,1.50,7\n"
 
@@ -29,4 +29,4 @@ def test_a_url_that_is_no_gateways_is_refused_without_waiting_for_it(command: li
     ("text", "part"), [("..", "%2E%2E"), (".", "%2E"), ("a/b", "a%2Fb"), ("?x=1#y", "%3Fx%3D1%23y"), ("a.b:1", "a.b%3A1"), ("\x00", "%00")]
 )
 def test_foreign_text_stays_one_part_of_a_path(text: str, part: str) -> None:
-    assert segment(text) == part
+    assert encode_segment(text) == part

@@ -10,17 +10,17 @@ from caravan.bus.kafka import KafkaBus
 from caravan.bus.rabbit import RabbitBus
 from caravan.database import Database
 from caravan.leadership import Leadership
-from caravan.migrations import provision, upgrade
+from caravan.migrations import provision_databases, upgrade_database
 from caravan.runtime import BUS, BUS_VERSIONS, Backends
 from tests.backends import Broker
 
 
 @pytest.fixture(scope="module")
 async def embedded_bus(backends: Backends) -> AsyncIterator[EmbeddedBus]:
-    await provision(backends.database_url, {BUS: backends.password(BUS)})
-    await upgrade(BUS, backends.database(BUS), [Path(BUS_VERSIONS)])
-    database = await Database.open(BUS, backends.database(BUS), size=6)
-    leadership = Leadership(backends.database(BUS), BUS)
+    await provision_databases(backends.database_url, {BUS: backends.get_password(BUS)})
+    await upgrade_database(BUS, backends.get_database_url(BUS), [Path(BUS_VERSIONS)])
+    database = await Database.open(BUS, backends.get_database_url(BUS), size=6)
+    leadership = Leadership(backends.get_database_url(BUS), BUS)
     bus = EmbeddedBus(database, leadership)
     await bus.start()
     yield bus

@@ -19,31 +19,31 @@ import jsonschema
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
-def messages_of(page: dict[str, Any], topic: str) -> dict[str, Any]:
+def load_message_schemas(page: dict[str, Any], topic: str) -> dict[str, Any]:
     """The JSON Schema of each message of a topic, by message name. KeyError when the page knows no such topic."""
     channel = next((channel for channel in page["channels"].values() if channel["bindings"].get("kafka", {}).get("topic") == topic), None)
     if channel is None:
         raise KeyError(f"the AsyncAPI page has no Kafka topic {topic}")
-    messages = {name: follow(page, message["$ref"]) for name, message in channel["messages"].items()}
+    messages = {name: resolve_reference(page, message["$ref"]) for name, message in channel["messages"].items()}
     # References inside of a payload point into the page, so the page's components come along.
     return {name: {**message["payload"], "components": page["components"]} for name, message in messages.items()}
 
 
-def follow(page: dict[str, Any], reference: str) -> Any:
-    found: Any = page
+def resolve_reference(page: dict[str, Any], reference: str) -> Any:
+    node: Any = page
     for step in reference.removeprefix("#/").split("/"):
-        found = found[step]
-    return found
+        node = node[step]
+    return node
 
 
-def key_of(line: bytes) -> str:
+def read_key(line: bytes) -> str:
     try:
         return str(json.loads(line)["subject"])
     except (ValueError, KeyError, TypeError):
         return ""
 
 
-def faults(line: bytes, messages: dict[str, Any], schemas: Path) -> Iterator[str]:
+def find_faults(line: bytes, messages: dict[str, Any], schemas: Path) -> Iterator[str]:
     """What of an event is not as published."""
     try:
         event = json.loads(line)
@@ -54,17 +54,17 @@ def faults(line: bytes, messages: dict[str, Any], schemas: Path) -> Iterator[str
     if name not in messages:
         yield f"{key}: {name} is not among the topic's messages {sorted(messages)}"
         return
-    own = schemas / f"{name}.v{version}.json"
-    if not own.exists():
+    schema_file = schemas / f"{name}.v{version}.json"
+    if not schema_file.exists():
         yield f"{key}: no schema is published for {name} version {version}"
         return
-    for what, schema, value in ((name, messages[name], event), (own.name, json.loads(own.read_text()), event["data"])):
+    for what, schema, value in ((name, messages[name], event), (schema_file.name, json.loads(schema_file.read_text()), event["data"])):
         checker = jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker())
         for error in checker.iter_errors(value):
             yield f"{key}: {what}: {'.'.join(map(str, error.absolute_path))}: {error.message[:200]}"
 
 
-def read(command: list[str], topic: str, count: int, seconds: float) -> Iterator[bytes]:
+def read_topic(command: list[str], topic: str, count: int, seconds: float) -> Iterator[bytes]:
     """The values of a topic, as Kafka's console consumer prints them, one a line."""
     options = ["--topic", topic, "--from-beginning", "--timeout-ms", str(int(seconds * 1000))]
     options += ["--max-messages", str(count)] if count else []
@@ -81,13 +81,13 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=0, help="events to wait for; 0: all that are there")
     parser.add_argument("--seconds", type=float, default=20, help="longest wait for the next event")
     parser.add_argument("consumer", nargs="+", help="Kafka's console consumer and where the broker is")
-    asked = parser.parse_args()
-    messages = messages_of(json.loads(asked.page.read_text()), asked.topic)
-    found = list(read(asked.consumer, asked.topic, asked.count, asked.seconds))
-    wrong = [fault for line in found for fault in faults(line, messages, asked.schemas)]
-    keys = sorted({key_of(line) for line in found})
-    print(json.dumps({"topic": asked.topic, "read": len(found), "wrong": len(wrong), "faults": wrong[:20], "keys": keys}))
-    return 1 if wrong or len(found) < asked.count else 0
+    arguments = parser.parse_args()
+    messages = load_message_schemas(json.loads(arguments.page.read_text()), arguments.topic)
+    lines = list(read_topic(arguments.consumer, arguments.topic, arguments.count, arguments.seconds))
+    faults = [fault for line in lines for fault in find_faults(line, messages, arguments.schemas)]
+    keys = sorted({read_key(line) for line in lines})
+    print(json.dumps({"topic": arguments.topic, "read": len(lines), "wrong": len(faults), "faults": faults[:20], "keys": keys}))
+    return 1 if faults or len(lines) < arguments.count else 0
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ from uuid import UUID
 from caravan import crash
 from caravan.clock import new_id
 from caravan.database import Database
-from caravan.jobs import Job, Jobs, JobStore, NewJob, Workers
-from caravan.migrations import KERNEL, provision, upgrade
+from caravan.jobs import Job, JobRequest, Jobs, JobStore, Workers
+from caravan.migrations import KERNEL_VERSIONS, provision_databases, upgrade_database
 from caravan.runtime import Backends
 
 KEYED, CARELESS = "deeds.deed-do", "deeds.careless-do"
@@ -30,27 +30,27 @@ jobs = Jobs("deeds")
 
 
 @jobs.job(KEYED, lease_seconds=0.5, concurrency=5)
-async def do_deed(context: Any, job: Job) -> None:
+async def run_keyed_job(context: Any, job: Job) -> None:
     """The row says whether it is still to be done."""
-    async with context.database.work() as work:
-        await work.execute("UPDATE deed SET done = true, effects = effects + 1 WHERE key = $1 AND NOT done", UUID(job.data))
+    async with context.database.unit_of_work() as uow:
+        await uow.execute("UPDATE deed SET done = true, effects = effects + 1 WHERE key = $1 AND NOT done", UUID(job.data))
 
 
 @jobs.job(CARELESS, lease_seconds=0.5)
-async def do_carelessly(context: Any, job: Job) -> None:
+async def run_careless_job(context: Any, job: Job) -> None:
     """What a job must not do: trust that it comes once."""
     await context.database.fetch("UPDATE deed SET done = true, effects = effects + 1 WHERE key = $1", UUID(job.data))
 
 
-async def sweep(context: Any) -> int:
+async def sweep_lost_jobs(context: Any) -> int:
     """Deeds whose job was lost get another one."""
-    open_deeds = await context.database.fetch("SELECT key FROM deed WHERE NOT done")
-    if open_deeds:
-        await context.jobs.enqueue(KEYED, *(NewJob(str(row[0]), id=f"sweep-{row[0]}", kept="never") for row in open_deeds))
-    return len(open_deeds)
+    open_rows = await context.database.fetch("SELECT key FROM deed WHERE NOT done")
+    if open_rows:
+        await context.jobs.enqueue(KEYED, *(JobRequest(str(row[0]), id=f"sweep-{row[0]}", keep="never") for row in open_rows))
+    return len(open_rows)
 
 
-async def wanted(database: Database) -> UUID:
+async def insert_pending(database: Database) -> UUID:
     """A deed that is to be done, committed, and its job not yet enqueued."""
     key = new_id()
     await database.fetch("INSERT INTO deed (key) VALUES ($1)", key)
@@ -58,11 +58,11 @@ async def wanted(database: Database) -> UUID:
 
 
 @asynccontextmanager
-async def deeds(backends: Backends, folder: Path) -> AsyncIterator[Database]:
+async def open_database(backends: Backends, folder: Path) -> AsyncIterator[Database]:
     (folder / "0001_deeds.py").write_text(VERSION)
-    await provision(backends.database_url, {"deeds_jobs": backends.password("deeds_jobs")})
-    await upgrade("deeds_jobs", backends.database("deeds_jobs"), [KERNEL, folder])
-    database = await Database.open("deeds_jobs", backends.database("deeds_jobs"))
+    await provision_databases(backends.database_url, {"deeds_jobs": backends.get_password("deeds_jobs")})
+    await upgrade_database("deeds_jobs", backends.get_database_url("deeds_jobs"), [KERNEL_VERSIONS, folder])
+    database = await Database.open("deeds_jobs", backends.get_database_url("deeds_jobs"))
     try:
         yield database
     finally:
@@ -73,7 +73,7 @@ async def main(database_url: str, redis_url: str, point: str, queue: str) -> Non
     crash.arm(point)
     store = JobStore(redis_url)
     context = SimpleNamespace(service="deeds", database=await Database.open("deeds_jobs", database_url))
-    await asyncio.gather(*(work() for _, work in Workers(store, [(jobs.declared[queue], context)]).tasks()))
+    await asyncio.gather(*(run() for _, run in Workers(store, [(jobs.job_types[queue], context)]).list_background_tasks()))
 
 
 if __name__ == "__main__":

@@ -12,15 +12,15 @@ from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
-from caravan.bus import Bus, Incoming, Outcome
+from caravan.bus import Bus, HandlingResult, IncomingMessage
 from caravan.clock import new_id
-from caravan.database import INBOX_KEPT, Database, UnitOfWork
+from caravan.database import INBOX_RETENTION, Database, UnitOfWork
 from caravan.inbox import Consumers, Inbox
-from caravan.messages import Channel, Command, Delivery, Event, Exchange, Outgoing, Queue, Retry, Source, Topic, encode
-from tests.contract.idempotency_contract import Clock, Door, Gate
-from tests.shop import until
+from caravan.messages import Channel, Command, Delivery, Event, Exchange, OutgoingMessage, Queue, RetryPolicy, Source, Topic, encode_message
+from tests.contract.idempotency_contract import Clock, EntryPoint, Gate
+from tests.shop import wait_until
 
-QUICK = Retry(delays=(0.05, 0.05))
+QUICK = RetryPolicy(delays=(0.05, 0.05))
 KEY = "one key, so that what comes later is done later"
 
 
@@ -32,26 +32,26 @@ class Done(Event):
     text: str
 
 
-def topic() -> tuple[Topic, Topic]:
-    made = Topic(f"deeds-{new_id()}", owner="test", events=(Done,), key="one", purpose="test", retry=QUICK)
-    return made, made
+def make_topic() -> tuple[Topic, Topic]:
+    channel = Topic(f"deeds-{new_id()}", owner="test", events=(Done,), key="one", purpose="test", retry=QUICK)
+    return channel, channel
 
 
-def queue() -> tuple[Queue, Queue]:
-    made = Queue(f"test.deeds-{new_id()}", owner="test", commands=(Do,), key="one", purpose="test", retry=QUICK)
-    return made, made
+def make_queue() -> tuple[Queue, Queue]:
+    channel = Queue(f"test.deeds-{new_id()}", owner="test", commands=(Do,), key="one", purpose="test", retry=QUICK)
+    return channel, channel
 
 
-def exchange() -> tuple[Exchange, Source]:
-    made = Exchange(f"deeds-{new_id()}", owner="test", routes={"deed.done": Done}, key="one", purpose="test")
-    return made, made.bind("test", "deed.*", retry=QUICK)
+def make_exchange() -> tuple[Exchange, Source]:
+    channel = Exchange(f"deeds-{new_id()}", owner="test", routes={"deed.done": Done}, key="one", purpose="test")
+    return channel, channel.bind("test", "deed.*", retry=QUICK)
 
 
-CHANNELS: dict[str, Callable[[], tuple[Channel, Source]]] = {"topic": topic, "queue": queue, "exchange": exchange}
+CHANNELS: dict[str, Callable[[], tuple[Channel, Source]]] = {"topic": make_topic, "queue": make_queue, "exchange": make_exchange}
 
 
-class MessageDoor(Door):
-    remembers: timedelta = INBOX_KEPT
+class MessageEntryPoint(EntryPoint):
+    retention: timedelta = INBOX_RETENTION
 
     def __init__(self, database: Database, clock: Clock, gate: Gate, bus: Bus, channel: Channel, source: Source) -> None:
         super().__init__(database, clock, gate)
@@ -60,56 +60,58 @@ class MessageDoor(Door):
         consume = Consumers("test")
 
         @consume(source, batch=20)
-        async def deed(_: Any, work: UnitOfWork, delivery: Delivery[Any]) -> None:
-            await self.do(work, delivery.id, delivery.message.text)
+        async def handle_message(_: Any, uow: UnitOfWork, delivery: Delivery[Any]) -> None:
+            await self.insert_effect(uow, delivery.id, delivery.message.text)
 
         context: Any = SimpleNamespace(service="test", database=database)
-        self.subscription = consume.declared[0].subscription
-        self._inbox = Inbox(consume.declared[0], context)
-        self._reading: asyncio.Task[None] | None = None
+        self.subscription = consume.handlers[0].subscription
+        self._inbox = Inbox(consume.handlers[0], context)
+        self._reader_task: asyncio.Task[None] | None = None
 
-    async def _process(self, batch: list[Incoming]) -> list[Outcome]:
-        outcomes = await self._inbox.process(batch)
-        await self.gate.passes("after commit")
-        return outcomes
+    async def _process_batch(self, batch: list[IncomingMessage]) -> list[HandlingResult]:
+        results = await self._inbox.process_batch(batch)
+        await self.gate.pass_through("after commit")
+        return results
 
-    async def opens(self) -> None:
-        self._reading = asyncio.create_task(self.bus.consume(self.subscription, self._process))
+    async def start_reader(self) -> None:
+        self._reader_task = asyncio.create_task(self.bus.consume(self.subscription, self._process_batch))
 
-    async def closes(self) -> None:
-        if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.gather(self._reading, return_exceptions=True)
+    async def stop_reader(self) -> None:
+        if self._reader_task is not None:
+            self._reader_task.cancel()
+            await asyncio.gather(self._reader_task, return_exceptions=True)
 
-    async def hand_in(self, key: UUID, text: str) -> None:
+    async def submit(self, key: UUID, text: str) -> None:
         """Publish it, and something after it: when that is done, this has been dealt with."""
         after = new_id()
-        await self.bus.publish([self._outgoing(key, text), self._outgoing(after, "after")])
-        await until(lambda: self.effects(after), seconds=40)
+        await self.bus.publish([self._make_outgoing(key, text), self._make_outgoing(after, "after")])
+        await wait_until(lambda: self.list_effects(after), seconds=40)
 
-    async def again_elsewhere(self, key: UUID, text: str) -> None:
+    async def submit_elsewhere(self, key: UUID, text: str) -> None:
         """As a reader that was taken for dead, and still has the message in hand."""
-        await self._inbox.process([Incoming(KEY, self._outgoing(key, text).body, 1)])
+        await self._inbox.process_batch([IncomingMessage(KEY, self._make_outgoing(key, text).body, 1)])
 
-    async def dies(self) -> None:
-        await self.closes()
-        await self.opens()
+    async def replace_worker(self) -> None:
+        await self.stop_reader()
+        await self.start_reader()
 
-    def says_other_body(self, told: Any) -> bool:
-        return told is None
+    def is_body_mismatch(self, response: Any) -> bool:
+        return response is None
 
-    def _outgoing(self, key: UUID, text: str) -> Outgoing:
+    def _make_outgoing(self, key: UUID, text: str) -> OutgoingMessage:
         message = Do(text=text) if isinstance(self.channel, Queue) else Done(text=text)
-        return encode(message, self.channel, key=KEY, source="test", time=self.clock(), traceparent=None, actor=None, identifier=key)
+        return encode_message(
+            message, self.channel, key=KEY, source="test", time=self.clock(), traceparent=None, actor=None, message_id=key
+        )
 
 
 @asynccontextmanager
-async def message_door(database: Database, bus: Bus, kind: str, clock: Clock) -> AsyncIterator[MessageDoor]:
+async def open_message_entry_point(database: Database, bus: Bus, kind: str, clock: Clock) -> AsyncIterator[MessageEntryPoint]:
     channel, source = CHANNELS[kind]()
-    door = MessageDoor(database, clock, Gate(), bus, channel, source)
-    await bus.declare([channel], [door.subscription])
-    await door.opens()
+    entry_point = MessageEntryPoint(database, clock, Gate(), bus, channel, source)
+    await bus.declare_channels([channel], [entry_point.subscription])
+    await entry_point.start_reader()
     try:
-        yield door
+        yield entry_point
     finally:
-        await door.closes()
+        await entry_point.stop_reader()

@@ -19,11 +19,11 @@ import orjson
 
 from caravan import embedded, telemetry
 from caravan.bus import Bus
-from caravan.messages import Message, Outgoing
+from caravan.messages import Message, OutgoingMessage
 from caravan.runtime import Backends
 from docs.evolution import schema, sent
-from tests.shop import until
-from tests.story import Story, whole_shop
+from tests.shop import wait_until
+from tests.story import ShopScenario, run_whole_shop
 
 CORPUS = Path(__file__).parent / "corpus"
 STREAMS = CORPUS / "streams"
@@ -33,65 +33,65 @@ SECRET = "a secret of the recorder, nowhere else used"
 STATE = "status, version, cancelling, reason, invoice_number, tracking_number, refunded, currency"
 
 
-class Listening:
+class RecordingBus:
     """A bus that notes what is published; all else is the bus's own."""
 
-    def __init__(self, bus: Bus, heard: list[bytes]) -> None:
+    def __init__(self, bus: Bus, bodies: list[bytes]) -> None:
         self._bus = bus
-        self._heard = heard
+        self._bodies = bodies
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._bus, name)
 
-    async def publish(self, messages: Sequence[Outgoing]) -> None:
-        self._heard += [message.body for message in messages]
+    async def publish(self, messages: Sequence[OutgoingMessage]) -> None:
+        self._bodies += [message.body for message in messages]
         await self._bus.publish(messages)
 
 
-def recording(kind: type[Message]) -> Path:
-    return CORPUS / f"{kind.type}.v{kind.version}.jsonl"
+def get_recording_path(message_type: type[Message]) -> Path:
+    return CORPUS / f"{message_type.type}.v{message_type.version}.jsonl"
 
 
-def shape(value: Any, choices: Any = None) -> Any:
+def describe_shape(value: Any, choices: Any = None) -> Any:
     """What tells two messages apart as forms: which fields there are, which are empty, and the values of those with a fixed choice."""
     choices = choices or {}
     match value:
         case dict():
             fields = choices.get("properties", {})
-            return tuple((name, shape(inner, fields.get(name))) for name, inner in sorted(value.items()))
+            return tuple((name, describe_shape(inner, fields.get(name))) for name, inner in sorted(value.items()))
         case list():
-            return (list, shape(value[0], choices.get("items")) if value else None)
+            return (list, describe_shape(value[0], choices.get("items")) if value else None)
         case str() if "enum" in choices:
             return value
         case _:
             return type(value)
 
 
-def record_messages(heard: Iterable[bytes]) -> list[str]:
+def record_messages(recorded_bodies: Iterable[bytes]) -> list[str]:
     """Write a file for each version that has none; the types of which nothing was heard."""
     by_type: defaultdict[str, dict[Any, bytes]] = defaultdict(dict)
-    schemas = {kind.type: {"properties": {"data": schema(kind)}} for kind in sent()}
-    for body in heard:
+    schemas = {message_type.type: {"properties": {"data": schema(message_type)}} for message_type in sent()}
+    for body in recorded_bodies:
         envelope = orjson.loads(body)
-        by_type[envelope["type"]].setdefault(shape(envelope, schemas.get(envelope["type"])), body)
+        by_type[envelope["type"]].setdefault(describe_shape(envelope, schemas.get(envelope["type"])), body)
     missing = []
     for kind in sent():
-        if recording(kind).exists():
+        if get_recording_path(kind).exists():
             continue
         bodies = list(by_type[kind.type].values())[:SHAPES]
         if bodies:
-            recording(kind).write_bytes(b"\n".join(bodies) + b"\n")
+            get_recording_path(kind).write_bytes(b"\n".join(bodies) + b"\n")
             print(f"recorded {len(bodies)} of {kind.type} version {kind.version}")
         else:
             missing.append(kind.type)
     return missing
 
 
-async def record_streams(story: Story) -> None:
+async def record_streams(story: ShopScenario) -> None:
     """Keep each order's stored events beside the state that the read side has, when it ended in a way, or through event versions, that no kept one has."""
     STREAMS.mkdir(exist_ok=True)
-    known = {_versions(orjson.loads(path.read_bytes())) for path in STREAMS.glob("*.json")}
-    databases = story.shop.context("orders").databases
+    recorded_versions = {_collect_versions(orjson.loads(path.read_bytes())) for path in STREAMS.glob("*.json")}
+    databases = story.shop.get_context("orders").databases
     for order_id in story.orders:
         rows = await databases["orders"].fetch(
             "SELECT version, type, data_version, data, time FROM event WHERE stream = $1 ORDER BY version", UUID(order_id)
@@ -100,52 +100,52 @@ async def record_streams(story: Story) -> None:
         assert state is not None
         events = [{**row, "data": orjson.loads(row["data"])} for row in rows]
         stream = orjson.loads(orjson.dumps({"stream": order_id, "events": events, "state": dict(state)}))
-        if _versions(stream) not in known:
-            known.add(_versions(stream))
+        if _collect_versions(stream) not in recorded_versions:
+            recorded_versions.add(_collect_versions(stream))
             number = len(list(STREAMS.glob(f"{state['status']}-*.json"))) + 1
             path = STREAMS / f"{state['status']}-{number}.json"
             path.write_bytes(orjson.dumps(stream, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
             print(f"recorded the stream of an order that ended as {state['status']}: {path.name}")
 
 
-def _versions(stream: dict[str, Any]) -> Any:
+def _collect_versions(stream: dict[str, Any]) -> Any:
     return stream["state"]["status"], frozenset((event["type"], event["data_version"]) for event in stream["events"])
 
 
-async def record() -> list[str]:
+async def record_corpus() -> list[str]:
     """Tell the story, write what is new; the types that it did not hear of."""
     folder = Path(tempfile.mkdtemp(prefix="caravan-record-"))
     telemetry.configure_logs("error", "text")
-    heard: list[bytes] = []
-    expected = {kind.type for kind in sent() if not recording(kind).exists()}
+    bodies: list[bytes] = []
+    expected = {kind.type for kind in sent() if not get_recording_path(kind).exists()}
 
-    async def everything() -> bool:
-        left = expected - {orjson.loads(body)["type"] for body in heard}
-        assert not left, left
+    async def has_heard_everything() -> bool:
+        missing_types = expected - {orjson.loads(body)["type"] for body in bodies}
+        assert not missing_types, missing_types
         return True
 
     try:
         print("starting a shop of its own")
         async with embedded.start(folder, secret=SECRET, announce=lambda _: None) as servers:
             backends = Backends(servers.database_url, servers.redis_url, SECRET)
-            async with whole_shop(backends, folder / "shop", wrap=lambda bus: Listening(bus, heard)) as story:
+            async with run_whole_shop(backends, folder / "shop", wrap=lambda bus: RecordingBus(bus, bodies)) as story:
                 print("telling the story")
-                await story.tell()
-                await story.rest()
+                await story.run_scenario()
+                await story.wait_for_ends()
                 try:
-                    await until(everything)
+                    await wait_until(has_heard_everything)
                 except AssertionError:
                     pass  # said below, by type
                 await record_streams(story)
     finally:
         await asyncio.to_thread(shutil.rmtree, folder, True)
-    return record_messages(heard)
+    return record_messages(bodies)
 
 
 def main() -> None:
     argparse.ArgumentParser(prog="python -m tests.contract.record", description=__doc__).parse_args()
     CORPUS.mkdir(exist_ok=True)
-    missing = asyncio.run(record())
+    missing = asyncio.run(record_corpus())
     if missing:
         sys.exit(f"the story in tests/story.py sends no {', '.join(missing)}: add what makes the shop send it, then record again")
 

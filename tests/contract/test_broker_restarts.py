@@ -10,13 +10,22 @@ from dataclasses import dataclass
 
 import pytest
 
-from caravan.bus import Bus, Outcome, Result, Subscription, Undelivered
+from caravan.bus import Bus, HandlingResult, PublishError, Result, Subscription
 from caravan.bus.kafka import KafkaBus
 from caravan.bus.rabbit import RabbitBus
 from caravan.clock import new_id
-from caravan.messages import Outgoing
-from tests.contract.bus_contract import Recorder, consuming, distinct, first_times, outgoing, queue, topic, unlucky
-from tests.shop import until
+from caravan.messages import OutgoingMessage
+from tests.contract.bus_contract import (
+    Recorder,
+    drop_repetitions,
+    has_distinct,
+    is_unlucky,
+    make_outgoing,
+    make_queue,
+    make_topic,
+    run_consumers,
+)
+from tests.shop import wait_until
 
 MESSAGES = 400
 # Some builds of the image refuse to start on storage that they formatted themselves; the broker itself doesn't mind.
@@ -24,7 +33,7 @@ KAFKA_COMMAND = ["sh", "-c", "/etc/kafka/docker/run || exec /opt/kafka/bin/kafka
 START_SECONDS = 120
 
 
-def docker(*arguments: str) -> str:
+def run_docker(*arguments: str) -> str:
     return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=True, timeout=120).stdout.strip()
 
 
@@ -42,19 +51,19 @@ class Broker:
     management: int
     kind: str
 
-    def bus(self) -> Bus:
+    def create_bus(self) -> Bus:
         if self.kind == "kafka":
             return KafkaBus(f"127.0.0.1:{self.port}", "restarts")
         management = f"http://guest:guest@127.0.0.1:{self.management}"
         return RabbitBus(f"amqp://guest:guest@127.0.0.1:{self.port}/", "restarts", management=management)
 
-    async def end_and_start(self, how: str, down: float) -> None:
-        await asyncio.to_thread(docker, how, self.name)
+    async def stop_and_start(self, how: str, down: float) -> None:
+        await asyncio.to_thread(run_docker, how, self.name)
         await asyncio.sleep(down)  # how long it is away is the fault, not a wait
-        await asyncio.to_thread(docker, "start", self.name)
+        await asyncio.to_thread(run_docker, "start", self.name)
 
 
-def kafka_options(port: int) -> list[str]:
+def build_kafka_options(port: int) -> list[str]:
     settings = {
         "KAFKA_HEAP_OPTS": "-Xmx384m",
         "KAFKA_NODE_ID": "1",
@@ -72,7 +81,7 @@ def kafka_options(port: int) -> list[str]:
     return [part for name, value in settings.items() for part in ("-e", f"{name}={value}")]
 
 
-def free_port() -> int:
+def find_free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return int(free.getsockname()[1])
@@ -80,22 +89,22 @@ def free_port() -> int:
 
 @pytest.fixture(params=["kafka", "rabbitmq"])
 async def broker(request: pytest.FixtureRequest) -> AsyncIterator[Broker]:
-    port, management = free_port(), free_port()
+    port, management = find_free_port(), find_free_port()
     name = f"caravan-test-{request.param}-{new_id().hex[-8:]}"
     if request.param == "kafka":
-        inside, options, command = port, kafka_options(port), ["apache/kafka:4.3.1", *KAFKA_COMMAND]
+        inside, options, command = port, build_kafka_options(port), ["apache/kafka:4.3.1", *KAFKA_COMMAND]
     else:
         inside, options, command = 5672, ["-p", f"127.0.0.1:{management}:15672"], ["rabbitmq:4-management"]
-    await asyncio.to_thread(docker, "run", "-d", "--name", name, "-p", f"127.0.0.1:{port}:{inside}", *options, *command)
+    await asyncio.to_thread(run_docker, "run", "-d", "--name", name, "-p", f"127.0.0.1:{port}:{inside}", *options, *command)
     try:
         yield Broker(name, port, management, request.param)
     finally:
-        await asyncio.to_thread(docker, "rm", "-f", "-v", name)
+        await asyncio.to_thread(run_docker, "rm", "-f", "-v", name)
 
 
 @asynccontextmanager
-async def started(make: Callable[[], Bus]) -> AsyncIterator[Bus]:
-    async def reached() -> Bus | None:
+async def start_bus(make: Callable[[], Bus]) -> AsyncIterator[Bus]:
+    async def try_start() -> Bus | None:
         bus = make()
         try:
             await bus.start()
@@ -104,7 +113,7 @@ async def started(make: Callable[[], Bus]) -> AsyncIterator[Bus]:
             return None
         return bus
 
-    bus = await until(reached, seconds=START_SECONDS, every=0.5)
+    bus = await wait_until(try_start, seconds=START_SECONDS, every=0.5)
     assert bus is not None
     try:
         yield bus
@@ -113,45 +122,45 @@ async def started(make: Callable[[], Bus]) -> AsyncIterator[Bus]:
         await bus.close()
 
 
-async def relay(bus: Bus, messages: Sequence[Outgoing]) -> None:
+async def relay_messages(bus: Bus, messages: Sequence[OutgoingMessage]) -> None:
     """As the outbox does: in order, again and again until the broker took it."""
-    left = list(messages)
-    while left:
+    remaining = list(messages)
+    while remaining:
         try:
-            await bus.publish(left[:20])
-            left = left[20:]
-        except Undelivered as error:
-            troubled = {trouble.message for trouble in error.troubles}
-            left = [message for message in left[:20] if message in troubled] + left[20:]
+            await bus.publish(remaining[:20])
+            remaining = remaining[20:]
+        except PublishError as error:
+            failed_messages = {trouble.message for trouble in error.failures}
+            remaining = [message for message in remaining[:20] if message in failed_messages] + remaining[20:]
             await asyncio.sleep(0.2)
 
 
 async def test_a_broker_that_goes_and_comes_back_costs_nothing_but_time(broker: Broker) -> None:
-    channel = topic() if broker.kind == "kafka" else queue()
+    channel = make_topic() if broker.kind == "kafka" else make_queue()
     reader = Subscription("reader", channel, batch=20)
-    seen = Recorder(lambda i: Outcome(Result.RETRY, "x") if unlucky(i) else Outcome(Result.DONE))
-    async with started(broker.bus) as bus:
-        await until(lambda: declared(bus, channel, reader), seconds=START_SECONDS, every=0.5)
-        messages = [outgoing(channel, number, f"key-{number % 7}") for number in range(MESSAGES)]
-        async with consuming(bus, (reader, seen.process)):
-            await relay(bus, messages[:100])
-            await until(lambda: distinct(seen, 50), seconds=60)
-            sending = asyncio.create_task(relay(bus, messages[100:]))
+    recorder = Recorder(lambda i: HandlingResult(Result.RETRY, "x") if is_unlucky(i) else HandlingResult(Result.DONE))
+    async with start_bus(broker.create_bus) as bus:
+        await wait_until(lambda: try_declare(bus, channel, reader), seconds=START_SECONDS, every=0.5)
+        messages = [make_outgoing(channel, number, f"key-{number % 7}") for number in range(MESSAGES)]
+        async with run_consumers(bus, (reader, recorder.process_batch)):
+            await relay_messages(bus, messages[:100])
+            await wait_until(lambda: has_distinct(recorder, 50), seconds=60)
+            sending = asyncio.create_task(relay_messages(bus, messages[100:]))
             # Stopped in good order first: a RabbitMQ that is killed within its first moments with a new quorum queue has not written down whose log is
             # that queue's, and brings it back without a leader, for ever (rabbitmq-server issue 15725; docs/brokers.md).
             for how, down in (("stop", 0.0), ("kill", 0.0), ("kill", 3.0)):
-                await broker.end_and_start(how, down)
-                reached = sum(len(set(numbers)) for numbers in seen.done.values())
-                await until(lambda: distinct(seen, min(MESSAGES, reached + 20)), seconds=START_SECONDS)  # noqa: B023 - awaited here
+                await broker.stop_and_start(how, down)
+                done_count = sum(len(set(numbers)) for numbers in recorder.numbers_by_key.values())
+                await wait_until(lambda: has_distinct(recorder, min(MESSAGES, done_count + 20)), seconds=START_SECONDS)  # noqa: B023 - awaited here
             await asyncio.wait_for(sending, START_SECONDS)
-            await until(lambda: distinct(seen, MESSAGES), seconds=START_SECONDS)
-    for numbers in seen.done.values():
-        assert first_times(numbers) == sorted(set(numbers))
+            await wait_until(lambda: has_distinct(recorder, MESSAGES), seconds=START_SECONDS)
+    for numbers in recorder.numbers_by_key.values():
+        assert drop_repetitions(numbers) == sorted(set(numbers))
 
 
-async def declared(bus: Bus, channel: object, reader: Subscription) -> bool:
+async def try_declare(bus: Bus, channel: object, reader: Subscription) -> bool:
     try:
-        await bus.declare([channel], [reader])  # type: ignore[list-item]
+        await bus.declare_channels([channel], [reader])  # type: ignore[list-item]
     except Exception:
         return False
     return True

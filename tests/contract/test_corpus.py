@@ -10,59 +10,59 @@ from pydantic import ValidationError
 
 from caravan.events import EventStore, Upcast
 from caravan.inbox import Consumer
-from caravan.messages import Event, Malformed, Message, decode
+from caravan.messages import Event, MalformedMessage, Message, decode_message
 from caravan.money import Money
-from caravan.runtime import consumers
+from caravan.runtime import list_consumers
 from docs.evolution import WITHDRAWN, published, sent, stored
-from services.__main__ import load
+from services.__main__ import load_services
 from services.gateway.asyncapi import ENVELOPE
 from services.orders.messages import OrderCreated
-from services.orders.model import STORE, Order, PaymentFailed, fold
+from services.orders.model import EVENT_STORE, Order, PaymentFailed, fold_events
 from tests.contract.record import CORPUS, STREAMS
 
 FILES = sorted(CORPUS.glob("*.jsonl"))
-KINDS = {kind.type: kind for kind in sent()}
+MESSAGE_TYPES = {kind.type: kind for kind in sent()}
 SCHEMAS = published()
 RECORD = "run `python -m tests.contract.record`"
 
 
-def withdrawn(path: Path) -> bool:
+def is_withdrawn(path: Path) -> bool:
     """A version that is read and never sent again: no schema promises it."""
     name, _, version = path.stem.rpartition(".v")
     return int(version) <= WITHDRAWN.get(name, 0)
 
 
 @cache
-def readers() -> list[Consumer]:
-    return [consumer for service in load() for consumer in consumers(service)]
+def load_consumers() -> list[Consumer]:
+    return [consumer for service in load_services() for consumer in list_consumers(service)]
 
 
-def envelopes(path: Path) -> list[bytes]:
+def read_envelopes(path: Path) -> list[bytes]:
     return path.read_bytes().splitlines()
 
 
 def test_every_version_of_every_message_is_recorded() -> None:
-    wanted = {f"{kind.type}.v{version}.jsonl" for kind in sent() for version in range(1, kind.version + 1)}
-    assert {path.name for path in FILES} == wanted, RECORD
+    expected = {f"{kind.type}.v{version}.jsonl" for kind in sent() for version in range(1, kind.version + 1)}
+    assert {path.name for path in FILES} == expected, RECORD
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_recorded_message_is_read_by_everyone_who_takes_its_type(path: Path) -> None:
     name, _, version = path.stem.rpartition(".v")
-    takers: list[dict[str, type[Message]]] = [consumer.accepted for consumer in readers() if name in consumer.accepted]
-    bodies = envelopes(path)
+    takers: list[dict[str, type[Message]]] = [consumer.accepted_types for consumer in load_consumers() if name in consumer.accepted_types]
+    bodies = read_envelopes(path)
     assert bodies
     for body in bodies:
         assert orjson.loads(body)["dataversion"] == int(version)
-        for accepted in [{name: KINDS[name]}, *takers]:
-            assert type(decode(body, accepted).message) is KINDS[name]
+        for accepted in [{name: MESSAGE_TYPES[name]}, *takers]:
+            assert type(decode_message(body, accepted).message) is MESSAGE_TYPES[name]
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if not withdrawn(path)], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [path for path in FILES if not is_withdrawn(path)], ids=lambda path: path.stem)
 def test_a_recorded_message_is_as_its_published_schema_says(path: Path) -> None:
     name, _, version = path.stem.rpartition(".v")
     check = jsonschema.Draft202012Validator(SCHEMAS[name][int(version)], format_checker=jsonschema.FormatChecker())
-    for body in envelopes(path):
+    for body in read_envelopes(path):
         envelope = orjson.loads(body)
         jsonschema.Draft202012Validator(ENVELOPE).validate(envelope)
         check.validate(envelope["data"])
@@ -73,23 +73,23 @@ def test_a_reader_that_needs_more_than_was_sent_is_found_out() -> None:
         loyalty_number: str
 
     Demanding.type = OrderCreated.type
-    body = envelopes(CORPUS / "orders.OrderCreated.v2.jsonl")[0]
-    with pytest.raises(Malformed, match="loyalty_number: Field required"):
-        decode(body, {OrderCreated.type: Demanding})
+    body = read_envelopes(CORPUS / "orders.OrderCreated.v2.jsonl")[0]
+    with pytest.raises(MalformedMessage, match="loyalty_number: Field required"):
+        decode_message(body, {OrderCreated.type: Demanding})
 
 
-def streams() -> list[Path]:
+def list_streams() -> list[Path]:
     return sorted(STREAMS.glob("*.json"))
 
 
-def folded(store: EventStore, path: Path) -> Order:
+def fold_stream(store: EventStore, path: Path) -> Order:
     events = orjson.loads(path.read_bytes())["events"]
-    return fold((store.read(event["type"], event["data_version"], event["data"]), None) for event in events)
+    return fold_events((store.decode_event(event["type"], event["data_version"], event["data"]), None) for event in events)
 
 
-@pytest.mark.parametrize("path", streams(), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", list_streams(), ids=lambda path: path.stem)
 def test_a_recorded_stream_folds_to_the_state_that_was_stored(path: Path) -> None:
-    order, state = folded(STORE, path), orjson.loads(path.read_bytes())["state"]
+    order, state = fold_stream(EVENT_STORE, path), orjson.loads(path.read_bytes())["state"]
     refunded = Money(amount=state["refunded"], currency=state["currency"]) if state["refunded"] is not None else None
     assert (order.status, order.version, order.cancelling) == (state["status"], state["version"], state["cancelling"])
     assert (order.reason, order.invoice_number, order.tracking_number) == (
@@ -101,13 +101,13 @@ def test_a_recorded_stream_folds_to_the_state_that_was_stored(path: Path) -> Non
 
 
 def test_every_version_of_every_stored_event_is_in_a_recorded_stream() -> None:
-    recorded = {(event["type"], event["data_version"]) for path in streams() for event in orjson.loads(path.read_bytes())["events"]}
-    wanted = {(kind.type, version) for kind in STORE.kinds.values() for version in range(1, kind.version + 1)}
-    assert recorded == wanted, RECORD
+    recorded = {(event["type"], event["data_version"]) for path in list_streams() for event in orjson.loads(path.read_bytes())["events"]}
+    expected = {(kind.type, version) for kind in EVENT_STORE.event_types.values() for version in range(1, kind.version + 1)}
+    assert recorded == expected, RECORD
 
 
-def _store_with(later: type[Event], upcast: Upcast | None = None) -> EventStore:
-    kinds = [kind for kind in STORE.kinds.values() if kind.type != later.type]
+def _make_store_with(later: type[Event], upcast: Upcast | None = None) -> EventStore:
+    kinds = [kind for kind in EVENT_STORE.event_types.values() if kind.type != later.type]
     return EventStore([*kinds, later], {(later.type, 1): upcast} if upcast else {})
 
 
@@ -120,10 +120,10 @@ def test_a_changed_stored_event_needs_its_upcast_to_read_what_is_stored() -> Non
     Later.type = PaymentFailed.type
     path = STREAMS / "payment_failed-2.json"
     with pytest.raises(KeyError):
-        folded(_store_with(Later), path)
+        fold_stream(_make_store_with(Later), path)
     with pytest.raises(ValidationError):
-        folded(_store_with(Later, lambda data: data), path)
-    store = _store_with(Later, lambda data: {"why": data["reason"]})
+        fold_stream(_make_store_with(Later, lambda data: data), path)
+    store = _make_store_with(Later, lambda data: {"why": data["reason"]})
     events = orjson.loads(path.read_bytes())["events"]
-    read = [store.read(event["type"], event["data_version"], event["data"]) for event in events]
+    read = [store.decode_event(event["type"], event["data_version"], event["data"]) for event in events]
     assert [event.why for event in read if isinstance(event, Later)] == ["card_declined"]

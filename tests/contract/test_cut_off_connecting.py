@@ -13,10 +13,10 @@ import pytest
 from caravan.bus import Subscription
 from caravan.bus.kafka import KafkaBus
 from caravan.bus.rabbit import RabbitBus
-from caravan.bus.topology import topology
-from caravan.bus.topology.kafka import observe
+from caravan.bus.topology import build_topology
+from caravan.bus.topology.kafka import observe_objects
 from tests.backends import Broker
-from tests.contract.bus_contract import Recorder, queue, topic
+from tests.contract.bus_contract import Recorder, make_queue, make_topic
 
 MILLISECONDS = [*(half / 2 for half in range(40)), *range(20, 120, 10)]
 """So long may the client go on before it is cut off."""
@@ -46,16 +46,16 @@ async def _cut_off(act: Callable[[], Awaitable[Any]], milliseconds: float) -> No
 
 @pytest.mark.parametrize("part", ["publish", "consume", "look", "declare"])
 async def test_kafka(kafka: Broker, monkeypatch: pytest.MonkeyPatch, part: str) -> None:
-    source = topic()
+    source = make_topic()
     subscription = Subscription("reader", source)
     async with nothing_left_open(monkeypatch):
         for milliseconds in MILLISECONDS:
             bus = KafkaBus(kafka.url, "test")
             acts: dict[str, Callable[[], Awaitable[Any]]] = {
                 "publish": bus.start,
-                "consume": lambda bus=bus: bus.consume(subscription, Recorder().process),  # type: ignore[misc]
-                "look": lambda bus=bus: bus.lag([subscription]),  # type: ignore[misc]
-                "declare": lambda: observe(kafka.url, topology([source], [subscription])),
+                "consume": lambda bus=bus: bus.consume(subscription, Recorder().process_batch),  # type: ignore[misc]
+                "look": lambda bus=bus: bus.measure_lag([subscription]),  # type: ignore[misc]
+                "declare": lambda: observe_objects(kafka.url, build_topology([source], [subscription])),
             }
             await _cut_off(acts[part], milliseconds)
             await bus.close()
@@ -63,14 +63,14 @@ async def test_kafka(kafka: Broker, monkeypatch: pytest.MonkeyPatch, part: str) 
 
 @pytest.mark.parametrize("part", ["publish", "consume", "look"])
 async def test_rabbitmq(rabbitmq: Broker, monkeypatch: pytest.MonkeyPatch, part: str) -> None:
-    subscription = Subscription("reader", queue())
+    subscription = Subscription("reader", make_queue())
     async with nothing_left_open(monkeypatch):
         for milliseconds in MILLISECONDS:
             bus = RabbitBus(rabbitmq.url, "test")
             acts: dict[str, Callable[[], Awaitable[Any]]] = {
                 "publish": bus.start,
-                "consume": lambda bus=bus: bus.consume(subscription, Recorder().process),  # type: ignore[misc]
-                "look": lambda bus=bus: bus.lag([subscription]),  # type: ignore[misc]
+                "consume": lambda bus=bus: bus.consume(subscription, Recorder().process_batch),  # type: ignore[misc]
+                "look": lambda bus=bus: bus.measure_lag([subscription]),  # type: ignore[misc]
             }
             await _cut_off(acts[part], milliseconds)
             await bus.close()

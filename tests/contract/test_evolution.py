@@ -31,12 +31,12 @@ class Placed(Event):
     channel: str = "web"
 
 
-def changed(kind: type[Message] = Placed, *, gone: tuple[str, ...] = (), number: int = 1, **fields: Any) -> type[Message]:
+def change_message(base_type: type[Message] = Placed, *, without: tuple[str, ...] = (), number: int = 1, **fields: Any) -> type[Message]:
     """The class as somebody might have changed it, in place."""
-    kept = {name: (field.annotation, field) for name, field in kind.model_fields.items() if name not in gone}
-    made: type[Message] = create_model(kind.__name__, __base__=Event, **{**kept, **fields})
-    made.type, made.version = kind.type, number
-    return made
+    kept_fields = {name: (field.annotation, field) for name, field in base_type.model_fields.items() if name not in without}
+    message_type: type[Message] = create_model(base_type.__name__, __base__=Event, **{**kept_fields, **fields})
+    message_type.type, message_type.version = base_type.type, number
+    return message_type
 
 
 class LineWithGift(Line):
@@ -49,20 +49,20 @@ LineWithGift.__name__ = "Line"
 @pytest.mark.parametrize(
     ("after", "says"),
     [
-        (changed(gone=("note",)), "field `note` was removed"),
-        (changed(gone=("note",), remark=(str | None, ...)), "field `note` was renamed to `remark`"),
-        (changed(note=(str, ...)), "`note` was"),
-        (changed(order_id=(str, ...)), "`order_id` was"),
-        (changed(lines=(list[str], ...)), "`lines[]` was"),
-        (changed(customer=(str, ...)), "field `customer` is new and has no default"),
-        (changed(customer=(str, ...), number=2), "field `customer` is new and has no default"),
-        (changed(customer=(str, "")), "field `customer` was added, but the class is still version 1. Set `version = 2`"),
-        (changed(lines=(list[LineWithGift], ...)), "field `lines[].gift` was added, but the class is still version 1"),
-        (changed(outcome=(Literal["completed"], ...)), "was"),
-        (changed(outcome=(Literal["completed", "rejected", "lost"], ...)), "`outcome` allows ['lost'], which readers don't know"),
-        (changed(channel=(str, "app")), "the default of `channel` was 'web' and is 'app'"),
-        (changed(channel=(str, ...)), "field `channel` is required now"),
-        (changed(order_id=(UUID, None)), "field `order_id` may be absent now"),
+        (change_message(without=("note",)), "field `note` was removed"),
+        (change_message(without=("note",), remark=(str | None, ...)), "field `note` was renamed to `remark`"),
+        (change_message(note=(str, ...)), "`note` was"),
+        (change_message(order_id=(str, ...)), "`order_id` was"),
+        (change_message(lines=(list[str], ...)), "`lines[]` was"),
+        (change_message(customer=(str, ...)), "field `customer` is new and has no default"),
+        (change_message(customer=(str, ...), number=2), "field `customer` is new and has no default"),
+        (change_message(customer=(str, "")), "field `customer` was added, but the class is still version 1. Set `version = 2`"),
+        (change_message(lines=(list[LineWithGift], ...)), "field `lines[].gift` was added, but the class is still version 1"),
+        (change_message(outcome=(Literal["completed"], ...)), "was"),
+        (change_message(outcome=(Literal["completed", "rejected", "lost"], ...)), "`outcome` allows ['lost'], which readers don't know"),
+        (change_message(channel=(str, "app")), "the default of `channel` was 'web' and is 'app'"),
+        (change_message(channel=(str, ...)), "field `channel` is required now"),
+        (change_message(order_id=(UUID, None)), "field `order_id` may be absent now"),
     ],
 )
 def test_each_kind_of_breach_is_refused_in_words(after: type[Message], says: str) -> None:
@@ -72,7 +72,7 @@ def test_each_kind_of_breach_is_refused_in_words(after: type[Message], says: str
 
 
 def test_an_enum_of_three_narrowed_to_two_names_what_it_lost() -> None:
-    wide = changed(outcome=(Literal["completed", "rejected", "cancelled"], ...))
+    wide = change_message(outcome=(Literal["completed", "rejected", "cancelled"], ...))
     found = changes("test.Placed", 1, schema(wide), schema(Placed), raised=True)
     assert "`outcome` no longer allows ['cancelled']" in found[0]
 
@@ -80,10 +80,10 @@ def test_an_enum_of_three_narrowed_to_two_names_what_it_lost() -> None:
 @pytest.mark.parametrize(
     "after",
     [
-        changed(),
-        changed(customer=(str, ""), number=2),
-        changed(lines=(list[LineWithGift], ...), number=2),
-        changed(note=(str | None, Field(description="Told to the packer.", examples=["fragile"]))),
+        change_message(),
+        change_message(customer=(str, ""), number=2),
+        change_message(lines=(list[LineWithGift], ...), number=2),
+        change_message(note=(str | None, Field(description="Told to the packer.", examples=["fragile"]))),
     ],
 )
 def test_what_no_reader_can_notice_or_a_raised_version_tells_is_allowed(after: type[Message]) -> None:
@@ -98,7 +98,7 @@ def test_a_closed_shape_takes_no_field_even_with_a_default() -> None:
     class Wider(Amount):
         scale: int = 2
 
-    before, after = changed(total=(Amount, ...)), changed(total=(Wider, ...), number=2)
+    before, after = change_message(total=(Amount, ...)), change_message(total=(Wider, ...), number=2)
     found = changes("test.Placed", 1, schema(before), schema(after), raised=True)
     assert "`total` was published as closed" in found[0]
 
@@ -106,13 +106,13 @@ def test_a_closed_shape_takes_no_field_even_with_a_default() -> None:
 @pytest.mark.parametrize(
     ("after", "says"),
     [
-        (changed(OrderCreated, gone=("customer_name",), number=2), "orders.OrderCreated v2: field `customer_name` was removed"),
+        (change_message(OrderCreated, without=("customer_name",), number=2), "orders.OrderCreated v2: field `customer_name` was removed"),
         (
-            changed(OrderCreated, coupon=(str | None, None), number=2),
+            change_message(OrderCreated, coupon=(str | None, None), number=2),
             "Set `version = 3`, then run `make docs` and `python -m tests.contract.record`",
         ),
-        (changed(OrderCreated, coupon=(str | None, None), number=4), "version 3 was never published. Raise by one"),
-        (changed(OrderCreated, number=0), "A version never goes back"),
+        (change_message(OrderCreated, coupon=(str | None, None), number=4), "version 3 was never published. Raise by one"),
+        (change_message(OrderCreated, number=0), "A version never goes back"),
     ],
 )
 def test_a_real_message_changed_in_place_is_refused(after: type[Message], says: str) -> None:
@@ -123,7 +123,7 @@ def test_a_real_message_changed_in_place_is_refused(after: type[Message], says: 
 
 def test_a_real_message_may_gain_a_field_with_a_raised_version() -> None:
     others = [kind for kind in sent() if kind is not OrderCreated]
-    assert violations([*others, changed(OrderCreated, coupon=(str | None, None), number=3)], stored()) == []
+    assert violations([*others, change_message(OrderCreated, coupon=(str | None, None), number=3)], stored()) == []
 
 
 def test_a_message_that_vanishes_is_missed() -> None:
@@ -134,12 +134,12 @@ def test_a_message_that_vanishes_is_missed() -> None:
 def test_a_stored_event_may_change_with_its_version_because_an_upcast_follows() -> None:
     kind = next(kind for kind in stored() if kind.type == "orders.PaymentFailed")
     others = [other for other in stored() if other is not kind]
-    assert violations(sent(), [*others, changed(kind, gone=("reason",), why=(str, ...), number=2)]) == []
-    assert violations(sent(), [*others, changed(kind, gone=("reason",), why=(str, ...))]) != []
+    assert violations(sent(), [*others, change_message(kind, without=("reason",), why=(str, ...), number=2)]) == []
+    assert violations(sent(), [*others, change_message(kind, without=("reason",), why=(str, ...))]) != []
 
 
 def test_make_docs_does_not_write_over_a_published_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    narrowed = [changed(OrderCreated, gone=("email",), number=2), *(kind for kind in sent() if kind is not OrderCreated)]
+    narrowed = [change_message(OrderCreated, without=("email",), number=2), *(kind for kind in sent() if kind is not OrderCreated)]
     monkeypatch.setattr(evolution, "sent", lambda: narrowed)
     before = evolution.path(OrderCreated).read_bytes()
     with pytest.raises(SystemExit, match=r"nothing was written:\n- orders.OrderCreated v2: field `email` was removed"):
@@ -150,11 +150,11 @@ def test_make_docs_does_not_write_over_a_published_version(monkeypatch: pytest.M
 def test_a_hole_in_the_published_versions_is_noticed(tmp_path: Path) -> None:
     for number in (1, 3):
         (tmp_path / f"{Placed.type}.v{number}.json").write_bytes(orjson.dumps(schema(Placed)))
-    assert "version 2 is missing" in violations([changed(number=3)], folder=tmp_path)[0]
+    assert "version 2 is missing" in violations([change_message(number=3)], folder=tmp_path)[0]
 
 
 def test_a_version_that_told_too_much_is_neither_sent_nor_published_again(tmp_path: Path) -> None:
-    old = changed(OrderCreated, payment_token=(str, ...), number=1)
+    old = change_message(OrderCreated, payment_token=(str, ...), number=1)
     for number in (1, 2):
         (tmp_path / f"{OrderCreated.type}.v{number}.json").write_bytes(orjson.dumps(schema(old)))
     assert "version 1 was withdrawn" in violations([OrderCreated], folder=tmp_path)[0]

@@ -15,79 +15,81 @@ from caravan.bus import Bus
 from caravan.bus.embedded import EmbeddedBus
 from caravan.bus.kafka import KafkaBus
 from caravan.bus.rabbit import RabbitBus
-from caravan.database import ANSWERS_KEPT, INBOX_KEPT, Database
-from caravan.idempotency import OnceRequired
+from caravan.database import INBOX_RETENTION, RESPONSE_RETENTION, Database
+from caravan.idempotency import RequiredIdempotency
 from caravan.messages import Topic
 from caravan.runtime import Backends
 from caravan.service import DatabaseDeclaration, Service
-from services.gateway.faces import channels
-from tests.contract.idempotency_contract import Clock, Door, Gate, IdempotencyContract, deeds, migrated
-from tests.contract.message_door import MessageDoor, message_door
-from tests.shop import Shop, running
+from services.gateway.faces import list_channels
+from tests.contract.idempotency_contract import Clock, EntryPoint, Gate, IdempotencyContract, create_database, open_database
+from tests.contract.message_door import MessageEntryPoint, open_message_entry_point
+from tests.shop import Shop, run_services
 
 router = APIRouter()
 
 
 @router.post("/v1/deeds/{key}")
-async def do_deed(request: Request, key: UUID, once: OnceRequired) -> Response:
+async def insert_once(request: Request, key: UUID, once: RequiredIdempotency) -> Response:
     context = request.app.state.context
-    door: Door = context.parts
+    entry_point: EntryPoint = context.resources
 
-    async def act() -> Response:
+    async def write_effect() -> Response:
         text = (await request.json())["text"]
-        async with context.database.work() as work:
-            answer = once.save(work, 201, {"done": text})
-            await door.do(work, key, text)
-        await door.gate.passes("after commit")
-        return answer
+        async with context.database.unit_of_work() as uow:
+            response = once.store(uow, 201, {"done": text})
+            await entry_point.insert_effect(uow, key, text)
+        await entry_point.gate.pass_through("after commit")
+        return response
 
-    return await once.run(context.database, act)
+    return await once.execute(context.database, write_effect)
 
 
-class HttpDoor(Door):
-    remembers: timedelta = ANSWERS_KEPT
+class HttpEntryPoint(EntryPoint):
+    retention: timedelta = RESPONSE_RETENTION
 
     def __init__(self, shop: Shop, clock: Clock) -> None:
-        super().__init__(shop.database("deeds"), clock, Gate())
+        super().__init__(shop.get_database("deeds"), clock, Gate())
         self._client = shop.client
-        self._asking: set[asyncio.Task[Any]] = set()
+        self._request_tasks: set[asyncio.Task[Any]] = set()
 
-    async def hand_in(self, key: UUID, text: str) -> tuple[int, bytes]:
-        asking = asyncio.create_task(self._client.post(f"/v1/deeds/{key}", json={"text": text}, headers={"Idempotency-Key": str(key)}))
-        self._asking.add(asking)
-        asking.add_done_callback(self._asking.discard)
-        answer = await asking
-        return answer.status_code, answer.content
+    async def submit(self, key: UUID, text: str) -> tuple[int, bytes]:
+        request_task = asyncio.create_task(
+            self._client.post(f"/v1/deeds/{key}", json={"text": text}, headers={"Idempotency-Key": str(key)})
+        )
+        self._request_tasks.add(request_task)
+        request_task.add_done_callback(self._request_tasks.discard)
+        response = await request_task
+        return response.status_code, response.content
 
-    async def again_elsewhere(self, key: UUID, text: str) -> None:
-        assert (await self.hand_in(key, text))[0] == 201
+    async def submit_elsewhere(self, key: UUID, text: str) -> None:
+        assert (await self.submit(key, text))[0] == 201
 
-    async def dies(self) -> None:
-        asking = list(self._asking)
-        for task in asking:
+    async def replace_worker(self) -> None:
+        tasks = list(self._request_tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*asking, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
-    def says_other_body(self, told: Any) -> bool:
-        return bool(told[0] == 422 and b"was used with another body" in told[1])
+    def is_body_mismatch(self, response: Any) -> bool:
+        return bool(response[0] == 422 and b"was used with another body" in response[1])
 
 
 class TestHttp(IdempotencyContract):
     @pytest.fixture(scope="class")
     async def shop(self, backends: Backends, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Shop, Clock]]:
-        versions = await migrated(backends, "deeds_http", tmp_path_factory.mktemp("versions"))
+        versions = await create_database(backends, "deeds_http", tmp_path_factory.mktemp("versions"))
         service = Service("deeds", databases=(DatabaseDeclaration("deeds_http", versions),), routers=(router,))
         clock = Clock()
-        async with running(backends, extra=(service,), clock=clock) as shop:
+        async with run_services(backends, extra_services=(service,), clock=clock) as shop:
             yield shop, clock
 
     @pytest.fixture
-    async def door(self, shop: tuple[Shop, Clock]) -> HttpDoor:
+    async def entry_point(self, shop: tuple[Shop, Clock]) -> HttpEntryPoint:
         running_shop, clock = shop
         clock.ahead = timedelta()
-        door = HttpDoor(running_shop, clock)
-        running_shop.context("deeds").parts = door
-        return door
+        entry_point = HttpEntryPoint(running_shop, clock)
+        running_shop.get_context("deeds").resources = entry_point
+        return entry_point
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +99,7 @@ def clock() -> Clock:
 
 @pytest.fixture(scope="module")
 async def database(backends: Backends, tmp_path_factory: pytest.TempPathFactory, clock: Clock) -> AsyncIterator[Database]:
-    async with deeds(backends, tmp_path_factory.mktemp("deeds"), clock) as database:
+    async with open_database(backends, tmp_path_factory.mktemp("deeds"), clock) as database:
         yield database
 
 
@@ -105,10 +107,10 @@ class OverMessages(IdempotencyContract):
     """A bus adds only the fixture `bus`, and what it carries."""
 
     @pytest.fixture
-    async def door(self, kind: str, bus: Bus, database: Database, clock: Clock) -> AsyncIterator[MessageDoor]:
+    async def entry_point(self, kind: str, bus: Bus, database: Database, clock: Clock) -> AsyncIterator[MessageEntryPoint]:
         clock.ahead = timedelta()
-        async with message_door(database, bus, kind, clock) as door:
-            yield door
+        async with open_message_entry_point(database, bus, kind, clock) as entry_point:
+            yield entry_point
 
 
 @pytest.mark.parametrize("kind", ["topic", "queue", "exchange"])
@@ -134,5 +136,7 @@ class TestRabbitMQ(OverMessages):
 
 def test_a_topic_is_forgotten_before_what_was_handled_of_it() -> None:
     """A group that starts over reads what the topic still holds, and must know all of it."""
-    topics = [channel for channel in channels() if isinstance(channel, Topic)]
-    assert [topic.name for topic in topics if topic.retention >= INBOX_KEPT] == [AUDIT.name], "analytics knows a deed by its id, for ever"
+    topics = [channel for channel in list_channels() if isinstance(channel, Topic)]
+    assert [topic.name for topic in topics if topic.retention >= INBOX_RETENTION] == [AUDIT.name], (
+        "analytics knows a deed by its id, for ever"
+    )

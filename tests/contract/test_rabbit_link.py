@@ -7,10 +7,10 @@ import aio_pika
 import pytest
 
 from caravan.bus import Subscription
-from caravan.bus.rabbit.links import Link
+from caravan.bus.rabbit.links import RabbitConnection
 from caravan.bus.rabbit.reader import QueueReader
 from caravan.clock import utc_now
-from tests.contract.bus_contract import Recorder, queue
+from tests.contract.bus_contract import Recorder, make_queue
 
 
 @pytest.mark.parametrize("raised", [StopAsyncIteration(), ConnectionResetError(), RuntimeError("Connection was stuck")])
@@ -19,16 +19,16 @@ async def test_whatever_the_client_raises_of_a_broker_that_goes_is_a_lost_connec
 ) -> None:
     """StopAsyncIteration: the broker closed between two steps of the handshake, which only a restart at the right moment shows."""
 
-    opened: list[aio_pika.Connection] = []
+    connections: list[aio_pika.Connection] = []
 
-    async def goes(connection: aio_pika.Connection, **_: Any) -> None:
-        opened.append(connection)
+    async def fail_to_connect(connection: aio_pika.Connection, **_: Any) -> None:
+        connections.append(connection)
         raise raised
 
-    monkeypatch.setattr(aio_pika.Connection, "connect", goes)
+    monkeypatch.setattr(aio_pika.Connection, "connect", fail_to_connect)
     with pytest.raises(ConnectionError, match="RabbitMQ can't be reached"):
-        await Link("amqp://caravan:caravan@127.0.0.1/", "test").channel()
-    assert [connection.is_closed for connection in opened] == [True], "or its destructor closes it, in a task that nobody awaits"
+        await RabbitConnection("amqp://caravan:caravan@127.0.0.1/", "test").open_channel()
+    assert [connection.is_closed for connection in connections] == [True], "or its destructor closes it, in a task that nobody awaits"
 
 
 async def test_a_broker_that_hangs_up_at_once_is_a_lost_connection() -> None:
@@ -36,21 +36,21 @@ async def test_a_broker_that_hangs_up_at_once_is_a_lost_connection() -> None:
         writer.close()
 
     async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
-        link = Link(f"amqp://caravan:caravan@127.0.0.1:{server.sockets[0].getsockname()[1]}/", "test")
+        connection = RabbitConnection(f"amqp://caravan:caravan@127.0.0.1:{server.sockets[0].getsockname()[1]}/", "test")
         for _ in range(20):
             with pytest.raises(ConnectionError, match="RabbitMQ can't be reached"):
-                await link.channel()
+                await connection.open_channel()
 
 
 @pytest.mark.parametrize("ticks", range(6))
 async def test_a_reader_that_is_ended_in_the_moment_a_message_arrives_ends(ticks: int) -> None:
     """Python 3.11's `wait_for` forgets to end when what it waits for has just happened; the message would be handled, and the next, and the process never stop."""
     channel, publish = cast(Any, None), cast(Any, None)
-    reader = QueueReader(channel, publish, utc_now, Subscription("reader", queue(), batch=20), Recorder().process)
-    waiting = asyncio.create_task(reader._fresh(10))
+    reader = QueueReader(channel, publish, utc_now, Subscription("reader", make_queue(), batch=20), Recorder().process_batch)
+    waiting = asyncio.create_task(reader._receive_batch(10))
     for _ in range(6):
         await asyncio.sleep(0)
-    await reader._arrive(cast(Any, aio_pika.Message(b"")))
+    await reader._receive_delivery(cast(Any, aio_pika.Message(b"")))
     for _ in range(ticks):
         await asyncio.sleep(0)
     if waiting.cancel():  # otherwise the message was there before the end
@@ -59,10 +59,12 @@ async def test_a_reader_that_is_ended_in_the_moment_a_message_arrives_ends(ticks
 
 
 async def test_a_reader_at_rest_ends_as_soon_as_it_is_stopped() -> None:
-    reader = QueueReader(cast(Any, None), cast(Any, None), utc_now, Subscription("reader", queue(), batch=20), Recorder().process)
-    waiting = asyncio.create_task(reader._fresh(3600))
+    reader = QueueReader(
+        cast(Any, None), cast(Any, None), utc_now, Subscription("reader", make_queue(), batch=20), Recorder().process_batch
+    )
+    waiting = asyncio.create_task(reader._receive_batch(3600))
     await asyncio.sleep(0)
     reader.stop()
     async with asyncio.timeout(1):
         assert await waiting == []
-        assert await reader._fresh(3600) == [], "whatever would wait after it, too"
+        assert await reader._receive_batch(3600) == [], "whatever would wait after it, too"

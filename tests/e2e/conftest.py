@@ -17,7 +17,7 @@ import pytest
 from tests.backends import Unavailable
 from tests.backends.shop import shop_brokers
 from tests.e2e.cluster import Cluster
-from tests.program import Program, as_text, one_process, process_per_service
+from tests.program import Program, decode_mail, run_one_process, run_process_per_service
 
 KUBECONFIG, SIZE = os.environ.get("E2E_CLUSTER", ""), os.environ.get("E2E_SIZE", "")
 needs_a_cluster = pytest.mark.skipif(not KUBECONFIG, reason="needs a cluster: make e2e")
@@ -49,7 +49,7 @@ async def _in_the_pod(cluster: Cluster) -> list[str]:
     """As files, where the shop is one pod."""
     script = "import pathlib, json; print(json.dumps([p.read_bytes().decode('latin-1') for p in pathlib.Path('/data/mail').glob('*.eml')]))"
     printed = await asyncio.to_thread(cluster.kubectl, "exec", "deployment/shop-gateway", "--", "python", "-c", script)
-    return [as_text(mail.encode("latin-1")) for mail in json.loads(printed)]
+    return [decode_mail(mail.encode("latin-1")) for mail in json.loads(printed)]
 
 
 @pytest.fixture(scope="module", params=[ONE, EACH, BROKERS])
@@ -69,7 +69,7 @@ async def program(request: pytest.FixtureRequest) -> AsyncIterator[Program]:
                 settings = await stack.enter_async_context(shop_brokers())
             except Unavailable as reason:
                 pytest.skip(str(reason))
-        start = one_process if request.param == ONE else process_per_service
+        start = run_one_process if request.param == ONE else run_process_per_service
         yield await stack.enter_async_context(start(folder, **settings))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import httpx2
 
 from tests.program import TERMINAL, Program
-from tests.shop import until
+from tests.shop import wait_until
 
 
 @dataclass
@@ -24,7 +24,7 @@ class Load:
 @asynccontextmanager
 async def customers(shop: Program, each_second: float = 4) -> AsyncIterator[Load]:
     """On leaving: all orders were delivered, and there is none that nobody placed."""
-    load, who, sku = Load(), await shop.customer(), await shop.product(stock=100_000)
+    load, who, sku = Load(), await shop.register_customer(), await shop.create_product(stock=100_000)
     going = True
 
     async def ask(what: str, request: Any) -> httpx2.Response | None:
@@ -40,7 +40,7 @@ async def customers(shop: Program, each_second: float = 4) -> AsyncIterator[Load
 
     async def buy() -> None:
         while going:
-            answer = await ask("POST /v1/orders", shop.place(who, sku))
+            answer = await ask("POST /v1/orders", shop.place_order(who, sku))
             if answer is not None and answer.status_code == 202:
                 load.accepted.append(answer.json()["id"])
             await asyncio.sleep(1 / each_second)
@@ -59,10 +59,10 @@ async def customers(shop: Program, each_second: float = 4) -> AsyncIterator[Load
         await asyncio.gather(*tasks)
 
     async def all_ended() -> bool:
-        states = [(await shop.order(who, order_id))["status"] for order_id in load.accepted]
+        states = [(await shop.get_order(who, order_id))["status"] for order_id in load.accepted]
         return all(state in TERMINAL for state in states)
 
-    await until(all_ended, seconds=120, every=2)
+    await wait_until(all_ended, seconds=120, every=2)
     found = await orders_of(shop, who)
     assert Counter(found.values()) == {"delivered": len(found)}
     assert set(load.accepted) <= set(found)

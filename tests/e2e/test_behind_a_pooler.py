@@ -12,8 +12,8 @@ import pytest
 from caravan.runtime import Backends
 from tests.backends import Unavailable
 from tests.backends.pgbouncer import pgbouncer, program
-from tests.program import Program, launch
-from tests.shop import until
+from tests.program import Program, launch_caravan
+from tests.shop import wait_until
 
 pytestmark = pytest.mark.slow
 ORDERS, AT_ONCE = 200, 20
@@ -31,7 +31,7 @@ async def two_shops(url: str, servers: Backends, data: Path) -> AsyncIterator[li
     shops: list[Program] = []
     try:
         for name in ("one", "two"):
-            process, address = await launch(["run", "all"], settings, data, name)
+            process, address = await launch_caravan(["run", "all"], settings, data, name)
             shops.append(Program(address, data, [process], secret=servers.secret))
         yield shops
     finally:
@@ -46,28 +46,28 @@ async def test_orders_are_delivered_by_two_processes_and_then_by_the_one_that_is
     with pgbouncer(backends.database_url) as pooler:
         async with two_shops(pooler.url, backends, tmp_path) as shops:
             first, second = shops
-            who, sku = await first.customer(), await first.product(stock=ORDERS * 2)
+            who, sku = await first.register_customer(), await first.create_product(stock=ORDERS * 2)
             turn = asyncio.Semaphore(AT_ONCE)
 
             async def order(shop: Program) -> str:
                 async with turn:
-                    placed = await shop.place(who, sku)
+                    placed = await shop.place_order(who, sku)
                     assert placed.status_code == 202, placed.text
                     return str(placed.json()["id"])
 
             placed = await asyncio.gather(*(order(shops[number % 2]) for number in range(ORDERS)))
             for order_id in placed:
-                await second.ends(who, order_id, "delivered", seconds=60)
-            assert (await second.stock(sku))["on_hand"] == ORDERS, "each was shipped once"
+                await second.wait_for_status(who, order_id, "delivered", seconds=60)
+            assert (await second.get_stock(sku))["on_hand"] == ORDERS, "each was shipped once"
             complaints = [line for name in ("one", "two") for line in (tmp_path / f"{name}.log").read_text().splitlines()]
             assert not [line for line in complaints if "error" in line.lower()]
 
             first.kill()
             last = await order(second)
-            await second.ends(who, last, "delivered", seconds=15)
+            await second.wait_for_status(who, last, "delivered", seconds=15)
 
             async def listed() -> bool:
                 newest = (await second.client.get("/v1/orders", headers=who)).json()["items"][0]
                 return bool(newest["id"] == last and newest["status"] == "delivered")
 
-            await until(listed)
+            await wait_until(listed)

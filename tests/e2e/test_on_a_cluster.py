@@ -15,7 +15,7 @@ from tests.e2e.cluster import Cluster, Failed
 from tests.e2e.conftest import SIZE, needs_a_cluster, per_service
 from tests.e2e.load import customers
 from tests.program import Program
-from tests.shop import until
+from tests.shop import wait_until
 
 pytestmark = needs_a_cluster
 ROLL_SECONDS = 400
@@ -52,7 +52,7 @@ async def test_every_custom_resource_is_ready(cluster: Cluster) -> None:
     async def all_ready() -> bool:
         return not await asyncio.to_thread(unready)
 
-    await until(all_ready, seconds=90, every=2)
+    await wait_until(all_ready, seconds=90, every=2)
 
 
 def _is(item: dict[str, Any], condition: str) -> bool:
@@ -67,10 +67,10 @@ async def test_a_queue_that_was_deleted_is_back_with_its_bindings_and_the_order_
         return set(cluster.kubectl("exec", "backends-rabbitmq-0", "--", "rabbitmqctl", "--quiet", *arguments).splitlines())
 
     bindings = await asyncio.to_thread(rabbit, *BINDINGS)
-    who, sku = await shop.customer(), await shop.product(stock=5)
+    who, sku = await shop.register_customer(), await shop.create_product(stock=5)
     for queue in ("inventory.orders", "inventory.reserve-stock"):
         await asyncio.to_thread(rabbit, "delete_queue", queue)
-    placed = await shop.place(who, sku)
+    placed = await shop.place_order(who, sku)
     assert placed.status_code == 202, placed.text
 
     async def back() -> bool:
@@ -78,16 +78,16 @@ async def test_a_queue_that_was_deleted_is_back_with_its_bindings_and_the_order_
         assert not lacking, lacking
         return True
 
-    await until(back, seconds=90, every=2)
-    await shop.ends(who, placed.json()["id"], "delivered", seconds=90)
+    await wait_until(back, seconds=90, every=2)
+    await shop.wait_for_status(who, placed.json()["id"], "delivered", seconds=90)
 
 
 @per_service
 async def test_the_shop_goes_on_without_the_operator(cluster: Cluster, shop: Program) -> None:
     await asyncio.to_thread(cluster.kubectl, "scale", "deployment/operator", "--replicas", "0")
     try:
-        who, sku = await shop.customer(), await shop.product(stock=1)
-        await shop.ends(who, (await shop.place(who, sku)).json()["id"], "delivered", seconds=30)
+        who, sku = await shop.register_customer(), await shop.create_product(stock=1)
+        await shop.wait_for_status(who, (await shop.place_order(who, sku)).json()["id"], "delivered", seconds=30)
     finally:
         await asyncio.to_thread(cluster.kubectl, "scale", "deployment/operator", "--replicas", "1")
 

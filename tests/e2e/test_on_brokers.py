@@ -15,8 +15,8 @@ from services.__main__ import SERVICES
 from tests.backends import Unavailable
 from tests.backends.ready import free_ports
 from tests.backends.shop import shop_brokers
-from tests.program import ROOT, Program, environment, launch, process_per_service
-from tests.shop import until
+from tests.program import ROOT, Program, build_environment, launch_caravan, run_process_per_service
+from tests.shop import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -37,7 +37,7 @@ async def brokers() -> AsyncIterator[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 async def shop(brokers: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Program, dict[str, str]]]:
-    async with process_per_service(tmp_path_factory.mktemp("shop"), **brokers) as program:
+    async with run_process_per_service(tmp_path_factory.mktemp("shop"), **brokers) as program:
         yield program, brokers
 
 
@@ -47,7 +47,7 @@ async def caravan(shop: tuple[Program, dict[str, str]], *arguments: str) -> str:
     command = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "services", *arguments),
         cwd=ROOT,
-        env=environment(program.data, **brokers),
+        env=build_environment(program.data, **brokers),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         stdin=asyncio.subprocess.DEVNULL,
@@ -68,14 +68,14 @@ async def test_the_status_counts_what_waits_on_the_brokers(shop: tuple[Program, 
         assert not any(row["waiting"] or row["outbox"] or row["dead letters"] for row in report.values()), report
         return True
 
-    await until(quiet, seconds=60, every=1)
+    await wait_until(quiet, seconds=60, every=1)
 
 
 async def test_each_announcement_has_its_queues_and_they_are_read_to_the_end(shop: tuple[Program, dict[str, str]]) -> None:
     program, brokers = shop
-    who, sku = await program.customer(), await program.product(stock=1)
-    order = (await program.place(who, sku)).json()["id"]
-    await program.ends(who, order, "delivered")
+    who, sku = await program.register_customer(), await program.create_product(stock=1)
+    order = (await program.place_order(who, sku)).json()["id"]
+    await program.wait_for_status(who, order, "delivered")
     vhost = httpx2.URL(brokers["CARAVAN_RABBITMQ_URL"]).path.strip("/")
     async with httpx2.AsyncClient(base_url=brokers["CARAVAN_RABBITMQ_MANAGEMENT_URL"]) as management:
 
@@ -85,20 +85,20 @@ async def test_each_announcement_has_its_queues_and_they_are_read_to_the_end(sho
                 assert (queue["consumers"], queue.get("messages")) == (1, 0), queue
             return True
 
-        await until(read, seconds=20, every=0.5)
+        await wait_until(read, seconds=20, every=0.5)
 
 
 async def test_one_service_leaves_and_joins_alone(shop: tuple[Program, dict[str, str]]) -> None:
     program, brokers = shop
-    who, sku = await program.customer(), await program.product(stock=3)
+    who, sku = await program.register_customer(), await program.create_product(stock=3)
     leaving = next(process for process in program.processes if process.returncode is None and _runs(process, "shipping"))
     leaving.kill()
     await leaving.wait()
-    order = (await program.place(who, sku)).json()["id"]
-    await program.ends(who, order, "paid")
-    joined, _ = await launch(["run", "shipping"], brokers, program.data, "shipping")
+    order = (await program.place_order(who, sku)).json()["id"]
+    await program.wait_for_status(who, order, "paid")
+    joined, _ = await launch_caravan(["run", "shipping"], brokers, program.data, "shipping")
     program.processes.append(joined)
-    await program.ends(who, order, "delivered", seconds=60)
+    await program.wait_for_status(who, order, "delivered", seconds=60)
 
 
 def _runs(process: asyncio.subprocess.Process, service: str) -> bool:
@@ -123,8 +123,8 @@ async def forwarder(port: int, target: str) -> AsyncIterator[None]:
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection(host, int(to))
-        for work in (pump(reader, back), pump(there, writer)):
-            open_now.add(asyncio.create_task(work))
+        for uow in (pump(reader, back), pump(there, writer)):
+            open_now.add(asyncio.create_task(uow))
 
     async with await asyncio.start_server(serve, "127.0.0.1", port):
         yield
@@ -137,16 +137,16 @@ async def test_a_service_that_is_there_before_its_brokers_waits_for_them_and_say
     kafka, rabbitmq = free_ports(2)
     amqp = httpx2.URL(brokers["CARAVAN_RABBITMQ_URL"])
     early = {**brokers, "CARAVAN_KAFKA_URL": f"127.0.0.1:{kafka}", "CARAVAN_RABBITMQ_URL": str(amqp.copy_with(port=rabbitmq))}
-    starting = asyncio.create_task(launch(["run", "shipping"], early, tmp_path, "early"))
+    starting = asyncio.create_task(launch_caravan(["run", "shipping"], early, tmp_path, "early"))
     try:
 
         async def waits_for(what: str) -> bool:
             log = tmp_path / "early.log"
             return log.exists() and f"waiting: {what}" in log.read_text()
 
-        await until(lambda: waits_for(f"Kafka at 127.0.0.1:{kafka}"), seconds=60, every=0.2)
+        await wait_until(lambda: waits_for(f"Kafka at 127.0.0.1:{kafka}"), seconds=60, every=0.2)
         async with forwarder(kafka, brokers["CARAVAN_KAFKA_URL"]):
-            await until(lambda: waits_for("RabbitMQ"), seconds=30, every=0.2)
+            await wait_until(lambda: waits_for("RabbitMQ"), seconds=30, every=0.2)
             async with forwarder(rabbitmq, f"{amqp.host}:{amqp.port}"):
                 process, url = await asyncio.wait_for(starting, 60)
                 try:
@@ -163,4 +163,4 @@ async def test_a_service_that_is_there_before_its_brokers_waits_for_them_and_say
 async def test_the_wait_has_an_end_that_names_the_broker(brokers: dict[str, str], tmp_path: Path) -> None:
     nobody = {**brokers, "CARAVAN_KAFKA_URL": "127.0.0.1:1", "CARAVAN_START_SECONDS": "1"}
     with pytest.raises(RuntimeError, match=r"ended with 2:[\s\S]*gave up after 1 s: Kafka at 127.0.0.1:1"):
-        await launch(["run", "shipping"], nobody, tmp_path, "nobody")
+        await launch_caravan(["run", "shipping"], nobody, tmp_path, "nobody")

@@ -10,22 +10,22 @@ import pytest
 
 from caravan.clock import new_id
 from tests.program import Program
-from tests.shop import until
+from tests.shop import wait_until
 
 
 async def test_an_order_is_paid_within_two_seconds_and_then_delivered_with_mail_invoice_and_history(program: Program) -> None:
-    who, sku = await program.customer(), await program.product(stock=10, price=1250)
+    who, sku = await program.register_customer(), await program.create_product(stock=10, price=1250)
     started = time.monotonic()
-    accepted = await program.place(who, sku, quantity=2)
+    accepted = await program.place_order(who, sku, quantity=2)
     assert accepted.status_code == 202, accepted.text
     order_id = accepted.json()["id"]
 
     async def paid() -> bool:
-        return (await program.order(who, order_id))["status"] in ("paid", "shipped", "delivered")
+        return (await program.get_order(who, order_id))["status"] in ("paid", "shipped", "delivered")
 
-    await until(paid, seconds=5)
+    await wait_until(paid, seconds=5)
     assert time.monotonic() - started < 2
-    order = await program.ends(who, order_id, "delivered")
+    order = await program.wait_for_status(who, order_id, "delivered")
     assert order["total"] == {"amount": 2500, "currency": "GBP"}
     history = (await program.client.get(f"/v1/orders/{order_id}/history", headers=who)).json()["items"]
     assert {entry["type"] for entry in history} == {
@@ -39,24 +39,24 @@ async def test_an_order_is_paid_within_two_seconds_and_then_delivered_with_mail_
     invoice = await program.client.get(f"/v1/orders/{order_id}/invoice", headers=who)
     assert invoice.headers["content-type"] == "application/pdf"
     assert "25.00" in "".join(page.extract_text() for page in pypdf.PdfReader(io.BytesIO(invoice.content)).pages)
-    assert await program.stock(sku) == {"sku": sku, "on_hand": 8, "reserved": 0, "available": 8}
+    assert await program.get_stock(sku) == {"sku": sku, "on_hand": 8, "reserved": 0, "available": 8}
 
     async def mailed() -> bool:
-        return len(await program.mails(order_id)) == 2
+        return len(await program.list_mails(order_id)) == 2
 
-    await until(mailed)
+    await wait_until(mailed)
 
 
 async def test_a_declined_card_releases_the_stock_and_tells_the_customer(program: Program) -> None:
-    who, sku = await program.customer(), await program.product(stock=1)
-    order_id = (await program.place(who, sku, token="tok_declined")).json()["id"]
-    await program.ends(who, order_id, "payment_failed")
+    who, sku = await program.register_customer(), await program.create_product(stock=1)
+    order_id = (await program.place_order(who, sku, token="tok_declined")).json()["id"]
+    await program.wait_for_status(who, order_id, "payment_failed")
 
     async def released() -> bool:
-        return (await program.stock(sku))["available"] == 1
+        return (await program.get_stock(sku))["available"] == 1
 
-    await until(released)
-    await until(lambda: _notified(program, who, order_id, "payment_failed"))
+    await wait_until(released)
+    await wait_until(lambda: _notified(program, who, order_id, "payment_failed"))
 
 
 async def _notified(program: Program, who: dict[str, str], order_id: str, kind: str) -> bool:
@@ -65,57 +65,57 @@ async def _notified(program: Program, who: dict[str, str], order_id: str, kind: 
 
 
 async def test_a_flaky_provider_is_asked_again_until_the_order_is_paid(program: Program) -> None:
-    who, sku = await program.customer(), await program.product(stock=1)
-    order_id = (await program.place(who, sku, token="tok_flaky")).json()["id"]
-    await program.ends(who, order_id, "delivered", seconds=40)
+    who, sku = await program.register_customer(), await program.create_product(stock=1)
+    order_id = (await program.place_order(who, sku, token="tok_flaky")).json()["id"]
+    await program.wait_for_status(who, order_id, "delivered", seconds=40)
     payment = (await program.client.get(f"/v1/payments/{order_id}", headers=who)).json()
     assert len(payment["attempts"]) == 3
 
 
 async def test_a_provider_that_times_out_after_charging_has_charged_once(program: Program) -> None:
-    who, sku = await program.customer(), await program.product(stock=1, price=777)
-    order_id = (await program.place(who, sku, token="tok_timeout_charged")).json()["id"]
-    await program.ends(who, order_id, "delivered", seconds=40)
-    ledger = (await program.client.get(f"/v1/payments/{order_id}/provider-ledger", headers=await program.operator())).json()
+    who, sku = await program.register_customer(), await program.create_product(stock=1, price=777)
+    order_id = (await program.place_order(who, sku, token="tok_timeout_charged")).json()["id"]
+    await program.wait_for_status(who, order_id, "delivered", seconds=40)
+    ledger = (await program.client.get(f"/v1/payments/{order_id}/provider-ledger", headers=await program.authorize_operator())).json()
     charges = [entry for entry in ledger["items"] if entry["outcome"] == "captured"]
     assert [entry["amount"]["amount"] for entry in charges] == [777]
 
 
 async def test_two_hundred_orders_for_the_last_unit_leave_exactly_one_paid(program: Program) -> None:
-    who, sku = await program.customer(), await program.product(stock=1)
+    who, sku = await program.register_customer(), await program.create_product(stock=1)
     negative: list[dict[str, int]] = []
     racing = True
 
     async def watch() -> None:
         while racing:
-            stock = await program.stock(sku)
+            stock = await program.get_stock(sku)
             if min(stock["on_hand"], stock["reserved"], stock["available"]) < 0:
                 negative.append(stock)
             await asyncio.sleep(0.01)
 
     watching = asyncio.create_task(watch())
-    answers = await asyncio.gather(*(program.place(who, sku) for _ in range(200)))
+    answers = await asyncio.gather(*(program.place_order(who, sku) for _ in range(200)))
     assert {answer.status_code for answer in answers} <= {202, 409}
     accepted = [answer.json()["id"] for answer in answers if answer.status_code == 202]
 
     async def all_ended() -> list[str] | None:
-        states = [(await program.order(who, order_id))["status"] for order_id in accepted]
+        states = [(await program.get_order(who, order_id))["status"] for order_id in accepted]
         return states if all(state in ("delivered", "rejected") for state in states) else None
 
-    states = await until(all_ended, seconds=60, every=0.2)
+    states = await wait_until(all_ended, seconds=60, every=0.2)
     racing = False
     await watching
     assert states is not None
     assert states.count("delivered") == 1
     assert negative == []
-    assert (await program.stock(sku))["on_hand"] == 0
+    assert (await program.get_stock(sku))["on_hand"] == 0
 
 
 async def test_one_key_sent_fifty_times_at_once_is_one_order(program: Program) -> None:
-    who, sku, key = await program.customer(), await program.product(stock=100), str(new_id())
+    who, sku, key = await program.register_customer(), await program.create_product(stock=100), str(new_id())
 
     async def send() -> bytes:
-        while (answer := await program.place(who, sku, key=key)).status_code == 409:
+        while (answer := await program.place_order(who, sku, key=key)).status_code == 409:
             await asyncio.sleep(0.1)  # in flight: the answer says to ask again
         assert answer.status_code == 202, answer.text
         return answer.content
@@ -126,27 +126,27 @@ async def test_one_key_sent_fifty_times_at_once_is_one_order(program: Program) -
 
 
 async def test_a_cancelled_order_gets_money_and_stock_back_or_had_left(program: Program) -> None:
-    who, sku = await program.customer(), await program.product(stock=5)
-    order_id = (await program.place(who, sku, quantity=5)).json()["id"]
+    who, sku = await program.register_customer(), await program.create_product(stock=5)
+    order_id = (await program.place_order(who, sku, quantity=5)).json()["id"]
     answer = await program.client.post(f"/v1/orders/{order_id}/cancel", headers=who)
     assert answer.status_code in (202, 409), answer.text
 
     async def ended() -> dict[str, Any] | None:
-        order = await program.order(who, order_id)
+        order = await program.get_order(who, order_id)
         return order if order["status"] in ("cancelled", "refunded", "delivered") else None
 
-    order = await until(ended, seconds=30)
+    order = await wait_until(ended, seconds=30)
     assert order is not None
     if order["status"] != "delivered":
 
         async def back() -> bool:
-            return (await program.stock(sku))["available"] == 5
+            return (await program.get_stock(sku))["available"] == 5
 
-        await until(back)
+        await wait_until(back)
 
 
 async def test_bad_tokens_and_bodies_get_problems_and_nothing_is_written(program: Program) -> None:
-    who, sku = await program.customer(), await program.product(stock=1)
+    who, sku = await program.register_customer(), await program.create_product(stock=1)
     client = program.client
     assert (await client.get("/v1/orders")).status_code == 401
     assert (await client.get("/v1/orders", headers={"authorization": "Bearer forged.token.here"})).status_code == 401
@@ -155,7 +155,7 @@ async def test_bad_tokens_and_bodies_get_problems_and_nothing_is_written(program
         "/v1/orders", content=b"x" * (2 * 1024 * 1024), headers={**who, "Idempotency-Key": "k", "content-type": "application/json"}
     )
     assert huge.status_code == 413
-    assert (await program.place(who, sku, quantity=-1)).status_code == 422
+    assert (await program.place_order(who, sku, quantity=-1)).status_code == 422
     for answer in (huge,):
         assert answer.headers["content-type"] == "application/problem+json"
     assert (await client.get("/v1/orders", headers=who)).json()["items"] == []

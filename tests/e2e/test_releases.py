@@ -13,8 +13,8 @@ from tests.e2e.cluster import Cluster
 from tests.e2e.conftest import SIZE, needs_a_cluster, per_service
 from tests.e2e.load import customers, orders_of
 from tests.e2e.releases import Release, earlier, load, now
-from tests.program import ROOT, Program, environment
-from tests.shop import until
+from tests.program import ROOT, Program, build_environment
+from tests.shop import wait_until
 
 pytestmark = needs_a_cluster
 DAY = Path(os.environ.get("TEST_REPLAY_CSV", ROOT / "tests" / "cli" / "data" / "day.csv"))
@@ -31,7 +31,7 @@ async def test_a_day_replayed_through_the_ingress_has_no_difference(tmp_path: Pa
     replay = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "services", "replay", str(DAY), "--url", f"http://{os.environ['E2E_HOST']}"),
         cwd=ROOT,
-        env={**environment(tmp_path, CARAVAN_SECRET=os.environ["E2E_SECRET"]), "HTTP_PROXY": os.environ["E2E_URL"], "NO_PROXY": ""},
+        env={**build_environment(tmp_path, CARAVAN_SECRET=os.environ["E2E_SECRET"]), "HTTP_PROXY": os.environ["E2E_URL"], "NO_PROXY": ""},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         stdin=asyncio.subprocess.DEVNULL,
@@ -74,9 +74,9 @@ def _images(cluster: Cluster) -> set[str]:
 @per_service
 @pytest.mark.slow
 async def test_an_uninstall_leaves_topics_queues_and_data_and_the_next_install_adopts_them(cluster: Cluster, shop: Program) -> None:
-    who, sku = await shop.customer(), await shop.product(stock=3)
-    order = (await shop.place(who, sku)).json()["id"]
-    await shop.ends(who, order, "delivered", seconds=60)
+    who, sku = await shop.register_customer(), await shop.create_product(stock=3)
+    order = (await shop.place_order(who, sku)).json()["id"]
+    await shop.wait_for_status(who, order, "delivered", seconds=60)
     there = await asyncio.to_thread(_messaging, cluster)
     await asyncio.to_thread(cluster.helm, "uninstall", "shop", "--wait", "--timeout", "4m")
     await asyncio.to_thread(cluster.helm, "uninstall", "operator", "--wait", "--timeout", "4m")
@@ -90,11 +90,11 @@ async def test_an_uninstall_leaves_topics_queues_and_data_and_the_next_install_a
         assert len(found) > 100 and not unready, unready
         return True
 
-    await until(all_ready, seconds=120, every=2)
+    await wait_until(all_ready, seconds=120, every=2)
     assert await asyncio.to_thread(_messaging, cluster) == there
-    await until(lambda: _answers(shop), seconds=60, every=1)
+    await wait_until(lambda: _answers(shop), seconds=60, every=1)
     assert await orders_of(shop, who) == {order: "delivered"}
-    await shop.ends(who, (await shop.place(who, sku)).json()["id"], "delivered", seconds=60)
+    await shop.wait_for_status(who, (await shop.place_order(who, sku)).json()["id"], "delivered", seconds=60)
 
 
 def _messaging(cluster: Cluster) -> tuple[list[str], str]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.shop import until
+from tests.shop import wait_until
 
 RELOAD = Path(__file__).parent.parent.parent / ".ci" / "reload"
 PROGRAM = f"""#!{sys.executable}
@@ -72,42 +72,42 @@ def program(tmp_path: Path) -> Iterator[Running]:
 
 @pytest.fixture
 async def started(program: Running) -> AsyncIterator[Running]:
-    await until(lambda: program.began(1), seconds=30)
+    await wait_until(lambda: program.began(1), seconds=30)
     yield program
 
 
 async def test_it_starts_anew_for_a_module_that_it_imported_and_keeps_its_arguments(started: Running) -> None:
     started.write("main.py", "WORD = 'second'\n")
-    await until(lambda: started.began(2), seconds=30)
+    await wait_until(lambda: started.began(2), seconds=30)
     (first, second) = started.starts
     assert first[1:] == ["first", "run"] and second[1:] == ["second", "run"] and first[0] != second[0]
     started.write("page.html", "<p>more</p>")
-    await until(lambda: started.began(3), seconds=30)
+    await wait_until(lambda: started.began(3), seconds=30)
 
 
 async def test_a_module_that_it_has_not_imported_is_none_of_its_business(started: Running) -> None:
     started.write("other.py", "WORD = 1\n")
     started.write("deeper/other.py", "WORD = 1\n")  # its folder has changed too, which is none of ours either
     started.write("main.py", "WORD = 'second'\n")  # noticed at the earliest when the other one would have been
-    await until(lambda: started.began(2), seconds=30)
+    await wait_until(lambda: started.began(2), seconds=30)
     assert started.said.count("starts anew for main.py") == 1 and len(started.starts) == 2
 
 
 async def test_what_runs_goes_on_until_a_syntax_error_is_repaired(started: Running) -> None:
     started.write("main.py", "WORD = \n")
-    await until(lambda: started.says("goes on"), seconds=30)
+    await wait_until(lambda: started.says("goes on"), seconds=30)
     assert len(started.starts) == 1 and started.process.poll() is None
     started.write("main.py", "WORD = 'repaired'\n")
-    await until(lambda: started.began(2), seconds=30)
+    await wait_until(lambda: started.began(2), seconds=30)
     assert started.starts[1][1] == "repaired"
 
 
 async def test_one_that_fails_as_it_starts_is_started_again_at_the_next_change(started: Running) -> None:
     started.write("main.py", "raise RuntimeError('not yet')\n")
-    await until(lambda: started.says("starts anew at the next change"), seconds=30)
+    await wait_until(lambda: started.says("starts anew at the next change"), seconds=30)
     assert started.process.poll() is None
     started.write("main.py", "WORD = 'repaired'\n")
-    await until(lambda: started.began(2), seconds=30)
+    await wait_until(lambda: started.began(2), seconds=30)
 
 
 async def test_it_ends_when_it_is_told_to(started: Running) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from caravan import embedded
 
 
-async def hold(data: Path, secret: str) -> None:
+async def lock_folder(data: Path, secret: str) -> None:
     async with embedded.start(data, secret=secret, announce=lambda _: None):
         print("ready", flush=True)
         await asyncio.sleep(600)
@@ -16,4 +16,4 @@ async def hold(data: Path, secret: str) -> None:
 
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # who was started in the background inherits that it is ignored
-    asyncio.run(hold(Path(sys.argv[1]), "a secret for tests, of more than 32 characters"))
+    asyncio.run(lock_folder(Path(sys.argv[1]), "a secret for tests, of more than 32 characters"))

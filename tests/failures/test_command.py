@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from services.cli import app
 from tests.conftest import SECRET
-from tests.failures.conftest import Desk
+from tests.failures.conftest import DeadLetterAdmin
 from tests.gateway.stand_ins import listening
 
 
@@ -20,67 +20,67 @@ def transport() -> dict[str, Any]:
     return {}
 
 
-async def test_a_night_at_the_desk(desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_night_at_the_desk(admin: DeadLetterAdmin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CARAVAN_SECRET", SECRET)
-    monkeypatch.setattr("services.cli.shop.Shop.token_of", _token(desk))
+    monkeypatch.setattr("services.cli.shop.ApiClient.get_token", _make_token_of(admin))
 
-    async def caravan(*arguments: str) -> Result:
+    async def run_caravan(*arguments: str) -> Result:
         return await asyncio.to_thread(CliRunner().invoke, app, ["failures", *arguments, "--url", url])
 
-    async with listening(desk.shop.process.app) as url:
-        assert "no failures" in (await caravan("list")).output
-        desk.stamps.broken = "no room for"
-        await desk.send("a", 1, 2)
-        items = await desk.failed(2)
+    async with listening(admin.shop.process.app) as url:
+        assert "no failures" in (await run_caravan("list")).output
+        admin.stamps.error_text = "no room for"
+        await admin.send_messages("a", 1, 2)
+        items = await admin.wait_for_failures(2)
 
-        listed = await caravan("list", "--output", "json")
+        listed = await run_caravan("list", "--output", "json")
         assert listed.exit_code == 1, "something is on the desk"
         cause = orjson.loads(listed.output)["causes"][0]["cause"]
-        assert cause in (await caravan("list")).output and "elsewhere" in (await caravan("list")).output
-        assert orjson.loads((await caravan("show", items[0]["id"])).output)["key"] == "a"
+        assert cause in (await run_caravan("list")).output and "elsewhere" in (await run_caravan("list")).output
+        assert orjson.loads((await run_caravan("show", items[0]["id"])).output)["key"] == "a"
 
-        rehearsed = await caravan("redrive", "--cause", cause, "--dry-run")
+        rehearsed = await run_caravan("redrive", "--cause", cause, "--dry-run")
         assert "would redrive 2" in rehearsed.output
-        desk.stamps.broken = None
-        assert "redrive: 2 done" in (await caravan("redrive", "--cause", cause)).output
-        await desk.done("a", 1, 2)
+        admin.stamps.error_text = None
+        assert "redrive: 2 done" in (await run_caravan("redrive", "--cause", cause)).output
+        await admin.wait_for_effects("a", 1, 2)
 
-        nothing = await caravan("redrive")
+        nothing = await run_caravan("redrive")
         assert nothing.exit_code == 2, "which ones must be said"
-        unknown = await caravan("show", "nothing")
+        unknown = await run_caravan("show", "nothing")
         assert unknown.exit_code == 2
 
 
 async def test_what_is_not_on_the_desk_is_named_and_the_exit_status_says_so(
-    desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    admin: DeadLetterAdmin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CARAVAN_SECRET", SECRET)
-    monkeypatch.setattr("services.cli.shop.Shop.token_of", _token(desk))
+    monkeypatch.setattr("services.cli.shop.ApiClient.get_token", _make_token_of(admin))
 
-    async def caravan(*arguments: str) -> Result:
+    async def run_caravan(*arguments: str) -> Result:
         return await asyncio.to_thread(CliRunner().invoke, app, ["failures", *arguments, "--url", url])
 
-    async with listening(desk.shop.process.app) as url:
-        desk.stamps.broken = "no room for"
-        await desk.send("a", 1)
-        (item,) = await desk.failed(1)
+    async with listening(admin.shop.process.app) as url:
+        admin.stamps.error_text = "no room for"
+        await admin.send_messages("a", 1)
+        (item,) = await admin.wait_for_failures(1)
         other, elsewhere = (
             base64.urlsafe_b64encode(orjson.dumps([service, "x", "y", "z"])).decode().rstrip("=") for service in ("stamps", "nowhere")
         )
         for verb in (("redrive",), ("discard", "--reason", "a test")):
             for dry in ((), ("--dry-run",)):
-                found = await caravan(*verb, *dry, other, elsewhere)
+                found = await run_caravan(*verb, *dry, other, elsewhere)
                 assert found.exit_code == 1 and other in found.output and elsewhere in found.output, (verb, dry, found.output)
-                assert (await caravan(*verb, *dry, "no id at all")).exit_code == 2
-                assert (await caravan(*verb, *dry, "--cause", "nobody")).exit_code == 1
-                assert (await caravan(*verb, *dry, "--subscription", "nobody.at-all")).exit_code == 1
-        both = await caravan("redrive", "--dry-run", item["id"], other)
+                assert (await run_caravan(*verb, *dry, "no id at all")).exit_code == 2
+                assert (await run_caravan(*verb, *dry, "--cause", "nobody")).exit_code == 1
+                assert (await run_caravan(*verb, *dry, "--subscription", "nobody.at-all")).exit_code == 1
+        both = await run_caravan("redrive", "--dry-run", item["id"], other)
         assert both.exit_code == 1 and other in both.output and "would redrive 1" in both.output
-        assert (await caravan("redrive", "--dry-run", item["id"], item["id"])).exit_code == 0
+        assert (await run_caravan("redrive", "--dry-run", item["id"], item["id"])).exit_code == 0
 
 
-def _token(desk: Desk) -> object:
+def _make_token_of(admin: DeadLetterAdmin) -> object:
     async def token_of(_: object, __: str) -> str:
-        return desk.shop.issuer.token("admin")
+        return admin.shop.issuer.issue_token("admin")
 
     return token_of

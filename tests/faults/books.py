@@ -7,7 +7,7 @@ from pathlib import Path
 import asyncpg
 
 from caravan.runtime import Backends
-from services.__main__ import load
+from services.__main__ import load_services
 
 KERNEL = {"outbox", "inbox", "idempotency", "alembic_version"}
 """Mechanism, not knowledge."""
@@ -18,14 +18,14 @@ Books = dict[str, list[str]]
 
 
 async def books(backends: Backends, data: Path) -> Books:
-    databases = [declared.name for service in load() for declared in service.databases]
+    databases = [declared.name for service in load_services() for declared in service.databases]
     found = await asyncio.gather(*(_tables(backends, database) for database in databases))
     mail = sorted(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in (data / "mail").glob("*.eml"))
     return {table: rows for tables in found for table, rows in tables.items()} | {"mail": mail}
 
 
 async def _tables(backends: Backends, database: str) -> Books:
-    connection = await asyncpg.connect(backends.database(database))
+    connection = await asyncpg.connect(backends.get_database_url(database))
     try:
         names = [row[0] for row in await connection.fetch(TABLES, list(KERNEL))]
         return {

@@ -6,12 +6,12 @@ import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from caravan.bus import Subscription
-from caravan.bus.brokers import Brokers
+from caravan.bus.brokers import BrokerBus
 from caravan.bus.kafka import KafkaBus
 from caravan.bus.rabbit import RabbitBus
 from caravan.messages import Topic
-from caravan.runtime import Backends, subscriptions
-from services.__main__ import load
+from caravan.runtime import Backends, list_subscriptions
+from services.__main__ import load_services
 from tests.faults.invariants import rows
 
 ONLOOKER = "onlooker"
@@ -28,30 +28,30 @@ class OnBrokers:
         self._rabbitmq_url = rabbitmq_url
 
     async def unread(self) -> int:
-        bus = Brokers(KafkaBus(self._kafka_url, ONLOOKER), RabbitBus(self._rabbitmq_url, ONLOOKER))
+        bus = BrokerBus(KafkaBus(self._kafka_url, ONLOOKER), RabbitBus(self._rabbitmq_url, ONLOOKER))
         await bus.start()
         try:
-            return sum((await bus.lag(subscriptions(load()))).values())
+            return sum((await bus.measure_lag(list_subscriptions(load_services()))).values())
         finally:
             await bus.close()
 
     async def faults(self) -> list[str]:
-        bus = Brokers(KafkaBus(self._kafka_url, ONLOOKER), RabbitBus(self._rabbitmq_url, ONLOOKER))
+        bus = BrokerBus(KafkaBus(self._kafka_url, ONLOOKER), RabbitBus(self._rabbitmq_url, ONLOOKER))
         await bus.start()
         try:
-            dead = await bus.dead_letters(subscriptions(load()))
+            dead = await bus.list_dead_letters(list_subscriptions(load_services()))
         finally:
             await bus.close()
         found = [f"dead letter of {letter.subscription}: {letter.reason}" for letter in dead]
-        bodies = await self.messages({s.source for s in subscriptions(load()) if isinstance(s.source, Topic)})
+        bodies = await self.messages({s.source for s in list_subscriptions(load_services()) if isinstance(s.source, Topic)})
         found += [
             f"{topic} has two messages {message}"
             for topic, messages in bodies.items()
             for message, all_of_it in messages.items()
             if len(all_of_it) > 1
         ]
-        for service in load():
-            for subscription in subscriptions([service]):
+        for service in load_services():
+            for subscription in list_subscriptions([service]):
                 if isinstance(subscription.source, Topic):
                     found += await self._passed_by(service.databases[0].name, subscription, set(bodies[subscription.channel]))
         return found

@@ -17,8 +17,8 @@ from caravan.runtime import Backends
 from services.__main__ import SERVICES
 from tests.backends.ready import free_ports
 from tests.faults.servers import Servers
-from tests.program import ROOT, Program, environment, launch
-from tests.shop import until
+from tests.program import ROOT, Program, build_environment, launch_caravan
+from tests.shop import wait_until
 
 T = TypeVar("T")
 PACE = {
@@ -58,11 +58,11 @@ class Fleet:
             "CARAVAN_MIGRATE": "false",
             "CARAVAN_PORT": str(self.ports[name]),
         }
-        self.running[name], _ = await launch(["run", *name.split()], settings, self.data, name, seconds=START_SECONDS)
+        self.running[name], _ = await launch_caravan(["run", *name.split()], settings, self.data, name, seconds=START_SECONDS)
 
     async def migrate(self) -> None:
         (self.data / "secret").write_text(SECRET)
-        settings = environment(self.data, **self.servers.settings(), CARAVAN_SECRET=SECRET)
+        settings = build_environment(self.data, **self.servers.settings(), CARAVAN_SECRET=SECRET)
         done = await asyncio.create_subprocess_exec(sys.executable, "-m", "services", "migrate", cwd=ROOT, env=settings)
         assert await asyncio.wait_for(done.wait(), START_SECONDS) == 0
 
@@ -89,7 +89,7 @@ class Fleet:
             except httpx2.HTTPError as error:
                 raise AssertionError(f"{type(error).__name__}: {error}") from error
 
-        return (await until(attempt, seconds=seconds, every=0.2))[0]
+        return (await wait_until(attempt, seconds=seconds, every=0.2))[0]
 
 
 @asynccontextmanager
@@ -121,9 +121,9 @@ class Customers:
 
     async def come(self, count: int) -> None:
         program = self.fleet.program
-        sku = await self.fleet.sure(lambda: program.product(stock=100_000))
+        sku = await self.fleet.sure(lambda: program.create_product(stock=100_000))
         for _ in range(count):
-            who = await self.fleet.sure(program.customer)
+            who = await self.fleet.sure(program.register_customer)
             self._tasks.append(asyncio.create_task(self._order_until_home(who, sku)))
 
     async def go_home(self) -> None:
@@ -146,14 +146,14 @@ class Customers:
                     task.result()
             return len(self.accepted) >= wanted
 
-        await until(enough, seconds=seconds, every=0.1)
+        await wait_until(enough, seconds=seconds, every=0.1)
 
     async def _order_until_home(self, who: dict[str, str], sku: str) -> None:
         while not self._home.is_set():
             token, key = self.chance.choice(TOKENS), str(new_id())
 
             async def place(token: str = token, key: str = key) -> str:
-                answer = await self.fleet.program.place(who, sku, token=token, key=key)
+                answer = await self.fleet.program.place_order(who, sku, token=token, key=key)
                 if answer.status_code != 202:
                     raise NotYet(answer.text)
                 return str(answer.json()["id"])

@@ -8,7 +8,7 @@ import asyncpg
 import orjson
 
 from caravan.runtime import BUS, Backends
-from services.__main__ import load
+from services.__main__ import load_services
 
 TERMINAL = ("delivered", "rejected", "payment_failed", "cancelled", "refunded")
 
@@ -19,7 +19,7 @@ def backends_of(data: Path) -> Backends:
 
 
 async def rows(backends: Backends, database: str, query: str, *arguments: Any) -> list[asyncpg.Record]:
-    connection = await asyncpg.connect(backends.database(database))
+    connection = await asyncpg.connect(backends.get_database_url(database))
     try:
         return list(await connection.fetch(query, *arguments))
     finally:
@@ -59,7 +59,7 @@ class InPostgres:
 
 async def at_rest(backends: Backends, wire: Wire | None = None) -> str:
     """Empty when nothing is on its way any more; otherwise what is. `wire`: by default the embedded bus."""
-    for service in load():
+    for service in load_services():
         if service.databases and (waiting := (await rows(backends, service.databases[0].name, "SELECT count(*) FROM outbox"))[0][0]):
             return f"{waiting} rows in the outbox of {service.name}"
     if unread := await (wire or InPostgres(backends)).unread():

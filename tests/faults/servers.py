@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from tests.backends import Unavailable
 from tests.backends.containers import KAFKA_IMAGE, RABBITMQ_IMAGE, kafka_options, rabbitmq_options, ready
 from tests.backends.ready import free_ports, kafka_answers, rabbitmq_version, run
-from tests.shop import until
+from tests.shop import wait_until
 
 POSTGRES_IMAGE, REDIS_IMAGE = "postgres:17", "redis:8"
 RUN_KAFKA = "/etc/kafka/docker/run || exec /opt/kafka/bin/kafka-server-start.sh /opt/kafka/config/server.properties"
@@ -40,7 +40,7 @@ class Server:
         async def serves() -> bool:
             return await asyncio.to_thread(self.answers)
 
-        await until(serves, seconds=90, every=0.3)
+        await wait_until(serves, seconds=90, every=0.3)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,9 @@ from tests.faults.fleet import SECRET, Customers, Fleet, fleet
 from tests.faults.invariants import at_rest, violations
 from tests.faults.servers import Server, Servers, servers
 from tests.faults.test_repetitions import Repeating
-from tests.kafka_tools import kafka_tool
-from tests.shop import until
-from tests.story import whole_shop
+from tests.kafka_tools import build_tool_command
+from tests.shop import wait_until
+from tests.story import run_whole_shop
 
 pytestmark = pytest.mark.slow
 
@@ -53,7 +53,7 @@ async def rest(backends: Backends, wire: OnBrokers, accepted: set[str]) -> None:
         assert left == "", left
         return True
 
-    await until(resting, seconds=REST_SECONDS, every=1.0)
+    await wait_until(resting, seconds=REST_SECONDS, every=1.0)
     print(f"{len(accepted)} orders at rest {time.monotonic() - began:.1f} s after healing")
     assert await violations(backends, accepted, wire) == []
 
@@ -61,9 +61,9 @@ async def rest(backends: Backends, wire: OnBrokers, accepted: set[str]) -> None:
 async def test_every_message_five_times_on_brokers(four: Servers, data: Path, wire: OnBrokers) -> None:
     backends = Backends(four.postgres.url, four.redis.url, SECRET)
     urls = {"kafka_url": four.kafka.url, "rabbitmq_url": four.rabbitmq.url, "rabbitmq_management_url": four.console}
-    async with whole_shop(backends, data, wrap=lambda bus: Repeating(bus), **urls) as story:
-        await story.tell()
-        await story.rest()
+    async with run_whole_shop(backends, data, wrap=lambda bus: Repeating(bus), **urls) as story:
+        await story.run_scenario()
+        await story.wait_for_ends()
         await rest(backends, wire, set(story.orders))
 
 
@@ -117,7 +117,7 @@ def _run(command: list[str]) -> str:
 
 
 async def test_all_topics_read_again_by_reset_groups_change_nothing(shop: Fleet, wire: OnBrokers, customers: Customers) -> None:
-    tool = kafka_tool("kafka-consumer-groups", shop.servers.kafka.url)
+    tool = build_tool_command("kafka-consumer-groups", shop.servers.kafka.url)
     await customers.ordered(20)
     await healed(shop, wire, customers)
     before = await books(shop.backends, shop.data)
@@ -128,7 +128,7 @@ async def test_all_topics_read_again_by_reset_groups_change_nothing(shop: Fleet,
         assert "Error" not in done, done
         return True
 
-    await until(nobody_reads, seconds=60, every=1.0)
+    await wait_until(nobody_reads, seconds=60, every=1.0)
     assert await wire.unread() > 500
     await shop.start_all()
     await rest(shop.backends, wire, customers.accepted)

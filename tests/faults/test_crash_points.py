@@ -14,8 +14,8 @@ import pytest
 
 from caravan.clock import new_id
 from tests.faults.invariants import at_rest, backends_of, violations
-from tests.program import ROOT, Program, launch
-from tests.shop import until
+from tests.program import ROOT, Program, launch_caravan
+from tests.shop import wait_until
 
 T = TypeVar("T")
 POINTS = sorted(
@@ -23,7 +23,7 @@ POINTS = sorted(
         name
         for folder in ("caravan", "services")
         for path in (ROOT / folder).rglob("*.py")
-        for name in re.findall(r'crash\.point\("([\w.]+)"\)', path.read_text())
+        for name in re.findall(r'crash\.hit\("([\w.]+)"\)', path.read_text())
     }
     - {"relay.after_send"}
 )
@@ -58,7 +58,7 @@ class Restarting:
         self.program: Program | None = None
 
     async def start(self, **settings: str) -> None:
-        process, url = await launch(["up"], {**PACE, "CARAVAN_PORT": self.port, **settings}, self.data, "up")
+        process, url = await launch_caravan(["up"], {**PACE, "CARAVAN_PORT": self.port, **settings}, self.data, "up")
         self.program = Program(url, self.data, [process])
 
     async def sure(self, action: Callable[[Program], Awaitable[T]]) -> T:
@@ -74,7 +74,7 @@ class Restarting:
                 await asyncio.sleep(0.05)
                 return None
 
-        return (await until(attempt, seconds=60))[0]  # type: ignore[index]
+        return (await wait_until(attempt, seconds=60))[0]  # type: ignore[index]
 
     async def revive(self) -> None:
         if self.program is not None:
@@ -96,7 +96,7 @@ async def test_a_kill_at_a_crash_point_loses_and_doubles_nothing(point: str) -> 
             await shop.start()
         accepted = await _work(shop)
         assert shop.deaths >= 1 or await _die_later(shop), f"{point} was never passed"
-        await until(lambda: _rests(data), seconds=REST_SECONDS, every=0.3)
+        await wait_until(lambda: _rests(data), seconds=REST_SECONDS, every=0.3)
         assert await violations(backends_of(data), accepted) == []
     finally:
         if shop.program is not None:
@@ -105,15 +105,15 @@ async def test_a_kill_at_a_crash_point_loses_and_doubles_nothing(point: str) -> 
 
 
 async def _work(shop: Restarting) -> set[str]:
-    sku = await shop.sure(lambda program: program.product(stock=100))
-    who = await shop.sure(lambda program: program.customer())
+    sku = await shop.sure(lambda program: program.create_product(stock=100))
+    who = await shop.sure(lambda program: program.register_customer())
     accepted: set[str] = set()
 
     async def order(token: str, cancel: str) -> None:
         key = str(new_id())
 
         async def place(program: Program) -> str:
-            answer = await program.place(who, sku, token=token, key=key)
+            answer = await program.place_order(who, sku, token=token, key=key)
             if answer.status_code != 202:
                 raise httpx2.HTTPError(answer.text)
             return str(answer.json()["id"])
@@ -124,7 +124,7 @@ async def _work(shop: Restarting) -> set[str]:
                 raise httpx2.HTTPError(answer.text)
 
         async def paid(program: Program) -> None:
-            if (await program.order(who, order_id))["status"] in ("created", "reserved"):
+            if (await program.get_order(who, order_id))["status"] in ("created", "reserved"):
                 raise httpx2.HTTPError("not yet")
 
         order_id = await shop.sure(place)

@@ -8,12 +8,12 @@ import pytest
 
 from caravan.bus import Bus
 from caravan.database import UnitOfWork
-from caravan.messages import Outgoing
+from caravan.messages import OutgoingMessage
 from caravan.runtime import BUS, Backends
 from tests.faults.books import books, differences
 from tests.faults.invariants import at_rest, rows, violations
-from tests.shop import until
-from tests.story import Story, whole_shop
+from tests.shop import wait_until
+from tests.story import ShopScenario, run_whole_shop
 
 TIMES = 5
 
@@ -27,7 +27,7 @@ class Repeating:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._bus, name)
 
-    async def publish(self, messages: Sequence[Outgoing]) -> None:
+    async def publish(self, messages: Sequence[OutgoingMessage]) -> None:
         await self._bus.publish([message for _ in range(TIMES) for message in messages])
 
 
@@ -37,30 +37,32 @@ def data(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def told(backends: Backends, data: Path) -> AsyncIterator[Story]:
+async def told(backends: Backends, data: Path) -> AsyncIterator[ShopScenario]:
     """A story that has come to its end, with every message sent five times."""
-    async with whole_shop(backends, data, wrap=lambda bus: Repeating(bus)) as story:
-        await story.tell()
+    async with run_whole_shop(backends, data, wrap=lambda bus: Repeating(bus)) as story:
+        await story.run_scenario()
         await rest(story, backends)
         yield story
 
 
-async def rest(story: Story, backends: Backends) -> None:
-    await story.rest()
+async def rest(story: ShopScenario, backends: Backends) -> None:
+    await story.wait_for_ends()
 
     async def resting() -> bool:
         left = await at_rest(backends)
         assert left == "", left
         return True
 
-    await until(resting, seconds=60, every=0.1)
+    await wait_until(resting, seconds=60, every=0.1)
 
 
 async def mails(backends: Backends) -> list[Any]:
     return await rows(backends, "notifications", "SELECT about, kind, channel FROM notification WHERE state = 'sent'")
 
 
-async def test_every_message_five_times_changes_neither_money_nor_stock_nor_mailbox(told: Story, backends: Backends, data: Path) -> None:
+async def test_every_message_five_times_changes_neither_money_nor_stock_nor_mailbox(
+    told: ShopScenario, backends: Backends, data: Path
+) -> None:
     delivered = (await rows(backends, BUS, "SELECT count(*), count(DISTINCT message_id) FROM topic_log"))[0]
     assert delivered[0] == TIMES * delivered[1]
     assert await violations(backends, set(told.orders)) == []
@@ -71,13 +73,13 @@ async def test_every_message_five_times_changes_neither_money_nor_stock_nor_mail
 
 
 async def test_topics_read_again_from_the_first_message_change_not_a_single_row(backends: Backends, data: Path) -> None:
-    async with whole_shop(backends, data) as story:
-        await story.tell()
+    async with run_whole_shop(backends, data) as story:
+        await story.run_scenario()
         await rest(story, backends)
     before = await books(backends, data)
     read = await _start_over(backends)
-    async with whole_shop(backends, data):
-        await until(lambda: _read_again(backends), seconds=60, every=0.1)
+    async with run_whole_shop(backends, data):
+        await wait_until(lambda: _read_again(backends), seconds=60, every=0.1)
     assert read > 100
     assert differences(before, await books(backends, data)) == []
 
@@ -100,15 +102,15 @@ async def test_without_an_inbox_a_repeated_message_would_be_noticed(
 ) -> None:
     """These tests can fail: when every message counts as new, the books change."""
 
-    async def everything_is_new(work: UnitOfWork, consumer: str, messages: Any) -> set[Any]:
+    async def everything_is_new(uow: UnitOfWork, consumer: str, messages: Any) -> set[Any]:
         return set(messages)
 
-    async with whole_shop(backends, data) as story:
-        await story.tell()
+    async with run_whole_shop(backends, data) as story:
+        await story.run_scenario()
         await rest(story, backends)
     before = await books(backends, data)
     await _start_over(backends)
-    monkeypatch.setattr(UnitOfWork, "claim", everything_is_new)
-    async with whole_shop(backends, data):
-        await until(lambda: _read_again(backends), seconds=60, every=0.1)
+    monkeypatch.setattr(UnitOfWork, "claim_messages", everything_is_new)
+    async with run_whole_shop(backends, data):
+        await wait_until(lambda: _read_again(backends), seconds=60, every=0.1)
     assert differences(before, await books(backends, data)) != []

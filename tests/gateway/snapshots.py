@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from caravan.snapshot import SCHEMA, revision_of
+from caravan.snapshot import SCHEMA, compute_revision
 
 READY = {"ready": True, "serving": True, "terminating": False}
 DRAINING = {"ready": False, "serving": True, "terminating": True}
@@ -35,7 +35,7 @@ def document(sequence: int, services: dict[str, Any], routes: Iterable[dict[str,
         "routes": [route(name) for name in services] if routes is None else list(routes),
         **more,
     }
-    return json.dumps({**content, "sequence": sequence, "revision": revision_of(content)}).encode()
+    return json.dumps({**content, "sequence": sequence, "revision": compute_revision(content)}).encode()
 
 
 class Mounted:

@@ -13,11 +13,11 @@ from fastapi.responses import Response, StreamingResponse
 from pydantic import BaseModel
 
 from caravan.discovery import HEARTBEAT_SECONDS
-from caravan.errors import NotFound, Unavailable
+from caravan.errors import NotFound, ServiceUnavailable
 from caravan.http import FREE_PARAMETERS, App, create_app
 from caravan.runtime import Backends
 from caravan.service import Service
-from tests.shop import Shop, until
+from tests.shop import Shop, wait_until
 
 
 class Form(BaseModel):
@@ -64,7 +64,7 @@ class Pets:
     async def show(self, name: str) -> dict[str, Any]:
         self.asked += 1
         if self.failing:
-            raise Unavailable("the stand-in fails")
+            raise ServiceUnavailable("the stand-in fails")
         if name == "nobody":
             raise NotFound("no such pet")
         return {"name": name}
@@ -120,7 +120,7 @@ async def listening(app: Any, host: str = "127.0.0.1", http: Any = "httptools") 
     async def started() -> bool:
         return server.started
 
-    await until(started)
+    await wait_until(started)
     port = server.servers[0].sockets[0].getsockname()[1]
     try:
         yield f"http://{host}:{port}"
@@ -136,7 +136,7 @@ async def registered(shop: Shop, pets: Pets, backends: Backends) -> AsyncIterato
 
     async def heartbeat() -> None:
         while True:
-            await discovery.register([pets.name], url)
+            await discovery.register_services([pets.name], url)
             await asyncio.sleep(HEARTBEAT_SECONDS)
 
     async with listening(pets.app(backends)) as url:
@@ -146,14 +146,14 @@ async def registered(shop: Shop, pets: Pets, backends: Backends) -> AsyncIterato
             yield url
         finally:
             beating.cancel()
-            await discovery.leave(url)
+            await discovery.deregister_url(url)
 
 
 async def known(shop: Shop, *names: str) -> None:
-    table = shop.context("gateway").parts.table
+    table = shop.get_context("gateway").resources.table
 
     async def read() -> bool:
         await table.refresh()
         return set(names) <= table.documents.keys()
 
-    await until(read, every=0.1)
+    await wait_until(read, every=0.1)

@@ -3,17 +3,17 @@
 import pytest
 
 from caravan.runtime import Backends
-from services.__main__ import load
-from services.gateway.routing import ROOTS, forwardable, root
-from tests.shop import running
+from services.__main__ import load_services
+from services.gateway.routing import ROOT_OWNERS, extract_root, is_forwardable
+from tests.shop import run_services
 
 
 @pytest.mark.parametrize("path", ["/v1/products", "/v1/products/MUG", "/v1/reports/sales", "/v1/orders", "/.well-known/jwks.json"])
 async def test_a_path_of_a_service_not_reached_yet_is_503_and_any_other_404(backends: Backends, path: str) -> None:
-    async with running(backends, "gateway", "inventory") as shop:
+    async with run_services(backends, "gateway", "inventory") as shop:
         for name in ("identity",):
             shop.process.peers.pop(name, None)
-            shop.context("gateway").parts.table.documents.pop(name, None)
+            shop.get_context("gateway").resources.table.documents.pop(name, None)
         answer = await shop.client.get(path)
         assert answer.status_code == 503 and "retry-after" in answer.headers, answer.text
         for unknown in ("/v1/nothing", "/v1/stock/MUG/nothing", "/nothing"):
@@ -22,10 +22,10 @@ async def test_a_path_of_a_service_not_reached_yet_is_503_and_any_other_404(back
 
 def test_the_roots_are_those_that_the_services_declare() -> None:
     declared: dict[str, set[str]] = {}
-    for service in load():
+    for service in load_services():
         for router in service.routers:
             for route in router.routes:
                 path = getattr(route, "path", "")
-                if forwardable(path):
-                    declared.setdefault(root(path), set()).add(service.name)
-    assert declared == ROOTS
+                if is_forwardable(path):
+                    declared.setdefault(extract_root(path), set()).add(service.name)
+    assert declared == ROOT_OWNERS

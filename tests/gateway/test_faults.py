@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from caravan import faults
 from caravan.breaker import Breaker
-from caravan.errors import Busy, Problem, Unavailable
+from caravan.errors import CapacityExceeded, Problem, ServiceUnavailable
 from caravan.runtime import Backends
 from tests.gateway.stand_ins import Pets, listening, registered
 from tests.gateway.test_forwarding import Case
-from tests.shop import running
+from tests.shop import run_services
 
 COUNT = 12
 
@@ -24,8 +24,8 @@ async def provoke(kind: str) -> None:
     if kind == "bug":
         raise KeyError("a bug that one request meets")
     if kind == "busy":
-        raise Busy("a bound that clients reach")
-    raise Unavailable("another service is away", fault=kind)
+        raise CapacityExceeded("a bound that clients reach")
+    raise ServiceUnavailable("another service is away", fault=kind)
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ async def remote(backends: Backends) -> AsyncIterator[Case]:
     pets = Pets()
     pets.router.add_api_route("/v1/pets/{kind}/provoked", provoke)
     async with (
-        running(backends, "gateway") as shop,
+        run_services(backends, "gateway") as shop,
         registered(shop, pets, backends),
         listening(shop.process.app) as url,
         httpx2.AsyncClient(base_url=url, timeout=15, trust_env=False) as client,
@@ -42,7 +42,7 @@ async def remote(backends: Backends) -> AsyncIterator[Case]:
 
 
 async def _sound(case: Case) -> None:
-    assert case.shop.context("gateway").calls.breaker("pets").state == "closed"
+    assert case.shop.get_context("gateway").call.get_breaker("pets").state == "closed"
     answers = await asyncio.gather(*(case.client.get("/v1/pets/rex") for _ in range(10)))
     assert {answer.status_code for answer in answers} == {200}
 
@@ -79,7 +79,7 @@ async def test_clients_that_leave_amid_their_bodies_take_the_service_from_nobody
 async def test_answers_that_a_client_or_a_dependency_provokes_open_no_breaker(remote: Case, kind: str, status: int) -> None:
     for _ in range(COUNT):
         answer = await remote.client.get(f"/v1/pets/{kind}/provoked")
-        assert answer.status_code == status and faults.FAULT not in answer.headers
+        assert answer.status_code == status and faults.FAULT_HEADER not in answer.headers
     await _sound(remote)
 
 
@@ -92,7 +92,7 @@ async def test_a_header_that_cannot_be_passed_on_is_the_clients_fault(remote: Ca
 
 
 async def test_reads_that_hang_while_others_are_answered_are_503_and_open_no_breaker(remote: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    gateway = remote.shop.context("gateway")
+    gateway = remote.shop.get_context("gateway")
     monkeypatch.setattr(gateway, "settings", gateway.settings.model_copy(update={"read_seconds": 0.3}))
     stop = asyncio.Event()
 
@@ -109,11 +109,11 @@ async def test_reads_that_hang_while_others_are_answered_are_503_and_open_no_bre
 
 
 async def test_a_service_that_answers_nobody_opens_its_breaker(remote: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    gateway = remote.shop.context("gateway")
+    gateway = remote.shop.get_context("gateway")
     monkeypatch.setattr(gateway, "settings", gateway.settings.model_copy(update={"read_seconds": 0.1}))
-    breaker = gateway.calls.breaker("pets")
+    breaker = gateway.call.get_breaker("pets")
     with contextlib.ExitStack() as stack:
-        stack.callback(breaker.succeeded)
+        stack.callback(breaker.record_success)
         stack.callback(setattr, breaker, "state", "closed")
         for _ in range(breaker.consecutive):
             assert (await remote.client.get("/v1/pets/rex/sleep")).status_code == 503
@@ -129,8 +129,8 @@ def test_only_the_services_own_502_503_and_504_count_as_answers(status: int, fau
 def test_no_mixture_of_other_ends_opens_a_breaker(ends: list[bool | None]) -> None:
     breaker = Breaker(lambda: 100.0)
     for end in ends:
-        assert breaker.allow()
-        breaker.book(end)
+        assert breaker.allow_call()
+        breaker.record_outcome(end)
     assert breaker.state == "closed"
 
 
@@ -144,9 +144,9 @@ def test_no_mixture_of_other_ends_opens_a_breaker(ends: list[bool | None]) -> No
         (httpx2.PoolTimeout(""), None),
         (httpx2.LocalProtocolError(""), None),
         (asyncio.CancelledError(), None),
-        (Unavailable(""), True),
+        (ServiceUnavailable(""), True),
         (Problem(""), False),
     ],
 )
 def test_of_errors_only_those_of_the_connection_count(error: BaseException, failed: bool | None) -> None:
-    assert faults.has_failed_by(error) is failed
+    assert faults.has_failed_with(error) is failed

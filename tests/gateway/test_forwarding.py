@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import httpx2
 import pytest
 
-from caravan.endpoints import Endpoint, Pool
+from caravan.endpoints import Endpoint, EndpointPool
 from caravan.runtime import Backends, process
 from services.gateway.settings import Settings
 from tests.gateway.stand_ins import Pets, known, listening, registered
-from tests.shop import Shop, running, until
+from tests.shop import Shop, run_services, wait_until
 
 
 @dataclass
@@ -34,14 +34,14 @@ async def _case(shop: Shop, pets: Pets) -> AsyncIterator[Case]:
 @pytest.fixture(scope="module")
 async def here(backends: Backends) -> AsyncIterator[Case]:
     pets = Pets("cats")
-    async with running(backends, "gateway", extra=(pets.here(),)) as shop, _case(shop, pets) as made:
+    async with run_services(backends, "gateway", extra_services=(pets.here(),)) as shop, _case(shop, pets) as made:
         yield made
 
 
 @pytest.fixture(scope="module")
 async def there(backends: Backends) -> AsyncIterator[Case]:
     pets = Pets()
-    async with running(backends, "gateway") as shop, registered(shop, pets, backends), _case(shop, pets) as made:
+    async with run_services(backends, "gateway") as shop, registered(shop, pets, backends), _case(shop, pets) as made:
         yield made
 
 
@@ -171,17 +171,17 @@ async def test_a_body_over_one_mebibyte_is_refused_by_its_length_and_by_what_com
 
 
 async def test_a_service_that_does_not_answer_in_time_is_given_up(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(case.shop.context("gateway"), "settings", Settings(read_seconds=0.1))
+    monkeypatch.setattr(case.shop.get_context("gateway"), "settings", Settings(read_seconds=0.1))
     answer = await case.client.get(f"/v1/{case.pets.name}/rex/sleep")
     assert answer.status_code == 503 and answer.headers["retry-after"] and answer.headers["content-type"] == "application/problem+json"
 
 
 async def test_the_routes_of_a_service_that_went_away_are_kept_and_answer_503(backends: Backends) -> None:
     pets = Pets("birds")
-    async with running(backends, "gateway") as shop:
+    async with run_services(backends, "gateway") as shop:
         async with registered(shop, pets, backends):
             assert (await shop.client.get("/v1/birds/rex")).status_code == 200
-        await shop.context("gateway").parts.table.refresh()
+        await shop.get_context("gateway").resources.table.refresh()
         away = await shop.client.get("/v1/birds/rex")
         assert away.status_code == 503 and int(away.headers["retry-after"]) >= 1
         assert away.headers["content-type"] == "application/problem+json"
@@ -189,7 +189,7 @@ async def test_the_routes_of_a_service_that_went_away_are_kept_and_answer_503(ba
 
 
 async def test_the_breaker_of_a_failing_service_opens_answers_at_once_and_closes_again(remote: Case) -> None:
-    breaker = remote.shop.context("gateway").calls.breaker("pets")
+    breaker = remote.shop.get_context("gateway").call.get_breaker("pets")
     for _ in range(30):  # what the client did wrong is no failure of the service
         assert (await remote.client.get("/v1/pets/nobody")).status_code == 404
     assert breaker.state == "closed"
@@ -208,21 +208,21 @@ async def test_the_breaker_of_a_failing_service_opens_answers_at_once_and_closes
         await remote.client.get("/v1/pets/rex")
         return breaker.state == "closed"
 
-    await until(closed)
+    await wait_until(closed)
     assert (await remote.client.get("/v1/pets/rex")).status_code == 200
 
 
 async def test_what_did_not_reach_an_endpoint_goes_to_another_however_often(remote: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     discovery = remote.shop.process.discovery
-    gone, here = Pool("pets"), Pool("pets")
-    gone.update(["http://127.0.0.1:9"])
-    here.update([(await discovery.locate("pets")).url])
+    gone, here = EndpointPool("pets"), EndpointPool("pets")
+    gone.update_endpoints(["http://127.0.0.1:9"])
+    here.update_endpoints([(await discovery.acquire_endpoint("pets")).url])
     turns = itertools.cycle([gone, here])
 
     async def locate(_: str, __: Collection[str] = ()) -> Endpoint:
-        return next(turns).take()
+        return next(turns).acquire()
 
-    monkeypatch.setattr(discovery, "locate", locate)
+    monkeypatch.setattr(discovery, "acquire_endpoint", locate)
     reads = [(await remote.client.get("/v1/pets/rex")).status_code for _ in range(20)]
     writes = [(await remote.client.post("/v1/pets", content=b"x")).status_code for _ in range(20)]
     assert set(reads) == set(writes) == {200}
@@ -238,17 +238,17 @@ async def test_reads_whose_connections_break_are_done_elsewhere_and_writes_are_n
     async with contextlib.AsyncExitStack() as stack:
         dying = [await stack.enter_async_context(await asyncio.start_server(end, "127.0.0.1", 0)) for _ in range(2)]
         discovery = remote.shop.process.discovery
-        pool = Pool("pets")
-        sound = (await discovery.locate("pets")).url
-        pool.update([sound, *(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}" for server in dying)])
+        pool = EndpointPool("pets")
+        sound = (await discovery.acquire_endpoint("pets")).url
+        pool.update_endpoints([sound, *(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}" for server in dying)])
 
         async def locate(_: str, tried: Collection[str] = ()) -> Endpoint:
-            return pool.take(tried)
+            return pool.acquire(tried)
 
-        monkeypatch.setattr(discovery, "locate", locate)
+        monkeypatch.setattr(discovery, "acquire_endpoint", locate)
         reads = await asyncio.gather(*(remote.client.get("/v1/pets/rex") for _ in range(60)))
         assert {answer.status_code for answer in reads} == {200}
-        pool.update([url for url in pool.urls() if url != sound])
+        pool.update_endpoints([url for url in pool.list_urls() if url != sound])
         broken = await remote.client.post("/v1/pets", content=b"x")
         assert broken.status_code == 503, "nobody knows whether it was done"
 
@@ -264,7 +264,7 @@ async def test_by_name_a_service_not_reached_yet_makes_unknown_paths_503(monkeyp
         await real(scope, receive, send)  # type: ignore[arg-type]
 
     real = pets.app(backends)
-    async with listening(app) as url, running(backends, "gateway", discovery=url.replace("//", "//{service}@")) as shop:
+    async with listening(app) as url, run_services(backends, "gateway", discovery=url.replace("//", "//{service}@")) as shop:
         early = await shop.client.get("/v1/pets/rex")
         assert early.status_code == 503 and "pets" in early.json()["detail"]
         down[0] = False
@@ -292,7 +292,7 @@ async def test_forwarding_to_a_service_in_this_process_costs_less_than_150_micro
 
     async def send(_: object) -> None: ...
 
-    token = here.shop.issuer.token().encode()
+    token = here.shop.issuer.issue_token().encode()
     headers = [
         (b"host", b"x"),
         (b"accept", b"*/*"),
@@ -317,12 +317,12 @@ async def test_a_gateway_is_not_there_before_it_knows_the_routes_of_services_tha
     async def never(*_: object) -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(process, "repeat", never)
+    monkeypatch.setattr(process, "run_periodically", never)
     pets = Pets()
-    async with listening(pets.app(backends)) as url, running(backends) as elsewhere:
-        await elsewhere.process.discovery.register(["pets"], url)
-        async with running(backends, "gateway", "catalog") as shop:
-            table = shop.context("gateway").parts.table
+    async with listening(pets.app(backends)) as url, run_services(backends) as elsewhere:
+        await elsewhere.process.discovery.register_services(["pets"], url)
+        async with run_services(backends, "gateway", "catalog") as shop:
+            table = shop.get_context("gateway").resources.table
             assert {"pets", "catalog"} <= table.documents.keys()
             assert (await shop.client.get("/v1/pets/rex")).status_code == 200
             assert (await shop.client.get("/v1/products")).status_code == 200

@@ -13,30 +13,30 @@ from typer.testing import CliRunner
 from caravan import telemetry
 from caravan.clock import new_id
 from caravan.http import encode_cursor
-from caravan.jobs import NewJob
+from caravan.jobs import JobRequest
 from caravan.runtime import Backends
 from services.cli import app
-from tests.kernel.job_shop import context, demo, ran
-from tests.shop import Shop, running, until
+from tests.kernel.job_shop import get_context, handled_data, run_demo
+from tests.shop import Shop, run_services, wait_until
 
 NOTE = "demo.note-take"
 
 
 @pytest.fixture(scope="module")
 async def worker(backends: Backends) -> AsyncIterator[Shop]:
-    async with demo(backends) as shop:
+    async with run_demo(backends) as shop:
         yield shop
 
 
 @pytest.fixture(scope="module")
 async def gateway(backends: Backends, worker: Shop) -> AsyncIterator[Shop]:
     """A process that has none of the queues itself."""
-    async with running(backends, "gateway") as shop:
+    async with run_services(backends, "gateway") as shop:
         yield shop
 
 
 async def call(gateway: Shop, method: str, path: str, **options: Any) -> Any:
-    return await gateway.client.request(method, path, headers=gateway.bearer("admin"), **options)
+    return await gateway.client.request(method, path, headers=gateway.issue_headers("admin"), **options)
 
 
 async def in_state(gateway: Shop, job_id: str, state: str) -> dict[str, Any]:
@@ -44,18 +44,18 @@ async def in_state(gateway: Shop, job_id: str, state: str) -> dict[str, Any]:
         found: dict[str, Any] = (await call(gateway, "GET", f"/v1/jobs/{job_id}")).json()
         return found if found.get("state") == state else None
 
-    found = await until(reached)
+    found = await wait_until(reached)
     assert found is not None
     return found
 
 
-async def enqueue(worker: Shop, *new: NewJob) -> list[str]:
-    return [f"{NOTE}:{job_id}" for job_id in await context(worker).jobs.enqueue(NOTE, *new)]
+async def enqueue(worker: Shop, *new: JobRequest) -> list[str]:
+    return [f"{NOTE}:{job_id}" for job_id in await get_context(worker).jobs.enqueue(NOTE, *new)]
 
 
 async def test_a_failed_job_is_found_and_retried(gateway: Shop, worker: Shop) -> None:
     data = {"fails": 3, "mark": str(new_id())}
-    (job_id,) = await enqueue(worker, NewJob(data))
+    (job_id,) = await enqueue(worker, JobRequest(data))
     found = await in_state(gateway, job_id, "failed")
     assert found["reason"].startswith("ValueError: attempt 3 of order") and found["payload"] == data and found["attempts"] == 3
     listed = (await call(gateway, "GET", f"/v1/jobs?state=failed&queue={NOTE}")).json()["items"]
@@ -64,13 +64,13 @@ async def test_a_failed_job_is_found_and_retried(gateway: Shop, worker: Shop) ->
     assert retried.status_code == 200, retried.text
 
     async def tried_again() -> bool:
-        return ran.count(data) == 6
+        return handled_data.count(data) == 6
 
-    await until(tried_again)
+    await wait_until(tried_again)
 
 
 async def test_a_delayed_job_is_promoted_and_what_fits_no_state_is_refused_with_the_reason(gateway: Shop, worker: Shop) -> None:
-    (job_id,) = await enqueue(worker, NewJob({"mark": "promoted"}, delay=timedelta(hours=3)))
+    (job_id,) = await enqueue(worker, JobRequest({"mark": "promoted"}, delay=timedelta(hours=3)))
     refused = await call(gateway, "POST", f"/v1/jobs/{job_id}/retry")
     assert refused.status_code == 409 and "is delayed" in refused.json()["detail"]
     assert (await call(gateway, "POST", f"/v1/jobs/{job_id}/promote")).status_code == 200
@@ -82,7 +82,7 @@ async def test_a_delayed_job_is_promoted_and_what_fits_no_state_is_refused_with_
 
 
 async def test_pages_join_without_gaps(gateway: Shop, worker: Shop) -> None:
-    ids = await enqueue(worker, *(NewJob({"page": number}, delay=timedelta(hours=1, seconds=number)) for number in range(25)))
+    ids = await enqueue(worker, *(JobRequest({"page": number}, delay=timedelta(hours=1, seconds=number)) for number in range(25)))
     seen: list[str] = []
     cursor = None
     while True:
@@ -101,7 +101,7 @@ async def test_pages_join_without_gaps(gateway: Shop, worker: Shop) -> None:
 
 async def test_a_queue_is_paused_and_resumed_and_shows_its_schedule(gateway: Shop, worker: Shop) -> None:
     assert (await call(gateway, "POST", f"/v1/jobs/queues/{NOTE}/pause")).status_code == 204
-    (job_id,) = await enqueue(worker, NewJob({"mark": "paused"}))
+    (job_id,) = await enqueue(worker, JobRequest({"mark": "paused"}))
     listed = {item["name"]: item for item in (await call(gateway, "GET", "/v1/jobs/queues")).json()["items"]}
     assert listed[NOTE]["paused"] and listed[NOTE]["counts"]["waiting"] == 1
     assert listed["demo.clock-tick"]["schedule"] == "every 0.2 s" and listed["demo.clock-tick"]["next_at"]
@@ -113,14 +113,14 @@ async def test_a_queue_is_paused_and_resumed_and_shows_its_schedule(gateway: Sho
 
 async def test_only_admins_see_the_desk(gateway: Shop) -> None:
     for role in ("customer", "staff"):
-        assert (await gateway.client.get("/v1/jobs", headers=gateway.bearer(role))).status_code == 403
+        assert (await gateway.client.get("/v1/jobs", headers=gateway.issue_headers(role))).status_code == 403
 
 
 async def test_the_command_line_shows_the_same(worker: Shop, backends: Backends, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the gateway: what it does is tried where the whole shop runs."""
     monkeypatch.setenv("CARAVAN_JOBS_REDIS_URL", backends.redis_url)
     monkeypatch.setattr(telemetry, "configure_logs", lambda *_: None)  # the runner closes its streams, the log would write to them
-    (failed,) = await enqueue(worker, NewJob({"fails": 3, "mark": str(new_id())}))
+    (failed,) = await enqueue(worker, JobRequest({"fails": 3, "mark": str(new_id())}))
 
     async def command(*arguments: str) -> str:
         result = await asyncio.to_thread(CliRunner().invoke, app, ["jobs", *arguments])
@@ -133,7 +133,7 @@ async def test_the_command_line_shows_the_same(worker: Shop, backends: Backends,
     async def has_failed() -> bool:
         return failed in await listed("failed")
 
-    await until(has_failed)
+    await wait_until(has_failed)
     assert orjson.loads(await command("show", failed, "--output", "json"))["attempts"] == 3
     assert "ValueError" in await command("show", failed)
     assert failed in await command("list", "--state", "failed")
@@ -148,7 +148,7 @@ async def test_the_command_line_shows_the_same(worker: Shop, backends: Backends,
 )
 async def test_an_id_that_names_another_key_of_redis_is_no_job(gateway: Shop, worker: Shop, job_id: str) -> None:
     """Nothing is removed, and Redis isn't said to be away."""
-    client, quoted = context(worker).jobs.store.client, quote(f"{NOTE}:{job_id}", safe="")
+    client, quoted = get_context(worker).jobs.store.client, quote(f"{NOTE}:{job_id}", safe="")
     await client.set(f"caravan:{NOTE}:1:lock", "held")
     settings = await client.hgetall(f"caravan:{NOTE}:meta")
     for method, path in (("GET", ""), ("POST", "/retry"), ("POST", "/promote"), ("DELETE", "")):
@@ -175,7 +175,7 @@ async def test_what_the_audit_log_could_not_hold_is_refused_by_its_field(gateway
 @pytest.mark.parametrize("job_id", ["meta", "delayed", "12", "a:b", "", "a b", "ä"])
 async def test_a_job_is_not_given_the_name_of_another_key(worker: Shop, job_id: str) -> None:
     with pytest.raises(ValueError, match="the id of a job"):
-        await context(worker).jobs.enqueue(NOTE, NewJob(id=job_id))
+        await get_context(worker).jobs.enqueue(NOTE, JobRequest(id=job_id))
 
 
 @pytest.mark.parametrize("part", [True, False, None, 1.0, "1", -1, 2**31, [0], {}])

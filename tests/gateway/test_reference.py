@@ -13,10 +13,10 @@ from pydantic import BaseModel
 from caravan.auth import Staff
 from caravan.runtime import Backends
 from caravan.service import Service
-from services.gateway.asyncapi import describe
-from services.gateway.faces import channels, known_services
-from services.gateway.openapi import merge
-from tests.shop import running
+from services.gateway.asyncapi import build_asyncapi
+from services.gateway.faces import list_channels, list_known_services
+from services.gateway.openapi import merge_documents
+from tests.shop import run_services
 
 
 def references(node: Any) -> set[str]:
@@ -41,7 +41,7 @@ def document(operation_id: str, path: str, **schemas: Any) -> dict[str, Any]:
 def test_schemas_of_one_name_are_renamed_only_where_they_or_what_they_refer_to_differ() -> None:
     outer = {"properties": {"inner": {"$ref": "#/components/schemas/Inner"}, "again": {"$ref": "#/components/schemas/Outer"}}}
     same = {"type": "object"}
-    merged = merge(
+    merged = merge_documents(
         {
             "a": document("read", "/a", Outer=outer, Inner={"type": "string"}, Same=same),
             "b": document("read", "/b", Outer=outer, Inner={"type": "integer"}, Same=same),
@@ -66,7 +66,7 @@ async def test_the_merged_document_has_every_services_routes_with_roles_and_the_
     async def list_things(_: Staff) -> Thing:
         return Thing(name="x")
 
-    async with running(backends, "gateway", extra=(Service("things", routers=(router,)),)) as shop:
+    async with run_services(backends, "gateway", extra_services=(Service("things", routers=(router,)),)) as shop:
         merged = (await shop.client.get("/openapi.json")).json()
         operation = merged["paths"]["/v1/things"]["get"]
         assert operation["tags"] == ["things"] and operation["security"] == [{"bearer": ["staff"]}]
@@ -76,23 +76,23 @@ async def test_the_merged_document_has_every_services_routes_with_roles_and_the_
 
 
 def test_every_channel_of_every_service_is_described() -> None:
-    described = describe(channels(), "1")
+    described = build_asyncapi(list_channels(), "1")
     assert described["asyncapi"] == "3.0.0"
     assert {"topic.order-created", "topic.order-processed", "topic.audit", "queue.payments.capture", "exchange.orders"} <= described[
         "channels"
     ].keys()
-    assert len(described["channels"]) == len(channels()) == len(described["operations"])
+    assert len(described["channels"]) == len(list_channels()) == len(described["operations"])
     assert all(resolves(described, reference) for reference in references(described))
     assert all("." in name for name in described["components"]["messages"])
 
 
 def test_the_known_services_are_those_with_a_declaration() -> None:
-    assert {"gateway", "orders"} <= known_services() and "cli" not in known_services()
+    assert {"gateway", "orders"} <= list_known_services() and "cli" not in list_known_services()
 
 
 @pytest.mark.parametrize("path", ["/", "/docs", "/docs/messages"])
 async def test_a_page_stands_alone_and_its_script_is_the_one_that_its_policy_allows(backends: Backends, path: str) -> None:
-    async with running(backends, "gateway") as shop:
+    async with run_services(backends, "gateway") as shop:
         answer: httpx2.Response = await shop.client.get(path)
     assert answer.status_code == 200 and answer.headers["content-type"].startswith("text/html")
     assert not re.search(r'(src|href)="(https?:)?//', answer.text)

@@ -12,12 +12,12 @@ from typing import Any
 import httpx2
 import pytest
 
-from caravan.errors import Unavailable
+from caravan.errors import ServiceUnavailable
 from caravan.runtime import Backends
-from services.inventory.client import AVAILABILITY, AvailabilityRequest
+from services.inventory.client import GET_AVAILABILITY, AvailabilityRequest
 from tests.gateway.snapshots import DRAINING, READY, Mounted, Operator, document, endpoint, route
 from tests.gateway.stand_ins import Pets, listening
-from tests.shop import Shop, running, until
+from tests.shop import Shop, run_services, wait_until
 
 WITHIN = 2.0
 """Seconds until a change must be in force."""
@@ -34,7 +34,10 @@ class Case:
 
     async def put(self, services: dict[str, Any], routes: list[dict[str, Any]] | None = None, **more: Any) -> None:
         """Mount a newer snapshot and wait until it is in force."""
-        self.sequence = max(self.sequence, self.shop.process.discovery.snapshot.sequence if self.shop.process.discovery.snapshot else 0) + 1
+        self.sequence = (
+            max(self.sequence, self.shop.process.discovery.current_snapshot.sequence if self.shop.process.discovery.current_snapshot else 0)
+            + 1
+        )
         self.mounted.put(document(self.sequence, services, routes, **more))
         await self.in_force(self.sequence)
 
@@ -42,13 +45,13 @@ class Case:
         async def revised() -> bool:
             return bool((await self.client.get("/revision")).json()["sequence"] == sequence)
 
-        await until(revised, seconds=WITHIN)
+        await wait_until(revised, seconds=WITHIN)
 
     async def routed(self, path: str = "/v1/pets/rex") -> None:
         async def answered() -> bool:
             return (await self.client.get(path)).status_code == 200
 
-        await until(answered, seconds=WITHIN)
+        await wait_until(answered, seconds=WITHIN)
 
     async def spread(self, requests: int) -> list[int]:
         """How many of so many reads each replica got."""
@@ -66,7 +69,7 @@ async def made(backends: Backends, tmp_path_factory: pytest.TempPathFactory) -> 
     async with contextlib.AsyncExitStack() as stack:
         urls = [await stack.enter_async_context(listening(pets.app(backends))) for pets in replicas]
         mounted.put(document(1, {"pets": [endpoint(urls[0])]}))
-        shop = await stack.enter_async_context(running(backends, "gateway", registry_file=mounted.path))
+        shop = await stack.enter_async_context(run_services(backends, "gateway", registry_file=mounted.path))
         url = await stack.enter_async_context(listening(shop.process.app))
         client = await stack.enter_async_context(httpx2.AsyncClient(base_url=url, timeout=10, trust_env=False))
         yield Case(shop, client, mounted, replicas, urls)
@@ -77,9 +80,9 @@ async def case(made: Case) -> Case:
     """All three replicas ready, and nothing remembered of what failed before."""
     for pets in made.replicas:
         pets.reset()
-    gateway = made.shop.context("gateway")
-    gateway.calls._breakers.clear()
-    gateway.parts.upstreams._budgets.clear()
+    gateway = made.shop.get_context("gateway")
+    gateway.call._breakers.clear()
+    gateway.resources.upstreams._budgets.clear()
     await made.put({})
     await made.put({"pets": [endpoint(url) for url in made.urls]})
     await made.routed()
@@ -109,7 +112,7 @@ class Load:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(work()) for work in (self._read, self._read, self._read, self._write)]
+        tasks = [asyncio.create_task(uow()) for uow in (self._read, self._read, self._read, self._write)]
         try:
             yield
         finally:
@@ -123,7 +126,7 @@ async def test_from_one_replica_to_three_and_back_under_load_no_request_fails(ba
     async with contextlib.AsyncExitStack() as stack:
         first = await stack.enter_async_context(listening(replicas[0].app(backends)))
         mounted.put(document(1, {"pets": [endpoint(first)]}))
-        shop = await stack.enter_async_context(running(backends, "gateway", registry_file=mounted.path))
+        shop = await stack.enter_async_context(run_services(backends, "gateway", registry_file=mounted.path))
         client = await stack.enter_async_context(
             httpx2.AsyncClient(base_url=await stack.enter_async_context(listening(shop.process.app)), timeout=10, trust_env=False)
         )
@@ -135,7 +138,7 @@ async def test_from_one_replica_to_three_and_back_under_load_no_request_fails(ba
                 grown = await _seconds(lambda: replicas[1].asked > 5 and replicas[2].asked > 5)
                 leaving = [endpoint(second, **DRAINING), endpoint(third, **DRAINING)]
                 mounted.put(document(3, {"pets": [endpoint(first), *leaving]}))
-                shrunk = await _seconds(lambda: shop.process.discovery.snapshot.sequence == 3)  # type: ignore[union-attr]
+                shrunk = await _seconds(lambda: shop.process.discovery.current_snapshot.sequence == 3)  # type: ignore[union-attr]
                 asked = [pets.asked for pets in replicas]
                 await _seconds(lambda: replicas[0].asked > asked[0] + 200)
                 late = [pets.asked - before for pets, before in zip(replicas[1:], asked[1:], strict=True)]
@@ -153,7 +156,7 @@ async def _seconds(holds: Any) -> float:
     async def check() -> bool:
         return bool(holds())
 
-    await until(check)
+    await wait_until(check)
     return time.monotonic() - started
 
 
@@ -202,7 +205,7 @@ async def test_an_endpoint_that_fails_in_a_row_is_left_out_and_comes_back_when_i
     async def back() -> bool:
         return min(await case.spread(6)) > 0
 
-    await until(back)
+    await wait_until(back)
 
 
 async def test_not_more_endpoints_are_left_out_than_the_service_allows(case: Case) -> None:
@@ -261,7 +264,7 @@ async def test_a_snapshot_that_is_not_sound_is_refused_and_counted(
     async def refused() -> bool:
         return await _counted(case, "invalid") > counted
 
-    await until(refused, seconds=WITHIN)
+    await wait_until(refused, seconds=WITHIN)
     assert says in caplog.text
     assert (await case.client.get("/revision")).json()["revision"] == before
     assert min(await case.spread(6)) > 0
@@ -279,7 +282,7 @@ async def test_an_older_snapshot_is_ignored(case: Case) -> None:
     async def ignored() -> bool:
         return await _counted(case, "older") > counted
 
-    await until(ignored, seconds=WITHIN)
+    await wait_until(ignored, seconds=WITHIN)
     assert min(await case.spread(6)) > 0
 
 
@@ -287,7 +290,7 @@ async def test_the_revision_is_told_to_the_cluster_and_readiness_shows_it(case: 
     told = (await case.client.get("/revision")).json()
     assert told["revision"].startswith("sha256:") and told["gateway"] == "gateway" and told["sources"] == {"file": "ok"}
     assert (await case.client.get("/readyz")).json()["registry"] == told
-    async with running(backends, "gateway") as other:
+    async with run_services(backends, "gateway") as other:
         answer = await other.client.get("/revision")
         assert answer.status_code == 404 and "CARAVAN_REGISTRY_URL" in answer.json()["detail"]
 
@@ -303,7 +306,7 @@ async def test_by_long_poll_a_change_is_in_force_at_once_and_an_operator_that_is
     async with (
         listening(pets.app(backends)) as url,
         listening(app) as registry,
-        running(backends, "gateway", registry_url=registry) as shop,
+        run_services(backends, "gateway", registry_url=registry) as shop,
     ):
         early = await shop.client.get("/readyz")
         assert early.status_code == 503 and "registry" in early.json()["failing"]
@@ -313,7 +316,7 @@ async def test_by_long_poll_a_change_is_in_force_at_once_and_an_operator_that_is
             return (await shop.client.get("/v1/pets/rex")).status_code == status
 
         assert await _taken(shop, 1) < WITHIN
-        await until(lambda: answers(200), seconds=WITHIN)
+        await wait_until(lambda: answers(200), seconds=WITHIN)
         polls = operator.polls
         operator.put(document(2, {"pets": []}))
         assert await _taken(shop, 2) < 0.5
@@ -326,7 +329,7 @@ async def test_by_long_poll_a_change_is_in_force_at_once_and_an_operator_that_is
         async def lost() -> bool:
             return bool((await shop.client.get("/revision")).json()["sources"]["url"] != "ok")
 
-        await until(lost)
+        await wait_until(lost)
         assert await answers(200) and (await shop.client.get("/readyz")).json()["registry"]["sequence"] == 3
         assert 'caravan_registry_reachable{source="url"} 0.0' in (await shop.client.get("/metrics")).text
         away[0] = False
@@ -335,7 +338,9 @@ async def test_by_long_poll_a_change_is_in_force_at_once_and_an_operator_that_is
 
 
 async def _taken(shop: Shop, sequence: int) -> float:
-    return await _seconds(lambda: (shop.process.discovery.snapshot and shop.process.discovery.snapshot.sequence) == sequence)
+    return await _seconds(
+        lambda: (shop.process.discovery.current_snapshot and shop.process.discovery.current_snapshot.sequence) == sequence
+    )
 
 
 async def test_of_file_and_operator_the_newer_counts(backends: Backends, tmp_path: Path) -> None:
@@ -344,7 +349,7 @@ async def test_of_file_and_operator_the_newer_counts(backends: Backends, tmp_pat
     operator.put(document(4, {"pets": []}))
     async with (
         listening(operator) as registry,
-        running(backends, "gateway", registry_url=registry, registry_file=mounted.path) as shop,
+        run_services(backends, "gateway", registry_url=registry, registry_file=mounted.path) as shop,
     ):
         await _taken(shop, 5)
         operator.put(document(6, {"pets": []}))
@@ -357,21 +362,21 @@ async def test_services_call_each_other_where_the_snapshot_says_and_around_an_en
     backends: Backends, tmp_path: Path
 ) -> None:
     mounted = Mounted(tmp_path)
-    async with running(backends, "inventory") as other, listening(other.process.app) as url:
+    async with run_services(backends, "inventory") as other, listening(other.process.app) as url:
         gone = endpoint("http://127.0.0.1:9")
         breaker = {"consecutiveFailures": 3, "openFor": 60.0}
         mounted.put(document(1, {"inventory": {"endpoints": [gone, endpoint(url)], "circuitBreaker": breaker, "retry": {"unsent": True}}}))
-        async with running(backends, "gateway", registry_file=mounted.path) as shop:
+        async with run_services(backends, "gateway", registry_file=mounted.path) as shop:
             await _taken(shop, 1)
-            calls, request = shop.context("gateway").calls, AvailabilityRequest(skus=["A1234"])
-            await other.context("inventory").calls(AVAILABILITY, request)
-            patient = replace(AVAILABILITY, seconds=10)
-            for operation in [patient, replace(patient, repeatable=False)] * 10:
+            calls, request = shop.get_context("gateway").call, AvailabilityRequest(skus=["A1234"])
+            await other.get_context("inventory").call(GET_AVAILABILITY, request)
+            patient = replace(GET_AVAILABILITY, seconds=10)
+            for operation in [patient, replace(patient, is_repeatable=False)] * 10:
                 await calls(operation, request)  # of the second kind, too: nobody has heard the first attempt
             pool = shop.process.discovery._pools["inventory"]  # type: ignore[attr-defined]
-            unreached = {each.url for each in pool._endpoints.values() if each.unreached > 0}
+            unreached = {each.url for each in pool._endpoints.values() if each.unreachable_at > 0}
             assert unreached == {"http://127.0.0.1:9"}
             mounted.put(document(2, {"inventory": []}))
             await _taken(shop, 2)
-            with pytest.raises(Unavailable, match="inventory"):
-                await calls(AVAILABILITY, request)
+            with pytest.raises(ServiceUnavailable, match="inventory"):
+                await calls(GET_AVAILABILITY, request)

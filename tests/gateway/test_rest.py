@@ -6,7 +6,7 @@ from caravan.http import App
 from caravan.runtime import Backends
 from services.gateway.table import RESTING_REFRESH_SECONDS
 from tests.gateway.stand_ins import Pets, listening, registered
-from tests.shop import running, until
+from tests.shop import run_services, wait_until
 
 
 class Counted(Pets):
@@ -24,8 +24,8 @@ class Counted(Pets):
 
 async def test_documents_are_read_seldom_while_nobody_asks(backends: Backends) -> None:
     pets = Counted("snakes")
-    async with running(backends, "gateway") as shop, registered(shop, pets, backends):
-        table = shop.context("gateway").parts.table
+    async with run_services(backends, "gateway") as shop, registered(shop, pets, backends):
+        table = shop.get_context("gateway").resources.table
         table.asked_at -= 3600
         before = pets.read
         for _ in range(5):
@@ -41,16 +41,16 @@ async def test_documents_are_read_seldom_while_nobody_asks(backends: Backends) -
 
 async def test_a_service_that_came_while_nobody_asked_is_found_by_the_first_who_asks(backends: Backends) -> None:
     pets = Pets("lizards")
-    async with running(backends, "gateway") as shop, listening(pets.app(backends)) as url:
-        table = shop.context("gateway").parts.table
-        await shop.process.discovery.register([pets.name], url)
+    async with run_services(backends, "gateway") as shop, listening(pets.app(backends)) as url:
+        table = shop.get_context("gateway").resources.table
+        await shop.process.discovery.register_services([pets.name], url)
 
         async def answered() -> bool:
             table.refreshed_at -= 3600
             return (await shop.client.get("/v1/lizards/rex")).status_code == 200
 
-        await until(answered)
+        await wait_until(answered)
         assert (await shop.client.get("/v1/nothing")).status_code == 404
         read = table.refreshed_at
         assert (await shop.client.get("/v1/nothing-else")).status_code == 404 and table.refreshed_at == read, "not for each unknown path"
-        await shop.process.discovery.leave(url)
+        await shop.process.discovery.deregister_url(url)

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.routing import Trie, declared
+from services.gateway.routing import Trie, iterate_declared_routes
 
 SEGMENTS = st.sampled_from(["v1", "me", "users", "{id}", "{name}"])
 TEMPLATES = st.lists(st.lists(SEGMENTS, min_size=1, max_size=4).map(lambda parts: "/" + "/".join(parts)), min_size=1, max_size=12)
@@ -30,7 +30,7 @@ def shape(template: str | None) -> str | None:
 
 @given(TEMPLATES, PATHS)
 def test_the_most_literal_template_that_fits_wins(templates: list[str], path: str) -> None:
-    found = Trie((template, "GET", "x") for template in templates).match(path)
+    found = Trie((template, "GET", "x") for template in templates).find_route(path)
     assert shape(found.template if found else None) == shape(naive(templates, path))
 
 
@@ -38,17 +38,17 @@ def test_the_most_literal_template_that_fits_wins(templates: list[str], path: st
 def test_a_template_is_no_path(templates: list[str]) -> None:
     trie = Trie((template, "GET", "x") for template in templates)
     for template in templates:
-        found = trie.match(template)
+        found = trie.find_route(template)
         assert found is not None and shape(found.template) == shape(naive(templates, template))
 
 
 def test_a_path_may_have_a_service_per_method_and_another_method_goes_to_the_first() -> None:
-    route = Trie([("/v1/a/{x}", "GET", "one"), ("/v1/a/{y}", "POST", "two"), ("/v1/a/{x}", "POST", "three")]).match("/v1/a/7")
+    route = Trie([("/v1/a/{x}", "GET", "one"), ("/v1/a/{y}", "POST", "two"), ("/v1/a/{x}", "POST", "three")]).find_route("/v1/a/7")
     assert route is not None
-    assert [route.service(method) for method in ("GET", "POST", "PUT")] == ["one", "two", "one"]
+    assert [route.choose_service(method) for method in ("GET", "POST", "PUT")] == ["one", "two", "one"]
 
 
 def test_what_services_serve_for_their_cluster_is_no_route() -> None:
     item = {"get": {"responses": {}}, "parameters": []}
     document = {"paths": dict.fromkeys(["/v1/a", "/metrics", "/livez", "/readyz", "/internal/x/y", "/openapi.json"], item)}
-    assert list(declared("x", document)) == [("/v1/a", "GET", "x")]
+    assert list(iterate_declared_routes("x", document)) == [("/v1/a", "GET", "x")]

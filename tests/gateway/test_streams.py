@@ -13,10 +13,10 @@ from caravan.clock import new_id
 from caravan.runtime import Backends
 from caravan.service import Service
 from services.gateway.settings import Settings
-from services.gateway.streams import Streams
+from services.gateway.streams import LiveStreams
 from tests.gateway.stand_ins import Pets, listening, registered
 from tests.gateway.test_forwarding import Case
-from tests.shop import running, until
+from tests.shop import run_services, wait_until
 
 
 def _pets(name: str) -> Pets:
@@ -31,7 +31,7 @@ async def case(request: pytest.FixtureRequest, backends: Backends) -> AsyncItera
     pets = _pets("cats" if request.param == "in this process" else "dogs")
     async with contextlib.AsyncExitStack() as stack:
         extra: tuple[Service, ...] = (pets.here(),) if pets.name == "cats" else ()
-        shop = await stack.enter_async_context(running(backends, "gateway", extra=extra))
+        shop = await stack.enter_async_context(run_services(backends, "gateway", extra_services=extra))
         if not extra:
             await stack.enter_async_context(registered(shop, pets, backends))
         url = await stack.enter_async_context(listening(shop.process.app))
@@ -43,10 +43,10 @@ async def case(request: pytest.FixtureRequest, backends: Backends) -> AsyncItera
 
 async def _bound(case: Case, monkeypatch: pytest.MonkeyPatch, **settings: object) -> None:
     """These settings, for the gateway and for those to other processes anew."""
-    parts = case.shop.context("gateway").parts
+    parts = case.shop.get_context("gateway").resources
     made = Settings.model_validate(settings)
-    monkeypatch.setattr(parts, "streams", Streams(made, parts.sessions))
-    monkeypatch.setattr(case.shop.context("gateway"), "settings", made)
+    monkeypatch.setattr(parts, "streams", LiveStreams(made, parts.sessions))
+    monkeypatch.setattr(case.shop.get_context("gateway"), "settings", made)
     await parts.upstreams.close()
     parts.upstreams._clients.clear()
     case.pets.reset()
@@ -74,16 +74,16 @@ async def test_streams_are_bounded_for_each_address_and_leave_requests_alone(cas
         assert {answer.status_code for answer in others} == {200} and time.monotonic() - began < 5
 
     async def free() -> bool:
-        return not case.shop.context("gateway").parts.streams._all
+        return not case.shop.get_context("gateway").resources.streams._open_total
 
-    await until(free)
+    await wait_until(free)
     async with _open(case, 5) as statuses:
         assert statuses == [200] * 5, "places are given back"
 
 
 async def test_streams_are_bounded_for_each_caller(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     await _bound(case, monkeypatch, streams_per_caller=2, streams_per_address=50)
-    one, other = case.shop.bearer(), case.shop.bearer()
+    one, other = case.shop.issue_headers(), case.shop.issue_headers()
     async with _open(case, 8, one, other) as statuses:
         assert statuses.count(200) == 4 and statuses.count(429) == 4
 
@@ -92,32 +92,32 @@ async def test_streams_are_bounded_in_all(case: Case, monkeypatch: pytest.Monkey
     await _bound(case, monkeypatch, streams=3, streams_per_address=50)
     async with _open(case, 6) as statuses:
         assert statuses.count(200) == 3 and statuses.count(503) == 3
-        assert case.shop.context("gateway").calls.breaker(case.pets.name).state == "closed"
+        assert case.shop.get_context("gateway").call.get_breaker(case.pets.name).state == "closed"
 
 
 async def test_a_stream_ends_with_the_session_and_with_the_token(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     await _bound(case, monkeypatch)
     monkeypatch.setattr("services.gateway.streams.CHECK_SECONDS", 0.05)
-    sessions = case.shop.context("gateway").parts.sessions
+    sessions = case.shop.get_context("gateway").resources.sessions
     for end in (True, False):
         # An end of two seconds ago is within the leeway for clocks that differ.
-        token = case.shop.issuer.token("customer", new_id(), exp=int(time.time()) + (600 if end else -2))
+        token = case.shop.issuer.issue_token("customer", new_id(), exp=int(time.time()) + (600 if end else -2))
         header = {"authorization": f"Bearer {token}"}
         async with case.client.stream("GET", f"/v1/{case.pets.name}/rex/live", headers=header) as answer:
             parts = answer.aiter_raw()
             assert await anext(parts) == b"first"
             if end:
-                for session in sessions._seen.values():
-                    session.active, session.until = False, float("inf")
+                for session in sessions._sessions.values():
+                    session.is_active, session.expires_at = False, float("inf")
             async with asyncio.timeout(10):
                 assert [part async for part in parts] == [], "it ends, as a whole answer does"
         await asyncio.wait_for(case.pets.left.wait(), 5)
-        sessions._seen.clear()
+        sessions._sessions.clear()
 
 
 async def test_who_asks_counts_once_for_the_address_too() -> None:
-    streams = Streams(Settings(streams_per_address=1), None)  # type: ignore[arg-type]
+    streams = LiveStreams(Settings(streams_per_address=1), None)  # type: ignore[arg-type]
     caller = Caller(str(new_id()), "customer", "s")
-    with streams.hold(caller, "10.0.0.1"), streams.hold(caller, "10.0.0.2"):
-        assert streams._all == 2
-    assert not streams._open and not streams._all
+    with streams.reserve_slot(caller, "10.0.0.1"), streams.reserve_slot(caller, "10.0.0.2"):
+        assert streams._open_total == 2
+    assert not streams._open_by_key and not streams._open_total

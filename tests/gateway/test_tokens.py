@@ -12,12 +12,12 @@ from fastapi import APIRouter
 from joserfc.jwk import OKPKey
 
 from caravan.auth import Caller, Customer
-from caravan.errors import Unauthorized, Unavailable
+from caravan.errors import ServiceUnavailable, Unauthorized
 from caravan.runtime import Backends
 from caravan.service import Service
-from services.gateway.sessions import Sessions
+from services.gateway.sessions import SessionCache
 from services.identity.client import SessionState
-from tests.shop import Issuer, Shop, running
+from tests.shop import Issuer, Shop, run_services
 
 router = APIRouter()
 
@@ -39,7 +39,7 @@ async def token_endpoint() -> str:
 
 @pytest.fixture(scope="module")
 async def shop(backends: Backends) -> AsyncIterator[Shop]:
-    async with running(backends, "gateway", extra=(Service("doors", routers=(router,)),)) as made:
+    async with run_services(backends, "gateway", extra_services=(Service("doors", routers=(router,)),)) as made:
         yield made
 
 
@@ -48,13 +48,13 @@ def _part(value: bytes) -> str:
 
 
 def _unsigned(issuer: Issuer, header: dict[str, str]) -> str:
-    return f"{_part(orjson.dumps(header))}.{issuer.token('admin').split('.')[1]}."
+    return f"{_part(orjson.dumps(header))}.{issuer.issue_token('admin').split('.')[1]}."
 
 
 def _signed_with_the_public_key(issuer: Issuer) -> str:
     """By hand: the library refuses to."""
     public = issuer.key.public_key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    signed = f"{_part(orjson.dumps({'alg': 'HS256', 'kid': 'test'}))}.{issuer.token('admin').split('.')[1]}"
+    signed = f"{_part(orjson.dumps({'alg': 'HS256', 'kid': 'test'}))}.{issuer.issue_token('admin').split('.')[1]}"
     return f"{signed}.{_part(hmac.digest(public, signed.encode(), 'sha256'))}"
 
 
@@ -63,12 +63,12 @@ FORGED = {
     "alg none": lambda issuer: _unsigned(issuer, {"alg": "none", "kid": "test"}),
     "EdDSA without a signature": lambda issuer: _unsigned(issuer, {"alg": "EdDSA", "kid": "test"}),
     "HS256 with the public key": _signed_with_the_public_key,
-    "another key of the same id": lambda _: Issuer(OKPKey.generate_key("Ed25519", {"kid": "test"})).token(),
-    "expired": lambda issuer: issuer.token(exp=int(time.time()) - 60),
-    "another audience": lambda issuer: issuer.token(aud="elsewhere"),
-    "another issuer": lambda issuer: issuer.token(iss="https://evil.example"),
-    "a refresh token": lambda issuer: issuer.token(typ="refresh"),
-    "a role that does not exist": lambda issuer: issuer.token("root"),
+    "another key of the same id": lambda _: Issuer(OKPKey.generate_key("Ed25519", {"kid": "test"})).issue_token(),
+    "expired": lambda issuer: issuer.issue_token(exp=int(time.time()) - 60),
+    "another audience": lambda issuer: issuer.issue_token(aud="elsewhere"),
+    "another issuer": lambda issuer: issuer.issue_token(iss="https://evil.example"),
+    "a refresh token": lambda issuer: issuer.issue_token(typ="refresh"),
+    "a role that does not exist": lambda issuer: issuer.issue_token("root"),
 }
 
 
@@ -82,7 +82,7 @@ async def test_a_token_that_is_not_ours_ends_at_the_gateway_even_where_none_is_n
 
 
 async def test_a_good_token_passes_and_without_one_the_service_decides(shop: Shop) -> None:
-    assert (await shop.client.get("/v1/mine", headers=shop.bearer())).status_code == 200
+    assert (await shop.client.get("/v1/mine", headers=shop.issue_headers())).status_code == 200
     assert (await shop.client.get("/v1/open")).status_code == 200
     assert (await shop.client.get("/v1/mine")).status_code == 401
 
@@ -95,7 +95,7 @@ async def test_a_client_secret_is_taken_by_the_token_endpoint_only(shop: Shop) -
 
 @pytest.mark.parametrize("name", ["authorization", "idempotency-key", "content-type"])
 async def test_of_two_headers_where_one_counts_none_is_taken(shop: Shop, name: str) -> None:
-    value = f"Bearer {shop.issuer.token()}" if name == "authorization" else "application/json"
+    value = f"Bearer {shop.issuer.issue_token()}" if name == "authorization" else "application/json"
     answer = await shop.client.get("/v1/mine", headers=[(name, value), (name, value)])
     assert answer.status_code == 400 and name in answer.json()["detail"]
 
@@ -107,7 +107,7 @@ class Identity:
     async def __call__(self, *_: object) -> SessionState:
         self.asked += 1
         if self.away:
-            raise Unavailable("identity is away")
+            raise ServiceUnavailable("identity is away")
         return SessionState(active=self.active)
 
 
@@ -116,7 +116,7 @@ CALLER = Caller("u", "customer", "s")
 
 async def test_an_ended_session_is_noticed_within_its_seconds_and_asked_for_once_in_them() -> None:
     identity, now = Identity(), [0.0]
-    sessions = Sessions(identity, 10.0, lambda: now[0])  # type: ignore[arg-type]
+    sessions = SessionCache(identity, 10.0, lambda: now[0])  # type: ignore[arg-type]
     for now[0] in (0.0, 5.0, 9.9):
         await sessions.require_open(CALLER)
     assert identity.asked == 1
@@ -128,7 +128,7 @@ async def test_an_ended_session_is_noticed_within_its_seconds_and_asked_for_once
 async def test_while_identity_is_away_an_ended_session_stays_ended_and_an_unknown_one_counts_as_open() -> None:
     identity, now = Identity(), [0.0]
     identity.active = False
-    sessions = Sessions(identity, 10.0, lambda: now[0])  # type: ignore[arg-type]
+    sessions = SessionCache(identity, 10.0, lambda: now[0])  # type: ignore[arg-type]
     with pytest.raises(Unauthorized):
         await sessions.require_open(CALLER)
     identity.away, now[0] = True, 100.0

@@ -9,14 +9,14 @@ import httpx2
 import pytest
 from pydantic import BaseModel
 
-from caravan.auth import internal_token
+from caravan.auth import issue_internal_token
 from caravan.client import Operation
-from caravan.derivation import derive
-from caravan.http import Strict
+from caravan.derivation import derive_secret
+from caravan.http import StrictModel
 from caravan.runtime import Backends
 from caravan.service import Service
 from tests.gateway.stand_ins import Pets, listening, registered
-from tests.shop import Shop, running
+from tests.shop import Shop, run_services
 
 
 class Question(BaseModel):
@@ -32,7 +32,7 @@ KINDS = {
 }
 
 
-class Exact(Strict):
+class Exact(StrictModel):
     name: str
 
 
@@ -67,7 +67,7 @@ async def _client(shop: Shop) -> AsyncIterator[httpx2.AsyncClient]:
 async def clients(backends: Backends) -> AsyncIterator[dict[str, httpx2.AsyncClient]]:
     near, far = _pets("cats"), _pets("dogs")
     here = Service("cats", routers=(near.router,), operations={ASK: _ask})
-    async with running(backends, "gateway", extra=(here,)) as shop, registered(shop, far, backends), _client(shop) as client:
+    async with run_services(backends, "gateway", extra_services=(here,)) as shop, registered(shop, far, backends), _client(shop) as client:
         yield {"cats": client, "dogs": client}
 
 
@@ -96,7 +96,7 @@ async def test_an_unforeseen_exception_in_the_gateway_is_a_problem_document(
     async def broken(*_: object) -> None:
         raise KINDS["key"]
 
-    monkeypatch.setattr("services.gateway.table.Table.match", broken)
+    monkeypatch.setattr("services.gateway.table.RouteTable.match_route", broken)
     _is_problem(await clients["cats"].get("/v1/cats/rex"), 500)
 
 
@@ -132,5 +132,5 @@ async def test_what_no_operation_can_read_is_refused_at_the_internal_door(
 
 
 async def _call(client: httpx2.AsyncClient, backends: Backends, body: bytes, **headers: str) -> httpx2.Response:
-    token = internal_token(derive(backends.secret, "internal"), "gateway", "cats")
-    return await client.post(ASK.path, content=body, headers={"authorization": token, **headers})
+    token = issue_internal_token(derive_secret(backends.secret, "internal"), "gateway", "cats")
+    return await client.post(ASK.url_path, content=body, headers={"authorization": token, **headers})

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import httpx2
 
-from tests.program import START_SECONDS, Program, launch
-from tests.shop import until
+from tests.program import START_SECONDS, Program, launch_caravan
+from tests.shop import wait_until
 
 FIRST, OTHERS, LAST = "identity", ("catalog", "inventory", "orders"), "gateway"
 OTHER_ADDRESS = "127.0.0.2"
@@ -37,7 +37,7 @@ class Apart:
 
     async def more(self, service: str, count: int) -> list[asyncio.subprocess.Process]:
         names = [f"{service}-{len(self.program.processes) + number}" for number in range(count)]
-        found = await asyncio.gather(*(launch(["run", service], self.settings, self.program.data, name) for name in names))
+        found = await asyncio.gather(*(launch_caravan(["run", service], self.settings, self.program.data, name) for name in names))
         self.program.processes[:0] = [process for process, _ in found]
         return [process for process, _ in found]
 
@@ -87,7 +87,7 @@ class Apart:
                 async def enough() -> bool:
                     return asking.done() or len(seen) >= least
 
-                await until(enough, seconds=30)
+                await wait_until(enough, seconds=30)
                 if asking.done():
                     asking.result()
             finally:
@@ -108,7 +108,7 @@ async def apart(**settings: str) -> AsyncIterator[Apart]:
         urls: dict[str, str] = {}
         stack.push_async_callback(_stop, processes)
         for names in ((FIRST,), OTHERS, (LAST,)):
-            started = await asyncio.gather(*(launch(["run", name], settings, data, name) for name in names), return_exceptions=True)
+            started = await asyncio.gather(*(launch_caravan(["run", name], settings, data, name) for name in names), return_exceptions=True)
             processes += [found[0] for found in started if not isinstance(found, BaseException)]
             for name, found in zip(names, started, strict=True):
                 if isinstance(found, BaseException):
@@ -121,9 +121,9 @@ async def apart(**settings: str) -> AsyncIterator[Apart]:
             paths = (await shop.program.client.get("/openapi.json")).json().get("paths", {})
             return all(path in paths for path in ("/v1/users", "/v1/products", "/v1/orders", "/v1/stock/{sku}"))
 
-        await until(all_routed, seconds=START_SECONDS, every=0.1)
-        shop.sku, shop.who = await shop.program.product(stock=1000), await shop.program.customer()
-        placed = await shop.program.place(shop.who, shop.sku)
+        await wait_until(all_routed, seconds=START_SECONDS, every=0.1)
+        shop.sku, shop.who = await shop.program.create_product(stock=1000), await shop.program.register_customer()
+        placed = await shop.program.place_order(shop.who, shop.sku)
         assert placed.status_code == 202, placed.text
         shop.order_id = placed.json()["id"]
         yield shop

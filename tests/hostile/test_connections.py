@@ -12,9 +12,9 @@ import httpx2
 import pytest
 
 from services.cli import connections
-from services.cli.connections import BoundedProtocol, Bounds
+from services.cli.connections import BoundedProtocol, ConnectionLimits
 from tests.gateway.stand_ins import listening
-from tests.shop import until
+from tests.shop import wait_until
 
 
 async def app(scope: dict[str, object], receive: Callable[[], object], send: Callable[[object], object]) -> None:
@@ -60,7 +60,7 @@ async def _live(receive: Callable[[], object], send: Callable[[object], object])
 class Server:
     host: str
     port: int
-    bounds: Bounds
+    bounds: ConnectionLimits
     client: httpx2.AsyncClient
 
     async def talk(self, raw: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -83,9 +83,9 @@ class Server:
 
 
 @asynccontextmanager
-async def served(bounds: Bounds) -> AsyncIterator[Server]:
+async def served(bounds: ConnectionLimits) -> AsyncIterator[Server]:
     async with (
-        listening(app, http=partial(BoundedProtocol, bounds=bounds)) as url,
+        listening(app, http=partial(BoundedProtocol, limits=bounds)) as url,
         httpx2.AsyncClient(base_url=url, trust_env=False) as client,
     ):
         yield Server(client.base_url.host, client.base_url.port or 0, bounds, client)
@@ -95,7 +95,7 @@ async def served(bounds: Bounds) -> AsyncIterator[Server]:
 async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
     monkeypatch.setattr(connections, "HEAD_SECONDS", 0.5)
     monkeypatch.setattr(connections, "UNREAD_SECONDS", 0.5)
-    async with served(Bounds(most=1000, most_per_address=1000)) as made:
+    async with served(ConnectionLimits(max_connections=1000, max_per_address=1000)) as made:
         yield made
 
 
@@ -159,9 +159,9 @@ async def test_a_head_that_trickles_ends_in_time_also_on_a_connection_that_was_u
 
     async def ended() -> bool:
         writer.write(b"x")
-        return not server.bounds.by_address
+        return not server.bounds.count_by_address
 
-    await until(ended, every=0.05)
+    await wait_until(ended, every=0.05)
     writer.close()
 
 
@@ -170,13 +170,13 @@ async def test_an_answer_that_nobody_reads_is_given_up(server: Server) -> None:
     writer.transport.pause_reading()  # type: ignore[attr-defined]
 
     async def begun() -> bool:
-        return bool(server.bounds.by_address)
+        return bool(server.bounds.count_by_address)
 
     async def ended() -> bool:
-        return not server.bounds.by_address
+        return not server.bounds.count_by_address
 
-    await until(begun)
-    await until(ended)
+    await wait_until(begun)
+    await wait_until(ended)
     writer.close()
 
 
@@ -192,7 +192,7 @@ async def test_what_is_no_http_is_refused_with_a_problem_document(server: Server
 
 
 async def test_connections_are_bounded_for_each_address_and_in_all() -> None:
-    async with served(Bounds(most=8, most_per_address=5)) as server:
+    async with served(ConnectionLimits(max_connections=8, max_per_address=5)) as server:
         await server.others_are_served()
         held = [await server.talk(GET) for _ in range(4)]
         for _ in range(3):
@@ -200,13 +200,13 @@ async def test_connections_are_bounded_for_each_address_and_in_all() -> None:
         await server.others_are_served()
         for _, writer in held:
             writer.close()
-        server.bounds.exempt = (ip_network("127.0.0.0/8"),)
+        server.bounds.exempt_networks = (ip_network("127.0.0.0/8"),)
         held = [await server.talk(GET) for _ in range(7)]
         _is_refused(await server.answer(GET + b"\r\n"), 503)
         await server.others_are_served()
         for _, writer in held:
             writer.close()
-    assert not server.bounds.by_address
+    assert not server.bounds.count_by_address
 
 
 POST = b"POST /body HTTP/1.1\r\nhost: x\r\n"
@@ -286,22 +286,22 @@ async def test_a_client_that_sent_more_and_left_is_gone_for_what_it_asked_before
     async def left() -> bool:
         return not LIVE
 
-    await until(live)
+    await wait_until(live)
     writer.write(GET + b"\r\n")
     await writer.drain()
     await server.others_are_served()
     writer.transport.abort()
-    await until(left)
+    await wait_until(left)
 
 
 async def test_requests_that_wait_on_one_connection_are_bounded(server: Server) -> None:
     _, writer = await server.talk(b"GET /live HTTP/1.1\r\nhost: x\r\n\r\n")
 
     async def left() -> bool:
-        return not LIVE and not server.bounds.by_address.keys() - {"127.0.0.1"}
+        return not LIVE and not server.bounds.count_by_address.keys() - {"127.0.0.1"}
 
     writer.write((GET + b"\r\n") * 1000)
-    await until(left)
+    await wait_until(left)
     writer.close()
     few = await server.answer((GET + b"\r\n") * 20 + GET + b"connection: close\r\n\r\n")
     assert few.count(b"HTTP/1.1 200 ") == 21

@@ -15,7 +15,7 @@ import pytest
 
 from caravan.clock import new_id
 from tests.hostile.apart import Apart, Talk, apart
-from tests.shop import until
+from tests.shop import wait_until
 
 SESSION_SECONDS = 2
 
@@ -329,7 +329,7 @@ async def test_a_thousand_streams_from_one_address_take_nothing_from_requests(sh
         found = re.search(r"^caravan_gateway_streams (\S+)", shown, re.MULTILINE)
         return found is not None and float(found[1]) == 0
 
-    await until(places_are_free, seconds=40, every=0.2)
+    await wait_until(places_are_free, seconds=40, every=0.2)
 
 
 @pytest.mark.parametrize("how", ["disabled", "new password"])
@@ -337,13 +337,13 @@ async def test_a_stream_ends_soon_after_its_session(shop: Apart, how: str) -> No
     email, password = f"{new_id()}@example.com", "a long enough password"
     client = shop.program.client
     user_id = (await client.post("/v1/users", json={"email": email, "password": password, "name": "Eve Moneypenny"})).json()["id"]
-    watching = {"authorization": f"Bearer {await shop.program.token(username=email, password=password)}"}
-    acting = {"authorization": f"Bearer {await shop.program.token(username=email, password=password)}"}
-    order_id = (await shop.program.place(watching, shop.sku)).json()["id"]
+    watching = {"authorization": f"Bearer {await shop.program.fetch_token(username=email, password=password)}"}
+    acting = {"authorization": f"Bearer {await shop.program.fetch_token(username=email, password=password)}"}
+    order_id = (await shop.program.place_order(watching, shop.sku)).json()["id"]
     async with _streams(shop, f"/v1/orders/{order_id}/events", 1, watching) as [reader]:
         assert b" 200 " in await reader.readline()
         if how == "disabled":
-            changed = await client.patch(f"/v1/users/{user_id}", json={"disabled": True}, headers=await shop.program.operator())
+            changed = await client.patch(f"/v1/users/{user_id}", json={"disabled": True}, headers=await shop.program.authorize_operator())
         else:
             changed = await client.post(
                 "/v1/users/me/password", json={"current_password": password, "new_password": "another long password"}, headers=acting

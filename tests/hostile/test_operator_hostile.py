@@ -15,24 +15,24 @@ from urllib.parse import unquote
 import pytest
 from aiohttp import web
 from caravan_operator.backends import logins
-from caravan_operator.backends.broker import BrokerAway, Refused
+from caravan_operator.backends.broker import BrokerUnavailable, Refusal
 from caravan_operator.backends.gateway import GatewayPods
 from caravan_operator.backends.rabbitmq import RabbitMQ
-from caravan_operator.handlers.cache import Cache
-from caravan_operator.reconcile import read
-from caravan_operator.reconcile.gate import gate, invalid
+from caravan_operator.handlers.cache import ResourceCache
+from caravan_operator.reconcile import parse_desired
+from caravan_operator.reconcile.gate import check_admission, validate_connection
 from caravan_operator.reconcile.places import Endpoint
 from caravan_operator.reconcile.rabbitmq_binding import Binding
-from caravan_operator.reconcile.rabbitmq_call import Call, path
+from caravan_operator.reconcile.rabbitmq_call import Call, build_api_path
 from caravan_operator.reconcile.rabbitmq_exchange import Exchange
 from caravan_operator.reconcile.rabbitmq_queue import Queue
-from caravan_operator.resources.kinds import SERVERS
-from caravan_operator.resources.names import UnusableSpec, identity
+from caravan_operator.resources.kinds import SERVERS_ANNOTATION
+from caravan_operator.resources.names import UnusableSpec, build_identity
 from caravan_operator.status.reasons import Reason
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.operator.resources import resource
+from tests.operator.resources import make_resource
 
 SECRET = "the-password-of-somebody"
 OVERVIEW = {"rabbitmq_version": "4.1.0", "cluster_name": "rabbit@one"}
@@ -75,7 +75,7 @@ class Kubernetes:
     """An API server with one Secret."""
 
     def __init__(self, servers: str | None, **values: str) -> None:
-        annotations = {} if servers is None else {SERVERS: servers}
+        annotations = {} if servers is None else {SERVERS_ANNOTATION: servers}
         data = {key.replace("_", "."): base64.b64encode(value.encode()).decode() for key, value in values.items()}
         self.secret = {"metadata": {"annotations": annotations}, "data": data}
         self.asked: list[str] = []
@@ -86,13 +86,13 @@ class Kubernetes:
 
 
 def connection(url: str, **spec: Any) -> Any:
-    return resource("RabbitMQConnection", "rabbit", managementUrl=url, allowInsecure=True, secretRef={"name": "login", **spec})
+    return make_resource("RabbitMQConnection", "rabbit", managementUrl=url, allowInsecure=True, secretRef={"name": "login", **spec})
 
 
 async def opened(hostile: Hostile, **spec: Any) -> RabbitMQ:
     named = replace(connection(hostile.url), spec={**connection(hostile.url).spec, **spec})
     api: Any = Kubernetes(hostile.url, username="u", password=SECRET)
-    found = await logins.connect(named, await logins.secrets(api, named), lambda: None)
+    found = await logins.connect_broker(named, await logins.fetch_secrets(api, named), lambda: None)
     assert isinstance(found, RabbitMQ)
     return found
 
@@ -100,9 +100,11 @@ async def opened(hostile: Hostile, **spec: Any) -> RabbitMQ:
 @pytest.mark.parametrize("servers", [None, "", "https://rabbitmq:15671", "http://attacker.test.evil"])
 async def test_a_secret_is_used_only_at_the_servers_it_names(servers: str | None) -> None:
     api: Any = Kubernetes(servers, username="u", password=SECRET)
-    with pytest.raises(BrokerAway) as refused:
-        await logins.secrets(api, connection("http://attacker.test"))
-    assert refused.value.reason is Reason.SECRET_NOT_ALLOWED and SECRET not in str(refused.value) and SERVERS in str(refused.value)
+    with pytest.raises(BrokerUnavailable) as refused:
+        await logins.fetch_secrets(api, connection("http://attacker.test"))
+    assert (
+        refused.value.reason is Reason.SECRET_NOT_ALLOWED and SECRET not in str(refused.value) and SERVERS_ANNOTATION in str(refused.value)
+    )
 
 
 @pytest.mark.parametrize(
@@ -119,34 +121,34 @@ async def test_a_secret_is_used_only_at_the_servers_it_names(servers: str | None
 )
 async def test_an_address_that_only_looks_like_the_meant_one_gets_no_secret(url: str) -> None:
     api: Any = Kubernetes("http://rabbit:15672", username="u", password=SECRET)
-    with pytest.raises(BrokerAway) as refused:
-        await logins.secrets(api, connection(url))
+    with pytest.raises(BrokerUnavailable) as refused:
+        await logins.fetch_secrets(api, connection(url))
     assert refused.value.reason is Reason.SECRET_NOT_ALLOWED
 
 
 async def test_the_keys_of_a_secret_are_not_chosen_by_the_connection() -> None:
     named = connection("http://rabbit", passwordKey="token")
     api: Any = Kubernetes("http://rabbit/", username="u", token=SECRET)
-    found = await logins.secrets(api, named)
+    found = await logins.fetch_secrets(api, named)
     assert base64.b64encode(SECRET.encode()).decode() not in json.dumps(found)
-    with pytest.raises(BrokerAway, match="no key password"):
-        await logins.connect(named, found, lambda: None)
+    with pytest.raises(BrokerUnavailable, match="no key password"):
+        await logins.connect_broker(named, found, lambda: None)
 
 
 async def test_a_secrets_name_does_not_leave_its_path() -> None:
-    named = resource(
+    named = make_resource(
         "KafkaConnection", "k", bootstrapServers=["k:9092"], security={"tls": {"clientSecretRef": {"name": "../configmaps/x"}}}
     )
     api: Any = Kubernetes("k:9092")
-    await logins.secrets(api, named)
+    await logins.fetch_secrets(api, named)
     assert api.asked == ["/api/v1/namespaces/shop/secrets/..%2Fconfigmaps%2Fx"]
 
 
 async def test_binary_values_and_bad_certificates_are_told() -> None:
-    named = resource("RabbitMQConnection", "r", managementUrl="https://r", secretRef={"name": "s"}, tls={"caSecretRef": {"name": "s"}})
+    named = make_resource("RabbitMQConnection", "r", managementUrl="https://r", secretRef={"name": "s"}, tls={"caSecretRef": {"name": "s"}})
     api: Any = Kubernetes("https://r", username="u", password="p", ca_crt="no PEM")
-    with pytest.raises(BrokerAway) as refused:
-        await logins.connect(named, await logins.secrets(api, named), lambda: None)
+    with pytest.raises(BrokerUnavailable) as refused:
+        await logins.connect_broker(named, await logins.fetch_secrets(api, named), lambda: None)
     assert refused.value.reason is Reason.SECRET_UNUSABLE
 
 
@@ -158,8 +160,8 @@ async def test_a_redirect_is_not_followed_and_the_login_goes_nowhere_else(hostil
 
     hostile.answers |= {"/api/overview": away, "/internal/secret-page": OVERVIEW}
     rabbit = await opened(hostile)
-    with pytest.raises(BrokerAway, match="redirects"):
-        await rabbit.check()
+    with pytest.raises(BrokerUnavailable, match="redirects"):
+        await rabbit.check_health()
     await rabbit.close()
     assert [asked for _, asked, _ in hostile.asked] == ["/api/overview"]
 
@@ -233,8 +235,8 @@ async def test_no_answer_costs_more_than_its_bound_or_lands_in_a_status(hostile:
     rabbit = await opened(hostile, requestTimeout="1s" if answer is _drip else "30s")
     tracemalloc.start()
     try:
-        with pytest.raises(BrokerAway) as refused:
-            await rabbit.observe("RabbitMQQueue", [Queue("/", "q"), *(Queue("/", f"q{number}") for number in range(30))])
+        with pytest.raises(BrokerUnavailable) as refused:
+            await rabbit.read_states("RabbitMQQueue", [Queue("/", "q"), *(Queue("/", f"q{number}") for number in range(30))])
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -250,9 +252,9 @@ async def test_the_words_of_a_refusal_stay_out_of_the_status_but_for_our_own(hos
 
     hostile.answers |= {"/api/queues/%2F/q": no}
     rabbit = await opened(hostile)
-    (refused,) = await rabbit.apply([(Call("PUT", path("queues", "/", "q"), "create", {"arguments": {}}),)])
+    (refused,) = await rabbit.apply_actions([(Call("PUT", build_api_path("queues", "/", "q"), "create", {"arguments": {}}),)])
     await rabbit.close()
-    assert isinstance(refused, Refused) and "INTERNAL-WORDS" not in refused.message and "it names arguments" in refused.message
+    assert isinstance(refused, Refusal) and "INTERNAL-WORDS" not in refused.message and "it names arguments" in refused.message
 
 
 @pytest.mark.parametrize(
@@ -261,8 +263,8 @@ async def test_the_words_of_a_refusal_stay_out_of_the_status_but_for_our_own(hos
 async def test_what_a_server_says_of_itself_is_taken_only_in_its_form(hostile: Hostile, facts: dict[str, Any]) -> None:
     hostile.answers["/api/overview"] = {**OVERVIEW, **facts}
     rabbit = await opened(hostile)
-    with pytest.raises(BrokerAway):
-        await rabbit.check()
+    with pytest.raises(BrokerUnavailable):
+        await rabbit.check_health()
     await rabbit.close()
 
 
@@ -271,25 +273,25 @@ async def test_a_virtual_host_that_is_refused_fails_alone(hostile: Hostile, stat
     found = {"name": "q", "type": "quorum", "durable": True, "auto_delete": False, "arguments": {}}
     hostile.answers |= {"/api/queues/good": {"items": [found], "page_count": 1}, "/api/queues/bad": status}
     rabbit = await opened(hostile)
-    good, bad = await rabbit.observe("RabbitMQQueue", [Queue("good", "q"), Queue("bad", "q")])
+    good, bad = await rabbit.read_states("RabbitMQQueue", [Queue("good", "q"), Queue("bad", "q")])
     await rabbit.close()
-    assert good.durable and isinstance(bad, Refused) and "INTERNAL-WORDS" not in bad.message
+    assert good.durable and isinstance(bad, Refusal) and "INTERNAL-WORDS" not in bad.message
 
 
 async def test_an_exchange_that_is_refused_fails_alone(hostile: Hostile) -> None:
     body = {"type": "topic", "durable": True, "auto_delete": False, "internal": False, "arguments": {}}
     hostile.answers |= {"/api/exchanges/%2F/good": body, "/api/exchanges/%2F/bad": 405}
     rabbit = await opened(hostile)
-    good, bad = await rabbit.observe("RabbitMQExchange", [Exchange("/", "good"), Exchange("/", "bad")])
+    good, bad = await rabbit.read_states("RabbitMQExchange", [Exchange("/", "good"), Exchange("/", "bad")])
     await rabbit.close()
-    assert good.body == body and isinstance(bad, Refused)
+    assert good.body == body and isinstance(bad, Refusal)
 
 
 async def test_a_wrong_password_is_still_told(hostile: Hostile) -> None:
     hostile.answers |= {"/api/overview": 401, "/api/whoami": 401}
     rabbit = await opened(hostile)
-    with pytest.raises(BrokerAway) as refused:
-        await rabbit.check()
+    with pytest.raises(BrokerUnavailable) as refused:
+        await rabbit.check_health()
     await rabbit.close()
     assert refused.value.reason is Reason.CREDENTIALS_REFUSED
 
@@ -307,27 +309,27 @@ async def test_a_wrong_password_is_still_told(hostile: Hostile) -> None:
     ],
 )
 def test_a_resource_that_has_no_address_is_in_nobodys_way(spec: dict[str, Any]) -> None:
-    bad = replace(resource("RabbitMQQueue", "bad"), spec={"connectionRef": {"name": "broker"}, **spec})
+    bad = replace(make_resource("RabbitMQQueue", "bad"), spec={"connectionRef": {"name": "broker"}, **spec})
     with pytest.raises(UnusableSpec):
-        read(bad)
-    cache = Cache()
+        parse_desired(bad)
+    cache = ResourceCache()
     cache.put(bad)
-    cache.put(resource("RabbitMQQueue", "good"))
-    assert cache.rivals_of(bad) == [] and len(cache) == 2
+    cache.put(make_resource("RabbitMQQueue", "good"))
+    assert cache.list_conflicting(bad) == [] and len(cache) == 2
     cache.remove(bad.key)
 
 
 @pytest.mark.parametrize("segment", ["", ".", "..", "\ud800"])
 def test_no_segment_leaves_its_path(segment: str) -> None:
     with pytest.raises(UnusableSpec):
-        path("queues", segment, "users")
+        build_api_path("queues", segment, "users")
 
 
 @given(st.text(min_size=1, max_size=20), st.text(min_size=1, max_size=20))
 def test_a_path_has_as_many_segments_as_it_was_given_whatever_they_hold(vhost: str, name: str) -> None:
     """As the server reads it, after one decoding and after a second one that it shouldn't do."""
     try:
-        made = path("queues", vhost, name)
+        made = build_api_path("queues", vhost, name)
     except UnusableSpec:
         return
     segments = made.removeprefix("/api/").split("/")
@@ -337,17 +339,20 @@ def test_a_path_has_as_many_segments_as_it_was_given_whatever_they_hold(vhost: s
 
 @pytest.mark.parametrize("segment", ["%2e%2e", "%2E", "..%2f..", "a/../b", "é%", "a?b#c", "日本:%"])
 def test_what_is_quoted_already_stays_a_name(segment: str) -> None:
-    assert unquote(path("queues", segment, "q").split("/")[3]) == segment and len(path("queues", segment, "q").split("/")) == 5
+    assert (
+        unquote(build_api_path("queues", segment, "q").split("/")[3]) == segment
+        and len(build_api_path("queues", segment, "q").split("/")) == 5
+    )
 
 
 @given(st.lists(st.sampled_from(["a", ":", "%", "%3A", "/"]), min_size=4, max_size=8).map("".join), st.data())
 def test_different_names_never_share_an_identity(joined: str, data: st.DataObject) -> None:
     """One text cut into two names in two ways."""
     one, other = (data.draw(st.integers(1, len(joined) - 1)) for _ in range(2))
-    same = identity("queue", joined[:one], joined[one:]) == identity("queue", joined[:other], joined[other:])
+    same = build_identity("queue", joined[:one], joined[one:]) == build_identity("queue", joined[:other], joined[other:])
     assert same == (one == other)
-    assert identity("queue", joined.replace(":", "%3A"), "q") != identity("queue", joined, "q") or ":" not in joined
-    assert identity("queue", "a:b", "c") != identity("queue", "a", "b:c")
+    assert build_identity("queue", joined.replace(":", "%3A"), "q") != build_identity("queue", joined, "q") or ":" not in joined
+    assert build_identity("queue", "a:b", "c") != build_identity("queue", "a", "b:c")
 
 
 def test_bindings_are_told_apart_by_type_and_place_of_what_they_say() -> None:
@@ -363,16 +368,16 @@ def test_bindings_are_told_apart_by_type_and_place_of_what_they_say() -> None:
 
 
 def test_a_pattern_that_python_would_never_finish_takes_no_time() -> None:
-    named = resource("KafkaConnection", "broker", protectedTopics=["^(a|a)*$", "(a*)*b", "(.*.*.*.*)*x"])
+    named = make_resource("KafkaConnection", "broker", protectedTopics=["^(a|a)*$", "(a*)*b", "(.*.*.*.*)*x"])
     started = time.process_time()
-    assert gate(resource(topicName="a" * 240 + "!"), named, None) is None
+    assert check_admission(make_resource(topicName="a" * 240 + "!"), named, None) is None
     assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize("pattern", ["(", "(?=a)", r"(a)\1", "(((a{99}){99}){99})"])
 def test_a_pattern_that_is_none_is_refused_by_field_and_nothing_is_touched(pattern: str) -> None:
-    named = resource("KafkaConnection", "broker", protectedTopics=["^__", pattern])
-    for refused in (invalid(named), gate(resource(topicName="orders"), named, None)):
+    named = make_resource("KafkaConnection", "broker", protectedTopics=["^__", pattern])
+    for refused in (validate_connection(named), check_admission(make_resource(topicName="orders"), named, None)):
         assert refused is not None and refused.reason is Reason.INVALID and "spec.protectedTopics[1]" in refused.message
 
 
@@ -390,7 +395,7 @@ async def test_a_gateway_pod_that_lies_has_said_nothing(hostile: Hostile, body: 
     hostile.answers["/revision"] = _says(body)
     pods = GatewayPods()
     port = int(hostile.url.rpartition(":")[2])
-    (pod,) = await asyncio.wait_for(pods.revisions([_endpoint(port)]), 10)
+    (pod,) = await asyncio.wait_for(pods.fetch_revisions([_endpoint(port)]), 10)
     await pods.close()
     assert (pod.revision, pod.sequence) == (None, None)
 

@@ -5,22 +5,22 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from caravan_operator.backends.broker import BrokerAway, deadline
+from caravan_operator.backends.broker import BrokerUnavailable, limit_seconds
 from caravan_operator.handlers import batch as passes
-from caravan_operator.handlers.batch import Batch
-from caravan_operator.handlers.cache import Cache
-from caravan_operator.handlers.connections import Connections, Opened
-from caravan_operator.handlers.engine import Engine
+from caravan_operator.handlers.batch import Reconciler
+from caravan_operator.handlers.cache import ResourceCache
+from caravan_operator.handlers.connections import BrokerClient, Connections
+from caravan_operator.handlers.engine import Workers
 from caravan_operator.handlers.lease import LeaseLost
-from caravan_operator.handlers.queue import Lane, WorkQueue
+from caravan_operator.handlers.queue import Priority, WorkQueue
 from caravan_operator.resources.resource import Key, Resource
 from caravan_operator.status.conditions import CONNECTION_READY, Condition
 from caravan_operator.status.reasons import Reason
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.operator.resources import resource
-from tests.shop import until
+from tests.operator.resources import make_resource
+from tests.shop import wait_until
 
 GROUP, OTHER = Key("KafkaConnection", "shop", "broker"), Key("KafkaConnection", "shop", "hostile")
 
@@ -30,7 +30,7 @@ def topic(number: int) -> Key:
 
 
 async def test_a_connection_whose_broker_never_answers_holds_up_no_other() -> None:
-    cache, queue = Cache(), WorkQueue()
+    cache, queue = ResourceCache(), WorkQueue()
     hangs, done = asyncio.Event(), []
 
     async def run(group: Key, keys: Sequence[Key]) -> None:
@@ -39,26 +39,26 @@ async def test_a_connection_whose_broker_never_answers_holds_up_no_other() -> No
             await asyncio.Event().wait()
         done.extend(keys)
 
-    engine = Engine(cache, queue, run, period=3600)
-    serving = asyncio.create_task(engine.serve())
+    engine = Workers(cache, queue, run, sweep_seconds=3600)
+    serving = asyncio.create_task(engine.run())
     try:
-        queue.add(topic(0), OTHER, Lane.NEW)
+        queue.add(topic(0), OTHER, Priority.NEW)
         await asyncio.wait_for(hangs.wait(), 10)
         for number in range(1, 50):
-            queue.add(topic(number), GROUP, Lane.NEW)
+            queue.add(topic(number), GROUP, Priority.NEW)
 
         async def all_done() -> bool:
             return {*done} == {topic(number) for number in range(1, 50)}
 
-        await until(all_done)
-        assert engine.oldest_batch() > 0, "and the probe sees how long it has taken"
+        await wait_until(all_done)
+        assert engine.get_oldest_batch_age() > 0, "and the probe sees how long it has taken"
     finally:
         serving.cancel()
         await asyncio.gather(serving, return_exceptions=True)
 
 
 async def test_a_connection_whose_passes_break_holds_up_no_other() -> None:
-    cache, queue = Cache(), WorkQueue()
+    cache, queue = ResourceCache(), WorkQueue()
     tried, done = [], []
 
     async def run(group: Key, keys: Sequence[Key]) -> None:
@@ -67,30 +67,30 @@ async def test_a_connection_whose_passes_break_holds_up_no_other() -> None:
             raise RuntimeError("nobody foresaw it")
         done.extend(keys)
 
-    serving = asyncio.create_task(Engine(cache, queue, run, period=3600).serve())
+    serving = asyncio.create_task(Workers(cache, queue, run, sweep_seconds=3600).run())
     try:
-        queue.add(topic(0), OTHER, Lane.NEW)
-        queue.add(topic(1), GROUP, Lane.NEW)
+        queue.add(topic(0), OTHER, Priority.NEW)
+        queue.add(topic(1), GROUP, Priority.NEW)
 
         async def both() -> bool:
             return done == [topic(1)] and len(tried) >= 2
 
-        await until(both)
+        await wait_until(both)
     finally:
         serving.cancel()
         await asyncio.gather(serving, return_exceptions=True)
 
 
-class Breaking(Batch):
+class Breaking(Reconciler):
     """A pass over a batch that holds a bad key breaks."""
 
     def __init__(self, queue: Any, bad: set[Key], error: type[Exception] = RuntimeError) -> None:
-        super().__init__(Cache(), queue, *([None] * 4))  # type: ignore[arg-type]  # the pass that would need them is another one
+        super().__init__(ResourceCache(), queue, *([None] * 4))  # type: ignore[arg-type]  # the pass that would need them is another one
         self.bad, self.error = bad, error
         self.passed: list[Key] = []
         self.passes = 0
 
-    async def _pass(self, group: Key, keys: Sequence[Key]) -> None:
+    async def _reconcile_batch(self, group: Key, keys: Sequence[Key]) -> None:
         self.passes += 1
         if self.bad & {*keys}:
             raise self.error("nobody foresaw it")
@@ -125,8 +125,8 @@ async def test_a_lost_lease_is_not_tried_in_halves() -> None:
 
 
 async def test_a_deadline_is_a_reason_in_our_own_words() -> None:
-    with pytest.raises(BrokerAway, match="too slow") as late:
-        async with deadline(0.01):
+    with pytest.raises(BrokerUnavailable, match="too slow") as late:
+        async with limit_seconds(0.01):
             await asyncio.Event().wait()
     assert late.value.reason is Reason.UNREACHABLE
 
@@ -134,48 +134,48 @@ async def test_a_deadline_is_a_reason_in_our_own_words() -> None:
 class Hanging:
     """A broker that is asked and never answers."""
 
-    async def observe(self, *_: Any, **__: Any) -> list[Any]:
+    async def read_states(self, *_: Any, **__: Any) -> list[Any]:
         return await asyncio.Event().wait()  # type: ignore[return-value]
 
-    async def check(self) -> dict[str, Any]:
+    async def check_health(self) -> dict[str, Any]:
         return await asyncio.Event().wait()  # type: ignore[return-value]
 
     async def close(self) -> None: ...
 
 
 class AlwaysOpen(Connections):
-    async def open(self, connection: Resource) -> Opened:
-        return Opened(Hanging(), "hash", ("uid", 1), 0.0)  # type: ignore[arg-type]
+    async def open_client(self, connection: Resource) -> BrokerClient:
+        return BrokerClient(Hanging(), "hash", ("uid", 1), 0.0)  # type: ignore[arg-type]
 
 
 class Written:
     def __init__(self) -> None:
-        self.said: dict[str, list[Condition]] = {}
+        self.conditions: dict[str, list[Condition]] = {}
 
-    async def status(self, resource: Resource, conditions: Any, *_: Any) -> Resource:
-        self.said[resource.key.name] = [*conditions]
+    async def write_status(self, resource: Resource, conditions: Any, *_: Any) -> Resource:
+        self.conditions[resource.key.name] = [*conditions]
         return resource
 
 
 class Nothing:
     async def run(self, *_: Any) -> None: ...
 
-    async def labels(self, *_: Any) -> dict[str, str]:
+    async def get_labels(self, *_: Any) -> dict[str, str]:
         return {}
 
 
 @pytest.mark.parametrize("checked", [True, False])
 async def test_a_pass_that_takes_too_long_ends_with_a_status(checked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passes, "LONGEST_CHECK" if checked else "LONGEST_PASS", 0.02)
+    monkeypatch.setattr(passes, "MAX_CHECK_SECONDS" if checked else "MAX_PASS_SECONDS", 0.02)
     now = 0.0
-    cache, queue, written = Cache(), WorkQueue(lambda: now), Written()
-    connection = resource("KafkaConnection", "broker", bootstrapServers=["k:9092"])
-    wanted = resource(name="t0")
+    cache, queue, written = ResourceCache(), WorkQueue(lambda: now), Written()
+    connection = make_resource("KafkaConnection", "broker", bootstrapServers=["k:9092"])
+    wanted = make_resource(name="t0")
     for each in (connection, wanted):
         cache.put(each)
-    one = Batch(cache, queue, AlwaysOpen(None, lambda: None), Nothing(), written, Nothing())  # type: ignore[arg-type]
+    one = Reconciler(cache, queue, AlwaysOpen(None, lambda: None), Nothing(), written, Nothing())  # type: ignore[arg-type]
     await asyncio.wait_for(one.run(connection.key, [connection.key] if checked else [wanted.key]), 10)
-    (ready,) = [condition for condition in written.said["broker" if checked else "t0"] if condition.type == CONNECTION_READY]
+    (ready,) = [condition for condition in written.conditions["broker" if checked else "t0"] if condition.type == CONNECTION_READY]
     assert ready.reason is Reason.UNREACHABLE and "too slow" in ready.message
     now = 60.0
-    assert queue.ready(connection.key, 10, 10) == [connection.key], "it is tried again"
+    assert queue.take_due_keys(connection.key, 10, 10) == [connection.key], "it is tried again"

@@ -15,7 +15,7 @@ import pytest
 
 from caravan.clock import new_id
 from tests.hostile.apart import Apart, apart
-from tests.shop import until
+from tests.shop import wait_until
 
 SLACK = 0.5
 """For the way there and back on a machine that does other things too."""
@@ -131,7 +131,7 @@ async def test_while_postgres_is_frozen_readiness_and_reads_answer_within_two_se
             answers = [await client.get(shop.program.url + path, headers=shop.who) for path in paths]
             return all(answer.status_code == 200 for answer in answers)
 
-        await until(back, seconds=30, every=0.2)
+        await wait_until(back, seconds=30, every=0.2)
 
 
 @pytest.mark.slow
@@ -158,7 +158,7 @@ async def test_while_redis_is_frozen_reads_orders_and_sign_ins_are_served(shop: 
                 answers = await asyncio.gather(
                     *(client.get(path, headers=shop.who) for path in paths * 3),
                     client.post("/v1/auth/token", data=form),
-                    shop.program.place(shop.who, shop.sku),
+                    shop.program.place_order(shop.who, shop.sku),
                 )
                 took = time.monotonic() - began
                 assert {answer.status_code for answer in answers} == {200, 202}, [

@@ -10,9 +10,9 @@ import httpx2
 import orjson
 import pytest
 
-from caravan.derivation import derive
+from caravan.derivation import derive_secret
 from caravan.runtime import Backends
-from tests.shop import URL, Shop, running
+from tests.shop import URL, Shop, run_services
 
 CHEAP = {"IDENTITY_ARGON2_PASSES": "1", "IDENTITY_ARGON2_MEMORY_KIB": "64"}
 PASSWORD = "a long walk in Palmyra"
@@ -63,7 +63,7 @@ class Door:
         return Person(person.id, person.email, tokens["access_token"], tokens["refresh_token"])
 
     async def operator(self) -> dict[str, str]:
-        secret = derive(self.shop.context("identity").secret, "client:cli")
+        secret = derive_secret(self.shop.get_context("identity").secret, "client:cli")
         tokens = (await self.token("client_credentials", client_id="cli", client_secret=secret)).raise_for_status().json()
         return {"authorization": f"Bearer {tokens['access_token']}"}
 
@@ -79,7 +79,7 @@ class Door:
         return [mail for mail in sent if mail["email"] == email and mail["kind"] == kind]
 
     async def audited(self, target: object, action: str) -> list[dict[str, Any]]:
-        return [e["data"] for e in await self.shop.published("audit", f"user:{target}") if e["data"]["action"] == action]
+        return [e["data"] for e in await self.shop.read_topic("audit", f"user:{target}") if e["data"]["action"] == action]
 
     def elsewhere(self, address: str) -> "Door":
         transport = httpx2.ASGITransport(app=self.shop.process.app, client=(address, 4711))
@@ -101,7 +101,7 @@ def cheap_hashes() -> pytest.MonkeyPatch:
 async def door(backends: Backends) -> AsyncIterator[Door]:
     patch = cheap_hashes()
     try:
-        async with running(backends, "identity") as shop:
+        async with run_services(backends, "identity") as shop:
             yield Door(shop, shop.client)
     finally:
         patch.undo()

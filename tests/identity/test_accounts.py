@@ -5,9 +5,9 @@ from uuid import uuid4
 import pytest
 
 from caravan.errors import NotFound
-from services.identity.client import SESSION, STANDING, SessionRequest, StandingRequest
+from services.identity.client import GET_CUSTOMER_STATUS, GET_SESSION_STATE, CustomerStatusRequest, SessionStateRequest
 from tests.identity.conftest import Door
-from tests.shop import until
+from tests.shop import wait_until
 
 
 async def test_a_stale_edit_is_refused(door: Door) -> None:
@@ -26,11 +26,11 @@ async def test_an_edit_is_announced_with_its_version_and_one_that_changes_nothin
         await door.client.patch("/v1/users/me", json={"name": name}, headers=person.bearer)
 
     async def announced() -> list[tuple[int, str]]:
-        events = [event["data"] for event in await door.shop.published("user-updated", person.id)]
+        events = [event["data"] for event in await door.shop.read_topic("user-updated", person.id)]
         assert len(events) >= 2
         return [(event["account_version"], event["name"]) for event in events]
 
-    assert await until(announced) == [(2, "Julia"), (3, "Livia")]
+    assert await wait_until(announced) == [(2, "Julia"), (3, "Livia")]
 
 
 @pytest.mark.parametrize("field", ["role", "email", "disabled", "id", "version"])
@@ -46,11 +46,11 @@ async def test_a_disabled_user_is_out_at_once(door: Door) -> None:
     assert (await door.refresh(person.refresh)).json()["error"] == "invalid_grant"
     refused = await door.login(person.email)
     assert (refused.status_code, refused.json()["error_description"]) == (400, "the account is disabled")
-    calls = door.shop.context("identity").calls
-    assert not (await calls(STANDING, StandingRequest(user_id=person.id))).active
-    sid = (await door.shop.context("identity").verifier.verify(person.access)).session
-    assert not (await calls(SESSION, SessionRequest(session=sid, subject=str(person.id)))).active
-    assert await until(lambda: door.audited(person.id, "user.disabled"))
+    calls = door.shop.get_context("identity").call
+    assert not (await calls(GET_CUSTOMER_STATUS, CustomerStatusRequest(user_id=person.id))).active
+    sid = (await door.shop.get_context("identity").verifier.verify(person.access)).session
+    assert not (await calls(GET_SESSION_STATE, SessionStateRequest(session=sid, subject=str(person.id)))).active
+    assert await wait_until(lambda: door.audited(person.id, "user.disabled"))
 
     await door.client.patch(f"/v1/users/{person.id}", json={"disabled": False}, headers=operator)
     assert (await door.me(person.access)).status_code == 401, "sessions that ended stay ended"
@@ -63,7 +63,7 @@ async def test_a_new_role_ends_the_sessions_with_the_old_one(door: Door) -> None
     await door.client.patch(f"/v1/users/{person.id}", json={"role": "customer"}, headers=operator)
     assert (await door.client.get("/v1/users?limit=1", headers=person.bearer)).status_code == 401
     assert (await door.client.get("/v1/users?limit=1", headers=(await door.sign_in(person)).bearer)).status_code == 403
-    (made, undone) = await until(lambda: audited_twice(door, person.id))
+    (made, undone) = await wait_until(lambda: audited_twice(door, person.id))
     assert (made["to"], undone["before"], undone["to"]) == ("admin", "admin", "customer")
 
 
@@ -75,7 +75,7 @@ async def audited_twice(door: Door, user: object) -> list[dict[str, str]]:
 
 async def test_the_last_admin_stays_admin(door: Door) -> None:
     one, two = await door.person("admin"), await door.person("admin")
-    database = door.shop.database("identity")
+    database = door.shop.get_database("identity")
     await database.fetch("UPDATE account SET role = 'customer' WHERE role = 'admin' AND id <> ALL($1)", [one.id, two.id])
     assert (await door.client.patch(f"/v1/users/{one.id}", json={"disabled": True}, headers=two.bearer)).status_code == 200
     refused = await door.client.patch(f"/v1/users/{two.id}", json={"role": "customer"}, headers=two.bearer)
@@ -109,8 +109,8 @@ async def test_a_user_sees_no_other_user(door: Door) -> None:
 
 
 async def test_standing_tells_how_to_reach_a_user_and_refuses_an_unknown_one(door: Door) -> None:
-    person, calls = await door.person(), door.shop.context("identity").calls
-    standing = await calls(STANDING, StandingRequest(user_id=person.id))
+    person, calls = await door.person(), door.shop.get_context("identity").call
+    standing = await calls(GET_CUSTOMER_STATUS, CustomerStatusRequest(user_id=person.id))
     assert (standing.email, standing.name, standing.role, standing.active) == (person.email, "Zenobia", "customer", True)
     with pytest.raises(NotFound):
-        await calls(STANDING, StandingRequest(user_id=uuid4()))
+        await calls(GET_CUSTOMER_STATUS, CustomerStatusRequest(user_id=uuid4()))

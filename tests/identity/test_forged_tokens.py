@@ -11,9 +11,9 @@ import orjson
 import pytest
 from joserfc.jwk import OKPKey
 
-from caravan.auth import Verifier
+from caravan.auth import TokenVerifier
 from caravan.errors import Unauthorized
-from services.identity.providers import new_key, public_part, sign
+from services.identity.providers import export_public_part, generate_key, sign_token
 from tests.identity.conftest import Door
 from tests.shop import URL
 
@@ -31,9 +31,9 @@ async def genuine(door: Door, **changes: Any) -> dict[str, Any]:
 
 
 def signer(door: Door) -> tuple[OKPKey, str]:
-    parts = door.shop.context("identity").parts
-    kid = parts.keys[-1].kid
-    return parts.private[kid], kid
+    resources = door.shop.get_context("identity").resources
+    kid = resources.keys[-1].kid
+    return resources.private_keys[kid], kid
 
 
 async def refused(door: Door, token: str) -> None:
@@ -44,7 +44,7 @@ async def refused(door: Door, token: str) -> None:
 
 async def test_the_unchanged_claims_are_accepted(door: Door) -> None:
     claims = await genuine(door)
-    assert (await door.me(sign(claims, *signer(door)))).status_code == 200
+    assert (await door.me(sign_token(claims, *signer(door)))).status_code == 200
 
 
 @pytest.mark.parametrize("algorithm", ["none", "None", "NONE", "nOnE", "", None, ["EdDSA"], "HS256", "RS256"])
@@ -57,7 +57,7 @@ async def test_no_other_algorithm_is_accepted(door: Door, algorithm: Any) -> Non
 
 async def test_a_mac_with_our_public_key_is_refused(door: Door) -> None:
     claims, (key, kid) = await genuine(door), signer(door)
-    public = public_part(key)
+    public = export_public_part(key)
     for secret in (base64.urlsafe_b64decode(public["x"] + "="), public["x"].encode(), orjson.dumps(public), key.as_pem(private=False)):
         for algorithm in ("HS256", "EdDSA"):
             signed = f"{encode({'alg': algorithm, 'kid': kid})}.{encode(claims)}"
@@ -65,11 +65,11 @@ async def test_a_mac_with_our_public_key_is_refused(door: Door) -> None:
 
 
 async def test_a_key_that_the_token_brings_along_is_not_used(door: Door) -> None:
-    claims, own = await genuine(door), new_key("mine")
+    claims, own = await genuine(door), generate_key("mine")
     (_, kid) = signer(door)
-    await refused(door, sign(claims, own, kid))
+    await refused(door, sign_token(claims, own, kid))
     for header in (
-        {"jwk": public_part(own), "kid": kid},
+        {"jwk": export_public_part(own), "kid": kid},
         {"jku": "http://attacker.example/keys", "kid": "mine"},
         {"x5u": "http://attacker.example/cert", "kid": "mine"},
         {"kid": "../../../../dev/null"},
@@ -117,13 +117,13 @@ async def test_claims_that_do_not_hold_are_refused_though_well_signed(door: Door
     claims = await genuine(door, **change)
     if change == {"sid": "client:cli"}:
         claims["sub"] = "orders"
-    await refused(door, sign(claims, *signer(door)))
+    await refused(door, sign_token(claims, *signer(door)))
 
 
 async def test_expiry_has_a_little_leeway_for_clocks_and_no_more(door: Door) -> None:
     now = int(time.time())
-    assert (await door.me(sign(await genuine(door, exp=now - 2), *signer(door)))).status_code == 200
-    await refused(door, sign(await genuine(door, exp=now - 10), *signer(door)))
+    assert (await door.me(sign_token(await genuine(door, exp=now - 2), *signer(door)))).status_code == 200
+    await refused(door, sign_token(await genuine(door, exp=now - 10), *signer(door)))
 
 
 async def test_a_refresh_token_and_broken_tokens_are_no_access_tokens(door: Door) -> None:
@@ -158,8 +158,8 @@ async def test_a_storm_of_unknown_key_ids_asks_the_issuer_once_at_most(door: Doo
         await asyncio.sleep(0)
         return {"issuer": URL, "keys": (await door.client.get("/.well-known/jwks.json")).json()["keys"]}
 
-    verifier, claims = Verifier(fetch), await genuine(door)
+    verifier, claims = TokenVerifier(fetch), await genuine(door)
     key, _ = signer(door)
-    answers = await asyncio.gather(*(verifier.verify(sign(claims, key, uuid4().hex)) for _ in range(50)), return_exceptions=True)
+    answers = await asyncio.gather(*(verifier.verify(sign_token(claims, key, uuid4().hex)) for _ in range(50)), return_exceptions=True)
     assert all(isinstance(answer, Unauthorized) for answer in answers) and asked == 1
-    assert (await verifier.verify(sign(claims, *signer(door)))).subject == claims["sub"]
+    assert (await verifier.verify(sign_token(claims, *signer(door)))).subject == claims["sub"]

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 
 from tests.identity.conftest import PASSWORD, Door
 from tests.identity.test_passwords import NEW, nothing_waits
-from tests.shop import URL, until
+from tests.shop import URL, wait_until
 
 PAGE = "/v1/auth/password-reset/page"
 
 
 async def link_of(door: Door, email: str) -> str:
-    mails = await until(lambda: door.mails(email, "password_reset"))
+    mails = await wait_until(lambda: door.mails(email, "password_reset"))
     link: str = mails[-1]["values"]["link"]
     assert link.startswith(URL)
     return link.removeprefix(URL)
@@ -51,7 +51,7 @@ async def test_the_page_tells_nothing_of_who_has_an_account(door: Door) -> None:
     answers = [await door.client.post(PAGE, data={"email": email}) for email in (person.email, f"{uuid4().hex}@example.com")]
     assert answers[0].content == answers[1].content and {answer.status_code for answer in answers} == {200}
     assert (await door.client.post(PAGE, data={"email": "no address"})).status_code == 422
-    await until(lambda: nothing_waits(door))
+    await wait_until(lambda: nothing_waits(door))
 
 
 @given(token=st.text(max_size=150))

@@ -9,20 +9,20 @@ import httpx2
 import orjson
 import pytest
 
-from caravan.derivation import derive
+from caravan.derivation import derive_secret
 from caravan.email_address import is_email_address
-from caravan.passwords import password_fault
+from caravan.passwords import find_password_weakness
 from services.identity.client import EnsureAdminRequest
 from services.identity.model import Account
 from services.identity.store import accounts
 from services.identity.use_cases.registering import ensure_admin
 from tests.identity.conftest import PASSWORD, Door
 from tests.identity.test_passwords import reset_token
-from tests.shop import URL, until
+from tests.shop import URL, wait_until
 
 
 async def account(door: Door, email: str) -> Account:
-    found = await accounts.find(door.shop.database("identity"), email)
+    found = await accounts.find_by_email(door.shop.get_database("identity"), email)
     assert found is not None
     return found
 
@@ -35,7 +35,7 @@ async def test_a_registered_user_can_sign_in_and_is_announced_once(door: Door) -
     assert user["role"] == "customer" and "password" not in str(user).replace("'invited'", "")
     tokens = (await door.login(user["email"])).json()
     assert (await door.me(tokens["access_token"])).json() == user
-    events = await until(lambda: door.shop.published("user-registered", user["id"]))
+    events = await wait_until(lambda: door.shop.read_topic("user-registered", user["id"]))
     assert [event["data"]["email"] for event in events] == [user["email"]] and not events[0]["data"]["invited"]
 
 
@@ -43,7 +43,7 @@ async def test_the_password_is_stored_as_argon2id_only(door: Door) -> None:
     body = {"email": f"{uuid4().hex}@example.com", "password": PASSWORD, "name": "Zenobia"}
     user = (await door.client.post("/v1/users", json=body, headers={"Idempotency-Key": uuid4().hex})).json()
     assert (await account(door, user["email"])).password.startswith("$argon2id$")  # type: ignore[union-attr]
-    database = door.shop.database("identity")
+    database = door.shop.get_database("identity")
     for table in ("account", "idempotency", "outbox"):
         assert not any(PASSWORD in row[0] for row in await database.fetch(f"SELECT t::text FROM {table} t"))
     unkeyed = hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).digest()
@@ -181,7 +181,7 @@ async def test_an_address_is_kept_in_one_spelling_by_which_its_owner_signs_in(do
 
 @pytest.mark.parametrize("password", EASY)
 def test_common_passwords_and_patterns_are_refused(password: str) -> None:
-    assert "easily guessed" in (password_fault(password, "zenobia@example.com", "Zenobia") or "")
+    assert "easily guessed" in (find_password_weakness(password, "zenobia@example.com", "Zenobia") or "")
 
 
 def test_a_phrase_and_random_characters_pass() -> None:
@@ -194,7 +194,7 @@ def test_a_phrase_and_random_characters_pass() -> None:
         "xK9#mQ2$vL7p",
         secrets.token_urlsafe(15),
     ):
-        assert password_fault(password, "zenobia@example.com", "Zenobia") is None
+        assert find_password_weakness(password, "zenobia@example.com", "Zenobia") is None
 
 
 async def test_every_way_to_set_a_password_refuses_the_same_ones(door: Door) -> None:
@@ -220,11 +220,11 @@ async def test_an_invited_user_is_made_once_and_claims_the_account_by_a_reset(do
     second = await door.client.post("/v1/users/invitations", json=body | {"role": "customer"}, headers=operator)
     assert (first.status_code, second.status_code) == (201, 200) and first.json() == second.json() and first.json()["invited"]
     assert (await door.login(email, "anything at all")).status_code == 400
-    events = await until(lambda: door.shop.published("user-registered", first.json()["id"]))
+    events = await wait_until(lambda: door.shop.read_topic("user-registered", first.json()["id"]))
     assert [event["data"]["invited"] for event in events] == [True]
 
     await door.client.post("/v1/auth/password-reset", json={"email": email})
-    mail = (await until(lambda: door.mails(email, "password_reset")))[0]
+    mail = (await wait_until(lambda: door.mails(email, "password_reset")))[0]
     token = mail["values"]["link"].partition("?token=")[2]
     assert (await door.client.post("/v1/auth/password-reset/confirm", json={"token": token, "password": PASSWORD})).status_code == 204
     tokens = (await door.login(email)).json()
@@ -252,7 +252,7 @@ async def test_only_an_admin_invites(door: Door) -> None:
 
 
 async def test_the_first_admin_is_made_once_and_the_password_shown_once(door: Door) -> None:
-    context = door.shop.context("identity")
+    context = door.shop.get_context("identity")
     await context.database.fetch("UPDATE account SET role = 'customer' WHERE role = 'admin'")
     request = EnsureAdminRequest(email=f"Root-{uuid4().hex}@caravan.local", password=None)
     made = [answer.generated for answer in await asyncio.gather(*(ensure_admin(context, request) for _ in range(3)))]
@@ -260,4 +260,4 @@ async def test_the_first_admin_is_made_once_and_the_password_shown_once(door: Do
     assert len(shown) == 1
     tokens = (await door.login(request.email, shown[0])).json()
     assert (await door.me(tokens["access_token"])).json()["role"] == "admin"
-    assert derive(context.secret, "client:cli") not in str(tokens)
+    assert derive_secret(context.secret, "client:cli") not in str(tokens)

@@ -9,11 +9,11 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import KeySet
 
-from caravan.derivation import derive
-from services.identity.client import SESSION, SessionRequest
-from services.identity.use_cases.granting import ACCESS_TOKEN, EXCHANGE
+from caravan.derivation import derive_secret
+from services.identity.client import GET_SESSION_STATE, SessionStateRequest
+from services.identity.use_cases.granting import ACCESS_TOKEN_TYPE, TOKEN_EXCHANGE
 from tests.identity.conftest import Door, Person
-from tests.shop import URL, until
+from tests.shop import URL, wait_until
 
 
 async def claims_of(door: Door, token: str) -> dict[str, Any]:
@@ -23,7 +23,7 @@ async def claims_of(door: Door, token: str) -> dict[str, Any]:
 
 async def exchange(door: Door, admin: dict[str, str], subject: object) -> Any:
     token = admin["authorization"].removeprefix("Bearer ")
-    return await door.token(EXCHANGE, subject_token=token, subject_token_type=ACCESS_TOKEN, requested_subject=str(subject))
+    return await door.token(TOKEN_EXCHANGE, subject_token=token, subject_token_type=ACCESS_TOKEN_TYPE, requested_subject=str(subject))
 
 
 async def test_a_sign_in_gives_a_short_token_that_the_published_keys_verify(door: Door) -> None:
@@ -43,14 +43,14 @@ async def test_a_sign_in_gives_a_short_token_that_the_published_keys_verify(door
     assert claims["exp"] - claims["iat"] == 600
     document = (await door.client.get("/.well-known/openid-configuration")).json()
     assert (document["issuer"], document["jwks_uri"]) == (URL, URL + "/.well-known/jwks.json")
-    assert await until(lambda: door.audited(user["id"], "login.succeeded"))
+    assert await wait_until(lambda: door.audited(user["id"], "login.succeeded"))
 
 
 async def test_published_keys_hold_nothing_private_and_stored_ones_are_sealed(door: Door) -> None:
     keys = (await door.client.get("/.well-known/jwks.json")).json()["keys"]
     assert keys and all(set(key) == {"kty", "crv", "x", "kid", "use", "alg"} for key in keys)
-    private = {key.as_dict(private=True)["d"] for key in door.shop.context("identity").parts.private.values()}
-    rows = await door.shop.database("identity").fetch("SELECT sealed, public::text FROM signing_key")
+    private = {key.as_dict(private=True)["d"] for key in door.shop.get_context("identity").resources.private_keys.values()}
+    rows = await door.shop.get_database("identity").fetch("SELECT sealed, public::text FROM signing_key")
     for row in rows:
         assert not any(base64.urlsafe_b64decode(d + "=") in row[0] or d in row[1] for d in private)
 
@@ -62,7 +62,7 @@ async def test_a_wrong_password_and_an_unknown_user_get_the_same_answer(door: Do
     strip = ("trace_id",)
     assert {k: v for k, v in wrong.json().items() if k not in strip} == {k: v for k, v in unknown.json().items() if k not in strip}
     assert wrong.json()["error"] == "invalid_grant" and wrong.headers["content-type"] == "application/problem+json"
-    assert await until(lambda: door.audited(person.id, "login.failed"))
+    assert await wait_until(lambda: door.audited(person.id, "login.failed"))
 
 
 async def test_refreshing_rotates_and_goes_on(door: Door) -> None:
@@ -82,7 +82,7 @@ async def test_using_a_refresh_token_twice_ends_the_session_and_mails_once(door:
     assert (await door.refresh(tokens["refresh_token"])).json()["error"] == "invalid_grant"
     assert (await door.refresh(person.refresh)).status_code == 400
     assert (await door.me(tokens["access_token"])).status_code == 401
-    assert len(await until(lambda: door.mails(person.email, "session_reuse"))) == 1
+    assert len(await wait_until(lambda: door.mails(person.email, "session_reuse"))) == 1
     assert len(await door.audited(person.id, "session.reuse")) == 1
     assert (await door.refresh(other.refresh)).status_code == 200, "another session of the user goes on"
 
@@ -126,7 +126,7 @@ async def test_revoking_ends_the_session_and_says_nothing_of_unknown_tokens(door
 
 
 async def test_a_client_gets_a_service_token_by_its_derived_secret(door: Door) -> None:
-    secret = derive(door.shop.context("identity").secret, "client:orders")
+    secret = derive_secret(door.shop.get_context("identity").secret, "client:orders")
     basic = base64.b64encode(f"orders:{secret}".encode()).decode()
     by_form = await door.token("client_credentials", client_id="orders", client_secret=secret)
     by_basic = await door.client.post(
@@ -135,8 +135,8 @@ async def test_a_client_gets_a_service_token_by_its_derived_secret(door: Door) -
     for answer in (by_form, by_basic):
         claims = await claims_of(door, answer.json()["access_token"])
         assert (claims["sub"], claims["role"]) == ("orders", "service") and "refresh_token" not in answer.json()
-        state = SessionRequest(session=claims["sid"], subject="orders")
-        assert (await door.shop.context("identity").calls(SESSION, state)).active
+        state = SessionStateRequest(session=claims["sid"], subject="orders")
+        assert (await door.shop.get_context("identity").call(GET_SESSION_STATE, state)).active
     for client, given in (("orders", "x"), ("cli", secret), ("Orders\r\n", secret)):
         refused = await door.token("client_credentials", client_id=client, client_secret=given)
         assert (refused.status_code, refused.json()["error"]) == (401, "invalid_client")
@@ -146,12 +146,12 @@ async def test_a_client_gets_a_service_token_by_its_derived_secret(door: Door) -
 async def test_an_admin_acts_in_a_customers_name_and_both_are_named(door: Door) -> None:
     admin, person = await door.person("admin"), await door.person()
     answer = await exchange(door, admin.bearer, person.email.upper())
-    assert answer.status_code == 200 and answer.json()["issued_token_type"] == ACCESS_TOKEN and "refresh_token" not in answer.json()
+    assert answer.status_code == 200 and answer.json()["issued_token_type"] == ACCESS_TOKEN_TYPE and "refresh_token" not in answer.json()
     token = answer.json()["access_token"]
     claims = await claims_of(door, token)
     assert (claims["sub"], claims["role"], claims["act"]) == (str(person.id), "customer", {"sub": f"admin:{admin.id}"})
     assert (await door.me(token)).json()["id"] == str(person.id)
-    assert (await until(lambda: door.audited(person.id, "token.exchanged")))[0]["actor"] == f"admin:{admin.id}"
+    assert (await wait_until(lambda: door.audited(person.id, "token.exchanged")))[0]["actor"] == f"admin:{admin.id}"
     change = {"current_password": "x", "new_password": "thirteen camels at dawn"}
     refused = await door.client.post("/v1/users/me/password", json=change, headers={"authorization": f"Bearer {token}"})
     assert refused.status_code == 403
@@ -190,7 +190,7 @@ async def test_nobody_else_and_for_nobody_else_is_a_token_exchanged(door: Door) 
         ({"grant_type": "implicit"}, "unsupported_grant_type"),
         ({"grant_type": "password", "username": "a@b"}, "invalid_request"),
         ({"grant_type": "refresh_token"}, "invalid_request"),
-        ({"grant_type": EXCHANGE, "subject_token": "x", "subject_token_type": "id"}, "invalid_request"),
+        ({"grant_type": TOKEN_EXCHANGE, "subject_token": "x", "subject_token_type": "id"}, "invalid_request"),
     ],
 )
 async def test_a_malformed_request_gets_the_oauth_error(door: Door, form: dict[str, str], error: str) -> None:

@@ -7,7 +7,7 @@ from uuid import uuid4
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.identity.model import Counter, counter
+from services.identity.model import AttemptCounter, build_counter
 from services.identity.store import attempts
 from tests.identity.conftest import PASSWORD, Door
 
@@ -58,17 +58,17 @@ async def test_spraying_one_password_over_many_accounts_is_delayed_for_the_whole
     assert (await neighbour.login(f"{uuid4().hex}@example.com", "Password123")).status_code == 429
 
 
-async def use_up(door: Door, *counters: Counter, times: int = 200) -> None:
+async def use_up(door: Door, *counters: AttemptCounter, times: int = 200) -> None:
     """As if somebody had failed so often, by now."""
-    context = door.shop.context("identity")
+    context = door.shop.get_context("identity")
     for _ in range(times):
-        await attempts.take(context.database, counters, context.clock(), 0)
+        await attempts.count_attempt(context.database, counters, context.clock(), 0)
 
 
 async def test_a_botnet_is_delayed_but_not_the_owner_wherever(door: Door) -> None:
     person, bot = await door.person(), door.elsewhere("198.51.100.77")
     assert (await bot.login(person.email, "guess number 1")).status_code == 400
-    await use_up(door, counter("account", person.email, free=100))
+    await use_up(door, build_counter("account", person.email, free_attempts=100))
     delayed = await bot.login(person.email)
     assert delayed.status_code == 429 and 1 <= int(delayed.headers["retry-after"]) <= LONGEST
     assert (await door.login(person.email)).status_code == 200, "from a known address"
@@ -79,7 +79,7 @@ async def test_wrong_passwords_from_an_address_hold_up_nobody_who_is_known_there
     """Everybody behind one address, as in an office or behind a proxy that was not declared."""
     office = door.elsewhere("203.0.113.20")
     signed_in, registered = await office.person(), (await office.register()).json()["email"]
-    await use_up(door, counter("address", "203.0.113.20", free=50))
+    await use_up(door, build_counter("address", "203.0.113.20", free_attempts=50))
     stranger = await office.login(f"{uuid4().hex}@example.com")
     assert stranger.status_code == 429 and 1 <= int(stranger.headers["retry-after"]) <= LONGEST
     for email in (signed_in.email, registered):
@@ -104,7 +104,7 @@ async def test_a_cookie_of_another_account_or_a_forged_one_makes_no_device_known
     await thief.person()
     kept = next(iter(thief.client.cookies.jar)).value
     assert kept
-    await use_up(door, counter("pair", person.email, "203.0.113.22", free=FREE))
+    await use_up(door, build_counter("pair", person.email, "203.0.113.22", free_attempts=FREE))
     for value in (kept, kept[:-2] + "AA", "x", ""):
         form = {"grant_type": "password", "username": person.email, "password": PASSWORD}
         answer = await Door(door.shop, thief.fresh()).client.post(
@@ -115,24 +115,28 @@ async def test_a_cookie_of_another_account_or_a_forged_one_makes_no_device_known
 
 async def test_nobody_elses_tries_hold_up_who_is_signed_in_and_changes_the_password(door: Door) -> None:
     person = await door.person()
-    await use_up(door, counter("pair", person.email, "127.0.0.1", free=FREE), counter("account", person.email, free=100))
+    await use_up(
+        door,
+        build_counter("pair", person.email, "127.0.0.1", free_attempts=FREE),
+        build_counter("account", person.email, free_attempts=100),
+    )
     change = {"current_password": PASSWORD, "new_password": "thirteen camels at dawn"}
     assert (await door.client.post("/v1/users/me/password", json=change, headers=person.bearer)).status_code == 204
 
 
 async def test_delays_double_up_to_the_longest_and_an_hours_rest_takes_them_away(door: Door) -> None:
-    database, guessed = door.shop.database("identity"), counter("pair", uuid4().hex, free=2)
+    database, guessed = door.shop.get_database("identity"), build_counter("pair", uuid4().hex, free_attempts=2)
     now, waits = datetime(2030, 1, 1, tzinfo=UTC), []
     for _ in range(12):
-        assert await attempts.take(database, [guessed], now, LONGEST) == 0
-        wait = await attempts.take(database, [guessed], now, LONGEST)
+        assert await attempts.count_attempt(database, [guessed], now, LONGEST) == 0
+        wait = await attempts.count_attempt(database, [guessed], now, LONGEST)
         waits.append(wait)
         if not wait:
-            waits.append(await attempts.take(database, [guessed], now, LONGEST))
+            waits.append(await attempts.count_attempt(database, [guessed], now, LONGEST))
         now += timedelta(seconds=waits[-1])
     assert waits == [0, 1, 2, 4, 8, 16, 30, 30, 30, 30, 30, 30, 30]
     now += timedelta(hours=4)
-    assert [await attempts.take(database, [guessed], now, LONGEST) for _ in range(3)] == [0, 0, 1]
+    assert [await attempts.count_attempt(database, [guessed], now, LONGEST) for _ in range(3)] == [0, 0, 1]
 
 
 Steps = st.lists(
@@ -144,17 +148,21 @@ Steps = st.lists(
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_whoever_waits_as_long_as_told_is_let_in_and_guessing_stays_slow(door: Door, steps: list[tuple[int, float, bool]]) -> None:
     """Whatever was tried before and how the time went: no wait is longer than the longest, and within an hour few tries are taken."""
-    database, mark = door.shop.database("identity"), uuid4().hex
-    counters = [counter("pair", mark, free=3), counter("address", mark, free=5), counter("account", mark, free=8)]
+    database, mark = door.shop.get_database("identity"), uuid4().hex
+    counters = [
+        build_counter("pair", mark, free_attempts=3),
+        build_counter("address", mark, free_attempts=5),
+        build_counter("account", mark, free_attempts=8),
+    ]
     now, taken = datetime(2030, 1, 1, tzinfo=UTC), []
     for place, seconds, patient in steps:
         now += timedelta(seconds=seconds)
         mine = [counters[place], *counters[place + 1 :]]
-        wait = await attempts.take(database, mine, now, LONGEST)
+        wait = await attempts.count_attempt(database, mine, now, LONGEST)
         assert 0 <= wait <= LONGEST
         if wait and patient:
             now += timedelta(seconds=wait)
-            assert await attempts.take(database, mine, now, LONGEST) == 0
+            assert await attempts.count_attempt(database, mine, now, LONGEST) == 0
             wait = 0
         if not wait:
             taken.append(now)

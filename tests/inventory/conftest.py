@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator
 import pytest
 
 from caravan.runtime import Backends
-from tests.shop import Shop, running
+from tests.shop import Shop, run_services
 
 
 @pytest.fixture(scope="module")
 async def shop(backends: Backends) -> AsyncIterator[Shop]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("INVENTORY_STREAM_SECONDS", "0.6")
-        async with running(backends, "inventory") as shop:
+        async with run_services(backends, "inventory") as shop:
             yield shop

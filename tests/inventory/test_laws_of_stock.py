@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from caravan.clock import new_id
-from services.inventory.model import Deed, Kind, NotPossible, Reservation, Shelf, Stock
+from services.inventory.model import MovementContext, MovementKind, Reservation, Stock, StockLedger, StockRuleViolation
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SKUS = ("MUG", "LAMP", "ROPE")
@@ -18,7 +18,7 @@ orders = st.dictionaries(st.sampled_from([*SKUS, "NEVER-SEEN"]), st.integers(1, 
 class AnyHistory(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.shelf = Shelf(Stock(sku) for sku in SKUS)
+        self.shelf = StockLedger(Stock(sku) for sku in SKUS)
         self.reservations: dict[UUID, Reservation] = {}
         self.lost = 0
 
@@ -28,18 +28,18 @@ class AnyHistory(RuleBasedStateMachine):
         quantity=st.integers(1, 20),
         less=st.booleans(),
     )
-    def move(self, sku: str, kind: Kind, quantity: int, less: bool) -> None:
+    def move(self, sku: str, kind: MovementKind, quantity: int, less: bool) -> None:
         before = len(self.shelf.movements)
         try:
-            self.shelf.move(sku, kind, -quantity if less and kind == "adjust" else quantity, Deed("staff:1", "", NOW))
-        except NotPossible:
+            self.shelf.apply_movement(sku, kind, -quantity if less and kind == "adjust" else quantity, MovementContext("staff:1", "", NOW))
+        except StockRuleViolation:
             assert len(self.shelf.movements) == before
 
     @rule(lines=orders)
     def reserve(self, lines: dict[str, int]) -> None:
         order = new_id()
         free = {sku: self.shelf.stocks[sku].available if sku in self.shelf.stocks else 0 for sku in lines}
-        made = self.shelf.reserve(order, lines, Deed("c", "order", NOW, order), NOW + timedelta(minutes=15))
+        made = self.shelf.reserve_lines(order, lines, MovementContext("c", "order", NOW, order), NOW + timedelta(minutes=15))
         assert (made.state == "held") == all(free[sku] >= wanted for sku, wanted in lines.items())
         assert {short.sku for short in made.shortages} == {sku for sku, wanted in lines.items() if free[sku] < wanted}
         self.reservations[order] = made
@@ -51,9 +51,9 @@ class AnyHistory(RuleBasedStateMachine):
         for again in range(times):
             before = len(self.shelf.movements)
             if how == "release":
-                self.shelf.release(reservation, Deed("c", "no more", NOW, reservation.order_id))
+                self.shelf.release_reservation(reservation, MovementContext("c", "no more", NOW, reservation.order_id))
             else:
-                self.shelf.ship(reservation, Deed("c", "parcel", NOW, reservation.order_id))
+                self.shelf.ship_reservation(reservation, MovementContext("c", "parcel", NOW, reservation.order_id))
             assert not again or len(self.shelf.movements) == before, "a repeated message changes nothing"
 
     @invariant()

@@ -13,13 +13,13 @@ from caravan.clock import new_id, utc_now
 from caravan.database import Database
 from caravan.messages import Delivery
 from caravan.money import Money
-from caravan.runtime import Backends, subscriptions
+from caravan.runtime import Backends, list_subscriptions
 from services.inventory import consumers, store
 from services.inventory.messages import RELEASE_STOCK, RESERVE_STOCK, ReleaseStock, ReserveStock, StockLine
 from services.orders.messages import ORDERS, OrderCancelled
 from services.processing.messages import ORDER_PROCESSED, OrderProcessed
 from services.shipping.messages import ORDER_SHIPPED, OrderShipped, Parcel
-from tests.shop import Shop, running, until
+from tests.shop import Shop, run_services, wait_until
 
 TOPICS = ("inventory-reserved", "inventory-rejected", "inventory-released")
 
@@ -27,7 +27,7 @@ TOPICS = ("inventory-reserved", "inventory-rejected", "inventory-released")
 async def received(shop: Shop, quantity: int) -> str:
     sku = f"R-{new_id().hex[-12:]}"
     answer = await shop.client.post(
-        f"/v1/stock/{sku}/movements", json={"kind": "receive", "quantity": quantity}, headers=shop.bearer("staff")
+        f"/v1/stock/{sku}/movements", json={"kind": "receive", "quantity": quantity}, headers=shop.issue_headers("staff")
     )
     assert answer.status_code == 201, answer.text
     return sku
@@ -35,12 +35,12 @@ async def received(shop: Shop, quantity: int) -> str:
 
 async def numbers(shop: Shop, sku: str) -> tuple[int, int, int]:
     """On hand, reserved, shipped."""
-    row = (await shop.client.get(f"/v1/stock/{sku}/balance", headers=shop.bearer("staff"))).raise_for_status().json()
+    row = (await shop.client.get(f"/v1/stock/{sku}/balance", headers=shop.issue_headers("staff"))).raise_for_status().json()
     return row["on_hand"], row["reserved"], row["shipped"]
 
 
 async def answers(shop: Shop, order: UUID) -> list[str]:
-    return [topic.removeprefix("inventory-") for topic in TOPICS for _ in await shop.published(topic, order)]
+    return [topic.removeprefix("inventory-") for topic in TOPICS for _ in await shop.read_topic(topic, order)]
 
 
 async def answered(shop: Shop, order: UUID, *expected: str) -> None:
@@ -48,22 +48,24 @@ async def answered(shop: Shop, order: UUID, *expected: str) -> None:
         assert await answers(shop, order) == list(expected)
         return True
 
-    await until(check)
+    await wait_until(check)
 
 
 async def ask(shop: Shop, order: UUID, *lines: tuple[str, int], identifier: UUID | None = None) -> None:
     command = ReserveStock(order_id=order, lines=[StockLine(sku=sku, quantity=quantity) for sku, quantity in lines])
-    await shop.send("inventory", RESERVE_STOCK, command, key=order, identifier=identifier)
+    await shop.send_message("inventory", RESERVE_STOCK, command, key=order, message_id=identifier)
 
 
 async def give_back(shop: Shop, order: UUID, identifier: UUID | None = None) -> None:
-    await shop.send("inventory", RELEASE_STOCK, ReleaseStock(order_id=order, reason="payment failed"), key=order, identifier=identifier)
+    await shop.send_message(
+        "inventory", RELEASE_STOCK, ReleaseStock(order_id=order, reason="payment failed"), key=order, message_id=identifier
+    )
 
 
 async def left(shop: Shop, order: UUID, *lines: tuple[str, int], identifier: UUID | None = None) -> None:
     parcels = [Parcel(sku=sku, quantity=quantity) for sku, quantity in lines]
     shipped = OrderShipped(order_id=order, email="a@example.com", carrier="post", tracking_number="T1", parcels=parcels)
-    await shop.send("inventory", ORDER_SHIPPED, shipped, key=order, identifier=identifier)
+    await shop.send_message("inventory", ORDER_SHIPPED, shipped, key=order, message_id=identifier)
 
 
 async def test_all_lines_are_reserved_or_none(shop: Shop) -> None:
@@ -75,7 +77,7 @@ async def test_all_lines_are_reserved_or_none(shop: Shop) -> None:
     await answered(shop, two, "rejected")
     assert await numbers(shop, mug) == (5, 2, 0)
     assert await numbers(shop, lamp) == (1, 1, 0)
-    shortages = (await shop.published("inventory-rejected", two))[0]["data"]["shortages"]
+    shortages = (await shop.read_topic("inventory-rejected", two))[0]["data"]["shortages"]
     assert shortages == [{"sku": lamp, "wanted": 1, "available": 0}, {"sku": "NEVER-HEARD-OF", "wanted": 3, "available": 0}]
 
 
@@ -100,7 +102,7 @@ async def test_of_200_orders_for_the_last_unit_exactly_one_gets_it(shop: Shop) -
         topics = [row[0] for row in rows]
         return topics.count("inventory-reserved") == 1 and topics.count("inventory-rejected") == 199
 
-    await until(all_answered)
+    await wait_until(all_answered)
     sampler.cancel()
     assert await numbers(shop, sku) == (1, 1, 0)
     assert all(0 <= reserved <= on_hand for on_hand, reserved, _ in sampled)
@@ -115,8 +117,8 @@ async def test_what_comes_five_times_counts_once(shop: Shop) -> None:
         async def settled(expected: list[str] = expected, after: Any = after) -> bool:
             return await answers(shop, order) == expected and await numbers(shop, sku) == after
 
-        await until(settled)
-    await shop.send(
+        await wait_until(settled)
+    await shop.send_message(
         "inventory",
         ORDERS,
         OrderCancelled(order_id=order, user_id=new_id(), email="a@example.com", reason="late", refunded=None),
@@ -125,7 +127,7 @@ async def test_what_comes_five_times_counts_once(shop: Shop) -> None:
     await asyncio.gather(*(give_back(shop, order) for _ in range(5)))
     await answered(shop, order, "reserved", *["released"] * 5)
     assert await numbers(shop, sku) == (3, 0, 2)
-    assert await store.violations(shop.database("inventory")) == []
+    assert await store.find_violations(shop.get_database("inventory")) == []
 
 
 async def test_a_repeated_order_gets_its_answer_again(shop: Shop) -> None:
@@ -134,7 +136,7 @@ async def test_a_repeated_order_gets_its_answer_again(shop: Shop) -> None:
     await answered(shop, served, "reserved")
     await ask(shop, refused, (sku, 1))
     await answered(shop, refused, "rejected")
-    await shop.client.post(f"/v1/stock/{sku}/movements", json={"kind": "receive", "quantity": 9}, headers=shop.bearer("staff"))
+    await shop.client.post(f"/v1/stock/{sku}/movements", json={"kind": "receive", "quantity": 9}, headers=shop.issue_headers("staff"))
     await ask(shop, served, (sku, 1))
     await ask(shop, refused, (sku, 1))
     await answered(shop, served, "reserved", "reserved")
@@ -159,7 +161,7 @@ async def test_the_announcement_of_a_cancelled_order_releases_what_is_still_held
     sku, order = await received(shop, 3), new_id()
     await ask(shop, order, (sku, 3))
     await answered(shop, order, "reserved")
-    await shop.send(
+    await shop.send_message(
         "inventory",
         ORDERS,
         OrderCancelled(order_id=order, user_id=new_id(), email="a@example.com", reason="mind changed", refunded=None),
@@ -182,20 +184,20 @@ async def test_a_parcel_that_left_after_the_release_takes_free_units_and_never_o
     async def taken() -> bool:
         return await numbers(shop, sku) == (2, 2, 1)
 
-    await until(taken)
+    await wait_until(taken)
 
     async def short() -> list[dict[str, Any]]:
-        deeds = [envelope["data"] for envelope in await shop.published("audit", f"stock:{sku}")]
+        deeds = [envelope["data"] for envelope in await shop.read_topic("audit", f"stock:{sku}")]
         return [deed for deed in deeds if deed["action"] == "stock.short"]
 
-    audited = (await until(short))[0]
+    audited = (await wait_until(short))[0]
     assert audited["details"] == {"order_id": str(late), "wanted": 2, "free": 1}
-    assert await store.violations(shop.database("inventory")) == []
+    assert await store.find_violations(shop.get_database("inventory")) == []
 
 
 async def test_a_reservation_expires_unless_the_order_is_paid(backends: Backends) -> None:
     now = utc_now()
-    async with running(backends, "inventory", clock=lambda: now) as shop:
+    async with run_services(backends, "inventory", clock=lambda: now) as shop:
         sku, unpaid, paid = await received(shop, 5), new_id(), new_id()
         await ask(shop, unpaid, (sku, 1))
         await ask(shop, paid, (sku, 2))
@@ -204,16 +206,19 @@ async def test_a_reservation_expires_unless_the_order_is_paid(backends: Backends
         outcome = OrderProcessed(
             order_id=paid, user_id=new_id(), email="a@example.com", outcome="completed", reason="", total=Money(amount=1, currency="GBP")
         )
-        await shop.send("inventory", ORDER_PROCESSED, outcome, key=paid)
+        await shop.send_message("inventory", ORDER_PROCESSED, outcome, key=paid)
 
         async def kept() -> bool:
-            return await shop.database("inventory").fetchval("SELECT expires_at IS NULL FROM reservation WHERE order_id = $1", paid) is True
+            return (
+                await shop.get_database("inventory").fetchval("SELECT expires_at IS NULL FROM reservation WHERE order_id = $1", paid)
+                is True
+            )
 
-        await until(kept)
+        await wait_until(kept)
         now += timedelta(minutes=16)
-        shop.process._nudges["inventory.expire"].set()
+        shop.process._wake_events["inventory.expire"].set()
         await answered(shop, unpaid, "reserved", "released")
-        assert (await shop.published("inventory-released", unpaid))[0]["data"]["reason"] == "expired"
+        assert (await shop.read_topic("inventory-released", unpaid))[0]["data"]["reason"] == "expired"
         assert await numbers(shop, sku) == (5, 2, 0)
 
 
@@ -232,27 +237,27 @@ async def test_random_histories_with_doubles_end_lawful(shop: Shop) -> None:
             await left(shop, order, *lines)
 
     async def at_rest() -> bool:
-        if await shop.database("inventory").fetchval("SELECT count(*) FROM outbox"):
+        if await shop.get_database("inventory").fetchval("SELECT count(*) FROM outbox"):
             return False
-        return sum((await shop.process.bus.lag(subscriptions(shop.process.services))).values()) == 0
+        return sum((await shop.process.bus.measure_lag(list_subscriptions(shop.process.services))).values()) == 0
 
-    await until(at_rest)
-    assert await store.violations(shop.database("inventory")) == []
+    await wait_until(at_rest)
+    assert await store.find_violations(shop.get_database("inventory")) == []
 
 
 @pytest.mark.parametrize("orders", [1, 100])
 async def test_a_batch_takes_as_many_statements_as_one_order(shop: Shop, orders: int) -> None:
     sku = await received(shop, 10_000)
-    context = shop.context("inventory")
+    context = shop.get_context("inventory")
 
     def delivery() -> Delivery[ReserveStock]:
         order = new_id()
         return Delivery(ReserveStock(order_id=order, lines=[StockLine(sku=sku, quantity=1)]), new_id(), str(order), utc_now(), None, None)
 
     batch = [delivery() for _ in range(orders)]
-    database = Database("inventory", context.database.connections)
-    database._statements = Counter("statements_of_a_batch", "Of this test alone", registry=None)
-    async with database.work() as work:
-        await consumers.reserve_stock(context, work, batch)
+    database = Database("inventory", context.database.pool)
+    database._statement_counter = Counter("statements_of_a_batch", "Of this test alone", registry=None)
+    async with database.unit_of_work() as uow:
+        await consumers.reserve_stock(context, uow, batch)
     assert await numbers(shop, sku) == (10_000, orders, 0)
-    assert database._statements._value.get() == 6, "begin, reservations, stock, all writes, messages, commit"
+    assert database._statement_counter._value.get() == 6, "begin, reservations, stock, all writes, messages, commit"

@@ -9,7 +9,7 @@ import pytest
 
 from caravan.clock import new_id
 from services.inventory import store
-from tests.shop import Shop, until
+from tests.shop import Shop, wait_until
 
 
 def fresh_sku() -> str:
@@ -17,7 +17,7 @@ def fresh_sku() -> str:
 
 
 async def move(shop: Shop, sku: str, kind: str, quantity: int, key: str | None = None, role: str = "staff") -> Any:
-    headers = shop.bearer(role) | ({"Idempotency-Key": key} if key else {})  # type: ignore[arg-type]
+    headers = shop.issue_headers(role) | ({"Idempotency-Key": key} if key else {})  # type: ignore[arg-type]
     return await shop.client.post(
         f"/v1/stock/{sku}/movements", json={"kind": kind, "quantity": quantity, "reason": "test"}, headers=headers
     )
@@ -33,7 +33,7 @@ async def test_movements_by_hand_add_up_and_stand_in_the_ledger(shop: Shop) -> N
     for kind, quantity in (("receive", 10), ("adjust", -3), ("count", 9), ("adjust", 1)):
         assert (await move(shop, sku, kind, quantity)).status_code == 201
     assert await stock(shop, sku) == {"sku": sku, "on_hand": 10, "reserved": 0, "available": 10}
-    staff = shop.bearer("staff")
+    staff = shop.issue_headers("staff")
     balance = (await shop.client.get(f"/v1/stock/{sku}/balance", headers=staff)).json()
     assert (balance["received"], balance["adjusted"], balance["shipped"], balance["version"]) == (10, 0, 0, 4)
     first = (await shop.client.get(f"/v1/stock/{sku}/movements?limit=3", headers=staff)).json()
@@ -66,11 +66,11 @@ async def test_a_movement_without_sense_is_422(shop: Shop, kind: str, quantity: 
 
 async def test_customers_move_no_stock_and_read_no_ledger(shop: Shop) -> None:
     assert (await move(shop, "ANY", "receive", 1, role="customer")).status_code == 403
-    assert (await shop.client.get("/v1/stock/ANY/movements", headers=shop.bearer("customer"))).status_code == 403
+    assert (await shop.client.get("/v1/stock/ANY/movements", headers=shop.issue_headers("customer"))).status_code == 403
 
 
 async def test_the_same_key_moves_once(shop: Shop) -> None:
-    sku, key, staff = fresh_sku(), str(new_id()), shop.bearer("staff", new_id())
+    sku, key, staff = fresh_sku(), str(new_id()), shop.issue_headers("staff", new_id())
     body = {
         "movements": [
             {"sku": sku, "kind": "receive", "quantity": 5, "reason": "import"},
@@ -86,7 +86,7 @@ async def test_the_same_key_moves_once(shop: Shop) -> None:
 
 
 async def test_a_movement_with_a_reference_happens_once_whatever_it_is_sent_with(shop: Shop) -> None:
-    sku, staff = fresh_sku(), shop.bearer("staff")
+    sku, staff = fresh_sku(), shop.issue_headers("staff")
 
     def line(reference: str, quantity: int = 2) -> dict[str, Any]:
         return {"sku": sku, "kind": "receive", "quantity": quantity, "reference": f"{sku}-{reference}"}
@@ -117,7 +117,7 @@ async def test_parallel_movements_lose_nothing(shop: Shop) -> None:
 async def test_a_bulk_of_movements_is_done_whole_or_not_at_all(shop: Shop) -> None:
     sku = fresh_sku()
     body = {"movements": [{"sku": sku, "kind": "receive", "quantity": 5}, {"sku": f"{sku}-B", "kind": "adjust", "quantity": -1}]}
-    assert (await shop.client.post("/v1/stock/movements", json=body, headers=shop.bearer("staff"))).status_code == 409
+    assert (await shop.client.post("/v1/stock/movements", json=body, headers=shop.issue_headers("staff"))).status_code == 409
     assert (await shop.client.get(f"/v1/stock/{sku}")).status_code == 404
 
 
@@ -126,32 +126,32 @@ async def test_a_movement_is_announced_and_audited(shop: Shop) -> None:
     await move(shop, sku, "receive", 7)
 
     async def announced() -> list[dict[str, Any]]:
-        return await shop.published("stock-changed", sku)
+        return await shop.read_topic("stock-changed", sku)
 
-    assert (await until(announced))[0]["data"] == {"sku": sku, "on_hand": 7, "reserved": 0, "available": 7, "stock_version": 1}
-    audited = await shop.published("audit", f"stock:{sku}")
+    assert (await wait_until(announced))[0]["data"] == {"sku": sku, "on_hand": 7, "reserved": 0, "available": 7, "stock_version": 1}
+    audited = await shop.read_topic("audit", f"stock:{sku}")
     assert audited[0]["data"]["action"] == "stock.adjusted" and audited[0]["data"]["actor"].startswith("staff:")
 
 
 async def test_the_ledger_refuses_changes_and_the_tables_refuse_broken_laws(shop: Shop) -> None:
     sku = fresh_sku()
     await move(shop, sku, "receive", 7)
-    database = shop.database("inventory")
+    database = shop.get_database("inventory")
     for statement in ("UPDATE movement SET quantity = 1 WHERE sku = $1", "DELETE FROM movement WHERE sku = $1"):
         with pytest.raises(asyncpg.RestrictViolationError):
             await database.fetch(statement, sku)
     for broken in ("on_hand = 6", "reserved = 8", "reserved = -1", "shipped = 1"):
         with pytest.raises(asyncpg.CheckViolationError):
             await database.fetch(f"UPDATE stock SET {broken} WHERE sku = $1", sku)
-    assert await store.violations(database) == []
+    assert await store.find_violations(database) == []
 
 
 async def test_a_planted_difference_between_stock_and_ledger_is_found(shop: Shop) -> None:
     sku = fresh_sku()
     await move(shop, sku, "receive", 7)
-    database = shop.database("inventory")
+    database = shop.get_database("inventory")
     await database.fetch("UPDATE stock SET on_hand = 8, received = 8 WHERE sku = $1", sku)
-    assert [row["sku"] for row in await store.violations(database)] == [sku]
+    assert [row["sku"] for row in await store.find_violations(database)] == [sku]
     await database.fetch("UPDATE stock SET on_hand = 7, received = 7 WHERE sku = $1", sku)
 
 
@@ -159,12 +159,12 @@ async def test_a_live_stream_shows_the_stock_now_and_after_a_change(shop: Shop) 
     sku = fresh_sku()
     await move(shop, sku, "receive", 7)
     stream = asyncio.create_task(shop.client.get(f"/v1/stock/{sku}/events"))
-    waiting = shop.context("inventory").live._waiting
+    waiting = shop.get_context("inventory").changes._listeners
 
     async def listening() -> bool:
         return ("stock", sku) in waiting
 
-    await until(listening)
+    await wait_until(listening)
     await move(shop, sku, "adjust", -2)
     events = [orjson.loads(line[6:]) for line in (await stream).text.splitlines() if line.startswith("data: ")]
     assert [event["available"] for event in events] in ([7, 5], [5])
@@ -181,4 +181,4 @@ async def test_a_strange_sku_is_refused_not_an_error(shop: Shop, path: str) -> N
 
 @pytest.mark.parametrize("cursor", ["AAAA", "WyJcdTAwMDAiXQ", "Wzk5OTk5OTk5OTk5OTk5OTk5OTk5OTk5XQ", "W3RydWVd"])
 async def test_a_made_up_cursor_is_400(shop: Shop, cursor: str) -> None:
-    assert (await shop.client.get(f"/v1/stock/X/movements?cursor={cursor}", headers=shop.bearer("staff"))).status_code == 400
+    assert (await shop.client.get(f"/v1/stock/X/movements?cursor={cursor}", headers=shop.issue_headers("staff"))).status_code == 400

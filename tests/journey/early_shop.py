@@ -17,7 +17,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Sink
 
 from caravan.clock import new_id
-from tests.shop import until
+from tests.shop import wait_until
 
 JOURNEY = Path(__file__).parents[2] / "docs/journey"
 CREDENTIAL = "known to gateway and services"
@@ -92,7 +92,7 @@ class EarlyShop:
             found = re.search(r"Uvicorn running on (http://[\d.]+:\d+)|is running", text)
             return found and (found[1] or "running")
 
-        url = self.urls[f"inside {name}"] = str(await until(running, seconds=60, every=0.05))
+        url = self.urls[f"inside {name}"] = str(await wait_until(running, seconds=60, every=0.05))
         return url
 
     async def kill(self, name: str) -> None:
@@ -138,7 +138,7 @@ class EarlyShop:
         async def arrived() -> bool:
             return customer["email"] in self.mail.sent_to
 
-        await until(arrived, seconds=30)
+        await wait_until(arrived, seconds=30)
 
 
 @asynccontextmanager

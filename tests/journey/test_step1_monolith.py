@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from tests.journey.early_shop import EarlyShop, MailInTheRequest, early_shop
-from tests.shop import until
+from tests.shop import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +41,7 @@ class TestMonolith(MailInTheRequest):
                 return True  # locked
             return False
 
-        await until(charging, every=0.01)
+        await wait_until(charging, every=0.01)
         await shop.kill("shop")
         with pytest.raises(httpx2.TransportError):
             await ordering

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from tests.journey.early_shop import EarlyShop, MailInTheRequest, early_shop
-from tests.shop import until
+from tests.shop import wait_until
 
 
 @asynccontextmanager
@@ -46,7 +46,7 @@ class TestThreeServices(MailInTheRequest):
         async def taken() -> bool:
             return await shop.stock() == stock - 2
 
-        await until(taken)
+        await wait_until(taken)
         await shop.kill("orders")
         with pytest.raises(httpx2.TransportError):
             await ordering

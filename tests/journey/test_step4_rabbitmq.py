@@ -9,7 +9,7 @@ from caravan.clock import new_id
 from tests.backends import Broker
 from tests.journey.early_shop import EarlyShop, SameApi, early_shop
 from tests.journey.test_step3_gateway import start_behind_gateway
-from tests.shop import until
+from tests.shop import wait_until
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ class TestMailInAQueue(SameApi):
         async def given_up() -> bool:
             return await waiting(rabbitmq, dead) == 1
 
-        await until(given_up, seconds=30)
+        await wait_until(given_up, seconds=30)
         assert shop.mail.tries.count(customer["email"]) == 5, "five tries in a row, without a pause between them"
         shop.mail.refused.clear()
         assert (await shop.place(await shop.customer())).status_code == 201

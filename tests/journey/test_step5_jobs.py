@@ -13,7 +13,7 @@ from caravan.runtime import Backends
 from docs.journey.step5_jobs.jobs import NAME, add
 from tests.journey.early_shop import CREDENTIAL, EarlyShop, SameApi, early_shop
 from tests.journey.test_step3_gateway import start_behind_gateway
-from tests.shop import until
+from tests.shop import wait_until
 
 INSIDE = {"x-internal-credential": CREDENTIAL}
 
@@ -37,7 +37,7 @@ async def reaches(shop: EarlyShop, job_id: str, state: str) -> dict[str, Any]:
     async def there() -> dict[str, Any] | None:
         return (await jobs(shop, state)).get(job_id)
 
-    found = await until(there, seconds=30, every=0.05)
+    found = await wait_until(there, seconds=30, every=0.05)
     assert found is not None
     return found
 
@@ -46,7 +46,7 @@ async def becomes(shop: EarlyShop, order_id: str, status: str) -> None:
     async def there() -> bool:
         return (await shop.orders())[order_id] == status
 
-    await until(there, seconds=30)
+    await wait_until(there, seconds=30)
 
 
 class TestBackgroundJobs(SameApi):
@@ -115,7 +115,7 @@ class TestBackgroundJobs(SameApi):
         async def back() -> bool:
             return await shop.stock() == stock
 
-        await until(back, seconds=30)
+        await wait_until(back, seconds=30)
         await reaches(shop, f"charge-{order_id}", "failed")
         assert order_id not in shop.charges()
 
@@ -127,7 +127,7 @@ class TestBackgroundJobs(SameApi):
             texts = [path.read_text() for path in sorted(folder.iterdir())]
             return len(texts) == len(paid)
 
-        await until(written, seconds=30)
+        await wait_until(written, seconds=30)
         assert sorted(path.name for path in folder.iterdir()) == [f"{number:05}.txt" for number in range(1, len(paid) + 1)]
         assert {path.read_text().split()[3] for path in folder.iterdir()} == paid
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.program import ROOT, Program, environment, launch
-from tests.shop import until
+from tests.program import ROOT, Program, build_environment, launch_caravan
+from tests.shop import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +32,7 @@ class Parts:
 
     async def ensure(self, *names: str) -> None:
         async def start(name: str) -> None:
-            self.others[name] = await launch(["run", name], {}, self.program.data, name)
+            self.others[name] = await launch_caravan(["run", name], {}, self.program.data, name)
             self.program.processes.append(self.others[name][0])
 
         await asyncio.gather(*(start(name) for name in names if name not in self.others))
@@ -71,15 +71,15 @@ class Parts:
         async def arrived() -> bool:
             return any("confirmed" in subject for subject in self.mails(order_id))
 
-        await until(arrived, seconds=20, every=0.05)
+        await wait_until(arrived, seconds=20, every=0.05)
 
     async def status(self, who: dict[str, str], order_id: str, *wanted: str) -> None:
         async def reached() -> bool:
-            status = (await self.program.order(who, order_id))["status"]
+            status = (await self.program.get_order(who, order_id))["status"]
             assert status in wanted, status
             return True
 
-        await until(reached, seconds=20, every=0.1)
+        await wait_until(reached, seconds=20, every=0.1)
 
     async def get(self, path: str, who: dict[str, str], **parameters: Any) -> Any:
         answer = await self.program.client.get(path, params=parameters, headers=who)
@@ -90,7 +90,7 @@ class Parts:
 @pytest.fixture(scope="module")
 async def shop(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Parts]:
     folder = tmp_path_factory.mktemp("caravan")
-    process, url = await launch(["run", *ACCEPTING], {}, folder, "accepting")
+    process, url = await launch_caravan(["run", *ACCEPTING], {}, folder, "accepting")
     program = Program(url, folder, [process])
     try:
         yield Parts(program)
@@ -100,12 +100,12 @@ async def shop(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Parts]
 
 async def test_step_6_each_part_reacts_to_events_whenever_it_comes(shop: Parts) -> None:
     await shop.ensure("inventory")
-    who, sku = await shop.program.customer(), await shop.program.product(stock=10)
+    who, sku = await shop.program.register_customer(), await shop.program.create_product(stock=10)
     await shop.send_away("inventory", "payments", "notifications")
-    accepted = await shop.program.place(who, sku)
+    accepted = await shop.program.place_order(who, sku)
     assert accepted.status_code == 202, accepted.text
     order_id = accepted.json()["id"]
-    assert (await shop.program.order(who, order_id))["status"] == "created", "nobody is there who could do more"
+    assert (await shop.program.get_order(who, order_id))["status"] == "created", "nobody is there who could do more"
     await shop.ensure("inventory")
     await shop.status(who, order_id, "reserved")
     await shop.ensure("payments")
@@ -120,9 +120,9 @@ async def test_step_6_each_part_reacts_to_events_whenever_it_comes(shop: Parts) 
 
 async def test_step_6_after_the_order_is_accepted_nobody_calls_anybody(shop: Parts) -> None:
     await shop.ensure("inventory", "payments", "notifications")
-    who, sku = await shop.program.customer(), await shop.program.product(stock=10)
+    who, sku = await shop.program.register_customer(), await shop.program.create_product(stock=10)
     before, confirmed = await shop.calls(), (await shop.handled())[CONFIRMED]
-    accepted = await shop.program.place(who, sku)
+    accepted = await shop.program.place_order(who, sku)
     assert accepted.status_code == 202, accepted.text
 
     async def asked() -> Counter[str]:  # what is measured is written anew now and then, not for every look
@@ -131,13 +131,13 @@ async def test_step_6_after_the_order_is_accepted_nobody_calls_anybody(shop: Par
         assert made == {"orders identity standing", "orders catalog offers", "orders inventory availability"}
         return calls
 
-    then = await until(asked)
+    then = await wait_until(asked)
     await shop.confirmed(accepted.json()["id"])  # a file on the disk: looking at it is no call
 
     async def shown() -> bool:
         return (await shop.handled())[CONFIRMED] > confirmed
 
-    await until(shown)
+    await wait_until(shown)
     assert await shop.calls() - then == Counter()
     await shop.status(who, accepted.json()["id"], "paid", "shipped", "delivered")
 
@@ -145,13 +145,13 @@ async def test_step_6_after_the_order_is_accepted_nobody_calls_anybody(shop: Par
 async def test_step_7_analytics_comes_later_and_knows_everything_from_the_first_event_on(shop: Parts) -> None:
     await shop.ensure("inventory", "payments", "notifications")
     await shop.send_away("analytics")
-    who, sku = await shop.program.customer(), await shop.program.product(stock=10, price=700)
-    placed = [(await shop.program.place(who, sku, quantity)).json()["id"] for quantity in (1, 2, 3)]
-    declined = (await shop.program.place(who, sku, token="tok_declined")).json()["id"]
+    who, sku = await shop.program.register_customer(), await shop.program.create_product(stock=10, price=700)
+    placed = [(await shop.program.place_order(who, sku, quantity)).json()["id"] for quantity in (1, 2, 3)]
+    declined = (await shop.program.place_order(who, sku, token="tok_declined")).json()["id"]
     for order_id in placed:
-        await shop.program.ends(who, order_id, "delivered")
-    await shop.program.ends(who, declined, "payment_failed")
-    staff = await shop.program.operator()
+        await shop.program.wait_for_status(who, order_id, "delivered")
+    await shop.program.wait_for_status(who, declined, "payment_failed")
+    staff = await shop.program.authorize_operator()
     assert (await shop.program.client.get("/v1/reports/sales", headers=staff)).status_code in (404, 503), "nobody reports yet"
     producers = {process.pid for process in shop.program.processes if process.returncode is None}
     await shop.ensure("analytics")
@@ -166,7 +166,7 @@ async def test_step_7_analytics_comes_later_and_knows_everything_from_the_first_
         assert (row.get("orders"), row.get("paid"), row.get("units"), row.get("captured")) == (4, 3, 6, 4200), row
         return True
 
-    await until(complete, seconds=20, every=0.2)
+    await wait_until(complete, seconds=20, every=0.2)
     assert producers < {process.pid for process in shop.program.processes if process.returncode is None}, "no producer was started anew"
     await every_order_is_counted(shop, staff)
 
@@ -181,14 +181,14 @@ async def every_order_is_counted(shop: Parts, staff: dict[str, str]) -> None:
         assert (totals["orders"], totals["paid"], totals["captured"]) == (len(orders), len(paid), sum(paid))
         return True
 
-    await until(equal, seconds=20, every=0.2)
+    await wait_until(equal, seconds=20, every=0.2)
 
 
 async def test_step_8_an_order_has_a_history_and_can_be_seen_as_it_was(shop: Parts) -> None:
     await shop.ensure("inventory", "payments")
-    who, sku = await shop.program.customer(), await shop.program.product(stock=10)
-    order_id = (await shop.program.place(who, sku)).json()["id"]
-    now = await shop.program.ends(who, order_id, "delivered")
+    who, sku = await shop.program.register_customer(), await shop.program.create_product(stock=10)
+    order_id = (await shop.program.place_order(who, sku)).json()["id"]
+    now = await shop.program.wait_for_status(who, order_id, "delivered")
     history = (await shop.get(f"/v1/orders/{order_id}/history", who))["items"]
     assert [entry["version"] for entry in history] == list(range(1, len(history) + 1))
     assert (history[0]["type"], history[-1]["type"]) == ("OrderCreated", "OrderDelivered")
@@ -206,9 +206,9 @@ async def test_step_8_an_order_has_a_history_and_can_be_seen_as_it_was(shop: Par
 
 async def test_step_8_the_read_model_is_built_anew_and_is_the_same(shop: Parts) -> None:
     await shop.ensure("inventory", "payments")
-    who, sku = await shop.program.customer(), await shop.program.product(stock=10)
-    order_id = (await shop.program.place(who, sku)).json()["id"]
-    found = await shop.program.ends(who, order_id, "delivered")
+    who, sku = await shop.program.register_customer(), await shop.program.create_product(stock=10)
+    order_id = (await shop.program.place_order(who, sku)).json()["id"]
+    found = await shop.program.wait_for_status(who, order_id, "delivered")
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -217,11 +217,11 @@ async def test_step_8_the_read_model_is_built_anew_and_is_the_same(shop: Parts) 
         "rebuild",
         "order_summary",
         cwd=ROOT,
-        env=environment(shop.program.data),
+        env=build_environment(shop.program.data),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
     out, _ = await process.communicate()
     assert process.returncode == 0, out.decode()
     assert "equal to the live one" in out.decode()
-    assert await shop.program.order(who, order_id) == found
+    assert await shop.program.get_order(who, order_id) == found

@@ -2,7 +2,7 @@
 
 import pytest
 
-from caravan.http import preferred
+from caravan.http import choose_content_type
 
 
 @pytest.mark.parametrize(
@@ -27,4 +27,4 @@ from caravan.http import preferred
     ],
 )
 def test_the_greater_weight_wins_and_json_otherwise(accept: str, wanted: str) -> None:
-    assert preferred(accept, "application/json", "text/csv").endswith(wanted)
+    assert choose_content_type(accept, "application/json", "text/csv").endswith(wanted)

@@ -12,18 +12,18 @@ class Time:
 
 def test_it_opens_after_failures_in_a_row_answers_at_once_then_probes_and_closes() -> None:
     time, states = Time(), []
-    breaker = Breaker(time, changed=states.append)
+    breaker = Breaker(time, on_change=states.append)
     for _ in range(5):
-        assert breaker.allow()
-        breaker.failed()
-    assert not breaker.allow()
+        assert breaker.allow_call()
+        breaker.record_failure()
+    assert not breaker.allow_call()
     time.now += 5
     for _ in range(3):
-        assert breaker.allow()
-    assert not breaker.allow(), "no more than the probes"
+        assert breaker.allow_call()
+    assert not breaker.allow_call(), "no more than the probes"
     for _ in range(3):
-        breaker.succeeded()
-    assert breaker.allow()
+        breaker.record_success()
+    assert breaker.allow_call()
     assert states == ["open", "half-open", "closed"]
 
 
@@ -31,28 +31,28 @@ def test_a_failing_probe_opens_it_again() -> None:
     time = Time()
     breaker = Breaker(time)
     for _ in range(5):
-        breaker.allow()
-        breaker.failed()
+        breaker.allow_call()
+        breaker.record_failure()
     time.now += 5
-    assert breaker.allow()
-    breaker.failed()
-    assert not breaker.allow()
+    assert breaker.allow_call()
+    breaker.record_failure()
+    assert not breaker.allow_call()
 
 
 def test_half_of_enough_calls_opens_it_and_old_failures_are_forgotten() -> None:
     time = Time()
     breaker = Breaker(time, consecutive=1000)
     for number in range(20):
-        breaker.allow()
-        (breaker.failed if number % 2 else breaker.succeeded)()
+        breaker.allow_call()
+        (breaker.record_failure if number % 2 else breaker.record_success)()
     assert breaker.state == "open"
     forgetful = Breaker(time, consecutive=1000)
     for _ in range(19):
-        forgetful.allow()
-        forgetful.failed()
+        forgetful.allow_call()
+        forgetful.record_failure()
     time.now += 60
-    forgetful.allow()
-    forgetful.failed()
+    forgetful.allow_call()
+    forgetful.record_failure()
     assert forgetful.state == "closed"
 
 
@@ -60,6 +60,6 @@ def test_retries_add_at_most_a_fifth_to_the_load() -> None:
     budget = RetryBudget()
     retried = 0
     for _ in range(1000):
-        budget.called()
-        retried += budget.take()
+        budget.record_call()
+        retried += budget.try_spend()
     assert retried <= 1000 * 0.2 + 3

@@ -6,7 +6,7 @@ from uuid import UUID
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from caravan.clock import as_id, made_at, new_id, rfc3339, utc_now
+from caravan.clock import as_id, format_rfc3339, get_creation_time, new_id, utc_now
 
 ZONES = st.one_of(st.just(UTC), st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes))))
 MOMENTS = st.datetimes(min_value=datetime(1, 1, 3), max_value=datetime(9999, 12, 29), timezones=ZONES)
@@ -17,7 +17,7 @@ MOMENTS = st.datetimes(min_value=datetime(1, 1, 3), max_value=datetime(9999, 12,
 @example(datetime(2026, 1, 1, microsecond=1, tzinfo=timezone(timedelta(0))))
 @example(datetime(2026, 1, 1, 1, microsecond=10, tzinfo=timezone(timedelta(hours=2))))
 def test_a_time_is_written_in_utc_with_all_six_decimals(moment: datetime) -> None:
-    written = rfc3339(moment)
+    written = format_rfc3339(moment)
     assert len(written) == 27 and written[10] == "T" and written[19] == "." and written.endswith("Z")
     assert datetime.fromisoformat(written) == moment
 
@@ -32,5 +32,5 @@ def test_a_new_id_tells_when_it_was_made() -> None:
     before = utc_now()
     identifier = new_id()
     assert isinstance(identifier, UUID) and identifier.version == 7 and str(UUID(str(identifier))) == str(identifier)
-    made = made_at(identifier)
+    made = get_creation_time(identifier)
     assert made is not None and before - timedelta(milliseconds=1) <= made <= utc_now()

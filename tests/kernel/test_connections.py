@@ -10,17 +10,17 @@ import asyncpg
 import pytest
 
 from caravan.database import CONNECTION_LOST, Database, connections
-from caravan.migrations import provision
+from caravan.migrations import provision_databases
 from caravan.runtime import Backends
-from tests.shop import until
+from tests.shop import wait_until
 
 NAME, SIZE = "kernel_connections", 2
 
 
 @pytest.fixture
 async def database(backends: Backends) -> AsyncIterator[Database]:
-    await provision(backends.database_url, {NAME: backends.password(NAME)})
-    opened = await Database.open(NAME, backends.database(NAME), size=SIZE)
+    await provision_databases(backends.database_url, {NAME: backends.get_password(NAME)})
+    opened = await Database.open(NAME, backends.get_database_url(NAME), size=SIZE)
     yield opened
     await opened.close()
 
@@ -30,7 +30,7 @@ async def own(database: Database) -> int:
 
 
 async def sessions(backends: Backends) -> int:
-    other = await asyncpg.connect(backends.database(NAME))
+    other = await asyncpg.connect(backends.get_database_url(NAME))
     try:
         return int(await other.fetchval("SELECT count(*) FROM pg_stat_activity WHERE application_name = $1", f"caravan {NAME}"))
     finally:
@@ -45,16 +45,16 @@ async def test_many_at_once_share_a_bounded_number(database: Database, backends:
 
 async def test_who_waits_too_long_is_refused_and_takes_nothing_along(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "ACQUIRE_SECONDS", 0.05)
-    held = [await database.connections.take() for _ in range(SIZE)]
+    held = [await database.pool.acquire() for _ in range(SIZE)]
     with pytest.raises(CONNECTION_LOST):
         await own(database)
     for connection in held:
-        database.connections.give_back(connection)
+        database.pool.release(connection)
     assert len(set(await asyncio.gather(*(own(database) for _ in range(20))))) <= SIZE
 
 
 async def test_turns_are_kept_and_one_that_is_given_up_is_passed_on(database: Database) -> None:
-    held = [await database.connections.take() for _ in range(SIZE)]
+    held = [await database.pool.acquire() for _ in range(SIZE)]
     order: list[int] = []
 
     async def ask(number: int) -> None:
@@ -65,11 +65,11 @@ async def test_turns_are_kept_and_one_that_is_given_up_is_passed_on(database: Da
     await asyncio.sleep(0)
     waiting[0].cancel()  # while it waits
     await asyncio.sleep(0)
-    database.connections.give_back(held.pop())
+    database.pool.release(held.pop())
     waiting[1].cancel()  # at the moment when its turn has come
     await asyncio.gather(*waiting, return_exceptions=True)
     assert order == [2, 3]
-    database.connections.give_back(held.pop())
+    database.pool.release(held.pop())
     assert {type(each) for each in await asyncio.gather(*(own(database) for _ in range(9)))} == {int}
 
 
@@ -81,28 +81,28 @@ async def test_what_was_cut_off_is_ended_before_another_has_the_connection(datab
     async def slow() -> None:
         if how == "fetch":
             await database.fetch("INSERT INTO note SELECT 'cut off' FROM pg_sleep(30)")
-        async with database.work() as work:
-            await work.execute("INSERT INTO note VALUES ('cut off')")
-            await work.fetch("SELECT pg_sleep(30)")
+        async with database.unit_of_work() as uow:
+            await uow.execute("INSERT INTO note VALUES ('cut off')")
+            await uow.fetch("SELECT pg_sleep(30)")
 
     for _ in range(3 * SIZE):
         cut = asyncio.create_task(slow())
-        await until(lambda: _asleep(database))
+        await wait_until(lambda: _asleep(database))
         cut.cancel()
         await asyncio.gather(cut, return_exceptions=True)
     for _ in range(2 * SIZE):
-        async with database.work() as work:
-            assert await work.fetchval("SELECT count(*) FROM note") == 0
+        async with database.unit_of_work() as uow:
+            assert await uow.fetchval("SELECT count(*) FROM note") == 0
 
 
 async def test_a_transaction_whose_begin_was_cut_off_is_nobody_elses(database: Database) -> None:
-    cut = await database.connections.take()
+    cut = await database.pool.acquire()
     await cut.execute("BEGIN")
-    database.connections.give_back(cut, asyncio.CancelledError())
-    held = [await database.connections.take() for _ in range(SIZE)]
+    database.pool.release(cut, asyncio.CancelledError())
+    held = [await database.pool.acquire() for _ in range(SIZE)]
     assert cut in held and not any(connection.is_in_transaction() for connection in held)
     for connection in held:
-        database.connections.give_back(connection)
+        database.pool.release(connection)
 
 
 async def _asleep(database: Database) -> bool:
@@ -115,10 +115,10 @@ async def _asleep(database: Database) -> bool:
 
 async def test_a_connection_that_the_server_ends_is_replaced(database: Database, backends: Backends) -> None:
     await asyncio.gather(*(database.fetchval("SELECT 1 FROM pg_sleep(0.01)") for _ in range(SIZE)))
-    other = await asyncpg.connect(backends.database(NAME))
+    other = await asyncpg.connect(backends.get_database_url(NAME))
     await other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1", f"caravan {NAME}")
     await other.close()
-    await until(lambda: _answers(database))
+    await wait_until(lambda: _answers(database))
     assert {type(each) for each in await asyncio.gather(*(own(database) for _ in range(9)))} == {int}
 
 
@@ -134,16 +134,16 @@ async def test_a_failed_statement_harms_nobody_else(database: Database) -> None:
         with pytest.raises(asyncpg.PostgresError):
             await database.fetch("SELECT 1 / 0")
         with pytest.raises(asyncpg.PostgresError):
-            async with database.work() as work:
-                await work.fetch("SELECT 1 / 0")
+            async with database.unit_of_work() as uow:
+                await uow.fetch("SELECT 1 / 0")
     assert await own(database)
 
 
 async def test_a_unit_of_work_that_the_server_has_rolled_back_says_so(database: Database) -> None:
     with pytest.raises(RuntimeError, match="rolled all of it back"):
-        async with database.work() as work:
+        async with database.unit_of_work() as uow:
             with pytest.raises(asyncpg.PostgresError):
-                await work.fetch("SELECT 1 / 0")
+                await uow.fetch("SELECT 1 / 0")
 
 
 async def test_connections_that_nobody_uses_are_closed_but_one(
@@ -151,7 +151,7 @@ async def test_connections_that_nobody_uses_are_closed_but_one(
 ) -> None:
     monkeypatch.setattr(connections, "UNUSED_SECONDS", 0.2)
     await asyncio.gather(*(database.fetchval("SELECT 1 FROM pg_sleep(0.01)") for _ in range(SIZE)))
-    await until(lambda: _sessions_are(backends, 1))
+    await wait_until(lambda: _sessions_are(backends, 1))
     assert await own(database)
 
 
@@ -161,12 +161,12 @@ async def _sessions_are(backends: Backends, number: int) -> bool:
 
 async def test_closing_waits_for_what_is_lent_and_lends_no_more(database: Database, backends: Backends) -> None:
     last = asyncio.create_task(database.fetchval("SELECT 'done' FROM pg_sleep(0.2)"))
-    await until(lambda: _asleep(database))
+    await wait_until(lambda: _asleep(database))
     await database.close()
     assert last.done() and await last == "done"
     with pytest.raises(CONNECTION_LOST):
         await own(database)
-    await until(lambda: _sessions_are(backends, 0))
+    await wait_until(lambda: _sessions_are(backends, 0))
 
 
 @pytest.mark.parametrize(

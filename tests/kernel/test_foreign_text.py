@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from caravan.text import Line, Paragraphs
+from caravan.text import TextLine, TextParagraphs
 from services.__main__ import SERVICES
 
-LINE: TypeAdapter[str] = TypeAdapter(Annotated[str, Line(50)])
-PARAGRAPHS: TypeAdapter[str] = TypeAdapter(Annotated[str, Paragraphs(50)])
+LINE: TypeAdapter[str] = TypeAdapter(Annotated[str, TextLine(50)])
+PARAGRAPHS: TypeAdapter[str] = TypeAdapter(Annotated[str, TextParagraphs(50)])
 MADE_ELSEWHERE = ("password", "token", "time_zone", "cron")
 """Secrets are kept as they are and shown to nobody; the others have parsers of their own."""
 

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from joserfc.jwk import OKPKey
 
-from caravan.auth import Verifier, check_internal
+from caravan.auth import TokenVerifier, verify_internal_token
 from caravan.errors import Unauthorized
 
 SECRET = "a secret of thirty-two characters at least"
@@ -47,17 +47,17 @@ def test_a_token_of_any_header_and_claims_is_refused(header: dict[str, Any], cla
         head = orjson.dumps({**header, **right} if named else header)
         token = f"{_encode(head)}.{_encode(claims)}.{_encode(signature)}"
         with pytest.raises(Unauthorized):
-            asyncio.run(Verifier(_keys).verify(token))
+            asyncio.run(TokenVerifier(_keys).verify(token))
         with pytest.raises(Unauthorized):
-            check_internal(SECRET, f"Bearer {token}", "orders")
+            verify_internal_token(SECRET, f"Bearer {token}", "orders")
 
 
 @given(st.text(max_size=200))
 def test_a_text_that_is_no_token_is_refused(text: str) -> None:
     with pytest.raises(Unauthorized):
-        asyncio.run(Verifier(_keys).verify(text))
+        asyncio.run(TokenVerifier(_keys).verify(text))
     with pytest.raises(Unauthorized):
-        check_internal(SECRET, f"Bearer {text}", "orders")
+        verify_internal_token(SECRET, f"Bearer {text}", "orders")
 
 
 @pytest.mark.parametrize(
@@ -68,4 +68,4 @@ def test_claims_that_are_no_times_are_refused_though_well_signed(claims: bytes) 
     signed = f"{_encode(orjson.dumps({'alg': 'EdDSA', 'kid': 'k1'}))}.{_encode(claims)}"
     token = f"{signed}.{_encode(KEY.private_key.sign(signed.encode()))}"  # type: ignore[union-attr]
     with pytest.raises(Unauthorized):
-        asyncio.run(Verifier(_keys).verify(token))
+        asyncio.run(TokenVerifier(_keys).verify(token))

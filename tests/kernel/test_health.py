@@ -9,17 +9,17 @@ from pathlib import Path
 import pytest
 
 from caravan import health
-from caravan.discovery import ByName
+from caravan.discovery import DnsDiscovery
 from caravan.runtime import Backends
-from tests.shop import running
+from tests.shop import run_services
 
 
 async def test_a_frozen_database_makes_a_process_not_ready_within_two_seconds_and_holds_no_read(backends: Backends) -> None:
-    async with running(backends, "gateway", "inventory") as shop:
+    async with run_services(backends, "gateway", "inventory") as shop:
         assert (await shop.client.get("/readyz")).status_code == 200
-        shop.process.health._checked -= 10
+        shop.process.health._checked_at -= 10
         mine = {await database.fetchval("SELECT pg_backend_pid()") for database in shop.process.health._databases.values()}
-        rows = await shop.database("inventory").fetch("SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend'")
+        rows = await shop.get_database("inventory").fetch("SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend'")
         backend = next(iter(mine))
         postmaster = int(Path(f"/proc/{backend}/stat").read_text().rpartition(")")[2].split()[1])
         frozen = [postmaster, *(row["pid"] for row in rows)]
@@ -53,13 +53,13 @@ async def test_metrics_take_no_more_than_their_share_of_the_process_however_ofte
         return b"metrics %d" % written
 
     monkeypatch.setattr(health, "generate_latest", write)
-    asked = health.Health({}, ByName("http://{service}"), lambda: now)
+    asked = health.Health({}, DnsDiscovery("http://{service}"), lambda: now)
     for _ in range(1000):
         now += 0.001
-        assert (await asked.answer("/metrics")).body == b"metrics %d" % written
+        assert (await asked.answer_probe("/metrics")).body == b"metrics %d" % written
     assert 1 < written <= 5
     now += 10
-    assert (await asked.answer("/metrics")).body == b"metrics %d" % written
+    assert (await asked.answer_probe("/metrics")).body == b"metrics %d" % written
 
 
 async def test_who_asks_whether_a_process_is_ready_at_once_has_its_database_asked_once() -> None:
@@ -72,6 +72,6 @@ async def test_who_asks_whether_a_process_is_ready_at_once_has_its_database_aske
             return False
 
     database = Counted()
-    asked = health.Health({"one": database}, ByName("http://{service}"))  # type: ignore[dict-item]
-    answers = await asyncio.gather(*(asked.answer("/readyz") for _ in range(500)))
+    asked = health.Health({"one": database}, DnsDiscovery("http://{service}"))  # type: ignore[dict-item]
+    answers = await asyncio.gather(*(asked.answer_probe("/readyz") for _ in range(500)))
     assert {answer.status_code for answer in answers} == {200} and database.asked == 1

@@ -8,21 +8,21 @@ import bullmq.worker
 import pytest
 from redis.asyncio import Redis
 
-from caravan.jobs import Cron, Enqueuer, Jobs, JobsAway, JobStore
+from caravan.jobs import Cron, Enqueuer, Jobs, JobStore, JobsUnavailable
 from caravan.jobs.redis import BLOCK_SECONDS
 from caravan.runtime import Backends
 from tests.kernel.job_shop import jobs, service
-from tests.shop import running
+from tests.shop import run_services
 
 NOWHERE = "redis://127.0.0.1:1/0"
 
 
 async def test_without_redis_a_process_starts_and_enqueuing_says_so_at_once(backends: Backends) -> None:
     servers = Backends(backends.database_url, backends.redis_url, backends.secret, NOWHERE)
-    async with running(servers, extra=(service,)) as shop:
-        enqueuer = shop.context("demo").jobs
+    async with run_services(servers, extra_services=(service,)) as shop:
+        enqueuer = shop.get_context("demo").jobs
         started = time.monotonic()
-        with pytest.raises(JobsAway, match=r"demo\.note-take"):
+        with pytest.raises(JobsUnavailable, match=r"demo\.note-take"):
             await enqueuer.enqueue("demo.note-take")
         enqueuer.enqueue_soon("demo.note-take")  # after a commit: nobody is told, the sweeper finds the row
         await enqueuer.flush()
@@ -31,8 +31,8 @@ async def test_without_redis_a_process_starts_and_enqueuing_says_so_at_once(back
 
 async def test_jobs_use_a_redis_of_their_own_when_one_is_named(backends: Backends) -> None:
     other = backends.redis_url.removesuffix("/0") + "/7"
-    async with running(Backends(backends.database_url, backends.redis_url, backends.secret, other), extra=(service,)) as shop:
-        (job_id,) = await shop.context("demo").jobs.enqueue("demo.note-take")
+    async with run_services(Backends(backends.database_url, backends.redis_url, backends.secret, other), extra_services=(service,)) as shop:
+        (job_id,) = await shop.get_context("demo").jobs.enqueue("demo.note-take")
         here = Redis.from_url(other)
         assert await here.exists(f"caravan:demo.note-take:{job_id}")
         await here.flushdb()
@@ -43,13 +43,13 @@ async def test_a_redis_that_evicts_is_warned_of_and_serves(backends: Backends) -
     admin = Redis.from_url(backends.redis_url)
     await admin.config_set("maxmemory-policy", "allkeys-lru")
     try:
-        async with running(backends, extra=(service,)) as shop:
+        async with run_services(backends, extra_services=(service,)) as shop:
             ready = (await shop.client.get("/readyz")).json()
             assert ready["status"] == "ready" and "allkeys-lru" in ready["warnings"]["jobs"] and "noeviction" in ready["warnings"]["jobs"]
     finally:
         await admin.config_set("maxmemory-policy", "noeviction")
         await admin.aclose()
-    async with running(backends, extra=(service,)) as shop:
+    async with run_services(backends, extra_services=(service,)) as shop:
         assert (await shop.client.get("/readyz")).json()["warnings"] == {}
 
 
@@ -79,7 +79,7 @@ def test_a_schedule_that_can_not_be_is_refused_with_what_was_expected(pattern: s
 def test_a_cron_spec_means_the_clock_on_the_wall_of_its_zone() -> None:
     london: Any = Cron("30 9 * * *", "Europe/London")
     winter, summer = datetime(2026, 1, 15, 0, 0, tzinfo=UTC), datetime(2026, 7, 15, 0, 0, tzinfo=UTC)
-    assert london.after(winter).astimezone(UTC).hour == 9 and london.after(summer).astimezone(UTC).hour == 8
+    assert london.compute_next_time(winter).astimezone(UTC).hour == 9 and london.compute_next_time(summer).astimezone(UTC).hour == 8
 
 
 def test_an_idle_worker_may_wait_for_a_later_job_longer_than_its_connection_takes_silence_for_a_fault() -> None:

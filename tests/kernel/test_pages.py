@@ -13,7 +13,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 import caravan
 from caravan.bus.failures.shapes import Selection
 from caravan.errors import BadRequest
-from caravan.http import Time, decode_cursor, page_response, parse_time
+from caravan.http import Time, decode_cursor, make_page_response, parse_time
 from caravan.times import FIRST_YEAR, LAST_YEAR
 
 ROOT = Path(caravan.__file__).parents[1]
@@ -29,7 +29,7 @@ def test_walking_the_pages_gives_each_row_once_and_the_last_page_says_so(count: 
     after, pages = -1, 0
     while True:
         rows = [number for number in range(count) if number > after][: limit + 1]
-        page = orjson.loads(bytes(page_response(rows, limit, lambda row: Item(number=row), lambda row: (row,)).body))
+        page = orjson.loads(bytes(make_page_response(rows, limit, lambda row: Item(number=row), lambda row: (row,)).body))
         seen += [item["number"] for item in page["items"]]
         pages += 1
         if page["next_cursor"] is None:

@@ -8,9 +8,9 @@ from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any, cast
 
-from caravan.runtime.periodic import repeat
-from caravan.service import Periodic
-from tests.shop import until
+from caravan.runtime.periodic import run_periodically
+from caravan.service import PeriodicTask
+from tests.shop import wait_until
 
 
 @asynccontextmanager
@@ -24,7 +24,7 @@ async def repeated(linger: float, more: Callable[[int], bool]) -> AsyncIterator[
 
     nudge = asyncio.Event()
     context = cast("Any", SimpleNamespace(service="test", databases={}))
-    task = asyncio.create_task(repeat(Periodic("test", 3600.0, run, linger), context, nudge))
+    task = asyncio.create_task(run_periodically(PeriodicTask("test", 3600.0, run, linger), context, nudge))
     try:
         yield starts, nudge
     finally:
@@ -37,12 +37,12 @@ async def has_run(starts: list[float], times: int) -> bool:
 
 async def test_with_more_to_do_it_leaves_time_for_more_to_come() -> None:
     async with repeated(0.03, lambda runs: runs < 5) as (starts, _):
-        await until(lambda: has_run(starts, 5))
+        await wait_until(lambda: has_run(starts, 5))
     assert min(later - earlier for earlier, later in pairwise(starts)) >= 0.029
 
 
 async def test_nudged_at_rest_it_runs_at_once() -> None:
     async with repeated(3600.0, lambda runs: False) as (starts, nudge):
-        await until(lambda: has_run(starts, 1))
+        await wait_until(lambda: has_run(starts, 1))
         nudge.set()
-        await until(lambda: has_run(starts, 2))
+        await wait_until(lambda: has_run(starts, 2))

@@ -10,8 +10,8 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caravan.bus.failures.causes import cause_of, payload_of
-from caravan.redaction import MASKED, SECRET_NAMES, redact, redact_text
+from caravan.bus.failures.causes import compute_cause, redact_payload
+from caravan.redaction import MASKED, SECRET_NAMES, redact_text, redact_value
 from caravan.telemetry import configure_logs
 
 SECRET = "S3CR3T-value"
@@ -28,7 +28,7 @@ words = st.text(string.ascii_lowercase + " :", min_size=1, max_size=30)
     st.sampled_from(["hidden-value", ["hidden-value"], {"number": "hidden-value"}]),
 )
 def test_a_secret_field_is_masked_at_any_depth_with_all_that_it_holds(rest: object, name: str, value: object) -> None:
-    shown = orjson.dumps(redact({"data": [{"x": {f"new_{name}": value}}], "rest": rest})).decode()
+    shown = orjson.dumps(redact_value({"data": [{"x": {f"new_{name}": value}}], "rest": rest})).decode()
     assert "hidden-value" not in shown and MASKED in shown
 
 
@@ -56,15 +56,15 @@ def test_a_long_text_of_any_shape_is_looked_through_at_once(part: str) -> None:
     text = part * (200_000 // len(part))
     began = time.process_time()
     redact_text(text)
-    payload_of(text.encode(), len(text))
-    cause_of(text)
+    redact_payload(text.encode(), len(text))
+    compute_cause(text)
     assert time.process_time() - began < 2.0
 
 
 def test_a_value_of_a_thousand_levels_is_shown_to_its_bound() -> None:
     nested = orjson.loads(b'{"a":' * 1000 + b"1" + b"}" * 1000)
-    assert MASKED in orjson.dumps(redact(nested)).decode()
-    assert MASKED in str(payload_of(b"[" * 1000 + b"]" * 1000, 2000))
+    assert MASKED in orjson.dumps(redact_value(nested)).decode()
+    assert MASKED in str(redact_payload(b"[" * 1000 + b"]" * 1000, 2000))
 
 
 def test_logs_show_no_secret_in_fields_texts_and_exceptions(capfd: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from caravan.bus import Subscription
 from caravan.runtime import sampling
-from tests.shop import until
+from tests.shop import wait_until
 
 LONG_AGO = -3600.0
 
@@ -23,15 +23,15 @@ class Sampled:
         self.last_work = time.monotonic() + LONG_AGO
 
     @property
-    def worked_at(self) -> float:
+    def last_active_at(self) -> float:
         self.ticks += 1
         return self.last_work
 
-    async def lag(self, _: Sequence[Subscription]) -> dict[str, int]:
+    async def measure_lag(self, _: Sequence[Subscription]) -> dict[str, int]:
         self.looks += 1
         return {"reader": self.waiting}
 
-    async def measure(self) -> None:
+    async def update_gauges(self) -> None:
         self.measured += 1
 
     async def ticked(self, times: int) -> bool:
@@ -45,9 +45,9 @@ class Sampled:
 async def sampled(waiting: int, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Sampled]:
     monkeypatch.setattr(sampling, "SAMPLE_SECONDS", 0.001)
     found = Sampled(waiting)
-    task = asyncio.create_task(sampling.sample(cast(Any, found), [], [cast(Any, found)], [], cast(Any, found)))
+    task = asyncio.create_task(sampling.sample_metrics(cast(Any, found), [], [cast(Any, found)], [], cast(Any, found)))
     try:
-        await until(lambda: found.ticked(20))
+        await wait_until(lambda: found.ticked(20))
         yield found
     finally:
         task.cancel()
@@ -57,7 +57,7 @@ async def test_at_rest_messages_are_counted_seldom_and_again_when_work_is_done(m
     async with sampled(0, monkeypatch) as found:
         assert (found.looks, found.measured) == (1, 1)
         found.last_work = time.monotonic() + 3600
-        await until(lambda: found.looked(5))
+        await wait_until(lambda: found.looked(5))
 
 
 async def test_while_messages_wait_they_are_counted_each_time(monkeypatch: pytest.MonkeyPatch) -> None:

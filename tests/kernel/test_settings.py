@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from caravan import settings
-from services.__main__ import SERVICES, load_settings
+from services.__main__ import SERVICES, load_settings_classes
 from services.cli import app
 from services.notifications.settings import Settings as NotificationSettings
 
@@ -26,23 +26,23 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_secret_may_be_a_file_named_like_its_variable(folder: Path) -> None:
     (folder / "CARAVAN_SECRET").write_text(SECRET + "\n")
     (folder / "NOTIFICATIONS_SMTP_URL").write_text("smtp://mail:1025")
-    kernel = settings.load()
+    kernel = settings.load_kernel()
     assert kernel.secret is not None and kernel.secret.get_secret_value() == SECRET
-    own = settings.read(NotificationSettings).smtp_url
+    own = settings.load_class(NotificationSettings).smtp_url
     assert own is not None and own.get_secret_value() == "smtp://mail:1025"
 
 
 def test_the_environment_wins_over_a_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "CARAVAN_REDIS_URL").write_text("redis://file")
     monkeypatch.setenv("CARAVAN_REDIS_URL", "redis://environment")
-    url = settings.load().redis_url
+    url = settings.load_kernel().redis_url
     assert url is not None and url.get_secret_value() == "redis://environment"
 
 
 def test_a_wrong_file_is_named_like_its_variable_and_its_content_stays_unsaid(folder: Path) -> None:
     (folder / "CARAVAN_SECRET").write_text("short")
     with pytest.raises(settings.SettingsError, match=r"^CARAVAN_SECRET: must have at least 32 characters$") as error:
-        settings.load()
+        settings.load_kernel()
     assert "short" not in str(error.value).replace("too_short", "")
 
 
@@ -109,16 +109,16 @@ def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
 def test_a_misspelt_file_of_a_secret_is_refused_and_others_in_its_folder_are_not(folder: Path) -> None:
     (folder / "databases").mkdir()
     (folder / "rootca.crt").write_text("not ours")
-    settings.refuse_unknown([settings.Settings, *load_settings()], {})
+    settings.refuse_unknown([settings.Settings, *load_settings_classes()], {})
     (folder / "NOTIFICATIONS_SMTP_ULR").write_text("smtp://mail:1025")
     with pytest.raises(settings.SettingsError, match=r"NOTIFICATIONS_SMTP_ULR: .*NOTIFICATIONS_SMTP_URL\?") as error:
-        settings.refuse_unknown(load_settings(), {})
+        settings.refuse_unknown(load_settings_classes(), {})
     assert "smtp://" not in str(error.value)
 
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_services_settings_are_found_without_the_service_and_have_its_prefix(name: str) -> None:
-    (kind,) = load_settings([name])
+    (kind,) = load_settings_classes([name])
     assert import_module(f"services.{name}.main").service.settings is kind
     assert kind.model_config["env_prefix"] == f"{name.upper()}_"
 
@@ -181,7 +181,7 @@ def test_a_value_that_can_never_work_is_refused_before_anything_starts(
 )
 def test_every_usual_way_to_write_an_address_is_taken(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, value)
-    settings.load()
+    settings.load_kernel()
 
 
 @pytest.mark.parametrize(
@@ -192,7 +192,7 @@ def test_brokers_are_named_with_their_ports(brokers: str, good: bool, monkeypatc
     monkeypatch.setenv("CARAVAN_KAFKA_URL", brokers)
     monkeypatch.setenv("CARAVAN_RABBITMQ_URL", "amqp://u:p@h/")
     if good:
-        settings.load()
+        settings.load_kernel()
     else:
         with pytest.raises(settings.SettingsError, match=r"^CARAVAN_KAFKA_URL: .*ports"):
-            settings.load()
+            settings.load_kernel()

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from caravan.runtime.supervision import supervise
+from caravan.runtime.supervision import supervise_task
 from caravan.telemetry import TASK_FAILURES
 
 
@@ -23,7 +23,7 @@ class Accidents:
 
 async def test_work_that_failed_starts_again_and_is_counted() -> None:
     accidents = Accidents(ZeroDivisionError(), StopAsyncIteration())
-    await asyncio.wait_for(supervise("accident", accidents.work, lambda: False), 10)
+    await asyncio.wait_for(supervise_task("accident", accidents.work, lambda: False), 10)
     assert accidents.runs == 3
     assert TASK_FAILURES.labels("accident")._value.get() == 2
 
@@ -31,12 +31,12 @@ async def test_work_that_failed_starts_again_and_is_counted() -> None:
 async def test_a_process_that_stops_does_not_start_it_again() -> None:
     accidents = Accidents(ZeroDivisionError(), ZeroDivisionError())
     with pytest.raises(ZeroDivisionError):
-        await supervise("stopping", accidents.work, lambda: True)
+        await supervise_task("stopping", accidents.work, lambda: True)
     assert accidents.runs == 1
 
 
 async def test_it_can_be_cancelled() -> None:
-    task = asyncio.create_task(supervise("waiting", asyncio.Event().wait, lambda: False))  # type: ignore[arg-type]
+    task = asyncio.create_task(supervise_task("waiting", asyncio.Event().wait, lambda: False))  # type: ignore[arg-type]
     await asyncio.sleep(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

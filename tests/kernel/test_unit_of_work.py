@@ -8,38 +8,38 @@ from typing import Any
 import pytest
 
 from caravan import outbox, settings
-from caravan.bus import Incoming, Result
+from caravan.bus import IncomingMessage, Result
 from caravan.clock import new_id, utc_now
 from caravan.database import UnitOfWork, VersionConflict
-from caravan.errors import Reject
+from caravan.errors import MessageRejected
 from caravan.inbox import Consumers, Inbox
-from caravan.messages import Delivery, Event, MessageTooLarge, Queue, Retry, Topic, encode
+from caravan.messages import Delivery, Event, MessageTooLarge, Queue, RetryPolicy, Topic, encode_message
 from caravan.money import Money
-from caravan.outbox import Relay
+from caravan.outbox import OutboxRelay
 from caravan.runtime import Backends
 from caravan.service import DatabaseDeclaration, Service
 from caravan.telemetry import STATEMENTS
 from services.orders.messages import ORDER_CREATED, Address
-from services.orders.model import Offered, place
-from tests.shop import Shop, running, until
+from services.orders.model import OfferedProduct, create_order
+from tests.shop import Shop, run_services, wait_until
 
 
 class Noted(Event):
     text: str
 
 
-NOTED = Topic("kernel-noted", owner="kernel", events=(Noted,), key="text", purpose="test", retry=Retry((0.05,)))
-EFFECTS = Topic("kernel-effects", owner="kernel", events=(Noted,), key="text", purpose="test", retry=Retry((0.05, 0.05)))
+NOTED = Topic("kernel-noted", owner="kernel", events=(Noted,), key="text", purpose="test", retry=RetryPolicy((0.05,)))
+EFFECTS = Topic("kernel-effects", owner="kernel", events=(Noted,), key="text", purpose="test", retry=RetryPolicy((0.05, 0.05)))
 UNREAD = Topic("kernel-unread", owner="kernel", events=(Noted,), key="text", purpose="test")
 consume = Consumers("kernel")
 calls: list[str] = []
 
 
 @consume(NOTED)
-async def noted(context: Any, work: UnitOfWork, delivery: Delivery[Noted]) -> None:
+async def noted(context: Any, uow: UnitOfWork, delivery: Delivery[Noted]) -> None:
     if delivery.message.text.startswith("poison"):
-        raise Reject("it says so")
-    await work.execute("INSERT INTO note (text) VALUES ($1)", delivery.message.text)
+        raise MessageRejected("it says so")
+    await uow.execute("INSERT INTO note (text) VALUES ($1)", delivery.message.text)
 
 
 @consume.effect(EFFECTS)
@@ -47,9 +47,9 @@ async def effect(context: Any, delivery: Delivery[Noted]) -> None:
     calls.append(delivery.message.text)
     if delivery.attempt == 1:
         raise RuntimeError("the third party is away")
-    async with context.database.work() as work:
-        if await work.claim("kernel.kernel-effects", [delivery.id]):
-            await work.execute("INSERT INTO note (text) VALUES ($1)", delivery.message.text)
+    async with context.database.unit_of_work() as uow:
+        if await uow.claim_messages("kernel.kernel-effects", [delivery.id]):
+            await uow.execute("INSERT INTO note (text) VALUES ($1)", delivery.message.text)
 
 
 @pytest.fixture(scope="module")
@@ -62,48 +62,48 @@ async def shop(backends: Backends, tmp_path_factory: pytest.TempPathFactory) -> 
     service = Service(
         "kernel", databases=(DatabaseDeclaration("kernel_test", versions),), consumers=consume, channels=(NOTED, EFFECTS, UNREAD)
     )
-    async with running(backends, extra=(service,)) as shop:
+    async with run_services(backends, extra_services=(service,)) as shop:
         yield shop
 
 
 async def notes(shop: Shop, text: str) -> int:
-    return int(await shop.database("kernel").fetchval("SELECT count(*) FROM note WHERE text = $1", text))
+    return int(await shop.get_database("kernel").fetchval("SELECT count(*) FROM note WHERE text = $1", text))
 
 
 async def test_a_block_that_raises_writes_neither_state_nor_message(shop: Shop) -> None:
     text = str(new_id())
     with pytest.raises(RuntimeError):
-        async with shop.database("kernel").work() as work:
-            await work.execute("INSERT INTO note (text) VALUES ($1)", text)
-            work.emit(NOTED, Noted(text=text), key=text)
+        async with shop.get_database("kernel").unit_of_work() as uow:
+            await uow.execute("INSERT INTO note (text) VALUES ($1)", text)
+            uow.emit(NOTED, Noted(text=text), key=text)
             raise RuntimeError("no")
     assert await notes(shop, text) == 0
-    assert await shop.published(NOTED.name, text) == []
+    assert await shop.read_topic(NOTED.name, text) == []
 
 
 async def test_a_message_delivered_five_times_has_its_effect_once(shop: Shop) -> None:
     text, identifier = str(new_id()), new_id()
     for _ in range(5):
-        await shop.send("kernel", NOTED, Noted(text=text), key=text, identifier=identifier)
-    await until(lambda: _published(shop, text, 5))
+        await shop.send_message("kernel", NOTED, Noted(text=text), key=text, message_id=identifier)
+    await wait_until(lambda: _published(shop, text, 5))
     marker = str(new_id())
-    await shop.send("kernel", NOTED, Noted(text=marker), key=text)
-    await until(lambda: notes(shop, marker))
+    await shop.send_message("kernel", NOTED, Noted(text=marker), key=text)
+    await wait_until(lambda: notes(shop, marker))
     assert await notes(shop, text) == 1
 
 
 async def _published(shop: Shop, key: str, count: int) -> bool:
-    return len(await shop.published(NOTED.name, key)) == count
+    return len(await shop.read_topic(NOTED.name, key)) == count
 
 
 async def test_a_poison_message_hurts_only_itself(shop: Shop) -> None:
     good = [f"{new_id()}" for _ in range(10)]
-    async with shop.database("kernel").work() as work:
+    async with shop.get_database("kernel").unit_of_work() as uow:
         for text in [*good[:5], "poison " + good[0], *good[5:]]:
-            work.emit(NOTED, Noted(text=text), key=text)
+            uow.emit(NOTED, Noted(text=text), key=text)
     for text in good:
-        await until(lambda text=text: notes(shop, text))
-    letters = await until(lambda: shop.process.bus.dead_letters([consume.declared[0].subscription]))
+        await wait_until(lambda text=text: notes(shop, text))
+    letters = await wait_until(lambda: shop.process.bus.list_dead_letters([consume.handlers[0].subscription]))
     assert letters[-1].reason == "it says so"
 
 
@@ -118,16 +118,16 @@ async def test_a_poison_message_hurts_only_itself(shop: Shop) -> None:
     ],
 )
 async def test_what_cannot_be_read_is_dead_at_once_with_the_reason(shop: Shop, body: bytes, reason: str) -> None:
-    inbox = Inbox(consume.declared[0], shop.context("kernel"))
-    outcome = (await inbox.process([Incoming("key", body, 1)]))[0]
+    inbox = Inbox(consume.handlers[0], shop.get_context("kernel"))
+    outcome = (await inbox.process_batch([IncomingMessage("key", body, 1)]))[0]
     assert outcome.result is Result.DEAD
     assert reason in outcome.reason
 
 
 async def test_an_effect_is_tried_again_and_recorded_once(shop: Shop) -> None:
     text = str(new_id())
-    await shop.send("kernel", EFFECTS, Noted(text=text), key=text)
-    await until(lambda: notes(shop, text))
+    await shop.send_message("kernel", EFFECTS, Noted(text=text), key=text)
+    await wait_until(lambda: notes(shop, text))
     assert calls.count(text) == 2
     assert await notes(shop, text) == 1
 
@@ -135,28 +135,28 @@ async def test_an_effect_is_tried_again_and_recorded_once(shop: Shop) -> None:
 async def test_two_relays_keep_the_order_of_a_key(shop: Shop, backends: Backends) -> None:
     from caravan.leadership import Leadership
 
-    database = shop.database("kernel")
-    second = Leadership(backends.database("kernel_test"), "kernel_test")
-    relay = asyncio.create_task(Relay(database, shop.process.bus, second).run())
+    database = shop.get_database("kernel")
+    second = Leadership(backends.get_database_url("kernel_test"), "kernel_test")
+    relay = asyncio.create_task(OutboxRelay(database, shop.process.bus, second).run())
     key = str(new_id())
     for number in range(100):
-        await shop.send("kernel", NOTED, Noted(text=f"{key} {number}"), key=key)
-    await until(lambda: _published(shop, key, 100))
+        await shop.send_message("kernel", NOTED, Noted(text=f"{key} {number}"), key=key)
+    await wait_until(lambda: _published(shop, key, 100))
     relay.cancel()
     await asyncio.gather(relay, return_exceptions=True)
     await second.close()
-    assert [envelope["data"]["text"] for envelope in await shop.published(NOTED.name, key)] == [f"{key} {number}" for number in range(100)]
+    assert [envelope["data"]["text"] for envelope in await shop.read_topic(NOTED.name, key)] == [f"{key} {number}" for number in range(100)]
 
 
 async def test_one_statement_removes_what_was_sent_and_looks_for_more(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outbox, "UNREMOVED_SECONDS", 60.0)
     monkeypatch.setattr(outbox, "LINGER_SECONDS", 0.0)
     messages, key = 20, str(new_id())
-    await until(lambda: _at_rest(shop))
+    await wait_until(lambda: _at_rest(shop))
     before = _statements()
     for number in range(1, messages + 1):
-        await shop.send("kernel", UNREAD, Noted(text=key), key=key)
-        await until(lambda count=number: _sent(shop, key, count))
+        await shop.send_message("kernel", UNREAD, Noted(text=key), key=key)
+        await wait_until(lambda count=number: _sent(shop, key, count))
     assert _statements() - before <= 2 * messages + 3, "one to write and one to relay each"
 
 
@@ -167,22 +167,22 @@ def _statements() -> float:
 
 
 async def _sent(shop: Shop, key: str, count: int) -> bool:
-    return len(await shop.published(UNREAD.name, key)) == count
+    return len(await shop.read_topic(UNREAD.name, key)) == count
 
 
 async def test_what_was_sent_is_removed_though_nothing_comes_after_it(shop: Shop) -> None:
-    await shop.send("kernel", UNREAD, Noted(text="last"), key=str(new_id()))
-    await until(lambda: _nothing_pending(shop))
+    await shop.send_message("kernel", UNREAD, Noted(text="last"), key=str(new_id()))
+    await wait_until(lambda: _nothing_pending(shop))
 
 
 async def _at_rest(shop: Shop) -> bool:
     """What earlier tests sent is handled, too."""
-    waiting = await shop.process.bus.lag([consumer.subscription for consumer in consume.declared])
+    waiting = await shop.process.bus.measure_lag([consumer.subscription for consumer in consume.handlers])
     return not any(waiting.values()) and await _nothing_pending(shop)
 
 
 async def _nothing_pending(shop: Shop) -> bool:
-    return await outbox.pending(shop.database("kernel")) == 0
+    return await outbox.count_pending(shop.get_database("kernel")) == 0
 
 
 async def test_a_trace_and_an_actor_travel_through_outbox_and_bus(shop: Shop) -> None:
@@ -191,52 +191,52 @@ async def test_a_trace_and_an_actor_travel_through_outbox_and_bus(shop: Shop) ->
     trace = telemetry.new_traceparent()
     key = str(new_id())
     tokens = telemetry.traceparent.set(trace), telemetry.actor.set("customer:ada")
-    await shop.send("kernel", NOTED, Noted(text=key), key=key)
+    await shop.send_message("kernel", NOTED, Noted(text=key), key=key)
     telemetry.traceparent.reset(tokens[0])
     telemetry.actor.reset(tokens[1])
-    envelope = (await until(lambda: shop.published(NOTED.name, key)))[0]
+    envelope = (await wait_until(lambda: shop.read_topic(NOTED.name, key)))[0]
     assert (envelope["traceparent"], envelope["actor"]) == (trace, "customer:ada")
 
 
 def test_a_message_over_the_limit_fails_where_it_is_emitted() -> None:
     with pytest.raises(MessageTooLarge):
-        encode(Noted(text="x" * 1_000_000), NOTED, key="k", source="test", time=utc_now(), traceparent=None, actor=None)
+        encode_message(Noted(text="x" * 1_000_000), NOTED, key="k", source="test", time=utc_now(), traceparent=None, actor=None)
 
 
 def test_a_command_has_no_place_on_a_topic_nor_an_event_on_a_queue() -> None:
     with pytest.raises(TypeError, match="is not a Command"):
         Queue("x.y", owner="x", commands=(Noted,), key="k", purpose="p")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="not declared"):
-        encode(Noted(text="x"), ORDER_CREATED, key="k", source="test", time=utc_now(), traceparent=None, actor=None)
+        encode_message(Noted(text="x"), ORDER_CREATED, key="k", source="test", time=utc_now(), traceparent=None, actor=None)
 
 
 def test_an_unknown_or_wrong_setting_is_refused_by_name() -> None:
     with pytest.raises(settings.SettingsError, match=r"CARAVAN_PROT: no such setting; did you mean CARAVAN_PORT\?"):
-        settings.load({"CARAVAN_PROT": "1"})
+        settings.load_kernel({"CARAVAN_PROT": "1"})
 
 
 def test_a_wrong_value_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CARAVAN_PORT", "many")
     with pytest.raises(settings.SettingsError, match="CARAVAN_PORT: Input should be a valid integer"):
-        settings.load()
+        settings.load_kernel()
 
 
 async def test_an_expected_version_that_has_passed_is_a_conflict(backends: Backends) -> None:
-    async with running(backends, "orders") as shop:
+    async with run_services(backends, "orders") as shop:
         stream = new_id()
         address = Address(name="A", street="B", city="C", postcode="D", country="GB")
-        created = place(
+        created = create_order(
             stream,
             new_id(),
             "a@example.com",
             "Ada",
-            [(Offered("MUG", "Mug", "all", Money(amount=1, currency="GBP")), 1)],
+            [(OfferedProduct("MUG", "Mug", "all", Money(amount=1, currency="GBP")), 1)],
             address,
             "card",
             utc_now(),
         )
-        async with shop.database("orders").work() as work:
-            work.append(stream, 0, [created])
+        async with shop.get_database("orders").unit_of_work() as uow:
+            uow.append(stream, 0, [created])
         with pytest.raises(VersionConflict):
-            async with shop.database("orders").work() as work:
-                work.append(stream, 0, [created])
+            async with shop.get_database("orders").unit_of_work() as uow:
+                uow.append(stream, 0, [created])

@@ -19,9 +19,9 @@ STORE = EventStore(
 
 @pytest.mark.parametrize(("version", "data"), [(1, {"address": "A"}), (2, {"street": "A"}), (3, {"street": "A", "country": "GB"})])
 def test_an_event_of_any_version_becomes_todays(version: int, data: dict[str, str]) -> None:
-    assert STORE.read(Moved.type, version, data) == Moved(street="A", country="GB")
+    assert STORE.decode_event(Moved.type, version, data) == Moved(street="A", country="GB")
 
 
 def test_a_version_without_a_way_up_is_an_error() -> None:
     with pytest.raises(KeyError):
-        EventStore([Moved]).read(Moved.type, 1, {"address": "A"})
+        EventStore([Moved]).decode_event(Moved.type, 1, {"address": "A"})

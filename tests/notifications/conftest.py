@@ -15,12 +15,12 @@ import pytest
 from caravan.clock import new_id, utc_now
 from caravan.money import Money
 from caravan.runtime import Backends
-from services.notifications.letters import Letter
-from services.notifications.messages import STANDARD, SendNotification
-from services.notifications.providers import SENT, Verdict
+from services.notifications.letters import RenderedMessage
+from services.notifications.messages import STANDARD_NOTIFICATIONS, SendNotification
+from services.notifications.providers import SENT, SendResult
 from services.orders.messages import Address, OrderCreated, OrderLine
 from services.processing.messages import OrderProcessed
-from tests.shop import Shop, running
+from tests.shop import Shop, run_services
 
 GBP = Money(amount=123456, currency="GBP")
 
@@ -45,12 +45,12 @@ def text_of(mail: EmailMessage, kind: str = "plain") -> str:
 class Carrier:
     """A provider that does what the test says, and remembers."""
 
-    verdict: Verdict = SENT
-    letters: list[Letter] = field(default_factory=list)
+    verdict: SendResult = SENT
+    letters: list[RenderedMessage] = field(default_factory=list)
 
-    async def send(self, letters: list[Letter]) -> list[Verdict]:
-        self.letters += letters
-        return [self.verdict] * len(letters)
+    async def send(self, messages: list[RenderedMessage]) -> list[SendResult]:
+        self.letters += messages
+        return [self.verdict] * len(messages)
 
 
 @dataclass
@@ -79,7 +79,7 @@ def clock() -> MovedClock:
 
 @pytest.fixture(scope="module")
 async def shop(backends: Backends, clock: MovedClock, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Shop]:
-    async with running(
+    async with run_services(
         backends, "notifications", clock=clock, data=tmp_path_factory.mktemp("data"), public_url="https://shop.example"
     ) as shop:
         yield shop
@@ -87,7 +87,7 @@ async def shop(backends: Backends, clock: MovedClock, tmp_path_factory: pytest.T
 
 @pytest.fixture
 def mailbox(shop: Shop) -> Mailbox:
-    return Mailbox(shop.context("notifications").kernel.data / "mail")
+    return Mailbox(shop.get_context("notifications").kernel_settings.data / "mail")
 
 
 def order_created(order_id: UUID, user_id: UUID, name: str = "Ada") -> OrderCreated:
@@ -114,14 +114,14 @@ def back_in_stock(user_id: UUID | None = None, about: str | None = None) -> Send
     )
 
 
-async def ask(shop: Shop, *commands: SendNotification, queue=STANDARD) -> None:
-    async with shop.database("notifications").work() as work:
+async def ask(shop: Shop, *commands: SendNotification, queue=STANDARD_NOTIFICATIONS) -> None:
+    async with shop.get_database("notifications").unit_of_work() as uow:
         for command in commands:
-            work.emit(queue, command, key=command.about)
+            uow.emit(queue, command, key=command.about)
 
 
 async def row(shop: Shop, about: object, kind: str | None = None):
-    rows = await shop.database("notifications").fetch(
+    rows = await shop.get_database("notifications").fetch(
         "SELECT * FROM notification WHERE about = $1 AND ($2::text IS NULL OR kind = $2)", str(about), kind
     )
     return rows[0] if rows else None

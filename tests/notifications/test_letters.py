@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.notifications import mime
-from services.notifications.letters import Letter, money, render
-from services.notifications.model import KINDS, provider_key, unsubscribe_token, unsubscribed
+from services.notifications.letters import RenderedMessage, format_money, render_templates
+from services.notifications.model import KINDS, build_provider_key, build_unsubscribe_token, parse_unsubscribe_token
 from services.notifications.settings import Settings
 from tests.notifications.conftest import text_of
 
@@ -39,21 +39,21 @@ EVERYTHING = {
 }
 
 
-def letter(subject: str = "Hello", text: str = "text\n", html: str = "<p>html</p>", recipient: str = "ada@example.com") -> Letter:
-    return Letter("0" * 32, "welcome", "x", recipient, subject, text, html, datetime(2026, 1, 1, tzinfo=UTC))
+def letter(subject: str = "Hello", text: str = "text\n", html: str = "<p>html</p>", recipient: str = "ada@example.com") -> RenderedMessage:
+    return RenderedMessage("0" * 32, "welcome", "x", recipient, subject, text, html, datetime(2026, 1, 1, tzinfo=UTC))
 
 
-def parsed(written: Letter, sender: str = "Caravan <shop@example.com>") -> EmailMessage:
-    return email.message_from_bytes(mime.compose(written, sender, "Thu, 01 Jan 2026 00:00:00 +0000"), policy=email.policy.default)
+def parsed(written: RenderedMessage, sender: str = "Caravan <shop@example.com>") -> EmailMessage:
+    return email.message_from_bytes(mime.compose_mail(written, sender, "Thu, 01 Jan 2026 00:00:00 +0000"), policy=email.policy.default)
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
 def test_each_kind_renders_with_all_its_values_and_with_only_those_it_needs(kind) -> None:
     always = {"about", "base", "unsubscribe"}
-    for names in ({*kind.needs, *kind.may}, set(kind.needs)):
+    for names in ({*kind.required_values, *kind.optional_values}, set(kind.required_values)):
         content = {"subject": "Tea", "text": "Half price."} if kind.name == "campaign" else {}
-        values = content | {name: EVERYTHING[name] for name in names | always} | dict.fromkeys(set(kind.may) - names)
-        subject, text, html = render(kind.name, values)
+        values = content | {name: EVERYTHING[name] for name in names | always} | dict.fromkeys(set(kind.optional_values) - names)
+        subject, text, html = render_templates(kind.name, values)
         assert subject and "None" not in subject + text + html
         assert text.strip() and bool(html) == (kind.channel != "log")
         mail = parsed(letter(subject, text, html))
@@ -77,7 +77,7 @@ def test_any_subject_reads_back_and_stays_in_its_header(subject: str) -> None:
     spaces = str.maketrans(dict.fromkeys([*range(32), *range(127, 160), 0x2028, 0x2029], " "))
     wanted = " ".join(subject.encode("utf-8", "replace").decode().translate(spaces).split())
     assert " ".join(str(mail["subject"]).split()) == wanted
-    assert all(len(line) <= 998 for line in mime.compose(letter(subject), "a <a@b.c>", "x").split(b"\r\n"))
+    assert all(len(line) <= 998 for line in mime.compose_mail(letter(subject), "a <a@b.c>", "x").split(b"\r\n"))
 
 
 @given(st.text(max_size=300))
@@ -93,7 +93,7 @@ def test_any_text_reads_back_and_stays_in_its_part(text: str) -> None:
 @given(st.text(max_size=80))
 def test_a_name_can_neither_add_headers_nor_markup_nor_paragraphs(name: str) -> None:
     evil = f"{name}\r\nBcc: all@example.com\r\n\r\n<script>alert(1)</script>"
-    subject, text, html = render("welcome", EVERYTHING | {"name": evil})
+    subject, text, html = render_templates("welcome", EVERYTHING | {"name": evil})
     mail = parsed(letter(subject, text, html))
     assert mail["bcc"] is None and "<script>" not in html
     assert text.split("\n")[0].startswith("Hello") and "Bcc:" in text.split("\n")[0]
@@ -110,31 +110,34 @@ def test_a_name_can_neither_add_headers_nor_markup_nor_paragraphs(name: str) -> 
     ],
 )
 def test_money_is_shown_exactly_with_the_decimals_of_its_currency(amount: int, currency: str, shown: str) -> None:
-    assert money({"amount": amount, "currency": currency}) == shown
+    assert format_money({"amount": amount, "currency": currency}) == shown
 
 
 def test_a_security_mail_says_when() -> None:
-    assert "changed on 1 March 2026, 10:00 UTC, and" in render("password_changed", EVERYTHING)[1]
-    assert "changed on yesterday, and" in render("password_changed", EVERYTHING | {"at": "yesterday"})[1]
+    assert "changed on 1 March 2026, 10:00 UTC, and" in render_templates("password_changed", EVERYTHING)[1]
+    assert "changed on yesterday, and" in render_templates("password_changed", EVERYTHING | {"at": "yesterday"})[1]
 
 
 @given(st.integers(min_value=-(10**15), max_value=10**15))
 def test_shown_money_is_the_same_amount(amount: int) -> None:
-    assert int(money({"amount": amount, "currency": "GBP"}).removesuffix(" GBP").replace(",", "").replace(".", "")) == amount
+    assert int(format_money({"amount": amount, "currency": "GBP"}).removesuffix(" GBP").replace(",", "").replace(".", "")) == amount
 
 
 @given(st.uuids(), st.uuids())
 def test_an_unsubscribe_token_is_for_one_user_and_one_secret(user, other) -> None:
-    token = unsubscribe_token("secret", user, "alerts")
-    assert unsubscribed("secret", token) == (user, "alerts")
-    assert unsubscribed("another", token) is None
+    token = build_unsubscribe_token("secret", user, "alerts")
+    assert parse_unsubscribe_token("secret", token) == (user, "alerts")
+    assert parse_unsubscribe_token("another", token) is None
     if other != user:
-        assert token != unsubscribe_token("secret", other, "alerts")
+        assert token != build_unsubscribe_token("secret", other, "alerts")
 
 
 def test_the_providers_key_is_the_pairs_own() -> None:
     assert (
-        provider_key("a", "welcome") == provider_key("a", "welcome") != provider_key("b", "welcome") != provider_key("a", "session_reuse")
+        build_provider_key("a", "welcome")
+        == build_provider_key("a", "welcome")
+        != build_provider_key("b", "welcome")
+        != build_provider_key("a", "session_reuse")
     )
 
 

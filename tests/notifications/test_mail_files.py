@@ -6,29 +6,31 @@ from pathlib import Path
 
 import pytest
 
-from services.notifications.letters import Letter
-from services.notifications.providers import FolderEmail
+from services.notifications.letters import RenderedMessage
+from services.notifications.providers import FolderEmailProvider
 
-LETTER = Letter("1" * 32, "welcome", "x", "ada@example.com", "Hello", "text\n" * 1000, "<p>html</p>", datetime(2026, 1, 1, tzinfo=UTC))
+LETTER = RenderedMessage(
+    "1" * 32, "welcome", "x", "ada@example.com", "Hello", "text\n" * 1000, "<p>html</p>", datetime(2026, 1, 1, tzinfo=UTC)
+)
 
 
 @pytest.mark.parametrize("kept", [0, 100, None], ids=["empty", "cut off", "whole"])
 async def test_a_letter_that_comes_again_replaces_what_was_written_of_it(tmp_path: Path, kept: int | None) -> None:
-    provider = FolderEmail(tmp_path / "mail", "Caravan <shop@example.com>")
+    provider = FolderEmailProvider(tmp_path / "mail", "Caravan <shop@example.com>")
     await provider.send([LETTER])
     [mail] = (tmp_path / "mail").iterdir()
     whole = mail.read_bytes()
     mail.write_bytes(whole[:kept])
-    assert [verdict.result for verdict in await provider.send([LETTER])] == ["sent"]
+    assert [verdict.status for verdict in await provider.send([LETTER])] == ["sent"]
     assert list((tmp_path / "mail").iterdir()) == [mail] and mail.read_bytes() == whole
 
 
 async def test_nothing_is_left_of_a_mail_that_the_disk_does_not_take(tmp_path: Path) -> None:
-    provider = FolderEmail(tmp_path / "mail", "Caravan <shop@example.com>")
+    provider = FolderEmailProvider(tmp_path / "mail", "Caravan <shop@example.com>")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
-        assert [verdict.result for verdict in await provider.send([LETTER])] == ["down"]
+        assert [verdict.status for verdict in await provider.send([LETTER])] == ["down"]
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert list((tmp_path / "mail").iterdir()) == []

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from services.notifications.letters import Letter
-from services.notifications.providers import FolderEmail, SmsStub
+from services.notifications.letters import RenderedMessage
+from services.notifications.providers import FolderEmailProvider, SmsFileProvider
 
-LETTER = Letter("1" * 32, "welcome", "x", "ada@example.com", "Hello", "text\n", "<p>html</p>", datetime(2026, 1, 1, tzinfo=UTC))
+LETTER = RenderedMessage("1" * 32, "welcome", "x", "ada@example.com", "Hello", "text\n", "<p>html</p>", datetime(2026, 1, 1, tzinfo=UTC))
 
 
 @pytest.mark.parametrize("earlier", [False, True], ids=["new", "left readable by an earlier version"])
@@ -21,8 +21,8 @@ async def test_nobody_else_on_the_machine_reads_what_is_sent(tmp_path: Path, ear
             (data / "mail").mkdir(mode=0o755, parents=True)
             data.chmod(0o700)
             (data / "sms.jsonl").write_text("")
-        await FolderEmail(data / "mail", "Caravan <shop@example.com>").send([LETTER])
-        await SmsStub(data / "sms.jsonl").send([LETTER])
+        await FolderEmailProvider(data / "mail", "Caravan <shop@example.com>").send([LETTER])
+        await SmsFileProvider(data / "sms.jsonl").send([LETTER])
     finally:
         os.umask(before)
     found = list(data.rglob("*"))

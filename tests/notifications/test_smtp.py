@@ -15,10 +15,10 @@ from aiosmtpd.smtp import AuthResult, LoginPassword
 
 from caravan.clock import utc_now
 from caravan.runtime import Backends
-from services.notifications.letters import Letter
-from services.notifications.providers import SmtpEmail
+from services.notifications.letters import RenderedMessage
+from services.notifications.providers import SmtpEmailProvider
 from tests.notifications.conftest import ask, back_in_stock, row, text_of
-from tests.shop import running, until
+from tests.shop import run_services, wait_until
 
 
 class Inbox:
@@ -59,19 +59,21 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def letter(recipient: str) -> Letter:
-    return Letter("1" * 32, "welcome", "x", recipient, "Grüße", "text\n.\n..two\n", "<p>html</p>", datetime(2026, 1, 1, tzinfo=UTC))
+def letter(recipient: str) -> RenderedMessage:
+    return RenderedMessage(
+        "1" * 32, "welcome", "x", recipient, "Grüße", "text\n.\n..two\n", "<p>html</p>", datetime(2026, 1, 1, tzinfo=UTC)
+    )
 
 
-def smtp(port: int, who: str = "") -> SmtpEmail:
-    return SmtpEmail(f"smtp://{who}127.0.0.1:{port}", "Caravan <shop@example.com>", 3, utc_now)
+def smtp(port: int, who: str = "") -> SmtpEmailProvider:
+    return SmtpEmailProvider(f"smtp://{who}127.0.0.1:{port}", "Caravan <shop@example.com>", 3, utc_now)
 
 
 async def test_each_letter_gets_its_own_verdict() -> None:
     with mail_server() as (inbox, port):
         recipients = ["ada@example.com", "nobody@example.com", "busy@example.com", "zoë@bücher.example"] * 6
         verdicts = await smtp(port, "shop:p%40ss@").send([letter(recipient) for recipient in recipients])
-    assert [verdict.result for verdict in verdicts] == ["sent", "refused", "again", "sent"] * 6
+    assert [verdict.status for verdict in verdicts] == ["sent", "refused", "again", "sent"] * 6
     assert "550" in (verdicts[1].reason or "") and "451" in (verdicts[2].reason or "")
     assert len(inbox.mails) == 12 and text_of(inbox.mails[0]) == "text\n.\n..two\n"
 
@@ -81,7 +83,7 @@ async def test_a_server_that_cannot_be_used_is_down_and_the_letters_are_not_to_b
     with mail_server() as (_, port):
         provider = smtp(free_port()) if case == "no server" else smtp(port, "shop:wrong@")
         verdicts = await provider.send([letter("ada@example.com")] * 3)
-    assert {verdict.result for verdict in verdicts} <= {"down", "later"} and verdicts[0].result == "down"
+    assert {verdict.status for verdict in verdicts} <= {"down", "later"} and verdicts[0].status == "down"
 
 
 async def test_mail_waits_for_a_server_that_is_down_and_is_sent_once_when_it_is_back(
@@ -90,15 +92,15 @@ async def test_mail_waits_for_a_server_that_is_down_and_is_sent_once_when_it_is_
     port = free_port()
     monkeypatch.setenv("NOTIFICATIONS_SMTP_URL", f"smtp://127.0.0.1:{port}")
     command = back_in_stock()
-    async with running(backends, "notifications", data=tmp_path) as shop:
+    async with run_services(backends, "notifications", data=tmp_path) as shop:
         await ask(shop, command)
 
         async def state(wanted: str) -> bool:
             found = await row(shop, command.about)
             return bool(found and found["state"] == wanted and (wanted == "sent" or found["reason"]))
 
-        await until(lambda: state("pending"))
+        await wait_until(lambda: state("pending"))
         with mail_server(port) as (inbox, _):
-            await until(lambda: state("sent"))
+            await wait_until(lambda: state("sent"))
         (mail,) = inbox.mails
         assert mail["subject"] == "Mug is back in stock" and not (tmp_path / "mail").exists()

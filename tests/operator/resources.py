@@ -9,7 +9,7 @@ from caravan_operator.resources.resource import Key, Resource
 START = datetime(2030, 1, 1, tzinfo=UTC)
 
 
-def resource(
+def make_resource(
     kind: str = "KafkaTopic",
     name: str = "orders",
     *,
@@ -30,9 +30,9 @@ def resource(
         key=Key(kind, namespace, name),
         uid=f"uid-{namespace}-{name}",
         generation=generation,
-        version="1",
-        created=START - timedelta(seconds=age),
-        deleted=deleted,
+        resource_version="1",
+        created_at=START - timedelta(seconds=age),
+        deleted_at=deleted,
         annotations=annotations or {},
         finalizers=(FINALIZER,) if finalized else (),
         spec=spec,

@@ -4,34 +4,39 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from caravan_operator.reconcile.decide import Decision, decide
-from caravan_operator.reconcile.deletion import remove, settled
-from caravan_operator.reconcile.findings import Findings, Problem, Remembered, Removal
-from caravan_operator.reconcile.gate import gate, rival
-from caravan_operator.reconcile.kafka_topic import DeleteTopic, plan, topic
-from caravan_operator.resources import CLAIM, FORCE_FINALIZE, PAUSED
+from caravan_operator.reconcile.decide import Decision, make_decision
+from caravan_operator.reconcile.deletion import decide_removal, decide_without_broker
+from caravan_operator.reconcile.findings import Diff, LastApplied, Problem, Removal
+from caravan_operator.reconcile.gate import check_admission, find_conflict
+from caravan_operator.reconcile.kafka_topic import DeleteTopic, compute_diff, parse_topic
+from caravan_operator.resources import CLAIM_ANNOTATION, FORCE_FINALIZE_ANNOTATION, PAUSED_ANNOTATION
 from caravan_operator.resources.resource import Resource
-from caravan_operator.status.conditions import Condition, ready
-from caravan_operator.status.document import difference, transitions
+from caravan_operator.status.conditions import Condition, summarize_ready
+from caravan_operator.status.document import build_status_patch, list_transition_events
 from caravan_operator.status.reasons import Reason
 
 from tests.operator.brokers_in_memory import KafkaInMemory
-from tests.operator.resources import START, resource
+from tests.operator.resources import START, make_resource
 
 CREATED = {"origin": "Created", "appliedGeneration": 1}
 WAIT = timedelta(minutes=10)
 
 
-def judged(found: Resource, state: tuple[int, int, dict[str, str]] | None, *, applied: bool = False) -> Decision:
+def decide_topic(declared: Resource, state: tuple[int, int, dict[str, str]] | None, *, applied: bool = False) -> Decision:
     broker = KafkaInMemory()
     if state is not None:
         broker.topics["orders"] = state
-    there = broker.state("orders")
-    return decide(found, plan(topic(found), there, Remembered.of(found)), there is not None, applied=applied)
+    topic_state = broker.read_state("orders")
+    return make_decision(
+        declared,
+        compute_diff(parse_topic(declared), topic_state, LastApplied.from_resource(declared)),
+        topic_state is not None,
+        after_apply=applied,
+    )
 
 
-def reason(decision: Decision) -> Reason:
-    return ready(decision.conditions).reason
+def get_ready_reason(decision: Decision) -> Reason:
+    return summarize_ready(decision.conditions).reason
 
 
 @pytest.mark.parametrize(
@@ -47,69 +52,72 @@ def reason(decision: Decision) -> Reason:
 )
 @pytest.mark.parametrize("ownership", ["Listed", "All"])
 def test_adoption(policy: str, state: tuple[int, int, dict[str, str]], says: Reason | None, acts: bool, ownership: str) -> None:
-    found = judged(resource(adoptionPolicy=policy, config={"retention": "1s"}, configOwnership=ownership), state)
+    found = decide_topic(make_resource(adoptionPolicy=policy, config={"retention": "1s"}, configOwnership=ownership), state)
     assert bool(found.actions) == acts
-    assert all("flush.ms" not in action.line for action in found.actions)
+    assert all("flush.ms" not in action.summary for action in found.actions)
     if says is not None:
-        assert reason(found) is says
-        assert ("origin" in found.facts) == (says is Reason.READY)
+        assert get_ready_reason(found) is says
+        assert ("origin" in found.status_fields) == (says is Reason.READY)
 
 
 def test_all_resets_what_an_adopted_topic_had_only_after_the_next_change_of_the_spec() -> None:
     status = {"origin": "Adopted", "adoptedGeneration": 1, "appliedGeneration": 1}
     state = (3, 1, {"flush.ms": "9"})
-    assert judged(resource(configOwnership="All", status=status), state).actions == ()
-    assert [each.line for each in judged(resource(configOwnership="All", status=status, generation=2), state).actions] == [
+    assert decide_topic(make_resource(configOwnership="All", status=status), state).actions == ()
+    assert [each.summary for each in decide_topic(make_resource(configOwnership="All", status=status, generation=2), state).actions] == [
         "reset flush.ms of topic orders from 9 to the cluster's default"
     ]
 
 
 def test_a_creation_is_claimed_first_and_recognised_after_a_crash() -> None:
-    assert judged(resource(), None).claims
-    back = resource(adoptionPolicy="Refuse", annotations={CLAIM: "uid-shop-orders"}, config={"retention": "2s"})
-    assert judged(back, (3, 1, {"retention.ms": "1000"})).actions, "its own half-finished work is not somebody else's object"
-    copied = resource(adoptionPolicy="Refuse", annotations={CLAIM: "uid-of-another-cluster"})
-    assert reason(judged(copied, (3, 1, {}))) is Reason.ALREADY_EXISTS
+    assert decide_topic(make_resource(), None).needs_claim
+    back = make_resource(adoptionPolicy="Refuse", annotations={CLAIM_ANNOTATION: "uid-shop-orders"}, config={"retention": "2s"})
+    assert decide_topic(back, (3, 1, {"retention.ms": "1000"})).actions, "its own half-finished work is not somebody else's object"
+    copied = make_resource(adoptionPolicy="Refuse", annotations={CLAIM_ANNOTATION: "uid-of-another-cluster"})
+    assert get_ready_reason(decide_topic(copied, (3, 1, {}))) is Reason.ALREADY_EXISTS
 
 
 @pytest.mark.parametrize(("policy", "acts"), [("Correct", True), ("Report", False)])
 def test_drift(policy: str, acts: bool) -> None:
-    found = judged(resource(driftPolicy=policy, config={"retention": "1s"}, status=CREATED), (3, 1, {"retention.ms": "5"}))
-    assert bool(found.actions) == acts and found.drifted
+    found = decide_topic(make_resource(driftPolicy=policy, config={"retention": "1s"}, status=CREATED), (3, 1, {"retention.ms": "5"}))
+    assert bool(found.actions) == acts and found.has_drift
     if not acts:
-        assert found.facts["drift"] == ["set retention.ms of topic orders from 5 to 1000"] and reason(found) is Reason.DRIFT_REPORTED
+        assert (
+            found.status_fields["drift"] == ["set retention.ms of topic orders from 5 to 1000"]
+            and get_ready_reason(found) is Reason.DRIFT_REPORTED
+        )
 
 
 def test_a_changed_spec_is_no_drift() -> None:
-    found = judged(resource(generation=2, driftPolicy="Report", config={"retention": "1s"}, status=CREATED), (3, 1, {}))
-    assert found.actions and not found.drifted
+    found = decide_topic(make_resource(generation=2, driftPolicy="Report", config={"retention": "1s"}, status=CREATED), (3, 1, {}))
+    assert found.actions and not found.has_drift
 
 
 @pytest.mark.parametrize("state", [None, (3, 1, {})])
 def test_plan_mode_only_says(state: Any) -> None:
-    found = judged(resource(mode="Plan", adoptionPolicy="Adopt", config={"retention": "1s"}), state)
-    assert not found.actions and not found.claims and found.facts["plan"] and reason(found) is Reason.PLAN_PENDING
-    assert "origin" not in found.facts
+    found = decide_topic(make_resource(mode="Plan", adoptionPolicy="Adopt", config={"retention": "1s"}), state)
+    assert not found.actions and not found.needs_claim and found.status_fields["plan"] and get_ready_reason(found) is Reason.PLAN_PENDING
+    assert "origin" not in found.status_fields
 
 
 def test_a_pass_that_changes_nothing_writes_nothing() -> None:
-    found = resource(status=dict(CREATED))
-    first = judged(found, (3, 1, {}))
-    patch = difference(found, first.conditions, first.facts, START)
-    stored = resource(status={**CREATED, **{name: value for name, value in patch.items() if value is not None}})
-    again = judged(stored, (3, 1, {}))
-    assert patch and difference(stored, again.conditions, again.facts, START + timedelta(hours=1)) == {}
+    found = make_resource(status=dict(CREATED))
+    first = decide_topic(found, (3, 1, {}))
+    patch = build_status_patch(found, first.conditions, first.status_fields, START)
+    stored = make_resource(status={**CREATED, **{name: value for name, value in patch.items() if value is not None}})
+    again = decide_topic(stored, (3, 1, {}))
+    assert patch and build_status_patch(stored, again.conditions, again.status_fields, START + timedelta(hours=1)) == {}
 
 
 def test_times_move_only_when_a_condition_flips_and_events_only_on_transitions() -> None:
-    found = resource(status={"conditions": []})
+    found = make_resource(status={"conditions": []})
     bad = Condition("Synced", False, Reason.BROKER_REFUSED, "no")
-    patch = difference(found, [bad], {}, START)
-    assert [event.reason for event in transitions(found, patch)] == [Reason.BROKER_REFUSED]
-    stored = resource(status=patch)
-    later = difference(stored, [Condition("Synced", False, Reason.BROKER_REFUSED, "still no")], {}, START + timedelta(hours=1))
+    patch = build_status_patch(found, [bad], {}, START)
+    assert [event.reason for event in list_transition_events(found, patch)] == [Reason.BROKER_REFUSED]
+    stored = make_resource(status=patch)
+    later = build_status_patch(stored, [Condition("Synced", False, Reason.BROKER_REFUSED, "still no")], {}, START + timedelta(hours=1))
     assert {each["lastTransitionTime"] for each in later["conditions"]} == {"2030-01-01T00:00:00Z"}
-    assert transitions(stored, later) == []
+    assert list_transition_events(stored, later) == []
 
 
 @pytest.mark.parametrize(
@@ -118,24 +126,24 @@ def test_times_move_only_when_a_condition_flips_and_events_only_on_transitions()
         ({}, None, None),
         ({"deletionPolicy": "Retain"}, True, Reason.RETAINED),
         ({"mode": "Plan"}, True, Reason.RETAINED),
-        ({"annotations": {FORCE_FINALIZE: "yes"}}, True, Reason.FORCED),
-        ({"annotations": {PAUSED: "true"}}, False, None),
+        ({"annotations": {FORCE_FINALIZE_ANNOTATION: "yes"}}, True, Reason.FORCED),
+        ({"annotations": {PAUSED_ANNOTATION: "true"}}, False, None),
         ({"status": {}}, True, Reason.RETAINED),
         ({"finalized": False}, False, None),
     ],
 )
 def test_deletion_before_the_broker_is_asked(change: dict[str, Any], finish: bool | None, says: Reason | None) -> None:
-    found = resource(**{"deletionPolicy": "Delete", "finalized": True, "status": CREATED, "deleted": START, **change})
-    ending = settled(found, resource("KafkaConnection", "broker"), None, None, WAIT, START)
-    assert (ending.finish if ending else None) == finish
+    found = make_resource(**{"deletionPolicy": "Delete", "finalized": True, "status": CREATED, "deleted": START, **change})
+    ending = decide_without_broker(found, make_resource("KafkaConnection", "broker"), None, None, WAIT, START)
+    assert (ending.remove_finalizer if ending else None) == finish
     assert says is None or (ending is not None and ending.events[0].reason is says)
 
 
 def test_a_deletion_without_its_connection_or_with_a_shared_object_keeps_the_object() -> None:
-    found = resource(deletionPolicy="Delete", finalized=True, status=CREATED, deleted=START)
-    gone = settled(found, None, None, None, WAIT, START)
-    shared = settled(found, resource("KafkaConnection", "broker"), resource(name="other"), None, WAIT, START)
-    assert gone and gone.finish and shared and shared.finish and not gone.actions and not shared.actions
+    found = make_resource(deletionPolicy="Delete", finalized=True, status=CREATED, deleted=START)
+    gone = decide_without_broker(found, None, None, None, WAIT, START)
+    shared = decide_without_broker(found, make_resource("KafkaConnection", "broker"), make_resource(name="other"), None, WAIT, START)
+    assert gone and gone.remove_finalizer and shared and shared.remove_finalizer and not gone.actions and not shared.actions
 
 
 @pytest.mark.parametrize(("policy", "used", "waited", "acts", "finish"), [
@@ -145,17 +153,20 @@ def test_a_deletion_without_its_connection_or_with_a_shared_object_keeps_the_obj
     ("DeleteIfUnused", "holds records", 11, False, True),
 ])  # fmt: skip
 def test_deletion_when_the_broker_has_answered(policy: str, used: str | None, waited: int, acts: bool, finish: bool) -> None:
-    found = resource(deletionPolicy=policy, finalized=True, status=CREATED, deleted=START)
-    ending = remove(found, Removal((DeleteTopic("orders"),), used), WAIT, START + timedelta(minutes=waited))
-    assert (bool(ending.actions), ending.finish) == (acts, finish)
+    found = make_resource(deletionPolicy=policy, finalized=True, status=CREATED, deleted=START)
+    ending = decide_removal(found, Removal((DeleteTopic("orders"),), used), WAIT, START + timedelta(minutes=waited))
+    assert (bool(ending.actions), ending.remove_finalizer) == (acts, finish)
 
 
 def test_the_oldest_of_two_wins_and_ties_go_by_name() -> None:
-    young, old = resource(name="a"), resource(name="b", age=5)
-    assert rival(young, [old]) == old and rival(old, [young]) is None
-    assert rival(resource(name="b"), [resource(name="a")]) == resource(name="a") and rival(resource(name="a"), [resource(name="b")]) is None
+    young, old = make_resource(name="a"), make_resource(name="b", age=5)
+    assert find_conflict(young, [old]) == old and find_conflict(old, [young]) is None
+    assert (
+        find_conflict(make_resource(name="b"), [make_resource(name="a")]) == make_resource(name="a")
+        and find_conflict(make_resource(name="a"), [make_resource(name="b")]) is None
+    )
     refused = {"conditions": [{"type": "Accepted", "status": "False", "reason": "NamespaceNotAllowed"}]}
-    assert rival(young, [resource(name="b", age=5, status=refused)]) is None, "who may not use the connection holds nobody up"
+    assert find_conflict(young, [make_resource(name="b", age=5, status=refused)]) is None, "who may not use the connection holds nobody up"
 
 
 @pytest.mark.parametrize(
@@ -170,8 +181,8 @@ def test_the_oldest_of_two_wins_and_ties_go_by_name() -> None:
     ],
 )
 def test_who_may_use_a_connection(namespace: str, allowed: Any, labels: Any, says: Reason | None) -> None:
-    connection = resource("KafkaConnection", "broker", **({"allowedNamespaces": allowed} if allowed else {}))
-    found = gate(resource(namespace=namespace), connection, None, labels)
+    connection = make_resource("KafkaConnection", "broker", **({"allowedNamespaces": allowed} if allowed else {}))
+    found = check_admission(make_resource(namespace=namespace), connection, None, labels)
     assert (found.reason if found else None) == says
 
 
@@ -180,12 +191,15 @@ def test_who_may_use_a_connection(namespace: str, allowed: Any, labels: Any, say
     [("__offsets", {}, Reason.PROTECTED), ("orders", {}, None), ("audit", {"protectedTopics": ["^aud"]}, Reason.PROTECTED), ("a", {"protectedTopics": ["("]}, Reason.INVALID)],
 )  # fmt: skip
 def test_protected_topics(name: str, spec: dict[str, Any], says: Reason | None) -> None:
-    found = gate(resource(topicName=name), resource("KafkaConnection", "broker", **spec), None)
+    found = check_admission(make_resource(topicName=name), make_resource("KafkaConnection", "broker", **spec), None)
     assert (found.reason if found else None) == says
 
 
 def test_waiting_says_what_for() -> None:
-    found = decide(
-        resource("RabbitMQBinding", source="e", destination="q"), Findings(waiting=Problem(Reason.MISSING, "q")), False, depends=True
+    found = make_decision(
+        make_resource("RabbitMQBinding", source="e", destination="q"),
+        Diff(missing_dependency=Problem(Reason.MISSING, "q")),
+        False,
+        has_dependencies=True,
     )
-    assert not found.actions and reason(found) is Reason.MISSING
+    assert not found.actions and get_ready_reason(found) is Reason.MISSING

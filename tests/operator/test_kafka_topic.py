@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from caravan_operator.reconcile.findings import Remembered
+from caravan_operator.reconcile.findings import LastApplied
 from caravan_operator.reconcile.kafka_topic import (
     AddPartitions,
     AlterConfig,
@@ -12,17 +12,17 @@ from caravan_operator.reconcile.kafka_topic import (
     DeleteTopic,
     Setting,
     Topic,
-    plan,
-    removal,
-    same,
-    topic,
+    compute_diff,
+    is_same_value,
+    parse_topic,
+    plan_removal,
 )
 from caravan_operator.status.reasons import Reason
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.operator.brokers_in_memory import DEFAULTS, KafkaInMemory
-from tests.operator.resources import resource
+from tests.operator.resources import make_resource
 
 SETTINGS = st.dictionaries(st.sampled_from(sorted(DEFAULTS)), st.sampled_from(["1", "2", "3"]))
 TOPICS = st.builds(
@@ -34,11 +34,11 @@ TOPICS = st.builds(
     config=st.dictionaries(st.sampled_from([*sorted(DEFAULTS), "no.such.setting"]), st.sampled_from(["1", "2", None])),
     owns_all=st.booleans(),
 )
-MEMORIES = st.builds(Remembered, config_keys=st.frozensets(st.sampled_from(sorted(DEFAULTS))), just_adopted=st.booleans())
+MEMORIES = st.builds(LastApplied, config_keys=st.frozensets(st.sampled_from(sorted(DEFAULTS))), just_adopted=st.booleans())
 BROKERS = st.none() | st.tuples(st.integers(1, 9), st.just(1), SETTINGS)
 
 
-def kafka(state: Any) -> KafkaInMemory:
+def make_kafka(state: Any) -> KafkaInMemory:
     broker = KafkaInMemory()
     if state is not None:
         broker.topics["orders"] = (state[0], state[1], dict(state[2]))
@@ -46,18 +46,18 @@ def kafka(state: Any) -> KafkaInMemory:
 
 
 @given(TOPICS, BROKERS, MEMORIES)
-def test_a_plan_applied_leaves_nothing_to_plan(wanted: Topic, state: Any, remembered: Remembered) -> None:
+def test_a_plan_applied_leaves_nothing_to_plan(wanted: Topic, state: Any, remembered: LastApplied) -> None:
     wanted = replace(wanted, config={key: value for key, value in wanted.config.items() if key in DEFAULTS})
-    broker = kafka(state)
-    broker.apply(plan(wanted, broker.state("orders"), remembered).actions)
-    assert plan(wanted, broker.state("orders"), remembered).actions == ()
+    broker = make_kafka(state)
+    broker.apply_actions(compute_diff(wanted, broker.read_state("orders"), remembered).actions)
+    assert compute_diff(wanted, broker.read_state("orders"), remembered).actions == ()
 
 
 @given(TOPICS, BROKERS, MEMORIES)
-def test_nothing_is_taken_that_the_spec_does_not_name(wanted: Topic, state: Any, remembered: Remembered) -> None:
-    broker = kafka(state)
-    before = broker.state("orders")
-    for action in plan(wanted, before, remembered).actions:
+def test_nothing_is_taken_that_the_spec_does_not_name(wanted: Topic, state: Any, remembered: LastApplied) -> None:
+    broker = make_kafka(state)
+    before = broker.read_state("orders")
+    for action in compute_diff(wanted, before, remembered).actions:
         match action:
             case CreateTopic():
                 assert before is None
@@ -73,43 +73,47 @@ def test_nothing_is_taken_that_the_spec_does_not_name(wanted: Topic, state: Any,
 
 
 @given(TOPICS, BROKERS, MEMORIES)
-def test_what_is_null_in_the_spec_is_never_touched(wanted: Topic, state: Any, remembered: Remembered) -> None:
-    broker = kafka(state)
+def test_what_is_null_in_the_spec_is_never_touched(wanted: Topic, state: Any, remembered: LastApplied) -> None:
+    broker = make_kafka(state)
     if state is not None:
-        touched = {action.key for action in plan(wanted, broker.state("orders"), remembered).actions if isinstance(action, AlterConfig)}
+        touched = {
+            action.key
+            for action in compute_diff(wanted, broker.read_state("orders"), remembered).actions
+            if isinstance(action, AlterConfig)
+        }
         assert not touched & {key for key, value in wanted.config.items() if value is None}
 
 
 def test_partitions_never_shrink() -> None:
-    found = plan(Topic("orders", 2, may_grow=True), kafka((3, 1, {})).state("orders"), Remembered())
+    found = compute_diff(Topic("orders", 2, may_grow=True), make_kafka((3, 1, {})).read_state("orders"), LastApplied())
     assert found.actions == () and [problem.reason for problem in found.problems] == [Reason.PARTITIONS_SHRINK]
 
 
 def test_partitions_grow_only_when_allowed() -> None:
-    state = kafka((3, 1, {})).state("orders")
-    assert plan(Topic("orders", 6), state, Remembered()).problems[0].reason is Reason.PARTITION_INCREASE_NOT_ALLOWED
-    assert plan(Topic("orders", 6, may_grow=True), state, Remembered()).actions == (AddPartitions("orders", 3, 6),)
+    state = make_kafka((3, 1, {})).read_state("orders")
+    assert compute_diff(Topic("orders", 6), state, LastApplied()).problems[0].reason is Reason.PARTITION_INCREASE_NOT_ALLOWED
+    assert compute_diff(Topic("orders", 6, may_grow=True), state, LastApplied()).actions == (AddPartitions("orders", 3, 6),)
 
 
 def test_a_setting_that_left_the_spec_goes_back_to_the_default() -> None:
-    state = kafka((3, 1, {"retention.ms": "5", "flush.ms": "7"})).state("orders")
-    found = plan(Topic("orders", 3), state, Remembered(config_keys=frozenset({"retention.ms"})))
+    state = make_kafka((3, 1, {"retention.ms": "5", "flush.ms": "7"})).read_state("orders")
+    found = compute_diff(Topic("orders", 3), state, LastApplied(config_keys=frozenset({"retention.ms"})))
     assert found.actions == (AlterConfig("orders", "retention.ms", "5", None),)
 
 
 def test_the_order_of_cleanup_policies_is_no_difference() -> None:
     wanted = Topic("orders", 3, config={"cleanup.policy": "compact,delete"})
-    assert plan(wanted, kafka((3, 1, {"cleanup.policy": "delete,compact"})).state("orders"), Remembered()).actions == ()
+    assert compute_diff(wanted, make_kafka((3, 1, {"cleanup.policy": "delete,compact"})).read_state("orders"), LastApplied()).actions == ()
 
 
 def test_an_unknown_setting_and_other_replicas_are_told() -> None:
-    found = plan(Topic("orders", 3, replicas=3, config={"nope": "1"}), kafka((3, 1, {})).state("orders"), Remembered())
+    found = compute_diff(Topic("orders", 3, replicas=3, config={"nope": "1"}), make_kafka((3, 1, {})).read_state("orders"), LastApplied())
     assert [problem.reason for problem in found.problems] == [Reason.UNKNOWN_SETTING, Reason.REPLICAS_DIFFER]
 
 
 def test_words_of_the_spec_become_kafkas() -> None:
-    found = topic(
-        resource(
+    found = parse_topic(
+        make_resource(
             config={"retention": "168h", "retentionBytes": -1, "cleanupPolicy": "compact", "minInsyncReplicas": 2, "compressionType": None},
             extraConfig={"flush.ms": "100", "flush.messages": None},
         )
@@ -123,17 +127,17 @@ def test_words_of_the_spec_become_kafkas() -> None:
         "flush.ms": "100",
         "flush.messages": None,
     }
-    assert topic(resource(config={"retention": "unlimited"})).config == {"retention.ms": "-1"}
-    assert topic(resource(name="a", topicName="b")).name == "b"
+    assert parse_topic(make_resource(config={"retention": "unlimited"})).config == {"retention.ms": "-1"}
+    assert parse_topic(make_resource(name="a", topicName="b")).name == "b"
 
 
 def test_a_topic_with_records_is_in_use() -> None:
-    state = kafka((3, 1, {})).state("orders")
+    state = make_kafka((3, 1, {})).read_state("orders")
     assert state is not None
-    assert removal(Topic("orders", 3), replace(state, empty=True)).in_use is None
+    assert plan_removal(Topic("orders", 3), replace(state, empty=True)).in_use_reason is None
     for empty in (None, False):
-        found = removal(Topic("orders", 3), replace(state, empty=empty))
-        assert found.in_use and found.actions == (DeleteTopic("orders"),)
+        found = plan_removal(Topic("orders", 3), replace(state, empty=empty))
+        assert found.in_use_reason and found.actions == (DeleteTopic("orders"),)
 
 
 @given(
@@ -153,13 +157,13 @@ def test_a_topic_with_records_is_in_use() -> None:
 )
 def test_a_setting_that_is_spelt_otherwise_is_no_difference(spellings: tuple[str, str]) -> None:
     printed, written = spellings
-    assert same(Setting(printed, True), written)
+    assert is_same_value(Setting(printed, True), written)
 
 
 @given(st.integers(-(2**63), 2**63 - 1), st.integers(-(2**63), 2**63 - 1))
 def test_another_number_is_a_difference(one: int, other: int) -> None:
-    assert same(Setting(str(one), True), str(other)) == (one == other)
+    assert is_same_value(Setting(str(one), True), str(other)) == (one == other)
 
 
 def test_a_value_that_the_broker_hides_is_set_once() -> None:
-    assert same(Setting(None, True), "secret") and not same(Setting(None, False), "secret")
+    assert is_same_value(Setting(None, True), "secret") and not is_same_value(Setting(None, False), "secret")

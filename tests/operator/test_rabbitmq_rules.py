@@ -5,18 +5,18 @@ from typing import Any
 
 import pytest
 from caravan_operator.reconcile import RULES
-from caravan_operator.reconcile.findings import Remembered
+from caravan_operator.reconcile.findings import LastApplied
 from caravan_operator.reconcile.rabbitmq_binding import Binding, BindingState
 from caravan_operator.reconcile.rabbitmq_call import Call
 from caravan_operator.reconcile.rabbitmq_exchange import Exchange
-from caravan_operator.reconcile.rabbitmq_policy import Policy, definition
-from caravan_operator.reconcile.rabbitmq_queue import Queue, QueueState, plan, removal
+from caravan_operator.reconcile.rabbitmq_policy import Policy, encode_definition
+from caravan_operator.reconcile.rabbitmq_queue import Queue, QueueState, compute_diff, plan_removal
 from caravan_operator.status.reasons import Reason
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.operator.brokers_in_memory import RabbitInMemory
-from tests.operator.resources import resource
+from tests.operator.resources import make_resource
 
 NAMES = st.sampled_from(["a", "a.b", "a/b", "a+b"])
 LIMITS = st.dictionaries(st.sampled_from(["message-ttl", "max-length"]), st.integers(0, 5))
@@ -42,25 +42,25 @@ POLICIES = st.builds(
 PLANS = {"queue": "RabbitMQQueue", "exchange": "RabbitMQExchange", "policy": "RabbitMQPolicy", "binding": "RabbitMQBinding"}
 
 
-def rules(wanted: Any) -> Any:
-    return RULES[PLANS[wanted.identity.partition(":")[0]]]
+def get_rules(desired: Any) -> Any:
+    return RULES[PLANS[desired.identity.partition(":")[0]]]
 
 
 @given(st.lists(QUEUES | EXCHANGES | POLICIES, min_size=1, max_size=6))
 def test_a_plan_applied_leaves_nothing_to_plan(wishes: list[Any]) -> None:
     broker = RabbitInMemory()
     for wanted in wishes:
-        broker.apply(rules(wanted).plan(wanted, broker.state(wanted), Remembered()).actions)
-        assert rules(wanted).plan(wanted, broker.state(wanted), Remembered()).actions == ()
+        broker.apply_actions(get_rules(wanted).compute_diff(wanted, broker.read_state(wanted), LastApplied()).actions)
+        assert get_rules(wanted).compute_diff(wanted, broker.read_state(wanted), LastApplied()).actions == ()
 
 
 @given(QUEUES, QUEUES, st.integers(0, 1))
 def test_a_queue_is_dropped_only_when_allowed_and_empty(before: Queue, wanted: Queue, messages: int) -> None:
     before = replace(before, vhost=wanted.vhost, name=wanted.name)
     broker = RabbitInMemory()
-    broker.apply(plan(before, None, Remembered()).actions)
-    broker.things["queues", wanted.vhost, wanted.name]["messages"] = messages
-    found = plan(wanted, broker.state(wanted), Remembered())
+    broker.apply_actions(compute_diff(before, None, LastApplied()).actions)
+    broker.objects["queues", wanted.vhost, wanted.name]["messages"] = messages
+    found = compute_diff(wanted, broker.read_state(wanted), LastApplied())
     dropped = [action for action in found.actions if isinstance(action, Call) and action.method == "DELETE" and "/queues/" in action.path]
     different = (before.type, before.arguments) != (wanted.type, wanted.arguments)
     assert bool(dropped) == (different and wanted.recreate_if_empty and messages == 0)
@@ -70,56 +70,59 @@ def test_a_queue_is_dropped_only_when_allowed_and_empty(before: Queue, wanted: Q
 @given(QUEUES)
 def test_a_removal_leaves_nothing_behind(wanted: Queue) -> None:
     broker = RabbitInMemory()
-    broker.apply(plan(wanted, None, Remembered()).actions)
-    broker.apply(removal(wanted, broker.state(wanted)).actions)
-    assert broker.things == {}
+    broker.apply_actions(compute_diff(wanted, None, LastApplied()).actions)
+    broker.apply_actions(plan_removal(wanted, broker.read_state(wanted)).actions)
+    assert broker.objects == {}
 
 
 def test_limits_hold_before_the_first_message() -> None:
-    lines = [action.line for action in plan(Queue("/", "q", limits={"max-length": 5}), None, Remembered()).actions]
+    lines = [action.summary for action in compute_diff(Queue("/", "q", limits={"max-length": 5}), None, LastApplied()).actions]
     assert lines == ["create policy caravan.queue.q", "create quorum queue q"]
 
 
 def test_the_policy_of_a_queue_applies_to_no_other() -> None:
-    policy = Queue("/", "a.b+c", limits={"max-length": 5}).policy
+    policy = Queue("/", "a.b+c", limits={"max-length": 5}).limits_policy
     assert policy is not None and policy.pattern == r"^a\.b\+c$"
 
 
 def test_somebody_elses_policy_is_told() -> None:
     wanted = Queue("/", "q", limits={"max-length": 5})
-    state = QueueState("quorum", True, False, {}, effective_policy="theirs", policy=wanted.policy)
-    found = plan(wanted, state, Remembered())
-    assert found.problems[0].reason is Reason.POLICY_CONFLICT and found.facts["policyConflict"] == "theirs"
+    state = QueueState("quorum", True, False, {}, effective_policy="theirs", policy=wanted.limits_policy)
+    found = compute_diff(wanted, state, LastApplied())
+    assert found.problems[0].reason is Reason.POLICY_CONFLICT and found.status_fields["policyConflict"] == "theirs"
 
 
 def test_an_argument_that_beats_the_policy_is_told() -> None:
     state = QueueState("quorum", True, False, {"x-queue-type": "quorum", "x-message-ttl": 1})
-    assert "x-message-ttl is 1, not None" in plan(Queue("/", "q"), state, Remembered()).problems[0].message
+    assert "x-message-ttl is 1, not None" in compute_diff(Queue("/", "q"), state, LastApplied()).problems[0].message
 
 
 @pytest.mark.parametrize(("messages", "consumers", "used"), [(0, 0, False), (1, 0, True), (0, 1, True), (None, None, True)])
 def test_a_queue_with_messages_or_consumers_is_in_use(messages: int | None, consumers: int | None, used: bool) -> None:
     state = QueueState("quorum", True, False, {}, messages=messages, consumers=consumers)
-    assert bool(removal(Queue("/", "q"), state).in_use) == used
+    assert bool(plan_removal(Queue("/", "q"), state).in_use_reason) == used
 
 
 def test_a_binding_waits_for_both_ends_and_comes_back_with_them() -> None:
     broker, wanted = RabbitInMemory(), Binding("/", "e", "q", routing_key="a.*")
-    assert "exchange:/:e and queue:/:q" in rules(wanted).plan(wanted, broker.state(wanted), Remembered()).waiting.message
+    assert (
+        "exchange:/:e and queue:/:q"
+        in get_rules(wanted).compute_diff(wanted, broker.read_state(wanted), LastApplied()).missing_dependency.message
+    )
     for end in (Exchange("/", "e"), Queue("/", "q")):
-        broker.apply(rules(end).plan(end, broker.state(end), Remembered()).actions)
-    broker.apply(rules(wanted).plan(wanted, broker.state(wanted), Remembered()).actions)
-    assert rules(wanted).plan(wanted, broker.state(wanted), Remembered()).actions == ()
-    assert rules(wanted).removal(wanted, BindingState(properties_key="a.%2A")).actions[0].path.endswith("/a.%252A")
+        broker.apply_actions(get_rules(end).compute_diff(end, broker.read_state(end), LastApplied()).actions)
+    broker.apply_actions(get_rules(wanted).compute_diff(wanted, broker.read_state(wanted), LastApplied()).actions)
+    assert get_rules(wanted).compute_diff(wanted, broker.read_state(wanted), LastApplied()).actions == ()
+    assert get_rules(wanted).plan_removal(wanted, BindingState(properties_key="a.%2A")).actions[0].path.endswith("/a.%252A")
 
 
 def test_policies_are_written_as_rabbitmq_reads_them() -> None:
-    found = definition({"messageTtl": "1m30s", "deadLetterExchange": "", "maxLength": 5, "extra": {"max-age": "1D"}})
+    found = encode_definition({"messageTtl": "1m30s", "deadLetterExchange": "", "maxLength": 5, "extra": {"max-age": "1D"}})
     assert found == {"message-ttl": 90000, "dead-letter-exchange": "", "max-length": 5, "max-age": "1D"}
 
 
 def test_a_queue_reads_its_resource() -> None:
-    found = RULES["RabbitMQQueue"].wanted(
-        resource("RabbitMQQueue", "q", arguments={"singleActiveConsumer": True}, limits={"messageTtl": "1s"})
+    found = RULES["RabbitMQQueue"].parse_spec(
+        make_resource("RabbitMQQueue", "q", arguments={"singleActiveConsumer": True}, limits={"messageTtl": "1s"})
     )
     assert found == Queue("/", "q", arguments={"x-single-active-consumer": True}, limits={"message-ttl": 1000})

@@ -7,30 +7,36 @@ from typing import Any
 import pytest
 import yaml
 from caravan_operator.resources import KINDS, rbac
-from caravan_operator.resources.__main__ import CHART, files
+from caravan_operator.resources.__main__ import CHART, render_files
 
 
-@pytest.mark.parametrize("path", files())
+@pytest.mark.parametrize("path", render_files())
 def test_the_chart_holds_what_the_resources_say(path: str) -> None:
     found = Path(CHART, path)
     assert found.exists(), f"missing: run `python -m caravan_operator.resources`, which writes {found}"
-    assert found.read_text() == files()[path], "edit operator/caravan_operator/resources and run `python -m caravan_operator.resources`"
+    assert found.read_text() == render_files()[path], (
+        "edit operator/caravan_operator/resources and run `python -m caravan_operator.resources`"
+    )
 
 
 def test_no_generated_crd_is_left_over() -> None:
-    assert {f"crds/{each.name}" for each in Path(CHART, "crds").iterdir()} == {path for path in files() if path.startswith("crds/")}
+    assert {f"crds/{each.name}" for each in Path(CHART, "crds").iterdir()} == {path for path in render_files() if path.startswith("crds/")}
 
 
-def schemas(schema: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def walk_schemas(schema: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
     yield path, schema
     for name, part in schema.get("properties", {}).items():
-        yield from schemas(part, f"{path}.{name}")
+        yield from walk_schemas(part, f"{path}.{name}")
     for name in ("items", "additionalProperties"):
         if name in schema:
-            yield from schemas(schema[name], f"{path}.{name}")
+            yield from walk_schemas(schema[name], f"{path}.{name}")
 
 
-EVERY = [pair for kind in KINDS.values() for pair in schemas(kind.crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"], kind.name)]
+EVERY = [
+    pair
+    for kind in KINDS.values()
+    for pair in walk_schemas(kind.build_crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"], kind.name)
+]
 
 
 @pytest.mark.parametrize(("path", "schema"), EVERY, ids=[path for path, _ in EVERY])
@@ -50,12 +56,12 @@ def test_each_rule_has_a_message() -> None:
 
 
 def test_names_are_short_and_unique() -> None:
-    assert len({kind.short for kind in KINDS.values()}) == len(KINDS)
-    assert all(len(kind.short) <= 9 and kind.crd()["spec"]["names"]["categories"] == ["caravan"] for kind in KINDS.values())
+    assert len({kind.short_name for kind in KINDS.values()}) == len(KINDS)
+    assert all(len(kind.short_name) <= 9 and kind.build_crd()["spec"]["names"]["categories"] == ["caravan"] for kind in KINDS.values())
 
 
 def test_rights_are_minimal() -> None:
-    rules = [rule for part in rbac.document().values() for rule in part]
+    rules = [rule for part in rbac.build_document().values() for rule in part]
     assert not any("*" in value for rule in rules for values in rule.values() for value in values)
     for rule in rules:
         if any(group.endswith("caravan.dev") for group in rule["apiGroups"]):
@@ -65,5 +71,5 @@ def test_rights_are_minimal() -> None:
 
 
 def test_the_files_are_plain_yaml() -> None:
-    for content in files().values():
+    for content in render_files().values():
         assert "&id" not in content and yaml.safe_load(content)

@@ -4,34 +4,34 @@ import random
 from typing import Any
 
 import pytest
-from caravan_operator.reconcile.places import Places, Service, Slice
-from caravan_operator.reconcile.service_route import EVERY_METHOD, Compiled, compile_snapshot, read
+from caravan_operator.reconcile.places import EndpointIndex, EndpointSlice, Service
+from caravan_operator.reconcile.service_route import ALL_METHODS, CompiledSnapshot, compile_snapshot, parse_revision
 from caravan_operator.resources.resource import Resource
 from caravan_operator.status.conditions import ACCEPTED, ENDPOINTS_AVAILABLE, RESOLVED_REFS
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caravan.snapshot import parse
-from tests.operator.resources import START, resource
+from caravan.snapshot import parse_snapshot
+from tests.operator.resources import START, make_resource
 
 READY = {"ready": True, "serving": True, "terminating": False}
 UNREADY = {"ready": False, "serving": False, "terminating": False}
 DRAINING = {"ready": False, "serving": True, "terminating": True}
 
 
-def sroute(name: str = "orders", *routes: dict[str, Any], service: str = "", age: int = 0, **spec: Any) -> Resource:
-    made = resource("ServiceRoute", name, age=age, serviceRef={"name": service or name}, routes=list(routes), **spec)
-    del made.spec["connectionRef"]  # type: ignore[attr-defined]
-    return made
+def make_route(name: str = "orders", *routes: dict[str, Any], service: str = "", age: int = 0, **spec: Any) -> Resource:
+    route = make_resource("ServiceRoute", name, age=age, serviceRef={"name": service or name}, routes=list(routes), **spec)
+    del route.spec["connectionRef"]  # type: ignore[attr-defined]
+    return route
 
 
-def service(name: str = "orders", *ports: tuple[str, int], **spec: Any) -> Service:
+def make_service(name: str = "orders", *ports: tuple[str, int], **spec: Any) -> Service:
     listed = [{"name": port, "port": number} for port, number in ports or (("http", 80),)]
-    return Service.of({"metadata": {"name": name}, "spec": {"ports": listed, "ipFamilies": ["IPv4"], **spec}})
+    return Service.from_body({"metadata": {"name": name}, "spec": {"ports": listed, "ipFamilies": ["IPv4"], **spec}})
 
 
-def slice_of(name: str, *endpoints: tuple[str, dict[str, Any]], part: str = "a", port: int = 8080, family: str = "IPv4") -> Slice:
-    return Slice.of(
+def make_slice(name: str, *endpoints: tuple[str, dict[str, Any]], part: str = "a", port: int = 8080, family: str = "IPv4") -> EndpointSlice:
+    return EndpointSlice.from_body(
         {
             "metadata": {"name": f"{name}-{part}", "labels": {"kubernetes.io/service-name": name}},
             "addressType": family,
@@ -41,20 +41,20 @@ def slice_of(name: str, *endpoints: tuple[str, dict[str, Any]], part: str = "a",
     )
 
 
-def compiled(routes: list[Resource], places: Places | None = None) -> Compiled:
-    return compile_snapshot("gateway", routes, places or Places([service()], [slice_of("orders", ("10.0.0.1", READY))]))
+def compile_routes(routes: list[Resource], places: EndpointIndex | None = None) -> CompiledSnapshot:
+    return compile_snapshot("gateway", routes, places or EndpointIndex([make_service()], [make_slice("orders", ("10.0.0.1", READY))]))
 
 
-def said(found: Compiled, route: Resource) -> dict[str, tuple[Any, str]]:
-    return {each.type: (each.status, str(each.reason)) for each in found.verdicts[route.key].conditions}
+def list_conditions(found: CompiledSnapshot, route: Resource) -> dict[str, tuple[Any, str]]:
+    return {each.type: (each.status, str(each.reason)) for each in found.route_statuses[route.key].conditions}
 
 
 def test_a_service_with_endpoints_is_accepted_and_the_gateway_reads_what_is_compiled() -> None:
     limit = {"requests": 100, "period": "1m"}
-    route = sroute("orders", {"pathsFrom": "OpenAPI"}, {"pathPrefix": "/v2/orders", "rewritePrefix": "/v1/orders", "rateLimit": limit})
-    found = compiled([route])
-    snapshot = parse(found.document(7))
-    assert said(found, route) == {
+    route = make_route("orders", {"pathsFrom": "OpenAPI"}, {"pathPrefix": "/v2/orders", "rewritePrefix": "/v1/orders", "rateLimit": limit})
+    found = compile_routes([route])
+    snapshot = parse_snapshot(found.render_document(7))
+    assert list_conditions(found, route) == {
         ACCEPTED: (True, "Accepted"),
         RESOLVED_REFS: (True, "Resolved"),
         ENDPOINTS_AVAILABLE: (True, "Found"),
@@ -65,7 +65,7 @@ def test_a_service_with_endpoints_is_accepted_and_the_gateway_reads_what_is_comp
     assert entry.timeouts.request == 10 and entry.timeouts.connect == 0.5 and entry.retry.attempts == 2 and entry.retry.unsent
     assert [rule.path_prefix for rule in snapshot.routes] == [None, "/v2/orders"] and snapshot.routes[1].rate_limit is not None
     assert snapshot.routes[1].rate_limit.period == 60
-    assert read(found.document(7).decode()) == (found.revision, 7)
+    assert parse_revision(found.render_document(7).decode()) == (found.revision, 7)
 
 
 def test_every_field_reaches_the_gateway() -> None:
@@ -85,7 +85,7 @@ def test_every_field_reaches_the_gateway() -> None:
         "loadBalancing": "RoundRobin",
     }
     public = {"host": "shop.test", "pathExact": "/v1/a", "methods": ["POST"], "auth": "Required"}
-    snapshot = parse(compiled([sroute("orders", public, **spec)]).document(1))
+    snapshot = parse_snapshot(compile_routes([make_route("orders", public, **spec)]).render_document(1))
     entry, rule = snapshot.services["orders"], snapshot.routes[0]
     assert entry.timeouts.model_dump() == {"request": 2, "backend_request": 0.5, "connect": 0.1}
     assert entry.retry.model_dump() == {
@@ -116,23 +116,23 @@ CLASHES = [
 
 @pytest.mark.parametrize(("one", "other", "clash"), CLASHES)
 def test_of_two_resources_with_one_path_the_older_has_it(one: dict[str, Any], other: dict[str, Any], clash: bool) -> None:
-    older, younger = sroute("old", one, {"pathPrefix": "/old"}, age=10), sroute("young", {"pathPrefix": "/young"}, other)
-    found = compiled([younger, older])
-    assert said(found, older)[ACCEPTED] == (True, "Accepted")
-    assert said(found, younger)[ACCEPTED] == ((False, "Conflict") if clash else (True, "Accepted"))
-    assert found.verdicts[younger.key].conflict == ("shop/old" if clash else None)
+    older, younger = make_route("old", one, {"pathPrefix": "/old"}, age=10), make_route("young", {"pathPrefix": "/young"}, other)
+    found = compile_routes([younger, older])
+    assert list_conditions(found, older)[ACCEPTED] == (True, "Accepted")
+    assert list_conditions(found, younger)[ACCEPTED] == ((False, "Conflict") if clash else (True, "Accepted"))
+    assert found.route_statuses[younger.key].conflict == ("shop/old" if clash else None)
     names = {rule["name"] for rule in found.content["routes"]}
     assert names == {"shop/old/0", "shop/old/1"} | (set() if clash else {"shop/young/0", "shop/young/1"})
     assert found.content["services"].keys() == {"old", "young"}, "other services find both"
-    parse(found.document(1))
+    parse_snapshot(found.render_document(1))
 
 
 def test_what_is_said_twice_in_one_resource_is_invalid_and_what_is_deleted_makes_room() -> None:
-    twice = sroute("orders", {"pathExact": "/v1/a"}, {"pathExact": "/v1/a", "methods": ["GET"]})
-    assert said(compiled([twice]), twice)[ACCEPTED] == (False, "Invalid")
-    gone = resource("ServiceRoute", "old", age=9, deleted=START, serviceRef={"name": "orders"}, routes=[{"pathPrefix": "/v1"}])
-    mine = sroute("orders", {"pathPrefix": "/v1"})
-    assert said(compiled([gone, mine]), mine)[ACCEPTED] == (True, "Accepted")
+    twice = make_route("orders", {"pathExact": "/v1/a"}, {"pathExact": "/v1/a", "methods": ["GET"]})
+    assert list_conditions(compile_routes([twice]), twice)[ACCEPTED] == (False, "Invalid")
+    gone = make_resource("ServiceRoute", "old", age=9, deleted=START, serviceRef={"name": "orders"}, routes=[{"pathPrefix": "/v1"}])
+    mine = make_route("orders", {"pathPrefix": "/v1"})
+    assert list_conditions(compile_routes([gone, mine]), mine)[ACCEPTED] == (True, "Accepted")
 
 
 @pytest.mark.parametrize(
@@ -149,42 +149,45 @@ def test_what_is_said_twice_in_one_resource_is_invalid_and_what_is_deleted_makes
 )
 def test_the_port_is_the_named_the_numbered_or_the_only_one(port: Any, ports: tuple[Any, ...], extra: dict[str, Any], reason: str) -> None:
     ref = {"name": "orders"} | ({"port": port} if port is not None else {})
-    route = resource("ServiceRoute", "orders", serviceRef=ref)
-    found = compiled([route], Places([service("orders", *ports, **extra)], [slice_of("orders", ("10.0.0.1", READY))]))
-    assert said(found, route)[RESOLVED_REFS] == (reason == "Resolved", reason)
+    route = make_resource("ServiceRoute", "orders", serviceRef=ref)
+    found = compile_routes([route], EndpointIndex([make_service("orders", *ports, **extra)], [make_slice("orders", ("10.0.0.1", READY))]))
+    assert list_conditions(found, route)[RESOLVED_REFS] == (reason == "Resolved", reason)
     assert len(found.content["services"]["orders"]["endpoints"]) == (reason == "Resolved")
-    missing = compiled([route], Places())
-    assert said(missing, route)[RESOLVED_REFS] == (False, "ServiceNotFound") and said(missing, route)[ENDPOINTS_AVAILABLE][0] is False
+    missing = compile_routes([route], EndpointIndex())
+    assert (
+        list_conditions(missing, route)[RESOLVED_REFS] == (False, "ServiceNotFound")
+        and list_conditions(missing, route)[ENDPOINTS_AVAILABLE][0] is False
+    )
 
 
 def test_endpoints_are_counted_by_their_states_and_one_in_two_slices_counts_once() -> None:
-    places = Places(
-        [service()],
+    places = EndpointIndex(
+        [make_service()],
         [
-            slice_of("orders", ("10.0.0.1", READY), ("10.0.0.2", UNREADY), ("10.0.0.3", DRAINING), ("10.0.0.4", {})),
-            slice_of("orders", ("10.0.0.2", READY), part="b"),
-            slice_of("orders", ("fd00::1", READY), part="c", family="IPv6"),
-            slice_of("others", ("10.0.0.9", READY)),
+            make_slice("orders", ("10.0.0.1", READY), ("10.0.0.2", UNREADY), ("10.0.0.3", DRAINING), ("10.0.0.4", {})),
+            make_slice("orders", ("10.0.0.2", READY), part="b"),
+            make_slice("orders", ("fd00::1", READY), part="c", family="IPv6"),
+            make_slice("others", ("10.0.0.9", READY)),
         ],
     )
-    route = sroute()
-    found = compiled([route], places)
-    assert found.verdicts[route.key].endpoints == {"ready": 3, "serving": 4, "terminating": 1}
+    route = make_route()
+    found = compile_routes([route], places)
+    assert found.route_statuses[route.key].endpoints == {"ready": 3, "serving": 4, "terminating": 1}
     assert [each["address"] for each in found.content["services"]["orders"]["endpoints"]] == [f"10.0.0.{n}" for n in (1, 2, 3, 4)]
     assert places.put_slice("orders", "orders-a", None) and not places.put_slice("orders", "orders-a", None)
-    assert compiled([route], places).verdicts[route.key].endpoints == {"ready": 1, "serving": 1, "terminating": 0}
+    assert compile_routes([route], places).route_statuses[route.key].endpoints == {"ready": 1, "serving": 1, "terminating": 0}
 
 
 def test_where_all_are_leaving_the_condition_says_so() -> None:
-    route = sroute()
-    found = compiled([route], Places([service()], [slice_of("orders", ("10.0.0.1", DRAINING))]))
-    available = next(each for each in found.verdicts[route.key].conditions if each.type == ENDPOINTS_AVAILABLE)
+    route = make_route()
+    found = compile_routes([route], EndpointIndex([make_service()], [make_slice("orders", ("10.0.0.1", DRAINING))]))
+    available = next(each for each in found.route_statuses[route.key].conditions if each.type == ENDPOINTS_AVAILABLE)
     assert available.status is False and "1 that still serve" in available.message
 
 
 PUBLIC = st.fixed_dictionaries(
     {},
-    optional={"methods": st.lists(st.sampled_from(EVERY_METHOD), min_size=1, unique=True), "host": st.sampled_from(["a.test", "b.test"])},
+    optional={"methods": st.lists(st.sampled_from(ALL_METHODS), min_size=1, unique=True), "host": st.sampled_from(["a.test", "b.test"])},
 ).flatmap(
     lambda rest: st.one_of(
         st.builds(lambda path: {**rest, "pathPrefix": path}, st.sampled_from(["/", "/v1", "/v1/a"])),
@@ -193,12 +196,12 @@ PUBLIC = st.fixed_dictionaries(
     )
 )
 ROUTES = st.lists(st.tuples(st.lists(PUBLIC, max_size=3), st.integers(0, 3)), max_size=6).map(
-    lambda drawn: [sroute(f"s{number}", *public, age=age) for number, (public, age) in enumerate(drawn)]
+    lambda drawn: [make_route(f"s{number}", *public, age=age) for number, (public, age) in enumerate(drawn)]
 )
 STATES = st.fixed_dictionaries({}, optional=dict.fromkeys(("ready", "serving", "terminating"), st.sampled_from([True, False, None])))
 SLICES = st.lists(
     st.builds(
-        lambda owner, part, endpoints: slice_of(owner, *endpoints, part=part),
+        lambda owner, part, endpoints: make_slice(owner, *endpoints, part=part),
         st.sampled_from(["s0", "s1", "s2"]),
         st.sampled_from(["a", "b"]),
         st.lists(st.tuples(st.sampled_from([f"10.0.0.{n}" for n in range(4)]), STATES), max_size=4),
@@ -209,49 +212,56 @@ SLICES = st.lists(
 
 
 @given(ROUTES, SLICES, st.integers())
-def test_order_never_matters(routes: list[Resource], slices: list[Slice], seed: int) -> None:
-    services = [service(f"s{n}") for n in range(3)]
-    first = compile_snapshot("gateway", routes, Places(services, slices))
+def test_order_never_matters(routes: list[Resource], slices: list[EndpointSlice], seed: int) -> None:
+    services = [make_service(f"s{n}") for n in range(3)]
+    first = compile_snapshot("gateway", routes, EndpointIndex(services, slices))
     shuffle = random.Random(seed).sample
-    again = compile_snapshot("gateway", shuffle(routes, len(routes)), Places(shuffle(services, 3), shuffle(slices, len(slices))))
-    assert first.revision == again.revision and first.verdicts == again.verdicts and first.document(3) == again.document(3)
+    again = compile_snapshot("gateway", shuffle(routes, len(routes)), EndpointIndex(shuffle(services, 3), shuffle(slices, len(slices))))
+    assert (
+        first.revision == again.revision
+        and first.route_statuses == again.route_statuses
+        and first.render_document(3) == again.render_document(3)
+    )
 
 
 @given(ROUTES, SLICES)
 def test_every_path_has_one_owner_who_is_the_oldest_that_was_accepted_and_the_gateway_reads_it(
-    routes: list[Resource], slices: list[Slice]
+    routes: list[Resource], slices: list[EndpointSlice]
 ) -> None:
-    found = compile_snapshot("gateway", routes, Places([service(f"s{n}") for n in range(3)], slices))
-    snapshot = parse(found.document(1))
+    found = compile_snapshot("gateway", routes, EndpointIndex([make_service(f"s{n}") for n in range(3)], slices))
+    snapshot = parse_snapshot(found.render_document(1))
     owners: dict[tuple[Any, ...], str] = {}
     for rule in snapshot.routes:
-        for method in rule.methods or EVERY_METHOD:
+        for method in rule.methods or ALL_METHODS:
             place = (rule.host, rule.path_prefix, rule.path_exact, rule.paths_from and rule.service, method)
             assert place not in owners
             owners[place] = rule.service
-    accepted = {route.key.name: said(found, route)[ACCEPTED][0] for route in routes}
+    accepted = {route.key.name: list_conditions(found, route)[ACCEPTED][0] for route in routes}
     assert {rule.service for rule in snapshot.routes} == {
         route.key.name for route in routes if accepted[route.key.name] and route.spec["routes"]
     }
     for route in routes:
-        conflict = found.verdicts[route.key].conflict
+        conflict = found.route_statuses[route.key].conflict
         if conflict:
-            winner = next(other for other in routes if other.key.path == conflict)
-            assert accepted[winner.key.name] and (winner.created, winner.key.path) < (route.created, route.key.path)
+            winner = next(other for other in routes if other.key.namespaced_name == conflict)
+            assert accepted[winner.key.name] and (winner.created_at, winner.key.namespaced_name) < (
+                route.created_at,
+                route.key.namespaced_name,
+            )
     assert snapshot.services.keys() == {route.key.name for route in routes}
 
 
 @given(SLICES)
-def test_only_what_changes_a_resources_content_changes_its_hash(slices: list[Slice]) -> None:
-    routes = [sroute(f"s{n}", {"pathsFrom": "OpenAPI"}) for n in range(3)]
-    services = [service(f"s{n}") for n in range(3)]
-    before = compile_snapshot("gateway", routes, Places(services))
-    after = compile_snapshot("gateway", routes, Places(services, slices))
+def test_only_what_changes_a_resources_content_changes_its_hash(slices: list[EndpointSlice]) -> None:
+    routes = [make_route(f"s{n}", {"pathsFrom": "OpenAPI"}) for n in range(3)]
+    services = [make_service(f"s{n}") for n in range(3)]
+    before = compile_snapshot("gateway", routes, EndpointIndex(services))
+    after = compile_snapshot("gateway", routes, EndpointIndex(services, slices))
     for route in routes:
         same = before.content["services"][route.key.name] == after.content["services"][route.key.name]
-        assert (before.verdicts[route.key].content_hash == after.verdicts[route.key].content_hash) == same
+        assert (before.route_statuses[route.key].content_hash == after.route_statuses[route.key].content_hash) == same
 
 
 @pytest.mark.parametrize("raw", ["", "{}", "[]", '{"revision":"sha256:0","sequence":1}', "not json"])
 def test_what_somebody_else_wrote_into_the_config_map_is_no_snapshot(raw: str) -> None:
-    assert read(raw) is None
+    assert parse_revision(raw) is None

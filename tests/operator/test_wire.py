@@ -11,19 +11,19 @@ from aiohttp import web
 from caravan_operator.backends.kafka import Kafka, KafkaLogin
 from caravan_operator.backends.kubernetes import ApiError, Kubernetes
 from caravan_operator.backends.rabbitmq import RabbitLogin, RabbitMQ
-from caravan_operator.handlers.arrivals import LIST_SECONDS, WATCHED, Arrivals
-from caravan_operator.handlers.audit import DEAF_AFTER, Audit
-from caravan_operator.handlers.cache import Cache
+from caravan_operator.handlers.arrivals import RELIST_SECONDS, WATCHED_KINDS, InitialSync
+from caravan_operator.handlers.audit import STALE_AFTER, WatchVerifier
+from caravan_operator.handlers.cache import ResourceCache
 from caravan_operator.handlers.lease import Lease, LeaseLost
-from caravan_operator.handlers.writes import Stale, Writes
+from caravan_operator.handlers.writes import StaleResource, StatusWriter
 from caravan_operator.reconcile.kafka_topic import CreateTopic, DeleteTopic, Topic
 from caravan_operator.reconcile.rabbitmq_call import Call
 from caravan_operator.resources import KINDS
 from caravan_operator.status.conditions import SYNCED, Condition
 from caravan_operator.status.reasons import Reason
 
-from tests.operator.resources import START, resource
-from tests.shop import until
+from tests.operator.resources import START, make_resource
+from tests.shop import wait_until
 
 PATH = "/apis/messaging.caravan.dev/v1alpha1/namespaces/shop/kafkatopics/orders"
 EVENTS = "POST /api/v1/namespaces/shop/events"
@@ -36,19 +36,19 @@ class Script:
 
     def __init__(self) -> None:
         self.url = ""
-        self.asked: list[tuple[str, Any, dict[str, str]]] = []
+        self.requests: list[tuple[str, Any, dict[str, str]]] = []
         self._answers: dict[str, list[tuple[int, Any]]] = {EVENTS: [(201, {})]}
 
-    def says(self, call: str, *answers: tuple[int, Any]) -> None:
+    def set_answers(self, call: str, *answers: tuple[int, Any]) -> None:
         self._answers[call] = [*answers]
 
-    def sent(self, call: str) -> list[tuple[Any, dict[str, str]]]:
+    def list_requests(self, call: str) -> list[tuple[Any, dict[str, str]]]:
         """Bodies and headers of a call."""
-        return [(body, headers) for asked, body, headers in self.asked if asked == call]
+        return [(body, headers) for received, body, headers in self.requests if received == call]
 
     async def __call__(self, request: web.Request) -> web.Response:
         call = f"{request.method} {request.path}"
-        self.asked.append((call, await request.json() if request.can_read_body else None, dict(request.headers)))
+        self.requests.append((call, await request.json() if request.can_read_body else None, dict(request.headers)))
         answers = self._answers[call]
         status, body = answers.pop(0) if len(answers) > 1 else answers[0]
         return web.json_response(body, status=status)
@@ -78,12 +78,12 @@ async def kubernetes(server: Script, tmp_path: Path, monkeypatch: pytest.MonkeyP
     path = tmp_path / "kubeconfig"
     path.write_text(yaml.safe_dump(config))
     monkeypatch.setenv("KUBECONFIG", str(path))
-    found = Kubernetes()
-    yield found
-    await found.close()
+    api = Kubernetes()
+    yield api
+    await api.close()
 
 
-def stored(version: str = "2") -> dict[str, Any]:
+def build_object(version: str = "2") -> dict[str, Any]:
     meta = {
         "namespace": "shop",
         "name": "orders",
@@ -94,56 +94,56 @@ def stored(version: str = "2") -> dict[str, Any]:
     return {"metadata": meta, "spec": {"connectionRef": {"name": "broker"}, "partitions": 3}}
 
 
-def writes(kubernetes: Kubernetes, cache: Cache | None = None, fence: Any = lambda: None) -> Writes:
-    return Writes(kubernetes, cache or Cache(), fence, lambda: START, "test")
+def make_status_writer(kubernetes: Kubernetes, cache: ResourceCache | None = None, fence: Any = lambda: None) -> StatusWriter:
+    return StatusWriter(kubernetes, cache or ResourceCache(), fence, lambda: START, "test")
 
 
 async def test_refusals_of_the_moment_are_tried_again(server: Script, kubernetes: Kubernetes) -> None:
-    server.says("GET /x", (429, {}), (503, {}), (200, {"found": 1}))
+    server.set_answers("GET /x", (429, {}), (503, {}), (200, {"found": 1}))
     assert await kubernetes.get("/x") == {"found": 1}
-    assert len(server.sent("GET /x")) == 3
+    assert len(server.list_requests("GET /x")) == 3
 
 
 async def test_patience_ends_with_the_servers_answer(server: Script, kubernetes: Kubernetes) -> None:
-    server.says("GET /x", (503, {"message": "too busy"}))
+    server.set_answers("GET /x", (503, {"message": "too busy"}))
     with pytest.raises(ApiError, match="too busy"):
-        await kubernetes.request("GET", "/x", patience=4)
+        await kubernetes.request("GET", "/x", retry_seconds=4)
 
 
 async def test_a_patch_names_the_version_that_was_read(server: Script, kubernetes: Kubernetes) -> None:
-    server.says(f"PATCH {PATH}/status", (200, stored()))
-    cache = Cache()
-    cache.put(resource())
-    found = writes(kubernetes, cache)
-    written = await found.status(resource(), IN_SYNC, {"partitions": 3})
+    server.set_answers(f"PATCH {PATH}/status", (200, build_object()))
+    cache = ResourceCache()
+    cache.put(make_resource())
+    found = make_status_writer(kubernetes, cache)
+    written = await found.write_status(make_resource(), IN_SYNC, {"partitions": 3})
     await found.close()
-    ((sent, headers),) = server.sent(f"PATCH {PATH}/status")
+    ((sent, headers),) = server.list_requests(f"PATCH {PATH}/status")
     assert sent["metadata"] == {"resourceVersion": "1", "uid": "uid-shop-orders"} and sent["status"]["partitions"] == 3
     assert headers["Content-Type"] == "application/merge-patch+json" and headers["Authorization"] == "Bearer first"
-    assert written.version == "2" and cache.get(written.key) == written
+    assert written.resource_version == "2" and cache.get(written.key) == written
 
 
 async def test_a_status_that_says_nothing_new_is_not_sent(server: Script, kubernetes: Kubernetes) -> None:
-    server.says(f"PATCH {PATH}/status", (200, stored()))
-    found = writes(kubernetes)
-    await found.status(resource(), IN_SYNC, {})
-    first = server.sent(f"PATCH {PATH}/status")[0][0]["status"]
-    await found.status(resource(status=first), IN_SYNC, {})
+    server.set_answers(f"PATCH {PATH}/status", (200, build_object()))
+    found = make_status_writer(kubernetes)
+    await found.write_status(make_resource(), IN_SYNC, {})
+    first = server.list_requests(f"PATCH {PATH}/status")[0][0]["status"]
+    await found.write_status(make_resource(status=first), IN_SYNC, {})
     await found.close()
-    assert len(server.sent(f"PATCH {PATH}/status")) == 1
+    assert len(server.list_requests(f"PATCH {PATH}/status")) == 1
 
 
 @pytest.mark.parametrize("status", [404, 409])
 async def test_who_comes_too_late_looks_again(server: Script, kubernetes: Kubernetes, status: int) -> None:
-    server.says(f"PATCH {PATH}", (status, {}))
-    with pytest.raises(Stale):
-        await writes(kubernetes).claim(resource(), finalizer=True)
+    server.set_answers(f"PATCH {PATH}", (status, {}))
+    with pytest.raises(StaleResource):
+        await make_status_writer(kubernetes).write_claim(make_resource(), finalizer=True)
 
 
 async def test_a_claim_and_the_finalizer_are_one_patch(server: Script, kubernetes: Kubernetes) -> None:
-    server.says(f"PATCH {PATH}", (200, stored()))
-    await writes(kubernetes).claim(resource(), finalizer=True)
-    ((sent, _),) = server.sent(f"PATCH {PATH}")
+    server.set_answers(f"PATCH {PATH}", (200, build_object()))
+    await make_status_writer(kubernetes).write_claim(make_resource(), finalizer=True)
+    ((sent, _),) = server.list_requests(f"PATCH {PATH}")
     assert sent["metadata"]["annotations"] == {"messaging.caravan.dev/claim": "uid-shop-orders"}
     assert sent["metadata"]["finalizers"] == ["messaging.caravan.dev/external-object"]
 
@@ -156,147 +156,149 @@ class Clock:
         return self.now
 
 
-def lease(kubernetes: Kubernetes, clock: Clock) -> Lease:
+def make_lease(kubernetes: Kubernetes, clock: Clock) -> Lease:
     return Lease(kubernetes, "shop", "me", duration=15, clock=clock)
 
 
-def held_by(holder: str, renewed: str = "2030-01-01T00:00:00.000000Z") -> dict[str, Any]:
-    spec = {"holderIdentity": holder, "leaseDurationSeconds": 15, "renewTime": renewed, "leaseTransitions": 3}
+def build_lease(holder: str, renewed_at: str = "2030-01-01T00:00:00.000000Z") -> dict[str, Any]:
+    spec = {"holderIdentity": holder, "leaseDurationSeconds": 15, "renewTime": renewed_at, "leaseTransitions": 3}
     return {"metadata": {"name": "caravan-operator", "resourceVersion": "7"}, "spec": spec}
 
 
 async def test_the_first_creates_the_lease(server: Script, kubernetes: Kubernetes) -> None:
-    server.says(f"GET {LEASES}/caravan-operator", (404, {}))
-    server.says(f"POST {LEASES}", (200, {}))
-    found = lease(kubernetes, Clock())
+    server.set_answers(f"GET {LEASES}/caravan-operator", (404, {}))
+    server.set_answers(f"POST {LEASES}", (200, {}))
+    found = make_lease(kubernetes, Clock())
     with pytest.raises(LeaseLost):
-        found.fence()
+        found.ensure_held()
     await found.acquire()
-    found.fence()
-    assert server.sent(f"POST {LEASES}")[0][0]["spec"]["holderIdentity"] == "me"
+    found.ensure_held()
+    assert server.list_requests(f"POST {LEASES}")[0][0]["spec"]["holderIdentity"] == "me"
 
 
 async def test_a_lease_is_taken_when_it_has_not_moved_for_its_duration_by_our_own_clock(server: Script, kubernetes: Kubernetes) -> None:
     """The other's clock is far in the future: its times are never compared with ours."""
-    server.says(f"GET {LEASES}/caravan-operator", (200, held_by("other", "2099-01-01T00:00:00.000000Z")))
-    server.says(f"PUT {LEASES}/caravan-operator", (200, {}))
+    server.set_answers(f"GET {LEASES}/caravan-operator", (200, build_lease("other", "2099-01-01T00:00:00.000000Z")))
+    server.set_answers(f"PUT {LEASES}/caravan-operator", (200, {}))
     clock = Clock()
-    found = lease(kubernetes, clock)
-    assert not await found._try()
+    found = make_lease(kubernetes, clock)
+    assert not await found._try_acquire()
     clock.now += 14
-    assert not await found._try()
+    assert not await found._try_acquire()
     clock.now += 2
-    assert await found._try()
-    ((sent, _),) = server.sent(f"PUT {LEASES}/caravan-operator")
+    assert await found._try_acquire()
+    ((sent, _),) = server.list_requests(f"PUT {LEASES}/caravan-operator")
     assert sent["metadata"]["resourceVersion"] == "7" and sent["spec"]["leaseTransitions"] == 4
 
 
 async def test_who_renews_is_not_replaced(server: Script, kubernetes: Kubernetes) -> None:
-    renewals = [(200, held_by("other", f"2030-01-01T00:00:{second:02}.000000Z")) for second in range(5)]
-    server.says(f"GET {LEASES}/caravan-operator", *renewals)
+    renewals = [(200, build_lease("other", f"2030-01-01T00:00:{second:02}.000000Z")) for second in range(5)]
+    server.set_answers(f"GET {LEASES}/caravan-operator", *renewals)
     clock = Clock()
-    found = lease(kubernetes, clock)
+    found = make_lease(kubernetes, clock)
     for _ in range(5):
-        assert not await found._try()
+        assert not await found._try_acquire()
         clock.now += 10
 
 
 async def test_of_two_that_take_it_one_gets_it(server: Script, kubernetes: Kubernetes) -> None:
-    server.says(f"GET {LEASES}/caravan-operator", (200, held_by("")))
-    server.says(f"PUT {LEASES}/caravan-operator", (409, {}))
-    assert not await lease(kubernetes, Clock())._try()
+    server.set_answers(f"GET {LEASES}/caravan-operator", (200, build_lease("")))
+    server.set_answers(f"PUT {LEASES}/caravan-operator", (409, {}))
+    assert not await make_lease(kubernetes, Clock())._try_acquire()
 
 
 async def test_a_process_that_was_paused_is_fenced_before_it_renews(server: Script, kubernetes: Kubernetes) -> None:
-    server.says(f"GET {LEASES}/caravan-operator", (200, held_by("me")))
-    server.says(f"PUT {LEASES}/caravan-operator", (200, {}))
+    server.set_answers(f"GET {LEASES}/caravan-operator", (200, build_lease("me")))
+    server.set_answers(f"PUT {LEASES}/caravan-operator", (200, {}))
     clock = Clock()
-    found = lease(kubernetes, clock)
+    found = make_lease(kubernetes, clock)
     await found.acquire()
     clock.now += 11
-    found.fence()
+    found.ensure_held()
     clock.now += 2  # within the duration, but with no time left to write
     with pytest.raises(LeaseLost):
-        found.fence()
+        found.ensure_held()
 
 
 @pytest.fixture
 def fence() -> Iterator[Any]:
-    def lost() -> None:
+    def refuse_write() -> None:
         raise LeaseLost("paused for too long")
 
-    yield lost
+    yield refuse_write
 
 
 async def test_nothing_is_written_to_kubernetes_without_the_lease(server: Script, kubernetes: Kubernetes, fence: Any) -> None:
-    found = writes(kubernetes, fence=fence)
+    found = make_status_writer(kubernetes, fence=fence)
     for attempt in (
-        found.claim(resource(), finalizer=True),
-        found.status(resource(), IN_SYNC, {}),
-        found.finalizer(resource(), wanted=True),
+        found.write_claim(make_resource(), finalizer=True),
+        found.write_status(make_resource(), IN_SYNC, {}),
+        found.set_finalizer(make_resource(), present=True),
     ):
         with pytest.raises(LeaseLost):
             await attempt
-    assert server.asked == []
+    assert server.requests == []
 
 
 async def test_nothing_is_written_to_kafka_without_the_lease(fence: Any) -> None:
     kafka = Kafka(KafkaLogin({"bootstrap.servers": "127.0.0.1:1"}, ()), {"requestTimeout": "1s"}, fence)
     for action in (CreateTopic(Topic("orders", 1)), DeleteTopic("orders")):
         with pytest.raises(LeaseLost):
-            await kafka.apply([(action,)])
+            await kafka.apply_actions([(action,)])
 
 
 async def test_nothing_is_written_to_rabbitmq_without_the_lease(server: Script, fence: Any) -> None:
     rabbit = RabbitMQ(RabbitLogin(server.url, "user", "password", None), {}, fence)
     with pytest.raises(LeaseLost):
-        await rabbit.apply([(Call("PUT", "/api/queues/%2F/q", "create"), Call("DELETE", "/api/queues/%2F/q", "delete"))])
+        await rabbit.apply_actions([(Call("PUT", "/api/queues/%2F/q", "create"), Call("DELETE", "/api/queues/%2F/q", "delete"))])
     await rabbit.close()
-    assert server.asked == []
+    assert server.requests == []
 
 
 async def test_the_start_waits_for_all_that_is_there(server: Script, kubernetes: Kubernetes) -> None:
     kind = "GET /api/v1/namespaces/shop/services"
-    for group, version, plural in WATCHED:
-        server.says(f"GET {f'/apis/{group}' if group else '/api'}/{version}/namespaces/shop/{plural}", (404, {"message": "not installed"}))
+    for group, version, plural in WATCHED_KINDS:
+        server.set_answers(
+            f"GET {f'/apis/{group}' if group else '/api'}/{version}/namespaces/shop/{plural}", (404, {"message": "not installed"})
+        )
     items = [{"metadata": {"uid": uid}} for uid in ("first", "second", "deleted")]
     pages = ({"metadata": {"continue": "on"}, "items": items[:1]}, {"metadata": {}, "items": items[1:]})
-    server.says(kind, (410, {"message": "too old"}), *((200, page) for page in pages), (200, {"metadata": {}, "items": items[:2]}))
+    server.set_answers(kind, (410, {"message": "too old"}), *((200, page) for page in pages), (200, {"metadata": {}, "items": items[:2]}))
     clock = Clock()
-    arrivals = Arrivals(kubernetes, ["shop"], clock)
-    waiting = asyncio.create_task(arrivals.wait())
-    arrivals.saw(items[0])
+    arrivals = InitialSync(kubernetes, ["shop"], clock)
+    waiting = asyncio.create_task(arrivals.wait_until_complete())
+    arrivals.record_object(items[0])
 
     async def asked(times: int) -> bool:
-        return len(server.sent(kind)) == times
+        return len(server.list_requests(kind)) == times
 
-    await until(lambda: asked(3))
-    arrivals.saw(items[1])
+    await wait_until(lambda: asked(3))
+    arrivals.record_object(items[1])
     with pytest.raises(TimeoutError):
         await asyncio.wait_for(asyncio.shield(waiting), 0.3)
-    assert not arrivals.complete, "the third is there, and no watch has brought it"
-    clock.now += LIST_SECONDS
+    assert not arrivals.is_complete, "the third is there, and no watch has brought it"
+    clock.now += RELIST_SECONDS
     await asyncio.wait_for(waiting, 5)
-    assert arrivals.complete and len(server.sent(kind)) == 4
+    assert arrivals.is_complete and len(server.list_requests(kind)) == 4
 
 
 async def test_a_watch_that_has_gone_deaf_is_found_out(server: Script, kubernetes: Kubernetes) -> None:
     for kind in KINDS.values():
-        server.says(f"GET /apis/{kind.group}/{kind.version}/namespaces/shop/{kind.plural}", (200, {"metadata": {}, "items": None}))
-    listed = {"metadata": {}, "items": [stored()]}
-    server.says(f"GET {PATH.rpartition('/')[0]}", (200, {"metadata": {}, "items": None}), (200, listed))
-    clock, cache = Clock(), Cache()
-    audit = Audit(kubernetes, cache, ["shop"], clock)
-    await audit.look()
-    assert not audit.deaf
-    await audit.look()
-    clock.now += DEAF_AFTER + 1
-    await audit.look()
-    assert audit.deaf, "the resource is there for long and no watch has brought it"
-    cache.put(resource())
-    await audit.look()
-    assert not audit.deaf
-    cache.put(resource(name="gone"))
-    await audit.look()
-    clock.now += DEAF_AFTER + 1
-    assert audit.deaf, "a deletion was missed"
+        server.set_answers(f"GET /apis/{kind.group}/{kind.version}/namespaces/shop/{kind.plural}", (200, {"metadata": {}, "items": None}))
+    listed = {"metadata": {}, "items": [build_object()]}
+    server.set_answers(f"GET {PATH.rpartition('/')[0]}", (200, {"metadata": {}, "items": None}), (200, listed))
+    clock, cache = Clock(), ResourceCache()
+    audit = WatchVerifier(kubernetes, cache, ["shop"], clock)
+    await audit.verify_once()
+    assert not audit.is_stale
+    await audit.verify_once()
+    clock.now += STALE_AFTER + 1
+    await audit.verify_once()
+    assert audit.is_stale, "the resource is there for long and no watch has brought it"
+    cache.put(make_resource())
+    await audit.verify_once()
+    assert not audit.is_stale
+    cache.put(make_resource(name="gone"))
+    await audit.verify_once()
+    clock.now += STALE_AFTER + 1
+    assert audit.is_stale, "a deletion was missed"

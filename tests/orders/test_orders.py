@@ -9,18 +9,18 @@ import asyncpg
 import pytest
 
 from caravan.clock import new_id
-from caravan.errors import Unavailable
+from caravan.errors import ServiceUnavailable
 from caravan.money import Money
 from caravan.runtime import Backends
 from caravan.service import Service
-from services.catalog.client import OFFERS, Offer, Offers
-from services.inventory.client import AVAILABILITY, Availabilities, Availability
+from services.catalog.client import GET_OFFERS, Offer, Offers
+from services.inventory.client import GET_AVAILABILITY, Availabilities, Availability
 from services.inventory.messages import INVENTORY_RESERVED, InventoryReserved
 from services.orders import projections, store
 from services.payments.messages import PAYMENT_COMPLETED, PaymentCompleted
 from services.processing.messages import ORDER_UNDONE, CancellationRefused, OrderUndone
 from services.shipping.messages import ORDER_DELIVERED, ORDER_SHIPPED, OrderDelivered, OrderShipped
-from tests.shop import Shop, running, until
+from tests.shop import Shop, run_services, wait_until
 
 
 class Neighbours:
@@ -43,7 +43,7 @@ class Neighbours:
 
     async def availability(self, _: Any, request: Any) -> Availabilities:
         if self.away:
-            raise Unavailable("inventory is away")
+            raise ServiceUnavailable("inventory is away")
         stock = self.stock | {sku: 10**6 for sku in request.skus if sku.startswith(("DEAR", "LONG"))}
         found = [sku for sku in request.skus if sku in stock]
         return Availabilities(stock=[Availability(sku=sku, on_hand=stock[sku], reserved=0, available=stock[sku]) for sku in found])
@@ -63,15 +63,15 @@ def order(*lines: tuple[str, int]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 async def shop(backends: Backends) -> AsyncIterator[Shop]:
-    catalog = Service("catalog", operations={OFFERS: neighbours.offers})
-    inventory = Service("inventory", operations={AVAILABILITY: neighbours.availability})
-    async with running(backends, "orders", extra=(catalog, inventory)) as shop:
+    catalog = Service("catalog", operations={GET_OFFERS: neighbours.offers})
+    inventory = Service("inventory", operations={GET_AVAILABILITY: neighbours.availability})
+    async with run_services(backends, "orders", extra_services=(catalog, inventory)) as shop:
         yield shop
 
 
 async def place(shop: Shop, user: UUID, body: dict[str, Any], key: str | None = None) -> Any:
     return await shop.client.post(
-        "/v1/orders", json=body, headers={**shop.bearer("customer", user), "Idempotency-Key": key or str(new_id())}
+        "/v1/orders", json=body, headers={**shop.issue_headers("customer", user), "Idempotency-Key": key or str(new_id())}
     )
 
 
@@ -83,13 +83,13 @@ async def test_an_order_is_accepted_announced_once_and_readable_at_its_location(
     user = new_id()
     answer = await place(shop, user, order(("MUG", 2), ("LAMP", 1)))
     assert answer.status_code == 202, answer.text
-    document = (await shop.client.get(answer.headers["location"], headers=shop.bearer("customer", user))).json()
+    document = (await shop.client.get(answer.headers["location"], headers=shop.issue_headers("customer", user))).json()
     assert (document["status"], document["total"], document["version"]) == ("created", {"amount": 3499, "currency": "GBP"}, 1)
 
     async def on_topic() -> list[dict[str, Any]]:
-        return await shop.published("order-created", answer.json()["id"])
+        return await shop.read_topic("order-created", answer.json()["id"])
 
-    envelope = (await until(on_topic))[0]
+    envelope = (await wait_until(on_topic))[0]
     assert envelope["type"] == "orders.OrderCreated"
     assert envelope["subject"] == answer.json()["id"]
     assert envelope["data"]["total"] == {"amount": 3499, "currency": "GBP"}
@@ -100,7 +100,7 @@ async def test_fifty_parallel_requests_with_one_key_make_one_order_and_fifty_equ
     answers = await asyncio.gather(*(place(shop, user, order(("MUG", 1)), key) for _ in range(50)))
     assert {answer.status_code for answer in answers} == {202}
     assert len({answer.content for answer in answers}) == 1
-    stored = await shop.database("orders").fetchval("SELECT count(*) FROM event WHERE data->>'user_id' = $1", str(user))
+    stored = await shop.get_database("orders").fetchval("SELECT count(*) FROM event WHERE data->>'user_id' = $1", str(user))
     assert stored == 1
 
 
@@ -112,8 +112,8 @@ async def test_the_key_of_another_body_is_refused(shop: Shop) -> None:
 
 async def test_a_key_whose_request_has_not_finished_answers_in_flight(shop: Shop, backends: Backends) -> None:
     user, key = new_id(), str(new_id())
-    other = await asyncpg.connect(backends.database("orders"))
-    await shop.database("orders").fetch("SET lock_timeout = '100ms'")
+    other = await asyncpg.connect(backends.get_database_url("orders"))
+    await shop.get_database("orders").fetch("SET lock_timeout = '100ms'")
     transaction = other.transaction()
     await transaction.start()
     try:
@@ -151,11 +151,11 @@ async def test_a_bad_order_is_refused_by_field_and_writes_nothing(shop: Shop, ch
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["errors"][0]["field"] == field
-    assert await shop.database("orders").fetchval("SELECT count(*) FROM event WHERE data->>'user_id' = $1", str(user)) == 0
+    assert await shop.get_database("orders").fetchval("SELECT count(*) FROM event WHERE data->>'user_id' = $1", str(user)) == 0
 
 
 async def test_an_order_without_a_key_and_broken_json_are_bad_requests(shop: Shop) -> None:
-    headers = shop.bearer()
+    headers = shop.issue_headers()
     assert (await shop.client.post("/v1/orders", json=order(("MUG", 1)), headers=headers)).status_code == 400
     assert (
         await shop.client.post("/v1/orders", content=b"{", headers={**headers, "Idempotency-Key": "x", "content-type": "application/json"})
@@ -174,22 +174,22 @@ async def test_another_customer_sees_no_order_and_staff_does(shop: Shop) -> None
     owner = new_id()
     order_id = await placed(shop, owner)
     for path in ("", "/history", "/events"):
-        assert (await shop.client.get(f"/v1/orders/{order_id}{path}", headers=shop.bearer("customer"))).status_code == 404
-    assert (await shop.client.post(f"/v1/orders/{order_id}/cancel", headers=shop.bearer("customer"))).status_code == 404
-    assert (await shop.client.get(f"/v1/orders/{order_id}", headers=shop.bearer("staff"))).status_code == 200
+        assert (await shop.client.get(f"/v1/orders/{order_id}{path}", headers=shop.issue_headers("customer"))).status_code == 404
+    assert (await shop.client.post(f"/v1/orders/{order_id}/cancel", headers=shop.issue_headers("customer"))).status_code == 404
+    assert (await shop.client.get(f"/v1/orders/{order_id}", headers=shop.issue_headers("staff"))).status_code == 200
 
 
 async def report_all(shop: Shop, order_id: str) -> None:
     """What the other services report of a good order, in the wrong order, and twice."""
     oid = UUID(order_id)
     for _ in range(2):
-        await shop.send(
+        await shop.send_message(
             "orders", ORDER_SHIPPED, OrderShipped(order_id=oid, email="a@b.c", carrier="c", tracking_number="T1", parcels=[]), key=oid
         )
         paid = PaymentCompleted(order_id=oid, amount=Money(amount=2500, currency="GBP"), attempt=1, invoice_number="INV-1")
-        await shop.send("orders", PAYMENT_COMPLETED, paid, key=oid)
-        await shop.send("orders", INVENTORY_RESERVED, InventoryReserved(order_id=oid), key=oid)
-        await shop.send("orders", ORDER_DELIVERED, OrderDelivered(order_id=oid, tracking_number="T1"), key=oid)
+        await shop.send_message("orders", PAYMENT_COMPLETED, paid, key=oid)
+        await shop.send_message("orders", INVENTORY_RESERVED, InventoryReserved(order_id=oid), key=oid)
+        await shop.send_message("orders", ORDER_DELIVERED, OrderDelivered(order_id=oid, tracking_number="T1"), key=oid)
 
 
 async def test_reports_in_any_order_and_twice_are_each_one_event_and_end_in_delivered(shop: Shop) -> None:
@@ -198,12 +198,12 @@ async def test_reports_in_any_order_and_twice_are_each_one_event_and_end_in_deli
     await report_all(shop, order_id)
 
     async def complete() -> dict[str, Any] | None:
-        found: dict[str, Any] = (await shop.client.get(f"/v1/orders/{order_id}", headers=shop.bearer("customer", user))).json()
+        found: dict[str, Any] = (await shop.client.get(f"/v1/orders/{order_id}", headers=shop.issue_headers("customer", user))).json()
         return found if found["version"] == 5 else None
 
-    document = await until(complete)
+    document = await wait_until(complete)
     assert document["status"] == "delivered"
-    history = (await shop.client.get(f"/v1/orders/{order_id}/history", headers=shop.bearer("customer", user))).json()["items"]
+    history = (await shop.client.get(f"/v1/orders/{order_id}/history", headers=shop.issue_headers("customer", user))).json()["items"]
     assert sorted(entry["type"] for entry in history) == [
         "InventoryReserved",
         "OrderCreated",
@@ -213,11 +213,11 @@ async def test_reports_in_any_order_and_twice_are_each_one_event_and_end_in_deli
     ]
     assert [entry["version"] for entry in history] == [1, 2, 3, 4, 5]
     assert "payment_token" not in history[0]["data"]
-    first = (await shop.client.get(f"/v1/orders/{order_id}?version=1", headers=shop.bearer("customer", user))).json()
+    first = (await shop.client.get(f"/v1/orders/{order_id}?version=1", headers=shop.issue_headers("customer", user))).json()
     assert first["status"] == "created"
-    future = await shop.client.get(f"/v1/orders/{order_id}?version=6", headers=shop.bearer("customer", user))
+    future = await shop.client.get(f"/v1/orders/{order_id}?version=6", headers=shop.issue_headers("customer", user))
     assert future.status_code == 404 and "no version 6" in future.json()["detail"] and "at 5" in future.json()["detail"]
-    late = await shop.client.post(f"/v1/orders/{order_id}/cancel", headers=shop.bearer("customer", user))
+    late = await shop.client.post(f"/v1/orders/{order_id}/cancel", headers=shop.issue_headers("customer", user))
     assert late.status_code == 409
 
 
@@ -226,23 +226,25 @@ async def test_a_cancellation_asks_processing_once_and_ends_refunded(shop: Shop)
     order_id = await placed(shop, user)
     for _ in range(2):
         answer = await shop.client.post(
-            f"/v1/orders/{order_id}/cancel", json={"reason": "changed my mind"}, headers=shop.bearer("customer", user)
+            f"/v1/orders/{order_id}/cancel", json={"reason": "changed my mind"}, headers=shop.issue_headers("customer", user)
         )
         assert answer.status_code == 202
         assert answer.json()["cancelling"] is True
 
     async def asked() -> list[dict[str, Any]]:
-        return await shop.queued("processing.cancel-order", order_id)
+        return await shop.read_queue("processing.cancel-order", order_id)
 
-    assert len(await until(asked)) == 1
+    assert len(await wait_until(asked)) == 1
     undone = OrderUndone(order_id=UUID(order_id), reason="changed my mind", refunded=Money(amount=2500, currency="GBP"))
-    await shop.send("orders", ORDER_UNDONE, undone, key=order_id)
+    await shop.send_message("orders", ORDER_UNDONE, undone, key=order_id)
 
     async def refunded() -> bool:
-        return bool((await shop.client.get(f"/v1/orders/{order_id}", headers=shop.bearer("customer", user))).json()["status"] == "refunded")
+        return bool(
+            (await shop.client.get(f"/v1/orders/{order_id}", headers=shop.issue_headers("customer", user))).json()["status"] == "refunded"
+        )
 
-    await until(refunded)
-    assert len(await until(lambda: shop.published("order-cancelled", order_id))) == 1
+    await wait_until(refunded)
+    assert len(await wait_until(lambda: shop.read_topic("order-cancelled", order_id))) == 1
 
 
 @pytest.mark.parametrize(
@@ -285,14 +287,14 @@ async def test_a_postcode_is_kept_as_its_country_writes_it(shop: Shop, country: 
     body = {**order(("MUG", 1)), "shipping_address": {**ADDRESS, "country": country, "postcode": postcode}}
     accepted = await place(shop, user, body)
     assert accepted.status_code == 202, accepted.text
-    seen = await shop.client.get(accepted.headers["location"], headers=shop.bearer("customer", user))
+    seen = await shop.client.get(accepted.headers["location"], headers=shop.issue_headers("customer", user))
     assert seen.json()["shipping_address"]["postcode"] == written
 
 
 async def test_who_enters_orders_in_others_names_may_leave_a_postcode_unknown(shop: Shop) -> None:
     user = new_id()
     headers = {
-        "authorization": f"Bearer {shop.issuer.token('customer', user, act={'sub': 'client:cli'})}",
+        "authorization": f"Bearer {shop.issuer.issue_token('customer', user, act={'sub': 'client:cli'})}",
         "idempotency-key": str(new_id()),
     }
     body = {**order(("MUG", 1)), "shipping_address": {**ADDRESS, "postcode": "0"}}
@@ -319,7 +321,7 @@ async def test_an_order_of_legal_lines_is_accepted_or_refused_with_the_rule(shop
 async def test_what_is_somebodys_own_or_refused_is_not_kept_by_caches(shop: Shop) -> None:
     user = new_id()
     order_id = await placed(shop, user)
-    mine = await shop.client.get(f"/v1/orders/{order_id}", headers=shop.bearer("customer", user))
+    mine = await shop.client.get(f"/v1/orders/{order_id}", headers=shop.issue_headers("customer", user))
     refused = await shop.client.get(f"/v1/orders/{order_id}")
     assert (mine.status_code, refused.status_code) == (200, 401)
     for answer in (mine, refused, await place(shop, user, order(("MUG", 1)))):
@@ -330,7 +332,7 @@ async def test_what_is_somebodys_own_or_refused_is_not_kept_by_caches(shop: Shop
 async def test_a_cancellation_with_a_key_is_answered_the_same_again_and_with_another_reason_refused(shop: Shop) -> None:
     user = new_id()
     order_id = await placed(shop, user)
-    headers = {**shop.bearer("customer", user), "idempotency-key": "c1"}
+    headers = {**shop.issue_headers("customer", user), "idempotency-key": "c1"}
     path = f"/v1/orders/{order_id}/cancel"
     first, again = [await shop.client.post(path, json={"reason": "changed my mind"}, headers=headers) for _ in range(2)]
     assert first.status_code == again.status_code == 202 and first.json() == again.json(), (first.text, again.text)
@@ -343,23 +345,23 @@ async def test_a_cancellation_with_a_key_is_answered_the_same_again_and_with_ano
 
 async def test_a_cancellation_that_came_too_late_says_so_in_the_order_and_in_its_history(shop: Shop) -> None:
     user = new_id()
-    order_id, who = await placed(shop, user), shop.bearer("customer", user)
+    order_id, who = await placed(shop, user), shop.issue_headers("customer", user)
     asked = await shop.client.post(f"/v1/orders/{order_id}/cancel", json={"reason": "changed my mind"}, headers=who)
     assert asked.json()["cancellation"] == {"state": "requested", "reason": "changed my mind"}
-    await shop.send(
+    await shop.send_message(
         "orders",
         ORDER_SHIPPED,
         OrderShipped(order_id=UUID(order_id), email="a@b.c", carrier="c", tracking_number="T1", parcels=[]),
         key=order_id,
     )
     late = CancellationRefused(order_id=UUID(order_id), reason="the parcel has left already")
-    await shop.send("orders", ORDER_UNDONE, late, key=order_id)
+    await shop.send_message("orders", ORDER_UNDONE, late, key=order_id)
 
     async def refused() -> dict[str, Any] | None:
         found: dict[str, Any] = (await shop.client.get(f"/v1/orders/{order_id}", headers=who)).json()
         return found if found["version"] == 4 else None
 
-    document = await until(refused)
+    document = await wait_until(refused)
     assert document["cancellation"] == {"state": "refused", "reason": "the parcel has left already"}
     assert (document["status"], document["cancelling"], document["reason"]) == ("shipped", False, "the parcel has left already")
     assert (await shop.client.get(f"/v1/orders/{order_id}?version=4", headers=who)).json() == document
@@ -370,18 +372,18 @@ async def test_a_cancellation_that_came_too_late_says_so_in_the_order_and_in_its
 
 async def test_who_waits_for_a_version_that_does_not_come_asks_seldom(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
     user = new_id()
-    order_id, who = await placed(shop, user), shop.bearer("customer", user)
+    order_id, who = await placed(shop, user), shop.issue_headers("customer", user)
     assert (await shop.client.get(f"/v1/orders/{order_id}?min_version=1", headers=who)).status_code == 200
     asked: list[float] = []
-    summary = store.summary
+    summary = store.find_summary
 
     async def counted(*arguments: Any) -> Any:
         asked.append(asyncio.get_running_loop().time())
         return await summary(*arguments)
 
-    monkeypatch.setattr(store, "summary", counted)
+    monkeypatch.setattr(store, "find_summary", counted)
     answer = await shop.client.get(f"/v1/orders/{order_id}?min_version=99", headers=who)
-    assert answer.status_code == 409 and asked[-1] - asked[0] >= shop.context("orders").settings.read_seconds
+    assert answer.status_code == 409 and asked[-1] - asked[0] >= shop.get_context("orders").settings.read_seconds
     assert len(asked) <= 7, "each pause is twice the one before"
 
 
@@ -389,10 +391,10 @@ async def test_live_events_resume_after_the_last_one_seen(shop: Shop) -> None:
     user = new_id()
     order_id = await placed(shop, user)
     await report_all(shop, order_id)
-    assert (await shop.client.get(f"/v1/orders/{order_id}?min_version=5", headers=shop.bearer("customer", user))).status_code == 200
+    assert (await shop.client.get(f"/v1/orders/{order_id}?min_version=5", headers=shop.issue_headers("customer", user))).status_code == 200
     ids = []
     async with shop.client.stream(
-        "GET", f"/v1/orders/{order_id}/events", headers={**shop.bearer("customer", user), "Last-Event-ID": "2"}
+        "GET", f"/v1/orders/{order_id}/events", headers={**shop.issue_headers("customer", user), "Last-Event-ID": "2"}
     ) as stream:
         async for line in stream.aiter_lines():
             if line.startswith("id: "):
@@ -403,10 +405,10 @@ async def test_live_events_resume_after_the_last_one_seen(shop: Shop) -> None:
 async def test_lists_page_through_all_orders_of_the_customer(shop: Shop) -> None:
     user = new_id()
     expected = [await placed(shop, user) for _ in range(5)]
-    await shop.client.get(f"/v1/orders/{expected[-1]}", headers=shop.bearer("customer", user))
+    await shop.client.get(f"/v1/orders/{expected[-1]}", headers=shop.issue_headers("customer", user))
     found, cursor = [], ""
     while True:
-        page = (await shop.client.get(f"/v1/orders?limit=2{cursor}", headers=shop.bearer("customer", user))).json()
+        page = (await shop.client.get(f"/v1/orders?limit=2{cursor}", headers=shop.issue_headers("customer", user))).json()
         found += [item["id"] for item in page["items"]]
         if page["next_cursor"] is None:
             break
@@ -418,27 +420,27 @@ async def test_events_can_be_neither_changed_nor_deleted(shop: Shop) -> None:
     order_id = await placed(shop, new_id())
     for statement in ("UPDATE event SET actor = 'nobody' WHERE stream = $1", "DELETE FROM event WHERE stream = $1"):
         with pytest.raises(asyncpg.RestrictViolationError):
-            await shop.database("orders").fetch(statement, UUID(order_id))
+            await shop.get_database("orders").fetch(statement, UUID(order_id))
 
 
 async def test_a_rebuilt_read_side_equals_the_live_one_to_the_byte(shop: Shop) -> None:
-    write, read = shop.database("orders"), shop.context("orders").databases["orders_read"]
+    write, read = shop.get_database("orders"), shop.get_context("orders").databases["orders_read"]
 
     async def caught_up() -> bool:
-        return (await projections.advance(write, read))[0] == 0
+        return (await projections.project_events(write, read))[0] == 0
 
-    await until(caught_up)
+    await wait_until(caught_up)
     progress: list[int] = []
     for table in ("rebuilt_one", "rebuilt_two"):
-        await projections.rebuild(write, read, table, progress.append)
-    one, two, live = [await store.digest(read, table) for table in ("rebuilt_one", "rebuilt_two", "order_summary")]
+        await projections.rebuild_table(write, read, table, progress.append)
+    one, two, live = [await store.compute_digest(read, table) for table in ("rebuilt_one", "rebuilt_two", "order_summary")]
     assert one == two == live
     assert one[0] > 0
     assert progress
-    rebuilt = await projections.rebuild_live(shop.context("orders").databases, progress.append)
-    assert rebuilt.same
+    rebuilt = await projections.rebuild_summaries(shop.get_context("orders").databases, progress.append)
+    assert rebuilt.is_identical
     assert rebuilt.rows == live[0]
-    assert await store.digest(read, "order_summary") == live
+    assert await store.compute_digest(read, "order_summary") == live
 
 
 async def test_an_accepted_order_takes_at_most_twelve_statements(shop: Shop) -> None:
@@ -447,7 +449,7 @@ async def test_an_accepted_order_takes_at_most_twelve_statements(shop: Shop) -> 
     user = new_id()
     await placed(shop, user)
     statements = STATEMENTS.labels("orders")
-    orders = shop.context("orders")
+    orders = shop.get_context("orders")
     before = statements._value.get()
     answer = await place(shop, user, order(("MUG", 1), ("LAMP", 1)))
     assert answer.status_code == 202

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 from caravan.bus import Bus
-from caravan.bus.failures.causes import payload_of
-from caravan.messages import Outgoing
+from caravan.bus.failures.causes import redact_payload
+from caravan.messages import OutgoingMessage
 from caravan.runtime import Backends
 from tests.contract.record import CORPUS
-from tests.shop import until
-from tests.story import Story, whole_shop
+from tests.shop import wait_until
+from tests.story import ShopScenario, run_whole_shop
 
 TOKEN = b"tok_"
 """Every token of the story begins so, and nothing else does."""
@@ -27,7 +27,7 @@ class Noting:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._bus, name)
 
-    async def publish(self, messages: Sequence[Outgoing]) -> None:
+    async def publish(self, messages: Sequence[OutgoingMessage]) -> None:
         self.all |= {message.channel for message in messages}
         self.with_token |= {message.channel for message in messages if TOKEN in message.body}
         await self._bus.publish(messages)
@@ -40,16 +40,16 @@ async def test_a_token_travels_to_payments_alone_and_is_kept_by_nobody_once_the_
         buses.append(Noting(bus))
         return buses[-1]
 
-    async with whole_shop(backends, tmp_path / "shop", wrap=noting) as story:
-        await story.tell()
-        await story.rest()
-        await until(lambda: _forgotten(story))
+    async with run_whole_shop(backends, tmp_path / "shop", wrap=noting) as story:
+        await story.run_scenario()
+        await story.wait_for_ends()
+        await wait_until(lambda: _forgotten(story))
     travelled = {channel for bus in buses for channel in bus.all}
     assert {"order-created", "orders", "payments.capture", "payments.refund", "order-processed", "order-undone"} <= travelled
     assert {channel for bus in buses for channel in bus.with_token} == {"payments.expect"}
 
 
-async def _forgotten(story: Story) -> bool:
+async def _forgotten(story: ShopScenario) -> bool:
     """No row about an order of the story, of whatever table, holds a token."""
     for context in story.shop.process.contexts.values():
         for name, database in context.databases.items():
@@ -65,5 +65,5 @@ async def _forgotten(story: Story) -> bool:
 def test_the_failure_desk_shows_no_token_of_a_letter() -> None:
     [body] = (CORPUS / "payments.ExpectPayment.v1.jsonl").read_bytes().splitlines()
     assert TOKEN in body
-    for shown in (payload_of(body, len(body)), payload_of(body[:-1], len(body) - 1), payload_of(body[:-200], len(body))):
+    for shown in (redact_payload(body, len(body)), redact_payload(body[:-1], len(body) - 1), redact_payload(body[:-200], len(body))):
         assert TOKEN.decode() not in str(shown)

@@ -14,8 +14,8 @@ from caravan.money import Money
 from caravan.runtime import Backends
 from services.orders import model, projections, store
 from services.orders.messages import Address
-from services.orders.model import IllegalMove, Offered, Order
-from tests.shop import Shop, running
+from services.orders.model import IllegalMove, OfferedProduct, Order
+from tests.shop import Shop, run_services
 
 HISTORIES, MOVES, EXAMPLES = 200, 12, 50
 POUNDS = Money(amount=1250, currency="GBP")
@@ -46,26 +46,26 @@ def move(order: Order, choice: int) -> list[Event]:
     ]
     match choice % 11:
         case number if number < len(facts):
-            return order.learn(facts[number])
+            return order.record_report(facts[number])
         case 6 | 7:
             try:
                 return order.request_cancellation("changed my mind")
             except IllegalMove:
                 return []
         case 8:
-            return order.cancelled("changed my mind", POUNDS)
+            return order.complete_cancellation("changed my mind", POUNDS)
         case 9:
-            return order.cancelled("changed my mind", None)
+            return order.complete_cancellation("changed my mind", None)
         case _:
-            return order.cancellation_refused("it has left")
+            return order.refuse_cancellation("it has left")
 
 
 def histories(choices: bytes) -> dict[UUID, list[Event]]:
     found: dict[UUID, list[Event]] = {}
     for start in range(0, len(choices), MOVES):
         order_id = new_id()
-        created = model.place(
-            order_id, new_id(), "ada@example.com", "Ada", [(Offered("MUG", "Mug", "all", POUNDS), 1)], ADDRESS, "card", NOW
+        created = model.create_order(
+            order_id, new_id(), "ada@example.com", "Ada", [(OfferedProduct("MUG", "Mug", "all", POUNDS), 1)], ADDRESS, "card", NOW
         )
         order = Order()
         order.apply(created)
@@ -80,13 +80,13 @@ def histories(choices: bytes) -> dict[UUID, list[Event]]:
 
 @pytest.fixture(scope="module")
 async def shop(backends: Backends) -> AsyncIterator[Shop]:
-    async with running(backends, "orders") as shop:
+    async with run_services(backends, "orders") as shop:
         yield shop
 
 
 async def project(shop: Shop) -> None:
-    databases = shop.context("orders").databases
-    while (await projections.advance(databases["orders"], databases["orders_read"]))[0]:
+    databases = shop.get_context("orders").databases
+    while (await projections.project_events(databases["orders"], databases["orders_read"]))[0]:
         pass
 
 
@@ -100,17 +100,17 @@ async def project(shop: Shop) -> None:
 @given(choices=st.binary(min_size=HISTORIES * MOVES, max_size=HISTORIES * MOVES), cut=st.integers(0, MOVES))
 async def test_the_fold_of_the_events_is_the_stored_state(shop: Shop, choices: bytes, cut: int) -> None:
     told = histories(choices)
-    databases = shop.context("orders").databases
+    databases = shop.get_context("orders").databases
     for first, last in ((0, cut), (cut, MOVES + 1)):  # the read side takes it in as two pieces
-        async with databases["orders"].work() as work:
+        async with databases["orders"].unit_of_work() as uow:
             for order_id, events in told.items():
-                work.append(order_id, first, events[first:last])
+                uow.append(order_id, first, events[first:last])
         await project(shop)
-    streams = await model.STORE.load(databases["orders"], list(told))
-    async with databases["orders_read"].work() as work:
-        stored = await store.states(work, projections.LIVE, list(told))
+    streams = await model.EVENT_STORE.load_streams(databases["orders"], list(told))
+    async with databases["orders_read"].unit_of_work() as uow:
+        stored = await store.load_orders(uow, projections.LIVE_TABLE, list(told))
     for order_id, events in told.items():
-        folded = model.fold((recorded.event, recorded.time) for recorded in streams[order_id])
+        folded = model.fold_events((recorded.event, recorded.time) for recorded in streams[order_id])
         assert folded.version == len(events)
         expected, found = ({name: getattr(order, name) for name in STORED} for order in (folded, stored[order_id]))
         assert found == expected, [type(event).__name__ for event in events]
@@ -119,6 +119,6 @@ async def test_the_fold_of_the_events_is_the_stored_state(shop: Shop, choices: b
 
 async def test_and_a_read_side_built_anew_from_all_of_them_is_the_same_to_the_byte(shop: Shop) -> None:
     await project(shop)
-    rebuilt = await projections.rebuild_live(shop.context("orders").databases, lambda _: None)
-    assert rebuilt.same
+    rebuilt = await projections.rebuild_summaries(shop.get_context("orders").databases, lambda _: None)
+    assert rebuilt.is_identical
     assert rebuilt.rows >= HISTORIES

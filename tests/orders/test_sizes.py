@@ -7,14 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from caravan.clock import new_id
-from caravan.messages import MAX_BYTES, Channel, Message, MessageTooLarge, encode
+from caravan.messages import MAX_BYTES, Channel, Message, MessageTooLarge, encode_message
 from caravan.money import Money
 from services.inventory.messages import INVENTORY_REJECTED, RESERVE_STOCK, InventoryRejected, ReserveStock, Shortage, StockLine
 from services.orders import model
 from services.orders.messages import ORDER_CREATED, ORDERS, Address
 from services.orders.schemas import MAX_LINES, MAX_QUANTITY
 from services.orders.use_cases import place
-from services.payments.messages import EXPECT
+from services.payments.messages import EXPECT_PAYMENT
 from services.processing import use_cases as processing
 from services.shipping.messages import ORDER_SHIPPED, SHIP_ORDER, OrderShipped
 
@@ -25,7 +25,9 @@ SIGNS = ("a", '"', "\\", "é", "水", "\U0001f9e6")
 
 def encoded(channel: Channel, message: Message, **cause: Any) -> int:
     return len(
-        encode(message, channel, key=str(new_id()), source="orders", time=NOW, traceparent="00-" + "a" * 52, actor="a" * 100, **cause).body
+        encode_message(
+            message, channel, key=str(new_id()), source="orders", time=NOW, traceparent="00-" + "a" * 52, actor="a" * 100, **cause
+        ).body
     )
 
 
@@ -43,23 +45,23 @@ def test_what_follows_from_an_accepted_order_is_never_too_large(
     count: int, sign: str, name: int, category: int, sku: int, quantity: int, price: int
 ) -> None:
     lines = [
-        (model.Offered(f"{number:0{sku}d}", sign * name, "c" * category, Money(amount=price, currency="GBP")), quantity)
+        (model.OfferedProduct(f"{number:0{sku}d}", sign * name, "c" * category, Money(amount=price, currency="GBP")), quantity)
         for number in range(count)
     ]
     text = sign * 200
     address = Address(name=text, street=text, city=text, postcode=sign * 20, country="GB")
-    created = model.place(new_id(), new_id(), "e" * 250, sign * 100, lines, address, "card", NOW)
+    created = model.create_order(new_id(), new_id(), "e" * 250, sign * 100, lines, address, "card", NOW)
     try:
         size = encoded(ORDER_CREATED, created)
         encoded(ORDERS, created)
-        encoded(EXPECT, place._payment(created, "t" * 100))
+        encoded(EXPECT_PAYMENT, place._build_expect_payment(created, "t" * 100))
     except MessageTooLarge:
         assert count > 100, "an order of a hundred lines is always taken"
         return
     assert size <= MAX_BYTES
     cause = str(new_id())
     shortages = [Shortage(sku=line.sku, wanted=quantity, available=quantity - 1) for line in created.lines]
-    shipment = processing._shipment(created)
+    shipment = processing._build_ship_order(created)
     shipped = OrderShipped(
         order_id=created.order_id, email=created.email, carrier="c" * 50, tracking_number="t" * 50, parcels=shipment.parcels
     )
@@ -70,4 +72,4 @@ def test_what_follows_from_an_accepted_order_is_never_too_large(
         (SHIP_ORDER, shipment),
         (ORDER_SHIPPED, shipped),
     ):
-        encoded(channel, message, cause=cause)
+        encoded(channel, message, causation_id=cause)

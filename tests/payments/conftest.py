@@ -10,8 +10,16 @@ import pytest
 from caravan.clock import new_id
 from caravan.money import Money
 from caravan.runtime import Backends
-from services.payments.messages import CAPTURE, EXPECT, REFUND, CapturePayment, ExpectPayment, InvoiceLine, RefundPayment
-from tests.shop import Shop, running, until
+from services.payments.messages import (
+    CAPTURE_PAYMENT,
+    EXPECT_PAYMENT,
+    REFUND_PAYMENT,
+    CapturePayment,
+    ExpectPayment,
+    InvoiceLine,
+    RefundPayment,
+)
+from tests.shop import Shop, run_services, wait_until
 
 SETTINGS = {"PAYMENTS_RETRY_SECONDS": "[0.02, 0.04, 0.06, 0.08]", "PAYMENTS_ASK_AGAIN_SECONDS": "0.02", "PAYMENTS_CALL_SECONDS": "0.3"}
 
@@ -32,7 +40,7 @@ class Till:
     staff: dict[str, str] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.staff = self.shop.bearer("staff")
+        self.staff = self.shop.issue_headers("staff")
 
     def order(self, token: str = "tok_ok", **changes: Any) -> ExpectPayment:
         lines = [
@@ -53,40 +61,42 @@ class Till:
         return ExpectPayment(**{**defaults, **changes})
 
     async def expect(self, order: ExpectPayment, *, identifier: UUID | None = None) -> None:
-        await self.shop.send("payments", EXPECT, order, key=order.order_id, identifier=identifier)
+        await self.shop.send_message("payments", EXPECT_PAYMENT, order, key=order.order_id, message_id=identifier)
 
     async def expected(self, order: ExpectPayment) -> None:
         """As after the order was placed: payments knows what it will be charged with."""
         await self.expect(order)
-        database = self.shop.database("payments")
-        await until(lambda: database.fetchval("SELECT 1 FROM payment WHERE order_id = $1 AND user_id IS NOT NULL", order.order_id))
+        database = self.shop.get_database("payments")
+        await wait_until(lambda: database.fetchval("SELECT 1 FROM payment WHERE order_id = $1 AND user_id IS NOT NULL", order.order_id))
 
     async def command(self, order: ExpectPayment, *, identifier: UUID | None = None) -> None:
-        await self.shop.send("payments", CAPTURE, CapturePayment(order_id=order.order_id), key=order.order_id, identifier=identifier)
+        await self.shop.send_message(
+            "payments", CAPTURE_PAYMENT, CapturePayment(order_id=order.order_id), key=order.order_id, message_id=identifier
+        )
 
     async def capture(self, order: ExpectPayment, *, identifier: UUID | None = None) -> None:
         await self.expected(order)
         await self.command(order, identifier=identifier)
 
     async def refund(self, order_id: UUID, *, reason: str = "changed my mind") -> None:
-        await self.shop.send("payments", REFUND, RefundPayment(order_id=order_id, reason=reason), key=order_id)
+        await self.shop.send_message("payments", REFUND_PAYMENT, RefundPayment(order_id=order_id, reason=reason), key=order_id)
 
     async def events(self, order_id: UUID) -> list[tuple[str, dict[str, Any]]]:
         """What was published about an order: (topic, data), topic by topic."""
         topics = ("payment-completed", "payment-failed", "payment-refunded")
-        return [(topic, envelope["data"]) for topic in topics for envelope in await self.shop.published(topic, order_id)]
+        return [(topic, envelope["data"]) for topic in topics for envelope in await self.shop.read_topic(topic, order_id)]
 
     async def wait_for(self, order_id: UUID, topic: str, count: int = 1) -> list[dict[str, Any]]:
         """The data of the first `count` events on a topic; wakes the sweepers meanwhile."""
-        context = self.shop.context("payments")
+        context = self.shop.get_context("payments")
 
         async def there() -> list[dict[str, Any]] | None:
-            found = [envelope["data"] for envelope in await self.shop.published(topic, order_id)]
-            context.nudge("captures")
-            context.nudge("refunds")
+            found = [envelope["data"] for envelope in await self.shop.read_topic(topic, order_id)]
+            context.wake("captures")
+            context.wake("refunds")
             return found if len(found) >= count else None
 
-        found = await until(there)
+        found = await wait_until(there)
         assert found is not None
         return found
 
@@ -107,14 +117,14 @@ async def till(backends: Backends) -> AsyncIterator[Till]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in SETTINGS.items():
             patch.setenv(name, value)
-        async with running(backends, "payments") as shop:
+        async with run_services(backends, "payments") as shop:
             yield Till(shop)
 
 
 @pytest.fixture
 def provider(till: Till) -> Iterator[Any]:
     """Put another provider in place for one test: `provider(Forgetful)`, where Forgetful is `Around` the real one."""
-    parts = till.shop.context("payments").parts
+    parts = till.shop.get_context("payments").resources
     real = parts.provider
 
     def use(make: Any) -> Any:
@@ -128,7 +138,7 @@ def provider(till: Till) -> Iterator[Any]:
 @pytest.fixture
 def patient(till: Till) -> Any:
     """Further attempts come in an hour, unless somebody promotes them."""
-    context = till.shop.context("payments")
+    context = till.shop.get_context("payments")
     settings, context.settings = context.settings, context.settings.model_copy(update={"retry_seconds": (3600.0, 3600.0)})
     yield context
     context.settings = settings

@@ -9,10 +9,10 @@ import pytest
 from caravan.clock import new_id, utc_now
 from caravan.messages import Command, Delivery
 from services.payments.messages import CapturePayment, ExpectPayment, RefundPayment
-from services.payments.model import OUT_OF_STOCK, VOIDED
+from services.payments.model import CANCELLED_REASON, OUT_OF_STOCK_REASON
 from services.payments.use_cases import charge, give_back
 from tests.payments.conftest import Around, Till
-from tests.shop import until
+from tests.shop import wait_until
 
 END = {"the refund", "the cancellation", "the rejection"}
 
@@ -22,24 +22,26 @@ def delivery(order: ExpectPayment, message: Command) -> Delivery[Any]:
 
 
 async def arrive(till: Till, order: ExpectPayment, what: str) -> None:
-    context = till.shop.context("payments")
+    context = till.shop.get_context("payments")
     if what == "the command":
-        await charge.capture(context, [delivery(order, CapturePayment(order_id=order.order_id))])
+        await charge.capture_payments(context, [delivery(order, CapturePayment(order_id=order.order_id))])
         return
-    async with context.database.work() as work:
+    async with context.database.unit_of_work() as uow:
         match what:
             case "the payment":
-                await charge.expect(context, work, [order])
+                await charge.expect_payments(context, uow, [order])
             case "the refund":
-                await give_back.ask_refund(context, work, delivery(order, RefundPayment(order_id=order.order_id, reason="changed my mind")))
+                await give_back.request_refund(
+                    context, uow, delivery(order, RefundPayment(order_id=order.order_id, reason="changed my mind"))
+                )
             case "the cancellation":
-                await charge.close(context, work, {order.order_id: VOIDED})
+                await charge.void_payments(context, uow, {order.order_id: CANCELLED_REASON})
             case "the rejection":
-                await charge.close(context, work, {order.order_id: OUT_OF_STOCK})
+                await charge.void_payments(context, uow, {order.order_id: OUT_OF_STOCK_REASON})
 
 
 async def token(till: Till, order_id: UUID) -> str:
-    return str(await till.shop.database("payments").fetchval("SELECT token FROM payment WHERE order_id = $1", order_id))
+    return str(await till.shop.get_database("payments").fetchval("SELECT token FROM payment WHERE order_id = $1", order_id))
 
 
 class Failing(Around):
@@ -52,7 +54,7 @@ class Failing(Around):
 async def test_an_order_whose_command_comes_first_is_charged_as_soon_as_it_is_known_with_what(
     till: Till, jobs_away: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    order, context = till.order(), till.shop.context("payments")
+    order, context = till.order(), till.shop.get_context("payments")
     if jobs_away:
         monkeypatch.setattr(context, "jobs", Failing(context.jobs))
     for _ in range(2):
@@ -80,15 +82,15 @@ async def test_every_order_of_arrival_charges_once_at_most_and_keeps_no_token(ti
 
 async def _settled(till: Till, order_id: UUID, sequence: tuple[str, ...]) -> None:
     ended = [what for what in sequence if what in END]
-    context = till.shop.context("payments")
+    context = till.shop.get_context("payments")
 
     async def at_rest() -> str | None:
-        context.nudge("captures")
-        context.nudge("refunds")
+        context.wake("captures")
+        context.wake("refunds")
         status = (await till.payment(order_id))["status"]
         return status if status in ("completed", "voided", "refunded") else None
 
-    status = await until(at_rest)
+    status = await wait_until(at_rest)
     outcomes = [outcome for _, outcome in await till.ledger(order_id)]
     assert outcomes in ([], ["captured"], ["captured", "refunded"]), sequence
     assert status == {0: "voided", 1: "completed", 2: "refunded"}[len(outcomes)], sequence
@@ -109,9 +111,9 @@ async def test_what_is_told_again_after_the_end_brings_back_no_token(till: Till)
 
 
 async def test_a_token_is_kept_while_further_attempts_need_it(till: Till, patient: Any) -> None:
-    order, database = till.order("tok_flaky"), till.shop.database("payments")
+    order, database = till.order("tok_flaky"), till.shop.get_database("payments")
     await till.capture(order)
-    await until(lambda: database.fetchval("SELECT 1 FROM payment WHERE order_id = $1 AND status = 'retrying'", order.order_id))
+    await wait_until(lambda: database.fetchval("SELECT 1 FROM payment WHERE order_id = $1 AND status = 'retrying'", order.order_id))
     assert await token(till, order.order_id) == "tok_flaky"
     await arrive(till, order, "the refund")
     assert await token(till, order.order_id) == ""

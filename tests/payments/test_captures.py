@@ -9,24 +9,24 @@ from caravan.messages import Delivery
 from caravan.money import Money
 from services.orders.messages import ORDERS, OrderCancelled
 from services.payments import model, schemas
-from services.payments.messages import CAPTURE, EXPECT, CapturePayment
-from services.payments.providers import Captured, Declined
+from services.payments.messages import CAPTURE_PAYMENT, EXPECT_PAYMENT, CapturePayment
+from services.payments.providers import CaptureDecline, CaptureSuccess
 from services.payments.store import charges
 from tests.payments.conftest import Around, Till
-from tests.shop import until
+from tests.shop import wait_until
 
 
 async def test_an_order_that_was_just_placed_shows_an_expected_payment_to_its_owner_only(till: Till) -> None:
     order = till.order()
     await till.expected(order)
-    owner, stranger = till.shop.bearer(user_id=order.user_id), till.shop.bearer()
+    owner, stranger = till.shop.issue_headers(user_id=order.user_id), till.shop.issue_headers()
     path = f"/v1/payments/{order.order_id}"
 
     async def seen() -> Any:
         answer = await till.shop.client.get(path, headers=owner)
         return answer.status_code == 200 and answer.json()
 
-    shown = await until(seen)
+    shown = await wait_until(seen)
     assert (shown["status"], shown["amount"], shown["attempts"]) == ("expected", {"amount": 1999, "currency": "GBP"}, [])
     assert (await till.shop.client.get(path, headers=stranger)).status_code == 404
     assert (await till.shop.client.get(path)).status_code == 401
@@ -94,9 +94,9 @@ async def test_soft_failures_end_in_a_failed_payment_when_the_attempts_are_used_
     keys: list[str] = []
 
     class Busy(Around):
-        async def capture(self, key: str, reference: str, amount: Money, token: str) -> Declined:
+        async def capture(self, key: str, reference: str, amount: Money, token: str) -> CaptureDecline:
             keys.append(key)
-            return Declined("busy", hard=False)
+            return CaptureDecline("busy", hard=False)
 
     provider(Busy)
     order = till.order()
@@ -110,7 +110,7 @@ async def test_a_call_that_hangs_is_cut_off_and_asked_about_with_the_same_key(ti
     class Hanging(Around):
         hung = False
 
-        async def capture(self, key: str, reference: str, amount: Money, token: str) -> Captured | Declined:
+        async def capture(self, key: str, reference: str, amount: Money, token: str) -> CaptureSuccess | CaptureDecline:
             if token == "tok_slow" and not self.hung:
                 self.hung = True
                 await asyncio.sleep(60)
@@ -126,11 +126,11 @@ async def test_a_call_that_hangs_is_cut_off_and_asked_about_with_the_same_key(ti
 
 
 async def test_a_process_that_died_after_the_call_charges_no_second_time(till: Till) -> None:
-    order, context = till.order(), till.shop.context("payments")
+    order, context = till.order(), till.shop.get_context("payments")
     await till.expected(order)
     command = Delivery(CapturePayment(order_id=order.order_id), new_id(), str(order.order_id), context.clock(), None, None)
-    await charges.begin(context.database, [command], "GBP", context.clock() + timedelta(hours=1), context.clock())
-    await context.parts.provider.capture(f"{order.order_id}:1", str(order.order_id), order.amount, "tok_ok")
+    await charges.begin_captures(context.database, [command], "GBP", context.clock() + timedelta(hours=1), context.clock())
+    await context.resources.provider.capture(f"{order.order_id}:1", str(order.order_id), order.amount, "tok_ok")
 
     await till.capture(order)  # the message comes again, because it was never acknowledged
     [completed] = await till.wait_for(order.order_id, "payment-completed")
@@ -141,10 +141,10 @@ async def test_a_process_that_died_after_the_call_charges_no_second_time(till: T
 async def test_a_command_that_can_not_be_stored_holds_up_no_other_of_its_batch(till: Till) -> None:
     orders = [till.order() for _ in range(5)]
     poison = till.order(customer_name="\x00")
-    async with till.shop.database("payments").work() as work:
+    async with till.shop.get_database("payments").unit_of_work() as uow:
         for order in (*orders[:3], poison, *orders[3:]):
-            work.emit(EXPECT, order, key=order.order_id)
-            work.emit(CAPTURE, CapturePayment(order_id=order.order_id), key=order.order_id)
+            uow.emit(EXPECT_PAYMENT, order, key=order.order_id)
+            uow.emit(CAPTURE_PAYMENT, CapturePayment(order_id=order.order_id), key=order.order_id)
     for order in orders:
         await till.wait_for(order.order_id, "payment-completed")
         assert await till.ledger(order.order_id) == [("1", "captured")]
@@ -155,16 +155,16 @@ async def test_an_order_cancelled_before_the_command_is_never_charged(till: Till
     order = till.order()
     await till.expected(order)
     cancelled = OrderCancelled(order_id=order.order_id, user_id=order.user_id, email=order.email, reason="", refunded=None)
-    await till.shop.send("payments", ORDERS, cancelled, key=order.order_id)
+    await till.shop.send_message("payments", ORDERS, cancelled, key=order.order_id)
 
     async def voided() -> bool:
         answer = await till.shop.client.get(f"/v1/payments/{order.order_id}", headers=till.staff)
         return answer.status_code == 200 and answer.json()["status"] == "voided"
 
-    await until(voided)
+    await wait_until(voided)
     await till.capture(order)
     [failed] = await till.wait_for(order.order_id, "payment-failed")
-    assert failed["reason"] == model.VOIDED
+    assert failed["reason"] == model.CANCELLED_REASON
     assert await till.ledger(order.order_id) == []
 
 
@@ -177,7 +177,7 @@ async def test_staff_page_through_payments_by_status_and_customers_may_not(till:
     second = (await till.shop.client.get(f"/v1/payments?status=failed&limit=2&cursor={first['next_cursor']}", headers=till.staff)).json()
     newest = sorted((str(order.order_id) for order in orders), reverse=True)
     assert [item["order_id"] for item in first["items"] + second["items"]][:3] == newest
-    assert (await till.shop.client.get("/v1/payments", headers=till.shop.bearer())).status_code == 403
+    assert (await till.shop.client.get("/v1/payments", headers=till.shop.issue_headers())).status_code == 403
     assert (await till.shop.client.get("/v1/payments?cursor=abc", headers=till.staff)).status_code == 400
     assert (await till.shop.client.get("/v1/payments?status=lost", headers=till.staff)).status_code == 422
 

@@ -10,23 +10,23 @@ from services.payments.client import HOLD_CAPTURE, HoldRequest
 from services.payments.messages import CapturePayment
 from services.payments.use_cases import RETRY_JOB, charge
 from tests.payments.conftest import Till
-from tests.shop import until
+from tests.shop import wait_until
 
 
 async def test_neither_a_first_nor_a_further_attempt_begins_while_an_order_is_held(till: Till, patient: Any) -> None:
     fresh, between = till.order(), till.order("tok_flaky")
-    database, context = till.shop.database("payments"), till.shop.context("payments")
+    database, context = till.shop.get_database("payments"), till.shop.get_context("payments")
     await till.expected(fresh)
     await till.capture(between)
-    await until(lambda: database.fetchval("SELECT 1 FROM payment WHERE order_id = $1 AND status = 'retrying'", between.order_id))
+    await wait_until(lambda: database.fetchval("SELECT 1 FROM payment WHERE order_id = $1 AND status = 'retrying'", between.order_id))
     for order in (fresh, between):
-        await context.calls(HOLD_CAPTURE, HoldRequest(order_id=order.order_id))
+        await context.call(HOLD_CAPTURE, HoldRequest(order_id=order.order_id))
     for order in (fresh, between):
-        await charge.capture(context, [delivery(order)])
+        await charge.capture_payments(context, [delivery(order)])
     past = utc_now() - timedelta(hours=1)
     await database.fetch("UPDATE payment SET due_at = $2 WHERE order_id = $1 AND due_at IS NOT NULL", between.order_id, past)
-    await charge.retry(context, job(between.order_id, 2))
-    await charge.resume(context)
+    await charge.retry_capture(context, job(between.order_id, 2))
+    await charge.resume_captures(context)
     assert await till.ledger(fresh.order_id) == []
     assert await till.ledger(between.order_id) == [("1", "failed")]
     for order in (fresh, between):
@@ -36,12 +36,12 @@ async def test_neither_a_first_nor_a_further_attempt_begins_while_an_order_is_he
 
 
 async def test_a_hold_that_no_cancellation_follows_ends_by_itself(till: Till) -> None:
-    order, database, context = till.order(), till.shop.database("payments"), till.shop.context("payments")
-    await context.calls(HOLD_CAPTURE, HoldRequest(order_id=order.order_id))
-    await charge.capture(context, [delivery(order)])
+    order, database, context = till.order(), till.shop.get_database("payments"), till.shop.get_context("payments")
+    await context.call(HOLD_CAPTURE, HoldRequest(order_id=order.order_id))
+    await charge.capture_payments(context, [delivery(order)])
     assert await till.ledger(order.order_id) == []
     await till.expected(order)
-    await charge.capture(context, [delivery(order)])
+    await charge.capture_payments(context, [delivery(order)])
     assert await till.ledger(order.order_id) == []
     await database.fetch("UPDATE payment SET held_until = $2 WHERE order_id = $1", order.order_id, utc_now())
     await till.wait_for(order.order_id, "payment-completed")

@@ -17,17 +17,17 @@ from caravan.clock import new_id
 from caravan.errors import TooManyRequests
 from caravan.jobs import desk
 from caravan.money import Money
-from services.payments.drawing import Drawings, render
+from services.payments.drawing import InvoiceRenderer, render_invoice
 from services.payments.messages import ExpectPayment, InvoiceLine
-from services.payments.model import positions
+from services.payments.model import build_invoice_rows
 from services.payments.store import invoices
 from services.payments.use_cases import RETRY_JOB, invoice
 from tests.payments.conftest import Till
-from tests.shop import until
+from tests.shop import wait_until
 
 
 async def text_of(till: Till, order: ExpectPayment) -> str:
-    answer = await till.shop.client.get(f"/v1/orders/{order.order_id}/invoice", headers=till.shop.bearer(user_id=order.user_id))
+    answer = await till.shop.client.get(f"/v1/orders/{order.order_id}/invoice", headers=till.shop.issue_headers(user_id=order.user_id))
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == "application/pdf"
     return "\n".join(page.extract_text() for page in PdfReader(BytesIO(answer.content)).pages)
@@ -55,7 +55,7 @@ async def test_an_invoice_is_for_the_owner_and_staff_once_the_order_is_paid(till
     await till.wait_for(failed.order_id, "payment-failed")
     path = f"/v1/orders/{order.order_id}/invoice"
     assert (await till.shop.client.get(path, headers=till.staff)).status_code == 200
-    assert (await till.shop.client.get(path, headers=till.shop.bearer())).status_code == 404
+    assert (await till.shop.client.get(path, headers=till.shop.issue_headers())).status_code == 404
     assert (await till.shop.client.get(path)).status_code == 401
     assert (await till.shop.client.get(f"/v1/orders/{failed.order_id}/invoice", headers=till.staff)).status_code == 404
 
@@ -119,7 +119,7 @@ async def test_numbers_have_no_holes_and_no_repeats_under_concurrency(till: Till
     await _roll_back(till)
     for order in orders:
         await till.wait_for(order.order_id, "payment-failed" if order.token == "tok_declined" else "payment-completed")
-    rows = await till.shop.database("payments").fetch("SELECT number FROM invoice ORDER BY number")
+    rows = await till.shop.get_database("payments").fetch("SELECT number FROM invoice ORDER BY number")
     assert [row[0] for row in rows] == list(range(1, len(rows) + 1))
     assert len(rows) >= 101
 
@@ -131,7 +131,7 @@ async def test_credit_notes_are_numbered_by_themselves_without_holes(till: Till)
     for order in refunded:
         await till.wait_for(order.order_id, "payment-refunded")
         await till.refund(order.order_id)  # which gives back nothing, and has no number
-    database = till.shop.database("payments")
+    database = till.shop.get_database("payments")
     rows = await database.fetch("SELECT number, order_id FROM credit_note ORDER BY number")
     assert [row["number"] for row in rows] == list(range(1, len(rows) + 1))
     assert {order.order_id for order in refunded} <= {row["order_id"] for row in rows}
@@ -143,8 +143,8 @@ async def test_credit_notes_are_numbered_by_themselves_without_holes(till: Till)
 async def _roll_back(till: Till) -> None:
     """What takes numbers and is rolled back gives them back."""
     with pytest.raises(ZeroDivisionError):
-        async with till.shop.database("payments").work() as work:
-            await work.execute("UPDATE invoice_counter SET last = last + 7")
+        async with till.shop.get_database("payments").unit_of_work() as uow:
+            await uow.execute("UPDATE invoice_counter SET last = last + 7")
             raise ZeroDivisionError
 
 
@@ -153,7 +153,7 @@ LINES = st.lists(st.builds(InvoiceLine, sku=st.just("A"), name=st.text(), quanti
 
 @given(LINES, st.integers(0, 10**13))
 def test_the_positions_of_an_invoice_add_up_to_its_total(lines: list[InvoiceLine], total: int) -> None:
-    assert sum(position.amount for position in positions(lines, total)) == total
+    assert sum(position.amount for position in build_invoice_rows(lines, total)) == total
 
 
 @pytest.mark.parametrize(("currency", "price", "total"), [("JPY", "1,250 JPY", "3,750 JPY"), ("KWD", "1.250 KWD", "3.750 KWD")])
@@ -165,16 +165,16 @@ async def test_an_invoice_has_the_decimals_of_its_currency(till: Till, currency:
 
 
 async def test_an_invoice_is_drawn_once_when_somebody_asks_and_again_after_a_refund(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
-    draw, drawn = invoice.render, list[int]()
+    draw, drawn = invoice.render_invoice, list[int]()
 
     def counted(bill: Any) -> bytes:
         drawn.append(bill["revision"])
         return draw(bill)
 
-    monkeypatch.setattr(invoice, "render", counted)
+    monkeypatch.setattr(invoice, "render_invoice", counted)
     order, path = await paid(till), "/v1/orders/{}/invoice"
     documents = "SELECT revision, pdf FROM invoice_document WHERE order_id = $1"
-    assert await till.shop.database("payments").fetch(documents, order.order_id) == []
+    assert await till.shop.get_database("payments").fetch(documents, order.order_id) == []
     first, second = [await till.shop.client.get(path.format(order.order_id), headers=till.staff) for _ in range(2)]
     assert first.content[:5] == b"%PDF-" and first.content == second.content and drawn == [1]
 
@@ -182,40 +182,40 @@ async def test_an_invoice_is_drawn_once_when_somebody_asks_and_again_after_a_ref
     await till.wait_for(order.order_id, "payment-refunded")
     third, fourth = [await till.shop.client.get(path.format(order.order_id), headers=till.staff) for _ in range(2)]
     assert third.content != first.content and third.content == fourth.content and drawn == [1, 2]
-    kept = await till.shop.database("payments").fetch(documents, order.order_id)
+    kept = await till.shop.get_database("payments").fetch(documents, order.order_id)
     assert [tuple(row) for row in kept] == [(2, third.content)]
 
 
 async def test_a_document_that_takes_longer_than_its_reader_waits_is_drawn_once_and_there_for_the_next(
     till: Till, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    draw, drawn, go_on = invoice.render, list[int](), threading.Event()
+    draw, drawn, go_on = invoice.render_invoice, list[int](), threading.Event()
 
     def slow(bill: Any) -> bytes:
         drawn.append(bill["revision"])
         assert go_on.wait(20)
         return draw(bill)
 
-    monkeypatch.setattr(invoice, "render", slow)
+    monkeypatch.setattr(invoice, "render_invoice", slow)
     order, caller = await paid(till), Caller(str(new_id()), "staff", "a session")
-    context = till.shop.context("payments")
+    context = till.shop.get_context("payments")
 
     async def begun() -> bool:
         return bool(drawn)
 
     for _ in range(3):
-        reading = asyncio.create_task(invoice.read(context, caller, order.order_id))
-        await until(begun)
+        reading = asyncio.create_task(invoice.get_invoice(context, caller, order.order_id))
+        await wait_until(begun)
         reading.cancel()
         with pytest.raises(asyncio.CancelledError):
             await reading
     go_on.set()
-    assert (await invoice.read(context, caller, order.order_id)).pdf[:5] == b"%PDF-"
+    assert (await invoice.get_invoice(context, caller, order.order_id)).pdf[:5] == b"%PDF-"
     assert drawn == [1]
 
 
 async def test_many_documents_at_once_wait_in_a_line_with_an_end(till: Till) -> None:
-    drawings, go_on, most = Drawings(at_once=1, waiting=2), asyncio.Event(), 0
+    drawings, go_on, most = InvoiceRenderer(concurrency=1, max_waiting=2), asyncio.Event(), 0
     at_once = 0
 
     async def make() -> bytes:
@@ -226,13 +226,13 @@ async def test_many_documents_at_once_wait_in_a_line_with_an_end(till: Till) -> 
         at_once -= 1
         return b"drawn"
 
-    asked = [asyncio.create_task(drawings.draw(number % 3, make)) for number in range(9)]
-    refused = asyncio.create_task(drawings.draw("one more", make))
+    asked = [asyncio.create_task(drawings.render_once(number % 3, make)) for number in range(9)]
+    refused = asyncio.create_task(drawings.render_once("one more", make))
     with pytest.raises(TooManyRequests):
         await refused
     go_on.set()
     assert await asyncio.gather(*asked) == [b"drawn"] * 9 and most == 1
-    assert await drawings.draw("one more", make) == b"drawn"
+    assert await drawings.render_once("one more", make) == b"drawn"
 
 
 @pytest.mark.parametrize("name", ["\U0001f9e6" * 200, "x" * 200, "\u6c34" * 200, "\ufdfa" * 200])
@@ -251,7 +251,7 @@ def test_no_legal_name_makes_an_invoice_long_or_dear(name: str) -> None:
         "billing_address": "\n".join([name] * 3),
         "email": "ada@example.com",
     }
-    pdf = render(bill)
+    pdf = render_invoice(bill)
     assert len(pdf) < 500_000
     assert f"A{99:039d}" in "".join(page.extract_text() for page in PdfReader(BytesIO(pdf)).pages).replace("\n", "")
 
@@ -262,19 +262,19 @@ async def test_a_payment_leaves_no_drawing_behind(till: Till) -> None:
     for order in orders:
         await till.refund(order.order_id)
         await till.wait_for(order.order_id, "payment-refunded")
-    queues = await desk.queues(till.shop.process.jobs)
+    queues = await desk.list_queues(till.shop.process.jobs)
     assert [queue.name for queue in queues if queue.name.startswith("payments.")] == [RETRY_JOB]
     ids = [order.order_id for order in orders]
-    assert await till.shop.database("payments").fetch("SELECT FROM invoice_document WHERE order_id = ANY($1)", ids) == []
+    assert await till.shop.get_database("payments").fetch("SELECT FROM invoice_document WHERE order_id = ANY($1)", ids) == []
 
 
 async def test_a_document_of_an_old_revision_is_never_served(till: Till) -> None:
     order = await paid(till)
     await till.refund(order.order_id)
     await till.wait_for(order.order_id, "payment-refunded")
-    await invoices.keep_document(till.shop.database("payments"), order.order_id, 1, b"drawn before, stored after")
+    await invoices.save_document(till.shop.get_database("payments"), order.order_id, 1, b"drawn before, stored after")
     assert "Credit note CN-" in await text_of(till, order)
-    await invoices.keep_document(till.shop.database("payments"), order.order_id, 1, b"drawn before, stored after")
+    await invoices.save_document(till.shop.get_database("payments"), order.order_id, 1, b"drawn before, stored after")
     assert "Credit note CN-" in await text_of(till, order)
 
 

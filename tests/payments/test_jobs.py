@@ -5,10 +5,10 @@ from typing import Any
 
 from caravan.clock import utc_now
 from caravan.jobs import Job, desk
-from services.payments.providers import Declined
+from services.payments.providers import CaptureDecline
 from services.payments.use_cases import RETRY_JOB, charge
 from tests.payments.conftest import Around, Till
-from tests.shop import until
+from tests.shop import wait_until
 
 
 class Soft(Around):
@@ -19,16 +19,16 @@ class Soft(Around):
     async def capture(self, *arguments: Any) -> Any:
         if self.left:
             self.left -= 1
-            return Declined("try later", hard=False)
+            return CaptureDecline("try later", hard=False)
         return await self.real.capture(*arguments)
 
 
-async def seen(till: Till, job_id: str, state: str) -> desk.Entry:
-    async def there() -> desk.Entry | None:
-        entries, _ = await desk.page(till.shop.process.jobs, state=state, queue=RETRY_JOB, limit=100)  # type: ignore[arg-type]
+async def seen(till: Till, job_id: str, state: str) -> desk.JobStatus:
+    async def there() -> desk.JobStatus | None:
+        entries, _ = await desk.list_jobs(till.shop.process.jobs, state=state, queue=RETRY_JOB, limit=100)  # type: ignore[arg-type]
         return next((entry for entry in entries if entry.id == f"{RETRY_JOB}:{job_id}"), None)
 
-    found = await until(there)
+    found = await wait_until(there)
     assert found is not None
     return found
 
@@ -44,12 +44,12 @@ async def test_a_further_attempt_is_a_delayed_job_with_its_number_and_time(till:
     assert payment["status"] == "retrying" and payment["attempt"] == 1
 
     await patient.redis.flushall()  # what Redis forgets, the row tells again
-    await till.shop.process.workers.announce()
-    await charge.sweep_retries(patient)
+    await till.shop.process.workers.announce_queues()
+    await charge.enqueue_missing_retries(patient)
     assert (await seen(till, f"{order.order_id}-2", "delayed")).due_at is not None
 
     flaky.left = 0
-    await desk.promote(till.shop.process.jobs, job.id)
+    await desk.promote_job(till.shop.process.jobs, job.id)
     await till.wait_for(order.order_id, "payment-completed")
     assert await till.ledger(order.order_id) == [("2", "captured")]
 
@@ -64,22 +64,22 @@ async def test_the_same_job_twice_and_late_charges_once(till: Till, provider: An
     async def report(done: int, total: int | None = None) -> None: ...
 
     job = Job("any", RETRY_JOB, {"order_id": str(order.order_id), "attempt": 2}, 1, None, report, lambda: False)
-    answers = await asyncio.gather(*(charge.retry(patient, job) for _ in range(5)))
+    answers = await asyncio.gather(*(charge.retry_capture(patient, job) for _ in range(5)))
     assert sorted(answer["attempt"] for answer in answers) == ["made", *["not wanted any more"] * 4]
-    assert await charge.retry(patient, job) == {"attempt": "not wanted any more"}
+    assert await charge.retry_capture(patient, job) == {"attempt": "not wanted any more"}
     assert await till.ledger(order.order_id) == [("2", "captured")]
-    told = await until(lambda: till.shop.published("payment-completed", order.order_id))
+    told = await wait_until(lambda: till.shop.read_topic("payment-completed", order.order_id))
     assert len(told) == 1
 
 
 async def test_without_its_job_an_attempt_is_made_by_the_sweeper(till: Till, provider: Any) -> None:
     flaky = provider(Soft)
     flaky.left = 1
-    await desk.pause(till.shop.process.jobs, RETRY_JOB, paused=True)
+    await desk.set_queue_paused(till.shop.process.jobs, RETRY_JOB, paused=True)
     try:
         order = till.order()
         await till.capture(order)
         await till.wait_for(order.order_id, "payment-completed")
     finally:
-        await desk.pause(till.shop.process.jobs, RETRY_JOB, paused=False)
+        await desk.set_queue_paused(till.shop.process.jobs, RETRY_JOB, paused=False)
     assert await till.ledger(order.order_id) == [("2", "captured")]

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caravan.clock import new_id
-from services.payments.model import Answer, Payment, Schedule
+from services.payments.model import CaptureResult, Payment, RetrySchedule
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-SCHEDULE = Schedule((1.0, 3.0, 10.0, 30.0), 0.5)
+SCHEDULE = RetrySchedule((1.0, 3.0, 10.0, 30.0), 0.5)
 MOVES = st.lists(st.sampled_from(["captured", "declined", "failed", "unknown", "old", "refund"]), max_size=20)
 
 
@@ -30,11 +30,11 @@ def test_an_attempt_rises_only_after_a_definite_failure_and_money_moves_at_most_
             payment.attempt, payment.status = payment.attempt + 1, "capturing"
             before = (payment.attempt, payment.key)
         if move == "refund":
-            payment.ask_refund()
+            payment.request_refund()
         elif move == "old":
-            assert not payment.take(payment.attempt - 1, Answer("captured"), SCHEDULE, NOW)
+            assert not payment.apply_result(payment.attempt - 1, CaptureResult("captured"), SCHEDULE, NOW)
         else:
-            taken = payment.take(payment.attempt, Answer(move), SCHEDULE, NOW)  # type: ignore[arg-type]
+            taken = payment.apply_result(payment.attempt, CaptureResult(move), SCHEDULE, NOW)  # type: ignore[arg-type]
             captures += taken and move == "captured"
         assert (payment.attempt, payment.key) == before
         assert (payment.due_at is not None) == (payment.status in ("capturing", "retrying"))
@@ -46,12 +46,12 @@ def test_an_attempt_rises_only_after_a_definite_failure_and_money_moves_at_most_
 
 
 def test_a_flaky_card_is_paid_within_a_few_seconds_by_default() -> None:
-    first, second = SCHEDULE.next_attempt(1, NOW), SCHEDULE.next_attempt(2, NOW)
+    first, second = SCHEDULE.compute_next_attempt(1, NOW), SCHEDULE.compute_next_attempt(2, NOW)
     assert first and second
     assert (first - NOW).total_seconds() + (second - NOW).total_seconds() <= 4
-    assert SCHEDULE.next_attempt(5, NOW) is None
+    assert SCHEDULE.compute_next_attempt(5, NOW) is None
 
 
 def test_questions_about_a_lost_answer_come_less_and_less_often() -> None:
-    waits = [(SCHEDULE.next_call(calls, NOW) - NOW).total_seconds() for calls in (1, 2, 3, 9, 1000)]
+    waits = [(SCHEDULE.compute_next_call(calls, NOW) - NOW).total_seconds() for calls in (1, 2, 3, 9, 1000)]
     assert waits == [0.5, 1.0, 2.0, 60.0, 60.0]

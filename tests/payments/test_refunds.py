@@ -5,9 +5,9 @@ from typing import Any
 
 from caravan.clock import new_id
 from caravan.money import Money
-from services.payments.providers import Captured, NoAnswer
+from services.payments.providers import CaptureSuccess, NoProviderResponse
 from tests.payments.conftest import Around, Till
-from tests.shop import until
+from tests.shop import wait_until
 
 
 async def test_a_captured_order_is_given_back_once_however_often_it_is_asked_for(till: Till) -> None:
@@ -27,7 +27,7 @@ async def test_a_captured_order_is_given_back_once_however_often_it_is_asked_for
     payment = await till.payment(order.order_id)
     assert payment["status"] == "refunded"
     assert [(refund["state"], refund["amount"]["amount"]) for refund in payment["refunds"]] == [("done", 1999)]
-    audited = await till.shop.published("audit", f"order:{order.order_id}")
+    audited = await till.shop.read_topic("audit", f"order:{order.order_id}")
     assert [(entry["data"]["action"], entry["data"]["details"]["amount"]["amount"]) for entry in audited] == [
         ("payment.captured", 1999),
         ("payment.refunded", 1999),
@@ -43,7 +43,7 @@ async def test_a_refund_before_anything_was_captured_gives_back_nothing_and_refu
     assert refunded["amount"] == {"amount": 0, "currency": "GBP"}
     assert await till.ledger(order.order_id) == []
     assert (await till.payment(order.order_id))["status"] == "voided"
-    assert await till.shop.published("payment-completed", order.order_id) == []
+    assert await till.shop.read_topic("payment-completed", order.order_id) == []
 
 
 async def test_a_refund_of_a_declined_order_gives_back_nothing(till: Till) -> None:
@@ -57,7 +57,7 @@ async def test_a_refund_of_a_declined_order_gives_back_nothing(till: Till) -> No
 
 
 async def test_a_refund_between_two_attempts_ends_the_attempts(till: Till) -> None:
-    order, database = till.order("tok_flaky"), till.shop.database("payments")
+    order, database = till.order("tok_flaky"), till.shop.get_database("payments")
     await till.capture(order)
 
     async def held() -> Any:  # the next attempt stays away long enough to be overtaken
@@ -66,7 +66,7 @@ async def test_a_refund_between_two_attempts_ends_the_attempts(till: Till) -> No
             order.order_id,
         )
 
-    await until(held)
+    await wait_until(held)
     await till.refund(order.order_id)
     [refunded] = await till.wait_for(order.order_id, "payment-refunded")
     await till.wait_for(order.order_id, "payment-failed")
@@ -79,27 +79,29 @@ async def test_a_refund_during_a_call_waits_for_its_outcome_and_then_gives_all_b
     answering = asyncio.Event()
 
     class Silent(Around):
-        async def capture(self, key: str, reference: str, amount: Money, token: str) -> Captured:
+        async def capture(self, key: str, reference: str, amount: Money, token: str) -> CaptureSuccess:
             charged = await self.real.capture(key, reference, amount, token)
             if not answering.is_set():
-                raise NoAnswer
+                raise NoProviderResponse
             return charged
 
     provider(Silent)
     order = till.order()
     await till.capture(order)
-    await until(
-        lambda: till.shop.database("payments").fetchval(
+    await wait_until(
+        lambda: till.shop.get_database("payments").fetchval(
             "SELECT 1 FROM payment_attempt WHERE order_id = $1 AND state = 'unknown'", order.order_id
         )
     )
     await till.refund(order.order_id)
-    await until(lambda: till.shop.database("payments").fetchval("SELECT refund_asked FROM payment WHERE order_id = $1", order.order_id))
+    await wait_until(
+        lambda: till.shop.get_database("payments").fetchval("SELECT refund_asked FROM payment WHERE order_id = $1", order.order_id)
+    )
     assert await till.events(order.order_id) == []
     answering.set()
     [refunded] = await till.wait_for(order.order_id, "payment-refunded")
     assert refunded["amount"]["amount"] == 1999
-    assert len(await till.shop.published("payment-completed", order.order_id)) == 1
+    assert len(await till.shop.read_topic("payment-completed", order.order_id)) == 1
     assert await till.ledger(order.order_id) == [("1", "captured"), ("refund", "refunded")]
 
 
@@ -111,7 +113,7 @@ async def test_a_refund_whose_answer_was_lost_is_asked_about_with_the_same_key(t
             calls.append(key)
             await self.real.refund(key, reference, charge, amount)
             if len(calls) == 1:
-                raise NoAnswer
+                raise NoProviderResponse
 
     provider(Forgetful)
     order = till.order()

@@ -15,13 +15,13 @@ from caravan.messages import Event
 from caravan.money import Money
 from services.orders import model as orders
 from services.orders.messages import Address, OrderCancellationRefused, OrderCancelled
-from services.payments.model import Answer, Payment, Schedule
+from services.payments.model import CaptureResult, Payment, RetrySchedule
 from services.processing.model import Saga, Step
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PRICE = Money(amount=1250, currency="GBP")
 ADDRESS = Address(name="Ada", street="12 St James's Square", city="London", postcode="SW1Y 4JH", country="GB")
-SCHEDULE = Schedule((1.0, 3.0), 0.5)
+SCHEDULE = RetrySchedule((1.0, 3.0), 0.5)
 ENDS: dict[type[Event], str] = {
     orders.InventoryRejected: "rejected",
     orders.PaymentFailed: "payment_failed",
@@ -31,8 +31,8 @@ Message = tuple[str, Any]
 
 
 def placed(order_id: UUID) -> Event:
-    lines = [(orders.Offered("MUG", "Mug", "all", PRICE), 1)]
-    return orders.place(order_id, new_id(), "ada@example.com", "Ada", lines, ADDRESS, "card", NOW)
+    lines = [(orders.OfferedProduct("MUG", "Mug", "all", PRICE), 1)]
+    return orders.create_order(order_id, new_id(), "ada@example.com", "Ada", lines, ADDRESS, "card", NOW)
 
 
 class OneOrder(RuleBasedStateMachine):
@@ -95,7 +95,7 @@ class OneOrder(RuleBasedStateMachine):
             state = "captured"  # a key that is known is answered with what was stored for it
         if state == "captured" or (state == "unknown" and charged):
             self.charges = 1
-        assert payment.take(payment.attempt, Answer(state, "card_declined"), SCHEDULE, NOW)
+        assert payment.apply_result(payment.attempt, CaptureResult(state, "card_declined"), SCHEDULE, NOW)
         self.tell_payment(payment)
         if payment.status == "voided":
             self.send("payment-refunded", "refunded", 0)
@@ -135,8 +135,8 @@ class OneOrder(RuleBasedStateMachine):
 
     @rule()
     def remind(self) -> None:
-        if not self.saga.closed:
-            self.take(self.saga.next_steps() or self.saga.outstanding())
+        if not self.saga.is_closed:
+            self.take(self.saga.take_next_steps() or self.saga.list_outstanding_steps())
 
     @rule(data=st.data())
     def deliver(self, data: st.DataObject) -> None:
@@ -164,40 +164,40 @@ class OneOrder(RuleBasedStateMachine):
         saga = self.saga
         match channel:
             case "order-created":
-                saga.known = True
+                saga.has_order = True
             case "cancel-order":
-                saga.want_cancelled(value)
+                saga.request_cancellation(value)
             case "inventory-reserved":
-                self.record(self.order.learn(orders.InventoryReserved()))
-                saga.learn("stock", "held")
+                self.record(self.order.record_report(orders.InventoryReserved()))
+                saga.apply_report("stock", "held")
             case "inventory-rejected":
-                saga.learn("stock", "rejected")
+                saga.apply_report("stock", "rejected")
             case "inventory-released":
-                saga.stock_released(value)
+                saga.apply_stock_release(value)
             case "payment-completed":
-                self.record(self.order.learn(orders.PaymentCompleted(amount=PRICE, attempt=1, invoice_number="INV-1")))
-                if saga.learn("money", "captured"):
+                self.record(self.order.record_report(orders.PaymentCompleted(amount=PRICE, attempt=1, invoice_number="INV-1")))
+                if saga.apply_report("money", "captured"):
                     saga.captured = value
             case "payment-failed":
-                if saga.learn("money", "failed"):
+                if saga.apply_report("money", "failed"):
                     saga.reason = value
             case "payment-refunded":
-                if saga.learn("money", "refunded"):
+                if saga.apply_report("money", "refunded"):
                     saga.captured, saga.refunded = max(saga.captured, value), value
             case "order-shipped":
-                self.record(self.order.learn(orders.OrderShipped(carrier="Camel Post", tracking_number="CP1")))
-                saga.learn("parcel", "sent")
+                self.record(self.order.record_report(orders.OrderShipped(carrier="Camel Post", tracking_number="CP1")))
+                saga.apply_report("parcel", "sent")
             case "order-delivered":
-                self.record(self.order.learn(orders.OrderDelivered(tracking_number="CP1")))
-                saga.learn("parcel", "delivered")
+                self.record(self.order.record_report(orders.OrderDelivered(tracking_number="CP1")))
+                saga.apply_report("parcel", "delivered")
             case "shipment-cancelled":
-                saga.learn("parcel", "stopped")
+                saga.apply_report("parcel", "stopped")
             case "order-processed":
                 facts = {"rejected": orders.InventoryRejected(reason="gone"), "payment_failed": orders.PaymentFailed(reason="declined")}
-                self.record(self.order.learn(facts[name]) if name in facts else [])
+                self.record(self.order.record_report(facts[name]) if name in facts else [])
                 return
             case "order-undone":
-                decided = self.order.cancelled("", value) if name == "undone" else self.order.cancellation_refused(value)
+                decided = self.order.complete_cancellation("", value) if name == "undone" else self.order.refuse_cancellation(value)
                 self.record(decided)
                 return
             case "capture" | "refund":
@@ -205,7 +205,7 @@ class OneOrder(RuleBasedStateMachine):
                 return
             case _:
                 raise AssertionError(channel)
-        self.take(saga.next_steps())
+        self.take(saga.take_next_steps())
 
     def record(self, events: list[Event]) -> None:
         for event in events:
@@ -243,7 +243,7 @@ class OneOrder(RuleBasedStateMachine):
                 refunded = Money(amount=self.saga.refunded, currency="GBP") if self.saga.refunded else None
                 self.send("order-undone", "undone", refunded)
             case "refuse_cancellation":
-                self.send("order-undone", "refused", self.saga.why_too_late())
+                self.send("order-undone", "refused", self.saga.explain_refusal())
             case _:
                 self.outcomes.append(step.removeprefix("publish_"))
                 self.send("order-processed", self.outcomes[-1], None)
@@ -260,7 +260,7 @@ class OneOrder(RuleBasedStateMachine):
         if payment is None:
             payment = self.payment = self.new_payment("expected")
         was = payment.status
-        payment.ask_refund()
+        payment.request_refund()
         if was == "retrying":
             self.tell_payment(payment)
         if payment.status in ("voided", "failed", "refunded"):
@@ -297,7 +297,7 @@ class OneOrder(RuleBasedStateMachine):
                 self.give_back()
             elif self.parcel in ("requested", "shipped"):
                 self.carry()
-            elif not self.saga.closed:
+            elif not self.saga.is_closed:
                 self.remind()
             else:
                 break
@@ -326,16 +326,16 @@ def test_everybody_tells_the_same_end_of_an_order() -> None:
 
 
 def test_a_cancellation_while_money_is_asked_for_stops_the_money_at_once() -> None:
-    saga = Saga(new_id(), known=True, stock="held", money="asked")
-    saga.want_cancelled("changed my mind")
-    assert saga.next_steps() == ["refund_payment", "release_stock"]
+    saga = Saga(new_id(), has_order=True, stock="held", money="asked")
+    saga.request_cancellation("changed my mind")
+    assert saga.take_next_steps() == ["refund_payment", "release_stock"]
 
 
 def test_a_cancellation_after_a_published_decline_is_refused_and_the_decline_stays_the_end() -> None:
-    saga = Saga(new_id(), known=True, stock="held", money="asked")
-    saga.learn("money", "failed")
-    assert saga.next_steps() == ["publish_payment_failed", "release_stock"]
-    saga.want_cancelled("changed my mind")
-    assert saga.next_steps() == ["refuse_cancellation"]
-    saga.stock_released("payment failed")
-    assert saga.next_steps() == [] and saga.closed
+    saga = Saga(new_id(), has_order=True, stock="held", money="asked")
+    saga.apply_report("money", "failed")
+    assert saga.take_next_steps() == ["publish_payment_failed", "release_stock"]
+    saga.request_cancellation("changed my mind")
+    assert saga.take_next_steps() == ["refuse_cancellation"]
+    saga.apply_stock_release("payment failed")
+    assert saga.take_next_steps() == [] and saga.is_closed

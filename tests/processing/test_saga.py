@@ -12,7 +12,7 @@ class World:
 
     def __init__(self, draw: st.DataObject) -> None:
         self.draw = draw
-        self.saga = Saga(new_id(), known=True)
+        self.saga = Saga(new_id(), has_order=True)
         self.inbox: list[tuple[str, str]] = []
         self.stock = self.money = self.parcel = "none"
         self.published: list[str] = []
@@ -78,14 +78,14 @@ class World:
 
     def tell(self, part: str, fact: str) -> None:
         if (part, fact) == ("stock", "released"):
-            self.saga.stock_released("released")
+            self.saga.apply_stock_release("released")
         else:
-            news = self.saga.learn(part, fact)  # type: ignore[arg-type]
+            news = self.saga.apply_report(part, fact)  # type: ignore[arg-type]
             if news and fact == "captured":
                 self.saga.captured = 100
             if news and fact == "refunded":
                 self.saga.refunded = 100 if self.money == "refunded" else 0
-        self.take(self.saga.next_steps())
+        self.take(self.saga.take_next_steps())
 
     def settle(self) -> None:
         """Everything that is on its way arrives; what was not answered is asked again."""
@@ -93,8 +93,8 @@ class World:
             self.pick_up()
             if self.inbox:
                 self.tell(*self.inbox.pop(0))
-            elif self.saga.outstanding() and not self.saga.closed:
-                self.take(self.saga.outstanding())
+            elif self.saga.list_outstanding_steps() and not self.saga.is_closed:
+                self.take(self.saga.list_outstanding_steps())
             elif self.parcel in ("none", "stopped", "delivered"):
                 return
 
@@ -103,7 +103,7 @@ class World:
 @given(st.data())
 def test_every_schedule_ends_with_goods_and_money_on_the_same_side(data: st.DataObject) -> None:
     world = World(data)
-    world.take(world.saga.next_steps())
+    world.take(world.saga.take_next_steps())
     for _ in range(data.draw(st.integers(0, 25))):
         match data.draw(st.sampled_from(["deliver", "deliver", "deliver", "pick_up", "cancel", "remind", "expire"])):
             case "deliver":
@@ -111,17 +111,17 @@ def test_every_schedule_ends_with_goods_and_money_on_the_same_side(data: st.Data
             case "pick_up":
                 world.pick_up()
             case "cancel":
-                world.saga.want_cancelled("customer")
-                world.take(world.saga.next_steps())
+                world.saga.request_cancellation("customer")
+                world.take(world.saga.take_next_steps())
             case "remind":
-                world.take(world.saga.outstanding())
+                world.take(world.saga.list_outstanding_steps())
             case "expire":
                 if world.stock == "held":
                     world.stock = "released"
                     world.inbox.append(("stock", "released"))
     world.settle()
     saga = world.saga
-    assert saga.closed, f"stuck: {saga}"
+    assert saga.is_closed, f"stuck: {saga}"
     assert len(world.published) == 1, f"order-processed is published once, not {world.published}"
     assert world.stock != "held", f"stock is still reserved: {saga}"
     if world.parcel == "delivered":
@@ -133,16 +133,16 @@ def test_every_schedule_ends_with_goods_and_money_on_the_same_side(data: st.Data
 
 def test_a_cancellation_that_overtakes_the_order_undoes_it_before_anything_is_asked() -> None:
     saga = Saga(new_id())
-    saga.want_cancelled("changed my mind")
-    assert saga.next_steps() == []
-    saga.known = True
-    assert saga.next_steps() == ["publish_cancelled", "publish_undone"]
+    saga.request_cancellation("changed my mind")
+    assert saga.take_next_steps() == []
+    saga.has_order = True
+    assert saga.take_next_steps() == ["publish_cancelled", "publish_undone"]
 
 
 def test_a_parcel_that_has_left_refuses_the_cancellation_and_the_order_goes_on() -> None:
-    saga = Saga(new_id(), known=True, stock="held", money="captured", parcel="sent", processed=True)
-    saga.want_cancelled("too late")
-    assert saga.next_steps() == ["refuse_cancellation"]
-    saga.learn("parcel", "delivered")
-    saga.next_steps()
-    assert saga.closed
+    saga = Saga(new_id(), has_order=True, stock="held", money="captured", parcel="sent", is_processed=True)
+    saga.request_cancellation("too late")
+    assert saga.take_next_steps() == ["refuse_cancellation"]
+    saga.apply_report("parcel", "delivered")
+    saga.take_next_steps()
+    assert saga.is_closed

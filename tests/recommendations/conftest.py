@@ -11,12 +11,12 @@ import pytest
 from caravan.clock import new_id, utc_now
 from caravan.messages import Channel, Message
 from caravan.money import Money
-from caravan.runtime import Backends, subscriptions
+from caravan.runtime import Backends, list_subscriptions
 from services.catalog.messages import PRODUCT_UPDATED, ProductUpdated
 from services.inventory.messages import STOCK_CHANGED, StockChanged
 from services.orders.messages import ORDER_CANCELLED, ORDER_CREATED, Address, OrderCancelled, OrderCreated, OrderLine
 from services.processing.messages import ORDER_PROCESSED, OrderProcessed, Outcome
-from tests.shop import Shop, running, until
+from tests.shop import Shop, run_services, wait_until
 
 ADDRESS = Address(name="Ada", street="12 St James's Square", city="London", postcode="SW1Y 4JH", country="GB")
 
@@ -93,33 +93,33 @@ async def tell(shop: Shop, *stories: list[Told], seed: int | None = None, times:
     messages = [item for told in stories for item in told for _ in range(times)]
     if seed is not None:
         random.Random(seed).shuffle(messages)
-    async with shop.database("recommendations").work() as work:
+    async with shop.get_database("recommendations").unit_of_work() as uow:
         for item in messages:
-            work.emit(item.channel, item.message, key=str(item.key), identifier=item.id)
+            uow.emit(item.channel, item.message, key=str(item.key), message_id=item.id)
 
     async def quiet() -> bool:
-        pending = await shop.database("recommendations").fetchval("SELECT count(*) FROM outbox")
-        return not pending and not any((await shop.process.bus.lag(subscriptions(shop.process.services))).values())
+        pending = await shop.get_database("recommendations").fetchval("SELECT count(*) FROM outbox")
+        return not pending and not any((await shop.process.bus.measure_lag(list_subscriptions(shop.process.services))).values())
 
-    await until(quiet)
+    await wait_until(quiet)
 
 
 async def empty(shop: Shop) -> None:
-    async with shop.database("recommendations").work() as work:
-        await work.execute("TRUNCATE product, purchase, sold, pair, inbox")
-    await shop.context("recommendations").parts.forget_all()
+    async with shop.get_database("recommendations").unit_of_work() as uow:
+        await uow.execute("TRUNCATE product, purchase, sold, pair, inbox")
+    await shop.get_context("recommendations").resources.invalidate_all()
 
 
 async def recommended(shop: Shop, user_id: UUID, limit: int = 10) -> list[tuple[str, str]]:
     """Sku and rule."""
-    answer = await shop.client.get(f"/v1/recommendations?limit={limit}", headers=shop.bearer("customer", user_id))
+    answer = await shop.client.get(f"/v1/recommendations?limit={limit}", headers=shop.issue_headers("customer", user_id))
     assert answer.status_code == 200, answer.text
     return [(item["sku"], item["rule"]) for item in answer.json()["items"]]
 
 
 @pytest.fixture(scope="module")
 async def recommendations(backends: Backends) -> AsyncIterator[Shop]:
-    async with running(backends, "recommendations") as shop:
+    async with run_services(backends, "recommendations") as shop:
         yield shop
 
 

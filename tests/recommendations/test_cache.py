@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 
 from caravan.clock import new_id
 from services.recommendations import cache
-from services.recommendations.use_cases import COMPUTED
+from services.recommendations.use_cases import LISTS_COMPUTED
 from tests.recommendations.conftest import bought, on_sale, product, stock, tell
 from tests.shop import Shop
 
@@ -15,12 +15,12 @@ GOODS = on_sale("MUG", "TEA", "POT")
 
 
 async def ask(shop: Shop, user_id: UUID) -> tuple[str, list[str]]:
-    answer = await shop.client.get("/v1/recommendations", headers=shop.bearer("customer", user_id))
+    answer = await shop.client.get("/v1/recommendations", headers=shop.issue_headers("customer", user_id))
     return answer.headers["x-cache"], [item["sku"] for item in answer.json()["items"]]
 
 
 def computed() -> float:
-    return float(COMPUTED._value.get())
+    return float(LISTS_COMPUTED._value.get())
 
 
 async def test_the_second_list_comes_from_the_cache(shop: Shop) -> None:
@@ -63,8 +63,8 @@ async def test_every_kept_list_has_an_end(shop: Shop) -> None:
     user = new_id()
     await tell(shop, GOODS, bought(user, "MUG"))
     await ask(shop, user)
-    redis = shop.context("recommendations").redis
-    list_ends, token_ends = await redis.pttl(cache._list(user, 10)), await redis.pttl(cache._own(user))
+    redis = shop.get_context("recommendations").redis
+    list_ends, token_ends = await redis.pttl(cache._build_list_key(user, 10)), await redis.pttl(cache._build_user_key(user))
     assert 0 < list_ends <= 60_000 * (1 + cache.JITTER) < token_ends, "a token must outlive the lists made without it"
 
 
@@ -74,10 +74,10 @@ async def test_without_redis_lists_are_computed_and_right_and_nothing_old_comes_
     await tell(shop, GOODS, bought(new_id(), "MUG", "TEA"))
     user = new_id()
     assert await ask(shop, user) == ("miss", ["MUG", "TEA"])
-    monkeypatch.setattr(cache, "AWAY_SECONDS", 0.0)
+    monkeypatch.setattr(cache, "UNAVAILABLE_SECONDS", 0.0)
     async with Redis.from_url("redis://127.0.0.1:1") as nowhere:
         with monkeypatch.context() as context:
-            context.setattr(shop.context("recommendations").parts, "_redis", nowhere)
+            context.setattr(shop.get_context("recommendations").resources, "_redis", nowhere)
             assert await ask(shop, user) == ("miss", ["MUG", "TEA"])
             await tell(shop, [stock("MUG", 0, version=2)])
             assert await ask(shop, user) == ("miss", ["TEA"])
@@ -92,4 +92,4 @@ async def test_lists_are_for_those_who_are_signed_in(shop: Shop) -> None:
 
 @pytest.mark.parametrize("path", ["/v1/recommendations?limit=0", "/v1/recommendations?limit=101", "/v1/products/%00/recommendations"])
 async def test_what_is_out_of_bounds_is_refused(shop: Shop, path: str) -> None:
-    assert (await shop.client.get(path, headers=shop.bearer())).status_code == 422
+    assert (await shop.client.get(path, headers=shop.issue_headers())).status_code == 422

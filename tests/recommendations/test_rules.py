@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from caravan.clock import new_id
 from services.recommendations import model
-from services.recommendations.client import FOR_USER, RecommendationsRequest
-from services.recommendations.model import Bought, Candidate
+from services.recommendations.client import LIST_RECOMMENDATIONS, RecommendationsRequest
+from services.recommendations.model import Candidate, PurchasedSku
 from tests.recommendations.conftest import bought, empty, on_sale, product, recommended, stock, tell
 from tests.shop import Shop
 
@@ -52,7 +52,7 @@ async def test_users_with_different_histories_get_different_lists(shop: Shop) ->
 async def test_the_answer_says_what_a_rule_started_from(shop: Shop) -> None:
     user = new_id()
     await tell(shop, GOODS, habits(), bought(user, "MUG"))
-    items = (await shop.client.get("/v1/recommendations", headers=shop.bearer("customer", user))).json()["items"]
+    items = (await shop.client.get("/v1/recommendations", headers=shop.issue_headers("customer", user))).json()["items"]
     assert {(item["sku"], item["because"]) for item in items} >= {("TEA", "MUG"), ("POT", "kitchen"), ("LAMP", None)}
     assert items[0] == {"sku": "TEA", "name": "Tea", "rule": "bought_together", "because": "MUG"}
 
@@ -113,13 +113,13 @@ async def test_of_a_long_order_the_most_valuable_lines_are_paired(shop: Shop) ->
     skus = [f"SKU{number:02}" for number in range(30)]
     orders = [bought(new_id(), *skus, prices=list(range(1, 31))) for _ in range(2)]
     await tell(shop, on_sale(*skus), *orders)
-    pairs = await shop.database("recommendations").fetchrow("SELECT count(*), min(least(sku, other)) FROM pair")
+    pairs = await shop.get_database("recommendations").fetchrow("SELECT count(*), min(least(sku, other)) FROM pair")
     assert tuple(pairs or ()) == (190, "SKU10")
     assert len(await recommended(shop, new_id(), limit=100)) == 30, "all lines are popular"
 
 
 async def tables(shop: Shop) -> list[Any]:
-    database = shop.database("recommendations")
+    database = shop.get_database("recommendations")
     queries = (
         "SELECT sku, name, category, active, product_version, available, stock_version FROM product ORDER BY sku",
         "SELECT * FROM purchase ORDER BY order_id",
@@ -163,9 +163,12 @@ async def test_old_news_of_a_product_or_its_stock_changes_nothing(shop: Shop) ->
 async def test_other_services_get_the_same_list(shop: Shop) -> None:
     user = new_id()
     await tell(shop, GOODS, habits(), bought(user, "MUG"))
-    answer = await shop.context("recommendations").calls(FOR_USER, RecommendationsRequest(user_id=user, limit=3))
+    answer = await shop.get_context("recommendations").call(LIST_RECOMMENDATIONS, RecommendationsRequest(user_id=user, limit=3))
     assert [(item.sku, item.rule) for item in answer.items] == await recommended(shop, user, limit=3)
-    assert len((await shop.context("recommendations").calls(FOR_USER, RecommendationsRequest(user_id=user, limit=10**9))).items) == 4
+    assert (
+        len((await shop.get_context("recommendations").call(LIST_RECOMMENDATIONS, RecommendationsRequest(user_id=user, limit=10**9))).items)
+        == 4
+    )
 
 
 SKUS = [f"S{number}" for number in range(12)]
@@ -175,7 +178,7 @@ candidates = st.lists(st.sampled_from(SKUS).map(lambda sku: Candidate(sku, sku, 
 @given(st.integers(1, 15), st.tuples(candidates, candidates, candidates, candidates))
 def test_a_list_is_as_long_as_it_can_be_and_holds_nothing_twice(limit: int, lists: tuple[list[Candidate], ...]) -> None:
     rules = dict(zip(("bought_together", "bought_again", "popular_in_category", "popular"), lists, strict=True))
-    found = model.compose(limit, rules)
+    found = model.compose_list(limit, rules)
     skus = [item.sku for _, item in found]
     assert len(skus) == len(set(skus)) == min(limit, len({item.sku for items in lists for item in items}))
     assert all(item in rules[rule] for rule, item in found)
@@ -184,14 +187,14 @@ def test_a_list_is_as_long_as_it_can_be_and_holds_nothing_twice(limit: int, list
 NOW = datetime(2026, 3, 10, tzinfo=UTC)
 moments = st.none() | st.integers(0, 200).map(lambda days: NOW - timedelta(days=days))
 histories = st.lists(
-    st.builds(Bought, st.sampled_from(SKUS), st.integers(0, 4), moments, moments), max_size=12, unique_by=lambda item: item.sku
+    st.builds(PurchasedSku, st.sampled_from(SKUS), st.integers(0, 4), moments, moments), max_size=12, unique_by=lambda item: item.sku
 )
 
 
 @given(histories)
-def test_taste_keeps_apart_what_is_a_habit_and_what_was_ordered_lately(history: list[Bought]) -> None:
-    found = model.taste(history, NOW, timedelta(days=90), timedelta(days=14))
+def test_taste_keeps_apart_what_is_a_habit_and_what_was_ordered_lately(history: list[PurchasedSku]) -> None:
+    found = model.derive_taste(history, NOW, timedelta(days=90), timedelta(days=14))
     just_ordered = {item.sku for item in history if item.held_at and (NOW - item.held_at).days < 14}
-    assert set(found.again) == {item.sku for item in history if item.times >= 2 and item.bought_at} - just_ordered
-    assert found.excluded == {item.sku for item in history if item.held_at and (NOW - item.held_at).days < 90}
+    assert set(found.repeat_skus) == {item.sku for item in history if item.times >= 2 and item.bought_at} - just_ordered
+    assert found.excluded_skus == {item.sku for item in history if item.held_at and (NOW - item.held_at).days < 90}
     assert len(found.seeds) == sum(item.bought_at is not None for item in history)

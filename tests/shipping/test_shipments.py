@@ -11,18 +11,18 @@ from caravan.clock import new_id
 from caravan.errors import NotFound
 from caravan.runtime import Backends
 from caravan.service import Service
-from services.orders.client import OWNER, Owner, OwnerRequest
+from services.orders.client import GET_ORDER_OWNER, OrderOwner, OrderOwnerRequest
 from services.shipping import store
 from services.shipping.messages import SHIP_ORDER, CancelShipment, Parcel, ShipOrder
-from tests.shop import Shop, running, until
+from tests.shop import Shop, run_services, wait_until
 
 OWNERS: dict[UUID, UUID] = {}
 
 
-async def owner(_: Any, request: OwnerRequest) -> Owner:
+async def owner(_: Any, request: OrderOwnerRequest) -> OrderOwner:
     if request.order_id not in OWNERS:
         raise NotFound(f"no order {request.order_id}")
-    return Owner(user_id=OWNERS[request.order_id])
+    return OrderOwner(user_id=OWNERS[request.order_id])
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,7 @@ async def shop(backends: Backends) -> AsyncIterator[Shop]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SHIPPING_PICKUP_SECONDS", "0.1")
         patch.setenv("SHIPPING_DELIVERY_SECONDS", "0.1")
-        async with running(backends, "shipping", extra=(Service("orders", operations={OWNER: owner}),)) as shop:
+        async with run_services(backends, "shipping", extra_services=(Service("orders", operations={GET_ORDER_OWNER: owner}),)) as shop:
             yield shop
 
 
@@ -40,25 +40,25 @@ def order(order_id: UUID | None = None) -> ShipOrder:
 
 
 async def send(shop: Shop, *messages: ShipOrder | CancelShipment) -> None:
-    async with shop.database("shipping").work() as work:
+    async with shop.get_database("shipping").unit_of_work() as uow:
         for message in messages:
-            work.emit(SHIP_ORDER, message, key=message.order_id)
+            uow.emit(SHIP_ORDER, message, key=message.order_id)
 
 
 async def wait_for(shop: Shop, order_id: UUID, topic: str, count: int = 1) -> list[dict[str, Any]]:
     async def there() -> list[dict[str, Any]] | None:
-        found = [envelope["data"] for envelope in await shop.published(topic, order_id)]
-        shop.context("shipping").nudge("hand-over")
-        shop.context("shipping").nudge("arrivals")
+        found = [envelope["data"] for envelope in await shop.read_topic(topic, order_id)]
+        shop.get_context("shipping").wake("hand-over")
+        shop.get_context("shipping").wake("arrivals")
         return found if len(found) >= count else None
 
-    found = await until(there)
+    found = await wait_until(there)
     assert found is not None
     return found
 
 
 async def status(shop: Shop, order_id: UUID) -> str | None:
-    answer = await shop.client.get(f"/v1/shipments/{order_id}", headers=shop.bearer("staff"))
+    answer = await shop.client.get(f"/v1/shipments/{order_id}", headers=shop.issue_headers("staff"))
     return answer.json()["status"] if answer.status_code == 200 else None
 
 
@@ -74,7 +74,7 @@ async def test_an_order_is_shipped_and_then_delivered_once_however_often_it_is_a
     assert shipped["email"] == "ada@example.com"
     assert shipped["parcels"] == [{"sku": "MUG", "quantity": 2}]
     assert shipped["tracking_number"] == delivered["tracking_number"]
-    assert len(await shop.published("order-delivered", command.order_id)) == 1
+    assert len(await shop.read_topic("order-delivered", command.order_id)) == 1
 
 
 async def test_a_shipment_is_stopped_before_the_pick_up(shop: Shop) -> None:
@@ -82,7 +82,7 @@ async def test_a_shipment_is_stopped_before_the_pick_up(shop: Shop) -> None:
     await send(shop, command, CancelShipment(order_id=command.order_id))
     await wait_for(shop, command.order_id, "shipment-cancelled")
     await later_ones_are_delivered(shop)
-    assert await shop.published("order-shipped", command.order_id) == []
+    assert await shop.read_topic("order-shipped", command.order_id) == []
     assert await status(shop, command.order_id) == "cancelled"
 
 
@@ -92,7 +92,7 @@ async def test_a_stop_that_comes_before_the_order_holds(shop: Shop) -> None:
     await wait_for(shop, command.order_id, "shipment-cancelled")
     await send(shop, command)
     await later_ones_are_delivered(shop)
-    assert await shop.published("order-shipped", command.order_id) == []
+    assert await shop.read_topic("order-shipped", command.order_id) == []
     assert await status(shop, command.order_id) == "cancelled"
     await send(shop, CancelShipment(order_id=command.order_id))
     assert len(await wait_for(shop, command.order_id, "shipment-cancelled", 2)) == 2
@@ -112,46 +112,46 @@ async def test_a_stop_that_comes_too_late_is_answered_with_the_shipment_again(sh
     await send(shop, CancelShipment(order_id=command.order_id))
     shipped = await wait_for(shop, command.order_id, "order-shipped", 2)
     assert shipped[0] == shipped[1]
-    assert await shop.published("shipment-cancelled", command.order_id) == []
+    assert await shop.read_topic("shipment-cancelled", command.order_id) == []
 
 
 async def test_a_stop_during_the_call_to_the_carrier_is_answered_by_what_the_carrier_says(shop: Shop) -> None:
-    carrier, began, go_on = shop.context("shipping").parts.carrier, asyncio.Event(), asyncio.Event()
+    carrier, began, go_on = shop.get_context("shipping").resources.carrier, asyncio.Event(), asyncio.Event()
     command = order()
 
     class Slow:
-        delivered = carrier.delivered
+        is_delivered = carrier.is_delivered
 
-        async def book(self, key: str) -> Any:
+        async def book_pickup(self, key: str) -> Any:
             if key == str(command.order_id):
                 began.set()
                 await go_on.wait()
-            return await carrier.book(key)
+            return await carrier.book_pickup(key)
 
-    shop.context("shipping").parts.carrier = Slow()
+    shop.get_context("shipping").resources.carrier = Slow()
     try:
         await send(shop, command)
         await began.wait()
         await send(shop, CancelShipment(order_id=command.order_id))
-        await until(lambda: shop.database("shipping").fetchval("SELECT count(*) = 0 FROM outbox"))
+        await wait_until(lambda: shop.get_database("shipping").fetchval("SELECT count(*) = 0 FROM outbox"))
         go_on.set()
         await wait_for(shop, command.order_id, "order-shipped")
     finally:
         go_on.set()
-        shop.context("shipping").parts.carrier = carrier
-    assert await shop.published("shipment-cancelled", command.order_id) == []
+        shop.get_context("shipping").resources.carrier = carrier
+    assert await shop.read_topic("shipment-cancelled", command.order_id) == []
 
 
 async def test_a_booking_that_nobody_finished_is_taken_up_with_the_same_tracking_number(shop: Shop) -> None:
-    command, database, clock = order(), shop.database("shipping"), shop.context("shipping").clock
+    command, database, clock = order(), shop.get_database("shipping"), shop.get_context("shipping").clock
     await database.fetch(
         "INSERT INTO shipment (order_id, status, due_at, requested_at) VALUES ($1, 'booking', $2, $2)", command.order_id, clock()
     )
-    booking = await shop.context("shipping").parts.carrier.book(str(command.order_id))
+    booking = await shop.get_context("shipping").resources.carrier.book_pickup(str(command.order_id))
     [shipped] = await wait_for(shop, command.order_id, "order-shipped")
     assert shipped["tracking_number"] == booking.tracking_number
-    async with database.work() as work:
-        assert await store.ship(work, [(command.order_id, "other", "other")], clock(), clock()) == []
+    async with database.unit_of_work() as uow:
+        assert await store.mark_shipped(uow, [(command.order_id, "other", "other")], clock(), clock()) == []
 
 
 async def test_the_owner_and_staff_see_a_shipment_and_nobody_else(shop: Shop) -> None:
@@ -160,10 +160,10 @@ async def test_the_owner_and_staff_see_a_shipment_and_nobody_else(shop: Shop) ->
     await send(shop, command)
     await wait_for(shop, command.order_id, "order-shipped")
     path = f"/v1/shipments/{command.order_id}"
-    shown = (await shop.client.get(path, headers=shop.bearer(user_id=user_id))).json()
+    shown = (await shop.client.get(path, headers=shop.issue_headers(user_id=user_id))).json()
     assert shown["carrier"] == "Caravan Post"
-    assert (await shop.client.get(path, headers=shop.bearer("staff"))).status_code == 200
-    assert (await shop.client.get(path, headers=shop.bearer())).status_code == 404
+    assert (await shop.client.get(path, headers=shop.issue_headers("staff"))).status_code == 200
+    assert (await shop.client.get(path, headers=shop.issue_headers())).status_code == 404
     assert (await shop.client.get(path)).status_code == 401
-    assert (await shop.client.get(f"/v1/shipments/{new_id()}", headers=shop.bearer("staff"))).status_code == 404
-    assert (await shop.client.get("/v1/shipments/1", headers=shop.bearer("staff"))).status_code == 422
+    assert (await shop.client.get(f"/v1/shipments/{new_id()}", headers=shop.issue_headers("staff"))).status_code == 404
+    assert (await shop.client.get("/v1/shipments/1", headers=shop.issue_headers("staff"))).status_code == 422

@@ -18,14 +18,14 @@ from aiormq.exceptions import ChannelAccessRefused
 from yarl import URL
 
 from caravan.bus.rabbit import RabbitBus
-from caravan.bus.topology import dead_letter_queue, retry_queue
-from caravan.bus.topology.rabbit import apply
+from caravan.bus.topology import get_dead_letter_queue, get_retry_queue
+from caravan.bus.topology.rabbit import apply_topology
 from caravan.clock import new_id
-from caravan.messages import Exchange, Outgoing, Topic
-from caravan.runtime import subscriptions
-from services.__main__ import SERVICES, load
-from services.cli.topology import declared
-from services.payments.messages import CAPTURE
+from caravan.messages import Exchange, OutgoingMessage, Topic
+from caravan.runtime import list_subscriptions
+from services.__main__ import SERVICES, load_services
+from services.cli.topology import build_declared_topology
+from services.payments.messages import CAPTURE_PAYMENT
 from services.processing.messages import CANCEL_ORDER
 from tests.backends import Broker
 from tests.charts.conftest import ROOT, of_kind, rendered
@@ -65,9 +65,9 @@ def test_each_logs_in_as_itself_and_the_user_of_all_services_is_shut(composed: d
 
 def test_rights_fit_what_is_declared(composed: dict[str, Any]) -> None:
     given = rights(composed)
-    for queue in declared(1).queues:
+    for queue in build_declared_topology(1).queues:
         assert [name for name in SERVICES if re.search(given[name]["read"], queue.name)] == [queue.name.partition(".")[0]]
-    for service in load():
+    for service in load_services():
         for channel in service.channels:
             if isinstance(channel, Exchange):
                 assert [name for name in SERVICES if re.search(given[name]["write"], channel.name)] == [service.name]
@@ -84,7 +84,7 @@ async def shop(rabbitmq: Broker, composed: dict[str, Any]) -> AsyncIterator[dict
         permissions = [right | {"user": f"{right['user']}-{run}", "vhost": vhost} for right in composed["permissions"]]
         (await management.post("/api/definitions", json={"users": users, "permissions": permissions})).raise_for_status()
         admin = URL(rabbitmq.url).with_path(f"/{vhost}")
-        await apply(rabbitmq.management_url, str(admin), declared(1))
+        await apply_topology(rabbitmq.management_url, str(admin), build_declared_topology(1))
         yield {
             name: str(admin.with_user(f"{name}-{run}").with_password(composed["urls"].get(name, URL("amqp://x:x@x")).password))
             for name in (*SERVICES, "shop")
@@ -97,29 +97,34 @@ async def shop(rabbitmq: Broker, composed: dict[str, Any]) -> AsyncIterator[dict
 async def test_a_service_can_do_what_it_does_as_its_user(shop: dict[str, str]) -> None:
     """Asks whether its channels are there, sends commands and announces, reads its queues, keeps copies in the retry tiers and its dead letters."""
     tried: list[str] = []
-    for service in load():
+    for service in load_services():
         bus = RabbitBus(shop[service.name], "test")
         await bus.start()
-        own = [reader for reader in subscriptions([service]) if not isinstance(reader.source, Topic)]
+        own = [reader for reader in list_subscriptions([service]) if not isinstance(reader.source, Topic)]
         channels = [channel for channel in service.channels if not isinstance(channel, Topic)]
-        assert await bus.missing(channels, own) == []
+        assert await bus.find_missing(channels, own) == []
         announced = [
-            Outgoing("exchange", channel.name, next(iter(channel.routes)), "k", new_id(), b"{}")
+            OutgoingMessage("exchange", channel.name, next(iter(channel.routes)), "k", new_id(), b"{}")
             for channel in channels
             if isinstance(channel, Exchange)
         ]
-        commands = [Outgoing("queue", queue.name, "", "k", new_id(), b"{}") for queue in (CAPTURE, CANCEL_ORDER)]
+        commands = [OutgoingMessage("queue", queue.name, "", "k", new_id(), b"{}") for queue in (CAPTURE_PAYMENT, CANCEL_ORDER)]
         await bus.publish([*announced, *commands])
         for reader in own:
-            places = [*(retry_queue(reader.name, tier) for tier in range(1, reader.retry.attempts)), dead_letter_queue(reader.name)]
-            await bus.publish([Outgoing("queue", name, "", "k", new_id(), b"{}") for name in (reader.name, *places)])
-            (letter,) = await bus.dead_letters([reader])
+            places = [
+                *(get_retry_queue(reader.name, tier) for tier in range(1, reader.retry.max_attempts)),
+                get_dead_letter_queue(reader.name),
+            ]
+            await bus.publish([OutgoingMessage("queue", name, "", "k", new_id(), b"{}") for name in (reader.name, *places)])
+            (letter,) = await bus.list_dead_letters([reader])
             assert await bus.redrive([letter]) == 1
             assert await first_of(shop[service.name], reader.name) == b"{}"
             tried.append(reader.name)
-        await bus.lag(own)
+        await bus.measure_lag(own)
         await bus.close()
-    assert set(tried) == {queue.name for queue in declared(1).queues if ".retry." not in queue.name and not queue.name.endswith(".dlq")}
+    assert set(tried) == {
+        queue.name for queue in build_declared_topology(1).queues if ".retry." not in queue.name and not queue.name.endswith(".dlq")
+    }
 
 
 async def first_of(url: str, queue: str) -> bytes:

@@ -12,18 +12,18 @@ from datetime import timedelta
 
 import asyncpg
 
-from caravan.bus import LETTER_BYTES, Background, DeadLetter, Process, Subscription
-from caravan.bus.embedded.reader import HEARD_POLL_SECONDS, POLL_SECONDS, QueueReader, TopicReader
-from caravan.bus.reader import backoff
+from caravan.bus import DEAD_LETTER_MAX_BYTES, BackgroundTask, BatchHandler, DeadLetter, Subscription
+from caravan.bus.embedded.reader import NOTIFIED_POLL_SECONDS, POLL_SECONDS, QueueReader, TopicReader
+from caravan.bus.reader import compute_backoff
 from caravan.database import CONNECTION_LOST, Database
 from caravan.leadership import Leadership
-from caravan.messages import Binding, Exchange, Outgoing, Queue, Topic
+from caravan.messages import Binding, Exchange, OutgoingMessage, Queue, Topic
 from caravan.telemetry import log
 
 PRUNE_ROWS = 5_000
 PRUNE_SECONDS = 60.0
 RELEASE_SECONDS = 1.0
-TELL_SECONDS = 0.03
+NOTIFY_INTERVAL_SECONDS = 0.03
 """Least time between two hints to other processes."""
 
 
@@ -32,135 +32,143 @@ class EmbeddedBus:
         self.database = database
         self.leadership = leadership
         self._readers: dict[str, list[QueueReader | TopicReader]] = {}
-        self._to_tell: set[str] = set()
-        self._telling = asyncio.Event()
-        self._stopping = False
-        self.moved = asyncio.Event()
+        self._channels_to_notify: set[str] = set()
+        self._notify_requested = asyncio.Event()
+        self._is_stopping = False
+        self.messages_arrived = asyncio.Event()
         """Set whenever something was published, here or, where notifications arrive, elsewhere; who waits for it clears it."""
         self._retention: dict[str, timedelta] = {}
 
     async def start(self) -> None:
-        await self.leadership.listen("bus", self._heard)
+        await self.leadership.listen("bus", self._handle_notification)
 
     async def close(self) -> None:
         """Its database is the process's to close."""
 
-    def background(self) -> list[tuple[str, Background]]:
-        return [("wake other processes", self.tell_others), ("prune topics", self.prune_now_and_then)]
+    def list_background_tasks(self) -> list[tuple[str, BackgroundTask]]:
+        return [("wake other processes", self.notify_other_processes), ("prune topics", self.prune_periodically)]
 
-    async def declare(self, channels: Sequence[Topic | Queue | Exchange], subscriptions: Sequence[Subscription]) -> None:
+    async def declare_channels(self, channels: Sequence[Topic | Queue | Exchange], subscriptions: Sequence[Subscription]) -> None:
         for channel in channels:
             if isinstance(channel, Topic):
                 self._retention[channel.name] = channel.retention
-        async with self.database.work() as work:
+        async with self.database.unit_of_work() as uow:
             for subscription in subscriptions:
                 match subscription.source:
                     case Topic(name=topic):
-                        await work.execute("INSERT INTO cursor VALUES ($1, $2, 0) ON CONFLICT DO NOTHING", subscription.name, topic)
+                        await uow.execute("INSERT INTO cursor VALUES ($1, $2, 0) ON CONFLICT DO NOTHING", subscription.name, topic)
                     case Binding(exchange=exchange, patterns=patterns):
-                        regexes = [routing_regex(pattern) for pattern in patterns]
-                        await work.execute(
+                        regexes = [build_routing_regex(pattern) for pattern in patterns]
+                        await uow.execute(
                             "DELETE FROM binding WHERE exchange = $1 AND subscription = $2 AND pattern <> ALL($3)",
                             exchange.name,
                             subscription.name,
                             regexes,
                         )
-                        await work.execute(
+                        await uow.execute(
                             "INSERT INTO binding SELECT $1, p, $2 FROM unnest($3::text[]) p ON CONFLICT DO NOTHING",
                             exchange.name,
                             subscription.name,
                             regexes,
                         )
 
-    async def publish(self, messages: Sequence[Outgoing]) -> None:
-        columns = list(zip(*((m.kind, m.channel, m.route, m.key, m.id, m.body) for m in messages), strict=True))
+    async def publish(self, messages: Sequence[OutgoingMessage]) -> None:
+        columns = list(zip(*((m.channel_type, m.channel, m.routing_key, m.key, m.id, m.body) for m in messages), strict=True))
         await self.database.fetch("SELECT publish($1, $2, $3, $4, $5, $6)", *(list(column) for column in columns))
         names = {m.channel for m in messages}
         for name in names:
-            self._wake(name)
-        self._to_tell |= names
-        self._telling.set()
+            self._wake_readers(name)
+        self._channels_to_notify |= names
+        self._notify_requested.set()
 
-    async def tell_others(self) -> None:
+    async def notify_other_processes(self) -> None:
         """Wake readers in other processes: a hint outside the publishing transaction, where a NOTIFY would serialise all commits."""
         while True:
-            await self._telling.wait()
-            self._telling.clear()
-            names, self._to_tell = self._to_tell, set()
+            await self._notify_requested.wait()
+            self._notify_requested.clear()
+            names, self._channels_to_notify = self._channels_to_notify, set()
             with suppress(*CONNECTION_LOST, asyncpg.PostgresError):
                 await self.leadership.notify("bus", ",".join(sorted(names)))
-            await asyncio.sleep(TELL_SECONDS)
+            await asyncio.sleep(NOTIFY_INTERVAL_SECONDS)
 
-    def _heard(self, payload: str) -> None:
+    def _handle_notification(self, payload: str) -> None:
         """Names of channels with new messages; `!` before one whose messages were put back; nothing when notifications may have been lost."""
         for name in payload.split(",") if payload else (f"!{name}" for name in self._readers):
             if name.startswith("!"):
                 for reader in self._readers.get(name[1:], ()):
-                    reader.look()
+                    reader.request_reload()
             else:
-                self._wake(name)
+                self._wake_readers(name)
 
-    def _wake(self, channel: str) -> None:
-        self.moved.set()
+    def _wake_readers(self, channel: str) -> None:
+        self.messages_arrived.set()
         for reader in self._readers.get(channel, ()):
-            reader.wake.set()
+            reader.wake_event.set()
 
-    def _poll(self) -> float:
-        return self.leadership.patience(HEARD_POLL_SECONDS, POLL_SECONDS)
+    def _choose_poll_seconds(self) -> float:
+        return self.leadership.choose_poll_seconds(NOTIFIED_POLL_SECONDS, POLL_SECONDS)
 
-    async def consume(self, subscription: Subscription, process: Process) -> None:
+    async def consume(self, subscription: Subscription, handler: BatchHandler) -> None:
         try:
-            await self._consume(subscription, process)
+            await self._run_reader(subscription, handler)
         finally:  # this connection stays open as long as its process: others would wait for a reader that has left
             with suppress(*CONNECTION_LOST, asyncpg.PostgresError):
                 async with asyncio.timeout(RELEASE_SECONDS):
                     await self.leadership.release(f"consume {subscription.name}")
 
-    async def _consume(self, subscription: Subscription, process: Process) -> None:
-        kind = TopicReader if isinstance(subscription.source, Topic) else QueueReader
-        reader = kind(self.database, subscription, process, self._poll)
+    async def _run_reader(self, subscription: Subscription, handler: BatchHandler) -> None:
+        reader_class = TopicReader if isinstance(subscription.source, Topic) else QueueReader
+        reader = reader_class(self.database, subscription, handler, self._choose_poll_seconds)
         self._readers.setdefault(subscription.channel, []).append(reader)
         loop = asyncio.get_running_loop()
         failures = 0
         while True:
             try:
-                if self._stopping:
-                    if reader.loaded:
-                        await reader.finish()
+                if self._is_stopping:
+                    if reader.is_loaded:
+                        await reader.acknowledge_batch()
                     return
-                if not await self.leadership.hold(f"consume {subscription.name}"):
-                    reader.loaded = False
+                if not await self.leadership.try_lead(f"consume {subscription.name}"):
+                    reader.is_loaded = False
                     await asyncio.sleep(POLL_SECONDS / 2)
                     continue
-                if not reader.loaded:
-                    await reader.load()
-                reader.wake.clear()
-                started = loop.time()
-                handled = await reader.step()
+                if not reader.is_loaded:
+                    await reader.load_waiting_keys()
+                reader.wake_event.clear()
+                started_at = loop.time()
+                handled_count = await reader.handle_next_batch()
                 failures = 0
-                if 0 < handled < subscription.batch and (rest := started + subscription.linger - loop.time()) > 0 and not self._stopping:
-                    await asyncio.sleep(rest)
-                if handled < subscription.batch and (not handled or self.leadership.hears) and not self._stopping:
+                if (
+                    0 < handled_count < subscription.batch
+                    and (idle_seconds := started_at + subscription.linger - loop.time()) > 0
+                    and not self._is_stopping
+                ):
+                    await asyncio.sleep(idle_seconds)
+                if (
+                    handled_count < subscription.batch
+                    and (not handled_count or self.leadership.receives_notifications)
+                    and not self._is_stopping
+                ):
                     with suppress(TimeoutError):
-                        async with asyncio.timeout(reader.patience(self.database.clock())):
-                            await reader.wake.wait()
+                        async with asyncio.timeout(reader.seconds_until_due(self.database.clock())):
+                            await reader.wake_event.wait()
             except asyncio.CancelledError:
                 raise
             except Exception as error:  # nothing of the batch counts: it is read again
-                if self._stopping:
+                if self._is_stopping:
                     return
                 failures += 1
-                reader.loaded = False
+                reader.is_loaded = False
                 level = log.warning if isinstance(error, CONNECTION_LOST) else log.error
                 level("consumer waits", subscription=subscription.name, error=repr(error), exc_info=not isinstance(error, CONNECTION_LOST))
-                await asyncio.sleep(backoff(failures))
+                await asyncio.sleep(compute_backoff(failures))
 
     async def stop(self) -> None:
-        self._stopping = True
+        self._is_stopping = True
         for channel in self._readers:
-            self._wake(channel)
+            self._wake_readers(channel)
 
-    async def lag(self, subscriptions: Sequence[Subscription]) -> dict[str, int]:
+    async def measure_lag(self, subscriptions: Sequence[Subscription]) -> dict[str, int]:
         rows = await self.database.fetch(
             "SELECT s, (SELECT count(*) FROM delivery d WHERE d.subscription = s) + coalesce((SELECT count(*) FROM ("
             "SELECT 1 FROM cursor c JOIN topic_log l ON l.topic = c.topic AND l.position > c.position WHERE c.subscription = s LIMIT 100000) AS unread), 0)"
@@ -169,8 +177,8 @@ class EmbeddedBus:
         )
         return {row[0]: row[1] for row in rows}
 
-    async def dead_letters(
-        self, subscriptions: Sequence[Subscription], *, limit: int = 100, preview: int = LETTER_BYTES
+    async def list_dead_letters(
+        self, subscriptions: Sequence[Subscription], *, limit: int = 100, preview: int = DEAD_LETTER_MAX_BYTES
     ) -> list[DeadLetter]:
         rows = await self.database.fetch(
             "SELECT id::text, subscription, channel, key, substr(body, 1, $3), reason, attempt, died_at, length(body) FROM dead_letter"
@@ -181,24 +189,26 @@ class EmbeddedBus:
         )
         return [DeadLetter(*row) for row in rows]
 
-    async def redrive(self, letters: Sequence[DeadLetter]) -> int:
+    async def redrive(self, dead_letters: Sequence[DeadLetter]) -> int:
         rows = await self.database.fetch(
             "WITH gone AS (DELETE FROM dead_letter WHERE id = ANY($1) RETURNING id, subscription, channel, key, body)"
             " INSERT INTO delivery (subscription, channel, key, body, attempt, due_at)"
             # A topic's reader looks only at its waiting keys in this table, so a redriven message is a waiting one that is due at once.
             " SELECT subscription, channel, key, body, 1, now() FROM gone ORDER BY id RETURNING channel",
-            [int(letter.id) for letter in letters],
+            [int(letter.id) for letter in dead_letters],
         )
-        put_back = ",".join({f"!{row[0]}" for row in rows})
-        self._heard(put_back)
-        await self.leadership.notify("bus", put_back)
+        notification = ",".join({f"!{row[0]}" for row in rows})
+        self._handle_notification(notification)
+        await self.leadership.notify("bus", notification)
         return len(rows)
 
-    async def discard(self, letters: Sequence[DeadLetter]) -> int:
-        rows = await self.database.fetch("DELETE FROM dead_letter WHERE id = ANY($1) RETURNING id", [int(letter.id) for letter in letters])
+    async def discard(self, dead_letters: Sequence[DeadLetter]) -> int:
+        rows = await self.database.fetch(
+            "DELETE FROM dead_letter WHERE id = ANY($1) RETURNING id", [int(letter.id) for letter in dead_letters]
+        )
         return len(rows)
 
-    async def tail(self, position: int | None, limit: int) -> list[asyncpg.Record]:
+    async def fetch_newest_messages(self, position: int | None, limit: int) -> list[asyncpg.Record]:
         """The newest of what was published on topics after a position (None: only where the log ends now): position, topic, key, body."""
         if position is None:
             return await self.database.fetch(
@@ -209,13 +219,13 @@ class EmbeddedBus:
         )
         return rows[::-1]
 
-    async def prune_now_and_then(self) -> None:
+    async def prune_periodically(self) -> None:
         while True:
             await asyncio.sleep(PRUNE_SECONDS)
             with suppress(*CONNECTION_LOST):
-                await self.prune()
+                await self.prune_topics()
 
-    async def prune(self) -> None:
+    async def prune_topics(self) -> None:
         """Drop what a topic's retention no longer keeps and every group has read."""
         for topic, retention in self._retention.items():
             await self.database.fetch(
@@ -227,7 +237,7 @@ class EmbeddedBus:
             )
 
 
-def routing_regex(pattern: str) -> str:
+def build_routing_regex(pattern: str) -> str:
     """The regular expression of an AMQP routing pattern: `*` is one word, `#` is any number of words."""
     words = {"*": r"[^.]+", "#": r".*"}
     return "^" + r"\.".join(words.get(word, re.escape(word)) for word in pattern.split(".")) + "$"

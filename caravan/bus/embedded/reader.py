@@ -8,12 +8,12 @@ from typing import Any
 
 import asyncpg
 
-from caravan.bus import Incoming, Outcome, Process, Result, Subscription
-from caravan.bus.reader import note_death
-from caravan.database import LAZILY, Database
+from caravan.bus import BatchHandler, HandlingResult, IncomingMessage, Result, Subscription
+from caravan.bus.reader import record_dead_letter
+from caravan.database import WITHOUT_SYNC_COMMIT, Database
 
 POLL_SECONDS = 1.0
-HEARD_POLL_SECONDS = 20.0
+NOTIFIED_POLL_SECONDS = 20.0
 """Of a reader that is told of every message."""
 UNACKNOWLEDGED_SECONDS = 0.5
 """So long a finished batch waits at most for the next read, which acknowledges it: under load one statement does both."""
@@ -25,99 +25,100 @@ class _Reader:
 
     database: Database
     subscription: Subscription
-    process: Process
-    poll: Callable[[], float] = lambda: POLL_SECONDS
+    handler: BatchHandler
+    choose_poll_seconds: Callable[[], float] = lambda: POLL_SECONDS
     """Seconds between two looks that nobody asked for."""
-    wake: asyncio.Event = field(default_factory=asyncio.Event)
-    waiting: dict[str, datetime] = field(default_factory=dict)
-    loaded: bool = False
-    _checked: datetime | None = None
-    _done: list[int] = field(default_factory=list)
+    wake_event: asyncio.Event = field(default_factory=asyncio.Event)
+    due_at_by_key: dict[str, datetime] = field(default_factory=dict)
+    is_loaded: bool = False
+    _loaded_at: datetime | None = None
+    _unacknowledged_ids: list[int] = field(default_factory=list)
 
-    _failed_rows = "due_at IS NOT NULL"
+    _waiting_condition = "due_at IS NOT NULL"
 
-    def look(self) -> None:
+    def request_reload(self) -> None:
         """Somebody may have put messages back, or nobody can tell: read again what waits."""
-        self._checked = None
-        self.wake.set()
+        self._loaded_at = None
+        self.wake_event.set()
 
-    async def load(self) -> None:
+    async def load_waiting_keys(self) -> None:
         rows = await self.database.fetch(
-            f"SELECT key, min(due_at) FROM delivery WHERE subscription = $1 AND {self._failed_rows} GROUP BY key", self.subscription.name
+            f"SELECT key, min(due_at) FROM delivery WHERE subscription = $1 AND {self._waiting_condition} GROUP BY key",
+            self.subscription.name,
         )
-        self.waiting = {row[0]: row[1] or self.database.clock() for row in rows}
-        self._checked = self.database.clock()
-        self.loaded = True
+        self.due_at_by_key = {row[0]: row[1] or self.database.clock() for row in rows}
+        self._loaded_at = self.database.clock()
+        self.is_loaded = True
 
-    def patience(self, now: datetime) -> float:
+    def seconds_until_due(self, now: datetime) -> float:
         """Seconds until something is due, at most a poll."""
-        longest = min(self.poll(), UNACKNOWLEDGED_SECONDS) if self.unacknowledged else self.poll()
-        if not self.waiting:
-            return longest
-        return min(longest, max(0.005, (min(self.waiting.values()) - now).total_seconds()))
+        longest_seconds = min(self.choose_poll_seconds(), UNACKNOWLEDGED_SECONDS) if self.has_unacknowledged else self.choose_poll_seconds()
+        if not self.due_at_by_key:
+            return longest_seconds
+        return min(longest_seconds, max(0.005, (min(self.due_at_by_key.values()) - now).total_seconds()))
 
     @property
-    def unacknowledged(self) -> bool:
+    def has_unacknowledged(self) -> bool:
         """Whether the last batch is finished and the bus does not know it yet."""
         raise TypeError("a reader reads a topic or a queue")
 
-    async def step(self) -> int:
+    async def handle_next_batch(self) -> int:
         """Handle what is due again, then a batch of new messages. How many there were."""
         now = self.database.clock()
-        if self._checked is None or now - self._checked > timedelta(seconds=self.poll()):
-            await self.load()  # sees what an operator put back
-        due = [key for key, moment in self.waiting.items() if moment <= now][: self.subscription.batch]
-        if due:
-            await self._again(due)
-        return await self._fresh() + len(due)
+        if self._loaded_at is None or now - self._loaded_at > timedelta(seconds=self.choose_poll_seconds()):
+            await self.load_waiting_keys()  # sees what an operator put back
+        due_keys = [key for key, moment in self.due_at_by_key.items() if moment <= now][: self.subscription.batch]
+        if due_keys:
+            await self._retry_keys(due_keys)
+        return await self._handle_new_messages() + len(due_keys)
 
-    async def _fresh(self) -> int:
+    async def _handle_new_messages(self) -> int:
         raise TypeError("a reader reads a topic or a queue")
 
-    async def finish(self) -> None:
+    async def acknowledge_batch(self) -> None:
         """Acknowledge what the last batch finished, which is otherwise done with the next read."""
 
-    async def _again(self, keys: list[str]) -> None:
+    async def _retry_keys(self, keys: list[str]) -> None:
         rows = await self.database.fetch(
             "SELECT id, key, body, attempt FROM delivery WHERE subscription = $1 AND key = ANY($2) ORDER BY id LIMIT $3",
             self.subscription.name,
             keys,
             self.subscription.batch,
         )
-        outcomes = await self.process([Incoming(row["key"], row["body"], row["attempt"], row["id"]) for row in rows]) if rows else []
-        async with self.database.work() as work:
-            await self._settle(work, rows, outcomes)
-            left = await work.fetch(
+        results = await self.handler([IncomingMessage(row["key"], row["body"], row["attempt"], row["id"]) for row in rows]) if rows else []
+        async with self.database.unit_of_work() as uow:
+            await self._apply_results(uow, rows, results)
+            remaining_rows = await uow.fetch(
                 "SELECT key, min(due_at) FROM delivery WHERE subscription = $1 AND key = ANY($2) GROUP BY key", self.subscription.name, keys
             )
         for key in keys:
-            self.waiting.pop(key, None)
-        for row in left:
-            self.waiting[row[0]] = row[1] or self.database.clock()
+            self.due_at_by_key.pop(key, None)
+        for row in remaining_rows:
+            self.due_at_by_key[row[0]] = row[1] or self.database.clock()
 
-    async def _settle(self, work: Any, rows: Sequence[asyncpg.Record], outcomes: Sequence[Outcome]) -> None:
+    async def _apply_results(self, uow: Any, rows: Sequence[asyncpg.Record], results: Sequence[HandlingResult]) -> None:
         """Write what came of rows of `delivery`."""
-        done = [row["id"] for row, outcome in zip(rows, outcomes, strict=True) if outcome.result is Result.DONE]
-        if done:
-            await work.execute("DELETE FROM delivery WHERE id = ANY($1)", done)
-        for row, outcome in zip(rows, outcomes, strict=True):
-            match self._verdict(outcome, row["attempt"]):
+        done_ids = [row["id"] for row, outcome in zip(rows, results, strict=True) if outcome.result is Result.DONE]
+        if done_ids:
+            await uow.execute("DELETE FROM delivery WHERE id = ANY($1)", done_ids)
+        for row, outcome in zip(rows, results, strict=True):
+            match self._decide_result(outcome, row["attempt"]):
                 case Result.RETRY:
-                    due = self.database.clock() + timedelta(seconds=self.subscription.retry.delays[row["attempt"] - 1])
-                    await work.execute("UPDATE delivery SET attempt = attempt + 1, due_at = $2 WHERE id = $1", row["id"], due)
-                    self.waiting[row["key"]] = due
+                    due_at = self.database.clock() + timedelta(seconds=self.subscription.retry.delays[row["attempt"] - 1])
+                    await uow.execute("UPDATE delivery SET attempt = attempt + 1, due_at = $2 WHERE id = $1", row["id"], due_at)
+                    self.due_at_by_key[row["key"]] = due_at
                 case Result.DEAD:
-                    await work.execute("DELETE FROM delivery WHERE id = $1", row["id"])
-                    await self._bury(work, row["key"], row["body"], row["attempt"], outcome.reason)
+                    await uow.execute("DELETE FROM delivery WHERE id = $1", row["id"])
+                    await self._write_dead_letter(uow, row["key"], row["body"], row["attempt"], outcome.reason)
 
-    def _verdict(self, outcome: Outcome, attempt: int) -> Result:
-        if outcome.result is Result.RETRY and attempt >= self.subscription.retry.attempts:
+    def _decide_result(self, outcome: HandlingResult, attempt: int) -> Result:
+        if outcome.result is Result.RETRY and attempt >= self.subscription.retry.max_attempts:
             return Result.DEAD
         return outcome.result
 
-    async def _bury(self, work: Any, key: str, body: bytes, attempt: int, reason: str) -> None:
-        note_death(self.subscription, key, attempt, reason)
-        await work.execute(
+    async def _write_dead_letter(self, uow: Any, key: str, body: bytes, attempt: int, reason: str) -> None:
+        record_dead_letter(self.subscription, key, attempt, reason)
+        await uow.execute(
             "INSERT INTO dead_letter (subscription, channel, key, body, attempt, reason) VALUES ($1, $2, $3, $4, $5, $6)",
             self.subscription.name,
             self.subscription.channel,
@@ -130,69 +131,71 @@ class _Reader:
 
 class QueueReader(_Reader):
     @property
-    def unacknowledged(self) -> bool:
-        return bool(self._done)
+    def has_unacknowledged(self) -> bool:
+        return bool(self._unacknowledged_ids)
 
-    async def finish(self) -> None:
-        await self.database.fetch("DELETE FROM delivery WHERE id = ANY($1)", self._done)
+    async def acknowledge_batch(self) -> None:
+        await self.database.fetch("DELETE FROM delivery WHERE id = ANY($1)", self._unacknowledged_ids)
 
-    async def _fresh(self) -> int:
+    async def _handle_new_messages(self) -> int:
         # One round trip removes what the last batch finished and takes the next; both see the same snapshot, hence the exclusion.
         rows = await self.database.fetch(
-            f"WITH gone AS (DELETE FROM delivery WHERE id = ANY($2) AND {LAZILY}) SELECT id, key, body, attempt FROM delivery"
+            f"WITH gone AS (DELETE FROM delivery WHERE id = ANY($2) AND {WITHOUT_SYNC_COMMIT}) SELECT id, key, body, attempt FROM delivery"
             " WHERE subscription = $1 AND id <> ALL($2) AND key <> ALL($3) ORDER BY id LIMIT $4",
             self.subscription.name,
-            self._done,
-            list(self.waiting),
+            self._unacknowledged_ids,
+            list(self.due_at_by_key),
             self.subscription.batch,
         )
-        self._done = []
+        self._unacknowledged_ids = []
         if not rows:
             return 0
-        outcomes = await self.process([Incoming(row["key"], row["body"], row["attempt"], row["id"]) for row in rows])
-        if all(outcome.result is Result.DONE for outcome in outcomes):
-            self._done = [row["id"] for row in rows]
+        results = await self.handler([IncomingMessage(row["key"], row["body"], row["attempt"], row["id"]) for row in rows])
+        if all(outcome.result is Result.DONE for outcome in results):
+            self._unacknowledged_ids = [row["id"] for row in rows]
         else:
-            async with self.database.work() as work:
-                await self._settle(work, rows, outcomes)
-            for row, outcome in zip(rows, outcomes, strict=True):
-                if outcome.result is Result.HELD:  # it is next, also where the one before it was given up just now: nobody will tell of it
-                    self.waiting.setdefault(row["key"], self.database.clock())
+            async with self.database.unit_of_work() as uow:
+                await self._apply_results(uow, rows, results)
+            for row, outcome in zip(rows, results, strict=True):
+                if (
+                    outcome.result is Result.BLOCKED
+                ):  # it is next, also where the one before it was given up just now: nobody will tell of it
+                    self.due_at_by_key.setdefault(row["key"], self.database.clock())
         return len(rows)
 
 
 class TopicReader(_Reader):
     @property
-    def unacknowledged(self) -> bool:
-        return self._position != self._acked
+    def has_unacknowledged(self) -> bool:
+        return self._position != self._acked_position
 
-    async def finish(self) -> None:
+    async def acknowledge_batch(self) -> None:
         await self.database.fetch("UPDATE cursor SET position = $2 WHERE subscription = $1", self.subscription.name, self._position)
 
-    _failed_rows = "TRUE"
+    _waiting_condition = "TRUE"
     _position: int = 0
-    _acked: int = 0
+    _acked_position: int = 0
 
-    async def load(self) -> None:
-        fresh = not self.loaded
-        await super().load()
-        if fresh:  # another process may have read on meanwhile
-            self._position = self._acked = await self.database.fetchval(
+    async def load_waiting_keys(self) -> None:
+        is_first_load = not self.is_loaded
+        await super().load_waiting_keys()
+        if is_first_load:  # another process may have read on meanwhile
+            self._position = self._acked_position = await self.database.fetchval(
                 "SELECT position FROM cursor WHERE subscription = $1", self.subscription.name
             )
 
-    async def _fresh(self) -> int:
+    async def _handle_new_messages(self) -> int:
         name, topic = self.subscription.name, self.subscription.channel
-        if self.unacknowledged:
+        if self.has_unacknowledged:
             rows = await self.database.fetch(
-                f"WITH moved AS (UPDATE cursor SET position = $3 WHERE subscription = $1 AND {LAZILY})"
+                f"WITH moved AS (UPDATE cursor SET position = $3 WHERE subscription = $1 AND {WITHOUT_SYNC_COMMIT})"
                 " SELECT position, key, body FROM topic_log WHERE topic = $2 AND position > $3 ORDER BY position LIMIT $4",
                 name,
                 topic,
                 self._position,
                 self.subscription.batch,
             )
-            self._acked = self._position
+            self._acked_position = self._position
         else:
             rows = await self.database.fetch(
                 "SELECT position, key, body FROM topic_log WHERE topic = $1 AND position > $2 ORDER BY position LIMIT $3",
@@ -202,36 +205,36 @@ class TopicReader(_Reader):
             )
         if not rows:
             return 0
-        now = [row for row in rows if row["key"] not in self.waiting]
-        outcomes = iter(await self.process([Incoming(row["key"], row["body"], 1) for row in now]) if now else [])
-        unfinished = [(row, next(outcomes) if row["key"] not in self.waiting else Outcome(Result.HELD)) for row in rows]
-        unfinished = [(row, outcome) for row, outcome in unfinished if outcome.result is not Result.DONE]
-        if unfinished:
-            async with self.database.work() as work:
-                for row, outcome in unfinished:
-                    await self._set_aside(work, row, outcome)
-                await work.execute("UPDATE cursor SET position = $2 WHERE subscription = $1", name, rows[-1]["position"])
-            self._acked = rows[-1]["position"]
+        ready_rows = [row for row in rows if row["key"] not in self.due_at_by_key]
+        results = iter(await self.handler([IncomingMessage(row["key"], row["body"], 1) for row in ready_rows]) if ready_rows else [])
+        unfinished_rows = [(row, next(results) if row["key"] not in self.due_at_by_key else HandlingResult(Result.BLOCKED)) for row in rows]
+        unfinished_rows = [(row, outcome) for row, outcome in unfinished_rows if outcome.result is not Result.DONE]
+        if unfinished_rows:
+            async with self.database.unit_of_work() as uow:
+                for row, outcome in unfinished_rows:
+                    await self._store_unfinished(uow, row, outcome)
+                await uow.execute("UPDATE cursor SET position = $2 WHERE subscription = $1", name, rows[-1]["position"])
+            self._acked_position = rows[-1]["position"]
         self._position = rows[-1]["position"]
         return len(rows)
 
-    async def _set_aside(self, work: Any, row: asyncpg.Record, outcome: Outcome) -> None:
-        match self._verdict(outcome, 1):
+    async def _store_unfinished(self, uow: Any, row: asyncpg.Record, outcome: HandlingResult) -> None:
+        match self._decide_result(outcome, 1):
             case Result.DEAD:
-                await self._bury(work, row["key"], row["body"], 1, outcome.reason)
+                await self._write_dead_letter(uow, row["key"], row["body"], 1, outcome.reason)
             case result:
-                attempt, due = 1, None
+                attempt, due_at = 1, None
                 if result is Result.RETRY:
-                    attempt, due = 2, self.database.clock() + timedelta(seconds=self.subscription.retry.delays[0])
-                    self.waiting[row["key"]] = due
+                    attempt, due_at = 2, self.database.clock() + timedelta(seconds=self.subscription.retry.delays[0])
+                    self.due_at_by_key[row["key"]] = due_at
                 else:  # it is next, also where the one before it was given up just now
-                    self.waiting.setdefault(row["key"], self.database.clock())
-                await work.execute(
+                    self.due_at_by_key.setdefault(row["key"], self.database.clock())
+                await uow.execute(
                     "INSERT INTO delivery (subscription, channel, key, body, attempt, due_at) VALUES ($1, $2, $3, $4, $5, $6)",
                     self.subscription.name,
                     self.subscription.channel,
                     row["key"],
                     row["body"],
                     attempt,
-                    due,
+                    due_at,
                 )

@@ -6,12 +6,12 @@ from typing import Any
 
 import orjson
 
-from caravan.redaction import redact, redact_text
+from caravan.redaction import redact_text, redact_value
 
-REASON_READ = 2000
+REASON_MAX_LENGTH = 2000
 """So much of a reason is looked at: what comes later tells no other cause."""
 
-_VARIABLE = (
+_VARIABLE_PATTERNS = (
     (re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", re.IGNORECASE), "<id>"),
     (re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:?\d\d)?"), "<time>"),
     (re.compile(r"\b(0x)?(?=[0-9a-f]*\d)(?=[0-9a-f]*[a-f])[0-9a-f]{8,}\b", re.IGNORECASE), "<id>"),
@@ -20,24 +20,24 @@ _VARIABLE = (
 )
 
 
-def normalised(reason: str) -> str:
+def normalize_reason(reason: str) -> str:
     """A reason without what differs from case to case: ids, times, numbers."""
-    reason = reason[:REASON_READ]
-    for pattern, stands_for in _VARIABLE:
-        reason = pattern.sub(stands_for, reason)
+    reason = reason[:REASON_MAX_LENGTH]
+    for pattern, placeholder in _VARIABLE_PATTERNS:
+        reason = pattern.sub(placeholder, reason)
     return reason.strip()[:300]
 
 
-def cause_of(reason: str) -> str:
+def compute_cause(reason: str) -> str:
     """The same short name for reasons that differ only in ids, times and numbers; stable over releases."""
-    return hashlib.sha256(normalised(reason).encode()).hexdigest()[:12]
+    return hashlib.sha256(normalize_reason(reason).encode()).hexdigest()[:12]
 
 
-def payload_of(body: bytes, size: int) -> Any:
+def redact_payload(body: bytes, size: int) -> Any:
     """The message as JSON where it is, else its text (its beginning); without secrets."""
     if size <= len(body):
         try:
-            return redact(orjson.loads(body))
+            return redact_value(orjson.loads(body))
         except orjson.JSONDecodeError:
             pass
     text = redact_text(body.decode(errors="replace"))

@@ -3,58 +3,58 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from caravan.audit import audit
+from caravan.audit import record_audit
 from caravan.auth import Caller
-from caravan.bus.failures import Desk, Record
+from caravan.bus.failures import ActionRecorder, DeadLetterService
 from caravan.bus.failures.shapes import (
+    ActionResult,
+    DeadLetterPage,
+    DeadLetterView,
     DiscardRequest,
-    Done,
-    Failure,
-    Listed,
     ListRequest,
     Selection,
     ShowRequest,
-    discarding,
-    listing,
-    redriving,
-    showing,
+    build_discard_operation,
+    build_list_operation,
+    build_redrive_operation,
+    build_show_operation,
 )
-from caravan.client import Operation, verify_caller_behind
+from caravan.client import Operation, verify_forwarded_caller
 
 
-def operations(desk: Desk, service: str) -> dict[Operation[Any, Any], Callable[[Any, Any], Awaitable[Any]]]:
+def build_operations(dead_letters: DeadLetterService, service: str) -> dict[Operation[Any, Any], Callable[[Any, Any], Awaitable[Any]]]:
     """What every service answers about its own failures, to admins only."""
 
-    async def list_failures(context: Any, request: ListRequest) -> Listed:
-        await _admin(context)
-        return await desk.page(request)
+    async def list_dead_letters(context: Any, request: ListRequest) -> DeadLetterPage:
+        await _require_admin(context)
+        return await dead_letters.get_page(request)
 
-    async def show_failure(context: Any, request: ShowRequest) -> Failure:
-        await _admin(context)
-        return await desk.show(request)
+    async def show_dead_letter(context: Any, request: ShowRequest) -> DeadLetterView:
+        await _require_admin(context)
+        return await dead_letters.get_dead_letter(request)
 
-    async def redrive_failures(context: Any, request: Selection) -> Done:
-        return await desk.redrive(request, _recorder(context, await _admin(context), "failures.redrive"))
+    async def redrive_dead_letters(context: Any, request: Selection) -> ActionResult:
+        return await dead_letters.redrive(request, _make_recorder(context, await _require_admin(context), "failures.redrive"))
 
-    async def discard_failures(context: Any, request: DiscardRequest) -> Done:
-        return await desk.discard(request, _recorder(context, await _admin(context), "failures.discard"))
+    async def discard_dead_letters(context: Any, request: DiscardRequest) -> ActionResult:
+        return await dead_letters.discard(request, _make_recorder(context, await _require_admin(context), "failures.discard"))
 
     return {
-        listing(service): list_failures,
-        showing(service): show_failure,
-        redriving(service): redrive_failures,
-        discarding(service): discard_failures,
+        build_list_operation(service): list_dead_letters,
+        build_show_operation(service): show_dead_letter,
+        build_redrive_operation(service): redrive_dead_letters,
+        build_discard_operation(service): discard_dead_letters,
     }
 
 
-async def _admin(context: Any) -> Caller:
-    return await verify_caller_behind(context.verifier, "admin")
+async def _require_admin(context: Any) -> Caller:
+    return await verify_forwarded_caller(context.verifier, "admin")
 
 
-def _recorder(context: Any, caller: Caller, action: str) -> Record:
-    async def record(result: str, selection: Selection, **details: Any) -> None:
-        asked = selection.model_dump(exclude_none=True, exclude={"ids", "dry_run"})
-        async with context.database.work() as work:
-            audit(work, action, f"failures:{context.service}", actor=caller.name, result=result, **details, **asked)
+def _make_recorder(context: Any, caller: Caller, action: str) -> ActionRecorder:
+    async def record_action(result: str, selection: Selection, **details: Any) -> None:
+        selection_fields = selection.model_dump(exclude_none=True, exclude={"ids", "dry_run"})
+        async with context.database.unit_of_work() as uow:
+            record_audit(uow, action, f"failures:{context.service}", actor=caller.audit_name, result=result, **details, **selection_fields)
 
-    return record
+    return record_action

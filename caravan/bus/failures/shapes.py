@@ -7,20 +7,20 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from caravan.client import Operation
-from caravan.http import Strict, Time
-from caravan.text import BrokenRule, Line
+from caravan.http import StrictModel, Time
+from caravan.text import BrokenRule, TextLine
 
-Place = Literal["subscription", "outbox", "job", "effect"]
+Origin = Literal["subscription", "outbox", "job", "effect"]
 Action = Literal["redrive", "discard", "held back", "impossible"]
 IDS_MAX = 500
 
 
-class Failure(BaseModel):
+class DeadLetterView(BaseModel):
     """One message (or job) that was given up. `payload` is without secrets."""
 
     id: str
     service: str
-    place: Place
+    place: Origin
     subscription: str
     channel: str
     key: str
@@ -38,7 +38,7 @@ class Failure(BaseModel):
     payload: Any = None
 
 
-class Cause(BaseModel):
+class DeadLetterCause(BaseModel):
     """All failures of one cause. `reason` is one of theirs."""
 
     cause: str
@@ -47,11 +47,11 @@ class Cause(BaseModel):
     first_at: datetime
     last_at: datetime
     services: list[str]
-    places: list[Place]
+    places: list[Origin]
     subscriptions: list[str]
 
 
-class Position(BaseModel):
+class PageCursor(BaseModel):
     """Where a page ended: the time of death and the id of its last item."""
 
     failed_at: datetime
@@ -61,15 +61,15 @@ class Position(BaseModel):
 class ListRequest(BaseModel):
     cause: str | None = None
     channel: str | None = None
-    after: Position | None = None
+    after: PageCursor | None = None
     limit: int = 20
 
 
-class Listed(BaseModel):
+class DeadLetterPage(BaseModel):
     """`truncated`: there are more than a desk reads at once; the counts are of those that were read, the oldest."""
 
-    causes: list[Cause]
-    items: list[Failure]
+    causes: list[DeadLetterCause]
+    items: list[DeadLetterView]
     truncated: bool = False
 
 
@@ -77,14 +77,14 @@ class ShowRequest(BaseModel):
     id: str
 
 
-Cause_ = Annotated[str, Field(min_length=1, max_length=64, description="all of this cause", examples=["3f9a1c0b77de"])]
+CauseName = Annotated[str, Field(min_length=1, max_length=64, description="all of this cause", examples=["3f9a1c0b77de"])]
 Ids = Annotated[
     list[Annotated[str, Field(min_length=1, max_length=500)]], Field(min_length=1, max_length=IDS_MAX, description="just these")
 ]
 SubscriptionName = Annotated[str, Field(min_length=1, max_length=200, description="all of this subscription")]
 
 
-class Selection(Strict):
+class Selection(StrictModel):
     """Exactly one of `cause`, `ids` and `subscription`."""
 
     model_config = ConfigDict(
@@ -96,7 +96,7 @@ class Selection(Strict):
         }
     )
 
-    cause: Cause_ | None = None
+    cause: CauseName | None = None
     ids: Ids | None = None
     subscription: SubscriptionName | None = None
     dry_run: bool = False
@@ -105,17 +105,17 @@ class Selection(Strict):
     )
 
     @model_validator(mode="after")
-    def _just_one(self) -> Self:
+    def _check_one_selector(self) -> Self:
         if sum(given is not None for given in (self.cause, self.ids, self.subscription)) != 1:
             raise BrokenRule("cause", "give exactly one of cause, ids and subscription")
         return self
 
 
 class DiscardRequest(Selection):
-    reason: Annotated[str, Line(500, 3)] = Field(description="stands in the audit log")
+    reason: Annotated[str, TextLine(500, 3)] = Field(description="stands in the audit log")
 
 
-class Planned(BaseModel):
+class PlannedAction(BaseModel):
     """What is (or would be) done with one failure, and why not where it is not."""
 
     id: str
@@ -127,7 +127,7 @@ class Planned(BaseModel):
     why: str = ""
 
 
-class Done(BaseModel):
+class ActionResult(BaseModel):
     """`more`: so many were chosen that some are left for the next call. `items` are the first of them."""
 
     dry_run: bool
@@ -137,25 +137,25 @@ class Done(BaseModel):
     held_back: int
     impossible: int
     more: bool
-    items: list[Planned]
+    items: list[PlannedAction]
 
 
 @cache
-def listing(service: str) -> Operation[ListRequest, Listed]:
-    return Operation(service, "failures", ListRequest, Listed, seconds=20)
+def build_list_operation(service: str) -> Operation[ListRequest, DeadLetterPage]:
+    return Operation(service, "failures", ListRequest, DeadLetterPage, seconds=20)
 
 
 @cache
-def showing(service: str) -> Operation[ShowRequest, Failure]:
+def build_show_operation(service: str) -> Operation[ShowRequest, DeadLetterView]:
     """Raises NotFound."""
-    return Operation(service, "failure", ShowRequest, Failure, seconds=20)
+    return Operation(service, "failure", ShowRequest, DeadLetterView, seconds=20)
 
 
 @cache
-def redriving(service: str) -> Operation[Selection, Done]:
-    return Operation(service, "redrive-failures", Selection, Done, seconds=60, repeatable=False)
+def build_redrive_operation(service: str) -> Operation[Selection, ActionResult]:
+    return Operation(service, "redrive-failures", Selection, ActionResult, seconds=60, is_repeatable=False)
 
 
 @cache
-def discarding(service: str) -> Operation[DiscardRequest, Done]:
-    return Operation(service, "discard-failures", DiscardRequest, Done, seconds=60, repeatable=False)
+def build_discard_operation(service: str) -> Operation[DiscardRequest, ActionResult]:
+    return Operation(service, "discard-failures", DiscardRequest, ActionResult, seconds=60, is_repeatable=False)

@@ -18,26 +18,35 @@ from aiokafka.errors import (
     RecordListTooLargeError,
 )
 
-from caravan.bus import LETTER_BYTES, Background, DeadLetter, Incoming, Process, Subscription, Trouble, Undelivered
-from caravan.bus.kafka.letters import Headers, letter_headers, letter_id
-from caravan.bus.kafka.observer import Observer
+from caravan.bus import (
+    DEAD_LETTER_MAX_BYTES,
+    BackgroundTask,
+    BatchHandler,
+    DeadLetter,
+    IncomingMessage,
+    PublishError,
+    PublishFailure,
+    Subscription,
+)
+from caravan.bus.kafka.letters import Headers, build_dead_letter_headers, build_dead_letter_id
+from caravan.bus.kafka.observer import KafkaInspector
 from caravan.bus.kafka.producer import Producer
 from caravan.bus.kafka.reader import GroupReader
-from caravan.bus.reader import backoff
-from caravan.bus.topology import Thing, dead_letter_topic, retry_topic, topology
-from caravan.bus.topology.kafka import apply, missing
+from caravan.bus.reader import compute_backoff
+from caravan.bus.topology import ObjectRef, build_topology, get_dead_letter_topic, get_retry_topic
+from caravan.bus.topology.kafka import apply_topology, find_missing
 from caravan.clock import Clock, utc_now
-from caravan.messages import Exchange, Outgoing, Queue, Topic
+from caravan.messages import Exchange, OutgoingMessage, Queue, Topic
 from caravan.telemetry import log
 
 PUBLISH_SECONDS = 20.0
 METADATA_SECONDS = 5.0
 """How long a topic may take to be found; one that doesn't exist must not stop those that do."""
-REFUSALS = (MessageSizeTooLargeError, RecordListTooLargeError, InvalidTopicError)
+PERMANENT_ERRORS = (MessageSizeTooLargeError, RecordListTooLargeError, InvalidTopicError)
 """Answers to a message that sending it again can't change."""
 
 
-def _partitions(subscription: Subscription) -> int:
+def _count_partitions(subscription: Subscription) -> int:
     return subscription.source.partitions if isinstance(subscription.source, Topic) else 0
 
 
@@ -48,8 +57,8 @@ class KafkaBus:
         self._clock = clock
         self._replicas = replicas
         self._producer = Producer(servers, client)
-        self._observer = Observer(servers, client)
-        self._stopping = False
+        self._inspector = KafkaInspector(servers, client)
+        self._is_stopping = False
         self._readers: list[GroupReader] = []
 
     async def start(self) -> None:
@@ -59,77 +68,77 @@ class KafkaBus:
             raise ConnectionError(f"Kafka at {self._servers}: {error}") from error
 
     async def close(self) -> None:
-        await self._observer.close()
+        await self._inspector.close()
         await self._producer.close()
 
-    def background(self) -> list[tuple[str, Background]]:
+    def list_background_tasks(self) -> list[tuple[str, BackgroundTask]]:
         return []
 
-    async def declare(self, channels: Sequence[Topic | Queue | Exchange], subscriptions: Sequence[Subscription]) -> None:
-        applied = await apply(self._servers, topology(channels, subscriptions, replicas=self._replicas))
-        applied.tell("kafka")
+    async def declare_channels(self, channels: Sequence[Topic | Queue | Exchange], subscriptions: Sequence[Subscription]) -> None:
+        result = await apply_topology(self._servers, build_topology(channels, subscriptions, replicas=self._replicas))
+        result.log("kafka")
 
-    async def missing(self, channels: Sequence[Topic | Queue | Exchange], subscriptions: Sequence[Subscription]) -> list[Thing]:
+    async def find_missing(self, channels: Sequence[Topic | Queue | Exchange], subscriptions: Sequence[Subscription]) -> list[ObjectRef]:
         """What of these is not there; asked without any right to make it."""
-        return await missing(self._servers, topology(channels, subscriptions))
+        return await find_missing(self._servers, build_topology(channels, subscriptions))
 
-    async def publish(self, messages: Sequence[Outgoing]) -> None:
-        by_topic: dict[str, list[Outgoing]] = {}
+    async def publish(self, messages: Sequence[OutgoingMessage]) -> None:
+        by_topic: dict[str, list[OutgoingMessage]] = {}
         for message in messages:
             by_topic.setdefault(message.channel, []).append(message)
-        found = await asyncio.gather(*(self._publish_to(topic, group) for topic, group in by_topic.items()))
-        troubles = [trouble for of_topic in found for trouble in of_topic]
-        if troubles:
-            raise Undelivered(troubles)
+        failures_by_topic = await asyncio.gather(*(self._publish_to_topic(topic, group) for topic, group in by_topic.items()))
+        failures = [trouble for of_topic in failures_by_topic for trouble in of_topic]
+        if failures:
+            raise PublishError(failures)
 
-    async def _publish_to(self, topic: str, messages: Sequence[Outgoing]) -> list[Trouble]:
+    async def _publish_to_topic(self, topic: str, messages: Sequence[OutgoingMessage]) -> list[PublishFailure]:
         try:
-            await self._send(topic, messages)
+            await self._send_batch(topic, messages)
             return []
-        except REFUSALS as error:
+        except PERMANENT_ERRORS as error:
             if len(messages) == 1:
-                return [Trouble(messages[0], str(error) or type(error).__name__, for_good=True)]
-            return await self._publish_singly(topic, messages)
+                return [PublishFailure(messages[0], str(error) or type(error).__name__, permanent=True)]
+            return await self._publish_one_by_one(topic, messages)
         except (KafkaError, TimeoutError) as error:
             reason = f"not taken by Kafka ({type(error).__name__}); is the broker up, and does the topic exist?"
-            return [Trouble(message, reason) for message in messages]
+            return [PublishFailure(message, reason) for message in messages]
 
-    async def _publish_singly(self, topic: str, messages: Sequence[Outgoing]) -> list[Trouble]:
+    async def _publish_one_by_one(self, topic: str, messages: Sequence[OutgoingMessage]) -> list[PublishFailure]:
         """Find the ones that are refused; what follows one under its key is not sent."""
-        troubles: dict[str, list[Trouble]] = {}
+        failures_by_key: dict[str, list[PublishFailure]] = {}
         for message in messages:
-            if message.key in troubles:
-                troubles[message.key].append(Trouble(message, "an earlier message of its key could not be sent"))
-            elif trouble := await self._publish_to(topic, [message]):
-                troubles[message.key] = trouble
-        return [trouble for of_key in troubles.values() for trouble in of_key]
+            if message.key in failures_by_key:
+                failures_by_key[message.key].append(PublishFailure(message, "an earlier message of its key could not be sent"))
+            elif failures := await self._publish_to_topic(topic, [message]):
+                failures_by_key[message.key] = failures
+        return [trouble for of_key in failures_by_key.values() for trouble in of_key]
 
-    async def _send(self, topic: str, messages: Sequence[Outgoing]) -> None:
-        async with self._producer.use() as producer:
+    async def _send_batch(self, topic: str, messages: Sequence[OutgoingMessage]) -> None:
+        async with self._producer.use_producer() as producer:
             async with asyncio.timeout(METADATA_SECONDS):
                 await producer.partitions_for(topic)
             try:
                 async with asyncio.timeout(PUBLISH_SECONDS):
-                    await asyncio.gather(*[await _enqueue(producer, topic, message) for message in messages])
+                    await asyncio.gather(*[await _enqueue_message(producer, topic, message) for message in messages])
             except (KafkaError, TimeoutError):
-                self._producer.retire(producer)
+                self._producer.retire_producer(producer)
                 raise
 
-    async def _write(self, topic: str, body: bytes | None, key: str, headers: Headers | None = None) -> None:
+    async def _write_record(self, topic: str, body: bytes | None, key: str, headers: Headers | None = None) -> None:
         """One record of the transport's own, such as a dead letter. Raises KafkaError or TimeoutError."""
-        async with self._producer.use() as producer:
+        async with self._producer.use_producer() as producer:
             try:
                 async with asyncio.timeout(PUBLISH_SECONDS):
                     await producer.send_and_wait(topic, body, key=key.encode(), headers=headers)
             except (KafkaError, TimeoutError):
-                self._producer.retire(producer)
+                self._producer.retire_producer(producer)
                 raise
 
-    async def consume(self, subscription: Subscription, process: Process) -> None:
-        topics = [subscription.channel, retry_topic(subscription.name)]
+    async def consume(self, subscription: Subscription, handler: BatchHandler) -> None:
+        topics = [subscription.channel, get_retry_topic(subscription.name)]
         failures = 0
-        while not self._stopping:
-            reader = GroupReader(self._servers, self._client, topics, self._bury, subscription, process)
+        while not self._is_stopping:
+            reader = GroupReader(self._servers, self._client, topics, self._write_dead_letter, subscription, handler)
             self._readers.append(reader)
             try:
                 await reader.run()
@@ -139,72 +148,78 @@ class KafkaBus:
             except Exception as error:  # broker away, or the group lost: join again, from what is committed
                 failures += 1
                 log.warning("consumer waits", subscription=subscription.name, error=repr(error))
-                await asyncio.sleep(backoff(failures))
+                await asyncio.sleep(compute_backoff(failures))
             finally:
                 self._readers.remove(reader)
                 await reader.close()
 
     async def stop(self) -> None:
-        self._stopping = True
+        self._is_stopping = True
         for reader in self._readers:
             reader.stop()
 
-    async def lag(self, subscriptions: Sequence[Subscription]) -> dict[str, int]:
+    async def measure_lag(self, subscriptions: Sequence[Subscription]) -> dict[str, int]:
         """Raises ConnectionError when Kafka can't be asked; so do the three below."""
-        groups = {
+        partitions_by_group = {
             subscription.name: [
-                *(TopicPartition(subscription.channel, number) for number in range(_partitions(subscription))),
-                TopicPartition(retry_topic(subscription.name), 0),
+                *(TopicPartition(subscription.channel, number) for number in range(_count_partitions(subscription))),
+                TopicPartition(get_retry_topic(subscription.name), 0),
             ]
             for subscription in subscriptions
         }
-        return await self._observer.lag(groups) if groups else {}
+        return await self._inspector.measure_lag(partitions_by_group) if partitions_by_group else {}
 
-    async def dead_letters(
-        self, subscriptions: Sequence[Subscription], *, limit: int = 100, preview: int = LETTER_BYTES
+    async def list_dead_letters(
+        self, subscriptions: Sequence[Subscription], *, limit: int = 100, preview: int = DEAD_LETTER_MAX_BYTES
     ) -> list[DeadLetter]:
-        found = [letter for subscription in subscriptions for letter in await self._observer.letters(subscription.name, limit, preview)]
-        return sorted(found, key=lambda letter: letter.died_at)[:limit]
+        dead_letters = [
+            letter
+            for subscription in subscriptions
+            for letter in await self._inspector.list_dead_letters(subscription.name, limit, preview)
+        ]
+        return sorted(dead_letters, key=lambda letter: letter.dead_lettered_at)[:limit]
 
-    async def redrive(self, letters: Sequence[DeadLetter]) -> int:
-        done = 0
-        with _as_connection_error():
-            for subscription in dict.fromkeys(letter.subscription for letter in letters):
-                ids = [letter.id for letter in letters if letter.subscription == subscription]
-                async for picked in self._observer.pick(subscription, ids):
-                    for letter in picked:
-                        if letter.whole:
-                            await self._write(retry_topic(subscription), letter.body, letter.key)
-                            await self._write(dead_letter_topic(subscription), None, letter.id)
-                            done += 1
-        return done
+    async def redrive(self, dead_letters: Sequence[DeadLetter]) -> int:
+        count = 0
+        with _translate_errors():
+            for subscription in dict.fromkeys(letter.subscription for letter in dead_letters):
+                ids = [letter.id for letter in dead_letters if letter.subscription == subscription]
+                async for batch in self._inspector.fetch_dead_letters(subscription, ids):
+                    for letter in batch:
+                        if letter.redrivable:
+                            await self._write_record(get_retry_topic(subscription), letter.body, letter.key)
+                            await self._write_record(get_dead_letter_topic(subscription), None, letter.id)
+                            count += 1
+        return count
 
-    async def discard(self, letters: Sequence[DeadLetter]) -> int:
-        done = 0
-        with _as_connection_error():
-            for subscription in dict.fromkeys(letter.subscription for letter in letters):
-                ids = [letter.id for letter in letters if letter.subscription == subscription]
-                async for picked in self._observer.pick(subscription, ids):
-                    for letter in picked:
-                        await self._write(dead_letter_topic(subscription), None, letter.id)
-                        done += 1
-        return done
+    async def discard(self, dead_letters: Sequence[DeadLetter]) -> int:
+        count = 0
+        with _translate_errors():
+            for subscription in dict.fromkeys(letter.subscription for letter in dead_letters):
+                ids = [letter.id for letter in dead_letters if letter.subscription == subscription]
+                async for batch in self._inspector.fetch_dead_letters(subscription, ids):
+                    for letter in batch:
+                        await self._write_record(get_dead_letter_topic(subscription), None, letter.id)
+                        count += 1
+        return count
 
-    async def _bury(self, subscription: Subscription, incoming: Incoming, reason: str) -> None:
+    async def _write_dead_letter(self, subscription: Subscription, incoming: IncomingMessage, reason: str) -> None:
         """Its key is where it came from, so that writing it twice leaves one letter."""
-        headers = letter_headers(subscription.channel, incoming, reason, self._clock())
-        await self._write(dead_letter_topic(subscription.name), incoming.body[:LETTER_BYTES], letter_id(incoming.handle), headers)
+        headers = build_dead_letter_headers(subscription.channel, incoming, reason, self._clock())
+        await self._write_record(
+            get_dead_letter_topic(subscription.name), incoming.body[:DEAD_LETTER_MAX_BYTES], build_dead_letter_id(incoming.handle), headers
+        )
 
 
 @contextmanager
-def _as_connection_error() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     try:
         yield
     except (KafkaError, TimeoutError) as error:
         raise ConnectionError(f"Kafka did not take it: {error!r}") from error
 
 
-async def _enqueue(producer: AIOKafkaProducer, topic: str, message: Outgoing) -> Any:
+async def _enqueue_message(producer: AIOKafkaProducer, topic: str, message: OutgoingMessage) -> Any:
     """Hand it to the producer; the future of its confirmation."""
     headers = [("message-id", str(message.id).encode()), ("content-type", b"application/json")]
     return await producer.send(topic, message.body, key=message.key.encode(), headers=headers)

@@ -9,18 +9,18 @@ from datetime import UTC, datetime
 
 from aiokafka import ConsumerRecord
 
-from caravan.bus import LETTER_BYTES, DeadLetter, Incoming
+from caravan.bus import DEAD_LETTER_MAX_BYTES, DeadLetter, IncomingMessage
 from caravan.clock import EPOCH
 
 Headers = list[tuple[str, bytes]]
 
 
-def letter_id(record: ConsumerRecord) -> str:
+def build_dead_letter_id(record: ConsumerRecord) -> str:
     return f"{record.topic}/{record.partition}/{record.offset}@{record.timestamp}"
 
 
-def letter_headers(channel: str, incoming: Incoming, reason: str, now: datetime) -> Headers:
-    told = {
+def build_dead_letter_headers(channel: str, incoming: IncomingMessage, reason: str, now: datetime) -> Headers:
+    fields = {
         "reason": reason[:2000],
         "channel": channel,
         "key": incoming.key,
@@ -28,38 +28,38 @@ def letter_headers(channel: str, incoming: Incoming, reason: str, now: datetime)
         "died-at": now.isoformat(),
         "size": str(len(incoming.body)),
     }
-    if len(incoming.body) > LETTER_BYTES:
-        told["sha256"] = hashlib.sha256(incoming.body).hexdigest()
-    return [(name, value.encode()) for name, value in told.items()]
+    if len(incoming.body) > DEAD_LETTER_MAX_BYTES:
+        fields["sha256"] = hashlib.sha256(incoming.body).hexdigest()
+    return [(name, value.encode()) for name, value in fields.items()]
 
 
-def letter_key(record: ConsumerRecord) -> str:
+def read_record_key(record: ConsumerRecord) -> str:
     return (record.key or b"").decode(errors="replace")
 
 
-def read_letter(record: ConsumerRecord, preview: int) -> DeadLetter:
+def parse_dead_letter(record: ConsumerRecord, preview: int) -> DeadLetter:
     headers = {name: value.decode(errors="replace") for name, value in record.headers if value is not None}
-    size = _number(headers, "size", len(record.value))
+    size = _parse_number(headers, "size", len(record.value))
     return DeadLetter(
-        id=letter_key(record),
+        id=read_record_key(record),
         subscription=record.topic.removesuffix(".dlq"),
         channel=headers.get("channel", ""),
         key=headers.get("key", ""),
         body=record.value[:preview],
         reason=headers.get("reason", ""),
-        attempt=_number(headers, "attempt", 1),
-        died_at=_moment(headers),
+        attempt=_parse_number(headers, "attempt", 1),
+        dead_lettered_at=_parse_time(headers),
         size=size,
-        whole=size <= len(record.value),
+        redrivable=size <= len(record.value),
     )
 
 
-def _number(headers: Mapping[str, str], name: str, default: int) -> int:
-    given = headers.get(name, "")
-    return int(given) if given.isdecimal() else default
+def _parse_number(headers: Mapping[str, str], name: str, default: int) -> int:
+    text = headers.get(name, "")
+    return int(text) if text.isdecimal() else default
 
 
-def _moment(headers: Mapping[str, str]) -> datetime:
+def _parse_time(headers: Mapping[str, str]) -> datetime:
     try:
         return datetime.fromisoformat(headers["died-at"])
     except (KeyError, ValueError):

@@ -9,31 +9,31 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from caravan.bus import DeadLetter
-from caravan.bus.kafka.letters import letter_key, read_letter
+from caravan.bus.kafka.letters import parse_dead_letter, read_record_key
 from caravan.bus.opening import finish_opening
-from caravan.bus.topology import dead_letter_topic
+from caravan.bus.topology import get_dead_letter_topic
 from caravan.telemetry import log
 
 SCAN_SECONDS = 8.0
 """Longest look at one dead-letter topic; what was not reached by then is left out, and said so in the log."""
-LOOK_SECONDS = 15.0
-RECORDS = 500
-PICKED = 50
+INSPECT_SECONDS = 15.0
+POLL_MAX_RECORDS = 500
+FETCH_BATCH = 50
 
 
-class Observer:
+class KafkaInspector:
     def __init__(self, servers: str, client: str) -> None:
         self._servers = servers
         self._client = client
         self._consumer: AIOKafkaConsumer | None = None
         self._admin: AIOKafkaAdminClient | None = None
-        self._one_at_a_time = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
     @asynccontextmanager
-    async def _clients(self) -> AsyncIterator[tuple[AIOKafkaConsumer, AIOKafkaAdminClient]]:
+    async def _open_clients(self) -> AsyncIterator[tuple[AIOKafkaConsumer, AIOKafkaAdminClient]]:
         """Raises ConnectionError when Kafka can't be asked; the clients are then made anew the next time."""
         try:
-            async with asyncio.timeout(LOOK_SECONDS), self._one_at_a_time:
+            async with asyncio.timeout(INSPECT_SECONDS), self._lock:
                 if self._consumer is None:
                     self._consumer = AIOKafkaConsumer(
                         bootstrap_servers=self._servers,
@@ -65,9 +65,9 @@ class Observer:
                 async with asyncio.timeout(5):
                     await admin.close()
 
-    async def lag(self, groups: dict[str, list[TopicPartition]]) -> dict[str, int]:
+    async def measure_lag(self, groups: dict[str, list[TopicPartition]]) -> dict[str, int]:
         """Messages that each group has not committed on its partitions."""
-        async with self._clients() as (consumer, admin):
+        async with self._open_clients() as (consumer, admin):
             ends = await consumer.end_offsets([tp for partitions in groups.values() for tp in partitions])
             committed = {group: await admin.list_consumer_group_offsets(group) for group in groups}
             unread = [tp for group, partitions in groups.items() for tp in partitions if tp not in committed[group]]
@@ -77,37 +77,37 @@ class Observer:
                 for group, partitions in groups.items()
             }
 
-    async def letters(self, subscription: str, limit: int, preview: int) -> list[DeadLetter]:
+    async def list_dead_letters(self, subscription: str, limit: int, preview: int) -> list[DeadLetter]:
         """The first `limit` dead letters that are still there. Reads the topic to its end, because a later record may have removed an earlier one."""
-        found: dict[str, DeadLetter] = {}
-        async with self._clients() as (consumer, _):
-            async for record in _records(consumer, dead_letter_topic(subscription)):
-                key = letter_key(record)
+        dead_letters: dict[str, DeadLetter] = {}
+        async with self._open_clients() as (consumer, _):
+            async for record in _read_records(consumer, get_dead_letter_topic(subscription)):
+                key = read_record_key(record)
                 if record.value is None:
-                    found.pop(key, None)
-                elif key in found or len(found) < limit:
-                    found[key] = read_letter(record, preview)
-        return list(found.values())
+                    dead_letters.pop(key, None)
+                elif key in dead_letters or len(dead_letters) < limit:
+                    dead_letters[key] = parse_dead_letter(record, preview)
+        return list(dead_letters.values())
 
-    async def pick(self, subscription: str, ids: Sequence[str]) -> AsyncIterator[list[DeadLetter]]:
+    async def fetch_dead_letters(self, subscription: str, ids: Sequence[str]) -> AsyncIterator[list[DeadLetter]]:
         """These letters, whole and in the order they died, a few in memory at a time. Those that are gone are left out."""
-        topic = dead_letter_topic(subscription)
-        last: dict[str, int | None] = {}
-        wanted = set(ids)
-        async with self._clients() as (consumer, _):
-            async for record in _records(consumer, topic):
-                if letter_key(record) in wanted:
-                    last[letter_key(record)] = record.offset if record.value is not None else None
-        places = sorted(offset for offset in last.values() if offset is not None)
-        for start in range(0, len(places), PICKED):
-            part = places[start : start + PICKED]
-            async with self._clients() as (consumer, _):
-                records = _records(consumer, topic, part[0], part[-1] + 1)
-                picked = [read_letter(record, len(record.value)) async for record in records if record.offset in part]
-            yield picked
+        topic = get_dead_letter_topic(subscription)
+        last_offsets: dict[str, int | None] = {}
+        requested_ids = set(ids)
+        async with self._open_clients() as (consumer, _):
+            async for record in _read_records(consumer, topic):
+                if read_record_key(record) in requested_ids:
+                    last_offsets[read_record_key(record)] = record.offset if record.value is not None else None
+        offsets = sorted(offset for offset in last_offsets.values() if offset is not None)
+        for start in range(0, len(offsets), FETCH_BATCH):
+            chunk = offsets[start : start + FETCH_BATCH]
+            async with self._open_clients() as (consumer, _):
+                records = _read_records(consumer, topic, chunk[0], chunk[-1] + 1)
+                dead_letters = [parse_dead_letter(record, len(record.value)) async for record in records if record.offset in chunk]
+            yield dead_letters
 
 
-async def _records(consumer: AIOKafkaConsumer, topic: str, first: int = 0, end: int | None = None) -> AsyncIterator[ConsumerRecord]:
+async def _read_records(consumer: AIOKafkaConsumer, topic: str, first: int = 0, end: int | None = None) -> AsyncIterator[ConsumerRecord]:
     """The records of a topic's one partition from `first` to `end` (default: its end now), within SCAN_SECONDS."""
     tp = TopicPartition(topic, 0)
     if topic not in await consumer.topics():
@@ -115,11 +115,11 @@ async def _records(consumer: AIOKafkaConsumer, topic: str, first: int = 0, end: 
     consumer.assign([tp])
     end = (await consumer.end_offsets([tp]))[tp] if end is None else end
     consumer.seek(tp, max(first, (await consumer.beginning_offsets([tp]))[tp]))
-    until = asyncio.get_running_loop().time() + SCAN_SECONDS
+    deadline = asyncio.get_running_loop().time() + SCAN_SECONDS
     while await consumer.position(tp) < end:
-        if asyncio.get_running_loop().time() > until:
+        if asyncio.get_running_loop().time() > deadline:
             log.warning("dead letters not read to the end", topic=topic, seconds=SCAN_SECONDS)
             return
-        for record in (await consumer.getmany(tp, timeout_ms=500, max_records=RECORDS)).get(tp, ()):
+        for record in (await consumer.getmany(tp, timeout_ms=500, max_records=POLL_MAX_RECORDS)).get(tp, ()):
             if record.offset < end:
                 yield record

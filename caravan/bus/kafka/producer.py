@@ -29,56 +29,56 @@ class Producer:
     def __init__(self, servers: str, client: str) -> None:
         self._servers = servers
         self._client = client
-        self._current: AIOKafkaProducer | None = None
-        self._users: dict[AIOKafkaProducer, int] = {}
+        self._current_producer: AIOKafkaProducer | None = None
+        self._user_counts: dict[AIOKafkaProducer, int] = {}
         self._opening = asyncio.Lock()
 
     async def start(self) -> None:
         """Connect. Raises KafkaConnectionError when no broker is there, RuntimeError when the client isn't what a loss-free publish needs."""
         async with self._opening:
-            if self._current is None:
-                made = AIOKafkaProducer(bootstrap_servers=self._servers, client_id=self._client, **SETTINGS)
+            if self._current_producer is None:
+                producer = AIOKafkaProducer(bootstrap_servers=self._servers, client_id=self._client, **SETTINGS)
                 try:
-                    await finish_opening(made.start())
-                    if made._sender._acks != -1 or made._txn_manager is None:
+                    await finish_opening(producer.start())
+                    if producer._sender._acks != -1 or producer._txn_manager is None:
                         raise RuntimeError("the Kafka producer is not idempotent with acks from all replicas")
                 except BaseException:
-                    await _abandon(made)
+                    await _close_without_flush(producer)
                     raise
-                self._current = made
-                self._users[made] = 0
+                self._current_producer = producer
+                self._user_counts[producer] = 0
 
     @asynccontextmanager
-    async def use(self) -> AsyncIterator[AIOKafkaProducer]:
-        if self._current is None:
+    async def use_producer(self) -> AsyncIterator[AIOKafkaProducer]:
+        if self._current_producer is None:
             await self.start()
-        producer = self._current
+        producer = self._current_producer
         assert producer is not None
-        self._users[producer] += 1
+        self._user_counts[producer] += 1
         try:
             yield producer
         finally:
-            self._users[producer] -= 1
-            if self._current is not producer and not self._users[producer]:
-                del self._users[producer]
-                await _abandon(producer)
+            self._user_counts[producer] -= 1
+            if self._current_producer is not producer and not self._user_counts[producer]:
+                del self._user_counts[producer]
+                await _close_without_flush(producer)
 
-    def retire(self, producer: AIOKafkaProducer) -> None:
+    def retire_producer(self, producer: AIOKafkaProducer) -> None:
         """A publish with it failed: whoever comes next gets a new one."""
-        if self._current is producer:
-            self._current = None
+        if self._current_producer is producer:
+            self._current_producer = None
 
     async def close(self) -> None:
-        producer, self._current = self._current, None
+        producer, self._current_producer = self._current_producer, None
         if producer is not None:
-            del self._users[producer]
+            del self._user_counts[producer]
             with suppress(TimeoutError):
                 async with asyncio.timeout(CLOSE_SECONDS):
                     await producer.flush()
-            await _abandon(producer)
+            await _close_without_flush(producer)
 
 
-async def _abandon(producer: AIOKafkaProducer) -> None:
+async def _close_without_flush(producer: AIOKafkaProducer) -> None:
     """Stop without flushing: `stop()` waits for the broker for ever."""
     producer._closed = True
     with suppress(KafkaError, TimeoutError):

@@ -13,9 +13,9 @@ from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
-from caravan.bus import Incoming, Process, Subscription
+from caravan.bus import BatchHandler, IncomingMessage, Subscription
 from caravan.bus.opening import finish_opening
-from caravan.bus.reader import PARKED_MAX, Reader
+from caravan.bus.reader import RETRY_BUFFER_MAX, Reader
 from caravan.telemetry import log
 
 REVOKE_SECONDS = 45.0
@@ -44,27 +44,35 @@ SETTINGS: dict[str, Any] = {
     "max_partition_fetch_bytes": 2_097_152,
 }
 
-Bury = Callable[[Subscription, Incoming, str], Awaitable[None]]
+DeadLetterWriter = Callable[[Subscription, IncomingMessage, str], Awaitable[None]]
 
 
-def place(record: ConsumerRecord) -> TopicPartition:
+def get_partition(record: ConsumerRecord) -> TopicPartition:
     return TopicPartition(record.topic, record.partition)
 
 
 class GroupReader(Reader, ConsumerRebalanceListener):  # type: ignore[misc]
-    def __init__(self, servers: str, client: str, topics: list[str], bury: Bury, subscription: Subscription, process: Process) -> None:
-        super().__init__(subscription, process)
+    def __init__(
+        self,
+        servers: str,
+        client: str,
+        topics: list[str],
+        write_dead_letter: DeadLetterWriter,
+        subscription: Subscription,
+        handler: BatchHandler,
+    ) -> None:
+        super().__init__(subscription, handler)
         self._topics = topics
-        self._bury = bury
-        self._hand = asyncio.Lock()
+        self._write_dead_letter = write_dead_letter
+        self._batch_lock = asyncio.Lock()
         """Held while a batch is in hand, and by a rebalance that waits for it."""
-        self._mine: frozenset[TopicPartition] = frozenset()
-        self._assignments = 0
-        self._lost = False
-        self._open: dict[TopicPartition, set[int]] = {}
-        self._next: dict[TopicPartition, int] = {}
-        self._committed: dict[TopicPartition, int] = {}
-        self._commit_at = 0.0
+        self._assigned_partitions: frozenset[TopicPartition] = frozenset()
+        self._assignment_count = 0
+        self._is_lost = False
+        self._unfinished_offsets: dict[TopicPartition, set[int]] = {}
+        self._next_offsets: dict[TopicPartition, int] = {}
+        self._committed_offsets: dict[TopicPartition, int] = {}
+        self._next_commit_at = 0.0
         self._uncommitted = False
         """Whether something may have been finished since the last commit."""
         self._consumer = AIOKafkaConsumer(bootstrap_servers=servers, client_id=client, group_id=subscription.name, **SETTINGS)
@@ -73,27 +81,27 @@ class GroupReader(Reader, ConsumerRebalanceListener):  # type: ignore[misc]
         await finish_opening(self._consumer.start())
         self._consumer.subscribe(self._topics, listener=self)
         loop = asyncio.get_running_loop()
-        while not self.stopping:
-            patience = self.parking.patience(loop.time())
+        while not self.is_stopping:
+            timeout_ms = self.retry_buffer.seconds_until_due(loop.time())
             if self._uncommitted:
-                patience = min(patience, UNCOMMITTED_SECONDS)
+                timeout_ms = min(timeout_ms, UNCOMMITTED_SECONDS)
             # Only `stop` cancels it; even then what it has fetched is not committed, and comes again.
-            coming = self._consumer.getmany(timeout_ms=int(patience * 1000), max_records=self.subscription.batch)
+            coming = self._consumer.getmany(timeout_ms=int(timeout_ms * 1000), max_records=self.subscription.batch)
             fetched = await self.wait_for(coming) or {}
-            assignment = self._assignments
-            async with self._hand:
+            assignment_count = self._assignment_count
+            async with self._batch_lock:
                 # What was fetched before a rebalance is fetched again after it, by whoever owns it then.
-                records = [record for of_one in fetched.values() for record in of_one] if assignment == self._assignments else []
-                batch = self.parking.due(loop.time(), self.subscription.batch) + self._fresh(records)
+                records = [record for of_one in fetched.values() for record in of_one] if assignment_count == self._assignment_count else []
+                batch = self.retry_buffer.pop_due(loop.time(), self.subscription.batch) + self._accept_records(records)
                 if batch:
                     self._uncommitted = True
-                    await self.handle(batch)
-                if not batch or loop.time() >= self._commit_at:
-                    await self._commit()
-                    self._commit_at = loop.time() + COMMIT_SECONDS
-                self._pause_what_is_full()
-        async with self._hand:
-            await self._commit()
+                    await self.handle_batch(batch)
+                if not batch or loop.time() >= self._next_commit_at:
+                    await self._commit_offsets()
+                    self._next_commit_at = loop.time() + COMMIT_SECONDS
+                self._pause_full_partitions()
+        async with self._batch_lock:
+            await self._commit_offsets()
 
     async def close(self) -> None:
         """Leave the group, so that others need not wait for a session to run out."""
@@ -101,69 +109,69 @@ class GroupReader(Reader, ConsumerRebalanceListener):  # type: ignore[misc]
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._consumer.stop()
 
-    def _fresh(self, records: Iterable[ConsumerRecord]) -> list[Incoming]:
-        fresh = []
+    def _accept_records(self, records: Iterable[ConsumerRecord]) -> list[IncomingMessage]:
+        messages = []
         for record in records:
-            tp = place(record)
-            if tp not in self._mine:
+            tp = get_partition(record)
+            if tp not in self._assigned_partitions:
                 continue
-            self._open.setdefault(tp, set()).add(record.offset)
-            self._next[tp] = record.offset + 1
-            incoming = Incoming((record.key or b"").decode(errors="replace"), record.value or b"", 1, record)
-            if not self.parking.line_up(incoming):
-                fresh.append(incoming)
-        return fresh
+            self._unfinished_offsets.setdefault(tp, set()).add(record.offset)
+            self._next_offsets[tp] = record.offset + 1
+            incoming = IncomingMessage((record.key or b"").decode(errors="replace"), record.value or b"", 1, record)
+            if not self.retry_buffer.enqueue_behind(incoming):
+                messages.append(incoming)
+        return messages
 
-    async def finish(self, incoming: Incoming) -> None:
-        self._open.get(place(incoming.handle), set()).discard(incoming.handle.offset)
+    async def acknowledge_message(self, incoming: IncomingMessage) -> None:
+        self._unfinished_offsets.get(get_partition(incoming.handle), set()).discard(incoming.handle.offset)
 
-    async def note_attempt(self, incoming: Incoming, delay: float) -> None:
+    async def record_attempt(self, incoming: IncomingMessage, delay: float) -> None:
         """A log can't note it: the next owner of the partition begins again with attempt 1."""
 
-    async def bury(self, incoming: Incoming, reason: str) -> None:
-        await self._bury(self.subscription, incoming, reason)
-        await self.finish(incoming)
+    async def dead_letter(self, incoming: IncomingMessage, reason: str) -> None:
+        await self._write_dead_letter(self.subscription, incoming, reason)
+        await self.acknowledge_message(incoming)
 
-    def check(self) -> None:
-        if self._lost:
+    def check_ownership(self) -> None:
+        if self._is_lost:
             raise ConnectionError("the group went on without this reader; it joins again")
 
-    async def _commit(self) -> None:
-        offsets = {tp: min(self._open.get(tp) or {position}) for tp, position in self._next.items()}
-        changed = {tp: offset for tp, offset in offsets.items() if self._committed.get(tp) != offset}
-        if not changed:
+    async def _commit_offsets(self) -> None:
+        offsets = {tp: min(self._unfinished_offsets.get(tp) or {position}) for tp, position in self._next_offsets.items()}
+        changed_offsets = {tp: offset for tp, offset in offsets.items() if self._committed_offsets.get(tp) != offset}
+        if not changed_offsets:
             self._uncommitted = False
             return
         try:
-            await self._consumer.commit(changed)
-            self._committed |= changed
+            await self._consumer.commit(changed_offsets)
+            self._committed_offsets |= changed_offsets
             self._uncommitted = False
         except (CommitFailedError, IllegalStateError) as error:
             log.info("not committed; these messages come again", subscription=self.subscription.name, error=repr(error))
 
-    def _pause_what_is_full(self) -> None:
+    def _pause_full_partitions(self) -> None:
         for tp in self._consumer.assignment():
-            if len(self._open.get(tp, ())) > PARKED_MAX:
+            if len(self._unfinished_offsets.get(tp, ())) > RETRY_BUFFER_MAX:
                 self._consumer.pause(tp)
             elif tp in self._consumer.paused():
                 self._consumer.resume(tp)
 
     async def on_partitions_revoked(self, revoked: Any) -> None:
         try:
-            async with asyncio.timeout(REVOKE_SECONDS), self._hand:
-                await self._commit()
-                self._forget()
+            async with asyncio.timeout(REVOKE_SECONDS), self._batch_lock:
+                await self._commit_offsets()
+                self._reset_assignment()
         except TimeoutError:
-            self._lost = True
+            self._is_lost = True
             log.warning("a rebalance did not wait for the batch in hand", subscription=self.subscription.name, seconds=REVOKE_SECONDS)
 
-    def _forget(self) -> None:
+    def _reset_assignment(self) -> None:
         """Assignments are eager: all partitions are given back, and read again from what is committed."""
-        self._assignments += 1
-        self._mine = frozenset()
-        self.parking.clear()
-        for state in (self._open, self._next, self._committed):
-            state.clear()
+        self._assignment_count += 1
+        self._assigned_partitions = frozenset()
+        self.retry_buffer.clear()
+        for offsets in (self._unfinished_offsets, self._next_offsets, self._committed_offsets):
+            offsets.clear()
 
     async def on_partitions_assigned(self, assigned: Any) -> None:
-        self._mine = frozenset(assigned)
+        self._assigned_partitions = frozenset(assigned)

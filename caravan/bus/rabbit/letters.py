@@ -14,9 +14,9 @@ from typing import Any
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue, HeadersType
 
-from caravan.bus import LETTER_BYTES, DeadLetter, Incoming
-from caravan.bus.rabbit.links import CONNECT_SECONDS, Link, close
-from caravan.bus.topology import dead_letter_queue
+from caravan.bus import DEAD_LETTER_MAX_BYTES, DeadLetter, IncomingMessage
+from caravan.bus.rabbit.links import CONNECT_SECONDS, RabbitConnection, close_channel
+from caravan.bus.topology import get_dead_letter_queue
 from caravan.clock import EPOCH, new_id
 from caravan.telemetry import log
 
@@ -25,7 +25,7 @@ QUIET_SECONDS = 1.0
 PREFETCH_MAX = 65_535
 
 
-def message(body: bytes, key: str, identifier: str, headers: HeadersType | None = None) -> aio_pika.Message:
+def build_message(body: bytes, key: str, identifier: str, headers: HeadersType | None = None) -> aio_pika.Message:
     return aio_pika.Message(
         body,
         message_id=identifier,
@@ -35,18 +35,18 @@ def message(body: bytes, key: str, identifier: str, headers: HeadersType | None 
     )
 
 
-def header(received: AbstractIncomingMessage, name: str, default: Any) -> Any:
+def read_header(received: AbstractIncomingMessage, name: str, default: Any) -> Any:
     value = (received.headers or {}).get(name, default)
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
-def number(received: AbstractIncomingMessage, name: str, default: int) -> int:
+def read_number(received: AbstractIncomingMessage, name: str, default: int) -> int:
     """A header that a foreign producer may have filled with anything."""
-    value = header(received, name, default)
+    value = read_header(received, name, default)
     return value if isinstance(value, int) and value > 0 else default
 
 
-def dead_letter(channel: str, incoming: Incoming, reason: str, now: datetime) -> aio_pika.Message:
+def build_dead_letter(channel: str, incoming: IncomingMessage, reason: str, now: datetime) -> aio_pika.Message:
     headers: HeadersType = {
         "x-letter": str(new_id()),
         "x-reason": reason[:2000],
@@ -55,92 +55,92 @@ def dead_letter(channel: str, incoming: Incoming, reason: str, now: datetime) ->
         "x-died-at": now.isoformat(),
         "x-size": len(incoming.body),
     }
-    return message(incoming.body[:LETTER_BYTES], incoming.key, incoming.handle.message_id or "", headers)
+    return build_message(incoming.body[:DEAD_LETTER_MAX_BYTES], incoming.key, incoming.handle.message_id or "", headers)
 
 
-def read_letter(subscription: str, received: AbstractIncomingMessage, preview: int = LETTER_BYTES) -> DeadLetter:
-    died, size = header(received, "x-died-at", None), number(received, "x-size", len(received.body))
+def parse_dead_letter(subscription: str, received: AbstractIncomingMessage, preview: int = DEAD_LETTER_MAX_BYTES) -> DeadLetter:
+    dead_lettered_at, size = read_header(received, "x-died-at", None), read_number(received, "x-size", len(received.body))
     return DeadLetter(
-        id=str(header(received, "x-letter", "")) or _fingerprint(received),
+        id=str(read_header(received, "x-letter", "")) or _compute_fingerprint(received),
         subscription=subscription,
-        channel=str(header(received, "x-channel", "")),
-        key=str(header(received, "x-key", "")),
+        channel=str(read_header(received, "x-channel", "")),
+        key=str(read_header(received, "x-key", "")),
         body=received.body[:preview],
-        reason=str(header(received, "x-reason", "")) or "dead-lettered by the broker",
-        attempt=number(received, "x-attempt", 1),
-        died_at=_moment(died),
+        reason=str(read_header(received, "x-reason", "")) or "dead-lettered by the broker",
+        attempt=read_number(received, "x-attempt", 1),
+        dead_lettered_at=_parse_time(dead_lettered_at),
         size=size,
-        whole=size <= len(received.body),
+        redrivable=size <= len(received.body),
     )
 
 
-def _fingerprint(received: AbstractIncomingMessage) -> str:
+def _compute_fingerprint(received: AbstractIncomingMessage) -> str:
     """Of a letter that the broker itself put there: the same again for the same message."""
     return hashlib.sha256(f"{received.message_id}\n".encode() + received.body).hexdigest()[:32]
 
 
-def _moment(text: Any) -> datetime:
+def _parse_time(text: Any) -> datetime:
     try:
         return datetime.fromisoformat(text)
     except (TypeError, ValueError):
         return EPOCH.astimezone(UTC)
 
 
-class Look:
+class QueueBrowser:
     """The first messages of a dead-letter queue, oldest first: `async for received in look.messages()`. What is not taken away is back in its place afterwards."""
 
     def __init__(self, channel: AbstractChannel, queue: AbstractQueue, limit: int) -> None:
         self._channel = channel
         self._queue = queue
-        self._count = min(limit, queue.declaration_result.message_count or 0)
-        self._arrived: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
-        self._taken = 0
+        self._message_count = min(limit, queue.declaration_result.message_count or 0)
+        self._deliveries: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+        self._removed_count = 0
 
-    async def messages(self) -> AsyncIterator[AbstractIncomingMessage]:
-        if not self._count:
+    async def read_messages(self) -> AsyncIterator[AbstractIncomingMessage]:
+        if not self._message_count:
             return
-        await self._channel.set_qos(prefetch_count=min(self._count, PREFETCH_MAX))
-        await self._queue.consume(self._arrived.put)
-        until = asyncio.get_running_loop().time() + SCAN_SECONDS
-        for _ in range(self._count):
+        await self._channel.set_qos(prefetch_count=min(self._message_count, PREFETCH_MAX))
+        await self._queue.consume(self._deliveries.put)
+        deadline = asyncio.get_running_loop().time() + SCAN_SECONDS
+        for _ in range(self._message_count):
             try:
                 async with asyncio.timeout(QUIET_SECONDS):
-                    received = await self._arrived.get()
+                    received = await self._deliveries.get()
             except TimeoutError:
                 return  # somebody else looks at the rest just now
             yield received
-            if asyncio.get_running_loop().time() > until:
+            if asyncio.get_running_loop().time() > deadline:
                 log.warning("dead letters not read to the end", queue=self._queue.name, seconds=SCAN_SECONDS)
                 return
 
-    async def take_away(self, received: AbstractIncomingMessage) -> None:
+    async def remove(self, received: AbstractIncomingMessage) -> None:
         await received.ack()
-        self._taken += 1
+        self._removed_count += 1
 
     @property
-    def left(self) -> int:
-        return self._count - self._taken
+    def remaining_count(self) -> int:
+        return self._message_count - self._removed_count
 
 
 @asynccontextmanager
-async def look(link: Link, subscription: str, limit: int) -> AsyncIterator[Look]:
-    name = dead_letter_queue(subscription)
-    channel = await link.channel()
+async def browse(link: RabbitConnection, subscription: str, limit: int) -> AsyncIterator[QueueBrowser]:
+    name = get_dead_letter_queue(subscription)
+    channel = await link.open_channel()
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
             queue = await channel.declare_queue(name, passive=True)
-        made = Look(channel, queue, limit)
-        yield made
+        browser = QueueBrowser(channel, queue, limit)
+        yield browser
     finally:
-        await close(channel)
-    channel = await link.channel()
+        await close_channel(channel)
+    channel = await link.open_channel()
     try:
-        await _until_back(channel, name, made.left)
+        await _wait_until_requeued(channel, name, browser.remaining_count)
     finally:
-        await close(channel)
+        await close_channel(channel)
 
 
-async def _until_back(channel: AbstractChannel, name: str, count: int) -> None:
+async def _wait_until_requeued(channel: AbstractChannel, name: str, count: int) -> None:
     """The broker gives messages back a little after the channel is closed, and the next look must not find them missing."""
     with suppress(TimeoutError):
         async with asyncio.timeout(QUIET_SECONDS):

@@ -20,11 +20,11 @@ HEARTBEAT_SECONDS = 20
 PUBLISH_SECONDS = 20.0
 ACKNOWLEDGE_SECONDS = 5.0
 CLOSE_SECONDS = 5.0
-TROUBLE = (AMQPError, OSError, RuntimeError, TimeoutError, StopAsyncIteration)
+BROKER_ERRORS = (AMQPError, OSError, RuntimeError, TimeoutError, StopAsyncIteration)
 """What the client raises when the broker is away, refuses, has closed the channel (a RuntimeError), or goes in the middle of a handshake (the last one)."""
 
 
-async def connect(url: URL | str, name: str) -> AbstractConnection:
+async def open_connection(url: URL | str, name: str) -> AbstractConnection:
     """Raises what TROUBLE lists."""
     connection = aio_pika.Connection(URL(url), client_properties={"connection_name": name})
     try:
@@ -40,11 +40,11 @@ async def _open(channel: AbstractChannel) -> AbstractChannel:
         return await finish_opening(channel)
     except BaseException:
         if channel.is_initialized:
-            await close(channel)
+            await close_channel(channel)
         raise
 
 
-class Link:
+class RabbitConnection:
     """One connection; `channel()` opens it first where need be."""
 
     def __init__(self, url: str, name: str) -> None:
@@ -54,21 +54,21 @@ class Link:
         self._connection: AbstractConnection | None = None
         self._opening = asyncio.Lock()
 
-    async def channel(self, **options: Any) -> AbstractChannel:
+    async def open_channel(self, **options: Any) -> AbstractChannel:
         """Raises ConnectionError, naming what went wrong, when the broker can't be reached."""
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 async with self._opening:
                     # `is_closed` is about our own closing; `connected` falls when the peer goes.
                     if self._connection is None or self._connection.is_closed or not self._connection.connected.is_set():
-                        self._connection = await connect(self._url, self._name)
+                        self._connection = await open_connection(self._url, self._name)
                 return await _open(self._connection.channel(**options))
-        except TROUBLE as error:
+        except BROKER_ERRORS as error:
             raise ConnectionError(f"RabbitMQ can't be reached: {error!r}") from error
 
     async def close(self) -> None:
         if self._connection is not None:
-            with suppress(*TROUBLE):
+            with suppress(*BROKER_ERRORS):
                 async with asyncio.timeout(CLOSE_SECONDS):
                     await self._connection.close()
 
@@ -76,14 +76,14 @@ class Link:
 class Publisher:
     """Publishes with the broker's confirmation; a message that no queue takes is an error."""
 
-    def __init__(self, link: Link) -> None:
-        self._link = link
+    def __init__(self, connection: RabbitConnection) -> None:
+        self._connection = connection
         self._channels: dict[str, AbstractChannel] = {}
         self._opening = asyncio.Lock()
 
-    async def __call__(self, target: str, message: aio_pika.Message, *, exchange: bool = False, route: str = "") -> None:
+    async def __call__(self, target: str, message: aio_pika.Message, *, exchange: bool = False, routing_key: str = "") -> None:
         """To a queue, where it must arrive, or to an exchange, where nobody may be listening. Raises what TROUBLE lists."""
-        channel = await self._channel(target)
+        channel = await self._get_channel(target)
         try:
             async with asyncio.timeout(PUBLISH_SECONDS):
                 underlay: Any = await channel.get_underlay_channel()
@@ -91,29 +91,29 @@ class Publisher:
                 await underlay.basic_publish(
                     message.body,
                     exchange=target if exchange else "",
-                    routing_key=route if exchange else target,
+                    routing_key=routing_key if exchange else target,
                     properties=message.properties,
                     mandatory=not exchange,
                     wait=False,
                 )
         except TimeoutError:
             self._channels.pop(target, None)  # what it still holds must not arrive after newer ones
-            await close(channel)
+            await close_channel(channel)
             raise
         except Exception as error:
             if type(error) is Exception:  # so the client answers whoever publishes on a channel that is just closing
                 raise ConnectionError("the channel was closed before the broker confirmed") from error
             raise
 
-    async def _channel(self, target: str) -> AbstractChannel:
+    async def _get_channel(self, target: str) -> AbstractChannel:
         async with self._opening:
             channel = self._channels.get(target)
             if channel is None or channel.is_closed:
-                channel = self._channels[target] = await self._link.channel(publisher_confirms=True, on_return_raises=True)
+                channel = self._channels[target] = await self._connection.open_channel(publisher_confirms=True, on_return_raises=True)
             return channel
 
 
-async def close(channel: AbstractChannel) -> None:
-    with suppress(*TROUBLE):
+async def close_channel(channel: AbstractChannel) -> None:
+    with suppress(*BROKER_ERRORS):
         async with asyncio.timeout(CLOSE_SECONDS):
             await channel.close()

@@ -18,64 +18,64 @@ WAITING_MAX = 1_000_000
 """Most messages of a queue whose declaration names no other number. Above it publishing is refused, and the sender's outbox keeps them."""
 DELIVERIES_MAX = 1_000_000
 """Attempts are counted by us. The broker's own limit (20 by default) would drop what is only looked at, or held while a consumer restarts."""
-NAMED = 5
+NAMED_MAX = 5
 """How many missing things an error names."""
 POLICY_PREFIX = "caravan.queue."
 POLICY_PRIORITY = 2000
 """As the operator names and ranks the policy of a RabbitMQQueue's limits: whoever comes second finds it done."""
 
-Fact = str | int | bool
+PropertyValue = str | int | bool
 
 
 class TopologyError(Exception):
     """A broker can't be asked or changed; the text says what to do."""
 
 
-class BrokerAway(TopologyError, ConnectionError):
+class BrokerUnavailable(TopologyError, ConnectionError):
     """It doesn't answer (yet)."""
 
 
 class NotDeclared(TopologyError):
     """What a process needs is not there, and it is not the one to make it."""
 
-    def __init__(self, things: Sequence["Thing"]) -> None:
-        named = ", ".join(f"{thing.kind} {thing.name}" for thing in things[:NAMED]) + (", ..." if len(things) > NAMED else "")
+    def __init__(self, refs: Sequence["ObjectRef"]) -> None:
+        names = ", ".join(f"{ref.kind} {ref.name}" for ref in refs[:NAMED_MAX]) + (", ..." if len(refs) > NAMED_MAX else "")
         super().__init__(
-            f"{len(things)} topics, queues or exchanges are missing ({named}): CARAVAN_DECLARE=false leaves them to the operator or to `caravan topology apply`"
+            f"{len(refs)} topics, queues or exchanges are missing ({names}): CARAVAN_DECLARE=false leaves them to the operator or to `caravan topology apply`"
         )
 
 
-def dead_letter_topic(subscription: str) -> str:
+def get_dead_letter_topic(subscription: str) -> str:
     return f"{subscription}.dlq"
 
 
-def retry_topic(subscription: str) -> str:
+def get_retry_topic(subscription: str) -> str:
     return f"{subscription}.retry"
 
 
-def dead_letter_queue(queue: str) -> str:
+def get_dead_letter_queue(queue: str) -> str:
     return f"{queue}.dlq"
 
 
-def retry_queue(queue: str, tier: int) -> str:
+def get_retry_queue(queue: str, tier: int) -> str:
     return f"{queue}.retry.{tier}"
 
 
-class Thing(NamedTuple):
+class ObjectRef(NamedTuple):
     """What a broker's object is and how it is called."""
 
     kind: str
     name: str
 
 
-class Element(Protocol):
+class BrokerObject(Protocol):
     """One object of a broker, as it should be or as it is: what it is, and facts about it that can be compared."""
 
     @property
-    def thing(self) -> Thing: ...
+    def object_ref(self) -> ObjectRef: ...
 
     @property
-    def facts(self) -> Mapping[str, Fact]: ...
+    def properties(self) -> Mapping[str, PropertyValue]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +87,11 @@ class KafkaTopic:
     """Settings by Kafka's names; those that are not listed are the cluster's business."""
 
     @property
-    def thing(self) -> Thing:
-        return Thing("topic", self.name)
+    def object_ref(self) -> ObjectRef:
+        return ObjectRef("topic", self.name)
 
     @property
-    def facts(self) -> Mapping[str, Fact]:
+    def properties(self) -> Mapping[str, PropertyValue]:
         return {"partitions": self.partitions, "replicas": self.replicas, **self.config}
 
 
@@ -104,11 +104,11 @@ class RabbitPolicy:
     apply_to: str = "queues"
 
     @property
-    def thing(self) -> Thing:
-        return Thing("policy", self.name)
+    def object_ref(self) -> ObjectRef:
+        return ObjectRef("policy", self.name)
 
     @property
-    def facts(self) -> Mapping[str, Fact]:
+    def properties(self) -> Mapping[str, PropertyValue]:
         return {"pattern": self.pattern, "priority": self.priority, "apply-to": self.apply_to, **self.definition}
 
 
@@ -120,15 +120,15 @@ class RabbitQueue:
     arguments: Mapping[str, str | int | bool] = field(default_factory=lambda: {"x-queue-type": "quorum"})
 
     @property
-    def thing(self) -> Thing:
-        return Thing("queue", self.name)
+    def object_ref(self) -> ObjectRef:
+        return ObjectRef("queue", self.name)
 
     @property
-    def facts(self) -> Mapping[str, Fact]:
-        return {**self.arguments, "policy": self.policy.name}
+    def properties(self) -> Mapping[str, PropertyValue]:
+        return {**self.arguments, "policy": self.limits_policy.name}
 
     @property
-    def policy(self) -> RabbitPolicy:
+    def limits_policy(self) -> RabbitPolicy:
         return RabbitPolicy(POLICY_PREFIX + self.name, f"^{re.escape(self.name)}$", self.limits)
 
 
@@ -138,11 +138,11 @@ class RabbitExchange:
     type: str = "topic"
 
     @property
-    def thing(self) -> Thing:
-        return Thing("exchange", self.name)
+    def object_ref(self) -> ObjectRef:
+        return ObjectRef("exchange", self.name)
 
     @property
-    def facts(self) -> Mapping[str, Fact]:
+    def properties(self) -> Mapping[str, PropertyValue]:
         return {"type": self.type}
 
 
@@ -153,11 +153,11 @@ class RabbitBinding:
     pattern: str
 
     @property
-    def thing(self) -> Thing:
-        return Thing("binding", f"{self.exchange} -> {self.queue} ({self.pattern})")
+    def object_ref(self) -> ObjectRef:
+        return ObjectRef("binding", f"{self.exchange} -> {self.queue} ({self.pattern})")
 
     @property
-    def facts(self) -> Mapping[str, Fact]:
+    def properties(self) -> Mapping[str, PropertyValue]:
         return {}
 
 
@@ -169,75 +169,77 @@ class Topology:
     bindings: tuple[RabbitBinding, ...] = ()
 
     @property
-    def kafka(self) -> dict[Thing, KafkaTopic]:
-        return {topic.thing: topic for topic in self.topics}
+    def kafka_objects(self) -> dict[ObjectRef, KafkaTopic]:
+        return {topic.object_ref: topic for topic in self.topics}
 
     @property
-    def rabbit(self) -> dict[Thing, Element]:
+    def rabbitmq_objects(self) -> dict[ObjectRef, BrokerObject]:
         """In the order of making: a queue finds its policy there, a binding both its ends."""
-        policies = [queue.policy for queue in self.queues]
-        elements: list[Element] = [*policies, *self.exchanges, *self.queues, *self.bindings]
-        return {element.thing: element for element in elements}
+        policies = [queue.limits_policy for queue in self.queues]
+        objects: list[BrokerObject] = [*policies, *self.exchanges, *self.queues, *self.bindings]
+        return {element.object_ref: element for element in objects}
 
 
-def topology(channels: Iterable[Channel], subscriptions: Sequence[Subscription], *, replicas: int = 1) -> Topology:
+def build_topology(channels: Iterable[Channel], subscriptions: Sequence[Subscription], *, replicas: int = 1) -> Topology:
     """What these channels and readers need. `replicas`: of every topic; with more than one, a write waits for all but one of them."""
     # What is read is made, too: its owner may never have run, and a reader would learn of a new topic minutes later.
-    read = [subscription.source for subscription in subscriptions if not isinstance(subscription.source, Binding)]
-    channels = list({(type(channel), channel.name): channel for channel in (*read, *channels)}.values())
-    safe = {"min.insync.replicas": str(max(1, replicas - 1))}
+    read_channels = [subscription.source for subscription in subscriptions if not isinstance(subscription.source, Binding)]
+    channels = list({(type(channel), channel.name): channel for channel in (*read_channels, *channels)}.values())
+    durability_config = {"min.insync.replicas": str(max(1, replicas - 1))}
     topics: list[KafkaTopic] = []
     queues: list[RabbitQueue] = []
     bindings: list[RabbitBinding] = []
     for channel in channels:
         if isinstance(channel, Topic):
-            topics.append(KafkaTopic(channel.name, channel.partitions, replicas, _log(channel) | safe))
+            topics.append(KafkaTopic(channel.name, channel.partitions, replicas, _build_topic_config(channel) | durability_config))
         elif isinstance(channel, Queue):
-            queues += _queues(channel.name, channel.retry.delays, channel.max_length)
+            queues += _build_queues(channel.name, channel.retry.delays, channel.max_length)
     for subscription in subscriptions:
         if isinstance(subscription.source, Topic):
-            topics += _side_topics(subscription, replicas, safe)
+            topics += _build_side_topics(subscription, replicas, durability_config)
         elif isinstance(subscription.source, Binding):
-            queues += _queues(subscription.name, subscription.retry.delays, WAITING_MAX)
+            queues += _build_queues(subscription.name, subscription.retry.delays, WAITING_MAX)
             bindings += [RabbitBinding(subscription.channel, subscription.name, pattern) for pattern in subscription.source.patterns]
     exchanges = {channel.name for channel in channels if isinstance(channel, Exchange)} | {binding.exchange for binding in bindings}
     return Topology(tuple(topics), tuple(map(RabbitExchange, sorted(exchanges))), tuple(queues), tuple(bindings))
 
 
-def _milliseconds(seconds: float) -> int:
+def _to_milliseconds(seconds: float) -> int:
     return round(seconds * 1000)
 
 
-def _log(topic: Topic) -> dict[str, str]:
-    kept = str(_milliseconds(topic.retention.total_seconds()))
-    return {"cleanup.policy": "delete", "retention.ms": kept, "max.message.bytes": str(MESSAGE_BYTES)}
+def _build_topic_config(topic: Topic) -> dict[str, str]:
+    retention_ms = str(_to_milliseconds(topic.retention.total_seconds()))
+    return {"cleanup.policy": "delete", "retention.ms": retention_ms, "max.message.bytes": str(MESSAGE_BYTES)}
 
 
-def _side_topics(subscription: Subscription, replicas: int, safe: Mapping[str, str]) -> list[KafkaTopic]:
+def _build_side_topics(subscription: Subscription, replicas: int, durability_config: Mapping[str, str]) -> list[KafkaTopic]:
     """Where a reader's dead letters lie (compacted: a redriven one is deleted by its key), and where they come back to this reader alone."""
-    large = {"max.message.bytes": str(2 * MESSAGE_BYTES), **safe}
+    config = {"max.message.bytes": str(2 * MESSAGE_BYTES), **durability_config}
     return [
-        KafkaTopic(dead_letter_topic(subscription.name), 1, replicas, {"cleanup.policy": "compact", **large}),
-        KafkaTopic(retry_topic(subscription.name), 1, replicas, {"cleanup.policy": "delete", "retention.ms": str(7 * 86_400_000), **large}),
+        KafkaTopic(get_dead_letter_topic(subscription.name), 1, replicas, {"cleanup.policy": "compact", **config}),
+        KafkaTopic(
+            get_retry_topic(subscription.name), 1, replicas, {"cleanup.policy": "delete", "retention.ms": str(7 * 86_400_000), **config}
+        ),
     ]
 
 
-def _queues(name: str, delays: Sequence[float], longest: int) -> list[RabbitQueue]:
+def _build_queues(name: str, delays: Sequence[float], max_length: int) -> list[RabbitQueue]:
     """A work queue with its retry tiers and its dead letters. One active consumer at a time keeps the order of keys across replicas."""
-    bounded: dict[str, str | int] = {"max-length": longest, "overflow": "reject-publish"}
-    to_dead, back = _sends_to(dead_letter_queue(name)), _sends_to(name)
-    work = RabbitQueue(
+    length_limits: dict[str, str | int] = {"max-length": max_length, "overflow": "reject-publish"}
+    to_dead_letters, to_work_queue = _build_dead_letter_limits(get_dead_letter_queue(name)), _build_dead_letter_limits(name)
+    work_queue = RabbitQueue(
         name,
-        {**bounded, **to_dead, "delivery-limit": DELIVERIES_MAX},
+        {**length_limits, **to_dead_letters, "delivery-limit": DELIVERIES_MAX},
         {"x-queue-type": "quorum", "x-single-active-consumer": True},
     )
-    tiers = [
-        RabbitQueue(retry_queue(name, tier), {**bounded, **back, "message-ttl": _milliseconds(delay)})
+    retry_queues = [
+        RabbitQueue(get_retry_queue(name, tier), {**length_limits, **to_work_queue, "message-ttl": _to_milliseconds(delay)})
         for tier, delay in enumerate(delays, 1)
     ]
-    dead = RabbitQueue(dead_letter_queue(name), {**bounded, "delivery-limit": DELIVERIES_MAX})
-    return [work, *tiers, dead]
+    dead_letter_queue = RabbitQueue(get_dead_letter_queue(name), {**length_limits, "delivery-limit": DELIVERIES_MAX})
+    return [work_queue, *retry_queues, dead_letter_queue]
 
 
-def _sends_to(queue: str) -> dict[str, str | int]:
+def _build_dead_letter_limits(queue: str) -> dict[str, str | int]:
     return {"dead-letter-exchange": "", "dead-letter-routing-key": queue, "dead-letter-strategy": "at-least-once"}

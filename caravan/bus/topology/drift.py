@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
-from caravan.bus.topology import Element, Fact, KafkaTopic, Thing
+from caravan.bus.topology import BrokerObject, KafkaTopic, ObjectRef, PropertyValue
 from caravan.telemetry import log
 
 
-class Kind(Enum):
+class DriftKind(Enum):
     MISSING = "missing"
     DIFFERENT = "different"
     FOREIGN = "foreign"
@@ -17,48 +17,50 @@ class Kind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    kind: Kind
-    thing: Thing
-    facts: Mapping[str, tuple[Fact | None, Fact | None]] = field(default_factory=dict)
+    kind: DriftKind
+    object_ref: ObjectRef
+    properties: Mapping[str, tuple[PropertyValue | None, PropertyValue | None]] = field(default_factory=dict)
     """Of what is different: fact to (as it is, as it is declared)."""
 
     def __str__(self) -> str:
-        told = ", ".join(f"{name} is {_shown(is_now)}, declared {_shown(declared)}" for name, (is_now, declared) in self.facts.items())
-        return f"{self.kind.value}: {self.thing.kind} {self.thing.name}" + (f": {told}" if told else "")
+        details = ", ".join(
+            f"{name} is {_format_value(is_now)}, declared {_format_value(declared)}" for name, (is_now, declared) in self.properties.items()
+        )
+        return f"{self.kind.value}: {self.object_ref.kind} {self.object_ref.name}" + (f": {details}" if details else "")
 
 
 @dataclass(frozen=True, slots=True)
-class Applied:
+class ApplyResult:
     """`left`: differences that `apply` must not remove, each with what a person can do."""
 
-    done: tuple[str, ...] = ()
-    left: tuple[str, ...] = ()
+    changes: tuple[str, ...] = ()
+    unresolved: tuple[str, ...] = ()
 
-    def tell(self, broker: str) -> None:
+    def log(self, broker: str) -> None:
         """Into the log."""
-        if self.done:
-            log.info("topology made", broker=broker, done=list(self.done))
-        for line in self.left:
+        if self.changes:
+            log.info("topology made", broker=broker, done=list(self.changes))
+        for line in self.unresolved:
             log.warning("topology differs", broker=broker, left=line)
 
 
-def compare(declared: Mapping[Thing, Element], observed: Mapping[Thing, Element]) -> list[Difference]:
+def find_differences(declared: Mapping[ObjectRef, BrokerObject], observed: Mapping[ObjectRef, BrokerObject]) -> list[Difference]:
     """What differs, in the order of the declarations; what is foreign comes last."""
-    found = []
-    for thing, element in declared.items():
-        if thing not in observed:
-            found.append(Difference(Kind.MISSING, thing))
-        elif facts := _facts(element, observed[thing]):
-            found.append(Difference(Kind.DIFFERENT, thing, facts))
-    return found + [Difference(Kind.FOREIGN, thing) for thing in sorted(observed.keys() - declared.keys())]
+    differences = []
+    for ref, declared_object in declared.items():
+        if ref not in observed:
+            differences.append(Difference(DriftKind.MISSING, ref))
+        elif properties := _compare_properties(declared_object, observed[ref]):
+            differences.append(Difference(DriftKind.DIFFERENT, ref, properties))
+    return differences + [Difference(DriftKind.FOREIGN, thing) for thing in sorted(observed.keys() - declared.keys())]
 
 
-def _facts(declared: Element, observed: Element) -> dict[str, tuple[Fact | None, Fact | None]]:
-    wanted, found = declared.facts, observed.facts
+def _compare_properties(declared: BrokerObject, observed: BrokerObject) -> dict[str, tuple[PropertyValue | None, PropertyValue | None]]:
+    expected, actual = declared.properties, observed.properties
     # A topic has dozens of settings that nobody declared; an argument or a policy's key that nobody declared has been put there.
-    names = list(wanted) if isinstance(declared, KafkaTopic) else list(dict.fromkeys([*wanted, *found]))
-    return {name: (found.get(name), wanted.get(name)) for name in names if found.get(name) != wanted.get(name)}
+    names = list(expected) if isinstance(declared, KafkaTopic) else list(dict.fromkeys([*expected, *actual]))
+    return {name: (actual.get(name), expected.get(name)) for name in names if actual.get(name) != expected.get(name)}
 
 
-def _shown(fact: Fact | None) -> str:
-    return "absent" if fact is None else repr(fact) if fact == "" else str(fact)
+def _format_value(value: PropertyValue | None) -> str:
+    return "absent" if value is None else repr(value) if value == "" else str(value)

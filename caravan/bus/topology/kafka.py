@@ -9,129 +9,135 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError, TopicAlreadyExistsError, for_code
 
 from caravan.bus.opening import finish_opening
-from caravan.bus.topology import BrokerAway, Fact, KafkaTopic, Thing, Topology, TopologyError
-from caravan.bus.topology.drift import Applied, Difference, Kind, compare
+from caravan.bus.topology import BrokerUnavailable, KafkaTopic, ObjectRef, PropertyValue, Topology, TopologyError
+from caravan.bus.topology.drift import ApplyResult, Difference, DriftKind, find_differences
 
 REQUEST_SECONDS = 15
-KNOWN_SECONDS = 5.0
+METADATA_SECONDS = 5.0
 
 
 @asynccontextmanager
-async def _admin(servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
+async def _open_admin(servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
     admin = AIOKafkaAdminClient(bootstrap_servers=servers, client_id="caravan-topology", request_timeout_ms=REQUEST_SECONDS * 1000)
     try:
         await finish_opening(admin.start())
         yield admin
     except (KafkaConnectionError, KafkaTimeoutError) as error:
-        raise BrokerAway(f"Kafka at {servers} doesn't answer: {error!r}") from error
+        raise BrokerUnavailable(f"Kafka at {servers} doesn't answer: {error!r}") from error
     finally:
         await admin.close()
 
 
-async def missing(servers: str, declared: Topology) -> list[Thing]:
+async def find_missing(servers: str, declared: Topology) -> list[ObjectRef]:
     """The declared topics that are not there."""
-    async with _admin(servers) as admin:
-        existing = set(await admin.list_topics())
-    return [topic.thing for topic in declared.topics if topic.name not in existing]
+    async with _open_admin(servers) as admin:
+        existing_names = set(await admin.list_topics())
+    return [topic.object_ref for topic in declared.topics if topic.name not in existing_names]
 
 
-async def observe(servers: str, declared: Topology) -> dict[Thing, KafkaTopic]:
+async def observe_objects(servers: str, declared: Topology) -> dict[ObjectRef, KafkaTopic]:
     """Every topic but the cluster's own; settings only of those that are declared."""
-    async with _admin(servers) as admin:
-        return await _observe(admin, {topic.name for topic in declared.topics})
+    async with _open_admin(servers) as admin:
+        return await _describe_topics(admin, {topic.name for topic in declared.topics})
 
 
-async def _observe(admin: AIOKafkaAdminClient, names: set[str]) -> dict[Thing, KafkaTopic]:
-    described = [topic for topic in await admin.describe_topics() if not topic["is_internal"] and not topic["topic"].startswith("__")]
-    asked = [topic["topic"] for topic in described if topic["topic"] in names]
-    configs = await _configs(admin, asked) if asked else {}
-    found = [
+async def _describe_topics(admin: AIOKafkaAdminClient, names: set[str]) -> dict[ObjectRef, KafkaTopic]:
+    descriptions = [topic for topic in await admin.describe_topics() if not topic["is_internal"] and not topic["topic"].startswith("__")]
+    declared_names = [topic["topic"] for topic in descriptions if topic["topic"] in names]
+    configs = await _fetch_configs(admin, declared_names) if declared_names else {}
+    topics = [
         KafkaTopic(
             topic["topic"], len(topic["partitions"]), min(len(p["replicas"]) for p in topic["partitions"]), configs.get(topic["topic"], {})
         )
-        for topic in described
+        for topic in descriptions
         if topic["partitions"]
     ]
-    return {topic.thing: topic for topic in found}
+    return {topic.object_ref: topic for topic in topics}
 
 
-async def _configs(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, dict[str, str]]:
-    answers = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name) for name in names])
-    found: dict[str, dict[str, str]] = {}
-    for answer in answers:
-        for code, message, _, name, entries in answer.resources:
+async def _fetch_configs(admin: AIOKafkaAdminClient, names: Sequence[str]) -> dict[str, dict[str, str]]:
+    responses = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name) for name in names])
+    configs: dict[str, dict[str, str]] = {}
+    for response in responses:
+        for code, message, _, name, entries in response.resources:
             if code:
                 raise for_code(code)(f"settings of topic {name}: {message}")
-            found[name] = {entry[0]: entry[1] for entry in entries}
-    return found
+            configs[name] = {entry[0]: entry[1] for entry in entries}
+    return configs
 
 
-async def apply(servers: str, declared: Topology, *, grow: bool = False) -> Applied:
+async def apply_topology(servers: str, declared: Topology, *, grow: bool = False) -> ApplyResult:
     """Make what is missing, set what differs. `grow`: also add partitions, which moves keys to other partitions."""
-    done: list[str] = []
-    left: list[str] = []
+    changes: list[str] = []
+    unresolved: list[str] = []
     if not declared.topics:
-        return Applied()
-    async with _admin(servers) as admin:
-        found = compare(declared.kafka, await _observe(admin, {topic.name for topic in declared.topics}))
-        absent = [declared.kafka[difference.thing] for difference in found if difference.kind is Kind.MISSING]
-        done += await _create(admin, absent)
-        for difference in found:
-            if difference.kind is Kind.DIFFERENT:
-                partitions = difference.facts.get("partitions")
-                if partitions and grow and _number(partitions[1]) > _number(partitions[0]):
-                    await admin.create_partitions({difference.thing.name: NewPartitions(_number(partitions[1]))})
-                    done.append(f"topic {difference.thing.name}: {partitions[0]} -> {partitions[1]} partitions")
+        return ApplyResult()
+    async with _open_admin(servers) as admin:
+        differences = find_differences(declared.kafka_objects, await _describe_topics(admin, {topic.name for topic in declared.topics}))
+        missing_topics = [
+            declared.kafka_objects[difference.object_ref] for difference in differences if difference.kind is DriftKind.MISSING
+        ]
+        changes += await _create_topics(admin, missing_topics)
+        for difference in differences:
+            if difference.kind is DriftKind.DIFFERENT:
+                partitions = difference.properties.get("partitions")
+                if partitions and grow and _to_number(partitions[1]) > _to_number(partitions[0]):
+                    await admin.create_partitions({difference.object_ref.name: NewPartitions(_to_number(partitions[1]))})
+                    changes.append(f"topic {difference.object_ref.name}: {partitions[0]} -> {partitions[1]} partitions")
                     partitions = None
-                left += _unchangeable(difference, partitions)
-        done += await _alter(servers, found)
-    return Applied(tuple(done), tuple(left))
+                unresolved += _explain_unresolved(difference, partitions)
+        changes += await _alter_configs(servers, differences)
+    return ApplyResult(tuple(changes), tuple(unresolved))
 
 
-def _number(fact: Fact | None) -> int:
-    return int(fact or 0)
+def _to_number(value: PropertyValue | None) -> int:
+    return int(value or 0)
 
 
-def _unchangeable(difference: Difference, partitions: tuple[Fact | None, Fact | None] | None) -> list[str]:
-    name, lines = difference.thing.name, []
+def _explain_unresolved(difference: Difference, partitions: tuple[PropertyValue | None, PropertyValue | None] | None) -> list[str]:
+    name, explanations = difference.object_ref.name, []
     if partitions:
-        how = "add them with --grow-partitions (keys move)" if _number(partitions[1]) > _number(partitions[0]) else "Kafka can't remove any"
-        lines.append(f"topic {name} has {partitions[0]} partitions, declared {partitions[1]}: {how}")
-    if replicas := difference.facts.get("replicas"):
-        lines.append(f"topic {name} has {replicas[0]} replicas, declared {replicas[1]}: reassign it with Kafka's own tools")
-    return lines
+        how = (
+            "add them with --grow-partitions (keys move)"
+            if _to_number(partitions[1]) > _to_number(partitions[0])
+            else "Kafka can't remove any"
+        )
+        explanations.append(f"topic {name} has {partitions[0]} partitions, declared {partitions[1]}: {how}")
+    if replicas := difference.properties.get("replicas"):
+        explanations.append(f"topic {name} has {replicas[0]} replicas, declared {replicas[1]}: reassign it with Kafka's own tools")
+    return explanations
 
 
-async def _create(admin: AIOKafkaAdminClient, topics: Iterable[KafkaTopic]) -> list[str]:
-    new = [NewTopic(topic.name, topic.partitions, topic.replicas, topic_configs=dict(topic.config)) for topic in topics]
-    if not new:
+async def _create_topics(admin: AIOKafkaAdminClient, topics: Iterable[KafkaTopic]) -> list[str]:
+    new_topics = [NewTopic(topic.name, topic.partitions, topic.replicas, topic_configs=dict(topic.config)) for topic in topics]
+    if not new_topics:
         return []
-    done = []
-    for name, code, *rest in (await admin.create_topics(new)).topic_errors:
+    changes = []
+    for name, code, *rest in (await admin.create_topics(new_topics)).topic_errors:
         error = for_code(code)
         if not code:
-            done.append(f"topic {name}: created")
+            changes.append(f"topic {name}: created")
         elif error is not TopicAlreadyExistsError:  # somebody was faster
             raise error(f"topic {name}: {', '.join(str(part) for part in rest if part)}")
-    await _known(admin, [topic.name for topic in new])
-    return done
+    await _wait_until_known(admin, [topic.name for topic in new_topics])
+    return changes
 
 
-async def _known(admin: AIOKafkaAdminClient, names: Sequence[str]) -> None:
+async def _wait_until_known(admin: AIOKafkaAdminClient, names: Sequence[str]) -> None:
     """The controller answers before the brokers have heard of it: wait until one can be asked for what was made."""
     with suppress(TimeoutError):  # a client that asks too early asks again
-        async with asyncio.timeout(KNOWN_SECONDS):
+        async with asyncio.timeout(METADATA_SECONDS):
             while any(topic["error_code"] for topic in await admin.describe_topics(list(names))):
                 await asyncio.sleep(0.05)
 
 
-async def _alter(servers: str, differences: Sequence[Difference]) -> list[str]:
+async def _alter_configs(servers: str, differences: Sequence[Difference]) -> list[str]:
     changes = {
-        difference.thing.name: {
-            name: str(declared) for name, (_, declared) in difference.facts.items() if name not in ("partitions", "replicas")
+        difference.object_ref.name: {
+            name: str(declared) for name, (_, declared) in difference.properties.items() if name not in ("partitions", "replicas")
         }
         for difference in differences
-        if difference.kind is Kind.DIFFERENT
+        if difference.kind is DriftKind.DIFFERENT
     }
     changes = {name: settings for name, settings in changes.items() if settings}
     if changes:
@@ -154,5 +160,5 @@ def _alter_incrementally(servers: str, changes: Mapping[str, Mapping[str, str]])
         )
         for name, settings in changes.items()
     ]
-    for answer in admin.incremental_alter_configs(resources, request_timeout=REQUEST_SECONDS).values():
-        answer.result(REQUEST_SECONDS)
+    for future in admin.incremental_alter_configs(resources, request_timeout=REQUEST_SECONDS).values():
+        future.result(REQUEST_SECONDS)

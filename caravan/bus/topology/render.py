@@ -30,17 +30,17 @@ _UNITS = (("h", 3_600_000), ("m", 60_000), ("s", 1_000))
 _LONGEST_NAME = 253
 
 
-def resources(topology: Topology) -> list[dict[str, Any]]:
+def build_resources(topology: Topology) -> list[dict[str, Any]]:
     """Custom resources in the order of the declarations."""
     return [
-        *(_topic(topic) for topic in topology.topics),
-        *(_exchange(exchange) for exchange in topology.exchanges),
-        *(_queue(queue) for queue in topology.queues),
-        *(_binding(binding) for binding in topology.bindings),
+        *(_build_topic(topic) for topic in topology.topics),
+        *(_build_exchange(exchange) for exchange in topology.exchanges),
+        *(_build_queue(queue) for queue in topology.queues),
+        *(_build_binding(binding) for binding in topology.bindings),
     ]
 
 
-def resource_name(name: str) -> str:
+def build_resource_name(name: str) -> str:
     """A DNS name for any channel's name; what had to be changed is made unique by a hash."""
     safe = re.sub(r"[^a-z0-9.-]+", "-", name.lower())
     safe = re.sub(r"\.?-*\.+-*", ".", safe).strip("-.") or "x"
@@ -49,47 +49,52 @@ def resource_name(name: str) -> str:
     return f"{safe[: _LONGEST_NAME - 9].rstrip('-.')}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
-def _resource(kind: str, name: str, connection: str, spec: Mapping[str, Any]) -> dict[str, Any]:
+def _build_resource(kind: str, name: str, connection: str, spec: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "apiVersion": API_VERSION,
         "kind": kind,
-        "metadata": {"name": resource_name(name)},
+        "metadata": {"name": build_resource_name(name)},
         "spec": {"connectionRef": {"name": connection}, "deletionPolicy": "Retain", **spec},
     }
 
 
-def _topic(topic: KafkaTopic) -> dict[str, Any]:
-    spec = {"topicName": topic.name, "partitions": topic.partitions, "replicas": topic.replicas, "config": _fields(topic.config, _CONFIG)}
-    return _resource("KafkaTopic", topic.name, KAFKA, spec)
+def _build_topic(topic: KafkaTopic) -> dict[str, Any]:
+    spec = {
+        "topicName": topic.name,
+        "partitions": topic.partitions,
+        "replicas": topic.replicas,
+        "config": _map_settings(topic.config, _CONFIG),
+    }
+    return _build_resource("KafkaTopic", topic.name, KAFKA, spec)
 
 
-def _exchange(exchange: RabbitExchange) -> dict[str, Any]:
-    return _resource("RabbitMQExchange", exchange.name, RABBITMQ, {"name": exchange.name, "type": exchange.type})
+def _build_exchange(exchange: RabbitExchange) -> dict[str, Any]:
+    return _build_resource("RabbitMQExchange", exchange.name, RABBITMQ, {"name": exchange.name, "type": exchange.type})
 
 
-def _queue(queue: RabbitQueue) -> dict[str, Any]:
+def _build_queue(queue: RabbitQueue) -> dict[str, Any]:
     arguments = {"arguments": {"singleActiveConsumer": True}} if queue.arguments.get("x-single-active-consumer") else {}
-    spec = {"name": queue.name, "type": queue.arguments["x-queue-type"], **arguments, "limits": _fields(queue.limits, _LIMITS)}
-    return _resource("RabbitMQQueue", queue.name, RABBITMQ, spec)
+    spec = {"name": queue.name, "type": queue.arguments["x-queue-type"], **arguments, "limits": _map_settings(queue.limits, _LIMITS)}
+    return _build_resource("RabbitMQQueue", queue.name, RABBITMQ, spec)
 
 
-def _binding(binding: RabbitBinding) -> dict[str, Any]:
+def _build_binding(binding: RabbitBinding) -> dict[str, Any]:
     spec = {"source": binding.exchange, "destination": binding.queue, "destinationType": "queue", "routingKey": binding.pattern}
-    return _resource("RabbitMQBinding", f"{binding.queue}.{binding.pattern}", RABBITMQ, spec)
+    return _build_resource("RabbitMQBinding", f"{binding.queue}.{binding.pattern}", RABBITMQ, spec)
 
 
-def _fields(settings: Mapping[str, str | int], names: Mapping[str, str]) -> dict[str, str | int]:
+def _map_settings(settings: Mapping[str, str | int], names: Mapping[str, str]) -> dict[str, str | int]:
     """Settings by the custom resource's names, in its units. A setting without a name there is an error here, not a silent loss."""
-    return {names[key]: _value(names[key], value) for key, value in settings.items()}
+    return {names[key]: _convert_value(names[key], value) for key, value in settings.items()}
 
 
-def _value(name: str, value: str | int) -> str | int:
+def _convert_value(name: str, value: str | int) -> str | int:
     if name in _DURATIONS:
-        return duration(int(value))
+        return format_duration(int(value))
     return int(value) if str(value).isdigit() else value
 
 
-def duration(milliseconds: int) -> str:
+def format_duration(milliseconds: int) -> str:
     """`168h`, `90s`, `250ms`: in the largest unit that says it in whole numbers."""
     for unit, length in _UNITS:
         if milliseconds and milliseconds % length == 0:

@@ -8,13 +8,13 @@ from typing import Any, Protocol
 
 from caravan_operator.reconcile.findings import Action
 from caravan_operator.status.reasons import Reason
-from caravan_operator.status.words import one_line
+from caravan_operator.status.words import to_one_line
 
 Fence = Callable[[], None]
 """Called before every batch of writes; raises when this process may no longer write."""
 
 
-class BrokerAway(Exception):
+class BrokerUnavailable(Exception):
     """No answer, or none that concerns one object alone: the whole connection waits."""
 
     def __init__(self, reason: Reason, message: str) -> None:
@@ -23,45 +23,45 @@ class BrokerAway(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class Refusal:
     """The broker's refusal of one object, in our own words."""
 
     message: str
 
 
 class Broker(Protocol):
-    async def check(self) -> dict[str, Any]:
-        """Facts for the connection's status. Raises BrokerAway."""
+    async def check_health(self) -> dict[str, Any]:
+        """Facts for the connection's status. Raises BrokerUnavailable."""
 
-    async def observe(self, kind: str, wanted: Sequence[Any], *, usage: bool = False) -> list[Any]:
-        """The state of each object, None where there is none, Refused where it can't be asked for; `usage`: also whether it holds anything.
-        Read in bulk. Raises BrokerAway."""
+    async def read_states(self, kind: str, desired: Sequence[Any], *, with_usage: bool = False) -> list[Any]:
+        """The state of each object, None where there is none, Refusal where it can't be asked for; `with_usage`: also whether it holds anything.
+        Read in bulk. Raises BrokerUnavailable."""
 
-    async def apply(self, work: Sequence[tuple[Action, ...]], *, dry: bool = False) -> list[Refused | None]:
-        """Run the actions of each object, all objects together. `dry`: only ask whether they would be accepted. Raises BrokerAway."""
+    async def apply_actions(self, action_lists: Sequence[tuple[Action, ...]], *, dry_run: bool = False) -> list[Refusal | None]:
+        """Run the actions of each object, all objects together. `dry_run`: only ask whether they would be accepted. Raises BrokerUnavailable."""
 
     async def close(self) -> None: ...
 
 
 @asynccontextmanager
-async def deadline(seconds: float) -> AsyncIterator[None]:
-    """Raises BrokerAway when what is inside takes longer: a server that answers each of many requests just in time holds nothing else up."""
+async def limit_seconds(seconds: float) -> AsyncIterator[None]:
+    """Raises BrokerUnavailable when what is inside takes longer: a server that answers each of many requests just in time holds nothing else up."""
     try:
         async with asyncio.timeout(seconds):
             yield
     except TimeoutError:
-        raise BrokerAway(Reason.UNREACHABLE, f"the broker is too slow: not done within {seconds:.0f} s") from None
+        raise BrokerUnavailable(Reason.UNREACHABLE, f"the broker is too slow: not done within {seconds:.0f} s") from None
 
 
-def plain(text: str, *secrets: str) -> str:
+def sanitize_message(text: str, *secrets: str) -> str:
     """A broker's message for the log: one line, bounded, without control characters and without the given secrets."""
     for secret in secrets:
         if secret:
             text = text.replace(secret, "***")
-    return one_line(text, 400)
+    return to_one_line(text, 400)
 
 
-def naming(ours: Iterable[str], words: str) -> str:
+def describe_named_words(own_words: Iterable[str], message: str) -> str:
     """Which of our own words a refusal names: that is said, the refusal itself is not."""
-    found = sorted({word for word in ours if len(word) > 3 and word in words})
-    return f" (it names {', '.join(found)})" if found else ""
+    named = sorted({word for word in own_words if len(word) > 3 and word in message})
+    return f" (it names {', '.join(named)})" if named else ""

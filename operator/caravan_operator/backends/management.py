@@ -12,21 +12,21 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
-from caravan_operator.backends.answers import HEADERS, BadAnswer, Budget, number, reason, rows, table
-from caravan_operator.backends.broker import BrokerAway, naming, plain
-from caravan_operator.reconcile.durations import seconds
-from caravan_operator.reconcile.rabbitmq_call import path
-from caravan_operator.status.metrics import EXTERNAL
+from caravan_operator.backends.answers import HEADERS, InvalidResponse, ReadBudget, expect_object, expect_objects, get_integer, read_reason
+from caravan_operator.backends.broker import BrokerUnavailable, describe_named_words, sanitize_message
+from caravan_operator.reconcile.durations import parse_seconds
+from caravan_operator.reconcile.rabbitmq_call import build_api_path
+from caravan_operator.status.metrics import EXTERNAL_CALL_SECONDS
 from caravan_operator.status.reasons import Reason
-from caravan_operator.status.traces import span
+from caravan_operator.status.traces import start_span
 
 log = logging.getLogger(__name__)
-PAGE = 500
-MOST_PAGES = 1000
-MOST_ROWS = 200_000
-_AWAY = frozenset({408, 429, 502, 503, 504})
+PAGE_SIZE = 500
+MAX_PAGES = 1000
+MAX_OBJECTS = 200_000
+_UNAVAILABLE_STATUSES = frozenset({408, 429, 502, 503, 504})
 """Answers that concern the server; others concern what was asked for."""
-_WORDS = {
+_STATUS_TEXTS = {
     400: "it refuses the values",
     401: "its user has no right to this",
     403: "its user has no right to this",
@@ -45,14 +45,14 @@ class RabbitLogin:
     tls: ssl.SSLContext | None
 
 
-class NotServed(Exception):
+class RequestRefused(Exception):
     """A refusal that concerns what was asked for, and not the connection. The message is our own words."""
 
 
-class Management:
+class ManagementApi:
     def __init__(self, login: RabbitLogin, spec: Mapping[str, Any]) -> None:
         self._password = login.password
-        self._seconds = seconds(spec.get("requestTimeout", "30s"))
+        self._seconds = parse_seconds(spec.get("requestTimeout", "30s"))
         self._session = aiohttp.ClientSession(
             login.url.rstrip("/"),
             headers={**HEADERS, "Authorization": aiohttp.encode_basic_auth(login.username, login.password)},
@@ -65,43 +65,52 @@ class Management:
     async def close(self) -> None:
         await self._session.close()
 
-    async def get(self, operation: str, url: str, query: Mapping[str, str] | None = None, *, budget: Budget | None = None) -> Any:
-        """The answer's value; None where there is nothing (404). Raises BrokerAway and NotServed."""
-        return (await self._ask("GET", operation, url, query=query, accept=frozenset({404}), budget=budget))[1]
+    async def get(self, operation: str, url: str, query: Mapping[str, str] | None = None, *, budget: ReadBudget | None = None) -> Any:
+        """The answer's value; None where there is nothing (404). Raises BrokerUnavailable and RequestRefused."""
+        return (await self._send_request("GET", operation, url, query=query, accept=frozenset({404}), budget=budget))[1]
 
-    async def send(self, method: str, url: str, body: Mapping[str, Any] | None, steps_over: frozenset[int]) -> None:
-        """A change. Raises BrokerAway and NotServed."""
-        await self._ask(method, method.lower(), url, body, accept=steps_over)
+    async def send_change(self, method: str, url: str, body: Mapping[str, Any] | None, ignored_statuses: frozenset[int]) -> None:
+        """A change. Raises BrokerUnavailable and RequestRefused."""
+        await self._send_request(method, method.lower(), url, body, accept=ignored_statuses)
 
-    async def status(self, operation: str, url: str, accept: frozenset[int]) -> int:
-        return (await self._ask("GET", operation, url, accept=accept))[0]
+    async def get_status(self, operation: str, url: str, accept: frozenset[int]) -> int:
+        return (await self._send_request("GET", operation, url, accept=accept))[0]
 
-    async def listing(self, what: str, vhost: str, keep: Callable[[dict[str, Any]], bool] = lambda _: True) -> list[dict[str, Any]]:
+    async def list_objects(
+        self, collection: str, vhost: str, is_kept: Callable[[dict[str, Any]], bool] = lambda _: True
+    ) -> list[dict[str, Any]]:
         """Everything of a kind (`queues`, `exchanges`, `bindings`, `policies`) in a virtual host that is to be kept."""
-        budget = Budget()
-        if what in ("bindings", "policies"):
-            answer = await self.get(what, path(what, vhost), budget=budget)
-            return [item for item in rows(self._there(answer, vhost), MOST_ROWS) if keep(item)]
+        budget = ReadBudget()
+        if collection in ("bindings", "policies"):
+            answer = await self.get(collection, build_api_path(collection, vhost), budget=budget)
+            return [item for item in expect_objects(self._require_vhost(answer, vhost), MAX_OBJECTS) if is_kept(item)]
         items: list[dict[str, Any]] = []
         page, pages = 1, 1
         while page <= pages:
-            found = table(
-                self._there(
-                    await self.get(what, f"{path(what, vhost)}?page={page}&page_size={PAGE}&disable_stats=true", budget=budget), vhost
+            document = expect_object(
+                self._require_vhost(
+                    await self.get(
+                        collection,
+                        f"{build_api_path(collection, vhost)}?page={page}&page_size={PAGE_SIZE}&disable_stats=true",
+                        budget=budget,
+                    ),
+                    vhost,
                 )
             )
-            items += filter(keep, rows(found.get("items"), PAGE))
-            pages, page = number(found, "page_count"), page + 1
-            if pages > MOST_PAGES:
-                raise self._bad(f"GET {path(what, vhost)}", BadAnswer(f"the list has more than {MOST_PAGES} pages"))
+            items += filter(is_kept, expect_objects(document.get("items"), PAGE_SIZE))
+            pages, page = get_integer(document, "page_count"), page + 1
+            if pages > MAX_PAGES:
+                raise self._build_invalid(
+                    f"GET {build_api_path(collection, vhost)}", InvalidResponse(f"the list has more than {MAX_PAGES} pages")
+                )
         return items
 
-    def _there(self, answer: Any, vhost: str) -> Any:
+    def _require_vhost(self, answer: Any, vhost: str) -> Any:
         if answer is None:
-            raise NotServed(f"there is no virtual host {vhost}")
+            raise RequestRefused(f"there is no virtual host {vhost}")
         return answer
 
-    async def _ask(
+    async def _send_request(
         self,
         method: str,
         operation: str,
@@ -110,51 +119,59 @@ class Management:
         *,
         query: Mapping[str, str] | None = None,
         accept: frozenset[int] = frozenset(),
-        budget: Budget | None = None,
+        budget: ReadBudget | None = None,
     ) -> tuple[int, Any]:
-        """Status and answer; of statuses in `accept`, and of changes, no answer. Raises BrokerAway and NotServed."""
-        started = time.monotonic()
-        what = f"{method} {url.partition('?')[0]}"
+        """Status and answer; of statuses in `accept`, and of changes, no answer. Raises BrokerUnavailable and RequestRefused."""
+        started_at = time.monotonic()
+        request_line = f"{method} {url.partition('?')[0]}"
         address = URL(url, encoded=True)  # names are quoted already: a slash in one must stay quoted
         try:
-            with span(f"rabbitmq {operation}"):
+            with start_span(f"rabbitmq {operation}"):
                 response = await self._session.request(method, address, json=body, params=query, allow_redirects=False)
             async with response:
                 if 200 <= response.status < 300 and method == "GET":
-                    return response.status, await (budget or Budget()).json(response)
-                words = await reason(response)
-        except BadAnswer as error:
-            raise self._bad(what, error) from error
+                    return response.status, await (budget or ReadBudget()).read_json(response)
+                refusal_text = await read_reason(response)
+        except InvalidResponse as error:
+            raise self._build_invalid(request_line, error) from error
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            self._log(what, str(error) or type(error).__name__)
-            raise BrokerAway(Reason.UNREACHABLE, f"{what}: {self._why(error)}") from error
+            self._log_failure(request_line, str(error) or type(error).__name__)
+            raise BrokerUnavailable(Reason.UNREACHABLE, f"{request_line}: {self._describe_error(error)}") from error
         finally:
-            EXTERNAL.labels("rabbitmq", operation).observe(time.monotonic() - started)
+            EXTERNAL_CALL_SECONDS.labels("rabbitmq", operation).observe(time.monotonic() - started_at)
         if 200 <= response.status < 300 or response.status in accept:
             return response.status, None
-        self._log(what, f"{response.status}: {words}")
-        raise await self._refusal(what, response.status, naming(_ours(body), words))
+        self._log_failure(request_line, f"{response.status}: {refusal_text}")
+        raise await self._classify_refusal(request_line, response.status, describe_named_words(_list_field_names(body), refusal_text))
 
-    async def _refusal(self, what: str, status: int, named: str) -> Exception:
+    async def _classify_refusal(self, request_line: str, status: int, named_words: str) -> Exception:
         """Whom a refusal concerns. 401 is said of a wrong password and of a virtual host without rights alike: who we are tells which."""
         if 300 <= status < 400:
-            return BrokerAway(
-                Reason.UNREACHABLE, f"{what}: the server redirects ({status}), which isn't followed: name the API itself in managementUrl"
+            return BrokerUnavailable(
+                Reason.UNREACHABLE,
+                f"{request_line}: the server redirects ({status}), which isn't followed: name the API itself in managementUrl",
             )
-        if status in (401, 403) and (what == "GET /api/whoami" or await self.status("whoami", "/api/whoami", frozenset({404})) == 404):
-            return BrokerAway(Reason.CREDENTIALS_REFUSED, f"the management API refuses the user name or the password ({status})")
-        if status in _AWAY:
-            return BrokerAway(Reason.UNREACHABLE, f"{what}: the server answers {status}")
-        return NotServed(f"the management API answers {status} to {what}: {_WORDS.get(status, 'it failed')}{named}")
+        if status in (401, 403) and (
+            request_line == "GET /api/whoami" or await self.get_status("whoami", "/api/whoami", frozenset({404})) == 404
+        ):
+            return BrokerUnavailable(Reason.CREDENTIALS_REFUSED, f"the management API refuses the user name or the password ({status})")
+        if status in _UNAVAILABLE_STATUSES:
+            return BrokerUnavailable(Reason.UNREACHABLE, f"{request_line}: the server answers {status}")
+        return RequestRefused(
+            f"the management API answers {status} to {request_line}: {_STATUS_TEXTS.get(status, 'it failed')}{named_words}"
+        )
 
-    def _bad(self, what: str, error: BadAnswer) -> BrokerAway:
-        return BrokerAway(Reason.UNREACHABLE, f"{what}: {error}; is this RabbitMQ's management API?")
+    def _build_invalid(self, request_line: str, error: InvalidResponse) -> BrokerUnavailable:
+        return BrokerUnavailable(Reason.UNREACHABLE, f"{request_line}: {error}; is this RabbitMQ's management API?")
 
-    def _log(self, what: str, words: str) -> None:
+    def _log_failure(self, request_line: str, text: str) -> None:
         """The server's own words go to those who read the operator's log, and not into a status that others read."""
-        log.warning("the management API refused or failed", extra={"request": plain(what), "words": plain(words, self._password)})
+        log.warning(
+            "the management API refused or failed",
+            extra={"request": sanitize_message(request_line), "words": sanitize_message(text, self._password)},
+        )
 
-    def _why(self, error: BaseException) -> str:
+    def _describe_error(self, error: BaseException) -> str:
         match error:
             case TimeoutError():
                 return f"no answer within {self._seconds:.0f} s"
@@ -169,15 +186,15 @@ class Management:
         return "the answer is no proper HTTP; is this RabbitMQ's management API?"
 
 
-def _ours(body: Mapping[str, Any] | None) -> list[str]:
+def _list_field_names(body: Mapping[str, Any] | None) -> list[str]:
     """The fields that we have sent, and theirs."""
     body = body or {}
     return [*body, *(key for part in body.values() if isinstance(part, Mapping) for key in part)]
 
 
-async def first_of(*work: Any) -> list[Any]:
+async def gather_or_raise(*awaitables: Any) -> list[Any]:
     """All results; the first failure is raised when none of the others runs any longer."""
-    results = await asyncio.gather(*work, return_exceptions=True)
+    results = await asyncio.gather(*awaitables, return_exceptions=True)
     for result in results:
         if isinstance(result, BaseException):
             raise result

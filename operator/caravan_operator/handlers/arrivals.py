@@ -13,54 +13,54 @@ from typing import Any
 
 from caravan_operator.backends.kubernetes import ApiError, Kubernetes
 from caravan_operator.resources import KINDS
-from caravan_operator.status.metrics import ARRIVING
+from caravan_operator.status.metrics import UNSYNCED_OBJECTS
 
 log = logging.getLogger(__name__)
 
 SERVICES, SLICES = ("", "v1", "services"), ("discovery.k8s.io", "v1", "endpointslices")
-WATCHED = (*((kind.group, kind.version, kind.plural) for kind in KINDS.values()), SERVICES, SLICES)
+WATCHED_KINDS = (*((kind.group, kind.version, kind.plural) for kind in KINDS.values()), SERVICES, SLICES)
 """Group, version and plural of everything that is watched."""
-LOOK_SECONDS = 0.1
-LIST_SECONDS = 15.0
+CHECK_SECONDS = 0.1
+RELIST_SECONDS = 15.0
 
 
-class Arrivals:
+class InitialSync:
     def __init__(self, kubernetes: Kubernetes, namespaces: Collection[str], clock: Callable[[], float] = time.monotonic) -> None:
         self._kubernetes = kubernetes
         self._namespaces = namespaces
         self._clock = clock
-        self._seen: set[str] = set()
-        self.complete = False
+        self._received_uids: set[str] = set()
+        self.is_complete = False
         """Whether everything has been seen. It stays so."""
 
-    def saw(self, body: Mapping[str, Any]) -> None:
+    def record_object(self, body: Mapping[str, Any]) -> None:
         """A watch has brought this object."""
-        if not self.complete:
-            self._seen.add(body["metadata"]["uid"])
+        if not self.is_complete:
+            self._received_uids.add(body["metadata"]["uid"])
 
-    async def wait(self) -> None:
+    async def wait_until_complete(self) -> None:
         """Until the watches have brought what a list of the start shows; what is deleted meanwhile is no longer waited for."""
-        awaited: set[str] | None = None
-        while not self.complete:
+        missing_uids: set[str] | None = None
+        while not self.is_complete:
             try:
-                listed = await self._listed()
+                listed_uids = await self._list_uids()
             except ApiError as error:
                 log.warning("what there is could not be listed; asking again", extra={"error": str(error)})
                 await asyncio.sleep(1.0)
                 continue
-            awaited = listed if awaited is None else awaited & listed
-            again = self._clock() + LIST_SECONDS
-            while awaited and self._clock() < again:
-                awaited -= self._seen
-                ARRIVING.set(len(awaited))
-                await asyncio.sleep(LOOK_SECONDS if awaited else 0)
-            self.complete = not awaited
-        self._seen.clear()
+            missing_uids = listed_uids if missing_uids is None else missing_uids & listed_uids
+            relist_at = self._clock() + RELIST_SECONDS
+            while missing_uids and self._clock() < relist_at:
+                missing_uids -= self._received_uids
+                UNSYNCED_OBJECTS.set(len(missing_uids))
+                await asyncio.sleep(CHECK_SECONDS if missing_uids else 0)
+            self.is_complete = not missing_uids
+        self._received_uids.clear()
 
-    async def _listed(self) -> set[str]:
-        found: set[str] = set()
-        for group, version, plural in WATCHED:
+    async def _list_uids(self) -> set[str]:
+        uids: set[str] = set()
+        for group, version, plural in WATCHED_KINDS:
             for namespace in self._namespaces or ("",):
-                async for item in self._kubernetes.listed(group, version, plural, namespace):
-                    found.add(item["uid"])
-        return found
+                async for item in self._kubernetes.list_metadata(group, version, plural, namespace):
+                    uids.add(item["uid"])
+        return uids

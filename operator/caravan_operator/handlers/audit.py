@@ -6,59 +6,59 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 
 from caravan_operator.backends.kubernetes import ApiError, Kubernetes
-from caravan_operator.handlers.cache import Cache
+from caravan_operator.handlers.cache import ResourceCache
 from caravan_operator.resources import KINDS, Kind
 from caravan_operator.resources.resource import Key
 
-PERIOD = 120.0
-DEAF_AFTER = 90.0
+PERIOD_SECONDS = 120.0
+STALE_AFTER = 90.0
 
-_Seen = tuple[Key, str, int]
+_ResourceVersion = tuple[Key, str, int]
 
 
-class Audit:
+class WatchVerifier:
     def __init__(
-        self, kubernetes: Kubernetes, cache: Cache, namespaces: Collection[str], clock: Callable[[], float] = time.monotonic
+        self, kubernetes: Kubernetes, cache: ResourceCache, namespaces: Collection[str], clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._kubernetes = kubernetes
         self._cache = cache
         self._namespaces = namespaces
         self._clock = clock
-        self._missed: dict[_Seen, float] = {}
+        self._missed_since: dict[_ResourceVersion, float] = {}
 
-    async def watch(self) -> None:
+    async def run(self) -> None:
         """From time to time."""
         while True:
-            await asyncio.sleep(15.0 if self._missed else PERIOD)
+            await asyncio.sleep(15.0 if self._missed_since else PERIOD_SECONDS)
             with suppress(ApiError):
-                await self.look()
+                await self.verify_once()
 
-    async def look(self) -> None:
+    async def verify_once(self) -> None:
         """Compare once."""
-        missed = await self._differences()
-        self._missed = {seen: self._missed.get(seen, self._clock()) for seen in missed}
+        missed = await self._find_missed()
+        self._missed_since = {version: self._missed_since.get(version, self._clock()) for version in missed}
 
     @property
-    def deaf(self) -> bool:
+    def is_stale(self) -> bool:
         """Whether a change has been there for long and the watches have not brought it."""
-        return any(self._clock() - since > DEAF_AFTER for since in self._missed.values())
+        return any(self._clock() - since > STALE_AFTER for since in self._missed_since.values())
 
-    async def _differences(self) -> set[_Seen]:
+    async def _find_missed(self) -> set[_ResourceVersion]:
         """Resources that are listed newer than the cache has them, and those that it still has."""
-        listed: set[_Seen] = set()
+        versions: set[_ResourceVersion] = set()
         for kind in KINDS.values():
             for namespace in self._namespaces or ("",):
-                listed |= await self._listed(kind, namespace)
-        there = {(key, uid) for key, uid, _ in listed}
-        newer = {(key, uid, generation) for key, uid, generation in listed if not self._has(key, uid, generation)}
-        return newer | {(each.key, each.uid, each.generation) for each in self._cache if (each.key, each.uid) not in there}
+                versions |= await self._list_versions(kind, namespace)
+        listed_uids = {(key, uid) for key, uid, _ in versions}
+        newer = {(key, uid, generation) for key, uid, generation in versions if not self._is_cached(key, uid, generation)}
+        return newer | {(each.key, each.uid, each.generation) for each in self._cache if (each.key, each.uid) not in listed_uids}
 
-    def _has(self, key: Key, uid: str, generation: int) -> bool:
+    def _is_cached(self, key: Key, uid: str, generation: int) -> bool:
         resource = self._cache.get(key)
         return resource is not None and resource.uid == uid and resource.generation >= generation
 
-    async def _listed(self, kind: Kind, namespace: str) -> set[_Seen]:
+    async def _list_versions(self, kind: Kind, namespace: str) -> set[_ResourceVersion]:
         return {
             (Key(kind.name, meta["namespace"], meta["name"]), meta["uid"], meta.get("generation", 1))
-            async for meta in self._kubernetes.listed(kind.group, kind.version, kind.plural, namespace)
+            async for meta in self._kubernetes.list_metadata(kind.group, kind.version, kind.plural, namespace)
         }

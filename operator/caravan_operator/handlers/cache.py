@@ -3,68 +3,70 @@
 from collections import defaultdict
 from collections.abc import Iterator
 
-from caravan_operator.reconcile import RULES, Wanted, read
+from caravan_operator.reconcile import RULES, DesiredObject, parse_desired
 from caravan_operator.resources import KINDS
 from caravan_operator.resources.names import UnusableSpec
 from caravan_operator.resources.resource import Key, Resource
 
 
-class Cache:
+class ResourceCache:
     def __init__(self) -> None:
         self._resources: dict[Key, Resource] = {}
-        self._of_connection: dict[Key, set[Key]] = defaultdict(set)
-        self._same: dict[str, set[Key]] = defaultdict(set)
-        self._needing: dict[str, set[Key]] = defaultdict(set)
+        self._by_connection: dict[Key, set[Key]] = defaultdict(set)
+        self._by_identity: dict[str, set[Key]] = defaultdict(set)
+        self._dependents_by_identity: dict[str, set[Key]] = defaultdict(set)
 
     def get(self, key: Key) -> Resource | None:
         return self._resources.get(key)
 
-    def put(self, resource: Resource, *, answer: bool = False) -> None:
-        """Keep it if it is newer. `answer`: it comes from a patch; by then the watch may have removed it."""
-        before = self._resources.get(resource.key)
-        if answer and (before is None or before.uid != resource.uid):
+    def put(self, resource: Resource, *, from_patch: bool = False) -> None:
+        """Keep it if it is newer. `from_patch`: it is the answer to a patch; by then the watch may have removed it."""
+        previous = self._resources.get(resource.key)
+        if from_patch and (previous is None or previous.uid != resource.uid):
             return
-        if before is not None and before.uid == resource.uid and int(before.version) >= int(resource.version):
+        if previous is not None and previous.uid == resource.uid and int(previous.resource_version) >= int(resource.resource_version):
             return
-        if before is not None:
-            self._unlink(before)
+        if previous is not None:
+            self._unindex_resource(previous)
         self._resources[resource.key] = resource
-        self._link(resource)
+        self._index_resource(resource)
 
     def remove(self, key: Key) -> Resource | None:
         resource = self._resources.pop(key, None)
         if resource is not None:
-            self._unlink(resource)
+            self._unindex_resource(resource)
         return resource
 
-    def connection_of(self, resource: Resource) -> Key:
+    def get_connection_key(self, resource: Resource) -> Key:
         """Key of the connection that serves a resource; a connection serves itself."""
-        kind = KINDS[resource.key.kind].connection
+        kind = KINDS[resource.key.kind].connection_kind
         if kind is None:
             return resource.key
-        namespace, name = resource.connection or (resource.key.namespace, "")
+        namespace, name = resource.connection_ref or (resource.key.namespace, "")
         return Key(kind, namespace, name)
 
-    def connections(self, kind: str, namespace: str) -> list[Key]:
+    def list_connections(self, kind: str, namespace: str) -> list[Key]:
         """Those of a kind that anything in the namespace refers to."""
-        return [key for key in self._of_connection if (key.kind, key.namespace) == (kind, namespace)]
+        return [key for key in self._by_connection if (key.kind, key.namespace) == (kind, namespace)]
 
-    def served_by(self, connection: Key) -> list[Key]:
-        return [*self._of_connection[connection]]
+    def list_served(self, connection: Key) -> list[Key]:
+        return [*self._by_connection[connection]]
 
-    def rivals(self, resource: Resource, identity: str) -> list[Resource]:
+    def list_same_object(self, resource: Resource, identity: str) -> list[Resource]:
         """Others that name the same object on the same cluster."""
-        scope = self._scope(resource)
-        return [other for key in self._same[identity] if key != resource.key and self._scope(other := self._resources[key]) == scope]
+        scope = self._get_scope(resource)
+        return [
+            other for key in self._by_identity[identity] if key != resource.key and self._get_scope(other := self._resources[key]) == scope
+        ]
 
-    def rivals_of(self, resource: Resource) -> list[Resource]:
+    def list_conflicting(self, resource: Resource) -> list[Resource]:
         """Others that name what this one names; none when it names nothing that can be."""
-        wanted = _wanted(resource)
-        return self.rivals(resource, wanted.identity) if wanted is not None else []
+        desired = _parse_or_none(resource)
+        return self.list_same_object(resource, desired.identity) if desired is not None else []
 
-    def needing(self, connection: Key, identity: str) -> list[Key]:
+    def list_dependents(self, connection: Key, identity: str) -> list[Key]:
         """Resources of this connection that wait for, or hang on, an object."""
-        return [key for key in self._needing[identity] if self.connection_of(self._resources[key]) == connection]
+        return [key for key in self._dependents_by_identity[identity] if self.get_connection_key(self._resources[key]) == connection]
 
     def __iter__(self) -> Iterator[Resource]:
         return iter(self._resources.values())
@@ -72,40 +74,42 @@ class Cache:
     def __len__(self) -> int:
         return len(self._resources)
 
-    def _scope(self, resource: Resource) -> str:
+    def _get_scope(self, resource: Resource) -> str:
         """Two connections to the same Kafka cluster are one scope; RabbitMQ clusters are told apart by their address."""
-        key = self.connection_of(resource)
+        key = self.get_connection_key(resource)
         connection = self._resources.get(key)
         if connection is None:
-            return key.path
-        return str(connection.status.get("clusterId") or str(connection.spec.get("managementUrl", "")).rstrip("/").lower() or key.path)
+            return key.namespaced_name
+        return str(
+            connection.status.get("clusterId") or str(connection.spec.get("managementUrl", "")).rstrip("/").lower() or key.namespaced_name
+        )
 
-    def _link(self, resource: Resource) -> None:
-        self._of_connection[self.connection_of(resource)].add(resource.key)
-        if (wanted := _wanted(resource)) is not None:
-            self._same[wanted.identity].add(resource.key)
-            for need in wanted.needs:
-                self._needing[need].add(resource.key)
+    def _index_resource(self, resource: Resource) -> None:
+        self._by_connection[self.get_connection_key(resource)].add(resource.key)
+        if (desired := _parse_or_none(resource)) is not None:
+            self._by_identity[desired.identity].add(resource.key)
+            for dependency in desired.dependencies:
+                self._dependents_by_identity[dependency].add(resource.key)
 
-    def _unlink(self, resource: Resource) -> None:
-        self._of_connection[self.connection_of(resource)].discard(resource.key)
-        if (wanted := _wanted(resource)) is not None:
-            _drop(self._same, wanted.identity, resource.key)
-            for need in wanted.needs:
-                _drop(self._needing, need, resource.key)
+    def _unindex_resource(self, resource: Resource) -> None:
+        self._by_connection[self.get_connection_key(resource)].discard(resource.key)
+        if (desired := _parse_or_none(resource)) is not None:
+            _discard_key(self._by_identity, desired.identity, resource.key)
+            for dependency in desired.dependencies:
+                _discard_key(self._dependents_by_identity, dependency, resource.key)
 
 
-def _wanted(resource: Resource) -> Wanted | None:
+def _parse_or_none(resource: Resource) -> DesiredObject | None:
     """None for a kind that owns nothing, and for a spec that can't be used: it is in nobody's way."""
     if resource.key.kind not in RULES:
         return None
     try:
-        return read(resource)
+        return parse_desired(resource)
     except UnusableSpec:
         return None
 
 
-def _drop(index: dict[str, set[Key]], entry: str, key: Key) -> None:
-    index[entry].discard(key)
-    if not index[entry]:
-        del index[entry]
+def _discard_key(index: dict[str, set[Key]], identity: str, key: Key) -> None:
+    index[identity].discard(key)
+    if not index[identity]:
+        del index[identity]

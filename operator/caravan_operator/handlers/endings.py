@@ -4,121 +4,123 @@ import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
-from caravan_operator.backends.broker import BrokerAway, Refused, deadline
+from caravan_operator.backends.broker import BrokerUnavailable, Refusal, limit_seconds
 from caravan_operator.backends.kubernetes import ApiError
-from caravan_operator.handlers.cache import Cache
+from caravan_operator.handlers.cache import ResourceCache
 from caravan_operator.handlers.connections import Connections
-from caravan_operator.handlers.namespaces import Namespaces
-from caravan_operator.handlers.queue import Lane, WorkQueue
-from caravan_operator.handlers.writes import Stale, Writes
-from caravan_operator.reconcile import RULES, read
-from caravan_operator.reconcile.deletion import Ending, overdue, remove, settled
-from caravan_operator.reconcile.gate import forbidden
+from caravan_operator.handlers.namespaces import NamespaceLabels
+from caravan_operator.handlers.queue import Priority, WorkQueue
+from caravan_operator.handlers.writes import StaleResource, StatusWriter
+from caravan_operator.reconcile import RULES, parse_desired
+from caravan_operator.reconcile.deletion import DeletionDecision, decide_removal, decide_without_broker, wait_or_retain
+from caravan_operator.reconcile.gate import check_permission
 from caravan_operator.resources import KINDS
 from caravan_operator.resources.names import UnusableSpec
 from caravan_operator.resources.resource import Resource
 from caravan_operator.status.conditions import ACCEPTED, PAUSED, Condition
 from caravan_operator.status.document import Event
-from caravan_operator.status.metrics import RECONCILES, WRITES
+from caravan_operator.status.metrics import EXTERNAL_WRITES, RECONCILES
 from caravan_operator.status.reasons import Reason
 
 log = logging.getLogger(__name__)
-LONGEST_PASS = 150.0
+MAX_PASS_SECONDS = 150.0
 """Seconds for the deletions of a batch, however slowly each request is answered."""
 
 
-class Endings:
+class Deletions:
     def __init__(
         self,
-        cache: Cache,
+        cache: ResourceCache,
         queue: WorkQueue,
         connections: Connections,
-        namespaces: Namespaces,
-        writes: Writes,
+        namespace_labels: NamespaceLabels,
+        status_writer: StatusWriter,
         clock: Callable[[], datetime],
-        wait: timedelta,
+        max_wait: timedelta,
     ) -> None:
         self._cache = cache
         self._queue = queue
         self._connections = connections
-        self._namespaces = namespaces
-        self._writes = writes
+        self._namespace_labels = namespace_labels
+        self._status_writer = status_writer
         self._clock = clock
-        self._wait = wait
+        self._max_wait = max_wait
 
-    async def run(self, connection: Resource | None, going: Sequence[Resource]) -> None:
+    async def run(self, connection: Resource | None, deleting: Sequence[Resource]) -> None:
         """Bindings before queues before exchanges: the other way round from how they are made."""
-        asking = []
-        for resource in going:
-            ending = await self._settled(resource, connection)
-            if ending is None:
-                asking.append(resource)
+        undecided = []
+        for resource in deleting:
+            decision = await self._decide_without_broker(resource, connection)
+            if decision is None:
+                undecided.append(resource)
             else:
-                await self._carry_out(resource, ending)
-        if connection is None or not asking:
+                await self._carry_out(resource, decision)
+        if connection is None or not undecided:
             return
         for kind in reversed(KINDS):
-            same = [resource for resource in asking if resource.key.kind == kind]
-            if same:
-                await self._ask(kind, same, connection)
+            resources_of_kind = [resource for resource in undecided if resource.key.kind == kind]
+            if resources_of_kind:
+                await self._delete_objects(kind, resources_of_kind, connection)
 
-    async def _settled(self, resource: Resource, connection: Resource | None) -> Ending | None:
-        others = [other for other in self._cache.rivals_of(resource) if other.deleted is None]
-        refused = None
+    async def _decide_without_broker(self, resource: Resource, connection: Resource | None) -> DeletionDecision | None:
+        sharing = [other for other in self._cache.list_conflicting(resource) if other.deleted_at is None]
+        refusal = None
         try:
-            read(resource)
+            parse_desired(resource)
         except UnusableSpec as error:
-            refused = Condition(ACCEPTED, False, Reason.INVALID, str(error))
-            return settled(resource, connection, None, refused, self._wait, self._clock())
+            refusal = Condition(ACCEPTED, False, Reason.INVALID, str(error))
+            return decide_without_broker(resource, connection, None, refusal, self._max_wait, self._clock())
         if connection is not None:
-            refused = forbidden(resource, connection, await self._namespaces.labels(resource, connection))
-            if refused is None and connection.paused:
-                refused = Condition(PAUSED, True, Reason.CONNECTION_PAUSED, f"connection {connection.key.path} is paused")
-        return settled(resource, connection, others[0] if others else None, refused, self._wait, self._clock())
+            refusal = check_permission(resource, connection, await self._namespace_labels.get_labels(resource, connection))
+            if refusal is None and connection.is_paused:
+                refusal = Condition(PAUSED, True, Reason.CONNECTION_PAUSED, f"connection {connection.key.namespaced_name} is paused")
+        return decide_without_broker(resource, connection, sharing[0] if sharing else None, refusal, self._max_wait, self._clock())
 
-    async def _ask(self, kind: str, going: list[Resource], connection: Resource) -> None:
+    async def _delete_objects(self, kind: str, deleting: list[Resource], connection: Resource) -> None:
         rules = RULES[kind]
-        wanted = [rules.wanted(resource) for resource in going]
+        desired = [rules.parse_spec(resource) for resource in deleting]
         now = self._clock()
         try:
-            async with deadline(LONGEST_PASS):
-                broker = (await self._connections.open(connection)).broker
-                states = await broker.observe(kind, wanted, usage=any(each.spec["deletionPolicy"] == "DeleteIfUnused" for each in going))
-                endings = [
-                    overdue(each, state.message, self._wait, now)
-                    if isinstance(state, Refused)
-                    else remove(each, rules.removal(want, state), self._wait, now)
-                    for each, want, state in zip(going, wanted, states, strict=True)
+            async with limit_seconds(MAX_PASS_SECONDS):
+                broker = (await self._connections.open_client(connection)).broker
+                states = await broker.read_states(
+                    kind, desired, with_usage=any(each.spec["deletionPolicy"] == "DeleteIfUnused" for each in deleting)
+                )
+                decisions = [
+                    wait_or_retain(each, state.message, self._max_wait, now)
+                    if isinstance(state, Refusal)
+                    else decide_removal(each, rules.plan_removal(target, state), self._max_wait, now)
+                    for each, target, state in zip(deleting, desired, states, strict=True)
                 ]
-                answers = await broker.apply([ending.actions for ending in endings])
-        except BrokerAway as error:
-            self._queue.add(connection.key, connection.key, Lane.RETRY, self._connections.failed(connection.key, error))
-            for resource in going:
-                await self._carry_out(resource, overdue(resource, str(error), self._wait, now))
+                refusals = await broker.apply_actions([decision.actions for decision in decisions])
+        except BrokerUnavailable as error:
+            self._queue.add(connection.key, connection.key, Priority.RETRY, self._connections.record_failure(connection.key, error))
+            for resource in deleting:
+                await self._carry_out(resource, wait_or_retain(resource, str(error), self._max_wait, now))
             return
-        for resource, ending, refused in zip(going, endings, answers, strict=True):
-            if refused is not None:
-                await self._carry_out(resource, overdue(resource, refused.message, self._wait, now))
-            elif ending.actions:
-                told = "; ".join(action.line for action in ending.actions)
-                WRITES.labels(kind, "delete").inc()
-                log.info("deleted", extra={"key": resource.key.path, "kind": kind, "action": told})
-                await self._carry_out(resource, Ending(finish=True, events=(Event(Reason.DELETED, told),)))
+        for resource, decision, refusal in zip(deleting, decisions, refusals, strict=True):
+            if refusal is not None:
+                await self._carry_out(resource, wait_or_retain(resource, refusal.message, self._max_wait, now))
+            elif decision.actions:
+                summary = "; ".join(action.summary for action in decision.actions)
+                EXTERNAL_WRITES.labels(kind, "delete").inc()
+                log.info("deleted", extra={"key": resource.key.namespaced_name, "kind": kind, "action": summary})
+                await self._carry_out(resource, DeletionDecision(remove_finalizer=True, events=(Event(Reason.DELETED, summary),)))
             else:
-                await self._carry_out(resource, ending)
+                await self._carry_out(resource, decision)
 
-    async def _carry_out(self, resource: Resource, ending: Ending) -> None:
+    async def _carry_out(self, resource: Resource, decision: DeletionDecision) -> None:
         try:
-            if ending.finish:
-                await self._writes.finalizer(resource, wanted=False)
-                for event in ending.events:
-                    self._writes.event(resource, event)
+            if decision.remove_finalizer:
+                await self._status_writer.set_finalizer(resource, present=False)
+                for event in decision.events:
+                    self._status_writer.post_event(resource, event)
                 RECONCILES.labels(resource.key.kind, "success").inc()
-                self._queue.forget(resource.key)
+                self._queue.reset_attempts(resource.key)
                 return
-            if ending.conditions:
-                await self._writes.status(resource, ending.conditions, {})
-        except (Stale, ApiError) as error:
-            log.debug("not written", extra={"key": resource.key.path, "error": str(error)})
-        if ending.conditions or resource.finalized:
-            self._queue.retry(resource.key, self._cache.connection_of(resource))
+            if decision.conditions:
+                await self._status_writer.write_status(resource, decision.conditions, {})
+        except (StaleResource, ApiError) as error:
+            log.debug("not written", extra={"key": resource.key.namespaced_name, "error": str(error)})
+        if decision.conditions or resource.has_finalizer:
+            self._queue.retry(resource.key, self._cache.get_connection_key(resource))

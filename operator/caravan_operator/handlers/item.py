@@ -5,38 +5,40 @@ from collections.abc import Awaitable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from caravan_operator.reconcile import Rules, Wanted
-from caravan_operator.reconcile.decide import Decision, decide
-from caravan_operator.reconcile.findings import Findings, Remembered
+from caravan_operator.reconcile import DesiredObject, Rules
+from caravan_operator.reconcile.decide import Decision, make_decision
+from caravan_operator.reconcile.findings import Diff, LastApplied
 from caravan_operator.resources.resource import Resource
 
-WRITERS = 16
+MAX_CONCURRENCY = 16
 
 
 @dataclass(slots=True)
-class Item:
+class ReconcileItem:
     resource: Resource
     rules: Rules
-    wanted: Wanted
-    findings: Findings = field(default_factory=Findings)
+    desired: DesiredObject
+    diff: Diff = field(default_factory=Diff)
     exists: bool = False
     decision: Decision = field(default_factory=Decision)
 
-    def judge(self, state: Any, *, applied: bool = False) -> None:
+    def compare(self, state: Any, *, after_apply: bool = False) -> None:
         """Compare with what the broker has."""
-        self.findings = self.rules.plan(self.wanted, state, Remembered.of(self.resource))
-        self.exists = state is not None and self.findings.waiting is None
-        self.decision = decide(self.resource, self.findings, self.exists, depends=bool(self.wanted.needs), applied=applied)
+        self.diff = self.rules.compute_diff(self.desired, state, LastApplied.from_resource(self.resource))
+        self.exists = state is not None and self.diff.missing_dependency is None
+        self.decision = make_decision(
+            self.resource, self.diff, self.exists, has_dependencies=bool(self.desired.dependencies), after_apply=after_apply
+        )
 
 
-async def together(work: Iterable[Awaitable[Any]]) -> list[Any]:
+async def run_concurrently(awaitables: Iterable[Awaitable[Any]]) -> list[Any]:
     """All of it, WRITERS at a time, each begun when its turn has come; the results in order."""
-    coming = enumerate(work)
+    pending = enumerate(awaitables)
     results: dict[int, Any] = {}
 
-    async def writer() -> None:
-        for number, each in coming:
+    async def run_worker() -> None:
+        for number, each in pending:
             results[number] = await each
 
-    await asyncio.gather(*(writer() for _ in range(WRITERS)))
-    return [results[number] for number in sorted(results)]
+    await asyncio.gather(*(run_worker() for _ in range(MAX_CONCURRENCY)))
+    return [results[index] for index in sorted(results)]

@@ -6,26 +6,26 @@ from collections.abc import Callable, Mapping
 from caravan_operator.backends.kubernetes import ApiError, Kubernetes
 from caravan_operator.resources.resource import Resource
 
-FRESH = 60.0
+LABELS_MAX_AGE = 60.0
 
 
-class Namespaces:
+class NamespaceLabels:
     def __init__(self, kubernetes: Kubernetes, clock: Callable[[], float] = time.monotonic) -> None:
         self._kubernetes = kubernetes
         self._clock = clock
-        self._known: dict[str, tuple[float, Mapping[str, str] | None]] = {}
+        self._cached_labels: dict[str, tuple[float, Mapping[str, str] | None]] = {}
 
-    async def labels(self, resource: Resource, connection: Resource | None) -> Mapping[str, str] | None:
+    async def get_labels(self, resource: Resource, connection: Resource | None) -> Mapping[str, str] | None:
         """Labels of the resource's namespace; None when nobody asks, or they can't be read: nothing is allowed then."""
         if connection is None or (connection.spec.get("allowedNamespaces") or {}).get("from") != "Selector":
             return None
         name = resource.key.namespace
-        at, found = self._known.get(name, (-FRESH, None))
-        if self._clock() - at >= FRESH:
+        read_at, labels = self._cached_labels.get(name, (-LABELS_MAX_AGE, None))
+        if self._clock() - read_at >= LABELS_MAX_AGE:
             try:
                 answer = await self._kubernetes.get(f"/api/v1/namespaces/{name}")
-                found = answer["metadata"].get("labels") or {}
+                labels = answer["metadata"].get("labels") or {}
             except ApiError:
-                found = None
-            self._known[name] = (self._clock(), found)
-        return found
+                labels = None
+            self._cached_labels[name] = (self._clock(), labels)
+        return labels

@@ -7,67 +7,67 @@ from typing import Any
 
 import kopf
 
-from caravan_operator.handlers.arrivals import SERVICES, SLICES, Arrivals
-from caravan_operator.handlers.cache import Cache
-from caravan_operator.handlers.queue import Lane, WorkQueue
-from caravan_operator.reconcile.places import SERVICE_LABEL, Places, Service, Slice
+from caravan_operator.handlers.arrivals import SERVICES, SLICES, InitialSync
+from caravan_operator.handlers.cache import ResourceCache
+from caravan_operator.handlers.queue import Priority, WorkQueue
+from caravan_operator.reconcile.places import SERVICE_LABEL, EndpointIndex, EndpointSlice, Service
 from caravan_operator.resources.resource import Key
-from caravan_operator.status.metrics import EVENTS
+from caravan_operator.status.metrics import WATCH_EVENTS
 
 GATEWAY, GATEWAY_STATUS = "Gateway", "GatewayStatus"
 """What the queue calls the two halves of the work for a gateway: what it shall know, and whether it does."""
 
 
-def status_of(gateway: Key) -> Key:
+def get_status_key(gateway: Key) -> Key:
     return Key(GATEWAY_STATUS, gateway.namespace, gateway.name)
 
 
-class PlaceWatches:
-    def __init__(self, cache: Cache, queue: WorkQueue, arrivals: Arrivals) -> None:
+class EndpointWatches:
+    def __init__(self, cache: ResourceCache, queue: WorkQueue, initial_sync: InitialSync) -> None:
         self._cache = cache
         self._queue = queue
-        self._arrivals = arrivals
-        self._places: dict[str, Places] = defaultdict(Places)
-        self.changed: dict[Key, float] = {}
+        self._initial_sync = initial_sync
+        self._indexes: dict[str, EndpointIndex] = defaultdict(EndpointIndex)
+        self.changed_at: dict[Key, float] = {}
         """When the first change came that a gateway has not been told yet."""
 
-    def of(self, namespace: str) -> Places:
-        return self._places[namespace]
+    def get_index(self, namespace: str) -> EndpointIndex:
+        return self._indexes[namespace]
 
-    def register(self, registry: kopf.OperatorRegistry) -> None:
-        for (group, version, plural), put in ((SERVICES, self.service), (SLICES, self.slice)):
-            kopf.on.event(group, version, plural, registry=registry, id=plural)(self._event(put, plural))
+    def register_handlers(self, registry: kopf.OperatorRegistry) -> None:
+        for (group, version, plural), handle in ((SERVICES, self.handle_service), (SLICES, self.handle_slice)):
+            kopf.on.event(group, version, plural, registry=registry, id=plural)(self._build_handler(handle, plural))
 
-    def _event(self, put: Any, plural: str) -> Any:
-        async def event(type: str | None, body: kopf.Body, **_: Any) -> None:
-            EVENTS.labels(plural).inc()
-            put(body, deleted=type == "DELETED")
-            self._arrivals.saw(body)
+    def _build_handler(self, handle: Any, plural: str) -> Any:
+        async def handle_event(type: str | None, body: kopf.Body, **_: Any) -> None:
+            WATCH_EVENTS.labels(plural).inc()
+            handle(body, deleted=type == "DELETED")
+            self._initial_sync.record_object(body)
 
-        return event
+        return handle_event
 
-    def service(self, body: Mapping[str, Any], *, deleted: bool) -> None:
-        places, name = self._places[body["metadata"]["namespace"]], body["metadata"]["name"]
-        now = None if deleted else Service.of(body)
-        if places.service(name) == now:
+    def handle_service(self, body: Mapping[str, Any], *, deleted: bool) -> None:
+        endpoint_index, name = self._indexes[body["metadata"]["namespace"]], body["metadata"]["name"]
+        current = None if deleted else Service.from_body(body)
+        if endpoint_index.get_service(name) == current:
             return
-        if now is None:
-            places.drop_service(name)
+        if current is None:
+            endpoint_index.drop_service(name)
         else:
-            places.put_service(now)
-        self._wake(body["metadata"]["namespace"], name)
+            endpoint_index.put_service(current)
+        self._wake_gateways(body["metadata"]["namespace"], name)
 
-    def slice(self, body: Mapping[str, Any], *, deleted: bool) -> None:
+    def handle_slice(self, body: Mapping[str, Any], *, deleted: bool) -> None:
         meta = body["metadata"]
         service = (meta.get("labels") or {}).get(SERVICE_LABEL, "")
-        if self._places[meta["namespace"]].put_slice(service, meta["name"], None if deleted else Slice.of(body)):
-            self._wake(meta["namespace"], service)
+        if self._indexes[meta["namespace"]].put_slice(service, meta["name"], None if deleted else EndpointSlice.from_body(body)):
+            self._wake_gateways(meta["namespace"], service)
 
-    def _wake(self, namespace: str, service: str) -> None:
-        for gateway in self._cache.connections(GATEWAY, namespace):
-            routes = [self._cache.get(key) for key in self._cache.served_by(gateway)]
+    def _wake_gateways(self, namespace: str, service: str) -> None:
+        for gateway in self._cache.list_connections(GATEWAY, namespace):
+            routes = [self._cache.get(key) for key in self._cache.list_served(gateway)]
             if any(route and route.spec["serviceRef"]["name"] == service for route in routes):
-                self.changed.setdefault(gateway, time.monotonic())
-                self._queue.add(gateway, gateway, Lane.SPEC)
+                self.changed_at.setdefault(gateway, time.monotonic())
+                self._queue.add(gateway, gateway, Priority.SPEC)
             if gateway.name == service:
-                self._queue.add(status_of(gateway), status_of(gateway), Lane.SPEC)
+                self._queue.add(get_status_key(gateway), get_status_key(gateway), Priority.SPEC)

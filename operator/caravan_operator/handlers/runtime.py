@@ -15,22 +15,22 @@ import kopf
 
 from caravan_operator.backends.gateway import GatewayPods
 from caravan_operator.backends.kubernetes import Kubernetes
-from caravan_operator.handlers.arrivals import Arrivals
-from caravan_operator.handlers.audit import Audit
-from caravan_operator.handlers.batch import Batch
-from caravan_operator.handlers.cache import Cache
+from caravan_operator.handlers.arrivals import InitialSync
+from caravan_operator.handlers.audit import WatchVerifier
+from caravan_operator.handlers.batch import Reconciler
+from caravan_operator.handlers.cache import ResourceCache
 from caravan_operator.handlers.connections import Connections
-from caravan_operator.handlers.endings import Endings
-from caravan_operator.handlers.engine import Engine
-from caravan_operator.handlers.gateways import Gateways
+from caravan_operator.handlers.endings import Deletions
+from caravan_operator.handlers.engine import Workers
+from caravan_operator.handlers.gateways import GatewayReconciler
 from caravan_operator.handlers.lease import Lease, LeaseLost
-from caravan_operator.handlers.namespaces import Namespaces
-from caravan_operator.handlers.places import GATEWAY, GATEWAY_STATUS, PlaceWatches
+from caravan_operator.handlers.namespaces import NamespaceLabels
+from caravan_operator.handlers.places import GATEWAY, GATEWAY_STATUS, EndpointWatches
 from caravan_operator.handlers.probes import Health, Probes
 from caravan_operator.handlers.queue import WorkQueue
-from caravan_operator.handlers.snapshots import Snapshots
-from caravan_operator.handlers.watches import Watches, namespaces
-from caravan_operator.handlers.writes import Writes
+from caravan_operator.handlers.snapshots import SnapshotServer
+from caravan_operator.handlers.watches import ResourceWatches, select_namespaces
+from caravan_operator.handlers.writes import StatusWriter
 from caravan_operator.resources.resource import Key
 
 log = logging.getLogger(__name__)
@@ -45,117 +45,136 @@ class Options:
     port: int
     snapshots_port: int
     """Where gateways ask for their snapshot."""
-    sweep: float
+    sweep_seconds: float
     """Seconds between two looks at everything."""
-    deletion_wait: float
-    lease: float
+    deletion_wait_seconds: float
+    lease_seconds: float
     """Seconds after which a silent leader is replaced."""
 
 
-async def operate(options: Options) -> None:
+async def run_operator(options: Options) -> None:
     """Until SIGTERM. Raises what ended it otherwise; LeaseLost ends the process on the spot."""
     health = Health()
     probes = Probes(health, options.port)
-    snapshots = Snapshots(options.snapshots_port, lambda: health.leading)
+    snapshot_server = SnapshotServer(options.snapshots_port, lambda: health.is_leading)
     kubernetes = Kubernetes()
     identity = f"{socket.gethostname()}-{uuid4().hex[:8]}"
-    lease = Lease(kubernetes, options.own_namespace, identity, duration=options.lease)
+    lease = Lease(kubernetes, options.own_namespace, identity, duration=options.lease_seconds)
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    for signal_number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signal_number, stop.set)
     await probes.start()
-    await snapshots.start()
+    await snapshot_server.start()
     try:
         log.info("waiting for the Lease", extra={"identity": identity, "namespace": options.own_namespace})
-        if not await _first(stop, lease.acquire()):
+        if not await _finish_before_stop(stop, lease.acquire()):
             return
         log.info("leading", extra={"identity": identity, "namespaces": options.namespaces or "all"})
-        await _lead(options, health, kubernetes, lease, identity, stop, snapshots)
+        await _run_as_leader(options, health, kubernetes, lease, identity, stop, snapshot_server)
     except Exception:
         log.exception("ending: what serves the resources has failed")
         raise SystemExit(1) from None
     finally:
         await lease.release()
         await kubernetes.close()
-        await snapshots.stop()
+        await snapshot_server.stop()
         await probes.stop()
 
 
-async def _lead(
-    options: Options, health: Health, kubernetes: Kubernetes, lease: Lease, identity: str, stop: asyncio.Event, snapshots: Snapshots
+async def _run_as_leader(
+    options: Options,
+    health: Health,
+    kubernetes: Kubernetes,
+    lease: Lease,
+    identity: str,
+    stop: asyncio.Event,
+    snapshot_server: SnapshotServer,
 ) -> None:
-    cache, queue = Cache(), WorkQueue()
-    connections = Connections(kubernetes, lease.fence)
-    known = Namespaces(kubernetes)
-    writes = Writes(kubernetes, cache, lease.fence, _now, identity)
-    endings = Endings(cache, queue, connections, known, writes, _now, timedelta(seconds=options.deletion_wait))
-    batch = Batch(cache, queue, connections, known, writes, endings)
-    arrivals = Arrivals(kubernetes, options.namespaces)
-    places, pods = PlaceWatches(cache, queue, arrivals), GatewayPods()
-    gateways = Gateways(kubernetes, cache, queue, places, writes, snapshots, pods, lease.fence, _now)
+    cache, queue = ResourceCache(), WorkQueue()
+    connections = Connections(kubernetes, lease.ensure_held)
+    namespace_labels = NamespaceLabels(kubernetes)
+    status_writer = StatusWriter(kubernetes, cache, lease.ensure_held, _get_utc_now, identity)
+    deletions = Deletions(
+        cache, queue, connections, namespace_labels, status_writer, _get_utc_now, timedelta(seconds=options.deletion_wait_seconds)
+    )
+    reconciler = Reconciler(cache, queue, connections, namespace_labels, status_writer, deletions)
+    initial_sync = InitialSync(kubernetes, options.namespaces)
+    endpoint_watches, pods = EndpointWatches(cache, queue, initial_sync), GatewayPods()
+    gateway_reconciler = GatewayReconciler(
+        kubernetes, cache, queue, endpoint_watches, status_writer, snapshot_server, pods, lease.ensure_held, _get_utc_now
+    )
 
-    async def run(group: Key, keys: Sequence[Key]) -> None:
-        await (gateways.run if group.kind in (GATEWAY, GATEWAY_STATUS) else batch.run)(group, keys)
+    async def run_batch(group: Key, keys: Sequence[Key]) -> None:
+        await (gateway_reconciler.run if group.kind in (GATEWAY, GATEWAY_STATUS) else reconciler.run)(group, keys)
 
-    engine = Engine(cache, queue, run, period=options.sweep)
-    watches = Watches(cache, queue, arrivals)
-    registry = watches.registry()
-    places.register(registry)
-    audit = Audit(kubernetes, cache, options.namespaces)
-    health.batch_age, health.queue_age = engine.oldest_batch, queue.oldest
-    health.deaf, health.complete, health.leading = lambda: audit.deaf, lambda: arrivals.complete, True
+    workers = Workers(cache, queue, run_batch, sweep_seconds=options.sweep_seconds)
+    watches = ResourceWatches(cache, queue, initial_sync)
+    registry = watches.build_registry()
+    endpoint_watches.register_handlers(registry)
+    watch_verifier = WatchVerifier(kubernetes, cache, options.namespaces)
+    health.get_batch_age, health.get_queue_age = workers.get_oldest_batch_age, queue.measure_oldest
+    health.is_stale, health.is_synced, health.is_leading = lambda: watch_verifier.is_stale, lambda: initial_sync.is_complete, True
 
-    async def work() -> None:
-        await arrivals.wait()
+    async def run_workers() -> None:
+        await initial_sync.wait_until_complete()
         log.info("everything has been seen", extra={"resources": len(cache)})
-        health.beat = lambda: engine.beat
-        await engine.serve()
+        health.get_heartbeat = lambda: workers.heartbeat_at
+        await workers.run()
 
-    ending = asyncio.Event()
-    watching = kopf.operator(registry=registry, standalone=True, stop_flag=ending, **namespaces(options.namespaces))
-    tasks = [asyncio.create_task(each) for each in (work(), lease.keep(), audit.watch(), _forget(watches, connections), watching)]
-    stopping = asyncio.create_task(stop.wait())
+    stop_flag = asyncio.Event()
+    kopf_operator = kopf.operator(registry=registry, standalone=True, stop_flag=stop_flag, **select_namespaces(options.namespaces))
+    tasks = [
+        asyncio.create_task(each)
+        for each in (
+            run_workers(),
+            lease.renew_until_lost(),
+            watch_verifier.run(),
+            _close_deleted_connections(watches, connections),
+            kopf_operator,
+        )
+    ]
+    stop_task = asyncio.create_task(stop.wait())
     try:
-        done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
-        for task in done - {stopping}:
+        done, _ = await asyncio.wait([*tasks, stop_task], return_when=asyncio.FIRST_COMPLETED)
+        for task in done - {stop_task}:
             if isinstance(error := task.exception(), LeaseLost):
-                _end_now(error)
+                _exit_now(error)
             task.result()  # kopf takes the signals for itself and returns then; everything else only ends by an exception
     finally:
-        ending.set()
-        for task in [*tasks[:-1], stopping]:
+        stop_flag.set()
+        for task in [*tasks[:-1], stop_task]:
             task.cancel()
         with suppress(TimeoutError):
             async with asyncio.timeout(10):
                 await asyncio.gather(*tasks, return_exceptions=True)
-        await writes.close()
+        await status_writer.close()
         await connections.close()
         await pods.close()
 
 
-def _end_now(error: LeaseLost) -> None:
+def _exit_now(error: LeaseLost) -> None:
     """Without the orderly stop: another process may be writing by now."""
     log.error("the Lease is lost; ending without another write", extra={"error": str(error)})
     logging.shutdown()
     os._exit(1)
 
 
-async def _forget(watches: Watches, connections: Connections) -> None:
+async def _close_deleted_connections(watches: ResourceWatches, connections: Connections) -> None:
     """Close the clients of connections that are gone."""
     while True:
-        while watches.gone:
-            await connections.forget(watches.gone.pop())
+        while watches.deleted_connections:
+            await connections.drop_connection(watches.deleted_connections.pop())
         await asyncio.sleep(1)
 
 
-async def _first(stop: asyncio.Event, work: Awaitable[None]) -> bool:
+async def _finish_before_stop(stop: asyncio.Event, awaitable: Awaitable[None]) -> bool:
     """Whether the work was done before the stop."""
-    working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
-    await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
-    for task in (working, stopping):
+    work_task, stop_task = asyncio.ensure_future(awaitable), asyncio.ensure_future(stop.wait())
+    await asyncio.wait([work_task, stop_task], return_when=asyncio.FIRST_COMPLETED)
+    for task in (work_task, stop_task):
         task.cancel()
-    return working.done() and not working.cancelled() and working.exception() is None
+    return work_task.done() and not work_task.cancelled() and work_task.exception() is None
 
 
-def _now() -> datetime:
+def _get_utc_now() -> datetime:
     return datetime.now(UTC)

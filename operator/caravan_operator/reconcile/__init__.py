@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from caravan_operator.reconcile import kafka_topic, rabbitmq_binding, rabbitmq_exchange, rabbitmq_policy, rabbitmq_queue
-from caravan_operator.reconcile.findings import Findings, Remembered, Removal
+from caravan_operator.reconcile.findings import Diff, LastApplied, Removal
 from caravan_operator.resources.names import UnusableSpec
 from caravan_operator.resources.resource import Resource
 
 
-class Wanted(Protocol):
+class DesiredObject(Protocol):
     """An object as a spec wants it."""
 
     @property
@@ -18,7 +18,7 @@ class Wanted(Protocol):
         """Its name on the broker with its kind: two resources with the same identity are in conflict."""
 
     @property
-    def needs(self) -> tuple[str, ...]:
+    def dependencies(self) -> tuple[str, ...]:
         """Identities of the objects that must be there first."""
 
 
@@ -26,28 +26,28 @@ class Wanted(Protocol):
 class Rules:
     """The pure half of a kind."""
 
-    wanted: Callable[[Resource], Wanted]
-    plan: Callable[[Any, Any, Remembered], Findings]
-    removal: Callable[[Any, Any], Removal]
+    parse_spec: Callable[[Resource], DesiredObject]
+    compute_diff: Callable[[Any, Any, LastApplied], Diff]
+    plan_removal: Callable[[Any, Any], Removal]
 
 
 RULES: dict[str, Rules] = {
-    "KafkaTopic": Rules(kafka_topic.topic, kafka_topic.plan, kafka_topic.removal),
-    "RabbitMQExchange": Rules(rabbitmq_exchange.exchange, rabbitmq_exchange.plan, rabbitmq_exchange.removal),
-    "RabbitMQQueue": Rules(rabbitmq_queue.queue, rabbitmq_queue.plan, rabbitmq_queue.removal),
-    "RabbitMQBinding": Rules(rabbitmq_binding.binding, rabbitmq_binding.plan, rabbitmq_binding.removal),
-    "RabbitMQPolicy": Rules(rabbitmq_policy.policy, rabbitmq_policy.plan, rabbitmq_policy.removal),
+    "KafkaTopic": Rules(kafka_topic.parse_topic, kafka_topic.compute_diff, kafka_topic.plan_removal),
+    "RabbitMQExchange": Rules(rabbitmq_exchange.parse_exchange, rabbitmq_exchange.compute_diff, rabbitmq_exchange.plan_removal),
+    "RabbitMQQueue": Rules(rabbitmq_queue.parse_queue, rabbitmq_queue.compute_diff, rabbitmq_queue.plan_removal),
+    "RabbitMQBinding": Rules(rabbitmq_binding.parse_binding, rabbitmq_binding.compute_diff, rabbitmq_binding.plan_removal),
+    "RabbitMQPolicy": Rules(rabbitmq_policy.parse_policy, rabbitmq_policy.compute_diff, rabbitmq_policy.plan_removal),
 }
 
 
-def read(resource: Resource) -> Wanted:
+def parse_desired(resource: Resource) -> DesiredObject:
     """What a resource wants. Raises UnusableSpec, whatever its spec holds: one that can't be read must not be in the way of others."""
     try:
-        return RULES[resource.key.kind].wanted(resource)
+        return RULES[resource.key.kind].parse_spec(resource)
     except UnusableSpec:
         raise
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise UnusableSpec("spec", f"can't be read ({type(error).__name__}): apply it again, the schema says what is wrong") from error
 
 
-__all__ = ["RULES", "Findings", "Remembered", "Removal", "Rules", "Wanted", "read"]
+__all__ = ["RULES", "DesiredObject", "Diff", "LastApplied", "Removal", "Rules", "parse_desired"]

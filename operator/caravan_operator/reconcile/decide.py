@@ -1,106 +1,128 @@
-"""From findings to what is done and said: adoption, drift, plan mode. Every kind goes through here."""
+"""From a diff to what is done and said: adoption, drift, plan mode. Every kind goes through here."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from caravan_operator.reconcile.findings import Action, Findings
+from caravan_operator.reconcile.findings import Action, Diff
 from caravan_operator.resources.resource import Resource
 from caravan_operator.status.conditions import ACCEPTED, CONNECTION_READY, DEPENDENCIES_READY, DRIFTED, PAUSED, SYNCED, Condition
-from caravan_operator.status.document import Event, lines
+from caravan_operator.status.document import Event, limit_lines
 from caravan_operator.status.reasons import Reason
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """`actions` to run now; without any, `conditions` and `facts` are what the status says."""
+    """`actions` to run now; without any, `conditions` and `status_fields` are what the status says."""
 
     actions: tuple[Action, ...] = ()
     conditions: tuple[Condition, ...] = ()
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    status_fields: Mapping[str, Any] = field(default_factory=dict)
     events: tuple[Event, ...] = ()
     """To be told once the actions have succeeded, or with the status."""
-    claims: bool = False
+    needs_claim: bool = False
     """The object is about to be created: say so on the resource first."""
-    drifted: bool = False
+    has_drift: bool = False
 
 
-def decide(resource: Resource, findings: Findings, exists: bool, *, depends: bool = False, applied: bool = False) -> Decision:
-    """`applied`: this pass has run its actions already and looks at the result."""
-    good = _good(resource, depends)
-    if findings.waiting:
-        waiting = Condition(DEPENDENCIES_READY, False, findings.waiting.reason, findings.waiting.message)
-        pending = Condition(SYNCED, None, Reason.PENDING, findings.waiting.message)
-        return Decision(conditions=(*good, waiting, pending), facts=dict(findings.facts) | _nothing_to_tell())
-    adopting = exists and not resource.owned
-    if adopting and (refused := _refuse(resource, findings)) is not None and not applied:
-        return refused
-    planned = resource.spec.get("mode") == "Plan"
-    drifted = bool(findings.actions) and resource.applied and not applied
-    reported = drifted and resource.spec.get("driftPolicy") == "Report"
-    if findings.actions and not planned and not reported:
-        created = not exists
-        reason = Reason.CREATED if created else Reason.ADOPTED if adopting else Reason.DRIFT_CORRECTED if drifted else Reason.UPDATED
-        told = Event(reason, "; ".join(lines(action.line for action in findings.actions)))
-        return Decision(findings.actions, events=(told,), claims=created and not resource.claimed, drifted=drifted)
-    facts = {**findings.facts, **_nothing_to_tell(), **({} if planned else _ownership(resource, adopting and not planned))}
-    found = [action.line for action in findings.actions]
-    if planned:
-        return Decision(conditions=(*good, *_planned(found, findings)), facts=facts | {"plan": lines(found) or None})
-    if reported:
-        message = f"{len(found)} differences are reported, not repaired (driftPolicy: Report)"
-        said = (Condition(DRIFTED, True, Reason.DRIFT_REPORTED, message), Condition(SYNCED, False, Reason.DRIFT_REPORTED, message))
-        return Decision(conditions=(*good, *said), facts=facts | {"drift": lines(found)}, drifted=True)
-    events = (Event(Reason.ADOPTED, "took over what was there, unchanged"),) if adopting and not applied else ()
-    return Decision(conditions=(*good, *_settled(findings)), facts=facts | {"appliedGeneration": resource.generation}, events=events)
+def make_decision(resource: Resource, diff: Diff, exists: bool, *, has_dependencies: bool = False, after_apply: bool = False) -> Decision:
+    """`after_apply`: this pass has run its actions already and looks at the result."""
+    healthy_conditions = _build_healthy_conditions(resource, has_dependencies)
+    if diff.missing_dependency:
+        dependency_condition = Condition(DEPENDENCIES_READY, False, diff.missing_dependency.reason, diff.missing_dependency.message)
+        pending = Condition(SYNCED, None, Reason.PENDING, diff.missing_dependency.message)
+        return Decision(
+            conditions=(*healthy_conditions, dependency_condition, pending), status_fields=dict(diff.status_fields) | _clear_report_fields()
+        )
+    is_adoption = exists and not resource.is_owned
+    if is_adoption and (refusal := _refuse_adoption(resource, diff)) is not None and not after_apply:
+        return refusal
+    is_plan_mode = resource.spec.get("mode") == "Plan"
+    has_drift = bool(diff.actions) and resource.is_applied and not after_apply
+    is_report_only = has_drift and resource.spec.get("driftPolicy") == "Report"
+    if diff.actions and not is_plan_mode and not is_report_only:
+        is_new = not exists
+        reason = Reason.CREATED if is_new else Reason.ADOPTED if is_adoption else Reason.DRIFT_CORRECTED if has_drift else Reason.UPDATED
+        event = Event(reason, "; ".join(limit_lines(action.summary for action in diff.actions)))
+        return Decision(diff.actions, events=(event,), needs_claim=is_new and not resource.is_claimed, has_drift=has_drift)
+    status_fields = {
+        **diff.status_fields,
+        **_clear_report_fields(),
+        **({} if is_plan_mode else _build_origin_fields(resource, is_adoption and not is_plan_mode)),
+    }
+    changes = [action.summary for action in diff.actions]
+    if is_plan_mode:
+        return Decision(
+            conditions=(*healthy_conditions, *_build_plan_conditions(changes, diff)),
+            status_fields=status_fields | {"plan": limit_lines(changes) or None},
+        )
+    if is_report_only:
+        message = f"{len(changes)} differences are reported, not repaired (driftPolicy: Report)"
+        drift_conditions = (
+            Condition(DRIFTED, True, Reason.DRIFT_REPORTED, message),
+            Condition(SYNCED, False, Reason.DRIFT_REPORTED, message),
+        )
+        return Decision(
+            conditions=(*healthy_conditions, *drift_conditions),
+            status_fields=status_fields | {"drift": limit_lines(changes)},
+            has_drift=True,
+        )
+    events = (Event(Reason.ADOPTED, "took over what was there, unchanged"),) if is_adoption and not after_apply else ()
+    return Decision(
+        conditions=(*healthy_conditions, *_build_sync_conditions(diff)),
+        status_fields=status_fields | {"appliedGeneration": resource.generation},
+        events=events,
+    )
 
 
-def _good(resource: Resource, depends: bool) -> tuple[Condition, ...]:
-    good = [Condition(ACCEPTED, True, Reason.ACCEPTED), Condition(CONNECTION_READY, True, Reason.REACHABLE)]
-    if depends:
-        good.append(Condition(DEPENDENCIES_READY, True, Reason.FOUND))
-    if resource.condition(PAUSED):
-        good.append(Condition(PAUSED, False, Reason.RUNNING))
-    return tuple(good)
+def _build_healthy_conditions(resource: Resource, has_dependencies: bool) -> tuple[Condition, ...]:
+    conditions = [Condition(ACCEPTED, True, Reason.ACCEPTED), Condition(CONNECTION_READY, True, Reason.REACHABLE)]
+    if has_dependencies:
+        conditions.append(Condition(DEPENDENCIES_READY, True, Reason.FOUND))
+    if resource.get_condition(PAUSED):
+        conditions.append(Condition(PAUSED, False, Reason.RUNNING))
+    return tuple(conditions)
 
 
-def _nothing_to_tell() -> dict[str, Any]:
+def _clear_report_fields() -> dict[str, Any]:
     return {"plan": None, "drift": None, "conflict": None}
 
 
-def _ownership(resource: Resource, adopting: bool) -> dict[str, Any]:
-    if adopting:
+def _build_origin_fields(resource: Resource, is_adoption: bool) -> dict[str, Any]:
+    if is_adoption:
         return {"origin": "Adopted", "adoptedGeneration": resource.generation}
     return {"origin": resource.status.get("origin", "Created")}
 
 
-def _refuse(resource: Resource, findings: Findings) -> Decision | None:
+def _refuse_adoption(resource: Resource, diff: Diff) -> Decision | None:
     """An object that somebody else has made, and that the adoption policy doesn't let us have."""
     policy = resource.spec.get("adoptionPolicy", "IfEqual")
-    different = [action.line for action in findings.actions] + [problem.message for problem in findings.problems]
-    if policy == "Adopt" or (policy == "IfEqual" and not different):
+    differences = [action.summary for action in diff.actions] + [problem.message for problem in diff.problems]
+    if policy == "Adopt" or (policy == "IfEqual" and not differences):
         return None
     if policy == "Refuse":
-        refused = Condition(
+        refusal = Condition(
             ACCEPTED, False, Reason.ALREADY_EXISTS, "the object exists already; adoptionPolicy: IfEqual or Adopt would take it over"
         )
     else:
-        message = f"the object exists already and {len(different)} things differ (status.drift); adoptionPolicy: Adopt would change them"
-        refused = Condition(ACCEPTED, False, Reason.NOT_EQUAL, message)
-    said = (refused, Condition(CONNECTION_READY, True, Reason.REACHABLE), Condition(SYNCED, False, refused.reason, refused.message))
-    return Decision(conditions=said, facts={"plan": None, "conflict": None, "drift": lines(different) or None})
+        message = f"the object exists already and {len(differences)} things differ (status.drift); adoptionPolicy: Adopt would change them"
+        refusal = Condition(ACCEPTED, False, Reason.NOT_EQUAL, message)
+    conditions = (refusal, Condition(CONNECTION_READY, True, Reason.REACHABLE), Condition(SYNCED, False, refusal.reason, refusal.message))
+    return Decision(conditions=conditions, status_fields={"plan": None, "conflict": None, "drift": limit_lines(differences) or None})
 
 
-def _planned(found: list[str], findings: Findings) -> tuple[Condition, ...]:
-    if found:
-        pending = Condition(SYNCED, False, Reason.PLAN_PENDING, f"{len(found)} changes would be made (status.plan); mode: Apply makes them")
+def _build_plan_conditions(changes: list[str], diff: Diff) -> tuple[Condition, ...]:
+    if changes:
+        pending = Condition(
+            SYNCED, False, Reason.PLAN_PENDING, f"{len(changes)} changes would be made (status.plan); mode: Apply makes them"
+        )
         return (pending, Condition(DRIFTED, False, Reason.NO_DRIFT))
-    return _settled(findings)
+    return _build_sync_conditions(diff)
 
 
-def _settled(findings: Findings) -> tuple[Condition, ...]:
-    if findings.problems:
-        first = findings.problems[0]
-        message = "; ".join(problem.message for problem in findings.problems)
+def _build_sync_conditions(diff: Diff) -> tuple[Condition, ...]:
+    if diff.problems:
+        first = diff.problems[0]
+        message = "; ".join(problem.message for problem in diff.problems)
         return (Condition(SYNCED, False, first.reason, message), Condition(DRIFTED, False, Reason.NO_DRIFT))
     return (Condition(SYNCED, True, Reason.IN_SYNC), Condition(DRIFTED, False, Reason.NO_DRIFT))

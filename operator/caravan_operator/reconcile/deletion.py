@@ -6,72 +6,77 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from caravan_operator.reconcile.findings import Action, Removal
-from caravan_operator.resources.kinds import FORCE_FINALIZE
+from caravan_operator.resources.kinds import FORCE_FINALIZE_ANNOTATION
 from caravan_operator.resources.resource import Resource
 from caravan_operator.status.conditions import PAUSED, SYNCED, Condition
 from caravan_operator.status.document import Event
 from caravan_operator.status.reasons import Reason
 
-LONGEST_WAIT = timedelta(minutes=10)
+MAX_WAIT = timedelta(minutes=10)
 """A broker that is away, or an object in use, holds a deletion up for so long; then the object stays and the resource goes."""
 
 
 @dataclass(frozen=True, slots=True)
-class Ending:
-    """`finish`: remove the finalizer now. Else run the actions, or wait and say why."""
+class DeletionDecision:
+    """`remove_finalizer`: do so now. Else run the actions, or wait and say why."""
 
-    finish: bool = False
+    remove_finalizer: bool = False
     actions: tuple[Action, ...] = ()
     conditions: tuple[Condition, ...] = ()
     events: tuple[Event, ...] = ()
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    status_fields: Mapping[str, Any] = field(default_factory=dict)
 
 
-def settled(
-    resource: Resource, connection: Resource | None, shared: Resource | None, refused: Condition | None, wait: timedelta, now: datetime
-) -> Ending | None:
-    """What can be said without asking the broker; None: ask it. `shared` is another resource with the same object."""
-    if not resource.finalized:
-        return Ending()
-    if FORCE_FINALIZE in resource.annotations:
-        return _keep(Reason.FORCED, "the annotation force-finalize is set", warning=True)
-    if resource.paused:
-        return Ending(
+def decide_without_broker(
+    resource: Resource,
+    connection: Resource | None,
+    sharing_resource: Resource | None,
+    refusal: Condition | None,
+    wait: timedelta,
+    now: datetime,
+) -> DeletionDecision | None:
+    """What can be said without asking the broker; None: ask it. `sharing_resource` is another resource with the same object."""
+    if not resource.has_finalizer:
+        return DeletionDecision()
+    if FORCE_FINALIZE_ANNOTATION in resource.annotations:
+        return _retain_object(Reason.FORCED, "the annotation force-finalize is set", warning=True)
+    if resource.is_paused:
+        return DeletionDecision(
             conditions=(Condition(PAUSED, True, Reason.PAUSED, "the deletion waits: remove the annotation paused, or set force-finalize"),)
         )
     if resource.spec.get("deletionPolicy", "Retain") == "Retain" or resource.spec.get("mode") == "Plan":
-        return _keep(Reason.RETAINED, "deletionPolicy or mode says so")
-    if not resource.owned:
-        return _keep(Reason.RETAINED, "this resource never owned it")
+        return _retain_object(Reason.RETAINED, "deletionPolicy or mode says so")
+    if not resource.is_owned:
+        return _retain_object(Reason.RETAINED, "this resource never owned it")
     if connection is None:
-        return _keep(Reason.RETAINED, "its connection is gone", warning=True)
-    if shared is not None:
-        return _keep(Reason.RETAINED, f"{shared.key.path} names the same object")
-    if refused is not None and refused.type != PAUSED:
-        return _keep(Reason.RETAINED, refused.message, warning=True)
-    return overdue(resource, refused.message, wait, now) if refused is not None else None
+        return _retain_object(Reason.RETAINED, "its connection is gone", warning=True)
+    if sharing_resource is not None:
+        return _retain_object(Reason.RETAINED, f"{sharing_resource.key.namespaced_name} names the same object")
+    if refusal is not None and refusal.type != PAUSED:
+        return _retain_object(Reason.RETAINED, refusal.message, warning=True)
+    return wait_or_retain(resource, refusal.message, wait, now) if refusal is not None else None
 
 
-def overdue(resource: Resource, why: str, wait: timedelta, now: datetime) -> Ending:
+def wait_or_retain(resource: Resource, why: str, wait: timedelta, now: datetime) -> DeletionDecision:
     """Wait because of `why`, until the longest wait is over."""
-    if resource.deleted is not None and now - resource.deleted >= wait:
-        return _keep(Reason.RETAINED_AFTER_WAIT, f"after {int(wait.total_seconds())} s: {why}", warning=True)
-    return Ending(conditions=(Condition(SYNCED, False, Reason.DELETING, f"the deletion waits: {why}"),))
+    if resource.deleted_at is not None and now - resource.deleted_at >= wait:
+        return _retain_object(Reason.RETAINED_AFTER_WAIT, f"after {int(wait.total_seconds())} s: {why}", warning=True)
+    return DeletionDecision(conditions=(Condition(SYNCED, False, Reason.DELETING, f"the deletion waits: {why}"),))
 
 
-def remove(resource: Resource, removal: Removal, wait: timedelta, now: datetime) -> Ending:
+def decide_removal(resource: Resource, removal: Removal, wait: timedelta, now: datetime) -> DeletionDecision:
     """The broker has answered."""
     if not removal.actions:
-        return Ending(finish=True, events=(Event(Reason.DELETED, "the object is gone"),))
-    if resource.spec["deletionPolicy"] == "DeleteIfUnused" and removal.in_use:
-        ending = overdue(resource, removal.in_use, wait, now)
+        return DeletionDecision(remove_finalizer=True, events=(Event(Reason.DELETED, "the object is gone"),))
+    if resource.spec["deletionPolicy"] == "DeleteIfUnused" and removal.in_use_reason:
+        decision = wait_or_retain(resource, removal.in_use_reason, wait, now)
         return (
-            ending
-            if ending.finish
-            else Ending(conditions=(Condition(SYNCED, False, Reason.IN_USE, f"the deletion waits: {removal.in_use}"),))
+            decision
+            if decision.remove_finalizer
+            else DeletionDecision(conditions=(Condition(SYNCED, False, Reason.IN_USE, f"the deletion waits: {removal.in_use_reason}"),))
         )
-    return Ending(actions=removal.actions)
+    return DeletionDecision(actions=removal.actions)
 
 
-def _keep(reason: Reason, why: str, warning: bool = False) -> Ending:
-    return Ending(finish=True, events=(Event(reason, f"the object stays on the broker: {why}", warning),))
+def _retain_object(reason: Reason, why: str, warning: bool = False) -> DeletionDecision:
+    return DeletionDecision(remove_finalizer=True, events=(Event(reason, f"the object stays on the broker: {why}", warning),))

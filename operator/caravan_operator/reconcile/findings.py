@@ -9,10 +9,10 @@ from caravan_operator.status.reasons import Reason
 
 
 class Action(Protocol):
-    """One change on a broker. `line` is what a person reads of it in the plan, in the drift and in the log."""
+    """One change on a broker. `summary` is what a person reads of it in the plan, in the drift and in the log."""
 
     @property
-    def line(self) -> str: ...
+    def summary(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
-class Remembered:
+class LastApplied:
     """What earlier passes left in the status."""
 
     config_keys: frozenset[str] = frozenset()
@@ -30,27 +30,28 @@ class Remembered:
     """Taken over at this very generation, or about to be: settings that the spec doesn't name stay."""
 
     @classmethod
-    def of(cls, resource: Resource) -> "Remembered":
-        adopted = resource.status.get("adoptedGeneration")
+    def from_resource(cls, resource: Resource) -> "LastApplied":
+        adopted_generation = resource.status.get("adoptedGeneration")
         return cls(
             config_keys=frozenset(resource.status.get("configKeys") or ()),
-            just_adopted=not resource.owned or (resource.status.get("origin") == "Adopted" and adopted == resource.generation),
+            just_adopted=not resource.is_owned
+            or (resource.status.get("origin") == "Adopted" and adopted_generation == resource.generation),
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Findings:
+class Diff:
     actions: tuple[Action, ...] = ()
     problems: tuple[Problem, ...] = ()
-    waiting: Problem | None = None
+    missing_dependency: Problem | None = None
     """Something that this object needs isn't there yet; without it no action can succeed."""
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    status_fields: Mapping[str, Any] = field(default_factory=dict)
     """Fields for the status."""
 
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """How to delete an object; `in_use` says why it isn't unused."""
+    """How to delete an object; `in_use_reason` says why it isn't unused."""
 
     actions: tuple[Action, ...]
-    in_use: str | None = None
+    in_use_reason: str | None = None

@@ -2,94 +2,94 @@
 
 from collections.abc import Iterable, Mapping
 
-from caravan_operator.reconcile.patterns import BadPattern, check, found_in
+from caravan_operator.reconcile.patterns import InvalidPattern, check_pattern, is_match
 from caravan_operator.resources.resource import Resource
 from caravan_operator.status.conditions import ACCEPTED, CONNECTION_READY, PAUSED, Condition
 from caravan_operator.status.reasons import Reason
 
-PROTECTED_TOPICS = ("^__",)
-_NO_RIVAL = frozenset({Reason.NAMESPACE_NOT_ALLOWED, Reason.VHOST_NOT_ALLOWED, Reason.PROTECTED})
+DEFAULT_PROTECTED_TOPICS = ("^__",)
+_NEVER_OWNER_REASONS = frozenset({Reason.NAMESPACE_NOT_ALLOWED, Reason.VHOST_NOT_ALLOWED, Reason.PROTECTED})
 
 
-def gate(
-    resource: Resource, connection: Resource | None, rival: Resource | None, labels: Mapping[str, str] | None = None
+def check_admission(
+    resource: Resource, connection: Resource | None, conflict: Resource | None, labels: Mapping[str, str] | None = None
 ) -> Condition | None:
     """The condition that stops the pass, or None. `labels` are those of the resource's namespace, where the connection selects by them."""
-    if resource.paused:
+    if resource.is_paused:
         return Condition(PAUSED, True, Reason.PAUSED, "the annotation paused is set; nothing is changed or deleted until it is removed")
     if connection is None:
-        namespace, name = resource.connection or ("", "")
+        namespace, name = resource.connection_ref or ("", "")
         return Condition(CONNECTION_READY, False, Reason.CONNECTION_NOT_FOUND, f"there is no connection {namespace}/{name}")
-    if connection.paused:
-        return Condition(PAUSED, True, Reason.CONNECTION_PAUSED, f"connection {connection.key.path} is paused")
-    return forbidden(resource, connection, labels) or _conflict(rival)
+    if connection.is_paused:
+        return Condition(PAUSED, True, Reason.CONNECTION_PAUSED, f"connection {connection.key.namespaced_name} is paused")
+    return check_permission(resource, connection, labels) or _build_conflict_condition(conflict)
 
 
-def forbidden(resource: Resource, connection: Resource, labels: Mapping[str, str] | None = None) -> Condition | None:
+def check_permission(resource: Resource, connection: Resource, labels: Mapping[str, str] | None = None) -> Condition | None:
     """Why the connection doesn't serve this resource, or None."""
-    if not _allowed(resource.key.namespace, connection, labels):
-        message = f"connection {connection.key.path} does not allow namespace {resource.key.namespace} (allowedNamespaces)"
+    if not _is_namespace_allowed(resource.key.namespace, connection, labels):
+        message = f"connection {connection.key.namespaced_name} does not allow namespace {resource.key.namespace} (allowedNamespaces)"
         return Condition(ACCEPTED, False, Reason.NAMESPACE_NOT_ALLOWED, message)
     vhosts = connection.spec.get("vhosts")
     vhost = resource.spec.get("vhost", "/")
     if vhosts and vhost not in vhosts:
-        return Condition(ACCEPTED, False, Reason.VHOST_NOT_ALLOWED, f"connection {connection.key.path} does not allow vhost {vhost}")
-    return _protected(resource, connection)
+        return Condition(
+            ACCEPTED, False, Reason.VHOST_NOT_ALLOWED, f"connection {connection.key.namespaced_name} does not allow vhost {vhost}"
+        )
+    return _check_protected(resource, connection)
 
 
-def invalid(connection: Resource) -> Condition | None:
+def validate_connection(connection: Resource) -> Condition | None:
     """What is wrong with the connection's own spec, though the API server has taken it; None: nothing."""
-    for place, pattern in enumerate(connection.spec.get("protectedTopics") or ()):
+    for index, pattern in enumerate(connection.spec.get("protectedTopics") or ()):
         try:
-            check(pattern)
-        except BadPattern as error:
-            message = (
-                f"connection {connection.key.path}, spec.protectedTopics[{place}]: {pattern!r} is no pattern of RE2's syntax ({error})"
-            )
+            check_pattern(pattern)
+        except InvalidPattern as error:
+            message = f"connection {connection.key.namespaced_name}, spec.protectedTopics[{index}]: {pattern!r} is no pattern of RE2's syntax ({error})"
             return Condition(ACCEPTED, False, Reason.INVALID, message)
     return None
 
 
-def older(one: Resource, other: Resource) -> bool:
+def is_older(one: Resource, other: Resource) -> bool:
     """Whether `one` wins a conflict: the older one does, and of two of the same second the first by name."""
-    return (one.created, one.key.path) < (other.created, other.key.path)
+    return (one.created_at, one.key.namespaced_name) < (other.created_at, other.key.namespaced_name)
 
 
-def rival(resource: Resource, others: Iterable[Resource]) -> Resource | None:
+def find_conflict(resource: Resource, others: Iterable[Resource]) -> Resource | None:
     """The oldest other resource that owns the same object by right."""
     winner: Resource | None = None
     for other in others:
-        accepted = other.condition(ACCEPTED)
-        if accepted and accepted["status"] == "False" and accepted["reason"] in _NO_RIVAL:
+        acceptance = other.get_condition(ACCEPTED)
+        if acceptance and acceptance["status"] == "False" and acceptance["reason"] in _NEVER_OWNER_REASONS:
             continue
-        if other.key != resource.key and older(other, winner or resource):
+        if other.key != resource.key and is_older(other, winner or resource):
             winner = other
     return winner
 
 
-def _conflict(found: Resource | None) -> Condition | None:
-    if found is None:
+def _build_conflict_condition(owner: Resource | None) -> Condition | None:
+    if owner is None:
         return None
-    return Condition(ACCEPTED, False, Reason.CONFLICT, f"{found.key.kind} {found.key.path} is older and owns the same object")
+    return Condition(ACCEPTED, False, Reason.CONFLICT, f"{owner.key.kind} {owner.key.namespaced_name} is older and owns the same object")
 
 
-def _protected(resource: Resource, connection: Resource) -> Condition | None:
+def _check_protected(resource: Resource, connection: Resource) -> Condition | None:
     if resource.key.kind != "KafkaTopic":
         return None
     name = resource.spec.get("topicName") or resource.key.name
-    for pattern in connection.spec.get("protectedTopics", PROTECTED_TOPICS):
+    for pattern in connection.spec.get("protectedTopics", DEFAULT_PROTECTED_TOPICS):
         try:
-            hit = found_in(pattern, name)
-        except BadPattern:
-            return invalid(connection)  # what is protected can't be told, so nothing is touched
-        if hit:
+            is_protected = is_match(pattern, name)
+        except InvalidPattern:
+            return validate_connection(connection)  # what is protected can't be told, so nothing is touched
+        if is_protected:
             return Condition(
-                ACCEPTED, False, Reason.PROTECTED, f"topic {name} is protected by {pattern} of connection {connection.key.path}"
+                ACCEPTED, False, Reason.PROTECTED, f"topic {name} is protected by {pattern} of connection {connection.key.namespaced_name}"
             )
     return None
 
 
-def _allowed(namespace: str, connection: Resource, labels: Mapping[str, str] | None) -> bool:
+def _is_namespace_allowed(namespace: str, connection: Resource, labels: Mapping[str, str] | None) -> bool:
     if namespace == connection.key.namespace:
         return True
     allowed = connection.spec.get("allowedNamespaces") or {}

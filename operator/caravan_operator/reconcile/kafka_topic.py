@@ -5,15 +5,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from caravan_operator.reconcile.durations import milliseconds
-from caravan_operator.reconcile.findings import Action, Findings, Problem, Remembered, Removal
+from caravan_operator.reconcile.durations import parse_milliseconds
+from caravan_operator.reconcile.findings import Action, Diff, LastApplied, Problem, Removal
 from caravan_operator.resources.kafka import TYPED_CONFIG
-from caravan_operator.resources.names import DOTS, UnusableSpec, identity
+from caravan_operator.resources.names import DOT_SEGMENTS, UnusableSpec, build_identity
 from caravan_operator.resources.resource import Resource
 from caravan_operator.status.reasons import Reason
 
-_WHOLE = re.compile(r"[+-]?[0-9]{1,100}", re.ASCII)
-_NUMBER = re.compile(r"[+-]?([0-9]{1,100}\.?[0-9]{0,100}|\.[0-9]{1,100})([eE][+-]?[0-9]{1,3})?[dDfF]?", re.ASCII)
+_INTEGER_PATTERN = re.compile(r"[+-]?[0-9]{1,100}", re.ASCII)
+_NUMBER_PATTERN = re.compile(r"[+-]?([0-9]{1,100}\.?[0-9]{0,100}|\.[0-9]{1,100})([eE][+-]?[0-9]{1,3})?[dDfF]?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +29,14 @@ class Topic:
 
     @property
     def identity(self) -> str:
-        return identity("topic", self.name)
+        return build_identity("topic", self.name)
 
     @property
-    def needs(self) -> tuple[str, ...]:
+    def dependencies(self) -> tuple[str, ...]:
         return ()
 
     @property
-    def listed(self) -> dict[str, str]:
+    def managed_config(self) -> dict[str, str]:
         return {key: value for key, value in self.config.items() if value is not None}
 
 
@@ -65,19 +65,19 @@ class CreateTopic:
     topic: Topic
 
     @property
-    def line(self) -> str:
+    def summary(self) -> str:
         return f"create topic {self.topic.name} with {self.topic.partitions} partitions"
 
 
 @dataclass(frozen=True, slots=True)
 class AddPartitions:
     name: str
-    now: int
+    current: int
     total: int
 
     @property
-    def line(self) -> str:
-        return f"grow topic {self.name} from {self.now} to {self.total} partitions"
+    def summary(self) -> str:
+        return f"grow topic {self.name} from {self.current} to {self.total} partitions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class AlterConfig:
     value: str | None
 
     @property
-    def line(self) -> str:
+    def summary(self) -> str:
         if self.value is None:
             return f"reset {self.key} of topic {self.name} from {self.before} to the cluster's default"
         return f"set {self.key} of topic {self.name} from {self.before} to {self.value}"
@@ -101,113 +101,113 @@ class DeleteTopic:
     name: str
 
     @property
-    def line(self) -> str:
+    def summary(self) -> str:
         return f"delete topic {self.name}"
 
 
-def topic(resource: Resource) -> Topic:
+def parse_topic(resource: Resource) -> Topic:
     """Raises UnusableSpec."""
     spec = resource.spec
-    if spec.get("topicName") in DOTS:
+    if spec.get("topicName") in DOT_SEGMENTS:
         raise UnusableSpec("spec.topicName", f"can't be {spec['topicName']!r}: Kafka refuses it")
-    typed = {TYPED_CONFIG[field]: _wire(value) for field, value in (spec.get("config") or {}).items()}
+    config = {TYPED_CONFIG[field]: _to_kafka_value(value) for field, value in (spec.get("config") or {}).items()}
     return Topic(
         name=spec.get("topicName") or resource.key.name,
         partitions=spec["partitions"],
         replicas=spec.get("replicas"),
         may_grow=spec.get("allowPartitionIncrease", False),
-        config=typed | (spec.get("extraConfig") or {}),
+        config=config | (spec.get("extraConfig") or {}),
         owns_all=spec.get("configOwnership") == "All",
     )
 
 
-def plan(wanted: Topic, state: TopicState | None, remembered: Remembered) -> Findings:
+def compute_diff(desired: Topic, state: TopicState | None, last_applied: LastApplied) -> Diff:
     if state is None:
-        return Findings(actions=(CreateTopic(wanted),))
-    unknown = [key for key in wanted.config if key not in state.config]
-    grown, partition_problem = _partitions(wanted, state)
-    problems = [Problem(Reason.UNKNOWN_SETTING, f"the broker knows no topic setting {key}") for key in unknown]
+        return Diff(actions=(CreateTopic(desired),))
+    unknown_keys = [key for key in desired.config if key not in state.config]
+    partition_actions, partition_problem = _plan_partitions(desired, state)
+    problems = [Problem(Reason.UNKNOWN_SETTING, f"the broker knows no topic setting {key}") for key in unknown_keys]
     problems += [partition_problem] if partition_problem else []
-    if wanted.replicas is not None and wanted.replicas != state.replicas:
-        message = f"the topic has {state.replicas} replicas, not {wanted.replicas}: move its partitions with Kafka's reassignment tool"
+    if desired.replicas is not None and desired.replicas != state.replicas:
+        message = f"the topic has {state.replicas} replicas, not {desired.replicas}: move its partitions with Kafka's reassignment tool"
         problems.append(Problem(Reason.REPLICAS_DIFFER, message))
-    actions = (*grown, *_sets(wanted, state), *_resets(wanted, state, remembered))
-    facts = {
-        "topicName": wanted.name,
+    actions = (*partition_actions, *_list_config_changes(desired, state), *_list_config_resets(desired, state, last_applied))
+    status_fields = {
+        "topicName": desired.name,
         "topicId": state.id,
         "externalId": state.id,
         "partitions": state.partitions,
         "replicas": state.replicas,
-        "configKeys": sorted(key for key in wanted.listed if key in state.config) or None,
+        "configKeys": sorted(key for key in desired.managed_config if key in state.config) or None,
     }
-    return Findings(actions, tuple(problems), facts=facts)
+    return Diff(actions, tuple(problems), status_fields=status_fields)
 
 
-def removal(wanted: Topic, state: TopicState | None) -> Removal:
+def plan_removal(desired: Topic, state: TopicState | None) -> Removal:
     if state is None:
         return Removal(())
-    return Removal((DeleteTopic(wanted.name),), in_use=None if state.empty else f"topic {wanted.name} holds records")
+    return Removal((DeleteTopic(desired.name),), in_use_reason=None if state.empty else f"topic {desired.name} holds records")
 
 
-def _partitions(wanted: Topic, state: TopicState) -> tuple[tuple[Action, ...], Problem | None]:
-    if state.partitions > wanted.partitions:
+def _plan_partitions(desired: Topic, state: TopicState) -> tuple[tuple[Action, ...], Problem | None]:
+    if state.partitions > desired.partitions:
         message = (
-            f"the topic has {state.partitions} partitions, the spec {wanted.partitions}, and Kafka can't remove one: raise spec.partitions"
+            f"the topic has {state.partitions} partitions, the spec {desired.partitions}, and Kafka can't remove one: raise spec.partitions"
         )
         return (), Problem(Reason.PARTITIONS_SHRINK, message)
-    if state.partitions < wanted.partitions and not wanted.may_grow:
-        message = f"{state.partitions} partitions would grow to {wanted.partitions}, which moves keys: set allowPartitionIncrease: true"
+    if state.partitions < desired.partitions and not desired.may_grow:
+        message = f"{state.partitions} partitions would grow to {desired.partitions}, which moves keys: set allowPartitionIncrease: true"
         return (), Problem(Reason.PARTITION_INCREASE_NOT_ALLOWED, message)
-    if state.partitions < wanted.partitions:
-        return (AddPartitions(wanted.name, state.partitions, wanted.partitions),), None
+    if state.partitions < desired.partitions:
+        return (AddPartitions(desired.name, state.partitions, desired.partitions),), None
     return (), None
 
 
-def _sets(wanted: Topic, state: TopicState) -> list[Action]:
+def _list_config_changes(desired: Topic, state: TopicState) -> list[Action]:
     return [
-        AlterConfig(wanted.name, key, state.config[key].value, value)
-        for key, value in sorted(wanted.listed.items())
-        if key in state.config and not same(state.config[key], value)
+        AlterConfig(desired.name, key, state.config[key].value, value)
+        for key, value in sorted(desired.managed_config.items())
+        if key in state.config and not is_same_value(state.config[key], value)
     ]
 
 
-def _resets(wanted: Topic, state: TopicState, remembered: Remembered) -> list[Action]:
+def _list_config_resets(desired: Topic, state: TopicState, last_applied: LastApplied) -> list[Action]:
     """Dynamic settings that the spec doesn't name: those that we have set earlier, and with `configOwnership: All` the others too."""
-    all_of_them = wanted.owns_all and not remembered.just_adopted
+    resets_all = desired.owns_all and not last_applied.just_adopted
     return [
-        AlterConfig(wanted.name, key, setting.value, None)
+        AlterConfig(desired.name, key, setting.value, None)
         for key, setting in sorted(state.config.items())
-        if setting.dynamic and key not in wanted.config and (all_of_them or key in remembered.config_keys)
+        if setting.dynamic and key not in desired.config and (resets_all or key in last_applied.config_keys)
     ]
 
 
-def same(setting: Setting, wanted: str) -> bool:
+def is_same_value(setting: Setting, desired: str) -> bool:
     """Whether a setting has the value, however it is spelt: Kafka prints numbers, booleans and lists in its own way. A value that the broker
     doesn't show can't be compared, and is set only once."""
     if setting.value is None:
         return setting.dynamic
-    return setting.value == wanted or _value(setting.value) == _value(wanted)
+    return setting.value == desired or _parse_value(setting.value) == _parse_value(desired)
 
 
-def _value(text: str) -> Any:
+def _parse_value(text: str) -> Any:
     """A whole number, another number, a boolean, or a list without its order: of no topic setting does the order matter."""
     text = text.strip()
-    if _WHOLE.fullmatch(text):
+    if _INTEGER_PATTERN.fullmatch(text):
         return ("number", int(text))
-    if _NUMBER.fullmatch(text):
-        real = float(text.rstrip("dDfF"))
-        return ("number", int(real) if real.is_integer() else real)
+    if _NUMBER_PATTERN.fullmatch(text):
+        number = float(text.rstrip("dDfF"))
+        return ("number", int(number) if number.is_integer() else number)
     if text.lower() in ("true", "false"):
         return ("boolean", text.lower())
     return ("list", {part.strip() for part in text.split(",")} - {""})
 
 
-def _wire(value: object) -> str | None:
+def _to_kafka_value(value: object) -> str | None:
     """A value of `spec.config` as Kafka writes it."""
     if value is None:
         return None
     if value == "unlimited":
         return "-1"
     if isinstance(value, str) and value[0].isdigit():
-        return str(milliseconds(value))
+        return str(parse_milliseconds(value))
     return str(value)

@@ -5,36 +5,36 @@ from typing import Any
 
 import re2
 
-MEMORY = 1 << 18
+MAX_PATTERN_BYTES = 1 << 18
 """Bytes that one compiled pattern may take; a larger one is refused."""
-_KEPT = 128
+_CACHE_SIZE = 128
 
 
-class BadPattern(ValueError):
+class InvalidPattern(ValueError):
     """The text is no pattern; the message says why, in the library's words."""
 
 
-def found_in(pattern: str, name: str) -> bool:
-    """Whether the pattern (RE2's syntax) is found anywhere in the name. Raises BadPattern."""
-    return _compiled(pattern).search(name) is not None
+def is_match(pattern: str, name: str) -> bool:
+    """Whether the pattern (RE2's syntax) is found anywhere in the name. Raises InvalidPattern."""
+    return _compile_pattern(pattern).search(name) is not None
 
 
-def check(pattern: str) -> None:
-    """Raises BadPattern."""
-    _compiled(pattern)
+def check_pattern(pattern: str) -> None:
+    """Raises InvalidPattern."""
+    _compile_pattern(pattern)
 
 
-@lru_cache(_KEPT)
-def _compiled(pattern: str) -> Any:
+@lru_cache(_CACHE_SIZE)
+def _compile_pattern(pattern: str) -> Any:
     options = re2.Options()
-    options.max_mem = MEMORY
+    options.max_mem = MAX_PATTERN_BYTES
     options.log_errors = False
     try:
         return re2.compile(pattern, options)
     except (re2.error, UnicodeEncodeError) as error:
-        raise BadPattern(_words(error)) from None
+        raise InvalidPattern(_get_error_text(error)) from None
 
 
-def _words(error: Exception) -> str:
-    why = error.args[0] if error.args else ""
-    return why.decode(errors="replace") if isinstance(why, bytes) else str(why)
+def _get_error_text(error: Exception) -> str:
+    message = error.args[0] if error.args else ""
+    return message.decode(errors="replace") if isinstance(message, bytes) else str(message)

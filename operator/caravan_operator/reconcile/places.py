@@ -13,22 +13,22 @@ class Service:
     name: str
     ports: tuple[tuple[str, int], ...]
     """Names and numbers; a single port may have the name ''."""
-    external: bool
+    is_external: bool
     family: str
     """IPv4 or IPv6: the first of a service that has both."""
 
     @classmethod
-    def of(cls, body: Mapping[str, Any]) -> "Service":
+    def from_body(cls, body: Mapping[str, Any]) -> "Service":
         spec = body.get("spec") or {}
         ports = tuple((port.get("name") or "", int(port["port"])) for port in spec.get("ports") or ())
         family = next(iter(spec.get("ipFamilies") or ()), "IPv4")
         return cls(body["metadata"]["name"], ports, spec.get("type") == "ExternalName", family)
 
-    def port(self, wanted: str | int | None) -> str | None:
+    def find_port(self, name_or_number: str | int | None) -> str | None:
         """Name of the port with this name or number, or of the only one; None when there is none such."""
-        if wanted is None:
+        if name_or_number is None:
             return self.ports[0][0] if len(self.ports) == 1 else None
-        return next((name for name, number in self.ports if wanted in (name or None, number)), None)
+        return next((name for name, number in self.ports if name_or_number in (name or None, number)), None)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -42,7 +42,7 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Slice:
+class EndpointSlice:
     """A part of a service's endpoints, all with the same ports."""
 
     name: str
@@ -53,14 +53,14 @@ class Slice:
     """Their port is 0: which of the ports counts, is for the reader to say."""
 
     @classmethod
-    def of(cls, body: Mapping[str, Any]) -> "Slice":
+    def from_body(cls, body: Mapping[str, Any]) -> "EndpointSlice":
         meta = body["metadata"]
         ports = tuple((port.get("name") or "", int(port["port"])) for port in body.get("ports") or () if port.get("port"))
-        endpoints = tuple(_endpoint(each) for each in body.get("endpoints") or () if each.get("addresses"))
+        endpoints = tuple(_parse_endpoint(each) for each in body.get("endpoints") or () if each.get("addresses"))
         return cls(meta["name"], (meta.get("labels") or {}).get(SERVICE_LABEL, ""), body.get("addressType", ""), ports, endpoints)
 
 
-def _endpoint(body: Mapping[str, Any]) -> Endpoint:
+def _parse_endpoint(body: Mapping[str, Any]) -> Endpoint:
     """An unknown state counts as the API says: ready, serving like ready, not terminating."""
     states = body.get("conditions") or {}
     terminating = bool(states.get("terminating"))
@@ -69,16 +69,16 @@ def _endpoint(body: Mapping[str, Any]) -> Endpoint:
     return Endpoint(body["addresses"][0], 0, ready, serving, terminating, (body.get("targetRef") or {}).get("name", ""))
 
 
-class Places:
+class EndpointIndex:
     """What is known of one namespace's Services and EndpointSlices."""
 
-    def __init__(self, services: Iterable[Service] = (), slices: Iterable[Slice] = ()) -> None:
+    def __init__(self, services: Iterable[Service] = (), slices: Iterable[EndpointSlice] = ()) -> None:
         self._services = {service.name: service for service in services}
-        self._slices: dict[str, dict[str, Slice]] = defaultdict(dict)
+        self._slices: dict[str, dict[str, EndpointSlice]] = defaultdict(dict)
         for each in slices:
             self.put_slice(each.service, each.name, each)
 
-    def service(self, name: str) -> Service | None:
+    def get_service(self, name: str) -> Service | None:
         return self._services.get(name)
 
     def put_service(self, service: Service) -> None:
@@ -87,29 +87,29 @@ class Places:
     def drop_service(self, name: str) -> None:
         self._services.pop(name, None)
 
-    def put_slice(self, service: str, name: str, now: Slice | None) -> bool:
+    def put_slice(self, service: str, name: str, current: EndpointSlice | None) -> bool:
         """Keep a slice as it is now, or forget it; whether that says anything new."""
-        before = self._slices[service].pop(name, None)
-        if now is not None:
-            self._slices[service][name] = now
+        previous = self._slices[service].pop(name, None)
+        if current is not None:
+            self._slices[service][name] = current
         if not self._slices[service]:
             del self._slices[service]
-        return now != before
+        return current != previous
 
-    def endpoints(self, service: Service, port: str) -> list[Endpoint]:
+    def list_endpoints(self, service: Service, port: str) -> list[Endpoint]:
         """Sorted; an address that moves from one slice to another is for a moment in both, and counts once, by its better state."""
-        found: dict[tuple[str, int], Endpoint] = {}
+        best: dict[tuple[str, int], Endpoint] = {}
         for each in self._slices.get(service.name, {}).values():
             number = dict(each.ports).get(port)
             if number is None or each.family != service.family:
                 continue
-            for one in each.endpoints:
-                now = Endpoint(one.address, number, one.ready, one.serving, one.terminating, one.pod)
-                before = found.get((now.address, number))
-                if before is None or _soundness(now) > _soundness(before):
-                    found[now.address, number] = now
-        return sorted(found.values())
+            for endpoint in each.endpoints:
+                candidate = Endpoint(endpoint.address, number, endpoint.ready, endpoint.serving, endpoint.terminating, endpoint.pod)
+                previous = best.get((candidate.address, number))
+                if previous is None or _rank_endpoint(candidate) > _rank_endpoint(previous):
+                    best[candidate.address, number] = candidate
+        return sorted(best.values())
 
 
-def _soundness(endpoint: Endpoint) -> tuple[bool, bool, bool, str]:
+def _rank_endpoint(endpoint: Endpoint) -> tuple[bool, bool, bool, str]:
     return endpoint.ready, endpoint.serving, not endpoint.terminating, endpoint.pod

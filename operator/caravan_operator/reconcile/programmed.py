@@ -4,66 +4,70 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from caravan_operator.reconcile.service_route import MAX_BYTES, Verdict
+from caravan_operator.reconcile.service_route import MAX_BYTES, RouteStatus
 from caravan_operator.resources.resource import Resource
-from caravan_operator.resources.service_route import PODS
+from caravan_operator.resources.service_route import MAX_PODS
 from caravan_operator.status.conditions import ACCEPTED, PROGRAMMED, Condition
 from caravan_operator.status.reasons import Reason
 
-Said = tuple[str, str | None, int | None]
+PodRevision = tuple[str, str | None, int | None]
 """A pod's name, and the revision and sequence that it has in force."""
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class PublishedSnapshot:
     revision: str
     sequence: int
-    too_large: int = 0
+    oversize_bytes: int = 0
     """Bytes of the snapshot that could not be published; the one above is older."""
 
 
-def programmed(resource: Resource, verdict: Verdict, published: Published, pods: Sequence[Said]) -> tuple[Condition, dict[str, Any]]:
+def build_programmed_status(
+    resource: Resource, route_status: RouteStatus, published: PublishedSnapshot, pods: Sequence[PodRevision]
+) -> tuple[Condition, dict[str, Any]]:
     """The condition, and all facts for the status. They move only when this resource's own content does, or a pod's knowledge of it."""
-    before = resource.status
-    if published.too_large:
-        message = (
-            f"the snapshot of all ServiceRoutes has {published.too_large} bytes, more than the {MAX_BYTES} that fit; the last one stays"
-        )
-        return Condition(PROGRAMMED, False, Reason.SNAPSHOT_TOO_LARGE, message), {"endpoints": dict(verdict.endpoints)}
-    told = before.get("contentHash") == verdict.content_hash and before.get("configSequence", 0) <= published.sequence
-    revision, since = (before["configRevision"], before["configSequence"]) if told else (published.revision, published.sequence)
-    having = [pod for pod in pods if (pod[2] or 0) >= since]
-    facts = {
-        "endpoints": dict(verdict.endpoints),
-        "contentHash": verdict.content_hash,
+    previous_status = resource.status
+    if published.oversize_bytes:
+        message = f"the snapshot of all ServiceRoutes has {published.oversize_bytes} bytes, more than the {MAX_BYTES} that fit; the last one stays"
+        return Condition(PROGRAMMED, False, Reason.SNAPSHOT_TOO_LARGE, message), {"endpoints": dict(route_status.endpoints)}
+    is_published = (
+        previous_status.get("contentHash") == route_status.content_hash and previous_status.get("configSequence", 0) <= published.sequence
+    )
+    revision, since_sequence = (
+        (previous_status["configRevision"], previous_status["configSequence"]) if is_published else (published.revision, published.sequence)
+    )
+    current_pods = [pod for pod in pods if (pod[2] or 0) >= since_sequence]
+    status_fields = {
+        "endpoints": dict(route_status.endpoints),
+        "contentHash": route_status.content_hash,
         "configRevision": revision,
-        "configSequence": since,
-        "acknowledged": f"{len(having)}/{len(pods)}",
-        "gateways": _listed(before.get("gateways") or (), pods, since),
-        "conflict": verdict.conflict,
+        "configSequence": since_sequence,
+        "acknowledged": f"{len(current_pods)}/{len(pods)}",
+        "gateways": _list_gateways(previous_status.get("gateways") or (), pods, since_sequence),
+        "conflict": route_status.conflict,
     }
-    return _condition(verdict, pods, having), facts
+    return _build_condition(route_status, pods, current_pods), status_fields
 
 
-def _condition(verdict: Verdict, pods: Sequence[Said], having: Sequence[Said]) -> Condition:
-    accepted = next(each for each in verdict.conditions if each.type == ACCEPTED)
-    if not accepted.status:
-        return Condition(PROGRAMMED, False, accepted.reason, "its paths are not published")
+def _build_condition(route_status: RouteStatus, pods: Sequence[PodRevision], current_pods: Sequence[PodRevision]) -> Condition:
+    acceptance = next(each for each in route_status.conditions if each.type == ACCEPTED)
+    if not acceptance.status:
+        return Condition(PROGRAMMED, False, acceptance.reason, "its paths are not published")
     if not pods:
         return Condition(PROGRAMMED, False, Reason.NO_GATEWAY, "the gateway's Service has no endpoints that could be asked")
-    if len(having) == len(pods):
+    if len(current_pods) == len(pods):
         return Condition(PROGRAMMED, True, Reason.PROGRAMMED)
-    waiting = [name for name, *_ in pods if name not in {name for name, *_ in having}]
-    more = f" and {len(waiting) - 3} more" if len(waiting) > 3 else ""
-    return Condition(PROGRAMMED, False, Reason.PENDING, f"not yet, or not known, at {', '.join(waiting[:3])}{more}")
+    pending_pods = [name for name, *_ in pods if name not in {name for name, *_ in current_pods}]
+    rest = f" and {len(pending_pods) - 3} more" if len(pending_pods) > 3 else ""
+    return Condition(PROGRAMMED, False, Reason.PENDING, f"not yet, or not known, at {', '.join(pending_pods[:3])}{rest}")
 
 
-def _listed(before: Sequence[Any], pods: Sequence[Said], since: int) -> list[dict[str, Any]]:
+def _list_gateways(previous_entries: Sequence[Any], pods: Sequence[PodRevision], since_sequence: int) -> list[dict[str, Any]]:
     """An entry stays as long as it says that the pod has the present content: later snapshots change nothing here."""
-    stored = {entry["name"]: entry for entry in before}
-    listed = []
-    for name, revision, sequence in pods[:PODS]:
+    previous_by_name = {entry["name"]: entry for entry in previous_entries}
+    entries = []
+    for name, revision, sequence in pods[:MAX_PODS]:
         entry = {"name": name} | ({} if revision is None else {"revision": revision, "sequence": sequence})
-        old = stored.get(name, {})
-        listed.append(dict(old) if since <= old.get("sequence", 0) <= (sequence or 0) else entry)
-    return listed
+        previous = previous_by_name.get(name, {})
+        entries.append(dict(previous) if since_sequence <= previous.get("sequence", 0) <= (sequence or 0) else entry)
+    return entries

@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from caravan_operator.reconcile.findings import Findings, Problem, Remembered, Removal
-from caravan_operator.reconcile.rabbitmq_call import GONE, Call, path
-from caravan_operator.resources.names import addressable, external_id, identity
+from caravan_operator.reconcile.findings import Diff, LastApplied, Problem, Removal
+from caravan_operator.reconcile.rabbitmq_call import IGNORE_NOT_FOUND, Call, build_api_path
+from caravan_operator.resources.names import build_identity, check_addressable, truncate_external_id
 from caravan_operator.resources.resource import Resource
 from caravan_operator.status.reasons import Reason
 
@@ -25,19 +25,19 @@ class Binding:
     def identity(self) -> str:
         arguments = json.dumps(self.arguments, sort_keys=True) if self.arguments else ""
         ends = (self.source, self.destination_type, self.destination)
-        return identity("binding", self.vhost, *ends, self.routing_key, arguments)
+        return build_identity("binding", self.vhost, *ends, self.routing_key, arguments)
 
     @property
-    def needs(self) -> tuple[str, ...]:
+    def dependencies(self) -> tuple[str, ...]:
         """Identities of both ends."""
-        return (identity("exchange", self.vhost, self.source), identity(self.destination_type, self.vhost, self.destination))
+        return (build_identity("exchange", self.vhost, self.source), build_identity(self.destination_type, self.vhost, self.destination))
 
     @property
-    def path(self) -> tuple[str, ...]:
+    def path_segments(self) -> tuple[str, ...]:
         return ("bindings", self.vhost, "e", self.source, self.destination_type[0], self.destination)
 
     @property
-    def line(self) -> str:
+    def summary(self) -> str:
         return f"from {self.source} to {self.destination_type} {self.destination} with {self.routing_key or 'no key'}"
 
 
@@ -49,10 +49,10 @@ class BindingState:
     """The server's name of the binding; None: it isn't there."""
 
 
-def binding(resource: Resource) -> Binding:
+def parse_binding(resource: Resource) -> Binding:
     """Raises UnusableSpec."""
     spec = resource.spec
-    addressable(spec, "source", "destination", "vhost", "routingKey")
+    check_addressable(spec, "source", "destination", "vhost", "routingKey")
     return Binding(
         vhost=spec.get("vhost", "/"),
         source=spec["source"],
@@ -63,17 +63,26 @@ def binding(resource: Resource) -> Binding:
     )
 
 
-def plan(wanted: Binding, state: BindingState | None, remembered: Remembered) -> Findings:
-    facts = {"externalId": external_id(wanted.identity)}
+def compute_diff(desired: Binding, state: BindingState | None, last_applied: LastApplied) -> Diff:
+    status_fields = {"externalId": truncate_external_id(desired.identity)}
     if state is not None and state.missing:
-        return Findings(waiting=Problem(Reason.MISSING, f"waits for {' and '.join(state.missing)}"), facts=facts)
+        return Diff(missing_dependency=Problem(Reason.MISSING, f"waits for {' and '.join(state.missing)}"), status_fields=status_fields)
     if state is not None and state.properties_key is not None:
-        return Findings(facts=facts)
-    body = {"routing_key": wanted.routing_key, "arguments": dict(wanted.arguments)}
-    return Findings((Call("POST", path(*wanted.path), f"bind {wanted.line}", body),), facts=facts)
+        return Diff(status_fields=status_fields)
+    body = {"routing_key": desired.routing_key, "arguments": dict(desired.arguments)}
+    return Diff((Call("POST", build_api_path(*desired.path_segments), f"bind {desired.summary}", body),), status_fields=status_fields)
 
 
-def removal(wanted: Binding, state: BindingState | None) -> Removal:
+def plan_removal(desired: Binding, state: BindingState | None) -> Removal:
     if state is None or state.properties_key is None:
         return Removal(())
-    return Removal((Call("DELETE", path(*wanted.path, state.properties_key), f"unbind {wanted.line}", steps_over=GONE),))
+    return Removal(
+        (
+            Call(
+                "DELETE",
+                build_api_path(*desired.path_segments, state.properties_key),
+                f"unbind {desired.summary}",
+                ignored_statuses=IGNORE_NOT_FOUND,
+            ),
+        )
+    )

@@ -11,17 +11,17 @@ from caravan_operator.resources import names
 class Call:
     method: Literal["PUT", "POST", "DELETE"]
     path: str
-    line: str
+    summary: str
     body: Mapping[str, Any] | None = None
-    creates: str | None = None
+    created_identity: str | None = None
     """The identity of an object that is new afterwards: what depends on it looks again."""
-    steps_over: frozenset[int] = frozenset()
+    ignored_statuses: frozenset[int] = frozenset()
     """Answers that mean that it was done already."""
 
 
-def path(*segments: str) -> str:
+def build_api_path(*segments: str) -> str:
     """A path below the API's root; names may hold slashes. Raises UnusableSpec."""
-    return names.path("api", *segments)
+    return names.build_path("api", *segments)
 
 
-GONE = frozenset({404})
+IGNORE_NOT_FOUND = frozenset({404})

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from caravan_operator.reconcile.findings import Findings, Problem, Remembered, Removal
-from caravan_operator.reconcile.rabbitmq_call import GONE, Call, path
-from caravan_operator.resources.names import addressable, external_id, identity
+from caravan_operator.reconcile.findings import Diff, LastApplied, Problem, Removal
+from caravan_operator.reconcile.rabbitmq_call import IGNORE_NOT_FOUND, Call, build_api_path
+from caravan_operator.resources.names import build_identity, check_addressable, truncate_external_id
 from caravan_operator.resources.resource import Resource
 from caravan_operator.status.reasons import Reason
 
@@ -23,10 +23,10 @@ class Exchange:
 
     @property
     def identity(self) -> str:
-        return identity("exchange", self.vhost, self.name)
+        return build_identity("exchange", self.vhost, self.name)
 
     @property
-    def needs(self) -> tuple[str, ...]:
+    def dependencies(self) -> tuple[str, ...]:
         return ()
 
     @property
@@ -48,11 +48,11 @@ class ExchangeState:
     """Whether anything is bound to it; None: nobody asked."""
 
 
-def exchange(resource: Resource) -> Exchange:
+def parse_exchange(resource: Resource) -> Exchange:
     """Raises UnusableSpec."""
     spec = resource.spec
-    addressable(spec, "name", "vhost")
-    delayed = (spec.get("arguments") or {}).get("delayedType")
+    check_addressable(spec, "name", "vhost")
+    delayed_type = (spec.get("arguments") or {}).get("delayedType")
     return Exchange(
         vhost=spec.get("vhost", "/"),
         name=spec.get("name") or resource.key.name,
@@ -60,30 +60,37 @@ def exchange(resource: Resource) -> Exchange:
         durable=spec.get("durable", True),
         auto_delete=spec.get("autoDelete", False),
         internal=spec.get("internal", False),
-        arguments={"x-delayed-type": delayed} if delayed else {},
+        arguments={"x-delayed-type": delayed_type} if delayed_type else {},
     )
 
 
-def plan(wanted: Exchange, state: ExchangeState | None, remembered: Remembered) -> Findings:
-    facts = {"externalId": external_id(wanted.identity)}
+def compute_diff(desired: Exchange, state: ExchangeState | None, last_applied: LastApplied) -> Diff:
+    status_fields = {"externalId": truncate_external_id(desired.identity)}
     if state is None:
         call = Call(
             "PUT",
-            path("exchanges", wanted.vhost, wanted.name),
-            f"create {wanted.type} exchange {wanted.name}",
-            wanted.body,
-            wanted.identity,
+            build_api_path("exchanges", desired.vhost, desired.name),
+            f"create {desired.type} exchange {desired.name}",
+            desired.body,
+            desired.identity,
         )
-        return Findings((call,), facts=facts)
-    different = [f"{name} is {state.body.get(name)}, not {value}" for name, value in wanted.body.items() if state.body.get(name) != value]
-    if not different:
-        return Findings(facts=facts)
-    message = f"{'; '.join(different)}: an exchange can't be changed; delete it, and it is made anew with its bindings"
-    return Findings(problems=(Problem(Reason.IMMUTABLE_DRIFT, message),), facts=facts)
+        return Diff((call,), status_fields=status_fields)
+    differences = [
+        f"{name} is {state.body.get(name)}, not {value}" for name, value in desired.body.items() if state.body.get(name) != value
+    ]
+    if not differences:
+        return Diff(status_fields=status_fields)
+    message = f"{'; '.join(differences)}: an exchange can't be changed; delete it, and it is made anew with its bindings"
+    return Diff(problems=(Problem(Reason.IMMUTABLE_DRIFT, message),), status_fields=status_fields)
 
 
-def removal(wanted: Exchange, state: ExchangeState | None) -> Removal:
+def plan_removal(desired: Exchange, state: ExchangeState | None) -> Removal:
     if state is None:
         return Removal(())
-    call = Call("DELETE", path("exchanges", wanted.vhost, wanted.name), f"delete exchange {wanted.name}", steps_over=GONE)
-    return Removal((call,), in_use=None if state.bound is False else f"exchange {wanted.name} has bindings")
+    call = Call(
+        "DELETE",
+        build_api_path("exchanges", desired.vhost, desired.name),
+        f"delete exchange {desired.name}",
+        ignored_statuses=IGNORE_NOT_FOUND,
+    )
+    return Removal((call,), in_use_reason=None if state.bound is False else f"exchange {desired.name} has bindings")

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from caravan_operator.reconcile.durations import milliseconds
-from caravan_operator.reconcile.findings import Findings, Remembered, Removal
-from caravan_operator.reconcile.rabbitmq_call import GONE, Call, path
-from caravan_operator.resources.limits import DURATIONS
-from caravan_operator.resources.names import addressable, external_id, identity
+from caravan_operator.reconcile.durations import parse_milliseconds
+from caravan_operator.reconcile.findings import Diff, LastApplied, Removal
+from caravan_operator.reconcile.rabbitmq_call import IGNORE_NOT_FOUND, Call, build_api_path
+from caravan_operator.resources.limits import DURATION_KEYS
+from caravan_operator.resources.names import build_identity, check_addressable, truncate_external_id
 from caravan_operator.resources.resource import Resource
 
 
@@ -23,10 +23,10 @@ class Policy:
 
     @property
     def identity(self) -> str:
-        return identity("policy", self.vhost, self.name)
+        return build_identity("policy", self.vhost, self.name)
 
     @property
-    def needs(self) -> tuple[str, ...]:
+    def dependencies(self) -> tuple[str, ...]:
         return ()
 
     @property
@@ -34,57 +34,61 @@ class Policy:
         return {"pattern": self.pattern, "apply-to": self.apply_to, "priority": self.priority, "definition": dict(self.definition)}
 
 
-def policy(resource: Resource) -> Policy:
+def parse_policy(resource: Resource) -> Policy:
     """Raises UnusableSpec."""
     spec = resource.spec
-    addressable(spec, "name", "vhost")
+    check_addressable(spec, "name", "vhost")
     return Policy(
         vhost=spec.get("vhost", "/"),
         name=spec.get("name") or resource.key.name,
         pattern=spec["pattern"],
         apply_to=spec.get("applyTo", "all"),
         priority=spec.get("priority", 0),
-        definition=definition(spec["definition"]),
+        definition=encode_definition(spec["definition"]),
     )
 
 
-def definition(settings: Mapping[str, Any]) -> dict[str, Any]:
+def encode_definition(settings: Mapping[str, Any]) -> dict[str, Any]:
     """`messageTtl: 30s` as `message-ttl: 30000`, and `extra` as it is."""
-    wire = {_dashed(name): milliseconds(value) if name in DURATIONS else value for name, value in settings.items() if name != "extra"}
-    return wire | dict(settings.get("extra") or {})
+    encoded = {
+        _to_kebab_case(name): parse_milliseconds(value) if name in DURATION_KEYS else value
+        for name, value in settings.items()
+        if name != "extra"
+    }
+    return encoded | dict(settings.get("extra") or {})
 
 
-def put(wanted: Policy, why: str) -> Call:
-    return Call("PUT", path("policies", wanted.vhost, wanted.name), why, wanted.body)
+def build_put_call(desired: Policy, summary: str) -> Call:
+    return Call("PUT", build_api_path("policies", desired.vhost, desired.name), summary, desired.body)
 
 
-def drop(vhost: str, name: str) -> Call:
-    return Call("DELETE", path("policies", vhost, name), f"delete policy {name}", steps_over=GONE)
+def build_delete_call(vhost: str, name: str) -> Call:
+    return Call("DELETE", build_api_path("policies", vhost, name), f"delete policy {name}", ignored_statuses=IGNORE_NOT_FOUND)
 
 
-def plan(wanted: Policy, state: Policy | None, remembered: Remembered) -> Findings:
-    facts = {"externalId": external_id(wanted.identity)}
+def compute_diff(desired: Policy, state: Policy | None, last_applied: LastApplied) -> Diff:
+    status_fields = {"externalId": truncate_external_id(desired.identity)}
     if state is None:
-        return Findings((put(wanted, f"create policy {wanted.name}"),), facts=facts)
-    return Findings(() if state == wanted else (put(wanted, changed(wanted, state)),), facts=facts)
+        return Diff((build_put_call(desired, f"create policy {desired.name}"),), status_fields=status_fields)
+    return Diff(() if state == desired else (build_put_call(desired, describe_changes(desired, state)),), status_fields=status_fields)
 
 
-def changed(wanted: Policy, state: Policy) -> str:
+def describe_changes(desired: Policy, state: Policy) -> str:
     """What differs, in a line."""
-    parts = [
-        f"{name} from {getattr(state, name)} to {getattr(wanted, name)}"
+    changes = [
+        f"{name} from {getattr(state, name)} to {getattr(desired, name)}"
         for name in ("pattern", "apply_to", "priority")
-        if getattr(state, name) != getattr(wanted, name)
+        if getattr(state, name) != getattr(desired, name)
     ]
-    for key in sorted({*wanted.definition, *state.definition}):
-        if state.definition.get(key) != wanted.definition.get(key):
-            parts.append(f"{key} from {state.definition.get(key)} to {wanted.definition.get(key)}")
-    return f"set in policy {wanted.name}: {', '.join(parts)}"
+    for key in sorted({*desired.definition, *state.definition}):
+        if state.definition.get(key) != desired.definition.get(key):
+            changes.append(f"{key} from {state.definition.get(key)} to {desired.definition.get(key)}")
+    return f"set in policy {desired.name}: {', '.join(changes)}"
 
 
-def removal(wanted: Policy, state: Policy | None) -> Removal:
-    return Removal((drop(wanted.vhost, wanted.name),) if state else ())
+def plan_removal(desired: Policy, state: Policy | None) -> Removal:
+    return Removal((build_delete_call(desired.vhost, desired.name),) if state else ())
 
 
-def _dashed(name: str) -> str:
+def _to_kebab_case(name: str) -> str:
     return "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in name)

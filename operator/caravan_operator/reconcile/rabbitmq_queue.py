@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from caravan_operator.reconcile import rabbitmq_policy
-from caravan_operator.reconcile.findings import Findings, Problem, Remembered, Removal
-from caravan_operator.reconcile.rabbitmq_call import GONE, Call, path
+from caravan_operator.reconcile.findings import Diff, LastApplied, Problem, Removal
+from caravan_operator.reconcile.rabbitmq_call import IGNORE_NOT_FOUND, Call, build_api_path
 from caravan_operator.reconcile.rabbitmq_policy import Policy
-from caravan_operator.resources.names import addressable, external_id, identity
+from caravan_operator.resources.names import build_identity, check_addressable, truncate_external_id
 from caravan_operator.resources.rabbitmq import LIMITS_POLICY, LIMITS_PRIORITY
 from caravan_operator.resources.resource import Resource
 from caravan_operator.status.reasons import Reason
@@ -18,7 +18,7 @@ _ARGUMENTS = {
     "maxPriority": "x-max-priority",
     "initialGroupSize": "x-quorum-initial-group-size",
 }
-_SPECIAL = frozenset(r"\.^$|()[]{}*+?-")
+_PATTERN_SYNTAX = frozenset(r"\.^$|()[]{}*+?-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +34,10 @@ class Queue:
 
     @property
     def identity(self) -> str:
-        return identity("queue", self.vhost, self.name)
+        return build_identity("queue", self.vhost, self.name)
 
     @property
-    def needs(self) -> tuple[str, ...]:
+    def dependencies(self) -> tuple[str, ...]:
         return ()
 
     @property
@@ -45,12 +45,12 @@ class Queue:
         return LIMITS_POLICY + self.name
 
     @property
-    def policy(self) -> Policy | None:
+    def limits_policy(self) -> Policy | None:
         """The policy that carries the limits; None without limits."""
         if not self.limits:
             return None
-        exactly = "".join(f"\\{letter}" if letter in _SPECIAL else letter for letter in self.name)
-        return Policy(self.vhost, self.policy_name, f"^{exactly}$", "queues", LIMITS_PRIORITY, self.limits)
+        escaped_name = "".join(f"\\{letter}" if letter in _PATTERN_SYNTAX else letter for letter in self.name)
+        return Policy(self.vhost, self.policy_name, f"^{escaped_name}$", "queues", LIMITS_PRIORITY, self.limits)
 
     @property
     def body(self) -> dict[str, Any]:
@@ -72,14 +72,14 @@ class QueueState:
     """None: nobody asked."""
 
     @property
-    def idle(self) -> bool:
+    def is_idle(self) -> bool:
         return self.messages == 0 and self.consumers == 0
 
 
-def queue(resource: Resource) -> Queue:
+def parse_queue(resource: Resource) -> Queue:
     """Raises UnusableSpec."""
     spec = resource.spec
-    addressable(spec, "name", "vhost")
+    check_addressable(spec, "name", "vhost")
     return Queue(
         vhost=spec.get("vhost", "/"),
         name=spec.get("name") or resource.key.name,
@@ -87,76 +87,89 @@ def queue(resource: Resource) -> Queue:
         durable=spec.get("durable", True),
         auto_delete=spec.get("autoDelete", False),
         arguments={_ARGUMENTS[name]: value for name, value in (spec.get("arguments") or {}).items()},
-        limits=rabbitmq_policy.definition(spec.get("limits") or {}),
+        limits=rabbitmq_policy.encode_definition(spec.get("limits") or {}),
         recreate_if_empty=spec.get("onImmutableDrift") == "RecreateIfEmpty",
     )
 
 
-def plan(wanted: Queue, state: QueueState | None, remembered: Remembered) -> Findings:
-    limits = _limits(wanted, state.policy if state else None)
+def compute_diff(desired: Queue, state: QueueState | None, last_applied: LastApplied) -> Diff:
+    limits = _plan_limits(desired, state.policy if state else None)
     create = Call(
-        "PUT", path("queues", wanted.vhost, wanted.name), f"create {wanted.type} queue {wanted.name}", wanted.body, creates=wanted.identity
+        "PUT",
+        build_api_path("queues", desired.vhost, desired.name),
+        f"create {desired.type} queue {desired.name}",
+        desired.body,
+        created_identity=desired.identity,
     )
-    facts: dict[str, Any] = {
-        "externalId": external_id(wanted.identity),
-        "policy": wanted.policy_name if wanted.limits else None,
+    status_fields: dict[str, Any] = {
+        "externalId": truncate_external_id(desired.identity),
+        "policy": desired.policy_name if desired.limits else None,
         "policyConflict": None,
     }
     if state is None:  # the limits first: they hold for the first message
-        return Findings((*limits, create), facts=facts)
-    different = differences(wanted, state)
-    if different and wanted.recreate_if_empty and state.idle:
-        return Findings((*limits, _delete(wanted, only_idle=state.type == "classic"), create), facts=facts)
+        return Diff((*limits, create), status_fields=status_fields)
+    differences = list_differences(desired, state)
+    if differences and desired.recreate_if_empty and state.is_idle:
+        return Diff((*limits, _build_delete_call(desired, only_if_idle=state.type == "classic"), create), status_fields=status_fields)
     problems = []
-    if different:
-        way = (
+    if differences:
+        remedy = (
             "it isn't empty and idle, or RecreateIfEmpty isn't set"
-            if wanted.recreate_if_empty
+            if desired.recreate_if_empty
             else "set onImmutableDrift: RecreateIfEmpty, or make it anew"
         )
-        problems.append(Problem(Reason.IMMUTABLE_DRIFT, f"{'; '.join(different)}: a queue can't be changed; {way}"))
-    if wanted.limits and not limits and state.effective_policy not in (None, wanted.policy_name):
-        facts["policyConflict"] = state.effective_policy
+        problems.append(Problem(Reason.IMMUTABLE_DRIFT, f"{'; '.join(differences)}: a queue can't be changed; {remedy}"))
+    if desired.limits and not limits and state.effective_policy not in (None, desired.policy_name):
+        status_fields["policyConflict"] = state.effective_policy
         problems.append(
-            Problem(Reason.POLICY_CONFLICT, f"policy {state.effective_policy} applies instead of {wanted.policy_name}: lower its priority")
+            Problem(Reason.POLICY_CONFLICT, f"policy {state.effective_policy} applies instead of {desired.policy_name}: lower its priority")
         )
-    return Findings(limits, tuple(problems), facts=facts)
+    return Diff(limits, tuple(problems), status_fields=status_fields)
 
 
-def removal(wanted: Queue, state: QueueState | None) -> Removal:
-    policy = (rabbitmq_policy.drop(wanted.vhost, wanted.policy_name),) if wanted.limits else ()
+def plan_removal(desired: Queue, state: QueueState | None) -> Removal:
+    policy = (rabbitmq_policy.build_delete_call(desired.vhost, desired.policy_name),) if desired.limits else ()
     if state is None:
         return Removal(policy)
-    in_use = None if state.idle else f"queue {wanted.name} has {_count(state.messages)} messages and {_count(state.consumers)} consumers"
-    return Removal((_delete(wanted), *policy), in_use)
+    in_use_reason = (
+        None
+        if state.is_idle
+        else f"queue {desired.name} has {_format_count(state.messages)} messages and {_format_count(state.consumers)} consumers"
+    )
+    return Removal((_build_delete_call(desired), *policy), in_use_reason)
 
 
-def _count(number: int | None) -> str:
+def _format_count(number: int | None) -> str:
     return "an unknown number of" if number is None else str(number)
 
 
-def _delete(wanted: Queue, *, only_idle: bool = False) -> Call:
-    """`only_idle`: let the broker check once more; it does for classic queues only."""
-    check = "?if-empty=true&if-unused=true" if only_idle else ""
-    return Call("DELETE", path("queues", wanted.vhost, wanted.name) + check, f"delete queue {wanted.name}", steps_over=GONE)
+def _build_delete_call(desired: Queue, *, only_if_idle: bool = False) -> Call:
+    """`only_if_idle`: let the broker check once more; it does for classic queues only."""
+    query = "?if-empty=true&if-unused=true" if only_if_idle else ""
+    return Call(
+        "DELETE",
+        build_api_path("queues", desired.vhost, desired.name) + query,
+        f"delete queue {desired.name}",
+        ignored_statuses=IGNORE_NOT_FOUND,
+    )
 
 
-def _limits(wanted: Queue, state: Policy | None) -> tuple[Call, ...]:
-    policy = wanted.policy
+def _plan_limits(desired: Queue, state: Policy | None) -> tuple[Call, ...]:
+    policy = desired.limits_policy
     if policy is None:
-        return (rabbitmq_policy.drop(wanted.vhost, wanted.policy_name),) if state else ()
+        return (rabbitmq_policy.build_delete_call(desired.vhost, desired.policy_name),) if state else ()
     if state is None:
-        return (rabbitmq_policy.put(policy, f"create policy {policy.name}"),)
-    return () if state == policy else (rabbitmq_policy.put(policy, rabbitmq_policy.changed(policy, state)),)
+        return (rabbitmq_policy.build_put_call(policy, f"create policy {policy.name}"),)
+    return () if state == policy else (rabbitmq_policy.build_put_call(policy, rabbitmq_policy.describe_changes(policy, state)),)
 
 
-def differences(wanted: Queue, state: QueueState) -> list[str]:
+def list_differences(desired: Queue, state: QueueState) -> list[str]:
     """What a declaration would be refused for. An argument that a policy could carry beats the policy, so it counts too."""
     pairs = [
-        ("type", wanted.type, state.type),
-        ("durable", wanted.durable, state.durable),
-        ("autoDelete", wanted.auto_delete, state.auto_delete),
+        ("type", desired.type, state.type),
+        ("durable", desired.durable, state.durable),
+        ("autoDelete", desired.auto_delete, state.auto_delete),
     ]
     arguments = {name: value for name, value in state.arguments.items() if name != "x-queue-type"}
-    pairs += [(name, wanted.arguments.get(name), arguments.get(name)) for name in sorted({*arguments, *wanted.arguments})]
-    return [f"{name} is {found}, not {asked}" for name, asked, found in pairs if asked != found]
+    pairs += [(name, desired.arguments.get(name), arguments.get(name)) for name in sorted({*arguments, *desired.arguments})]
+    return [f"{name} is {actual}, not {expected}" for name, expected, actual in pairs if expected != actual]

@@ -1,7 +1,16 @@
 """The kinds that the operator serves, in the order in which they depend on one another."""
 
 from caravan_operator.resources.kafka import KAFKA_CONNECTION, KAFKA_TOPIC
-from caravan_operator.resources.kinds import CLAIM, FINALIZER, FORCE_FINALIZE, MESSAGING, PAUSED, RECONCILE_NOW, VERSION, Kind
+from caravan_operator.resources.kinds import (
+    CLAIM_ANNOTATION,
+    FINALIZER,
+    FORCE_FINALIZE_ANNOTATION,
+    MESSAGING,
+    PAUSED_ANNOTATION,
+    RECONCILE_NOW_ANNOTATION,
+    VERSION,
+    Kind,
+)
 from caravan_operator.resources.rabbitmq import RABBITMQ_BINDING, RABBITMQ_CONNECTION, RABBITMQ_EXCHANGE, RABBITMQ_POLICY, RABBITMQ_QUEUE
 from caravan_operator.resources.service_route import SERVICE_ROUTE
 
@@ -19,4 +28,14 @@ KINDS: dict[str, Kind] = {
     )
 }
 
-__all__ = ["CLAIM", "FINALIZER", "FORCE_FINALIZE", "KINDS", "MESSAGING", "PAUSED", "RECONCILE_NOW", "VERSION", "Kind"]
+__all__ = [
+    "CLAIM_ANNOTATION",
+    "FINALIZER",
+    "FORCE_FINALIZE_ANNOTATION",
+    "KINDS",
+    "MESSAGING",
+    "PAUSED_ANNOTATION",
+    "RECONCILE_NOW_ANNOTATION",
+    "VERSION",
+    "Kind",
+]

@@ -3,19 +3,19 @@
 from dataclasses import dataclass
 from typing import Any
 
-from caravan_operator.resources.schema import Schema, fields
+from caravan_operator.resources.schema import Schema, object_schema
 
 MESSAGING = "messaging.caravan.dev"
 DISCOVERY = "discovery.caravan.dev"
 VERSION = "v1alpha1"
 
 FINALIZER = f"{MESSAGING}/external-object"
-PAUSED = f"{MESSAGING}/paused"
-FORCE_FINALIZE = f"{MESSAGING}/force-finalize"
-RECONCILE_NOW = f"{MESSAGING}/reconcile-now"
-SERVERS = f"{MESSAGING}/servers"
+PAUSED_ANNOTATION = f"{MESSAGING}/paused"
+FORCE_FINALIZE_ANNOTATION = f"{MESSAGING}/force-finalize"
+RECONCILE_NOW_ANNOTATION = f"{MESSAGING}/reconcile-now"
+SERVERS_ANNOTATION = f"{MESSAGING}/servers"
 """On a Secret: the servers that its values may be used at. Whoever may name a Secret in a connection need not be one who may read it."""
-CLAIM = f"{MESSAGING}/claim"
+CLAIM_ANNOTATION = f"{MESSAGING}/claim"
 """Written before the operator creates something: the resource's uid. After a crash it tells its own creation from somebody else's object."""
 
 
@@ -28,12 +28,12 @@ class Column:
     type: str = "string"
     priority: int = 0
 
-    def schema(self) -> dict[str, Any]:
+    def to_schema(self) -> dict[str, Any]:
         return {"name": self.name, "type": self.type, "jsonPath": self.path} | ({"priority": self.priority} if self.priority else {})
 
 
-def condition_column(name: str, condition: str, part: str = "status", priority: int = 0) -> Column:
-    return Column(name, f'.status.conditions[?(@.type=="{condition}")].{part}', priority=priority)
+def condition_column(name: str, condition: str, field: str = "status", priority: int = 0) -> Column:
+    return Column(name, f'.status.conditions[?(@.type=="{condition}")].{field}', priority=priority)
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Kind:
 
     name: str
     plural: str
-    short: str
+    short_name: str
     description: str
     spec: Schema
     status: Schema
@@ -50,24 +50,24 @@ class Kind:
     rules: tuple[Schema, ...] = ()
     group: str = MESSAGING
     version: str = VERSION
-    connection: str | None = None
+    connection_kind: str | None = None
     """The kind of its `connectionRef`, or what else it is worked on together by; None for a connection itself."""
 
     @property
     def api_version(self) -> str:
         return f"{self.group}/{self.version}"
 
-    def crd(self) -> dict[str, Any]:
+    def build_crd(self) -> dict[str, Any]:
         """The CustomResourceDefinition as the API server takes it."""
         names = {
             "kind": self.name,
             "plural": self.plural,
             "singular": self.name.lower(),
-            "shortNames": [self.short],
+            "shortNames": [self.short_name],
             "categories": ["caravan"],
         }
-        root = fields(self.description, {"spec": self.spec, "status": self.status}, required=("spec",), rules=self.rules)
-        columns = [column.schema() for column in (*self.columns, Column("Age", ".metadata.creationTimestamp", "date"))]
+        root = object_schema(self.description, {"spec": self.spec, "status": self.status}, required=("spec",), rules=self.rules)
+        columns = [column.to_schema() for column in (*self.columns, Column("Age", ".metadata.creationTimestamp", "date"))]
         version = {
             "name": self.version,
             "served": True,

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-LONGEST_BYTES = 255
+MAX_NAME_BYTES = 255
 """RabbitMQ counts bytes where Kubernetes counts characters."""
-LONGEST_ID = 600
+MAX_EXTERNAL_ID = 600
 """Characters of `status.externalId`."""
-DOTS = frozenset({".", ".."})
+DOT_SEGMENTS = frozenset({".", ".."})
 """Segments that every HTTP server resolves before it looks, quoted or not: an object with such a name has no address."""
 
 
@@ -20,10 +20,10 @@ class UnusableSpec(ValueError):
         self.field = field
 
 
-def path(*segments: str) -> str:
+def build_path(*segments: str) -> str:
     """An absolute path of exactly these segments, percent-encoded. Raises UnusableSpec for one that no path can hold."""
     for segment in segments:
-        if not segment or segment in DOTS:
+        if not segment or segment in DOT_SEGMENTS:
             raise UnusableSpec("a path's segment", f"can't be {segment!r}")
     try:
         return "/" + "/".join(quote(segment, safe="") for segment in segments)
@@ -31,23 +31,23 @@ def path(*segments: str) -> str:
         raise UnusableSpec("a path's segment", "can't hold half a surrogate pair") from None
 
 
-def addressable(spec: Mapping[str, Any], *fields: str) -> None:
+def check_addressable(spec: Mapping[str, Any], *fields: str) -> None:
     """Raises UnusableSpec for the first of these fields that RabbitMQ's management API can't address."""
     for field in fields:
         name = spec.get(field, "-")
-        if name in DOTS:
+        if name in DOT_SEGMENTS:
             raise UnusableSpec(f"spec.{field}", f"can't be {name!r}: the management API has no address for it")
         if not name and field != "routingKey":
             raise UnusableSpec(f"spec.{field}", "can't be empty")
-        if len(name.encode(errors="replace")) > LONGEST_BYTES:
-            raise UnusableSpec(f"spec.{field}", f"can't be longer than {LONGEST_BYTES} bytes in UTF-8")
+        if len(name.encode(errors="replace")) > MAX_NAME_BYTES:
+            raise UnusableSpec(f"spec.{field}", f"can't be longer than {MAX_NAME_BYTES} bytes in UTF-8")
 
 
-def external_id(identity: str) -> str:
+def truncate_external_id(identity: str) -> str:
     """An identity for the status, which has a bound for it."""
-    return identity[:LONGEST_ID]
+    return identity[:MAX_EXTERNAL_ID]
 
 
-def identity(kind: str, *names: str) -> str:
+def build_identity(kind: str, *names: str) -> str:
     """One key for an object: different names never make the same one. Only `%` and `:` look otherwise than they are."""
     return ":".join([kind, *(name.replace("%", "%25").replace(":", "%3A") for name in names)])

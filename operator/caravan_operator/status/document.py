@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from caravan_operator.resources.ownership import LINES
+from caravan_operator.resources.ownership import MAX_LINES
 from caravan_operator.resources.resource import Resource
-from caravan_operator.status.conditions import READY, Condition, merge, ready, stored, timestamp
+from caravan_operator.status.conditions import READY, Condition, format_timestamp, merge_conditions, parse_conditions, summarize_ready
 from caravan_operator.status.reasons import Reason
-from caravan_operator.status.words import one_line
+from caravan_operator.status.words import to_one_line
 
-_LONGEST_LINE = 512
+_MAX_LINE_LENGTH = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,32 +23,36 @@ class Event:
     warning: bool = False
 
 
-def lines(found: Iterable[str]) -> list[str]:
+def limit_lines(texts: Iterable[str]) -> list[str]:
     """At most LINES lines; the last says how many more there are."""
-    every = [one_line(line, _LONGEST_LINE) for line in found]
-    return every if len(every) <= LINES else [*every[: LINES - 1], f"and {len(every) - LINES + 1} more"]
+    bounded = [to_one_line(line, _MAX_LINE_LENGTH) for line in texts]
+    return bounded if len(bounded) <= MAX_LINES else [*bounded[: MAX_LINES - 1], f"and {len(bounded) - MAX_LINES + 1} more"]
 
 
-def difference(resource: Resource, conditions: Iterable[Condition], facts: Mapping[str, Any], now: datetime) -> dict[str, Any]:
+def build_status_patch(
+    resource: Resource, conditions: Iterable[Condition], status_fields: Mapping[str, Any], now: datetime
+) -> dict[str, Any]:
     """The merge patch from the stored status to the one with these conditions and facts; empty when they say the same.
 
     A fact of None removes the field. `lastSyncTime` moves only together with something else.
     """
-    before = resource.status.get("conditions") or ()
-    every = [*conditions]
-    said = {condition.type for condition in every}
-    summary = ready([*every, *(condition for condition in stored(before) if condition.type not in said)])
-    wanted = dict(facts) | {
+    previous = resource.status.get("conditions") or ()
+    all_conditions = [*conditions]
+    reported_types = {condition.type for condition in all_conditions}
+    summary = summarize_ready(
+        [*all_conditions, *(condition for condition in parse_conditions(previous) if condition.type not in reported_types)]
+    )
+    desired = dict(status_fields) | {
         "observedGeneration": resource.generation,
-        "conditions": merge(before, [*every, summary], resource.generation, now),
+        "conditions": merge_conditions(previous, [*all_conditions, summary], resource.generation, now),
     }
-    patch = {name: value for name, value in wanted.items() if resource.status.get(name) != value}
-    return patch | {"lastSyncTime": timestamp(now)} if patch else {}
+    patch = {name: value for name, value in desired.items() if resource.status.get(name) != value}
+    return patch | {"lastSyncTime": format_timestamp(now)} if patch else {}
 
 
-def transitions(resource: Resource, patch: Mapping[str, Any]) -> list[Event]:
+def list_transition_events(resource: Resource, patch: Mapping[str, Any]) -> list[Event]:
     """One Event when Ready's status or reason moved, so that a resource that stays broken is told once."""
-    before = resource.condition(READY)
+    before = resource.get_condition(READY)
     after = next((each for each in patch.get("conditions") or () if each["type"] == READY), None)
     if after is None or (before and (before["status"], before["reason"]) == (after["status"], after["reason"])):
         return []

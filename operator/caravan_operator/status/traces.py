@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 _tracer = trace.get_tracer("caravan-operator")
 
 
-def configure() -> None:
+def configure_tracing() -> None:
     if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
         provider = TracerProvider(resource=Resource.create({"service.name": os.environ.get("OTEL_SERVICE_NAME", "caravan-operator")}))
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
@@ -21,12 +21,12 @@ def configure() -> None:
 
 
 @contextmanager
-def span(name: str, **attributes: str | int) -> Iterator[None]:
+def start_span(name: str, **attributes: str | int) -> Iterator[None]:
     with _tracer.start_as_current_span(name, attributes=attributes):
         yield
 
 
-def trace_id() -> str | None:
+def get_trace_id() -> str | None:
     """The present trace, for the logs; None where nothing is traced."""
     context = trace.get_current_span().get_span_context()
     return f"{context.trace_id:032x}" if context.is_valid else None

@@ -17,9 +17,9 @@ AmountAt = tuple[UUID, int, str, datetime]
 """Order, minor units, currency, time."""
 
 
-async def placed(work: UnitOfWork, orders: Sequence[OrderCreated]) -> None:
+async def record_orders(uow: UnitOfWork, orders: Sequence[OrderCreated]) -> None:
     lines = [(order.order_id, number, line) for order in orders for number, line in enumerate(order.lines)]
-    await work.execute(
+    await uow.execute(
         "WITH lines AS (INSERT INTO order_line_fact (order_id, line, sku, name, category, quantity, unit_price)"
         " SELECT * FROM unnest($7::uuid[], $8::int[], $9::text[], $10::text[], $11::text[], $12::bigint[], $13::bigint[]) ON CONFLICT DO NOTHING)"
         " INSERT INTO order_fact (order_id, user_id, placed_at, total, currency, units)"
@@ -43,55 +43,55 @@ async def placed(work: UnitOfWork, orders: Sequence[OrderCreated]) -> None:
     )
 
 
-async def processed(work: UnitOfWork, outcomes: Sequence[tuple[UUID, str, datetime]]) -> None:
-    await work.execute(
+async def record_outcomes(uow: UnitOfWork, outcomes: Sequence[tuple[UUID, str, datetime]]) -> None:
+    await uow.execute(
         "INSERT INTO order_fact (order_id, outcome, processed_at)"
         " SELECT DISTINCT ON (o) o, r, t FROM unnest($1::uuid[], $2::text[], $3::timestamptz[]) AS given (o, r, t) ORDER BY o, t, r"
         " ON CONFLICT (order_id) DO UPDATE SET outcome = EXCLUDED.outcome, processed_at = EXCLUDED.processed_at"
         " WHERE order_fact.processed_at IS NULL OR (EXCLUDED.processed_at, EXCLUDED.outcome) < (order_fact.processed_at, order_fact.outcome)",
-        *_columns(outcomes),
+        *_to_columns(outcomes),
     )
 
 
-async def captured(work: UnitOfWork, payments: Sequence[AmountAt]) -> None:
-    await work.execute(
+async def record_captures(uow: UnitOfWork, payments: Sequence[AmountAt]) -> None:
+    await uow.execute(
         "INSERT INTO order_fact (order_id, captured, currency, paid_at) SELECT o, max(a), max(c), min(t)"
         " FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::timestamptz[]) AS given (o, a, c, t) GROUP BY o ORDER BY o"
         " ON CONFLICT (order_id) DO UPDATE SET captured = GREATEST(order_fact.captured, EXCLUDED.captured),"
         " paid_at = LEAST(order_fact.paid_at, EXCLUDED.paid_at), currency = coalesce(order_fact.currency, EXCLUDED.currency)",
-        *_columns(payments),
+        *_to_columns(payments),
     )
 
 
-async def refunded(work: UnitOfWork, refunds: Sequence[AmountAt]) -> None:
-    await work.execute(
+async def record_refunds(uow: UnitOfWork, refunds: Sequence[AmountAt]) -> None:
+    await uow.execute(
         "INSERT INTO order_fact (order_id, refunded, currency, refunded_at) SELECT o, max(a), max(c), min(t)"
         " FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::timestamptz[]) AS given (o, a, c, t) GROUP BY o ORDER BY o"
         " ON CONFLICT (order_id) DO UPDATE SET refunded = GREATEST(order_fact.refunded, EXCLUDED.refunded),"
         " refunded_at = LEAST(order_fact.refunded_at, EXCLUDED.refunded_at), currency = coalesce(order_fact.currency, EXCLUDED.currency)",
-        *_columns(refunds),
+        *_to_columns(refunds),
     )
 
 
-async def stepped(work: UnitOfWork, step: Step, orders: Sequence[tuple[UUID, datetime]]) -> None:
-    await work.execute(
+async def record_step(uow: UnitOfWork, step: Step, orders: Sequence[tuple[UUID, datetime]]) -> None:
+    await uow.execute(
         f"INSERT INTO order_fact (order_id, {step}) SELECT o, min(t) FROM unnest($1::uuid[], $2::timestamptz[]) AS given (o, t) GROUP BY o ORDER BY o"
         f" ON CONFLICT (order_id) DO UPDATE SET {step} = LEAST(order_fact.{step}, EXCLUDED.{step})",
-        *_columns(orders),
+        *_to_columns(orders),
     )
 
 
-async def cancelled(work: UnitOfWork, orders: Sequence[tuple[UUID, int, datetime]]) -> None:
+async def record_cancellations(uow: UnitOfWork, orders: Sequence[tuple[UUID, int, datetime]]) -> None:
     """Orders with what was given back for each."""
-    await work.execute(
+    await uow.execute(
         "INSERT INTO order_fact (order_id, refunded, cancelled_at, refunded_at)"
         " SELECT o, max(a), min(t), min(t) FILTER (WHERE a > 0)"
         " FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[]) AS given (o, a, t) GROUP BY o ORDER BY o"
         " ON CONFLICT (order_id) DO UPDATE SET refunded = GREATEST(order_fact.refunded, EXCLUDED.refunded),"
         " cancelled_at = LEAST(order_fact.cancelled_at, EXCLUDED.cancelled_at), refunded_at = LEAST(order_fact.refunded_at, EXCLUDED.refunded_at)",
-        *_columns(orders),
+        *_to_columns(orders),
     )
 
 
-def _columns(rows: Sequence[tuple[object, ...]]) -> list[list[object]]:
+def _to_columns(rows: Sequence[tuple[object, ...]]) -> list[list[object]]:
     return [list(column) for column in zip(*rows, strict=True)]

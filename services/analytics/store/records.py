@@ -14,7 +14,7 @@ from caravan.messages import Delivery
 
 
 @dataclass(frozen=True, slots=True)
-class Search:
+class AuditFilter:
     """What to look for; None: anything."""
 
     actor: str | None = None
@@ -24,38 +24,38 @@ class Search:
     until: datetime | None = None
 
 
-async def record(work: UnitOfWork, deliveries: Sequence[Delivery[AuditRecorded]]) -> None:
+async def insert_records(uow: UnitOfWork, deliveries: Sequence[Delivery[AuditRecorded]]) -> None:
     records = [delivery.message for delivery in deliveries]
-    await work.execute(
+    await uow.execute(
         "INSERT INTO audit_record (id, time, actor, action, target, result, details, trace_id)"
         " SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::text[], $7::json[], $8::text[])"
         " ON CONFLICT DO NOTHING",
         [delivery.id for delivery in deliveries],
         [delivery.time for delivery in deliveries],
-        [_storable(item.actor) for item in records],
-        [_storable(item.action) for item in records],
-        [_storable(item.target) for item in records],
-        [_storable(item.result) for item in records],
+        [_replace_nul(item.actor) for item in records],
+        [_replace_nul(item.action) for item in records],
+        [_replace_nul(item.target) for item in records],
+        [_replace_nul(item.result) for item in records],
         [orjson.dumps(item.details).decode() for item in records],
-        [_storable(item.trace_id) if item.trace_id else None for item in records],
+        [_replace_nul(item.trace_id) if item.trace_id else None for item in records],
     )
 
 
-def _storable(text: str) -> str:
+def _replace_nul(text: str) -> str:
     """A deed is recorded whatever its target was called; Postgres has no NUL."""
     return text.replace("\x00", "\ufffd")
 
 
-async def page(database: Database, search: Search, after: tuple[datetime, UUID] | None, limit: int) -> list[asyncpg.Record]:
+async def search_records(database: Database, filters: AuditFilter, after: tuple[datetime, UUID] | None, limit: int) -> list[asyncpg.Record]:
     """The newest first. The conditions are put together so that each search has a plan, and an index, of its own."""
     conditions = ["true"]
     arguments: list[object] = []
     for column, operator, value in (
-        ("actor", "=", search.actor),
-        ("action", "=", search.action),
-        ("target", "=", search.target),
-        ("time", ">=", search.since),
-        ("time", "<", search.until),
+        ("actor", "=", filters.actor),
+        ("action", "=", filters.action),
+        ("target", "=", filters.target),
+        ("time", ">=", filters.since),
+        ("time", "<", filters.until),
     ):
         if value is not None:
             arguments.append(value)

@@ -13,8 +13,8 @@ import asyncpg
 
 from caravan.database import Database, UnitOfWork
 
-By = Literal["hour", "day", "product", "category"]
-ROWS = 10_000
+Grouping = Literal["hour", "day", "product", "category"]
+MAX_ROWS = 10_000
 """So many rows of a report are given out: the first hours, or of each currency those with the most revenue."""
 
 STATE = """CASE
@@ -24,16 +24,16 @@ STATE = """CASE
     WHEN shipped_at IS NOT NULL THEN 'shipped'
     WHEN paid_at IS NOT NULL OR outcome = 'completed' THEN 'paid'
     ELSE 'created' END"""
-KEPT = "paid_at IS NOT NULL AND (refunded = 0 OR refunded < captured)"
+IS_SOLD = "paid_at IS NOT NULL AND (refunded = 0 OR refunded < captured)"
 """Paid and not wholly given back: its units were sold."""
 
 FACTS = """facts AS MATERIALIZED (
     SELECT order_id, placed_at AT TIME ZONE 'UTC' AS placed, total, currency, units, captured, refunded, paid_at
     FROM order_fact WHERE placed_at >= $1 AND placed_at < $2)"""
-SUMS = f"""count(*) AS orders, count(paid_at) AS paid, coalesce(sum(units) FILTER (WHERE {KEPT}), 0) AS units,
+SUMS = f"""count(*) AS orders, count(paid_at) AS paid, coalesce(sum(units) FILTER (WHERE {IS_SOLD}), 0) AS units,
     sum(captured) AS captured, sum(refunded) AS refunded, sum(captured - refunded) AS revenue"""
 LINES = f"""lines AS (
-    SELECT order_id, sku, name, category, currency, paid_at, CASE WHEN {KEPT} THEN quantity ELSE 0 END AS units,
+    SELECT order_id, sku, name, category, currency, paid_at, CASE WHEN {IS_SOLD} THEN quantity ELSE 0 END AS units,
         coalesce(floor(unit_price::numeric * quantity * captured / NULLIF(total, 0)), 0) AS captured,
         coalesce(floor(unit_price::numeric * quantity * refunded / NULLIF(total, 0)), 0) AS refunded
     FROM facts JOIN order_line_fact USING (order_id))"""
@@ -43,7 +43,7 @@ LINE_SUMS = """count(DISTINCT order_id) AS orders, count(DISTINCT order_id) FILT
 RANK = "row_number() OVER (PARTITION BY currency ORDER BY sum(captured - refunded) DESC, sum(units) DESC, {key})"
 """Of a row among those of its currency."""
 
-ROWS_BY: dict[By, str] = {
+ROWS_BY: dict[Grouping, str] = {
     "hour": f"""SELECT to_char(placed, 'YYYY-MM-DD"T"HH24:00:00"Z"') AS key, NULL AS name, currency, {SUMS} FROM facts GROUP BY 1, 3 ORDER BY 1, 3""",
     "day": f"SELECT to_char(placed, 'YYYY-MM-DD') AS key, NULL AS name, currency, {SUMS} FROM facts GROUP BY 1, 3 ORDER BY 1, 3",
     "product": f"SELECT sku AS key, max(name) AS name, currency, {LINE_SUMS} FROM lines GROUP BY sku, currency ORDER BY {RANK.format(key='sku')}, 3",
@@ -51,13 +51,13 @@ ROWS_BY: dict[By, str] = {
 }
 
 
-async def sales(database: Database, since: datetime, until: datetime, by: By) -> list[asyncpg.Record]:
+async def fetch_sales(database: Database, since: datetime, until: datetime, by: Grouping) -> list[asyncpg.Record]:
     """Rows by hour, day, product or category, at most ROWS + 1, of which the one that is too many has the place after ROWS; then a total per currency,
     whose `key` is None. Products and categories come currency by currency."""
     ranked = by in ("product", "category")
     lines = f", {LINES}" if ranked else ""
     return await database.fetch(
-        f"WITH {FACTS}{lines}, found AS ({ROWS_BY[by]} LIMIT {ROWS + 1})"
+        f"WITH {FACTS}{lines}, found AS ({ROWS_BY[by]} LIMIT {MAX_ROWS + 1})"
         " SELECT * FROM (SELECT row_number() OVER () AS place, * FROM found UNION ALL"
         f" SELECT NULL, NULL, NULL, currency, {SUMS} FROM facts GROUP BY currency) AS given"
         f" ORDER BY place IS NULL, {'currency, place' if ranked else 'place, currency'}",
@@ -66,7 +66,7 @@ async def sales(database: Database, since: datetime, until: datetime, by: By) ->
     )
 
 
-async def top_products(
+async def fetch_top_products(
     database: Database, since: datetime, until: datetime, sort: Literal["revenue", "units"], limit: int
 ) -> list[asyncpg.Record]:
     """By revenue the first `limit` of each currency; by units, which are alike in all of them, the first of all."""
@@ -80,7 +80,7 @@ async def top_products(
     )
 
 
-async def funnel(database: Database, since: datetime, until: datetime) -> asyncpg.Record:
+async def fetch_funnel(database: Database, since: datetime, until: datetime) -> asyncpg.Record:
     """How many orders reached each step. Later steps prove the earlier ones, so that a late message never makes a funnel that widens."""
     row = await database.fetchrow(
         "WITH seen AS (SELECT outcome, cancelled_at, EXTRACT(epoch FROM processed_at - placed_at)::float8 AS seconds,"
@@ -99,7 +99,7 @@ async def funnel(database: Database, since: datetime, until: datetime) -> asyncp
     return row
 
 
-async def states(database: Database, since: datetime, until: datetime) -> dict[str, int]:
+async def count_states(database: Database, since: datetime, until: datetime) -> dict[str, int]:
     """How many of the orders placed in a time are in which state."""
     rows = await database.fetch(
         f"SELECT {STATE} AS state, count(*) AS orders FROM order_fact WHERE placed_at >= $1 AND placed_at < $2 GROUP BY 1 ORDER BY 1",
@@ -109,9 +109,9 @@ async def states(database: Database, since: datetime, until: datetime) -> dict[s
     return {row["state"]: row["orders"] for row in rows}
 
 
-async def write_daily(work: UnitOfWork, first: date, last: date, now: datetime) -> list[date]:
+async def write_daily_reports(uow: UnitOfWork, first: date, last: date, now: datetime) -> list[date]:
     """Write the reports of these days, from the first day with an order on; the days whose report is new or differs from the written one."""
-    rows = await work.fetch(
+    rows = await uow.fetch(
         f"WITH facts AS (SELECT (placed_at AT TIME ZONE 'UTC')::date AS day, currency, units, captured, refunded, paid_at, {STATE} AS state FROM order_fact"
         " WHERE placed_at >= $1::date::timestamp AT TIME ZONE 'UTC' AND placed_at < ($2::date + 1)::timestamp AT TIME ZONE 'UTC'),"
         f" sums AS (SELECT day, currency, {SUMS} FROM facts GROUP BY day, currency),"
@@ -132,5 +132,5 @@ async def write_daily(work: UnitOfWork, first: date, last: date, now: datetime) 
     return [row["day"] for row in rows]
 
 
-async def daily(database: Database, day: date) -> asyncpg.Record | None:
+async def find_daily_report(database: Database, day: date) -> asyncpg.Record | None:
     return await database.fetchrow("SELECT day, document, revision, written_at FROM daily_report WHERE day = $1", day)

@@ -14,12 +14,12 @@ from caravan.http import (
     check_if_match,
     decode_cursor,
     document_headers,
-    entity_tag,
-    json_response,
-    page_response,
+    format_entity_tag,
+    make_json_response,
+    make_page_response,
 )
 from services.catalog import store, use_cases
-from services.catalog.api.documents import context_of, text
+from services.catalog.api.documents import get_context, parse_text
 from services.catalog.model import Category
 from services.catalog.schemas import CategoryDocument, CategoryName, CategoryRequest
 
@@ -29,12 +29,12 @@ router = APIRouter(tags=["products"])
 @router.get("/v1/categories", response_model=Page[CategoryDocument])
 async def list_categories(request: Request, limit: Limit = 20, cursor: CursorParameter = None) -> Response:
     """The categories that were declared, by name. Products may have others, with free attributes."""
-    after = decode_cursor(cursor, text)
-    found = await store.category_page(context_of(request).database, after[0] if after else None, limit + 1)
-    return page_response(found, limit, lambda row: _category(*row), lambda row: (row[0].name,))
+    after = decode_cursor(cursor, parse_text)
+    rows = await store.list_categories(get_context(request).database, after[0] if after else None, limit + 1)
+    return make_page_response(rows, limit, lambda row: _to_category_document(*row), lambda row: (row[0].name,))
 
 
-def _category(category: Category, version: int) -> CategoryDocument:
+def _to_category_document(category: Category, version: int) -> CategoryDocument:
     return CategoryDocument.model_validate(
         {"name": category.name, "attributes": category.attributes, "free": category.free, "version": version}
     )
@@ -45,8 +45,8 @@ async def put_category(
     request: Request, name: Annotated[CategoryName, Path()], body: CategoryRequest, _: Admin, if_match: IfMatch = None
 ) -> Response:
     """Declare which attributes products of a category may have, from their next change on. `{"attributes": {}, "free": true}` takes all rules away."""
-    async with context_of(request).database.work() as work:
-        version = await store.lock_category(work, name)
+    async with get_context(request).database.unit_of_work() as uow:
+        version = await store.lock_category_version(uow, name)
         check_if_match(if_match, version or 0)
-        category, version = await use_cases.put_category(work, name, body)
-    return json_response(_category(category, version), headers={"ETag": entity_tag(version)})
+        category, version = await use_cases.declare_category(uow, name, body)
+    return make_json_response(_to_category_document(category, version), headers={"ETag": format_entity_tag(version)})

@@ -14,28 +14,28 @@ from services.catalog.use_cases import CatalogContext
 SkuPath = Annotated[Sku, Path(description="the product's sku")]
 
 
-def context_of(request: Request) -> CatalogContext:
+def get_context(request: Request) -> CatalogContext:
     context: CatalogContext = request.app.state.context
     return context
 
 
-def fields(product: Product) -> dict[str, Any]:
+def to_item_fields(product: Product) -> dict[str, Any]:
     return {name: getattr(product, name) for name in ProductItem.model_fields}
 
 
-def item(product: Product) -> ProductItem:
-    return ProductItem.model_construct(**fields(product))
+def to_item(product: Product) -> ProductItem:
+    return ProductItem.model_construct(**to_item_fields(product))
 
 
-async def visible(context: CatalogContext, sku: str, caller: Caller | None) -> Product:
-    product = await store.find(context.database, sku)
-    if product is None or not (product.active or (caller is not None and caller.at_least("staff"))):
+async def get_visible_product(context: CatalogContext, sku: str, caller: Caller | None) -> Product:
+    product = await store.find_product(context.database, sku)
+    if product is None or not (product.active or (caller is not None and caller.has_role("staff"))):
         raise NotFound(f"no product {sku}")
     return product
 
 
-def text(part: Any) -> str:
+def parse_text(value: Any) -> str:
     """A part of a cursor."""
-    if not isinstance(part, str) or not model.storable(part):
+    if not isinstance(value, str) or not model.is_storable(value):
         raise ValueError("not a text")
-    return part
+    return value

@@ -9,10 +9,10 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from caravan.auth import Anyone
-from caravan.errors import Forbidden, Invalid
-from caravan.http import FREE_PARAMETERS, CursorParameter, Limit, Page, decode_cursor, page_response, parse_time
+from caravan.errors import Forbidden, InvalidRequest
+from caravan.http import FREE_PARAMETERS, CursorParameter, Limit, Page, decode_cursor, make_page_response, parse_time
 from services.catalog import model, store
-from services.catalog.api.documents import context_of, item, text
+from services.catalog.api.documents import get_context, parse_text, to_item
 from services.catalog.schemas import CategoryName, ProductItem, Sort
 
 router = APIRouter(tags=["products"])
@@ -46,74 +46,78 @@ async def list_products(
 ) -> Response:
     """The catalogue, in pages that stay stable while products are added. `attr.<name>=<value>` keeps products with that attribute, or with a list that holds it;
     the name given twice means either value."""
-    if withdrawn and (caller is None or not caller.at_least("staff")):
+    if withdrawn and (caller is None or not caller.has_role("staff")):
         raise Forbidden("withdrawn products are for staff")
     search = search.strip() or None if search else None
-    wanted = store.Wanted(search, category, _skus(skus), _attributes(request), not withdrawn)
-    by = sort or ("relevance" if search else "newest")
-    if by == "relevance" and search is None:
-        raise Invalid("sort=relevance needs a search", errors=[{"field": "query.sort", "rule": "relevance needs a search"}])
-    place = decode_cursor(cursor, _same(by), PLACES[by], text)
-    found = await store.page(context_of(request).database, wanted, by, (place[1], place[2]) if place else None, limit + 1)
-    return page_response(found, limit, lambda row: item(row[0]), lambda row: (by, row[1], row[0].sku))
+    filters = store.ProductFilter(search, category, _parse_skus(skus), _parse_attribute_filters(request), not withdrawn)
+    sort_key = sort or ("relevance" if search else "newest")
+    if sort_key == "relevance" and search is None:
+        raise InvalidRequest("sort=relevance needs a search", errors=[{"field": "query.sort", "rule": "relevance needs a search"}])
+    position = decode_cursor(cursor, _require_sort_key(sort_key), CURSOR_PARSERS[sort_key], parse_text)
+    matches = await store.search_products(
+        get_context(request).database, filters, sort_key, (position[1], position[2]) if position else None, limit + 1
+    )
+    return make_page_response(matches, limit, lambda row: to_item(row[0]), lambda row: (sort_key, row[1], row[0].sku))
 
 
-def _same(by: str) -> Callable[[Any], str]:
-    def check(part: Any) -> str:
-        if part != by:
+def _require_sort_key(sort_key: str) -> Callable[[Any], str]:
+    def check_sort_key(value: Any) -> str:
+        if value != sort_key:
             raise ValueError("the cursor of another order")
-        return by
+        return sort_key
 
-    return check
+    return check_sort_key
 
 
-def _price(part: Any) -> str:
-    if not re.fullmatch(r"[A-Z]{3}[0-9]{19}", text(part)):
+def _parse_price(part: Any) -> str:
+    if not re.fullmatch(r"[A-Z]{3}[0-9]{19}", parse_text(part)):
         raise ValueError("not a price")
     return str(part)
 
 
-def _rank(part: Any) -> float:
-    if type(part) not in (int, float) or not math.isfinite(part):
+def _parse_rank(value: Any) -> float:
+    if type(value) not in (int, float) or not math.isfinite(value):
         raise ValueError("not a rank")
-    return float(part)
+    return float(value)
 
 
-PLACES: dict[str, Callable[[Any], Any]] = {
-    "relevance": _rank,
+CURSOR_PARSERS: dict[str, Callable[[Any], Any]] = {
+    "relevance": _parse_rank,
     "newest": parse_time,
-    "name": text,
-    "price": _price,
-    "-price": _price,
-    "sku": text,
+    "name": parse_text,
+    "price": _parse_price,
+    "-price": _parse_price,
+    "sku": parse_text,
 }
 
 
-def _skus(given: str | None) -> list[str] | None:
-    if given is None:
+def _parse_skus(raw_skus: str | None) -> list[str] | None:
+    if raw_skus is None:
         return None
-    skus = [sku for sku in given.split(",") if sku]
+    skus = [sku for sku in raw_skus.split(",") if sku]
     if len(skus) > MAX_SKUS:
-        raise Invalid(f"{len(skus)} skus; at most {MAX_SKUS} are taken", errors=[{"field": "query.skus", "rule": f"at most {MAX_SKUS}"}])
+        raise InvalidRequest(
+            f"{len(skus)} skus; at most {MAX_SKUS} are taken", errors=[{"field": "query.skus", "rule": f"at most {MAX_SKUS}"}]
+        )
     return skus
 
 
-def _attributes(request: Request) -> tuple[tuple[dict[str, Any], ...], ...]:
+def _parse_attribute_filters(request: Request) -> tuple[tuple[dict[str, Any], ...], ...]:
     """For each `attr.<name>` the documents of which a product must hold one."""
     names = sorted({name for name in request.query_params if name.startswith("attr.")})
-    found = []
+    filters = []
     for parameter in names:
-        name, texts = parameter.removeprefix("attr."), request.query_params.getlist(parameter)
+        name, raw_values = parameter.removeprefix("attr."), request.query_params.getlist(parameter)
         if (
             len(names) > MAX_FILTERS
-            or len(texts) > MAX_FILTERS
+            or len(raw_values) > MAX_FILTERS
             or not name
-            or not all(model.storable(part) and len(part) <= 500 for part in (name, *texts))
+            or not all(model.is_storable(raw_text) and len(raw_text) <= 500 for raw_text in (name, *raw_values))
         ):
-            raise Invalid(
+            raise InvalidRequest(
                 f"{parameter[:50]} is not a filter",
                 errors=[{"field": f"query.{parameter[:50]}", "rule": "no such filter, or too many of them"}],
             )
-        values = [value for given in texts for value in model.wanted_values(given)]
-        found.append(tuple(document for value in values for document in ({name: value}, {name: [value]})))
-    return tuple(found)
+        values = [value for raw_value in raw_values for value in model.parse_filter_values(raw_value)]
+        filters.append(tuple(document for value in values for document in ({name: value}, {name: [value]})))
+    return tuple(filters)

@@ -20,15 +20,15 @@ MARKS = r"\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0640\u064b-\u065f\u
 
 def upgrade() -> None:
     op.execute(FOLDED.format(letters="ς", plain="σ", marks=MARKS))
-    _search_anew()
+    _rebuild_search_column()
 
 
 def downgrade() -> None:
     op.execute(FOLDED.format(letters="", plain="", marks=""))
-    _search_anew()
+    _rebuild_search_column()
 
 
-def _search_anew() -> None:
+def _rebuild_search_column() -> None:
     """A stored column keeps what the function said when its row was written."""
     op.execute("ALTER TABLE product DROP COLUMN search")
     op.execute(

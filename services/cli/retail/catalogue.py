@@ -6,10 +6,10 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from services.cli.retail.layout import CURRENCY
-from services.cli.retail.lines import InvoiceFile, Line
+from services.cli.retail.layout import DEFAULT_CURRENCY
+from services.cli.retail.lines import InvoiceFile, SalesLine
 
-DOMAIN = "retail.example"
+EMAIL_DOMAIN = "retail.example"
 
 CATEGORIES: tuple[tuple[str, frozenset[str]], ...] = (
     ("christmas", frozenset({"CHRISTMAS", "XMAS", "ADVENT", "REINDEER", "SNOWFLAKE", "SNOWMAN", "SANTA"})),
@@ -35,7 +35,7 @@ CATEGORIES: tuple[tuple[str, frozenset[str]], ...] = (
         ),
     ),
 )
-OTHER = "gifts"
+OTHER_CATEGORY = "gifts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,27 +62,27 @@ class Catalogue:
 
     products: dict[str, Product]
     customers: dict[str, Customer]
-    repriced: int
-    difference: int
-    currency: str = CURRENCY
+    repriced_lines: int
+    price_difference: int
+    currency: str = DEFAULT_CURRENCY
 
 
-def customer_of(line: Line) -> Customer:
+def build_customer(line: SalesLine) -> Customer:
     if line.customer is None:
-        guest = as_key(line.invoice)
-        return Customer(f"guest-{guest}".lower(), f"guest-{guest}@{DOMAIN}".lower(), f"Guest {guest}")
-    key = as_key(line.customer)
-    return Customer(key, f"customer-{key}@{DOMAIN}", f"Customer {key}")
+        guest = normalize_key(line.invoice)
+        return Customer(f"guest-{guest}".lower(), f"guest-{guest}@{EMAIL_DOMAIN}".lower(), f"Guest {guest}")
+    key = normalize_key(line.customer)
+    return Customer(key, f"customer-{key}@{EMAIL_DOMAIN}", f"Customer {key}")
 
 
-def as_key(text: str) -> str:
+def normalize_key(text: str) -> str:
     """A number or address of the file as part of addresses and keys: what they could not hold is replaced, and a digest keeps it apart from others."""
     if re.fullmatch(r"[A-Za-z0-9_-]{1,40}", text):
         return text
     return f"{re.sub('[^A-Za-z0-9]+', '-', text).strip('-')[:24]}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
 
 
-def catalogue(files: Sequence[InvoiceFile]) -> Catalogue:
+def build_catalogue(files: Sequence[InvoiceFile]) -> Catalogue:
     """Of files in one currency."""
     sales = [line for file in files for line in file.sales]
     descriptions: defaultdict[str, Counter[str]] = defaultdict(Counter)
@@ -90,33 +90,33 @@ def catalogue(files: Sequence[InvoiceFile]) -> Catalogue:
     for line in sales:
         prices[line.sku][line.price] += 1
         descriptions[line.sku].update([line.description] if line.description else [])
-    products = {sku: _product(sku, descriptions[sku], prices[sku]) for sku in sorted(prices)}
-    apart = [products[line.sku].price - line.price for line in sales], [line.quantity for line in sales]
-    customers = {customer.key: customer for customer in map(customer_of, sales)}
+    products = {sku: _build_product(sku, descriptions[sku], prices[sku]) for sku in sorted(prices)}
+    price_changes = [products[line.sku].price - line.price for line in sales], [line.quantity for line in sales]
+    customers = {customer.key: customer for customer in map(build_customer, sales)}
     return Catalogue(
         products,
         customers,
-        sum(each != 0 for each in apart[0]),
-        sum(each * quantity for each, quantity in zip(*apart, strict=True)),
-        files[0].currency if files else CURRENCY,
+        sum(each != 0 for each in price_changes[0]),
+        sum(each * quantity for each, quantity in zip(*price_changes, strict=True)),
+        files[0].currency if files else DEFAULT_CURRENCY,
     )
 
 
-def _product(sku: str, descriptions: Mapping[str, int], prices: Mapping[int, int]) -> Product:
+def _build_product(sku: str, descriptions: Mapping[str, int], prices: Mapping[int, int]) -> Product:
     """The name and the price that most lines have; of equally frequent ones the first in the alphabet, and the lowest."""
     name = min(descriptions, key=lambda text: (-descriptions[text], text), default=sku)
-    return Product(sku, name, category(name), min(prices, key=lambda price: (-prices[price], price)))
+    return Product(sku, name, choose_category(name), min(prices, key=lambda price: (-prices[price], price)))
 
 
-def category(name: str) -> str:
+def choose_category(name: str) -> str:
     """The first category, in the order of the table, that has a word of the name."""
     words = set(name.upper().replace(",", " ").replace(".", " ").split())
-    return next((label for label, members in CATEGORIES if words & members), OTHER)
+    return next((label for label, members in CATEGORIES if words & members), OTHER_CATEGORY)
 
 
-def stock_needed(file: InvoiceFile) -> dict[str, int]:
+def sum_stock_needed(file: InvoiceFile) -> dict[str, int]:
     """Units of each sku that the sales of one file take."""
-    needed: Counter[str] = Counter()
+    units_by_sku: Counter[str] = Counter()
     for line in file.sales:
-        needed[line.sku] += line.quantity
-    return dict(sorted(needed.items()))
+        units_by_sku[line.sku] += line.quantity
+    return dict(sorted(units_by_sku.items()))

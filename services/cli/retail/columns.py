@@ -4,7 +4,7 @@ import re
 import unicodedata
 from collections.abc import Mapping, Sequence
 
-NAMES: Mapping[str, tuple[str, ...]] = {
+KNOWN_NAMES: Mapping[str, tuple[str, ...]] = {
     field: tuple(names.split())
     for field, names in {
         "invoice": """
@@ -36,52 +36,54 @@ NAMES: Mapping[str, tuple[str, ...]] = {
         "currency": "currency currencycode wahrung waehrung devise moneda valuta waluta",
     }.items()
 }
-SHOWN = dict(
+DISPLAY_NAMES = dict(
     zip(
-        NAMES,
+        KNOWN_NAMES,
         ("InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID", "Country", "Currency"),
         strict=True,
     )
 )
 """How errors name a column: as the Online Retail set does."""
-OPTIONAL = frozenset({"description", "country", "currency"})
-NONE = "none"
+OPTIONAL_COLUMNS = frozenset({"description", "country", "currency"})
+NO_COLUMN = "none"
 """`--column customer=none`: the file has no such column."""
 _UNIT = re.compile(r"[(\[][^)\]]*[)\]]|(?:\bin\s+)?(?:\b(?:GBP|EUR|USD|CHF)\b|[£€$¥])")
-LONGEST = 200
+MAX_HEADER_LENGTH = 200
 """Characters of a header that are looked at."""
 
 
-def simplify(name: str) -> str:
+def simplify_name(name: str) -> str:
     """Without case, accents, spaces, signs and what stands in brackets: `Prix unitaire (€)` is `prixunitaire`."""
-    plain = unicodedata.normalize("NFKD", _UNIT.sub(" ", name[:LONGEST]).casefold())
-    return re.sub(r"[^a-z0-9]", "", plain)
+    simple_name = unicodedata.normalize("NFKD", _UNIT.sub(" ", name[:MAX_HEADER_LENGTH]).casefold())
+    return re.sub(r"[^a-z0-9]", "", simple_name)
 
 
-def locate(header: Sequence[str], given: Mapping[str, str]) -> dict[str, int]:
+def locate_columns(header: Sequence[str], chosen_headers: Mapping[str, str]) -> dict[str, int]:
     """The index of each column that is found. The first of the known names that the header has counts, each column once."""
-    names = [simplify(name) for name in header]
-    found: dict[str, int] = {}
-    for field, known in NAMES.items():
-        if field in given:
-            candidates = [given[field]] if given[field] in header else [simplify(given[field])]
+    names = [simplify_name(name) for name in header]
+    indices: dict[str, int] = {}
+    for field, known_names in KNOWN_NAMES.items():
+        if field in chosen_headers:
+            candidates = [chosen_headers[field]] if chosen_headers[field] in header else [simplify_name(chosen_headers[field])]
             index = next((at for at, name in enumerate(names) if name and (name in candidates or header[at] in candidates)), None)
         else:
             if field == "invoice" and "lineitemname" in names:  # an export that calls its orders by a name
-                known = ("name", *known)
+                known_names = ("name", *known_names)
             if "amazonorderid" in names:  # its `item-price` is the sum of the line
-                known = tuple(name for name in known if name != "itemprice")
-            free = [name if at not in found.values() else "" for at, name in enumerate(names)]
-            index = next((free.index(name) for name in known if name in free), None)
+                known_names = tuple(name for name in known_names if name != "itemprice")
+            free_names = [name if at not in indices.values() else "" for at, name in enumerate(names)]
+            index = next((free_names.index(name) for name in known_names if name in free_names), None)
         if index is not None:
-            found[field] = index
-    return found
+            indices[field] = index
+    return indices
 
 
-def find_missing(found: Mapping[str, int], given: Mapping[str, str]) -> list[str]:
+def find_missing(indices: Mapping[str, int], chosen_headers: Mapping[str, str]) -> list[str]:
     """What the file lacks, as errors name it; empty when an invoice file can do without."""
-    absent = [field for field in NAMES if field not in found]
-    excused = {field for field, name in given.items() if name.casefold() == NONE and field == "customer"} | OPTIONAL
-    if set(absent) <= excused:
+    absent = [field for field in KNOWN_NAMES if field not in indices]
+    optional_columns = {
+        field for field, name in chosen_headers.items() if name.casefold() == NO_COLUMN and field == "customer"
+    } | OPTIONAL_COLUMNS
+    if set(absent) <= optional_columns:
         return []
-    return [SHOWN[field] for field in absent if field != "currency"]
+    return [DISPLAY_NAMES[field] for field in absent if field != "currency"]

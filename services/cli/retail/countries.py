@@ -1,6 +1,6 @@
 """Country names as invoice files write them, as ISO 3166-1 codes."""
 
-UNKNOWN = "GB"
+FALLBACK_CODE = "GB"
 """Where the file names no country that is known: the seller's own, since the shop takes no order without one."""
 
 CODES = {
@@ -15,7 +15,7 @@ CODES = {
 }  # fmt: skip
 
 
-def country_code(name: str) -> str:
+def find_country_code(name: str) -> str:
     """By its English name, its own name, or its code."""
     plain = name.strip()
-    return plain.upper() if plain.upper() in CODES.values() else CODES.get(plain.casefold(), UNKNOWN)
+    return plain.upper() if plain.upper() in CODES.values() else CODES.get(plain.casefold(), FALLBACK_CODE)

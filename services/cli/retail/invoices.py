@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
-from services.cli.retail.catalogue import Customer, as_key, customer_of
-from services.cli.retail.countries import country_code
-from services.cli.retail.lines import InvoiceFile, Line
+from services.cli.retail.catalogue import Customer, build_customer, normalize_key
+from services.cli.retail.countries import find_country_code
+from services.cli.retail.lines import InvoiceFile, SalesLine
 from services.orders.schemas import MAX_LINES, MAX_QUANTITY
 
 
@@ -22,21 +22,21 @@ class Invoice:
     lines: tuple[tuple[str, int], ...]
 
     @property
-    def key(self) -> str:
+    def idempotency_key(self) -> str:
         """What the order is known by, whatever file it comes from: its Idempotency-Key."""
-        return f"retail-invoice-{as_key(self.number)}-{self.customer.key}"
+        return f"retail-invoice-{normalize_key(self.number)}-{self.customer.key}"
 
     @property
-    def units(self) -> int:
+    def total_units(self) -> int:
         return sum(quantity for _, quantity in self.lines)
 
     @property
-    def beyond(self) -> str | None:
+    def exceeded_limit(self) -> str | None:
         """Which limit of the API the order would break."""
         if len(self.lines) > MAX_LINES:
             return f"{len(self.lines)} different products; an order has at most {MAX_LINES}"
-        over = [(sku, quantity) for sku, quantity in self.lines if quantity > MAX_QUANTITY]
-        return f"{over[0][1]} of {over[0][0]}; a line has at most {MAX_QUANTITY}" if over else None
+        excess_lines = [(sku, quantity) for sku, quantity in self.lines if quantity > MAX_QUANTITY]
+        return f"{excess_lines[0][1]} of {excess_lines[0][0]}; a line has at most {MAX_QUANTITY}" if excess_lines else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Cancellation:
 
     order: Invoice
     time: datetime
-    by: tuple[str, ...]
+    return_numbers: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Leftover:
     sku: str
     quantity: int
     order: str | None
-    why: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,66 +65,76 @@ class Returns:
     leftovers: list[Leftover]
 
     @property
-    def partial(self) -> list[Leftover]:
+    def partial_returns(self) -> list[Leftover]:
         return [leftover for leftover in self.leftovers if leftover.order]
 
     @property
-    def unmatched(self) -> list[Leftover]:
+    def unmatched_returns(self) -> list[Leftover]:
         return [leftover for leftover in self.leftovers if not leftover.order]
 
 
-def invoices(files: Iterable[InvoiceFile]) -> list[Invoice]:
+def build_invoices(files: Iterable[InvoiceFile]) -> list[Invoice]:
     """In the order of their time. An invoice with several customers is an order for each."""
-    return _grouped(line for file in files for line in file.sales)
+    return _group_lines(line for file in files for line in file.sales)
 
 
-def _grouped(lines: Iterable[Line]) -> list[Invoice]:
-    groups: defaultdict[tuple[str, str | None], list[Line]] = defaultdict(list)
+def _group_lines(lines: Iterable[SalesLine]) -> list[Invoice]:
+    groups: defaultdict[tuple[str, str | None], list[SalesLine]] = defaultdict(list)
     for line in lines:
         groups[line.invoice, line.customer].append(line)
-    return sorted((_invoice(group) for group in groups.values()), key=lambda invoice: (invoice.time, invoice.number, invoice.customer.key))
+    return sorted(
+        (_build_invoice(group) for group in groups.values()), key=lambda invoice: (invoice.time, invoice.number, invoice.customer.key)
+    )
 
 
-def _invoice(lines: list[Line]) -> Invoice:
+def _build_invoice(lines: list[SalesLine]) -> Invoice:
     quantities: Counter[str] = Counter()
     for line in lines:
         quantities[line.sku] += line.quantity
     first = lines[0]
     return Invoice(
-        first.invoice, customer_of(first), min(line.time for line in lines), country_code(first.country), tuple(sorted(quantities.items()))
+        first.invoice,
+        build_customer(first),
+        min(line.time for line in lines),
+        find_country_code(first.country),
+        tuple(sorted(quantities.items())),
     )
 
 
 def match_returns(files: Iterable[InvoiceFile], orders: Iterable[Invoice]) -> Returns:
     """Each return is given to earlier orders of the same customer: first to one that it gives back exactly, then to all that it gives back whole, then to one
     that holds everything in it, then piece by piece; of several the latest. An order is cancelled when nothing of it is left."""
-    bought: defaultdict[str, list[_Open]] = defaultdict(list)
+    open_orders: defaultdict[str, list[_OpenOrder]] = defaultdict(list)
     for order in orders:
-        bought[order.customer.key].insert(0, _Open(order, Counter(dict(order.lines)), []))
+        open_orders[order.customer.key].insert(0, _OpenOrder(order, Counter(dict(order.lines)), []))
     lines = [line for file in files for line in file.returns]
-    known = _grouped(line for line in lines if line.customer is not None)
+    return_invoices = _group_lines(line for line in lines if line.customer is not None)
     leftovers = [
         Leftover(line.invoice, line.sku, line.quantity, None, "a guest's: nobody to match it with")
         for line in lines
         if line.customer is None
     ]
-    for back in known:
-        rest = Counter(dict(back.lines))
-        earlier = [candidate for candidate in bought[back.customer.key] if candidate.order.time <= back.time]
-        _give_back(back, rest, earlier)
+    for returned in return_invoices:
+        unmatched_units = Counter(dict(returned.lines))
+        earlier_orders = [candidate for candidate in open_orders[returned.customer.key] if candidate.order.time <= returned.time]
+        _match_return(returned, unmatched_units, earlier_orders)
         leftovers += [
-            Leftover(back.number, sku, quantity, None, "no earlier order of the files has it") for sku, quantity in rest.items() if quantity
+            Leftover(returned.number, sku, quantity, None, "no earlier order of the files has it")
+            for sku, quantity in unmatched_units.items()
+            if quantity
         ]
-    entries = [entry for candidates in bought.values() for entry in candidates if entry.taken]
-    whole = [entry for entry in entries if not entry.left.total()]
+    entries = [entry for candidates in open_orders.values() for entry in candidates if entry.returned_units]
+    fully_returned = [entry for entry in entries if not entry.open_units.total()]
     for entry in entries:
-        if entry.left.total():
+        if entry.open_units.total():
             leftovers += [
-                Leftover(by.number, sku, quantity, entry.order.number, "a part of the order") for by, sku, quantity in entry.taken
+                Leftover(by.number, sku, quantity, entry.order.number, "a part of the order") for by, sku, quantity in entry.returned_units
             ]
     cancellations = [
-        Cancellation(entry.order, max(by.time for by, _, _ in entry.taken), tuple(sorted({by.number for by, _, _ in entry.taken})))
-        for entry in whole
+        Cancellation(
+            entry.order, max(by.time for by, _, _ in entry.returned_units), tuple(sorted({by.number for by, _, _ in entry.returned_units}))
+        )
+        for entry in fully_returned
     ]
     return Returns(
         sorted(cancellations, key=lambda each: (each.time, each.order.number)), sorted(leftovers, key=lambda each: (each.invoice, each.sku))
@@ -132,24 +142,29 @@ def match_returns(files: Iterable[InvoiceFile], orders: Iterable[Invoice]) -> Re
 
 
 @dataclass(slots=True)
-class _Open:
+class _OpenOrder:
     """What is left of an order, and which returns took the rest."""
 
     order: Invoice
-    left: Counter[str]
-    taken: list[tuple[Invoice, str, int]]
+    open_units: Counter[str]
+    returned_units: list[tuple[Invoice, str, int]]
 
-    def take(self, back: Invoice, rest: Counter[str]) -> None:
-        for sku in list(rest):
-            quantity = min(self.left[sku], rest[sku])
+    def apply_return(self, returned: Invoice, unmatched_units: Counter[str]) -> None:
+        for sku in list(unmatched_units):
+            quantity = min(self.open_units[sku], unmatched_units[sku])
             if quantity:
-                self.left[sku] -= quantity
-                rest[sku] -= quantity
-                self.taken.append((back, sku, quantity))
+                self.open_units[sku] -= quantity
+                unmatched_units[sku] -= quantity
+                self.returned_units.append((returned, sku, quantity))
 
 
-def _give_back(back: Invoice, rest: Counter[str], earlier: list[_Open]) -> None:
-    for fits in (lambda entry: entry.left == rest, lambda entry: entry.left <= rest, lambda entry: entry.left >= rest, lambda entry: True):
-        for entry in earlier:
-            if rest.total() and entry.left.total() and fits(entry):
-                entry.take(back, rest)
+def _match_return(returned: Invoice, unmatched_units: Counter[str], earlier_orders: list[_OpenOrder]) -> None:
+    for is_fit in (
+        lambda entry: entry.open_units == unmatched_units,
+        lambda entry: entry.open_units <= unmatched_units,
+        lambda entry: entry.open_units >= unmatched_units,
+        lambda entry: True,
+    ):
+        for entry in earlier_orders:
+            if unmatched_units.total() and entry.open_units.total() and is_fit(entry):
+                entry.apply_return(returned, unmatched_units)

@@ -9,28 +9,28 @@ from datetime import datetime
 from decimal import Decimal
 
 from caravan.email_address import is_email_address
-from caravan.money import minor_digits
-from caravan.text import as_line
-from services.cli.retail.layout import CURRENCY, Layout, Options, find_layout
-from services.cli.retail.moments import read_moment
-from services.cli.retail.reader import Refusal, Row, decode, read_rows
-from services.cli.retail.values import currencies_in, is_no_customer, is_nothing, read_number
+from caravan.money import get_minor_digits
+from caravan.text import clean_line
+from services.cli.retail.layout import DEFAULT_CURRENCY, Layout, ReadingOptions, find_layout
+from services.cli.retail.moments import parse_timestamp
+from services.cli.retail.reader import Refusal, Row, decode_content, read_rows
+from services.cli.retail.values import detect_currencies, is_empty_value, is_guest, parse_number
 from services.orders.schemas import MAX_QUANTITY
 
-INVOICE = "bad invoice number"
-CODE = "bad stock code"
-QUANTITY = "bad quantity"
-PRICE = "bad price"
-PENCE = "price with more decimals than its currency has"
+BAD_INVOICE_NUMBER = "bad invoice number"
+BAD_STOCK_CODE = "bad stock code"
+BAD_QUANTITY = "bad quantity"
+BAD_PRICE = "bad price"
+TOO_MANY_DECIMALS = "price with more decimals than its currency has"
 OTHER_CURRENCY = "another currency"
-DATE = "bad date"
-CUSTOMER = "bad customer"
+BAD_DATE = "bad date"
+BAD_CUSTOMER = "bad customer"
 NOT_GOODS = "not goods (postage, fees, discounts, samples, vouchers)"
-ADJUSTMENT = "stock adjustment, not a sale"
-FREE = "given away (price 0)"
+STOCK_ADJUSTMENT = "stock adjustment, not a sale"
+ZERO_PRICE = "given away (price 0)"
 POSITIVE_RETURN = "return with a positive quantity"
 
-MAX_NAME = 200
+MAX_NAME_LENGTH = 200
 """Of a product in the catalogue."""
 MAX_PRICE = 100_000_000
 """In minor units. A unit price above a million pounds is a typing error."""
@@ -43,14 +43,14 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class SalesLine:
     """A used line. `quantity` is above zero for returns too: `returned` tells them apart. `customer` is None for a guest, `price` is in minor units.
 
     `identity` is the same for the same line in any export that holds it, however it was saved."""
 
     number: int
     invoice: str
-    returned: bool
+    is_return: bool
     sku: str
     description: str
     quantity: int
@@ -68,146 +68,150 @@ class InvoiceFile:
     name: str
     digest: str
     encoding: str
-    read: int
-    sales: list[Line]
-    returns: list[Line]
-    refused: list[Refusal]
-    continued: int = 0
-    repeated: tuple[int, ...] = ()
+    line_count: int
+    sales: list[SalesLine]
+    returns: list[SalesLine]
+    refusals: list[Refusal]
+    continuation_count: int = 0
+    repeated_lines: tuple[int, ...] = ()
     layout: Layout | None = None
 
     @property
-    def accounted(self) -> bool:
+    def is_accounted_for(self) -> bool:
         """Every line that was read has exactly one verdict."""
-        numbers = [verdict.number for verdicts in (self.sales, self.returns, self.refused) for verdict in verdicts]
-        numbers += self.repeated
-        return len(numbers) == len(set(numbers)) == self.read - self.continued
+        numbers = [verdict.number for verdicts in (self.sales, self.returns, self.refusals) for verdict in verdicts]
+        numbers += self.repeated_lines
+        return len(numbers) == len(set(numbers)) == self.line_count - self.continuation_count
 
     @property
     def currency(self) -> str:
-        return self.layout.currency if self.layout else CURRENCY
+        return self.layout.currency if self.layout else DEFAULT_CURRENCY
 
 
-class _Refused(Exception):
+class _LineRefusal(Exception):
     def __init__(self, reason: str, detail: str) -> None:
         self.reason, self.detail = reason, detail
 
 
-def classify(name: str, content: bytes, options: Options | None = None) -> InvoiceFile:
+def classify_file(name: str, content: bytes, options: ReadingOptions | None = None) -> InvoiceFile:
     """Raises NotAnInvoiceFile when the whole file can't be used."""
-    options = options or Options()
-    decoded = decode(content, options.encoding)
+    options = options or ReadingOptions()
+    decoded = decode_content(content, options.encoding)
     layout = find_layout(decoded, options)
-    sales: list[Line] = []
-    returns: list[Line] = []
-    refused: list[Refusal] = []
-    occurred: Counter[bytes] = Counter()
-    lines = continued = 0
-    for row in read_rows(decoded, layout.header, layout.shape):
-        lines += row.span
-        continued += row.span - 1
+    sales: list[SalesLine] = []
+    returns: list[SalesLine] = []
+    refusals: list[Refusal] = []
+    occurrences: Counter[bytes] = Counter()
+    lines = continuation_count = 0
+    for row in read_rows(decoded, layout.header_line, layout.shape):
+        lines += row.line_count
+        continuation_count += row.line_count - 1
         try:
-            line = judge(row, layout)
-        except _Refused as verdict:
-            refused.append(Refusal(row.number, verdict.reason, verdict.detail))
+            line = classify_row(row, layout)
+        except _LineRefusal as verdict:
+            refusals.append(Refusal(row.number, verdict.reason, verdict.detail))
         else:
-            line = replace(line, identity=_identify(line, layout.currency, occurred))
-            (returns if line.returned else sales).append(line)
+            line = replace(line, identity=_identify_line(line, layout.currency, occurrences))
+            (returns if line.is_return else sales).append(line)
     digest = hashlib.sha256(content).hexdigest()
-    return InvoiceFile(name, digest, decoded.encoding, lines, sales, returns, refused, continued, (), layout)
+    return InvoiceFile(name, digest, decoded.encoding, lines, sales, returns, refusals, continuation_count, (), layout)
 
 
-def leave_out_repeated(files: Sequence[InvoiceFile]) -> list[InvoiceFile]:
+def drop_repeated_lines(files: Sequence[InvoiceFile]) -> list[InvoiceFile]:
     """Exports overlap: a line that a file before had is not used twice."""
-    known: set[str] = set()
-    kept: list[InvoiceFile] = []
+    identities: set[str] = set()
+    unique_files: list[InvoiceFile] = []
     for file in files:
-        again = {line.number for line in (*file.sales, *file.returns) if line.identity in known}
-        known.update(line.identity for line in (*file.sales, *file.returns))
-        sales, returns = ([line for line in used if line.number not in again] for used in (file.sales, file.returns))
-        kept.append(replace(file, sales=sales, returns=returns, repeated=tuple(sorted(again))) if again else file)
-    return kept
+        repeated_numbers = {line.number for line in (*file.sales, *file.returns) if line.identity in identities}
+        identities.update(line.identity for line in (*file.sales, *file.returns))
+        sales, returns = ([line for line in used if line.number not in repeated_numbers] for used in (file.sales, file.returns))
+        unique_files.append(
+            replace(file, sales=sales, returns=returns, repeated_lines=tuple(sorted(repeated_numbers))) if repeated_numbers else file
+        )
+    return unique_files
 
 
-def reasons(files: Iterable[InvoiceFile]) -> Counter[str]:
-    return Counter(refusal.reason for file in files for refusal in file.refused)
+def count_reasons(files: Iterable[InvoiceFile]) -> Counter[str]:
+    return Counter(refusal.reason for file in files for refusal in file.refusals)
 
 
-def _identify(line: Line, currency: str, occurred: Counter[bytes]) -> str:
+def _identify_line(line: SalesLine, currency: str, occurrences: Counter[bytes]) -> str:
     """By what the line says and the how-manieth of its kind it is; not by its time of day, its words or its place, which saving anew may change."""
-    quantity = -line.quantity if line.returned else line.quantity
-    facts = (line.invoice, line.sku, quantity, line.price, currency, line.customer or "", line.time.date())
-    said = hashlib.blake2b("\x1f".join(map(str, facts)).encode(), digest_size=16)
-    occurred[said.digest()] += 1
-    said.update(f"\x1f{occurred[said.digest()]}".encode())
-    return said.hexdigest()
+    quantity = -line.quantity if line.is_return else line.quantity
+    identity_fields = (line.invoice, line.sku, quantity, line.price, currency, line.customer or "", line.time.date())
+    digest = hashlib.blake2b("\x1f".join(map(str, identity_fields)).encode(), digest_size=16)
+    occurrences[digest.digest()] += 1
+    digest.update(f"\x1f{occurrences[digest.digest()]}".encode())
+    return digest.hexdigest()
 
 
-def judge(row: Row, layout: Layout) -> Line:
+def classify_row(row: Row, layout: Layout) -> SalesLine:
     """The first rule that a line breaks decides; the order is that of docs/import-and-replay.md."""
     if row.reason:
-        raise _Refused(row.reason, row.detail)
+        raise _LineRefusal(row.reason, row.detail)
     text = {name: row.fields[index] for name, index in layout.columns.items()}
     invoice = re.sub(r"\s+", " ", text["invoice"].upper()).removeprefix("#")
     sku = re.sub(r"\s+", " ", text["sku"].upper())
     if not _INVOICE.fullmatch(invoice):
-        raise _Refused(INVOICE, text["invoice"])
+        raise _LineRefusal(BAD_INVOICE_NUMBER, text["invoice"])
     if not _CODE.fullmatch(sku):
-        raise _Refused(CODE, text["sku"])
-    quantity, price = _quantity(text["quantity"], layout), _price(text["price"], layout)
-    moment = read_moment(text["date"], layout.dates)
+        raise _LineRefusal(BAD_STOCK_CODE, text["sku"])
+    quantity, price = _parse_quantity(text["quantity"], layout), _parse_price(text["price"], layout)
+    moment = parse_timestamp(text["date"], layout.date_order)
     if moment is None:
-        raise _Refused(DATE, text["date"])
-    customer = _customer(text.get("customer", ""))
-    said = currencies_in(text.get("currency", "")) or currencies_in(text["price"])
-    if said and layout.currency not in said:
-        raise _Refused(OTHER_CURRENCY, said[0])
+        raise _LineRefusal(BAD_DATE, text["date"])
+    customer = _parse_customer(text.get("customer", ""))
+    currencies = detect_currencies(text.get("currency", "")) or detect_currencies(text["price"])
+    if currencies and layout.currency not in currencies:
+        raise _LineRefusal(OTHER_CURRENCY, currencies[0])
     description = text.get("description", "")
     if layout.is_retail_set:
-        returned = _judge_by_the_set(invoice, sku, quantity, price, customer, f"{text['sku']} {description}".strip())
+        is_return = _is_return_in_set(invoice, sku, quantity, price, customer, f"{text['sku']} {description}".strip())
     else:
-        returned = quantity < 0
+        is_return = quantity < 0
     if price == 0:
-        raise _Refused(FREE, text["sku"])
-    minor = price * 10 ** minor_digits(layout.currency)
+        raise _LineRefusal(ZERO_PRICE, text["sku"])
+    minor = price * 10 ** get_minor_digits(layout.currency)
     if minor != minor.to_integral_value():
-        raise _Refused(PENCE, text["price"])
-    plain = "" if is_nothing(description) else as_line(description, MAX_NAME)
-    return Line(row.number, invoice, returned, sku, plain, abs(quantity), int(minor), moment, customer, text.get("country", ""))
+        raise _LineRefusal(TOO_MANY_DECIMALS, text["price"])
+    plain_description = "" if is_empty_value(description) else clean_line(description, MAX_NAME_LENGTH)
+    return SalesLine(
+        row.number, invoice, is_return, sku, plain_description, abs(quantity), int(minor), moment, customer, text.get("country", "")
+    )
 
 
-def _judge_by_the_set(invoice: str, sku: str, quantity: int, price: Decimal, customer: str | None, shown: str) -> bool:
+def _is_return_in_set(invoice: str, sku: str, quantity: int, price: Decimal, customer: str | None, text: str) -> bool:
     """Whether it is a return, by the rules of the Online Retail set: its codes without four digits are no goods, its returns begin with C."""
     if not _GOODS.match(sku):
-        raise _Refused(NOT_GOODS, sku)
-    returned = re.fullmatch(r"C[0-9]+", invoice) is not None
-    if (quantity < 0 and not returned) or (price == 0 and customer is None):
-        raise _Refused(ADJUSTMENT, shown)
-    if price and quantity > 0 and returned:
-        raise _Refused(POSITIVE_RETURN, str(quantity))
-    return returned
+        raise _LineRefusal(NOT_GOODS, sku)
+    is_return = re.fullmatch(r"C[0-9]+", invoice) is not None
+    if (quantity < 0 and not is_return) or (price == 0 and customer is None):
+        raise _LineRefusal(STOCK_ADJUSTMENT, text)
+    if price and quantity > 0 and is_return:
+        raise _LineRefusal(POSITIVE_RETURN, str(quantity))
+    return is_return
 
 
-def _quantity(text: str, layout: Layout) -> int:
-    number = read_number(text, layout.quantity_decimals)
+def _parse_quantity(text: str, layout: Layout) -> int:
+    number = parse_number(text, layout.quantity_decimals)
     if number is None or number != number.to_integral_value() or not 1 <= abs(number) <= MAX_QUANTITY:
-        raise _Refused(QUANTITY, text)
+        raise _LineRefusal(BAD_QUANTITY, text)
     return int(number)
 
 
-def _price(text: str, layout: Layout) -> Decimal:
-    number = read_number(text, layout.price_decimals, money=True)
-    if number is None or not 0 <= number * 10 ** minor_digits(layout.currency) <= MAX_PRICE:
-        raise _Refused(PRICE, text)
+def _parse_price(text: str, layout: Layout) -> Decimal:
+    number = parse_number(text, layout.price_decimals, money=True)
+    if number is None or not 0 <= number * 10 ** get_minor_digits(layout.currency) <= MAX_PRICE:
+        raise _LineRefusal(BAD_PRICE, text)
     return number
 
 
-def _customer(text: str) -> str | None:
-    if is_no_customer(text):
+def _parse_customer(text: str) -> str | None:
+    if is_guest(text):
         return None
     number = _NUMBER.fullmatch(text)
     if number:
         return number[1]
     if not _NAME.fullmatch(text) and not is_email_address(text):
-        raise _Refused(CUSTOMER, text)
+        raise _LineRefusal(BAD_CUSTOMER, text)
     return text.lower()

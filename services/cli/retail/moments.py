@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 DateOrder = Literal["day-first", "month-first"]
 
-LONGEST = 80
+MAX_CELL_LENGTH = 80
 """Characters of a cell that may be a date or a number; a longer one is neither, and no pattern is tried on it."""
 _FIRST_YEAR, _LAST_YEAR = 1970, 2100
 
@@ -94,105 +94,105 @@ _ZONES = {name: timezone(timedelta(hours=hours)) for hours, names in _HOURS.item
 _OFFSET = re.compile(r"(?:UTC|GMT)?([+-])([0-9]{1,2})(?::?([0-9]{2}))?(?:\s*[(\[].*[)\]])?", re.IGNORECASE)
 
 
-def _simplify(text: str) -> str:
+def _simplify_text(text: str) -> str:
     """One kind of space, digits and letters; the signs of East Asian dates as dashes."""
     plain = unicodedata.normalize("NFKC", text).replace("−", "-").replace("’", "'")
     plain = re.sub(r"\s*[年月년월]\s*", "-", plain)
     return re.sub(r"\s+", " ", re.sub(r"[日일]", " ", plain)).strip()
 
 
-def _fold(word: str) -> str:
+def _fold_accents(word: str) -> str:
     return "".join(sign for sign in unicodedata.normalize("NFKD", word.casefold()) if not unicodedata.combining(sign))
 
 
-def _match(text: str) -> re.Match[str] | None:
+def _match_form(text: str) -> re.Match[str] | None:
     """By the first form that fits; a weekday before the date says nothing new."""
-    plain = _simplify(text)
+    plain = _simplify_text(text)
     for form in _FORMS:
-        if found := form.fullmatch(plain):
-            return found
+        if form_match := form.fullmatch(plain):
+            return form_match
     word, _, rest = plain.partition(" ")
-    if rest and _fold(word.rstrip(".,")) in _WEEKDAYS:
-        return next((found for form in _FORMS if (found := form.fullmatch(rest))), None)
+    if rest and _fold_accents(word.rstrip(".,")) in _WEEKDAYS:
+        return next((form_match for form in _FORMS if (form_match := form.fullmatch(rest))), None)
     return None
 
 
 def is_day_number(text: str) -> bool:
     """Whether it is a spreadsheet's number of a day, with the time as its fraction."""
-    found = _DAY_NUMBER.fullmatch(text)
-    return found is not None and int(found[1]) in _DAY_NUMBERS
+    number_match = _DAY_NUMBER.fullmatch(text)
+    return number_match is not None and int(number_match[1]) in _DAY_NUMBERS
 
 
 @lru_cache(maxsize=65_536)
-def date_order_of(text: str) -> DateOrder | Literal["either"] | None:
+def detect_date_order(text: str) -> DateOrder | Literal["either"] | None:
     """Which order of day and month a date speaks for. Dots are written by those who write the day first."""
-    found = _match(text) if len(text) <= LONGEST else None
-    if not found or found.re is not _NUMERIC:
+    form_match = _match_form(text) if len(text) <= MAX_CELL_LENGTH else None
+    if not form_match or form_match.re is not _NUMERIC:
         return None
-    a, b = int(found["a"]), int(found["b"])
+    a, b = int(form_match["a"]), int(form_match["b"])
     if a > 12 >= b:
         return "day-first"
     if b > 12 >= a:
         return "month-first"
     if a == b or a > 12 or not a or not b:
         return None
-    return "day-first" if found["sep"] == "." else "either"
+    return "day-first" if form_match["sep"] == "." else "either"
 
 
 @lru_cache(maxsize=65_536)
-def read_moment(text: str, order: DateOrder) -> datetime | None:
+def parse_timestamp(text: str, order: DateOrder) -> datetime | None:
     """In UTC; a date that names no zone is taken as UTC, one without a time as midnight."""
-    if len(text) > LONGEST:
+    if len(text) > MAX_CELL_LENGTH:
         return None
     try:
-        moment = _by_number(text) or _by_form(text, order)
+        moment = _parse_number(text) or _parse_form(text, order)
         return moment.astimezone(UTC) if moment and _FIRST_YEAR <= moment.year <= _LAST_YEAR else None
     except (ValueError, OverflowError):
         return None
 
 
-def _by_number(text: str) -> datetime | None:
+def _parse_number(text: str) -> datetime | None:
     if is_day_number(text):
         seconds = round(float(text.replace(",", ".")) % 1 * 86_400)
         return _DAY_ZERO + timedelta(days=int(text[:5]), seconds=seconds)
-    if (found := _UNIX.fullmatch(text)) and int(found[1]) in _SECONDS:
-        return datetime.fromtimestamp(int(found[1]), UTC)
+    if (unix_match := _UNIX.fullmatch(text)) and int(unix_match[1]) in _SECONDS:
+        return datetime.fromtimestamp(int(unix_match[1]), UTC)
     return None
 
 
-def _by_form(text: str, order: DateOrder) -> datetime | None:
-    plain = _COMPACT.sub(lambda parts: f"{parts[1]} {parts[2]}:{parts[3]}:{parts[4] or '00'}", _simplify(text), count=1)
-    found = _match(plain)
-    if not found:
+def _parse_form(text: str, order: DateOrder) -> datetime | None:
+    plain = _COMPACT.sub(lambda parts: f"{parts[1]} {parts[2]}:{parts[3]}:{parts[4] or '00'}", _simplify_text(text), count=1)
+    form_match = _match_form(plain)
+    if not form_match:
         return None
-    parts = {name.removesuffix("2"): value for name, value in found.groupdict().items() if value is not None}
-    year = int(parts["y"])
-    if len(parts["y"]) == 2:
+    fields = {name.removesuffix("2"): value for name, value in form_match.groupdict().items() if value is not None}
+    year = int(fields["y"])
+    if len(fields["y"]) == 2:
         year += 1900 if year >= 69 else 2000
-    if "a" in parts:
-        day, month = (int(parts["a"]), int(parts["b"]))[:: 1 if order == "day-first" else -1]
+    if "a" in fields:
+        day, month = (int(fields["a"]), int(fields["b"]))[:: 1 if order == "day-first" else -1]
     else:
-        day, month = int(parts["d"]), int(parts["mo"]) if "mo" in parts else _month(parts["name"])
-    hour, half = int(parts.get("h", 0)), parts.get("half", "").casefold()
+        day, month = int(fields["d"]), int(fields["mo"]) if "mo" in fields else _find_month(fields["name"])
+    hour, half = int(fields.get("h", 0)), fields.get("half", "").casefold()
     if half:
         if not 1 <= hour <= 12:
             return None
         hour = hour % 12 + (12 if half == "p" else 0)
-    return datetime(year, month, day, hour, int(parts.get("m", 0)), int(parts.get("s", 0)), tzinfo=_zone(parts.get("zone", "")))
+    return datetime(year, month, day, hour, int(fields.get("m", 0)), int(fields.get("s", 0)), tzinfo=_parse_zone(fields.get("zone", "")))
 
 
-def _month(name: str) -> int:
+def _find_month(name: str) -> int:
     """ValueError by way of `datetime` when it is none: there is no month 0."""
-    plain = _fold(name)
+    plain = _fold_accents(name)
     return _MONTHS.get(plain[:4]) or _MONTHS.get(plain[:3], 0)
 
 
-def _zone(text: str) -> tzinfo:
+def _parse_zone(text: str) -> tzinfo:
     """ValueError for a zone that is not known: a time in it would be wrong by hours."""
     text = text.strip()
-    if found := _OFFSET.fullmatch(text):
-        shift = timedelta(hours=int(found[2]), minutes=int(found[3] or 0))
-        return timezone(-shift if found[1] == "-" else shift)
+    if offset_match := _OFFSET.fullmatch(text):
+        shift = timedelta(hours=int(offset_match[2]), minutes=int(offset_match[3] or 0))
+        return timezone(-shift if offset_match[1] == "-" else shift)
     word = re.sub(r"\s*[(\[].*[)\]]$", "", text)
     if not word or word.casefold() in _ZONES:
         return _ZONES[word.casefold() or "utc"]

@@ -5,12 +5,12 @@ import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-MAX_SPAN = 40
+MAX_ROW_LINES = 40
 """A quoted field may hold line breaks; a quote that is still open after this many lines is a stray one, and only its own line is refused."""
 
-BLANK = "blank line"
+BLANK_LINE = "blank line"
 UNREADABLE = "not readable as CSV"
-FIELDS = "wrong number of fields"
+WRONG_FIELD_COUNT = "wrong number of fields"
 
 _MARKS = (
     (codecs.BOM_UTF8, "utf-8"),
@@ -19,7 +19,7 @@ _MARKS = (
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
-LEGACY = "windows-1252"
+LEGACY_ENCODING = "windows-1252"
 
 
 class NotAnInvoiceFile(Exception):
@@ -31,7 +31,7 @@ class Row:
     """One row of the file: the line where it begins, how many lines it has, and its fields, or the reason and detail of its refusal."""
 
     number: int
-    span: int
+    line_count: int
     fields: Sequence[str]
     reason: str = ""
     detail: str = ""
@@ -47,10 +47,10 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Decoded:
+class DecodedText:
     lines: list[str]
     encoding: str
-    why: str
+    reason: str
     ended: bool
     """Whether the last line has its end: without one it may be cut off."""
 
@@ -64,7 +64,7 @@ class Shape:
     delimiter: str
 
 
-def decode(content: bytes, encoding: str | None) -> Decoded:
+def decode_content(content: bytes, encoding: str | None) -> DecodedText:
     """By the encoding that the user names, else by the byte order mark, else UTF-8; what is no UTF-8 is Windows-1252, of which Latin-1 is a part."""
     mark = next(((mark, name) for mark, name in _MARKS if content.startswith(mark)), None)
     if encoding:
@@ -72,53 +72,55 @@ def decode(content: bytes, encoding: str | None) -> Decoded:
             text = content.decode(encoding)
         except (LookupError, UnicodeError) as error:
             raise NotAnInvoiceFile(f"it can't be read as {encoding}: {error}; name another --encoding") from None
-        return _decoded(text.removeprefix("\ufeff"), encoding, "given")
+        return _make_decoded_text(text.removeprefix("\ufeff"), encoding, "given")
     if mark:
         text = content[len(mark[0]) :].decode(mark[1], errors="replace")
-        return _decoded(text, mark[1], "a byte order mark")
+        return _make_decoded_text(text, mark[1], "a byte order mark")
     for name, zeros in (("utf-16-le", content[1:200:2]), ("utf-16-be", content[0:200:2])):
         if len(zeros) > 3 and zeros.count(0) > 0.7 * len(zeros):
-            return _decoded(content.decode(name, errors="replace"), name, "every other byte is zero")
+            return _make_decoded_text(content.decode(name, errors="replace"), name, "every other byte is zero")
     try:
-        return _decoded(content.decode("utf-8"), "utf-8", "plain ASCII" if content.isascii() else "it is valid")
+        return _make_decoded_text(content.decode("utf-8"), "utf-8", "plain ASCII" if content.isascii() else "it is valid")
     except UnicodeDecodeError as error:
-        why = f"byte {error.start + 1} is no UTF-8"
-    foreign: list[int] = []
+        reason = f"byte {error.start + 1} is no UTF-8"
+    invalid_positions: list[int] = []
 
     def read_byte(error: UnicodeError) -> tuple[str, int]:
         assert isinstance(error, UnicodeDecodeError)
-        foreign.append(error.start)
+        invalid_positions.append(error.start)
         byte = error.object[error.start : error.start + 1]
         try:
-            return byte.decode(LEGACY), error.start + 1
+            return byte.decode(LEGACY_ENCODING), error.start + 1
         except UnicodeDecodeError:
             return byte.decode("latin-1"), error.start + 1
 
     codecs.register_error("caravan-legacy", read_byte)
     mixed = content.decode("utf-8", errors="caravan-legacy")
-    if sum(sign > "\x7f" for sign in mixed) == len(foreign):
-        return _decoded(mixed, LEGACY, why)
-    return _decoded(mixed, f"utf-8 and {LEGACY}", f"{len(foreign)} bytes are no UTF-8, the first is byte {foreign[0] + 1}")
+    if sum(sign > "\x7f" for sign in mixed) == len(invalid_positions):
+        return _make_decoded_text(mixed, LEGACY_ENCODING, reason)
+    return _make_decoded_text(
+        mixed, f"utf-8 and {LEGACY_ENCODING}", f"{len(invalid_positions)} bytes are no UTF-8, the first is byte {invalid_positions[0] + 1}"
+    )
 
 
-def _decoded(text: str, encoding: str, why: str) -> Decoded:
+def _make_decoded_text(text: str, encoding: str, why: str) -> DecodedText:
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     ended = lines[-1] == ""
     if ended:
         lines.pop()
-    return Decoded(lines, encoding, why, ended)
+    return DecodedText(lines, encoding, why, ended)
 
 
-def read_rows(decoded: Decoded, start: int, shape: Shape) -> Iterator[Row]:
+def read_rows(decoded: DecodedText, start: int, shape: Shape) -> Iterator[Row]:
     """The rows from the line with the index `start` on. A last row that may be cut off has all its fields, or is refused."""
-    at = start
+    index = start
     whole = replace(shape, least=shape.width)
-    while at < len(decoded.lines):
-        row = _row(decoded.lines, at, shape)
-        if not decoded.ended and at + row.span == len(decoded.lines):
-            row = _row(decoded.lines, at, whole)
+    while index < len(decoded.lines):
+        row = _read_row(decoded.lines, index, shape)
+        if not decoded.ended and index + row.line_count == len(decoded.lines):
+            row = _read_row(decoded.lines, index, whole)
         yield row
-        at += row.span
+        index += row.line_count
 
 
 def split_line(line: str, delimiter: str) -> list[str]:
@@ -131,40 +133,40 @@ def split_line(line: str, delimiter: str) -> list[str]:
         return [field.strip() for field in line.split(delimiter)]
 
 
-def _row(lines: Sequence[str], at: int, shape: Shape) -> Row:
+def _read_row(lines: Sequence[str], index: int, shape: Shape) -> Row:
     """A quoted field goes on in the next line, unless that line has all the columns of a row itself: then the quote is a stray one."""
-    line, number, delimiter = lines[at], at + 1, shape.delimiter
+    line, number, delimiter = lines[index], index + 1, shape.delimiter
     if not line.strip(f" \t\x00\"'{delimiter}"):
-        return Row(number, 1, (), BLANK)
+        return Row(number, 1, (), BLANK_LINE)
     if '"' not in line:
-        return _fit(number, 1, line.split(delimiter), shape)
+        return _fit_fields(number, 1, line.split(delimiter), shape)
     problem = "a quote is opened and not closed"
-    for span in range(1, min(MAX_SPAN, len(lines) - at) + 1):
-        if span > 1 and lines[at + span - 1].count(delimiter) >= shape.width - 1:
+    for span in range(1, min(MAX_ROW_LINES, len(lines) - index) + 1):
+        if span > 1 and lines[index + span - 1].count(delimiter) >= shape.width - 1:
             break
         try:
-            fields = next(csv.reader(["\n".join(lines[at : at + span])], strict=True, delimiter=delimiter))
+            fields = next(csv.reader(["\n".join(lines[index : index + span])], strict=True, delimiter=delimiter))
         except csv.Error as error:
             if "unexpected end" in str(error):
                 continue
             problem = str(error)
             break
-        row = _fit(number, span, fields, shape)
+        row = _fit_fields(number, span, fields, shape)
         if span == 1 or not row.reason:
             return row
         break
     return Row(number, 1, (), UNREADABLE, problem)
 
 
-def _fit(number: int, span: int, fields: list[str], shape: Shape) -> Row:
+def _fit_fields(number: int, span: int, fields: list[str], shape: Shape) -> Row:
     """Trimmed, and without the quotes of `="00123"`; empty fields too many at the end are how spreadsheets save."""
     while len(fields) > shape.width and not fields[-1].strip():
         fields.pop()
     if not shape.least <= len(fields) <= shape.width:
-        return Row(number, span, (), FIELDS, f"{len(fields)} instead of {shape.width}")
-    return Row(number, span, [_trim(field) for field in fields] + [""] * (shape.width - len(fields)))
+        return Row(number, span, (), WRONG_FIELD_COUNT, f"{len(fields)} instead of {shape.width}")
+    return Row(number, span, [_trim_field(field) for field in fields] + [""] * (shape.width - len(fields)))
 
 
-def _trim(field: str) -> str:
+def _trim_field(field: str) -> str:
     field = field.strip()
     return field[2:-1].strip() if field.startswith('="') and field.endswith('"') and len(field) > 2 else field

@@ -7,11 +7,11 @@ from functools import lru_cache
 from typing import Literal
 
 from caravan.money import MINOR_DIGITS
-from services.cli.retail.moments import LONGEST
+from services.cli.retail.moments import MAX_CELL_LENGTH
 
 Decimals = Literal["point", "comma"]
 
-_NOTHING = frozenset(
+_EMPTY_WORDS = frozenset(
     """
     na nan nat null nil none empty blank missing unknown undefined anonymous guest void notavailable notapplicable notset notgiven nodata
     nul nulo ninguno aucun vide inconnu keine keiner leer unbekannt gast ohne nessuno geen onbekend brak nvalue novalue
@@ -71,7 +71,7 @@ _SIGNS = {
     }.items()
 }
 """What stands before or behind amounts. The first is meant where a file does not say which."""
-UNCLEAR = _SIGNS["kr"]
+AMBIGUOUS_CURRENCIES = _SIGNS["kr"]
 """Nobody can tell which of four `kr` means."""
 _CODES = {sign.casefold(): codes for sign, codes in _SIGNS.items()} | {code.casefold(): (code,) for code in MINOR_DIGITS}
 _UNIT = "|".join(re.escape(sign) for sign in sorted(_CODES, key=lambda sign: -len(sign)))
@@ -85,31 +85,31 @@ _POINT = re.compile(r"(?:[0-9]{1,3}(?:([, '])[0-9]{3})(?:\1[0-9]{3})*|[0-9]{1,2}
 _COMMA = re.compile(r"(?:[0-9]{1,3}(?:([. '])[0-9]{3})(?:\1[0-9]{3})*|[0-9]{1,12})?(?:,[0-9]{0,12})?")
 
 
-def is_nothing(text: str) -> bool:
+def is_empty_value(text: str) -> bool:
     """Every spelling of an empty cell: no sign at all, `-`, `NaN`, `#N/A`, `(null)`, `\\N`, `<NA>`, …"""
     plain = text.casefold()
     if plain == "\\n":
         return True
     words = re.sub(r"[\W_]+", "", plain)
-    return not words or words in _NOTHING
+    return not words or words in _EMPTY_WORDS
 
 
 @lru_cache(maxsize=65_536)
-def is_no_customer(text: str) -> bool:
+def is_guest(text: str) -> bool:
     """The same, and the number zero: databases give guests the number 0."""
-    return is_nothing(text) or re.fullmatch(r"[+-]?0+(?:[.,]0*)?", text) is not None
+    return is_empty_value(text) or re.fullmatch(r"[+-]?0+(?:[.,]0*)?", text) is not None
 
 
 @lru_cache(maxsize=65_536)
-def currencies_in(text: str) -> tuple[str, ...]:
+def detect_currencies(text: str) -> tuple[str, ...]:
     """What the sign or code before or behind an amount may mean, or one that stands alone; the likeliest first."""
-    if len(text) > LONGEST:
+    if len(text) > MAX_CELL_LENGTH:
         return ()
-    plain = _plain(text)
+    plain = _normalize_text(text)
     return _CODES.get(plain.casefold().rstrip(".")) or _split_unit(plain)[1]
 
 
-def _plain(text: str) -> str:
+def _normalize_text(text: str) -> str:
     """One kind of spaces, dashes, apostrophes and digits."""
     plain = unicodedata.normalize("NFKC", text.translate(_ALIKE)).translate(_ALIKE)
     return _SPACES.sub(" ", plain).strip()
@@ -119,16 +119,16 @@ def _split_unit(plain: str) -> tuple[str, tuple[str, ...]]:
     """The text without its unit, and what that may mean; a unit may stand behind the sign or within the brackets: `-£6`, `(£6)`, `6 €-`."""
     sign = plain[0] if plain[:1] in ("-", "+", "(") else ""
     rest = plain[len(sign) :].lstrip()
-    if found := _BEFORE.match(rest):
-        return sign + rest[found.end() :], _CODES[found["unit"].casefold()]
+    if unit_match := _BEFORE.match(rest):
+        return sign + rest[unit_match.end() :], _CODES[unit_match["unit"].casefold()]
     tail = plain[-1] if plain[-1:] in ("-", ")") else ""
     rest = plain[: len(plain) - len(tail)].rstrip()
-    if found := _BEHIND.search(rest):
-        return rest[: found.start()].rstrip() + tail, _CODES[found["unit"].casefold()]
+    if unit_match := _BEHIND.search(rest):
+        return rest[: unit_match.start()].rstrip() + tail, _CODES[unit_match["unit"].casefold()]
     return plain, ()
 
 
-def _bare(plain: str) -> tuple[str, bool]:
+def _split_sign(plain: str) -> tuple[str, bool]:
     """Without its sign; whether it is negative: `-6`, `6-`, `(6)`."""
     plain = _NO_MINOR.sub("", plain)
     if plain.startswith("(") and plain.endswith(")"):
@@ -141,12 +141,12 @@ def _bare(plain: str) -> tuple[str, bool]:
 
 
 @lru_cache(maxsize=65_536)
-def read_number(text: str, decimals: Decimals, *, money: bool = False) -> Decimal | None:
+def parse_number(text: str, decimals: Decimals, *, money: bool = False) -> Decimal | None:
     """Only amounts of money may have a unit: `2 DOZ` are not two."""
-    if len(text) > LONGEST:
+    if len(text) > MAX_CELL_LENGTH:
         return None
-    plain = _plain(text)
-    plain, negative = _bare(_split_unit(plain)[0] if money else plain)
+    plain = _normalize_text(text)
+    plain, negative = _split_sign(_split_unit(plain)[0] if money else plain)
     form = _POINT if decimals == "point" else _COMMA
     if not form.fullmatch(plain) or not any(sign.isdigit() for sign in plain):
         return None
@@ -157,9 +157,9 @@ def read_number(text: str, decimals: Decimals, *, money: bool = False) -> Decima
 
 
 @lru_cache(maxsize=65_536)
-def decimals_of(text: str, *, money: bool = False) -> Decimals | Literal["either"] | None:
+def detect_decimals(text: str, *, money: bool = False) -> Decimals | Literal["either"] | None:
     """Which convention a number speaks for; `either`: both can read it, and differently; None: it says nothing."""
-    point, comma = read_number(text, "point", money=money), read_number(text, "comma", money=money)
+    point, comma = parse_number(text, "point", money=money), parse_number(text, "comma", money=money)
     if point == comma:
         return None
     if point is None or comma is None:

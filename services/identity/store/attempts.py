@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from caravan.database import Database, UnitOfWork
-from services.identity.model import Counter
+from services.identity.model import AttemptCounter
 
 EMPTY_AFTER = timedelta(hours=12)
 """By then every counter has leaked away."""
@@ -18,7 +18,9 @@ _OPENS_AT = "CASE WHEN a.level > a.free - 1 THEN a.last_at + least($4, power(2, 
 """When the next try is taken; null is at once, whatever the clocks of several replicas say."""
 
 
-async def take(database: Database, counters: Sequence[Counter], now: datetime, longest: int, lenient: Counter | None = None) -> int:
+async def count_attempt(
+    database: Database, counters: Sequence[AttemptCounter], now: datetime, max_delay_seconds: int, lenient: AttemptCounter | None = None
+) -> int:
     """Count a try before its outcome is known: 0 when all these counters allow it, else how many seconds it has to wait, and nothing is counted.
 
     The first counter is the narrowest. Of many tries at the same moment only its free ones get through. `lenient` holds up only those whom it has seen before:
@@ -34,9 +36,9 @@ async def take(database: Database, counters: Sequence[Counter], now: datetime, l
         f" WHERE a.key <> $6 OR {_OPENS_AT} > $3 IS NOT TRUE RETURNING key)"
         " SELECT seconds, EXISTS (SELECT FROM taken WHERE key = $6) AS taken FROM waiting",
         [counter.key for counter in counters],
-        [counter.free for counter in counters],
+        [counter.free_attempts for counter in counters],
         now,
-        float(longest),
+        float(max_delay_seconds),
         lenient.key if lenient else None,
         counters[0].key,
     )
@@ -44,15 +46,15 @@ async def take(database: Database, counters: Sequence[Counter], now: datetime, l
     return 0 if row["taken"] else max(1, row["seconds"])
 
 
-async def forgive(work: UnitOfWork, narrow: Counter | None, wider: Sequence[Counter] = ()) -> None:
+async def forgive_attempt(uow: UnitOfWork, narrow_counter: AttemptCounter | None, wider_counters: Sequence[AttemptCounter] = ()) -> None:
     """The try did not fail: the narrow counter begins anew, the wider ones count it no more. Locked in the order of the keys, as `take` does."""
-    await work.execute(
+    await uow.execute(
         "UPDATE attempt SET level = CASE WHEN key = $2 THEN 0 ELSE greatest(0, level - 1) END"
         " WHERE key IN (SELECT key FROM attempt WHERE key = ANY($1) ORDER BY key FOR UPDATE)",
-        [counter.key for counter in (*([narrow] if narrow else []), *wider)],
-        narrow.key if narrow else None,
+        [counter.key for counter in (*([narrow_counter] if narrow_counter else []), *wider_counters)],
+        narrow_counter.key if narrow_counter else None,
     )
 
 
-async def prune(database: Database, now: datetime) -> None:
+async def purge_expired(database: Database, now: datetime) -> None:
     await database.fetch("DELETE FROM attempt WHERE last_at < $1", now - EMPTY_AFTER)

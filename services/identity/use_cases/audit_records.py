@@ -3,21 +3,21 @@
 from typing import Any
 
 from caravan import refusals as refused
-from caravan.audit import audit
-from caravan.client import verify_caller_behind
-from services.identity.client import AdminAction, AuditRecorded, Refusals
-from services.identity.use_cases.keys import Identity
+from caravan.audit import record_audit
+from caravan.client import verify_forwarded_caller
+from services.identity.client import AdminAction, AuditReceipt, Refusals
+from services.identity.use_cases.keys import IdentityContext
 
 
-async def record_admin_action(context: Identity, action: AdminAction) -> AuditRecorded:
-    caller = await verify_caller_behind(context.verifier, "admin")
+async def record_admin_action(context: IdentityContext, action: AdminAction) -> AuditReceipt:
+    caller = await verify_forwarded_caller(context.verifier, "admin")
     details: dict[str, Any] = dict(action.details)
-    async with context.database.work() as work:
-        audit(work, action.action, action.target, actor=caller.name, result=action.result, **details)
-    return AuditRecorded()
+    async with context.database.unit_of_work() as uow:
+        record_audit(uow, action.action, action.target, actor=caller.audit_name, result=action.result, **details)
+    return AuditReceipt()
 
 
-async def record_refusals(context: Identity, refusals: Refusals) -> AuditRecorded:
-    async with context.database.work() as work:
-        refused.record_refusals(work, refusals.items)
-    return AuditRecorded()
+async def record_refusals(context: IdentityContext, refusals: Refusals) -> AuditReceipt:
+    async with context.database.unit_of_work() as uow:
+        refused.record_refusals(uow, refusals.items)
+    return AuditReceipt()

@@ -9,40 +9,40 @@ from uuid import UUID
 
 from prometheus_client import Counter
 
-from caravan.audit import audit
+from caravan.audit import record_audit
 from caravan.clock import new_id
-from caravan.derivation import derive
+from caravan.derivation import derive_secret
 from caravan.errors import Unauthorized
-from caravan.passwords import normal_password
+from caravan.passwords import normalize_password
 from services.identity.model import (
-    CLIENT_SESSION,
-    OPERATOR,
+    CLIENT_SESSION_PREFIX,
+    OPERATOR_CLIENT,
     Account,
-    ClientRefused,
     Device,
-    GrantRefused,
+    InvalidClientError,
     RefreshToken,
-    normal_email,
+    TokenRequestError,
+    normalize_email,
 )
 from services.identity.schemas import Tokens
 from services.identity.store import accounts, sessions
-from services.identity.use_cases.alerts import alert
-from services.identity.use_cases.keys import Identity, access_token
-from services.identity.use_cases.sessions import refresh_key, require_open_session
-from services.identity.use_cases.tries import begin_try, fail_try, pass_try, remember_device
+from services.identity.use_cases.alerts import send_alert
+from services.identity.use_cases.keys import IdentityContext, issue_access_token
+from services.identity.use_cases.sessions import derive_refresh_key, require_open_session
+from services.identity.use_cases.tries import begin_attempt, fail_attempt, pass_attempt, remember_device
 
 Form = Mapping[str, str]
 
-EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
-ACCESS_TOKEN = "urn:ietf:params:oauth:token-type:access_token"
-WRONG = "the e-mail or the password is wrong"
-CLIENT_ID = re.compile(r"[a-z][a-z0-9-]{0,39}")
+TOKEN_EXCHANGE = "urn:ietf:params:oauth:grant-type:token-exchange"
+ACCESS_TOKEN_TYPE = "urn:ietf:params:oauth:token-type:access_token"
+WRONG_CREDENTIALS = "the e-mail or the password is wrong"
+CLIENT_ID_PATTERN = re.compile(r"[a-z][a-z0-9-]{0,39}")
 
-GRANTED = Counter("caravan_token_requests", "Token requests by grant: granted or refused", ["grant", "result"])
+TOKEN_REQUESTS = Counter("caravan_token_requests", "Token requests by grant: granted or refused", ["grant", "result"])
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class RequestOrigin:
     """Where a request comes from: the client's network, and the device when it has signed in before."""
 
     network: str
@@ -50,140 +50,144 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
-class Granted:
+class GrantResult:
     """Tokens, and after a sign-in what the device keeps to be known at the next one."""
 
     tokens: Tokens
     device: str | None = None
 
 
-async def grant_tokens(context: Identity, form: Form, origin: Origin) -> Granted:
+async def grant_tokens(context: IdentityContext, form: Form, origin: RequestOrigin) -> GrantResult:
     """Raises GrantRefused or ClientRefused with the error codes of the RFCs."""
-    name = _need(form, "grant_type")
+    name = _require_field(form, "grant_type")
     grant = GRANTS.get(name)
     if grant is None:
-        raise GrantRefused("unsupported_grant_type", f"grant_type must be one of {', '.join(GRANTS)}")
+        raise TokenRequestError("unsupported_grant_type", f"grant_type must be one of {', '.join(GRANTS)}")
     label = name.rpartition(":")[2]
     try:
-        granted = await grant(context, form, origin)
+        result = await grant(context, form, origin)
     except Exception:
-        GRANTED.labels(label, "refused").inc()
+        TOKEN_REQUESTS.labels(label, "refused").inc()
         raise
-    GRANTED.labels(label, "granted").inc()
-    return granted
+    TOKEN_REQUESTS.labels(label, "granted").inc()
+    return result
 
 
-def _need(form: Form, field: str) -> str:
+def _require_field(form: Form, field: str) -> str:
     value = form.get(field)
     if not value:
-        raise GrantRefused("invalid_request", f"the field {field} is missing")
+        raise TokenRequestError("invalid_request", f"the field {field} is missing")
     return value
 
 
-async def _password(context: Identity, form: Form, origin: Origin) -> Granted:
+async def _grant_by_password(context: IdentityContext, form: Form, origin: RequestOrigin) -> GrantResult:
     network = origin.network
-    email, password = normal_email(_need(form, "username")), _need(form, "password")
-    given = await begin_try(context, email, network, origin.device)
-    account = await accounts.find(context.database, email)
-    right, better = await context.parts.hasher.verify(normal_password(password), account.password if account else None)
-    if account is None or not right or account.disabled:
-        fail_try()
-        async with context.database.work() as work:
-            reason = "unknown user" if account is None else "wrong password" if not right else "disabled"
-            audit(work, "login.failed", f"user:{account.id if account else 'unknown'}", result="refused", reason=reason, network=network)
-        raise GrantRefused("invalid_grant", "the account is disabled" if right else WRONG)
+    email, password = normalize_email(_require_field(form, "username")), _require_field(form, "password")
+    attempt = await begin_attempt(context, email, network, origin.device)
+    account = await accounts.find_by_email(context.database, email)
+    is_right, new_hash = await context.resources.hasher.verify_password(normalize_password(password), account.password if account else None)
+    if account is None or not is_right or account.disabled:
+        fail_attempt()
+        async with context.database.unit_of_work() as uow:
+            reason = "unknown user" if account is None else "wrong password" if not is_right else "disabled"
+            record_audit(
+                uow, "login.failed", f"user:{account.id if account else 'unknown'}", result="refused", reason=reason, network=network
+            )
+        raise TokenRequestError("invalid_grant", "the account is disabled" if is_right else WRONG_CREDENTIALS)
     session, now = new_id(), context.clock()
-    async with context.database.work() as work:
-        if not await sessions.insert(work, session, account, network, now, now + timedelta(days=context.settings.session_days)):
-            raise GrantRefused("invalid_grant", WRONG)
-        await pass_try(work, given)
-        audit(work, "login.succeeded", f"user:{account.id}", actor=f"{account.role}:{account.id}", session=str(session), network=network)
-    if better and account.password:
-        await accounts.rehash(context.database, account.id, account.password, better)
-    tokens = _tokens(context, account.id, account.role, RefreshToken(session, 1))
-    return Granted(tokens, remember_device(context, account, origin.device))
+    async with context.database.unit_of_work() as uow:
+        if not await sessions.insert_session(uow, session, account, network, now, now + timedelta(days=context.settings.session_days)):
+            raise TokenRequestError("invalid_grant", WRONG_CREDENTIALS)
+        await pass_attempt(uow, attempt)
+        record_audit(
+            uow, "login.succeeded", f"user:{account.id}", actor=f"{account.role}:{account.id}", session=str(session), network=network
+        )
+    if new_hash and account.password:
+        await accounts.replace_password_hash(context.database, account.id, account.password, new_hash)
+    tokens = _build_tokens(context, account.id, account.role, RefreshToken(session, 1))
+    return GrantResult(tokens, remember_device(context, account, origin.device))
 
 
-async def _refresh(context: Identity, form: Form, _: Origin) -> Granted:
+async def _grant_by_refresh(context: IdentityContext, form: Form, _: RequestOrigin) -> GrantResult:
     """Rotate. A token that was used before ends the session, also when both uses come at the same moment: which of them was the owner's can't be told."""
-    token = RefreshToken.read(_need(form, "refresh_token"), refresh_key(context))
+    token = RefreshToken.decode(_require_field(form, "refresh_token"), derive_refresh_key(context))
     if token is None:
-        raise GrantRefused("invalid_grant", "this is not a refresh token")
-    row = await sessions.advance(context.database, token.session, token.generation, context.clock())
+        raise TokenRequestError("invalid_grant", "this is not a refresh token")
+    row = await sessions.advance_generation(context.database, token.session, token.generation, context.clock())
     if row is None:
-        await _end_when_reused(context, token)
-        raise GrantRefused("invalid_grant", "the session has ended; sign in again")
-    return Granted(_tokens(context, row["id"], row["role"], RefreshToken(token.session, token.generation + 1)))
+        await _revoke_if_reused(context, token)
+        raise TokenRequestError("invalid_grant", "the session has ended; sign in again")
+    return GrantResult(_build_tokens(context, row["id"], row["role"], RefreshToken(token.session, token.generation + 1)))
 
 
-async def _end_when_reused(context: Identity, token: RefreshToken) -> None:
-    async with context.database.work() as work:
-        user_id = await sessions.revoke_reused(work, token.session, token.generation, context.clock())
+async def _revoke_if_reused(context: IdentityContext, token: RefreshToken) -> None:
+    async with context.database.unit_of_work() as uow:
+        user_id = await sessions.revoke_reused_session(uow, token.session, token.generation, context.clock())
         if user_id is None:
             return
-        account = await accounts.lock(work, user_id)
+        account = await accounts.lock_account(uow, user_id)
         assert account is not None
-        alert(work, account, "session_reuse", f"session:{token.session}")
-        audit(work, "session.reuse", f"user:{user_id}", result="revoked", session=str(token.session))
+        send_alert(uow, account, "session_reuse", f"session:{token.session}")
+        record_audit(uow, "session.reuse", f"user:{user_id}", result="revoked", session=str(token.session))
 
 
-def _tokens(context: Identity, user_id: UUID, role: str, refresh: RefreshToken) -> Tokens:
+def _build_tokens(context: IdentityContext, user_id: UUID, role: str, refresh: RefreshToken) -> Tokens:
     return Tokens(
-        access_token=access_token(context, subject=str(user_id), role=role, session=str(refresh.session)),
+        access_token=issue_access_token(context, subject=str(user_id), role=role, session=str(refresh.session)),
         expires_in=context.settings.access_seconds,
-        refresh_token=refresh.write(refresh_key(context)),
+        refresh_token=refresh.encode(derive_refresh_key(context)),
     )
 
 
-async def _client(context: Identity, form: Form, origin: Origin) -> Granted:
-    client, secret = _need(form, "client_id"), _need(form, "client_secret")
-    known = CLIENT_ID.fullmatch(client) is not None and hmac.compare_digest(
-        derive(context.secret, f"client:{client}").encode(), secret.encode()
+async def _grant_to_client(context: IdentityContext, form: Form, origin: RequestOrigin) -> GrantResult:
+    client, secret = _require_field(form, "client_id"), _require_field(form, "client_secret")
+    is_known = CLIENT_ID_PATTERN.fullmatch(client) is not None and hmac.compare_digest(
+        derive_secret(context.secret, f"client:{client}").encode(), secret.encode()
     )
-    role = "admin" if client == OPERATOR else "service"
-    target = f"client:{client if known else 'unknown'}"
-    async with context.database.work() as work:
-        if known:
-            audit(work, "login.succeeded", target, actor=f"{role}:{client}", network=origin.network)
+    role = "admin" if client == OPERATOR_CLIENT else "service"
+    target = f"client:{client if is_known else 'unknown'}"
+    async with context.database.unit_of_work() as uow:
+        if is_known:
+            record_audit(uow, "login.succeeded", target, actor=f"{role}:{client}", network=origin.network)
         else:
-            audit(work, "login.failed", target, result="refused", reason="wrong client id or secret", network=origin.network)
-    if not known:
-        raise ClientRefused
-    token = access_token(context, subject=client, role=role, session=CLIENT_SESSION + client)
-    return Granted(Tokens(access_token=token, expires_in=context.settings.access_seconds))
+            record_audit(uow, "login.failed", target, result="refused", reason="wrong client id or secret", network=origin.network)
+    if not is_known:
+        raise InvalidClientError
+    token = issue_access_token(context, subject=client, role=role, session=CLIENT_SESSION_PREFIX + client)
+    return GrantResult(Tokens(access_token=token, expires_in=context.settings.access_seconds))
 
 
-async def _exchange(context: Identity, form: Form, _: Origin) -> Granted:
+async def _grant_by_exchange(context: IdentityContext, form: Form, _: RequestOrigin) -> GrantResult:
     """An admin's access token for one that acts in a customer's name. It names both, lives in the admin's session, and can't be refreshed."""
-    if _need(form, "subject_token_type") != ACCESS_TOKEN:
-        raise GrantRefused("invalid_request", f"subject_token_type must be {ACCESS_TOKEN}")
+    if _require_field(form, "subject_token_type") != ACCESS_TOKEN_TYPE:
+        raise TokenRequestError("invalid_request", f"subject_token_type must be {ACCESS_TOKEN_TYPE}")
     try:
-        admin = await context.verifier.verify(_need(form, "subject_token"))
+        admin = await context.verifier.verify(_require_field(form, "subject_token"))
         await require_open_session(context, admin)
     except Unauthorized as error:
-        raise GrantRefused("invalid_grant", f"subject_token: {error.detail}") from None
+        raise TokenRequestError("invalid_grant", f"subject_token: {error.detail}") from None
     if admin.role != "admin" or admin.actor is not None:
-        raise GrantRefused("unauthorized_client", "only an admin may act in the name of a customer")
-    account = await _requested(context, _need(form, "requested_subject"))
-    async with context.database.work() as work:
-        audit(work, "token.exchanged", f"user:{account.id}", actor=admin.name)
-    token = access_token(context, subject=str(account.id), role=account.role, session=admin.session, actor=admin.name)
-    return Granted(Tokens(access_token=token, expires_in=context.settings.access_seconds, issued_token_type=ACCESS_TOKEN))
+        raise TokenRequestError("unauthorized_client", "only an admin may act in the name of a customer")
+    account = await _find_requested_account(context, _require_field(form, "requested_subject"))
+    async with context.database.unit_of_work() as uow:
+        record_audit(uow, "token.exchanged", f"user:{account.id}", actor=admin.audit_name)
+    token = issue_access_token(context, subject=str(account.id), role=account.role, session=admin.session, actor=admin.audit_name)
+    return GrantResult(Tokens(access_token=token, expires_in=context.settings.access_seconds, issued_token_type=ACCESS_TOKEN_TYPE))
 
 
-async def _requested(context: Identity, subject: str) -> Account:
+async def _find_requested_account(context: IdentityContext, subject: str) -> Account:
     try:
-        account = await accounts.get(context.database, UUID(subject))
+        account = await accounts.get_account(context.database, UUID(subject))
     except ValueError:
-        account = await accounts.find(context.database, normal_email(subject))
+        account = await accounts.find_by_email(context.database, normalize_email(subject))
     if account is None or account.disabled or account.role != "customer":
-        raise GrantRefused("invalid_request", "requested_subject must be the id or the e-mail of a customer who is not disabled")
+        raise TokenRequestError("invalid_request", "requested_subject must be the id or the e-mail of a customer who is not disabled")
     return account
 
 
-GRANTS: Mapping[str, Callable[[Identity, Form, Origin], Awaitable[Granted]]] = {
-    "password": _password,
-    "refresh_token": _refresh,
-    "client_credentials": _client,
-    EXCHANGE: _exchange,
+GRANTS: Mapping[str, Callable[[IdentityContext, Form, RequestOrigin], Awaitable[GrantResult]]] = {
+    "password": _grant_by_password,
+    "refresh_token": _grant_by_refresh,
+    "client_credentials": _grant_to_client,
+    TOKEN_EXCHANGE: _grant_by_exchange,
 }

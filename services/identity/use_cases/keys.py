@@ -12,101 +12,103 @@ from joserfc.jwk import OKPKey
 from caravan.auth import AUDIENCE
 from caravan.clock import new_id
 from caravan.database import UnitOfWork
-from caravan.derivation import derive
-from caravan.service import Context
+from caravan.derivation import derive_secret
+from caravan.service import ServiceContext
 from caravan.telemetry import log
-from services.identity.client import KeySet, KeysRequest
-from services.identity.model import Schedule, SigningKey
-from services.identity.providers import Hasher, new_key, public_part, seal, sign, unseal
+from services.identity.client import KeySet, KeySetRequest
+from services.identity.model import KeySchedule, SigningKey
+from services.identity.providers import PasswordHasher, export_public_part, generate_key, seal_key, sign_token, unseal_key
 from services.identity.settings import Settings
 from services.identity.store import keys as store
 
 
 @dataclass(slots=True)
-class Parts:
+class IdentityResources:
     """What a running identity holds: the hasher, and the keys as it last read them. `private`: those that it can sign with."""
 
-    hasher: Hasher
+    hasher: PasswordHasher
     keys: list[SigningKey] = field(default_factory=list)
-    private: dict[str, OKPKey] = field(default_factory=dict, repr=False)
+    private_keys: dict[str, OKPKey] = field(default_factory=dict, repr=False)
 
 
-Identity = Context[Settings, Parts]
+IdentityContext = ServiceContext[Settings, IdentityResources]
 
 
 @asynccontextmanager
-async def open_parts(context: Identity) -> AsyncIterator[Parts]:
+async def open_resources(context: IdentityContext) -> AsyncIterator[IdentityResources]:
     """The parts, with a key to sign with: the first replica makes it."""
-    context.parts = Parts(Hasher(context.settings))
+    context.resources = IdentityResources(PasswordHasher(context.settings))
     try:
-        await turn_keys(context)
-        yield context.parts
+        await rotate_keys(context)
+        yield context.resources
     finally:
-        context.parts.hasher.close()
+        context.resources.hasher.close()
 
 
-def schedule(settings: Settings) -> Schedule:
-    return Schedule(
+def build_schedule(settings: Settings) -> KeySchedule:
+    return KeySchedule(
         rotation=timedelta(days=settings.key_rotation_days),
         lead=timedelta(minutes=settings.key_lead_minutes),
         token_life=timedelta(seconds=settings.access_seconds),
     )
 
 
-async def turn_keys(context: Identity) -> bool:
+async def rotate_keys(context: IdentityContext) -> bool:
     """Publish the next key when its time has come, forget those whose last token has expired, and read what other replicas did."""
-    await _read(context)
-    if _due(context):
-        async with context.database.work() as work:
-            await store.lock(work)
-            await _read(context, work)
-            await _turn(context, work)
-        await _read(context)
+    await _reload_keys(context)
+    if _is_rotation_due(context):
+        async with context.database.unit_of_work() as uow:
+            await store.lock_keys(uow)
+            await _reload_keys(context, uow)
+            await _replace_keys(context, uow)
+        await _reload_keys(context)
     return False
 
 
-def _due(context: Identity) -> bool:
-    times, now = schedule(context.settings), context.clock()
-    return times.next_signs_from(_own(context), now) is not None or bool(times.retired(context.parts.keys, now))
+def _is_rotation_due(context: IdentityContext) -> bool:
+    schedule, now = build_schedule(context.settings), context.clock()
+    return schedule.compute_next_signs_from(_list_own_keys(context), now) is not None or bool(
+        schedule.list_retired_kids(context.resources.keys, now)
+    )
 
 
-def _own(context: Identity) -> list[SigningKey]:
+def _list_own_keys(context: IdentityContext) -> list[SigningKey]:
     """The keys that can sign: after a change of the master secret the earlier ones only verify."""
-    return [key for key in context.parts.keys if key.kid in context.parts.private]
+    return [key for key in context.resources.keys if key.kid in context.resources.private_keys]
 
 
-async def _read(context: Identity, work: UnitOfWork | None = None) -> None:
-    parts, secret = context.parts, _sealing_key(context)
-    rows = await store.every(work or context.database)
-    parts.keys = [SigningKey(row["kid"], row["signs_from"], orjson.loads(row["public"])) for row in rows]
-    opened = {row["kid"]: parts.private.get(row["kid"]) or unseal(row["sealed"], row["kid"], secret) for row in rows}
-    parts.private = {kid: key for kid, key in opened.items() if key is not None}
+async def _reload_keys(context: IdentityContext, uow: UnitOfWork | None = None) -> None:
+    resources, secret = context.resources, _derive_sealing_key(context)
+    rows = await store.list_keys(uow or context.database)
+    resources.keys = [SigningKey(row["kid"], row["signs_from"], orjson.loads(row["public"])) for row in rows]
+    unsealed_keys = {row["kid"]: resources.private_keys.get(row["kid"]) or unseal_key(row["sealed"], row["kid"], secret) for row in rows}
+    resources.private_keys = {kid: key for kid, key in unsealed_keys.items() if key is not None}
 
 
-async def _turn(context: Identity, work: UnitOfWork) -> None:
-    times, now = schedule(context.settings), context.clock()
-    await store.delete(work, times.retired(context.parts.keys, now))
-    signs_from = times.next_signs_from(_own(context), now)
+async def _replace_keys(context: IdentityContext, uow: UnitOfWork) -> None:
+    schedule, now = build_schedule(context.settings), context.clock()
+    await store.delete_keys(uow, schedule.list_retired_kids(context.resources.keys, now))
+    signs_from = schedule.compute_next_signs_from(_list_own_keys(context), now)
     if signs_from is not None:
         kid = str(new_id())
-        key = new_key(kid)
-        await store.insert(work, kid, public_part(key), seal(key, kid, _sealing_key(context)), now, signs_from)
+        key = generate_key(kid)
+        await store.insert_key(uow, kid, export_public_part(key), seal_key(key, kid, _derive_sealing_key(context)), now, signs_from)
         log.info("signing key published", kid=kid, signs_from=signs_from.isoformat())
 
 
-def _sealing_key(context: Identity) -> bytes:
-    return bytes.fromhex(derive(context.secret, "identity keys"))
+def _derive_sealing_key(context: IdentityContext) -> bytes:
+    return bytes.fromhex(derive_secret(context.secret, "identity keys"))
 
 
-async def published(context: Identity, _: KeysRequest) -> KeySet:
+async def get_key_set(context: IdentityContext, _: KeySetRequest) -> KeySet:
     """The key set from memory: a new key is read long before it signs."""
-    return KeySet(issuer=context.url, keys=[dict(key.public) for key in context.parts.keys])
+    return KeySet(issuer=context.url, keys=[dict(key.public) for key in context.resources.keys])
 
 
-def access_token(context: Identity, *, subject: str, role: str, session: str, actor: str | None = None) -> str:
+def issue_access_token(context: IdentityContext, *, subject: str, role: str, session: str, actor: str | None = None) -> str:
     now = context.clock()
-    key = schedule(context.settings).signer(_own(context), now)
-    issued = int(now.timestamp())
+    key = build_schedule(context.settings).choose_signing_key(_list_own_keys(context), now)
+    issued_at = int(now.timestamp())
     claims: dict[str, Any] = {
         "iss": context.url,
         "aud": AUDIENCE,
@@ -114,9 +116,9 @@ def access_token(context: Identity, *, subject: str, role: str, session: str, ac
         "role": role,
         "typ": "access",
         "sid": session,
-        "iat": issued,
-        "exp": issued + context.settings.access_seconds,
+        "iat": issued_at,
+        "exp": issued_at + context.settings.access_seconds,
     }
     if actor is not None:
         claims["act"] = {"sub": actor}
-    return sign(claims, context.parts.private[key.kid], key.kid)
+    return sign_token(claims, context.resources.private_keys[key.kid], key.kid)

@@ -14,71 +14,75 @@ from prometheus_client import Counter as Metric
 
 from caravan.auth import Caller
 from caravan.database import UnitOfWork
-from caravan.derivation import derive
+from caravan.derivation import derive_secret
 from caravan.errors import TooManyRequests
-from services.identity.model import Account, Counter, Device, counter
+from services.identity.model import Account, AttemptCounter, Device, build_counter
 from services.identity.store import attempts, sessions
-from services.identity.use_cases.keys import Identity
+from services.identity.use_cases.keys import IdentityContext
 
-TRIES = Metric("caravan_password_tries", "Passwords given: right, wrong, or delayed before they were looked at", ["result"])
+PASSWORD_ATTEMPTS = Metric("caravan_password_tries", "Passwords given: right, wrong, or delayed before they were looked at", ["result"])
 
 
 @dataclass(frozen=True, slots=True)
-class Try:
-    narrow: Counter
+class LoginAttempt:
+    narrow_counter: AttemptCounter
     """This device, session or address with this account."""
-    wider: tuple[Counter, ...] = ()
+    wider_counters: tuple[AttemptCounter, ...] = ()
     """For strangers: this address whatever the account, this account whatever the address."""
 
 
-async def begin_try(context: Identity, email: str, network: str, device: Device | None = None) -> Try:
+async def begin_attempt(context: IdentityContext, email: str, network: str, device: Device | None = None) -> LoginAttempt:
     """Raises TooManyRequests when it has to wait. The same statements for known and unknown addresses."""
-    knobs = context.settings
-    known, owner = await sessions.known_from(context.database, email, network)
-    if device is not None and owner == device.account:
-        return await _take(context, Try(counter("device", device.mark.hex(), free=knobs.free_tries)))
-    pair = counter("pair", email, network, free=knobs.free_tries)
-    if known:
-        return await _take(context, Try(pair))
-    of_address = counter("address", network, free=knobs.free_tries_of_address)
-    of_account = counter("account", email, free=knobs.free_tries_of_account)
-    return await _take(context, Try(pair, (of_address, of_account)), lenient=of_account)
+    settings = context.settings
+    is_known, owner_id = await sessions.check_known_network(context.database, email, network)
+    if device is not None and owner_id == device.account:
+        return await _count_attempt(context, LoginAttempt(build_counter("device", device.mark.hex(), free_attempts=settings.free_tries)))
+    pair_counter = build_counter("pair", email, network, free_attempts=settings.free_tries)
+    if is_known:
+        return await _count_attempt(context, LoginAttempt(pair_counter))
+    address_counter = build_counter("address", network, free_attempts=settings.free_tries_of_address)
+    account_counter = build_counter("account", email, free_attempts=settings.free_tries_of_account)
+    return await _count_attempt(context, LoginAttempt(pair_counter, (address_counter, account_counter)), lenient=account_counter)
 
 
-async def begin_try_of_session(context: Identity, caller: Caller) -> Try:
+async def begin_session_attempt(context: IdentityContext, caller: Caller) -> LoginAttempt:
     """Whoever is signed in is known by the session: nobody else's tries hold them up."""
-    return await _take(context, Try(counter("session", caller.session, free=context.settings.free_tries)))
+    return await _count_attempt(context, LoginAttempt(build_counter("session", caller.session, free_attempts=context.settings.free_tries)))
 
 
-async def _take(context: Identity, given: Try, lenient: Counter | None = None) -> Try:
-    seconds = await attempts.take(
-        context.database, [given.narrow, *given.wider], context.clock(), context.settings.longest_delay_seconds, lenient
+async def _count_attempt(context: IdentityContext, attempt: LoginAttempt, lenient: AttemptCounter | None = None) -> LoginAttempt:
+    seconds = await attempts.count_attempt(
+        context.database,
+        [attempt.narrow_counter, *attempt.wider_counters],
+        context.clock(),
+        context.settings.longest_delay_seconds,
+        lenient,
     )
     if seconds:
-        TRIES.labels("delayed").inc()
-        raise too_many(seconds)
-    return given
+        PASSWORD_ATTEMPTS.labels("delayed").inc()
+        raise build_too_many_error(seconds)
+    return attempt
 
 
-def fail_try() -> None:
-    TRIES.labels("wrong").inc()
+def fail_attempt() -> None:
+    PASSWORD_ATTEMPTS.labels("wrong").inc()
 
 
-async def pass_try(work: UnitOfWork, given: Try) -> None:
-    TRIES.labels("right").inc()
-    await attempts.forgive(work, given.narrow, given.wider)
+async def pass_attempt(uow: UnitOfWork, attempt: LoginAttempt) -> None:
+    PASSWORD_ATTEMPTS.labels("right").inc()
+    await attempts.forgive_attempt(uow, attempt.narrow_counter, attempt.wider_counters)
 
 
-def device_key(context: Identity) -> bytes:
-    return bytes.fromhex(derive(context.secret, "known devices"))
+def derive_device_key(context: IdentityContext) -> bytes:
+    return bytes.fromhex(derive_secret(context.secret, "known devices"))
 
 
-def remember_device(context: Identity, account: Account, device: Device | None) -> str:
+def remember_device(context: IdentityContext, account: Account, device: Device | None) -> str:
     """What the device keeps after a sign-in, to be known at the next one."""
-    known: UUID | None = device.account if device else None
-    kept = device if device and known == account.id else Device(account.id, secrets.token_bytes(16))
-    return kept.write(device_key(context))
+    account_id: UUID | None = device.account if device else None
+    device_to_keep = device if device and account_id == account.id else Device(account.id, secrets.token_bytes(16))
+    return device_to_keep.encode(derive_device_key(context))
 
 
-def too_many(seconds: int) -> TooManyRequests:
+def build_too_many_error(seconds: int) -> TooManyRequests:
     return TooManyRequests(f"too many tries that failed; the next one is taken in {seconds} s", retry_after=seconds)

@@ -8,74 +8,76 @@ import math
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from caravan.audit import audit
+from caravan.audit import record_audit
 from caravan.clock import new_id
 from caravan.database import UnitOfWork
-from caravan.derivation import derive
+from caravan.derivation import derive_secret
 from caravan.errors import Conflict, TooManyRequests
-from services.identity.model import Account, is_verification, verification_account, verification_token
+from services.identity.model import Account, create_verification_token, is_valid_verification, read_verification_account
 from services.identity.store import accounts
-from services.identity.use_cases.accounts import account_of, announce_change
-from services.identity.use_cases.alerts import alert, welcome
-from services.identity.use_cases.keys import Identity
+from services.identity.use_cases.accounts import announce_change, get_account
+from services.identity.use_cases.alerts import send_alert, send_welcome
+from services.identity.use_cases.keys import IdentityContext
 
 VERIFICATION_PAGE = "/v1/auth/verification/page"
-LIFE = timedelta(days=3)
-AGAIN_AFTER = timedelta(minutes=20)
+LINK_LIFETIME = timedelta(days=3)
+FIRST_PAUSE = timedelta(minutes=20)
 """After the first mail; twice as long after each further one, so that nobody's address is flooded by who registered it."""
-RARELY = timedelta(days=3)
+MAX_PAUSE = timedelta(days=3)
 """The longest of these pauses."""
 
 
-def _key(context: Identity) -> bytes:
-    return bytes.fromhex(derive(context.secret, "verification links"))
+def _derive_link_key(context: IdentityContext) -> bytes:
+    return bytes.fromhex(derive_secret(context.secret, "verification links"))
 
 
-async def mail_verification(context: Identity, work: UnitOfWork, account: Account) -> timedelta:
+async def mail_verification(context: IdentityContext, uow: UnitOfWork, account: Account) -> timedelta:
     """Ask the address of an account; how long to wait until it may be asked again, where it may not now."""
     now = context.clock()
-    if again := await accounts.note_verification_mail(work, account.id, now, AGAIN_AFTER, RARELY):
-        return again - now
-    link = f"{context.url}{VERIFICATION_PAGE}?token={verification_token(account, now + LIFE, _key(context))}"
-    alert(work, account, "verify_email", f"verify:{new_id()}", link=link, days=LIFE.days)
+    if next_at := await accounts.claim_verification_mail(uow, account.id, now, FIRST_PAUSE, MAX_PAUSE):
+        return next_at - now
+    link = f"{context.url}{VERIFICATION_PAGE}?token={create_verification_token(account, now + LINK_LIFETIME, _derive_link_key(context))}"
+    send_alert(uow, account, "verify_email", f"verify:{new_id()}", link=link, days=LINK_LIFETIME.days)
     return timedelta()
 
 
-async def mail_again(context: Identity, user_id: UUID) -> None:
+async def mail_verification_again(context: IdentityContext, user_id: UUID) -> None:
     """Raises Conflict when there is nothing to verify, TooManyRequests when a mail was sent a moment ago."""
-    account = await account_of(context, user_id)
+    account = await get_account(context, user_id)
     if account.verified:
         raise Conflict("your e-mail address is verified already")
-    async with context.database.work() as work:
-        if wait := await mail_verification(context, work, account):
+    async with context.database.unit_of_work() as uow:
+        if wait_time := await mail_verification(context, uow, account):
             raise TooManyRequests(
-                f"a mail is on its way; another one is sent after {math.ceil(wait / timedelta(minutes=1))} minutes",
-                retry_after=math.ceil(wait.total_seconds()),
+                f"a mail is on its way; another one is sent after {math.ceil(wait_time / timedelta(minutes=1))} minutes",
+                retry_after=math.ceil(wait_time.total_seconds()),
             )
 
 
-async def account_to_verify(context: Identity, token: str) -> Account | None:
+async def find_account_to_verify(context: IdentityContext, token: str) -> Account | None:
     """Whose address a link verifies; None when it has expired, or its account has another address or password since, or was disabled."""
-    identifier = verification_account(token)
-    account = await accounts.get(context.database, identifier) if identifier else None
-    good = account is not None and not account.disabled and is_verification(token, account, context.clock(), _key(context))
-    return account if good else None
+    identifier = read_verification_account(token)
+    account = await accounts.get_account(context.database, identifier) if identifier else None
+    is_good = (
+        account is not None and not account.disabled and is_valid_verification(token, account, context.clock(), _derive_link_key(context))
+    )
+    return account if is_good else None
 
 
-async def verify(context: Identity, token: str) -> bool:
+async def verify_email(context: IdentityContext, token: str) -> bool:
     """Take a link; whether it was good. A second time changes nothing."""
-    account = await account_to_verify(context, token)
+    account = await find_account_to_verify(context, token)
     if account is None:
         return False
-    async with context.database.work() as work:
-        await mark_verified(work, account, context.clock())
+    async with context.database.unit_of_work() as uow:
+        await mark_verified(uow, account, context.clock())
     return True
 
 
-async def mark_verified(work: UnitOfWork, account: Account, now: datetime) -> None:
+async def mark_verified(uow: UnitOfWork, account: Account, now: datetime) -> None:
     """The user has shown that the mailbox is theirs."""
-    changed = await accounts.verify(work, account.id, now)
+    changed = await accounts.set_verified(uow, account.id, now)
     if changed is not None:
-        announce_change(work, changed)
-        welcome(work, changed)
-        audit(work, "email.verified", f"user:{account.id}", actor=f"{account.role}:{account.id}")
+        announce_change(uow, changed)
+        send_welcome(uow, changed)
+        record_audit(uow, "email.verified", f"user:{account.id}", actor=f"{account.role}:{account.id}")

@@ -8,23 +8,23 @@ from uuid import UUID
 
 import asyncpg
 
-from caravan.clock import first_id
+from caravan.clock import make_lowest_id
 from caravan.database import Database, UnitOfWork
 from services.notifications.model import Preference, Priority, State
 from services.notifications.store import campaigns as campaigns
 
-PRUNED_AT_ONCE = 5_000
-COUNTED = 100_000
-IN_STATE = {state: f"state = '{state}'" for state in get_args(State)}
+PRUNE_BATCH = 5_000
+COUNT_LIMIT = 100_000
+STATE_CONDITIONS = {state: f"state = '{state}'" for state in get_args(State)}
 """In the text of the query, because only so the planner sees that a partial index serves."""
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class NotificationRow:
     """A notification as it is written."""
 
     id: UUID
-    about: str
+    dedup_key: str
     kind: str
     user_id: UUID | None
     order_id: UUID | None
@@ -37,12 +37,12 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class AttemptResult:
     """What came of one attempt. `attempts` is the claim's, so that an owner who came back too late changes nothing; `counted` is what it stays at."""
 
     id: UUID
     attempts: int
-    counted: int
+    recorded_attempts: int
     state: State
     due_at: datetime
     sent_at: datetime | None = None
@@ -50,14 +50,17 @@ class Finished:
     reason: str | None = None
 
 
-async def add(work: UnitOfWork, rows: Sequence[Row], now: datetime) -> int:
+async def insert_notifications(uow: UnitOfWork, rows: Sequence[NotificationRow], now: datetime) -> int:
     """Write notifications; a pair (about, kind) that is there already stays as it is. How many were new."""
-    rows = sorted(rows, key=lambda row: (row.about, row.kind))
+    rows = sorted(rows, key=lambda row: (row.dedup_key, row.kind))
     columns = zip(
-        *((r.id, r.about, r.kind, r.user_id, r.order_id, r.channel, r.recipient, r.priority, r.state, r.values, r.run_id) for r in rows),
+        *(
+            (r.id, r.dedup_key, r.kind, r.user_id, r.order_id, r.channel, r.recipient, r.priority, r.state, r.values, r.run_id)
+            for r in rows
+        ),
         strict=True,
     )
-    return await work.execute(
+    return await uow.execute(
         "INSERT INTO notification (id, about, kind, user_id, order_id, channel, recipient, priority, state, values, run_id, created_at, due_at)"
         " SELECT *, $12::timestamptz, $12::timestamptz FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::uuid[], $6::text[], $7::text[],"
         " $8::text[], $9::text[], $10::json[], $11::uuid[]) ON CONFLICT (about, kind) DO NOTHING",
@@ -66,13 +69,13 @@ async def add(work: UnitOfWork, rows: Sequence[Row], now: datetime) -> int:
     )
 
 
-async def owners(work: UnitOfWork, orders: Sequence[UUID]) -> dict[UUID, UUID]:
+async def find_order_owners(uow: UnitOfWork, orders: Sequence[UUID]) -> dict[UUID, UUID]:
     """Whose these orders are, as far as other notifications have told."""
-    rows = await work.fetch("SELECT order_id, user_id FROM notification WHERE order_id = ANY($1) AND user_id IS NOT NULL", list(orders))
+    rows = await uow.fetch("SELECT order_id, user_id FROM notification WHERE order_id = ANY($1) AND user_id IS NOT NULL", list(orders))
     return {row[0]: row[1] for row in rows}
 
 
-async def find_owners(database: Database, since: datetime) -> None:
+async def assign_missing_owners(database: Database, since: datetime) -> None:
     """Give notifications the owner of their order, where the one that names the owner came later."""
     await database.fetch(
         "UPDATE notification n SET user_id = o.user_id FROM notification o"
@@ -81,7 +84,7 @@ async def find_owners(database: Database, since: datetime) -> None:
     )
 
 
-async def claim(
+async def claim_due_notifications(
     database: Database, priority: Priority, channels: Sequence[str], *, now: datetime, lease: timedelta, limit: int
 ) -> list[asyncpg.Record]:
     """Take what is due, the longest waiting first. It is due again after the lease, should the claimer die."""
@@ -98,7 +101,7 @@ async def claim(
     )
 
 
-async def any_due(database: Database, priority: Priority, channels: Sequence[str], now: datetime) -> bool:
+async def has_due_notifications(database: Database, priority: Priority, channels: Sequence[str], now: datetime) -> bool:
     return bool(
         await database.fetchval(
             "SELECT EXISTS (SELECT FROM notification WHERE state = 'pending' AND priority = $1 AND due_at <= $2 AND channel = ANY($3))",
@@ -109,9 +112,11 @@ async def any_due(database: Database, priority: Priority, channels: Sequence[str
     )
 
 
-async def finish(database: Database, finished: Sequence[Finished]) -> None:
+async def save_results(database: Database, results: Sequence[AttemptResult]) -> None:
     """Record what came of the attempts. The values of what is sent go: what it said is in the mail, and a reset link must not lie about."""
-    columns = zip(*((f.id, f.attempts, f.counted, f.state, f.due_at, f.sent_at, f.subject, f.reason) for f in finished), strict=True)
+    columns = zip(
+        *((f.id, f.attempts, f.recorded_attempts, f.state, f.due_at, f.sent_at, f.subject, f.reason) for f in results), strict=True
+    )
     await database.fetch(
         "UPDATE notification n SET state = f.state, attempts = f.counted, due_at = f.due_at, sent_at = f.sent_at, subject = coalesce(f.subject, n.subject),"
         " reason = f.reason, values = CASE WHEN f.state <> 'sent' THEN n.values END"
@@ -122,7 +127,7 @@ async def finish(database: Database, finished: Sequence[Finished]) -> None:
     )
 
 
-async def page(
+async def list_notifications(
     database: Database,
     *,
     limit: int,
@@ -132,7 +137,7 @@ async def page(
     state: State | None = None,
 ) -> list[asyncpg.Record]:
     """Notifications, the newest first."""
-    conditions = [IN_STATE[state]] if state else []
+    conditions = [STATE_CONDITIONS[state]] if state else []
     arguments: list[Any] = [limit]
     for condition, value in (("user_id =", user_id), ("order_id =", order_id), ("id <", before)):
         if value is not None:
@@ -145,15 +150,15 @@ async def page(
     )
 
 
-async def waiting(database: Database) -> dict[str, int]:
+async def count_waiting(database: Database) -> dict[str, int]:
     """How many wait, by priority; counted up to a limit."""
     rows = await database.fetch(
-        "SELECT priority, count(*) FROM (SELECT priority FROM notification WHERE state = 'pending' LIMIT $1) AS p GROUP BY 1", COUNTED
+        "SELECT priority, count(*) FROM (SELECT priority FROM notification WHERE state = 'pending' LIMIT $1) AS p GROUP BY 1", COUNT_LIMIT
     )
     return {row[0]: row[1] for row in rows}
 
 
-async def prune(database: Database, before: UUID) -> int:
+async def prune_finished(database: Database, before: UUID) -> int:
     """Delete finished notifications whose id (it sorts by time) is older; of orders the last one's id is kept for each user."""
     return int(
         await database.fetchval(
@@ -163,44 +168,44 @@ async def prune(database: Database, before: UUID) -> int:
             " ON CONFLICT (user_id) DO UPDATE SET notification_id = greatest(l.notification_id, excluded.notification_id))"
             " SELECT count(*) FROM gone",
             before,
-            PRUNED_AT_ONCE,
+            PRUNE_BATCH,
         )
     )
 
 
-def _preference(row: asyncpg.Record) -> Preference:
+def _to_preference(row: asyncpg.Record) -> Preference:
     return Preference(row["channel"], row["phone"], frozenset(row["opt_out"]), row["version"])
 
 
-async def preferences(source: Database | UnitOfWork, users: Sequence[UUID]) -> dict[UUID, Preference]:
+async def find_preferences(source: Database | UnitOfWork, users: Sequence[UUID]) -> dict[UUID, Preference]:
     """The preferences of those users who have stated any."""
     rows = await source.fetch("SELECT user_id, channel, phone, opt_out, version FROM preference WHERE user_id = ANY($1)", list(users))
-    return {row["user_id"]: _preference(row) for row in rows}
+    return {row["user_id"]: _to_preference(row) for row in rows}
 
 
-async def count_for_unverified(work: UnitOfWork, users: Collection[UUID], kinds: Sequence[str], since: datetime) -> dict[UUID, int]:
+async def count_unverified_messages(uow: UnitOfWork, users: Collection[UUID], kinds: Sequence[str], since: datetime) -> dict[UUID, int]:
     """Those of these users whose address is not known to be theirs, with how many messages of these kinds they were to get since then."""
-    rows = await work.fetch(
+    rows = await uow.fetch(
         "SELECT user_id, (SELECT count(*) FROM notification n WHERE n.user_id = r.user_id AND n.id >= $4 AND n.created_at > $3"
         " AND n.kind = ANY($2) AND n.state <> 'suppressed') FROM recipient r WHERE user_id = ANY($1) AND NOT verified",
         list(users),
         list(kinds),
         since,
-        first_id(since),
+        make_lowest_id(since),
     )
     return {row[0]: row[1] for row in rows}
 
 
-async def lock_preference(work: UnitOfWork, user_id: UUID) -> Preference:
+async def lock_preference(uow: UnitOfWork, user_id: UUID) -> Preference:
     """A user's preference, made if there was none, locked until the end of the unit of work."""
-    await work.execute("INSERT INTO preference (user_id) VALUES ($1) ON CONFLICT DO NOTHING", user_id)
-    row = await work.fetchrow("SELECT channel, phone, opt_out, version FROM preference WHERE user_id = $1 FOR UPDATE", user_id)
+    await uow.execute("INSERT INTO preference (user_id) VALUES ($1) ON CONFLICT DO NOTHING", user_id)
+    row = await uow.fetchrow("SELECT channel, phone, opt_out, version FROM preference WHERE user_id = $1 FOR UPDATE", user_id)
     assert row is not None
-    return _preference(row)
+    return _to_preference(row)
 
 
-async def save_preference(work: UnitOfWork, user_id: UUID, preference: Preference) -> None:
-    await work.execute(
+async def save_preference(uow: UnitOfWork, user_id: UUID, preference: Preference) -> None:
+    await uow.execute(
         "UPDATE preference SET channel = $2, phone = $3, opt_out = $4, version = $5 WHERE user_id = $1",
         user_id,
         preference.channel,

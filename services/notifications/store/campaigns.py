@@ -34,11 +34,11 @@ class Audience:
     not_ordered_since: UUID | None
 
 
-async def keep_recipients(work: UnitOfWork, recipients: Sequence[Recipient]) -> None:
+async def upsert_recipients(uow: UnitOfWork, recipients: Sequence[Recipient]) -> None:
     """Write what is known of users; an older version of one changes nothing, save that the time of registering is the first known."""
     newest = {r.user_id: r for r in sorted(recipients, key=lambda r: (r.user_id, r.version))}
     columns = zip(*((r.user_id, r.email, r.name, r.active, r.version, r.registered_at, r.verified) for r in newest.values()), strict=True)
-    await work.execute(
+    await uow.execute(
         "INSERT INTO recipient AS r (user_id, email, name, active, version, registered_at, verified)"
         " SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::boolean[], $5::int[], $6::timestamptz[], $7::boolean[])"
         " ON CONFLICT (user_id) DO UPDATE SET registered_at = least(r.registered_at, excluded.registered_at),"
@@ -51,7 +51,7 @@ async def keep_recipients(work: UnitOfWork, recipients: Sequence[Recipient]) -> 
     )
 
 
-def _ordered_since(parameter: str) -> str:
+def _build_ordered_condition(parameter: str) -> str:
     """Whether a recipient has ordered since then: its notification is there, or was deleted for its age and the last one's id kept."""
     return (
         f"(EXISTS (SELECT FROM notification n WHERE n.user_id = a.user_id AND n.id >= {parameter} AND n.kind = 'order_received')"
@@ -59,30 +59,30 @@ def _ordered_since(parameter: str) -> str:
     )
 
 
-_REACHED = f"""recipient a WHERE a.active AND ($1::timestamptz IS NULL OR a.registered_at >= $1) AND a.registered_at < $2
-    AND ($3::uuid IS NULL OR {_ordered_since("$3")}) AND ($4::uuid IS NULL OR NOT {_ordered_since("$4")})"""
+_REACHABLE = f"""recipient a WHERE a.active AND ($1::timestamptz IS NULL OR a.registered_at >= $1) AND a.registered_at < $2
+    AND ($3::uuid IS NULL OR {_build_ordered_condition("$3")}) AND ($4::uuid IS NULL OR NOT {_build_ordered_condition("$4")})"""
 
 
-async def count(work: UnitOfWork, audience: Audience) -> int:
-    return int(await work.fetchval(f"SELECT count(*) FROM {_REACHED}", *_arguments(audience)))
+async def count_recipients(uow: UnitOfWork, audience: Audience) -> int:
+    return int(await uow.fetchval(f"SELECT count(*) FROM {_REACHABLE}", *_to_arguments(audience)))
 
 
-async def chunk(work: UnitOfWork, audience: Audience, after: UUID | None, limit: int) -> list[asyncpg.Record]:
+async def fetch_recipients(uow: UnitOfWork, audience: Audience, after: UUID | None, limit: int) -> list[asyncpg.Record]:
     """The next recipients by user id."""
-    return await work.fetch(
-        f"SELECT a.user_id, a.email, a.name FROM {_REACHED} AND ($5::uuid IS NULL OR a.user_id > $5) ORDER BY a.user_id LIMIT $6",
-        *_arguments(audience),
+    return await uow.fetch(
+        f"SELECT a.user_id, a.email, a.name FROM {_REACHABLE} AND ($5::uuid IS NULL OR a.user_id > $5) ORDER BY a.user_id LIMIT $6",
+        *_to_arguments(audience),
         after,
         limit,
     )
 
 
-def _arguments(audience: Audience) -> tuple[Any, ...]:
+def _to_arguments(audience: Audience) -> tuple[Any, ...]:
     return audience.registered_after, audience.registered_before, audience.ordered_since, audience.not_ordered_since
 
 
-async def add(work: UnitOfWork, campaign: dict[str, Any]) -> None:
-    await work.execute(
+async def insert_campaign(uow: UnitOfWork, campaign: dict[str, Any]) -> None:
+    await uow.execute(
         "INSERT INTO campaign (id, name, subject, text, segment, cron, time_zone, next_at, created_by, created_at)"
         " VALUES ($1, $2, $3, $4, $5::json, $6, $7, $8, $9, $10)",
         *(campaign[name] for name in ("id", "name", "subject", "text")),
@@ -91,20 +91,20 @@ async def add(work: UnitOfWork, campaign: dict[str, Any]) -> None:
     )
 
 
-async def find(database: Database, campaign_id: UUID) -> asyncpg.Record | None:
+async def find_campaign(database: Database, campaign_id: UUID) -> asyncpg.Record | None:
     return await database.fetchrow("SELECT * FROM campaign WHERE id = $1", campaign_id)
 
 
-async def lock(work: UnitOfWork, campaign_id: UUID) -> asyncpg.Record | None:
-    return await work.fetchrow("SELECT * FROM campaign WHERE id = $1 FOR UPDATE", campaign_id)
+async def lock_campaign(uow: UnitOfWork, campaign_id: UUID) -> asyncpg.Record | None:
+    return await uow.fetchrow("SELECT * FROM campaign WHERE id = $1 FOR UPDATE", campaign_id)
 
 
-async def page(database: Database, before: UUID | None, limit: int) -> list[asyncpg.Record]:
+async def list_campaigns(database: Database, before: UUID | None, limit: int) -> list[asyncpg.Record]:
     """The newest first."""
     return await database.fetch("SELECT * FROM campaign WHERE $1::uuid IS NULL OR id < $1 ORDER BY id DESC LIMIT $2", before, limit)
 
 
-async def runs(database: Database, campaigns: Sequence[UUID], each: int) -> list[asyncpg.Record]:
+async def list_runs(database: Database, campaigns: Sequence[UUID], runs_each: int) -> list[asyncpg.Record]:
     """The newest runs of each campaign, with what became of their messages."""
     return await database.fetch(
         "SELECT r.*, n.pending, n.sent, n.failed, n.suppressed FROM unnest($1::uuid[]) AS c (id)"
@@ -113,12 +113,14 @@ async def runs(database: Database, campaigns: Sequence[UUID], each: int) -> list
         " count(*) FILTER (WHERE state = 'failed') AS failed, count(*) FILTER (WHERE state = 'suppressed') AS suppressed"
         " FROM notification WHERE run_id = r.id) n ORDER BY r.due_at DESC",
         list(campaigns),
-        each,
+        runs_each,
     )
 
 
-async def add_run(work: UnitOfWork, run_id: UUID, campaign_id: UUID, due_at: datetime, state: str, recipients: int, now: datetime) -> None:
-    await work.execute(
+async def insert_run(
+    uow: UnitOfWork, run_id: UUID, campaign_id: UUID, due_at: datetime, state: str, recipients: int, now: datetime
+) -> None:
+    await uow.execute(
         "INSERT INTO campaign_run (id, campaign_id, due_at, state, recipients, started_at, moved_at) VALUES ($1, $2, $3, $4, $5, $6, $6)"
         " ON CONFLICT (campaign_id, due_at) DO NOTHING",
         run_id,
@@ -130,78 +132,78 @@ async def add_run(work: UnitOfWork, run_id: UUID, campaign_id: UUID, due_at: dat
     )
 
 
-async def set_next(work: UnitOfWork, campaign_id: UUID, next_at: datetime | None) -> None:
-    await work.execute("UPDATE campaign SET next_at = $2 WHERE id = $1", campaign_id, next_at)
+async def set_next_run(uow: UnitOfWork, campaign_id: UUID, next_at: datetime | None) -> None:
+    await uow.execute("UPDATE campaign SET next_at = $2 WHERE id = $1", campaign_id, next_at)
 
 
-async def writing(database: Database, campaign_id: UUID) -> list[UUID]:
+async def find_writing_runs(database: Database, campaign_id: UUID) -> list[UUID]:
     """The runs that have messages to write, the oldest first."""
     rows = await database.fetch("SELECT id FROM campaign_run WHERE campaign_id = $1 AND state = 'writing' ORDER BY due_at", campaign_id)
     return [row[0] for row in rows]
 
 
-async def lock_run(work: UnitOfWork, run_id: UUID) -> asyncpg.Record | None:
+async def lock_run(uow: UnitOfWork, run_id: UUID) -> asyncpg.Record | None:
     """A run that is to write on, with its campaign; None when it has been stopped or is complete. Whoever stops it waits for the chunk in hand."""
-    return await work.fetchrow(
+    return await uow.fetchrow(
         "SELECT r.id, r.campaign_id, r.position, r.recipients, r.written, r.started_at, c.segment FROM campaign_run r"
         " JOIN campaign c ON c.id = r.campaign_id WHERE r.id = $1 AND r.state = 'writing' AND NOT c.stopped FOR UPDATE OF r FOR SHARE OF c",
         run_id,
     )
 
 
-async def move_run(work: UnitOfWork, run_id: UUID, position: UUID | None, written: int, now: datetime, *, complete: bool) -> None:
-    await work.execute(
+async def advance_run(uow: UnitOfWork, run_id: UUID, position: UUID | None, written: int, now: datetime, *, is_complete: bool) -> None:
+    await uow.execute(
         "UPDATE campaign_run SET position = coalesce($2, position), written = written + $3, moved_at = $4,"
         " state = CASE WHEN $5 THEN 'written' ELSE state END WHERE id = $1",
         run_id,
         position,
         written,
         now,
-        complete,
+        is_complete,
     )
 
 
-async def stop(work: UnitOfWork, campaign_id: UUID) -> None:
+async def stop_campaign(uow: UnitOfWork, campaign_id: UUID) -> None:
     """No further message of it is written or sent; those of a batch in hand are."""
-    await work.execute("UPDATE campaign SET stopped = true WHERE id = $1", campaign_id)
-    await work.execute(
+    await uow.execute("UPDATE campaign SET stopped = true WHERE id = $1", campaign_id)
+    await uow.execute(
         "UPDATE notification SET due_at = 'infinity' WHERE state = 'pending' AND run_id IN (SELECT id FROM campaign_run WHERE campaign_id = $1)",
         campaign_id,
     )
 
 
-async def resume(work: UnitOfWork, campaign_id: UUID, now: datetime, *, missed: bool) -> None:
+async def resume_campaign(uow: UnitOfWork, campaign_id: UUID, now: datetime, *, with_missed: bool) -> None:
     """Go on where it was stopped; `missed`: send the run that was missed, too."""
-    await work.execute("UPDATE campaign SET stopped = false WHERE id = $1", campaign_id)
-    await work.execute(
+    await uow.execute("UPDATE campaign SET stopped = false WHERE id = $1", campaign_id)
+    await uow.execute(
         "UPDATE notification SET due_at = $2 WHERE state = 'pending' AND due_at = 'infinity'"
         " AND run_id IN (SELECT id FROM campaign_run WHERE campaign_id = $1)",
         campaign_id,
         now,
     )
-    if missed:
-        await work.execute(
+    if with_missed:
+        await uow.execute(
             "UPDATE campaign_run SET state = 'writing', started_at = $2, moved_at = $2 WHERE campaign_id = $1 AND state = 'missed'",
             campaign_id,
             now,
         )
 
 
-async def suppress(work: UnitOfWork, user_id: UUID) -> None:
+async def suppress_pending(uow: UnitOfWork, user_id: UUID) -> None:
     """Whoever opts out gets no more of what still waits."""
-    await work.execute(
+    await uow.execute(
         "UPDATE notification SET state = 'suppressed', values = NULL WHERE user_id = $1 AND state = 'pending' AND run_id IS NOT NULL",
         user_id,
     )
 
 
-async def contents(database: Database, campaigns: Sequence[UUID]) -> dict[str, dict[str, str]]:
+async def find_contents(database: Database, campaigns: Sequence[UUID]) -> dict[str, dict[str, str]]:
     """What these campaigns say, by their id as text."""
     rows = await database.fetch("SELECT id, subject, text FROM campaign WHERE id = ANY($1)", list(campaigns))
     return {str(row["id"]): {"subject": row["subject"], "text": row["text"]} for row in rows}
 
 
-async def scheduled(database: Database, limit: int) -> list[tuple[UUID, datetime]]:
+async def find_scheduled(database: Database, limit: int) -> list[tuple[UUID, datetime]]:
     """Campaigns with a run to come, the soonest first."""
     rows = await database.fetch(
         "SELECT id, next_at FROM campaign WHERE next_at IS NOT NULL AND NOT stopped ORDER BY next_at LIMIT $1", limit
@@ -209,7 +211,7 @@ async def scheduled(database: Database, limit: int) -> list[tuple[UUID, datetime
     return [(row[0], row[1]) for row in rows]
 
 
-async def unfinished(database: Database, now: datetime, idle: timedelta) -> list[UUID]:
+async def find_stalled(database: Database, now: datetime, idle: timedelta) -> list[UUID]:
     """Campaigns of which a run should write and has not for a while."""
     rows = await database.fetch(
         "SELECT DISTINCT c.id FROM campaign_run r JOIN campaign c ON c.id = r.campaign_id"

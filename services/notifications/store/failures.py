@@ -9,7 +9,7 @@ import asyncpg
 from caravan.database import Database, UnitOfWork
 
 
-async def given_up(database: Database, limit: int) -> list[asyncpg.Record]:
+async def list_failed(database: Database, limit: int) -> list[asyncpg.Record]:
     """The longest failed first. Without their values: a link to set a password is for its owner only."""
     return await database.fetch(
         "SELECT id, about, kind, channel, recipient, subject, reason, attempts, created_at, due_at AS failed_at FROM notification"
@@ -18,12 +18,12 @@ async def given_up(database: Database, limit: int) -> list[asyncpg.Record]:
     )
 
 
-async def send_again(work: UnitOfWork, ids: Sequence[UUID], category_of: Mapping[str, str], now: datetime) -> list[str]:
+async def requeue_failed(uow: UnitOfWork, ids: Sequence[UUID], categories_by_kind: Mapping[str, str], now: datetime) -> list[str]:
     """Make them due, with all their attempts; the priority of each that was failed until now.
 
     Whoever has opted out since gets none, and one of a stopped campaign waits until that is resumed.
     """
-    rows = await work.fetch(
+    rows = await uow.fetch(
         "UPDATE notification n SET attempts = 0, reason = NULL,"
         " state = CASE WHEN wish.refused THEN 'suppressed' ELSE 'pending' END, values = CASE WHEN NOT wish.refused THEN n.values END,"
         " due_at = CASE WHEN EXISTS (SELECT FROM campaign_run r JOIN campaign c ON c.id = r.campaign_id WHERE r.id = n.run_id AND c.stopped)"
@@ -33,16 +33,16 @@ async def send_again(work: UnitOfWork, ids: Sequence[UUID], category_of: Mapping
         " WHERE o.id = ANY($1) AND o.state = 'failed' AND o.discarded_at IS NULL ORDER BY o.id FOR UPDATE OF o) AS wish"
         " WHERE n.id = wish.id RETURNING n.priority",
         list(ids),
-        list(category_of.keys()),
-        list(category_of.values()),
+        list(categories_by_kind.keys()),
+        list(categories_by_kind.values()),
         now,
     )
     return [row[0] for row in rows]
 
 
-async def discard(work: UnitOfWork, ids: Sequence[UUID], now: datetime) -> int:
+async def discard_failed(uow: UnitOfWork, ids: Sequence[UUID], now: datetime) -> int:
     """They stay in the history, without what they would have said."""
-    return await work.execute(
+    return await uow.execute(
         "UPDATE notification SET discarded_at = $2, values = NULL WHERE id = ANY($1) AND state = 'failed' AND discarded_at IS NULL",
         list(ids),
         now,

@@ -1,7 +1,7 @@
 """The verbs of notifications: accepting what is wanted, sending what is due, preferences, campaigns."""
 
-from caravan.service import Context
-from services.notifications.providers import Parts
+from caravan.service import ServiceContext
+from services.notifications.providers import NotificationsResources
 from services.notifications.settings import Settings
 
-NotificationsContext = Context[Settings, Parts]
+NotificationsContext = ServiceContext[Settings, NotificationsResources]

@@ -4,49 +4,49 @@ from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
-from caravan.clock import rfc3339
+from caravan.clock import format_rfc3339
 from caravan.database import UnitOfWork
-from caravan.errors import Invalid, NotFound
+from caravan.errors import InvalidRequest, NotFound
 from services.notifications import store
-from services.notifications.client import LatestNotifications, LatestRequest, NotificationSummary
-from services.notifications.model import DEFAULT, Category, Preference, unsubscribed
+from services.notifications.client import LatestNotifications, LatestNotificationsRequest, NotificationSummary
+from services.notifications.model import DEFAULT_PREFERENCE, Category, Preference, parse_unsubscribe_token
 from services.notifications.use_cases import NotificationsContext
 
 
-async def read_preference(context: NotificationsContext, user_id: UUID) -> Preference:
-    return (await store.preferences(context.database, [user_id])).get(user_id, DEFAULT)
+async def get_preference(context: NotificationsContext, user_id: UUID) -> Preference:
+    return (await store.find_preferences(context.database, [user_id])).get(user_id, DEFAULT_PREFERENCE)
 
 
 async def change_preference(
     context: NotificationsContext, user_id: UUID, changes: dict[str, Any], check_version: Callable[[int], None]
 ) -> Preference:
     """Apply the named fields. `check_version` raises when the caller had read another version."""
-    async with context.database.work() as work:
-        before = await store.lock_preference(work, user_id)
+    async with context.database.unit_of_work() as uow:
+        before = await store.lock_preference(uow, user_id)
         check_version(before.version)
-        return await _save(work, user_id, before, changes)
+        return await _save_preference(uow, user_id, before, changes)
 
 
-def category_of(context: NotificationsContext, token: str) -> Category | None:
+def find_category(context: NotificationsContext, token: str) -> Category | None:
     """What the token of a mail ends; None when it is none of ours."""
-    found = unsubscribed(context.parts.unsubscribe_secret, token)
-    return found[1] if found else None
+    parsed_token = parse_unsubscribe_token(context.resources.unsubscribe_secret, token)
+    return parsed_token[1] if parsed_token else None
 
 
 async def unsubscribe(context: NotificationsContext, token: str) -> Category:
     """End the messages of a category to the user whose mail carried the token."""
-    found = unsubscribed(context.parts.unsubscribe_secret, token)
-    if found is None:
+    parsed_token = parse_unsubscribe_token(context.resources.unsubscribe_secret, token)
+    if parsed_token is None:
         raise NotFound("this link to unsubscribe is not one of ours; change your preferences at /v1/users/me/preferences instead")
-    async with context.database.work() as work:
-        user_id, category = found
-        before = await store.lock_preference(work, user_id)
+    async with context.database.unit_of_work() as uow:
+        user_id, category = parsed_token
+        before = await store.lock_preference(uow, user_id)
         if category not in before.opt_out:
-            await _save(work, user_id, before, {"opt_out": before.opt_out | {category}})
+            await _save_preference(uow, user_id, before, {"opt_out": before.opt_out | {category}})
     return category
 
 
-async def _save(work: UnitOfWork, user_id: UUID, before: Preference, changes: dict[str, Any]) -> Preference:
+async def _save_preference(uow: UnitOfWork, user_id: UUID, before: Preference, changes: dict[str, Any]) -> Preference:
     after = Preference(
         changes.get("channel", before.channel),
         changes.get("phone", before.phone),
@@ -54,16 +54,16 @@ async def _save(work: UnitOfWork, user_id: UUID, before: Preference, changes: di
         before.version + 1,
     )
     if after.channel == "sms" and not after.phone:
-        raise Invalid("the channel sms needs a phone number", errors=[{"field": "phone", "rule": "is needed for the channel sms"}])
-    await store.save_preference(work, user_id, after)
+        raise InvalidRequest("the channel sms needs a phone number", errors=[{"field": "phone", "rule": "is needed for the channel sms"}])
+    await store.save_preference(uow, user_id, after)
     if "promotions" in after.opt_out - before.opt_out:
-        await store.campaigns.suppress(work, user_id)
+        await store.campaigns.suppress_pending(uow, user_id)
     return after
 
 
-async def latest(context: NotificationsContext, request: LatestRequest) -> LatestNotifications:
+async def list_latest_notifications(context: NotificationsContext, request: LatestNotificationsRequest) -> LatestNotifications:
     """What was last sent to a user, or is about to be."""
-    rows = await store.page(context.database, limit=request.limit, before=None, user_id=request.user_id)
+    rows = await store.list_notifications(context.database, limit=request.limit, before=None, user_id=request.user_id)
     return LatestNotifications(
-        items=[NotificationSummary.model_validate({**row, "created_at": rfc3339(row["created_at"])}) for row in rows]
+        items=[NotificationSummary.model_validate({**row, "created_at": format_rfc3339(row["created_at"])}) for row in rows]
     )

@@ -6,43 +6,43 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
-from caravan.client import Calls
+from caravan.client import OperationClient
 from caravan.clock import Clock
-from caravan.service import Context
-from services.identity.client import STANDING, Standing, StandingRequest
+from caravan.service import ServiceContext
+from services.identity.client import GET_CUSTOMER_STATUS, CustomerStatus, CustomerStatusRequest
 from services.orders.settings import Settings
 
-READ = "orders_read"
-REMEMBERED = 10_000
+READ_DATABASE = "orders_read"
+MAX_ENTRIES = 10_000
 
 
-class Standings:
+class CustomerStatusCache:
     """Customers' standing, remembered for a few seconds: asked for each order, changed hardly ever."""
 
-    def __init__(self, calls: Calls, clock: Clock, seconds: float) -> None:
+    def __init__(self, calls: OperationClient, clock: Clock, seconds: float) -> None:
         self._calls = calls
         self._clock = clock
-        self._keep = timedelta(seconds=seconds)
-        self._known: OrderedDict[UUID, tuple[Standing, datetime]] = OrderedDict()
+        self._time_to_live = timedelta(seconds=seconds)
+        self._entries: OrderedDict[UUID, tuple[CustomerStatus, datetime]] = OrderedDict()
 
-    async def of(self, user_id: UUID) -> Standing:
+    async def get_status(self, user_id: UUID) -> CustomerStatus:
         now = self._clock()
-        known = self._known.get(user_id)
-        if known and known[1] > now:
-            return known[0]
-        standing = await self._calls(STANDING, StandingRequest(user_id=user_id))
-        self._known[user_id] = (standing, now + self._keep)
-        if len(self._known) > REMEMBERED:
-            self._known.popitem(last=False)
-        return standing
+        entry = self._entries.get(user_id)
+        if entry and entry[1] > now:
+            return entry[0]
+        status = await self._calls(GET_CUSTOMER_STATUS, CustomerStatusRequest(user_id=user_id))
+        self._entries[user_id] = (status, now + self._time_to_live)
+        if len(self._entries) > MAX_ENTRIES:
+            self._entries.popitem(last=False)
+        return status
 
 
 @dataclass(slots=True)
-class Parts:
+class OrdersResources:
     """`room`: how many orders are placed at once; the others wait for their turn, so that accepting orders does not starve the work on those accepted."""
 
-    standings: Standings
-    room: asyncio.Semaphore
+    customer_statuses: CustomerStatusCache
+    slots: asyncio.Semaphore
 
 
-OrdersContext = Context[Settings, Parts]
+OrdersContext = ServiceContext[Settings, OrdersResources]

@@ -8,67 +8,77 @@ from caravan import crash
 from caravan.auth import Caller
 from caravan.clock import new_id
 from caravan.database import UnitOfWork
-from caravan.errors import Conflict, DeadlineExceeded, Forbidden, Invalid, Unavailable
+from caravan.errors import Conflict, DeadlineExceeded, Forbidden, InvalidRequest, ServiceUnavailable
 from caravan.messages import MessageTooLarge
 from caravan.postcodes import UNKNOWN
-from services.catalog.client import OFFERS, OffersRequest
-from services.inventory.client import AVAILABILITY, AvailabilityRequest
+from services.catalog.client import GET_OFFERS, OffersRequest
+from services.inventory.client import GET_AVAILABILITY, AvailabilityRequest
 from services.orders import model
 from services.orders.messages import ORDER_CREATED, ORDERS, OrderCreated
-from services.orders.schemas import Accepted, PlaceOrder
+from services.orders.schemas import AcceptedOrder, OrderRequest
 from services.orders.use_cases import OrdersContext
-from services.payments.messages import EXPECT, ExpectPayment, InvoiceLine
+from services.payments.messages import EXPECT_PAYMENT, ExpectPayment, InvoiceLine
 
-Answer = TypeVar("Answer")
+ResponseT = TypeVar("ResponseT")
 
 
 async def place_order(
-    context: OrdersContext, caller: Caller, order: PlaceOrder, answer: Callable[[UnitOfWork, Accepted], Answer]
-) -> Answer:
+    context: OrdersContext, caller: Caller, order: OrderRequest, store_response: Callable[[UnitOfWork, AcceptedOrder], ResponseT]
+) -> ResponseT:
     """Ask identity, catalog and inventory first, then store and announce the order in one statement. `answer` stores what the client is told with it."""
     if order.shipping_address.postcode == UNKNOWN and caller.actor is None:
         rule = "0 stands for a postcode that is not known; give your own"
-        raise Invalid(f"shipping_address.postcode: {rule}", errors=[{"field": "shipping_address.postcode", "rule": rule}])
+        raise InvalidRequest(f"shipping_address.postcode: {rule}", errors=[{"field": "shipping_address.postcode", "rule": rule}])
     skus = [line.sku for line in order.lines]
-    standing, offers, available = await asyncio.gather(
-        context.parts.standings.of(caller.user_id), context.calls(OFFERS, OffersRequest(skus=skus)), _available(context, skus)
+    status, offers, available = await asyncio.gather(
+        context.resources.customer_statuses.get_status(caller.user_id),
+        context.call(GET_OFFERS, OffersRequest(skus=skus)),
+        _find_available_units(context, skus),
     )
-    if not standing.active:
+    if not status.active:
         raise Forbidden("your account is disabled; it can't order")
-    offered = {offer.sku: offer for offer in offers.offers}
-    unknown = [{"field": f"lines.{place}.sku", "rule": f"{sku} is not for sale"} for place, sku in enumerate(skus) if sku not in offered]
-    if unknown:
-        raise Invalid(f"{len(unknown)} of the lines name products that are not for sale", errors=unknown[:50])
+    offers_by_sku = {offer.sku: offer for offer in offers.offers}
+    errors = [
+        {"field": f"lines.{index}.sku", "rule": f"{sku} is not for sale"} for index, sku in enumerate(skus) if sku not in offers_by_sku
+    ]
+    if errors:
+        raise InvalidRequest(f"{len(errors)} of the lines name products that are not for sale", errors=errors[:50])
     _check_stock(order, available)
-    created = model.place(
+    order_created = model.create_order(
         new_id(),
         caller.user_id,
-        standing.email,
-        standing.name,
-        [(model.Offered(o.sku, o.name, o.category, o.price), line.quantity) for line in order.lines if (o := offered[line.sku])],
+        status.email,
+        status.name,
+        [
+            (model.OfferedProduct(o.sku, o.name, o.category, o.price), line.quantity)
+            for line in order.lines
+            if (o := offers_by_sku[line.sku])
+        ],
         order.shipping_address.as_written(),
         order.payment.method,
         context.clock(),
     )
     try:
-        async with context.database.work() as work:
-            work.append(created.order_id, 0, [created])
-            work.emit(ORDER_CREATED, created, key=created.order_id)
-            work.emit(ORDERS, created, key=created.order_id)
-            work.emit(EXPECT, _payment(created, order.payment.token), key=created.order_id)
-            told = answer(work, Accepted(id=created.order_id, version=1, total=created.total, placed_at=created.placed_at))
-            crash.point("orders.place.before_commit")
+        async with context.database.unit_of_work() as uow:
+            uow.append(order_created.order_id, 0, [order_created])
+            uow.emit(ORDER_CREATED, order_created, key=order_created.order_id)
+            uow.emit(ORDERS, order_created, key=order_created.order_id)
+            uow.emit(EXPECT_PAYMENT, _build_expect_payment(order_created, order.payment.token), key=order_created.order_id)
+            response = store_response(
+                uow, AcceptedOrder(id=order_created.order_id, version=1, total=order_created.total, placed_at=order_created.placed_at)
+            )
+            crash.hit("orders.place.before_commit")
     except MessageTooLarge:
-        raise Invalid(
-            f"{len(created.lines)} lines with names this long are more than one order can hold; order them as several",
+        raise InvalidRequest(
+            f"{len(order_created.lines)} lines with names this long are more than one order can hold; order them as several",
             errors=[{"field": "lines", "rule": "their names and categories are too long together; send fewer lines"}],
         ) from None
-    crash.point("orders.place.after_commit")
-    context.nudge("project")
-    return told
+    crash.hit("orders.place.after_commit")
+    context.wake("project")
+    return response
 
 
-def _payment(order: OrderCreated, token: str) -> ExpectPayment:
+def _build_expect_payment(order: OrderCreated, token: str) -> ExpectPayment:
     """What payments is told, and nobody else: the token is in no event."""
     return ExpectPayment(
         order_id=order.order_id,
@@ -83,26 +93,26 @@ def _payment(order: OrderCreated, token: str) -> ExpectPayment:
     )
 
 
-async def _available(context: OrdersContext, skus: list[str]) -> dict[str, int] | None:
+async def _find_available_units(context: OrdersContext, skus: list[str]) -> dict[str, int] | None:
     """What is available of each sku; None when inventory is away or slow: then the saga decides, with a reservation as always."""
     try:
-        answer = await context.calls(AVAILABILITY, AvailabilityRequest(skus=skus))
-    except (Unavailable, DeadlineExceeded):
+        availabilities = await context.call(GET_AVAILABILITY, AvailabilityRequest(skus=skus))
+    except (ServiceUnavailable, DeadlineExceeded):
         return None
-    return {stock.sku: stock.available for stock in answer.stock}
+    return {stock.sku: stock.available for stock in availabilities.stock}
 
 
-def _check_stock(order: PlaceOrder, available: dict[str, int] | None) -> None:
+def _check_stock(order: OrderRequest, available: dict[str, int] | None) -> None:
     """Refuse at once what can't be served now."""
     if available is None:
         return
-    short = [
-        {"field": f"lines.{place}.quantity", "rule": f"{line.quantity} of {line.sku} wanted, {available.get(line.sku, 0)} available"}
-        for place, line in enumerate(order.lines)
+    errors = [
+        {"field": f"lines.{index}.quantity", "rule": f"{line.quantity} of {line.sku} wanted, {available.get(line.sku, 0)} available"}
+        for index, line in enumerate(order.lines)
         if available.get(line.sku, 0) < line.quantity
     ]
-    if short:
-        raise OutOfStock(f"{len(short)} of the lines are not in stock", errors=short[:50])
+    if errors:
+        raise OutOfStock(f"{len(errors)} of the lines are not in stock", errors=errors[:50])
 
 
 class OutOfStock(Conflict):

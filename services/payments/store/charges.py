@@ -10,14 +10,14 @@ import orjson
 from caravan.database import Database, UnitOfWork
 from caravan.messages import Delivery
 from services.payments.messages import CapturePayment, ExpectPayment
-from services.payments.model import Answer, Payment
+from services.payments.model import CaptureResult, Payment
 
-_PAYMENT = """p.order_id, p.status, p.amount, p.currency, p.token, p.attempt, p.reason, p.refund_asked, p.due_at, p.traceparent, p.actor, p.cause,
+_PAYMENT_COLUMNS = """p.order_id, p.status, p.amount, p.currency, p.token, p.attempt, p.reason, p.refund_asked, p.due_at, p.traceparent, p.actor, p.cause,
     coalesce(a.asked, 1) AS calls"""
 _WITH_ATTEMPT = "LEFT JOIN payment_attempt a ON a.order_id = p.order_id AND a.attempt = p.attempt"
 
 
-_EXPECT = """
+_INSERT_EXPECTED = """
     WITH told AS (
         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::json[])
             AS t(order_id, user_id, amount, currency, method, token, email, customer_name, billing_address, lines)
@@ -38,11 +38,11 @@ _EXPECT = """
 """
 
 
-async def expect(work: UnitOfWork, orders: Sequence[ExpectPayment], now: datetime) -> list[UUID]:
+async def insert_expected_payments(uow: UnitOfWork, orders: Sequence[ExpectPayment], now: datetime) -> list[UUID]:
     """Orders that will be charged. What is known already stays; one that has ended gets no token any more. Those whose command to charge has come before:
     their first attempt is due now."""
-    rows = await work.fetch(
-        _EXPECT,
+    rows = await uow.fetch(
+        _INSERT_EXPECTED,
         [o.order_id for o in orders],
         [o.user_id for o in orders],
         [o.amount.amount for o in orders],
@@ -58,21 +58,21 @@ async def expect(work: UnitOfWork, orders: Sequence[ExpectPayment], now: datetim
     return [row[0] for row in rows]
 
 
-async def close(work: UnitOfWork, ended: Mapping[UUID, str], currency: str, now: datetime) -> None:
+async def void_expected_payments(uow: UnitOfWork, reasons: Mapping[UUID, str], currency: str, now: datetime) -> None:
     """Orders that ended before anything was charged, and why: neither a late command nor a late announcement must charge them."""
-    await work.execute(
+    await uow.execute(
         "INSERT INTO payment AS p (order_id, status, amount, currency, reason, created_at, updated_at)"
         " SELECT o, 'voided', 0, $3, r, $4, $4 FROM unnest($1::uuid[], $2::text[]) AS t(o, r) ORDER BY o"
         " ON CONFLICT (order_id) DO UPDATE SET status = excluded.status, reason = excluded.reason, token = '', updated_at = excluded.updated_at"
         " WHERE p.status = 'expected'",
-        list(ended),
-        list(ended.values()),
+        list(reasons),
+        list(reasons.values()),
         currency,
         now,
     )
 
 
-_BEGIN = f"""
+_BEGIN_CAPTURES = f"""
     WITH asked AS (
         SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[]) AS t(order_id, traceparent, actor, cause)
     ), noted AS (
@@ -88,17 +88,17 @@ _BEGIN = f"""
         INSERT INTO payment_attempt (order_id, attempt, state, started_at)
         SELECT order_id, 1, 'sent', $6::timestamptz FROM noted WHERE status = 'capturing' RETURNING order_id, asked
     )
-    SELECT {_PAYMENT} FROM noted p JOIN sent a ON a.order_id = p.order_id
+    SELECT {_PAYMENT_COLUMNS} FROM noted p JOIN sent a ON a.order_id = p.order_id
 """
 
 
-async def begin(
+async def begin_captures(
     database: Database, commands: Sequence[Delivery[CapturePayment]], currency: str, lease: datetime, now: datetime
 ) -> list[Payment]:
     """Record the first attempt of each order that has none, before the call: the payments that are new. The sweeper asks after `lease`. An order that nothing
     else is known of is noted, and begins as soon as it is; one that is held begins when the hold ends."""
     rows = await database.fetch(
-        _BEGIN,
+        _BEGIN_CAPTURES,
         [d.message.order_id for d in commands],
         [d.traceparent for d in commands],
         [d.actor for d in commands],
@@ -110,30 +110,30 @@ async def begin(
     return [Payment(**row) for row in rows]
 
 
-async def standing(database: Database, orders: Collection[UUID]) -> list[Payment]:
+async def find_payments(database: Database, orders: Collection[UUID]) -> list[Payment]:
     """Payments as they are, with the numbers of their invoices."""
     rows = await database.fetch(
-        f"SELECT {_PAYMENT}, i.number AS invoice FROM payment p {_WITH_ATTEMPT} LEFT JOIN invoice i ON i.order_id = p.order_id"
+        f"SELECT {_PAYMENT_COLUMNS}, i.number AS invoice FROM payment p {_WITH_ATTEMPT} LEFT JOIN invoice i ON i.order_id = p.order_id"
         " WHERE p.order_id = ANY($1)",
         list(orders),
     )
     return [Payment(**row) for row in rows]
 
 
-_TAKE = f""" taken AS (UPDATE payment p SET attempt = p.attempt + (p.status = 'retrying')::int, status = 'capturing', due_at = $4, updated_at = $3
+_CLAIM = f""" taken AS (UPDATE payment p SET attempt = p.attempt + (p.status = 'retrying')::int, status = 'capturing', due_at = $4, updated_at = $3
         FROM due WHERE p.order_id = due.order_id RETURNING p.*),
     sent AS (INSERT INTO payment_attempt AS t (order_id, attempt, state, started_at) SELECT order_id, attempt, 'sent', $3 FROM taken
         ON CONFLICT (order_id, attempt) DO UPDATE SET asked = t.asked + 1 RETURNING order_id, asked)
-    SELECT {_PAYMENT} FROM taken p JOIN sent a ON a.order_id = p.order_id"""
+    SELECT {_PAYMENT_COLUMNS} FROM taken p JOIN sent a ON a.order_id = p.order_id"""
 
 
-async def take_due(database: Database, lease: datetime, now: datetime, limit: int, grace: timedelta) -> list[Payment]:
+async def claim_due_payments(database: Database, lease: datetime, now: datetime, limit: int, grace: timedelta) -> list[Payment]:
     """Payments whose next question about the present attempt is due, or whose next attempt has been due for a while and no job has made it; recorded as
     sent before the call."""
     rows = await database.fetch(
         "WITH due AS (SELECT order_id FROM payment WHERE due_at <= $3 AND (status <> 'retrying' OR due_at <= $3 - $2::interval AND (held_until IS NULL OR held_until <= $3))"
         " ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED),"
-        f"{_TAKE}",
+        f"{_CLAIM}",
         limit,
         grace,
         now,
@@ -142,13 +142,13 @@ async def take_due(database: Database, lease: datetime, now: datetime, limit: in
     return [Payment(**row) for row in rows]
 
 
-async def take_retries(database: Database, attempts: Sequence[tuple[UUID, int]], lease: datetime, now: datetime) -> list[Payment]:
+async def claim_retries(database: Database, attempts: Sequence[tuple[UUID, int]], lease: datetime, now: datetime) -> list[Payment]:
     """These attempts, where each is the next one of its payment; recorded as sent before the call."""
     rows = await database.fetch(
         "WITH asked AS (SELECT * FROM unnest($1::uuid[], $2::int[]) AS t (order_id, attempt)),"
         " due AS (SELECT p.order_id FROM payment p JOIN asked a ON a.order_id = p.order_id AND a.attempt = p.attempt + 1"
         " WHERE p.status = 'retrying' AND (p.held_until IS NULL OR p.held_until <= $3) ORDER BY p.order_id FOR UPDATE OF p SKIP LOCKED),"
-        f"{_TAKE}",
+        f"{_CLAIM}",
         [order_id for order_id, _ in attempts],
         [attempt for _, attempt in attempts],
         now,
@@ -157,7 +157,7 @@ async def take_retries(database: Database, attempts: Sequence[tuple[UUID, int]],
     return [Payment(**row) for row in rows]
 
 
-async def retrying(database: Database, limit: int) -> list[tuple[UUID, int, datetime]]:
+async def list_retries(database: Database, limit: int) -> list[tuple[UUID, int, datetime]]:
     """Payments that wait for another attempt: order, that attempt, and when it is due; the soonest first."""
     rows = await database.fetch(
         "SELECT order_id, attempt + 1, due_at FROM payment WHERE due_at IS NOT NULL AND status = 'retrying' ORDER BY due_at LIMIT $1", limit
@@ -165,14 +165,15 @@ async def retrying(database: Database, limit: int) -> list[tuple[UUID, int, date
     return [(row[0], row[1], row[2]) for row in rows]
 
 
-async def lock(work: UnitOfWork, orders: Collection[UUID]) -> dict[UUID, Payment]:
-    rows = await work.fetch(
-        f"SELECT {_PAYMENT} FROM payment p {_WITH_ATTEMPT} WHERE p.order_id = ANY($1) ORDER BY p.order_id FOR UPDATE OF p", list(orders)
+async def lock_payments(uow: UnitOfWork, orders: Collection[UUID]) -> dict[UUID, Payment]:
+    rows = await uow.fetch(
+        f"SELECT {_PAYMENT_COLUMNS} FROM payment p {_WITH_ATTEMPT} WHERE p.order_id = ANY($1) ORDER BY p.order_id FOR UPDATE OF p",
+        list(orders),
     )
     return {row["order_id"]: Payment(**row) for row in rows}
 
 
-_SETTLE = """
+_SAVE_RESULTS = """
     WITH decided AS (
         SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[], $4::timestamptz[], $5::text[], $6::text[], $7::text[])
             AS t(order_id, attempt, status, due_at, reason, state, charge)
@@ -192,42 +193,42 @@ _SETTLE = """
 """
 
 
-async def settle(work: UnitOfWork, taken: Sequence[tuple[Payment, Answer]], now: datetime) -> dict[UUID, int]:
+async def save_results(uow: UnitOfWork, payment_results: Sequence[tuple[Payment, CaptureResult]], now: datetime) -> dict[UUID, int]:
     """Write what came of attempts; the invoice numbers of those that were captured, next after next."""
-    payments = [payment for payment, _ in taken]
-    answers = [answer for _, answer in taken]
-    paid = [payment.order_id for payment, answer in taken if answer.state == "captured"]
-    rows = await work.fetch(
-        _SETTLE,
+    payments = [payment for payment, _ in payment_results]
+    results = [answer for _, answer in payment_results]
+    paid_orders = [payment.order_id for payment, answer in payment_results if answer.state == "captured"]
+    rows = await uow.fetch(
+        _SAVE_RESULTS,
         [p.order_id for p in payments],
         [p.attempt for p in payments],
         [p.status for p in payments],
         [p.due_at for p in payments],
         [p.reason for p in payments],
-        [a.state for a in answers],
-        [a.charge for a in answers],
+        [a.state for a in results],
+        [a.charge for a in results],
         now,
-        paid,
-        len(paid),
+        paid_orders,
+        len(paid_orders),
     )
     return {row["order_id"]: row["number"] for row in rows}
 
 
-async def hold(database: Database, order_id: UUID, currency: str, until: datetime, now: datetime) -> None:
+async def hold_payment(database: Database, order_id: UUID, currency: str, held_until: datetime, now: datetime) -> None:
     """From the commit of this on no attempt begins; one that has begun is not touched."""
     await database.fetch(
         "INSERT INTO payment AS p (order_id, status, amount, currency, held_until, created_at, updated_at) VALUES ($1, 'expected', 0, $2, $3, $4, $4)"
         " ON CONFLICT (order_id) DO UPDATE SET held_until = excluded.held_until WHERE p.status IN ('expected', 'capturing', 'retrying')",
         order_id,
         currency,
-        until,
+        held_until,
         now,
     )
 
 
-async def ensure(work: UnitOfWork, order_id: UUID, currency: str, now: datetime) -> None:
+async def create_missing_payment(uow: UnitOfWork, order_id: UUID, currency: str, now: datetime) -> None:
     """A row to lock for an order that nothing was heard of yet."""
-    await work.execute(
+    await uow.execute(
         "INSERT INTO payment (order_id, status, amount, currency, created_at, updated_at) VALUES ($1, 'expected', 0, $2, $3, $3)"
         " ON CONFLICT (order_id) DO NOTHING",
         order_id,
@@ -236,23 +237,23 @@ async def ensure(work: UnitOfWork, order_id: UUID, currency: str, now: datetime)
     )
 
 
-_ITEM = """p.order_id, p.user_id, p.status, p.amount, p.currency, p.attempt, p.due_at AS next_attempt_at, p.reason, i.number, p.created_at, p.updated_at"""
+_ITEM_COLUMNS = """p.order_id, p.user_id, p.status, p.amount, p.currency, p.attempt, p.due_at AS next_attempt_at, p.reason, i.number, p.created_at, p.updated_at"""
 _WITH_INVOICE = "payment p LEFT JOIN invoice i ON i.order_id = p.order_id"
 
 
-async def item(database: Database, order_id: UUID) -> asyncpg.Record | None:
-    return await database.fetchrow(f"SELECT {_ITEM} FROM {_WITH_INVOICE} WHERE p.order_id = $1", order_id)
+async def find_item(database: Database, order_id: UUID) -> asyncpg.Record | None:
+    return await database.fetchrow(f"SELECT {_ITEM_COLUMNS} FROM {_WITH_INVOICE} WHERE p.order_id = $1", order_id)
 
 
-async def page(database: Database, status: str | None, before: UUID | None, limit: int) -> list[asyncpg.Record]:
+async def list_payments(database: Database, status: str | None, before: UUID | None, limit: int) -> list[asyncpg.Record]:
     """Newest order first."""
-    query = f"SELECT {_ITEM} FROM {_WITH_INVOICE} WHERE ($1::uuid IS NULL OR p.order_id < $1)"
+    query = f"SELECT {_ITEM_COLUMNS} FROM {_WITH_INVOICE} WHERE ($1::uuid IS NULL OR p.order_id < $1)"
     if status is None:
         return await database.fetch(f"{query} ORDER BY p.order_id DESC LIMIT $2", before, limit)
     return await database.fetch(f"{query} AND p.status = $3 ORDER BY p.order_id DESC LIMIT $2", before, limit, status)
 
 
-async def attempts(database: Database, order_id: UUID) -> list[asyncpg.Record]:
+async def list_attempts(database: Database, order_id: UUID) -> list[asyncpg.Record]:
     return await database.fetch(
         "SELECT attempt, state, asked AS calls, charge, reason, started_at, finished_at FROM payment_attempt WHERE order_id = $1 ORDER BY attempt",
         order_id,

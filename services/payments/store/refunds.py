@@ -12,9 +12,9 @@ from caravan.messages import Delivery
 from services.payments.model import Payment, Refund
 
 
-async def ask_refund(work: UnitOfWork, payment: Payment, command: Delivery[Any], reason: str, now: datetime) -> tuple[int, str]:
+async def request_refund(uow: UnitOfWork, payment: Payment, command: Delivery[Any], reason: str, now: datetime) -> tuple[int, str]:
     """Write down that a refund was asked for, once per order: its amount and reason as they stand."""
-    await work.execute(
+    await uow.execute(
         "UPDATE payment SET status = $2, due_at = $3, reason = $4, refund_asked = true, updated_at = $5,"
         " token = CASE WHEN $3::timestamptz IS NULL THEN '' ELSE token END WHERE order_id = $1",
         payment.order_id,
@@ -23,7 +23,7 @@ async def ask_refund(work: UnitOfWork, payment: Payment, command: Delivery[Any],
         payment.reason,
         now,
     )
-    row = await work.fetchrow(
+    row = await uow.fetchrow(
         "INSERT INTO refund AS r (order_id, state, amount, reason, due_at, traceparent, actor, cause, requested_at, refunded_at)"
         " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
         " ON CONFLICT (order_id) DO UPDATE SET reason = r.reason RETURNING amount, reason",
@@ -42,9 +42,9 @@ async def ask_refund(work: UnitOfWork, payment: Payment, command: Delivery[Any],
     return row["amount"], row["reason"]
 
 
-async def settle_waiting_refunds(work: UnitOfWork, payments: Sequence[Payment], now: datetime) -> dict[UUID, asyncpg.Record]:
+async def settle_waiting_refunds(uow: UnitOfWork, payments: Sequence[Payment], now: datetime) -> dict[UUID, asyncpg.Record]:
     """Refunds that waited for the outcome of a capture: due now, or done with nothing to give back. Their reasons, and who asked for them."""
-    rows = await work.fetch(
+    rows = await uow.fetch(
         "UPDATE refund r SET amount = t.amount, due_at = t.due_at, state = t.state, refunded_at = CASE WHEN t.state = 'done' THEN $5::timestamptz END"
         " FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::text[]) AS t(order_id, amount, due_at, state)"
         " WHERE r.order_id = t.order_id RETURNING r.order_id, r.reason, r.cause, r.traceparent, r.actor",
@@ -57,7 +57,7 @@ async def settle_waiting_refunds(work: UnitOfWork, payments: Sequence[Payment], 
     return {row["order_id"]: row for row in rows}
 
 
-async def take_due_refunds(database: Database, lease: datetime, now: datetime, limit: int) -> list[Refund]:
+async def claim_due_refunds(database: Database, lease: datetime, now: datetime, limit: int) -> list[Refund]:
     """Refunds to make, or to ask about again; recorded as sent before the call."""
     rows = await database.fetch(
         "WITH due AS (SELECT order_id FROM refund WHERE due_at <= $1 ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED),"
@@ -71,9 +71,9 @@ async def take_due_refunds(database: Database, lease: datetime, now: datetime, l
     return [Refund(**row) for row in rows]
 
 
-async def finish_refunds(work: UnitOfWork, orders: Sequence[UUID], now: datetime) -> set[UUID]:
+async def finish_refunds(uow: UnitOfWork, orders: Sequence[UUID], now: datetime) -> set[UUID]:
     """The refunds that this call, and none before it, has finished; their credit notes are numbered next after next."""
-    rows = await work.fetch(
+    rows = await uow.fetch(
         "WITH done AS (UPDATE refund SET state = 'done', due_at = NULL, refunded_at = $2"
         " WHERE order_id IN (SELECT order_id FROM refund WHERE order_id = ANY($1) AND state <> 'done' ORDER BY order_id FOR UPDATE) RETURNING order_id),"
         " counted AS (UPDATE credit_note_counter SET last = last + (SELECT count(*) FROM done) WHERE EXISTS (SELECT FROM done) RETURNING last),"
@@ -87,9 +87,9 @@ async def finish_refunds(work: UnitOfWork, orders: Sequence[UUID], now: datetime
     return {row[0] for row in rows}
 
 
-async def postpone_refund(work: UnitOfWork, order_id: UUID, due_at: datetime) -> None:
-    await work.execute("UPDATE refund SET state = 'unknown', due_at = $2 WHERE order_id = $1 AND state <> 'done'", order_id, due_at)
+async def postpone_refund(uow: UnitOfWork, order_id: UUID, due_at: datetime) -> None:
+    await uow.execute("UPDATE refund SET state = 'unknown', due_at = $2 WHERE order_id = $1 AND state <> 'done'", order_id, due_at)
 
 
-async def refund(database: Database, order_id: UUID) -> asyncpg.Record | None:
+async def find_refund(database: Database, order_id: UUID) -> asyncpg.Record | None:
     return await database.fetchrow("SELECT state, amount, reason, requested_at, refunded_at FROM refund WHERE order_id = $1", order_id)

@@ -11,14 +11,14 @@ from uuid import UUID
 from prometheus_client import Counter
 
 from caravan import crash
-from caravan.audit import audit
+from caravan.audit import record_audit
 from caravan.database import UnitOfWork
-from caravan.jobs import Job, JobsAway, NewJob
+from caravan.jobs import Job, JobRequest, JobsUnavailable
 from caravan.messages import Delivery
 from caravan.money import Money
 from caravan.telemetry import log
 from services.payments.messages import (
-    CAPTURE,
+    CAPTURE_PAYMENT,
     PAYMENT_COMPLETED,
     PAYMENT_FAILED,
     PAYMENT_REFUNDED,
@@ -28,163 +28,174 @@ from services.payments.messages import (
     PaymentFailed,
     PaymentRefunded,
 )
-from services.payments.model import Answer, Payment, Schedule, invoice_number, origin
-from services.payments.providers import Captured
+from services.payments.model import CaptureResult, Payment, RetrySchedule, format_invoice_number, restore_command
+from services.payments.providers import CaptureSuccess
 from services.payments.store import charges, refunds
 from services.payments.use_cases import RETRY_JOB, PaymentsContext
 
-BATCH = 100
-GRACE = timedelta(seconds=1)
+BATCH_SIZE = 100
+RETRY_GRACE = timedelta(seconds=1)
 """How long the sweeper leaves a further attempt to its job."""
-RETRIES_SHOWN = 1000
+MAX_RETRY_JOBS = 1000
 """Most jobs of further attempts that are made again at a time: those due first."""
 SPARE_SECONDS = 5.0
 """Added to the deadline of a call before the sweeper takes over: time to commit the result."""
-ANSWERS = Counter("caravan_payment_answers_total", "Calls to capture by what is known afterwards", ["state"])
-Answered = list[tuple[Payment, Answer]]
+CAPTURE_RESULTS = Counter("caravan_payment_answers_total", "Calls to capture by what is known afterwards", ["state"])
+PaymentResults = list[tuple[Payment, CaptureResult]]
 
 
-async def expect(context: PaymentsContext, work: UnitOfWork, orders: Sequence[ExpectPayment]) -> None:
+async def expect_payments(context: PaymentsContext, uow: UnitOfWork, orders: Sequence[ExpectPayment]) -> None:
     """Know what orders will be charged with; one whose command to charge has overtaken this begins at once."""
     now = context.clock()
-    begin = await charges.expect(work, list({order.order_id: order for order in orders}.values()), now)
-    if begin:
-        work.after_commit(partial(context.jobs.enqueue_soon, RETRY_JOB, *(_retry_job(order_id, 1, now, now) for order_id in begin)))
+    order_ids = await charges.insert_expected_payments(uow, list({order.order_id: order for order in orders}.values()), now)
+    if order_ids:
+        uow.run_after_commit(
+            partial(context.jobs.enqueue_soon, RETRY_JOB, *(_build_retry_job(order_id, 1, now, now) for order_id in order_ids))
+        )
 
 
-async def close(context: PaymentsContext, work: UnitOfWork, ended: Mapping[UUID, str]) -> None:
+async def void_payments(context: PaymentsContext, uow: UnitOfWork, reasons: Mapping[UUID, str]) -> None:
     """Refuse to charge orders that have ended, each with its reason."""
-    await charges.close(work, ended, context.settings.currency, context.clock())
+    await charges.void_expected_payments(uow, reasons, context.settings.currency, context.clock())
 
 
-async def capture(context: PaymentsContext, deliveries: Sequence[Delivery[CapturePayment]]) -> None:
+async def capture_payments(context: PaymentsContext, deliveries: Sequence[Delivery[CapturePayment]]) -> None:
     """Charge each order once; a repeated command for a finished one gets the same outcome again."""
     commands = {d.message.order_id: d for d in reversed(deliveries)}
-    begun = await charges.begin(context.database, list(commands.values()), context.settings.currency, lease(context), context.clock())
-    others = commands.keys() - {payment.order_id for payment in begun}
-    known = await charges.standing(context.database, others) if others else []
-    answered = await ask(context, [*begun, *(payment for payment in known if payment.status == "capturing")])
-    async with context.database.work() as work:
-        new = await work.claim(CAPTURE.name, {d.id for d in deliveries})
-        await record(context, work, answered)
-        for payment in known:
-            again = [d for d in deliveries if d.message.order_id == payment.order_id and d.id in new]
-            if again:
-                publish(work, payment, again[0])
+    new_payments = await charges.begin_captures(
+        context.database, list(commands.values()), context.settings.currency, compute_lease_end(context), context.clock()
+    )
+    other_orders = commands.keys() - {payment.order_id for payment in new_payments}
+    existing_payments = await charges.find_payments(context.database, other_orders) if other_orders else []
+    results = await call_provider(context, [*new_payments, *(payment for payment in existing_payments if payment.status == "capturing")])
+    async with context.database.unit_of_work() as uow:
+        claimed_ids = await uow.claim_messages(CAPTURE_PAYMENT.name, {d.id for d in deliveries})
+        await record_results(context, uow, results)
+        for payment in existing_payments:
+            repeats = [d for d in deliveries if d.message.order_id == payment.order_id and d.id in claimed_ids]
+            if repeats:
+                publish_outcome(uow, payment, repeats[0])
 
 
-async def resume(context: PaymentsContext) -> bool:
+async def resume_captures(context: PaymentsContext) -> bool:
     """The sweeper: questions about calls that got no answer, and further attempts that no job has made in time."""
-    due = await charges.take_due(context.database, lease(context), context.clock(), BATCH, GRACE)
-    await _try(context, due)
-    return len(due) == BATCH
+    payments = await charges.claim_due_payments(context.database, compute_lease_end(context), context.clock(), BATCH_SIZE, RETRY_GRACE)
+    await _capture_and_record(context, payments)
+    return len(payments) == BATCH_SIZE
 
 
-async def retry(context: PaymentsContext, job: Job) -> dict[str, str]:
+async def retry_capture(context: PaymentsContext, job: Job) -> dict[str, str]:
     """The job: the next attempt of a payment, whose row says whether it is still wanted."""
     order_id, attempt = UUID(job.data["order_id"]), int(job.data["attempt"])
-    taken = await charges.take_retries(context.database, [(order_id, attempt)], lease(context), context.clock())
-    await _try(context, taken)
-    return {"attempt": "made" if taken else "not wanted any more"}
+    payments = await charges.claim_retries(context.database, [(order_id, attempt)], compute_lease_end(context), context.clock())
+    await _capture_and_record(context, payments)
+    return {"attempt": "made" if payments else "not wanted any more"}
 
 
-async def _try(context: PaymentsContext, payments: Sequence[Payment]) -> None:
+async def _capture_and_record(context: PaymentsContext, payments: Sequence[Payment]) -> None:
     if payments:
-        answered = await ask(context, payments)
-        async with context.database.work() as work:
-            await record(context, work, answered)
+        results = await call_provider(context, payments)
+        async with context.database.unit_of_work() as uow:
+            await record_results(context, uow, results)
 
 
-def _retry_job(order_id: UUID, attempt: int, due_at: datetime, now: datetime) -> NewJob:
-    return NewJob({"order_id": str(order_id), "attempt": attempt}, id=f"{order_id}-{attempt}", delay=max(due_at - now, timedelta()))
+def _build_retry_job(order_id: UUID, attempt: int, due_at: datetime, now: datetime) -> JobRequest:
+    return JobRequest({"order_id": str(order_id), "attempt": attempt}, id=f"{order_id}-{attempt}", delay=max(due_at - now, timedelta()))
 
 
-async def sweep_retries(context: PaymentsContext) -> bool:
+async def enqueue_missing_retries(context: PaymentsContext) -> bool:
     """Rows that wait for an attempt have their jobs, also after Redis has forgotten them."""
     now = context.clock()
-    waiting = await charges.retrying(context.database, RETRIES_SHOWN)
-    if waiting:
-        with suppress(JobsAway):
-            await context.jobs.enqueue(RETRY_JOB, *(_retry_job(*row, now) for row in waiting))
+    retries = await charges.list_retries(context.database, MAX_RETRY_JOBS)
+    if retries:
+        with suppress(JobsUnavailable):
+            await context.jobs.enqueue(RETRY_JOB, *(_build_retry_job(*row, now) for row in retries))
     return False
 
 
-async def ask(context: PaymentsContext, payments: Sequence[Payment]) -> Answered:
+async def call_provider(context: PaymentsContext, payments: Sequence[Payment]) -> PaymentResults:
     """Call the provider for each, several at once."""
     if not payments:
         return []
-    crash.point("payment.before_call")
-    room = asyncio.Semaphore(context.settings.calls_in_flight)
-    answers = await asyncio.gather(*(_ask(context, payment, room) for payment in payments))
-    crash.point("payment.after_call_before_commit")
-    return list(zip(payments, answers, strict=True))
+    crash.hit("payment.before_call")
+    slots = asyncio.Semaphore(context.settings.calls_in_flight)
+    results = await asyncio.gather(*(_capture_payment(context, payment, slots) for payment in payments))
+    crash.hit("payment.after_call_before_commit")
+    return list(zip(payments, results, strict=True))
 
 
-async def _ask(context: PaymentsContext, payment: Payment, room: asyncio.Semaphore) -> Answer:
+async def _capture_payment(context: PaymentsContext, payment: Payment, slots: asyncio.Semaphore) -> CaptureResult:
     money = Money(amount=payment.amount, currency=payment.currency)
-    async with room:
+    async with slots:
         try:
             async with asyncio.timeout(context.settings.call_seconds):
-                result = await context.parts.provider.capture(payment.key, str(payment.order_id), money, payment.token)
+                provider_result = await context.resources.provider.capture(payment.key, str(payment.order_id), money, payment.token)
         except Exception as error:  # whatever went wrong, the charge may have been made
             log.warning("capture without an answer", order_id=str(payment.order_id), key=payment.key, error=repr(error))
-            return Answer("unknown", "the provider gave no answer")
-    if isinstance(result, Captured):
-        return Answer("captured", charge=result.charge)
-    return Answer("declined" if result.hard else "failed", result.reason)
+            return CaptureResult("unknown", "the provider gave no answer")
+    if isinstance(provider_result, CaptureSuccess):
+        return CaptureResult("captured", charge=provider_result.charge)
+    return CaptureResult("declined" if provider_result.hard else "failed", provider_result.reason)
 
 
-async def record(context: PaymentsContext, work: UnitOfWork, answered: Answered) -> None:
+async def record_results(context: PaymentsContext, uow: UnitOfWork, results: PaymentResults) -> None:
     """Write what came of calls, with the invoices and the events. What another process has recorded already stays."""
-    if not answered:
+    if not results:
         return
-    now, schedule = context.clock(), Schedule(context.settings.retry_seconds, context.settings.ask_again_seconds)
-    locked = await charges.lock(work, [payment.order_id for payment, _ in answered])
-    taken = [
-        (locked[asked.order_id], answer) for asked, answer in answered if locked[asked.order_id].take(asked.attempt, answer, schedule, now)
+    now, schedule = context.clock(), RetrySchedule(context.settings.retry_seconds, context.settings.ask_again_seconds)
+    locked_payments = await charges.lock_payments(uow, [payment.order_id for payment, _ in results])
+    applied_results = [
+        (locked_payments[original.order_id], answer)
+        for original, answer in results
+        if locked_payments[original.order_id].apply_result(original.attempt, answer, schedule, now)
     ]
-    if not taken:
+    if not applied_results:
         return
-    numbers = await charges.settle(work, taken, now)
-    for payment, answer in taken:
-        ANSWERS.labels(answer.state).inc()
-        payment.invoice = numbers.get(payment.order_id)
-        due = origin(payment, now)
-        publish(work, payment, due)
+    invoice_numbers = await charges.save_results(uow, applied_results, now)
+    for payment, answer in applied_results:
+        CAPTURE_RESULTS.labels(answer.state).inc()
+        payment.invoice = invoice_numbers.get(payment.order_id)
+        caused_by = restore_command(payment, now)
+        publish_outcome(uow, payment, caused_by)
         if answer.state == "captured":
-            money, number = Money(amount=payment.amount, currency=payment.currency), invoice_number(numbers[payment.order_id])
-            audit(
-                work,
+            money, number = (
+                Money(amount=payment.amount, currency=payment.currency),
+                format_invoice_number(invoice_numbers[payment.order_id]),
+            )
+            record_audit(
+                uow,
                 "payment.captured",
                 f"order:{payment.order_id}",
                 actor=payment.actor or "payments",
-                due=due,
+                caused_by=caused_by,
                 amount=money.model_dump(),
                 attempt=payment.attempt,
                 invoice_number=number,
             )
         if payment.status == "retrying" and payment.due_at:
-            job = _retry_job(payment.order_id, payment.attempt + 1, payment.due_at, now)
-            work.after_commit(partial(context.jobs.enqueue_soon, RETRY_JOB, job))
-    waiting = [payment for payment, _ in taken if payment.status in ("refunding", "voided")]
-    if waiting:
-        await _settle_refunds(context, work, waiting)
+            job = _build_retry_job(payment.order_id, payment.attempt + 1, payment.due_at, now)
+            uow.run_after_commit(partial(context.jobs.enqueue_soon, RETRY_JOB, job))
+    refundable = [payment for payment, _ in applied_results if payment.status in ("refunding", "voided")]
+    if refundable:
+        await _settle_refunds(context, uow, refundable)
 
 
-async def _settle_refunds(context: PaymentsContext, work: UnitOfWork, payments: list[Payment]) -> None:
+async def _settle_refunds(context: PaymentsContext, uow: UnitOfWork, payments: list[Payment]) -> None:
     """The answer to a refund that had to wait for these captures."""
-    asked = await refunds.settle_waiting_refunds(work, payments, context.clock())
+    refund_rows = await refunds.settle_waiting_refunds(uow, payments, context.clock())
     for payment in payments:
         if payment.status == "voided":
             nothing = Money(amount=0, currency=payment.currency)
-            row = asked[payment.order_id]
+            row = refund_rows[payment.order_id]
             event = PaymentRefunded(order_id=payment.order_id, amount=nothing, reason=row["reason"])
-            due: Delivery[Any] = Delivery(None, row["cause"], str(payment.order_id), context.clock(), row["traceparent"], row["actor"])
-            work.emit(PAYMENT_REFUNDED, event, key=payment.order_id, due=due)
-    work.after_commit(lambda: context.nudge("refunds"))
+            caused_by: Delivery[Any] = Delivery(
+                None, row["cause"], str(payment.order_id), context.clock(), row["traceparent"], row["actor"]
+            )
+            uow.emit(PAYMENT_REFUNDED, event, key=payment.order_id, caused_by=caused_by)
+    uow.run_after_commit(lambda: context.wake("refunds"))
 
 
-def publish(work: UnitOfWork, payment: Payment, due: Delivery[CapturePayment] | None) -> None:
+def publish_outcome(uow: UnitOfWork, payment: Payment, caused_by: Delivery[CapturePayment] | None) -> None:
     """The outcome of a capture, if there is one yet."""
     order_id = payment.order_id
     match payment.status:
@@ -192,13 +203,13 @@ def publish(work: UnitOfWork, payment: Payment, due: Delivery[CapturePayment] | 
             assert payment.invoice is not None
             money = Money(amount=payment.amount, currency=payment.currency)
             completed = PaymentCompleted(
-                order_id=order_id, amount=money, attempt=payment.attempt, invoice_number=invoice_number(payment.invoice)
+                order_id=order_id, amount=money, attempt=payment.attempt, invoice_number=format_invoice_number(payment.invoice)
             )
-            work.emit(PAYMENT_COMPLETED, completed, key=order_id, due=due)
+            uow.emit(PAYMENT_COMPLETED, completed, key=order_id, caused_by=caused_by)
         case "failed" | "voided":
             failed = PaymentFailed(order_id=order_id, reason=payment.reason, attempts=payment.attempt)
-            work.emit(PAYMENT_FAILED, failed, key=order_id, due=due)
+            uow.emit(PAYMENT_FAILED, failed, key=order_id, caused_by=caused_by)
 
 
-def lease(context: PaymentsContext) -> datetime:
+def compute_lease_end(context: PaymentsContext) -> datetime:
     return context.clock() + timedelta(seconds=context.settings.call_seconds + SPARE_SECONDS)

@@ -9,12 +9,12 @@ from prometheus_client import Histogram
 
 from caravan.auth import Caller
 from caravan.errors import NotFound
-from services.payments.drawing import render
-from services.payments.model import invoice_number
+from services.payments.drawing import render_invoice
+from services.payments.model import format_invoice_number
 from services.payments.store import invoices
 from services.payments.use_cases import PaymentsContext
 
-DRAWING = Histogram(
+RENDER_SECONDS = Histogram(
     "caravan_payment_invoice_drawing_seconds",
     "Drawing one invoice's PDF, without the wait for a turn",
     buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2),
@@ -27,18 +27,20 @@ class Invoice:
     pdf: bytes
 
 
-async def read(context: PaymentsContext, caller: Caller, order_id: UUID) -> Invoice:
-    bill = await invoices.bill(context.database, order_id)
-    if bill is None or not caller.may_see(bill["user_id"]):
+async def get_invoice(context: PaymentsContext, caller: Caller, order_id: UUID) -> Invoice:
+    invoice_data = await invoices.find_invoice_data(context.database, order_id)
+    if invoice_data is None or not caller.can_see(invoice_data["user_id"]):
         raise NotFound(f"no invoice for order {order_id}: it has one once it is paid")
-    pdf = bill["pdf"]
+    pdf = invoice_data["pdf"]
     if pdf is None:
-        pdf = await context.parts.drawings.draw((order_id, bill["revision"]), lambda: _draw(context, dict(bill)))
-    return Invoice(invoice_number(bill["number"]), pdf)
+        pdf = await context.resources.invoice_renderer.render_once(
+            (order_id, invoice_data["revision"]), lambda: _render_and_save(context, dict(invoice_data))
+        )
+    return Invoice(format_invoice_number(invoice_data["number"]), pdf)
 
 
-async def _draw(context: PaymentsContext, bill: dict[str, Any]) -> bytes:
-    with DRAWING.time():
-        pdf = await asyncio.to_thread(render, bill)
-    await invoices.keep_document(context.database, bill["order_id"], bill["revision"], pdf)
+async def _render_and_save(context: PaymentsContext, invoice_data: dict[str, Any]) -> bytes:
+    with RENDER_SECONDS.time():
+        pdf = await asyncio.to_thread(render_invoice, invoice_data)
+    await invoices.save_document(context.database, invoice_data["order_id"], invoice_data["revision"], pdf)
     return pdf

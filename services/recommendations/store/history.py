@@ -10,12 +10,12 @@ from uuid import UUID
 
 from caravan.database import UnitOfWork
 
-Placed = tuple[UUID, UUID, str, datetime]
+PlacedOrder = tuple[UUID, UUID, str, datetime]
 """Order, user, skus (the most valuable first, a line each), time."""
 PAIRED_LINES = 20
 """Of an order with more lines only the most valuable ones are paired: 190 pairs at most."""
 
-SETTLE = (
+SETTLE_COUNTS = (
     "WITH changed AS (UPDATE purchase SET counted = NOT counted"
     " WHERE order_id = ANY($1) AND counted <> coalesce(skus IS NOT NULL AND outcome = 'completed' AND NOT cancelled, false)"
     " RETURNING user_id, skus, CASE WHEN counted THEN 1 ELSE -1 END AS step),"
@@ -30,68 +30,68 @@ SETTLE = (
 """Count, or stop counting, the purchases of these orders that are not counted as they should be; whose they are."""
 
 
-async def placed(work: UnitOfWork, orders: Sequence[Placed]) -> None:
+async def record_orders(uow: UnitOfWork, orders: Sequence[PlacedOrder]) -> None:
     """Take in new orders; those whose outcome has overtaken them are counted."""
-    early = await work.fetch(
+    inserted = await uow.fetch(
         "INSERT INTO purchase AS p (order_id, user_id, skus, placed_at) SELECT DISTINCT ON (o) o, u, string_to_array(s, E'\\n'), t"
         " FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::timestamptz[]) AS given (o, u, s, t) ORDER BY o"
         " ON CONFLICT (order_id) DO UPDATE SET skus = EXCLUDED.skus, placed_at = EXCLUDED.placed_at WHERE p.skus IS NULL RETURNING order_id, outcome",
-        *_columns(orders),
+        *_to_columns(orders),
     )
-    overtaken = [row["order_id"] for row in early if row["outcome"] is not None]
+    overtaken = [row["order_id"] for row in inserted if row["outcome"] is not None]
     if overtaken:
-        await work.fetch(SETTLE, overtaken)
+        await uow.fetch(SETTLE_COUNTS, overtaken)
 
 
-async def processed(work: UnitOfWork, outcomes: Sequence[tuple[UUID, UUID, str]]) -> None:
+async def record_outcomes(uow: UnitOfWork, outcomes: Sequence[tuple[UUID, UUID, str]]) -> None:
     """Orders, users and what came of them: only completed orders are purchases."""
-    await work.execute(
+    await uow.execute(
         "INSERT INTO purchase AS p (order_id, user_id, outcome) SELECT DISTINCT ON (o) o, u, r"
         " FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS given (o, u, r) ORDER BY o, r"
         " ON CONFLICT (order_id) DO UPDATE SET outcome = EXCLUDED.outcome WHERE p.outcome IS NULL",
-        *_columns(outcomes),
+        *_to_columns(outcomes),
     )
-    await work.fetch(SETTLE, [order_id for order_id, _, _ in outcomes])
+    await uow.fetch(SETTLE_COUNTS, [order_id for order_id, _, _ in outcomes])
 
 
-async def cancelled(work: UnitOfWork, orders: Sequence[tuple[UUID, UUID]]) -> None:
-    await work.execute(
+async def record_cancellations(uow: UnitOfWork, orders: Sequence[tuple[UUID, UUID]]) -> None:
+    await uow.execute(
         "INSERT INTO purchase AS p (order_id, user_id, cancelled) SELECT DISTINCT ON (o) o, u, true FROM unnest($1::uuid[], $2::uuid[]) AS given (o, u)"
         " ORDER BY o ON CONFLICT (order_id) DO UPDATE SET cancelled = true WHERE NOT p.cancelled",
-        *_columns(orders),
+        *_to_columns(orders),
     )
-    await work.fetch(SETTLE, [order_id for order_id, _ in orders])
+    await uow.fetch(SETTLE_COUNTS, [order_id for order_id, _ in orders])
 
 
-async def described(work: UnitOfWork, products: Sequence[tuple[str, int, str, str, bool]]) -> bool:
+async def update_products(uow: UnitOfWork, products: Sequence[tuple[str, int, str, str, bool]]) -> bool:
     """Skus with version, name, category and whether they are sold at all; whether any of it was news."""
-    rows = await work.fetch(
+    rows = await uow.fetch(
         "INSERT INTO product AS p (sku, product_version, name, category, active)"
         ' SELECT DISTINCT ON (s COLLATE "C") s, v, n, c, a FROM unnest($1::text[], $2::int[], $3::text[], $4::text[], $5::bool[]) AS given (s, v, n, c, a)'
         ' ORDER BY s COLLATE "C", v DESC'
         " ON CONFLICT (sku) DO UPDATE SET product_version = EXCLUDED.product_version, name = EXCLUDED.name, category = EXCLUDED.category,"
         " active = EXCLUDED.active WHERE p.product_version < EXCLUDED.product_version RETURNING sku",
-        *_columns(products),
+        *_to_columns(products),
     )
     return bool(rows)
 
 
-async def stocked(work: UnitOfWork, stock: Sequence[tuple[str, int, int]]) -> bool:
+async def update_stock(uow: UnitOfWork, stock: Sequence[tuple[str, int, int]]) -> bool:
     """Skus with stock version and what is available; whether any was sold out, or came back.
 
     `turned_version` is the version at which that last changed: a statement sees the row before its own change only while it makes it.
     """
-    rows = await work.fetch(
+    rows = await uow.fetch(
         "INSERT INTO product AS p (sku, stock_version, available, turned_version)"
         ' SELECT DISTINCT ON (s COLLATE "C") s, v, a, v FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS given (s, v, a)'
         ' ORDER BY s COLLATE "C", v DESC'
         " ON CONFLICT (sku) DO UPDATE SET stock_version = EXCLUDED.stock_version, available = EXCLUDED.available, turned_version ="
         " CASE WHEN (p.available > 0) <> (EXCLUDED.available > 0) THEN EXCLUDED.stock_version ELSE p.turned_version END"
         " WHERE p.stock_version < EXCLUDED.stock_version RETURNING turned_version = stock_version AS turned",
-        *_columns(stock),
+        *_to_columns(stock),
     )
     return any(row["turned"] for row in rows)
 
 
-def _columns(rows: Sequence[tuple[object, ...]]) -> list[list[object]]:
+def _to_columns(rows: Sequence[tuple[object, ...]]) -> list[list[object]]:
     return [list(column) for column in zip(*rows, strict=True)]

@@ -13,13 +13,13 @@ from typing import Any
 import aiohttp
 from caravan_operator.backends.kubernetes import ApiError, Kubernetes
 from caravan_operator.resources import KINDS
-from caravan_operator.resources.kinds import SERVERS
+from caravan_operator.resources.kinds import SERVERS_ANNOTATION
 from caravan_operator.resources.resource import Key
 
 from tests.backends.ready import free_ports
-from tests.shop import until
+from tests.shop import wait_until
 
-MERGE = "application/merge-patch+json"
+MERGE_PATCH = "application/merge-patch+json"
 
 
 class Namespace:
@@ -29,90 +29,99 @@ class Namespace:
         self.kubernetes = kubernetes
         self.name = name
 
-    def path(self, kind: str, name: str = "") -> str:
-        found = KINDS[kind]
-        return f"/apis/{found.group}/{found.version}/namespaces/{self.name}/{found.plural}" + (f"/{name}" if name else "")
+    def build_path(self, kind: str, name: str = "") -> str:
+        resource_kind = KINDS[kind]
+        return f"/apis/{resource_kind.group}/{resource_kind.version}/namespaces/{self.name}/{resource_kind.plural}" + (
+            f"/{name}" if name else ""
+        )
 
-    async def create(
-        self, kind: str, name: str, spec: Mapping[str, Any], *, annotations: Mapping[str, str] | None = None, dry: bool = False
+    async def create_object(
+        self, kind: str, name: str, spec: Mapping[str, Any], *, annotations: Mapping[str, str] | None = None, dry_run: bool = False
     ) -> dict[str, Any]:
         metadata = {"name": name, "annotations": dict(annotations or {})}
         body = {"apiVersion": KINDS[kind].api_version, "kind": kind, "metadata": metadata, "spec": spec}
-        return await self.kubernetes.request("POST", self.path(kind) + ("?dryRun=All" if dry else ""), body)
+        return await self.kubernetes.request("POST", self.build_path(kind) + ("?dryRun=All" if dry_run else ""), body)
 
-    async def change(self, kind: str, name: str, spec: Mapping[str, Any], *, dry: bool = False) -> dict[str, Any]:
-        path = self.path(kind, name) + ("?dryRun=All" if dry else "")
-        return await self.kubernetes.request("PATCH", path, {"spec": spec}, content_type=MERGE)
+    async def change_spec(self, kind: str, name: str, spec: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
+        path = self.build_path(kind, name) + ("?dryRun=All" if dry_run else "")
+        return await self.kubernetes.request("PATCH", path, {"spec": spec}, content_type=MERGE_PATCH)
 
-    async def annotate(self, kind: str, name: str, **annotations: str | None) -> None:
-        found = {f"messaging.caravan.dev/{key.replace('_', '-')}": value for key, value in annotations.items()}
-        await self.kubernetes.request("PATCH", self.path(kind, name), {"metadata": {"annotations": found}}, content_type=MERGE)
+    async def set_annotations(self, kind: str, name: str, **annotations: str | None) -> None:
+        prefixed = {f"messaging.caravan.dev/{key.replace('_', '-')}": value for key, value in annotations.items()}
+        await self.kubernetes.request(
+            "PATCH", self.build_path(kind, name), {"metadata": {"annotations": prefixed}}, content_type=MERGE_PATCH
+        )
 
-    async def get(self, kind: str, name: str) -> dict[str, Any]:
-        return await self.kubernetes.get(self.path(kind, name))
+    async def get_object(self, kind: str, name: str) -> dict[str, Any]:
+        return await self.kubernetes.get(self.build_path(kind, name))
 
-    async def listed(self, kind: str) -> list[dict[str, Any]]:
-        return list((await self.kubernetes.get(self.path(kind)))["items"])
+    async def list_objects(self, kind: str) -> list[dict[str, Any]]:
+        return list((await self.kubernetes.get(self.build_path(kind)))["items"])
 
-    async def delete(self, kind: str, name: str) -> None:
+    async def delete_object(self, kind: str, name: str) -> None:
         with suppress(ApiError):
-            await self.kubernetes.request("DELETE", self.path(kind, name))
+            await self.kubernetes.request("DELETE", self.build_path(kind, name))
 
-    async def exists(self, kind: str, name: str) -> bool:
+    async def has_object(self, kind: str, name: str) -> bool:
         try:
-            await self.get(kind, name)
+            await self.get_object(kind, name)
         except ApiError as error:
             if error.status == 404:
                 return False
             raise
         return True
 
-    async def gone(self, kind: str, name: str, *, seconds: float = 20) -> None:
-        async def absent() -> bool:
-            return not await self.exists(kind, name)
+    async def wait_until_gone(self, kind: str, name: str, *, seconds: float = 20) -> None:
+        async def is_absent() -> bool:
+            return not await self.has_object(kind, name)
 
-        await until(absent, seconds=seconds, every=0.1)
+        await wait_until(is_absent, seconds=seconds, every=0.1)
 
-    async def condition(self, kind: str, name: str, type: str = "Ready") -> dict[str, Any]:
+    async def get_condition(self, kind: str, name: str, type: str = "Ready") -> dict[str, Any]:
         """The condition, or an empty one."""
-        status = (await self.get(kind, name)).get("status", {})
+        status = (await self.get_object(kind, name)).get("status", {})
         return next((each for each in status.get("conditions", ()) if each["type"] == type), {})
 
-    async def says(self, kind: str, name: str, reason: str, *, type: str = "Ready", seconds: float = 20) -> dict[str, Any]:
+    async def wait_for_reason(self, kind: str, name: str, reason: str, *, type: str = "Ready", seconds: float = 20) -> dict[str, Any]:
         """Wait until the condition has this reason at the present generation; returns the resource."""
 
-        async def check() -> dict[str, Any]:
-            found = await self.get(kind, name)
-            conditions = {each["type"]: each for each in found.get("status", {}).get("conditions", ())}
+        async def get_when_reached() -> dict[str, Any]:
+            body = await self.get_object(kind, name)
+            conditions = {each["type"]: each for each in body.get("status", {}).get("conditions", ())}
             current = conditions.get(type, {})
             assert current.get("reason") == reason, f"{kind} {name}: {current}"
-            assert current["observedGeneration"] == found["metadata"]["generation"]
-            return found
+            assert current["observedGeneration"] == body["metadata"]["generation"]
+            return body
 
-        return await until(check, seconds=seconds, every=0.1)
+        return await wait_until(get_when_reached, seconds=seconds, every=0.1)
 
-    async def ready(self, kind: str, name: str, *, seconds: float = 20) -> dict[str, Any]:
-        return await self.says(kind, name, "Ready", seconds=seconds)
+    async def wait_until_ready(self, kind: str, name: str, *, seconds: float = 20) -> dict[str, Any]:
+        return await self.wait_for_reason(kind, name, "Ready", seconds=seconds)
 
-    async def events(self, name: str) -> list[tuple[str, str]]:
+    async def list_events(self, name: str) -> list[tuple[str, str]]:
         items = (await self.kubernetes.get(f"/api/v1/namespaces/{self.name}/events?limit=500"))["items"]
         return [(item["reason"], item["message"]) for item in items if item["involvedObject"]["name"] == name]
 
-    async def secret(self, name: str, servers: str = "", **values: str) -> None:
+    async def put_secret(self, name: str, servers: str = "", **values: str) -> None:
         """`servers`: the addresses that a connection may use it at."""
         path = f"/api/v1/namespaces/{self.name}/secrets"
-        body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "annotations": {SERVERS: servers}}, "stringData": values}
+        body = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": name, "annotations": {SERVERS_ANNOTATION: servers}},
+            "stringData": values,
+        }
         try:
             await self.kubernetes.request("POST", path, body)
         except ApiError as error:
             assert error.status == 409
-            await self.kubernetes.request("PATCH", f"{path}/{name}", {"stringData": values}, content_type=MERGE)
+            await self.kubernetes.request("PATCH", f"{path}/{name}", {"stringData": values}, content_type=MERGE_PATCH)
 
-    def key(self, kind: str, name: str) -> Key:
+    def build_key(self, kind: str, name: str) -> Key:
         return Key(kind, self.name, name)
 
 
-class Operator:
+class OperatorProcess:
     """The operator as a process of its own, as it runs in a pod."""
 
     def __init__(self, namespace: str, *options: str, kubeconfig: str | None = None) -> None:
@@ -120,11 +129,11 @@ class Operator:
         ports = ["--port", str(self.port), "--snapshots-port", str(self.snapshots_port)]
         self._arguments = ["run", "-n", namespace, "--own-namespace", namespace, *ports, "--lease", "6", *options]
         self._environment = {**os.environ, **({"KUBECONFIG": kubeconfig} if kubeconfig else {})}
-        self._log = Path(tempfile.mkstemp(prefix="caravan-operator-", suffix=".log")[1])
+        self._log_path = Path(tempfile.mkstemp(prefix="caravan-operator-", suffix=".log")[1])
         self.process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
-        with self._log.open("ab") as log:
+        with self._log_path.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 "-c",
@@ -136,35 +145,35 @@ class Operator:
                 stderr=log,
             )
 
-    def signal(self, number: int) -> None:
+    def send_signal(self, number: int) -> None:
         assert self.process is not None
         self.process.send_signal(number)
 
     async def kill(self) -> None:
         if self.process is not None and self.process.returncode is None:
-            self.signal(signal.SIGKILL)
+            self.send_signal(signal.SIGKILL)
             await self.process.wait()
 
     async def stop(self, *, seconds: float = 20) -> int:
         """SIGTERM, as the kubelet sends it; returns the exit code."""
         assert self.process is not None
         if self.process.returncode is None:
-            self.signal(signal.SIGTERM)
+            self.send_signal(signal.SIGTERM)
             try:
                 async with asyncio.timeout(seconds):
                     await self.process.wait()
             except TimeoutError:
                 await self.kill()
-        self._log.unlink(missing_ok=True)
+        self._log_path.unlink(missing_ok=True)
         return self.process.returncode or 0
 
-    async def answer(self, probe: str) -> tuple[int, str]:
+    async def get_probe(self, probe: str) -> tuple[int, str]:
         """Status and text of `readyz`, `healthz` or `metrics`; (0, "") while nobody listens."""
         try:
-            async with aiohttp.ClientSession() as client, client.get(f"http://127.0.0.1:{self.port}/{probe}") as found:
-                return found.status, await found.text()
+            async with aiohttp.ClientSession() as client, client.get(f"http://127.0.0.1:{self.port}/{probe}") as response:
+                return response.status, await response.text()
         except aiohttp.ClientError:
             return 0, ""
 
-    def log(self) -> str:
-        return self._log.read_text()
+    def read_log(self) -> str:
+        return self._log_path.read_text()

@@ -20,36 +20,38 @@ class SideKafka:
         self.url = broker.url
         self._admin = Kafka(KafkaLogin({"bootstrap.servers": broker.url}, ()), {}, lambda: None)
 
-    async def topic(self, name: str, *, usage: bool = False) -> TopicState | None:
-        return (await self._admin.observe("KafkaTopic", [Topic(name, 1)], usage=usage))[0]
+    async def read_topic(self, name: str, *, with_usage: bool = False) -> TopicState | None:
+        return (await self._admin.read_states("KafkaTopic", [Topic(name, 1)], with_usage=with_usage))[0]
 
-    async def setting(self, name: str, key: str) -> str | None:
-        found = await self.topic(name)
-        assert found is not None
-        return found.config[key].value
+    async def read_setting(self, name: str, key: str) -> str | None:
+        topic = await self.read_topic(name)
+        assert topic is not None
+        return topic.config[key].value
 
-    async def topics(self, prefix: str) -> list[str]:
-        return [name for name in await self._admin.names() if name.startswith(prefix)]
+    async def list_topics(self, prefix: str) -> list[str]:
+        return [name for name in await self._admin.list_topics() if name.startswith(prefix)]
 
-    async def create(self, name: str, partitions: int = 1, **config: str) -> None:
-        await self._run(CreateTopic(Topic(name, partitions, config={key.replace("_", "."): value for key, value in config.items()})))
+    async def create_topic(self, name: str, partitions: int = 1, **config: str) -> None:
+        await self._apply_action(
+            CreateTopic(Topic(name, partitions, config={key.replace("_", "."): value for key, value in config.items()}))
+        )
 
-    async def set(self, name: str, key: str, value: str | None) -> None:
-        await self._run(AlterConfig(name, key, None, value))
+    async def set_config(self, name: str, key: str, value: str | None) -> None:
+        await self._apply_action(AlterConfig(name, key, None, value))
 
-    async def grow(self, name: str, total: int) -> None:
-        await self._run(AddPartitions(name, 0, total))
+    async def add_partitions(self, name: str, total: int) -> None:
+        await self._apply_action(AddPartitions(name, 0, total))
 
-    async def delete(self, name: str) -> None:
-        await self._run(DeleteTopic(name))
+    async def delete_topic(self, name: str) -> None:
+        await self._apply_action(DeleteTopic(name))
 
-    async def send(self, name: str) -> None:
+    async def send_record(self, name: str) -> None:
         producer = Producer({"bootstrap.servers": self.url})
         producer.produce(name, b"record")
         assert await asyncio.to_thread(producer.flush, 20) == 0
 
-    async def _run(self, action: Action) -> None:
-        assert await self._admin.apply([(action,)]) == [None]
+    async def _apply_action(self, action: Action) -> None:
+        assert await self._admin.apply_actions([(action,)]) == [None]
 
 
 class SideRabbit:
@@ -57,38 +59,38 @@ class SideRabbit:
         self.url = broker.management_url
         self.user = urlsplit(broker.management_url).username or ""
 
-    async def ask(self, method: str, *parts: str, body: Any = None) -> Any:
+    async def call_api(self, method: str, *segments: str, body: Any = None) -> Any:
         """The answer, or None for 404."""
         async with httpx2.AsyncClient(timeout=20) as client:
-            answer = await client.request(method, f"{self.url}/api/" + "/".join(quote(part, safe="") for part in parts), json=body)
-        if answer.status_code == 404:
+            response = await client.request(method, f"{self.url}/api/" + "/".join(quote(part, safe="") for part in segments), json=body)
+        if response.status_code == 404:
             return None
-        answer.raise_for_status()
-        return answer.json() if answer.content else {}
+        response.raise_for_status()
+        return response.json() if response.content else {}
 
-    async def queue(self, name: str) -> Any:
-        return await self.ask("GET", "queues", "/", name)
+    async def get_queue(self, name: str) -> Any:
+        return await self.call_api("GET", "queues", "/", name)
 
-    async def bindings(self, exchange: str, queue: str) -> list[str]:
-        return [each["routing_key"] for each in await self.ask("GET", "bindings", "/", "e", exchange, "q", queue) or ()]
+    async def list_bindings(self, exchange: str, queue: str) -> list[str]:
+        return [each["routing_key"] for each in await self.call_api("GET", "bindings", "/", "e", exchange, "q", queue) or ()]
 
-    async def policy(self, name: str) -> Any:
-        return await self.ask("GET", "policies", "/", name)
+    async def get_policy(self, name: str) -> Any:
+        return await self.call_api("GET", "policies", "/", name)
 
-    async def send(self, queue: str) -> None:
+    async def send_message(self, queue: str) -> None:
         body = {"properties": {}, "routing_key": queue, "payload": "message", "payload_encoding": "string"}
-        assert (await self.ask("POST", "exchanges", "/", "amq.default", "publish", body=body))["routed"]
+        assert (await self.call_api("POST", "exchanges", "/", "amq.default", "publish", body=body))["routed"]
 
 
 @asynccontextmanager
-async def relay(target: str) -> AsyncIterator["Relay"]:
+async def open_relay(target: str) -> AsyncIterator["Relay"]:
     """A TCP relay to `host:port` that can be cut."""
-    found = Relay(target)
-    await found.open()
+    wire = Relay(target)
+    await wire.start_listening()
     try:
-        yield found
+        yield wire
     finally:
-        await found.cut()
+        await wire.cut_connections()
 
 
 class Relay:
@@ -99,11 +101,11 @@ class Relay:
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
 
-    async def open(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+    async def start_listening(self) -> None:
+        self._server = await asyncio.start_server(self._relay_connection, "127.0.0.1", self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
-    async def cut(self) -> None:
+    async def cut_connections(self) -> None:
         """Nothing listens any more, and what was connected is cut off."""
         if self._server is not None:
             self._server.close()
@@ -112,7 +114,7 @@ class Relay:
             await asyncio.gather(*self._tasks, return_exceptions=True)
             self._server = None
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _relay_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
@@ -120,7 +122,7 @@ class Relay:
         try:
             upstream, upstream_writer = await asyncio.open_connection(*self._target)
             await asyncio.wait(
-                [asyncio.create_task(_pump(reader, upstream_writer)), asyncio.create_task(_pump(upstream, writer))],
+                [asyncio.create_task(_copy_bytes(reader, upstream_writer)), asyncio.create_task(_copy_bytes(upstream, writer))],
                 return_when=asyncio.FIRST_COMPLETED,
             )
         except OSError:
@@ -132,7 +134,7 @@ class Relay:
                     each.close()
 
 
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _copy_bytes(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     try:
         while chunk := await reader.read(65536):
             writer.write(chunk)

@@ -9,45 +9,45 @@ from uuid import uuid4
 import pytest
 import yaml
 from caravan_operator.backends.kubernetes import ApiError, Kubernetes
-from caravan_operator.resources.__main__ import files
+from caravan_operator.resources.__main__ import render_files
 
 from tests.backends import Broker
-from tests.operator.cluster.apiserver import Namespace, Operator
-from tests.shop import until
+from tests.operator.cluster.apiserver import Namespace, OperatorProcess
+from tests.shop import wait_until
 
 
-def _kind(path: str) -> str:
+def _select_kind_config(path: str) -> str:
     """The path when its current context is a kind cluster."""
-    found = yaml.safe_load(Path(path).read_text()) if path and Path(path).exists() else {}
-    return path if str(found.get("current-context", "")).startswith("kind-") else ""
+    config = yaml.safe_load(Path(path).read_text()) if path and Path(path).exists() else {}
+    return path if str(config.get("current-context", "")).startswith("kind-") else ""
 
 
 @pytest.fixture(scope="session")
 async def kubernetes() -> AsyncIterator[Kubernetes]:
     """The API server with the CRDs of this checkout."""
-    config = os.environ.get("E2E_KUBECONFIG") or _kind(os.environ.get("KUBECONFIG", ""))
+    config = os.environ.get("E2E_KUBECONFIG") or _select_kind_config(os.environ.get("KUBECONFIG", ""))
     if not config:
         pytest.skip("no cluster: set E2E_KUBECONFIG to the kubeconfig of one in which the tests may make CRDs and namespaces")
     os.environ["KUBECONFIG"] = config
-    found = Kubernetes()
+    api = Kubernetes()
     try:
-        await found.request("GET", "/version", patience=3)
+        await api.request("GET", "/version", retry_seconds=3)
     except ApiError as error:
-        await found.close()
+        await api.close()
         pytest.skip(f"no cluster answers at {config}: {error}")
-    crds = [yaml.safe_load(content) for path, content in files().items() if path.startswith("crds/")]
+    crds = [yaml.safe_load(content) for path, content in render_files().items() if path.startswith("crds/")]
     for crd in crds:
         path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd['metadata']['name']}?fieldManager=tests&force=true"
-        await found.request("PATCH", path, crd, content_type="application/apply-patch+yaml")
+        await api.request("PATCH", path, crd, content_type="application/apply-patch+yaml")
 
-    async def established() -> bool:
-        answers = [await found.get(f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd['metadata']['name']}") for crd in crds]
+    async def are_established() -> bool:
+        answers = [await api.get(f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd['metadata']['name']}") for crd in crds]
         conditions = [{each["type"]: each["status"] for each in answer.get("status", {}).get("conditions", ())} for answer in answers]
         return all(each.get("Established") == "True" for each in conditions)
 
-    await until(established, seconds=30, every=0.2)
-    yield found
-    await found.close()
+    await wait_until(are_established, seconds=30, every=0.2)
+    yield api
+    await api.close()
 
 
 @pytest.fixture(scope="module")
@@ -61,27 +61,27 @@ async def namespace(kubernetes: Kubernetes) -> AsyncIterator[Namespace]:
 @pytest.fixture(scope="module")
 async def connected(namespace: Namespace, kafka: Broker, rabbitmq: Broker) -> Namespace:
     """The namespace with a connection `kafka` and a connection `rabbit`."""
-    await namespace.create("KafkaConnection", "kafka", {"bootstrapServers": [kafka.url], "requestTimeout": "5s"})
+    await namespace.create_object("KafkaConnection", "kafka", {"bootstrapServers": [kafka.url], "requestTimeout": "5s"})
     url = urlsplit(rabbitmq.management_url)
     address = f"http://{url.hostname}:{url.port}"
-    await namespace.secret("rabbit", address, username=url.username or "", password=url.password or "")
-    await namespace.create(
+    await namespace.put_secret("rabbit", address, username=url.username or "", password=url.password or "")
+    await namespace.create_object(
         "RabbitMQConnection", "rabbit", {"managementUrl": address, "allowInsecure": True, "secretRef": {"name": "rabbit"}}
     )
     return namespace
 
 
 @pytest.fixture(scope="module")
-async def operator(connected: Namespace) -> AsyncIterator[Operator]:
+async def operator(connected: Namespace) -> AsyncIterator[OperatorProcess]:
     """An operator that looks at everything every two seconds."""
-    running = Operator(connected.name, "--sweep", "2", "--deletion-wait", "15")
-    await running.start()
+    process = OperatorProcess(connected.name, "--sweep", "2", "--deletion-wait", "15")
+    await process.start()
     try:
-        await connected.ready("KafkaConnection", "kafka", seconds=30)
-        await connected.ready("RabbitMQConnection", "rabbit", seconds=30)
-        yield running
+        await connected.wait_until_ready("KafkaConnection", "kafka", seconds=30)
+        await connected.wait_until_ready("RabbitMQConnection", "rabbit", seconds=30)
+        yield process
     finally:
-        code = await running.stop()
+        code = await process.stop()
     assert code == 0, "an orderly stop is no failure"
     lease = await connected.kubernetes.get(f"/apis/coordination.k8s.io/v1/namespaces/{connected.name}/leases/caravan-operator")
     assert lease["spec"].get("holderIdentity", "") == "", "a standby takes over at once"

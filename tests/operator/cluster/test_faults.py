@@ -14,10 +14,10 @@ from uuid import uuid4
 import pytest
 
 from tests.backends import Broker
-from tests.operator.cluster.apiserver import Namespace, Operator
-from tests.operator.cluster.brokers import SideKafka, SideRabbit, relay
-from tests.operator.cluster.faulty_api import faulty_api
-from tests.shop import until
+from tests.operator.cluster.apiserver import Namespace, OperatorProcess
+from tests.operator.cluster.brokers import SideKafka, SideRabbit, open_relay
+from tests.operator.cluster.faulty_api import serve_faulty_api
+from tests.shop import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -44,9 +44,9 @@ def name() -> str:
 
 
 @pytest.fixture
-async def alone(connected: Namespace) -> AsyncIterator[Operator]:
+async def alone(connected: Namespace) -> AsyncIterator[OperatorProcess]:
     """An operator for one test."""
-    running = Operator(connected.name, "--sweep", "3", "--deletion-wait", "10")
+    running = OperatorProcess(connected.name, "--sweep", "3", "--deletion-wait", "10")
     await running.start()
     try:
         yield running
@@ -55,73 +55,73 @@ async def alone(connected: Namespace) -> AsyncIterator[Operator]:
 
 
 async def test_a_broker_that_is_away_holds_up_nobody_else_and_no_deletion_for_ever(
-    alone: Operator, connected: Namespace, rabbit_side: SideRabbit, rabbitmq: Broker, name: str
+    alone: OperatorProcess, connected: Namespace, rabbit_side: SideRabbit, rabbitmq: Broker, name: str
 ) -> None:
     url = urlsplit(rabbitmq.management_url)
-    async with relay(f"{url.hostname}:{url.port}") as wire:
+    async with open_relay(f"{url.hostname}:{url.port}") as wire:
         address = f"http://127.0.0.1:{wire.port}"
-        await connected.secret(name, address, username=url.username or "", password=url.password or "")
+        await connected.put_secret(name, address, username=url.username or "", password=url.password or "")
         spec = {
             "managementUrl": address,
             "allowInsecure": True,
             "secretRef": {"name": name},
             "requestTimeout": "2s",
         }
-        await connected.create("RabbitMQConnection", name, spec)
+        await connected.create_object("RabbitMQConnection", name, spec)
         ref = {"connectionRef": {"name": name}}
-        await connected.create(QUEUE, name, {**ref, "deletionPolicy": "Delete"})
-        await connected.create(QUEUE, f"{name}-later", {**ref, "limits": {"maxLength": 1}})
-        await connected.ready(QUEUE, name, seconds=40)
-        await connected.ready(QUEUE, f"{name}-later")
-        await wire.cut()
+        await connected.create_object(QUEUE, name, {**ref, "deletionPolicy": "Delete"})
+        await connected.create_object(QUEUE, f"{name}-later", {**ref, "limits": {"maxLength": 1}})
+        await connected.wait_until_ready(QUEUE, name, seconds=40)
+        await connected.wait_until_ready(QUEUE, f"{name}-later")
+        await wire.cut_connections()
         gone = time.monotonic()
-        await connected.says("RabbitMQConnection", name, "Unreachable", seconds=30)
+        await connected.wait_for_reason("RabbitMQConnection", name, "Unreachable", seconds=30)
         started = time.monotonic()
-        await connected.create(TOPIC, name, {**KAFKA, "partitions": 1})
-        await connected.ready(TOPIC, name, seconds=10)
+        await connected.create_object(TOPIC, name, {**KAFKA, "partitions": 1})
+        await connected.wait_until_ready(TOPIC, name, seconds=10)
         assert time.monotonic() - started < 10, "Kafka waits for RabbitMQ"
-        await connected.change(QUEUE, f"{name}-later", {"limits": {"maxLength": 2}})
-        await connected.says(QUEUE, f"{name}-later", "Unreachable", seconds=30)
-        await connected.delete(QUEUE, name)
-        await connected.gone(QUEUE, name, seconds=60)
-        assert await rabbit_side.queue(name) is not None, "a broker that can't be asked keeps its queue"
-        assert "RetainedAfterWait" in {reason for reason, _ in await connected.events(name)}
+        await connected.change_spec(QUEUE, f"{name}-later", {"limits": {"maxLength": 2}})
+        await connected.wait_for_reason(QUEUE, f"{name}-later", "Unreachable", seconds=30)
+        await connected.delete_object(QUEUE, name)
+        await connected.wait_until_gone(QUEUE, name, seconds=60)
+        assert await rabbit_side.get_queue(name) is not None, "a broker that can't be asked keeps its queue"
+        assert "RetainedAfterWait" in {reason for reason, _ in await connected.list_events(name)}
         await asyncio.sleep(gone + AWAY_SECONDS - time.monotonic())  # the length of the fault, not a wait for something
-        await wire.open()
-        await connected.ready(QUEUE, f"{name}-later", seconds=60)
-        assert (await rabbit_side.policy(f"caravan.queue.{name}-later"))["definition"] == {"max-length": 2}
+        await wire.start_listening()
+        await connected.wait_until_ready(QUEUE, f"{name}-later", seconds=60)
+        assert (await rabbit_side.get_policy(f"caravan.queue.{name}-later"))["definition"] == {"max-length": 2}
 
 
 async def test_a_rotated_password_is_used_without_a_restart_and_seen_nowhere(
-    alone: Operator, connected: Namespace, rabbit_side: SideRabbit, rabbitmq: Broker, name: str
+    alone: OperatorProcess, connected: Namespace, rabbit_side: SideRabbit, rabbitmq: Broker, name: str
 ) -> None:
     url = urlsplit(rabbitmq.management_url)
     first, second = f"first-{uuid4().hex}", f"second-{uuid4().hex}"
 
     async def password(value: str) -> None:
-        await rabbit_side.ask("PUT", "users", name, body={"password": value, "tags": "administrator"})
+        await rabbit_side.call_api("PUT", "users", name, body={"password": value, "tags": "administrator"})
 
     await password(first)
     everything = {"configure": ".*", "write": ".*", "read": ".*"}
-    await rabbit_side.ask("PUT", "permissions", "/", name, body=everything)
-    await connected.secret(name, f"http://{url.hostname}:{url.port}", username=name, password=first)
+    await rabbit_side.call_api("PUT", "permissions", "/", name, body=everything)
+    await connected.put_secret(name, f"http://{url.hostname}:{url.port}", username=name, password=first)
     spec: dict[str, Any] = {"managementUrl": f"http://{url.hostname}:{url.port}", "allowInsecure": True}
     spec["secretRef"] = {"name": name}
-    await connected.create("RabbitMQConnection", name, spec)
-    await connected.create(QUEUE, name, {"connectionRef": {"name": name}})
-    before = await connected.ready(QUEUE, name, seconds=40)
+    await connected.create_object("RabbitMQConnection", name, spec)
+    await connected.create_object(QUEUE, name, {"connectionRef": {"name": name}})
+    before = await connected.wait_until_ready(QUEUE, name, seconds=40)
     await password(second)
-    await connected.says("RabbitMQConnection", name, "CredentialsRefused", seconds=40)
-    await connected.secret(name, password=second)
-    await connected.ready("RabbitMQConnection", name, seconds=60)
-    await connected.change(QUEUE, name, {"limits": {"maxLength": 1}})
-    after = await connected.ready(QUEUE, name)
+    await connected.wait_for_reason("RabbitMQConnection", name, "CredentialsRefused", seconds=40)
+    await connected.put_secret(name, password=second)
+    await connected.wait_until_ready("RabbitMQConnection", name, seconds=60)
+    await connected.change_spec(QUEUE, name, {"limits": {"maxLength": 1}})
+    after = await connected.wait_until_ready(QUEUE, name)
     assert after["status"]["connectionHash"] != before["status"]["connectionHash"]
     everywhere = (
-        alone.log()
-        + str(await connected.listed("RabbitMQConnection"))
-        + str(await connected.listed(QUEUE))
-        + str(await connected.events(name))
+        alone.read_log()
+        + str(await connected.list_objects("RabbitMQConnection"))
+        + str(await connected.list_objects(QUEUE))
+        + str(await connected.list_events(name))
     )
     assert first not in everywhere and second not in everywhere
 
@@ -129,23 +129,23 @@ async def test_a_rotated_password_is_used_without_a_restart_and_seen_nowhere(
 async def test_with_a_third_of_the_api_calls_refused_everything_converges(
     connected: Namespace, kafka_side: SideKafka, tmp_path: Path, name: str
 ) -> None:
-    async with faulty_api(0.3, tmp_path) as (api, kubeconfig):
-        running = Operator(connected.name, "--sweep", "5", kubeconfig=kubeconfig)
+    async with serve_faulty_api(0.3, tmp_path) as (api, kubeconfig):
+        running = OperatorProcess(connected.name, "--sweep", "5", kubeconfig=kubeconfig)
         supervisor = asyncio.create_task(_supervised(running))
         try:
             for number in range(20):
-                await connected.create(TOPIC, f"{name}-{number}", {**KAFKA, "partitions": 1, "deletionPolicy": "Delete"})
+                await connected.create_object(TOPIC, f"{name}-{number}", {**KAFKA, "partitions": 1, "deletionPolicy": "Delete"})
             for number in range(20):
-                await connected.ready(TOPIC, f"{name}-{number}", seconds=120)
+                await connected.wait_until_ready(TOPIC, f"{name}-{number}", seconds=120)
             for number in range(10):
-                await connected.change(TOPIC, f"{name}-{number}", {"config": {"retention": "1h"}})
-                await connected.delete(TOPIC, f"{name}-{number + 10}")
+                await connected.change_spec(TOPIC, f"{name}-{number}", {"config": {"retention": "1h"}})
+                await connected.delete_object(TOPIC, f"{name}-{number + 10}")
             for number in range(10):
-                await connected.ready(TOPIC, f"{name}-{number}", seconds=120)
-                assert await kafka_side.setting(f"{name}-{number}", "retention.ms") == "3600000"
-                await connected.gone(TOPIC, f"{name}-{number + 10}", seconds=120)
-            assert await kafka_side.topics(f"{name}-") == sorted(f"{name}-{number}" for number in range(10))
-            assert api.refused > 0.2 * api.passed
+                await connected.wait_until_ready(TOPIC, f"{name}-{number}", seconds=120)
+                assert await kafka_side.read_setting(f"{name}-{number}", "retention.ms") == "3600000"
+                await connected.wait_until_gone(TOPIC, f"{name}-{number + 10}", seconds=120)
+            assert await kafka_side.list_topics(f"{name}-") == sorted(f"{name}-{number}" for number in range(10))
+            assert api.refused_count > 0.2 * api.passed_count
         finally:
             supervisor.cancel()
             await asyncio.gather(supervisor, return_exceptions=True)
@@ -153,20 +153,20 @@ async def test_with_a_third_of_the_api_calls_refused_everything_converges(
 
 
 async def test_a_watch_that_falls_silent_is_opened_again(connected: Namespace, kafka_side: SideKafka, tmp_path: Path, name: str) -> None:
-    async with faulty_api(0.0, tmp_path) as (api, kubeconfig):
-        running = Operator(connected.name, kubeconfig=kubeconfig)
+    async with serve_faulty_api(0.0, tmp_path) as (api, kubeconfig):
+        running = OperatorProcess(connected.name, kubeconfig=kubeconfig)
         await running.start()
         try:
-            await connected.create(TOPIC, name, {**KAFKA, "partitions": 1})
-            await connected.ready(TOPIC, name, seconds=40)
+            await connected.create_object(TOPIC, name, {**KAFKA, "partitions": 1})
+            await connected.wait_until_ready(TOPIC, name, seconds=40)
             assert api.watches
-            api.silence()
+            api.silence_watches()
             silent = time.monotonic()
-            await connected.create(TOPIC, f"{name}-later", {**KAFKA, "partitions": 1})
-            await connected.change(TOPIC, name, {"config": {"retention": "1h"}})
-            await connected.ready(TOPIC, f"{name}-later", seconds=120)
-            await connected.ready(TOPIC, name)
-            assert await kafka_side.setting(name, "retention.ms") == "3600000"
+            await connected.create_object(TOPIC, f"{name}-later", {**KAFKA, "partitions": 1})
+            await connected.change_spec(TOPIC, name, {"config": {"retention": "1h"}})
+            await connected.wait_until_ready(TOPIC, f"{name}-later", seconds=120)
+            await connected.wait_until_ready(TOPIC, name)
+            assert await kafka_side.read_setting(name, "retention.ms") == "3600000"
             print(f"heard again {time.monotonic() - silent:.0f} s after the watches fell silent")
             assert running.process is not None and running.process.returncode is None, "without a restart"
         finally:
@@ -176,30 +176,30 @@ async def test_a_watch_that_falls_silent_is_opened_again(connected: Namespace, k
 async def test_nothing_is_done_before_everything_has_been_seen(
     connected: Namespace, kafka_side: SideKafka, tmp_path: Path, name: str
 ) -> None:
-    async with faulty_api(0.0, tmp_path) as (api, kubeconfig):
-        api.held = "rabbitmqqueues"
-        await connected.create(QUEUE, name, {**RABBIT})
-        await connected.create(TOPIC, name, {**KAFKA, "partitions": 1})
-        running = Operator(connected.name, kubeconfig=kubeconfig)
+    async with serve_faulty_api(0.0, tmp_path) as (api, kubeconfig):
+        api.withheld_plural = "rabbitmqqueues"
+        await connected.create_object(QUEUE, name, {**RABBIT})
+        await connected.create_object(TOPIC, name, {**KAFKA, "partitions": 1})
+        running = OperatorProcess(connected.name, kubeconfig=kubeconfig)
         await running.start()
         try:
 
             async def topic_is_known() -> bool:
-                return 'watch_events_total{kind="KafkaTopic"}' in (await running.answer("metrics"))[1]
+                return 'watch_events_total{kind="KafkaTopic"}' in (await running.get_probe("metrics"))[1]
 
-            await until(topic_is_known, seconds=40, every=0.2)
-            assert await running.answer("readyz") == (503, "the caches are being filled")
+            await wait_until(topic_is_known, seconds=40, every=0.2)
+            assert await running.get_probe("readyz") == (503, "the caches are being filled")
             with pytest.raises(AssertionError):
-                await connected.ready(TOPIC, name, seconds=3)
-            assert await kafka_side.topics(name) == []
-            api.release.set()
-            await connected.ready(TOPIC, name, seconds=20)
-            await connected.ready(QUEUE, name)
+                await connected.wait_until_ready(TOPIC, name, seconds=3)
+            assert await kafka_side.list_topics(name) == []
+            api.release_list.set()
+            await connected.wait_until_ready(TOPIC, name, seconds=20)
+            await connected.wait_until_ready(QUEUE, name)
         finally:
             await running.stop()
 
 
-async def _supervised(operator: Operator) -> None:
+async def _supervised(operator: OperatorProcess) -> None:
     """Start it again when it ends, as the kubelet does."""
     while True:
         await operator.start()
@@ -208,56 +208,56 @@ async def _supervised(operator: Operator) -> None:
 
 
 async def test_a_paused_leader_writes_nothing_after_it_was_replaced(connected: Namespace, kafka_side: SideKafka, name: str) -> None:
-    leader, standby = Operator(connected.name, "--sweep", "1"), Operator(connected.name, "--sweep", "1")
+    leader, standby = OperatorProcess(connected.name, "--sweep", "1"), OperatorProcess(connected.name, "--sweep", "1")
     await leader.start()
     try:
-        await connected.create(TOPIC, name, {**KAFKA, "partitions": 1, "config": {"retention": "1h"}})
-        await connected.ready(TOPIC, name, seconds=40)
+        await connected.create_object(TOPIC, name, {**KAFKA, "partitions": 1, "config": {"retention": "1h"}})
+        await connected.wait_until_ready(TOPIC, name, seconds=40)
         await standby.start()
-        await until(lambda: _logged(standby, "waiting for the Lease"), seconds=30)
-        leader.signal(signal.SIGSTOP)
+        await wait_until(lambda: _logged(standby, "waiting for the Lease"), seconds=30)
+        leader.send_signal(signal.SIGSTOP)
         stopped = time.monotonic()
         for number in range(10):
-            await connected.create(TOPIC, f"{name}-{number}", {**KAFKA, "partitions": 1})
-        await until(lambda: _logged(standby, '"leading"'), seconds=30)
+            await connected.create_object(TOPIC, f"{name}-{number}", {**KAFKA, "partitions": 1})
+        await wait_until(lambda: _logged(standby, '"leading"'), seconds=30)
         assert time.monotonic() - stopped < 20
-        await connected.change(TOPIC, name, {"config": {"retention": "2h"}})
-        await connected.ready(TOPIC, name, seconds=40)
-        written = leader.log().count('"applied"')
-        await kafka_side.set(name, "retention.ms", "5")  # a sweep of either would put it back, the paused one to the old value
-        leader.signal(signal.SIGCONT)
+        await connected.change_spec(TOPIC, name, {"config": {"retention": "2h"}})
+        await connected.wait_until_ready(TOPIC, name, seconds=40)
+        written = leader.read_log().count('"applied"')
+        await kafka_side.set_config(name, "retention.ms", "5")  # a sweep of either would put it back, the paused one to the old value
+        leader.send_signal(signal.SIGCONT)
         assert leader.process is not None
         async with asyncio.timeout(20):
             assert await leader.process.wait() == 1
-        assert leader.log().count('"applied"') == written and "the Lease is lost" in leader.log()
+        assert leader.read_log().count('"applied"') == written and "the Lease is lost" in leader.read_log()
         for number in range(10):
-            await connected.ready(TOPIC, f"{name}-{number}")
+            await connected.wait_until_ready(TOPIC, f"{name}-{number}")
 
         async def put_back() -> bool:
-            return await kafka_side.setting(name, "retention.ms") == "7200000"
+            return await kafka_side.read_setting(name, "retention.ms") == "7200000"
 
-        await until(put_back, seconds=20, every=0.2)
+        await wait_until(put_back, seconds=20, every=0.2)
     finally:
         await leader.kill()
         await standby.stop()
 
 
-async def _leads(operator: Operator, before: int) -> bool:
+async def _leads(operator: OperatorProcess, before: int) -> bool:
     assert operator.process is not None
-    assert operator.process.returncode is None, f"it ended with {operator.process.returncode}: {operator.log()[-3000:]}"
-    assert operator.log().count('"leading"') > before, operator.log()[-3000:]
+    assert operator.process.returncode is None, f"it ended with {operator.process.returncode}: {operator.read_log()[-3000:]}"
+    assert operator.read_log().count('"leading"') > before, operator.read_log()[-3000:]
     return True
 
 
-async def _logged(operator: Operator, text: str) -> bool:
-    return text in operator.log()
+async def _logged(operator: OperatorProcess, text: str) -> bool:
+    return text in operator.read_log()
 
 
 async def test_killed_at_random_a_hundred_times_it_ends_where_the_specs_are(
     connected: Namespace, kafka_side: SideKafka, rabbit_side: SideRabbit, name: str
 ) -> None:
     chance = random.Random(11)
-    running = Operator(connected.name, "--sweep", "2", "--lease", "3")
+    running = OperatorProcess(connected.name, "--sweep", "2", "--lease", "3")
     stays: dict[str, str] = {}
     goes: set[str] = set()
     identities: dict[str, str] = {}
@@ -270,46 +270,48 @@ async def test_killed_at_random_a_hundred_times_it_ends_where_the_specs_are(
             topic = f"{name}-{number}"
             policy = chance.choice(["Retain", "Delete"])
             hours = str(chance.randint(1, 9))
-            await connected.create(TOPIC, topic, {**KAFKA, "partitions": 1, "config": {"retention": f"{hours}h"}, "deletionPolicy": policy})
-            await connected.create(QUEUE, topic, {**RABBIT, "limits": {"maxLength": number}, "deletionPolicy": policy})
+            await connected.create_object(
+                TOPIC, topic, {**KAFKA, "partitions": 1, "config": {"retention": f"{hours}h"}, "deletionPolicy": policy}
+            )
+            await connected.create_object(QUEUE, topic, {**RABBIT, "limits": {"maxLength": number}, "deletionPolicy": policy})
             stays[topic] = hours
             await asyncio.sleep(chance.uniform(0, 2.0))
             if stays and chance.random() < 0.5:
                 other = chance.choice(sorted(stays))
                 stays[other] = str(chance.randint(1, 9))
-                await connected.change(TOPIC, other, {"config": {"retention": f"{stays[other]}h"}})
+                await connected.change_spec(TOPIC, other, {"config": {"retention": f"{stays[other]}h"}})
             if stays and chance.random() < 0.3:
                 other = chance.choice(sorted(stays))
                 del stays[other]
                 goes.add(other)
                 for kind in (TOPIC, QUEUE):
-                    await connected.delete(kind, other)
-            for each in await connected.listed(TOPIC):  # a topic that is made twice gets another id
+                    await connected.delete_object(kind, other)
+            for each in await connected.list_objects(TOPIC):  # a topic that is made twice gets another id
                 if "topicId" in each.get("status", {}):
                     identities.setdefault(each["metadata"]["name"], each["status"]["topicId"])
 
     changing = asyncio.create_task(change_things())
     try:
         for number in range(KILLS):
-            leading = running.log().count('"leading"')
+            leading = running.read_log().count('"leading"')
             await running.start()
             if number % 5:  # else: somewhere while it starts
-                await until(lambda leading=leading: _leads(running, leading), seconds=120)
+                await wait_until(lambda leading=leading: _leads(running, leading), seconds=120)
             await asyncio.sleep(chance.uniform(0.0, 3.0))
             await running.kill()
         stop.set()
         await changing
         await running.start()
         for topic, hours in stays.items():
-            await connected.ready(TOPIC, topic, seconds=120)
-            await connected.ready(QUEUE, topic, seconds=120)
-            found = await kafka_side.topic(topic)
+            await connected.wait_until_ready(TOPIC, topic, seconds=120)
+            await connected.wait_until_ready(QUEUE, topic, seconds=120)
+            found = await kafka_side.read_topic(topic)
             assert found is not None and found.config["retention.ms"].value == str(int(hours) * 3_600_000)
             assert identities.get(topic, found.id) == found.id, "made twice"
-            assert await rabbit_side.queue(topic) is not None
+            assert await rabbit_side.get_queue(topic) is not None
         for topic in goes:
-            await connected.gone(TOPIC, topic, seconds=60)
-            await connected.gone(QUEUE, topic, seconds=60)
+            await connected.wait_until_gone(TOPIC, topic, seconds=60)
+            await connected.wait_until_gone(QUEUE, topic, seconds=60)
     finally:
         stop.set()
         changing.cancel()

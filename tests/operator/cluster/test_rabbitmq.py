@@ -5,12 +5,12 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
-from caravan_operator.handlers.importing import from_rabbitmq
+from caravan_operator.handlers.importing import import_from_rabbitmq
 
 from tests.backends import Broker
-from tests.operator.cluster.apiserver import Namespace, Operator
+from tests.operator.cluster.apiserver import Namespace, OperatorProcess
 from tests.operator.cluster.brokers import SideRabbit
-from tests.shop import until
+from tests.shop import wait_until
 
 REF = {"connectionRef": {"name": "rabbit"}}
 QUEUE, EXCHANGE, BINDING, POLICY = "RabbitMQQueue", "RabbitMQExchange", "RabbitMQBinding", "RabbitMQPolicy"
@@ -26,116 +26,120 @@ def name() -> str:
     return f"q-{uuid4().hex[:8]}"
 
 
-async def holds(check: Callable[[], Awaitable[object]], value: object) -> None:
+async def wait_for_value(check: Callable[[], Awaitable[object]], value: object) -> None:
     async def equal() -> bool:
         found = await check()
         assert found == value, f"{found} instead of {value}"
         return True
 
-    await until(equal, seconds=20, every=0.2)
+    await wait_until(equal, seconds=20, every=0.2)
 
 
-async def test_a_topology_in_any_order_becomes_real(operator: Operator, connected: Namespace, side: SideRabbit, name: str) -> None:
-    await connected.create(BINDING, name, {**REF, "source": f"{name}.x", "destination": name, "routingKey": "order.*"})
-    await connected.says(BINDING, name, "DependencyMissing")
+async def test_a_topology_in_any_order_becomes_real(operator: OperatorProcess, connected: Namespace, side: SideRabbit, name: str) -> None:
+    await connected.create_object(BINDING, name, {**REF, "source": f"{name}.x", "destination": name, "routingKey": "order.*"})
+    await connected.wait_for_reason(BINDING, name, "DependencyMissing")
     limits = {"maxLength": 10, "messageTtl": "1m", "deadLetterExchange": "", "deadLetterRoutingKey": f"{name}.dlq", "deliveryLimit": 5}
-    await connected.create(QUEUE, name, {**REF, "limits": limits, "arguments": {"singleActiveConsumer": True}})
-    await connected.create(EXCHANGE, f"{name}.x", {**REF, "type": "topic"})
-    await connected.create(
+    await connected.create_object(QUEUE, name, {**REF, "limits": limits, "arguments": {"singleActiveConsumer": True}})
+    await connected.create_object(EXCHANGE, f"{name}.x", {**REF, "type": "topic"})
+    await connected.create_object(
         POLICY, name, {**REF, "pattern": f"^{name}[.]x$", "applyTo": "exchanges", "definition": {"alternateExchange": "amq.fanout"}}
     )
     for kind, resource in ((QUEUE, name), (EXCHANGE, f"{name}.x"), (BINDING, name), (POLICY, name)):
-        await connected.ready(kind, resource)
-    queue = await side.queue(name)
+        await connected.wait_until_ready(kind, resource)
+    queue = await side.get_queue(name)
     assert queue["type"] == "quorum" and queue["arguments"] == {"x-queue-type": "quorum", "x-single-active-consumer": True}
-    assert (await side.policy(f"caravan.queue.{name}"))["definition"] == {
+    assert (await side.get_policy(f"caravan.queue.{name}"))["definition"] == {
         "max-length": 10,
         "message-ttl": 60000,
         "dead-letter-exchange": "",
         "dead-letter-routing-key": f"{name}.dlq",
         "delivery-limit": 5,
     }
-    assert await side.bindings(f"{name}.x", name) == ["order.*"]
-    assert (await side.policy(name))["apply-to"] == "exchanges"
+    assert await side.list_bindings(f"{name}.x", name) == ["order.*"]
+    assert (await side.get_policy(name))["apply-to"] == "exchanges"
 
 
 async def test_a_queue_that_was_deleted_comes_back_with_its_bindings(
-    operator: Operator, connected: Namespace, side: SideRabbit, name: str
+    operator: OperatorProcess, connected: Namespace, side: SideRabbit, name: str
 ) -> None:
-    await connected.create(EXCHANGE, name, {**REF, "type": "topic"})
-    await connected.create(QUEUE, name, {**REF, "limits": {"maxLength": 10}})
-    await connected.create(BINDING, name, {**REF, "source": name, "destination": name, "routingKey": "a"})
-    await connected.ready(BINDING, name)
-    await side.ask("DELETE", "queues", "/", name)
-    await holds(lambda: side.bindings(name, name), ["a"])
-    await side.ask("DELETE", "bindings", "/", "e", name, "q", name, "a")
-    await holds(lambda: side.bindings(name, name), ["a"])
-    await connected.ready(QUEUE, name)
+    await connected.create_object(EXCHANGE, name, {**REF, "type": "topic"})
+    await connected.create_object(QUEUE, name, {**REF, "limits": {"maxLength": 10}})
+    await connected.create_object(BINDING, name, {**REF, "source": name, "destination": name, "routingKey": "a"})
+    await connected.wait_until_ready(BINDING, name)
+    await side.call_api("DELETE", "queues", "/", name)
+    await wait_for_value(lambda: side.list_bindings(name, name), ["a"])
+    await side.call_api("DELETE", "bindings", "/", "e", name, "q", name, "a")
+    await wait_for_value(lambda: side.list_bindings(name, name), ["a"])
+    await connected.wait_until_ready(QUEUE, name)
 
 
 async def test_limits_change_and_drift_of_their_policy_is_put_back(
-    operator: Operator, connected: Namespace, side: SideRabbit, name: str
+    operator: OperatorProcess, connected: Namespace, side: SideRabbit, name: str
 ) -> None:
-    await connected.create(QUEUE, name, {**REF, "limits": {"maxLength": 10}})
-    await connected.ready(QUEUE, name)
-    await connected.change(QUEUE, name, {"limits": {"maxLength": 20}})
-    await holds(lambda: _definition(side, name), {"max-length": 20})
+    await connected.create_object(QUEUE, name, {**REF, "limits": {"maxLength": 10}})
+    await connected.wait_until_ready(QUEUE, name)
+    await connected.change_spec(QUEUE, name, {"limits": {"maxLength": 20}})
+    await wait_for_value(lambda: _get_definition(side, name), {"max-length": 20})
     body = {"pattern": ".*", "definition": {"max-length": 1}, "priority": 1, "apply-to": "all"}
-    await side.ask("PUT", "policies", "/", f"caravan.queue.{name}", body=body)
-    await holds(lambda: _definition(side, name), {"max-length": 20})
-    await connected.change(QUEUE, name, {"limits": None})
-    await holds(lambda: _definition(side, name), None)
+    await side.call_api("PUT", "policies", "/", f"caravan.queue.{name}", body=body)
+    await wait_for_value(lambda: _get_definition(side, name), {"max-length": 20})
+    await connected.change_spec(QUEUE, name, {"limits": None})
+    await wait_for_value(lambda: _get_definition(side, name), None)
 
 
-async def _definition(side: SideRabbit, name: str) -> object:
-    policy = await side.policy(f"caravan.queue.{name}")
+async def _get_definition(side: SideRabbit, name: str) -> object:
+    policy = await side.get_policy(f"caravan.queue.{name}")
     return policy and policy["definition"]
 
 
-async def test_a_policy_of_somebody_else_that_wins_is_told(operator: Operator, connected: Namespace, side: SideRabbit, name: str) -> None:
-    await connected.create(QUEUE, name, {**REF, "limits": {"maxLength": 10}})
-    await connected.ready(QUEUE, name)
+async def test_a_policy_of_somebody_else_that_wins_is_told(
+    operator: OperatorProcess, connected: Namespace, side: SideRabbit, name: str
+) -> None:
+    await connected.create_object(QUEUE, name, {**REF, "limits": {"maxLength": 10}})
+    await connected.wait_until_ready(QUEUE, name)
     body = {"pattern": f"^{name}$", "definition": {"max-length": 1}, "priority": 9000, "apply-to": "queues"}
-    await side.ask("PUT", "policies", "/", f"theirs-{name}", body=body)
-    found = await connected.says(QUEUE, name, "PolicyConflict")
+    await side.call_api("PUT", "policies", "/", f"theirs-{name}", body=body)
+    found = await connected.wait_for_reason(QUEUE, name, "PolicyConflict")
     assert found["status"]["policyConflict"] == f"theirs-{name}"
-    await side.ask("DELETE", "policies", "/", f"theirs-{name}")
-    await connected.ready(QUEUE, name)
+    await side.call_api("DELETE", "policies", "/", f"theirs-{name}")
+    await connected.wait_until_ready(QUEUE, name)
 
 
 async def test_an_immutable_difference_is_told_or_repaired_when_empty(
-    operator: Operator, connected: Namespace, side: SideRabbit, name: str
+    operator: OperatorProcess, connected: Namespace, side: SideRabbit, name: str
 ) -> None:
-    await side.ask("PUT", "queues", "/", name, body={"durable": True, "arguments": {"x-queue-type": "classic"}})
-    await connected.create(QUEUE, name, {**REF, "adoptionPolicy": "Adopt"})
-    await connected.says(QUEUE, name, "ImmutableDrift")
-    assert "type is classic, not quorum" in (await connected.condition(QUEUE, name))["message"]
-    await side.send(name)
-    await connected.change(QUEUE, name, {"onImmutableDrift": "RecreateIfEmpty"})
-    await connected.says(QUEUE, name, "ImmutableDrift")
-    assert (await side.queue(name))["type"] == "classic", "a message was in it"
-    await side.ask("DELETE", "queues", "/", name, "contents")
-    await connected.ready(QUEUE, name, seconds=40)
-    assert (await side.queue(name))["type"] == "quorum"
+    await side.call_api("PUT", "queues", "/", name, body={"durable": True, "arguments": {"x-queue-type": "classic"}})
+    await connected.create_object(QUEUE, name, {**REF, "adoptionPolicy": "Adopt"})
+    await connected.wait_for_reason(QUEUE, name, "ImmutableDrift")
+    assert "type is classic, not quorum" in (await connected.get_condition(QUEUE, name))["message"]
+    await side.send_message(name)
+    await connected.change_spec(QUEUE, name, {"onImmutableDrift": "RecreateIfEmpty"})
+    await connected.wait_for_reason(QUEUE, name, "ImmutableDrift")
+    assert (await side.get_queue(name))["type"] == "classic", "a message was in it"
+    await side.call_api("DELETE", "queues", "/", name, "contents")
+    await connected.wait_until_ready(QUEUE, name, seconds=40)
+    assert (await side.get_queue(name))["type"] == "quorum"
 
 
 @pytest.mark.parametrize(
     ("policy", "message", "stays"), [("Retain", True, True), ("Delete", True, False), ("DeleteIfUnused", False, False)]
 )
 async def test_deletion(
-    operator: Operator, connected: Namespace, side: SideRabbit, name: str, policy: str, message: bool, stays: bool
+    operator: OperatorProcess, connected: Namespace, side: SideRabbit, name: str, policy: str, message: bool, stays: bool
 ) -> None:
-    await connected.create(QUEUE, name, {**REF, "deletionPolicy": policy, "limits": {"maxLength": 10}})
-    await connected.ready(QUEUE, name)
+    await connected.create_object(QUEUE, name, {**REF, "deletionPolicy": policy, "limits": {"maxLength": 10}})
+    await connected.wait_until_ready(QUEUE, name)
     if message:
-        await side.send(name)
-    await connected.delete(QUEUE, name)
-    await connected.gone(QUEUE, name, seconds=40)
-    assert (await side.queue(name) is not None) == stays
-    assert (await _definition(side, name) is not None) == stays
+        await side.send_message(name)
+    await connected.delete_object(QUEUE, name)
+    await connected.wait_until_gone(QUEUE, name, seconds=40)
+    assert (await side.get_queue(name) is not None) == stays
+    assert (await _get_definition(side, name) is not None) == stays
 
 
-async def test_everything_at_once_goes_in_the_right_order(operator: Operator, connected: Namespace, side: SideRabbit, name: str) -> None:
+async def test_everything_at_once_goes_in_the_right_order(
+    operator: OperatorProcess, connected: Namespace, side: SideRabbit, name: str
+) -> None:
     specs = {
         EXCHANGE: {**REF, "type": "topic", "deletionPolicy": "DeleteIfUnused"},
         QUEUE: {**REF, "deletionPolicy": "Delete"},
@@ -143,54 +147,60 @@ async def test_everything_at_once_goes_in_the_right_order(operator: Operator, co
         POLICY: {**REF, "pattern": f"^{name}$", "definition": {"maxLength": 1}, "deletionPolicy": "Delete"},
     }
     for kind, spec in specs.items():
-        await connected.create(kind, name, spec)
+        await connected.create_object(kind, name, spec)
     for kind in specs:
-        await connected.ready(kind, name)
+        await connected.wait_until_ready(kind, name)
     for kind in specs:
-        await connected.delete(kind, name)
+        await connected.delete_object(kind, name)
     for kind in specs:
-        await connected.gone(kind, name, seconds=40)
-    assert await side.queue(name) is None and await side.policy(name) is None and await side.ask("GET", "exchanges", "/", name) is None
+        await connected.wait_until_gone(kind, name, seconds=40)
+    assert (
+        await side.get_queue(name) is None
+        and await side.get_policy(name) is None
+        and await side.call_api("GET", "exchanges", "/", name) is None
+    )
 
 
-async def test_plan_and_report_change_nothing(operator: Operator, connected: Namespace, side: SideRabbit, name: str) -> None:
-    await connected.create(QUEUE, name, {**REF, "mode": "Plan"})
-    assert (await connected.says(QUEUE, name, "PlanPending"))["status"]["plan"] == [f"create quorum queue {name}"]
-    assert await side.queue(name) is None
-    await connected.create(POLICY, name, {**REF, "driftPolicy": "Report", "pattern": "^none$", "definition": {"maxLength": 1}})
-    await connected.ready(POLICY, name)
-    await side.ask("DELETE", "policies", "/", name)
-    found = await connected.says(POLICY, name, "DriftReported")
-    assert found["status"]["drift"] == [f"create policy {name}"] and await side.policy(name) is None
+async def test_plan_and_report_change_nothing(operator: OperatorProcess, connected: Namespace, side: SideRabbit, name: str) -> None:
+    await connected.create_object(QUEUE, name, {**REF, "mode": "Plan"})
+    assert (await connected.wait_for_reason(QUEUE, name, "PlanPending"))["status"]["plan"] == [f"create quorum queue {name}"]
+    assert await side.get_queue(name) is None
+    await connected.create_object(POLICY, name, {**REF, "driftPolicy": "Report", "pattern": "^none$", "definition": {"maxLength": 1}})
+    await connected.wait_until_ready(POLICY, name)
+    await side.call_api("DELETE", "policies", "/", name)
+    found = await connected.wait_for_reason(POLICY, name, "DriftReported")
+    assert found["status"]["drift"] == [f"create policy {name}"] and await side.get_policy(name) is None
 
 
 async def test_an_equal_queue_is_adopted_and_a_virtual_host_must_be_allowed(
-    operator: Operator, connected: Namespace, side: SideRabbit, name: str
+    operator: OperatorProcess, connected: Namespace, side: SideRabbit, name: str
 ) -> None:
-    await side.ask("PUT", "queues", "/", name, body={"durable": True, "arguments": {"x-queue-type": "quorum"}})
-    await connected.create(QUEUE, name, REF)
-    assert (await connected.ready(QUEUE, name))["status"]["origin"] == "Adopted"
-    await connected.change("RabbitMQConnection", "rabbit", {"vhosts": ["shop"]})
-    await connected.says(QUEUE, name, "VhostNotAllowed")
-    await connected.change("RabbitMQConnection", "rabbit", {"vhosts": None})
-    await connected.ready(QUEUE, name)
+    await side.call_api("PUT", "queues", "/", name, body={"durable": True, "arguments": {"x-queue-type": "quorum"}})
+    await connected.create_object(QUEUE, name, REF)
+    assert (await connected.wait_until_ready(QUEUE, name))["status"]["origin"] == "Adopted"
+    await connected.change_spec("RabbitMQConnection", "rabbit", {"vhosts": ["shop"]})
+    await connected.wait_for_reason(QUEUE, name, "VhostNotAllowed")
+    await connected.change_spec("RabbitMQConnection", "rabbit", {"vhosts": None})
+    await connected.wait_until_ready(QUEUE, name)
 
 
-async def test_an_import_adopts_what_is_there_unchanged(operator: Operator, connected: Namespace, side: SideRabbit, name: str) -> None:
-    await side.ask("PUT", "exchanges", "/", name, body={"type": "topic", "durable": True})
+async def test_an_import_adopts_what_is_there_unchanged(
+    operator: OperatorProcess, connected: Namespace, side: SideRabbit, name: str
+) -> None:
+    await side.call_api("PUT", "exchanges", "/", name, body={"type": "topic", "durable": True})
     arguments = {"x-queue-type": "quorum", "x-single-active-consumer": True}
-    await side.ask("PUT", "queues", "/", name, body={"durable": True, "arguments": arguments})
-    await side.ask("PUT", "queues", "/", f"{name}-limited", body={"durable": True, "arguments": {**arguments, "x-max-length": 5}})
-    await side.ask("POST", "bindings", "/", "e", name, "q", name, body={"routing_key": "a.*", "arguments": {}})
+    await side.call_api("PUT", "queues", "/", name, body={"durable": True, "arguments": arguments})
+    await side.call_api("PUT", "queues", "/", f"{name}-limited", body={"durable": True, "arguments": {**arguments, "x-max-length": 5}})
+    await side.call_api("POST", "bindings", "/", "e", name, "q", name, body={"routing_key": "a.*", "arguments": {}})
     policy = {"pattern": f"^{name}$", "definition": {"message-ttl": 90000, "max-in-memory-length": 1}, "priority": 5, "apply-to": "queues"}
-    await side.ask("PUT", "policies", "/", name, body=policy)
+    await side.call_api("PUT", "policies", "/", name, body=policy)
     url = urlsplit(side.url)
     address = f"http://{url.hostname}:{url.port}"
-    documents, skipped = await from_rabbitmq(address, "rabbit", "/", f"^{name}", url.username or "", url.password or "")
+    documents, skipped = await import_from_rabbitmq(address, "rabbit", "/", f"^{name}", url.username or "", url.password or "")
     assert [line.partition(":")[0] for line in skipped] == [f"queue {name}-limited"] and len(documents) == 4
     for document in documents:
-        await connected.create(document["kind"], document["metadata"]["name"], document["spec"])
+        await connected.create_object(document["kind"], document["metadata"]["name"], document["spec"])
     for document in documents:
-        found = await connected.ready(document["kind"], document["metadata"]["name"])
+        found = await connected.wait_until_ready(document["kind"], document["metadata"]["name"])
         assert found["status"]["origin"] == "Adopted"
-    assert (await side.policy(name))["definition"] == policy["definition"]
+    assert (await side.get_policy(name))["definition"] == policy["definition"]

@@ -8,7 +8,7 @@ from caravan_operator.backends.kubernetes import ApiError
 from caravan_operator.resources import KINDS
 
 from tests.operator.cluster.apiserver import Namespace
-from tests.operator.test_resources import schemas
+from tests.operator.test_resources import walk_schemas
 
 REF = {"connectionRef": {"name": "broker"}}
 VALID: dict[str, dict[str, Any]] = {
@@ -36,16 +36,20 @@ class Case:
     bad_name: str = "rule"
 
 
-def immutable(kind: str, field: str, value: Any, other: Any) -> Case:
+def make_immutable_case(kind: str, field: str, value: Any, other: Any) -> Case:
     return Case(kind, f"{field} is immutable", {field: value}, {field: other}, before={field: value})
 
 
-def _limited(period: str) -> dict[str, Any]:
+def _build_limited_route(period: str) -> dict[str, Any]:
     return {"pathExact": "/", "rateLimit": {"requests": 1, "period": period}}
 
 
 CASES = [
-    *(immutable(kind, "connectionRef", {"name": "broker"}, {"name": "other"}) for kind, valid in VALID.items() if "connectionRef" in valid),
+    *(
+        make_immutable_case(kind, "connectionRef", {"name": "broker"}, {"name": "other"})
+        for kind, valid in VALID.items()
+        if "connectionRef" in valid
+    ),
     Case(
         "KafkaConnection", "a SASL protocol needs saslMechanism and secretRef", {"security": SASL}, {"security": {"protocol": "SASL_SSL"}}
     ),
@@ -97,8 +101,8 @@ CASES = [
         {"extraConfig": {"a.b": "1"}},
         {"extraConfig": {"A b": "1"}},
     ),
-    immutable("KafkaTopic", "topicName", "a", "b"),
-    immutable("KafkaTopic", "replicas", 1, 2),
+    make_immutable_case("KafkaTopic", "topicName", "a", "b"),
+    make_immutable_case("KafkaTopic", "replicas", 1, 2),
     Case("KafkaTopic", "topicName is immutable", {}, {"topicName": "new"}, before={}),
     Case("KafkaTopic", "partitions can't shrink", {"partitions": 3}, {"partitions": 2}, before={"partitions": 3}),
     Case(
@@ -131,15 +135,15 @@ CASES = [
         for kind in ("RabbitMQQueue", "RabbitMQExchange")
     ),
     *(
-        immutable(kind, field, value, other)
+        make_immutable_case(kind, field, value, other)
         for kind in ("RabbitMQQueue", "RabbitMQExchange")
         for field, value, other in (("name", "a", "b"), ("vhost", "a", "b"), ("durable", True, True), ("autoDelete", False, False))
         if value != other
     ),
-    immutable("RabbitMQQueue", "type", "quorum", "stream"),
+    make_immutable_case("RabbitMQQueue", "type", "quorum", "stream"),
     Case("RabbitMQQueue", "durable is immutable", {"durable": True}, {"durable": False}, before={"type": "classic"}),
     Case("RabbitMQQueue", "autoDelete is immutable", {"autoDelete": False}, {"autoDelete": True}, before={"type": "classic"}),
-    immutable("RabbitMQQueue", "arguments", {"singleActiveConsumer": True}, {"singleActiveConsumer": False}),
+    make_immutable_case("RabbitMQQueue", "arguments", {"singleActiveConsumer": True}, {"singleActiveConsumer": False}),
     Case(
         "RabbitMQQueue",
         "quorum queues and streams are durable and not autoDelete",
@@ -214,9 +218,9 @@ CASES = [
         )
     ),
     Case("RabbitMQPolicy", "names that start with caravan.queue.", {"name": "caravan"}, {"name": "caravan.queue.x"}),
-    immutable("RabbitMQPolicy", "name", "a", "b"),
-    immutable("RabbitMQPolicy", "vhost", "a", "b"),
-    immutable("RabbitMQExchange", "type", "topic", "direct"),
+    make_immutable_case("RabbitMQPolicy", "name", "a", "b"),
+    make_immutable_case("RabbitMQPolicy", "vhost", "a", "b"),
+    make_immutable_case("RabbitMQExchange", "type", "topic", "direct"),
     Case("RabbitMQExchange", "durable is immutable", {"durable": True}, {"durable": False}, before={}),
     Case("RabbitMQExchange", "autoDelete is immutable", {"autoDelete": False}, {"autoDelete": True}, before={}),
     Case("RabbitMQExchange", "internal is immutable", {"internal": False}, {"internal": True}, before={}),
@@ -233,14 +237,14 @@ CASES = [
         {"type": "x-delayed-message", "arguments": {"delayedType": "topic"}},
         {"type": "x-delayed-message"},
     ),
-    immutable("RabbitMQBinding", "vhost", "a", "b"),
-    immutable("RabbitMQBinding", "source", "a", "b"),
-    immutable("RabbitMQBinding", "destination", "a", "b"),
-    immutable("RabbitMQBinding", "destinationType", "queue", "exchange"),
-    immutable("RabbitMQBinding", "routingKey", "a", "b"),
-    immutable("RabbitMQBinding", "arguments", {"x-match": "all", "n": 1}, {"x-match": "any", "n": 1}),
+    make_immutable_case("RabbitMQBinding", "vhost", "a", "b"),
+    make_immutable_case("RabbitMQBinding", "source", "a", "b"),
+    make_immutable_case("RabbitMQBinding", "destination", "a", "b"),
+    make_immutable_case("RabbitMQBinding", "destinationType", "queue", "exchange"),
+    make_immutable_case("RabbitMQBinding", "routingKey", "a", "b"),
+    make_immutable_case("RabbitMQBinding", "arguments", {"x-match": "all", "n": 1}, {"x-match": "any", "n": 1}),
     Case("ServiceRoute", "the name is a service's", {}, {}, bad_name="1.orders"),
-    immutable("ServiceRoute", "gateway", "one", "two"),
+    make_immutable_case("ServiceRoute", "gateway", "one", "two"),
     Case("ServiceRoute", "gateway is immutable", {}, {"gateway": "new"}, before={}),
     Case(
         "ServiceRoute", "exactly one of pathPrefix", {"routes": [{"pathExact": "/"}]}, {"routes": [{"pathExact": "/", "pathPrefix": "/"}]}
@@ -254,7 +258,7 @@ CASES = [
     ),
     Case("ServiceRoute", "a path has no segments", {"routes": [{"pathPrefix": "/a..b"}]}, {"routes": [{"pathPrefix": "/a/../b"}]}),
     *(
-        Case("ServiceRoute", f"must be from {bounds}", {"routes": [_limited(good)]}, {"routes": [_limited(bad)]})
+        Case("ServiceRoute", f"must be from {bounds}", {"routes": [_build_limited_route(good)]}, {"routes": [_build_limited_route(bad)]})
         for bounds, good, bad in (("1s to 24h", "1m", "25h"),)
     ),
     *(
@@ -281,24 +285,24 @@ CASES = [
 async def test_a_rule_accepts_and_refuses(namespace: Namespace, case: Case) -> None:
     name = "rule"
     if case.before is None:
-        await namespace.create(case.kind, name, {**VALID[case.kind], **case.good}, dry=True)
+        await namespace.create_object(case.kind, name, {**VALID[case.kind], **case.good}, dry_run=True)
         with pytest.raises(ApiError) as refused:
-            await namespace.create(case.kind, case.bad_name, {**VALID[case.kind], **case.bad}, dry=True)
+            await namespace.create_object(case.kind, case.bad_name, {**VALID[case.kind], **case.bad}, dry_run=True)
     else:
-        await namespace.create(case.kind, name, {**VALID[case.kind], **case.before})
+        await namespace.create_object(case.kind, name, {**VALID[case.kind], **case.before})
         try:
-            await namespace.change(case.kind, name, case.good, dry=True)
+            await namespace.change_spec(case.kind, name, case.good, dry_run=True)
             with pytest.raises(ApiError) as refused:
-                await namespace.change(case.kind, name, case.bad, dry=True)
+                await namespace.change_spec(case.kind, name, case.bad, dry_run=True)
         finally:
-            await namespace.delete(case.kind, name)
+            await namespace.delete_object(case.kind, name)
     assert refused.value.status == 422 and case.message in str(refused.value)
 
 
 def test_every_rule_has_a_case() -> None:
     proven = {(case.kind, case.message) for case in CASES}
     for kind in KINDS.values():
-        for path, schema in schemas(kind.crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"], kind.name):
+        for path, schema in walk_schemas(kind.build_crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"], kind.name):
             for rule in schema.get("x-kubernetes-validations", ()):
                 assert any(name == kind.name and rule["message"].startswith(message) for name, message in proven), (
                     f"{path}: {rule['message']}"
@@ -308,5 +312,5 @@ def test_every_rule_has_a_case() -> None:
 @pytest.mark.parametrize("kind", VALID)
 async def test_a_minimal_object_is_accepted_and_null_settings_are_kept(namespace: Namespace, kind: str) -> None:
     extra = {"config": {"retention": None, "cleanupPolicy": None}, "extraConfig": {"flush.ms": None}} if kind == "KafkaTopic" else {}
-    found = await namespace.create(kind, "minimal", {**VALID[kind], **extra}, dry=True)
+    found = await namespace.create_object(kind, "minimal", {**VALID[kind], **extra}, dry_run=True)
     assert extra.items() <= found["spec"].items()
