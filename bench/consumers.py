@@ -26,7 +26,7 @@ from bench.rounds import compute_percentiles, estimate_percentiles, subtract_buc
 from caravan import embedded, telemetry
 from caravan.bus.brokers import BrokerBus
 from caravan.bus.kafka import KafkaBus
-from caravan.bus.rabbit import RabbitBus
+from caravan.bus.rabbitmq import RabbitBus
 from caravan.clock import new_id, utc_now
 from caravan.database import Database, UnitOfWork
 from caravan.inbox import Consumers

@@ -21,7 +21,7 @@ import psutil
 
 from caravan import embedded
 from caravan.embedded import postgres, redis
-from caravan.embedded.place import find_paths
+from caravan.embedded.paths import find_paths
 from services.__main__ import SERVICES
 
 START_SECONDS = 120

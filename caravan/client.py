@@ -17,11 +17,12 @@ from pydantic import BaseModel
 
 from caravan import faults, telemetry
 from caravan.auth import Caller, Role, TokenVerifier
-from caravan.breaker import Breaker, RetryBudget
 from caravan.database import CONNECTION_LOST
 from caravan.deadlines import Deadline
 from caravan.discovery import DEFAULT_POLICY, Discovery
-from caravan.endpoints import Endpoint
+from caravan.discovery.breaker import Breaker, RetryBudget
+from caravan.discovery.endpoints import Endpoint
+from caravan.discovery.routing_snapshot import CircuitBreaker
 from caravan.errors import (
     BadRequest,
     Conflict,
@@ -36,7 +37,6 @@ from caravan.errors import (
     TooManyRequests,
     Unauthorized,
 )
-from caravan.snapshot import CircuitBreaker
 
 Req = TypeVar("Req", bound=BaseModel)
 Res = TypeVar("Res", bound=BaseModel)

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from opentelemetry.trace import SpanKind
 
-from caravan import crash, telemetry
+from caravan import failpoint, telemetry
 from caravan.bus import DONE, HandlingResult, IncomingMessage, Result, Subscription
 from caravan.database import CONNECTION_LOST, UnitOfWork, current_message
 from caravan.errors import MessageRejected
@@ -157,7 +157,7 @@ class Inbox:
         ):
             async with self.context.database.unit_of_work() as uow:
                 claimed_ids = await uow.claim_messages(self.name, [delivery.id for delivery in deliveries])
-                crash.hit("inbox.after_claim")
+                failpoint.hit("inbox.after_claim")
                 new_deliveries: list[Delivery[Any]] = []
                 for delivery in deliveries:
                     if delivery.id in claimed_ids:
@@ -166,8 +166,8 @@ class Inbox:
                 if len(new_deliveries) < len(deliveries):
                     self._duplicates.inc(len(deliveries) - len(new_deliveries))
                 await self._call_handler(uow, new_deliveries)
-                crash.hit("handler.before_commit")
-            crash.hit("handler.after_commit_before_ack")
+                failpoint.hit("handler.before_commit")
+            failpoint.hit("handler.after_commit_before_ack")
 
     async def _call_handler(self, uow: UnitOfWork, new_deliveries: list[Delivery[Any]]) -> None:
         if self.consumer.is_batch:

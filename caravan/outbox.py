@@ -15,7 +15,7 @@ from typing import Literal
 
 import asyncpg
 
-from caravan import crash, telemetry
+from caravan import failpoint, telemetry
 from caravan.bus import Bus, DeadLetter, PublishError, PublishFailure
 from caravan.bus.reader import compute_backoff
 from caravan.database import CONNECTION_LOST, WITHOUT_SYNC_COMMIT, Database
@@ -125,14 +125,14 @@ class OutboxRelay:
         if not rows:
             return 0
         read_at = asyncio.get_running_loop().time()
-        crash.hit("relay.before_send")
+        failpoint.hit("relay.before_send")
         messages = [OutgoingMessage(row["kind"], row["channel"], row["route"], row["key"], row["message_id"], row["body"]) for row in rows]
         failures: dict[OutgoingMessage, PublishFailure] = {}
         try:
             await self.bus.publish(messages)
         except PublishError as error:
             failures = {failure.message: failure for failure in error.failures}
-        crash.hit("relay.after_confirm_before_mark")
+        failpoint.hit("relay.after_confirm_before_mark")
         published = [row for row, message in zip(rows, messages, strict=True) if message not in failures] if failures else rows
         self._sent_ids = [row["id"] for row in published]
         publish_seconds = asyncio.get_running_loop().time() - read_at

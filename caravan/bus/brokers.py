@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from caravan.bus import DEAD_LETTER_MAX_BYTES, BackgroundTask, BatchHandler, DeadLetter, PublishError, PublishFailure, Subscription
 from caravan.bus.kafka import KafkaBus
-from caravan.bus.rabbit import RabbitBus
+from caravan.bus.rabbitmq import RabbitBus
 from caravan.bus.topology import NotDeclared
 from caravan.messages import Exchange, OutgoingMessage, Queue, Topic
 

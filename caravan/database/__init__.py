@@ -20,8 +20,8 @@ import asyncpg
 from caravan import telemetry
 from caravan.clock import Clock, utc_now
 from caravan.database.connections import ACQUIRE_SECONDS, CONNECTION_LOST, ConnectionPool
+from caravan.database.pending_writes import RESPONSE_RETENTION, EventRow, GroupCommit, PendingWrites, StoredResponse
 from caravan.database.sessions import LIMITS, PIN, check_pooler, is_pooled
-from caravan.database.writes import RESPONSE_RETENTION, EventRow, GroupCommit, PendingWrites, StoredResponse
 from caravan.messages import Channel, Delivery, Event, Message, OutgoingMessage, encode_message
 
 __all__ = [

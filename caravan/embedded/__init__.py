@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from caravan.embedded import postgres, redis
 from caravan.embedded.lock import AlreadyRunning, Lease, find_users, lock_servers, remove_dead_leases
-from caravan.embedded.place import ServerPaths, StartError, find_paths, prepare_paths
+from caravan.embedded.paths import ServerPaths, StartError, find_paths, prepare_paths
 from caravan.embedded.process import Server
 
 __all__ = ["AlreadyRunning", "ServerUrls", "StartError", "find_running", "find_users", "start", "stop_orphans"]

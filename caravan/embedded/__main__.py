@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from caravan.embedded import find_users, stop_orphans
-from caravan.embedded.place import find_paths
+from caravan.embedded.paths import find_paths
 
 STOP_SECONDS = 60
 

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 import psutil
 
-from caravan.embedded.place import ServerPaths, StartError
+from caravan.embedded.paths import ServerPaths, StartError
 from caravan.embedded.process import (
     POLL_SECONDS,
     Server,

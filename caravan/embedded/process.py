@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from caravan.embedded.place import ServerPaths
+from caravan.embedded.paths import ServerPaths
 
 POLL_SECONDS = 0.025
 LOG_LIMIT_BYTES = 20 * 1024 * 1024

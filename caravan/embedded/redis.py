@@ -15,7 +15,7 @@ from pathlib import Path
 
 import psutil
 
-from caravan.embedded.place import ServerPaths, StartError
+from caravan.embedded.paths import ServerPaths, StartError
 from caravan.embedded.process import POLL_SECONDS, Server, choose_port, find_server_process, open_log, spawn_process, tail_log
 
 OLDEST_VERSION = (6, 2)

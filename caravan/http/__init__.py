@@ -6,9 +6,11 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
-from caravan.http.accepting import choose_content_type
-from caravan.http.documents import document_html_responses, render_html_page
-from caravan.http.edge import (
+from caravan.http.content_negotiation import choose_content_type
+from caravan.http.head import answer_head
+from caravan.http.headers import document_headers
+from caravan.http.html_pages import document_html_responses, render_html_page
+from caravan.http.middleware import (
     FORWARDER_HEADER,
     SECONDS_HEADER,
     App,
@@ -20,9 +22,7 @@ from caravan.http.edge import (
     derive_forwarder_key,
     is_task_exit,
 )
-from caravan.http.head import answer_head
-from caravan.http.headers import document_headers
-from caravan.http.pages import (
+from caravan.http.pagination import (
     CursorParameter,
     IfMatch,
     Limit,

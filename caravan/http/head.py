@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import MutableMapping
 from typing import Any
 
-from caravan.http.edge import App, Receive, Scope, Send
+from caravan.http.middleware import App, Receive, Scope, Send
 
 
 async def answer_head(app: App, scope: Scope, receive: Receive, send: Send) -> None:

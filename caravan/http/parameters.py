@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from caravan.errors import InvalidRequest
 from caravan.http.bodies import StrictRequest, check_content_type, list_body_types, list_form_fields
-from caravan.http.edge import App, Receive, Scope, Send
+from caravan.http.middleware import App, Receive, Scope, Send
 
 FREE_PARAMETERS = "x-free-parameters"
 """In a route's `openapi_extra`: parameters whose name begins with this are the route's own to check."""

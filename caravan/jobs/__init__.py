@@ -8,10 +8,10 @@ Redis is never truth. A job only does sooner what rows in a database already say
 after a flush nothing is lost but time. A job may run twice, so its effect is keyed by its row.
 """
 
-from caravan.jobs.declare import Cron, Interval, Job, JobRequest, Jobs, JobType
+from caravan.jobs.declarations import Cron, Interval, Job, JobRequest, Jobs, JobType
 from caravan.jobs.enqueue import Enqueuer
 from caravan.jobs.redis import UNAVAILABLE_ERRORS, JobStore, JobsUnavailable
-from caravan.jobs.work import Workers
+from caravan.jobs.worker import Workers
 
 __all__ = [
     "UNAVAILABLE_ERRORS",

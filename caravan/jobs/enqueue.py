@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from caravan import telemetry
-from caravan.jobs.declare import JobRequest, Jobs, JobType, is_custom_id
+from caravan.jobs.declarations import JobRequest, Jobs, JobType, is_custom_id
 from caravan.jobs.redis import UNAVAILABLE_ERRORS, JobStore, JobsUnavailable
 from caravan.telemetry import log
 

@@ -12,7 +12,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from caravan.jobs.declare import JobType
+from caravan.jobs.declarations import JobType
 
 PREFIX = "caravan"
 QUEUES_KEY = f"{PREFIX}:queues"

@@ -12,15 +12,15 @@ from caravan.bus import Bus, Subscription
 from caravan.bus.brokers import BrokerBus
 from caravan.bus.embedded import EmbeddedBus
 from caravan.bus.kafka import KafkaBus
-from caravan.bus.rabbit import RabbitBus
+from caravan.bus.rabbitmq import RabbitBus
 from caravan.database import Database
 from caravan.derivation import derive_secret
 from caravan.discovery import DatabaseDiscovery, Discovery, DnsDiscovery
+from caravan.discovery.snapshot import SnapshotDiscovery
 from caravan.inbox import Consumer
 from caravan.leadership import Leadership
 from caravan.messages import Channel
 from caravan.migrations import KERNEL_VERSIONS, build_role_url, check_versions, provision_databases, upgrade_database
-from caravan.registry import SnapshotDiscovery
 from caravan.service import Service
 from caravan.settings import Settings
 

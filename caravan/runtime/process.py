@@ -16,29 +16,30 @@ from typing import Any, Self
 import httpx2
 from redis.asyncio import Redis
 
-from caravan import crash, settings, telemetry
+from caravan import failpoint, settings, telemetry
 from caravan.auth import TokenVerifier, issue_internal_token
-from caravan.bus import BackgroundTask, Bus, Subscription, failures
-from caravan.bus.failures.operations import build_operations
+from caravan.bus import BackgroundTask, Bus, Subscription
 from caravan.client import LocalOperation, Operation, OperationClient
 from caravan.clock import Clock, utc_now
 from caravan.database import CONNECTION_LOST, Database
+from caravan.dead_letters import DeadLetterService, DeadLetterSource, SubscriptionDeadLetters
+from caravan.dead_letters.operations import build_operations
 from caravan.derivation import derive_secret
 from caravan.discovery import HEARTBEAT_SECONDS, Discovery
 from caravan.health import Health
 from caravan.http import App, create_app
 from caravan.inbox import Inbox
 from caravan.jobs import UNAVAILABLE_ERRORS, Enqueuer, JobStore, Workers
-from caravan.jobs.failures import JobDeadLetters
+from caravan.jobs.dead_letters import JobDeadLetters
 from caravan.leadership import Leadership
 from caravan.live import ChangeNotifications
 from caravan.outbox import OutboxDeadLetters, OutboxRelay
 from caravan.refusals import Refusal, RefusalRecorder, record_refusals
+from caravan.runtime.app import ProcessApp, guard_owner
 from caravan.runtime.backends import BUS, Backends, choose_bus, choose_discovery, declare_channels, list_consumers, list_subscriptions
-from caravan.runtime.door import ProcessApp, guard_owner
 from caravan.runtime.periodic import run_periodically
 from caravan.runtime.sampling import sample_metrics
-from caravan.runtime.supervision import supervise_task
+from caravan.runtime.supervisor import supervise_task
 from caravan.service import Service, ServiceContext
 from caravan.settings import Settings
 from caravan.telemetry import log
@@ -90,7 +91,7 @@ class Process:
         await self.stop()
 
     async def _start(self) -> None:
-        crash.arm(self.kernel_settings.crash_at)
+        failpoint.arm(self.kernel_settings.crash_at)
         if self.kernel_settings.otlp_endpoint:
             telemetry.export_spans(self.kernel_settings.otlp_endpoint, "caravan-" + "-".join(service.name for service in self.services[:3]))
         bus_database = await self._open_database(BUS, 8)
@@ -177,14 +178,14 @@ class Process:
 
     def _build_dead_letter_service(
         self, service: Service, service_databases: dict[str, Database], context: ServiceContext[Any, Any]
-    ) -> failures.DeadLetterService:
-        sources: list[failures.DeadLetterSource] = (
-            [failures.SubscriptionDeadLetters(self.bus, list_subscriptions([service]))] if list_consumers(service) else []
+    ) -> DeadLetterService:
+        sources: list[DeadLetterSource] = (
+            [SubscriptionDeadLetters(self.bus, list_subscriptions([service]))] if list_consumers(service) else []
         )
         sources += [OutboxDeadLetters(service_databases[declared.name]) for declared in service.databases[:1] if declared.has_kernel_tables]
         sources += [JobDeadLetters(self.jobs, list(service.jobs.job_types))] if service.jobs else []
         sources += [make_source(context) for make_source in service.dead_letter_sources]
-        return failures.DeadLetterService(service.name, sources, self.clock)
+        return DeadLetterService(service.name, sources, self.clock)
 
     async def _start_tasks(self, changes: ChangeNotifications) -> None:
         for service in self.services:

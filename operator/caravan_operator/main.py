@@ -8,8 +8,8 @@ import typer
 import yaml
 
 from caravan_operator.backends.broker import BrokerUnavailable
-from caravan_operator.handlers.importing import import_from_kafka, import_from_rabbitmq
-from caravan_operator.handlers.runtime import Options, run_operator
+from caravan_operator.controller.broker_import import import_from_kafka, import_from_rabbitmq
+from caravan_operator.controller.runtime import Options, run_operator
 from caravan_operator.resources.__main__ import render_files
 from caravan_operator.status import logs, traces
 

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
-from caravan.coalesce import DataLoader
+from caravan.concurrency import DataLoader
 from caravan.service import DatabaseDeclaration, PeriodicTask, Service
 from services.catalog import messages, use_cases
 from services.catalog.api import categories, listing, products, watches

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Any
 
-from caravan import crash
+from caravan import failpoint
 from caravan.audit import record_audit
 from caravan.auth import Caller
 from caravan.clock import new_id
-from caravan.coalesce import DataLoader
+from caravan.concurrency import DataLoader
 from caravan.database import CONNECTION_LOST, Database, UnitOfWork
 from caravan.errors import Conflict, DeadlineExceeded, Forbidden, InvalidRequest, NotFound, ServiceUnavailable
 from caravan.messages import Delivery
@@ -132,7 +132,7 @@ async def _publish_changes(context: CatalogContext, uow: UnitOfWork, changes: Se
         _audit_change(uow, before, after)
     if price_drops and await store.raise_price_drops(uow, price_drops, context.clock()):
         uow.run_after_commit(lambda: context.wake("tell"))
-    crash.hit("catalog.change.before_commit")
+    failpoint.hit("catalog.change.before_commit")
 
 
 def _audit_change(uow: UnitOfWork, before: Product | None, after: Product) -> None:

@@ -13,7 +13,7 @@ import orjson
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from caravan.errors import TYPE_BASE
-from caravan.http.addresses import Networks, get_network, is_within
+from caravan.http.client_ip import Networks, get_network, is_within
 from caravan.telemetry import log, new_traceparent
 
 MAX_HEAD_BYTES = 32 * 1024

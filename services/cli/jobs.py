@@ -11,8 +11,8 @@ import uvloop
 from caravan import embedded, telemetry
 from caravan.clock import format_rfc3339
 from caravan.errors import Problem
-from caravan.jobs import UNAVAILABLE_ERRORS, JobStore, desk
-from caravan.jobs.desk import CleanableState, JobState, JobStatus
+from caravan.jobs import UNAVAILABLE_ERRORS, JobStore, admin
+from caravan.jobs.admin import CleanableState, JobState, JobStatus
 from services.cli.configuration import load_kernel_settings
 from services.cli.shop import ApiClient, encode_segment, run_with_client
 from services.cli.terminal import exit_with_error, print_fields, print_json, print_line, print_table
@@ -57,20 +57,20 @@ def _build_document(entry: JobStatus) -> dict[str, Any]:
 
 
 def list_queues(output: Literal["table", "json"]) -> None:
-    entries = _run_with_store(desk.list_queues)
+    entries = _run_with_store(admin.list_queues)
     if output == "json":
         print_json([asdict(queue) for queue in entries])
         return
     rows = [
         (
             f"{queue.name}{' (paused)' if queue.paused else ''}",
-            *(queue.counts[state] for state in desk.STATES),
+            *(queue.counts[state] for state in admin.STATES),
             queue.schedule or "",
             _format_time(queue.next_at),
         )
         for queue in entries
     ]
-    print_table("", ("queue", *(f"#{state}" for state in desk.STATES), "schedule", "next"), rows)
+    print_table("", ("queue", *(f"#{state}" for state in admin.STATES), "schedule", "next"), rows)
 
 
 def list_jobs(state: JobState | None, queue: str | None, limit: int, output: Literal["table", "json"]) -> None:
@@ -78,7 +78,7 @@ def list_jobs(state: JobState | None, queue: str | None, limit: int, output: Lit
         entries: list[JobStatus] = []
         after = None
         while len(entries) < limit:
-            page, after = await desk.list_jobs(store, state=state, queue=queue, after=after, limit=min(PAGE_SIZE, limit - len(entries)))
+            page, after = await admin.list_jobs(store, state=state, queue=queue, after=after, limit=min(PAGE_SIZE, limit - len(entries)))
             entries += page
             if after is None:
                 break
@@ -103,7 +103,7 @@ def list_jobs(state: JobState | None, queue: str | None, limit: int, output: Lit
 
 
 def show_job(job_id: str, output: Literal["table", "json"]) -> None:
-    entry = _run_with_store(lambda store: desk.get_job(store, job_id))
+    entry = _run_with_store(lambda store: admin.get_job(store, job_id))
     if output == "json":
         print_json(_build_document(entry))
         return

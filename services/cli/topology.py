@@ -12,7 +12,7 @@ from caravan import telemetry
 from caravan.audit import AUDIT, OPERATOR, AuditRecorded
 from caravan.bus import PublishError
 from caravan.bus.kafka import KafkaBus
-from caravan.bus.topology import BrokerUnavailable, Topology, TopologyError, build_topology, kafka, rabbit
+from caravan.bus.topology import BrokerUnavailable, Topology, TopologyError, build_topology, kafka, rabbitmq
 from caravan.bus.topology.drift import ApplyResult, Difference, DriftKind, find_differences
 from caravan.bus.topology.render import build_resources
 from caravan.clock import utc_now
@@ -50,7 +50,7 @@ def apply_topology(grow_partitions: bool) -> None:
             logs = await retry_until_available(
                 lambda: kafka.apply_topology(kernel_settings.kafka_url, desired, grow=grow_partitions), kernel_settings, announce
             )
-            tasks = await retry_until_available(lambda: rabbit.apply_topology(management, amqp, desired), kernel_settings, announce)
+            tasks = await retry_until_available(lambda: rabbitmq.apply_topology(management, amqp, desired), kernel_settings, announce)
             await retry_until_available(lambda: _record(kernel_settings, logs, tasks), kernel_settings, announce)
             return logs, tasks
 
@@ -91,7 +91,7 @@ def diff_topology(allow_foreign: bool) -> None:
 
     async def compare_both() -> list[Difference]:
         kafka_objects, rabbit_objects = await asyncio.gather(
-            kafka.observe_objects(kernel_settings.kafka_url, desired), rabbit.observe_objects(management, amqp)
+            kafka.observe_objects(kernel_settings.kafka_url, desired), rabbitmq.observe_objects(management, amqp)
         )
         return find_differences(desired.kafka_objects, kafka_objects) + find_differences(desired.rabbitmq_objects, rabbit_objects)
 

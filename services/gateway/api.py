@@ -16,21 +16,23 @@ from prometheus_client import Counter
 
 from caravan.auth import Caller, Customer
 from caravan.client import authorization
+from caravan.discovery.routing_snapshot import RateLimit
+from caravan.discovery.routing_snapshot import Route as Rule
 from caravan.errors import BadRequest, NotFound, ServiceUnavailable, Unauthorized
 from caravan.faults import FAILURE_STATUSES, FAULT_HEADER
 from caravan.http import FREE_PARAMETERS, App, Receive, RequestMiddleware, Scope, Send, create_app, format_allow_header, make_json_response
-from caravan.http.addresses import Networks, get_network, resolve_client_ip
+from caravan.http.client_ip import Networks, get_network, resolve_client_ip
 from caravan.refusals import ANONYMOUS, REFUSAL_STATUSES, extract_reason
-from caravan.snapshot import RateLimit
-from caravan.snapshot import Route as Rule
-from services.gateway import failure_desk, job_desk, pages, use_cases
-from services.gateway.asyncapi import build_asyncapi
-from services.gateway.faces import list_channels
-from services.gateway.forwarding import Headers, ResponseTimeout, build_onward_headers, forward_in_process
+from services.gateway import use_cases
+from services.gateway.admin import dead_letters, job_admin
+from services.gateway.console import pages
+from services.gateway.known_services import list_channels
 from services.gateway.limits import READ_METHODS, RateClass, RateClasses, TokenLease
-from services.gateway.openapi import merge_documents
-from services.gateway.routing import OWN_SERVICE
-from services.gateway.rules import rewrite_scope
+from services.gateway.reference.asyncapi import build_asyncapi
+from services.gateway.reference.openapi import merge_documents
+from services.gateway.routing.forwarding import Headers, ResponseTimeout, build_onward_headers, forward_in_process
+from services.gateway.routing.rules import rewrite_scope
+from services.gateway.routing.trie import OWN_SERVICE
 from services.gateway.schemas import Overview
 from services.gateway.use_cases import GatewayContext
 
@@ -92,7 +94,7 @@ class ApiReference:
 
 
 def build_app(context: GatewayContext) -> App:
-    own = create_app(OWN_SERVICE, (router, failure_desk.router, job_desk.router), context, context.verifier).fastapi  # type: ignore[attr-defined]
+    own = create_app(OWN_SERVICE, (router, dead_letters.router, job_admin.router), context, context.verifier).fastapi  # type: ignore[attr-defined]
     own.router.routes[:] = [route for route in own.router.routes if isinstance(route, APIRoute)]  # /openapi.json is the merged one
     own.state.reference = ApiReference(context)
     context.resources.table.pages = tuple(

@@ -7,11 +7,11 @@ from caravan.refusals import Refusal, RefusalRecorder
 from caravan.service import PeriodicTask, Service, ServiceContext
 from services.gateway import api, use_cases
 from services.gateway.limits import RateClasses, RateLimiter
+from services.gateway.routing.table import REFRESH_SECONDS, RouteTable
+from services.gateway.routing.upstreams import Upstreams
 from services.gateway.sessions import SessionCache
 from services.gateway.settings import Settings
 from services.gateway.streams import LiveStreams
-from services.gateway.table import REFRESH_SECONDS, RouteTable
-from services.gateway.upstreams import Upstreams
 from services.identity.client import RECORD_REFUSALS, Refusals
 
 

@@ -6,8 +6,8 @@ from ipaddress import ip_network
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from caravan.http.addresses import Networks
-from services.gateway.faces import list_known_services
+from caravan.http.client_ip import Networks
+from services.gateway.known_services import list_known_services
 
 
 def parse_networks(text: str) -> Networks:

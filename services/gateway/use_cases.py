@@ -13,12 +13,12 @@ from caravan.refusals import RefusalRecorder
 from caravan.service import ServiceContext
 from caravan.telemetry import log
 from services.gateway.limits import RateClasses, RateLimiter
+from services.gateway.routing.table import RouteTable
+from services.gateway.routing.upstreams import Upstreams
 from services.gateway.schemas import LatestNotification, Overview, OverviewPart, Profile, RecentOrder, RecommendedProduct
 from services.gateway.sessions import SessionCache
 from services.gateway.settings import Settings
 from services.gateway.streams import LiveStreams
-from services.gateway.table import RouteTable
-from services.gateway.upstreams import Upstreams
 from services.identity.client import GET_CUSTOMER_STATUS, CustomerStatusRequest
 from services.inventory.client import GET_AVAILABILITY, AvailabilityRequest
 from services.notifications.client import LIST_LATEST_NOTIFICATIONS, LatestNotificationsRequest

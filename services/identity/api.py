@@ -34,9 +34,9 @@ from services.identity import schemas
 from services.identity.client import KeySetRequest
 from services.identity.model import Account, Device, find_client_network
 from services.identity.store import accounts as store
-from services.identity.use_cases import accounts, granting, keys, passwords, registering, sessions, verifying
+from services.identity.use_cases import accounts, email_verification, keys, passwords, registration, sessions, token_grants
 from services.identity.use_cases.keys import IdentityContext
-from services.identity.use_cases.tries import derive_device_key
+from services.identity.use_cases.login_attempts import derive_device_key
 
 NO_STORE_HEADERS = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 DEVICE_COOKIE = "caravan-device"
@@ -87,7 +87,7 @@ def _store_invitation_response(idempotent_request: IdempotentRequest, uow: UnitO
 
 
 @users.post("", status_code=201, response_model=schemas.User, responses=document_headers(201, "Location", "ETag"))
-async def register_user(request: Request, registration: schemas.Registration, once: OptionalIdempotency) -> Response:
+async def register_user(request: Request, new_user: schemas.Registration, once: OptionalIdempotency) -> Response:
     """Register as a customer. An e-mail has one account: a taken one is refused with 409, which may be asked a few times only.
 
     A mail with a link asks whether the address is yours. The account works at once; until the link was used, no alerts and no promotional mails come, and no
@@ -99,8 +99,8 @@ async def register_user(request: Request, registration: schemas.Registration, on
     sealed_request = dataclasses.replace(once, fingerprint=hmac.digest(key, once.fingerprint, "sha256"))
 
     async def run_registration() -> Response:
-        return await registering.register_user(
-            context, registration, _find_network(request), lambda uow, account: _store_created_response(sealed_request, uow, account)
+        return await registration.register_user(
+            context, new_user, _find_network(request), lambda uow, account: _store_created_response(sealed_request, uow, account)
         )
 
     return await sealed_request.execute(context.database, run_registration)
@@ -120,7 +120,7 @@ async def invite_user(request: Request, invitation: schemas.Invitation, _: Admin
     context = _get_context(request)
 
     async def run_invitation() -> Response:
-        return await registering.invite_user(context, invitation, partial(_store_invitation_response, once))
+        return await registration.invite_user(context, invitation, partial(_store_invitation_response, once))
 
     return await once.execute(context.database, run_invitation)
 
@@ -142,7 +142,7 @@ async def change_me(request: Request, patch: schemas.ProfilePatch, caller: Custo
 @users.post("/me/verification", status_code=202, response_model=schemas.VerificationReceipt)
 async def mail_verification(request: Request, caller: Customer) -> Response:
     """Get another mail with a link that verifies your e-mail address; one in 20 minutes at most. 409 when it is verified."""
-    await verifying.mail_verification_again(_get_context(request), caller.user_id)
+    await email_verification.mail_verification_again(_get_context(request), caller.user_id)
     return make_json_response(schemas.VerificationReceipt(detail="a mail with a link is on its way"), 202)
 
 
@@ -189,7 +189,7 @@ def _declare_field(max_length: int, description: str, *examples: str) -> Any:
 async def issue_tokens(
     request: Request,
     grant_type: Annotated[
-        str, _declare_field(100, f"`password`, `refresh_token`, `client_credentials` or `{granting.TOKEN_EXCHANGE}`", "password")
+        str, _declare_field(100, f"`password`, `refresh_token`, `client_credentials` or `{token_grants.TOKEN_EXCHANGE}`", "password")
     ] = "",
     username: Annotated[str, _declare_field(254, "password: the e-mail address", "ada@example.com")] = "",
     password: Annotated[str, _declare_field(128, "password: the password", "a long walk in Palmyra")] = "",
@@ -197,7 +197,7 @@ async def issue_tokens(
     client_id: Annotated[str, _declare_field(100, "client_credentials: the client; HTTP Basic does as well")] = "",
     client_secret: Annotated[str, _declare_field(200, "client_credentials: its secret")] = "",
     subject_token: Annotated[str, _declare_field(8192, "token exchange: an admin's access token")] = "",
-    subject_token_type: Annotated[str, _declare_field(100, f"token exchange: `{granting.ACCESS_TOKEN_TYPE}`")] = "",
+    subject_token_type: Annotated[str, _declare_field(100, f"token exchange: `{token_grants.ACCESS_TOKEN_TYPE}`")] = "",
     requested_subject: Annotated[
         str, _declare_field(254, "token exchange: the customer to act for, by id or e-mail", "ada@example.com")
     ] = "",
@@ -221,7 +221,7 @@ async def issue_tokens(
     }
     context = _get_context(request)
     device = Device.decode(request.cookies.get(DEVICE_COOKIE, ""), derive_device_key(context))
-    grant = await granting.grant_tokens(context, form, granting.RequestOrigin(_find_network(request), device))
+    grant = await token_grants.grant_tokens(context, form, token_grants.RequestOrigin(_find_network(request), device))
     response = make_json_response(grant.tokens.model_dump_json(exclude_none=True).encode(), headers=NO_STORE_HEADERS)
     if grant.device:
         secure = context.url.startswith("https:")
@@ -300,7 +300,7 @@ async def get_discovery_document(request: Request) -> Response:
         userinfo_endpoint=f"{url}/v1/users/me",
         response_types_supported=[],
         subject_types_supported=["public"],
-        grant_types_supported=list(granting.GRANTS),
+        grant_types_supported=list(token_grants.GRANTS),
         id_token_signing_alg_values_supported=["EdDSA"],
         token_endpoint_auth_methods_supported=["client_secret_post", "client_secret_basic"],
         revocation_endpoint_auth_methods_supported=["none"],

@@ -5,7 +5,7 @@ from pathlib import Path
 from caravan.service import DatabaseDeclaration, PeriodicTask, Service
 from services.identity import api, client, jobs, messages, pages
 from services.identity.settings import Settings
-from services.identity.use_cases import accounts, audit_records, keys, passwords, registering, sessions
+from services.identity.use_cases import accounts, audit_records, keys, passwords, registration, sessions
 
 service = Service(
     "identity",
@@ -16,7 +16,7 @@ service = Service(
         client.GET_KEY_SET: keys.get_key_set,
         client.GET_CUSTOMER_STATUS: accounts.get_customer_status,
         client.GET_SESSION_STATE: sessions.get_session_state,
-        client.ENSURE_ADMIN: registering.ensure_admin,
+        client.ENSURE_ADMIN: registration.ensure_admin,
         client.RECORD_ADMIN_ACTION: audit_records.record_admin_action,
         client.RECORD_REFUSALS: audit_records.record_refusals,
     },

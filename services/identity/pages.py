@@ -13,10 +13,10 @@ from pydantic import ValidationError
 from caravan.errors import BadRequest, InvalidRequest
 from caravan.http import FREE_PARAMETERS, document_html_responses, render_html_page
 from services.identity import schemas
-from services.identity.use_cases import passwords, verifying
+from services.identity.use_cases import email_verification, passwords
 
 RESET_PATH = passwords.RESET_PAGE
-VERIFICATION_PATH = verifying.VERIFICATION_PAGE
+VERIFICATION_PATH = email_verification.VERIFICATION_PAGE
 router = APIRouter(tags=["auth"])
 
 _PASSWORD_FORM = Markup(
@@ -108,7 +108,7 @@ async def show_verification_page(
     request: Request, token: Annotated[str, Query(max_length=200, description="from the mail")] = ""
 ) -> Response:
     """The page of the link that verifies an e-mail address. It changes nothing."""
-    account = await verifying.find_account_to_verify(request.app.state.context, token)
+    account = await email_verification.find_account_to_verify(request.app.state.context, token)
     if account is None:
         return _render_invalid_verification()
     question = f"Somebody has registered at Caravan with the address {account.email}. If that was you, confirm it; if not, close this page."
@@ -118,6 +118,6 @@ async def show_verification_page(
 @router.post(VERIFICATION_PATH, responses=_PAGE_RESPONSES, response_class=Response)
 async def submit_verification_page(request: Request, token: Annotated[str, Form(description="from the link")] = "") -> Response:
     """What the page's form sends: the address is verified. A second time changes nothing."""
-    if not await verifying.verify_email(request.app.state.context, token):
+    if not await email_verification.verify_email(request.app.state.context, token):
         return _render_invalid_verification()
     return render_html_page("Thank you", "Your e-mail address is verified.")

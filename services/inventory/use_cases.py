@@ -9,10 +9,10 @@ from uuid import UUID
 
 from prometheus_client import Counter
 
-from caravan import crash
+from caravan import failpoint
 from caravan.audit import record_audit
 from caravan.auth import Caller
-from caravan.coalesce import DataLoader
+from caravan.concurrency import DataLoader
 from caravan.database import Database, UnitOfWork
 from caravan.errors import MessageRejected
 from caravan.messages import Delivery
@@ -86,7 +86,7 @@ async def reserve_stock(context: InventoryContext, uow: UnitOfWork, deliveries: 
         _publish_reservation(uow, reservation, delivery)
     if new_reservations:
         await store.save_with_new_reservations(uow, ledger, new_reservations)
-    crash.hit("inventory.reserve.before_commit")
+    failpoint.hit("inventory.reserve.before_commit")
     _announce_after_commit(context, uow, ledger)
 
 
@@ -126,7 +126,7 @@ async def release_stock(context: InventoryContext, uow: UnitOfWork, requests: Se
             released[order_id] = reservations[order_id]
     if released:
         await store.save_with_locked_reservations(uow, ledger, list(released.values()))
-    crash.hit("inventory.release.before_commit")
+    failpoint.hit("inventory.release.before_commit")
     _announce_after_commit(context, uow, ledger)
     return set(released)
 
@@ -187,7 +187,7 @@ async def ship_stock(context: InventoryContext, uow: UnitOfWork, deliveries: Seq
             )
     if shipments:
         await store.save_with_locked_reservations(uow, ledger, [reservation for reservation, _ in shipments.values()])
-    crash.hit("inventory.ship.before_commit")
+    failpoint.hit("inventory.ship.before_commit")
     _announce_after_commit(context, uow, ledger)
 
 

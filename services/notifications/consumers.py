@@ -12,7 +12,7 @@ from services.notifications.messages import CANCELLATION_REFUSED, CRITICAL_NOTIF
 from services.notifications.model import KINDS, NotificationRequest, Priority, commandable_type
 from services.notifications.use_cases import NotificationsContext as Context
 from services.notifications.use_cases import campaigns
-from services.notifications.use_cases.accepting import accept_requests
+from services.notifications.use_cases.accept import accept_requests
 from services.orders.messages import ORDERS, OrderCancellationRefused, OrderCancelled, OrderCreated
 from services.processing.messages import ORDER_PROCESSED, OrderProcessed
 from services.shipping.messages import ORDER_SHIPPED, OrderShipped

@@ -9,7 +9,7 @@ from prometheus_client import Gauge
 from caravan.jobs import Cron, Job, Jobs
 from caravan.service import PeriodicTask
 from services.notifications import store
-from services.notifications.use_cases import NotificationsContext, campaigns, sending
+from services.notifications.use_cases import NotificationsContext, campaigns, send
 
 WAITING = Gauge("caravan_notifications_waiting", "Notifications that are not sent yet, counted up to 100,000", ["priority"])
 OWNER_DAYS = 1
@@ -21,19 +21,19 @@ jobs = Jobs("notifications")
 @jobs.job("notifications.critical-send", **SEND_OPTIONS)
 async def send_critical(context: NotificationsContext, job: Job) -> dict[str, int]:
     """Hand over the critical messages that are due."""
-    return await sending.send_due(context, "critical", job)
+    return await send.send_due(context, "critical", job)
 
 
 @jobs.job("notifications.standard-send", debounce_seconds=0.1, **SEND_OPTIONS)
 async def send_standard(context: NotificationsContext, job: Job) -> dict[str, int]:
     """Hand over the other messages that are due; at most ten jobs a second, so that each carries more."""
-    return await sending.send_due(context, "standard", job)
+    return await send.send_due(context, "standard", job)
 
 
 @jobs.job("notifications.bulk-send", debounce_seconds=0.1, **SEND_OPTIONS)
 async def send_bulk(context: NotificationsContext, job: Job) -> dict[str, int]:
     """Hand over the messages of campaigns that are due."""
-    return await sending.send_due(context, "bulk", job)
+    return await send.send_due(context, "bulk", job)
 
 
 @jobs.job(campaigns.CAMPAIGN_JOB, lease_seconds=10.0, seconds=1800.0, attempts=10)
@@ -59,16 +59,16 @@ async def prune_history(context: NotificationsContext, job: Job) -> dict[str, in
 async def measure_waiting(context: NotificationsContext) -> bool:
     """Count what waits, and find owners that became known too late."""
     counts = await store.count_waiting(context.database)
-    for priority in sending.BATCH_SIZES:
+    for priority in send.BATCH_SIZES:
         WAITING.labels(priority).set(counts.get(priority, 0))
     await store.assign_missing_owners(context.database, context.clock() - timedelta(days=OWNER_DAYS))
     return False
 
 
 SWEEPERS = (
-    PeriodicTask("critical", 1.0, partial(sending.enqueue_due, priority="critical")),
-    PeriodicTask("standard", 1.0, partial(sending.enqueue_due, priority="standard")),
-    PeriodicTask("bulk", 2.0, partial(sending.enqueue_due, priority="bulk")),
+    PeriodicTask("critical", 1.0, partial(send.enqueue_due, priority="critical")),
+    PeriodicTask("standard", 1.0, partial(send.enqueue_due, priority="standard")),
+    PeriodicTask("bulk", 2.0, partial(send.enqueue_due, priority="bulk")),
     PeriodicTask("campaigns", 10.0, campaigns.enqueue_missing_jobs),
     PeriodicTask("measure", 10.0, measure_waiting),
 )

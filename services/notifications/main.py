@@ -7,7 +7,7 @@ from services.notifications import api, jobs, messages, providers
 from services.notifications.client import LIST_LATEST_NOTIFICATIONS
 from services.notifications.consumers import consume
 from services.notifications.settings import Settings
-from services.notifications.use_cases.given_up import NotificationDeadLetters
+from services.notifications.use_cases.dead_letters import NotificationDeadLetters
 from services.notifications.use_cases.preferences import list_latest_notifications
 
 service = Service(

@@ -8,7 +8,7 @@ import base64
 import binascii
 import re
 
-from services.notifications.letters import RenderedMessage
+from services.notifications.rendering import RenderedMessage
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 WORD_BYTES = 45

@@ -22,7 +22,7 @@ from caravan.derivation import derive_secret
 from caravan.service import ServiceContext
 from caravan.telemetry import log
 from services.notifications import mime
-from services.notifications.letters import RenderedMessage
+from services.notifications.rendering import RenderedMessage
 from services.notifications.settings import Settings
 
 SLICE_SIZE = 20

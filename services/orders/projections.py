@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from uuid import UUID
 
-from caravan import crash
+from caravan import failpoint
 from caravan.database import Database
 from caravan.events import RecordedEvent
 from caravan.service import RebuildResult
@@ -30,7 +30,7 @@ async def project_events(write: Database, read: Database, table: str = LIVE_TABL
         created, updated = _apply_events(events, orders)
         if created:
             await store.insert_summaries(uow, table, created)
-        crash.hit("projection.mid_batch")
+        failpoint.hit("projection.mid_batch")
         if updated:
             await store.update_summaries(uow, table, updated)
     return len(events), [str(order_id) for order_id in order_ids]

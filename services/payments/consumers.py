@@ -7,7 +7,7 @@ from services.inventory.messages import INVENTORY_REJECTED, InventoryRejected
 from services.orders.messages import ORDERS, OrderCancelled
 from services.payments.messages import CAPTURE_PAYMENT, EXPECT_PAYMENT, REFUND_PAYMENT, CapturePayment, ExpectPayment, RefundPayment
 from services.payments.model import CANCELLED_REASON, OUT_OF_STOCK_REASON
-from services.payments.use_cases import PaymentsContext, charge, give_back
+from services.payments.use_cases import PaymentsContext, charge, refund
 
 consume = Consumers("payments")
 
@@ -36,4 +36,4 @@ async def capture_payment(context: PaymentsContext, deliveries: list[Delivery[Ca
 
 @consume(REFUND_PAYMENT)
 async def refund_payment(context: PaymentsContext, uow: UnitOfWork, delivery: Delivery[RefundPayment]) -> None:
-    await give_back.request_refund(context, uow, delivery)
+    await refund.request_refund(context, uow, delivery)

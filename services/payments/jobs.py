@@ -2,7 +2,7 @@
 
 from caravan.jobs import Job, Jobs
 from caravan.service import PeriodicTask
-from services.payments.use_cases import RETRY_JOB, PaymentsContext, charge, give_back
+from services.payments.use_cases import RETRY_JOB, PaymentsContext, charge, refund
 
 jobs = Jobs("payments")
 
@@ -15,6 +15,6 @@ async def retry_capture(context: PaymentsContext, job: Job) -> dict[str, str]:
 
 PERIODIC = (
     PeriodicTask("captures", 0.5, charge.resume_captures),
-    PeriodicTask("refunds", 0.5, give_back.make_due_refunds),
+    PeriodicTask("refunds", 0.5, refund.make_due_refunds),
     PeriodicTask("retries", 10.0, charge.enqueue_missing_retries),
 )

@@ -10,7 +10,7 @@ from services.payments.consumers import consume
 from services.payments.jobs import PERIODIC, jobs
 from services.payments.providers import open_resources
 from services.payments.settings import Settings
-from services.payments.use_cases import give_back
+from services.payments.use_cases import refund
 
 service = Service(
     "payments",
@@ -18,7 +18,7 @@ service = Service(
     routers=(router,),
     consumers=consume,
     channels=messages.CHANNELS,
-    operations={HOLD_CAPTURE: give_back.hold_capture},
+    operations={HOLD_CAPTURE: refund.hold_capture},
     settings=Settings,
     periodic_tasks=PERIODIC,
     jobs=jobs,

@@ -17,7 +17,7 @@ from caravan.clock import new_id
 from caravan.database import Database
 from caravan.money import Money
 from caravan.service import ServiceContext
-from services.payments.drawing import InvoiceRenderer
+from services.payments.invoice_pdf import InvoiceRenderer
 from services.payments.settings import Settings
 
 BATCH_WINDOW_SECONDS = 0.002

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from caravan import crash
+from caravan import failpoint
 from caravan.database import UnitOfWork
 from caravan.messages import Delivery
 from caravan.money import Money
@@ -83,7 +83,7 @@ async def _send_next_steps(
             _send_step(uow, row, step, row.command if is_compensating else causes.get(order_id))
     if rows:
         await store.save_sagas(uow, list(rows.values()), [_compute_deadline(context, row, now) for row in rows.values()])
-    crash.hit("processing.advance.before_commit")
+    failpoint.hit("processing.advance.before_commit")
 
 
 def _compute_deadline(context: ProcessingContext, row: SagaRow, now: datetime) -> datetime | None:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
-from caravan import crash
+from caravan import failpoint
 from caravan.database import UnitOfWork
 from caravan.messages import Delivery
 from caravan.service import ServiceContext
@@ -56,9 +56,9 @@ async def dispatch_parcels(context: ShippingContext) -> bool:
     order_ids = await store.claim_due_pickups(context.database, _compute_lease_end(context), context.clock(), BATCH_SIZE)
     if not order_ids:
         return False
-    crash.hit("shipment.before_call")
+    failpoint.hit("shipment.before_call")
     bookings = await _call_carrier(context, [context.resources.carrier.book_pickup(str(order_id)) for order_id in order_ids])
-    crash.hit("shipment.after_call_before_commit")
+    failpoint.hit("shipment.after_call_before_commit")
     pickups = [(o, b.carrier, b.tracking_number) for o, b in zip(order_ids, bookings, strict=True) if b is not None]
     if pickups:
         now = context.clock()

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from services.gateway.openapi import list_operations
+from services.gateway.reference.openapi import list_operations
 
 TABLE = Path(__file__).parent / "roles.txt"
 COLUMNS = ("anonymous", "customer", "staff", "admin", "service")

@@ -6,8 +6,8 @@ import pytest
 
 from caravan.http import App
 from services.gateway.limits import RateClasses
-from services.gateway.openapi import list_operations
-from services.gateway.routing import OWN_SERVICE
+from services.gateway.reference.openapi import list_operations
+from services.gateway.routing.trie import OWN_SERVICE
 from tests.api.conftest import World
 from tests.api.matrix import COLUMNS, Route, role_needed, routes, rows, unlike
 from tests.gateway.stand_ins import listening

@@ -13,7 +13,7 @@ from services.__main__ import load_services, load_settings_classes
 from services.cli import COMMANDS
 from services.cli import load_command as load_command
 from services.gateway import api as gateway
-from services.gateway import failure_desk, job_desk
+from services.gateway.admin import dead_letters, job_admin
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(
@@ -126,7 +126,11 @@ def test_settings_exist(document: Path) -> None:
 
 
 def operations() -> set[tuple[str, str]]:
-    routers = [router for service in load_services() for router in service.routers] + [gateway.router, failure_desk.router, job_desk.router]
+    routers = [router for service in load_services() for router in service.routers] + [
+        gateway.router,
+        dead_letters.router,
+        job_admin.router,
+    ]
     routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
     return {(method, re.sub(r"\{[^}]*\}", "{}", route.path)) for route in routes for method in route.methods}
 

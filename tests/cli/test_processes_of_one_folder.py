@@ -13,7 +13,7 @@ import httpx2
 import pytest
 
 from caravan import embedded
-from caravan.embedded import place, postgres, redis
+from caravan.embedded import paths, postgres, redis
 
 pytestmark = pytest.mark.slow
 
@@ -65,5 +65,5 @@ def test_two_services_started_at_once_share_the_servers_until_the_last_has_ended
             process.wait()
             assert process.stdout
             process.stdout.close()
-    where = place.find_paths(data)
+    where = paths.find_paths(data)
     assert not postgres.find_running(where) and not redis.find_running(where)

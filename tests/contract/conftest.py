@@ -7,7 +7,7 @@ import pytest
 
 from caravan.bus.embedded import EmbeddedBus
 from caravan.bus.kafka import KafkaBus
-from caravan.bus.rabbit import RabbitBus
+from caravan.bus.rabbitmq import RabbitBus
 from caravan.database import Database
 from caravan.leadership import Leadership
 from caravan.migrations import provision_databases, upgrade_database

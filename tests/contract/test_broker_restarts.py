@@ -12,7 +12,7 @@ import pytest
 
 from caravan.bus import Bus, HandlingResult, PublishError, Result, Subscription
 from caravan.bus.kafka import KafkaBus
-from caravan.bus.rabbit import RabbitBus
+from caravan.bus.rabbitmq import RabbitBus
 from caravan.clock import new_id
 from caravan.messages import OutgoingMessage
 from tests.contract.bus_contract import (

@@ -15,7 +15,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource
 from caravan.bus import Bus, HandlingResult, PublishError, Result, Subscription
 from caravan.bus.kafka import KafkaBus
 from caravan.bus.kafka.reader import GroupReader
-from caravan.bus.rabbit import RabbitBus
+from caravan.bus.rabbitmq import RabbitBus
 from caravan.clock import new_id
 from caravan.messages import Exchange, OutgoingMessage, RetryPolicy
 from tests.backends import Broker
@@ -217,8 +217,8 @@ class TestRabbitBus(BusContract):
             return await real(*arguments, **options)
 
         monkeypatch.setattr(*step, hang_first_call)
-        monkeypatch.setattr("caravan.bus.rabbit.reader.CONNECT_SECONDS", 0.5)
-        monkeypatch.setattr("caravan.bus.rabbit.reader.ACKNOWLEDGE_SECONDS", 0.5)
+        monkeypatch.setattr("caravan.bus.rabbitmq.reader.CONNECT_SECONDS", 0.5)
+        monkeypatch.setattr("caravan.bus.rabbitmq.reader.ACKNOWLEDGE_SECONDS", 0.5)
         recorder = Recorder()
 
         async def is_acknowledged() -> bool:

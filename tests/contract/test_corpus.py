@@ -15,7 +15,7 @@ from caravan.money import Money
 from caravan.runtime import list_consumers
 from docs.evolution import WITHDRAWN, published, sent, stored
 from services.__main__ import load_services
-from services.gateway.asyncapi import ENVELOPE
+from services.gateway.reference.asyncapi import ENVELOPE
 from services.orders.messages import OrderCreated
 from services.orders.model import EVENT_STORE, Order, PaymentFailed, fold_events
 from tests.contract.record import CORPUS, STREAMS

@@ -12,7 +12,7 @@ import pytest
 
 from caravan.bus import Subscription
 from caravan.bus.kafka import KafkaBus
-from caravan.bus.rabbit import RabbitBus
+from caravan.bus.rabbitmq import RabbitBus
 from caravan.bus.topology import build_topology
 from caravan.bus.topology.kafka import observe_objects
 from tests.backends import Broker

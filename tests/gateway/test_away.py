@@ -4,7 +4,7 @@ import pytest
 
 from caravan.runtime import Backends
 from services.__main__ import load_services
-from services.gateway.routing import ROOT_OWNERS, extract_root, is_forwardable
+from services.gateway.routing.trie import ROOT_OWNERS, extract_root, is_forwardable
 from tests.shop import run_services
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caravan import faults
-from caravan.breaker import Breaker
+from caravan.discovery.breaker import Breaker
 from caravan.errors import CapacityExceeded, Problem, ServiceUnavailable
 from caravan.runtime import Backends
 from tests.gateway.stand_ins import Pets, listening, registered
@@ -57,7 +57,7 @@ async def _talk(case: Case, raw: bytes) -> tuple[asyncio.StreamReader, asyncio.S
 async def test_bodies_that_stall_are_answered_408_and_take_the_service_from_nobody(
     remote: Case, monkeypatch: pytest.MonkeyPatch, head: bytes
 ) -> None:
-    monkeypatch.setattr("caravan.http.edge.BODY_SECONDS", 0.5)
+    monkeypatch.setattr("caravan.http.middleware.BODY_SECONDS", 0.5)
     stalled = [await _talk(remote, b"POST /v1/pets HTTP/1.1\r\nhost: x\r\n" + head) for _ in range(COUNT)]
     await _sound(remote)
     for reader, writer in stalled:

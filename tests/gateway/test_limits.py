@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 
 from caravan.clock import new_id
 from caravan.errors import TooManyRequests
-from caravan.http.addresses import get_network, resolve_client_ip
+from caravan.http.client_ip import get_network, resolve_client_ip
 from caravan.runtime import Backends
 from caravan.service import Service
 from services.gateway.limits import RateClass, RateClasses, RateLimiter

@@ -13,9 +13,9 @@ from pydantic import BaseModel
 from caravan.auth import Staff
 from caravan.runtime import Backends
 from caravan.service import Service
-from services.gateway.asyncapi import build_asyncapi
-from services.gateway.faces import list_channels, list_known_services
-from services.gateway.openapi import merge_documents
+from services.gateway.known_services import list_channels, list_known_services
+from services.gateway.reference.asyncapi import build_asyncapi
+from services.gateway.reference.openapi import merge_documents
 from tests.shop import run_services
 
 

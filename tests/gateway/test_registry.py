@@ -219,7 +219,7 @@ async def test_not_more_endpoints_are_left_out_than_the_service_allows(case: Cas
 
 
 async def test_a_write_that_reached_nobody_goes_to_another_endpoint(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("caravan.endpoints.UNREACHED_SECONDS", 0.0)
+    monkeypatch.setattr("caravan.discovery.endpoints.UNREACHED_SECONDS", 0.0)
     nobody = endpoint("http://127.0.0.1:9")
     for unsent, expected in ((True, {200}), (False, {200, 503})):
         await case.put({})

@@ -4,7 +4,7 @@ from typing import Any
 
 from caravan.http import App
 from caravan.runtime import Backends
-from services.gateway.table import RESTING_REFRESH_SECONDS
+from services.gateway.routing.table import RESTING_REFRESH_SECONDS
 from tests.gateway.stand_ins import Pets, listening, registered
 from tests.shop import run_services, wait_until
 

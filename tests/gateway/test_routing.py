@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.routing import Trie, iterate_declared_routes
+from services.gateway.routing.trie import Trie, iterate_declared_routes
 
 SEGMENTS = st.sampled_from(["v1", "me", "users", "{id}", "{name}"])
 TEMPLATES = st.lists(st.lists(SEGMENTS, min_size=1, max_size=4).map(lambda parts: "/" + "/".join(parts)), min_size=1, max_size=12)

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from caravan.discovery.routing_snapshot import Route as Rule
 from caravan.http import Scope
 from caravan.runtime import Backends
-from caravan.snapshot import Route as Rule
-from services.gateway.routing import Trie
-from services.gateway.rules import RoutingRules, rewrite_scope
+from services.gateway.routing.rules import RoutingRules, rewrite_scope
+from services.gateway.routing.trie import Trie
 from tests.gateway.snapshots import Mounted, document, endpoint, route
 from tests.gateway.stand_ins import Pets, listening
 from tests.shop import run_services, wait_until

@@ -96,7 +96,7 @@ async def test_an_unforeseen_exception_in_the_gateway_is_a_problem_document(
     async def broken(*_: object) -> None:
         raise KINDS["key"]
 
-    monkeypatch.setattr("services.gateway.table.RouteTable.match_route", broken)
+    monkeypatch.setattr("services.gateway.routing.table.RouteTable.match_route", broken)
     _is_problem(await clients["cats"].get("/v1/cats/rex"), 500)
 
 

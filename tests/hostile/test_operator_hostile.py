@@ -18,10 +18,10 @@ from caravan_operator.backends import logins
 from caravan_operator.backends.broker import BrokerUnavailable, Refusal
 from caravan_operator.backends.gateway import GatewayPods
 from caravan_operator.backends.rabbitmq import RabbitMQ
-from caravan_operator.handlers.cache import ResourceCache
+from caravan_operator.controller.cache import ResourceCache
 from caravan_operator.reconcile import parse_desired
-from caravan_operator.reconcile.gate import check_admission, validate_connection
-from caravan_operator.reconcile.places import Endpoint
+from caravan_operator.reconcile.admission import check_admission, validate_connection
+from caravan_operator.reconcile.endpoint_index import Endpoint
 from caravan_operator.reconcile.rabbitmq_binding import Binding
 from caravan_operator.reconcile.rabbitmq_call import Call, build_api_path
 from caravan_operator.reconcile.rabbitmq_exchange import Exchange

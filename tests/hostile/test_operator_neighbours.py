@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 from caravan_operator.backends.broker import BrokerUnavailable, limit_seconds
-from caravan_operator.handlers import batch as passes
-from caravan_operator.handlers.batch import Reconciler
-from caravan_operator.handlers.cache import ResourceCache
-from caravan_operator.handlers.connections import BrokerClient, Connections
-from caravan_operator.handlers.engine import Workers
-from caravan_operator.handlers.lease import LeaseLost
-from caravan_operator.handlers.queue import Priority, WorkQueue
+from caravan_operator.controller import reconciler as passes
+from caravan_operator.controller.cache import ResourceCache
+from caravan_operator.controller.connections import BrokerClient, Connections
+from caravan_operator.controller.lease import LeaseLost
+from caravan_operator.controller.queue import Priority, WorkQueue
+from caravan_operator.controller.reconciler import Reconciler
+from caravan_operator.controller.workers import Workers
 from caravan_operator.resources.resource import Key, Resource
 from caravan_operator.status.conditions import CONNECTION_READY, Condition
 from caravan_operator.status.reasons import Reason

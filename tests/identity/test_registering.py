@@ -15,7 +15,7 @@ from caravan.passwords import find_password_weakness
 from services.identity.client import EnsureAdminRequest
 from services.identity.model import Account
 from services.identity.store import accounts
-from services.identity.use_cases.registering import ensure_admin
+from services.identity.use_cases.registration import ensure_admin
 from tests.identity.conftest import PASSWORD, Door
 from tests.identity.test_passwords import reset_token
 from tests.shop import URL, wait_until

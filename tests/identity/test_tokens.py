@@ -11,7 +11,7 @@ from joserfc.jwk import KeySet
 
 from caravan.derivation import derive_secret
 from services.identity.client import GET_SESSION_STATE, SessionStateRequest
-from services.identity.use_cases.granting import ACCESS_TOKEN_TYPE, TOKEN_EXCHANGE
+from services.identity.use_cases.token_grants import ACCESS_TOKEN_TYPE, TOKEN_EXCHANGE
 from tests.identity.conftest import Door, Person
 from tests.shop import URL, wait_until
 

@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from caravan.clock import utc_now
 from services.identity.model import Account, create_verification_token, is_valid_verification, read_verification_account
 from services.identity.store import accounts
-from services.identity.use_cases.verifying import FIRST_PAUSE, MAX_PAUSE
+from services.identity.use_cases.email_verification import FIRST_PAUSE, MAX_PAUSE
 from tests.identity.conftest import PASSWORD, Door
 from tests.identity.test_passwords import NEW, reset_token
 from tests.shop import URL, wait_until

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caravan.endpoints import EndpointPool
+from caravan.discovery.endpoints import EndpointPool
+from caravan.discovery.routing_snapshot import Policy
 from caravan.errors import ServiceUnavailable
-from caravan.snapshot import Policy
 
 URLS = ["http://a", "http://b", "http://c"]
 

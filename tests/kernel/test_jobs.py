@@ -8,11 +8,11 @@ from datetime import timedelta
 import pytest
 
 from caravan import telemetry
-from caravan.bus import failures
-from caravan.bus.failures.shapes import DiscardRequest, ListRequest, Selection
 from caravan.clock import new_id, utc_now
-from caravan.jobs import JobRequest, desk
-from caravan.jobs.failures import JobDeadLetters
+from caravan.dead_letters import DeadLetterService
+from caravan.dead_letters.schemas import DiscardRequest, ListRequest, Selection
+from caravan.jobs import JobRequest, admin
+from caravan.jobs.dead_letters import JobDeadLetters
 from caravan.runtime import Backends
 from tests.kernel.job_shop import GATES, get_context, handled_data, run_demo
 from tests.program import ROOT
@@ -27,12 +27,12 @@ async def shop(backends: Backends) -> AsyncIterator[Shop]:
         yield shop
 
 
-async def get_job_status(shop: Shop, queue: str, job_id: str) -> desk.JobStatus:
-    return await desk.get_job(shop.process.jobs, f"{queue}:{job_id}")
+async def get_job_status(shop: Shop, queue: str, job_id: str) -> admin.JobStatus:
+    return await admin.get_job(shop.process.jobs, f"{queue}:{job_id}")
 
 
-async def wait_for_state(shop: Shop, queue: str, job_id: str, state: str) -> desk.JobStatus:
-    async def fetch_if_reached() -> desk.JobStatus | None:
+async def wait_for_state(shop: Shop, queue: str, job_id: str, state: str) -> admin.JobStatus:
+    async def fetch_if_reached() -> admin.JobStatus | None:
         found = await get_job_status(shop, queue, job_id)
         return found if found.state == state else None
 
@@ -41,7 +41,7 @@ async def wait_for_state(shop: Shop, queue: str, job_id: str, state: str) -> des
     return found
 
 
-async def wait_until_completed(shop: Shop, queue: str, job_id: str) -> desk.JobStatus:
+async def wait_until_completed(shop: Shop, queue: str, job_id: str) -> admin.JobStatus:
     return await wait_for_state(shop, queue, job_id, "completed")
 
 
@@ -63,7 +63,7 @@ async def test_a_delayed_job_waits_visibly_for_its_time_and_can_be_promoted(shop
     assert abs(waiting.due_at - now - timedelta(hours=1)) < timedelta(seconds=2)
     found = await wait_until_completed(shop, NOTE, soon)
     assert found.started_at is not None and timedelta(seconds=0.29) < found.started_at - found.created_at < timedelta(seconds=1.5)
-    await desk.promote_job(shop.process.jobs, f"{NOTE}:{late}")
+    await admin.promote_job(shop.process.jobs, f"{NOTE}:{late}")
     await wait_until_completed(shop, NOTE, late)
 
 
@@ -83,13 +83,13 @@ async def test_a_job_id_is_taken_once(shop: Shop) -> None:
 
 
 async def test_jobs_run_by_priority_and_a_paused_queue_keeps_them(shop: Shop) -> None:
-    await desk.set_queue_paused(shop.process.jobs, NOTE, paused=True)
+    await admin.set_queue_paused(shop.process.jobs, NOTE, paused=True)
     new = [JobRequest({"rank": rank}, priority=rank) for rank in (10, 1, 5)]
     ids = await get_context(shop).jobs.enqueue(NOTE, *new, JobRequest({"rank": 0}))
-    waiting, _ = await desk.list_jobs(shop.process.jobs, state="waiting", queue=NOTE)
+    waiting, _ = await admin.list_jobs(shop.process.jobs, state="waiting", queue=NOTE)
     assert {f"{NOTE}:{job_id}" for job_id in ids} <= {found.id for found in waiting}
-    assert next(found for found in await desk.list_queues(shop.process.jobs) if found.name == NOTE).paused
-    await desk.set_queue_paused(shop.process.jobs, NOTE, paused=False)
+    assert next(found for found in await admin.list_queues(shop.process.jobs) if found.name == NOTE).paused
+    await admin.set_queue_paused(shop.process.jobs, NOTE, paused=False)
     for job_id in ids:
         await wait_until_completed(shop, NOTE, job_id)
     assert [data["rank"] for data in handled_data if isinstance(data, dict) and "rank" in data] == [0, 1, 5, 10]
@@ -132,8 +132,8 @@ async def test_a_failing_job_is_tried_again_later_and_later_and_then_listed_as_f
     found = await wait_for_state(shop, NOTE, job_id, "failed")
     assert found.reason == "ValueError: attempt 3 of order 0198c5a1-0000-7000-8000-000000000000" and found.attempts == 3
     assert found.cause == "ValueError: attempt <n> of order <id>"
-    assert found.id in {one.id for one in await desk.list_failed_jobs(shop.process.jobs)}
-    assert await desk.retry_jobs(shop.process.jobs, [found.id]) == 1
+    assert found.id in {one.id for one in await admin.list_failed_jobs(shop.process.jobs)}
+    assert await admin.retry_jobs(shop.process.jobs, [found.id]) == 1
 
     async def is_retried() -> bool:
         return handled_data.count(mark) == 6
@@ -184,7 +184,7 @@ async def test_a_schedule_runs_again_and_again_and_comes_back_after_a_flush(shop
         return len(ticks) >= times and len(ticks)
 
     tick_count = await wait_until(lambda: count_ticks(3))
-    listed = next(found for found in await desk.list_queues(shop.process.jobs) if found.name == TICK)
+    listed = next(found for found in await admin.list_queues(shop.process.jobs) if found.name == TICK)
     assert listed.schedule == "every 0.2 s" and listed.next_at is not None
     await shop.process.jobs.client.flushall()
     await shop.process.workers.announce_queues()
@@ -201,7 +201,7 @@ async def test_retention_is_bounded(shop: Shop) -> None:
     await wait_until(is_all_done)
     counts = await shop.process.jobs.get_queue(FEW).getJobCounts("completed", "failed")
     assert counts == {"completed": 5, "failed": 3}
-    assert await desk.clean_queue(shop.process.jobs, FEW, "failed", timedelta()) == 3
+    assert await admin.clean_queue(shop.process.jobs, FEW, "failed", timedelta()) == 3
 
 
 async def test_a_job_whose_worker_was_killed_is_given_to_another(backends: Backends, shop: Shop) -> None:
@@ -254,7 +254,7 @@ async def test_a_failed_job_lies_on_the_failure_desk_and_is_redriven_or_discarde
     again, gone = await get_context(shop).jobs.enqueue(NOTE, JobRequest(data), JobRequest({"rejects": True, "mark": str(new_id())}))
     for job_id in (again, gone):
         await wait_for_state(shop, NOTE, job_id, "failed")
-    dead_letter_service = failures.DeadLetterService("demo", [JobDeadLetters(shop.process.jobs, [NOTE, "demo.never-announced"])])
+    dead_letter_service = DeadLetterService("demo", [JobDeadLetters(shop.process.jobs, [NOTE, "demo.never-announced"])])
     listed = {item.message_id: item for item in (await dead_letter_service.get_page(ListRequest(limit=100))).items}
     item = listed[f"{NOTE}:{again}"]
     assert (item.place, item.subscription, item.attempts, item.redrivable) == ("job", NOTE, 3, True)

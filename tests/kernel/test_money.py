@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caravan.money import MAX_AMOUNT, MINOR_DIGITS, Money, format_amount, parse_amount
-from services.notifications.letters import format_money as in_a_mail
+from services.notifications.rendering import format_money as in_a_mail
 
 currencies = st.sampled_from(sorted(MINOR_DIGITS))
 amounts = st.integers(-MAX_AMOUNT, MAX_AMOUNT)

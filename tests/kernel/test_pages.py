@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 import caravan
-from caravan.bus.failures.shapes import Selection
+from caravan.dead_letters.schemas import Selection
 from caravan.errors import BadRequest
 from caravan.http import Time, decode_cursor, make_page_response, parse_time
 from caravan.times import FIRST_YEAR, LAST_YEAR
@@ -41,7 +41,12 @@ def test_walking_the_pages_gives_each_row_once_and_the_last_page_says_so(count: 
 
 def test_no_list_makes_its_pages_otherwise() -> None:
     """A full page is no sign that another follows; `page_response` asks for one row more. The desks gather from several places."""
-    own = {"caravan/http/pages.py", "services/gateway/job_desk.py", "services/gateway/failures.py", "services/gateway/failure_desk.py"}
+    own = {
+        "caravan/http/pagination.py",
+        "services/gateway/admin/job_admin.py",
+        "services/gateway/admin/dead_letter_fanout.py",
+        "services/gateway/admin/dead_letters.py",
+    }
     paths = [path for folder in ("caravan", "services") for path in (ROOT / folder).rglob("*.py")]
     found = {str(path.relative_to(ROOT)) for path in paths if "next_cursor=" in path.read_text()}
     assert found <= own | {"services/cli/shop.py"}

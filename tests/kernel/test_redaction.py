@@ -10,7 +10,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caravan.bus.failures.causes import compute_cause, redact_payload
+from caravan.dead_letters.causes import compute_cause, redact_payload
 from caravan.redaction import MASKED, SECRET_NAMES, redact_text, redact_value
 from caravan.telemetry import configure_logs
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from caravan.runtime.supervision import supervise_task
+from caravan.runtime.supervisor import supervise_task
 from caravan.telemetry import TASK_FAILURES
 
 

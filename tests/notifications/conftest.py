@@ -15,9 +15,9 @@ import pytest
 from caravan.clock import new_id, utc_now
 from caravan.money import Money
 from caravan.runtime import Backends
-from services.notifications.letters import RenderedMessage
 from services.notifications.messages import STANDARD_NOTIFICATIONS, SendNotification
 from services.notifications.providers import SENT, SendResult
+from services.notifications.rendering import RenderedMessage
 from services.orders.messages import Address, OrderCreated, OrderLine
 from services.processing.messages import OrderProcessed
 from tests.shop import Shop, run_services

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from caravan.clock import new_id, utc_now
-from caravan.jobs import Cron, Job, desk
+from caravan.jobs import Cron, Job, admin
 from services.identity.messages import USER_REGISTERED, USER_UPDATED, UserRegistered, UserUpdated
 from services.notifications import store
 from services.notifications.store.campaigns import Recipient
@@ -188,7 +188,7 @@ async def test_a_stopped_campaign_goes_on_where_it_was_without_doubles(shop: Sho
 async def test_ten_replicas_at_once_and_a_crash_between_chunks_send_one_to_each(shop: Shop, carrier: Carrier, nobody: None) -> None:
     context = shop.get_context("notifications")
     users = await customers(shop, 1700)
-    await desk.set_queue_paused(shop.process.jobs, campaigns.CAMPAIGN_JOB, paused=True)
+    await admin.set_queue_paused(shop.process.jobs, campaigns.CAMPAIGN_JOB, paused=True)
     try:
         made = await post(shop)
 
@@ -200,7 +200,7 @@ async def test_ten_replicas_at_once_and_a_crash_between_chunks_send_one_to_each(
         outcomes = await asyncio.gather(*(campaigns.run_campaign(context, job) for _ in range(10)), return_exceptions=True)
         assert any(isinstance(outcome, RuntimeError) for outcome in outcomes)
     finally:
-        await desk.set_queue_paused(shop.process.jobs, campaigns.CAMPAIGN_JOB, paused=False)
+        await admin.set_queue_paused(shop.process.jobs, campaigns.CAMPAIGN_JOB, paused=False)
     found = await ended(shop, made)
     assert found["runs"][0]["sent"] == 1700 and readers(carrier) == Counter(map(str, users))
 
@@ -213,8 +213,8 @@ async def test_a_run_comes_at_its_time_and_its_job_comes_back_when_redis_has_for
     made = await post(shop, send_at=(utc_now() + timedelta(hours=2)).isoformat())
     assert (await get(shop, made))["status"] == "scheduled"
 
-    async def job_of() -> desk.JobStatus | None:
-        entries, _ = await desk.list_jobs(shop.process.jobs, state="delayed", queue=campaigns.CAMPAIGN_JOB, limit=100)
+    async def job_of() -> admin.JobStatus | None:
+        entries, _ = await admin.list_jobs(shop.process.jobs, state="delayed", queue=campaigns.CAMPAIGN_JOB, limit=100)
         return next((entry for entry in entries if entry.payload["campaign_id"] == made["id"]), None)
 
     assert await wait_until(job_of)
@@ -229,7 +229,7 @@ async def test_a_run_comes_at_its_time_and_its_job_comes_back_when_redis_has_for
         await campaigns.enqueue_missing_jobs(context)  # by the clock of the service it is due; the delayed job is there, and promoted
         job = await job_of()
         if job:
-            await desk.promote_job(shop.process.jobs, job.id)
+            await admin.promote_job(shop.process.jobs, job.id)
         await ended(shop, made)
     finally:
         clock.ahead = before

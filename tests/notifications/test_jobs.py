@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 import pytest
 
 from caravan.clock import new_id
-from caravan.jobs import desk
-from services.notifications.letters import RenderedMessage
+from caravan.jobs import admin
 from services.notifications.messages import CRITICAL_NOTIFICATIONS, SendNotification
 from services.notifications.providers import SendResult
+from services.notifications.rendering import RenderedMessage
 from services.orders.messages import ORDERS
 from services.processing.messages import ORDER_PROCESSED
 from tests.notifications.conftest import Carrier, ask, back_in_stock, order_created, order_processed, row
@@ -37,11 +37,11 @@ async def held(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Hel
     monkeypatch.setitem(parts.providers, "email", held)
     yield held
     held.free.set()
-    await desk.set_queue_paused(shop.process.jobs, STANDARD_SEND, paused=False)
+    await admin.set_queue_paused(shop.process.jobs, STANDARD_SEND, paused=False)
 
 
-async def jobs_in(shop: Shop, state: str, queue: str = STANDARD_SEND) -> list[desk.JobStatus]:
-    return (await desk.list_jobs(shop.process.jobs, state=state, queue=queue, limit=100))[0]  # type: ignore[arg-type]
+async def jobs_in(shop: Shop, state: str, queue: str = STANDARD_SEND) -> list[admin.JobStatus]:
+    return (await admin.list_jobs(shop.process.jobs, state=state, queue=queue, limit=100))[0]  # type: ignore[arg-type]
 
 
 async def sent(shop: Shop, about: object, kind: str | None = None) -> bool:
@@ -50,13 +50,13 @@ async def sent(shop: Shop, about: object, kind: str | None = None) -> bool:
 
 
 async def test_an_orders_mail_is_seen_waiting_active_and_completed_as_a_job_and_arrives_once(shop: Shop, held: Held) -> None:
-    await desk.set_queue_paused(shop.process.jobs, STANDARD_SEND, paused=True)
+    await admin.set_queue_paused(shop.process.jobs, STANDARD_SEND, paused=True)
     order, user = new_id(), new_id()
     await shop.send_message("notifications", ORDERS, order_created(order, user), key=order)
     await shop.send_message("notifications", ORDER_PROCESSED, order_processed(order, user), key=order)
     await wait_until(lambda: jobs_in(shop, "waiting"))
     assert not held.letters
-    await desk.set_queue_paused(shop.process.jobs, STANDARD_SEND, paused=False)
+    await admin.set_queue_paused(shop.process.jobs, STANDARD_SEND, paused=False)
     await wait_until(lambda: jobs_in(shop, "active"))
     held.free.set()
     await wait_until(lambda: sent(shop, order, "order_confirmed"))
@@ -80,20 +80,20 @@ async def test_two_thousand_orders_are_a_handful_of_jobs(shop: Shop, held: Held)
 
 async def test_with_the_standard_queue_paused_critical_messages_go_out(shop: Shop, held: Held) -> None:
     held.free.set()
-    await desk.set_queue_paused(shop.process.jobs, STANDARD_SEND, paused=True)
+    await admin.set_queue_paused(shop.process.jobs, STANDARD_SEND, paused=True)
     waits = back_in_stock()
     await ask(shop, waits)
     alarm = SendNotification(about=f"password:{new_id()}", kind="password_changed", user_id=None, email="ada@example.com")
     await ask(shop, alarm, queue=CRITICAL_NOTIFICATIONS)
     await wait_until(lambda: sent(shop, alarm.about))
     assert not await sent(shop, waits.about)
-    await desk.set_queue_paused(shop.process.jobs, STANDARD_SEND, paused=False)
+    await admin.set_queue_paused(shop.process.jobs, STANDARD_SEND, paused=False)
     await wait_until(lambda: sent(shop, waits.about))
 
 
 async def test_after_a_flush_every_mail_that_waits_gets_its_job_again(shop: Shop, held: Held) -> None:
     held.free.set()
-    await desk.set_queue_paused(shop.process.jobs, STANDARD_SEND, paused=True)
+    await admin.set_queue_paused(shop.process.jobs, STANDARD_SEND, paused=True)
     commands = [back_in_stock() for _ in range(50)]
     await ask(shop, *commands)
     await wait_until(lambda: jobs_in(shop, "waiting"))

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from services.notifications.letters import RenderedMessage
 from services.notifications.providers import FolderEmailProvider
+from services.notifications.rendering import RenderedMessage
 
 LETTER = RenderedMessage(
     "1" * 32, "welcome", "x", "ada@example.com", "Hello", "text\n" * 1000, "<p>html</p>", datetime(2026, 1, 1, tzinfo=UTC)

@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 
-from caravan.bus.failures.shapes import (
+from caravan.client import Operation, authorization
+from caravan.clock import new_id
+from caravan.database import Database
+from caravan.dead_letters.schemas import (
     DeadLetterPage,
     DeadLetterView,
     DiscardRequest,
@@ -17,15 +20,12 @@ from caravan.bus.failures.shapes import (
     build_list_operation,
     build_redrive_operation,
 )
-from caravan.client import Operation, authorization
-from caravan.clock import new_id
-from caravan.database import Database
 from services.notifications import store
-from services.notifications.letters import RenderedMessage
 from services.notifications.messages import CRITICAL_NOTIFICATIONS, SendNotification
 from services.notifications.model import RETRY_SECONDS
 from services.notifications.providers import SENT, ProviderBackoff, SendResult
-from services.notifications.use_cases import sending
+from services.notifications.rendering import RenderedMessage
+from services.notifications.use_cases import send
 from tests.notifications.conftest import Carrier, MovedClock, ask, back_in_stock, row
 from tests.shop import Shop, wait_until
 
@@ -93,7 +93,7 @@ async def test_a_process_that_dies_between_sending_and_recording_sends_again_und
     await ask(shop, command)
     await wait_until(lambda: _sent(carrier, 1))
     await reached(shop, command.about, state="pending", attempts=1)
-    clock.ahead += sending.LEASE
+    clock.ahead += send.LEASE
     shop.get_context("notifications").wake("standard")
     await reached(shop, command.about, state="sent", attempts=2)
     first, second = carrier.letters
@@ -223,7 +223,7 @@ async def test_a_stopping_process_finishes_and_records_the_batch_in_hand() -> No
         done.append(True)
         return 1
 
-    task = asyncio.create_task(sending._run_to_completion(batch()))
+    task = asyncio.create_task(send._run_to_completion(batch()))
     await began.wait()
     task.cancel()
     await asyncio.sleep(0)

@@ -15,8 +15,8 @@ from aiosmtpd.smtp import AuthResult, LoginPassword
 
 from caravan.clock import utc_now
 from caravan.runtime import Backends
-from services.notifications.letters import RenderedMessage
 from services.notifications.providers import SmtpEmailProvider
+from services.notifications.rendering import RenderedMessage
 from tests.notifications.conftest import ask, back_in_stock, row, text_of
 from tests.shop import run_services, wait_until
 

@@ -5,7 +5,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from caravan_operator.backends.rabbitmq import parse_binding_state, parse_exchange_state, parse_policy_state, parse_queue_state
-from caravan_operator.reconcile.findings import Action
+from caravan_operator.reconcile.diff import Action
 from caravan_operator.reconcile.kafka_topic import AddPartitions, AlterConfig, CreateTopic, DeleteTopic, Setting, TopicState
 from caravan_operator.reconcile.rabbitmq_binding import Binding, BindingState
 from caravan_operator.reconcile.rabbitmq_call import Call

@@ -4,16 +4,16 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from caravan_operator.reconcile.admission import check_admission, find_conflict
 from caravan_operator.reconcile.decide import Decision, make_decision
 from caravan_operator.reconcile.deletion import decide_removal, decide_without_broker
-from caravan_operator.reconcile.findings import Diff, LastApplied, Problem, Removal
-from caravan_operator.reconcile.gate import check_admission, find_conflict
+from caravan_operator.reconcile.diff import Diff, LastApplied, Problem, Removal
 from caravan_operator.reconcile.kafka_topic import DeleteTopic, compute_diff, parse_topic
 from caravan_operator.resources import CLAIM_ANNOTATION, FORCE_FINALIZE_ANNOTATION, PAUSED_ANNOTATION
 from caravan_operator.resources.resource import Resource
 from caravan_operator.status.conditions import Condition, summarize_ready
-from caravan_operator.status.document import build_status_patch, list_transition_events
 from caravan_operator.status.reasons import Reason
+from caravan_operator.status.status_patch import build_status_patch, list_transition_events
 
 from tests.operator.brokers_in_memory import KafkaInMemory
 from tests.operator.resources import START, make_resource

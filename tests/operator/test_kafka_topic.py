@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from caravan_operator.reconcile.findings import LastApplied
+from caravan_operator.reconcile.diff import LastApplied
 from caravan_operator.reconcile.kafka_topic import (
     AddPartitions,
     AlterConfig,

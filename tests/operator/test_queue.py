@@ -1,6 +1,6 @@
 """The queue: a resource is in it once, urgent ones go first, failures wait longer and longer."""
 
-from caravan_operator.handlers.queue import MAX_PAUSE, MIN_PAUSE, Priority, WorkQueue
+from caravan_operator.controller.queue import MAX_PAUSE, MIN_PAUSE, Priority, WorkQueue
 from caravan_operator.resources.resource import Key
 from hypothesis import given
 from hypothesis import strategies as st

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from caravan_operator.reconcile import RULES
-from caravan_operator.reconcile.findings import LastApplied
+from caravan_operator.reconcile.diff import LastApplied
 from caravan_operator.reconcile.rabbitmq_binding import Binding, BindingState
 from caravan_operator.reconcile.rabbitmq_call import Call
 from caravan_operator.reconcile.rabbitmq_exchange import Exchange

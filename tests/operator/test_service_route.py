@@ -4,14 +4,14 @@ import random
 from typing import Any
 
 import pytest
-from caravan_operator.reconcile.places import EndpointIndex, EndpointSlice, Service
+from caravan_operator.reconcile.endpoint_index import EndpointIndex, EndpointSlice, Service
 from caravan_operator.reconcile.service_route import ALL_METHODS, CompiledSnapshot, compile_snapshot, parse_revision
 from caravan_operator.resources.resource import Resource
 from caravan_operator.status.conditions import ACCEPTED, ENDPOINTS_AVAILABLE, RESOLVED_REFS
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caravan.snapshot import parse_snapshot
+from caravan.discovery.routing_snapshot import parse_snapshot
 from tests.operator.resources import START, make_resource
 
 READY = {"ready": True, "serving": True, "terminating": False}

@@ -11,11 +11,11 @@ from aiohttp import web
 from caravan_operator.backends.kafka import Kafka, KafkaLogin
 from caravan_operator.backends.kubernetes import ApiError, Kubernetes
 from caravan_operator.backends.rabbitmq import RabbitLogin, RabbitMQ
-from caravan_operator.handlers.arrivals import RELIST_SECONDS, WATCHED_KINDS, InitialSync
-from caravan_operator.handlers.audit import STALE_AFTER, WatchVerifier
-from caravan_operator.handlers.cache import ResourceCache
-from caravan_operator.handlers.lease import Lease, LeaseLost
-from caravan_operator.handlers.writes import StaleResource, StatusWriter
+from caravan_operator.controller.cache import ResourceCache
+from caravan_operator.controller.initial_sync import RELIST_SECONDS, WATCHED_KINDS, InitialSync
+from caravan_operator.controller.lease import Lease, LeaseLost
+from caravan_operator.controller.status_writer import StaleResource, StatusWriter
+from caravan_operator.controller.watch_verifier import STALE_AFTER, WatchVerifier
 from caravan_operator.reconcile.kafka_topic import CreateTopic, DeleteTopic, Topic
 from caravan_operator.reconcile.rabbitmq_call import Call
 from caravan_operator.resources import KINDS

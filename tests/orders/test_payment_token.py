@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from caravan.bus import Bus
-from caravan.bus.failures.causes import redact_payload
+from caravan.dead_letters.causes import redact_payload
 from caravan.messages import OutgoingMessage
 from caravan.runtime import Backends
 from tests.contract.record import CORPUS

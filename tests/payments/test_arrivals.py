@@ -10,7 +10,7 @@ from caravan.clock import new_id, utc_now
 from caravan.messages import Command, Delivery
 from services.payments.messages import CapturePayment, ExpectPayment, RefundPayment
 from services.payments.model import CANCELLED_REASON, OUT_OF_STOCK_REASON
-from services.payments.use_cases import charge, give_back
+from services.payments.use_cases import charge, refund
 from tests.payments.conftest import Around, Till
 from tests.shop import wait_until
 
@@ -31,9 +31,7 @@ async def arrive(till: Till, order: ExpectPayment, what: str) -> None:
             case "the payment":
                 await charge.expect_payments(context, uow, [order])
             case "the refund":
-                await give_back.request_refund(
-                    context, uow, delivery(order, RefundPayment(order_id=order.order_id, reason="changed my mind"))
-                )
+                await refund.request_refund(context, uow, delivery(order, RefundPayment(order_id=order.order_id, reason="changed my mind")))
             case "the cancellation":
                 await charge.void_payments(context, uow, {order.order_id: CANCELLED_REASON})
             case "the rejection":

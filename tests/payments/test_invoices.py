@@ -15,9 +15,9 @@ from pypdf import PdfReader
 from caravan.auth import Caller
 from caravan.clock import new_id
 from caravan.errors import TooManyRequests
-from caravan.jobs import desk
+from caravan.jobs import admin
 from caravan.money import Money
-from services.payments.drawing import InvoiceRenderer, render_invoice
+from services.payments.invoice_pdf import InvoiceRenderer, render_invoice
 from services.payments.messages import ExpectPayment, InvoiceLine
 from services.payments.model import build_invoice_rows
 from services.payments.store import invoices
@@ -262,7 +262,7 @@ async def test_a_payment_leaves_no_drawing_behind(till: Till) -> None:
     for order in orders:
         await till.refund(order.order_id)
         await till.wait_for(order.order_id, "payment-refunded")
-    queues = await desk.list_queues(till.shop.process.jobs)
+    queues = await admin.list_queues(till.shop.process.jobs)
     assert [queue.name for queue in queues if queue.name.startswith("payments.")] == [RETRY_JOB]
     ids = [order.order_id for order in orders]
     assert await till.shop.get_database("payments").fetch("SELECT FROM invoice_document WHERE order_id = ANY($1)", ids) == []

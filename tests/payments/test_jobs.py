@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 
 from caravan.clock import utc_now
-from caravan.jobs import Job, desk
+from caravan.jobs import Job, admin
 from services.payments.providers import CaptureDecline
 from services.payments.use_cases import RETRY_JOB, charge
 from tests.payments.conftest import Around, Till
@@ -23,9 +23,9 @@ class Soft(Around):
         return await self.real.capture(*arguments)
 
 
-async def seen(till: Till, job_id: str, state: str) -> desk.JobStatus:
-    async def there() -> desk.JobStatus | None:
-        entries, _ = await desk.list_jobs(till.shop.process.jobs, state=state, queue=RETRY_JOB, limit=100)  # type: ignore[arg-type]
+async def seen(till: Till, job_id: str, state: str) -> admin.JobStatus:
+    async def there() -> admin.JobStatus | None:
+        entries, _ = await admin.list_jobs(till.shop.process.jobs, state=state, queue=RETRY_JOB, limit=100)  # type: ignore[arg-type]
         return next((entry for entry in entries if entry.id == f"{RETRY_JOB}:{job_id}"), None)
 
     found = await wait_until(there)
@@ -49,7 +49,7 @@ async def test_a_further_attempt_is_a_delayed_job_with_its_number_and_time(till:
     assert (await seen(till, f"{order.order_id}-2", "delayed")).due_at is not None
 
     flaky.left = 0
-    await desk.promote_job(till.shop.process.jobs, job.id)
+    await admin.promote_job(till.shop.process.jobs, job.id)
     await till.wait_for(order.order_id, "payment-completed")
     assert await till.ledger(order.order_id) == [("2", "captured")]
 
@@ -75,11 +75,11 @@ async def test_the_same_job_twice_and_late_charges_once(till: Till, provider: An
 async def test_without_its_job_an_attempt_is_made_by_the_sweeper(till: Till, provider: Any) -> None:
     flaky = provider(Soft)
     flaky.left = 1
-    await desk.set_queue_paused(till.shop.process.jobs, RETRY_JOB, paused=True)
+    await admin.set_queue_paused(till.shop.process.jobs, RETRY_JOB, paused=True)
     try:
         order = till.order()
         await till.capture(order)
         await till.wait_for(order.order_id, "payment-completed")
     finally:
-        await desk.set_queue_paused(till.shop.process.jobs, RETRY_JOB, paused=False)
+        await admin.set_queue_paused(till.shop.process.jobs, RETRY_JOB, paused=False)
     assert await till.ledger(order.order_id) == [("2", "captured")]

@@ -17,10 +17,10 @@ from aiokafka.admin import AIOKafkaAdminClient
 from caravan.bus import Subscription
 from caravan.bus.brokers import BrokerBus
 from caravan.bus.kafka import KafkaBus
-from caravan.bus.rabbit import RabbitBus
+from caravan.bus.rabbitmq import RabbitBus
 from caravan.bus.topology import BrokerObject, BrokerUnavailable, NotDeclared, ObjectRef, Topology, build_topology
 from caravan.bus.topology import kafka as on_kafka
-from caravan.bus.topology import rabbit as on_rabbit
+from caravan.bus.topology import rabbitmq as on_rabbit
 from caravan.bus.topology.drift import Difference, DriftKind, find_differences
 from caravan.clock import new_id, utc_now
 from caravan.messages import Exchange, RetryPolicy, Topic

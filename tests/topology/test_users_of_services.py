@@ -17,9 +17,9 @@ from aio_pika.exceptions import ProbableAuthenticationError
 from aiormq.exceptions import ChannelAccessRefused
 from yarl import URL
 
-from caravan.bus.rabbit import RabbitBus
+from caravan.bus.rabbitmq import RabbitBus
 from caravan.bus.topology import get_dead_letter_queue, get_retry_queue
-from caravan.bus.topology.rabbit import apply_topology
+from caravan.bus.topology.rabbitmq import apply_topology
 from caravan.clock import new_id
 from caravan.messages import Exchange, OutgoingMessage, Topic
 from caravan.runtime import list_subscriptions

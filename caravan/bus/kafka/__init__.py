@@ -28,8 +28,8 @@ from caravan.bus import (
     PublishFailure,
     Subscription,
 )
-from caravan.bus.kafka.letters import Headers, build_dead_letter_headers, build_dead_letter_id
-from caravan.bus.kafka.observer import KafkaInspector
+from caravan.bus.kafka.dead_letters import Headers, build_dead_letter_headers, build_dead_letter_id
+from caravan.bus.kafka.inspector import KafkaInspector
 from caravan.bus.kafka.producer import Producer
 from caravan.bus.kafka.reader import GroupReader
 from caravan.bus.reader import compute_backoff

@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from caravan_operator.reconcile.findings import Action
+from caravan_operator.reconcile.diff import Action
 from caravan_operator.status.reasons import Reason
-from caravan_operator.status.words import to_one_line
+from caravan_operator.status.text import to_one_line
 
 Fence = Callable[[], None]
 """Called before every batch of writes; raises when this process may no longer write."""

@@ -8,8 +8,8 @@ from typing import Any
 
 import aiohttp
 
-from caravan_operator.backends.answers import HEADERS, InvalidResponse, ReadBudget, expect_object, get_integer, get_text
-from caravan_operator.reconcile.places import Endpoint
+from caravan_operator.backends.http_responses import HEADERS, InvalidResponse, ReadBudget, expect_object, get_integer, get_text
+from caravan_operator.reconcile.endpoint_index import Endpoint
 
 MAX_BYTES = 4096
 CONNECT_SECONDS = 1.0

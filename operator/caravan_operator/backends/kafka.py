@@ -21,8 +21,8 @@ from confluent_kafka.admin import (
 )
 
 from caravan_operator.backends.broker import BrokerUnavailable, Fence, Refusal, describe_named_words, sanitize_message
+from caravan_operator.reconcile.diff import Action
 from caravan_operator.reconcile.durations import parse_seconds
-from caravan_operator.reconcile.findings import Action
 from caravan_operator.reconcile.kafka_topic import AddPartitions, AlterConfig, CreateTopic, DeleteTopic, Setting, Topic, TopicState
 from caravan_operator.status.metrics import EXTERNAL_CALL_SECONDS
 from caravan_operator.status.reasons import Reason

@@ -12,8 +12,16 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
-from caravan_operator.backends.answers import HEADERS, InvalidResponse, ReadBudget, expect_object, expect_objects, get_integer, read_reason
 from caravan_operator.backends.broker import BrokerUnavailable, describe_named_words, sanitize_message
+from caravan_operator.backends.http_responses import (
+    HEADERS,
+    InvalidResponse,
+    ReadBudget,
+    expect_object,
+    expect_objects,
+    get_integer,
+    read_reason,
+)
 from caravan_operator.reconcile.durations import parse_seconds
 from caravan_operator.reconcile.rabbitmq_call import build_api_path
 from caravan_operator.status.metrics import EXTERNAL_CALL_SECONDS

@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
-from caravan_operator.backends.answers import InvalidResponse, expect_object, expect_objects, get_text
 from caravan_operator.backends.broker import BrokerUnavailable, Fence, Refusal
+from caravan_operator.backends.http_responses import InvalidResponse, expect_object, expect_objects, get_text
 from caravan_operator.backends.management import MAX_OBJECTS, PAGE_SIZE, ManagementApi, RabbitLogin, RequestRefused, gather_or_raise
 from caravan_operator.backends.rabbitmq_states import parse_binding_state, parse_exchange_state, parse_policy_state, parse_queue_state
-from caravan_operator.reconcile.findings import Action
+from caravan_operator.reconcile.diff import Action
 from caravan_operator.reconcile.rabbitmq_binding import Binding, BindingState
 from caravan_operator.reconcile.rabbitmq_call import Call, build_api_path
 from caravan_operator.reconcile.rabbitmq_exchange import Exchange, ExchangeState

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from caravan_operator.backends.answers import get_boolean, get_optional_integer, get_optional_object, get_optional_text, get_text
+from caravan_operator.backends.http_responses import get_boolean, get_optional_integer, get_optional_object, get_optional_text, get_text
 from caravan_operator.reconcile.rabbitmq_binding import Binding
 from caravan_operator.reconcile.rabbitmq_exchange import ExchangeState
 from caravan_operator.reconcile.rabbitmq_policy import Policy

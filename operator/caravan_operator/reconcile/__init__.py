@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from caravan_operator.reconcile import kafka_topic, rabbitmq_binding, rabbitmq_exchange, rabbitmq_policy, rabbitmq_queue
-from caravan_operator.reconcile.findings import Diff, LastApplied, Removal
+from caravan_operator.reconcile.diff import Diff, LastApplied, Removal
 from caravan_operator.resources.names import UnusableSpec
 from caravan_operator.resources.resource import Resource
 

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from caravan_operator.reconcile.findings import Action, Diff
+from caravan_operator.reconcile.diff import Action, Diff
 from caravan_operator.resources.resource import Resource
 from caravan_operator.status.conditions import ACCEPTED, CONNECTION_READY, DEPENDENCIES_READY, DRIFTED, PAUSED, SYNCED, Condition
-from caravan_operator.status.document import Event, limit_lines
 from caravan_operator.status.reasons import Reason
+from caravan_operator.status.status_patch import Event, limit_lines
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from caravan_operator.reconcile.findings import Action, Removal
+from caravan_operator.reconcile.diff import Action, Removal
 from caravan_operator.resources.kinds import FORCE_FINALIZE_ANNOTATION
 from caravan_operator.resources.resource import Resource
 from caravan_operator.status.conditions import PAUSED, SYNCED, Condition
-from caravan_operator.status.document import Event
 from caravan_operator.status.reasons import Reason
+from caravan_operator.status.status_patch import Event
 
 MAX_WAIT = timedelta(minutes=10)
 """A broker that is away, or an object in use, holds a deletion up for so long; then the object stays and the resource goes."""

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from caravan_operator.reconcile.diff import Action, Diff, LastApplied, Problem, Removal
 from caravan_operator.reconcile.durations import parse_milliseconds
-from caravan_operator.reconcile.findings import Action, Diff, LastApplied, Problem, Removal
 from caravan_operator.resources.kafka import TYPED_CONFIG
 from caravan_operator.resources.names import DOT_SEGMENTS, UnusableSpec, build_identity
 from caravan_operator.resources.resource import Resource

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from caravan_operator.reconcile.findings import Diff, LastApplied, Problem, Removal
+from caravan_operator.reconcile.diff import Diff, LastApplied, Problem, Removal
 from caravan_operator.reconcile.rabbitmq_call import IGNORE_NOT_FOUND, Call, build_api_path
 from caravan_operator.resources.names import build_identity, check_addressable, truncate_external_id
 from caravan_operator.resources.resource import Resource

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from caravan_operator.reconcile.diff import Diff, LastApplied, Removal
 from caravan_operator.reconcile.durations import parse_milliseconds
-from caravan_operator.reconcile.findings import Diff, LastApplied, Removal
 from caravan_operator.reconcile.rabbitmq_call import IGNORE_NOT_FOUND, Call, build_api_path
 from caravan_operator.resources.limits import DURATION_KEYS
 from caravan_operator.resources.names import build_identity, check_addressable, truncate_external_id

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from caravan_operator.reconcile.durations import parse_seconds
-from caravan_operator.reconcile.places import Endpoint, EndpointIndex
+from caravan_operator.reconcile.endpoint_index import Endpoint, EndpointIndex
 from caravan_operator.resources.resource import Key, Resource
 from caravan_operator.status.conditions import ACCEPTED, ENDPOINTS_AVAILABLE, RESOLVED_REFS, Condition
 from caravan_operator.status.reasons import Reason

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from caravan_operator.status.reasons import Reason
-from caravan_operator.status.words import to_one_line
+from caravan_operator.status.text import to_one_line
 
 READY, ACCEPTED, SYNCED, DRIFTED = "Ready", "Accepted", "Synced", "Drifted"
 CONNECTION_READY, DEPENDENCIES_READY, PAUSED = "ConnectionReady", "DependenciesReady", "Paused"

@@ -15,11 +15,11 @@ from services.identity.schemas import PasswordChange, ResetConfirmation
 from services.identity.store import accounts, resets
 from services.identity.use_cases.accounts import get_account
 from services.identity.use_cases.alerts import send_alert
+from services.identity.use_cases.email_verification import mark_verified
 from services.identity.use_cases.keys import IdentityContext
-from services.identity.use_cases.registering import check_password
+from services.identity.use_cases.login_attempts import begin_session_attempt, fail_attempt, pass_attempt
+from services.identity.use_cases.registration import check_password
 from services.identity.use_cases.sessions import end_access
-from services.identity.use_cases.tries import begin_session_attempt, fail_attempt, pass_attempt
-from services.identity.use_cases.verifying import mark_verified
 
 MAILS_PER_BATCH = 50
 RESET_PAGE = "/v1/auth/password-reset/page"

@@ -27,7 +27,7 @@ from services.notifications.model import DEFAULT_PREFERENCE, KINDS, Notification
 from services.notifications.schemas import CampaignRequest
 from services.notifications.store.campaigns import Audience, Recipient
 from services.notifications.use_cases import NotificationsContext
-from services.notifications.use_cases.accepting import SEND_JOBS, to_row
+from services.notifications.use_cases.accept import SEND_JOBS, to_row
 
 CAMPAIGN_JOB = "notifications.campaign-send"
 CHUNK_SIZE = 500

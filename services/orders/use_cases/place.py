@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
-from caravan import crash
+from caravan import failpoint
 from caravan.auth import Caller
 from caravan.clock import new_id
 from caravan.database import UnitOfWork
@@ -67,13 +67,13 @@ async def place_order(
             response = store_response(
                 uow, AcceptedOrder(id=order_created.order_id, version=1, total=order_created.total, placed_at=order_created.placed_at)
             )
-            crash.hit("orders.place.before_commit")
+            failpoint.hit("orders.place.before_commit")
     except MessageTooLarge:
         raise InvalidRequest(
             f"{len(order_created.lines)} lines with names this long are more than one order can hold; order them as several",
             errors=[{"field": "lines", "rule": "their names and categories are too long together; send fewer lines"}],
         ) from None
-    crash.hit("orders.place.after_commit")
+    failpoint.hit("orders.place.after_commit")
     context.wake("project")
     return response
 

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from prometheus_client import Counter
 
-from caravan import crash
+from caravan import failpoint
 from caravan.audit import record_audit
 from caravan.database import UnitOfWork
 from caravan.jobs import Job, JobRequest, JobsUnavailable
@@ -117,10 +117,10 @@ async def call_provider(context: PaymentsContext, payments: Sequence[Payment]) -
     """Call the provider for each, several at once."""
     if not payments:
         return []
-    crash.hit("payment.before_call")
+    failpoint.hit("payment.before_call")
     slots = asyncio.Semaphore(context.settings.calls_in_flight)
     results = await asyncio.gather(*(_capture_payment(context, payment, slots) for payment in payments))
-    crash.hit("payment.after_call_before_commit")
+    failpoint.hit("payment.after_call_before_commit")
     return list(zip(payments, results, strict=True))
 
 

@@ -9,7 +9,7 @@ from prometheus_client import Histogram
 
 from caravan.auth import Caller
 from caravan.errors import NotFound
-from services.payments.drawing import render_invoice
+from services.payments.invoice_pdf import render_invoice
 from services.payments.model import format_invoice_number
 from services.payments.store import invoices
 from services.payments.use_cases import PaymentsContext

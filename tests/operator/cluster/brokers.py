@@ -8,7 +8,7 @@ from urllib.parse import quote, urlsplit
 
 import httpx2
 from caravan_operator.backends.kafka import Kafka, KafkaLogin
-from caravan_operator.reconcile.findings import Action
+from caravan_operator.reconcile.diff import Action
 from caravan_operator.reconcile.kafka_topic import AddPartitions, AlterConfig, CreateTopic, DeleteTopic, Topic, TopicState
 from confluent_kafka import Producer
 

@@ -1,0 +1,125 @@
+"""Looks at Kafka without being a member of a group: what waits for whom, and what lies in a dead-letter topic. One long-lived client for all looks."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+
+from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from caravan.bus import DeadLetter
+from caravan.bus.kafka.dead_letters import parse_dead_letter, read_record_key
+from caravan.bus.opening import finish_opening
+from caravan.bus.topology import get_dead_letter_topic
+from caravan.telemetry import log
+
+SCAN_SECONDS = 8.0
+"""Longest look at one dead-letter topic; what was not reached by then is left out, and said so in the log."""
+INSPECT_SECONDS = 15.0
+POLL_MAX_RECORDS = 500
+FETCH_BATCH = 50
+
+
+class KafkaInspector:
+    def __init__(self, servers: str, client: str) -> None:
+        self._servers = servers
+        self._client = client
+        self._consumer: AIOKafkaConsumer | None = None
+        self._admin: AIOKafkaAdminClient | None = None
+        self._lock = asyncio.Lock()
+
+    @asynccontextmanager
+    async def _open_clients(self) -> AsyncIterator[tuple[AIOKafkaConsumer, AIOKafkaAdminClient]]:
+        """Raises ConnectionError when Kafka can't be asked; the clients are then made anew the next time."""
+        try:
+            async with asyncio.timeout(INSPECT_SECONDS), self._lock:
+                if self._consumer is None:
+                    self._consumer = AIOKafkaConsumer(
+                        bootstrap_servers=self._servers,
+                        client_id=f"{self._client}-look",
+                        enable_auto_commit=False,
+                        auto_offset_reset="earliest",
+                        request_timeout_ms=10_000,
+                        fetch_max_wait_ms=50,
+                    )
+                    await finish_opening(self._consumer.start())
+                if self._admin is None:
+                    self._admin = AIOKafkaAdminClient(bootstrap_servers=self._servers, client_id=f"{self._client}-look")
+                    await finish_opening(self._admin.start())
+                yield self._consumer, self._admin
+                if self._consumer.assignment():
+                    self._consumer.unsubscribe()  # else it goes on fetching what nobody reads. It also asks for all topics, which costs.
+        except (KafkaError, TimeoutError) as error:
+            await self.close()
+            raise ConnectionError(f"Kafka at {self._servers} can't be asked: {error!r}") from error
+
+    async def close(self) -> None:
+        consumer, admin, self._consumer, self._admin = self._consumer, self._admin, None, None
+        with suppress(KafkaError, TimeoutError):
+            if consumer is not None:
+                async with asyncio.timeout(5):
+                    await consumer.stop()
+        with suppress(KafkaError, TimeoutError):
+            if admin is not None:
+                async with asyncio.timeout(5):
+                    await admin.close()
+
+    async def measure_lag(self, groups: dict[str, list[TopicPartition]]) -> dict[str, int]:
+        """Messages that each group has not committed on its partitions."""
+        async with self._open_clients() as (consumer, admin):
+            ends = await consumer.end_offsets([tp for partitions in groups.values() for tp in partitions])
+            committed = {group: await admin.list_consumer_group_offsets(group) for group in groups}
+            unread = [tp for group, partitions in groups.items() for tp in partitions if tp not in committed[group]]
+            starts = await consumer.beginning_offsets(unread) if unread else {}
+            return {
+                group: sum(max(0, ends[tp] - (committed[group][tp].offset if tp in committed[group] else starts[tp])) for tp in partitions)
+                for group, partitions in groups.items()
+            }
+
+    async def list_dead_letters(self, subscription: str, limit: int, preview: int) -> list[DeadLetter]:
+        """The first `limit` dead letters that are still there. Reads the topic to its end, because a later record may have removed an earlier one."""
+        dead_letters: dict[str, DeadLetter] = {}
+        async with self._open_clients() as (consumer, _):
+            async for record in _read_records(consumer, get_dead_letter_topic(subscription)):
+                key = read_record_key(record)
+                if record.value is None:
+                    dead_letters.pop(key, None)
+                elif key in dead_letters or len(dead_letters) < limit:
+                    dead_letters[key] = parse_dead_letter(record, preview)
+        return list(dead_letters.values())
+
+    async def fetch_dead_letters(self, subscription: str, ids: Sequence[str]) -> AsyncIterator[list[DeadLetter]]:
+        """These letters, whole and in the order they died, a few in memory at a time. Those that are gone are left out."""
+        topic = get_dead_letter_topic(subscription)
+        last_offsets: dict[str, int | None] = {}
+        requested_ids = set(ids)
+        async with self._open_clients() as (consumer, _):
+            async for record in _read_records(consumer, topic):
+                if read_record_key(record) in requested_ids:
+                    last_offsets[read_record_key(record)] = record.offset if record.value is not None else None
+        offsets = sorted(offset for offset in last_offsets.values() if offset is not None)
+        for start in range(0, len(offsets), FETCH_BATCH):
+            chunk = offsets[start : start + FETCH_BATCH]
+            async with self._open_clients() as (consumer, _):
+                records = _read_records(consumer, topic, chunk[0], chunk[-1] + 1)
+                dead_letters = [parse_dead_letter(record, len(record.value)) async for record in records if record.offset in chunk]
+            yield dead_letters
+
+
+async def _read_records(consumer: AIOKafkaConsumer, topic: str, first: int = 0, end: int | None = None) -> AsyncIterator[ConsumerRecord]:
+    """The records of a topic's one partition from `first` to `end` (default: its end now), within SCAN_SECONDS."""
+    tp = TopicPartition(topic, 0)
+    if topic not in await consumer.topics():
+        return
+    consumer.assign([tp])
+    end = (await consumer.end_offsets([tp]))[tp] if end is None else end
+    consumer.seek(tp, max(first, (await consumer.beginning_offsets([tp]))[tp]))
+    deadline = asyncio.get_running_loop().time() + SCAN_SECONDS
+    while await consumer.position(tp) < end:
+        if asyncio.get_running_loop().time() > deadline:
+            log.warning("dead letters not read to the end", topic=topic, seconds=SCAN_SECONDS)
+            return
+        for record in (await consumer.getmany(tp, timeout_ms=500, max_records=POLL_MAX_RECORDS)).get(tp, ()):
+            if record.offset < end:
+                yield record

@@ -1,0 +1,148 @@
+"""Messages on RabbitMQ as headers and bodies, and looks into a dead-letter queue.
+
+A look takes the messages without acknowledging them, and gives them back in their places by closing its channel. Each look counts as a delivery to the broker, which
+is why these queues need a delivery limit that is never reached: with RabbitMQ's default of 20, the 21st look would delete every letter.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime
+from typing import Any
+
+import aio_pika
+from aio_pika.abc import AbstractChannel, AbstractIncomingMessage, AbstractQueue, HeadersType
+
+from caravan.bus import DEAD_LETTER_MAX_BYTES, DeadLetter, IncomingMessage
+from caravan.bus.rabbitmq.connections import CONNECT_SECONDS, RabbitConnection, close_channel
+from caravan.bus.topology import get_dead_letter_queue
+from caravan.clock import EPOCH, new_id
+from caravan.telemetry import log
+
+SCAN_SECONDS = 8.0
+QUIET_SECONDS = 1.0
+PREFETCH_MAX = 65_535
+
+
+def build_message(body: bytes, key: str, identifier: str, headers: HeadersType | None = None) -> aio_pika.Message:
+    return aio_pika.Message(
+        body,
+        message_id=identifier,
+        content_type="application/json",
+        delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+        headers={"x-key": key, **(headers or {})},
+    )
+
+
+def read_header(received: AbstractIncomingMessage, name: str, default: Any) -> Any:
+    value = (received.headers or {}).get(name, default)
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+def read_number(received: AbstractIncomingMessage, name: str, default: int) -> int:
+    """A header that a foreign producer may have filled with anything."""
+    value = read_header(received, name, default)
+    return value if isinstance(value, int) and value > 0 else default
+
+
+def build_dead_letter(channel: str, incoming: IncomingMessage, reason: str, now: datetime) -> aio_pika.Message:
+    headers: HeadersType = {
+        "x-letter": str(new_id()),
+        "x-reason": reason[:2000],
+        "x-channel": channel,
+        "x-attempt": incoming.attempt,
+        "x-died-at": now.isoformat(),
+        "x-size": len(incoming.body),
+    }
+    return build_message(incoming.body[:DEAD_LETTER_MAX_BYTES], incoming.key, incoming.handle.message_id or "", headers)
+
+
+def parse_dead_letter(subscription: str, received: AbstractIncomingMessage, preview: int = DEAD_LETTER_MAX_BYTES) -> DeadLetter:
+    dead_lettered_at, size = read_header(received, "x-died-at", None), read_number(received, "x-size", len(received.body))
+    return DeadLetter(
+        id=str(read_header(received, "x-letter", "")) or _compute_fingerprint(received),
+        subscription=subscription,
+        channel=str(read_header(received, "x-channel", "")),
+        key=str(read_header(received, "x-key", "")),
+        body=received.body[:preview],
+        reason=str(read_header(received, "x-reason", "")) or "dead-lettered by the broker",
+        attempt=read_number(received, "x-attempt", 1),
+        dead_lettered_at=_parse_time(dead_lettered_at),
+        size=size,
+        redrivable=size <= len(received.body),
+    )
+
+
+def _compute_fingerprint(received: AbstractIncomingMessage) -> str:
+    """Of a letter that the broker itself put there: the same again for the same message."""
+    return hashlib.sha256(f"{received.message_id}\n".encode() + received.body).hexdigest()[:32]
+
+
+def _parse_time(text: Any) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        return EPOCH.astimezone(UTC)
+
+
+class QueueBrowser:
+    """The first messages of a dead-letter queue, oldest first: `async for received in look.messages()`. What is not taken away is back in its place afterwards."""
+
+    def __init__(self, channel: AbstractChannel, queue: AbstractQueue, limit: int) -> None:
+        self._channel = channel
+        self._queue = queue
+        self._message_count = min(limit, queue.declaration_result.message_count or 0)
+        self._deliveries: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue()
+        self._removed_count = 0
+
+    async def read_messages(self) -> AsyncIterator[AbstractIncomingMessage]:
+        if not self._message_count:
+            return
+        await self._channel.set_qos(prefetch_count=min(self._message_count, PREFETCH_MAX))
+        await self._queue.consume(self._deliveries.put)
+        deadline = asyncio.get_running_loop().time() + SCAN_SECONDS
+        for _ in range(self._message_count):
+            try:
+                async with asyncio.timeout(QUIET_SECONDS):
+                    received = await self._deliveries.get()
+            except TimeoutError:
+                return  # somebody else looks at the rest just now
+            yield received
+            if asyncio.get_running_loop().time() > deadline:
+                log.warning("dead letters not read to the end", queue=self._queue.name, seconds=SCAN_SECONDS)
+                return
+
+    async def remove(self, received: AbstractIncomingMessage) -> None:
+        await received.ack()
+        self._removed_count += 1
+
+    @property
+    def remaining_count(self) -> int:
+        return self._message_count - self._removed_count
+
+
+@asynccontextmanager
+async def browse(link: RabbitConnection, subscription: str, limit: int) -> AsyncIterator[QueueBrowser]:
+    name = get_dead_letter_queue(subscription)
+    channel = await link.open_channel()
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            queue = await channel.declare_queue(name, passive=True)
+        browser = QueueBrowser(channel, queue, limit)
+        yield browser
+    finally:
+        await close_channel(channel)
+    channel = await link.open_channel()
+    try:
+        await _wait_until_requeued(channel, name, browser.remaining_count)
+    finally:
+        await close_channel(channel)
+
+
+async def _wait_until_requeued(channel: AbstractChannel, name: str, count: int) -> None:
+    """The broker gives messages back a little after the channel is closed, and the next look must not find them missing."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(QUIET_SECONDS):
+            while ((await channel.declare_queue(name, passive=True)).declaration_result.message_count or 0) < count:
+                await asyncio.sleep(0.01)

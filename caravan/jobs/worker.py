@@ -1,0 +1,235 @@
+"""Running jobs: a worker per kind and process, with lease, bounds, trace context and an orderly end."""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from time import perf_counter
+from typing import Any
+
+from bullmq import Job as Stored
+from bullmq import Worker
+from bullmq.custom_errors import DelayedError, UnrecoverableError
+from opentelemetry.trace import SpanKind
+
+from caravan import failpoint, telemetry
+from caravan.bus import BackgroundTask
+from caravan.clock import EPOCH, utc_now
+from caravan.database import CONNECTION_LOST
+from caravan.errors import MessageRejected
+from caravan.jobs.declarations import Cron, Job, JobRequest, JobType, ProgressReporter
+from caravan.jobs.enqueue import build_envelope, build_options
+from caravan.jobs.redis import BLOCK_SECONDS, PREFIX, UNAVAILABLE_ERRORS, JobStore
+from caravan.telemetry import log
+
+MAX_STALLED = 3
+"""How many workers may die with a job before it counts as failed: it may be the job that kills them."""
+ANNOUNCE_SECONDS = 30.0
+RETRY_SECONDS = 1.0
+LATE_AFTER_SECONDS = 60.0
+REPORT_SECONDS = 1.0
+
+
+class JobError(Exception):
+    """One attempt of a job failed; the text names the error."""
+
+
+def to_datetime(milliseconds: float) -> datetime:
+    return EPOCH + timedelta(milliseconds=milliseconds)
+
+
+class Workers:
+    """The workers of a process; `contexts` says in which context each kind runs."""
+
+    def __init__(self, store: JobStore, contexts: Sequence[tuple[JobType, Any]]) -> None:
+        self._store = store
+        self._job_types = [kind for kind, _ in contexts]
+        self.workers = {kind.name: JobWorker(store, kind, context) for kind, context in contexts}
+
+    def list_background_tasks(self) -> list[tuple[str, BackgroundTask]]:
+        """What runs as long as the process, by name."""
+        if not self.workers:
+            return []
+        return [("job queues", self._announce_periodically), *((f"jobs {line.job_type.name}", line.run) for line in self.workers.values())]
+
+    async def stop(self, seconds: float) -> None:
+        """Take no further job and let those in hand end within the time; after it they are given up, and another worker will have them."""
+        await asyncio.gather(*(line.stop(seconds) for line in self.workers.values()))
+
+    async def update_gauges(self) -> None:
+        """Set the gauges of what is in the queues."""
+        with contextlib.suppress(*UNAVAILABLE_ERRORS):
+            for job_type in self._job_types:
+                for state, count in (await self._store.get_queue(job_type.name).getJobCounts()).items():
+                    telemetry.JOB_COUNT.labels(job_type.name, state).set(count)
+
+    async def _announce_periodically(self) -> None:
+        """Again and again: what Redis forgets comes back."""
+        while True:
+            try:
+                await self.announce_queues()
+            except UNAVAILABLE_ERRORS as error:
+                log.warning("job queues wait for redis", error=repr(error))
+            except Exception as error:
+                log.error("job queues are not announced", exc_info=error)
+            await asyncio.sleep(ANNOUNCE_SECONDS)
+
+    async def announce_queues(self) -> None:
+        """Tell Redis which queues and schedules there are."""
+        await self._store.register_queues(self._job_types)
+        for job_type in self._job_types:
+            await self._sync_schedule(job_type)
+
+    async def _sync_schedule(self, job_type: JobType) -> None:
+        queue = self._store.get_queue(job_type.name)
+        existing = await self._store.fetch_schedule(job_type.name)
+        if job_type.schedule is None:
+            if existing is not None:
+                await queue.removeJobScheduler(job_type.name)
+            return
+        repeat = _build_repeat_options(job_type)
+        is_overdue = existing is not None and to_datetime(existing["next"] or 0) < utc_now() - timedelta(seconds=LATE_AFTER_SECONDS)
+        if existing is None or is_overdue or any(existing.get(name) != value for name, value in repeat.items()):
+            with contextlib.suppress(TypeError):  # its run of this moment is there already
+                await queue.upsertJobScheduler(
+                    job_type.name, repeat, job_type.name, build_envelope(None), build_options(job_type, JobRequest())
+                )
+
+
+def _build_repeat_options(job_type: JobType) -> dict[str, Any]:
+    if isinstance(job_type.schedule, Cron):
+        return {"pattern": job_type.schedule.pattern, "tz": job_type.schedule.zone}
+    assert job_type.schedule is not None
+    return {"every": round(job_type.schedule.seconds * 1000)}
+
+
+class JobWorker:
+    """The worker of one kind, made anew when it ends without being asked to."""
+
+    def __init__(self, store: JobStore, job_type: JobType, context: Any) -> None:
+        self.job_type = job_type
+        self._store = store
+        self._context = context
+        self._worker: Any = None
+        self.is_stopping = False
+
+    async def run(self) -> None:
+        while not self.is_stopping:
+            try:
+                self._worker = self._create_worker()
+                await self._worker.run()
+            except UNAVAILABLE_ERRORS as error:
+                log.warning("jobs wait for redis", queue=self.job_type.name, error=repr(error))
+            except Exception as error:
+                log.error("a worker of jobs ended", queue=self.job_type.name, exc_info=error)
+            if not self.is_stopping:
+                await asyncio.sleep(RETRY_SECONDS)
+
+    def _create_worker(self) -> Any:
+        lease_ms = round(self.job_type.lease_seconds * 1000)
+        worker = Worker(
+            self.job_type.name,
+            self._process_job,
+            {
+                "connection": self._store.create_blocking_client(),
+                "prefix": PREFIX,
+                "autorun": False,
+                "concurrency": self.job_type.concurrency,
+                "lockDuration": lease_ms,
+                "stalledInterval": lease_ms,
+                "maxStalledCount": MAX_STALLED,
+                "drainDelay": BLOCK_SECONDS,
+                "runRetryDelay": round(RETRY_SECONDS * 1000),
+            },
+        )
+        worker.on("error", self._log_error)
+        worker.on(
+            "stalled", lambda job_id: log.warning("a worker died with a job; it is waiting again", queue=self.job_type.name, job=job_id)
+        )
+        # Redis has answered in fractions of a second since 6.0; without this a delay would be rounded up to whole ones.
+        worker.backend.blocking_connection.capabilities = {"canBlockFor1Ms": False, "canDoubleTimeout": True}
+        return worker
+
+    def _log_error(self, error: object, *_: object) -> None:
+        log.warning("jobs", queue=self.job_type.name, error=repr(error))
+
+    async def stop(self, seconds: float) -> None:
+        self.is_stopping = True
+        if self._worker is None:
+            return
+        close_task = asyncio.create_task(self._worker.close())
+        done_tasks, _ = await asyncio.wait([close_task], timeout=seconds)
+        if not done_tasks:
+            log.warning("jobs are given up; another worker will have them", queue=self.job_type.name)
+            await self._worker.close(force=True)
+            await close_task
+
+    async def _process_job(self, stored: Any, token: str) -> Any:
+        """BullMQ's processor: it runs in a task of its own, so what is set here ends with the job."""
+        envelope = stored.data if isinstance(stored.data, dict) else {}
+        telemetry.service_name.set(self._context.service)
+        telemetry.request_id.set(envelope.get("request_id"))
+        telemetry.actor.set(envelope.get("actor"))
+        parent = telemetry.parse_traceparent(envelope.get("traceparent")) or telemetry.new_traceparent()
+        started_at, result = perf_counter(), "failed"
+        with telemetry.start_span(f"job {self.job_type.name}", SpanKind.CONSUMER, parent=parent):
+            try:
+                value = await self._run_attempt(self._build_job(stored, envelope.get("data")))
+                result = "done"
+                return value
+            except CONNECTION_LOST as error:  # the infrastructure's trouble costs no attempt
+                result = "held"
+                log.warning("a job waits", queue=self.job_type.name, job=stored.id, error=repr(error))
+                await stored.moveToDelayed(round((utc_now() - EPOCH).total_seconds() * 1000 + RETRY_SECONDS * 1000), token)
+                raise DelayedError from error
+            except MessageRejected as error:
+                raise UnrecoverableError(f"Reject: {error}") from error
+            except Exception as error:
+                attempt = stored.attemptsMade + 1
+                level, trace = (log.error, error) if attempt >= stored.opts.get("attempts", 1) else (log.warning, None)
+                level("a job failed", queue=self.job_type.name, job=stored.id, attempt=attempt, error=repr(error), exc_info=trace)
+                raise JobError(f"{type(error).__name__}: {error}") from error
+            finally:
+                telemetry.JOB_DURATION.labels(self.job_type.name, result).observe(perf_counter() - started_at)
+
+    async def _run_attempt(self, job: Job) -> Any:
+        failpoint.hit("job.before_effect")
+        try:
+            async with asyncio.timeout(self.job_type.seconds) as timeout:
+                value = await self.job_type.run(self._context, job)
+        except TimeoutError as error:
+            if timeout.expired():
+                raise JobError(f"not done within {self.job_type.seconds:g} s") from error
+            raise
+        failpoint.hit("job.after_effect")
+        return value
+
+    def _build_job(self, stored: Any, data: Any) -> Job:
+        scheduled_at = None
+        if stored.repeatJobKey:
+            scheduled_at = to_datetime(int(stored.id.rpartition(":")[2]))
+            if utc_now() - scheduled_at > timedelta(seconds=LATE_AFTER_SECONDS):
+                log.warning("a scheduled job runs late; runs between were missed", queue=self.job_type.name, due=scheduled_at.isoformat())
+                telemetry.JOBS_LATE.labels(self.job_type.name).inc()
+        return Job(
+            str(stored.id),
+            self.job_type.name,
+            data,
+            stored.attemptsMade + 1,
+            scheduled_at,
+            _make_reporter(stored),
+            lambda: self.is_stopping,
+        )
+
+
+def _make_reporter(stored: Stored) -> ProgressReporter:
+    loop, last_sent_at = asyncio.get_running_loop(), -REPORT_SECONDS
+
+    async def report_progress(done: int, total: int | None = None) -> None:
+        nonlocal last_sent_at
+        if loop.time() - last_sent_at >= REPORT_SECONDS or done == total:
+            last_sent_at = loop.time()
+            with contextlib.suppress(*UNAVAILABLE_ERRORS):
+                await stored.updateProgress({"done": done, "total": total})
+
+    return report_progress

@@ -1,0 +1,209 @@
+"""What is due is handed to its provider, outside of any transaction.
+
+A provider's call can't be part of a commit. A process that dies between the call and its record makes the call again, with the same key: at least once towards
+the provider, the same Message-ID towards the reader.
+"""
+
+import asyncio
+from collections import Counter as Tally
+from collections.abc import Coroutine
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any, TypeVar
+from uuid import UUID
+
+import asyncpg
+import orjson
+from prometheus_client import Counter, Histogram
+
+from caravan import failpoint
+from caravan.jobs import Job, JobRequest, JobsUnavailable
+from caravan.telemetry import log
+from services.notifications import store
+from services.notifications.model import KINDS, UNSUBSCRIBABLE, Priority, build_provider_key, build_unsubscribe_token, compute_retry_delay
+from services.notifications.providers import NOT_TRIED, SLICE_SIZE, NotificationsResources, SendResult
+from services.notifications.rendering import RenderedMessage, render_templates
+from services.notifications.use_cases import NotificationsContext
+from services.notifications.use_cases.accept import SEND_JOBS
+
+T = TypeVar("T")
+
+BATCH_SIZES: dict[Priority, int] = {"critical": 50, "standard": 200, "bulk": 200}
+LEASE = timedelta(seconds=60)
+"""A claimed row is due again after this long; no provider takes a batch longer than half of it."""
+PROVIDER_SECONDS = 60.0
+RUN_SECONDS = 60.0
+"""A job with more to send than this ends; the sweeper goes on with the next one."""
+
+SEND_COUNTER = Counter(
+    "caravan_notifications_total", "Notifications by what came of handing them to a provider", ["kind", "channel", "result"]
+)
+SEND_DELAY = Histogram(
+    "caravan_notification_seconds",
+    "From the wish to the provider's yes",
+    ["priority"],
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 3600),
+)
+
+
+async def send_due(context: NotificationsContext, priority: Priority, job: Job) -> dict[str, int]:
+    """The job: hand over what is due, batch after batch. A batch that was cut short is due again."""
+    loop, sent_count = asyncio.get_running_loop(), 0
+    end = loop.time() + RUN_SECONDS
+    while not job.is_stopping() and loop.time() < end:
+        batch_count = await _run_to_completion(_send_batch(context, priority))
+        sent_count += batch_count
+        await job.report_progress(sent_count)
+        if batch_count < BATCH_SIZES[priority]:
+            break
+    return {"handed_over": sent_count}
+
+
+async def enqueue_due(context: NotificationsContext, priority: Priority) -> bool:
+    """What is due, and no job knows of: make the job again. Without Redis send a batch; whether there may be more."""
+    if not await store.has_due_notifications(context.database, priority, context.resources.available_channels(), context.clock()):
+        return False
+    try:
+        await context.jobs.enqueue(SEND_JOBS[priority], JobRequest(id="sweep", keep="never"))
+    except JobsUnavailable:
+        return await _run_to_completion(_send_batch(context, priority)) == BATCH_SIZES[priority]
+    return False
+
+
+async def _run_to_completion(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run to the end even when the process is stopping: what a provider has taken must be recorded."""
+    task = asyncio.ensure_future(coroutine)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise
+
+
+async def _send_batch(context: NotificationsContext, priority: Priority) -> int:
+    channels = context.resources.available_channels()
+    if not channels:
+        return 0
+    rows = await store.claim_due_notifications(
+        context.database, priority, channels, now=context.clock(), lease=LEASE, limit=BATCH_SIZES[priority]
+    )
+    if not rows:
+        return 0
+    by_channel: dict[str, list[asyncpg.Record]] = {}
+    for row in rows:
+        by_channel.setdefault(row["channel"], []).append(row)
+    failpoint.hit("notification.before_send")
+    results = await asyncio.gather(*(_send_channel(context, priority, channel, of_channel) for channel, of_channel in by_channel.items()))
+    failpoint.hit("notification.after_send_before_mark")
+    await store.save_results(context.database, [result for of_channel in results for result in of_channel])
+    return len(rows)
+
+
+async def _send_channel(
+    context: NotificationsContext, priority: Priority, channel: str, rows: list[asyncpg.Record]
+) -> list[store.AttemptResult]:
+    """Render a channel's rows and hand them to its provider."""
+    results: list[SendResult] = [NOT_TRIED] * len(rows)
+    messages: dict[int, RenderedMessage] = {}
+    contents = await _find_contents(context, rows)
+    for index, row in enumerate(rows):
+        try:
+            messages[index] = _render_row(context.resources, row, contents.get(row["id"], {}))
+        except Exception as error:  # a template or value that a newer version may get right
+            log.error("not rendered", kind=row["kind"], about=row["about"], exc_info=error)
+            results[index] = SendResult("again", f"not rendered: {type(error).__name__}: {error}")
+        if index % SLICE_SIZE == SLICE_SIZE - 1:
+            await asyncio.sleep(0)
+    for index, result in zip(messages, await _send_to_provider(context.resources, channel, list(messages.values())), strict=True):
+        results[index] = result
+    now = context.clock()
+    _count_results(priority, channel, rows, results, now)
+    return [_to_attempt_result(row, messages.get(place), results[place], now) for place, row in enumerate(rows)]
+
+
+def _count_results(priority: Priority, channel: str, rows: list[asyncpg.Record], results: list[SendResult], now: datetime) -> None:
+    for (kind, result), number in Tally((row["kind"], verdict.status) for row, verdict in zip(rows, results, strict=True)).items():
+        SEND_COUNTER.labels(kind, channel, result).inc(number)
+    histogram = SEND_DELAY.labels(priority)
+    for row, verdict in zip(rows, results, strict=True):
+        if verdict.status == "sent":
+            histogram.observe(max(0.0, (now - row["created_at"]).total_seconds()))
+
+
+async def _find_contents(context: NotificationsContext, rows: list[asyncpg.Record]) -> dict[UUID, dict[str, str]]:
+    """What the campaigns among these rows say, by row: a text for thousands is kept once."""
+    campaign_ids = {row["id"]: orjson.loads(row["values"])["campaign_id"] for row in rows if row["kind"] == "campaign"}
+    if not campaign_ids:
+        return {}
+    contents = await store.campaigns.find_contents(context.database, [UUID(campaign_id) for campaign_id in set(campaign_ids.values())])
+    return {row_id: contents[campaign_id] for row_id, campaign_id in campaign_ids.items()}
+
+
+def _render_row(resources: NotificationsResources, row: asyncpg.Record, content: dict[str, str]) -> RenderedMessage:
+    kind = KINDS[row["kind"]]
+    values = {
+        **dict.fromkeys(kind.optional_values),
+        **orjson.loads(row["values"]),
+        **content,
+        "about": row["about"],
+        "base": resources.base_url,
+    }
+    headers: tuple[tuple[str, str], ...] = ()
+    values["unsubscribe"] = None
+    if kind.category in UNSUBSCRIBABLE and row["user_id"]:
+        link = f"{resources.base_url}/v1/notifications/unsubscribe/{build_unsubscribe_token(resources.unsubscribe_secret, row['user_id'], kind.category)}"
+        headers = (("List-Unsubscribe", f"<{link}>"), ("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"))
+        values["unsubscribe"] = link
+    subject, text, html = render_templates(kind.name, values)
+    return RenderedMessage(
+        build_provider_key(row["about"], kind.name),
+        kind.name,
+        row["about"],
+        row["recipient"],
+        subject,
+        text,
+        html,
+        row["created_at"],
+        headers,
+    )
+
+
+async def _send_to_provider(resources: NotificationsResources, channel: str, messages: list[RenderedMessage]) -> list[SendResult]:
+    if not messages:
+        return []
+    backoff = resources.get_backoff(channel)
+    try:
+        async with asyncio.timeout(PROVIDER_SECONDS):
+            results = await resources.providers[channel].send(messages)
+    except Exception as error:  # a provider's own fault must not stop the others; what it did with the batch is not known
+        log.error("provider failed", channel=channel, letters=len(messages), exc_info=error)
+        results = [SendResult("again", f"{type(error).__name__}: {error}")] * len(messages)
+    unavailable = next((verdict for verdict in results if verdict.status == "down"), None)
+    if unavailable:
+        backoff.record_failure()
+        log.warning("provider is down", channel=channel, reason=unavailable.reason, failures=backoff.failures)
+    else:
+        backoff.record_success()
+    return results
+
+
+def _to_attempt_result(row: asyncpg.Record, message: RenderedMessage | None, send_result: SendResult, now: datetime) -> store.AttemptResult:
+    subject = message.subject if message else None
+    attempts: int = row["attempts"]
+    result = partial(store.AttemptResult, row["id"], attempts, subject=subject, reason=send_result.reason)
+    match send_result.status:
+        case "sent":
+            return result(attempts, "sent", now, sent_at=now)
+        case "later" | "down":
+            return result(attempts - 1, "pending", now)
+    delay = compute_retry_delay(attempts) if send_result.status == "again" else None
+    log.warning(
+        "not sent",
+        id=str(row["id"]),
+        kind=row["kind"],
+        about=row["about"],
+        attempts=attempts,
+        reason=send_result.reason,
+        given_up=delay is None,
+    )
+    return result(attempts, "pending", now + delay) if delay else result(attempts, "failed", now)

@@ -1,0 +1,70 @@
+"""A RabbitMQ that goes away at an awkward moment is told as what it is: a lost connection."""
+
+import asyncio
+from typing import Any, cast
+
+import aio_pika
+import pytest
+
+from caravan.bus import Subscription
+from caravan.bus.rabbitmq.connections import RabbitConnection
+from caravan.bus.rabbitmq.reader import QueueReader
+from caravan.clock import utc_now
+from tests.contract.bus_contract import Recorder, make_queue
+
+
+@pytest.mark.parametrize("raised", [StopAsyncIteration(), ConnectionResetError(), RuntimeError("Connection was stuck")])
+async def test_whatever_the_client_raises_of_a_broker_that_goes_is_a_lost_connection(
+    monkeypatch: pytest.MonkeyPatch, raised: Exception
+) -> None:
+    """StopAsyncIteration: the broker closed between two steps of the handshake, which only a restart at the right moment shows."""
+
+    connections: list[aio_pika.Connection] = []
+
+    async def fail_to_connect(connection: aio_pika.Connection, **_: Any) -> None:
+        connections.append(connection)
+        raise raised
+
+    monkeypatch.setattr(aio_pika.Connection, "connect", fail_to_connect)
+    with pytest.raises(ConnectionError, match="RabbitMQ can't be reached"):
+        await RabbitConnection("amqp://caravan:caravan@127.0.0.1/", "test").open_channel()
+    assert [connection.is_closed for connection in connections] == [True], "or its destructor closes it, in a task that nobody awaits"
+
+
+async def test_a_broker_that_hangs_up_at_once_is_a_lost_connection() -> None:
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0) as server:
+        connection = RabbitConnection(f"amqp://caravan:caravan@127.0.0.1:{server.sockets[0].getsockname()[1]}/", "test")
+        for _ in range(20):
+            with pytest.raises(ConnectionError, match="RabbitMQ can't be reached"):
+                await connection.open_channel()
+
+
+@pytest.mark.parametrize("ticks", range(6))
+async def test_a_reader_that_is_ended_in_the_moment_a_message_arrives_ends(ticks: int) -> None:
+    """Python 3.11's `wait_for` forgets to end when what it waits for has just happened; the message would be handled, and the next, and the process never stop."""
+    channel, publish = cast(Any, None), cast(Any, None)
+    reader = QueueReader(channel, publish, utc_now, Subscription("reader", make_queue(), batch=20), Recorder().process_batch)
+    waiting = asyncio.create_task(reader._receive_batch(10))
+    for _ in range(6):
+        await asyncio.sleep(0)
+    await reader._receive_delivery(cast(Any, aio_pika.Message(b"")))
+    for _ in range(ticks):
+        await asyncio.sleep(0)
+    if waiting.cancel():  # otherwise the message was there before the end
+        await asyncio.wait([waiting])
+        assert waiting.cancelled()
+
+
+async def test_a_reader_at_rest_ends_as_soon_as_it_is_stopped() -> None:
+    reader = QueueReader(
+        cast(Any, None), cast(Any, None), utc_now, Subscription("reader", make_queue(), batch=20), Recorder().process_batch
+    )
+    waiting = asyncio.create_task(reader._receive_batch(3600))
+    await asyncio.sleep(0)
+    reader.stop()
+    async with asyncio.timeout(1):
+        assert await waiting == []
+        assert await reader._receive_batch(3600) == [], "whatever would wait after it, too"
