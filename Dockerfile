@@ -21,12 +21,13 @@ RUN --mount=type=secret,id=uv.toml,target=/etc/uv/uv.toml --mount=type=cache,tar
     && .ci/slim /opt/caravan
 
 # Running it once compiles to bytecode what a start imports, and no more: the rest would be a third of the image.
-ENV STARTED="import services.__main__, services.cli, alembic.command, sqlalchemy.dialects.postgresql.asyncpg; services.__main__.load()"
+ENV STARTED="import services.registry, cli, alembic.command, sqlalchemy.dialects.postgresql.asyncpg; services.registry.load_services()"
 
 FROM build AS wheel
 COPY README.md LICENSE ./
 COPY caravan caravan
 COPY services services
+COPY cli cli
 RUN --mount=type=secret,id=uv.toml,target=/etc/uv/uv.toml --mount=type=cache,target=/var/cache/uv \
     uv build --quiet --wheel --require-hashes --build-constraint requirements.lock --out-dir /wheel
 

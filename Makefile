@@ -32,7 +32,7 @@ up: env ## Start the whole shop on this machine
 	@exec $(BIN)/caravan up
 
 brokers: env ## Install Kafka, RabbitMQ (where no container engine has them) and PgBouncer for the tests (native packages; apt as root)
-	$(BIN)/python -m tests.backends.install
+	$(BIN)/python -m tests.support.backends.install
 
 test: env ## Run the tests but the slow ones
 	$(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile -m "not slow" -r fEX --timeout 300

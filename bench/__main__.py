@@ -20,7 +20,7 @@ from bench.report import render_markdown
 from bench.rounds import RoundPlan, measure_idle, measure_round, prepare_shop
 from bench.shop_process import Target, start_own_shop
 from caravan import embedded, settings
-from services.cli.shop import ApiClient, read_operator_secret
+from cli.api_client import ApiClient, read_operator_secret
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -108,7 +108,7 @@ def read_commit() -> str:
         return completed.stdout.strip() if completed.returncode == 0 else ""
 
     return (run_git("rev-parse", "--short", "HEAD") or "uncommitted") + (
-        "-changed" if run_git("status", "--porcelain", "--", "caravan", "services") else ""
+        "-changed" if run_git("status", "--porcelain", "--", "caravan", "services", "cli") else ""
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from bench.ceilings import measure_empty_endpoint, measure_inserts, measure_spin, run_load
 from bench.shop_process import Cost, Target, measure_cost, measure_memory
-from services.cli.shop import ApiClient
+from cli.api_client import ApiClient
 
 CUSTOMERS = 64
 SKUS = [f"BENCH-{number:03d}" for number in range(200)]

@@ -22,7 +22,7 @@ import psutil
 from caravan import embedded
 from caravan.embedded import postgres, redis
 from caravan.embedded.paths import find_paths
-from services.__main__ import SERVICES
+from services.registry import SERVICES
 
 START_SECONDS = 120
 STOP_SECONDS = 60
@@ -84,7 +84,7 @@ async def start_own_shop(brokers: Mapping[str, str], *, apart: bool = False) -> 
 
 def _start_process(arguments: Sequence[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
     with open(log, "wb") as output:
-        return subprocess.Popen([sys.executable, "-m", "services", *arguments], env=environment, stdout=output, stderr=subprocess.STDOUT)
+        return subprocess.Popen([sys.executable, "-m", "cli", *arguments], env=environment, stdout=output, stderr=subprocess.STDOUT)
 
 
 async def _wait_for_listening(process: subprocess.Popen[bytes], log: Path) -> None:

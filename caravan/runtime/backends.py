@@ -14,13 +14,13 @@ from caravan.bus.embedded import EmbeddedBus
 from caravan.bus.kafka import KafkaBus
 from caravan.bus.rabbitmq import RabbitBus
 from caravan.database import Database
+from caravan.database.migrations import KERNEL_VERSIONS, build_role_url, check_versions, provision_databases, upgrade_database
 from caravan.derivation import derive_secret
 from caravan.discovery import DatabaseDiscovery, Discovery, DnsDiscovery
 from caravan.discovery.snapshot import SnapshotDiscovery
 from caravan.inbox import Consumer
 from caravan.leadership import Leadership
 from caravan.messages import Channel
-from caravan.migrations import KERNEL_VERSIONS, build_role_url, check_versions, provision_databases, upgrade_database
 from caravan.service import Service
 from caravan.settings import Settings
 

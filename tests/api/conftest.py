@@ -12,10 +12,10 @@ import pytest
 from caravan.clock import new_id, utc_now
 from caravan.derivation import derive_secret
 from caravan.runtime import Backends
-from services.__main__ import SERVICES
-from services.cli.connections import BoundedProtocol, ConnectionLimits
-from tests.gateway.stand_ins import listening
-from tests.shop import Shop, run_services, wait_until
+from cli.connections import BoundedProtocol, ConnectionLimits
+from services.registry import SERVICES
+from tests.services.gateway.stand_ins import listening
+from tests.support.shop import Shop, run_services, wait_until
 
 SERVED = partial(BoundedProtocol, limits=ConnectionLimits(1000))
 """As a process serves it."""

@@ -8,7 +8,7 @@ import pytest
 from caravan.clock import new_id
 from caravan.derivation import derive_secret
 from caravan.runtime import Backends
-from tests.shop import Shop, run_services
+from tests.support.shop import Shop, run_services
 
 PRODUCT = '{"sku": "%s", "name": "Mug", "category": "kitchen", "price": {"amount": 1250, "currency": "GBP"}%s}'
 FORM = "application/x-www-form-urlencoded"

@@ -6,9 +6,9 @@ import pytest
 
 from caravan.discovery.endpoints import Endpoint
 from caravan.errors import ServiceUnavailable
-from services.__main__ import load_services
+from services.registry import load_services
 from tests.api.conftest import World
-from tests.gateway.stand_ins import known
+from tests.services.gateway.stand_ins import known
 
 BESIDE_THE_PATH = ("recommendations", "analytics", "notifications")
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from caravan.runtime import Backends
-from tests.shop import Shop, run_services
+from tests.support.shop import Shop, run_services
 
 
 @pytest.fixture(scope="module")

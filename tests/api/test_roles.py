@@ -10,7 +10,7 @@ from services.gateway.reference.openapi import list_operations
 from services.gateway.routing.trie import OWN_SERVICE
 from tests.api.conftest import World
 from tests.api.matrix import COLUMNS, Route, role_needed, routes, rows, unlike
-from tests.gateway.stand_ins import listening
+from tests.services.gateway.stand_ins import listening
 
 BODIES = {"post", "put", "patch"}
 TABLE = rows()

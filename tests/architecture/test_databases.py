@@ -5,9 +5,9 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from caravan.migrations import build_role_url
+from caravan.database.migrations import build_role_url
 from caravan.runtime import BUS, Backends, run_migrations
-from services.__main__ import load_services
+from services.registry import load_services
 
 
 @pytest.fixture(scope="module")

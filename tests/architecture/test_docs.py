@@ -9,11 +9,11 @@ import pytest
 from fastapi.routing import APIRoute
 
 from caravan.settings import Settings
-from services.__main__ import load_services, load_settings_classes
-from services.cli import COMMANDS
-from services.cli import load_command as load_command
+from cli import COMMANDS
+from cli import load_command as load_command
 from services.gateway import api as gateway
 from services.gateway.admin import dead_letters, job_admin
+from services.registry import load_services, load_settings_classes
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = sorted(

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from services.__main__ import SERVICES
+from services.registry import SERVICES
 from tests.charts.conftest import CHARTS, Manifest, helm, of_kind, pods, rendered
 
 # Read by YAML as something other than the text that they are when they are written without quotes.

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from services.__main__ import SERVICES
 from services.gateway.settings import parse_networks
+from services.registry import SERVICES
 from tests.charts.conftest import CHARTS, KUBERNETES, RELEASES, Manifest, helm, of_kind, pods, rendered
 
 LOGIN = re.compile(r"://[^/]*:[^/]*@")

@@ -7,7 +7,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from services.cli.shop import ApiClient, ApiError, ApiUnavailable
+from cli.api_client import ApiClient, ApiError, ApiUnavailable
 
 Answer = httpx2.Response | Exception
 

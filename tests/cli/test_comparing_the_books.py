@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from services.cli.reconcile import OrderAudit, compute_expected_emails, compute_totals, find_differences
+from cli.reconcile import OrderAudit, compute_expected_emails, compute_totals, find_differences
 
 DELIVERED = OrderAudit(
     order_id="o1",

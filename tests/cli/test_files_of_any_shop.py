@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
-from services.cli import app
-from services.cli.retail.invoices import build_invoices
-from services.cli.retail.layout import ReadingOptions
-from services.cli.retail.lines import (
+from cli import app
+from cli.retail.invoices import build_invoices
+from cli.retail.layout import ReadingOptions
+from cli.retail.lines import (
     BAD_CUSTOMER,
     BAD_DATE,
     BAD_PRICE,
@@ -24,7 +24,7 @@ from services.cli.retail.lines import (
     count_reasons,
     drop_repeated_lines,
 )
-from services.cli.retail.reader import BLANK_LINE, UNREADABLE, NotAnInvoiceFile
+from cli.retail.reader import BLANK_LINE, UNREADABLE, NotAnInvoiceFile
 from tests.cli.shop_files import NOBODY, RETAIL, Style, comma, continental, grouped, point, sales, shop_files
 
 FILES = {file.name: file for file in shop_files()}
@@ -99,7 +99,7 @@ def test_the_set_s_own_dates_are_read_as_it_writes_them_and_those_of_others_are_
     other = SALE.replace("2011-03-01 08:05:00", text).replace(",10001,", ",TEA,")
     with pytest.raises(NotAnInvoiceFile, match=r"in line 2 .* --dates day-first"):
         read(other)
-    assert read(other, dates="day-first").sales[0].time.date().isoformat() == "2010-01-12"
+    assert read(other, date_order="day-first").sales[0].time.date().isoformat() == "2010-01-12"
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_dates_that_would_jump_from_month_to_month_are_asked_for() -> None:
     lines = [SALE.replace("700001", str(700001 + n)).replace("2011-03-01 08:05:00", f"0{n}/02/2011") for n in range(1, 8)]
     with pytest.raises(NotAnInvoiceFile, match="--dates day-first"):
         read(*lines)
-    assert {line.time.month for line in read(*lines, dates="day-first").sales} == {2}
+    assert {line.time.month for line in read(*lines, date_order="day-first").sales} == {2}
 
 
 def test_dates_that_contradict_each_other_are_refused_as_a_whole_but_one_typing_error_is_not() -> None:

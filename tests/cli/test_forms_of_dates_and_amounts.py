@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caravan.text import TextLine
-from services.cli.retail.catalogue import build_catalogue
-from services.cli.retail.layout import ReadingOptions
-from services.cli.retail.lines import classify_file
-from services.cli.retail.moments import DateOrder, detect_date_order, parse_timestamp
-from services.cli.retail.reader import NotAnInvoiceFile
-from services.cli.retail.values import Decimals, detect_currencies, detect_decimals, parse_number
+from cli.retail.catalogue import build_catalogue
+from cli.retail.layout import ReadingOptions
+from cli.retail.lines import classify_file
+from cli.retail.reader import NotAnInvoiceFile
+from cli.retail.timestamps import DateOrder, detect_date_order, parse_timestamp
+from cli.retail.values import Decimals, detect_currencies, detect_decimals, parse_number
 
 HEADER = "Invoice;SKU;Description;Qty;Date;Price;Customer;Country"
 

@@ -7,18 +7,18 @@ from pathlib import Path
 import pytest
 
 from caravan.runtime import Backends
-from services.__main__ import SERVICES
-from services.cli.importing import import_into
-from services.cli.reconcile import UNDONE_STATUSES, Difference, OrderAudit
-from services.cli.replay import place_orders, reconcile_orders
-from services.cli.replay_report import ReplayResult
-from services.cli.retail.catalogue import build_catalogue
-from services.cli.retail.invoices import build_invoices, match_returns
-from services.cli.retail.lines import InvoiceFile, classify_file
-from services.cli.shop import ApiClient as Caller
-from services.cli.terminal import print_note as say
+from cli.api_client import ApiClient as Caller
+from cli.import_files import import_into
+from cli.reconcile import UNDONE_STATUSES, Difference, OrderAudit
+from cli.replay import place_orders, reconcile_orders
+from cli.replay_report import ReplayResult
+from cli.retail.catalogue import build_catalogue
+from cli.retail.invoices import build_invoices, match_returns
+from cli.retail.lines import InvoiceFile, classify_file
+from cli.terminal import print_note as say
+from services.registry import SERVICES
 from tests.conftest import SECRET
-from tests.shop import Shop, run_services
+from tests.support.shop import Shop, run_services
 
 DAY = Path(__file__).parent / "data" / "day.csv"
 

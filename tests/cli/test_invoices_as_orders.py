@@ -7,9 +7,9 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.cli.retail.catalogue import build_catalogue, choose_category, sum_stock_needed
-from services.cli.retail.invoices import Returns, build_invoices, match_returns
-from services.cli.retail.lines import InvoiceFile, SalesLine, classify_file
+from cli.retail.catalogue import build_catalogue, choose_category, sum_stock_needed
+from cli.retail.invoices import Returns, build_invoices, match_returns
+from cli.retail.lines import InvoiceFile, SalesLine, classify_file
 
 DAY = classify_file("day.csv", (Path(__file__).parent / "data" / "day.csv").read_bytes())
 START = datetime(2011, 3, 1, 8, tzinfo=UTC)

@@ -5,7 +5,7 @@ import stat
 from pathlib import Path
 
 from caravan.settings import Settings
-from services.cli.serve import load_master_secret
+from cli.serve import load_master_secret
 
 
 def make(data: str) -> str:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from services.cli.retail.lines import (
+from cli.retail.lines import (
     BAD_CUSTOMER,
     BAD_DATE,
     BAD_INVOICE_NUMBER,
@@ -22,7 +22,7 @@ from services.cli.retail.lines import (
     classify_file,
     count_reasons,
 )
-from services.cli.retail.reader import BLANK_LINE, UNREADABLE, WRONG_FIELD_COUNT, NotAnInvoiceFile
+from cli.retail.reader import BLANK_LINE, UNREADABLE, WRONG_FIELD_COUNT, NotAnInvoiceFile
 
 DAY = Path(__file__).parent / "data" / "day.csv"
 HEADER = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country"

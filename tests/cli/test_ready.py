@@ -14,11 +14,11 @@ import uvicorn
 from caravan import settings
 from caravan.errors import ServiceUnavailable
 from caravan.runtime import Backends, Process
-from services.cli import serve
-from services.cli.seed import PRODUCTS
+from cli import serve
+from cli.seed import PRODUCTS
 from tests.conftest import clear_backends
-from tests.program import ADMIN, build_environment
-from tests.shop import wait_until
+from tests.support.program import ADMIN, build_environment
+from tests.support.shop import wait_until
 
 FORM = {"grant_type": "password", "username": ADMIN[0], "password": ADMIN[1]}
 
@@ -77,7 +77,7 @@ async def program(
     log = tmp_path / "log"
     with log.open("wb") as out:
         started = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", "from services.__main__ import main; main()", *request.param),
+            *(sys.executable, "-c", "from services.registry import main; main()", *request.param),
             env={**build_environment(tmp_path, **place), "CARAVAN_PORT": str(port), "CARAVAN_SEED": "demo", "CARAVAN_DRAIN_SECONDS": "2"},
             stdout=out,
             stderr=asyncio.subprocess.STDOUT,

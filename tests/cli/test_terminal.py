@@ -16,9 +16,9 @@ from rich.console import Console
 
 from caravan import telemetry
 from caravan.printable import escape_unprintable
-from services.cli import COMMANDS, load_command, terminal
-from services.cli.projections import list_projections
-from services.cli.up import _format_event
+from cli import COMMANDS, load_command, terminal
+from cli.projections import list_projections
+from cli.up import _format_event
 
 CLI = Path(terminal.__file__).parent
 HOSTILE = "[/nope] [bold]x[/bold] :smile: \x9b31m\x1b]0;title\x07 \u202eevil\u2066 a\x00b\r\nline two\x7f\u200b"
@@ -123,7 +123,7 @@ def test_only_one_module_prints() -> None:
                 if isinstance(node, ast.ImportFrom)
                 else []
             )
-            assert not any(name.partition(".")[0] == "rich" for name in names), f"{path.name}: use services.cli.terminal"
+            assert not any(name.partition(".")[0] == "rich" for name in names), f"{path.name}: use cli.terminal"
             called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
             if called == "sys.stderr.write" and isinstance(node, ast.Call) and ast.unparse(node.args[0]).startswith("escape_unprintable("):
                 continue  # a traceback, before any command is loaded
@@ -135,7 +135,7 @@ def test_only_one_module_prints() -> None:
 def test_help_loads_no_service_and_costs_little(command: str) -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     program = (
-        "import sys; from services.__main__ import main; sys.argv[1:] = sys.argv[1].split() + ['--help']\n"
+        "import sys; from services.registry import main; sys.argv[1:] = sys.argv[1].split() + ['--help']\n"
         "try: main()\n"
         "finally: print(*(name for name in sys.modules if name.startswith(('services.', 'caravan'))), file=sys.stderr)"
     )
@@ -144,11 +144,11 @@ def test_help_loads_no_service_and_costs_little(command: str) -> None:
     light = {
         "caravan",
         "caravan.printable",
-        "services.__main__",
-        "services.cli",
-        "services.cli.commands",
-        "services.cli.groups",
-        "services.cli.options",
+        "services.registry",
+        "cli",
+        "cli.commands",
+        "cli.groups",
+        "cli.options",
     }
     assert set(done.stderr.split()) <= light
     assert after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime < 0.5, "0.1 to 0.2 s on a quiet machine"
@@ -170,8 +170,8 @@ def test_an_error_that_nobody_foresaw_is_shown_as_text_too() -> None:
     program = (
         "import sys, types\n"
         "def show_status(output): raise ValueError('no \\x9b31m \\x1b[0m \\u202e')\n"
-        "sys.modules['services.cli.status'] = types.SimpleNamespace(show_status=show_status)\n"
-        "from services.__main__ import main; sys.argv = ['caravan', 'status']; main()"
+        "sys.modules['cli.status'] = types.SimpleNamespace(show_status=show_status)\n"
+        "from services.registry import main; sys.argv = ['caravan', 'status']; main()"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 1 and done.stderr.endswith("ValueError: no \\x9b31m \\x1b[0m \\u202e\n")

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from services.cli import app
-from services.cli.shop import encode_segment
+from cli import app
+from cli.api_client import encode_segment
 
 FILE = "InvoiceNo,StockCode,Quantity,InvoiceDate,UnitPrice,CustomerID\n1,A,1,2024-05-01,1.50,7\n"
 

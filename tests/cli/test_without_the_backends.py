@@ -6,8 +6,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from caravan.runtime import Backends
-from services.cli import app
-from tests.backends.ready import free_ports
+from cli import app
+from tests.support.backends.ready import free_ports
 
 COMMANDS = pytest.mark.parametrize("command", [["status"], ["projections", "rebuild", "order_summary"]], ids=" ".join)
 

@@ -27,7 +27,7 @@ from caravan.messages import (
     decode_message,
     encode_message,
 )
-from tests.shop import wait_until
+from tests.support.shop import wait_until
 
 
 class Ping(Command):

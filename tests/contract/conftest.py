@@ -9,10 +9,10 @@ from caravan.bus.embedded import EmbeddedBus
 from caravan.bus.kafka import KafkaBus
 from caravan.bus.rabbitmq import RabbitBus
 from caravan.database import Database
+from caravan.database.migrations import provision_databases, upgrade_database
 from caravan.leadership import Leadership
-from caravan.migrations import provision_databases, upgrade_database
 from caravan.runtime import BUS, BUS_VERSIONS, Backends
-from tests.backends import Broker
+from tests.support.backends import Broker
 
 
 @pytest.fixture(scope="module")

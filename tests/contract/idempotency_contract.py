@@ -16,9 +16,9 @@ from uuid import UUID
 
 from caravan.clock import new_id, utc_now
 from caravan.database import Database, UnitOfWork
-from caravan.migrations import KERNEL_VERSIONS, provision_databases, upgrade_database
+from caravan.database.migrations import KERNEL_VERSIONS, provision_databases, upgrade_database
 from caravan.runtime import Backends
-from tests.shop import wait_until
+from tests.support.shop import wait_until
 
 Moment = Literal["before commit", "after commit"]
 

@@ -12,8 +12,8 @@ from uuid import UUID
 from caravan import failpoint
 from caravan.clock import new_id
 from caravan.database import Database
+from caravan.database.migrations import KERNEL_VERSIONS, provision_databases, upgrade_database
 from caravan.jobs import Job, JobRequest, Jobs, JobStore, Workers
-from caravan.migrations import KERNEL_VERSIONS, provision_databases, upgrade_database
 from caravan.runtime import Backends
 
 KEYED, CARELESS = "deeds.deed-do", "deeds.careless-do"

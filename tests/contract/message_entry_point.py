@@ -18,7 +18,7 @@ from caravan.database import INBOX_RETENTION, Database, UnitOfWork
 from caravan.inbox import Consumers, Inbox
 from caravan.messages import Channel, Command, Delivery, Event, Exchange, OutgoingMessage, Queue, RetryPolicy, Source, Topic, encode_message
 from tests.contract.idempotency_contract import Clock, EntryPoint, Gate
-from tests.shop import wait_until
+from tests.support.shop import wait_until
 
 QUICK = RetryPolicy(delays=(0.05, 0.05))
 KEY = "one key, so that what comes later is done later"

@@ -1,6 +1,6 @@
 """Records real messages for the corpus: `python -m tests.contract.record` after a message is new or its version was raised.
 
-It runs the whole shop through `tests.story` and keeps what travelled: for each message version without a recording a file of envelopes, one per shape, and the
+It runs the whole shop through `tests.support.scenario` and keeps what travelled: for each message version without a recording a file of envelopes, one per shape, and the
 event streams of orders whose stored versions are new. What is recorded already is never written again: it is what yesterday's code really sent.
 """
 
@@ -22,8 +22,8 @@ from caravan.bus import Bus
 from caravan.messages import Message, OutgoingMessage
 from caravan.runtime import Backends
 from docs.evolution import schema, sent
-from tests.shop import wait_until
-from tests.story import ShopScenario, run_whole_shop
+from tests.support.scenario import ShopScenario, run_whole_shop
+from tests.support.shop import wait_until
 
 CORPUS = Path(__file__).parent / "corpus"
 STREAMS = CORPUS / "streams"
@@ -147,7 +147,9 @@ def main() -> None:
     CORPUS.mkdir(exist_ok=True)
     missing = asyncio.run(record_corpus())
     if missing:
-        sys.exit(f"the story in tests/story.py sends no {', '.join(missing)}: add what makes the shop send it, then record again")
+        sys.exit(
+            f"the story in tests/support/scenario.py sends no {', '.join(missing)}: add what makes the shop send it, then record again"
+        )
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from tests.contract.bus_contract import (
     make_topic,
     run_consumers,
 )
-from tests.shop import wait_until
+from tests.support.shop import wait_until
 
 MESSAGES = 400
 # Some builds of the image refuse to start on storage that they formatted themselves; the broker itself doesn't mind.

@@ -18,7 +18,6 @@ from caravan.bus.kafka.reader import GroupReader
 from caravan.bus.rabbitmq import RabbitBus
 from caravan.clock import new_id
 from caravan.messages import Exchange, OutgoingMessage, RetryPolicy
-from tests.backends import Broker
 from tests.contract.bus_contract import (
     WAIT_SECONDS,
     BusContract,
@@ -36,7 +35,8 @@ from tests.contract.bus_contract import (
     run_consumers,
 )
 from tests.contract.foreign import raise_size_limit, send_foreign, set_back
-from tests.shop import wait_until
+from tests.support.backends import Broker
+from tests.support.shop import wait_until
 
 
 @asynccontextmanager

@@ -14,10 +14,10 @@ from caravan.messages import Event, MalformedMessage, Message, decode_message
 from caravan.money import Money
 from caravan.runtime import list_consumers
 from docs.evolution import WITHDRAWN, published, sent, stored
-from services.__main__ import load_services
 from services.gateway.reference.asyncapi import ENVELOPE
 from services.orders.messages import OrderCreated
 from services.orders.model import EVENT_STORE, Order, PaymentFailed, fold_events
+from services.registry import load_services
 from tests.contract.record import CORPUS, STREAMS
 
 FILES = sorted(CORPUS.glob("*.jsonl"))

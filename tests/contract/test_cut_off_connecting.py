@@ -15,8 +15,8 @@ from caravan.bus.kafka import KafkaBus
 from caravan.bus.rabbitmq import RabbitBus
 from caravan.bus.topology import build_topology
 from caravan.bus.topology.kafka import observe_objects
-from tests.backends import Broker
 from tests.contract.bus_contract import Recorder, make_queue, make_topic
+from tests.support.backends import Broker
 
 MILLISECONDS = [*(half / 2 for half in range(40)), *range(20, 120, 10)]
 """So long may the client go on before it is cut off."""

@@ -13,7 +13,7 @@ from caravan.messages import Queue, Topic
 from caravan.runtime import BUS, Backends
 from caravan.telemetry import STATEMENTS
 from tests.contract.bus_contract import BusContract, Recorder, has_at_least, make_outgoing, make_queue, make_topic, run_consumers
-from tests.shop import wait_until
+from tests.support.shop import wait_until
 
 
 @asynccontextmanager

@@ -15,10 +15,10 @@ from caravan.outbox import count_pending
 from caravan.runtime import Backends
 from services.orders.messages import ORDER_CREATED, Address
 from services.orders.model import OfferedProduct, create_order
-from tests.backends import Broker
 from tests.contract.record import CORPUS
-from tests.kafka_tools import build_tool_command
-from tests.shop import Shop, run_services, wait_until
+from tests.support.backends import Broker
+from tests.support.kafka_tools import build_tool_command
+from tests.support.shop import Shop, run_services, wait_until
 
 PROGRAM = Path(__file__).parent / "foreign_reader.py"
 

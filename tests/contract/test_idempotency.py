@@ -23,7 +23,7 @@ from caravan.service import DatabaseDeclaration, Service
 from services.gateway.known_services import list_channels
 from tests.contract.idempotency_contract import Clock, EntryPoint, Gate, IdempotencyContract, create_database, open_database
 from tests.contract.message_entry_point import MessageEntryPoint, open_message_entry_point
-from tests.shop import Shop, run_services
+from tests.support.shop import Shop, run_services
 
 router = APIRouter()
 

@@ -13,8 +13,8 @@ from caravan.database import Database
 from caravan.jobs import Enqueuer, JobRequest, JobStore, Workers
 from caravan.runtime import Backends
 from tests.contract.job_program import CARELESS, KEYED, insert_pending, jobs, open_database, sweep_lost_jobs
-from tests.program import ROOT
-from tests.shop import wait_until
+from tests.support.program import ROOT
+from tests.support.shop import wait_until
 
 
 @dataclass

@@ -14,10 +14,10 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.backends import Unavailable
-from tests.backends.shop import shop_brokers
 from tests.e2e.cluster import Cluster
-from tests.program import Program, decode_mail, run_one_process, run_process_per_service
+from tests.support.backends import Unavailable
+from tests.support.backends.shop import shop_brokers
+from tests.support.program import Program, decode_mail, run_one_process, run_process_per_service
 
 KUBECONFIG, SIZE = os.environ.get("E2E_CLUSTER", ""), os.environ.get("E2E_SIZE", "")
 needs_a_cluster = pytest.mark.skipif(not KUBECONFIG, reason="needs a cluster: make e2e")

@@ -10,8 +10,8 @@ from typing import Any
 
 import httpx2
 
-from tests.program import TERMINAL, Program
-from tests.shop import wait_until
+from tests.support.program import TERMINAL, Program
+from tests.support.shop import wait_until
 
 
 @dataclass

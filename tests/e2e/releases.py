@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.e2e.cluster import ROOT, Cluster, run
-from tests.program import PACE
+from tests.support.program import PACE
 
 HOST = "shop.local"
 PODS = "10.244.0.0/16"  # the ingress controller's network, as kind gives it out

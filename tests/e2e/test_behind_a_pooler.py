@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from caravan.runtime import Backends
-from tests.backends import Unavailable
-from tests.backends.pgbouncer import pgbouncer, program
-from tests.program import Program, launch_caravan
-from tests.shop import wait_until
+from tests.support.backends import Unavailable
+from tests.support.backends.pgbouncer import pgbouncer, program
+from tests.support.program import Program, launch_caravan
+from tests.support.shop import wait_until
 
 pytestmark = pytest.mark.slow
 ORDERS, AT_ONCE = 200, 20

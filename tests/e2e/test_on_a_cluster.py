@@ -10,12 +10,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from services.__main__ import SERVICES
+from services.registry import SERVICES
 from tests.e2e.cluster import Cluster, Failed
 from tests.e2e.conftest import SIZE, needs_a_cluster, per_service
 from tests.e2e.load import customers
-from tests.program import Program
-from tests.shop import wait_until
+from tests.support.program import Program
+from tests.support.shop import wait_until
 
 pytestmark = needs_a_cluster
 ROLL_SECONDS = 400

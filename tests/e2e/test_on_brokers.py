@@ -11,12 +11,12 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from services.__main__ import SERVICES
-from tests.backends import Unavailable
-from tests.backends.ready import free_ports
-from tests.backends.shop import shop_brokers
-from tests.program import ROOT, Program, build_environment, launch_caravan, run_process_per_service
-from tests.shop import wait_until
+from services.registry import SERVICES
+from tests.support.backends import Unavailable
+from tests.support.backends.ready import free_ports
+from tests.support.backends.shop import shop_brokers
+from tests.support.program import ROOT, Program, build_environment, launch_caravan, run_process_per_service
+from tests.support.shop import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -45,7 +45,7 @@ async def caravan(shop: tuple[Program, dict[str, str]], *arguments: str) -> str:
     """What a command prints that ends well."""
     program, brokers = shop
     command = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "services", *arguments),
+        *(sys.executable, "-m", "cli", *arguments),
         cwd=ROOT,
         env=build_environment(program.data, **brokers),
         stdout=asyncio.subprocess.PIPE,

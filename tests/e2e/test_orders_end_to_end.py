@@ -9,8 +9,8 @@ import pypdf
 import pytest
 
 from caravan.clock import new_id
-from tests.program import Program
-from tests.shop import wait_until
+from tests.support.program import Program
+from tests.support.shop import wait_until
 
 
 async def test_an_order_is_paid_within_two_seconds_and_then_delivered_with_mail_invoice_and_history(program: Program) -> None:

@@ -13,8 +13,8 @@ from tests.e2e.cluster import Cluster
 from tests.e2e.conftest import SIZE, needs_a_cluster, per_service
 from tests.e2e.load import customers, orders_of
 from tests.e2e.releases import Release, earlier, load, now
-from tests.program import ROOT, Program, build_environment
-from tests.shop import wait_until
+from tests.support.program import ROOT, Program, build_environment
+from tests.support.shop import wait_until
 
 pytestmark = needs_a_cluster
 DAY = Path(os.environ.get("TEST_REPLAY_CSV", ROOT / "tests" / "cli" / "data" / "day.csv"))
@@ -29,7 +29,7 @@ async def test_the_charts_own_test_places_an_order(cluster: Cluster) -> None:
 async def test_a_day_replayed_through_the_ingress_has_no_difference(tmp_path: Path) -> None:
     """The ingress knows the shop by its host's name, which only this machine's proxy setting can give a meaning here."""
     replay = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "services", "replay", str(DAY), "--url", f"http://{os.environ['E2E_HOST']}"),
+        *(sys.executable, "-m", "cli", "replay", str(DAY), "--url", f"http://{os.environ['E2E_HOST']}"),
         cwd=ROOT,
         env={**build_environment(tmp_path, CARAVAN_SECRET=os.environ["E2E_SECRET"]), "HTTP_PROXY": os.environ["E2E_URL"], "NO_PROXY": ""},
         stdout=asyncio.subprocess.PIPE,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.shop import wait_until
+from tests.support.shop import wait_until
 
 RELOAD = Path(__file__).parent.parent.parent / ".ci" / "reload"
 PROGRAM = f"""#!{sys.executable}

@@ -7,7 +7,7 @@ from pathlib import Path
 import asyncpg
 
 from caravan.runtime import Backends
-from services.__main__ import load_services
+from services.registry import load_services
 
 KERNEL = {"outbox", "inbox", "idempotency", "alembic_version"}
 """Mechanism, not knowledge."""

@@ -11,7 +11,7 @@ from caravan.bus.kafka import KafkaBus
 from caravan.bus.rabbitmq import RabbitBus
 from caravan.messages import Topic
 from caravan.runtime import Backends, list_subscriptions
-from services.__main__ import load_services
+from services.registry import load_services
 from tests.faults.invariants import rows
 
 ONLOOKER = "onlooker"

@@ -14,11 +14,11 @@ import httpx2
 
 from caravan.clock import new_id
 from caravan.runtime import Backends
-from services.__main__ import SERVICES
-from tests.backends.ready import free_ports
+from services.registry import SERVICES
 from tests.faults.servers import Servers
-from tests.program import ROOT, Program, build_environment, launch_caravan
-from tests.shop import wait_until
+from tests.support.backends.ready import free_ports
+from tests.support.program import ROOT, Program, build_environment, launch_caravan
+from tests.support.shop import wait_until
 
 T = TypeVar("T")
 PACE = {
@@ -63,7 +63,7 @@ class Fleet:
     async def migrate(self) -> None:
         (self.data / "secret").write_text(SECRET)
         settings = build_environment(self.data, **self.servers.settings(), CARAVAN_SECRET=SECRET)
-        done = await asyncio.create_subprocess_exec(sys.executable, "-m", "services", "migrate", cwd=ROOT, env=settings)
+        done = await asyncio.create_subprocess_exec(sys.executable, "-m", "cli", "migrate", cwd=ROOT, env=settings)
         assert await asyncio.wait_for(done.wait(), START_SECONDS) == 0
 
     async def start_all(self) -> None:

@@ -8,7 +8,7 @@ import asyncpg
 import orjson
 
 from caravan.runtime import BUS, Backends
-from services.__main__ import load_services
+from services.registry import load_services
 
 TERMINAL = ("delivered", "rejected", "payment_failed", "cancelled", "refunded")
 

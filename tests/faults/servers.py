@@ -11,10 +11,10 @@ import asyncpg
 import pytest
 from redis.asyncio import Redis
 
-from tests.backends import Unavailable
-from tests.backends.containers import KAFKA_IMAGE, RABBITMQ_IMAGE, kafka_options, rabbitmq_options, ready
-from tests.backends.ready import free_ports, kafka_answers, rabbitmq_version, run
-from tests.shop import wait_until
+from tests.support.backends import Unavailable
+from tests.support.backends.containers import KAFKA_IMAGE, RABBITMQ_IMAGE, kafka_options, rabbitmq_options, ready
+from tests.support.backends.ready import free_ports, kafka_answers, rabbitmq_version, run
+from tests.support.shop import wait_until
 
 POSTGRES_IMAGE, REDIS_IMAGE = "postgres:17", "redis:8"
 RUN_KAFKA = "/etc/kafka/docker/run || exec /opt/kafka/bin/kafka-server-start.sh /opt/kafka/config/server.properties"

@@ -14,16 +14,16 @@ import pytest
 
 from caravan.clock import new_id
 from tests.faults.invariants import at_rest, backends_of, violations
-from tests.program import ROOT, Program, launch_caravan
-from tests.shop import wait_until
+from tests.support.program import ROOT, Program, launch_caravan
+from tests.support.shop import wait_until
 
 T = TypeVar("T")
 POINTS = sorted(
     {
         name
-        for folder in ("caravan", "services")
+        for folder in ("caravan", "services", "cli")
         for path in (ROOT / folder).rglob("*.py")
-        for name in re.findall(r'crash\.hit\("([\w.]+)"\)', path.read_text())
+        for name in re.findall(r'failpoint\.hit\("([\w.]+)"\)', path.read_text())
     }
     - {"relay.after_send"}
 )

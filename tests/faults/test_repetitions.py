@@ -12,8 +12,8 @@ from caravan.messages import OutgoingMessage
 from caravan.runtime import BUS, Backends
 from tests.faults.books import books, differences
 from tests.faults.invariants import at_rest, rows, violations
-from tests.shop import wait_until
-from tests.story import ShopScenario, run_whole_shop
+from tests.support.scenario import ShopScenario, run_whole_shop
+from tests.support.shop import wait_until
 
 TIMES = 5
 

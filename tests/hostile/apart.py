@@ -13,8 +13,8 @@ from pathlib import Path
 
 import httpx2
 
-from tests.program import START_SECONDS, Program, launch_caravan
-from tests.shop import wait_until
+from tests.support.program import START_SECONDS, Program, launch_caravan
+from tests.support.shop import wait_until
 
 FIRST, OTHERS, LAST = "identity", ("catalog", "inventory", "orders"), "gateway"
 OTHER_ADDRESS = "127.0.0.2"

@@ -11,10 +11,10 @@ from ipaddress import ip_network
 import httpx2
 import pytest
 
-from services.cli import connections
-from services.cli.connections import BoundedProtocol, ConnectionLimits
-from tests.gateway.stand_ins import listening
-from tests.shop import wait_until
+from cli import connections
+from cli.connections import BoundedProtocol, ConnectionLimits
+from tests.services.gateway.stand_ins import listening
+from tests.support.shop import wait_until
 
 
 async def app(scope: dict[str, object], receive: Callable[[], object], send: Callable[[object], object]) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from caravan.clock import new_id
 from tests.hostile.apart import Apart, Talk, apart
-from tests.shop import wait_until
+from tests.support.shop import wait_until
 
 SESSION_SECONDS = 2
 

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.operator.resources import make_resource
-from tests.shop import wait_until
+from tests.support.shop import wait_until
 
 GROUP, OTHER = Key("KafkaConnection", "shop", "broker"), Key("KafkaConnection", "shop", "hostile")
 

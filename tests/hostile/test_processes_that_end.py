@@ -15,7 +15,7 @@ import pytest
 
 from caravan.clock import new_id
 from tests.hostile.apart import Apart, apart
-from tests.shop import wait_until
+from tests.support.shop import wait_until
 
 SLACK = 0.5
 """For the way there and back on a machine that does other things too."""

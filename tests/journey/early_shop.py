@@ -17,7 +17,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.handlers import Sink
 
 from caravan.clock import new_id
-from tests.shop import wait_until
+from tests.support.shop import wait_until
 
 JOURNEY = Path(__file__).parents[2] / "docs/journey"
 CREDENTIAL = "known to gateway and services"

@@ -9,7 +9,7 @@ import httpx2
 import pytest
 
 from tests.journey.early_shop import EarlyShop, MailInTheRequest, early_shop
-from tests.shop import wait_until
+from tests.support.shop import wait_until
 
 
 @asynccontextmanager

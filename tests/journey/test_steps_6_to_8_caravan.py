@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.program import ROOT, Program, build_environment, launch_caravan
-from tests.shop import wait_until
+from tests.support.program import ROOT, Program, build_environment, launch_caravan
+from tests.support.shop import wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -212,7 +212,7 @@ async def test_step_8_the_read_model_is_built_anew_and_is_the_same(shop: Parts) 
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "services",
+        "cli",
         "projections",
         "rebuild",
         "order_summary",

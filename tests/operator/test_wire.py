@@ -23,7 +23,7 @@ from caravan_operator.status.conditions import SYNCED, Condition
 from caravan_operator.status.reasons import Reason
 
 from tests.operator.resources import START, make_resource
-from tests.shop import wait_until
+from tests.support.shop import wait_until
 
 PATH = "/apis/messaging.caravan.dev/v1alpha1/namespaces/shop/kafkatopics/orders"
 EVENTS = "POST /api/v1/namespaces/shop/events"

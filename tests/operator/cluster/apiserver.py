@@ -16,8 +16,8 @@ from caravan_operator.resources import KINDS
 from caravan_operator.resources.kinds import SERVERS_ANNOTATION
 from caravan_operator.resources.resource import Key
 
-from tests.backends.ready import free_ports
-from tests.shop import wait_until
+from tests.support.backends.ready import free_ports
+from tests.support.shop import wait_until
 
 MERGE_PATCH = "application/merge-patch+json"
 

@@ -12,7 +12,7 @@ from caravan_operator.reconcile.diff import Action
 from caravan_operator.reconcile.kafka_topic import AddPartitions, AlterConfig, CreateTopic, DeleteTopic, Topic, TopicState
 from confluent_kafka import Producer
 
-from tests.backends import Broker
+from tests.support.backends import Broker
 
 
 class SideKafka:

@@ -11,9 +11,9 @@ import yaml
 from caravan_operator.backends.kubernetes import ApiError, Kubernetes
 from caravan_operator.resources.__main__ import render_files
 
-from tests.backends import Broker
 from tests.operator.cluster.apiserver import Namespace, OperatorProcess
-from tests.shop import wait_until
+from tests.support.backends import Broker
+from tests.support.shop import wait_until
 
 
 def _select_kind_config(path: str) -> str:

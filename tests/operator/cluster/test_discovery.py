@@ -17,9 +17,9 @@ import httpx2
 import pytest
 
 from caravan.runtime import Backends
-from tests.gateway.stand_ins import Pets, listening
 from tests.operator.cluster.apiserver import MERGE_PATCH, Namespace, OperatorProcess
-from tests.shop import Shop, run_services, wait_until
+from tests.services.gateway.stand_ins import Pets, listening
+from tests.support.shop import Shop, run_services, wait_until
 
 WITHIN = 2.0
 """Seconds from a change in the API server until requests follow it."""

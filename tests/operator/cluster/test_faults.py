@@ -13,11 +13,11 @@ from uuid import uuid4
 
 import pytest
 
-from tests.backends import Broker
 from tests.operator.cluster.apiserver import Namespace, OperatorProcess
 from tests.operator.cluster.brokers import SideKafka, SideRabbit, open_relay
 from tests.operator.cluster.faulty_api import serve_faulty_api
-from tests.shop import wait_until
+from tests.support.backends import Broker
+from tests.support.shop import wait_until
 
 pytestmark = pytest.mark.slow
 

@@ -9,10 +9,10 @@ import pytest
 from caravan_operator.backends.kubernetes import ApiError
 from caravan_operator.controller.broker_import import import_from_kafka
 
-from tests.backends import Broker
 from tests.operator.cluster.apiserver import Namespace, OperatorProcess
 from tests.operator.cluster.brokers import SideKafka
-from tests.shop import wait_until
+from tests.support.backends import Broker
+from tests.support.shop import wait_until
 
 REF = {"connectionRef": {"name": "kafka"}}
 K = "KafkaTopic"

@@ -7,10 +7,10 @@ from uuid import uuid4
 import pytest
 from caravan_operator.controller.broker_import import import_from_rabbitmq
 
-from tests.backends import Broker
 from tests.operator.cluster.apiserver import Namespace, OperatorProcess
 from tests.operator.cluster.brokers import SideRabbit
-from tests.shop import wait_until
+from tests.support.backends import Broker
+from tests.support.shop import wait_until
 
 REF = {"connectionRef": {"name": "rabbit"}}
 QUEUE, EXCHANGE, BINDING, POLICY = "RabbitMQQueue", "RabbitMQExchange", "RabbitMQBinding", "RabbitMQPolicy"

@@ -1,0 +1,30 @@
+"""The settings for a command, read once its arguments are known to be right."""
+
+from collections.abc import Callable, Collection
+
+from caravan import settings
+from caravan.settings import Settings, SettingsError
+from cli.terminal import exit_with_error
+from services.registry import load_settings_classes
+
+
+def load_kernel_settings() -> Settings:
+    try:
+        return settings.load_kernel()
+    except SettingsError as error:
+        exit_with_error(str(error))
+
+
+def load_checked_settings(names: Collection[str]) -> Settings:
+    """The kernel's settings, for a command that starts these services: theirs are found right, and none of any service misspelt, before anything starts."""
+    checks: list[Callable[[], object]] = [settings.load_kernel, lambda: settings.refuse_unknown(load_settings_classes())]
+    checks += [lambda kind=kind: settings.load_class(kind) for kind in load_settings_classes(names)]  # type: ignore[misc]
+    problems = []
+    for check in checks:
+        try:
+            check()
+        except SettingsError as error:
+            problems.append(str(error))
+    if problems:
+        exit_with_error("\n".join(problems))
+    return settings.load_kernel()

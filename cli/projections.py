@@ -1,0 +1,58 @@
+"""`caravan projections`: list read models, and build one anew while the shop runs."""
+
+import typer
+
+from caravan import telemetry
+from caravan.audit import OPERATOR, record_audit
+from caravan.database import Database
+from caravan.service import RebuildResult, Service
+from cli.configuration import load_kernel_settings
+from cli.serve import open_backends, read_backends
+from cli.terminal import exit_with_error, print_line, print_note, print_table, show_spinner
+from services.registry import load_services
+
+
+def _map_owners() -> dict[str, Service]:
+    return {name: service for service in load_services() for name in service.projections}
+
+
+def list_projections() -> None:
+    print_table("", ("read model", "service"), [(name, service.name) for name, service in sorted(_map_owners().items())])
+
+
+def rebuild_projection(name: str) -> None:
+    owners = _map_owners()
+    if name not in owners:
+        exit_with_error(f"no projection {name}; there are: {', '.join(sorted(owners))}")
+    telemetry.configure_logs("warning", "text")
+    result = read_backends(_run_rebuild(owners[name], name))
+    print_line(
+        f"{name}: {result.events} events, {result.rows} rows, {'equal to the live one' if result.is_identical else 'the live one DIFFERED and was replaced'}"
+    )
+    raise typer.Exit(0 if result.is_identical else 1)
+
+
+async def _run_rebuild(service: Service, name: str) -> RebuildResult:
+    kernel_settings = load_kernel_settings()
+    async with open_backends(kernel_settings, print_note) as backends:
+        databases = {
+            declared.name: await Database.open(declared.name, backends.get_database_url(declared.name), size=2)
+            for declared in service.databases
+        }
+        try:
+            with show_spinner(f"{name}: reading events") as update_spinner:
+                result = await service.projections[name](databases, lambda count: update_spinner(f"{name}: {count} events read"))
+            async with databases[service.databases[0].name].unit_of_work() as uow:
+                record_audit(
+                    uow,
+                    "projection.rebuilt",
+                    f"projection:{name}",
+                    actor=OPERATOR,
+                    events=result.events,
+                    rows=result.rows,
+                    same=result.is_identical,
+                )
+            return result
+        finally:
+            for database in databases.values():
+                await database.close()

@@ -1,0 +1,155 @@
+"""What the declarations of all services need of the brokers."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from caravan.bus import Subscription
+from caravan.bus.topology import BrokerObject, KafkaTopic, ObjectRef, RabbitQueue, build_topology
+from caravan.bus.topology.drift import DriftKind, find_differences
+from caravan.bus.topology.render import build_resource_name, build_resources, format_duration
+from caravan.messages import Exchange, Queue, RetryPolicy, Topic
+from cli.topology import build_declared_topology
+from tests.contract.bus_contract import Happened, Ping
+
+ONLY_BY_ARGUMENT = {"x-queue-type", "x-single-active-consumer"}
+"""What no policy can say: https://www.rabbitmq.com/docs/parameters#policies"""
+
+names = st.text("abcdefgh-.", min_size=1, max_size=20)
+retries = st.builds(RetryPolicy, st.lists(st.floats(0.01, 3600), max_size=4).map(tuple))
+topics = st.builds(
+    lambda name, partitions, retry: Topic(name, "test", (Happened,), "id", "test", partitions=partitions, retry=retry),
+    names,
+    st.integers(1, 12),
+    retries,
+)
+queues = st.builds(
+    lambda name, longest, retry: Queue(name, "test", (Ping,), "id", "test", longest, retry), names, st.integers(1, 10**6), retries
+)
+exchanges = st.builds(lambda name: Exchange(name, "test", {"a.b": Happened}, "id", "test"), names)
+
+
+def test_no_argument_of_a_queue_says_what_a_policy_could() -> None:
+    for queue in build_declared_topology(1).queues:
+        assert set(queue.arguments) <= ONLY_BY_ARGUMENT, queue.name
+
+
+def test_every_queue_and_topic_is_bounded_and_loses_nothing() -> None:
+    desired = build_declared_topology(3)
+    for queue in desired.queues:
+        assert (queue.limits["max-length"], queue.limits["overflow"]) == (1_000_000, "reject-publish"), queue.name
+        if "dead-letter-routing-key" in queue.limits:
+            assert queue.limits["dead-letter-strategy"] == "at-least-once", queue.name
+    existing = {queue.name for queue in desired.queues}
+    assert {queue.limits["dead-letter-routing-key"] for queue in desired.queues if "dead-letter-routing-key" in queue.limits} <= existing
+    for topic in desired.topics:
+        assert topic.config["min.insync.replicas"] == "2"
+        assert "retention.ms" in topic.config or topic.config["cleanup.policy"] == "compact", topic.name
+
+
+def test_a_policy_matches_its_own_queue_and_no_other() -> None:
+    desired = build_declared_topology(1)
+    for queue in desired.queues:
+        assert [other.name for other in desired.queues if re.match(queue.limits_policy.pattern, other.name)] == [queue.name]
+
+
+def test_announcements_reach_payments_inventory_and_notifications() -> None:
+    desired = build_declared_topology(1)
+    assert {(binding.queue, binding.pattern) for binding in desired.bindings if binding.exchange == "orders"} == {
+        ("payments.orders", "order.cancelled"),
+        ("inventory.orders", "order.cancelled"),
+        ("notifications.orders", "order.created"),
+        ("notifications.orders", "order.cancelled"),
+        ("notifications.orders", "order.cancellation-refused"),
+    }
+
+
+def test_a_reader_alone_makes_the_topic_that_it_reads() -> None:
+    log = Topic("somebody-elses", "other", (Happened,), "id", "test")
+    desired = build_topology([], [Subscription("reader", log)])
+    assert [topic.name for topic in desired.topics] == ["somebody-elses", "reader.somebody-elses.dlq", "reader.somebody-elses.retry"]
+    assert build_topology([log], [Subscription("reader", log)]) == desired
+
+
+@settings(deadline=None)  # a busy machine is not what it is about
+@given(st.lists(topics | queues | exchanges, unique_by=lambda channel: channel.name, max_size=6), st.data())
+def test_what_is_made_does_not_differ_and_each_change_is_found(channels: list[Topic | Queue | Exchange], data: st.DataObject) -> None:
+    readers = [Subscription("reader", channel.bind("reader", "a.*") if isinstance(channel, Exchange) else channel) for channel in channels]
+    desired = build_topology(channels, readers)
+    both: dict[ObjectRef, BrokerObject] = {**desired.kafka_objects, **desired.rabbitmq_objects}
+    assert find_differences(both, both) == []
+    if both:
+        thing = data.draw(st.sampled_from(sorted(both)))
+        rest = {other: element for other, element in both.items() if other != thing}
+        assert [(found.kind, found.object_ref) for found in find_differences(both, rest)] == [(DriftKind.MISSING, thing)]
+        assert [(found.kind, found.object_ref) for found in find_differences(rest, both)] == [(DriftKind.FOREIGN, thing)]
+
+
+def test_an_argument_that_nobody_declared_is_drift_but_a_setting_of_a_topic_is_not() -> None:
+    queue = RabbitQueue("q", {})
+    beaten = RabbitQueue("q", {}, {"x-queue-type": "quorum", "x-message-ttl": 1000})
+    assert [str(found) for found in find_differences({queue.object_ref: queue}, {queue.object_ref: beaten})] == [
+        "different: queue q: x-message-ttl is 1000, declared absent"
+    ]
+    topic = KafkaTopic("t", 1, 1, {"retention.ms": "1"})
+    observed = KafkaTopic("t", 1, 1, {"retention.ms": "1", "segment.bytes": "1000"})
+    assert find_differences({topic.object_ref: topic}, {topic.object_ref: observed}) == []
+
+
+def test_each_topic_and_queue_becomes_a_resource_that_refers_to_its_connection() -> None:
+    desired = build_declared_topology(1)
+    rendered = build_resources(desired)
+    kinds = [resource["kind"] for resource in rendered]
+    assert {kind: kinds.count(kind) for kind in set(kinds)} == {
+        "KafkaTopic": len(desired.topics),
+        "RabbitMQQueue": len(desired.queues),
+        "RabbitMQExchange": len(desired.exchanges),
+        "RabbitMQBinding": len(desired.bindings),
+    }
+    assert len({(resource["kind"], resource["metadata"]["name"]) for resource in rendered}) == len(rendered)
+    capture = next(resource for resource in rendered if resource["metadata"]["name"] == "payments.capture.retry.4")
+    assert capture["spec"] == {
+        "connectionRef": {"name": "rabbitmq"},
+        "deletionPolicy": "Retain",
+        "name": "payments.capture.retry.4",
+        "type": "quorum",
+        "limits": {
+            "maxLength": 1_000_000,
+            "overflow": "reject-publish",
+            "deadLetterExchange": "",
+            "deadLetterRoutingKey": "payments.capture",
+            "deadLetterStrategy": "at-least-once",
+            "messageTtl": "30s",
+        },
+    }
+
+
+@settings(deadline=None)
+@given(st.text(min_size=1, max_size=300))
+def test_any_name_becomes_a_dns_name(name: str) -> None:
+    made = build_resource_name(name)
+    assert len(made) <= 253
+    assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", made)
+    assert made == name or build_resource_name(name + "x") != made
+
+
+@pytest.mark.parametrize(("milliseconds", "text"), [(604_800_000, "168h"), (90_000, "90s"), (200, "200ms"), (0, "0ms"), (120_000, "2m")])
+def test_durations_are_said_in_the_largest_whole_unit(milliseconds: int, text: str) -> None:
+    assert format_duration(milliseconds) == text
+
+
+def test_the_readers_of_an_exchange_are_known_without_the_others_endpoints() -> None:
+    """So that a process holds, and under `skaffold dev` starts anew for, what it runs."""
+    program = (
+        "import sys; from services.registry import load_services; from cli.serve import list_exchange_readers\n"
+        "print(*sorted(reader.name for reader in list_exchange_readers(load_services(['orders']))))\n"
+        "print(*(name for name in sys.modules if name.split('.')[0] == 'services' and name.split('.')[2:3] in (['main'], ['api'])))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    readers, loaded = done.stdout.splitlines()
+    assert readers.split() == ["inventory.orders", "notifications.orders", "payments.orders"]
+    assert {name.split(".")[1] for name in loaded.split()} == {"orders"}

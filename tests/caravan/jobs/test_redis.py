@@ -1,0 +1,89 @@
+"""The Redis of the jobs may be away, forget everything, or be the wrong one: nothing stops for it."""
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import bullmq.worker
+import pytest
+from redis.asyncio import Redis
+
+from caravan.jobs import Cron, Enqueuer, Jobs, JobStore, JobsUnavailable
+from caravan.jobs.redis import BLOCK_SECONDS
+from caravan.runtime import Backends
+from tests.support.job_shop import jobs, service
+from tests.support.shop import run_services
+
+NOWHERE = "redis://127.0.0.1:1/0"
+
+
+async def test_without_redis_a_process_starts_and_enqueuing_says_so_at_once(backends: Backends) -> None:
+    servers = Backends(backends.database_url, backends.redis_url, backends.secret, NOWHERE)
+    async with run_services(servers, extra_services=(service,)) as shop:
+        enqueuer = shop.get_context("demo").jobs
+        started = time.monotonic()
+        with pytest.raises(JobsUnavailable, match=r"demo\.note-take"):
+            await enqueuer.enqueue("demo.note-take")
+        enqueuer.enqueue_soon("demo.note-take")  # after a commit: nobody is told, the sweeper finds the row
+        await enqueuer.flush()
+        assert time.monotonic() - started < 5
+
+
+async def test_jobs_use_a_redis_of_their_own_when_one_is_named(backends: Backends) -> None:
+    other = backends.redis_url.removesuffix("/0") + "/7"
+    async with run_services(Backends(backends.database_url, backends.redis_url, backends.secret, other), extra_services=(service,)) as shop:
+        (job_id,) = await shop.get_context("demo").jobs.enqueue("demo.note-take")
+        here = Redis.from_url(other)
+        assert await here.exists(f"caravan:demo.note-take:{job_id}")
+        await here.flushdb()
+        await here.aclose()
+
+
+async def test_a_redis_that_evicts_is_warned_of_and_serves(backends: Backends) -> None:
+    admin = Redis.from_url(backends.redis_url)
+    await admin.config_set("maxmemory-policy", "allkeys-lru")
+    try:
+        async with run_services(backends, extra_services=(service,)) as shop:
+            ready = (await shop.client.get("/readyz")).json()
+            assert ready["status"] == "ready" and "allkeys-lru" in ready["warnings"]["jobs"] and "noeviction" in ready["warnings"]["jobs"]
+    finally:
+        await admin.config_set("maxmemory-policy", "noeviction")
+        await admin.aclose()
+    async with run_services(backends, extra_services=(service,)) as shop:
+        assert (await shop.client.get("/readyz")).json()["warnings"] == {}
+
+
+async def test_a_name_that_is_not_declared_or_no_name_is_refused() -> None:
+    store = JobStore(NOWHERE)
+    with pytest.raises(LookupError, match=r"no job 'demo\.nothing-do' is declared here; there are demo\.note-take"):
+        await Enqueuer(store, jobs).enqueue("demo.nothing-do")
+    for name in ("other.note-take", "demo.note", "demo.Note-Take"):
+        with pytest.raises(ValueError, match="is named demo"):
+            Jobs("demo").job(name)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "zone", "said"),
+    [
+        ("every day", "UTC", "five fields"),
+        ("99 * * * *", "UTC", "five fields"),
+        ("0 9 * * *", "Mars/Olympus", "IANA"),
+        ("0 0 31 2 *", "UTC", "never|no time"),
+    ],
+)
+def test_a_schedule_that_can_not_be_is_refused_with_what_was_expected(pattern: str, zone: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Cron(pattern, zone)
+
+
+def test_a_cron_spec_means_the_clock_on_the_wall_of_its_zone() -> None:
+    london: Any = Cron("30 9 * * *", "Europe/London")
+    winter, summer = datetime(2026, 1, 15, 0, 0, tzinfo=UTC), datetime(2026, 7, 15, 0, 0, tzinfo=UTC)
+    assert london.compute_next_time(winter).astimezone(UTC).hour == 9 and london.compute_next_time(summer).astimezone(UTC).hour == 8
+
+
+def test_an_idle_worker_may_wait_for_a_later_job_longer_than_its_connection_takes_silence_for_a_fault() -> None:
+    """A worker asks for as long as it is until the next delayed job is due, bounded by the library; the answer may come at the end of that."""
+    store = JobStore("redis://nobody")
+    longest = max(bullmq.worker.default_maximum_block_timeout, BLOCK_SECONDS)
+    assert store.blocking_pool.connection_kwargs["socket_timeout"] > longest

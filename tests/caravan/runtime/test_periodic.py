@@ -1,0 +1,48 @@
+"""When a periodic task runs again: with more to do after its linger, and at once when it is nudged at rest."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any, cast
+
+from caravan.runtime.periodic import run_periodically
+from caravan.service import PeriodicTask
+from tests.support.shop import wait_until
+
+
+@asynccontextmanager
+async def repeated(linger: float, more: Callable[[int], bool]) -> AsyncIterator[tuple[list[float], asyncio.Event]]:
+    """The starts of a task that says whether there is `more` after its nth run, and its nudge."""
+    starts: list[float] = []
+
+    async def run(_: Any) -> bool:
+        starts.append(time.monotonic())
+        return more(len(starts))
+
+    nudge = asyncio.Event()
+    context = cast("Any", SimpleNamespace(service="test", databases={}))
+    task = asyncio.create_task(run_periodically(PeriodicTask("test", 3600.0, run, linger), context, nudge))
+    try:
+        yield starts, nudge
+    finally:
+        task.cancel()
+
+
+async def has_run(starts: list[float], times: int) -> bool:
+    return len(starts) >= times
+
+
+async def test_with_more_to_do_it_leaves_time_for_more_to_come() -> None:
+    async with repeated(0.03, lambda runs: runs < 5) as (starts, _):
+        await wait_until(lambda: has_run(starts, 5))
+    assert min(later - earlier for earlier, later in pairwise(starts)) >= 0.029
+
+
+async def test_nudged_at_rest_it_runs_at_once() -> None:
+    async with repeated(3600.0, lambda runs: False) as (starts, nudge):
+        await wait_until(lambda: has_run(starts, 1))
+        nudge.set()
+        await wait_until(lambda: has_run(starts, 2))

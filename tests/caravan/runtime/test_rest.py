@@ -1,0 +1,74 @@
+"""A shop at rest asks its servers next to nothing, and wakes at once."""
+
+import asyncio
+
+import asyncpg
+
+from caravan.clock import new_id
+from caravan.leadership import Leadership
+from caravan.runtime import Backends
+from caravan.runtime.periodic import choose_interval
+from caravan.telemetry import STATEMENTS
+from services.payments.jobs import PERIODIC
+from tests.support.shop import run_services, wait_until
+
+REST_SECONDS = 2.0
+
+
+def statements() -> float:
+    return sum(sample.value for metric in STATEMENTS.collect() for sample in metric.samples if sample.name.endswith("_total"))
+
+
+async def asked_at_rest() -> float:
+    """SQL statements of this process in a second of rest; the best of some seconds, as what was begun may still be finished."""
+    found = []
+    for _ in range(3):
+        before = statements()
+        await asyncio.sleep(REST_SECONDS)  # the length of the observation, not a wait for something
+        found.append((statements() - before) / REST_SECONDS)
+    return min(found)
+
+
+async def test_relays_and_readers_that_hear_of_every_message_do_not_poll(backends: Backends) -> None:
+    async with run_services(backends, "recommendations", "analytics"):
+        assert await asked_at_rest() <= 2
+
+
+async def test_sweepers_rest_with_their_service_and_wake_with_it(backends: Backends) -> None:
+    names = ("orders", "inventory", "payments", "processing", "shipping", "notifications", "catalog")
+    async with run_services(backends, *names) as shop:
+        for name in names:
+            for database in shop.get_context(name).databases.values():
+                database.last_active_at -= 3600  # as after an hour without work
+        await asyncio.sleep(REST_SECONDS)  # what is being waited for now ends
+        assert await asked_at_rest() <= 15
+        captures = next(periodic for periodic in PERIODIC if periodic.name == "captures")
+        assert choose_interval(captures, shop.get_context("payments")) == 5
+        async with shop.get_database("payments").unit_of_work() as uow:
+            await uow.claim_messages("anybody", [new_id()])
+        assert choose_interval(captures, shop.get_context("payments")) == captures.seconds
+
+
+async def test_who_listens_is_woken_when_notifications_may_have_been_lost(backends: Backends) -> None:
+    async with run_services(backends, "payments"):
+        leadership, heard = Leadership(backends.get_database_url("payments"), "probe"), list[str]()
+        await leadership.listen("anything", heard.append)
+        assert leadership.receives_notifications and leadership.choose_poll_seconds(10, 1) == 10
+        other = await asyncpg.connect(backends.get_database_url("payments"))
+        try:
+            await other.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'caravan probe leadership'"
+            )
+            await wait_until(lambda: _told(heard, [""]))
+            assert not leadership.receives_notifications and leadership.choose_poll_seconds(10, 1) == 1
+            await leadership.try_lead("whatever")  # connects again, and listens again
+            await other.execute("SELECT pg_notify('anything', 'new')")
+            await wait_until(lambda: _told(heard, ["", "new"]))
+            assert leadership.receives_notifications
+        finally:
+            await other.close()
+            await leadership.close()
+
+
+async def _told(heard: list[str], expected: list[str]) -> bool:
+    return heard == expected

@@ -1,0 +1,133 @@
+"""A shop with analytics, and the story of orders as the other services tell it."""
+
+import random
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from caravan.audit import AUDIT, AuditRecorded
+from caravan.clock import new_id
+from caravan.messages import Channel, Message
+from caravan.money import Money
+from caravan.runtime import Backends, list_subscriptions
+from services.orders.messages import ORDER_CANCELLED, ORDER_CREATED, Address, OrderCancelled, OrderCreated, OrderLine
+from services.payments.messages import PAYMENT_COMPLETED, PAYMENT_REFUNDED, PaymentCompleted, PaymentRefunded
+from services.processing.messages import ORDER_PROCESSED, OrderProcessed
+from services.shipping.messages import ORDER_DELIVERED, ORDER_SHIPPED, OrderDelivered, OrderShipped
+from tests.support.shop import Shop, run_services, wait_until
+
+ADDRESS = Address(name="Ada", street="12 St James's Square", city="London", postcode="SW1Y 4JH", country="GB")
+NOON = datetime(2026, 3, 10, 12, 30, tzinfo=UTC)
+CATALOGUE = {"MUG": ("Mug", "kitchen", 1250), "LAMP": ("Lamp", "living", 4000), "FORMULA": ("=1+1", "living", 100)}
+
+
+@dataclass
+class Told:
+    """A message of a story; sent again, it has the same id."""
+
+    channel: Channel
+    message: Message
+    key: UUID | str
+    id: UUID = field(default_factory=new_id)
+
+
+def story(placed_at: datetime, *lines: tuple[str, int], ends: str = "delivered", currency: str = "GBP") -> list[Told]:
+    """All messages of an order that ends so."""
+    order_id, user_id = new_id(), new_id()
+    items = [
+        OrderLine(sku=sku, name=CATALOGUE[sku][0], category=CATALOGUE[sku][1], quantity=quantity, unit_price=CATALOGUE[sku][2])
+        for sku, quantity in lines
+    ]
+    total = Money(amount=sum(line.quantity * line.unit_price for line in items), currency=currency)
+    created = OrderCreated(
+        order_id=order_id,
+        user_id=user_id,
+        email="ada@example.com",
+        customer_name="Ada",
+        lines=items,
+        total=total,
+        shipping_address=ADDRESS,
+        payment_method="card",
+        placed_at=placed_at,
+    )
+    told = [Told(ORDER_CREATED, created, order_id)]
+    if ends == "created":
+        return told
+    outcome = ends if ends in ("rejected", "payment_failed") else "completed"
+    processed = OrderProcessed(order_id=order_id, user_id=user_id, email="ada@example.com", outcome=outcome, reason="", total=total)
+    told.append(Told(ORDER_PROCESSED, processed, order_id))
+    if outcome != "completed":
+        return told
+    told.append(Told(PAYMENT_COMPLETED, PaymentCompleted(order_id=order_id, amount=total, attempt=1, invoice_number="1"), order_id))
+    if ends in ("shipped", "delivered"):
+        shipped = OrderShipped(order_id=order_id, email="ada@example.com", carrier="c", tracking_number="t", parcels=[])
+        told.append(Told(ORDER_SHIPPED, shipped, order_id))
+    if ends == "delivered":
+        told.append(Told(ORDER_DELIVERED, OrderDelivered(order_id=order_id, tracking_number="t"), order_id))
+    if ends == "refunded":
+        told.append(Told(PAYMENT_REFUNDED, PaymentRefunded(order_id=order_id, amount=total, reason="r"), order_id))
+        cancelled = OrderCancelled(order_id=order_id, user_id=user_id, email="ada@example.com", reason="r", refunded=total)
+        told.append(Told(ORDER_CANCELLED, cancelled, order_id))
+    return told
+
+
+def deed(action: str, target: str, actor: str = "admin:1", **details: Any) -> Told:
+    return Told(AUDIT, AuditRecorded(actor=actor, action=action, target=target, details=details, trace_id="0" * 32), target)
+
+
+async def tell(shop: Shop, told: Sequence[Told], *, seed: int | None = None, times: int = 1) -> None:
+    """Publish, each message so many times, in an order shuffled by the seed; done when everything has been handled."""
+    messages = [item for item in told for _ in range(times)]
+    if seed is not None:
+        random.Random(seed).shuffle(messages)
+    async with shop.get_database("analytics").unit_of_work() as uow:
+        for item in messages:
+            uow.emit(item.channel, item.message, key=str(item.key), message_id=item.id)
+    await settled(shop)
+
+
+async def settled(shop: Shop) -> None:
+    async def quiet() -> bool:
+        pending = await shop.get_database("analytics").fetchval("SELECT count(*) FROM outbox")
+        lag = await shop.process.bus.measure_lag(list_subscriptions(shop.process.services))
+        return not pending and not any(lag.values())
+
+    await wait_until(quiet)
+
+
+async def empty(shop: Shop) -> None:
+    async with shop.get_database("analytics").unit_of_work() as uow:
+        await uow.execute("TRUNCATE order_fact, order_line_fact, daily_report, inbox")
+
+
+@dataclass
+class Watch:
+    """The shop's clock."""
+
+    now: datetime = NOON
+
+    def __call__(self) -> datetime:
+        self.now += timedelta(milliseconds=1)
+        return self.now
+
+
+@pytest.fixture(scope="module")
+def watch() -> Watch:
+    return Watch()
+
+
+@pytest.fixture(scope="module")
+async def analytics(backends: Backends, watch: Watch) -> AsyncIterator[Shop]:
+    async with run_services(backends, "analytics", clock=watch) as shop:
+        yield shop
+
+
+@pytest.fixture
+async def shop(analytics: Shop, watch: Watch) -> Shop:
+    watch.now = NOON
+    await empty(analytics)
+    return analytics

@@ -1,0 +1,291 @@
+"""Products at the door: made, changed, withdrawn, imported, found."""
+
+import asyncio
+import random
+from typing import Any
+
+import pytest
+
+from caravan.clock import new_id
+from caravan.http import encode_cursor
+from services.catalog.api.listing import CURSOR_PARSERS
+from services.catalog.client import GET_OFFERS, OffersRequest
+from tests.services.catalog.conftest import Desk
+from tests.support.shop import wait_until
+
+
+async def test_a_product_is_made_changed_and_withdrawn_with_contiguous_versions(desk: Desk) -> None:
+    sku = await desk.made()
+    assert (await desk.call("PATCH", f"/v1/products/{sku}", {"price": {"amount": 990, "currency": "GBP"}})).json()["version"] == 2
+    assert (await desk.call("PATCH", f"/v1/products/{sku}", {"price": {"amount": 990, "currency": "GBP"}})).json()["version"] == 2
+    assert (await desk.call("DELETE", f"/v1/products/{sku}")).status_code == 204
+    assert (await desk.call("DELETE", f"/v1/products/{sku}")).status_code == 204
+    assert (await desk.call("GET", f"/v1/products/{sku}", role="customer")).status_code == 404
+    assert (await desk.call("GET", f"/v1/products/{sku}")).json()["active"] is False
+    assert (await desk.call("PATCH", f"/v1/products/{sku}", {"active": True})).json()["version"] == 4
+
+    async def told() -> list[dict[str, Any]]:
+        events = await desk.events(sku)
+        assert len(events) == 4
+        return events
+
+    events = await wait_until(told)
+    assert [event["product_version"] for event in events] == [1, 2, 3, 4]
+    assert [event["active"] for event in events] == [True, True, False, True]
+    assert [(event["previous_price"] or {}).get("amount") for event in events] == [None, 1250, 990, 990]
+    deeds = ["product.made", "price.changed", "product.withdrawn", "product.restored"]
+
+    async def recorded() -> list[dict[str, Any]]:
+        audited = [envelope["data"] for envelope in await desk.shop.read_topic("audit", f"product:{sku}")]
+        assert [record["action"] for record in audited] == deeds
+        return audited
+
+    changed = (await wait_until(recorded))[1]
+    assert changed["details"] == {"before": {"amount": 1250, "currency": "GBP"}, "after": {"amount": 990, "currency": "GBP"}}
+
+
+async def test_a_change_puts_a_notification_on_the_queue(desk: Desk) -> None:
+    sku = await desk.made()
+
+    async def queued() -> list[dict[str, Any]]:
+        return await desk.shop.read_queue("notifications.standard", f"product:{sku}:1")
+
+    message = (await wait_until(queued))[0]["data"]
+    assert (message["kind"], message["email"], message["values"]["sku"]) == ("product_updated", "desk@example.com", sku)
+
+
+@pytest.mark.parametrize("sku", ["85123A", "DCGS0003", "gift_0001_20", "15056BL", "A", "A.b-c_d 9"])
+async def test_skus_of_all_shops_are_taken(desk: Desk, sku: str) -> None:
+    assert (await desk.call("POST", "/v1/products", desk.product(sku))).status_code in (201, 409)
+    assert (await desk.call("GET", f"/v1/products/{sku}")).json()["sku"] == sku
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"price": {"amount": 1, "currency": "ABC"}}, {"price": {"amount": 1, "currency": "XXX"}}, {"price": {"amount": 1, "currency": "gbp"}}, {"sku": "-A"}, {"sku": "A" * 41}, {"sku": "A\x00"}, {"sku": "A/B"}, {"name": ""}, {"name": "a\x00b"}, {"price": {"amount": 0, "currency": "GBP"}},
+        {"price": {"amount": 1.5, "currency": "GBP"}}, {"price": {"amount": 10**30, "currency": "GBP"}}, {"version": 7}, {"id": "x"}, {"attributes": {"a": "b\x00"}},
+        {"attributes": {"a": 10**30}}, {"attributes": {"": 1}}, {"description": None},
+    ],
+)  # fmt: skip
+async def test_what_is_no_product_is_422_and_nothing_is_made(desk: Desk, wrong: dict[str, Any]) -> None:
+    product = desk.product() | wrong
+    assert (await desk.call("POST", "/v1/products", product)).status_code == 422
+    assert (await desk.call("GET", f"/v1/products/{product['sku']}".replace("\x00", "%00"))).status_code in (404, 422)
+
+
+async def test_only_admins_change_the_catalogue(desk: Desk) -> None:
+    sku = await desk.made()
+    for role in ("customer", "staff"):
+        assert (await desk.call("POST", "/v1/products", desk.product(), role=role)).status_code == 403
+        assert (await desk.call("PATCH", f"/v1/products/{sku}", {"price": {"amount": 1, "currency": "GBP"}}, role=role)).status_code == 403
+        assert (await desk.call("DELETE", f"/v1/products/{sku}", role=role)).status_code == 403
+    assert (await desk.call("GET", f"/v1/products/{sku}")).json()["price"]["amount"] == 1250
+    assert (await desk.call("PATCH", f"/v1/products/{sku}", {"sku": "OTHER"})).status_code == 422
+    assert (await desk.call("PATCH", f"/v1/products/{sku}", {"name": None})).status_code == 422
+
+
+async def test_a_sku_is_made_once_and_a_key_answers_again(desk: Desk) -> None:
+    product, headers = desk.product(), desk.shop.issue_headers("admin", new_id()) | {"Idempotency-Key": "k"}
+    answers = await asyncio.gather(*(desk.shop.client.post("/v1/products", json=product, headers=headers) for _ in range(10)))
+    assert {answer.status_code for answer in answers} == {201} and len({answer.content for answer in answers}) == 1
+    assert (await desk.call("POST", "/v1/products", product)).status_code == 409
+
+
+async def test_a_stale_edit_is_412_and_an_unchanged_read_304(desk: Desk) -> None:
+    sku = await desk.made()
+    read = await desk.call("GET", f"/v1/products/{sku}", role="customer")
+    assert read.json()["availability"] == {"on_hand": 6, "reserved": 1, "available": 5}
+    tag = read.headers["etag"]
+    again = await desk.call("GET", f"/v1/products/{sku}", role="customer", If_None_Match=tag)
+    assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
+    desk.inventory.available = 4
+    try:
+        assert (await desk.call("GET", f"/v1/products/{sku}", If_None_Match=tag)).status_code == 200
+    finally:
+        desk.inventory.available = 5
+    assert (await desk.call("PATCH", f"/v1/products/{sku}", {"name": "Cup"}, If_Match=tag)).status_code == 200
+    assert (await desk.call("PATCH", f"/v1/products/{sku}", {"name": "Bowl"}, If_Match=tag)).status_code == 412
+    assert (await desk.call("DELETE", f"/v1/products/{sku}", If_Match=tag)).status_code == 412
+    assert (await desk.call("GET", f"/v1/products/{sku}")).json()["name"] == "Cup"
+
+
+async def test_a_product_is_shown_without_its_stock_while_inventory_is_away(desk: Desk) -> None:
+    sku, never_stocked = await desk.made(), await desk.made(sku=f"NOSTOCK-{new_id().hex[-12:]}")
+    assert (await desk.call("GET", f"/v1/products/{never_stocked}")).json()["availability"] == {"on_hand": 0, "reserved": 0, "available": 0}
+    desk.inventory.away = True
+    try:
+        answer = await desk.call("GET", f"/v1/products/{sku}")
+        assert (answer.status_code, answer.json()["availability"]) == (200, None)
+    finally:
+        desk.inventory.away = False
+
+
+async def test_parallel_edits_lose_nothing(desk: Desk) -> None:
+    sku = await desk.made()
+    edits = [{"name": f"Mug {number}"} for number in range(20)]
+    await asyncio.gather(*(desk.call("PATCH", f"/v1/products/{sku}", edit) for edit in edits))
+
+    async def told() -> list[int]:
+        versions = [event["product_version"] for event in await desk.events(sku)]
+        assert len(versions) == 21
+        return versions
+
+    assert await wait_until(told) == list(range(1, 22))
+
+
+async def test_an_import_repeated_changes_nothing(desk: Desk) -> None:
+    products = [desk.product() for _ in range(30)]
+    assert (await desk.call("PUT", "/v1/products", {"products": products})).json() == {"created": 30, "updated": 0, "unchanged": 0}
+    assert (await desk.call("PUT", "/v1/products", {"products": products})).json() == {"created": 0, "updated": 0, "unchanged": 30}
+    products[0]["price"] = {"amount": 1, "currency": "GBP"}
+    await desk.call("DELETE", f"/v1/products/{products[1]['sku']}")
+    products.append(desk.product())
+    assert (await desk.call("PUT", "/v1/products", {"products": products})).json() == {"created": 1, "updated": 2, "unchanged": 28}
+    assert (await desk.call("PUT", "/v1/products", {"products": [products[0], products[0]]})).status_code == 422
+
+
+async def test_offers_are_of_active_products_only(desk: Desk) -> None:
+    here, gone = await desk.made(), await desk.made()
+    await desk.call("DELETE", f"/v1/products/{gone}")
+    offers = (await desk.shop.get_context("catalog").call(GET_OFFERS, OffersRequest(skus=[here, gone, "UNKNOWN"]))).offers
+    assert [(offer.sku, offer.name, offer.category, offer.price.amount) for offer in offers] == [(here, "Enamel mug", "kitchen", 1250)]
+
+
+async def listed(desk: Desk, query: str) -> list[str]:
+    answer = await desk.shop.client.get(f"/v1/products?{query}")
+    assert answer.status_code == 200, answer.text
+    return [item["sku"] for item in answer.json()["items"]]
+
+
+async def test_a_search_of_any_signs_finds_something_or_nothing(desk: Desk) -> None:
+    """The database's parser of searches fails at some: what reaches it is bounded and plain."""
+    rng = random.Random(7)
+    pieces = ["-", '"', "or", " ", "!", "&", "|", "(", ")", "<->", ":*", "'", "\\", "tea", "t-shirt", ".", "é", "٣", "\u200d", "\U0001f600"]
+    odd = [
+        "-" * 40,
+        "-" * 200,
+        "- " * 100,
+        "-!" * 100,
+        '-"' * 100,
+        "-or" * 60,
+        "a-" * 100,
+        "-a " * 66,
+        "(" * 200,
+        "!" * 200,
+        "'" * 199,
+        '"' * 199,
+        "-." * 100,
+    ]
+    for search in odd + ["".join(rng.choices(pieces, k=60))[:200] for _ in range(200)]:
+        answer = await desk.shop.client.get("/v1/products", params={"search": search})
+        assert answer.status_code == 200, (search, answer.text)
+
+
+async def test_a_value_that_the_database_refuses_is_the_requests_fault(desk: Desk) -> None:
+    """Whatever no check foresaw: a value out of a column's range is not the shop's failure."""
+    cursor = encode_cursor("name", "a\x00", "A")
+    assert (await desk.shop.client.get("/v1/products", params={"sort": "name", "cursor": cursor})).status_code == 400
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("services.catalog.api.listing.CURSOR_PARSERS", {**CURSOR_PARSERS, "name": str})
+        answer = await desk.shop.client.get("/v1/products", params={"sort": "name", "cursor": cursor})
+    assert answer.status_code == 422 and answer.json()["trace_id"], answer.text
+
+
+async def test_half_a_character_in_a_name_of_a_field_is_refused_as_a_problem(desk: Desk) -> None:
+    answer = await desk.shop.client.post(
+        "/v1/products", content=b'{"\\ud800": 1}', headers={"content-type": "application/json", **desk.shop.issue_headers("admin")}
+    )
+    assert answer.status_code == 422 and answer.json()["errors"], answer.text
+
+
+async def test_search_finds_words_stems_beginnings_and_skus(desk: Desk) -> None:
+    mark = f"m{new_id().hex[-10:]}"
+    lantern = await desk.made(sku=f"LAN-{mark}", name=f"Oil lanterns {mark}", description="Burns for 20 hours", category="light")
+    kettle = await desk.made(sku=f"KET-{mark}", name=f"Travel kettle {mark}", description="For tea under a lantern", category="kitchen")
+    assert await listed(desk, f"search={mark} lantern") == [lantern, kettle], "a word in the name weighs more"
+    assert await listed(desk, f"search={mark} lanter") == [lantern, kettle]
+    assert await listed(desk, f"search={mark} lantern -kettle") == [lantern]
+    assert await listed(desk, f'search={mark} "travel kettle"') == [kettle]
+    assert await listed(desk, f'search={mark} "kettle travel"') == []
+    assert await listed(desk, f"search=ket-{mark}") == [kettle]
+    assert await listed(desk, f"search={mark}&category=light") == [lantern]
+    assert await listed(desk, f"skus={kettle},{lantern}&sort=sku") == [kettle, lantern]
+    for odd in ("%27", "%5C", "%25", "_", "(", "%22", "a %26 | !", ":*", "-", "the", "😀"):
+        await listed(desk, f"search={odd}")
+    assert (await desk.shop.client.get("/v1/products?search=%00")).status_code == 422
+
+
+async def test_attributes_are_filtered_by_text_number_truth_and_list(desk: Desk) -> None:
+    mark = f"m{new_id().hex[-10:]}"
+    one = await desk.made(name=mark, attributes={"volume_ml": 900, "organic": True, "tags": ["new", "steel"]})
+    two = await desk.made(name=mark, attributes={"volume_ml": "900", "organic": False, "size": {"cm": [1, 2]}})
+    base = f"search={mark}&sort=newest"
+    assert await listed(desk, f"{base}&attr.volume_ml=900") == [two, one]
+    assert await listed(desk, f"{base}&attr.organic=true") == [one]
+    assert await listed(desk, f"{base}&attr.tags=steel&attr.volume_ml=900") == [one]
+    assert await listed(desk, f"{base}&attr.organic=true&attr.organic=false") == [two, one]
+    assert (await desk.shop.client.get("/v1/products?attr.x=%00")).status_code == 422
+
+
+@pytest.mark.parametrize("sort", ["relevance", "newest", "name", "price", "-price", "sku"])
+async def test_pages_are_stable_while_products_are_added(desk: Desk, sort: str) -> None:
+    mark = f"m{new_id().hex[-10:]}"
+    there = {
+        await desk.made(name=f"Mug {mark} {number % 3}", price={"amount": 100 + number % 4, "currency": "GBP"}) for number in range(11)
+    }
+    seen: list[str] = []
+    cursor = ""
+    while True:
+        page = (await desk.shop.client.get(f"/v1/products?search={mark}&sort={sort}&limit=3{cursor}")).raise_for_status().json()
+        seen += [item["sku"] for item in page["items"]]
+        for amount in (1, 10_000):
+            await desk.made(name=f"Added {mark}", price={"amount": amount, "currency": "GBP"})
+        if page["next_cursor"] is None or len(seen) > 60:
+            break
+        cursor = f"&cursor={page['next_cursor']}"
+    assert len(seen) == len(set(seen)), "none comes twice"
+    assert there <= set(seen), "none is left out"
+
+
+async def test_prices_are_compared_within_their_currency(desk: Desk) -> None:
+    """3,000 yen are not dearer than 29.99 pounds for having more minor units."""
+    mark = f"m{new_id().hex[-10:]}"
+    prices = [("GBP", 2999), ("JPY", 3000), ("KWD", 10_000), ("JPY", 999), ("GBP", 12_345), ("KWD", 9)]
+    for currency, amount in prices:
+        await desk.made(name=f"Mug {mark}", price={"amount": amount, "currency": currency})
+
+    async def by(sort: str) -> list[tuple[str, int]]:
+        seen, cursor = [], ""
+        while True:
+            page = (await desk.shop.client.get(f"/v1/products?search={mark}&sort={sort}&limit=2{cursor}")).raise_for_status().json()
+            seen += [(item["price"]["currency"], item["price"]["amount"]) for item in page["items"]]
+            if page["next_cursor"] is None:
+                return seen
+            cursor = f"&cursor={page['next_cursor']}"
+
+    assert await by("price") == sorted(prices)
+    assert await by("-price") == sorted(prices, reverse=True)
+
+
+@pytest.mark.parametrize(
+    "cursor", [encode_cursor("name", "a\x00", "B"), encode_cursor("price", "GBP", "B"), encode_cursor("price", 2**63, "B"), encode_cursor("newest", "2026-01-01T00:00:00", "B"), encode_cursor("newest", 5, "B"), encode_cursor("x"), "%"]
+)  # fmt: skip
+@pytest.mark.parametrize("sort", ["name", "price", "newest"])
+async def test_a_made_up_cursor_is_400(desk: Desk, cursor: str, sort: str) -> None:
+    assert (await desk.shop.client.get("/v1/products", params={"sort": sort, "cursor": cursor})).status_code == 400
+
+
+async def test_a_declared_category_limits_its_products(desk: Desk) -> None:
+    category = f"kettles {new_id().hex[-8:]}"
+    rules = {"attributes": {"volume_ml": {"type": "integer", "required": True}}}
+    declared = await desk.call("PUT", f"/v1/categories/{category}", rules)
+    assert (declared.status_code, declared.headers["etag"]) == (200, '"1"')
+    refused = await desk.call("POST", "/v1/products", desk.product(category=category, attributes={"volume_ml": "much"}))
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "attributes.volume_ml")
+    sku = await desk.made(category=category, attributes={"volume_ml": 900})
+    assert (await desk.call("PATCH", f"/v1/products/{sku}", {"attributes": {}})).status_code == 422
+    assert (await desk.call("PUT", f"/v1/categories/{category}", rules, If_Match='"7"')).status_code == 412
+    assert (await desk.call("PUT", f"/v1/categories/{category}", {"attributes": {}, "free": True}, If_Match='"1"')).json()["version"] == 2
+    assert (await desk.call("PATCH", f"/v1/products/{sku}", {"attributes": {}})).status_code == 200
+    assert category in [item["name"] for item in (await desk.shop.client.get("/v1/categories?limit=100")).json()["items"]]

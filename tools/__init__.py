@@ -1,0 +1,1 @@
+"""Programs that check the tree, or write parts of it."""
