@@ -1,4 +1,6 @@
-"""What each image holds of Python packages, as CycloneDX 1.6, from the lock: `python .ci/sbom.py build/sbom`. The base image's own packages are not in it."""
+"""What each image holds of Python packages, as CycloneDX 1.6, from the lock: `python .ci/sbom.py build/sbom`. The base
+image's own packages are not in it.
+"""
 
 import re
 import subprocess
@@ -26,23 +28,33 @@ PACKAGE = re.compile(r"^([a-z0-9._-]+)==([^ ;\\]+)(?: ; ([^\\]+))?", re.MULTILIN
 
 def bill(image: str, locked: str) -> Bom:
     bom = Bom()
-    bom.metadata.component = Component(name=f"caravan-{image}", version=version("caravan"), type=ComponentType.CONTAINER)
+    bom.metadata.component = Component(
+        name=f"caravan-{image}", version=version("caravan"), type=ComponentType.CONTAINER
+    )
     found = list(PACKAGE.finditer(locked))
     for package, following in zip(found, [*found[1:], None], strict=True):
         name, number, marker = package.groups()
         if marker and not Marker(marker.strip()).evaluate(LINUX):
             continue
         text = locked[package.end() : following.start() if following else len(locked)]
-        hashes = [HashType(alg=HashAlgorithm.SHA_256, content=digest) for digest in re.findall(r"sha256:([0-9a-f]{64})", text)]
+        hashes = [
+            HashType(alg=HashAlgorithm.SHA_256, content=digest) for digest in re.findall(r"sha256:([0-9a-f]{64})", text)
+        ]
         purl = PackageURL("pypi", None, name, number)
-        bom.components.add(Component(name=name, version=number, type=ComponentType.LIBRARY, purl=purl, bom_ref=str(purl), hashes=hashes))
+        bom.components.add(
+            Component(
+                name=name, version=number, type=ComponentType.LIBRARY, purl=purl, bom_ref=str(purl), hashes=hashes
+            )
+        )
     return bom
 
 
 def main(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for image, extras in IMAGES.items():
-        locked = subprocess.run([Path(__file__).with_name("locked"), *extras], capture_output=True, text=True, check=True).stdout
+        locked = subprocess.run(
+            [Path(__file__).with_name("locked"), *extras], capture_output=True, text=True, check=True
+        ).stdout
         bom = bill(image, locked)
         (folder / f"{image}.cdx.json").write_text(JsonV1Dot6(bom).output_as_string(indent=2))
         print(f"{folder / image}.cdx.json: {len(bom.components)} packages")

@@ -1,4 +1,6 @@
-"""`python -m bench`: rounds of load against a shop of its own, with ceilings and checks; writes bench/results/<date>-<commit>.json and .md."""
+"""`python -m bench`: rounds of load against a shop of its own, with ceilings and checks; writes
+bench/results/<date>-<commit>.json and .md.
+"""
 
 import asyncio
 import json
@@ -32,18 +34,28 @@ def main(
     hot: Annotated[bool, typer.Option("--hot", help="Also a round in which everybody buys the same product.")] = False,
     warm_up: Annotated[float, typer.Option(min=0, help="Seconds of load before each round that don't count.")] = 3,
     idle: Annotated[
-        bool, typer.Option("--idle", help="Also what the shop costs when nobody asks anything of it: 120 s after 60 s of rest.")
+        bool,
+        typer.Option(
+            "--idle", help="Also what the shop costs when nobody asks anything of it: 120 s after 60 s of rest."
+        ),
     ] = False,
-    apart: Annotated[bool, typer.Option("--apart", help="A process for each service, as on brokers; --idle then tells of each.")] = False,
+    apart: Annotated[
+        bool, typer.Option("--apart", help="A process for each service, as on brokers; --idle then tells of each.")
+    ] = False,
     url: Annotated[str, typer.Option(help="Measure a running shop instead; its limits per client must be off.")] = "",
     kafka: Annotated[
-        str, typer.Option(help="With --amqp: a shop with a process per service on this (empty) Kafka, such as 127.0.0.1:9092.")
+        str,
+        typer.Option(
+            help="With --amqp: a shop with a process per service on this (empty) Kafka, such as 127.0.0.1:9092."
+        ),
     ] = "",
     amqp: Annotated[str, typer.Option(help="RabbitMQ, such as amqp://user:password@127.0.0.1/.")] = "",
     management: Annotated[str, typer.Option(help="RabbitMQ's management API; by default beside it.")] = "",
     results: Annotated[Path, typer.Option(help="Folder for the result files.")] = RESULTS,
 ) -> None:
-    """Measure orders a second, accepted and paid. Exit status 1 when a round's books are wrong: a wrong round has no number."""
+    """Measure orders a second, accepted and paid. Exit status 1 when a round's books are wrong: a wrong round has no
+    number.
+    """
     plans = [RoundPlan(int(number), seconds, warm_up, False, min(5.0, seconds)) for number in clients.split(",")]
     plans += [RoundPlan(plans[0].clients, seconds, warm_up, True, min(5.0, seconds))] if hot else []
     result = asyncio.run(run(plans * repeat, idle, url, _read_broker_settings(kafka, amqp, management), apart))
@@ -60,15 +72,23 @@ def main(
 
 def _read_broker_settings(kafka: str, amqp: str, management: str) -> dict[str, str]:
     """The settings of a shop on them."""
-    settings_by_name = {"CARAVAN_KAFKA_URL": kafka, "CARAVAN_RABBITMQ_URL": amqp, "CARAVAN_RABBITMQ_MANAGEMENT_URL": management}
+    settings_by_name = {
+        "CARAVAN_KAFKA_URL": kafka,
+        "CARAVAN_RABBITMQ_URL": amqp,
+        "CARAVAN_RABBITMQ_MANAGEMENT_URL": management,
+    }
     if bool(kafka) != bool(amqp):
         raise typer.BadParameter("--kafka and --amqp go together")
     return {name: value for name, value in settings_by_name.items() if value}
 
 
-async def run(plans: list[RoundPlan], idle: bool, url: str, brokers: Mapping[str, str], apart: bool = False) -> dict[str, Any]:
+async def run(
+    plans: list[RoundPlan], idle: bool, url: str, brokers: Mapping[str, str], apart: bool = False
+) -> dict[str, Any]:
     async with AsyncExitStack() as stack:
-        target = find_running_shop(url) if url else await stack.enter_async_context(start_own_shop(brokers, apart=apart))
+        target = (
+            find_running_shop(url) if url else await stack.enter_async_context(start_own_shop(brokers, apart=apart))
+        )
         http = await stack.enter_async_context(httpx2.AsyncClient(base_url=target.url, timeout=60))
         kernel = settings.load_kernel() if url else settings.Settings(data=target.data or Path())
         api = ApiClient(http, read_operator_secret(kernel), print)
@@ -104,7 +124,9 @@ def find_running_shop(url: str) -> Target:
 
 def read_commit() -> str:
     def run_git(*arguments: str) -> str:
-        completed = subprocess.run(["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+        completed = subprocess.run(
+            ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, check=False
+        )
         return completed.stdout.strip() if completed.returncode == 0 else ""
 
     return (run_git("rev-parse", "--short", "HEAD") or "uncommitted") + (
@@ -118,7 +140,10 @@ async def describe_machine(target: Target) -> dict[str, Any]:
     if servers:
         connection = await asyncpg.connect(servers.database_url)
         try:
-            postgres = {name: await connection.fetchval(f"SHOW {name}") for name in ("server_version", "fsync", "synchronous_commit")}
+            postgres = {
+                name: await connection.fetchval(f"SHOW {name}")
+                for name in ("server_version", "fsync", "synchronous_commit")
+            }
         finally:
             await connection.close()
     memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30

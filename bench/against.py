@@ -1,6 +1,8 @@
-"""`python -m bench.against COMMIT`: this tree and another commit in turns on the same machine, each measured by its own bench; is this one worse?
+"""`python -m bench.against COMMIT`: this tree and another commit in turns on the same machine, each measured by its own
+bench; is this one worse?
 
-A rate of one moment says nothing of another one, so runs come in pairs, their order alternates, and what is compared is the ratio within a pair. The first pair only warms
+A rate of one moment says nothing of another one, so runs come in pairs, their order alternates, and what is compared is
+the ratio within a pair. The first pair only warms
 the machine. Of the other commit's bench nothing is needed but its JSON result.
 """
 
@@ -21,7 +23,9 @@ CACHE = ROOT / "build" / "against"
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A number of a round: where it stands, what part of it is noise, and whether more of it is better; without `noise` it is only shown."""
+    """A number of a round: where it stands, what part of it is noise, and whether more of it is better; without `noise`
+    it is only shown.
+    """
 
     label: str
     path: tuple[str, ...]
@@ -110,7 +114,8 @@ def run_bench(tree: Path, options: Sequence[str]) -> dict[str, Any]:
         files = list(Path(results).glob("*.json"))
         if completed.returncode or len(files) != 1:
             raise SystemExit(
-                f"the bench of {tree} failed (status {completed.returncode}):\n{(completed.stdout + completed.stderr)[-3000:]}"
+                f"the bench of {tree} failed (status "
+                f"{completed.returncode}):\n{(completed.stdout + completed.stderr)[-3000:]}"
             )
         measured: dict[str, Any] = json.loads(files[0].read_text())["rounds"][0]
         return measured
@@ -130,7 +135,10 @@ def compare_pairs(pairs: Sequence[Pair]) -> tuple[str, list[str]]:
         verdict = figure.judge_ratio(median)
         worse += [figure.label] if verdict == "WORSE" else []
         medians = " | ".join(f"{statistics.median(side):.2f}" for side in zip(*measured, strict=True))
-        lines.append(f"| {figure.label} | {medians} | {' '.join(f'{ratio:.2f}' for ratio in ratios)} | {median:.3f} | {verdict} |")
+        lines.append(
+            f"| {figure.label} | {medians} | {' '.join(f'{ratio:.2f}' for ratio in ratios)} | {median:.3f} | "
+            f"{verdict} |"
+        )
     return "\n".join(lines), worse
 
 
@@ -138,7 +146,11 @@ def _summarize_pair(pair: Pair) -> str:
     summaries = []
     for figure in FIGURES[:3]:
         theirs, ours = map(figure.read_from, pair)
-        summaries.append(f"{figure.label} {theirs:.2f} → {ours:.2f}" if theirs is not None and ours is not None else f"{figure.label} –")
+        summaries.append(
+            f"{figure.label} {theirs:.2f} → {ours:.2f}"
+            if theirs is not None and ours is not None
+            else f"{figure.label} –"
+        )
     return ", ".join(summaries)
 
 

@@ -1,4 +1,6 @@
-"""What this machine can do at most, measured beside the shop in the same run: a fixed loop, one INSERT with its commit, and the load task as a process."""
+"""What this machine can do at most, measured beside the shop in the same run: a fixed loop, one INSERT with its commit,
+and the load task as a process.
+"""
 
 import asyncio
 import json
@@ -64,7 +66,9 @@ async def measure_inserts(target: Target, clients: int, seconds: float) -> float
         await admin.execute("DROP DATABASE IF EXISTS bench_ceiling")
         await admin.execute("CREATE DATABASE bench_ceiling")
         try:
-            return await _count_inserts(urlsplit(servers.database_url)._replace(path="/bench_ceiling").geturl(), clients, seconds)
+            return await _count_inserts(
+                urlsplit(servers.database_url)._replace(path="/bench_ceiling").geturl(), clients, seconds
+            )
         finally:
             await admin.execute("DROP DATABASE bench_ceiling WITH (FORCE)")
     finally:
@@ -84,7 +88,9 @@ async def _count_inserts(url: str, clients: int, seconds: float) -> float:
                 count += 1
 
     async with pool:
-        await pool.execute("CREATE TABLE ceiling (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, body text NOT NULL)")
+        await pool.execute(
+            "CREATE TABLE ceiling (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, body text NOT NULL)"
+        )
         ends_at = time.perf_counter() + seconds
         await asyncio.gather(*(insert_rows() for _ in range(clients)))
     return count / seconds

@@ -1,8 +1,12 @@
-"""`python -m bench.consumers KAFKA AMQP`: what a message costs a consumer on real brokers, with its inbox, its effect and its commit; and how late messages are.
+"""`python -m bench.consumers KAFKA AMQP`: what a message costs a consumer on real brokers, with its inbox, its effect
+and its commit; and how late messages are.
 
-A backlog is published first. Then a process of its own handles it, and its CPU seconds are counted from the first message to the last: messages a second of half a
-core are half of messages per CPU second, whatever else runs on the machine. Afterwards it sends messages through its outbox at a fixed rate (open loop) and
-takes them back; the time from the commit's clock to the handler is what a reader sees of outbox, broker and batches together.
+A backlog is published first. Then a process of its own handles it, and its CPU seconds are counted from the first
+message to the last: messages a second of half a
+core are half of messages per CPU second, whatever else runs on the machine. Afterwards it sends messages through its
+outbox at a fixed rate (open loop) and
+takes them back; the time from the commit's clock to the handler is what a reader sees of outbox, broker and batches
+together.
 """
 
 import asyncio
@@ -42,7 +46,9 @@ DEADLINE_SECONDS = 600
 COMMIT_SECONDS = 10
 RESULTS = Path(__file__).parent / "results"
 FASTSTREAM = {"topic": 585, "queue": 972}
-"""FastStream's own published events a second of half a CPU (0.6.0rc0, aiokafka and RabbitMQ): without an inbox, an effect or a database."""
+"""FastStream's own published events a second of half a CPU (0.6.0rc0, aiokafka and RabbitMQ): without an inbox, an
+effect or a database.
+"""
 
 
 class Counted(Event):
@@ -75,7 +81,9 @@ class BenchConsumer:
         consume = Consumers("bench") if batch > 1 else Consumers("bench", linger=0)
 
         @consume(source, batch=batch)
-        async def count_messages(_: ServiceContext[Any, Any], uow: UnitOfWork, deliveries: list[Delivery[Counted | Count]]) -> None:
+        async def count_messages(
+            _: ServiceContext[Any, Any], uow: UnitOfWork, deliveries: list[Delivery[Counted | Count]]
+        ) -> None:
             if not self.message_count:
                 self.started_at, self.cpu_at_start = time.perf_counter(), time.process_time()
             await uow.execute(
@@ -112,7 +120,9 @@ async def measure_consumer(task: dict[str, Any]) -> dict[str, Any]:
     telemetry.configure_logs("error", "text")
     source = make_channel(task["kind"], task["name"])
     reader = BenchConsumer(source, task["batch"])
-    kernel = Settings(kafka_url=task["kafka"], rabbitmq_url=task["amqp"], rabbitmq_management_url=task["management"] or None)
+    kernel = Settings(
+        kafka_url=task["kafka"], rabbitmq_url=task["amqp"], rabbitmq_management_url=task["management"] or None
+    )
     servers = Backends(task["database"], task["redis"], task["secret"])
     async with Process([reader.service], kernel, servers, GET_KEY_SET, "http://bench.invalid") as process:
         database = process.contexts["bench"].database
@@ -129,7 +139,13 @@ async def measure_consumer(task: dict[str, Any]) -> dict[str, Any]:
         await _wait_for_count(reader, task["count"] + int(task["rate"] * task["seconds"]))
         outbox = estimate_percentiles(subtract_buckets(lag_before, _collect_outbox_lag()))
     problems = [] if counted == task["count"] else [f"{counted} effects of {task['count']} messages"]
-    return {"cpu_seconds": cpu, "wall_seconds": wall, "late": compute_percentiles(reader.latencies), "outbox": outbox, "problems": problems}
+    return {
+        "cpu_seconds": cpu,
+        "wall_seconds": wall,
+        "late": compute_percentiles(reader.latencies),
+        "outbox": outbox,
+        "problems": problems,
+    }
 
 
 def _collect_outbox_lag() -> dict[float, float]:
@@ -153,14 +169,20 @@ async def publish_backlog(kernel: Settings, amqp: str, management: str, kind: st
 
 def _encode_numbered(source: Topic | Queue, kind: str, number: int) -> OutgoingMessage:
     key = str(number % KEYS_IN_USE)
-    return encode_message(make_message(kind, number), source, key=key, source="bench", time=utc_now(), traceparent=None, actor=None)
+    return encode_message(
+        make_message(kind, number), source, key=key, source="bench", time=utc_now(), traceparent=None, actor=None
+    )
 
 
-async def run_rounds(kafka: str, amqp: str, management: str, count: int, rate: float, seconds: float, repeat: int) -> list[dict[str, Any]]:
+async def run_rounds(
+    kafka: str, amqp: str, management: str, count: int, rate: float, seconds: float, repeat: int
+) -> list[dict[str, Any]]:
     results = []
     kernel = Settings(kafka_url=kafka, rabbitmq_url=amqp)
     with tempfile.TemporaryDirectory(prefix="caravan-bench-") as folder:
-        async with embedded.start(Path(folder), secret="bench-secret-bench-secret-bench-0", announce=lambda _: None) as started:
+        async with embedded.start(
+            Path(folder), secret="bench-secret-bench-secret-bench-0", announce=lambda _: None
+        ) as started:
             servers = Backends(started.database_url, started.redis_url, "bench-secret-bench-secret-bench-0")
             for kind, batch in [("topic", 100), ("queue", 100), ("topic", 1), ("queue", 1)] * repeat:
                 name = str(new_id())[-12:]
@@ -177,11 +199,25 @@ async def run_rounds(kafka: str, amqp: str, management: str, count: int, rate: f
                     "kafka": kafka,
                     "amqp": amqp,
                 }
-                task |= {"management": management, "database": servers.database_url, "redis": servers.redis_url, "secret": servers.secret}
+                task |= {
+                    "management": management,
+                    "database": servers.database_url,
+                    "redis": servers.redis_url,
+                    "secret": servers.secret,
+                }
                 spins = [measure_spin()]
                 measured = await _run_child_process(task)
                 spins.append(measure_spin())
-                results.append({"kind": kind, "batch": batch, "messages": messages, "rate": rate, "spin_seconds": spins, **measured})
+                results.append(
+                    {
+                        "kind": kind,
+                        "batch": batch,
+                        "messages": messages,
+                        "rate": rate,
+                        "spin_seconds": spins,
+                        **measured,
+                    }
+                )
                 print(format_row(results[-1]), flush=True)
                 await _truncate_tables(servers)
     return results
@@ -189,7 +225,12 @@ async def run_rounds(kafka: str, amqp: str, management: str, count: int, rate: f
 
 async def _run_child_process(task: dict[str, Any]) -> dict[str, Any]:
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "bench.consumers", "--child", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        sys.executable,
+        "-m",
+        "bench.consumers",
+        "--child",
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
     )
     output, _ = await child.communicate(json.dumps(task).encode())  # on stdin: the URLs have passwords
     if child.returncode:
@@ -210,17 +251,25 @@ def format_row(result: dict[str, Any]) -> str:
     half_core_rate = result["messages"] / result["cpu_seconds"] / 2
     late = result["late"]
     times, outbox = (
-        " / ".join(f"{each[name] * 1000:.0f}" for name in ("p50", "p95", "p99") if name in each) for each in (late, result["outbox"])
+        " / ".join(f"{each[name] * 1000:.0f}" for name in ("p50", "p95", "p99") if name in each)
+        for each in (late, result["outbox"])
     )
     spins = " / ".join(f"{each:.3f}" for each in result["spin_seconds"])
     broker = "Kafka" if result["kind"] == "topic" else "RabbitMQ"
     books = "; ".join(result["problems"]) or "right"
-    return f"| {broker}, up to {result['batch']} a transaction | {half_core_rate:,.0f} | {FASTSTREAM[result['kind']]} | {result['cpu_seconds'] / result['messages'] * 1000:.3f} | {result['messages'] / result['wall_seconds']:,.0f} | {outbox} | {times} (n {late['n']:,}) | {spins} | {books} |"
+    return (
+        f"| {broker}, up to {result['batch']} a transaction | {half_core_rate:,.0f} | {FASTSTREAM[result['kind']]} | "
+        f"{result['cpu_seconds'] / result['messages'] * 1000:.3f} | "
+        f"{result['messages'] / result['wall_seconds']:,.0f} | {outbox} | {times} (n {late['n']:,}) | {spins} | "
+        f"{books} |"
+    )
 
 
 HEAD = (
-    "| consumer with inbox, effect, commit | messages a second of half a core | FastStream's figure | CPU ms a message | messages a second, as it ran | "
-    "at a fixed rate, ms, p50 / p95 / p99: commit to taken by the broker (outbox), at most | commit to handler | spin before / after, s | books |\n"
+    "| consumer with inbox, effect, commit | messages a second of half a core | FastStream's figure | CPU ms a "
+    "message | messages a second, as it ran | "
+    "at a fixed rate, ms, p50 / p95 / p99: commit to taken by the broker (outbox), at most | commit to handler | spin "
+    "before / after, s | books |\n"
     "|---|---|---|---|---|---|---|---|---|"
 )
 
@@ -230,14 +279,17 @@ def format_report(results: Sequence[dict[str, Any]], load: Sequence[float]) -> s
         [
             f"# Consumers on real brokers, {datetime.now(UTC).isoformat(timespec='seconds')}",
             "",
-            f"{os.cpu_count()} cores shared with the brokers, Postgres and whatever else ran: load average {load[0]:.1f} before, {os.getloadavg()[0]:.1f} after. Python "
-            f"{platform.python_version()}, {results[0]['rate']:g} messages a second in the second part (open loop), one run each.",
+            f"{os.cpu_count()} cores shared with the brokers, Postgres and whatever else ran: load average "
+            f"{load[0]:.1f} before, {os.getloadavg()[0]:.1f} after. Python "
+            f"{platform.python_version()}, {results[0]['rate']:g} messages a second in the second part (open loop), "
+            "one run each.",
             "",
             HEAD,
             *map(format_row, results),
             "",
             __doc__.split("\n", 2)[2].strip(),
-            "FastStream's figures are its own (0.6.0rc0, half a CPU, 256 MB): from another machine, without an inbox, an effect or a database.",
+            "FastStream's figures are its own (0.6.0rc0, half a CPU, 256 MB): from another machine, without an inbox, "
+            "an effect or a database.",
             "",
         ]
     )
@@ -247,14 +299,18 @@ def main(
     kafka: Annotated[str, typer.Argument(help="Kafka, such as 127.0.0.1:9092.")] = "",
     amqp: Annotated[str, typer.Argument(help="RabbitMQ, such as amqp://user:password@127.0.0.1/.")] = "",
     management: Annotated[str, typer.Option(help="RabbitMQ's management API; by default beside it.")] = "",
-    count: Annotated[int, typer.Option(min=100, help="Messages of the backlog; a tenth where each has its own transaction.")] = 20_000,
+    count: Annotated[
+        int, typer.Option(min=100, help="Messages of the backlog; a tenth where each has its own transaction.")
+    ] = 20_000,
     rate: Annotated[float, typer.Option(min=1, help="Messages a second of the second part.")] = 100,
     seconds: Annotated[float, typer.Option(min=1, help="Length of the second part.")] = 15,
     repeat: Annotated[int, typer.Option(min=1, help="Go through the rounds so many times, interleaved.")] = 1,
     results: Annotated[Path, typer.Option(help="Folder for the result files.")] = RESULTS,
     child: Annotated[bool, typer.Option(hidden=True)] = False,
 ) -> None:
-    """Measure what a message costs a consumer on real brokers, and how late it is. Exit status 1 when effects and messages are not equal in number."""
+    """Measure what a message costs a consumer on real brokers, and how late it is. Exit status 1 when effects and
+    messages are not equal in number.
+    """
     if child:
         print(json.dumps(uvloop.run(measure_consumer(json.load(sys.stdin)))))
         return
@@ -265,7 +321,10 @@ def main(
     text = format_report(measurements, before)
     results.mkdir(parents=True, exist_ok=True)
     commit = (
-        subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False).stdout.strip() or "uncommitted"
+        subprocess.run(
+            ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+        ).stdout.strip()
+        or "uncommitted"
     )
     path = results / f"{datetime.now(UTC):%Y-%m-%d}-{commit}-consumers"
     path.with_suffix(".json").write_text(json.dumps(measurements, indent=1) + "\n")

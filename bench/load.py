@@ -1,6 +1,8 @@
-"""The load generator, a process of its own: reads its task as JSON from stdin, drives keep-alive connections in a closed loop, writes what it saw as JSON to stdout.
+"""The load generator, a process of its own: reads its task as JSON from stdin, drives keep-alive connections in a
+closed loop, writes what it saw as JSON to stdout.
 
-Raw asyncio and httptools: what it costs itself is part of its answer (`cpu_seconds`), and must stay far below what a request costs the shop.
+Raw asyncio and httptools: what it costs itself is part of its answer (`cpu_seconds`), and must stay far below what a
+request costs the shop.
 """
 
 import asyncio
@@ -86,11 +88,19 @@ class LoadGenerator:
         self.requests = 0
 
     def _generate_bodies(self) -> Iterator[tuple[bytes, dict[str, int]]]:
-        address = {"name": "Bench Customer", "street": "1 Measure Street", "city": "London", "postcode": "N1 1AA", "country": "GB"}
+        address = {
+            "name": "Bench Customer",
+            "street": "1 Measure Street",
+            "city": "London",
+            "postcode": "N1 1AA",
+            "country": "GB",
+        }
         for _ in range(1000 if self.task["kind"] == "orders" else 0):
             lines = {
                 sku: self.random.randint(1, 3)
-                for sku in self.random.sample(self.task["skus"], min(len(self.task["skus"]), self.random.randint(1, MAX_LINES)))
+                for sku in self.random.sample(
+                    self.task["skus"], min(len(self.task["skus"]), self.random.randint(1, MAX_LINES))
+                )
             }
             order = {
                 "lines": [{"sku": sku, "quantity": quantity} for sku, quantity in lines.items()],
@@ -99,7 +109,9 @@ class LoadGenerator:
             }
             yield json.dumps(order).encode(), lines
 
-    async def run_client(self, number: int, ends_at: float, on_response: Callable[[int, bytes, float, int], None]) -> None:
+    async def run_client(
+        self, number: int, ends_at: float, on_response: Callable[[int, bytes, float, int], None]
+    ) -> None:
         connection = HttpConnection()
         request = self._generate_orders(number) if self.task["kind"] == "orders" else self._generate_gets()
         while time.perf_counter() < ends_at:
@@ -154,7 +166,9 @@ class LoadGenerator:
             order, accepted_at, _, _ = self.accepted[-1]
             status = ""
             while status not in PAID and time.time() - accepted_at < 60:
-                code, response = await connection.send_request(self.host, self.port, f"GET /v1/orders/{order} {head}".encode())
+                code, response = await connection.send_request(
+                    self.host, self.port, f"GET /v1/orders/{order} {head}".encode()
+                )
                 status = json.loads(response).get("status", "") if code == 200 else ""
                 if status not in PAID:
                     await asyncio.sleep(POLL_SECONDS)
@@ -170,7 +184,9 @@ class LoadGenerator:
         began, cpu = time.time(), time.process_time()
         ends_at = time.perf_counter() + self.task["seconds"]
         watching = [self.watch_payments(ends_at)] if self.task.get("staff") else []
-        await asyncio.gather(*(self.run_client(number, ends_at, self._record_response) for number in clients), *watching)
+        await asyncio.gather(
+            *(self.run_client(number, ends_at, self._record_response) for number in clients), *watching
+        )
         return {
             "began": began,
             "seconds": self.task["seconds"],

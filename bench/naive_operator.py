@@ -1,6 +1,8 @@
-"""What people write first with kopf, to compare with: a handler and a timer per object, each asking the broker for this one topic and writing its status.
+"""What people write first with kopf, to compare with: a handler and a timer per object, each asking the broker for this
+one topic and writing its status.
 
-Run by `python -m bench.operator`; it serves KafkaTopics of one namespace, ignores connections, and takes the broker from its first argument.
+Run by `python -m bench.operator`; it serves KafkaTopics of one namespace, ignores connections, and takes the broker
+from its first argument.
 """
 
 import asyncio
@@ -44,12 +46,20 @@ def build_registry(bootstrap: str) -> kopf.OperatorRegistry:
             await call_broker(admin.describe_topics(TopicCollection([topic])))
         except KafkaException:
             await call_broker(
-                admin.create_topics([NewTopic(topic, num_partitions=spec["partitions"], replication_factor=spec.get("replicas", -1))])
+                admin.create_topics(
+                    [NewTopic(topic, num_partitions=spec["partitions"], replication_factor=spec.get("replicas", -1))]
+                )
             )
         await call_broker(admin.describe_configs([ConfigResource(ConfigResource.Type.TOPIC, topic)]))
         COUNTS["passes"] += 1
         COUNTS["kubernetes_writes"] += 1
-        ready = {"type": "Ready", "status": "True", "reason": "Ready", "message": "", "lastTransitionTime": "2030-01-01T00:00:00Z"}
+        ready = {
+            "type": "Ready",
+            "status": "True",
+            "reason": "Ready",
+            "message": "",
+            "lastTransitionTime": "2030-01-01T00:00:00Z",
+        }
         patch.status["conditions"] = [ready]
 
     return handlers

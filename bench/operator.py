@@ -1,6 +1,8 @@
-"""`python -m bench.operator`: the operator against a real API server and a real Kafka, next to a naive kopf operator in the same run.
+"""`python -m bench.operator`: the operator against a real API server and a real Kafka, next to a naive kopf operator in
+the same run.
 
-Needs KUBECONFIG with the CRDs installed (`caravan-operator crds | kubectl apply --server-side -f -`) and a Kafka. It makes namespaces and topics, and deletes them.
+Needs KUBECONFIG with the CRDs installed (`caravan-operator crds | kubectl apply --server-side -f -`) and a Kafka. It
+makes namespaces and topics, and deletes them.
 """
 
 import asyncio
@@ -41,8 +43,12 @@ LIMITS = {
 
 def main(
     kafka: Annotated[str, typer.Option(help="Bootstrap server, reachable under its advertised address.")],
-    resources: Annotated[int, typer.Option(min=10, help="KafkaTopics that are created at once, for both operators.")] = 1000,
-    restart: Annotated[int, typer.Option(min=0, help="Resources that are there at the restart; 0 leaves that out.")] = 10_000,
+    resources: Annotated[
+        int, typer.Option(min=10, help="KafkaTopics that are created at once, for both operators.")
+    ] = 1000,
+    restart: Annotated[
+        int, typer.Option(min=0, help="Resources that are there at the restart; 0 leaves that out.")
+    ] = 10_000,
     naive: Annotated[bool, typer.Option("--naive/--no-naive", help="Also measure the naive operator.")] = True,
     results: Annotated[Path, typer.Option(help="Folder for the result files.")] = RESULTS,
 ) -> None:
@@ -85,7 +91,17 @@ async def _measure_caravan(kubernetes: Kubernetes, kafka: str, resources: int, r
             "--own-namespace",
             space.name,
         ]
-        arguments += ["--sweep", str(SWEEP), "--log-level", "warning", "--lease", "30", "--snapshots-port", "0", "--port"]
+        arguments += [
+            "--sweep",
+            str(SWEEP),
+            "--log-level",
+            "warning",
+            "--lease",
+            "30",
+            "--snapshots-port",
+            "0",
+            "--port",
+        ]
         result: dict[str, Any] = {"resources": resources}
         async with _run_process([*arguments, str(port := _find_free_port())]) as process:
             await _wait_for_answer(f"http://127.0.0.1:{port}/readyz")
@@ -103,7 +119,9 @@ async def _measure_caravan(kubernetes: Kubernetes, kafka: str, resources: int, r
 
 
 async def _measure_restart(space: "TopicNamespace", arguments: list[str], port: int, restart: int) -> dict[str, Any]:
-    """From the start of the process until everything was compared with the broker once; meanwhile some new resources."""
+    """From the start of the process until everything was compared with the broker once; meanwhile some new
+    resources.
+    """
     started = time.monotonic()
     async with _run_process(arguments) as process:
         await _wait_for_answer(f"http://127.0.0.1:{port}/metrics")
@@ -117,14 +135,18 @@ async def _measure_restart(space: "TopicNamespace", arguments: list[str], port: 
             "new_during_full_pass_p95_seconds": _compute_p95(times),
             "new_during_full_pass": len(times),
             "restart_rss_mib": _read_rss(process),
-            "restart_peak_rss_mib": round(int(Path(f"/proc/{process.pid}/status").read_text().partition("VmHWM:")[2].split()[0]) / 1024, 1),
+            "restart_peak_rss_mib": round(
+                int(Path(f"/proc/{process.pid}/status").read_text().partition("VmHWM:")[2].split()[0]) / 1024, 1
+            ),
         }
 
 
 async def _measure_naive(kubernetes: Kubernetes, kafka: str, resources: int) -> dict[str, Any]:
     async with _create_namespace(kubernetes, kafka) as space:
         port = _find_free_port()
-        async with _run_process([sys.executable, "-m", "bench.naive_operator", kafka, space.name, str(port)]) as process:
+        async with _run_process(
+            [sys.executable, "-m", "bench.naive_operator", kafka, space.name, str(port)]
+        ) as process:
             await _wait_for_answer(f"http://127.0.0.1:{port}/counts")
             result = {"resources": resources} | await _measure_creation(space, resources)
             async with httpx2.AsyncClient() as client:
@@ -148,22 +170,38 @@ class TopicNamespace:
         return TOPICS.format(self.name)
 
     async def create_connection(self, kafka: str) -> None:
-        body = {"apiVersion": "messaging.caravan.dev/v1alpha1", "kind": "KafkaConnection", "metadata": {"name": "kafka"}}
+        body = {
+            "apiVersion": "messaging.caravan.dev/v1alpha1",
+            "kind": "KafkaConnection",
+            "metadata": {"name": "kafka"},
+        }
         await self.kubernetes.request(
             "POST", self.path.replace("kafkatopics", "kafkaconnections"), body | {"spec": {"bootstrapServers": [kafka]}}
         )
 
     async def create_topic(self, number: int) -> str:
         name = f"{self.name}-{number}"
-        spec = {"connectionRef": {"name": "kafka"}, "partitions": 1, "config": {"retention": "24h"}, "deletionPolicy": "Retain"}
-        body = {"apiVersion": "messaging.caravan.dev/v1alpha1", "kind": "KafkaTopic", "metadata": {"name": name}, "spec": spec}
+        spec = {
+            "connectionRef": {"name": "kafka"},
+            "partitions": 1,
+            "config": {"retention": "24h"},
+            "deletionPolicy": "Retain",
+        }
+        body = {
+            "apiVersion": "messaging.caravan.dev/v1alpha1",
+            "kind": "KafkaTopic",
+            "metadata": {"name": name},
+            "spec": spec,
+        }
         await self.kubernetes.request("POST", self.path, body)
         self.names.append(name)
         return name
 
 
 async def _measure_creation(space: TopicNamespace, count: int) -> dict[str, Any]:
-    """Create all as fast as the API server takes them; per resource the time from its creation until a watch says that it is Ready."""
+    """Create all as fast as the API server takes them; per resource the time from its creation until a watch says that
+    it is Ready.
+    """
     created: dict[str, float] = {}
     ready: dict[str, float] = {}
     done = asyncio.Event()
@@ -204,14 +242,20 @@ async def _create_topics(space: TopicNamespace, first: int, last: int) -> None:
 async def _watch_ready(space: TopicNamespace, ready: dict[str, float], done: asyncio.Event, count: int) -> None:
     login = load_credentials()
     connector = aiohttp.TCPConnector(ssl=login.as_ssl_context())
-    async with aiohttp.ClientSession(connector=connector, headers=login.as_http_headers(), read_bufsize=2**22) as session:
+    async with aiohttp.ClientSession(
+        connector=connector, headers=login.as_http_headers(), read_bufsize=2**22
+    ) as session:
         timeout = aiohttp.ClientTimeout(total=None, sock_read=None)
         while True:  # the server ends a watch when it likes; the next one begins with what there is
-            async with session.get(f"{str(login.server).rstrip('/')}{space.path}?watch=true", timeout=timeout) as answer:
+            async with session.get(
+                f"{str(login.server).rstrip('/')}{space.path}?watch=true", timeout=timeout
+            ) as answer:
                 async for line in answer.content:
                     topic = json.loads(line)["object"]
                     status = topic.get("status")
-                    conditions = status.get("conditions", ()) if isinstance(status, dict) else ()  # of an error it is a word
+                    conditions = (
+                        status.get("conditions", ()) if isinstance(status, dict) else ()
+                    )  # of an error it is a word
                     if any(each["type"] == "Ready" and each["status"] == "True" for each in conditions):
                         ready.setdefault(topic["metadata"]["name"], time.monotonic())
                     if len(ready) >= count:
@@ -319,7 +363,9 @@ async def _create_namespace(kubernetes: Kubernetes, kafka: str) -> AsyncIterator
         await kubernetes.request("DELETE", space.path, retry_seconds=300)
         await kubernetes.request("DELETE", f"/api/v1/namespaces/{space.name}")
         admin = Kafka(KafkaLogin({"bootstrap.servers": kafka}, ()), {}, lambda: None)
-        await admin.apply_actions([(DeleteTopic(name),) for name in await admin.list_topics() if name.startswith(space.name)])
+        await admin.apply_actions(
+            [(DeleteTopic(name),) for name in await admin.list_topics() if name.startswith(space.name)]
+        )
         await admin.close()
 
 

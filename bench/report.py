@@ -20,15 +20,24 @@ def render_markdown(result: dict[str, Any]) -> str:
         ("202: p50 / p95 / p99, ms", lambda r: _format_times(r["answer_seconds"])),
         ("202 to paid: p50 / p95 / p99, ms", lambda r: _format_times(r["paid_seconds"])),
         ("202 to reads as paid: p50 / p95, ms", lambda r: _format_times(r["read_as_paid_seconds"])),
-        ("commit to taken by the bus (outbox), at most: p50 / p95 / p99, ms", lambda r: _format_times(r["outbox_seconds"]["all"])),
+        (
+            "commit to taken by the bus (outbox), at most: p50 / p95 / p99, ms",
+            lambda r: _format_times(r["outbox_seconds"]["all"]),
+        ),
         ("not yet paid at the end", lambda r: f"{r['backlog_share_at_end']:.2%}"),
         ("seconds until all were paid", lambda r: _format_number(r["backlog_seconds"], 2)),
         ("memory of the whole shop, MiB", lambda r: _format_number((r["memory_mib"] or {}).get("all"))),
         ("SQL statements an order", lambda r: _format_number(r["cost_per_order"]["sql_statements"], 1)),
         ("CPU ms an order: app / Postgres / Redis", lambda r: _format_cpu(r["cost_per_order"])),
         ("commits / messages / reads and writes of the app an order", lambda r: _format_counts(r["cost_per_order"])),
-        ("CPU ms of the app for an invoice, drawn when asked for", lambda r: _format_number(r.get("invoice_cpu_ms"), 2)),
-        ("ceiling: empty endpoint, requests a second", lambda r: _format_number(r["ceilings"]["empty_endpoint_per_second"])),
+        (
+            "CPU ms of the app for an invoice, drawn when asked for",
+            lambda r: _format_number(r.get("invoice_cpu_ms"), 2),
+        ),
+        (
+            "ceiling: empty endpoint, requests a second",
+            lambda r: _format_number(r["ceilings"]["empty_endpoint_per_second"]),
+        ),
         ("ceiling: INSERT + commit a second", lambda r: _format_number(r["ceilings"]["insert_commit_per_second"])),
         ("spin loop before / after, s", lambda r: " / ".join(f"{seconds:.3f}" for seconds in r["spin_seconds"])),
         ("load generator, CPU ms a request", lambda r: _format_number(r["load_generator_cpu_ms_per_request"], 3)),
@@ -40,7 +49,8 @@ def render_markdown(result: dict[str, Any]) -> str:
         "",
         f"{machine['cores']} cores, {machine['memory_gib']} GiB, Python {machine['python']}, {machine['system']}; "
         + (
-            f"Postgres {postgres['server_version']}, fsync {postgres['fsync']}, synchronous_commit {postgres['synchronous_commit']}; "
+            f"Postgres {postgres['server_version']}, fsync {postgres['fsync']}, synchronous_commit "
+            f"{postgres['synchronous_commit']}; "
             if postgres
             else ""
         )
@@ -54,7 +64,11 @@ def render_markdown(result: dict[str, Any]) -> str:
         *_format_idle(result),
         NOTES,
     ]
-    problems = [f"- {head}: {problem}" for head, each in zip(heads, result["rounds"], strict=True) for problem in each["problems"]]
+    problems = [
+        f"- {head}: {problem}"
+        for head, each in zip(heads, result["rounds"], strict=True)
+        for problem in each["problems"]
+    ]
     return "\n".join([*lines, *(["## Problems", "", *problems, ""] if problems else [])])
 
 
@@ -62,11 +76,21 @@ def _format_idle(result: dict[str, Any]) -> list[str]:
     idle = result.get("idle")
     if not idle:
         return []
-    shares = ", ".join(f"{part} {_format_number(idle[f'{part}_percent'], 2)} %" for part in ("app", "postgres", "redis"))
-    lines = [f"At rest, of one core: {shares}; {_format_number(idle['sql_statements_per_second'], 1)} SQL statements a second.", ""]
+    shares = ", ".join(
+        f"{part} {_format_number(idle[f'{part}_percent'], 2)} %" for part in ("app", "postgres", "redis")
+    )
+    lines = [
+        f"At rest, of one core: {shares}; {_format_number(idle['sql_statements_per_second'], 1)} SQL statements a "
+        "second.",
+        "",
+    ]
     services = idle.get("services_percent") or {}
     if services:
-        lines += [f"Of these by process: {', '.join(f'{name} {_format_number(share, 2)} %' for name, share in services.items())}.", ""]
+        lines += [
+            "Of these by process: "
+            f"{', '.join(f'{name} {_format_number(share, 2)} %' for name, share in services.items())}.",
+            "",
+        ]
     return lines
 
 

@@ -24,7 +24,9 @@ LEDGERS = 200
 INVOICES = 100
 REST_SECONDS = 60.0
 IDLE_SECONDS = 120.0
-"""So many orders are compared with the payment provider's books, and so many pages of stock movements are read, per round."""
+"""So many orders are compared with the payment provider's books, and so many pages of stock movements are read, per
+round.
+"""
 OPEN_STATUSES = ("created", "reserved")
 FINAL_STATUSES = frozenset({"delivered"})
 DRAIN_SECONDS = 180.0
@@ -57,7 +59,9 @@ async def prepare_shop(api: ApiClient) -> list[str]:
     await api.send_request("POST", "/v1/stock/movements", body={"movements": movements}, key="bench stock")
     emails = [f"bench-{number}@bench.example" for number in range(CUSTOMERS)]
     for email in emails:
-        await api.send_request("POST", "/v1/users/invitations", body={"email": email, "name": "Bench Customer", "role": "customer"})
+        await api.send_request(
+            "POST", "/v1/users/invitations", body={"email": email, "name": "Bench Customer", "role": "customer"}
+        )
     return emails
 
 
@@ -95,11 +99,16 @@ async def measure_round(api: ApiClient, target: Target, emails: Sequence[str], p
         "accepted": len(accepted),
         "accepted_per_second": len(accepted) / plan.seconds,
         "answer_seconds": compute_percentiles([seconds for _, _, seconds, _ in accepted]),
-        "paid_per_second": sum(moment <= end for moment, _ in payments) / max(1, len(payments)) * len(accepted) / plan.seconds,
+        "paid_per_second": sum(moment <= end for moment, _ in payments)
+        / max(1, len(payments))
+        * len(accepted)
+        / plan.seconds,
         "paid_seconds": compute_percentiles([seconds for _, seconds in payments]),
         "read_as_paid_seconds": compute_percentiles(loaded["watched"]),
         "backlog_share_at_end": sum(moment > end for moment, _ in payments) / max(1, len(payments)),
-        "backlog_seconds": None if backlog is None else max((moment - end for moment, _ in payments if moment > end), default=0.0),
+        "backlog_seconds": None
+        if backlog is None
+        else max((moment - end for moment, _ in payments if moment > end), default=0.0),
         "memory_mib": _find_peak(memories),
         "outbox_seconds": _summarize_outbox(before, after),
         "cost_per_order": _compute_order_cost(before, after, len(accepted) + len(warm_up_orders)),
@@ -127,7 +136,9 @@ async def _build_task(api: ApiClient, target: Target, emails: Sequence[str], pla
 
 
 async def _measure_invoices(api: ApiClient, target: Target, orders: Sequence[str]) -> float | None:
-    """CPU ms of the app for an invoice that is asked for the first time. The orders' own cost holds no drawing: nothing is drawn ahead."""
+    """CPU ms of the app for an invoice that is asked for the first time. The orders' own cost holds no drawing: nothing
+    is drawn ahead.
+    """
     before = (await measure_cost(target)).app_cpu
     for order_id in orders:
         await api.send_request("GET", f"/v1/orders/{order_id}/invoice")
@@ -136,7 +147,9 @@ async def _measure_invoices(api: ApiClient, target: Target, orders: Sequence[str
 
 
 async def measure_idle(target: Target, rest: float = REST_SECONDS, seconds: float = IDLE_SECONDS) -> dict[str, Any]:
-    """Percent of a core that the parts take, and SQL statements a second, when nobody asks anything. CPU time, so that other work on the machine hardly matters."""
+    """Percent of a core that the parts take, and SQL statements a second, when nobody asks anything. CPU time, so that
+    other work on the machine hardly matters.
+    """
     await asyncio.sleep(rest)
     before, started = await measure_cost(target), time.monotonic()
     await asyncio.sleep(seconds)
@@ -185,7 +198,9 @@ def _compute_order_cost(before: Cost, after: Cost, orders: int) -> dict[str, flo
 
 def _summarize_outbox(before: Cost, after: Cost) -> dict[str, dict[str, float]]:
     """By service, and of all."""
-    buckets = {service: subtract_buckets(before.outbox.get(service, {}), bounds) for service, bounds in after.outbox.items()}
+    buckets = {
+        service: subtract_buckets(before.outbox.get(service, {}), bounds) for service, bounds in after.outbox.items()
+    }
     totals = [bounds for bounds in buckets.values() if bounds]
     buckets["all"] = {bound: sum(bounds[bound] for bounds in totals) for bound in (totals[0] if totals else {})}
     return {service: estimate_percentiles(bounds) for service, bounds in buckets.items()}
@@ -264,7 +279,11 @@ async def _check_money(api: ApiClient, order_id: str) -> list[str]:
     ours = [capture["amount"]["amount"] for capture in (await api.fetch_json(f"/v1/payments/{order_id}"))["captures"]]
     ledger = (await api.fetch_json(f"/v1/payments/{order_id}/provider-ledger"))["items"]
     theirs = [entry["amount"]["amount"] for entry in ledger if entry["outcome"] == "captured"]
-    return [] if ours == theirs == [total] else [f"order {order_id} costs {total}, captured {ours}, at the provider {theirs}"]
+    return (
+        []
+        if ours == theirs == [total]
+        else [f"order {order_id} costs {total}, captured {ours}, at the provider {theirs}"]
+    )
 
 
 async def _list_stored(api: ApiClient, since: float) -> dict[str, str]:

@@ -1,4 +1,6 @@
-"""The shop under test as processes: started on a folder and port of its own, and what it costs in memory, CPU and SQL statements."""
+"""The shop under test as processes: started on a folder and port of its own, and what it costs in memory, CPU and SQL
+statements.
+"""
 
 import asyncio
 import os
@@ -26,7 +28,9 @@ from services.registry import SERVICES
 
 START_SECONDS = 120
 STOP_SECONDS = 60
-UNLIMITED = {f"GATEWAY_{what}_PER_MINUTE": "100000000" for what in ("AUTH", "REGISTRATION", "ORDERS", "WRITES", "READS")}
+UNLIMITED = {
+    f"GATEWAY_{what}_PER_MINUTE": "100000000" for what in ("AUTH", "REGISTRATION", "ORDERS", "WRITES", "READS")
+}
 """The gateway's limits guard it against one client; here one client is the whole town."""
 
 
@@ -49,25 +53,42 @@ class Target:
 
 @asynccontextmanager
 async def start_own_shop(brokers: Mapping[str, str], *, apart: bool = False) -> AsyncIterator[Target]:
-    """An empty shop in a temporary folder, stopped and removed afterwards: `caravan up`, or, `apart` or on brokers, a process per service."""
+    """An empty shop in a temporary folder, stopped and removed afterwards: `caravan up`, or, `apart` or on brokers, a
+    process per service.
+    """
     apart = apart or bool(brokers)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     folder = Path(tempfile.mkdtemp(prefix="caravan-bench-"))
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CARAVAN_")}
-    environment |= {"CARAVAN_DATA": str(folder / "shop"), "CARAVAN_PORT": str(port), "CARAVAN_SEED": "none", **UNLIMITED, **brokers}
+    environment |= {
+        "CARAVAN_DATA": str(folder / "shop"),
+        "CARAVAN_PORT": str(port),
+        "CARAVAN_SEED": "none",
+        **UNLIMITED,
+        **brokers,
+    }
     running: list[subprocess.Popen[bytes]] = []
     try:
         for name in SERVICES if apart else ("",):
             own_settings = {"CARAVAN_PORT": str(port if name == "gateway" else 0)} if name else {}
-            running.append(_start_process(["run", name] if name else ["up"], environment | own_settings, folder / f"{name}log"))
+            running.append(
+                _start_process(["run", name] if name else ["up"], environment | own_settings, folder / f"{name}log")
+            )
             if len(running) < len(SERVICES) and name:
-                await _wait_for_listening(running[-1], folder / f"{name}log")  # the first one starts the database, which the others join
+                await _wait_for_listening(
+                    running[-1], folder / f"{name}log"
+                )  # the first one starts the database, which the others join
         await _wait_for_ready(f"http://127.0.0.1:{port}", running[-1], folder / f"{name}log")
         logs = [folder / f"{name}log" for name in SERVICES] if apart else []
         addresses = tuple(re.findall(r"listening on (\S+)", log.read_text())[0] for log in logs)
-        yield Target(f"http://127.0.0.1:{port}", folder / "shop", tuple(process.pid for process in running) if apart else (), addresses)
+        yield Target(
+            f"http://127.0.0.1:{port}",
+            folder / "shop",
+            tuple(process.pid for process in running) if apart else (),
+            addresses,
+        )
     finally:
         for process in reversed(running):
             process.terminate()
@@ -84,7 +105,9 @@ async def start_own_shop(brokers: Mapping[str, str], *, apart: bool = False) -> 
 
 def _start_process(arguments: Sequence[str], environment: dict[str, str], log: Path) -> subprocess.Popen[bytes]:
     with open(log, "wb") as output:
-        return subprocess.Popen([sys.executable, "-m", "cli", *arguments], env=environment, stdout=output, stderr=subprocess.STDOUT)
+        return subprocess.Popen(
+            [sys.executable, "-m", "cli", *arguments], env=environment, stdout=output, stderr=subprocess.STDOUT
+        )
 
 
 async def _wait_for_listening(process: subprocess.Popen[bytes], log: Path) -> None:
@@ -100,7 +123,9 @@ async def _wait_for_ready(url: str, process: subprocess.Popen[bytes], log: Path)
     async with httpx2.AsyncClient(base_url=url, timeout=5) as client:
         while time.monotonic() < end and process.poll() is None:
             try:
-                if (await client.get("/readyz")).status_code == 200 and (await client.get("/v1/products")).status_code == 200:
+                if (await client.get("/readyz")).status_code == 200 and (
+                    await client.get("/v1/products")
+                ).status_code == 200:
                     return
             except httpx2.TransportError:
                 pass
@@ -110,7 +135,10 @@ async def _wait_for_ready(url: str, process: subprocess.Popen[bytes], log: Path)
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """CPU seconds (of all services and of each that has its own process), SQL statements, commits of Postgres, messages that a bus took, reads and writes of the app and, by service, messages that left an outbox within so many seconds, since the processes began. None where it can't be seen."""
+    """CPU seconds (of all services and of each that has its own process), SQL statements, commits of Postgres, messages
+    that a bus took, reads and writes of the app and, by service, messages that left an outbox within so many seconds,
+    since the processes began. None where it can't be seen.
+    """
 
     app_cpu: float | None
     postgres_cpu: float | None
@@ -159,7 +187,9 @@ async def measure_cost(target: Target) -> Cost:
         messages=messages,
         io_calls=_count_io_calls(servers.get("app", [])),
         outbox=dict(outbox),
-        services={name: _sum_cpu_seconds([psutil.Process(pid)]) for name, pid in zip(SERVICES, target.processes, strict=False)},
+        services={
+            name: _sum_cpu_seconds([psutil.Process(pid)]) for name, pid in zip(SERVICES, target.processes, strict=False)
+        },
     )
 
 

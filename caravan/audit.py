@@ -1,6 +1,8 @@
-"""The audit log: who did what to what, written in the unit of work of the deed itself, on a topic of its own with long retention.
+"""The audit log: who did what to what, written in the unit of work of the deed itself, on a topic of its own with long
+retention.
 
-What is done outside a database, such as to the queues of jobs, is written down before (`begun`) and after it (what came of it).
+What is done outside a database, such as to the queues of jobs, is written down before (`begun`) and after it (what came
+of it).
 """
 
 from datetime import timedelta
@@ -12,7 +14,9 @@ from caravan.messages import Delivery, Event, Topic
 
 
 class AuditRecorded(Event):
-    """One deed. `actor` is `<role>:<id>` (or `<who> for <role>:<id>`), `target` what it was done to, such as `product:MUG`."""
+    """One deed. `actor` is `<role>:<id>` (or `<who> for <role>:<id>`), `target` what it was done to, such as
+    `product:MUG`.
+    """
 
     actor: str
     action: str
@@ -46,13 +50,16 @@ def record_audit(
     caused_by: Delivery[Any] | None = None,
     **details: Any,
 ) -> None:
-    """Record a deed (`price.changed`, `login.failed`) of the present caller, or of `actor`. Never put a secret into the details. `due`: the message that it is
+    """Record a deed (`price.changed`, `login.failed`) of the present caller, or of `actor`. Never put a secret into the
+    details. `due`: the message that it is
     done for, in whose trace it stays; the caller of that message is who did it."""
     actor_name = actor or (caused_by.actor if caused_by else None) or telemetry.actor.get() or "anonymous"
     trace_id = caused_by.traceparent[3:35] if caused_by and caused_by.traceparent else telemetry.get_trace_id()
     uow.emit(
         AUDIT,
-        AuditRecorded(actor=actor_name, action=action, target=target, result=result, details=details, trace_id=trace_id),
+        AuditRecorded(
+            actor=actor_name, action=action, target=target, result=result, details=details, trace_id=trace_id
+        ),
         key=target,
         caused_by=caused_by,
     )

@@ -1,6 +1,8 @@
-"""Who is calling: access tokens are verified here, in the gateway and again in each service, with the issuer's published keys.
+"""Who is calling: access tokens are verified here, in the gateway and again in each service, with the issuer's
+published keys.
 
-One rule for keys and algorithms: EdDSA only, the key chosen by `kid` among those the issuer publishes; whatever else a token's header says is ignored.
+One rule for keys and algorithms: EdDSA only, the key chosen by `kid` among those the issuer publishes; whatever else a
+token's header says is ignored.
 """
 
 import asyncio
@@ -42,7 +44,9 @@ INTERNAL_TOKEN_SECONDS = 60
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The verified caller. `subject` is the user's id (or the client's name); `actor` is who acts in the user's name, if anyone."""
+    """The verified caller. `subject` is the user's id (or the client's name); `actor` is who acts in the user's name,
+    if anyone.
+    """
 
     subject: str
     role: Role
@@ -73,7 +77,8 @@ class Caller:
 
 
 class TokenVerifier:
-    """Checks access tokens. `fetch_keys` returns the issuer's JWK set with its name: `{"issuer": ..., "keys": [...]}`; it is asked again for an unknown
+    """Checks access tokens. `fetch_keys` returns the issuer's JWK set with its name: `{"issuer": ..., "keys": [...]}`;
+    it is asked again for an unknown
     `kid`, at most every few seconds."""
 
     def __init__(self, fetch_keys: Callable[[], Awaitable[dict[str, Any]]]) -> None:
@@ -124,7 +129,9 @@ class TokenVerifier:
         now = time.monotonic()
         if self._keys is None:
             return True
-        return now - self._requested_at > REFETCH_SECONDS and (kid not in self._key_ids or now - self._fetched_at > KEY_LIFETIME_SECONDS)
+        return now - self._requested_at > REFETCH_SECONDS and (
+            kid not in self._key_ids or now - self._fetched_at > KEY_LIFETIME_SECONDS
+        )
 
     async def _refresh_keys(self) -> None:
         self._requested_at = time.monotonic()
@@ -142,7 +149,8 @@ class TokenVerifier:
 
 @contextmanager
 def _reraise_unauthorized(reason: str) -> Iterator[None]:
-    """Whatever reading a stranger's token raises is a refusal: parsers have more kinds of errors than anybody lists. Only for what reads, not for
+    """Whatever reading a stranger's token raises is a refusal: parsers have more kinds of errors than anybody lists.
+    Only for what reads, not for
     what fetches keys, whose failures are the shop's own."""
     try:
         yield
@@ -170,9 +178,15 @@ def _build_caller(claims: dict[str, Any], issuer: str, now: float) -> tuple[Call
     if not isinstance(begins, int | float) or not begins - LEEWAY_SECONDS <= now:
         raise Unauthorized("the token is not valid yet")
     audience = claims.get("aud")
-    if claims.get("iss") != issuer or not (audience == AUDIENCE or (isinstance(audience, list) and AUDIENCE in audience)):
+    if claims.get("iss") != issuer or not (
+        audience == AUDIENCE or (isinstance(audience, list) and AUDIENCE in audience)
+    ):
         raise Unauthorized("the token was not issued for this shop")
-    if claims.get("typ") != "access" or claims.get("role") not in (*ROLE_RANK, "service") or not isinstance(claims.get("sub"), str):
+    if (
+        claims.get("typ") != "access"
+        or claims.get("role") not in (*ROLE_RANK, "service")
+        or not isinstance(claims.get("sub"), str)
+    ):
         raise Unauthorized("the token is not an access token")
     actor = claims.get("act")
     return (
@@ -218,12 +232,15 @@ def read_bearer_token(request: Request) -> str | None:
 
 
 class RoleRequirement(SecurityBase):
-    """The FastAPI dependency of a protected route. Its role stands in the route's OpenAPI `security` and is read by the test of the whole matrix."""
+    """The FastAPI dependency of a protected route. Its role stands in the route's OpenAPI `security` and is read by the
+    test of the whole matrix.
+    """
 
     def __init__(self, role: Role) -> None:
         self.role: Role = role
         self.model = HTTPBearer(
-            bearerFormat="JWT", description="An access token of `POST /v1/auth/token`; beside it the role that is needed."
+            bearerFormat="JWT",
+            description="An access token of `POST /v1/auth/token`; beside it the role that is needed.",
         )
         self.scheme_name = "bearer"
 

@@ -1,6 +1,7 @@
 """How one service asks another: typed operations, declared in the owner's `client.py`, served by its use cases.
 
-In one process the use case is called directly; otherwise it is an HTTP call to `/internal/<service>/<operation>`. Both have a deadline that callers pass
+In one process the use case is called directly; otherwise it is an HTTP call to `/internal/<service>/<operation>`. Both
+have a deadline that callers pass
 down and a circuit breaker per target. Only operations that say `repeatable` are tried again, within a retry budget.
 """
 
@@ -44,7 +45,9 @@ Res = TypeVar("Res", bound=BaseModel)
 ATTEMPTS = 3
 BACKOFF_SECONDS = 0.05
 MAX_ENDPOINTS = 5
-"""Most that one request tries because connections to others were lost; that is no retry by the budget: nobody has worked on it."""
+"""Most that one request tries because connections to others were lost; that is no retry by the budget: nobody has
+worked on it.
+"""
 MIN_BLAME_SECONDS = 1.0
 """Who was given less time than this is not blamed for its silence."""
 
@@ -52,11 +55,15 @@ deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
 """Loop time by which the work in hand must be done; calls never wait longer."""
 
 authorization: ContextVar[str | None] = ContextVar("authorization", default=None)
-"""The caller's own Authorization header, passed on so that the callee sees the user's rights beside the service's identity."""
+"""The caller's own Authorization header, passed on so that the callee sees the user's rights beside the service's
+identity.
+"""
 
 
 async def verify_forwarded_caller(verifier: TokenVerifier, role: Role | None = None) -> Caller:
-    """Whoever the calling service asks for, by the token that came along. Raises Unauthorized or Forbidden: a service's own token is not enough."""
+    """Whoever the calling service asks for, by the token that came along. Raises Unauthorized or Forbidden: a service's
+    own token is not enough.
+    """
     scheme, _, token = (authorization.get() or "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise Unauthorized("this operation needs the user's own token beside the service's")
@@ -84,7 +91,8 @@ _PROBLEM_TYPES: dict[int, type[Problem]] = {
 
 @dataclass(frozen=True, eq=False)
 class Operation(Generic[Req, Res]):
-    """One question that a service answers for others. `seconds` is the longest a caller waits for it: a bound for one that hangs, wide
+    """One question that a service answers for others. `seconds` is the longest a caller waits for it: a bound for one
+    that hangs, wide
     enough for one that is busy. An operation whose caller can do without the answer says less."""
 
     service: str
@@ -94,7 +102,8 @@ class Operation(Generic[Req, Res]):
     seconds: float = 3.0
     is_repeatable: bool = True
     owner: str = ""
-    """The field of the request that names the user whose things are asked for: then the caller brings that user's own token along, or one of staff.
+    """The field of the request that names the user whose things are asked for: then the caller brings that user's own
+    token along, or one of staff.
     Without it the question is between services, and their tokens are all that it takes."""
 
     @property
@@ -106,7 +115,9 @@ LocalOperation = Callable[[Any], Awaitable[Any]]
 
 
 class OperationClient:
-    """`await context.call(OPERATION, request)`. Raises the callee's Problem, Unavailable (away, or breaker open) or DeadlineExceeded."""
+    """`await context.call(OPERATION, request)`. Raises the callee's Problem, Unavailable (away, or breaker open) or
+    DeadlineExceeded.
+    """
 
     def __init__(
         self,
@@ -142,7 +153,9 @@ class OperationClient:
     async def __call__(self, operation: Operation[Req, Res], request: Req) -> Res:
         breaker = self.get_breaker(operation.service)
         if not breaker.allow_call():
-            raise ServiceUnavailable(f"{operation.service} is failing; it is asked again in a few seconds", retry_after=5)
+            raise ServiceUnavailable(
+                f"{operation.service} is failing; it is asked again in a few seconds", retry_after=5
+            )
         loop = asyncio.get_running_loop()
         now = loop.time()
         expires_at = min(now + operation.seconds, deadline.get() or now + operation.seconds)
@@ -152,7 +165,9 @@ class OperationClient:
         try:
             async with Deadline(expires_at - now):
                 call_local = self._local.get(operation)
-                response: Res = await (call_local(request) if call_local else self._call_remote(operation, request, expires_at))
+                response: Res = await (
+                    call_local(request) if call_local else self._call_remote(operation, request, expires_at)
+                )
             outcome, failed = "ok", False
             return response
         except Problem as problem:
@@ -166,7 +181,9 @@ class OperationClient:
             outcome = "deadline"
             if expires_at - now >= min(operation.seconds, MIN_BLAME_SECONDS):
                 failed = breaker.is_silent_since(asked_at)
-            timeout_problem = DeadlineExceeded(f"{operation.service} did not answer {operation.name} within {expires_at - now:.3g} s")
+            timeout_problem = DeadlineExceeded(
+                f"{operation.service} did not answer {operation.name} within {expires_at - now:.3g} s"
+            )
             timeout_problem.fault = faults.DEPENDENCY
             raise timeout_problem from None
         except CONNECTION_LOST:
@@ -191,7 +208,10 @@ class OperationClient:
             try:
                 return await self._attempt_call(endpoint, operation, body, expires_at)
             except (httpx2.TransportError, ServiceUnavailable) as error:
-                is_unsent = isinstance(error, faults.UNSENT_ERRORS) and self._discovery.get_policy(operation.service).retry.unsent
+                is_unsent = (
+                    isinstance(error, faults.UNSENT_ERRORS)
+                    and self._discovery.get_policy(operation.service).retry.unsent
+                )
                 can_move = (
                     is_new_endpoint
                     and len(tried_urls) < MAX_ENDPOINTS
@@ -213,7 +233,9 @@ class OperationClient:
             f"{service} can't be reached now; try again", fault="" if faults.has_failed_with(error) else faults.UNKNOWN
         )
 
-    async def _attempt_call(self, endpoint: Endpoint, operation: Operation[Req, Res], body: bytes, expires_at: float) -> Res:
+    async def _attempt_call(
+        self, endpoint: Endpoint, operation: Operation[Req, Res], body: bytes, expires_at: float
+    ) -> Res:
         failed: bool | None = None
         was_reached, asked_at = True, endpoint.breaker.time()
         try:
@@ -225,13 +247,17 @@ class OperationClient:
             was_reached = not isinstance(error, faults.UNSENT_ERRORS)
             raise
         except asyncio.CancelledError:
-            if asyncio.get_running_loop().time() >= expires_at:  # else the caller has gone, which says nothing about the endpoint
+            if (
+                asyncio.get_running_loop().time() >= expires_at
+            ):  # else the caller has gone, which says nothing about the endpoint
                 failed = endpoint.breaker.is_silent_since(asked_at)
             raise
         finally:
             endpoint.release(has_failed=failed, was_reached=was_reached)
 
-    async def _post_request(self, endpoint: Endpoint, operation: Operation[Req, Res], body: bytes, expires_at: float) -> Res:
+    async def _post_request(
+        self, endpoint: Endpoint, operation: Operation[Req, Res], body: bytes, expires_at: float
+    ) -> Res:
         headers = {
             "content-type": "application/json",
             "authorization": self._credentials(self.service, operation.service),
@@ -244,8 +270,12 @@ class OperationClient:
         ):
             if value:
                 headers[name] = value
-        timeout = httpx2.Timeout(operation.seconds, connect=self._discovery.get_policy(operation.service).timeouts.connect)
-        response = await self._http.post(endpoint.url + operation.url_path, content=body, headers=headers, timeout=timeout)
+        timeout = httpx2.Timeout(
+            operation.seconds, connect=self._discovery.get_policy(operation.service).timeouts.connect
+        )
+        response = await self._http.post(
+            endpoint.url + operation.url_path, content=body, headers=headers, timeout=timeout
+        )
         if response.status_code == 200:
             return operation.response.model_validate_json(response.content)
         raise _parse_problem(operation, response)
@@ -265,7 +295,9 @@ def _parse_problem(operation: Operation[Any, Any], response: httpx2.Response) ->
     if problem_type is None or problem_type is ServiceUnavailable:
         # A status that nobody declares, such as 500, is a fault of this one request and leaves the service as it is.
         is_undeclared = response.status_code not in faults.FAILURE_STATUSES
-        return ServiceUnavailable(detail, fault=faults.DEPENDENCY if is_undeclared else response.headers.get(faults.FAULT_HEADER, ""))
+        return ServiceUnavailable(
+            detail, fault=faults.DEPENDENCY if is_undeclared else response.headers.get(faults.FAULT_HEADER, "")
+        )
     problem = problem_type(detail, errors=errors)
     problem.fault = response.headers.get(faults.FAULT_HEADER, "")
     return problem

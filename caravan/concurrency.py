@@ -1,6 +1,8 @@
-"""Many askers, one question: while one query is under way, the keys of the next askers gather and are asked for together.
+"""Many askers, one question: while one query is under way, the keys of the next askers gather and are asked for
+together.
 
-An answer is never older than its question: an asker takes part only in queries that begin after it asked. Under light load each question is a query of its own.
+An answer is never older than its question: an asker takes part only in queries that begin after it asked. Under light
+load each question is a query of its own.
 """
 
 import asyncio

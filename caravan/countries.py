@@ -1,4 +1,6 @@
-"""Countries by their codes of ISO 3166-1 (the 249 that are officially assigned, as of 1 January 2026): the one list that addresses are checked by."""
+"""Countries by their codes of ISO 3166-1 (the 249 that are officially assigned, as of 1 January 2026): the one list
+that addresses are checked by.
+"""
 
 from typing import Annotated
 

@@ -1,4 +1,6 @@
-"""A deadline that holds: what is cancelled and goes on waiting, such as for a server that doesn't answer, is cancelled again."""
+"""A deadline that holds: what is cancelled and goes on waiting, such as for a server that doesn't answer, is cancelled
+again.
+"""
 
 import asyncio
 from typing import Self

@@ -1,6 +1,8 @@
-"""E-mail addresses: the one rule of what is an address, and of which spellings are the same one, for registering, signing in and sending alike.
+"""E-mail addresses: the one rule of what is an address, and of which spellings are the same one, for registering,
+signing in and sending alike.
 
-The domain is kept as it travels (IDNA 2008), so that nobody encodes it by another standard later; letters beyond ASCII stand before the @ (RFC 6531).
+The domain is kept as it travels (IDNA 2008), so that nobody encodes it by another standard later; letters beyond ASCII
+stand before the @ (RFC 6531).
 """
 
 from functools import lru_cache
@@ -12,16 +14,21 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 MAX_LENGTH: Final = 254
-# A shop inside a company or on a laptop has users of `.local` and `localhost`; the library would refuse those as not for the public.
+# A shop inside a company or on a laptop has users of `.local` and `localhost`; the library would refuse those as not
+# for the public.
 email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
 
 
 def parse_email_address(text: str) -> str:
-    """The address as it is kept: trimmed, in lower case, at most 64 octets before the @ and 254 in all. ValueError with the rule."""
+    """The address as it is kept: trimmed, in lower case, at most 64 octets before the @ and 254 in all. ValueError with
+    the rule.
+    """
     if len(text) > 2 * MAX_LENGTH:
         raise ValueError(f"must have at most {MAX_LENGTH} characters")
     try:
-        parsed = validate_email(text.strip().lower(), check_deliverability=False, globally_deliverable=False, strict=True)
+        parsed = validate_email(
+            text.strip().lower(), check_deliverability=False, globally_deliverable=False, strict=True
+        )
     except EmailNotValidError as refusal:
         raise ValueError(f"must be an e-mail address: {refusal}") from None
     address = f"{parsed.local_part}@{parsed.ascii_domain}"

@@ -13,7 +13,9 @@ TYPE_BASE = "https://caravan.dev/problems/"
 
 
 class Problem(Exception):
-    """`detail` says what, which id and what to do next; `errors` names fields: `[{"field": "lines.0.quantity", "rule": "..."}]`."""
+    """`detail` says what, which id and what to do next; `errors` names fields: `[{"field": "lines.0.quantity", "rule":
+    "..."}]`.
+    """
 
     status: ClassVar[int] = 500
     title: ClassVar[str] = "Internal error"
@@ -22,7 +24,12 @@ class Problem(Exception):
     """Whose it is, when it is not the raiser's own: a word of `caravan.faults`."""
 
     def __init__(
-        self, detail: str, *, errors: list[dict[str, Any]] | None = None, headers: dict[str, str] | None = None, **extra: Any
+        self,
+        detail: str,
+        *,
+        errors: list[dict[str, Any]] | None = None,
+        headers: dict[str, str] | None = None,
+        **extra: Any,
     ) -> None:
         super().__init__(detail)
         self.detail = detail
@@ -104,7 +111,9 @@ class ServiceUnavailable(Problem):
 
 
 class CapacityExceeded(ServiceUnavailable):
-    """A bound of who answers is reached, which clients can bring about: it says nothing of whether the service works, and is booked to nobody."""
+    """A bound of who answers is reached, which clients can bring about: it says nothing of whether the service works,
+    and is booked to nobody.
+    """
 
     def __init__(self, detail: str, *, retry_after: int = 1) -> None:
         super().__init__(detail, retry_after=retry_after, fault="unknown")
@@ -115,4 +124,6 @@ class DeadlineExceeded(Problem):
 
 
 class MessageRejected(Exception):
-    """Raised by a message handler when no further attempt can help; the message becomes a dead letter with this reason."""
+    """Raised by a message handler when no further attempt can help; the message becomes a dead letter with this
+    reason.
+    """

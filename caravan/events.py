@@ -1,6 +1,7 @@
 """The event store: append-only streams with contiguous versions, loaded, folded and upcast.
 
-Appending happens in the unit of work (`UnitOfWork.append`), so that events, outbox rows and the idempotency record commit together. A service that stores
+Appending happens in the unit of work (`UnitOfWork.append`), so that events, outbox rows and the idempotency record
+commit together. A service that stores
 events runs `TABLES` in its first migration.
 """
 
@@ -38,7 +39,8 @@ TABLES = (
         RAISE EXCEPTION 'events are append-only: % on % refused', TG_OP, TG_TABLE_NAME USING ERRCODE = 'restrict_violation';
     END $$
     """,
-    "CREATE TRIGGER event_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON event FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()",
+    "CREATE TRIGGER event_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON event FOR EACH STATEMENT EXECUTE "
+    "FUNCTION refuse_change()",
 )
 
 RECENT_EVENTS = 5_000
@@ -81,7 +83,8 @@ class EventStore:
         return event_type.model_validate(data)
 
     def _build_recorded(self, row: asyncpg.Record) -> RecordedEvent:
-        # Stored events never change, and a stream under way is loaded again and again: what was read lately needn't be validated again.
+        # Stored events never change, and a stream under way is loaded again and again: what was read lately needn't be
+        # validated again.
         key = (row["stream"], row["version"])
         event = self._recent.get(key)
         if event is None:
@@ -99,12 +102,21 @@ class EventStore:
         )
 
     async def load_streams(
-        self, executor: QueryExecutor, streams: Sequence[UUID], *, until: datetime | None = None, version: int | None = None
+        self,
+        executor: QueryExecutor,
+        streams: Sequence[UUID],
+        *,
+        until: datetime | None = None,
+        version: int | None = None,
     ) -> dict[UUID, list[RecordedEvent]]:
-        """The events of several streams in order, optionally only up to a time or a version; a stream without events is absent."""
+        """The events of several streams in order, optionally only up to a time or a version; a stream without events is
+        absent.
+        """
         rows = await executor.fetch(
-            "SELECT stream, version, type, data_version, data, time, actor, trace_id, transaction::text, position FROM event"
-            " WHERE stream = ANY($1) AND ($2::timestamptz IS NULL OR time <= $2) AND ($3::int IS NULL OR version <= $3) ORDER BY stream, version",
+            "SELECT stream, version, type, data_version, data, time, actor, trace_id, transaction::text, position "
+            "FROM event"
+            " WHERE stream = ANY($1) AND ($2::timestamptz IS NULL OR time <= $2) AND ($3::int IS NULL OR version <= "
+            "$3) ORDER BY stream, version",
             list(streams),
             until,
             version,
@@ -114,16 +126,22 @@ class EventStore:
             events_by_stream.setdefault(row["stream"], []).append(self._build_recorded(row))
         return events_by_stream
 
-    async def read_feed(self, executor: QueryExecutor, feed_position: tuple[int, int], limit: int) -> list[RecordedEvent]:
+    async def read_feed(
+        self, executor: QueryExecutor, feed_position: tuple[int, int], limit: int
+    ) -> list[RecordedEvent]:
         """The next events of the whole store in commit-safe order.
 
-        A sequence's order isn't the order of commits: a reader that remembers only the highest number skips what commits late. So events are ordered by
+        A sequence's order isn't the order of commits: a reader that remembers only the highest number skips what
+        commits late. So events are ordered by
         transaction first, and only those older than every transaction still running are handed out.
         """
         rows = await executor.fetch(
-            "SELECT stream, version, type, data_version, data, time, actor, trace_id, transaction::text, position FROM event"
-            " WHERE (transaction, position) > ($1::text::xid8, $2) AND transaction < pg_snapshot_xmin(pg_current_snapshot())"
-            " ORDER BY event.transaction, event.position LIMIT $3",  # not the column of the result: that is text, and sorts 1000 before 998
+            "SELECT stream, version, type, data_version, data, time, actor, trace_id, transaction::text, position "
+            "FROM event"
+            " WHERE (transaction, position) > ($1::text::xid8, $2) AND transaction < "
+            "pg_snapshot_xmin(pg_current_snapshot())"
+            # not the column of the result: that is text, and sorts 1000 before 998
+            " ORDER BY event.transaction, event.position LIMIT $3",
             str(feed_position[0]),
             feed_position[1],
             limit,

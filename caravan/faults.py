@@ -1,7 +1,10 @@
-"""Whose fault it is that a request has no good answer: the one place that says so, for requests that are passed on and for calls between services.
+"""Whose fault it is that a request has no good answer: the one place that says so, for requests that are passed on and
+for calls between services.
 
-Against a service count a connection that can't be made or breaks, its own 502, 503 and 504, and silence while it answers nobody else. What a client can
-provoke (any other status, a body that doesn't come, leaving) never does, nor does a bound of this process, nor what the service says is its dependency's.
+Against a service count a connection that can't be made or breaks, its own 502, 503 and 504, and silence while it
+answers nobody else. What a client can
+provoke (any other status, a body that doesn't come, leaving) never does, nor does a bound of this process, nor what the
+service says is its dependency's.
 
 The answer to "has it failed?" is True, False (it works: it has answered), or None, when nothing can be said of it.
 """
@@ -34,7 +37,10 @@ def has_failed_with(error: BaseException) -> bool | None:
     if isinstance(error, Problem):
         return has_failed(error.status, error.fault)
     return (
-        True if is_connection_lost(error) or (isinstance(error, httpx2.TimeoutException) and not isinstance(error, CLIENT_ERRORS)) else None
+        True
+        if is_connection_lost(error)
+        or (isinstance(error, httpx2.TimeoutException) and not isinstance(error, CLIENT_ERRORS))
+        else None
     )
 
 

@@ -1,4 +1,5 @@
-"""Liveness, readiness and metrics of a process, and the routing snapshot that it follows. Liveness is the event loop alone; readiness asks the databases
+"""Liveness, readiness and metrics of a process, and the routing snapshot that it follows. Liveness is the event loop
+alone; readiness asks the databases
 whether they take writes, cached a second.
 """
 
@@ -17,12 +18,16 @@ from caravan.discovery import Discovery
 CACHE_SECONDS = 1.0
 CHECK_SECONDS = 1.0
 METRICS_SHARE = 10
-"""How many times as long as they took to write the metrics are answered again: whoever asks for them all the time gets a tenth of the process, no more."""
+"""How many times as long as they took to write the metrics are answered again: whoever asks for them all the time gets
+a tenth of the process, no more.
+"""
 PATHS = frozenset({"/livez", "/readyz", "/metrics", "/revision"})
 
 
 class Health:
-    def __init__(self, databases: Mapping[str, Database], discovery: Discovery, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, databases: Mapping[str, Database], discovery: Discovery, now: Callable[[], float] = time.monotonic
+    ) -> None:
         self._now = now
         self._databases = databases
         self._discovery = discovery
@@ -42,11 +47,20 @@ class Health:
             return Response(self._render_metrics(), media_type=CONTENT_TYPE_LATEST)
         registry = self._discovery.get_status()
         if path == "/revision":
-            not_configured = {"detail": "this process follows no registry; CARAVAN_REGISTRY_URL or CARAVAN_REGISTRY_FILE names one"}
-            return Response(orjson.dumps(registry or not_configured), 200 if registry else 404, media_type="application/json")
+            not_configured = {
+                "detail": "this process follows no registry; CARAVAN_REGISTRY_URL or CARAVAN_REGISTRY_FILE names one"
+            }
+            return Response(
+                orjson.dumps(registry or not_configured), 200 if registry else 404, media_type="application/json"
+            )
         failing = await self.check_readiness()
         registry_fields = {"registry": registry} if registry else {}
-        body = {"status": "ready" if not failing else "not ready", "failing": failing, "warnings": self.warnings, **registry_fields}
+        body = {
+            "status": "ready" if not failing else "not ready",
+            "failing": failing,
+            "warnings": self.warnings,
+            **registry_fields,
+        }
         return Response(orjson.dumps(body), 503 if failing else 200, media_type="application/json")
 
     def _render_metrics(self) -> bytes:
@@ -76,7 +90,9 @@ class Health:
     async def _check_database(self, database: Database) -> str | None:
         try:
             async with Deadline(CHECK_SECONDS):
-                read_only = await database.fetchval("SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::bool")
+                read_only = await database.fetchval(
+                    "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::bool"
+                )
         except Exception as error:  # whatever it is, the database can't be used
             return f"{type(error).__name__}: {error}".strip(": ")
         return "read-only" if read_only else None

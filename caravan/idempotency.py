@@ -1,7 +1,9 @@
 """Idempotency-Key: the same key and body get the same answer, however often and however parallel they come.
 
-The record is inserted in the transaction of the effect itself, so there is no moment at which one exists without the other, and no lease to expire after a
-crash: of two requests with a key, the database lets one commit; the other waits for it, writes nothing, and answers with what the first stored.
+The record is inserted in the transaction of the effect itself, so there is no moment at which one exists without the
+other, and no lease to expire after a
+crash: of two requests with a key, the database lets one commit; the other waits for it, writes nothing, and answers
+with what the first stored.
 """
 
 import hashlib
@@ -26,14 +28,17 @@ ATTEMPTS = 2
 
 @dataclass(frozen=True, slots=True)
 class IdempotentRequest:
-    """The idempotency of one request: `return await request.execute(database, act)`, where `act` calls `request.store(uow, ...)` in its unit of work."""
+    """The idempotency of one request: `return await request.execute(database, act)`, where `act` calls
+    `request.store(uow, ...)` in its unit of work.
+    """
 
     scope: str
     key: str | None
     fingerprint: bytes
 
     async def execute(self, database: Database, operation: Callable[[], Awaitable[Response]]) -> Response:
-        """Act, unless the key has its answer. Most keys are new, so the act comes first: its transaction can't commit beside a stored answer, and when it
+        """Act, unless the key has its answer. Most keys are new, so the act comes first: its transaction can't commit
+        beside a stored answer, and when it
         is refused, what is stored says whether that is because it had been done before."""
         if self.key is None:
             return await operation()
@@ -57,12 +62,15 @@ class IdempotentRequest:
         """Store the answer with the effect, and make the response of it."""
         content = body if isinstance(body, bytes) else orjson.dumps(body)
         if self.key is not None:
-            uow.store_response(StoredResponse(self.scope, self.key, self.fingerprint, status, dict(headers or {}), content))
+            uow.store_response(
+                StoredResponse(self.scope, self.key, self.fingerprint, status, dict(headers or {}), content)
+            )
         return Response(content, status, dict(headers or {}), media_type="application/json")
 
     async def _fetch_stored(self, database: Database) -> Response | None:
         row = await database.fetchrow(
-            "SELECT fingerprint, status, headers, body, expires_at <= $3 AS expired FROM idempotency WHERE scope = $1 AND key = $2",
+            "SELECT fingerprint, status, headers, body, expires_at <= $3 AS expired FROM idempotency WHERE scope = $1 "
+            "AND key = $2",
             self.scope,
             self.key,
             database.clock(),
@@ -71,13 +79,21 @@ class IdempotentRequest:
             return None
         if row["expired"]:
             await database.fetch(
-                "DELETE FROM idempotency WHERE scope = $1 AND key = $2 AND expires_at <= $3", self.scope, self.key, database.clock()
+                "DELETE FROM idempotency WHERE scope = $1 AND key = $2 AND expires_at <= $3",
+                self.scope,
+                self.key,
+                database.clock(),
             )
             return None
         if row["fingerprint"] != self.fingerprint:
-            raise InvalidRequest(f"Idempotency-Key {self.key!r} was used with another body; use a new key for a new request")
+            raise InvalidRequest(
+                f"Idempotency-Key {self.key!r} was used with another body; use a new key for a new request"
+            )
         return Response(
-            row["body"], row["status"], {**orjson.loads(row["headers"]), "Idempotency-Replayed": "true"}, media_type="application/json"
+            row["body"],
+            row["status"],
+            {**orjson.loads(row["headers"]), "Idempotency-Replayed": "true"},
+            media_type="application/json",
         )
 
 
@@ -88,7 +104,9 @@ async def _make_request(request: Request, key: str) -> IdempotentRequest:
         body = orjson.dumps(orjson.loads(body), option=orjson.OPT_SORT_KEYS)
     except orjson.JSONDecodeError:
         pass  # not JSON: the endpoint says so; the raw bytes identify it meanwhile
-    owner = caller.subject if caller else f"anonymous {request.client.host if request.client else ''}"  # or one takes another's keys
+    owner = (
+        caller.subject if caller else f"anonymous {request.client.host if request.client else ''}"
+    )  # or one takes another's keys
     return IdempotentRequest(f"{owner} {request.method} {request.scope['path']}", key, hashlib.sha256(body).digest())
 
 
@@ -101,7 +119,11 @@ _KEY = Header(
 
 
 async def read_optional_key(request: Request, idempotency_key: Annotated[str | None, _KEY] = None) -> IdempotentRequest:
-    return await _make_request(request, idempotency_key) if idempotency_key is not None else IdempotentRequest("", None, b"")
+    return (
+        await _make_request(request, idempotency_key)
+        if idempotency_key is not None
+        else IdempotentRequest("", None, b"")
+    )
 
 
 async def read_required_key(request: Request, idempotency_key: Annotated[str, _KEY]) -> IdempotentRequest:

@@ -1,6 +1,8 @@
-"""Consume once: a batch of messages is claimed, handled and committed in one unit of work, with the messages that the handlers emit.
+"""Consume once: a batch of messages is claimed, handled and committed in one unit of work, with the messages that the
+handlers emit.
 
-When a handler fails, the batch is rolled back and its messages run one by one, so that a poison message hurts only itself.
+When a handler fails, the batch is rolled back and its messages run one by one, so that a poison message hurts only
+itself.
 """
 
 import asyncio
@@ -28,7 +30,9 @@ EFFECTS_IN_FLIGHT = 32
 
 @dataclass(frozen=True, slots=True)
 class Consumer:
-    """A handler and what it reads. `many`: it takes the list of a batch. `effect`: it calls a third party, so it opens its own units of work."""
+    """A handler and what it reads. `many`: it takes the list of a batch. `effect`: it calls a third party, so it opens
+    its own units of work.
+    """
 
     subscription: Subscription
     handler: Handler
@@ -41,10 +45,14 @@ class Consumer:
 class Consumers:
     """The message door of a service: `consume = Consumers("orders")`, then `@consume(CHANNEL)` over each handler.
 
-    A handler is `async def name(context, work, delivery: Delivery[SomeEvent])`, or takes `deliveries: list[Delivery[SomeEvent]]` where one statement can
-    serve all. With `@consume.effect(CHANNEL)` it is `async def name(context, delivery)`: it runs outside a transaction, several keys at once, may run
-    again for the same message, and must claim the message in the unit of work that records the result. An effect may take the list of a batch, too: it makes
-    its calls at once, settles each failed one itself, and when it raises, its messages run one by one, each as a list of one.
+    A handler is `async def name(context, work, delivery: Delivery[SomeEvent])`, or takes `deliveries:
+    list[Delivery[SomeEvent]]` where one statement can
+    serve all. With `@consume.effect(CHANNEL)` it is `async def name(context, delivery)`: it runs outside a transaction,
+    several keys at once, may run
+    again for the same message, and must claim the message in the unit of work that records the result. An effect may
+    take the list of a batch, too: it makes
+    its calls at once, settles each failed one itself, and when it raises, its messages run one by one, each as a list
+    of one.
     """
 
     service: str
@@ -64,7 +72,13 @@ class Consumers:
             hint = get_type_hints(handler)[last]
             is_batch = get_origin(hint) is list
             self.handlers.append(
-                Consumer(Subscription(self.service, source, batch, self.linger), handler, _list_accepted_types(source), is_batch, is_effect)
+                Consumer(
+                    Subscription(self.service, source, batch, self.linger),
+                    handler,
+                    _list_accepted_types(source),
+                    is_batch,
+                    is_effect,
+                )
             )
             return handler
 
@@ -99,7 +113,9 @@ class Inbox:
         self._duration = telemetry.HANDLER_DURATION.labels(service, channel)
         self._batch_size = telemetry.BATCH_SIZE.labels(service, channel)
         self._duplicates = telemetry.INBOX_DUPLICATES.labels(service, channel)
-        self._result_counters = {result: telemetry.MESSAGES_HANDLED.labels(service, channel, result.value) for result in Result}
+        self._result_counters = {
+            result: telemetry.MESSAGES_HANDLED.labels(service, channel, result.value) for result in Result
+        }
         self._done_counter = self._result_counters[Result.DONE]
         self._shared = not isinstance(consumer.subscription.source, Queue)
 
@@ -113,11 +129,18 @@ class Inbox:
                 if not incoming.key:
                     raise MalformedMessage("no key: its order can't be kept")
                 deliveries.append(
-                    (index, decode_message(incoming.body, self.consumer.accepted_types, attempt=incoming.attempt, shared=self._shared))
+                    (
+                        index,
+                        decode_message(
+                            incoming.body, self.consumer.accepted_types, attempt=incoming.attempt, shared=self._shared
+                        ),
+                    )
                 )
             except MalformedMessage as error:
                 outcomes[index] = HandlingResult(Result.DEAD, str(error))
-                log.warning("message refused", channel=self.consumer.subscription.channel, key=incoming.key, reason=str(error))
+                log.warning(
+                    "message refused", channel=self.consumer.subscription.channel, key=incoming.key, reason=str(error)
+                )
         if deliveries:
             run = self._run_effects if self.consumer.is_effect else self._run_transactions
             await run(deliveries, outcomes)
@@ -129,7 +152,9 @@ class Inbox:
                 self._result_counters[outcome.result].inc()
         return outcomes
 
-    async def _run_transactions(self, deliveries: list[tuple[int, Delivery[Any]]], outcomes: list[HandlingResult]) -> None:
+    async def _run_transactions(
+        self, deliveries: list[tuple[int, Delivery[Any]]], outcomes: list[HandlingResult]
+    ) -> None:
         if len(deliveries) > 1:
             try:
                 await self._handle_in_transaction([delivery for _, delivery in deliveries])
@@ -137,7 +162,12 @@ class Inbox:
             except CONNECTION_LOST:
                 raise
             except Exception as error:  # whatever it was, each message now runs alone and shows whose fault it is
-                log.info("batch split", channel=self.consumer.subscription.channel, messages=len(deliveries), error=repr(error))
+                log.info(
+                    "batch split",
+                    channel=self.consumer.subscription.channel,
+                    messages=len(deliveries),
+                    error=repr(error),
+                )
         failed_keys: set[str] = set()
         for index, delivery in deliveries:
             if delivery.key in failed_keys:
@@ -182,7 +212,11 @@ class Inbox:
                 current_message.reset(token)
 
     async def _run_effects(self, deliveries: list[tuple[int, Delivery[Any]]], outcomes: list[HandlingResult]) -> None:
-        if self.consumer.is_batch and len(deliveries) > 1 and await self._run_effect_batch([delivery for _, delivery in deliveries]):
+        if (
+            self.consumer.is_batch
+            and len(deliveries) > 1
+            and await self._run_effect_batch([delivery for _, delivery in deliveries])
+        ):
             return
         by_key: dict[str, list[tuple[int, Delivery[Any]]]] = {}
         for index, delivery in deliveries:
@@ -200,7 +234,8 @@ class Inbox:
                     try:
                         with telemetry.start_span(self._span_name, SpanKind.CONSUMER, parent=delivery.traceparent):
                             outcomes[index] = await self._await_outcome(
-                                delivery, self.consumer.handler(self.context, [delivery] if self.consumer.is_batch else delivery)
+                                delivery,
+                                self.consumer.handler(self.context, [delivery] if self.consumer.is_batch else delivery),
                             )
                     finally:
                         current_message.reset(token)
@@ -213,13 +248,17 @@ class Inbox:
     async def _run_effect_batch(self, deliveries: list[Delivery[Any]]) -> bool:
         links = [d.traceparent for d in deliveries if d.traceparent]
         try:
-            with telemetry.start_span(self._span_name, SpanKind.CONSUMER, parent=deliveries[0].traceparent, links=links):
+            with telemetry.start_span(
+                self._span_name, SpanKind.CONSUMER, parent=deliveries[0].traceparent, links=links
+            ):
                 await self.consumer.handler(self.context, deliveries)
             return True
         except CONNECTION_LOST:
             raise
         except Exception as error:  # whatever it was, each message now runs alone and shows whose fault it is
-            log.info("batch split", channel=self.consumer.subscription.channel, messages=len(deliveries), error=repr(error))
+            log.info(
+                "batch split", channel=self.consumer.subscription.channel, messages=len(deliveries), error=repr(error)
+            )
             return False
 
     async def _await_outcome(self, delivery: Delivery[Any], handling: Awaitable[None]) -> HandlingResult:

@@ -1,6 +1,8 @@
-"""One dedicated connection per database and process: holds advisory locks (who relays, who consumes) and listens for wake-ups.
+"""One dedicated connection per database and process: holds advisory locks (who relays, who consumes) and listens for
+wake-ups.
 
-When the connection is lost so are its locks; another replica takes over, and the inbox makes a late double harmless. Who listens is woken then, to look for itself.
+When the connection is lost so are its locks; another replica takes over, and the inbox makes a late double harmless.
+Who listens is woken then, to look for itself.
 Behind a pooler nothing is heard, so nobody listens or tells; and a transaction is open while locks are held.
 """
 
@@ -87,7 +89,8 @@ class Leadership:
                 raise
 
     async def listen(self, channel: str, callback: Callable[[str], None]) -> None:
-        """Call back with the payload of each notification of others, also after a reconnect, and with an empty one when the connection was lost. A hint: what is lost must be
+        """Call back with the payload of each notification of others, also after a reconnect, and with an empty one when
+        the connection was lost. A hint: what is lost must be
         covered by a poll."""
         connection = await self._ensure_connection()
         async with self._lock:
@@ -109,7 +112,10 @@ class Leadership:
             if self._connection is None or self._connection.is_closed():
                 self._led_tasks.clear()
                 connection = await asyncpg.connect(
-                    self._url, command_timeout=10, timeout=10, server_settings={"application_name": f"caravan {self._name} leadership"}
+                    self._url,
+                    command_timeout=10,
+                    timeout=10,
+                    server_settings={"application_name": f"caravan {self._name} leadership"},
                 )
                 self._pooled = await is_pooled(connection)
                 for channel, callback in [] if self._pooled else self._listeners:

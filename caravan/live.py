@@ -1,4 +1,6 @@
-"""Live hints over Redis pub/sub: "something about X has changed, look again". Never truth: a lost hint is healed by the reader's own poll."""
+"""Live hints over Redis pub/sub: "something about X has changed, look again". Never truth: a lost hint is healed by the
+reader's own poll.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -48,7 +50,9 @@ class ChangeNotifications:
                     await channel.psubscribe("live:*")
                     async for message in channel.listen():
                         if message["type"] == "pmessage":
-                            self._set_events(message["channel"].decode().removeprefix("live:"), orjson.loads(message["data"]))
+                            self._set_events(
+                                message["channel"].decode().removeprefix("live:"), orjson.loads(message["data"])
+                            )
             except (RedisError, OSError, TimeoutError) as error:
                 log.info("live hints wait for redis", error=repr(error))
                 await asyncio.sleep(RECONNECT_SECONDS)

@@ -1,7 +1,9 @@
 """Messages and the channels they travel on, each declared once.
 
-An `Event` is a fact in the past tense, published on a `Topic` (a log) or announced on an `Exchange` (publish/subscribe). A `Command` is an order to one
-owner, sent to that owner's `Queue`. Documentation, topology and the custom resources are generated from these declarations.
+An `Event` is a fact in the past tense, published on a `Topic` (a log) or announced on an `Exchange`
+(publish/subscribe). A `Command` is an order to one
+owner, sent to that owner's `Queue`. Documentation, topology and the custom resources are generated from these
+declarations.
 """
 
 from collections import OrderedDict
@@ -17,11 +19,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from caravan.clock import as_id, format_rfc3339, new_id
 
 MAX_BYTES = 900_000
-"""Largest encoded envelope. Kafka's default request limit is 1 MiB, and a message that can't be sent must fail where it is emitted, not in the relay."""
+"""Largest encoded envelope. Kafka's default request limit is 1 MiB, and a message that can't be sent must fail where it
+is emitted, not in the relay.
+"""
 
 
 class Message(BaseModel):
-    """The payload of a message. Readers ignore fields they don't know; a breaking change is a new class `...V2` sent beside the old one."""
+    """The payload of a message. Readers ignore fields they don't know; a breaking change is a new class `...V2` sent
+    beside the old one.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -50,7 +56,9 @@ M = TypeVar("M", bound=Message)
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often a failed message is tried again. Delays are seconds before attempt 2, 3, ...; when they are used up it is a dead letter."""
+    """How often a failed message is tried again. Delays are seconds before attempt 2, 3, ...; when they are used up it
+    is a dead letter.
+    """
 
     delays: tuple[float, ...] = (0.2, 1.0, 5.0, 30.0, 120.0)
 
@@ -93,7 +101,9 @@ class Queue:
     def __post_init__(self) -> None:
         for command in self.commands:
             if not issubclass(command, Command):
-                raise TypeError(f"queue {self.name}: {command.__name__} is not a Command; an Event goes to a Topic or an Exchange")
+                raise TypeError(
+                    f"queue {self.name}: {command.__name__} is not a Command; an Event goes to a Topic or an Exchange"
+                )
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,11 +146,15 @@ class MessageTooLarge(Exception):
 
 
 class MalformedMessage(Exception):
-    """A message that can't be read: no JSON, no envelope, an unknown type, a newer version, or a body that breaks the schema."""
+    """A message that can't be read: no JSON, no envelope, an unknown type, a newer version, or a body that breaks the
+    schema.
+    """
 
 
 class OutgoingMessage(NamedTuple):
-    """One encoded message on its way to a channel. `id` was made in the business transaction and never changes afterwards."""
+    """One encoded message on its way to a channel. `id` was made in the business transaction and never changes
+    afterwards.
+    """
 
     channel_type: ChannelType
     channel: str
@@ -174,7 +188,9 @@ def encode_message(
     causation_id: str | None = None,
     message_id: UUID | None = None,
 ) -> OutgoingMessage:
-    """Envelope with CloudEvents names around the payload, as JSON. Raises TypeError for a message that the channel doesn't declare."""
+    """Envelope with CloudEvents names around the payload, as JSON. Raises TypeError for a message that the channel
+    doesn't declare.
+    """
     message_type = type(message)
     routing_key = ""
     channel_type: ChannelType
@@ -213,14 +229,19 @@ def encode_message(
 
 
 _recent_deliveries: OrderedDict[bytes, Delivery[Any]] = OrderedDict()
-"""What was read last of topics and exchanges: in one process several services read the same message, and validating it is most of what reading costs.
+"""What was read last of topics and exchanges: in one process several services read the same message, and validating it
+is most of what reading costs.
 Messages are frozen. A queue has one reader, whose messages would only push out the others."""
 RECENT_MESSAGES = 1_000
 RECENT_BYTES = 16_384
 
 
-def decode_message(body: bytes, accepted_types: Mapping[str, type[M]], *, attempt: int = 1, shared: bool = True) -> Delivery[M]:
-    """Read an envelope, which others may read, too, when it is `shared`. Raises Malformed with a reason that names the rule it breaks."""
+def decode_message(
+    body: bytes, accepted_types: Mapping[str, type[M]], *, attempt: int = 1, shared: bool = True
+) -> Delivery[M]:
+    """Read an envelope, which others may read, too, when it is `shared`. Raises Malformed with a reason that names the
+    rule it breaks.
+    """
     delivery = _recent_deliveries.get(body) if shared else None
     if delivery is None or accepted_types.get(delivery.message.type) is not type(delivery.message):
         delivery = _parse_envelope(body, accepted_types)

@@ -1,6 +1,7 @@
 """Money as integer minor units of one currency; no float ever touches an amount.
 
-How many digits a currency's minor units have is known here alone: `format_amount` writes an amount for people, `as_decimal` for spreadsheets,
+How many digits a currency's minor units have is known here alone: `format_amount` writes an amount for people,
+`as_decimal` for spreadsheets,
 `parse_amount` reads one.
 """
 
@@ -24,7 +25,9 @@ _CODES_BY_DIGITS = {
     4: "CLF UYW",
 }
 MINOR_DIGITS = {code: digits for digits, codes in _CODES_BY_DIGITS.items() for code in codes.split()}
-"""Every currency of ISO 4217 list one (of 1 January 2026) that has minor units, which leaves out metals, funds of banks and codes for tests."""
+"""Every currency of ISO 4217 list one (of 1 January 2026) that has minor units, which leaves out metals, funds of banks
+and codes for tests.
+"""
 
 
 def _check_currency(code: str) -> str:
@@ -34,7 +37,9 @@ def _check_currency(code: str) -> str:
 
 
 Currency = Annotated[
-    str, AfterValidator(_check_currency), Field(json_schema_extra={"enum": sorted(MINOR_DIGITS)}, description="ISO 4217", examples=["GBP"])
+    str,
+    AfterValidator(_check_currency),
+    Field(json_schema_extra={"enum": sorted(MINOR_DIGITS)}, description="ISO 4217", examples=["GBP"]),
 ]
 """What somebody sets a price in. `Money` itself reads any code: an amount may be older than the list."""
 _AMOUNT = re.compile(r"(-?)(\d+|\d{1,3}(?:,\d{3})+)(?:\.(\d+))?")
@@ -45,7 +50,9 @@ class Money(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    amount: Annotated[int, Field(ge=-MAX_AMOUNT, le=MAX_AMOUNT, description="minor units, pence for GBP", examples=[1999])]
+    amount: Annotated[
+        int, Field(ge=-MAX_AMOUNT, le=MAX_AMOUNT, description="minor units, pence for GBP", examples=[1999])
+    ]
     currency: Annotated[str, Field(pattern=r"^[A-Z]{3}$", description="ISO 4217", examples=["GBP"])]
 
     def __str__(self) -> str:
@@ -53,12 +60,16 @@ class Money(BaseModel):
 
 
 def get_minor_digits(currency: str) -> int:
-    """How many decimals an amount of this currency is written with. Two for a code that is on no list: an amount may be older than the list."""
+    """How many decimals an amount of this currency is written with. Two for a code that is on no list: an amount may be
+    older than the list.
+    """
     return MINOR_DIGITS.get(currency, 2)
 
 
 def format_amount(amount: int, currency: str) -> str:
-    """Minor units as people write them, without the code: 123456 pence are `1,234.56`, 1250 yen `1,250`, 12345 fils `12.345`."""
+    """Minor units as people write them, without the code: 123456 pence are `1,234.56`, 1250 yen `1,250`, 12345 fils
+    `12.345`.
+    """
     digits = get_minor_digits(currency)
     units, rest = divmod(abs(amount), 10**digits)
     return f"{'-' if amount < 0 else ''}{units:,}{f'.{rest:0{digits}d}' if digits else ''}"

@@ -1,9 +1,11 @@
 """The relay: moves outbox rows to the bus in order, and removes a row only after the bus took it.
 
-A channel that takes nothing rests, and the others go on. A row that can never be sent is set aside with its reason, and holds back only the later rows of its
+A channel that takes nothing rests, and the others go on. A row that can never be sent is set aside with its reason, and
+holds back only the later rows of its
 key (`caravan/bus/failures.py` lists it).
 
-One relay per service runs at a time (an advisory lock), because two would break the order per key. It is woken by the commit, by a notification from other
+One relay per service runs at a time (an advisory lock), because two would break the order per key. It is woken by the
+commit, by a notification from other
 replicas, and by a slow poll that covers whatever was lost; where no notification can arrive the poll is fast.
 """
 
@@ -28,9 +30,13 @@ POLL_SECONDS = 0.5
 NOTIFIED_POLL_SECONDS = 5.0
 """Of a relay that hears of every commit."""
 UNREMOVED_SECONDS = 0.5
-"""So long the rows of a batch that was sent wait at most for the next look, which removes them: under load one statement does both."""
+"""So long the rows of a batch that was sent wait at most for the next look, which removes them: under load one
+statement does both.
+"""
 LINGER_SECONDS = 0.03
-"""Least time between two batches: a lone message never waits for it, under load it makes batches larger and their number smaller."""
+"""Least time between two batches: a lone message never waits for it, under load it makes batches larger and their
+number smaller.
+"""
 STALE_SECONDS = 300.0
 """A row that the bus has not taken for so long is a failure that somebody should see."""
 _FETCH_BATCH = f"""WITH gone AS (DELETE FROM outbox WHERE id = ANY($3) AND {WITHOUT_SYNC_COMMIT})
@@ -52,7 +58,9 @@ class OutboxRelay:
         self._lag_histogram = telemetry.OUTBOX_LAG.labels(database.service)
         self._is_stopping = False
         self._may_have_refused = True
-        """Whether rows may have been refused; looked up until there is none, so that the usual statement stays simple."""
+        """Whether rows may have been refused; looked up until there is none, so that the usual statement stays
+        simple.
+        """
         self._sent_ids: list[int] = []
         """Rows that the bus took and that are still there. Dying with them sends them again, which an inbox notices."""
         self._paused_channels: dict[str, tuple[float, int]] = {}
@@ -74,9 +82,15 @@ class OutboxRelay:
                 started_at = loop.time()
                 row_count = await self._relay_batch()
                 failures = 0
-                if 0 < row_count < BATCH_SIZE and (pause := started_at + LINGER_SECONDS - loop.time()) > 0 and not self._is_stopping:
+                if (
+                    0 < row_count < BATCH_SIZE
+                    and (pause := started_at + LINGER_SECONDS - loop.time()) > 0
+                    and not self._is_stopping
+                ):
                     await asyncio.sleep(pause)
-                if row_count < BATCH_SIZE and not (row_count and (self._is_stopping or not self.leadership.receives_notifications)):
+                if row_count < BATCH_SIZE and not (
+                    row_count and (self._is_stopping or not self.leadership.receives_notifications)
+                ):
                     if self._is_stopping:
                         return
                     with suppress(TimeoutError):
@@ -98,14 +112,18 @@ class OutboxRelay:
         self.database.outbox_written.set()
 
     def _choose_poll_seconds(self) -> float:
-        """Seconds until the next look at an outbox of which nobody tells anything; a channel that rests is tried again at its time."""
+        """Seconds until the next look at an outbox of which nobody tells anything; a channel that rests is tried again
+        at its time.
+        """
         now = asyncio.get_running_loop().time()
         pauses = [until - now for until, _ in self._paused_channels.values() if until > now]
         pauses += [UNREMOVED_SECONDS] if self._sent_ids else []
         return min([self.leadership.choose_poll_seconds(NOTIFIED_POLL_SECONDS, POLL_SECONDS), *pauses])
 
     async def _notify_leader(self) -> None:
-        """Another replica relays: tell it that there is work, at most every few milliseconds, and look again now and then whether it is gone."""
+        """Another replica relays: tell it that there is work, at most every few milliseconds, and look again now and
+        then whether it is gone.
+        """
         with suppress(TimeoutError):
             async with asyncio.timeout(POLL_SECONDS):
                 await self.database.outbox_written.wait()
@@ -117,23 +135,33 @@ class OutboxRelay:
         now = asyncio.get_running_loop().time()
         paused = [channel for channel, (until, _) in self._paused_channels.items() if until > now]
         if self._may_have_refused:
-            self._may_have_refused = await self.database.fetchval("SELECT EXISTS (SELECT 1 FROM outbox WHERE refused_at IS NOT NULL)")
+            self._may_have_refused = await self.database.fetchval(
+                "SELECT EXISTS (SELECT 1 FROM outbox WHERE refused_at IS NOT NULL)"
+            )
         rows = await self.database.fetch(
-            _FETCH_BATCH.format(held_back=_UNBLOCKED_ONLY if self._may_have_refused else ""), BATCH_SIZE, paused, self._sent_ids
+            _FETCH_BATCH.format(held_back=_UNBLOCKED_ONLY if self._may_have_refused else ""),
+            BATCH_SIZE,
+            paused,
+            self._sent_ids,
         )
         self._sent_ids = []
         if not rows:
             return 0
         read_at = asyncio.get_running_loop().time()
         failpoint.hit("relay.before_send")
-        messages = [OutgoingMessage(row["kind"], row["channel"], row["route"], row["key"], row["message_id"], row["body"]) for row in rows]
+        messages = [
+            OutgoingMessage(row["kind"], row["channel"], row["route"], row["key"], row["message_id"], row["body"])
+            for row in rows
+        ]
         failures: dict[OutgoingMessage, PublishFailure] = {}
         try:
             await self.bus.publish(messages)
         except PublishError as error:
             failures = {failure.message: failure for failure in error.failures}
         failpoint.hit("relay.after_confirm_before_mark")
-        published = [row for row, message in zip(rows, messages, strict=True) if message not in failures] if failures else rows
+        published = (
+            [row for row, message in zip(rows, messages, strict=True) if message not in failures] if failures else rows
+        )
         self._sent_ids = [row["id"] for row in published]
         publish_seconds = asyncio.get_running_loop().time() - read_at
         for row in published:
@@ -143,7 +171,12 @@ class OutboxRelay:
             self._paused_channels.pop(channel, None)
         if failures:
             await self._handle_failures(
-                {row["id"]: failures[message] for row, message in zip(rows, messages, strict=True) if message in failures}, now
+                {
+                    row["id"]: failures[message]
+                    for row, message in zip(rows, messages, strict=True)
+                    if message in failures
+                },
+                now,
             )
         return len(rows) if published else 0
 
@@ -152,19 +185,32 @@ class OutboxRelay:
             if not failure.permanent and self._paused_channels.get(failure.message.channel, (0.0, 0))[0] <= now:
                 failure_count = self._paused_channels.get(failure.message.channel, (0.0, 0))[1] + 1
                 self._paused_channels[failure.message.channel] = (now + compute_backoff(failure_count), failure_count)
-                log.warning("channel rests", service=self.database.service, channel=failure.message.channel, reason=failure.reason)
+                log.warning(
+                    "channel rests",
+                    service=self.database.service,
+                    channel=failure.message.channel,
+                    reason=failure.reason,
+                )
         for row_id, failure in failures.items():
             if failure.permanent:
                 self._may_have_refused = True
-                log.error("message refused", service=self.database.service, channel=failure.message.channel, reason=failure.reason)
-                await self.database.fetch("UPDATE outbox SET refused_at = now(), reason = $2 WHERE id = $1", row_id, failure.reason[:2000])
+                log.error(
+                    "message refused",
+                    service=self.database.service,
+                    channel=failure.message.channel,
+                    reason=failure.reason,
+                )
+                await self.database.fetch(
+                    "UPDATE outbox SET refused_at = now(), reason = $2 WHERE id = $1", row_id, failure.reason[:2000]
+                )
         await self.update_gauges()
 
     async def update_gauges(self) -> None:
         """Set the gauges of what is waiting."""
         with suppress(*CONNECTION_LOST, asyncpg.PostgresError):
             row = await self.database.fetchrow(
-                "SELECT count(*), coalesce(extract(epoch FROM now() - min(created_at)), 0)::float, count(refused_at) FROM outbox"
+                "SELECT count(*), coalesce(extract(epoch FROM now() - min(created_at)), 0)::float, count(refused_at) "
+                "FROM outbox"
             )
             if row is not None:
                 self._pending_gauge.set(row[0])
@@ -178,7 +224,9 @@ async def count_pending(database: Database) -> int:
 
 
 class OutboxDeadLetters:
-    """The outbox as a place of the failure desk: rows that the bus refused for good, and those that wait for too long."""
+    """The outbox as a place of the failure desk: rows that the bus refused for good, and those that wait for too
+    long.
+    """
 
     origin: Literal["outbox"] = "outbox"
 
@@ -187,10 +235,13 @@ class OutboxDeadLetters:
 
     async def list_dead_letters(self, limit: int, preview: int) -> list[DeadLetter]:
         rows = await self._database.fetch(
-            "SELECT id::text, channel, key, substr(body, 1, $2) AS body, length(body) AS size, refused_at, created_at, coalesce(reason, CASE WHEN EXISTS ("
+            "SELECT id::text, channel, key, substr(body, 1, $2) AS body, length(body) AS size, refused_at, "
+            "created_at, coalesce(reason, CASE WHEN EXISTS ("
             "SELECT 1 FROM outbox r WHERE r.refused_at IS NOT NULL AND r.channel = o.channel AND r.key = o.key)"
-            " THEN 'waits behind a refused row of its key' ELSE 'the bus has not taken it for minutes; it is sent as soon as it does' END) AS reason"
-            " FROM outbox o WHERE refused_at IS NOT NULL OR created_at < now() - make_interval(secs => $3) ORDER BY o.id LIMIT $1",
+            " THEN 'waits behind a refused row of its key' ELSE 'the bus has not taken it for minutes; it is sent as "
+            "soon as it does' END) AS reason"
+            " FROM outbox o WHERE refused_at IS NOT NULL OR created_at < now() - make_interval(secs => $3) ORDER BY "
+            "o.id LIMIT $1",
             limit,
             preview,
             STALE_SECONDS,
@@ -214,7 +265,8 @@ class OutboxDeadLetters:
     async def redrive(self, dead_letters: Sequence[DeadLetter]) -> int:
         """Let the relay try again, in the rows' order."""
         rows = await self._database.fetch(
-            "UPDATE outbox SET refused_at = NULL, reason = NULL WHERE id = ANY($1) AND refused_at IS NOT NULL RETURNING id",
+            "UPDATE outbox SET refused_at = NULL, reason = NULL WHERE id = ANY($1) AND refused_at IS NOT NULL "
+            "RETURNING id",
             _list_row_ids(dead_letters),
         )
         self._database.outbox_written.set()

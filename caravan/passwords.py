@@ -23,9 +23,12 @@ def normalize_password(password: str) -> str:
 def find_password_weakness(password: str, email: str, name: str) -> str | None:
     """What is wrong with a new password beyond its length and its characters, if anything.
 
-    Guesses are estimated by zxcvbn: from lists of common passwords, names and words, rows of keys, dates and repetitions, and from what an attacker knows of
-    this user. Every password on those lists, also with a few signs more or other signs for letters, falls under `FEWEST_GUESSES`. The lists are of Latin
-    letters and digits: accents, other scripts and signs around or between, which cost an attacker little, make no password better.
+    Guesses are estimated by zxcvbn: from lists of common passwords, names and words, rows of keys, dates and
+    repetitions, and from what an attacker knows of
+    this user. Every password on those lists, also with a few signs more or other signs for letters, falls under
+    `FEWEST_GUESSES`. The lists are of Latin
+    letters and digits: accents, other scripts and signs around or between, which cost an attacker little, make no
+    password better.
     """
     candidate = normalize_password(password)[:MAX_JUDGED_LENGTH]
     latin = anyascii(candidate)[:MAX_JUDGED_LENGTH]
@@ -35,5 +38,8 @@ def find_password_weakness(password: str, email: str, name: str) -> str | None:
     for word in known_words:
         remainder = remainder.replace(word, "") if len(word) > 2 else remainder
     if len(set(remainder)) < 4 or any(zxcvbn(spelling, known_words).guesses < MIN_GUESSES for spelling in spellings):
-        return "is easily guessed: it is common, a pattern, or made of your name or address; take several words that don't belong together"
+        return (
+            "is easily guessed: it is common, a pattern, or made of your name or address; take several words that "
+            "don't belong together"
+        )
     return None

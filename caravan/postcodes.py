@@ -1,4 +1,6 @@
-"""Postcodes by their country's rule: the one list that addresses are checked by. After the address data of Chromium's libaddressinput (CC-BY 4.0)."""
+"""Postcodes by their country's rule: the one list that addresses are checked by. After the address data of Chromium's
+libaddressinput (CC-BY 4.0).
+"""
 
 import re
 import unicodedata
@@ -187,7 +189,9 @@ YT! 97600        976\d{2}
 ZA! 0083         \d{4}
 ZM  50100        \d{5}
 """
-"""Country, `!` where no address is without one, an example, and the pattern in capitals. Countries that are not here have none."""
+"""Country, `!` where no address is without one, an example, and the pattern in capitals. Countries that are not here
+have none.
+"""
 
 
 def _read(line: str) -> tuple[str, tuple[bool, str, str]]:

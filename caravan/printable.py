@@ -1,8 +1,12 @@
-"""Foreign text as text: what a terminal, or a reader's eye, would take for a command or reorder is written as an escape."""
+"""Foreign text as text: what a terminal, or a reader's eye, would take for a command or reorder is written as an
+escape.
+"""
 
 
 def escape_unprintable(text: str, keep: str = "") -> str:
-    """Control, format and bidi characters and line ends become `\\x1b`, `\\u202e`; a space of any kind becomes a plain one. `keep`: these stay."""
+    """Control, format and bidi characters and line ends become `\\x1b`, `\\u202e`; a space of any kind becomes a plain
+    one. `keep`: these stay.
+    """
     if text.isprintable():
         return text
     return "".join(

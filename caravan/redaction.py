@@ -1,6 +1,7 @@
 """What may never be shown: the one list of secret names, and how values and texts lose what stands behind such a name.
 
-Logs, dead letters, causes of failures and jobs go through here. The texts are foreign, so every pattern takes time in proportion to its text.
+Logs, dead letters, causes of failures and jobs go through here. The texts are foreign, so every pattern takes time in
+proportion to its text.
 """
 
 import re

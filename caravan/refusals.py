@@ -1,6 +1,8 @@
-"""Requests refused for want of a right (401, 403), for the audit log: counted for each who, where from and which operation.
+"""Requests refused for want of a right (401, 403), for the audit log: counted for each who, where from and which
+operation.
 
-Each is told of within seconds for the first time and then at most once a minute, so that who is refused all day fills no disk; and they are written down
+Each is told of within seconds for the first time and then at most once a minute, so that who is refused all day fills
+no disk; and they are written down
 beside the requests, never by one.
 """
 
@@ -22,7 +24,9 @@ from caravan.telemetry import log
 REFUSAL_STATUSES = frozenset({401, 403})
 WINDOW_SECONDS = 60.0
 MAX_RECORDS = 50
-"""Records in that time of one service in one process. What is beyond is counted together: the audit log then says how much it was, and the metric."""
+"""Records in that time of one service in one process. What is beyond is counted together: the audit log then says how
+much it was, and the metric.
+"""
 VARIOUS = "various"
 MAX_REASON_LENGTH = 300
 PAUSE_SECONDS = 5.0
@@ -57,8 +61,12 @@ class _RefusalCount:
 
 
 class RefusalRecorder:
-    def __init__(self, write: Callable[[list[Refusal]], Awaitable[object]], now: Callable[[], float] = time.monotonic) -> None:
-        """`write` puts them into the audit log. It raises a Problem, or what a lost connection raises, when it can't."""
+    def __init__(
+        self, write: Callable[[list[Refusal]], Awaitable[object]], now: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`write` puts them into the audit log. It raises a Problem, or what a lost connection raises, when it
+        can't.
+        """
         self._write = write
         self._now = now
         self._noted = asyncio.Event()
@@ -134,4 +142,6 @@ def record_refusals(uow: UnitOfWork, refusals: Iterable[Refusal]) -> None:
     """Into the audit log, in the unit of work of whoever has a database."""
     for refused in refusals:
         details = refused.model_dump(exclude={"actor", "operation"})
-        record_audit(uow, "request.refused", f"operation:{refused.operation}", actor=refused.actor, result="refused", **details)
+        record_audit(
+            uow, "request.refused", f"operation:{refused.operation}", actor=refused.actor, result="refused", **details
+        )

@@ -33,7 +33,9 @@ P = TypeVar("P")
 
 @dataclass(slots=True)
 class ServiceContext(Generic[S, P]):
-    """A service's hands: `Context[ItsSettings, ItsParts]`. `parts` holds what the service opens itself, such as a payment provider."""
+    """A service's hands: `Context[ItsSettings, ItsParts]`. `parts` holds what the service opens itself, such as a
+    payment provider.
+    """
 
     service: str
     kernel_settings: Settings
@@ -73,7 +75,8 @@ class DatabaseDeclaration:
 
 @dataclass(frozen=True, slots=True)
 class PeriodicTask:
-    """A task that runs every `seconds` (every 5 s at least while its service rests) and whenever it is nudged, in every replica: it claims its rows with SKIP LOCKED.
+    """A task that runs every `seconds` (every 5 s at least while its service rests) and whenever it is nudged, in every
+    replica: it claims its rows with SKIP LOCKED.
 
     It returns whether there is more to do at once.
     """
@@ -82,7 +85,8 @@ class PeriodicTask:
     seconds: float
     run: Callable[[Any], Awaitable[bool]]
     linger: float = 0.0
-    """Least seconds from the start of a run to that of the next while there is more to do: under load each run does more instead of there being more of them. Who is
+    """Least seconds from the start of a run to that of the next while there is more to do: under load each run does
+    more instead of there being more of them. Who is
     nudged at rest never waits for it."""
 
 
@@ -96,7 +100,9 @@ class RebuildResult:
 
 
 Rebuild = Callable[[Mapping[str, Database], Callable[[int], None]], Awaitable[RebuildResult]]
-"""Builds a read model anew beside the live one while the shop runs, compares, and puts it in its place; reports the number of events read so far."""
+"""Builds a read model anew beside the live one while the shop runs, compares, and puts it in its place; reports the
+number of events read so far.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,8 @@
-"""Trace context, metrics and logs: one place for every metric name and for the context that each log line and message carries.
+"""Trace context, metrics and logs: one place for every metric name and for the context that each log line and message
+carries.
 
-The trace context is a W3C `traceparent` in a context variable. It always exists, so that logs, events and problem documents can name a trace;
+The trace context is a W3C `traceparent` in a context variable. It always exists, so that logs, events and problem
+documents can name a trace;
 OpenTelemetry spans are made only when a collector is configured.
 """
 
@@ -24,18 +26,31 @@ from caravan.redaction import redact_value
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 
 HTTP_DURATION = Histogram(
-    "http_server_request_duration_seconds", "HTTP requests by route template", ["service", "method", "route", "status"], buckets=BUCKETS
+    "http_server_request_duration_seconds",
+    "HTTP requests by route template",
+    ["service", "method", "route", "status"],
+    buckets=BUCKETS,
 )
 MESSAGES_HANDLED = Counter(
-    "caravan_messages_handled_total", "Messages by what came of them: done, duplicate, retry, dead", ["service", "channel", "result"]
+    "caravan_messages_handled_total",
+    "Messages by what came of them: done, duplicate, retry, dead",
+    ["service", "channel", "result"],
 )
 HANDLER_DURATION = Histogram(
-    "caravan_handler_duration_seconds", "One batch of messages, claim to commit", ["service", "channel"], buckets=BUCKETS
+    "caravan_handler_duration_seconds",
+    "One batch of messages, claim to commit",
+    ["service", "channel"],
+    buckets=BUCKETS,
 )
 BATCH_SIZE = Histogram(
-    "caravan_batch_messages", "Messages handled in one unit of work", ["service", "channel"], buckets=(1, 2, 5, 10, 20, 50, 100, 200)
+    "caravan_batch_messages",
+    "Messages handled in one unit of work",
+    ["service", "channel"],
+    buckets=(1, 2, 5, 10, 20, 50, 100, 200),
 )
-INBOX_DUPLICATES = Counter("caravan_inbox_duplicates_total", "Messages that had been handled before", ["service", "channel"])
+INBOX_DUPLICATES = Counter(
+    "caravan_inbox_duplicates_total", "Messages that had been handled before", ["service", "channel"]
+)
 DEAD_LETTERS = Counter("caravan_dead_letters_total", "Messages given up", ["channel", "service"])
 MESSAGES_PUBLISHED = Counter("caravan_messages_published_total", "Messages that the bus took", ["service", "channel"])
 OUTBOX_PENDING = Gauge("caravan_outbox_pending", "Rows that the bus has not taken yet", ["service"])
@@ -48,20 +63,31 @@ OUTBOX_LAG = Histogram(
 )
 CONSUMER_LAG = Gauge("caravan_consumer_lag", "Messages waiting for a subscription", ["service", "channel"])
 QUEUE_CONSUMERS = Gauge(
-    "caravan_queue_consumers", "Consumers that the broker knows of a queue; 0 means that nobody takes its messages", ["service", "channel"]
+    "caravan_queue_consumers",
+    "Consumers that the broker knows of a queue; 0 means that nobody takes its messages",
+    ["service", "channel"],
 )
-OUTBOX_REFUSED = Gauge("caravan_outbox_refused", "Rows that the bus refused for good, set aside until somebody decides", ["service"])
+OUTBOX_REFUSED = Gauge(
+    "caravan_outbox_refused", "Rows that the bus refused for good, set aside until somebody decides", ["service"]
+)
 TASK_FAILURES = Counter(
-    "caravan_task_failures_total", "Times that something which runs as long as the process failed and started again", ["task"]
+    "caravan_task_failures_total",
+    "Times that something which runs as long as the process failed and started again",
+    ["task"],
 )
 STATEMENTS = Counter("caravan_database_statements_total", "SQL statements sent", ["service"])
 CALL_DURATION = Histogram(
-    "caravan_call_duration_seconds", "Calls of one service by another", ["service", "target", "operation", "result"], buckets=BUCKETS
+    "caravan_call_duration_seconds",
+    "Calls of one service by another",
+    ["service", "target", "operation", "result"],
+    buckets=BUCKETS,
 )
 BREAKER_STATE = Gauge("caravan_breaker_state", "0 closed, 1 half-open, 2 open", ["service", "target"])
 CALL_RETRIES = Counter("caravan_call_retries_total", "Calls tried again", ["service", "target"])
 JOB_COUNT = Gauge("caravan_jobs", "Jobs in a queue by state", ["queue", "state"])
-JOB_DURATION = Histogram("caravan_job_duration_seconds", "One attempt of a job: done, failed, held", ["queue", "result"], buckets=BUCKETS)
+JOB_DURATION = Histogram(
+    "caravan_job_duration_seconds", "One attempt of a job: done, failed, held", ["queue", "result"], buckets=BUCKETS
+)
 JOBS_LATE = Counter("caravan_jobs_late_total", "Scheduled jobs that ran more than a minute late", ["queue"])
 
 traceparent: ContextVar[str | None] = ContextVar("traceparent", default=None)
@@ -99,7 +125,9 @@ def get_trace_id() -> str | None:
 def start_span(
     name: str, kind: SpanKind, *, parent: str | None = None, links: list[str] | None = None, **attributes: Any
 ) -> Iterator[None]:
-    """Run a block in the trace of `parent` (default: the current one; a new trace without any). `links` are traceparents of the messages of a batch."""
+    """Run a block in the trace of `parent` (default: the current one; a new trace without any). `links` are
+    traceparents of the messages of a batch.
+    """
     parent = parent or traceparent.get() or new_traceparent()
     if _tracer is None:
         token = traceparent.set(parent)
@@ -110,7 +138,11 @@ def start_span(
         return
     context = set_span_in_context(NonRecordingSpan(_parse_span_context(parent)))
     with _tracer.start_as_current_span(
-        name, context=context, kind=kind, attributes=attributes, links=[Link(_parse_span_context(link)) for link in links or ()]
+        name,
+        context=context,
+        kind=kind,
+        attributes=attributes,
+        links=[Link(_parse_span_context(link)) for link in links or ()],
     ) as current:
         span_context = current.get_span_context()
         token = traceparent.set(f"00-{span_context.trace_id:032x}-{span_context.span_id:016x}-01")
@@ -174,7 +206,9 @@ def configure_logs(level: str, log_format: str) -> None:
     if log_format != "json":
         processors.append(_escape_fields)
     renderer: Any = (
-        structlog.processors.JSONRenderer() if log_format == "json" else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+        structlog.processors.JSONRenderer()
+        if log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
     structlog.configure(
         processors=[*processors, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

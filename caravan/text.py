@@ -1,7 +1,10 @@
-"""Foreign text: the types of every field that a person fills in and others read: in terminals, mails, invoices and logs.
+"""Foreign text: the types of every field that a person fills in and others read: in terminals, mails, invoices and
+logs.
 
-Control characters steer terminals and break headers, bidirectional controls make a text read otherwise than it is stored, and text of invisible characters
-alone names nobody: they are refused at the edge, so that nothing behind it has to think of them. What is taken is trimmed and NFC-normalised, once.
+Control characters steer terminals and break headers, bidirectional controls make a text read otherwise than it is
+stored, and text of invisible characters
+alone names nobody: they are refused at the edge, so that nothing behind it has to think of them. What is taken is
+trimmed and NFC-normalised, once.
 Joiners and variation selectors stay: Persian, the scripts of India and emoji are written with them.
 """
 
@@ -14,7 +17,9 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
 WITHOUT_CONTROLS: Final = r"^[^\x00-\x1f\x7f-\x9f]+$"
-"""Of what is compared to the letter and not read by people: passwords, ids. Not every way to sign in, no header and no database carries control characters."""
+"""Of what is compared to the letter and not read by people: passwords, ids. Not every way to sign in, no header and no
+database carries control characters.
+"""
 _LINE_ENDS: Final = r"\t\n\r"
 _CONTROL: Final = r"\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f"
 _UNREADABLE: Final = (
@@ -23,7 +28,8 @@ _UNREADABLE: Final = (
 )
 """Bidirectional controls, line and paragraph separators, tags, and signs without width that no script needs."""
 _INVISIBLE: Final = (
-    r"\s\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200c\u200d\u2800\u3164\ufe00-\ufe0f\uffa0" "\U0001d159\U000e0100-\U000e01ef"
+    r"\s\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200c\u200d\u2800\u3164\ufe00-\ufe0f\uffa0"
+    "\U0001d159\U000e0100-\U000e01ef"
 )
 """Spaces of all widths, joiners, fillers and selectors: fine within a text, but not a text."""
 
@@ -40,13 +46,17 @@ _find_spaces: Final = re.compile(f"[\\s{_LINE_ENDS}{_CONTROL}]+")
 
 
 def clean_line(text: str, max_length: int) -> str:
-    """A line that `Line(most)` takes, of a text whose author can't be asked to write it anew; empty when there is nothing to see in it."""
+    """A line that `Line(most)` takes, of a text whose author can't be asked to write it anew; empty when there is
+    nothing to see in it.
+    """
     plain = unicodedata.normalize("NFC", _find_spaces.sub(" ", _find_unreadable.sub("", text)))[:max_length].strip()
     return plain if _find_visible(plain) else ""
 
 
 class BrokenRule(ValueError):
-    """A rule about several fields together. `field` is where the reader finds what to change: a path below the model that raises it."""
+    """A rule about several fields together. `field` is where the reader finds what to change: a path below the model
+    that raises it.
+    """
 
     def __init__(self, field: str, rule: str) -> None:
         super().__init__(rule)

@@ -20,13 +20,17 @@ COMMANDS = {
     "migrate": CommandEntry("commands:migrate", "Make and upgrade the databases of all services."),
     "seed": CommandEntry("commands:seed", "Fill an empty shop with a small catalogue."),
     "demo": CommandEntry("commands:demo", "Place an order as a new customer, and watch it."),
-    "import": CommandEntry("commands:import_", "Bring products, customers and stock of invoice files (CSV) into the shop."),
+    "import": CommandEntry(
+        "commands:import_", "Bring products, customers and stock of invoice files (CSV) into the shop."
+    ),
     "replay": CommandEntry("commands:replay", "Place the invoices of such files as orders, and compare the books."),
     "status": CommandEntry("commands:status", "Show who runs, what waits, what was given up."),
     "projections": CommandEntry("groups:projections", "Read models: list them, build one anew from the events."),
     "failures": CommandEntry("groups:failures", "Messages and jobs that were given up: look, redrive, discard."),
     "jobs": CommandEntry("groups:jobs", "Background jobs and their queues: look, retry, promote, remove, pause."),
-    "topology": CommandEntry("groups:topology", "Topics and queues on the brokers: make them, show drift, print resources."),
+    "topology": CommandEntry(
+        "groups:topology", "Topics and queues on the brokers: make them, show drift, print resources."
+    ),
 }
 
 
@@ -47,7 +51,9 @@ def load_command(name: str) -> Any:
         group.command(name)(target)
         target = group
     target.rich_markup_mode = None
-    for info in target.registered_commands:  # the first sentence whole: a list that is cut says less than one that wraps
+    for (
+        info
+    ) in target.registered_commands:  # the first sentence whole: a list that is cut says less than one that wraps
         info.short_help = (getdoc(info.callback) or "").partition("\n")[0]
     command = typer.main.get_command(target)
     command.name = name

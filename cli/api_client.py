@@ -57,7 +57,9 @@ class _Token:
 
 @dataclass
 class ApiClient:
-    """A caller that is patient: it waits out a busy or absent shop, and renews its tokens. Everything it sends may be sent twice."""
+    """A caller that is patient: it waits out a busy or absent shop, and renews its tokens. Everything it sends may be
+    sent twice.
+    """
 
     http: httpx2.AsyncClient
     secret: str
@@ -81,9 +83,13 @@ class ApiClient:
         key: str | None = None,
         customer: str | None = "",
     ) -> httpx2.Response:
-        """As the operator, in the name of a customer (e-mail), or as nobody (None). Raises Refused for a 4xx, Away when patience has run out."""
+        """As the operator, in the name of a customer (e-mail), or as nobody (None). Raises Refused for a 4xx, Away when
+        patience has run out.
+        """
         headers = {"Idempotency-Key": key} if key else {}
-        response = await self._send_until_answered(method, path, headers=headers, json=body, params=params, customer=customer)
+        response = await self._send_until_answered(
+            method, path, headers=headers, json=body, params=params, customer=customer
+        )
         if response.status_code >= 400:
             raise ApiError(method, path, response)
         return response
@@ -101,7 +107,10 @@ class ApiClient:
                     used_token = await self.get_token(customer)
                     headers = {**headers, "authorization": f"Bearer {used_token}"}
                 response = await self.http.request(
-                    method, path, headers=headers, **{name: value for name, value in content.items() if value is not None}
+                    method,
+                    path,
+                    headers=headers,
+                    **{name: value for name, value in content.items() if value is not None},
                 )
             except httpx2.TransportError as error:
                 unavailable_since = unavailable_since or time.monotonic()
@@ -126,7 +135,8 @@ class ApiClient:
         seconds_waited = time.monotonic() - since
         if seconds_waited > self.max_wait_seconds:
             raise ApiUnavailable(
-                f"the shop at {self.http.base_url} {reason}, for {seconds_waited:.0f} s now; start it and run this again: nothing is done twice"
+                f"the shop at {self.http.base_url} {reason}, for {seconds_waited:.0f} s now; start it and run this "
+                "again: nothing is done twice"
             )
         if seconds_waited > 1 and not self._has_reported:
             self._has_reported = True
@@ -160,7 +170,9 @@ class ApiClient:
         self._tokens[email] = _parse_token(response)
 
     async def _fetch_token(self, customer: str) -> _Token:
-        """An exchange shows the operator's token as well to the gateway, which counts it for the operator, not for the address."""
+        """An exchange shows the operator's token as well to the gateway, which counts it for the operator, not for the
+        address.
+        """
         form = {
             "grant_type": "client_credentials",
             "client_id": CLIENT_ID,
@@ -176,7 +188,9 @@ class ApiClient:
                 "requested_subject": customer,
             }
             headers["authorization"] = f"Bearer {operator_token}"
-        return _parse_token(await self._send_until_answered("POST", "/v1/auth/token", headers=headers, customer=None, data=form))
+        return _parse_token(
+            await self._send_until_answered("POST", "/v1/auth/token", headers=headers, customer=None, data=form)
+        )
 
 
 def _parse_token(response: httpx2.Response) -> _Token:
@@ -187,7 +201,11 @@ def _parse_token(response: httpx2.Response) -> _Token:
 
 
 async def _sleep_before_retry(attempt: int, retry_after: str | None) -> None:
-    seconds = min(float(retry_after), 60.0) if retry_after and retry_after.isdigit() else min(2.0, 0.05 * 2 ** min(attempt, 6))
+    seconds = (
+        min(float(retry_after), 60.0)
+        if retry_after and retry_after.isdigit()
+        else min(2.0, 0.05 * 2 ** min(attempt, 6))
+    )
     await asyncio.sleep(seconds * random.uniform(1.0, 1.2))
 
 
@@ -209,11 +227,13 @@ def read_operator_secret(kernel_settings: Settings) -> str:
         return path.read_text().strip()
     except FileNotFoundError:
         exit_with_error(
-            f"{path} does not exist: start the shop first (`caravan up`), or set CARAVAN_DATA to its data folder, or CARAVAN_SECRET to its secret"
+            f"{path} does not exist: start the shop first (`caravan up`), or set CARAVAN_DATA to its data folder, or "
+            "CARAVAN_SECRET to its secret"
         )
     except PermissionError:
         exit_with_error(
-            f"{path} is not yours to read: run this as user {path.stat().st_uid}, who started the shop (you are {os.geteuid()})"
+            f"{path} is not yours to read: run this as user {path.stat().st_uid}, who started the shop (you are "
+            f"{os.geteuid()})"
         )
 
 
@@ -224,7 +244,9 @@ def format_gateway_url(kernel_settings: Settings) -> str:
 
 
 def resolve_gateway_url(url: str | None) -> str:
-    """The gateway that `--url` names, or that of this machine. One that can't be a gateway's ends the command: nothing is gained by waiting for it."""
+    """The gateway that `--url` names, or that of this machine. One that can't be a gateway's ends the command: nothing
+    is gained by waiting for it.
+    """
     if url is None:
         return format_gateway_url(load_kernel_settings())
     try:

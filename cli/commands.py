@@ -1,4 +1,6 @@
-"""The commands as they are called: their names, options and help. What they do is in a module of its own, loaded when one is carried out."""
+"""The commands as they are called: their names, options and help. What they do is in a module of its own, loaded when
+one is carried out.
+"""
 
 from typing import Annotated, Literal
 
@@ -22,7 +24,8 @@ from cli.options import (
 
 
 def up() -> None:
-    """Start the whole shop: Postgres and Redis from the data folder, all services in one process, on CARAVAN_PORT (8080).
+    """Start the whole shop: Postgres and Redis from the data folder, all services in one process, on CARAVAN_PORT
+    (8080).
 
     Stop it with Ctrl-C; what it stored is there at the next start. `make clean` deletes the data folder.
     """
@@ -32,9 +35,12 @@ def up() -> None:
 
 
 def run(
-    names: Annotated[list[str], typer.Argument(metavar="SERVICE...", help="Services to run in this process, or `all`.")],
+    names: Annotated[
+        list[str], typer.Argument(metavar="SERVICE...", help="Services to run in this process, or `all`.")
+    ],
 ) -> None:
-    """Run services in this process. Without backends in the settings it joins those that run in the data folder, or starts them.
+    """Run services in this process. Without backends in the settings it joins those that run in the data folder, or
+    starts them.
 
     Listens on CARAVAN_PORT; a process without the gateway takes a free port unless it is set.
     """
@@ -44,9 +50,11 @@ def run(
 
 
 def migrate() -> None:
-    """Make and upgrade the databases of all services, each with a role of its own, and end. Waits for Postgres; safe to run twice at once.
+    """Make and upgrade the databases of all services, each with a role of its own, and end. Waits for Postgres; safe to
+    run twice at once.
 
-    CARAVAN_DATABASE_URL names a role that may create roles and databases. The services then run with CARAVAN_MIGRATE=false and a URL without a user.
+    CARAVAN_DATABASE_URL names a role that may create roles and databases. The services then run with
+    CARAVAN_MIGRATE=false and a URL without a user.
     """
     from cli import migrate as command
 
@@ -62,7 +70,9 @@ def seed(url: Url = None, patience: MaxWait = MAX_WAIT_SECONDS) -> None:
 
 def demo(
     url: Url = None,
-    token: Annotated[str, typer.Option(help="Payment token: tok_ok, tok_declined, tok_flaky, tok_timeout_charged.")] = "tok_ok",
+    token: Annotated[
+        str, typer.Option(help="Payment token: tok_ok, tok_declined, tok_flaky, tok_timeout_charged.")
+    ] = "tok_ok",
     seconds: Annotated[float, typer.Option(min=1, help="How long to watch the order.")] = 60.0,
 ) -> None:
     """Register a customer, order two products, and print the order's events as they come, until it has ended.
@@ -91,27 +101,49 @@ def import_(
     currency: Currency = None,
     column: Columns = None,
 ) -> None:
-    """Bring the products, customers and stock of invoice files (CSV) into the shop, and say of every line what became of it.
+    """Bring the products, customers and stock of invoice files (CSV) into the shop, and say of every line what became
+    of it.
 
-    How a file is written is found out from the whole of it, and told; what it does not tell is asked for. Importing a file or a part of it again adds
+    How a file is written is found out from the whole of it, and told; what it does not tell is asked for. Importing a
+    file or a part of it again adds
     nothing. Exit status 1 when a file has no line that can be used.
     """
     from cli import import_files as command
 
-    command.import_files(files, url, output, concurrency, patience, dry_run, explain, delimiter, encoding, decimal, dates, currency, column)
+    command.import_files(
+        files,
+        url,
+        output,
+        concurrency,
+        patience,
+        dry_run,
+        explain,
+        delimiter,
+        encoding,
+        decimal,
+        dates,
+        currency,
+        column,
+    )
 
 
 def replay(
     files: Files,
     url: Url = None,
     speed: Annotated[
-        float | None, typer.Option(min=0.001, help="So many times real time; by default as fast as it goes.", show_default=False)
+        float | None,
+        typer.Option(min=0.001, help="So many times real time; by default as fast as it goes.", show_default=False),
     ] = None,
     concurrency: Concurrency = DEFAULT_CONCURRENCY,
     import_first: Annotated[
-        bool, typer.Option("--import/--no-import", help="Bring products, customers and stock first; repeating it adds nothing.")
+        bool,
+        typer.Option(
+            "--import/--no-import", help="Bring products, customers and stock first; repeating it adds nothing."
+        ),
     ] = True,
-    deadline: Annotated[float, typer.Option(min=1, help="Seconds to wait for the orders to end, after the last was placed.")] = 900.0,
+    deadline: Annotated[
+        float, typer.Option(min=1, help="Seconds to wait for the orders to end, after the last was placed.")
+    ] = 900.0,
     patience: MaxWait = MAX_WAIT_SECONDS,
     output: Output = "table",
     delimiter: Delimiter = None,
@@ -121,19 +153,36 @@ def replay(
     currency: Currency = None,
     column: Columns = None,
 ) -> None:
-    """Place each invoice of the files (CSV) as an order, in the order of their time, wait for all to end, and compare the shop's books.
+    """Place each invoice of the files (CSV) as an order, in the order of their time, wait for all to end, and compare
+    the shop's books.
 
-    Run it again after an interruption: nothing is placed twice. Exit status 1 when the books differ, or a file has no line that can be used.
+    Run it again after an interruption: nothing is placed twice. Exit status 1 when the books differ, or a file has no
+    line that can be used.
     """
     from cli import replay as command
 
     command.replay_invoices(
-        files, url, speed, concurrency, import_first, deadline, patience, output, delimiter, encoding, decimal, dates, currency, column
+        files,
+        url,
+        speed,
+        concurrency,
+        import_first,
+        deadline,
+        patience,
+        output,
+        delimiter,
+        encoding,
+        decimal,
+        dates,
+        currency,
+        column,
     )
 
 
 def status(output: Annotated[Literal["table", "json"], typer.Option(help="How to print it.")] = "table") -> None:
-    """Show which services run, how many messages wait where, and what became a dead letter. Exit status 1 when something is a dead letter or doesn't answer."""
+    """Show which services run, how many messages wait where, and what became a dead letter. Exit status 1 when
+    something is a dead letter or doesn't answer.
+    """
     from cli import status as command
 
     command.show_status(output)

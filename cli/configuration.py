@@ -16,8 +16,13 @@ def load_kernel_settings() -> Settings:
 
 
 def load_checked_settings(names: Collection[str]) -> Settings:
-    """The kernel's settings, for a command that starts these services: theirs are found right, and none of any service misspelt, before anything starts."""
-    checks: list[Callable[[], object]] = [settings.load_kernel, lambda: settings.refuse_unknown(load_settings_classes())]
+    """The kernel's settings, for a command that starts these services: theirs are found right, and none of any service
+    misspelt, before anything starts.
+    """
+    checks: list[Callable[[], object]] = [
+        settings.load_kernel,
+        lambda: settings.refuse_unknown(load_settings_classes()),
+    ]
     checks += [lambda kind=kind: settings.load_class(kind) for kind in load_settings_classes(names)]  # type: ignore[misc]
     problems = []
     for check in checks:

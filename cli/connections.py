@@ -1,4 +1,5 @@
-"""What a connection may cost before there is a request: the server's protocol with bounds on heads, time, and the number of connections.
+"""What a connection may cost before there is a request: the server's protocol with bounds on heads, time, and the
+number of connections.
 
 httptools has none of its own. Costs nothing but a comparison or two for a request whose head comes in one piece.
 """
@@ -23,16 +24,22 @@ HEAD_SECONDS = 10.0
 UNREAD_SECONDS = 20.0
 """How long a client may not take what is written to it."""
 CLOSE_DELAY_SECONDS = 2.0
-"""How long what a refused client still sends is thrown away: closed at once, the connection would be reset before it has read why."""
+"""How long what a refused client still sends is thrown away: closed at once, the connection would be reset before it
+has read why.
+"""
 MAX_PIPELINED = 32
-"""Requests that may wait on one connection for the answers to those before them: each costs more memory than its few bytes say."""
+"""Requests that may wait on one connection for the answers to those before them: each costs more memory than its few
+bytes say.
+"""
 GATEWAY_HEAD_BYTES = 8 * 1024
 """What a gateway adds to a head on the way to a service."""
 
 
 @dataclass(slots=True)
 class ConnectionLimits:
-    """Of all connections of a listener. `exempt`: peers that may have any number of them, such as proxies before us; without `most_per_address` all may."""
+    """Of all connections of a listener. `exempt`: peers that may have any number of them, such as proxies before us;
+    without `most_per_address` all may.
+    """
 
     max_connections: int
     max_per_address: int | None = None
@@ -63,11 +70,15 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse_connection(503, "Unavailable", "too many connections are open; try again")
             return
         peer = self.client[0] if self.client else ""
-        if limits.max_per_address is not None and not (limits.exempt_networks and is_within(peer, limits.exempt_networks)):
+        if limits.max_per_address is not None and not (
+            limits.exempt_networks and is_within(peer, limits.exempt_networks)
+        ):
             self._address = get_network(peer)
             limits.count_by_address[self._address] += 1
             if limits.count_by_address[self._address] > limits.max_per_address:
-                self._refuse_connection(429, "Too many requests", "too many connections are open from this address; close some")
+                self._refuse_connection(
+                    429, "Too many requests", "too many connections are open from this address; close some"
+                )
                 return
         self._head_started_at = self.loop.time()
         self._head_timer = self.loop.call_later(HEAD_SECONDS, self._check_head_deadline)
@@ -101,7 +112,8 @@ class BoundedProtocol(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            # There is no other protocol here, so that it is an ordinary request: read once more, without the offer, which ends the parser's work.
+            # There is no other protocol here, so that it is an ordinary request: read once more, without the offer,
+            # which ends the parser's work.
             rest = data[upgrade.args[0] :]
             self._is_upgrading = False
             if not self._is_refused:
@@ -130,7 +142,9 @@ class BoundedProtocol(HttpToolsProtocol):
         if seconds_left > 0.001:
             self._head_timer = self.loop.call_later(seconds_left, self._check_head_deadline)
         elif self._unparsed_bytes:
-            self._refuse_connection(408, "The request came too slowly", f"its head was not complete after {HEAD_SECONDS:g} s")
+            self._refuse_connection(
+                408, "The request came too slowly", f"its head was not complete after {HEAD_SECONDS:g} s"
+            )
         else:
             self.transport.close()
 
@@ -147,7 +161,9 @@ class BoundedProtocol(HttpToolsProtocol):
                 self._refuse_connection(405, "Method not allowed", "this is no proxy")
             return
         if len(self.pipeline) >= MAX_PIPELINED:
-            self._refuse_connection(429, "Too many requests", f"at most {MAX_PIPELINED} requests wait on one connection")
+            self._refuse_connection(
+                429, "Too many requests", f"at most {MAX_PIPELINED} requests wait on one connection"
+            )
             return
         if len(self.headers) > MAX_HEADERS or (
             self._unparsed_bytes > self._limits.max_head_bytes and self._measure_head() > self._limits.max_head_bytes
@@ -188,7 +204,9 @@ class BoundedProtocol(HttpToolsProtocol):
         super()._start_asgi_task(cycle, app)
 
     def _disconnect_running(self) -> None:
-        """Tell who answers that nobody is there any more: the server tells it of the last request that was read alone."""
+        """Tell who answers that nobody is there any more: the server tells it of the last request that was read
+        alone.
+        """
         if self._running_cycle is not None and not self._running_cycle.response_complete:
             self._running_cycle.disconnected = True
             self._running_cycle.message_event.set()
@@ -221,11 +239,15 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _refuse_head(self) -> None:
         self._refuse_connection(
-            431, "Request header fields too large", f"at most {MAX_HEAD_BYTES // 1024} KiB in {MAX_HEADERS} header fields are taken"
+            431,
+            "Request header fields too large",
+            f"at most {MAX_HEAD_BYTES // 1024} KiB in {MAX_HEADERS} header fields are taken",
         )
 
     def _refuse_connection(self, status: int, title: str, detail: str) -> None:
-        """Answer, unless an answer to an earlier request is due or under way, and close once the client had a moment to read it."""
+        """Answer, unless an answer to an earlier request is due or under way, and close once the client had a moment to
+        read it.
+        """
         self._is_refused = True
         self._unset_keepalive_if_required()
         self.flow.resume_reading()
@@ -233,7 +255,12 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         log.info("connection refused", status=status, reason=detail)
         is_answering = self._running_cycle is not None and not self._running_cycle.response_complete
-        if is_answering and self._running_cycle is self.cycle and self.cycle.more_body and not self.cycle.response_started:
+        if (
+            is_answering
+            and self._running_cycle is self.cycle
+            and self.cycle.more_body
+            and not self.cycle.response_started
+        ):
             is_answering = False  # it is this very request that is not sound
             self._disconnect_running()
         if not is_answering:
@@ -257,6 +284,9 @@ def _build_problem(status: int, title: str, detail: str) -> bytes:
     }
     body = orjson.dumps(document)
     retry = b"retry-after: 1\r\n" if status in (429, 503) else b""
-    fields = b"content-type: application/problem+json\r\nx-content-type-options: nosniff\r\ncache-control: no-store\r\nx-request-id: %s\r\n"
+    fields = (
+        b"content-type: application/problem+json\r\nx-content-type-options: nosniff\r\ncache-control: "
+        b"no-store\r\nx-request-id: %s\r\n"
+    )
     head = fields % trace_id.encode() + b"%scontent-length: %d\r\nconnection: close\r\n\r\n" % (retry, len(body))
     return STATUS_LINE[status] + head + body

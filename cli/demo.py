@@ -40,18 +40,28 @@ async def _place_demo_order(url: str, token: str, seconds: float) -> bool:
             },
             "payment": {"method": "card", "token": token},
         }
-        order = (await client.send_request("POST", "/v1/orders", body=body, key=secrets.token_hex(16), customer=email)).json()
+        order = (
+            await client.send_request("POST", "/v1/orders", body=body, key=secrets.token_hex(16), customer=email)
+        ).json()
         items = ", ".join(f"{line['quantity']} × {line['sku']}" for line in lines)
         print_line(f"202    order {order['id']}: {items}, {Money(**order['total'])}")
         status = await _watch_order(client, email, order, seconds)
-        mails = (await client.send_request("GET", "/v1/notifications", params={"order_id": order["id"]}, customer=email)).json()["items"]
-        print_line(f"mail   {', '.join(item['kind'] for item in reversed(mails) if item['channel'] == 'email') or 'none yet'}, to {email}")
+        mails = (
+            await client.send_request("GET", "/v1/notifications", params={"order_id": order["id"]}, customer=email)
+        ).json()["items"]
+        print_line(
+            "mail   "
+            f"{', '.join(item['kind'] for item in reversed(mails) if item['channel'] == 'email') or 'none yet'}, to "
+            f"{email}"
+        )
         return status in TERMINAL_STATUSES
 
 
 async def _register_customer(client: ApiClient) -> str:
     email, password = f"demo-{secrets.token_hex(4)}@example.com", secrets.token_urlsafe(12)
-    await client.send_request("POST", "/v1/users", body={"email": email, "password": password, "name": "Demo Customer"}, customer=None)
+    await client.send_request(
+        "POST", "/v1/users", body={"email": email, "password": password, "name": "Demo Customer"}, customer=None
+    )
     await client.sign_in(email, password)
     print_line(f"201    customer {email}, password {password}")
     return email
@@ -67,7 +77,9 @@ async def _choose_lines(client: ApiClient) -> list[dict[str, Any]]:
             lines.append({"sku": product["sku"], "quantity": 1})
         if len(lines) == LINE_COUNT:
             break
-    return lines or exit_with_error("no product is in stock: start the shop with CARAVAN_SEED=demo, or import some (`caravan import`)")
+    return lines or exit_with_error(
+        "no product is in stock: start the shop with CARAVAN_SEED=demo, or import some (`caravan import`)"
+    )
 
 
 async def _watch_order(client: ApiClient, email: str, order: dict[str, Any], seconds: float) -> str:
@@ -75,10 +87,14 @@ async def _watch_order(client: ApiClient, email: str, order: dict[str, Any], sec
     placed_at = datetime.fromisoformat(order["placed_at"])
     printed_count, status, deadline = 0, "created", time.monotonic() + seconds
     while status not in TERMINAL_STATUSES and time.monotonic() < deadline:
-        entries = (await client.send_request("GET", f"/v1/orders/{order['id']}/history", customer=email)).json()["items"]
+        entries = (await client.send_request("GET", f"/v1/orders/{order['id']}/history", customer=email)).json()[
+            "items"
+        ]
         for entry in entries[printed_count:]:
             milliseconds = (datetime.fromisoformat(entry["time"]) - placed_at).total_seconds() * 1000
-            print_line(f"{milliseconds:>6.0f} ms  {entry['status']:<15} {entry['type']:<22} {_format_detail(entry['data'])}".rstrip())
+            print_line(
+                f"{milliseconds:>6.0f} ms  {entry['status']:<15} {entry['type']:<22} {_format_detail(entry['data'])}".rstrip()
+            )
             status = entry["status"]
         printed_count = len(entries)
         await asyncio.sleep(POLL_SECONDS)
@@ -86,4 +102,6 @@ async def _watch_order(client: ApiClient, email: str, order: dict[str, Any], sec
 
 
 def _format_detail(data: dict[str, Any]) -> str:
-    return "  ".join(f"{name} {data[name]}" for name in ("invoice_number", "carrier", "tracking_number", "reason") if data.get(name))
+    return "  ".join(
+        f"{name} {data[name]}" for name in ("invoice_number", "carrier", "tracking_number", "reason") if data.get(name)
+    )

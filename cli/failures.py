@@ -33,10 +33,14 @@ def list_failures(
 def _print_page(page: dict[str, Any]) -> None:
     if page["causes"]:
         causes = [
-            (row["cause"], row["count"], ", ".join(row["subscriptions"]), row["last_at"][:19], row["reason"]) for row in page["causes"]
+            (row["cause"], row["count"], ", ".join(row["subscriptions"]), row["last_at"][:19], row["reason"])
+            for row in page["causes"]
         ]
         print_table("", ("cause", "#count", "where", "last", "reason"), causes)
-        items = [(row["id"], row["subscription"], row["key"], row["attempts"], row["failed_at"][:19]) for row in page["items"]]
+        items = [
+            (row["id"], row["subscription"], row["key"], row["attempts"], row["failed_at"][:19])
+            for row in page["items"]
+        ]
         print_table("", ("id", "subscription", "key", "#attempts", "failed at"), items)
     else:
         print_line("no failures")
@@ -57,14 +61,23 @@ def show_failure(failure_id: str, url: str | None) -> None:
 
 
 def _build_selection(cause: str | None, ids: list[str] | None, subscription: str | None) -> dict[str, Any]:
-    criteria = {name: value for name, value in (("cause", cause), ("ids", ids), ("subscription", subscription)) if value}
+    criteria = {
+        name: value for name, value in (("cause", cause), ("ids", ids), ("subscription", subscription)) if value
+    }
     if len(criteria) != 1:
-        exit_with_error("say which: ids, or --cause, or --subscription; exactly one of these (`caravan failures list` shows them)")
+        exit_with_error(
+            "say which: ids, or --cause, or --subscription; exactly one of these (`caravan failures list` shows them)"
+        )
     return criteria
 
 
 def redrive(
-    ids: list[str] | None, cause: str | None, subscription: str | None, dry_run: bool, output: Literal["table", "json"], url: str | None
+    ids: list[str] | None,
+    cause: str | None,
+    subscription: str | None,
+    dry_run: bool,
+    output: Literal["table", "json"],
+    url: str | None,
 ) -> None:
     _run_action("redrive", {**_build_selection(cause, ids, subscription), "dry_run": dry_run}, output, url)
 
@@ -78,7 +91,9 @@ def discard(
     output: Literal["table", "json"],
     url: str | None,
 ) -> None:
-    _run_action("discard", {**_build_selection(cause, ids, subscription), "dry_run": dry_run, "reason": reason}, output, url)
+    _run_action(
+        "discard", {**_build_selection(cause, ids, subscription), "dry_run": dry_run, "reason": reason}, output, url
+    )
 
 
 def _run_action(action: str, body: dict[str, Any], output: str, url: str | None) -> None:
@@ -120,7 +135,10 @@ def _describe_unknown(selection: dict[str, Any], result: dict[str, Any]) -> str:
     if len(ids) > result["chosen"]:
         answered_ids = {row["id"] for row in result["items"]}
         names = [identifier for identifier in ids if identifier not in answered_ids][: len(ids) - result["chosen"]]
-        return f"no such failure, or redriven or discarded before: {', '.join(names)}; `caravan failures list` shows what there is"
+        return (
+            f"no such failure, or redriven or discarded before: {', '.join(names)}; `caravan failures list` shows "
+            "what there is"
+        )
     if not ids and not result["chosen"]:
         name, value = next((name, selection[name]) for name in ("cause", "subscription") if name in selection)
         return f"no failure has the {name} {value}; `caravan failures list` shows what there is"
@@ -129,7 +147,10 @@ def _describe_unknown(selection: dict[str, Any], result: dict[str, Any]) -> str:
 
 def _print_result(action: str, result: dict[str, Any]) -> None:
     if result["items"]:
-        rows = [(row["action"], row["subscription"], row["key"], row["message_id"] or "", row["why"]) for row in result["items"]]
+        rows = [
+            (row["action"], row["subscription"], row["key"], row["message_id"] or "", row["why"])
+            for row in result["items"]
+        ]
         print_table("", ("what", "subscription", "key", "message", "why"), rows[:MAX_ITEMS_PRINTED])
         if len(rows) > MAX_ITEMS_PRINTED:
             print_line(f"… and {len(rows) - MAX_ITEMS_PRINTED} more; `--output json` has all")

@@ -10,15 +10,24 @@ State = Literal["active", "waiting", "delayed", "failed", "completed"]
 Cleanable = Literal["waiting", "delayed", "failed", "completed"]
 projections = typer.Typer(help="Read models: list them, build one anew from the events.", no_args_is_help=True)
 failures = typer.Typer(
-    help="The failure desk: messages and jobs that were given up, by cause. Look (`list`, `show`), mend what was wrong, then `redrive`, with --dry-run first.",
+    help=(
+        "The failure desk: messages and jobs that were given up, by cause. Look (`list`, `show`), mend what was "
+        "wrong, then `redrive`, with --dry-run first."
+    ),
     no_args_is_help=True,
 )
 jobs = typer.Typer(
-    help="Background jobs: list them, look into one, retry, promote, remove, clean, pause a queue. Looking needs no running service; what is done goes through the shop and is in its audit log.",
+    help=(
+        "Background jobs: list them, look into one, retry, promote, remove, clean, pause a queue. Looking needs no "
+        "running service; what is done goes through the shop and is in its audit log."
+    ),
     no_args_is_help=True,
 )
 topology = typer.Typer(
-    help="Topics, queues, exchanges, bindings and policies as the services declare them, on the Kafka and RabbitMQ of CARAVAN_KAFKA_URL and CARAVAN_RABBITMQ_URL.",
+    help=(
+        "Topics, queues, exchanges, bindings and policies as the services declare them, on the Kafka and RabbitMQ of "
+        "CARAVAN_KAFKA_URL and CARAVAN_RABBITMQ_URL."
+    ),
     no_args_is_help=True,
 )
 
@@ -52,14 +61,18 @@ def list_failures(
     output: Output = "table",
     url: Url = None,
 ) -> None:
-    """Print the causes, the most frequent first, and the oldest failures. Exit status 1 when there are any, or a service could not be asked."""
+    """Print the causes, the most frequent first, and the oldest failures. Exit status 1 when there are any, or a
+    service could not be asked.
+    """
     from cli import failures as command
 
     command.list_failures(cause, channel, service, limit, cursor, output, url)
 
 
 @failures.command("show")
-def show_failure(failure_id: Annotated[str, typer.Argument(help="Its id; see `caravan failures list`.")], url: Url = None) -> None:
+def show_failure(
+    failure_id: Annotated[str, typer.Argument(help="Its id; see `caravan failures list`.")], url: Url = None
+) -> None:
     """Print one failure as JSON: reason, origin, attempts, trace id, and the message without secrets."""
     from cli import failures as command
 
@@ -75,7 +88,9 @@ def redrive_failures(
     output: Output = "table",
     url: Url = None,
 ) -> None:
-    """Give failures to their handlers again, in the order of their keys. What had its effect already has no second one. Exit status 1 when some were left, or are not there."""
+    """Give failures to their handlers again, in the order of their keys. What had its effect already has no second one.
+    Exit status 1 when some were left, or are not there.
+    """
     from cli import failures as command
 
     command.redrive(ids, cause, subscription, dry_run, output, url)
@@ -144,7 +159,9 @@ def promote_jobs(job_ids: JobIds, url: Url = None) -> None:
 
 @jobs.command("remove")
 def remove_jobs(job_ids: JobIds, url: Url = None) -> None:
-    """Take jobs out of their queues. What they were about is still in the services' databases, and may bring a job of it again."""
+    """Take jobs out of their queues. What they were about is still in the services' databases, and may bring a job of
+    it again.
+    """
     from cli import jobs as command
 
     command.remove_jobs(job_ids, url)
@@ -164,7 +181,9 @@ def clean_queue(
 
 
 @jobs.command("pause")
-def pause_queue(queue: Annotated[str, typer.Argument(help="Which queue; see `caravan jobs queues`.")], url: Url = None) -> None:
+def pause_queue(
+    queue: Annotated[str, typer.Argument(help="Which queue; see `caravan jobs queues`.")], url: Url = None
+) -> None:
     """Take no further job of a queue, in any process."""
     from cli import jobs as command
 
@@ -172,7 +191,9 @@ def pause_queue(queue: Annotated[str, typer.Argument(help="Which queue; see `car
 
 
 @jobs.command("resume")
-def resume_queue(queue: Annotated[str, typer.Argument(help="Which queue; see `caravan jobs queues`.")], url: Url = None) -> None:
+def resume_queue(
+    queue: Annotated[str, typer.Argument(help="Which queue; see `caravan jobs queues`.")], url: Url = None
+) -> None:
     """Go on with a paused queue."""
     from cli import jobs as command
 
@@ -184,13 +205,15 @@ def apply_topology(
     grow_partitions: Annotated[
         bool,
         typer.Option(
-            "--grow-partitions", help="Also add partitions to topics that have fewer than declared. Keys move to other partitions."
+            "--grow-partitions",
+            help="Also add partitions to topics that have fewer than declared. Keys move to other partitions.",
         ),
     ] = False,
 ) -> None:
     """Make what is missing and set what differs. Nothing is deleted or shrunk; running it again does nothing.
 
-    Waits for brokers that are still starting, for at most CARAVAN_START_SECONDS. Exit status 3 when something is left that only a person may change; it says what.
+    Waits for brokers that are still starting, for at most CARAVAN_START_SECONDS. Exit status 3 when something is left
+    that only a person may change; it says what.
     """
     from cli import topology as command
 
@@ -200,10 +223,16 @@ def apply_topology(
 @topology.command("diff")
 def diff_topology(
     allow_foreign: Annotated[
-        bool, typer.Option("--allow-foreign", help="Brokers shared with others: show what nobody declared, but don't count it as drift.")
+        bool,
+        typer.Option(
+            "--allow-foreign",
+            help="Brokers shared with others: show what nobody declared, but don't count it as drift.",
+        ),
     ] = False,
 ) -> None:
-    """Show what is missing on the brokers, what is different, and what nobody declared. Changes nothing. Exit status 3 when there is drift."""
+    """Show what is missing on the brokers, what is different, and what nobody declared. Changes nothing. Exit status 3
+    when there is drift.
+    """
     from cli import topology as command
 
     command.diff_topology(allow_foreign)

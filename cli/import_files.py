@@ -1,4 +1,6 @@
-"""`caravan import FILE...`: the products, customers and stock that invoice files speak of. Repeating it changes nothing."""
+"""`caravan import FILE...`: the products, customers and stock that invoice files speak of. Repeating it changes
+nothing.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
@@ -71,7 +73,10 @@ def check_files_used(files: Sequence[InvoiceFile]) -> bool:
         if not file.is_accounted_for:
             print_note(f"{file.name}: lines read and lines accounted for differ: this is an error of the program")
         elif not file.sales and not file.returns and not file.repeated_lines:
-            print_note(f"{file.name}: none of its {file.line_count:,} lines can be used. `caravan import --explain` shows how it is read.")
+            print_note(
+                f"{file.name}: none of its {file.line_count:,} lines can be used. `caravan import --explain` shows "
+                "how it is read."
+            )
         else:
             continue
         is_good = False
@@ -111,7 +116,9 @@ def _find_first_error(group: BaseExceptionGroup[BaseException]) -> BaseException
 
 
 def read_files(paths: Iterable[Path], options: ReadingOptions) -> list[InvoiceFile]:
-    """Each different content once, and each line that several files have; a file that is no invoice list ends the command."""
+    """Each different content once, and each line that several files have; a file that is no invoice list ends the
+    command.
+    """
     by_digest: dict[str, InvoiceFile] = {}
     for path in paths:
         try:
@@ -124,11 +131,15 @@ def read_files(paths: Iterable[Path], options: ReadingOptions) -> list[InvoiceFi
     files = drop_repeated_lines(list(by_digest.values()))
     currencies = sorted({file.currency for file in files})
     if len(currencies) > 1:
-        exit_with_error(f"the files are in {', '.join(currencies)}: import those of each currency by themselves, or say --currency")
+        exit_with_error(
+            f"the files are in {', '.join(currencies)}: import those of each currency by themselves, or say --currency"
+        )
     return files
 
 
-async def import_into(client: ApiClient, files: Sequence[InvoiceFile], catalogue: Catalogue, concurrency: int) -> ImportResult:
+async def import_into(
+    client: ApiClient, files: Sequence[InvoiceFile], catalogue: Catalogue, concurrency: int
+) -> ImportResult:
     """Products first, then the customers, then each file's stock."""
     await _import_products(client, catalogue)
     new_customers = await _import_customers(client, list(catalogue.customers.values()), concurrency)
@@ -176,13 +187,21 @@ async def _import_customers(client: ApiClient, customers: Sequence[Customer], co
 
 
 async def _import_stock(client: ApiClient, file: InvoiceFile, concurrency: int) -> int:
-    """Receive what the sales of the file need; how many units were not received before, by an import of the same lines from any file."""
+    """Receive what the sales of the file need; how many units were not received before, by an import of the same lines
+    from any file.
+    """
     sales = sorted(file.sales, key=lambda line: line.sku)  # what a request has of one product is one movement
     batches = [sales[start : start + BATCH_SIZE] for start in range(0, len(sales), BATCH_SIZE)]
 
     async def receive_batch(batch: Sequence[SalesLine]) -> int:
         movements = [
-            {"sku": line.sku, "kind": "receive", "quantity": line.quantity, "reason": "import", "reference": f"import-{line.identity}"}
+            {
+                "sku": line.sku,
+                "kind": "receive",
+                "quantity": line.quantity,
+                "reason": "import",
+                "reference": f"import-{line.identity}",
+            }
             for line in batch
         ]
         response = await client.send_request("POST", "/v1/stock/movements", body={"movements": movements})

@@ -29,7 +29,12 @@ class ImportResult:
 
 
 def print_import_report(
-    files: Sequence[InvoiceFile], catalogue: Catalogue, result: ImportResult | None, output: str, *, sample: bool = False
+    files: Sequence[InvoiceFile],
+    catalogue: Catalogue,
+    result: ImportResult | None,
+    output: str,
+    *,
+    sample: bool = False,
 ) -> None:
     """How the files were read, what became of their lines and why, and what the shop got."""
     if output == "json":
@@ -57,7 +62,10 @@ def print_import_report(
         print_table(
             "Refused",
             ("reason", "#lines", "first of them"),
-            [(reason, count, _format_first_lines(files, reason)) for reason, count in count_reasons(files).most_common()],
+            [
+                (reason, count, _format_first_lines(files, reason))
+                for reason, count in count_reasons(files).most_common()
+            ],
         )
     shop_rows: list[tuple[str, object]] = [
         ("products", len(catalogue.products)),
@@ -78,7 +86,14 @@ def print_import_report(
 
 
 def _count_lines(file: InvoiceFile) -> tuple[int, ...]:
-    return file.line_count, len(file.sales), len(file.returns), len(file.refusals), file.continuation_count, len(file.repeated_lines)
+    return (
+        file.line_count,
+        len(file.sales),
+        len(file.returns),
+        len(file.refusals),
+        file.continuation_count,
+        len(file.repeated_lines),
+    )
 
 
 def _print_sample(file: InvoiceFile) -> None:
@@ -97,7 +112,11 @@ def _print_sample(file: InvoiceFile) -> None:
         for line in lines[:SAMPLE_LINES]
     ]
     if rows:
-        print_table("The first lines as read", ("line", "invoice", "is a", "code", "#quantity", "#price", "date (UTC)", "customer"), rows)
+        print_table(
+            "The first lines as read",
+            ("line", "invoice", "is a", "code", "#quantity", "#price", "date (UTC)", "customer"),
+            rows,
+        )
 
 
 def _format_first_lines(files: Sequence[InvoiceFile], reason: str) -> str:
@@ -111,7 +130,9 @@ def _format_first_lines(files: Sequence[InvoiceFile], reason: str) -> str:
     return ", ".join(positions) + (", …" if len(refusals) > MAX_LINE_NUMBERS else "")
 
 
-def build_import_json(files: Sequence[InvoiceFile], catalogue: Catalogue, result: ImportResult | None) -> dict[str, Any]:
+def build_import_json(
+    files: Sequence[InvoiceFile], catalogue: Catalogue, result: ImportResult | None
+) -> dict[str, Any]:
     return {
         "files": [
             {
@@ -119,7 +140,9 @@ def build_import_json(files: Sequence[InvoiceFile], catalogue: Catalogue, result
                 "digest": file.digest,
                 "encoding": file.encoding,
                 "currency": file.currency,
-                "read_as": [{"what": note.subject, "how": note.reading, "why": note.reason} for note in file.layout.assumptions]
+                "read_as": [
+                    {"what": note.subject, "how": note.reading, "why": note.reason} for note in file.layout.assumptions
+                ]
                 if file.layout
                 else [],
                 "read": file.line_count,
@@ -129,7 +152,9 @@ def build_import_json(files: Sequence[InvoiceFile], catalogue: Catalogue, result
                 "refused": {
                     reason: {
                         "lines": count,
-                        "first": [refusal.number for refusal in file.refusals if refusal.reason == reason][:MAX_LINE_NUMBERS],
+                        "first": [refusal.number for refusal in file.refusals if refusal.reason == reason][
+                            :MAX_LINE_NUMBERS
+                        ],
                     }
                     for reason, count in count_reasons([file]).most_common()
                 },

@@ -1,4 +1,6 @@
-"""`caravan jobs`: what is in the queues of background jobs, and putting it right. Looking needs the Redis of the jobs and no running service; what is done goes through the shop's API."""
+"""`caravan jobs`: what is in the queues of background jobs, and putting it right. Looking needs the Redis of the jobs
+and no running service; what is done goes through the shop's API.
+"""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
@@ -37,7 +39,8 @@ def _run_with_store(action: Callable[[JobStore], Awaitable[T]]) -> T:
         exit_with_error(problem.detail)
     except UNAVAILABLE_ERRORS as error:
         exit_with_error(
-            f"the Redis of the jobs can't be reached: {error}. Is CARAVAN_JOBS_REDIS_URL (or CARAVAN_REDIS_URL) right, and does it run?"
+            f"the Redis of the jobs can't be reached: {error}. Is CARAVAN_JOBS_REDIS_URL (or CARAVAN_REDIS_URL) "
+            "right, and does it run?"
         )
 
 
@@ -48,7 +51,10 @@ def _find_redis_url() -> str:
         return configured_url.get_secret_value()
     servers = embedded.find_running(kernel_settings.data)
     if servers is None:
-        exit_with_error(f"nothing runs in {kernel_settings.data}; start it with `caravan up`, or name a Redis in CARAVAN_JOBS_REDIS_URL")
+        exit_with_error(
+            f"nothing runs in {kernel_settings.data}; start it with `caravan up`, or name a Redis in "
+            "CARAVAN_JOBS_REDIS_URL"
+        )
     return servers.redis_url
 
 
@@ -78,7 +84,9 @@ def list_jobs(state: JobState | None, queue: str | None, limit: int, output: Lit
         entries: list[JobStatus] = []
         after = None
         while len(entries) < limit:
-            page, after = await admin.list_jobs(store, state=state, queue=queue, after=after, limit=min(PAGE_SIZE, limit - len(entries)))
+            page, after = await admin.list_jobs(
+                store, state=state, queue=queue, after=after, limit=min(PAGE_SIZE, limit - len(entries))
+            )
             entries += page
             if after is None:
                 break
@@ -108,7 +116,14 @@ def show_job(job_id: str, output: Literal["table", "json"]) -> None:
         print_json(_build_document(entry))
         return
     print_fields(
-        (name, _format_time(value) if isinstance(value, datetime) else value if isinstance(value, str) else orjson.dumps(value).decode())
+        (
+            name,
+            _format_time(value)
+            if isinstance(value, datetime)
+            else value
+            if isinstance(value, str)
+            else orjson.dumps(value).decode(),
+        )
         for name, value in _build_document(entry).items()
     )
 
@@ -138,7 +153,10 @@ def _send_for_each(job_ids: list[str], method: str, path_suffix: str, url: str |
 
 def clean_queue(queue: str, state: CleanableState, older_than: int, url: str | None) -> None:
     body = {"queue": queue, "state": state, "older_than_seconds": older_than}
-    print_line(f"{run_with_client(url, lambda shop: shop.send_request('POST', '/v1/jobs/clean', body=body)).json()['removed']} removed")
+    print_line(
+        f"{run_with_client(url, lambda shop: shop.send_request('POST', '/v1/jobs/clean', body=body)).json()['removed']} "
+        "removed"
+    )
 
 
 def pause_queue(queue: str, url: str | None) -> None:

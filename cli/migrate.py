@@ -24,7 +24,9 @@ def migrate_databases() -> None:
 
     async def migrate_when_available() -> None:
         async with open_backends(kernel_settings, print_line) as backends:
-            made = await retry_until_available(lambda: migrate_all(load_services(), backends), kernel_settings, print_line)
+            made = await retry_until_available(
+                lambda: migrate_all(load_services(), backends), kernel_settings, print_line
+            )
             database = await Database.open(RECORDED_IN, backends.get_database_url(RECORDED_IN), size=2)
             try:
                 async with database.unit_of_work() as unit:

@@ -24,7 +24,9 @@ async def wait_until_final(client: ApiClient, order_ids: Sequence[str], concurre
         while open_ids:
             statuses = [
                 status
-                async for status in map_concurrently(open_ids, lambda order_id: _fetch_status(client, order_id), concurrency, lambda: None)
+                async for status in map_concurrently(
+                    open_ids, lambda order_id: _fetch_status(client, order_id), concurrency, lambda: None
+                )
             ]
             is_final = [status in TERMINAL_STATUSES for status in statuses]
             for _ in range(sum(is_final)):
@@ -51,7 +53,9 @@ async def collect_audits(client: ApiClient, placed: Mapping[str, Invoice], concu
         return [facts async for facts in map_concurrently(list(placed), audit_one, concurrency, advance)]
 
 
-async def _read_left_stock(client: ApiClient, placed: Mapping[str, Invoice], concurrency: int) -> defaultdict[str, Counter[str]]:
+async def _read_left_stock(
+    client: ApiClient, placed: Mapping[str, Invoice], concurrency: int
+) -> defaultdict[str, Counter[str]]:
     """By order, the units that the stock ledger has as shipped."""
     skus = sorted({sku for invoice in placed.values() for sku, _ in invoice.lines})
     left_stock: defaultdict[str, Counter[str]] = defaultdict(Counter)
@@ -60,7 +64,10 @@ async def _read_left_stock(client: ApiClient, placed: Mapping[str, Invoice], con
         cursor: str | None = ""
         while cursor is not None:
             page = await _fetch_or_empty(
-                client, f"/v1/stock/{encode_segment(sku)}/movements", limit=100, **({"cursor": cursor} if cursor else {})
+                client,
+                f"/v1/stock/{encode_segment(sku)}/movements",
+                limit=100,
+                **({"cursor": cursor} if cursor else {}),
             )
             for item in page.get("items", []):
                 if item["kind"] == "ship":
@@ -92,11 +99,17 @@ async def audit_order(client: ApiClient, order_id: str, invoice: Invoice, left_s
         ordered=_sum_by_sku(order["lines"]),
         captured=sum(capture["amount"]["amount"] for capture in payment.get("captures", [])),
         refunded=sum(refund["amount"]["amount"] for refund in payment.get("refunds", []) if refund["state"] == "done"),
-        provider_captured=sum(entry["amount"]["amount"] for entry in provider_entries if entry["outcome"] == "captured"),
-        provider_refunded=sum(entry["amount"]["amount"] for entry in provider_entries if entry["outcome"] == "refunded"),
+        provider_captured=sum(
+            entry["amount"]["amount"] for entry in provider_entries if entry["outcome"] == "captured"
+        ),
+        provider_refunded=sum(
+            entry["amount"]["amount"] for entry in provider_entries if entry["outcome"] == "refunded"
+        ),
         shipped=_sum_by_sku(parcels),
         left_stock=left_stock,
-        emails=Counter(item["kind"] for item in notifications if item["channel"] == "email" and item["state"] == "sent"),
+        emails=Counter(
+            item["kind"] for item in notifications if item["channel"] == "email" and item["state"] == "sent"
+        ),
     )
 
 

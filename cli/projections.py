@@ -17,7 +17,9 @@ def _map_owners() -> dict[str, Service]:
 
 
 def list_projections() -> None:
-    print_table("", ("read model", "service"), [(name, service.name) for name, service in sorted(_map_owners().items())])
+    print_table(
+        "", ("read model", "service"), [(name, service.name) for name, service in sorted(_map_owners().items())]
+    )
 
 
 def rebuild_projection(name: str) -> None:
@@ -27,7 +29,8 @@ def rebuild_projection(name: str) -> None:
     telemetry.configure_logs("warning", "text")
     result = read_backends(_run_rebuild(owners[name], name))
     print_line(
-        f"{name}: {result.events} events, {result.rows} rows, {'equal to the live one' if result.is_identical else 'the live one DIFFERED and was replaced'}"
+        f"{name}: {result.events} events, {result.rows} rows, "
+        f"{'equal to the live one' if result.is_identical else 'the live one DIFFERED and was replaced'}"
     )
     raise typer.Exit(0 if result.is_identical else 1)
 
@@ -41,7 +44,9 @@ async def _run_rebuild(service: Service, name: str) -> RebuildResult:
         }
         try:
             with show_spinner(f"{name}: reading events") as update_spinner:
-                result = await service.projections[name](databases, lambda count: update_spinner(f"{name}: {count} events read"))
+                result = await service.projections[name](
+                    databases, lambda count: update_spinner(f"{name}: {count} events read")
+                )
             async with databases[service.databases[0].name].unit_of_work() as uow:
                 record_audit(
                     uow,

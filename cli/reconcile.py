@@ -1,4 +1,6 @@
-"""What the shop's services say of an order, compared with each other and with what was asked for. The comparison itself is pure."""
+"""What the shop's services say of an order, compared with each other and with what was asked for. The comparison itself
+is pure.
+"""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -62,7 +64,9 @@ class ReconciliationTotals:
 
 
 def compute_expected_emails(audit: OrderAudit) -> Counter[str]:
-    """By what happened to the order. An undone one was confirmed before or not, depending on when the cancellation came: either is right, twice is not."""
+    """By what happened to the order. An undone one was confirmed before or not, depending on when the cancellation
+    came: either is right, twice is not.
+    """
     outcomes_by_status = {
         "delivered": ("completed", "shipped"),
         "shipped": ("completed", "shipped"),
@@ -70,7 +74,9 @@ def compute_expected_emails(audit: OrderAudit) -> Counter[str]:
         "refunded": ("cancelled",),
     }
     email_kinds = Counter(
-        kind for outcome in outcomes_by_status.get(audit.status, (audit.status,)) for kind in EMAILS_BY_OUTCOME.get(outcome, ())
+        kind
+        for outcome in outcomes_by_status.get(audit.status, (audit.status,))
+        for kind in EMAILS_BY_OUTCOME.get(outcome, ())
     )
     if audit.status in UNDONE_STATUSES:
         email_kinds.update(kind for kind in EMAILS_BY_OUTCOME["completed"] if audit.emails[kind])
@@ -89,7 +95,10 @@ def _compare_order(audit: OrderAudit) -> Iterator[str]:
     elif audit.is_cancelling:
         yield f"is {audit.status}, and its cancellation has no answer"
     if audit.ordered != audit.invoiced:
-        yield f"has {_count_units(audit.ordered)} units of {len(audit.ordered)} products, the invoice {_count_units(audit.invoiced)} of {len(audit.invoiced)}"
+        yield (
+            f"has {_count_units(audit.ordered)} units of {len(audit.ordered)} products, the invoice "
+            f"{_count_units(audit.invoiced)} of {len(audit.invoiced)}"
+        )
     amount_due = audit.total if audit.status in PROCESSED_STATUSES else 0
     if audit.captured - audit.refunded != amount_due:
         yield f"is {audit.status}: {amount_due} are due, {audit.captured} captured less {audit.refunded} refunded"
@@ -102,9 +111,15 @@ def _compare_order(audit: OrderAudit) -> Iterator[str]:
         )
     expected_units = audit.ordered if audit.status in SHIPPED_STATUSES else {}
     if audit.shipped != expected_units:
-        yield f"is {audit.status}: {_count_units(expected_units)} units should be with the carrier, {_count_units(audit.shipped)} are"
+        yield (
+            f"is {audit.status}: {_count_units(expected_units)} units should be with the carrier, "
+            f"{_count_units(audit.shipped)} are"
+        )
     if audit.left_stock != expected_units:
-        yield f"is {audit.status}: {_count_units(expected_units)} units should have left the stock, {_count_units(audit.left_stock)} did"
+        yield (
+            f"is {audit.status}: {_count_units(expected_units)} units should have left the stock, "
+            f"{_count_units(audit.left_stock)} did"
+        )
     expected_kinds = compute_expected_emails(audit)
     if audit.emails != expected_kinds:
         yield f"is {audit.status}: e-mails sent {_format_kinds(audit.emails)}, expected {_format_kinds(expected_kinds)}"
@@ -115,7 +130,10 @@ def _count_units(quantities: dict[str, int]) -> int:
 
 
 def _format_kinds(emails: Counter[str]) -> str:
-    return ", ".join(f"{kind} ×{count}" if count > 1 else kind for kind, count in sorted(emails.items()) if count) or "none"
+    return (
+        ", ".join(f"{kind} ×{count}" if count > 1 else kind for kind, count in sorted(emails.items()) if count)
+        or "none"
+    )
 
 
 def compute_totals(orders: Iterable[OrderAudit]) -> ReconciliationTotals:

@@ -1,4 +1,6 @@
-"""`caravan replay FILE...`: each invoice as an order of its customer, each return that gives a whole order back as its cancellation, then the reconciliation."""
+"""`caravan replay FILE...`: each invoice as an order of its customer, each return that gives a whole order back as its
+cancellation, then the reconciliation.
+"""
 
 import asyncio
 import time
@@ -22,7 +24,9 @@ from cli.retail.values import Decimals
 from cli.terminal import print_json, print_note, show_progress
 
 SETTLE_SECONDS = 60.0
-"""Mail and money may follow an order's end a little later: differences are looked at again, until they have not become fewer for so long."""
+"""Mail and money may follow an order's end a little later: differences are looked at again, until they have not become
+fewer for so long.
+"""
 
 
 def replay_invoices(
@@ -70,13 +74,18 @@ def replay_invoices(
 
 
 async def place_orders(
-    client: ApiClient, orders: Sequence[Invoice], cancellations: Sequence[Cancellation], concurrency: int, speed: float | None
+    client: ApiClient,
+    orders: Sequence[Invoice],
+    cancellations: Sequence[Cancellation],
+    concurrency: int,
+    speed: float | None,
 ) -> ReplayResult:
     """Begins each placement and cancellation in the order of their time, so many at once."""
     result = ReplayResult()
     placement_events = {order.idempotency_key: asyncio.Event() for order in orders}
     schedule: list[tuple[datetime, int, Invoice | Cancellation]] = sorted(
-        [(order.time, 0, order) for order in orders] + [(each.time, 1, each) for each in cancellations], key=lambda entry: entry[:2]
+        [(order.time, 0, order) for order in orders] + [(each.time, 1, each) for each in cancellations],
+        key=lambda entry: entry[:2],
     )
     slots = asyncio.Semaphore(concurrency)
     started_at = time.monotonic()
@@ -97,7 +106,9 @@ async def place_orders(
         async with asyncio.TaskGroup() as group:
             for moment, _, step in schedule:
                 if speed:
-                    await asyncio.sleep(max(0.0, (moment - schedule[0][0]).total_seconds() / speed - (time.monotonic() - started_at)))
+                    await asyncio.sleep(
+                        max(0.0, (moment - schedule[0][0]).total_seconds() / speed - (time.monotonic() - started_at))
+                    )
                 await slots.acquire()
                 group.create_task(run_step(step))
     result.seconds = time.monotonic() - started_at
@@ -110,12 +121,19 @@ async def _place_order(client: ApiClient, invoice: Invoice, result: ReplayResult
         return
     try:
         response = await client.send_request(
-            "POST", "/v1/orders", body=build_order_body(invoice), key=invoice.idempotency_key, customer=invoice.customer.email
+            "POST",
+            "/v1/orders",
+            body=build_order_body(invoice),
+            key=invoice.idempotency_key,
+            customer=invoice.customer.email,
         )
     except ApiError as refusal:
         has_other_lines = refusal.status == 422 and "Idempotency-Key" in refusal.detail
         result.refused_invoices.append(
-            (invoice, "it was placed before with other lines" if has_other_lines else f"{refusal.status} {refusal.detail}")
+            (
+                invoice,
+                "it was placed before with other lines" if has_other_lines else f"{refusal.status} {refusal.detail}",
+            )
         )
         return
     result.placed[invoice.idempotency_key] = response.json()["id"]
@@ -142,7 +160,9 @@ async def _cancel_order(client: ApiClient, cancellation: Cancellation, result: R
         return
     body = {"reason": f"given back by {', '.join(cancellation.return_numbers)}"[:200]}
     try:
-        await client.send_request("POST", f"/v1/orders/{order_id}/cancel", body=body, customer=cancellation.order.customer.email)
+        await client.send_request(
+            "POST", f"/v1/orders/{order_id}/cancel", body=body, customer=cancellation.order.customer.email
+        )
     except ApiError as refusal:
         if refusal.status != 409:
             raise
@@ -154,7 +174,9 @@ async def _cancel_order(client: ApiClient, cancellation: Cancellation, result: R
 async def reconcile_orders(
     client: ApiClient, orders: Sequence[Invoice], result: ReplayResult, concurrency: int, deadline: float
 ) -> tuple[list[OrderAudit], list[Difference]]:
-    """Waits for the orders to end; what differs then is read again for a while, because the services follow each other."""
+    """Waits for the orders to end; what differs then is read again for a while, because the services follow each
+    other.
+    """
     placed = {result.placed[order.idempotency_key]: order for order in orders if order.idempotency_key in result.placed}
     await wait_until_final(client, list(placed), concurrency, deadline)
     audits = {each.order_id: each for each in await collect_audits(client, placed, concurrency)}
@@ -169,13 +191,19 @@ async def reconcile_orders(
             settle_end = time.monotonic() + SETTLE_SECONDS
     duplicate_count = len([order for order in orders if order.idempotency_key in result.placed]) - len(placed)
     if duplicate_count:
-        differences.append(Difference("", "", f"{duplicate_count} invoices got an order that stands for another one already"))
+        differences.append(
+            Difference("", "", f"{duplicate_count} invoices got an order that stands for another one already")
+        )
     _move_late_cancellations(result, audits)
     return list(audits.values()), differences
 
 
 def _move_late_cancellations(result: ReplayResult, audits: Mapping[str, OrderAudit]) -> None:
     """An accepted cancellation may still come too late: the carrier had the parcels before they could be stopped."""
-    late = [each for each in result.cancellations if audits[result.placed[each.order.idempotency_key]].status not in UNDONE_STATUSES]
+    late = [
+        each
+        for each in result.cancellations
+        if audits[result.placed[each.order.idempotency_key]].status not in UNDONE_STATUSES
+    ]
     result.cancellations = [each for each in result.cancellations if each not in late]
     result.late_cancellations += late

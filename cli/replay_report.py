@@ -93,7 +93,12 @@ def _print_books(audits: Sequence[OrderAudit], currency: str) -> None:
             ("rejected", outcomes["rejected"]),
             ("payment failed", outcomes["payment_failed"]),
             ("cancelled or refunded", sum(outcomes[status] for status in UNDONE_STATUSES)),
-            ("not ended", sum(count for status, count in outcomes.items() if status not in TERMINAL_STATUSES | PROCESSED_STATUSES)),
+            (
+                "not ended",
+                sum(
+                    count for status, count in outcomes.items() if status not in TERMINAL_STATUSES | PROCESSED_STATUSES
+                ),
+            ),
         ],
     )
     print_table(
@@ -101,13 +106,21 @@ def _print_books(audits: Sequence[OrderAudit], currency: str) -> None:
         ("account", "#one side", "#other side", "#difference"),
         [
             _build_account_row(
-                "processed orders | captured less refunded", totals.processed_total, totals.captured - totals.refunded, format_money
+                "processed orders | captured less refunded",
+                totals.processed_total,
+                totals.captured - totals.refunded,
+                format_money,
             ),
             _build_account_row("captured | at the provider", totals.captured, totals.provider_captured, format_money),
             _build_account_row("refunded | at the provider", totals.refunded, totals.provider_refunded, format_money),
-            _build_account_row("units of shipped orders | with the carrier", totals.units_ordered, totals.units_shipped, _format_number),
             _build_account_row(
-                "units of shipped orders | that left the stock", totals.units_ordered, totals.units_left_stock, _format_number
+                "units of shipped orders | with the carrier", totals.units_ordered, totals.units_shipped, _format_number
+            ),
+            _build_account_row(
+                "units of shipped orders | that left the stock",
+                totals.units_ordered,
+                totals.units_left_stock,
+                _format_number,
             ),
             _build_account_row("e-mails expected | sent", totals.emails_expected, totals.emails_sent, _format_number),
         ],
@@ -151,7 +164,8 @@ def build_replay_json(
         "too_late": [each.order.number for each in result.late_cancellations],
         "never_placed": [each.order.number for each in result.unplaced_cancellations],
         "partial_returns": [
-            {"return": each.invoice, "sku": each.sku, "quantity": each.quantity, "of": each.order} for each in returns.partial_returns
+            {"return": each.invoice, "sku": each.sku, "quantity": each.quantity, "of": each.order}
+            for each in returns.partial_returns
         ],
         "unmatched_returns": len(returns.unmatched_returns),
         "outcomes": dict(totals.orders),
@@ -163,7 +177,13 @@ def build_replay_json(
             "provider_refunded": totals.provider_refunded,
             "currency": currency,
         },
-        "units": {"ordered": totals.units_ordered, "shipped": totals.units_shipped, "left_stock": totals.units_left_stock},
+        "units": {
+            "ordered": totals.units_ordered,
+            "shipped": totals.units_shipped,
+            "left_stock": totals.units_left_stock,
+        },
         "emails": {"expected": totals.emails_expected, "sent": totals.emails_sent},
-        "differences": [{"order": each.order_id, "invoice": each.name, "what": each.description} for each in differences],
+        "differences": [
+            {"order": each.order_id, "invoice": each.name, "what": each.description} for each in differences
+        ],
     }

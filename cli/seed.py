@@ -46,7 +46,13 @@ async def fill_catalogue(client: ApiClient) -> str:
         for sku, name, category, price, _, attributes in PRODUCTS
     ]
     movements = [
-        {"sku": sku, "kind": "receive", "quantity": stock, "reason": "demo catalogue", "reference": f"demo-catalogue-{sku}"}
+        {
+            "sku": sku,
+            "kind": "receive",
+            "quantity": stock,
+            "reason": "demo catalogue",
+            "reference": f"demo-catalogue-{sku}",
+        }
         for sku, _, _, _, stock, _ in PRODUCTS
     ]
     # The products come last: who finds them finds their stock, and a seed that was cut off begins again.

@@ -84,16 +84,23 @@ async def open_backends(kernel_settings: Settings, announce: Announce) -> AsyncI
     redis_url = kernel_settings.redis_url.get_secret_value() if kernel_settings.redis_url else None
     async with AsyncExitStack() as stack:
         if database_url is None or redis_url is None:
-            embedded_servers = await stack.enter_async_context(embedded.start(kernel_settings.data, secret=secret, announce=announce))
-            database_url, redis_url = database_url or embedded_servers.database_url, redis_url or embedded_servers.redis_url
+            embedded_servers = await stack.enter_async_context(
+                embedded.start(kernel_settings.data, secret=secret, announce=announce)
+            )
+            database_url, redis_url = (
+                database_url or embedded_servers.database_url,
+                redis_url or embedded_servers.redis_url,
+            )
         jobs_redis_url = kernel_settings.jobs_redis_url.get_secret_value() if kernel_settings.jobs_redis_url else None
         yield Backends(database_url, redis_url, secret, jobs_redis_url, kernel_settings.database_passwords)
 
 
 class Server(uvicorn.Server):
-    """Leaves signals to us: uvicorn raises them again when it has ended, and that would end the process before its services and backends have.
+    """Leaves signals to us: uvicorn raises them again when it has ended, and that would end the process before its
+    services and backends have.
 
-    It wakes once a second for the Date of its answers, where uvicorn wakes ten times to see whether it shall end: here it is told.
+    It wakes once a second for the Date of its answers, where uvicorn wakes ten times to see whether it shall end: here
+    it is told.
     """
 
     def __init__(self, config: uvicorn.Config) -> None:
@@ -120,7 +127,8 @@ def open_listener(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), backlog=1024)
     except OSError as error:
         exit_with_error(
-            f"can't listen on {host}:{port}: {error.strerror}. Stop what uses the port, or set CARAVAN_PORT (0 takes a free one)."
+            f"can't listen on {host}:{port}: {error.strerror}. Stop what uses the port, or set CARAVAN_PORT (0 takes "
+            "a free one)."
         )
 
 
@@ -130,7 +138,9 @@ def handle_signals(action: Callable[[], object]) -> None:
 
 
 async def retry_until_available(action: Callable[[], Awaitable[T]], kernel_settings: Settings, announce: Announce) -> T:
-    """The result of an action that is repeated while the backends are away, or their tables and topics not there yet."""
+    """The result of an action that is repeated while the backends are away, or their tables and topics not there
+    yet.
+    """
     deadline, announced_reason = time.monotonic() + kernel_settings.start_seconds, ""
     while True:
         try:
@@ -138,7 +148,9 @@ async def retry_until_available(action: Callable[[], Awaitable[T]], kernel_setti
         except UNAVAILABLE_ERRORS as error:
             reason = str(error) or type(error).__name__
             if time.monotonic() > deadline:
-                exit_with_error(f"gave up after {kernel_settings.start_seconds:g} s: {reason}; {_suggest_remedy(error)}")
+                exit_with_error(
+                    f"gave up after {kernel_settings.start_seconds:g} s: {reason}; {_suggest_remedy(error)}"
+                )
             if reason != announced_reason:
                 announce(f"waiting: {reason}")
             announced_reason = reason
@@ -146,7 +158,9 @@ async def retry_until_available(action: Callable[[], Awaitable[T]], kernel_setti
 
 
 def read_backends(uow: Coroutine[Any, Any, T]) -> T:
-    """The result of a command that asks the backends itself and does not wait for them; what they refuse is told in words."""
+    """The result of a command that asks the backends itself and does not wait for them; what they refuse is told in
+    words.
+    """
     try:
         return uvloop.run(uow)
     except (embedded.AlreadyRunning, embedded.StartError, SettingsError) as error:
@@ -200,15 +214,27 @@ async def run_process(
 
 
 def list_exchange_readers(services: Sequence[Service]) -> list[Subscription]:
-    """Everybody's readers of the exchanges that these services own. Only where there is such an exchange, the others' consumers are loaded, and no more of them."""
-    owned_exchanges = {channel.name for service in services for channel in service.channels if isinstance(channel, Exchange)}
+    """Everybody's readers of the exchanges that these services own. Only where there is such an exchange, the others'
+    consumers are loaded, and no more of them.
+    """
+    owned_exchanges = {
+        channel.name for service in services for channel in service.channels if isinstance(channel, Exchange)
+    }
     names = [name for name in SERVICES if find_spec(f"services.{name}.consumers")] if owned_exchanges else []
-    all_readers = [consumer.subscription for name in names for consumer in import_module(f"services.{name}.consumers").consume.handlers]
-    return [reader for reader in all_readers if isinstance(reader.source, Binding) and reader.channel in owned_exchanges]
+    all_readers = [
+        consumer.subscription
+        for name in names
+        for consumer in import_module(f"services.{name}.consumers").consume.handlers
+    ]
+    return [
+        reader for reader in all_readers if isinstance(reader.source, Binding) and reader.channel in owned_exchanges
+    ]
 
 
 @asynccontextmanager
-async def serve_apart(app: App, process: Process, listener: socket.socket | None, limits: ConnectionLimits) -> AsyncIterator[None]:
+async def serve_apart(
+    app: App, process: Process, listener: socket.socket | None, limits: ConnectionLimits
+) -> AsyncIterator[None]:
     """An application on a port of its own, where there is one, until the process has stopped."""
     if listener is None:
         yield
@@ -228,13 +254,17 @@ def _format_url(listener: socket.socket) -> str:
 
 
 def _choose_connection_limits(process: Process) -> ConnectionLimits:
-    """Clients are strangers, and each address may have a part of the connections only; who asks a service alone is a gateway of ours."""
+    """Clients are strangers, and each address may have a part of the connections only; who asks a service alone is a
+    gateway of ours.
+    """
     kernel_settings, gateway = process.kernel_settings, process.contexts.get("gateway")
     max_connections = min(kernel_settings.connections, max(64, _raise_open_files() - RESERVED_FILES))
     if gateway is None:
         return ConnectionLimits(max_connections, max_head_bytes=MAX_HEAD_BYTES + GATEWAY_HEAD_BYTES)
     return ConnectionLimits(
-        max_connections, min(kernel_settings.connections_per_address, max_connections), gateway.settings.trusted_networks
+        max_connections,
+        min(kernel_settings.connections_per_address, max_connections),
+        gateway.settings.trusted_networks,
     )
 
 
@@ -274,11 +304,19 @@ async def serve(
     listener = open_listener(kernel_settings.host, kernel_settings.port)
     # Clients reach the gateway's port: what services ask of others that share its process goes to another one.
     inner_listener = open_listener(kernel_settings.host, 0) if "gateway" in names and len(names) > 1 else None
-    probe_listener = open_listener(kernel_settings.host, kernel_settings.probe_port) if kernel_settings.probe_port else None
+    probe_listener = (
+        open_listener(kernel_settings.host, kernel_settings.probe_port) if kernel_settings.probe_port else None
+    )
     async with (
         open_backends(kernel_settings, announce) as backends,
         run_process(
-            services, kernel_settings, backends, _format_url(listener), _format_url(inner_listener or listener), announce, prepare
+            services,
+            kernel_settings,
+            backends,
+            _format_url(listener),
+            _format_url(inner_listener or listener),
+            announce,
+            prepare,
         ) as (process, prepared),
         serve_apart(process.app.serve_probes, process, probe_listener, ConnectionLimits(MAX_PROBE_CONNECTIONS)),
         serve_apart(
@@ -289,7 +327,9 @@ async def serve(
         ),
     ):
         server = _create_server(
-            process.app.serve_public if "gateway" in names else process.app, kernel_settings, _choose_connection_limits(process)
+            process.app.serve_public if "gateway" in names else process.app,
+            kernel_settings,
+            _choose_connection_limits(process),
         )
         handle_signals(server.stop)
         serve_task = asyncio.create_task(server.serve(sockets=[listener]))
@@ -303,7 +343,9 @@ async def serve(
             await asyncio.gather(follow_task, return_exceptions=True)
 
 
-def start(names: Sequence[str], kernel_settings: Settings, announce: Announce, prepare: Prepare[T], after_start: AfterStart[T]) -> None:
+def start(
+    names: Sequence[str], kernel_settings: Settings, announce: Announce, prepare: Prepare[T], after_start: AfterStart[T]
+) -> None:
     telemetry.configure_logs(kernel_settings.log_level, kernel_settings.log_format)
     try:
         uvloop.run(serve(names, kernel_settings, announce, prepare, after_start))

@@ -53,7 +53,9 @@ async def _collect_report() -> Report:
             urls = await _find_running(choose_discovery(kernel_settings, bus_database))
             report: Report = {}
             for service in load_services():
-                names = {consumer.subscription.name for consumer in (service.consumers.handlers if service.consumers else ())}
+                names = {
+                    consumer.subscription.name for consumer in (service.consumers.handlers if service.consumers else ())
+                }
                 row: dict[str, int | str] = {
                     "waiting": sum(lag.get(name, 0) for name in names),
                     "outbox": await _count_outbox(backends, service.databases[0].name) if service.databases else 0,
@@ -92,5 +94,8 @@ async def _count_outbox(backends: Backends, name: str) -> int:
 
 
 def _print_report(report: Report) -> None:
-    rows = [(name, row.get("url", "no answer"), row["waiting"], row["outbox"], row["dead letters"]) for name, row in report.items()]
+    rows = [
+        (name, row.get("url", "no answer"), row["waiting"], row["outbox"], row["dead letters"])
+        for name, row in report.items()
+    ]
     print_table("", ("service", "runs at", "#messages waiting", "#outbox", "#dead letters"), rows)

@@ -1,6 +1,8 @@
-"""The only way to stdout and stderr: what the commands print is escaped here, because names, reasons and bodies come from others.
+"""The only way to stdout and stderr: what the commands print is escaped here, because names, reasons and bodies come
+from others.
 
-Results go to stdout, progress and remarks to stderr. A value is never markup, and nothing is cut: a table that doesn't fit becomes a list.
+Results go to stdout, progress and remarks to stderr. A value is never markup, and nothing is cut: a table that doesn't
+fit becomes a list.
 """
 
 import time
@@ -11,7 +13,15 @@ from typing import Any, NoReturn
 
 import orjson
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 from caravan.printable import escape_unprintable
@@ -32,7 +42,9 @@ def print_line(text: object = "", *, style: str = "", error: bool = False) -> No
 
 
 def print_styled(*lines: Sequence[tuple[str, str]]) -> None:
-    """Lines of texts, each with its style; many at once cost little more than one, and next to nothing where nobody sees a style."""
+    """Lines of texts, each with its style; many at once cost little more than one, and next to nothing where nobody
+    sees a style.
+    """
     console = _create_console()
     if console.is_terminal:
         texts = (Text.assemble(*((escape_unprintable(text), style) for text, style in parts)) for parts in lines)
@@ -70,7 +82,8 @@ def _escape_in_json(char: str) -> str:
 
 
 def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Rows under their columns, where the width allows it without breaking a word; else each row as a list of `name  value`.
+    """Rows under their columns, where the width allows it without breaking a word; else each row as a list of `name
+    value`.
 
     Columns whose name starts with `#` are numbers.
     """
@@ -94,7 +107,9 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
     console.print()
 
 
-def _lay_out_row(row: Sequence[Text], widths: Sequence[int], is_right_aligned: Sequence[bool], console: Console) -> Iterator[str]:
+def _lay_out_row(
+    row: Sequence[Text], widths: Sequence[int], is_right_aligned: Sequence[bool], console: Console
+) -> Iterator[str]:
     """The lines that one row takes."""
     wrapped = [cell.wrap(console, width) for cell, width in zip(row, widths, strict=True)]
     for parts in zip_longest(*wrapped, fillvalue=None):
@@ -142,7 +157,9 @@ def _measure_longest_word(cell: Text) -> int:
 def _gather_numbers(columns: Sequence[str], row: Sequence[Text]) -> list[tuple[str, Text]]:
     """Name and value; all numbers in one line, where the first of them stands."""
     fields = [(name, cell) for name, cell in zip(columns, row, strict=True) if not name.startswith("#")]
-    numbers = [f"{cell.plain} {name[1:]}".strip() for name, cell in zip(columns, row, strict=True) if name.startswith("#")]
+    numbers = [
+        f"{cell.plain} {name[1:]}".strip() for name, cell in zip(columns, row, strict=True) if name.startswith("#")
+    ]
     if numbers:
         position = next(index for index, name in enumerate(columns) if name.startswith("#"))
         fields.insert(position, ("", Text(", ".join(numbers))))
@@ -155,7 +172,11 @@ def _print_field_list(fields: Sequence[tuple[str, Text]], console: Console) -> N
     for name, cell in fields:
         if not cell.plain:
             continue
-        lines = cell.wrap(console, max(READABLE_WIDTH, available_width)) if _measure_longest_word(cell) <= available_width else [cell]
+        lines = (
+            cell.wrap(console, max(READABLE_WIDTH, available_width))
+            if _measure_longest_word(cell) <= available_width
+            else [cell]
+        )
         for number, line in enumerate(lines):
             console.print(Text(f"{'' if number else name:<{indent}}{line.plain.rstrip()}"))
     console.print()

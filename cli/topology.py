@@ -1,4 +1,6 @@
-"""`caravan topology`: make the topics and queues of all services, show drift, print what the operator's resources are made from."""
+"""`caravan topology`: make the topics and queues of all services, show drift, print what the operator's resources are
+made from.
+"""
 
 import asyncio
 from collections.abc import Coroutine
@@ -34,7 +36,9 @@ def build_declared_topology(replicas: int) -> Topology:
     """What the channels and readers of all services need."""
     services = load_services()
     return build_topology(
-        [AUDIT, *(channel for service in services for channel in service.channels)], list_subscriptions(services), replicas=replicas
+        [AUDIT, *(channel for service in services for channel in service.channels)],
+        list_subscriptions(services),
+        replicas=replicas,
     )
 
 
@@ -48,9 +52,13 @@ def apply_topology(grow_partitions: bool) -> None:
 
         async def apply_to_both() -> tuple[ApplyResult, ApplyResult]:
             logs = await retry_until_available(
-                lambda: kafka.apply_topology(kernel_settings.kafka_url, desired, grow=grow_partitions), kernel_settings, announce
+                lambda: kafka.apply_topology(kernel_settings.kafka_url, desired, grow=grow_partitions),
+                kernel_settings,
+                announce,
             )
-            tasks = await retry_until_available(lambda: rabbitmq.apply_topology(management, amqp, desired), kernel_settings, announce)
+            tasks = await retry_until_available(
+                lambda: rabbitmq.apply_topology(management, amqp, desired), kernel_settings, announce
+            )
             await retry_until_available(lambda: _record(kernel_settings, logs, tasks), kernel_settings, announce)
             return logs, tasks
 
@@ -68,19 +76,29 @@ async def _record(kernel: Settings, logs: ApplyResult, tasks: ApplyResult) -> No
     """In the audit log itself, since there is no database here. Of many changes the first are named."""
     done, left = [*logs.changes, *tasks.changes], [*logs.unresolved, *tasks.unresolved]
     details = {"changes": len(done), "done": done[:NAMED], "differences_left": len(left), "left": left[:NAMED]}
-    record = AuditRecorded(actor=OPERATOR, action="topology.applied", target="topology", details=details, trace_id=telemetry.get_trace_id())
+    record = AuditRecorded(
+        actor=OPERATOR, action="topology.applied", target="topology", details=details, trace_id=telemetry.get_trace_id()
+    )
     bus = KafkaBus(kernel.kafka_url, "caravan topology")
     await bus.start()
     try:
         await bus.publish(
             [
                 encode_message(
-                    record, AUDIT, key="topology", source="cli", time=utc_now(), traceparent=telemetry.traceparent.get(), actor=OPERATOR
+                    record,
+                    AUDIT,
+                    key="topology",
+                    source="cli",
+                    time=utc_now(),
+                    traceparent=telemetry.traceparent.get(),
+                    actor=OPERATOR,
                 )
             ]
         )
     except PublishError as error:
-        raise BrokerUnavailable(f"the topology is as declared, and the audit log doesn't know of it: {error}") from error
+        raise BrokerUnavailable(
+            f"the topology is as declared, and the audit log doesn't know of it: {error}"
+        ) from error
     finally:
         await bus.close()
 
@@ -93,18 +111,26 @@ def diff_topology(allow_foreign: bool) -> None:
         kafka_objects, rabbit_objects = await asyncio.gather(
             kafka.observe_objects(kernel_settings.kafka_url, desired), rabbitmq.observe_objects(management, amqp)
         )
-        return find_differences(desired.kafka_objects, kafka_objects) + find_differences(desired.rabbitmq_objects, rabbit_objects)
+        return find_differences(desired.kafka_objects, kafka_objects) + find_differences(
+            desired.rabbitmq_objects, rabbit_objects
+        )
 
     differences = _run_or_exit(compare_both())
     for difference in differences:
         print_line(difference)
-    counted_differences = [difference for difference in differences if difference.kind is not DriftKind.FOREIGN or not allow_foreign]
-    print_line(f"{len(desired.kafka_objects) + len(desired.rabbitmq_objects)} declared, {len(counted_differences)} differences")
+    counted_differences = [
+        difference for difference in differences if difference.kind is not DriftKind.FOREIGN or not allow_foreign
+    ]
+    print_line(
+        f"{len(desired.kafka_objects) + len(desired.rabbitmq_objects)} declared, {len(counted_differences)} differences"
+    )
     raise typer.Exit(DRIFT_EXIT_CODE if counted_differences else 0)
 
 
 def render_topology(replicas: int) -> None:
-    print_document(yaml.safe_dump_all(build_resources(build_declared_topology(replicas)), sort_keys=False, explicit_start=True))
+    print_document(
+        yaml.safe_dump_all(build_resources(build_declared_topology(replicas)), sort_keys=False, explicit_start=True)
+    )
 
 
 def _load_broker_settings() -> tuple[Settings, str, str]:
@@ -113,9 +139,12 @@ def _load_broker_settings() -> tuple[Settings, str, str]:
     kernel_settings = load_kernel_settings()
     if not kernel_settings.kafka_url or kernel_settings.rabbitmq_url is None:
         exit_with_error(
-            "set CARAVAN_KAFKA_URL and CARAVAN_RABBITMQ_URL: without them topics and queues are kept in Postgres, and there is no topology to speak of"
+            "set CARAVAN_KAFKA_URL and CARAVAN_RABBITMQ_URL: without them topics and queues are kept in Postgres, and "
+            "there is no topology to speak of"
         )
-    management = kernel_settings.rabbitmq_management_url.get_secret_value() if kernel_settings.rabbitmq_management_url else ""
+    management = (
+        kernel_settings.rabbitmq_management_url.get_secret_value() if kernel_settings.rabbitmq_management_url else ""
+    )
     return kernel_settings, kernel_settings.rabbitmq_url.get_secret_value(), management
 
 

@@ -38,7 +38,12 @@ def start_shop() -> None:
     async def follow_events(process: Process, prepared: tuple[str, str | None]) -> None:
         catalogue_text, password = prepared
         _print_welcome(
-            process.url, kernel_settings.admin_email, password, catalogue_text, time.monotonic() - started_at, str(kernel_settings.data)
+            process.url,
+            kernel_settings.admin_email,
+            password,
+            catalogue_text,
+            time.monotonic() - started_at,
+            str(kernel_settings.data),
         )
         await _print_events(process)
 
@@ -46,7 +51,9 @@ def start_shop() -> None:
 
 
 async def _seed_shop(process: Process) -> str:
-    async with httpx2.AsyncClient(transport=httpx2.ASGITransport(app=process.app), base_url=process.url, timeout=30) as http:
+    async with httpx2.AsyncClient(
+        transport=httpx2.ASGITransport(app=process.app), base_url=process.url, timeout=30
+    ) as http:
         try:
             return await fill_catalogue(ApiClient(http, process.backends.secret, print_note))
         except (ApiError, ApiUnavailable) as failure:
@@ -58,7 +65,9 @@ async def ensure_admin(process: Process) -> str | None:
     kernel_settings = process.kernel_settings
     password = kernel_settings.admin_password.get_secret_value() if kernel_settings.admin_password else None
     calls = process.contexts["identity"].call
-    return (await calls(ENSURE_ADMIN, EnsureAdminRequest(email=kernel_settings.admin_email, password=password))).generated
+    return (
+        await calls(ENSURE_ADMIN, EnsureAdminRequest(email=kernel_settings.admin_email, password=password))
+    ).generated
 
 
 def _print_welcome(url: str, admin: str, password: str | None, catalogue_text: str, seconds: float, data: str) -> None:

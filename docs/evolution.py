@@ -1,6 +1,7 @@
 """The published JSON Schema of every message version, and what may change from one to the next.
 
-`docs/schemas/<type>.v<N>.json` is a promise to readers that don't share this code. A field with a default may be added, with `version` raised; everything else is
+`docs/schemas/<type>.v<N>.json` is a promise to readers that don't share this code. A field with a default may be added,
+with `version` raised; everything else is
 a new class sent beside the old one. `make docs` publishes new versions and refuses to change a published one.
 """
 
@@ -21,7 +22,8 @@ ANNOTATIONS = {"title", "description", "examples", "$id", "$schema", "$defs"}
 """What a schema says to people: it may change."""
 
 WITHDRAWN = {"orders.OrderCreated": 1, "payments.CapturePayment": 1}
-"""Newest version of a type that must never be sent again: these told everybody what payments alone may know (docs/adr/0019). They were withdrawn before the
+"""Newest version of a type that must never be sent again: these told everybody what payments alone may know
+(docs/adr/0019). They were withdrawn before the
 first release. Their schemas are not published any more; what was recorded of them is still read."""
 
 Schema = dict[str, Any]
@@ -29,17 +31,25 @@ Schema = dict[str, Any]
 
 def sent() -> list[type[Message]]:
     """Every message that travels on a channel, by its wire name."""
-    return sorted({kind for channel in list_channels() for kind in list_message_types(channel)}, key=lambda kind: kind.type)
+    return sorted(
+        {kind for channel in list_channels() for kind in list_message_types(channel)}, key=lambda kind: kind.type
+    )
 
 
 def stored() -> list[type[Message]]:
-    """Events that are only kept in a service's own streams: nobody else reads them, and an upcast may turn old ones into today's."""
+    """Events that are only kept in a service's own streams: nobody else reads them, and an upcast may turn old ones
+    into today's.
+    """
     travelling = set(sent())
-    return sorted((kind for kind in EVENT_STORE.event_types.values() if kind not in travelling), key=lambda kind: kind.type)
+    return sorted(
+        (kind for kind in EVENT_STORE.event_types.values() if kind not in travelling), key=lambda kind: kind.type
+    )
 
 
 def schema(kind: type[Message]) -> Schema:
-    """What any event of this version holds. Fields with a default may be absent: an older version of the same type didn't have them."""
+    """What any event of this version holds. Fields with a default may be absent: an older version of the same type
+    didn't have them.
+    """
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "$id": f"urn:caravan:{kind.type}:v{kind.version}",
@@ -62,8 +72,12 @@ def published(folder: Path = FOLDER) -> dict[str, dict[int, Schema]]:
     return found
 
 
-def violations(travelling: Iterable[type[Message]], kept: Iterable[type[Message]] = (), folder: Path = FOLDER) -> list[str]:
-    """What today's classes break of the published schemas, each with what to do about it; empty when they keep the promise."""
+def violations(
+    travelling: Iterable[type[Message]], kept: Iterable[type[Message]] = (), folder: Path = FOLDER
+) -> list[str]:
+    """What today's classes break of the published schemas, each with what to do about it; empty when they keep the
+    promise.
+    """
     old = published(folder)
     travelling, kept = list(travelling), list(kept)
     found = []
@@ -76,7 +90,8 @@ def violations(travelling: Iterable[type[Message]], kept: Iterable[type[Message]
         if kind in travelling or kind.version == newest:
             found += changes(kind.type, newest, versions[newest], schema(kind), raised=kind.version > newest)
     return found + [
-        f"{name}: no class reads this type any more, but events of it are published. Keep the class while one may still be met; after that remove"
+        f"{name}: no class reads this type any more, but events of it are published. Keep the class while one may "
+        "still be met; after that remove"
         f" docs/schemas/{name}.* and tests/contract/corpus/{name}.*, too"
         for name in old
     ]
@@ -87,11 +102,13 @@ def _history(name: str, versions: dict[int, Schema], version: int) -> list[str]:
     gone = WITHDRAWN.get(name, 0)
     if versions and version < max(versions):
         return [
-            f"{name}: version {max(versions)} is published, the class says {version}. A version never goes back: set it to {max(versions)}"
+            f"{name}: version {max(versions)} is published, the class says {version}. A version never goes back: set "
+            f"it to {max(versions)}"
         ]
     if version > max(versions, default=gone) + 1:
         return [
-            f"{name}: the class says version {version}, but version {max(versions, default=gone) + 1} was never published. Raise by one"
+            f"{name}: the class says version {version}, but version {max(versions, default=gone) + 1} was never "
+            "published. Raise by one"
         ]
     if version <= gone or min(versions, default=gone + 1) <= gone:
         return [f"{name}: version {gone} was withdrawn: neither send nor publish it"]
@@ -105,13 +122,15 @@ def changes(name: str, version: int, before: Schema, after: Schema, *, raised: b
     added = [text for harmless, text in found if harmless]
     broken = [text for harmless, text in found if not harmless]
     says = [
-        f"{name} v{version}: {text}. Readers of what is published, and events of it that are kept, rely on it: undo the change, or make a new class"
+        f"{name} v{version}: {text}. Readers of what is published, and events of it that are kept, rely on it: undo "
+        "the change, or make a new class"
         f" {name.rpartition('.')[2]}V2 and send it beside this one until nobody reads the old one"
         for text in broken
     ]
     if added and not raised:
         says.append(
-            f"{name} v{version}: {', '.join(added)}, but the class is still version {version}. Set `version = {version + 1}`, then run"
+            f"{name} v{version}: {', '.join(added)}, but the class is still version {version}. Set `version = "
+            f"{version + 1}`, then run"
             " `make docs` and `python -m tests.contract.record`"
         )
     return says
@@ -124,8 +143,12 @@ def _plain(node: Any, shapes: Schema) -> Any:
     if not isinstance(node, dict):
         return node
     if "$ref" in node:
-        return _plain({**shapes[node["$ref"].rpartition("/")[2]], **{k: v for k, v in node.items() if k != "$ref"}}, shapes)
-    plain = {key: _plain(value, shapes) for key, value in node.items() if key not in ANNOTATIONS and key != "properties"}
+        return _plain(
+            {**shapes[node["$ref"].rpartition("/")[2]], **{k: v for k, v in node.items() if k != "$ref"}}, shapes
+        )
+    plain = {
+        key: _plain(value, shapes) for key, value in node.items() if key not in ANNOTATIONS and key != "properties"
+    }
     if "properties" in node:
         plain["properties"] = {field: _plain(value, shapes) for field, value in node["properties"].items()}
     for unordered in ("required", "enum"):
@@ -181,7 +204,9 @@ def _fields(place: str, before: Schema, after: Schema) -> Iterator[Change]:
 
 
 def _rest(place: str, before: Schema, after: Schema, compared: set[str]) -> Iterator[Change]:
-    """Everything that a value is allowed to be stays as it was: narrower fails on old events, wider surprises old readers."""
+    """Everything that a value is allowed to be stays as it was: narrower fails on old events, wider surprises old
+    readers.
+    """
     old = {key: value for key, value in before.items() if key not in compared}
     new = {key: value for key, value in after.items() if key not in compared}
     if old == new:
@@ -194,7 +219,8 @@ def _rest(place: str, before: Schema, after: Schema, compared: set[str]) -> Iter
     elif old.get("default") != new.get("default") and _without(old, "default") == _without(new, "default"):
         yield (
             False,
-            f"the default of {where} was {old.get('default')!r} and is {new.get('default')!r}: events without it would change their meaning",
+            f"the default of {where} was {old.get('default')!r} and is {new.get('default')!r}: events without it "
+            "would change their meaning",
         )
     else:
         yield False, f"{where} was {_short(old)} and is {_short(new)}"

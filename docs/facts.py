@@ -1,4 +1,6 @@
-"""What the charts know of the services, from their declarations: databases, channels that they read, which service asks which, and the topology."""
+"""What the charts know of the services, from their declarations: databases, channels that they read, which service asks
+which, and the topology.
+"""
 
 import ast
 from pathlib import Path
@@ -18,7 +20,9 @@ SERVICES = Path(__file__).parent.parent / "services"
 
 def services(all_services: list[Service]) -> str:
     """`charts/caravan/files/services.yaml`, by service name."""
-    return NOTE + yaml.safe_dump({service.name: _of(service, all_services) for service in all_services}, sort_keys=False)
+    return NOTE + yaml.safe_dump(
+        {service.name: _of(service, all_services) for service in all_services}, sort_keys=False
+    )
 
 
 def topology() -> str:
@@ -42,13 +46,21 @@ def _of(service: Service, all_services: list[Service]) -> dict[str, object]:
 
 
 def _callees(service: Service, all_services: list[Service]) -> set[str]:
-    """Whoever verifies tokens asks for the keys; a client of another service asks that one; the gateway asks all: for what they serve, and for the desks."""
-    asked = {GET_KEY_SET.service} | {name for path in (SERVICES / service.name).rglob("*.py") for name in _clients(path)}
+    """Whoever verifies tokens asks for the keys; a client of another service asks that one; the gateway asks all: for
+    what they serve, and for the desks.
+    """
+    asked = {GET_KEY_SET.service} | {
+        name for path in (SERVICES / service.name).rglob("*.py") for name in _clients(path)
+    }
     if service.name == "gateway":
         asked |= {other.name for other in all_services}
     return asked - {service.name}
 
 
 def _clients(path: Path) -> set[str]:
-    modules = [node.module for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom) and node.module]
+    modules = [
+        node.module
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module
+    ]
     return {module.split(".")[1] for module in modules if module.startswith("services.") and module.endswith(".client")}

@@ -1,4 +1,5 @@
-"""Writes the reference pages and schemas that are made from declarations: `make docs`. A test compares what is committed with what this makes.
+"""Writes the reference pages and schemas that are made from declarations: `make docs`. A test compares what is
+committed with what this makes.
 
 A published version of a message is never changed: then nothing is written, and what is wrong is said.
 """
@@ -43,7 +44,10 @@ def pages() -> dict[str, str]:
         "charts/caravan/files/topology.yaml": facts.topology(),
         "docs/asyncapi.json": _json(build_asyncapi(list_channels(), version("caravan"))),
         "docs/routing-snapshot.schema.json": _json(snapshot()),
-        **{str(evolution.path(kind).relative_to(ROOT)): _json(evolution.schema(kind)) for kind in [*evolution.sent(), *evolution.stored()]},
+        **{
+            str(evolution.path(kind).relative_to(ROOT)): _json(evolution.schema(kind))
+            for kind in [*evolution.sent(), *evolution.stored()]
+        },
     }
 
 
@@ -73,8 +77,10 @@ def messages(services: list[Service]) -> str:
     readers = list_subscriptions(services)
     parts = [
         NOTE,
-        "# Messages\n\nEvery channel is declared once, in `services/<owner>/messages.py`. Events are facts on Kafka topics; commands are tasks for one owner on",
-        " RabbitMQ queues; the exchange announces to whoever binds a queue. All messages are JSON in an envelope with CloudEvents names (`id`, `type`, `source`,",
+        "# Messages\n\nEvery channel is declared once, in `services/<owner>/messages.py`. Events are facts on Kafka "
+        "topics; commands are tasks for one owner on",
+        " RabbitMQ queues; the exchange announces to whoever binds a queue. All messages are JSON in an envelope with "
+        "CloudEvents names (`id`, `type`, `source`,",
         " `subject`, `time`, `dataversion`, `traceparent`, `data`). Readers ignore fields that they don't know.\n",
     ]
     parts += _section(
@@ -90,25 +96,35 @@ def messages(services: list[Service]) -> str:
         readers,
     )
     parts += _section(
-        "Exchanges", "RabbitMQ: publish/subscribe, a queue per subscriber.", [c for c in channels if isinstance(c, Exchange)], readers
+        "Exchanges",
+        "RabbitMQ: publish/subscribe, a queue per subscriber.",
+        [c for c in channels if isinstance(c, Exchange)],
+        readers,
     )
     parts += ["\n## Fields\n"]
-    for kind in sorted({kind for channel in channels for kind in list_message_types(channel)}, key=lambda kind: kind.type):
-        parts.append(f"\n### `{kind.type}` version {kind.version}\n\n{(kind.__doc__ or '').strip()}\n\n| field | type |\n|---|---|\n")
+    for kind in sorted(
+        {kind for channel in channels for kind in list_message_types(channel)}, key=lambda kind: kind.type
+    ):
+        parts.append(
+            f"\n### `{kind.type}` version {kind.version}\n\n{(kind.__doc__ or '').strip()}\n\n| field | type "
+            "|\n|---|---|\n"
+        )
         parts += [f"| `{name}` | {_type(field)} |\n" for name, field in kind.model_fields.items()]
     return "".join(parts)
 
 
 def _section(title: str, why: str, channels: Iterable[Channel], readers: list[Subscription]) -> list[str]:
     rows = [
-        f"\n## {title}\n\n{why}\n\n| channel | owner | key | messages | readers | retry | kept | purpose |\n|---|---|---|---|---|---|---|---|\n"
+        f"\n## {title}\n\n{why}\n\n| channel | owner | key | messages | readers | retry | kept | purpose "
+        "|\n|---|---|---|---|---|---|---|---|\n"
     ]
     for channel in sorted(channels, key=lambda channel: channel.name):
         kinds = ", ".join(f"`{kind.type}`" for kind in list_message_types(channel))
         reading = [reader for reader in readers if reader.channel == channel.name]
         names = ", ".join(f"`{reader.name}`" for reader in sorted(reading, key=lambda reader: reader.name)) or "none"
         rows.append(
-            f"| `{channel.name}` | {channel.owner} | {channel.key} | {kinds} | {names} | {_retry(channel, reading)} | {_kept(channel)} | {channel.purpose} |\n"
+            f"| `{channel.name}` | {channel.owner} | {channel.key} | {kinds} | {names} | {_retry(channel, reading)} | "
+            f"{_kept(channel)} | {channel.purpose} |\n"
         )
     return rows
 
@@ -150,13 +166,15 @@ def _kinds_of_settings(services: list[Service]) -> list[tuple[str, type[BaseSett
 def settings(services: list[Service]) -> str:
     parts = [
         NOTE,
-        "# Settings\n\nAll settings are environment variables. The kernel's (`CARAVAN_*`) are shared by every service of a process, and an unknown one is refused",
+        "# Settings\n\nAll settings are environment variables. The kernel's (`CARAVAN_*`) are shared by every service "
+        "of a process, and an unknown one is refused",
         " by name at start; a service's own have its name as prefix.\n",
     ]
     for title, kind in _kinds_of_settings(services):
         parts.append(f"\n## {title}\n\n| variable | default | meaning |\n|---|---|---|\n")
         parts += [
-            f"| `{variable}` | {f'`{default}`' if default else ''} | {meaning} |\n" for variable, default, meaning in _variables(kind)
+            f"| `{variable}` | {f'`{default}`' if default else ''} | {meaning} |\n"
+            for variable, default, meaning in _variables(kind)
         ]
     return "".join(parts)
 
@@ -174,7 +192,9 @@ def _variables(kind: type[BaseSettings]) -> Iterable[tuple[str, str, str]]:
     prefix = str(kind.model_config.get("env_prefix", ""))
     for name, field in kind.model_fields.items():
         default = field.default
-        shown = "" if default is None or isinstance(default, SecretStr) or default is PydanticUndefined else str(default)
+        shown = (
+            "" if default is None or isinstance(default, SecretStr) or default is PydanticUndefined else str(default)
+        )
         if isinstance(default, tuple | list | dict):
             shown = orjson.dumps(default).decode()
         yield f"{prefix}{name.upper()}", shown, field.description or ""

@@ -1,4 +1,6 @@
-"""The list of services, and the only module that knows them all: each service's declaration is loaded when it is asked for."""
+"""The list of services, and the only module that knows them all: each service's declaration is loaded when it is asked
+for.
+"""
 
 from __future__ import annotations
 

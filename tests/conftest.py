@@ -1,4 +1,6 @@
-"""One embedded Postgres and Redis per test run (and per xdist worker), in a folder that goes away afterwards; each test module finds them empty."""
+"""One embedded Postgres and Redis per test run (and per xdist worker), in a folder that goes away afterwards; each test
+module finds them empty.
+"""
 
 import asyncio
 import gc
@@ -54,9 +56,14 @@ def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Generator[None, py
     """The loop of a test that does not end is idle, so its stack says nothing: show where each task waits."""
     report = yield
     if call.excinfo and "from pytest-timeout" in str(call.excinfo.value):
-        tasks = [candidate for candidate in gc.get_objects() if isinstance(candidate, asyncio.Task) and not candidate.done()]
+        tasks = [
+            candidate for candidate in gc.get_objects() if isinstance(candidate, asyncio.Task) and not candidate.done()
+        ]
         report.sections.append(
-            ("what waits", "\n".join(line for task in tasks for line in (repr(task.get_name()), *_list_awaited(task.get_coro()))))
+            (
+                "what waits",
+                "\n".join(line for task in tasks for line in (repr(task.get_name()), *_list_awaited(task.get_coro()))),
+            )
         )
     return report
 

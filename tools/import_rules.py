@@ -10,7 +10,8 @@ from importlinter import Contract, ContractCheck, fields, output
 
 
 class ServiceModules(Contract):
-    """`layers`: "module: what of its own service it may import" (`*`: everything), or "service/module: ..." for what one
+    """`layers`: "module: what of its own service it may import" (`*`: everything), or "service/module: ..." for what
+    one
     service has beside the others or adds to a line.
 
     `public`: what other services may import. `roots`: may import every `main`.
@@ -37,7 +38,9 @@ class ServiceModules(Contract):
             return ""
         our_service, our_module = self._split(importer)
         if their_service != our_service:
-            is_root = their_module == "main" and any(importer == root or importer.startswith(root + ".") for root in self.roots)
+            is_root = their_module == "main" and any(
+                importer == root or importer.startswith(root + ".") for root in self.roots
+            )
             return "" if their_module in self.public or is_root else f"{their_module} is private to {their_service}"
         lines = [allowed[key] for key in (our_module, f"{our_service}/{our_module}") if key in allowed]
         if not lines:
@@ -49,7 +52,11 @@ class ServiceModules(Contract):
     def _split(self, module: str) -> tuple[str, str]:
         """`services.orders.store.x` as ("orders", "store"); nothing for modules elsewhere."""
         parts = module.split(".")
-        return (parts[1], parts[2] if len(parts) > 2 else "") if parts[0] == self.package and len(parts) > 1 else (module, "")
+        return (
+            (parts[1], parts[2] if len(parts) > 2 else "")
+            if parts[0] == self.package and len(parts) > 1
+            else (module, "")
+        )
 
     def render_broken_contract(self, check: ContractCheck) -> None:
         for importer, imported, why in check.metadata["broken"]:

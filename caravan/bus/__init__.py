@@ -1,9 +1,11 @@
 """The promise of every transport (proved by `tests/contract`), and what a subscription is.
 
 - `publish` returns after the messages are durable, and only then; `Undelivered` names those that are not.
-- Each subscription sees every message at least once; messages of one key in the order they were published, also through retries: a waiting key is
+- Each subscription sees every message at least once; messages of one key in the order they were published, also
+  through retries: a waiting key is
   never overtaken, other keys go on.
-- What `Retry` allows is used up, or the handler rejects: the message becomes a dead letter with reason and origin, and the key goes on.
+- What `Retry` allows is used up, or the handler rejects: the message becomes a dead letter with reason and origin,
+  and the key goes on.
 - Trouble of the infrastructure is waited out and costs no attempt.
 """
 
@@ -42,7 +44,9 @@ class HandlingResult(NamedTuple):
 DONE = HandlingResult(Result.DONE)
 
 BatchHandler = Callable[[list[IncomingMessage]], Awaitable[list[HandlingResult]]]
-"""Handles a batch, in order, and says what came of each. Raises only for trouble of the infrastructure: then nothing of the batch counts."""
+"""Handles a batch, in order, and says what came of each. Raises only for trouble of the infrastructure: then nothing of
+the batch counts.
+"""
 
 
 BackgroundTask = Callable[[], Coroutine[Any, Any, None]]
@@ -59,10 +63,14 @@ class PublishFailure:
 
 
 class PublishError(Exception):
-    """Some messages are not durable, and with each of them every later one of its key on that channel; all others of the call are."""
+    """Some messages are not durable, and with each of them every later one of its key on that channel; all others of
+    the call are.
+    """
 
     def __init__(self, failures: Sequence[PublishFailure]) -> None:
-        super().__init__("; ".join(sorted({f"{failure.message.channel}: {failure.reason}" for failure in failures})[:5]))
+        super().__init__(
+            "; ".join(sorted({f"{failure.message.channel}: {failure.reason}" for failure in failures})[:5])
+        )
         self.failures = failures
 
 
@@ -74,7 +82,9 @@ class Subscription:
     source: Source
     batch: int = 100
     linger: float = 0.0
-    """Least seconds from the start of one batch to that of the next. A lone message never waits for it; under load batches grow instead of their number."""
+    """Least seconds from the start of one batch to that of the next. A lone message never waits for it; under load
+    batches grow instead of their number.
+    """
 
     @property
     def name(self) -> str:
@@ -102,7 +112,9 @@ class Subscription:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A message that was given up, with its reason and where it came from. `id` is the transport's own, and unique within the subscription."""
+    """A message that was given up, with its reason and where it came from. `id` is the transport's own, and unique
+    within the subscription.
+    """
 
     id: str
     subscription: str
@@ -119,7 +131,9 @@ class DeadLetter:
 
 
 DEAD_LETTER_MAX_BYTES = 900_000
-"""A dead letter keeps at most so much of a body: what is longer came from a foreign producer, and our own may not send it again."""
+"""A dead letter keeps at most so much of a body: what is longer came from a foreign producer, and our own may not send
+it again.
+"""
 
 
 class Bus(Protocol):
@@ -130,7 +144,9 @@ class Bus(Protocol):
     def list_background_tasks(self) -> list[tuple[str, BackgroundTask]]:
         """Work of the transport's own that runs as long as the process, by name."""
 
-    async def declare_channels(self, channels: Sequence[Topic | Queue | Exchange], subscriptions: Sequence[Subscription]) -> None:
+    async def declare_channels(
+        self, channels: Sequence[Topic | Queue | Exchange], subscriptions: Sequence[Subscription]
+    ) -> None:
         """Make what is missing of these channels and readers. A new reader of a topic starts at its first message."""
 
     async def publish(self, messages: Sequence[OutgoingMessage]) -> None: ...
@@ -150,7 +166,9 @@ class Bus(Protocol):
         """What these subscriptions gave up, oldest first, with the first `preview` bytes of the bodies."""
 
     async def redrive(self, dead_letters: Sequence[DeadLetter]) -> int:
-        """Give dead letters to their subscription again (to no other), in the order they died, with their message ids, as attempt 1. How many."""
+        """Give dead letters to their subscription again (to no other), in the order they died, with their message ids,
+        as attempt 1. How many.
+        """
 
     async def discard(self, dead_letters: Sequence[DeadLetter]) -> int:
         """Remove dead letters for good. How many."""

@@ -3,7 +3,15 @@
 import asyncio
 from collections.abc import Sequence
 
-from caravan.bus import DEAD_LETTER_MAX_BYTES, BackgroundTask, BatchHandler, DeadLetter, PublishError, PublishFailure, Subscription
+from caravan.bus import (
+    DEAD_LETTER_MAX_BYTES,
+    BackgroundTask,
+    BatchHandler,
+    DeadLetter,
+    PublishError,
+    PublishFailure,
+    Subscription,
+)
 from caravan.bus.kafka import KafkaBus
 from caravan.bus.rabbitmq import RabbitBus
 from caravan.bus.topology import NotDeclared
@@ -11,7 +19,9 @@ from caravan.messages import Exchange, OutgoingMessage, Queue, Topic
 
 
 class BrokerBus:
-    """`owner`: whether this process makes the topics and queues that it needs; else `declare` raises NotDeclared until somebody else has."""
+    """`owner`: whether this process makes the topics and queues that it needs; else `declare` raises NotDeclared until
+    somebody else has.
+    """
 
     def __init__(self, kafka: KafkaBus, rabbit: RabbitBus, *, is_owner: bool = True) -> None:
         self.kafka = kafka
@@ -31,7 +41,9 @@ class BrokerBus:
     def list_background_tasks(self) -> list[tuple[str, BackgroundTask]]:
         return []
 
-    async def declare_channels(self, channels: Sequence[Topic | Queue | Exchange], subscriptions: Sequence[Subscription]) -> None:
+    async def declare_channels(
+        self, channels: Sequence[Topic | Queue | Exchange], subscriptions: Sequence[Subscription]
+    ) -> None:
         if self._is_owner:
             await self.kafka.declare_channels(channels, subscriptions)
             await self.rabbit.declare_channels(channels, subscriptions)
@@ -57,7 +69,9 @@ class BrokerBus:
 
     async def measure_lag(self, subscriptions: Sequence[Subscription]) -> dict[str, int]:
         topic_subscriptions = [subscription for subscription in subscriptions if isinstance(subscription.source, Topic)]
-        queue_subscriptions = [subscription for subscription in subscriptions if not isinstance(subscription.source, Topic)]
+        queue_subscriptions = [
+            subscription for subscription in subscriptions if not isinstance(subscription.source, Topic)
+        ]
         topic_lag, queue_lag = await asyncio.gather(
             self.kafka.measure_lag(topic_subscriptions), self.rabbit.measure_lag(queue_subscriptions)
         )
@@ -72,7 +86,9 @@ class BrokerBus:
                 for subscription in subscriptions
             )
         )
-        return sorted((letter for letters in lists for letter in letters), key=lambda letter: letter.dead_lettered_at)[:limit]
+        return sorted((letter for letters in lists for letter in letters), key=lambda letter: letter.dead_lettered_at)[
+            :limit
+        ]
 
     async def redrive(self, dead_letters: Sequence[DeadLetter]) -> int:
         on_kafka, on_rabbitmq = _split_by_transport(dead_letters)
@@ -84,8 +100,12 @@ class BrokerBus:
 
 
 def _split_by_transport(dead_letters: Sequence[DeadLetter]) -> tuple[list[DeadLetter], list[DeadLetter]]:
-    """A letter's id tells its transport: on Kafka it is a place (topic/partition/offset@time), on RabbitMQ an id without a slash."""
-    return [letter for letter in dead_letters if "/" in letter.id], [letter for letter in dead_letters if "/" not in letter.id]
+    """A letter's id tells its transport: on Kafka it is a place (topic/partition/offset@time), on RabbitMQ an id
+    without a slash.
+    """
+    return [letter for letter in dead_letters if "/" in letter.id], [
+        letter for letter in dead_letters if "/" not in letter.id
+    ]
 
 
 async def _collect_failures(bus: KafkaBus | RabbitBus, messages: Sequence[OutgoingMessage]) -> Sequence[PublishFailure]:

@@ -13,7 +13,8 @@ LONGER_SECONDS = 5.0
 async def finish_opening(opening: Awaitable[T]) -> T:
     """Await it; when its user is cancelled or out of time, let it end first, so that whoever opened can close.
 
-    The clients' connecting can't be cut off anywhere: between a connection made and the client knowing of it, it would stay open until the collector finds it.
+    The clients' connecting can't be cut off anywhere: between a connection made and the client knowing of it, it would
+    stay open until the collector finds it.
     """
     acting = asyncio.ensure_future(opening)
     try:

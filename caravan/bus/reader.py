@@ -1,6 +1,7 @@
 """What the readers of both brokers share: a batch runs until it counts, and what failed waits in memory with its key.
 
-A message that waits is not acknowledged, so a reader that dies gives it back to the broker in its place: order per key survives a restart. Its later messages line
+A message that waits is not acknowledged, so a reader that dies gives it back to the broker in its place: order per key
+survives a restart. Its later messages line
 up behind it; other keys go on.
 """
 
@@ -15,9 +16,13 @@ from caravan.bus import BatchHandler, HandlingResult, IncomingMessage, Result, S
 from caravan.telemetry import DEAD_LETTERS, log
 
 REST_SECONDS = 10.0
-"""Longest wait for something to handle. A message ends it, and so does `stop`: a reader at rest need not look whether there is anything."""
+"""Longest wait for something to handle. A message ends it, and so does `stop`: a reader at rest need not look whether
+there is anything.
+"""
 RETRY_BUFFER_MAX = 2_000
-"""Messages that a reader holds back at most (per partition on Kafka); beyond it no more are taken until some of them are done."""
+"""Messages that a reader holds back at most (per partition on Kafka); beyond it no more are taken until some of them
+are done.
+"""
 BACKOFF_SECONDS = (0.05, 0.2, 1.0, 3.0)
 
 
@@ -113,7 +118,9 @@ class Reader(ABC):
             self._wait.reschedule(asyncio.get_running_loop().time())
 
     async def wait_for(self, coming: Awaitable[_T], seconds: float | None = None) -> _T | None:
-        """What comes within so many seconds and before `wake`, else None. It is cancelled then, so it must lose nothing by that."""
+        """What comes within so many seconds and before `wake`, else None. It is cancelled then, so it must lose nothing
+        by that.
+        """
         try:
             async with asyncio.timeout(0 if self._waking else seconds) as self._wait:
                 return await coming
@@ -139,7 +146,9 @@ class Reader(ABC):
         """Raise when what is in hand is no longer ours."""
 
     async def handle_batch(self, batch: list[IncomingMessage]) -> None:
-        """Run a batch and do what its outcomes say. When told to stop while the infrastructure is away, the batch is left to the next reader."""
+        """Run a batch and do what its outcomes say. When told to stop while the infrastructure is away, the batch is
+        left to the next reader.
+        """
         started_at = asyncio.get_running_loop().time()
         results = await self._call_handler(batch)
         if results is None:

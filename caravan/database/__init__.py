@@ -1,7 +1,10 @@
-"""A service's database: pool, reads, and the unit of work that commits state, events, outbox rows and the idempotency record together.
+"""A service's database: pool, reads, and the unit of work that commits state, events, outbox rows and the idempotency
+record together.
 
-asyncpg and SQL text all the way: the statements are the design, and the hot path counts its round trips. A unit of work takes a connection only when a
-statement needs one; what is collected (events, messages, the stored answer) is written by one statement at the end, which is the whole transaction when
+asyncpg and SQL text all the way: the statements are the design, and the hot path counts its round trips. A unit of work
+takes a connection only when a
+statement needs one; what is collected (events, messages, the stored answer) is written by one statement at the end,
+which is the whole transaction when
 nothing else ran.
 """
 
@@ -43,9 +46,13 @@ __all__ = [
 
 STATEMENT_SECONDS = 30.0
 WITHOUT_SYNC_COMMIT = "set_config('synchronous_commit', 'off', true) IS NOT NULL"
-"""In the WHERE of a change that may be lost with the machine, as everybody then does it again: its transaction does not wait for the disk."""
+"""In the WHERE of a change that may be lost with the machine, as everybody then does it again: its transaction does not
+wait for the disk.
+"""
 INBOX_RETENTION = timedelta(days=14)
-"""How long a handled message is known. Longer than a replayed topic's retention; what is kept longer (the audit log) is known by its own primary key."""
+"""How long a handled message is known. Longer than a replayed topic's retention; what is kept longer (the audit log) is
+known by its own primary key.
+"""
 
 current_message: ContextVar[Delivery[Any] | None] = ContextVar("cause", default=None)
 """The message that is being handled: what a handler emits names it and stays in its trace."""
@@ -63,7 +70,8 @@ class DuplicateRequest(Exception):
 class Database:
     """One service's database. `outbox_written` is set after a commit that wrote outbox rows: the relay's wake-up.
 
-    `worked_at` is when (monotonic) this process last answered a request or handled a message in it; sweepers rest when that is long ago.
+    `worked_at` is when (monotonic) this process last answered a request or handled a message in it; sweepers rest when
+    that is long ago.
     """
 
     service: str
@@ -142,12 +150,21 @@ class Database:
 
 
 class UnitOfWork:
-    """`async with database.unit_of_work() as uow:` commits at the end of the block, or rolls all of it back when the block raises.
+    """`async with database.unit_of_work() as uow:` commits at the end of the block, or rolls all of it back when the
+    block raises.
 
     No network call belongs inside. `emit` and `append` only collect; they are written with the commit.
     """
 
-    __slots__ = ("_after_commit_actions", "_connection", "_events", "_has_claimed", "_outbox", "_stored_response", "database")
+    __slots__ = (
+        "_after_commit_actions",
+        "_connection",
+        "_events",
+        "_has_claimed",
+        "_outbox",
+        "_stored_response",
+        "database",
+    )
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -161,7 +178,9 @@ class UnitOfWork:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+    async def __aexit__(
+        self, error_type: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         if error_type is None:
             await self._commit()
         else:
@@ -201,16 +220,25 @@ class UnitOfWork:
         """The messages that this consumer has not handled yet; claiming and the effect commit together."""
         self._has_claimed = True
         rows = await self.fetch(
-            "INSERT INTO inbox (consumer, message_id) SELECT $1, m FROM unnest($2::uuid[]) m ON CONFLICT DO NOTHING RETURNING message_id",
+            "INSERT INTO inbox (consumer, message_id) SELECT $1, m FROM unnest($2::uuid[]) m ON CONFLICT DO NOTHING "
+            "RETURNING message_id",
             consumer,
             list(message_ids),
         )
         return {row[0] for row in rows}
 
     def emit(
-        self, channel: Channel, message: Message, *, key: UUID | str, caused_by: Delivery[Any] | None = None, message_id: UUID | None = None
+        self,
+        channel: Channel,
+        message: Message,
+        *,
+        key: UUID | str,
+        caused_by: Delivery[Any] | None = None,
+        message_id: UUID | None = None,
     ) -> None:
-        """Send a message when, and only when, this unit of work commits. `due`: the message of a batch that caused it (default: the one being handled)."""
+        """Send a message when, and only when, this unit of work commits. `due`: the message of a batch that caused it
+        (default: the one being handled).
+        """
         cause = caused_by or current_message.get()
         self._outbox.append(
             encode_message(
@@ -226,8 +254,12 @@ class UnitOfWork:
             )
         )
 
-    def append(self, stream: UUID, expected_version: int, events: Sequence[Event], *, caused_by: Delivery[Any] | None = None) -> None:
-        """Append to an event stream that is at version `expected` (0: must not exist). VersionConflict at commit when it has moved."""
+    def append(
+        self, stream: UUID, expected_version: int, events: Sequence[Event], *, caused_by: Delivery[Any] | None = None
+    ) -> None:
+        """Append to an event stream that is at version `expected` (0: must not exist). VersionConflict at commit when
+        it has moved.
+        """
         cause = caused_by or current_message.get()
         traceparent = (cause.traceparent if cause else None) or telemetry.traceparent.get()
         actor = cause.actor if cause else telemetry.actor.get()
@@ -248,7 +280,9 @@ class UnitOfWork:
             )
 
     def store_response(self, response: StoredResponse) -> None:
-        """Store the answer of an idempotent request with the rest. KeyAlreadyUsed at commit when another request was first."""
+        """Store the answer of an idempotent request with the rest. KeyAlreadyUsed at commit when another request was
+        first.
+        """
         self._stored_response = response
 
     def run_after_commit(self, action: Callable[[], Awaitable[None] | None]) -> None:
@@ -278,7 +312,9 @@ class UnitOfWork:
                 await result
 
     async def _write_pending(self) -> bool:
-        """Write what was collected: in this transaction, or, when no statement needed one, in a transaction shared with others of the same moment."""
+        """Write what was collected: in this transaction, or, when no statement needed one, in a transaction shared with
+        others of the same moment.
+        """
         pending = PendingWrites([self._stored_response] if self._stored_response else [], self._events, self._outbox)
         if pending:
             if self._connection is None:
@@ -296,7 +332,9 @@ class UnitOfWork:
             if commit:
                 self.database._statement_counter.inc()
                 if await connection.execute("COMMIT") != "COMMIT":
-                    raise RuntimeError("a statement of this unit of work failed, so that Postgres has rolled all of it back")
+                    raise RuntimeError(
+                        "a statement of this unit of work failed, so that Postgres has rolled all of it back"
+                    )
             else:
                 await connection.execute("ROLLBACK")
         except BaseException as error:

@@ -1,7 +1,9 @@
 """The connections of one database, lent to one statement or unit of work at a time.
 
-asyncpg's own pool costs more than a short statement does: each loan makes a proxy, and each return a task, a timer and a future. What is lent here is the connection
-itself. The one that came back last goes first, so that few are open while little is asked, and those prepared statements are used that are there.
+asyncpg's own pool costs more than a short statement does: each loan makes a proxy, and each return a task, a timer and
+a future. What is lent here is the connection
+itself. The one that came back last goes first, so that few are open while little is asked, and those prepared
+statements are used that are there.
 """
 
 import asyncio
@@ -13,8 +15,10 @@ from typing import Any
 import asyncpg
 from asyncpg.protocol import protocol
 
-# asyncpg asks of every element of every array argument whether it is an array itself, by `isinstance` of abstract classes: for the arrays of a batch that
-# was a twentieth of what an order costs. Where these names are gone, the question costs again what it did, and nothing else changes.
+# asyncpg asks of every element of every array argument whether it is an array itself, by `isinstance` of abstract
+# classes: for the arrays of a batch that
+# was a twentieth of what an order costs. Where these names are gone, the question costs again what it did, and nothing
+# else changes.
 for _name in ("IterableABC", "SizedABC"):
     setattr(protocol, _name, (list, tuple, set, frozenset, deque, type({}.keys()), type({}.values())))
 
@@ -32,7 +36,8 @@ CONNECTION_LOST = (
     asyncpg.ReadOnlySQLTransactionError,
     TimeoutError,
 )
-"""Trouble of the infrastructure: to wait out, not to count against a message. A demoted primary (25006) is one of them; the client calls a
+"""Trouble of the infrastructure: to wait out, not to count against a message. A demoted primary (25006) is one of them;
+the client calls a
 connection that broke in the middle of an answer an internal error of its own."""
 CLOSED_MESSAGE = "the connections of this database are closed"
 
@@ -70,7 +75,9 @@ class ConnectionPool:
         return await self._wait_turn() or await self._open_connection()
 
     def release(self, connection: asyncpg.Connection, error: BaseException | None = None) -> None:
-        """`error`: what the use of it ended with. What the server has not answered to its end is waited for before somebody else gets the connection."""
+        """`error`: what the use of it ended with. What the server has not answered to its end is waited for before
+        somebody else gets the connection.
+        """
         if error is None or isinstance(error, asyncpg.PostgresError) or connection.is_closed():
             self._free_slot(connection)
         else:
@@ -119,7 +126,9 @@ class ConnectionPool:
         return connection
 
     def _free_slot(self, connection: asyncpg.Connection | None) -> None:
-        """A place has become free, with a connection or without: the next one has it, in the order in which they came."""
+        """A place has become free, with a connection or without: the next one has it, in the order in which they
+        came.
+        """
         self._used_slots -= 1
         if connection is not None:
             self._lent.discard(connection)

@@ -1,4 +1,6 @@
-"""What units of work collect (stored answers, events, outbox rows), written by one statement; and commits in groups, where one statement serves many of them."""
+"""What units of work collect (stored answers, events, outbox rows), written by one statement; and commits in groups,
+where one statement serves many of them.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -32,10 +34,13 @@ class StoredResponse:
 
 
 _FEED_TRANSACTION = (
-    "greatest(pg_current_xact_id(), (SELECT e.transaction FROM event e WHERE e.stream = given.id ORDER BY e.version DESC LIMIT 1))"
+    "greatest(pg_current_xact_id(), (SELECT e.transaction FROM event e WHERE e.stream = given.id ORDER BY e.version "
+    "DESC LIMIT 1))"
 )
-"""The transaction after which an event stands in the feed of the whole store. Its own, or that of the event before it in its stream when that one is younger: a
-transaction has its number from its first write, and may append to a stream after one that began later. A number higher than one's own is safe for readers:
+"""The transaction after which an event stands in the feed of the whole store. Its own, or that of the event before it
+in its stream when that one is younger: a
+transaction has its number from its first write, and may append to a stream after one that began later. A number higher
+than one's own is safe for readers:
 what they are handed is older than every transaction still running, this one too."""
 EventRow = tuple[UUID, int, str, int, str, datetime, str | None, str | None]
 
@@ -60,7 +65,9 @@ class PendingWrites:
                 for a in self.responses
             ]
             columns = "idempotency (scope, key, fingerprint, status, headers, body, expires_at)"
-            tables.append((columns, "*", ("text", "text", "bytea", "smallint", "json", "bytea", "timestamptz"), response_rows))
+            tables.append(
+                (columns, "*", ("text", "text", "bytea", "smallint", "json", "bytea", "timestamptz"), response_rows)
+            )
         if self.events:
             columns = "event (stream, version, type, data_version, data, time, actor, trace_id, transaction)"
             event_types = ("uuid", "int", "text", "int", "json", "timestamptz", "text", "text")
@@ -69,7 +76,9 @@ class PendingWrites:
             message_rows = [(m.id, m.channel_type, m.channel, m.routing_key, m.key, m.body) for m in self.outbox]
             columns = "outbox (created_at, message_id, kind, channel, route, key, body)"
             # Not when the transaction began: how long the handler took is no lag of the relay.
-            tables.append((columns, "clock_timestamp(), *", ("uuid", "text", "text", "text", "text", "bytea"), message_rows))
+            tables.append(
+                (columns, "clock_timestamp(), *", ("uuid", "text", "text", "text", "text", "bytea"), message_rows)
+            )
         inserts: list[str] = []
         arguments: list[list[Any]] = []
         for columns, selection, column_types, rows in tables:
@@ -83,7 +92,8 @@ class PendingWrites:
 
 @dataclass(slots=True)
 class GroupCommit:
-    """Commits writes that need no transaction of their own. While one statement is under way the next ones gather, and are then committed by one statement:
+    """Commits writes that need no transaction of their own. While one statement is under way the next ones gather, and
+    are then committed by one statement:
     under load a commit serves many. Whoever breaks a unique key fails alone."""
 
     write: Callable[[PendingWrites], Awaitable[None]]
@@ -126,7 +136,9 @@ class GroupCommit:
 
 def _merge_writes(group: list[PendingWrites]) -> PendingWrites:
     return PendingWrites(
-        [a for w in group for a in w.responses], [e for w in group for e in w.events], [m for w in group for m in w.outbox]
+        [a for w in group for a in w.responses],
+        [e for w in group for e in w.events],
+        [m for w in group for m in w.outbox],
     )
 
 

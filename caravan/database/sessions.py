@@ -53,7 +53,9 @@ async def check_pooler(connection: asyncpg.Connection, connect: Callable[[], Awa
         )
 
 
-async def _is_lent(session: int, connection: asyncpg.Connection, connect: Callable[[], Awaitable[asyncpg.Connection]]) -> bool:
+async def _is_lent(
+    session: int, connection: asyncpg.Connection, connect: Callable[[], Awaitable[asyncpg.Connection]]
+) -> bool:
     """Whether the session of a connection that is between two transactions is used by another one too; a pooler by
     session never does that.
     """

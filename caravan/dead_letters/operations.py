@@ -1,4 +1,6 @@
-"""How a service's failure desk is asked: by admins only, and what they do goes to the audit log: before it is done, and what came of it."""
+"""How a service's failure desk is asked: by admins only, and what they do goes to the audit log: before it is done, and
+what came of it.
+"""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -22,7 +24,9 @@ from caravan.dead_letters.schemas import (
 from caravan.dead_letters.service import ActionRecorder, DeadLetterService
 
 
-def build_operations(dead_letters: DeadLetterService, service: str) -> dict[Operation[Any, Any], Callable[[Any, Any], Awaitable[Any]]]:
+def build_operations(
+    dead_letters: DeadLetterService, service: str
+) -> dict[Operation[Any, Any], Callable[[Any, Any], Awaitable[Any]]]:
     """What every service answers about its own failures, to admins only."""
 
     async def list_dead_letters(context: Any, request: ListRequest) -> DeadLetterPage:
@@ -34,10 +38,14 @@ def build_operations(dead_letters: DeadLetterService, service: str) -> dict[Oper
         return await dead_letters.get_dead_letter(request)
 
     async def redrive_dead_letters(context: Any, request: Selection) -> ActionResult:
-        return await dead_letters.redrive(request, _make_recorder(context, await _require_admin(context), "failures.redrive"))
+        return await dead_letters.redrive(
+            request, _make_recorder(context, await _require_admin(context), "failures.redrive")
+        )
 
     async def discard_dead_letters(context: Any, request: DiscardRequest) -> ActionResult:
-        return await dead_letters.discard(request, _make_recorder(context, await _require_admin(context), "failures.discard"))
+        return await dead_letters.discard(
+            request, _make_recorder(context, await _require_admin(context), "failures.discard")
+        )
 
     return {
         build_list_operation(service): list_dead_letters,
@@ -55,6 +63,14 @@ def _make_recorder(context: Any, caller: Caller, action: str) -> ActionRecorder:
     async def record_action(result: str, selection: Selection, **details: Any) -> None:
         selection_fields = selection.model_dump(exclude_none=True, exclude={"ids", "dry_run"})
         async with context.database.unit_of_work() as uow:
-            record_audit(uow, action, f"failures:{context.service}", actor=caller.audit_name, result=result, **details, **selection_fields)
+            record_audit(
+                uow,
+                action,
+                f"failures:{context.service}",
+                actor=caller.audit_name,
+                result=result,
+                **details,
+                **selection_fields,
+            )
 
     return record_action

@@ -1,4 +1,6 @@
-"""What the failure desk is asked and what it answers, and the operations by which a service's desk is asked from another process."""
+"""What the failure desk is asked and what it answers, and the operations by which a service's desk is asked from
+another process.
+"""
 
 from datetime import datetime
 from functools import cache
@@ -77,9 +79,12 @@ class ShowRequest(BaseModel):
     id: str
 
 
-CauseName = Annotated[str, Field(min_length=1, max_length=64, description="all of this cause", examples=["3f9a1c0b77de"])]
+CauseName = Annotated[
+    str, Field(min_length=1, max_length=64, description="all of this cause", examples=["3f9a1c0b77de"])
+]
 Ids = Annotated[
-    list[Annotated[str, Field(min_length=1, max_length=500)]], Field(min_length=1, max_length=IDS_MAX, description="just these")
+    list[Annotated[str, Field(min_length=1, max_length=500)]],
+    Field(min_length=1, max_length=IDS_MAX, description="just these"),
 ]
 SubscriptionName = Annotated[str, Field(min_length=1, max_length=200, description="all of this subscription")]
 

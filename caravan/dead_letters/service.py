@@ -1,6 +1,8 @@
-"""The failure desk of one service: what its subscriptions gave up and what its outbox can't send, in one list, grouped by cause, to be tried again or discarded.
+"""The failure desk of one service: what its subscriptions gave up and what its outbox can't send, in one list, grouped
+by cause, to be tried again or discarded.
 
-Trying again keeps the message id, so that effects stay single, and the order of each key: a letter is held back while an older one of its key is not chosen with it.
+Trying again keeps the message id, so that effects stay single, and the order of each key: a letter is held back while
+an older one of its key is not chosen with it.
 Reading is bounded: the oldest SCAN_MAX of each place, and only the beginnings of their bodies.
 """
 
@@ -43,7 +45,9 @@ RECORDED_IDS_MAX = 20
 
 
 class DeadLetterSource(Protocol):
-    """A place where failures lie, such as a service's subscriptions, its outbox or its jobs. Letters come oldest first."""
+    """A place where failures lie, such as a service's subscriptions, its outbox or its jobs. Letters come oldest
+    first.
+    """
 
     @property
     def origin(self) -> Origin: ...
@@ -82,7 +86,11 @@ class _SourcedDeadLetter:
 
 
 def encode_dead_letter_id(service: str, origin: str, dead_letter: DeadLetter) -> str:
-    return base64.urlsafe_b64encode(orjson.dumps([service, origin, dead_letter.subscription, dead_letter.id])).decode().rstrip("=")
+    return (
+        base64.urlsafe_b64encode(orjson.dumps([service, origin, dead_letter.subscription, dead_letter.id]))
+        .decode()
+        .rstrip("=")
+    )
 
 
 def decode_service_name(identifier: str) -> str:
@@ -99,7 +107,9 @@ def decode_service_name(identifier: str) -> str:
 class ActionRecorder(Protocol):
     """Writes down who does what to which failures: `begun` before it is done, then what came of it."""
 
-    async def __call__(self, result: Literal["begun", "done", "failed"], selection: Selection, **details: Any) -> None: ...
+    async def __call__(
+        self, result: Literal["begun", "done", "failed"], selection: Selection, **details: Any
+    ) -> None: ...
 
 
 class DeadLetterService:
@@ -111,7 +121,12 @@ class DeadLetterService:
     async def _read_sources(self, preview: int) -> tuple[list[_SourcedDeadLetter], bool]:
         lists = await asyncio.gather(*(source.list_dead_letters(SCAN_MAX, preview) for source in self._sources))
         entries = [
-            _SourcedDeadLetter(source, letter, encode_dead_letter_id(self._service, source.origin, letter), compute_cause(letter.reason))
+            _SourcedDeadLetter(
+                source,
+                letter,
+                encode_dead_letter_id(self._service, source.origin, letter),
+                compute_cause(letter.reason),
+            )
             for source, letters in zip(self._sources, lists, strict=True)
             for letter in letters
         ]
@@ -119,15 +134,20 @@ class DeadLetterService:
 
     async def get_page(self, request: ListRequest) -> DeadLetterPage:
         entries, truncated = await self._read_sources(PREVIEW_BYTES)
-        entries = [f for f in entries if request.cause in (None, f.cause) and request.channel in (None, f.dead_letter.channel)]
+        entries = [
+            f for f in entries if request.cause in (None, f.cause) and request.channel in (None, f.dead_letter.channel)
+        ]
         entries.sort(key=lambda f: (f.dead_letter.dead_lettered_at, f.id))
         page = [
             f
             for f in entries
-            if request.after is None or (f.dead_letter.dead_lettered_at, f.id) > (request.after.failed_at, request.after.id)
+            if request.after is None
+            or (f.dead_letter.dead_lettered_at, f.id) > (request.after.failed_at, request.after.id)
         ]
         return DeadLetterPage(
-            causes=self._group_by_cause(entries), items=[self._build_view(f) for f in page[: request.limit]], truncated=truncated
+            causes=self._group_by_cause(entries),
+            items=[self._build_view(f) for f in page[: request.limit]],
+            truncated=truncated,
         )
 
     async def get_dead_letter(self, request: ShowRequest) -> DeadLetterView:
@@ -265,7 +285,11 @@ def _parse_envelope(dead_letter: DeadLetter) -> dict[str, str]:
         envelope = orjson.loads(dead_letter.body)
     except orjson.JSONDecodeError:
         return {}
-    return {name: value for name, value in envelope.items() if isinstance(value, str)} if isinstance(envelope, dict) else {}
+    return (
+        {name: value for name, value in envelope.items() if isinstance(value, str)}
+        if isinstance(envelope, dict)
+        else {}
+    )
 
 
 def _parse_time(text: str | None) -> datetime | None:

@@ -1,4 +1,5 @@
-"""Who lives where: by a name pattern (`http://{service}:8080`), or, for processes on one machine, by what each wrote into the bus's database.
+"""Who lives where: by a name pattern (`http://{service}:8080`), or, for processes on one machine, by what each wrote
+into the bus's database.
 
 `caravan/discovery/snapshot.py` has the third way: what the operator says.
 """
@@ -24,7 +25,8 @@ class Discovery(Protocol):
     """What has a body here is what a source says that knows addresses only."""
 
     async def acquire_endpoint(self, service: str, tried_urls: Collection[str] = ()) -> Endpoint:
-        """Where the next request to a service goes, if possible not to the URLs `tried`. The endpoint is in use until its `ended` is called.
+        """Where the next request to a service goes, if possible not to the URLs `tried`. The endpoint is in use until
+        its `ended` is called.
 
         Raises Unavailable when nobody serves it."""
 
@@ -36,7 +38,9 @@ class Discovery(Protocol):
 
     @property
     def current_snapshot(self) -> Snapshot | None:
-        """The routing snapshot in force: it alone says what is public. None: each service's own OpenAPI document says it."""
+        """The routing snapshot in force: it alone says what is public. None: each service's own OpenAPI document says
+        it.
+        """
         return None
 
     def add_change_listener(self, listener: Callable[[], None]) -> None:
@@ -92,7 +96,8 @@ class DatabaseDiscovery(Discovery):
         if time.monotonic() - self._refreshed_at < CACHE_SECONDS:
             return
         rows = await self._database.fetch(
-            "SELECT service, array_agg(url ORDER BY url) FROM registry WHERE seen_at > now() - make_interval(secs => $1) GROUP BY service",
+            "SELECT service, array_agg(url ORDER BY url) FROM registry WHERE seen_at > now() - make_interval(secs => "
+            "$1) GROUP BY service",
             EXPIRE_AFTER_SECONDS,
         )
         self._pools = {row[0]: self._pools.get(row[0]) or EndpointPool(row[0]) for row in rows}
@@ -117,7 +122,8 @@ class DatabaseDiscovery(Discovery):
 
     async def register_services(self, services: list[str], url: str) -> None:
         await self._database.fetch(
-            "INSERT INTO registry SELECT s, $2, now() FROM unnest($1::text[]) s ON CONFLICT (service, url) DO UPDATE SET seen_at = now()",
+            "INSERT INTO registry SELECT s, $2, now() FROM unnest($1::text[]) s ON CONFLICT (service, url) DO UPDATE "
+            "SET seen_at = now()",
             services,
             url,
         )

@@ -11,8 +11,10 @@ State = Literal["closed", "half-open", "open"]
 
 @dataclass(slots=True)
 class Breaker:
-    """Opens after `consecutive` failures, or when at least half of `minimum` or more calls within `window` seconds failed; then answers at once for
-    `open_for` seconds, lets `probes` calls through, and closes when they succeed. What counts as a failure, `caravan.faults` says."""
+    """Opens after `consecutive` failures, or when at least half of `minimum` or more calls within `window` seconds
+    failed; then answers at once for
+    `open_for` seconds, lets `probes` calls through, and closes when they succeed. What counts as a failure,
+    `caravan.faults` says."""
 
     time: Callable[[], float]
     window: float = 10.0
@@ -35,7 +37,11 @@ class Breaker:
     def configure(self, settings: CircuitBreaker) -> None:
         """Take new settings; what was counted stays."""
         self.window, self.minimum, self.ratio = settings.window, settings.min_requests, settings.failure_ratio
-        self.consecutive, self.open_for, self.probes = settings.consecutive_failures, settings.open_for, settings.half_open_probes
+        self.consecutive, self.open_for, self.probes = (
+            settings.consecutive_failures,
+            settings.open_for,
+            settings.half_open_probes,
+        )
 
     def allow_call(self) -> bool:
         """Whether a call may be made now. Each allowed call must be followed by `succeeded`, `failed` or `gave_up`."""
@@ -56,7 +62,9 @@ class Breaker:
             (self.record_failure if failed else self.record_success)()
 
     def is_silent_since(self, since: float) -> bool | None:
-        """Whether one that did not answer a call of `since` in time has failed: True when it answered nobody else meanwhile, else None."""
+        """Whether one that did not answer a call of `since` in time has failed: True when it answered nobody else
+        meanwhile, else None.
+        """
         return True if self._answered_at < since else None
 
     def record_success(self) -> None:
@@ -76,7 +84,9 @@ class Breaker:
             self._open_circuit()
             return
         self._count_call(1)
-        if self._consecutive_failures >= self.consecutive or (self._calls >= self.minimum and self._failures >= self.ratio * self._calls):
+        if self._consecutive_failures >= self.consecutive or (
+            self._calls >= self.minimum and self._failures >= self.ratio * self._calls
+        ):
             self._open_circuit()
 
     def record_cancelled(self) -> None:

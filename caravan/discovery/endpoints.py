@@ -40,7 +40,9 @@ class Endpoint:
 
 @dataclass(slots=True)
 class EndpointPool:
-    """The endpoints of one service. One that leaves while it is in use ends what it has begun; one that stays keeps its failures."""
+    """The endpoints of one service. One that leaves while it is in use ends what it has begun; one that stays keeps its
+    failures.
+    """
 
     service: str
     now: Callable[[], float] = time.monotonic
@@ -58,10 +60,14 @@ class EndpointPool:
         """An endpoint that was not tried if there is one. Raises Unavailable when there is none at all."""
         limit = self.policy.limits.max_in_flight
         if limit is not None and sum(endpoint.in_flight for endpoint in self._endpoints.values()) >= limit:
-            raise CapacityExceeded(f"{self.service} has {limit} requests in hand from here, which is its limit; try again")
+            raise CapacityExceeded(
+                f"{self.service} has {limit} requests in hand from here, which is its limit; try again"
+            )
         if not tried_urls:
             self._next_index += 1
-        for endpoint in sorted(self._rotate_endpoints(), key=lambda endpoint: self._rank_endpoint(endpoint, tried_urls)):
+        for endpoint in sorted(
+            self._rotate_endpoints(), key=lambda endpoint: self._rank_endpoint(endpoint, tried_urls)
+        ):
             if endpoint.breaker.allow_call():
                 endpoint.in_flight += 1
                 return endpoint
@@ -71,9 +77,15 @@ class EndpointPool:
         return set(self._endpoints)
 
     def _rank_endpoint(self, endpoint: Endpoint, tried_urls: Collection[str]) -> tuple[bool, bool, int]:
-        """One that could not be reached a moment ago comes after the others: having the fewest requests open, it would come first."""
+        """One that could not be reached a moment ago comes after the others: having the fewest requests open, it would
+        come first.
+        """
         is_unreachable = self.now() - endpoint.unreachable_at < UNREACHED_SECONDS
-        return endpoint.url in tried_urls, is_unreachable, endpoint.in_flight if self.policy.load_balancing == "LeastRequest" else 0
+        return (
+            endpoint.url in tried_urls,
+            is_unreachable,
+            endpoint.in_flight if self.policy.load_balancing == "LeastRequest" else 0,
+        )
 
     def _rotate_endpoints(self) -> list[Endpoint]:
         """Equals take turns."""
@@ -89,6 +101,8 @@ class EndpointPool:
             EJECTIONS.labels(self.service).inc()
 
     def _can_eject(self) -> bool:
-        """A part of the endpoints may be left out, never all at once: when everything fails, the fault is elsewhere, and the service's own breaker says so."""
+        """A part of the endpoints may be left out, never all at once: when everything fails, the fault is elsewhere,
+        and the service's own breaker says so.
+        """
         ejected = sum(endpoint.breaker.state != "closed" for endpoint in self._endpoints.values())
         return ejected < len(self._endpoints) * self.policy.circuit_breaker.max_ejection_percent // 100

@@ -1,6 +1,8 @@
-"""The routing snapshot: what the operator compiled of services, endpoints and public routes, as one JSON document (docs/service-discovery.md).
+"""The routing snapshot: what the operator compiled of services, endpoints and public routes, as one JSON document
+(docs/service-discovery.md).
 
-A reader takes a document as a whole or not at all. Unknown fields are ignored, so that an operator may be newer than its readers; a change that they must
+A reader takes a document as a whole or not at all. Unknown fields are ignored, so that an operator may be newer than
+its readers; a change that they must
 not ignore gets a new `schema`.
 """
 
@@ -31,7 +33,9 @@ class SnapshotError(ValueError):
 
 def _check_path(path: str) -> str:
     parts = path.split("/")
-    if parts[0] or (path != "/" and not all(_SEGMENT.fullmatch(part) and part not in (".", "..") for part in parts[1:])):
+    if parts[0] or (
+        path != "/" and not all(_SEGMENT.fullmatch(part) and part not in (".", "..") for part in parts[1:])
+    ):
         raise ValueError("a path starts with / and has segments that are not empty, not dots, and need no escaping")
     return path
 
@@ -49,7 +53,9 @@ class _SnapshotModel(BaseModel):
 
 
 class EndpointEntry(_SnapshotModel):
-    """One pod's port. The three states are those of an EndpointSlice: `serving` still answers while `terminating`; `ready` is serving and not terminating."""
+    """One pod's port. The three states are those of an EndpointSlice: `serving` still answers while `terminating`;
+    `ready` is serving and not terminating.
+    """
 
     address: Annotated[str, AfterValidator(_check_address)]
     port: int = Field(ge=1, le=65535)
@@ -63,7 +69,9 @@ class EndpointEntry(_SnapshotModel):
 
 
 class Timeouts(_SnapshotModel):
-    """Seconds. `request`: until an answer begins, over all attempts; `backend_request`: the same for one attempt; absent: the caller's own setting."""
+    """Seconds. `request`: until an answer begins, over all attempts; `backend_request`: the same for one attempt;
+    absent: the caller's own setting.
+    """
 
     request: Seconds | None = None
     backend_request: Seconds | None = None
@@ -71,8 +79,10 @@ class Timeouts(_SnapshotModel):
 
 
 class Retry(_SnapshotModel):
-    """`attempts`: more of them after the first, each at another endpoint, for these methods and what these statuses answer. `unsent`: a request that no
-    connection was made for has reached nobody, so one of any method is sent to another endpoint, at no charge to the budget."""
+    """`attempts`: more of them after the first, each at another endpoint, for these methods and what these statuses
+    answer. `unsent`: a request that no
+    connection was made for has reached nobody, so one of any method is sent to another endpoint, at no charge to the
+    budget."""
 
     attempts: int = Field(1, ge=0, le=5)
     backoff: float = Field(0.0, ge=0, le=60)
@@ -83,7 +93,9 @@ class Retry(_SnapshotModel):
 
 
 class CircuitBreaker(_SnapshotModel):
-    """Of the service, and of each endpoint: one that fails is left out, as long as no more than `max_ejection_percent` of them are."""
+    """Of the service, and of each endpoint: one that fails is left out, as long as no more than `max_ejection_percent`
+    of them are.
+    """
 
     window: Seconds = 10.0
     min_requests: int = Field(20, ge=1, le=100_000)
@@ -115,7 +127,9 @@ class ServiceEntry(Policy):
 
 
 class RateLimit(_SnapshotModel):
-    """At most `requests` in `period` seconds, counted for each user (without a token: each address), for each address, or for all callers together."""
+    """At most `requests` in `period` seconds, counted for each user (without a token: each address), for each address,
+    or for all callers together.
+    """
 
     requests: int = Field(ge=1, le=10_000_000)
     period: int = Field(ge=1, le=86_400)
@@ -123,7 +137,9 @@ class RateLimit(_SnapshotModel):
 
 
 class Route(_SnapshotModel):
-    """Which public paths go to a service: all below a prefix, one exactly, or those that its own OpenAPI document declares. No methods: all."""
+    """Which public paths go to a service: all below a prefix, one exactly, or those that its own OpenAPI document
+    declares. No methods: all.
+    """
 
     name: str = Field(max_length=320)
     service: str = Field(max_length=63)

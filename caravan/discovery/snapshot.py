@@ -1,7 +1,10 @@
-"""Who lives where, as the operator says: a routing snapshot from a mounted file, from the operator by long poll, or from both, whichever is newer.
+"""Who lives where, as the operator says: a routing snapshot from a mounted file, from the operator by long poll, or
+from both, whichever is newer.
 
-A snapshot is taken whole or not at all. What can't be read, is older, or doesn't come leaves the last good one in force: an operator that is away stops
-nothing. The file is what a process starts from while the operator is away; the long poll is what makes a change known within a second.
+A snapshot is taken whole or not at all. What can't be read, is older, or doesn't come leaves the last good one in
+force: an operator that is away stops
+nothing. The file is what a process starts from while the operator is away; the long poll is what makes a change known
+within a second.
 """
 
 import asyncio
@@ -18,7 +21,11 @@ from caravan.discovery.endpoints import Endpoint, EndpointPool
 from caravan.discovery.routing_snapshot import MAX_BYTES, Policy, ServiceEntry, Snapshot, SnapshotError, parse_snapshot
 from caravan.telemetry import log
 
-SNAPSHOTS = Counter("caravan_registry_snapshots_total", "Routing snapshots by what came of them: applied, same, older, invalid", ["result"])
+SNAPSHOTS = Counter(
+    "caravan_registry_snapshots_total",
+    "Routing snapshots by what came of them: applied, same, older, invalid",
+    ["result"],
+)
 SEQUENCE = Gauge("caravan_registry_sequence", "Sequence of the routing snapshot in force")
 REACHABLE = Gauge("caravan_registry_reachable", "1 while the source of snapshots can be read", ["source"])
 ENDPOINTS = Gauge("caravan_registry_endpoints", "Endpoints that requests go to", ["target"])
@@ -27,7 +34,9 @@ FILE_SECONDS = 0.25
 WAIT_SECONDS = 25
 """How long the operator may hold a poll that has nothing new."""
 MIN_BACKOFF, MAX_BACKOFF = 0.1, 2.0
-"""Short: many gateways are few pollers, and a change during an operator's restart should still arrive within seconds."""
+"""Short: many gateways are few pollers, and a change during an operator's restart should still arrive within
+seconds.
+"""
 
 
 class SnapshotDiscovery(Discovery):
@@ -116,7 +125,9 @@ class SnapshotDiscovery(Discovery):
         asked_at = time.monotonic()
         async with http.stream("GET", self._url, headers=headers) as response:
             if response.status_code == 304:
-                await asyncio.sleep(0 if time.monotonic() - asked_at >= 1 else 1)  # whoever doesn't hold a poll is asked once a second
+                await asyncio.sleep(
+                    0 if time.monotonic() - asked_at >= 1 else 1
+                )  # whoever doesn't hold a poll is asked once a second
                 return tag
             response.raise_for_status()
             raw = b""
@@ -154,7 +165,10 @@ class SnapshotDiscovery(Discovery):
         elif current is not None and snapshot.sequence <= current.sequence:
             SNAPSHOTS.labels("older").inc()
             log.warning(
-                "a routing snapshot is not newer and was ignored", source=source, sequence=snapshot.sequence, in_force=current.sequence
+                "a routing snapshot is not newer and was ignored",
+                source=source,
+                sequence=snapshot.sequence,
+                in_force=current.sequence,
             )
         else:
             self._apply_snapshot(snapshot)

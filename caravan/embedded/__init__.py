@@ -1,6 +1,7 @@
 """The laptop's Postgres and Redis, started and stopped by the program, with their data in one folder.
 
-They run as long as any process uses the folder: the first starts them, others join, the last one to leave stops them. They outlive processes that
+They run as long as any process uses the folder: the first starts them, others join, the last one to leave stops them.
+They outlive processes that
 are killed; the next start takes them over, so nothing that was written is lost.
 """
 
@@ -37,7 +38,9 @@ class ServerUrls:
 
 
 def find_running(data: Path) -> ServerUrls | None:
-    """How to reach the servers of a folder that live processes use; None if there are none, or the first is still starting."""
+    """How to reach the servers of a folder that live processes use; None if there are none, or the first is still
+    starting.
+    """
     data = data.expanduser().resolve()
     return _read_urls(data) if find_users(data) else None
 
@@ -51,9 +54,11 @@ def _read_urls(data: Path) -> ServerUrls | None:
 
 @asynccontextmanager
 async def start(data: Path, *, secret: str, announce: Callable[[str], None]) -> AsyncIterator[ServerUrls]:
-    """Both servers, ready: started now, or those of the processes that use this folder already. One that dies meanwhile is started again on the same port.
+    """Both servers, ready: started now, or those of the processes that use this folder already. One that dies meanwhile
+    is started again on the same port.
 
-    On the way out they are stopped, unless somebody else uses them. Raises AlreadyRunning if processes use them with another secret, StartFailed if a
+    On the way out they are stopped, unless somebody else uses them. Raises AlreadyRunning if processes use them with
+    another secret, StartFailed if a
     server can't be started.
     """
     data = data.expanduser().resolve()
@@ -88,7 +93,8 @@ class _ServerSession:
     def __init__(self, data: Path, secret: str, announce: Callable[[str], None]) -> None:
         self._data, self._announce = data, announce
         self._passwords = {
-            name: hmac.new(secret.encode(), f"embedded {name}".encode(), hashlib.sha256).hexdigest() for name in START_FUNCTIONS
+            name: hmac.new(secret.encode(), f"embedded {name}".encode(), hashlib.sha256).hexdigest()
+            for name in START_FUNCTIONS
         }
         self._servers: dict[str, Server] = {}
 
@@ -99,7 +105,8 @@ class _ServerSession:
             known_urls = _read_urls(self._data)
             if other_pids and known_urls and not self._has_same_secret(known_urls):
                 raise AlreadyRunning(
-                    f"{self._data} is in use by process {other_pids[0]} with another secret. Start with the same CARAVAN_SECRET, stop it (kill {other_pids[0]}),"
+                    f"{self._data} is in use by process {other_pids[0]} with another secret. Start with the same "
+                    f"CARAVAN_SECRET, stop it (kill {other_pids[0]}),"
                     " or use another folder: CARAVAN_DATA=/another/folder"
                 )
             self._lease = Lease(self._data)
@@ -115,11 +122,16 @@ class _ServerSession:
 
     def _has_same_secret(self, server_urls: ServerUrls) -> bool:
         urls = {"postgres": server_urls.database_url, "redis": server_urls.redis_url}
-        return all(hmac.compare_digest(urlsplit(urls[name]).password or "", password) for name, password in self._passwords.items())
+        return all(
+            hmac.compare_digest(urlsplit(urls[name]).password or "", password)
+            for name, password in self._passwords.items()
+        )
 
     async def _start_server(self, name: str) -> None:
         """Takes over the one that runs, else starts it."""
-        await START_FUNCTIONS[name](self._paths, self._passwords[name], self._announce, lambda server: self._servers.update({name: server}))
+        await START_FUNCTIONS[name](
+            self._paths, self._passwords[name], self._announce, lambda server: self._servers.update({name: server})
+        )
 
     def _write_urls(self) -> ServerUrls:
         server_urls = ServerUrls(
@@ -142,7 +154,9 @@ class _ServerSession:
                         await self._start_server(name)
                         self._write_urls()
                 except (AlreadyRunning, StartError, OSError) as failure:
-                    self._announce(f"{name} could not be started again, next attempt in {RETRY_SECONDS:.0f} s: {failure}")
+                    self._announce(
+                        f"{name} could not be started again, next attempt in {RETRY_SECONDS:.0f} s: {failure}"
+                    )
                     await asyncio.sleep(RETRY_SECONDS)
                     continue
                 if self._servers[name].port != server.port:
@@ -165,7 +179,10 @@ class _ServerSession:
     async def _stop_servers(self) -> None:
         (self._data / URLS_FILE).unlink(missing_ok=True)
         if self._servers:
-            for name, server in (("postgres", postgres.find_running(self._paths)), ("redis", redis.find_running(self._paths))):
+            for name, server in (
+                ("postgres", postgres.find_running(self._paths)),
+                ("redis", redis.find_running(self._paths)),
+            ):
                 if server and (name not in self._servers or not self._servers[name].is_alive()):
                     self._servers[name] = server  # another user has started it anew
             await _stop_all(self._servers, self._announce)

@@ -1,4 +1,6 @@
-"""`python -m caravan.embedded remove FOLDER`, for `make clean`: stops what runs from the folder and removes its databases."""
+"""`python -m caravan.embedded remove FOLDER`, for `make clean`: stops what runs from the folder and removes its
+databases.
+"""
 
 import asyncio
 import os

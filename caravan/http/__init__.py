@@ -1,4 +1,6 @@
-"""The HTTP door that all services share: problem documents, request ids, trace context, body limit, metrics, pages and entity tags."""
+"""The HTTP door that all services share: problem documents, request ids, trace context, body limit, metrics, pages and
+entity tags.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -120,7 +122,8 @@ def create_app(service: str, routers: Sequence[Any], context: Any, verifier: Any
 
 
 def _include_router(app: FastAPI, router: APIRouter) -> None:
-    """Put a router's routes into the application as they are: our routers have no prefix or dependencies of their own, and an included router is a
+    """Put a router's routes into the application as they are: our routers have no prefix or dependencies of their own,
+    and an included router is a
     layer that looks itself up again for each request."""
     for route in router.routes:
         if isinstance(route, APIRoute):

@@ -1,4 +1,6 @@
-"""Request bodies are held to the letter: of a content type that the route documents, and with no name in them twice, of which only one would count."""
+"""Request bodies are held to the letter: of a content type that the route documents, and with no name in them twice, of
+which only one would count.
+"""
 
 import json
 import math
@@ -30,12 +32,16 @@ def list_body_types(route: APIRoute) -> frozenset[str]:
 
 def list_form_fields(route: APIRoute) -> frozenset[str]:
     content = (route.openapi_extra or {}).get("requestBody", {}).get("content", {}).get(FORM, {})
-    declared_fields = {field.alias for field in route.dependant.body_params if isinstance(field.field_info, params.Form)}
+    declared_fields = {
+        field.alias for field in route.dependant.body_params if isinstance(field.field_info, params.Form)
+    }
     return frozenset(declared_fields | content.get("schema", {}).get("properties", {}).keys())
 
 
 def check_content_type(headers: Headers, content_types: frozenset[str]) -> None:
-    """Raises UnsupportedMediaType for a body of another type than those, or of none. An endpoint without a body doesn't read what is sent."""
+    """Raises UnsupportedMediaType for a body of another type than those, or of none. An endpoint without a body doesn't
+    read what is sent.
+    """
     if not content_types or (headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers):
         return
     content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -44,7 +50,9 @@ def check_content_type(headers: Headers, content_types: frozenset[str]) -> None:
     ):
         return
     names = " or ".join(sorted(content_types))
-    raise UnsupportedMediaType(f"the body is {content_type[:100] or 'of no named type'}; send it with Content-Type: {names}")
+    raise UnsupportedMediaType(
+        f"the body is {content_type[:100] or 'of no named type'}; send it with Content-Type: {names}"
+    )
 
 
 class StrictRequest(Request):
@@ -56,14 +64,19 @@ class StrictRequest(Request):
     async def json(self) -> Any:
         if not hasattr(self, "_json"):
             self._json = json.loads(
-                await self.body(), object_pairs_hook=_refuse_repeated_names, parse_float=_read_number, parse_constant=_refuse_constant
+                await self.body(),
+                object_pairs_hook=_refuse_repeated_names,
+                parse_float=_read_number,
+                parse_constant=_refuse_constant,
             )
         return self._json
 
     async def _get_form(self, **limits: Any) -> FormData:
         form = await super()._get_form(**limits)
         repeated = [
-            name for name, times in Counter(name for name, _ in form.multi_items()).items() if times > 1 and name in self.form_fields
+            name
+            for name, times in Counter(name for name, _ in form.multi_items()).items()
+            if times > 1 and name in self.form_fields
         ]
         if repeated:
             errors = [{"field": name, "rule": "must be given once"} for name in repeated]

@@ -9,7 +9,9 @@ Networks = tuple[IPv4Network | IPv6Network, ...]
 
 
 def resolve_client_ip(peer: str, forwarded: str, trusted: Networks) -> str:
-    """The rightmost address of the chain that is not a trusted proxy's. A peer that is not trusted can claim nothing."""
+    """The rightmost address of the chain that is not a trusted proxy's. A peer that is not trusted can claim
+    nothing.
+    """
     address = peer
     for hop in reversed(forwarded.split(",")) if forwarded else ():
         if not is_within(address, trusted) or _parse_address(hop.strip()) is None:
@@ -34,7 +36,9 @@ def is_within(address: str, networks: Networks) -> bool:
 
 
 def peer_network(scope: Mapping[str, Any]) -> str:
-    """What the party behind a request controls, by its connection or, where the gateway passed it on, by what the gateway says."""
+    """What the party behind a request controls, by its connection or, where the gateway passed it on, by what the
+    gateway says.
+    """
     return get_network(scope["client"][0]) if scope.get("client") else "unknown"
 
 

@@ -6,7 +6,9 @@ _WEIGHT = re.compile(r"q\s*=\s*([01](?:\.\d{0,3})?)")
 
 
 def choose_content_type(accept: str, *content_types: str) -> str:
-    """The offered content type of the greatest weight; of two alike the first. Nothing acceptable: the first, too, which tells more than a refusal."""
+    """The offered content type of the greatest weight; of two alike the first. Nothing acceptable: the first, too,
+    which tells more than a refusal.
+    """
     ranges = [_parse_range(part) for part in accept.lower().split(",")[:50] if part.strip()]
     weights = {content_type: _find_weight(content_type, ranges) for content_type in content_types}
     return max(content_types, key=lambda kind: weights[kind]) if ranges else content_types[0]

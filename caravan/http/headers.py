@@ -1,4 +1,6 @@
-"""The headers of answers as the OpenAPI document says them: each is described once, here, and named by the routes that send it."""
+"""The headers of answers as the OpenAPI document says them: each is described once, here, and named by the routes that
+send it.
+"""
 
 from typing import Any
 
@@ -8,10 +10,24 @@ HEADERS: dict[str, dict[str, Any]] = {
     "Allow": {"description": "the methods that are served here", "required": True, "schema": _TEXT},
     "Cache-Control": {"description": "who may keep the answer, and for how long", "schema": _TEXT},
     "Content-Disposition": {"description": "a name for the file, where the answer is one", "schema": _TEXT},
-    "ETag": {"description": "the version, for `If-Match`", "required": True, "schema": {"type": "string", "pattern": '^"[^"]+"$'}},
-    "Idempotency-Replayed": {"description": "there when this is the stored answer of an earlier request", "schema": {"const": "true"}},
-    "Location": {"description": "where it is", "required": True, "schema": {"type": "string", "format": "uri-reference"}},
-    "RateLimit": {"description": "requests left in the class (`r`), and seconds until there are more (`t`)", "schema": _TEXT},
+    "ETag": {
+        "description": "the version, for `If-Match`",
+        "required": True,
+        "schema": {"type": "string", "pattern": '^"[^"]+"$'},
+    },
+    "Idempotency-Replayed": {
+        "description": "there when this is the stored answer of an earlier request",
+        "schema": {"const": "true"},
+    },
+    "Location": {
+        "description": "where it is",
+        "required": True,
+        "schema": {"type": "string", "format": "uri-reference"},
+    },
+    "RateLimit": {
+        "description": "requests left in the class (`r`), and seconds until there are more (`t`)",
+        "schema": _TEXT,
+    },
     "RateLimit-Policy": {"description": "the class of the request: at most `q` in `w` seconds", "schema": _TEXT},
     "Retry-After": {"description": "seconds to wait before the next try", "schema": {"type": "integer", "minimum": 0}},
     "Set-Cookie": {"description": "makes the device known", "schema": _TEXT},
@@ -22,20 +38,32 @@ HEADERS: dict[str, dict[str, Any]] = {
         "required": True,
         "schema": {"enum": ["hit", "miss"]},
     },
-    "X-Request-Id": {"description": "yours, or one of ours: quote it when you ask about the request", "required": True, "schema": _TEXT},
+    "X-Request-Id": {
+        "description": "yours, or one of ours: quote it when you ask about the request",
+        "required": True,
+        "schema": _TEXT,
+    },
 }
 
 COMMON_HEADERS = ("X-Request-Id", "Cache-Control")
 
 
 def document_headers(status: int, *names: str, **response: Any) -> dict[int | str, dict[str, Any]]:
-    """A part of a route's `responses`: what an answer with this status says in its headers, beside what `response` has of it."""
+    """A part of a route's `responses`: what an answer with this status says in its headers, beside what `response` has
+    of it.
+    """
     return {status: {**response, "headers": {name: HEADERS[name] for name in names}}}
 
 
 def describe_headers(operation: dict[str, Any]) -> None:
     """Add to an operation what every answer says, and what follows from what it takes."""
-    has_idempotency_key = any(parameter["name"].lower() == "idempotency-key" for parameter in operation.get("parameters", ()))
+    has_idempotency_key = any(
+        parameter["name"].lower() == "idempotency-key" for parameter in operation.get("parameters", ())
+    )
     for status, response in operation.get("responses", {}).items():
-        names = [*COMMON_HEADERS, "Idempotency-Replayed"] if has_idempotency_key and status.startswith("2") else COMMON_HEADERS
+        names = (
+            [*COMMON_HEADERS, "Idempotency-Replayed"]
+            if has_idempotency_key and status.startswith("2")
+            else COMMON_HEADERS
+        )
         response["headers"] = {**{name: HEADERS[name] for name in names}, **response.get("headers", {})}

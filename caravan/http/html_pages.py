@@ -1,4 +1,6 @@
-"""Small pages for people whom a link in a mail leads to a service: HTML that stands alone, without scripts, and that nothing may frame, cache or refer from."""
+"""Small pages for people whom a link in a mail leads to a service: HTML that stands alone, without scripts, and that
+nothing may frame, cache or refer from.
+"""
 
 import base64
 import hashlib
@@ -34,10 +36,15 @@ _PAGE = Markup(
 
 
 def document_html_responses(**descriptions: str) -> dict[int | str, dict[str, Any]]:
-    """The responses of a route that answers people, by status (`s200="the form"`), for the OpenAPI document; what is no form at all gets a problem document."""
+    """The responses of a route that answers people, by status (`s200="the form"`), for the OpenAPI document; what is no
+    form at all gets a problem document.
+    """
     html = {"text/html": {"schema": {"type": "string"}}}
     return {
-        int(status[1:]): {"description": text, "content": {**PROBLEMS.get(int(status[1:]), {}).get("content", {}), **html}}
+        int(status[1:]): {
+            "description": text,
+            "content": {**PROBLEMS.get(int(status[1:]), {}).get("content", {}), **html},
+        }
         for status, text in descriptions.items()
     }
 

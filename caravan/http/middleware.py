@@ -1,4 +1,6 @@
-"""What happens for every request, around each application: request id, trace context, body limit, metrics, and no stack trace for a stranger."""
+"""What happens for every request, around each application: request id, trace context, body limit, metrics, and no stack
+trace for a stranger.
+"""
 
 import asyncio
 import hmac
@@ -29,10 +31,14 @@ MAX_BODIES = 128 * 1024 * 1024
 BODY_BOUNDED = "caravan.bounded"
 """In a scope: an edge further out bounds the body."""
 FORWARDER_HEADER = b"x-caravan-forwarder"
-"""With the key of `forwarder_key`, a request's `X-Forwarded-For` is believed: it came through the gateway, in another process."""
+"""With the key of `forwarder_key`, a request's `X-Forwarded-For` is believed: it came through the gateway, in another
+process.
+"""
 
 SECONDS_HEADER = b"x-caravan-seconds"
-"""From a forwarder: how long it waits for the answer. Calls of other services for it end before that, so that the answer can say what was wrong."""
+"""From a forwarder: how long it waits for the answer. Calls of other services for it end before that, so that the
+answer can say what was wrong.
+"""
 
 SINGLE_HEADERS = (
     b"authorization",
@@ -67,7 +73,9 @@ def _refuse_repeated_headers(headers: list[tuple[bytes, bytes]]) -> None:
 
 
 def is_task_exit(error: BaseException) -> bool:
-    """Whether an exception ends this task on purpose. A cancellation that nobody asked this task for has leaked out of another one."""
+    """Whether an exception ends this task on purpose. A cancellation that nobody asked this task for has leaked out of
+    another one.
+    """
     if isinstance(error, asyncio.CancelledError):
         task = asyncio.current_task()
         return task is None or task.cancelling() > 0
@@ -79,8 +87,12 @@ class RequestMiddleware:
 
     fastapi: FastAPI
 
-    def __init__(self, app: App, service: str, forwarder_key: bytes = b"", refused: RefusalRecorder | None = None) -> None:
-        """`refused` is told whom this application refuses, but for requests that came through the gateway, which tells of them itself."""
+    def __init__(
+        self, app: App, service: str, forwarder_key: bytes = b"", refused: RefusalRecorder | None = None
+    ) -> None:
+        """`refused` is told whom this application refuses, but for requests that came through the gateway, which tells
+        of them itself.
+        """
         self.app = app
         self.service = service
         self.forwarder_key = forwarder_key
@@ -102,7 +114,11 @@ class RequestMiddleware:
             or telemetry.new_traceparent()
         )
         refused = None if BODY_BOUNDED in scope else self.refused
-        if FORWARDER_HEADER in headers and self.forwarder_key and hmac.compare_digest(headers[FORWARDER_HEADER], self.forwarder_key):
+        if (
+            FORWARDER_HEADER in headers
+            and self.forwarder_key
+            and hmac.compare_digest(headers[FORWARDER_HEADER], self.forwarder_key)
+        ):
             refused = None
             scope["client"] = (headers.get(b"x-forwarded-for", b"unknown").decode("latin-1"), 0)
             if SECONDS_HEADER in headers:
@@ -119,7 +135,9 @@ class RequestMiddleware:
                     raise body.refusal
                 has_started = True
                 status = message["status"]
-                _add_headers(message, request_id, b"authorization" not in headers and scope["method"] in ("GET", "HEAD"))
+                _add_headers(
+                    message, request_id, b"authorization" not in headers and scope["method"] in ("GET", "HEAD")
+                )
             elif refused is not None and status in REFUSAL_STATUSES:
                 _record_refusal(refused, status, scope, message)
             await send(message)
@@ -139,13 +157,15 @@ class RequestMiddleware:
                     raise
                 if body is not None and body.refusal is not None:
                     error, body.refusal = body.refusal, None
-                await make_problem_response(convert_to_problem(error, scope["path"]), scope["path"])(scope, receive, send_response)
+                await make_problem_response(convert_to_problem(error, scope["path"]), scope["path"])(
+                    scope, receive, send_response
+                )
             finally:
                 if body is not None:
                     body.close()
-                telemetry.HTTP_DURATION.labels(self.service, scope["method"], _get_route_template(scope), status).observe(
-                    time.perf_counter() - started_at
-                )
+                telemetry.HTTP_DURATION.labels(
+                    self.service, scope["method"], _get_route_template(scope), status
+                ).observe(time.perf_counter() - started_at)
 
 
 def _choose_request_id(headers: dict[bytes, bytes]) -> str:
@@ -156,7 +176,11 @@ def _choose_request_id(headers: dict[bytes, bytes]) -> str:
 def _record_refusal(refused: RefusalRecorder, status: int, scope: Scope, message: MutableMapping[str, Any]) -> None:
     actor = telemetry.actor.get() or ANONYMOUS
     refused.record_refusal(
-        status, actor, peer_network(scope), f"{scope['method']} {_get_route_template(scope)}", extract_reason(message.get("body", b""))
+        status,
+        actor,
+        peer_network(scope),
+        f"{scope['method']} {_get_route_template(scope)}",
+        extract_reason(message.get("body", b"")),
     )
 
 
@@ -166,7 +190,9 @@ def _get_route_template(scope: Scope) -> str:
 
 
 def _add_headers(message: MutableMapping[str, Any], request_id: str, is_public: bool) -> None:
-    """What every answer says. Somebody's own, what a request did and what is refused are for no cache, unless the route says otherwise."""
+    """What every answer says. Somebody's own, what a request did and what is refused are for no cache, unless the route
+    says otherwise.
+    """
     headers = MutableHeaders(scope=message)
     headers["x-request-id"] = request_id
     headers.setdefault("x-content-type-options", "nosniff")
@@ -175,8 +201,10 @@ def _add_headers(message: MutableMapping[str, Any], request_id: str, is_public: 
 
 
 class RequestBody:
-    """A request's body: refused over MAX_BODY, by its declared length at once, otherwise when it gets too long, and when it takes longer than
-    BODY_SECONDS to come. It remembers the refusal, because a framework turns an error while reading into one of its own."""
+    """A request's body: refused over MAX_BODY, by its declared length at once, otherwise when it gets too long, and
+    when it takes longer than
+    BODY_SECONDS to come. It remembers the refusal, because a framework turns an error while reading into one of its
+    own."""
 
     total_buffered_bytes = 0
     """Bytes of the large bodies that all requests of this process have in hand."""

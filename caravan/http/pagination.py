@@ -60,20 +60,25 @@ def parse_text_part(part: Any) -> str:
 def make_page_response(
     rows: Sequence[R], limit: int, to_item: Callable[[R], BaseModel], to_position: Callable[[R], Sequence[Any]]
 ) -> Response:
-    """A page of a list. `rows` were asked for with one more than `limit`: whether more follow is seen there, never guessed from a full page.
+    """A page of a list. `rows` were asked for with one more than `limit`: whether more follow is seen there, never
+    guessed from a full page.
 
     `position` gives the parts of the cursor that follows a row; times and UUIDs may be among them.
     """
     page_rows = rows[:limit]
     next_cursor = encode_cursor(*to_position(page_rows[-1])) if len(rows) > limit else None
-    return make_json_response(Page[Any].model_construct(items=[to_item(row) for row in page_rows], next_cursor=next_cursor))
+    return make_json_response(
+        Page[Any].model_construct(items=[to_item(row) for row in page_rows], next_cursor=next_cursor)
+    )
 
 
 def format_entity_tag(version: int) -> str:
     return f'"{version}"'
 
 
-IfMatch = Annotated[str | None, Header(max_length=500, description="the ETag that you have; another version is refused with 412")]
+IfMatch = Annotated[
+    str | None, Header(max_length=500, description="the ETag that you have; another version is refused with 412")
+]
 
 
 def check_if_match(if_match: str | None, version: int) -> None:
@@ -88,4 +93,6 @@ def check_if_match(if_match: str | None, version: int) -> None:
 
 def make_json_response(body: BaseModel | bytes, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """A response without a second validation: the model was made by us."""
-    return Response(body if isinstance(body, bytes) else body.model_dump_json(), status, headers, media_type="application/json")
+    return Response(
+        body if isinstance(body, bytes) else body.model_dump_json(), status, headers, media_type="application/json"
+    )

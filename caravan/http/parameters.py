@@ -1,4 +1,6 @@
-"""Requests are held to the letter: a query parameter that a route doesn't declare is refused, one that is given twice, a body of another content type."""
+"""Requests are held to the letter: a query parameter that a route doesn't declare is refused, one that is given twice,
+a body of another content type.
+"""
 
 import re
 from dataclasses import dataclass
@@ -25,7 +27,9 @@ _BOOLEAN = re.compile("true|false")
 
 @dataclass(frozen=True, slots=True)
 class _ParameterFormat:
-    """How a parameter is written. The framework reads also what no document says, such as `1_0` for 10 and `on` for true."""
+    """How a parameter is written. The framework reads also what no document says, such as `1_0` for 10 and `on` for
+    true.
+    """
 
     is_repeatable: bool
     pattern: re.Pattern[str] | None
@@ -72,14 +76,18 @@ class _CheckedRoute:
             if parameter_format is None:
                 if self.prefix is None or not name.startswith(self.prefix):
                     names = ", ".join(sorted(self.query)) or "none"
-                    errors.append({"field": f"query.{name[:50]}", "rule": f"is not a parameter of this path; there are: {names}"})
+                    errors.append(
+                        {"field": f"query.{name[:50]}", "rule": f"is not a parameter of this path; there are: {names}"}
+                    )
             elif rule := parameter_format.find_broken_rule(values):
                 errors.append({"field": f"query.{name}", "rule": rule})
         for header, value in scope["headers"] if self.headers else ():
             if header in self.headers and (rule := self.headers[header].find_broken_rule([value.decode("latin-1")])):
                 errors.append({"field": f"header.{header.decode()}", "rule": rule})
         if errors:
-            raise InvalidRequest(f"not valid: {', '.join(error['field'] for error in errors[:5])}", errors=errors[:MAX_NAMED_ERRORS])
+            raise InvalidRequest(
+                f"not valid: {', '.join(error['field'] for error in errors[:5])}", errors=errors[:MAX_NAMED_ERRORS]
+            )
 
 
 def enforce_declaration(route: APIRoute) -> None:
@@ -97,7 +105,15 @@ def enforce_declaration(route: APIRoute) -> None:
 
         route.app = request_response(handle_strictly)
     parameters = [field.field_info for field in get_flat_params(route.dependant)]
-    query = {str(info.alias): _ParameterFormat.from_param(info) for info in parameters if isinstance(info, params.Query)}
-    headers = {str(info.alias).encode(): _ParameterFormat.from_param(info) for info in parameters if isinstance(info, params.Header)}
+    query = {
+        str(info.alias): _ParameterFormat.from_param(info) for info in parameters if isinstance(info, params.Query)
+    }
+    headers = {
+        str(info.alias).encode(): _ParameterFormat.from_param(info)
+        for info in parameters
+        if isinstance(info, params.Header)
+    }
     checked_headers = {name: form for name, form in headers.items() if form.pattern is not None}
-    route.app = _CheckedRoute(route.app, query, checked_headers, (route.openapi_extra or {}).get(FREE_PARAMETERS), bodies)
+    route.app = _CheckedRoute(
+        route.app, query, checked_headers, (route.openapi_extra or {}).get(FREE_PARAMETERS), bodies
+    )

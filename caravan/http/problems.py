@@ -1,4 +1,6 @@
-"""Errors as RFC 9457 documents: their shape, how each exception becomes one, and where the API's description mentions them."""
+"""Errors as RFC 9457 documents: their shape, how each exception becomes one, and where the API's description mentions
+them.
+"""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -72,7 +74,9 @@ _TITLES = {400: "Bad request", 404: "Not found", 405: "Method not allowed", 415:
 
 
 def convert_to_problem(error: BaseException, path: str) -> Problem:
-    """What a client is told of any exception: the one place where one becomes an answer. What nobody foresaw is the shop's own fault."""
+    """What a client is told of any exception: the one place where one becomes an answer. What nobody foresaw is the
+    shop's own fault.
+    """
     if isinstance(error, Problem):
         return error
     if isinstance(error, VersionConflict):
@@ -81,11 +85,14 @@ def convert_to_problem(error: BaseException, path: str) -> Problem:
         telemetry.log.warning("backend away", path=path, error=repr(error))
         return ServiceUnavailable("a backend of the shop is away; try again")
     if isinstance(error, MessageTooLarge):
-        return InvalidRequest("the request says more than one message to other services can hold; send less text, or in parts")
+        return InvalidRequest(
+            "the request says more than one message to other services can hold; send less text, or in parts"
+        )
     if isinstance(error, asyncpg.DataError | asyncpg.ProgramLimitExceededError):
         telemetry.log.warning("the database refused a value", path=path, error=repr(error)[:500])
         return InvalidRequest(
-            "a value of the request is not one that can be stored or searched for: too large, too complex, or out of its range"
+            "a value of the request is not one that can be stored or searched for: too large, too complex, or out of "
+            "its range"
         )
     telemetry.log.error("unhandled error", path=path, exc_info=error)
     return Problem("something is wrong on our side; quote the trace_id when you report it")
@@ -93,7 +100,9 @@ def convert_to_problem(error: BaseException, path: str) -> Problem:
 
 def make_problem_response(problem: Problem, path: str) -> Response:
     headers = {**problem.headers, FAULT_HEADER: problem.fault} if problem.fault else problem.headers
-    return render_problem(problem.type, problem.title, problem.status, problem.detail, path, problem.errors, headers, problem.extra)
+    return render_problem(
+        problem.type, problem.title, problem.status, problem.detail, path, problem.errors, headers, problem.extra
+    )
 
 
 def render_problem(
@@ -133,7 +142,8 @@ def add_problem_handlers(app: FastAPI) -> None:
         return make_problem_response(convert_to_problem(error, request.url.path), request.url.path)
 
     async def reraise_error(_: Request, error: Exception) -> Response:
-        raise error  # the edge around the application answers and logs it once; the framework would answer in plain text
+        # the edge around the application answers and logs it once; the framework would answer in plain text
+        raise error
 
     async def handle_invalid_request(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)
@@ -143,7 +153,9 @@ def add_problem_handlers(app: FastAPI) -> None:
             return make_problem_response(problem, request.url.path)
         errors = [_describe_field_error(item) for item in details[:50]]
         names = ", ".join(item["field"] for item in errors[:5])
-        return render_problem(TYPE_BASE + "invalid", "The request is not valid", 422, f"not valid: {names}", request.url.path, errors)
+        return render_problem(
+            TYPE_BASE + "invalid", "The request is not valid", 422, f"not valid: {names}", request.url.path, errors
+        )
 
     async def handle_http_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -151,7 +163,11 @@ def add_problem_handlers(app: FastAPI) -> None:
             return make_problem_response(error.__cause__, request.url.path)
         title = _TITLES.get(error.status_code, "Error")
         slug = title.lower().replace(" ", "-")
-        detail = f"nothing is served at {request.method} {request.url.path}" if error.status_code in (404, 405) else str(error.detail)
+        detail = (
+            f"nothing is served at {request.method} {request.url.path}"
+            if error.status_code in (404, 405)
+            else str(error.detail)
+        )
         headers = dict(error.headers or {})
         if error.status_code == 405:
             headers["Allow"] = format_allow_header(_list_methods(app.router.routes, request.scope))
@@ -171,7 +187,8 @@ def _find_unreadable(details: Sequence[Any]) -> BadRequest | None:
             return BadRequest(f"the body is not valid JSON: {item['ctx']['error']}")
         if item["type"] == "missing" and item["loc"][0] == "header":
             return BadRequest(
-                f"the header {item['loc'][1]} is required", errors=[{"field": _format_location(item["loc"]), "rule": "must be sent"}]
+                f"the header {item['loc'][1]} is required",
+                errors=[{"field": _format_location(item["loc"]), "rule": "must be sent"}],
             )
     return None
 

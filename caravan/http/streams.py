@@ -12,4 +12,6 @@ class EventStream(StreamingResponse):
 
     def __init__(self, events: AsyncIterator[bytes]) -> None:
         # A proxy that buffers would keep the events until there are enough of them.
-        super().__init__(events, media_type=EVENT_STREAM_TYPE, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        super().__init__(
+            events, media_type=EVENT_STREAM_TYPE, headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        )

@@ -1,4 +1,6 @@
-"""The desk of the jobs: what is in the queues, and putting it right. It knows no service; the queues are those that processes have told of."""
+"""The desk of the jobs: what is in the queues, and putting it right. It knows no service; the queues are those that
+processes have told of.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,7 +35,9 @@ JobCursor = tuple[str, str, int]
 
 @dataclass(frozen=True, slots=True)
 class JobStatus:
-    """A job as it stands. `id` is `<queue>:<id in the queue>`; `attempts` are those made; `due_at` is when a delayed one is next tried."""
+    """A job as it stands. `id` is `<queue>:<id in the queue>`; `attempts` are those made; `due_at` is when a delayed
+    one is next tried.
+    """
 
     id: str
     queue: str
@@ -97,9 +101,15 @@ async def list_queues(store: JobStore) -> list[QueueStatus]:
 
 
 async def list_jobs(
-    store: JobStore, *, state: JobState | None = None, queue: str | None = None, after: JobCursor | None = None, limit: int = 20
+    store: JobStore,
+    *,
+    state: JobState | None = None,
+    queue: str | None = None,
+    after: JobCursor | None = None,
+    limit: int = 20,
 ) -> tuple[list[JobStatus], JobCursor | None]:
-    """Jobs by queue and state, the oldest first, and where the next page begins. What moves on meanwhile may be seen twice or not at all.
+    """Jobs by queue and state, the oldest first, and where the next page begins. What moves on meanwhile may be seen
+    twice or not at all.
 
     Raises NotFound for a queue that nobody has told of, BadRequest for a position that is not in the list.
     """
@@ -128,7 +138,9 @@ async def list_jobs(
 async def get_job(store: JobStore, public_id: str) -> JobStatus:
     """One job. Raises NotFound."""
     name, job_id = await _parse_public_id(store, public_id)
-    place = await store.get_queue(name).getJobState(job_id)  # before the job itself: what is said to be finished has its result
+    place = await store.get_queue(name).getJobState(
+        job_id
+    )  # before the job itself: what is said to be finished has its result
     job = await store.get_queue(name).getJob(job_id)
     if job is None or place not in STATE_BY_LIST:
         raise _build_not_found(public_id)
@@ -141,7 +153,9 @@ async def list_failed_jobs(store: JobStore, *, queue: str | None = None, limit: 
 
 
 async def retry_jobs(store: JobStore, ids: Sequence[str]) -> int:
-    """Give failed jobs all their attempts again; how many. Raises NotFound, or Conflict for one that has not failed; those before it are retried."""
+    """Give failed jobs all their attempts again; how many. Raises NotFound, or Conflict for one that has not failed;
+    those before it are retried.
+    """
     for public_id in ids:
         job = await _find_job(store, public_id)
         await _check_state(job, public_id, "failed", "only a failed job can be retried; a delayed one can be promoted")
@@ -166,7 +180,9 @@ async def promote_job(store: JobStore, public_id: str) -> JobStatus:
 
 
 async def remove_job(store: JobStore, public_id: str) -> None:
-    """Take a job out of its queue. What it was about stays: its row is still in the database. Raises NotFound, or Conflict for one that runs."""
+    """Take a job out of its queue. What it was about stays: its row is still in the database. Raises NotFound, or
+    Conflict for one that runs.
+    """
     job = await _find_job(store, public_id)
     if await job.getState() == "active":
         raise Conflict(f"job {public_id} is running; wait until it has ended")
@@ -201,7 +217,9 @@ async def set_queue_paused(store: JobStore, queue: str, *, paused: bool) -> None
 async def _check_queue(store: JobStore, name: str) -> None:
     queue_names = await store.fetch_queues()
     if name not in queue_names:
-        raise NotFound(f"no queue {name!r}; there are {', '.join(queue_names) or 'none yet: no service that has jobs runs'}")
+        raise NotFound(
+            f"no queue {name!r}; there are {', '.join(queue_names) or 'none yet: no service that has jobs runs'}"
+        )
 
 
 async def _parse_public_id(store: JobStore, public_id: str) -> tuple[str, str]:
@@ -221,7 +239,8 @@ async def _find_job(store: JobStore, public_id: str) -> Any:
 
 def _build_not_found(public_id: str) -> NotFound:
     return NotFound(
-        f"no job {public_id[:80]}: ids are `<queue>:<id>`; finished jobs are kept for a while only, `GET /v1/jobs` lists what there is"
+        f"no job {public_id[:80]}: ids are `<queue>:<id>`; finished jobs are kept for a while only, `GET /v1/jobs` "
+        "lists what there is"
     )
 
 

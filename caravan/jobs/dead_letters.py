@@ -68,7 +68,9 @@ def _build_dead_letter(status: admin.JobStatus, preview: int) -> DeadLetter:
         "traceparent": status.traceparent,
         "actor": status.actor,
     }
-    body = orjson.dumps({**{name: value for name, value in envelope.items() if value is not None}, "data": status.payload}, default=str)
+    body = orjson.dumps(
+        {**{name: value for name, value in envelope.items() if value is not None}, "data": status.payload}, default=str
+    )
     return DeadLetter(
         id=status.id,
         subscription=status.queue,

@@ -21,9 +21,11 @@ def _load_time_zones() -> frozenset[str]:
 
 @dataclass(frozen=True, slots=True)
 class Cron:
-    """`minute hour day month weekday`, read in a time zone by its IANA name: what runs at 9 in London does so in summer, too.
+    """`minute hour day month weekday`, read in a time zone by its IANA name: what runs at 9 in London does so in
+    summer, too.
 
-    Where the clocks change, a time of day comes once: one that is skipped at the first moment after, one that comes twice the first
+    Where the clocks change, a time of day comes once: one that is skipped at the first moment after, one that comes
+    twice the first
     time. With `*` as its hour it comes every hour, so twice.
     """
 
@@ -73,13 +75,16 @@ def is_custom_id(text: str) -> bool:
 
 
 def is_job_id(text: str) -> bool:
-    """Whether this can be a job's id in its queue: one of ours, a number, or a run of a schedule. Everything else may name another key of Redis."""
+    """Whether this can be a job's id in its queue: one of ours, a number, or a run of a schedule. Everything else may
+    name another key of Redis.
+    """
     return is_custom_id(text) or _GENERATED_ID.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
 class JobRequest:
-    """A job to enqueue. While a job with the same `id` is in its queue, finished ones that are kept included, another one is not added.
+    """A job to enqueue. While a job with the same `id` is in its queue, finished ones that are kept included, another
+    one is not added.
 
     `priority`: 1 goes before 2; without one a job goes before all that have one.
     """
@@ -128,7 +133,9 @@ class JobType:
     global_concurrency: int | None = None
     """Jobs at a time in all processes together."""
     lease_seconds: float = 30.0
-    """A job whose worker has died is given to another one after this, and the time of one check. Renewed while it runs."""
+    """A job whose worker has died is given to another one after this, and the time of one check. Renewed while it
+    runs.
+    """
     seconds: float = 300.0
     """Longest run of one attempt."""
     debounce_seconds: float = 0.0
@@ -141,7 +148,9 @@ class JobType:
 
 @dataclass(slots=True)
 class Jobs:
-    """The jobs of a service: `jobs = Jobs("payments")`, then `@jobs.job("payments.capture-retry")` over `async def retry(context, job)`."""
+    """The jobs of a service: `jobs = Jobs("payments")`, then `@jobs.job("payments.capture-retry")` over `async def
+    retry(context, job)`.
+    """
 
     service: str
     job_types: dict[str, JobType] = field(default_factory=dict)

@@ -24,13 +24,16 @@ def build_options(job_type: JobType, request: JobRequest) -> dict[str, Any]:
         "removeOnComplete": {"count": job_type.keep_completed, "age": round(job_type.keep_days * 86400)}
         if request.keep == "always"
         else True,
-        "removeOnFail": {"count": job_type.keep_failed, "age": round(job_type.keep_days * 86400)} if request.keep != "never" else True,
+        "removeOnFail": {"count": job_type.keep_failed, "age": round(job_type.keep_days * 86400)}
+        if request.keep != "never"
+        else True,
         "stackTraceLimit": 3,
     }
     if request.id is not None:
         if not is_custom_id(request.id):
             raise ValueError(
-                f"{request.id!r}: the id of a job is of letters, digits, `-` and `_`, no number and no name of a key of BullMQ"
+                f"{request.id!r}: the id of a job is of letters, digits, `-` and `_`, no number and no name of a key "
+                "of BullMQ"
             )
         options["jobId"] = request.id
     if request.delay.total_seconds() > 0:
@@ -62,12 +65,16 @@ class Enqueuer:
 
     async def enqueue(self, name: str, *requests: JobRequest) -> list[str]:
         """Add jobs in bulk; their ids, when Redis has them. Raises JobsAway."""
-        return await self._add_jobs(self._get_job_type(name), [(job, build_envelope(job.data)) for job in requests or (JobRequest(),)])
+        return await self._add_jobs(
+            self._get_job_type(name), [(job, build_envelope(job.data)) for job in requests or (JobRequest(),)]
+        )
 
     def enqueue_soon(self, name: str, request: JobRequest | None = None) -> None:
-        """Add a job without waiting for Redis, together with others of the moment: what to do after a commit. Equal jobs of one moment become one.
+        """Add a job without waiting for Redis, together with others of the moment: what to do after a commit. Equal
+        jobs of one moment become one.
 
-        A job may be lost here, with the process or while Redis is away. So the row that it is about must be one that a sweeper finds.
+        A job may be lost here, with the process or while Redis is away. So the row that it is about must be one that a
+        sweeper finds.
         """
         job_type, request = self._get_job_type(name), request or JobRequest()
         is_first = name not in self._pending_requests
@@ -93,7 +100,12 @@ class Enqueuer:
         try:
             await self._add_jobs(job_type, pending)
         except JobsUnavailable as error:
-            log.warning("not enqueued; the sweeper will find what is due", queue=job_type.name, jobs=len(pending), error=str(error))
+            log.warning(
+                "not enqueued; the sweeper will find what is due",
+                queue=job_type.name,
+                jobs=len(pending),
+                error=str(error),
+            )
 
     async def _add_jobs(self, job_type: JobType, requests: Sequence[tuple[JobRequest, dict[str, Any]]]) -> list[str]:
         queue, ids = self.store.get_queue(job_type.name), []

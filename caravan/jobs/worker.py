@@ -50,10 +50,15 @@ class Workers:
         """What runs as long as the process, by name."""
         if not self.workers:
             return []
-        return [("job queues", self._announce_periodically), *((f"jobs {line.job_type.name}", line.run) for line in self.workers.values())]
+        return [
+            ("job queues", self._announce_periodically),
+            *((f"jobs {line.job_type.name}", line.run) for line in self.workers.values()),
+        ]
 
     async def stop(self, seconds: float) -> None:
-        """Take no further job and let those in hand end within the time; after it they are given up, and another worker will have them."""
+        """Take no further job and let those in hand end within the time; after it they are given up, and another worker
+        will have them.
+        """
         await asyncio.gather(*(line.stop(seconds) for line in self.workers.values()))
 
     async def update_gauges(self) -> None:
@@ -88,7 +93,9 @@ class Workers:
                 await queue.removeJobScheduler(job_type.name)
             return
         repeat = _build_repeat_options(job_type)
-        is_overdue = existing is not None and to_datetime(existing["next"] or 0) < utc_now() - timedelta(seconds=LATE_AFTER_SECONDS)
+        is_overdue = existing is not None and to_datetime(existing["next"] or 0) < utc_now() - timedelta(
+            seconds=LATE_AFTER_SECONDS
+        )
         if existing is None or is_overdue or any(existing.get(name) != value for name, value in repeat.items()):
             with contextlib.suppress(TypeError):  # its run of this moment is there already
                 await queue.upsertJobScheduler(
@@ -144,7 +151,10 @@ class JobWorker:
         )
         worker.on("error", self._log_error)
         worker.on(
-            "stalled", lambda job_id: log.warning("a worker died with a job; it is waiting again", queue=self.job_type.name, job=job_id)
+            "stalled",
+            lambda job_id: log.warning(
+                "a worker died with a job; it is waiting again", queue=self.job_type.name, job=job_id
+            ),
         )
         # Redis has answered in fractions of a second since 6.0; without this a delay would be rounded up to whole ones.
         worker.backend.blocking_connection.capabilities = {"canBlockFor1Ms": False, "canDoubleTimeout": True}
@@ -180,14 +190,23 @@ class JobWorker:
             except CONNECTION_LOST as error:  # the infrastructure's trouble costs no attempt
                 result = "held"
                 log.warning("a job waits", queue=self.job_type.name, job=stored.id, error=repr(error))
-                await stored.moveToDelayed(round((utc_now() - EPOCH).total_seconds() * 1000 + RETRY_SECONDS * 1000), token)
+                await stored.moveToDelayed(
+                    round((utc_now() - EPOCH).total_seconds() * 1000 + RETRY_SECONDS * 1000), token
+                )
                 raise DelayedError from error
             except MessageRejected as error:
                 raise UnrecoverableError(f"Reject: {error}") from error
             except Exception as error:
                 attempt = stored.attemptsMade + 1
                 level, trace = (log.error, error) if attempt >= stored.opts.get("attempts", 1) else (log.warning, None)
-                level("a job failed", queue=self.job_type.name, job=stored.id, attempt=attempt, error=repr(error), exc_info=trace)
+                level(
+                    "a job failed",
+                    queue=self.job_type.name,
+                    job=stored.id,
+                    attempt=attempt,
+                    error=repr(error),
+                    exc_info=trace,
+                )
                 raise JobError(f"{type(error).__name__}: {error}") from error
             finally:
                 telemetry.JOB_DURATION.labels(self.job_type.name, result).observe(perf_counter() - started_at)
@@ -209,7 +228,11 @@ class JobWorker:
         if stored.repeatJobKey:
             scheduled_at = to_datetime(int(stored.id.rpartition(":")[2]))
             if utc_now() - scheduled_at > timedelta(seconds=LATE_AFTER_SECONDS):
-                log.warning("a scheduled job runs late; runs between were missed", queue=self.job_type.name, due=scheduled_at.isoformat())
+                log.warning(
+                    "a scheduled job runs late; runs between were missed",
+                    queue=self.job_type.name,
+                    due=scheduled_at.isoformat(),
+                )
                 telemetry.JOBS_LATE.labels(self.job_type.name).inc()
         return Job(
             str(stored.id),

@@ -1,4 +1,6 @@
-"""The one ASGI application of a process: probes, internal operations, then the gateway or the service that has the route."""
+"""The one ASGI application of a process: probes, internal operations, then the gateway or the service that has the
+route.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Mapping
@@ -10,19 +12,38 @@ from starlette.responses import Response
 
 from caravan import telemetry
 from caravan.auth import TokenVerifier, verify_internal_token
-from caravan.client import MIN_BLAME_SECONDS, LocalOperation, Operation, authorization, deadline, verify_forwarded_caller
+from caravan.client import (
+    MIN_BLAME_SECONDS,
+    LocalOperation,
+    Operation,
+    authorization,
+    deadline,
+    verify_forwarded_caller,
+)
 from caravan.deadlines import Deadline
 from caravan.errors import BadRequest, DeadlineExceeded, Forbidden, InvalidRequest, NotFound, Unauthorized
 from caravan.faults import UNKNOWN
 from caravan.health import PATHS, Health
-from caravan.http import App, Receive, RequestBody, Scope, Send, answer_head, convert_to_problem, is_task_exit, make_problem_response
+from caravan.http import (
+    App,
+    Receive,
+    RequestBody,
+    Scope,
+    Send,
+    answer_head,
+    convert_to_problem,
+    is_task_exit,
+    make_problem_response,
+)
 from caravan.http.client_ip import peer_network
 from caravan.refusals import ANONYMOUS, RefusalRecorder
 
 
 @dataclass(slots=True)
 class ProcessApp:
-    """`secret` is the one that callers of internal operations prove to have. `probes_apart`: probes have a port of their own, so they are not answered here."""
+    """`secret` is the one that callers of internal operations prove to have. `probes_apart`: probes have a port of
+    their own, so they are not answered here.
+    """
 
     peers: Mapping[str, App]
     health: Health
@@ -51,7 +72,9 @@ class ProcessApp:
         await self._choose_app(scope)(scope, receive, send)
 
     async def serve_public(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The same for a port that clients reach: there are no internal operations, for them the path is one like any other."""
+        """The same for a port that clients reach: there are no internal operations, for them the path is one like any
+        other.
+        """
         if scope["type"] == "http" and scope["path"].startswith("/internal/"):
             await self._choose_app(scope)(scope, receive, send)
             return
@@ -79,7 +102,9 @@ class ProcessApp:
     async def _handle_internal(self, scope: Scope, receive: Receive) -> Response:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         telemetry.request_id.set(headers.get(b"x-request-id"))
-        telemetry.traceparent.set(telemetry.parse_traceparent(headers.get(b"traceparent")) or telemetry.new_traceparent())
+        telemetry.traceparent.set(
+            telemetry.parse_traceparent(headers.get(b"traceparent")) or telemetry.new_traceparent()
+        )
         entry = self.operations.get(scope["path"])
         if entry is None or scope["method"] != "POST":
             raise NotFound(f"no operation at {scope['path']}")
@@ -96,7 +121,9 @@ class ProcessApp:
             raise
 
 
-async def _carry_out(operation: Operation[Any, Any], local: LocalOperation, headers: Mapping[bytes, str], body: RequestBody) -> Response:
+async def _carry_out(
+    operation: Operation[Any, Any], local: LocalOperation, headers: Mapping[bytes, str], body: RequestBody
+) -> Response:
     authorization.set(headers.get(b"x-user-authorization"))
     seconds = min(_parse_seconds(headers.get(b"x-caravan-seconds")) or operation.seconds, operation.seconds)
     deadline.set(asyncio.get_running_loop().time() + seconds)

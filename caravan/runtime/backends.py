@@ -1,4 +1,6 @@
-"""Where a process keeps things, the databases that its services need there, and which transport and discovery the settings choose."""
+"""Where a process keeps things, the databases that its services need there, and which transport and discovery the
+settings choose.
+"""
 
 import os
 import socket
@@ -14,7 +16,13 @@ from caravan.bus.embedded import EmbeddedBus
 from caravan.bus.kafka import KafkaBus
 from caravan.bus.rabbitmq import RabbitBus
 from caravan.database import Database
-from caravan.database.migrations import KERNEL_VERSIONS, build_role_url, check_versions, provision_databases, upgrade_database
+from caravan.database.migrations import (
+    KERNEL_VERSIONS,
+    build_role_url,
+    check_versions,
+    provision_databases,
+    upgrade_database,
+)
 from caravan.derivation import derive_secret
 from caravan.discovery import DatabaseDiscovery, Discovery, DnsDiscovery
 from caravan.discovery.snapshot import SnapshotDiscovery
@@ -30,7 +38,8 @@ BUS_VERSIONS = Path(__file__).parent.parent / "bus" / "versions"
 
 @dataclass(frozen=True, slots=True)
 class Backends:
-    """Where a process keeps things: a Postgres server (administrative URL), Redis, and the secret from which passwords are derived.
+    """Where a process keeps things: a Postgres server (administrative URL), Redis, and the secret from which passwords
+    are derived.
 
     `jobs_redis_url`: another Redis for the jobs; without it they share the one of the cache.
     """
@@ -48,7 +57,9 @@ class Backends:
         try:
             return (self.passwords_folder / database).read_text().strip()
         except OSError as error:
-            raise settings.SettingsError(f"CARAVAN_DATABASE_PASSWORDS: no password for the database {database}: {error}") from None
+            raise settings.SettingsError(
+                f"CARAVAN_DATABASE_PASSWORDS: no password for the database {database}: {error}"
+            ) from None
 
     def get_database_url(self, name: str) -> str:
         return build_role_url(self.database_url, name, self.get_password(name))
@@ -58,7 +69,8 @@ def _list_version_folders(services: Iterable[Service]) -> dict[str, list[Path]]:
     """The folders of versions of each database."""
     declared = [database for service in services for database in service.databases]
     return {BUS: [BUS_VERSIONS]} | {
-        database.name: [*([KERNEL_VERSIONS] if database.has_kernel_tables else []), database.version_folder] for database in declared
+        database.name: [*([KERNEL_VERSIONS] if database.has_kernel_tables else []), database.version_folder]
+        for database in declared
     }
 
 
@@ -69,11 +81,16 @@ async def check_migrations(services: Iterable[Service], backends: Backends) -> N
 
 
 async def run_migrations(services: Iterable[Service], backends: Backends) -> dict[str, list[str]]:
-    """Make and upgrade the databases of these services and of the bus, and declare their channels and readers. Returns which versions are new in which."""
+    """Make and upgrade the databases of these services and of the bus, and declare their channels and readers. Returns
+    which versions are new in which.
+    """
     services = list(services)
     version_folders = _list_version_folders(services)
     await provision_databases(backends.database_url, {name: backends.get_password(name) for name in version_folders})
-    made = {name: await upgrade_database(name, backends.get_database_url(name), versions) for name, versions in version_folders.items()}
+    made = {
+        name: await upgrade_database(name, backends.get_database_url(name), versions)
+        for name, versions in version_folders.items()
+    }
     bus_database = await Database.open(BUS, backends.get_database_url(BUS), size=2)
     try:
         await declare_channels(EmbeddedBus(bus_database, Leadership(backends.get_database_url(BUS), BUS)), services)
@@ -92,7 +109,11 @@ def choose_bus(kernel_settings: Settings, database: Database, leadership: Leader
     """Kafka and RabbitMQ where the settings name them, else Postgres."""
     if kernel_settings.kafka_url and kernel_settings.rabbitmq_url:
         client_id = f"caravan-{socket.gethostname()}-{os.getpid()}"
-        management = kernel_settings.rabbitmq_management_url.get_secret_value() if kernel_settings.rabbitmq_management_url else ""
+        management = (
+            kernel_settings.rabbitmq_management_url.get_secret_value()
+            if kernel_settings.rabbitmq_management_url
+            else ""
+        )
         return BrokerBus(
             KafkaBus(kernel_settings.kafka_url, client_id, replicas=kernel_settings.kafka_replicas),
             RabbitBus(kernel_settings.rabbitmq_url.get_secret_value(), client_id, management=management),

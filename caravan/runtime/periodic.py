@@ -1,6 +1,7 @@
 """Runs one periodic task of a service: at its interval, when it is nudged, and later and later while it fails.
 
-What is due soon was written lately. So a task whose service has not worked for a while (no request answered, no message handled) looks less often: what was put
+What is due soon was written lately. So a task whose service has not worked for a while (no request answered, no message
+handled) looks less often: what was put
 off for longer than that comes at most `RESTING_SECONDS` late, and so does what a process left that died.
 """
 
@@ -22,7 +23,9 @@ IDLE_INTERVAL_SECONDS = 5.0
 def choose_interval(task: PeriodicTask, context: ServiceContext[Any, Any]) -> float:
     """Seconds until the task looks again by itself."""
     last_active_at = max((database.last_active_at for database in context.databases.values()), default=time.monotonic())
-    return task.seconds if time.monotonic() - last_active_at < ACTIVE_SECONDS else max(task.seconds, IDLE_INTERVAL_SECONDS)
+    return (
+        task.seconds if time.monotonic() - last_active_at < ACTIVE_SECONDS else max(task.seconds, IDLE_INTERVAL_SECONDS)
+    )
 
 
 async def run_periodically(task: PeriodicTask, context: ServiceContext[Any, Any], wake: asyncio.Event) -> None:
@@ -46,5 +49,7 @@ async def run_periodically(task: PeriodicTask, context: ServiceContext[Any, Any]
             await asyncio.sleep(max(0.0, started + task.linger - time.monotonic()))
             continue
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(task.seconds * min(2**failures, 16) if failures else choose_interval(task, context)):
+            async with asyncio.timeout(
+                task.seconds * min(2**failures, 16) if failures else choose_interval(task, context)
+            ):
                 await wake.wait()

@@ -1,6 +1,7 @@
 """The services that a process was asked to run, on its backends; it names none.
 
-A `Process` owns every task of theirs: relays, consumers, periodic work, live hints, heartbeat. Stopping means: not ready any more, take nothing new, finish
+A `Process` owns every task of theirs: relays, consumers, periodic work, live hints, heartbeat. Stopping means: not
+ready any more, take nothing new, finish
 the batch in hand, send what is committed, close.
 """
 
@@ -36,7 +37,15 @@ from caravan.live import ChangeNotifications
 from caravan.outbox import OutboxDeadLetters, OutboxRelay
 from caravan.refusals import Refusal, RefusalRecorder, record_refusals
 from caravan.runtime.app import ProcessApp, guard_owner
-from caravan.runtime.backends import BUS, Backends, choose_bus, choose_discovery, declare_channels, list_consumers, list_subscriptions
+from caravan.runtime.backends import (
+    BUS,
+    Backends,
+    choose_bus,
+    choose_discovery,
+    declare_channels,
+    list_consumers,
+    list_subscriptions,
+)
 from caravan.runtime.periodic import run_periodically
 from caravan.runtime.sampling import sample_metrics
 from caravan.runtime.supervisor import supervise_task
@@ -51,7 +60,8 @@ PURGE_SECONDS = 60.0
 class Process:
     """`async with Process(...) as process:` runs the services; `process.app` is the ASGI application to serve.
 
-    `keys` is the operation that returns the token issuer's key set. `url` is where clients reach the shop, `address` where other processes reach this one.
+    `keys` is the operation that returns the token issuer's key set. `url` is where clients reach the shop, `address`
+    where other processes reach this one.
     """
 
     services: Sequence[Service]
@@ -62,7 +72,9 @@ class Process:
     clock: Clock = utc_now
     address: str = ""
     listeners: Sequence[Subscription] = ()
-    """Readers elsewhere of the exchanges that are owned here: an announcement that comes before their queues would be lost to them."""
+    """Readers elsewhere of the exchanges that are owned here: an announcement that comes before their queues would be
+    lost to them.
+    """
     contexts: dict[str, ServiceContext[Any, Any]] = field(default_factory=dict)
     peers: dict[str, App] = field(default_factory=dict)
     bus: Bus = field(init=False)
@@ -93,7 +105,9 @@ class Process:
     async def _start(self) -> None:
         failpoint.arm(self.kernel_settings.crash_at)
         if self.kernel_settings.otlp_endpoint:
-            telemetry.export_spans(self.kernel_settings.otlp_endpoint, "caravan-" + "-".join(service.name for service in self.services[:3]))
+            telemetry.export_spans(
+                self.kernel_settings.otlp_endpoint, "caravan-" + "-".join(service.name for service in self.services[:3])
+            )
         bus_database = await self._open_database(BUS, 8)
         self.bus = choose_bus(self.kernel_settings, bus_database, await self._open_leadership(BUS))
         await self.bus.start()
@@ -113,11 +127,15 @@ class Process:
         databases: dict[str, Database] = {BUS: bus_database}
         self.health = Health(databases, self.discovery)
         self.app = ProcessApp(
-            self.peers, self.health, derive_secret(self.backends.secret, "internal"), has_probe_port=bool(self.kernel_settings.probe_port)
+            self.peers,
+            self.health,
+            derive_secret(self.backends.secret, "internal"),
+            has_probe_port=bool(self.kernel_settings.probe_port),
         )
         for service in self.services:
             service_databases = {
-                declared.name: await self._open_database(declared.name, self.kernel_settings.pool) for declared in service.databases
+                declared.name: await self._open_database(declared.name, self.kernel_settings.pool)
+                for declared in service.databases
             }
             databases |= service_databases
             self.contexts[service.name] = self._build_context(service, service_databases, redis, changes, http)
@@ -127,20 +145,28 @@ class Process:
             if service.open_resources:
                 context.resources = await self._stack.enter_async_context(service.open_resources(context))
             self.peers[service.name] = (
-                service.build_app(context) if service.build_app else create_app(service.name, service.routers, context, context.verifier)
+                service.build_app(context)
+                if service.build_app
+                else create_app(service.name, service.routers, context, context.verifier)
             )
         await self.discovery.register_services([service.name for service in self.services], self.address or self.url)
         for service in self.services:
             if service.prepare:
                 await service.prepare(self.contexts[service.name])
-        # What has been loaded stays: collecting garbage need not walk through it, nor run for every few hundred messages.
+        # What has been loaded stays: collecting garbage need not walk through it, nor run for every few hundred
+        # messages.
         gc.collect()
         gc.freeze()
         gc.set_threshold(20_000, 20, 20)
         await self._start_tasks(changes)
 
     def _build_context(
-        self, service: Service, service_databases: dict[str, Database], redis: Redis, changes: ChangeNotifications, http: httpx2.AsyncClient
+        self,
+        service: Service,
+        service_databases: dict[str, Database],
+        redis: Redis,
+        changes: ChangeNotifications,
+        http: httpx2.AsyncClient,
     ) -> ServiceContext[Any, Any]:
         call = OperationClient(service.name, self._local_operations, self.discovery, http, self._issue_credentials)
         context: ServiceContext[Any, Any] = ServiceContext(
@@ -164,8 +190,12 @@ class Process:
             jobs=Enqueuer(self.jobs, service.jobs),
         )
         if any(declared.has_kernel_tables for declared in service.databases):
-            context.refused = self.app.refused[service.name] = RefusalRecorder(partial(_record_refusals, context.database))
-        dead_letter_operations = build_operations(self._build_dead_letter_service(service, service_databases, context), service.name)
+            context.refused = self.app.refused[service.name] = RefusalRecorder(
+                partial(_record_refusals, context.database)
+            )
+        dead_letter_operations = build_operations(
+            self._build_dead_letter_service(service, service_databases, context), service.name
+        )
         for operation, use_case in {**service.operations, **dead_letter_operations}.items():
             self._local_operations[operation] = _bind_operation(use_case, context)
             call_remote = (
@@ -182,7 +212,11 @@ class Process:
         sources: list[DeadLetterSource] = (
             [SubscriptionDeadLetters(self.bus, list_subscriptions([service]))] if list_consumers(service) else []
         )
-        sources += [OutboxDeadLetters(service_databases[declared.name]) for declared in service.databases[:1] if declared.has_kernel_tables]
+        sources += [
+            OutboxDeadLetters(service_databases[declared.name])
+            for declared in service.databases[:1]
+            if declared.has_kernel_tables
+        ]
         sources += [JobDeadLetters(self.jobs, list(service.jobs.job_types))] if service.jobs else []
         sources += [make_source(context) for make_source in service.dead_letter_sources]
         return DeadLetterService(service.name, sources, self.clock)
@@ -205,7 +239,8 @@ class Process:
                 wake = self._wake_events[f"{service.name}.{periodic_task.name}"] = asyncio.Event()
                 self._other_tasks.append(
                     self._spawn_task(
-                        f"periodic {service.name}.{periodic_task.name}", partial(run_periodically, periodic_task, context, wake)
+                        f"periodic {service.name}.{periodic_task.name}",
+                        partial(run_periodically, periodic_task, context, wake),
                     )
                 )
         declared = [
@@ -222,7 +257,10 @@ class Process:
             *(self._spawn_task(name, uow) for name, uow in self.bus.list_background_tasks()),
             self._spawn_task("heartbeat", self._send_heartbeats),
             self._spawn_task(
-                "samples", partial(sample_metrics, self.bus, list_subscriptions(self.services), databases, self._relays, self.workers)
+                "samples",
+                partial(
+                    sample_metrics, self.bus, list_subscriptions(self.services), databases, self._relays, self.workers
+                ),
             ),
             self._spawn_task("registry", self.discovery.watch_changes),
             self._spawn_task("prune", self._purge_expired),
@@ -268,7 +306,10 @@ class Process:
         with contextlib.suppress(*UNAVAILABLE_ERRORS):
             policy = await self.jobs.fetch_eviction_policy()
             if policy != "noeviction":
-                advice = f"the Redis of the jobs evicts ({policy}): set maxmemory-policy noeviction, or name another one in CARAVAN_JOBS_REDIS_URL"
+                advice = (
+                    f"the Redis of the jobs evicts ({policy}): set maxmemory-policy noeviction, or name another one "
+                    "in CARAVAN_JOBS_REDIS_URL"
+                )
                 self.health.warnings["jobs"] = advice
                 log.warning(advice)
 
@@ -293,7 +334,9 @@ class Process:
     async def _send_heartbeats(self) -> None:
         while True:
             with contextlib.suppress(*CONNECTION_LOST):
-                await self.discovery.register_services([service.name for service in self.services], self.address or self.url)
+                await self.discovery.register_services(
+                    [service.name for service in self.services], self.address or self.url
+                )
             await asyncio.sleep(HEARTBEAT_SECONDS)
 
     async def _purge_expired(self) -> None:
@@ -310,7 +353,9 @@ async def _record_refusals(database: Database, refusals: list[Refusal]) -> None:
         record_refusals(uow, refusals)
 
 
-def _bind_operation(use_case: Callable[[Any, Any], Awaitable[Any]], context: ServiceContext[Any, Any]) -> LocalOperation:
+def _bind_operation(
+    use_case: Callable[[Any, Any], Awaitable[Any]], context: ServiceContext[Any, Any]
+) -> LocalOperation:
     def call_local(request: Any) -> Awaitable[Any]:
         return use_case(context, request)
 

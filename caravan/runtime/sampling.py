@@ -1,6 +1,7 @@
 """Sets the gauges of what waits, again and again: messages for each subscription, rows in the outboxes, jobs.
 
-Each needs statements and requests, to brokers several for each subscription. A process that has done nothing lately, and saw no message waiting, asks less
+Each needs statements and requests, to brokers several for each subscription. A process that has done nothing lately,
+and saw no message waiting, asks less
 often; a relay in trouble sets its gauges itself.
 """
 
@@ -20,7 +21,11 @@ RESTING_SAMPLE_SECONDS = 30.0
 
 
 async def sample_metrics(
-    bus: Bus, read: Sequence[Subscription], databases: Sequence[Database], relays: Sequence[OutboxRelay], workers: Workers
+    bus: Bus,
+    read: Sequence[Subscription],
+    databases: Sequence[Database],
+    relays: Sequence[OutboxRelay],
+    workers: Workers,
 ) -> None:
     due = 0.0
     while True:

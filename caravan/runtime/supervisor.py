@@ -12,7 +12,8 @@ STABLE_SECONDS = 60.0
 
 
 async def supervise_task(name: str, run: BackgroundTask, is_stopping: Callable[[], bool]) -> None:
-    """Run `work` until it returns. When it raises it starts again after a pause, because half a service (one that accepts and no longer sends) is worse than a
+    """Run `work` until it returns. When it raises it starts again after a pause, because half a service (one that
+    accepts and no longer sends) is worse than a
     late one. Raises what it raised once `stopping` says so."""
     loop = asyncio.get_running_loop()
     failures = 0

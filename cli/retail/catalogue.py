@@ -1,4 +1,6 @@
-"""What the sales of invoice files say about the shop: its products with one price each, its customers, and the stock that the sales need."""
+"""What the sales of invoice files say about the shop: its products with one price each, its customers, and the stock
+that the sales need.
+"""
 
 import hashlib
 import re
@@ -16,22 +18,74 @@ CATEGORIES: tuple[tuple[str, frozenset[str]], ...] = (
     ("bags", frozenset({"BAG", "BAGS", "SHOPPER", "PURSE", "LUGGAGE", "SATCHEL"})),
     (
         "lights",
-        frozenset({"LIGHT", "LIGHTS", "T-LIGHT", "T-LIGHTS", "CANDLE", "CANDLES", "LANTERN", "LAMP", "CANDLESTICK", "CANDLEHOLDER"}),
+        frozenset(
+            {
+                "LIGHT",
+                "LIGHTS",
+                "T-LIGHT",
+                "T-LIGHTS",
+                "CANDLE",
+                "CANDLES",
+                "LANTERN",
+                "LAMP",
+                "CANDLESTICK",
+                "CANDLEHOLDER",
+            }
+        ),
     ),
     (
         "kitchen",
         frozenset(
-            {"MUG", "MUGS", "CUP", "CUPS", "PLATE", "BOWL", "TEA", "TEAPOT", "JAR", "JAM", "CAKE", "CAKESTAND", "LUNCH", "BOTTLE", "APRON"}
+            {
+                "MUG",
+                "MUGS",
+                "CUP",
+                "CUPS",
+                "PLATE",
+                "BOWL",
+                "TEA",
+                "TEAPOT",
+                "JAR",
+                "JAM",
+                "CAKE",
+                "CAKESTAND",
+                "LUNCH",
+                "BOTTLE",
+                "APRON",
+            }
         ),
     ),
-    ("stationery", frozenset({"CARD", "CARDS", "WRAP", "PAPER", "NOTEBOOK", "PENCIL", "PENCILS", "PEN", "STICKERS", "RIBBONS", "TISSUES"})),
+    (
+        "stationery",
+        frozenset(
+            {"CARD", "CARDS", "WRAP", "PAPER", "NOTEBOOK", "PENCIL", "PENCILS", "PEN", "STICKERS", "RIBBONS", "TISSUES"}
+        ),
+    ),
     ("jewellery", frozenset({"NECKLACE", "BRACELET", "EARRINGS", "RING", "BROOCH", "HAIRCLIP"})),
-    ("toys", frozenset({"TOY", "TOYS", "GAME", "GAMES", "DOLL", "PLAYHOUSE", "JIGSAW", "PUZZLE", "CHILDREN'S", "CHILDRENS"})),
+    (
+        "toys",
+        frozenset({"TOY", "TOYS", "GAME", "GAMES", "DOLL", "PLAYHOUSE", "JIGSAW", "PUZZLE", "CHILDREN'S", "CHILDRENS"}),
+    ),
     ("garden", frozenset({"GARDEN", "PLANT", "PLANTER", "FLOWER", "FLOWERS", "BIRD", "HERB"})),
     (
         "home",
         frozenset(
-            {"CUSHION", "CLOCK", "FRAME", "MIRROR", "HOOK", "DOORMAT", "SIGN", "DRAWER", "CABINET", "RUG", "WARMER", "BOX", "TIN", "BASKET"}
+            {
+                "CUSHION",
+                "CLOCK",
+                "FRAME",
+                "MIRROR",
+                "HOOK",
+                "DOORMAT",
+                "SIGN",
+                "DRAWER",
+                "CABINET",
+                "RUG",
+                "WARMER",
+                "BOX",
+                "TIN",
+                "BASKET",
+            }
         ),
     ),
 )
@@ -49,7 +103,9 @@ class Product:
 
 @dataclass(frozen=True, slots=True)
 class Customer:
-    """`key` is the customer's number in the files, or `guest-<invoice>`: each invoice of a guest is a customer of its own."""
+    """`key` is the customer's number in the files, or `guest-<invoice>`: each invoice of a guest is a customer of its
+    own.
+    """
 
     key: str
     email: str
@@ -58,7 +114,9 @@ class Customer:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """`repriced` lines cost something else in the files than in the catalogue; `difference` is what the catalogue makes of them less what the files say, in minor units."""
+    """`repriced` lines cost something else in the files than in the catalogue; `difference` is what the catalogue makes
+    of them less what the files say, in minor units.
+    """
 
     products: dict[str, Product]
     customers: dict[str, Customer]
@@ -76,7 +134,9 @@ def build_customer(line: SalesLine) -> Customer:
 
 
 def normalize_key(text: str) -> str:
-    """A number or address of the file as part of addresses and keys: what they could not hold is replaced, and a digest keeps it apart from others."""
+    """A number or address of the file as part of addresses and keys: what they could not hold is replaced, and a digest
+    keeps it apart from others.
+    """
     if re.fullmatch(r"[A-Za-z0-9_-]{1,40}", text):
         return text
     return f"{re.sub('[^A-Za-z0-9]+', '-', text).strip('-')[:24]}-{hashlib.sha256(text.encode()).hexdigest()[:10]}"
@@ -103,7 +163,9 @@ def build_catalogue(files: Sequence[InvoiceFile]) -> Catalogue:
 
 
 def _build_product(sku: str, descriptions: Mapping[str, int], prices: Mapping[int, int]) -> Product:
-    """The name and the price that most lines have; of equally frequent ones the first in the alphabet, and the lowest."""
+    """The name and the price that most lines have; of equally frequent ones the first in the alphabet, and the
+    lowest.
+    """
     name = min(descriptions, key=lambda text: (-descriptions[text], text), default=sku)
     return Product(sku, name, choose_category(name), min(prices, key=lambda price: (-prices[price], price)))
 

@@ -1,4 +1,6 @@
-"""Which column of an invoice file holds what: the names that the known exports give them, or the names that the user gives."""
+"""Which column of an invoice file holds what: the names that the known exports give them, or the names that the user
+gives.
+"""
 
 import re
 import unicodedata
@@ -39,7 +41,17 @@ KNOWN_NAMES: Mapping[str, tuple[str, ...]] = {
 DISPLAY_NAMES = dict(
     zip(
         KNOWN_NAMES,
-        ("InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID", "Country", "Currency"),
+        (
+            "InvoiceNo",
+            "StockCode",
+            "Description",
+            "Quantity",
+            "InvoiceDate",
+            "UnitPrice",
+            "CustomerID",
+            "Country",
+            "Currency",
+        ),
         strict=True,
     )
 )
@@ -59,13 +71,19 @@ def simplify_name(name: str) -> str:
 
 
 def locate_columns(header: Sequence[str], chosen_headers: Mapping[str, str]) -> dict[str, int]:
-    """The index of each column that is found. The first of the known names that the header has counts, each column once."""
+    """The index of each column that is found. The first of the known names that the header has counts, each column
+    once.
+    """
     names = [simplify_name(name) for name in header]
     indices: dict[str, int] = {}
     for field, known_names in KNOWN_NAMES.items():
         if field in chosen_headers:
-            candidates = [chosen_headers[field]] if chosen_headers[field] in header else [simplify_name(chosen_headers[field])]
-            index = next((at for at, name in enumerate(names) if name and (name in candidates or header[at] in candidates)), None)
+            candidates = (
+                [chosen_headers[field]] if chosen_headers[field] in header else [simplify_name(chosen_headers[field])]
+            )
+            index = next(
+                (at for at, name in enumerate(names) if name and (name in candidates or header[at] in candidates)), None
+            )
         else:
             if field == "invoice" and "lineitemname" in names:  # an export that calls its orders by a name
                 known_names = ("name", *known_names)

@@ -1,4 +1,6 @@
-"""Dates of the Online Retail set that do not tell their order themselves: its invoice numbers rise with time, and so do they."""
+"""Dates of the Online Retail set that do not tell their order themselves: its invoice numbers rise with time, and so do
+they.
+"""
 
 import re
 from collections import Counter
@@ -19,7 +21,9 @@ _AGREEMENT_SHARE = 0.9
 
 
 def find_set_order(unclear_dates: Iterable[tuple[str, str]]) -> DateOrder | None:
-    """The order by which the dates fit the numbers of their invoices; None when these are not the set's, or do not tell."""
+    """The order by which the dates fit the numbers of their invoices; None when these are not the set's, or do not
+    tell.
+    """
     votes: Counter[DateOrder] = Counter()
     for invoice, text in unclear_dates:
         expected = _estimate_time(invoice)
@@ -47,7 +51,9 @@ def _estimate_time(invoice: str) -> datetime | None:
 
 
 def is_closer_day_first(unclear_dates: Mapping[tuple[str, str], int]) -> bool:
-    """Whether the dates lie much closer together when they begin with the day: then it would be rash to read the month first."""
+    """Whether the dates lie much closer together when they begin with the day: then it would be rash to read the month
+    first.
+    """
     spans = []
     for order in DATE_ORDERS:
         moments = [moment for _, text in unclear_dates if (moment := parse_timestamp(text, order))]

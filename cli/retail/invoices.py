@@ -36,7 +36,9 @@ class Invoice:
         if len(self.lines) > MAX_LINES:
             return f"{len(self.lines)} different products; an order has at most {MAX_LINES}"
         excess_lines = [(sku, quantity) for sku, quantity in self.lines if quantity > MAX_QUANTITY]
-        return f"{excess_lines[0][1]} of {excess_lines[0][0]}; a line has at most {MAX_QUANTITY}" if excess_lines else None
+        return (
+            f"{excess_lines[0][1]} of {excess_lines[0][0]}; a line has at most {MAX_QUANTITY}" if excess_lines else None
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,9 @@ class Cancellation:
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """Units that came back without undoing an order: a part of one (`order` names it), or of none that the files hold."""
+    """Units that came back without undoing an order: a part of one (`order` names it), or of none that the files
+    hold.
+    """
 
     invoice: str
     sku: str
@@ -83,7 +87,8 @@ def _group_lines(lines: Iterable[SalesLine]) -> list[Invoice]:
     for line in lines:
         groups[line.invoice, line.customer].append(line)
     return sorted(
-        (_build_invoice(group) for group in groups.values()), key=lambda invoice: (invoice.time, invoice.number, invoice.customer.key)
+        (_build_invoice(group) for group in groups.values()),
+        key=lambda invoice: (invoice.time, invoice.number, invoice.customer.key),
     )
 
 
@@ -102,8 +107,10 @@ def _build_invoice(lines: list[SalesLine]) -> Invoice:
 
 
 def match_returns(files: Iterable[InvoiceFile], orders: Iterable[Invoice]) -> Returns:
-    """Each return is given to earlier orders of the same customer: first to one that it gives back exactly, then to all that it gives back whole, then to one
-    that holds everything in it, then piece by piece; of several the latest. An order is cancelled when nothing of it is left."""
+    """Each return is given to earlier orders of the same customer: first to one that it gives back exactly, then to all
+    that it gives back whole, then to one
+    that holds everything in it, then piece by piece; of several the latest. An order is cancelled when nothing of it is
+    left."""
     open_orders: defaultdict[str, list[_OpenOrder]] = defaultdict(list)
     for order in orders:
         open_orders[order.customer.key].insert(0, _OpenOrder(order, Counter(dict(order.lines)), []))
@@ -116,7 +123,9 @@ def match_returns(files: Iterable[InvoiceFile], orders: Iterable[Invoice]) -> Re
     ]
     for returned in return_invoices:
         unmatched_units = Counter(dict(returned.lines))
-        earlier_orders = [candidate for candidate in open_orders[returned.customer.key] if candidate.order.time <= returned.time]
+        earlier_orders = [
+            candidate for candidate in open_orders[returned.customer.key] if candidate.order.time <= returned.time
+        ]
         _match_return(returned, unmatched_units, earlier_orders)
         leftovers += [
             Leftover(returned.number, sku, quantity, None, "no earlier order of the files has it")
@@ -128,16 +137,20 @@ def match_returns(files: Iterable[InvoiceFile], orders: Iterable[Invoice]) -> Re
     for entry in entries:
         if entry.open_units.total():
             leftovers += [
-                Leftover(by.number, sku, quantity, entry.order.number, "a part of the order") for by, sku, quantity in entry.returned_units
+                Leftover(by.number, sku, quantity, entry.order.number, "a part of the order")
+                for by, sku, quantity in entry.returned_units
             ]
     cancellations = [
         Cancellation(
-            entry.order, max(by.time for by, _, _ in entry.returned_units), tuple(sorted({by.number for by, _, _ in entry.returned_units}))
+            entry.order,
+            max(by.time for by, _, _ in entry.returned_units),
+            tuple(sorted({by.number for by, _, _ in entry.returned_units})),
         )
         for entry in fully_returned
     ]
     return Returns(
-        sorted(cancellations, key=lambda each: (each.time, each.order.number)), sorted(leftovers, key=lambda each: (each.invoice, each.sku))
+        sorted(cancellations, key=lambda each: (each.time, each.order.number)),
+        sorted(leftovers, key=lambda each: (each.invoice, each.sku)),
     )
 
 

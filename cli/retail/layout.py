@@ -1,4 +1,5 @@
-"""How a file is to be read, found out from the file as a whole before any line is used: columns, decimals, order of dates, currency, rules.
+"""How a file is to be read, found out from the file as a whole before any line is used: columns, decimals, order of
+dates, currency, rules.
 
 What the file does not tell is asked for, by an option; never guessed line by line.
 """
@@ -10,11 +11,26 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from caravan.money import MINOR_DIGITS
-from cli.retail.columns import DISPLAY_NAMES, KNOWN_NAMES, NO_COLUMN, OPTIONAL_COLUMNS, find_missing, locate_columns, simplify_name
+from cli.retail.columns import (
+    DISPLAY_NAMES,
+    KNOWN_NAMES,
+    NO_COLUMN,
+    OPTIONAL_COLUMNS,
+    find_missing,
+    locate_columns,
+    simplify_name,
+)
 from cli.retail.date_order import find_set_order, is_closer_day_first
 from cli.retail.reader import DecodedText, NotAnInvoiceFile, Shape, read_rows, split_line
 from cli.retail.timestamps import MAX_CELL_LENGTH, DateOrder, detect_date_order, is_day_number
-from cli.retail.values import AMBIGUOUS_CURRENCIES, Decimals, detect_currencies, detect_decimals, is_empty_value, is_guest
+from cli.retail.values import (
+    AMBIGUOUS_CURRENCIES,
+    Decimals,
+    detect_currencies,
+    detect_decimals,
+    is_empty_value,
+    is_guest,
+)
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 MAX_HEADER_LINES = 20
@@ -27,8 +43,12 @@ STRAY_SHARE = 0.05
 """So many of its codes may look otherwise in a file of the Online Retail set."""
 _SET_INVOICE = re.compile(r"[AC]?[0-9]{4,10}")
 _SET_CODE = re.compile(r"[0-9]{4,10}[A-Z]{0,5}")
-_SET_OTHER_CODE = re.compile(r"POST|DOT|[BDMS]|C[23]|BANK CHARGES|AMAZON ?FEE|CRUK|PADS|ADJUST[0-9]?|TEST[0-9]+|SP[0-9]+|GIFT.*|DCGS.*")
-_SET_COLUMNS = {simplify_name(DISPLAY_NAMES[name]) for name in ("sku", "description", "quantity", "date", "country")} | {"customerid"}
+_SET_OTHER_CODE = re.compile(
+    r"POST|DOT|[BDMS]|C[23]|BANK CHARGES|AMAZON ?FEE|CRUK|PADS|ADJUST[0-9]?|TEST[0-9]+|SP[0-9]+|GIFT.*|DCGS.*"
+)
+_SET_COLUMNS = {
+    simplify_name(DISPLAY_NAMES[name]) for name in ("sku", "description", "quantity", "date", "country")
+} | {"customerid"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +73,9 @@ class Assumption:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """`columns` are indices; `is_retail_set`: the rules of the Online Retail data set hold, for what is no goods and what is a return."""
+    """`columns` are indices; `is_retail_set`: the rules of the Online Retail data set hold, for what is no goods and
+    what is a return.
+    """
 
     delimiter: str
     header_line: int
@@ -122,7 +144,8 @@ def find_layout(decoded: DecodedText, options: ReadingOptions) -> Layout:
     if missing:
         header_text = ", ".join(names[:20])[:300] or "no names at all"
         raise NotAnInvoiceFile(
-            f"the header lacks {', '.join(missing)}; it has {header_text}. Say which column is which (--column sku=ArtNo,"
+            f"the header lacks {', '.join(missing)}; it has {header_text}. Say which column is which (--column "
+            "sku=ArtNo,"
             " --column customer=none) or how columns are separated (--delimiter tab)"
         )
     initial_layout = Layout(delimiter, header, len(names), columns)
@@ -139,7 +162,9 @@ def find_layout(decoded: DecodedText, options: ReadingOptions) -> Layout:
     missing_columns = [DISPLAY_NAMES[name] for name in KNOWN_NAMES if name not in columns and name != "currency"]
     notes = [
         Assumption("encoding", decoded.encoding, decoded.reason, "--encoding"),
-        Assumption("columns separated by", DELIMITERS.get(delimiter, delimiter), f"the header is line {header}", "--delimiter"),
+        Assumption(
+            "columns separated by", DELIMITERS.get(delimiter, delimiter), f"the header is line {header}", "--delimiter"
+        ),
         Assumption(
             "columns",
             renamed_columns or "by their usual names",
@@ -151,12 +176,16 @@ def find_layout(decoded: DecodedText, options: ReadingOptions) -> Layout:
         currency_note,
         Assumption(
             "rules",
-            "the Online Retail data set's" if is_set else "of any shop: a negative quantity is a return, every code is goods",
+            "the Online Retail data set's"
+            if is_set
+            else "of any shop: a negative quantity is a return, every code is goods",
             "its columns, and the shape of its numbers and codes" if is_set else "",
         ),
     ]
     if survey.day_numbers:
-        notes.append(Assumption("dates that are numbers", f"{survey.day_numbers:,}", "as spreadsheets count days, from 1900"))
+        notes.append(
+            Assumption("dates that are numbers", f"{survey.day_numbers:,}", "as spreadsheets count days, from 1900")
+        )
     if survey.guests:
         spellings = ", ".join(f"{text or 'nothing'} ({count:,})" for text, count in survey.guests.most_common(12))
         notes.append(Assumption("lines of guests", f"{survey.guests.total():,}", f"the customer is {spellings}"))
@@ -186,7 +215,11 @@ def _survey_lines(decoded: DecodedText, layout: Layout) -> _Survey:
     for row in read_rows(decoded, layout.header_line, layout.shape):
         if row.reason:
             continue
-        price, quantity, moment = row.fields[columns["price"]], row.fields[columns["quantity"]], row.fields[columns["date"]]
+        price, quantity, moment = (
+            row.fields[columns["price"]],
+            row.fields[columns["quantity"]],
+            row.fields[columns["date"]],
+        )
         survey.prices.add_value(detect_decimals(price, money=True), price, row.number)
         survey.quantities.add_value(detect_decimals(quantity), quantity, row.number)
         order = detect_date_order(moment)
@@ -207,7 +240,11 @@ def _survey_lines(decoded: DecodedText, layout: Layout) -> _Survey:
             survey.shape_counts["invoice" if _SET_INVOICE.fullmatch(invoice) else "other invoice"] += 1
         if code and "/" not in code:
             survey.shape_counts[
-                "code" if _SET_CODE.fullmatch(code) else "known code" if _SET_OTHER_CODE.fullmatch(code) else "other code"
+                "code"
+                if _SET_CODE.fullmatch(code)
+                else "known code"
+                if _SET_OTHER_CODE.fullmatch(code)
+                else "other code"
             ] += 1
     return survey
 
@@ -233,19 +270,22 @@ def _choose_decimals(survey: _Survey, options: ReadingOptions) -> tuple[Decimals
     for name, evidence in columns.items():
         if decimals_by_column[name] == "":
             raise NotAnInvoiceFile(
-                f"each {name} is written with a point ({evidence.first_values['point']}) or with a comma ({evidence.first_values['comma']});"
+                f"each {name} is written with a point ({evidence.first_values['point']}) or with a comma "
+                f"({evidence.first_values['comma']});"
                 " say which separates decimals: --decimal point or --decimal comma"
             )
     for name, other in (("price", "quantity"), ("quantity", "price")):
         if decimals_by_column[name] is None and columns[name].counts["either"] and not decimals_by_column[other]:
             raise NotAnInvoiceFile(
-                f"the {name} {columns[name].first_values['either']} may be thousands or decimals, and no other line tells;"
+                f"the {name} {columns[name].first_values['either']} may be thousands or decimals, and no other line "
+                "tells;"
                 " say which separates decimals: --decimal point or --decimal comma"
             )
     price = decimals_by_column["price"] or decimals_by_column["quantity"] or "point"
     quantity = decimals_by_column["quantity"] or price
     reason = next(
-        (evidence.first_values[winner] for name, evidence in columns.items() if (winner := decimals_by_column[name])), "no number has any"
+        (evidence.first_values[winner] for name, evidence in columns.items() if (winner := decimals_by_column[name])),
+        "no number has any",
     )
     reading = price if price == quantity else f"{price} in prices, {quantity} in quantities"
     return cast(Decimals, price), cast(Decimals, quantity), Assumption("decimals", reading, reason, "--decimal")
@@ -257,21 +297,27 @@ def _choose_dates(survey: _Survey, options: ReadingOptions, is_set: bool) -> tup
         return options.date_order, Assumption("dates", options.date_order, "given", "--dates")
     date_order = evidence.choose_winner("day-first", "month-first")
     if date_order:
-        return cast(DateOrder, date_order), Assumption("dates", date_order, evidence.first_values[date_order], "--dates")
+        return cast(DateOrder, date_order), Assumption(
+            "dates", date_order, evidence.first_values[date_order], "--dates"
+        )
     if date_order == "":
         raise NotAnInvoiceFile(
-            f"some dates are day-first ({evidence.first_values['day-first']}), others month-first ({evidence.first_values['month-first']});"
+            f"some dates are day-first ({evidence.first_values['day-first']}), others month-first "
+            f"({evidence.first_values['month-first']});"
             " say how to read them: --dates day-first or --dates month-first"
         )
     if is_set and (set_order := find_set_order(survey.unclear_dates)):
         return set_order, Assumption("dates", set_order, "the data set's invoice numbers are of that time", "--dates")
     if evidence.counts["either"] and (not is_set or is_closer_day_first(survey.unclear_dates)):
         raise NotAnInvoiceFile(
-            f"the date {evidence.first_values['either']} may begin with the day or with the month, and no other line tells;"
+            f"the date {evidence.first_values['either']} may begin with the day or with the month, and no other line "
+            "tells;"
             " say which: --dates day-first or --dates month-first"
         )
     if evidence.counts["either"]:
-        return "month-first", Assumption("dates", "month-first", "the data set writes them so; no line tells otherwise", "--dates")
+        return "month-first", Assumption(
+            "dates", "month-first", "the data set writes them so; no line tells otherwise", "--dates"
+        )
     return "month-first", Assumption("dates", "as written", "each tells its day and month itself", "--dates")
 
 
@@ -281,9 +327,13 @@ def _choose_currency(survey: _Survey, options: ReadingOptions, header: str) -> t
     elif survey.currencies:
         if survey.currencies.keys() <= {AMBIGUOUS_CURRENCIES}:
             raise NotAnInvoiceFile(
-                f"the prices are in kr, which may be {', '.join(AMBIGUOUS_CURRENCIES)}; say which: --currency {AMBIGUOUS_CURRENCIES[0]}"
+                f"the prices are in kr, which may be {', '.join(AMBIGUOUS_CURRENCIES)}; say which: --currency "
+                f"{AMBIGUOUS_CURRENCIES[0]}"
             )
-        lines = {meant[0]: sum(count for codes, count in survey.currencies.items() if meant[0] in codes) for meant in survey.currencies}
+        lines = {
+            meant[0]: sum(count for codes, count in survey.currencies.items() if meant[0] in codes)
+            for meant in survey.currencies
+        }
         code, count = max(lines.items(), key=lambda line: line[1])
         others = survey.currencies.total() - count
         reason = f"{count:,} lines say so" + (f", {others:,} another, which are refused" if others else "")
@@ -299,7 +349,9 @@ def _choose_currency(survey: _Survey, options: ReadingOptions, header: str) -> t
 def _find_header_currency(header: str) -> str | None:
     """The one that the header of the prices names, as in `Einzelpreis (€)`, `Price in CHF`; of a sign the likeliest."""
     words = re.findall(r"[^\W\d_]+|[^\w\s()\[\].,:/]+", header[:MAX_CELL_LENGTH])
-    codes_found = [codes[0] for word in words if (word.isupper() or not word.isalpha()) and (codes := detect_currencies(word))]
+    codes_found = [
+        codes[0] for word in words if (word.isupper() or not word.isalpha()) and (codes := detect_currencies(word))
+    ]
     return codes_found[0] if codes_found else None
 
 

@@ -44,7 +44,8 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 
 @dataclass(frozen=True, slots=True)
 class SalesLine:
-    """A used line. `quantity` is above zero for returns too: `returned` tells them apart. `customer` is None for a guest, `price` is in minor units.
+    """A used line. `quantity` is above zero for returns too: `returned` tells them apart. `customer` is None for a
+    guest, `price` is in minor units.
 
     `identity` is the same for the same line in any export that holds it, however it was saved."""
 
@@ -63,7 +64,9 @@ class SalesLine:
 
 @dataclass(frozen=True, slots=True)
 class InvoiceFile:
-    """A file with a verdict on every row. `continued` lines go on a row that began above them, `repeated` rows stand in a file before this one."""
+    """A file with a verdict on every row. `continued` lines go on a row that began above them, `repeated` rows stand in
+    a file before this one.
+    """
 
     name: str
     digest: str
@@ -124,9 +127,13 @@ def drop_repeated_lines(files: Sequence[InvoiceFile]) -> list[InvoiceFile]:
     for file in files:
         repeated_numbers = {line.number for line in (*file.sales, *file.returns) if line.identity in identities}
         identities.update(line.identity for line in (*file.sales, *file.returns))
-        sales, returns = ([line for line in used if line.number not in repeated_numbers] for used in (file.sales, file.returns))
+        sales, returns = (
+            [line for line in used if line.number not in repeated_numbers] for used in (file.sales, file.returns)
+        )
         unique_files.append(
-            replace(file, sales=sales, returns=returns, repeated_lines=tuple(sorted(repeated_numbers))) if repeated_numbers else file
+            replace(file, sales=sales, returns=returns, repeated_lines=tuple(sorted(repeated_numbers)))
+            if repeated_numbers
+            else file
         )
     return unique_files
 
@@ -136,7 +143,9 @@ def count_reasons(files: Iterable[InvoiceFile]) -> Counter[str]:
 
 
 def _identify_line(line: SalesLine, currency: str, occurrences: Counter[bytes]) -> str:
-    """By what the line says and the how-manieth of its kind it is; not by its time of day, its words or its place, which saving anew may change."""
+    """By what the line says and the how-manieth of its kind it is; not by its time of day, its words or its place,
+    which saving anew may change.
+    """
     quantity = -line.quantity if line.is_return else line.quantity
     identity_fields = (line.invoice, line.sku, quantity, line.price, currency, line.customer or "", line.time.date())
     digest = hashlib.blake2b("\x1f".join(map(str, identity_fields)).encode(), digest_size=16)
@@ -176,12 +185,23 @@ def classify_row(row: Row, layout: Layout) -> SalesLine:
         raise _LineRefusal(TOO_MANY_DECIMALS, text["price"])
     plain_description = "" if is_empty_value(description) else clean_line(description, MAX_NAME_LENGTH)
     return SalesLine(
-        row.number, invoice, is_return, sku, plain_description, abs(quantity), int(minor), moment, customer, text.get("country", "")
+        row.number,
+        invoice,
+        is_return,
+        sku,
+        plain_description,
+        abs(quantity),
+        int(minor),
+        moment,
+        customer,
+        text.get("country", ""),
     )
 
 
 def _is_return_in_set(invoice: str, sku: str, quantity: int, price: Decimal, customer: str | None, text: str) -> bool:
-    """Whether it is a return, by the rules of the Online Retail set: its codes without four digits are no goods, its returns begin with C."""
+    """Whether it is a return, by the rules of the Online Retail set: its codes without four digits are no goods, its
+    returns begin with C.
+    """
     if not _GOODS.match(sku):
         raise _LineRefusal(NOT_GOODS, sku)
     is_return = re.fullmatch(r"C[0-9]+", invoice) is not None

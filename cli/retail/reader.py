@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 MAX_ROW_LINES = 40
-"""A quoted field may hold line breaks; a quote that is still open after this many lines is a stray one, and only its own line is refused."""
+"""A quoted field may hold line breaks; a quote that is still open after this many lines is a stray one, and only its
+own line is refused.
+"""
 
 BLANK_LINE = "blank line"
 UNREADABLE = "not readable as CSV"
@@ -28,7 +30,9 @@ class NotAnInvoiceFile(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of the file: the line where it begins, how many lines it has, and its fields, or the reason and detail of its refusal."""
+    """One row of the file: the line where it begins, how many lines it has, and its fields, or the reason and detail of
+    its refusal.
+    """
 
     number: int
     line_count: int
@@ -57,7 +61,9 @@ class DecodedText:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A row has `width` fields, of which what comes after the first `least` may be missing: exports leave out what is empty at the end."""
+    """A row has `width` fields, of which what comes after the first `least` may be missing: exports leave out what is
+    empty at the end.
+    """
 
     width: int
     least: int
@@ -65,7 +71,9 @@ class Shape:
 
 
 def decode_content(content: bytes, encoding: str | None) -> DecodedText:
-    """By the encoding that the user names, else by the byte order mark, else UTF-8; what is no UTF-8 is Windows-1252, of which Latin-1 is a part."""
+    """By the encoding that the user names, else by the byte order mark, else UTF-8; what is no UTF-8 is Windows-1252,
+    of which Latin-1 is a part.
+    """
     mark = next(((mark, name) for mark, name in _MARKS if content.startswith(mark)), None)
     if encoding:
         try:
@@ -80,7 +88,9 @@ def decode_content(content: bytes, encoding: str | None) -> DecodedText:
         if len(zeros) > 3 and zeros.count(0) > 0.7 * len(zeros):
             return _make_decoded_text(content.decode(name, errors="replace"), name, "every other byte is zero")
     try:
-        return _make_decoded_text(content.decode("utf-8"), "utf-8", "plain ASCII" if content.isascii() else "it is valid")
+        return _make_decoded_text(
+            content.decode("utf-8"), "utf-8", "plain ASCII" if content.isascii() else "it is valid"
+        )
     except UnicodeDecodeError as error:
         reason = f"byte {error.start + 1} is no UTF-8"
     invalid_positions: list[int] = []
@@ -99,7 +109,9 @@ def decode_content(content: bytes, encoding: str | None) -> DecodedText:
     if sum(sign > "\x7f" for sign in mixed) == len(invalid_positions):
         return _make_decoded_text(mixed, LEGACY_ENCODING, reason)
     return _make_decoded_text(
-        mixed, f"utf-8 and {LEGACY_ENCODING}", f"{len(invalid_positions)} bytes are no UTF-8, the first is byte {invalid_positions[0] + 1}"
+        mixed,
+        f"utf-8 and {LEGACY_ENCODING}",
+        f"{len(invalid_positions)} bytes are no UTF-8, the first is byte {invalid_positions[0] + 1}",
     )
 
 
@@ -112,7 +124,9 @@ def _make_decoded_text(text: str, encoding: str, why: str) -> DecodedText:
 
 
 def read_rows(decoded: DecodedText, start: int, shape: Shape) -> Iterator[Row]:
-    """The rows from the line with the index `start` on. A last row that may be cut off has all its fields, or is refused."""
+    """The rows from the line with the index `start` on. A last row that may be cut off has all its fields, or is
+    refused.
+    """
     index = start
     whole = replace(shape, least=shape.width)
     while index < len(decoded.lines):
@@ -134,7 +148,9 @@ def split_line(line: str, delimiter: str) -> list[str]:
 
 
 def _read_row(lines: Sequence[str], index: int, shape: Shape) -> Row:
-    """A quoted field goes on in the next line, unless that line has all the columns of a row itself: then the quote is a stray one."""
+    """A quoted field goes on in the next line, unless that line has all the columns of a row itself: then the quote is
+    a stray one.
+    """
     line, number, delimiter = lines[index], index + 1, shape.delimiter
     if not line.strip(f" \t\x00\"'{delimiter}"):
         return Row(number, 1, (), BLANK_LINE)

@@ -1,4 +1,6 @@
-"""How invoice files write dates and times: by numbers, by names of months in the languages of the known exports, as a spreadsheet's day numbers."""
+"""How invoice files write dates and times: by numbers, by names of months in the languages of the known exports, as a
+spreadsheet's day numbers.
+"""
 
 import re
 import unicodedata
@@ -161,7 +163,9 @@ def _parse_number(text: str) -> datetime | None:
 
 
 def _parse_form(text: str, order: DateOrder) -> datetime | None:
-    plain = _COMPACT.sub(lambda parts: f"{parts[1]} {parts[2]}:{parts[3]}:{parts[4] or '00'}", _simplify_text(text), count=1)
+    plain = _COMPACT.sub(
+        lambda parts: f"{parts[1]} {parts[2]}:{parts[3]}:{parts[4] or '00'}", _simplify_text(text), count=1
+    )
     form_match = _match_form(plain)
     if not form_match:
         return None
@@ -178,7 +182,15 @@ def _parse_form(text: str, order: DateOrder) -> datetime | None:
         if not 1 <= hour <= 12:
             return None
         hour = hour % 12 + (12 if half == "p" else 0)
-    return datetime(year, month, day, hour, int(fields.get("m", 0)), int(fields.get("s", 0)), tzinfo=_parse_zone(fields.get("zone", "")))
+    return datetime(
+        year,
+        month,
+        day,
+        hour,
+        int(fields.get("m", 0)),
+        int(fields.get("s", 0)),
+        tzinfo=_parse_zone(fields.get("zone", "")),
+    )
 
 
 def _find_month(name: str) -> int:

@@ -1,4 +1,6 @@
-"""How invoice files write nothing and numbers; each number is read by the one convention that was found for the whole file."""
+"""How invoice files write nothing and numbers; each number is read by the one convention that was found for the whole
+file.
+"""
 
 import re
 import unicodedata
@@ -23,7 +25,10 @@ _SIGNS = {
         "£": "GBP EGP FKP GIP SHP SDG SSP SYP LBP",
         "€": "EUR",
         "Euro": "EUR",
-        "$": "USD AUD BBD BMD BND BSD BZD CAD CLP COP CRC CUP DOP FJD GYD HKD JMD KYD LRD MXN NAD NIO NZD SBD SGD SRD TTD TWD UYU ARS XCD",
+        "$": (
+            "USD AUD BBD BMD BND BSD BZD CAD CLP COP CRC CUP DOP FJD GYD HKD JMD KYD LRD MXN NAD NIO NZD SBD SGD SRD "
+            "TTD TWD UYU ARS XCD"
+        ),
         "US$": "USD",
         "$US": "USD",
         "A$": "AUD",
@@ -73,7 +78,9 @@ _SIGNS = {
 """What stands before or behind amounts. The first is meant where a file does not say which."""
 AMBIGUOUS_CURRENCIES = _SIGNS["kr"]
 """Nobody can tell which of four `kr` means."""
-_CODES = {sign.casefold(): codes for sign, codes in _SIGNS.items()} | {code.casefold(): (code,) for code in MINOR_DIGITS}
+_CODES = {sign.casefold(): codes for sign, codes in _SIGNS.items()} | {
+    code.casefold(): (code,) for code in MINOR_DIGITS
+}
 _UNIT = "|".join(re.escape(sign) for sign in sorted(_CODES, key=lambda sign: -len(sign)))
 _BEFORE = re.compile(rf"(?P<unit>{_UNIT})\.?\s*(?=[-+(.,0-9])", re.IGNORECASE)
 _BEHIND = re.compile(rf"(?<=[-).,0-9\s])(?P<unit>{_UNIT})\.?$", re.IGNORECASE)
@@ -81,7 +88,9 @@ _NO_MINOR = re.compile(r"(?<=[0-9])(?:[.,]--?|\s?/-)$")
 """As Switzerland, Germany and India write amounts without a fraction: `12.-`, `12,--`, `99/-`."""
 _ALIKE = str.maketrans(dict.fromkeys("−–—‐‑", "-") | dict.fromkeys("’‘ʼ´`", "'"))
 _SPACES = re.compile(r"\s+")
-_POINT = re.compile(r"(?:[0-9]{1,3}(?:([, '])[0-9]{3})(?:\1[0-9]{3})*|[0-9]{1,2}(?:,[0-9]{2})+,[0-9]{3}|[0-9]{1,12})?(?:\.[0-9]{0,12})?")
+_POINT = re.compile(
+    r"(?:[0-9]{1,3}(?:([, '])[0-9]{3})(?:\1[0-9]{3})*|[0-9]{1,2}(?:,[0-9]{2})+,[0-9]{3}|[0-9]{1,12})?(?:\.[0-9]{0,12})?"
+)
 _COMMA = re.compile(r"(?:[0-9]{1,3}(?:([. '])[0-9]{3})(?:\1[0-9]{3})*|[0-9]{1,12})?(?:,[0-9]{0,12})?")
 
 
@@ -116,7 +125,9 @@ def _normalize_text(text: str) -> str:
 
 
 def _split_unit(plain: str) -> tuple[str, tuple[str, ...]]:
-    """The text without its unit, and what that may mean; a unit may stand behind the sign or within the brackets: `-£6`, `(£6)`, `6 €-`."""
+    """The text without its unit, and what that may mean; a unit may stand behind the sign or within the brackets:
+    `-£6`, `(£6)`, `6 €-`.
+    """
     sign = plain[0] if plain[:1] in ("-", "+", "(") else ""
     rest = plain[len(sign) :].lstrip()
     if unit_match := _BEFORE.match(rest):

@@ -1,4 +1,6 @@
-"""Somebody else's computers, the same in every early step: the card provider and the mail server. What they have done is done, whatever happens to the shop."""
+"""Somebody else's computers, the same in every early step: the card provider and the mail server. What they have done
+is done, whatever happens to the shop.
+"""
 
 import json
 import os

@@ -24,27 +24,41 @@ app = typer.Typer(
 @app.command()
 def run(
     namespace: Annotated[
-        list[str] | None, typer.Option("--namespace", "-n", help="Serve this namespace; may be repeated. Default: all of them.")
+        list[str] | None,
+        typer.Option("--namespace", "-n", help="Serve this namespace; may be repeated. Default: all of them."),
     ] = None,
-    own_namespace: Annotated[str, typer.Option(envvar="POD_NAMESPACE", help="Where the Lease of the leader is.")] = "default",
+    own_namespace: Annotated[
+        str, typer.Option(envvar="POD_NAMESPACE", help="Where the Lease of the leader is.")
+    ] = "default",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of /healthz, /readyz and /metrics.")] = 8080,
-    snapshots_port: Annotated[int, typer.Option(min=0, max=65535, help="Port where gateways ask for their routing snapshot.")] = 8081,
-    sweep: Annotated[float, typer.Option(min=1, help="Seconds between two comparisons of everything with the brokers.")] = 300,
+    snapshots_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port where gateways ask for their routing snapshot.")
+    ] = 8081,
+    sweep: Annotated[
+        float, typer.Option(min=1, help="Seconds between two comparisons of everything with the brokers.")
+    ] = 300,
     deletion_wait: Annotated[
-        float, typer.Option(min=0, help="Seconds that a deletion waits for a broker that is away; then the object stays.")
+        float,
+        typer.Option(min=0, help="Seconds that a deletion waits for a broker that is away; then the object stays."),
     ] = 600,
     lease: Annotated[float, typer.Option(min=3, max=120, help="Seconds after which a silent leader is replaced.")] = 15,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",
 ) -> None:
-    """Watch the resources and keep the brokers as they say. Needs a service account, or KUBECONFIG; the CRDs must be installed (`caravan-operator crds`)."""
+    """Watch the resources and keep the brokers as they say. Needs a service account, or KUBECONFIG; the CRDs must be
+    installed (`caravan-operator crds`).
+    """
     logs.configure_logging(log_level)
     traces.configure_tracing()
-    asyncio.run(run_operator(Options(tuple(namespace or ()), own_namespace, port, snapshots_port, sweep, deletion_wait, lease)))
+    asyncio.run(
+        run_operator(Options(tuple(namespace or ()), own_namespace, port, snapshots_port, sweep, deletion_wait, lease))
+    )
 
 
 @app.command()
 def crds(
-    folder: Annotated[Path | None, typer.Option(help="Write a file per kind there. Default: print all of them.")] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="Write a file per kind there. Default: print all of them.")
+    ] = None,
 ) -> None:
     """Print the CustomResourceDefinitions: `caravan-operator crds | kubectl apply --server-side -f -`."""
     contents = {path.partition("/")[2]: content for path, content in render_files().items() if path.startswith("crds/")}
@@ -61,13 +75,18 @@ def crds(
 def import_(
     kafka: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Bootstrap server of a Kafka cluster.")] = None,
     rabbitmq: Annotated[
-        str | None, typer.Option(metavar="URL", help="Management API of a RabbitMQ cluster, such as http://rabbitmq:15672.")
+        str | None,
+        typer.Option(metavar="URL", help="Management API of a RabbitMQ cluster, such as http://rabbitmq:15672."),
     ] = None,
-    connection: Annotated[str, typer.Option(help="Name of the connection that the resources will refer to.")] = "broker",
+    connection: Annotated[
+        str, typer.Option(help="Name of the connection that the resources will refer to.")
+    ] = "broker",
     match: Annotated[str, typer.Option(help="Regular expression: only objects whose name matches.")] = "",
     vhost: Annotated[str, typer.Option(help="Virtual host of RabbitMQ.")] = "/",
     username: Annotated[str, typer.Option(envvar="BROKER_USERNAME", help="User, where the broker asks for one.")] = "",
-    password: Annotated[str, typer.Option(envvar="BROKER_PASSWORD", help="Its password; better in the environment.")] = "",
+    password: Annotated[
+        str, typer.Option(envvar="BROKER_PASSWORD", help="Its password; better in the environment.")
+    ] = "",
     mechanism: Annotated[str, typer.Option(help="Kafka's sasl.mechanism, with --username.")] = "PLAIN",
     tls: Annotated[bool, typer.Option("--tls", help="Connect to Kafka by TLS.")] = False,
 ) -> None:
@@ -82,7 +101,9 @@ def import_(
     if kafka is not None:
         import_coroutine = import_from_kafka(kafka, connection, match, username, password, mechanism, tls)
     else:
-        import_coroutine = import_from_rabbitmq(str(rabbitmq), connection, vhost, match, username or "guest", password or "guest")
+        import_coroutine = import_from_rabbitmq(
+            str(rabbitmq), connection, vhost, match, username or "guest", password or "guest"
+        )
     try:
         documents, skipped = asyncio.run(import_coroutine)
     except BrokerUnavailable as error:

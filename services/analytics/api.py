@@ -89,10 +89,14 @@ async def report_sales(
     by: Literal["hour", "day", "product", "category"] = "day",
     format: Format = None,
 ) -> Response:
-    """Orders and revenue of at most 366 days, by hour, day, product or category; products and categories currency by currency, the best first. An order counts in the hour in which it was placed."""
+    """Orders and revenue of at most 366 days, by hour, day, product or category; products and categories currency by
+    currency, the best first. An order counts in the hour in which it was placed.
+    """
     period = _parse_period(request, first, to)
     report = await use_cases.report_sales(_get_context(request), period, by)
-    return _to_response(request, format, report, ROW_COLUMNS, report.rows, f"sales-by-{by}-{period.first}-{period.last}")
+    return _to_response(
+        request, format, report, ROW_COLUMNS, report.rows, f"sales-by-{by}-{period.first}-{period.last}"
+    )
 
 
 @router.get("/v1/reports/products", response_model=ProductsReport, responses=CSV_RESPONSES, openapi_extra=SLOW_READ)
@@ -112,11 +116,15 @@ async def report_products(
 
 
 @router.get("/v1/reports/funnel", response_model=FunnelReport, responses=CSV_RESPONSES, openapi_extra=SLOW_READ)
-async def report_funnel(request: Request, _: Staff, first: From = None, to: To = None, format: Format = None) -> Response:
+async def report_funnel(
+    request: Request, _: Staff, first: From = None, to: To = None, format: Format = None
+) -> Response:
     """How far the orders of a period have come, and how long they took to be processed."""
     period = _parse_period(request, first, to)
     report = await use_cases.report_funnel(_get_context(request), period)
-    return _to_response(request, format, report, tuple(FunnelStep.model_fields), report.rows, f"funnel-{period.first}-{period.last}")
+    return _to_response(
+        request, format, report, tuple(FunnelStep.model_fields), report.rows, f"funnel-{period.first}-{period.last}"
+    )
 
 
 @router.get("/v1/reports/daily/{day}", response_model=DailyReport)
@@ -145,7 +153,9 @@ async def read_audit(
 ) -> Response:
     """Who did what to what, newest first."""
     if since and to and since > to:
-        raise InvalidRequest("`from` is after `to`; swap them", errors=[{"field": "query.from", "rule": "must not be after `to`"}])
+        raise InvalidRequest(
+            "`from` is after `to`; swap them", errors=[{"field": "query.from", "rule": "must not be after `to`"}]
+        )
     position = decode_cursor(cursor, parse_time, UUID)
     rows = await records.search_records(
         _get_context(request).database,
@@ -154,5 +164,8 @@ async def read_audit(
         limit + 1,
     )
     return make_page_response(
-        rows, limit, lambda row: AuditItem(**{**row, "details": orjson.loads(row["details"])}), lambda row: (row["time"], row["id"])
+        rows,
+        limit,
+        lambda row: AuditItem(**{**row, "details": orjson.loads(row["details"])}),
+        lambda row: (row["time"], row["id"]),
     )

@@ -26,14 +26,18 @@ async def handle_order_processed(_: Context, uow: UnitOfWork, deliveries: list[D
 
 @consume(PAYMENT_COMPLETED)
 async def handle_payment_completed(_: Context, uow: UnitOfWork, deliveries: list[Delivery[PaymentCompleted]]) -> None:
-    await facts.record_captures(uow, [(d.message.order_id, d.message.amount.amount, d.message.amount.currency, d.time) for d in deliveries])
+    await facts.record_captures(
+        uow, [(d.message.order_id, d.message.amount.amount, d.message.amount.currency, d.time) for d in deliveries]
+    )
 
 
 @consume(PAYMENT_REFUNDED)
 async def handle_payment_refunded(_: Context, uow: UnitOfWork, deliveries: list[Delivery[PaymentRefunded]]) -> None:
     """An amount of 0 says that nothing had been captured."""
     refunds = [
-        (d.message.order_id, d.message.amount.amount, d.message.amount.currency, d.time) for d in deliveries if d.message.amount.amount
+        (d.message.order_id, d.message.amount.amount, d.message.amount.currency, d.time)
+        for d in deliveries
+        if d.message.amount.amount
     ]
     if refunds:
         await facts.record_refunds(uow, refunds)

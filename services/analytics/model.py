@@ -36,17 +36,20 @@ def resolve_period(first: date | None, last: date | None, today: date) -> Period
     end = last or max(today, min(first or today, MAX_DAY))
     if not MIN_DAY <= end <= MAX_DAY or (first and not MIN_DAY <= first <= MAX_DAY):
         raise InvalidRequest(
-            f"`from` and `to` must lie between {MIN_DAY} and {MAX_DAY}", errors=[{"field": "query.to", "rule": "out of range"}]
+            f"`from` and `to` must lie between {MIN_DAY} and {MAX_DAY}",
+            errors=[{"field": "query.to", "rule": "out of range"}],
         )
     begin = first or max(MIN_DAY, end - timedelta(days=DEFAULT_DAYS - 1))
     if begin > end:
         raise InvalidRequest(
-            f"`from` ({begin}) is after `to` ({end}); swap them", errors=[{"field": "query.from", "rule": "must not be after `to`"}]
+            f"`from` ({begin}) is after `to` ({end}); swap them",
+            errors=[{"field": "query.from", "rule": "must not be after `to`"}],
         )
     if (end - begin).days >= MAX_DAYS:
         rule = f"at most {MAX_DAYS} days"
         raise InvalidRequest(
-            f"{begin} to {end} is {(end - begin).days + 1} days; ask for {rule} at once", errors=[{"field": "query.from", "rule": rule}]
+            f"{begin} to {end} is {(end - begin).days + 1} days; ask for {rule} at once",
+            errors=[{"field": "query.from", "rule": rule}],
         )
     return Period(begin, end)
 
@@ -78,7 +81,9 @@ MONEY_COLUMNS = frozenset({"captured", "refunded", "revenue"})
 
 
 def format_csv(columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> str:
-    """RFC 4180, for spreadsheets: sums in their currency's own unit, and an apostrophe before a text that would be taken for a formula."""
+    """RFC 4180, for spreadsheets: sums in their currency's own unit, and an apostrophe before a text that would be
+    taken for a formula.
+    """
     out = io.StringIO()
     writer = csv.writer(out)
     writer.writerow(columns)

@@ -58,8 +58,12 @@ async def report_funnel(context: AnalyticsContext, period: Period) -> FunnelRepo
     return FunnelReport(
         first=period.first,
         last=period.last,
-        rows=[FunnelStep(step=s.step, orders=s.orders, of_previous=s.of_previous, of_created=s.of_created) for s in steps],
-        ended=EndedOrders(rejected=counts["rejected"], payment_failed=counts["payment_failed"], cancelled=counts["cancelled"]),
+        rows=[
+            FunnelStep(step=s.step, orders=s.orders, of_previous=s.of_previous, of_created=s.of_created) for s in steps
+        ],
+        ended=EndedOrders(
+            rejected=counts["rejected"], payment_failed=counts["payment_failed"], cancelled=counts["cancelled"]
+        ),
         seconds_to_process=ProcessingTimes(p50=round(seconds[0], 3), p95=round(seconds[1], 3)) if seconds else None,
     )
 
@@ -69,7 +73,9 @@ async def build_dashboard(context: AnalyticsContext) -> Dashboard:
     today_period = Period(today, today)
     open_period = Period(today - timedelta(days=context.settings.open_days), today)
     recent = await reports.count_states(context.database, open_period.since, today_period.until)
-    top = await reports.fetch_top_products(context.database, today_period.since, today_period.until, "revenue", TOP_PRODUCTS)
+    top = await reports.fetch_top_products(
+        context.database, today_period.since, today_period.until, "revenue", TOP_PRODUCTS
+    )
     sales = await reports.fetch_sales(context.database, today_period.since, today_period.until, "day")
     return Dashboard(
         day=today,
@@ -84,13 +90,18 @@ async def get_daily_report(context: AnalyticsContext, day: date) -> DailyReport:
     row = await reports.find_daily_report(context.database, day)
     if row is None:
         raise NotFound(
-            f"no report of {day}: it is written within minutes after the day has ended (UTC), from the first day with an order on"
+            f"no report of {day}: it is written within minutes after the day has ended (UTC), from the first day with "
+            "an order on"
         )
-    return DailyReport(day=row["day"], revision=row["revision"], written_at=row["written_at"], **orjson.loads(row["document"]))
+    return DailyReport(
+        day=row["day"], revision=row["revision"], written_at=row["written_at"], **orjson.loads(row["document"])
+    )
 
 
 async def write_daily_reports(context: AnalyticsContext) -> bool:
-    """Write the reports of the days that have ended, and again those that late events have changed. Repeatable, also by several replicas at once."""
+    """Write the reports of the days that have ended, and again those that late events have changed. Repeatable, also by
+    several replicas at once.
+    """
     now = context.clock()
     yesterday = now.date() - timedelta(days=1)
     first = yesterday - timedelta(days=context.settings.daily_days - 1)

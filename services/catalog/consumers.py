@@ -10,5 +10,7 @@ consume = Consumers("catalog", linger=0.1)
 
 
 @consume(STOCK_CHANGED)
-async def handle_stock_changed(context: use_cases.CatalogContext, uow: UnitOfWork, deliveries: list[Delivery[StockChanged]]) -> None:
+async def handle_stock_changed(
+    context: use_cases.CatalogContext, uow: UnitOfWork, deliveries: list[Delivery[StockChanged]]
+) -> None:
     await use_cases.record_stock_changes(context, uow, deliveries)

@@ -7,7 +7,9 @@ from caravan.money import Money
 
 
 class ProductUpdated(Event):
-    """A product as it is now. `product_version` counts from 1 without gaps; `previous_price` is None for a new product."""
+    """A product as it is now. `product_version` counts from 1 without gaps; `previous_price` is None for a new
+    product.
+    """
 
     sku: str
     product_version: int
@@ -22,6 +24,10 @@ class ProductUpdated(Event):
 
 
 PRODUCT_UPDATED = Topic(
-    "product-updated", owner="catalog", events=(ProductUpdated,), key="sku", purpose="A product was made, changed or withdrawn."
+    "product-updated",
+    owner="catalog",
+    events=(ProductUpdated,),
+    key="sku",
+    purpose="A product was made, changed or withdrawn.",
 )
 CHANNELS = (PRODUCT_UPDATED,)

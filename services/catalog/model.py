@@ -1,7 +1,9 @@
 """The rules of products: what changes make, what attributes may be, and what is news to those who watch.
 
-Attributes are a free JSON document of limited size. A category that was declared limits them further: declared ones must have their type, required ones must
-be there, and others are refused unless the category is `free`. Products of a category that nobody declared are free. Rules are checked when a product is
+Attributes are a free JSON document of limited size. A category that was declared limits them further: declared ones
+must have their type, required ones must
+be there, and others are refused unless the category is `free`. Products of a category that nobody declared are free.
+Rules are checked when a product is
 written; declaring a category later does not touch the products that are there.
 """
 
@@ -73,11 +75,15 @@ def has_price_changed(before: Product | None, after: Product) -> bool:
 def list_changed_fields(before: Product, after: Product) -> list[str]:
     """The fields that tell people something else now, but for the price."""
     fields = [name for name in ("name", "description", "category") if getattr(before, name) != getattr(after, name)]
-    return fields + (["attributes"] if _to_canonical_json(before.attributes) != _to_canonical_json(after.attributes) else [])
+    return fields + (
+        ["attributes"] if _to_canonical_json(before.attributes) != _to_canonical_json(after.attributes) else []
+    )
 
 
 def can_cost_less(before: Product | None, after: Product) -> bool:
-    """Whether a product for sale may now cost less than when somebody began to watch it, which may have been long before this change."""
+    """Whether a product for sale may now cost less than when somebody began to watch it, which may have been long
+    before this change.
+    """
     return before is not None and after.active and (before.price != after.price or not before.active)
 
 
@@ -112,7 +118,9 @@ def check_attributes(attributes: Mapping[str, Any], category: Category) -> list[
             if rule["required"]:
                 errors.append({"field": f"attributes.{name}", "rule": f"required in category {category.name}"})
         elif not _TYPE_CHECKS[rule["type"]](attributes[name]):
-            errors.append({"field": f"attributes.{name}", "rule": f"must be of type {rule['type']} in category {category.name}"})
+            errors.append(
+                {"field": f"attributes.{name}", "rule": f"must be of type {rule['type']} in category {category.name}"}
+            )
         elif rule["choices"] is not None and not set(_to_list(attributes[name])) <= set(rule["choices"]):
             errors.append({"field": f"attributes.{name}", "rule": f"must be one of {', '.join(rule['choices'][:20])}"})
     if not category.free:
@@ -145,7 +153,9 @@ def _check_limits(path: str, value: Any, depth: int) -> list[FieldError]:
             fits = math.isfinite(value) and abs(value) <= MAX_NUMBER
             return [] if fits else [{"field": path, "rule": f"must be a number between -{MAX_NUMBER} and {MAX_NUMBER}"}]
         case list():
-            return [error for index, item in enumerate(value) for error in _check_limits(f"{path}.{index}", item, depth + 1)]
+            return [
+                error for index, item in enumerate(value) for error in _check_limits(f"{path}.{index}", item, depth + 1)
+            ]
         case dict():
             if not all(is_storable(name) for name in value):
                 return [{"field": path, "rule": "a name in it holds a character that can't be stored"}]
@@ -175,11 +185,15 @@ _VARIANTS = str.maketrans(
     | {"ß": "ss", "ẞ": "SS", "æ": "ae", "Æ": "AE", "œ": "oe", "Œ": "OE", "þ": "th", "Þ": "TH"}
 )
 _ACCENTS = re.compile(r"[\u0300-\u036f\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0640\u064b-\u065f\u0670]+")
-"""Of Latin, Greek and Cyrillic letters, and the signs of vowels in Hebrew and Arabic, which people write for children and poems only."""
+"""Of Latin, Greek and Cyrillic letters, and the signs of vowels in Hebrew and Arabic, which people write for children
+and poems only.
+"""
 
 
 def fold_accents(text: str) -> str:
-    """A text without accents and variants of letters: people search for what their keyboard has. The database's `folded` does the same with products."""
+    """A text without accents and variants of letters: people search for what their keyboard has. The database's
+    `folded` does the same with products.
+    """
     return unicodedata.normalize("NFC", _ACCENTS.sub("", unicodedata.normalize("NFKD", text.translate(_VARIANTS))))
 
 
@@ -187,8 +201,10 @@ MAX_NEGATIONS = 16
 
 
 def sanitize_search(text: str) -> str:
-    """A search as the database's parser is given it: words, `"phrases"`, `or`, and a minus where it means *not*, which is before a word. The parser keeps
-    each minus that it has not yet applied on a small stack, and fails when that is full, so there are few of them; its other operators are spaces."""
+    """A search as the database's parser is given it: words, `"phrases"`, `or`, and a minus where it means *not*, which
+    is before a word. The parser keeps
+    each minus that it has not yet applied on a small stack, and fails when that is full, so there are few of them; its
+    other operators are spaces."""
     remaining = MAX_NEGATIONS
 
     def limit_negations(minus: re.Match[str]) -> str:
@@ -202,7 +218,9 @@ def sanitize_search(text: str) -> str:
 
 
 def build_prefix_query(text: str) -> str | None:
-    """A full text query for words that begin like those of the text; None when the text has operators of its own (quotes, minus, or)."""
+    """A full text query for words that begin like those of the text; None when the text has operators of its own
+    (quotes, minus, or).
+    """
     words = re.findall(r"\w+", text)
     if not words or '"' in text or re.search(r"(?:^|\s)-", text) or "or" in (word.lower() for word in words):
         return None

@@ -12,12 +12,18 @@ MAX_PRICE = 1_000_000_000
 MAX_BULK = 500
 UNSET: Any = None
 
-Sku = Annotated[str, StringConstraints(min_length=1, max_length=40, pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9._ -]*[A-Za-z0-9._-])?$")]
+Sku = Annotated[
+    str, StringConstraints(min_length=1, max_length=40, pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9._ -]*[A-Za-z0-9._-])?$")
+]
 Name = Annotated[str, TextLine(200)]
 Description = Annotated[str, TextParagraphs(5000, min_length=0)]
-CategoryName = Annotated[str, StringConstraints(min_length=1, max_length=60, pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9 &._-]*[A-Za-z0-9])?$")]
+CategoryName = Annotated[
+    str, StringConstraints(min_length=1, max_length=60, pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9 &._-]*[A-Za-z0-9])?$")
+]
 AttributeName = Annotated[str, StringConstraints(min_length=1, max_length=40, pattern=r"^[A-Za-z][A-Za-z0-9_]*$")]
-Attributes = Annotated[dict[AttributeName, JsonValue], Field(max_length=64, examples=[{"material": "enamel", "volume_ml": 350}])]
+Attributes = Annotated[
+    dict[AttributeName, JsonValue], Field(max_length=64, examples=[{"material": "enamel", "volume_ml": 350}])
+]
 Sort = Literal["relevance", "newest", "name", "price", "-price", "sku"]
 
 
@@ -103,7 +109,10 @@ class AttributeRule(Body):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "anyOf": [{"properties": {"type": {"enum": ["string", "strings"]}}}, {"properties": {"choices": {"type": "null"}}}]
+            "anyOf": [
+                {"properties": {"type": {"enum": ["string", "strings"]}}},
+                {"properties": {"choices": {"type": "null"}}},
+            ]
         }
     )
 
@@ -121,7 +130,9 @@ class AttributeRule(Body):
 class CategoryRequest(Body):
     """The attributes that products of this category may have. `free`: others, too."""
 
-    attributes: dict[AttributeName, AttributeRule] = Field(max_length=64, examples=[{"volume_ml": {"type": "integer", "required": True}}])
+    attributes: dict[AttributeName, AttributeRule] = Field(
+        max_length=64, examples=[{"volume_ml": {"type": "integer", "required": True}}]
+    )
     free: bool = False
 
 
@@ -133,7 +144,9 @@ class CategoryDocument(BaseModel):
 
 
 class WatchDocument(BaseModel):
-    """One mail comes when the product costs less than `price` or is back in stock, whichever is first; then the watch is over."""
+    """One mail comes when the product costs less than `price` or is back in stock, whichever is first; then the watch
+    is over.
+    """
 
     sku: str
     email: str

@@ -12,7 +12,10 @@ class Settings(BaseSettings):
     operator_email: str = Field(
         "",
         max_length=254,
-        description="Who is told of each product that is made, changed or withdrawn by hand (not by a bulk import). Empty: nobody.",
+        description=(
+            "Who is told of each product that is made, changed or withdrawn by hand (not by a bulk import). Empty: "
+            "nobody."
+        ),
     )
 
     @field_validator("operator_email")

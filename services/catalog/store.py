@@ -12,7 +12,9 @@ from caravan.database import Database, UnitOfWork
 from caravan.money import Money
 from services.catalog.model import Category, Product, build_prefix_query, fold_accents, sanitize_search
 
-PRODUCT_COLUMNS = "sku, name, description, category, price, currency, attributes, active, version, created_at, updated_at"
+PRODUCT_COLUMNS = (
+    "sku, name, description, category, price, currency, attributes, active, version, created_at, updated_at"
+)
 
 
 def _to_product(row: asyncpg.Record) -> Product:
@@ -31,7 +33,9 @@ def _to_product(row: asyncpg.Record) -> Product:
 
 
 async def find_offers(database: Database, skus: Collection[str]) -> list[asyncpg.Record]:
-    return await database.fetch("SELECT sku, name, category, price, currency FROM product WHERE sku = ANY($1) AND active", list(skus))
+    return await database.fetch(
+        "SELECT sku, name, category, price, currency FROM product WHERE sku = ANY($1) AND active", list(skus)
+    )
 
 
 async def find_product(database: Database, sku: str) -> Product | None:
@@ -40,7 +44,9 @@ async def find_product(database: Database, sku: str) -> Product | None:
 
 
 async def lock_products(uow: UnitOfWork, skus: Collection[str]) -> dict[str, Product]:
-    rows = await uow.fetch(f"SELECT {PRODUCT_COLUMNS} FROM product WHERE sku = ANY($1) ORDER BY sku FOR UPDATE", list(skus))
+    rows = await uow.fetch(
+        f"SELECT {PRODUCT_COLUMNS} FROM product WHERE sku = ANY($1) ORDER BY sku FOR UPDATE", list(skus)
+    )
     return {row["sku"]: _to_product(row) for row in rows}
 
 
@@ -48,9 +54,12 @@ async def save_products(uow: UnitOfWork, products: Sequence[Product]) -> int:
     """Write each product over its version before, or as a new one; how many could be written."""
     ordered = sorted(products, key=lambda product: product.sku)
     return await uow.execute(
-        f"INSERT INTO product ({PRODUCT_COLUMNS}) SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::jsonb[], $8::bool[], $9::int[],"
-        " $10::timestamptz[], $11::timestamptz[]) ON CONFLICT (sku) DO UPDATE SET name = EXCLUDED.name, description = EXCLUDED.description, category = EXCLUDED.category,"
-        " price = EXCLUDED.price, currency = EXCLUDED.currency, attributes = EXCLUDED.attributes, active = EXCLUDED.active, version = EXCLUDED.version,"
+        f"INSERT INTO product ({PRODUCT_COLUMNS}) SELECT * FROM unnest($1::text[], $2::text[], $3::text[], "
+        "$4::text[], $5::bigint[], $6::text[], $7::jsonb[], $8::bool[], $9::int[],"
+        " $10::timestamptz[], $11::timestamptz[]) ON CONFLICT (sku) DO UPDATE SET name = EXCLUDED.name, description = "
+        "EXCLUDED.description, category = EXCLUDED.category,"
+        " price = EXCLUDED.price, currency = EXCLUDED.currency, attributes = EXCLUDED.attributes, active = "
+        "EXCLUDED.active, version = EXCLUDED.version,"
         " updated_at = EXCLUDED.updated_at WHERE product.version = EXCLUDED.version - 1",
         [p.sku for p in ordered],
         [p.name for p in ordered],
@@ -98,7 +107,9 @@ SORT_ORDERS: Mapping[str, SortOrder] = {
 async def search_products(
     database: Database, filters: ProductFilter, sort_key: str, after: tuple[Any, str] | None, limit: int
 ) -> list[tuple[Product, Any]]:
-    """Products with their place in the order, from behind the place `after`: whatever is inserted meanwhile, no product comes twice or is left out."""
+    """Products with their place in the order, from behind the place `after`: whatever is inserted meanwhile, no product
+    comes twice or is left out.
+    """
     arguments: list[Any] = []
 
     def add_argument(value: Any, sql_type: str) -> str:
@@ -113,7 +124,9 @@ async def search_products(
         query = f"websearch_to_tsquery('english', {add_argument(sanitize_search(folded_search), 'text')})"
         if (prefix_query := build_prefix_query(folded_search)) is not None:
             query = f"({query} || to_tsquery('english', {add_argument(prefix_query, 'text')}))"
-        conditions.append(f"(search @@ {query} OR lower(sku) LIKE {add_argument(_to_like_prefix(filters.search), 'text')})")
+        conditions.append(
+            f"(search @@ {query} OR lower(sku) LIKE {add_argument(_to_like_prefix(filters.search), 'text')})"
+        )
         if sort_key == "relevance":
             expression = expression.replace("{query}", query).replace("{text}", add_argument(filters.search, "text"))
     if filters.category is not None:
@@ -122,15 +135,21 @@ async def search_products(
         conditions.append(f"sku = ANY({add_argument(filters.skus, 'text[]')})")
     for documents in filters.attributes:
         conditions.append(
-            "(" + " OR ".join(f"attributes @> {add_argument(orjson.dumps(document).decode(), 'jsonb')}" for document in documents) + ")"
+            "("
+            + " OR ".join(
+                f"attributes @> {add_argument(orjson.dumps(document).decode(), 'jsonb')}" for document in documents
+            )
+            + ")"
         )
     if after is not None:
         conditions.append(
-            f"({expression}, sku) {'<' if sort_order.descending else '>'} ({add_argument(after[0], sort_order.type)}, {add_argument(after[1], 'text')})"
+            f"({expression}, sku) {'<' if sort_order.descending else '>'} ({add_argument(after[0], sort_order.type)}, "
+            f"{add_argument(after[1], 'text')})"
         )
     direction = "DESC" if sort_order.descending else "ASC"
     rows = await database.fetch(
-        f"SELECT {PRODUCT_COLUMNS}, {expression} AS place FROM product WHERE {' AND '.join(conditions)} ORDER BY {expression} {direction}, sku {direction} LIMIT {limit:d}",
+        f"SELECT {PRODUCT_COLUMNS}, {expression} AS place FROM product WHERE {' AND '.join(conditions)} ORDER BY "
+        f"{expression} {direction}, sku {direction} LIMIT {limit:d}",
         *arguments,
     )
     return [(_to_product(row), row["place"]) for row in rows]
@@ -152,7 +171,10 @@ async def find_categories(uow: UnitOfWork, names: Collection[str]) -> dict[str, 
 
 async def list_categories(database: Database, after: str | None, limit: int) -> list[tuple[Category, int]]:
     rows = await database.fetch(
-        "SELECT name, attributes, free, version FROM category WHERE $1::text IS NULL OR name > $1 ORDER BY name LIMIT $2", after, limit
+        "SELECT name, attributes, free, version FROM category WHERE $1::text IS NULL OR name > $1 ORDER BY name LIMIT "
+        "$2",
+        after,
+        limit,
     )
     return [(_to_category(row), row["version"]) for row in rows]
 
@@ -166,7 +188,8 @@ async def lock_category_version(uow: UnitOfWork, name: str) -> int | None:
 async def save_category(uow: UnitOfWork, category: Category) -> int:
     version: int = await uow.fetchval(
         "INSERT INTO category (name, attributes, free, version) VALUES ($1, $2, $3, 1)"
-        " ON CONFLICT (name) DO UPDATE SET attributes = EXCLUDED.attributes, free = EXCLUDED.free, version = category.version + 1 RETURNING version",
+        " ON CONFLICT (name) DO UPDATE SET attributes = EXCLUDED.attributes, free = EXCLUDED.free, version = "
+        "category.version + 1 RETURNING version",
         category.name,
         orjson.dumps(category.attributes).decode(),
         category.free,
@@ -174,7 +197,9 @@ async def save_category(uow: UnitOfWork, category: Category) -> int:
     return version
 
 
-async def insert_watch(uow: UnitOfWork, identifier: UUID, product: Product, user_id: UUID, email: str, now: datetime) -> asyncpg.Record:
+async def insert_watch(
+    uow: UnitOfWork, identifier: UUID, product: Product, user_id: UUID, email: str, now: datetime
+) -> asyncpg.Record:
     """Since when the user watches the product, and what it cost then."""
     row = await uow.fetchrow(
         "INSERT INTO watch (id, sku, user_id, email, since, price, currency) VALUES ($1, $2, $3, $4, $5, $6, $7)"
@@ -229,8 +254,10 @@ async def raise_back_in_stock(uow: UnitOfWork, skus: Collection[str], now: datet
 async def raise_price_drops(uow: UnitOfWork, products: Sequence[Product], now: datetime) -> int:
     """Note that these cost less than when somebody began to watch them, in the same currency; how many."""
     return await uow.execute(
-        "INSERT INTO alert (sku, kind, raised_at) SELECT sku, 'price_drop', $4 FROM unnest($1::text[], $2::bigint[], $3::text[]) AS n(sku, price, currency)"
-        " WHERE EXISTS (SELECT FROM watch w WHERE w.sku = n.sku AND w.currency = n.currency AND w.price > n.price) ORDER BY sku"
+        "INSERT INTO alert (sku, kind, raised_at) SELECT sku, 'price_drop', $4 FROM unnest($1::text[], $2::bigint[], "
+        "$3::text[]) AS n(sku, price, currency)"
+        " WHERE EXISTS (SELECT FROM watch w WHERE w.sku = n.sku AND w.currency = n.currency AND w.price > n.price) "
+        "ORDER BY sku"
         " ON CONFLICT (sku, kind) DO UPDATE SET raised_at = EXCLUDED.raised_at",
         [product.sku for product in products],
         [product.price.amount for product in products],
@@ -241,11 +268,15 @@ async def raise_price_drops(uow: UnitOfWork, products: Sequence[Product], now: d
 
 async def lock_oldest_alert(uow: UnitOfWork) -> asyncpg.Record | None:
     """The oldest alert, locked."""
-    return await uow.fetchrow("SELECT sku, kind, raised_at FROM alert ORDER BY raised_at LIMIT 1 FOR UPDATE SKIP LOCKED")
+    return await uow.fetchrow(
+        "SELECT sku, kind, raised_at FROM alert ORDER BY raised_at LIMIT 1 FOR UPDATE SKIP LOCKED"
+    )
 
 
 async def end_watches(uow: UnitOfWork, alert: asyncpg.Record, limit: int) -> list[asyncpg.Record]:
-    """Those who watched the product when the alert was raised and for whom it is still true, with the product as it is now; their watches are over."""
+    """Those who watched the product when the alert was raised and for whom it is still true, with the product as it is
+    now; their watches are over.
+    """
     return await uow.fetch(
         """
         WITH told AS (

@@ -1,4 +1,6 @@
-"""The verbs of catalog: make, change, withdraw and import products; declare categories; watch a product; answer what is for sale."""
+"""The verbs of catalog: make, change, withdraw and import products; declare categories; watch a product; answer what is
+for sale.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +19,14 @@ from services.catalog import model, store
 from services.catalog.client import Offer, Offers, OffersRequest
 from services.catalog.messages import PRODUCT_UPDATED
 from services.catalog.model import Category, Product
-from services.catalog.schemas import Availability, CategoryRequest, ProductPatch, ProductRequest, ProductsSummary, WatchDocument
+from services.catalog.schemas import (
+    Availability,
+    CategoryRequest,
+    ProductPatch,
+    ProductRequest,
+    ProductsSummary,
+    WatchDocument,
+)
 from services.catalog.settings import Settings
 from services.identity.client import GET_CUSTOMER_STATUS, CustomerStatusRequest
 from services.inventory.client import GET_AVAILABILITY, AvailabilityRequest
@@ -36,7 +45,9 @@ async def create_product(context: CatalogContext, uow: UnitOfWork, request: Prod
     product = _build_product(context, request)
     await _check_attributes(uow, [product])
     if await store.save_products(uow, [product]) == 0:
-        raise Conflict(f"product {request.sku} exists; change it with PATCH (a withdrawn one comes back with active: true)")
+        raise Conflict(
+            f"product {request.sku} exists; change it with PATCH (a withdrawn one comes back with active: true)"
+        )
     await _publish_changes(context, uow, [(None, product)])
     _notify_operator(context, uow, None, product)
     return product
@@ -85,7 +96,9 @@ async def withdraw_product(context: CatalogContext, uow: UnitOfWork, before: Pro
     _notify_operator(context, uow, before, after)
 
 
-async def upsert_products(context: CatalogContext, uow: UnitOfWork, requests: Sequence[ProductRequest]) -> ProductsSummary:
+async def upsert_products(
+    context: CatalogContext, uow: UnitOfWork, requests: Sequence[ProductRequest]
+) -> ProductsSummary:
     """Make or replace many; those that are as they should be stay untouched, withdrawn ones come back."""
     existing = await store.lock_products(uow, [request.sku for request in requests])
     changes: list[Change] = []
@@ -119,7 +132,11 @@ async def _check_attributes(uow: UnitOfWork, products: Sequence[Product]) -> Non
     errors = []
     for product in products:
         violations = model.check_attributes(product.attributes, rules.get(product.category, Category(product.category)))
-        errors += [{**error, "field": f"{product.sku}: {error['field']}"} for error in violations] if len(products) > 1 else violations
+        errors += (
+            [{**error, "field": f"{product.sku}: {error['field']}"} for error in violations]
+            if len(products) > 1
+            else violations
+        )
     if errors:
         raise InvalidRequest(f"not valid: {', '.join(error['field'] for error in errors[:5])}", errors=errors[:50])
 
@@ -177,7 +194,11 @@ async def find_availability(context: CatalogContext, sku: str) -> Availability |
         matches = (await context.call(GET_AVAILABILITY, AvailabilityRequest(skus=[sku]))).stock
     except (ServiceUnavailable, DeadlineExceeded, *CONNECTION_LOST):
         return None
-    return Availability(**matches[0].model_dump(exclude={"sku"})) if matches else Availability(on_hand=0, reserved=0, available=0)
+    return (
+        Availability(**matches[0].model_dump(exclude={"sku"}))
+        if matches
+        else Availability(on_hand=0, reserved=0, available=0)
+    )
 
 
 async def get_offers(context: CatalogContext, request: OffersRequest) -> Offers:
@@ -203,9 +224,13 @@ async def get_email(context: CatalogContext, caller: Caller) -> str:
     return status.email
 
 
-async def watch_product(context: CatalogContext, uow: UnitOfWork, caller: Caller, product: Product, email: str) -> WatchDocument:
+async def watch_product(
+    context: CatalogContext, uow: UnitOfWork, caller: Caller, product: Product, email: str
+) -> WatchDocument:
     row = await store.insert_watch(uow, new_id(), product, caller.user_id, email, context.clock())
-    return WatchDocument(sku=product.sku, email=email, since=row["since"], price=Money(amount=row["price"], currency=row["currency"]))
+    return WatchDocument(
+        sku=product.sku, email=email, since=row["since"], price=Money(amount=row["price"], currency=row["currency"])
+    )
 
 
 async def unwatch_product(context: CatalogContext, caller: Caller, sku: str) -> None:
@@ -217,7 +242,9 @@ async def unwatch_product(context: CatalogContext, caller: Caller, sku: str) -> 
         await store.delete_watch(uow, sku, user_id)
 
 
-async def record_stock_changes(context: CatalogContext, uow: UnitOfWork, deliveries: Sequence[Delivery[StockChanged]]) -> None:
+async def record_stock_changes(
+    context: CatalogContext, uow: UnitOfWork, deliveries: Sequence[Delivery[StockChanged]]
+) -> None:
     """Raise alerts for products that have come back, none for old news."""
     latest: dict[str, tuple[int, int]] = {}
     for delivery in deliveries:
@@ -230,7 +257,9 @@ async def record_stock_changes(context: CatalogContext, uow: UnitOfWork, deliver
 
 
 async def notify_watchers(context: CatalogContext) -> bool:
-    """Send the mails of the oldest alert, so many at a time; a watch ends with its mail. What is no longer so by now is not told, and its watches go on."""
+    """Send the mails of the oldest alert, so many at a time; a watch ends with its mail. What is no longer so by now is
+    not told, and its watches go on.
+    """
     async with context.database.unit_of_work() as uow:
         alert = await store.lock_oldest_alert(uow)
         if alert is None:
@@ -242,7 +271,9 @@ async def notify_watchers(context: CatalogContext) -> bool:
             if alert["kind"] == "price_drop":
                 for name, amount in (("price", watch["price"]), ("previous_price", watch["watched_at"])):
                     values[name] = Money(amount=amount, currency=watch["currency"]).model_dump()
-            message = SendNotification(about=dedup_key, kind=alert["kind"], user_id=watch["user_id"], email=watch["email"], values=values)
+            message = SendNotification(
+                about=dedup_key, kind=alert["kind"], user_id=watch["user_id"], email=watch["email"], values=values
+            )
             uow.emit(STANDARD_NOTIFICATIONS, message, key=dedup_key)
         if len(watches) < NOTIFY_BATCH:
             await store.delete_alert(uow, alert["sku"], alert["kind"])

@@ -20,7 +20,17 @@ from caravan.discovery.routing_snapshot import RateLimit
 from caravan.discovery.routing_snapshot import Route as Rule
 from caravan.errors import BadRequest, NotFound, ServiceUnavailable, Unauthorized
 from caravan.faults import FAILURE_STATUSES, FAULT_HEADER
-from caravan.http import FREE_PARAMETERS, App, Receive, RequestMiddleware, Scope, Send, create_app, format_allow_header, make_json_response
+from caravan.http import (
+    FREE_PARAMETERS,
+    App,
+    Receive,
+    RequestMiddleware,
+    Scope,
+    Send,
+    create_app,
+    format_allow_header,
+    make_json_response,
+)
 from caravan.http.client_ip import Networks, get_network, resolve_client_ip
 from caravan.refusals import ANONYMOUS, REFUSAL_STATUSES, extract_reason
 from services.gateway import use_cases
@@ -47,7 +57,9 @@ FREE_PARAMETERS_EXTRA = {FREE_PARAMETERS: ""}
 
 @router.get("/v1/me/overview", response_model=Overview)
 async def get_overview(request: Request, caller: Customer) -> Response:
-    """You, your last orders and what we recommend, with its stock. A part of the shop that is away is left out and named."""
+    """You, your last orders and what we recommend, with its stock. A part of the shop that is away is left out and
+    named.
+    """
     return make_json_response(await use_cases.read_overview(request.app.state.context, caller.user_id))
 
 
@@ -95,7 +107,9 @@ class ApiReference:
 
 def build_app(context: GatewayContext) -> App:
     own = create_app(OWN_SERVICE, (router, dead_letters.router, job_admin.router), context, context.verifier).fastapi  # type: ignore[attr-defined]
-    own.router.routes[:] = [route for route in own.router.routes if isinstance(route, APIRoute)]  # /openapi.json is the merged one
+    own.router.routes[:] = [
+        route for route in own.router.routes if isinstance(route, APIRoute)
+    ]  # /openapi.json is the merged one
     own.state.reference = ApiReference(context)
     context.resources.table.pages = tuple(
         route.path for route in router.routes if isinstance(route, APIRoute) and not route.include_in_schema
@@ -129,10 +143,14 @@ class GatewayApp:
         caller: Caller | None = None
         try:
             rate_class, lease, caller = await self._admit_request(match.rule, rate_class, peer)
-            headers = build_onward_headers(scope["headers"], address=peer, scheme=scheme, authorization=authorization.get())
+            headers = build_onward_headers(
+                scope["headers"], address=peer, scheme=scheme, authorization=authorization.get()
+            )
             note_refusal = partial(self._note_refusal, scope, match.template, peer, caller)
             send_answer = _add_allow_header(_add_limit_headers(send, rate_class, lease, note_refusal), match.methods)
-            request = _ForwardRequest(match.service, rewrite_scope(match.rule, scope), headers, peer, receive, send_answer)
+            request = _ForwardRequest(
+                match.service, rewrite_scope(match.rule, scope), headers, peer, receive, send_answer
+            )
             if scope["method"] == "GET" and resources.table.is_stream(match.service, request.scope["path"]):
                 await self._forward_stream(request, caller)
             else:
@@ -141,21 +159,29 @@ class GatewayApp:
             self._note_refusal(scope, match.template, peer, caller, refused.status, refused.detail)
             raise
 
-    def _note_refusal(self, scope: Scope, template: str, peer: str, caller: Caller | None, status: int, reason: str) -> None:
+    def _note_refusal(
+        self, scope: Scope, template: str, peer: str, caller: Caller | None, status: int, reason: str
+    ) -> None:
         REFUSED.labels(status).inc()
         actor = caller.audit_name if caller else ANONYMOUS
-        self._context.resources.refusals.record_refusal(status, actor, get_network(peer), f"{scope['method']} {template}", reason)
+        self._context.resources.refusals.record_refusal(
+            status, actor, get_network(peer), f"{scope['method']} {template}", reason
+        )
 
     def _build_no_match_error(self, scope: Scope) -> Exception:
         unreached = self._context.resources.table.find_unreached_services(scope["path"])
         if unreached:
             return ServiceUnavailable(
-                f"what is served at {scope['path']} is not known yet, not reached: {', '.join(sorted(unreached))}", retry_after=2
+                f"what is served at {scope['path']} is not known yet, not reached: {', '.join(sorted(unreached))}",
+                retry_after=2,
             )
         return NotFound(f"nothing is served at {scope['path']}; GET /docs lists what is")
 
-    async def _admit_request(self, rule: Rule, rate_class: RateClass, peer: str) -> tuple[RateClass, TokenLease, Caller | None]:
-        """Check the token and count the request: for the user, or for the address without a token or with a bad one. Admins have a class of their own;
+    async def _admit_request(
+        self, rule: Rule, rate_class: RateClass, peer: str
+    ) -> tuple[RateClass, TokenLease, Caller | None]:
+        """Check the token and count the request: for the user, or for the address without a token or with a bad one.
+        Admins have a class of their own;
         a limit that a rule sets holds for them, too."""
         resources = self._context.resources
         authorization_header = authorization.get() if rule.auth != "None" else None
@@ -175,11 +201,15 @@ class GatewayApp:
             rate_class = resources.rate_classes.admins
         return (
             rate_class,
-            await resources.rate_limiter.take_token(rate_class, address if caller is None or rate_class.is_by_address else caller.subject),
+            await resources.rate_limiter.take_token(
+                rate_class, address if caller is None or rate_class.is_by_address else caller.subject
+            ),
             caller,
         )
 
-    async def _count_by_rule(self, rule: Rule, limit: RateLimit, address: str, caller: Caller | None) -> tuple[RateClass, TokenLease]:
+    async def _count_by_rule(
+        self, rule: Rule, limit: RateLimit, address: str, caller: Caller | None
+    ) -> tuple[RateClass, TokenLease]:
         rate_class = RateClass(rule.name, limit.requests, seconds=limit.period)
         caller_key = {"Route": "everyone", "Address": address, "User": caller.subject if caller else address}[limit.key]
         return rate_class, await self._context.resources.rate_limiter.take_token(rate_class, caller_key)
@@ -198,9 +228,13 @@ class GatewayApp:
         headers: dict[bytes, bytes] = {}
         for name, value in scope["headers"]:
             headers[name] = headers[name] + b"," + value if name in headers else value
-        address = resolve_client_ip(peer, headers.get(b"x-forwarded-for", b"").decode("latin-1"), self._trusted_networks)
+        address = resolve_client_ip(
+            peer, headers.get(b"x-forwarded-for", b"").decode("latin-1"), self._trusted_networks
+        )
         forwarded_scheme = headers.get(b"x-forwarded-proto", b"").decode("latin-1")
-        return address, forwarded_scheme if address != peer and forwarded_scheme in ("http", "https") else scope["scheme"]
+        return address, forwarded_scheme if address != peer and forwarded_scheme in ("http", "https") else scope[
+            "scheme"
+        ]
 
     async def _forward_stream(self, request: "_ForwardRequest", caller: Caller | None) -> None:
         """A live stream: one of a bounded number, and no longer than the session behind it."""
@@ -233,7 +267,9 @@ class GatewayApp:
         app = self._own if request.service == OWN_SERVICE else self._context.peers.get(request.service)
         timeout = self._choose_timeout(request.service, request.scope)
         if app is not None:
-            await forward_in_process(app, request.scope, request.headers, request.peer, request.receive, request.send, timeout)
+            await forward_in_process(
+                app, request.scope, request.headers, request.peer, request.receive, request.send, timeout
+            )
         else:
             upstreams = self._context.resources.upstreams
             await upstreams.forward_request(
@@ -285,7 +321,9 @@ def _add_allow_header(send: Send, methods: Collection[str]) -> Send:
     return send_message
 
 
-def _add_limit_headers(send: Send, rate_class: RateClass, lease: TokenLease, note_refusal: Callable[[int, str], None]) -> Send:
+def _add_limit_headers(
+    send: Send, rate_class: RateClass, lease: TokenLease, note_refusal: Callable[[int, str], None]
+) -> Send:
     """`refuse` is told of an answer that refuses for want of a right, with its reason."""
     refusal_status = 0
 
@@ -297,7 +335,9 @@ def _add_limit_headers(send: Send, rate_class: RateClass, lease: TokenLease, not
                 (b"ratelimit-policy", rate_class.policy_header),
                 (b"ratelimit", lease.build_header(rate_class)),
             ]
-            if message["status"] in FAILURE_STATUSES:  # whose fault it is, services of this process say to their callers
+            if (
+                message["status"] in FAILURE_STATUSES
+            ):  # whose fault it is, services of this process say to their callers
                 headers = [header for header in headers if header[0] != FAULT_HEADER.encode()]
             elif message["status"] in REFUSAL_STATUSES:
                 refusal_status = message["status"]

@@ -23,5 +23,9 @@ def list_known_services() -> set[str]:
 
 def list_channels() -> list[Channel]:
     """All channels, by the faces of their owners, and the audit log that every service writes."""
-    declared = [channel for name in _list_services_with("messages") for channel in import_module(f"services.{name}.messages").CHANNELS]
+    declared = [
+        channel
+        for name in _list_services_with("messages")
+        for channel in import_module(f"services.{name}.messages").CHANNELS
+    ]
     return [*declared, AUDIT]

@@ -1,9 +1,12 @@
 """Rate limits per user and route class, counted in Redis for all replicas.
 
-Most requests cost no round trip: a replica takes tokens from Redis in chunks of a hundredth of the limit and spends them itself. In any minute a user may get
-at most the limit and, for each replica, what was left of the chunk it had taken before: less than one chunk. Unspent tokens end with their minute.
+Most requests cost no round trip: a replica takes tokens from Redis in chunks of a hundredth of the limit and spends
+them itself. In any minute a user may get
+at most the limit and, for each replica, what was left of the chunk it had taken before: less than one chunk. Unspent
+tokens end with their minute.
 
-While Redis is away nothing is refused for that reason: every replica counts by itself, from zero, so that N replicas let through up to N times each limit.
+While Redis is away nothing is refused for that reason: every replica counts by itself, from zero, so that N replicas
+let through up to N times each limit.
 Guessing passwords stays bounded, and identity has counters of its own.
 """
 
@@ -41,7 +44,9 @@ READ_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 @dataclass(frozen=True, slots=True)
 class RateClass:
-    """A route class: at most `most` requests in `seconds`. `by_address`: whoever has not shown a password yet is known by the address only."""
+    """A route class: at most `most` requests in `seconds`. `by_address`: whoever has not shown a password yet is known
+    by the address only.
+    """
 
     name: str
     max_requests: int
@@ -52,13 +57,17 @@ class RateClass:
     policy_header: bytes = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "limit_item", RateLimitItemPerSecond(self.max_requests, self.seconds, namespace=self.name))
+        object.__setattr__(
+            self, "limit_item", RateLimitItemPerSecond(self.max_requests, self.seconds, namespace=self.name)
+        )
         object.__setattr__(self, "chunk_size", max(1, self.max_requests // CHUNKS_PER_LIMIT))
         object.__setattr__(self, "policy_header", f'"{self.name}";q={self.max_requests};w={self.seconds}'.encode())
 
 
 class RateClasses:
-    """The class of a route. The templates named here are those that need a class of their own; a test finds each in the merged OpenAPI document."""
+    """The class of a route. The templates named here are those that need a class of their own; a test finds each in the
+    merged OpenAPI document.
+    """
 
     AUTH_PATHS = (
         "/v1/auth/token",
@@ -94,7 +103,9 @@ class RateClasses:
 
 @dataclass(slots=True)
 class TokenLease:
-    """Tokens that this replica holds for one user and class. `elsewhere` is what Redis still had when they were taken."""
+    """Tokens that this replica holds for one user and class. `elsewhere` is what Redis still had when they were
+    taken.
+    """
 
     tokens_left: int = 0
     shared_remaining: int = 0
@@ -110,7 +121,9 @@ class TokenLease:
 class RateLimiter:
     def __init__(self, redis: Redis, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
-        storage = RedisStorage("async+redis://", implementation="redispy", key_prefix="limits", connection_pool=redis.connection_pool)  # type: ignore[arg-type]  # its annotation knows plain values only
+        storage = RedisStorage(
+            "async+redis://", implementation="redispy", key_prefix="limits", connection_pool=redis.connection_pool
+        )  # type: ignore[arg-type]  # its annotation knows plain values only
         self._shared = SlidingWindowCounterRateLimiter(storage)
         self._local = SlidingWindowCounterRateLimiter(MemoryStorage())
         self._leases: OrderedDict[tuple[str, str], TokenLease] = OrderedDict()
@@ -146,9 +159,13 @@ class RateLimiter:
         LIMITED_REQUESTS.labels(rate_class.name).inc()
         wait = max(1, math.ceil(lease.wait_seconds))
         raise TooManyRequests(
-            f"at most {rate_class.max_requests} requests of the class {rate_class.name} are taken in {rate_class.seconds} s; wait {wait} s",
+            f"at most {rate_class.max_requests} requests of the class {rate_class.name} are taken in "
+            f"{rate_class.seconds} s; wait {wait} s",
             retry_after=wait,
-            headers={"RateLimit-Policy": rate_class.policy_header.decode(), "RateLimit": f'"{rate_class.name}";r=0;t={wait}'},
+            headers={
+                "RateLimit-Policy": rate_class.policy_header.decode(),
+                "RateLimit": f'"{rate_class.name}";r=0;t={wait}',
+            },
         )
 
     async def _request_chunk(self, lease: TokenLease, rate_class: RateClass, caller_key: str) -> None:
@@ -169,7 +186,10 @@ class RateLimiter:
             self._is_counting_locally = is_local
             COUNTING_LOCALLY.set(int(is_local))
             log.warning(
-                "redis is away: this replica counts rate limits by itself" if is_local else "rate limits are shared again", error=error
+                "redis is away: this replica counts rate limits by itself"
+                if is_local
+                else "rate limits are shared again",
+                error=error,
             )
 
     async def _lease_tokens(

@@ -1,6 +1,7 @@
 """Whether the session behind a verified token is still open: asked of identity, remembered for a few seconds.
 
-A logout or the disabling of a user reaches every token within `session_seconds`. While identity is away a session keeps the state that was last seen, and
+A logout or the disabling of a user reaches every token within `session_seconds`. While identity is away a session keeps
+the state that was last seen, and
 one that was never seen counts as open: a token is then good until it expires.
 """
 
@@ -29,7 +30,9 @@ class _CachedSession:
 
 
 class SessionCache:
-    def __init__(self, calls: OperationClient, max_age_seconds: float, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, calls: OperationClient, max_age_seconds: float, now: Callable[[], float] = time.monotonic
+    ) -> None:
         self._calls = calls
         self._max_age_seconds = max_age_seconds
         self._now = now
@@ -54,7 +57,9 @@ class SessionCache:
         asked_at = self._now()
         try:
             session.is_active = (
-                await self._calls(GET_SESSION_STATE, SessionStateRequest(session=caller.session, subject=caller.subject))
+                await self._calls(
+                    GET_SESSION_STATE, SessionStateRequest(session=caller.session, subject=caller.subject)
+                )
             ).active
             session.expires_at = asked_at + self._max_age_seconds
         except (Problem, *CONNECTION_LOST) as error:

@@ -19,35 +19,62 @@ class Settings(BaseSettings):
 
     services: str = Field(
         "",
-        description="Where names resolve outside (CARAVAN_DISCOVERY): the services to route to, comma-separated. Default: all that there are.",
+        description=(
+            "Where names resolve outside (CARAVAN_DISCOVERY): the services to route to, comma-separated. Default: all "
+            "that there are."
+        ),
     )
     trusted_proxies: str = Field(
         "",
-        description="Addresses or networks of proxies before the gateway, comma-separated: only from them `X-Forwarded-For` is believed. Default: none.",
+        description=(
+            "Addresses or networks of proxies before the gateway, comma-separated: only from them `X-Forwarded-For` "
+            "is believed. Default: none."
+        ),
     )
-    seconds: float = Field(30.0, gt=0, le=300, description="How long a service may take until its answer to a write begins; then 504.")
+    seconds: float = Field(
+        30.0, gt=0, le=300, description="How long a service may take until its answer to a write begins; then 504."
+    )
     read_seconds: float = Field(
-        2.0, gt=0, le=300, description="The same for a read; then 503. Reads that take longer by nature, such as reports, have `seconds`."
+        2.0,
+        gt=0,
+        le=300,
+        description="The same for a read; then 503. Reads that take longer by nature, such as reports, have `seconds`.",
     )
     connections: int = Field(
-        500, ge=1, le=10_000, description="Most connections to one service of another process: a slow one can't take those of others."
+        500,
+        ge=1,
+        le=10_000,
+        description="Most connections to one service of another process: a slow one can't take those of others.",
     )
-    streams: int = Field(1000, ge=1, le=60_000, description="Most live streams that are open at a time; the next one is answered 503.")
+    streams: int = Field(
+        1000, ge=1, le=60_000, description="Most live streams that are open at a time; the next one is answered 503."
+    )
     streams_per_caller: int = Field(20, ge=1, description="Most of them of one user; the next one is answered 429.")
-    streams_per_address: int = Field(100, ge=1, description="Most of them from one address; the next one is answered 429.")
+    streams_per_address: int = Field(
+        100, ge=1, description="Most of them from one address; the next one is answered 429."
+    )
     session_seconds: float = Field(
         10.0,
         ge=0,
         le=300,
-        description="How long the state of a session is remembered: after logout or disabling, tokens work at most this much longer.",
+        description=(
+            "How long the state of a session is remembered: after logout or disabling, tokens work at most this much "
+            "longer."
+        ),
     )
     auth_per_minute: int = Field(30, ge=1, description="Limit per client address: tokens, passwords.")
     registration_per_minute: int = Field(60, ge=1, description="Limit per client address: new accounts.")
     orders_per_minute: int = Field(6000, ge=1, description="Limit per user: placing orders.")
-    writes_per_minute: int = Field(1200, ge=1, description="Limit per user, or per client address without a token: all other writes.")
-    reads_per_minute: int = Field(6000, ge=1, description="Limit per user, or per client address without a token: reads.")
+    writes_per_minute: int = Field(
+        1200, ge=1, description="Limit per user, or per client address without a token: all other writes."
+    )
+    reads_per_minute: int = Field(
+        6000, ge=1, description="Limit per user, or per client address without a token: reads."
+    )
 
-    admins_per_minute: int = Field(60_000, ge=1, description="Limit per admin: everything, acting for customers (token exchange) too.")
+    admins_per_minute: int = Field(
+        60_000, ge=1, description="Limit per admin: everything, acting for customers (token exchange) too."
+    )
 
     @property
     def trusted_networks(self) -> Networks:
@@ -63,9 +90,13 @@ class Settings(BaseSettings):
     @field_validator("services")
     @classmethod
     def _check_services(cls, text: str) -> str:
-        """A shop may have services that this release doesn't know; one that is nearly called like a known one is misspelt."""
+        """A shop may have services that this release doesn't know; one that is nearly called like a known one is
+        misspelt.
+        """
         for name in (part.strip() for part in text.split(",") if text):
             close_names = get_close_matches(name, list_known_services(), n=1, cutoff=0.8)
             if not name or (close_names and close_names[0] != name):
-                raise ValueError(f"{name or 'nothing'} is no service; there are {', '.join(sorted(list_known_services()))}")
+                raise ValueError(
+                    f"{name or 'nothing'} is no service; there are {', '.join(sorted(list_known_services()))}"
+                )
         return text

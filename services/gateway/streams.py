@@ -35,7 +35,9 @@ class LiveStreams:
             max_streams = self._max_by_scope[key[0]]
             if self._open_by_key[key] >= max_streams:
                 raise TooManyRequests(
-                    f"{key[0]} may have {max_streams} live streams at a time; end one, or ask for the state now and then", retry_after=10
+                    f"{key[0]} may have {max_streams} live streams at a time; end one, or ask for the state now and "
+                    "then",
+                    retry_after=10,
                 )
         if self._open_total >= self._max_streams:
             raise CapacityExceeded("too many live streams are open; ask for the state now and then", retry_after=10)
@@ -47,7 +49,9 @@ class LiveStreams:
 
     async def wait_for_end(self, caller: Caller | None) -> None:
         """Returns when the caller's token has expired or the session has ended."""
-        seconds_left = MAX_STREAM_SECONDS if caller is None else min(MAX_STREAM_SECONDS, caller.expires_at - time.time())
+        seconds_left = (
+            MAX_STREAM_SECONDS if caller is None else min(MAX_STREAM_SECONDS, caller.expires_at - time.time())
+        )
         deadline = asyncio.get_running_loop().time() + seconds_left
         while (seconds_left := deadline - asyncio.get_running_loop().time()) > 0:
             await asyncio.sleep(min(seconds_left, CHECK_SECONDS))

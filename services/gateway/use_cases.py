@@ -15,7 +15,14 @@ from caravan.telemetry import log
 from services.gateway.limits import RateClasses, RateLimiter
 from services.gateway.routing.table import RouteTable
 from services.gateway.routing.upstreams import Upstreams
-from services.gateway.schemas import LatestNotification, Overview, OverviewPart, Profile, RecentOrder, RecommendedProduct
+from services.gateway.schemas import (
+    LatestNotification,
+    Overview,
+    OverviewPart,
+    Profile,
+    RecentOrder,
+    RecommendedProduct,
+)
 from services.gateway.sessions import SessionCache
 from services.gateway.settings import Settings
 from services.gateway.streams import LiveStreams
@@ -59,7 +66,9 @@ async def read_overview(context: GatewayContext, user_id: UUID) -> Overview:
     failed: list[OverviewPart] = []
     profile, orders, notifications, recommendations = await asyncio.gather(
         _fetch_part(context, failed, "profile", GET_CUSTOMER_STATUS, CustomerStatusRequest(user_id=user_id)),
-        _fetch_part(context, failed, "orders", LIST_RECENT_ORDERS, RecentOrdersRequest(user_id=user_id, limit=ORDERS_SHOWN)),
+        _fetch_part(
+            context, failed, "orders", LIST_RECENT_ORDERS, RecentOrdersRequest(user_id=user_id, limit=ORDERS_SHOWN)
+        ),
         _fetch_part(
             context,
             failed,
@@ -74,7 +83,10 @@ async def read_overview(context: GatewayContext, user_id: UUID) -> Overview:
         orders=orders
         and [
             RecentOrder(
-                id=order.id, status=order.status, total=Money(amount=order.total, currency=order.currency), placed_at=order.placed_at
+                id=order.id,
+                status=order.status,
+                total=Money(amount=order.total, currency=order.currency),
+                placed_at=order.placed_at,
             )
             for order in orders.items
         ],
@@ -86,7 +98,11 @@ async def read_overview(context: GatewayContext, user_id: UUID) -> Overview:
 
 
 async def _fetch_part(
-    context: GatewayContext, failed: list[OverviewPart], part: OverviewPart, operation: Operation[Any, Any], request: Any
+    context: GatewayContext,
+    failed: list[OverviewPart],
+    part: OverviewPart,
+    operation: Operation[Any, Any],
+    request: Any,
 ) -> Any:
     try:
         return await context.call(operation, request)
@@ -96,16 +112,25 @@ async def _fetch_part(
         return None
 
 
-async def _fetch_recommendations(context: GatewayContext, failed: list[OverviewPart], user_id: UUID) -> list[RecommendedProduct] | None:
+async def _fetch_recommendations(
+    context: GatewayContext, failed: list[OverviewPart], user_id: UUID
+) -> list[RecommendedProduct] | None:
     """With what is in stock of each."""
     recommendations = await _fetch_part(
-        context, failed, "recommendations", LIST_RECOMMENDATIONS, RecommendationsRequest(user_id=user_id, limit=PRODUCTS_SHOWN)
+        context,
+        failed,
+        "recommendations",
+        LIST_RECOMMENDATIONS,
+        RecommendationsRequest(user_id=user_id, limit=PRODUCTS_SHOWN),
     )
     if recommendations is None:
         return None
     skus = [item.sku for item in recommendations.items]
-    stock = await _fetch_part(context, failed, "stock", GET_AVAILABILITY, AvailabilityRequest(skus=skus)) if skus else None
+    stock = (
+        await _fetch_part(context, failed, "stock", GET_AVAILABILITY, AvailabilityRequest(skus=skus)) if skus else None
+    )
     available = {line.sku: line.available for line in stock.stock} if stock else {}
     return [
-        RecommendedProduct(**item.model_dump(), available=available.get(item.sku, 0) if stock else None) for item in recommendations.items
+        RecommendedProduct(**item.model_dump(), available=available.get(item.sku, 0) if stock else None)
+        for item in recommendations.items
     ]

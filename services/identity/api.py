@@ -34,7 +34,15 @@ from services.identity import schemas
 from services.identity.client import KeySetRequest
 from services.identity.model import Account, Device, find_client_network
 from services.identity.store import accounts as store
-from services.identity.use_cases import accounts, email_verification, keys, passwords, registration, sessions, token_grants
+from services.identity.use_cases import (
+    accounts,
+    email_verification,
+    keys,
+    passwords,
+    registration,
+    sessions,
+    token_grants,
+)
 from services.identity.use_cases.keys import IdentityContext
 from services.identity.use_cases.login_attempts import derive_device_key
 
@@ -52,11 +60,15 @@ def _get_context(request: Request) -> IdentityContext:
 
 def _find_network(request: Request) -> str:
     peer = request.client.host if request.client else None
-    return find_client_network(peer, request.headers.get("x-forwarded-for", ""), _get_context(request).settings.gateway_networks)
+    return find_client_network(
+        peer, request.headers.get("x-forwarded-for", ""), _get_context(request).settings.gateway_networks
+    )
 
 
 async def _require_open_session(request: Request, caller: Anyone) -> None:
-    """Here a token ends with its session at once; elsewhere within the seconds for which the session's state is cached."""
+    """Here a token ends with its session at once; elsewhere within the seconds for which the session's state is
+    cached.
+    """
     if caller is not None:
         await sessions.require_open_session(_get_context(request), caller)
 
@@ -67,7 +79,8 @@ auth = APIRouter(tags=["auth"])
 
 def _build_user(account: Account) -> schemas.User:
     return schemas.User(
-        **{name: getattr(account, name) for name in schemas.User.model_fields if name != "invited"}, invited=account.password is None
+        **{name: getattr(account, name) for name in schemas.User.model_fields if name != "invited"},
+        invited=account.password is None,
     )
 
 
@@ -80,17 +93,23 @@ def _store_created_response(idempotent_request: IdempotentRequest, uow: UnitOfWo
     return idempotent_request.store(uow, 201, _build_user(account).model_dump_json().encode(), headers)
 
 
-def _store_invitation_response(idempotent_request: IdempotentRequest, uow: UnitOfWork, account: Account, is_new: bool) -> Response:
+def _store_invitation_response(
+    idempotent_request: IdempotentRequest, uow: UnitOfWork, account: Account, is_new: bool
+) -> Response:
     if is_new:
         return _store_created_response(idempotent_request, uow, account)
-    return idempotent_request.store(uow, 200, _build_user(account).model_dump_json().encode(), {"ETag": format_entity_tag(account.version)})
+    return idempotent_request.store(
+        uow, 200, _build_user(account).model_dump_json().encode(), {"ETag": format_entity_tag(account.version)}
+    )
 
 
 @users.post("", status_code=201, response_model=schemas.User, responses=document_headers(201, "Location", "ETag"))
 async def register_user(request: Request, new_user: schemas.Registration, once: OptionalIdempotency) -> Response:
-    """Register as a customer. An e-mail has one account: a taken one is refused with 409, which may be asked a few times only.
+    """Register as a customer. An e-mail has one account: a taken one is refused with 409, which may be asked a few
+    times only.
 
-    A mail with a link asks whether the address is yours. The account works at once; until the link was used, no alerts and no promotional mails come, and no
+    A mail with a link asks whether the address is yours. The account works at once; until the link was used, no alerts
+    and no promotional mails come, and no
     mail holds your name.
     """
     context = _get_context(request)
@@ -100,7 +119,10 @@ async def register_user(request: Request, new_user: schemas.Registration, once: 
 
     async def run_registration() -> Response:
         return await registration.register_user(
-            context, new_user, _find_network(request), lambda uow, account: _store_created_response(sealed_request, uow, account)
+            context,
+            new_user,
+            _find_network(request),
+            lambda uow, account: _store_created_response(sealed_request, uow, account),
         )
 
     return await sealed_request.execute(context.database, run_registration)
@@ -115,8 +137,12 @@ async def register_user(request: Request, new_user: schemas.Registration, once: 
         **document_headers(201, "Location", "ETag"),
     },
 )
-async def invite_user(request: Request, invitation: schemas.Invitation, _: Admin, once: OptionalIdempotency) -> Response:
-    """Make a user of any role without a password; the user claims the account by a password reset. An e-mail that has an account: that one, unchanged."""
+async def invite_user(
+    request: Request, invitation: schemas.Invitation, _: Admin, once: OptionalIdempotency
+) -> Response:
+    """Make a user of any role without a password; the user claims the account by a password reset. An e-mail that has
+    an account: that one, unchanged.
+    """
     context = _get_context(request)
 
     async def run_invitation() -> Response:
@@ -132,7 +158,9 @@ async def show_me(request: Request, caller: Customer) -> Response:
 
 
 @users.patch("/me", response_model=schemas.User, responses=_ETAG_HEADERS)
-async def change_me(request: Request, patch: schemas.ProfilePatch, caller: Customer, if_match: IfMatch = None) -> Response:
+async def change_me(
+    request: Request, patch: schemas.ProfilePatch, caller: Customer, if_match: IfMatch = None
+) -> Response:
     """Change your profile. With `If-Match`, only the version that you have seen."""
     return _build_user_response(
         await accounts.change_profile(_get_context(request), caller.user_id, patch, partial(check_if_match, if_match))
@@ -141,7 +169,9 @@ async def change_me(request: Request, patch: schemas.ProfilePatch, caller: Custo
 
 @users.post("/me/verification", status_code=202, response_model=schemas.VerificationReceipt)
 async def mail_verification(request: Request, caller: Customer) -> Response:
-    """Get another mail with a link that verifies your e-mail address; one in 20 minutes at most. 409 when it is verified."""
+    """Get another mail with a link that verifies your e-mail address; one in 20 minutes at most. 409 when it is
+    verified.
+    """
     await email_verification.mail_verification_again(_get_context(request), caller.user_id)
     return make_json_response(schemas.VerificationReceipt(detail="a mail with a link is on its way"), 202)
 
@@ -157,13 +187,17 @@ async def change_password(request: Request, change: schemas.PasswordChange, call
 async def list_users(
     request: Request,
     _: Admin,
-    email: Annotated[EmailAddress | None, Query(description="only the user with this address", examples=["ada@example.com"])] = None,
+    email: Annotated[
+        EmailAddress | None, Query(description="only the user with this address", examples=["ada@example.com"])
+    ] = None,
     limit: Limit = 20,
     cursor: CursorParameter = None,
 ) -> Response:
     """All users, newest first."""
     position = decode_cursor(cursor, UUID)
-    accounts_found = await store.list_accounts(_get_context(request).database, email, position[0] if position else None, limit + 1)
+    accounts_found = await store.list_accounts(
+        _get_context(request).database, email, position[0] if position else None, limit + 1
+    )
     return make_page_response(accounts_found, limit, _build_user, lambda account: (account.id,))
 
 
@@ -176,9 +210,15 @@ async def show_user(request: Request, user_id: UUID, caller: Customer) -> Respon
 
 
 @users.patch("/{user_id:uuid}", response_model=schemas.User, responses=_ETAG_HEADERS)
-async def change_user(request: Request, user_id: UUID, patch: schemas.UserPatch, _: Admin, if_match: IfMatch = None) -> Response:
-    """Change a user's role, disable or enable. Either ends the user's sessions and mailed links. The last admin stays one."""
-    return _build_user_response(await accounts.administer_user(_get_context(request), user_id, patch, partial(check_if_match, if_match)))
+async def change_user(
+    request: Request, user_id: UUID, patch: schemas.UserPatch, _: Admin, if_match: IfMatch = None
+) -> Response:
+    """Change a user's role, disable or enable. Either ends the user's sessions and mailed links. The last admin stays
+    one.
+    """
+    return _build_user_response(
+        await accounts.administer_user(_get_context(request), user_id, patch, partial(check_if_match, if_match))
+    )
 
 
 def _declare_field(max_length: int, description: str, *examples: str) -> Any:
@@ -189,7 +229,10 @@ def _declare_field(max_length: int, description: str, *examples: str) -> Any:
 async def issue_tokens(
     request: Request,
     grant_type: Annotated[
-        str, _declare_field(100, f"`password`, `refresh_token`, `client_credentials` or `{token_grants.TOKEN_EXCHANGE}`", "password")
+        str,
+        _declare_field(
+            100, f"`password`, `refresh_token`, `client_credentials` or `{token_grants.TOKEN_EXCHANGE}`", "password"
+        ),
     ] = "",
     username: Annotated[str, _declare_field(254, "password: the e-mail address", "ada@example.com")] = "",
     password: Annotated[str, _declare_field(128, "password: the password", "a long walk in Palmyra")] = "",
@@ -202,10 +245,12 @@ async def issue_tokens(
         str, _declare_field(254, "token exchange: the customer to act for, by id or e-mail", "ada@example.com")
     ] = "",
 ) -> Response:
-    """Get tokens (OAuth 2.0, form-encoded). A refusal has `error` and `error_description` (RFC 6749) in its problem document.
+    """Get tokens (OAuth 2.0, form-encoded). A refusal has `error` and `error_description` (RFC 6749) in its problem
+    document.
 
     Each refresh token is for one use; using one twice, also at the same moment, ends the session and mails its owner.
-    Tries with wrong passwords are slowed down (429, `Retry-After`). The cookie of a sign-in makes the device known: others' failed tries don't hold it up.
+    Tries with wrong passwords are slowed down (429, `Retry-After`). The cookie of a sign-in makes the device known:
+    others' failed tries don't hold it up.
     """
     form = {
         "grant_type": grant_type,
@@ -225,7 +270,15 @@ async def issue_tokens(
     response = make_json_response(grant.tokens.model_dump_json(exclude_none=True).encode(), headers=NO_STORE_HEADERS)
     if grant.device:
         secure = context.url.startswith("https:")
-        response.set_cookie(DEVICE_COOKIE, grant.device, DEVICE_DAYS * 86400, path="/v1/auth", secure=secure, httponly=True, samesite="lax")
+        response.set_cookie(
+            DEVICE_COOKIE,
+            grant.device,
+            DEVICE_DAYS * 86400,
+            path="/v1/auth",
+            secure=secure,
+            httponly=True,
+            samesite="lax",
+        )
     return response
 
 
@@ -248,7 +301,9 @@ def _read_basic_credentials(request: Request) -> dict[str, str]:
     openapi_extra={"requestBody": schemas.REVOCATION},
 )
 async def revoke_token(request: Request) -> Response:
-    """Sign out: end the session of a refresh token (RFC 7009; JSON or form-encoded). Unknown tokens are answered alike."""
+    """Sign out: end the session of a refresh token (RFC 7009; JSON or form-encoded). Unknown tokens are answered
+    alike.
+    """
     await sessions.revoke_session(_get_context(request), await _read_token(request))
     return Response(headers=NO_STORE_HEADERS)
 
@@ -263,20 +318,29 @@ async def _read_token(request: Request) -> str:
             raise BadRequest(f"the body is not valid JSON: {getattr(error, 'msg', 'it can not be read')}") from None
         token = body.get("token") if isinstance(body, dict) else None
     if not isinstance(token, str) or not 1 <= len(token) <= 200:
-        raise InvalidRequest("not valid: token", errors=[{"field": "token", "rule": "a refresh token is a string of 1 to 200 characters"}])
+        raise InvalidRequest(
+            "not valid: token",
+            errors=[{"field": "token", "rule": "a refresh token is a string of 1 to 200 characters"}],
+        )
     return token
 
 
 @auth.post("/v1/auth/password-reset", status_code=202, response_model=schemas.ResetReceipt)
 async def request_password_reset(request: Request, body: schemas.ResetRequest) -> Response:
-    """Ask for a mail with a link that sets a new password. The answer is the same whether the address has an account or not."""
+    """Ask for a mail with a link that sets a new password. The answer is the same whether the address has an account or
+    not.
+    """
     await passwords.request_reset(_get_context(request), body.email)
-    return make_json_response(schemas.ResetReceipt(detail="if the address has an account, a mail with a link is on its way"), 202)
+    return make_json_response(
+        schemas.ResetReceipt(detail="if the address has an account, a mail with a link is on its way"), 202
+    )
 
 
 @auth.post("/v1/auth/password-reset/confirm", status_code=204)
 async def confirm_password_reset(request: Request, confirmation: schemas.ResetConfirmation) -> Response:
-    """Set a new password by the link's token, once. All sessions and links of the user end. An expired, used or ended link: 400."""
+    """Set a new password by the link's token, once. All sessions and links of the user end. An expired, used or ended
+    link: 400.
+    """
     await passwords.confirm_reset(_get_context(request), confirmation)
     return Response(status_code=204)
 

@@ -40,7 +40,9 @@ class SessionStateRequest(BaseModel):
 
 
 class SessionState(BaseModel):
-    """Whether tokens of a session are still good: false after logout, password change, reuse of a refresh token, or when the user is disabled."""
+    """Whether tokens of a session are still good: false after logout, password change, reuse of a refresh token, or
+    when the user is disabled.
+    """
 
     active: bool
 

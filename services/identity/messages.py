@@ -11,7 +11,9 @@ class UserRegistered(Event):
     name: str
     role: str
     invited: bool = False
-    """Made by an admin or an import, not by the user: the address is vouched for. The user claims the account by a password reset."""
+    """Made by an admin or an import, not by the user: the address is vouched for. The user claims the account by a
+    password reset.
+    """
 
 
 class UserUpdated(Event):
@@ -27,8 +29,14 @@ class UserUpdated(Event):
     """Whether the e-mail address is known to be the user's; before version 2 nobody was asked."""
 
 
-USER_REGISTERED = Topic("user-registered", owner="identity", events=(UserRegistered,), key="user id", purpose="A new user exists.")
+USER_REGISTERED = Topic(
+    "user-registered", owner="identity", events=(UserRegistered,), key="user id", purpose="A new user exists."
+)
 USER_UPDATED = Topic(
-    "user-updated", owner="identity", events=(UserUpdated,), key="user id", purpose="Profile, role or standing of a user changed."
+    "user-updated",
+    owner="identity",
+    events=(UserUpdated,),
+    key="user id",
+    purpose="Profile, role or standing of a user changed.",
 )
 CHANNELS = (USER_REGISTERED, USER_UPDATED)

@@ -49,7 +49,9 @@ class Account:
 
 
 def normalize_email(email: str) -> str:
-    """One spelling per mailbox: without it a second account could be made by a capital letter. What is no address stays, and is nobody's."""
+    """One spelling per mailbox: without it a second account could be made by a capital letter. What is no address
+    stays, and is nobody's.
+    """
     try:
         return parse_email_address(email)
     except ValueError:
@@ -58,9 +60,11 @@ def normalize_email(email: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class RefreshToken:
-    """A session's refresh token of one generation; each use raises the generation, so that a token used before is recognised.
+    """A session's refresh token of one generation; each use raises the generation, so that a token used before is
+    recognised.
 
-    It is authenticated, not stored: the database holds only the present generation, and a guessed or altered token is no token.
+    It is authenticated, not stored: the database holds only the present generation, and a guessed or altered token is
+    no token.
     """
 
     session: UUID
@@ -78,7 +82,9 @@ class RefreshToken:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A device that has signed in to an account. It only keeps the device out of the delays that others' failed tries cause."""
+    """A device that has signed in to an account. It only keeps the device out of the delays that others' failed tries
+    cause.
+    """
 
     account: UUID
     mark: bytes
@@ -95,7 +101,9 @@ class Device:
 
 def create_verification_token(account: Account, expires: datetime, key: bytes) -> str:
     """Good for this address and this password: whoever changes either ends it."""
-    return _seal_body(key, _build_verification_purpose(account), account.id.bytes + int(expires.timestamp()).to_bytes(8, "big"))
+    return _seal_body(
+        key, _build_verification_purpose(account), account.id.bytes + int(expires.timestamp()).to_bytes(8, "big")
+    )
 
 
 def read_verification_account(token: str) -> UUID | None:
@@ -148,7 +156,9 @@ def compute_fingerprint(secret: str) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """The public part of a key: published from when it was made, and signing from `signs_from` until its successor does."""
+    """The public part of a key: published from when it was made, and signing from `signs_from` until its successor
+    does.
+    """
 
     kid: str
     signs_from: datetime
@@ -161,7 +171,9 @@ def _get_age_order(key: SigningKey) -> tuple[datetime, str]:
 
 @dataclass(frozen=True, slots=True)
 class KeySchedule:
-    """When keys come and go. `lead`: how long a key is published before it signs, longer than anybody caches the key set."""
+    """When keys come and go. `lead`: how long a key is published before it signs, longer than anybody caches the key
+    set.
+    """
 
     rotation: timedelta
     lead: timedelta
@@ -182,9 +194,13 @@ class KeySchedule:
         return max(newest + self.rotation, now + self.lead)
 
     def list_retired_kids(self, keys: Sequence[SigningKey], now: datetime) -> list[str]:
-        """Keys whose last token has expired: superseded for longer than a token lives, with a lead for replicas that were late to switch."""
+        """Keys whose last token has expired: superseded for longer than a token lives, with a lead for replicas that
+        were late to switch.
+        """
         ordered = sorted(keys, key=_get_age_order)
-        return [key.kid for key, successor in pairwise(ordered) if successor.signs_from + self.token_life + self.lead <= now]
+        return [
+            key.kid for key, successor in pairwise(ordered) if successor.signs_from + self.token_life + self.lead <= now
+        ]
 
 
 def extract_network(address: str | None) -> str:
@@ -211,7 +227,9 @@ def find_client_network(peer: str | None, forwarded: str, gateways: Sequence[IPv
 
 @dataclass(frozen=True, slots=True)
 class AttemptCounter:
-    """A row that counts failed tries; it delays further ones when `free` are used up. Hashed: what people type into a name field may be a password."""
+    """A row that counts failed tries; it delays further ones when `free` are used up. Hashed: what people type into a
+    name field may be a password.
+    """
 
     key: bytes
     free_attempts: int
@@ -230,7 +248,9 @@ class LastAdminError(Conflict):
 
 
 class TokenRequestError(BadRequest):
-    """An error answer of RFC 6749 §5.2. `detail` keeps to the characters that the RFC allows there: no quotes, no backslash."""
+    """An error answer of RFC 6749 §5.2. `detail` keeps to the characters that the RFC allows there: no quotes, no
+    backslash.
+    """
 
     title, slug = "The token request was refused", "token-request"
 

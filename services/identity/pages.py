@@ -1,6 +1,7 @@
 """The pages to which identity's mails lead, for people without a client of ours: HTML in, HTML out, no script needed.
 
-A page only asks; what it changes comes with the form that is sent, so that a mail scanner that follows links changes nothing.
+A page only asks; what it changes comes with the form that is sent, so that a mail scanner that follows links changes
+nothing.
 """
 
 from typing import Annotated
@@ -21,14 +22,18 @@ router = APIRouter(tags=["auth"])
 
 _PASSWORD_FORM = Markup(
     '<form method="post" action="{action}"><input type="hidden" name="token" value="{token}"><label>New password'
-    '<input type="password" name="password" autocomplete="new-password" minlength="10" maxlength="128" required autofocus></label>'
+    '<input type="password" name="password" autocomplete="new-password" minlength="10" maxlength="128" required '
+    "autofocus></label>"
     "<button>Set the password</button></form>"
 )
 _EMAIL_FORM = Markup(
-    '<form method="post" action="{action}"><label>Your e-mail address<input type="email" name="email" autocomplete="email" maxlength="254" required>'
+    '<form method="post" action="{action}"><label>Your e-mail address<input type="email" name="email" '
+    'autocomplete="email" maxlength="254" required>'
     "</label><button>Send me a link</button></form>"
 )
-_PASSWORD_ADVICE = "Choose a password of 10 to 128 characters; a few words that don't belong together are good. All your sessions end."
+_PASSWORD_ADVICE = (
+    "Choose a password of 10 to 128 characters; a few words that don't belong together are good. All your sessions end."
+)
 _FREE_PARAMETERS_EXTRA = {FREE_PARAMETERS: ""}
 """Programs that read mail add parameters of their own to links."""
 _PAGE_RESPONSES = document_html_responses(
@@ -42,13 +47,19 @@ def _render_link_form(title: str, *paragraphs: str, status: int = 200) -> Respon
 
 def _render_expired_link() -> Response:
     return _render_link_form(
-        "This link no longer works", "It has expired, was used, or a newer one was. You can ask for a new one.", status=400
+        "This link no longer works",
+        "It has expired, was used, or a newer one was. You can ask for a new one.",
+        status=400,
     )
 
 
 def _render_password_form(token: str, *paragraphs: str, status: int = 200) -> Response:
     return render_html_page(
-        "Choose a new password", *paragraphs, _PASSWORD_ADVICE, _PASSWORD_FORM.format(action=RESET_PATH, token=token), status=status
+        "Choose a new password",
+        *paragraphs,
+        _PASSWORD_ADVICE,
+        _PASSWORD_FORM.format(action=RESET_PATH, token=token),
+        status=status,
     )
 
 
@@ -56,10 +67,16 @@ def _render_password_form(token: str, *paragraphs: str, status: int = 200) -> Re
 async def show_reset_page(
     request: Request, token: Annotated[str, Query(max_length=200, description="from the link in the mail")] = ""
 ) -> Response:
-    """The page of the link in a password reset mail; without a token, the form to ask for such a mail. It changes nothing."""
+    """The page of the link in a password reset mail; without a token, the form to ask for such a mail. It changes
+    nothing.
+    """
     if not token:
         return _render_link_form("Ask for a new password", "We send you a mail with a link that sets a new password.")
-    return _render_password_form(token) if await passwords.is_valid_link(request.app.state.context, token) else _render_expired_link()
+    return (
+        _render_password_form(token)
+        if await passwords.is_valid_link(request.app.state.context, token)
+        else _render_expired_link()
+    )
 
 
 @router.post(RESET_PATH, responses=_PAGE_RESPONSES, response_class=Response)
@@ -77,14 +94,18 @@ async def submit_reset_page(
         except ValidationError:
             return _render_link_form("Ask for a new password", "That is not an e-mail address.", status=422)
         await passwords.request_reset(context, reset.email)
-        return render_html_page("Look into your mailbox", "If the address has an account, a mail with a link is on its way.")
+        return render_html_page(
+            "Look into your mailbox", "If the address has an account, a mail with a link is on its way."
+        )
     try:
         confirmation = schemas.ResetConfirmation(token=token, password=password)
         await passwords.confirm_reset(context, confirmation)
     except ValidationError as error:
         if any(fault["loc"] == ("token",) for fault in error.errors()):
             return _render_expired_link()
-        return _render_password_form(token, "The password must have 10 to 128 characters and no control characters.", status=422)
+        return _render_password_form(
+            token, "The password must have 10 to 128 characters and no control characters.", status=422
+        )
     except InvalidRequest as fault:
         return _render_password_form(token, *(f"The password {one['rule']}." for one in fault.errors or ()), status=422)
     except BadRequest:
@@ -93,7 +114,8 @@ async def submit_reset_page(
 
 
 _CONFIRM_FORM = Markup(
-    '<form method="post" action="{action}"><input type="hidden" name="token" value="{token}"><button>Yes, this is my address</button></form>'
+    '<form method="post" action="{action}"><input type="hidden" name="token" value="{token}"><button>Yes, this is my '
+    "address</button></form>"
 )
 
 
@@ -111,12 +133,19 @@ async def show_verification_page(
     account = await email_verification.find_account_to_verify(request.app.state.context, token)
     if account is None:
         return _render_invalid_verification()
-    question = f"Somebody has registered at Caravan with the address {account.email}. If that was you, confirm it; if not, close this page."
-    return render_html_page("Is this your address?", question, _CONFIRM_FORM.format(action=VERIFICATION_PATH, token=token))
+    question = (
+        f"Somebody has registered at Caravan with the address {account.email}. If that was you, confirm it; if not, "
+        "close this page."
+    )
+    return render_html_page(
+        "Is this your address?", question, _CONFIRM_FORM.format(action=VERIFICATION_PATH, token=token)
+    )
 
 
 @router.post(VERIFICATION_PATH, responses=_PAGE_RESPONSES, response_class=Response)
-async def submit_verification_page(request: Request, token: Annotated[str, Form(description="from the link")] = "") -> Response:
+async def submit_verification_page(
+    request: Request, token: Annotated[str, Form(description="from the link")] = ""
+) -> Response:
     """What the page's form sends: the address is verified. A second time changes nothing."""
     if not await email_verification.verify_email(request.app.state.context, token):
         return _render_invalid_verification()

@@ -1,4 +1,6 @@
-"""Cryptography that others wrote: argon2id in its own threads, Ed25519 keys, their sealing, and the tokens that they sign."""
+"""Cryptography that others wrote: argon2id in its own threads, Ed25519 keys, their sealing, and the tokens that they
+sign.
+"""
 
 import asyncio
 import secrets
@@ -20,7 +22,9 @@ NONCE_BYTES = 12
 
 
 class PasswordHasher:
-    """Argon2id, a few at a time, because each takes a core and 64 MiB; callers beyond `MOST_WAITING` are told to come back."""
+    """Argon2id, a few at a time, because each takes a core and 64 MiB; callers beyond `MOST_WAITING` are told to come
+    back.
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._password_hash = PasswordHash((Argon2Hasher(settings.argon2_passes, settings.argon2_memory_kib, 1),))
@@ -33,8 +37,12 @@ class PasswordHasher:
         return hashed
 
     async def verify_password(self, password: str, hashed: str | None) -> tuple[bool, str | None]:
-        """Whether the password is right, and a new hash when the parameters have changed. None costs as much time as a wrong password."""
-        is_right, new_hash = await self._run_in_thread(self._password_hash.verify_and_update, password, hashed or self._dummy_hash)
+        """Whether the password is right, and a new hash when the parameters have changed. None costs as much time as a
+        wrong password.
+        """
+        is_right, new_hash = await self._run_in_thread(
+            self._password_hash.verify_and_update, password, hashed or self._dummy_hash
+        )
         return (is_right, new_hash) if hashed else (False, None)
 
     async def _run_in_thread(self, function: Any, *arguments: str) -> Any:

@@ -61,7 +61,9 @@ class User(BaseModel):
     role: UserRole = Field(examples=["customer"])
     disabled: bool = Field(description="a disabled user can't sign in, and open sessions have ended")
     invited: bool = Field(description="made without a password; claims the account by a password reset")
-    verified: bool = Field(description="the e-mail address is known to be the user's; until then no alerts or promotional mails come")
+    verified: bool = Field(
+        description="the e-mail address is known to be the user's; until then no alerts or promotional mails come"
+    )
     created_at: datetime
     updated_at: datetime
 
@@ -97,7 +99,9 @@ class VerificationReceipt(BaseModel):
 
 
 class ResetConfirmation(Body):
-    token: Annotated[str, StringConstraints(min_length=1, max_length=200)] = Field(description="from the link in the mail")
+    token: Annotated[str, StringConstraints(min_length=1, max_length=200)] = Field(
+        description="from the link in the mail"
+    )
     password: NewPassword = Field(examples=["thirteen camels at dawn"])
 
 
@@ -117,7 +121,8 @@ class Tokens(BaseModel):
     """The answer of RFC 6749 §5.1; `issued_token_type` after a token exchange (RFC 8693)."""
 
     access_token: str = Field(
-        description="EdDSA-signed JWT: send it as `Authorization: Bearer`", examples=["eyJhbGciOiJFZERTQSIsImtpZCI6Ii4uLiJ9.e30.c2ln"]
+        description="EdDSA-signed JWT: send it as `Authorization: Bearer`",
+        examples=["eyJhbGciOiJFZERTQSIsImtpZCI6Ii4uLiJ9.e30.c2ln"],
     )
     token_type: Literal["Bearer"] = "Bearer"
     expires_in: int = Field(description="seconds", examples=[600])
@@ -130,11 +135,15 @@ class Tokens(BaseModel):
 class Jwks(BaseModel):
     """RFC 7517. A key is published before it signs, and until its last token has expired."""
 
-    keys: list[dict[str, Any]] = Field(examples=[[{"kty": "OKP", "crv": "Ed25519", "kid": "k1", "alg": "EdDSA", "use": "sig", "x": "..."}]])
+    keys: list[dict[str, Any]] = Field(
+        examples=[[{"kty": "OKP", "crv": "Ed25519", "kid": "k1", "alg": "EdDSA", "use": "sig", "x": "..."}]]
+    )
 
 
 class Discovery(BaseModel):
-    """RFC 8414 metadata, at the address where OpenID Connect clients look. No authorization endpoint: users sign in with the password grant."""
+    """RFC 8414 metadata, at the address where OpenID Connect clients look. No authorization endpoint: users sign in
+    with the password grant.
+    """
 
     issuer: str
     token_endpoint: str

@@ -62,7 +62,9 @@ async def _get_stock(context: InventoryContext, sku: str) -> Stock:
 
 @router.get("/v1/stock/{sku}", response_model=StockDocument, responses=document_headers(200, "ETag"))
 async def get_stock(request: Request, sku: SkuPath) -> Response:
-    """How many are here, how many of them are reserved, and how many can be sold. 404 for a sku that never had stock."""
+    """How many are here, how many of them are reserved, and how many can be sold. 404 for a sku that never had
+    stock.
+    """
     stock = await _get_stock(_get_context(request), sku)
     document = StockDocument(sku=sku, on_hand=stock.on_hand, reserved=stock.reserved, available=stock.available)
     return make_json_response(document, headers={"ETag": format_entity_tag(stock.version)})
@@ -86,8 +88,12 @@ async def get_balance(request: Request, sku: SkuPath, _: Staff) -> Response:
 
 
 @router.post("/v1/stock/movements", status_code=201, response_model=MovementsSummary)
-async def post_movements(request: Request, body: MovementsRequest, caller: Staff, idempotent_request: OptionalIdempotency) -> Response:
-    """Up to 500 movements at once, all or none, in their order; for imports. Those whose `reference` is known are left out and named in `repeated`."""
+async def post_movements(
+    request: Request, body: MovementsRequest, caller: Staff, idempotent_request: OptionalIdempotency
+) -> Response:
+    """Up to 500 movements at once, all or none, in their order; for imports. Those whose `reference` is known are left
+    out and named in `repeated`.
+    """
     context = _get_context(request)
 
     async def move_stock() -> Response:
@@ -103,11 +109,18 @@ async def post_movements(request: Request, body: MovementsRequest, caller: Staff
     return await idempotent_request.execute(context.database, move_stock)
 
 
-@router.post("/v1/stock/{sku}/movements", status_code=201, response_model=MovementDocument, responses=document_headers(201, "Location"))
+@router.post(
+    "/v1/stock/{sku}/movements",
+    status_code=201,
+    response_model=MovementDocument,
+    responses=document_headers(201, "Location"),
+)
 async def post_movement(
     request: Request, sku: SkuPath, body: MovementRequest, caller: Staff, idempotent_request: OptionalIdempotency
 ) -> Response:
-    """Receive, adjust, count or take back. The first movement of a sku makes its stock: goods may come before the catalogue knows them."""
+    """Receive, adjust, count or take back. The first movement of a sku makes its stock: goods may come before the
+    catalogue knows them.
+    """
     context = _get_context(request)
     movement_line = MovementLine(sku=sku, kind=body.kind, quantity=body.quantity, reason=body.reason)
 
@@ -115,14 +128,20 @@ async def post_movement(
         async with context.database.unit_of_work() as uow:
             ledger = await use_cases.move_stock(context, uow, caller, [movement_line])
             document = MovementDocument(**ledger.movements[0]._asdict())
-            return idempotent_request.store(uow, 201, document.model_dump_json().encode(), {"Location": f"/v1/stock/{sku}/movements"})
+            return idempotent_request.store(
+                uow, 201, document.model_dump_json().encode(), {"Location": f"/v1/stock/{sku}/movements"}
+            )
 
     return await idempotent_request.execute(context.database, move_stock)
 
 
 @router.get("/v1/stock/{sku}/movements", response_model=Page[MovementDocument])
-async def list_movements(request: Request, sku: SkuPath, _: Staff, limit: Limit = 20, cursor: CursorParameter = None) -> Response:
-    """The ledger of a sku, newest first: every change with its time, actor, order and reason. It can't be changed afterwards."""
+async def list_movements(
+    request: Request, sku: SkuPath, _: Staff, limit: Limit = 20, cursor: CursorParameter = None
+) -> Response:
+    """The ledger of a sku, newest first: every change with its time, actor, order and reason. It can't be changed
+    afterwards.
+    """
     before = decode_cursor(cursor, _parse_version)
     context = _get_context(request)
     rows = await store.list_movements(context.database, sku, before[0] if before else None, limit + 1)
@@ -138,18 +157,25 @@ def _parse_version(value: object) -> int:
 
 
 @router.get(
-    "/v1/stock/{sku}/events", responses={200: {"content": {EVENT_STREAM_TYPE: {}}, "description": "the stock now, and after each change"}}
+    "/v1/stock/{sku}/events",
+    responses={200: {"content": {EVENT_STREAM_TYPE: {}}, "description": "the stock now, and after each change"}},
 )
 async def get_stock_events(
     request: Request,
     sku: SkuPath,
-    last_event_id: Annotated[int, Header(ge=0, le=MAX_VERSION, description="resume: the stock of this version is known already")] = 0,
+    last_event_id: Annotated[
+        int, Header(ge=0, le=MAX_VERSION, description="resume: the stock of this version is known already")
+    ] = 0,
 ) -> EventStream:
-    """Server-Sent Events: the stock of a sku as it is now and as it changes, at most ten times a second, for some minutes. The id of each is its version."""
+    """Server-Sent Events: the stock of a sku as it is now and as it changes, at most ten times a second, for some
+    minutes. The id of each is its version.
+    """
     context = _get_context(request)
     await _get_stock(context, sku)
     if open_streams >= context.settings.streams:
-        raise CapacityExceeded("too many live streams are open; try again, or ask for the stock now and then", retry_after=10)
+        raise CapacityExceeded(
+            "too many live streams are open; try again, or ask for the stock now and then", retry_after=10
+        )
     return EventStream(_stream_stock(context, sku, last_event_id))
 
 
@@ -164,7 +190,12 @@ async def _stream_stock(context: InventoryContext, sku: str, last_version: int) 
                 change_signal.clear()
                 stock = await _get_stock(context, sku)
                 if stock.version > last_version:
-                    data = {"sku": sku, "on_hand": stock.on_hand, "reserved": stock.reserved, "available": stock.available}
+                    data = {
+                        "sku": sku,
+                        "on_hand": stock.on_hand,
+                        "reserved": stock.reserved,
+                        "available": stock.available,
+                    }
                     yield b"id: %d\nevent: stock\ndata: %s\n\n" % (stock.version, orjson.dumps(data))
                     last_version, idle_polls = stock.version, 0
                     await asyncio.sleep(GAP_SECONDS)

@@ -4,7 +4,14 @@ from caravan.database import UnitOfWork
 from caravan.inbox import Consumers
 from caravan.messages import Delivery
 from services.inventory import use_cases
-from services.inventory.messages import INVENTORY_RELEASED, RELEASE_STOCK, RESERVE_STOCK, InventoryReleased, ReleaseStock, ReserveStock
+from services.inventory.messages import (
+    INVENTORY_RELEASED,
+    RELEASE_STOCK,
+    RESERVE_STOCK,
+    InventoryReleased,
+    ReleaseStock,
+    ReserveStock,
+)
 from services.orders.messages import ORDERS, OrderCancelled
 from services.processing.messages import ORDER_PROCESSED, OrderProcessed
 from services.shipping.messages import ORDER_SHIPPED, OrderShipped
@@ -25,19 +32,29 @@ async def release_stock(context: Context, uow: UnitOfWork, deliveries: list[Deli
     await use_cases.release_stock(context, uow, [(d.message.order_id, d.message.reason, d) for d in deliveries])
     for delivery in deliveries:
         order_id = delivery.message.order_id
-        uow.emit(INVENTORY_RELEASED, InventoryReleased(order_id=order_id, reason=delivery.message.reason), key=order_id, caused_by=delivery)
+        uow.emit(
+            INVENTORY_RELEASED,
+            InventoryReleased(order_id=order_id, reason=delivery.message.reason),
+            key=order_id,
+            caused_by=delivery,
+        )
 
 
 @consume(ORDERS.bind("inventory", "order.cancelled"))
 async def handle_order_cancelled(context: Context, uow: UnitOfWork, deliveries: list[Delivery[OrderCancelled]]) -> None:
     """The saga has released it by command already; this holds when that command was lost or is late."""
-    released_orders = await use_cases.release_stock(context, uow, [(d.message.order_id, d.message.reason, d) for d in deliveries])
+    released_orders = await use_cases.release_stock(
+        context, uow, [(d.message.order_id, d.message.reason, d) for d in deliveries]
+    )
     for delivery in deliveries:
         order_id = delivery.message.order_id
         if order_id in released_orders:
             released_orders.discard(order_id)
             uow.emit(
-                INVENTORY_RELEASED, InventoryReleased(order_id=order_id, reason=delivery.message.reason), key=order_id, caused_by=delivery
+                INVENTORY_RELEASED,
+                InventoryReleased(order_id=order_id, reason=delivery.message.reason),
+                key=order_id,
+                caused_by=delivery,
             )
 
 

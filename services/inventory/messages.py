@@ -21,7 +21,8 @@ class Shortage(BaseModel):
 
 
 class ReserveStock(Command):
-    """Reserve all lines for an order, or none. Answered by InventoryReserved or InventoryRejected, the same again for a repeated order id; by InventoryReleased
+    """Reserve all lines for an order, or none. Answered by InventoryReserved or InventoryRejected, the same again for a
+    repeated order id; by InventoryReleased
     when it was given back meanwhile."""
 
     order_id: UUID
@@ -62,17 +63,41 @@ class StockChanged(Event):
 
 
 RESERVE_STOCK = Queue(
-    "inventory.reserve-stock", owner="inventory", commands=(ReserveStock,), key="order id", purpose="Reserve the stock of an order."
+    "inventory.reserve-stock",
+    owner="inventory",
+    commands=(ReserveStock,),
+    key="order id",
+    purpose="Reserve the stock of an order.",
 )
-RELEASE_STOCK = Queue("inventory.release-stock", owner="inventory", commands=(ReleaseStock,), key="order id", purpose="Undo a reservation.")
+RELEASE_STOCK = Queue(
+    "inventory.release-stock",
+    owner="inventory",
+    commands=(ReleaseStock,),
+    key="order id",
+    purpose="Undo a reservation.",
+)
 INVENTORY_RESERVED = Topic(
-    "inventory-reserved", owner="inventory", events=(InventoryReserved,), key="order id", purpose="All lines of an order are reserved."
+    "inventory-reserved",
+    owner="inventory",
+    events=(InventoryReserved,),
+    key="order id",
+    purpose="All lines of an order are reserved.",
 )
 INVENTORY_REJECTED = Topic(
-    "inventory-rejected", owner="inventory", events=(InventoryRejected,), key="order id", purpose="An order can't be served from stock."
+    "inventory-rejected",
+    owner="inventory",
+    events=(InventoryRejected,),
+    key="order id",
+    purpose="An order can't be served from stock.",
 )
 INVENTORY_RELEASED = Topic(
-    "inventory-released", owner="inventory", events=(InventoryReleased,), key="order id", purpose="A reservation was given back or expired."
+    "inventory-released",
+    owner="inventory",
+    events=(InventoryReleased,),
+    key="order id",
+    purpose="A reservation was given back or expired.",
 )
-STOCK_CHANGED = Topic("stock-changed", owner="inventory", events=(StockChanged,), key="sku", purpose="Stock of a sku after it changed.")
+STOCK_CHANGED = Topic(
+    "stock-changed", owner="inventory", events=(StockChanged,), key="sku", purpose="Stock of a sku after it changed."
+)
 CHANNELS = (RESERVE_STOCK, RELEASE_STOCK, INVENTORY_RESERVED, INVENTORY_REJECTED, INVENTORY_RELEASED, STOCK_CHANGED)

@@ -1,11 +1,14 @@
-"""The rules of stock: what a movement does to the numbers of a sku, and how an order's units are reserved, released and shipped.
+"""The rules of stock: what a movement does to the numbers of a sku, and how an order's units are reserved, released and
+shipped.
 
-`on_hand` is what is physically here, the reserved units among it; `available = on_hand - reserved`. Two laws hold after every movement:
+`on_hand` is what is physically here, the reserved units among it; `available = on_hand - reserved`. Two laws hold after
+every movement:
 
     0 <= reserved <= on_hand                                  nothing is promised twice
     available + reserved + shipped = received + adjusted      nothing appears or disappears without a movement
 
-    state of a reservation   held → shipped, held → released (asked, cancelled or expired); rejected and released units may still turn out to be shipped
+    state of a reservation   held → shipped, held → released (asked, cancelled or expired); rejected and released units
+    may still turn out to be shipped
 """
 
 from collections.abc import Iterable, Mapping
@@ -28,7 +31,9 @@ class StockRuleViolation(Conflict):
 
 
 class Movement(NamedTuple):
-    """A line of the ledger. `quantity` is signed for adjustments and counts (what was found more or less), `on_hand` and `reserved` are as it left them."""
+    """A line of the ledger. `quantity` is signed for adjustments and counts (what was found more or less), `on_hand`
+    and `reserved` are as it left them.
+    """
 
     sku: str
     version: int
@@ -74,7 +79,8 @@ class Stock:
         """`quantity` more, or less when negative: found, broken, stolen."""
         if self.available + quantity < 0:
             raise StockRuleViolation(
-                f"{self.sku}: {-quantity} can't be taken from {self.available} available ({self.on_hand} on hand, {self.reserved} reserved)"
+                f"{self.sku}: {-quantity} can't be taken from {self.available} available ({self.on_hand} on hand, "
+                f"{self.reserved} reserved)"
             )
         self.on_hand += quantity
         self.adjusted += quantity
@@ -84,7 +90,8 @@ class Stock:
         """So many were found in a stocktaking; the difference is an adjustment."""
         if counted_units < self.reserved:
             raise StockRuleViolation(
-                f"{self.sku}: counted {counted_units}, but {self.reserved} are reserved; cancel orders first, then count again"
+                f"{self.sku}: counted {counted_units}, but {self.reserved} are reserved; cancel orders first, then "
+                "count again"
             )
         return self.adjust_units(counted_units - self.on_hand)
 
@@ -99,7 +106,9 @@ class Stock:
 
 @dataclass(slots=True)
 class Reservation:
-    """What is held for an order. `expires_at` is None once the order is paid: it waits for its shipment as long as that takes."""
+    """What is held for an order. `expires_at` is None once the order is paid: it waits for its shipment as long as that
+    takes.
+    """
 
     order_id: UUID
     state: ReservationState
@@ -121,7 +130,9 @@ class StockLedger:
     def get_changed_stocks(self) -> dict[str, Stock]:
         return {movement.sku: self.stocks[movement.sku] for movement in self.movements}
 
-    def apply_movement(self, sku: str, kind: MovementKind, quantity: int, movement_context: MovementContext) -> Movement:
+    def apply_movement(
+        self, sku: str, kind: MovementKind, quantity: int, movement_context: MovementContext
+    ) -> Movement:
         """A movement by hand. Raises NotPossible."""
         stock = self.stocks[sku]
         match kind:
@@ -147,10 +158,14 @@ class StockLedger:
             if (stock := self.stocks.get(sku)) is None or stock.available < wanted
         ]
         if shortages:
-            return Reservation(order_id, "rejected", dict(lines), movement_context.time, movement_context.time, shortages)
+            return Reservation(
+                order_id, "rejected", dict(lines), movement_context.time, movement_context.time, shortages
+            )
         for sku, wanted in lines.items():
             self._reserve_units(self.stocks[sku], wanted, movement_context)
-        return Reservation(order_id, "held", dict(lines), movement_context.time, movement_context.time, expires_at=expires_at)
+        return Reservation(
+            order_id, "held", dict(lines), movement_context.time, movement_context.time, expires_at=expires_at
+        )
 
     def release_reservation(self, reservation: Reservation, movement_context: MovementContext) -> bool:
         """Give back what is held; False when nothing is."""
@@ -160,11 +175,17 @@ class StockLedger:
             stock = self.stocks[sku]
             stock.reserved -= quantity
             self._append_movement(stock, "release", quantity, movement_context)
-        reservation.state, reservation.reason, reservation.updated_at = "released", movement_context.reason, movement_context.time
+        reservation.state, reservation.reason, reservation.updated_at = (
+            "released",
+            movement_context.reason,
+            movement_context.time,
+        )
         return True
 
     def ship_reservation(self, reservation: Reservation, movement_context: MovementContext) -> list[Shortage]:
-        """The parcels have left. What was not held any more is taken from what is free; what is not there either is returned: the book was wrong."""
+        """The parcels have left. What was not held any more is taken from what is free; what is not there either is
+        returned: the book was wrong.
+        """
         if reservation.state == "shipped":
             return []
         shortages = []
@@ -189,7 +210,9 @@ class StockLedger:
         stock.reserved += quantity
         self._append_movement(stock, "reserve", quantity, movement_context)
 
-    def _append_movement(self, stock: Stock, kind: MovementKind, quantity: int, movement_context: MovementContext) -> Movement:
+    def _append_movement(
+        self, stock: Stock, kind: MovementKind, quantity: int, movement_context: MovementContext
+    ) -> Movement:
         stock.version += 1
         movement = Movement(
             stock.sku,

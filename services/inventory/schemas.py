@@ -11,7 +11,9 @@ from caravan.text import BrokenRule, TextLine
 MAX_UNITS = 1_000_000_000
 MAX_LINES = 500
 
-Sku = Annotated[str, StringConstraints(min_length=1, max_length=40, pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9._ -]*[A-Za-z0-9._-])?$")]
+Sku = Annotated[
+    str, StringConstraints(min_length=1, max_length=40, pattern=r"^[A-Za-z0-9](?:[A-Za-z0-9._ -]*[A-Za-z0-9._-])?$")
+]
 Reason = Annotated[str, TextLine(200, min_length=0)]
 Reference = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9._:/-]+$")]
 ManualMovementKind = Literal["receive", "adjust", "count", "return"]
@@ -22,7 +24,9 @@ class Body(BaseModel):
 
 
 class MovementRequest(Body):
-    """`receive` and `return`: so many came in, at least 1. `adjust`: so many more, or less when negative. `count`: so many were found, which replaces `on_hand`."""
+    """`receive` and `return`: so many came in, at least 1. `adjust`: so many more, or less when negative. `count`: so
+    many were found, which replaces `on_hand`.
+    """
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -42,12 +46,16 @@ class MovementRequest(Body):
     def check_quantity(self) -> "MovementRequest":
         lowest = {"receive": 1, "return": 1, "count": 0, "adjust": -MAX_UNITS}[self.kind]
         if self.quantity < lowest or (self.kind == "adjust" and self.quantity == 0):
-            raise BrokenRule("quantity", f"{self.kind} takes {'any but 0' if self.kind == 'adjust' else f'{lowest} or more'}")
+            raise BrokenRule(
+                "quantity", f"{self.kind} takes {'any but 0' if self.kind == 'adjust' else f'{lowest} or more'}"
+            )
         return self
 
 
 class MovementLine(MovementRequest):
-    """A movement with a `reference` happens once, however often and with whatever else it is sent: one that is known is left out."""
+    """A movement with a `reference` happens once, however often and with whatever else it is sent: one that is known is
+    left out.
+    """
 
     sku: Sku = Field(examples=["MUG"])
     reference: Reference | None = Field(None, examples=["delivery-4711-line-3"])
@@ -86,7 +94,9 @@ class StockDocument(BaseModel):
 
 
 class BalanceDocument(StockDocument):
-    """With the whole account: `available + reserved + shipped = received + adjusted`. `version` is the number of movements."""
+    """With the whole account: `available + reserved + shipped = received + adjusted`. `version` is the number of
+    movements.
+    """
 
     shipped: int
     received: int

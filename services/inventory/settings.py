@@ -14,6 +14,11 @@ class Settings(BaseSettings):
         description="How long stock is held for an order that is not paid. After payment it is held until it is shipped.",
     )
     stream_seconds: float = Field(
-        300.0, gt=0, le=3600, description="Longest that one live stream of a sku lasts; clients connect again by themselves."
+        300.0,
+        gt=0,
+        le=3600,
+        description="Longest that one live stream of a sku lasts; clients connect again by themselves.",
     )
-    streams: int = Field(500, ge=1, le=100_000, description="Most live streams at a time in one process; the next one is answered 503.")
+    streams: int = Field(
+        500, ge=1, le=100_000, description="Most live streams at a time in one process; the next one is answered 503."
+    )

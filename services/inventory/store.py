@@ -46,16 +46,20 @@ async def find_reservations(uow: UnitOfWork, orders: Collection[UUID]) -> dict[U
 
 async def lock_reservations(uow: UnitOfWork, orders: Collection[UUID]) -> dict[UUID, Reservation]:
     rows = await uow.fetch(
-        f"SELECT {RESERVATION_COLUMNS} FROM reservation WHERE order_id = ANY($1) ORDER BY order_id FOR UPDATE", list(orders)
+        f"SELECT {RESERVATION_COLUMNS} FROM reservation WHERE order_id = ANY($1) ORDER BY order_id FOR UPDATE",
+        list(orders),
     )
     return {row["order_id"]: _to_reservation(row) for row in rows}
 
 
 async def insert_released_reservations(uow: UnitOfWork, reasons: Mapping[UUID, str], now: datetime) -> None:
-    """Empty, released reservations for orders that have none. It waits for one that is being made at this moment, and leaves it as it is."""
+    """Empty, released reservations for orders that have none. It waits for one that is being made at this moment, and
+    leaves it as it is.
+    """
     await uow.execute(
         "INSERT INTO reservation (order_id, state, lines, shortages, reason, created_at, updated_at)"
-        " SELECT o, 'released', '{}', '[]', r, $3, $3 FROM unnest($1::uuid[], $2::text[]) AS n(o, r) ORDER BY o ON CONFLICT DO NOTHING",
+        " SELECT o, 'released', '{}', '[]', r, $3, $3 FROM unnest($1::uuid[], $2::text[]) AS n(o, r) ORDER BY o ON "
+        "CONFLICT DO NOTHING",
         list(reasons),
         list(reasons.values()),
         now,
@@ -64,7 +68,8 @@ async def insert_released_reservations(uow: UnitOfWork, reasons: Mapping[UUID, s
 
 async def lock_expired_reservations(uow: UnitOfWork, now: datetime, limit: int) -> list[Reservation]:
     rows = await uow.fetch(
-        f"SELECT {RESERVATION_COLUMNS} FROM reservation WHERE state = 'held' AND expires_at <= $1 ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED",
+        f"SELECT {RESERVATION_COLUMNS} FROM reservation WHERE state = 'held' AND expires_at <= $1 ORDER BY expires_at "
+        "LIMIT $2 FOR UPDATE SKIP LOCKED",
         now,
         limit,
     )
@@ -75,7 +80,8 @@ async def clear_expiry(uow: UnitOfWork, orders: Collection[UUID]) -> None:
     """These are paid: what is held for them does not expire any more."""
     await uow.execute(
         "UPDATE reservation SET expires_at = NULL WHERE order_id IN"
-        " (SELECT order_id FROM reservation WHERE order_id = ANY($1) AND state = 'held' AND expires_at IS NOT NULL ORDER BY order_id FOR UPDATE)",
+        " (SELECT order_id FROM reservation WHERE order_id = ANY($1) AND state = 'held' AND expires_at IS NOT NULL "
+        "ORDER BY order_id FOR UPDATE)",
         list(orders),
     )
 
@@ -107,15 +113,22 @@ _SAVE = """
     INSERT INTO reservation (order_id, state, lines, shortages, reason, expires_at, created_at, updated_at)
     SELECT * FROM unnest($18::uuid[], $19::text[], $20::json[], $21::json[], $22::text[], $23::timestamptz[], $24::timestamptz[], $25::timestamptz[])
 """
-_ON_CONFLICT_UPDATE = " ON CONFLICT (order_id) DO UPDATE SET state = EXCLUDED.state, lines = EXCLUDED.lines, reason = EXCLUDED.reason, expires_at = EXCLUDED.expires_at, updated_at = EXCLUDED.updated_at"
+_ON_CONFLICT_UPDATE = (
+    " ON CONFLICT (order_id) DO UPDATE SET state = EXCLUDED.state, lines = EXCLUDED.lines, reason = EXCLUDED.reason, "
+    "expires_at = EXCLUDED.expires_at, updated_at = EXCLUDED.updated_at"
+)
 
 
 async def save_with_new_reservations(uow: UnitOfWork, ledger: StockLedger, reservations: Sequence[Reservation]) -> None:
-    """Stock, ledger and new reservations in one statement. A reservation that somebody else made meanwhile ends the unit of work."""
+    """Stock, ledger and new reservations in one statement. A reservation that somebody else made meanwhile ends the
+    unit of work.
+    """
     await uow.execute(_SAVE, *_to_arguments(ledger, reservations))
 
 
-async def save_with_locked_reservations(uow: UnitOfWork, ledger: StockLedger, reservations: Sequence[Reservation]) -> None:
+async def save_with_locked_reservations(
+    uow: UnitOfWork, ledger: StockLedger, reservations: Sequence[Reservation]
+) -> None:
     """Stock, ledger and reservations that are locked, in one statement."""
     await uow.execute(_SAVE + _ON_CONFLICT_UPDATE, *_to_arguments(ledger, reservations))
 
@@ -144,11 +157,14 @@ def _to_columns(rows: Sequence[tuple[object, ...]], width: int) -> list[list[obj
 
 
 async def claim_unannounced_stock(uow: UnitOfWork, skus: Collection[str] | None, limit: int) -> list[Stock]:
-    """Stock that changed since it was last announced, among these skus or all, marked as announced. One that is being changed now is left for later."""
+    """Stock that changed since it was last announced, among these skus or all, marked as announced. One that is being
+    changed now is left for later.
+    """
     sku_filter = "sku = ANY($2) AND" if skus is not None else ""
     rows = await uow.fetch(
         f"UPDATE stock SET announced = version WHERE sku IN"
-        f" (SELECT sku FROM stock WHERE {sku_filter} announced < version ORDER BY sku LIMIT $1 FOR UPDATE SKIP LOCKED) RETURNING {STOCK_COLUMNS}",
+        f" (SELECT sku FROM stock WHERE {sku_filter} announced < version ORDER BY sku LIMIT $1 FOR UPDATE SKIP "
+        f"LOCKED) RETURNING {STOCK_COLUMNS}",
         limit,
         *([list(skus)] if skus is not None else []),
     )
@@ -172,7 +188,9 @@ async def list_movements(database: Database, sku: str, before: int | None, limit
 
 
 async def find_violations(database: Database) -> list[asyncpg.Record]:
-    """The skus whose numbers break a law, or differ from their ledger or from the reservations held. Empty in a sound shop."""
+    """The skus whose numbers break a law, or differ from their ledger or from the reservations held. Empty in a sound
+    shop.
+    """
     return await database.fetch("""
         WITH booked AS (
             SELECT sku, count(*) AS versions, max(version) AS version,

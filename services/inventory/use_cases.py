@@ -42,11 +42,15 @@ BATCH = 500
 SWEEP_SECONDS = 10.0
 SERVICE = "service:inventory"
 
-RESERVATION_COUNTER = Counter("caravan_stock_reservations", "Answers to ReserveStock, repeated ones included", ["state"])
+RESERVATION_COUNTER = Counter(
+    "caravan_stock_reservations", "Answers to ReserveStock, repeated ones included", ["state"]
+)
 
 
 class InventoryResources:
-    """What the service keeps in the process. `skus`: what it has changed and not announced yet; only a hint, a sweep over all stock finds what it has lost."""
+    """What the service keeps in the process. `skus`: what it has changed and not announced yet; only a hint, a sweep
+    over all stock finds what it has lost.
+    """
 
     def __init__(self, database: Database) -> None:
         self.unannounced_skus: set[str] = set()
@@ -64,7 +68,9 @@ ReleaseRequest = tuple[UUID, str, Delivery[Any]]
 """An order whose stock is to be given back, why, and the message that says so."""
 
 
-async def reserve_stock(context: InventoryContext, uow: UnitOfWork, deliveries: Sequence[Delivery[ReserveStock]]) -> None:
+async def reserve_stock(
+    context: InventoryContext, uow: UnitOfWork, deliveries: Sequence[Delivery[ReserveStock]]
+) -> None:
     """Decide the orders of a batch one after the other on the locked stock; a known order gets its answer again."""
     reservations = await store.find_reservations(uow, {delivery.message.order_id for delivery in deliveries})
     quantities = {
@@ -81,7 +87,9 @@ async def reserve_stock(context: InventoryContext, uow: UnitOfWork, deliveries: 
         reservation = reservations.get(order_id)
         if reservation is None:
             movement_context = MovementContext(delivery.actor or SERVICE, "order", now, order_id)
-            reservation = reservations[order_id] = ledger.reserve_lines(order_id, quantities[order_id], movement_context, expires_at)
+            reservation = reservations[order_id] = ledger.reserve_lines(
+                order_id, quantities[order_id], movement_context, expires_at
+            )
             new_reservations.append(reservation)
         _publish_reservation(uow, reservation, delivery)
     if new_reservations:
@@ -107,14 +115,24 @@ def _publish_reservation(uow: UnitOfWork, reservation: Reservation, caused_by: D
             uow.emit(INVENTORY_RESERVED, InventoryReserved(order_id=order_id), key=order_id, caused_by=caused_by)
         case "rejected":
             uow.emit(
-                INVENTORY_REJECTED, InventoryRejected(order_id=order_id, shortages=reservation.shortages), key=order_id, caused_by=caused_by
+                INVENTORY_REJECTED,
+                InventoryRejected(order_id=order_id, shortages=reservation.shortages),
+                key=order_id,
+                caused_by=caused_by,
             )
         case "released":
-            uow.emit(INVENTORY_RELEASED, InventoryReleased(order_id=order_id, reason=reservation.reason), key=order_id, caused_by=caused_by)
+            uow.emit(
+                INVENTORY_RELEASED,
+                InventoryReleased(order_id=order_id, reason=reservation.reason),
+                key=order_id,
+                caused_by=caused_by,
+            )
 
 
 async def release_stock(context: InventoryContext, uow: UnitOfWork, requests: Sequence[ReleaseRequest]) -> set[UUID]:
-    """Give back what is held for these orders; those for which anything was. For an order that comes later nothing will be reserved."""
+    """Give back what is held for these orders; those for which anything was. For an order that comes later nothing will
+    be reserved.
+    """
     now = context.clock()
     reservations = await _lock_or_create_reservations(uow, {order_id: reason for order_id, reason, _ in requests}, now)
     ledger = await store.lock_stock(
@@ -122,7 +140,9 @@ async def release_stock(context: InventoryContext, uow: UnitOfWork, requests: Se
     )
     released: dict[UUID, Reservation] = {}
     for order_id, reason, delivery in requests:
-        if ledger.release_reservation(reservations[order_id], MovementContext(delivery.actor or SERVICE, reason, now, order_id)):
+        if ledger.release_reservation(
+            reservations[order_id], MovementContext(delivery.actor or SERVICE, reason, now, order_id)
+        ):
             released[order_id] = reservations[order_id]
     if released:
         await store.save_with_locked_reservations(uow, ledger, list(released.values()))
@@ -131,8 +151,12 @@ async def release_stock(context: InventoryContext, uow: UnitOfWork, requests: Se
     return set(released)
 
 
-async def _lock_or_create_reservations(uow: UnitOfWork, reasons: Mapping[UUID, str], now: datetime) -> dict[UUID, Reservation]:
-    """The reservations of these orders, locked. An order without one gets a released one, so that a command which is late or on its way meets it."""
+async def _lock_or_create_reservations(
+    uow: UnitOfWork, reasons: Mapping[UUID, str], now: datetime
+) -> dict[UUID, Reservation]:
+    """The reservations of these orders, locked. An order without one gets a released one, so that a command which is
+    late or on its way meets it.
+    """
     reservations = await store.lock_reservations(uow, reasons)
     missing_reasons = {order_id: reason for order_id, reason in reasons.items() if order_id not in reservations}
     if missing_reasons:
@@ -149,7 +173,9 @@ async def keep_paid_stock(uow: UnitOfWork, deliveries: Sequence[Delivery[OrderPr
 
 
 async def ship_stock(context: InventoryContext, uow: UnitOfWork, deliveries: Sequence[Delivery[OrderShipped]]) -> None:
-    """The parcels have left: what was held is gone. An order without a reservation takes what is free, and what is missing becomes a finding."""
+    """The parcels have left: what was held is gone. An order without a reservation takes what is free, and what is
+    missing becomes a finding.
+    """
     now = context.clock()
     reservations = await _lock_or_create_reservations(
         uow, {delivery.message.order_id: "shipped without a reservation" for delivery in deliveries}, now
@@ -166,7 +192,10 @@ async def ship_stock(context: InventoryContext, uow: UnitOfWork, deliveries: Seq
     ledger = await store.lock_stock(uow, {sku for reservation, _ in shipments.values() for sku in reservation.lines})
     for order_id, (reservation, delivery) in shipments.items():
         movement_context = MovementContext(
-            delivery.actor or SERVICE, f"{delivery.message.carrier} {delivery.message.tracking_number}"[:200], now, order_id
+            delivery.actor or SERVICE,
+            f"{delivery.message.carrier} {delivery.message.tracking_number}"[:200],
+            now,
+            order_id,
         )
         for shortage in ledger.ship_reservation(reservation, movement_context):
             log.error(
@@ -199,22 +228,32 @@ async def release_expired_reservations(context: InventoryContext) -> bool:
         ledger = await store.lock_stock(uow, {sku for reservation in reservations for sku in reservation.lines})
         for reservation in reservations:
             ledger.release_reservation(reservation, MovementContext(SERVICE, "expired", now, reservation.order_id))
-            uow.emit(INVENTORY_RELEASED, InventoryReleased(order_id=reservation.order_id, reason="expired"), key=reservation.order_id)
+            uow.emit(
+                INVENTORY_RELEASED,
+                InventoryReleased(order_id=reservation.order_id, reason="expired"),
+                key=reservation.order_id,
+            )
         if reservations:
             await store.save_with_locked_reservations(uow, ledger, reservations)
             _announce_after_commit(context, uow, ledger)
     return len(reservations) == BATCH
 
 
-async def move_stock(context: InventoryContext, uow: UnitOfWork, caller: Caller, lines: Sequence[MovementLine]) -> StockLedger:
-    """Movements by hand, all or none. The first of a sku makes its stock. Receipts with references are one movement of each sku."""
+async def move_stock(
+    context: InventoryContext, uow: UnitOfWork, caller: Caller, lines: Sequence[MovementLine]
+) -> StockLedger:
+    """Movements by hand, all or none. The first of a sku makes its stock. Receipts with references are one movement of
+    each sku.
+    """
     lines = _merge_receipts(lines)
     skus = {line.sku for line in lines}
     await store.create_missing_stock(uow, skus)
     ledger = await store.lock_stock(uow, skus)
     now = context.clock()
     for line in lines:
-        movement = ledger.apply_movement(line.sku, line.kind, line.quantity, MovementContext(caller.audit_name, line.reason, now))
+        movement = ledger.apply_movement(
+            line.sku, line.kind, line.quantity, MovementContext(caller.audit_name, line.reason, now)
+        )
         record_audit(
             uow,
             "stock.adjusted",
@@ -229,7 +268,9 @@ async def move_stock(context: InventoryContext, uow: UnitOfWork, caller: Caller,
     return ledger
 
 
-async def find_repeated_references(context: InventoryContext, uow: UnitOfWork, lines: Sequence[MovementLine]) -> set[str]:
+async def find_repeated_references(
+    context: InventoryContext, uow: UnitOfWork, lines: Sequence[MovementLine]
+) -> set[str]:
     """The references among these that are known; the others are known from here on."""
     references = {line.reference for line in lines if line.reference}
     return references - await store.record_references(uow, references, context.clock()) if references else set()
@@ -245,7 +286,8 @@ def _merge_receipts(lines: Sequence[MovementLine]) -> list[MovementLine]:
         else:
             other_lines.append(line)
     return [
-        MovementLine(sku=sku, kind="receive", quantity=quantity, reason=reason) for (sku, reason), quantity in quantities.items()
+        MovementLine(sku=sku, kind="receive", quantity=quantity, reason=reason)
+        for (sku, reason), quantity in quantities.items()
     ] + other_lines
 
 
@@ -275,7 +317,11 @@ async def publish_stock_changes(context: InventoryContext) -> bool:
             uow.emit(
                 STOCK_CHANGED,
                 StockChanged(
-                    sku=stock.sku, on_hand=stock.on_hand, reserved=stock.reserved, available=stock.available, stock_version=stock.version
+                    sku=stock.sku,
+                    on_hand=stock.on_hand,
+                    reserved=stock.reserved,
+                    available=stock.available,
+                    stock_version=stock.version,
                 ),
                 key=stock.sku,
             )
@@ -290,4 +336,7 @@ async def get_availability(context: InventoryContext, request: AvailabilityReque
 
 async def _fetch_availability(database: Database, skus: list[str]) -> dict[str, Availability]:
     stocks = await store.find_stock(database, skus)
-    return {s.sku: Availability.model_construct(sku=s.sku, on_hand=s.on_hand, reserved=s.reserved, available=s.available) for s in stocks}
+    return {
+        s.sku: Availability.model_construct(sku=s.sku, on_hand=s.on_hand, reserved=s.reserved, available=s.available)
+        for s in stocks
+    }

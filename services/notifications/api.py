@@ -46,7 +46,9 @@ RUNS_SHOWN = 20
 
 
 def _to_response(preference: Preference) -> Response:
-    view = PreferenceView.model_validate({"channel": preference.channel, "phone": preference.phone, "opt_out": sorted(preference.opt_out)})
+    view = PreferenceView.model_validate(
+        {"channel": preference.channel, "phone": preference.phone, "opt_out": sorted(preference.opt_out)}
+    )
     return make_json_response(view, headers={"ETag": format_entity_tag(preference.version)})
 
 
@@ -57,11 +59,17 @@ async def get_preferences(request: Request, caller: Customer) -> Response:
 
 
 @router.patch("/v1/users/me/preferences", response_model=PreferenceView, responses=document_headers(200, "ETag"))
-async def patch_preferences(request: Request, caller: Customer, change: PreferenceChange, if_match: IfMatch = None) -> Response:
-    """Change how you want to be reached. Messages that wait already go the way that was chosen before; those of campaigns end with an opt-out."""
+async def patch_preferences(
+    request: Request, caller: Customer, change: PreferenceChange, if_match: IfMatch = None
+) -> Response:
+    """Change how you want to be reached. Messages that wait already go the way that was chosen before; those of
+    campaigns end with an opt-out.
+    """
     changes = change.model_dump(exclude_unset=True)
     return _to_response(
-        await preferences.change_preference(request.app.state.context, caller.user_id, changes, partial(check_if_match, if_match))
+        await preferences.change_preference(
+            request.app.state.context, caller.user_id, changes, partial(check_if_match, if_match)
+        )
     )
 
 
@@ -72,10 +80,14 @@ async def list_notifications(
     limit: Limit = 20,
     cursor: CursorParameter = None,
     state: Annotated[StateName | None, Query(description="only those in this state")] = None,
-    order_id: Annotated[UUID | None, Query(description="only those about this order; staff see them whoever got them")] = None,
+    order_id: Annotated[
+        UUID | None, Query(description="only those about this order; staff see them whoever got them")
+    ] = None,
     user_id: Annotated[UUID | None, Query(description="for staff: those of this user")] = None,
 ) -> Response:
-    """What was sent to you, or is about to be, the newest first. Staff who name neither a user nor an order get their own, and with `state=failed` everybody's."""
+    """What was sent to you, or is about to be, the newest first. Staff who name neither a user nor an order get their
+    own, and with `state=failed` everybody's.
+    """
     position = decode_cursor(cursor, UUID)
     is_staff = caller.has_role("staff")
     rows = await store.list_notifications(
@@ -105,18 +117,27 @@ def _choose_user(caller: Caller, user_id: UUID | None, *, allow_all: bool) -> UU
 
 _TOKEN = Annotated[str, Path(max_length=100, description="from a mail")]
 _UNSUBSCRIBED = document_html_responses(s200="A page", s404="A page: no link of ours")
-_STOP_FORM = Markup('<form method="post"><input type="hidden" name="{field}" value="1"><button>Stop these mails</button></form>')
+_STOP_FORM = Markup(
+    '<form method="post"><input type="hidden" name="{field}" value="1"><button>Stop these mails</button></form>'
+)
 _FROM_PAGE = "from_page"
 
 
-@router.get("/v1/notifications/unsubscribe/{token}", responses=_UNSUBSCRIBED, response_class=Response, openapi_extra={FREE_PARAMETERS: ""})
+@router.get(
+    "/v1/notifications/unsubscribe/{token}",
+    responses=_UNSUBSCRIBED,
+    response_class=Response,
+    openapi_extra={FREE_PARAMETERS: ""},
+)
 async def show_unsubscribe_page(request: Request, token: _TOKEN) -> Response:
     """The page of the link in alerts and promotional mails: it asks, and changes nothing by itself."""
     category = preferences.find_category(request.app.state.context, token)
     if category is None:
         return _render_unknown_link()
     return render_html_page(
-        f"Stop {CATEGORY_LABELS[category]}?", "Mails about your orders and your account still come.", _STOP_FORM.format(field=_FROM_PAGE)
+        f"Stop {CATEGORY_LABELS[category]}?",
+        "Mails about your orders and your account still come.",
+        _STOP_FORM.format(field=_FROM_PAGE),
     )
 
 
@@ -126,8 +147,12 @@ async def show_unsubscribe_page(request: Request, token: _TOKEN) -> Response:
     responses={**_UNSUBSCRIBED, 204: {"description": "Unsubscribed (one click)"}},
     response_class=Response,
 )
-async def unsubscribe(request: Request, token: _TOKEN, from_page: Annotated[str, Form(description="sent by the page")] = "") -> Response:
-    """The address in the List-Unsubscribe header of alerts and promotional mails (RFC 8058): ends them without a login. Its page gets a page."""
+async def unsubscribe(
+    request: Request, token: _TOKEN, from_page: Annotated[str, Form(description="sent by the page")] = ""
+) -> Response:
+    """The address in the List-Unsubscribe header of alerts and promotional mails (RFC 8058): ends them without a login.
+    Its page gets a page.
+    """
     try:
         category = await preferences.unsubscribe(request.app.state.context, token)
     except NotFound:
@@ -135,30 +160,42 @@ async def unsubscribe(request: Request, token: _TOKEN, from_page: Annotated[str,
             return _render_unknown_link()
         raise
     if from_page:
-        return render_html_page("Done", f"You get no more {CATEGORY_LABELS[category]}. Your preferences bring them back.")
+        return render_html_page(
+            "Done", f"You get no more {CATEGORY_LABELS[category]}. Your preferences bring them back."
+        )
     return Response(status_code=204)
 
 
 def _render_unknown_link() -> Response:
-    return render_html_page("This link is none of ours", "It may have been cut off; use the one in the newest mail.", status=404)
+    return render_html_page(
+        "This link is none of ours", "It may have been cut off; use the one in the newest mail.", status=404
+    )
 
 
 @router.post("/v1/campaigns", status_code=201, response_model=CampaignView, responses=document_headers(201, "Location"))
-async def post_campaign(request: Request, body: CampaignRequest, caller: Staff, idempotent_request: OptionalIdempotency) -> Response:
-    """Send a promotional mail to a segment of the customers: now, at a time, or by a cron spec in a time zone. Who opted out of promotions gets none."""
+async def post_campaign(
+    request: Request, body: CampaignRequest, caller: Staff, idempotent_request: OptionalIdempotency
+) -> Response:
+    """Send a promotional mail to a segment of the customers: now, at a time, or by a cron spec in a time zone. Who
+    opted out of promotions gets none.
+    """
     context = request.app.state.context
 
     async def create_campaign() -> Response:
         async with context.database.unit_of_work() as uow:
             campaign = await campaigns.create_campaign(context, uow, body, caller.audit_name)
             view = _to_campaign_view({**campaign, "segment": orjson.dumps(campaign["segment"])}, [])
-            return idempotent_request.store(uow, 201, view.model_dump_json().encode(), {"Location": f"/v1/campaigns/{campaign['id']}"})
+            return idempotent_request.store(
+                uow, 201, view.model_dump_json().encode(), {"Location": f"/v1/campaigns/{campaign['id']}"}
+            )
 
     return await idempotent_request.execute(context.database, create_campaign)
 
 
 @router.get("/v1/campaigns", response_model=Page[CampaignView])
-async def list_campaigns(request: Request, caller: Staff, limit: Limit = 20, cursor: CursorParameter = None) -> Response:
+async def list_campaigns(
+    request: Request, caller: Staff, limit: Limit = 20, cursor: CursorParameter = None
+) -> Response:
     """The newest first, each with its last runs."""
     database = request.app.state.context.database
     before = decode_cursor(cursor, UUID)
@@ -187,7 +224,9 @@ async def stop_campaign(request: Request, campaign_id: UUID, caller: Staff) -> R
 
 @router.post("/v1/campaigns/{campaign_id}/resume", response_model=CampaignView)
 async def resume_campaign(request: Request, campaign_id: UUID, caller: Staff) -> Response:
-    """Go on where it was stopped: nobody gets it twice. Sends a missed run of a campaign without cron. 409 when there is nothing to resume."""
+    """Go on where it was stopped: nobody gets it twice. Sends a missed run of a campaign without cron. 409 when there
+    is nothing to resume.
+    """
     await campaigns.resume_campaign(request.app.state.context, campaign_id)
     return await _build_campaign_response(request, campaign_id)
 
@@ -197,7 +236,9 @@ async def _build_campaign_response(request: Request, campaign_id: UUID) -> Respo
     campaign = await store.campaigns.find_campaign(database, campaign_id)
     if campaign is None:
         raise NotFound(f"no campaign {campaign_id}; GET /v1/campaigns lists them")
-    return make_json_response(_to_campaign_view(campaign, await store.campaigns.list_runs(database, [campaign_id], RUNS_SHOWN)))
+    return make_json_response(
+        _to_campaign_view(campaign, await store.campaigns.list_runs(database, [campaign_id], RUNS_SHOWN))
+    )
 
 
 def _to_campaign_view(campaign: Any, runs: list[asyncpg.Record]) -> CampaignView:
@@ -210,10 +251,18 @@ def _to_campaign_view(campaign: Any, runs: list[asyncpg.Record]) -> CampaignView
     elif campaign["next_at"] is not None:
         status = "scheduled"
     return CampaignView.model_validate(
-        {**campaign, "segment": orjson.loads(campaign["segment"]), "status": status, "next_run_at": campaign["next_at"], "runs": run_views}
+        {
+            **campaign,
+            "segment": orjson.loads(campaign["segment"]),
+            "status": status,
+            "next_run_at": campaign["next_at"],
+            "runs": run_views,
+        }
     )
 
 
 def _to_run_view(run: asyncpg.Record, *, stopped: bool) -> RunView:
     status = run["state"] if run["state"] != "written" else "sending" if run["pending"] else "done"
-    return RunView.model_validate({**run, "status": "stopped" if stopped and status in ("writing", "sending") else status})
+    return RunView.model_validate(
+        {**run, "status": "stopped" if stopped and status in ("writing", "sending") else status}
+    )

@@ -27,4 +27,6 @@ class LatestNotifications(BaseModel):
     items: list[NotificationSummary]
 
 
-LIST_LATEST_NOTIFICATIONS = Operation("notifications", "latest", LatestNotificationsRequest, LatestNotifications, owner="user_id")
+LIST_LATEST_NOTIFICATIONS = Operation(
+    "notifications", "latest", LatestNotificationsRequest, LatestNotifications, owner="user_id"
+)

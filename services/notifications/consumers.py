@@ -8,7 +8,12 @@ from caravan.database import UnitOfWork
 from caravan.inbox import Consumers
 from caravan.messages import Delivery, Event, Source
 from services.identity.messages import USER_REGISTERED, USER_UPDATED, UserRegistered, UserUpdated
-from services.notifications.messages import CANCELLATION_REFUSED, CRITICAL_NOTIFICATIONS, STANDARD_NOTIFICATIONS, SendNotification
+from services.notifications.messages import (
+    CANCELLATION_REFUSED,
+    CRITICAL_NOTIFICATIONS,
+    STANDARD_NOTIFICATIONS,
+    SendNotification,
+)
 from services.notifications.model import KINDS, NotificationRequest, Priority, commandable_type
 from services.notifications.use_cases import NotificationsContext as Context
 from services.notifications.use_cases import campaigns
@@ -26,7 +31,9 @@ KIND_BY_OUTCOME = {"completed": "order_confirmed", "rejected": "order_rejected",
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """An event and the kind of message that it makes; None for no message. The values of the kind are the event's fields of these names."""
+    """An event and the kind of message that it makes; None for no message. The values of the kind are the event's
+    fields of these names.
+    """
 
     source: Source
     event: type[Event]
@@ -61,7 +68,9 @@ def notification_for(event: Event) -> NotificationRequest | None:
 
 
 async def notify_on_event(context: Context, uow: UnitOfWork, deliveries: list[Delivery[Event]]) -> None:
-    await accept_requests(context, uow, [request for delivery in deliveries if (request := notification_for(delivery.message))])
+    await accept_requests(
+        context, uow, [request for delivery in deliveries if (request := notification_for(delivery.message))]
+    )
 
 
 @consume(USER_REGISTERED)
@@ -80,7 +89,12 @@ for source in {id(trigger.source): trigger.source for trigger in TRIGGERS}.value
 
 def from_command(command: SendNotification, priority: Priority) -> NotificationRequest:
     return NotificationRequest(
-        command.about, commandable_type(command.kind), command.user_id, command.email, dict(command.values), priority=priority
+        command.about,
+        commandable_type(command.kind),
+        command.user_id,
+        command.email,
+        dict(command.values),
+        priority=priority,
     )
 
 

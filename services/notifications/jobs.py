@@ -1,4 +1,6 @@
-"""Background work: senders of their own, so that a critical message never waits behind standard ones, and keeping the table in order."""
+"""Background work: senders of their own, so that a critical message never waits behind standard ones, and keeping the
+table in order.
+"""
 
 from datetime import timedelta
 from functools import partial
@@ -11,7 +13,9 @@ from caravan.service import PeriodicTask
 from services.notifications import store
 from services.notifications.use_cases import NotificationsContext, campaigns, send
 
-WAITING = Gauge("caravan_notifications_waiting", "Notifications that are not sent yet, counted up to 100,000", ["priority"])
+WAITING = Gauge(
+    "caravan_notifications_waiting", "Notifications that are not sent yet, counted up to 100,000", ["priority"]
+)
 OWNER_DAYS = 1
 SEND_OPTIONS = {"attempts": 3, "lease_seconds": 10.0, "seconds": 180.0, "keep_completed": 100}
 

@@ -13,7 +13,8 @@ Kinds that may be asked for, with their values (those in brackets may be absent;
 | `back_in_stock` | `sku`, (`name`), (`price`: Money), (`previous_price`: Money) |
 | `product_updated` | `sku`, (`name`), (`price`: Money), (`previous_price`: Money) |
 
-All other messages come from events, see `EMAILS_BY_OUTCOME`. A command of another kind, or without a value it needs, becomes a dead letter.
+All other messages come from events, see `EMAILS_BY_OUTCOME`. A command of another kind, or without a value it needs,
+becomes a dead letter.
 """
 
 from collections.abc import Mapping
@@ -24,7 +25,9 @@ from caravan.messages import Command, Queue
 
 
 class SendNotification(Command):
-    """One message to one person. `about` and `kind` together make it single: the same pair is sent once, however often the command comes."""
+    """One message to one person. `about` and `kind` together make it single: the same pair is sent once, however often
+    the command comes.
+    """
 
     about: str
     """What it is about, such as an order id or `password:<user id>:<event id>`."""
@@ -43,7 +46,11 @@ CRITICAL_NOTIFICATIONS = Queue(
     purpose="Security messages: sent before all others.",
 )
 STANDARD_NOTIFICATIONS = Queue(
-    "notifications.standard", owner="notifications", commands=(SendNotification,), key="about", purpose="Everything that may wait a little."
+    "notifications.standard",
+    owner="notifications",
+    commands=(SendNotification,),
+    key="about",
+    purpose="Everything that may wait a little.",
 )
 CHANNELS = (CRITICAL_NOTIFICATIONS, STANDARD_NOTIFICATIONS)
 
@@ -56,6 +63,8 @@ EMAILS_BY_OUTCOME: Mapping[str, tuple[str, ...]] = {
     "payment_failed": ("payment_failed",),
     "cancelled": ("order_cancelled",),
 }
-"""The e-mails of an order, by what happened to it: its outcome on `order-processed`, its shipment, its cancellation. They add up: a completed and shipped order
-gets two, a completed and then cancelled one gets two. Besides, each order has one `order_received` on the channel `log`. Users who chose another channel or
+"""The e-mails of an order, by what happened to it: its outcome on `order-processed`, its shipment, its cancellation.
+They add up: a completed and shipped order
+gets two, a completed and then cancelled one gets two. Besides, each order has one `order_received` on the channel
+`log`. Users who chose another channel or
 opted out get theirs accordingly."""

@@ -1,6 +1,8 @@
-"""The bytes of an e-mail: our one shape (text and HTML side by side), written directly, because the `email` package takes ten times as long.
+"""The bytes of an e-mail: our one shape (text and HTML side by side), written directly, because the `email` package
+takes ten times as long.
 
-No value can break out of its header: control characters become spaces, and what is not plain ASCII is encoded (RFC 2047). Bodies are quoted-printable, so
+No value can break out of its header: control characters become spaces, and what is not plain ASCII is encoded (RFC
+2047). Bodies are quoted-printable, so
 that lines are short and no line can look like a boundary.
 """
 
@@ -53,12 +55,15 @@ def encode_body(text: str) -> bytes:
 
 
 def compose_mail(message: RenderedMessage, sender: str, date: str) -> bytes:
-    """The whole mail. `date` is RFC 5322; the Message-ID follows from the letter's key, so that the same letter is always the same message."""
+    """The whole mail. `date` is RFC 5322; the Message-ID follows from the letter's key, so that the same letter is
+    always the same message.
+    """
     domain = sender.rpartition("@")[2].rstrip("> ")
     boundary = f"=_{message.key}"  # no quoted-printable text can hold "=_"
     extra = "".join(f"{name}: {encode_header(value)}\r\n" for name, value in message.headers)
     head = (
-        f"From: {sender}\r\nTo: {encode_address(message.recipient)}\r\nSubject: {encode_header(message.subject[:MAX_SUBJECT])}\r\nDate: {date}\r\n"
+        f"From: {sender}\r\nTo: {encode_address(message.recipient)}\r\nSubject: "
+        f"{encode_header(message.subject[:MAX_SUBJECT])}\r\nDate: {date}\r\n"
         f"Message-ID: <{message.key}@{domain}>\r\nAuto-Submitted: auto-generated\r\n{extra}MIME-Version: 1.0\r\n"
         f'Content-Type: multipart/alternative;\r\n boundary="{boundary}"\r\n\r\n'
     )

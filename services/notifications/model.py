@@ -1,4 +1,6 @@
-"""The rules: which kinds there are, which channel a message takes, what may be opted out of, and when a failed one is tried again."""
+"""The rules: which kinds there are, which channel a message takes, what may be opted out of, and when a failed one is
+tried again.
+"""
 
 import base64
 import binascii
@@ -23,12 +25,17 @@ State = Literal["pending", "sent", "failed", "suppressed"]
 Category = Literal["security", "transactional", "alerts", "promotions"]
 UNSUBSCRIBABLE: tuple[Category, ...] = ("alerts", "promotions")
 """What a link in the mail itself ends."""
-CATEGORY_LABELS: Mapping[Category, str] = {"alerts": "mails about products that you follow", "promotions": "promotional mails"}
+CATEGORY_LABELS: Mapping[Category, str] = {
+    "alerts": "mails about products that you follow",
+    "promotions": "promotional mails",
+}
 """What those are called to the people who get them."""
 
 MAX_DEDUP_KEY = 200
 RETRY_SECONDS = (1, 5, 30, 120, 600, 1800, 3600, 7200, 14400, 28800, 28800)
-"""About a day, as mail servers do. Only trouble with one message counts; a provider that is away as a whole is waited out."""
+"""About a day, as mail servers do. Only trouble with one message counts; a provider that is away as a whole is waited
+out.
+"""
 
 MONEY_VALUES = frozenset({"total", "refunded", "price", "previous_price"})
 
@@ -47,25 +54,54 @@ class NotificationKind:
     is_commandable: bool = False
     """Asked for by a command; the others come from events only."""
     is_abusable: bool = False
-    """Whoever has an account in somebody else's address can cause it again and again at no cost. (How often links are mailed is bounded where they are made.)"""
+    """Whoever has an account in somebody else's address can cause it again and again at no cost. (How often links are
+    mailed is bounded where they are made.)
+    """
 
 
 KINDS = {
     kind.name: kind
     for kind in (
         NotificationKind("welcome", "transactional", required_values=("name",), is_commandable=True),
-        NotificationKind("order_received", "transactional", required_values=("total",), optional_values=("customer_name",), channel="log"),
+        NotificationKind(
+            "order_received",
+            "transactional",
+            required_values=("total",),
+            optional_values=("customer_name",),
+            channel="log",
+        ),
         NotificationKind("order_confirmed", "transactional", required_values=("total",)),
         NotificationKind("order_rejected", "transactional", required_values=("reason",), is_abusable=True),
         NotificationKind("payment_failed", "transactional", required_values=("reason", "total"), is_abusable=True),
-        NotificationKind("order_shipped", "transactional", required_values=("carrier", "tracking_number"), optional_values=("parcels",)),
-        NotificationKind("order_cancelled", "transactional", required_values=("reason",), optional_values=("refunded",), is_abusable=True),
-        NotificationKind(CANCELLATION_REFUSED, "transactional", required_values=("reason",), is_abusable=True),
         NotificationKind(
-            "password_changed", "security", optional_values=("name", "at"), channel="email", is_commandable=True, is_abusable=True
+            "order_shipped",
+            "transactional",
+            required_values=("carrier", "tracking_number"),
+            optional_values=("parcels",),
         ),
         NotificationKind(
-            "verify_email", "security", required_values=("link",), optional_values=("at", "days"), channel="email", is_commandable=True
+            "order_cancelled",
+            "transactional",
+            required_values=("reason",),
+            optional_values=("refunded",),
+            is_abusable=True,
+        ),
+        NotificationKind(CANCELLATION_REFUSED, "transactional", required_values=("reason",), is_abusable=True),
+        NotificationKind(
+            "password_changed",
+            "security",
+            optional_values=("name", "at"),
+            channel="email",
+            is_commandable=True,
+            is_abusable=True,
+        ),
+        NotificationKind(
+            "verify_email",
+            "security",
+            required_values=("link",),
+            optional_values=("at", "days"),
+            channel="email",
+            is_commandable=True,
         ),
         NotificationKind(
             "password_reset",
@@ -76,16 +112,33 @@ KINDS = {
             is_commandable=True,
         ),
         NotificationKind(
-            "session_reuse", "security", optional_values=("name", "at"), channel="email", is_commandable=True, is_abusable=True
+            "session_reuse",
+            "security",
+            optional_values=("name", "at"),
+            channel="email",
+            is_commandable=True,
+            is_abusable=True,
         ),
         NotificationKind(
-            "price_drop", "alerts", required_values=("sku",), optional_values=("name", "price", "previous_price"), is_commandable=True
+            "price_drop",
+            "alerts",
+            required_values=("sku",),
+            optional_values=("name", "price", "previous_price"),
+            is_commandable=True,
         ),
         NotificationKind(
-            "back_in_stock", "alerts", required_values=("sku",), optional_values=("name", "price", "previous_price"), is_commandable=True
+            "back_in_stock",
+            "alerts",
+            required_values=("sku",),
+            optional_values=("name", "price", "previous_price"),
+            is_commandable=True,
         ),
         NotificationKind(
-            "product_updated", "alerts", required_values=("sku",), optional_values=("name", "price", "previous_price"), is_commandable=True
+            "product_updated",
+            "alerts",
+            required_values=("sku",),
+            optional_values=("name", "price", "previous_price"),
+            is_commandable=True,
         ),
         NotificationKind("campaign", "promotions", required_values=("campaign_id",), optional_values=("name",)),
     )
@@ -117,7 +170,9 @@ class NotificationRequest:
     order_id: UUID | None = None
     priority: Priority = "standard"
     is_suppressed: bool = False
-    """It is only noted, because the address is not known to be the user's: alerts always, what costs nothing to cause beyond a limit."""
+    """It is only noted, because the address is not known to be the user's: alerts always, what costs nothing to cause
+    beyond a limit.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +187,8 @@ def commandable_type(name: str) -> NotificationKind:
     kind = KINDS.get(name)
     if kind is None or not kind.is_commandable:
         raise MessageRejected(
-            f"no kind {name!r} can be asked for; there are {', '.join(kind.name for kind in KINDS.values() if kind.is_commandable)}"
+            f"no kind {name!r} can be asked for; there are "
+            f"{', '.join(kind.name for kind in KINDS.values() if kind.is_commandable)}"
         )
     return kind
 
@@ -150,7 +206,9 @@ def validate_request(request: NotificationRequest) -> NotificationRequest:
     for name in MONEY_VALUES & values.keys():
         if values[name] is not None and not _is_money(values[name]):
             raise MessageRejected(f"{kind.name} about {request.dedup_key}: {name} is not an amount with its currency")
-    request.values = {name: values[name] for name in kind.required_values + kind.optional_values if values.get(name) is not None}
+    request.values = {
+        name: values[name] for name in kind.required_values + kind.optional_values if values.get(name) is not None
+    }
     return request
 
 
@@ -169,7 +227,11 @@ def choose_channel(request: NotificationRequest, preference: Preference) -> Chan
     state: State = "suppressed" if is_opted_out or request.is_suppressed else "pending"
     channel = kind.channel or preference.channel
     if channel == "sms":
-        return ChannelChoice("sms", preference.phone, state) if preference.phone else ChannelChoice("email", request.email, state)
+        return (
+            ChannelChoice("sms", preference.phone, state)
+            if preference.phone
+            else ChannelChoice("email", request.email, state)
+        )
     return ChannelChoice(channel, request.email, state)
 
 
@@ -198,7 +260,11 @@ def parse_unsubscribe_token(secret: str, token: str) -> tuple[UUID, Category] | 
         return None
     user_id = UUID(bytes=content[:16])
     return next(
-        ((user_id, category) for category in UNSUBSCRIBABLE if hmac.compare_digest(content[16:], _sign_token(secret, user_id, category))),
+        (
+            (user_id, category)
+            for category in UNSUBSCRIBABLE
+            if hmac.compare_digest(content[16:], _sign_token(secret, user_id, category))
+        ),
         None,
     )
 

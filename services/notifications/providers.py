@@ -1,4 +1,6 @@
-"""Third parties that carry messages: a class per channel, taking a batch of letters and saying of each what came of it."""
+"""Third parties that carry messages: a class per channel, taking a batch of letters and saying of each what came of
+it.
+"""
 
 import asyncio
 import errno
@@ -35,7 +37,9 @@ MESSAGES_PER_CONNECTION = 10
 
 @dataclass(frozen=True, slots=True)
 class SendResult:
-    """`again`: this letter failed, later it may work. `refused`: it never will. `later`: it was not tried. `down`: the provider is away as a whole."""
+    """`again`: this letter failed, later it may work. `refused`: it never will. `later`: it was not tried. `down`: the
+    provider is away as a whole.
+    """
 
     status: Literal["sent", "again", "refused", "later", "down"]
     reason: str | None = None
@@ -45,7 +49,9 @@ SENT, NOT_TRIED = SendResult("sent"), SendResult("later")
 
 
 class MessageProvider(Protocol):
-    """Carries letters of one channel. A letter may come again after a crash, with the same key: who can, drops the second."""
+    """Carries letters of one channel. A letter may come again after a crash, with the same key: who can, drops the
+    second.
+    """
 
     async def send(self, messages: Sequence[RenderedMessage]) -> list[SendResult]:
         """One verdict for each letter, in their order."""
@@ -85,11 +91,15 @@ class NotificationsResources:
 
 
 @asynccontextmanager
-async def open_resources(context: ServiceContext[Settings, NotificationsResources]) -> AsyncIterator[NotificationsResources]:
+async def open_resources(
+    context: ServiceContext[Settings, NotificationsResources],
+) -> AsyncIterator[NotificationsResources]:
     settings, folder = context.settings, context.kernel_settings.data
     email: MessageProvider
     if settings.smtp_url is not None:
-        email = SmtpEmailProvider(settings.smtp_url.get_secret_value(), settings.sender, settings.smtp_connections, context.clock)
+        email = SmtpEmailProvider(
+            settings.smtp_url.get_secret_value(), settings.sender, settings.smtp_connections, context.clock
+        )
     else:
         email = FolderEmailProvider(folder / "mail", settings.sender)
     yield NotificationsResources(
@@ -100,10 +110,13 @@ async def open_resources(context: ServiceContext[Settings, NotificationsResource
 
 
 class FolderEmailProvider:
-    """A file per mail, for a shop without a mail server. The name follows from the letter, so a letter that comes again replaces itself.
+    """A file per mail, for a shop without a mail server. The name follows from the letter, so a letter that comes again
+    replaces itself.
 
-    The files are written on the event loop, a slice at a time: 20 µs each; a rename would make it 35. A worker thread has to take the interpreter's lock
-    back after every system call and was measured at 14 ms per file beside a busy loop. Nothing is synced to the disk: after a power cut, mails of the last seconds may be missing.
+    The files are written on the event loop, a slice at a time: 20 µs each; a rename would make it 35. A worker thread
+    has to take the interpreter's lock
+    back after every system call and was measured at 14 ms per file beside a busy loop. Nothing is synced to the disk:
+    after a power cut, mails of the last seconds may be missing.
     """
 
     def __init__(self, folder: Path, sender: str) -> None:
@@ -133,7 +146,9 @@ class FolderEmailProvider:
         final = f"{self.folder}/{name}"
         try:
             _write(final, os.O_EXCL, content)
-        except FileExistsError:  # it comes again, and may have been cut off by the end of a process: replaced as a whole
+        except (
+            FileExistsError
+        ):  # it comes again, and may have been cut off by the end of a process: replaced as a whole
             partial = f"{self.folder}/.{name}.part"
             _write(partial, os.O_TRUNC, content)
             os.rename(partial, final)
@@ -153,7 +168,9 @@ def _write(path: str, how: int, content: bytes) -> None:
 
 
 class SmtpEmailProvider:
-    """A mail server. It may take a letter and lose the connection before it says so; the letter then comes again with its Message-ID."""
+    """A mail server. It may take a letter and lose the connection before it says so; the letter then comes again with
+    its Message-ID.
+    """
 
     def __init__(self, url: str, sender: str, connections: int, clock: Clock) -> None:
         self._url = urlsplit(url)
@@ -170,7 +187,9 @@ class SmtpEmailProvider:
                 group.create_task(self._send_on_connection(queue, results))
         return results
 
-    async def _send_on_connection(self, queue: Iterator[tuple[int, RenderedMessage]], results: list[SendResult]) -> None:
+    async def _send_on_connection(
+        self, queue: Iterator[tuple[int, RenderedMessage]], results: list[SendResult]
+    ) -> None:
         """Hand over letters on a connection of its own, until there are none left or the connection is lost."""
         batch_end = time.monotonic() + BATCH_SECONDS
         client = self._create_client()
@@ -206,7 +225,9 @@ class SmtpEmailProvider:
         recipient = mime.encode_address(message.recipient)
         mail = mime.compose_mail(message, self._sender, format_datetime(self._clock()))
         try:
-            await client.sendmail(self._envelope, recipient, mail, mail_options=() if recipient.isascii() else ("SMTPUTF8",))
+            await client.sendmail(
+                self._envelope, recipient, mail, mail_options=() if recipient.isascii() else ("SMTPUTF8",)
+            )
             return SENT
         except aiosmtplib.SMTPRecipientsRefused as error:
             return _classify_reply(error.recipients[0].code, str(error.recipients[0]))
@@ -235,7 +256,8 @@ class SmsFileProvider:
 
     async def send(self, messages: Sequence[RenderedMessage]) -> list[SendResult]:
         lines = b"".join(
-            orjson.dumps({"key": message.key, "to": message.recipient, "text": message.subject}) + b"\n" for message in messages
+            orjson.dumps({"key": message.key, "to": message.recipient, "text": message.subject}) + b"\n"
+            for message in messages
         )
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -251,8 +273,12 @@ class SmsFileProvider:
 
 
 class LogProvider:
-    """Messages that stay in the house: the user finds them at `/v1/notifications`, operations in the log, one line per batch."""
+    """Messages that stay in the house: the user finds them at `/v1/notifications`, operations in the log, one line per
+    batch.
+    """
 
     async def send(self, messages: Sequence[RenderedMessage]) -> list[SendResult]:
-        log.info("messages", messages=[f"{message.kind} {message.dedup_key}: {message.subject}" for message in messages])
+        log.info(
+            "messages", messages=[f"{message.kind} {message.dedup_key}: {message.subject}" for message in messages]
+        )
         return [SENT] * len(messages)

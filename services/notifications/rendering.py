@@ -66,7 +66,9 @@ def explain_payment_failure(code: object) -> str:
 
 
 def explain_cancellation(reason: object) -> str:
-    """Why the shop itself cancelled; empty for a text that somebody wrote, because no mail carries foreign text to an address that may not be the writer's."""
+    """Why the shop itself cancelled; empty for a text that somebody wrote, because no mail carries foreign text to an
+    address that may not be the writer's.
+    """
     return CANCELLATION_REASONS.get(str(reason), "")
 
 

@@ -20,7 +20,9 @@ class PreferenceView(BaseModel):
 
     channel: ChannelName
     phone: str | None = Field(description="E.164", examples=["+442079460000"])
-    opt_out: list[OptOut] = Field(description="categories that you don't want; what was opted out of is listed as `suppressed`, not sent")
+    opt_out: list[OptOut] = Field(
+        description="categories that you don't want; what was opted out of is listed as `suppressed`, not sent"
+    )
 
 
 class PreferenceChange(BaseModel):
@@ -29,7 +31,8 @@ class PreferenceChange(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     channel: ChannelName = Field(
-        "email", description="`sms` needs a phone number; `log` sends nothing: messages are listed at `/v1/notifications` only"
+        "email",
+        description="`sms` needs a phone number; `log` sends nothing: messages are listed at `/v1/notifications` only",
     )
     phone: Phone | None = Field(None, description="E.164; null removes it", examples=["+442079460000"])
     opt_out: list[OptOut] = Field([], max_length=3)
@@ -75,9 +78,14 @@ class CampaignRequest(BaseModel):
     segment: Segment = Segment()
     send_at: Time | None = Field(None, description="null: now; a time that has passed is refused")
     cron: str | None = Field(
-        None, max_length=100, description="minute hour day month weekday; at most once an hour", examples=["30 9 * * mon"]
+        None,
+        max_length=100,
+        description="minute hour day month weekday; at most once an hour",
+        examples=["30 9 * * mon"],
     )
-    time_zone: str = Field("UTC", max_length=64, description="IANA name; the zone of `cron`", examples=["Europe/London"])
+    time_zone: str = Field(
+        "UTC", max_length=64, description="IANA name; the zone of `cron`", examples=["Europe/London"]
+    )
 
 
 class RunView(BaseModel):

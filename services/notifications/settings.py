@@ -17,9 +17,13 @@ class Settings(BaseSettings):
         description="Mail server: `smtp://user:password@host:587` (TLS when the server offers it), `smtp+starttls://` (TLS required) or `smtps://` (TLS from"
         " the start). Default: mails land as `.eml` files in the data folder.",
     )
-    smtp_connections: int = Field(4, ge=1, le=50, description="Connections to the mail server at a time, for each of the two senders.")
+    smtp_connections: int = Field(
+        4, ge=1, le=50, description="Connections to the mail server at a time, for each of the two senders."
+    )
     sender: str = Field(
-        "Caravan <no-reply@caravan.local>", pattern=r"^[ -~]*<[^\s@<>]+@[^\s@<>]+>$", description="From whom mails come: `Name <address>`."
+        "Caravan <no-reply@caravan.local>",
+        pattern=r"^[ -~]*<[^\s@<>]+@[^\s@<>]+>$",
+        description="From whom mails come: `Name <address>`.",
     )
     keep_days: int = Field(400, ge=30, le=3650, description="How long finished notifications are kept.")
 

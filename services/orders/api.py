@@ -49,7 +49,9 @@ from services.orders.use_cases import READ_DATABASE, OrdersContext, cancel, plac
 
 router = APIRouter(tags=["orders"])
 
-Status = Literal["created", "reserved", "paid", "shipped", "delivered", "rejected", "payment_failed", "cancelled", "refunded"]
+Status = Literal[
+    "created", "reserved", "paid", "shipped", "delivered", "rejected", "payment_failed", "cancelled", "refunded"
+]
 POLL_SECONDS = 1.0
 POLLS_PER_HEARTBEAT = 15
 Version = Annotated[int | None, Query(ge=1, le=100_000)]
@@ -61,15 +63,23 @@ def _get_context(request: Request) -> OrdersContext:
 
 
 @router.post("/v1/orders", status_code=202, response_model=AcceptedOrder, responses=document_headers(202, "Location"))
-async def post_order(request: Request, order: OrderRequest, caller: Customer, idempotent_request: RequiredIdempotency) -> Response:
-    """Place an order. It is stored when this answers 202; follow `Location` for what becomes of it. 409 when a line is not in stock."""
+async def post_order(
+    request: Request, order: OrderRequest, caller: Customer, idempotent_request: RequiredIdempotency
+) -> Response:
+    """Place an order. It is stored when this answers 202; follow `Location` for what becomes of it. 409 when a line is
+    not in stock.
+    """
     context = _get_context(request)
 
     def store_response(uow: UnitOfWork, accepted: AcceptedOrder) -> Response:
-        return idempotent_request.store(uow, 202, accepted.model_dump_json().encode(), {"Location": f"/v1/orders/{accepted.id}"})
+        return idempotent_request.store(
+            uow, 202, accepted.model_dump_json().encode(), {"Location": f"/v1/orders/{accepted.id}"}
+        )
 
     async with context.resources.slots:
-        return await idempotent_request.execute(context.database, lambda: place.place_order(context, caller, order, store_response))
+        return await idempotent_request.execute(
+            context.database, lambda: place.place_order(context, caller, order, store_response)
+        )
 
 
 @router.get("/v1/orders", response_model=Page[OrderItem])
@@ -95,7 +105,8 @@ async def get_order(
     version: Annotated[int | None, Query(ge=1, le=100_000, description="the order as it was at this version")] = None,
     at: Annotated[Time | None, Query(description="the order as it was at this time (RFC 3339)")] = None,
     min_version: Annotated[
-        int | None, Query(ge=1, le=100_000, description="wait until the answer shows at least this version (read your write)")
+        int | None,
+        Query(ge=1, le=100_000, description="wait until the answer shows at least this version (read your write)"),
     ] = None,
 ) -> Response:
     """An order now, or as it was."""
@@ -142,7 +153,9 @@ def _to_line_item(line: dict[str, Any], currency: str) -> LineItem:
     )
 
 
-async def _load_visible_events(context: OrdersContext, caller: Caller, order_id: UUID, **limits: Any) -> list[RecordedEvent]:
+async def _load_visible_events(
+    context: OrdersContext, caller: Caller, order_id: UUID, **limits: Any
+) -> list[RecordedEvent]:
     """The events of an order that the caller may see. NotFound otherwise, also when there were none yet."""
     recorded_events = await store.load_events(context.database, order_id, **limits)
     if not recorded_events:
@@ -160,7 +173,9 @@ async def _load_past_order(
     recorded_events = await _load_visible_events(context, caller, order_id, version=version, until=at)
     order = model.fold_events((item.event, item.time) for item in recorded_events)
     if version is not None and order.version < version:
-        raise NotFound(f"order {order_id} has no version {version}{' at that time' if at else ''}: it is at {order.version}")
+        raise NotFound(
+            f"order {order_id} has no version {version}{' at that time' if at else ''}: it is at {order.version}"
+        )
     return _build_document_from_order(order)
 
 
@@ -189,7 +204,9 @@ def _build_document_from_order(order: model.Order) -> OrderDocument:
 @router.get("/v1/orders/{order_id}/history", response_model=OrderHistory)
 async def get_history(request: Request, order_id: UUID, caller: Customer) -> Response:
     """Every event of the order: version, type, time, who, and in which trace."""
-    return make_json_response(OrderHistory(items=_to_history_entries(await _load_visible_events(_get_context(request), caller, order_id))))
+    return make_json_response(
+        OrderHistory(items=_to_history_entries(await _load_visible_events(_get_context(request), caller, order_id)))
+    )
 
 
 def _to_history_entries(recorded_events: list[RecordedEvent]) -> list[HistoryEntry]:
@@ -201,7 +218,13 @@ def _to_history_entries(recorded_events: list[RecordedEvent]) -> list[HistoryEnt
         name = type(item.event).__name__
         entries.append(
             HistoryEntry(
-                version=item.version, type=name, status=order.status, time=item.time, actor=item.actor, trace_id=item.trace_id, data=data
+                version=item.version,
+                type=name,
+                status=order.status,
+                time=item.time,
+                actor=item.actor,
+                trace_id=item.trace_id,
+                data=data,
             )
         )
     return entries
@@ -230,7 +253,12 @@ async def _stream_events(context: OrdersContext, order_id: UUID, last_version: i
             change_signal.clear()
             entries = _to_history_entries(await store.load_events(context.database, order_id))
             for entry in entries[last_version:]:
-                data = {"version": entry.version, "type": entry.type, "status": entry.status, "time": format_rfc3339(entry.time)}
+                data = {
+                    "version": entry.version,
+                    "type": entry.type,
+                    "status": entry.status,
+                    "time": format_rfc3339(entry.time),
+                }
                 yield b"id: %d\nevent: status\ndata: %s\n\n" % (entry.version, orjson.dumps(data))
                 idle_polls = 0
             last_version = max(last_version, len(entries))
@@ -245,22 +273,38 @@ async def _stream_events(context: OrdersContext, order_id: UUID, last_version: i
                     yield b": still here\n\n"
 
 
-@router.post("/v1/orders/{order_id}/cancel", status_code=202, response_model=OrderDocument, responses=document_headers(202, "Location"))
+@router.post(
+    "/v1/orders/{order_id}/cancel",
+    status_code=202,
+    response_model=OrderDocument,
+    responses=document_headers(202, "Location"),
+)
 async def cancel_order(
-    request: Request, order_id: UUID, caller: Customer, idempotent_request: OptionalIdempotency, body: CancelRequest | None = None
+    request: Request,
+    order_id: UUID,
+    caller: Customer,
+    idempotent_request: OptionalIdempotency,
+    body: CancelRequest | None = None,
 ) -> Response:
-    """Undo an order that has not been shipped: stock and money go back. Asking again changes nothing; 409 once the parcel has left."""
+    """Undo an order that has not been shipped: stock and money go back. Asking again changes nothing; 409 once the
+    parcel has left.
+    """
     context = _get_context(request)
     reason = (body or CancelRequest()).reason
 
     def store_response(uow: UnitOfWork, order: model.Order) -> Response:
         return idempotent_request.store(
-            uow, 202, _build_document_from_order(order).model_dump_json().encode(), {"Location": f"/v1/orders/{order_id}"}
+            uow,
+            202,
+            _build_document_from_order(order).model_dump_json().encode(),
+            {"Location": f"/v1/orders/{order_id}"},
         )
 
     async def cancel_and_read() -> Response:
         version, response = await cancel.cancel_order(context, caller, order_id, reason, store_response)
-        await read.read_order(context, caller, order_id, version)  # what the client reads next is no older than this answer
+        await read.read_order(
+            context, caller, order_id, version
+        )  # what the client reads next is no older than this answer
         return response
 
     return await idempotent_request.execute(context.database, cancel_and_read)

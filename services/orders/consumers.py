@@ -15,24 +15,34 @@ consume = Consumers("orders")
 
 
 @consume(INVENTORY_RESERVED)
-async def handle_inventory_reserved(context: OrdersContext, uow: UnitOfWork, deliveries: list[Delivery[InventoryReserved]]) -> None:
+async def handle_inventory_reserved(
+    context: OrdersContext, uow: UnitOfWork, deliveries: list[Delivery[InventoryReserved]]
+) -> None:
     await record_reports(
-        context, uow, [(d.message.order_id, d, lambda order: order.record_report(model.InventoryReserved())) for d in deliveries]
+        context,
+        uow,
+        [(d.message.order_id, d, lambda order: order.record_report(model.InventoryReserved())) for d in deliveries],
     )
 
 
 @consume(PAYMENT_COMPLETED)
-async def handle_payment_completed(context: OrdersContext, uow: UnitOfWork, deliveries: list[Delivery[PaymentCompleted]]) -> None:
+async def handle_payment_completed(
+    context: OrdersContext, uow: UnitOfWork, deliveries: list[Delivery[PaymentCompleted]]
+) -> None:
     def to_report(delivery: Delivery[PaymentCompleted]) -> OrderReport:
         payment = delivery.message
-        event = model.PaymentCompleted(amount=payment.amount, attempt=payment.attempt, invoice_number=payment.invoice_number)
+        event = model.PaymentCompleted(
+            amount=payment.amount, attempt=payment.attempt, invoice_number=payment.invoice_number
+        )
         return payment.order_id, delivery, lambda order: order.record_report(event)
 
     await record_reports(context, uow, map(to_report, deliveries))
 
 
 @consume(ORDER_PROCESSED)
-async def handle_order_processed(context: OrdersContext, uow: UnitOfWork, deliveries: list[Delivery[OrderProcessed]]) -> None:
+async def handle_order_processed(
+    context: OrdersContext, uow: UnitOfWork, deliveries: list[Delivery[OrderProcessed]]
+) -> None:
     def to_report(delivery: Delivery[OrderProcessed]) -> OrderReport:
         outcome = delivery.message
         events: dict[str, Event] = {
@@ -42,11 +52,15 @@ async def handle_order_processed(context: OrdersContext, uow: UnitOfWork, delive
         event = events.get(outcome.outcome)
         return outcome.order_id, delivery, lambda order: order.record_report(event) if event else []
 
-    await record_reports(context, uow, map(to_report, (d for d in deliveries if d.message.outcome in ("rejected", "payment_failed"))))
+    await record_reports(
+        context, uow, map(to_report, (d for d in deliveries if d.message.outcome in ("rejected", "payment_failed")))
+    )
 
 
 @consume(ORDER_SHIPPED)
-async def handle_order_shipped(context: OrdersContext, uow: UnitOfWork, deliveries: list[Delivery[OrderShipped]]) -> None:
+async def handle_order_shipped(
+    context: OrdersContext, uow: UnitOfWork, deliveries: list[Delivery[OrderShipped]]
+) -> None:
     def to_report(delivery: Delivery[OrderShipped]) -> OrderReport:
         event = model.OrderShipped(carrier=delivery.message.carrier, tracking_number=delivery.message.tracking_number)
         return delivery.message.order_id, delivery, lambda order: order.record_report(event)
@@ -55,7 +69,9 @@ async def handle_order_shipped(context: OrdersContext, uow: UnitOfWork, deliveri
 
 
 @consume(ORDER_DELIVERED)
-async def handle_order_delivered(context: OrdersContext, uow: UnitOfWork, deliveries: list[Delivery[OrderDelivered]]) -> None:
+async def handle_order_delivered(
+    context: OrdersContext, uow: UnitOfWork, deliveries: list[Delivery[OrderDelivered]]
+) -> None:
     def to_report(delivery: Delivery[OrderDelivered]) -> OrderReport:
         event = model.OrderDelivered(tracking_number=delivery.message.tracking_number)
         return delivery.message.order_id, delivery, lambda order: order.record_report(event)

@@ -35,7 +35,9 @@ class Address(BaseModel):
 
 
 class OrderCreated(Event):
-    """An order was accepted. It holds the customer's e-mail and name as they were, so that later changes of the account don't change it."""
+    """An order was accepted. It holds the customer's e-mail and name as they were, so that later changes of the account
+    don't change it.
+    """
 
     version = 2
 
@@ -61,7 +63,9 @@ class OrderCancelled(Event):
 
 
 class OrderCancellationRefused(Event):
-    """A cancellation that had been accepted came too late; the order goes on, or has ended otherwise. `reason` is for its customer."""
+    """A cancellation that had been accepted came too late; the order goes on, or has ended otherwise. `reason` is for
+    its customer.
+    """
 
     order_id: UUID
     user_id: UUID
@@ -69,7 +73,9 @@ class OrderCancellationRefused(Event):
     reason: str
 
 
-ORDER_CREATED = Topic("order-created", owner="orders", events=(OrderCreated,), key="order id", purpose="An order was accepted.")
+ORDER_CREATED = Topic(
+    "order-created", owner="orders", events=(OrderCreated,), key="order id", purpose="An order was accepted."
+)
 ORDER_CANCELLED = Topic(
     "order-cancelled",
     owner="orders",
@@ -80,7 +86,11 @@ ORDER_CANCELLED = Topic(
 ORDERS = Exchange(
     "orders",
     owner="orders",
-    routes={"order.created": OrderCreated, "order.cancelled": OrderCancelled, "order.cancellation-refused": OrderCancellationRefused},
+    routes={
+        "order.created": OrderCreated,
+        "order.cancelled": OrderCancelled,
+        "order.cancellation-refused": OrderCancellationRefused,
+    },
     key="order id",
     purpose="Short-lived announcements of orders to whoever binds a queue.",
 )

@@ -1,6 +1,7 @@
 """An order as the fold of its events. Moves are methods that return the events of the move, or raise IllegalMove.
 
-What other services report is a fact and is recorded once, whenever it comes; the status only ever moves up this ladder, so that facts may overtake each other:
+What other services report is a fact and is recorded once, whenever it comes; the status only ever moves up this ladder,
+so that facts may overtake each other:
 
     created → reserved → paid → shipped → delivered
     rejected, payment_failed, cancelled, refunded: the ends of the other ways
@@ -18,7 +19,9 @@ from caravan.messages import Event
 from caravan.money import MAX_AMOUNT, Money
 from services.orders.messages import Address, OrderCancellationRefused, OrderCancelled, OrderCreated, OrderLine
 
-OrderStatus = Literal["created", "reserved", "paid", "shipped", "delivered", "rejected", "payment_failed", "cancelled", "refunded"]
+OrderStatus = Literal[
+    "created", "reserved", "paid", "shipped", "delivered", "rejected", "payment_failed", "cancelled", "refunded"
+]
 
 CancellationState = Literal["requested", "refused", "completed"]
 
@@ -94,7 +97,14 @@ def _remove_token(data: dict[str, Any]) -> dict[str, Any]:
 
 
 EVENT_STORE = EventStore(
-    [OrderCreated, OrderCancelled, OrderCancellationRefused, CancellationRequested, CancellationRefused, *STATUS_BY_EVENT],
+    [
+        OrderCreated,
+        OrderCancelled,
+        OrderCancellationRefused,
+        CancellationRequested,
+        CancellationRefused,
+        *STATUS_BY_EVENT,
+    ],
     upcasts={("orders.OrderCreated", 1): _remove_token},
 )
 
@@ -168,7 +178,9 @@ class Order:
         return [event]
 
     def request_cancellation(self, reason: str) -> list[Event]:
-        """Ask for everything to be undone; asking twice is asking once. IllegalMove once the parcel has left or the order has ended."""
+        """Ask for everything to be undone; asking twice is asking once. IllegalMove once the parcel has left or the
+        order has ended.
+        """
         if self.cancelling or self.status in ("cancelled", "refunded"):
             return []
         if RANK[self.status] >= RANK["shipped"]:
@@ -180,13 +192,25 @@ class Order:
         if self.created is None or self.has_ended:
             return []
         created = self.created
-        return [OrderCancelled(order_id=created.order_id, user_id=created.user_id, email=created.email, reason=reason, refunded=refunded)]
+        return [
+            OrderCancelled(
+                order_id=created.order_id,
+                user_id=created.user_id,
+                email=created.email,
+                reason=reason,
+                refunded=refunded,
+            )
+        ]
 
     def refuse_cancellation(self, reason: str) -> list[Event]:
         if self.created is None or not self.cancelling:
             return []
         created = self.created
-        return [OrderCancellationRefused(order_id=created.order_id, user_id=created.user_id, email=created.email, reason=reason)]
+        return [
+            OrderCancellationRefused(
+                order_id=created.order_id, user_id=created.user_id, email=created.email, reason=reason
+            )
+        ]
 
 
 def fold_events(events: Iterable[tuple[Event, datetime | None]]) -> Order:
@@ -216,16 +240,26 @@ def create_order(
     method: str,
     now: datetime,
 ) -> OrderCreated:
-    """The first event of an order, with names and prices frozen. Raises Conflict when the lines don't share a currency."""
+    """The first event of an order, with names and prices frozen. Raises Conflict when the lines don't share a
+    currency.
+    """
     order_lines: list[OrderLine] = []
     total, currency = 0, ""
     for product, quantity in lines:
         currency = currency or product.price.currency
         if product.price.currency != currency:
-            raise Conflict(f"{product.sku} is priced in {product.price.currency}, the order in {currency}: order them apart")
+            raise Conflict(
+                f"{product.sku} is priced in {product.price.currency}, the order in {currency}: order them apart"
+            )
         total += product.price.amount * quantity
         order_lines.append(
-            OrderLine(sku=product.sku, name=product.name, category=product.category, quantity=quantity, unit_price=product.price.amount)
+            OrderLine(
+                sku=product.sku,
+                name=product.name,
+                category=product.category,
+                quantity=quantity,
+                unit_price=product.price.amount,
+            )
         )
     if total > MAX_AMOUNT:
         raise InvalidRequest(

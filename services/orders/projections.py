@@ -1,4 +1,6 @@
-"""The read side: events in, rows out. The live table and a rebuilt one go through the same code, so they can be compared to the byte."""
+"""The read side: events in, rows out. The live table and a rebuilt one go through the same code, so they can be
+compared to the byte.
+"""
 
 from collections.abc import Callable, Mapping
 from uuid import UUID
@@ -66,7 +68,9 @@ async def rebuild_table(write: Database, read: Database, table: str, progress: C
 
 
 async def rebuild_summaries(databases: Mapping[str, Database], progress: Callable[[int], None]) -> RebuildResult:
-    """Build the order summaries anew, compare them with the live ones at the same event, and put them in their place."""
+    """Build the order summaries anew, compare them with the live ones at the same event, and put them in their
+    place.
+    """
     write, read = databases["orders"], databases["orders_read"]
     table = "order_summary_rebuilt"
     events = await rebuild_table(write, read, table, progress)

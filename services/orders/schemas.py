@@ -34,7 +34,10 @@ class ShippingAddress(Body):
     city: Text = Field(examples=["London"])
     postcode: Annotated[str, text.TextLine(20)] | None = Field(
         None,
-        description="by the rule of the country; left out where there is none. `0`, not known, is for those who enter orders in others' names.",
+        description=(
+            "by the rule of the country; left out where there is none. `0`, not known, is for those who enter orders "
+            "in others' names."
+        ),
         examples=["SW1Y 4JH"],
     )
     country: Country = Field(examples=["GB"])
@@ -54,7 +57,9 @@ class ShippingAddress(Body):
 
 class PaymentRequest(Body):
     method: Literal["card"] = "card"
-    token: Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_-]+$")] = Field(examples=["tok_ok"])
+    token: Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9_-]+$")] = Field(
+        examples=["tok_ok"]
+    )
 
 
 class OrderRequest(Body):

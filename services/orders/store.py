@@ -17,7 +17,9 @@ from services.orders.model import EVENT_STORE, Order, fold_events
 
 async def lock_orders(uow: UnitOfWork, orders: Collection[UUID]) -> dict[UUID, Order]:
     """The orders as they are now, locked through their first event, in the order of their ids."""
-    await uow.fetch("SELECT 1 FROM event WHERE stream = ANY($1) AND version = 1 ORDER BY stream FOR NO KEY UPDATE", list(orders))
+    await uow.fetch(
+        "SELECT 1 FROM event WHERE stream = ANY($1) AND version = 1 ORDER BY stream FOR NO KEY UPDATE", list(orders)
+    )
     streams = await EVENT_STORE.load_streams(uow, list(orders))
     return {
         order_id: fold_events((recorded.event, recorded.time) for recorded in recorded_events)
@@ -31,7 +33,10 @@ async def load_events(
     return (await EVENT_STORE.load_streams(database, [order_id], until=until, version=version)).get(order_id, [])
 
 
-SUMMARY_COLUMNS = "id, user_id, total, currency, lines, shipping_address, placed_at, status, version, cancelling, cancellation, cancellation_reason, reason, invoice_number, tracking_number, refunded, updated_at"
+SUMMARY_COLUMNS = (
+    "id, user_id, total, currency, lines, shipping_address, placed_at, status, version, cancelling, cancellation, "
+    "cancellation_reason, reason, invoice_number, tracking_number, refunded, updated_at"
+)
 
 
 async def find_summary(read: Database, order_id: UUID) -> asyncpg.Record | None:
@@ -71,7 +76,8 @@ async def find_checkpoint(read: Database, projection: str) -> tuple[int, int]:
 async def move_checkpoint(uow: UnitOfWork, projection: str, old: tuple[int, int], new: tuple[int, int]) -> bool:
     """Whether this reader was the one to move it: another replica may have projected the same events."""
     updated_rows = await uow.execute(
-        "UPDATE checkpoint SET transaction = $4, position = $5 WHERE projection = $1 AND transaction = $2 AND position = $3",
+        "UPDATE checkpoint SET transaction = $4, position = $5 WHERE projection = $1 AND transaction = $2 AND "
+        "position = $3",
         projection,
         *old,
         *new,
@@ -82,7 +88,8 @@ async def move_checkpoint(uow: UnitOfWork, projection: str, old: tuple[int, int]
 async def load_orders(uow: UnitOfWork, table: str, orders: Collection[UUID]) -> dict[UUID, Order]:
     """What the read side knows of these orders, enough to apply further events."""
     rows = await uow.fetch(
-        f"SELECT id, status, version, cancelling, cancellation, cancellation_reason, reason, invoice_number, tracking_number, refunded, currency, updated_at FROM {table} WHERE id = ANY($1)",
+        "SELECT id, status, version, cancelling, cancellation, cancellation_reason, reason, invoice_number, "
+        f"tracking_number, refunded, currency, updated_at FROM {table} WHERE id = ANY($1)",
         list(orders),
     )
     return {
@@ -133,10 +140,20 @@ def _to_mutable_columns(orders: Collection[Order]) -> list[list[Any]]:
 
 async def insert_summaries(uow: UnitOfWork, table: str, orders: dict[UUID, tuple[OrderCreated, Order]]) -> None:
     created = [made for made, _ in orders.values()]
-    column_types = ("uuid", "uuid", "bigint", "text", "json", "json", "timestamptz", *(kind for _, kind in MUTABLE_COLUMNS))
+    column_types = (
+        "uuid",
+        "uuid",
+        "bigint",
+        "text",
+        "json",
+        "json",
+        "timestamptz",
+        *(kind for _, kind in MUTABLE_COLUMNS),
+    )
     columns = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(column_types, 1))
     await uow.execute(
-        f"INSERT INTO {table} (id, user_id, total, currency, lines, shipping_address, placed_at, {', '.join(name for name, _ in MUTABLE_COLUMNS)}) SELECT * FROM unnest({columns})",
+        f"INSERT INTO {table} (id, user_id, total, currency, lines, shipping_address, placed_at, "
+        f"{', '.join(name for name, _ in MUTABLE_COLUMNS)}) SELECT * FROM unnest({columns})",
         list(orders),
         [made.user_id for made in created],
         [made.total.amount for made in created],
@@ -152,7 +169,8 @@ async def update_summaries(uow: UnitOfWork, table: str, orders: dict[UUID, Order
     columns = ", ".join(f"${number}::{kind}[]" for number, (_, kind) in enumerate(MUTABLE_COLUMNS, 2))
     names = [name for name, _ in MUTABLE_COLUMNS]
     await uow.execute(
-        f"UPDATE {table} AS t SET {', '.join(f'{name} = n.{name}' for name in names)} FROM unnest($1::uuid[], {columns}) AS n(id, {', '.join(names)}) WHERE t.id = n.id",
+        f"UPDATE {table} AS t SET {', '.join(f'{name} = n.{name}' for name in names)} FROM unnest($1::uuid[], "
+        f"{columns}) AS n(id, {', '.join(names)}) WHERE t.id = n.id",
         list(orders),
         *_to_mutable_columns(orders.values()),
     )
@@ -164,15 +182,21 @@ async def begin_rebuild(read: Database, table: str) -> None:
         await uow.execute(f"DROP TABLE IF EXISTS {table}")
         await uow.execute(f"CREATE TABLE {table} (LIKE order_summary INCLUDING ALL)")
         await uow.execute(
-            "INSERT INTO checkpoint VALUES ($1, 0, 0) ON CONFLICT (projection) DO UPDATE SET transaction = 0, position = 0", table
+            "INSERT INTO checkpoint VALUES ($1, 0, 0) ON CONFLICT (projection) DO UPDATE SET transaction = 0, "
+            "position = 0",
+            table,
         )
 
 
 async def swap_tables(read: Database, table: str) -> tuple[int, bool] | None:
-    """Make a rebuilt table the live one if both have read exactly as far: its rows, and whether the live one was equal. None when they have not."""
+    """Make a rebuilt table the live one if both have read exactly as far: its rows, and whether the live one was equal.
+    None when they have not.
+    """
     async with read.unit_of_work() as uow:
         checkpoints = await uow.fetch(
-            "SELECT transaction, position FROM checkpoint WHERE projection IN ('order_summary', $1) ORDER BY projection FOR UPDATE", table
+            "SELECT transaction, position FROM checkpoint WHERE projection IN ('order_summary', $1) ORDER BY "
+            "projection FOR UPDATE",
+            table,
         )
         if len(checkpoints) != 2 or tuple(checkpoints[0]) != tuple(checkpoints[1]):
             return None
@@ -187,6 +211,8 @@ async def swap_tables(read: Database, table: str) -> tuple[int, bool] | None:
 
 async def compute_digest(read: Database | UnitOfWork, table: str) -> tuple[int, str]:
     """Number of rows, and a hash over all of them: equal for tables that are equal to the byte."""
-    row = await read.fetchrow(f"SELECT count(*), coalesce(md5(string_agg(md5(t::text), '' ORDER BY id)), '') FROM {table} AS t")
+    row = await read.fetchrow(
+        f"SELECT count(*), coalesce(md5(string_agg(md5(t::text), '' ORDER BY id)), '') FROM {table} AS t"
+    )
     assert row is not None
     return row[0], row[1]

@@ -9,10 +9,28 @@ from fastapi.responses import Response
 
 from caravan.auth import Customer, Staff
 from caravan.errors import NotFound
-from caravan.http import SLOW_READ, CursorParameter, Limit, Page, decode_cursor, document_headers, make_json_response, make_page_response
+from caravan.http import (
+    SLOW_READ,
+    CursorParameter,
+    Limit,
+    Page,
+    decode_cursor,
+    document_headers,
+    make_json_response,
+    make_page_response,
+)
 from caravan.money import Money
 from services.payments.model import build_charge_key, build_refund_key, format_invoice_number
-from services.payments.schemas import Attempt, Capture, Ledger, LedgerEntry, PaymentDocument, PaymentItem, RefundItem, Status
+from services.payments.schemas import (
+    Attempt,
+    Capture,
+    Ledger,
+    LedgerEntry,
+    PaymentDocument,
+    PaymentItem,
+    RefundItem,
+    Status,
+)
 from services.payments.store import charges, refunds
 from services.payments.use_cases import PaymentsContext, invoice
 
@@ -28,10 +46,14 @@ def _get_context(request: Request) -> PaymentsContext:
 async def list_payments(
     request: Request, caller: Staff, status: Status | None = None, limit: Limit = 20, cursor: CursorParameter = None
 ) -> Response:
-    """All payments, those of the newest orders first; `status=retrying` shows what waits for another attempt, and when it is due."""
+    """All payments, those of the newest orders first; `status=retrying` shows what waits for another attempt, and when
+    it is due.
+    """
     before = decode_cursor(cursor, UUID)
     rows = await charges.list_payments(_get_context(request).database, status, before[0] if before else None, limit + 1)
-    return make_page_response(rows, limit, lambda row: PaymentItem(**_to_item_fields(row)), lambda row: (row["order_id"],))
+    return make_page_response(
+        rows, limit, lambda row: PaymentItem(**_to_item_fields(row)), lambda row: (row["order_id"],)
+    )
 
 
 @router.get("/v1/payments/{order_id}", response_model=PaymentDocument)
@@ -47,7 +69,9 @@ async def get_payment(request: Request, order_id: UUID, caller: Customer) -> Res
             **_to_item_fields(row),
             attempts=[_to_attempt(order_id, attempt) for attempt in attempts],
             captures=[_to_capture(row, attempt) for attempt in attempts if attempt["state"] == "captured"],
-            refunds=[_to_refund_item(row, refund)] if refund and (refund["amount"] or refund["state"] != "done") else [],
+            refunds=[_to_refund_item(row, refund)]
+            if refund and (refund["amount"] or refund["state"] != "done")
+            else [],
         )
     )
 
@@ -60,7 +84,10 @@ async def get_provider_ledger(request: Request, order_id: UUID, caller: Staff) -
         raise NotFound(f"no payment for order {order_id}")
     entries = await context.resources.provider.list_entries(str(order_id))
     items = [
-        LedgerEntry(key=e.key, kind=e.kind, outcome=e.outcome, amount=e.amount, reason=e.reason, charge=e.charge, at=e.at) for e in entries
+        LedgerEntry(
+            key=e.key, kind=e.kind, outcome=e.outcome, amount=e.amount, reason=e.reason, charge=e.charge, at=e.at
+        )
+        for e in entries
     ]
     return make_json_response(Ledger(items=items))
 

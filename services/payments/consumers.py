@@ -5,7 +5,14 @@ from caravan.inbox import Consumers
 from caravan.messages import Delivery
 from services.inventory.messages import INVENTORY_REJECTED, InventoryRejected
 from services.orders.messages import ORDERS, OrderCancelled
-from services.payments.messages import CAPTURE_PAYMENT, EXPECT_PAYMENT, REFUND_PAYMENT, CapturePayment, ExpectPayment, RefundPayment
+from services.payments.messages import (
+    CAPTURE_PAYMENT,
+    EXPECT_PAYMENT,
+    REFUND_PAYMENT,
+    CapturePayment,
+    ExpectPayment,
+    RefundPayment,
+)
 from services.payments.model import CANCELLED_REASON, OUT_OF_STOCK_REASON
 from services.payments.use_cases import PaymentsContext, charge, refund
 
@@ -18,14 +25,20 @@ async def expect_payment(context: PaymentsContext, uow: UnitOfWork, deliveries: 
 
 
 @consume(ORDERS.bind("payments", "order.cancelled"))
-async def handle_order_cancelled(context: PaymentsContext, uow: UnitOfWork, deliveries: list[Delivery[OrderCancelled]]) -> None:
+async def handle_order_cancelled(
+    context: PaymentsContext, uow: UnitOfWork, deliveries: list[Delivery[OrderCancelled]]
+) -> None:
     await charge.void_payments(
-        context, uow, {d.message.order_id: CANCELLED_REASON for d in deliveries if isinstance(d.message, OrderCancelled)}
+        context,
+        uow,
+        {d.message.order_id: CANCELLED_REASON for d in deliveries if isinstance(d.message, OrderCancelled)},
     )
 
 
 @consume(INVENTORY_REJECTED)
-async def handle_inventory_rejected(context: PaymentsContext, uow: UnitOfWork, deliveries: list[Delivery[InventoryRejected]]) -> None:
+async def handle_inventory_rejected(
+    context: PaymentsContext, uow: UnitOfWork, deliveries: list[Delivery[InventoryRejected]]
+) -> None:
     await charge.void_payments(context, uow, {d.message.order_id: OUT_OF_STOCK_REASON for d in deliveries})
 
 

@@ -1,6 +1,8 @@
-"""The PDF of an invoice; the same order always gives the same bytes until it is refunded. Typst sets it by `invoice.typ`.
+"""The PDF of an invoice; the same order always gives the same bytes until it is refunded. Typst sets it by
+`invoice.typ`.
 
-Open Sans draws Latin, Greek and Cyrillic; the other fonts what it lacks. Signs that none of them has are written in Latin letters.
+Open Sans draws Latin, Greek and Cyrillic; the other fonts what it lacks. Signs that none of them has are written in
+Latin letters.
 """
 
 import asyncio
@@ -51,12 +53,18 @@ def render_invoice(invoice_data: Mapping[str, Any]) -> bytes:
                 _format_money(-invoice_data["refunded"], currency),
             ]
         )
-        total_rows.append(["Balance", "", "", _format_money(invoice_data["amount"] - invoice_data["refunded"], currency)])
+        total_rows.append(
+            ["Balance", "", "", _format_money(invoice_data["amount"] - invoice_data["refunded"], currency)]
+        )
         note = f"Refunded on {invoice_data['refunded_at']:%Y-%m-%d}: {_to_drawable(invoice_data['refund_reason'])}"
     rows = [_to_table_row(position, currency) for position in build_invoice_rows(lines, invoice_data["amount"])]
     address = [
         _to_drawable(text)
-        for text in (invoice_data["customer_name"], *re.split(r"[\r\n]+", invoice_data["billing_address"]), invoice_data["email"])
+        for text in (
+            invoice_data["customer_name"],
+            *re.split(r"[\r\n]+", invoice_data["billing_address"]),
+            invoice_data["email"],
+        )
     ]
     template_data = {
         "title": f"Invoice {format_invoice_number(invoice_data['number'])}",
@@ -83,7 +91,12 @@ def render_invoice(invoice_data: Mapping[str, Any]) -> bytes:
 
 def _to_table_row(invoice_row: InvoiceRow, currency: str) -> list[str]:
     name = _to_drawable(invoice_row.name) + (f" ({_to_drawable(invoice_row.sku)})" if invoice_row.sku else "")
-    return [name, str(invoice_row.quantity), _format_money(invoice_row.unit_price, currency), _format_money(invoice_row.amount, currency)]
+    return [
+        name,
+        str(invoice_row.quantity),
+        _format_money(invoice_row.unit_price, currency),
+        _format_money(invoice_row.amount, currency),
+    ]
 
 
 def _format_money(amount: int, currency: str) -> str:
@@ -91,7 +104,9 @@ def _format_money(amount: int, currency: str) -> str:
 
 
 def _to_drawable(text: str) -> str:
-    return "".join(sign if _has_glyph(sign) else anyascii(sign) for sign in INVISIBLE.sub(" ", text[:MAX_TEXT]))[:MAX_TEXT]
+    return "".join(sign if _has_glyph(sign) else anyascii(sign) for sign in INVISIBLE.sub(" ", text[:MAX_TEXT]))[
+        :MAX_TEXT
+    ]
 
 
 def _has_glyph(sign: str) -> bool:
@@ -121,7 +136,8 @@ def _load_fonts() -> typst.Fonts:
 
 
 class InvoiceRenderer:
-    """What is being drawn: each document once, whoever asks for it meanwhile, and to its end, also when nobody waits for it any more. A long one takes longer
+    """What is being drawn: each document once, whoever asks for it meanwhile, and to its end, also when nobody waits
+    for it any more. A long one takes longer
     than a reader may wait: it is there for the next who asks, instead of being begun anew by each."""
 
     def __init__(self, *, concurrency: int, max_waiting: int) -> None:

@@ -1,4 +1,6 @@
-"""Background work of payments: what is due is a row in the database, so that no restart, and no loss of Redis, loses an attempt or doubles one."""
+"""Background work of payments: what is due is a row in the database, so that no restart, and no loss of Redis, loses an
+attempt or doubles one.
+"""
 
 from caravan.jobs import Job, Jobs
 from caravan.service import PeriodicTask

@@ -16,7 +16,9 @@ class InvoiceLine(BaseModel):
 
 
 class ExpectPayment(Command):
-    """What an order will be charged with, sent when it is placed. The payment's token travels in this command alone, and is kept until the payment has ended."""
+    """What an order will be charged with, sent when it is placed. The payment's token travels in this command alone,
+    and is kept until the payment has ended.
+    """
 
     order_id: UUID
     user_id: UUID
@@ -30,7 +32,8 @@ class ExpectPayment(Command):
 
 
 class CapturePayment(Command):
-    """Charge an order once, with what ExpectPayment says, whichever comes first. Answered by PaymentCompleted or PaymentFailed, also when the order id
+    """Charge an order once, with what ExpectPayment says, whichever comes first. Answered by PaymentCompleted or
+    PaymentFailed, also when the order id
     comes again."""
 
     version = 2
@@ -39,7 +42,9 @@ class CapturePayment(Command):
 
 
 class RefundPayment(Command):
-    """Give back all that was captured for an order; answered by PaymentRefunded, also when nothing had been captured (amount 0)."""
+    """Give back all that was captured for an order; answered by PaymentRefunded, also when nothing had been captured
+    (amount 0).
+    """
 
     order_id: UUID
     reason: str
@@ -67,13 +72,29 @@ class PaymentRefunded(Event):
 
 
 EXPECT_PAYMENT = Queue(
-    "payments.expect", owner="payments", commands=(ExpectPayment,), key="order id", purpose="Know what an order will be charged with."
+    "payments.expect",
+    owner="payments",
+    commands=(ExpectPayment,),
+    key="order id",
+    purpose="Know what an order will be charged with.",
 )
-CAPTURE_PAYMENT = Queue("payments.capture", owner="payments", commands=(CapturePayment,), key="order id", purpose="Charge an order.")
+CAPTURE_PAYMENT = Queue(
+    "payments.capture", owner="payments", commands=(CapturePayment,), key="order id", purpose="Charge an order."
+)
 REFUND_PAYMENT = Queue(
-    "payments.refund", owner="payments", commands=(RefundPayment,), key="order id", purpose="Give back what was captured."
+    "payments.refund",
+    owner="payments",
+    commands=(RefundPayment,),
+    key="order id",
+    purpose="Give back what was captured.",
 )
-PAYMENT_COMPLETED = Topic("payment-completed", owner="payments", events=(PaymentCompleted,), key="order id", purpose="Money was captured.")
-PAYMENT_FAILED = Topic("payment-failed", owner="payments", events=(PaymentFailed,), key="order id", purpose="An order can't be paid.")
-PAYMENT_REFUNDED = Topic("payment-refunded", owner="payments", events=(PaymentRefunded,), key="order id", purpose="Money was given back.")
+PAYMENT_COMPLETED = Topic(
+    "payment-completed", owner="payments", events=(PaymentCompleted,), key="order id", purpose="Money was captured."
+)
+PAYMENT_FAILED = Topic(
+    "payment-failed", owner="payments", events=(PaymentFailed,), key="order id", purpose="An order can't be paid."
+)
+PAYMENT_REFUNDED = Topic(
+    "payment-refunded", owner="payments", events=(PaymentRefunded,), key="order id", purpose="Money was given back."
+)
 CHANNELS = (EXPECT_PAYMENT, CAPTURE_PAYMENT, REFUND_PAYMENT, PAYMENT_COMPLETED, PAYMENT_FAILED, PAYMENT_REFUNDED)

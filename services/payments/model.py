@@ -12,7 +12,8 @@
 
 The first attempt is due (`retrying`, with attempt 0) for an order whose command to charge came before what it is
 charged with, or while the payment was held.
-The attempt rises only after a definite failure: after a call without an answer the provider is asked again with the same key.
+The attempt rises only after a definite failure: after a call without an answer the provider is asked again with the
+same key.
 """
 
 from collections.abc import Iterable, Sequence
@@ -59,7 +60,9 @@ class CaptureResult:
 
 @dataclass(frozen=True, slots=True)
 class RetrySchedule:
-    """`delays` before attempt 2, 3, ...; `ask_again` before the second call of one attempt, doubled for each further one."""
+    """`delays` before attempt 2, 3, ...; `ask_again` before the second call of one attempt, doubled for each further
+    one.
+    """
 
     delays: Sequence[float]
     requery_delay: float
@@ -111,7 +114,9 @@ class Payment:
         return True
 
     def request_refund(self) -> None:
-        """Give back what was captured; what was not captured yet must never be, unless a call is under way: its outcome comes first."""
+        """Give back what was captured; what was not captured yet must never be, unless a call is under way: its outcome
+        comes first.
+        """
         self.refund_asked = True
         if self.status == "completed":
             self._set_status("refunding")
@@ -143,7 +148,9 @@ class Refund:
 
 
 def restore_command(record: Payment | Refund, now: datetime) -> Delivery[Any] | None:
-    """The command behind it, as far as it was kept: what is published names it and stays in its trace, also hours later."""
+    """The command behind it, as far as it was kept: what is published names it and stays in its trace, also hours
+    later.
+    """
     if record.cause is None:
         return None
     return Delivery(None, record.cause, str(record.order_id), now, record.traceparent, record.actor)

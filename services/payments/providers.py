@@ -1,6 +1,7 @@
 """The payment provider: a third party behind a Protocol, and the built-in simulation of one.
 
-The simulation behaves as an outside system does: it has its own books (`provider_ledger`), writes them in its own statements, answers a key that it knows
+The simulation behaves as an outside system does: it has its own books (`provider_ledger`), writes them in its own
+statements, answers a key that it knows
 with what it stored, and may fail to answer. A real one takes its place in `open_parts`.
 """
 
@@ -54,7 +55,9 @@ class NoProviderResponse(Exception):
 
 
 class PaymentProvider(Protocol):
-    """Every call repeats: a key that is known is answered with what was stored for it. Any exception means that nothing is known."""
+    """Every call repeats: a key that is known is answered with what was stored for it. Any exception means that nothing
+    is known.
+    """
 
     async def capture(self, key: str, reference: str, amount: Money, token: str) -> CaptureSuccess | CaptureDecline:
         """Charge. `reference` is our name for the order."""
@@ -97,8 +100,10 @@ _SELECT_ENTRY = "SELECT key, kind, outcome, amount, currency, reason, charge, at
 
 
 class SimulatedProvider:
-    """Its tokens: `tok_ok`, `tok_declined` (for good), `tok_flaky` (fails twice per order, then succeeds), `tok_timeout_charged` (charges, but the first call
-    with a key gets no answer). Any other token is declined for good. Captures that come within two milliseconds share one statement."""
+    """Its tokens: `tok_ok`, `tok_declined` (for good), `tok_flaky` (fails twice per order, then succeeds),
+    `tok_timeout_charged` (charges, but the first call
+    with a key gets no answer). Any other token is declined for good. Captures that come within two milliseconds share
+    one statement."""
 
     def __init__(self, database: Database, latency: float = 0.0) -> None:
         self._database = database
@@ -134,7 +139,8 @@ class SimulatedProvider:
 
     async def list_entries(self, reference: str) -> list[ProviderLedgerEntry]:
         return [
-            _to_ledger_entry(row) for row in await self._database.fetch(f"{_SELECT_ENTRY} WHERE reference = $1 ORDER BY at, key", reference)
+            _to_ledger_entry(row)
+            for row in await self._database.fetch(f"{_SELECT_ENTRY} WHERE reference = $1 ORDER BY at, key", reference)
         ]
 
     async def _enqueue_capture(self, call: _CaptureCall) -> asyncpg.Record:
@@ -167,7 +173,12 @@ class SimulatedProvider:
 
     async def _insert_captures(self, calls: list[_CaptureCall]) -> dict[str, asyncpg.Record]:
         outcomes = [_OUTCOME_BY_TOKEN.get(token, ("declined", "invalid_token")) for _, _, token, _, _ in calls]
-        columns = list(zip(*((*row, *verdict, f"ch_{new_id().hex}") for row, verdict in zip(calls, outcomes, strict=True)), strict=True))
+        columns = list(
+            zip(
+                *((*row, *verdict, f"ch_{new_id().hex}") for row, verdict in zip(calls, outcomes, strict=True)),
+                strict=True,
+            )
+        )
         rows = await self._database.fetch(_INSERT_CAPTURES, *(list(column) for column in columns))
         return {row["key"]: row for row in rows}
 
@@ -175,7 +186,13 @@ class SimulatedProvider:
 def _to_ledger_entry(row: asyncpg.Record) -> ProviderLedgerEntry:
     kind = cast(Literal["capture", "refund"], row["kind"])
     return ProviderLedgerEntry(
-        row["key"], kind, row["outcome"], Money(amount=row["amount"], currency=row["currency"]), row["reason"], row["charge"], row["at"]
+        row["key"],
+        kind,
+        row["outcome"],
+        Money(amount=row["amount"], currency=row["currency"]),
+        row["reason"],
+        row["charge"],
+        row["at"],
     )
 
 
@@ -191,6 +208,8 @@ class PaymentsResources:
 async def open_resources(context: ServiceContext[Settings, Any]) -> AsyncIterator[PaymentsResources]:
     invoice_renderer = InvoiceRenderer(concurrency=2, max_waiting=50)
     try:
-        yield PaymentsResources(SimulatedProvider(context.database, context.settings.provider_latency_seconds), invoice_renderer)
+        yield PaymentsResources(
+            SimulatedProvider(context.database, context.settings.provider_latency_seconds), invoice_renderer
+        )
     finally:
         await invoice_renderer.close()

@@ -12,11 +12,25 @@ from services.inventory.messages import (
     InventoryReserved,
 )
 from services.orders.messages import ORDER_CREATED, OrderCreated
-from services.payments.messages import PAYMENT_COMPLETED, PAYMENT_FAILED, PAYMENT_REFUNDED, PaymentCompleted, PaymentFailed, PaymentRefunded
+from services.payments.messages import (
+    PAYMENT_COMPLETED,
+    PAYMENT_FAILED,
+    PAYMENT_REFUNDED,
+    PaymentCompleted,
+    PaymentFailed,
+    PaymentRefunded,
+)
 from services.processing import use_cases
 from services.processing.messages import CANCEL_ORDER, CancelOrder
 from services.processing.model import Saga
-from services.shipping.messages import ORDER_DELIVERED, ORDER_SHIPPED, SHIPMENT_CANCELLED, OrderDelivered, OrderShipped, ShipmentCancelled
+from services.shipping.messages import (
+    ORDER_DELIVERED,
+    ORDER_SHIPPED,
+    SHIPMENT_CANCELLED,
+    OrderDelivered,
+    OrderShipped,
+    ShipmentCancelled,
+)
 
 consume = Consumers("processing")
 
@@ -30,14 +44,18 @@ async def handle_order_created(context: Context, uow: UnitOfWork, deliveries: li
 
 
 @consume(INVENTORY_RESERVED)
-async def handle_inventory_reserved(context: Context, uow: UnitOfWork, deliveries: list[Delivery[InventoryReserved]]) -> None:
+async def handle_inventory_reserved(
+    context: Context, uow: UnitOfWork, deliveries: list[Delivery[InventoryReserved]]
+) -> None:
     await use_cases.advance_sagas(
         context, uow, [(d.message.order_id, d, lambda saga: saga.apply_report("stock", "held")) for d in deliveries]
     )
 
 
 @consume(INVENTORY_REJECTED)
-async def handle_inventory_rejected(context: Context, uow: UnitOfWork, deliveries: list[Delivery[InventoryRejected]]) -> None:
+async def handle_inventory_rejected(
+    context: Context, uow: UnitOfWork, deliveries: list[Delivery[InventoryRejected]]
+) -> None:
     def make_update(delivery: Delivery[InventoryRejected]) -> SagaUpdate:
         skus = ", ".join(shortage.sku for shortage in delivery.message.shortages[:5])
 
@@ -51,15 +69,21 @@ async def handle_inventory_rejected(context: Context, uow: UnitOfWork, deliverie
 
 
 @consume(INVENTORY_RELEASED)
-async def handle_inventory_released(context: Context, uow: UnitOfWork, deliveries: list[Delivery[InventoryReleased]]) -> None:
+async def handle_inventory_released(
+    context: Context, uow: UnitOfWork, deliveries: list[Delivery[InventoryReleased]]
+) -> None:
     def make_update(reason: str) -> SagaUpdate:
         return lambda saga: saga.apply_stock_release(reason)
 
-    await use_cases.advance_sagas(context, uow, [(d.message.order_id, d, make_update(d.message.reason)) for d in deliveries])
+    await use_cases.advance_sagas(
+        context, uow, [(d.message.order_id, d, make_update(d.message.reason)) for d in deliveries]
+    )
 
 
 @consume(PAYMENT_COMPLETED)
-async def handle_payment_completed(context: Context, uow: UnitOfWork, deliveries: list[Delivery[PaymentCompleted]]) -> None:
+async def handle_payment_completed(
+    context: Context, uow: UnitOfWork, deliveries: list[Delivery[PaymentCompleted]]
+) -> None:
     def make_update(amount: int) -> SagaUpdate:
         def update_saga(saga: Saga) -> None:
             if saga.apply_report("money", "captured"):
@@ -67,7 +91,9 @@ async def handle_payment_completed(context: Context, uow: UnitOfWork, deliveries
 
         return update_saga
 
-    await use_cases.advance_sagas(context, uow, [(d.message.order_id, d, make_update(d.message.amount.amount)) for d in deliveries])
+    await use_cases.advance_sagas(
+        context, uow, [(d.message.order_id, d, make_update(d.message.amount.amount)) for d in deliveries]
+    )
 
 
 @consume(PAYMENT_FAILED)
@@ -79,11 +105,15 @@ async def handle_payment_failed(context: Context, uow: UnitOfWork, deliveries: l
 
         return update_saga
 
-    await use_cases.advance_sagas(context, uow, [(d.message.order_id, d, make_update(d.message.reason)) for d in deliveries])
+    await use_cases.advance_sagas(
+        context, uow, [(d.message.order_id, d, make_update(d.message.reason)) for d in deliveries]
+    )
 
 
 @consume(PAYMENT_REFUNDED)
-async def handle_payment_refunded(context: Context, uow: UnitOfWork, deliveries: list[Delivery[PaymentRefunded]]) -> None:
+async def handle_payment_refunded(
+    context: Context, uow: UnitOfWork, deliveries: list[Delivery[PaymentRefunded]]
+) -> None:
     def make_update(amount: int) -> SagaUpdate:
         def update_saga(saga: Saga) -> None:
             if saga.apply_report("money", "refunded"):
@@ -92,7 +122,9 @@ async def handle_payment_refunded(context: Context, uow: UnitOfWork, deliveries:
 
         return update_saga
 
-    await use_cases.advance_sagas(context, uow, [(d.message.order_id, d, make_update(d.message.amount.amount)) for d in deliveries])
+    await use_cases.advance_sagas(
+        context, uow, [(d.message.order_id, d, make_update(d.message.amount.amount)) for d in deliveries]
+    )
 
 
 @consume(ORDER_SHIPPED)
@@ -105,12 +137,16 @@ async def handle_order_shipped(context: Context, uow: UnitOfWork, deliveries: li
 @consume(ORDER_DELIVERED)
 async def handle_order_delivered(context: Context, uow: UnitOfWork, deliveries: list[Delivery[OrderDelivered]]) -> None:
     await use_cases.advance_sagas(
-        context, uow, [(d.message.order_id, d, lambda saga: saga.apply_report("parcel", "delivered")) for d in deliveries]
+        context,
+        uow,
+        [(d.message.order_id, d, lambda saga: saga.apply_report("parcel", "delivered")) for d in deliveries],
     )
 
 
 @consume(SHIPMENT_CANCELLED)
-async def handle_shipment_cancelled(context: Context, uow: UnitOfWork, deliveries: list[Delivery[ShipmentCancelled]]) -> None:
+async def handle_shipment_cancelled(
+    context: Context, uow: UnitOfWork, deliveries: list[Delivery[ShipmentCancelled]]
+) -> None:
     await use_cases.advance_sagas(
         context, uow, [(d.message.order_id, d, lambda saga: saga.apply_report("parcel", "stopped")) for d in deliveries]
     )
@@ -121,4 +157,6 @@ async def cancel_order(context: Context, uow: UnitOfWork, deliveries: list[Deliv
     def make_update(reason: str) -> SagaUpdate:
         return lambda saga: saga.request_cancellation(reason)
 
-    await use_cases.advance_sagas(context, uow, [(d.message.order_id, d, make_update(d.message.reason)) for d in deliveries])
+    await use_cases.advance_sagas(
+        context, uow, [(d.message.order_id, d, make_update(d.message.reason)) for d in deliveries]
+    )

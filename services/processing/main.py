@@ -13,5 +13,8 @@ service = Service(
     consumers=consume,
     channels=messages.CHANNELS,
     settings=Settings,
-    periodic_tasks=(PeriodicTask("remind", 2.0, use_cases.resend_overdue), PeriodicTask("measure", 10.0, jobs.measure_open_sagas)),
+    periodic_tasks=(
+        PeriodicTask("remind", 2.0, use_cases.resend_overdue),
+        PeriodicTask("measure", 10.0, jobs.measure_open_sagas),
+    ),
 )

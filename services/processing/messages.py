@@ -28,7 +28,9 @@ class OrderProcessed(Event):
 
 
 class OrderUndone(Event):
-    """A cancellation has run its course: stock is back, money too. `refunded` is None when nothing had been captured."""
+    """A cancellation has run its course: stock is back, money too. `refunded` is None when nothing had been
+    captured.
+    """
 
     order_id: UUID
     reason: str
@@ -50,9 +52,17 @@ CANCEL_ORDER = Queue(
     purpose="Undo an order that has not been shipped.",
 )
 ORDER_PROCESSED = Topic(
-    "order-processed", owner="processing", events=(OrderProcessed,), key="order id", purpose="The outcome of an order, once."
+    "order-processed",
+    owner="processing",
+    events=(OrderProcessed,),
+    key="order id",
+    purpose="The outcome of an order, once.",
 )
 ORDER_UNDONE = Topic(
-    "order-undone", owner="processing", events=(OrderUndone, CancellationRefused), key="order id", purpose="How a cancellation ended."
+    "order-undone",
+    owner="processing",
+    events=(OrderUndone, CancellationRefused),
+    key="order id",
+    purpose="How a cancellation ended.",
 )
 CHANNELS = (CANCEL_ORDER, ORDER_PROCESSED, ORDER_UNDONE)

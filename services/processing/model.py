@@ -1,15 +1,21 @@
 """The saga of one order: what is known of its stock, money and parcel, and what to do next.
 
-Level-based: a fact only moves its own part forward, in whatever order facts come and however often; `next_steps` looks at all parts and says what to send.
-Sending is recorded, so a step is taken once; after a deadline it is sent again, which every receiver answers the same way.
+Level-based: a fact only moves its own part forward, in whatever order facts come and however often; `next_steps` looks
+at all parts and says what to send.
+Sending is recorded, so a step is taken once; after a deadline it is sent again, which every receiver answers the same
+way.
 
     part     goes through
-    stock    none → asked → held → releasing → released      or asked → rejected; held → released when the reservation expired
-    money    none → asked → captured → refunding → refunded  or asked → failed; asked → refunding when it is cancelled meanwhile
+    stock    none → asked → held → releasing → released      or asked → rejected; held → released when the reservation
+    expired
+    money    none → asked → captured → refunding → refunded  or asked → failed; asked → refunding when it is cancelled
+    meanwhile
     parcel   none → asked → sent → delivered                 or asked → stopping → stopped (or sent, when it had left)
 
-An order has one end, and this is where it is decided. A cancellation that comes while nothing has been decided is the end, whatever the answers still under
-way say; one that comes after a refusal was published (`rejected`, `payment_failed`), or after the parcel has left, is refused.
+An order has one end, and this is where it is decided. A cancellation that comes while nothing has been decided is the
+end, whatever the answers still under
+way say; one that comes after a refusal was published (`rejected`, `payment_failed`), or after the parcel has left, is
+refused.
 """
 
 from dataclasses import dataclass, field
@@ -35,8 +41,16 @@ Step = Literal[
 ]
 
 ALLOWED_TRANSITIONS: dict[str, dict[str, tuple[str, ...]]] = {
-    "stock": {"held": ("none", "asked"), "rejected": ("none", "asked"), "released": ("none", "asked", "held", "releasing")},
-    "money": {"captured": ("none", "asked"), "failed": ("none", "asked"), "refunded": ("none", "asked", "captured", "refunding")},
+    "stock": {
+        "held": ("none", "asked"),
+        "rejected": ("none", "asked"),
+        "released": ("none", "asked", "held", "releasing"),
+    },
+    "money": {
+        "captured": ("none", "asked"),
+        "failed": ("none", "asked"),
+        "refunded": ("none", "asked", "captured", "refunding"),
+    },
     "parcel": {
         "sent": ("none", "asked", "stopping"),
         "delivered": ("none", "asked", "stopping", "sent"),
@@ -72,7 +86,9 @@ class Saga:
         return True
 
     def apply_stock_release(self, reason: str) -> None:
-        """Without our asking it has expired: what has not left yet is undone. The news may even overtake that of the reservation."""
+        """Without our asking it has expired: what has not left yet is undone. The news may even overtake that of the
+        reservation.
+        """
         is_unrequested = self.stock != "releasing" and self.money != "failed" and self.parcel in ("none", "asked")
         if self.apply_report("stock", "released") and is_unrequested:
             self.request_cancellation(f"reservation {reason}")
@@ -152,7 +168,10 @@ class Saga:
             self.steps.append("cancel_shipment")
         if self.parcel == "stopping" or self.stock == "asked":
             return  # the outcome of these is not known yet: compensate only what is
-        if self.money in ("asked", "captured"):  # what is not charged yet must not be any more: payments knows which it is
+        if self.money in (
+            "asked",
+            "captured",
+        ):  # what is not charged yet must not be any more: payments knows which it is
             self.money = "refunding"
             self.steps.append("refund_payment")
         if self.stock == "held":

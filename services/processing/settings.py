@@ -13,5 +13,8 @@ class Settings(BaseSettings):
     give_up_seconds: float = Field(
         600.0,
         gt=0,
-        description="After this long without stock an order is cancelled. Money is never given up on: its outcome is asked for until it is known.",
+        description=(
+            "After this long without stock an order is cancelled. Money is never given up on: its outcome is asked "
+            "for until it is known."
+        ),
     )

@@ -14,7 +14,14 @@ from services.inventory.messages import RELEASE_STOCK, RESERVE_STOCK, ReleaseSto
 from services.orders.messages import OrderCreated
 from services.payments.messages import CAPTURE_PAYMENT, REFUND_PAYMENT, CapturePayment, RefundPayment
 from services.processing import store
-from services.processing.messages import ORDER_PROCESSED, ORDER_UNDONE, CancellationRefused, OrderProcessed, OrderUndone, Outcome
+from services.processing.messages import (
+    ORDER_PROCESSED,
+    ORDER_UNDONE,
+    CancellationRefused,
+    OrderProcessed,
+    OrderUndone,
+    Outcome,
+)
 from services.processing.model import Saga, Step
 from services.processing.settings import Settings
 from services.processing.store import SagaRow
@@ -43,7 +50,9 @@ async def start_sagas(context: ProcessingContext, uow: UnitOfWork, deliveries: l
 
 
 async def advance_sagas(context: ProcessingContext, uow: UnitOfWork, reports: Iterable[SagaReport]) -> None:
-    """Take in what is new of some orders. An unknown order gets a row, too: the news may have overtaken OrderCreated."""
+    """Take in what is new of some orders. An unknown order gets a row, too: the news may have overtaken
+    OrderCreated.
+    """
     reports = list(reports)
     rows = await store.lock_sagas(uow, {order_id for order_id, _, _ in reports})
     for order_id, delivery, update_saga in reports:
@@ -82,7 +91,9 @@ async def _send_next_steps(
         for step in row.saga.take_next_steps():
             _send_step(uow, row, step, row.command if is_compensating else causes.get(order_id))
     if rows:
-        await store.save_sagas(uow, list(rows.values()), [_compute_deadline(context, row, now) for row in rows.values()])
+        await store.save_sagas(
+            uow, list(rows.values()), [_compute_deadline(context, row, now) for row in rows.values()]
+        )
     failpoint.hit("processing.advance.before_commit")
 
 
@@ -100,25 +111,47 @@ def _send_step(uow: UnitOfWork, row: SagaRow, step: Step, caused_by: Delivery[An
         case "reserve_stock":
             uow.emit(
                 RESERVE_STOCK,
-                ReserveStock(order_id=key, lines=[StockLine(sku=line.sku, quantity=line.quantity) for line in order.lines]),
+                ReserveStock(
+                    order_id=key, lines=[StockLine(sku=line.sku, quantity=line.quantity) for line in order.lines]
+                ),
                 key=key,
                 caused_by=caused_by,
             )
         case "release_stock":
-            uow.emit(RELEASE_STOCK, ReleaseStock(order_id=key, reason=saga.cancel_reason or "payment failed"), key=key, caused_by=caused_by)
+            uow.emit(
+                RELEASE_STOCK,
+                ReleaseStock(order_id=key, reason=saga.cancel_reason or "payment failed"),
+                key=key,
+                caused_by=caused_by,
+            )
         case "capture_payment":
             uow.emit(CAPTURE_PAYMENT, CapturePayment(order_id=key), key=key, caused_by=caused_by)
         case "refund_payment":
-            uow.emit(REFUND_PAYMENT, RefundPayment(order_id=key, reason=saga.cancel_reason or "cancelled"), key=key, caused_by=caused_by)
+            uow.emit(
+                REFUND_PAYMENT,
+                RefundPayment(order_id=key, reason=saga.cancel_reason or "cancelled"),
+                key=key,
+                caused_by=caused_by,
+            )
         case "ship_order":
             uow.emit(SHIP_ORDER, _build_ship_order(order), key=key, caused_by=caused_by)
         case "cancel_shipment":
             uow.emit(SHIP_ORDER, CancelShipment(order_id=key), key=key, caused_by=caused_by)
         case "publish_undone":
             refunded = Money(amount=saga.refunded, currency=order.total.currency) if saga.refunded else None
-            uow.emit(ORDER_UNDONE, OrderUndone(order_id=key, reason=saga.reason, refunded=refunded), key=key, caused_by=caused_by)
+            uow.emit(
+                ORDER_UNDONE,
+                OrderUndone(order_id=key, reason=saga.reason, refunded=refunded),
+                key=key,
+                caused_by=caused_by,
+            )
         case "refuse_cancellation":
-            uow.emit(ORDER_UNDONE, CancellationRefused(order_id=key, reason=saga.explain_refusal()), key=key, caused_by=caused_by)
+            uow.emit(
+                ORDER_UNDONE,
+                CancellationRefused(order_id=key, reason=saga.explain_refusal()),
+                key=key,
+                caused_by=caused_by,
+            )
         case "publish_completed":
             _publish_outcome(uow, saga, order, "completed", caused_by)
         case "publish_rejected":
@@ -129,10 +162,17 @@ def _send_step(uow: UnitOfWork, row: SagaRow, step: Step, caused_by: Delivery[An
             _publish_outcome(uow, saga, order, "cancelled", caused_by)
 
 
-def _publish_outcome(uow: UnitOfWork, saga: Saga, order: OrderCreated, outcome: Outcome, caused_by: Delivery[Any] | None) -> None:
+def _publish_outcome(
+    uow: UnitOfWork, saga: Saga, order: OrderCreated, outcome: Outcome, caused_by: Delivery[Any] | None
+) -> None:
     reason = saga.cancel_reason or saga.reason
     processed = OrderProcessed(
-        order_id=order.order_id, user_id=order.user_id, email=order.email, outcome=outcome, reason=reason, total=order.total
+        order_id=order.order_id,
+        user_id=order.user_id,
+        email=order.email,
+        outcome=outcome,
+        reason=reason,
+        total=order.total,
     )
     uow.emit(ORDER_PROCESSED, processed, key=order.order_id, caused_by=caused_by)
 

@@ -29,7 +29,9 @@ def _get_context(request: Request) -> RecommendationsContext:
 async def list_recommendations(request: Request, caller: Customer, limit: Limit = 10) -> Response:
     """For you: what goes with what you bought, what you buy again and again, and what sells; only what is in stock."""
     body, is_cached = await use_cases.get_recommendations(_get_context(request), caller.user_id, limit)
-    return make_json_response(body, headers={"X-Cache": "hit" if is_cached else "miss", "Cache-Control": "private, no-store"})
+    return make_json_response(
+        body, headers={"X-Cache": "hit" if is_cached else "miss", "Cache-Control": "private, no-store"}
+    )
 
 
 @router.get("/v1/products/{sku}/recommendations", response_model=Recommendations)

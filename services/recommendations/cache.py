@@ -1,6 +1,8 @@
-"""Users' lists in Redis. A list is good while the tokens it was made under are in force: the user's own, and that of the catalogue and its stock.
+"""Users' lists in Redis. A list is good while the tokens it was made under are in force: the user's own, and that of
+the catalogue and its stock.
 
-Redis is a help, never a condition: away, it is asked again after a second, lists are computed meanwhile, and what could not be invalidated is so before
+Redis is a help, never a condition: away, it is asked again after a second, lists are computed meanwhile, and what could
+not be invalidated is so before
 anything is read again.
 """
 
@@ -49,7 +51,9 @@ class RecommendationCache:
             await self.invalidate_all()
         if self._has_missed_invalidation:
             return MISS
-        values = await self._call_redis(lambda: self._redis.mget(_build_list_key(user_id, limit), CATALOG_KEY, _build_user_key(user_id)))
+        values = await self._call_redis(
+            lambda: self._redis.mget(_build_list_key(user_id, limit), CATALOG_KEY, _build_user_key(user_id))
+        )
         if values is None:
             return MISS
         entry, catalog_token, user_token = values
@@ -60,12 +64,16 @@ class RecommendationCache:
     async def write_list(self, user_id: UUID, limit: int, stamp: bytes | None, body: bytes) -> None:
         if stamp is not None:
             milliseconds = round(self._seconds * 1000 * random.uniform(1 - JITTER, 1 + JITTER))
-            await self._call_redis(lambda: self._redis.set(_build_list_key(user_id, limit), stamp + b"\n" + body, px=milliseconds))
+            await self._call_redis(
+                lambda: self._redis.set(_build_list_key(user_id, limit), stamp + b"\n" + body, px=milliseconds)
+            )
 
     async def invalidate_users(self, users: Collection[UUID]) -> None:
         """Give these users new tokens. A token outlives every list that was made without it."""
         keys = [_build_user_key(user_id) for user_id in users]
-        reply = await self._call_redis(lambda: self._redis.eval(RENEW_SCRIPT, len(keys), *keys, str(new_id()), str(self._seconds * 3)))
+        reply = await self._call_redis(
+            lambda: self._redis.eval(RENEW_SCRIPT, len(keys), *keys, str(new_id()), str(self._seconds * 3))
+        )
         self._has_missed_invalidation = self._has_missed_invalidation or reply is None
 
     async def invalidate_all(self) -> None:

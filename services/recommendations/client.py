@@ -25,4 +25,6 @@ class Recommendations(BaseModel):
     items: list[Recommendation]
 
 
-LIST_RECOMMENDATIONS = Operation("recommendations", "for_user", RecommendationsRequest, Recommendations, owner="user_id")
+LIST_RECOMMENDATIONS = Operation(
+    "recommendations", "for_user", RecommendationsRequest, Recommendations, owner="user_id"
+)

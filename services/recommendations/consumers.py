@@ -16,7 +16,9 @@ consume = Consumers("recommendations", linger=0.25)
 @consume(ORDER_CREATED)
 async def handle_order_created(context: Context, uow: UnitOfWork, deliveries: list[Delivery[OrderCreated]]) -> None:
     orders = [delivery.message for delivery in deliveries]
-    await history.record_orders(uow, [(order.order_id, order.user_id, _join_skus(order), order.placed_at) for order in orders])
+    await history.record_orders(
+        uow, [(order.order_id, order.user_id, _join_skus(order), order.placed_at) for order in orders]
+    )
     users = {order.user_id for order in orders}
     uow.run_after_commit(lambda: context.resources.invalidate_users(users))
 
@@ -43,12 +45,16 @@ async def handle_order_cancelled(context: Context, uow: UnitOfWork, deliveries: 
 
 @consume(PRODUCT_UPDATED)
 async def handle_product_updated(context: Context, uow: UnitOfWork, deliveries: list[Delivery[ProductUpdated]]) -> None:
-    products = [(p.sku, p.product_version, p.name, p.category, p.active) for p in (delivery.message for delivery in deliveries)]
+    products = [
+        (p.sku, p.product_version, p.name, p.category, p.active) for p in (delivery.message for delivery in deliveries)
+    ]
     if await history.update_products(uow, products):
         uow.run_after_commit(context.resources.invalidate_all)
 
 
 @consume(STOCK_CHANGED)
 async def handle_stock_changed(context: Context, uow: UnitOfWork, deliveries: list[Delivery[StockChanged]]) -> None:
-    if await history.update_stock(uow, [(d.message.sku, d.message.stock_version, d.message.available) for d in deliveries]):
+    if await history.update_stock(
+        uow, [(d.message.sku, d.message.stock_version, d.message.available) for d in deliveries]
+    ):
         uow.run_after_commit(context.resources.invalidate_all)

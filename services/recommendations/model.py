@@ -49,7 +49,9 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Taste:
-    """`again`: habits whose last order is not just past. `excluded`: ordered lately, so it isn't shown as something new."""
+    """`again`: habits whose last order is not just past. `excluded`: ordered lately, so it isn't shown as something
+    new.
+    """
 
     seeds: list[str]
     repeat_skus: list[str]
@@ -59,10 +61,15 @@ class Taste:
 def derive_taste(history: Iterable[PurchasedSku], now: datetime, recent: timedelta, repeat_after: timedelta) -> Taste:
     history = list(history)
     purchases = sorted(
-        ((item.bought_at, item) for item in history if item.bought_at), key=lambda each: (each[0], each[1].sku), reverse=True
+        ((item.bought_at, item) for item in history if item.bought_at),
+        key=lambda each: (each[0], each[1].sku),
+        reverse=True,
     )
     just_ordered = {item.sku for item in history if item.held_at and item.held_at > now - repeat_after}
-    repeats = sorted((item for _, item in purchases if item.times >= 2 and item.sku not in just_ordered), key=lambda item: -item.times)
+    repeats = sorted(
+        (item for _, item in purchases if item.times >= 2 and item.sku not in just_ordered),
+        key=lambda item: -item.times,
+    )
     return Taste(
         seeds=[item.sku for _, item in purchases[:MAX_SEEDS]],
         repeat_skus=[item.sku for item in repeats],
@@ -77,7 +84,9 @@ def find_favourite_categories(seeds: Iterable[str], products: Mapping[str, Produ
 
 
 def compose_list(limit: int, rules: Mapping[str, Sequence[Candidate]]) -> list[tuple[str, Candidate]]:
-    """At most `limit` candidates, each sku once, each with the first rule that fired for it; `rules` in their order, `bought_together` first."""
+    """At most `limit` candidates, each sku once, each with the first rule that fired for it; `rules` in their order,
+    `bought_together` first.
+    """
     new = [(rule, item) for rule, items in rules.items() if rule != "bought_again" for item in items]
     repeats = [("bought_again", item) for item in rules.get("bought_again", ())]
     share = min(limit // REPEAT_SHARE, len(repeats))

@@ -18,8 +18,12 @@ RecommendationsContext = ServiceContext[Settings, RecommendationCache]
 
 MAX_LIMIT = 100
 
-LISTS_COMPUTED = Counter("caravan_recommendations_computed_total", "Lists computed from the tables, not found in the cache")
-CACHE_LOOKUPS = Counter("caravan_recommendations_cache_total", "Lists asked for, by whether the cache had them: hit, miss", ["result"])
+LISTS_COMPUTED = Counter(
+    "caravan_recommendations_computed_total", "Lists computed from the tables, not found in the cache"
+)
+CACHE_LOOKUPS = Counter(
+    "caravan_recommendations_cache_total", "Lists asked for, by whether the cache had them: hit, miss", ["result"]
+)
 
 
 async def list_for_user(context: RecommendationsContext, request: RecommendationsRequest) -> Recommendations:
@@ -51,7 +55,9 @@ async def _compute_list(context: RecommendationsContext, user_id: UUID, limit: i
             database, taste.seeds, taste.excluded_skus, context.settings.pair_minimum, limit
         )
         rules["bought_again"] = [
-            Candidate(sku, products[sku].name, sku) for sku in taste.repeat_skus if sku in products and products[sku].buyable
+            Candidate(sku, products[sku].name, sku)
+            for sku in taste.repeat_skus
+            if sku in products and products[sku].buyable
         ]
         rules["popular_in_category"] = await candidates.find_popular_in_categories(
             database, model.find_favourite_categories(taste.seeds, products), taste.excluded_skus, limit
@@ -61,16 +67,24 @@ async def _compute_list(context: RecommendationsContext, user_id: UUID, limit: i
 
 
 async def recommend_for_product(context: RecommendationsContext, sku: str, limit: int) -> Recommendations:
-    """What is bought together with a product, then what is popular in its category. NotFound for a product that is not sold."""
+    """What is bought together with a product, then what is popular in its category. NotFound for a product that is not
+    sold.
+    """
     product = (await candidates.find_products(context.database, [sku])).get(sku)
     if product is None or not product.active:
         raise NotFound(f"no product {sku}")
     rules = {
-        "bought_together": await candidates.find_bought_together(context.database, [sku], [sku], context.settings.pair_minimum, limit),
-        "popular_in_category": await candidates.find_popular_in_categories(context.database, [product.category], [sku], limit),
+        "bought_together": await candidates.find_bought_together(
+            context.database, [sku], [sku], context.settings.pair_minimum, limit
+        ),
+        "popular_in_category": await candidates.find_popular_in_categories(
+            context.database, [product.category], [sku], limit
+        ),
     }
     return _to_recommendations(model.compose_list(limit, rules))
 
 
 def _to_recommendations(composed: list[tuple[str, Candidate]]) -> Recommendations:
-    return Recommendations(items=[Recommendation(sku=item.sku, name=item.name, rule=rule, because=item.because) for rule, item in composed])
+    return Recommendations(
+        items=[Recommendation(sku=item.sku, name=item.name, rule=rule, because=item.because) for rule, item in composed]
+    )

@@ -10,5 +10,7 @@ consume = Consumers("shipping")
 
 
 @consume(SHIP_ORDER)
-async def ship_order(context: use_cases.ShippingContext, uow: UnitOfWork, deliveries: list[Delivery[ShipOrder | CancelShipment]]) -> None:
+async def ship_order(
+    context: use_cases.ShippingContext, uow: UnitOfWork, deliveries: list[Delivery[ShipOrder | CancelShipment]]
+) -> None:
     await use_cases.accept_commands(context, uow, deliveries)

@@ -16,6 +16,9 @@ service = Service(
     consumers=consume,
     channels=messages.CHANNELS,
     settings=Settings,
-    periodic_tasks=(PeriodicTask("hand-over", 0.25, use_cases.dispatch_parcels), PeriodicTask("arrivals", 0.25, use_cases.poll_deliveries)),
+    periodic_tasks=(
+        PeriodicTask("hand-over", 0.25, use_cases.dispatch_parcels),
+        PeriodicTask("arrivals", 0.25, use_cases.poll_deliveries),
+    ),
     open_resources=open_resources,
 )

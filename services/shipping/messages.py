@@ -23,7 +23,9 @@ class ShipOrder(Command):
 
 
 class CancelShipment(Command):
-    """Stop a shipment that the carrier has not picked up. Answered by ShipmentCancelled (also when there is none), or by OrderShipped when it was too late."""
+    """Stop a shipment that the carrier has not picked up. Answered by ShipmentCancelled (also when there is none), or
+    by OrderShipped when it was too late.
+    """
 
     order_id: UUID
 
@@ -52,9 +54,17 @@ SHIP_ORDER = Queue(
     key="order id",
     purpose="Send an order's parcels, or stop them.",
 )
-ORDER_SHIPPED = Topic("order-shipped", owner="shipping", events=(OrderShipped,), key="order id", purpose="The carrier has the parcels.")
-ORDER_DELIVERED = Topic("order-delivered", owner="shipping", events=(OrderDelivered,), key="order id", purpose="The parcels arrived.")
+ORDER_SHIPPED = Topic(
+    "order-shipped", owner="shipping", events=(OrderShipped,), key="order id", purpose="The carrier has the parcels."
+)
+ORDER_DELIVERED = Topic(
+    "order-delivered", owner="shipping", events=(OrderDelivered,), key="order id", purpose="The parcels arrived."
+)
 SHIPMENT_CANCELLED = Topic(
-    "shipment-cancelled", owner="shipping", events=(ShipmentCancelled,), key="order id", purpose="A shipment was stopped in time."
+    "shipment-cancelled",
+    owner="shipping",
+    events=(ShipmentCancelled,),
+    key="order id",
+    purpose="A shipment was stopped in time.",
 )
 CHANNELS = (SHIP_ORDER, ORDER_SHIPPED, ORDER_DELIVERED, SHIPMENT_CANCELLED)

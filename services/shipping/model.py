@@ -45,7 +45,11 @@ class Shipment:
     def build_order_shipped(self) -> OrderShipped:
         parcels = [Parcel(**parcel) for parcel in self.parcels]
         return OrderShipped(
-            order_id=self.order_id, email=self.email, carrier=self.carrier, tracking_number=self.tracking_number, parcels=parcels
+            order_id=self.order_id,
+            email=self.email,
+            carrier=self.carrier,
+            tracking_number=self.tracking_number,
+            parcels=parcels,
         )
 
     def restore_command(self, now: datetime) -> Delivery[Any] | None:

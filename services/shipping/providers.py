@@ -1,4 +1,6 @@
-"""The carrier: a third party behind a Protocol, and the built-in simulation of one. A real one takes its place in `open_parts`."""
+"""The carrier: a third party behind a Protocol, and the built-in simulation of one. A real one takes its place in
+`open_parts`.
+"""
 
 import hashlib
 from collections.abc import AsyncIterator
@@ -19,7 +21,9 @@ class Booking:
 
 
 class Carrier(Protocol):
-    """Every call repeats: a key that is known is answered with its first booking. Any exception means that nothing is known."""
+    """Every call repeats: a key that is known is answered with its first booking. Any exception means that nothing is
+    known.
+    """
 
     async def book_pickup(self, key: str) -> Booking:
         """Hand the parcels of an order over."""
@@ -29,14 +33,18 @@ class Carrier(Protocol):
 
 
 class SimulatedCarrier:
-    """Needs no memory: the tracking number follows from the key, and the parcels arrive a fixed time after they were handed over."""
+    """Needs no memory: the tracking number follows from the key, and the parcels arrive a fixed time after they were
+    handed over.
+    """
 
     def __init__(self, delivery: timedelta, clock: Clock) -> None:
         self._delivery = delivery
         self._clock = clock
 
     async def book_pickup(self, key: str) -> Booking:
-        return Booking("Caravan Post", f"CP{int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], 'big') % 10**16:016d}")
+        return Booking(
+            "Caravan Post", f"CP{int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], 'big') % 10**16:016d}"
+        )
 
     async def is_delivered(self, tracking_number: str, shipped_at: datetime) -> bool:
         return self._clock() >= shipped_at + self._delivery

@@ -31,7 +31,9 @@ SPARE_SECONDS = 5.0
 """Added to the deadline of a call before a replica takes the shipment over: time to commit the result."""
 
 
-async def accept_commands(context: ShippingContext, uow: UnitOfWork, deliveries: Sequence[Delivery[ShipOrder | CancelShipment]]) -> None:
+async def accept_commands(
+    context: ShippingContext, uow: UnitOfWork, deliveries: Sequence[Delivery[ShipOrder | CancelShipment]]
+) -> None:
     """New shipments first, then what is to be stopped: within a batch both orders of the two end alike."""
     now = context.clock()
     orders: dict[UUID, Delivery[Any]] = {}
@@ -42,7 +44,9 @@ async def accept_commands(context: ShippingContext, uow: UnitOfWork, deliveries:
         else:
             cancellations[delivery.message.order_id] = delivery
     if orders:
-        await store.insert_shipments(uow, list(orders.values()), now + timedelta(seconds=context.settings.pickup_seconds), now)
+        await store.insert_shipments(
+            uow, list(orders.values()), now + timedelta(seconds=context.settings.pickup_seconds), now
+        )
     if cancellations:
         for shipment in await store.cancel_shipments(uow, cancellations, now):
             event = shipment.build_cancel_reply()
@@ -53,11 +57,15 @@ async def accept_commands(context: ShippingContext, uow: UnitOfWork, deliveries:
 
 async def dispatch_parcels(context: ShippingContext) -> bool:
     """The sweeper of pick-ups: mark, call the carrier outside any transaction, record."""
-    order_ids = await store.claim_due_pickups(context.database, _compute_lease_end(context), context.clock(), BATCH_SIZE)
+    order_ids = await store.claim_due_pickups(
+        context.database, _compute_lease_end(context), context.clock(), BATCH_SIZE
+    )
     if not order_ids:
         return False
     failpoint.hit("shipment.before_call")
-    bookings = await _call_carrier(context, [context.resources.carrier.book_pickup(str(order_id)) for order_id in order_ids])
+    bookings = await _call_carrier(
+        context, [context.resources.carrier.book_pickup(str(order_id)) for order_id in order_ids]
+    )
     failpoint.hit("shipment.after_call_before_commit")
     pickups = [(o, b.carrier, b.tracking_number) for o, b in zip(order_ids, bookings, strict=True) if b is not None]
     if pickups:
@@ -65,7 +73,12 @@ async def dispatch_parcels(context: ShippingContext) -> bool:
         delivery_due_at = now + timedelta(seconds=context.settings.delivery_seconds)
         async with context.database.unit_of_work() as uow:
             for shipment in await store.mark_shipped(uow, pickups, delivery_due_at, now):
-                uow.emit(ORDER_SHIPPED, shipment.build_order_shipped(), key=shipment.order_id, caused_by=shipment.restore_command(now))
+                uow.emit(
+                    ORDER_SHIPPED,
+                    shipment.build_order_shipped(),
+                    key=shipment.order_id,
+                    caused_by=shipment.restore_command(now),
+                )
     return len(order_ids) == BATCH_SIZE
 
 
@@ -73,14 +86,18 @@ async def poll_deliveries(context: ShippingContext) -> bool:
     """The sweeper of deliveries: ask the carrier about what may have arrived."""
     shipments = await store.claim_in_transit(context.database, _compute_lease_end(context), context.clock(), BATCH_SIZE)
     carrier = context.resources.carrier
-    results = await _call_carrier(context, [carrier.is_delivered(s.tracking_number, s.shipped_at) for s in shipments if s.shipped_at])
+    results = await _call_carrier(
+        context, [carrier.is_delivered(s.tracking_number, s.shipped_at) for s in shipments if s.shipped_at]
+    )
     delivered_shipments = {s.order_id: s for s, is_delivered in zip(shipments, results, strict=True) if is_delivered}
     if delivered_shipments:
         now = context.clock()
         async with context.database.unit_of_work() as uow:
             for order_id in await store.mark_delivered(uow, delivered_shipments, now):
                 event = OrderDelivered(order_id=order_id, tracking_number=delivered_shipments[order_id].tracking_number)
-                uow.emit(ORDER_DELIVERED, event, key=order_id, caused_by=delivered_shipments[order_id].restore_command(now))
+                uow.emit(
+                    ORDER_DELIVERED, event, key=order_id, caused_by=delivered_shipments[order_id].restore_command(now)
+                )
     return len(shipments) == BATCH_SIZE
 
 
@@ -90,7 +107,9 @@ def _compute_lease_end(context: ShippingContext) -> datetime:
 
 
 async def _call_carrier(context: ShippingContext, calls: Sequence[Awaitable[T]]) -> list[T | None]:
-    """The carrier's answers, several at once; None where there was none: the lease runs out, and it is asked again with the same key."""
+    """The carrier's answers, several at once; None where there was none: the lease runs out, and it is asked again with
+    the same key.
+    """
     slots = asyncio.Semaphore(context.settings.calls_in_flight)
 
     async def call_with_timeout(call: Awaitable[T]) -> T | None:

@@ -1,4 +1,6 @@
-"""The whole shop in one process behind a port, with a user of every role, and an order that has been paid and shipped."""
+"""The whole shop in one process behind a port, with a user of every role, and an order that has been paid and
+shipped.
+"""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -21,7 +23,13 @@ SERVED = partial(BoundedProtocol, limits=ConnectionLimits(1000))
 """As a process serves it."""
 ROLES = ("anonymous", "customer", "staff", "admin", "service")
 PASSWORD = "seven grey camels at noon"
-ADDRESS = {"name": "Ada Lovelace", "street": "12 St James's Square", "city": "London", "postcode": "SW1Y 4JH", "country": "GB"}
+ADDRESS = {
+    "name": "Ada Lovelace",
+    "street": "12 St James's Square",
+    "city": "London",
+    "postcode": "SW1Y 4JH",
+    "country": "GB",
+}
 SETTINGS = {
     "GATEWAY_AUTH_PER_MINUTE": "100000",
     "GATEWAY_REGISTRATION_PER_MINUTE": "100000",
@@ -35,7 +43,9 @@ SETTINGS = {
 
 @dataclass
 class World:
-    """`headers` by role; `known` are ids of things that exist and belong to somebody else, by the name of the path's parameter."""
+    """`headers` by role; `known` are ids of things that exist and belong to somebody else, by the name of the path's
+    parameter.
+    """
 
     shop: Shop
     client: httpx2.AsyncClient
@@ -64,24 +74,38 @@ class World:
         # A long run of the fuzz suite has failed often, so that this address is told to come again in some seconds.
         made = await wait_until(registered, seconds=60, every=0.5)
         if role != "customer":
-            changed = await self.client.patch(f"/v1/users/{made.json()['id']}", json={"role": role}, headers=await self.client_token("cli"))
+            changed = await self.client.patch(
+                f"/v1/users/{made.json()['id']}", json={"role": role}, headers=await self.client_token("cli")
+            )
             assert changed.status_code == 200, changed.text
         return made.json()["id"], await self.token(grant_type="password", username=email, password=PASSWORD)
 
     async def product(self) -> str:
         """The sku of a new product in stock."""
         operator, sku = await self.client_token("cli"), f"API-{new_id().hex[-12:]}"
-        product = {"sku": sku, "name": "Mug", "description": "A mug.", "category": "kitchen", "price": {"amount": 1250, "currency": "GBP"}}
+        product = {
+            "sku": sku,
+            "name": "Mug",
+            "description": "A mug.",
+            "category": "kitchen",
+            "price": {"amount": 1250, "currency": "GBP"},
+        }
         made = await self.client.post("/v1/products", json={**product, "attributes": {}}, headers=operator)
         assert made.status_code == 201, made.text
         moved = await self.client.post(
-            f"/v1/stock/{sku}/movements", json={"kind": "receive", "quantity": 100, "reason": "a test"}, headers=operator
+            f"/v1/stock/{sku}/movements",
+            json={"kind": "receive", "quantity": 100, "reason": "a test"},
+            headers=operator,
         )
         assert moved.status_code == 201, moved.text
         return sku
 
     async def order(self, sku: str, customer: dict[str, str]) -> str:
-        body = {"lines": [{"sku": sku, "quantity": 1}], "shipping_address": ADDRESS, "payment": {"method": "card", "token": "tok_ok"}}
+        body = {
+            "lines": [{"sku": sku, "quantity": 1}],
+            "shipping_address": ADDRESS,
+            "payment": {"method": "card", "token": "tok_ok"},
+        }
         placed = await self.client.post("/v1/orders", json=body, headers={**customer, "idempotency-key": str(new_id())})
         assert placed.status_code == 202, placed.text
         return str(placed.json()["id"])

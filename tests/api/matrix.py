@@ -32,7 +32,10 @@ def unlike(table: Iterable[Route], declared: Iterable[Route]) -> list[str]:
     """What is only in one of both."""
     return [
         *(f"{method} {path} has no row in {TABLE.name}" for method, path in sorted(set(declared) - set(table))),
-        *(f"{method} {path} has a row in {TABLE.name}, but no service has it" for method, path in sorted(set(table) - set(declared))),
+        *(
+            f"{method} {path} has a row in {TABLE.name}, but no service has it"
+            for method, path in sorted(set(table) - set(declared))
+        ),
     ]
 
 

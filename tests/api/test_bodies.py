@@ -1,4 +1,6 @@
-"""What every path that takes a body does alike: content types, names given twice, and JSON that only some parsers take."""
+"""What every path that takes a body does alike: content types, names given twice, and JSON that only some parsers
+take.
+"""
 
 import gzip
 from collections.abc import AsyncIterator
@@ -68,45 +70,71 @@ async def test_a_body_is_of_the_documented_type_and_says_each_thing_once(
 
 
 async def test_a_name_that_stands_twice_is_named(shop: Shop, admin: dict[str, str]) -> None:
-    answer = await shop.client.post("/v1/products", content=body(', "name": "Bowl"'), headers={**admin, "content-type": "application/json"})
+    answer = await shop.client.post(
+        "/v1/products", content=body(', "name": "Bowl"'), headers={**admin, "content-type": "application/json"}
+    )
     assert '"name" stands twice' in answer.json()["detail"]
 
 
-@pytest.mark.parametrize("form", ["grant_type=password&grant_type=refresh_token", "grant_type=password&username=a&username=b"])
+@pytest.mark.parametrize(
+    "form", ["grant_type=password&grant_type=refresh_token", "grant_type=password&username=a&username=b"]
+)
 async def test_a_form_field_given_twice_is_refused_by_name(shop: Shop, form: str) -> None:
     answer = await shop.client.post("/v1/auth/token", content=form.encode(), headers={"content-type": FORM})
     assert answer.status_code == 422 and answer.json()["errors"][0]["rule"] == "must be given once"
 
 
 async def test_form_fields_that_nobody_knows_are_ignored_however_often_they_come(shop: Shop) -> None:
-    answer = await shop.client.post("/v1/auth/token", content=b"grant_type=none&x=1&x=2", headers={"content-type": FORM})
+    answer = await shop.client.post(
+        "/v1/auth/token", content=b"grant_type=none&x=1&x=2", headers={"content-type": FORM}
+    )
     assert answer.json()["error"] == "unsupported_grant_type"
 
 
 async def test_the_document_says_which_headers_come_and_go(shop: Shop) -> None:
     paths = (await shop.client.get("/openapi.json")).json()["paths"]
     product = paths["/v1/products/{sku}"]
-    assert {"ETag", "X-Request-Id", "RateLimit", "RateLimit-Policy"} <= product["get"]["responses"]["200"]["headers"].keys()
+    assert {"ETag", "X-Request-Id", "RateLimit", "RateLimit-Policy"} <= product["get"]["responses"]["200"][
+        "headers"
+    ].keys()
     assert any(parameter["name"] == "if-match" for parameter in paths["/v1/users/me"]["patch"]["parameters"])
     made = paths["/v1/products"]["post"]["responses"]
     assert {"Location", "ETag", "Idempotency-Replayed"} <= made["201"]["headers"].keys()
     assert made["429"]["headers"]["Retry-After"]["required"] and made["405"]["headers"]["Allow"]["required"]
     assert (
-        {"408", "413", "415"} <= made.keys() and "412" not in made and not {"408", "409", "412", "415"} & product["get"]["responses"].keys()
+        {"408", "413", "415"} <= made.keys()
+        and "412" not in made
+        and not {"408", "409", "412", "415"} & product["get"]["responses"].keys()
     )
 
 
 @pytest.mark.parametrize(
     ("method", "path", "given", "field"),
     [
-        ("PUT", "/v1/products", b'{"products": [%s, %s]}' % (PRODUCT_A := (PRODUCT % ("TWICE", "")).encode(), PRODUCT_A), "products.1.sku"),
-        ("PUT", "/v1/categories/kitchen", b'{"attributes": {"a": {"type": "integer", "choices": ["1"]}}}', "attributes.a.choices"),
+        (
+            "PUT",
+            "/v1/products",
+            b'{"products": [%s, %s]}' % (PRODUCT_A := (PRODUCT % ("TWICE", "")).encode(), PRODUCT_A),
+            "products.1.sku",
+        ),
+        (
+            "PUT",
+            "/v1/categories/kitchen",
+            b'{"attributes": {"a": {"type": "integer", "choices": ["1"]}}}',
+            "attributes.a.choices",
+        ),
         ("POST", "/v1/stock/MUG/movements", b'{"kind": "receive", "quantity": 0}', "quantity"),
-        ("POST", "/v1/stock/movements", b'{"movements": [{"sku": "A", "kind": "adjust", "quantity": 0}]}', "movements.0.quantity"),
         (
             "POST",
             "/v1/stock/movements",
-            b'{"movements": [{"sku": "A", "kind": "count", "quantity": 1, "reference": "r"}, {"sku": "B", "kind": "count", "quantity": 1, "reference": "r"}]}',
+            b'{"movements": [{"sku": "A", "kind": "adjust", "quantity": 0}]}',
+            "movements.0.quantity",
+        ),
+        (
+            "POST",
+            "/v1/stock/movements",
+            b'{"movements": [{"sku": "A", "kind": "count", "quantity": 1, "reference": "r"}, {"sku": "B", "kind": '
+            b'"count", "quantity": 1, "reference": "r"}]}',
             "movements.1.reference",
         ),
         ("POST", "/v1/failures/redrive", b"{}", "cause"),
@@ -115,6 +143,8 @@ async def test_the_document_says_which_headers_come_and_go(shop: Shop) -> None:
 async def test_a_rule_about_several_fields_names_the_one_to_change(
     shop: Shop, admin: dict[str, str], method: str, path: str, given: bytes, field: str
 ) -> None:
-    answer = await shop.client.request(method, path, content=given, headers={**admin, "content-type": "application/json"})
+    answer = await shop.client.request(
+        method, path, content=given, headers={**admin, "content-type": "application/json"}
+    )
     assert answer.status_code == 422 and [error["field"] for error in answer.json()["errors"]] == [field], answer.text
     assert "Value error" not in answer.text

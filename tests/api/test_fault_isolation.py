@@ -13,7 +13,9 @@ from tests.services.gateway.stand_ins import known
 BESIDE_THE_PATH = ("recommendations", "analytics", "notifications")
 
 
-async def test_an_order_is_taken_while_everything_beside_its_path_is_away(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_order_is_taken_while_everything_beside_its_path_is_away(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As if their processes were gone: neither their routes nor their operations are here or anywhere."""
     _, customer = await world.user("customer")
     sku = await world.product()
@@ -35,7 +37,11 @@ async def test_an_order_is_taken_while_everything_beside_its_path_is_away(world:
     order = await world.order(sku, customer)
     assert order
     overview = (await world.client.get("/v1/me/overview", headers=customer)).json()
-    assert overview["partial"] is True and overview["failed"] == ["notifications", "recommendations"] and overview["orders"] is not None
+    assert (
+        overview["partial"] is True
+        and overview["failed"] == ["notifications", "recommendations"]
+        and overview["orders"] is not None
+    )
     for path in ("/v1/recommendations", "/v1/notifications"):
         answer = await world.client.get(path, headers=customer)
         assert answer.status_code == 503 and "retry-after" in answer.headers

@@ -29,7 +29,11 @@ async def test_the_head_of_a_stream_ends_at_once(shop: Shop) -> None:
 
 @pytest.mark.parametrize(
     ("path", "methods"),
-    [("/v1/products/MUG", {"GET", "HEAD", "PATCH", "DELETE"}), ("/v1/orders", {"GET", "HEAD", "POST"}), ("/v1/failures", {"GET", "HEAD"})],
+    [
+        ("/v1/products/MUG", {"GET", "HEAD", "PATCH", "DELETE"}),
+        ("/v1/orders", {"GET", "HEAD", "POST"}),
+        ("/v1/failures", {"GET", "HEAD"}),
+    ],
 )
 async def test_a_method_that_is_not_served_is_told_all_that_are(shop: Shop, path: str, methods: set[str]) -> None:
     answer = await shop.client.request("PROPFIND", path)
@@ -38,7 +42,9 @@ async def test_a_method_that_is_not_served_is_told_all_that_are(shop: Shop, path
     assert methods <= allowed and len(answer.headers.get_list("allow")) == 1
 
 
-@pytest.mark.parametrize("path", ["/v1/products?serch=mug", "/v1/products?limit=1&limit=2", "/v1/stock/MUG?x", "/v1/categories?offset=1"])
+@pytest.mark.parametrize(
+    "path", ["/v1/products?serch=mug", "/v1/products?limit=1&limit=2", "/v1/stock/MUG?x", "/v1/categories?offset=1"]
+)
 async def test_a_parameter_that_is_unknown_or_given_twice_is_refused_by_name(shop: Shop, path: str) -> None:
     answer = await shop.client.get(path)
     assert answer.status_code == 422, answer.text
@@ -46,7 +52,9 @@ async def test_a_parameter_that_is_unknown_or_given_twice_is_refused_by_name(sho
     assert answer.json()["errors"][0]["field"] == f"query.{name}"
 
 
-@pytest.mark.parametrize("path", ["/v1/products?attr.colour=blue&attr.colour=red&limit=3", "/v1/products?search=mug&sort=name"])
+@pytest.mark.parametrize(
+    "path", ["/v1/products?attr.colour=blue&attr.colour=red&limit=3", "/v1/products?search=mug&sort=name"]
+)
 async def test_parameters_that_a_route_declares_are_taken(shop: Shop, path: str) -> None:
     assert (await shop.client.get(path)).status_code == 200
 
@@ -79,7 +87,8 @@ async def test_a_number_in_a_header_is_written_in_digits(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/?utm_source=mail", "/docs?x=1", "/docs/messages?x=1", "/v1/notifications/unsubscribe/none?utm_source=mail"]
+    "path",
+    ["/?utm_source=mail", "/docs?x=1", "/docs/messages?x=1", "/v1/notifications/unsubscribe/none?utm_source=mail"],
 )
 async def test_pages_are_shown_whatever_a_link_adds(shop: Shop, path: str) -> None:
     answer = await shop.client.get(path)

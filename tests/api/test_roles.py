@@ -1,4 +1,6 @@
-"""Every route against every role: kept out exactly where the table says, at the gateway and again in the service itself."""
+"""Every route against every role: kept out exactly where the table says, at the gateway and again in the service
+itself.
+"""
 
 from typing import Any
 
@@ -22,11 +24,15 @@ async def test_every_route_has_a_row_and_every_row_a_route(world: World) -> None
 
 def test_a_new_route_without_a_row_is_noticed() -> None:
     assert unlike(TABLE, {*TABLE, ("GET", "/v1/planted")}) == ["GET /v1/planted has no row in roles.txt"]
-    assert unlike({*TABLE, ("GET", "/v1/gone")}, TABLE) == ["GET /v1/gone has a row in roles.txt, but no service has it"]
+    assert unlike({*TABLE, ("GET", "/v1/gone")}, TABLE) == [
+        "GET /v1/gone has a row in roles.txt, but no service has it"
+    ]
 
 
 async def test_the_documented_role_of_a_route_is_the_one_in_its_row(world: World) -> None:
-    documented = {(method.upper(), path): _role(operation) for path, method, operation in list_operations(world.document)}
+    documented = {
+        (method.upper(), path): _role(operation) for path, method, operation in list_operations(world.document)
+    }
     assert documented == {route: role_needed(row) for route, row in TABLE.items()}
 
 
@@ -42,7 +48,9 @@ async def test_the_gateway_keeps_out_whom_the_table_says(world: World, route: Ro
 
 async def test_each_service_keeps_out_whom_the_table_says_without_the_gateway(world: World) -> None:
     """As far as 401 and 403 go, which the gateway could have answered; with the tokens of the same users."""
-    owner = {(method.upper(), path): operation["tags"][0] for path, method, operation in list_operations(world.document)}
+    owner = {
+        (method.upper(), path): operation["tags"][0] for path, method, operation in list_operations(world.document)
+    }
     wrong = []
     async with listening(_by_service(world, owner)) as url:
         for route, row in TABLE.items():
@@ -50,7 +58,9 @@ async def test_each_service_keeps_out_whom_the_table_says_without_the_gateway(wo
                 continue
             for role in COLUMNS:
                 status = await _status(world, f"{url}/{owner[route]}", route, role)
-                if (str(status) if status in (401, 403) else "in") != (row[role] if row[role] in ("401", "403") else "in"):
+                if (str(status) if status in (401, 403) else "in") != (
+                    row[role] if row[role] in ("401", "403") else "in"
+                ):
                     wrong.append((route, role, status))
     assert wrong == []
 
@@ -58,7 +68,9 @@ async def test_each_service_keeps_out_whom_the_table_says_without_the_gateway(wo
 def _by_service(world: World, owner: dict[Route, str]) -> App:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         service, _, path = scope["path"].lstrip("/").partition("/")
-        await world.shop.process.peers[service]({**scope, "path": f"/{path}", "raw_path": f"/{path}".encode()}, receive, send)
+        await world.shop.process.peers[service](
+            {**scope, "path": f"/{path}", "raw_path": f"/{path}".encode()}, receive, send
+        )
 
     return app
 

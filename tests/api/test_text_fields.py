@@ -1,4 +1,6 @@
-"""Every text that a request may hold says what it may be: nobody's terminal, mail or log is steered by one that was forgotten."""
+"""Every text that a request may hold says what it may be: nobody's terminal, mail or log is steered by one that was
+forgotten.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,7 +10,9 @@ from tests.api.conftest import World
 LOOKED_UP = {"body.cause", "body.ids[]", "body.subscription", "body.token", "body.current_password", "body.from_page"}
 """Compared with what there is, and never kept or shown when there is no such thing."""
 PARSED = {"body.cron", "body.time_zone", "body.email", "body.password"}
-"""Refused by the parser of their own language when they are anything else; the pages' forms say so to people, as a page."""
+"""Refused by the parser of their own language when they are anything else; the pages' forms say so to people, as a
+page.
+"""
 ENOUGH = ("pattern", "enum", "const")
 FORMATS = {"uuid", "date-time", "date", "idn-email"}
 

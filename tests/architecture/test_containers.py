@@ -1,4 +1,6 @@
-"""compose.yaml and Dockerfile keep their promises: a container per service, pinned, hardened, reachable from this machine alone, no password in a file."""
+"""compose.yaml and Dockerfile keep their promises: a container per service, pinned, hardened, reachable from this
+machine alone, no password in a file.
+"""
 
 import re
 from pathlib import Path
@@ -35,7 +37,9 @@ def test_a_container_is_pinned_hardened_and_open_to_this_machine_only(name: str)
 def test_no_password_stands_in_an_environment(name: str) -> None:
     for variable, value in COMPOSE[name].get("environment", {}).items():
         if name != "shell":  # it reads them when it runs
-            assert "PASSWORD" not in variable or str(value).startswith("/run/secrets/"), "where it is, and not what it is"
+            assert "PASSWORD" not in variable or str(value).startswith("/run/secrets/"), (
+                "where it is, and not what it is"
+            )
             assert not re.search(r"://[^/]*:[^/{]*@", str(value)), variable
 
 
@@ -47,7 +51,11 @@ def test_whatever_ends_by_itself_is_waited_for_by_one_that_stays() -> None:
         for name, how in container.get("depends_on", {}).items()
         if how["condition"] == "service_completed_successfully"
     }
-    ending = {name for name, container in COMPOSE.items() if container["restart"] != "unless-stopped" and "profiles" not in container}
+    ending = {
+        name
+        for name, container in COMPOSE.items()
+        if container["restart"] != "unless-stopped" and "profiles" not in container
+    }
     assert ending == {"migrate", "seed", "secrets", "topology"}
     assert ending <= waited_for
 
@@ -57,7 +65,9 @@ def mounted(name: str) -> set[str]:
 
 
 def test_each_container_reads_secrets_of_its_own_alone() -> None:
-    """So that what one service knows opens nothing of another's: volumes of secrets are shared with nobody but the one that fills them."""
+    """So that what one service knows opens nothing of another's: volumes of secrets are shared with nobody but the one
+    that fills them.
+    """
     holders = {name: volumes for name in COMPOSE if (volumes := mounted(name)) and name not in ("secrets", "shell")}
     assert holders == {name: {f"secrets-{name}"} for name in holders}
     assert {*SERVICES, "migrate", "topology", "postgres", "rabbitmq", "cache", "jobs"} <= holders.keys()
@@ -71,19 +81,25 @@ def test_a_service_is_given_its_own_databases_and_no_administrator() -> None:
     given = {name: databases.split() for name, databases in re.findall(r"^give (\S+) (.*)$", script, re.MULTILINE)}
     assert given == {name: facts[name]["databases"] for name in SERVICES}
     admins = {
-        place for place, value in re.findall(r"put (\S+) \"(.*)\"$", script, re.MULTILINE) if re.search(r"\$\$(postgres|rabbitmq)\b", value)
+        place
+        for place, value in re.findall(r"put (\S+) \"(.*)\"$", script, re.MULTILINE)
+        if re.search(r"\$\$(postgres|rabbitmq)\b", value)
     }
     assert admins == {"topology/CARAVAN_RABBITMQ_URL", "migrate/CARAVAN_DATABASE_URL", "postgres/postgres-password"}
     assert re.findall(r"put (\S+)/CARAVAN_ADMIN_PASSWORD", script) == ["identity"]
     locks = set(re.findall(r"kept ((?!CARAVAN)[a-z-]+)", script))
-    assert locks == {"postgres", "cache", "jobs", "rabbitmq", "rabbitmq-", "database-"}, "one password for each thing that is locked"
+    assert locks == {"postgres", "cache", "jobs", "rabbitmq", "rabbitmq-", "database-"}, (
+        "one password for each thing that is locked"
+    )
 
 
 def test_the_image_runs_as_a_numbered_user_and_names_no_registry() -> None:
     text = (ROOT / "Dockerfile").read_text()
     assert not text.startswith("# syntax"), "it would be pulled from a registry first"
     assert re.findall(r"^USER (.*)$", text, re.MULTILINE) == ["10001:10001"]
-    assert re.findall(r"^FROM \S+ AS (\w+)$", text, re.MULTILINE)[-1] == "caravan", "the last stage is what `docker build .` makes"
+    assert re.findall(r"^FROM \S+ AS (\w+)$", text, re.MULTILINE)[-1] == "caravan", (
+        "the last stage is what `docker build .` makes"
+    )
 
 
 def stages() -> dict[str, set[str]]:
@@ -101,7 +117,10 @@ def test_an_image_is_made_anew_for_what_it_is_made_of_alone() -> None:
     """An edit of a service that made the operator's image anew had every release deployed again."""
     copied = stages()
     assert not {"services", "caravan", "cli"} & copied["wheel-operator"] and "operator" not in copied["wheel"]
-    artifacts = {artifact["image"]: artifact for artifact in yaml.safe_load((ROOT / "skaffold.yaml").read_text())["build"]["artifacts"]}
+    artifacts = {
+        artifact["image"]: artifact
+        for artifact in yaml.safe_load((ROOT / "skaffold.yaml").read_text())["build"]["artifacts"]
+    }
     for image, stage, target, code in (
         ("caravan", "wheel", "development", {"caravan/**", "services/**", "cli/**"}),
         ("caravan-operator", "wheel-operator", "operator-development", {"operator/**"}),
@@ -109,6 +128,10 @@ def test_an_image_is_made_anew_for_what_it_is_made_of_alone() -> None:
         paths = set(artifacts[image]["custom"]["dependencies"]["paths"])
         assert {path for path in paths if path.endswith("/**")} == code
         named = {path.removesuffix("/**") for path in paths}
-        assert copied["build"] | copied[stage] | copied[target] <= named | {"README.md"}, "README.md is metadata, and edited often"
+        assert copied["build"] | copied[stage] | copied[target] <= named | {"README.md"}, (
+            "README.md is metadata, and edited often"
+        )
         assert f"--target {target} " in artifacts[image]["custom"]["buildCommand"]
-        assert {rule["src"].partition("/")[0] for rule in artifacts[image]["sync"]["manual"]} == {path.partition("/")[0] for path in code}
+        assert {rule["src"].partition("/")[0] for rule in artifacts[image]["sync"]["manual"]} == {
+            path.partition("/")[0] for path in code
+        }

@@ -1,4 +1,6 @@
-"""The documents say what the program is: links lead somewhere, commands parse, settings, targets of make and operations of the API exist."""
+"""The documents say what the program is: links lead somewhere, commands parse, settings, targets of make and operations
+of the API exist.
+"""
 
 import re
 import shlex
@@ -88,7 +90,9 @@ def fault_of(words: list[str]) -> str | None:
         if word in (">", "<"):
             break
         if word.startswith("-") and word != "-":
-            options = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)} | {"--help"}
+            options = {
+                option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)
+            } | {"--help"}
             if word.partition("=")[0] not in options:
                 return f"no option {word}"
         elif re.fullmatch(r"[a-z-]+", word) and hasattr(command, "commands"):
@@ -100,7 +104,9 @@ def fault_of(words: list[str]) -> str | None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
 def test_commands_are_the_programs(document: Path) -> None:
-    faults = {" ".join(words): fault for words in commands(document.read_text(), "caravan") if (fault := fault_of(words))}
+    faults = {
+        " ".join(words): fault for words in commands(document.read_text(), "caravan") if (fault := fault_of(words))
+    }
     assert not faults, name_of(document)
 
 
@@ -110,7 +116,9 @@ TARGETS = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.
 @pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
 def test_targets_of_make_exist(document: Path) -> None:
     for words in commands(document.read_text(), "make"):
-        named = [word for word in words if not word.startswith("-") and "=" not in word and re.fullmatch(r"[a-z0-9-]+", word)]
+        named = [
+            word for word in words if not word.startswith("-") and "=" not in word and re.fullmatch(r"[a-z0-9-]+", word)
+        ]
         assert not named or named[0] in TARGETS, f"{name_of(document)}: make {' '.join(words)}"
 
 

@@ -49,12 +49,16 @@ def test_time_is_read_in_one_place() -> None:
     allowed = {"caravan/clock.py"}
     pattern = re.compile(r"datetime\.now\(|datetime\.utcnow\(|time\.sleep\(")
     assert [
-        str(path.relative_to(ROOT)) for path in SOURCES if pattern.search(path.read_text()) and str(path.relative_to(ROOT)) not in allowed
+        str(path.relative_to(ROOT))
+        for path in SOURCES
+        if pattern.search(path.read_text()) and str(path.relative_to(ROOT)) not in allowed
     ] == []
 
 
 def test_a_deadline_never_swallows_the_end() -> None:
-    """`asyncio.wait_for` of Python 3.11 loses a cancellation that comes as the awaited thing does: `asyncio.timeout` doesn't."""
+    """`asyncio.wait_for` of Python 3.11 loses a cancellation that comes as the awaited thing does: `asyncio.timeout`
+    doesn't.
+    """
     assert [str(path.relative_to(ROOT)) for path in SOURCES if "asyncio.wait_for(" in path.read_text()] == []
 
 
@@ -72,7 +76,9 @@ def test_the_environment_is_read_by_settings_alone() -> None:
 
 def test_the_kernel_names_no_service() -> None:
     pattern = re.compile(
-        r"\b(" + "|".join(name for name in SERVICES if name not in ("gateway", "orders", "processing", "catalog", "identity")) + r")\b"
+        r"\b("
+        + "|".join(name for name in SERVICES if name not in ("gateway", "orders", "processing", "catalog", "identity"))
+        + r")\b"
     )
     named = [
         f"{path}: {node.value}"
@@ -109,7 +115,9 @@ def test_every_channel_has_an_owner_that_declares_it_and_every_queue_its_owner_a
     readers = list_subscriptions(services)
     for service in services:
         for channel in service.channels:
-            assert channel.owner == service.name, f"{channel.name} is declared by {service.name} and owned by {channel.owner}"
+            assert channel.owner == service.name, (
+                f"{channel.name} is declared by {service.name} and owned by {channel.owner}"
+            )
             if isinstance(channel, Queue):
                 assert [reader.service for reader in readers if reader.channel == channel.name] == [service.name], (
                     f"{channel.name} is read by its owner"
@@ -163,11 +171,16 @@ def test_nothing_names_a_registry_or_a_machine() -> None:
 
 def test_every_job_is_in_the_table_of_the_page_about_jobs() -> None:
     declared = {name for service in load_services() if service.jobs for name in service.jobs.job_types}
-    assert set(re.findall(r"^\| `([a-z]+\.[a-z-]+)` \|", (ROOT / "docs" / "jobs.md").read_text(), re.MULTILINE)) == declared
+    assert (
+        set(re.findall(r"^\| `([a-z]+\.[a-z-]+)` \|", (ROOT / "docs" / "jobs.md").read_text(), re.MULTILINE))
+        == declared
+    )
 
 
 def test_a_service_that_is_busy_says_so_and_not_that_it_has_failed() -> None:
-    """A bound that clients can reach, raised as ServiceUnavailable, would open the breaker of the service for everybody. The gateway's 503 speaks of others."""
+    """A bound that clients can reach, raised as ServiceUnavailable, would open the breaker of the service for
+    everybody. The gateway's 503 speaks of others.
+    """
     raised = [
         f"{path.relative_to(ROOT)}:{node.lineno}"
         for path in (ROOT / "services").rglob("*.py")

@@ -49,7 +49,9 @@ async def answering(body: bytes, status: str = "202 Accepted") -> AsyncIterator[
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
-                length = next((int(line[16:]) for line in head.split(b"\r\n") if line.startswith(b"content-length: ")), 0)
+                length = next(
+                    (int(line[16:]) for line in head.split(b"\r\n") if line.startswith(b"content-length: ")), 0
+                )
                 seen.append(head + await reader.readexactly(length))
                 writer.write(b"HTTP/1.1 %b\r\ncontent-length: %d\r\n\r\n%b" % (status.encode(), len(body), body))
         except asyncio.IncompleteReadError:
@@ -99,7 +101,9 @@ async def test_the_warm_up_does_not_count() -> None:
     assert len(result["accepted"]) == result["requests"] < len(seen) == len(result["accepted"]) + len(result["warmed"])
 
 
-@pytest.mark.parametrize(("n", "names"), [(10, {"n"}), (100, {"n", "p50", "p95", "max"}), (1000, {"n", "p50", "p95", "p99", "max"})])
+@pytest.mark.parametrize(
+    ("n", "names"), [(10, {"n"}), (100, {"n", "p50", "p95", "max"}), (1000, {"n", "p50", "p95", "p99", "max"})]
+)
 def test_a_percentile_stands_only_where_enough_samples_carry_it(n: int, names: set[str]) -> None:
     assert set(compute_percentiles([0.001 * number for number in range(n)])) == names
 
@@ -123,5 +127,7 @@ def test_what_a_shop_takes_at_rest_is_shown_by_part() -> None:
     text = render_markdown({**RESULT, "rounds": [ROUND], "idle": idle})
     assert "At rest, of one core: app 0.86 %, postgres 0.40 %, redis – %; 17.1 SQL statements a second." in text
     assert "At rest" not in render_markdown({**RESULT, "rounds": [ROUND]})
-    text = render_markdown({**RESULT, "rounds": [ROUND], "idle": {**idle, "services_percent": {"gateway": 0.213, "orders": 0.1}}})
+    text = render_markdown(
+        {**RESULT, "rounds": [ROUND], "idle": {**idle, "services_percent": {"gateway": 0.213, "orders": 0.1}}}
+    )
     assert "Of these by process: gateway 0.21 %, orders 0.10 %." in text

@@ -1,4 +1,6 @@
-"""Whatever a stranger writes into a token is refused: no error of a parser gets past the two functions that read them."""
+"""Whatever a stranger writes into a token is refused: no error of a parser gets past the two functions that read
+them.
+"""
 
 import asyncio
 import base64
@@ -23,7 +25,8 @@ values = st.recursive(
     max_leaves=5,
 )
 headers = st.dictionaries(
-    st.sampled_from(["alg", "kid", "typ", "cty", "crit", "b64", "jwk", "jku", "x5c", "zip", "enc", "p2c", "exp"]), values
+    st.sampled_from(["alg", "kid", "typ", "cty", "crit", "b64", "jwk", "jku", "x5c", "zip", "enc", "p2c", "exp"]),
+    values,
 )
 parts = st.binary(max_size=60) | values.map(lambda value: orjson.dumps(value))
 
@@ -41,7 +44,9 @@ async def _keys() -> dict[str, Any]:
 @example({"crit": True}, b"{}", b"", True)
 @example({"crit": [1]}, b"{}", b"", True)
 @given(headers, parts, st.binary(max_size=70), st.booleans())
-def test_a_token_of_any_header_and_claims_is_refused(header: dict[str, Any], claims: bytes, signature: bytes, named: bool) -> None:
+def test_a_token_of_any_header_and_claims_is_refused(
+    header: dict[str, Any], claims: bytes, signature: bytes, named: bool
+) -> None:
     """With the right algorithm and key id in half of the cases, so that they get as far as the library."""
     for right in ({"alg": "EdDSA", "kid": "k1"}, {"alg": "HS256"}):
         head = orjson.dumps({**header, **right} if named else header)
@@ -61,7 +66,17 @@ def test_a_text_that_is_no_token_is_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "claims", [b'{"exp":1e400}', b'{"exp":NaN}', b'{"exp":"never"}', b'{"exp":[]}', b'{"exp":' + b"9" * 400 + b"}", b"[]", b"1", b'"x"']
+    "claims",
+    [
+        b'{"exp":1e400}',
+        b'{"exp":NaN}',
+        b'{"exp":"never"}',
+        b'{"exp":[]}',
+        b'{"exp":' + b"9" * 400 + b"}",
+        b"[]",
+        b"1",
+        b'"x"',
+    ],
 )
 def test_claims_that_are_no_times_are_refused_though_well_signed(claims: bytes) -> None:
     """A key of ours signed them, so the library hands them over as they are."""

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from caravan.clock import as_id, format_rfc3339, get_creation_time, new_id, utc_now
 
-ZONES = st.one_of(st.just(UTC), st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes))))
+ZONES = st.one_of(
+    st.just(UTC), st.integers(-14 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))
+)
 MOMENTS = st.datetimes(min_value=datetime(1, 1, 3), max_value=datetime(9999, 12, 29), timezones=ZONES)
 
 
@@ -25,7 +27,12 @@ def test_a_time_is_written_in_utc_with_all_six_decimals(moment: datetime) -> Non
 @given(st.uuids())
 def test_an_id_that_was_read_is_the_one_that_was_written(identifier: UUID) -> None:
     read = as_id(str(identifier))
-    assert read == identifier and hash(read) == hash(identifier) and str(read) == str(identifier) and {read, identifier} == {identifier}
+    assert (
+        read == identifier
+        and hash(read) == hash(identifier)
+        and str(read) == str(identifier)
+        and {read, identifier} == {identifier}
+    )
 
 
 def test_a_new_id_tells_when_it_was_made() -> None:

@@ -1,4 +1,6 @@
-"""The store hands out all events in the order of their transactions, as numbers, and those of a stream in the order of their versions."""
+"""The store hands out all events in the order of their transactions, as numbers, and those of a stream in the order of
+their versions.
+"""
 
 from itertools import pairwise
 
@@ -21,7 +23,8 @@ async def test_a_transaction_with_more_digits_comes_after_one_with_fewer(backend
                 for transaction in reversed(transactions):
                     await uow.execute(
                         "INSERT INTO event (stream, version, type, data_version, data, time, transaction)"
-                        " VALUES ($1, 1, 'orders.CancellationRequested', 1, '{\"reason\": \"x\"}', now(), $2::text::xid8)",
+                        " VALUES ($1, 1, 'orders.CancellationRequested', 1, '{\"reason\": \"x\"}', now(), "
+                        "$2::text::xid8)",
                         new_id(),
                         str(transaction),
                     )
@@ -35,7 +38,9 @@ async def test_a_transaction_with_more_digits_comes_after_one_with_fewer(backend
 
 
 async def test_a_stream_stays_in_order_though_a_younger_transaction_appended_first(backends: Backends) -> None:
-    """A transaction has its number from its first write, such as claiming a message, and may wait for the stream's lock after that."""
+    """A transaction has its number from its first write, such as claiming a message, and may wait for the stream's lock
+    after that.
+    """
     stream, other = new_id(), new_id()
     async with run_services(backends, "orders") as shop:
         database = shop.get_database("orders")
@@ -50,10 +55,16 @@ async def test_a_stream_stays_in_order_though_a_younger_transaction_appended_fir
             older.append(other, 0, [CancellationRequested(reason="1")])
 
         async def appended() -> list[RecordedEvent] | None:
-            found = [recorded for recorded in await EVENT_STORE.read_feed(database, (0, 0), 100_000) if recorded.stream in (stream, other)]
+            found = [
+                recorded
+                for recorded in await EVENT_STORE.read_feed(database, (0, 0), 100_000)
+                if recorded.stream in (stream, other)
+            ]
             return found if len(found) == 5 else None
 
         feed = await wait_until(appended)
         assert [recorded.version for recorded in feed if recorded.stream == stream] == [1, 2, 3, 4]
-        for recorded, following in pairwise(feed):  # no reader that stops in between reads the one without what stood before it
+        for recorded, following in pairwise(
+            feed
+        ):  # no reader that stops in between reads the one without what stood before it
             assert recorded.feed_position < following.feed_position

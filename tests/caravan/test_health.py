@@ -1,4 +1,6 @@
-"""Readiness says within two seconds that a database is not there, also when it has frozen instead of gone; and what the probes may cost."""
+"""Readiness says within two seconds that a database is not there, also when it has frozen instead of gone; and what the
+probes may cost.
+"""
 
 import asyncio
 import os
@@ -14,12 +16,18 @@ from caravan.runtime import Backends
 from tests.support.shop import run_services
 
 
-async def test_a_frozen_database_makes_a_process_not_ready_within_two_seconds_and_holds_no_read(backends: Backends) -> None:
+async def test_a_frozen_database_makes_a_process_not_ready_within_two_seconds_and_holds_no_read(
+    backends: Backends,
+) -> None:
     async with run_services(backends, "gateway", "inventory") as shop:
         assert (await shop.client.get("/readyz")).status_code == 200
         shop.process.health._checked_at -= 10
-        mine = {await database.fetchval("SELECT pg_backend_pid()") for database in shop.process.health._databases.values()}
-        rows = await shop.get_database("inventory").fetch("SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend'")
+        mine = {
+            await database.fetchval("SELECT pg_backend_pid()") for database in shop.process.health._databases.values()
+        }
+        rows = await shop.get_database("inventory").fetch(
+            "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend'"
+        )
         backend = next(iter(mine))
         postmaster = int(Path(f"/proc/{backend}/stat").read_text().rpartition(")")[2].split()[1])
         frozen = [postmaster, *(row["pid"] for row in rows)]

@@ -49,7 +49,22 @@ def test_a_secret_in_a_text_is_masked(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "part", ["token", "token-", "token ", "token=", 'token="', "token\\", "Bearer ", "0a", "1.", "2026-01-01T", " ", "card: '", "-"]
+    "part",
+    [
+        "token",
+        "token-",
+        "token ",
+        "token=",
+        'token="',
+        "token\\",
+        "Bearer ",
+        "0a",
+        "1.",
+        "2026-01-01T",
+        " ",
+        "card: '",
+        "-",
+    ],
 )
 def test_a_long_text_of_any_shape_is_looked_through_at_once(part: str) -> None:
     """A pattern that tries a text again from each of its places needs minutes here."""
@@ -72,7 +87,12 @@ def test_logs_show_no_secret_in_fields_texts_and_exceptions(capfd: pytest.Captur
     try:
         configure_logs("INFO", "json")
         log = structlog.get_logger("redaction")  # the shared one may be bound to the settings of another test
-        log.info("called", reset_link=f"https://shop/{SECRET}", error=f"GET /x?access_token={SECRET}", payload={"card": {"no": SECRET}})
+        log.info(
+            "called",
+            reset_link=f"https://shop/{SECRET}",
+            error=f"GET /x?access_token={SECRET}",
+            payload={"card": {"no": SECRET}},
+        )
         try:
             raise ValueError(f"password={SECRET}")
         except ValueError:

@@ -50,8 +50,16 @@ def test_a_wrong_file_is_named_like_its_variable_and_its_content_stays_unsaid(fo
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("ORDERS_STANDING_SECOND", "5", "ORDERS_STANDING_SECOND: no such setting; did you mean ORDERS_STANDING_SECONDS?"),
-        ("orders_standing_second", "5", "orders_standing_second: no such setting; did you mean ORDERS_STANDING_SECONDS?"),
+        (
+            "ORDERS_STANDING_SECOND",
+            "5",
+            "ORDERS_STANDING_SECOND: no such setting; did you mean ORDERS_STANDING_SECONDS?",
+        ),
+        (
+            "orders_standing_second",
+            "5",
+            "orders_standing_second: no such setting; did you mean ORDERS_STANDING_SECONDS?",
+        ),
         ("GATEWAY_NOTHING_LIKE_IT", "", "GATEWAY_NOTHING_LIKE_IT: no such setting"),
         ("CARAVAN_PROT", "1", "CARAVAN_PROT: no such setting; did you mean CARAVAN_PORT?"),
         ("ORDERS_STANDING_SECONDS", "soon", "ORDERS_STANDING_SECONDS: "),
@@ -72,7 +80,14 @@ def test_a_misspelt_or_wrong_setting_of_any_service_ends_a_start_before_it_begin
     [
         *(
             ("CARAVAN_ADMIN_PASSWORD", password, "easily guessed")
-            for password in ("password1234", "123456789012", "admin@caravan.local", "caravan-admin", "qwertyuiop12", "aaaaaaaaaaaaaaaa")
+            for password in (
+                "password1234",
+                "123456789012",
+                "admin@caravan.local",
+                "caravan-admin",
+                "qwertyuiop12",
+                "aaaaaaaaaaaaaaaa",
+            )
         ),
         *(
             ("CARAVAN_ADMIN_PASSWORD", password, "must have 12 to 128 characters, without control characters")
@@ -95,7 +110,9 @@ def test_the_admin_of_the_settings_follows_the_rules_of_all_users(
 ) -> None:
     data = tmp_path / "data"
     result = CliRunner().invoke(app, command, env={"CARAVAN_DATA": str(data), name: value})
-    assert result.exit_code == 2 and f"{name}: " in result.output and rule in " ".join(result.output.split()), result.output
+    assert result.exit_code == 2 and f"{name}: " in result.output and rule in " ".join(result.output.split()), (
+        result.output
+    )
     assert name == "CARAVAN_ADMIN_EMAIL" or value not in result.output
     assert not data.exists(), "nothing was started"
 
@@ -186,7 +203,13 @@ def test_every_usual_way_to_write_an_address_is_taken(name: str, value: str, mon
 
 @pytest.mark.parametrize(
     ("brokers", "good"),
-    [("k:9092", True), ("k-0.kafka:9092, [::1]:9092", True), ("k", False), ("kafka://k:9092", False), ("k:9092,", False)],
+    [
+        ("k:9092", True),
+        ("k-0.kafka:9092, [::1]:9092", True),
+        ("k", False),
+        ("kafka://k:9092", False),
+        ("k:9092,", False),
+    ],
 )
 def test_brokers_are_named_with_their_ports(brokers: str, good: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CARAVAN_KAFKA_URL", brokers)

@@ -1,4 +1,6 @@
-"""What people write is readable text: no field of any request takes characters that steer a terminal, turn text around, or can't be seen."""
+"""What people write is readable text: no field of any request takes characters that steer a terminal, turn text around,
+or can't be seen.
+"""
 
 import importlib
 import json
@@ -29,10 +31,16 @@ def _string_fields() -> Iterator[tuple[str, Any]]:
         except ModuleNotFoundError:
             continue
         for model in vars(module).values():
-            if not (isinstance(model, type) and issubclass(model, BaseModel)) or model.model_config.get("extra") != "forbid":
+            if (
+                not (isinstance(model, type) and issubclass(model, BaseModel))
+                or model.model_config.get("extra") != "forbid"
+            ):
                 continue
             for name, field in model.model_fields.items():
-                if not any(word in name for word in MADE_ELSEWHERE) and str in (field.annotation, *get_args(field.annotation)):
+                if not any(word in name for word in MADE_ELSEWHERE) and str in (
+                    field.annotation,
+                    *get_args(field.annotation),
+                ):
                     yield f"{service}.{model.__name__}.{name}", TypeAdapter(Annotated[field.annotation, field])
 
 
@@ -40,7 +48,19 @@ FIELDS = dict(_string_fields())
 
 
 @pytest.mark.parametrize(
-    "text", ["a\x1b[2Jb", "a\x9bb", "a\x00b", "a\u202eb", "a\u2066b", "a\u2028b", "a\ufeffb", "a\U000e0041b", "\u200d\u3164", "\u00a0 "]
+    "text",
+    [
+        "a\x1b[2Jb",
+        "a\x9bb",
+        "a\x00b",
+        "a\u202eb",
+        "a\u2066b",
+        "a\u2028b",
+        "a\ufeffb",
+        "a\U000e0041b",
+        "\u200d\u3164",
+        "\u00a0 ",
+    ],
 )
 @pytest.mark.parametrize("field", FIELDS)
 def test_no_text_of_a_request_holds_what_can_not_be_read(field: str, text: str) -> None:
@@ -74,7 +94,8 @@ def test_what_is_taken_is_plain_and_stays_as_it_is(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["Ada", "José", "李小龍", "سارة علی\u200cپور", "क्\u200dष", "Zoë 👩\u200d🚀", "O’Brien-Smith", "Łukasz", "x" * 50]
+    "name",
+    ["Ada", "José", "李小龍", "سارة علی\u200cپور", "क्\u200dष", "Zoë 👩\u200d🚀", "O’Brien-Smith", "Łukasz", "x" * 50],
 )
 def test_names_of_all_scripts_are_taken(name: str) -> None:
     assert LINE.validate_python(name) == unicodedata.normalize("NFC", name)

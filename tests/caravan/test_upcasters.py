@@ -13,11 +13,17 @@ class Moved(Event):
 
 
 STORE = EventStore(
-    [Moved], {(Moved.type, 1): lambda data: {"street": data["address"]}, (Moved.type, 2): lambda data: {**data, "country": "GB"}}
+    [Moved],
+    {
+        (Moved.type, 1): lambda data: {"street": data["address"]},
+        (Moved.type, 2): lambda data: {**data, "country": "GB"},
+    },
 )
 
 
-@pytest.mark.parametrize(("version", "data"), [(1, {"address": "A"}), (2, {"street": "A"}), (3, {"street": "A", "country": "GB"})])
+@pytest.mark.parametrize(
+    ("version", "data"), [(1, {"address": "A"}), (2, {"street": "A"}), (3, {"street": "A", "country": "GB"})]
+)
 def test_an_event_of_any_version_becomes_todays(version: int, data: dict[str, str]) -> None:
     assert STORE.decode_event(Moved.type, version, data) == Moved(street="A", country="GB")
 

@@ -42,7 +42,9 @@ def rendered(name: str, *more: str) -> list[Manifest]:
     _library()
     release, chart, values = RELEASES[name]
     options = [option for file in values for option in ("--values", f"charts/{chart}/{file}")]
-    done = helm("template", release, f"charts/{chart}", "--namespace", "shop", "--kube-version", KUBERNETES, *options, *more)
+    done = helm(
+        "template", release, f"charts/{chart}", "--namespace", "shop", "--kube-version", KUBERNETES, *options, *more
+    )
     assert done.returncode == 0, done.stderr
     return [document for document in yaml.safe_load_all(done.stdout) if document]
 

@@ -1,4 +1,6 @@
-"""What a reader of values writes arrives as the text that it is, and every name that one object looks up is the name that another one has."""
+"""What a reader of values writes arrives as the text that it is, and every name that one object looks up is the name
+that another one has.
+"""
 
 import json
 import re
@@ -34,20 +36,35 @@ def written(**values: Any) -> tuple[dict[str, Any], dict[str, str]]:
     """A map of every odd text and number, and the texts that are to come out."""
     odd = {f"ODD_{number}": text for number, text in enumerate(ODD)}
     whole = {f"WHOLE_{number}": pair for number, pair in enumerate(NUMBERS)}
-    return odd | {name: value for name, (value, _) in whole.items()}, odd | {name: text for name, (_, text) in whole.items()}
+    return odd | {name: value for name, (value, _) in whole.items()}, odd | {
+        name: text for name, (_, text) in whole.items()
+    }
 
 
 def render(chart: str, release: str, folder: Path, values: dict[str, Any], *more: str) -> list[Manifest]:
     rendered("kind")
     file = folder / "values.yaml"
     file.write_text(json.dumps(values, ensure_ascii=False))
-    done = helm("template", release, f"charts/{chart}", "--namespace", "shop", "--kube-version", "1.34.0", *more, "--values", str(file))
+    done = helm(
+        "template",
+        release,
+        f"charts/{chart}",
+        "--namespace",
+        "shop",
+        "--kube-version",
+        "1.34.0",
+        *more,
+        "--values",
+        str(file),
+    )
     assert done.returncode == 0, done.stderr
     return [document for document in yaml.safe_load_all(done.stdout) if document]
 
 
 def texts(node: Any, under: str = "") -> list[tuple[str, Any]]:
-    """Each value that Kubernetes takes as text alone: labels, annotations, node selectors, data of ConfigMaps, and values in an environment."""
+    """Each value that Kubernetes takes as text alone: labels, annotations, node selectors, data of ConfigMaps, and
+    values in an environment.
+    """
     found = []
     if isinstance(node, dict):
         if under in ("labels", "matchLabels", "annotations", "nodeSelector", "data", "stringData"):
@@ -85,7 +102,8 @@ def test_settings_annotations_and_selectors_are_the_texts_that_were_written(tmp_
     ):
         assert expected == {name: found[name] for name in expected}
     lags = {
-        trigger["metadata"].get("lagThreshold") for trigger in of_kind(manifests, "ScaledObject")["shop-processing"]["spec"]["triggers"]
+        trigger["metadata"].get("lagThreshold")
+        for trigger in of_kind(manifests, "ScaledObject")["shop-processing"]["spec"]["triggers"]
     }
     assert "1000000" in lags
 
@@ -99,7 +117,9 @@ def test_null_takes_a_setting_away(tmp_path: Path) -> None:
 def test_a_number_that_would_lose_digits_is_refused(number: str, tmp_path: Path) -> None:
     rendered("kind")
     (tmp_path / "values.yaml").write_text(f"settings: {{ORDERS_LIMIT: {number}}}\n")
-    done = helm("template", "shop", "charts/caravan", "--kube-version", "1.34.0", "--values", str(tmp_path / "values.yaml"))
+    done = helm(
+        "template", "shop", "charts/caravan", "--kube-version", "1.34.0", "--values", str(tmp_path / "values.yaml")
+    )
     assert done.returncode != 0 and "write it in quotes" in done.stderr
 
 
@@ -113,7 +133,9 @@ def test_whatever_is_a_text_to_kubernetes_is_a_text(chart: str, release: str, tm
         "backends": {"secret": "no", "storageClass": "on"},
     }
     manifests = [m for m in render(chart, release, tmp_path, values[chart]) if m["kind"] != "CustomResourceDefinition"]
-    assert [(name, value) for manifest in manifests for name, value in texts(manifest) if not isinstance(value, str)] == []
+    assert [
+        (name, value) for manifest in manifests for name, value in texts(manifest) if not isinstance(value, str)
+    ] == []
     for manifest in manifests:
         assert (
             isinstance(manifest["metadata"]["name"], str)
@@ -122,7 +144,9 @@ def test_whatever_is_a_text_to_kubernetes_is_a_text(chart: str, release: str, tm
     for name, spec in pods(manifests).items():
         assert isinstance(spec.get("priorityClassName", ""), str), name
         for container in spec["containers"]:
-            assert isinstance(container["image"], str) and all(isinstance(word, str) for word in container.get("args", [])), name
+            assert isinstance(container["image"], str) and all(
+                isinstance(word, str) for word in container.get("args", [])
+            ), name
         for volume in spec["volumes"]:
             assert isinstance(volume.get("secret", {}).get("secretName", ""), str), name
 
@@ -141,18 +165,25 @@ def test_every_name_that_is_looked_up_is_made(by: str, release: str, tmp_path: P
     assert all(len(name) <= 63 for _, name in made)
     settings = next(iter(of_kind(manifests, "ConfigMap").values()))["data"]
     looked_up = {
-        ("Service", settings["CARAVAN_DISCOVERY"].removeprefix("http://").removesuffix(":8080").replace("{service}", name))
+        (
+            "Service",
+            settings["CARAVAN_DISCOVERY"].removeprefix("http://").removesuffix(":8080").replace("{service}", name),
+        )
         for name in SERVICES
     }
     for spec in pods(manifests).values():
         for container in spec["containers"]:
             looked_up |= {("ConfigMap", source["configMapRef"]["name"]) for source in container.get("envFrom", [])}
-            looked_up |= {("Service", host) for host in re.findall(r"http://([-a-z0-9]+):8080", str(container.get("args")))}
+            looked_up |= {
+                ("Service", host) for host in re.findall(r"http://([-a-z0-9]+):8080", str(container.get("args")))
+            }
         looked_up |= {("ServiceAccount", spec["serviceAccountName"])} if "serviceAccountName" in spec else set()
     for scaler in of_kind(manifests, "ScaledObject").values():
         looked_up |= {("Deployment", scaler["spec"]["scaleTargetRef"]["name"])}
         looked_up |= {
-            ("TriggerAuthentication", t["authenticationRef"]["name"]) for t in scaler["spec"]["triggers"] if "authenticationRef" in t
+            ("TriggerAuthentication", t["authenticationRef"]["name"])
+            for t in scaler["spec"]["triggers"]
+            if "authenticationRef" in t
         }
     for route in of_kind(manifests, "ServiceRoute").values():
         looked_up |= {("Service", route["spec"]["gateway"]), ("Service", route["spec"]["serviceRef"]["name"])}
@@ -163,7 +194,11 @@ def test_every_name_that_is_looked_up_is_made(by: str, release: str, tmp_path: P
 
 def test_two_long_releases_beside_each_other_share_no_name(tmp_path: Path) -> None:
     one, other = (
-        {(m["kind"], m["metadata"]["name"]) for m in render("caravan", "s" * (LONGEST - 1) + last, tmp_path, {}) if m["kind"] == "Service"}
+        {
+            (m["kind"], m["metadata"]["name"])
+            for m in render("caravan", "s" * (LONGEST - 1) + last, tmp_path, {})
+            if m["kind"] == "Service"
+        }
         for last in "st"
     )
     assert not one & other
@@ -173,10 +208,13 @@ def test_two_long_releases_beside_each_other_share_no_name(tmp_path: Path) -> No
 def test_backends_are_where_their_secret_says(release: str, tmp_path: Path) -> None:
     manifests = render("backends", release, tmp_path, {})
     services = of_kind(manifests, "Service")
-    data = [(name, text) for secret in of_kind(manifests, "Secret").values() for name, text in secret["stringData"].items()]
+    data = [
+        (name, text) for secret in of_kind(manifests, "Secret").values() for name, text in secret["stringData"].items()
+    ]
     hosts = {urlsplit(url).hostname for name, url in data if name.endswith("_URL")}
     servers = [
-        secret["metadata"]["annotations"].get("messaging.caravan.dev/servers", "") for secret in of_kind(manifests, "Secret").values()
+        secret["metadata"]["annotations"].get("messaging.caravan.dev/servers", "")
+        for secret in of_kind(manifests, "Secret").values()
     ]
     assert {urlsplit(server).hostname for server in servers if server} <= services.keys()
     assert hosts <= services.keys() and len(hosts) == 4
@@ -186,7 +224,9 @@ def test_backends_are_where_their_secret_says(release: str, tmp_path: Path) -> N
 
 def test_the_volume_of_a_long_release_keeps_its_name(tmp_path: Path) -> None:
     values = ("--values", "charts/caravan/values-lite.yaml")
-    assert of_kind(render("caravan", "s" * LONGEST, tmp_path, {}, *values), "PersistentVolumeClaim").keys() == {"s" * LONGEST + "-gateway"}
+    assert of_kind(render("caravan", "s" * LONGEST, tmp_path, {}, *values), "PersistentVolumeClaim").keys() == {
+        "s" * LONGEST + "-gateway"
+    }
 
 
 @pytest.mark.parametrize("release", ["1shop", "a.b"])
@@ -198,20 +238,32 @@ def test_a_release_after_which_no_service_can_be_named_is_refused(release: str) 
 
 def test_a_service_of_a_longer_name_than_there_is_room_for_is_refused() -> None:
     rendered("kind")
-    done = helm("template", "shop", "charts/caravan", "--kube-version", "1.34.0", "--set", "services.a-name-with-20-chars.replicas=1")
+    done = helm(
+        "template",
+        "shop",
+        "charts/caravan",
+        "--kube-version",
+        "1.34.0",
+        "--set",
+        "services.a-name-with-20-chars.replicas=1",
+    )
     assert done.returncode != 0 and "a-name-with-20-chars" in done.stderr
 
 
 def test_all_charts_write_texts_and_names_by_the_same_rules() -> None:
     library = (CHARTS / "service-lib/templates/_text.tpl").read_text()
-    assert {(CHARTS / chart / "templates/_text.tpl").read_text() for chart in ("backends", "caravan-operator")} == {library}
+    assert {(CHARTS / chart / "templates/_text.tpl").read_text() for chart in ("backends", "caravan-operator")} == {
+        library
+    }
 
 
 def test_a_misspelt_service_is_refused_and_one_of_your_own_has_an_image_or_arguments() -> None:
     rendered("kind")
     for own in ("services.order.replicas=2", "services.paymets.env.PAYMENTS_CALL_SECONDS=5"):
         done = helm("template", "shop", "charts/caravan", "--kube-version", "1.34.0", "--set", own)
-        assert done.returncode != 0 and "no such service in this image; there are analytics, catalog" in done.stderr, done.stderr
+        assert done.returncode != 0 and "no such service in this image; there are analytics, catalog" in done.stderr, (
+            done.stderr
+        )
     for own in ("services.loyalty.image.tag=mine", "services.worker.args={run,orders,payments}"):
         done = helm("template", "shop", "charts/caravan", "--kube-version", "1.34.0", "--set", own)
         assert done.returncode == 0, done.stderr

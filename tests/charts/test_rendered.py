@@ -1,4 +1,6 @@
-"""What the charts make, whatever the values: hardened pods, no secret in the open, one way in, and nothing typed by hand that the code knows."""
+"""What the charts make, whatever the values: hardened pods, no secret in the open, one way in, and nothing typed by
+hand that the code knows.
+"""
 
 import json
 import re
@@ -39,7 +41,9 @@ def test_every_pod_keeps_the_restricted_profile_and_a_root_that_cant_be_written(
 def test_only_the_operator_has_a_token_of_the_cluster(release: str) -> None:
     with_token = {name for name, spec in pods(rendered(release)).items() if spec["automountServiceAccountToken"]}
     assert with_token == ({"Deployment operator"} if release == "operator" else set())
-    assert all(spec["enableServiceLinks"] is False for name, spec in pods(rendered(release)).items() if "Pod" not in name)
+    assert all(
+        spec["enableServiceLinks"] is False for name, spec in pods(rendered(release)).items() if "Pod" not in name
+    )
 
 
 @every_release
@@ -73,13 +77,20 @@ def test_each_service_has_a_user_of_its_own_in_rabbitmq() -> None:
         for name, url in of_kind(rendered("backends"), "Secret")["caravan-backends"]["stringData"].items()
         if "RABBITMQ" in name
     }
-    assert {name: url.username for name, url in urls.items()} == {f"{name}.CARAVAN_RABBITMQ_URL": name for name in SERVICES}
+    assert {name: url.username for name, url in urls.items()} == {
+        f"{name}.CARAVAN_RABBITMQ_URL": name for name in SERVICES
+    }
     shop = pods(rendered("kind"))
     for name in SERVICES:
-        sources = next(volume for volume in shop[f"Deployment shop-{name}"]["volumes"] if volume["name"] == "secrets")["projected"][
-            "sources"
-        ]
-        keys = {item["key"]: item["path"] for source in sources for item in source["secret"]["items"] if "RABBITMQ" in item["path"]}
+        sources = next(volume for volume in shop[f"Deployment shop-{name}"]["volumes"] if volume["name"] == "secrets")[
+            "projected"
+        ]["sources"]
+        keys = {
+            item["key"]: item["path"]
+            for source in sources
+            for item in source["secret"]["items"]
+            if "RABBITMQ" in item["path"]
+        }
         assert keys == {f"{name}.CARAVAN_RABBITMQ_URL": "CARAVAN_RABBITMQ_URL"}, name
 
 
@@ -90,19 +101,29 @@ def test_who_has_one_url_for_all_services_says_so_and_keda_asks_with_it() -> Non
         (reference,) = of_kind(made, "TriggerAuthentication")["shop-payments"]["spec"]["secretTargetRef"]
         assert reference == {"parameter": "host", "name": "caravan-backends", "key": key}
         triggers = of_kind(made, "ScaledObject")["shop-payments"]["spec"]["triggers"]
-        assert {trigger["authenticationRef"]["name"] for trigger in triggers if trigger["type"] == "rabbitmq"} == {"shop-payments"}
-        sources = next(volume for volume in pods(made)["Deployment shop-payments"]["volumes"] if volume["name"] == "secrets")["projected"][
-            "sources"
-        ]
-        assert [item["key"] for source in sources for item in source["secret"]["items"] if "RABBITMQ" in item["path"]] == [key]
+        assert {trigger["authenticationRef"]["name"] for trigger in triggers if trigger["type"] == "rabbitmq"} == {
+            "shop-payments"
+        }
+        sources = next(
+            volume for volume in pods(made)["Deployment shop-payments"]["volumes"] if volume["name"] == "secrets"
+        )["projected"]["sources"]
+        assert [
+            item["key"] for source in sources for item in source["secret"]["items"] if "RABBITMQ" in item["path"]
+        ] == [key]
 
 
 def test_each_backend_has_a_password_of_its_own_and_the_services_administer_none() -> None:
     secrets = of_kind(rendered("backends"), "Secret")
-    urls = {name: urlsplit(url) for name, url in secrets["caravan-backends"]["stringData"].items() if name.endswith("_URL")}
+    urls = {
+        name: urlsplit(url) for name, url in secrets["caravan-backends"]["stringData"].items() if name.endswith("_URL")
+    }
     admin = secrets["caravan-rabbitmq"]["stringData"]
     found = [url.password for url in urls.values()] + [admin["password"]]
-    assert len(urls) == 3 + len(SERVICES) and len(set(found)) == len(urls) + 1 and all(len(password or "") >= 24 for password in found)
+    assert (
+        len(urls) == 3 + len(SERVICES)
+        and len(set(found)) == len(urls) + 1
+        and all(len(password or "") >= 24 for password in found)
+    )
     definitions = json.loads(secrets["caravan-backends"]["stringData"]["definitions.json"])
     users = {user["name"]: user for user in definitions["users"]}
     assert users[admin["username"]]["password"] == admin["password"]
@@ -125,7 +146,9 @@ def test_a_pod_of_a_backend_mounts_what_is_its_own() -> None:
     mounted = {}
     for name, spec in pods(rendered("backends")).items():
         items = [item["key"] for volume in spec["volumes"] for item in volume.get("secret", {}).get("items", [])]
-        assert all("items" in volume["secret"] for volume in spec["volumes"] if "secret" in volume), "never a whole secret"
+        assert all("items" in volume["secret"] for volume in spec["volumes"] if "secret" in volume), (
+            "never a whole secret"
+        )
         mounted[name.removeprefix("StatefulSet backends-")] = items
     assert mounted == {
         "postgres": ["postgres-password"],
@@ -138,7 +161,11 @@ def test_a_pod_of_a_backend_mounts_what_is_its_own() -> None:
 
 
 def test_rabbitmqs_administrator_is_for_the_operator_and_the_job_that_makes_the_topology() -> None:
-    with_it = {name for name, spec in pods(rendered("kind", "--set", "topology.by=job")).items() if "caravan-rabbitmq" in str(spec)}
+    with_it = {
+        name
+        for name, spec in pods(rendered("kind", "--set", "topology.by=job")).items()
+        if "caravan-rabbitmq" in str(spec)
+    }
     assert with_it == {"Job shop-topology"}
     assert "caravan-backends" not in str(of_kind(rendered("operator"), "Role"))
 
@@ -150,9 +177,14 @@ def test_in_development_the_reloader_runs_the_same_program() -> None:
             assert container["command"] == ["reload", "caravan", "run", name.removeprefix("Deployment shop-")]
             assert "livenessProbe" not in container, "a restart would bring back the code of the image"
     for name, route in of_kind(rendered("kind", "--set", "development=true"), "ServiceRoute").items():
-        assert route["spec"]["circuitBreaker"]["openFor"] == "500ms", f"{name}: one that starts anew for an edit is left alone"
+        assert route["spec"]["circuitBreaker"]["openFor"] == "500ms", (
+            f"{name}: one that starts anew for an edit is left alone"
+        )
     ((name, operator),) = pods(rendered("operator", "--set", "development=true")).items()
-    assert operator["containers"][0]["command"] == ["reload", "caravan-operator"] and operator["containers"][0]["args"][0] == "run"
+    assert (
+        operator["containers"][0]["command"] == ["reload", "caravan-operator"]
+        and operator["containers"][0]["args"][0] == "run"
+    )
 
 
 @pytest.mark.parametrize("release", ["kind", "lite", "production"])
@@ -165,7 +197,9 @@ def test_only_the_gateway_is_reached_from_outside_and_not_its_probes(release: st
         for path in rule["http"]["paths"]
     ]
     assert all(backend == {"name": "shop-gateway", "port": {"name": "http"}} for backend in backends)
-    assert {service["spec"].get("type", "ClusterIP") for service in of_kind(manifests, "Service").values()} == {"ClusterIP"}
+    assert {service["spec"].get("type", "ClusterIP") for service in of_kind(manifests, "Service").values()} == {
+        "ClusterIP"
+    }
     opened = {
         name
         for name, policy in of_kind(manifests, "NetworkPolicy").items()
@@ -205,7 +239,9 @@ def test_a_label_that_anybody_may_give_a_pod_opens_nothing_from_another_namespac
     found = peers(rendered(release, *(("--set", more) if more else ())))
     assert found
     for name, peer in found:
-        assert "namespaceSelector" not in peer or any(peer["namespaceSelector"].values()), f"{name}: pods of any namespace"
+        assert "namespaceSelector" not in peer or any(peer["namespaceSelector"].values()), (
+            f"{name}: pods of any namespace"
+        )
         assert "ipBlock" not in peer or not peer["ipBlock"]["cidr"].endswith("/0"), name
 
 
@@ -225,9 +261,13 @@ def test_the_operator_answers_the_namespaces_that_it_serves_and_the_shop_asks_wh
         "http://operator.ops:8081": "ops",
         "https://operator.ops.svc.cluster.local:8081": "ops",
     }.items():
-        policy = of_kind(rendered("kind", "--set", f"discovery.operatorUrl={url}"), "NetworkPolicy")["shop-orders"]["spec"]
+        policy = of_kind(rendered("kind", "--set", f"discovery.operatorUrl={url}"), "NetworkPolicy")["shop-orders"][
+            "spec"
+        ]
         asks = [peer for rule in policy["egress"] if rule["ports"] == [{"port": 8081}] for peer in rule["to"]]
-        is_asked = [peer for rule in policy["ingress"] if rule["ports"] == [{"port": "probes"}] for peer in rule["from"]]
+        is_asked = [
+            peer for rule in policy["ingress"] if rule["ports"] == [{"port": "probes"}] for peer in rule["from"]
+        ]
         (asked_for,) = asks
         assert asked_for["namespaceSelector"] == {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
         assert asked_for in is_asked
@@ -247,7 +287,9 @@ def test_production_scales_by_load_or_by_what_waits_never_by_both() -> None:
     by_load, by_lag = of_kind(manifests, "HorizontalPodAutoscaler"), of_kind(manifests, "ScaledObject")
     assert by_load.keys().isdisjoint(by_lag) and by_load.keys() | by_lag.keys() == {f"shop-{name}" for name in SERVICES}
     groups = {
-        trigger["metadata"]["consumerGroup"] for trigger in by_lag["shop-processing"]["spec"]["triggers"] if trigger["type"] == "kafka"
+        trigger["metadata"]["consumerGroup"]
+        for trigger in by_lag["shop-processing"]["spec"]["triggers"]
+        if trigger["type"] == "kafka"
     }
     assert "processing.order-created" in groups
     assert all("replicas" not in deployment["spec"] for deployment in of_kind(manifests, "Deployment").values())
@@ -268,7 +310,9 @@ def test_messaging_is_what_the_declarations_say_with_as_many_replicas_as_asked_f
     topic = of_kind(manifests, "KafkaTopic")["order-created"]["spec"]
     assert (topic["replicas"], topic["config"]["minInsyncReplicas"], topic["deletionPolicy"]) == (3, 2, "Retain")
     assert not any(
-        "helm.sh/hook" in resource["metadata"].get("annotations", {}) for resource in manifests if resource["kind"] == "KafkaTopic"
+        "helm.sh/hook" in resource["metadata"].get("annotations", {})
+        for resource in manifests
+        if resource["kind"] == "KafkaTopic"
     )
     by_job = rendered("kind", "--set", "topology.by=job")
     assert not of_kind(by_job, "KafkaTopic")
@@ -304,7 +348,9 @@ def test_the_operator_has_the_rights_that_its_code_declares_and_no_others() -> N
     assert not any("*" in str(rule) for rule in everywhere)
 
 
-@pytest.mark.parametrize(("chart", "values"), [(chart, value) for _, chart, values in RELEASES.values() for value in (values or (None,))])
+@pytest.mark.parametrize(
+    ("chart", "values"), [(chart, value) for _, chart, values in RELEASES.values() for value in (values or (None,))]
+)
 def test_lint_finds_nothing(chart: str, values: str | None) -> None:
     rendered("kind")
     done = helm("lint", "--strict", f"charts/{chart}", *(["--values", f"charts/{chart}/{values}"] if values else []))
@@ -312,7 +358,9 @@ def test_lint_finds_nothing(chart: str, values: str | None) -> None:
 
 
 def test_an_http_route_sends_everything_to_the_gateway_and_nowhere_else() -> None:
-    manifests = rendered("kind", "--set", "ingress.enabled=false,httpRoute.enabled=true,httpRoute.parentRefs[0].name=edge")
+    manifests = rendered(
+        "kind", "--set", "ingress.enabled=false,httpRoute.enabled=true,httpRoute.parentRefs[0].name=edge"
+    )
     (route,) = of_kind(manifests, "HTTPRoute").values()
     assert route["spec"]["parentRefs"] == [{"name": "edge"}] and route["spec"]["hostnames"] == ["shop.local"]
     (rule,) = route["spec"]["rules"]
@@ -323,9 +371,12 @@ def test_an_http_route_sends_everything_to_the_gateway_and_nowhere_else() -> Non
 @pytest.mark.parametrize("way", ["ingress.enabled=true", "httpRoute.enabled=true,httpRoute.parentRefs[0].name=edge"])
 @pytest.mark.parametrize("proxies", ["", " ", "0.0.0.0/0", "10.0.0.0/8\\,::/0"])
 @pytest.mark.parametrize(
-    "values", [(), ("--values", "charts/caravan/values-lite.yaml"), ("--values", "charts/caravan/values-production.yaml")]
+    "values",
+    [(), ("--values", "charts/caravan/values-lite.yaml"), ("--values", "charts/caravan/values-production.yaml")],
 )
-def test_what_is_reached_through_a_proxy_knows_which_or_is_not_made(way: str, proxies: str, values: tuple[str, ...]) -> None:
+def test_what_is_reached_through_a_proxy_knows_which_or_is_not_made(
+    way: str, proxies: str, values: tuple[str, ...]
+) -> None:
     rendered("kind")
     said = ("--set", way, "--set-string", f"settings.GATEWAY_TRUSTED_PROXIES={proxies}")
     done = helm("template", "shop", "charts/caravan", "--kube-version", KUBERNETES, *values, *said)
@@ -338,7 +389,9 @@ def test_a_gateway_behind_an_ingress_believes_its_proxies_alone(release: str) ->
     named = of_kind(manifests, "ConfigMap")["shop-settings"]["data"].get("GATEWAY_TRUSTED_PROXIES")
     assert bool(named) == bool(of_kind(manifests, "Ingress"))
     assert not parse_networks(named or "") or all(network.prefixlen > 0 for network in parse_networks(named or ""))
-    given = rendered("defaults", "--set", "ingress.enabled=true,services.gateway.env.GATEWAY_TRUSTED_PROXIES=10.1.0.0/16")
+    given = rendered(
+        "defaults", "--set", "ingress.enabled=true,services.gateway.env.GATEWAY_TRUSTED_PROXIES=10.1.0.0/16"
+    )
     assert of_kind(given, "Ingress")
 
 
@@ -374,7 +427,13 @@ def test_manifests_are_valid_by_the_schemas_of_their_kinds(release: str, tmp_pat
     ours = {crd["spec"]["names"]["kind"] for crd in crds}
     text = yaml.safe_dump_all([manifest for manifest in rendered(release) if manifest["kind"] in ours])
     done = subprocess.run(
-        ["kubeconform", "-strict", "-summary", "-schema-location", f"{tmp_path}/{{{{.ResourceKind}}}}_{{{{.ResourceAPIVersion}}}}.json"],
+        [
+            "kubeconform",
+            "-strict",
+            "-summary",
+            "-schema-location",
+            f"{tmp_path}/{{{{.ResourceKind}}}}_{{{{.ResourceAPIVersion}}}}.json",
+        ],
         input=text,
         capture_output=True,
         text=True,

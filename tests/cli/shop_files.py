@@ -1,4 +1,6 @@
-"""Invoice files as the shops of this world export them: one set of sales, written in ten ways, each with the totals that are right."""
+"""Invoice files as the shops of this world export them: one set of sales, written in ten ways, each with the totals
+that are right.
+"""
 
 import csv
 import io
@@ -84,7 +86,15 @@ class Style:
             customer = sale.customer if sale.customer is not None else self.nobody[n % len(self.nobody)]
             moment = sale.time.strftime(self.date)
             price = self.price.format(self.number(sale.price))
-            row = [self.invoice.format(sale.invoice), sale.sku, sale.description, self.number(sale.quantity), moment, price, customer]
+            row = [
+                self.invoice.format(sale.invoice),
+                sale.sku,
+                sale.description,
+                self.number(sale.quantity),
+                moment,
+                price,
+                customer,
+            ]
             writer.writerow([*row, sale.country][: len(self.header)])
         return self.mark + out.getvalue().encode(self.encoding)
 
@@ -112,15 +122,38 @@ class ShopFile:
 def shop_files() -> list[ShopFile]:
     usual = sales()
     words = [replace(sale, description="Tasse „blau“ – 5 € … ’s", country="Deutschland") for sale in usual]
-    across = [replace(sale, description='BIG "RED"\nTIN, ROUND\nWITH LID') if n % 10 == 0 else sale for n, sale in enumerate(usual)]
+    across = [
+        replace(sale, description='BIG "RED"\nTIN, ROUND\nWITH LID') if n % 10 == 0 else sale
+        for n, sale in enumerate(usual)
+    ]
     short = [replace(sale, invoice=f"CAB{sale.invoice[-2:]}") for sale in sales(skus=("TEA", "A1", "MUG-BLUE", "M"))]
     back = [*short, replace(short[0], quantity=-1, invoice="CR9")]
-    german = ("Rechnungsnr.", "Artikel-Nr.", "Bezeichnung", "Menge", "Rechnungsdatum", "Einzelpreis (€)", "Kundennr.", "Land")
-    shopify = ("Name", "Lineitem sku", "Lineitem name", "Lineitem quantity", "Created at", "Lineitem price", "Email", "Shipping Country")
+    german = (
+        "Rechnungsnr.",
+        "Artikel-Nr.",
+        "Bezeichnung",
+        "Menge",
+        "Rechnungsdatum",
+        "Einzelpreis (€)",
+        "Kundennr.",
+        "Land",
+    )
+    shopify = (
+        "Name",
+        "Lineitem sku",
+        "Lineitem name",
+        "Lineitem quantity",
+        "Created at",
+        "Lineitem price",
+        "Email",
+        "Shipping Country",
+    )
     plain = ("order_id", "sku", "product_name", "qty", "order_date", "unit_price", "customer_id")
     mails = [replace(sale, customer=sale.customer and f"buyer.{sale.customer}@mail.example") for sale in usual]
     stray = Style().write(usual).replace(b"THING 1,", b'"THING 1,', 1).replace(b"THING 3,", b'THING 3",', 1)
-    of_the_set = Style(delimiter=";", number=comma, date="%m-%d-%Y %H:%M", end="\r\n").write(sales(days=9)) + b";;;;;;;\r\n"
+    of_the_set = (
+        Style(delimiter=";", number=comma, date="%m-%d-%Y %H:%M", end="\r\n").write(sales(days=9)) + b";;;;;;;\r\n"
+    )
     return [
         ShopFile(
             "german",
@@ -136,9 +169,14 @@ def shop_files() -> list[ShopFile]:
         ShopFile("tabs", Style(plain, "\t", encoding="utf-16").write(usual), usual),
         ShopFile("thousands", Style(number=grouped, price="£{}", date="%d %b %Y").write(usual), usual),
         ShopFile("short codes", Style(invoice="{}").write(back), back),
-        ShopFile("shopify", Style(shopify, date="%Y-%m-%d %H:%M:%S +0000", invoice="#{}", nobody=("",)).write(mails), mails),
+        ShopFile(
+            "shopify", Style(shopify, date="%Y-%m-%d %H:%M:%S +0000", invoice="#{}", nobody=("",)).write(mails), mails
+        ),
         ShopFile("the set, saved by a spreadsheet", of_the_set, sales(days=9), refused=1),
         ShopFile(
-            "one day, asked for", Style(date="%d/%m/%Y").write(sales(days=1)), sales(days=1), options=ReadingOptions(date_order="day-first")
+            "one day, asked for",
+            Style(date="%d/%m/%Y").write(sales(days=1)),
+            sales(days=1),
+            options=ReadingOptions(date_order="day-first"),
         ),
     ]

@@ -12,8 +12,12 @@ from cli.api_client import ApiClient, ApiError, ApiUnavailable
 Answer = httpx2.Response | Exception
 
 
-def shop(answers: Iterable[Answer], *, patience: float = 5.0, expires_in: float = 600) -> tuple[ApiClient, list[httpx2.Request], list[str]]:
-    """A caller of a shop that gives these answers; the requests that it got, apart from those for tokens, and what was told."""
+def shop(
+    answers: Iterable[Answer], *, patience: float = 5.0, expires_in: float = 600
+) -> tuple[ApiClient, list[httpx2.Request], list[str]]:
+    """A caller of a shop that gives these answers; the requests that it got, apart from those for tokens, and what was
+    told.
+    """
     seen: list[httpx2.Request] = []
     told: list[str] = []
     rest: Iterator[Answer] = iter(answers)
@@ -36,7 +40,9 @@ def shop(answers: Iterable[Answer], *, patience: float = 5.0, expires_in: float 
 
 def problem(status: int, **headers: str) -> httpx2.Response:
     return httpx2.Response(
-        status, json={"type": "x", "detail": "because", "errors": [{"field": "lines", "rule": "too many"}]}, headers=headers
+        status,
+        json={"type": "x", "detail": "because", "errors": [{"field": "lines", "rule": "too many"}]},
+        headers=headers,
     )
 
 
@@ -55,7 +61,9 @@ OK = httpx2.Response(200, json={"fine": True})
 )
 async def test_what_comes_later_is_asked_again_with_the_same_key(first: Callable[[], Answer]) -> None:
     caller, seen, _ = shop([first(), first(), OK])
-    assert (await caller.send_request("POST", "/v1/orders", body={"a": 1}, key="k", customer="ada@x.example")).json() == {"fine": True}
+    assert (
+        await caller.send_request("POST", "/v1/orders", body={"a": 1}, key="k", customer="ada@x.example")
+    ).json() == {"fine": True}
     assert [request.headers["idempotency-key"] for request in seen] == ["k", "k", "k"]
     assert {request.content for request in seen} == {json.dumps({"a": 1}, separators=(",", ":")).encode()}
 

@@ -33,13 +33,21 @@ REFUNDED = replace(
     emails=Counter(order_confirmed=1, order_cancelled=1),
 )
 CANCELLED = replace(
-    DELIVERED, status="cancelled", captured=0, provider_captured=0, shipped={}, left_stock={}, emails=Counter(order_cancelled=1)
+    DELIVERED,
+    status="cancelled",
+    captured=0,
+    provider_captured=0,
+    shipped={},
+    left_stock={},
+    emails=Counter(order_cancelled=1),
 )
 REJECTED = replace(CANCELLED, status="rejected", emails=Counter(order_rejected=1))
 UNPAID = replace(CANCELLED, status="payment_failed", emails=Counter(payment_failed=1))
 
 
-@pytest.mark.parametrize("facts", [DELIVERED, REFUNDED, CANCELLED, REJECTED, UNPAID, replace(REFUNDED, emails=Counter(order_cancelled=1))])
+@pytest.mark.parametrize(
+    "facts", [DELIVERED, REFUNDED, CANCELLED, REJECTED, UNPAID, replace(REFUNDED, emails=Counter(order_cancelled=1))]
+)
 def test_an_order_whose_books_agree_has_no_difference(facts: OrderAudit) -> None:
     assert find_differences([facts]) == []
 
@@ -47,7 +55,10 @@ def test_an_order_whose_books_agree_has_no_difference(facts: OrderAudit) -> None
 @pytest.mark.parametrize(
     ("facts", "words"),
     [
-        (replace(DELIVERED, status="paid", shipped={}, left_stock={}, emails=Counter(order_confirmed=1)), "is still paid"),
+        (
+            replace(DELIVERED, status="paid", shipped={}, left_stock={}, emails=Counter(order_confirmed=1)),
+            "is still paid",
+        ),
         (replace(DELIVERED, is_cancelling=True), "its cancellation has no answer"),
         (replace(DELIVERED, ordered={"A": 2}, shipped={"A": 2}, left_stock={"A": 2}), "the invoice 3 of 2"),
         (replace(DELIVERED, captured=1000, provider_captured=1000), "500 are due, 1000 captured"),
@@ -78,7 +89,17 @@ def test_a_kind_of_mail_that_nobody_expects_is_a_difference() -> None:
 
 def test_the_sums_stand_side_by_side() -> None:
     total = compute_totals([DELIVERED, REFUNDED, REJECTED])
-    assert (total.processed_total, total.captured - total.refunded, total.provider_captured - total.provider_refunded) == (500, 500, 500)
-    assert (total.units_ordered, total.units_shipped, total.units_left_stock, total.emails_expected, total.emails_sent) == (3, 3, 3, 5, 5)
+    assert (
+        total.processed_total,
+        total.captured - total.refunded,
+        total.provider_captured - total.provider_refunded,
+    ) == (500, 500, 500)
+    assert (
+        total.units_ordered,
+        total.units_shipped,
+        total.units_left_stock,
+        total.emails_expected,
+        total.emails_sent,
+    ) == (3, 3, 3, 5, 5)
     assert total.orders == Counter(delivered=1, refunded=1, rejected=1)
     assert compute_expected_emails(DELIVERED) == DELIVERED.emails

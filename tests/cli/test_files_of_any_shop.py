@@ -50,9 +50,13 @@ def test_a_file_of_another_shop_has_the_right_totals(name: str) -> None:
     assert sum(line.quantity * line.price for line in found.sales) == file.value
     guests = len({sale.invoice for sale in file.lines if sale.customer is None})
     assert len({line.invoice for line in found.sales if line.customer is None}) == guests
-    assert sorted(line.time.date() for line in found.sales) == sorted(sale.time.date() for sale in file.lines if sale.quantity > 0)
+    assert sorted(line.time.date() for line in found.sales) == sorted(
+        sale.time.date() for sale in file.lines if sale.quantity > 0
+    )
     assert len(found.returns) == sum(sale.quantity < 0 for sale in file.lines)
-    assert {line.description.replace('3"', "3") for line in found.sales} == {" ".join(sale.description.split()) for sale in file.lines}
+    assert {line.description.replace('3"', "3") for line in found.sales} == {
+        " ".join(sale.description.split()) for sale in file.lines
+    }
     assert len(build_invoices([found])) == len({sale.invoice for sale in file.lines if sale.quantity > 0})
 
 
@@ -103,10 +107,13 @@ def test_the_set_s_own_dates_are_read_as_it_writes_them_and_those_of_others_are_
 
 
 @pytest.mark.parametrize(
-    ("text", "day"), [("01/12/2010 08:26", "2010-12-01"), ("12/1/2010 8:26", "2010-12-01"), ("12/01/10 8:26", "2010-12-01")]
+    ("text", "day"),
+    [("01/12/2010 08:26", "2010-12-01"), ("12/1/2010 8:26", "2010-12-01"), ("12/01/10 8:26", "2010-12-01")],
 )
 def test_the_set_s_invoice_numbers_tell_the_order_of_its_dates(text: str, day: str) -> None:
-    lines = [SALE.replace("700001", str(number)).replace("2011-03-01 08:05:00", text) for number in range(536365, 536375)]
+    lines = [
+        SALE.replace("700001", str(number)).replace("2011-03-01 08:05:00", text) for number in range(536365, 536375)
+    ]
     assert {line.time.date().isoformat() for line in read(*lines).sales} == {day}
 
 
@@ -122,7 +129,8 @@ def test_a_date_that_tells_its_order_is_read_in_any_form(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "month"), [("1 juin 2011", 6), ("1 juillet 2011", 7), ("1. Dez. 2011", 12), ("1 août 2011", 8), ("1 ago 2011", 8)]
+    ("text", "month"),
+    [("1 juin 2011", 6), ("1 juillet 2011", 7), ("1. Dez. 2011", 12), ("1 août 2011", 8), ("1 ago 2011", 8)],
 )
 def test_months_are_read_in_the_languages_of_the_known_exports(text: str, month: int) -> None:
     assert read(SALE.replace("2011-03-01 08:05:00", text)).sales[0].time.month == month
@@ -135,7 +143,9 @@ def test_months_are_read_in_the_languages_of_the_known_exports(text: str, month:
         ("1'234.50", "GBP", 123450), ("¥1250", "JPY", 1250), ("1.250 KWD", "KWD", None), ("12.345,678 KWD", "KWD", 12345678), ("2.50 zł", "PLN", 250),
     ],
 )  # fmt: skip
-def test_amounts_are_read_with_their_signs_and_the_decimals_of_their_currency(text: str, currency: str, minor: int | None) -> None:
+def test_amounts_are_read_with_their_signs_and_the_decimals_of_their_currency(
+    text: str, currency: str, minor: int | None
+) -> None:
     line = SALE.replace("2.55", f'"{text}"')
     if minor is None:
         with pytest.raises(NotAnInvoiceFile, match="--decimal"):
@@ -148,7 +158,9 @@ def test_amounts_are_read_with_their_signs_and_the_decimals_of_their_currency(te
 
 
 def test_dates_that_would_jump_from_month_to_month_are_asked_for() -> None:
-    lines = [SALE.replace("700001", str(700001 + n)).replace("2011-03-01 08:05:00", f"0{n}/02/2011") for n in range(1, 8)]
+    lines = [
+        SALE.replace("700001", str(700001 + n)).replace("2011-03-01 08:05:00", f"0{n}/02/2011") for n in range(1, 8)
+    ]
     with pytest.raises(NotAnInvoiceFile, match="--dates day-first"):
         read(*lines)
     assert {line.time.month for line in read(*lines, date_order="day-first").sales} == {2}
@@ -185,7 +197,9 @@ def test_the_signs_of_windows_1252_are_kept(sign: str) -> None:
 
 
 def test_the_rules_of_the_set_hold_for_files_of_its_shape_only() -> None:
-    found = read(SALE, SALE.replace("700001", "CAB1"), SALE.replace(",10001,", ",POST,"), SALE.replace(",10001,", ",TEA,"))
+    found = read(
+        SALE, SALE.replace("700001", "CAB1"), SALE.replace(",10001,", ",POST,"), SALE.replace(",10001,", ",TEA,")
+    )
     assert (len(found.sales), found.refusals) == (4, [])
     found = read(*[SALE] * 40, SALE.replace("700001", "CAB1"), SALE.replace(",10001,", ",POST,"))
     assert (len(found.sales), len(found.returns), len(found.refusals)) == (41, 0, 1)
@@ -229,7 +243,9 @@ def test_columns_can_be_named_or_said_to_be_missing() -> None:
         ([SALE, SALE.replace(",6,", ",six,")], 0, "bad quantity"),
     ],
 )
-def test_the_exit_status_says_whether_anything_was_used(lines: Sequence[str], status: int, words: str, tmp_path: Path) -> None:
+def test_the_exit_status_says_whether_anything_was_used(
+    lines: Sequence[str], status: int, words: str, tmp_path: Path
+) -> None:
     path = tmp_path / "x.csv"
     path.write_text("\n".join((HEADER, *lines)))
     for command in (["--dry-run"], ["--explain"]):
@@ -241,7 +257,9 @@ STYLES = st.builds(
     Style,
     delimiter=st.sampled_from(",;\t|"),
     number=st.sampled_from([point, comma, grouped, continental]),
-    date=st.sampled_from(["%Y-%m-%d %H:%M:%S", "%d/%m/%Y", "%m/%d/%Y %H:%M", "%d.%m.%y %H:%M", "%Y%m%d", "%d-%b-%Y", "%m/%d/%y %I:%M %p"]),
+    date=st.sampled_from(
+        ["%Y-%m-%d %H:%M:%S", "%d/%m/%Y", "%m/%d/%Y %H:%M", "%d.%m.%y %H:%M", "%Y%m%d", "%d-%b-%Y", "%m/%d/%y %I:%M %p"]
+    ),
     encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "cp1252"]),
     end=st.sampled_from(["\n", "\r\n", "\r"]),
     nobody=st.lists(st.sampled_from(NOBODY), min_size=1),

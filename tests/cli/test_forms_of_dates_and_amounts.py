@@ -1,4 +1,6 @@
-"""The forms in which shops of this world write dates, amounts and names; what can't be read for certain is refused, never guessed."""
+"""The forms in which shops of this world write dates, amounts and names; what can't be read for certain is refused,
+never guessed.
+"""
 
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -138,7 +140,9 @@ def test_no_text_is_an_error_of_the_reader(text: str, order: DateOrder) -> None:
     parse_number(text, "point", money=True), parse_number(text, "comma")  # type: ignore[unused-ignore]
 
 
-@pytest.mark.parametrize(("sign", "code"), [("$", "CAD"), ("$", "MXN"), ("¥", "CNY"), ("£", "EGP"), ("kr", "NOK"), ("Fr.", "CHF")])
+@pytest.mark.parametrize(
+    ("sign", "code"), [("$", "CAD"), ("$", "MXN"), ("¥", "CNY"), ("£", "EGP"), ("kr", "NOK"), ("Fr.", "CHF")]
+)
 def test_a_sign_of_several_currencies_may_mean_the_one_that_the_user_names(sign: str, code: str) -> None:
     rows = [f"{n};A;Cup;1;2024-05-01;{sign}12.50;7;X" for n in range(3)]
     found = file(*rows, options=ReadingOptions(currency=code))
@@ -181,7 +185,8 @@ def test_names_of_products_hold_nothing_that_the_shop_refuses(name: str) -> None
 
 
 @pytest.mark.parametrize(
-    "address", ["m.o'hara+7@example.com", "josé@example.com", "anna@müller.example", "用户@例子.公司", "Ada@Example.COM"]
+    "address",
+    ["m.o'hara+7@example.com", "josé@example.com", "anna@müller.example", "用户@例子.公司", "Ada@Example.COM"],
 )
 def test_a_customer_may_be_any_address_that_the_shop_takes(address: str) -> None:
     found = file(f"1;A;Cup;1;2024-05-01;12.50;{address};X")

@@ -1,4 +1,6 @@
-"""`caravan import` and `caravan replay` against the real shop: the books agree, and whatever is repeated adds nothing."""
+"""`caravan import` and `caravan replay` against the real shop: the books agree, and whatever is repeated adds
+nothing.
+"""
 
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -42,7 +44,9 @@ def caller(shop: Shop) -> Caller:
 
 def day(prefix: str) -> InvoiceFile:
     """The sample day with invoices and products of its own."""
-    text = DAY.read_text().replace("\n7", f"\n{prefix}7").replace("\nC7", f"\nC{prefix}7").replace(",100", f",{prefix}100")
+    text = (
+        DAY.read_text().replace("\n7", f"\n{prefix}7").replace("\nC7", f"\nC{prefix}7").replace(",100", f",{prefix}100")
+    )
     return classify_file("day.csv", text.encode())
 
 
@@ -65,7 +69,11 @@ async def test_importing_again_adds_nothing(caller: Caller) -> None:
     again = await import_into(caller, [file], build_catalogue([file]), 4)
     assert (first.products, first.units, first.files_stocked) == (4, 50, 1)
     assert (again.new_customers, again.units, again.files_stocked, again.files_stocked_before) == (0, 0, 0, 1)
-    assert await stock_of(caller, file) == stock == {"8110001": (11, 0), "8110002": (36, 0), "8110003A": (1, 0), "8110004": (2, 0)}
+    assert (
+        await stock_of(caller, file)
+        == stock
+        == {"8110001": (11, 0), "8110002": (36, 0), "8110003A": (1, 0), "8110004": (2, 0)}
+    )
 
 
 async def test_what_was_received_is_known_again_in_a_file_saved_anew_and_in_a_longer_one(caller: Caller) -> None:
@@ -81,7 +89,12 @@ async def test_what_was_received_is_known_again_in_a_file_saved_anew_and_in_a_lo
         assert again.digest != file.digest
         brought = await import_into(caller, [again], build_catalogue([again]), 4)
         assert (brought.units, brought.files_stocked_before) == (0, 1)
-    assert await stock_of(caller, file) == {"8510001": (11, 0), "8510002": (36, 0), "8510003A": (1, 0), "8510004": (2, 0)}
+    assert await stock_of(caller, file) == {
+        "8510001": (11, 0),
+        "8510002": (36, 0),
+        "8510003A": (1, 0),
+        "8510004": (2, 0),
+    }
 
 
 async def test_the_books_agree_after_a_replay_and_a_second_one_places_nothing(caller: Caller) -> None:
@@ -115,16 +128,25 @@ async def test_a_return_that_comes_after_the_parcel_has_left_is_counted_apart(ca
     assert {each.status for each in facts} == {"delivered"}
 
 
-async def test_an_invoice_that_cannot_be_served_or_comes_with_other_lines_is_named_and_hurts_no_other(caller: Caller) -> None:
+async def test_an_invoice_that_cannot_be_served_or_comes_with_other_lines_is_named_and_hurts_no_other(
+    caller: Caller,
+) -> None:
     file = day("84")
     await import_into(caller, [file], build_catalogue([file]), 4)
     first, _, _ = await replayed(caller, file)
-    other = classify_file("day.csv", DAY.read_text().replace("\n7", "\n847").replace(",100", ",84100").replace("MUG,24", "MUG,25").encode())
-    text = "\n".join((DAY.read_text().splitlines()[0], "849999,8410002,MUG,1000,2011-03-01 12:00:00,1.25,20001.0,France"))
+    other = classify_file(
+        "day.csv",
+        DAY.read_text().replace("\n7", "\n847").replace(",100", ",84100").replace("MUG,24", "MUG,25").encode(),
+    )
+    text = "\n".join(
+        (DAY.read_text().splitlines()[0], "849999,8410002,MUG,1000,2011-03-01 12:00:00,1.25,20001.0,France")
+    )
     short = classify_file("short.csv", text.encode())
     assert len(first.placed) == 4
     walk, _, differing = await replayed(caller, other)
-    assert [(invoice.number, why) for invoice, why in walk.refused_invoices] == [("84700004", "it was placed before with other lines")]
+    assert [(invoice.number, why) for invoice, why in walk.refused_invoices] == [
+        ("84700004", "it was placed before with other lines")
+    ]
     assert differing == []
     walk, _, _ = await replayed(caller, short)
     assert [(invoice.number, why.partition(" ")[0]) for invoice, why in walk.refused_invoices] == [("849999", "409")]

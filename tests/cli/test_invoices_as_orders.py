@@ -16,10 +16,26 @@ START = datetime(2011, 3, 1, 8, tzinfo=UTC)
 
 
 def line(
-    invoice: str, sku: str, quantity: int, *, at: int = 0, customer: str | None = "1", price: int = 100, description: str = "X"
+    invoice: str,
+    sku: str,
+    quantity: int,
+    *,
+    at: int = 0,
+    customer: str | None = "1",
+    price: int = 100,
+    description: str = "X",
 ) -> SalesLine:
     return SalesLine(
-        at, invoice, invoice.startswith("C"), sku, description, quantity, price, START + timedelta(minutes=at), customer, "France"
+        at,
+        invoice,
+        invoice.startswith("C"),
+        sku,
+        description,
+        quantity,
+        price,
+        START + timedelta(minutes=at),
+        customer,
+        "France",
     )
 
 
@@ -39,7 +55,12 @@ def undone(returns: Returns) -> list[str]:
 
 def test_lines_of_the_same_product_become_one_line_of_the_order() -> None:
     first = build_invoices([DAY])[0]
-    assert (first.number, first.lines, first.total_units, first.country) == ("700001", (("10001", 8), ("10002", 12)), 20, "GB")
+    assert (first.number, first.lines, first.total_units, first.country) == (
+        "700001",
+        (("10001", 8), ("10002", 12)),
+        20,
+        "GB",
+    )
     assert first.idempotency_key == "retail-invoice-700001-20001"
 
 
@@ -55,7 +76,10 @@ def test_each_invoice_of_a_guest_is_a_customer_of_its_own() -> None:
 
 def test_an_invoice_with_two_customers_is_an_order_for_each() -> None:
     orders = build_invoices([file(line("1", "A", 1, customer="7"), line("1", "A", 2, customer="8"))])
-    assert [(order.idempotency_key, order.total_units) for order in orders] == [("retail-invoice-1-7", 1), ("retail-invoice-1-8", 2)]
+    assert [(order.idempotency_key, order.total_units) for order in orders] == [
+        ("retail-invoice-1-7", 1),
+        ("retail-invoice-1-8", 2),
+    ]
 
 
 def test_an_order_beyond_the_limits_of_the_api_says_which() -> None:
@@ -123,7 +147,13 @@ def test_one_return_may_undo_several_orders() -> None:
 
 def test_the_order_that_a_return_gives_back_exactly_comes_first() -> None:
     assert undone(
-        matched(line("1", "A", 2), line("1", "B", 2), line("2", "A", 2, at=1), line("C3", "A", 2, at=5), line("C3", "B", 2, at=5))
+        matched(
+            line("1", "A", 2),
+            line("1", "B", 2),
+            line("2", "A", 2, at=1),
+            line("C3", "A", 2, at=5),
+            line("C3", "B", 2, at=5),
+        )
     ) == ["1"]
 
 
@@ -141,7 +171,9 @@ def test_nothing_is_undone_by_a_part_another_customer_a_guest_or_an_earlier_retu
 SKUS = st.sampled_from("ABC")
 LINES = st.lists(
     st.builds(
-        lambda back, n, sku, quantity, at, customer: line(f"{'C' if back else ''}{n}{customer}", sku, quantity, at=at, customer=customer),
+        lambda back, n, sku, quantity, at, customer: line(
+            f"{'C' if back else ''}{n}{customer}", sku, quantity, at=at, customer=customer
+        ),
         st.booleans(),
         st.integers(1, 4),
         SKUS,

@@ -37,7 +37,10 @@ def test_a_day_is_used_or_refused_line_by_line() -> None:
     day = classify_file("day.csv", DAY.read_bytes())
     assert (day.line_count, len(day.sales), len(day.returns), len(day.refusals)) == (18, 7, 4, 7)
     assert dict(count_reasons([day])) == {NOT_GOODS: 3, STOCK_ADJUSTMENT: 2, ZERO_PRICE: 1, TOO_MANY_DECIMALS: 1}
-    assert [(refusal.number, refusal.reason) for refusal in day.refusals][:2] == [(7, NOT_GOODS), (10, STOCK_ADJUSTMENT)]
+    assert [(refusal.number, refusal.reason) for refusal in day.refusals][:2] == [
+        (7, NOT_GOODS),
+        (10, STOCK_ADJUSTMENT),
+    ]
     assert day.is_accounted_for
 
 
@@ -86,12 +89,16 @@ def test_what_is_empty_at_the_end_of_a_row_may_be_left_out() -> None:
     short = SALE.removesuffix(",United Kingdom")
     found = read(SALE, short, SALE)
     assert (
-        not found.refusals and found.is_accounted_for and [line.country for line in found.sales] == ["United Kingdom", "", "United Kingdom"]
+        not found.refusals
+        and found.is_accounted_for
+        and [line.country for line in found.sales] == ["United Kingdom", "", "United Kingdom"]
     )
     quoted = read(SALE, short.replace("TIN LANTERN", '"TIN, LANTERN"'), SALE)
     assert not quoted.refusals and len(quoted.sales) == 3
     cut = read(SALE, short.rsplit(",", 1)[0], SALE)
-    assert [(refusal.number, refusal.reason) for refusal in cut.refusals] == [(3, WRONG_FIELD_COUNT)], "the customer is needed"
+    assert [(refusal.number, refusal.reason) for refusal in cut.refusals] == [(3, WRONG_FIELD_COUNT)], (
+        "the customer is needed"
+    )
 
 
 @pytest.mark.parametrize("end", ["", "\n"])
@@ -102,7 +109,8 @@ def test_a_last_line_that_may_be_cut_off_has_all_its_fields(end: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "pence"), [("2.55", 255), ("0.07", 7), (".5", 50), ("3", 300), ("1.10000", 110), ("8142.75", 814275), ("+1.25", 125)]
+    ("text", "pence"),
+    [("2.55", 255), ("0.07", 7), (".5", 50), ("3", 300), ("1.10000", 110), ("8142.75", 814275), ("+1.25", 125)],
 )
 def test_prices_become_pence_exactly(text: str, pence: int) -> None:
     assert read(SALE.replace("2.55", text)).sales[0].price == pence
@@ -142,7 +150,10 @@ def test_a_quoted_description_may_hold_commas_quotes_and_a_line_break() -> None:
     [
         (b"", "empty"),
         (b"\xef\xbb\xbf", "empty"),
-        (b"InvoiceNo,StockCode\n", "lacks Description, Quantity, InvoiceDate, UnitPrice, CustomerID, Country; it has InvoiceNo, StockCode"),
+        (
+            b"InvoiceNo,StockCode\n",
+            "lacks Description, Quantity, InvoiceDate, UnitPrice, CustomerID, Country; it has InvoiceNo, StockCode",
+        ),
         (HEADER.replace(",", ":").encode(), r"lacks InvoiceNo.*--delimiter"),
         (b"\x00\x01\x02", "lacks InvoiceNo"),
     ],
@@ -158,7 +169,23 @@ def test_a_file_with_a_header_alone_has_no_lines() -> None:
 
 FIELD = st.one_of(
     st.sampled_from(
-        ["700001", "C700001", "10001", "POST", "X", "-6", "6", "2011-03-01 08:05:00", "2.55", "0", "", "20001.0", '"', "\r", "\x00"]
+        [
+            "700001",
+            "C700001",
+            "10001",
+            "POST",
+            "X",
+            "-6",
+            "6",
+            "2011-03-01 08:05:00",
+            "2.55",
+            "0",
+            "",
+            "20001.0",
+            '"',
+            "\r",
+            "\x00",
+        ]
     ),
     st.text(),
 )
@@ -167,7 +194,10 @@ FIELD = st.one_of(
 @given(
     st.lists(
         st.one_of(
-            st.text(), st.lists(FIELD, min_size=8, max_size=8).map(",".join), st.just(SALE), st.just("C" + SALE.replace(",6,", ",-6,"))
+            st.text(),
+            st.lists(FIELD, min_size=8, max_size=8).map(",".join),
+            st.just(SALE),
+            st.just("C" + SALE.replace(",6,", ",-6,")),
         )
     )
 )
@@ -179,7 +209,9 @@ def test_lines_read_are_lines_used_and_refused_for_any_text(lines: list[str]) ->
     assert found.is_accounted_for
     assert found.line_count == len(found.sales) + len(found.returns) + len(found.refusals) + found.continuation_count
     if '"' not in text:
-        assert found.line_count == len(text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")) - 1
+        assert (
+            found.line_count == len(text.replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n").split("\n")) - 1
+        )
 
 
 @given(st.binary())

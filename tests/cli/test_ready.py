@@ -26,7 +26,11 @@ FORM = {"grant_type": "password", "username": ADMIN[0], "password": ADMIN[1]}
 @pytest.fixture
 def place(backends: Backends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """The settings of a program on the tests' own backends."""
-    own = {"CARAVAN_DATABASE_URL": backends.database_url, "CARAVAN_REDIS_URL": backends.redis_url, "CARAVAN_SECRET": backends.secret}
+    own = {
+        "CARAVAN_DATABASE_URL": backends.database_url,
+        "CARAVAN_REDIS_URL": backends.redis_url,
+        "CARAVAN_SECRET": backends.secret,
+    }
     for name, value in build_environment(tmp_path, **own).items():
         monkeypatch.setenv(name, value)
     return own
@@ -70,7 +74,9 @@ async def test_nobody_is_answered_while_the_settings_promises_are_being_kept(pla
 async def program(
     place: dict[str, str], backends: Backends, request: pytest.FixtureRequest, tmp_path: Path
 ) -> AsyncIterator[tuple[str, Path]]:
-    """`caravan …` in an empty place, on a port that is known before it listens; the URL, and the file that it writes to."""
+    """`caravan …` in an empty place, on a port that is known before it listens; the URL, and the file that it writes
+    to.
+    """
     await clear_backends(backends)
     with serve.open_listener("127.0.0.1", 0) as free:
         port = free.getsockname()[1]
@@ -78,7 +84,12 @@ async def program(
     with log.open("wb") as out:
         started = await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", "from services.registry import main; main()", *request.param),
-            env={**build_environment(tmp_path, **place), "CARAVAN_PORT": str(port), "CARAVAN_SEED": "demo", "CARAVAN_DRAIN_SECONDS": "2"},
+            env={
+                **build_environment(tmp_path, **place),
+                "CARAVAN_PORT": str(port),
+                "CARAVAN_SEED": "demo",
+                "CARAVAN_DRAIN_SECONDS": "2",
+            },
             stdout=out,
             stderr=asyncio.subprocess.STDOUT,
         )
@@ -117,7 +128,9 @@ async def test_all_of_the_demo_catalogue_is_there_at_the_moment_of_readiness(pro
     async with httpx2.AsyncClient(base_url=url, timeout=30) as client:
         await first_ready(client, log)
         found, stock, token = await asyncio.gather(
-            client.get("/v1/products", params={"limit": 100}), client.get("/v1/stock/LAST-ONE"), client.post("/v1/auth/token", data=FORM)
+            client.get("/v1/products", params={"limit": 100}),
+            client.get("/v1/stock/LAST-ONE"),
+            client.post("/v1/auth/token", data=FORM),
         )
         assert {item["sku"] for item in found.json()["items"]} == {row[0] for row in PRODUCTS}
         assert stock.json()["available"] == 1 and token.status_code == 200

@@ -1,4 +1,6 @@
-"""What the commands print: foreign text is text, a table that is too wide becomes a list, and only one module prints."""
+"""What the commands print: foreign text is text, a table that is too wide becomes a list, and only one module
+prints.
+"""
 
 import ast
 import json
@@ -29,7 +31,9 @@ def assert_harmless(text: str) -> None:
 
 
 @pytest.mark.parametrize("tty", [False, True])
-def test_foreign_text_is_printed_as_text(tty: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_foreign_text_is_printed_as_text(
+    tty: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     if tty:
         monkeypatch.setenv("TTY_COMPATIBLE", "1")
         monkeypatch.setenv("NO_COLOR", "1")
@@ -89,12 +93,16 @@ def test_text_logs_escape_foreign_text_and_keep_the_lines_of_a_traceback(capsys:
     assert "\\x9b31m" in err and err.count("\n") > 3
 
 
-ROWS = [("inventory.reserve-stock", 1, "0 12 1 7 * (Europe/London)", "2026-07-01T11:00:00Z", "no room for 3 of these " * 4)]
+ROWS = [
+    ("inventory.reserve-stock", 1, "0 12 1 7 * (Europe/London)", "2026-07-01T11:00:00Z", "no room for 3 of these " * 4)
+]
 COLUMNS = ("queue", "#waiting", "schedule", "next", "reason")
 
 
 @pytest.mark.parametrize("width", [40, 80, 120, 300])
-def test_a_table_keeps_every_value_at_any_width(width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_table_keeps_every_value_at_any_width(
+    width: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("COLUMNS", str(width))
     terminal.print_table("", COLUMNS, ROWS)
     out = capsys.readouterr().out
@@ -104,7 +112,9 @@ def test_a_table_keeps_every_value_at_any_width(width: int, monkeypatch: pytest.
     assert (width == 300) == (" ".join(ROWS[0][4].split()) in out)
 
 
-def test_a_value_that_fits_nowhere_is_neither_cut_nor_broken(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_value_that_fits_nowhere_is_neither_cut_nor_broken(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     terminal.print_table("", ("id", "state"), [("x" * 200, "failed")])
     assert f"id     {'x' * 200}\nstate  failed\n" in capsys.readouterr().out
@@ -125,9 +135,15 @@ def test_only_one_module_prints() -> None:
             )
             assert not any(name.partition(".")[0] == "rich" for name in names), f"{path.name}: use cli.terminal"
             called = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
-            if called == "sys.stderr.write" and isinstance(node, ast.Call) and ast.unparse(node.args[0]).startswith("escape_unprintable("):
+            if (
+                called == "sys.stderr.write"
+                and isinstance(node, ast.Call)
+                and ast.unparse(node.args[0]).startswith("escape_unprintable(")
+            ):
                 continue  # a traceback, before any command is loaded
-            assert called not in {"print", "typer.echo", "typer.secho", "sys.stdout.write", "sys.stderr.write"}, f"{path.name}: {called}"
+            assert called not in {"print", "typer.echo", "typer.secho", "sys.stdout.write", "sys.stderr.write"}, (
+                f"{path.name}: {called}"
+            )
             assert not (isinstance(node, ast.Name) and node.id == "print"), f"{path.name}: print is handed on"
 
 

@@ -55,9 +55,13 @@ def make_queue(retry: RetryPolicy = QUICK) -> Queue:
     return Queue(f"test.queue-{new_id()}", owner="test", commands=(Ping,), key="id", purpose="test", retry=retry)
 
 
-def make_outgoing(channel: Topic | Queue | Exchange, number: int, key: str, identifier: UUID | None = None) -> OutgoingMessage:
+def make_outgoing(
+    channel: Topic | Queue | Exchange, number: int, key: str, identifier: UUID | None = None
+) -> OutgoingMessage:
     message = Ping(number=number) if isinstance(channel, Queue) else Happened(number=number)
-    return encode_message(message, channel, key=key, source="test", time=utc_now(), traceparent=None, actor=None, message_id=identifier)
+    return encode_message(
+        message, channel, key=key, source="test", time=utc_now(), traceparent=None, actor=None, message_id=identifier
+    )
 
 
 def make_raw_outgoing(channel: Topic | Queue, key: str, body: bytes) -> OutgoingMessage:
@@ -132,7 +136,9 @@ class BusContract:
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         if "channel" in metafunc.fixturenames:
-            metafunc.parametrize("channel", [kind for kind in ("topic", "queue") if kind in self.channel_kinds], indirect=True)
+            metafunc.parametrize(
+                "channel", [kind for kind in ("topic", "queue") if kind in self.channel_kinds], indirect=True
+            )
 
     @pytest.fixture
     def channel(self, request: pytest.FixtureRequest) -> Topic | Queue:
@@ -147,38 +153,58 @@ class BusContract:
         reader, recorder = await self._declare_reader(bus, channel), Recorder()
         async with run_consumers(bus, (reader, recorder.process_batch)):
             for start in range(0, 300, 50):
-                await bus.publish([make_outgoing(channel, number, f"key-{number % 7}") for number in range(start, start + 50)])
+                await bus.publish(
+                    [make_outgoing(channel, number, f"key-{number % 7}") for number in range(start, start + 50)]
+                )
             await wait_until(lambda: has_at_least(recorder, 300))
         for numbers in recorder.numbers_by_key.values():
             assert numbers == sorted(numbers)
 
-    async def test_a_failing_message_is_tried_again_and_not_overtaken_by_its_key(self, bus: Bus, channel: Topic | Queue) -> None:
+    async def test_a_failing_message_is_tried_again_and_not_overtaken_by_its_key(
+        self, bus: Bus, channel: Topic | Queue
+    ) -> None:
         reader = await self._declare_reader(bus, channel)
-        recorder = Recorder(lambda i: HandlingResult(Result.RETRY, "not yet") if read_message_number(i) == 0 and i.attempt < 3 else DONE)
+        recorder = Recorder(
+            lambda i: HandlingResult(Result.RETRY, "not yet") if read_message_number(i) == 0 and i.attempt < 3 else DONE
+        )
         async with run_consumers(bus, (reader, recorder.process_batch)):
-            await bus.publish([make_outgoing(channel, number, "slow" if number < 5 else "other") for number in range(10)])
+            await bus.publish(
+                [make_outgoing(channel, number, "slow" if number < 5 else "other") for number in range(10)]
+            )
             await wait_until(lambda: has_at_least(recorder, 10))
         assert recorder.numbers_by_key["slow"] == [0, 1, 2, 3, 4]
         assert [i.attempt for i in recorder.messages if read_message_number(i) == 0] == [1, 2, 3]
 
     async def test_a_waiting_key_does_not_hold_up_others(self, bus: Bus, channel: Topic | Queue) -> None:
-        channel = replace(channel, retry=RetryPolicy((3.0,)))  # long enough for a busy machine to do the others meanwhile
+        channel = replace(
+            channel, retry=RetryPolicy((3.0,))
+        )  # long enough for a busy machine to do the others meanwhile
         reader = await self._declare_reader(bus, channel)
         order: list[int] = []
 
         def decide(incoming: IncomingMessage) -> HandlingResult:
             order.append(read_message_number(incoming))
-            return HandlingResult(Result.RETRY, "down") if read_message_number(incoming) == 0 and incoming.attempt == 1 else DONE
+            return (
+                HandlingResult(Result.RETRY, "down")
+                if read_message_number(incoming) == 0 and incoming.attempt == 1
+                else DONE
+            )
 
         recorder = Recorder(decide)
         async with run_consumers(bus, (reader, recorder.process_batch)):
-            await bus.publish([make_outgoing(channel, number, "bad" if number == 0 else f"good-{number}") for number in range(5)])
+            await bus.publish(
+                [make_outgoing(channel, number, "bad" if number == 0 else f"good-{number}") for number in range(5)]
+            )
             await wait_until(lambda: has_at_least(recorder, 5))
         assert order[-1] == 0, "the others were done before the failing one's second attempt"
 
-    async def test_used_up_attempts_end_in_the_dead_letters_and_the_key_goes_on(self, bus: Bus, channel: Topic | Queue) -> None:
+    async def test_used_up_attempts_end_in_the_dead_letters_and_the_key_goes_on(
+        self, bus: Bus, channel: Topic | Queue
+    ) -> None:
         reader = await self._declare_reader(bus, channel)
-        recorder = Recorder(lambda i: HandlingResult(Result.RETRY, "broken for good") if read_message_number(i) == 0 else DONE)
+        recorder = Recorder(
+            lambda i: HandlingResult(Result.RETRY, "broken for good") if read_message_number(i) == 0 else DONE
+        )
         async with run_consumers(bus, (reader, recorder.process_batch)):
             await bus.publish([make_outgoing(channel, number, "key") for number in range(3)])
             await wait_until(lambda: has_at_least(recorder, 2))
@@ -188,10 +214,14 @@ class BusContract:
             ("broken for good", "key", channel.name, 3)
         ]
 
-    async def test_what_was_held_behind_a_message_given_up_at_once_is_not_overtaken(self, bus: Bus, channel: Topic | Queue) -> None:
+    async def test_what_was_held_behind_a_message_given_up_at_once_is_not_overtaken(
+        self, bus: Bus, channel: Topic | Queue
+    ) -> None:
         channel = replace(channel, retry=RetryPolicy(()))
         reader = await self._declare_reader(bus, channel)
-        recorder = Recorder(lambda i: HandlingResult(Result.RETRY, "broken for good") if read_message_number(i) == 0 else DONE)
+        recorder = Recorder(
+            lambda i: HandlingResult(Result.RETRY, "broken for good") if read_message_number(i) == 0 else DONE
+        )
         follows = [make_outgoing(channel, number, "key") for number in (2, 3)]
 
         async def handle_and_publish(batch: list[IncomingMessage]) -> list[HandlingResult]:
@@ -206,19 +236,29 @@ class BusContract:
             await wait_until(lambda: has_at_least(recorder, 3), seconds=WAIT_SECONDS)
         assert recorder.numbers_by_key["key"] == [1, 2, 3]
 
-    async def test_what_was_held_behind_a_message_given_up_waits_for_nobody(self, bus: Bus, channel: Topic | Queue) -> None:
+    async def test_what_was_held_behind_a_message_given_up_waits_for_nobody(
+        self, bus: Bus, channel: Topic | Queue
+    ) -> None:
         channel = replace(channel, retry=RetryPolicy(()))
         reader = await self._declare_reader(bus, channel)
-        recorder = Recorder(lambda i: HandlingResult(Result.RETRY, "broken for good") if read_message_number(i) == 0 else DONE)
+        recorder = Recorder(
+            lambda i: HandlingResult(Result.RETRY, "broken for good") if read_message_number(i) == 0 else DONE
+        )
         await bus.publish([make_outgoing(channel, number, "key") for number in range(3)])
         async with run_consumers(bus, (reader, recorder.process_batch)):
-            await wait_until(lambda: has_at_least(recorder, 2))  # within less than the slow poll of who is told of every message
+            await wait_until(
+                lambda: has_at_least(recorder, 2)
+            )  # within less than the slow poll of who is told of every message
         assert recorder.numbers_by_key["key"] == [1, 2]
 
-    async def test_a_rejected_message_is_a_dead_letter_at_once_and_can_be_redriven(self, bus: Bus, channel: Topic | Queue) -> None:
+    async def test_a_rejected_message_is_a_dead_letter_at_once_and_can_be_redriven(
+        self, bus: Bus, channel: Topic | Queue
+    ) -> None:
         reader = await self._declare_reader(bus, channel)
         refuse = True
-        recorder = Recorder(lambda i: HandlingResult(Result.DEAD, "poison") if refuse and read_message_number(i) == 1 else DONE)
+        recorder = Recorder(
+            lambda i: HandlingResult(Result.DEAD, "poison") if refuse and read_message_number(i) == 1 else DONE
+        )
         async with run_consumers(bus, (reader, recorder.process_batch)):
             message = [make_outgoing(channel, number, f"key-{number}") for number in range(3)]
             await bus.publish(message)
@@ -279,14 +319,20 @@ class BusContract:
         if "exchange" not in self.channel_kinds:
             pytest.skip(f"{type(self).__name__} carries no exchange")
         exchange = Exchange(
-            f"exchange-{new_id()}", owner="test", routes={"thing.happened": Happened, "thing.later": Later}, key="id", purpose="test"
+            f"exchange-{new_id()}",
+            owner="test",
+            routes={"thing.happened": Happened, "thing.later": Later},
+            key="id",
+            purpose="test",
         )
         everything = Subscription("one", exchange.bind("one", "thing.*"))
         only_later = Subscription("two", exchange.bind("two", "*.later"))
         await bus.declare_channels([exchange], [everything, only_later])
         first, second = Recorder(), Recorder()
         async with run_consumers(bus, (everything, first.process_batch), (only_later, second.process_batch)):
-            later = encode_message(Later(number=2), exchange, key="key", source="test", time=utc_now(), traceparent=None, actor=None)
+            later = encode_message(
+                Later(number=2), exchange, key="key", source="test", time=utc_now(), traceparent=None, actor=None
+            )
             await bus.publish([make_outgoing(exchange, 1, "key"), later])
             await wait_until(lambda: has_at_least(first, 2))
             await wait_until(lambda: has_at_least(second, 1))
@@ -309,14 +355,18 @@ class BusContract:
             await wait_until(lambda: has_at_least(recorder, 4), seconds=WAIT_SECONDS)
         assert recorder.numbers_by_key["key"] == [0, 1, 2, 3]
 
-    async def test_ten_thousand_messages_reach_a_new_group_in_the_order_of_their_keys_over_three_readers(self, bus: Bus) -> None:
+    async def test_ten_thousand_messages_reach_a_new_group_in_the_order_of_their_keys_over_three_readers(
+        self, bus: Bus
+    ) -> None:
         if "topic" not in self.channel_kinds:
             pytest.skip(f"{type(self).__name__} carries no topic")
         log = make_topic()
         reader = Subscription("late", log, batch=100)
         await bus.declare_channels([log], [])
         for start in range(0, 10_000, 500):
-            await bus.publish([make_outgoing(log, number, f"key-{number % 97}") for number in range(start, start + 500)])
+            await bus.publish(
+                [make_outgoing(log, number, f"key-{number % 97}") for number in range(start, start + 500)]
+            )
         await bus.declare_channels([log], [reader])
         recorder = Recorder()
         async with self.open_bus() as second, self.open_bus() as third, AsyncExitStack() as stack:
@@ -334,7 +384,9 @@ class BusContract:
         )
         async with self.open_bus() as second, run_consumers(bus, (reader, recorder.process_batch)):
             for start in range(0, 300, 100):
-                await bus.publish([make_outgoing(channel, number, f"key-{number % 7}") for number in range(start, start + 100)])
+                await bus.publish(
+                    [make_outgoing(channel, number, f"key-{number % 7}") for number in range(start, start + 100)]
+                )
                 async with run_consumers(second, (reader, recorder.process_batch)):
                     await wait_until(lambda: has_distinct(recorder, start + 60), seconds=WAIT_SECONDS)  # noqa: B023 - awaited here
             await wait_until(lambda: has_distinct(recorder, 300), seconds=WAIT_SECONDS)
@@ -356,13 +408,18 @@ class BusContract:
         async with run_consumers(bus, (reader, recorder.decode_batch)):
             for index, (key, body) in enumerate(poison.items()):
                 await bus.publish(
-                    [make_outgoing(channel, number, f"good-{number % 5}") for number in range(index * 200, index * 200 + 200)]
+                    [
+                        make_outgoing(channel, number, f"good-{number % 5}")
+                        for number in range(index * 200, index * 200 + 200)
+                    ]
                 )
                 await self.send_raw(bus, make_raw_outgoing(channel, key, body))
             await wait_until(lambda: has_at_least(recorder, 1000), seconds=WAIT_SECONDS)
             dead_letters = {
                 letter.key: letter
-                for letter in await wait_until(lambda: fetch_dead_letters(bus, reader, len(poison)), seconds=WAIT_SECONDS)
+                for letter in await wait_until(
+                    lambda: fetch_dead_letters(bus, reader, len(poison)), seconds=WAIT_SECONDS
+                )
             }
         assert {key: letter.reason.split(":")[0].split(" is newer")[0] for key, letter in dead_letters.items()} == {
             "bad-json": "not JSON",
@@ -374,8 +431,14 @@ class BusContract:
         assert {letter.channel for letter in dead_letters.values()} == {channel.name}
         assert dead_letters["ten-megabytes"].size == len(poison["ten-megabytes"])
 
-    async def test_what_lines_up_behind_a_message_does_not_put_off_its_next_attempt(self, bus: Bus, channel: Topic | Queue) -> None:
-        slow = make_topic(RetryPolicy(delays=(1.5,))) if isinstance(channel, Topic) else make_queue(RetryPolicy(delays=(1.5,)))
+    async def test_what_lines_up_behind_a_message_does_not_put_off_its_next_attempt(
+        self, bus: Bus, channel: Topic | Queue
+    ) -> None:
+        slow = (
+            make_topic(RetryPolicy(delays=(1.5,)))
+            if isinstance(channel, Topic)
+            else make_queue(RetryPolicy(delays=(1.5,)))
+        )
         reader = await self._declare_reader(bus, slow)
         times: list[float] = []
 
@@ -397,7 +460,9 @@ class BusContract:
         assert seen.numbers_by_key["k"] == list(range(number + 1))
         assert times[1] - times[0] < 1.5 + LATE
 
-    async def test_retries_come_at_the_stated_delays_and_delay_nobody_else(self, bus: Bus, channel: Topic | Queue) -> None:
+    async def test_retries_come_at_the_stated_delays_and_delay_nobody_else(
+        self, bus: Bus, channel: Topic | Queue
+    ) -> None:
         retry = RetryPolicy(delays=(0.3, 0.9))
         slow = make_topic(retry) if isinstance(channel, Topic) else make_queue(retry)
         reader = await self._declare_reader(bus, slow)
@@ -454,10 +519,16 @@ class BusContract:
         assert all(recorder.numbers_by_key[channel.name] == [1] for channel in channels)
         assert set((await bus.measure_lag(readers)).values()) == {0}
 
-    async def test_looking_at_dead_letters_and_restarting_readers_never_loses_anything(self, bus: Bus, channel: Topic | Queue) -> None:
-        """A broker that counts deliveries must not count these: 25 looks, 25 readers that die with a message in hand."""
+    async def test_looking_at_dead_letters_and_restarting_readers_never_loses_anything(
+        self, bus: Bus, channel: Topic | Queue
+    ) -> None:
+        """A broker that counts deliveries must not count these: 25 looks, 25 readers that die with a message in
+        hand.
+        """
         reader = await self._declare_reader(bus, channel)
-        recorder_of_dead = Recorder(lambda i: HandlingResult(Result.DEAD, "poison") if read_message_number(i) < 3 else DONE)
+        recorder_of_dead = Recorder(
+            lambda i: HandlingResult(Result.DEAD, "poison") if read_message_number(i) < 3 else DONE
+        )
         async with run_consumers(bus, (reader, recorder_of_dead.process_batch)):
             await bus.publish([make_outgoing(channel, number, f"key-{number}") for number in range(4)])
             await wait_until(lambda: fetch_dead_letters(bus, reader, 3), seconds=WAIT_SECONDS)
@@ -483,23 +554,37 @@ class BusContract:
         async with run_consumers(bus, (reader, hang_forever)):
             await asyncio.wait_for(message_taken.wait(), WAIT_SECONDS)
 
-    async def test_letters_of_one_message_and_of_none_are_told_apart_and_redriven_in_order(self, bus: Bus, channel: Topic | Queue) -> None:
-        """The same message twice, and two without a key: four letters; some are discarded, the others come again in the order they died."""
+    async def test_letters_of_one_message_and_of_none_are_told_apart_and_redriven_in_order(
+        self, bus: Bus, channel: Topic | Queue
+    ) -> None:
+        """The same message twice, and two without a key: four letters; some are discarded, the others come again in the
+        order they died.
+        """
         reader = await self._declare_reader(bus, channel)
         broken = True
         recorder = Recorder(lambda _: HandlingResult(Result.DEAD, "poison") if broken else DONE)
         twice = make_outgoing(channel, 1, "key")
         async with run_consumers(bus, (reader, recorder.process_batch)):
-            for message in (twice, twice, *(make_raw_outgoing(channel, "", make_outgoing(channel, number, "").body) for number in (7, 8))):
+            for message in (
+                twice,
+                twice,
+                *(make_raw_outgoing(channel, "", make_outgoing(channel, number, "").body) for number in (7, 8)),
+            ):
                 await self.send_raw(bus, message)
             await bus.publish([make_outgoing(channel, number, "key") for number in (2, 3)])
             dead_letters = await wait_until(lambda: fetch_dead_letters(bus, reader, 6), seconds=WAIT_SECONDS)
             assert len({letter.id for letter in dead_letters}) == 6
-            duplicate = [letter for letter in dead_letters if letter.key == "key" and read_message_number(letter) == 1][1]
+            duplicate = [letter for letter in dead_letters if letter.key == "key" and read_message_number(letter) == 1][
+                1
+            ]
             assert await bus.discard([duplicate]) == 1
             broken = False
             remaining = await bus.list_dead_letters([reader], preview=10)
-            assert len(remaining) == 5 and {len(letter.body) for letter in remaining} == {10} and remaining[0].size == len(twice.body)
+            assert (
+                len(remaining) == 5
+                and {len(letter.body) for letter in remaining} == {10}
+                and remaining[0].size == len(twice.body)
+            )
             assert await bus.redrive(remaining) == 5
             await wait_until(lambda: has_at_least(recorder, 5), seconds=WAIT_SECONDS)
         assert recorder.numbers_by_key["key"] == [1, 2, 3] and sorted(recorder.numbers_by_key[""]) == [7, 8]

@@ -39,7 +39,9 @@ def raise_size_limit(servers: str, topic: str, size: int) -> None:
 def set_back(servers: str, group: str, topic: str) -> None:
     """To the first message, as whoever wants a group to read a topic again does while it is stopped."""
     admin = AdminClient({"bootstrap.servers": servers})
-    partitions = [TopicPartition(topic, number, 0) for number in admin.list_topics(topic, timeout=10).topics[topic].partitions]
+    partitions = [
+        TopicPartition(topic, number, 0) for number in admin.list_topics(topic, timeout=10).topics[topic].partitions
+    ]
     asked = admin.alter_consumer_group_offsets([ConsumerGroupTopicPartitions(group, partitions)])
     for result in asked.values():
         result.result(10)

@@ -1,9 +1,13 @@
-"""A consumer as a stranger would write it: from the published AsyncAPI page and schemas alone, with Kafka's own console consumer. Nothing of Caravan is imported.
+"""A consumer as a stranger would write it: from the published AsyncAPI page and schemas alone, with Kafka's own console
+consumer. Nothing of Caravan is imported.
 
-    python tests/contract/foreign_reader.py order-created --count 100 -- kafka-console-consumer.sh --bootstrap-server localhost:9092
+    python tests/contract/foreign_reader.py order-created --count 100 -- kafka-console-consumer.sh --bootstrap-server
+    localhost:9092
 
-reads the topic from its first event and checks each: the envelope and the payload by the topic's messages in the AsyncAPI document, and the payload by the schema
-of its own version. It prints what it found as JSON, and ends with 1 when an event is not as published or fewer came than `--count`.
+reads the topic from its first event and checks each: the envelope and the payload by the topic's messages in the
+AsyncAPI document, and the payload by the schema
+of its own version. It prints what it found as JSON, and ends with 1 when an event is not as published or fewer came
+than `--count`.
 """
 
 import argparse
@@ -21,7 +25,14 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 def load_message_schemas(page: dict[str, Any], topic: str) -> dict[str, Any]:
     """The JSON Schema of each message of a topic, by message name. KeyError when the page knows no such topic."""
-    channel = next((channel for channel in page["channels"].values() if channel["bindings"].get("kafka", {}).get("topic") == topic), None)
+    channel = next(
+        (
+            channel
+            for channel in page["channels"].values()
+            if channel["bindings"].get("kafka", {}).get("topic") == topic
+        ),
+        None,
+    )
     if channel is None:
         raise KeyError(f"the AsyncAPI page has no Kafka topic {topic}")
     messages = {name: resolve_reference(page, message["$ref"]) for name, message in channel["messages"].items()}
@@ -58,7 +69,10 @@ def find_faults(line: bytes, messages: dict[str, Any], schemas: Path) -> Iterato
     if not schema_file.exists():
         yield f"{key}: no schema is published for {name} version {version}"
         return
-    for what, schema, value in ((name, messages[name], event), (schema_file.name, json.loads(schema_file.read_text()), event["data"])):
+    for what, schema, value in (
+        (name, messages[name], event),
+        (schema_file.name, json.loads(schema_file.read_text()), event["data"]),
+    ):
         checker = jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker())
         for error in checker.iter_errors(value):
             yield f"{key}: {what}: {'.'.join(map(str, error.absolute_path))}: {error.message[:200]}"
@@ -86,7 +100,11 @@ def main() -> int:
     lines = list(read_topic(arguments.consumer, arguments.topic, arguments.count, arguments.seconds))
     faults = [fault for line in lines for fault in find_faults(line, messages, arguments.schemas)]
     keys = sorted({read_key(line) for line in lines})
-    print(json.dumps({"topic": arguments.topic, "read": len(lines), "wrong": len(faults), "faults": faults[:20], "keys": keys}))
+    print(
+        json.dumps(
+            {"topic": arguments.topic, "read": len(lines), "wrong": len(faults), "faults": faults[:20], "keys": keys}
+        )
+    )
     return 1 if faults or len(lines) < arguments.count else 0
 
 

@@ -1,6 +1,8 @@
-"""The promise of every door as tests, inherited once per door: whatever is handed in twice, in whatever way, has its effect once. A door adds only the fixture `door`.
+"""The promise of every door as tests, inherited once per door: whatever is handed in twice, in whatever way, has its
+effect once. A door adds only the fixture `door`.
 
-A deed is a key and a text; its effect is a row. Whoever does it passes two gates, in the middle of the transaction and between the commit and the answer, where a
+A deed is a key and a text; its effect is a row. Whoever does it passes two gates, in the middle of the transaction and
+between the commit and the answer, where a
 test can hold it, or let it die there.
 """
 
@@ -77,11 +79,15 @@ class EntryPoint(ABC):
 
     @abstractmethod
     async def submit(self, key: UUID, text: str) -> Any:
-        """Hand a deed in and wait until it has been dealt with; what is said to whoever handed it in, None where nothing is."""
+        """Hand a deed in and wait until it has been dealt with; what is said to whoever handed it in, None where
+        nothing is.
+        """
 
     @abstractmethod
     async def submit_elsewhere(self, key: UUID, text: str) -> None:
-        """The same deed reaches another worker, while the first is still at it; returns when that worker has dealt with it."""
+        """The same deed reaches another worker, while the first is still at it; returns when that worker has dealt with
+        it.
+        """
 
     @abstractmethod
     async def replace_worker(self) -> None:

@@ -33,7 +33,9 @@ jobs = Jobs("deeds")
 async def run_keyed_job(context: Any, job: Job) -> None:
     """The row says whether it is still to be done."""
     async with context.database.unit_of_work() as uow:
-        await uow.execute("UPDATE deed SET done = true, effects = effects + 1 WHERE key = $1 AND NOT done", UUID(job.data))
+        await uow.execute(
+            "UPDATE deed SET done = true, effects = effects + 1 WHERE key = $1 AND NOT done", UUID(job.data)
+        )
 
 
 @jobs.job(CARELESS, lease_seconds=0.5)
@@ -46,7 +48,9 @@ async def sweep_lost_jobs(context: Any) -> int:
     """Deeds whose job was lost get another one."""
     open_rows = await context.database.fetch("SELECT key FROM deed WHERE NOT done")
     if open_rows:
-        await context.jobs.enqueue(KEYED, *(JobRequest(str(row[0]), id=f"sweep-{row[0]}", keep="never") for row in open_rows))
+        await context.jobs.enqueue(
+            KEYED, *(JobRequest(str(row[0]), id=f"sweep-{row[0]}", keep="never") for row in open_rows)
+        )
     return len(open_rows)
 
 
@@ -73,7 +77,9 @@ async def main(database_url: str, redis_url: str, point: str, queue: str) -> Non
     failpoint.arm(point)
     store = JobStore(redis_url)
     context = SimpleNamespace(service="deeds", database=await Database.open("deeds_jobs", database_url))
-    await asyncio.gather(*(run() for _, run in Workers(store, [(jobs.job_types[queue], context)]).list_background_tasks()))
+    await asyncio.gather(
+        *(run() for _, run in Workers(store, [(jobs.job_types[queue], context)]).list_background_tasks())
+    )
 
 
 if __name__ == "__main__":

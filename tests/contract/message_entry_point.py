@@ -1,6 +1,7 @@
 """The message door for the idempotency contract: a consumer with its inbox, on whatever bus.
 
-A message's id is its key. A known id is dropped, whatever its body: ids are made once, in the transaction that the message tells of, so another body under the same
+A message's id is its key. A known id is dropped, whatever its body: ids are made once, in the transaction that the
+message tells of, so another body under the same
 id can only be a fault of the sender, and the first one stands.
 """
 
@@ -16,7 +17,19 @@ from caravan.bus import Bus, HandlingResult, IncomingMessage
 from caravan.clock import new_id
 from caravan.database import INBOX_RETENTION, Database, UnitOfWork
 from caravan.inbox import Consumers, Inbox
-from caravan.messages import Channel, Command, Delivery, Event, Exchange, OutgoingMessage, Queue, RetryPolicy, Source, Topic, encode_message
+from caravan.messages import (
+    Channel,
+    Command,
+    Delivery,
+    Event,
+    Exchange,
+    OutgoingMessage,
+    Queue,
+    RetryPolicy,
+    Source,
+    Topic,
+    encode_message,
+)
 from tests.contract.idempotency_contract import Clock, EntryPoint, Gate
 from tests.support.shop import wait_until
 
@@ -47,13 +60,19 @@ def make_exchange() -> tuple[Exchange, Source]:
     return channel, channel.bind("test", "deed.*", retry=QUICK)
 
 
-CHANNELS: dict[str, Callable[[], tuple[Channel, Source]]] = {"topic": make_topic, "queue": make_queue, "exchange": make_exchange}
+CHANNELS: dict[str, Callable[[], tuple[Channel, Source]]] = {
+    "topic": make_topic,
+    "queue": make_queue,
+    "exchange": make_exchange,
+}
 
 
 class MessageEntryPoint(EntryPoint):
     retention: timedelta = INBOX_RETENTION
 
-    def __init__(self, database: Database, clock: Clock, gate: Gate, bus: Bus, channel: Channel, source: Source) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, gate: Gate, bus: Bus, channel: Channel, source: Source
+    ) -> None:
         super().__init__(database, clock, gate)
         self.bus = bus
         self.channel = channel
@@ -101,12 +120,21 @@ class MessageEntryPoint(EntryPoint):
     def _make_outgoing(self, key: UUID, text: str) -> OutgoingMessage:
         message = Do(text=text) if isinstance(self.channel, Queue) else Done(text=text)
         return encode_message(
-            message, self.channel, key=KEY, source="test", time=self.clock(), traceparent=None, actor=None, message_id=key
+            message,
+            self.channel,
+            key=KEY,
+            source="test",
+            time=self.clock(),
+            traceparent=None,
+            actor=None,
+            message_id=key,
         )
 
 
 @asynccontextmanager
-async def open_message_entry_point(database: Database, bus: Bus, kind: str, clock: Clock) -> AsyncIterator[MessageEntryPoint]:
+async def open_message_entry_point(
+    database: Database, bus: Bus, kind: str, clock: Clock
+) -> AsyncIterator[MessageEntryPoint]:
     channel, source = CHANNELS[kind]()
     entry_point = MessageEntryPoint(database, clock, Gate(), bus, channel, source)
     await bus.declare_channels([channel], [entry_point.subscription])

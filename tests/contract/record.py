@@ -1,7 +1,10 @@
-"""Records real messages for the corpus: `python -m tests.contract.record` after a message is new or its version was raised.
+"""Records real messages for the corpus: `python -m tests.contract.record` after a message is new or its version was
+raised.
 
-It runs the whole shop through `tests.support.scenario` and keeps what travelled: for each message version without a recording a file of envelopes, one per shape, and the
-event streams of orders whose stored versions are new. What is recorded already is never written again: it is what yesterday's code really sent.
+It runs the whole shop through `tests.support.scenario` and keeps what travelled: for each message version without a
+recording a file of envelopes, one per shape, and the
+event streams of orders whose stored versions are new. What is recorded already is never written again: it is what
+yesterday's code really sent.
 """
 
 import argparse
@@ -53,7 +56,9 @@ def get_recording_path(message_type: type[Message]) -> Path:
 
 
 def describe_shape(value: Any, choices: Any = None) -> Any:
-    """What tells two messages apart as forms: which fields there are, which are empty, and the values of those with a fixed choice."""
+    """What tells two messages apart as forms: which fields there are, which are empty, and the values of those with a
+    fixed choice.
+    """
     choices = choices or {}
     match value:
         case dict():
@@ -88,15 +93,20 @@ def record_messages(recorded_bodies: Iterable[bytes]) -> list[str]:
 
 
 async def record_streams(story: ShopScenario) -> None:
-    """Keep each order's stored events beside the state that the read side has, when it ended in a way, or through event versions, that no kept one has."""
+    """Keep each order's stored events beside the state that the read side has, when it ended in a way, or through event
+    versions, that no kept one has.
+    """
     STREAMS.mkdir(exist_ok=True)
     recorded_versions = {_collect_versions(orjson.loads(path.read_bytes())) for path in STREAMS.glob("*.json")}
     databases = story.shop.get_context("orders").databases
     for order_id in story.orders:
         rows = await databases["orders"].fetch(
-            "SELECT version, type, data_version, data, time FROM event WHERE stream = $1 ORDER BY version", UUID(order_id)
+            "SELECT version, type, data_version, data, time FROM event WHERE stream = $1 ORDER BY version",
+            UUID(order_id),
         )
-        state = await databases["orders_read"].fetchrow(f"SELECT {STATE} FROM order_summary WHERE id = $1", UUID(order_id))
+        state = await databases["orders_read"].fetchrow(
+            f"SELECT {STATE} FROM order_summary WHERE id = $1", UUID(order_id)
+        )
         assert state is not None
         events = [{**row, "data": orjson.loads(row["data"])} for row in rows]
         stream = orjson.loads(orjson.dumps({"stream": order_id, "events": events, "state": dict(state)}))
@@ -148,7 +158,8 @@ def main() -> None:
     missing = asyncio.run(record_corpus())
     if missing:
         sys.exit(
-            f"the story in tests/support/scenario.py sends no {', '.join(missing)}: add what makes the shop send it, then record again"
+            f"the story in tests/support/scenario.py sends no {', '.join(missing)}: add what makes the shop send it, "
+            "then record again"
         )
 
 

@@ -1,4 +1,6 @@
-"""A broker is stopped or killed and started again while messages flow: nothing is lost, no key is overtaken, and nobody has to help."""
+"""A broker is stopped or killed and started again while messages flow: nothing is lost, no key is overtaken, and nobody
+has to help.
+"""
 
 import asyncio
 import shutil
@@ -29,16 +31,24 @@ from tests.support.shop import wait_until
 
 MESSAGES = 400
 # Some builds of the image refuse to start on storage that they formatted themselves; the broker itself doesn't mind.
-KAFKA_COMMAND = ["sh", "-c", "/etc/kafka/docker/run || exec /opt/kafka/bin/kafka-server-start.sh /opt/kafka/config/server.properties"]
+KAFKA_COMMAND = [
+    "sh",
+    "-c",
+    "/etc/kafka/docker/run || exec /opt/kafka/bin/kafka-server-start.sh /opt/kafka/config/server.properties",
+]
 START_SECONDS = 120
 
 
 def run_docker(*arguments: str) -> str:
-    return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=True, timeout=120).stdout.strip()
+    return subprocess.run(
+        ["docker", *arguments], capture_output=True, text=True, check=True, timeout=120
+    ).stdout.strip()
 
 
 def has_docker() -> bool:
-    return shutil.which("docker") is not None and subprocess.run(["docker", "info"], capture_output=True).returncode == 0
+    return (
+        shutil.which("docker") is not None and subprocess.run(["docker", "info"], capture_output=True).returncode == 0
+    )
 
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not has_docker(), reason="no container engine: `docker info` fails")]
@@ -95,7 +105,9 @@ async def broker(request: pytest.FixtureRequest) -> AsyncIterator[Broker]:
         inside, options, command = port, build_kafka_options(port), ["apache/kafka:4.3.1", *KAFKA_COMMAND]
     else:
         inside, options, command = 5672, ["-p", f"127.0.0.1:{management}:15672"], ["rabbitmq:4-management"]
-    await asyncio.to_thread(run_docker, "run", "-d", "--name", name, "-p", f"127.0.0.1:{port}:{inside}", *options, *command)
+    await asyncio.to_thread(
+        run_docker, "run", "-d", "--name", name, "-p", f"127.0.0.1:{port}:{inside}", *options, *command
+    )
     try:
         yield Broker(name, port, management, request.param)
     finally:
@@ -146,8 +158,10 @@ async def test_a_broker_that_goes_and_comes_back_costs_nothing_but_time(broker: 
             await relay_messages(bus, messages[:100])
             await wait_until(lambda: has_distinct(recorder, 50), seconds=60)
             sending = asyncio.create_task(relay_messages(bus, messages[100:]))
-            # Stopped in good order first: a RabbitMQ that is killed within its first moments with a new quorum queue has not written down whose log is
-            # that queue's, and brings it back without a leader, for ever (rabbitmq-server issue 15725; docs/brokers.md).
+            # Stopped in good order first: a RabbitMQ that is killed within its first moments with a new quorum queue
+            # has not written down whose log is
+            # that queue's, and brings it back without a leader, for ever (rabbitmq-server issue 15725;
+            # docs/brokers.md).
             for how, down in (("stop", 0.0), ("kill", 0.0), ("kill", 3.0)):
                 await broker.stop_and_start(how, down)
                 done_count = sum(len(set(numbers)) for numbers in recorder.numbers_by_key.values())

@@ -76,7 +76,9 @@ class TestKafkaBus(BusContract):
         await wait_until(lambda: lag(4), seconds=WAIT_SECONDS)
 
     async def test_what_the_broker_refuses_is_named_and_the_rest_is_published(self, bus: KafkaBus) -> None:
-        """One topic takes less than we may send; its innocents, other keys and other topics get through, what follows the refused one does not."""
+        """One topic takes less than we may send; its innocents, other keys and other topics get through, what follows
+        the refused one does not.
+        """
         small, other = make_topic(), make_topic()
         readers = [await self._declare_reader(bus, small), await self._declare_reader(bus, other)]
         await asyncio.to_thread(raise_size_limit, self.url, small.name, 2_000)
@@ -98,7 +100,9 @@ class TestKafkaBus(BusContract):
         async with run_consumers(bus, (readers[0], first.process_batch), (readers[1], second.process_batch)):
             await wait_until(lambda: has_distinct(first, 3), seconds=WAIT_SECONDS)
             await wait_until(lambda: has_distinct(second, 2), seconds=WAIT_SECONDS)
-        assert list(dict.fromkeys(first.numbers_by_key["free"])) == [0, 3] and list(dict.fromkeys(second.numbers_by_key["k"])) == [0, 1]
+        assert list(dict.fromkeys(first.numbers_by_key["free"])) == [0, 3] and list(
+            dict.fromkeys(second.numbers_by_key["k"])
+        ) == [0, 1]
         assert set(first.numbers_by_key["key"]) == {0}
 
     async def test_a_topic_that_is_not_there_does_not_stop_the_others(self, bus: KafkaBus) -> None:
@@ -110,14 +114,20 @@ class TestKafkaBus(BusContract):
             await bus.publish([make_outgoing(nowhere, 0, "k"), make_outgoing(there, 0, "k")])
         assert [(t.message.channel, t.permanent) for t in raised.value.failures] == [(nowhere.name, False)]
 
-    async def test_a_reader_that_was_there_before_its_topic_finds_it(self, bus: KafkaBus, caplog: pytest.LogCaptureFixture) -> None:
-        """A consumer that has not heard of a topic asks again only when its knowledge is old: by default after five minutes."""
+    async def test_a_reader_that_was_there_before_its_topic_finds_it(
+        self, bus: KafkaBus, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        """A consumer that has not heard of a topic asks again only when its knowledge is old: by default after five
+        minutes.
+        """
         if await asyncio.to_thread(is_auto_creating_topics, self.url):
             pytest.skip("this Kafka makes topics by itself (auto.create.topics.enable)")
         late, recorder = make_topic(), Recorder()
 
         async def has_joined() -> bool:
-            return f"{late.name} not found" in caplog.text and all(each._consumer._coordinator.generation > 0 for each in bus._readers)
+            return f"{late.name} not found" in caplog.text and all(
+                each._consumer._coordinator.generation > 0 for each in bus._readers
+            )
 
         early = Subscription("reader", late)
         async with run_consumers(bus, (early, recorder.process_batch)):
@@ -129,7 +139,9 @@ class TestKafkaBus(BusContract):
     async def test_a_reader_at_rest_commits_what_it_finished_and_stops_at_once(
         self, bus: KafkaBus, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """It looks for nothing by itself, so the last messages of a burst must be committed, and `stop` must be heard, all the same."""
+        """It looks for nothing by itself, so the last messages of a burst must be committed, and `stop` must be heard,
+        all the same.
+        """
         monkeypatch.setattr("caravan.bus.reader.REST_SECONDS", 3600.0)
         there, seen = make_topic(), Recorder()
         reader = replace(await self._declare_reader(bus, there), batch=1)
@@ -148,7 +160,9 @@ class TestKafkaBus(BusContract):
     async def test_the_clients_are_set_so_that_nothing_is_lost(self, bus: KafkaBus) -> None:
         async with bus._producer.use_producer() as producer:
             assert producer._sender._acks == -1 and producer._txn_manager is not None
-        reader = GroupReader(self.url, "test", ["t"], bus._write_dead_letter, Subscription("s", make_topic()), Recorder().process_batch)
+        reader = GroupReader(
+            self.url, "test", ["t"], bus._write_dead_letter, Subscription("s", make_topic()), Recorder().process_batch
+        )
         assert reader._consumer._enable_auto_commit is False and reader._consumer._auto_offset_reset == "earliest"
         await reader.close()
 
@@ -171,7 +185,9 @@ class TestRabbitBus(BusContract):
     async def test_what_has_no_queue_or_exchange_does_not_stop_the_others(self, bus: RabbitBus) -> None:
         there, nowhere = make_queue(), make_queue()
         reader = await self._declare_reader(bus, there)
-        missing = Exchange(f"exchange-{new_id()}", owner="test", routes={"thing.happened": Happened}, key="id", purpose="test")
+        missing = Exchange(
+            f"exchange-{new_id()}", owner="test", routes={"thing.happened": Happened}, key="id", purpose="test"
+        )
         messages = [
             make_outgoing(nowhere, 0, "k"),
             make_outgoing(there, 0, "k"),
@@ -180,7 +196,10 @@ class TestRabbitBus(BusContract):
         ]
         with pytest.raises(PublishError) as raised:
             await bus.publish(messages)
-        assert {(t.message.channel, t.permanent) for t in raised.value.failures} == {(nowhere.name, False), (missing.name, False)}
+        assert {(t.message.channel, t.permanent) for t in raised.value.failures} == {
+            (nowhere.name, False),
+            (missing.name, False),
+        }
         recorder = Recorder()
         async with run_consumers(bus, (reader, recorder.process_batch)):
             await wait_until(lambda: has_at_least(recorder, 2))
@@ -189,7 +208,9 @@ class TestRabbitBus(BusContract):
     async def test_what_is_published_on_a_channel_that_is_just_closing_was_not_taken(
         self, bus: RabbitBus, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The client then raises a bare Exception. It closes because a confirmation didn't come in time; the others on it are sent again, too."""
+        """The client then raises a bare Exception. It closes because a confirmation didn't come in time; the others on
+        it are sent again, too.
+        """
         there = make_queue()
         await self._declare_reader(bus, there)
 
@@ -200,11 +221,15 @@ class TestRabbitBus(BusContract):
         with pytest.raises(PublishError, match="not taken by RabbitMQ"):
             await bus.publish([make_outgoing(there, 0, "k")])
 
-    @pytest.mark.parametrize("step", [(aio_pika.queue.Queue, "consume"), (aiormq.Channel, "basic_ack")], ids=["consume", "acknowledge"])
+    @pytest.mark.parametrize(
+        "step", [(aio_pika.queue.Queue, "consume"), (aiormq.Channel, "basic_ack")], ids=["consume", "acknowledge"]
+    )
     async def test_a_reader_that_gets_no_further_starts_anew(
         self, bus: RabbitBus, monkeypatch: pytest.MonkeyPatch, step: tuple[Any, str]
     ) -> None:
-        """A quorum queue without a leader answers no consumer, and the client's buffer of a connection that is gone takes no acknowledgement when it is full."""
+        """A quorum queue without a leader answers no consumer, and the client's buffer of a connection that is gone
+        takes no acknowledgement when it is full.
+        """
         there = make_queue()
         reader = await self._declare_reader(bus, there)
         real, calls = getattr(*step), 0
@@ -231,7 +256,8 @@ class TestRabbitBus(BusContract):
 
     @pytest.mark.parametrize("longer", [False, True])
     async def test_attempts_survive_a_restart_by_the_copy_in_the_retry_tier(self, bus: RabbitBus, longer: bool) -> None:
-        """Attempt 3 waits when the reader dies. The next reader begins with 1 and is brought up to date by the copy; when it comes later than the copy is
+        """Attempt 3 waits when the reader dies. The next reader begins with 1 and is brought up to date by the copy;
+        when it comes later than the copy is
         due (`longer`), it finds both."""
         slow = make_queue(RetryPolicy(delays=(3.0, 1.0)))
         reader = await self._declare_reader(bus, slow)
@@ -254,7 +280,9 @@ class TestRabbitBus(BusContract):
             await wait_until(lambda: fetch_dead_letters(bus, reader, 1), seconds=WAIT_SECONDS)
         assert [i.attempt for i in first.messages] == [1, 2]
         attempts = [i.attempt for i in second.messages]
-        assert attempts[-1] == 3 and len(attempts) <= 2, f"{attempts}: at most one attempt is made before the copies are seen"
+        assert attempts[-1] == 3 and len(attempts) <= 2, (
+            f"{attempts}: at most one attempt is made before the copies are seen"
+        )
 
     async def test_a_reader_at_rest_notices_at_once_that_its_connection_is_gone(
         self, bus: RabbitBus, monkeypatch: pytest.MonkeyPatch

@@ -1,4 +1,6 @@
-"""What yesterday's code sent and stored is read by today's: recorded envelopes by every consumer of their type, recorded streams by the event store."""
+"""What yesterday's code sent and stored is read by today's: recorded envelopes by every consumer of their type,
+recorded streams by the event store.
+"""
 
 from functools import cache
 from pathlib import Path
@@ -49,7 +51,9 @@ def test_every_version_of_every_message_is_recorded() -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_a_recorded_message_is_read_by_everyone_who_takes_its_type(path: Path) -> None:
     name, _, version = path.stem.rpartition(".v")
-    takers: list[dict[str, type[Message]]] = [consumer.accepted_types for consumer in load_consumers() if name in consumer.accepted_types]
+    takers: list[dict[str, type[Message]]] = [
+        consumer.accepted_types for consumer in load_consumers() if name in consumer.accepted_types
+    ]
     bodies = read_envelopes(path)
     assert bodies
     for body in bodies:
@@ -84,7 +88,9 @@ def list_streams() -> list[Path]:
 
 def fold_stream(store: EventStore, path: Path) -> Order:
     events = orjson.loads(path.read_bytes())["events"]
-    return fold_events((store.decode_event(event["type"], event["data_version"], event["data"]), None) for event in events)
+    return fold_events(
+        (store.decode_event(event["type"], event["data_version"], event["data"]), None) for event in events
+    )
 
 
 @pytest.mark.parametrize("path", list_streams(), ids=lambda path: path.stem)
@@ -101,8 +107,14 @@ def test_a_recorded_stream_folds_to_the_state_that_was_stored(path: Path) -> Non
 
 
 def test_every_version_of_every_stored_event_is_in_a_recorded_stream() -> None:
-    recorded = {(event["type"], event["data_version"]) for path in list_streams() for event in orjson.loads(path.read_bytes())["events"]}
-    expected = {(kind.type, version) for kind in EVENT_STORE.event_types.values() for version in range(1, kind.version + 1)}
+    recorded = {
+        (event["type"], event["data_version"])
+        for path in list_streams()
+        for event in orjson.loads(path.read_bytes())["events"]
+    }
+    expected = {
+        (kind.type, version) for kind in EVENT_STORE.event_types.values() for version in range(1, kind.version + 1)
+    }
     assert recorded == expected, RECORD
 
 

@@ -1,4 +1,6 @@
-"""A client whose connecting is cut off, by the end of the process or by a deadline, leaves no connection open behind it."""
+"""A client whose connecting is cut off, by the end of the process or by a deadline, leaves no connection open behind
+it.
+"""
 
 import asyncio
 import gc

@@ -12,7 +12,15 @@ from caravan.leadership import Leadership
 from caravan.messages import Queue, Topic
 from caravan.runtime import BUS, Backends
 from caravan.telemetry import STATEMENTS
-from tests.contract.bus_contract import BusContract, Recorder, has_at_least, make_outgoing, make_queue, make_topic, run_consumers
+from tests.contract.bus_contract import (
+    BusContract,
+    Recorder,
+    has_at_least,
+    make_outgoing,
+    make_queue,
+    make_topic,
+    run_consumers,
+)
 from tests.support.shop import wait_until
 
 
@@ -51,7 +59,9 @@ def test_routing_patterns_match_as_in_amqp(pattern: str, key: str, matches: bool
     assert bool(re.match(build_routing_regex(pattern), key)) is matches
 
 
-async def test_a_reader_that_has_left_makes_room_for_another_while_its_bus_stays(embedded_bus: EmbeddedBus, backends: Backends) -> None:
+async def test_a_reader_that_has_left_makes_room_for_another_while_its_bus_stays(
+    embedded_bus: EmbeddedBus, backends: Backends
+) -> None:
     channel, first, second = make_topic(), Recorder(), Recorder()
     reader = Subscription("reader", channel)
     async with open_bus_elsewhere(backends) as other:
@@ -65,7 +75,12 @@ async def test_a_reader_that_has_left_makes_room_for_another_while_its_bus_stays
 
 
 def _count_statements() -> float:
-    return next(s.value for m in STATEMENTS.collect() for s in m.samples if s.name.endswith("_total") and s.labels["service"] == BUS)
+    return next(
+        s.value
+        for m in STATEMENTS.collect()
+        for s in m.samples
+        if s.name.endswith("_total") and s.labels["service"] == BUS
+    )
 
 
 @pytest.mark.parametrize("make", [make_topic, make_queue])

@@ -1,4 +1,6 @@
-"""A published message keeps its promise: today's classes match the published schemas, and each kind of breach is refused with what to do about it."""
+"""A published message keeps its promise: today's classes match the published schemas, and each kind of breach is
+refused with what to do about it.
+"""
 
 from pathlib import Path
 from typing import Any, Literal
@@ -31,9 +33,13 @@ class Placed(Event):
     channel: str = "web"
 
 
-def change_message(base_type: type[Message] = Placed, *, without: tuple[str, ...] = (), number: int = 1, **fields: Any) -> type[Message]:
+def change_message(
+    base_type: type[Message] = Placed, *, without: tuple[str, ...] = (), number: int = 1, **fields: Any
+) -> type[Message]:
     """The class as somebody might have changed it, in place."""
-    kept_fields = {name: (field.annotation, field) for name, field in base_type.model_fields.items() if name not in without}
+    kept_fields = {
+        name: (field.annotation, field) for name, field in base_type.model_fields.items() if name not in without
+    }
     message_type: type[Message] = create_model(base_type.__name__, __base__=Event, **{**kept_fields, **fields})
     message_type.type, message_type.version = base_type.type, number
     return message_type
@@ -56,10 +62,19 @@ LineWithGift.__name__ = "Line"
         (change_message(lines=(list[str], ...)), "`lines[]` was"),
         (change_message(customer=(str, ...)), "field `customer` is new and has no default"),
         (change_message(customer=(str, ...), number=2), "field `customer` is new and has no default"),
-        (change_message(customer=(str, "")), "field `customer` was added, but the class is still version 1. Set `version = 2`"),
-        (change_message(lines=(list[LineWithGift], ...)), "field `lines[].gift` was added, but the class is still version 1"),
+        (
+            change_message(customer=(str, "")),
+            "field `customer` was added, but the class is still version 1. Set `version = 2`",
+        ),
+        (
+            change_message(lines=(list[LineWithGift], ...)),
+            "field `lines[].gift` was added, but the class is still version 1",
+        ),
         (change_message(outcome=(Literal["completed"], ...)), "was"),
-        (change_message(outcome=(Literal["completed", "rejected", "lost"], ...)), "`outcome` allows ['lost'], which readers don't know"),
+        (
+            change_message(outcome=(Literal["completed", "rejected", "lost"], ...)),
+            "`outcome` allows ['lost'], which readers don't know",
+        ),
         (change_message(channel=(str, "app")), "the default of `channel` was 'web' and is 'app'"),
         (change_message(channel=(str, ...)), "field `channel` is required now"),
         (change_message(order_id=(UUID, None)), "field `order_id` may be absent now"),
@@ -106,12 +121,18 @@ def test_a_closed_shape_takes_no_field_even_with_a_default() -> None:
 @pytest.mark.parametrize(
     ("after", "says"),
     [
-        (change_message(OrderCreated, without=("customer_name",), number=2), "orders.OrderCreated v2: field `customer_name` was removed"),
+        (
+            change_message(OrderCreated, without=("customer_name",), number=2),
+            "orders.OrderCreated v2: field `customer_name` was removed",
+        ),
         (
             change_message(OrderCreated, coupon=(str | None, None), number=2),
             "Set `version = 3`, then run `make docs` and `python -m tests.contract.record`",
         ),
-        (change_message(OrderCreated, coupon=(str | None, None), number=4), "version 3 was never published. Raise by one"),
+        (
+            change_message(OrderCreated, coupon=(str | None, None), number=4),
+            "version 3 was never published. Raise by one",
+        ),
         (change_message(OrderCreated, number=0), "A version never goes back"),
     ],
 )
@@ -139,7 +160,10 @@ def test_a_stored_event_may_change_with_its_version_because_an_upcast_follows() 
 
 
 def test_make_docs_does_not_write_over_a_published_version(monkeypatch: pytest.MonkeyPatch) -> None:
-    narrowed = [change_message(OrderCreated, without=("email",), number=2), *(kind for kind in sent() if kind is not OrderCreated)]
+    narrowed = [
+        change_message(OrderCreated, without=("email",), number=2),
+        *(kind for kind in sent() if kind is not OrderCreated),
+    ]
     monkeypatch.setattr(evolution, "sent", lambda: narrowed)
     before = evolution.path(OrderCreated).read_bytes()
     with pytest.raises(SystemExit, match=r"nothing was written:\n- orders.OrderCreated v2: field `email` was removed"):

@@ -30,10 +30,14 @@ def test_it_imports_nothing_of_ours() -> None:
     assert {name.partition(".")[0] for name in modules} - set(sys.stdlib_module_names) == {"jsonschema"}
 
 
-async def run_foreign_reader(topic: str, *consumer: str, count: int = 0, seconds: int = 20) -> tuple[int, dict[str, Any]]:
+async def run_foreign_reader(
+    topic: str, *consumer: str, count: int = 0, seconds: int = 20
+) -> tuple[int, dict[str, Any]]:
     """Its exit status and what it printed."""
     options = ("--count", str(count), "--seconds", str(seconds), "--", *consumer)
-    process = await asyncio.create_subprocess_exec(sys.executable, str(PROGRAM), topic, *options, stdout=asyncio.subprocess.PIPE)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, str(PROGRAM), topic, *options, stdout=asyncio.subprocess.PIPE
+    )
     out, _ = await asyncio.wait_for(process.communicate(), 120)
     return process.returncode or 0, json.loads(out)
 
@@ -71,7 +75,9 @@ async def test_fewer_events_than_there_should_be_are_a_failure() -> None:
     assert (await run_foreign_reader("order-created", *make_printer_command(), count=1))[0] == 1
 
 
-async def test_what_orders_publishes_on_kafka_is_read_with_kafkas_own_tools(kafka: Broker, rabbitmq: Broker, backends: Backends) -> None:
+async def test_what_orders_publishes_on_kafka_is_read_with_kafkas_own_tools(
+    kafka: Broker, rabbitmq: Broker, backends: Backends
+) -> None:
     consumer = build_tool_command("kafka-console-consumer", kafka.url)
     where = {"kafka_url": kafka.url, "rabbitmq_url": rabbitmq.url, "rabbitmq_management_url": rabbitmq.management_url}
     async with run_services(backends, "orders", **where) as shop:
@@ -79,7 +85,9 @@ async def test_what_orders_publishes_on_kafka_is_read_with_kafkas_own_tools(kafk
         address = Address(name="Ada", street="12 St James's Square", city="London", postcode="SW1Y 4JH", country="GB")
         keys = set()
         for number in range(1, 101):
-            order = create_order(new_id(), new_id(), "ada@example.com", "Ada Lovelace", [(offered, number)], address, "card", utc_now())
+            order = create_order(
+                new_id(), new_id(), "ada@example.com", "Ada Lovelace", [(offered, number)], address, "card", utc_now()
+            )
             await shop.send_message("orders", ORDER_CREATED, order, key=order.order_id)
             keys.add(str(order.order_id))
         await wait_until(lambda: _is_outbox_empty(shop))

@@ -21,7 +21,14 @@ from caravan.messages import Topic
 from caravan.runtime import Backends
 from caravan.service import DatabaseDeclaration, Service
 from services.gateway.known_services import list_channels
-from tests.contract.idempotency_contract import Clock, EntryPoint, Gate, IdempotencyContract, create_database, open_database
+from tests.contract.idempotency_contract import (
+    Clock,
+    EntryPoint,
+    Gate,
+    IdempotencyContract,
+    create_database,
+    open_database,
+)
 from tests.contract.message_entry_point import MessageEntryPoint, open_message_entry_point
 from tests.support.shop import Shop, run_services
 
@@ -76,7 +83,9 @@ class HttpEntryPoint(EntryPoint):
 
 class TestHttp(IdempotencyContract):
     @pytest.fixture(scope="class")
-    async def shop(self, backends: Backends, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Shop, Clock]]:
+    async def shop(
+        self, backends: Backends, tmp_path_factory: pytest.TempPathFactory
+    ) -> AsyncIterator[tuple[Shop, Clock]]:
         versions = await create_database(backends, "deeds_http", tmp_path_factory.mktemp("versions"))
         service = Service("deeds", databases=(DatabaseDeclaration("deeds_http", versions),), routers=(router,))
         clock = Clock()
@@ -98,7 +107,9 @@ def clock() -> Clock:
 
 
 @pytest.fixture(scope="module")
-async def database(backends: Backends, tmp_path_factory: pytest.TempPathFactory, clock: Clock) -> AsyncIterator[Database]:
+async def database(
+    backends: Backends, tmp_path_factory: pytest.TempPathFactory, clock: Clock
+) -> AsyncIterator[Database]:
     async with open_database(backends, tmp_path_factory.mktemp("deeds"), clock) as database:
         yield database
 
@@ -107,7 +118,9 @@ class OverMessages(IdempotencyContract):
     """A bus adds only the fixture `bus`, and what it carries."""
 
     @pytest.fixture
-    async def entry_point(self, kind: str, bus: Bus, database: Database, clock: Clock) -> AsyncIterator[MessageEntryPoint]:
+    async def entry_point(
+        self, kind: str, bus: Bus, database: Database, clock: Clock
+    ) -> AsyncIterator[MessageEntryPoint]:
         clock.ahead = timedelta()
         async with open_message_entry_point(database, bus, kind, clock) as entry_point:
             yield entry_point

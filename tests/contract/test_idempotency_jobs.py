@@ -1,4 +1,6 @@
-"""The idempotency contract over jobs: delivered twice, died in the middle, forgotten by Redis, its id known no longer: one effect, and never none."""
+"""The idempotency contract over jobs: delivered twice, died in the middle, forgotten by Redis, its id known no longer:
+one effect, and never none.
+"""
 
 import asyncio
 import sys
@@ -32,8 +34,13 @@ class JobContext:
         """The effects when nothing of it is in the queues any more."""
 
         async def is_idle() -> bool:
-            counts = [await self.jobs.store.get_queue(name).getJobCounts("waiting", "active", "delayed") for name in jobs.job_types]
-            return not any(count for states in counts for count in states.values()) and await self.count_effects(key) > 0
+            counts = [
+                await self.jobs.store.get_queue(name).getJobCounts("waiting", "active", "delayed")
+                for name in jobs.job_types
+            ]
+            return (
+                not any(count for states in counts for count in states.values()) and await self.count_effects(key) > 0
+            )
 
         await wait_until(is_idle, seconds=20)
         return await self.count_effects(key)
@@ -94,7 +101,9 @@ async def kill_in_job(here: JobContext, backends: Backends, point: str, queue: s
     """A process takes the job and is killed at a crash point."""
     await here.jobs.enqueue(queue, JobRequest(str(key)))
     arguments = (backends.get_database_url("deeds_jobs"), backends.redis_url, point, queue)
-    program = await asyncio.create_subprocess_exec(sys.executable, "-m", "tests.contract.job_program", *arguments, cwd=ROOT)
+    program = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.contract.job_program", *arguments, cwd=ROOT
+    )
     try:
         assert await asyncio.wait_for(program.wait(), 60) == 137
     finally:
@@ -115,7 +124,9 @@ async def test_a_process_that_dies_in_the_middle_loses_and_doubles_nothing(
         assert await here.wait_until_idle(key) == 1
 
 
-async def test_a_process_that_dies_between_commit_and_enqueuing_is_covered_by_the_sweeper(here: JobContext, working: None) -> None:
+async def test_a_process_that_dies_between_commit_and_enqueuing_is_covered_by_the_sweeper(
+    here: JobContext, working: None
+) -> None:
     key = await insert_pending(here.database)
     assert await sweep_lost_jobs(here) == 1
     assert await here.wait_until_idle(key) == 1 and await sweep_lost_jobs(here) == 0

@@ -17,7 +17,9 @@ from tests.contract.bus_contract import Recorder, make_queue
 async def test_whatever_the_client_raises_of_a_broker_that_goes_is_a_lost_connection(
     monkeypatch: pytest.MonkeyPatch, raised: Exception
 ) -> None:
-    """StopAsyncIteration: the broker closed between two steps of the handshake, which only a restart at the right moment shows."""
+    """StopAsyncIteration: the broker closed between two steps of the handshake, which only a restart at the right
+    moment shows.
+    """
 
     connections: list[aio_pika.Connection] = []
 
@@ -28,7 +30,9 @@ async def test_whatever_the_client_raises_of_a_broker_that_goes_is_a_lost_connec
     monkeypatch.setattr(aio_pika.Connection, "connect", fail_to_connect)
     with pytest.raises(ConnectionError, match="RabbitMQ can't be reached"):
         await RabbitConnection("amqp://caravan:caravan@127.0.0.1/", "test").open_channel()
-    assert [connection.is_closed for connection in connections] == [True], "or its destructor closes it, in a task that nobody awaits"
+    assert [connection.is_closed for connection in connections] == [True], (
+        "or its destructor closes it, in a task that nobody awaits"
+    )
 
 
 async def test_a_broker_that_hangs_up_at_once_is_a_lost_connection() -> None:
@@ -44,9 +48,13 @@ async def test_a_broker_that_hangs_up_at_once_is_a_lost_connection() -> None:
 
 @pytest.mark.parametrize("ticks", range(6))
 async def test_a_reader_that_is_ended_in_the_moment_a_message_arrives_ends(ticks: int) -> None:
-    """Python 3.11's `wait_for` forgets to end when what it waits for has just happened; the message would be handled, and the next, and the process never stop."""
+    """Python 3.11's `wait_for` forgets to end when what it waits for has just happened; the message would be handled,
+    and the next, and the process never stop.
+    """
     channel, publish = cast(Any, None), cast(Any, None)
-    reader = QueueReader(channel, publish, utc_now, Subscription("reader", make_queue(), batch=20), Recorder().process_batch)
+    reader = QueueReader(
+        channel, publish, utc_now, Subscription("reader", make_queue(), batch=20), Recorder().process_batch
+    )
     waiting = asyncio.create_task(reader._receive_batch(10))
     for _ in range(6):
         await asyncio.sleep(0)
@@ -60,7 +68,11 @@ async def test_a_reader_that_is_ended_in_the_moment_a_message_arrives_ends(ticks
 
 async def test_a_reader_at_rest_ends_as_soon_as_it_is_stopped() -> None:
     reader = QueueReader(
-        cast(Any, None), cast(Any, None), utc_now, Subscription("reader", make_queue(), batch=20), Recorder().process_batch
+        cast(Any, None),
+        cast(Any, None),
+        utc_now,
+        Subscription("reader", make_queue(), batch=20),
+        Recorder().process_batch,
     )
     waiting = asyncio.create_task(reader._receive_batch(3600))
     await asyncio.sleep(0)

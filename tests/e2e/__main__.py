@@ -1,7 +1,10 @@
-"""`make e2e`: builds the images, installs operator, backends and shop on a Kubernetes cluster, and runs the end-to-end tests through its ingress.
+"""`make e2e`: builds the images, installs operator, backends and shop on a Kubernetes cluster, and runs the end-to-end
+tests through its ingress.
 
-E2E_KUBECONFIG   use this cluster, and leave it; E2E_KIND_CLUSTER is its name if it is one of kind's (images are loaded into it), E2E_INGRESS
-                 and E2E_INGRESS_TLS the URLs of its ingress controller. Without it a kind cluster is made from kind.yaml (KIND_NODE_IMAGE: with this node image).
+E2E_KUBECONFIG   use this cluster, and leave it; E2E_KIND_CLUSTER is its name if it is one of kind's (images are loaded
+into it), E2E_INGRESS
+                 and E2E_INGRESS_TLS the URLs of its ingress controller. Without it a kind cluster is made from
+                 kind.yaml (KIND_NODE_IMAGE: with this node image).
 E2E_BEFORE       the revision from which the shop is upgraded, and to which it returns (HEAD~1).
 E2E_SIZE         `kind`, a pod per service (the default), or `lite`, one pod.
 KEEP=1           leave everything as it is at the end; the next run uses it.
@@ -58,7 +61,9 @@ def main() -> int:
         return 2
     given = os.environ.get("E2E_KUBECONFIG", "")
     lacking = missing(
-        ["docker", "helm", "kubectl"] if given and not os.environ.get("E2E_KIND_CLUSTER") else ["docker", "kind", "helm", "kubectl"]
+        ["docker", "helm", "kubectl"]
+        if given and not os.environ.get("E2E_KIND_CLUSTER")
+        else ["docker", "kind", "helm", "kubectl"]
     )
     if lacking:
         print("\n".join(lacking), file=sys.stderr)
@@ -83,7 +88,11 @@ def _tried(trial: Trial, stack: ExitStack, given: str) -> int:
     with trial.stage("build"):
         trial.release.build()
     with trial.stage("load images"):
-        backends = "" if trial.size == "lite" else run("helm", "template", "backends", "charts/backends", "--kube-version", "1.30.0")
+        backends = (
+            ""
+            if trial.size == "lite"
+            else run("helm", "template", "backends", "charts/backends", "--kube-version", "1.30.0")
+        )
         _load(name, _named(backends) | set(trial.release.images.values()))
     code = -1
     try:
@@ -109,7 +118,20 @@ def _kind(kept: bool) -> Iterator[str]:
             image = os.environ.get("KIND_NODE_IMAGE")
             chosen = ["--image", image] if image else []
             config = str(Path(__file__).parent / "kind.yaml")
-            run("kind", "create", "cluster", "--name", NAME, "--config", config, "--kubeconfig", kubeconfig, "--wait", "120s", *chosen)
+            run(
+                "kind",
+                "create",
+                "cluster",
+                "--name",
+                NAME,
+                "--config",
+                config,
+                "--kubeconfig",
+                kubeconfig,
+                "--wait",
+                "120s",
+                *chosen,
+            )
         try:
             yield kubeconfig
         finally:
@@ -142,7 +164,9 @@ def _load(name: str, images: set[str]) -> None:
 
 
 def _ingress(cluster: Cluster, name: str) -> None:
-    if cluster.get("ingressclasses")["items"] and not cluster.kubectl("get", "namespace", "traefik", "--ignore-not-found"):
+    if cluster.get("ingressclasses")["items"] and not cluster.kubectl(
+        "get", "namespace", "traefik", "--ignore-not-found"
+    ):
         return  # it has one, which isn't ours
     traefik = Cluster(cluster.kubeconfig, "traefik")
     _load(name, _named(TRAEFIK.read_text()))
@@ -191,10 +215,26 @@ def _test(trial: Trial, cluster: Cluster, stack: ExitStack, name: str, *, addres
         environment["E2E_MAILBOX"] = stack.enter_context(_forwarded(cluster, "service/backends-mail", 1080))
     with trial.stage("tests"):
         chosen = os.environ.get("E2E_TESTS", SUITES).split()
-        command = [sys.executable, "-m", "pytest", "-q", "-n0", "-r", "fEXs", "--durations=12", "-o", "faulthandler_timeout=900", *chosen]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-n0",
+            "-r",
+            "fEXs",
+            "--durations=12",
+            "-o",
+            "faulthandler_timeout=900",
+            *chosen,
+        ]
         code = subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, check=False).returncode
     used = cluster.memory()
-    print("== memory: " + ", ".join(f"{pod} {mib} MiB" for pod, mib in sorted(used.items())) + f"; together {sum(used.values())} MiB")
+    print(
+        "== memory: "
+        + ", ".join(f"{pod} {mib} MiB" for pod, mib in sorted(used.items()))
+        + f"; together {sum(used.values())} MiB"
+    )
     return code
 
 
@@ -212,7 +252,16 @@ def _address(cluster: Cluster, node: str, variable: str, port: int) -> str:
 def _forwarded(cluster: Cluster, target: str, port: int) -> Iterator[str]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         local = free.getsockname()[1]
-    command = ["kubectl", "--kubeconfig", cluster.kubeconfig, "--namespace", cluster.namespace, "port-forward", target, f"{local}:{port}"]
+    command = [
+        "kubectl",
+        "--kubeconfig",
+        cluster.kubeconfig,
+        "--namespace",
+        cluster.namespace,
+        "port-forward",
+        target,
+        f"{local}:{port}",
+    ]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as forwarding:
         try:
             yield f"http://127.0.0.1:{local}"

@@ -22,7 +22,9 @@ class Failed(Exception):
     """A command ended with an error; the text has its last lines."""
 
 
-def run(*command: str, seconds: float = 600, stdin: str | None = None, environment: dict[str, str] | None = None) -> str:
+def run(
+    *command: str, seconds: float = 600, stdin: str | None = None, environment: dict[str, str] | None = None
+) -> str:
     """What a command printed. Raises Failed."""
     try:
         done = subprocess.run(
@@ -55,7 +57,16 @@ class Cluster:
     namespace: str
 
     def kubectl(self, *arguments: str, seconds: float = 120, stdin: str | None = None) -> str:
-        return run("kubectl", "--kubeconfig", self.kubeconfig, "--namespace", self.namespace, *arguments, seconds=seconds, stdin=stdin)
+        return run(
+            "kubectl",
+            "--kubeconfig",
+            self.kubeconfig,
+            "--namespace",
+            self.namespace,
+            *arguments,
+            seconds=seconds,
+            stdin=stdin,
+        )
 
     def helm(self, *arguments: str, seconds: float = 900) -> str:
         return run("helm", "--kubeconfig", self.kubeconfig, "--namespace", self.namespace, *arguments, seconds=seconds)
@@ -65,13 +76,17 @@ class Cluster:
         return found
 
     def secret(self, name: str, key: str) -> str:
-        return self.kubectl("get", "secret", name, "--output", f'go-template={{{{index .data "{key}" | base64decode}}}}')
+        return self.kubectl(
+            "get", "secret", name, "--output", f'go-template={{{{index .data "{key}" | base64decode}}}}'
+        )
 
     def memory(self) -> dict[str, int]:
         """Working set of each pod of the namespace in MiB, as the nodes' kubelets count it."""
         used: dict[str, int] = {}
         for node in self.get("nodes")["items"]:
-            stats = json.loads(self.kubectl("get", "--raw", f"/api/v1/nodes/{node['metadata']['name']}/proxy/stats/summary"))
+            stats = json.loads(
+                self.kubectl("get", "--raw", f"/api/v1/nodes/{node['metadata']['name']}/proxy/stats/summary")
+            )
             for pod in stats["pods"]:
                 if pod["podRef"]["namespace"] == self.namespace and "workingSetBytes" in pod.get("memory", {}):
                     used[pod["podRef"]["name"]] = pod["memory"]["workingSetBytes"] // 2**20

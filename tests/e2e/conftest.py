@@ -1,4 +1,5 @@
-"""The shop as a stranger meets it: a program on a port. `E2E_URL` names a running one (E2E_HOST, E2E_SECRET, E2E_MAILBOX: see `given`); otherwise it is started here: in one process,
+"""The shop as a stranger meets it: a program on a port. `E2E_URL` names a running one (E2E_HOST, E2E_SECRET,
+E2E_MAILBOX: see `given`); otherwise it is started here: in one process,
 with a process per service, and with a process per service on Kafka and RabbitMQ."""
 
 import asyncio
@@ -47,7 +48,10 @@ async def _caught(mailbox: str) -> list[str]:
 
 async def _in_the_pod(cluster: Cluster) -> list[str]:
     """As files, where the shop is one pod."""
-    script = "import pathlib, json; print(json.dumps([p.read_bytes().decode('latin-1') for p in pathlib.Path('/data/mail').glob('*.eml')]))"
+    script = (
+        "import pathlib, json; print(json.dumps([p.read_bytes().decode('latin-1') for p in "
+        "pathlib.Path('/data/mail').glob('*.eml')]))"
+    )
     printed = await asyncio.to_thread(cluster.kubectl, "exec", "deployment/shop-gateway", "--", "python", "-c", script)
     return [decode_mail(mail.encode("latin-1")) for mail in json.loads(printed)]
 

@@ -66,7 +66,9 @@ async def customers(shop: Program, each_second: float = 4) -> AsyncIterator[Load
     found = await orders_of(shop, who)
     assert Counter(found.values()) == {"delivered": len(found)}
     assert set(load.accepted) <= set(found)
-    assert len(found) <= len(load.accepted) + len(load.failed), "only an order whose answer was lost may be there without one"
+    assert len(found) <= len(load.accepted) + len(load.failed), (
+        "only an order whose answer was lost may be there without one"
+    )
     print(f"{load.answered} answers, {len(load.accepted)} orders, all delivered, none twice; failed: {load.failed}")
 
 
@@ -75,7 +77,9 @@ async def orders_of(shop: Program, who: dict[str, str]) -> dict[str, str]:
     found: dict[str, str] = {}
     cursor: str | None = ""
     while cursor is not None:
-        answer = await shop.client.get("/v1/orders", params={"limit": 100, **({"cursor": cursor} if cursor else {})}, headers=who)
+        answer = await shop.client.get(
+            "/v1/orders", params={"limit": 100, **({"cursor": cursor} if cursor else {})}, headers=who
+        )
         assert answer.status_code == 200, answer.text
         found |= {order["id"]: order["status"] for order in answer.json()["items"]}
         cursor = answer.json()["next_cursor"]

@@ -1,4 +1,6 @@
-"""A checkout of this repository as images and Helm releases: the one under test, and an earlier one to upgrade from and return to."""
+"""A checkout of this repository as images and Helm releases: the one under test, and an earlier one to upgrade from and
+return to.
+"""
 
 import io
 import subprocess
@@ -24,7 +26,9 @@ class Release:
 
     @property
     def images(self) -> dict[str, str]:
-        """By their target in the Dockerfile. The tag says what is in one, so that the pods of a cluster that is used again start anew when that has changed."""
+        """By their target in the Dockerfile. The tag says what is in one, so that the pods of a cluster that is used
+        again start anew when that has changed.
+        """
         return {
             target: f"{image}-{run('docker', 'image', 'inspect', '--format', '{{.Id}}', image)[7:19]}"
             for target, image in self._built.items()
@@ -42,7 +46,13 @@ class Release:
             run("docker", "tag", image, self.images[target])
 
     def operator(self, cluster: Cluster) -> None:
-        cluster.helm(*INSTALL, "operator", self._chart("caravan-operator"), "--set", f"image.tag={self._tag('operator')},sweepSeconds=10")
+        cluster.helm(
+            *INSTALL,
+            "operator",
+            self._chart("caravan-operator"),
+            "--set",
+            f"image.tag={self._tag('operator')},sweepSeconds=10",
+        )
 
     def backends(self, cluster: Cluster) -> None:
         cluster.helm(*INSTALL, "backends", self._chart("backends"))
@@ -55,7 +65,10 @@ class Release:
             "--set",
             f"image.tag={self._tag('lite' if self.size == 'lite' else 'caravan')}",
         ]
-        ingress = ["--set", f"ingress.enabled=true,ingress.host={HOST},ingress.tlsSecret=shop-tls,settings.GATEWAY_TRUSTED_PROXIES={PODS}"]
+        ingress = [
+            "--set",
+            f"ingress.enabled=true,ingress.host={HOST},ingress.tlsSecret=shop-tls,settings.GATEWAY_TRUSTED_PROXIES={PODS}",
+        ]
         knobs = [f"--set-string=settings.{name}={value}" for name, value in PACE.items()]
         cluster.helm(*INSTALL, "--dependency-update", "shop", chart, *values, *ingress, *knobs)
 

@@ -1,4 +1,5 @@
-"""The whole shop behind a PgBouncer by transaction: orders reach their end, and of two processes either goes on when the
+"""The whole shop behind a PgBouncer by transaction: orders reach their end, and of two processes either goes on when
+the
 other is killed.
 """
 
@@ -38,7 +39,9 @@ async def two_shops(url: str, servers: Backends, data: Path) -> AsyncIterator[li
         await asyncio.gather(*(shop.stop() for shop in shops))
 
 
-async def test_orders_are_delivered_by_two_processes_and_then_by_the_one_that_is_left(backends: Backends, tmp_path: Path) -> None:
+async def test_orders_are_delivered_by_two_processes_and_then_by_the_one_that_is_left(
+    backends: Backends, tmp_path: Path
+) -> None:
     try:
         program()
     except Unavailable as reason:
@@ -59,7 +62,9 @@ async def test_orders_are_delivered_by_two_processes_and_then_by_the_one_that_is
             for order_id in placed:
                 await second.wait_for_status(who, order_id, "delivered", seconds=60)
             assert (await second.get_stock(sku))["on_hand"] == ORDERS, "each was shipped once"
-            complaints = [line for name in ("one", "two") for line in (tmp_path / f"{name}.log").read_text().splitlines()]
+            complaints = [
+                line for name in ("one", "two") for line in (tmp_path / f"{name}.log").read_text().splitlines()
+            ]
             assert not [line for line in complaints if "error" in line.lower()]
 
             first.kill()

@@ -1,4 +1,6 @@
-"""`docker compose up --wait` says the truth, with the whole shop in containers. E2E_COMPOSE=1 asks for it: it builds the image and takes minutes."""
+"""`docker compose up --wait` says the truth, with the whole shop in containers. E2E_COMPOSE=1 asks for it: it builds
+the image and takes minutes.
+"""
 
 import json
 import os
@@ -28,9 +30,15 @@ pytestmark = pytest.mark.skipif(not os.environ.get("E2E_COMPOSE"), reason="E2E_C
 
 def compose(*arguments: str, files: tuple[str, ...] = (), seconds: float = 1500) -> subprocess.CompletedProcess[str]:
     chosen = [word for file in ("compose.yaml", *files) for word in ("--file", file)]
-    environment = {**os.environ, "COMPOSE_PROJECT_NAME": PROJECT, **{port: str(23000 + number) for number, port in enumerate(PORTS)}}
+    environment = {
+        **os.environ,
+        "COMPOSE_PROJECT_NAME": PROJECT,
+        **{port: str(23000 + number) for number, port in enumerate(PORTS)},
+    }
     command = ["docker", "compose", "--project-directory", str(ROOT), *chosen, *arguments]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=seconds, check=False)
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=seconds, check=False
+    )
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -126,8 +134,12 @@ print(json.dumps(sorted(opened)))
 """
 
 
-@pytest.mark.parametrize(("service", "own"), [("catalog", ["database catalog"]), ("gateway", []), ("payments", ["database payments"])])
-def test_what_a_service_knows_opens_its_own_database_and_no_other_nor_any_administration(service: str, own: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("service", "own"), [("catalog", ["database catalog"]), ("gateway", []), ("payments", ["database payments"])]
+)
+def test_what_a_service_knows_opens_its_own_database_and_no_other_nor_any_administration(
+    service: str, own: list[str]
+) -> None:
     done = compose("exec", "--no-TTY", service, "python", "-c", TRIED)
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads(done.stdout.splitlines()[-1]) == own, done.stdout

@@ -32,7 +32,9 @@ async def test_every_pod_was_admitted_under_the_restricted_profile(cluster: Clus
 async def test_the_ingress_speaks_tls_with_the_certificate_of_its_host(cluster: Cluster) -> None:
     host, port = os.environ["E2E_HOST"], urlsplit(os.environ["E2E_TLS"]).port
     trusted = ssl.create_default_context(cadata=cluster.secret("shop-tls", "tls.crt"))
-    reader, writer = await asyncio.open_connection(urlsplit(os.environ["E2E_TLS"]).hostname, port, ssl=trusted, server_hostname=host)
+    reader, writer = await asyncio.open_connection(
+        urlsplit(os.environ["E2E_TLS"]).hostname, port, ssl=trusted, server_hostname=host
+    )
     writer.write(f"GET /v1/products?limit=1 HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
     answer = await asyncio.wait_for(reader.read(), 20)
     writer.close()
@@ -56,7 +58,10 @@ async def test_every_custom_resource_is_ready(cluster: Cluster) -> None:
 
 
 def _is(item: dict[str, Any], condition: str) -> bool:
-    return any(found["type"] == condition and found["status"] == "True" for found in item.get("status", {}).get("conditions", []))
+    return any(
+        found["type"] == condition and found["status"] == "True"
+        for found in item.get("status", {}).get("conditions", [])
+    )
 
 
 @per_service
@@ -64,7 +69,9 @@ async def test_a_queue_that_was_deleted_is_back_with_its_bindings_and_the_order_
     cluster: Cluster, shop: Program
 ) -> None:
     def rabbit(*arguments: str) -> set[str]:
-        return set(cluster.kubectl("exec", "backends-rabbitmq-0", "--", "rabbitmqctl", "--quiet", *arguments).splitlines())
+        return set(
+            cluster.kubectl("exec", "backends-rabbitmq-0", "--", "rabbitmqctl", "--quiet", *arguments).splitlines()
+        )
 
     bindings = await asyncio.to_thread(rabbit, *BINDINGS)
     who, sku = await shop.register_customer(), await shop.create_product(stock=5)
@@ -107,11 +114,17 @@ for target in sys.argv[1:]:
 
 @per_service
 @pytest.mark.parametrize("namespace", ["shop", "elsewhere"])
-async def test_a_pod_that_no_policy_speaks_of_reaches_no_service_and_no_backend(cluster: Cluster, namespace: str) -> None:
+async def test_a_pod_that_no_policy_speaks_of_reaches_no_service_and_no_backend(
+    cluster: Cluster, namespace: str
+) -> None:
     """In the shop's namespace one without labels, in a namespace of its own one with all the labels of a service."""
     targets = [f"shop-{name}.shop:{port}" for name in SERVICES for port in (8080, 8081)]
     backends = ("postgres:5432", "kafka:9092", "rabbitmq:5672", "rabbitmq:15672", "cache:6379", "jobs:6379")
-    targets += ["operator.shop:8081", "operator.shop:8080", *(f"backends-{backend.replace(':', '.shop:')}" for backend in backends)]
+    targets += [
+        "operator.shop:8081",
+        "operator.shop:8080",
+        *(f"backends-{backend.replace(':', '.shop:')}" for backend in backends),
+    ]
     pod = cluster.get("pods", "--selector", "app.kubernetes.io/component=catalog")["items"][0]
     container = {name: pod["spec"]["containers"][0][name] for name in ("image", "securityContext", "resources")}
     manifest = {
@@ -159,7 +172,9 @@ async def test_a_pod_that_no_policy_speaks_of_reaches_no_service_and_no_backend(
 
 
 @per_service
-async def test_inventory_scales_to_three_and_back_under_load_and_nobody_notices(cluster: Cluster, shop: Program) -> None:
+async def test_inventory_scales_to_three_and_back_under_load_and_nobody_notices(
+    cluster: Cluster, shop: Program
+) -> None:
     async with customers(shop) as load:
         for replicas in ("3", "1"):
             await asyncio.to_thread(cluster.kubectl, "scale", "deployment/shop-inventory", "--replicas", replicas)
@@ -178,7 +193,9 @@ async def test_every_deployment_is_rolled_under_load_and_nobody_notices(cluster:
 
 
 def _rolled(cluster: Cluster, name: str) -> None:
-    cluster.kubectl("rollout", "status", f"deployment/shop-{name}", f"--timeout={ROLL_SECONDS}s", seconds=ROLL_SECONDS + 10)
+    cluster.kubectl(
+        "rollout", "status", f"deployment/shop-{name}", f"--timeout={ROLL_SECONDS}s", seconds=ROLL_SECONDS + 10
+    )
 
 
 @per_service

@@ -1,4 +1,6 @@
-"""Every service in its own process on Kafka and RabbitMQ: a day replayed, one service joining alone, and services that are there before their brokers."""
+"""Every service in its own process on Kafka and RabbitMQ: a day replayed, one service joining alone, and services that
+are there before their brokers.
+"""
 
 import asyncio
 import json
@@ -36,7 +38,9 @@ async def brokers() -> AsyncIterator[dict[str, str]]:
 
 
 @pytest.fixture(scope="module")
-async def shop(brokers: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Program, dict[str, str]]]:
+async def shop(
+    brokers: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[tuple[Program, dict[str, str]]]:
     async with run_process_per_service(tmp_path_factory.mktemp("shop"), **brokers) as program:
         yield program, brokers
 
@@ -71,7 +75,9 @@ async def test_the_status_counts_what_waits_on_the_brokers(shop: tuple[Program, 
     await wait_until(quiet, seconds=60, every=1)
 
 
-async def test_each_announcement_has_its_queues_and_they_are_read_to_the_end(shop: tuple[Program, dict[str, str]]) -> None:
+async def test_each_announcement_has_its_queues_and_they_are_read_to_the_end(
+    shop: tuple[Program, dict[str, str]],
+) -> None:
     program, brokers = shop
     who, sku = await program.register_customer(), await program.create_product(stock=1)
     order = (await program.place_order(who, sku)).json()["id"]
@@ -91,7 +97,9 @@ async def test_each_announcement_has_its_queues_and_they_are_read_to_the_end(sho
 async def test_one_service_leaves_and_joins_alone(shop: tuple[Program, dict[str, str]]) -> None:
     program, brokers = shop
     who, sku = await program.register_customer(), await program.create_product(stock=3)
-    leaving = next(process for process in program.processes if process.returncode is None and _runs(process, "shipping"))
+    leaving = next(
+        process for process in program.processes if process.returncode is None and _runs(process, "shipping")
+    )
     leaving.kill()
     await leaving.wait()
     order = (await program.place_order(who, sku)).json()["id"]
@@ -133,10 +141,16 @@ async def forwarder(port: int, target: str) -> AsyncIterator[None]:
         await asyncio.gather(*open_now, return_exceptions=True)
 
 
-async def test_a_service_that_is_there_before_its_brokers_waits_for_them_and_says_so(brokers: dict[str, str], tmp_path: Path) -> None:
+async def test_a_service_that_is_there_before_its_brokers_waits_for_them_and_says_so(
+    brokers: dict[str, str], tmp_path: Path
+) -> None:
     kafka, rabbitmq = free_ports(2)
     amqp = httpx2.URL(brokers["CARAVAN_RABBITMQ_URL"])
-    early = {**brokers, "CARAVAN_KAFKA_URL": f"127.0.0.1:{kafka}", "CARAVAN_RABBITMQ_URL": str(amqp.copy_with(port=rabbitmq))}
+    early = {
+        **brokers,
+        "CARAVAN_KAFKA_URL": f"127.0.0.1:{kafka}",
+        "CARAVAN_RABBITMQ_URL": str(amqp.copy_with(port=rabbitmq)),
+    }
     starting = asyncio.create_task(launch_caravan(["run", "shipping"], early, tmp_path, "early"))
     try:
 

@@ -13,7 +13,9 @@ from tests.support.program import Program
 from tests.support.shop import wait_until
 
 
-async def test_an_order_is_paid_within_two_seconds_and_then_delivered_with_mail_invoice_and_history(program: Program) -> None:
+async def test_an_order_is_paid_within_two_seconds_and_then_delivered_with_mail_invoice_and_history(
+    program: Program,
+) -> None:
     who, sku = await program.register_customer(), await program.create_product(stock=10, price=1250)
     started = time.monotonic()
     accepted = await program.place_order(who, sku, quantity=2)
@@ -76,7 +78,9 @@ async def test_a_provider_that_times_out_after_charging_has_charged_once(program
     who, sku = await program.register_customer(), await program.create_product(stock=1, price=777)
     order_id = (await program.place_order(who, sku, token="tok_timeout_charged")).json()["id"]
     await program.wait_for_status(who, order_id, "delivered", seconds=40)
-    ledger = (await program.client.get(f"/v1/payments/{order_id}/provider-ledger", headers=await program.authorize_operator())).json()
+    ledger = (
+        await program.client.get(f"/v1/payments/{order_id}/provider-ledger", headers=await program.authorize_operator())
+    ).json()
     charges = [entry for entry in ledger["items"] if entry["outcome"] == "captured"]
     assert [entry["amount"]["amount"] for entry in charges] == [777]
 
@@ -152,7 +156,9 @@ async def test_bad_tokens_and_bodies_get_problems_and_nothing_is_written(program
     assert (await client.get("/v1/orders", headers={"authorization": "Bearer forged.token.here"})).status_code == 401
     assert (await client.get(f"/v1/orders/{new_id()}", headers=who)).status_code == 404
     huge = await client.post(
-        "/v1/orders", content=b"x" * (2 * 1024 * 1024), headers={**who, "Idempotency-Key": "k", "content-type": "application/json"}
+        "/v1/orders",
+        content=b"x" * (2 * 1024 * 1024),
+        headers={**who, "Idempotency-Key": "k", "content-type": "application/json"},
     )
     assert huge.status_code == 413
     assert (await program.place_order(who, sku, quantity=-1)).status_code == 422

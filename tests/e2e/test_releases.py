@@ -1,4 +1,6 @@
-"""The shop as a Helm release: a real day through the ingress, to an earlier version and back under load, gone and installed again."""
+"""The shop as a Helm release: a real day through the ingress, to an earlier version and back under load, gone and
+installed again.
+"""
 
 import asyncio
 import os
@@ -27,11 +29,17 @@ async def test_the_charts_own_test_places_an_order(cluster: Cluster) -> None:
 
 
 async def test_a_day_replayed_through_the_ingress_has_no_difference(tmp_path: Path) -> None:
-    """The ingress knows the shop by its host's name, which only this machine's proxy setting can give a meaning here."""
+    """The ingress knows the shop by its host's name, which only this machine's proxy setting can give a meaning
+    here.
+    """
     replay = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "cli", "replay", str(DAY), "--url", f"http://{os.environ['E2E_HOST']}"),
         cwd=ROOT,
-        env={**build_environment(tmp_path, CARAVAN_SECRET=os.environ["E2E_SECRET"]), "HTTP_PROXY": os.environ["E2E_URL"], "NO_PROXY": ""},
+        env={
+            **build_environment(tmp_path, CARAVAN_SECRET=os.environ["E2E_SECRET"]),
+            "HTTP_PROXY": os.environ["E2E_URL"],
+            "NO_PROXY": "",
+        },
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
         stdin=asyncio.subprocess.DEVNULL,
@@ -54,7 +62,9 @@ async def before(tmp_path: Path) -> Release:
 
 @per_service
 @pytest.mark.slow
-async def test_to_an_earlier_version_and_back_under_load_and_nobody_notices(cluster: Cluster, shop: Program, before: Release) -> None:
+async def test_to_an_earlier_version_and_back_under_load_and_nobody_notices(
+    cluster: Cluster, shop: Program, before: Release
+) -> None:
     rebuild = ("exec", "deployment/shop-orders", "--", "caravan", "projections", "rebuild", "order_summary")
     async with customers(shop) as load:
         await asyncio.to_thread(before.shop, cluster)
@@ -67,13 +77,22 @@ async def test_to_an_earlier_version_and_back_under_load_and_nobody_notices(clus
 
 
 def _images(cluster: Cluster) -> set[str]:
-    pods = cluster.get("pods", "--selector", "app.kubernetes.io/instance=shop", "--field-selector", "status.phase=Running")["items"]
-    return {container["image"] for pod in pods if not pod["metadata"].get("deletionTimestamp") for container in pod["spec"]["containers"]}
+    pods = cluster.get(
+        "pods", "--selector", "app.kubernetes.io/instance=shop", "--field-selector", "status.phase=Running"
+    )["items"]
+    return {
+        container["image"]
+        for pod in pods
+        if not pod["metadata"].get("deletionTimestamp")
+        for container in pod["spec"]["containers"]
+    }
 
 
 @per_service
 @pytest.mark.slow
-async def test_an_uninstall_leaves_topics_queues_and_data_and_the_next_install_adopts_them(cluster: Cluster, shop: Program) -> None:
+async def test_an_uninstall_leaves_topics_queues_and_data_and_the_next_install_adopts_them(
+    cluster: Cluster, shop: Program
+) -> None:
     who, sku = await shop.register_customer(), await shop.create_product(stock=3)
     order = (await shop.place_order(who, sku)).json()["id"]
     await shop.wait_for_status(who, order, "delivered", seconds=60)
@@ -99,8 +118,18 @@ async def test_an_uninstall_leaves_topics_queues_and_data_and_the_next_install_a
 
 def _messaging(cluster: Cluster) -> tuple[list[str], str]:
     """Each topic with its id, which a topic made anew doesn't share, and the bindings of all queues."""
-    kafka = ("exec", "backends-kafka-0", "--", "/opt/kafka/bin/kafka-topics.sh", "--bootstrap-server", "127.0.0.1:9092", "--describe")
-    topics = [line.split("\tPartitionCount")[0] for line in cluster.kubectl(*kafka).splitlines() if line.startswith("Topic:")]
+    kafka = (
+        "exec",
+        "backends-kafka-0",
+        "--",
+        "/opt/kafka/bin/kafka-topics.sh",
+        "--bootstrap-server",
+        "127.0.0.1:9092",
+        "--describe",
+    )
+    topics = [
+        line.split("\tPartitionCount")[0] for line in cluster.kubectl(*kafka).splitlines() if line.startswith("Topic:")
+    ]
     rabbit = ("list_bindings", "source_name", "destination_name", "routing_key")
     return sorted(topics), cluster.kubectl("exec", "backends-rabbitmq-0", "--", "rabbitmqctl", "--quiet", *rabbit)
 

@@ -1,4 +1,6 @@
-"""The reloader of the development images, with a program of a few lines: a process starts anew for what it has imported, and for nothing else."""
+"""The reloader of the development images, with a program of a few lines: a process starts anew for what it has
+imported, and for nothing else.
+"""
 
 import os
 import signal

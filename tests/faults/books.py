@@ -20,7 +20,9 @@ Books = dict[str, list[str]]
 async def books(backends: Backends, data: Path) -> Books:
     databases = [declared.name for service in load_services() for declared in service.databases]
     found = await asyncio.gather(*(_tables(backends, database) for database in databases))
-    mail = sorted(f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in (data / "mail").glob("*.eml"))
+    mail = sorted(
+        f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in (data / "mail").glob("*.eml")
+    )
     return {table: rows for tables in found for table, rows in tables.items()} | {"mail": mail}
 
 
@@ -29,7 +31,8 @@ async def _tables(backends: Backends, database: str) -> Books:
     try:
         names = [row[0] for row in await connection.fetch(TABLES, list(KERNEL))]
         return {
-            f"{database}.{name}": [row[0] for row in await connection.fetch(f"SELECT t::text FROM {name} t ORDER BY 1")] for name in names
+            f"{database}.{name}": [row[0] for row in await connection.fetch(f"SELECT t::text FROM {name} t ORDER BY 1")]
+            for name in names
         }
     finally:
         await connection.close()
@@ -42,6 +45,7 @@ def differences(before: Books, after: Books) -> list[str]:
         old, new = set(before.get(table, ())), set(after.get(table, ()))
         if old != new or len(before.get(table, ())) != len(after.get(table, ())):
             found.append(
-                f"{table}: {len(before.get(table, ()))} rows, now {len(after.get(table, ()))}; gone {sorted(old - new)[:3]}, new {sorted(new - old)[:3]}"
+                f"{table}: {len(before.get(table, ()))} rows, now {len(after.get(table, ()))}; gone "
+                f"{sorted(old - new)[:3]}, new {sorted(new - old)[:3]}"
             )
     return found

@@ -1,4 +1,6 @@
-"""Kafka and RabbitMQ as an onlooker sees them: what waits, what died, and whether every reader of a topic has dealt with each of its messages."""
+"""Kafka and RabbitMQ as an onlooker sees them: what waits, what died, and whether every reader of a topic has dealt
+with each of its messages.
+"""
 
 from collections import defaultdict
 
@@ -18,7 +20,9 @@ ONLOOKER = "onlooker"
 
 
 class OnBrokers:
-    """The broker's side of the invariants. Each question opens its own connections: the brokers may have died since the last."""
+    """The broker's side of the invariants. Each question opens its own connections: the brokers may have died since the
+    last.
+    """
 
     def __init__(self, backends: Backends, kafka_url: str, rabbitmq_url: str, *, foreign: bytes | None = None) -> None:
         """`foreign`: what marks the messages that the shop did not send, and whose fate is not looked at."""
@@ -43,7 +47,9 @@ class OnBrokers:
         finally:
             await bus.close()
         found = [f"dead letter of {letter.subscription}: {letter.reason}" for letter in dead]
-        bodies = await self.messages({s.source for s in list_subscriptions(load_services()) if isinstance(s.source, Topic)})
+        bodies = await self.messages(
+            {s.source for s in list_subscriptions(load_services()) if isinstance(s.source, Topic)}
+        )
         found += [
             f"{topic} has two messages {message}"
             for topic, messages in bodies.items()
@@ -53,17 +59,27 @@ class OnBrokers:
         for service in load_services():
             for subscription in list_subscriptions([service]):
                 if isinstance(subscription.source, Topic):
-                    found += await self._passed_by(service.databases[0].name, subscription, set(bodies[subscription.channel]))
+                    found += await self._passed_by(
+                        service.databases[0].name, subscription, set(bodies[subscription.channel])
+                    )
         return found
 
     async def _passed_by(self, database: str, subscription: Subscription, sent: set[str]) -> list[str]:
-        handled = await rows(self._backends, database, "SELECT message_id::text FROM inbox WHERE consumer = $1", subscription.name)
+        handled = await rows(
+            self._backends, database, "SELECT message_id::text FROM inbox WHERE consumer = $1", subscription.name
+        )
         lost = sent - {row[0] for row in handled}
-        return [f"{subscription.name} never handled {len(lost)} of {len(sent)} messages, such as {sorted(lost)[0]}"] if lost else []
+        return (
+            [f"{subscription.name} never handled {len(lost)} of {len(sent)} messages, such as {sorted(lost)[0]}"]
+            if lost
+            else []
+        )
 
     async def messages(self, topics: set[Topic]) -> dict[str, dict[str, set[bytes]]]:
         """By topic and message id, the different bodies that are there."""
-        consumer = AIOKafkaConsumer(bootstrap_servers=self._kafka_url, enable_auto_commit=False, auto_offset_reset="earliest")
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._kafka_url, enable_auto_commit=False, auto_offset_reset="earliest"
+        )
         await consumer.start()
         try:
             partitions = [TopicPartition(topic.name, number) for topic in topics for number in range(topic.partitions)]

@@ -1,4 +1,6 @@
-"""Every service in a process of its own on real servers, any of which may die; and customers who order all the while and ask again until they are answered."""
+"""Every service in a process of its own on real servers, any of which may die; and customers who order all the while
+and ask again until they are answered.
+"""
 
 import asyncio
 import random
@@ -58,7 +60,9 @@ class Fleet:
             "CARAVAN_MIGRATE": "false",
             "CARAVAN_PORT": str(self.ports[name]),
         }
-        self.running[name], _ = await launch_caravan(["run", *name.split()], settings, self.data, name, seconds=START_SECONDS)
+        self.running[name], _ = await launch_caravan(
+            ["run", *name.split()], settings, self.data, name, seconds=START_SECONDS
+        )
 
     async def migrate(self) -> None:
         (self.data / "secret").write_text(SECRET)
@@ -110,7 +114,9 @@ async def fleet(data: Path, servers: Servers) -> AsyncIterator[Fleet]:
 
 @dataclass
 class Customers:
-    """They order, and now and then cancel, until they are told to go home. `accepted`: the orders that were answered with 202."""
+    """They order, and now and then cancel, until they are told to go home. `accepted`: the orders that were answered
+    with 202.
+    """
 
     fleet: Fleet
     chance: random.Random

@@ -43,7 +43,10 @@ class InPostgres:
         self._backends = backends
 
     async def unread(self) -> int:
-        waiting = "SELECT (SELECT count(*) FROM delivery) + (SELECT count(*) FROM cursor c JOIN topic_log l ON l.topic = c.topic AND l.position > c.position)"
+        waiting = (
+            "SELECT (SELECT count(*) FROM delivery) + (SELECT count(*) FROM cursor c JOIN topic_log l ON l.topic = "
+            "c.topic AND l.position > c.position)"
+        )
         return int((await rows(self._backends, BUS, waiting))[0][0])
 
     async def faults(self) -> list[str]:
@@ -52,7 +55,8 @@ class InPostgres:
         twice = await rows(
             self._backends,
             BUS,
-            "SELECT topic, message_id, count(DISTINCT body) FROM topic_log GROUP BY 1, 2 HAVING count(DISTINCT body) > 1",
+            "SELECT topic, message_id, count(DISTINCT body) FROM topic_log GROUP BY 1, 2 HAVING count(DISTINCT body) "
+            "> 1",
         )
         return found + [f"{row['topic']} has two messages {row['message_id']}" for row in twice]
 
@@ -60,11 +64,15 @@ class InPostgres:
 async def at_rest(backends: Backends, wire: Wire | None = None) -> str:
     """Empty when nothing is on its way any more; otherwise what is. `wire`: by default the embedded bus."""
     for service in load_services():
-        if service.databases and (waiting := (await rows(backends, service.databases[0].name, "SELECT count(*) FROM outbox"))[0][0]):
+        if service.databases and (
+            waiting := (await rows(backends, service.databases[0].name, "SELECT count(*) FROM outbox"))[0][0]
+        ):
             return f"{waiting} rows in the outbox of {service.name}"
     if unread := await (wire or InPostgres(backends)).unread():
         return f"{unread} messages on the bus"
-    open_orders = await rows(backends, "orders_read", "SELECT id, status FROM order_summary WHERE status <> ALL($1)", TERMINAL)
+    open_orders = await rows(
+        backends, "orders_read", "SELECT id, status FROM order_summary WHERE status <> ALL($1)", TERMINAL
+    )
     if open_orders:
         return f"order {open_orders[0]['id']} is {open_orders[0]['status']}, and {len(open_orders) - 1} more"
     sagas = (await rows(backends, "processing", "SELECT count(*) FROM saga WHERE NOT closed"))[0][0]
@@ -75,14 +83,21 @@ async def at_rest(backends: Backends, wire: Wire | None = None) -> str:
 async def violations(backends: Backends, accepted: set[str], wire: Wire | None = None) -> list[str]:
     """Every invariant that does not hold, in words. `accepted`: the ids that clients got with a 202."""
     checks = (_orders, _money, _stock, _mails, _versions)
-    found = await asyncio.gather((wire or InPostgres(backends)).faults(), *(check(backends, accepted) for check in checks))
+    found = await asyncio.gather(
+        (wire or InPostgres(backends)).faults(), *(check(backends, accepted) for check in checks)
+    )
     return [violation for part in found for violation in part]
 
 
 async def _orders(backends: Backends, accepted: set[str]) -> list[str]:
-    stored = {str(row["id"]): row["status"] for row in await rows(backends, "orders_read", "SELECT id, status FROM order_summary")}
+    stored = {
+        str(row["id"]): row["status"]
+        for row in await rows(backends, "orders_read", "SELECT id, status FROM order_summary")
+    }
     found = [f"accepted order {order_id} is not stored" for order_id in accepted - stored.keys()]
-    return found + [f"order {order_id} rests as {status}" for order_id, status in stored.items() if status not in TERMINAL]
+    return found + [
+        f"order {order_id} rests as {status}" for order_id, status in stored.items() if status not in TERMINAL
+    ]
 
 
 async def _money(backends: Backends, _: set[str]) -> list[str]:
@@ -91,7 +106,9 @@ async def _money(backends: Backends, _: set[str]) -> list[str]:
         for row in await rows(backends, "orders_read", "SELECT id, total FROM order_summary WHERE status = 'delivered'")
     }
     ledger = await rows(
-        backends, "payments", "SELECT reference, outcome, amount FROM provider_ledger WHERE outcome IN ('captured', 'refunded')"
+        backends,
+        "payments",
+        "SELECT reference, outcome, amount FROM provider_ledger WHERE outcome IN ('captured', 'refunded')",
     )
     kept: dict[str, int] = {}
     captures: dict[str, int] = {}
@@ -126,21 +143,34 @@ def _uuid(text: str) -> Any:
 
 async def _stock(backends: Backends, _: set[str]) -> list[str]:
     found = [
-        f"stock of {row['sku']}: {row['on_hand']} here + {row['shipped']} shipped is not {row['received']} received + {row['adjusted']} adjusted"
+        f"stock of {row['sku']}: {row['on_hand']} here + {row['shipped']} shipped is not {row['received']} received + "
+        f"{row['adjusted']} adjusted"
         for row in await rows(backends, "inventory", "SELECT * FROM stock")
-        if row["on_hand"] + row["shipped"] != row["received"] + row["adjusted"] or row["reserved"] < 0 or row["reserved"] > row["on_hand"]
+        if row["on_hand"] + row["shipped"] != row["received"] + row["adjusted"]
+        or row["reserved"] < 0
+        or row["reserved"] > row["on_hand"]
     ]
     found += [
         f"{row['sku']} has {row['reserved']} reserved with every order at rest"
         for row in await rows(backends, "inventory", "SELECT * FROM stock WHERE reserved <> 0")
     ]
-    delivered = {row["id"] for row in await rows(backends, "orders_read", "SELECT id FROM order_summary WHERE status = 'delivered'")}
-    shipped = {row["order_id"] for row in await rows(backends, "inventory", "SELECT order_id FROM reservation WHERE state = 'shipped'")}
-    return found + [f"order {order_id} is delivered or its stock shipped, but not both" for order_id in delivered ^ shipped]
+    delivered = {
+        row["id"]
+        for row in await rows(backends, "orders_read", "SELECT id FROM order_summary WHERE status = 'delivered'")
+    }
+    shipped = {
+        row["order_id"]
+        for row in await rows(backends, "inventory", "SELECT order_id FROM reservation WHERE state = 'shipped'")
+    }
+    return found + [
+        f"order {order_id} is delivered or its stock shipped, but not both" for order_id in delivered ^ shipped
+    ]
 
 
 async def _mails(backends: Backends, _: set[str]) -> list[str]:
-    twice = await rows(backends, "notifications", "SELECT about, kind FROM notification GROUP BY 1, 2 HAVING count(*) > 1")
+    twice = await rows(
+        backends, "notifications", "SELECT about, kind FROM notification GROUP BY 1, 2 HAVING count(*) > 1"
+    )
     return [f"two notifications {row['kind']} about {row['about']}" for row in twice]
 
 

@@ -1,4 +1,6 @@
-"""Postgres, Kafka, RabbitMQ and Redis as containers that a test can kill and start again: what they had written is still there."""
+"""Postgres, Kafka, RabbitMQ and Redis as containers that a test can kill and start again: what they had written is
+still there.
+"""
 
 import asyncio
 import os
@@ -92,7 +94,9 @@ async def servers() -> AsyncIterator[Servers]:
     postgres, kafka, amqp, management, redis = free_ports(5)
     started: list[str] = []
 
-    def container(name: str, url: str, answers: Callable[[], bool], image: str, options: list[str], *command: str) -> Server:
+    def container(
+        name: str, url: str, answers: Callable[[], bool], image: str, options: list[str], *command: str
+    ) -> Server:
         label = f"caravan-faults-{name}-{os.getpid()}"
         run(["docker", "run", "--detach", "--name", label, *options, image, *command], 60)
         started.append(label)
@@ -150,5 +154,9 @@ async def servers() -> AsyncIterator[Servers]:
     finally:
         for label in started:
             await asyncio.to_thread(
-                subprocess.run, ["docker", "rm", "--force", "--volumes", label], capture_output=True, timeout=60, stdin=subprocess.DEVNULL
+                subprocess.run,
+                ["docker", "rm", "--force", "--volumes", label],
+                capture_output=True,
+                timeout=60,
+                stdin=subprocess.DEVNULL,
             )

@@ -1,4 +1,6 @@
-"""The whole shop on Kafka, RabbitMQ, Redis and Postgres, a process per service: whatever is killed, and whatever is read again, nothing is lost or counted twice."""
+"""The whole shop on Kafka, RabbitMQ, Redis and Postgres, a process per service: whatever is killed, and whatever is
+read again, nothing is lost or counted twice.
+"""
 
 import asyncio
 import random
@@ -91,7 +93,9 @@ async def healed(shop: Fleet, wire: OnBrokers, customers: Customers) -> None:
     assert customers.told_twice == []
 
 
-async def test_any_service_may_be_killed_ten_times_at_random(shop: Fleet, wire: OnBrokers, customers: Customers) -> None:
+async def test_any_service_may_be_killed_ten_times_at_random(
+    shop: Fleet, wire: OnBrokers, customers: Customers
+) -> None:
     for _ in range(KILLS):
         await customers.ordered(customers.chance.randint(1, 5))
         name = customers.chance.choice(SERVICES)
@@ -102,7 +106,9 @@ async def test_any_service_may_be_killed_ten_times_at_random(shop: Fleet, wire: 
 
 
 @pytest.mark.parametrize("name", ["kafka", "rabbitmq", "redis", "postgres"])
-async def test_a_server_may_be_killed_and_come_back(shop: Fleet, wire: OnBrokers, customers: Customers, name: str) -> None:
+async def test_a_server_may_be_killed_and_come_back(
+    shop: Fleet, wire: OnBrokers, customers: Customers, name: str
+) -> None:
     server: Server = getattr(shop.servers, name)
     await customers.ordered(10)
     await server.kill()
@@ -116,7 +122,9 @@ def _run(command: list[str]) -> str:
     return done.stdout + done.stderr
 
 
-async def test_all_topics_read_again_by_reset_groups_change_nothing(shop: Fleet, wire: OnBrokers, customers: Customers) -> None:
+async def test_all_topics_read_again_by_reset_groups_change_nothing(
+    shop: Fleet, wire: OnBrokers, customers: Customers
+) -> None:
     tool = build_tool_command("kafka-consumer-groups", shop.servers.kafka.url)
     await customers.ordered(20)
     await healed(shop, wire, customers)
@@ -124,7 +132,9 @@ async def test_all_topics_read_again_by_reset_groups_change_nothing(shop: Fleet,
     await shop.stop_all()
 
     async def nobody_reads() -> bool:
-        done = await asyncio.to_thread(_run, [*tool, "--all-groups", "--all-topics", "--reset-offsets", "--to-earliest", "--execute"])
+        done = await asyncio.to_thread(
+            _run, [*tool, "--all-groups", "--all-topics", "--reset-offsets", "--to-earliest", "--execute"]
+        )
         assert "Error" not in done, done
         return True
 

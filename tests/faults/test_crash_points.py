@@ -1,4 +1,6 @@
-"""The program is killed at each named crash point while orders run; started again, every order comes to rest and every invariant holds."""
+"""The program is killed at each named crash point while orders run; started again, every order comes to rest and every
+invariant holds.
+"""
 
 import asyncio
 import re
@@ -39,7 +41,11 @@ ORDERS = (
     ("tok_ok", "once paid"),
     ("tok_ok", ""),
 )
-PACE = {"SHIPPING_PICKUP_SECONDS": "1.0", "SHIPPING_DELIVERY_SECONDS": "0.2", "PAYMENTS_RETRY_SECONDS": "[0.2,0.3,0.5,1.0]"}
+PACE = {
+    "SHIPPING_PICKUP_SECONDS": "1.0",
+    "SHIPPING_DELIVERY_SECONDS": "0.2",
+    "PAYMENTS_RETRY_SECONDS": "[0.2,0.3,0.5,1.0]",
+}
 
 
 REST_SECONDS = 120

@@ -1,4 +1,6 @@
-"""Every message five times, and whole topics read again from their first message: money, stock and mailbox stay as they are."""
+"""Every message five times, and whole topics read again from their first message: money, stock and mailbox stay as they
+are.
+"""
 
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -19,7 +21,9 @@ TIMES = 5
 
 
 class Repeating:
-    """A bus that publishes each batch five times, one whole after the other: what was first comes again after what was last."""
+    """A bus that publishes each batch five times, one whole after the other: what was first comes again after what was
+    last.
+    """
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus

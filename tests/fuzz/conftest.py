@@ -1,4 +1,6 @@
-"""The shop of tests/api, with deadlines that a loaded machine doesn't reach, and the number of inputs in the last lines of a run."""
+"""The shop of tests/api, with deadlines that a loaded machine doesn't reach, and the number of inputs in the last lines
+of a run.
+"""
 
 from tests.api.conftest import SETTINGS, World, world
 

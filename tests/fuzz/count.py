@@ -7,4 +7,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reports = [report for report in terminalreporter.stats.get("passed", []) if report.when == "call"]
     inputs = sum(int(str(value)) for report in reports for name, value in report.user_properties if name == "inputs")
     if inputs:
-        terminalreporter.write_line(f"fuzz: {inputs} generated and hostile requests, none of which broke a promise of the document")
+        terminalreporter.write_line(
+            f"fuzz: {inputs} generated and hostile requests, none of which broke a promise of the document"
+        )

@@ -124,12 +124,20 @@ texts = st.one_of(
 )
 numbers = st.one_of(st.sampled_from(INTEGERS), st.integers(), st.floats(allow_nan=False, allow_infinity=False))
 values: st.SearchStrategy[Any] = st.one_of(
-    texts, numbers, st.none(), st.booleans(), st.lists(texts, max_size=3), st.dictionaries(texts, texts, max_size=3), st.just([[[[[{}]]]]])
+    texts,
+    numbers,
+    st.none(),
+    st.booleans(),
+    st.lists(texts, max_size=3),
+    st.dictionaries(texts, texts, max_size=3),
+    st.just([[[[[{}]]]]]),
 )
 cursors = st.one_of(
     texts,
     st.builds(cursor),
-    st.lists(st.one_of(texts, numbers, st.none(), st.lists(numbers, max_size=2)), min_size=1, max_size=4).map(lambda parts: cursor(*parts)),
+    st.lists(st.one_of(texts, numbers, st.none(), st.lists(numbers, max_size=2)), min_size=1, max_size=4).map(
+        lambda parts: cursor(*parts)
+    ),
     st.sampled_from(["newest", "price", "name", "sku", "relevance", "-price"]).flatmap(
         lambda order: st.tuples(st.one_of(texts, numbers), texts).map(lambda rest: cursor(order, *rest))
     ),
@@ -137,7 +145,9 @@ cursors = st.one_of(
 
 
 def _token(header: str, claims: str = "{}") -> str:
-    return ".".join(base64.urlsafe_b64encode(part.encode()).decode().rstrip("=") for part in (header, claims, "signature"))
+    return ".".join(
+        base64.urlsafe_b64encode(part.encode()).decode().rstrip("=") for part in (header, claims, "signature")
+    )
 
 
 AUTHORIZATIONS = [
@@ -173,10 +183,29 @@ AUTHORIZATIONS = [
     ),
 ]
 HEADERS = {
-    "accept": ["", "*", "application/xml", "text/csv", "text/csv;q=0", "text/csv;q=x", "*/*;q=0", "text/html", "," * 50, "\xff"],
+    "accept": [
+        "",
+        "*",
+        "application/xml",
+        "text/csv",
+        "text/csv;q=0",
+        "text/csv;q=x",
+        "*/*;q=0",
+        "text/html",
+        "," * 50,
+        "\xff",
+    ],
     "accept-encoding": ["identity;q=0", "br", "\xff"],
     "authorization": AUTHORIZATIONS,
-    "cookie": ["caravan-device", "caravan-device=", "caravan-device=\xff", 'caravan-device="', "caravan-device=a.b.c", "=;=;=", "a" * 4000],
+    "cookie": [
+        "caravan-device",
+        "caravan-device=",
+        "caravan-device=\xff",
+        'caravan-device="',
+        "caravan-device=a.b.c",
+        "=;=;=",
+        "a" * 4000,
+    ],
     "expect": ["100-continue", "nothing"],
     "host": ["", "[::1", "a b", "\xff", "evil.example:99999"],
     "idempotency-key": ["", " ", "\xa0", "\xad", "a" * 200, "a" * 201, "\xe9", "null"],
@@ -184,7 +213,13 @@ HEADERS = {
     "if-none-match": ["", "*", '"1-unknown"', "\xff", "a" * 501],
     "last-event-id": ["", "-1", "a", "9" * 30],
     "range": ["bytes=0-0", "bytes=9-1", "lines=1"],
-    "traceparent": ["", "00-0-0-00", "00-" + "0" * 32 + "-" + "0" * 16 + "-01", "ff-" + "a" * 32 + "-" + "b" * 16 + "-01", "\xff"],
+    "traceparent": [
+        "",
+        "00-0-0-00",
+        "00-" + "0" * 32 + "-" + "0" * 16 + "-01",
+        "ff-" + "a" * 32 + "-" + "b" * 16 + "-01",
+        "\xff",
+    ],
     "x-forwarded-for": ["", "a", "::1", ",,", "1.2.3.4, \xff"],
     "x-forwarded-proto": ["", "gopher"],
     "x-caravan-forwarder": ["", "a", "\xff"],

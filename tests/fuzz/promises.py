@@ -9,7 +9,16 @@ from jsonschema import Draft202012Validator
 
 PROBLEM = "application/problem+json"
 TRACE = re.compile(r"[0-9a-f]{32}")
-TRANSPORT = {"content-type", "content-length", "date", "server", "connection", "transfer-encoding", "x-content-type-options", "pragma"}
+TRANSPORT = {
+    "content-type",
+    "content-length",
+    "date",
+    "server",
+    "connection",
+    "transfer-encoding",
+    "x-content-type-options",
+    "pragma",
+}
 """Headers that say how the answer travels and is to be shown, not what it says."""
 OF_PAGES = {"content-security-policy", "referrer-policy"}
 MOST = 300_000
@@ -47,7 +56,11 @@ class Promises:
         known = {name.lower(): header for name, header in declared.get("headers", {}).items()}
         page = answer.kind == "text/html"
         return [
-            *(f"no header {name}" for name, header in known.items() if header.get("required") and name not in answer.headers and not page),
+            *(
+                f"no header {name}"
+                for name, header in known.items()
+                if header.get("required") and name not in answer.headers and not page
+            ),
             *(
                 f"header {name} is not documented"
                 for name in answer.headers.keys() - known.keys() - TRANSPORT - (OF_PAGES if page else set())
@@ -63,7 +76,8 @@ class Promises:
         if len(answer.content) > MOST or not answer.kind.endswith("json"):
             return []
         return [
-            error.message[:300] for error in self._validator(content[answer.kind].get("schema", {})).iter_errors(json.loads(answer.content))
+            error.message[:300]
+            for error in self._validator(content[answer.kind].get("schema", {})).iter_errors(json.loads(answer.content))
         ]
 
     def _validator(self, schema: dict[str, Any]) -> Draft202012Validator:

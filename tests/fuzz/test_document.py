@@ -1,4 +1,6 @@
-"""The published document against the shop, by schemathesis with every check on; what it is told beside the document stands in `schemathesis.toml`."""
+"""The published document against the shop, by schemathesis with every check on; what it is told beside the document
+stands in `schemathesis.toml`.
+"""
 
 import asyncio
 import json

@@ -1,4 +1,6 @@
-"""Hostile values in every place of every operation, by everybody: no answer is a server error, and each keeps what the document promises."""
+"""Hostile values in every place of every operation, by everybody: no answer is a server error, and each keeps what the
+document promises.
+"""
 
 import asyncio
 import contextlib
@@ -51,7 +53,9 @@ class Client:
     connection: http.client.HTTPConnection | None = None
 
     def send(self, request: Request) -> Answer:
-        """On a new connection where the old one is closed: a server that has refused what comes doesn't read to its end."""
+        """On a new connection where the old one is closed: a server that has refused what comes doesn't read to its
+        end.
+        """
         kept = self.connection is not None
         try:
             return self._send(request)
@@ -106,7 +110,10 @@ class Round:
         client = Client(str(self.world.client.base_url))
         for found in schemathesis.openapi.from_dict(self.world.document).get_all_operations():
             operation = found.ok()
-            if EVENTS not in operation.definition.raw["responses"].get("200", {}).get("content", {}) and time.monotonic() < until:
+            if (
+                EVENTS not in operation.definition.raw["responses"].get("200", {}).get("content", {})
+                and time.monotonic() < until
+            ):
                 self._explore(client, operation)
         client.close()
 
@@ -138,12 +145,16 @@ Draw = Callable[[st.SearchStrategy[Any]], Any]
 
 
 def _request(operation: Any, case: Any, draw: Draw, headers: dict[str, str], known: dict[str, str]) -> Request:
-    """A request that the document allows, mostly about things that exist, with something hostile in one place or in a few."""
+    """A request that the document allows, mostly about things that exist, with something hostile in one place or in a
+    few.
+    """
     path_parameters = {name: str(value) for name, value in (case.path_parameters or {}).items()}
     if draw(st.integers(0, 3)):
         path_parameters |= {name: known[name] for name in path_parameters if name in known}
     query = [(name, str(value)) for name, value in (case.query or {}).items() if value is not None]
-    sent = {name.lower(): str(value) for name, value in (case.headers or {}).items() if name.lower() != "authorization"} | headers
+    sent = {
+        name.lower(): str(value) for name, value in (case.headers or {}).items() if name.lower() != "authorization"
+    } | headers
     body = case.body if isinstance(case.body, dict | list) else None
     form = case.media_type == FORM
     content_type = case.media_type
@@ -154,10 +165,16 @@ def _request(operation: Any, case: Any, draw: Draw, headers: dict[str, str], kno
         if place == "path" and path_parameters:
             path_parameters[draw(st.sampled_from(sorted(path_parameters)))] = draw(hostile.texts)
         elif place == "query":
-            names = [parameter["name"] for parameter in operation.definition.raw.get("parameters", ()) if parameter["in"] == "query"]
+            names = [
+                parameter["name"]
+                for parameter in operation.definition.raw.get("parameters", ())
+                if parameter["in"] == "query"
+            ]
             name = draw(st.sampled_from([*names, *names, "nothing", ""])) if names else draw(hostile.texts)
             query = [(other, value) for other, value in query if other != name or draw(st.booleans())]
-            query.append((name, str(draw(hostile.cursors if name == "cursor" else st.one_of(hostile.texts, hostile.numbers)))))
+            query.append(
+                (name, str(draw(hostile.cursors if name == "cursor" else st.one_of(hostile.texts, hostile.numbers))))
+            )
         elif place == "header":
             name, value = draw(hostile.headers)
             sent[name] = value
@@ -215,17 +232,25 @@ async def test_no_hostile_request_breaks_what_the_document_promises(world: World
         for role in ("anonymous", "customer", "admin"):
             user_id, headers = await world.user(role) if role != "anonymous" else ("", {})
             sku = await world.product()  # of this round: an admin's requests end the sale of what they find
-            own = {"user_id": user_id, "sku": sku, "order_id": await world.order(sku, headers)} if headers else {"sku": sku}
+            own = (
+                {"user_id": user_id, "sku": sku, "order_id": await world.order(sku, headers)}
+                if headers
+                else {"sku": sku}
+            )
             seed = turn if not MINUTES else int.from_bytes(os.urandom(4))
             found = Round(world, promises, headers, world.known | own, seed)
             await asyncio.to_thread(found.run, end)
             total, failures = total + found.inputs, [*failures, *found.failures]
-            statuses = {status: statuses.get(status, 0) + found.statuses.get(status, 0) for status in statuses | found.statuses}
+            statuses = {
+                status: statuses.get(status, 0) + found.statuses.get(status, 0) for status in statuses | found.statuses
+            }
             if MINUTES:
                 print(f"fuzz: round {turn + 1}, {role}: {total} inputs, {dict(sorted(statuses.items()))}", flush=True)
         if time.monotonic() >= end or not MINUTES:
             break
     assert not failures, "\n\n".join(failures)
     record_property("inputs", total)
-    assert {200, 400, 401, 403, 404, 415, 422} <= statuses.keys(), f"requests that reach nothing prove nothing: {statuses}"
+    assert {200, 400, 401, 403, 404, 415, 422} <= statuses.keys(), (
+        f"requests that reach nothing prove nothing: {statuses}"
+    )
     assert MINUTES or total >= 1000, total

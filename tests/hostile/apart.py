@@ -37,7 +37,9 @@ class Apart:
 
     async def more(self, service: str, count: int) -> list[asyncio.subprocess.Process]:
         names = [f"{service}-{len(self.program.processes) + number}" for number in range(count)]
-        found = await asyncio.gather(*(launch_caravan(["run", service], self.settings, self.program.data, name) for name in names))
+        found = await asyncio.gather(
+            *(launch_caravan(["run", service], self.settings, self.program.data, name) for name in names)
+        )
         self.program.processes[:0] = [process for process, _ in found]
         return [process for process, _ in found]
 
@@ -79,7 +81,9 @@ class Apart:
 
         # From another address than those who do harm, where the system has one.
         transport = httpx2.AsyncHTTPTransport(local_address=OTHER_ADDRESS if sys.platform == "linux" else None)
-        async with httpx2.AsyncClient(base_url=self.program.url, timeout=30, trust_env=False, transport=transport) as client:
+        async with httpx2.AsyncClient(
+            base_url=self.program.url, timeout=30, trust_env=False, transport=transport
+        ) as client:
             asking = asyncio.create_task(ask(client))
             try:
                 yield statuses
@@ -95,7 +99,9 @@ class Apart:
                 await asyncio.gather(asking, return_exceptions=True)
         assert not [entry for entry in seen if entry[1] != 200], [entry for entry in seen if entry[1] != 200][:10]
         times = sorted(entry[2] for entry in seen)
-        assert times[len(times) * 99 // 100] < SOON, f"p99 {times[len(times) * 99 // 100]:.2f} s of {len(times)}, worst {times[-1]:.2f} s"
+        assert times[len(times) * 99 // 100] < SOON, (
+            f"p99 {times[len(times) * 99 // 100]:.2f} s of {len(times)}, worst {times[-1]:.2f} s"
+        )
 
 
 @asynccontextmanager
@@ -108,7 +114,9 @@ async def apart(**settings: str) -> AsyncIterator[Apart]:
         urls: dict[str, str] = {}
         stack.push_async_callback(_stop, processes)
         for names in ((FIRST,), OTHERS, (LAST,)):
-            started = await asyncio.gather(*(launch_caravan(["run", name], settings, data, name) for name in names), return_exceptions=True)
+            started = await asyncio.gather(
+                *(launch_caravan(["run", name], settings, data, name) for name in names), return_exceptions=True
+            )
             processes += [found[0] for found in started if not isinstance(found, BaseException)]
             for name, found in zip(names, started, strict=True):
                 if isinstance(found, BaseException):
@@ -129,7 +137,9 @@ async def apart(**settings: str) -> AsyncIterator[Apart]:
         yield shop
         for log in data.glob("*.log"):
             unforeseen = [
-                line[:2000] for line in log.read_text(errors="replace").splitlines() if "unhandled" in line or "Traceback" in line
+                line[:2000]
+                for line in log.read_text(errors="replace").splitlines()
+                if "unhandled" in line or "Traceback" in line
             ]
             assert not unforeseen, (log.name, unforeseen[:3])
 

@@ -1,4 +1,6 @@
-"""What one connection may cost: heads, time and number are bounded, each refusal says why, and others are served meanwhile."""
+"""What one connection may cost: heads, time and number are bounded, each refusal says why, and others are served
+meanwhile.
+"""
 
 import asyncio
 import time
@@ -18,7 +20,8 @@ from tests.support.shop import wait_until
 
 
 async def app(scope: dict[str, object], receive: Callable[[], object], send: Callable[[object], object]) -> None:
-    """Answers with the number of header fields; `/large` with more than any buffer holds; `/late` after the body has come; `/body` and `/host` with these;
+    """Answers with the number of header fields; `/large` with more than any buffer holds; `/late` after the body has
+    come; `/body` and `/host` with these;
     `/live` until the client has gone."""
     whole = b""
     if scope["path"] in ("/late", "/body"):
@@ -36,7 +39,9 @@ async def app(scope: dict[str, object], receive: Callable[[], object], send: Cal
         await _live(receive, send)
         return
     body = b"x" * 32_000_000 if scope["path"] == "/large" else str(len(scope["headers"])).encode()  # type: ignore[arg-type]
-    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", str(len(body)).encode())]})  # type: ignore[misc]
+    await send(
+        {"type": "http.response.start", "status": 200, "headers": [(b"content-length", str(len(body)).encode())]}
+    )  # type: ignore[misc]
     await send({"type": "http.response.body", "body": body})  # type: ignore[misc]
 
 
@@ -101,7 +106,11 @@ async def server(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Server]:
 
 def _is_refused(answer: bytes, status: int) -> None:
     assert answer.startswith(b"HTTP/1.1 %d " % status), answer[:100]
-    assert b"content-type: application/problem+json" in answer and b'"trace_id":"' in answer and b"connection: close" in answer
+    assert (
+        b"content-type: application/problem+json" in answer
+        and b'"trace_id":"' in answer
+        and b"connection: close" in answer
+    )
 
 
 GET = b"GET / HTTP/1.1\r\nhost: x\r\n"
@@ -181,12 +190,20 @@ async def test_an_answer_that_nobody_reads_is_given_up(server: Server) -> None:
 
 
 async def test_trailers_are_no_headers(server: Server) -> None:
-    raw = b"POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n0\r\nauthorization: Bearer x\r\n\r\n"
+    raw = (
+        b"POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n0\r\nauthorization: "
+        b"Bearer x\r\n\r\n"
+    )
     assert (await server.answer(raw)).endswith(b"3")
 
 
 async def test_what_is_no_http_is_refused_with_a_problem_document(server: Server) -> None:
-    for raw in (b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"GET / HTTP/1.1\r\nhost : x\r\n\r\n", b"NOPE\r\n\r\n"):
+    for raw in (
+        b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET / HTTP/1.1\r\nhost : x\r\n\r\n",
+        b"NOPE\r\n\r\n",
+    ):
         _is_refused(await server.answer(raw), 400)
     await server.others_are_served()
 
@@ -223,7 +240,10 @@ CHUNKED = POST + b"transfer-encoding: chunked\r\n\r\n"
         (CHUNKED + b"5;" + b"x" * 1_000_000 + b"\r\nhello\r\n0\r\n\r\n", 431),
         (CHUNKED + b"0\r\n" + b"x-trailer: " + b"x" * 300_000, 431),
         (POST + b"transfer-encoding: xchunked\r\n\r\n0\r\n\r\n", 400),
-        (POST + b"content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\nhost: x\r\n\r\n", 400),
+        (
+            POST + b"content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\nhost: x\r\n\r\n",
+            400,
+        ),
         (POST + b"content-length: 0\r\ncontent-length: 5\r\n\r\nhello", 400),
         (b"CONNECT x:443 HTTP/1.1\r\nhost: x:443\r\n\r\nhello", 405),
     ],
@@ -240,7 +260,9 @@ CHUNKED = POST + b"transfer-encoding: chunked\r\n\r\n"
         "connect",
     ],
 )
-async def test_a_body_that_is_not_sound_is_refused_with_a_problem_document(server: Server, raw: bytes, status: int) -> None:
+async def test_a_body_that_is_not_sound_is_refused_with_a_problem_document(
+    server: Server, raw: bytes, status: int
+) -> None:
     reader, writer = await server.talk(raw[:40])
     await server.others_are_served()
     writer.write(raw[40:])
@@ -252,9 +274,21 @@ async def test_a_body_that_is_not_sound_is_refused_with_a_problem_document(serve
 
 
 @pytest.mark.parametrize("pieces", [1, 3])
-async def test_an_offer_of_another_protocol_is_ignored_and_takes_neither_the_body_nor_the_next_request(server: Server, pieces: int) -> None:
+async def test_an_offer_of_another_protocol_is_ignored_and_takes_neither_the_body_nor_the_next_request(
+    server: Server, pieces: int
+) -> None:
     offer = b"connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAMAAABkAAQ\r\n"
-    raw = POST + offer + b"content-length: 5\r\n\r\nhello" + GET + offer + b"\r\n" + POST + b"connection: close\r\n" + offer
+    raw = (
+        POST
+        + offer
+        + b"content-length: 5\r\n\r\nhello"
+        + GET
+        + offer
+        + b"\r\n"
+        + POST
+        + b"connection: close\r\n"
+        + offer
+    )
     raw += b"transfer-encoding: chunked\r\n\r\n5\r\nworld\r\n0\r\n\r\n"
     reader, writer = await server.talk(b"")
     for number in range(pieces):
@@ -266,11 +300,14 @@ async def test_an_offer_of_another_protocol_is_ignored_and_takes_neither_the_bod
 
 
 async def test_white_space_after_a_value_is_no_part_of_it(server: Server) -> None:
-    assert (await server.answer(b"GET /host HTTP/1.1\r\nhost: shop \t \r\nconnection: close \r\n\r\n")).endswith(b"\r\n\r\nshop")
+    assert (await server.answer(b"GET /host HTTP/1.1\r\nhost: shop \t \r\nconnection: close \r\n\r\n")).endswith(
+        b"\r\n\r\nshop"
+    )
 
 
 @pytest.mark.parametrize(
-    ("target", "host"), [(b"http://other:81/host", b"other:81"), (b"http://[::1]/host", b"[::1]"), (b"/host?http://other/", b"x")]
+    ("target", "host"),
+    [(b"http://other:81/host", b"other:81"), (b"http://[::1]/host", b"[::1]"), (b"/host?http://other/", b"x")],
 )
 async def test_the_host_that_a_url_names_counts_before_the_header(server: Server, target: bytes, host: bytes) -> None:
     raw = b"GET " + target + b" HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"

@@ -1,4 +1,6 @@
-"""Clients that mean harm at a shop whose services have a process each: what they are told, and that the others are served meanwhile."""
+"""Clients that mean harm at a shop whose services have a process each: what they are told, and that the others are
+served meanwhile.
+"""
 
 import asyncio
 import base64
@@ -29,7 +31,12 @@ async def shop() -> AsyncIterator[Apart]:
 
 def _post(path: str, who: dict[str, str], *headers: bytes) -> bytes:
     own = [b"%s: %s" % (name.encode(), value.encode()) for name, value in who.items()]
-    return b"\r\n".join([b"POST %s HTTP/1.1" % path.encode(), b"host: shop", b"content-type: application/json", *own, *headers]) + b"\r\n"
+    return (
+        b"\r\n".join(
+            [b"POST %s HTTP/1.1" % path.encode(), b"host: shop", b"content-type: application/json", *own, *headers]
+        )
+        + b"\r\n"
+    )
 
 
 def _get(path: str) -> bytes:
@@ -131,7 +138,9 @@ async def test_heads_and_bodies_over_their_bounds_are_refused(shop: Apart) -> No
         )
     statuses = [list(_statuses([answer])) for answer in told]
     # A client that still sends may find the connection reset before it reads why.
-    assert all(found in ([], [expected]) for found, expected in zip(statuses, [431] * 3 + [413] * 4 + [431] * 2, strict=True)), statuses
+    assert all(
+        found in ([], [expected]) for found, expected in zip(statuses, [431] * 3 + [413] * 4 + [431] * 2, strict=True)
+    ), statuses
     assert [413] in statuses
 
 
@@ -152,12 +161,19 @@ async def test_heads_and_bodies_over_their_bounds_are_refused(shop: Apart) -> No
     ],
 )
 async def test_no_request_is_hidden_in_another_one(shop: Apart, framing: bytes) -> None:
-    answer = await shop.answer(_post("/v1/users", {}, b"connection: close") + framing + b"0\r\n\r\n" + _get("/v1/nothing") + b"\r\n")
-    assert 404 not in _statuses([answer]) and b"500 " not in answer[:20] and answer.startswith(b"HTTP/1.1 4"), answer[:200]
+    answer = await shop.answer(
+        _post("/v1/users", {}, b"connection: close") + framing + b"0\r\n\r\n" + _get("/v1/nothing") + b"\r\n"
+    )
+    assert 404 not in _statuses([answer]) and b"500 " not in answer[:20] and answer.startswith(b"HTTP/1.1 4"), answer[
+        :200
+    ]
 
 
 def _token(head: object, claims: object = None, signature: bytes = b"x" * 64) -> str:
-    parts = [json.dumps(part).encode() if not isinstance(part, bytes) else part for part in (head, claims or {"sub": "a", "exp": 9e9})]
+    parts = [
+        json.dumps(part).encode() if not isinstance(part, bytes) else part
+        for part in (head, claims or {"sub": "a", "exp": 9e9})
+    ]
     return ".".join(base64.urlsafe_b64encode(part).decode().rstrip("=") for part in (*parts, signature))
 
 
@@ -187,7 +203,10 @@ TOKENS = [
 
 async def test_tokens_that_no_parser_likes_are_refused_at_every_door(shop: Apart) -> None:
     logs = {path: path.stat().st_size for path in shop.program.data.glob("*.log")}
-    doors = [(shop.program.url, path) for path in ("/v1/products", "/v1/users/me", f"/v1/orders/{shop.order_id}", "/v1/failures")]
+    doors = [
+        (shop.program.url, path)
+        for path in ("/v1/products", "/v1/users/me", f"/v1/orders/{shop.order_id}", "/v1/failures")
+    ]
     doors += [(url, "/v1/users/me") for url in shop.urls.values()]
     seen: Counter[int] = Counter()
     async with shop.others_served(), httpx2.AsyncClient(timeout=15, trust_env=False) as client:
@@ -197,7 +216,11 @@ async def test_tokens_that_no_parser_likes_are_refused_at_every_door(shop: Apart
                 for path in ("/internal/identity/standing", "/internal/orders/get-latest"):
                     asked.append(client.post(url + path, headers={"authorization": f"Bearer {token}"}, content=b"{}"))
             for url in shop.urls.values():
-                both = {"authorization": f"Bearer {token}", "x-user-authorization": f"Bearer {token}", "x-caravan-seconds": "1e999"}
+                both = {
+                    "authorization": f"Bearer {token}",
+                    "x-user-authorization": f"Bearer {token}",
+                    "x-caravan-seconds": "1e999",
+                }
                 asked.append(client.post(url + "/internal/nothing", headers=both, content=b"{}"))
             answers = await asyncio.gather(*asked)
             seen.update(answer.status_code for answer in answers)
@@ -274,14 +297,26 @@ async def test_ids_that_look_like_something_else_lead_nowhere(shop: Apart) -> No
         "/{}/v1/products",
         "/v1/{}/products",
     ]
-    places += ["/v1/products?search={}", "/v1/products?cursor={}", "/v1/products?limit={}", "/v1/orders?cursor={}", "/v1/products?{}"]
-    places += [f"/v1/orders/{shop.order_id}?at={{}}", f"/v1/orders/{shop.order_id}?version={{}}", f"/v1/stock/{shop.sku}/{{}}"]
+    places += [
+        "/v1/products?search={}",
+        "/v1/products?cursor={}",
+        "/v1/products?limit={}",
+        "/v1/orders?cursor={}",
+        "/v1/products?{}",
+    ]
+    places += [
+        f"/v1/orders/{shop.order_id}?at={{}}",
+        f"/v1/orders/{shop.order_id}?version={{}}",
+        f"/v1/stock/{shop.sku}/{{}}",
+    ]
     seen: Counter[int] = Counter()
 
     async def ask(place: str) -> None:
         for path in PATHS:
             target = place.replace("{}", path).encode("latin-1")
-            answer = await shop.answer(b"GET %b HTTP/1.1\r\nhost: shop\r\nconnection: close\r\n%b\r\n" % (target, token))
+            answer = await shop.answer(
+                b"GET %b HTTP/1.1\r\nhost: shop\r\nconnection: close\r\n%b\r\n" % (target, token)
+            )
             status = next(iter(_statuses([answer])), 0)
             seen[status] += 1
             assert 200 <= status < 500 or b"not known yet" in answer, (target[:200], answer[-300:])
@@ -302,7 +337,9 @@ def _allow_files(count: int) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _streams(shop: Apart, path: str, count: int, who: dict[str, str]) -> AsyncIterator[list[asyncio.StreamReader]]:
+async def _streams(
+    shop: Apart, path: str, count: int, who: dict[str, str]
+) -> AsyncIterator[list[asyncio.StreamReader]]:
     own = b"".join(b"%s: %s\r\n" % (name.encode(), value.encode()) for name, value in who.items())
     opened = await asyncio.gather(*(shop.talk(_get(path) + own + b"\r\n") for _ in range(count)))
     try:
@@ -336,17 +373,23 @@ async def test_a_thousand_streams_from_one_address_take_nothing_from_requests(sh
 async def test_a_stream_ends_soon_after_its_session(shop: Apart, how: str) -> None:
     email, password = f"{new_id()}@example.com", "a long enough password"
     client = shop.program.client
-    user_id = (await client.post("/v1/users", json={"email": email, "password": password, "name": "Eve Moneypenny"})).json()["id"]
+    user_id = (
+        await client.post("/v1/users", json={"email": email, "password": password, "name": "Eve Moneypenny"})
+    ).json()["id"]
     watching = {"authorization": f"Bearer {await shop.program.fetch_token(username=email, password=password)}"}
     acting = {"authorization": f"Bearer {await shop.program.fetch_token(username=email, password=password)}"}
     order_id = (await shop.program.place_order(watching, shop.sku)).json()["id"]
     async with _streams(shop, f"/v1/orders/{order_id}/events", 1, watching) as [reader]:
         assert b" 200 " in await reader.readline()
         if how == "disabled":
-            changed = await client.patch(f"/v1/users/{user_id}", json={"disabled": True}, headers=await shop.program.authorize_operator())
+            changed = await client.patch(
+                f"/v1/users/{user_id}", json={"disabled": True}, headers=await shop.program.authorize_operator()
+            )
         else:
             changed = await client.post(
-                "/v1/users/me/password", json={"current_password": password, "new_password": "another long password"}, headers=acting
+                "/v1/users/me/password",
+                json={"current_password": password, "new_password": "another long password"},
+                headers=acting,
             )
         assert changed.status_code in (200, 204), changed.text
         rest = await asyncio.wait_for(reader.readuntil(b"\r\n0\r\n\r\n"), SESSION_SECONDS + 5)
@@ -358,7 +401,9 @@ async def test_a_stream_ends_soon_after_its_session(shop: Apart, how: str) -> No
 async def test_wrong_passwords_from_elsewhere_do_not_keep_the_owner_out(shop: Apart) -> None:
     email, password = f"{new_id()}@example.com", "a long enough password"
     client = shop.program.client
-    assert (await client.post("/v1/users", json={"email": email, "password": password, "name": "Eve Moneypenny"})).status_code == 201
+    assert (
+        await client.post("/v1/users", json={"email": email, "password": password, "name": "Eve Moneypenny"})
+    ).status_code == 201
 
     async def guess(number: int) -> int:
         form = {"grant_type": "password", "username": email, "password": f"wrong {number} wrong"}
@@ -368,6 +413,10 @@ async def test_wrong_passwords_from_elsewhere_do_not_keep_the_owner_out(shop: Ap
         told = Counter(await asyncio.gather(*(guess(number) for number in range(40))))
         assert set(told) <= {400, 401, 429}, told
         transport = httpx2.AsyncHTTPTransport(local_address="127.0.0.3" if sys.platform == "linux" else None)
-        async with httpx2.AsyncClient(base_url=shop.program.url, timeout=40, trust_env=False, transport=transport) as owner:
-            signed_in = await owner.post("/v1/auth/token", data={"grant_type": "password", "username": email, "password": password})
+        async with httpx2.AsyncClient(
+            base_url=shop.program.url, timeout=40, trust_env=False, transport=transport
+        ) as owner:
+            signed_in = await owner.post(
+                "/v1/auth/token", data={"grant_type": "password", "username": email, "password": password}
+            )
         assert signed_in.status_code == 200, signed_in.text

@@ -1,4 +1,6 @@
-"""The operator against servers and resources that mean harm: what they cost, what they get, and what becomes of the others meanwhile."""
+"""The operator against servers and resources that mean harm: what they cost, what they get, and what becomes of the
+others meanwhile.
+"""
 
 import asyncio
 import base64
@@ -55,7 +57,11 @@ class Hostile:
         answer = self.answers.get(request.rel_url.raw_path, 404)
         if callable(answer):
             return await answer(request)  # type: ignore[no-any-return]
-        return web.json_response({"reason": "INTERNAL-WORDS"}, status=answer) if isinstance(answer, int) else web.json_response(answer)
+        return (
+            web.json_response({"reason": "INTERNAL-WORDS"}, status=answer)
+            if isinstance(answer, int)
+            else web.json_response(answer)
+        )
 
 
 @pytest.fixture
@@ -86,7 +92,9 @@ class Kubernetes:
 
 
 def connection(url: str, **spec: Any) -> Any:
-    return make_resource("RabbitMQConnection", "rabbit", managementUrl=url, allowInsecure=True, secretRef={"name": "login", **spec})
+    return make_resource(
+        "RabbitMQConnection", "rabbit", managementUrl=url, allowInsecure=True, secretRef={"name": "login", **spec}
+    )
 
 
 async def opened(hostile: Hostile, **spec: Any) -> RabbitMQ:
@@ -103,7 +111,9 @@ async def test_a_secret_is_used_only_at_the_servers_it_names(servers: str | None
     with pytest.raises(BrokerUnavailable) as refused:
         await logins.fetch_secrets(api, connection("http://attacker.test"))
     assert (
-        refused.value.reason is Reason.SECRET_NOT_ALLOWED and SECRET not in str(refused.value) and SERVERS_ANNOTATION in str(refused.value)
+        refused.value.reason is Reason.SECRET_NOT_ALLOWED
+        and SECRET not in str(refused.value)
+        and SERVERS_ANNOTATION in str(refused.value)
     )
 
 
@@ -137,7 +147,10 @@ async def test_the_keys_of_a_secret_are_not_chosen_by_the_connection() -> None:
 
 async def test_a_secrets_name_does_not_leave_its_path() -> None:
     named = make_resource(
-        "KafkaConnection", "k", bootstrapServers=["k:9092"], security={"tls": {"clientSecretRef": {"name": "../configmaps/x"}}}
+        "KafkaConnection",
+        "k",
+        bootstrapServers=["k:9092"],
+        security={"tls": {"clientSecretRef": {"name": "../configmaps/x"}}},
     )
     api: Any = Kubernetes("k:9092")
     await logins.fetch_secrets(api, named)
@@ -145,7 +158,13 @@ async def test_a_secrets_name_does_not_leave_its_path() -> None:
 
 
 async def test_binary_values_and_bad_certificates_are_told() -> None:
-    named = make_resource("RabbitMQConnection", "r", managementUrl="https://r", secretRef={"name": "s"}, tls={"caSecretRef": {"name": "s"}})
+    named = make_resource(
+        "RabbitMQConnection",
+        "r",
+        managementUrl="https://r",
+        secretRef={"name": "s"},
+        tls={"caSecretRef": {"name": "s"}},
+    )
     api: Any = Kubernetes("https://r", username="u", password="p", ca_crt="no PEM")
     with pytest.raises(BrokerUnavailable) as refused:
         await logins.connect_broker(named, await logins.fetch_secrets(api, named), lambda: None)
@@ -153,8 +172,12 @@ async def test_binary_values_and_bad_certificates_are_told() -> None:
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-@pytest.mark.parametrize("target", ["{url}/internal/secret-page", "https://elsewhere.test/", "//elsewhere.test/x", "/internal/secret-page"])
-async def test_a_redirect_is_not_followed_and_the_login_goes_nowhere_else(hostile: Hostile, status: int, target: str) -> None:
+@pytest.mark.parametrize(
+    "target", ["{url}/internal/secret-page", "https://elsewhere.test/", "//elsewhere.test/x", "/internal/secret-page"]
+)
+async def test_a_redirect_is_not_followed_and_the_login_goes_nowhere_else(
+    hostile: Hostile, status: int, target: str
+) -> None:
     async def away(request: web.Request) -> web.Response:
         return web.Response(status=status, headers={"Location": target.format(url=hostile.url)})
 
@@ -213,11 +236,16 @@ NO_LIST = "no list of at most"
         (_says(b'{"items": [], "page_count": true}'), "page_count is no whole number"),
         (_says(b'{"items": []}'), "page_count is no whole number"),
         (
-            _says(b'{"items": [{"name": "q", "durable": "INTERNAL-WORDS", "auto_delete": false, "type": "classic"}], "page_count": 1}'),
+            _says(
+                b'{"items": [{"name": "q", "durable": "INTERNAL-WORDS", "auto_delete": false, "type": "classic"}], '
+                b'"page_count": 1}'
+            ),
             "durable is neither true nor false",
         ),
         (
-            _says(b'{"items": [{"name": "q", "durable": true, "auto_delete": false, "type": "\\ud800"}], "page_count": 1}'),
+            _says(
+                b'{"items": [{"name": "q", "durable": true, "auto_delete": false, "type": "\\ud800"}], "page_count": 1}'
+            ),
             "type is no such text",
         ),
         (_says(b'{"items": {"a": 1}, "page_count": 1}'), NO_LIST),
@@ -229,14 +257,20 @@ NO_LIST = "no list of at most"
         (_says(gzip.compress(b" " * (200 << 20), 9), **{"Content-Encoding": "gzip"}), "no JSON"),
     ],
 )
-async def test_no_answer_costs_more_than_its_bound_or_lands_in_a_status(hostile: Hostile, answer: Any, said: str) -> None:
-    """More queues than are asked for by name, so the list is read by pages; the policies' list is a good one, so that the answer is what fails."""
+async def test_no_answer_costs_more_than_its_bound_or_lands_in_a_status(
+    hostile: Hostile, answer: Any, said: str
+) -> None:
+    """More queues than are asked for by name, so the list is read by pages; the policies' list is a good one, so that
+    the answer is what fails.
+    """
     hostile.answers |= {"/api/queues/%2F": answer, "/api/policies/%2F": []}
     rabbit = await opened(hostile, requestTimeout="1s" if answer is _drip else "30s")
     tracemalloc.start()
     try:
         with pytest.raises(BrokerUnavailable) as refused:
-            await rabbit.read_states("RabbitMQQueue", [Queue("/", "q"), *(Queue("/", f"q{number}") for number in range(30))])
+            await rabbit.read_states(
+                "RabbitMQQueue", [Queue("/", "q"), *(Queue("/", f"q{number}") for number in range(30))]
+            )
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -252,13 +286,25 @@ async def test_the_words_of_a_refusal_stay_out_of_the_status_but_for_our_own(hos
 
     hostile.answers |= {"/api/queues/%2F/q": no}
     rabbit = await opened(hostile)
-    (refused,) = await rabbit.apply_actions([(Call("PUT", build_api_path("queues", "/", "q"), "create", {"arguments": {}}),)])
+    (refused,) = await rabbit.apply_actions(
+        [(Call("PUT", build_api_path("queues", "/", "q"), "create", {"arguments": {}}),)]
+    )
     await rabbit.close()
-    assert isinstance(refused, Refusal) and "INTERNAL-WORDS" not in refused.message and "it names arguments" in refused.message
+    assert (
+        isinstance(refused, Refusal)
+        and "INTERNAL-WORDS" not in refused.message
+        and "it names arguments" in refused.message
+    )
 
 
 @pytest.mark.parametrize(
-    "facts", [{"cluster_name": "\x1b[31m"}, {"cluster_name": "a b <c>"}, {"rabbitmq_version": "9" * 100}, {"rabbitmq_version": 4}]
+    "facts",
+    [
+        {"cluster_name": "\x1b[31m"},
+        {"cluster_name": "a b <c>"},
+        {"rabbitmq_version": "9" * 100},
+        {"rabbitmq_version": 4},
+    ],
 )
 async def test_what_a_server_says_of_itself_is_taken_only_in_its_form(hostile: Hostile, facts: dict[str, Any]) -> None:
     hostile.answers["/api/overview"] = {**OVERVIEW, **facts}
@@ -334,7 +380,9 @@ def test_a_path_has_as_many_segments_as_it_was_given_whatever_they_hold(vhost: s
         return
     segments = made.removeprefix("/api/").split("/")
     assert [unquote(segment) for segment in segments] == ["queues", vhost, name]
-    assert not {".", ".."} & {*segments, *(unquote(segment) for segment in segments)} and not re.search(r"[?#\\\s]", made)
+    assert not {".", ".."} & {*segments, *(unquote(segment) for segment in segments)} and not re.search(
+        r"[?#\\\s]", made
+    )
 
 
 @pytest.mark.parametrize("segment", ["%2e%2e", "%2E", "..%2f..", "a/../b", "é%", "a?b#c", "日本:%"])
@@ -349,9 +397,14 @@ def test_what_is_quoted_already_stays_a_name(segment: str) -> None:
 def test_different_names_never_share_an_identity(joined: str, data: st.DataObject) -> None:
     """One text cut into two names in two ways."""
     one, other = (data.draw(st.integers(1, len(joined) - 1)) for _ in range(2))
-    same = build_identity("queue", joined[:one], joined[one:]) == build_identity("queue", joined[:other], joined[other:])
+    same = build_identity("queue", joined[:one], joined[one:]) == build_identity(
+        "queue", joined[:other], joined[other:]
+    )
     assert same == (one == other)
-    assert build_identity("queue", joined.replace(":", "%3A"), "q") != build_identity("queue", joined, "q") or ":" not in joined
+    assert (
+        build_identity("queue", joined.replace(":", "%3A"), "q") != build_identity("queue", joined, "q")
+        or ":" not in joined
+    )
     assert build_identity("queue", "a:b", "c") != build_identity("queue", "a", "b:c")
 
 

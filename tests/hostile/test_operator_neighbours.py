@@ -175,7 +175,11 @@ async def test_a_pass_that_takes_too_long_ends_with_a_status(checked: bool, monk
         cache.put(each)
     one = Reconciler(cache, queue, AlwaysOpen(None, lambda: None), Nothing(), written, Nothing())  # type: ignore[arg-type]
     await asyncio.wait_for(one.run(connection.key, [connection.key] if checked else [wanted.key]), 10)
-    (ready,) = [condition for condition in written.conditions["broker" if checked else "t0"] if condition.type == CONNECTION_READY]
+    (ready,) = [
+        condition
+        for condition in written.conditions["broker" if checked else "t0"]
+        if condition.type == CONNECTION_READY
+    ]
     assert ready.reason is Reason.UNREACHABLE and "too slow" in ready.message
     now = 60.0
     assert queue.take_due_keys(connection.key, 10, 10) == [connection.key], "it is tried again"

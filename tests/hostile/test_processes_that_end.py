@@ -1,4 +1,6 @@
-"""Processes of a service that end or freeze at once: who reads meanwhile is answered by those that are left, or told within two seconds."""
+"""Processes of a service that end or freeze at once: who reads meanwhile is answered by those that are left, or told
+within two seconds.
+"""
 
 import asyncio
 import os
@@ -76,7 +78,11 @@ def _postgres(data: Path) -> list[int]:
 def _redis(data: Path) -> list[int]:
     named = [path for path in Path("/proc").glob("[0-9]*/cmdline") if b"redis-server" in _read_bytes(path)]
     folder = str(data).encode()
-    return [int(path.parent.name) for path in named if folder in _read_bytes(path) or folder in os.readlink(path.with_name("cwd")).encode()]
+    return [
+        int(path.parent.name)
+        for path in named
+        if folder in _read_bytes(path) or folder in os.readlink(path.with_name("cwd")).encode()
+    ]
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -149,7 +155,9 @@ async def test_while_redis_is_frozen_reads_orders_and_sign_ins_are_served(shop: 
     email, password = f"{new_id()}@example.com", "a long enough password"
     form = {"grant_type": "password", "username": email, "password": password}
     async with httpx2.AsyncClient(base_url=shop.program.url, timeout=60, trust_env=False) as client:
-        assert (await client.post("/v1/users", json={"email": email, "password": password, "name": "Ada Lovelace"})).status_code == 201
+        assert (
+            await client.post("/v1/users", json={"email": email, "password": password, "name": "Ada Lovelace"})
+        ).status_code == 201
         redis = _redis(shop.program.data)
         assert len(redis) == 1
         with _frozen(*redis):

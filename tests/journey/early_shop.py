@@ -1,4 +1,6 @@
-"""Runs the shop of an early step as real processes, with a mail server of the test's; and what every step's shop has to do, whatever it is made of."""
+"""Runs the shop of an early step as real processes, with a mail server of the test's; and what every step's shop has to
+do, whatever it is made of.
+"""
 
 import asyncio
 import json
@@ -69,7 +71,9 @@ class EarlyShop:
     client: httpx2.AsyncClient = field(default_factory=lambda: httpx2.AsyncClient(timeout=20))
 
     async def start(self, program: str, *arguments: str, name: str = "", **settings: str) -> str:
-        """Start `docs/journey/<program>`; where it listens, if it does. Started again under its name, it listens where it did."""
+        """Start `docs/journey/<program>`; where it listens, if it does. Started again under its name, it listens where
+        it did.
+        """
         name = name or (arguments[0] if arguments else Path(program).stem)
         before = re.search(r":(\d+)$", self.urls.get(f"inside {name}", ""))
         environment = {
@@ -83,7 +87,13 @@ class EarlyShop:
         with log.open("ab") as out:
             begins = out.tell()
             process = self.processes[name] = await asyncio.create_subprocess_exec(
-                sys.executable, str(JOURNEY / program), *arguments, cwd=self.folder, env=environment, stdout=out, stderr=out
+                sys.executable,
+                str(JOURNEY / program),
+                *arguments,
+                cwd=self.folder,
+                env=environment,
+                stdout=out,
+                stderr=out,
             )
 
         async def running() -> str | None:
@@ -117,7 +127,9 @@ class EarlyShop:
         found: dict[str, str] = answer.json()
         return found
 
-    async def place(self, customer: dict[str, str], sku: str = "MUG", quantity: int = 2, card: str = "tok_ok") -> httpx2.Response:
+    async def place(
+        self, customer: dict[str, str], sku: str = "MUG", quantity: int = 2, card: str = "tok_ok"
+    ) -> httpx2.Response:
         wanted = {"user_id": customer["id"], "sku": sku, "quantity": quantity, "card": card}
         return await self.client.post(f"{self.urls['orders']}/orders", json=wanted)
 
@@ -126,7 +138,9 @@ class EarlyShop:
 
     async def orders(self) -> dict[str, str]:
         """Status by id."""
-        return {order["id"]: order["status"] for order in (await self.client.get(f"{self.urls['orders']}/orders")).json()}
+        return {
+            order["id"]: order["status"] for order in (await self.client.get(f"{self.urls['orders']}/orders")).json()
+        }
 
     def charges(self) -> list[str]:
         """What the card provider has charged, by the order it was for."""
@@ -183,8 +197,15 @@ class SameApi:
 class MailInTheRequest(SameApi):
     """What hurts until step 4."""
 
-    async def test_when_the_mail_server_dies_nobody_can_order_and_the_card_is_charged_all_the_same(self, shop: EarlyShop) -> None:
-        customer, stock, orders, charged = await shop.customer(), await shop.stock(), await shop.orders(), len(shop.charges())
+    async def test_when_the_mail_server_dies_nobody_can_order_and_the_card_is_charged_all_the_same(
+        self, shop: EarlyShop
+    ) -> None:
+        customer, stock, orders, charged = (
+            await shop.customer(),
+            await shop.stock(),
+            await shop.orders(),
+            len(shop.charges()),
+        )
         shop.mail.stop()
         try:
             assert (await shop.place(customer)).status_code == 503

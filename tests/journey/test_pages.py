@@ -9,7 +9,9 @@ JOURNEY = Path(__file__).parents[2] / "docs/journey"
 
 
 def test_the_overview_has_a_row_and_a_page_for_each_step() -> None:
-    rows = [line for line in (JOURNEY / "README.md").read_text().splitlines() if line.startswith("| ") and line[2].isdigit()]
+    rows = [
+        line for line in (JOURNEY / "README.md").read_text().splitlines() if line.startswith("| ") and line[2].isdigit()
+    ]
     linked = [row.partition("](")[2].partition("/README.md)")[0] for row in rows]
     assert linked == sorted(page.parent.name for page in JOURNEY.glob("step*/README.md"))
     assert [name[:5] for name in linked] == [f"step{number}" for number in range(1, 9)]

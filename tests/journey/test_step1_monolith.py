@@ -28,7 +28,9 @@ class TestMonolith(MailInTheRequest):
         assert [answer.status_code for answer in answers] == [201, 201]
         assert time.monotonic() - began >= 0.4
 
-    async def test_a_shop_that_dies_while_the_card_is_charged_has_taken_nothing_from_the_shelf(self, shop: EarlyShop) -> None:
+    async def test_a_shop_that_dies_while_the_card_is_charged_has_taken_nothing_from_the_shelf(
+        self, shop: EarlyShop
+    ) -> None:
         customer, stock = await shop.customer(), await shop.stock()
         ordering = asyncio.create_task(shop.place(customer))
 

@@ -15,7 +15,9 @@ from tests.support.shop import wait_until
 @asynccontextmanager
 async def three_services(folder: Path, **settings: str) -> AsyncIterator[EarlyShop]:
     async with early_shop(folder, **settings) as shop:
-        users, products = await asyncio.gather(shop.start("step2_extracted/users.py"), shop.start("step2_extracted/products.py"))
+        users, products = await asyncio.gather(
+            shop.start("step2_extracted/users.py"), shop.start("step2_extracted/products.py")
+        )
         orders = await shop.start("step2_extracted/orders.py", USERS_URL=users, PRODUCTS_URL=products)
         shop.urls |= {"users": users, "products": products, "orders": orders}
         yield shop
@@ -31,7 +33,9 @@ class TestThreeServices(MailInTheRequest):
     async def test_a_client_has_to_know_three_addresses(self, shop: EarlyShop) -> None:
         assert len({shop.urls[name] for name in ("users", "products", "orders")}) == 3
         assert (await shop.client.get(f"{shop.urls['orders']}/products/MUG")).status_code == 404
-        assert (await shop.client.post(f"{shop.urls['products']}/users", json={"email": "ada@example.com"})).status_code == 404
+        assert (
+            await shop.client.post(f"{shop.urls['products']}/users", json={"email": "ada@example.com"})
+        ).status_code == 404
 
     async def test_anybody_can_empty_the_shelf_without_an_order(self, shop: EarlyShop) -> None:
         stock = await shop.stock()
@@ -39,7 +43,9 @@ class TestThreeServices(MailInTheRequest):
         assert taken.status_code == 200
         assert await shop.stock() == stock - 3
 
-    async def test_orders_that_die_while_the_card_is_charged_leave_stock_taken_that_no_order_has(self, shop: EarlyShop) -> None:
+    async def test_orders_that_die_while_the_card_is_charged_leave_stock_taken_that_no_order_has(
+        self, shop: EarlyShop
+    ) -> None:
         customer, stock, orders = await shop.customer(), await shop.stock(), await shop.orders()
         ordering = asyncio.create_task(shop.place(customer))
 

@@ -31,7 +31,9 @@ class TestBehindTheGateway(MailInTheRequest):
         stock = await shop.stock()
         for name, path in (("users", "/users"), ("products", "/products/MUG/take"), ("orders", "/orders")):
             for headers in ({}, {"x-internal-credential": "guessed"}, {"x-internal-credential": ""}):
-                answer = await shop.client.post(shop.urls[f"inside {name}"] + path, json={"quantity": 1}, headers=headers)
+                answer = await shop.client.post(
+                    shop.urls[f"inside {name}"] + path, json={"quantity": 1}, headers=headers
+                )
                 assert answer.status_code == 401, name
         assert await shop.stock() == stock
         inside = shop.urls["inside products"] + "/products/MUG"

@@ -32,7 +32,9 @@ async def waiting(broker: Broker, queue: str) -> int:
 
 
 class TestMailInAQueue(SameApi):
-    async def test_the_mail_server_is_down_and_the_order_is_accepted_and_the_mail_comes_later(self, shop: EarlyShop) -> None:
+    async def test_the_mail_server_is_down_and_the_order_is_accepted_and_the_mail_comes_later(
+        self, shop: EarlyShop
+    ) -> None:
         customer = await shop.customer()
         shop.mail.stop()
         try:
@@ -56,7 +58,9 @@ class TestMailInAQueue(SameApi):
         await shop.got_mail(first)
         await shop.got_mail(second)
 
-    async def test_a_mail_that_fails_again_and_again_ends_where_nobody_tries_it(self, shop: EarlyShop, rabbitmq: Broker) -> None:
+    async def test_a_mail_that_fails_again_and_again_ends_where_nobody_tries_it(
+        self, shop: EarlyShop, rabbitmq: Broker
+    ) -> None:
         customer = await shop.customer()
         shop.mail.refused.add(customer["email"])
         assert (await shop.place(customer)).status_code == 201

@@ -1,4 +1,6 @@
-"""Step 5 of the journey: mails, invoices and payments that have to be tried again are jobs, seen from outside, on a real Redis."""
+"""Step 5 of the journey: mails, invoices and payments that have to be tried again are jobs, seen from outside, on a
+real Redis.
+"""
 
 import json
 import signal
@@ -98,7 +100,9 @@ class TestBackgroundJobs(SameApi):
         await shop.got_mail(customer)
 
     async def test_a_job_that_is_due_in_some_seconds_is_done_then(self, shop: EarlyShop, backends: Backends) -> None:
-        """As after the last pauses of the page, which are shorter here. The worker waits for it on its socket, longer than a Redis client does by itself."""
+        """As after the last pauses of the page, which are shorter here. The worker waits for it on its socket, longer
+        than a Redis client does by itself.
+        """
         customer = await shop.customer()
         order = {"id": "due-later", "total": 1}
         queue = Queue(NAME, {"connection": backends.redis_url})
@@ -128,7 +132,9 @@ class TestBackgroundJobs(SameApi):
             return len(texts) == len(paid)
 
         await wait_until(written, seconds=30)
-        assert sorted(path.name for path in folder.iterdir()) == [f"{number:05}.txt" for number in range(1, len(paid) + 1)]
+        assert sorted(path.name for path in folder.iterdir()) == [
+            f"{number:05}.txt" for number in range(1, len(paid) + 1)
+        ]
         assert {path.read_text().split()[3] for path in folder.iterdir()} == paid
 
     async def test_after_redis_is_lost_the_jobs_are_lost_too(self, shop: EarlyShop, backends: Backends) -> None:
@@ -138,5 +144,7 @@ class TestBackgroundJobs(SameApi):
         await redis.flushall()
         await redis.aclose()
         assert await jobs(shop, "waiting") == {}
-        assert (await shop.orders())[order_id] == "confirmed", "and nothing in the shop knows that its customer waits for a mail"
+        assert (await shop.orders())[order_id] == "confirmed", (
+            "and nothing in the shop knows that its customer waits for a mail"
+        )
         shop.processes["worker"].send_signal(signal.SIGCONT)

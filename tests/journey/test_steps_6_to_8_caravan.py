@@ -1,4 +1,6 @@
-"""Steps 6 to 8 of the journey are Caravan itself, a process per part: events instead of calls, a log that newcomers read from its beginning, a history."""
+"""Steps 6 to 8 of the journey are Caravan itself, a process per part: events instead of calls, a log that newcomers
+read from its beginning, a history.
+"""
 
 import asyncio
 import email
@@ -63,7 +65,8 @@ class Parts:
     def mails(self, order_id: str) -> list[str]:
         """The subjects of the mails about an order."""
         found = [
-            email.message_from_bytes(path.read_bytes(), policy=email.policy.default) for path in (self.program.data / "mail").glob("*.eml")
+            email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
+            for path in (self.program.data / "mail").glob("*.eml")
         ]
         return [message["subject"] for message in found if order_id in message.as_string()]
 
@@ -114,7 +117,11 @@ async def test_step_6_each_part_reacts_to_events_whenever_it_comes(shop: Parts) 
     await shop.ensure("notifications")
     await shop.confirmed(order_id)
     handled = await shop.handled()
-    for reaction in ("inventory inventory.reserve-stock done", "payments payments.capture done", "notifications order-processed done"):
+    for reaction in (
+        "inventory inventory.reserve-stock done",
+        "payments payments.capture done",
+        "notifications order-processed done",
+    ):
         assert handled[reaction] >= 1, handled
 
 
@@ -152,7 +159,9 @@ async def test_step_7_analytics_comes_later_and_knows_everything_from_the_first_
         await shop.program.wait_for_status(who, order_id, "delivered")
     await shop.program.wait_for_status(who, declined, "payment_failed")
     staff = await shop.program.authorize_operator()
-    assert (await shop.program.client.get("/v1/reports/sales", headers=staff)).status_code in (404, 503), "nobody reports yet"
+    assert (await shop.program.client.get("/v1/reports/sales", headers=staff)).status_code in (404, 503), (
+        "nobody reports yet"
+    )
     producers = {process.pid for process in shop.program.processes if process.returncode is None}
     await shop.ensure("analytics")
 
@@ -167,7 +176,9 @@ async def test_step_7_analytics_comes_later_and_knows_everything_from_the_first_
         return True
 
     await wait_until(complete, seconds=20, every=0.2)
-    assert producers < {process.pid for process in shop.program.processes if process.returncode is None}, "no producer was started anew"
+    assert producers < {process.pid for process in shop.program.processes if process.returncode is None}, (
+        "no producer was started anew"
+    )
     await every_order_is_counted(shop, staff)
 
 

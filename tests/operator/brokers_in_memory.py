@@ -4,9 +4,21 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import unquote
 
-from caravan_operator.backends.rabbitmq import parse_binding_state, parse_exchange_state, parse_policy_state, parse_queue_state
+from caravan_operator.backends.rabbitmq import (
+    parse_binding_state,
+    parse_exchange_state,
+    parse_policy_state,
+    parse_queue_state,
+)
 from caravan_operator.reconcile.diff import Action
-from caravan_operator.reconcile.kafka_topic import AddPartitions, AlterConfig, CreateTopic, DeleteTopic, Setting, TopicState
+from caravan_operator.reconcile.kafka_topic import (
+    AddPartitions,
+    AlterConfig,
+    CreateTopic,
+    DeleteTopic,
+    Setting,
+    TopicState,
+)
 from caravan_operator.reconcile.rabbitmq_binding import Binding, BindingState
 from caravan_operator.reconcile.rabbitmq_call import Call
 
@@ -89,10 +101,18 @@ class RabbitInMemory:
                 "policy": desired.policy_name if own_policy else None,
             }
             return parse_queue_state({**item, "messages": stored.get("messages", 0), "consumers": 0}, own_policy)
-        return parse_policy_state({**stored, "vhost": vhost, "name": desired.name}) if kind == "policy" else parse_exchange_state(stored)
+        return (
+            parse_policy_state({**stored, "vhost": vhost, "name": desired.name})
+            if kind == "policy"
+            else parse_exchange_state(stored)
+        )
 
     def _read_binding(self, desired: Binding) -> BindingState | None:
-        missing = tuple(need for need in desired.dependencies if (f"{need.split(':')[0]}s", *need.split(":", 2)[1:]) not in self.objects)
+        missing = tuple(
+            need
+            for need in desired.dependencies
+            if (f"{need.split(':')[0]}s", *need.split(":", 2)[1:]) not in self.objects
+        )
         if missing:
             return BindingState(missing)
         for segments, body in self.objects.items():

@@ -22,7 +22,9 @@ CREATED = {"origin": "Created", "appliedGeneration": 1}
 WAIT = timedelta(minutes=10)
 
 
-def decide_topic(declared: Resource, state: tuple[int, int, dict[str, str]] | None, *, applied: bool = False) -> Decision:
+def decide_topic(
+    declared: Resource, state: tuple[int, int, dict[str, str]] | None, *, applied: bool = False
+) -> Decision:
     broker = KafkaInMemory()
     if state is not None:
         broker.topics["orders"] = state
@@ -51,8 +53,12 @@ def get_ready_reason(decision: Decision) -> Reason:
     ],
 )
 @pytest.mark.parametrize("ownership", ["Listed", "All"])
-def test_adoption(policy: str, state: tuple[int, int, dict[str, str]], says: Reason | None, acts: bool, ownership: str) -> None:
-    found = decide_topic(make_resource(adoptionPolicy=policy, config={"retention": "1s"}, configOwnership=ownership), state)
+def test_adoption(
+    policy: str, state: tuple[int, int, dict[str, str]], says: Reason | None, acts: bool, ownership: str
+) -> None:
+    found = decide_topic(
+        make_resource(adoptionPolicy=policy, config={"retention": "1s"}, configOwnership=ownership), state
+    )
     assert bool(found.actions) == acts
     assert all("flush.ms" not in action.summary for action in found.actions)
     if says is not None:
@@ -64,22 +70,29 @@ def test_all_resets_what_an_adopted_topic_had_only_after_the_next_change_of_the_
     status = {"origin": "Adopted", "adoptedGeneration": 1, "appliedGeneration": 1}
     state = (3, 1, {"flush.ms": "9"})
     assert decide_topic(make_resource(configOwnership="All", status=status), state).actions == ()
-    assert [each.summary for each in decide_topic(make_resource(configOwnership="All", status=status, generation=2), state).actions] == [
-        "reset flush.ms of topic orders from 9 to the cluster's default"
-    ]
+    assert [
+        each.summary
+        for each in decide_topic(make_resource(configOwnership="All", status=status, generation=2), state).actions
+    ] == ["reset flush.ms of topic orders from 9 to the cluster's default"]
 
 
 def test_a_creation_is_claimed_first_and_recognised_after_a_crash() -> None:
     assert decide_topic(make_resource(), None).needs_claim
-    back = make_resource(adoptionPolicy="Refuse", annotations={CLAIM_ANNOTATION: "uid-shop-orders"}, config={"retention": "2s"})
-    assert decide_topic(back, (3, 1, {"retention.ms": "1000"})).actions, "its own half-finished work is not somebody else's object"
+    back = make_resource(
+        adoptionPolicy="Refuse", annotations={CLAIM_ANNOTATION: "uid-shop-orders"}, config={"retention": "2s"}
+    )
+    assert decide_topic(back, (3, 1, {"retention.ms": "1000"})).actions, (
+        "its own half-finished work is not somebody else's object"
+    )
     copied = make_resource(adoptionPolicy="Refuse", annotations={CLAIM_ANNOTATION: "uid-of-another-cluster"})
     assert get_ready_reason(decide_topic(copied, (3, 1, {}))) is Reason.ALREADY_EXISTS
 
 
 @pytest.mark.parametrize(("policy", "acts"), [("Correct", True), ("Report", False)])
 def test_drift(policy: str, acts: bool) -> None:
-    found = decide_topic(make_resource(driftPolicy=policy, config={"retention": "1s"}, status=CREATED), (3, 1, {"retention.ms": "5"}))
+    found = decide_topic(
+        make_resource(driftPolicy=policy, config={"retention": "1s"}, status=CREATED), (3, 1, {"retention.ms": "5"})
+    )
     assert bool(found.actions) == acts and found.has_drift
     if not acts:
         assert (
@@ -89,14 +102,21 @@ def test_drift(policy: str, acts: bool) -> None:
 
 
 def test_a_changed_spec_is_no_drift() -> None:
-    found = decide_topic(make_resource(generation=2, driftPolicy="Report", config={"retention": "1s"}, status=CREATED), (3, 1, {}))
+    found = decide_topic(
+        make_resource(generation=2, driftPolicy="Report", config={"retention": "1s"}, status=CREATED), (3, 1, {})
+    )
     assert found.actions and not found.has_drift
 
 
 @pytest.mark.parametrize("state", [None, (3, 1, {})])
 def test_plan_mode_only_says(state: Any) -> None:
     found = decide_topic(make_resource(mode="Plan", adoptionPolicy="Adopt", config={"retention": "1s"}), state)
-    assert not found.actions and not found.needs_claim and found.status_fields["plan"] and get_ready_reason(found) is Reason.PLAN_PENDING
+    assert (
+        not found.actions
+        and not found.needs_claim
+        and found.status_fields["plan"]
+        and get_ready_reason(found) is Reason.PLAN_PENDING
+    )
     assert "origin" not in found.status_fields
 
 
@@ -115,7 +135,9 @@ def test_times_move_only_when_a_condition_flips_and_events_only_on_transitions()
     patch = build_status_patch(found, [bad], {}, START)
     assert [event.reason for event in list_transition_events(found, patch)] == [Reason.BROKER_REFUSED]
     stored = make_resource(status=patch)
-    later = build_status_patch(stored, [Condition("Synced", False, Reason.BROKER_REFUSED, "still no")], {}, START + timedelta(hours=1))
+    later = build_status_patch(
+        stored, [Condition("Synced", False, Reason.BROKER_REFUSED, "still no")], {}, START + timedelta(hours=1)
+    )
     assert {each["lastTransitionTime"] for each in later["conditions"]} == {"2030-01-01T00:00:00Z"}
     assert list_transition_events(stored, later) == []
 
@@ -133,7 +155,9 @@ def test_times_move_only_when_a_condition_flips_and_events_only_on_transitions()
     ],
 )
 def test_deletion_before_the_broker_is_asked(change: dict[str, Any], finish: bool | None, says: Reason | None) -> None:
-    found = make_resource(**{"deletionPolicy": "Delete", "finalized": True, "status": CREATED, "deleted": START, **change})
+    found = make_resource(
+        **{"deletionPolicy": "Delete", "finalized": True, "status": CREATED, "deleted": START, **change}
+    )
     ending = decide_without_broker(found, make_resource("KafkaConnection", "broker"), None, None, WAIT, START)
     assert (ending.remove_finalizer if ending else None) == finish
     assert says is None or (ending is not None and ending.events[0].reason is says)
@@ -142,8 +166,17 @@ def test_deletion_before_the_broker_is_asked(change: dict[str, Any], finish: boo
 def test_a_deletion_without_its_connection_or_with_a_shared_object_keeps_the_object() -> None:
     found = make_resource(deletionPolicy="Delete", finalized=True, status=CREATED, deleted=START)
     gone = decide_without_broker(found, None, None, None, WAIT, START)
-    shared = decide_without_broker(found, make_resource("KafkaConnection", "broker"), make_resource(name="other"), None, WAIT, START)
-    assert gone and gone.remove_finalizer and shared and shared.remove_finalizer and not gone.actions and not shared.actions
+    shared = decide_without_broker(
+        found, make_resource("KafkaConnection", "broker"), make_resource(name="other"), None, WAIT, START
+    )
+    assert (
+        gone
+        and gone.remove_finalizer
+        and shared
+        and shared.remove_finalizer
+        and not gone.actions
+        and not shared.actions
+    )
 
 
 @pytest.mark.parametrize(("policy", "used", "waited", "acts", "finish"), [
@@ -152,7 +185,9 @@ def test_a_deletion_without_its_connection_or_with_a_shared_object_keeps_the_obj
     ("DeleteIfUnused", "holds records", 0, False, False),
     ("DeleteIfUnused", "holds records", 11, False, True),
 ])  # fmt: skip
-def test_deletion_when_the_broker_has_answered(policy: str, used: str | None, waited: int, acts: bool, finish: bool) -> None:
+def test_deletion_when_the_broker_has_answered(
+    policy: str, used: str | None, waited: int, acts: bool, finish: bool
+) -> None:
     found = make_resource(deletionPolicy=policy, finalized=True, status=CREATED, deleted=START)
     ending = decide_removal(found, Removal((DeleteTopic("orders"),), used), WAIT, START + timedelta(minutes=waited))
     assert (bool(ending.actions), ending.remove_finalizer) == (acts, finish)
@@ -166,7 +201,9 @@ def test_the_oldest_of_two_wins_and_ties_go_by_name() -> None:
         and find_conflict(make_resource(name="a"), [make_resource(name="b")]) is None
     )
     refused = {"conditions": [{"type": "Accepted", "status": "False", "reason": "NamespaceNotAllowed"}]}
-    assert find_conflict(young, [make_resource(name="b", age=5, status=refused)]) is None, "who may not use the connection holds nobody up"
+    assert find_conflict(young, [make_resource(name="b", age=5, status=refused)]) is None, (
+        "who may not use the connection holds nobody up"
+    )
 
 
 @pytest.mark.parametrize(

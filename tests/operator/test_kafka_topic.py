@@ -34,7 +34,9 @@ TOPICS = st.builds(
     config=st.dictionaries(st.sampled_from([*sorted(DEFAULTS), "no.such.setting"]), st.sampled_from(["1", "2", None])),
     owns_all=st.booleans(),
 )
-MEMORIES = st.builds(LastApplied, config_keys=st.frozensets(st.sampled_from(sorted(DEFAULTS))), just_adopted=st.booleans())
+MEMORIES = st.builds(
+    LastApplied, config_keys=st.frozensets(st.sampled_from(sorted(DEFAULTS))), just_adopted=st.booleans()
+)
 BROKERS = st.none() | st.tuples(st.integers(1, 9), st.just(1), SETTINGS)
 
 
@@ -91,8 +93,13 @@ def test_partitions_never_shrink() -> None:
 
 def test_partitions_grow_only_when_allowed() -> None:
     state = make_kafka((3, 1, {})).read_state("orders")
-    assert compute_diff(Topic("orders", 6), state, LastApplied()).problems[0].reason is Reason.PARTITION_INCREASE_NOT_ALLOWED
-    assert compute_diff(Topic("orders", 6, may_grow=True), state, LastApplied()).actions == (AddPartitions("orders", 3, 6),)
+    assert (
+        compute_diff(Topic("orders", 6), state, LastApplied()).problems[0].reason
+        is Reason.PARTITION_INCREASE_NOT_ALLOWED
+    )
+    assert compute_diff(Topic("orders", 6, may_grow=True), state, LastApplied()).actions == (
+        AddPartitions("orders", 3, 6),
+    )
 
 
 def test_a_setting_that_left_the_spec_goes_back_to_the_default() -> None:
@@ -103,18 +110,31 @@ def test_a_setting_that_left_the_spec_goes_back_to_the_default() -> None:
 
 def test_the_order_of_cleanup_policies_is_no_difference() -> None:
     wanted = Topic("orders", 3, config={"cleanup.policy": "compact,delete"})
-    assert compute_diff(wanted, make_kafka((3, 1, {"cleanup.policy": "delete,compact"})).read_state("orders"), LastApplied()).actions == ()
+    assert (
+        compute_diff(
+            wanted, make_kafka((3, 1, {"cleanup.policy": "delete,compact"})).read_state("orders"), LastApplied()
+        ).actions
+        == ()
+    )
 
 
 def test_an_unknown_setting_and_other_replicas_are_told() -> None:
-    found = compute_diff(Topic("orders", 3, replicas=3, config={"nope": "1"}), make_kafka((3, 1, {})).read_state("orders"), LastApplied())
+    found = compute_diff(
+        Topic("orders", 3, replicas=3, config={"nope": "1"}), make_kafka((3, 1, {})).read_state("orders"), LastApplied()
+    )
     assert [problem.reason for problem in found.problems] == [Reason.UNKNOWN_SETTING, Reason.REPLICAS_DIFFER]
 
 
 def test_words_of_the_spec_become_kafkas() -> None:
     found = parse_topic(
         make_resource(
-            config={"retention": "168h", "retentionBytes": -1, "cleanupPolicy": "compact", "minInsyncReplicas": 2, "compressionType": None},
+            config={
+                "retention": "168h",
+                "retentionBytes": -1,
+                "cleanupPolicy": "compact",
+                "minInsyncReplicas": 2,
+                "compressionType": None,
+            },
             extraConfig={"flush.ms": "100", "flush.messages": None},
         )
     )
@@ -143,10 +163,14 @@ def test_a_topic_with_records_is_in_use() -> None:
 @given(
     st.one_of(
         st.integers(-(2**63), 2**63 - 1).flatmap(
-            lambda n: st.tuples(st.just(str(n)), st.sampled_from([f" {n} ", f"{n:+d}", f"{'-' if n < 0 else ''}0{abs(n)}"]))
+            lambda n: st.tuples(
+                st.just(str(n)), st.sampled_from([f" {n} ", f"{n:+d}", f"{'-' if n < 0 else ''}0{abs(n)}"])
+            )
         ),
         st.integers(0, 1000).flatmap(
-            lambda n: st.tuples(st.just(str(n / 1000)), st.sampled_from([f"{n / 1000:.6f}", f"{n / 1000:e}", f"{n / 1000:.4f}d"]))
+            lambda n: st.tuples(
+                st.just(str(n / 1000)), st.sampled_from([f"{n / 1000:.6f}", f"{n / 1000:e}", f"{n / 1000:.4f}d"])
+            )
         ),
         st.sampled_from(["true", "false"]).flatmap(
             lambda word: st.tuples(st.just(word), st.sampled_from([word.upper(), word.title(), f" {word}"]))

@@ -27,7 +27,12 @@ def make_queue() -> tuple[WorkQueue, Clock]:
 
 def test_urgent_lanes_go_first_and_groups_are_apart() -> None:
     found, _ = make_queue()
-    for name, lane in (("swept", Priority.SWEEP), ("new", Priority.NEW), ("deleted", Priority.DELETE), ("changed", Priority.SPEC)):
+    for name, lane in (
+        ("swept", Priority.SWEEP),
+        ("new", Priority.NEW),
+        ("deleted", Priority.DELETE),
+        ("changed", Priority.SPEC),
+    ):
         found.add(make_key(name), GROUP, lane)
     found.add(make_key("elsewhere"), OTHER, Priority.DELETE)
     assert [each.name for each in found.take_due_keys(GROUP, 10, 10)] == ["deleted", "changed", "new", "swept"]
@@ -77,7 +82,10 @@ def test_a_resource_that_is_gone_is_not_worked_on() -> None:
     assert found.take_due_keys(GROUP, 10, 10) == []
 
 
-@given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from(Priority), st.sampled_from([0.0, 1.0, 5.0])), max_size=40), st.integers(1, 4))
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.sampled_from(Priority), st.sampled_from([0.0, 1.0, 5.0])), max_size=40),
+    st.integers(1, 4),
+)
 def test_every_wish_is_fulfilled_once_and_none_is_lost(wishes: list[tuple[int, Priority, float]], limit: int) -> None:
     found, clock = make_queue()
     for number, lane, delay in wishes:

@@ -29,7 +29,9 @@ QUEUES = st.builds(
     limits=LIMITS,
     recreate_if_empty=st.booleans(),
 )
-EXCHANGES = st.builds(Exchange, vhost=st.just("/"), name=NAMES, type=st.sampled_from(["topic", "direct"]), internal=st.booleans())
+EXCHANGES = st.builds(
+    Exchange, vhost=st.just("/"), name=NAMES, type=st.sampled_from(["topic", "direct"]), internal=st.booleans()
+)
 POLICIES = st.builds(
     Policy,
     vhost=st.just("/"),
@@ -39,7 +41,12 @@ POLICIES = st.builds(
     priority=st.integers(0, 3),
     definition=LIMITS,
 )
-PLANS = {"queue": "RabbitMQQueue", "exchange": "RabbitMQExchange", "policy": "RabbitMQPolicy", "binding": "RabbitMQBinding"}
+PLANS = {
+    "queue": "RabbitMQQueue",
+    "exchange": "RabbitMQExchange",
+    "policy": "RabbitMQPolicy",
+    "binding": "RabbitMQBinding",
+}
 
 
 def get_rules(desired: Any) -> Any:
@@ -61,7 +68,11 @@ def test_a_queue_is_dropped_only_when_allowed_and_empty(before: Queue, wanted: Q
     broker.apply_actions(compute_diff(before, None, LastApplied()).actions)
     broker.objects["queues", wanted.vhost, wanted.name]["messages"] = messages
     found = compute_diff(wanted, broker.read_state(wanted), LastApplied())
-    dropped = [action for action in found.actions if isinstance(action, Call) and action.method == "DELETE" and "/queues/" in action.path]
+    dropped = [
+        action
+        for action in found.actions
+        if isinstance(action, Call) and action.method == "DELETE" and "/queues/" in action.path
+    ]
     different = (before.type, before.arguments) != (wanted.type, wanted.arguments)
     assert bool(dropped) == (different and wanted.recreate_if_empty and messages == 0)
     assert any(problem.reason is Reason.IMMUTABLE_DRIFT for problem in found.problems) == (different and not dropped)
@@ -76,7 +87,10 @@ def test_a_removal_leaves_nothing_behind(wanted: Queue) -> None:
 
 
 def test_limits_hold_before_the_first_message() -> None:
-    lines = [action.summary for action in compute_diff(Queue("/", "q", limits={"max-length": 5}), None, LastApplied()).actions]
+    lines = [
+        action.summary
+        for action in compute_diff(Queue("/", "q", limits={"max-length": 5}), None, LastApplied()).actions
+    ]
     assert lines == ["create policy caravan.queue.q", "create quorum queue q"]
 
 
@@ -97,7 +111,9 @@ def test_an_argument_that_beats_the_policy_is_told() -> None:
     assert "x-message-ttl is 1, not None" in compute_diff(Queue("/", "q"), state, LastApplied()).problems[0].message
 
 
-@pytest.mark.parametrize(("messages", "consumers", "used"), [(0, 0, False), (1, 0, True), (0, 1, True), (None, None, True)])
+@pytest.mark.parametrize(
+    ("messages", "consumers", "used"), [(0, 0, False), (1, 0, True), (0, 1, True), (None, None, True)]
+)
 def test_a_queue_with_messages_or_consumers_is_in_use(messages: int | None, consumers: int | None, used: bool) -> None:
     state = QueueState("quorum", True, False, {}, messages=messages, consumers=consumers)
     assert bool(plan_removal(Queue("/", "q"), state).in_use_reason) == used
@@ -113,11 +129,18 @@ def test_a_binding_waits_for_both_ends_and_comes_back_with_them() -> None:
         broker.apply_actions(get_rules(end).compute_diff(end, broker.read_state(end), LastApplied()).actions)
     broker.apply_actions(get_rules(wanted).compute_diff(wanted, broker.read_state(wanted), LastApplied()).actions)
     assert get_rules(wanted).compute_diff(wanted, broker.read_state(wanted), LastApplied()).actions == ()
-    assert get_rules(wanted).plan_removal(wanted, BindingState(properties_key="a.%2A")).actions[0].path.endswith("/a.%252A")
+    assert (
+        get_rules(wanted)
+        .plan_removal(wanted, BindingState(properties_key="a.%2A"))
+        .actions[0]
+        .path.endswith("/a.%252A")
+    )
 
 
 def test_policies_are_written_as_rabbitmq_reads_them() -> None:
-    found = encode_definition({"messageTtl": "1m30s", "deadLetterExchange": "", "maxLength": 5, "extra": {"max-age": "1D"}})
+    found = encode_definition(
+        {"messageTtl": "1m30s", "deadLetterExchange": "", "maxLength": 5, "extra": {"max-age": "1D"}}
+    )
     assert found == {"message-ttl": 90000, "dead-letter-exchange": "", "max-length": 5, "max-age": "1D"}
 
 

@@ -20,7 +20,9 @@ def test_the_chart_holds_what_the_resources_say(path: str) -> None:
 
 
 def test_no_generated_crd_is_left_over() -> None:
-    assert {f"crds/{each.name}" for each in Path(CHART, "crds").iterdir()} == {path for path in render_files() if path.startswith("crds/")}
+    assert {f"crds/{each.name}" for each in Path(CHART, "crds").iterdir()} == {
+        path for path in render_files() if path.startswith("crds/")
+    }
 
 
 def walk_schemas(schema: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -41,7 +43,9 @@ EVERY = [
 
 @pytest.mark.parametrize(("path", "schema"), EVERY, ids=[path for path, _ in EVERY])
 def test_everything_is_bounded_and_described(path: str, schema: dict[str, Any]) -> None:
-    bounds = {"string": ("maxLength", "enum", "format"), "array": ("maxItems",), "integer": ("maximum",)}.get(schema.get("type", ""), ())
+    bounds = {"string": ("maxLength", "enum", "format"), "array": ("maxItems",), "integer": ("maximum",)}.get(
+        schema.get("type", ""), ()
+    )
     if "additionalProperties" in schema:
         bounds = ("maxProperties",)
     assert not bounds or any(bound in schema for bound in bounds)
@@ -57,7 +61,10 @@ def test_each_rule_has_a_message() -> None:
 
 def test_names_are_short_and_unique() -> None:
     assert len({kind.short_name for kind in KINDS.values()}) == len(KINDS)
-    assert all(len(kind.short_name) <= 9 and kind.build_crd()["spec"]["names"]["categories"] == ["caravan"] for kind in KINDS.values())
+    assert all(
+        len(kind.short_name) <= 9 and kind.build_crd()["spec"]["names"]["categories"] == ["caravan"]
+        for kind in KINDS.values()
+    )
 
 
 def test_rights_are_minimal() -> None:

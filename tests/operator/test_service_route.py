@@ -1,4 +1,6 @@
-"""Compiling a routing snapshot: tables for each rule, properties for the whole, and the gateway's own reader as the judge of the form."""
+"""Compiling a routing snapshot: tables for each rule, properties for the whole, and the gateway's own reader as the
+judge of the form.
+"""
 
 import random
 from typing import Any
@@ -20,7 +22,9 @@ DRAINING = {"ready": False, "serving": True, "terminating": True}
 
 
 def make_route(name: str = "orders", *routes: dict[str, Any], service: str = "", age: int = 0, **spec: Any) -> Resource:
-    route = make_resource("ServiceRoute", name, age=age, serviceRef={"name": service or name}, routes=list(routes), **spec)
+    route = make_resource(
+        "ServiceRoute", name, age=age, serviceRef={"name": service or name}, routes=list(routes), **spec
+    )
     del route.spec["connectionRef"]  # type: ignore[attr-defined]
     return route
 
@@ -30,7 +34,9 @@ def make_service(name: str = "orders", *ports: tuple[str, int], **spec: Any) -> 
     return Service.from_body({"metadata": {"name": name}, "spec": {"ports": listed, "ipFamilies": ["IPv4"], **spec}})
 
 
-def make_slice(name: str, *endpoints: tuple[str, dict[str, Any]], part: str = "a", port: int = 8080, family: str = "IPv4") -> EndpointSlice:
+def make_slice(
+    name: str, *endpoints: tuple[str, dict[str, Any]], part: str = "a", port: int = 8080, family: str = "IPv4"
+) -> EndpointSlice:
     return EndpointSlice.from_body(
         {
             "metadata": {"name": f"{name}-{part}", "labels": {"kubernetes.io/service-name": name}},
@@ -42,7 +48,9 @@ def make_slice(name: str, *endpoints: tuple[str, dict[str, Any]], part: str = "a
 
 
 def compile_routes(routes: list[Resource], places: EndpointIndex | None = None) -> CompiledSnapshot:
-    return compile_snapshot("gateway", routes, places or EndpointIndex([make_service()], [make_slice("orders", ("10.0.0.1", READY))]))
+    return compile_snapshot(
+        "gateway", routes, places or EndpointIndex([make_service()], [make_slice("orders", ("10.0.0.1", READY))])
+    )
 
 
 def list_conditions(found: CompiledSnapshot, route: Resource) -> dict[str, tuple[Any, str]]:
@@ -51,7 +59,11 @@ def list_conditions(found: CompiledSnapshot, route: Resource) -> dict[str, tuple
 
 def test_a_service_with_endpoints_is_accepted_and_the_gateway_reads_what_is_compiled() -> None:
     limit = {"requests": 100, "period": "1m"}
-    route = make_route("orders", {"pathsFrom": "OpenAPI"}, {"pathPrefix": "/v2/orders", "rewritePrefix": "/v1/orders", "rateLimit": limit})
+    route = make_route(
+        "orders",
+        {"pathsFrom": "OpenAPI"},
+        {"pathPrefix": "/v2/orders", "rewritePrefix": "/v1/orders", "rateLimit": limit},
+    )
     found = compile_routes([route])
     snapshot = parse_snapshot(found.render_document(7))
     assert list_conditions(found, route) == {
@@ -62,8 +74,15 @@ def test_a_service_with_endpoints_is_accepted_and_the_gateway_reads_what_is_comp
     assert (snapshot.revision, snapshot.sequence) == (found.revision, 7)
     entry = snapshot.services["orders"]
     assert [endpoint.url for endpoint in entry.endpoints] == ["http://10.0.0.1:8080"]
-    assert entry.timeouts.request == 10 and entry.timeouts.connect == 0.5 and entry.retry.attempts == 2 and entry.retry.unsent
-    assert [rule.path_prefix for rule in snapshot.routes] == [None, "/v2/orders"] and snapshot.routes[1].rate_limit is not None
+    assert (
+        entry.timeouts.request == 10
+        and entry.timeouts.connect == 0.5
+        and entry.retry.attempts == 2
+        and entry.retry.unsent
+    )
+    assert [rule.path_prefix for rule in snapshot.routes] == [None, "/v2/orders"] and snapshot.routes[
+        1
+    ].rate_limit is not None
     assert snapshot.routes[1].rate_limit.period == 60
     assert parse_revision(found.render_document(7).decode()) == (found.revision, 7)
 
@@ -115,8 +134,13 @@ CLASHES = [
 
 
 @pytest.mark.parametrize(("one", "other", "clash"), CLASHES)
-def test_of_two_resources_with_one_path_the_older_has_it(one: dict[str, Any], other: dict[str, Any], clash: bool) -> None:
-    older, younger = make_route("old", one, {"pathPrefix": "/old"}, age=10), make_route("young", {"pathPrefix": "/young"}, other)
+def test_of_two_resources_with_one_path_the_older_has_it(
+    one: dict[str, Any], other: dict[str, Any], clash: bool
+) -> None:
+    older, younger = (
+        make_route("old", one, {"pathPrefix": "/old"}, age=10),
+        make_route("young", {"pathPrefix": "/young"}, other),
+    )
     found = compile_routes([younger, older])
     assert list_conditions(found, older)[ACCEPTED] == (True, "Accepted")
     assert list_conditions(found, younger)[ACCEPTED] == ((False, "Conflict") if clash else (True, "Accepted"))
@@ -130,7 +154,9 @@ def test_of_two_resources_with_one_path_the_older_has_it(one: dict[str, Any], ot
 def test_what_is_said_twice_in_one_resource_is_invalid_and_what_is_deleted_makes_room() -> None:
     twice = make_route("orders", {"pathExact": "/v1/a"}, {"pathExact": "/v1/a", "methods": ["GET"]})
     assert list_conditions(compile_routes([twice]), twice)[ACCEPTED] == (False, "Invalid")
-    gone = make_resource("ServiceRoute", "old", age=9, deleted=START, serviceRef={"name": "orders"}, routes=[{"pathPrefix": "/v1"}])
+    gone = make_resource(
+        "ServiceRoute", "old", age=9, deleted=START, serviceRef={"name": "orders"}, routes=[{"pathPrefix": "/v1"}]
+    )
     mine = make_route("orders", {"pathPrefix": "/v1"})
     assert list_conditions(compile_routes([gone, mine]), mine)[ACCEPTED] == (True, "Accepted")
 
@@ -147,10 +173,14 @@ def test_what_is_said_twice_in_one_resource_is_invalid_and_what_is_deleted_makes
         (None, (("http", 80),), {"type": "ExternalName"}, "ServiceUnsupported"),
     ],
 )
-def test_the_port_is_the_named_the_numbered_or_the_only_one(port: Any, ports: tuple[Any, ...], extra: dict[str, Any], reason: str) -> None:
+def test_the_port_is_the_named_the_numbered_or_the_only_one(
+    port: Any, ports: tuple[Any, ...], extra: dict[str, Any], reason: str
+) -> None:
     ref = {"name": "orders"} | ({"port": port} if port is not None else {})
     route = make_resource("ServiceRoute", "orders", serviceRef=ref)
-    found = compile_routes([route], EndpointIndex([make_service("orders", *ports, **extra)], [make_slice("orders", ("10.0.0.1", READY))]))
+    found = compile_routes(
+        [route], EndpointIndex([make_service("orders", *ports, **extra)], [make_slice("orders", ("10.0.0.1", READY))])
+    )
     assert list_conditions(found, route)[RESOLVED_REFS] == (reason == "Resolved", reason)
     assert len(found.content["services"]["orders"]["endpoints"]) == (reason == "Resolved")
     missing = compile_routes([route], EndpointIndex())
@@ -173,9 +203,15 @@ def test_endpoints_are_counted_by_their_states_and_one_in_two_slices_counts_once
     route = make_route()
     found = compile_routes([route], places)
     assert found.route_statuses[route.key].endpoints == {"ready": 3, "serving": 4, "terminating": 1}
-    assert [each["address"] for each in found.content["services"]["orders"]["endpoints"]] == [f"10.0.0.{n}" for n in (1, 2, 3, 4)]
+    assert [each["address"] for each in found.content["services"]["orders"]["endpoints"]] == [
+        f"10.0.0.{n}" for n in (1, 2, 3, 4)
+    ]
     assert places.put_slice("orders", "orders-a", None) and not places.put_slice("orders", "orders-a", None)
-    assert compile_routes([route], places).route_statuses[route.key].endpoints == {"ready": 1, "serving": 1, "terminating": 0}
+    assert compile_routes([route], places).route_statuses[route.key].endpoints == {
+        "ready": 1,
+        "serving": 1,
+        "terminating": 0,
+    }
 
 
 def test_where_all_are_leaving_the_condition_says_so() -> None:
@@ -187,7 +223,10 @@ def test_where_all_are_leaving_the_condition_says_so() -> None:
 
 PUBLIC = st.fixed_dictionaries(
     {},
-    optional={"methods": st.lists(st.sampled_from(ALL_METHODS), min_size=1, unique=True), "host": st.sampled_from(["a.test", "b.test"])},
+    optional={
+        "methods": st.lists(st.sampled_from(ALL_METHODS), min_size=1, unique=True),
+        "host": st.sampled_from(["a.test", "b.test"]),
+    },
 ).flatmap(
     lambda rest: st.one_of(
         st.builds(lambda path: {**rest, "pathPrefix": path}, st.sampled_from(["/", "/v1", "/v1/a"])),
@@ -198,7 +237,9 @@ PUBLIC = st.fixed_dictionaries(
 ROUTES = st.lists(st.tuples(st.lists(PUBLIC, max_size=3), st.integers(0, 3)), max_size=6).map(
     lambda drawn: [make_route(f"s{number}", *public, age=age) for number, (public, age) in enumerate(drawn)]
 )
-STATES = st.fixed_dictionaries({}, optional=dict.fromkeys(("ready", "serving", "terminating"), st.sampled_from([True, False, None])))
+STATES = st.fixed_dictionaries(
+    {}, optional=dict.fromkeys(("ready", "serving", "terminating"), st.sampled_from([True, False, None]))
+)
 SLICES = st.lists(
     st.builds(
         lambda owner, part, endpoints: make_slice(owner, *endpoints, part=part),
@@ -216,7 +257,9 @@ def test_order_never_matters(routes: list[Resource], slices: list[EndpointSlice]
     services = [make_service(f"s{n}") for n in range(3)]
     first = compile_snapshot("gateway", routes, EndpointIndex(services, slices))
     shuffle = random.Random(seed).sample
-    again = compile_snapshot("gateway", shuffle(routes, len(routes)), EndpointIndex(shuffle(services, 3), shuffle(slices, len(slices))))
+    again = compile_snapshot(
+        "gateway", shuffle(routes, len(routes)), EndpointIndex(shuffle(services, 3), shuffle(slices, len(slices)))
+    )
     assert (
         first.revision == again.revision
         and first.route_statuses == again.route_statuses

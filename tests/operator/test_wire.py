@@ -1,4 +1,6 @@
-"""What goes over the wire to the Kubernetes API, against a server that answers as the test says: retries, versions, the Lease; and that nothing goes out without it."""
+"""What goes over the wire to the Kubernetes API, against a server that answers as the test says: retries, versions, the
+Lease; and that nothing goes out without it.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -32,7 +34,9 @@ IN_SYNC = [Condition(SYNCED, True, Reason.IN_SYNC)]
 
 
 class Script:
-    """An API server that answers as the test says: the answers of a call in their order, the last one again and again."""
+    """An API server that answers as the test says: the answers of a call in their order, the last one again and
+    again.
+    """
 
     def __init__(self) -> None:
         self.url = ""
@@ -94,7 +98,9 @@ def build_object(version: str = "2") -> dict[str, Any]:
     return {"metadata": meta, "spec": {"connectionRef": {"name": "broker"}, "partitions": 3}}
 
 
-def make_status_writer(kubernetes: Kubernetes, cache: ResourceCache | None = None, fence: Any = lambda: None) -> StatusWriter:
+def make_status_writer(
+    kubernetes: Kubernetes, cache: ResourceCache | None = None, fence: Any = lambda: None
+) -> StatusWriter:
     return StatusWriter(kubernetes, cache or ResourceCache(), fence, lambda: START, "test")
 
 
@@ -176,7 +182,9 @@ async def test_the_first_creates_the_lease(server: Script, kubernetes: Kubernete
     assert server.list_requests(f"POST {LEASES}")[0][0]["spec"]["holderIdentity"] == "me"
 
 
-async def test_a_lease_is_taken_when_it_has_not_moved_for_its_duration_by_our_own_clock(server: Script, kubernetes: Kubernetes) -> None:
+async def test_a_lease_is_taken_when_it_has_not_moved_for_its_duration_by_our_own_clock(
+    server: Script, kubernetes: Kubernetes
+) -> None:
     """The other's clock is far in the future: its times are never compared with ours."""
     server.set_answers(f"GET {LEASES}/caravan-operator", (200, build_lease("other", "2099-01-01T00:00:00.000000Z")))
     server.set_answers(f"PUT {LEASES}/caravan-operator", (200, {}))
@@ -228,7 +236,9 @@ def fence() -> Iterator[Any]:
     yield refuse_write
 
 
-async def test_nothing_is_written_to_kubernetes_without_the_lease(server: Script, kubernetes: Kubernetes, fence: Any) -> None:
+async def test_nothing_is_written_to_kubernetes_without_the_lease(
+    server: Script, kubernetes: Kubernetes, fence: Any
+) -> None:
     found = make_status_writer(kubernetes, fence=fence)
     for attempt in (
         found.write_claim(make_resource(), finalizer=True),
@@ -250,7 +260,9 @@ async def test_nothing_is_written_to_kafka_without_the_lease(fence: Any) -> None
 async def test_nothing_is_written_to_rabbitmq_without_the_lease(server: Script, fence: Any) -> None:
     rabbit = RabbitMQ(RabbitLogin(server.url, "user", "password", None), {}, fence)
     with pytest.raises(LeaseLost):
-        await rabbit.apply_actions([(Call("PUT", "/api/queues/%2F/q", "create"), Call("DELETE", "/api/queues/%2F/q", "delete"))])
+        await rabbit.apply_actions(
+            [(Call("PUT", "/api/queues/%2F/q", "create"), Call("DELETE", "/api/queues/%2F/q", "delete"))]
+        )
     await rabbit.close()
     assert server.requests == []
 
@@ -259,11 +271,17 @@ async def test_the_start_waits_for_all_that_is_there(server: Script, kubernetes:
     kind = "GET /api/v1/namespaces/shop/services"
     for group, version, plural in WATCHED_KINDS:
         server.set_answers(
-            f"GET {f'/apis/{group}' if group else '/api'}/{version}/namespaces/shop/{plural}", (404, {"message": "not installed"})
+            f"GET {f'/apis/{group}' if group else '/api'}/{version}/namespaces/shop/{plural}",
+            (404, {"message": "not installed"}),
         )
     items = [{"metadata": {"uid": uid}} for uid in ("first", "second", "deleted")]
     pages = ({"metadata": {"continue": "on"}, "items": items[:1]}, {"metadata": {}, "items": items[1:]})
-    server.set_answers(kind, (410, {"message": "too old"}), *((200, page) for page in pages), (200, {"metadata": {}, "items": items[:2]}))
+    server.set_answers(
+        kind,
+        (410, {"message": "too old"}),
+        *((200, page) for page in pages),
+        (200, {"metadata": {}, "items": items[:2]}),
+    )
     clock = Clock()
     arrivals = InitialSync(kubernetes, ["shop"], clock)
     waiting = asyncio.create_task(arrivals.wait_until_complete())
@@ -284,7 +302,10 @@ async def test_the_start_waits_for_all_that_is_there(server: Script, kubernetes:
 
 async def test_a_watch_that_has_gone_deaf_is_found_out(server: Script, kubernetes: Kubernetes) -> None:
     for kind in KINDS.values():
-        server.set_answers(f"GET /apis/{kind.group}/{kind.version}/namespaces/shop/{kind.plural}", (200, {"metadata": {}, "items": None}))
+        server.set_answers(
+            f"GET /apis/{kind.group}/{kind.version}/namespaces/shop/{kind.plural}",
+            (200, {"metadata": {}, "items": None}),
+        )
     listed = {"metadata": {}, "items": [build_object()]}
     server.set_answers(f"GET {PATH.rpartition('/')[0]}", (200, {"metadata": {}, "items": None}), (200, listed))
     clock, cache = Clock(), ResourceCache()

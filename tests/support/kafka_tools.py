@@ -1,4 +1,6 @@
-"""Kafka's own command line tools, wherever the broker of the tests comes from: in its container, on the PATH, or in the jars of the native one."""
+"""Kafka's own command line tools, wherever the broker of the tests comes from: in its container, on the PATH, or in the
+jars of the native one.
+"""
 
 import shutil
 import subprocess
@@ -14,7 +16,9 @@ TOOL_CLASSES = {
 
 
 def build_tool_command(name: str, servers: str) -> list[str]:
-    """The command `name` (`kafka-console-consumer`) against these servers, to be followed by its options. Skips the test where there is none."""
+    """The command `name` (`kafka-console-consumer`) against these servers, to be followed by its options. Skips the
+    test where there is none.
+    """
     broker = ["--bootstrap-server", servers]
     if container := _find_container(servers.rpartition(":")[2]):
         return ["docker", "exec", container, f"/opt/kafka/bin/{name}.sh", *broker]

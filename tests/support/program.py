@@ -1,4 +1,6 @@
-"""Starts Caravan as a program (`caravan up`, `caravan run ...`) on a free port and a data folder, and talks to it over HTTP."""
+"""Starts Caravan as a program (`caravan up`, `caravan run ...`) on a free port and a data folder, and talks to it over
+HTTP.
+"""
 
 import asyncio
 import email
@@ -22,7 +24,13 @@ from tests.support.shop import wait_until
 
 ROOT = Path(__file__).parents[2]
 ADMIN = ("admin@caravan.local", "an admin of the tests")
-ADDRESS = {"name": "Ada Lovelace", "street": "12 St James's Square", "city": "London", "postcode": "SW1Y 4JH", "country": "GB"}
+ADDRESS = {
+    "name": "Ada Lovelace",
+    "street": "12 St James's Square",
+    "city": "London",
+    "postcode": "SW1Y 4JH",
+    "country": "GB",
+}
 TERMINAL = {"delivered", "rejected", "payment_failed", "cancelled", "refunded"}
 START_SECONDS = 120
 # The tests' own pace: one person's limits are not what they test, and a parcel needn't take seconds.
@@ -55,12 +63,16 @@ class Program:
 
     def __post_init__(self) -> None:
         headers = {"host": self.host} if self.host else {}
-        self.client = httpx2.AsyncClient(base_url=self.url, timeout=30, limits=httpx2.Limits(max_connections=250), headers=headers)
+        self.client = httpx2.AsyncClient(
+            base_url=self.url, timeout=30, limits=httpx2.Limits(max_connections=250), headers=headers
+        )
 
     async def register_customer(self) -> dict[str, str]:
         """A new customer's Authorization header."""
         email, password = f"{new_id()}@example.com", "a long enough password"
-        response = await self.client.post("/v1/users", json={"email": email, "password": password, "name": "Ada Lovelace"})
+        response = await self.client.post(
+            "/v1/users", json={"email": email, "password": password, "name": "Ada Lovelace"}
+        )
         assert response.status_code == 201, response.text
         return {"authorization": f"Bearer {await self.fetch_token(username=email, password=password)}"}
 
@@ -73,7 +85,9 @@ class Program:
         """The Authorization header of this machine's operator, who may do what an admin may."""
         if "operator" not in self._tokens:
             secret = derive_secret(self.secret or (self.data / "secret").read_text().strip(), "client:cli")
-            self._tokens["operator"] = await self.fetch_token(grant_type="client_credentials", client_id="cli", client_secret=secret)
+            self._tokens["operator"] = await self.fetch_token(
+                grant_type="client_credentials", client_id="cli", client_secret=secret
+            )
         return {"authorization": f"Bearer {self._tokens['operator']}"}
 
     async def create_product(self, stock: int, price: int = 1250) -> str:
@@ -95,7 +109,9 @@ class Program:
         assert created.status_code == 201, created.text
         if stock:
             received = await self.client.post(
-                f"/v1/stock/{sku}/movements", json={"kind": "receive", "quantity": stock, "reason": "test"}, headers=admin
+                f"/v1/stock/{sku}/movements",
+                json={"kind": "receive", "quantity": stock, "reason": "test"},
+                headers=admin,
             )
             assert received.status_code in (200, 201), received.text
         return sku
@@ -103,8 +119,14 @@ class Program:
     async def place_order(
         self, headers: dict[str, str], sku: str, quantity: int = 1, token: str = "tok_ok", key: str | None = None
     ) -> httpx2.Response:
-        body = {"lines": [{"sku": sku, "quantity": quantity}], "shipping_address": ADDRESS, "payment": {"method": "card", "token": token}}
-        return await self.client.post("/v1/orders", json=body, headers={**headers, "Idempotency-Key": key or str(new_id())})
+        body = {
+            "lines": [{"sku": sku, "quantity": quantity}],
+            "shipping_address": ADDRESS,
+            "payment": {"method": "card", "token": token},
+        }
+        return await self.client.post(
+            "/v1/orders", json=body, headers={**headers, "Idempotency-Key": key or str(new_id())}
+        )
 
     async def get_order(self, headers: dict[str, str], order_id: str) -> dict[str, Any]:
         response = await self.client.get(f"/v1/orders/{order_id}", headers=headers)
@@ -112,10 +134,14 @@ class Program:
         order: dict[str, Any] = response.json()
         return order
 
-    async def wait_for_status(self, headers: dict[str, str], order_id: str, status: str, *, seconds: float = 20) -> dict[str, Any]:
+    async def wait_for_status(
+        self, headers: dict[str, str], order_id: str, status: str, *, seconds: float = 20
+    ) -> dict[str, Any]:
         async def check_status() -> dict[str, Any] | None:
             order = await self.get_order(headers, order_id)
-            assert order["status"] == status or order["status"] not in TERMINAL - {status}, f"ended as {order['status']}: {order['reason']}"
+            assert order["status"] == status or order["status"] not in TERMINAL - {status}, (
+                f"ended as {order['status']}: {order['reason']}"
+            )
             return order if order["status"] == status else None
 
         order = await wait_until(check_status, seconds=seconds, every=0.05)
@@ -131,7 +157,9 @@ class Program:
     async def list_mails(self, order_id: str) -> list[str]:
         """The mails that speak of an order, as text."""
         texts = (
-            await self.read_mails() if self.read_mails else [decode_mail(path.read_bytes()) for path in (self.data / "mail").glob("*.eml")]
+            await self.read_mails()
+            if self.read_mails
+            else [decode_mail(path.read_bytes()) for path in (self.data / "mail").glob("*.eml")]
         )
         return [text for text in texts if order_id in text]
 
@@ -244,7 +272,14 @@ async def run_process_per_service(data: Path, **settings: str) -> AsyncIterator[
             paths = (await program.client.get("/openapi.json")).json().get("paths", {})
             return all(
                 path in paths
-                for path in ("/v1/users", "/v1/products", "/v1/orders", "/v1/stock/{sku}", "/v1/payments/{order_id}", "/v1/notifications")
+                for path in (
+                    "/v1/users",
+                    "/v1/products",
+                    "/v1/orders",
+                    "/v1/stock/{sku}",
+                    "/v1/payments/{order_id}",
+                    "/v1/notifications",
+                )
             )
 
         await wait_until(is_everything_routed, seconds=START_SECONDS, every=0.2)

@@ -56,7 +56,9 @@ class ShopScenario:
         sku, withdrawn = await self.program.create_product(stock=100), await self.program.create_product(stock=0)
         assert (await client.post(f"/v1/products/{sku}/watch", headers=who)).status_code == 201
         cheaper = await client.patch(
-            f"/v1/products/{sku}", json={"price": {"amount": 990, "currency": "GBP"}, "attributes": {"colour": "blue"}}, headers=admin
+            f"/v1/products/{sku}",
+            json={"price": {"amount": 990, "currency": "GBP"}, "attributes": {"colour": "blue"}},
+            headers=admin,
         )
         assert cheaper.status_code == 200, cheaper.text
         assert (await client.delete(f"/v1/products/{withdrawn}", headers=admin)).status_code == 204
@@ -82,7 +84,9 @@ class ShopScenario:
         await self._cancel_too_late(who, sku)
 
     async def _cause_rejection(self, who: dict[str, str], sku: str) -> None:
-        """Stock that is there when the order is placed, and gone before it is reserved: two orders for the last unit, until one is refused."""
+        """Stock that is there when the order is placed, and gone before it is reserved: two orders for the last unit,
+        until one is refused.
+        """
         client, admin = self.program.client, await self.program.authorize_operator()
         while not self.competing_orders:
             received = await client.post(
@@ -97,7 +101,9 @@ class ShopScenario:
                 self.orders[one.json()["id"]] = "delivered"
 
     async def _cancel_too_late(self, who: dict[str, str], sku: str) -> None:
-        """A cancellation that is asked for after the parcel has left and before orders knows of it, which takes a try or two."""
+        """A cancellation that is asked for after the parcel has left and before orders knows of it, which takes a try
+        or two.
+        """
         while True:
             order_id = await self._place_order(who, sku, "tok_ok")
             self.orders[order_id] = "delivered"
@@ -109,7 +115,9 @@ class ShopScenario:
 
     async def _is_shipped(self, order_id: str) -> bool:
         shipments = self.shop.get_database("shipping")
-        return bool(await shipments.fetchval("SELECT status = 'shipped' FROM shipment WHERE order_id = $1", UUID(order_id)))
+        return bool(
+            await shipments.fetchval("SELECT status = 'shipped' FROM shipment WHERE order_id = $1", UUID(order_id))
+        )
 
     async def _place_order(self, who: dict[str, str], sku: str, token: str) -> str:
         response = await self.program.place_order(who, sku, quantity=2, token=token)
@@ -131,7 +139,9 @@ class ShopScenario:
             statuses = {order_id: (await self.program.get_order(admin, order_id))["status"] for order_id in self.orders}
             for order_id, status in statuses.items():
                 assert status in TERMINAL, f"order {order_id} is {status}"
-                assert self.orders[order_id] in ("", status), f"order {order_id} is {status}, not {self.orders[order_id]}"
+                assert self.orders[order_id] in ("", status), (
+                    f"order {order_id} is {status}, not {self.orders[order_id]}"
+                )
             assert not self.competing_orders or sorted(statuses[order_id] for order_id in self.competing_orders) == [
                 "delivered",
                 "rejected",
@@ -145,7 +155,9 @@ class ShopScenario:
 async def run_whole_shop(
     backends: Backends, data: Path, *, wrap: Callable[[Bus], Bus] = lambda bus: bus, **settings: Any
 ) -> AsyncIterator[ShopScenario]:
-    """Every service in this process. `wrap`: what stands between the services and their bus; `settings`: more fields of the kernel's."""
+    """Every service in this process. `wrap`: what stands between the services and their bus; `settings`: more fields of
+    the kernel's.
+    """
     choose = process.choose_bus
 
     def choose_wrapped_bus(*arguments: Any) -> Bus:
@@ -153,8 +165,16 @@ async def run_whole_shop(
 
     data.mkdir(parents=True, exist_ok=True)
     (data / "secret").write_text(backends.secret)
-    kernel: dict[str, Any] = {"data": data, "seed": "none", "admin_email": ADMIN[0], "admin_password": ADMIN[1], **settings}
-    environment = {name: value for name, value in build_environment(data, **PACE).items() if not name.startswith("CARAVAN_")}
+    kernel: dict[str, Any] = {
+        "data": data,
+        "seed": "none",
+        "admin_email": ADMIN[0],
+        "admin_password": ADMIN[1],
+        **settings,
+    }
+    environment = {
+        name: value for name, value in build_environment(data, **PACE).items() if not name.startswith("CARAVAN_")
+    }
     with patch.dict(os.environ, environment), patch.object(process, "choose_bus", choose_wrapped_bus):
         async with run_services(backends, *SERVICES, **kernel) as shop:
             program = Program(URL, data, [])

@@ -1,4 +1,6 @@
-"""Runs real services in the test's process on the embedded backends: `async with running(backends, "catalog", "inventory") as shop: ...`."""
+"""Runs real services in the test's process on the embedded backends: `async with running(backends, "catalog",
+"inventory") as shop: ...`.
+"""
 
 import asyncio
 import time
@@ -41,7 +43,9 @@ URL = "http://shop.test"
 
 
 async def wait_until(condition: Callable[[], Awaitable[T]], *, seconds: float = 10.0, every: float = 0.02) -> T:
-    """Wait for a condition with a deadline: the first truthy answer of `check`. A check may raise AssertionError until it holds."""
+    """Wait for a condition with a deadline: the first truthy answer of `check`. A check may raise AssertionError until
+    it holds.
+    """
     end = time.monotonic() + seconds
     last: object = None
     while time.monotonic() < end:
@@ -58,9 +62,13 @@ async def wait_until(condition: Callable[[], Awaitable[T]], *, seconds: float = 
 
 @dataclass
 class Issuer:
-    """Stands in for identity where a test doesn't run it: issues tokens, and knows the users that it issued tokens for."""
+    """Stands in for identity where a test doesn't run it: issues tokens, and knows the users that it issued tokens
+    for.
+    """
 
-    key: OKPKey = field(default_factory=lambda: OKPKey.generate_key("Ed25519", {"kid": "test", "use": "sig", "alg": "EdDSA"}))
+    key: OKPKey = field(
+        default_factory=lambda: OKPKey.generate_key("Ed25519", {"kid": "test", "use": "sig", "alg": "EdDSA"})
+    )
     users: dict[UUID, CustomerStatus] = field(default_factory=dict)
     admin_actions: list[AdminAction] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
@@ -73,7 +81,11 @@ class Issuer:
         async def get_customer_status(_: Any, request: Any) -> CustomerStatus:
             status = self.users.get(request.user_id)
             return status or CustomerStatus(
-                user_id=request.user_id, email=f"{request.user_id}@example.com", name="Test Person", role="customer", active=True
+                user_id=request.user_id,
+                email=f"{request.user_id}@example.com",
+                name="Test Person",
+                role="customer",
+                active=True,
             )
 
         async def get_session(_: Any, __: Any) -> SessionState:
@@ -132,7 +144,9 @@ class Shop:
         """The Authorization header of a user; only where identity is not among the running services."""
         return {"authorization": f"Bearer {self.issuer.issue_token(role, user_id)}"}
 
-    async def send_message(self, service: str, channel: Channel, message: Message, *, key: object, message_id: UUID | None = None) -> None:
+    async def send_message(
+        self, service: str, channel: Channel, message: Message, *, key: object, message_id: UUID | None = None
+    ) -> None:
         """Publish a message through a running service's outbox, as any service would."""
         async with self.get_database(service).unit_of_work() as uow:
             uow.emit(channel, message, key=str(key), message_id=message_id)
@@ -165,7 +179,8 @@ async def run_services(
     settings: Settings | None = None,
     **settings_fields: Any,
 ) -> AsyncIterator[Shop]:
-    """The named services (with a stand-in for identity unless it is named) in this process. Their databases are shared by the tests of a run: use new ids.
+    """The named services (with a stand-in for identity unless it is named) in this process. Their databases are shared
+    by the tests of a run: use new ids.
 
     `overrides`: fields of the kernel's settings, such as `data=tmp_path`.
     """

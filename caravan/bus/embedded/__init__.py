@@ -1,7 +1,9 @@
 """The durable bus of a laptop: topics, queues and exchanges as tables of one Postgres database.
 
-A topic is a log with a cursor per group; a queue is rows that are deleted when they are done. What failed waits in `delivery` with its key: later messages
-of a waiting key line up behind it. Each subscription has one active reader at a time (an advisory lock), so order needs no further locking.
+A topic is a log with a cursor per group; a queue is rows that are deleted when they are done. What failed waits in
+`delivery` with its key: later messages
+of a waiting key line up behind it. Each subscription has one active reader at a time (an advisory lock), so order needs
+no further locking.
 """
 
 import asyncio
@@ -36,7 +38,9 @@ class EmbeddedBus:
         self._notify_requested = asyncio.Event()
         self._is_stopping = False
         self.messages_arrived = asyncio.Event()
-        """Set whenever something was published, here or, where notifications arrive, elsewhere; who waits for it clears it."""
+        """Set whenever something was published, here or, where notifications arrive, elsewhere; who waits for it clears
+        it.
+        """
         self._retention: dict[str, timedelta] = {}
 
     async def start(self) -> None:
@@ -48,7 +52,9 @@ class EmbeddedBus:
     def list_background_tasks(self) -> list[tuple[str, BackgroundTask]]:
         return [("wake other processes", self.notify_other_processes), ("prune topics", self.prune_periodically)]
 
-    async def declare_channels(self, channels: Sequence[Topic | Queue | Exchange], subscriptions: Sequence[Subscription]) -> None:
+    async def declare_channels(
+        self, channels: Sequence[Topic | Queue | Exchange], subscriptions: Sequence[Subscription]
+    ) -> None:
         for channel in channels:
             if isinstance(channel, Topic):
                 self._retention[channel.name] = channel.retention
@@ -56,7 +62,9 @@ class EmbeddedBus:
             for subscription in subscriptions:
                 match subscription.source:
                     case Topic(name=topic):
-                        await uow.execute("INSERT INTO cursor VALUES ($1, $2, 0) ON CONFLICT DO NOTHING", subscription.name, topic)
+                        await uow.execute(
+                            "INSERT INTO cursor VALUES ($1, $2, 0) ON CONFLICT DO NOTHING", subscription.name, topic
+                        )
                     case Binding(exchange=exchange, patterns=patterns):
                         regexes = [build_routing_regex(pattern) for pattern in patterns]
                         await uow.execute(
@@ -73,7 +81,9 @@ class EmbeddedBus:
                         )
 
     async def publish(self, messages: Sequence[OutgoingMessage]) -> None:
-        columns = list(zip(*((m.channel_type, m.channel, m.routing_key, m.key, m.id, m.body) for m in messages), strict=True))
+        columns = list(
+            zip(*((m.channel_type, m.channel, m.routing_key, m.key, m.id, m.body) for m in messages), strict=True)
+        )
         await self.database.fetch("SELECT publish($1, $2, $3, $4, $5, $6)", *(list(column) for column in columns))
         names = {m.channel for m in messages}
         for name in names:
@@ -82,7 +92,9 @@ class EmbeddedBus:
         self._notify_requested.set()
 
     async def notify_other_processes(self) -> None:
-        """Wake readers in other processes: a hint outside the publishing transaction, where a NOTIFY would serialise all commits."""
+        """Wake readers in other processes: a hint outside the publishing transaction, where a NOTIFY would serialise
+        all commits.
+        """
         while True:
             await self._notify_requested.wait()
             self._notify_requested.clear()
@@ -92,7 +104,9 @@ class EmbeddedBus:
             await asyncio.sleep(NOTIFY_INTERVAL_SECONDS)
 
     def _handle_notification(self, payload: str) -> None:
-        """Names of channels with new messages; `!` before one whose messages were put back; nothing when notifications may have been lost."""
+        """Names of channels with new messages; `!` before one whose messages were put back; nothing when notifications
+        may have been lost.
+        """
         for name in payload.split(",") if payload else (f"!{name}" for name in self._readers):
             if name.startswith("!"):
                 for reader in self._readers.get(name[1:], ()):
@@ -160,7 +174,12 @@ class EmbeddedBus:
                 failures += 1
                 reader.is_loaded = False
                 level = log.warning if isinstance(error, CONNECTION_LOST) else log.error
-                level("consumer waits", subscription=subscription.name, error=repr(error), exc_info=not isinstance(error, CONNECTION_LOST))
+                level(
+                    "consumer waits",
+                    subscription=subscription.name,
+                    error=repr(error),
+                    exc_info=not isinstance(error, CONNECTION_LOST),
+                )
                 await asyncio.sleep(compute_backoff(failures))
 
     async def stop(self) -> None:
@@ -171,7 +190,8 @@ class EmbeddedBus:
     async def measure_lag(self, subscriptions: Sequence[Subscription]) -> dict[str, int]:
         rows = await self.database.fetch(
             "SELECT s, (SELECT count(*) FROM delivery d WHERE d.subscription = s) + coalesce((SELECT count(*) FROM ("
-            "SELECT 1 FROM cursor c JOIN topic_log l ON l.topic = c.topic AND l.position > c.position WHERE c.subscription = s LIMIT 100000) AS unread), 0)"
+            "SELECT 1 FROM cursor c JOIN topic_log l ON l.topic = c.topic AND l.position > c.position WHERE "
+            "c.subscription = s LIMIT 100000) AS unread), 0)"
             " FROM unnest($1::text[]) AS s",
             [subscription.name for subscription in subscriptions],
         )
@@ -181,7 +201,8 @@ class EmbeddedBus:
         self, subscriptions: Sequence[Subscription], *, limit: int = 100, preview: int = DEAD_LETTER_MAX_BYTES
     ) -> list[DeadLetter]:
         rows = await self.database.fetch(
-            "SELECT id::text, subscription, channel, key, substr(body, 1, $3), reason, attempt, died_at, length(body) FROM dead_letter"
+            "SELECT id::text, subscription, channel, key, substr(body, 1, $3), reason, attempt, died_at, length(body) "
+            "FROM dead_letter"
             " WHERE subscription = ANY($1) ORDER BY dead_letter.id LIMIT $2",
             [subscription.name for subscription in subscriptions],
             limit,
@@ -193,7 +214,8 @@ class EmbeddedBus:
         rows = await self.database.fetch(
             "WITH gone AS (DELETE FROM dead_letter WHERE id = ANY($1) RETURNING id, subscription, channel, key, body)"
             " INSERT INTO delivery (subscription, channel, key, body, attempt, due_at)"
-            # A topic's reader looks only at its waiting keys in this table, so a redriven message is a waiting one that is due at once.
+            # A topic's reader looks only at its waiting keys in this table, so a redriven message is a waiting one that
+            # is due at once.
             " SELECT subscription, channel, key, body, 1, now() FROM gone ORDER BY id RETURNING channel",
             [int(letter.id) for letter in dead_letters],
         )
@@ -209,13 +231,18 @@ class EmbeddedBus:
         return len(rows)
 
     async def fetch_newest_messages(self, position: int | None, limit: int) -> list[asyncpg.Record]:
-        """The newest of what was published on topics after a position (None: only where the log ends now): position, topic, key, body."""
+        """The newest of what was published on topics after a position (None: only where the log ends now): position,
+        topic, key, body.
+        """
         if position is None:
             return await self.database.fetch(
-                "SELECT coalesce(max(position), 0) AS position, '' AS topic, '' AS key, ''::bytea AS body FROM topic_log"
+                "SELECT coalesce(max(position), 0) AS position, '' AS topic, '' AS key, ''::bytea AS body FROM "
+                "topic_log"
             )
         rows = await self.database.fetch(
-            "SELECT position, topic, key, body FROM topic_log WHERE position > $1 ORDER BY position DESC LIMIT $2", position, limit
+            "SELECT position, topic, key, body FROM topic_log WHERE position > $1 ORDER BY position DESC LIMIT $2",
+            position,
+            limit,
         )
         return rows[::-1]
 
@@ -229,8 +256,10 @@ class EmbeddedBus:
         """Drop what a topic's retention no longer keeps and every group has read."""
         for topic, retention in self._retention.items():
             await self.database.fetch(
-                "DELETE FROM topic_log WHERE position IN (SELECT position FROM topic_log WHERE topic = $1 AND published_at < $2"
-                " AND position <= coalesce((SELECT min(position) FROM cursor WHERE topic = $1), 0) ORDER BY position LIMIT $3)",
+                "DELETE FROM topic_log WHERE position IN (SELECT position FROM topic_log WHERE topic = $1 AND "
+                "published_at < $2"
+                " AND position <= coalesce((SELECT min(position) FROM cursor WHERE topic = $1), 0) ORDER BY position "
+                "LIMIT $3)",
                 topic,
                 self.database.clock() - retention,
                 PRUNE_ROWS,

@@ -1,4 +1,6 @@
-"""Reads a topic or a queue of the embedded bus. What failed waits in the table `delivery` with its key: later messages of a waiting key line up behind it."""
+"""Reads a topic or a queue of the embedded bus. What failed waits in the table `delivery` with its key: later messages
+of a waiting key line up behind it.
+"""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -16,7 +18,9 @@ POLL_SECONDS = 1.0
 NOTIFIED_POLL_SECONDS = 20.0
 """Of a reader that is told of every message."""
 UNACKNOWLEDGED_SECONDS = 0.5
-"""So long a finished batch waits at most for the next read, which acknowledges it: under load one statement does both."""
+"""So long a finished batch waits at most for the next read, which acknowledges it: under load one statement does
+both.
+"""
 
 
 @dataclass
@@ -52,7 +56,11 @@ class _Reader:
 
     def seconds_until_due(self, now: datetime) -> float:
         """Seconds until something is due, at most a poll."""
-        longest_seconds = min(self.choose_poll_seconds(), UNACKNOWLEDGED_SECONDS) if self.has_unacknowledged else self.choose_poll_seconds()
+        longest_seconds = (
+            min(self.choose_poll_seconds(), UNACKNOWLEDGED_SECONDS)
+            if self.has_unacknowledged
+            else self.choose_poll_seconds()
+        )
         if not self.due_at_by_key:
             return longest_seconds
         return min(longest_seconds, max(0.005, (min(self.due_at_by_key.values()) - now).total_seconds()))
@@ -85,11 +93,17 @@ class _Reader:
             keys,
             self.subscription.batch,
         )
-        results = await self.handler([IncomingMessage(row["key"], row["body"], row["attempt"], row["id"]) for row in rows]) if rows else []
+        results = (
+            await self.handler([IncomingMessage(row["key"], row["body"], row["attempt"], row["id"]) for row in rows])
+            if rows
+            else []
+        )
         async with self.database.unit_of_work() as uow:
             await self._apply_results(uow, rows, results)
             remaining_rows = await uow.fetch(
-                "SELECT key, min(due_at) FROM delivery WHERE subscription = $1 AND key = ANY($2) GROUP BY key", self.subscription.name, keys
+                "SELECT key, min(due_at) FROM delivery WHERE subscription = $1 AND key = ANY($2) GROUP BY key",
+                self.subscription.name,
+                keys,
             )
         for key in keys:
             self.due_at_by_key.pop(key, None)
@@ -104,8 +118,12 @@ class _Reader:
         for row, outcome in zip(rows, results, strict=True):
             match self._decide_result(outcome, row["attempt"]):
                 case Result.RETRY:
-                    due_at = self.database.clock() + timedelta(seconds=self.subscription.retry.delays[row["attempt"] - 1])
-                    await uow.execute("UPDATE delivery SET attempt = attempt + 1, due_at = $2 WHERE id = $1", row["id"], due_at)
+                    due_at = self.database.clock() + timedelta(
+                        seconds=self.subscription.retry.delays[row["attempt"] - 1]
+                    )
+                    await uow.execute(
+                        "UPDATE delivery SET attempt = attempt + 1, due_at = $2 WHERE id = $1", row["id"], due_at
+                    )
                     self.due_at_by_key[row["key"]] = due_at
                 case Result.DEAD:
                     await uow.execute("DELETE FROM delivery WHERE id = $1", row["id"])
@@ -119,7 +137,8 @@ class _Reader:
     async def _write_dead_letter(self, uow: Any, key: str, body: bytes, attempt: int, reason: str) -> None:
         record_dead_letter(self.subscription, key, attempt, reason)
         await uow.execute(
-            "INSERT INTO dead_letter (subscription, channel, key, body, attempt, reason) VALUES ($1, $2, $3, $4, $5, $6)",
+            "INSERT INTO dead_letter (subscription, channel, key, body, attempt, reason) VALUES ($1, $2, $3, $4, $5, "
+            "$6)",
             self.subscription.name,
             self.subscription.channel,
             key,
@@ -138,9 +157,11 @@ class QueueReader(_Reader):
         await self.database.fetch("DELETE FROM delivery WHERE id = ANY($1)", self._unacknowledged_ids)
 
     async def _handle_new_messages(self) -> int:
-        # One round trip removes what the last batch finished and takes the next; both see the same snapshot, hence the exclusion.
+        # One round trip removes what the last batch finished and takes the next; both see the same snapshot, hence the
+        # exclusion.
         rows = await self.database.fetch(
-            f"WITH gone AS (DELETE FROM delivery WHERE id = ANY($2) AND {WITHOUT_SYNC_COMMIT}) SELECT id, key, body, attempt FROM delivery"
+            f"WITH gone AS (DELETE FROM delivery WHERE id = ANY($2) AND {WITHOUT_SYNC_COMMIT}) SELECT id, key, body, "
+            "attempt FROM delivery"
             " WHERE subscription = $1 AND id <> ALL($2) AND key <> ALL($3) ORDER BY id LIMIT $4",
             self.subscription.name,
             self._unacknowledged_ids,
@@ -150,7 +171,9 @@ class QueueReader(_Reader):
         self._unacknowledged_ids = []
         if not rows:
             return 0
-        results = await self.handler([IncomingMessage(row["key"], row["body"], row["attempt"], row["id"]) for row in rows])
+        results = await self.handler(
+            [IncomingMessage(row["key"], row["body"], row["attempt"], row["id"]) for row in rows]
+        )
         if all(outcome.result is Result.DONE for outcome in results):
             self._unacknowledged_ids = [row["id"] for row in rows]
         else:
@@ -170,7 +193,9 @@ class TopicReader(_Reader):
         return self._position != self._acked_position
 
     async def acknowledge_batch(self) -> None:
-        await self.database.fetch("UPDATE cursor SET position = $2 WHERE subscription = $1", self.subscription.name, self._position)
+        await self.database.fetch(
+            "UPDATE cursor SET position = $2 WHERE subscription = $1", self.subscription.name, self._position
+        )
 
     _waiting_condition = "TRUE"
     _position: int = 0
@@ -189,7 +214,8 @@ class TopicReader(_Reader):
         if self.has_unacknowledged:
             rows = await self.database.fetch(
                 f"WITH moved AS (UPDATE cursor SET position = $3 WHERE subscription = $1 AND {WITHOUT_SYNC_COMMIT})"
-                " SELECT position, key, body FROM topic_log WHERE topic = $2 AND position > $3 ORDER BY position LIMIT $4",
+                " SELECT position, key, body FROM topic_log WHERE topic = $2 AND position > $3 ORDER BY position "
+                "LIMIT $4",
                 name,
                 topic,
                 self._position,
@@ -198,7 +224,8 @@ class TopicReader(_Reader):
             self._acked_position = self._position
         else:
             rows = await self.database.fetch(
-                "SELECT position, key, body FROM topic_log WHERE topic = $1 AND position > $2 ORDER BY position LIMIT $3",
+                "SELECT position, key, body FROM topic_log WHERE topic = $1 AND position > $2 ORDER BY position LIMIT "
+                "$3",
                 topic,
                 self._position,
                 self.subscription.batch,
@@ -206,8 +233,15 @@ class TopicReader(_Reader):
         if not rows:
             return 0
         ready_rows = [row for row in rows if row["key"] not in self.due_at_by_key]
-        results = iter(await self.handler([IncomingMessage(row["key"], row["body"], 1) for row in ready_rows]) if ready_rows else [])
-        unfinished_rows = [(row, next(results) if row["key"] not in self.due_at_by_key else HandlingResult(Result.BLOCKED)) for row in rows]
+        results = iter(
+            await self.handler([IncomingMessage(row["key"], row["body"], 1) for row in ready_rows])
+            if ready_rows
+            else []
+        )
+        unfinished_rows = [
+            (row, next(results) if row["key"] not in self.due_at_by_key else HandlingResult(Result.BLOCKED))
+            for row in rows
+        ]
         unfinished_rows = [(row, outcome) for row, outcome in unfinished_rows if outcome.result is not Result.DONE]
         if unfinished_rows:
             async with self.database.unit_of_work() as uow:
@@ -230,7 +264,8 @@ class TopicReader(_Reader):
                 else:  # it is next, also where the one before it was given up just now
                     self.due_at_by_key.setdefault(row["key"], self.database.clock())
                 await uow.execute(
-                    "INSERT INTO delivery (subscription, channel, key, body, attempt, due_at) VALUES ($1, $2, $3, $4, $5, $6)",
+                    "INSERT INTO delivery (subscription, channel, key, body, attempt, due_at) VALUES ($1, $2, $3, $4, "
+                    "$5, $6)",
                     self.subscription.name,
                     self.subscription.channel,
                     row["key"],

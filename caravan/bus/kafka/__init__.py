@@ -1,6 +1,7 @@
 """Topics on Kafka: an idempotent producer, and readers that commit only what is finished.
 
-A reader takes batches, and holds what failed in memory with its key (`reader.py`). Dead letters go to the compacted topic `<subscription>.dlq` (`letters.py`); the
+A reader takes batches, and holds what failed in memory with its key (`reader.py`). Dead letters go to the compacted
+topic `<subscription>.dlq` (`letters.py`); the
 topic `<subscription>.retry` brings them back to this subscription alone.
 """
 
@@ -74,11 +75,15 @@ class KafkaBus:
     def list_background_tasks(self) -> list[tuple[str, BackgroundTask]]:
         return []
 
-    async def declare_channels(self, channels: Sequence[Topic | Queue | Exchange], subscriptions: Sequence[Subscription]) -> None:
+    async def declare_channels(
+        self, channels: Sequence[Topic | Queue | Exchange], subscriptions: Sequence[Subscription]
+    ) -> None:
         result = await apply_topology(self._servers, build_topology(channels, subscriptions, replicas=self._replicas))
         result.log("kafka")
 
-    async def find_missing(self, channels: Sequence[Topic | Queue | Exchange], subscriptions: Sequence[Subscription]) -> list[ObjectRef]:
+    async def find_missing(
+        self, channels: Sequence[Topic | Queue | Exchange], subscriptions: Sequence[Subscription]
+    ) -> list[ObjectRef]:
         """What of these is not there; asked without any right to make it."""
         return await find_missing(self._servers, build_topology(channels, subscriptions))
 
@@ -86,7 +91,9 @@ class KafkaBus:
         by_topic: dict[str, list[OutgoingMessage]] = {}
         for message in messages:
             by_topic.setdefault(message.channel, []).append(message)
-        failures_by_topic = await asyncio.gather(*(self._publish_to_topic(topic, group) for topic, group in by_topic.items()))
+        failures_by_topic = await asyncio.gather(
+            *(self._publish_to_topic(topic, group) for topic, group in by_topic.items())
+        )
         failures = [trouble for of_topic in failures_by_topic for trouble in of_topic]
         if failures:
             raise PublishError(failures)
@@ -108,7 +115,9 @@ class KafkaBus:
         failures_by_key: dict[str, list[PublishFailure]] = {}
         for message in messages:
             if message.key in failures_by_key:
-                failures_by_key[message.key].append(PublishFailure(message, "an earlier message of its key could not be sent"))
+                failures_by_key[message.key].append(
+                    PublishFailure(message, "an earlier message of its key could not be sent")
+                )
             elif failures := await self._publish_to_topic(topic, [message]):
                 failures_by_key[message.key] = failures
         return [trouble for of_key in failures_by_key.values() for trouble in of_key]
@@ -207,7 +216,10 @@ class KafkaBus:
         """Its key is where it came from, so that writing it twice leaves one letter."""
         headers = build_dead_letter_headers(subscription.channel, incoming, reason, self._clock())
         await self._write_record(
-            get_dead_letter_topic(subscription.name), incoming.body[:DEAD_LETTER_MAX_BYTES], build_dead_letter_id(incoming.handle), headers
+            get_dead_letter_topic(subscription.name),
+            incoming.body[:DEAD_LETTER_MAX_BYTES],
+            build_dead_letter_id(incoming.handle),
+            headers,
         )
 
 

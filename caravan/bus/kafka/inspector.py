@@ -1,4 +1,6 @@
-"""Looks at Kafka without being a member of a group: what waits for whom, and what lies in a dead-letter topic. One long-lived client for all looks."""
+"""Looks at Kafka without being a member of a group: what waits for whom, and what lies in a dead-letter topic. One
+long-lived client for all looks.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -49,7 +51,8 @@ class KafkaInspector:
                     await finish_opening(self._admin.start())
                 yield self._consumer, self._admin
                 if self._consumer.assignment():
-                    self._consumer.unsubscribe()  # else it goes on fetching what nobody reads. It also asks for all topics, which costs.
+                    # else it goes on fetching what nobody reads. It also asks for all topics, which costs.
+                    self._consumer.unsubscribe()
         except (KafkaError, TimeoutError) as error:
             await self.close()
             raise ConnectionError(f"Kafka at {self._servers} can't be asked: {error!r}") from error
@@ -73,12 +76,17 @@ class KafkaInspector:
             unread = [tp for group, partitions in groups.items() for tp in partitions if tp not in committed[group]]
             starts = await consumer.beginning_offsets(unread) if unread else {}
             return {
-                group: sum(max(0, ends[tp] - (committed[group][tp].offset if tp in committed[group] else starts[tp])) for tp in partitions)
+                group: sum(
+                    max(0, ends[tp] - (committed[group][tp].offset if tp in committed[group] else starts[tp]))
+                    for tp in partitions
+                )
                 for group, partitions in groups.items()
             }
 
     async def list_dead_letters(self, subscription: str, limit: int, preview: int) -> list[DeadLetter]:
-        """The first `limit` dead letters that are still there. Reads the topic to its end, because a later record may have removed an earlier one."""
+        """The first `limit` dead letters that are still there. Reads the topic to its end, because a later record may
+        have removed an earlier one.
+        """
         dead_letters: dict[str, DeadLetter] = {}
         async with self._open_clients() as (consumer, _):
             async for record in _read_records(consumer, get_dead_letter_topic(subscription)):
@@ -90,7 +98,9 @@ class KafkaInspector:
         return list(dead_letters.values())
 
     async def fetch_dead_letters(self, subscription: str, ids: Sequence[str]) -> AsyncIterator[list[DeadLetter]]:
-        """These letters, whole and in the order they died, a few in memory at a time. Those that are gone are left out."""
+        """These letters, whole and in the order they died, a few in memory at a time. Those that are gone are left
+        out.
+        """
         topic = get_dead_letter_topic(subscription)
         last_offsets: dict[str, int | None] = {}
         requested_ids = set(ids)
@@ -103,11 +113,15 @@ class KafkaInspector:
             chunk = offsets[start : start + FETCH_BATCH]
             async with self._open_clients() as (consumer, _):
                 records = _read_records(consumer, topic, chunk[0], chunk[-1] + 1)
-                dead_letters = [parse_dead_letter(record, len(record.value)) async for record in records if record.offset in chunk]
+                dead_letters = [
+                    parse_dead_letter(record, len(record.value)) async for record in records if record.offset in chunk
+                ]
             yield dead_letters
 
 
-async def _read_records(consumer: AIOKafkaConsumer, topic: str, first: int = 0, end: int | None = None) -> AsyncIterator[ConsumerRecord]:
+async def _read_records(
+    consumer: AIOKafkaConsumer, topic: str, first: int = 0, end: int | None = None
+) -> AsyncIterator[ConsumerRecord]:
     """The records of a topic's one partition from `first` to `end` (default: its end now), within SCAN_SECONDS."""
     tp = TopicPartition(topic, 0)
     if topic not in await consumer.topics():

@@ -1,6 +1,7 @@
 """The one producer of a process: idempotent, acks from all replicas, and replaced when a publish failed.
 
-After a failed batch an idempotent producer has a gap in its sequence, and what it still holds may arrive late, after newer messages; so nobody sends with it
+After a failed batch an idempotent producer has a gap in its sequence, and what it still holds may arrive late, after
+newer messages; so nobody sends with it
 again, and it is thrown away when its last user has left.
 """
 
@@ -34,7 +35,9 @@ class Producer:
         self._opening = asyncio.Lock()
 
     async def start(self) -> None:
-        """Connect. Raises KafkaConnectionError when no broker is there, RuntimeError when the client isn't what a loss-free publish needs."""
+        """Connect. Raises KafkaConnectionError when no broker is there, RuntimeError when the client isn't what a
+        loss-free publish needs.
+        """
         async with self._opening:
             if self._current_producer is None:
                 producer = AIOKafkaProducer(bootstrap_servers=self._servers, client_id=self._client, **SETTINGS)

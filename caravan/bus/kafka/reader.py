@@ -1,6 +1,8 @@
-"""One member of a group: takes batches, and commits, at most ten times a second, the offset of the oldest unfinished message.
+"""One member of a group: takes batches, and commits, at most ten times a second, the offset of the oldest unfinished
+message.
 
-A crash repeats some messages (the inbox knows them) and loses none. When partitions are taken away, the batch in hand is finished and committed first, and what
+A crash repeats some messages (the inbox knows them) and loses none. When partitions are taken away, the batch in hand
+is finished and committed first, and what
 waits of them is left to the next owner, who starts behind it: nothing is overtaken.
 """
 
@@ -22,7 +24,9 @@ REVOKE_SECONDS = 45.0
 """How long a rebalance waits for the batch in hand; less than the group waits for its members."""
 CLOSE_SECONDS = 10.0
 COMMIT_SECONDS = 0.1
-"""So long a busy reader's finished messages may wait for their commit: as many come again after a crash, and each batch is spared a round trip."""
+"""So long a busy reader's finished messages may wait for their commit: as many come again after a crash, and each batch
+is spared a round trip.
+"""
 UNCOMMITTED_SECONDS = 0.5
 """So long the last ones wait when nothing follows."""
 SETTINGS: dict[str, Any] = {
@@ -33,7 +37,8 @@ SETTINGS: dict[str, Any] = {
     "rebalance_timeout_ms": 60_000,
     "session_timeout_ms": 15_000,
     "heartbeat_interval_ms": 3_000,
-    # The broker answers at once when there is something; each empty answer is work for us. What is asked after a rebalance waits for it at most so long.
+    # The broker answers at once when there is something; each empty answer is work for us. What is asked after a
+    # rebalance waits for it at most so long.
     "fetch_max_wait_ms": 5_000,
     # How often the client looks whether it should ask anything, which it is woken for as well.
     "consumer_timeout_ms": 10_000,
@@ -75,7 +80,9 @@ class GroupReader(Reader, ConsumerRebalanceListener):  # type: ignore[misc]
         self._next_commit_at = 0.0
         self._uncommitted = False
         """Whether something may have been finished since the last commit."""
-        self._consumer = AIOKafkaConsumer(bootstrap_servers=servers, client_id=client, group_id=subscription.name, **SETTINGS)
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=servers, client_id=client, group_id=subscription.name, **SETTINGS
+        )
 
     async def run(self) -> None:
         await finish_opening(self._consumer.start())
@@ -91,7 +98,11 @@ class GroupReader(Reader, ConsumerRebalanceListener):  # type: ignore[misc]
             assignment_count = self._assignment_count
             async with self._batch_lock:
                 # What was fetched before a rebalance is fetched again after it, by whoever owns it then.
-                records = [record for of_one in fetched.values() for record in of_one] if assignment_count == self._assignment_count else []
+                records = (
+                    [record for of_one in fetched.values() for record in of_one]
+                    if assignment_count == self._assignment_count
+                    else []
+                )
                 batch = self.retry_buffer.pop_due(loop.time(), self.subscription.batch) + self._accept_records(records)
                 if batch:
                     self._uncommitted = True
@@ -137,7 +148,9 @@ class GroupReader(Reader, ConsumerRebalanceListener):  # type: ignore[misc]
             raise ConnectionError("the group went on without this reader; it joins again")
 
     async def _commit_offsets(self) -> None:
-        offsets = {tp: min(self._unfinished_offsets.get(tp) or {position}) for tp, position in self._next_offsets.items()}
+        offsets = {
+            tp: min(self._unfinished_offsets.get(tp) or {position}) for tp, position in self._next_offsets.items()
+        }
         changed_offsets = {tp: offset for tp, offset in offsets.items() if self._committed_offsets.get(tp) != offset}
         if not changed_offsets:
             self._uncommitted = False
@@ -163,7 +176,11 @@ class GroupReader(Reader, ConsumerRebalanceListener):  # type: ignore[misc]
                 self._reset_assignment()
         except TimeoutError:
             self._is_lost = True
-            log.warning("a rebalance did not wait for the batch in hand", subscription=self.subscription.name, seconds=REVOKE_SECONDS)
+            log.warning(
+                "a rebalance did not wait for the batch in hand",
+                subscription=self.subscription.name,
+                seconds=REVOKE_SECONDS,
+            )
 
     def _reset_assignment(self) -> None:
         """Assignments are eager: all partitions are given back, and read again from what is committed."""

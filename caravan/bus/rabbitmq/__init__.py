@@ -1,6 +1,8 @@
-"""Queues and exchanges on RabbitMQ: durable quorum queues, confirmed publishes, retry tiers as queues that one can look at.
+"""Queues and exchanges on RabbitMQ: durable quorum queues, confirmed publishes, retry tiers as queues that one can look
+at.
 
-Messages are acknowledged after what came of them is safe: committed, or confirmed in the dead-letter queue `<queue>.dlq`. `reader.py` says how a failed one waits.
+Messages are acknowledged after what came of them is safe: committed, or confirmed in the dead-letter queue
+`<queue>.dlq`. `reader.py` says how a failed one waits.
 """
 
 import asyncio
@@ -11,7 +13,15 @@ from typing import Any
 from aio_pika.abc import AbstractChannel
 from aio_pika.exceptions import ChannelPreconditionFailed
 
-from caravan.bus import DEAD_LETTER_MAX_BYTES, BackgroundTask, BatchHandler, DeadLetter, PublishError, PublishFailure, Subscription
+from caravan.bus import (
+    DEAD_LETTER_MAX_BYTES,
+    BackgroundTask,
+    BatchHandler,
+    DeadLetter,
+    PublishError,
+    PublishFailure,
+    Subscription,
+)
 from caravan.bus.rabbitmq.connections import BROKER_ERRORS, CONNECT_SECONDS, Publisher, RabbitConnection, close_channel
 from caravan.bus.rabbitmq.messages import PREFETCH_MAX, QueueBrowser, browse, build_message, parse_dead_letter
 from caravan.bus.rabbitmq.reader import QueueReader
@@ -52,11 +62,15 @@ class RabbitBus:
     async def _open_channel(self, **options: Any) -> AbstractChannel:
         return await self._consume_connection.open_channel(**options)
 
-    async def declare_channels(self, channels: Sequence[Topic | Queue | Exchange], subscriptions: Sequence[Subscription]) -> None:
+    async def declare_channels(
+        self, channels: Sequence[Topic | Queue | Exchange], subscriptions: Sequence[Subscription]
+    ) -> None:
         result = await apply_topology(self._management, self._url, build_topology(channels, subscriptions))
         result.log("rabbitmq")
 
-    async def find_missing(self, channels: Sequence[Topic | Queue | Exchange], subscriptions: Sequence[Subscription]) -> list[ObjectRef]:
+    async def find_missing(
+        self, channels: Sequence[Topic | Queue | Exchange], subscriptions: Sequence[Subscription]
+    ) -> list[ObjectRef]:
         """What of these is not there; asked without any right to make it."""
         return await find_missing(self._url, build_topology(channels, subscriptions))
 
@@ -74,10 +88,16 @@ class RabbitBus:
         for index, m in enumerate(of_key):
             try:
                 await self._publisher(
-                    m.channel, build_message(m.body, m.key, str(m.id)), exchange=m.channel_type == "exchange", routing_key=m.routing_key
+                    m.channel,
+                    build_message(m.body, m.key, str(m.id)),
+                    exchange=m.channel_type == "exchange",
+                    routing_key=m.routing_key,
                 )
             except ChannelPreconditionFailed as error:  # too large for this broker
-                later_failures = [PublishFailure(later, "an earlier message of its key could not be sent") for later in of_key[index + 1 :]]
+                later_failures = [
+                    PublishFailure(later, "an earlier message of its key could not be sent")
+                    for later in of_key[index + 1 :]
+                ]
                 return [PublishFailure(m, str(error), permanent=True), *later_failures]
             except BROKER_ERRORS as error:
                 reason = f"not taken by RabbitMQ ({error!r}); is the broker up, and does the queue exist and have room?"
@@ -102,7 +122,8 @@ class RabbitBus:
             finally:
                 if reader is not None:
                     self._readers.remove(reader)
-                    # Not cancelled before: the next consumer would start while this one's messages are not back in their places.
+                    # Not cancelled before: the next consumer would start while this one's messages are not back in
+                    # their places.
                     await close_channel(reader.channel)
 
     async def stop(self) -> None:
@@ -111,13 +132,18 @@ class RabbitBus:
             reader.stop()
 
     async def measure_lag(self, subscriptions: Sequence[Subscription]) -> dict[str, int]:
-        """Messages ready in the queues of these subscriptions and their retry tiers. Raises ConnectionError when RabbitMQ can't be asked, as do the three below."""
+        """Messages ready in the queues of these subscriptions and their retry tiers. Raises ConnectionError when
+        RabbitMQ can't be asked, as do the three below.
+        """
         if not subscriptions:
             return {}
         channel = await self._open_channel()
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
-                return {subscription.name: await self._count_waiting(channel, subscription) for subscription in subscriptions}
+                return {
+                    subscription.name: await self._count_waiting(channel, subscription)
+                    for subscription in subscriptions
+                }
         except BROKER_ERRORS as error:
             raise ConnectionError(f"RabbitMQ can't be asked: {error!r}") from error
         finally:
@@ -142,7 +168,10 @@ class RabbitBus:
         dead_letters: list[DeadLetter] = []
         for subscription in subscriptions:
             async with self._browse_dead_letters(subscription.name, limit) as browser:
-                dead_letters += [parse_dead_letter(subscription.name, received, preview) async for received in browser.read_messages()]
+                dead_letters += [
+                    parse_dead_letter(subscription.name, received, preview)
+                    async for received in browser.read_messages()
+                ]
         return sorted(dead_letters, key=lambda letter: letter.dead_lettered_at)[:limit]
 
     async def redrive(self, dead_letters: Sequence[DeadLetter]) -> int:
@@ -161,7 +190,9 @@ class RabbitBus:
                     if letter.id not in remaining_ids or (republish and not letter.redrivable):
                         continue
                     if republish:
-                        await self._publisher(subscription, build_message(received.body, letter.key, received.message_id or ""))
+                        await self._publisher(
+                            subscription, build_message(received.body, letter.key, received.message_id or "")
+                        )
                     await browser.remove(received)
                     count += 1
                     remaining_ids.discard(letter.id)

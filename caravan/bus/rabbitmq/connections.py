@@ -1,6 +1,7 @@
 """Connections to RabbitMQ, opened when they are needed and opened again when they were lost.
 
-Publishing and consuming have a connection each: a broker short of memory blocks the one, and acknowledgements must still get through. Every publish has a deadline,
+Publishing and consuming have a connection each: a broker short of memory blocks the one, and acknowledgements must
+still get through. Every publish has a deadline,
 and each target its own channel, because a missing exchange closes the channel that was used.
 """
 
@@ -21,7 +22,9 @@ PUBLISH_SECONDS = 20.0
 ACKNOWLEDGE_SECONDS = 5.0
 CLOSE_SECONDS = 5.0
 BROKER_ERRORS = (AMQPError, OSError, RuntimeError, TimeoutError, StopAsyncIteration)
-"""What the client raises when the broker is away, refuses, has closed the channel (a RuntimeError), or goes in the middle of a handshake (the last one)."""
+"""What the client raises when the broker is away, refuses, has closed the channel (a RuntimeError), or goes in the
+middle of a handshake (the last one).
+"""
 
 
 async def open_connection(url: URL | str, name: str) -> AbstractConnection:
@@ -60,7 +63,11 @@ class RabbitConnection:
             async with asyncio.timeout(CONNECT_SECONDS):
                 async with self._opening:
                     # `is_closed` is about our own closing; `connected` falls when the peer goes.
-                    if self._connection is None or self._connection.is_closed or not self._connection.connected.is_set():
+                    if (
+                        self._connection is None
+                        or self._connection.is_closed
+                        or not self._connection.connected.is_set()
+                    ):
                         self._connection = await open_connection(self._url, self._name)
                 return await _open(self._connection.channel(**options))
         except BROKER_ERRORS as error:
@@ -81,13 +88,18 @@ class Publisher:
         self._channels: dict[str, AbstractChannel] = {}
         self._opening = asyncio.Lock()
 
-    async def __call__(self, target: str, message: aio_pika.Message, *, exchange: bool = False, routing_key: str = "") -> None:
-        """To a queue, where it must arrive, or to an exchange, where nobody may be listening. Raises what TROUBLE lists."""
+    async def __call__(
+        self, target: str, message: aio_pika.Message, *, exchange: bool = False, routing_key: str = ""
+    ) -> None:
+        """To a queue, where it must arrive, or to an exchange, where nobody may be listening. Raises what TROUBLE
+        lists.
+        """
         channel = await self._get_channel(target)
         try:
             async with asyncio.timeout(PUBLISH_SECONDS):
                 underlay: Any = await channel.get_underlay_channel()
-                # `wait=False`: the next message need not wait until this one has left the socket's buffer; all wait for their confirmations.
+                # `wait=False`: the next message need not wait until this one has left the socket's buffer; all wait for
+                # their confirmations.
                 await underlay.basic_publish(
                     message.body,
                     exchange=target if exchange else "",
@@ -109,7 +121,9 @@ class Publisher:
         async with self._opening:
             channel = self._channels.get(target)
             if channel is None or channel.is_closed:
-                channel = self._channels[target] = await self._connection.open_channel(publisher_confirms=True, on_return_raises=True)
+                channel = self._channels[target] = await self._connection.open_channel(
+                    publisher_confirms=True, on_return_raises=True
+                )
             return channel
 
 

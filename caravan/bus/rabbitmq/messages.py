@@ -1,7 +1,9 @@
 """Messages on RabbitMQ as headers and bodies, and looks into a dead-letter queue.
 
-A look takes the messages without acknowledging them, and gives them back in their places by closing its channel. Each look counts as a delivery to the broker, which
-is why these queues need a delivery limit that is never reached: with RabbitMQ's default of 20, the 21st look would delete every letter.
+A look takes the messages without acknowledging them, and gives them back in their places by closing its channel. Each
+look counts as a delivery to the broker, which
+is why these queues need a delivery limit that is never reached: with RabbitMQ's default of 20, the 21st look would
+delete every letter.
 """
 
 import asyncio
@@ -58,8 +60,13 @@ def build_dead_letter(channel: str, incoming: IncomingMessage, reason: str, now:
     return build_message(incoming.body[:DEAD_LETTER_MAX_BYTES], incoming.key, incoming.handle.message_id or "", headers)
 
 
-def parse_dead_letter(subscription: str, received: AbstractIncomingMessage, preview: int = DEAD_LETTER_MAX_BYTES) -> DeadLetter:
-    dead_lettered_at, size = read_header(received, "x-died-at", None), read_number(received, "x-size", len(received.body))
+def parse_dead_letter(
+    subscription: str, received: AbstractIncomingMessage, preview: int = DEAD_LETTER_MAX_BYTES
+) -> DeadLetter:
+    dead_lettered_at, size = (
+        read_header(received, "x-died-at", None),
+        read_number(received, "x-size", len(received.body)),
+    )
     return DeadLetter(
         id=str(read_header(received, "x-letter", "")) or _compute_fingerprint(received),
         subscription=subscription,
@@ -87,7 +94,9 @@ def _parse_time(text: Any) -> datetime:
 
 
 class QueueBrowser:
-    """The first messages of a dead-letter queue, oldest first: `async for received in look.messages()`. What is not taken away is back in its place afterwards."""
+    """The first messages of a dead-letter queue, oldest first: `async for received in look.messages()`. What is not
+    taken away is back in its place afterwards.
+    """
 
     def __init__(self, channel: AbstractChannel, queue: AbstractQueue, limit: int) -> None:
         self._channel = channel
@@ -141,7 +150,9 @@ async def browse(link: RabbitConnection, subscription: str, limit: int) -> Async
 
 
 async def _wait_until_requeued(channel: AbstractChannel, name: str, count: int) -> None:
-    """The broker gives messages back a little after the channel is closed, and the next look must not find them missing."""
+    """The broker gives messages back a little after the channel is closed, and the next look must not find them
+    missing.
+    """
     with suppress(TimeoutError):
         async with asyncio.timeout(QUIET_SECONDS):
             while ((await channel.declare_queue(name, passive=True)).declaration_result.message_count or 0) < count:

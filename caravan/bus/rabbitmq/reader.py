@@ -1,6 +1,8 @@
-"""The active consumer of a queue. What failed stays unacknowledged, so the broker gives it back in its place when this consumer is gone: order survives a restart.
+"""The active consumer of a queue. What failed stays unacknowledged, so the broker gives it back in its place when this
+consumer is gone: order survives a restart.
 
-A copy of it waits in `<queue>.retry.<tier>` until it is due: there everybody can see what is tried again, when, and how often it was; and after a restart
+A copy of it waits in `<queue>.retry.<tier>` until it is due: there everybody can see what is tried again, when, and how
+often it was; and after a restart
 the copy brings the number of attempts back. A copy is never handled itself.
 """
 
@@ -20,7 +22,12 @@ from caravan.telemetry import log
 
 class QueueReader(Reader):
     def __init__(
-        self, channel: AbstractChannel, publisher: Publisher, clock: Clock, subscription: Subscription, handler: BatchHandler
+        self,
+        channel: AbstractChannel,
+        publisher: Publisher,
+        clock: Clock,
+        subscription: Subscription,
+        handler: BatchHandler,
     ) -> None:
         super().__init__(subscription, handler)
         self.channel = channel
@@ -44,7 +51,9 @@ class QueueReader(Reader):
             self.check_ownership()
 
     async def _start_consuming(self) -> None:
-        """Raises ConnectionError when the broker does not answer: a quorum queue without a leader lets everybody wait."""
+        """Raises ConnectionError when the broker does not answer: a quorum queue without a leader lets everybody
+        wait.
+        """
         self.channel.close_callbacks.add(self._channel_closed)
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
@@ -92,7 +101,9 @@ class QueueReader(Reader):
         return batch
 
     async def _handle_retry_copy(self, copy: IncomingMessage, batch: list[IncomingMessage]) -> None:
-        """Its original runs by the clock. Is there none, it was done; after a restart it runs as the attempt that the copy says."""
+        """Its original runs by the clock. Is there none, it was done; after a restart it runs as the attempt that the
+        copy says.
+        """
         original = read_header(copy.handle, "x-copy-of", "")
         first = self.retry_buffer.peek_first(copy.key)
         if first is not None and first.handle.message_id == original:
@@ -106,7 +117,9 @@ class QueueReader(Reader):
         headers = {"x-attempt": incoming.attempt, "x-copy-of": incoming.handle.message_id or ""}
         tier = get_retry_queue(self.subscription.name, incoming.attempt - 1)
         try:
-            await self._publisher(tier, build_message(incoming.body, incoming.key, incoming.handle.message_id or "", headers))
+            await self._publisher(
+                tier, build_message(incoming.body, incoming.key, incoming.handle.message_id or "", headers)
+            )
         except BROKER_ERRORS as error:  # it is seen by fewer people, and tried again all the same
             log.warning("no copy in the retry tier", queue=tier, error=repr(error))
 
@@ -120,9 +133,11 @@ class QueueReader(Reader):
 
 
 async def _acknowledge_delivery(received: AbstractIncomingMessage) -> None:
-    """Not waiting until it has left the socket's buffer; what comes after it on the channel, such as its closing, comes later there too.
+    """Not waiting until it has left the socket's buffer; what comes after it on the channel, such as its closing, comes
+    later there too.
 
-    Raises TimeoutError when the connection is gone: nobody empties the client's buffer any more, and one that is full lets its users wait for ever.
+    Raises TimeoutError when the connection is gone: nobody empties the client's buffer any more, and one that is full
+    lets its users wait for ever.
     """
     assert received.delivery_tag is not None
     async with asyncio.timeout(ACKNOWLEDGE_SECONDS):

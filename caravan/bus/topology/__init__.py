@@ -1,6 +1,8 @@
-"""Topology: the topics, queues, exchanges, bindings and policies that the declared channels and their readers need. Pure; `kafka.py` and `rabbit.py` look and make.
+"""Topology: the topics, queues, exchanges, bindings and policies that the declared channels and their readers need.
+Pure; `kafka.py` and `rabbit.py` look and make.
 
-Every limit of a queue (time-to-live of a retry tier, where dead letters go, lengths) is in one policy per queue: a policy can change while the queue lives, and an
+Every limit of a queue (time-to-live of a retry tier, where dead letters go, lengths) is in one policy per queue: a
+policy can change while the queue lives, and an
 argument would beat it. A queue's arguments hold only what no policy can say.
 """
 
@@ -13,11 +15,17 @@ from caravan.bus import Subscription
 from caravan.messages import Binding, Channel, Exchange, Queue, Topic
 
 MESSAGE_BYTES = 1_048_588
-"""Kafka's own default, said aloud: the largest batch of a topic. Dead letters and redriven messages carry headers besides, so theirs may be twice as large."""
+"""Kafka's own default, said aloud: the largest batch of a topic. Dead letters and redriven messages carry headers
+besides, so theirs may be twice as large.
+"""
 WAITING_MAX = 1_000_000
-"""Most messages of a queue whose declaration names no other number. Above it publishing is refused, and the sender's outbox keeps them."""
+"""Most messages of a queue whose declaration names no other number. Above it publishing is refused, and the sender's
+outbox keeps them.
+"""
 DELIVERIES_MAX = 1_000_000
-"""Attempts are counted by us. The broker's own limit (20 by default) would drop what is only looked at, or held while a consumer restarts."""
+"""Attempts are counted by us. The broker's own limit (20 by default) would drop what is only looked at, or held while a
+consumer restarts.
+"""
 NAMED_MAX = 5
 """How many missing things an error names."""
 POLICY_PREFIX = "caravan.queue."
@@ -39,9 +47,12 @@ class NotDeclared(TopologyError):
     """What a process needs is not there, and it is not the one to make it."""
 
     def __init__(self, refs: Sequence["ObjectRef"]) -> None:
-        names = ", ".join(f"{ref.kind} {ref.name}" for ref in refs[:NAMED_MAX]) + (", ..." if len(refs) > NAMED_MAX else "")
+        names = ", ".join(f"{ref.kind} {ref.name}" for ref in refs[:NAMED_MAX]) + (
+            ", ..." if len(refs) > NAMED_MAX else ""
+        )
         super().__init__(
-            f"{len(refs)} topics, queues or exchanges are missing ({names}): CARAVAN_DECLARE=false leaves them to the operator or to `caravan topology apply`"
+            f"{len(refs)} topics, queues or exchanges are missing ({names}): CARAVAN_DECLARE=false leaves them to the "
+            "operator or to `caravan topology apply`"
         )
 
 
@@ -180,10 +191,16 @@ class Topology:
         return {element.object_ref: element for element in objects}
 
 
-def build_topology(channels: Iterable[Channel], subscriptions: Sequence[Subscription], *, replicas: int = 1) -> Topology:
-    """What these channels and readers need. `replicas`: of every topic; with more than one, a write waits for all but one of them."""
+def build_topology(
+    channels: Iterable[Channel], subscriptions: Sequence[Subscription], *, replicas: int = 1
+) -> Topology:
+    """What these channels and readers need. `replicas`: of every topic; with more than one, a write waits for all but
+    one of them.
+    """
     # What is read is made, too: its owner may never have run, and a reader would learn of a new topic minutes later.
-    read_channels = [subscription.source for subscription in subscriptions if not isinstance(subscription.source, Binding)]
+    read_channels = [
+        subscription.source for subscription in subscriptions if not isinstance(subscription.source, Binding)
+    ]
     channels = list({(type(channel), channel.name): channel for channel in (*read_channels, *channels)}.values())
     durability_config = {"min.insync.replicas": str(max(1, replicas - 1))}
     topics: list[KafkaTopic] = []
@@ -191,7 +208,9 @@ def build_topology(channels: Iterable[Channel], subscriptions: Sequence[Subscrip
     bindings: list[RabbitBinding] = []
     for channel in channels:
         if isinstance(channel, Topic):
-            topics.append(KafkaTopic(channel.name, channel.partitions, replicas, _build_topic_config(channel) | durability_config))
+            topics.append(
+                KafkaTopic(channel.name, channel.partitions, replicas, _build_topic_config(channel) | durability_config)
+            )
         elif isinstance(channel, Queue):
             queues += _build_queues(channel.name, channel.retry.delays, channel.max_length)
     for subscription in subscriptions:
@@ -199,8 +218,13 @@ def build_topology(channels: Iterable[Channel], subscriptions: Sequence[Subscrip
             topics += _build_side_topics(subscription, replicas, durability_config)
         elif isinstance(subscription.source, Binding):
             queues += _build_queues(subscription.name, subscription.retry.delays, WAITING_MAX)
-            bindings += [RabbitBinding(subscription.channel, subscription.name, pattern) for pattern in subscription.source.patterns]
-    exchanges = {channel.name for channel in channels if isinstance(channel, Exchange)} | {binding.exchange for binding in bindings}
+            bindings += [
+                RabbitBinding(subscription.channel, subscription.name, pattern)
+                for pattern in subscription.source.patterns
+            ]
+    exchanges = {channel.name for channel in channels if isinstance(channel, Exchange)} | {
+        binding.exchange for binding in bindings
+    }
     return Topology(tuple(topics), tuple(map(RabbitExchange, sorted(exchanges))), tuple(queues), tuple(bindings))
 
 
@@ -213,28 +237,42 @@ def _build_topic_config(topic: Topic) -> dict[str, str]:
     return {"cleanup.policy": "delete", "retention.ms": retention_ms, "max.message.bytes": str(MESSAGE_BYTES)}
 
 
-def _build_side_topics(subscription: Subscription, replicas: int, durability_config: Mapping[str, str]) -> list[KafkaTopic]:
-    """Where a reader's dead letters lie (compacted: a redriven one is deleted by its key), and where they come back to this reader alone."""
+def _build_side_topics(
+    subscription: Subscription, replicas: int, durability_config: Mapping[str, str]
+) -> list[KafkaTopic]:
+    """Where a reader's dead letters lie (compacted: a redriven one is deleted by its key), and where they come back to
+    this reader alone.
+    """
     config = {"max.message.bytes": str(2 * MESSAGE_BYTES), **durability_config}
     return [
         KafkaTopic(get_dead_letter_topic(subscription.name), 1, replicas, {"cleanup.policy": "compact", **config}),
         KafkaTopic(
-            get_retry_topic(subscription.name), 1, replicas, {"cleanup.policy": "delete", "retention.ms": str(7 * 86_400_000), **config}
+            get_retry_topic(subscription.name),
+            1,
+            replicas,
+            {"cleanup.policy": "delete", "retention.ms": str(7 * 86_400_000), **config},
         ),
     ]
 
 
 def _build_queues(name: str, delays: Sequence[float], max_length: int) -> list[RabbitQueue]:
-    """A work queue with its retry tiers and its dead letters. One active consumer at a time keeps the order of keys across replicas."""
+    """A work queue with its retry tiers and its dead letters. One active consumer at a time keeps the order of keys
+    across replicas.
+    """
     length_limits: dict[str, str | int] = {"max-length": max_length, "overflow": "reject-publish"}
-    to_dead_letters, to_work_queue = _build_dead_letter_limits(get_dead_letter_queue(name)), _build_dead_letter_limits(name)
+    to_dead_letters, to_work_queue = (
+        _build_dead_letter_limits(get_dead_letter_queue(name)),
+        _build_dead_letter_limits(name),
+    )
     work_queue = RabbitQueue(
         name,
         {**length_limits, **to_dead_letters, "delivery-limit": DELIVERIES_MAX},
         {"x-queue-type": "quorum", "x-single-active-consumer": True},
     )
     retry_queues = [
-        RabbitQueue(get_retry_queue(name, tier), {**length_limits, **to_work_queue, "message-ttl": _to_milliseconds(delay)})
+        RabbitQueue(
+            get_retry_queue(name, tier), {**length_limits, **to_work_queue, "message-ttl": _to_milliseconds(delay)}
+        )
         for tier, delay in enumerate(delays, 1)
     ]
     dead_letter_queue = RabbitQueue(get_dead_letter_queue(name), {**length_limits, "delivery-limit": DELIVERIES_MAX})

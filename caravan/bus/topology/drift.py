@@ -24,7 +24,8 @@ class Difference:
 
     def __str__(self) -> str:
         details = ", ".join(
-            f"{name} is {_format_value(is_now)}, declared {_format_value(declared)}" for name, (is_now, declared) in self.properties.items()
+            f"{name} is {_format_value(is_now)}, declared {_format_value(declared)}"
+            for name, (is_now, declared) in self.properties.items()
         )
         return f"{self.kind.value}: {self.object_ref.kind} {self.object_ref.name}" + (f": {details}" if details else "")
 
@@ -44,7 +45,9 @@ class ApplyResult:
             log.warning("topology differs", broker=broker, left=line)
 
 
-def find_differences(declared: Mapping[ObjectRef, BrokerObject], observed: Mapping[ObjectRef, BrokerObject]) -> list[Difference]:
+def find_differences(
+    declared: Mapping[ObjectRef, BrokerObject], observed: Mapping[ObjectRef, BrokerObject]
+) -> list[Difference]:
     """What differs, in the order of the declarations; what is foreign comes last."""
     differences = []
     for ref, declared_object in declared.items():
@@ -55,9 +58,12 @@ def find_differences(declared: Mapping[ObjectRef, BrokerObject], observed: Mappi
     return differences + [Difference(DriftKind.FOREIGN, thing) for thing in sorted(observed.keys() - declared.keys())]
 
 
-def _compare_properties(declared: BrokerObject, observed: BrokerObject) -> dict[str, tuple[PropertyValue | None, PropertyValue | None]]:
+def _compare_properties(
+    declared: BrokerObject, observed: BrokerObject
+) -> dict[str, tuple[PropertyValue | None, PropertyValue | None]]:
     expected, actual = declared.properties, observed.properties
-    # A topic has dozens of settings that nobody declared; an argument or a policy's key that nobody declared has been put there.
+    # A topic has dozens of settings that nobody declared; an argument or a policy's key that nobody declared has been
+    # put there.
     names = list(expected) if isinstance(declared, KafkaTopic) else list(dict.fromkeys([*expected, *actual]))
     return {name: (actual.get(name), expected.get(name)) for name in names if actual.get(name) != expected.get(name)}
 

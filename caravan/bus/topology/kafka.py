@@ -1,4 +1,6 @@
-"""Topics on a Kafka cluster: as they are, and made as declared. Nothing is deleted or shrunk, and a setting that nobody declared is left alone."""
+"""Topics on a Kafka cluster: as they are, and made as declared. Nothing is deleted or shrunk, and a setting that nobody
+declared is left alone.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -18,7 +20,9 @@ METADATA_SECONDS = 5.0
 
 @asynccontextmanager
 async def _open_admin(servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=servers, client_id="caravan-topology", request_timeout_ms=REQUEST_SECONDS * 1000)
+    admin = AIOKafkaAdminClient(
+        bootstrap_servers=servers, client_id="caravan-topology", request_timeout_ms=REQUEST_SECONDS * 1000
+    )
     try:
         await finish_opening(admin.start())
         yield admin
@@ -42,12 +46,19 @@ async def observe_objects(servers: str, declared: Topology) -> dict[ObjectRef, K
 
 
 async def _describe_topics(admin: AIOKafkaAdminClient, names: set[str]) -> dict[ObjectRef, KafkaTopic]:
-    descriptions = [topic for topic in await admin.describe_topics() if not topic["is_internal"] and not topic["topic"].startswith("__")]
+    descriptions = [
+        topic
+        for topic in await admin.describe_topics()
+        if not topic["is_internal"] and not topic["topic"].startswith("__")
+    ]
     declared_names = [topic["topic"] for topic in descriptions if topic["topic"] in names]
     configs = await _fetch_configs(admin, declared_names) if declared_names else {}
     topics = [
         KafkaTopic(
-            topic["topic"], len(topic["partitions"]), min(len(p["replicas"]) for p in topic["partitions"]), configs.get(topic["topic"], {})
+            topic["topic"],
+            len(topic["partitions"]),
+            min(len(p["replicas"]) for p in topic["partitions"]),
+            configs.get(topic["topic"], {}),
         )
         for topic in descriptions
         if topic["partitions"]
@@ -73,16 +84,22 @@ async def apply_topology(servers: str, declared: Topology, *, grow: bool = False
     if not declared.topics:
         return ApplyResult()
     async with _open_admin(servers) as admin:
-        differences = find_differences(declared.kafka_objects, await _describe_topics(admin, {topic.name for topic in declared.topics}))
+        differences = find_differences(
+            declared.kafka_objects, await _describe_topics(admin, {topic.name for topic in declared.topics})
+        )
         missing_topics = [
-            declared.kafka_objects[difference.object_ref] for difference in differences if difference.kind is DriftKind.MISSING
+            declared.kafka_objects[difference.object_ref]
+            for difference in differences
+            if difference.kind is DriftKind.MISSING
         ]
         changes += await _create_topics(admin, missing_topics)
         for difference in differences:
             if difference.kind is DriftKind.DIFFERENT:
                 partitions = difference.properties.get("partitions")
                 if partitions and grow and _to_number(partitions[1]) > _to_number(partitions[0]):
-                    await admin.create_partitions({difference.object_ref.name: NewPartitions(_to_number(partitions[1]))})
+                    await admin.create_partitions(
+                        {difference.object_ref.name: NewPartitions(_to_number(partitions[1]))}
+                    )
                     changes.append(f"topic {difference.object_ref.name}: {partitions[0]} -> {partitions[1]} partitions")
                     partitions = None
                 unresolved += _explain_unresolved(difference, partitions)
@@ -94,7 +111,9 @@ def _to_number(value: PropertyValue | None) -> int:
     return int(value or 0)
 
 
-def _explain_unresolved(difference: Difference, partitions: tuple[PropertyValue | None, PropertyValue | None] | None) -> list[str]:
+def _explain_unresolved(
+    difference: Difference, partitions: tuple[PropertyValue | None, PropertyValue | None] | None
+) -> list[str]:
     name, explanations = difference.object_ref.name, []
     if partitions:
         how = (
@@ -104,12 +123,16 @@ def _explain_unresolved(difference: Difference, partitions: tuple[PropertyValue 
         )
         explanations.append(f"topic {name} has {partitions[0]} partitions, declared {partitions[1]}: {how}")
     if replicas := difference.properties.get("replicas"):
-        explanations.append(f"topic {name} has {replicas[0]} replicas, declared {replicas[1]}: reassign it with Kafka's own tools")
+        explanations.append(
+            f"topic {name} has {replicas[0]} replicas, declared {replicas[1]}: reassign it with Kafka's own tools"
+        )
     return explanations
 
 
 async def _create_topics(admin: AIOKafkaAdminClient, topics: Iterable[KafkaTopic]) -> list[str]:
-    new_topics = [NewTopic(topic.name, topic.partitions, topic.replicas, topic_configs=dict(topic.config)) for topic in topics]
+    new_topics = [
+        NewTopic(topic.name, topic.partitions, topic.replicas, topic_configs=dict(topic.config)) for topic in topics
+    ]
     if not new_topics:
         return []
     changes = []
@@ -134,7 +157,9 @@ async def _wait_until_known(admin: AIOKafkaAdminClient, names: Sequence[str]) ->
 async def _alter_configs(servers: str, differences: Sequence[Difference]) -> list[str]:
     changes = {
         difference.object_ref.name: {
-            name: str(declared) for name, (_, declared) in difference.properties.items() if name not in ("partitions", "replicas")
+            name: str(declared)
+            for name, (_, declared) in difference.properties.items()
+            if name not in ("partitions", "replicas")
         }
         for difference in differences
         if difference.kind is DriftKind.DIFFERENT
@@ -142,21 +167,30 @@ async def _alter_configs(servers: str, differences: Sequence[Difference]) -> lis
     changes = {name: settings for name, settings in changes.items() if settings}
     if changes:
         await asyncio.to_thread(_alter_incrementally, servers, changes)
-    return [f"topic {name}: {', '.join(f'{key} = {value}' for key, value in settings.items())}" for name, settings in changes.items()]
+    return [
+        f"topic {name}: {', '.join(f'{key} = {value}' for key, value in settings.items())}"
+        for name, settings in changes.items()
+    ]
 
 
 def _alter_incrementally(servers: str, changes: Mapping[str, Mapping[str, str]]) -> None:
-    """By librdkafka: aiokafka can only set all settings of a topic at once, which resets those that somebody else has set."""
+    """By librdkafka: aiokafka can only set all settings of a topic at once, which resets those that somebody else has
+    set.
+    """
     try:
         from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
     except ImportError:
-        raise TopologyError(f"changing settings of {', '.join(changes)} needs confluent-kafka: install caravan[operator]") from None
+        raise TopologyError(
+            f"changing settings of {', '.join(changes)} needs confluent-kafka: install caravan[operator]"
+        ) from None
     admin = AdminClient({"bootstrap.servers": servers})
     resources = [
         ConfigResource(
             ResourceType.TOPIC,
             name,
-            incremental_configs=[ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET) for key, value in settings.items()],
+            incremental_configs=[
+                ConfigEntry(key, value, incremental_operation=AlterConfigOpType.SET) for key, value in settings.items()
+            ],
         )
         for name, settings in changes.items()
     ]

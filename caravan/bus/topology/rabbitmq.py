@@ -1,4 +1,6 @@
-"""Queues, exchanges, bindings and policies on RabbitMQ, by its management API: read in bulk, and only differences are written. Nothing is deleted."""
+"""Queues, exchanges, bindings and policies on RabbitMQ, by its management API: read in bulk, and only differences are
+written. Nothing is deleted.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -73,11 +75,14 @@ class ManagementClient:
                 response = await self._http.request(method, path, json=body)
             except httpx2.HTTPError as error:
                 raise BrokerUnavailable(
-                    f"RabbitMQ's management API at {address} doesn't answer ({type(error).__name__}): enable the plugin rabbitmq_management, or name it with "
+                    f"RabbitMQ's management API at {address} doesn't answer ({type(error).__name__}): enable the "
+                    "plugin rabbitmq_management, or name it with "
                     "CARAVAN_RABBITMQ_MANAGEMENT_URL, or let somebody else own the queues with CARAVAN_DECLARE=false"
                 ) from None
         if response.status_code == 401:
-            raise TopologyError(f"RabbitMQ's management API at {address} refuses this user: it needs the tag `management`")
+            raise TopologyError(
+                f"RabbitMQ's management API at {address} refuses this user: it needs the tag `management`"
+            )
         if response.status_code >= 400:
             raise TopologyError(f"RabbitMQ: {method} {path}: {response.status_code} {response.text[:300]}")
         return response.json() if method == "GET" else None
@@ -95,13 +100,18 @@ class ManagementClient:
             page += 1
 
     async def observe_objects(self) -> dict[ObjectRef, BrokerObject]:
-        """All that is in the virtual host but the broker's own exchanges and bindings, and policies that carry no queue's limits."""
+        """All that is in the virtual host but the broker's own exchanges and bindings, and policies that carry no
+        queue's limits.
+        """
         queues, exchanges = await asyncio.gather(self._fetch_all_pages("queues"), self._fetch_all_pages("exchanges"))
         bindings, policies = await asyncio.gather(
-            self._send_request("GET", f"api/bindings/{self._vhost}"), self._send_request("GET", f"api/policies/{self._vhost}")
+            self._send_request("GET", f"api/bindings/{self._vhost}"),
+            self._send_request("GET", f"api/policies/{self._vhost}"),
         )
         objects: list[BrokerObject] = [
-            RabbitPolicy(policy["name"], policy["pattern"], policy["definition"], policy["priority"], policy["apply-to"])
+            RabbitPolicy(
+                policy["name"], policy["pattern"], policy["definition"], policy["priority"], policy["apply-to"]
+            )
             for policy in policies
             if policy["name"].startswith(POLICY_PREFIX)
         ]
@@ -128,7 +138,9 @@ class ManagementClient:
                     "priority": declared_object.priority,
                     "apply-to": declared_object.apply_to,
                 }
-                await self._send_request("PUT", f"api/policies/{self._vhost}/{quote(declared_object.name, safe='')}", body)
+                await self._send_request(
+                    "PUT", f"api/policies/{self._vhost}/{quote(declared_object.name, safe='')}", body
+                )
             case RabbitExchange():
                 await self._send_request(
                     "PUT",
@@ -143,7 +155,9 @@ class ManagementClient:
                 )
             case RabbitBinding():
                 ends = f"e/{quote(declared_object.exchange, safe='')}/q/{quote(declared_object.queue, safe='')}"
-                await self._send_request("POST", f"api/bindings/{self._vhost}/{ends}", {"routing_key": declared_object.pattern})
+                await self._send_request(
+                    "POST", f"api/bindings/{self._vhost}/{ends}", {"routing_key": declared_object.pattern}
+                )
 
 
 class ObservedQueue:
@@ -160,11 +174,16 @@ class ObservedQueue:
 
 
 async def find_missing(amqp: str, declared: Topology) -> list[ObjectRef]:
-    """The declared queues and exchanges that are not there; asked over AMQP, since a service needs no access to the management API."""
+    """The declared queues and exchanges that are not there; asked over AMQP, since a service needs no access to the
+    management API.
+    """
     missing_refs: list[ObjectRef] = []
     async with aio_pika.Connection(URL(amqp)) as connection:  # which closes it also when it can't be opened
         await finish_opening(connection.connect(REQUEST_SECONDS))
-        for ref in [*(exchange.object_ref for exchange in declared.exchanges), *(queue.object_ref for queue in declared.queues)]:
+        for ref in [
+            *(exchange.object_ref for exchange in declared.exchanges),
+            *(queue.object_ref for queue in declared.queues),
+        ]:
             channel = await connection.channel()  # the broker closes it when it says no
             try:
                 declare = channel.declare_queue if ref.kind == "queue" else channel.declare_exchange
@@ -191,19 +210,29 @@ async def apply_topology(url: str, amqp: str, declared: Topology) -> ApplyResult
         # Policies and exchanges first: a queue lives by its policy from its first message on.
         for kinds in (("policy", "exchange"), ("queue",), ("binding",)):
             await asyncio.gather(
-                *(management.declare_object(declared.rabbitmq_objects[thing]) for thing in refs_to_apply if thing.kind in kinds)
+                *(
+                    management.declare_object(declared.rabbitmq_objects[thing])
+                    for thing in refs_to_apply
+                    if thing.kind in kinds
+                )
             )
     return ApplyResult(
-        tuple(map(_describe_change, filter(_can_apply, differences))), tuple(filter(None, map(_explain_unresolved, differences)))
+        tuple(map(_describe_change, filter(_can_apply, differences))),
+        tuple(filter(None, map(_explain_unresolved, differences))),
     )
 
 
 def _describe_change(difference: Difference) -> str:
-    return f"{difference.object_ref.kind} {difference.object_ref.name}: {'created' if difference.kind is DriftKind.MISSING else 'changed'}"
+    return (
+        f"{difference.object_ref.kind} {difference.object_ref.name}: "
+        f"{'created' if difference.kind is DriftKind.MISSING else 'changed'}"
+    )
 
 
 def _can_apply(difference: Difference) -> bool:
-    return difference.kind is DriftKind.MISSING or (difference.kind is DriftKind.DIFFERENT and difference.object_ref.kind == "policy")
+    return difference.kind is DriftKind.MISSING or (
+        difference.kind is DriftKind.DIFFERENT and difference.object_ref.kind == "policy"
+    )
 
 
 def _explain_unresolved(difference: Difference) -> str:
@@ -213,5 +242,9 @@ def _explain_unresolved(difference: Difference) -> str:
     properties = {name: values for name, values in difference.properties.items() if name != "policy" or values[0]}
     if not properties:
         return ""
-    how = "remove the other policy or rank it lower" if set(properties) == {"policy"} else "drain it, delete it, and apply again"
+    how = (
+        "remove the other policy or rank it lower"
+        if set(properties) == {"policy"}
+        else "drain it, delete it, and apply again"
+    )
     return f"{Difference(difference.kind, difference.object_ref, properties)}: {how}"

@@ -1,4 +1,6 @@
-"""The topology as the operator's custom resources. A queue's policy is not one of them: the operator makes it from the queue's `limits`."""
+"""The topology as the operator's custom resources. A queue's policy is not one of them: the operator makes it from the
+queue's `limits`.
+"""
 
 import hashlib
 import re
@@ -74,17 +76,29 @@ def _build_exchange(exchange: RabbitExchange) -> dict[str, Any]:
 
 def _build_queue(queue: RabbitQueue) -> dict[str, Any]:
     arguments = {"arguments": {"singleActiveConsumer": True}} if queue.arguments.get("x-single-active-consumer") else {}
-    spec = {"name": queue.name, "type": queue.arguments["x-queue-type"], **arguments, "limits": _map_settings(queue.limits, _LIMITS)}
+    spec = {
+        "name": queue.name,
+        "type": queue.arguments["x-queue-type"],
+        **arguments,
+        "limits": _map_settings(queue.limits, _LIMITS),
+    }
     return _build_resource("RabbitMQQueue", queue.name, RABBITMQ, spec)
 
 
 def _build_binding(binding: RabbitBinding) -> dict[str, Any]:
-    spec = {"source": binding.exchange, "destination": binding.queue, "destinationType": "queue", "routingKey": binding.pattern}
+    spec = {
+        "source": binding.exchange,
+        "destination": binding.queue,
+        "destinationType": "queue",
+        "routingKey": binding.pattern,
+    }
     return _build_resource("RabbitMQBinding", f"{binding.queue}.{binding.pattern}", RABBITMQ, spec)
 
 
 def _map_settings(settings: Mapping[str, str | int], names: Mapping[str, str]) -> dict[str, str | int]:
-    """Settings by the custom resource's names, in its units. A setting without a name there is an error here, not a silent loss."""
+    """Settings by the custom resource's names, in its units. A setting without a name there is an error here, not a
+    silent loss.
+    """
     return {names[key]: _convert_value(names[key], value) for key, value in settings.items()}
 
 

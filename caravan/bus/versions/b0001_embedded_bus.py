@@ -1,4 +1,6 @@
-"""The embedded bus: topic logs with a cursor per group, deliveries for queues and retries, dead letters, bindings, and who serves what where."""
+"""The embedded bus: topic logs with a cursor per group, deliveries for queues and retries, dead letters, bindings, and
+who serves what where.
+"""
 
 from alembic import op
 
@@ -19,8 +21,14 @@ def upgrade() -> None:
         )
     """)
     op.execute("CREATE INDEX topic_log_by_topic ON topic_log (topic, position)")
-    op.execute("CREATE TABLE cursor (subscription text PRIMARY KEY, topic text NOT NULL, position bigint NOT NULL) WITH (fillfactor = 10)")
-    op.execute("CREATE TABLE binding (exchange text, pattern text, subscription text, PRIMARY KEY (exchange, pattern, subscription))")
+    op.execute(
+        "CREATE TABLE cursor (subscription text PRIMARY KEY, topic text NOT NULL, position bigint NOT NULL) WITH "
+        "(fillfactor = 10)"
+    )
+    op.execute(
+        "CREATE TABLE binding (exchange text, pattern text, subscription text, PRIMARY KEY (exchange, pattern, "
+        "subscription))"
+    )
     op.execute("""
         CREATE TABLE delivery (
             id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -46,7 +54,9 @@ def upgrade() -> None:
             died_at timestamptz NOT NULL DEFAULT now()
         )
     """)
-    op.execute("CREATE TABLE registry (service text, url text, seen_at timestamptz NOT NULL, PRIMARY KEY (service, url))")
+    op.execute(
+        "CREATE TABLE registry (service text, url text, seen_at timestamptz NOT NULL, PRIMARY KEY (service, url))"
+    )
     op.execute("""
         CREATE FUNCTION publish(kinds text[], channels text[], routes text[], keys text[], ids uuid[], bodies bytea[]) RETURNS void LANGUAGE plpgsql AS $$
         BEGIN

@@ -24,7 +24,9 @@ LOCK_ID = 0x43415241  # "CARA": one migration of a database at a time
 
 
 def build_role_url(server: str, database: str, password: str) -> str:
-    """The URL under which the owner of a database reaches it, from the server's; the user of that one, if any, is not needed."""
+    """The URL under which the owner of a database reaches it, from the server's; the user of that one, if any, is not
+    needed.
+    """
     server_parts = urlsplit(server)
     host = server_parts.netloc.rpartition("@")[2]
     name = get_role_name(database)
@@ -52,7 +54,8 @@ async def provision_databases(server: str, passwords: Mapping[str, str]) -> None
                 await connection.execute("; ".join([*([] if name in roles else [f"CREATE ROLE {name}"]), *limits]))
                 # DDL takes no parameters; the name is a service's, and format() quotes the password.
                 quoted = await connection.fetchval("SELECT format('%L', $1::text)", password)
-                # A pooler logs in with what it has read of the server's record of a password. Set anew, the same password
+                # A pooler logs in with what it has read of the server's record of a password. Set anew, the same
+                # password
                 # has another record, and the pooler's next login would be refused.
                 there = name in roles and name in existing
                 known = pooled and there and await _opens(build_role_url(server, database, password))
@@ -89,7 +92,9 @@ async def _alone(url: str) -> AsyncIterator[asyncpg.Connection]:
 
 
 async def upgrade_database(name: str, url: str, versions: Sequence[Path]) -> list[str]:
-    """Bring one database to the newest version of all its branches, and say which it did not have. Safe to run from several processes at once."""
+    """Bring one database to the newest version of all its branches, and say which it did not have. Safe to run from
+    several processes at once.
+    """
     async with _alone(url) as holder:
         if await _there(holder) == set(ScriptDirectory.from_config(_build_config(versions)).get_heads()):
             return []

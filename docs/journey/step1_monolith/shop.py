@@ -1,8 +1,10 @@
-"""Step 1 of the journey: a whole shop in one program, one process, one database. An order is stock, payment and mail, one after the other, in one request.
+"""Step 1 of the journey: a whole shop in one program, one process, one database. An order is stock, payment and mail,
+one after the other, in one request.
 
     python docs/journey/step1_monolith/shop.py
 
-It is what most shops start with, and it is fine until the mail server is not. The steps after it import from here what they don't change.
+It is what most shops start with, and it is fine until the mail server is not. The steps after it import from here what
+they don't change.
 """
 
 import asyncio
@@ -25,7 +27,10 @@ PRODUCTS = """
 CREATE TABLE IF NOT EXISTS product (sku TEXT PRIMARY KEY, name TEXT NOT NULL, price INTEGER NOT NULL, stock INTEGER NOT NULL CHECK (stock >= 0));
 INSERT OR IGNORE INTO product VALUES ('MUG', 'Mug', 1250, 100), ('LAMP', 'Lamp', 4000, 5);
 """
-ORDERS = "CREATE TABLE IF NOT EXISTS orders (id TEXT PRIMARY KEY, user_id TEXT, sku TEXT, quantity INTEGER, card TEXT, total INTEGER, status TEXT);"
+ORDERS = (
+    "CREATE TABLE IF NOT EXISTS orders (id TEXT PRIMARY KEY, user_id TEXT, sku TEXT, quantity INTEGER, card TEXT, "
+    "total INTEGER, status TEXT);"
+)
 
 
 class NewUser(BaseModel):
@@ -51,7 +56,9 @@ class Order(BaseModel):
 
 def insert_user(connection: sqlite3.Connection, user: NewUser) -> User:
     try:
-        row = connection.execute("INSERT INTO users VALUES (?, ?) RETURNING id, email", (str(uuid.uuid4()), user.email)).fetchone()
+        row = connection.execute(
+            "INSERT INTO users VALUES (?, ?) RETURNING id, email", (str(uuid.uuid4()), user.email)
+        ).fetchone()
     except sqlite3.IntegrityError as error:
         raise HTTPException(409, f"{user.email} is registered already") from error
     return User(id=row[0], email=row[1])
@@ -87,7 +94,10 @@ def insert_order(connection: sqlite3.Connection, wanted: PlaceOrder, order: Orde
 
 
 def list_orders(connection: sqlite3.Connection) -> list[Order]:
-    return [Order(id=row[0], total=row[1], status=row[2]) for row in connection.execute("SELECT id, total, status FROM orders")]
+    return [
+        Order(id=row[0], total=row[1], status=row[2])
+        for row in connection.execute("SELECT id, total, status FROM orders")
+    ]
 
 
 def charge(cards: CardProvider, order: Order, card: str) -> None:

@@ -13,7 +13,16 @@ from typing import Any
 import httpx2
 from fastapi import FastAPI, HTTPException
 
-from docs.journey.step1_monolith.shop import ORDERS, Order, PlaceOrder, charge, confirm, insert_order, list_orders, serve
+from docs.journey.step1_monolith.shop import (
+    ORDERS,
+    Order,
+    PlaceOrder,
+    charge,
+    confirm,
+    insert_order,
+    list_orders,
+    serve,
+)
 from docs.journey.storage import make_tables, transaction
 from docs.journey.third_parties import CardProvider
 

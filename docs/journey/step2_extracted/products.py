@@ -32,7 +32,9 @@ def create_app(database: Path = Path("products.sqlite")) -> FastAPI:
 
     @app.post("/products/{sku}/take")
     def take(sku: str, wanted: Quantity) -> Taken:
-        """For orders: what used to be an UPDATE in their transaction. Whoever can reach this port can empty the shelf."""
+        """For orders: what used to be an UPDATE in their transaction. Whoever can reach this port can empty the
+        shelf.
+        """
         with transaction(database) as connection:
             return Taken(total=take_stock(connection, sku, wanted.quantity))
 

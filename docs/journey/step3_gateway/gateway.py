@@ -1,4 +1,5 @@
-"""Step 3: one address for clients. What it doesn't list can't be reached from outside, and how often somebody may ask is said here, once.
+"""Step 3: one address for clients. What it doesn't list can't be reached from outside, and how often somebody may ask
+is said here, once.
 
 python docs/journey/step3_gateway/gateway.py
 """
@@ -20,7 +21,12 @@ WHERE = {
     name: os.environ.get(f"{name.upper()}_URL", f"http://127.0.0.1:{port}")
     for name, port in (("users", 8081), ("products", 8082), ("orders", 8083))
 }
-ROUTES = (("POST", "/users", "users"), ("GET", "/products/{sku}", "products"), ("POST", "/orders", "orders"), ("GET", "/orders", "orders"))
+ROUTES = (
+    ("POST", "/users", "users"),
+    ("GET", "/products/{sku}", "products"),
+    ("POST", "/orders", "orders"),
+    ("GET", "/orders", "orders"),
+)
 ANSWER_SECONDS = 20
 """Longer than a service waits for another: the one that fails should be the one to say so."""
 

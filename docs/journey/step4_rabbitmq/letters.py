@@ -1,4 +1,6 @@
-"""Step 4: the queue of letters. Orders writes to it, the mailer reads from it, and neither has to be there when the other is."""
+"""Step 4: the queue of letters. Orders writes to it, the mailer reads from it, and neither has to be there when the
+other is.
+"""
 
 import os
 
@@ -23,7 +25,9 @@ async def connect() -> AbstractRobustConnection:
 
 
 async def declare(channel: AbstractChannel) -> AbstractQueue:
-    """A quorum queue: on disk, and it counts deliveries. A letter that was refused ATTEMPTS times goes to the queue of dead ones."""
+    """A quorum queue: on disk, and it counts deliveries. A letter that was refused ATTEMPTS times goes to the queue of
+    dead ones.
+    """
     await channel.declare_queue(DEAD, durable=True, arguments={"x-queue-type": "quorum"})
     to_the_dead = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": DEAD}
     return await channel.declare_queue(

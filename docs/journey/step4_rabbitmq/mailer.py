@@ -14,7 +14,9 @@ AGAIN_SECONDS = 1
 
 
 async def deliver(letter: Letter) -> None:
-    """Wait for the server as long as it takes. Raises SMTPResponseException and SMTPRecipientsRefused: it is there, and doesn't want this letter."""
+    """Wait for the server as long as it takes. Raises SMTPResponseException and SMTPRecipientsRefused: it is there, and
+    doesn't want this letter.
+    """
     while True:
         try:
             return await asyncio.to_thread(send_mail, letter.email, *confirmation(letter.order))

@@ -20,18 +20,24 @@ TAKEN_SECONDS = 5
 
 async def main() -> None:
     async with await connect() as connection:
-        channel = await connection.channel()  # with publisher confirms: `publish` returns when the broker has the letter on disk
+        channel = (
+            await connection.channel()
+        )  # with publisher confirms: `publish` returns when the broker has the letter on disk
         await declare(channel)
 
         async def publish(letter: Letter) -> None:
-            message = aio_pika.Message(letter.model_dump_json().encode(), delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
+            message = aio_pika.Message(
+                letter.model_dump_json().encode(), delivery_mode=aio_pika.DeliveryMode.PERSISTENT
+            )
             await channel.default_exchange.publish(message, QUEUE, timeout=TAKEN_SECONDS)
 
         def confirm(email: str, order: Order) -> None:
             try:
                 anyio.from_thread.run(publish, Letter(email=email, order=order))
             except (OSError, AMQPError, ChannelInvalidStateError) as error:
-                raise HTTPException(503, "the order could not be placed: the queue of letters can't be reached") from error
+                raise HTTPException(
+                    503, "the order could not be placed: the queue of letters can't be reached"
+                ) from error
 
         await serve(only_from_inside(create_app(*neighbours({HEADER: credential()}), charge_at_once, confirm)), 8083)
 

@@ -1,4 +1,6 @@
-"""Step 5: background work as jobs in Redis: each has attempts, a growing pause between them, and a place where it is seen when it has failed for good."""
+"""Step 5: background work as jobs in Redis: each has attempts, a growing pause between them, and a place where it is
+seen when it has failed for good.
+"""
 
 import os
 from typing import Any, Literal
@@ -12,7 +14,8 @@ BACKOFF_MS = int(os.environ.get("BACKOFF_MS", "1000"))
 """Pause after the first failure; it doubles with each."""
 URL = os.environ.get("REDIS_URL", "redis://127.0.0.1:6379")
 CONNECTION: dict[str, Any] = {"connection": f"{URL}{'&' if '?' in URL else '?'}socket_timeout=30"}
-"""A worker waits up to 10 seconds on its socket for a job that is due then; the Redis client gives up after 5 unless it is told, and the worker never
+"""A worker waits up to 10 seconds on its socket for a job that is due then; the Redis client gives up after 5 unless it
+is told, and the worker never
 recovers from that."""
 
 State = Literal["waiting", "active", "delayed", "completed", "failed"]
@@ -21,7 +24,9 @@ State = Literal["waiting", "active", "delayed", "completed", "failed"]
 async def add(queue: Queue, kind: str, order_id: str, data: dict[str, Any], *, delay_ms: int = 0) -> None:
     """Adding the same job of an order again adds nothing."""
     retry = {"attempts": ATTEMPTS, "backoff": {"type": "exponential", "delay": BACKOFF_MS}}
-    await queue.add(kind, data, {"jobId": f"{kind}-{order_id}", "delay": delay_ms, "removeOnComplete": {"count": 1000}, **retry})
+    await queue.add(
+        kind, data, {"jobId": f"{kind}-{order_id}", "delay": delay_ms, "removeOnComplete": {"count": 1000}, **retry}
+    )
 
 
 def add_desk(app: FastAPI, queue: Queue) -> None:
@@ -30,7 +35,9 @@ def add_desk(app: FastAPI, queue: Queue) -> None:
     @app.get("/jobs")
     async def list_jobs(state: State = "failed") -> list[dict[str, Any]]:
         found: list[Job] = await queue.getJobs([state], 0, 99)
-        return [{"id": job.id, "attempts": job.attemptsMade, "reason": job.failedReason, "data": job.data} for job in found]
+        return [
+            {"id": job.id, "attempts": job.attemptsMade, "reason": job.failedReason, "data": job.data} for job in found
+        ]
 
     @app.post("/jobs/{job_id}/retry", status_code=202)
     async def retry(job_id: str) -> None:

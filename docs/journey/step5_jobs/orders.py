@@ -1,4 +1,5 @@
-"""Step 5: orders as in step 3, but mail and invoice are jobs, and a card provider that is away doesn't refuse the order: a job asks it again.
+"""Step 5: orders as in step 3, but mail and invoice are jobs, and a card provider that is away doesn't refuse the
+order: a job asks it again.
 
 python docs/journey/step5_jobs/orders.py
 """

@@ -32,22 +32,32 @@ def mail(email: str, order: Order) -> None:
 def write_invoice(order: Order) -> None:
     """One number per order, without holes; done again, it writes the same."""
     with transaction(DATABASE) as connection:
-        connection.execute("INSERT OR IGNORE INTO invoice SELECT coalesce(max(number), 0) + 1, ? FROM invoice", (order.id,))
+        connection.execute(
+            "INSERT OR IGNORE INTO invoice SELECT coalesce(max(number), 0) + 1, ? FROM invoice", (order.id,)
+        )
         number = connection.execute("SELECT number FROM invoice WHERE order_id = ?", (order.id,)).fetchone()[0]
-    (INVOICES / f"{number:05}.txt").write_text(f"Invoice {number}\nOrder {order.id}\nTotal {order.total // 100}.{order.total % 100:02}\n")
+    (INVOICES / f"{number:05}.txt").write_text(
+        f"Invoice {number}\nOrder {order.id}\nTotal {order.total // 100}.{order.total % 100:02}\n"
+    )
 
 
 def charge(order: Order, *, last: bool) -> str:
-    """The customer's address, once the order is paid. Raises ProviderAway for another try; the last one gives the stock back."""
+    """The customer's address, once the order is paid. Raises ProviderAway for another try; the last one gives the stock
+    back.
+    """
     with transaction(DATABASE) as connection:
-        row = connection.execute("SELECT user_id, sku, quantity, card, status FROM orders WHERE id = ?", (order.id,)).fetchone()
+        row = connection.execute(
+            "SELECT user_id, sku, quantity, card, status FROM orders WHERE id = ?", (order.id,)
+        ).fetchone()
     if row is None:
         raise UnrecoverableError(f"no order {order.id}: it was refused after its job had been added")
     user_id, sku, quantity, card, status = row
     if status == "payment failed":
         raise UnrecoverableError(f"order {order.id} was given up; its stock went back")
     try:
-        cards.charge(order.id, order.total, card)  # the same key as in the request: charged once, however often this runs
+        cards.charge(
+            order.id, order.total, card
+        )  # the same key as in the request: charged once, however often this runs
     except ProviderAway:
         if last:
             set_status(order, "payment failed")

@@ -34,23 +34,32 @@ class Broker(Protocol):
         """Facts for the connection's status. Raises BrokerUnavailable."""
 
     async def read_states(self, kind: str, desired: Sequence[Any], *, with_usage: bool = False) -> list[Any]:
-        """The state of each object, None where there is none, Refusal where it can't be asked for; `with_usage`: also whether it holds anything.
+        """The state of each object, None where there is none, Refusal where it can't be asked for; `with_usage`: also
+        whether it holds anything.
         Read in bulk. Raises BrokerUnavailable."""
 
-    async def apply_actions(self, action_lists: Sequence[tuple[Action, ...]], *, dry_run: bool = False) -> list[Refusal | None]:
-        """Run the actions of each object, all objects together. `dry_run`: only ask whether they would be accepted. Raises BrokerUnavailable."""
+    async def apply_actions(
+        self, action_lists: Sequence[tuple[Action, ...]], *, dry_run: bool = False
+    ) -> list[Refusal | None]:
+        """Run the actions of each object, all objects together. `dry_run`: only ask whether they would be accepted.
+        Raises BrokerUnavailable.
+        """
 
     async def close(self) -> None: ...
 
 
 @asynccontextmanager
 async def limit_seconds(seconds: float) -> AsyncIterator[None]:
-    """Raises BrokerUnavailable when what is inside takes longer: a server that answers each of many requests just in time holds nothing else up."""
+    """Raises BrokerUnavailable when what is inside takes longer: a server that answers each of many requests just in
+    time holds nothing else up.
+    """
     try:
         async with asyncio.timeout(seconds):
             yield
     except TimeoutError:
-        raise BrokerUnavailable(Reason.UNREACHABLE, f"the broker is too slow: not done within {seconds:.0f} s") from None
+        raise BrokerUnavailable(
+            Reason.UNREACHABLE, f"the broker is too slow: not done within {seconds:.0f} s"
+        ) from None
 
 
 def sanitize_message(text: str, *secrets: str) -> str:

@@ -8,7 +8,14 @@ from typing import Any
 
 import aiohttp
 
-from caravan_operator.backends.http_responses import HEADERS, InvalidResponse, ReadBudget, expect_object, get_integer, get_text
+from caravan_operator.backends.http_responses import (
+    HEADERS,
+    InvalidResponse,
+    ReadBudget,
+    expect_object,
+    get_integer,
+    get_text,
+)
 from caravan_operator.reconcile.endpoint_index import Endpoint
 
 MAX_BYTES = 4096
@@ -28,7 +35,9 @@ class GatewayPod:
 
 
 def parse_sequence(document: dict[str, Any]) -> int:
-    """Raises InvalidResponse for one that no operator has given: the next must be above it, and a time must stay one."""
+    """Raises InvalidResponse for one that no operator has given: the next must be above it, and a time must stay
+    one.
+    """
     value = get_integer(document, "sequence")
     if not 0 <= value <= (time.time() + MAX_CLOCK_AHEAD) * 1000:
         raise InvalidResponse("the sequence is no time that has been")
@@ -56,7 +65,8 @@ class GatewayPods:
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
         return sorted(
-            await asyncio.gather(*(self._fetch_revision(self._session, endpoint) for endpoint in endpoints)), key=lambda pod: pod.name
+            await asyncio.gather(*(self._fetch_revision(self._session, endpoint) for endpoint in endpoints)),
+            key=lambda pod: pod.name,
         )
 
     async def _fetch_revision(self, session: aiohttp.ClientSession, endpoint: Endpoint) -> GatewayPod:

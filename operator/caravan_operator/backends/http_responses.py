@@ -1,4 +1,6 @@
-"""Answers over HTTP from servers that a custom resource names: read up to a bound, parsed up to a bound, and taken only in the shape that was expected."""
+"""Answers over HTTP from servers that a custom resource names: read up to a bound, parsed up to a bound, and taken only
+in the shape that was expected.
+"""
 
 import json
 import re

@@ -1,4 +1,6 @@
-"""Kafka by librdkafka's admin client: described and changed in batches, only by incremental alterations, which leave unlisted settings alone."""
+"""Kafka by librdkafka's admin client: described and changed in batches, only by incremental alterations, which leave
+unlisted settings alone.
+"""
 
 import asyncio
 import logging
@@ -23,7 +25,15 @@ from confluent_kafka.admin import (
 from caravan_operator.backends.broker import BrokerUnavailable, Fence, Refusal, describe_named_words, sanitize_message
 from caravan_operator.reconcile.diff import Action
 from caravan_operator.reconcile.durations import parse_seconds
-from caravan_operator.reconcile.kafka_topic import AddPartitions, AlterConfig, CreateTopic, DeleteTopic, Setting, Topic, TopicState
+from caravan_operator.reconcile.kafka_topic import (
+    AddPartitions,
+    AlterConfig,
+    CreateTopic,
+    DeleteTopic,
+    Setting,
+    Topic,
+    TopicState,
+)
 from caravan_operator.status.metrics import EXTERNAL_CALL_SECONDS
 from caravan_operator.status.reasons import Reason
 from caravan_operator.status.traces import start_span
@@ -73,22 +83,34 @@ class Kafka:
 
     async def check_health(self) -> dict[str, Any]:
         self._last_error = None
-        cluster = await self._run_request("describe_cluster", lambda: {0: self._admin.describe_cluster(request_timeout=self._timeout)})
+        cluster = await self._run_request(
+            "describe_cluster", lambda: {0: self._admin.describe_cluster(request_timeout=self._timeout)}
+        )
         description = self._unwrap_result(cluster[0])
         return {"clusterId": description.cluster_id, "brokers": len(description.nodes)}
 
-    async def read_states(self, kind: str, desired: Sequence[Topic], *, with_usage: bool = False) -> list[TopicState | None]:
-        chunks = [[topic.name for topic in desired[start : start + READ_CHUNK_SIZE]] for start in range(0, len(desired), READ_CHUNK_SIZE)]
+    async def read_states(
+        self, kind: str, desired: Sequence[Topic], *, with_usage: bool = False
+    ) -> list[TopicState | None]:
+        chunks = [
+            [topic.name for topic in desired[start : start + READ_CHUNK_SIZE]]
+            for start in range(0, len(desired), READ_CHUNK_SIZE)
+        ]
         states: dict[str, TopicState] = {}
         for chunk in chunks:
             states |= await self._describe_topics(chunk, with_usage)
         return [states.get(topic.name) for topic in desired]
 
-    async def apply_actions(self, action_lists: Sequence[tuple[Action, ...]], *, dry_run: bool = False) -> list[Refusal | None]:
+    async def apply_actions(
+        self, action_lists: Sequence[tuple[Action, ...]], *, dry_run: bool = False
+    ) -> list[Refusal | None]:
         refusals: list[Refusal | None] = [None] * len(action_lists)
         for action_type, send in self._build_senders(dry_run).items():
             indexed_actions = [
-                (index, action) for index, actions in enumerate(action_lists) for action in actions if isinstance(action, action_type)
+                (index, action)
+                for index, actions in enumerate(action_lists)
+                for action in actions
+                if isinstance(action, action_type)
             ]
             for index, refusal in await self._send_in_chunks(action_type, indexed_actions, send, dry_run):
                 refusals[index] = refusal
@@ -109,7 +131,9 @@ class Kafka:
         if dry_run:
             options["validate_only"] = True
         senders: dict[type, Callable[[list[Any]], dict[Any, Any]]] = {
-            CreateTopic: lambda chunk: self._admin.create_topics([_build_new_topic(action.topic) for action in chunk], **options),
+            CreateTopic: lambda chunk: self._admin.create_topics(
+                [_build_new_topic(action.topic) for action in chunk], **options
+            ),
             AddPartitions: lambda chunk: self._admin.create_partitions(
                 [NewPartitions(action.name, action.total) for action in chunk], **options
             ),
@@ -120,7 +144,11 @@ class Kafka:
         return senders
 
     async def _send_in_chunks(
-        self, action_type: type, indexed_actions: list[tuple[int, Any]], send: Callable[[list[Any]], dict[Any, Any]], dry_run: bool
+        self,
+        action_type: type,
+        indexed_actions: list[tuple[int, Any]],
+        send: Callable[[list[Any]], dict[Any, Any]],
+        dry_run: bool,
     ) -> list[tuple[int, Refusal]]:
         refusals = []
         names = sorted({_get_topic_name(action) for _, action in indexed_actions})
@@ -133,7 +161,9 @@ class Kafka:
             results_by_name = {getattr(key, "name", key): result for key, result in results.items()}
             for index, action in indexed_actions:
                 if _get_topic_name(action) in chunk and (
-                    refusal := self._find_refusal(action_type, actions, action, results_by_name.get(_get_topic_name(action)))
+                    refusal := self._find_refusal(
+                        action_type, actions, action, results_by_name.get(_get_topic_name(action))
+                    )
                 ):
                     refusals.append((index, refusal))
         return refusals
@@ -145,23 +175,39 @@ class Kafka:
         if error.code() == _ALREADY_DONE_ERRORS.get(action_type):
             return None
         self._raise_if_unavailable(error)
-        log.warning("the broker refused", extra={"operation": action_type.__name__, "words": sanitize_message(error.str(), *self._secrets)})
-        own_words = [key for each in actions if _get_topic_name(each) == _get_topic_name(action) for key in _list_settings(each)]
+        log.warning(
+            "the broker refused",
+            extra={"operation": action_type.__name__, "words": sanitize_message(error.str(), *self._secrets)},
+        )
+        own_words = [
+            key for each in actions if _get_topic_name(each) == _get_topic_name(action) for key in _list_settings(each)
+        ]
         return Refusal(f"{error.name()}: {_describe_error(error)}{describe_named_words(own_words, error.str())}")
 
     async def _describe_topics(self, names: list[str], with_usage: bool) -> dict[str, TopicState]:
         topics = await self._run_request(
-            "describe_topics", lambda: self._admin.describe_topics(TopicCollection(names), request_timeout=self._timeout)
+            "describe_topics",
+            lambda: self._admin.describe_topics(TopicCollection(names), request_timeout=self._timeout),
         )
-        descriptions = {name: found for name, result in topics.items() if (found := self._unwrap_or_none(result)) is not None}
+        descriptions = {
+            name: found for name, result in topics.items() if (found := self._unwrap_or_none(result)) is not None
+        }
         if not descriptions:
             return {}
         resources = [ConfigResource(ConfigResource.Type.TOPIC, name) for name in descriptions]
         configs = await self._run_request(
             "describe_configs", lambda: self._admin.describe_configs(resources, request_timeout=self._timeout)
         )
-        settings = {resource.name: found for resource, result in configs.items() if (found := self._unwrap_or_none(result)) is not None}
-        empty = await self._find_empty_topics({name: len(found.partitions) for name, found in descriptions.items()}) if with_usage else {}
+        settings = {
+            resource.name: found
+            for resource, result in configs.items()
+            if (found := self._unwrap_or_none(result)) is not None
+        }
+        empty = (
+            await self._find_empty_topics({name: len(found.partitions) for name, found in descriptions.items()})
+            if with_usage
+            else {}
+        )
         return {
             name: TopicState(
                 id=str(found.topic_id),
@@ -175,7 +221,9 @@ class Kafka:
         }
 
     async def _find_empty_topics(self, partitions: Mapping[str, int]) -> dict[str, bool]:
-        """Whether each topic holds no record: both ends of every partition are the same. A partition that can't say counts as one that holds some."""
+        """Whether each topic holds no record: both ends of every partition are the same. A partition that can't say
+        counts as one that holds some.
+        """
         every = [TopicPartition(name, number) for name, count in partitions.items() for number in range(count)]
         first = await self._fetch_offsets(every, OffsetSpec.earliest())
         last = await self._fetch_offsets(every, OffsetSpec.latest())
@@ -186,7 +234,9 @@ class Kafka:
 
     async def _fetch_offsets(self, partitions: list[TopicPartition], end: OffsetSpec) -> dict[tuple[str, int], int]:
         requests = dict.fromkeys(partitions, end)
-        results = await self._run_request("list_offsets", lambda: self._admin.list_offsets(requests, request_timeout=self._timeout))  # type: ignore[call-arg]
+        results = await self._run_request(
+            "list_offsets", lambda: self._admin.list_offsets(requests, request_timeout=self._timeout)
+        )  # type: ignore[call-arg]
         return {
             (partition.topic, partition.partition): result.offset
             for partition, result in results.items()
@@ -268,15 +318,25 @@ def _get_topic_name(action: Any) -> str:
 
 
 def _build_new_topic(topic: Topic) -> NewTopic:
-    return NewTopic(topic.name, num_partitions=topic.partitions, replication_factor=topic.replicas or -1, config=topic.managed_config)
+    return NewTopic(
+        topic.name,
+        num_partitions=topic.partitions,
+        replication_factor=topic.replicas or -1,
+        config=topic.managed_config,
+    )
 
 
 def _build_alterations(actions: Sequence[AlterConfig]) -> list[ConfigResource]:
     entries: dict[str, list[ConfigEntry]] = {}
     for action in actions:
         operation = AlterConfigOpType.DELETE if action.value is None else AlterConfigOpType.SET
-        entries.setdefault(action.name, []).append(ConfigEntry(action.key, action.value, incremental_operation=operation))
-    return [ConfigResource(ConfigResource.Type.TOPIC, name, incremental_configs=changes) for name, changes in entries.items()]
+        entries.setdefault(action.name, []).append(
+            ConfigEntry(action.key, action.value, incremental_operation=operation)
+        )
+    return [
+        ConfigResource(ConfigResource.Type.TOPIC, name, incremental_configs=changes)
+        for name, changes in entries.items()
+    ]
 
 
 def _parse_setting(entry: ConfigEntry) -> Setting:

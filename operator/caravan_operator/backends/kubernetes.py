@@ -1,4 +1,6 @@
-"""The Kubernetes API for the operator's own reads and writes, with kopf's login: patches with a version, Events, Secrets, the Lease."""
+"""The Kubernetes API for the operator's own reads and writes, with kopf's login: patches with a version, Events,
+Secrets, the Lease.
+"""
 
 import asyncio
 import random
@@ -46,14 +48,20 @@ class Kubernetes:
     async def get(self, path: str) -> dict[str, Any]:
         return await self.request("GET", path)
 
-    async def list_metadata(self, group: str, version: str, plural: str, namespace: str = "") -> AsyncIterator[dict[str, Any]]:
-        """The metadata of every object of a kind, page by page; none if the kind isn't installed. Without a namespace: of the whole cluster."""
+    async def list_metadata(
+        self, group: str, version: str, plural: str, namespace: str = ""
+    ) -> AsyncIterator[dict[str, Any]]:
+        """The metadata of every object of a kind, page by page; none if the kind isn't installed. Without a namespace:
+        of the whole cluster.
+        """
         path = f"/apis/{group}/{version}/" if group else f"/api/{version}/"
         path += f"namespaces/{namespace}/{plural}?limit={PAGE_SIZE}" if namespace else f"{plural}?limit={PAGE_SIZE}"
         token = ""
         while True:
             try:
-                answer = await self.request("GET", path + (f"&continue={quote(token)}" if token else ""), accept=_METADATA)
+                answer = await self.request(
+                    "GET", path + (f"&continue={quote(token)}" if token else ""), accept=_METADATA
+                )
             except ApiError as error:
                 if error.status == 404:
                     return
@@ -65,7 +73,9 @@ class Kubernetes:
                 return
 
     async def patch(self, resource: Resource, change: Mapping[str, Any], *, status: bool = False) -> Resource:
-        """Merge patch of the resource, or of its status, at the version that was read: ApiError 409 when somebody was faster."""
+        """Merge patch of the resource, or of its status, at the version that was read: ApiError 409 when somebody was
+        faster.
+        """
         kind = KINDS[resource.key.kind]
         metadata = {**change.get("metadata", {}), "resourceVersion": resource.resource_version, "uid": resource.uid}
         path = self.build_path(resource.key) + ("/status" if status else "")
@@ -86,7 +96,9 @@ class Kubernetes:
         accept: str = _JSON,
         retry_seconds: float = _RETRY_SECONDS,
     ) -> dict[str, Any]:
-        """The answer's object. 429, 5xx and lost connections are tried again, as the server asks or with growing pauses, for `retry_seconds`."""
+        """The answer's object. 429, 5xx and lost connections are tried again, as the server asks or with growing
+        pauses, for `retry_seconds`.
+        """
         headers = {"Accept": accept} | ({"Content-Type": content_type} if body is not None else {})
         give_up_at = time.monotonic() + retry_seconds
         pause = 0.1
@@ -108,7 +120,9 @@ class Kubernetes:
             if time.monotonic() + pause > give_up_at:
                 if isinstance(problem, ApiError):
                     raise problem
-                raise ApiError(0, f"{method} {path}: no answer from the API server: {problem or type(problem).__name__}") from problem
+                raise ApiError(
+                    0, f"{method} {path}: no answer from the API server: {problem or type(problem).__name__}"
+                ) from problem
             await asyncio.sleep(pause * random.uniform(0.7, 1.3))
             pause = min(pause * 2, 5.0)
 
@@ -116,11 +130,17 @@ class Kubernetes:
         self, method: str, path: str, body: Mapping[str, Any] | None, headers: Mapping[str, str]
     ) -> tuple[int, float, dict[str, Any]]:
         session = await self._get_session()
-        async with session.request(method, self._server + path, json=body, headers=headers, allow_redirects=False) as response:
+        async with session.request(
+            method, self._server + path, json=body, headers=headers, allow_redirects=False
+        ) as response:
             API_CALLS.labels(method, _get_resource_label(path), response.status).inc()
             answer = await response.json(content_type=None) if response.status != 204 else {}
             retry_after = response.headers.get("Retry-After", "0")
-            return response.status, float(retry_after) if retry_after.isdigit() else 0.0, answer if isinstance(answer, dict) else {}
+            return (
+                response.status,
+                float(retry_after) if retry_after.isdigit() else 0.0,
+                answer if isinstance(answer, dict) else {},
+            )
 
     async def _get_session(self) -> aiohttp.ClientSession:
         """A session with the present credentials: a service account's token is a file that is replaced every hour."""
@@ -132,13 +152,17 @@ class Kubernetes:
         if self._session is None:
             tls = await asyncio.to_thread(login.as_ssl_context)
             connector = aiohttp.TCPConnector(limit=self._connections, ssl=tls)
-            self._session = aiohttp.ClientSession(connector=connector, timeout=aiohttp.ClientTimeout(total=15, connect=5))
+            self._session = aiohttp.ClientSession(
+                connector=connector, timeout=aiohttp.ClientTimeout(total=15, connect=5)
+            )
         self._session.headers.update(login.as_http_headers())
         return self._session
 
 
 def load_credentials() -> kopf.ConnectionInfo:
-    """The service account's inside a cluster, KUBECONFIG's elsewhere. Raises LoginError naming both when there is neither."""
+    """The service account's inside a cluster, KUBECONFIG's elsewhere. Raises LoginError naming both when there is
+    neither.
+    """
     settings = kopf.OperatorSettings()
     login = kopf.login_with_service_account(settings=settings) or kopf.login_with_kubeconfig(settings=settings)
     if login is None:

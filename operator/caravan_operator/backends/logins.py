@@ -1,4 +1,6 @@
-"""From a connection and the Secrets that it names to what a client needs. Secrets are fetched by name and never kept beside the client."""
+"""From a connection and the Secrets that it names to what a client needs. Secrets are fetched by name and never kept
+beside the client.
+"""
 
 import base64
 import hashlib
@@ -29,14 +31,20 @@ _KEYS = ("username", "password", "ca.crt", "tls.crt", "tls.key")
 
 
 async def fetch_secrets(kubernetes: Kubernetes, connection: Resource) -> Secrets:
-    """The Secrets that the connection refers to, each meant for its servers. Raises BrokerUnavailable naming one that isn't there or isn't meant."""
+    """The Secrets that the connection refers to, each meant for its servers. Raises BrokerUnavailable naming one that
+    isn't there or isn't meant.
+    """
     secrets = {}
     for name in sorted(_find_secret_names(connection.spec)):
         try:
-            secret = await kubernetes.get(build_path("api", "v1", "namespaces", connection.key.namespace, "secrets", name))
+            secret = await kubernetes.get(
+                build_path("api", "v1", "namespaces", connection.key.namespace, "secrets", name)
+            )
         except ApiError as error:
             problem = "isn't there" if error.status == 404 else f"can't be read ({error.status})"
-            raise BrokerUnavailable(Reason.SECRET_NOT_FOUND, f"Secret {connection.key.namespace}/{name} {problem}") from None
+            raise BrokerUnavailable(
+                Reason.SECRET_NOT_FOUND, f"Secret {connection.key.namespace}/{name} {problem}"
+            ) from None
         except UnusableSpec as error:
             raise BrokerUnavailable(Reason.INVALID, f"the name of a Secret: {error}") from None
         _check_allowed_servers(connection, name, secret)
@@ -75,8 +83,14 @@ async def connect_broker(connection: Resource, secrets: Secrets, fence: Fence) -
     try:
         return await _CONNECTORS[connection.key.kind](connection, secrets, fence)
     except (ValueError, OSError, KafkaException) as error:
-        log.warning("no client from these Secrets", extra={"connection": connection.key.namespaced_name, "error": type(error).__name__})
-        message = "no client can be made with what the Secrets hold: a certificate or key isn't PEM, or a name or password can't be sent"
+        log.warning(
+            "no client from these Secrets",
+            extra={"connection": connection.key.namespaced_name, "error": type(error).__name__},
+        )
+        message = (
+            "no client can be made with what the Secrets hold: a certificate or key isn't PEM, or a name or password "
+            "can't be sent"
+        )
         raise BrokerUnavailable(Reason.SECRET_UNUSABLE, message) from None
 
 
@@ -99,7 +113,10 @@ async def _connect_kafka(connection: Resource, secrets: Secrets, fence: Fence) -
         settings["ssl.ca.pem"] = _decode_value(secrets, tls["caSecretRef"]["name"], "ca.crt")
     if "clientSecretRef" in tls:
         name = tls["clientSecretRef"]["name"]
-        settings |= {"ssl.certificate.pem": _decode_value(secrets, name, "tls.crt"), "ssl.key.pem": _decode_value(secrets, name, "tls.key")}
+        settings |= {
+            "ssl.certificate.pem": _decode_value(secrets, name, "tls.crt"),
+            "ssl.key.pem": _decode_value(secrets, name, "tls.key"),
+        }
         secret_values.append(settings["ssl.key.pem"])
     return Kafka(KafkaLogin(settings, tuple(secret_values)), connection.spec, fence)
 

@@ -1,4 +1,5 @@
-"""RabbitMQ's management API over HTTP. Its server is whatever a connection names: it gets the login and nothing else follows from what it says: no redirect,
+"""RabbitMQ's management API over HTTP. Its server is whatever a connection names: it gets the login and nothing else
+follows from what it says: no redirect,
 no unbounded answer, none of its words in a status."""
 
 import asyncio
@@ -73,11 +74,15 @@ class ManagementApi:
     async def close(self) -> None:
         await self._session.close()
 
-    async def get(self, operation: str, url: str, query: Mapping[str, str] | None = None, *, budget: ReadBudget | None = None) -> Any:
+    async def get(
+        self, operation: str, url: str, query: Mapping[str, str] | None = None, *, budget: ReadBudget | None = None
+    ) -> Any:
         """The answer's value; None where there is nothing (404). Raises BrokerUnavailable and RequestRefused."""
         return (await self._send_request("GET", operation, url, query=query, accept=frozenset({404}), budget=budget))[1]
 
-    async def send_change(self, method: str, url: str, body: Mapping[str, Any] | None, ignored_statuses: frozenset[int]) -> None:
+    async def send_change(
+        self, method: str, url: str, body: Mapping[str, Any] | None, ignored_statuses: frozenset[int]
+    ) -> None:
         """A change. Raises BrokerUnavailable and RequestRefused."""
         await self._send_request(method, method.lower(), url, body, accept=ignored_statuses)
 
@@ -109,7 +114,8 @@ class ManagementApi:
             pages, page = get_integer(document, "page_count"), page + 1
             if pages > MAX_PAGES:
                 raise self._build_invalid(
-                    f"GET {build_api_path(collection, vhost)}", InvalidResponse(f"the list has more than {MAX_PAGES} pages")
+                    f"GET {build_api_path(collection, vhost)}",
+                    InvalidResponse(f"the list has more than {MAX_PAGES} pages"),
                 )
         return items
 
@@ -129,7 +135,9 @@ class ManagementApi:
         accept: frozenset[int] = frozenset(),
         budget: ReadBudget | None = None,
     ) -> tuple[int, Any]:
-        """Status and answer; of statuses in `accept`, and of changes, no answer. Raises BrokerUnavailable and RequestRefused."""
+        """Status and answer; of statuses in `accept`, and of changes, no answer. Raises BrokerUnavailable and
+        RequestRefused.
+        """
         started_at = time.monotonic()
         request_line = f"{method} {url.partition('?')[0]}"
         address = URL(url, encoded=True)  # names are quoted already: a slash in one must stay quoted
@@ -150,23 +158,31 @@ class ManagementApi:
         if 200 <= response.status < 300 or response.status in accept:
             return response.status, None
         self._log_failure(request_line, f"{response.status}: {refusal_text}")
-        raise await self._classify_refusal(request_line, response.status, describe_named_words(_list_field_names(body), refusal_text))
+        raise await self._classify_refusal(
+            request_line, response.status, describe_named_words(_list_field_names(body), refusal_text)
+        )
 
     async def _classify_refusal(self, request_line: str, status: int, named_words: str) -> Exception:
-        """Whom a refusal concerns. 401 is said of a wrong password and of a virtual host without rights alike: who we are tells which."""
+        """Whom a refusal concerns. 401 is said of a wrong password and of a virtual host without rights alike: who we
+        are tells which.
+        """
         if 300 <= status < 400:
             return BrokerUnavailable(
                 Reason.UNREACHABLE,
-                f"{request_line}: the server redirects ({status}), which isn't followed: name the API itself in managementUrl",
+                f"{request_line}: the server redirects ({status}), which isn't followed: name the API itself in "
+                "managementUrl",
             )
         if status in (401, 403) and (
             request_line == "GET /api/whoami" or await self.get_status("whoami", "/api/whoami", frozenset({404})) == 404
         ):
-            return BrokerUnavailable(Reason.CREDENTIALS_REFUSED, f"the management API refuses the user name or the password ({status})")
+            return BrokerUnavailable(
+                Reason.CREDENTIALS_REFUSED, f"the management API refuses the user name or the password ({status})"
+            )
         if status in _UNAVAILABLE_STATUSES:
             return BrokerUnavailable(Reason.UNREACHABLE, f"{request_line}: the server answers {status}")
         return RequestRefused(
-            f"the management API answers {status} to {request_line}: {_STATUS_TEXTS.get(status, 'it failed')}{named_words}"
+            f"the management API answers {status} to {request_line}: "
+            f"{_STATUS_TEXTS.get(status, 'it failed')}{named_words}"
         )
 
     def _build_invalid(self, request_line: str, error: InvalidResponse) -> BrokerUnavailable:
@@ -183,7 +199,9 @@ class ManagementApi:
         match error:
             case TimeoutError():
                 return f"no answer within {self._seconds:.0f} s"
-            case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError() | aiohttp.ClientSSLError():
+            case (
+                aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError() | aiohttp.ClientSSLError()
+            ):
                 return "the server's certificate isn't trusted, or it doesn't speak TLS"
             case aiohttp.ClientConnectorDNSError():
                 return "its host name isn't known"

@@ -1,4 +1,6 @@
-"""RabbitMQ by its management API: read in bulk by pages, only differences written. Never by importing definitions, which can stop half-way."""
+"""RabbitMQ by its management API: read in bulk by pages, only differences written. Never by importing definitions,
+which can stop half-way.
+"""
 
 import asyncio
 import re
@@ -8,8 +10,20 @@ from urllib.parse import quote
 
 from caravan_operator.backends.broker import BrokerUnavailable, Fence, Refusal
 from caravan_operator.backends.http_responses import InvalidResponse, expect_object, expect_objects, get_text
-from caravan_operator.backends.management import MAX_OBJECTS, PAGE_SIZE, ManagementApi, RabbitLogin, RequestRefused, gather_or_raise
-from caravan_operator.backends.rabbitmq_states import parse_binding_state, parse_exchange_state, parse_policy_state, parse_queue_state
+from caravan_operator.backends.management import (
+    MAX_OBJECTS,
+    PAGE_SIZE,
+    ManagementApi,
+    RabbitLogin,
+    RequestRefused,
+    gather_or_raise,
+)
+from caravan_operator.backends.rabbitmq_states import (
+    parse_binding_state,
+    parse_exchange_state,
+    parse_policy_state,
+    parse_queue_state,
+)
 from caravan_operator.reconcile.diff import Action
 from caravan_operator.reconcile.rabbitmq_binding import Binding, BindingState
 from caravan_operator.reconcile.rabbitmq_call import Call, build_api_path
@@ -43,9 +57,13 @@ class RabbitMQ:
                 "clusterName": get_text(overview, "cluster_name", r"[0-9A-Za-z@._-]{1,256}"),
             }
         except (RequestRefused, InvalidResponse) as error:
-            raise BrokerUnavailable(Reason.UNREACHABLE, f"GET /api/overview: {error}; is this RabbitMQ's management API?") from None
+            raise BrokerUnavailable(
+                Reason.UNREACHABLE, f"GET /api/overview: {error}; is this RabbitMQ's management API?"
+            ) from None
         if alarms == 503:
-            raise BrokerUnavailable(Reason.ALARM, "an alarm is in effect: the broker takes no messages until it has memory and disk again")
+            raise BrokerUnavailable(
+                Reason.ALARM, "an alarm is in effect: the broker takes no messages until it has memory and disk again"
+            )
         return status_fields
 
     async def read_states(self, kind: str, desired: Sequence[Any], *, with_usage: bool = False) -> list[Any]:
@@ -76,7 +94,9 @@ class RabbitMQ:
                     states[each.identity] = await self._read_usage(each, states[each.identity])
         return [states.get(each.identity) for each in desired]
 
-    async def apply_actions(self, action_lists: Sequence[tuple[Action, ...]], *, dry_run: bool = False) -> list[Refusal | None]:
+    async def apply_actions(
+        self, action_lists: Sequence[tuple[Action, ...]], *, dry_run: bool = False
+    ) -> list[Refusal | None]:
         """The actions of one object in their order, several objects at a time."""
         if dry_run:
             return [None] * len(action_lists)
@@ -121,12 +141,20 @@ class RabbitMQ:
         return {queue.identity: states[queue.name] for queue in desired if queue.name in states}
 
     async def _fetch_queues(self, vhost: str, names: Collection[str]) -> dict[str, dict[str, Any]]:
-        """A few by one page of a pattern, since the answer for a single queue doesn't tell its policy; more by all the pages."""
+        """A few by one page of a pattern, since the answer for a single queue doesn't tell its policy; more by all the
+        pages.
+        """
         pattern = "^(" + "|".join(re.escape(name) for name in sorted(names)) + ")$"
         if len(names) > MAX_NAMED_READS or len(quote(pattern)) > MAX_PATTERN_LENGTH:
             items = await self._api.list_objects("queues", vhost, lambda item: item.get("name") in names)
         else:
-            query = {"page": "1", "page_size": str(PAGE_SIZE), "disable_stats": "true", "use_regex": "true", "name": pattern}
+            query = {
+                "page": "1",
+                "page_size": str(PAGE_SIZE),
+                "disable_stats": "true",
+                "use_regex": "true",
+                "name": pattern,
+            }
             document = await self._api.get("queues", build_api_path("queues", vhost), query)
             if document is None:
                 raise RequestRefused(f"there is no virtual host {vhost}")
@@ -138,7 +166,9 @@ class RabbitMQ:
             name_set = set(names)
             items = await self._api.list_objects("policies", vhost, lambda item: item.get("name") in name_set)
         else:
-            documents = await gather_or_raise(*(self._api.get("policy", build_api_path("policies", vhost, name)) for name in names))
+            documents = await gather_or_raise(
+                *(self._api.get("policy", build_api_path("policies", vhost, name)) for name in names)
+            )
             items = [expect_object(answer) for answer in documents if answer is not None]
         return {policy.name: policy for policy in map(parse_policy_state, items)}
 
@@ -150,7 +180,9 @@ class RabbitMQ:
         if len(desired) > MAX_NAMED_READS:
             names = {each.name for each in desired}
             items = await self._api.list_objects("exchanges", vhost, lambda item: item.get("name") in names)
-            return {build_identity("exchange", vhost, get_text(item, "name")): parse_exchange_state(item) for item in items}
+            return {
+                build_identity("exchange", vhost, get_text(item, "name")): parse_exchange_state(item) for item in items
+            }
 
         async def read_one(exchange: Exchange) -> Any:
             try:
@@ -169,8 +201,12 @@ class RabbitMQ:
         if len(bindable) > MAX_NAMED_READS:
             items = await self._api.list_objects("bindings", vhost)
         else:
-            documents = await gather_or_raise(*(self._api.get("binding", build_api_path(*each.path_segments)) for each in bindable))
-            items = [item for document in documents if document is not None for item in expect_objects(document, MAX_OBJECTS)]
+            documents = await gather_or_raise(
+                *(self._api.get("binding", build_api_path(*each.path_segments)) for each in bindable)
+            )
+            items = [
+                item for document in documents if document is not None for item in expect_objects(document, MAX_OBJECTS)
+            ]
         keys = {bound.identity: key for bound, key in map(parse_binding_state, items)}
         states: dict[str, Any] = {}
         for binding in desired:
@@ -184,20 +220,27 @@ class RabbitMQ:
     async def _find_existing_ends(self, vhost: str, desired: Sequence[Binding]) -> set[str]:
         """Identities of those ends that are there."""
         queues = {each.destination for each in desired if each.destination_type == "queue"}
-        names = {each.source for each in desired} | {each.destination for each in desired if each.destination_type == "exchange"}
+        names = {each.source for each in desired} | {
+            each.destination for each in desired if each.destination_type == "exchange"
+        }
         exchanges = await self._read_exchanges(vhost, [Exchange(vhost, name) for name in sorted(names)])
         identities = {each for each, state in exchanges.items() if not isinstance(state, Refusal)}
-        return identities | {build_identity("queue", vhost, name) for name in (await self._fetch_queues(vhost, queues) if queues else ())}
+        return identities | {
+            build_identity("queue", vhost, name) for name in (await self._fetch_queues(vhost, queues) if queues else ())
+        }
 
     async def _read_usage(self, desired: Any, state: Any) -> Any:
-        """With what a deletion wants to know. The counters are some seconds old, and the check and the deletion are two requests."""
+        """With what a deletion wants to know. The counters are some seconds old, and the check and the deletion are two
+        requests.
+        """
         try:
             if isinstance(desired, Queue):
                 item = await self._api.get("queue", build_api_path("queues", desired.vhost, desired.name))
                 return None if item is None else parse_queue_state(expect_object(item), state.policy)
             if isinstance(desired, Exchange):
                 binding_paths = [
-                    build_api_path("exchanges", desired.vhost, desired.name, "bindings", end) for end in ("source", "destination")
+                    build_api_path("exchanges", desired.vhost, desired.name, "bindings", end)
+                    for end in ("source", "destination")
                 ]
                 bound = [await self._api.get("bindings", way) for way in binding_paths]
                 return ExchangeState(state.body, bound=any(bound))

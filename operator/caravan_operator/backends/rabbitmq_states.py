@@ -1,9 +1,17 @@
-"""What the management API lists, as the states that the rules compare. Raises InvalidResponse for what no RabbitMQ would list."""
+"""What the management API lists, as the states that the rules compare. Raises InvalidResponse for what no RabbitMQ
+would list.
+"""
 
 from collections.abc import Mapping
 from typing import Any
 
-from caravan_operator.backends.http_responses import get_boolean, get_optional_integer, get_optional_object, get_optional_text, get_text
+from caravan_operator.backends.http_responses import (
+    get_boolean,
+    get_optional_integer,
+    get_optional_object,
+    get_optional_text,
+    get_text,
+)
 from caravan_operator.reconcile.rabbitmq_binding import Binding
 from caravan_operator.reconcile.rabbitmq_exchange import ExchangeState
 from caravan_operator.reconcile.rabbitmq_policy import Policy
@@ -39,4 +47,6 @@ def parse_binding_state(item: Mapping[str, Any]) -> tuple[Binding, str]:
     vhost, source, destination, kind, key = (
         get_text(item, field) for field in ("vhost", "source", "destination", "destination_type", "routing_key")
     )
-    return Binding(vhost, source, destination, kind, key, get_optional_object(item, "arguments")), get_text(item, "properties_key")
+    return Binding(vhost, source, destination, kind, key, get_optional_object(item, "arguments")), get_text(
+        item, "properties_key"
+    )

@@ -1,4 +1,6 @@
-"""Reads a running broker and writes the resources that would take over what it has, unchanged: with adoptionPolicy IfEqual and deletionPolicy Retain."""
+"""Reads a running broker and writes the resources that would take over what it has, unchanged: with adoptionPolicy
+IfEqual and deletionPolicy Retain.
+"""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -32,7 +34,10 @@ async def import_from_kafka(
 ) -> tuple[list[Document], SkippedObjects]:
     """Raises BrokerUnavailable."""
     protocol = ("SASL_" if username else "") + ("SSL" if tls else "PLAINTEXT")
-    settings: dict[str, Any] = {"bootstrap.servers": bootstrap, "security.protocol": protocol if username or tls else "PLAINTEXT"}
+    settings: dict[str, Any] = {
+        "bootstrap.servers": bootstrap,
+        "security.protocol": protocol if username or tls else "PLAINTEXT",
+    }
     if username:
         settings |= {"sasl.mechanism": mechanism, "sasl.username": username, "sasl.password": password}
     kafka = Kafka(KafkaLogin(settings, (password,)), {"requestTimeout": "15s"}, _refuse_write)
@@ -64,11 +69,17 @@ async def build_kafka_resources(kafka: Kafka, connection: str, pattern: str) -> 
     """A KafkaTopic for each topic whose name matches; Kafka's own (`__`) are left out."""
     names = [name for name in await kafka.list_topics() if not name.startswith("__") and re.search(pattern, name)]
     states = await kafka.read_states("KafkaTopic", [Topic(name, 1) for name in names])
-    return [_build_topic(name, state, connection) for name, state in zip(names, states, strict=True) if state is not None], []
+    return [
+        _build_topic(name, state, connection) for name, state in zip(names, states, strict=True) if state is not None
+    ], []
 
 
-async def build_rabbitmq_resources(rabbit: RabbitMQ, connection: str, vhost: str, pattern: str) -> tuple[list[Document], SkippedObjects]:
-    """Exchanges, queues, bindings and policies of a virtual host, but the broker's own and those that go away with their owner."""
+async def build_rabbitmq_resources(
+    rabbit: RabbitMQ, connection: str, vhost: str, pattern: str
+) -> tuple[list[Document], SkippedObjects]:
+    """Exchanges, queues, bindings and policies of a virtual host, but the broker's own and those that go away with
+    their owner.
+    """
     documents: list[Document] = []
     skipped: SkippedObjects = []
     policies = {item["name"]: item for item in await rabbit.list_objects("policies", vhost)}
@@ -104,11 +115,18 @@ def _build_document(kind: str, name: str, connection: str, spec: Mapping[str, An
 
 
 def _build_topic(name: str, state: TopicState, connection: str) -> Document:
-    own = {key: setting.value for key, setting in sorted(state.config.items()) if setting.dynamic and setting.value is not None}
+    own = {
+        key: setting.value
+        for key, setting in sorted(state.config.items())
+        if setting.dynamic and setting.value is not None
+    }
     config = {field: _parse_config_value(key, own.pop(key)) for field, key in TYPED_CONFIG.items() if key in own}
     spec: Document = {"topicName": name, "partitions": state.partitions, "replicas": state.replicas}
     return _build_document(
-        "KafkaTopic", name, connection, spec | ({"config": config} if config else {}) | ({"extraConfig": own} if own else {})
+        "KafkaTopic",
+        name,
+        connection,
+        spec | ({"config": config} if config else {}) | ({"extraConfig": own} if own else {}),
     )
 
 
@@ -120,11 +138,14 @@ def _parse_config_value(key: str, value: str) -> Any:
     return int(value) if key in _INTEGER_SETTINGS else value
 
 
-def _add_exchange(item: Mapping[str, Any], connection: str, vhost: str, documents: list[Document], skipped: SkippedObjects) -> None:
+def _add_exchange(
+    item: Mapping[str, Any], connection: str, vhost: str, documents: list[Document], skipped: SkippedObjects
+) -> None:
     arguments = {name: value for name, value in (item.get("arguments") or {}).items() if name != "x-delayed-type"}
     if arguments or item["type"] not in _EXCHANGE_TYPES:
         skipped.append(
-            f"exchange {item['name']}: type {item['type']} with {', '.join(arguments) or 'no arguments'} (arguments belong into a policy)"
+            f"exchange {item['name']}: type {item['type']} with {', '.join(arguments) or 'no arguments'} (arguments "
+            "belong into a policy)"
         )
         return
     spec: Document = {"name": item["name"], "vhost": vhost, "type": item["type"], "durable": item["durable"]}
@@ -146,7 +167,8 @@ def _add_queue(
     unknown_names = sorted(name for name in arguments if name not in _ARGUMENTS)
     if unknown_names:
         skipped.append(
-            f"queue {item['name']}: arguments {', '.join(unknown_names)} can only be said by a policy; make the queue anew without them"
+            f"queue {item['name']}: arguments {', '.join(unknown_names)} can only be said by a policy; make the queue "
+            "anew without them"
         )
         return
     spec: Document = {
@@ -174,16 +196,28 @@ def _add_binding(item: Mapping[str, Any], connection: str, vhost: str, documents
     if item.get("arguments"):
         spec["arguments"] = item["arguments"]
     index = sum(each["kind"] == "RabbitMQBinding" for each in documents)
-    documents.append(_build_document("RabbitMQBinding", f"{item['source']}-{item['destination']}-{index}", connection, spec))
+    documents.append(
+        _build_document("RabbitMQBinding", f"{item['source']}-{item['destination']}-{index}", connection, spec)
+    )
 
 
-def _add_policy(item: Mapping[str, Any], connection: str, vhost: str, documents: list[Document], skipped: SkippedObjects) -> None:
+def _add_policy(
+    item: Mapping[str, Any], connection: str, vhost: str, documents: list[Document], skipped: SkippedObjects
+) -> None:
     if not 0 <= item["priority"] <= 1000:
         skipped.append(f"policy {item['name']}: its priority {item['priority']} is not from 0 to 1000")
         return
-    spec = {"name": item["name"], "vhost": vhost, "pattern": item["pattern"], "applyTo": item["apply-to"], "priority": item["priority"]}
+    spec = {
+        "name": item["name"],
+        "vhost": vhost,
+        "pattern": item["pattern"],
+        "applyTo": item["apply-to"],
+        "priority": item["priority"],
+    }
     documents.append(
-        _build_document("RabbitMQPolicy", item["name"], connection, spec | {"definition": _parse_definition(item["definition"])})
+        _build_document(
+            "RabbitMQPolicy", item["name"], connection, spec | {"definition": _parse_definition(item["definition"])}
+        )
     )
 
 

@@ -1,4 +1,6 @@
-"""Every resource as last seen, and who is concerned by whom. Fed by the watches and by the answers to the operator's own patches, whichever is newer."""
+"""Every resource as last seen, and who is concerned by whom. Fed by the watches and by the answers to the operator's
+own patches, whichever is newer.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -24,7 +26,11 @@ class ResourceCache:
         previous = self._resources.get(resource.key)
         if from_patch and (previous is None or previous.uid != resource.uid):
             return
-        if previous is not None and previous.uid == resource.uid and int(previous.resource_version) >= int(resource.resource_version):
+        if (
+            previous is not None
+            and previous.uid == resource.uid
+            and int(previous.resource_version) >= int(resource.resource_version)
+        ):
             return
         if previous is not None:
             self._unindex_resource(previous)
@@ -56,7 +62,9 @@ class ResourceCache:
         """Others that name the same object on the same cluster."""
         scope = self._get_scope(resource)
         return [
-            other for key in self._by_identity[identity] if key != resource.key and self._get_scope(other := self._resources[key]) == scope
+            other
+            for key in self._by_identity[identity]
+            if key != resource.key and self._get_scope(other := self._resources[key]) == scope
         ]
 
     def list_conflicting(self, resource: Resource) -> list[Resource]:
@@ -66,7 +74,11 @@ class ResourceCache:
 
     def list_dependents(self, connection: Key, identity: str) -> list[Key]:
         """Resources of this connection that wait for, or hang on, an object."""
-        return [key for key in self._dependents_by_identity[identity] if self.get_connection_key(self._resources[key]) == connection]
+        return [
+            key
+            for key in self._dependents_by_identity[identity]
+            if self.get_connection_key(self._resources[key]) == connection
+        ]
 
     def __iter__(self) -> Iterator[Resource]:
         return iter(self._resources.values())
@@ -75,13 +87,17 @@ class ResourceCache:
         return len(self._resources)
 
     def _get_scope(self, resource: Resource) -> str:
-        """Two connections to the same Kafka cluster are one scope; RabbitMQ clusters are told apart by their address."""
+        """Two connections to the same Kafka cluster are one scope; RabbitMQ clusters are told apart by their
+        address.
+        """
         key = self.get_connection_key(resource)
         connection = self._resources.get(key)
         if connection is None:
             return key.namespaced_name
         return str(
-            connection.status.get("clusterId") or str(connection.spec.get("managementUrl", "")).rstrip("/").lower() or key.namespaced_name
+            connection.status.get("clusterId")
+            or str(connection.spec.get("managementUrl", "")).rstrip("/").lower()
+            or key.namespaced_name
         )
 
     def _index_resource(self, resource: Resource) -> None:

@@ -1,4 +1,6 @@
-"""One client per connection and generation of its credentials, behind a breaker: while a broker is away nobody waits for its timeout."""
+"""One client per connection and generation of its credentials, behind a breaker: while a broker is away nobody waits
+for its timeout.
+"""
 
 import random
 import time
@@ -14,7 +16,9 @@ from caravan_operator.status.metrics import OPEN_CIRCUITS
 from caravan_operator.status.reasons import Reason
 
 SECRETS_MAX_AGE = 30.0
-"""Seconds after which the Secrets are read again: a rotated password is used within this time, or at once when the old one is refused."""
+"""Seconds after which the Secrets are read again: a rotated password is used within this time, or at once when the old
+one is refused.
+"""
 MIN_PAUSE, MAX_PAUSE = 1.0, 30.0
 
 
@@ -42,7 +46,9 @@ class Connections:
         self._circuits: dict[Key, _Circuit] = {}
 
     async def open_client(self, connection: Resource) -> BrokerClient:
-        """The client, made anew when spec or Secrets have changed. Raises BrokerUnavailable, at once while the circuit is open."""
+        """The client, made anew when spec or Secrets have changed. Raises BrokerUnavailable, at once while the circuit
+        is open.
+        """
         key = connection.key
         circuit = self._circuits.get(key)
         spec_version = (connection.uid, connection.generation)
@@ -57,7 +63,9 @@ class Connections:
         if client is not None and client.fingerprint == fingerprint:
             client.read_at, client.spec_version = self._clock(), spec_version
             return client
-        replacement = BrokerClient(await logins.connect_broker(connection, secrets, self._fence), fingerprint, spec_version, self._clock())
+        replacement = BrokerClient(
+            await logins.connect_broker(connection, secrets, self._fence), fingerprint, spec_version, self._clock()
+        )
         await self._close_client(key)
         self._clients[key] = replacement
         return replacement
@@ -68,7 +76,9 @@ class Connections:
         return client, await client.broker.check_health()
 
     def record_failure(self, key: Key, error: BrokerUnavailable) -> float:
-        """Open the circuit; returns the pause until the next trial, in seconds. Refused credentials are read again at the next trial."""
+        """Open the circuit; returns the pause until the next trial, in seconds. Refused credentials are read again at
+        the next trial.
+        """
         circuit = self._circuits.get(key)
         if circuit is not None and self._clock() < circuit.open_until:
             return circuit.open_until - self._clock()

@@ -71,10 +71,16 @@ class Deletions:
             refusal = Condition(ACCEPTED, False, Reason.INVALID, str(error))
             return decide_without_broker(resource, connection, None, refusal, self._max_wait, self._clock())
         if connection is not None:
-            refusal = check_permission(resource, connection, await self._namespace_labels.get_labels(resource, connection))
+            refusal = check_permission(
+                resource, connection, await self._namespace_labels.get_labels(resource, connection)
+            )
             if refusal is None and connection.is_paused:
-                refusal = Condition(PAUSED, True, Reason.CONNECTION_PAUSED, f"connection {connection.key.namespaced_name} is paused")
-        return decide_without_broker(resource, connection, sharing[0] if sharing else None, refusal, self._max_wait, self._clock())
+                refusal = Condition(
+                    PAUSED, True, Reason.CONNECTION_PAUSED, f"connection {connection.key.namespaced_name} is paused"
+                )
+        return decide_without_broker(
+            resource, connection, sharing[0] if sharing else None, refusal, self._max_wait, self._clock()
+        )
 
     async def _delete_objects(self, kind: str, deleting: list[Resource], connection: Resource) -> None:
         rules = RULES[kind]
@@ -94,7 +100,9 @@ class Deletions:
                 ]
                 refusals = await broker.apply_actions([decision.actions for decision in decisions])
         except BrokerUnavailable as error:
-            self._queue.add(connection.key, connection.key, Priority.RETRY, self._connections.record_failure(connection.key, error))
+            self._queue.add(
+                connection.key, connection.key, Priority.RETRY, self._connections.record_failure(connection.key, error)
+            )
             for resource in deleting:
                 await self._carry_out(resource, wait_or_retain(resource, str(error), self._max_wait, now))
             return
@@ -105,7 +113,9 @@ class Deletions:
                 summary = "; ".join(action.summary for action in decision.actions)
                 EXTERNAL_WRITES.labels(kind, "delete").inc()
                 log.info("deleted", extra={"key": resource.key.namespaced_name, "kind": kind, "action": summary})
-                await self._carry_out(resource, DeletionDecision(remove_finalizer=True, events=(Event(Reason.DELETED, summary),)))
+                await self._carry_out(
+                    resource, DeletionDecision(remove_finalizer=True, events=(Event(Reason.DELETED, summary),))
+                )
             else:
                 await self._carry_out(resource, decision)
 

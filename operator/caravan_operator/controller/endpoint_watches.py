@@ -60,7 +60,9 @@ class EndpointWatches:
     def handle_slice(self, body: Mapping[str, Any], *, deleted: bool) -> None:
         meta = body["metadata"]
         service = (meta.get("labels") or {}).get(SERVICE_LABEL, "")
-        if self._indexes[meta["namespace"]].put_slice(service, meta["name"], None if deleted else EndpointSlice.from_body(body)):
+        if self._indexes[meta["namespace"]].put_slice(
+            service, meta["name"], None if deleted else EndpointSlice.from_body(body)
+        ):
             self._wake_gateways(meta["namespace"], service)
 
     def _wake_gateways(self, namespace: str, service: str) -> None:

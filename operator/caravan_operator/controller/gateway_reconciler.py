@@ -1,4 +1,6 @@
-"""The work for a gateway, in two halves that don't wait for each other: compile and publish its snapshot; ask its pods what they have, and write that down."""
+"""The work for a gateway, in two halves that don't wait for each other: compile and publish its snapshot; ask its pods
+what they have, and write that down.
+"""
 
 import asyncio
 import logging
@@ -25,7 +27,9 @@ log = logging.getLogger(__name__)
 KIND = "ServiceRoute"
 SNAPSHOT_FILE = "snapshot.json"
 GRACE_SECONDS, RECHECK_SECONDS = 2.0, 0.1
-"""Seconds that gateways have to take a snapshot before the status says that they haven't, and until they are asked again in this time."""
+"""Seconds that gateways have to take a snapshot before the status says that they haven't, and until they are asked
+again in this time.
+"""
 MAX_WRITES = 8
 
 
@@ -60,18 +64,27 @@ class GatewayReconciler:
         self._clock = clock
         self._states: dict[Key, _State] = {}
         self._max_sequences: dict[Key, int] = {}
-        """The highest sequence that any pod of a gateway has had: a new one must be above it, even when the ConfigMap is lost."""
+        """The highest sequence that any pod of a gateway has had: a new one must be above it, even when the ConfigMap
+        is lost.
+        """
 
     async def run(self, group: Key, _: Sequence[Key]) -> None:
-        """What the engine calls, whichever of the gateway's resources are due: a snapshot is always made of all of them."""
+        """What the engine calls, whichever of the gateway's resources are due: a snapshot is always made of all of
+        them.
+        """
         try:
             await (
-                self._publish_snapshot(group) if group.kind == GATEWAY else self._report_status(Key(GATEWAY, group.namespace, group.name))
+                self._publish_snapshot(group)
+                if group.kind == GATEWAY
+                else self._report_status(Key(GATEWAY, group.namespace, group.name))
             )
         except (ApiError, StaleResource) as error:
             RECONCILE_ERRORS.labels(KIND).inc()
             RECONCILES.labels(KIND, "error").inc()
-            log.warning("the gateway's pass comes again", extra={"gateway": group.namespaced_name, "half": group.kind, "error": str(error)})
+            log.warning(
+                "the gateway's pass comes again",
+                extra={"gateway": group.namespaced_name, "half": group.kind, "error": str(error)},
+            )
             self._queue.retry(group, group)
 
     def _list_routes(self, gateway: Key) -> list[Resource]:
@@ -92,10 +105,14 @@ class GatewayReconciler:
                 "the snapshot is too large; the last one stays",
                 extra={"gateway": gateway.namespaced_name, "bytes": size, "most": MAX_BYTES},
             )
-            published = PublishedSnapshot(*(state.published.revision, state.published.sequence) if state else ("", 0), oversize_bytes=size)
+            published = PublishedSnapshot(
+                *(state.published.revision, state.published.sequence) if state else ("", 0), oversize_bytes=size
+            )
         else:
             published = await self._store_snapshot(gateway, compiled, max(now, self._max_sequences.get(gateway, 0) + 1))
-            self._snapshot_server.publish(gateway, compiled.render_document(published.sequence), published.revision, published.sequence)
+            self._snapshot_server.publish(
+                gateway, compiled.render_document(published.sequence), published.revision, published.sequence
+            )
         if changed_at is not None:
             SNAPSHOT_DELAY_SECONDS.observe(time.monotonic() - changed_at)
         self._states[gateway] = _State(compiled, published, time.monotonic())
@@ -120,13 +137,20 @@ class GatewayReconciler:
         body = config_map or {
             "apiVersion": "v1",
             "kind": "ConfigMap",
-            "metadata": {"name": name, "namespace": gateway.namespace, "labels": {"app.kubernetes.io/managed-by": "caravan-operator"}},
+            "metadata": {
+                "name": name,
+                "namespace": gateway.namespace,
+                "labels": {"app.kubernetes.io/managed-by": "caravan-operator"},
+            },
         }
         body["data"] = {SNAPSHOT_FILE: compiled.render_document(sequence).decode()}
         self._fence()
         await self._kubernetes.request("PUT" if config_map else "POST", f"{base}/{name}" if config_map else base, body)
         SNAPSHOTS.labels("written").inc()
-        log.info("snapshot published", extra={"gateway": gateway.namespaced_name, "sequence": sequence, "revision": compiled.revision})
+        log.info(
+            "snapshot published",
+            extra={"gateway": gateway.namespaced_name, "sequence": sequence, "revision": compiled.revision},
+        )
         return PublishedSnapshot(compiled.revision, sequence)
 
     async def _report_status(self, gateway: Key) -> None:
@@ -141,7 +165,9 @@ class GatewayReconciler:
             self._queue.add(group, group, Priority.SPEC, RECHECK_SECONDS)
             return
         limit = asyncio.Semaphore(MAX_WRITES)
-        await asyncio.gather(*(self._write_route_status(limit, resource, state, pods) for resource in self._list_routes(gateway)))
+        await asyncio.gather(
+            *(self._write_route_status(limit, resource, state, pods) for resource in self._list_routes(gateway))
+        )
         if lagging_pods:
             self._queue.retry(group, group)
         else:
@@ -154,12 +180,18 @@ class GatewayReconciler:
         if service is None:
             return []
         # A gateway with a port of its own for probes answers there alone.
-        port = next((port_name for name in ("probes", None, "http") if (port_name := service.find_port(name)) is not None), None)
+        port = next(
+            (port_name for name in ("probes", None, "http") if (port_name := service.find_port(name)) is not None), None
+        )
         if port is None:
             return []
-        return await self._pods.fetch_revisions([each for each in endpoint_index.list_endpoints(service, port) if not each.terminating])
+        return await self._pods.fetch_revisions(
+            [each for each in endpoint_index.list_endpoints(service, port) if not each.terminating]
+        )
 
-    async def _write_route_status(self, limit: asyncio.Semaphore, resource: Resource, state: _State, pods: list[GatewayPod]) -> None:
+    async def _write_route_status(
+        self, limit: asyncio.Semaphore, resource: Resource, state: _State, pods: list[GatewayPod]
+    ) -> None:
         route_status = state.compiled.route_statuses.get(resource.key)
         if route_status is None or resource.deleted_at is not None:
             return

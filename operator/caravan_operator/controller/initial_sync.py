@@ -1,7 +1,9 @@
-"""The work begins when all that was there at the start has been seen: on half a cache, a second owner of a topic looks like the only one, and a gateway would be
+"""The work begins when all that was there at the start has been seen: on half a cache, a second owner of a topic looks
+like the only one, and a gateway would be
 told of half its services.
 
-kopf has a barrier of its own, its index; each object that reaches it wakes all that wait there already, and with 10,000 objects the start does not end
+kopf has a barrier of its own, its index; each object that reaches it wakes all that wait there already, and with 10,000
+objects the start does not end
 (docs/adr/0016-no-index-of-kopf.md).
 """
 
@@ -25,7 +27,9 @@ RELIST_SECONDS = 15.0
 
 
 class InitialSync:
-    def __init__(self, kubernetes: Kubernetes, namespaces: Collection[str], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, kubernetes: Kubernetes, namespaces: Collection[str], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._kubernetes = kubernetes
         self._namespaces = namespaces
         self._clock = clock
@@ -39,7 +43,9 @@ class InitialSync:
             self._received_uids.add(body["metadata"]["uid"])
 
     async def wait_until_complete(self) -> None:
-        """Until the watches have brought what a list of the start shows; what is deleted meanwhile is no longer waited for."""
+        """Until the watches have brought what a list of the start shows; what is deleted meanwhile is no longer waited
+        for.
+        """
         missing_uids: set[str] | None = None
         while not self.is_complete:
             try:

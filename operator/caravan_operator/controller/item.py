@@ -27,7 +27,11 @@ class ReconcileItem:
         self.diff = self.rules.compute_diff(self.desired, state, LastApplied.from_resource(self.resource))
         self.exists = state is not None and self.diff.missing_dependency is None
         self.decision = make_decision(
-            self.resource, self.diff, self.exists, has_dependencies=bool(self.desired.dependencies), after_apply=after_apply
+            self.resource,
+            self.diff,
+            self.exists,
+            has_dependencies=bool(self.desired.dependencies),
+            after_apply=after_apply,
         )
 
 

@@ -45,7 +45,11 @@ class Probes:
     async def start(self) -> None:
         application = web.Application()
         application.add_routes(
-            [web.get("/healthz", self._get_health), web.get("/readyz", self._get_readiness), web.get("/metrics", self._get_metrics)]
+            [
+                web.get("/healthz", self._get_health),
+                web.get("/readyz", self._get_readiness),
+                web.get("/metrics", self._get_metrics),
+            ]
         )
         self._runner = web.AppRunner(application, access_log=None)
         await self._runner.setup()
@@ -63,7 +67,9 @@ class Probes:
         if not self._health.is_leading:
             return web.Response(text="standby")
         is_synced = self._health.is_synced()
-        return web.Response(status=200 if is_synced else 503, text="leading" if is_synced else "the caches are being filled")
+        return web.Response(
+            status=200 if is_synced else 503, text="leading" if is_synced else "the caches are being filled"
+        )
 
     async def _get_metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -1,4 +1,6 @@
-"""One queue for everything: deduplicated by resource, in lanes, per connection, with pauses that grow. It can't overflow: a resource is in it once."""
+"""One queue for everything: deduplicated by resource, in lanes, per connection, with pauses that grow. It can't
+overflow: a resource is in it once.
+"""
 
 import asyncio
 import heapq
@@ -34,7 +36,9 @@ class _Entry:
 
 
 class WorkQueue:
-    """Keys wait in groups (a group is worked on by one worker). A key that is asked for while it is worked on comes again afterwards."""
+    """Keys wait in groups (a group is worked on by one worker). A key that is asked for while it is worked on comes
+    again afterwards.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -88,7 +92,9 @@ class WorkQueue:
         self.reset_attempts(key)
 
     def take_due_keys(self, group: Key, limit: int, sweep_limit: int) -> list[Key]:
-        """Up to `limit` keys that are due, most urgent first; of a sweep `sweep_limit`. They count as running until `mark_done`."""
+        """Up to `limit` keys that are due, most urgent first; of a sweep `sweep_limit`. They count as running until
+        `mark_done`.
+        """
         self._promote_due()
         heap = self._due_keys[group]
         keys: list[Key] = []

@@ -1,4 +1,6 @@
-"""One pass over a batch of resources of one connection: look, compare, change, look again, say. Created, changed, resumed and swept resources take the same way."""
+"""One pass over a batch of resources of one connection: look, compare, change, look again, say. Created, changed,
+resumed and swept resources take the same way.
+"""
 
 import logging
 from collections.abc import Iterable, Sequence
@@ -54,7 +56,9 @@ class Reconciler:
         self._deletions = deletions
 
     async def run(self, group: Key, keys: Sequence[Key]) -> None:
-        """A pass that fails for a reason nobody foresaw is made again in halves: the resource that is the reason fails alone."""
+        """A pass that fails for a reason nobody foresaw is made again in halves: the resource that is the reason fails
+        alone.
+        """
         try:
             await self._reconcile_batch(group, keys)
         except LeaseLost:
@@ -66,7 +70,8 @@ class Reconciler:
                 await self.run(group, keys[half:])
                 return
             log.exception(
-                "a pass failed", extra={"connection": group.namespaced_name, "key": keys[0].namespaced_name, "kind": keys[0].kind}
+                "a pass failed",
+                extra={"connection": group.namespaced_name, "key": keys[0].namespaced_name, "kind": keys[0].kind},
             )
             RECONCILE_ERRORS.labels(keys[0].kind).inc()
             self._queue.retry(keys[0], group)
@@ -99,17 +104,24 @@ class Reconciler:
         """The connection's own status; when it is back after a failure everything that it serves is looked at again."""
         name = connection.key
         if connection.is_paused:
-            await self._write_status(connection, [Condition(PAUSED, True, Reason.PAUSED, "nothing that it serves is changed")], {})
+            await self._write_status(
+                connection, [Condition(PAUSED, True, Reason.PAUSED, "nothing that it serves is changed")], {}
+            )
             return
         if (refusal := validate_connection(connection)) is not None:
-            await self._write_status(connection, [refusal, Condition(SYNCED, None, refusal.reason, refusal.message)], {})
+            await self._write_status(
+                connection, [refusal, Condition(SYNCED, None, refusal.reason, refusal.message)], {}
+            )
             return
         try:
             async with limit_seconds(MAX_CHECK_SECONDS):
                 client, status_fields = await self._connections.check_broker(connection)
         except BrokerUnavailable as error:
             pause = self._connections.record_failure(name, error)
-            conditions = [Condition(CONNECTION_READY, False, error.reason, str(error)), Condition(SYNCED, None, error.reason, str(error))]
+            conditions = [
+                Condition(CONNECTION_READY, False, error.reason, str(error)),
+                Condition(SYNCED, None, error.reason, str(error)),
+            ]
             await self._write_status(connection, conditions, {"reachable": False, "circuit": "Open"})
             self._queue.add(name, name, Priority.RETRY, pause)
             return
@@ -138,7 +150,9 @@ class Reconciler:
     async def _admit_resource(self, resource: Resource, connection: Resource | None) -> ReconcileItem | None:
         """An item for the broker, or None when the pass ends here with a condition."""
         conflict = find_conflict(resource, self._cache.list_conflicting(resource))
-        stop_condition = check_admission(resource, connection, conflict, await self._namespace_labels.get_labels(resource, connection))
+        stop_condition = check_admission(
+            resource, connection, conflict, await self._namespace_labels.get_labels(resource, connection)
+        )
         if stop_condition is None:
             try:
                 return ReconcileItem(resource, RULES[resource.key.kind], parse_desired(resource))
@@ -160,7 +174,9 @@ class Reconciler:
         states = await broker.read_states(kind, [item.desired for item in items])
         refusals = [(item, state) for item, state in zip(items, states, strict=True) if isinstance(state, Refusal)]
         await run_concurrently(self._write_refusal(item, refused) for item, refused in refusals)
-        comparable = [(item, state) for item, state in zip(items, states, strict=True) if not isinstance(state, Refusal)]
+        comparable = [
+            (item, state) for item, state in zip(items, states, strict=True) if not isinstance(state, Refusal)
+        ]
         items = [item for item, _ in comparable]
         for item, state in comparable:
             item.compare(state)
@@ -168,12 +184,18 @@ class Reconciler:
         without_actions = [item for item in items if not item.decision.actions]
         if with_actions:
             await self._apply_items(kind, with_actions, client)
-        plan_mode_items = [item for item in without_actions if item.diff.actions and item.resource.spec.get("mode") == "Plan"]
+        plan_mode_items = [
+            item for item in without_actions if item.diff.actions and item.resource.spec.get("mode") == "Plan"
+        ]
         for item, refused in zip(
-            plan_mode_items, await broker.apply_actions([item.diff.actions for item in plan_mode_items], dry_run=True), strict=True
+            plan_mode_items,
+            await broker.apply_actions([item.diff.actions for item in plan_mode_items], dry_run=True),
+            strict=True,
         ):
             if refused is not None:
-                plan = limit_lines([*(action.summary for action in item.diff.actions), f"the broker would refuse: {refused.message}"])
+                plan = limit_lines(
+                    [*(action.summary for action in item.diff.actions), f"the broker would refuse: {refused.message}"]
+                )
                 item.decision = replace(item.decision, status_fields={**item.decision.status_fields, "plan": plan})
         await run_concurrently(self._write_result(item, client) for item in without_actions)
 
@@ -186,19 +208,25 @@ class Reconciler:
         first_decisions = {id(item): item.decision for item in applied_items}
         for item in applied_items:
             self._record_applied(kind, item)
-        states = await client.broker.read_states(kind, [item.desired for item in applied_items]) if applied_items else []
+        states = (
+            await client.broker.read_states(kind, [item.desired for item in applied_items]) if applied_items else []
+        )
         for item, state in zip(applied_items, states, strict=True):
             item.compare(None if isinstance(state, Refusal) else state, after_apply=True)
         await run_concurrently(self._write_result(item, client, first_decisions[id(item)]) for item in applied_items)
         await run_concurrently(
-            self._write_refusal(item, refused) for item, refused in zip(items, refusals, strict=True) if refused is not None
+            self._write_refusal(item, refused)
+            for item, refused in zip(items, refusals, strict=True)
+            if refused is not None
         )
 
     async def _claim_item(self, item: ReconcileItem) -> bool:
         if not item.decision.needs_claim:
             return True
         try:
-            item.resource = await self._status_writer.write_claim(item.resource, finalizer=_needs_finalizer(item.resource))
+            item.resource = await self._status_writer.write_claim(
+                item.resource, finalizer=_needs_finalizer(item.resource)
+            )
         except StaleResource:
             self._retry_resource(item.resource)
             return False
@@ -227,7 +255,9 @@ class Reconciler:
         if item.decision.has_drift:
             DRIFTS.labels(kind, "corrected").inc()
 
-    async def _write_result(self, item: ReconcileItem, client: BrokerClient, first_decision: Decision | None = None) -> None:
+    async def _write_result(
+        self, item: ReconcileItem, client: BrokerClient, first_decision: Decision | None = None
+    ) -> None:
         """Write the status that a settled decision leaves; a decision that still has actions comes again."""
         resource = item.resource
         if item.decision.actions:
@@ -236,7 +266,12 @@ class Reconciler:
                 return
             remaining_changes = "; ".join(limit_lines(action.summary for action in item.decision.actions))
             conditions = [
-                Condition(SYNCED, False, Reason.NOT_CONVERGING, f"the broker took the change and does not show it: {remaining_changes}")
+                Condition(
+                    SYNCED,
+                    False,
+                    Reason.NOT_CONVERGING,
+                    f"the broker took the change and does not show it: {remaining_changes}",
+                )
             ]
             await self._write_status(resource, conditions, {}, "error")
             self._retry_resource(resource)
@@ -245,7 +280,9 @@ class Reconciler:
             DRIFTS.labels(resource.key.kind, "reported").inc()
         try:
             if item.decision.status_fields.get("origin"):
-                item.resource = resource = await self._status_writer.set_finalizer(resource, present=_needs_finalizer(resource))
+                item.resource = resource = await self._status_writer.set_finalizer(
+                    resource, present=_needs_finalizer(resource)
+                )
         except (StaleResource, ApiError) as error:
             self._handle_write_failure(resource, error)
             return
@@ -269,7 +306,9 @@ class Reconciler:
         await self._write_status(item.resource, conditions, {"plan": None}, "error")
         self._retry_resource(item.resource)
 
-    async def _handle_unavailable(self, connection: Resource, items: list[ReconcileItem], error: BrokerUnavailable) -> None:
+    async def _handle_unavailable(
+        self, connection: Resource, items: list[ReconcileItem], error: BrokerUnavailable
+    ) -> None:
         """The broker doesn't answer: say so once on each, and leave the next trial to the connection's own pass."""
         pause = self._connections.record_failure(connection.key, error)
         self._queue.add(connection.key, connection.key, Priority.RETRY, pause)
@@ -277,7 +316,9 @@ class Reconciler:
         await run_concurrently(
             self._write_status(
                 item.resource,
-                conditions if item.resource.is_applied else [*conditions, Condition(SYNCED, None, error.reason, str(error))],
+                conditions
+                if item.resource.is_applied
+                else [*conditions, Condition(SYNCED, None, error.reason, str(error))],
                 {},
                 "waiting",
             )
@@ -285,7 +326,12 @@ class Reconciler:
         )
 
     async def _write_status(
-        self, resource: Resource, conditions: Iterable[Condition], status_fields: dict[str, Any], result: str = "success", events: Any = ()
+        self,
+        resource: Resource,
+        conditions: Iterable[Condition],
+        status_fields: dict[str, Any],
+        result: str = "success",
+        events: Any = (),
     ) -> bool:
         try:
             await self._status_writer.write_status(resource, conditions, status_fields, events)

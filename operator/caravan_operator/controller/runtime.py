@@ -1,4 +1,6 @@
-"""Puts the parts together and runs them: first the Lease, then the watches and the workers. Whatever ends, ends the process."""
+"""Puts the parts together and runs them: first the Lease, then the watches and the workers. Whatever ends, ends the
+process.
+"""
 
 import asyncio
 import logging
@@ -95,13 +97,27 @@ async def _run_as_leader(
     namespace_labels = NamespaceLabels(kubernetes)
     status_writer = StatusWriter(kubernetes, cache, lease.ensure_held, _get_utc_now, identity)
     deletions = Deletions(
-        cache, queue, connections, namespace_labels, status_writer, _get_utc_now, timedelta(seconds=options.deletion_wait_seconds)
+        cache,
+        queue,
+        connections,
+        namespace_labels,
+        status_writer,
+        _get_utc_now,
+        timedelta(seconds=options.deletion_wait_seconds),
     )
     reconciler = Reconciler(cache, queue, connections, namespace_labels, status_writer, deletions)
     initial_sync = InitialSync(kubernetes, options.namespaces)
     endpoint_watches, pods = EndpointWatches(cache, queue, initial_sync), GatewayPods()
     gateway_reconciler = GatewayReconciler(
-        kubernetes, cache, queue, endpoint_watches, status_writer, snapshot_server, pods, lease.ensure_held, _get_utc_now
+        kubernetes,
+        cache,
+        queue,
+        endpoint_watches,
+        status_writer,
+        snapshot_server,
+        pods,
+        lease.ensure_held,
+        _get_utc_now,
     )
 
     async def run_batch(group: Key, keys: Sequence[Key]) -> None:
@@ -113,7 +129,11 @@ async def _run_as_leader(
     endpoint_watches.register_handlers(registry)
     watch_verifier = WatchVerifier(kubernetes, cache, options.namespaces)
     health.get_batch_age, health.get_queue_age = workers.get_oldest_batch_age, queue.measure_oldest
-    health.is_stale, health.is_synced, health.is_leading = lambda: watch_verifier.is_stale, lambda: initial_sync.is_complete, True
+    health.is_stale, health.is_synced, health.is_leading = (
+        lambda: watch_verifier.is_stale,
+        lambda: initial_sync.is_complete,
+        True,
+    )
 
     async def run_workers() -> None:
         await initial_sync.wait_until_complete()
@@ -122,7 +142,9 @@ async def _run_as_leader(
         await workers.run()
 
     stop_flag = asyncio.Event()
-    kopf_operator = kopf.operator(registry=registry, standalone=True, stop_flag=stop_flag, **select_namespaces(options.namespaces))
+    kopf_operator = kopf.operator(
+        registry=registry, standalone=True, stop_flag=stop_flag, **select_namespaces(options.namespaces)
+    )
     tasks = [
         asyncio.create_task(each)
         for each in (
@@ -139,7 +161,8 @@ async def _run_as_leader(
         for task in done - {stop_task}:
             if isinstance(error := task.exception(), LeaseLost):
                 _exit_now(error)
-            task.result()  # kopf takes the signals for itself and returns then; everything else only ends by an exception
+            # kopf takes the signals for itself and returns then; everything else only ends by an exception
+            task.result()
     finally:
         stop_flag.set()
         for task in [*tasks[:-1], stop_task]:

@@ -68,7 +68,9 @@ class SnapshotServer:
             if request.headers["If-None-Match"] == snapshot.tag:
                 return web.Response(status=304, headers={"ETag": snapshot.tag})
         return web.Response(
-            body=snapshot.content, content_type="application/json", headers={"ETag": snapshot.tag, "Cache-Control": "no-cache"}
+            body=snapshot.content,
+            content_type="application/json",
+            headers={"ETag": snapshot.tag, "Cache-Control": "no-cache"},
         )
 
     async def _wait_for_change(self, snapshot: _StoredSnapshot, seconds: float) -> None:

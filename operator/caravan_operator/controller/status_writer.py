@@ -1,4 +1,6 @@
-"""The operator's writes to the Kubernetes API: status, finalizer, claim, Events. Each is fenced, at the version that was read, and left out when it says nothing new."""
+"""The operator's writes to the Kubernetes API: status, finalizer, claim, Events. Each is fenced, at the version that
+was read, and left out when it says nothing new.
+"""
 
 import asyncio
 import logging
@@ -24,7 +26,9 @@ class StaleResource(Exception):
 
 
 class StatusWriter:
-    def __init__(self, kubernetes: Kubernetes, cache: ResourceCache, fence: Fence, clock: Callable[[], datetime], instance: str) -> None:
+    def __init__(
+        self, kubernetes: Kubernetes, cache: ResourceCache, fence: Fence, clock: Callable[[], datetime], instance: str
+    ) -> None:
         self._kubernetes = kubernetes
         self._cache = cache
         self._fence = fence
@@ -34,11 +38,18 @@ class StatusWriter:
         self._event_slots = asyncio.Semaphore(2)
 
     async def write_status(
-        self, resource: Resource, conditions: Iterable[Condition], status_fields: Mapping[str, Any], events: Iterable[Event] = ()
+        self,
+        resource: Resource,
+        conditions: Iterable[Condition],
+        status_fields: Mapping[str, Any],
+        events: Iterable[Event] = (),
     ) -> Resource:
         """Write what differs, and post Events for it. Raises StaleResource."""
         token = resource.annotations.get(RECONCILE_NOW_ANNOTATION)
-        if token != resource.status.get("reconcileToken") and resource.key.kind not in ("KafkaConnection", "RabbitMQConnection"):
+        if token != resource.status.get("reconcileToken") and resource.key.kind not in (
+            "KafkaConnection",
+            "RabbitMQConnection",
+        ):
             status_fields = {**status_fields, "reconcileToken": token}
         patch = build_status_patch(resource, conditions, status_fields, self._clock())
         if not patch:
@@ -50,7 +61,9 @@ class StatusWriter:
         return written
 
     async def write_claim(self, resource: Resource, *, finalizer: bool) -> Resource:
-        """Say that the operator is about to create the object, and hold the resource until the object is dealt with. Raises StaleResource."""
+        """Say that the operator is about to create the object, and hold the resource until the object is dealt with.
+        Raises StaleResource.
+        """
         metadata: dict[str, Any] = {"annotations": {CLAIM_ANNOTATION: resource.uid}}
         if finalizer and not resource.has_finalizer:
             metadata["finalizers"] = [*resource.finalizers, FINALIZER]
@@ -61,7 +74,9 @@ class StatusWriter:
         if resource.has_finalizer == present:
             return resource
         others = [name for name in resource.finalizers if name != FINALIZER]
-        return await self._patch_resource(resource, {"metadata": {"finalizers": [*others, FINALIZER] if present else others}})
+        return await self._patch_resource(
+            resource, {"metadata": {"finalizers": [*others, FINALIZER] if present else others}}
+        )
 
     def post_event(self, resource: Resource, event: Event) -> None:
         """Post an Event in the background, few at a time and behind everything else: a lost one costs nothing."""
@@ -114,6 +129,8 @@ class StatusWriter:
         }
         try:
             async with self._event_slots:
-                await self._kubernetes.request("POST", f"/api/v1/namespaces/{resource.key.namespace}/events", body, retry_seconds=5.0)
+                await self._kubernetes.request(
+                    "POST", f"/api/v1/namespaces/{resource.key.namespace}/events", body, retry_seconds=5.0
+                )
         except ApiError as error:
             log.debug("event not posted", extra={"key": str(resource.key.namespaced_name), "error": str(error)})

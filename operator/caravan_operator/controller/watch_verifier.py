@@ -1,4 +1,6 @@
-"""Compares the cache with what the API server lists, as metadata only. It tells when a watch has gone deaf without an error."""
+"""Compares the cache with what the API server lists, as metadata only. It tells when a watch has gone deaf without an
+error.
+"""
 
 import asyncio
 import time
@@ -18,7 +20,11 @@ _ResourceVersion = tuple[Key, str, int]
 
 class WatchVerifier:
     def __init__(
-        self, kubernetes: Kubernetes, cache: ResourceCache, namespaces: Collection[str], clock: Callable[[], float] = time.monotonic
+        self,
+        kubernetes: Kubernetes,
+        cache: ResourceCache,
+        namespaces: Collection[str],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._kubernetes = kubernetes
         self._cache = cache
@@ -50,8 +56,12 @@ class WatchVerifier:
             for namespace in self._namespaces or ("",):
                 versions |= await self._list_versions(kind, namespace)
         listed_uids = {(key, uid) for key, uid, _ in versions}
-        newer = {(key, uid, generation) for key, uid, generation in versions if not self._is_cached(key, uid, generation)}
-        return newer | {(each.key, each.uid, each.generation) for each in self._cache if (each.key, each.uid) not in listed_uids}
+        newer = {
+            (key, uid, generation) for key, uid, generation in versions if not self._is_cached(key, uid, generation)
+        }
+        return newer | {
+            (each.key, each.uid, each.generation) for each in self._cache if (each.key, each.uid) not in listed_uids
+        }
 
     def _is_cached(self, key: Key, uid: str, generation: int) -> bool:
         resource = self._cache.get(key)

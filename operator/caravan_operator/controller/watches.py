@@ -30,7 +30,9 @@ class ResourceWatches:
         kopf.on.startup(registry=registry)(_configure_kopf)
         kopf.on.login(registry=registry)(_log_in)
         for kind in KINDS.values():
-            kopf.on.event(kind.group, kind.version, kind.plural, registry=registry, id=kind.plural)(self._build_handler(kind.name))
+            kopf.on.event(kind.group, kind.version, kind.plural, registry=registry, id=kind.plural)(
+                self._build_handler(kind.name)
+            )
         return registry
 
     def _build_handler(self, kind: str) -> Any:
@@ -42,7 +44,9 @@ class ResourceWatches:
                     self._cache.put(resource)
                 self.enqueue_change(resource, is_deleted=type == "DELETED", is_listed=type is None)
             finally:
-                self._initial_sync.record_object(body)  # also one that nothing can be made of: the start doesn't wait for it
+                self._initial_sync.record_object(
+                    body
+                )  # also one that nothing can be made of: the start doesn't wait for it
 
         return handle_event
 

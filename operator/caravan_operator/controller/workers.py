@@ -1,4 +1,6 @@
-"""One worker per connection takes what is due; a sweep asks for everything again from time to time. A worker that dies takes the process with it."""
+"""One worker per connection takes what is due; a sweep asks for everything again from time to time. A worker that dies
+takes the process with it.
+"""
 
 import asyncio
 import logging

@@ -33,21 +33,29 @@ class Rules:
 
 RULES: dict[str, Rules] = {
     "KafkaTopic": Rules(kafka_topic.parse_topic, kafka_topic.compute_diff, kafka_topic.plan_removal),
-    "RabbitMQExchange": Rules(rabbitmq_exchange.parse_exchange, rabbitmq_exchange.compute_diff, rabbitmq_exchange.plan_removal),
+    "RabbitMQExchange": Rules(
+        rabbitmq_exchange.parse_exchange, rabbitmq_exchange.compute_diff, rabbitmq_exchange.plan_removal
+    ),
     "RabbitMQQueue": Rules(rabbitmq_queue.parse_queue, rabbitmq_queue.compute_diff, rabbitmq_queue.plan_removal),
-    "RabbitMQBinding": Rules(rabbitmq_binding.parse_binding, rabbitmq_binding.compute_diff, rabbitmq_binding.plan_removal),
+    "RabbitMQBinding": Rules(
+        rabbitmq_binding.parse_binding, rabbitmq_binding.compute_diff, rabbitmq_binding.plan_removal
+    ),
     "RabbitMQPolicy": Rules(rabbitmq_policy.parse_policy, rabbitmq_policy.compute_diff, rabbitmq_policy.plan_removal),
 }
 
 
 def parse_desired(resource: Resource) -> DesiredObject:
-    """What a resource wants. Raises UnusableSpec, whatever its spec holds: one that can't be read must not be in the way of others."""
+    """What a resource wants. Raises UnusableSpec, whatever its spec holds: one that can't be read must not be in the
+    way of others.
+    """
     try:
         return RULES[resource.key.kind].parse_spec(resource)
     except UnusableSpec:
         raise
     except (LookupError, TypeError, AttributeError, ValueError) as error:
-        raise UnusableSpec("spec", f"can't be read ({type(error).__name__}): apply it again, the schema says what is wrong") from error
+        raise UnusableSpec(
+            "spec", f"can't be read ({type(error).__name__}): apply it again, the schema says what is wrong"
+        ) from error
 
 
 __all__ = ["RULES", "DesiredObject", "Diff", "LastApplied", "Removal", "Rules", "parse_desired"]

@@ -14,27 +14,46 @@ _NEVER_OWNER_REASONS = frozenset({Reason.NAMESPACE_NOT_ALLOWED, Reason.VHOST_NOT
 def check_admission(
     resource: Resource, connection: Resource | None, conflict: Resource | None, labels: Mapping[str, str] | None = None
 ) -> Condition | None:
-    """The condition that stops the pass, or None. `labels` are those of the resource's namespace, where the connection selects by them."""
+    """The condition that stops the pass, or None. `labels` are those of the resource's namespace, where the connection
+    selects by them.
+    """
     if resource.is_paused:
-        return Condition(PAUSED, True, Reason.PAUSED, "the annotation paused is set; nothing is changed or deleted until it is removed")
+        return Condition(
+            PAUSED,
+            True,
+            Reason.PAUSED,
+            "the annotation paused is set; nothing is changed or deleted until it is removed",
+        )
     if connection is None:
         namespace, name = resource.connection_ref or ("", "")
-        return Condition(CONNECTION_READY, False, Reason.CONNECTION_NOT_FOUND, f"there is no connection {namespace}/{name}")
+        return Condition(
+            CONNECTION_READY, False, Reason.CONNECTION_NOT_FOUND, f"there is no connection {namespace}/{name}"
+        )
     if connection.is_paused:
-        return Condition(PAUSED, True, Reason.CONNECTION_PAUSED, f"connection {connection.key.namespaced_name} is paused")
+        return Condition(
+            PAUSED, True, Reason.CONNECTION_PAUSED, f"connection {connection.key.namespaced_name} is paused"
+        )
     return check_permission(resource, connection, labels) or _build_conflict_condition(conflict)
 
 
-def check_permission(resource: Resource, connection: Resource, labels: Mapping[str, str] | None = None) -> Condition | None:
+def check_permission(
+    resource: Resource, connection: Resource, labels: Mapping[str, str] | None = None
+) -> Condition | None:
     """Why the connection doesn't serve this resource, or None."""
     if not _is_namespace_allowed(resource.key.namespace, connection, labels):
-        message = f"connection {connection.key.namespaced_name} does not allow namespace {resource.key.namespace} (allowedNamespaces)"
+        message = (
+            f"connection {connection.key.namespaced_name} does not allow namespace {resource.key.namespace} "
+            "(allowedNamespaces)"
+        )
         return Condition(ACCEPTED, False, Reason.NAMESPACE_NOT_ALLOWED, message)
     vhosts = connection.spec.get("vhosts")
     vhost = resource.spec.get("vhost", "/")
     if vhosts and vhost not in vhosts:
         return Condition(
-            ACCEPTED, False, Reason.VHOST_NOT_ALLOWED, f"connection {connection.key.namespaced_name} does not allow vhost {vhost}"
+            ACCEPTED,
+            False,
+            Reason.VHOST_NOT_ALLOWED,
+            f"connection {connection.key.namespaced_name} does not allow vhost {vhost}",
         )
     return _check_protected(resource, connection)
 
@@ -45,7 +64,10 @@ def validate_connection(connection: Resource) -> Condition | None:
         try:
             check_pattern(pattern)
         except InvalidPattern as error:
-            message = f"connection {connection.key.namespaced_name}, spec.protectedTopics[{index}]: {pattern!r} is no pattern of RE2's syntax ({error})"
+            message = (
+                f"connection {connection.key.namespaced_name}, spec.protectedTopics[{index}]: {pattern!r} is no "
+                f"pattern of RE2's syntax ({error})"
+            )
             return Condition(ACCEPTED, False, Reason.INVALID, message)
     return None
 
@@ -70,7 +92,12 @@ def find_conflict(resource: Resource, others: Iterable[Resource]) -> Resource | 
 def _build_conflict_condition(owner: Resource | None) -> Condition | None:
     if owner is None:
         return None
-    return Condition(ACCEPTED, False, Reason.CONFLICT, f"{owner.key.kind} {owner.key.namespaced_name} is older and owns the same object")
+    return Condition(
+        ACCEPTED,
+        False,
+        Reason.CONFLICT,
+        f"{owner.key.kind} {owner.key.namespaced_name} is older and owns the same object",
+    )
 
 
 def _check_protected(resource: Resource, connection: Resource) -> Condition | None:
@@ -84,7 +111,10 @@ def _check_protected(resource: Resource, connection: Resource) -> Condition | No
             return validate_connection(connection)  # what is protected can't be told, so nothing is touched
         if is_protected:
             return Condition(
-                ACCEPTED, False, Reason.PROTECTED, f"topic {name} is protected by {pattern} of connection {connection.key.namespaced_name}"
+                ACCEPTED,
+                False,
+                Reason.PROTECTED,
+                f"topic {name} is protected by {pattern} of connection {connection.key.namespaced_name}",
             )
     return None
 
@@ -97,5 +127,7 @@ def _is_namespace_allowed(namespace: str, connection: Resource, labels: Mapping[
         case "All":
             return True
         case "Selector":
-            return labels is not None and all(labels.get(name) == value for name, value in allowed["matchLabels"].items())
+            return labels is not None and all(
+                labels.get(name) == value for name, value in allowed["matchLabels"].items()
+            )
     return False

@@ -6,7 +6,15 @@ from typing import Any
 
 from caravan_operator.reconcile.diff import Action, Diff
 from caravan_operator.resources.resource import Resource
-from caravan_operator.status.conditions import ACCEPTED, CONNECTION_READY, DEPENDENCIES_READY, DRIFTED, PAUSED, SYNCED, Condition
+from caravan_operator.status.conditions import (
+    ACCEPTED,
+    CONNECTION_READY,
+    DEPENDENCIES_READY,
+    DRIFTED,
+    PAUSED,
+    SYNCED,
+    Condition,
+)
 from caravan_operator.status.reasons import Reason
 from caravan_operator.status.status_patch import Event, limit_lines
 
@@ -25,14 +33,19 @@ class Decision:
     has_drift: bool = False
 
 
-def make_decision(resource: Resource, diff: Diff, exists: bool, *, has_dependencies: bool = False, after_apply: bool = False) -> Decision:
+def make_decision(
+    resource: Resource, diff: Diff, exists: bool, *, has_dependencies: bool = False, after_apply: bool = False
+) -> Decision:
     """`after_apply`: this pass has run its actions already and looks at the result."""
     healthy_conditions = _build_healthy_conditions(resource, has_dependencies)
     if diff.missing_dependency:
-        dependency_condition = Condition(DEPENDENCIES_READY, False, diff.missing_dependency.reason, diff.missing_dependency.message)
+        dependency_condition = Condition(
+            DEPENDENCIES_READY, False, diff.missing_dependency.reason, diff.missing_dependency.message
+        )
         pending = Condition(SYNCED, None, Reason.PENDING, diff.missing_dependency.message)
         return Decision(
-            conditions=(*healthy_conditions, dependency_condition, pending), status_fields=dict(diff.status_fields) | _clear_report_fields()
+            conditions=(*healthy_conditions, dependency_condition, pending),
+            status_fields=dict(diff.status_fields) | _clear_report_fields(),
         )
     is_adoption = exists and not resource.is_owned
     if is_adoption and (refusal := _refuse_adoption(resource, diff)) is not None and not after_apply:
@@ -42,9 +55,19 @@ def make_decision(resource: Resource, diff: Diff, exists: bool, *, has_dependenc
     is_report_only = has_drift and resource.spec.get("driftPolicy") == "Report"
     if diff.actions and not is_plan_mode and not is_report_only:
         is_new = not exists
-        reason = Reason.CREATED if is_new else Reason.ADOPTED if is_adoption else Reason.DRIFT_CORRECTED if has_drift else Reason.UPDATED
+        reason = (
+            Reason.CREATED
+            if is_new
+            else Reason.ADOPTED
+            if is_adoption
+            else Reason.DRIFT_CORRECTED
+            if has_drift
+            else Reason.UPDATED
+        )
         event = Event(reason, "; ".join(limit_lines(action.summary for action in diff.actions)))
-        return Decision(diff.actions, events=(event,), needs_claim=is_new and not resource.is_claimed, has_drift=has_drift)
+        return Decision(
+            diff.actions, events=(event,), needs_claim=is_new and not resource.is_claimed, has_drift=has_drift
+        )
     status_fields = {
         **diff.status_fields,
         **_clear_report_fields(),
@@ -102,19 +125,34 @@ def _refuse_adoption(resource: Resource, diff: Diff) -> Decision | None:
         return None
     if policy == "Refuse":
         refusal = Condition(
-            ACCEPTED, False, Reason.ALREADY_EXISTS, "the object exists already; adoptionPolicy: IfEqual or Adopt would take it over"
+            ACCEPTED,
+            False,
+            Reason.ALREADY_EXISTS,
+            "the object exists already; adoptionPolicy: IfEqual or Adopt would take it over",
         )
     else:
-        message = f"the object exists already and {len(differences)} things differ (status.drift); adoptionPolicy: Adopt would change them"
+        message = (
+            f"the object exists already and {len(differences)} things differ (status.drift); adoptionPolicy: Adopt "
+            "would change them"
+        )
         refusal = Condition(ACCEPTED, False, Reason.NOT_EQUAL, message)
-    conditions = (refusal, Condition(CONNECTION_READY, True, Reason.REACHABLE), Condition(SYNCED, False, refusal.reason, refusal.message))
-    return Decision(conditions=conditions, status_fields={"plan": None, "conflict": None, "drift": limit_lines(differences) or None})
+    conditions = (
+        refusal,
+        Condition(CONNECTION_READY, True, Reason.REACHABLE),
+        Condition(SYNCED, False, refusal.reason, refusal.message),
+    )
+    return Decision(
+        conditions=conditions, status_fields={"plan": None, "conflict": None, "drift": limit_lines(differences) or None}
+    )
 
 
 def _build_plan_conditions(changes: list[str], diff: Diff) -> tuple[Condition, ...]:
     if changes:
         pending = Condition(
-            SYNCED, False, Reason.PLAN_PENDING, f"{len(changes)} changes would be made (status.plan); mode: Apply makes them"
+            SYNCED,
+            False,
+            Reason.PLAN_PENDING,
+            f"{len(changes)} changes would be made (status.plan); mode: Apply makes them",
         )
         return (pending, Condition(DRIFTED, False, Reason.NO_DRIFT))
     return _build_sync_conditions(diff)

@@ -1,4 +1,6 @@
-"""A resource that is being deleted: what happens to its object, and when the finalizer goes. It always goes some time."""
+"""A resource that is being deleted: what happens to its object, and when the finalizer goes. It always goes some
+time.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +15,9 @@ from caravan_operator.status.reasons import Reason
 from caravan_operator.status.status_patch import Event
 
 MAX_WAIT = timedelta(minutes=10)
-"""A broker that is away, or an object in use, holds a deletion up for so long; then the object stays and the resource goes."""
+"""A broker that is away, or an object in use, holds a deletion up for so long; then the object stays and the resource
+goes.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,14 +39,23 @@ def decide_without_broker(
     wait: timedelta,
     now: datetime,
 ) -> DeletionDecision | None:
-    """What can be said without asking the broker; None: ask it. `sharing_resource` is another resource with the same object."""
+    """What can be said without asking the broker; None: ask it. `sharing_resource` is another resource with the same
+    object.
+    """
     if not resource.has_finalizer:
         return DeletionDecision()
     if FORCE_FINALIZE_ANNOTATION in resource.annotations:
         return _retain_object(Reason.FORCED, "the annotation force-finalize is set", warning=True)
     if resource.is_paused:
         return DeletionDecision(
-            conditions=(Condition(PAUSED, True, Reason.PAUSED, "the deletion waits: remove the annotation paused, or set force-finalize"),)
+            conditions=(
+                Condition(
+                    PAUSED,
+                    True,
+                    Reason.PAUSED,
+                    "the deletion waits: remove the annotation paused, or set force-finalize",
+                ),
+            )
         )
     if resource.spec.get("deletionPolicy", "Retain") == "Retain" or resource.spec.get("mode") == "Plan":
         return _retain_object(Reason.RETAINED, "deletionPolicy or mode says so")
@@ -73,10 +86,14 @@ def decide_removal(resource: Resource, removal: Removal, wait: timedelta, now: d
         return (
             decision
             if decision.remove_finalizer
-            else DeletionDecision(conditions=(Condition(SYNCED, False, Reason.IN_USE, f"the deletion waits: {removal.in_use_reason}"),))
+            else DeletionDecision(
+                conditions=(Condition(SYNCED, False, Reason.IN_USE, f"the deletion waits: {removal.in_use_reason}"),)
+            )
         )
     return DeletionDecision(actions=removal.actions)
 
 
 def _retain_object(reason: Reason, why: str, warning: bool = False) -> DeletionDecision:
-    return DeletionDecision(remove_finalizer=True, events=(Event(reason, f"the object stays on the broker: {why}", warning),))
+    return DeletionDecision(
+        remove_finalizer=True, events=(Event(reason, f"the object stays on the broker: {why}", warning),)
+    )

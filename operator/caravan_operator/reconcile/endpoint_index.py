@@ -55,9 +55,17 @@ class EndpointSlice:
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> "EndpointSlice":
         meta = body["metadata"]
-        ports = tuple((port.get("name") or "", int(port["port"])) for port in body.get("ports") or () if port.get("port"))
+        ports = tuple(
+            (port.get("name") or "", int(port["port"])) for port in body.get("ports") or () if port.get("port")
+        )
         endpoints = tuple(_parse_endpoint(each) for each in body.get("endpoints") or () if each.get("addresses"))
-        return cls(meta["name"], (meta.get("labels") or {}).get(SERVICE_LABEL, ""), body.get("addressType", ""), ports, endpoints)
+        return cls(
+            meta["name"],
+            (meta.get("labels") or {}).get(SERVICE_LABEL, ""),
+            body.get("addressType", ""),
+            ports,
+            endpoints,
+        )
 
 
 def _parse_endpoint(body: Mapping[str, Any]) -> Endpoint:
@@ -97,14 +105,18 @@ class EndpointIndex:
         return current != previous
 
     def list_endpoints(self, service: Service, port: str) -> list[Endpoint]:
-        """Sorted; an address that moves from one slice to another is for a moment in both, and counts once, by its better state."""
+        """Sorted; an address that moves from one slice to another is for a moment in both, and counts once, by its
+        better state.
+        """
         best: dict[tuple[str, int], Endpoint] = {}
         for each in self._slices.get(service.name, {}).values():
             number = dict(each.ports).get(port)
             if number is None or each.family != service.family:
                 continue
             for endpoint in each.endpoints:
-                candidate = Endpoint(endpoint.address, number, endpoint.ready, endpoint.serving, endpoint.terminating, endpoint.pod)
+                candidate = Endpoint(
+                    endpoint.address, number, endpoint.ready, endpoint.serving, endpoint.terminating, endpoint.pod
+                )
                 previous = best.get((candidate.address, number))
                 if previous is None or _rank_endpoint(candidate) > _rank_endpoint(previous):
                     best[candidate.address, number] = candidate

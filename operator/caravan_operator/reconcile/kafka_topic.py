@@ -1,4 +1,6 @@
-"""KafkaTopic: from what is wanted and what is, to changes. Settings have three states: listed (ours), null (hands off), absent (`configOwnership`)."""
+"""KafkaTopic: from what is wanted and what is, to changes. Settings have three states: listed (ours), null (hands off),
+absent (`configOwnership`).
+"""
 
 import re
 from collections.abc import Mapping
@@ -13,7 +15,9 @@ from caravan_operator.resources.resource import Resource
 from caravan_operator.status.reasons import Reason
 
 _INTEGER_PATTERN = re.compile(r"[+-]?[0-9]{1,100}", re.ASCII)
-_NUMBER_PATTERN = re.compile(r"[+-]?([0-9]{1,100}\.?[0-9]{0,100}|\.[0-9]{1,100})([eE][+-]?[0-9]{1,3})?[dDfF]?", re.ASCII)
+_NUMBER_PATTERN = re.compile(
+    r"[+-]?([0-9]{1,100}\.?[0-9]{0,100}|\.[0-9]{1,100})([eE][+-]?[0-9]{1,3})?[dDfF]?", re.ASCII
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +133,16 @@ def compute_diff(desired: Topic, state: TopicState | None, last_applied: LastApp
     problems = [Problem(Reason.UNKNOWN_SETTING, f"the broker knows no topic setting {key}") for key in unknown_keys]
     problems += [partition_problem] if partition_problem else []
     if desired.replicas is not None and desired.replicas != state.replicas:
-        message = f"the topic has {state.replicas} replicas, not {desired.replicas}: move its partitions with Kafka's reassignment tool"
+        message = (
+            f"the topic has {state.replicas} replicas, not {desired.replicas}: move its partitions with Kafka's "
+            "reassignment tool"
+        )
         problems.append(Problem(Reason.REPLICAS_DIFFER, message))
-    actions = (*partition_actions, *_list_config_changes(desired, state), *_list_config_resets(desired, state, last_applied))
+    actions = (
+        *partition_actions,
+        *_list_config_changes(desired, state),
+        *_list_config_resets(desired, state, last_applied),
+    )
     status_fields = {
         "topicName": desired.name,
         "topicId": state.id,
@@ -146,17 +157,23 @@ def compute_diff(desired: Topic, state: TopicState | None, last_applied: LastApp
 def plan_removal(desired: Topic, state: TopicState | None) -> Removal:
     if state is None:
         return Removal(())
-    return Removal((DeleteTopic(desired.name),), in_use_reason=None if state.empty else f"topic {desired.name} holds records")
+    return Removal(
+        (DeleteTopic(desired.name),), in_use_reason=None if state.empty else f"topic {desired.name} holds records"
+    )
 
 
 def _plan_partitions(desired: Topic, state: TopicState) -> tuple[tuple[Action, ...], Problem | None]:
     if state.partitions > desired.partitions:
         message = (
-            f"the topic has {state.partitions} partitions, the spec {desired.partitions}, and Kafka can't remove one: raise spec.partitions"
+            f"the topic has {state.partitions} partitions, the spec {desired.partitions}, and Kafka can't remove one: "
+            "raise spec.partitions"
         )
         return (), Problem(Reason.PARTITIONS_SHRINK, message)
     if state.partitions < desired.partitions and not desired.may_grow:
-        message = f"{state.partitions} partitions would grow to {desired.partitions}, which moves keys: set allowPartitionIncrease: true"
+        message = (
+            f"{state.partitions} partitions would grow to {desired.partitions}, which moves keys: set "
+            "allowPartitionIncrease: true"
+        )
         return (), Problem(Reason.PARTITION_INCREASE_NOT_ALLOWED, message)
     if state.partitions < desired.partitions:
         return (AddPartitions(desired.name, state.partitions, desired.partitions),), None
@@ -172,7 +189,9 @@ def _list_config_changes(desired: Topic, state: TopicState) -> list[Action]:
 
 
 def _list_config_resets(desired: Topic, state: TopicState, last_applied: LastApplied) -> list[Action]:
-    """Dynamic settings that the spec doesn't name: those that we have set earlier, and with `configOwnership: All` the others too."""
+    """Dynamic settings that the spec doesn't name: those that we have set earlier, and with `configOwnership: All` the
+    others too.
+    """
     resets_all = desired.owns_all and not last_applied.just_adopted
     return [
         AlterConfig(desired.name, key, setting.value, None)
@@ -182,7 +201,8 @@ def _list_config_resets(desired: Topic, state: TopicState, last_applied: LastApp
 
 
 def is_same_value(setting: Setting, desired: str) -> bool:
-    """Whether a setting has the value, however it is spelt: Kafka prints numbers, booleans and lists in its own way. A value that the broker
+    """Whether a setting has the value, however it is spelt: Kafka prints numbers, booleans and lists in its own way. A
+    value that the broker
     doesn't show can't be compared, and is set only once."""
     if setting.value is None:
         return setting.dynamic
@@ -190,7 +210,9 @@ def is_same_value(setting: Setting, desired: str) -> bool:
 
 
 def _parse_value(text: str) -> Any:
-    """A whole number, another number, a boolean, or a list without its order: of no topic setting does the order matter."""
+    """A whole number, another number, a boolean, or a list without its order: of no topic setting does the order
+    matter.
+    """
     text = text.strip()
     if _INTEGER_PATTERN.fullmatch(text):
         return ("number", int(text))

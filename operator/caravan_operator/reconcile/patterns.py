@@ -1,4 +1,6 @@
-"""Patterns that custom resources hold, matched in time linear in the name: Python's own expressions can take for ever, and the operator has one loop."""
+"""Patterns that custom resources hold, matched in time linear in the name: Python's own expressions can take for ever,
+and the operator has one loop.
+"""
 
 from functools import lru_cache
 from typing import Any

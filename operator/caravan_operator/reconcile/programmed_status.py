@@ -1,4 +1,6 @@
-"""What the status of a ServiceRoute says of the gateways: since which snapshot they are told its content, and which of them have it."""
+"""What the status of a ServiceRoute says of the gateways: since which snapshot they are told its content, and which of
+them have it.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,16 +27,26 @@ class PublishedSnapshot:
 def build_programmed_status(
     resource: Resource, route_status: RouteStatus, published: PublishedSnapshot, pods: Sequence[PodRevision]
 ) -> tuple[Condition, dict[str, Any]]:
-    """The condition, and all facts for the status. They move only when this resource's own content does, or a pod's knowledge of it."""
+    """The condition, and all facts for the status. They move only when this resource's own content does, or a pod's
+    knowledge of it.
+    """
     previous_status = resource.status
     if published.oversize_bytes:
-        message = f"the snapshot of all ServiceRoutes has {published.oversize_bytes} bytes, more than the {MAX_BYTES} that fit; the last one stays"
-        return Condition(PROGRAMMED, False, Reason.SNAPSHOT_TOO_LARGE, message), {"endpoints": dict(route_status.endpoints)}
+        message = (
+            f"the snapshot of all ServiceRoutes has {published.oversize_bytes} bytes, more than the {MAX_BYTES} that "
+            "fit; the last one stays"
+        )
+        return Condition(PROGRAMMED, False, Reason.SNAPSHOT_TOO_LARGE, message), {
+            "endpoints": dict(route_status.endpoints)
+        }
     is_published = (
-        previous_status.get("contentHash") == route_status.content_hash and previous_status.get("configSequence", 0) <= published.sequence
+        previous_status.get("contentHash") == route_status.content_hash
+        and previous_status.get("configSequence", 0) <= published.sequence
     )
     revision, since_sequence = (
-        (previous_status["configRevision"], previous_status["configSequence"]) if is_published else (published.revision, published.sequence)
+        (previous_status["configRevision"], previous_status["configSequence"])
+        if is_published
+        else (published.revision, published.sequence)
     )
     current_pods = [pod for pod in pods if (pod[2] or 0) >= since_sequence]
     status_fields = {
@@ -49,20 +61,28 @@ def build_programmed_status(
     return _build_condition(route_status, pods, current_pods), status_fields
 
 
-def _build_condition(route_status: RouteStatus, pods: Sequence[PodRevision], current_pods: Sequence[PodRevision]) -> Condition:
+def _build_condition(
+    route_status: RouteStatus, pods: Sequence[PodRevision], current_pods: Sequence[PodRevision]
+) -> Condition:
     acceptance = next(each for each in route_status.conditions if each.type == ACCEPTED)
     if not acceptance.status:
         return Condition(PROGRAMMED, False, acceptance.reason, "its paths are not published")
     if not pods:
-        return Condition(PROGRAMMED, False, Reason.NO_GATEWAY, "the gateway's Service has no endpoints that could be asked")
+        return Condition(
+            PROGRAMMED, False, Reason.NO_GATEWAY, "the gateway's Service has no endpoints that could be asked"
+        )
     if len(current_pods) == len(pods):
         return Condition(PROGRAMMED, True, Reason.PROGRAMMED)
     pending_pods = [name for name, *_ in pods if name not in {name for name, *_ in current_pods}]
     rest = f" and {len(pending_pods) - 3} more" if len(pending_pods) > 3 else ""
-    return Condition(PROGRAMMED, False, Reason.PENDING, f"not yet, or not known, at {', '.join(pending_pods[:3])}{rest}")
+    return Condition(
+        PROGRAMMED, False, Reason.PENDING, f"not yet, or not known, at {', '.join(pending_pods[:3])}{rest}"
+    )
 
 
-def _list_gateways(previous_entries: Sequence[Any], pods: Sequence[PodRevision], since_sequence: int) -> list[dict[str, Any]]:
+def _list_gateways(
+    previous_entries: Sequence[Any], pods: Sequence[PodRevision], since_sequence: int
+) -> list[dict[str, Any]]:
     """An entry stays as long as it says that the pod has the present content: later snapshots change nothing here."""
     previous_by_name = {entry["name"]: entry for entry in previous_entries}
     entries = []

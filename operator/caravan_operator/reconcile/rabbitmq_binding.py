@@ -30,7 +30,10 @@ class Binding:
     @property
     def dependencies(self) -> tuple[str, ...]:
         """Identities of both ends."""
-        return (build_identity("exchange", self.vhost, self.source), build_identity(self.destination_type, self.vhost, self.destination))
+        return (
+            build_identity("exchange", self.vhost, self.source),
+            build_identity(self.destination_type, self.vhost, self.destination),
+        )
 
     @property
     def path_segments(self) -> tuple[str, ...]:
@@ -66,11 +69,17 @@ def parse_binding(resource: Resource) -> Binding:
 def compute_diff(desired: Binding, state: BindingState | None, last_applied: LastApplied) -> Diff:
     status_fields = {"externalId": truncate_external_id(desired.identity)}
     if state is not None and state.missing:
-        return Diff(missing_dependency=Problem(Reason.MISSING, f"waits for {' and '.join(state.missing)}"), status_fields=status_fields)
+        return Diff(
+            missing_dependency=Problem(Reason.MISSING, f"waits for {' and '.join(state.missing)}"),
+            status_fields=status_fields,
+        )
     if state is not None and state.properties_key is not None:
         return Diff(status_fields=status_fields)
     body = {"routing_key": desired.routing_key, "arguments": dict(desired.arguments)}
-    return Diff((Call("POST", build_api_path(*desired.path_segments), f"bind {desired.summary}", body),), status_fields=status_fields)
+    return Diff(
+        (Call("POST", build_api_path(*desired.path_segments), f"bind {desired.summary}", body),),
+        status_fields=status_fields,
+    )
 
 
 def plan_removal(desired: Binding, state: BindingState | None) -> Removal:

@@ -1,4 +1,6 @@
-"""A change on RabbitMQ is one call of its management API. Declaring is idempotent there, so creating and repairing are the same call."""
+"""A change on RabbitMQ is one call of its management API. Declaring is idempotent there, so creating and repairing are
+the same call.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

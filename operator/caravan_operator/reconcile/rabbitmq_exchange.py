@@ -76,11 +76,15 @@ def compute_diff(desired: Exchange, state: ExchangeState | None, last_applied: L
         )
         return Diff((call,), status_fields=status_fields)
     differences = [
-        f"{name} is {state.body.get(name)}, not {value}" for name, value in desired.body.items() if state.body.get(name) != value
+        f"{name} is {state.body.get(name)}, not {value}"
+        for name, value in desired.body.items()
+        if state.body.get(name) != value
     ]
     if not differences:
         return Diff(status_fields=status_fields)
-    message = f"{'; '.join(differences)}: an exchange can't be changed; delete it, and it is made anew with its bindings"
+    message = (
+        f"{'; '.join(differences)}: an exchange can't be changed; delete it, and it is made anew with its bindings"
+    )
     return Diff(problems=(Problem(Reason.IMMUTABLE_DRIFT, message),), status_fields=status_fields)
 
 

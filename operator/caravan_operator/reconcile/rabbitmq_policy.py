@@ -31,7 +31,12 @@ class Policy:
 
     @property
     def body(self) -> dict[str, Any]:
-        return {"pattern": self.pattern, "apply-to": self.apply_to, "priority": self.priority, "definition": dict(self.definition)}
+        return {
+            "pattern": self.pattern,
+            "apply-to": self.apply_to,
+            "priority": self.priority,
+            "definition": dict(self.definition),
+        }
 
 
 def parse_policy(resource: Resource) -> Policy:
@@ -63,14 +68,19 @@ def build_put_call(desired: Policy, summary: str) -> Call:
 
 
 def build_delete_call(vhost: str, name: str) -> Call:
-    return Call("DELETE", build_api_path("policies", vhost, name), f"delete policy {name}", ignored_statuses=IGNORE_NOT_FOUND)
+    return Call(
+        "DELETE", build_api_path("policies", vhost, name), f"delete policy {name}", ignored_statuses=IGNORE_NOT_FOUND
+    )
 
 
 def compute_diff(desired: Policy, state: Policy | None, last_applied: LastApplied) -> Diff:
     status_fields = {"externalId": truncate_external_id(desired.identity)}
     if state is None:
         return Diff((build_put_call(desired, f"create policy {desired.name}"),), status_fields=status_fields)
-    return Diff(() if state == desired else (build_put_call(desired, describe_changes(desired, state)),), status_fields=status_fields)
+    return Diff(
+        () if state == desired else (build_put_call(desired, describe_changes(desired, state)),),
+        status_fields=status_fields,
+    )
 
 
 def describe_changes(desired: Policy, state: Policy) -> str:

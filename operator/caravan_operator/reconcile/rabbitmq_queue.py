@@ -110,7 +110,10 @@ def compute_diff(desired: Queue, state: QueueState | None, last_applied: LastApp
         return Diff((*limits, create), status_fields=status_fields)
     differences = list_differences(desired, state)
     if differences and desired.recreate_if_empty and state.is_idle:
-        return Diff((*limits, _build_delete_call(desired, only_if_idle=state.type == "classic"), create), status_fields=status_fields)
+        return Diff(
+            (*limits, _build_delete_call(desired, only_if_idle=state.type == "classic"), create),
+            status_fields=status_fields,
+        )
     problems = []
     if differences:
         remedy = (
@@ -118,11 +121,16 @@ def compute_diff(desired: Queue, state: QueueState | None, last_applied: LastApp
             if desired.recreate_if_empty
             else "set onImmutableDrift: RecreateIfEmpty, or make it anew"
         )
-        problems.append(Problem(Reason.IMMUTABLE_DRIFT, f"{'; '.join(differences)}: a queue can't be changed; {remedy}"))
+        problems.append(
+            Problem(Reason.IMMUTABLE_DRIFT, f"{'; '.join(differences)}: a queue can't be changed; {remedy}")
+        )
     if desired.limits and not limits and state.effective_policy not in (None, desired.policy_name):
         status_fields["policyConflict"] = state.effective_policy
         problems.append(
-            Problem(Reason.POLICY_CONFLICT, f"policy {state.effective_policy} applies instead of {desired.policy_name}: lower its priority")
+            Problem(
+                Reason.POLICY_CONFLICT,
+                f"policy {state.effective_policy} applies instead of {desired.policy_name}: lower its priority",
+            )
         )
     return Diff(limits, tuple(problems), status_fields=status_fields)
 
@@ -134,7 +142,8 @@ def plan_removal(desired: Queue, state: QueueState | None) -> Removal:
     in_use_reason = (
         None
         if state.is_idle
-        else f"queue {desired.name} has {_format_count(state.messages)} messages and {_format_count(state.consumers)} consumers"
+        else f"queue {desired.name} has {_format_count(state.messages)} messages and {_format_count(state.consumers)} "
+        "consumers"
     )
     return Removal((_build_delete_call(desired), *policy), in_use_reason)
 
@@ -160,16 +169,24 @@ def _plan_limits(desired: Queue, state: Policy | None) -> tuple[Call, ...]:
         return (rabbitmq_policy.build_delete_call(desired.vhost, desired.policy_name),) if state else ()
     if state is None:
         return (rabbitmq_policy.build_put_call(policy, f"create policy {policy.name}"),)
-    return () if state == policy else (rabbitmq_policy.build_put_call(policy, rabbitmq_policy.describe_changes(policy, state)),)
+    return (
+        ()
+        if state == policy
+        else (rabbitmq_policy.build_put_call(policy, rabbitmq_policy.describe_changes(policy, state)),)
+    )
 
 
 def list_differences(desired: Queue, state: QueueState) -> list[str]:
-    """What a declaration would be refused for. An argument that a policy could carry beats the policy, so it counts too."""
+    """What a declaration would be refused for. An argument that a policy could carry beats the policy, so it counts
+    too.
+    """
     pairs = [
         ("type", desired.type, state.type),
         ("durable", desired.durable, state.durable),
         ("autoDelete", desired.auto_delete, state.auto_delete),
     ]
     arguments = {name: value for name, value in state.arguments.items() if name != "x-queue-type"}
-    pairs += [(name, desired.arguments.get(name), arguments.get(name)) for name in sorted({*arguments, *desired.arguments})]
+    pairs += [
+        (name, desired.arguments.get(name), arguments.get(name)) for name in sorted({*arguments, *desired.arguments})
+    ]
     return [f"{name} is {actual}, not {expected}" for name, expected, actual in pairs if expected != actual]

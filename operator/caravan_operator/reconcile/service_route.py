@@ -1,4 +1,5 @@
-"""From all ServiceRoutes of a gateway, and the endpoints that there are, to one routing snapshot (docs/service-discovery.md) and a verdict on each.
+"""From all ServiceRoutes of a gateway, and the endpoints that there are, to one routing snapshot
+(docs/service-discovery.md) and a verdict on each.
 
 Pure, and the same whatever order things come in: of two resources with one path the older has it.
 """
@@ -54,7 +55,9 @@ def compile_snapshot(gateway: str, resources: Iterable[Resource], endpoint_index
         acceptance, conflict = _reserve_matches(resource, owners)
         endpoints, resolution = _resolve_endpoints(resource, endpoint_index)
         entry = _build_service_entry(resource.spec, endpoints)
-        public_routes = [_build_route(resource, index) for index in range(len(_list_routes(resource)))] if acceptance.status else []
+        public_routes = (
+            [_build_route(resource, index) for index in range(len(_list_routes(resource)))] if acceptance.status else []
+        )
         services[resource.key.name] = entry
         routes += public_routes
         route_statuses[resource.key] = RouteStatus(
@@ -95,11 +98,17 @@ def _reserve_matches(resource: Resource, owners: dict[RouteMatch, Resource]) -> 
     for index, route in enumerate(_list_routes(resource)):
         for route_match in _list_matches(resource, route):
             if route_match in own_matches:
-                message = f"routes[{index}] says again what routes[{own_matches[route_match]}] says: {_describe_match(route_match)}"
+                message = (
+                    f"routes[{index}] says again what routes[{own_matches[route_match]}] says: "
+                    f"{_describe_match(route_match)}"
+                )
                 return Condition(ACCEPTED, False, Reason.INVALID, message), None
             if route_match in owners:
                 other = owners[route_match].key.namespaced_name
-                message = f"{_describe_match(route_match)} belongs to the older ServiceRoute {other}; none of the paths here is public"
+                message = (
+                    f"{_describe_match(route_match)} belongs to the older ServiceRoute {other}; none of the paths "
+                    "here is public"
+                )
                 return Condition(ACCEPTED, False, Reason.CONFLICT, message), other
             own_matches[route_match] = index
     owners.update(dict.fromkeys(own_matches, resource))
@@ -116,7 +125,8 @@ def _list_matches(resource: Resource, route: Mapping[str, Any]) -> list[RouteMat
 def _describe_match(route_match: RouteMatch) -> str:
     host, path_type, path, method = route_match
     return (
-        f"{method} {host}{'what OpenAPI declares' if path_type == 'pathsFrom' else path}{' and below' if path_type == 'pathPrefix' else ''}"
+        f"{method} "
+        f"{host}{'what OpenAPI declares' if path_type == 'pathsFrom' else path}{' and below' if path_type == 'pathPrefix' else ''}"
     )
 
 
@@ -132,9 +142,14 @@ def _resolve_endpoints(resource: Resource, endpoint_index: EndpointIndex) -> tup
     port = service.find_port(ref.get("port"))
     if port is None:
         offered_ports = ", ".join(f"{name or '(no name)'}={number}" for name, number in service.ports) or "none"
-        problem = f"no port {ref['port']}" if "port" in ref else "more than one port, or none: name one in serviceRef.port"
+        problem = (
+            f"no port {ref['port']}" if "port" in ref else "more than one port, or none: name one in serviceRef.port"
+        )
         return [], Condition(
-            RESOLVED_REFS, False, Reason.PORT_NOT_FOUND, f"Service {service.name} has {problem}; it offers {offered_ports}"
+            RESOLVED_REFS,
+            False,
+            Reason.PORT_NOT_FOUND,
+            f"Service {service.name} has {problem}; it offers {offered_ports}",
         )
     return endpoint_index.list_endpoints(service, port), Condition(RESOLVED_REFS, True, Reason.RESOLVED)
 
@@ -204,5 +219,9 @@ def _build_route(resource: Resource, index: int) -> dict[str, Any]:
         "methods": sorted(spec.get("methods", ())),
         "auth": spec.get("auth", "Optional"),
         "rateLimit": limit
-        and {"requests": limit["requests"], "period": max(1, round(parse_seconds(limit["period"]))), "key": limit.get("key", "User")},
+        and {
+            "requests": limit["requests"],
+            "period": max(1, round(parse_seconds(limit["period"]))),
+            "key": limit.get("key", "User"),
+        },
     }

@@ -11,7 +11,13 @@ from caravan_operator.resources.kinds import (
     VERSION,
     Kind,
 )
-from caravan_operator.resources.rabbitmq import RABBITMQ_BINDING, RABBITMQ_CONNECTION, RABBITMQ_EXCHANGE, RABBITMQ_POLICY, RABBITMQ_QUEUE
+from caravan_operator.resources.rabbitmq import (
+    RABBITMQ_BINDING,
+    RABBITMQ_CONNECTION,
+    RABBITMQ_EXCHANGE,
+    RABBITMQ_POLICY,
+    RABBITMQ_QUEUE,
+)
 from caravan_operator.resources.service_route import SERVICE_ROUTE
 
 KINDS: dict[str, Kind] = {

@@ -1,4 +1,6 @@
-"""`python -m caravan_operator.resources` writes the generated files of the chart: a CRD per kind, and the rights. A test compares them."""
+"""`python -m caravan_operator.resources` writes the generated files of the chart: a CRD per kind, and the rights. A
+test compares them.
+"""
 
 from pathlib import Path
 from typing import Any

@@ -44,12 +44,18 @@ _SECURITY_SCHEMA = object_schema(
     {
         "protocol": enum_schema("Kafka's security.protocol.", "PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"),
         "saslMechanism": enum_schema("Kafka's sasl.mechanism.", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"),
-        "secretRef": secret_ref_schema("User name and password for SASL. Read again when the Secret changes.", "username, password"),
+        "secretRef": secret_ref_schema(
+            "User name and password for SASL. Read again when the Secret changes.", "username, password"
+        ),
         "tls": object_schema(
             "Certificates for SSL and SASL_SSL.",
             {
-                "caSecretRef": secret_ref_schema("The certificate authority to trust. Default: the system's.", "ca.crt"),
-                "clientSecretRef": secret_ref_schema("A client certificate, as a Secret of type kubernetes.io/tls.", "tls.crt, tls.key"),
+                "caSecretRef": secret_ref_schema(
+                    "The certificate authority to trust. Default: the system's.", "ca.crt"
+                ),
+                "clientSecretRef": secret_ref_schema(
+                    "A client certificate, as a Secret of type kubernetes.io/tls.", "tls.crt, tls.key"
+                ),
             },
         ),
     },
@@ -96,7 +102,9 @@ KAFKA_CONNECTION = Kind(
             "allowedNamespaces": allowed_namespaces_schema(),
             "protectedTopics": array_schema(
                 "Regular expressions, in RE2's syntax, of topics that are never touched. Default: ^__",
-                string_schema("A regular expression without look-around and back-references.", max_length=249, min_length=1),
+                string_schema(
+                    "A regular expression without look-around and back-references.", max_length=249, min_length=1
+                ),
                 16,
             ),
         },
@@ -106,7 +114,9 @@ KAFKA_CONNECTION = Kind(
         clusterId=string_schema("Kafka's identifier of the cluster.", max_length=64),
         brokers=integer_schema("Brokers in the cluster.", 0, 100_000),
     ),
-    columns=connection_columns(Column("Brokers", ".status.brokers", "integer"), Column("Cluster", ".status.clusterId", priority=1)),
+    columns=connection_columns(
+        Column("Brokers", ".status.brokers", "integer"), Column("Cluster", ".status.clusterId", priority=1)
+    ),
 )
 
 KAFKA_TOPIC = Kind(
@@ -126,7 +136,9 @@ KAFKA_TOPIC = Kind(
                 pattern=r"^[a-zA-Z0-9._-]+$",
                 rules=(cel_rule("self != '.' && self != '..'", "Kafka refuses the names . and .."),),
             ),
-            "partitions": integer_schema("Partitions. They can grow, when allowPartitionIncrease says so, and never shrink.", 1, 10_000),
+            "partitions": integer_schema(
+                "Partitions. They can grow, when allowPartitionIncrease says so, and never shrink.", 1, 10_000
+            ),
             "allowPartitionIncrease": boolean_schema(
                 "Allow more partitions than the topic has now: keys move to other partitions. Default: false."
             ),
@@ -135,7 +147,11 @@ KAFKA_TOPIC = Kind(
                 "The usual settings, in words. What is absent is left to the cluster." + _UNMANAGED_NOTE,
                 {
                     "cleanupPolicy": enum_schema(
-                        "delete, compact, or both." + _UNMANAGED_NOTE, "delete", "compact", "compact,delete", nullable=True
+                        "delete, compact, or both." + _UNMANAGED_NOTE,
+                        "delete",
+                        "compact",
+                        "compact,delete",
+                        nullable=True,
                     ),
                     "retention": duration_schema(
                         "How long records are kept, such as 168h, or unlimited." + _UNMANAGED_NOTE,
@@ -147,20 +163,36 @@ KAFKA_TOPIC = Kind(
                     "retentionBytes": integer_schema(
                         "Bytes kept per partition; -1: no limit." + _UNMANAGED_NOTE, -1, _MAX_INTEGER, nullable=True
                     ),
-                    "minInsyncReplicas": integer_schema("Replicas that must have a record before it is acknowledged.", 1, 32),
-                    "maxMessageBytes": integer_schema("Largest record batch, in bytes." + _UNMANAGED_NOTE, 0, 2**31 - 1, nullable=True),
-                    "segmentBytes": integer_schema("Size of a segment file, in bytes." + _UNMANAGED_NOTE, 14, 2**31 - 1, nullable=True),
+                    "minInsyncReplicas": integer_schema(
+                        "Replicas that must have a record before it is acknowledged.", 1, 32
+                    ),
+                    "maxMessageBytes": integer_schema(
+                        "Largest record batch, in bytes." + _UNMANAGED_NOTE, 0, 2**31 - 1, nullable=True
+                    ),
+                    "segmentBytes": integer_schema(
+                        "Size of a segment file, in bytes." + _UNMANAGED_NOTE, 14, 2**31 - 1, nullable=True
+                    ),
                     "compressionType": enum_schema(
-                        "Compression on disk." + _UNMANAGED_NOTE, "producer", "uncompressed", "gzip", "snappy", "lz4", "zstd", nullable=True
+                        "Compression on disk." + _UNMANAGED_NOTE,
+                        "producer",
+                        "uncompressed",
+                        "gzip",
+                        "snappy",
+                        "lz4",
+                        "zstd",
+                        nullable=True,
                     ),
                 },
             ),
             "extraConfig": map_schema(
-                "Further topic settings by Kafka's names; the broker's list of settings decides which exist." + _UNMANAGED_NOTE,
+                "Further topic settings by Kafka's names; the broker's list of settings decides which exist."
+                + _UNMANAGED_NOTE,
                 string_schema("Value, as Kafka prints it.", max_length=1024, nullable=True),
                 64,
                 rules=(
-                    cel_rule(f"self.all(key, !(key in [{_TYPED_KEYS}]))", "a setting that has a field in config is set there"),
+                    cel_rule(
+                        f"self.all(key, !(key in [{_TYPED_KEYS}]))", "a setting that has a field in config is set there"
+                    ),
                     cel_rule(
                         "self.all(key, key.matches('^[a-z0-9]+([.][a-z0-9]+)*$'))",
                         "keys are Kafka's names of topic settings, such as flush.ms",
@@ -168,7 +200,8 @@ KAFKA_TOPIC = Kind(
                 ),
             ),
             "configOwnership": enum_schema(
-                "Listed (the default): settings that the spec doesn't name are left alone. All: they are reset to the cluster's default.",
+                "Listed (the default): settings that the spec doesn't name are left alone. All: they are reset to the "
+                "cluster's default.",
                 "Listed",
                 "All",
             ),
@@ -177,14 +210,20 @@ KAFKA_TOPIC = Kind(
         rules=(
             IMMUTABLE_CONNECTION_RULE,
             *immutable_field_rules("topicName", "replicas"),
-            cel_rule("self.partitions >= oldSelf.partitions", "partitions can't shrink: Kafka can't remove a partition", ".partitions"),
             cel_rule(
-                "self.partitions == oldSelf.partitions || (has(self.allowPartitionIncrease) && self.allowPartitionIncrease)",
+                "self.partitions >= oldSelf.partitions",
+                "partitions can't shrink: Kafka can't remove a partition",
+                ".partitions",
+            ),
+            cel_rule(
+                "self.partitions == oldSelf.partitions || (has(self.allowPartitionIncrease) && "
+                "self.allowPartitionIncrease)",
                 "more partitions move keys to other partitions: set allowPartitionIncrease: true to allow it",
                 ".partitions",
             ),
             cel_rule(
-                "!has(self.replicas) || !has(self.config) || !has(self.config.minInsyncReplicas) || self.config.minInsyncReplicas <= self.replicas",
+                "!has(self.replicas) || !has(self.config) || !has(self.config.minInsyncReplicas) || "
+                "self.config.minInsyncReplicas <= self.replicas",
                 "config.minInsyncReplicas can't be above replicas: nothing could be written",
                 ".config",
             ),
@@ -201,5 +240,7 @@ KAFKA_TOPIC = Kind(
             80,
         ),
     ),
-    columns=owned_columns(Column("Partitions", ".spec.partitions", "integer"), Column("Topic", ".status.topicName", priority=1)),
+    columns=owned_columns(
+        Column("Partitions", ".spec.partitions", "integer"), Column("Topic", ".status.topicName", priority=1)
+    ),
 )

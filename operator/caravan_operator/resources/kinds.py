@@ -14,9 +14,13 @@ PAUSED_ANNOTATION = f"{MESSAGING}/paused"
 FORCE_FINALIZE_ANNOTATION = f"{MESSAGING}/force-finalize"
 RECONCILE_NOW_ANNOTATION = f"{MESSAGING}/reconcile-now"
 SERVERS_ANNOTATION = f"{MESSAGING}/servers"
-"""On a Secret: the servers that its values may be used at. Whoever may name a Secret in a connection need not be one who may read it."""
+"""On a Secret: the servers that its values may be used at. Whoever may name a Secret in a connection need not be one
+who may read it.
+"""
 CLAIM_ANNOTATION = f"{MESSAGING}/claim"
-"""Written before the operator creates something: the resource's uid. After a crash it tells its own creation from somebody else's object."""
+"""Written before the operator creates something: the resource's uid. After a crash it tells its own creation from
+somebody else's object.
+"""
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,9 @@ class Column:
     priority: int = 0
 
     def to_schema(self) -> dict[str, Any]:
-        return {"name": self.name, "type": self.type, "jsonPath": self.path} | ({"priority": self.priority} if self.priority else {})
+        return {"name": self.name, "type": self.type, "jsonPath": self.path} | (
+            {"priority": self.priority} if self.priority else {}
+        )
 
 
 def condition_column(name: str, condition: str, field: str = "status", priority: int = 0) -> Column:
@@ -66,8 +72,12 @@ class Kind:
             "shortNames": [self.short_name],
             "categories": ["caravan"],
         }
-        root = object_schema(self.description, {"spec": self.spec, "status": self.status}, required=("spec",), rules=self.rules)
-        columns = [column.to_schema() for column in (*self.columns, Column("Age", ".metadata.creationTimestamp", "date"))]
+        root = object_schema(
+            self.description, {"spec": self.spec, "status": self.status}, required=("spec",), rules=self.rules
+        )
+        columns = [
+            column.to_schema() for column in (*self.columns, Column("Age", ".metadata.creationTimestamp", "date"))
+        ]
         version = {
             "name": self.version,
             "served": True,

@@ -1,4 +1,6 @@
-"""Names that others have chosen, put into paths and keys: the one place where that is done, so that no name leaves its place."""
+"""Names that others have chosen, put into paths and keys: the one place where that is done, so that no name leaves its
+place.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +11,9 @@ MAX_NAME_BYTES = 255
 MAX_EXTERNAL_ID = 600
 """Characters of `status.externalId`."""
 DOT_SEGMENTS = frozenset({".", ".."})
-"""Segments that every HTTP server resolves before it looks, quoted or not: an object with such a name has no address."""
+"""Segments that every HTTP server resolves before it looks, quoted or not: an object with such a name has no
+address.
+"""
 
 
 class UnusableSpec(ValueError):
@@ -21,7 +25,9 @@ class UnusableSpec(ValueError):
 
 
 def build_path(*segments: str) -> str:
-    """An absolute path of exactly these segments, percent-encoded. Raises UnusableSpec for one that no path can hold."""
+    """An absolute path of exactly these segments, percent-encoded. Raises UnusableSpec for one that no path can
+    hold.
+    """
     for segment in segments:
         if not segment or segment in DOT_SEGMENTS:
             raise UnusableSpec("a path's segment", f"can't be {segment!r}")

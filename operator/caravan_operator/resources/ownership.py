@@ -1,4 +1,6 @@
-"""The fields that every resource with an external object shares: where it lives, who may change or delete it, and what the status says."""
+"""The fields that every resource with an external object shares: where it lives, who may change or delete it, and what
+the status says.
+"""
 
 from caravan_operator.resources.kinds import SERVERS_ANNOTATION, Column, condition_column
 from caravan_operator.resources.names import MAX_EXTERNAL_ID
@@ -17,43 +19,55 @@ from caravan_operator.resources.schema import (
 MAX_LINES = 20
 """Most lines of `status.plan` and `status.drift`; a longer list ends with how many more there are."""
 
-IMMUTABLE_CONNECTION_RULE = cel_rule("self.connectionRef == oldSelf.connectionRef", "connectionRef is immutable", ".connectionRef")
+IMMUTABLE_CONNECTION_RULE = cel_rule(
+    "self.connectionRef == oldSelf.connectionRef", "connectionRef is immutable", ".connectionRef"
+)
 
 
 def owned_spec_fields(connection: str, unused_when: str) -> dict[str, Schema]:
-    """Spec fields of a resource that owns something on a broker. `unused_when` says what DeleteIfUnused calls unused."""
+    """Spec fields of a resource that owns something on a broker. `unused_when` says what DeleteIfUnused calls
+    unused.
+    """
     return {
         "connectionRef": object_schema(
             f"The {connection} to use. Immutable.",
             {
                 "name": string_schema(f"Name of the {connection}.", min_length=1, pattern=NAME_PATTERN),
                 "namespace": string_schema(
-                    "Its namespace, when it is another one; it must allow this one.", max_length=63, min_length=1, pattern=NAME_PATTERN
+                    "Its namespace, when it is another one; it must allow this one.",
+                    max_length=63,
+                    min_length=1,
+                    pattern=NAME_PATTERN,
                 ),
             },
             required=("name",),
         ),
         "deletionPolicy": enum_schema(
-            "What happens to the object on the broker when this resource is deleted. Retain (the default) leaves it, Delete removes it, "
+            "What happens to the object on the broker when this resource is deleted. Retain (the default) leaves it, "
+            "Delete removes it, "
             f"DeleteIfUnused removes it only when {unused_when}.",
             "Retain",
             "Delete",
             "DeleteIfUnused",
         ),
         "adoptionPolicy": enum_schema(
-            "What happens when the object exists already and this resource didn't make it. Refuse reports it, IfEqual (the default) takes it over when nothing "
+            "What happens when the object exists already and this resource didn't make it. Refuse reports it, IfEqual "
+            "(the default) takes it over when nothing "
             "would change, Adopt takes it over and changes what the spec names.",
             "Refuse",
             "IfEqual",
             "Adopt",
         ),
         "driftPolicy": enum_schema(
-            "What happens when somebody else has changed the object. Correct (the default) puts it back, Report says so in status.drift.",
+            "What happens when somebody else has changed the object. Correct (the default) puts it back, Report says "
+            "so in status.drift.",
             "Correct",
             "Report",
         ),
         "mode": enum_schema(
-            "Apply (the default) changes the broker. Plan changes nothing and writes what it would do to status.plan.", "Apply", "Plan"
+            "Apply (the default) changes the broker. Plan changes nothing and writes what it would do to status.plan.",
+            "Apply",
+            "Plan",
         ),
     }
 
@@ -66,9 +80,16 @@ def conditions_schema() -> Schema:
             "type": string_schema("Name of the condition.", max_length=316, min_length=1, pattern=r"^[A-Za-z]+$"),
             "status": enum_schema("True, False or Unknown.", "True", "False", "Unknown"),
             "observedGeneration": integer_schema("The generation that the condition was computed for.", 0, 2**53),
-            "lastTransitionTime": {"type": "string", "format": "date-time", "description": "When the status last changed."},
+            "lastTransitionTime": {
+                "type": "string",
+                "format": "date-time",
+                "description": "When the status last changed.",
+            },
             "reason": string_schema(
-                "Why, as a word for programs.", max_length=1024, min_length=1, pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$"
+                "Why, as a word for programs.",
+                max_length=1024,
+                min_length=1,
+                pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$",
             ),
             "message": string_schema("Why, as a sentence for people.", max_length=32768),
         },
@@ -98,13 +119,20 @@ def owned_status_schema(**more: Schema) -> Schema:
             "origin": enum_schema("Whether the operator created the object or took it over.", "Created", "Adopted"),
             "adoptedGeneration": integer_schema("The generation at which the object was taken over.", 0, 2**53),
             "externalId": string_schema(
-                "The broker's own identifier of the object, where it has one; its name otherwise.", max_length=MAX_EXTERNAL_ID
+                "The broker's own identifier of the object, where it has one; its name otherwise.",
+                max_length=MAX_EXTERNAL_ID,
             ),
-            "connectionHash": string_schema("A hash over the connection's spec and secrets that the last pass used.", max_length=64),
-            "reconcileToken": string_schema("The value of the annotation reconcile-now that was last answered.", max_length=253),
+            "connectionHash": string_schema(
+                "A hash over the connection's spec and secrets that the last pass used.", max_length=64
+            ),
+            "reconcileToken": string_schema(
+                "The value of the annotation reconcile-now that was last answered.", max_length=253
+            ),
             "plan": array_schema("With mode Plan: what Apply would do.", line, MAX_LINES),
             "drift": array_schema("Differences that were found and not repaired.", line, MAX_LINES),
-            "conflict": string_schema("The older resource that owns the same object, as namespace/name.", max_length=320),
+            "conflict": string_schema(
+                "The older resource that owns the same object, as namespace/name.", max_length=320
+            ),
             **more,
         },
     )
@@ -137,8 +165,12 @@ def connection_status_schema(**more: Schema) -> Schema:
             "observedGeneration": integer_schema("The generation of the spec that the status speaks of.", 0, 2**53),
             "conditions": conditions_schema(),
             "reachable": boolean_schema("Whether the last call was answered."),
-            "circuit": enum_schema("Closed: calls go through. Open: they are held back until the next trial.", "Closed", "Open"),
-            "connectionHash": string_schema("A hash over spec and secrets; it changes when credentials are rotated.", max_length=64),
+            "circuit": enum_schema(
+                "Closed: calls go through. Open: they are held back until the next trial.", "Closed", "Open"
+            ),
+            "connectionHash": string_schema(
+                "A hash over spec and secrets; it changes when credentials are rotated.", max_length=64
+            ),
             **more,
         },
     )
@@ -150,7 +182,8 @@ def secret_ref_schema(description: str, keys: str) -> Schema:
         f"{description} Keys: {keys}.",
         {
             "name": string_schema(
-                f"Name of a Secret in the connection's namespace. Its annotation {SERVERS_ANNOTATION} names the servers it is for.",
+                f"Name of a Secret in the connection's namespace. Its annotation {SERVERS_ANNOTATION} names the "
+                "servers it is for.",
                 min_length=1,
                 pattern=NAME_PATTERN,
             )
@@ -165,7 +198,10 @@ def allowed_namespaces_schema() -> Schema:
         "Which namespaces may refer to this connection. Default: its own.",
         {
             "from": enum_schema(
-                "Same: its own. All: every one. Selector: those with the labels of `matchLabels`.", "Same", "All", "Selector"
+                "Same: its own. All: every one. Selector: those with the labels of `matchLabels`.",
+                "Same",
+                "All",
+                "Selector",
             ),
             "matchLabels": {
                 "type": "object",

@@ -33,13 +33,18 @@ LIMITS_PRIORITY = 2000
 
 _CONNECTION = "RabbitMQConnection"
 _NO_DOTS_RULE = cel_rule("self != '.' && self != '..'", "the management API has no address for the names . and ..")
-_VHOST_SCHEMA = string_schema("Virtual host. Immutable.", max_length=255, min_length=1, rules=(_NO_DOTS_RULE,), default="/")
+_VHOST_SCHEMA = string_schema(
+    "Virtual host. Immutable.", max_length=255, min_length=1, rules=(_NO_DOTS_RULE,), default="/"
+)
 _NOT_AMQ_RULE = cel_rule("!self.startsWith('amq.')", "names that start with amq. belong to the broker")
 
 
 def _name_schema(noun: str) -> Schema:
     return string_schema(
-        f"Name of the {noun}. Default: metadata.name. Immutable.", max_length=255, min_length=1, rules=(_NOT_AMQ_RULE, _NO_DOTS_RULE)
+        f"Name of the {noun}. Default: metadata.name. Immutable.",
+        max_length=255,
+        min_length=1,
+        rules=(_NOT_AMQ_RULE, _NO_DOTS_RULE),
     )
 
 
@@ -58,9 +63,16 @@ RABBITMQ_CONNECTION = Kind(
                 pattern=r"^https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?$",
             ),
             "allowInsecure": boolean_schema("Allow http: the password travels in the clear. Default: false."),
-            "secretRef": secret_ref_schema("User name and password. Read again when the Secret changes.", "username, password"),
+            "secretRef": secret_ref_schema(
+                "User name and password. Read again when the Secret changes.", "username, password"
+            ),
             "tls": object_schema(
-                "Certificates.", {"caSecretRef": secret_ref_schema("The certificate authority to trust. Default: the system's.", "ca.crt")}
+                "Certificates.",
+                {
+                    "caSecretRef": secret_ref_schema(
+                        "The certificate authority to trust. Default: the system's.", "ca.crt"
+                    )
+                },
             ),
             "vhosts": array_schema(
                 "Virtual hosts that resources may use. Default: every one.",
@@ -93,7 +105,9 @@ RABBITMQ_CONNECTION = Kind(
         version=string_schema("Version of RabbitMQ.", max_length=64),
         clusterName=string_schema("Name of the cluster.", max_length=256),
     ),
-    columns=connection_columns(Column("Version", ".status.version"), Column("Cluster", ".status.clusterName", priority=1)),
+    columns=connection_columns(
+        Column("Version", ".status.version"), Column("Cluster", ".status.clusterName", priority=1)
+    ),
 )
 
 RABBITMQ_QUEUE = Kind(
@@ -116,12 +130,17 @@ RABBITMQ_QUEUE = Kind(
                 {
                     "singleActiveConsumer": boolean_schema("One consumer at a time (x-single-active-consumer)."),
                     "maxPriority": integer_schema("Priorities of a classic queue (x-max-priority).", 1, 255),
-                    "initialGroupSize": integer_schema("Members of a quorum queue at the start (x-quorum-initial-group-size).", 1, 99),
+                    "initialGroupSize": integer_schema(
+                        "Members of a quorum queue at the start (x-quorum-initial-group-size).", 1, 99
+                    ),
                 },
             ),
-            "limits": object_schema("What may wait in the queue, and where it goes otherwise. Can change at any time.", LIMITS),
+            "limits": object_schema(
+                "What may wait in the queue, and where it goes otherwise. Can change at any time.", LIMITS
+            ),
             "onImmutableDrift": enum_schema(
-                "What happens when the queue on the broker has another type or other arguments. Report (the default) says so; RecreateIfEmpty deletes it, when "
+                "What happens when the queue on the broker has another type or other arguments. Report (the default) "
+                "says so; RecreateIfEmpty deletes it, when "
                 "it has no messages and no consumers, and makes it anew.",
                 "Report",
                 "RecreateIfEmpty",
@@ -162,13 +181,15 @@ RABBITMQ_QUEUE = Kind(
                 ".limits",
             ),
             cel_rule(
-                "!has(self.limits) || !has(self.limits.deadLetterStrategy) || self.limits.deadLetterStrategy != 'at-least-once' || "
+                "!has(self.limits) || !has(self.limits.deadLetterStrategy) || self.limits.deadLetterStrategy != "
+                "'at-least-once' || "
                 "(has(self.limits.overflow) && self.limits.overflow == 'reject-publish')",
                 "deadLetterStrategy at-least-once needs overflow: reject-publish",
                 ".limits",
             ),
             cel_rule(
-                "self.type != 'stream' || !has(self.limits) || (!has(self.limits.messageTtl) && !has(self.limits.maxLength) && !has(self.limits.overflow) && "
+                "self.type != 'stream' || !has(self.limits) || (!has(self.limits.messageTtl) && "
+                "!has(self.limits.maxLength) && !has(self.limits.overflow) && "
                 "!has(self.limits.deadLetterExchange) && !has(self.limits.expires))",
                 "of the limits a stream knows maxLengthBytes only",
                 ".limits",
@@ -213,7 +234,11 @@ RABBITMQ_EXCHANGE = Kind(
                 "What only the declaration can say. Immutable.",
                 {
                     "delayedType": enum_schema(
-                        "With type x-delayed-message: how it routes after the delay.", "direct", "fanout", "topic", "headers"
+                        "With type x-delayed-message: how it routes after the delay.",
+                        "direct",
+                        "fanout",
+                        "topic",
+                        "headers",
                     )
                 },
             ),
@@ -244,12 +269,16 @@ RABBITMQ_BINDING = Kind(
         {
             **owned_spec_fields(_CONNECTION, "it exists: a binding holds nothing"),
             "vhost": _VHOST_SCHEMA,
-            "source": string_schema("Exchange that messages come from. Immutable.", max_length=255, min_length=1, rules=(_NO_DOTS_RULE,)),
+            "source": string_schema(
+                "Exchange that messages come from. Immutable.", max_length=255, min_length=1, rules=(_NO_DOTS_RULE,)
+            ),
             "destination": string_schema(
                 "Queue or exchange that they go to. Immutable.", max_length=255, min_length=1, rules=(_NO_DOTS_RULE,)
             ),
             "destinationType": enum_schema("What the destination is. Immutable.", "queue", "exchange", default="queue"),
-            "routingKey": string_schema("Routing key or pattern. Default: empty. Immutable.", max_length=255, rules=(_NO_DOTS_RULE,)),
+            "routingKey": string_schema(
+                "Routing key or pattern. Default: empty. Immutable.", max_length=255, rules=(_NO_DOTS_RULE,)
+            ),
             "arguments": map_schema(
                 "Arguments, such as those of a headers exchange. Immutable.",
                 {"x-kubernetes-int-or-string": True, "description": "A string or a whole number.", "maxLength": 1024},
@@ -264,7 +293,9 @@ RABBITMQ_BINDING = Kind(
     ),
     status=owned_status_schema(),
     columns=owned_columns(
-        Column("Source", ".spec.source"), Column("Destination", ".spec.destination"), Column("Key", ".spec.routingKey", priority=1)
+        Column("Source", ".spec.source"),
+        Column("Destination", ".spec.destination"),
+        Column("Key", ".spec.routingKey", priority=1),
     ),
 )
 
@@ -285,14 +316,24 @@ RABBITMQ_POLICY = Kind(
                 rules=(
                     _NO_DOTS_RULE,
                     cel_rule(
-                        f"!self.startsWith('{LIMITS_POLICY}')", f"names that start with {LIMITS_POLICY} carry the limits of a RabbitMQQueue"
+                        f"!self.startsWith('{LIMITS_POLICY}')",
+                        f"names that start with {LIMITS_POLICY} carry the limits of a RabbitMQQueue",
                     ),
                 ),
             ),
             "vhost": _VHOST_SCHEMA,
-            "pattern": string_schema("Regular expression of the names that it applies to.", max_length=1024, min_length=1),
+            "pattern": string_schema(
+                "Regular expression of the names that it applies to.", max_length=1024, min_length=1
+            ),
             "applyTo": enum_schema(
-                "What it applies to.", "all", "queues", "classic_queues", "quorum_queues", "streams", "exchanges", default="all"
+                "What it applies to.",
+                "all",
+                "queues",
+                "classic_queues",
+                "quorum_queues",
+                "streams",
+                "exchanges",
+                default="all",
             ),
             "priority": integer_schema("Of several policies the highest applies. Default: 0.", 0, 1000),
             "definition": object_schema("The settings; at least one.", POLICY_KEYS, minProperties=1),

@@ -8,7 +8,9 @@ Rule = dict[str, list[str]]
 
 
 def build_namespace_rules() -> list[Rule]:
-    """Rights in every namespace whose resources the operator serves (a Role each, or one ClusterRole for all namespaces)."""
+    """Rights in every namespace whose resources the operator serves (a Role each, or one ClusterRole for all
+    namespaces).
+    """
     groups = sorted({kind.group for kind in KINDS.values()})
     rules = []
     for group in groups:
@@ -19,7 +21,9 @@ def build_namespace_rules() -> list[Rule]:
 
 
 def _build_discovery_rules() -> list[Rule]:
-    """What ServiceRoutes are compiled from, and the ConfigMaps that hold the result: a right to create can't be limited to names."""
+    """What ServiceRoutes are compiled from, and the ConfigMaps that hold the result: a right to create can't be limited
+    to names.
+    """
     return [
         _build_rule("", ["services"], "get", "list", "watch"),
         _build_rule("discovery.k8s.io", ["endpointslices"], "get", "list", "watch"),

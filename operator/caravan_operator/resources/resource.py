@@ -1,4 +1,6 @@
-"""One custom resource as the operator keeps it: what it needs of the API server's object, and no more (managed fields and foreign annotations cost memory)."""
+"""One custom resource as the operator keeps it: what it needs of the API server's object, and no more (managed fields
+and foreign annotations cost memory).
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -66,7 +68,9 @@ class Resource:
 
     @property
     def is_claimed(self) -> bool:
-        """Whether this very resource was about to create its object: a copy of the resource in another cluster has another uid."""
+        """Whether this very resource was about to create its object: a copy of the resource in another cluster has
+        another uid.
+        """
         return self.annotations.get(CLAIM_ANNOTATION) == self.uid
 
     @property

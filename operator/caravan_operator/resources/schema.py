@@ -15,7 +15,13 @@ def cel_rule(expression: str, message: str, field_path: str | None = None) -> Sc
 
 
 def string_schema(
-    description: str, *, max_length: int = 253, min_length: int = 0, pattern: str = "", rules: tuple[Schema, ...] = (), **more: Any
+    description: str,
+    *,
+    max_length: int = 253,
+    min_length: int = 0,
+    pattern: str = "",
+    rules: tuple[Schema, ...] = (),
+    **more: Any,
 ) -> Schema:
     schema: Schema = {"type": "string", "description": description, "maxLength": max_length}
     if min_length:
@@ -27,12 +33,23 @@ def string_schema(
 
 def enum_schema(description: str, *values: str, **more: Any) -> Schema:
     if more.get("nullable"):  # an enum would refuse null
-        return {"type": "string", "description": description, "pattern": f"^({'|'.join(values)})$", "maxLength": 64} | more
+        return {
+            "type": "string",
+            "description": description,
+            "pattern": f"^({'|'.join(values)})$",
+            "maxLength": 64,
+        } | more
     return {"type": "string", "description": description, "enum": [*values]} | more
 
 
 def integer_schema(description: str, minimum: int, maximum: int, **more: Any) -> Schema:
-    return {"type": "integer", "format": "int64", "description": description, "minimum": minimum, "maximum": maximum} | more
+    return {
+        "type": "integer",
+        "format": "int64",
+        "description": description,
+        "minimum": minimum,
+        "maximum": maximum,
+    } | more
 
 
 def boolean_schema(description: str, **more: Any) -> Schema:
@@ -62,12 +79,18 @@ def array_schema(description: str, items: Schema, max_items: int, *, min_items: 
 
 def map_schema(description: str, values: Schema, max_properties: int, *, rules: tuple[Schema, ...] = ()) -> Schema:
     return _add_rules(
-        {"type": "object", "description": description, "additionalProperties": values, "maxProperties": max_properties}, rules
+        {"type": "object", "description": description, "additionalProperties": values, "maxProperties": max_properties},
+        rules,
     )
 
 
 def object_schema(
-    description: str, properties: dict[str, Schema], *, required: tuple[str, ...] = (), rules: tuple[Schema, ...] = (), **more: Any
+    description: str,
+    properties: dict[str, Schema],
+    *,
+    required: tuple[str, ...] = (),
+    rules: tuple[Schema, ...] = (),
+    **more: Any,
 ) -> Schema:
     schema: Schema = {"type": "object", "description": description, "properties": properties}
     if required:

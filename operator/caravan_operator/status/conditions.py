@@ -42,13 +42,18 @@ def summarize_ready(conditions: Iterable[Condition]) -> Condition:
 def parse_conditions(conditions: Iterable[Mapping[str, Any]]) -> list[Condition]:
     """Conditions of a status."""
     statuses = {"True": True, "False": False, "Unknown": None}
-    return [Condition(each["type"], statuses[each["status"]], Reason(each["reason"]), each["message"]) for each in conditions]
+    return [
+        Condition(each["type"], statuses[each["status"]], Reason(each["reason"]), each["message"])
+        for each in conditions
+    ]
 
 
 def merge_conditions(
     previous: Iterable[Mapping[str, Any]], current: Iterable[Condition], generation: int, now: datetime
 ) -> list[dict[str, Any]]:
-    """The list for the status: those of `current`, with the old transition time where the status is the same; others stay as they were."""
+    """The list for the status: those of `current`, with the old transition time where the status is the same; others
+    stay as they were.
+    """
     previous_by_type = {condition["type"]: condition for condition in previous}
     merged = {name: dict(condition) for name, condition in previous_by_type.items()}
     for condition in current:
@@ -58,7 +63,9 @@ def merge_conditions(
             "type": condition.type,
             "status": status,
             "observedGeneration": generation,
-            "lastTransitionTime": previous_by_type[condition.type]["lastTransitionTime"] if same else format_timestamp(now),
+            "lastTransitionTime": previous_by_type[condition.type]["lastTransitionTime"]
+            if same
+            else format_timestamp(now),
             "reason": str(condition.reason),
             "message": to_one_line(condition.message, _MAX_MESSAGE_LENGTH),
         }

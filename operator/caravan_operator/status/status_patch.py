@@ -1,4 +1,6 @@
-"""The status that a pass leaves, and whether it differs from what is stored: a pass that changes nothing writes nothing."""
+"""The status that a pass leaves, and whether it differs from what is stored: a pass that changes nothing writes
+nothing.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -7,7 +9,14 @@ from typing import Any
 
 from caravan_operator.resources.ownership import MAX_LINES
 from caravan_operator.resources.resource import Resource
-from caravan_operator.status.conditions import READY, Condition, format_timestamp, merge_conditions, parse_conditions, summarize_ready
+from caravan_operator.status.conditions import (
+    READY,
+    Condition,
+    format_timestamp,
+    merge_conditions,
+    parse_conditions,
+    summarize_ready,
+)
 from caravan_operator.status.reasons import Reason
 from caravan_operator.status.text import to_one_line
 
@@ -26,7 +35,11 @@ class Event:
 def limit_lines(texts: Iterable[str]) -> list[str]:
     """At most LINES lines; the last says how many more there are."""
     bounded = [to_one_line(line, _MAX_LINE_LENGTH) for line in texts]
-    return bounded if len(bounded) <= MAX_LINES else [*bounded[: MAX_LINES - 1], f"and {len(bounded) - MAX_LINES + 1} more"]
+    return (
+        bounded
+        if len(bounded) <= MAX_LINES
+        else [*bounded[: MAX_LINES - 1], f"and {len(bounded) - MAX_LINES + 1} more"]
+    )
 
 
 def build_status_patch(
@@ -40,7 +53,10 @@ def build_status_patch(
     all_conditions = [*conditions]
     reported_types = {condition.type for condition in all_conditions}
     summary = summarize_ready(
-        [*all_conditions, *(condition for condition in parse_conditions(previous) if condition.type not in reported_types)]
+        [
+            *all_conditions,
+            *(condition for condition in parse_conditions(previous) if condition.type not in reported_types),
+        ]
     )
     desired = dict(status_fields) | {
         "observedGeneration": resource.generation,

@@ -1,4 +1,6 @@
-"""Text of others on its way to a status, an Event or a log line: one line, bounded, nothing that a terminal would obey."""
+"""Text of others on its way to a status, an Event or a log line: one line, bounded, nothing that a terminal would
+obey.
+"""
 
 
 def to_one_line(text: str, max_length: int) -> str:

@@ -15,7 +15,9 @@ _tracer = trace.get_tracer("caravan-operator")
 
 def configure_tracing() -> None:
     if os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT"):
-        provider = TracerProvider(resource=Resource.create({"service.name": os.environ.get("OTEL_SERVICE_NAME", "caravan-operator")}))
+        provider = TracerProvider(
+            resource=Resource.create({"service.name": os.environ.get("OTEL_SERVICE_NAME", "caravan-operator")})
+        )
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         trace.set_tracer_provider(provider)
 

@@ -8,7 +8,8 @@ branch_labels = ("analytics",)
 
 
 def upgrade() -> None:
-    # A fact is updated about five times within seconds of being made: room in the page keeps the new versions there, and nothing that changes is indexed.
+    # A fact is updated about five times within seconds of being made: room in the page keeps the new versions there,
+    # and nothing that changes is indexed.
     op.execute("""
         CREATE TABLE order_fact (
             order_id uuid PRIMARY KEY,
@@ -42,7 +43,8 @@ def upgrade() -> None:
         )
     """)
     op.execute(
-        "CREATE TABLE daily_report (day date PRIMARY KEY, document jsonb NOT NULL, revision int NOT NULL DEFAULT 1, written_at timestamptz NOT NULL)"
+        "CREATE TABLE daily_report (day date PRIMARY KEY, document jsonb NOT NULL, revision int NOT NULL DEFAULT 1, "
+        "written_at timestamptz NOT NULL)"
     )
     op.execute("""
         CREATE TABLE audit_record (
@@ -66,7 +68,8 @@ def upgrade() -> None:
         END $$
     """)
     op.execute(
-        "CREATE TRIGGER audit_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_record FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
+        "CREATE TRIGGER audit_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_record FOR EACH STATEMENT "
+        "EXECUTE FUNCTION refuse_change()"
     )
 
 

@@ -44,7 +44,9 @@ def _to_category_document(category: Category, version: int) -> CategoryDocument:
 async def put_category(
     request: Request, name: Annotated[CategoryName, Path()], body: CategoryRequest, _: Admin, if_match: IfMatch = None
 ) -> Response:
-    """Declare which attributes products of a category may have, from their next change on. `{"attributes": {}, "free": true}` takes all rules away."""
+    """Declare which attributes products of a category may have, from their next change on. `{"attributes": {}, "free":
+    true}` takes all rules away.
+    """
     async with get_context(request).database.unit_of_work() as uow:
         version = await store.lock_category_version(uow, name)
         check_if_match(if_match, version or 0)

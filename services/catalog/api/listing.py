@@ -35,16 +35,23 @@ async def list_products(
     ] = None,
     category: CategoryName | None = None,
     skus: Annotated[
-        str | None, Query(max_length=41 * MAX_SKUS, pattern=r"^[A-Za-z0-9._ ,-]+$", description="only these, up to 100, divided by commas")
+        str | None,
+        Query(
+            max_length=41 * MAX_SKUS,
+            pattern=r"^[A-Za-z0-9._ ,-]+$",
+            description="only these, up to 100, divided by commas",
+        ),
     ] = None,
     sort: Annotated[
-        Sort | None, Query(description="`relevance` when there is a search, otherwise `newest`; by `price` currency by currency")
+        Sort | None,
+        Query(description="`relevance` when there is a search, otherwise `newest`; by `price` currency by currency"),
     ] = None,
     withdrawn: Annotated[bool, Query(description="the withdrawn ones instead; for staff")] = False,
     limit: Limit = 20,
     cursor: CursorParameter = None,
 ) -> Response:
-    """The catalogue, in pages that stay stable while products are added. `attr.<name>=<value>` keeps products with that attribute, or with a list that holds it;
+    """The catalogue, in pages that stay stable while products are added. `attr.<name>=<value>` keeps products with that
+    attribute, or with a list that holds it;
     the name given twice means either value."""
     if withdrawn and (caller is None or not caller.has_role("staff")):
         raise Forbidden("withdrawn products are for staff")
@@ -52,7 +59,9 @@ async def list_products(
     filters = store.ProductFilter(search, category, _parse_skus(skus), _parse_attribute_filters(request), not withdrawn)
     sort_key = sort or ("relevance" if search else "newest")
     if sort_key == "relevance" and search is None:
-        raise InvalidRequest("sort=relevance needs a search", errors=[{"field": "query.sort", "rule": "relevance needs a search"}])
+        raise InvalidRequest(
+            "sort=relevance needs a search", errors=[{"field": "query.sort", "rule": "relevance needs a search"}]
+        )
     position = decode_cursor(cursor, _require_sort_key(sort_key), CURSOR_PARSERS[sort_key], parse_text)
     matches = await store.search_products(
         get_context(request).database, filters, sort_key, (position[1], position[2]) if position else None, limit + 1
@@ -97,7 +106,8 @@ def _parse_skus(raw_skus: str | None) -> list[str] | None:
     skus = [sku for sku in raw_skus.split(",") if sku]
     if len(skus) > MAX_SKUS:
         raise InvalidRequest(
-            f"{len(skus)} skus; at most {MAX_SKUS} are taken", errors=[{"field": "query.skus", "rule": f"at most {MAX_SKUS}"}]
+            f"{len(skus)} skus; at most {MAX_SKUS} are taken",
+            errors=[{"field": "query.skus", "rule": f"at most {MAX_SKUS}"}],
         )
     return skus
 

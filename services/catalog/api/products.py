@@ -37,16 +37,24 @@ async def get_product(
     request: Request,
     sku: SkuPath,
     caller: Anyone,
-    if_none_match: Annotated[str | None, Header(max_length=500, description="the ETag that you have: 304 when nothing has changed")] = None,
+    if_none_match: Annotated[
+        str | None, Header(max_length=500, description="the ETag that you have: 304 when nothing has changed")
+    ] = None,
 ) -> Response:
-    """One product with its stock; `availability` is null while inventory does not answer. The ETag covers both. Withdrawn ones are for staff."""
+    """One product with its stock; `availability` is null while inventory does not answer. The ETag covers both.
+    Withdrawn ones are for staff.
+    """
     context = get_context(request)
     product = await get_visible_product(context, sku, caller)
     availability = await use_cases.find_availability(context, sku)
     headers = {"ETag": _build_document_tag(product, availability), "Cache-Control": "no-cache"}
-    if if_none_match is not None and headers["ETag"] in [tag.strip().removeprefix("W/") for tag in if_none_match.split(",")]:
+    if if_none_match is not None and headers["ETag"] in [
+        tag.strip().removeprefix("W/") for tag in if_none_match.split(",")
+    ]:
         return Response(status_code=304, headers=headers)
-    return make_json_response(ProductDocument.model_construct(**to_item_fields(product), availability=availability), headers=headers)
+    return make_json_response(
+        ProductDocument.model_construct(**to_item_fields(product), availability=availability), headers=headers
+    )
 
 
 def _build_document_tag(product: Product, stock: Availability | None) -> str:
@@ -60,12 +68,20 @@ def _check_version(if_match: str | None, product: Product) -> None:
         return
     versions = [tag.strip().removeprefix("W/").strip('"').partition("-")[0] for tag in if_match.split(",")]
     if str(product.version) not in versions:
-        raise PreconditionFailed(f"you have {if_match}, product {product.sku} is at version {product.version} now; read it again")
+        raise PreconditionFailed(
+            f"you have {if_match}, product {product.sku} is at version {product.version} now; read it again"
+        )
 
 
-@router.post("/v1/products", status_code=201, response_model=ProductItem, responses=document_headers(201, "Location", "ETag"))
-async def post_product(request: Request, body: ProductRequest, _: Admin, idempotent_request: OptionalIdempotency) -> Response:
-    """Make a product. Its attributes are free, within the rules of its category if that was declared; 409 when the sku exists."""
+@router.post(
+    "/v1/products", status_code=201, response_model=ProductItem, responses=document_headers(201, "Location", "ETag")
+)
+async def post_product(
+    request: Request, body: ProductRequest, _: Admin, idempotent_request: OptionalIdempotency
+) -> Response:
+    """Make a product. Its attributes are free, within the rules of its category if that was declared; 409 when the sku
+    exists.
+    """
     context = get_context(request)
 
     async def create_product() -> Response:
@@ -79,7 +95,9 @@ async def post_product(request: Request, body: ProductRequest, _: Admin, idempot
 
 @router.put("/v1/products", response_model=ProductsSummary)
 async def put_products(request: Request, body: ProductsRequest, _: Admin) -> Response:
-    """Make or replace up to 500 products at once, all or none; for imports. What is as it should be stays untouched, so repeating it changes nothing."""
+    """Make or replace up to 500 products at once, all or none; for imports. What is as it should be stays untouched, so
+    repeating it changes nothing.
+    """
     context = get_context(request)
     async with context.database.unit_of_work() as uow:
         summary = await use_cases.upsert_products(context, uow, body.products)
@@ -88,7 +106,12 @@ async def put_products(request: Request, body: ProductsRequest, _: Admin) -> Res
 
 @router.patch("/v1/products/{sku}", response_model=ProductItem, responses=document_headers(200, "ETag"))
 async def patch_product(
-    request: Request, sku: SkuPath, body: ProductPatch, _: Admin, idempotent_request: OptionalIdempotency, if_match: IfMatch = None
+    request: Request,
+    sku: SkuPath,
+    body: ProductPatch,
+    _: Admin,
+    idempotent_request: OptionalIdempotency,
+    if_match: IfMatch = None,
 ) -> Response:
     """Change the fields that are given. Orders keep the price that they were placed at."""
     context = get_context(request)

@@ -13,8 +13,12 @@ router = APIRouter(tags=["products"])
 
 
 @router.post("/v1/products/{sku}/watch", status_code=201, response_model=WatchDocument)
-async def watch_product(request: Request, sku: SkuPath, caller: Customer, idempotent_request: OptionalIdempotency) -> Response:
-    """One mail when it costs less than now or the product is back in stock, whichever is first; then the watch is over. Asking again changes nothing."""
+async def watch_product(
+    request: Request, sku: SkuPath, caller: Customer, idempotent_request: OptionalIdempotency
+) -> Response:
+    """One mail when it costs less than now or the product is back in stock, whichever is first; then the watch is over.
+    Asking again changes nothing.
+    """
     context = get_context(request)
 
     async def add_watch() -> Response:

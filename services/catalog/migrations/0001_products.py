@@ -62,7 +62,10 @@ def upgrade() -> None:
         )
     """)
     op.execute("CREATE INDEX alert_oldest ON alert (raised_at)")
-    op.execute("CREATE TABLE available (sku text PRIMARY KEY, units bigint NOT NULL, stock_version bigint NOT NULL) WITH (fillfactor = 50)")
+    op.execute(
+        "CREATE TABLE available (sku text PRIMARY KEY, units bigint NOT NULL, stock_version bigint NOT NULL) WITH "
+        "(fillfactor = 50)"
+    )
 
 
 def downgrade() -> None:

@@ -1,4 +1,6 @@
-"""Search without accents and letter variants; watches with the price at which they began, which alerts are compared with."""
+"""Search without accents and letter variants; watches with the price at which they began, which alerts are compared
+with.
+"""
 
 from alembic import op
 

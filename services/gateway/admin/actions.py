@@ -1,4 +1,6 @@
-"""What admins do at the gateway itself, which has no database: identity writes it down before it is done, and what came of it after."""
+"""What admins do at the gateway itself, which has no database: identity writes it down before it is done, and what came
+of it after.
+"""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,18 +16,30 @@ MAX_REASON_LENGTH = 300
 
 
 @asynccontextmanager
-async def record_action(context: GatewayContext, action: str, target: str, **details: str | int) -> AsyncIterator[dict[str, str | int]]:
-    """Around the deed; what it puts into the dictionary is part of its outcome. What can't be written down is not done."""
+async def record_action(
+    context: GatewayContext, action: str, target: str, **details: str | int
+) -> AsyncIterator[dict[str, str | int]]:
+    """Around the deed; what it puts into the dictionary is part of its outcome. What can't be written down is not
+    done.
+    """
     outcome: dict[str, str | int] = {}
 
     async def record_result(result: Literal["begun", "done", "refused", "failed"], **more: str | int) -> None:
-        await context.call(RECORD_ADMIN_ACTION, AdminAction(action=action, target=target, result=result, details={**details, **more}))
+        await context.call(
+            RECORD_ADMIN_ACTION, AdminAction(action=action, target=target, result=result, details={**details, **more})
+        )
 
     async def record_end(result: Literal["done", "refused", "failed"], **more: str | int) -> None:
         try:
             await record_result(result, **more)
         except (Problem, *CONNECTION_LOST) as error:  # it was done, or not: the client is to be told which
-            log.error("what came of a deed is not in the audit log", action=action, target=target, result=result, error=repr(error))
+            log.error(
+                "what came of a deed is not in the audit log",
+                action=action,
+                target=target,
+                result=result,
+                error=repr(error),
+            )
 
     await record_result("begun")
     try:

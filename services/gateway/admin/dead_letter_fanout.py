@@ -1,4 +1,6 @@
-"""The failures of all services in one answer: each service is asked about its own; those that can't be asked are named."""
+"""The failures of all services in one answer: each service is asked about its own; those that can't be asked are
+named.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
@@ -34,7 +36,8 @@ S = TypeVar("S", bound=Selection)
 
 
 class DeadLetterReport(BaseModel):
-    """Causes count everything that the filter lets through; items are a page of it. `failed`: services that could not be asked. `truncated`: some service
+    """Causes count everything that the filter lets through; items are a page of it. `failed`: services that could not
+    be asked. `truncated`: some service
     has more than it reads at once, and the oldest are shown."""
 
     causes: list[DeadLetterCause]
@@ -81,7 +84,12 @@ async def _gather_answers(services: Iterable[str], ask_one: Callable[[str], Awai
 
 
 async def list_dead_letters(
-    context: GatewayContext, service: str | None, cause: str | None, channel: str | None, after: PageCursor | None, limit: int
+    context: GatewayContext,
+    service: str | None,
+    cause: str | None,
+    channel: str | None,
+    after: PageCursor | None,
+    limit: int,
 ) -> tuple[DeadLetterReport, DeadLetterView | None]:
     """A page, and the item that it ends with when there are more."""
     request = ListRequest(cause=cause, channel=channel, after=after, limit=limit + 1)
@@ -137,14 +145,18 @@ async def discard(context: GatewayContext, request: DiscardRequest) -> CombinedA
     return await _run_action(context, request, lambda name, part: context.call(build_discard_operation(name), part))
 
 
-async def _run_action(context: GatewayContext, selection: S, run_one: Callable[[str, S], Awaitable[ActionResult]]) -> CombinedActionResult:
+async def _run_action(
+    context: GatewayContext, selection: S, run_one: Callable[[str, S], Awaitable[ActionResult]]
+) -> CombinedActionResult:
     services = _choose_services(context, None)
     selections = dict.fromkeys(services, selection)
     if selection.ids is not None:
         of_service: dict[str, list[str]] = {}
         for identifier in selection.ids:
             of_service.setdefault(decode_service_name(identifier), []).append(identifier)
-        selections = {name: selection.model_copy(update={"ids": ids}) for name, ids in of_service.items() if name in services}
+        selections = {
+            name: selection.model_copy(update={"ids": ids}) for name, ids in of_service.items() if name in services
+        }
     answers, failed = await _gather_answers(selections, lambda name: run_one(name, selections[name]))
     if failed and not answers:
         raise ServiceUnavailable(f"none of these can be reached: {', '.join(failed)}")

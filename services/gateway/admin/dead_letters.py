@@ -7,7 +7,15 @@ from fastapi.responses import Response
 
 from caravan.auth import Admin
 from caravan.dead_letters.schemas import DeadLetterView, DiscardRequest, PageCursor, Selection
-from caravan.http import CursorParameter, Limit, decode_cursor, encode_cursor, make_json_response, parse_text_part, parse_time
+from caravan.http import (
+    CursorParameter,
+    Limit,
+    decode_cursor,
+    encode_cursor,
+    make_json_response,
+    parse_text_part,
+    parse_time,
+)
 from services.gateway.admin import dead_letter_fanout
 from services.gateway.admin.dead_letter_fanout import CombinedActionResult, DeadLetterReport
 
@@ -24,10 +32,14 @@ async def list_failures(
     limit: Limit = 20,
     cursor: CursorParameter = None,
 ) -> Response:
-    """Messages and jobs that were given up: by cause, and one by one, the oldest first. Services that can't be asked are named in `failed`."""
+    """Messages and jobs that were given up: by cause, and one by one, the oldest first. Services that can't be asked
+    are named in `failed`.
+    """
     position = decode_cursor(cursor, parse_time, parse_text_part)
     after = PageCursor(failed_at=position[0], id=position[1]) if position else None
-    page, last = await dead_letter_fanout.list_dead_letters(request.app.state.context, service, cause, channel, after, limit)
+    page, last = await dead_letter_fanout.list_dead_letters(
+        request.app.state.context, service, cause, channel, after, limit
+    )
     if last is not None:
         page.next_cursor = encode_cursor(last.failed_at.isoformat(), last.id)
     return make_json_response(page)
@@ -35,7 +47,9 @@ async def list_failures(
 
 @router.post("/v1/failures/redrive", response_model=CombinedActionResult)
 async def redrive_failures(request: Request, caller: Admin, body: Selection) -> Response:
-    """Give failures to their handlers again, with their message ids and in the order of their keys, as attempt 1. `dry_run` says what would be done."""
+    """Give failures to their handlers again, with their message ids and in the order of their keys, as attempt 1.
+    `dry_run` says what would be done.
+    """
     return make_json_response(await dead_letter_fanout.redrive(request.app.state.context, body))
 
 

@@ -1,4 +1,6 @@
-"""The desk of background jobs, of all services: list, look into, retry, promote, remove, clean, pause. What is done is in the audit log."""
+"""The desk of background jobs, of all services: list, look into, retry, promote, remove, clean, pause. What is done is
+in the audit log.
+"""
 
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
@@ -10,7 +12,16 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from caravan.auth import Admin
 from caravan.errors import ServiceUnavailable
-from caravan.http import CursorParameter, Limit, Page, StrictModel, decode_cursor, encode_cursor, make_json_response, parse_text_part
+from caravan.http import (
+    CursorParameter,
+    Limit,
+    Page,
+    StrictModel,
+    decode_cursor,
+    encode_cursor,
+    make_json_response,
+    parse_text_part,
+)
 from caravan.jobs import UNAVAILABLE_ERRORS, JobStore, admin
 from caravan.jobs.admin import CleanableState, JobState
 from caravan.text import WITHOUT_CONTROLS
@@ -22,12 +33,18 @@ async def _translate_unavailable() -> AsyncIterator[None]:
         yield
     except UNAVAILABLE_ERRORS as error:
         raise ServiceUnavailable(
-            f"the Redis of the jobs can't be reached ({type(error).__name__}); what is due stays in the services' databases"
+            f"the Redis of the jobs can't be reached ({type(error).__name__}); what is due stays in the services' "
+            "databases"
         ) from error
 
 
 router = APIRouter(tags=["gateway"], dependencies=[Depends(_translate_unavailable)])
-JobId = Annotated[str, Path(max_length=300, pattern=WITHOUT_CONTROLS, description="`<queue>:<id>`", examples=["payments.capture-retry:42"])]
+JobId = Annotated[
+    str,
+    Path(
+        max_length=300, pattern=WITHOUT_CONTROLS, description="`<queue>:<id>`", examples=["payments.capture-retry:42"]
+    ),
+]
 QueueName = Annotated[str, Path(max_length=100, pattern=WITHOUT_CONTROLS, examples=["payments.capture-retry"])]
 
 
@@ -99,10 +116,16 @@ async def list_jobs(
     """Jobs by queue and state, the oldest first. A job that moves on while you page may be seen twice or not at all."""
     after = decode_cursor(cursor, parse_text_part, parse_text_part, _parse_offset)
     entries, next_position = await admin.list_jobs(
-        _get_store(request), state=state, queue=queue, after=(after[0], after[1], after[2]) if after else None, limit=limit
+        _get_store(request),
+        state=state,
+        queue=queue,
+        after=(after[0], after[1], after[2]) if after else None,
+        limit=limit,
     )
     items = [JobView.model_validate(entry) for entry in entries]
-    return make_json_response(Page[JobView](items=items, next_cursor=encode_cursor(*next_position) if next_position else None))
+    return make_json_response(
+        Page[JobView](items=items, next_cursor=encode_cursor(*next_position) if next_position else None)
+    )
 
 
 def _parse_offset(value: Any) -> int:
@@ -114,7 +137,9 @@ def _parse_offset(value: Any) -> int:
 @router.get("/v1/jobs/queues", response_model=Queues)
 async def list_queues(request: Request, caller: Admin) -> Response:
     """Every queue with its counts, and its schedule if it has one."""
-    return make_json_response(Queues(items=[QueueView.model_validate(found) for found in await admin.list_queues(_get_store(request))]))
+    return make_json_response(
+        Queues(items=[QueueView.model_validate(found) for found in await admin.list_queues(_get_store(request))])
+    )
 
 
 @router.post("/v1/jobs/queues/{queue}/pause", status_code=204)
@@ -135,7 +160,9 @@ async def resume_queue(request: Request, caller: Admin, queue: QueueName) -> Res
 
 @router.post("/v1/jobs/clean", response_model=CleanResult)
 async def clean_jobs(request: Request, caller: Admin, body: CleanRequest) -> Response:
-    """Remove the jobs of a queue that have been in a state for a while. What they were about is still in the service's database."""
+    """Remove the jobs of a queue that have been in a state for a while. What they were about is still in the service's
+    database.
+    """
     details = {"state": body.state, "older_than_seconds": body.older_than_seconds}
     async with record_action(request.app.state.context, "queue.cleaned", f"queue:{body.queue}", **details) as outcome:
         removed = outcome["removed"] = await admin.clean_queue(

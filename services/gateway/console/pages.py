@@ -28,7 +28,9 @@ class StaticPage:
 
     def build_response(self, url: str = "") -> Response:
         """`url`: how clients reach this shop, for the commands on the page."""
-        return Response(self._content.replace(b"{{url}}", html.escape(url).encode()), headers=self._headers, media_type="text/html")
+        return Response(
+            self._content.replace(b"{{url}}", html.escape(url).encode()), headers=self._headers, media_type="text/html"
+        )
 
 
 LANDING = StaticPage("landing.html")

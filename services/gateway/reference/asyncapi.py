@@ -18,7 +18,11 @@ ENVELOPE: Document = {
     "required": ["specversion", "id", "type", "source", "subject", "time", "datacontenttype", "dataversion", "data"],
     "properties": {
         "specversion": {"type": "string", "const": "1.0"},
-        "id": {"type": "string", "format": "uuid", "description": "Made once, where the message was: a repetition has the same."},
+        "id": {
+            "type": "string",
+            "format": "uuid",
+            "description": "Made once, where the message was: a repetition has the same.",
+        },
         "type": {"type": "string", "description": "`<service>.<Class>`"},
         "source": {"type": "string", "examples": ["/caravan/orders"]},
         "subject": {"type": "string", "description": "The key: messages of one key come in order."},
@@ -35,7 +39,9 @@ ENVELOPE: Document = {
 
 def build_asyncapi(channels: Iterable[Channel], version: str) -> Document:
     channels = sorted(channels, key=lambda channel: (type(channel).__name__ != "Topic", channel.name))
-    message_types = sorted({kind for channel in channels for kind in list_message_types(channel)}, key=lambda kind: kind.type)
+    message_types = sorted(
+        {kind for channel in channels for kind in list_message_types(channel)}, key=lambda kind: kind.type
+    )
     return {
         "asyncapi": "3.0.0",
         "info": {"title": "Caravan messages", "version": version, "description": DESCRIPTION},
@@ -79,11 +85,27 @@ def _describe_bindings(channel: Channel) -> Document:
     match channel:
         case Topic(partitions=partitions, retention=retention):
             milliseconds = int(retention.total_seconds() * 1000)
-            return {"kafka": {"topic": channel.name, "partitions": partitions, "topicConfiguration": {"retention.ms": milliseconds}}}
+            return {
+                "kafka": {
+                    "topic": channel.name,
+                    "partitions": partitions,
+                    "topicConfiguration": {"retention.ms": milliseconds},
+                }
+            }
         case Queue():
-            return {"amqp": {"is": "queue", "queue": {"name": channel.name, "durable": True, "exclusive": False, "autoDelete": False}}}
+            return {
+                "amqp": {
+                    "is": "queue",
+                    "queue": {"name": channel.name, "durable": True, "exclusive": False, "autoDelete": False},
+                }
+            }
         case Exchange():
-            return {"amqp": {"is": "routingKey", "exchange": {"name": channel.name, "type": "topic", "durable": True, "autoDelete": False}}}
+            return {
+                "amqp": {
+                    "is": "routingKey",
+                    "exchange": {"name": channel.name, "type": "topic", "durable": True, "autoDelete": False},
+                }
+            }
 
 
 def _describe_operation(channel: Channel) -> tuple[str, Document]:
@@ -110,10 +132,13 @@ def _describe_message(message_type: type[Message]) -> Document:
 
 
 def _collect_schemas(message_types: list[type[Message]]) -> Document:
-    """Each payload under its wire name; shapes inside of them under their own (two that differ get their module's name from pydantic).
+    """Each payload under its wire name; shapes inside of them under their own (two that differ get their module's name
+    from pydantic).
 
     Fields with a default may be absent: a channel still holds events of earlier versions, which didn't have them."""
-    references, document = models_json_schema([(kind, "validation") for kind in message_types], ref_template=SCHEMAS + "{model}")
+    references, document = models_json_schema(
+        [(kind, "validation") for kind in message_types], ref_template=SCHEMAS + "{model}"
+    )
     schemas: Document = {"Envelope": ENVELOPE, **document.get("$defs", {})}
     for kind in message_types:
         schemas[kind.type] = schemas.pop(references[kind, "validation"]["$ref"].removeprefix(SCHEMAS))

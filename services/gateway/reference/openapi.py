@@ -21,9 +21,13 @@ Limits are answered with 429, `Retry-After` and `RateLimit` headers; bodies over
 
 
 def merge_documents(documents: Mapping[str, Document], url: str, version: str) -> Document:
-    """`documents` by service; a path and method that two services declare is taken from the first, as the router does."""
+    """`documents` by service; a path and method that two services declare is taken from the first, as the router
+    does.
+    """
     names = _choose_schema_names(documents)
-    ids = Counter(operation["operationId"] for document in documents.values() for _, _, operation in list_operations(document))
+    ids = Counter(
+        operation["operationId"] for document in documents.values() for _, _, operation in list_operations(document)
+    )
     paths: dict[str, Document] = {}
     schemas: dict[str, Any] = {}
     security: dict[str, Any] = {}
@@ -46,7 +50,10 @@ def merge_documents(documents: Mapping[str, Document], url: str, version: str) -
         "openapi": "3.1.0",
         "info": {"title": "Caravan", "version": version, "description": DESCRIPTION},
         "servers": [{"url": url}],
-        "tags": [{"name": service} for service in sorted({operation["tags"][0] for item in paths.values() for operation in item.values()})],
+        "tags": [
+            {"name": service}
+            for service in sorted({operation["tags"][0] for item in paths.values() for operation in item.values()})
+        ],
         "paths": dict(sorted(paths.items())),
         "components": {"schemas": dict(sorted(schemas.items())), "securitySchemes": security},
     }
@@ -84,20 +91,30 @@ def _fingerprint_schema(document: Document, name: str, ancestors: tuple[str, ...
 
     def resolve_references(node: Any) -> Any:
         if isinstance(node, dict):
-            return {key: resolve_target(value) if key == "$ref" else resolve_references(value) for key, value in node.items()}
+            return {
+                key: resolve_target(value) if key == "$ref" else resolve_references(value)
+                for key, value in node.items()
+            }
         return [resolve_references(item) for item in node] if isinstance(node, list) else node
 
     def resolve_target(reference: str) -> str:
         target = reference.removeprefix(SCHEMA_PREFIX)
-        return target if target in ancestors or target == name else _fingerprint_schema(document, target, (*ancestors, name))
+        return (
+            target
+            if target in ancestors or target == name
+            else _fingerprint_schema(document, target, (*ancestors, name))
+        )
 
-    return hashlib.sha256(orjson.dumps(resolve_references(_get_schemas(document).get(name)), option=orjson.OPT_SORT_KEYS)).hexdigest()
+    return hashlib.sha256(
+        orjson.dumps(resolve_references(_get_schemas(document).get(name)), option=orjson.OPT_SORT_KEYS)
+    ).hexdigest()
 
 
 def _rename_schemas(node: Any, service: str, names: Mapping[tuple[str, str], str]) -> Any:
     if isinstance(node, dict):
         return {
-            key: SCHEMA_PREFIX + names.get((service, value.removeprefix(SCHEMA_PREFIX)), value.removeprefix(SCHEMA_PREFIX))
+            key: SCHEMA_PREFIX
+            + names.get((service, value.removeprefix(SCHEMA_PREFIX)), value.removeprefix(SCHEMA_PREFIX))
             if key == "$ref" and isinstance(value, str)
             else _rename_schemas(value, service, names)
             for key, value in node.items()

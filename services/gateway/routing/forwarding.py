@@ -1,4 +1,5 @@
-"""Passing a request on: what the service gets to see of it, how long it may take, and the application itself when the service shares this process.
+"""Passing a request on: what the service gets to see of it, how long it may take, and the application itself when the
+service shares this process.
 
 `upstreams.py` is for services of other processes.
 """
@@ -27,7 +28,9 @@ HOP_BY_HOP_HEADERS = frozenset(
         b"upgrade",
     }
 )
-REPLACED_HEADERS = frozenset({b"authorization", b"forwarded", b"traceparent", b"x-request-id", b"x-real-ip", b"x-user-authorization"})
+REPLACED_HEADERS = frozenset(
+    {b"authorization", b"forwarded", b"traceparent", b"x-request-id", b"x-real-ip", b"x-user-authorization"}
+)
 """What we set ourselves, or what only services may say."""
 DROPPED_HEADERS = HOP_BY_HOP_HEADERS | REPLACED_HEADERS
 PROTECTED_HEADERS = frozenset({b"host", b"content-length", b"content-type"})
@@ -37,7 +40,9 @@ GATEWAY_HEADERS = frozenset({b"date", b"server", b"x-request-id", faults.FAULT_H
 
 
 def build_onward_headers(headers: Headers, *, address: str, scheme: str, authorization: str | None) -> Headers:
-    """What the service gets to see: nothing that belongs to the client's connection, and nothing that only we may claim."""
+    """What the service gets to see: nothing that belongs to the client's connection, and nothing that only we may
+    claim.
+    """
     onward: Headers = []
     host = b""
     connection_names: set[bytes] = set()
@@ -66,7 +71,8 @@ def build_onward_headers(headers: Headers, *, address: str, scheme: str, authori
 
 @dataclass(frozen=True, slots=True)
 class ResponseTimeout:
-    """How long a service may take until its answer begins. For a read, that is no more than a part of the shop that is away; whether a write was done,
+    """How long a service may take until its answer begins. For a read, that is no more than a part of the shop that is
+    away; whether a write was done,
     nobody knows."""
 
     seconds: float
@@ -81,7 +87,9 @@ class ResponseTimeout:
 async def forward_in_process(
     app: App, scope: Scope, headers: Headers, address: str, receive: Receive, send: Send, timeout: ResponseTimeout
 ) -> None:
-    """Call the service's application directly: the body, the answer's stream and the client's disconnect pass through as they are."""
+    """Call the service's application directly: the body, the answer's stream and the client's disconnect pass through
+    as they are.
+    """
     inner = {**scope, "headers": headers, "client": (address, 0)}
     try:
         async with Deadline(timeout.seconds) as deadline:
@@ -101,7 +109,9 @@ async def forward_in_process(
 def build_answer_headers(service_headers: Headers) -> Headers:
     """What the client gets to see of a service's answer."""
     raw = [(name.lower(), value) for name, value in service_headers]
-    connection_names = {part.strip().lower() for name, value in raw if name == b"connection" for part in value.split(b",")}
+    connection_names = {
+        part.strip().lower() for name, value in raw if name == b"connection" for part in value.split(b",")
+    }
     return [
         (name, value)
         for name, value in raw

@@ -1,4 +1,6 @@
-"""Which service a path belongs to when a routing snapshot says what is public: its routes, for lookup, beside what the services' own documents declare."""
+"""Which service a path belongs to when a routing snapshot says what is public: its routes, for lookup, beside what the
+services' own documents declare.
+"""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
@@ -11,7 +13,9 @@ from caravan.http import Scope
 from services.gateway.routing.trie import OWN_SERVICE, DeclaredRoute, is_forwardable
 
 DEFAULT_RULE = Rule(name="declared", service=OWN_SERVICE, paths_from="OpenAPI")
-"""For services that share the process, and for all where there is no snapshot: whatever they declare, as they declare it."""
+"""For services that share the process, and for all where there is no snapshot: whatever they declare, as they declare
+it.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,8 @@ class RoutingRules:
         self._exact: dict[str, list[Rule]] = defaultdict(list)
         self._prefixes: dict[str, list[Rule]] = defaultdict(list)
         self._declared: dict[str, list[Rule]] = defaultdict(list)
-        # Of two for one path, the one for this host wins, then the one for this method; sorting is stable, so then the first.
+        # Of two for one path, the one for this host wins, then the one for this method; sorting is stable, so then the
+        # first.
         for rule in sorted(rules, key=lambda rule: (rule.host is None, not rule.methods)):
             if rule.path_exact is not None:
                 self._exact[rule.path_exact].append(rule)
@@ -40,11 +45,14 @@ class RoutingRules:
                 self._declared[rule.service].append(rule)
 
     def resolve_route(self, declared: DeclaredRoute | None, path: str, method: str, host: str) -> RouteMatch | None:
-        """`declared`: what the services' documents say of the path. It yields to a rule that names at least as much of it, word by word."""
+        """`declared`: what the services' documents say of the path. It yields to a rule that names at least as much of
+        it, word by word.
+        """
         service = declared.choose_service(method) if declared else ""
         path_rule = self._find_path_rule(path, method, host)
         if declared and (
-            path_rule is None or _count_literal_segments(declared.template) > _count_literal_segments(_get_rule_path(path_rule))
+            path_rule is None
+            or _count_literal_segments(declared.template) > _count_literal_segments(_get_rule_path(path_rule))
         ):
             for rule in self._declared.get(service, ()):
                 if _is_admitted(rule, method, host):
@@ -70,7 +78,11 @@ class RoutingRules:
                     and _is_admitted(rule, method, rule.host or "")
                     and _is_below(path, below, rule.path_exact is not None)
                 ):
-                    yield _get_rule_path(rule).rstrip("/") + path[len(below.rstrip("/")) :] if rule.rewrite_prefix else path
+                    yield (
+                        _get_rule_path(rule).rstrip("/") + path[len(below.rstrip("/")) :]
+                        if rule.rewrite_prefix
+                        else path
+                    )
 
     def _find_path_rule(self, path: str, method: str, host: str) -> Rule | None:
         """The exact one, else the longest prefix of whole segments."""

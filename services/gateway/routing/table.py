@@ -1,6 +1,7 @@
 """The route table: derived from the services' own OpenAPI documents, and kept when a service is away.
 
-Where a routing snapshot is in force, it says which services and paths are public, and a service that it speaks of no more is gone from the table.
+Where a routing snapshot is in force, it says which services and paths are public, and a service that it speaks of no
+more is gone from the table.
 """
 
 import asyncio
@@ -24,7 +25,9 @@ from services.gateway.routing.trie import OWN_SERVICE, ROOT_OWNERS, Trie, extrac
 
 REFRESH_SECONDS = 3.0
 MISSING_REFRESH_SECONDS = 0.5
-"""Least time between two looks for services that are missing and asked for: who has just started one need not wait for the next refresh."""
+"""Least time between two looks for services that are missing and asked for: who has just started one need not wait for
+the next refresh.
+"""
 RESTING_REFRESH_SECONDS = 15.0
 """While nobody has asked the gateway for AWAKE_SECONDS: reading everybody's document is most of what it does then."""
 FETCH_SECONDS = 2.0
@@ -46,7 +49,9 @@ class RouteTable:
         """The gateway's own paths that are no part of the API, such as the landing page."""
         self.version = 0
         self.unreached_services: set[str] = set()
-        """Services that should be there and have not been reached since this process started: their paths are not known yet."""
+        """Services that should be there and have not been reached since this process started: their paths are not known
+        yet.
+        """
         self.trie = Trie(())
         self._slow_reads: dict[str, Trie] = {}
         self._stream_reads: dict[str, Trie] = {}
@@ -69,7 +74,9 @@ class RouteTable:
         """Services that may have this path and have not been reached since this process started."""
         if self._snapshot_routes is not None or self._context.settings.services:
             return self.unreached_services
-        return self.unreached_services | (ROOT_OWNERS.get(extract_root(path), set()) - self.documents.keys() - self._context.peers.keys())
+        return self.unreached_services | (
+            ROOT_OWNERS.get(extract_root(path), set()) - self.documents.keys() - self._context.peers.keys()
+        )
 
     def is_slow(self, service: str, path: str) -> bool:
         """Whether a read of this path, as the service has it, is declared to take its time."""
@@ -84,14 +91,19 @@ class RouteTable:
         return paths is not None and paths.find_route(path) is not None
 
     def list_public_documents(self) -> dict[str, dict[str, Any]]:
-        """The documents as clients may see them, the gateway's own first: what the rules keep from them is left out, what they move is where they find it."""
+        """The documents as clients may see them, the gateway's own first: what the rules keep from them is left out,
+        what they move is where they find it.
+        """
         return {name: self._apply_rules(name, self.documents[name]) for name in self._order_services()}
 
     def _order_services(self) -> list[str]:
-        """Of two services that declare one route the first has it: the one with the older rule, where there are rules."""
+        """Of two services that declare one route the first has it: the one with the older rule, where there are
+        rules.
+        """
         rule_services = [rule.service for rule in self._snapshot_routes or ()]
         return sorted(
-            self.documents, key=lambda name: (name != OWN_SERVICE, rule_services.index(name) if name in rule_services else -1, name)
+            self.documents,
+            key=lambda name: (name != OWN_SERVICE, rule_services.index(name) if name in rule_services else -1, name),
         )
 
     def _is_rule_bound(self, service: str) -> bool:
@@ -110,7 +122,10 @@ class RouteTable:
     async def keep_fresh(self) -> None:
         """Refresh, unless nobody asks, all is known, and that is not long ago."""
         now = time.monotonic()
-        resting = now - self.asked_at > ACTIVE_SECONDS and now - self.refreshed_at < RESTING_REFRESH_SECONDS - REFRESH_SECONDS / 2
+        resting = (
+            now - self.asked_at > ACTIVE_SECONDS
+            and now - self.refreshed_at < RESTING_REFRESH_SECONDS - REFRESH_SECONDS / 2
+        )
         snapshot = self._context.discovery.current_snapshot
         if (
             not resting
@@ -130,11 +145,15 @@ class RouteTable:
             self.unreached_services &= remote_services - self.documents.keys()
 
     async def _refresh_missing(self, path: str) -> None:
-        """A path that nobody has may be that of a service that has come meanwhile: all are read after a rest, else those alone that are missing."""
+        """A path that nobody has may be that of a service that has come meanwhile: all are read after a rest, else
+        those alone that are missing.
+        """
         now = time.monotonic()
         if not self.trie.routes or now - self.refreshed_at > REFRESH_SECONDS:
             await self.refresh()
-        elif now - self._missing_refreshed_at > MISSING_REFRESH_SECONDS and (missing := self.find_unreached_services(path)):
+        elif now - self._missing_refreshed_at > MISSING_REFRESH_SECONDS and (
+            missing := self.find_unreached_services(path)
+        ):
             self._missing_refreshed_at = now  # before the lock: who asks at the same time doesn't look once more
             async with self._refreshing:
                 named = await self._list_remote_services() & missing
@@ -147,7 +166,12 @@ class RouteTable:
         if snapshot is None or snapshot.routes == self._snapshot_routes:
             return
         self._snapshot_routes, self._rules = snapshot.routes, RoutingRules(snapshot.routes)
-        for name in self.documents.keys() - {rule.service for rule in snapshot.routes} - self._context.peers.keys() - {OWN_SERVICE}:
+        for name in (
+            self.documents.keys()
+            - {rule.service for rule in snapshot.routes}
+            - self._context.peers.keys()
+            - {OWN_SERVICE}
+        ):
             del self.documents[name], self._raw_documents[name]
         self._rebuild_trie()
 
@@ -162,7 +186,9 @@ class RouteTable:
         if self._snapshot_routes is not None:
             service_names = {rule.service for rule in self._snapshot_routes}
             self.unreached_services |= (
-                {rule.service for rule in self._snapshot_routes if rule.paths_from} - self._context.peers.keys() - self.documents.keys()
+                {rule.service for rule in self._snapshot_routes if rule.paths_from}
+                - self._context.peers.keys()
+                - self.documents.keys()
             )
             return service_names - self._context.peers.keys()
         try:
@@ -229,4 +255,6 @@ class RouteTable:
             taken_by = self.trie.routes[template].choose_service(method)
             if taken_by != service and (template, method, service) not in self._warned_conflicts:
                 self._warned_conflicts.add((template, method, service))
-                log.warning("two services have one route", template=template, method=method, taken_by=taken_by, left_out=service)
+                log.warning(
+                    "two services have one route", template=template, method=method, taken_by=taken_by, left_out=service
+                )

@@ -29,7 +29,9 @@ ROOT_OWNERS = {
     "stock": {"inventory"},
     "users": {"identity", "notifications"},
 }
-"""Whose the paths are that begin so, known before any service has been reached; a test compares them with what the services declare."""
+"""Whose the paths are that begin so, known before any service has been reached; a test compares them with what the
+services declare.
+"""
 
 
 def extract_root(path: str) -> str:
@@ -40,7 +42,9 @@ def extract_root(path: str) -> str:
 
 @dataclass(slots=True)
 class DeclaredRoute:
-    """A template and the service of each method. A method that none declares goes to the first service, which says 405."""
+    """A template and the service of each method. A method that none declares goes to the first service, which says
+    405.
+    """
 
     template: str
     default_service: str
@@ -58,7 +62,9 @@ class _Node:
 
 
 class Trie:
-    """Of the templates that match, the one wins that is literal where the others, read from the left, first have a parameter."""
+    """Of the templates that match, the one wins that is literal where the others, read from the left, first have a
+    parameter.
+    """
 
     def __init__(self, routes: Iterable[tuple[str, str, str]]) -> None:
         """`declared`: template, method and service; the first one of a template and method wins."""
@@ -87,7 +93,11 @@ class Trie:
         return node.route
 
     def find_route(self, path: str) -> DeclaredRoute | None:
-        return self.routes.get(path) if "{" not in path and path in self.routes else _find_in_node(self._root, path.split("/"), 1)
+        return (
+            self.routes.get(path)
+            if "{" not in path and path in self.routes
+            else _find_in_node(self._root, path.split("/"), 1)
+        )
 
 
 def _find_in_node(node: _Node, segments: list[str], index: int) -> DeclaredRoute | None:
@@ -103,7 +113,9 @@ def _find_in_node(node: _Node, segments: list[str], index: int) -> DeclaredRoute
 
 
 def is_forwardable(path: str) -> bool:
-    """Whether clients may reach a service at this path. A dot segment is a step upwards to an HTTP client on the way."""
+    """Whether clients may reach a service at this path. A dot segment is a step upwards to an HTTP client on the
+    way.
+    """
     return path not in INTERNAL_PATHS and not path.startswith("/internal/") and not DOT_SEGMENTS & set(path.split("/"))
 
 

@@ -34,7 +34,9 @@ class _ClientDisconnected(Exception):
 
 
 async def _read_body(receive: Receive) -> bytes:
-    """The whole body, before a connection of the service is taken for it: the client's time is no part of the service's."""
+    """The whole body, before a connection of the service is taken for it: the client's time is no part of the
+    service's.
+    """
     buffer = bytearray()
     has_more = True
     while has_more:
@@ -52,7 +54,9 @@ async def _wait_for_disconnect(receive: Receive) -> None:
 
 
 class Upstreams:
-    """The services of other processes. Each has its own connections, breaker and retry budget, so that one that fails or hangs takes nothing from the others."""
+    """The services of other processes. Each has its own connections, breaker and retry budget, so that one that fails
+    or hangs takes nothing from the others.
+    """
 
     def __init__(self, context: ServiceContext[Any, Any]) -> None:
         self._context = context
@@ -70,13 +74,26 @@ class Upstreams:
         client = self._clients.get((service, stream))
         if client is None:
             max_connections = self._context.settings.streams if stream else self._context.settings.connections
-            # Idle connections are closed before the server's five seconds are over: no request is sent into one that is just being closed.
-            limits = httpx2.Limits(max_connections=max_connections, max_keepalive_connections=max_connections, keepalive_expiry=3.0)
-            client = self._clients[service, stream] = httpx2.AsyncClient(verify=self._tls, limits=limits, trust_env=False)
+            # Idle connections are closed before the server's five seconds are over: no request is sent into one that is
+            # just being closed.
+            limits = httpx2.Limits(
+                max_connections=max_connections, max_keepalive_connections=max_connections, keepalive_expiry=3.0
+            )
+            client = self._clients[service, stream] = httpx2.AsyncClient(
+                verify=self._tls, limits=limits, trust_env=False
+            )
         return client
 
     async def forward_request(
-        self, service: str, scope: Scope, headers: Headers, receive: Receive, send: Send, timeout: ResponseTimeout, *, stream: bool = False
+        self,
+        service: str,
+        scope: Scope,
+        headers: Headers,
+        receive: Receive,
+        send: Send,
+        timeout: ResponseTimeout,
+        *,
+        stream: bool = False,
     ) -> None:
         """Raises a Problem when no answer has begun."""
         try:
@@ -118,7 +135,11 @@ class Upstreams:
             endpoint.release(has_failed=failed)  # it is no request in hand any more: it may last for hours
         try:
             await send(
-                {"type": "http.response.start", "status": response.status_code, "headers": build_answer_headers(response.headers.raw)}
+                {
+                    "type": "http.response.start",
+                    "status": response.status_code,
+                    "headers": build_answer_headers(response.headers.raw),
+                }
             )
             async for chunk in response.aiter_raw():
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
@@ -131,11 +152,15 @@ class Upstreams:
                 endpoint.release(has_failed=failed)
             await response.aclose()
 
-    async def _open_response(self, exchange: "_Exchange", breaker: Breaker, timeout: ResponseTimeout) -> tuple[Endpoint, httpx2.Response]:
+    async def _open_response(
+        self, exchange: "_Exchange", breaker: Breaker, timeout: ResponseTimeout
+    ) -> tuple[Endpoint, httpx2.Response]:
         """The answer's beginning, from an endpoint that is in use until the answer has ended."""
         policy_seconds = self._context.discovery.get_policy(exchange.service).timeouts.request
         if policy_seconds:
-            timeout = replace(timeout, seconds=min(policy_seconds, timeout.seconds) if timeout.is_read else policy_seconds)
+            timeout = replace(
+                timeout, seconds=min(policy_seconds, timeout.seconds) if timeout.is_read else policy_seconds
+            )
         exchange.headers.append((SECONDS_HEADER, b"%.3f" % (timeout.seconds * CALLS_TIME_SHARE)))
         asked_at = breaker.time()
         try:
@@ -163,19 +188,31 @@ class Upstreams:
             is_last = retry_count == policy.retry.attempts
             try:
                 response = await self._send_to_endpoint(endpoint, policy, exchange)
-                if not is_repeatable or is_last or response.status_code not in policy.retry.codes or not budget.try_spend():
+                if (
+                    not is_repeatable
+                    or is_last
+                    or response.status_code not in policy.retry.codes
+                    or not budget.try_spend()
+                ):
                     return endpoint, response
                 endpoint.release(has_failed=_has_failed(response))
                 await response.aclose()
                 is_moving = False
             except (httpx2.TransportError, TimeoutError) as error:
-                # Nobody has worked on what was not sent, and a read whose connection was lost is done again elsewhere at no charge.
+                # Nobody has worked on what was not sent, and a read whose connection was lost is done again elsewhere
+                # at no charge.
                 is_unsent = policy.retry.unsent and isinstance(error, faults.UNSENT_ERRORS)
                 is_moving = (
-                    is_new and len(tried_urls) < MAX_ENDPOINTS and (is_unsent or (is_repeatable and faults.is_connection_lost(error)))
+                    is_new
+                    and len(tried_urls) < MAX_ENDPOINTS
+                    and (is_unsent or (is_repeatable and faults.is_connection_lost(error)))
                 )
                 if not is_moving and (
-                    is_last or not (is_unsent or (is_repeatable and not isinstance(error, httpx2.ReadTimeout) and budget.try_spend()))
+                    is_last
+                    or not (
+                        is_unsent
+                        or (is_repeatable and not isinstance(error, httpx2.ReadTimeout) and budget.try_spend())
+                    )
                 ):
                     if isinstance(error, TimeoutError):
                         raise
@@ -199,7 +236,9 @@ class Upstreams:
                 request = _build_request(endpoint, policy, exchange, self._forwarder_header)
                 return await self._get_client(exchange.service, exchange.is_stream).send(request, stream=True)
         except httpx2.TransportError as error:
-            endpoint.release(has_failed=faults.has_failed_with(error), was_reached=not isinstance(error, faults.UNSENT_ERRORS))
+            endpoint.release(
+                has_failed=faults.has_failed_with(error), was_reached=not isinstance(error, faults.UNSENT_ERRORS)
+            )
             raise
         except (
             TimeoutError,
@@ -248,7 +287,11 @@ def _build_request(endpoint: Endpoint, policy: Policy, exchange: _Exchange, key:
     forwarded_headers = [header for header in exchange.headers if header[0] not in (b"host", b"content-length")]
     forwarded_headers.append(key)
     return httpx2.Request(
-        scope["method"], url, headers=forwarded_headers, content=exchange.body or None, extensions={"timeout": timeout.as_dict()}
+        scope["method"],
+        url,
+        headers=forwarded_headers,
+        content=exchange.body or None,
+        extensions={"timeout": timeout.as_dict()},
     )
 
 

@@ -1,4 +1,6 @@
-"""Counters of failed tries that leak, each with how many are free; and from where an account was registered, which knows its owner."""
+"""Counters of failed tries that leak, each with how many are free; and from where an account was registered, which
+knows its owner.
+"""
 
 from alembic import op
 
@@ -23,5 +25,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.execute("ALTER TABLE account DROP COLUMN registered_from")
     op.execute("DROP TABLE attempt")
-    op.execute("CREATE UNLOGGED TABLE attempt (key bytea PRIMARY KEY, failures int NOT NULL, last_at timestamptz NOT NULL)")
+    op.execute(
+        "CREATE UNLOGGED TABLE attempt (key bytea PRIMARY KEY, failures int NOT NULL, last_at timestamptz NOT NULL)"
+    )
     op.execute("CREATE INDEX attempt_last_at ON attempt (last_at)")

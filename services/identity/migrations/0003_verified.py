@@ -1,4 +1,6 @@
-"""Whether an e-mail address is known to be its user's. Accounts of before count as verified: they have been written to all along."""
+"""Whether an e-mail address is known to be its user's. Accounts of before count as verified: they have been written to
+all along.
+"""
 
 from alembic import op
 

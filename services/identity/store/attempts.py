@@ -1,6 +1,8 @@
-"""Counters of failed tries. They leak: the free ones come back within an hour. Beyond them each try waits for 1 s, 2 s, 4 s and so on, to a longest delay.
+"""Counters of failed tries. They leak: the free ones come back within an hour. Beyond them each try waits for 1 s, 2 s,
+4 s and so on, to a longest delay.
 
-A counter stops rising a little above its free tries, so that however long somebody fails, half an hour's rest takes the delay away.
+A counter stops rising a little above its free tries, so that however long somebody fails, half an hour's rest takes the
+delay away.
 """
 
 from collections.abc import Sequence
@@ -13,26 +15,40 @@ EMPTY_AFTER = timedelta(hours=12)
 """By then every counter has leaked away."""
 ABOVE_FREE = 5
 """How far a counter rises above its free tries: the delay doubles as often."""
-_LEVEL = "greatest(0, a.level - a.free * extract(epoch FROM greatest($3::timestamptz - a.last_at, interval '0')) / 3600)"
-_OPENS_AT = "CASE WHEN a.level > a.free - 1 THEN a.last_at + least($4, power(2, ceil(a.level - a.free))) * interval '1 second' END"
+_LEVEL = (
+    "greatest(0, a.level - a.free * extract(epoch FROM greatest($3::timestamptz - a.last_at, interval '0')) / 3600)"
+)
+_OPENS_AT = (
+    "CASE WHEN a.level > a.free - 1 THEN a.last_at + least($4, power(2, ceil(a.level - a.free))) * interval '1 "
+    "second' END"
+)
 """When the next try is taken; null is at once, whatever the clocks of several replicas say."""
 
 
 async def count_attempt(
-    database: Database, counters: Sequence[AttemptCounter], now: datetime, max_delay_seconds: int, lenient: AttemptCounter | None = None
+    database: Database,
+    counters: Sequence[AttemptCounter],
+    now: datetime,
+    max_delay_seconds: int,
+    lenient: AttemptCounter | None = None,
 ) -> int:
-    """Count a try before its outcome is known: 0 when all these counters allow it, else how many seconds it has to wait, and nothing is counted.
+    """Count a try before its outcome is known: 0 when all these counters allow it, else how many seconds it has to
+    wait, and nothing is counted.
 
-    The first counter is the narrowest. Of many tries at the same moment only its free ones get through. `lenient` holds up only those whom it has seen before:
+    The first counter is the narrowest. Of many tries at the same moment only its free ones get through. `lenient` holds
+    up only those whom it has seen before:
     a first try is taken whatever others have done.
     """
     row = await database.fetchrow(
         "WITH given AS (SELECT * FROM unnest($1::bytea[], $2::int[]) AS g (key, free)),"
-        f" locked AS (SELECT a.key, {_OPENS_AT} AS opens_at FROM attempt a JOIN given USING (key) ORDER BY a.key FOR UPDATE OF a),"
+        f" locked AS (SELECT a.key, {_OPENS_AT} AS opens_at FROM attempt a JOIN given USING (key) ORDER BY a.key FOR "
+        "UPDATE OF a),"
         " waiting AS (SELECT coalesce(ceil(extract(epoch FROM max(opens_at) - $3)), 0)::int AS seconds FROM locked"
         " WHERE key IS DISTINCT FROM $5 OR EXISTS (SELECT FROM locked WHERE key = $6)),"
-        " taken AS (INSERT INTO attempt AS a (key, free, level, last_at) SELECT key, free, 1, $3 FROM given, waiting WHERE seconds <= 0 ORDER BY key"
-        f" ON CONFLICT (key) DO UPDATE SET free = excluded.free, level = least(excluded.free + {ABOVE_FREE}, {_LEVEL} + 1), last_at = greatest(a.last_at, $3)"
+        " taken AS (INSERT INTO attempt AS a (key, free, level, last_at) SELECT key, free, 1, $3 FROM given, waiting "
+        "WHERE seconds <= 0 ORDER BY key"
+        f" ON CONFLICT (key) DO UPDATE SET free = excluded.free, level = least(excluded.free + {ABOVE_FREE}, {_LEVEL} "
+        "+ 1), last_at = greatest(a.last_at, $3)"
         f" WHERE a.key <> $6 OR {_OPENS_AT} > $3 IS NOT TRUE RETURNING key)"
         " SELECT seconds, EXISTS (SELECT FROM taken WHERE key = $6) AS taken FROM waiting",
         [counter.key for counter in counters],
@@ -46,8 +62,12 @@ async def count_attempt(
     return 0 if row["taken"] else max(1, row["seconds"])
 
 
-async def forgive_attempt(uow: UnitOfWork, narrow_counter: AttemptCounter | None, wider_counters: Sequence[AttemptCounter] = ()) -> None:
-    """The try did not fail: the narrow counter begins anew, the wider ones count it no more. Locked in the order of the keys, as `take` does."""
+async def forgive_attempt(
+    uow: UnitOfWork, narrow_counter: AttemptCounter | None, wider_counters: Sequence[AttemptCounter] = ()
+) -> None:
+    """The try did not fail: the narrow counter begins anew, the wider ones count it no more. Locked in the order of the
+    keys, as `take` does.
+    """
     await uow.execute(
         "UPDATE attempt SET level = CASE WHEN key = $2 THEN 0 ELSE greatest(0, level - 1) END"
         " WHERE key IN (SELECT key FROM attempt WHERE key = ANY($1) ORDER BY key FOR UPDATE)",

@@ -21,7 +21,9 @@ async def list_keys(uow: Database | UnitOfWork) -> list[asyncpg.Record]:
     return await uow.fetch("SELECT kid, public, sealed, signs_from FROM signing_key ORDER BY signs_from")
 
 
-async def insert_key(uow: UnitOfWork, kid: str, public: dict[str, Any], sealed: bytes, now: datetime, signs_from: datetime) -> None:
+async def insert_key(
+    uow: UnitOfWork, kid: str, public: dict[str, Any], sealed: bytes, now: datetime, signs_from: datetime
+) -> None:
     await uow.execute(
         "INSERT INTO signing_key (kid, public, sealed, created_at, signs_from) VALUES ($1, $2, $3, $4, $5)",
         kid,

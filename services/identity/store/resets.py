@@ -11,21 +11,28 @@ from services.identity.store.accounts import COLUMNS
 
 async def insert_request(database: Database, email: str, now: datetime) -> None:
     """The same one statement for every address, known or not."""
-    await database.fetch("INSERT INTO reset_request (email, requested_at) VALUES ($1, $2) ON CONFLICT DO NOTHING", email, now)
+    await database.fetch(
+        "INSERT INTO reset_request (email, requested_at) VALUES ($1, $2) ON CONFLICT DO NOTHING", email, now
+    )
 
 
 async def claim_requests(uow: UnitOfWork, limit: int) -> list[str]:
     rows = await uow.fetch(
-        "DELETE FROM reset_request WHERE email IN (SELECT email FROM reset_request ORDER BY requested_at LIMIT $1 FOR UPDATE SKIP LOCKED) RETURNING email",
+        "DELETE FROM reset_request WHERE email IN (SELECT email FROM reset_request ORDER BY requested_at LIMIT $1 FOR "
+        "UPDATE SKIP LOCKED) RETURNING email",
         limit,
     )
     return [row[0] for row in rows]
 
 
-async def lock_entitled_accounts(uow: UnitOfWork, emails: Sequence[str], per_hour: int, per_day: int, now: datetime) -> list[Account]:
-    """The users of these addresses who may have a link now: not disabled, and with fewer links than that within an hour and a day.
+async def lock_entitled_accounts(
+    uow: UnitOfWork, emails: Sequence[str], per_hour: int, per_day: int, now: datetime
+) -> list[Account]:
+    """The users of these addresses who may have a link now: not disabled, and with fewer links than that within an hour
+    and a day.
 
-    Their rows are locked: whoever changes the password at this moment waits, and then ends the links that are made here.
+    Their rows are locked: whoever changes the password at this moment waits, and then ends the links that are made
+    here.
     """
     rows = await uow.fetch(
         f"SELECT {COLUMNS} FROM account a WHERE email = ANY($1) AND NOT disabled"
@@ -64,7 +71,9 @@ async def find_link_owner(database: Database, fingerprint: bytes, now: datetime)
 async def use_link(uow: UnitOfWork, fingerprint: bytes, now: datetime) -> bool:
     """Use up a link; False when another request was first, or the link was ended."""
     used_count = await uow.execute(
-        "UPDATE reset_link SET used_at = $2 WHERE fingerprint = $1 AND used_at IS NULL AND expires_at > $2", fingerprint, now
+        "UPDATE reset_link SET used_at = $2 WHERE fingerprint = $1 AND used_at IS NULL AND expires_at > $2",
+        fingerprint,
+        now,
     )
     return used_count == 1
 

@@ -37,7 +37,9 @@ async def change_profile(context: IdentityContext, user_id: UUID, patch: Profile
 
 
 async def administer_user(context: IdentityContext, user_id: UUID, patch: UserPatch, check: CheckVersion) -> Account:
-    """Change role or standing. Either ends the user's sessions and links: no token with the old role stays good for long."""
+    """Change role or standing. Either ends the user's sessions and links: no token with the old role stays good for
+    long.
+    """
     async with context.database.unit_of_work() as uow:
         await accounts.lock_admins(uow)
         account = await _lock_account(uow, user_id, check)
@@ -46,7 +48,11 @@ async def administer_user(context: IdentityContext, user_id: UUID, patch: UserPa
             role=patch.role or account.role,
             disabled=account.disabled if patch.disabled is None else patch.disabled,
         )
-        if account.is_acting_admin and not desired.is_acting_admin and not await accounts.has_admin(uow, except_id=user_id):
+        if (
+            account.is_acting_admin
+            and not desired.is_acting_admin
+            and not await accounts.has_admin(uow, except_id=user_id)
+        ):
             raise LastAdminError(f"user {user_id} is the only admin; make another one first")
         changed = await _store_change(uow, account, desired)
         target = f"user:{user_id}"
@@ -71,7 +77,9 @@ async def _store_change(uow: UnitOfWork, account: Account, desired: Account) -> 
     """Nothing is stored or announced when nothing changes."""
     if desired == account:
         return account
-    changed = await accounts.update_account(uow, account.id, desired.name, desired.role, desired.disabled, uow.database.clock())
+    changed = await accounts.update_account(
+        uow, account.id, desired.name, desired.role, desired.disabled, uow.database.clock()
+    )
     announce_change(uow, changed)
     return changed
 

@@ -10,7 +10,9 @@ from services.notifications.messages import CRITICAL_NOTIFICATIONS, STANDARD_NOT
 
 def send_alert(uow: UnitOfWork, account: Account, kind: str, dedup_key: str, **values: Any) -> None:
     """Tell the user, when this unit of work commits."""
-    name_values = {"name": account.name} if account.verified else {}  # nobody else's words to an address that may not be the user's
+    name_values = (
+        {"name": account.name} if account.verified else {}
+    )  # nobody else's words to an address that may not be the user's
     message_values = {**name_values, "at": format_rfc3339(uow.database.clock()), **values}
     uow.emit(
         CRITICAL_NOTIFICATIONS,

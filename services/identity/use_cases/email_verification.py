@@ -1,6 +1,7 @@
 """Whether an e-mail address belongs to the user who gave it: a mail with a link, and the link's page.
 
-Until then the account works (it signs in, orders, and gets the mails of its orders), but no mail to it holds what somebody else wrote: no name, no alerts, no
+Until then the account works (it signs in, orders, and gets the mails of its orders), but no mail to it holds what
+somebody else wrote: no name, no alerts, no
 promotions, no welcome. So nobody gets the shop to write what they like to an address of their choice.
 """
 
@@ -22,7 +23,9 @@ from services.identity.use_cases.keys import IdentityContext
 VERIFICATION_PAGE = "/v1/auth/verification/page"
 LINK_LIFETIME = timedelta(days=3)
 FIRST_PAUSE = timedelta(minutes=20)
-"""After the first mail; twice as long after each further one, so that nobody's address is flooded by who registered it."""
+"""After the first mail; twice as long after each further one, so that nobody's address is flooded by who registered
+it.
+"""
 MAX_PAUSE = timedelta(days=3)
 """The longest of these pauses."""
 
@@ -55,11 +58,15 @@ async def mail_verification_again(context: IdentityContext, user_id: UUID) -> No
 
 
 async def find_account_to_verify(context: IdentityContext, token: str) -> Account | None:
-    """Whose address a link verifies; None when it has expired, or its account has another address or password since, or was disabled."""
+    """Whose address a link verifies; None when it has expired, or its account has another address or password since, or
+    was disabled.
+    """
     identifier = read_verification_account(token)
     account = await accounts.get_account(context.database, identifier) if identifier else None
     is_good = (
-        account is not None and not account.disabled and is_valid_verification(token, account, context.clock(), _derive_link_key(context))
+        account is not None
+        and not account.disabled
+        and is_valid_verification(token, account, context.clock(), _derive_link_key(context))
     )
     return account if is_good else None
 

@@ -17,14 +17,23 @@ from caravan.service import ServiceContext
 from caravan.telemetry import log
 from services.identity.client import KeySet, KeySetRequest
 from services.identity.model import KeySchedule, SigningKey
-from services.identity.providers import PasswordHasher, export_public_part, generate_key, seal_key, sign_token, unseal_key
+from services.identity.providers import (
+    PasswordHasher,
+    export_public_part,
+    generate_key,
+    seal_key,
+    sign_token,
+    unseal_key,
+)
 from services.identity.settings import Settings
 from services.identity.store import keys as store
 
 
 @dataclass(slots=True)
 class IdentityResources:
-    """What a running identity holds: the hasher, and the keys as it last read them. `private`: those that it can sign with."""
+    """What a running identity holds: the hasher, and the keys as it last read them. `private`: those that it can sign
+    with.
+    """
 
     hasher: PasswordHasher
     keys: list[SigningKey] = field(default_factory=list)
@@ -54,7 +63,9 @@ def build_schedule(settings: Settings) -> KeySchedule:
 
 
 async def rotate_keys(context: IdentityContext) -> bool:
-    """Publish the next key when its time has come, forget those whose last token has expired, and read what other replicas did."""
+    """Publish the next key when its time has come, forget those whose last token has expired, and read what other
+    replicas did.
+    """
     await _reload_keys(context)
     if _is_rotation_due(context):
         async with context.database.unit_of_work() as uow:
@@ -81,7 +92,10 @@ async def _reload_keys(context: IdentityContext, uow: UnitOfWork | None = None) 
     resources, secret = context.resources, _derive_sealing_key(context)
     rows = await store.list_keys(uow or context.database)
     resources.keys = [SigningKey(row["kid"], row["signs_from"], orjson.loads(row["public"])) for row in rows]
-    unsealed_keys = {row["kid"]: resources.private_keys.get(row["kid"]) or unseal_key(row["sealed"], row["kid"], secret) for row in rows}
+    unsealed_keys = {
+        row["kid"]: resources.private_keys.get(row["kid"]) or unseal_key(row["sealed"], row["kid"], secret)
+        for row in rows
+    }
     resources.private_keys = {kid: key for kid, key in unsealed_keys.items() if key is not None}
 
 
@@ -92,7 +106,9 @@ async def _replace_keys(context: IdentityContext, uow: UnitOfWork) -> None:
     if signs_from is not None:
         kid = str(new_id())
         key = generate_key(kid)
-        await store.insert_key(uow, kid, export_public_part(key), seal_key(key, kid, _derive_sealing_key(context)), now, signs_from)
+        await store.insert_key(
+            uow, kid, export_public_part(key), seal_key(key, kid, _derive_sealing_key(context)), now, signs_from
+        )
         log.info("signing key published", kid=kid, signs_from=signs_from.isoformat())
 
 
@@ -105,7 +121,9 @@ async def get_key_set(context: IdentityContext, _: KeySetRequest) -> KeySet:
     return KeySet(issuer=context.url, keys=[dict(key.public) for key in context.resources.keys])
 
 
-def issue_access_token(context: IdentityContext, *, subject: str, role: str, session: str, actor: str | None = None) -> str:
+def issue_access_token(
+    context: IdentityContext, *, subject: str, role: str, session: str, actor: str | None = None
+) -> str:
     now = context.clock()
     key = build_schedule(context.settings).choose_signing_key(_list_own_keys(context), now)
     issued_at = int(now.timestamp())

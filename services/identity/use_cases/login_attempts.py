@@ -1,9 +1,13 @@
 """Tries of a password: counted before they are checked, and delayed so that guessing is slow and no owner is shut out.
 
-Who tries is told apart as well as can be. A device that signed in to the account before (it kept the cookie of then) has a counter of its own. Somebody at an
-address from which the account was registered or had a session shares one per account and address. Only strangers are also counted by their address and by the
-account; and a stranger's first try at an account is taken whatever others have tried on it. No delay is longer than a setting, and all of them fade within
-an hour. What that costs: at an address that has used up its free tries, the answers 400 and 429 tell who has signed in from there.
+Who tries is told apart as well as can be. A device that signed in to the account before (it kept the cookie of then)
+has a counter of its own. Somebody at an
+address from which the account was registered or had a session shares one per account and address. Only strangers are
+also counted by their address and by the
+account; and a stranger's first try at an account is taken whatever others have tried on it. No delay is longer than a
+setting, and all of them fade within
+an hour. What that costs: at an address that has used up its free tries, the answers 400 and 429 tell who has signed in
+from there.
 """
 
 import secrets
@@ -20,7 +24,9 @@ from services.identity.model import Account, AttemptCounter, Device, build_count
 from services.identity.store import attempts, sessions
 from services.identity.use_cases.keys import IdentityContext
 
-PASSWORD_ATTEMPTS = Metric("caravan_password_tries", "Passwords given: right, wrong, or delayed before they were looked at", ["result"])
+PASSWORD_ATTEMPTS = Metric(
+    "caravan_password_tries", "Passwords given: right, wrong, or delayed before they were looked at", ["result"]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,26 +37,36 @@ class LoginAttempt:
     """For strangers: this address whatever the account, this account whatever the address."""
 
 
-async def begin_attempt(context: IdentityContext, email: str, network: str, device: Device | None = None) -> LoginAttempt:
+async def begin_attempt(
+    context: IdentityContext, email: str, network: str, device: Device | None = None
+) -> LoginAttempt:
     """Raises TooManyRequests when it has to wait. The same statements for known and unknown addresses."""
     settings = context.settings
     is_known, owner_id = await sessions.check_known_network(context.database, email, network)
     if device is not None and owner_id == device.account:
-        return await _count_attempt(context, LoginAttempt(build_counter("device", device.mark.hex(), free_attempts=settings.free_tries)))
+        return await _count_attempt(
+            context, LoginAttempt(build_counter("device", device.mark.hex(), free_attempts=settings.free_tries))
+        )
     pair_counter = build_counter("pair", email, network, free_attempts=settings.free_tries)
     if is_known:
         return await _count_attempt(context, LoginAttempt(pair_counter))
     address_counter = build_counter("address", network, free_attempts=settings.free_tries_of_address)
     account_counter = build_counter("account", email, free_attempts=settings.free_tries_of_account)
-    return await _count_attempt(context, LoginAttempt(pair_counter, (address_counter, account_counter)), lenient=account_counter)
+    return await _count_attempt(
+        context, LoginAttempt(pair_counter, (address_counter, account_counter)), lenient=account_counter
+    )
 
 
 async def begin_session_attempt(context: IdentityContext, caller: Caller) -> LoginAttempt:
     """Whoever is signed in is known by the session: nobody else's tries hold them up."""
-    return await _count_attempt(context, LoginAttempt(build_counter("session", caller.session, free_attempts=context.settings.free_tries)))
+    return await _count_attempt(
+        context, LoginAttempt(build_counter("session", caller.session, free_attempts=context.settings.free_tries))
+    )
 
 
-async def _count_attempt(context: IdentityContext, attempt: LoginAttempt, lenient: AttemptCounter | None = None) -> LoginAttempt:
+async def _count_attempt(
+    context: IdentityContext, attempt: LoginAttempt, lenient: AttemptCounter | None = None
+) -> LoginAttempt:
     seconds = await attempts.count_attempt(
         context.database,
         [attempt.narrow_counter, *attempt.wider_counters],

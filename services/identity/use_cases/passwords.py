@@ -33,12 +33,16 @@ async def change_password(context: IdentityContext, caller: Caller, change: Pass
     account = await get_account(context, caller.user_id)
     check_password(change.new_password, account.email, account.name, "new_password")
     attempt = await begin_session_attempt(context, caller)
-    is_right, _ = await context.resources.hasher.verify_password(normalize_password(change.current_password), account.password)
+    is_right, _ = await context.resources.hasher.verify_password(
+        normalize_password(change.current_password), account.password
+    )
     if not is_right:
         fail_attempt()
         async with context.database.unit_of_work() as uow:
             record_audit(uow, "password.changed", f"user:{account.id}", result="refused", reason="wrong password")
-        raise InvalidRequest("not valid: current_password", errors=[{"field": "current_password", "rule": "is not your password"}])
+        raise InvalidRequest(
+            "not valid: current_password", errors=[{"field": "current_password", "rule": "is not your password"}]
+        )
     hashed = await context.resources.hasher.hash_password(normalize_password(change.new_password))
     now = context.clock()
     async with context.database.unit_of_work() as uow:
@@ -74,7 +78,9 @@ async def mail_reset_links(context: IdentityContext) -> bool:
     async with context.database.unit_of_work() as uow:
         emails = await resets.claim_requests(uow, MAILS_PER_BATCH)
         for account in (
-            await resets.lock_entitled_accounts(uow, emails, settings.reset_mails_per_hour, settings.reset_mails_per_day, now)
+            await resets.lock_entitled_accounts(
+                uow, emails, settings.reset_mails_per_hour, settings.reset_mails_per_day, now
+            )
             if emails
             else ()
         ):

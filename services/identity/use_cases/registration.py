@@ -22,22 +22,31 @@ from services.identity.use_cases.login_attempts import build_too_many_error
 R = TypeVar("R")
 
 FREE_DUPLICATE_ATTEMPTS = 20
-"""Registrations with a taken e-mail from one address before they are delayed: the answer 409 tells who has an account, so it must not be asked at will."""
+"""Registrations with a taken e-mail from one address before they are delayed: the answer 409 tells who has an account,
+so it must not be asked at will.
+"""
 ADMIN_NAME = "Admin"
 
 
 async def register_user(
-    context: IdentityContext, registration: Registration, network: str, build_response: Callable[[UnitOfWork, Account], R]
+    context: IdentityContext,
+    registration: Registration,
+    network: str,
+    build_response: Callable[[UnitOfWork, Account], R],
 ) -> R:
     """A new customer; `finish` makes the answer within the unit of work."""
     check_password(registration.password, registration.email, registration.name, "password")
     duplicate_counter = build_counter("taken", network, free_attempts=FREE_DUPLICATE_ATTEMPTS)
-    seconds = await attempts.count_attempt(context.database, [duplicate_counter], context.clock(), context.settings.longest_delay_seconds)
+    seconds = await attempts.count_attempt(
+        context.database, [duplicate_counter], context.clock(), context.settings.longest_delay_seconds
+    )
     if seconds:
         raise build_too_many_error(seconds)
     password = await context.resources.hasher.hash_password(normalize_password(registration.password))
     async with context.database.unit_of_work() as uow:
-        account = await _insert_user(uow, registration.email, registration.name, "customer", password, network=network, invited=False)
+        account = await _insert_user(
+            uow, registration.email, registration.name, "customer", password, network=network, invited=False
+        )
         if account is not None:
             await attempts.forgive_attempt(uow, None, [duplicate_counter])
             await mail_verification(context, uow, account)
@@ -52,17 +61,30 @@ def check_password(password: str, email: str, name: str, field: str) -> None:
 
 
 async def _insert_user(
-    uow: UnitOfWork, email: str, name: str, role: UserRole, password: str | None, *, network: str | None = None, invited: bool = True
+    uow: UnitOfWork,
+    email: str,
+    name: str,
+    role: UserRole,
+    password: str | None,
+    *,
+    network: str | None = None,
+    invited: bool = True,
 ) -> Account | None:
-    account = await accounts.insert_account(uow, new_id(), email, name, role, password, uow.database.clock(), network, verified=invited)
+    account = await accounts.insert_account(
+        uow, new_id(), email, name, role, password, uow.database.clock(), network, verified=invited
+    )
     if account is not None:
         event = UserRegistered(user_id=account.id, email=email, name=name, role=role, invited=invited)
         uow.emit(USER_REGISTERED, event, key=account.id)
     return account
 
 
-async def invite_user(context: IdentityContext, invitation: Invitation, build_response: Callable[[UnitOfWork, Account, bool], R]) -> R:
-    """A user without a password, who claims the account by a password reset. An existing user is returned as it is: `finish` is told whether it is new."""
+async def invite_user(
+    context: IdentityContext, invitation: Invitation, build_response: Callable[[UnitOfWork, Account, bool], R]
+) -> R:
+    """A user without a password, who claims the account by a password reset. An existing user is returned as it is:
+    `finish` is told whether it is new.
+    """
     async with context.database.unit_of_work() as uow:
         account = await _insert_user(uow, invitation.email, invitation.name, invitation.role, None)
         if account is not None:

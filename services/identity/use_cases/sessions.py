@@ -23,7 +23,9 @@ async def _is_active(context: IdentityContext, session: str, subject: str) -> bo
     if is_client and session == CLIENT_SESSION_PREFIX + subject:
         return True  # a client's token ends with its ten minutes, its secret with the master secret
     try:
-        return await store.is_active(context.database, None if is_client else UUID(session), UUID(subject), context.clock())
+        return await store.is_active(
+            context.database, None if is_client else UUID(session), UUID(subject), context.clock()
+        )
     except ValueError:
         return False
 
@@ -35,7 +37,8 @@ async def require_open_session(context: IdentityContext, caller: Caller) -> None
 
 
 async def end_access(uow: UnitOfWork, account_id: UUID, reason: str, *, except_session: UUID | None = None) -> None:
-    """End what was given out before a user's password, role or standing changed: every session but one, and every link that was mailed.
+    """End what was given out before a user's password, role or standing changed: every session but one, and every link
+    that was mailed.
 
     The caller holds the account's row, so that no link is made meanwhile and two changes never wait for each other.
     """

@@ -85,22 +85,36 @@ async def _grant_by_password(context: IdentityContext, form: Form, origin: Reque
     email, password = normalize_email(_require_field(form, "username")), _require_field(form, "password")
     attempt = await begin_attempt(context, email, network, origin.device)
     account = await accounts.find_by_email(context.database, email)
-    is_right, new_hash = await context.resources.hasher.verify_password(normalize_password(password), account.password if account else None)
+    is_right, new_hash = await context.resources.hasher.verify_password(
+        normalize_password(password), account.password if account else None
+    )
     if account is None or not is_right or account.disabled:
         fail_attempt()
         async with context.database.unit_of_work() as uow:
             reason = "unknown user" if account is None else "wrong password" if not is_right else "disabled"
             record_audit(
-                uow, "login.failed", f"user:{account.id if account else 'unknown'}", result="refused", reason=reason, network=network
+                uow,
+                "login.failed",
+                f"user:{account.id if account else 'unknown'}",
+                result="refused",
+                reason=reason,
+                network=network,
             )
         raise TokenRequestError("invalid_grant", "the account is disabled" if is_right else WRONG_CREDENTIALS)
     session, now = new_id(), context.clock()
     async with context.database.unit_of_work() as uow:
-        if not await sessions.insert_session(uow, session, account, network, now, now + timedelta(days=context.settings.session_days)):
+        if not await sessions.insert_session(
+            uow, session, account, network, now, now + timedelta(days=context.settings.session_days)
+        ):
             raise TokenRequestError("invalid_grant", WRONG_CREDENTIALS)
         await pass_attempt(uow, attempt)
         record_audit(
-            uow, "login.succeeded", f"user:{account.id}", actor=f"{account.role}:{account.id}", session=str(session), network=network
+            uow,
+            "login.succeeded",
+            f"user:{account.id}",
+            actor=f"{account.role}:{account.id}",
+            session=str(session),
+            network=network,
         )
     if new_hash and account.password:
         await accounts.replace_password_hash(context.database, account.id, account.password, new_hash)
@@ -109,7 +123,9 @@ async def _grant_by_password(context: IdentityContext, form: Form, origin: Reque
 
 
 async def _grant_by_refresh(context: IdentityContext, form: Form, _: RequestOrigin) -> GrantResult:
-    """Rotate. A token that was used before ends the session, also when both uses come at the same moment: which of them was the owner's can't be told."""
+    """Rotate. A token that was used before ends the session, also when both uses come at the same moment: which of them
+    was the owner's can't be told.
+    """
     token = RefreshToken.decode(_require_field(form, "refresh_token"), derive_refresh_key(context))
     if token is None:
         raise TokenRequestError("invalid_grant", "this is not a refresh token")
@@ -117,7 +133,9 @@ async def _grant_by_refresh(context: IdentityContext, form: Form, _: RequestOrig
     if row is None:
         await _revoke_if_reused(context, token)
         raise TokenRequestError("invalid_grant", "the session has ended; sign in again")
-    return GrantResult(_build_tokens(context, row["id"], row["role"], RefreshToken(token.session, token.generation + 1)))
+    return GrantResult(
+        _build_tokens(context, row["id"], row["role"], RefreshToken(token.session, token.generation + 1))
+    )
 
 
 async def _revoke_if_reused(context: IdentityContext, token: RefreshToken) -> None:
@@ -150,7 +168,14 @@ async def _grant_to_client(context: IdentityContext, form: Form, origin: Request
         if is_known:
             record_audit(uow, "login.succeeded", target, actor=f"{role}:{client}", network=origin.network)
         else:
-            record_audit(uow, "login.failed", target, result="refused", reason="wrong client id or secret", network=origin.network)
+            record_audit(
+                uow,
+                "login.failed",
+                target,
+                result="refused",
+                reason="wrong client id or secret",
+                network=origin.network,
+            )
     if not is_known:
         raise InvalidClientError
     token = issue_access_token(context, subject=client, role=role, session=CLIENT_SESSION_PREFIX + client)
@@ -158,7 +183,9 @@ async def _grant_to_client(context: IdentityContext, form: Form, origin: Request
 
 
 async def _grant_by_exchange(context: IdentityContext, form: Form, _: RequestOrigin) -> GrantResult:
-    """An admin's access token for one that acts in a customer's name. It names both, lives in the admin's session, and can't be refreshed."""
+    """An admin's access token for one that acts in a customer's name. It names both, lives in the admin's session, and
+    can't be refreshed.
+    """
     if _require_field(form, "subject_token_type") != ACCESS_TOKEN_TYPE:
         raise TokenRequestError("invalid_request", f"subject_token_type must be {ACCESS_TOKEN_TYPE}")
     try:
@@ -171,8 +198,12 @@ async def _grant_by_exchange(context: IdentityContext, form: Form, _: RequestOri
     account = await _find_requested_account(context, _require_field(form, "requested_subject"))
     async with context.database.unit_of_work() as uow:
         record_audit(uow, "token.exchanged", f"user:{account.id}", actor=admin.audit_name)
-    token = issue_access_token(context, subject=str(account.id), role=account.role, session=admin.session, actor=admin.audit_name)
-    return GrantResult(Tokens(access_token=token, expires_in=context.settings.access_seconds, issued_token_type=ACCESS_TOKEN_TYPE))
+    token = issue_access_token(
+        context, subject=str(account.id), role=account.role, session=admin.session, actor=admin.audit_name
+    )
+    return GrantResult(
+        Tokens(access_token=token, expires_in=context.settings.access_seconds, issued_token_type=ACCESS_TOKEN_TYPE)
+    )
 
 
 async def _find_requested_account(context: IdentityContext, subject: str) -> Account:
@@ -181,7 +212,9 @@ async def _find_requested_account(context: IdentityContext, subject: str) -> Acc
     except ValueError:
         account = await accounts.find_by_email(context.database, normalize_email(subject))
     if account is None or account.disabled or account.role != "customer":
-        raise TokenRequestError("invalid_request", "requested_subject must be the id or the e-mail of a customer who is not disabled")
+        raise TokenRequestError(
+            "invalid_request", "requested_subject must be the id or the e-mail of a customer who is not disabled"
+        )
     return account
 
 

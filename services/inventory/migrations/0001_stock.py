@@ -1,4 +1,6 @@
-"""Stock per sku, its ledger, and the reservations of orders. The laws stand as constraints: no statement can break them, whoever sends it."""
+"""Stock per sku, its ledger, and the reservations of orders. The laws stand as constraints: no statement can break
+them, whoever sends it.
+"""
 
 from alembic import op
 
@@ -22,9 +24,15 @@ def upgrade() -> None:
             CONSTRAINT stock_law CHECK (on_hand + shipped = received + adjusted)
         ) WITH (fillfactor = 50, autovacuum_vacuum_cost_delay = 0)
     """)
-    op.execute("COMMENT ON COLUMN stock.on_hand IS 'units physically here, the reserved ones among them; on_hand - reserved is available'")
+    op.execute(
+        "COMMENT ON COLUMN stock.on_hand IS 'units physically here, the reserved ones among them; on_hand - reserved "
+        "is available'"
+    )
     op.execute("COMMENT ON COLUMN stock.adjusted IS 'sum of adjustments and of what counts found more or less'")
-    op.execute("COMMENT ON COLUMN stock.version IS 'number of movements of this sku; announced: the version last sent to stock-changed'")
+    op.execute(
+        "COMMENT ON COLUMN stock.version IS 'number of movements of this sku; announced: the version last sent to "
+        "stock-changed'"
+    )
     op.execute("""
         CREATE TABLE movement (
             sku text NOT NULL,
@@ -61,7 +69,9 @@ def upgrade() -> None:
             updated_at timestamptz NOT NULL
         ) WITH (fillfactor = 70, autovacuum_vacuum_cost_delay = 0)
     """)
-    op.execute("CREATE INDEX reservation_expiring ON reservation (expires_at) WHERE state = 'held' AND expires_at IS NOT NULL")
+    op.execute(
+        "CREATE INDEX reservation_expiring ON reservation (expires_at) WHERE state = 'held' AND expires_at IS NOT NULL"
+    )
 
 
 def downgrade() -> None:

@@ -1,4 +1,6 @@
-"""References of movements that happen once, however long ago they were made: idempotency keys are forgotten after days."""
+"""References of movements that happen once, however long ago they were made: idempotency keys are forgotten after
+days.
+"""
 
 from alembic import op
 

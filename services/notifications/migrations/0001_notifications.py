@@ -33,7 +33,9 @@ def upgrade() -> None:
     op.execute("CREATE INDEX notification_due ON notification (priority, due_at) WHERE state = 'pending'")
     op.execute("CREATE INDEX notification_user ON notification (user_id, id) WHERE user_id IS NOT NULL")
     op.execute("CREATE INDEX notification_order ON notification (order_id, id) WHERE order_id IS NOT NULL")
-    op.execute("CREATE INDEX notification_ownerless ON notification (id) WHERE user_id IS NULL AND order_id IS NOT NULL")
+    op.execute(
+        "CREATE INDEX notification_ownerless ON notification (id) WHERE user_id IS NULL AND order_id IS NOT NULL"
+    )
     op.execute("CREATE INDEX notification_failed ON notification (id) WHERE state = 'failed'")
     op.execute("""
         CREATE TABLE preference (

@@ -8,7 +8,10 @@ down_revision = "notifications0001"
 
 def upgrade() -> None:
     op.execute("ALTER TABLE notification DROP CONSTRAINT notification_priority_check")
-    op.execute("ALTER TABLE notification ADD CONSTRAINT notification_priority_check CHECK (priority IN ('critical', 'standard', 'bulk'))")
+    op.execute(
+        "ALTER TABLE notification ADD CONSTRAINT notification_priority_check CHECK (priority IN ('critical', "
+        "'standard', 'bulk'))"
+    )
     op.execute("ALTER TABLE notification ADD COLUMN run_id uuid")
     op.execute("CREATE INDEX notification_run ON notification (run_id, state) WHERE run_id IS NOT NULL")
     op.execute("""
@@ -58,4 +61,7 @@ def downgrade() -> None:
     op.execute("DROP TABLE campaign_run, campaign, recipient")
     op.execute("DELETE FROM notification WHERE priority = 'bulk'")
     op.execute("ALTER TABLE notification DROP COLUMN run_id, DROP CONSTRAINT notification_priority_check")
-    op.execute("ALTER TABLE notification ADD CONSTRAINT notification_priority_check CHECK (priority IN ('critical', 'standard'))")
+    op.execute(
+        "ALTER TABLE notification ADD CONSTRAINT notification_priority_check CHECK (priority IN ('critical', "
+        "'standard'))"
+    )

@@ -8,7 +8,10 @@ down_revision = "notifications0002"
 
 def upgrade() -> None:
     op.execute("ALTER TABLE notification ADD COLUMN discarded_at timestamptz")
-    op.execute("CREATE INDEX notification_given_up ON notification (due_at, id) WHERE state = 'failed' AND discarded_at IS NULL")
+    op.execute(
+        "CREATE INDEX notification_given_up ON notification (due_at, id) WHERE state = 'failed' AND discarded_at IS "
+        "NULL"
+    )
 
 
 def downgrade() -> None:

@@ -1,4 +1,6 @@
-"""The last order of each user whose notification of it was deleted for its age: campaigns still know who has ordered long ago."""
+"""The last order of each user whose notification of it was deleted for its age: campaigns still know who has ordered
+long ago.
+"""
 
 from alembic import op
 

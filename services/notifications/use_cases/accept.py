@@ -27,7 +27,9 @@ ABUSABLE_KINDS = [kind.name for kind in KINDS.values() if kind.is_abusable]
 SEND_JOBS: dict[Priority, str] = {priority: f"notifications.{priority}-send" for priority in get_args(Priority)}
 
 
-async def accept_requests(context: NotificationsContext, uow: UnitOfWork, requests: Sequence[NotificationRequest]) -> None:
+async def accept_requests(
+    context: NotificationsContext, uow: UnitOfWork, requests: Sequence[NotificationRequest]
+) -> None:
     """Write down what is to be sent. Raises Reject for what can't be."""
     if not requests:
         return
@@ -39,7 +41,9 @@ async def accept_requests(context: NotificationsContext, uow: UnitOfWork, reques
     await store.insert_notifications(
         uow,
         [
-            to_row(message, preferences.get(message.user_id, DEFAULT_PREFERENCE) if message.user_id else DEFAULT_PREFERENCE)
+            to_row(
+                message, preferences.get(message.user_id, DEFAULT_PREFERENCE) if message.user_id else DEFAULT_PREFERENCE
+            )
             for message in requests
         ],
         context.clock(),
@@ -48,10 +52,14 @@ async def accept_requests(context: NotificationsContext, uow: UnitOfWork, reques
         uow.run_after_commit(partial(context.jobs.enqueue_soon, SEND_JOBS[priority]))
 
 
-async def _suppress_flooding(context: NotificationsContext, uow: UnitOfWork, requests: Sequence[NotificationRequest]) -> None:
+async def _suppress_flooding(
+    context: NotificationsContext, uow: UnitOfWork, requests: Sequence[NotificationRequest]
+) -> None:
     """Whoever registers somebody else's address can't have it flooded."""
     limited_requests = [
-        message for message in requests if message.user_id and (message.kind.is_abusable or message.kind.category == "alerts")
+        message
+        for message in requests
+        if message.user_id and (message.kind.is_abusable or message.kind.category == "alerts")
     ]
     if not limited_requests:
         return
@@ -62,20 +70,26 @@ async def _suppress_flooding(context: NotificationsContext, uow: UnitOfWork, req
     for message in limited_requests:
         if message.user_id in counts:
             counts[message.user_id] += message.kind.is_abusable
-            message.is_suppressed = not message.kind.is_abusable or counts[message.user_id] > context.settings.unverified_mails_per_day
+            message.is_suppressed = (
+                not message.kind.is_abusable or counts[message.user_id] > context.settings.unverified_mails_per_day
+            )
 
 
 async def _add_missing_owners(uow: UnitOfWork, requests: Sequence[NotificationRequest]) -> None:
     """Not every event names the user: their order's other notifications do."""
     ownerless_requests = [message for message in requests if message.user_id is None and message.order_id]
     if ownerless_requests:
-        owners = await store.find_order_owners(uow, [message.order_id for message in ownerless_requests if message.order_id])
+        owners = await store.find_order_owners(
+            uow, [message.order_id for message in ownerless_requests if message.order_id]
+        )
         for message in ownerless_requests:
             message.user_id = owners.get(message.order_id) if message.order_id else None
 
 
 def to_row(request: NotificationRequest, preference: Preference, run_id: UUID | None = None) -> store.NotificationRow:
-    """The notification of a message, on the way that its recipient prefers; `run_id`: the run of a campaign that it is of."""
+    """The notification of a message, on the way that its recipient prefers; `run_id`: the run of a campaign that it is
+    of.
+    """
     choice = choose_channel(request, preference)
     values = orjson.dumps(request.values, default=_to_json).decode() if choice.state == "pending" else None
     return store.NotificationRow(

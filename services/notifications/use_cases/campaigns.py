@@ -1,6 +1,7 @@
 """Campaigns: promotional mail to a segment, now or at its time, in chunks.
 
-A run is a row, once per campaign and time. It writes its messages chunk by chunk, each in one unit of work with its own place among the users, so that however
+A run is a row, once per campaign and time. It writes its messages chunk by chunk, each in one unit of work with its own
+place among the users, so that however
 often it is stopped, killed or started twice, everybody gets one.
 """
 
@@ -55,7 +56,9 @@ def _to_recipient(delivery: Delivery[UserRegistered | UserUpdated]) -> Recipient
     return Recipient(user.user_id, user.email, user.name, active, version, delivery.time, verified)
 
 
-async def create_campaign(context: NotificationsContext, uow: UnitOfWork, request: CampaignRequest, actor: str) -> dict[str, Any]:
+async def create_campaign(
+    context: NotificationsContext, uow: UnitOfWork, request: CampaignRequest, actor: str
+) -> dict[str, Any]:
     """Write a campaign; its first run starts at its time, or now."""
     now = context.clock()
     schedule = _parse_schedule(request)
@@ -115,18 +118,24 @@ def _check_times(request: CampaignRequest, now: datetime) -> None:
     )
     if after and before and after >= before:
         raise _build_invalid(
-            "segment.registered_after", "must be before registered_before: nobody registered after the one and before the other"
+            "segment.registered_after",
+            "must be before registered_before: nobody registered after the one and before the other",
         )
     if within is not None and without is not None and within <= without:
         raise _build_invalid(
-            "segment.ordered_within_days", f"must be more than not_ordered_within_days: who ordered in {within} days did in {without}"
+            "segment.ordered_within_days",
+            f"must be more than not_ordered_within_days: who ordered in {within} days did in {without}",
         )
     if after and request.cron is None and after >= (request.send_at or now):
-        raise _build_invalid("segment.registered_after", "must be before the campaign is sent: nobody has registered after that")
+        raise _build_invalid(
+            "segment.registered_after", "must be before the campaign is sent: nobody has registered after that"
+        )
 
 
 def _enqueue_run_job(context: NotificationsContext, uow: UnitOfWork, campaign_id: UUID, at: datetime) -> None:
-    uow.run_after_commit(partial(context.jobs.enqueue_soon, CAMPAIGN_JOB, _build_run_job(campaign_id, at, context.clock())))
+    uow.run_after_commit(
+        partial(context.jobs.enqueue_soon, CAMPAIGN_JOB, _build_run_job(campaign_id, at, context.clock()))
+    )
 
 
 def _build_run_job(campaign_id: UUID, at: datetime, now: datetime) -> JobRequest:
@@ -159,7 +168,9 @@ async def _start_due_runs(context: NotificationsContext, campaign_id: UUID) -> N
         due_runs, next_at = compute_occurrences(campaign["next_at"], schedule, now)
         for at, is_missed in due_runs:
             recipients = 0 if is_missed else await store.campaigns.count_recipients(uow, _build_audience(campaign, now))
-            await store.campaigns.insert_run(uow, new_id(), campaign_id, at, "missed" if is_missed else "writing", recipients, now)
+            await store.campaigns.insert_run(
+                uow, new_id(), campaign_id, at, "missed" if is_missed else "writing", recipients, now
+            )
             if is_missed:
                 log.warning("a run of a campaign was missed", campaign=str(campaign_id), due=at.isoformat())
         await store.campaigns.set_next_run(uow, campaign_id, next_at)
@@ -167,8 +178,12 @@ async def _start_due_runs(context: NotificationsContext, campaign_id: UUID) -> N
             _enqueue_run_job(context, uow, campaign_id, next_at)
 
 
-def compute_occurrences(first: datetime, schedule: Cron | None, now: datetime) -> tuple[list[tuple[datetime, bool]], datetime | None]:
-    """What is due by now, each with whether it was missed, and the time after it. Of several, only the last one is not too late."""
+def compute_occurrences(
+    first: datetime, schedule: Cron | None, now: datetime
+) -> tuple[list[tuple[datetime, bool]], datetime | None]:
+    """What is due by now, each with whether it was missed, and the time after it. Of several, only the last one is not
+    too late.
+    """
     due_times, next_at = [first], schedule.compute_next_time(first) if schedule else None
     while schedule and next_at and next_at <= now:
         due_times.append(next_at)
@@ -193,12 +208,16 @@ def _build_audience(campaign: asyncpg.Record, moment: datetime) -> Audience:
 
 
 async def _write_chunk(context: NotificationsContext, run_id: UUID) -> tuple[int, int, int] | None:
-    """Write the next messages of a run: how many, and how far it is out of how many. None when there is nothing to write (any more)."""
+    """Write the next messages of a run: how many, and how far it is out of how many. None when there is nothing to
+    write (any more).
+    """
     async with context.database.unit_of_work() as uow:
         run = await store.campaigns.lock_run(uow, run_id)
         if run is None:
             return None
-        recipients = await store.campaigns.fetch_recipients(uow, _build_audience(run, run["started_at"]), run["position"], CHUNK_SIZE)
+        recipients = await store.campaigns.fetch_recipients(
+            uow, _build_audience(run, run["started_at"]), run["position"], CHUNK_SIZE
+        )
         preferences = await store.find_preferences(uow, [recipient["user_id"] for recipient in recipients])
         rows = [
             to_row(request, preferences.get(request.user_id, DEFAULT_PREFERENCE), run_id)
@@ -209,7 +228,9 @@ async def _write_chunk(context: NotificationsContext, run_id: UUID) -> tuple[int
             await store.insert_notifications(uow, rows, context.clock())
             uow.run_after_commit(partial(context.jobs.enqueue_soon, SEND_JOBS["bulk"]))
         position = recipients[-1]["user_id"] if recipients else None
-        await store.campaigns.advance_run(uow, run_id, position, len(recipients), context.clock(), is_complete=len(recipients) < CHUNK_SIZE)
+        await store.campaigns.advance_run(
+            uow, run_id, position, len(recipients), context.clock(), is_complete=len(recipients) < CHUNK_SIZE
+        )
         return (len(recipients), run["written"] + len(recipients), run["recipients"]) if recipients else None
 
 
@@ -220,14 +241,18 @@ def _build_requests(run: asyncpg.Record, recipients: Sequence[asyncpg.Record]) -
         values = {"campaign_id": str(run["campaign_id"]), "name": recipient["name"]}
         try:
             yield validate_request(
-                NotificationRequest(dedup_key, KINDS["campaign"], recipient["user_id"], recipient["email"], values, priority="bulk")
+                NotificationRequest(
+                    dedup_key, KINDS["campaign"], recipient["user_id"], recipient["email"], values, priority="bulk"
+                )
             )
         except MessageRejected as error:
             log.warning("left out of a campaign", about=dedup_key, why=str(error))
 
 
 async def stop_campaign(context: NotificationsContext, campaign_id: UUID) -> None:
-    """Write and send no more of it, until it is resumed. Raises NotFound, or Conflict for one that has nothing left to stop."""
+    """Write and send no more of it, until it is resumed. Raises NotFound, or Conflict for one that has nothing left to
+    stop.
+    """
     async with context.database.unit_of_work() as uow:
         campaign = await _lock_campaign(uow, campaign_id)
         runs = await store.campaigns.list_runs(context.database, [campaign_id], 1)
@@ -262,13 +287,17 @@ async def _lock_campaign(uow: UnitOfWork, campaign_id: UUID) -> asyncpg.Record:
 
 
 async def enqueue_missing_jobs(context: NotificationsContext) -> bool:
-    """Every run to come, and every one that stands still, has its job, also after Redis has forgotten them. Without Redis campaigns wait."""
+    """Every run to come, and every one that stands still, has its job, also after Redis has forgotten them. Without
+    Redis campaigns wait.
+    """
     now = context.clock()
     jobs = [
-        _build_run_job(campaign_id, at, now) for campaign_id, at in await store.campaigns.find_scheduled(context.database, MAX_SCHEDULED)
+        _build_run_job(campaign_id, at, now)
+        for campaign_id, at in await store.campaigns.find_scheduled(context.database, MAX_SCHEDULED)
     ]
     jobs += [
-        _build_run_job(campaign_id, now, now) for campaign_id in await store.campaigns.find_stalled(context.database, now, STALLED_AFTER)
+        _build_run_job(campaign_id, now, now)
+        for campaign_id in await store.campaigns.find_stalled(context.database, now, STALLED_AFTER)
     ]
     if jobs:
         with suppress(JobsUnavailable):

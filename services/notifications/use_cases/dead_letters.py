@@ -1,4 +1,6 @@
-"""Notifications that a provider refused for good, or that failed too often, as a place of the failure desk: seen, sent again, or discarded."""
+"""Notifications that a provider refused for good, or that failed too often, as a place of the failure desk: seen, sent
+again, or discarded.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,13 +44,17 @@ class NotificationDeadLetters:
 
     async def discard(self, dead_letters: Sequence[DeadLetter]) -> int:
         async with self.context.database.unit_of_work() as uow:
-            return await store.discard_failed(uow, [UUID(dead_letter.id) for dead_letter in dead_letters], self.context.clock())
+            return await store.discard_failed(
+                uow, [UUID(dead_letter.id) for dead_letter in dead_letters], self.context.clock()
+            )
 
 
 def _build_dead_letter(row: asyncpg.Record, preview: int) -> DeadLetter:
     """A notification in the shape of a message's envelope."""
     data = {name: row[name] for name in ("about", "kind", "channel", "recipient", "subject")}
-    body = orjson.dumps({"id": str(row["id"]), "type": row["kind"], "time": format_rfc3339(row["created_at"]), "data": data})
+    body = orjson.dumps(
+        {"id": str(row["id"]), "type": row["kind"], "time": format_rfc3339(row["created_at"]), "data": data}
+    )
     channel = f"notifications.{row['channel']}"
     return DeadLetter(
         id=str(row["id"]),

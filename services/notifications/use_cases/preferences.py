@@ -37,7 +37,9 @@ async def unsubscribe(context: NotificationsContext, token: str) -> Category:
     """End the messages of a category to the user whose mail carried the token."""
     parsed_token = parse_unsubscribe_token(context.resources.unsubscribe_secret, token)
     if parsed_token is None:
-        raise NotFound("this link to unsubscribe is not one of ours; change your preferences at /v1/users/me/preferences instead")
+        raise NotFound(
+            "this link to unsubscribe is not one of ours; change your preferences at /v1/users/me/preferences instead"
+        )
     async with context.database.unit_of_work() as uow:
         user_id, category = parsed_token
         before = await store.lock_preference(uow, user_id)
@@ -54,16 +56,22 @@ async def _save_preference(uow: UnitOfWork, user_id: UUID, before: Preference, c
         before.version + 1,
     )
     if after.channel == "sms" and not after.phone:
-        raise InvalidRequest("the channel sms needs a phone number", errors=[{"field": "phone", "rule": "is needed for the channel sms"}])
+        raise InvalidRequest(
+            "the channel sms needs a phone number", errors=[{"field": "phone", "rule": "is needed for the channel sms"}]
+        )
     await store.save_preference(uow, user_id, after)
     if "promotions" in after.opt_out - before.opt_out:
         await store.campaigns.suppress_pending(uow, user_id)
     return after
 
 
-async def list_latest_notifications(context: NotificationsContext, request: LatestNotificationsRequest) -> LatestNotifications:
+async def list_latest_notifications(
+    context: NotificationsContext, request: LatestNotificationsRequest
+) -> LatestNotifications:
     """What was last sent to a user, or is about to be."""
     rows = await store.list_notifications(context.database, limit=request.limit, before=None, user_id=request.user_id)
     return LatestNotifications(
-        items=[NotificationSummary.model_validate({**row, "created_at": format_rfc3339(row["created_at"])}) for row in rows]
+        items=[
+            NotificationSummary.model_validate({**row, "created_at": format_rfc3339(row["created_at"])}) for row in rows
+        ]
     )

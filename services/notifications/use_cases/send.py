@@ -1,6 +1,7 @@
 """What is due is handed to its provider, outside of any transaction.
 
-A provider's call can't be part of a commit. A process that dies between the call and its record makes the call again, with the same key: at least once towards
+A provider's call can't be part of a commit. A process that dies between the call and its record makes the call again,
+with the same key: at least once towards
 the provider, the same Message-ID towards the reader.
 """
 
@@ -20,7 +21,14 @@ from caravan import failpoint
 from caravan.jobs import Job, JobRequest, JobsUnavailable
 from caravan.telemetry import log
 from services.notifications import store
-from services.notifications.model import KINDS, UNSUBSCRIBABLE, Priority, build_provider_key, build_unsubscribe_token, compute_retry_delay
+from services.notifications.model import (
+    KINDS,
+    UNSUBSCRIBABLE,
+    Priority,
+    build_provider_key,
+    build_unsubscribe_token,
+    compute_retry_delay,
+)
 from services.notifications.providers import NOT_TRIED, SLICE_SIZE, NotificationsResources, SendResult
 from services.notifications.rendering import RenderedMessage, render_templates
 from services.notifications.use_cases import NotificationsContext
@@ -36,7 +44,9 @@ RUN_SECONDS = 60.0
 """A job with more to send than this ends; the sweeper goes on with the next one."""
 
 SEND_COUNTER = Counter(
-    "caravan_notifications_total", "Notifications by what came of handing them to a provider", ["kind", "channel", "result"]
+    "caravan_notifications_total",
+    "Notifications by what came of handing them to a provider",
+    ["kind", "channel", "result"],
 )
 SEND_DELAY = Histogram(
     "caravan_notification_seconds",
@@ -61,7 +71,9 @@ async def send_due(context: NotificationsContext, priority: Priority, job: Job) 
 
 async def enqueue_due(context: NotificationsContext, priority: Priority) -> bool:
     """What is due, and no job knows of: make the job again. Without Redis send a batch; whether there may be more."""
-    if not await store.has_due_notifications(context.database, priority, context.resources.available_channels(), context.clock()):
+    if not await store.has_due_notifications(
+        context.database, priority, context.resources.available_channels(), context.clock()
+    ):
         return False
     try:
         await context.jobs.enqueue(SEND_JOBS[priority], JobRequest(id="sweep", keep="never"))
@@ -93,7 +105,9 @@ async def _send_batch(context: NotificationsContext, priority: Priority) -> int:
     for row in rows:
         by_channel.setdefault(row["channel"], []).append(row)
     failpoint.hit("notification.before_send")
-    results = await asyncio.gather(*(_send_channel(context, priority, channel, of_channel) for channel, of_channel in by_channel.items()))
+    results = await asyncio.gather(
+        *(_send_channel(context, priority, channel, of_channel) for channel, of_channel in by_channel.items())
+    )
     failpoint.hit("notification.after_send_before_mark")
     await store.save_results(context.database, [result for of_channel in results for result in of_channel])
     return len(rows)
@@ -114,15 +128,21 @@ async def _send_channel(
             results[index] = SendResult("again", f"not rendered: {type(error).__name__}: {error}")
         if index % SLICE_SIZE == SLICE_SIZE - 1:
             await asyncio.sleep(0)
-    for index, result in zip(messages, await _send_to_provider(context.resources, channel, list(messages.values())), strict=True):
+    for index, result in zip(
+        messages, await _send_to_provider(context.resources, channel, list(messages.values())), strict=True
+    ):
         results[index] = result
     now = context.clock()
     _count_results(priority, channel, rows, results, now)
     return [_to_attempt_result(row, messages.get(place), results[place], now) for place, row in enumerate(rows)]
 
 
-def _count_results(priority: Priority, channel: str, rows: list[asyncpg.Record], results: list[SendResult], now: datetime) -> None:
-    for (kind, result), number in Tally((row["kind"], verdict.status) for row, verdict in zip(rows, results, strict=True)).items():
+def _count_results(
+    priority: Priority, channel: str, rows: list[asyncpg.Record], results: list[SendResult], now: datetime
+) -> None:
+    for (kind, result), number in Tally(
+        (row["kind"], verdict.status) for row, verdict in zip(rows, results, strict=True)
+    ).items():
         SEND_COUNTER.labels(kind, channel, result).inc(number)
     histogram = SEND_DELAY.labels(priority)
     for row, verdict in zip(rows, results, strict=True):
@@ -135,7 +155,9 @@ async def _find_contents(context: NotificationsContext, rows: list[asyncpg.Recor
     campaign_ids = {row["id"]: orjson.loads(row["values"])["campaign_id"] for row in rows if row["kind"] == "campaign"}
     if not campaign_ids:
         return {}
-    contents = await store.campaigns.find_contents(context.database, [UUID(campaign_id) for campaign_id in set(campaign_ids.values())])
+    contents = await store.campaigns.find_contents(
+        context.database, [UUID(campaign_id) for campaign_id in set(campaign_ids.values())]
+    )
     return {row_id: contents[campaign_id] for row_id, campaign_id in campaign_ids.items()}
 
 
@@ -168,14 +190,18 @@ def _render_row(resources: NotificationsResources, row: asyncpg.Record, content:
     )
 
 
-async def _send_to_provider(resources: NotificationsResources, channel: str, messages: list[RenderedMessage]) -> list[SendResult]:
+async def _send_to_provider(
+    resources: NotificationsResources, channel: str, messages: list[RenderedMessage]
+) -> list[SendResult]:
     if not messages:
         return []
     backoff = resources.get_backoff(channel)
     try:
         async with asyncio.timeout(PROVIDER_SECONDS):
             results = await resources.providers[channel].send(messages)
-    except Exception as error:  # a provider's own fault must not stop the others; what it did with the batch is not known
+    except (
+        Exception
+    ) as error:  # a provider's own fault must not stop the others; what it did with the batch is not known
         log.error("provider failed", channel=channel, letters=len(messages), exc_info=error)
         results = [SendResult("again", f"{type(error).__name__}: {error}")] * len(messages)
     unavailable = next((verdict for verdict in results if verdict.status == "down"), None)
@@ -187,7 +213,9 @@ async def _send_to_provider(resources: NotificationsResources, channel: str, mes
     return results
 
 
-def _to_attempt_result(row: asyncpg.Record, message: RenderedMessage | None, send_result: SendResult, now: datetime) -> store.AttemptResult:
+def _to_attempt_result(
+    row: asyncpg.Record, message: RenderedMessage | None, send_result: SendResult, now: datetime
+) -> store.AttemptResult:
     subject = message.subject if message else None
     attempts: int = row["attempts"]
     result = partial(store.AttemptResult, row["id"], attempts, subject=subject, reason=send_result.reason)

@@ -1,4 +1,6 @@
-"""Nothing ever read or wrote snapshots: an order has about five events, and folding them costs less than a second table to keep true."""
+"""Nothing ever read or wrote snapshots: an order has about five events, and folding them costs less than a second table
+to keep true.
+"""
 
 from alembic import op
 

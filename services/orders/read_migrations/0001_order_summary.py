@@ -29,7 +29,9 @@ def upgrade() -> None:
     """)
     op.execute("CREATE INDEX order_summary_owner ON order_summary (user_id, placed_at DESC, id DESC)")
     op.execute("CREATE INDEX order_summary_recent ON order_summary (placed_at DESC, id DESC)")
-    op.execute("CREATE TABLE checkpoint (projection text PRIMARY KEY, transaction bigint NOT NULL, position bigint NOT NULL)")
+    op.execute(
+        "CREATE TABLE checkpoint (projection text PRIMARY KEY, transaction bigint NOT NULL, position bigint NOT NULL)"
+    )
     op.execute("INSERT INTO checkpoint VALUES ('order_summary', 0, 0)")
 
 

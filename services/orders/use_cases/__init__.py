@@ -39,7 +39,9 @@ class CustomerStatusCache:
 
 @dataclass(slots=True)
 class OrdersResources:
-    """`room`: how many orders are placed at once; the others wait for their turn, so that accepting orders does not starve the work on those accepted."""
+    """`room`: how many orders are placed at once; the others wait for their turn, so that accepting orders does not
+    starve the work on those accepted.
+    """
 
     customer_statuses: CustomerStatusCache
     slots: asyncio.Semaphore

@@ -20,21 +20,31 @@ ResponseT = TypeVar("ResponseT")
 
 
 async def cancel_order(
-    context: OrdersContext, caller: Caller, order_id: UUID, reason: str, store_response: Callable[[UnitOfWork, model.Order], ResponseT]
+    context: OrdersContext,
+    caller: Caller,
+    order_id: UUID,
+    reason: str,
+    store_response: Callable[[UnitOfWork, model.Order], ResponseT],
 ) -> tuple[int, ResponseT]:
-    """Ask for an order to be undone; the version that says so. NotFound for others' orders, IllegalMove once the parcel has left.
+    """Ask for an order to be undone; the version that says so. NotFound for others' orders, IllegalMove once the parcel
+    has left.
     `answer` stores what the client is told with it.
 
-    Payments is asked to begin no charge before the cancellation is accepted: afterwards one could begin before the command arrives there.
+    Payments is asked to begin no charge before the cancellation is accepted: afterwards one could begin before the
+    command arrives there.
     """
     recorded_events = await store.load_events(context.database, order_id)
-    order = _require_visible_order(caller, order_id, model.fold_events((item.event, item.time) for item in recorded_events))
+    order = _require_visible_order(
+        caller, order_id, model.fold_events((item.event, item.time) for item in recorded_events)
+    )
     if not (order.request_cancellation(reason) and order.is_awaiting_payment):
         return await _accept_cancellation(context, caller, order_id, reason, store_response)
     try:
         await context.call(HOLD_CAPTURE, HoldRequest(order_id=order_id))
     except (ServiceUnavailable, DeadlineExceeded):
-        log.warning("cancelled without holding the payment: what is charged meanwhile is given back", order_id=str(order_id))
+        log.warning(
+            "cancelled without holding the payment: what is charged meanwhile is given back", order_id=str(order_id)
+        )
     try:
         return await _accept_cancellation(context, caller, order_id, reason, store_response)
     except Exception:
@@ -43,7 +53,9 @@ async def cancel_order(
 
 
 async def _shorten_hold(context: OrdersContext, order_id: UUID) -> None:
-    """The cancellation came to nothing: the payment goes on soon, unless somebody else has cancelled the order meanwhile."""
+    """The cancellation came to nothing: the payment goes on soon, unless somebody else has cancelled the order
+    meanwhile.
+    """
     with suppress(Problem, *CONNECTION_LOST):
         recorded_events = await store.load_events(context.database, order_id)
         if not model.fold_events((item.event, item.time) for item in recorded_events).cancelling:
@@ -51,12 +63,18 @@ async def _shorten_hold(context: OrdersContext, order_id: UUID) -> None:
 
 
 async def _accept_cancellation(
-    context: OrdersContext, caller: Caller, order_id: UUID, reason: str, store_response: Callable[[UnitOfWork, model.Order], ResponseT]
+    context: OrdersContext,
+    caller: Caller,
+    order_id: UUID,
+    reason: str,
+    store_response: Callable[[UnitOfWork, model.Order], ResponseT],
 ) -> tuple[int, ResponseT]:
     for _ in range(ATTEMPTS):
         try:
             async with context.database.unit_of_work() as uow:
-                order = _require_visible_order(caller, order_id, (await store.lock_orders(uow, [order_id])).get(order_id))
+                order = _require_visible_order(
+                    caller, order_id, (await store.lock_orders(uow, [order_id])).get(order_id)
+                )
                 events = order.request_cancellation(reason)
                 uow.append(order_id, order.version, events)
                 if events and order.created and str(order.created.user_id) != caller.subject:

@@ -1,4 +1,6 @@
-"""Placing an order: its customer, products and stock are asked for first, then it is stored and announced in one statement."""
+"""Placing an order: its customer, products and stock are asked for first, then it is stored and announced in one
+statement.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -23,12 +25,19 @@ ResponseT = TypeVar("ResponseT")
 
 
 async def place_order(
-    context: OrdersContext, caller: Caller, order: OrderRequest, store_response: Callable[[UnitOfWork, AcceptedOrder], ResponseT]
+    context: OrdersContext,
+    caller: Caller,
+    order: OrderRequest,
+    store_response: Callable[[UnitOfWork, AcceptedOrder], ResponseT],
 ) -> ResponseT:
-    """Ask identity, catalog and inventory first, then store and announce the order in one statement. `answer` stores what the client is told with it."""
+    """Ask identity, catalog and inventory first, then store and announce the order in one statement. `answer` stores
+    what the client is told with it.
+    """
     if order.shipping_address.postcode == UNKNOWN and caller.actor is None:
         rule = "0 stands for a postcode that is not known; give your own"
-        raise InvalidRequest(f"shipping_address.postcode: {rule}", errors=[{"field": "shipping_address.postcode", "rule": rule}])
+        raise InvalidRequest(
+            f"shipping_address.postcode: {rule}", errors=[{"field": "shipping_address.postcode", "rule": rule}]
+        )
     skus = [line.sku for line in order.lines]
     status, offers, available = await asyncio.gather(
         context.resources.customer_statuses.get_status(caller.user_id),
@@ -39,7 +48,9 @@ async def place_order(
         raise Forbidden("your account is disabled; it can't order")
     offers_by_sku = {offer.sku: offer for offer in offers.offers}
     errors = [
-        {"field": f"lines.{index}.sku", "rule": f"{sku} is not for sale"} for index, sku in enumerate(skus) if sku not in offers_by_sku
+        {"field": f"lines.{index}.sku", "rule": f"{sku} is not for sale"}
+        for index, sku in enumerate(skus)
+        if sku not in offers_by_sku
     ]
     if errors:
         raise InvalidRequest(f"{len(errors)} of the lines name products that are not for sale", errors=errors[:50])
@@ -63,14 +74,20 @@ async def place_order(
             uow.append(order_created.order_id, 0, [order_created])
             uow.emit(ORDER_CREATED, order_created, key=order_created.order_id)
             uow.emit(ORDERS, order_created, key=order_created.order_id)
-            uow.emit(EXPECT_PAYMENT, _build_expect_payment(order_created, order.payment.token), key=order_created.order_id)
+            uow.emit(
+                EXPECT_PAYMENT, _build_expect_payment(order_created, order.payment.token), key=order_created.order_id
+            )
             response = store_response(
-                uow, AcceptedOrder(id=order_created.order_id, version=1, total=order_created.total, placed_at=order_created.placed_at)
+                uow,
+                AcceptedOrder(
+                    id=order_created.order_id, version=1, total=order_created.total, placed_at=order_created.placed_at
+                ),
             )
             failpoint.hit("orders.place.before_commit")
     except MessageTooLarge:
         raise InvalidRequest(
-            f"{len(order_created.lines)} lines with names this long are more than one order can hold; order them as several",
+            f"{len(order_created.lines)} lines with names this long are more than one order can hold; order them as "
+            "several",
             errors=[{"field": "lines", "rule": "their names and categories are too long together; send fewer lines"}],
         ) from None
     failpoint.hit("orders.place.after_commit")
@@ -88,13 +105,18 @@ def _build_expect_payment(order: OrderCreated, token: str) -> ExpectPayment:
         amount=order.total,
         method=order.payment_method,
         token=token,
-        lines=[InvoiceLine(sku=line.sku, name=line.name, quantity=line.quantity, unit_price=line.unit_price) for line in order.lines],
+        lines=[
+            InvoiceLine(sku=line.sku, name=line.name, quantity=line.quantity, unit_price=line.unit_price)
+            for line in order.lines
+        ],
         billing_address=order.shipping_address.as_text(),
     )
 
 
 async def _find_available_units(context: OrdersContext, skus: list[str]) -> dict[str, int] | None:
-    """What is available of each sku; None when inventory is away or slow: then the saga decides, with a reservation as always."""
+    """What is available of each sku; None when inventory is away or slow: then the saga decides, with a reservation as
+    always.
+    """
     try:
         availabilities = await context.call(GET_AVAILABILITY, AvailabilityRequest(skus=skus))
     except (ServiceUnavailable, DeadlineExceeded):
@@ -107,7 +129,10 @@ def _check_stock(order: OrderRequest, available: dict[str, int] | None) -> None:
     if available is None:
         return
     errors = [
-        {"field": f"lines.{index}.quantity", "rule": f"{line.quantity} of {line.sku} wanted, {available.get(line.sku, 0)} available"}
+        {
+            "field": f"lines.{index}.quantity",
+            "rule": f"{line.quantity} of {line.sku} wanted, {available.get(line.sku, 0)} available",
+        }
         for index, line in enumerate(order.lines)
         if available.get(line.sku, 0) < line.quantity
     ]

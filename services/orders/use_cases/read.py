@@ -16,7 +16,9 @@ from services.orders.use_cases import READ_DATABASE, OrdersContext
 
 RECENT_ORDER_AGE = timedelta(seconds=10)
 FIRST_PAUSE_SECONDS = 0.1
-"""Between two looks at the read side while no hint says that it has moved; it doubles, so that who waits for what never comes asks little."""
+"""Between two looks at the read side while no hint says that it has moved; it doubles, so that who waits for what never
+comes asks little.
+"""
 
 
 async def update_projection(context: OrdersContext) -> bool:
@@ -28,7 +30,9 @@ async def update_projection(context: OrdersContext) -> bool:
 
 
 async def read_order(context: OrdersContext, caller: Caller, order_id: UUID, min_version: int | None) -> asyncpg.Record:
-    """The order from the read side, which has reached `min_version`, or has had a moment for an order placed just now."""
+    """The order from the read side, which has reached `min_version`, or has had a moment for an order placed just
+    now.
+    """
     read_database = context.databases[READ_DATABASE]
     row = await store.find_summary(read_database, order_id)
     if row is None or (min_version is not None and row["version"] < min_version):
@@ -36,7 +40,10 @@ async def read_order(context: OrdersContext, caller: Caller, order_id: UUID, min
     if row is None or not caller.can_see(row["user_id"]):
         raise NotFound(f"no order {order_id}")
     if min_version is not None and row["version"] < min_version:
-        raise Conflict(f"order {order_id} has not reached version {min_version}: it is at {row['version']}", headers={"Retry-After": "1"})
+        raise Conflict(
+            f"order {order_id} has not reached version {min_version}: it is at {row['version']}",
+            headers={"Retry-After": "1"},
+        )
     return row
 
 
@@ -73,7 +80,11 @@ async def list_recent_orders(context: OrdersContext, request: RecentOrdersReques
     rows = await store.list_orders(context.databases[READ_DATABASE], request.user_id, None, None, request.limit)
     items = [
         OrderSummary(
-            id=row["id"], status=row["status"], total=row["total"], currency=row["currency"], placed_at=row["placed_at"].isoformat()
+            id=row["id"],
+            status=row["status"],
+            total=row["total"],
+            currency=row["currency"],
+            placed_at=row["placed_at"].isoformat(),
         )
         for row in rows
     ]

@@ -32,7 +32,10 @@ def upgrade() -> None:
         ) WITH (fillfactor = 70)
     """)
     op.execute("CREATE INDEX payment_due ON payment (due_at) WHERE due_at IS NOT NULL")
-    op.execute("CREATE INDEX payment_status ON payment (status, order_id) WHERE status NOT IN ('expected', 'capturing', 'completed')")
+    op.execute(
+        "CREATE INDEX payment_status ON payment (status, order_id) WHERE status NOT IN ('expected', 'capturing', "
+        "'completed')"
+    )
     op.execute("""
         CREATE TABLE payment_attempt (
             order_id uuid NOT NULL,

@@ -1,4 +1,6 @@
-"""Credit notes have numbers of their own, without holes; those of before are numbered in the order in which the money went back, and drawn anew."""
+"""Credit notes have numbers of their own, without holes; those of before are numbered in the order in which the money
+went back, and drawn anew.
+"""
 
 from alembic import op
 

@@ -39,7 +39,8 @@ _INSERT_EXPECTED = """
 
 
 async def insert_expected_payments(uow: UnitOfWork, orders: Sequence[ExpectPayment], now: datetime) -> list[UUID]:
-    """Orders that will be charged. What is known already stays; one that has ended gets no token any more. Those whose command to charge has come before:
+    """Orders that will be charged. What is known already stays; one that has ended gets no token any more. Those whose
+    command to charge has come before:
     their first attempt is due now."""
     rows = await uow.fetch(
         _INSERT_EXPECTED,
@@ -59,11 +60,14 @@ async def insert_expected_payments(uow: UnitOfWork, orders: Sequence[ExpectPayme
 
 
 async def void_expected_payments(uow: UnitOfWork, reasons: Mapping[UUID, str], currency: str, now: datetime) -> None:
-    """Orders that ended before anything was charged, and why: neither a late command nor a late announcement must charge them."""
+    """Orders that ended before anything was charged, and why: neither a late command nor a late announcement must
+    charge them.
+    """
     await uow.execute(
         "INSERT INTO payment AS p (order_id, status, amount, currency, reason, created_at, updated_at)"
         " SELECT o, 'voided', 0, $3, r, $4, $4 FROM unnest($1::uuid[], $2::text[]) AS t(o, r) ORDER BY o"
-        " ON CONFLICT (order_id) DO UPDATE SET status = excluded.status, reason = excluded.reason, token = '', updated_at = excluded.updated_at"
+        " ON CONFLICT (order_id) DO UPDATE SET status = excluded.status, reason = excluded.reason, token = '', "
+        "updated_at = excluded.updated_at"
         " WHERE p.status = 'expected'",
         list(reasons),
         list(reasons.values()),
@@ -95,7 +99,8 @@ _BEGIN_CAPTURES = f"""
 async def begin_captures(
     database: Database, commands: Sequence[Delivery[CapturePayment]], currency: str, lease: datetime, now: datetime
 ) -> list[Payment]:
-    """Record the first attempt of each order that has none, before the call: the payments that are new. The sweeper asks after `lease`. An order that nothing
+    """Record the first attempt of each order that has none, before the call: the payments that are new. The sweeper
+    asks after `lease`. An order that nothing
     else is known of is noted, and begins as soon as it is; one that is held begins when the hold ends."""
     rows = await database.fetch(
         _BEGIN_CAPTURES,
@@ -113,7 +118,8 @@ async def begin_captures(
 async def find_payments(database: Database, orders: Collection[UUID]) -> list[Payment]:
     """Payments as they are, with the numbers of their invoices."""
     rows = await database.fetch(
-        f"SELECT {_PAYMENT_COLUMNS}, i.number AS invoice FROM payment p {_WITH_ATTEMPT} LEFT JOIN invoice i ON i.order_id = p.order_id"
+        f"SELECT {_PAYMENT_COLUMNS}, i.number AS invoice FROM payment p {_WITH_ATTEMPT} LEFT JOIN invoice i ON "
+        "i.order_id = p.order_id"
         " WHERE p.order_id = ANY($1)",
         list(orders),
     )
@@ -127,11 +133,15 @@ _CLAIM = f""" taken AS (UPDATE payment p SET attempt = p.attempt + (p.status = '
     SELECT {_PAYMENT_COLUMNS} FROM taken p JOIN sent a ON a.order_id = p.order_id"""
 
 
-async def claim_due_payments(database: Database, lease: datetime, now: datetime, limit: int, grace: timedelta) -> list[Payment]:
-    """Payments whose next question about the present attempt is due, or whose next attempt has been due for a while and no job has made it; recorded as
+async def claim_due_payments(
+    database: Database, lease: datetime, now: datetime, limit: int, grace: timedelta
+) -> list[Payment]:
+    """Payments whose next question about the present attempt is due, or whose next attempt has been due for a while and
+    no job has made it; recorded as
     sent before the call."""
     rows = await database.fetch(
-        "WITH due AS (SELECT order_id FROM payment WHERE due_at <= $3 AND (status <> 'retrying' OR due_at <= $3 - $2::interval AND (held_until IS NULL OR held_until <= $3))"
+        "WITH due AS (SELECT order_id FROM payment WHERE due_at <= $3 AND (status <> 'retrying' OR due_at <= $3 - "
+        "$2::interval AND (held_until IS NULL OR held_until <= $3))"
         " ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED),"
         f"{_CLAIM}",
         limit,
@@ -142,12 +152,16 @@ async def claim_due_payments(database: Database, lease: datetime, now: datetime,
     return [Payment(**row) for row in rows]
 
 
-async def claim_retries(database: Database, attempts: Sequence[tuple[UUID, int]], lease: datetime, now: datetime) -> list[Payment]:
+async def claim_retries(
+    database: Database, attempts: Sequence[tuple[UUID, int]], lease: datetime, now: datetime
+) -> list[Payment]:
     """These attempts, where each is the next one of its payment; recorded as sent before the call."""
     rows = await database.fetch(
         "WITH asked AS (SELECT * FROM unnest($1::uuid[], $2::int[]) AS t (order_id, attempt)),"
-        " due AS (SELECT p.order_id FROM payment p JOIN asked a ON a.order_id = p.order_id AND a.attempt = p.attempt + 1"
-        " WHERE p.status = 'retrying' AND (p.held_until IS NULL OR p.held_until <= $3) ORDER BY p.order_id FOR UPDATE OF p SKIP LOCKED),"
+        " due AS (SELECT p.order_id FROM payment p JOIN asked a ON a.order_id = p.order_id AND a.attempt = p.attempt "
+        "+ 1"
+        " WHERE p.status = 'retrying' AND (p.held_until IS NULL OR p.held_until <= $3) ORDER BY p.order_id FOR UPDATE "
+        "OF p SKIP LOCKED),"
         f"{_CLAIM}",
         [order_id for order_id, _ in attempts],
         [attempt for _, attempt in attempts],
@@ -160,14 +174,17 @@ async def claim_retries(database: Database, attempts: Sequence[tuple[UUID, int]]
 async def list_retries(database: Database, limit: int) -> list[tuple[UUID, int, datetime]]:
     """Payments that wait for another attempt: order, that attempt, and when it is due; the soonest first."""
     rows = await database.fetch(
-        "SELECT order_id, attempt + 1, due_at FROM payment WHERE due_at IS NOT NULL AND status = 'retrying' ORDER BY due_at LIMIT $1", limit
+        "SELECT order_id, attempt + 1, due_at FROM payment WHERE due_at IS NOT NULL AND status = 'retrying' ORDER BY "
+        "due_at LIMIT $1",
+        limit,
     )
     return [(row[0], row[1], row[2]) for row in rows]
 
 
 async def lock_payments(uow: UnitOfWork, orders: Collection[UUID]) -> dict[UUID, Payment]:
     rows = await uow.fetch(
-        f"SELECT {_PAYMENT_COLUMNS} FROM payment p {_WITH_ATTEMPT} WHERE p.order_id = ANY($1) ORDER BY p.order_id FOR UPDATE OF p",
+        f"SELECT {_PAYMENT_COLUMNS} FROM payment p {_WITH_ATTEMPT} WHERE p.order_id = ANY($1) ORDER BY p.order_id FOR "
+        "UPDATE OF p",
         list(orders),
     )
     return {row["order_id"]: Payment(**row) for row in rows}
@@ -193,7 +210,9 @@ _SAVE_RESULTS = """
 """
 
 
-async def save_results(uow: UnitOfWork, payment_results: Sequence[tuple[Payment, CaptureResult]], now: datetime) -> dict[UUID, int]:
+async def save_results(
+    uow: UnitOfWork, payment_results: Sequence[tuple[Payment, CaptureResult]], now: datetime
+) -> dict[UUID, int]:
     """Write what came of attempts; the invoice numbers of those that were captured, next after next."""
     payments = [payment for payment, _ in payment_results]
     results = [answer for _, answer in payment_results]
@@ -217,8 +236,10 @@ async def save_results(uow: UnitOfWork, payment_results: Sequence[tuple[Payment,
 async def hold_payment(database: Database, order_id: UUID, currency: str, held_until: datetime, now: datetime) -> None:
     """From the commit of this on no attempt begins; one that has begun is not touched."""
     await database.fetch(
-        "INSERT INTO payment AS p (order_id, status, amount, currency, held_until, created_at, updated_at) VALUES ($1, 'expected', 0, $2, $3, $4, $4)"
-        " ON CONFLICT (order_id) DO UPDATE SET held_until = excluded.held_until WHERE p.status IN ('expected', 'capturing', 'retrying')",
+        "INSERT INTO payment AS p (order_id, status, amount, currency, held_until, created_at, updated_at) VALUES "
+        "($1, 'expected', 0, $2, $3, $4, $4)"
+        " ON CONFLICT (order_id) DO UPDATE SET held_until = excluded.held_until WHERE p.status IN ('expected', "
+        "'capturing', 'retrying')",
         order_id,
         currency,
         held_until,
@@ -229,7 +250,8 @@ async def hold_payment(database: Database, order_id: UUID, currency: str, held_u
 async def create_missing_payment(uow: UnitOfWork, order_id: UUID, currency: str, now: datetime) -> None:
     """A row to lock for an order that nothing was heard of yet."""
     await uow.execute(
-        "INSERT INTO payment (order_id, status, amount, currency, created_at, updated_at) VALUES ($1, 'expected', 0, $2, $3, $3)"
+        "INSERT INTO payment (order_id, status, amount, currency, created_at, updated_at) VALUES ($1, 'expected', 0, "
+        "$2, $3, $3)"
         " ON CONFLICT (order_id) DO NOTHING",
         order_id,
         currency,
@@ -245,7 +267,9 @@ async def find_item(database: Database, order_id: UUID) -> asyncpg.Record | None
     return await database.fetchrow(f"SELECT {_ITEM_COLUMNS} FROM {_WITH_INVOICE} WHERE p.order_id = $1", order_id)
 
 
-async def list_payments(database: Database, status: str | None, before: UUID | None, limit: int) -> list[asyncpg.Record]:
+async def list_payments(
+    database: Database, status: str | None, before: UUID | None, limit: int
+) -> list[asyncpg.Record]:
     """Newest order first."""
     query = f"SELECT {_ITEM_COLUMNS} FROM {_WITH_INVOICE} WHERE ($1::uuid IS NULL OR p.order_id < $1)"
     if status is None:
@@ -255,6 +279,7 @@ async def list_payments(database: Database, status: str | None, before: UUID | N
 
 async def list_attempts(database: Database, order_id: UUID) -> list[asyncpg.Record]:
     return await database.fetch(
-        "SELECT attempt, state, asked AS calls, charge, reason, started_at, finished_at FROM payment_attempt WHERE order_id = $1 ORDER BY attempt",
+        "SELECT attempt, state, asked AS calls, charge, reason, started_at, finished_at FROM payment_attempt WHERE "
+        "order_id = $1 ORDER BY attempt",
         order_id,
     )

@@ -1,4 +1,6 @@
-"""Charging an order: the intent is committed, the provider is called outside any transaction, and one unit of work records what came of it."""
+"""Charging an order: the intent is committed, the provider is called outside any transaction, and one unit of work
+records what came of it.
+"""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -47,10 +49,16 @@ PaymentResults = list[tuple[Payment, CaptureResult]]
 async def expect_payments(context: PaymentsContext, uow: UnitOfWork, orders: Sequence[ExpectPayment]) -> None:
     """Know what orders will be charged with; one whose command to charge has overtaken this begins at once."""
     now = context.clock()
-    order_ids = await charges.insert_expected_payments(uow, list({order.order_id: order for order in orders}.values()), now)
+    order_ids = await charges.insert_expected_payments(
+        uow, list({order.order_id: order for order in orders}.values()), now
+    )
     if order_ids:
         uow.run_after_commit(
-            partial(context.jobs.enqueue_soon, RETRY_JOB, *(_build_retry_job(order_id, 1, now, now) for order_id in order_ids))
+            partial(
+                context.jobs.enqueue_soon,
+                RETRY_JOB,
+                *(_build_retry_job(order_id, 1, now, now) for order_id in order_ids),
+            )
         )
 
 
@@ -63,11 +71,17 @@ async def capture_payments(context: PaymentsContext, deliveries: Sequence[Delive
     """Charge each order once; a repeated command for a finished one gets the same outcome again."""
     commands = {d.message.order_id: d for d in reversed(deliveries)}
     new_payments = await charges.begin_captures(
-        context.database, list(commands.values()), context.settings.currency, compute_lease_end(context), context.clock()
+        context.database,
+        list(commands.values()),
+        context.settings.currency,
+        compute_lease_end(context),
+        context.clock(),
     )
     other_orders = commands.keys() - {payment.order_id for payment in new_payments}
     existing_payments = await charges.find_payments(context.database, other_orders) if other_orders else []
-    results = await call_provider(context, [*new_payments, *(payment for payment in existing_payments if payment.status == "capturing")])
+    results = await call_provider(
+        context, [*new_payments, *(payment for payment in existing_payments if payment.status == "capturing")]
+    )
     async with context.database.unit_of_work() as uow:
         claimed_ids = await uow.claim_messages(CAPTURE_PAYMENT.name, {d.id for d in deliveries})
         await record_results(context, uow, results)
@@ -79,7 +93,9 @@ async def capture_payments(context: PaymentsContext, deliveries: Sequence[Delive
 
 async def resume_captures(context: PaymentsContext) -> bool:
     """The sweeper: questions about calls that got no answer, and further attempts that no job has made in time."""
-    payments = await charges.claim_due_payments(context.database, compute_lease_end(context), context.clock(), BATCH_SIZE, RETRY_GRACE)
+    payments = await charges.claim_due_payments(
+        context.database, compute_lease_end(context), context.clock(), BATCH_SIZE, RETRY_GRACE
+    )
     await _capture_and_record(context, payments)
     return len(payments) == BATCH_SIZE
 
@@ -87,7 +103,9 @@ async def resume_captures(context: PaymentsContext) -> bool:
 async def retry_capture(context: PaymentsContext, job: Job) -> dict[str, str]:
     """The job: the next attempt of a payment, whose row says whether it is still wanted."""
     order_id, attempt = UUID(job.data["order_id"]), int(job.data["attempt"])
-    payments = await charges.claim_retries(context.database, [(order_id, attempt)], compute_lease_end(context), context.clock())
+    payments = await charges.claim_retries(
+        context.database, [(order_id, attempt)], compute_lease_end(context), context.clock()
+    )
     await _capture_and_record(context, payments)
     return {"attempt": "made" if payments else "not wanted any more"}
 
@@ -100,7 +118,11 @@ async def _capture_and_record(context: PaymentsContext, payments: Sequence[Payme
 
 
 def _build_retry_job(order_id: UUID, attempt: int, due_at: datetime, now: datetime) -> JobRequest:
-    return JobRequest({"order_id": str(order_id), "attempt": attempt}, id=f"{order_id}-{attempt}", delay=max(due_at - now, timedelta()))
+    return JobRequest(
+        {"order_id": str(order_id), "attempt": attempt},
+        id=f"{order_id}-{attempt}",
+        delay=max(due_at - now, timedelta()),
+    )
 
 
 async def enqueue_missing_retries(context: PaymentsContext) -> bool:
@@ -129,7 +151,9 @@ async def _capture_payment(context: PaymentsContext, payment: Payment, slots: as
     async with slots:
         try:
             async with asyncio.timeout(context.settings.call_seconds):
-                provider_result = await context.resources.provider.capture(payment.key, str(payment.order_id), money, payment.token)
+                provider_result = await context.resources.provider.capture(
+                    payment.key, str(payment.order_id), money, payment.token
+                )
         except Exception as error:  # whatever went wrong, the charge may have been made
             log.warning("capture without an answer", order_id=str(payment.order_id), key=payment.key, error=repr(error))
             return CaptureResult("unknown", "the provider gave no answer")
@@ -203,7 +227,10 @@ def publish_outcome(uow: UnitOfWork, payment: Payment, caused_by: Delivery[Captu
             assert payment.invoice is not None
             money = Money(amount=payment.amount, currency=payment.currency)
             completed = PaymentCompleted(
-                order_id=order_id, amount=money, attempt=payment.attempt, invoice_number=format_invoice_number(payment.invoice)
+                order_id=order_id,
+                amount=money,
+                attempt=payment.attempt,
+                invoice_number=format_invoice_number(payment.invoice),
             )
             uow.emit(PAYMENT_COMPLETED, completed, key=order_id, caused_by=caused_by)
         case "failed" | "voided":

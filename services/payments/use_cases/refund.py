@@ -40,7 +40,9 @@ async def request_refund(context: PaymentsContext, uow: UnitOfWork, command: Del
     if previous_status == "retrying":
         publish_outcome(uow, payment, None)
     if payment.status in ("voided", "failed", "refunded"):
-        event = PaymentRefunded(order_id=order_id, amount=Money(amount=amount, currency=payment.currency), reason=reason)
+        event = PaymentRefunded(
+            order_id=order_id, amount=Money(amount=amount, currency=payment.currency), reason=reason
+        )
         uow.emit(PAYMENT_REFUNDED, event, key=order_id)
     elif payment.status == "refunding":
         uow.run_after_commit(lambda: context.wake("refunds"))
@@ -48,7 +50,9 @@ async def request_refund(context: PaymentsContext, uow: UnitOfWork, command: Del
 
 async def make_due_refunds(context: PaymentsContext) -> bool:
     """The sweeper: make the refunds that are due, and ask again about those without an answer."""
-    due_refunds = await refunds.claim_due_refunds(context.database, compute_lease_end(context), context.clock(), BATCH_SIZE)
+    due_refunds = await refunds.claim_due_refunds(
+        context.database, compute_lease_end(context), context.clock(), BATCH_SIZE
+    )
     if due_refunds:
         failpoint.hit("refund.before_call")
         results = await asyncio.gather(*(_call_provider(context, refund) for refund in due_refunds))

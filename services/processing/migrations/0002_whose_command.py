@@ -1,4 +1,6 @@
-"""Whose command a saga follows: a cancellation's steps are taken by messages of others, and are still the act of whoever cancelled."""
+"""Whose command a saga follows: a cancellation's steps are taken by messages of others, and are still the act of
+whoever cancelled.
+"""
 
 from alembic import op
 

@@ -7,7 +7,9 @@ down_revision = "processing0002"
 
 
 def upgrade() -> None:
-    op.execute("UPDATE saga SET created = (created::jsonb - 'payment_token')::json WHERE created::jsonb ? 'payment_token'")
+    op.execute(
+        "UPDATE saga SET created = (created::jsonb - 'payment_token')::json WHERE created::jsonb ? 'payment_token'"
+    )
 
 
 def downgrade() -> None:

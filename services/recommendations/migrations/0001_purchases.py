@@ -20,7 +20,8 @@ def upgrade() -> None:
             turned_version bigint NOT NULL DEFAULT 0
         ) WITH (fillfactor = 60, autovacuum_vacuum_cost_delay = 0)
     """)
-    # A purchase is updated twice within seconds of being made: room in the page keeps the new versions there, and nothing that changes is indexed.
+    # A purchase is updated twice within seconds of being made: room in the page keeps the new versions there, and
+    # nothing that changes is indexed.
     op.execute("""
         CREATE TABLE purchase (
             order_id uuid PRIMARY KEY,

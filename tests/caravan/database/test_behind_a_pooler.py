@@ -64,7 +64,11 @@ async def rivals(url: str) -> AsyncIterator[list[Leadership]]:
 
 
 async def locks(server: asyncpg.Connection) -> int:
-    return int(await server.fetchval("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 67 AND objsubid = 2"))
+    return int(
+        await server.fetchval(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = 67 AND objsubid = 2"
+        )
+    )
 
 
 async def leads(one: Leadership, task: str = "task") -> bool:
@@ -90,7 +94,9 @@ async def test_one_leads_whoever_gets_its_session(rivals: list[Leadership], serv
     assert await locks(server) == 2
 
 
-async def test_what_is_released_is_the_others_and_gives_the_session_back(rivals: list[Leadership], server: asyncpg.Connection) -> None:
+async def test_what_is_released_is_the_others_and_gives_the_session_back(
+    rivals: list[Leadership], server: asyncpg.Connection
+) -> None:
     first, second = rivals
     assert await first.try_lead("one") and await first.try_lead("two")
     await first.release("one")
@@ -100,7 +106,10 @@ async def test_what_is_released_is_the_others_and_gives_the_session_back(rivals:
     await second.release("one")
     assert await locks(server) == 0
     assert (
-        await server.fetchval("SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND state LIKE 'idle in%'", f"caravan_{NAME}") == 0
+        await server.fetchval(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND state LIKE 'idle in%'", f"caravan_{NAME}"
+        )
+        == 0
     )
 
 
@@ -127,7 +136,9 @@ async def test_another_leads_when_the_leaders_session_is_ended_and_the_leader_kn
     assert not await leads(first)
 
 
-async def test_nobody_leads_through_a_pooler_that_has_died(rivals: list[Leadership], bouncer: Bouncer, server: asyncpg.Connection) -> None:
+async def test_nobody_leads_through_a_pooler_that_has_died(
+    rivals: list[Leadership], bouncer: Bouncer, server: asyncpg.Connection
+) -> None:
     first, _ = rivals
     assert await first.try_lead("task")
     bouncer.kill()
@@ -139,7 +150,9 @@ async def test_nobody_leads_through_a_pooler_that_has_died(rivals: list[Leadersh
     assert not await leads(first)
 
 
-async def test_who_is_interrupted_while_it_asks_holds_nothing(rivals: list[Leadership], server: asyncpg.Connection) -> None:
+async def test_who_is_interrupted_while_it_asks_holds_nothing(
+    rivals: list[Leadership], server: asyncpg.Connection
+) -> None:
     first, second = rivals
     await first.try_lead("elsewhere")
     asking = asyncio.create_task(first.try_lead("task"))
@@ -161,7 +174,9 @@ async def test_a_lock_that_is_held_keeps_no_reader_of_events_and_no_vacuum_waiti
     assert row and tuple(row) == ("idle in transaction", None, None)
 
 
-async def test_a_lock_is_held_longer_than_a_transaction_may_be_idle(url: str, rivals: list[Leadership], server: asyncpg.Connection) -> None:
+async def test_a_lock_is_held_longer_than_a_transaction_may_be_idle(
+    url: str, rivals: list[Leadership], server: asyncpg.Connection
+) -> None:
     await server.execute(f"ALTER ROLE caravan_{NAME} SET idle_in_transaction_session_timeout = '200ms'")
     await server.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", f"caravan_{NAME}"
@@ -189,7 +204,10 @@ async def test_limits_hold_for_every_session_of_a_role(url: str, backends: Backe
 async def test_statements_of_many_clients_meet_in_few_sessions(backends: Backends) -> None:
     with pgbouncer(backends.database_url, default_pool_size="3") as few:
         await provision_databases(few.url, {NAME: backends.get_password(NAME)})
-        clients = [await Database.open(NAME, Backends(few.url, "", backends.secret).get_database_url(NAME), size=4) for _ in range(4)]
+        clients = [
+            await Database.open(NAME, Backends(few.url, "", backends.secret).get_database_url(NAME), size=4)
+            for _ in range(4)
+        ]
         try:
             asked = [(client, number) for number in range(50) for client in clients]
             answers = await asyncio.gather(*(client.fetchval(f"SELECT $1::int + {n % 7}", n) for client, n in asked))
@@ -220,7 +238,9 @@ async def test_a_pooler_by_session_is_taken_as_it_is(backends: Backends) -> None
             await leadership.close()
 
 
-async def test_databases_are_made_waited_for_and_made_again_through_it(pooled: Backends, server: asyncpg.Connection) -> None:
+async def test_databases_are_made_waited_for_and_made_again_through_it(
+    pooled: Backends, server: asyncpg.Connection
+) -> None:
     services = load_services(["catalog"])
     with pytest.raises(NotMigrated, match="can't be opened"):
         await check_migrations(services, pooled)

@@ -32,7 +32,9 @@ async def own(database: Database) -> int:
 async def sessions(backends: Backends) -> int:
     other = await asyncpg.connect(backends.get_database_url(NAME))
     try:
-        return int(await other.fetchval("SELECT count(*) FROM pg_stat_activity WHERE application_name = $1", f"caravan {NAME}"))
+        return int(
+            await other.fetchval("SELECT count(*) FROM pg_stat_activity WHERE application_name = $1", f"caravan {NAME}")
+        )
     finally:
         await other.close()
 
@@ -43,7 +45,9 @@ async def test_many_at_once_share_a_bounded_number(database: Database, backends:
     assert len(set(found)) == SIZE == await sessions(backends)
 
 
-async def test_who_waits_too_long_is_refused_and_takes_nothing_along(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_waits_too_long_is_refused_and_takes_nothing_along(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(connections, "ACQUIRE_SECONDS", 0.05)
     held = [await database.pool.acquire() for _ in range(SIZE)]
     with pytest.raises(CONNECTION_LOST):
@@ -108,7 +112,8 @@ async def test_a_transaction_whose_begin_was_cut_off_is_nobody_elses(database: D
 async def _asleep(database: Database) -> bool:
     return bool(
         await database.fetchval(
-            "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1 AND wait_event = 'PgSleep'", f"caravan {NAME}"
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = $1 AND wait_event = 'PgSleep'",
+            f"caravan {NAME}",
         )
     )
 
@@ -116,7 +121,9 @@ async def _asleep(database: Database) -> bool:
 async def test_a_connection_that_the_server_ends_is_replaced(database: Database, backends: Backends) -> None:
     await asyncio.gather(*(database.fetchval("SELECT 1 FROM pg_sleep(0.01)") for _ in range(SIZE)))
     other = await asyncpg.connect(backends.get_database_url(NAME))
-    await other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1", f"caravan {NAME}")
+    await other.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = $1", f"caravan {NAME}"
+    )
     await other.close()
     await wait_until(lambda: _answers(database))
     assert {type(each) for each in await asyncio.gather(*(own(database) for _ in range(9)))} == {int}
@@ -171,12 +178,25 @@ async def test_closing_waits_for_what_is_lent_and_lends_no_more(database: Databa
 
 @pytest.mark.parametrize(
     "kind",
-    [list, tuple, set, frozenset, deque, lambda values: dict.fromkeys(values).keys(), lambda values: dict(enumerate(values)).values()],
+    [
+        list,
+        tuple,
+        set,
+        frozenset,
+        deque,
+        lambda values: dict.fromkeys(values).keys(),
+        lambda values: dict(enumerate(values)).values(),
+    ],
 )
 async def test_an_array_may_be_any_collection_whose_elements_are_not_asked_what_they_are(
     database: Database, kind: Callable[[list[str]], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[type] = []
-    monkeypatch.setattr(ABCMeta, "__instancecheck__", lambda cls, value: asked.append(cls) or cls in {*type(value).__mro__})
-    assert await database.fetchval("SELECT array_agg(t ORDER BY t) FROM unnest($1::text[]) t", kind(["a", "b"])) == ["a", "b"]
+    monkeypatch.setattr(
+        ABCMeta, "__instancecheck__", lambda cls, value: asked.append(cls) or cls in {*type(value).__mro__}
+    )
+    assert await database.fetchval("SELECT array_agg(t ORDER BY t) FROM unnest($1::text[]) t", kind(["a", "b"])) == [
+        "a",
+        "b",
+    ]
     assert not {Iterable, Sized} & {*asked}

@@ -1,4 +1,6 @@
-"""State, events, outbox rows and the idempotency record commit together or not at all; every message has its effect once."""
+"""State, events, outbox rows and the idempotency record commit together or not at all; every message has its effect
+once.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -29,7 +31,9 @@ class Noted(Event):
 
 
 NOTED = Topic("kernel-noted", owner="kernel", events=(Noted,), key="text", purpose="test", retry=RetryPolicy((0.05,)))
-EFFECTS = Topic("kernel-effects", owner="kernel", events=(Noted,), key="text", purpose="test", retry=RetryPolicy((0.05, 0.05)))
+EFFECTS = Topic(
+    "kernel-effects", owner="kernel", events=(Noted,), key="text", purpose="test", retry=RetryPolicy((0.05, 0.05))
+)
 UNREAD = Topic("kernel-unread", owner="kernel", events=(Noted,), key="text", purpose="test")
 consume = Consumers("kernel")
 calls: list[str] = []
@@ -57,10 +61,14 @@ async def shop(backends: Backends, tmp_path_factory: pytest.TempPathFactory) -> 
     versions: Path = tmp_path_factory.mktemp("versions")
     statement = "CREATE TABLE note (id bigint GENERATED ALWAYS AS IDENTITY, text text)"
     (versions / "0001_note.py").write_text(
-        f'from alembic import op\nrevision = "kernel_test0001"\ndown_revision = None\nbranch_labels = ("kernel_test",)\ndef upgrade():\n    op.execute("{statement}")\n'
+        'from alembic import op\nrevision = "kernel_test0001"\ndown_revision = None\nbranch_labels = '
+        f'("kernel_test",)\ndef upgrade():\n    op.execute("{statement}")\n'
     )
     service = Service(
-        "kernel", databases=(DatabaseDeclaration("kernel_test", versions),), consumers=consume, channels=(NOTED, EFFECTS, UNREAD)
+        "kernel",
+        databases=(DatabaseDeclaration("kernel_test", versions),),
+        consumers=consume,
+        channels=(NOTED, EFFECTS, UNREAD),
     )
     async with run_services(backends, extra_services=(service,)) as shop:
         yield shop
@@ -145,10 +153,14 @@ async def test_two_relays_keep_the_order_of_a_key(shop: Shop, backends: Backends
     relay.cancel()
     await asyncio.gather(relay, return_exceptions=True)
     await second.close()
-    assert [envelope["data"]["text"] for envelope in await shop.read_topic(NOTED.name, key)] == [f"{key} {number}" for number in range(100)]
+    assert [envelope["data"]["text"] for envelope in await shop.read_topic(NOTED.name, key)] == [
+        f"{key} {number}" for number in range(100)
+    ]
 
 
-async def test_one_statement_removes_what_was_sent_and_looks_for_more(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_one_statement_removes_what_was_sent_and_looks_for_more(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(outbox, "UNREMOVED_SECONDS", 60.0)
     monkeypatch.setattr(outbox, "LINGER_SECONDS", 0.0)
     messages, key = 20, str(new_id())
@@ -162,7 +174,10 @@ async def test_one_statement_removes_what_was_sent_and_looks_for_more(shop: Shop
 
 def _statements() -> float:
     return next(
-        s.value for m in STATEMENTS.collect() for s in m.samples if s.name.endswith("_total") and s.labels["service"] == "kernel_test"
+        s.value
+        for m in STATEMENTS.collect()
+        for s in m.samples
+        if s.name.endswith("_total") and s.labels["service"] == "kernel_test"
     )
 
 
@@ -200,14 +215,18 @@ async def test_a_trace_and_an_actor_travel_through_outbox_and_bus(shop: Shop) ->
 
 def test_a_message_over_the_limit_fails_where_it_is_emitted() -> None:
     with pytest.raises(MessageTooLarge):
-        encode_message(Noted(text="x" * 1_000_000), NOTED, key="k", source="test", time=utc_now(), traceparent=None, actor=None)
+        encode_message(
+            Noted(text="x" * 1_000_000), NOTED, key="k", source="test", time=utc_now(), traceparent=None, actor=None
+        )
 
 
 def test_a_command_has_no_place_on_a_topic_nor_an_event_on_a_queue() -> None:
     with pytest.raises(TypeError, match="is not a Command"):
         Queue("x.y", owner="x", commands=(Noted,), key="k", purpose="p")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="not declared"):
-        encode_message(Noted(text="x"), ORDER_CREATED, key="k", source="test", time=utc_now(), traceparent=None, actor=None)
+        encode_message(
+            Noted(text="x"), ORDER_CREATED, key="k", source="test", time=utc_now(), traceparent=None, actor=None
+        )
 
 
 def test_an_unknown_or_wrong_setting_is_refused_by_name() -> None:

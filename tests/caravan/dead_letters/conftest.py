@@ -1,4 +1,6 @@
-"""A service that fails on demand, behind a gateway: on the embedded bus, and on Kafka and RabbitMQ where they can be had."""
+"""A service that fails on demand, behind a gateway: on the embedded bus, and on Kafka and RabbitMQ where they can be
+had.
+"""
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -66,12 +68,16 @@ class DeadLetterAdmin:
     stamps: Stamps
 
     async def get(self, path: str = "", **params: Any) -> dict[str, Any]:
-        response = await self.shop.client.get(f"/v1/failures{path}", params=params, headers=self.shop.issue_headers("admin"))
+        response = await self.shop.client.get(
+            f"/v1/failures{path}", params=params, headers=self.shop.issue_headers("admin")
+        )
         assert response.status_code == 200, response.text
         return dict(response.json())
 
     async def post(self, action: str, **body: Any) -> dict[str, Any]:
-        response = await self.shop.client.post(f"/v1/failures/{action}", json=body, headers=self.shop.issue_headers("admin"))
+        response = await self.shop.client.post(
+            f"/v1/failures/{action}", json=body, headers=self.shop.issue_headers("admin")
+        )
         assert response.status_code == 200, response.text
         return dict(response.json())
 
@@ -82,7 +88,12 @@ class DeadLetterAdmin:
             await self.shop.send_message("stamps", self.stamps.queue if queue else self.stamps.topic, message, key=key)
 
     async def list_effects(self, key: str) -> list[int]:
-        return [row[0] for row in await self.shop.get_database("stamps").fetch("SELECT number FROM effect WHERE key = $1 ORDER BY n", key)]
+        return [
+            row[0]
+            for row in await self.shop.get_database("stamps").fetch(
+                "SELECT number FROM effect WHERE key = $1 ORDER BY n", key
+            )
+        ]
 
     async def wait_for_failures(self, count: int, **params: Any) -> list[dict[str, Any]]:
         """The items of the list once there are so many."""
@@ -106,7 +117,11 @@ def transport(request: pytest.FixtureRequest) -> dict[str, Any]:
     if request.param == "embedded":
         return {}
     kafka, rabbitmq = request.getfixturevalue("kafka"), request.getfixturevalue("rabbitmq")
-    return {"kafka_url": kafka.url, "rabbitmq_url": rabbitmq.url, "rabbitmq_management_url": rabbitmq.management_url or None}
+    return {
+        "kafka_url": kafka.url,
+        "rabbitmq_url": rabbitmq.url,
+        "rabbitmq_management_url": rabbitmq.management_url or None,
+    }
 
 
 @pytest.fixture
@@ -115,13 +130,16 @@ async def admin(
 ) -> AsyncIterator[DeadLetterAdmin]:
     monkeypatch.setenv("GATEWAY_SERVICES", "stamps,elsewhere")
     (tmp_path / "0001_effect.py").write_text(
-        f'from alembic import op\nrevision = "stamps0001"\ndown_revision = None\nbranch_labels = ("stamps",)\ndef upgrade():\n    op.execute("{TABLE}")\n'
+        'from alembic import op\nrevision = "stamps0001"\ndown_revision = None\nbranch_labels = ("stamps",)\ndef '
+        f'upgrade():\n    op.execute("{TABLE}")\n'
     )
     run_id = new_id().hex[-8:]
     stamps = Stamps(
         Topic(f"stamped-{run_id}", owner="stamps", events=(Stamped,), key="id", purpose="test", retry=ONCE),
         Queue(f"stamps.stamp-{run_id}", owner="stamps", commands=(Stamp,), key="id", purpose="test", retry=ONCE),
     )
-    async with run_services(backends, "gateway", extra_services=(stamps.build_service(tmp_path),), data=tmp_path, **transport) as shop:
+    async with run_services(
+        backends, "gateway", extra_services=(stamps.build_service(tmp_path),), data=tmp_path, **transport
+    ) as shop:
         await shop.get_database("stamps").fetch("DELETE FROM effect")
         yield DeadLetterAdmin(shop, stamps)

@@ -12,7 +12,9 @@ from caravan.dead_letters.causes import compute_cause, redact_payload
 
 SECRET = "S3CR3T-value"
 words = st.text(string.ascii_lowercase + " :", min_size=1, max_size=30)
-variable = st.one_of(st.uuids().map(str), st.integers(0, 10**9).map(str), st.datetimes().map(lambda moment: moment.isoformat() + "Z"))
+variable = st.one_of(
+    st.uuids().map(str), st.integers(0, 10**9).map(str), st.datetimes().map(lambda moment: moment.isoformat() + "Z")
+)
 
 
 @given(st.lists(st.tuples(words, variable, variable), min_size=1, max_size=5))

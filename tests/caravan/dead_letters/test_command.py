@@ -65,12 +65,17 @@ async def test_what_is_not_on_the_desk_is_named_and_the_exit_status_says_so(
         await admin.send_messages("a", 1)
         (item,) = await admin.wait_for_failures(1)
         other, elsewhere = (
-            base64.urlsafe_b64encode(orjson.dumps([service, "x", "y", "z"])).decode().rstrip("=") for service in ("stamps", "nowhere")
+            base64.urlsafe_b64encode(orjson.dumps([service, "x", "y", "z"])).decode().rstrip("=")
+            for service in ("stamps", "nowhere")
         )
         for verb in (("redrive",), ("discard", "--reason", "a test")):
             for dry in ((), ("--dry-run",)):
                 found = await run_caravan(*verb, *dry, other, elsewhere)
-                assert found.exit_code == 1 and other in found.output and elsewhere in found.output, (verb, dry, found.output)
+                assert found.exit_code == 1 and other in found.output and elsewhere in found.output, (
+                    verb,
+                    dry,
+                    found.output,
+                )
                 assert (await run_caravan(*verb, *dry, "no id at all")).exit_code == 2
                 assert (await run_caravan(*verb, *dry, "--cause", "nobody")).exit_code == 1
                 assert (await run_caravan(*verb, *dry, "--subscription", "nobody.at-all")).exit_code == 1

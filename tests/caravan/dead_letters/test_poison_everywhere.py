@@ -1,4 +1,6 @@
-"""Poison on every channel of the shop, amid its daily work: each piece is a dead letter with its reason, and nothing else suffers."""
+"""Poison on every channel of the shop, amid its daily work: each piece is a dead letter with its reason, and nothing
+else suffers.
+"""
 
 import asyncio
 import re
@@ -22,7 +24,14 @@ from tests.support.scenario import ShopScenario, run_whole_shop
 from tests.support.shop import wait_until
 
 ORDERS, AT_ONCE = 100, 10
-ENVELOPE = {"id": "", "type": "somebody.Else", "dataversion": 1, "source": "somebody", "time": "2026-01-01T00:00:00Z", "data": {}}
+ENVELOPE = {
+    "id": "",
+    "type": "somebody.Else",
+    "dataversion": 1,
+    "source": "somebody",
+    "time": "2026-01-01T00:00:00Z",
+    "data": {},
+}
 REASONS = {
     "bad JSON": "not JSON",
     "unknown type": "unknown type 'somebody.Else'",
@@ -37,7 +46,10 @@ def build_poison(known_type: str) -> dict[str, tuple[str, bytes]]:
     return {
         "bad JSON": ("bad-json", b'{"type": "somebody.'),
         "unknown type": ("unknown-type", orjson.dumps(ENVELOPE | {"id": str(new_id())})),
-        "newer version": ("newer-version", orjson.dumps(ENVELOPE | {"id": str(new_id()), "type": known_type, "dataversion": 99})),
+        "newer version": (
+            "newer-version",
+            orjson.dumps(ENVELOPE | {"id": str(new_id()), "type": known_type, "dataversion": 99}),
+        ),
         "ten megabytes": ("ten-megabytes", b'{"type": "somebody.Else", "data": "' + b"x" * (10 * 1024 * 1024) + b'"}'),
         "no key": ("", orjson.dumps(ENVELOPE | {"id": str(new_id()), "type": known_type})),
     }
@@ -53,28 +65,43 @@ def build_poisoned_messages(subscription: Subscription) -> list[OutgoingMessage]
         case Queue(commands=kinds) as channel:
             kind, route, known = "queue", "", kinds[0]
         case Binding(exchange=channel, patterns=patterns):
-            bound = [route for route in channel.routes if any(re.match(build_routing_regex(pattern), route) for pattern in patterns)]
+            bound = [
+                route
+                for route in channel.routes
+                if any(re.match(build_routing_regex(pattern), route) for pattern in patterns)
+            ]
             kind, route, known = "exchange", bound[0], channel.routes[bound[0]]
-    return [OutgoingMessage(kind, channel.name, route, key, new_id(), body) for key, body in build_poison(known.type).values()]
+    return [
+        OutgoingMessage(kind, channel.name, route, key, new_id(), body)
+        for key, body in build_poison(known.type).values()
+    ]
 
 
 @pytest.mark.slow
-async def test_poison_on_every_channel_hurts_nothing_but_itself(transport: dict[str, Any], backends: Backends, tmp_path: Path) -> None:
+async def test_poison_on_every_channel_hurts_nothing_but_itself(
+    transport: dict[str, Any], backends: Backends, tmp_path: Path
+) -> None:
     all_subscriptions = list_subscriptions(load_services())
     wire: Wire = (
-        OnBrokers(backends, transport["kafka_url"], transport["rabbitmq_url"], foreign=b"somebody") if transport else InPostgres(backends)
+        OnBrokers(backends, transport["kafka_url"], transport["rabbitmq_url"], foreign=b"somebody")
+        if transport
+        else InPostgres(backends)
     )
     async with run_whole_shop(backends, tmp_path, **transport) as story:
         orders = asyncio.create_task(place_orders(story))
         await publish_poison(story, all_subscriptions, transport)
         await orders
         await story.wait_for_ends()
-        kinds_by_subscription = await wait_until(lambda: collect_poison_kinds(story, all_subscriptions), seconds=60, every=0.5)
+        kinds_by_subscription = await wait_until(
+            lambda: collect_poison_kinds(story, all_subscriptions), seconds=60, every=0.5
+        )
         assert {name: sorted(kinds) for name, kinds in kinds_by_subscription.items()} == {
             each.name: sorted(REASONS) for each in all_subscriptions
         }
         dead_letters = await story.shop.process.bus.list_dead_letters(all_subscriptions, limit=10_000)
-        assert {letter.subscription: letter.channel for letter in dead_letters} == {each.name: each.channel for each in all_subscriptions}
+        assert {letter.subscription: letter.channel for letter in dead_letters} == {
+            each.name: each.channel for each in all_subscriptions
+        }
         assert await story.shop.process.bus.discard(dead_letters) == len(dead_letters)
 
         async def is_at_rest() -> bool:
@@ -113,7 +140,9 @@ async def collect_poison_kinds(story: ShopScenario, every: list[Subscription]) -
     """By subscription, the kinds of poison among its dead letters, once there are all."""
     kinds_by_subscription: dict[str, set[str]] = defaultdict(set)
     for letter in await story.shop.process.bus.list_dead_letters(every, limit=10_000):
-        kinds_by_subscription[letter.subscription] |= {kind for kind, reason in REASONS.items() if reason in letter.reason}
+        kinds_by_subscription[letter.subscription] |= {
+            kind for kind, reason in REASONS.items() if reason in letter.reason
+        }
     missing_kinds = {
         each.name: sorted(REASONS.keys() - kinds_by_subscription[each.name])
         for each in every

@@ -1,4 +1,6 @@
-"""The failure desk at the gateway's door: what was given up is seen by cause, mended and redriven once, in order, or discarded, and nothing leaks."""
+"""The failure desk at the gateway's door: what was given up is seen by cause, mended and redriven once, in order, or
+discarded, and nothing leaks.
+"""
 
 from typing import Any
 
@@ -18,21 +20,30 @@ from tests.support.shop import wait_until
 
 
 @pytest.mark.parametrize("queue", [False, True], ids=["topic", "queue"])
-async def test_poison_is_listed_by_cause_and_redriven_once_and_in_order_when_it_is_mended(admin: DeadLetterAdmin, queue: bool) -> None:
+async def test_poison_is_listed_by_cause_and_redriven_once_and_in_order_when_it_is_mended(
+    admin: DeadLetterAdmin, queue: bool
+) -> None:
     admin.stamps.error_text = "no room for"
     await admin.send_messages("a", 1, 2, 3, queue=queue)
     await admin.send_messages("b", 4, queue=queue)
     items = await admin.wait_for_failures(4)
     listed = await admin.get()
-    assert [(cause["count"], cause["services"], cause["places"]) for cause in listed["causes"]] == [(4, ["stamps"], ["subscription"])]
+    assert [(cause["count"], cause["services"], cause["places"]) for cause in listed["causes"]] == [
+        (4, ["stamps"], ["subscription"])
+    ]
     assert len({item["reason"] for item in items}) == 4, "four reasons, one cause: they differ in ids and numbers"
     assert [item["attempts"] for item in items] == [1, 1, 1, 1] and all(item["redrivable"] for item in items)
-    assert all(item["message_id"] and item["trace_id"] and item["type"] and item["emitted_at"] <= item["failed_at"] for item in items)
+    assert all(
+        item["message_id"] and item["trace_id"] and item["type"] and item["emitted_at"] <= item["failed_at"]
+        for item in items
+    )
 
     cause = listed["causes"][0]["cause"]
     dry = await admin.post("redrive", cause=cause, dry_run=True)
     assert (dry["chosen"], dry["done"], {item["action"] for item in dry["items"]}) == (4, 0, {"redrive"})
-    assert [item["message_id"] for item in dry["items"] if item["key"] == "a"] == [i["message_id"] for i in items if i["key"] == "a"]
+    assert [item["message_id"] for item in dry["items"] if item["key"] == "a"] == [
+        i["message_id"] for i in items if i["key"] == "a"
+    ]
     assert len(await admin.wait_for_failures(4)) == 4, "a dry run changes nothing"
 
     admin.stamps.error_text = None
@@ -82,15 +93,21 @@ async def test_discarding_needs_a_reason_and_leaves_a_record(admin: DeadLetterAd
     admin.stamps.error_text = "nobody wants"
     await admin.send_messages("k", 1)
     item = (await admin.wait_for_failures(1))[0]
-    refused = await admin.shop.client.post("/v1/failures/discard", json={"ids": [item["id"]]}, headers=admin.shop.issue_headers("admin"))
+    refused = await admin.shop.client.post(
+        "/v1/failures/discard", json={"ids": [item["id"]]}, headers=admin.shop.issue_headers("admin")
+    )
     assert refused.status_code == 422 and refused.json()["errors"][0]["field"] == "reason"
     for hidden in ("not \u202ethis", "\x9b31m red", "nul \x00", "\u2800\u2800\u2800"):
         body = {"ids": [item["id"]], "reason": hidden}
-        refused = await admin.shop.client.post("/v1/failures/discard", json=body, headers=admin.shop.issue_headers("admin"))
+        refused = await admin.shop.client.post(
+            "/v1/failures/discard", json=body, headers=admin.shop.issue_headers("admin")
+        )
         assert refused.status_code == 422 and refused.json()["errors"][0]["field"] == "reason", hidden
     admin_id = new_id()
     response = await admin.shop.client.post(
-        "/v1/failures/discard", json={"ids": [item["id"]], "reason": "a test order"}, headers=admin.shop.issue_headers("admin", admin_id)
+        "/v1/failures/discard",
+        json={"ids": [item["id"]], "reason": "a test order"},
+        headers=admin.shop.issue_headers("admin", admin_id),
     )
     assert response.json()["done"] == 1
     assert (await admin.get())["items"] == []
@@ -100,7 +117,9 @@ async def test_discarding_needs_a_reason_and_leaves_a_record(admin: DeadLetterAd
 
         async def find_record() -> dict[str, Any] | None:
             records = [envelope["data"] for envelope in await admin.shop.read_topic(AUDIT.name, "failures:stamps")]
-            return next((r for r in records if r["action"] == "failures.discard" and r["actor"] == f"admin:{admin_id}"), None)
+            return next(
+                (r for r in records if r["action"] == "failures.discard" and r["actor"] == f"admin:{admin_id}"), None
+            )
 
         record = await wait_until(find_record)
         assert record is not None
@@ -116,7 +135,9 @@ async def test_secrets_in_messages_and_reasons_are_not_shown(admin: DeadLetterAd
         detail = await admin.get(f"/{item['id']}")
         text = orjson.dumps([item, detail]).decode()
         assert detail["payload"]["data"]["number"] in (1, 2)
-        assert "hunter2" not in text and "abc.def" not in text and "tok_secret_1" not in text and "token=abc" not in text
+        assert (
+            "hunter2" not in text and "abc.def" not in text and "tok_secret_1" not in text and "token=abc" not in text
+        )
         assert "[masked]" in text
     assert "hunter2" not in orjson.dumps((await admin.get())["causes"]).decode()
 
@@ -191,7 +212,9 @@ async def test_a_row_that_the_bus_refuses_is_set_aside_and_holds_back_only_its_k
     await admin.send_messages("small", 1, 2)
     await admin.wait_for_effects("small", 1, 2)
     items = await admin.wait_for_failures(1)
-    assert [(item["place"], item["key"], item["channel"]) for item in items] == [("outbox", "large", admin.stamps.topic.name)]
+    assert [(item["place"], item["key"], item["channel"]) for item in items] == [
+        ("outbox", "large", admin.stamps.topic.name)
+    ]
     assert "too large" in items[0]["reason"] and items[0]["payload"]["data"]["number"] == 1
     await admin.send_messages("large", 3)
     await admin.send_messages("small", 3)
@@ -203,7 +226,9 @@ async def test_a_row_that_the_bus_refuses_is_set_aside_and_holds_back_only_its_k
     assert (await admin.get())["items"] == []
 
 
-async def test_a_channel_that_takes_nothing_does_not_stop_the_others(admin: DeadLetterAdmin, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_channel_that_takes_nothing_does_not_stop_the_others(
+    admin: DeadLetterAdmin, monkeypatch: pytest.MonkeyPatch
+) -> None:
     bus, publish = admin.shop.process.bus, admin.shop.process.bus.publish
     is_full = True
 

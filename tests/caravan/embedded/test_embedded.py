@@ -1,4 +1,6 @@
-"""The laptop's Postgres and Redis against what laptops do to programs: kill them, start them twice, take their ports."""
+"""The laptop's Postgres and Redis against what laptops do to programs: kill them, start them twice, take their
+ports.
+"""
 
 import asyncio
 import os
@@ -50,7 +52,9 @@ async def shared() -> AsyncIterator[tuple[Path, ServerUrls]]:
 @pytest.fixture
 def killed(data: Path) -> Path:
     """A folder with something written, whose program was killed."""
-    with subprocess.Popen([sys.executable, Path(__file__).with_name("lock_owner.py"), data], stdout=subprocess.PIPE) as lock_owner:
+    with subprocess.Popen(
+        [sys.executable, Path(__file__).with_name("lock_owner.py"), data], stdout=subprocess.PIPE
+    ) as lock_owner:
         assert lock_owner.stdout and lock_owner.stdout.readline() == b"ready\n"
         backends = embedded.find_running(data)
         assert backends
@@ -100,7 +104,9 @@ async def test_nothing_is_lost_when_the_servers_are_killed_too(killed: Path) -> 
 
 async def test_a_changed_secret_replaces_the_servers_and_keeps_the_data(killed: Path) -> None:
     before = list_server_pids(killed)
-    async with embedded.start(killed, secret="another secret, also of more than 32 characters", announce=ignore_announcement) as backends:
+    async with embedded.start(
+        killed, secret="another secret, also of more than 32 characters", announce=ignore_announcement
+    ) as backends:
         assert await read_rows(backends) == (42, b"42")
         assert not set(before) & set(list_server_pids(killed))
 
@@ -184,11 +190,17 @@ async def test_what_dies_is_started_again_once_for_all_who_use_it(data: Path) ->
     assert list_server_pids(data) == []
 
 
-async def test_another_secret_does_not_take_the_servers_from_those_who_use_them(shared: tuple[Path, ServerUrls]) -> None:
+async def test_another_secret_does_not_take_the_servers_from_those_who_use_them(
+    shared: tuple[Path, ServerUrls],
+) -> None:
     folder, _ = shared
     before = list_server_pids(folder)
-    with pytest.raises(AlreadyRunning, match=rf"{folder} is in use by process {os.getpid()} with another secret.*CARAVAN_DATA"):
-        async with embedded.start(folder, secret="another secret, also of more than 32 characters", announce=ignore_announcement):
+    with pytest.raises(
+        AlreadyRunning, match=rf"{folder} is in use by process {os.getpid()} with another secret.*CARAVAN_DATA"
+    ):
+        async with embedded.start(
+            folder, secret="another secret, also of more than 32 characters", announce=ignore_announcement
+        ):
             pass
     assert list_server_pids(folder) == before
 
@@ -245,7 +257,9 @@ async def test_no_secret_is_in_a_command_line_or_an_environment(shared: tuple[Pa
     secrets = [SECRET, *(url.split("@")[0].rpartition(":")[2] for url in (backends.database_url, backends.redis_url))]
     shown = "\n".join(" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"]))
     shown += (
-        "".join(Path(f"/proc/{pid}/environ").read_text() for pid in list_server_pids(folder)) if Path("/proc/self/environ").exists() else ""
+        "".join(Path(f"/proc/{pid}/environ").read_text() for pid in list_server_pids(folder))
+        if Path("/proc/self/environ").exists()
+        else ""
     )
     assert str(folder) in shown
     assert not any(secret in shown for secret in secrets)

@@ -29,7 +29,9 @@ def test_walking_the_pages_gives_each_row_once_and_the_last_page_says_so(count: 
     after, pages = -1, 0
     while True:
         rows = [number for number in range(count) if number > after][: limit + 1]
-        page = orjson.loads(bytes(make_page_response(rows, limit, lambda row: Item(number=row), lambda row: (row,)).body))
+        page = orjson.loads(
+            bytes(make_page_response(rows, limit, lambda row: Item(number=row), lambda row: (row,)).body)
+        )
         seen += [item["number"] for item in page["items"]]
         pages += 1
         if page["next_cursor"] is None:
@@ -40,7 +42,9 @@ def test_walking_the_pages_gives_each_row_once_and_the_last_page_says_so(count: 
 
 
 def test_no_list_makes_its_pages_otherwise() -> None:
-    """A full page is no sign that another follows; `page_response` asks for one row more. The desks gather from several places."""
+    """A full page is no sign that another follows; `page_response` asks for one row more. The desks gather from several
+    places.
+    """
     own = {
         "caravan/http/pagination.py",
         "services/gateway/admin/job_admin.py",

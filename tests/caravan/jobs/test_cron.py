@@ -9,15 +9,27 @@ from hypothesis import strategies as st
 
 from caravan.jobs import Cron
 
-ZONES = ("Europe/London", "America/New_York", "Australia/Lord_Howe", "Asia/Kathmandu", "America/Sao_Paulo", "Pacific/Apia", "UTC")
+ZONES = (
+    "Europe/London",
+    "America/New_York",
+    "Australia/Lord_Howe",
+    "Asia/Kathmandu",
+    "America/Sao_Paulo",
+    "Pacific/Apia",
+    "UTC",
+)
 
 
 def test_a_date_is_the_day_of_the_zone() -> None:
-    assert Cron("0 12 1 7 *", "Europe/London").compute_next_time(datetime(2026, 1, 1, tzinfo=UTC)) == datetime(2026, 7, 1, 11, tzinfo=UTC)
+    assert Cron("0 12 1 7 *", "Europe/London").compute_next_time(datetime(2026, 1, 1, tzinfo=UTC)) == datetime(
+        2026, 7, 1, 11, tzinfo=UTC
+    )
 
 
 def test_times_are_given_in_utc() -> None:
-    assert Cron("0 9 * * *", "Europe/London").compute_next_time(datetime(2026, 6, 1, tzinfo=UTC)).utcoffset() == timedelta(0)
+    assert Cron("0 9 * * *", "Europe/London").compute_next_time(
+        datetime(2026, 6, 1, tzinfo=UTC)
+    ).utcoffset() == timedelta(0)
 
 
 @settings(deadline=None)  # 300 days each

@@ -31,7 +31,9 @@ async def test_without_redis_a_process_starts_and_enqueuing_says_so_at_once(back
 
 async def test_jobs_use_a_redis_of_their_own_when_one_is_named(backends: Backends) -> None:
     other = backends.redis_url.removesuffix("/0") + "/7"
-    async with run_services(Backends(backends.database_url, backends.redis_url, backends.secret, other), extra_services=(service,)) as shop:
+    async with run_services(
+        Backends(backends.database_url, backends.redis_url, backends.secret, other), extra_services=(service,)
+    ) as shop:
         (job_id,) = await shop.get_context("demo").jobs.enqueue("demo.note-take")
         here = Redis.from_url(other)
         assert await here.exists(f"caravan:demo.note-take:{job_id}")
@@ -45,7 +47,11 @@ async def test_a_redis_that_evicts_is_warned_of_and_serves(backends: Backends) -
     try:
         async with run_services(backends, extra_services=(service,)) as shop:
             ready = (await shop.client.get("/readyz")).json()
-            assert ready["status"] == "ready" and "allkeys-lru" in ready["warnings"]["jobs"] and "noeviction" in ready["warnings"]["jobs"]
+            assert (
+                ready["status"] == "ready"
+                and "allkeys-lru" in ready["warnings"]["jobs"]
+                and "noeviction" in ready["warnings"]["jobs"]
+            )
     finally:
         await admin.config_set("maxmemory-policy", "noeviction")
         await admin.aclose()
@@ -79,11 +85,16 @@ def test_a_schedule_that_can_not_be_is_refused_with_what_was_expected(pattern: s
 def test_a_cron_spec_means_the_clock_on_the_wall_of_its_zone() -> None:
     london: Any = Cron("30 9 * * *", "Europe/London")
     winter, summer = datetime(2026, 1, 15, 0, 0, tzinfo=UTC), datetime(2026, 7, 15, 0, 0, tzinfo=UTC)
-    assert london.compute_next_time(winter).astimezone(UTC).hour == 9 and london.compute_next_time(summer).astimezone(UTC).hour == 8
+    assert (
+        london.compute_next_time(winter).astimezone(UTC).hour == 9
+        and london.compute_next_time(summer).astimezone(UTC).hour == 8
+    )
 
 
 def test_an_idle_worker_may_wait_for_a_later_job_longer_than_its_connection_takes_silence_for_a_fault() -> None:
-    """A worker asks for as long as it is until the next delayed job is due, bounded by the library; the answer may come at the end of that."""
+    """A worker asks for as long as it is until the next delayed job is due, bounded by the library; the answer may come
+    at the end of that.
+    """
     store = JobStore("redis://nobody")
     longest = max(bullmq.worker.default_maximum_block_timeout, BLOCK_SECONDS)
     assert store.blocking_pool.connection_kwargs["socket_timeout"] > longest

@@ -56,13 +56,17 @@ async def test_a_job_runs_once_with_its_data_and_keeps_its_result(shop: Shop) ->
 async def test_a_delayed_job_waits_visibly_for_its_time_and_can_be_promoted(shop: Shop) -> None:
     now = utc_now()
     late, soon = await get_context(shop).jobs.enqueue(
-        NOTE, JobRequest({"mark": "late"}, delay=timedelta(hours=1)), JobRequest({"mark": "soon"}, delay=timedelta(seconds=0.3))
+        NOTE,
+        JobRequest({"mark": "late"}, delay=timedelta(hours=1)),
+        JobRequest({"mark": "soon"}, delay=timedelta(seconds=0.3)),
     )
     waiting = await get_job_status(shop, NOTE, late)
     assert waiting.state == "delayed" and waiting.due_at is not None
     assert abs(waiting.due_at - now - timedelta(hours=1)) < timedelta(seconds=2)
     found = await wait_until_completed(shop, NOTE, soon)
-    assert found.started_at is not None and timedelta(seconds=0.29) < found.started_at - found.created_at < timedelta(seconds=1.5)
+    assert found.started_at is not None and timedelta(seconds=0.29) < found.started_at - found.created_at < timedelta(
+        seconds=1.5
+    )
     await admin.promote_job(shop.process.jobs, f"{NOTE}:{late}")
     await wait_until_completed(shop, NOTE, late)
 
@@ -70,14 +74,19 @@ async def test_a_delayed_job_waits_visibly_for_its_time_and_can_be_promoted(shop
 async def test_a_job_id_is_taken_once(shop: Shop) -> None:
     mark = f"once-{new_id()}"
     for _ in range(3):
-        assert await get_context(shop).jobs.enqueue(NOTE, JobRequest({"mark": mark}, id=mark), JobRequest({"mark": mark}, id=mark)) == [
+        assert await get_context(shop).jobs.enqueue(
+            NOTE, JobRequest({"mark": mark}, id=mark), JobRequest({"mark": mark}, id=mark)
+        ) == [
             mark,
             mark,
         ]
     await wait_until_completed(shop, NOTE, mark)
     assert await get_context(shop).jobs.enqueue(NOTE, JobRequest({"mark": mark}, id=mark)) == [mark]
     await asyncio.gather(
-        *(wait_until_completed(shop, NOTE, job) for job in await get_context(shop).jobs.enqueue(NOTE, JobRequest("after")))
+        *(
+            wait_until_completed(shop, NOTE, job)
+            for job in await get_context(shop).jobs.enqueue(NOTE, JobRequest("after"))
+        )
     )
     assert handled_data.count({"mark": mark}) == 1
 
@@ -125,7 +134,9 @@ async def test_a_failing_job_is_tried_again_later_and_later_and_then_listed_as_f
     (job_id,) = await get_context(shop).jobs.enqueue(NOTE, JobRequest(mark))
     found = await wait_until_completed(shop, NOTE, job_id)
     assert found.attempts == 3 and handled_data.count(mark) == 3
-    assert found.started_at is not None and found.started_at - found.created_at > timedelta(seconds=0.1 + 0.2 - 0.01)  # backoff doubles
+    assert found.started_at is not None and found.started_at - found.created_at > timedelta(
+        seconds=0.1 + 0.2 - 0.01
+    )  # backoff doubles
 
     mark = {"fails": 9, "mark": str(new_id())}
     (job_id,) = await get_context(shop).jobs.enqueue(NOTE, JobRequest(mark))
@@ -192,7 +203,9 @@ async def test_a_schedule_runs_again_and_again_and_comes_back_after_a_flush(shop
 
 
 async def test_retention_is_bounded(shop: Shop) -> None:
-    ids = await get_context(shop).jobs.enqueue(FEW, *(JobRequest("fail" if number % 2 else "fine") for number in range(40)))
+    ids = await get_context(shop).jobs.enqueue(
+        FEW, *(JobRequest("fail" if number % 2 else "fine") for number in range(40))
+    )
 
     async def is_all_done() -> bool:
         counts = await shop.process.jobs.get_queue(FEW).getJobCounts()
@@ -251,7 +264,9 @@ async def test_the_gauges_say_what_is_in_the_queues(shop: Shop) -> None:
 
 async def test_a_failed_job_lies_on_the_failure_desk_and_is_redriven_or_discarded_there(shop: Shop) -> None:
     data = {"fails": 3, "mark": str(new_id()), "card": "4111"}
-    again, gone = await get_context(shop).jobs.enqueue(NOTE, JobRequest(data), JobRequest({"rejects": True, "mark": str(new_id())}))
+    again, gone = await get_context(shop).jobs.enqueue(
+        NOTE, JobRequest(data), JobRequest({"rejects": True, "mark": str(new_id())})
+    )
     for job_id in (again, gone):
         await wait_for_state(shop, NOTE, job_id, "failed")
     dead_letter_service = DeadLetterService("demo", [JobDeadLetters(shop.process.jobs, [NOTE, "demo.never-announced"])])
@@ -266,8 +281,12 @@ async def test_a_failed_job_lies_on_the_failure_desk_and_is_redriven_or_discarde
     assert (result.chosen, result.done) == (1, 1)
     await wait_until_run_again(shop, data)
     other = listed[f"{NOTE}:{gone}"]
-    assert (await dead_letter_service.discard(DiscardRequest(ids=[other.id], reason="can't work"), ignore_action)).done == 1
-    assert f"{NOTE}:{gone}" not in {found.message_id for found in (await dead_letter_service.get_page(ListRequest(limit=100))).items}
+    assert (
+        await dead_letter_service.discard(DiscardRequest(ids=[other.id], reason="can't work"), ignore_action)
+    ).done == 1
+    assert f"{NOTE}:{gone}" not in {
+        found.message_id for found in (await dead_letter_service.get_page(ListRequest(limit=100))).items
+    }
 
 
 async def wait_until_run_again(shop: Shop, data: object) -> None:

@@ -16,11 +16,15 @@ REST_SECONDS = 2.0
 
 
 def statements() -> float:
-    return sum(sample.value for metric in STATEMENTS.collect() for sample in metric.samples if sample.name.endswith("_total"))
+    return sum(
+        sample.value for metric in STATEMENTS.collect() for sample in metric.samples if sample.name.endswith("_total")
+    )
 
 
 async def asked_at_rest() -> float:
-    """SQL statements of this process in a second of rest; the best of some seconds, as what was begun may still be finished."""
+    """SQL statements of this process in a second of rest; the best of some seconds, as what was begun may still be
+    finished.
+    """
     found = []
     for _ in range(3):
         before = statements()
@@ -57,7 +61,8 @@ async def test_who_listens_is_woken_when_notifications_may_have_been_lost(backen
         other = await asyncpg.connect(backends.get_database_url("payments"))
         try:
             await other.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'caravan probe leadership'"
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'caravan probe "
+                "leadership'"
             )
             await wait_until(lambda: _told(heard, [""]))
             assert not leadership.receives_notifications and leadership.choose_poll_seconds(10, 1) == 1

@@ -1,4 +1,6 @@
-"""How often a process counts what waits: that takes statements, and several requests for each subscription, which a process at rest need not send."""
+"""How often a process counts what waits: that takes statements, and several requests for each subscription, which a
+process at rest need not send.
+"""
 
 import asyncio
 import time

@@ -1,4 +1,6 @@
-"""A real API server for the tests: resources are made, read, changed and deleted in a namespace of their own; the operator runs as a process beside it."""
+"""A real API server for the tests: resources are made, read, changed and deleted in a namespace of their own; the
+operator runs as a process beside it.
+"""
 
 import asyncio
 import os
@@ -36,13 +38,21 @@ class Namespace:
         )
 
     async def create_object(
-        self, kind: str, name: str, spec: Mapping[str, Any], *, annotations: Mapping[str, str] | None = None, dry_run: bool = False
+        self,
+        kind: str,
+        name: str,
+        spec: Mapping[str, Any],
+        *,
+        annotations: Mapping[str, str] | None = None,
+        dry_run: bool = False,
     ) -> dict[str, Any]:
         metadata = {"name": name, "annotations": dict(annotations or {})}
         body = {"apiVersion": KINDS[kind].api_version, "kind": kind, "metadata": metadata, "spec": spec}
         return await self.kubernetes.request("POST", self.build_path(kind) + ("?dryRun=All" if dry_run else ""), body)
 
-    async def change_spec(self, kind: str, name: str, spec: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, Any]:
+    async def change_spec(
+        self, kind: str, name: str, spec: Mapping[str, Any], *, dry_run: bool = False
+    ) -> dict[str, Any]:
         path = self.build_path(kind, name) + ("?dryRun=All" if dry_run else "")
         return await self.kubernetes.request("PATCH", path, {"spec": spec}, content_type=MERGE_PATCH)
 
@@ -82,7 +92,9 @@ class Namespace:
         status = (await self.get_object(kind, name)).get("status", {})
         return next((each for each in status.get("conditions", ()) if each["type"] == type), {})
 
-    async def wait_for_reason(self, kind: str, name: str, reason: str, *, type: str = "Ready", seconds: float = 20) -> dict[str, Any]:
+    async def wait_for_reason(
+        self, kind: str, name: str, reason: str, *, type: str = "Ready", seconds: float = 20
+    ) -> dict[str, Any]:
         """Wait until the condition has this reason at the present generation; returns the resource."""
 
         async def get_when_reached() -> dict[str, Any]:
@@ -170,7 +182,10 @@ class OperatorProcess:
     async def get_probe(self, probe: str) -> tuple[int, str]:
         """Status and text of `readyz`, `healthz` or `metrics`; (0, "") while nobody listens."""
         try:
-            async with aiohttp.ClientSession() as client, client.get(f"http://127.0.0.1:{self.port}/{probe}") as response:
+            async with (
+                aiohttp.ClientSession() as client,
+                client.get(f"http://127.0.0.1:{self.port}/{probe}") as response,
+            ):
                 return response.status, await response.text()
         except aiohttp.ClientError:
             return 0, ""

@@ -9,7 +9,14 @@ from urllib.parse import quote, urlsplit
 import httpx2
 from caravan_operator.backends.kafka import Kafka, KafkaLogin
 from caravan_operator.reconcile.diff import Action
-from caravan_operator.reconcile.kafka_topic import AddPartitions, AlterConfig, CreateTopic, DeleteTopic, Topic, TopicState
+from caravan_operator.reconcile.kafka_topic import (
+    AddPartitions,
+    AlterConfig,
+    CreateTopic,
+    DeleteTopic,
+    Topic,
+    TopicState,
+)
 from confluent_kafka import Producer
 
 from tests.support.backends import Broker
@@ -62,7 +69,9 @@ class SideRabbit:
     async def call_api(self, method: str, *segments: str, body: Any = None) -> Any:
         """The answer, or None for 404."""
         async with httpx2.AsyncClient(timeout=20) as client:
-            response = await client.request(method, f"{self.url}/api/" + "/".join(quote(part, safe="") for part in segments), json=body)
+            response = await client.request(
+                method, f"{self.url}/api/" + "/".join(quote(part, safe="") for part in segments), json=body
+            )
         if response.status_code == 404:
             return None
         response.raise_for_status()
@@ -72,7 +81,9 @@ class SideRabbit:
         return await self.call_api("GET", "queues", "/", name)
 
     async def list_bindings(self, exchange: str, queue: str) -> list[str]:
-        return [each["routing_key"] for each in await self.call_api("GET", "bindings", "/", "e", exchange, "q", queue) or ()]
+        return [
+            each["routing_key"] for each in await self.call_api("GET", "bindings", "/", "e", exchange, "q", queue) or ()
+        ]
 
     async def get_policy(self, name: str) -> Any:
         return await self.call_api("GET", "policies", "/", name)
@@ -122,7 +133,10 @@ class Relay:
         try:
             upstream, upstream_writer = await asyncio.open_connection(*self._target)
             await asyncio.wait(
-                [asyncio.create_task(_copy_bytes(reader, upstream_writer)), asyncio.create_task(_copy_bytes(upstream, writer))],
+                [
+                    asyncio.create_task(_copy_bytes(reader, upstream_writer)),
+                    asyncio.create_task(_copy_bytes(upstream, writer)),
+                ],
                 return_when=asyncio.FIRST_COMPLETED,
             )
         except OSError:

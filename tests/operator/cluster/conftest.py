@@ -1,4 +1,6 @@
-"""Fixtures on a real API server: E2E_KUBECONFIG names it, or KUBECONFIG when that leads to a kind cluster: nobody's own cluster gets CRDs by accident."""
+"""Fixtures on a real API server: E2E_KUBECONFIG names it, or KUBECONFIG when that leads to a kind cluster: nobody's own
+cluster gets CRDs by accident.
+"""
 
 import os
 from collections.abc import AsyncIterator
@@ -27,7 +29,9 @@ async def kubernetes() -> AsyncIterator[Kubernetes]:
     """The API server with the CRDs of this checkout."""
     config = os.environ.get("E2E_KUBECONFIG") or _select_kind_config(os.environ.get("KUBECONFIG", ""))
     if not config:
-        pytest.skip("no cluster: set E2E_KUBECONFIG to the kubeconfig of one in which the tests may make CRDs and namespaces")
+        pytest.skip(
+            "no cluster: set E2E_KUBECONFIG to the kubeconfig of one in which the tests may make CRDs and namespaces"
+        )
     os.environ["KUBECONFIG"] = config
     api = Kubernetes()
     try:
@@ -41,8 +45,14 @@ async def kubernetes() -> AsyncIterator[Kubernetes]:
         await api.request("PATCH", path, crd, content_type="application/apply-patch+yaml")
 
     async def are_established() -> bool:
-        answers = [await api.get(f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd['metadata']['name']}") for crd in crds]
-        conditions = [{each["type"]: each["status"] for each in answer.get("status", {}).get("conditions", ())} for answer in answers]
+        answers = [
+            await api.get(f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd['metadata']['name']}")
+            for crd in crds
+        ]
+        conditions = [
+            {each["type"]: each["status"] for each in answer.get("status", {}).get("conditions", ())}
+            for answer in answers
+        ]
         return all(each.get("Established") == "True" for each in conditions)
 
     await wait_until(are_established, seconds=30, every=0.2)
@@ -66,7 +76,9 @@ async def connected(namespace: Namespace, kafka: Broker, rabbitmq: Broker) -> Na
     address = f"http://{url.hostname}:{url.port}"
     await namespace.put_secret("rabbit", address, username=url.username or "", password=url.password or "")
     await namespace.create_object(
-        "RabbitMQConnection", "rabbit", {"managementUrl": address, "allowInsecure": True, "secretRef": {"name": "rabbit"}}
+        "RabbitMQConnection",
+        "rabbit",
+        {"managementUrl": address, "allowInsecure": True, "secretRef": {"name": "rabbit"}},
     )
     return namespace
 
@@ -83,5 +95,7 @@ async def operator(connected: Namespace) -> AsyncIterator[OperatorProcess]:
     finally:
         code = await process.stop()
     assert code == 0, "an orderly stop is no failure"
-    lease = await connected.kubernetes.get(f"/apis/coordination.k8s.io/v1/namespaces/{connected.name}/leases/caravan-operator")
+    lease = await connected.kubernetes.get(
+        f"/apis/coordination.k8s.io/v1/namespaces/{connected.name}/leases/caravan-operator"
+    )
     assert lease["spec"].get("holderIdentity", "") == "", "a standby takes over at once"

@@ -1,4 +1,6 @@
-"""A proxy to the API server that answers a share of the calls with 429 or 503, can let a watch fall silent, and hold a list back."""
+"""A proxy to the API server that answers a share of the calls with 429 or 503, can let a watch fall silent, and hold a
+list back.
+"""
 
 import asyncio
 import random
@@ -33,7 +35,9 @@ class FaultyApi:
         login = load_credentials()
         self._server = str(login.server).rstrip("/")
         self._session = aiohttp.ClientSession(
-            headers=login.as_http_headers(), connector=aiohttp.TCPConnector(ssl=login.as_ssl_context(), limit=0), auto_decompress=False
+            headers=login.as_http_headers(),
+            connector=aiohttp.TCPConnector(ssl=login.as_ssl_context(), limit=0),
+            auto_decompress=False,
         )
         application = web.Application(client_max_size=2**24)
         application.router.add_route("*", "/{rest:.*}", self._proxy_request)
@@ -55,7 +59,9 @@ class FaultyApi:
         return str(path)
 
     def silence_watches(self) -> None:
-        """The watches that are open now stay so, and nothing more comes of them, as behind a router that forgot them."""
+        """The watches that are open now stay so, and nothing more comes of them, as behind a router that forgot
+        them.
+        """
         self._silent |= self.watches
 
     async def stop(self) -> None:
@@ -83,7 +89,8 @@ class FaultyApi:
             request.method, self._server + str(request.rel_url), data=await request.read() or None, headers=headers
         ) as upstream_response:
             response = web.StreamResponse(
-                status=upstream_response.status, headers={"Content-Type": upstream_response.headers.get("Content-Type", "application/json")}
+                status=upstream_response.status,
+                headers={"Content-Type": upstream_response.headers.get("Content-Type", "application/json")},
             )
             await response.prepare(request)
             if "watch" in request.query:

@@ -1,4 +1,5 @@
-"""From a ServiceRoute to the gateway's door: a real API server, the operator as a process, a real gateway with real replicas.
+"""From a ServiceRoute to the gateway's door: a real API server, the operator as a process, a real gateway with real
+replicas.
 
 Services have no selector, so that the tests say themselves which endpoints there are.
 """
@@ -54,7 +55,9 @@ class World:
         base = f"/apis/discovery.k8s.io/v1/namespaces/{self.namespace.name}/endpointslices"
         by_port = {urlsplit(url).port: (urlsplit(url).hostname, states) for url, states in endpoints}
         desired = {f"{name}-{port}": self._build_slice(name, port, *address) for port, address in by_port.items()}
-        listed = (await self.namespace.kubernetes.get(f"{base}?labelSelector=kubernetes.io/service-name={name}"))["items"]
+        listed = (await self.namespace.kubernetes.get(f"{base}?labelSelector=kubernetes.io/service-name={name}"))[
+            "items"
+        ]
         present = {each["metadata"]["name"] for each in listed}
         for each, body in desired.items():
             if each in present:
@@ -69,7 +72,9 @@ class World:
             "metadata": {"name": f"{name}-{port}", "labels": {"kubernetes.io/service-name": name}},
             "addressType": "IPv4",
             "ports": [{"name": "http", "port": port}],
-            "endpoints": [{"addresses": [address], "conditions": states, "targetRef": {"kind": "Pod", "name": f"{name}-{port}"}}],
+            "endpoints": [
+                {"addresses": [address], "conditions": states, "targetRef": {"kind": "Pod", "name": f"{name}-{port}"}}
+            ],
         }
 
     async def wait_for_status(self, path: str, status: int, *, seconds: float = WITHIN) -> float:
@@ -82,7 +87,9 @@ class World:
         return time.monotonic() - started
 
     async def get_config_map(self) -> dict[str, Any]:
-        return await self.namespace.kubernetes.get(f"/api/v1/namespaces/{self.namespace.name}/configmaps/caravan-routing-gateway")
+        return await self.namespace.kubernetes.get(
+            f"/api/v1/namespaces/{self.namespace.name}/configmaps/caravan-routing-gateway"
+        )
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +116,9 @@ async def pets(world: World) -> AsyncIterator[tuple[list[Pets], list[str]]]:
     """Three replicas of a service; the first is ready and routed."""
     replicas = [Pets() for _ in range(3)]
     async with contextlib.AsyncExitStack() as stack:
-        urls = [await stack.enter_async_context(listening(each.app(world.backends), get_own_address())) for each in replicas]
+        urls = [
+            await stack.enter_async_context(listening(each.app(world.backends), get_own_address())) for each in replicas
+        ]
         await world.create_service("shop-pets")
         await world.set_endpoints("shop-pets", (urls[0], READY))
         await world.namespace.create_object(
@@ -119,22 +128,30 @@ async def pets(world: World) -> AsyncIterator[tuple[list[Pets], list[str]]]:
         yield replicas, urls
         await world.namespace.delete_object("ServiceRoute", "pets")
         await world.set_endpoints("shop-pets")
-        await world.namespace.kubernetes.request("DELETE", f"/api/v1/namespaces/{world.namespace.name}/services/shop-pets")
+        await world.namespace.kubernetes.request(
+            "DELETE", f"/api/v1/namespaces/{world.namespace.name}/services/shop-pets"
+        )
         await world.wait_for_status("/v1/pets/rex", 404, seconds=15)
 
 
-async def test_a_route_is_ready_when_the_gateway_has_it_and_its_status_says_what_it_has(world: World, pets: Any) -> None:
+async def test_a_route_is_ready_when_the_gateway_has_it_and_its_status_says_what_it_has(
+    world: World, pets: Any
+) -> None:
     found = await world.namespace.wait_until_ready("ServiceRoute", "pets")
     status = found["status"]
     conditions = {each["type"]: each["status"] for each in status["conditions"]}
-    assert conditions == dict.fromkeys(("Ready", "Accepted", "ResolvedRefs", "EndpointsAvailable", "Programmed"), "True")
+    assert conditions == dict.fromkeys(
+        ("Ready", "Accepted", "ResolvedRefs", "EndpointsAvailable", "Programmed"), "True"
+    )
     assert status["endpoints"] == {"ready": 1, "serving": 1, "terminating": 0} and status["acknowledged"] == "1/1"
     told = (await world.client.get("/revision")).json()
     assert status["configRevision"] == told["revision"] == status["gateways"][0]["revision"]
     assert told["sequence"] == status["configSequence"] and status["gateways"][0]["name"].startswith("gateway-")
 
 
-async def test_endpoints_come_and_go_under_load_without_a_failed_request(world: World, pets: tuple[list[Pets], list[str]]) -> None:
+async def test_endpoints_come_and_go_under_load_without_a_failed_request(
+    world: World, pets: tuple[list[Pets], list[str]]
+) -> None:
     replicas, urls = pets
     statuses: Counter[Any] = Counter()
 
@@ -181,9 +198,14 @@ async def test_endpoints_come_and_go_under_load_without_a_failed_request(world: 
 
 async def test_of_two_routes_with_one_path_the_younger_is_refused_until_the_older_goes(world: World, pets: Any) -> None:
     namespace = world.namespace
-    await namespace.create_object("ServiceRoute", "first", {"serviceRef": {"name": "shop-pets"}, "routes": [{"pathPrefix": "/v1/shared"}]})
+    await namespace.create_object(
+        "ServiceRoute", "first", {"serviceRef": {"name": "shop-pets"}, "routes": [{"pathPrefix": "/v1/shared"}]}
+    )
     await namespace.wait_until_ready("ServiceRoute", "first")
-    second = {"serviceRef": {"name": "shop-pets"}, "routes": [{"pathPrefix": "/v1/shared", "rewritePrefix": "/v1/pets"}]}
+    second = {
+        "serviceRef": {"name": "shop-pets"},
+        "routes": [{"pathPrefix": "/v1/shared", "rewritePrefix": "/v1/pets"}],
+    }
     await asyncio.sleep(1.1)  # creation times have whole seconds; of one second the name decides
     await namespace.create_object("ServiceRoute", "another", second)
     refused = await namespace.wait_for_reason("ServiceRoute", "another", "Conflict", type="Accepted")

@@ -1,4 +1,6 @@
-"""What must not happen when things break: brokers away, passwords rotated, the API server refusing, a leader paused, the process killed."""
+"""What must not happen when things break: brokers away, passwords rotated, the API server refusing, a leader paused,
+the process killed.
+"""
 
 import asyncio
 import os
@@ -134,7 +136,9 @@ async def test_with_a_third_of_the_api_calls_refused_everything_converges(
         supervisor = asyncio.create_task(_supervised(running))
         try:
             for number in range(20):
-                await connected.create_object(TOPIC, f"{name}-{number}", {**KAFKA, "partitions": 1, "deletionPolicy": "Delete"})
+                await connected.create_object(
+                    TOPIC, f"{name}-{number}", {**KAFKA, "partitions": 1, "deletionPolicy": "Delete"}
+                )
             for number in range(20):
                 await connected.wait_until_ready(TOPIC, f"{name}-{number}", seconds=120)
             for number in range(10):
@@ -152,7 +156,9 @@ async def test_with_a_third_of_the_api_calls_refused_everything_converges(
             await running.stop()
 
 
-async def test_a_watch_that_falls_silent_is_opened_again(connected: Namespace, kafka_side: SideKafka, tmp_path: Path, name: str) -> None:
+async def test_a_watch_that_falls_silent_is_opened_again(
+    connected: Namespace, kafka_side: SideKafka, tmp_path: Path, name: str
+) -> None:
     async with serve_faulty_api(0.0, tmp_path) as (api, kubeconfig):
         running = OperatorProcess(connected.name, kubeconfig=kubeconfig)
         await running.start()
@@ -207,7 +213,9 @@ async def _supervised(operator: OperatorProcess) -> None:
         await operator.process.wait()
 
 
-async def test_a_paused_leader_writes_nothing_after_it_was_replaced(connected: Namespace, kafka_side: SideKafka, name: str) -> None:
+async def test_a_paused_leader_writes_nothing_after_it_was_replaced(
+    connected: Namespace, kafka_side: SideKafka, name: str
+) -> None:
     leader, standby = OperatorProcess(connected.name, "--sweep", "1"), OperatorProcess(connected.name, "--sweep", "1")
     await leader.start()
     try:
@@ -224,7 +232,9 @@ async def test_a_paused_leader_writes_nothing_after_it_was_replaced(connected: N
         await connected.change_spec(TOPIC, name, {"config": {"retention": "2h"}})
         await connected.wait_until_ready(TOPIC, name, seconds=40)
         written = leader.read_log().count('"applied"')
-        await kafka_side.set_config(name, "retention.ms", "5")  # a sweep of either would put it back, the paused one to the old value
+        await kafka_side.set_config(
+            name, "retention.ms", "5"
+        )  # a sweep of either would put it back, the paused one to the old value
         leader.send_signal(signal.SIGCONT)
         assert leader.process is not None
         async with asyncio.timeout(20):
@@ -244,7 +254,9 @@ async def test_a_paused_leader_writes_nothing_after_it_was_replaced(connected: N
 
 async def _leads(operator: OperatorProcess, before: int) -> bool:
     assert operator.process is not None
-    assert operator.process.returncode is None, f"it ended with {operator.process.returncode}: {operator.read_log()[-3000:]}"
+    assert operator.process.returncode is None, (
+        f"it ended with {operator.process.returncode}: {operator.read_log()[-3000:]}"
+    )
     assert operator.read_log().count('"leading"') > before, operator.read_log()[-3000:]
     return True
 
@@ -273,7 +285,9 @@ async def test_killed_at_random_a_hundred_times_it_ends_where_the_specs_are(
             await connected.create_object(
                 TOPIC, topic, {**KAFKA, "partitions": 1, "config": {"retention": f"{hours}h"}, "deletionPolicy": policy}
             )
-            await connected.create_object(QUEUE, topic, {**RABBIT, "limits": {"maxLength": number}, "deletionPolicy": policy})
+            await connected.create_object(
+                QUEUE, topic, {**RABBIT, "limits": {"maxLength": number}, "deletionPolicy": policy}
+            )
             stays[topic] = hours
             await asyncio.sleep(chance.uniform(0, 2.0))
             if stays and chance.random() < 0.5:

@@ -37,8 +37,12 @@ async def wait_for_value(check: Callable[[], Awaitable[object]], value: object) 
     await wait_until(equal, seconds=20, every=0.2)
 
 
-async def test_a_resource_becomes_a_topic_and_says_so(operator: OperatorProcess, connected: Namespace, side: SideKafka, name: str) -> None:
-    await connected.create_object(K, name, {**REF, "partitions": 2, "config": {"retention": "1h"}, "extraConfig": {"flush.ms": "1000"}})
+async def test_a_resource_becomes_a_topic_and_says_so(
+    operator: OperatorProcess, connected: Namespace, side: SideKafka, name: str
+) -> None:
+    await connected.create_object(
+        K, name, {**REF, "partitions": 2, "config": {"retention": "1h"}, "extraConfig": {"flush.ms": "1000"}}
+    )
     found = await connected.wait_until_ready(K, name)
     topic = await side.read_topic(name)
     assert (
@@ -47,7 +51,11 @@ async def test_a_resource_becomes_a_topic_and_says_so(operator: OperatorProcess,
         and topic.config["retention.ms"].value == "3600000"
         and topic.config["flush.ms"].value == "1000"
     )
-    assert found["status"]["topicId"] == topic.id and found["status"]["origin"] == "Created" and found["status"]["appliedGeneration"] == 1
+    assert (
+        found["status"]["topicId"] == topic.id
+        and found["status"]["origin"] == "Created"
+        and found["status"]["appliedGeneration"] == 1
+    )
     assert "finalizers" not in found["metadata"], "with Retain nothing has to be done at the end"
 
     async def told() -> bool:
@@ -66,7 +74,9 @@ async def test_columns_tell_what_matters(operator: OperatorProcess, connected: N
     assert printed[1].split()[:6] == [name, "True", "Ready", "kafka", "1", "True"]
 
 
-async def test_drift_is_put_back_and_told_once(operator: OperatorProcess, connected: Namespace, side: SideKafka, name: str) -> None:
+async def test_drift_is_put_back_and_told_once(
+    operator: OperatorProcess, connected: Namespace, side: SideKafka, name: str
+) -> None:
     await connected.create_object(K, name, {**REF, "partitions": 1, "config": {"retention": "1h"}})
     before = await connected.wait_until_ready(K, name)
     await side.set_config(name, "retention.ms", "5")
@@ -77,7 +87,9 @@ async def test_drift_is_put_back_and_told_once(operator: OperatorProcess, connec
     assert after["status"]["conditions"] == before["status"]["conditions"]
 
 
-async def test_a_deleted_topic_comes_back(operator: OperatorProcess, connected: Namespace, side: SideKafka, name: str) -> None:
+async def test_a_deleted_topic_comes_back(
+    operator: OperatorProcess, connected: Namespace, side: SideKafka, name: str
+) -> None:
     await connected.create_object(K, name, {**REF, "partitions": 1})
     first = (await connected.wait_until_ready(K, name))["status"]["topicId"]
     await side.delete_topic(name)
@@ -89,8 +101,12 @@ async def test_a_deleted_topic_comes_back(operator: OperatorProcess, connected: 
     assert await side.read_topic(name) is not None
 
 
-async def test_drift_is_only_reported_when_so_asked(operator: OperatorProcess, connected: Namespace, side: SideKafka, name: str) -> None:
-    await connected.create_object(K, name, {**REF, "partitions": 1, "driftPolicy": "Report", "config": {"retention": "1h"}})
+async def test_drift_is_only_reported_when_so_asked(
+    operator: OperatorProcess, connected: Namespace, side: SideKafka, name: str
+) -> None:
+    await connected.create_object(
+        K, name, {**REF, "partitions": 1, "driftPolicy": "Report", "config": {"retention": "1h"}}
+    )
     await connected.wait_until_ready(K, name)
     await side.set_config(name, "retention.ms", "5")
     found = await connected.wait_for_reason(K, name, "DriftReported")
@@ -100,19 +116,26 @@ async def test_drift_is_only_reported_when_so_asked(operator: OperatorProcess, c
     assert "drift" not in (await connected.wait_until_ready(K, name))["status"]
 
 
-async def test_plan_changes_nothing(operator: OperatorProcess, connected: Namespace, side: SideKafka, name: str) -> None:
+async def test_plan_changes_nothing(
+    operator: OperatorProcess, connected: Namespace, side: SideKafka, name: str
+) -> None:
     await connected.create_object(
         K, name, {**REF, "partitions": 1, "mode": "Plan", "deletionPolicy": "Delete", "extraConfig": {"no.such": "1"}}
     )
     found = await connected.wait_for_reason(K, name, "PlanPending")
-    assert found["status"]["plan"][0] == f"create topic {name} with 1 partitions" and "no.such" in found["status"]["plan"][1]
+    assert (
+        found["status"]["plan"][0] == f"create topic {name} with 1 partitions"
+        and "no.such" in found["status"]["plan"][1]
+    )
     assert await side.read_topic(name) is None and "finalizers" not in found["metadata"]
     await connected.change_spec(K, name, {"mode": "Apply", "extraConfig": None})
     assert "plan" not in (await connected.wait_until_ready(K, name))["status"]
     assert await side.read_topic(name) is not None
 
 
-async def test_adoption_leaves_unlisted_settings_alone(operator: OperatorProcess, connected: Namespace, side: SideKafka, name: str) -> None:
+async def test_adoption_leaves_unlisted_settings_alone(
+    operator: OperatorProcess, connected: Namespace, side: SideKafka, name: str
+) -> None:
     await side.create_topic(name, 2, retention_ms="1000", flush_ms="9")
     spec = {**REF, "partitions": 2, "config": {"retention": "1h"}, "configOwnership": "All"}
     await connected.create_object(K, name, spec)
@@ -122,14 +145,19 @@ async def test_adoption_leaves_unlisted_settings_alone(operator: OperatorProcess
     await connected.change_spec(K, name, {"adoptionPolicy": "Adopt"})
     found = await connected.wait_until_ready(K, name)
     assert found["status"]["origin"] == "Adopted"
-    assert (await side.read_setting(name, "retention.ms"), await side.read_setting(name, "flush.ms")) == ("3600000", "9")
+    assert (await side.read_setting(name, "retention.ms"), await side.read_setting(name, "flush.ms")) == (
+        "3600000",
+        "9",
+    )
 
 
 async def test_an_existing_topic_is_refused_when_so_asked(
     operator: OperatorProcess, connected: Namespace, side: SideKafka, name: str
 ) -> None:
     await side.create_topic(name)
-    await connected.create_object(K, name, {**REF, "partitions": 1, "adoptionPolicy": "Refuse", "deletionPolicy": "Delete"})
+    await connected.create_object(
+        K, name, {**REF, "partitions": 1, "adoptionPolicy": "Refuse", "deletionPolicy": "Delete"}
+    )
     await connected.wait_for_reason(K, name, "AlreadyExists")
     await connected.delete_object(K, name)
     await connected.wait_until_gone(K, name)
@@ -150,7 +178,10 @@ async def test_partitions_grow_when_allowed_and_never_shrink(
     await connected.wait_until_ready(K, name)
     await side.add_partitions(name, 5)
     found = await connected.wait_for_reason(K, name, "PartitionsShrink")
-    assert "5 partitions, the spec 3" in (await connected.get_condition(K, name))["message"] and found["status"]["partitions"] == 5
+    assert (
+        "5 partitions, the spec 3" in (await connected.get_condition(K, name))["message"]
+        and found["status"]["partitions"] == 5
+    )
 
 
 async def _count_partitions(side: SideKafka, name: str) -> int:
@@ -190,8 +221,12 @@ async def test_a_topic_with_records_is_kept_and_the_resource_goes_after_the_long
     assert "RetainedAfterWait" in {reason for reason, _ in await connected.list_events(name)}
 
 
-async def test_pause_holds_changes_and_deletions(operator: OperatorProcess, connected: Namespace, side: SideKafka, name: str) -> None:
-    await connected.create_object(K, name, {**REF, "partitions": 1, "deletionPolicy": "Delete", "config": {"retention": "1h"}})
+async def test_pause_holds_changes_and_deletions(
+    operator: OperatorProcess, connected: Namespace, side: SideKafka, name: str
+) -> None:
+    await connected.create_object(
+        K, name, {**REF, "partitions": 1, "deletionPolicy": "Delete", "config": {"retention": "1h"}}
+    )
     await connected.wait_until_ready(K, name)
     await connected.set_annotations(K, name, paused="true")
     await connected.wait_for_reason(K, name, "Paused", type="Paused")
@@ -214,7 +249,10 @@ async def test_the_force_annotation_ends_a_deletion_and_keeps_the_object(
     operator: OperatorProcess, connected: Namespace, side: SideKafka, name: str
 ) -> None:
     await connected.create_object(
-        K, name, {**REF, "partitions": 1, "deletionPolicy": "Delete"}, annotations={"messaging.caravan.dev/paused": "true"}
+        K,
+        name,
+        {**REF, "partitions": 1, "deletionPolicy": "Delete"},
+        annotations={"messaging.caravan.dev/paused": "true"},
     )
     await connected.wait_for_reason(K, name, "Paused", type="Paused")
     await connected.set_annotations(K, name, paused=None)
@@ -230,19 +268,28 @@ async def test_of_two_resources_for_one_topic_the_older_wins(
     operator: OperatorProcess, connected: Namespace, side: SideKafka, name: str
 ) -> None:
     await connected.create_object(
-        K, f"{name}-a", {**REF, "topicName": name, "partitions": 1, "config": {"retention": "1h"}, "deletionPolicy": "Delete"}
+        K,
+        f"{name}-a",
+        {**REF, "topicName": name, "partitions": 1, "config": {"retention": "1h"}, "deletionPolicy": "Delete"},
     )
     await connected.wait_until_ready(K, f"{name}-a")
     await connected.create_object(
-        K, f"{name}-b", {**REF, "topicName": name, "partitions": 1, "config": {"retention": "2h"}, "adoptionPolicy": "Adopt"}
+        K,
+        f"{name}-b",
+        {**REF, "topicName": name, "partitions": 1, "config": {"retention": "2h"}, "adoptionPolicy": "Adopt"},
     )
     found = await connected.wait_for_reason(K, f"{name}-b", "Conflict")
-    assert found["status"]["conflict"] == f"{connected.name}/{name}-a" and await side.read_setting(name, "retention.ms") == "3600000"
+    assert (
+        found["status"]["conflict"] == f"{connected.name}/{name}-a"
+        and await side.read_setting(name, "retention.ms") == "3600000"
+    )
     identity = (await side.read_topic(name)).id  # type: ignore[union-attr]
     await connected.delete_object(K, f"{name}-a")
     await connected.wait_until_ready(K, f"{name}-b")
     topic = await side.read_topic(name)
-    assert topic is not None and topic.id == identity, "the winner's deletion must not take the topic from the other one"
+    assert topic is not None and topic.id == identity, (
+        "the winner's deletion must not take the topic from the other one"
+    )
     assert topic.config["retention.ms"].value == "7200000"
 
 
@@ -256,7 +303,9 @@ async def test_protected_topics_and_refusals_are_told_with_the_brokers_words(
     assert "INVALID_REPLICATION_FACTOR" in (await connected.get_condition(K, f"{name}-big"))["message"]
 
 
-async def test_a_pass_that_changes_nothing_writes_nothing(operator: OperatorProcess, connected: Namespace, name: str) -> None:
+async def test_a_pass_that_changes_nothing_writes_nothing(
+    operator: OperatorProcess, connected: Namespace, name: str
+) -> None:
     await connected.create_object(K, name, {**REF, "partitions": 1, "config": {"retention": "1h"}})
     version = (await connected.wait_until_ready(K, name))["metadata"]["resourceVersion"]
     await connected.set_annotations(K, name, reconcile_now="token-1")
@@ -279,7 +328,11 @@ async def _has_more_passes(operator: OperatorProcess, passes: float) -> bool:
 def _count_passes(operator: OperatorProcess) -> float:
     """Batches that the operator has ended, by its own metrics."""
     text = urllib.request.urlopen(f"http://127.0.0.1:{operator.port}/metrics", timeout=5).read().decode()
-    return float(text.partition('caravan_operator_reconcile_time_seconds_count{connection_kind="KafkaConnection"} ')[2].partition("\n")[0])
+    return float(
+        text.partition('caravan_operator_reconcile_time_seconds_count{connection_kind="KafkaConnection"} ')[
+            2
+        ].partition("\n")[0]
+    )
 
 
 async def test_an_import_adopts_what_is_there_unchanged(

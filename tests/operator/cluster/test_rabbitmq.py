@@ -35,19 +35,34 @@ async def wait_for_value(check: Callable[[], Awaitable[object]], value: object) 
     await wait_until(equal, seconds=20, every=0.2)
 
 
-async def test_a_topology_in_any_order_becomes_real(operator: OperatorProcess, connected: Namespace, side: SideRabbit, name: str) -> None:
-    await connected.create_object(BINDING, name, {**REF, "source": f"{name}.x", "destination": name, "routingKey": "order.*"})
+async def test_a_topology_in_any_order_becomes_real(
+    operator: OperatorProcess, connected: Namespace, side: SideRabbit, name: str
+) -> None:
+    await connected.create_object(
+        BINDING, name, {**REF, "source": f"{name}.x", "destination": name, "routingKey": "order.*"}
+    )
     await connected.wait_for_reason(BINDING, name, "DependencyMissing")
-    limits = {"maxLength": 10, "messageTtl": "1m", "deadLetterExchange": "", "deadLetterRoutingKey": f"{name}.dlq", "deliveryLimit": 5}
+    limits = {
+        "maxLength": 10,
+        "messageTtl": "1m",
+        "deadLetterExchange": "",
+        "deadLetterRoutingKey": f"{name}.dlq",
+        "deliveryLimit": 5,
+    }
     await connected.create_object(QUEUE, name, {**REF, "limits": limits, "arguments": {"singleActiveConsumer": True}})
     await connected.create_object(EXCHANGE, f"{name}.x", {**REF, "type": "topic"})
     await connected.create_object(
-        POLICY, name, {**REF, "pattern": f"^{name}[.]x$", "applyTo": "exchanges", "definition": {"alternateExchange": "amq.fanout"}}
+        POLICY,
+        name,
+        {**REF, "pattern": f"^{name}[.]x$", "applyTo": "exchanges", "definition": {"alternateExchange": "amq.fanout"}},
     )
     for kind, resource in ((QUEUE, name), (EXCHANGE, f"{name}.x"), (BINDING, name), (POLICY, name)):
         await connected.wait_until_ready(kind, resource)
     queue = await side.get_queue(name)
-    assert queue["type"] == "quorum" and queue["arguments"] == {"x-queue-type": "quorum", "x-single-active-consumer": True}
+    assert queue["type"] == "quorum" and queue["arguments"] == {
+        "x-queue-type": "quorum",
+        "x-single-active-consumer": True,
+    }
     assert (await side.get_policy(f"caravan.queue.{name}"))["definition"] == {
         "max-length": 10,
         "message-ttl": 60000,
@@ -125,7 +140,13 @@ async def test_an_immutable_difference_is_told_or_repaired_when_empty(
     ("policy", "message", "stays"), [("Retain", True, True), ("Delete", True, False), ("DeleteIfUnused", False, False)]
 )
 async def test_deletion(
-    operator: OperatorProcess, connected: Namespace, side: SideRabbit, name: str, policy: str, message: bool, stays: bool
+    operator: OperatorProcess,
+    connected: Namespace,
+    side: SideRabbit,
+    name: str,
+    policy: str,
+    message: bool,
+    stays: bool,
 ) -> None:
     await connected.create_object(QUEUE, name, {**REF, "deletionPolicy": policy, "limits": {"maxLength": 10}})
     await connected.wait_until_ready(QUEUE, name)
@@ -161,11 +182,17 @@ async def test_everything_at_once_goes_in_the_right_order(
     )
 
 
-async def test_plan_and_report_change_nothing(operator: OperatorProcess, connected: Namespace, side: SideRabbit, name: str) -> None:
+async def test_plan_and_report_change_nothing(
+    operator: OperatorProcess, connected: Namespace, side: SideRabbit, name: str
+) -> None:
     await connected.create_object(QUEUE, name, {**REF, "mode": "Plan"})
-    assert (await connected.wait_for_reason(QUEUE, name, "PlanPending"))["status"]["plan"] == [f"create quorum queue {name}"]
+    assert (await connected.wait_for_reason(QUEUE, name, "PlanPending"))["status"]["plan"] == [
+        f"create quorum queue {name}"
+    ]
     assert await side.get_queue(name) is None
-    await connected.create_object(POLICY, name, {**REF, "driftPolicy": "Report", "pattern": "^none$", "definition": {"maxLength": 1}})
+    await connected.create_object(
+        POLICY, name, {**REF, "driftPolicy": "Report", "pattern": "^none$", "definition": {"maxLength": 1}}
+    )
     await connected.wait_until_ready(POLICY, name)
     await side.call_api("DELETE", "policies", "/", name)
     found = await connected.wait_for_reason(POLICY, name, "DriftReported")
@@ -190,13 +217,22 @@ async def test_an_import_adopts_what_is_there_unchanged(
     await side.call_api("PUT", "exchanges", "/", name, body={"type": "topic", "durable": True})
     arguments = {"x-queue-type": "quorum", "x-single-active-consumer": True}
     await side.call_api("PUT", "queues", "/", name, body={"durable": True, "arguments": arguments})
-    await side.call_api("PUT", "queues", "/", f"{name}-limited", body={"durable": True, "arguments": {**arguments, "x-max-length": 5}})
+    await side.call_api(
+        "PUT", "queues", "/", f"{name}-limited", body={"durable": True, "arguments": {**arguments, "x-max-length": 5}}
+    )
     await side.call_api("POST", "bindings", "/", "e", name, "q", name, body={"routing_key": "a.*", "arguments": {}})
-    policy = {"pattern": f"^{name}$", "definition": {"message-ttl": 90000, "max-in-memory-length": 1}, "priority": 5, "apply-to": "queues"}
+    policy = {
+        "pattern": f"^{name}$",
+        "definition": {"message-ttl": 90000, "max-in-memory-length": 1},
+        "priority": 5,
+        "apply-to": "queues",
+    }
     await side.call_api("PUT", "policies", "/", name, body=policy)
     url = urlsplit(side.url)
     address = f"http://{url.hostname}:{url.port}"
-    documents, skipped = await import_from_rabbitmq(address, "rabbit", "/", f"^{name}", url.username or "", url.password or "")
+    documents, skipped = await import_from_rabbitmq(
+        address, "rabbit", "/", f"^{name}", url.username or "", url.password or ""
+    )
     assert [line.partition(":")[0] for line in skipped] == [f"queue {name}-limited"] and len(documents) == 4
     for document in documents:
         await connected.create_object(document["kind"], document["metadata"]["name"], document["spec"])

@@ -20,7 +20,9 @@ async def test_the_operator_works_with_the_generated_rights_alone(connected: Nam
         spec = {"connectionRef": {"name": "kafka"}, "partitions": 1, "deletionPolicy": "Delete"}
         await connected.create_object("KafkaTopic", f"{connected.name}-rights", spec)
         await connected.create_object(
-            "RabbitMQQueue", f"{connected.name}-rights", {"connectionRef": {"name": "rabbit"}, "deletionPolicy": "Delete"}
+            "RabbitMQQueue",
+            f"{connected.name}-rights",
+            {"connectionRef": {"name": "rabbit"}, "deletionPolicy": "Delete"},
         )
         for kind in ("KafkaTopic", "RabbitMQQueue"):
             await connected.wait_until_ready(kind, f"{connected.name}-rights", seconds=40)
@@ -73,7 +75,9 @@ async def _create_account(namespace: Namespace, folder: Path) -> str:
     config = {
         "current-context": "account",
         "contexts": [{"name": "account", "context": {"cluster": "here", "user": "account"}}],
-        "clusters": [{"name": "here", "cluster": {"server": login.server, "certificate-authority-data": login.ca_data}}],
+        "clusters": [
+            {"name": "here", "cluster": {"server": login.server, "certificate-authority-data": login.ca_data}}
+        ],
         "users": [{"name": "account", "user": {"token": token}}],
     }
     file = folder / "kubeconfig"

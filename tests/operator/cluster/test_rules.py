@@ -1,4 +1,6 @@
-"""Every rule of every CRD on a real API server: one object that it accepts and one that it refuses, with the rule's own message."""
+"""Every rule of every CRD on a real API server: one object that it accepts and one that it refuses, with the rule's own
+message.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -51,7 +53,10 @@ CASES = [
         if "connectionRef" in valid
     ),
     Case(
-        "KafkaConnection", "a SASL protocol needs saslMechanism and secretRef", {"security": SASL}, {"security": {"protocol": "SASL_SSL"}}
+        "KafkaConnection",
+        "a SASL protocol needs saslMechanism and secretRef",
+        {"security": SASL},
+        {"security": {"protocol": "SASL_SSL"}},
     ),
     Case(
         "KafkaConnection",
@@ -137,12 +142,23 @@ CASES = [
     *(
         make_immutable_case(kind, field, value, other)
         for kind in ("RabbitMQQueue", "RabbitMQExchange")
-        for field, value, other in (("name", "a", "b"), ("vhost", "a", "b"), ("durable", True, True), ("autoDelete", False, False))
+        for field, value, other in (
+            ("name", "a", "b"),
+            ("vhost", "a", "b"),
+            ("durable", True, True),
+            ("autoDelete", False, False),
+        )
         if value != other
     ),
     make_immutable_case("RabbitMQQueue", "type", "quorum", "stream"),
     Case("RabbitMQQueue", "durable is immutable", {"durable": True}, {"durable": False}, before={"type": "classic"}),
-    Case("RabbitMQQueue", "autoDelete is immutable", {"autoDelete": False}, {"autoDelete": True}, before={"type": "classic"}),
+    Case(
+        "RabbitMQQueue",
+        "autoDelete is immutable",
+        {"autoDelete": False},
+        {"autoDelete": True},
+        before={"type": "classic"},
+    ),
     make_immutable_case("RabbitMQQueue", "arguments", {"singleActiveConsumer": True}, {"singleActiveConsumer": False}),
     Case(
         "RabbitMQQueue",
@@ -201,7 +217,10 @@ CASES = [
         for kind, field in (("RabbitMQQueue", "limits"), ("RabbitMQPolicy", "definition"))
     ),
     Case(
-        "RabbitMQPolicy", "must be from 1m to 87600h", {"definition": {"consumerTimeout": "30m"}}, {"definition": {"consumerTimeout": "1s"}}
+        "RabbitMQPolicy",
+        "must be from 1m to 87600h",
+        {"definition": {"consumerTimeout": "30m"}},
+        {"definition": {"consumerTimeout": "1s"}},
     ),
     Case(
         "RabbitMQPolicy",
@@ -247,18 +266,36 @@ CASES = [
     make_immutable_case("ServiceRoute", "gateway", "one", "two"),
     Case("ServiceRoute", "gateway is immutable", {}, {"gateway": "new"}, before={}),
     Case(
-        "ServiceRoute", "exactly one of pathPrefix", {"routes": [{"pathExact": "/"}]}, {"routes": [{"pathExact": "/", "pathPrefix": "/"}]}
+        "ServiceRoute",
+        "exactly one of pathPrefix",
+        {"routes": [{"pathExact": "/"}]},
+        {"routes": [{"pathExact": "/", "pathPrefix": "/"}]},
     ),
-    Case("ServiceRoute", "exactly one of pathPrefix", {"routes": [{"pathsFrom": "OpenAPI"}]}, {"routes": [{"host": "shop.test"}]}),
+    Case(
+        "ServiceRoute",
+        "exactly one of pathPrefix",
+        {"routes": [{"pathsFrom": "OpenAPI"}]},
+        {"routes": [{"host": "shop.test"}]},
+    ),
     Case(
         "ServiceRoute",
         "rewritePrefix goes with pathPrefix",
         {"routes": [{"pathPrefix": "/v2", "rewritePrefix": "/v1"}]},
         {"routes": [{"pathExact": "/v2", "rewritePrefix": "/v1"}]},
     ),
-    Case("ServiceRoute", "a path has no segments", {"routes": [{"pathPrefix": "/a..b"}]}, {"routes": [{"pathPrefix": "/a/../b"}]}),
+    Case(
+        "ServiceRoute",
+        "a path has no segments",
+        {"routes": [{"pathPrefix": "/a..b"}]},
+        {"routes": [{"pathPrefix": "/a/../b"}]},
+    ),
     *(
-        Case("ServiceRoute", f"must be from {bounds}", {"routes": [_build_limited_route(good)]}, {"routes": [_build_limited_route(bad)]})
+        Case(
+            "ServiceRoute",
+            f"must be from {bounds}",
+            {"routes": [_build_limited_route(good)]},
+            {"routes": [_build_limited_route(bad)]},
+        )
         for bounds, good, bad in (("1s to 24h", "1m", "25h"),)
     ),
     *(
@@ -302,7 +339,9 @@ async def test_a_rule_accepts_and_refuses(namespace: Namespace, case: Case) -> N
 def test_every_rule_has_a_case() -> None:
     proven = {(case.kind, case.message) for case in CASES}
     for kind in KINDS.values():
-        for path, schema in walk_schemas(kind.build_crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"], kind.name):
+        for path, schema in walk_schemas(
+            kind.build_crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"], kind.name
+        ):
             for rule in schema.get("x-kubernetes-validations", ()):
                 assert any(name == kind.name and rule["message"].startswith(message) for name, message in proven), (
                     f"{path}: {rule['message']}"
@@ -311,6 +350,10 @@ def test_every_rule_has_a_case() -> None:
 
 @pytest.mark.parametrize("kind", VALID)
 async def test_a_minimal_object_is_accepted_and_null_settings_are_kept(namespace: Namespace, kind: str) -> None:
-    extra = {"config": {"retention": None, "cleanupPolicy": None}, "extraConfig": {"flush.ms": None}} if kind == "KafkaTopic" else {}
+    extra = (
+        {"config": {"retention": None, "cleanupPolicy": None}, "extraConfig": {"flush.ms": None}}
+        if kind == "KafkaTopic"
+        else {}
+    )
     found = await namespace.create_object(kind, "minimal", {**VALID[kind], **extra}, dry_run=True)
     assert extra.items() <= found["spec"].items()

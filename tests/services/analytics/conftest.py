@@ -39,7 +39,9 @@ def story(placed_at: datetime, *lines: tuple[str, int], ends: str = "delivered",
     """All messages of an order that ends so."""
     order_id, user_id = new_id(), new_id()
     items = [
-        OrderLine(sku=sku, name=CATALOGUE[sku][0], category=CATALOGUE[sku][1], quantity=quantity, unit_price=CATALOGUE[sku][2])
+        OrderLine(
+            sku=sku, name=CATALOGUE[sku][0], category=CATALOGUE[sku][1], quantity=quantity, unit_price=CATALOGUE[sku][2]
+        )
         for sku, quantity in lines
     ]
     total = Money(amount=sum(line.quantity * line.unit_price for line in items), currency=currency)
@@ -58,11 +60,19 @@ def story(placed_at: datetime, *lines: tuple[str, int], ends: str = "delivered",
     if ends == "created":
         return told
     outcome = ends if ends in ("rejected", "payment_failed") else "completed"
-    processed = OrderProcessed(order_id=order_id, user_id=user_id, email="ada@example.com", outcome=outcome, reason="", total=total)
+    processed = OrderProcessed(
+        order_id=order_id, user_id=user_id, email="ada@example.com", outcome=outcome, reason="", total=total
+    )
     told.append(Told(ORDER_PROCESSED, processed, order_id))
     if outcome != "completed":
         return told
-    told.append(Told(PAYMENT_COMPLETED, PaymentCompleted(order_id=order_id, amount=total, attempt=1, invoice_number="1"), order_id))
+    told.append(
+        Told(
+            PAYMENT_COMPLETED,
+            PaymentCompleted(order_id=order_id, amount=total, attempt=1, invoice_number="1"),
+            order_id,
+        )
+    )
     if ends in ("shipped", "delivered"):
         shipped = OrderShipped(order_id=order_id, email="ada@example.com", carrier="c", tracking_number="t", parcels=[])
         told.append(Told(ORDER_SHIPPED, shipped, order_id))
@@ -70,13 +80,17 @@ def story(placed_at: datetime, *lines: tuple[str, int], ends: str = "delivered",
         told.append(Told(ORDER_DELIVERED, OrderDelivered(order_id=order_id, tracking_number="t"), order_id))
     if ends == "refunded":
         told.append(Told(PAYMENT_REFUNDED, PaymentRefunded(order_id=order_id, amount=total, reason="r"), order_id))
-        cancelled = OrderCancelled(order_id=order_id, user_id=user_id, email="ada@example.com", reason="r", refunded=total)
+        cancelled = OrderCancelled(
+            order_id=order_id, user_id=user_id, email="ada@example.com", reason="r", refunded=total
+        )
         told.append(Told(ORDER_CANCELLED, cancelled, order_id))
     return told
 
 
 def deed(action: str, target: str, actor: str = "admin:1", **details: Any) -> Told:
-    return Told(AUDIT, AuditRecorded(actor=actor, action=action, target=target, details=details, trace_id="0" * 32), target)
+    return Told(
+        AUDIT, AuditRecorded(actor=actor, action=action, target=target, details=details, trace_id="0" * 32), target
+    )
 
 
 async def tell(shop: Shop, told: Sequence[Told], *, seed: int | None = None, times: int = 1) -> None:

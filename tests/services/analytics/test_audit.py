@@ -10,10 +10,17 @@ from tests.support.shop import Shop
 
 async def test_deeds_are_found_by_who_what_to_what_and_when(shop: Shop) -> None:
     target, actor = f"product:{new_id()}", f"admin:{new_id()}"
-    await tell(shop, [deed("price.changed", target, actor, before=1, after=2), deed("product.withdrawn", target)], times=3, seed=1)
+    await tell(
+        shop,
+        [deed("price.changed", target, actor, before=1, after=2), deed("product.withdrawn", target)],
+        times=3,
+        seed=1,
+    )
 
     async def found(**query: str) -> list[str]:
-        answer = await shop.client.get("/v1/audit", params={"target": target, **query}, headers=shop.issue_headers("admin"))
+        answer = await shop.client.get(
+            "/v1/audit", params={"target": target, **query}, headers=shop.issue_headers("admin")
+        )
         assert answer.status_code == 200, answer.text
         return sorted(item["action"] for item in answer.json()["items"])
 
@@ -45,12 +52,16 @@ async def test_a_deed_is_kept_whatever_its_target_is_called(shop: Shop) -> None:
     strange = deed("login.failed", "user:\x00", actor, given="a\x00b")
     strange.key = "user"
     await tell(shop, [strange])
-    items = (await shop.client.get("/v1/audit", params={"actor": actor}, headers=shop.issue_headers("admin"))).json()["items"]
+    items = (await shop.client.get("/v1/audit", params={"actor": actor}, headers=shop.issue_headers("admin"))).json()[
+        "items"
+    ]
     assert [item["target"] for item in items] == ["user:\ufffd"]
     assert items[0]["details"] == {"given": "a\x00b"}
 
 
-@pytest.mark.parametrize("statement", ["UPDATE audit_record SET actor = 'nobody'", "DELETE FROM audit_record", "TRUNCATE audit_record"])
+@pytest.mark.parametrize(
+    "statement", ["UPDATE audit_record SET actor = 'nobody'", "DELETE FROM audit_record", "TRUNCATE audit_record"]
+)
 async def test_nothing_changes_or_removes_a_deed(shop: Shop, statement: str) -> None:
     await tell(shop, [deed("deed", "target")])
     with pytest.raises(asyncpg.RestrictViolationError, match="append-only"):
@@ -64,7 +75,8 @@ async def test_the_audit_log_is_for_admins(shop: Shop) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", ["from=2026-03-02&to=2026-03-01", "actor=%00", "from=0001-01-01T00:00:00%2B10:00", "limit=0", "to=1700000000"]
+    "query",
+    ["from=2026-03-02&to=2026-03-01", "actor=%00", "from=0001-01-01T00:00:00%2B10:00", "limit=0", "to=1700000000"],
 )
 async def test_searches_that_can_not_be_are_refused(shop: Shop, query: str) -> None:
     assert (await shop.client.get(f"/v1/audit?{query}", headers=shop.issue_headers("admin"))).status_code == 422
@@ -72,7 +84,11 @@ async def test_searches_that_can_not_be_are_refused(shop: Shop, query: str) -> N
 
 @pytest.mark.parametrize(
     "cursor",
-    ["x", "WyIwMDAxLTAxLTAxIiwgIngiXQ", "WyIwMDAxLTAxLTAxVDAwOjAwOjAwKzEwOjAwIiwiMDE5N2MyYTAtMDAwMC03MDAwLTgwMDAtMDAwMDAwMDAwMDAwIl0"],
+    [
+        "x",
+        "WyIwMDAxLTAxLTAxIiwgIngiXQ",
+        "WyIwMDAxLTAxLTAxVDAwOjAwOjAwKzEwOjAwIiwiMDE5N2MyYTAtMDAwMC03MDAwLTgwMDAtMDAwMDAwMDAwMDAwIl0",
+    ],
 )
 async def test_a_cursor_of_another_list_is_refused(shop: Shop, cursor: str) -> None:
     assert (await shop.client.get(f"/v1/audit?cursor={cursor}", headers=shop.issue_headers("admin"))).status_code == 400

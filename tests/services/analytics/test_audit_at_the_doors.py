@@ -1,4 +1,6 @@
-"""Each deed that must be accounted for, done at the public door of the whole shop: it is in the audit log with who did it and the trace it was done in."""
+"""Each deed that must be accounted for, done at the public door of the whole shop: it is in the audit log with who did
+it and the trace it was done in.
+"""
 
 import asyncio
 import re
@@ -57,7 +59,9 @@ async def record(story: ShopScenario, target: str, action: str, trace: str) -> d
 async def registered(story: ShopScenario) -> tuple[str, str]:
     """Id and address of a new customer."""
     email = f"{new_id()}@example.com"
-    answer = await story.program.client.post("/v1/users", json={"email": email, "password": PASSWORD, "name": "Ada Lovelace"})
+    answer = await story.program.client.post(
+        "/v1/users", json={"email": email, "password": PASSWORD, "name": "Ada Lovelace"}
+    )
     assert answer.status_code == 201, answer.text
     return str(answer.json()["id"]), email
 
@@ -141,14 +145,22 @@ async def test_a_refund_names_who_cancelled_and_stands_in_the_trace_of_the_cance
 
 QUEUE = "payments.capture-retry"
 CAMPAIGN = {"name": "Spring", "subject": "Tea", "text": "Only today.", "segment": {}, "cron": "0 9 1 1 *"}
-PRODUCT = {"name": "Thing", "description": "", "category": "audited", "price": {"amount": 100, "currency": "GBP"}, "attributes": {}}
+PRODUCT = {
+    "name": "Thing",
+    "description": "",
+    "category": "audited",
+    "price": {"amount": 100, "currency": "GBP"},
+    "attributes": {},
+}
 
 
 async def deeds(story: ShopScenario, trace: str, *results: str) -> list[dict[str, Any]]:
     """What the audit log has of a trace, the first first, once it has as many records as there are results."""
 
     async def found() -> list[dict[str, Any]]:
-        answer = await story.program.client.get("/v1/audit", params={"limit": 100}, headers=await story.program.authorize_operator())
+        answer = await story.program.client.get(
+            "/v1/audit", params={"limit": 100}, headers=await story.program.authorize_operator()
+        )
         of_trace = [item for item in reversed(answer.json()["items"]) if item["trace_id"] == trace]
         assert len(of_trace) >= len(results), of_trace
         return of_trace
@@ -172,7 +184,9 @@ async def failed_job(story: ShopScenario) -> str:
 
 
 async def delayed_job(story: ShopScenario) -> str:
-    (job,) = await story.shop.get_context("payments").jobs.enqueue(QUEUE, JobRequest({"nonsense": True}, delay=timedelta(hours=1)))
+    (job,) = await story.shop.get_context("payments").jobs.enqueue(
+        QUEUE, JobRequest({"nonsense": True}, delay=timedelta(hours=1))
+    )
     return f"{QUEUE}:{job}"
 
 
@@ -180,20 +194,26 @@ async def failure(story: ShopScenario) -> str:
     """The id that a failed job has on the failure desk."""
     job = await failed_job(story)
     listed = (
-        await story.program.client.get("/v1/failures", params={"limit": 100}, headers=await story.program.authorize_operator())
+        await story.program.client.get(
+            "/v1/failures", params={"limit": 100}, headers=await story.program.authorize_operator()
+        )
     ).json()
     return str(next(item["id"] for item in listed["items"] if item["message_id"] == job))
 
 
 async def campaign(story: ShopScenario) -> str:
-    made = await story.program.client.post("/v1/campaigns", json=CAMPAIGN, headers=await story.program.authorize_operator())
+    made = await story.program.client.post(
+        "/v1/campaigns", json=CAMPAIGN, headers=await story.program.authorize_operator()
+    )
     assert made.status_code == 201, made.text
     return str(made.json()["id"])
 
 
 async def stopped_campaign(story: ShopScenario) -> str:
     made = await campaign(story)
-    (await story.program.client.post(f"/v1/campaigns/{made}/stop", headers=await story.program.authorize_operator())).raise_for_status()
+    (
+        await story.program.client.post(f"/v1/campaigns/{made}/stop", headers=await story.program.authorize_operator())
+    ).raise_for_status()
     return made
 
 
@@ -212,8 +232,18 @@ async def nothing(_: ShopScenario) -> str:
 BESIDE = ["begun", "done"]
 """A deed in no database: noted before and after."""
 DEEDS: dict[str, tuple[Any, Any, list[str], list[str]]] = {
-    "PATCH /v1/users/{user_id}": (user, {"role": "staff", "disabled": True}, ["role.changed", "user.disabled"], ["done"]),
-    "POST /v1/users/invitations": (nothing, {"email": "GIVEN@example.com", "name": "Grace Hopper"}, ["user.invited"], ["done"]),
+    "PATCH /v1/users/{user_id}": (
+        user,
+        {"role": "staff", "disabled": True},
+        ["role.changed", "user.disabled"],
+        ["done"],
+    ),
+    "POST /v1/users/invitations": (
+        nothing,
+        {"email": "GIVEN@example.com", "name": "Grace Hopper"},
+        ["user.invited"],
+        ["done"],
+    ),
     "POST /v1/products": (nothing, {**PRODUCT, "sku": "GIVEN"}, ["product.made"], ["done"]),
     "PUT /v1/products": (nothing, {"products": [{**PRODUCT, "sku": "GIVEN"}]}, ["product.made"], ["done"]),
     "PATCH /v1/products/{sku}": (
@@ -224,7 +254,12 @@ DEEDS: dict[str, tuple[Any, Any, list[str], list[str]]] = {
     ),
     "DELETE /v1/products/{sku}": (product, None, ["product.withdrawn"], ["done"]),
     "PUT /v1/categories/{name}": (nothing, {"attributes": {}, "free": True}, ["category.declared"], ["done"]),
-    "POST /v1/stock/{sku}/movements": (product, {"kind": "receive", "quantity": 1, "reason": "found"}, ["stock.adjusted"], ["done"]),
+    "POST /v1/stock/{sku}/movements": (
+        product,
+        {"kind": "receive", "quantity": 1, "reason": "found"},
+        ["stock.adjusted"],
+        ["done"],
+    ),
     "POST /v1/stock/movements": (
         product,
         {"movements": [{"sku": "GIVEN", "kind": "receive", "quantity": 1, "reason": "found"}]},
@@ -256,7 +291,8 @@ async def test_there_is_no_deed_of_staff_that_is_not_tried_here(story: ShopScena
         for path, item in document["paths"].items()
         for method, operation in item.items()
         if method in ("post", "put", "patch", "delete")
-        and {"staff", "admin"} & {scope for scheme in operation.get("security", []) for scopes in scheme.values() for scope in scopes}
+        and {"staff", "admin"}
+        & {scope for scheme in operation.get("security", []) for scopes in scheme.values() for scope in scopes}
     }
     assert for_staff == set(DEEDS)
 
@@ -294,9 +330,13 @@ async def test_an_order_that_is_cancelled_for_a_customer(story: ShopScenario) ->
         f"/v1/users/{admin}", json={"role": "admin"}, headers=await story.program.authorize_operator()
     )
     assert raised.status_code == 200, raised.text
-    trace, headers = traced({"authorization": f"Bearer {(await login(story, address, PASSWORD, {})).json()['access_token']}"})
+    trace, headers = traced(
+        {"authorization": f"Bearer {(await login(story, address, PASSWORD, {})).json()['access_token']}"}
+    )
     order_id = (await story.program.place_order(who, sku)).json()["id"]
-    answer = await story.program.client.post(f"/v1/orders/{order_id}/cancel", json={"reason": "by telephone"}, headers=headers)
+    answer = await story.program.client.post(
+        f"/v1/orders/{order_id}/cancel", json={"reason": "by telephone"}, headers=headers
+    )
     assert answer.status_code == 202, answer.text
     entry = await record(story, f"order:{order_id}", "order.cancel_requested", trace)
     assert entry["actor"] == f"admin:{admin}" and entry["details"] == {"reason": "by telephone"}
@@ -321,7 +361,9 @@ async def test_what_is_done_on_the_command_line_is_in_the_audit_log(
     operator = await story.program.authorize_operator()
     given = await prepare(story)
     monkeypatch.setenv("CARAVAN_SECRET", story.shop.process.backends.secret)
-    monkeypatch.setattr(telemetry, "configure_logs", lambda *_: None)  # the runner closes its streams, the log would write to them
+    monkeypatch.setattr(
+        telemetry, "configure_logs", lambda *_: None
+    )  # the runner closes its streams, the log would write to them
 
     async def records() -> list[dict[str, Any]]:
         answer = await story.program.client.get("/v1/audit", params={"action": action, "limit": 100}, headers=operator)
@@ -354,14 +396,20 @@ async def test_what_is_done_to_the_backends_from_a_shell(
     story: ShopScenario, command: list[str], target: str, action: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     servers = story.shop.process.backends
-    for name, value in (("DATABASE_URL", servers.database_url), ("REDIS_URL", servers.redis_url), ("SECRET", servers.secret)):
+    for name, value in (
+        ("DATABASE_URL", servers.database_url),
+        ("REDIS_URL", servers.redis_url),
+        ("SECRET", servers.secret),
+    ):
         monkeypatch.setenv(f"CARAVAN_{name}", value)
     monkeypatch.setattr(telemetry, "configure_logs", lambda *_: None)
     result = await asyncio.to_thread(CliRunner().invoke, app, command)
     assert result.exit_code in (0, 1), result.output
 
     async def recorded() -> list[dict[str, Any]]:
-        answer = await story.program.client.get("/v1/audit", params={"target": target}, headers=await story.program.authorize_operator())
+        answer = await story.program.client.get(
+            "/v1/audit", params={"target": target}, headers=await story.program.authorize_operator()
+        )
         found: list[dict[str, Any]] = answer.json()["items"]
         return found
 

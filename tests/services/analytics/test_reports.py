@@ -43,7 +43,8 @@ async def tables(shop: Shop) -> list[list[Any]]:
     """All facts, but for the times that the envelopes of this telling bring."""
     database = shop.get_database("analytics")
     facts = await database.fetch(
-        "SELECT order_id, user_id, placed_at, total, currency, units, outcome, processed_at, captured, paid_at, refunded, refunded_at, shipped_at,"
+        "SELECT order_id, user_id, placed_at, total, currency, units, outcome, processed_at, captured, paid_at, "
+        "refunded, refunded_at, shipped_at,"
         " delivered_at, cancelled_at FROM order_fact ORDER BY order_id"
     )
     return [list(facts), list(await database.fetch("SELECT * FROM order_line_fact ORDER BY order_id, line"))]
@@ -51,7 +52,10 @@ async def tables(shop: Shop) -> list[list[Any]]:
 
 def without_times(rows: list[list[Any]]) -> list[list[Any]]:
     def plain(row: Any) -> dict[str, Any]:
-        return {name: value is not None if name.endswith("_at") and name != "placed_at" else value for name, value in row.items()}
+        return {
+            name: value is not None if name.endswith("_at") and name != "placed_at" else value
+            for name, value in row.items()
+        }
 
     return [[plain(row) for row in table] for table in rows]
 
@@ -106,7 +110,11 @@ async def test_rows_add_up_to_the_totals(shop: Shop, by: str) -> None:
 async def test_hours_are_in_utc_and_products_have_names(shop: Shop) -> None:
     await tell(shop, month())
     hours = await get(shop, "/v1/reports/sales", by="hour", **DAY)
-    assert [row["key"] for row in hours["rows"]] == ["2026-03-10T10:00:00Z", "2026-03-10T12:00:00Z", "2026-03-10T12:00:00Z"]
+    assert [row["key"] for row in hours["rows"]] == [
+        "2026-03-10T10:00:00Z",
+        "2026-03-10T12:00:00Z",
+        "2026-03-10T12:00:00Z",
+    ]
     top = await get(shop, "/v1/reports/products", limit=2, **DAY)
     assert [(row["currency"], row["key"], row["name"], row["revenue"], row["units"]) for row in top["rows"]] == [
         ("EUR", "FORMULA", "=1+1", 500, 5),
@@ -118,7 +126,9 @@ async def test_hours_are_in_utc_and_products_have_names(shop: Shop) -> None:
 
 
 async def test_sums_are_ranked_within_their_currency(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Minor units of two currencies are no measure of each other, and no currency is cut off for having small numbers."""
+    """Minor units of two currencies are no measure of each other, and no currency is cut off for having small
+    numbers.
+    """
     sold = {"GBP": (("MUG", 1), ("FORMULA", 1)), "JPY": (("MUG", 1), ("LAMP", 2)), "KWD": (("MUG", 100), ("LAMP", 1))}
     for currency, lines in sold.items():
         await tell(shop, story(NOON, *lines, ends="paid", currency=currency))
@@ -132,7 +142,11 @@ async def test_sums_are_ranked_within_their_currency(shop: Shop, monkeypatch: py
         assert rows == (best if limited else ranked), path
     monkeypatch.setattr(reports, "MAX_ROWS", 4)
     cut = await get(shop, "/v1/reports/sales", by="product", **DAY)
-    assert cut["truncated"] and [(row["currency"], row["key"]) for row in cut["rows"]] == [*ranked[:2], ranked[2], ranked[4]]
+    assert cut["truncated"] and [(row["currency"], row["key"]) for row in cut["rows"]] == [
+        *ranked[:2],
+        ranked[2],
+        ranked[4],
+    ]
     assert len(cut["totals"]) == 3
 
 
@@ -140,9 +154,12 @@ def written(row: dict[str, Any], name: str) -> object:
     """As a spreadsheet's reader expects it: sums with the decimals of their currency."""
     if name not in ("captured", "refunded", "revenue"):
         return row[name]
-    return {"GBP": f"{row[name] / 100:.2f}", "EUR": f"{row[name] / 100:.2f}", "JPY": str(row[name]), "KWD": f"{row[name] / 1000:.3f}"}[
-        row["currency"]
-    ]
+    return {
+        "GBP": f"{row[name] / 100:.2f}",
+        "EUR": f"{row[name] / 100:.2f}",
+        "JPY": str(row[name]),
+        "KWD": f"{row[name] / 1000:.3f}",
+    }[row["currency"]]
 
 
 @pytest.mark.parametrize(
@@ -164,7 +181,12 @@ def test_a_spreadsheet_gets_sums_in_the_unit_of_their_currency(currency: str, am
 
 @pytest.mark.parametrize(
     "path",
-    ["/v1/reports/sales?by=product", "/v1/reports/sales?by=hour", "/v1/reports/products?limit=5", "/v1/reports/funnel?from=2026-01-01"],
+    [
+        "/v1/reports/sales?by=product",
+        "/v1/reports/sales?by=hour",
+        "/v1/reports/products?limit=5",
+        "/v1/reports/funnel?from=2026-01-01",
+    ],
 )
 async def test_csv_holds_what_json_holds(shop: Shop, path: str) -> None:
     await tell(shop, month())
@@ -212,20 +234,35 @@ async def test_the_dashboard_shows_today(shop: Shop) -> None:
     assert board["states"] == {"created": 1, "paid": 1, "payment_failed": 1, "refunded": 1, "rejected": 1, "shipped": 1}
     assert board["open_orders"] == 3
     assert {row["currency"]: row["revenue"] for row in board["revenue"]} == {"GBP": 5250, "EUR": 500}
-    assert [(row["currency"], row["key"]) for row in board["top_products"]] == [("EUR", "FORMULA"), ("GBP", "LAMP"), ("GBP", "MUG")]
+    assert [(row["currency"], row["key"]) for row in board["top_products"]] == [
+        ("EUR", "FORMULA"),
+        ("GBP", "LAMP"),
+        ("GBP", "MUG"),
+    ]
 
 
-async def test_a_daily_report_is_written_once_the_day_is_over_and_again_when_late_events_change_it(shop: Shop, watch: Watch) -> None:
+async def test_a_daily_report_is_written_once_the_day_is_over_and_again_when_late_events_change_it(
+    shop: Shop, watch: Watch
+) -> None:
     context = shop.get_context("analytics")
     await use_cases.write_daily_reports(context)
-    assert (await shop.client.get("/v1/reports/daily/2026-03-09", headers=shop.issue_headers("staff"))).status_code == 404
+    assert (
+        await shop.client.get("/v1/reports/daily/2026-03-09", headers=shop.issue_headers("staff"))
+    ).status_code == 404
     told = story(YESTERDAY, ("MUG", 2), ends="paid")
     await tell(shop, told[:1])
     await use_cases.write_daily_reports(context)
     await use_cases.write_daily_reports(context)
     report = await get(shop, "/v1/reports/daily/2026-03-09")
-    assert (report["revision"], report["orders"], report["states"], report["sales"][0]["revenue"]) == (1, 1, {"created": 1}, 0)
-    assert (await shop.client.get("/v1/reports/daily/2026-03-10", headers=shop.issue_headers("staff"))).status_code == 404
+    assert (report["revision"], report["orders"], report["states"], report["sales"][0]["revenue"]) == (
+        1,
+        1,
+        {"created": 1},
+        0,
+    )
+    assert (
+        await shop.client.get("/v1/reports/daily/2026-03-10", headers=shop.issue_headers("staff"))
+    ).status_code == 404
     await tell(shop, told)
     watch.now += timedelta(days=2)
     await use_cases.write_daily_reports(context)
@@ -234,7 +271,13 @@ async def test_a_daily_report_is_written_once_the_day_is_over_and_again_when_lat
     assert (await get(shop, "/v1/reports/daily/2026-03-10"))["sales"] == [], "a day without orders has a report, too"
 
 
-PATHS = ["/v1/reports/sales", "/v1/reports/funnel", "/v1/reports/products", "/v1/reports/daily/2026-03-09", "/v1/dashboard"]
+PATHS = [
+    "/v1/reports/sales",
+    "/v1/reports/funnel",
+    "/v1/reports/products",
+    "/v1/reports/daily/2026-03-09",
+    "/v1/dashboard",
+]
 
 
 @pytest.mark.parametrize("path", PATHS)

@@ -27,7 +27,9 @@ class Inventory:
             raise ServiceUnavailable("inventory is away")
         known = [sku for sku in request.skus if not sku.startswith("NOSTOCK")]
         return Availabilities(
-            stock=[Availability(sku=sku, on_hand=self.available + 1, reserved=1, available=self.available) for sku in known]
+            stock=[
+                Availability(sku=sku, on_hand=self.available + 1, reserved=1, available=self.available) for sku in known
+            ]
         )
 
 

@@ -27,7 +27,11 @@ def rule(kind: str, required: bool = False, choices: list[str] | None = None) ->
 
 KETTLES = Category(
     "kettles",
-    {"volume_ml": rule("integer", required=True), "colour": rule("string", choices=["red", "blue"]), "tags": rule("strings")},
+    {
+        "volume_ml": rule("integer", required=True),
+        "colour": rule("string", choices=["red", "blue"]),
+        "tags": rule("strings"),
+    },
     free=False,
 )
 
@@ -53,11 +57,15 @@ def test_whatever_passes_can_be_stored_and_comes_back_equal(attributes: dict[str
         ({"volume_ml": 900, "wattage": 2000}, ["attributes.wattage"]),
     ],
 )
-def test_a_declared_category_takes_what_it_declares_and_nothing_else(attributes: dict[str, Any], wrong: list[str]) -> None:
+def test_a_declared_category_takes_what_it_declares_and_nothing_else(
+    attributes: dict[str, Any], wrong: list[str]
+) -> None:
     assert [error["field"] for error in model.check_attributes(attributes, KETTLES)] == wrong
 
 
-@pytest.mark.parametrize("value", ["a\x00b", {"\x00": 1}, float("nan"), float("inf"), 10**16, "\ud800", [[[[[["deep"]]]]]], "x" * 20_000])
+@pytest.mark.parametrize(
+    "value", ["a\x00b", {"\x00": 1}, float("nan"), float("inf"), 10**16, "\ud800", [[[[[["deep"]]]]]], "x" * 20_000]
+)
 def test_what_cannot_be_stored_is_named(value: Any) -> None:
     assert model.check_attributes({"x": value}, FREE)
 

@@ -15,7 +15,15 @@ LETTERS = "CrèmeBrûléeŁódźSmørrebrødßẞÆæŒœÞþĐđıİŠčñÅÄ�
     [
         (
             "Crème Brûlée",
-            ["creme brulee", "CRÈME BRÛLÉE", "Creme", "brulee -kettle", '"creme brulee"', "cre", "cre\u0300me bru\u0302le\u0301e"],
+            [
+                "creme brulee",
+                "CRÈME BRÛLÉE",
+                "Creme",
+                "brulee -kettle",
+                '"creme brulee"',
+                "cre",
+                "cre\u0300me bru\u0302le\u0301e",
+            ],
         ),
         ("Fliederbeere Straße", ["strasse", "STRASSE", "straße", "stras"]),
         ("Łódź tea", ["lodz", "łódź", "ŁÓDŹ", "lod"]),
@@ -45,10 +53,14 @@ async def test_the_database_folds_as_the_program_does(desk: Desk) -> None:
     texts: list[str] = []
 
     @settings(max_examples=300, derandomize=True, database=None)
-    @given(st.one_of(st.text(LETTERS), st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs", "Cn"]))))
+    @given(
+        st.one_of(st.text(LETTERS), st.text(st.characters(exclude_characters="\x00", exclude_categories=["Cs", "Cn"])))
+    )
     def gather(text: str) -> None:
         texts.append(text)
 
     gather()
-    rows = await desk.shop.get_database("catalog").fetch("SELECT given, folded(given) AS got FROM unnest($1::text[]) AS t(given)", texts)
+    rows = await desk.shop.get_database("catalog").fetch(
+        "SELECT given, folded(given) AS got FROM unnest($1::text[]) AS t(given)", texts
+    )
     assert [(row["given"], row["got"]) for row in rows if row["got"] != fold_accents(row["given"])] == []

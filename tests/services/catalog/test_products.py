@@ -16,8 +16,12 @@ from tests.support.shop import wait_until
 
 async def test_a_product_is_made_changed_and_withdrawn_with_contiguous_versions(desk: Desk) -> None:
     sku = await desk.made()
-    assert (await desk.call("PATCH", f"/v1/products/{sku}", {"price": {"amount": 990, "currency": "GBP"}})).json()["version"] == 2
-    assert (await desk.call("PATCH", f"/v1/products/{sku}", {"price": {"amount": 990, "currency": "GBP"}})).json()["version"] == 2
+    assert (await desk.call("PATCH", f"/v1/products/{sku}", {"price": {"amount": 990, "currency": "GBP"}})).json()[
+        "version"
+    ] == 2
+    assert (await desk.call("PATCH", f"/v1/products/{sku}", {"price": {"amount": 990, "currency": "GBP"}})).json()[
+        "version"
+    ] == 2
     assert (await desk.call("DELETE", f"/v1/products/{sku}")).status_code == 204
     assert (await desk.call("DELETE", f"/v1/products/{sku}")).status_code == 204
     assert (await desk.call("GET", f"/v1/products/{sku}", role="customer")).status_code == 404
@@ -41,7 +45,10 @@ async def test_a_product_is_made_changed_and_withdrawn_with_contiguous_versions(
         return audited
 
     changed = (await wait_until(recorded))[1]
-    assert changed["details"] == {"before": {"amount": 1250, "currency": "GBP"}, "after": {"amount": 990, "currency": "GBP"}}
+    assert changed["details"] == {
+        "before": {"amount": 1250, "currency": "GBP"},
+        "after": {"amount": 990, "currency": "GBP"},
+    }
 
 
 async def test_a_change_puts_a_notification_on_the_queue(desk: Desk) -> None:
@@ -78,7 +85,9 @@ async def test_only_admins_change_the_catalogue(desk: Desk) -> None:
     sku = await desk.made()
     for role in ("customer", "staff"):
         assert (await desk.call("POST", "/v1/products", desk.product(), role=role)).status_code == 403
-        assert (await desk.call("PATCH", f"/v1/products/{sku}", {"price": {"amount": 1, "currency": "GBP"}}, role=role)).status_code == 403
+        assert (
+            await desk.call("PATCH", f"/v1/products/{sku}", {"price": {"amount": 1, "currency": "GBP"}}, role=role)
+        ).status_code == 403
         assert (await desk.call("DELETE", f"/v1/products/{sku}", role=role)).status_code == 403
     assert (await desk.call("GET", f"/v1/products/{sku}")).json()["price"]["amount"] == 1250
     assert (await desk.call("PATCH", f"/v1/products/{sku}", {"sku": "OTHER"})).status_code == 422
@@ -87,7 +96,9 @@ async def test_only_admins_change_the_catalogue(desk: Desk) -> None:
 
 async def test_a_sku_is_made_once_and_a_key_answers_again(desk: Desk) -> None:
     product, headers = desk.product(), desk.shop.issue_headers("admin", new_id()) | {"Idempotency-Key": "k"}
-    answers = await asyncio.gather(*(desk.shop.client.post("/v1/products", json=product, headers=headers) for _ in range(10)))
+    answers = await asyncio.gather(
+        *(desk.shop.client.post("/v1/products", json=product, headers=headers) for _ in range(10))
+    )
     assert {answer.status_code for answer in answers} == {201} and len({answer.content for answer in answers}) == 1
     assert (await desk.call("POST", "/v1/products", product)).status_code == 409
 
@@ -112,7 +123,11 @@ async def test_a_stale_edit_is_412_and_an_unchanged_read_304(desk: Desk) -> None
 
 async def test_a_product_is_shown_without_its_stock_while_inventory_is_away(desk: Desk) -> None:
     sku, never_stocked = await desk.made(), await desk.made(sku=f"NOSTOCK-{new_id().hex[-12:]}")
-    assert (await desk.call("GET", f"/v1/products/{never_stocked}")).json()["availability"] == {"on_hand": 0, "reserved": 0, "available": 0}
+    assert (await desk.call("GET", f"/v1/products/{never_stocked}")).json()["availability"] == {
+        "on_hand": 0,
+        "reserved": 0,
+        "available": 0,
+    }
     desk.inventory.away = True
     try:
         answer = await desk.call("GET", f"/v1/products/{sku}")
@@ -136,20 +151,36 @@ async def test_parallel_edits_lose_nothing(desk: Desk) -> None:
 
 async def test_an_import_repeated_changes_nothing(desk: Desk) -> None:
     products = [desk.product() for _ in range(30)]
-    assert (await desk.call("PUT", "/v1/products", {"products": products})).json() == {"created": 30, "updated": 0, "unchanged": 0}
-    assert (await desk.call("PUT", "/v1/products", {"products": products})).json() == {"created": 0, "updated": 0, "unchanged": 30}
+    assert (await desk.call("PUT", "/v1/products", {"products": products})).json() == {
+        "created": 30,
+        "updated": 0,
+        "unchanged": 0,
+    }
+    assert (await desk.call("PUT", "/v1/products", {"products": products})).json() == {
+        "created": 0,
+        "updated": 0,
+        "unchanged": 30,
+    }
     products[0]["price"] = {"amount": 1, "currency": "GBP"}
     await desk.call("DELETE", f"/v1/products/{products[1]['sku']}")
     products.append(desk.product())
-    assert (await desk.call("PUT", "/v1/products", {"products": products})).json() == {"created": 1, "updated": 2, "unchanged": 28}
+    assert (await desk.call("PUT", "/v1/products", {"products": products})).json() == {
+        "created": 1,
+        "updated": 2,
+        "unchanged": 28,
+    }
     assert (await desk.call("PUT", "/v1/products", {"products": [products[0], products[0]]})).status_code == 422
 
 
 async def test_offers_are_of_active_products_only(desk: Desk) -> None:
     here, gone = await desk.made(), await desk.made()
     await desk.call("DELETE", f"/v1/products/{gone}")
-    offers = (await desk.shop.get_context("catalog").call(GET_OFFERS, OffersRequest(skus=[here, gone, "UNKNOWN"]))).offers
-    assert [(offer.sku, offer.name, offer.category, offer.price.amount) for offer in offers] == [(here, "Enamel mug", "kitchen", 1250)]
+    offers = (
+        await desk.shop.get_context("catalog").call(GET_OFFERS, OffersRequest(skus=[here, gone, "UNKNOWN"]))
+    ).offers
+    assert [(offer.sku, offer.name, offer.category, offer.price.amount) for offer in offers] == [
+        (here, "Enamel mug", "kitchen", 1250)
+    ]
 
 
 async def listed(desk: Desk, query: str) -> list[str]:
@@ -161,7 +192,28 @@ async def listed(desk: Desk, query: str) -> list[str]:
 async def test_a_search_of_any_signs_finds_something_or_nothing(desk: Desk) -> None:
     """The database's parser of searches fails at some: what reaches it is bounded and plain."""
     rng = random.Random(7)
-    pieces = ["-", '"', "or", " ", "!", "&", "|", "(", ")", "<->", ":*", "'", "\\", "tea", "t-shirt", ".", "é", "٣", "\u200d", "\U0001f600"]
+    pieces = [
+        "-",
+        '"',
+        "or",
+        " ",
+        "!",
+        "&",
+        "|",
+        "(",
+        ")",
+        "<->",
+        ":*",
+        "'",
+        "\\",
+        "tea",
+        "t-shirt",
+        ".",
+        "é",
+        "٣",
+        "\u200d",
+        "\U0001f600",
+    ]
     odd = [
         "-" * 40,
         "-" * 200,
@@ -194,15 +246,21 @@ async def test_a_value_that_the_database_refuses_is_the_requests_fault(desk: Des
 
 async def test_half_a_character_in_a_name_of_a_field_is_refused_as_a_problem(desk: Desk) -> None:
     answer = await desk.shop.client.post(
-        "/v1/products", content=b'{"\\ud800": 1}', headers={"content-type": "application/json", **desk.shop.issue_headers("admin")}
+        "/v1/products",
+        content=b'{"\\ud800": 1}',
+        headers={"content-type": "application/json", **desk.shop.issue_headers("admin")},
     )
     assert answer.status_code == 422 and answer.json()["errors"], answer.text
 
 
 async def test_search_finds_words_stems_beginnings_and_skus(desk: Desk) -> None:
     mark = f"m{new_id().hex[-10:]}"
-    lantern = await desk.made(sku=f"LAN-{mark}", name=f"Oil lanterns {mark}", description="Burns for 20 hours", category="light")
-    kettle = await desk.made(sku=f"KET-{mark}", name=f"Travel kettle {mark}", description="For tea under a lantern", category="kitchen")
+    lantern = await desk.made(
+        sku=f"LAN-{mark}", name=f"Oil lanterns {mark}", description="Burns for 20 hours", category="light"
+    )
+    kettle = await desk.made(
+        sku=f"KET-{mark}", name=f"Travel kettle {mark}", description="For tea under a lantern", category="kitchen"
+    )
     assert await listed(desk, f"search={mark} lantern") == [lantern, kettle], "a word in the name weighs more"
     assert await listed(desk, f"search={mark} lanter") == [lantern, kettle]
     assert await listed(desk, f"search={mark} lantern -kettle") == [lantern]
@@ -232,12 +290,17 @@ async def test_attributes_are_filtered_by_text_number_truth_and_list(desk: Desk)
 async def test_pages_are_stable_while_products_are_added(desk: Desk, sort: str) -> None:
     mark = f"m{new_id().hex[-10:]}"
     there = {
-        await desk.made(name=f"Mug {mark} {number % 3}", price={"amount": 100 + number % 4, "currency": "GBP"}) for number in range(11)
+        await desk.made(name=f"Mug {mark} {number % 3}", price={"amount": 100 + number % 4, "currency": "GBP"})
+        for number in range(11)
     }
     seen: list[str] = []
     cursor = ""
     while True:
-        page = (await desk.shop.client.get(f"/v1/products?search={mark}&sort={sort}&limit=3{cursor}")).raise_for_status().json()
+        page = (
+            (await desk.shop.client.get(f"/v1/products?search={mark}&sort={sort}&limit=3{cursor}"))
+            .raise_for_status()
+            .json()
+        )
         seen += [item["sku"] for item in page["items"]]
         for amount in (1, 10_000):
             await desk.made(name=f"Added {mark}", price={"amount": amount, "currency": "GBP"})
@@ -258,7 +321,11 @@ async def test_prices_are_compared_within_their_currency(desk: Desk) -> None:
     async def by(sort: str) -> list[tuple[str, int]]:
         seen, cursor = [], ""
         while True:
-            page = (await desk.shop.client.get(f"/v1/products?search={mark}&sort={sort}&limit=2{cursor}")).raise_for_status().json()
+            page = (
+                (await desk.shop.client.get(f"/v1/products?search={mark}&sort={sort}&limit=2{cursor}"))
+                .raise_for_status()
+                .json()
+            )
             seen += [(item["price"]["currency"], item["price"]["amount"]) for item in page["items"]]
             if page["next_cursor"] is None:
                 return seen
@@ -286,6 +353,10 @@ async def test_a_declared_category_limits_its_products(desk: Desk) -> None:
     sku = await desk.made(category=category, attributes={"volume_ml": 900})
     assert (await desk.call("PATCH", f"/v1/products/{sku}", {"attributes": {}})).status_code == 422
     assert (await desk.call("PUT", f"/v1/categories/{category}", rules, If_Match='"7"')).status_code == 412
-    assert (await desk.call("PUT", f"/v1/categories/{category}", {"attributes": {}, "free": True}, If_Match='"1"')).json()["version"] == 2
+    assert (
+        await desk.call("PUT", f"/v1/categories/{category}", {"attributes": {}, "free": True}, If_Match='"1"')
+    ).json()["version"] == 2
     assert (await desk.call("PATCH", f"/v1/products/{sku}", {"attributes": {}})).status_code == 200
-    assert category in [item["name"] for item in (await desk.shop.client.get("/v1/categories?limit=100")).json()["items"]]
+    assert category in [
+        item["name"] for item in (await desk.shop.client.get("/v1/categories?limit=100")).json()["items"]
+    ]

@@ -18,7 +18,9 @@ async def watch(desk: Desk, sku: str, user: UUID) -> Any:
 
 async def mails(desk: Desk, *users: UUID) -> list[str]:
     """The kinds of mail that were sent to these users."""
-    rows = await desk.shop.process.bus.database.fetch("SELECT body FROM delivery WHERE subscription = 'notifications.standard'")
+    rows = await desk.shop.process.bus.database.fetch(
+        "SELECT body FROM delivery WHERE subscription = 'notifications.standard'"
+    )
     found = [orjson.loads(row[0])["data"] for row in rows]
     return sorted(data["kind"] for data in found if data["user_id"] in [str(user) for user in users])
 
@@ -37,7 +39,9 @@ async def stocked(desk: Desk, sku: str, available: int, version: int) -> None:
 
     async def taken() -> bool:
         return bool(
-            await desk.shop.get_database("catalog").fetchval("SELECT stock_version >= $2 FROM available WHERE sku = $1", sku, version)
+            await desk.shop.get_database("catalog").fetchval(
+                "SELECT stock_version >= $2 FROM available WHERE sku = $1", sku, version
+            )
         )
 
     await wait_until(taken)
@@ -87,7 +91,9 @@ async def priced(desk: Desk, sku: str, amount: int, currency: str = "GBP") -> No
 
 
 async def test_an_alert_compares_with_the_price_at_which_the_watch_began(desk: Desk) -> None:
-    """The product costs 1250 when it is made. Neither a fall to what it was nor another currency is news, a fall below it is."""
+    """The product costs 1250 when it is made. Neither a fall to what it was nor another currency is news, a fall below
+    it is.
+    """
     sku, early, late, elsewhere = await desk.made(), new_id(), new_id(), new_id()
     await watch(desk, sku, early)
     await priced(desk, sku, 2000)
@@ -109,7 +115,9 @@ async def test_what_is_no_longer_so_when_the_mail_is_made_is_not_told(desk: Desk
     async with (
         context.database.unit_of_work() as uow
     ):  # an alert that was raised, and whose mails were not sent before the price rose again
-        await uow.execute("INSERT INTO alert (sku, kind, raised_at) VALUES ($1, 'price_drop', $2)", sku, context.clock())
+        await uow.execute(
+            "INSERT INTO alert (sku, kind, raised_at) VALUES ($1, 'price_drop', $2)", sku, context.clock()
+        )
     while await use_cases.notify_watchers(context):
         pass
     assert await mails(desk, user) == []

@@ -25,8 +25,12 @@ def route(service: str, **more: Any) -> dict[str, Any]:
     return {"name": f"shop/{service}/0", "service": service, **where, **more}
 
 
-def document(sequence: int, services: dict[str, Any], routes: Iterable[dict[str, Any]] | None = None, **more: Any) -> bytes:
-    """`services`: endpoints, or a whole entry, by name. Without `routes` each service is public by its own OpenAPI document."""
+def document(
+    sequence: int, services: dict[str, Any], routes: Iterable[dict[str, Any]] | None = None, **more: Any
+) -> bytes:
+    """`services`: endpoints, or a whole entry, by name. Without `routes` each service is public by its own OpenAPI
+    document.
+    """
     entries = {name: entry if isinstance(entry, dict) else {"endpoints": entry} for name, entry in services.items()}
     content = {
         "schema": SCHEMA,

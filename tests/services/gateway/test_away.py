@@ -8,7 +8,9 @@ from services.registry import load_services
 from tests.support.shop import run_services
 
 
-@pytest.mark.parametrize("path", ["/v1/products", "/v1/products/MUG", "/v1/reports/sales", "/v1/orders", "/.well-known/jwks.json"])
+@pytest.mark.parametrize(
+    "path", ["/v1/products", "/v1/products/MUG", "/v1/reports/sales", "/v1/orders", "/.well-known/jwks.json"]
+)
 async def test_a_path_of_a_service_not_reached_yet_is_503_and_any_other_404(backends: Backends, path: str) -> None:
     async with run_services(backends, "gateway", "inventory") as shop:
         for name in ("identity",):

@@ -1,4 +1,6 @@
-"""A fault is booked to the side that has it: what clients provoke, and what a dependency or a bound of ours causes, takes a service from nobody."""
+"""A fault is booked to the side that has it: what clients provoke, and what a dependency or a bound of ours causes,
+takes a service from nobody.
+"""
 
 import asyncio
 import contextlib
@@ -75,8 +77,12 @@ async def test_clients_that_leave_amid_their_bodies_take_the_service_from_nobody
     await _sound(remote)
 
 
-@pytest.mark.parametrize(("kind", "status"), [("bug", 500), (faults.DEPENDENCY, 503), (faults.UNKNOWN, 503), ("busy", 503)])
-async def test_answers_that_a_client_or_a_dependency_provokes_open_no_breaker(remote: Case, kind: str, status: int) -> None:
+@pytest.mark.parametrize(
+    ("kind", "status"), [("bug", 500), (faults.DEPENDENCY, 503), (faults.UNKNOWN, 503), ("busy", 503)]
+)
+async def test_answers_that_a_client_or_a_dependency_provokes_open_no_breaker(
+    remote: Case, kind: str, status: int
+) -> None:
     for _ in range(COUNT):
         answer = await remote.client.get(f"/v1/pets/{kind}/provoked")
         assert answer.status_code == status and faults.FAULT_HEADER not in answer.headers
@@ -85,13 +91,17 @@ async def test_answers_that_a_client_or_a_dependency_provokes_open_no_breaker(re
 
 async def test_a_header_that_cannot_be_passed_on_is_the_clients_fault(remote: Case) -> None:
     for _ in range(COUNT):
-        reader, writer = await _talk(remote, b"GET /v1/pets/rex HTTP/1.1\r\nhost: x\r\nx-odd: a\x0cb\r\nconnection: close\r\n\r\n")
+        reader, writer = await _talk(
+            remote, b"GET /v1/pets/rex HTTP/1.1\r\nhost: x\r\nx-odd: a\x0cb\r\nconnection: close\r\n\r\n"
+        )
         assert (await reader.readline()).split()[1] in (b"200", b"400")
         writer.close()
     await _sound(remote)
 
 
-async def test_reads_that_hang_while_others_are_answered_are_503_and_open_no_breaker(remote: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_reads_that_hang_while_others_are_answered_are_503_and_open_no_breaker(
+    remote: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
     gateway = remote.shop.get_context("gateway")
     monkeypatch.setattr(gateway, "settings", gateway.settings.model_copy(update={"read_seconds": 0.3}))
     stop = asyncio.Event()

@@ -27,7 +27,10 @@ class Case:
 
 @contextlib.asynccontextmanager
 async def _case(shop: Shop, pets: Pets) -> AsyncIterator[Case]:
-    async with listening(shop.process.app) as url, httpx2.AsyncClient(base_url=url, timeout=10, trust_env=False) as client:
+    async with (
+        listening(shop.process.app) as url,
+        httpx2.AsyncClient(base_url=url, timeout=10, trust_env=False) as client,
+    ):
         yield Case(shop, pets, client)
 
 
@@ -58,7 +61,9 @@ def remote(there: Case) -> Case:
     return there
 
 
-async def test_the_service_gets_the_request_without_what_belongs_to_the_connection_or_only_we_may_say(case: Case) -> None:
+async def test_the_service_gets_the_request_without_what_belongs_to_the_connection_or_only_we_may_say(
+    case: Case,
+) -> None:
     headers = {
         "connection": "keep-alive, x-mine",
         "x-mine": "1",
@@ -82,7 +87,10 @@ async def test_the_service_gets_the_request_without_what_belongs_to_the_connecti
     seen = answer.json()
     got = dict(seen["headers"])
     assert seen["body"] == "hello" and seen["query"] == "a=1&b=%2F" and seen["peer"] == "127.0.0.1"
-    assert not {"te", "keep-alive", "proxy-authorization", "x-mine", "forwarded", "x-real-ip", "x-user-authorization"} & got.keys()
+    assert (
+        not {"te", "keep-alive", "proxy-authorization", "x-mine", "forwarded", "x-real-ip", "x-user-authorization"}
+        & got.keys()
+    )
     assert got.get("x-caravan-seconds") != "9999"
     assert (
         got["x-forwarded-for"] == "127.0.0.1"
@@ -101,14 +109,18 @@ async def test_the_client_gets_the_answer_without_what_belongs_to_the_connection
     assert len(answer.headers.get_list("date")) == 1
 
 
-async def test_an_unknown_path_is_a_problem_and_a_known_path_with_another_method_is_the_services_to_refuse(case: Case) -> None:
+async def test_an_unknown_path_is_a_problem_and_a_known_path_with_another_method_is_the_services_to_refuse(
+    case: Case,
+) -> None:
     unknown = await case.client.get("/v1/nothing")
     assert unknown.status_code == 404 and unknown.headers["content-type"] == "application/problem+json"
     wrong = await case.client.delete(f"/v1/{case.pets.name}/rex")
     assert wrong.status_code == 405 and wrong.headers["content-type"] == "application/problem+json"
 
 
-@pytest.mark.parametrize("path", ["/internal/secret", "/v1/pets/..", "/v1/pets/%2e%2e", "/v1/pets/../../internal/secret", "/v1/pets/"])
+@pytest.mark.parametrize(
+    "path", ["/internal/secret", "/v1/pets/..", "/v1/pets/%2e%2e", "/v1/pets/../../internal/secret", "/v1/pets/"]
+)
 async def test_internal_paths_and_steps_upwards_lead_nowhere(case: Case, path: str) -> None:
     path, host = path.replace("pets", case.pets.name), case.client.base_url
     reader, writer = await asyncio.open_connection(host.host, host.port)
@@ -173,7 +185,11 @@ async def test_a_body_over_one_mebibyte_is_refused_by_its_length_and_by_what_com
 async def test_a_service_that_does_not_answer_in_time_is_given_up(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(case.shop.get_context("gateway"), "settings", Settings(read_seconds=0.1))
     answer = await case.client.get(f"/v1/{case.pets.name}/rex/sleep")
-    assert answer.status_code == 503 and answer.headers["retry-after"] and answer.headers["content-type"] == "application/problem+json"
+    assert (
+        answer.status_code == 503
+        and answer.headers["retry-after"]
+        and answer.headers["content-type"] == "application/problem+json"
+    )
 
 
 async def test_the_routes_of_a_service_that_went_away_are_kept_and_answer_503(backends: Backends) -> None:
@@ -212,7 +228,9 @@ async def test_the_breaker_of_a_failing_service_opens_answers_at_once_and_closes
     assert (await remote.client.get("/v1/pets/rex")).status_code == 200
 
 
-async def test_what_did_not_reach_an_endpoint_goes_to_another_however_often(remote: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_what_did_not_reach_an_endpoint_goes_to_another_however_often(
+    remote: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
     discovery = remote.shop.process.discovery
     gone, here = EndpointPool("pets"), EndpointPool("pets")
     gone.update_endpoints(["http://127.0.0.1:9"])
@@ -228,7 +246,9 @@ async def test_what_did_not_reach_an_endpoint_goes_to_another_however_often(remo
     assert set(reads) == set(writes) == {200}
 
 
-async def test_reads_whose_connections_break_are_done_elsewhere_and_writes_are_not(remote: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_reads_whose_connections_break_are_done_elsewhere_and_writes_are_not(
+    remote: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Two of three endpoints take requests and end without an answer, as processes do that are killed."""
 
     async def end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -253,7 +273,9 @@ async def test_reads_whose_connections_break_are_done_elsewhere_and_writes_are_n
         assert broken.status_code == 503, "nobody knows whether it was done"
 
 
-async def test_by_name_a_service_not_reached_yet_makes_unknown_paths_503(monkeypatch: pytest.MonkeyPatch, backends: Backends) -> None:
+async def test_by_name_a_service_not_reached_yet_makes_unknown_paths_503(
+    monkeypatch: pytest.MonkeyPatch, backends: Backends
+) -> None:
     monkeypatch.setenv("GATEWAY_SERVICES", "pets")
     pets = Pets()
     down = [True]
@@ -264,7 +286,10 @@ async def test_by_name_a_service_not_reached_yet_makes_unknown_paths_503(monkeyp
         await real(scope, receive, send)  # type: ignore[arg-type]
 
     real = pets.app(backends)
-    async with listening(app) as url, run_services(backends, "gateway", discovery=url.replace("//", "//{service}@")) as shop:
+    async with (
+        listening(app) as url,
+        run_services(backends, "gateway", discovery=url.replace("//", "//{service}@")) as shop,
+    ):
         early = await shop.client.get("/v1/pets/rex")
         assert early.status_code == 503 and "pets" in early.json()["detail"]
         down[0] = False
@@ -300,7 +325,14 @@ async def test_forwarding_to_a_service_in_this_process_costs_less_than_150_micro
         (b"user-agent", b"x"),
         (b"connection", b"keep-alive"),
     ]
-    scope = {"type": "http", "method": "GET", "path": "/v1/cats/rex", "raw_path": b"/v1/cats/rex", "query_string": b"", "headers": headers}
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": "/v1/cats/rex",
+        "raw_path": b"/v1/cats/rex",
+        "query_string": b"",
+        "headers": headers,
+    }
     scope |= {"scheme": "http", "client": ("127.0.0.1", 1), "server": ("x", 80), "root_path": "", "http_version": "1.1"}
     await here.client.get("/v1/cats/rex")
     monkeypatch.setitem(here.shop.process.peers, "cats", bare)

@@ -1,4 +1,6 @@
-"""Internal operations: a service's token alone reads no user's things, and the port that clients reach has none of them."""
+"""Internal operations: a service's token alone reads no user's things, and the port that clients reach has none of
+them.
+"""
 
 from typing import Any
 
@@ -38,10 +40,12 @@ async def test_what_is_a_users_takes_the_users_token_beside_the_services(
         user = new_id()
         request = kind(user_id=user, limit=3)
         own, other, staff = (
-            shop.issue_headers(role, who)["authorization"] for role, who in (("customer", user), ("customer", None), ("staff", None))
+            shop.issue_headers(role, who)["authorization"]
+            for role, who in (("customer", user), ("customer", None), ("staff", None))
         )
         answers = [
-            (await _ask(shop.client, backends, operation, request, token)).status_code for token in ("", "Bearer x", other, own, staff)
+            (await _ask(shop.client, backends, operation, request, token)).status_code
+            for token in ("", "Bearer x", other, own, staff)
         ]
         assert answers == [401, 401, 403, 200, 200]
         outside = httpx2.AsyncClient(transport=httpx2.ASGITransport(app=shop.process.app.serve_public), base_url=URL)
@@ -52,8 +56,15 @@ async def test_what_is_a_users_takes_the_users_token_beside_the_services(
 
 
 def test_whatever_is_asked_by_a_users_id_names_its_owner() -> None:
-    """STANDING is between services: orders and catalog need to know whether somebody may buy, or still wants to be written to."""
+    """STANDING is between services: orders and catalog need to know whether somebody may buy, or still wants to be
+    written to.
+    """
     from services.registry import load_services
 
-    asked = {operation for service in load_services() for operation in service.operations if "user_id" in operation.request.model_fields}
+    asked = {
+        operation
+        for service in load_services()
+        for operation in service.operations
+        if "user_id" in operation.request.model_fields
+    }
     assert {operation.name for operation in asked if not operation.owner} == {"standing"}

@@ -1,4 +1,6 @@
-"""The desk of the jobs at the gateway and on the command line, over the queues of services that run in another process."""
+"""The desk of the jobs at the gateway and on the command line, over the queues of services that run in another
+process.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -57,7 +59,11 @@ async def test_a_failed_job_is_found_and_retried(gateway: Shop, worker: Shop) ->
     data = {"fails": 3, "mark": str(new_id())}
     (job_id,) = await enqueue(worker, JobRequest(data))
     found = await in_state(gateway, job_id, "failed")
-    assert found["reason"].startswith("ValueError: attempt 3 of order") and found["payload"] == data and found["attempts"] == 3
+    assert (
+        found["reason"].startswith("ValueError: attempt 3 of order")
+        and found["payload"] == data
+        and found["attempts"] == 3
+    )
     listed = (await call(gateway, "GET", f"/v1/jobs?state=failed&queue={NOTE}")).json()["items"]
     assert job_id in [item["id"] for item in listed]
     retried = await call(gateway, "POST", f"/v1/jobs/{job_id}/retry")
@@ -69,7 +75,9 @@ async def test_a_failed_job_is_found_and_retried(gateway: Shop, worker: Shop) ->
     await wait_until(tried_again)
 
 
-async def test_a_delayed_job_is_promoted_and_what_fits_no_state_is_refused_with_the_reason(gateway: Shop, worker: Shop) -> None:
+async def test_a_delayed_job_is_promoted_and_what_fits_no_state_is_refused_with_the_reason(
+    gateway: Shop, worker: Shop
+) -> None:
     (job_id,) = await enqueue(worker, JobRequest({"mark": "promoted"}, delay=timedelta(hours=3)))
     refused = await call(gateway, "POST", f"/v1/jobs/{job_id}/retry")
     assert refused.status_code == 409 and "is delayed" in refused.json()["detail"]
@@ -82,11 +90,15 @@ async def test_a_delayed_job_is_promoted_and_what_fits_no_state_is_refused_with_
 
 
 async def test_pages_join_without_gaps(gateway: Shop, worker: Shop) -> None:
-    ids = await enqueue(worker, *(JobRequest({"page": number}, delay=timedelta(hours=1, seconds=number)) for number in range(25)))
+    ids = await enqueue(
+        worker, *(JobRequest({"page": number}, delay=timedelta(hours=1, seconds=number)) for number in range(25))
+    )
     seen: list[str] = []
     cursor = None
     while True:
-        page = (await call(gateway, "GET", f"/v1/jobs?state=delayed&limit=10{'&cursor=' + cursor if cursor else ''}")).json()
+        page = (
+            await call(gateway, "GET", f"/v1/jobs?state=delayed&limit=10{'&cursor=' + cursor if cursor else ''}")
+        ).json()
         seen += [item["id"] for item in page["items"]]
         cursor = page["next_cursor"]
         if cursor is None:
@@ -116,10 +128,14 @@ async def test_only_admins_see_the_desk(gateway: Shop) -> None:
         assert (await gateway.client.get("/v1/jobs", headers=gateway.issue_headers(role))).status_code == 403
 
 
-async def test_the_command_line_shows_the_same(worker: Shop, backends: Backends, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_command_line_shows_the_same(
+    worker: Shop, backends: Backends, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without the gateway: what it does is tried where the whole shop runs."""
     monkeypatch.setenv("CARAVAN_JOBS_REDIS_URL", backends.redis_url)
-    monkeypatch.setattr(telemetry, "configure_logs", lambda *_: None)  # the runner closes its streams, the log would write to them
+    monkeypatch.setattr(
+        telemetry, "configure_logs", lambda *_: None
+    )  # the runner closes its streams, the log would write to them
     (failed,) = await enqueue(worker, JobRequest({"fails": 3, "mark": str(new_id())}))
 
     async def command(*arguments: str) -> str:
@@ -144,7 +160,22 @@ async def test_the_command_line_shows_the_same(worker: Shop, backends: Backends,
 
 @pytest.mark.parametrize(
     "job_id",
-    ["meta", "wait", "active", "events", "id", "", ":", "repeat", "repeat:demo.note-take", "1:lock", "1:logs", "*", "ä", "9" * 99],
+    [
+        "meta",
+        "wait",
+        "active",
+        "events",
+        "id",
+        "",
+        ":",
+        "repeat",
+        "repeat:demo.note-take",
+        "1:lock",
+        "1:logs",
+        "*",
+        "ä",
+        "9" * 99,
+    ],
 )
 async def test_an_id_that_names_another_key_of_redis_is_no_job(gateway: Shop, worker: Shop, job_id: str) -> None:
     """Nothing is removed, and Redis isn't said to be away."""
@@ -167,7 +198,9 @@ async def test_an_id_that_names_another_key_of_redis_is_no_job(gateway: Shop, wo
         ("POST", "queues/%00/pause", "path.queue"),
     ],
 )
-async def test_what_the_audit_log_could_not_hold_is_refused_by_its_field(gateway: Shop, method: str, path: str, field: str) -> None:
+async def test_what_the_audit_log_could_not_hold_is_refused_by_its_field(
+    gateway: Shop, method: str, path: str, field: str
+) -> None:
     answer = await call(gateway, method, f"/v1/jobs/{path}")
     assert answer.status_code == 422 and [error["field"] for error in answer.json()["errors"]] == [field], answer.text
 

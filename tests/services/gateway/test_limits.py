@@ -50,7 +50,9 @@ async def test_over_the_limit_is_429_with_its_headers_and_another_user_is_not_hu
         mine, others = shop.issue_headers(), shop.issue_headers()
         answers = [await shop.client.get("/v1/reading", headers=mine) for _ in range(6)]
         assert [answer.status_code for answer in answers] == [200] * 5 + [429]
-        assert [answer.headers["ratelimit"] for answer in answers[:5]] == [f'"reads";r={left}' for left in (4, 3, 2, 1, 0)]
+        assert [answer.headers["ratelimit"] for answer in answers[:5]] == [
+            f'"reads";r={left}' for left in (4, 3, 2, 1, 0)
+        ]
         refused = answers[5]
         assert 1 <= int(refused.headers["retry-after"]) <= 60
         assert refused.headers["ratelimit-policy"] == '"reads";q=5;w=60'
@@ -63,7 +65,9 @@ async def _sign_in(shop: Shop, forwarded: str) -> int:
     return (await shop.client.post("/v1/auth/token", headers={"x-forwarded-for": forwarded})).status_code
 
 
-async def test_a_forged_address_helps_nobody_and_a_trusted_proxy_is_believed(backends: Backends, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_forged_address_helps_nobody_and_a_trusted_proxy_is_believed(
+    backends: Backends, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("GATEWAY_AUTH_PER_MINUTE", "3")
     await _forget(backends)
     async with run_services(backends, "gateway", extra_services=(THINGS,)) as shop:
@@ -88,7 +92,11 @@ async def test_a_bad_token_counts_for_its_address(backends: Backends, monkeypatc
     await _forget(backends)
     async with run_services(backends, "gateway", extra_services=(THINGS,)) as shop:
         headers = {"authorization": "Bearer forged"}
-        assert [(await shop.client.get("/v1/reading", headers=headers)).status_code for _ in range(3)] == [401, 401, 429]
+        assert [(await shop.client.get("/v1/reading", headers=headers)).status_code for _ in range(3)] == [
+            401,
+            401,
+            429,
+        ]
     await _forget(backends)
 
 
@@ -115,14 +123,20 @@ async def test_two_replicas_share_a_limit(backends: Backends) -> None:
 async def test_tokens_are_taken_in_chunks_so_that_most_requests_ask_nobody(backends: Backends) -> None:
     redis = Redis.from_url(backends.redis_url)
     limits, policy, name = RateLimiter(redis), RateClass("chunks", 6000), who()
-    before = (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"] if await admitted(limits, policy, who(), 1) else 0
+    before = (
+        (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"]
+        if await admitted(limits, policy, who(), 1)
+        else 0
+    )
     assert await admitted(limits, policy, name, 600) == 600
     after = (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"]
     assert after - before <= 2 * 600 / policy.chunk_size + 2
     await redis.aclose()
 
 
-async def test_without_redis_every_replica_counts_by_itself_and_shares_again_when_it_is_back(backends: Backends) -> None:
+async def test_without_redis_every_replica_counts_by_itself_and_shares_again_when_it_is_back(
+    backends: Backends,
+) -> None:
     away = Redis.from_url("redis://127.0.0.1:9", socket_connect_timeout=0.2)
     now = [0.0]
     one, other, policy, name = RateLimiter(away, lambda: now[0]), RateLimiter(away), RateClass("alone", 10), who()

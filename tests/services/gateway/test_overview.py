@@ -14,7 +14,9 @@ from services.recommendations.client import LIST_RECOMMENDATIONS, Recommendation
 from tests.support.shop import run_services
 
 ORDER = OrderSummary(id=new_id(), status="paid", total=1999, currency="GBP", placed_at="2026-01-01T00:00:00Z")
-MAIL = NotificationSummary(id=new_id(), kind="welcome", channel="email", state="sent", subject="Welcome", created_at="2026-01-01T00:00:00Z")
+MAIL = NotificationSummary(
+    id=new_id(), kind="welcome", channel="email", state="sent", subject="Welcome", created_at="2026-01-01T00:00:00Z"
+)
 MUG = Recommendation(sku="MUG", name="Mug", rule="popular")
 CUP = Recommendation(sku="CUP", name="Cup", rule="popular")
 
@@ -43,7 +45,9 @@ async def hangs(_: Any, __: Any) -> Any:
     await asyncio.Event().wait()
 
 
-def services(orders: Any = recent, recommendations: Any = for_user, inventory: Any = availability) -> tuple[Service, ...]:
+def services(
+    orders: Any = recent, recommendations: Any = for_user, inventory: Any = availability
+) -> tuple[Service, ...]:
     return (
         Service("orders", operations={LIST_RECENT_ORDERS: orders}),
         Service("notifications", operations={LIST_LATEST_NOTIFICATIONS: latest}),
@@ -60,7 +64,12 @@ async def test_the_overview_joins_its_parts(backends: Backends) -> None:
         assert seen["partial"] is False and seen["failed"] == []
         assert seen["profile"]["id"] == str(user)
         assert seen["orders"] == [
-            {"id": str(ORDER.id), "status": "paid", "total": {"amount": 1999, "currency": "GBP"}, "placed_at": ORDER.placed_at}
+            {
+                "id": str(ORDER.id),
+                "status": "paid",
+                "total": {"amount": 1999, "currency": "GBP"},
+                "placed_at": ORDER.placed_at,
+            }
         ]
         assert seen["notifications"] == [MAIL.model_dump(mode="json")]
         assert [(item["sku"], item["available"]) for item in seen["recommendations"]] == [("MUG", 3), ("CUP", 0)]

@@ -21,7 +21,9 @@ from tests.support.shop import run_services
 
 def references(node: Any) -> set[str]:
     if isinstance(node, dict):
-        return {node["$ref"]} if isinstance(node.get("$ref"), str) else set().union(*map(references, node.values()), set())
+        return (
+            {node["$ref"]} if isinstance(node.get("$ref"), str) else set().union(*map(references, node.values()), set())
+        )
     return set().union(*map(references, node), set()) if isinstance(node, list) else set()
 
 
@@ -35,11 +37,16 @@ def resolves(document: Any, reference: str) -> bool:
 
 def document(operation_id: str, path: str, **schemas: Any) -> dict[str, Any]:
     answer = {"200": {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/Outer"}}}}}
-    return {"paths": {path: {"get": {"operationId": operation_id, "responses": answer}}}, "components": {"schemas": schemas}}
+    return {
+        "paths": {path: {"get": {"operationId": operation_id, "responses": answer}}},
+        "components": {"schemas": schemas},
+    }
 
 
 def test_schemas_of_one_name_are_renamed_only_where_they_or_what_they_refer_to_differ() -> None:
-    outer = {"properties": {"inner": {"$ref": "#/components/schemas/Inner"}, "again": {"$ref": "#/components/schemas/Outer"}}}
+    outer = {
+        "properties": {"inner": {"$ref": "#/components/schemas/Inner"}, "again": {"$ref": "#/components/schemas/Outer"}}
+    }
     same = {"type": "object"}
     merged = merge_documents(
         {
@@ -59,7 +66,9 @@ class Thing(BaseModel):
     name: str
 
 
-async def test_the_merged_document_has_every_services_routes_with_roles_and_the_gateways_own(backends: Backends) -> None:
+async def test_the_merged_document_has_every_services_routes_with_roles_and_the_gateways_own(
+    backends: Backends,
+) -> None:
     router = APIRouter()
 
     @router.get("/v1/things", response_model=Thing)
@@ -78,9 +87,13 @@ async def test_the_merged_document_has_every_services_routes_with_roles_and_the_
 def test_every_channel_of_every_service_is_described() -> None:
     described = build_asyncapi(list_channels(), "1")
     assert described["asyncapi"] == "3.0.0"
-    assert {"topic.order-created", "topic.order-processed", "topic.audit", "queue.payments.capture", "exchange.orders"} <= described[
-        "channels"
-    ].keys()
+    assert {
+        "topic.order-created",
+        "topic.order-processed",
+        "topic.audit",
+        "queue.payments.capture",
+        "exchange.orders",
+    } <= described["channels"].keys()
     assert len(described["channels"]) == len(list_channels()) == len(described["operations"])
     assert all(resolves(described, reference) for reference in references(described))
     assert all("." in name for name in described["components"]["messages"])
@@ -91,7 +104,9 @@ def test_the_known_services_are_those_with_a_declaration() -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/docs", "/docs/messages"])
-async def test_a_page_stands_alone_and_its_script_is_the_one_that_its_policy_allows(backends: Backends, path: str) -> None:
+async def test_a_page_stands_alone_and_its_script_is_the_one_that_its_policy_allows(
+    backends: Backends, path: str
+) -> None:
     async with run_services(backends, "gateway") as shop:
         answer: httpx2.Response = await shop.client.get(path)
     assert answer.status_code == 200 and answer.headers["content-type"].startswith("text/html")

@@ -22,7 +22,9 @@ async def _audited(shop: Shop, operation: str) -> list[dict[str, Any]]:
 async def test_refused_requests_are_audited_with_who_where_what_and_why(backends: Backends) -> None:
     async with run_services(backends, "identity", "gateway") as shop:
         email, password = f"{new_id()}@example.com", "a long enough password"
-        user = (await shop.client.post("/v1/users", json={"email": email, "password": password, "name": "Ada Lovelace"})).json()
+        user = (
+            await shop.client.post("/v1/users", json={"email": email, "password": password, "name": "Ada Lovelace"})
+        ).json()
         form = {"grant_type": "password", "username": email, "password": password}
         token = (await shop.client.post("/v1/auth/token", data=form)).json()["access_token"]
         asked = [await shop.client.get("/v1/users/me") for _ in range(100)]
@@ -39,7 +41,12 @@ async def test_refused_requests_are_audited_with_who_where_what_and_why(backends
         rows = await wait_until(counted)
         assert len(rows) <= 2 and rows[0]["actor"] == "anonymous"
         details = rows[0]["details"]
-        assert details["status"] == 401 and "token" in details["reason"] and details["address"] and len(details["first_trace_id"]) == 32
+        assert (
+            details["status"] == 401
+            and "token" in details["reason"]
+            and details["address"]
+            and len(details["first_trace_id"]) == 32
+        )
         waiting = sum(seen.count for seen in shop.get_context("gateway").resources.refusals._pending.values())
         assert sum(row["details"]["count"] for row in rows) + waiting == 101
         [forbidden] = await wait_until(lambda: _audited(shop, "GET /v1/users"))
@@ -89,7 +96,9 @@ async def test_one_that_is_refused_all_the_time_is_told_of_at_once_and_then_once
 async def test_no_number_of_addresses_writes_more_than_the_bound_and_all_are_counted() -> None:
     refused, calls = _made()
     for number in range(10_000):
-        refused.record_refusal(401 + 2 * (number % 2), ANONYMOUS, f"198.51.{number // 250}.{number % 250}", "GET /v1/orders", "x" * 10_000)
+        refused.record_refusal(
+            401 + 2 * (number % 2), ANONYMOUS, f"198.51.{number // 250}.{number % 250}", "GET /v1/orders", "x" * 10_000
+        )
         if number % 100 == 0:
             await refused.send_report()
     assert (
@@ -126,7 +135,10 @@ async def test_a_service_that_is_asked_without_the_gateway_tells_of_its_own_door
         ):
             assert (await shop.client.post(path, headers=header, json={"skus": []})).status_code == 401
         assert (await shop.client.post("/v1/stock/movements", json={})).status_code == 401
-        through = {FORWARDER_HEADER.decode(): derive_forwarder_key(backends.secret).decode(), "x-forwarded-for": "192.0.2.1"}
+        through = {
+            FORWARDER_HEADER.decode(): derive_forwarder_key(backends.secret).decode(),
+            "x-forwarded-for": "192.0.2.1",
+        }
         assert (await shop.client.get("/v1/stock/MUG/movements", headers=through)).status_code == 401
         refused = shop.process.app.refused["inventory"]
         [unknown] = await wait_until(lambda: _audited(shop, f"POST {path}"))

@@ -1,4 +1,6 @@
-"""Following a routing snapshot, seen at the gateway's door: endpoints come and go under load, and whatever happens to the operator stops nothing."""
+"""Following a routing snapshot, seen at the gateway's door: endpoints come and go under load, and whatever happens to
+the operator stops nothing.
+"""
 
 import asyncio
 import contextlib
@@ -35,7 +37,12 @@ class Case:
     async def put(self, services: dict[str, Any], routes: list[dict[str, Any]] | None = None, **more: Any) -> None:
         """Mount a newer snapshot and wait until it is in force."""
         self.sequence = (
-            max(self.sequence, self.shop.process.discovery.current_snapshot.sequence if self.shop.process.discovery.current_snapshot else 0)
+            max(
+                self.sequence,
+                self.shop.process.discovery.current_snapshot.sequence
+                if self.shop.process.discovery.current_snapshot
+                else 0,
+            )
             + 1
         )
         self.mounted.put(document(self.sequence, services, routes, **more))
@@ -121,14 +128,18 @@ class Load:
             await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def test_from_one_replica_to_three_and_back_under_load_no_request_fails(backends: Backends, tmp_path: Path) -> None:
+async def test_from_one_replica_to_three_and_back_under_load_no_request_fails(
+    backends: Backends, tmp_path: Path
+) -> None:
     mounted, replicas = Mounted(tmp_path), [Pets() for _ in range(3)]
     async with contextlib.AsyncExitStack() as stack:
         first = await stack.enter_async_context(listening(replicas[0].app(backends)))
         mounted.put(document(1, {"pets": [endpoint(first)]}))
         shop = await stack.enter_async_context(run_services(backends, "gateway", registry_file=mounted.path))
         client = await stack.enter_async_context(
-            httpx2.AsyncClient(base_url=await stack.enter_async_context(listening(shop.process.app)), timeout=10, trust_env=False)
+            httpx2.AsyncClient(
+                base_url=await stack.enter_async_context(listening(shop.process.app)), timeout=10, trust_env=False
+            )
         )
         await Case(shop, client, mounted, replicas, [first]).routed()
         load = Load(client)
@@ -191,12 +202,19 @@ async def test_where_all_endpoints_are_leaving_those_that_still_serve_are_used(c
 
 async def test_an_endpoint_that_fails_in_a_row_is_left_out_and_comes_back_when_it_is_sound(case: Case) -> None:
     breaker = {"consecutiveFailures": 3, "openFor": 60.0, "halfOpenProbes": 1, "maxEjectionPercent": 50}
-    entry = {"endpoints": [endpoint(url) for url in case.urls], "circuitBreaker": breaker, "retry": {"attempts": 2, "codes": [503]}}
+    entry = {
+        "endpoints": [endpoint(url) for url in case.urls],
+        "circuitBreaker": breaker,
+        "retry": {"attempts": 2, "codes": [503]},
+    }
     await case.put({"pets": entry})
     case.replicas[0].failing = True
     statuses = Counter([(await case.client.get("/v1/pets/rex")).status_code for _ in range(40)])
     assert statuses == {200: 40}, "what one endpoint refuses another answers"
-    assert case.replicas[0].asked == 3 and 'caravan_endpoint_ejections_total{target="pets"}' in (await case.client.get("/metrics")).text
+    assert (
+        case.replicas[0].asked == 3
+        and 'caravan_endpoint_ejections_total{target="pets"}' in (await case.client.get("/metrics")).text
+    )
     case.replicas[0].failing = False
     await case.put(
         {"pets": {**entry, "circuitBreaker": {**breaker, "openFor": 0.01}}}
@@ -210,27 +228,45 @@ async def test_an_endpoint_that_fails_in_a_row_is_left_out_and_comes_back_when_i
 
 async def test_not_more_endpoints_are_left_out_than_the_service_allows(case: Case) -> None:
     breaker = {"consecutiveFailures": 5, "openFor": 30.0, "maxEjectionPercent": 34, "minRequests": 1000}
-    await case.put({"pets": {"endpoints": [endpoint(url) for url in case.urls], "circuitBreaker": breaker, "retry": {"attempts": 0}}})
+    await case.put(
+        {
+            "pets": {
+                "endpoints": [endpoint(url) for url in case.urls],
+                "circuitBreaker": breaker,
+                "retry": {"attempts": 0},
+            }
+        }
+    )
     case.replicas[0].failing = case.replicas[1].failing = True
     for _ in range(45):
         await case.client.get("/v1/pets/rex")
     asked = [pets.asked for pets in case.replicas]
-    assert sorted(asked[:2])[0] == 5 and sorted(asked[:2])[1] >= 15, f"one of the two that fail is out, not both: {asked}"
+    assert sorted(asked[:2])[0] == 5 and sorted(asked[:2])[1] >= 15, (
+        f"one of the two that fail is out, not both: {asked}"
+    )
 
 
-async def test_a_write_that_reached_nobody_goes_to_another_endpoint(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_write_that_reached_nobody_goes_to_another_endpoint(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("caravan.discovery.endpoints.UNREACHED_SECONDS", 0.0)
     nobody = endpoint("http://127.0.0.1:9")
     for unsent, expected in ((True, {200}), (False, {200, 503})):
         await case.put({})
-        await case.put({"pets": {"endpoints": [nobody, endpoint(case.urls[0])], "retry": {"attempts": 1, "unsent": unsent}}})
+        await case.put(
+            {"pets": {"endpoints": [nobody, endpoint(case.urls[0])], "retry": {"attempts": 1, "unsent": unsent}}}
+        )
         await case.routed()
         answers = [await case.client.post("/v1/pets", content=b"x") for _ in range(8)]
-        assert {answer.status_code for answer in answers} == expected, [answer.json().get("detail") for answer in answers]
+        assert {answer.status_code for answer in answers} == expected, [
+            answer.json().get("detail") for answer in answers
+        ]
 
 
 async def test_a_slow_endpoint_is_given_up(case: Case) -> None:
-    await case.put({"pets": {"endpoints": [endpoint(case.urls[0])], "timeouts": {"backendRequest": 0.1, "request": 0.15}}})
+    await case.put(
+        {"pets": {"endpoints": [endpoint(case.urls[0])], "timeouts": {"backendRequest": 0.1, "request": 0.15}}}
+    )
     assert (await case.client.get("/v1/pets/rex/sleep")).status_code == 503
 
 
@@ -272,7 +308,14 @@ async def test_a_snapshot_that_is_not_sound_is_refused_and_counted(
 
 async def _counted(case: Case, result: str) -> float:
     lines = (await case.client.get("/metrics")).text.splitlines()
-    return next((float(line.split()[-1]) for line in lines if line.startswith(f'caravan_registry_snapshots_total{{result="{result}"')), 0.0)
+    return next(
+        (
+            float(line.split()[-1])
+            for line in lines
+            if line.startswith(f'caravan_registry_snapshots_total{{result="{result}"')
+        ),
+        0.0,
+    )
 
 
 async def test_an_older_snapshot_is_ignored(case: Case) -> None:
@@ -295,7 +338,9 @@ async def test_the_revision_is_told_to_the_cluster_and_readiness_shows_it(case: 
         assert answer.status_code == 404 and "CARAVAN_REGISTRY_URL" in answer.json()["detail"]
 
 
-async def test_by_long_poll_a_change_is_in_force_at_once_and_an_operator_that_is_away_stops_nothing(backends: Backends) -> None:
+async def test_by_long_poll_a_change_is_in_force_at_once_and_an_operator_that_is_away_stops_nothing(
+    backends: Backends,
+) -> None:
     pets, operator, away = Pets(), Operator(), [False]
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -339,7 +384,9 @@ async def test_by_long_poll_a_change_is_in_force_at_once_and_an_operator_that_is
 
 async def _taken(shop: Shop, sequence: int) -> float:
     return await _seconds(
-        lambda: (shop.process.discovery.current_snapshot and shop.process.discovery.current_snapshot.sequence) == sequence
+        lambda: (
+            (shop.process.discovery.current_snapshot and shop.process.discovery.current_snapshot.sequence) == sequence
+        )
     )
 
 
@@ -365,7 +412,18 @@ async def test_services_call_each_other_where_the_snapshot_says_and_around_an_en
     async with run_services(backends, "inventory") as other, listening(other.process.app) as url:
         gone = endpoint("http://127.0.0.1:9")
         breaker = {"consecutiveFailures": 3, "openFor": 60.0}
-        mounted.put(document(1, {"inventory": {"endpoints": [gone, endpoint(url)], "circuitBreaker": breaker, "retry": {"unsent": True}}}))
+        mounted.put(
+            document(
+                1,
+                {
+                    "inventory": {
+                        "endpoints": [gone, endpoint(url)],
+                        "circuitBreaker": breaker,
+                        "retry": {"unsent": True},
+                    }
+                },
+            )
+        )
         async with run_services(backends, "gateway", registry_file=mounted.path) as shop:
             await _taken(shop, 1)
             calls, request = shop.get_context("gateway").call, AvailabilityRequest(skus=["A1234"])

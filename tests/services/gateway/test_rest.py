@@ -1,4 +1,6 @@
-"""A gateway that nobody asks reads the services' documents seldom, and looks at once when it is asked for what it doesn't know."""
+"""A gateway that nobody asks reads the services' documents seldom, and looks at once when it is asked for what it
+doesn't know.
+"""
 
 from typing import Any
 
@@ -52,5 +54,7 @@ async def test_a_service_that_came_while_nobody_asked_is_found_by_the_first_who_
         await wait_until(answered)
         assert (await shop.client.get("/v1/nothing")).status_code == 404
         read = table.refreshed_at
-        assert (await shop.client.get("/v1/nothing-else")).status_code == 404 and table.refreshed_at == read, "not for each unknown path"
+        assert (await shop.client.get("/v1/nothing-else")).status_code == 404 and table.refreshed_at == read, (
+            "not for each unknown path"
+        )
         await shop.process.discovery.deregister_url(url)

@@ -21,7 +21,9 @@ def rule(service: str, **more: object) -> Rule:
     return Rule.model_validate(route(service, **more))
 
 
-def leads_to(rules: RoutingRules, path: str, method: str = "GET", host: str = "shop.test", declared: Trie | None = None) -> str | None:
+def leads_to(
+    rules: RoutingRules, path: str, method: str = "GET", host: str = "shop.test", declared: Trie | None = None
+) -> str | None:
     match = rules.resolve_route(declared.find_route(path) if declared else None, path, method, host)
     return match and match.service
 
@@ -32,12 +34,16 @@ PATHS = st.lists(st.sampled_from(["v1", "a", "b", "ab"]), max_size=4).map(lambda
 @given(st.lists(PATHS, unique=True, max_size=6), PATHS)
 def test_of_prefixes_the_longest_of_whole_segments_wins(prefixes: list[str], path: str) -> None:
     rules = RoutingRules(rule(f"s{n}", pathPrefix=prefix) for n, prefix in enumerate(prefixes))
-    fitting = [(len(prefix), f"s{n}") for n, prefix in enumerate(prefixes) if f"{path}/".startswith(prefix.rstrip("/") + "/")]
+    fitting = [
+        (len(prefix), f"s{n}") for n, prefix in enumerate(prefixes) if f"{path}/".startswith(prefix.rstrip("/") + "/")
+    ]
     assert leads_to(rules, path) == (max(fitting)[1] if fitting else None)
 
 
 @given(st.permutations(range(5)))
-def test_for_one_path_the_exact_rule_wins_then_the_one_for_the_host_then_the_one_for_the_method(order: list[int]) -> None:
+def test_for_one_path_the_exact_rule_wins_then_the_one_for_the_host_then_the_one_for_the_method(
+    order: list[int],
+) -> None:
     given_rules = [
         rule("prefix", pathPrefix="/v1/a"),
         rule("exact", pathExact="/v1/a"),
@@ -62,15 +68,34 @@ def test_for_one_path_the_exact_rule_wins_then_the_one_for_the_host_then_the_one
 
 def test_what_a_service_declares_yields_to_a_rule_that_names_as_much_and_not_to_one_that_names_less() -> None:
     declared = Trie([("/v1/orders/{id}", "GET", "orders")])
-    assert leads_to(RoutingRules([rule("orders"), rule("old", pathPrefix="/")]), "/v1/orders/7", declared=declared) == "orders"
-    assert leads_to(RoutingRules([rule("orders"), rule("new", pathPrefix="/v1/orders")]), "/v1/orders/7", declared=declared) == "new"
+    assert (
+        leads_to(RoutingRules([rule("orders"), rule("old", pathPrefix="/")]), "/v1/orders/7", declared=declared)
+        == "orders"
+    )
+    assert (
+        leads_to(
+            RoutingRules([rule("orders"), rule("new", pathPrefix="/v1/orders")]), "/v1/orders/7", declared=declared
+        )
+        == "new"
+    )
     assert leads_to(RoutingRules([rule("old", pathPrefix="/")]), "/v1/orders/7", declared=declared) == "old"
     assert leads_to(RoutingRules([rule("orders", methods=["POST"])]), "/v1/orders/7", declared=declared) is None
 
 
 @pytest.mark.parametrize(
     "path",
-    ["/internal/x/y", "/metrics", "/revision", "/livez", "/openapi.json", "/a/../b", "/./x", "/pub/internal/x", "/pub/metrics", "/pub/.."],
+    [
+        "/internal/x/y",
+        "/metrics",
+        "/revision",
+        "/livez",
+        "/openapi.json",
+        "/a/../b",
+        "/./x",
+        "/pub/internal/x",
+        "/pub/metrics",
+        "/pub/..",
+    ],
 )
 def test_no_rule_opens_what_services_serve_for_their_cluster(path: str) -> None:
     rules = RoutingRules([rule("any", pathPrefix="/"), rule("moved", pathPrefix="/pub", rewritePrefix="/")])
@@ -120,11 +145,21 @@ async def test_a_service_that_the_snapshot_adds_is_routed_and_documented_without
             assert await answers("/v2/flying/tit", 200) and (await shop.client.post("/v1/birds")).status_code == 404
             assert (await shop.client.post("/v2/flying", content=b"x")).status_code == 200
             paths = (await shop.client.get("/openapi.json")).json()["paths"]
-            assert {"/v1/pets/{name}", "/v1/birds/{name}", "/v2/flying/{name}", "/v2/flying", "/v1/me/overview"} <= paths.keys()
+            assert {
+                "/v1/pets/{name}",
+                "/v1/birds/{name}",
+                "/v2/flying/{name}",
+                "/v2/flying",
+                "/v1/me/overview",
+            } <= paths.keys()
             assert "/v1/birds" not in paths, "what the rule leaves out is not documented"
             mounted.put(document(3, {"pets": [endpoint(pets_url)]}))
             await wait_until(lambda: answers("/v1/birds/tit", 404), seconds=2)
-            assert not [path for path in (await shop.client.get("/openapi.json")).json()["paths"] if "birds" in path or "flying" in path]
+            assert not [
+                path
+                for path in (await shop.client.get("/openapi.json")).json()["paths"]
+                if "birds" in path or "flying" in path
+            ]
 
 
 async def test_a_rule_says_who_may_come_and_how_often(backends: Backends, tmp_path: object) -> None:
@@ -152,7 +187,8 @@ async def test_a_rule_says_who_may_come_and_how_often(backends: Backends, tmp_pa
                 "passed on, not checked"
             )
             statuses = [
-                (await get("/v1/pets/rare/reply", **shop.issue_headers(role))).status_code for role in ("customer", "admin", "customer")
+                (await get("/v1/pets/rare/reply", **shop.issue_headers(role))).status_code
+                for role in ("customer", "admin", "customer")
             ]
             assert statuses == [200, 200, 429]
             assert (await get("/v1/pets/rare/reply")).headers["ratelimit-policy"] == '"shop/pets/rare";q=2;w=60'

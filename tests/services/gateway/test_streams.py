@@ -1,4 +1,6 @@
-"""Live streams are bounded for each caller, each address and in all, take nothing from requests, and end with the session."""
+"""Live streams are bounded for each caller, each address and in all, take nothing from requests, and end with the
+session.
+"""
 
 import asyncio
 import contextlib
@@ -37,7 +39,11 @@ async def case(request: pytest.FixtureRequest, backends: Backends) -> AsyncItera
         url = await stack.enter_async_context(listening(shop.process.app))
         limits = httpx2.Limits(max_connections=None)
         yield Case(
-            shop, pets, await stack.enter_async_context(httpx2.AsyncClient(base_url=url, timeout=15, trust_env=False, limits=limits))
+            shop,
+            pets,
+            await stack.enter_async_context(
+                httpx2.AsyncClient(base_url=url, timeout=15, trust_env=False, limits=limits)
+            ),
         )
 
 
@@ -58,14 +64,18 @@ async def _open(case: Case, count: int, *headers: dict[str, str]) -> AsyncIterat
     async with contextlib.AsyncExitStack() as stack:
         path = f"/v1/{case.pets.name}/rex/live"
         asked = [
-            stack.enter_async_context(case.client.stream("GET", path, headers=(headers or ({},))[n % len(headers or (1,))]))
+            stack.enter_async_context(
+                case.client.stream("GET", path, headers=(headers or ({},))[n % len(headers or (1,))])
+            )
             for n in range(count)
         ]
         yield [answer.status_code for answer in [await ask for ask in asked]]
         case.pets.released.set()
 
 
-async def test_streams_are_bounded_for_each_address_and_leave_requests_alone(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_streams_are_bounded_for_each_address_and_leave_requests_alone(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await _bound(case, monkeypatch, streams_per_address=5, connections=3, streams=10)
     async with _open(case, 60) as statuses:
         assert statuses.count(200) == 5 and statuses.count(429) == 55

@@ -53,7 +53,9 @@ def _unsigned(issuer: Issuer, header: dict[str, str]) -> str:
 
 def _signed_with_the_public_key(issuer: Issuer) -> str:
     """By hand: the library refuses to."""
-    public = issuer.key.public_key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    public = issuer.key.public_key.public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
     signed = f"{_part(orjson.dumps({'alg': 'HS256', 'kid': 'test'}))}.{issuer.issue_token('admin').split('.')[1]}"
     return f"{signed}.{_part(hmac.digest(public, signed.encode(), 'sha256'))}"
 
@@ -78,7 +80,10 @@ async def test_a_token_that_is_not_ours_ends_at_the_gateway_even_where_none_is_n
     for path in ("/v1/open", "/v1/mine"):
         answer = await shop.client.get(path, headers=headers)
         assert answer.status_code == 401, kind
-        assert answer.headers["content-type"] == "application/problem+json" and "bearer" in answer.headers["www-authenticate"].lower()
+        assert (
+            answer.headers["content-type"] == "application/problem+json"
+            and "bearer" in answer.headers["www-authenticate"].lower()
+        )
 
 
 async def test_a_good_token_passes_and_without_one_the_service_decides(shop: Shop) -> None:

@@ -1,4 +1,6 @@
-"""Whatever nobody foresaw is answered with a problem document that has a trace id: behind the gateway, in it, and at the internal door."""
+"""Whatever nobody foresaw is answered with a problem document that has a trace id: behind the gateway, in it, and at
+the internal door.
+"""
 
 import asyncio
 import contextlib
@@ -59,7 +61,10 @@ async def _ask(_: Any, question: Question) -> Question:
 
 @contextlib.asynccontextmanager
 async def _client(shop: Shop) -> AsyncIterator[httpx2.AsyncClient]:
-    async with listening(shop.process.app) as url, httpx2.AsyncClient(base_url=url, timeout=10, trust_env=False) as client:
+    async with (
+        listening(shop.process.app) as url,
+        httpx2.AsyncClient(base_url=url, timeout=10, trust_env=False) as client,
+    ):
         yield client
 
 
@@ -67,7 +72,11 @@ async def _client(shop: Shop) -> AsyncIterator[httpx2.AsyncClient]:
 async def clients(backends: Backends) -> AsyncIterator[dict[str, httpx2.AsyncClient]]:
     near, far = _pets("cats"), _pets("dogs")
     here = Service("cats", routers=(near.router,), operations={ASK: _ask})
-    async with run_services(backends, "gateway", extra_services=(here,)) as shop, registered(shop, far, backends), _client(shop) as client:
+    async with (
+        run_services(backends, "gateway", extra_services=(here,)) as shop,
+        registered(shop, far, backends),
+        _client(shop) as client,
+    ):
         yield {"cats": client, "dogs": client}
 
 
@@ -101,8 +110,12 @@ async def test_an_unforeseen_exception_in_the_gateway_is_a_problem_document(
 
 
 @pytest.mark.parametrize("where", ["cats", "dogs"])
-async def test_text_that_utf_8_cannot_carry_is_the_clients_fault(clients: dict[str, httpx2.AsyncClient], where: str) -> None:
-    answer = await clients[where].post(f"/v1/{where}/exact", content=rb'{"\ud800": 1}', headers={"content-type": "application/json"})
+async def test_text_that_utf_8_cannot_carry_is_the_clients_fault(
+    clients: dict[str, httpx2.AsyncClient], where: str
+) -> None:
+    answer = await clients[where].post(
+        f"/v1/{where}/exact", content=rb'{"\ud800": 1}', headers={"content-type": "application/json"}
+    )
     _is_problem(answer, 422)
 
 

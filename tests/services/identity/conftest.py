@@ -55,7 +55,9 @@ class Door:
         """Somebody who has registered and signed in."""
         made = (await self.register()).raise_for_status().json()
         if role:
-            (await self.client.patch(f"/v1/users/{made['id']}", json={"role": role}, headers=await self.operator())).raise_for_status()
+            (
+                await self.client.patch(f"/v1/users/{made['id']}", json={"role": role}, headers=await self.operator())
+            ).raise_for_status()
         return await self.sign_in(Person(UUID(made["id"]), made["email"]))
 
     async def sign_in(self, person: Person) -> Person:
@@ -64,7 +66,9 @@ class Door:
 
     async def operator(self) -> dict[str, str]:
         secret = derive_secret(self.shop.get_context("identity").secret, "client:cli")
-        tokens = (await self.token("client_credentials", client_id="cli", client_secret=secret)).raise_for_status().json()
+        tokens = (
+            (await self.token("client_credentials", client_id="cli", client_secret=secret)).raise_for_status().json()
+        )
         return {"authorization": f"Bearer {tokens['access_token']}"}
 
     async def me(self, access: str) -> httpx2.Response:
@@ -79,7 +83,9 @@ class Door:
         return [mail for mail in sent if mail["email"] == email and mail["kind"] == kind]
 
     async def audited(self, target: object, action: str) -> list[dict[str, Any]]:
-        return [e["data"] for e in await self.shop.read_topic("audit", f"user:{target}") if e["data"]["action"] == action]
+        return [
+            e["data"] for e in await self.shop.read_topic("audit", f"user:{target}") if e["data"]["action"] == action
+        ]
 
     def elsewhere(self, address: str) -> "Door":
         transport = httpx2.ASGITransport(app=self.shop.process.app, client=(address, 4711))

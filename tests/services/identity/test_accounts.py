@@ -13,9 +13,13 @@ from tests.support.shop import wait_until
 async def test_a_stale_edit_is_refused(door: Door) -> None:
     person = await door.person()
     seen = await door.me(person.access)
-    first = await door.client.patch("/v1/users/me", json={"name": "Julia"}, headers=person.bearer | {"If-Match": seen.headers["etag"]})
+    first = await door.client.patch(
+        "/v1/users/me", json={"name": "Julia"}, headers=person.bearer | {"If-Match": seen.headers["etag"]}
+    )
     assert first.status_code == 200 and first.json()["name"] == "Julia" and first.headers["etag"] == '"2"'
-    second = await door.client.patch("/v1/users/me", json={"name": "Livia"}, headers=person.bearer | {"If-Match": seen.headers["etag"]})
+    second = await door.client.patch(
+        "/v1/users/me", json={"name": "Livia"}, headers=person.bearer | {"If-Match": seen.headers["etag"]}
+    )
     assert second.status_code == 412
     assert (await door.me(person.access)).json()["name"] == "Julia"
 
@@ -41,7 +45,9 @@ async def test_nobody_changes_what_is_not_theirs_to_change(door: Door, field: st
 
 async def test_a_disabled_user_is_out_at_once(door: Door) -> None:
     person, operator = await door.person(), await door.operator()
-    assert (await door.client.patch(f"/v1/users/{person.id}", json={"disabled": True}, headers=operator)).status_code == 200
+    assert (
+        await door.client.patch(f"/v1/users/{person.id}", json={"disabled": True}, headers=operator)
+    ).status_code == 200
     assert (await door.me(person.access)).status_code == 401
     assert (await door.refresh(person.refresh)).json()["error"] == "invalid_grant"
     refused = await door.login(person.email)
@@ -76,8 +82,12 @@ async def audited_twice(door: Door, user: object) -> list[dict[str, str]]:
 async def test_the_last_admin_stays_admin(door: Door) -> None:
     one, two = await door.person("admin"), await door.person("admin")
     database = door.shop.get_database("identity")
-    await database.fetch("UPDATE account SET role = 'customer' WHERE role = 'admin' AND id <> ALL($1)", [one.id, two.id])
-    assert (await door.client.patch(f"/v1/users/{one.id}", json={"disabled": True}, headers=two.bearer)).status_code == 200
+    await database.fetch(
+        "UPDATE account SET role = 'customer' WHERE role = 'admin' AND id <> ALL($1)", [one.id, two.id]
+    )
+    assert (
+        await door.client.patch(f"/v1/users/{one.id}", json={"disabled": True}, headers=two.bearer)
+    ).status_code == 200
     refused = await door.client.patch(f"/v1/users/{two.id}", json={"role": "customer"}, headers=two.bearer)
     assert (refused.status_code, refused.json()["type"].rpartition("/")[2]) == (409, "last-admin")
 
@@ -89,7 +99,9 @@ async def test_the_list_is_for_admins_stable_under_inserts_and_searchable(door: 
     page = (await door.client.get("/v1/users?limit=2", headers=operator)).json()
     seen += [user["id"] for user in page["items"]]
     await door.register()
-    page = (await door.client.get("/v1/users", params={"limit": 2, "cursor": page["next_cursor"]}, headers=operator)).json()
+    page = (
+        await door.client.get("/v1/users", params={"limit": 2, "cursor": page["next_cursor"]}, headers=operator)
+    ).json()
     seen += [user["id"] for user in page["items"]]
     assert seen[:3] == [str(person.id) for person in reversed(people)] and len(set(seen)) == 4
     found = (await door.client.get("/v1/users", params={"email": people[0].email.upper()}, headers=operator)).json()
@@ -104,13 +116,20 @@ async def test_a_user_sees_no_other_user(door: Door) -> None:
     assert (await door.client.get(f"/v1/users/{person.id}", headers=other.bearer)).status_code == 404
     assert (await door.client.patch(f"/v1/users/{person.id}", json={}, headers=other.bearer)).status_code == 403
     assert (await door.client.get(f"/v1/users/{uuid4()}", headers=operator)).status_code == 404
-    assert (await door.client.patch(f"/v1/users/{uuid4()}", json={"disabled": True}, headers=operator)).status_code == 404
+    assert (
+        await door.client.patch(f"/v1/users/{uuid4()}", json={"disabled": True}, headers=operator)
+    ).status_code == 404
     assert (await door.client.get("/v1/users/me", headers=operator)).status_code == 403, "a client is no user"
 
 
 async def test_standing_tells_how_to_reach_a_user_and_refuses_an_unknown_one(door: Door) -> None:
     person, calls = await door.person(), door.shop.get_context("identity").call
     standing = await calls(GET_CUSTOMER_STATUS, CustomerStatusRequest(user_id=person.id))
-    assert (standing.email, standing.name, standing.role, standing.active) == (person.email, "Zenobia", "customer", True)
+    assert (standing.email, standing.name, standing.role, standing.active) == (
+        person.email,
+        "Zenobia",
+        "customer",
+        True,
+    )
     with pytest.raises(NotFound):
         await calls(GET_CUSTOMER_STATUS, CustomerStatusRequest(user_id=uuid4()))

@@ -58,7 +58,12 @@ async def test_no_other_algorithm_is_accepted(door: Door, algorithm: Any) -> Non
 async def test_a_mac_with_our_public_key_is_refused(door: Door) -> None:
     claims, (key, kid) = await genuine(door), signer(door)
     public = export_public_part(key)
-    for secret in (base64.urlsafe_b64decode(public["x"] + "="), public["x"].encode(), orjson.dumps(public), key.as_pem(private=False)):
+    for secret in (
+        base64.urlsafe_b64decode(public["x"] + "="),
+        public["x"].encode(),
+        orjson.dumps(public),
+        key.as_pem(private=False),
+    ):
         for algorithm in ("HS256", "EdDSA"):
             signed = f"{encode({'alg': algorithm, 'kid': kid})}.{encode(claims)}"
             await refused(door, f"{signed}.{encode(hmac.digest(secret, signed.encode(), 'sha256'))}")
@@ -160,6 +165,8 @@ async def test_a_storm_of_unknown_key_ids_asks_the_issuer_once_at_most(door: Doo
 
     verifier, claims = TokenVerifier(fetch), await genuine(door)
     key, _ = signer(door)
-    answers = await asyncio.gather(*(verifier.verify(sign_token(claims, key, uuid4().hex)) for _ in range(50)), return_exceptions=True)
+    answers = await asyncio.gather(
+        *(verifier.verify(sign_token(claims, key, uuid4().hex)) for _ in range(50)), return_exceptions=True
+    )
     assert all(isinstance(answer, Unauthorized) for answer in answers) and asked == 1
     assert (await verifier.verify(sign_token(claims, *signer(door)))).subject == claims["sub"]

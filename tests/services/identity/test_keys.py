@@ -47,7 +47,9 @@ def test_each_key_is_published_a_lead_before_it_signs_and_until_its_last_token_h
 
 
 @given(st.uuids(), st.integers(min_value=0, max_value=2**32 - 1), st.binary(min_size=32, max_size=32), st.data())
-def test_a_refresh_token_is_read_as_written_and_no_altered_one_is(session: Any, generation: int, key: bytes, data: st.DataObject) -> None:
+def test_a_refresh_token_is_read_as_written_and_no_altered_one_is(
+    session: Any, generation: int, key: bytes, data: st.DataObject
+) -> None:
     token = RefreshToken(session, generation)
     text = token.encode(key)
     assert RefreshToken.decode(text, key) == token
@@ -104,7 +106,9 @@ async def test_rotation_refuses_no_good_token_on_any_replica(backends: Backends)
             clock.ahead += timedelta(days=30)
             await rotate_keys(context)
             (after,) = kids() - before
-            assert SCHEDULE.choose_signing_key(context.resources.keys, clock()).kid != after, "published, and not signing yet"
+            assert SCHEDULE.choose_signing_key(context.resources.keys, clock()).kid != after, (
+                "published, and not signing yet"
+            )
             cautious = TokenVerifier(keys)
             await cautious.verify(first)
             clock.ahead += timedelta(minutes=16)

@@ -24,7 +24,11 @@ async def link_of(door: Door, email: str) -> str:
 async def test_a_person_sets_a_new_password_by_the_pages_alone(door: Door) -> None:
     person = await door.person()
     asked = await door.client.get(PAGE)
-    assert asked.status_code == 200 and asked.headers["content-type"].startswith("text/html") and 'name="email"' in asked.text
+    assert (
+        asked.status_code == 200
+        and asked.headers["content-type"].startswith("text/html")
+        and 'name="email"' in asked.text
+    )
     assert "Look into your mailbox" in (await door.client.post(PAGE, data={"email": person.email})).text
     link = await link_of(door, person.email)
     for _ in range(2):
@@ -32,8 +36,12 @@ async def test_a_person_sets_a_new_password_by_the_pages_alone(door: Door) -> No
         assert page.status_code == 200, "looking uses nothing up"
     headers = page.headers
     assert "default-src 'none'" in headers["content-security-policy"] and "script" not in page.text
-    assert (headers["cache-control"], headers["referrer-policy"]) == ("no-store", "no-referrer"), "the link stays with the reader"
-    form = re.search(r'<form method="post" action="([^"]+)"><input type="hidden" name="token" value="([^"]+)">', page.text)
+    assert (headers["cache-control"], headers["referrer-policy"]) == ("no-store", "no-referrer"), (
+        "the link stays with the reader"
+    )
+    form = re.search(
+        r'<form method="post" action="([^"]+)"><input type="hidden" name="token" value="([^"]+)">', page.text
+    )
     assert form
     action, token = map(unescape, form.groups())
     for bad in ("short", "password12", PASSWORD + "\x00"):
@@ -41,14 +49,21 @@ async def test_a_person_sets_a_new_password_by_the_pages_alone(door: Door) -> No
         assert refused.status_code == 422 and 'name="password"' in refused.text and bad not in refused.text
     done = await door.client.post(action, data={"token": token, "password": NEW})
     assert done.status_code == 200 and "Your password is set" in done.text
-    assert (await door.login(person.email, NEW)).status_code == 200 and (await door.me(person.access)).status_code == 401
-    for again in (await door.client.get(link), await door.client.post(action, data={"token": token, "password": PASSWORD})):
+    assert (await door.login(person.email, NEW)).status_code == 200 and (
+        await door.me(person.access)
+    ).status_code == 401
+    for again in (
+        await door.client.get(link),
+        await door.client.post(action, data={"token": token, "password": PASSWORD}),
+    ):
         assert again.status_code == 400 and "no longer works" in again.text and 'name="email"' in again.text
 
 
 async def test_the_page_tells_nothing_of_who_has_an_account(door: Door) -> None:
     person = await door.person()
-    answers = [await door.client.post(PAGE, data={"email": email}) for email in (person.email, f"{uuid4().hex}@example.com")]
+    answers = [
+        await door.client.post(PAGE, data={"email": email}) for email in (person.email, f"{uuid4().hex}@example.com")
+    ]
     assert answers[0].content == answers[1].content and {answer.status_code for answer in answers} == {200}
     assert (await door.client.post(PAGE, data={"email": "no address"})).status_code == 422
     await wait_until(lambda: nothing_waits(door))

@@ -35,9 +35,16 @@ async def test_a_change_ends_the_other_sessions_and_mails_the_owner(door: Door) 
     assert (await door.client.post("/v1/users/me/password", json=change, headers=person.bearer)).status_code == 204
     assert (await door.me(person.access)).status_code == 200
     assert (await door.me(other.access)).status_code == 401 and (await door.refresh(other.refresh)).status_code == 400
-    assert (await door.login(person.email)).status_code == 400 and (await door.login(person.email, NEW)).status_code == 200
+    assert (await door.login(person.email)).status_code == 400 and (
+        await door.login(person.email, NEW)
+    ).status_code == 200
     mails = await wait_until(lambda: door.mails(person.email, "password_changed"))
-    assert len(mails) == 1 and mails[0]["user_id"] == str(person.id) and PASSWORD not in str(mails) and NEW not in str(mails)
+    assert (
+        len(mails) == 1
+        and mails[0]["user_id"] == str(person.id)
+        and PASSWORD not in str(mails)
+        and NEW not in str(mails)
+    )
 
 
 async def test_a_change_needs_the_current_password(door: Door) -> None:
@@ -89,7 +96,9 @@ async def test_a_reset_link_works_once_ends_all_sessions_and_is_stored_as_a_fing
     stored = await door.shop.get_database("identity").fetch("SELECT encode(fingerprint, 'escape') FROM reset_link")
     assert not any(token in row[0] for row in stored)
     confirm = "/v1/auth/password-reset/confirm"
-    answers = await asyncio.gather(*(door.client.post(confirm, json={"token": token, "password": NEW}) for _ in range(3)))
+    answers = await asyncio.gather(
+        *(door.client.post(confirm, json={"token": token, "password": NEW}) for _ in range(3))
+    )
     assert sorted(answer.status_code for answer in answers) == [204, 400, 400]
     assert (await door.client.post(confirm, json={"token": earlier, "password": NEW})).status_code == 400
     assert (await door.me(person.access)).status_code == 401 and (await door.refresh(person.refresh)).status_code == 400
@@ -105,8 +114,12 @@ async def test_a_mailed_link_ends_when_the_password_standing_or_role_changes(doo
         change = {"current_password": PASSWORD, "new_password": NEW}
         (await door.client.post("/v1/users/me/password", json=change, headers=person.bearer)).raise_for_status()
     for patch in {"disabled": ({"disabled": True}, {"disabled": False}), "role": ({"role": "staff"},)}.get(how, ()):
-        (await door.client.patch(f"/v1/users/{person.id}", json=patch, headers=await door.operator())).raise_for_status()
-    answer = await door.client.post("/v1/auth/password-reset/confirm", json={"token": token, "password": "an attacker's own words"})
+        (
+            await door.client.patch(f"/v1/users/{person.id}", json=patch, headers=await door.operator())
+        ).raise_for_status()
+    answer = await door.client.post(
+        "/v1/auth/password-reset/confirm", json={"token": token, "password": "an attacker's own words"}
+    )
     assert answer.status_code == 400
     assert (await door.login(person.email, NEW if how == "password" else PASSWORD)).status_code == 200
 
@@ -122,7 +135,9 @@ async def test_a_link_that_is_being_mailed_while_the_password_changes_is_ended_t
         await wait_until(lambda: waiting_for_a_lock(door))
         await resets.insert_link(mailing, compute_fingerprint(fresh), account.id, now, timedelta(minutes=30))
     assert (await changing).status_code == 204
-    answer = await door.client.post("/v1/auth/password-reset/confirm", json={"token": fresh, "password": "an attacker's own words"})
+    answer = await door.client.post(
+        "/v1/auth/password-reset/confirm", json={"token": fresh, "password": "an attacker's own words"}
+    )
     assert answer.status_code == 400
 
 
@@ -143,7 +158,10 @@ async def test_asking_for_a_reset_tells_nothing_and_mails_no_stranger_and_nobody
     for mails in (2, 3, 3, 3):
         await reset_token(door, person.email, mails)
         await wait_until(lambda: nothing_waits(door))
-    assert len(await door.mails(person.email, "password_reset")) == 3 and await door.mails(stranger, "password_reset") == []
+    assert (
+        len(await door.mails(person.email, "password_reset")) == 3
+        and await door.mails(stranger, "password_reset") == []
+    )
 
 
 async def nothing_waits(door: Door) -> bool:
@@ -153,7 +171,9 @@ async def nothing_waits(door: Door) -> bool:
 async def test_an_expired_link_and_a_disabled_users_link_are_refused(door: Door) -> None:
     person, disabled = await door.person(), await door.person()
     late, barred = await reset_token(door, person.email), await reset_token(door, disabled.email)
-    await door.shop.get_database("identity").fetch("UPDATE reset_link SET expires_at = now() WHERE account_id = $1", person.id)
+    await door.shop.get_database("identity").fetch(
+        "UPDATE reset_link SET expires_at = now() WHERE account_id = $1", person.id
+    )
     await door.client.patch(f"/v1/users/{disabled.id}", json={"disabled": True}, headers=await door.operator())
     for token in (late, barred, "no such token"):
         answer = await door.client.post("/v1/auth/password-reset/confirm", json={"token": token, "password": NEW})
@@ -168,7 +188,9 @@ async def test_a_hash_with_old_parameters_is_renewed_at_the_next_sign_in(door: D
     await database.fetch("UPDATE account SET password = $2 WHERE id = $1", person.id, old)
     again = await door.sign_in(person)
     account = await accounts.get_account(database, person.id)
-    assert account is not None and account.password is not None and account.password != old and "m=64," in account.password
+    assert (
+        account is not None and account.password is not None and account.password != old and "m=64," in account.password
+    )
     assert (await door.me(again.access)).status_code == 200
 
 

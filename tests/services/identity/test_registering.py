@@ -47,12 +47,16 @@ async def test_the_password_is_stored_as_argon2id_only(door: Door) -> None:
     for table in ("account", "idempotency", "outbox"):
         assert not any(PASSWORD in row[0] for row in await database.fetch(f"SELECT t::text FROM {table} t"))
     unkeyed = hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).digest()
-    assert not await database.fetch("SELECT 1 FROM idempotency WHERE fingerprint = $1", unkeyed), "the password could be guessed from it"
+    assert not await database.fetch("SELECT 1 FROM idempotency WHERE fingerprint = $1", unkeyed), (
+        "the password could be guessed from it"
+    )
 
 
 async def test_a_taken_email_makes_no_second_account_whatever_its_case(door: Door) -> None:
     email = f"{uuid4().hex}@example.com"
-    answers = await asyncio.gather(*(door.register(spelling) for spelling in (email, email.upper(), f" {email} ", email)))
+    answers = await asyncio.gather(
+        *(door.register(spelling) for spelling in (email, email.upper(), f" {email} ", email))
+    )
     assert sorted(answer.status_code for answer in answers) == [201, 409, 409, 409]
     refused = next(answer.json() for answer in answers if answer.status_code == 409)
     assert refused["type"].endswith("/email-taken")
@@ -65,7 +69,9 @@ async def test_the_same_key_makes_one_account_and_the_same_answer_also_in_parall
         (201, answers[0].content, answers[0].headers["location"])
     }
     other = await door.client.post(
-        "/v1/users", json={"email": email, "password": PASSWORD + "!", "name": "Zenobia"}, headers={"Idempotency-Key": key}
+        "/v1/users",
+        json={"email": email, "password": PASSWORD + "!", "name": "Zenobia"},
+        headers={"Idempotency-Key": key},
     )
     assert other.status_code == 422
 
@@ -132,14 +138,17 @@ async def test_a_name_holds_no_address(door: Door, name: str) -> None:
     assert (await door.client.patch("/v1/users/me", json={"name": name}, headers=person.bearer)).status_code == 422
 
 
-@pytest.mark.parametrize("name", ["Ada Lovelace", "J.R.R. Tolkien", "Martin L. King Jr.", "Zoë", "O'Neill, Shaun", "小野 洋子", "St. John"])
+@pytest.mark.parametrize(
+    "name", ["Ada Lovelace", "J.R.R. Tolkien", "Martin L. King Jr.", "Zoë", "O'Neill, Shaun", "小野 洋子", "St. John"]
+)
 async def test_a_persons_name_is_taken(door: Door, name: str) -> None:
     body = {"email": f"{uuid4().hex}@example.com", "password": PASSWORD, "name": name}
     assert (await door.client.post("/v1/users", json=body)).status_code == 201
 
 
 EASY = (
-    *"1234567890 password12 Password123! P@ssw0rd2024 qwerty12345 1q2w3e4r5t6y qazwsxedcrfv iloveyou2024 letmein2026 administrator".split(),
+    *"1234567890 password12 Password123! P@ssw0rd2024 qwerty12345 1q2w3e4r5t6y qazwsxedcrfv iloveyou2024 letmein2026 "
+    "administrator".split(),
     *"0987654321 abcdefghij trustno1trustno1 12345678901234567890 caravancaravan asdfghjkl; hunter2hunter2 aaaaaaaaaaaa".split(),
     *"１２３４５６７８９０ ...letmein...12 Summer2026!! --iloveyou2024-- Iloveyoü2024 пароль123456 pässwörd1234 ｐａｓｓｗｏｒｄ１２３４".split(),
     *("qwerty-qwerty", "   password   ", "p a s s w o r d 1 2"),
@@ -167,7 +176,9 @@ async def test_strangers_with_the_same_key_do_not_share_it(door: Door) -> None:
         ("o'brien+{n}@caravan.local", "o'brien+{n}@caravan.local"),
     ],
 )
-async def test_an_address_is_kept_in_one_spelling_by_which_its_owner_signs_in(door: Door, written: str, kept: str) -> None:
+async def test_an_address_is_kept_in_one_spelling_by_which_its_owner_signs_in(
+    door: Door, written: str, kept: str
+) -> None:
     written, kept = (text.replace("{n}", "n1") for text in (written, kept))
     made = await door.client.post("/v1/users", json={"email": written, "password": PASSWORD, "name": "Ada"})
     assert made.status_code == 201 and made.json()["email"] == kept, made.text
@@ -203,7 +214,9 @@ async def test_every_way_to_set_a_password_refuses_the_same_ones(door: Door) -> 
     for bad in ("password12", f"{PASSWORD}\x00"):
         change = {"current_password": PASSWORD, "new_password": bad}
         assert (await door.client.post("/v1/users/me/password", json=change, headers=person.bearer)).status_code == 422
-        assert (await door.client.post("/v1/auth/password-reset/confirm", json={"token": token, "password": bad})).status_code == 422
+        assert (
+            await door.client.post("/v1/auth/password-reset/confirm", json={"token": token, "password": bad})
+        ).status_code == 422
     assert (await door.login(person.email)).status_code == 200
 
 
@@ -218,7 +231,11 @@ async def test_an_invited_user_is_made_once_and_claims_the_account_by_a_reset(do
     body = {"email": email, "name": "Odaenathus", "role": "staff"}
     first = await door.client.post("/v1/users/invitations", json=body, headers=operator)
     second = await door.client.post("/v1/users/invitations", json=body | {"role": "customer"}, headers=operator)
-    assert (first.status_code, second.status_code) == (201, 200) and first.json() == second.json() and first.json()["invited"]
+    assert (
+        (first.status_code, second.status_code) == (201, 200)
+        and first.json() == second.json()
+        and first.json()["invited"]
+    )
     assert (await door.login(email, "anything at all")).status_code == 400
     events = await wait_until(lambda: door.shop.read_topic("user-registered", first.json()["id"]))
     assert [event["data"]["invited"] for event in events] == [True]
@@ -226,7 +243,9 @@ async def test_an_invited_user_is_made_once_and_claims_the_account_by_a_reset(do
     await door.client.post("/v1/auth/password-reset", json={"email": email})
     mail = (await wait_until(lambda: door.mails(email, "password_reset")))[0]
     token = mail["values"]["link"].partition("?token=")[2]
-    assert (await door.client.post("/v1/auth/password-reset/confirm", json={"token": token, "password": PASSWORD})).status_code == 204
+    assert (
+        await door.client.post("/v1/auth/password-reset/confirm", json={"token": token, "password": PASSWORD})
+    ).status_code == 204
     tokens = (await door.login(email)).json()
     assert (await door.me(tokens["access_token"])).json()["role"] == "staff"
 
@@ -239,7 +258,9 @@ async def test_an_invitation_with_a_key_is_answered_alike_also_when_the_user_was
         first = await door.client.post("/v1/users/invitations", json=body, headers=keyed)
         again = await door.client.post("/v1/users/invitations", json=body, headers=keyed)
         assert (first.status_code, again.status_code, again.content) == (status, status, first.content), key
-        assert {first.headers[name] == again.headers[name] for name in first.headers if name in ("location", "etag")} == {True}
+        assert {
+            first.headers[name] == again.headers[name] for name in first.headers if name in ("location", "etag")
+        } == {True}
         other = await door.client.post("/v1/users/invitations", json=body | {"name": "Hairan"}, headers=keyed)
         assert other.status_code == 422 and "another body" in other.json()["detail"], other.text
 

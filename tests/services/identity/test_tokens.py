@@ -23,7 +23,9 @@ async def claims_of(door: Door, token: str) -> dict[str, Any]:
 
 async def exchange(door: Door, admin: dict[str, str], subject: object) -> Any:
     token = admin["authorization"].removeprefix("Bearer ")
-    return await door.token(TOKEN_EXCHANGE, subject_token=token, subject_token_type=ACCESS_TOKEN_TYPE, requested_subject=str(subject))
+    return await door.token(
+        TOKEN_EXCHANGE, subject_token=token, subject_token_type=ACCESS_TOKEN_TYPE, requested_subject=str(subject)
+    )
 
 
 async def test_a_sign_in_gives_a_short_token_that_the_published_keys_verify(door: Door) -> None:
@@ -49,7 +51,9 @@ async def test_a_sign_in_gives_a_short_token_that_the_published_keys_verify(door
 async def test_published_keys_hold_nothing_private_and_stored_ones_are_sealed(door: Door) -> None:
     keys = (await door.client.get("/.well-known/jwks.json")).json()["keys"]
     assert keys and all(set(key) == {"kty", "crv", "x", "kid", "use", "alg"} for key in keys)
-    private = {key.as_dict(private=True)["d"] for key in door.shop.get_context("identity").resources.private_keys.values()}
+    private = {
+        key.as_dict(private=True)["d"] for key in door.shop.get_context("identity").resources.private_keys.values()
+    }
     rows = await door.shop.get_database("identity").fetch("SELECT sealed, public::text FROM signing_key")
     for row in rows:
         assert not any(base64.urlsafe_b64decode(d + "=") in row[0] or d in row[1] for d in private)
@@ -60,7 +64,9 @@ async def test_a_wrong_password_and_an_unknown_user_get_the_same_answer(door: Do
     wrong, unknown = await door.login(person.email, "not the password"), await door.login(f"{uuid4().hex}@example.com")
     assert wrong.status_code == unknown.status_code == 400
     strip = ("trace_id",)
-    assert {k: v for k, v in wrong.json().items() if k not in strip} == {k: v for k, v in unknown.json().items() if k not in strip}
+    assert {k: v for k, v in wrong.json().items() if k not in strip} == {
+        k: v for k, v in unknown.json().items() if k not in strip
+    }
     assert wrong.json()["error"] == "invalid_grant" and wrong.headers["content-type"] == "application/problem+json"
     assert await wait_until(lambda: door.audited(person.id, "login.failed"))
 
@@ -108,7 +114,11 @@ async def test_a_forged_refresh_token_ends_nothing(door: Door) -> None:
 
 async def test_revoking_ends_the_session_and_says_nothing_of_unknown_tokens(door: Door) -> None:
     person = await door.person()
-    for way in ({"json": {"token": person.refresh}}, {"data": {"token": "unknown"}}, {"data": {"token": person.refresh}}):
+    for way in (
+        {"json": {"token": person.refresh}},
+        {"data": {"token": "unknown"}},
+        {"data": {"token": person.refresh}},
+    ):
         answer = await door.client.post("/v1/auth/revoke", **way)  # type: ignore[arg-type]
         assert (answer.status_code, answer.content) == (200, b"")
     assert (await door.refresh(person.refresh)).status_code == 400
@@ -118,7 +128,9 @@ async def test_revoking_ends_the_session_and_says_nothing_of_unknown_tokens(door
     for body in (b"{}", b"[1]", b'{"token": 5}', b'{"token": ""}'):
         assert (await door.client.post("/v1/auth/revoke", content=body, headers=json)).status_code == 422, body
     assert (
-        await door.client.post("/v1/auth/revoke", content=b"token=a&token=b", headers={"content-type": "application/x-www-form-urlencoded"})
+        await door.client.post(
+            "/v1/auth/revoke", content=b"token=a&token=b", headers={"content-type": "application/x-www-form-urlencoded"}
+        )
     ).status_code == 422
     for body in (b"{", b'{"token": "a", "token": "b"}', b'{"token": "\xff"}'):
         assert (await door.client.post("/v1/auth/revoke", content=body, headers=json)).status_code == 400, body
@@ -146,7 +158,11 @@ async def test_a_client_gets_a_service_token_by_its_derived_secret(door: Door) -
 async def test_an_admin_acts_in_a_customers_name_and_both_are_named(door: Door) -> None:
     admin, person = await door.person("admin"), await door.person()
     answer = await exchange(door, admin.bearer, person.email.upper())
-    assert answer.status_code == 200 and answer.json()["issued_token_type"] == ACCESS_TOKEN_TYPE and "refresh_token" not in answer.json()
+    assert (
+        answer.status_code == 200
+        and answer.json()["issued_token_type"] == ACCESS_TOKEN_TYPE
+        and "refresh_token" not in answer.json()
+    )
     token = answer.json()["access_token"]
     claims = await claims_of(door, token)
     assert (claims["sub"], claims["role"], claims["act"]) == (str(person.id), "customer", {"sub": f"admin:{admin.id}"})

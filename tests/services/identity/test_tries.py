@@ -34,7 +34,9 @@ async def test_a_forged_forwarding_header_changes_nothing_and_a_gateways_is_beli
 
     assert [await guess(attacker, f"198.51.100.{number}") for number in range(FREE + 1)] == [400] * FREE + [429]
     gateway = door.elsewhere("10.1.2.3")
-    assert [await guess(gateway, f"198.51.100.{number}, 203.0.113.12") for number in range(FREE + 1)] == [400] * FREE + [429]
+    assert [await guess(gateway, f"198.51.100.{number}, 203.0.113.12") for number in range(FREE + 1)] == [
+        400
+    ] * FREE + [429]
     assert await guess(gateway, "203.0.113.13") == 400, "the gateway's other clients are not held up"
 
 
@@ -140,14 +142,20 @@ async def test_delays_double_up_to_the_longest_and_an_hours_rest_takes_them_away
 
 
 Steps = st.lists(
-    st.tuples(st.integers(0, 2), st.just(0.0) | st.floats(0, 20) | st.floats(0, 4000), st.booleans()), min_size=20, max_size=60
+    st.tuples(st.integers(0, 2), st.just(0.0) | st.floats(0, 20) | st.floats(0, 4000), st.booleans()),
+    min_size=20,
+    max_size=60,
 )
 
 
 @given(steps=Steps)
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-async def test_whoever_waits_as_long_as_told_is_let_in_and_guessing_stays_slow(door: Door, steps: list[tuple[int, float, bool]]) -> None:
-    """Whatever was tried before and how the time went: no wait is longer than the longest, and within an hour few tries are taken."""
+async def test_whoever_waits_as_long_as_told_is_let_in_and_guessing_stays_slow(
+    door: Door, steps: list[tuple[int, float, bool]]
+) -> None:
+    """Whatever was tried before and how the time went: no wait is longer than the longest, and within an hour few tries
+    are taken.
+    """
     database, mark = door.shop.get_database("identity"), uuid4().hex
     counters = [
         build_counter("pair", mark, free_attempts=3),

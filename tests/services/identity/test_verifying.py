@@ -62,7 +62,9 @@ async def test_a_link_ends_with_the_password_and_a_reset_by_mail_verifies_too(do
     person = await door.person()
     link = await link_of(door, person.email)
     token = await reset_token(door, person.email)
-    (await door.client.post("/v1/auth/password-reset/confirm", json={"token": token, "password": NEW})).raise_for_status()
+    (
+        await door.client.post("/v1/auth/password-reset/confirm", json={"token": token, "password": NEW})
+    ).raise_for_status()
     assert (await door.client.get(link)).status_code == 400
     tokens = (await door.login(person.email, NEW)).json()
     assert await verified(door, tokens["access_token"])
@@ -75,7 +77,9 @@ async def test_a_forged_an_old_and_a_disabled_users_link_are_refused(door: Door)
     for bad in ("", "x", token[:-2] + "AA", (await link_of(door, other.email)).partition("=")[2][:33] + token[33:]):
         assert (await door.client.get(PAGE, params={"token": bad})).status_code == 400
         assert (await door.client.post(PAGE, data={"token": bad})).status_code == 400
-    (await door.client.patch(f"/v1/users/{person.id}", json={"disabled": True}, headers=await door.operator())).raise_for_status()
+    (
+        await door.client.patch(f"/v1/users/{person.id}", json={"disabled": True}, headers=await door.operator())
+    ).raise_for_status()
     assert (await door.client.post(PAGE, data={"token": token})).status_code == 400
     account = await accounts.get_account(door.shop.get_database("identity"), other.id)
     assert isinstance(account, Account)
@@ -101,7 +105,9 @@ async def test_one_address_is_not_asked_again_and_again(door: Door) -> None:
     assert (await door.client.post("/v1/users/me/verification", headers=person.bearer)).status_code == 409
 
 
-async def test_however_often_it_is_asked_an_address_gets_few_mails_on_the_first_day_and_then_one_in_three_days(door: Door) -> None:
+async def test_however_often_it_is_asked_an_address_gets_few_mails_on_the_first_day_and_then_one_in_three_days(
+    door: Door,
+) -> None:
     person = await door.person()
     began, mailed = utc_now(), []
     for minutes in range(0, 10 * 24 * 60, 10):

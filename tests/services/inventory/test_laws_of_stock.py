@@ -1,4 +1,6 @@
-"""Whatever happens in whatever order: nothing is promised twice, and nothing appears or disappears without a movement."""
+"""Whatever happens in whatever order: nothing is promised twice, and nothing appears or disappears without a
+movement.
+"""
 
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -31,7 +33,9 @@ class AnyHistory(RuleBasedStateMachine):
     def move(self, sku: str, kind: MovementKind, quantity: int, less: bool) -> None:
         before = len(self.shelf.movements)
         try:
-            self.shelf.apply_movement(sku, kind, -quantity if less and kind == "adjust" else quantity, MovementContext("staff:1", "", NOW))
+            self.shelf.apply_movement(
+                sku, kind, -quantity if less and kind == "adjust" else quantity, MovementContext("staff:1", "", NOW)
+            )
         except StockRuleViolation:
             assert len(self.shelf.movements) == before
 
@@ -39,7 +43,9 @@ class AnyHistory(RuleBasedStateMachine):
     def reserve(self, lines: dict[str, int]) -> None:
         order = new_id()
         free = {sku: self.shelf.stocks[sku].available if sku in self.shelf.stocks else 0 for sku in lines}
-        made = self.shelf.reserve_lines(order, lines, MovementContext("c", "order", NOW, order), NOW + timedelta(minutes=15))
+        made = self.shelf.reserve_lines(
+            order, lines, MovementContext("c", "order", NOW, order), NOW + timedelta(minutes=15)
+        )
         assert (made.state == "held") == all(free[sku] >= wanted for sku, wanted in lines.items())
         assert {short.sku for short in made.shortages} == {sku for sku, wanted in lines.items() if free[sku] < wanted}
         self.reservations[order] = made

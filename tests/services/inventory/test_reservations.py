@@ -1,4 +1,6 @@
-"""Orders' stock: reserved once and never twice, given back, shipped, expired; whatever comes twice, late or in the wrong order."""
+"""Orders' stock: reserved once and never twice, given back, shipped, expired; whatever comes twice, late or in the
+wrong order.
+"""
 
 import asyncio
 import random
@@ -27,7 +29,9 @@ TOPICS = ("inventory-reserved", "inventory-rejected", "inventory-released")
 async def received(shop: Shop, quantity: int) -> str:
     sku = f"R-{new_id().hex[-12:]}"
     answer = await shop.client.post(
-        f"/v1/stock/{sku}/movements", json={"kind": "receive", "quantity": quantity}, headers=shop.issue_headers("staff")
+        f"/v1/stock/{sku}/movements",
+        json={"kind": "receive", "quantity": quantity},
+        headers=shop.issue_headers("staff"),
     )
     assert answer.status_code == 201, answer.text
     return sku
@@ -35,7 +39,11 @@ async def received(shop: Shop, quantity: int) -> str:
 
 async def numbers(shop: Shop, sku: str) -> tuple[int, int, int]:
     """On hand, reserved, shipped."""
-    row = (await shop.client.get(f"/v1/stock/{sku}/balance", headers=shop.issue_headers("staff"))).raise_for_status().json()
+    row = (
+        (await shop.client.get(f"/v1/stock/{sku}/balance", headers=shop.issue_headers("staff")))
+        .raise_for_status()
+        .json()
+    )
     return row["on_hand"], row["reserved"], row["shipped"]
 
 
@@ -58,7 +66,11 @@ async def ask(shop: Shop, order: UUID, *lines: tuple[str, int], identifier: UUID
 
 async def give_back(shop: Shop, order: UUID, identifier: UUID | None = None) -> None:
     await shop.send_message(
-        "inventory", RELEASE_STOCK, ReleaseStock(order_id=order, reason="payment failed"), key=order, message_id=identifier
+        "inventory",
+        RELEASE_STOCK,
+        ReleaseStock(order_id=order, reason="payment failed"),
+        key=order,
+        message_id=identifier,
     )
 
 
@@ -78,7 +90,10 @@ async def test_all_lines_are_reserved_or_none(shop: Shop) -> None:
     assert await numbers(shop, mug) == (5, 2, 0)
     assert await numbers(shop, lamp) == (1, 1, 0)
     shortages = (await shop.read_topic("inventory-rejected", two))[0]["data"]["shortages"]
-    assert shortages == [{"sku": lamp, "wanted": 1, "available": 0}, {"sku": "NEVER-HEARD-OF", "wanted": 3, "available": 0}]
+    assert shortages == [
+        {"sku": lamp, "wanted": 1, "available": 0},
+        {"sku": "NEVER-HEARD-OF", "wanted": 3, "available": 0},
+    ]
 
 
 async def test_of_200_orders_for_the_last_unit_exactly_one_gets_it(shop: Shop) -> None:
@@ -96,7 +111,9 @@ async def test_of_200_orders_for_the_last_unit_exactly_one_gets_it(shop: Shop) -
 
     async def all_answered() -> bool:
         rows = await shop.process.bus.database.fetch(
-            "SELECT topic FROM topic_log WHERE topic = ANY($1) AND key = ANY($2)", list(TOPICS), [str(o) for o in orders]
+            "SELECT topic FROM topic_log WHERE topic = ANY($1) AND key = ANY($2)",
+            list(TOPICS),
+            [str(o) for o in orders],
         )
         assert len(rows) == 200
         topics = [row[0] for row in rows]
@@ -136,7 +153,9 @@ async def test_a_repeated_order_gets_its_answer_again(shop: Shop) -> None:
     await answered(shop, served, "reserved")
     await ask(shop, refused, (sku, 1))
     await answered(shop, refused, "rejected")
-    await shop.client.post(f"/v1/stock/{sku}/movements", json={"kind": "receive", "quantity": 9}, headers=shop.issue_headers("staff"))
+    await shop.client.post(
+        f"/v1/stock/{sku}/movements", json={"kind": "receive", "quantity": 9}, headers=shop.issue_headers("staff")
+    )
     await ask(shop, served, (sku, 1))
     await ask(shop, refused, (sku, 1))
     await answered(shop, served, "reserved", "reserved")
@@ -204,13 +223,20 @@ async def test_a_reservation_expires_unless_the_order_is_paid(backends: Backends
         await answered(shop, unpaid, "reserved")
         await answered(shop, paid, "reserved")
         outcome = OrderProcessed(
-            order_id=paid, user_id=new_id(), email="a@example.com", outcome="completed", reason="", total=Money(amount=1, currency="GBP")
+            order_id=paid,
+            user_id=new_id(),
+            email="a@example.com",
+            outcome="completed",
+            reason="",
+            total=Money(amount=1, currency="GBP"),
         )
         await shop.send_message("inventory", ORDER_PROCESSED, outcome, key=paid)
 
         async def kept() -> bool:
             return (
-                await shop.get_database("inventory").fetchval("SELECT expires_at IS NULL FROM reservation WHERE order_id = $1", paid)
+                await shop.get_database("inventory").fetchval(
+                    "SELECT expires_at IS NULL FROM reservation WHERE order_id = $1", paid
+                )
                 is True
             )
 
@@ -252,7 +278,14 @@ async def test_a_batch_takes_as_many_statements_as_one_order(shop: Shop, orders:
 
     def delivery() -> Delivery[ReserveStock]:
         order = new_id()
-        return Delivery(ReserveStock(order_id=order, lines=[StockLine(sku=sku, quantity=1)]), new_id(), str(order), utc_now(), None, None)
+        return Delivery(
+            ReserveStock(order_id=order, lines=[StockLine(sku=sku, quantity=1)]),
+            new_id(),
+            str(order),
+            utc_now(),
+            None,
+            None,
+        )
 
     batch = [delivery() for _ in range(orders)]
     database = Database("inventory", context.database.pool)

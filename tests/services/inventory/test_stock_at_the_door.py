@@ -38,7 +38,9 @@ async def test_movements_by_hand_add_up_and_stand_in_the_ledger(shop: Shop) -> N
     assert (balance["received"], balance["adjusted"], balance["shipped"], balance["version"]) == (10, 0, 0, 4)
     first = (await shop.client.get(f"/v1/stock/{sku}/movements?limit=3", headers=staff)).json()
     await move(shop, sku, "receive", 1)
-    second = (await shop.client.get(f"/v1/stock/{sku}/movements?limit=3&cursor={first['next_cursor']}", headers=staff)).json()
+    second = (
+        await shop.client.get(f"/v1/stock/{sku}/movements?limit=3&cursor={first['next_cursor']}", headers=staff)
+    ).json()
     items = first["items"] + second["items"]
     assert [(m["version"], m["kind"], m["quantity"], m["on_hand"]) for m in items] == [
         (4, "adjust", 1, 10),
@@ -58,7 +60,8 @@ async def test_a_movement_that_would_break_a_law_is_refused(shop: Shop, kind: st
 
 
 @pytest.mark.parametrize(
-    ("kind", "quantity"), [("receive", 0), ("receive", -1), ("count", -1), ("adjust", 0), ("ship", 1), ("receive", 10**12)]
+    ("kind", "quantity"),
+    [("receive", 0), ("receive", -1), ("count", -1), ("adjust", 0), ("ship", 1), ("receive", 10**12)],
 )
 async def test_a_movement_without_sense_is_422(shop: Shop, kind: str, quantity: int) -> None:
     assert (await move(shop, fresh_sku(), kind, quantity)).status_code == 422
@@ -78,7 +81,10 @@ async def test_the_same_key_moves_once(shop: Shop) -> None:
         ]
     }
     answers = await asyncio.gather(
-        *(shop.client.post("/v1/stock/movements", json=body, headers=staff | {"Idempotency-Key": key}) for _ in range(10))
+        *(
+            shop.client.post("/v1/stock/movements", json=body, headers=staff | {"Idempotency-Key": key})
+            for _ in range(10)
+        )
     )
     assert {answer.status_code for answer in answers} == {201}
     assert {answer.content for answer in answers} == {b'{"movements":2,"skus":2}'}
@@ -109,15 +115,24 @@ async def test_a_movement_with_a_reference_happens_once_whatever_it_is_sent_with
 
 async def test_parallel_movements_lose_nothing(shop: Shop) -> None:
     sku = fresh_sku()
-    answers = await asyncio.gather(*(move(shop, sku, "receive", 2) for _ in range(20)), *(move(shop, sku, "adjust", 1) for _ in range(20)))
+    answers = await asyncio.gather(
+        *(move(shop, sku, "receive", 2) for _ in range(20)), *(move(shop, sku, "adjust", 1) for _ in range(20))
+    )
     assert {answer.status_code for answer in answers} == {201}
     assert (await stock(shop, sku))["on_hand"] == 60
 
 
 async def test_a_bulk_of_movements_is_done_whole_or_not_at_all(shop: Shop) -> None:
     sku = fresh_sku()
-    body = {"movements": [{"sku": sku, "kind": "receive", "quantity": 5}, {"sku": f"{sku}-B", "kind": "adjust", "quantity": -1}]}
-    assert (await shop.client.post("/v1/stock/movements", json=body, headers=shop.issue_headers("staff"))).status_code == 409
+    body = {
+        "movements": [
+            {"sku": sku, "kind": "receive", "quantity": 5},
+            {"sku": f"{sku}-B", "kind": "adjust", "quantity": -1},
+        ]
+    }
+    assert (
+        await shop.client.post("/v1/stock/movements", json=body, headers=shop.issue_headers("staff"))
+    ).status_code == 409
     assert (await shop.client.get(f"/v1/stock/{sku}")).status_code == 404
 
 
@@ -128,7 +143,13 @@ async def test_a_movement_is_announced_and_audited(shop: Shop) -> None:
     async def announced() -> list[dict[str, Any]]:
         return await shop.read_topic("stock-changed", sku)
 
-    assert (await wait_until(announced))[0]["data"] == {"sku": sku, "on_hand": 7, "reserved": 0, "available": 7, "stock_version": 1}
+    assert (await wait_until(announced))[0]["data"] == {
+        "sku": sku,
+        "on_hand": 7,
+        "reserved": 0,
+        "available": 7,
+        "stock_version": 1,
+    }
     audited = await shop.read_topic("audit", f"stock:{sku}")
     assert audited[0]["data"]["action"] == "stock.adjusted" and audited[0]["data"]["actor"].startswith("staff:")
 
@@ -174,11 +195,15 @@ async def test_a_live_stream_shows_the_stock_now_and_after_a_change(shop: Shop) 
     assert "data:" not in resumed.text
 
 
-@pytest.mark.parametrize("path", ["/v1/stock/A%00B", "/v1/stock/-", "/v1/stock/" + "A" * 41, "/v1/stock/ok/events?x", "/v1/stock/%C3%28"])
+@pytest.mark.parametrize(
+    "path", ["/v1/stock/A%00B", "/v1/stock/-", "/v1/stock/" + "A" * 41, "/v1/stock/ok/events?x", "/v1/stock/%C3%28"]
+)
 async def test_a_strange_sku_is_refused_not_an_error(shop: Shop, path: str) -> None:
     assert (await shop.client.get(path)).status_code in (404, 422)
 
 
 @pytest.mark.parametrize("cursor", ["AAAA", "WyJcdTAwMDAiXQ", "Wzk5OTk5OTk5OTk5OTk5OTk5OTk5OTk5XQ", "W3RydWVd"])
 async def test_a_made_up_cursor_is_400(shop: Shop, cursor: str) -> None:
-    assert (await shop.client.get(f"/v1/stock/X/movements?cursor={cursor}", headers=shop.issue_headers("staff"))).status_code == 400
+    assert (
+        await shop.client.get(f"/v1/stock/X/movements?cursor={cursor}", headers=shop.issue_headers("staff"))
+    ).status_code == 400

@@ -31,7 +31,10 @@ class Mailbox:
 
     def mails(self, about: object = "") -> list[EmailMessage]:
         """The mails whose text mentions something, in the order of their file names."""
-        found = [email.message_from_bytes(path.read_bytes(), policy=email.policy.default) for path in sorted(self.folder.glob("*.eml"))]
+        found = [
+            email.message_from_bytes(path.read_bytes(), policy=email.policy.default)
+            for path in sorted(self.folder.glob("*.eml"))
+        ]
         return [mail for mail in found if str(about) in text_of(mail)]
 
 
@@ -105,12 +108,18 @@ def order_created(order_id: UUID, user_id: UUID, name: str = "Ada") -> OrderCrea
 
 
 def order_processed(order_id: UUID, user_id: UUID, outcome: str = "completed", reason: str = "") -> OrderProcessed:
-    return OrderProcessed(order_id=order_id, user_id=user_id, email="ada@example.com", outcome=outcome, reason=reason, total=GBP)
+    return OrderProcessed(
+        order_id=order_id, user_id=user_id, email="ada@example.com", outcome=outcome, reason=reason, total=GBP
+    )
 
 
 def back_in_stock(user_id: UUID | None = None, about: str | None = None) -> SendNotification:
     return SendNotification(
-        about=about or str(new_id()), kind="back_in_stock", user_id=user_id, email="ada@example.com", values={"sku": "MUG", "name": "Mug"}
+        about=about or str(new_id()),
+        kind="back_in_stock",
+        user_id=user_id,
+        email="ada@example.com",
+        values={"sku": "MUG", "name": "Mug"},
     )
 
 

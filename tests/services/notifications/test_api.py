@@ -53,8 +53,13 @@ async def test_preferences_that_make_no_sense_are_refused(shop: Shop, body: dict
 
 async def test_who_opted_out_gets_no_such_message_but_security_mail_still(shop: Shop, mailbox: Mailbox) -> None:
     user = new_id()
-    await shop.client.patch(ME, json={"channel": "log", "opt_out": ["alerts", "transactional"]}, headers=shop.issue_headers(user_id=user))
-    alert, alarm = back_in_stock(user), SendNotification(about=f"p:{user}", kind="password_changed", user_id=user, email="ada@example.com")
+    await shop.client.patch(
+        ME, json={"channel": "log", "opt_out": ["alerts", "transactional"]}, headers=shop.issue_headers(user_id=user)
+    )
+    alert, alarm = (
+        back_in_stock(user),
+        SendNotification(about=f"p:{user}", kind="password_changed", user_id=user, email="ada@example.com"),
+    )
     await ask(shop, alert)
     await ask(shop, alarm, queue=CRITICAL_NOTIFICATIONS)
     assert (await sent(shop, alert.about, "suppressed"))["values"] is None
@@ -75,20 +80,31 @@ async def test_the_unsubscribe_header_of_an_alert_ends_alerts_without_a_login(sh
     assert (await shop.client.post(path[:-4] + "AAAA")).status_code == 404
 
 
-async def test_the_link_in_a_mail_leads_a_person_to_a_page_that_asks_and_then_unsubscribes(shop: Shop, mailbox: Mailbox) -> None:
+async def test_the_link_in_a_mail_leads_a_person_to_a_page_that_asks_and_then_unsubscribes(
+    shop: Shop, mailbox: Mailbox
+) -> None:
     user = new_id()
     command = back_in_stock(user)
     await ask(shop, command)
     await sent(shop, command.about)
-    links = [re.findall(r"https://shop\.example(/v1/notifications/unsubscribe/[\w-]+)", text_of(mail)) for mail in mailbox.mails()]
+    links = [
+        re.findall(r"https://shop\.example(/v1/notifications/unsubscribe/[\w-]+)", text_of(mail))
+        for mail in mailbox.mails()
+    ]
     bodies = [re.findall(r"/v1/notifications/unsubscribe/[\w-]+", text_of(mail, "html")) for mail in mailbox.mails()]
     assert links[-1] and links[-1] == bodies[-1]
     path = links[-1][0]
     for _ in range(2):
         page = await shop.client.get(path)
-        assert page.status_code == 200 and page.headers["content-type"].startswith("text/html") and "Stop mails about" in page.text
+        assert (
+            page.status_code == 200
+            and page.headers["content-type"].startswith("text/html")
+            and "Stop mails about" in page.text
+        )
         assert "script" not in page.text and "default-src 'none'" in page.headers["content-security-policy"]
-    assert (await shop.client.get(ME, headers=shop.issue_headers(user_id=user))).json()["opt_out"] == [], "looking changes nothing"
+    assert (await shop.client.get(ME, headers=shop.issue_headers(user_id=user))).json()["opt_out"] == [], (
+        "looking changes nothing"
+    )
     form = dict(re.findall(r'<input type="hidden" name="([^"]*)" value="([^"]*)">', page.text))
     done = await shop.client.post(path, data=form)
     assert done.status_code == 200 and "<h1>Done</h1>" in done.text
@@ -105,7 +121,9 @@ async def test_a_user_sees_their_own_messages_page_by_page_and_nobody_elses(shop
     seen, cursor = [], None
     while True:
         query = {"limit": 2} | ({"cursor": cursor} if cursor else {})
-        page = (await shop.client.get("/v1/notifications", params=query, headers=shop.issue_headers(user_id=user))).json()
+        page = (
+            await shop.client.get("/v1/notifications", params=query, headers=shop.issue_headers(user_id=user))
+        ).json()
         seen += page["items"]
         cursor = page["next_cursor"]
         if cursor is None:

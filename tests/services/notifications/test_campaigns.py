@@ -40,7 +40,10 @@ async def nobody(shop: Shop) -> AsyncIterator[None]:
 
 
 async def customers(shop: Shop, number: int, registered: datetime | None = None) -> list[UUID]:
-    made = [Recipient(new_id(), f"user{place}@example.com", f"User {place}", True, 0, registered or utc_now()) for place in range(number)]
+    made = [
+        Recipient(new_id(), f"user{place}@example.com", f"User {place}", True, 0, registered or utc_now())
+        for place in range(number)
+    ]
     async with shop.get_database("notifications").unit_of_work() as uow:
         await store.campaigns.upsert_recipients(uow, made)
     return [recipient.user_id for recipient in made]
@@ -61,7 +64,11 @@ async def get(shop: Shop, campaign: dict[str, Any]) -> dict[str, Any]:
 async def ended(shop: Shop, campaign: dict[str, Any], status: str = "done", seconds: float = 20) -> dict[str, Any]:
     async def there() -> dict[str, Any] | None:
         found = await get(shop, campaign)
-        return found if found["status"] == status and found["runs"] and found["runs"][0]["status"] not in ("writing", "sending") else None
+        return (
+            found
+            if found["status"] == status and found["runs"] and found["runs"][0]["status"] not in ("writing", "sending")
+            else None
+        )
 
     found = await wait_until(there, seconds=seconds)
     assert found is not None
@@ -72,13 +79,23 @@ def readers(carrier: Carrier) -> Counter[str]:
     return Counter(letter.dedup_key.rpartition(":")[2] for letter in carrier.letters if letter.kind == "campaign")
 
 
-async def test_a_campaign_reaches_every_customer_once_and_none_that_opted_out(shop: Shop, carrier: Carrier, nobody: None) -> None:
+async def test_a_campaign_reaches_every_customer_once_and_none_that_opted_out(
+    shop: Shop, carrier: Carrier, nobody: None
+) -> None:
     users = await customers(shop, 1203)
     for user in users[:3]:
-        await shop.client.patch("/v1/users/me/preferences", json={"opt_out": ["promotions"]}, headers=shop.issue_headers(user_id=user))
+        await shop.client.patch(
+            "/v1/users/me/preferences", json={"opt_out": ["promotions"]}, headers=shop.issue_headers(user_id=user)
+        )
     found = await ended(shop, await post(shop))
     (run,) = found["runs"]
-    assert (run["recipients"], run["written"], run["sent"], run["suppressed"], run["pending"]) == (1203, 1203, 1200, 3, 0)
+    assert (run["recipients"], run["written"], run["sent"], run["suppressed"], run["pending"]) == (
+        1203,
+        1203,
+        1200,
+        3,
+        0,
+    )
     assert readers(carrier) == Counter(str(user) for user in users[3:])
     letter = carrier.letters[0]
     assert letter.subject == "Tea at half price" and "Only today." in letter.text and "Hello User" in letter.text
@@ -90,17 +107,23 @@ async def test_a_campaign_reaches_every_customer_once_and_none_that_opted_out(sh
     assert opted.json()["opt_out"] == ["promotions"]
 
 
-async def test_a_recipient_who_can_not_be_written_to_holds_up_no_other(shop: Shop, carrier: Carrier, nobody: None) -> None:
+async def test_a_recipient_who_can_not_be_written_to_holds_up_no_other(
+    shop: Shop, carrier: Carrier, nobody: None
+) -> None:
     users = await customers(shop, 2)
     async with shop.get_database("notifications").unit_of_work() as uow:
         await store.campaigns.upsert_recipients(uow, [Recipient(new_id(), "no address", "Nobody", True, 0, utc_now())])
     (run,) = (await ended(shop, await post(shop)))["runs"]
-    assert (run["recipients"], run["written"], run["sent"]) == (3, 3, 2) and readers(carrier) == Counter(map(str, users))
+    assert (run["recipients"], run["written"], run["sent"]) == (3, 3, 2) and readers(carrier) == Counter(
+        map(str, users)
+    )
 
 
 async def test_users_are_known_by_their_events_in_any_order(shop: Shop, carrier: Carrier, nobody: None) -> None:
     user, staff, gone = new_id(), new_id(), new_id()
-    late = UserUpdated(user_id=user, email="new@example.com", name="Ada B", role="customer", disabled=False, account_version=3)
+    late = UserUpdated(
+        user_id=user, email="new@example.com", name="Ada B", role="customer", disabled=False, account_version=3
+    )
     await shop.send_message("notifications", USER_UPDATED, late, key=user)
     early = UserRegistered(user_id=user, email="old@example.com", name="Ada", role="customer", invited=True)
     await shop.send_message("notifications", USER_REGISTERED, early, key=user)
@@ -125,19 +148,26 @@ async def test_users_are_known_by_their_events_in_any_order(shop: Shop, carrier:
 
     await wait_until(known)
     await ended(shop, await post(shop))
-    assert [(letter.recipient, letter.text.split("\n")[0]) for letter in carrier.letters if letter.kind == "campaign"] == [
-        ("new@example.com", "Hello Ada B,")
-    ]
+    assert [
+        (letter.recipient, letter.text.split("\n")[0]) for letter in carrier.letters if letter.kind == "campaign"
+    ] == [("new@example.com", "Hello Ada B,")]
 
 
 async def test_a_segment_is_by_registration_and_by_orders(shop: Shop, carrier: Carrier, nobody: None) -> None:
     now = utc_now()
-    old, new = (await customers(shop, 1, now - timedelta(days=100)))[0], (await customers(shop, 1, now - timedelta(days=1)))[0]
+    old, new = (
+        (await customers(shop, 1, now - timedelta(days=100)))[0],
+        (await customers(shop, 1, now - timedelta(days=1)))[0],
+    )
     order = new_id()
     await shop.send_message("notifications", ORDERS, order_created(order, old), key=order)
 
     async def ordered() -> bool:
-        return bool(await shop.get_database("notifications").fetchval("SELECT count(*) FROM notification WHERE order_id = $1", order))
+        return bool(
+            await shop.get_database("notifications").fetchval(
+                "SELECT count(*) FROM notification WHERE order_id = $1", order
+            )
+        )
 
     await wait_until(ordered)
     for segment, whom in (
@@ -152,7 +182,9 @@ async def test_a_segment_is_by_registration_and_by_orders(shop: Shop, carrier: C
         assert sorted(readers(carrier)) == sorted(map(str, whom)), segment
 
 
-async def test_a_stopped_campaign_goes_on_where_it_was_without_doubles(shop: Shop, nobody: None, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stopped_campaign_goes_on_where_it_was_without_doubles(
+    shop: Shop, nobody: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Slow(Carrier):
         async def send(self, messages: list[Any]) -> list[Any]:
             await asyncio.sleep(0.05)
@@ -177,7 +209,9 @@ async def test_a_stopped_campaign_goes_on_where_it_was_without_doubles(shop: Sho
 
     await wait_until(quiet)
     assert 0 < len(readers(carrier)) < 3000
-    assert (await shop.client.post(f"/v1/campaigns/{made['id']}/resume", headers=shop.issue_headers("staff"))).status_code == 200
+    assert (
+        await shop.client.post(f"/v1/campaigns/{made['id']}/resume", headers=shop.issue_headers("staff"))
+    ).status_code == 200
     found = await ended(shop, made, seconds=30)
     assert found["runs"][0]["sent"] == 3000 and readers(carrier) == Counter(map(str, users))
     for verb in ("stop", "resume"):
@@ -185,7 +219,9 @@ async def test_a_stopped_campaign_goes_on_where_it_was_without_doubles(shop: Sho
         assert refused.status_code == 409, verb
 
 
-async def test_ten_replicas_at_once_and_a_crash_between_chunks_send_one_to_each(shop: Shop, carrier: Carrier, nobody: None) -> None:
+async def test_ten_replicas_at_once_and_a_crash_between_chunks_send_one_to_each(
+    shop: Shop, carrier: Carrier, nobody: None
+) -> None:
     context = shop.get_context("notifications")
     users = await customers(shop, 1700)
     await admin.set_queue_paused(shop.process.jobs, campaigns.CAMPAIGN_JOB, paused=True)
@@ -197,7 +233,9 @@ async def test_ten_replicas_at_once_and_a_crash_between_chunks_send_one_to_each(
                 raise RuntimeError("killed between two chunks")
 
         job = Job("any", campaigns.CAMPAIGN_JOB, {"campaign_id": made["id"]}, 1, None, report, lambda: False)
-        outcomes = await asyncio.gather(*(campaigns.run_campaign(context, job) for _ in range(10)), return_exceptions=True)
+        outcomes = await asyncio.gather(
+            *(campaigns.run_campaign(context, job) for _ in range(10)), return_exceptions=True
+        )
         assert any(isinstance(outcome, RuntimeError) for outcome in outcomes)
     finally:
         await admin.set_queue_paused(shop.process.jobs, campaigns.CAMPAIGN_JOB, paused=False)
@@ -226,7 +264,9 @@ async def test_a_run_comes_at_its_time_and_its_job_comes_back_when_redis_has_for
     before = clock.ahead
     clock.ahead += timedelta(hours=2)
     try:
-        await campaigns.enqueue_missing_jobs(context)  # by the clock of the service it is due; the delayed job is there, and promoted
+        await campaigns.enqueue_missing_jobs(
+            context
+        )  # by the clock of the service it is due; the delayed job is there, and promoted
         job = await job_of()
         if job:
             await admin.promote_job(shop.process.jobs, job.id)
@@ -292,13 +332,24 @@ async def test_who_ordered_longer_ago_than_notifications_are_kept_is_still_known
         for user, days in ((ordered, 650), (twice, 650), (twice, 410)):
             told = UUID(int=(int((clock() - timedelta(days=days)).timestamp() * 1000) << 80) + new_id().int % 2**64)
             row = store.NotificationRow(
-                told, str(new_id()), "order_received", user, new_id(), "log", "ada@example.com", "standard", "sent", None
+                told,
+                str(new_id()),
+                "order_received",
+                user,
+                new_id(),
+                "log",
+                "ada@example.com",
+                "standard",
+                "sent",
+                None,
             )
             await store.insert_notifications(uow, [row], clock())
     await shop.get_context("notifications").jobs.enqueue("notifications.history-prune")
 
     async def pruned() -> bool:
-        return not await shop.get_database("notifications").fetch("SELECT FROM notification WHERE user_id = ANY($1)", users)
+        return not await shop.get_database("notifications").fetch(
+            "SELECT FROM notification WHERE user_id = ANY($1)", users
+        )
 
     await wait_until(pruned)
     for segment, expected in (
@@ -318,10 +369,19 @@ async def test_who_ordered_longer_ago_than_notifications_are_kept_is_still_known
     [
         ({"send_at": timedelta(seconds=-1)}, "send_at"),
         ({"send_at": timedelta(days=-400)}, "send_at"),
-        ({"segment": {"registered_after": timedelta(days=-1), "registered_before": timedelta(days=-2)}}, "segment.registered_after"),
-        ({"segment": {"registered_after": timedelta(days=-1), "registered_before": timedelta(days=-1)}}, "segment.registered_after"),
+        (
+            {"segment": {"registered_after": timedelta(days=-1), "registered_before": timedelta(days=-2)}},
+            "segment.registered_after",
+        ),
+        (
+            {"segment": {"registered_after": timedelta(days=-1), "registered_before": timedelta(days=-1)}},
+            "segment.registered_after",
+        ),
         ({"segment": {"registered_after": timedelta(days=1)}}, "segment.registered_after"),
-        ({"send_at": timedelta(days=1), "segment": {"registered_after": timedelta(days=2)}}, "segment.registered_after"),
+        (
+            {"send_at": timedelta(days=1), "segment": {"registered_after": timedelta(days=2)}},
+            "segment.registered_after",
+        ),
         ({"segment": {"ordered_within_days": 7, "not_ordered_within_days": 30}}, "segment.ordered_within_days"),
         ({"segment": {"ordered_within_days": 30, "not_ordered_within_days": 30}}, "segment.ordered_within_days"),
     ],
@@ -336,7 +396,9 @@ async def test_a_time_that_has_passed_and_a_segment_that_nobody_can_be_in_are_re
                 return {name: written(part) for name, part in value.items()}
             return (clock() + value).isoformat() if isinstance(value, timedelta) else value
 
-        answer = await shop.client.post("/v1/campaigns", json={**BODY, **written(change)}, headers=shop.issue_headers("staff"))
+        answer = await shop.client.post(
+            "/v1/campaigns", json={**BODY, **written(change)}, headers=shop.issue_headers("staff")
+        )
     assert answer.status_code == 422 and [error["field"] for error in answer.json()["errors"]] == [field], answer.text
 
 
@@ -354,7 +416,9 @@ async def test_the_same_key_makes_one_campaign(shop: Shop, nobody: None) -> None
 
 
 @pytest.mark.slow
-async def test_fifty_thousand_get_it_once_while_a_critical_message_overtakes_them(shop: Shop, carrier: Carrier, nobody: None) -> None:
+async def test_fifty_thousand_get_it_once_while_a_critical_message_overtakes_them(
+    shop: Shop, carrier: Carrier, nobody: None
+) -> None:
     from services.notifications.messages import CRITICAL_NOTIFICATIONS, SendNotification
     from tests.services.notifications.conftest import ask, row
 
@@ -366,7 +430,9 @@ async def test_fifty_thousand_get_it_once_while_a_critical_message_overtakes_the
         return readers(carrier).total() > 1000
 
     await wait_until(under_way, seconds=60)
-    alarm = SendNotification(about=f"password:{new_id()}", kind="password_changed", user_id=None, email="ada@example.com")
+    alarm = SendNotification(
+        about=f"password:{new_id()}", kind="password_changed", user_id=None, email="ada@example.com"
+    )
     asked = asyncio.get_running_loop().time()
     await ask(shop, alarm, queue=CRITICAL_NOTIFICATIONS)
 

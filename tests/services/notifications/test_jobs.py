@@ -49,7 +49,9 @@ async def sent(shop: Shop, about: object, kind: str | None = None) -> bool:
     return bool(found and found["state"] == "sent")
 
 
-async def test_an_orders_mail_is_seen_waiting_active_and_completed_as_a_job_and_arrives_once(shop: Shop, held: Held) -> None:
+async def test_an_orders_mail_is_seen_waiting_active_and_completed_as_a_job_and_arrives_once(
+    shop: Shop, held: Held
+) -> None:
     await admin.set_queue_paused(shop.process.jobs, STANDARD_SEND, paused=True)
     order, user = new_id(), new_id()
     await shop.send_message("notifications", ORDERS, order_created(order, user), key=order)
@@ -62,7 +64,9 @@ async def test_an_orders_mail_is_seen_waiting_active_and_completed_as_a_job_and_
     await wait_until(lambda: sent(shop, order, "order_confirmed"))
 
     async def completed() -> bool:
-        return any(job.result["handed_over"] for job in await jobs_in(shop, "completed")) and not await jobs_in(shop, "active")
+        return any(job.result["handed_over"] for job in await jobs_in(shop, "completed")) and not await jobs_in(
+            shop, "active"
+        )
 
     await wait_until(completed)
     assert [letter.kind for letter in held.letters if letter.dedup_key == str(order)] == ["order_confirmed"]
@@ -83,7 +87,9 @@ async def test_with_the_standard_queue_paused_critical_messages_go_out(shop: Sho
     await admin.set_queue_paused(shop.process.jobs, STANDARD_SEND, paused=True)
     waits = back_in_stock()
     await ask(shop, waits)
-    alarm = SendNotification(about=f"password:{new_id()}", kind="password_changed", user_id=None, email="ada@example.com")
+    alarm = SendNotification(
+        about=f"password:{new_id()}", kind="password_changed", user_id=None, email="ada@example.com"
+    )
     await ask(shop, alarm, queue=CRITICAL_NOTIFICATIONS)
     await wait_until(lambda: sent(shop, alarm.about))
     assert not await sent(shop, waits.about)

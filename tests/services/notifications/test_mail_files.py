@@ -1,4 +1,6 @@
-"""The mails of a shop without a mail server: a file for each letter, whole or not there, and one however often the letter comes."""
+"""The mails of a shop without a mail server: a file for each letter, whole or not there, and one however often the
+letter comes.
+"""
 
 import resource
 from datetime import UTC, datetime
@@ -10,7 +12,14 @@ from services.notifications.providers import FolderEmailProvider
 from services.notifications.rendering import RenderedMessage
 
 LETTER = RenderedMessage(
-    "1" * 32, "welcome", "x", "ada@example.com", "Hello", "text\n" * 1000, "<p>html</p>", datetime(2026, 1, 1, tzinfo=UTC)
+    "1" * 32,
+    "welcome",
+    "x",
+    "ada@example.com",
+    "Hello",
+    "text\n" * 1000,
+    "<p>html</p>",
+    datetime(2026, 1, 1, tzinfo=UTC),
 )
 
 

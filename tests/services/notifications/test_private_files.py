@@ -10,7 +10,9 @@ import pytest
 from services.notifications.providers import FolderEmailProvider, SmsFileProvider
 from services.notifications.rendering import RenderedMessage
 
-LETTER = RenderedMessage("1" * 32, "welcome", "x", "ada@example.com", "Hello", "text\n", "<p>html</p>", datetime(2026, 1, 1, tzinfo=UTC))
+LETTER = RenderedMessage(
+    "1" * 32, "welcome", "x", "ada@example.com", "Hello", "text\n", "<p>html</p>", datetime(2026, 1, 1, tzinfo=UTC)
+)
 
 
 @pytest.mark.parametrize("earlier", [False, True], ids=["new", "left readable by an earlier version"])
@@ -27,4 +29,8 @@ async def test_nobody_else_on_the_machine_reads_what_is_sent(tmp_path: Path, ear
         os.umask(before)
     found = list(data.rglob("*"))
     assert len(found) == 3 and (data / "sms.jsonl").read_text()
-    assert {path.name: oct(path.stat().st_mode & 0o777) for path in (data, *found) if stat.S_IMODE(path.stat().st_mode) & 0o077} == {}
+    assert {
+        path.name: oct(path.stat().st_mode & 0o777)
+        for path in (data, *found)
+        if stat.S_IMODE(path.stat().st_mode) & 0o077
+    } == {}

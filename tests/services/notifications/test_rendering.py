@@ -39,12 +39,16 @@ EVERYTHING = {
 }
 
 
-def letter(subject: str = "Hello", text: str = "text\n", html: str = "<p>html</p>", recipient: str = "ada@example.com") -> RenderedMessage:
+def letter(
+    subject: str = "Hello", text: str = "text\n", html: str = "<p>html</p>", recipient: str = "ada@example.com"
+) -> RenderedMessage:
     return RenderedMessage("0" * 32, "welcome", "x", recipient, subject, text, html, datetime(2026, 1, 1, tzinfo=UTC))
 
 
 def parsed(written: RenderedMessage, sender: str = "Caravan <shop@example.com>") -> EmailMessage:
-    return email.message_from_bytes(mime.compose_mail(written, sender, "Thu, 01 Jan 2026 00:00:00 +0000"), policy=email.policy.default)
+    return email.message_from_bytes(
+        mime.compose_mail(written, sender, "Thu, 01 Jan 2026 00:00:00 +0000"), policy=email.policy.default
+    )
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
@@ -52,7 +56,11 @@ def test_each_kind_renders_with_all_its_values_and_with_only_those_it_needs(kind
     always = {"about", "base", "unsubscribe"}
     for names in ({*kind.required_values, *kind.optional_values}, set(kind.required_values)):
         content = {"subject": "Tea", "text": "Half price."} if kind.name == "campaign" else {}
-        values = content | {name: EVERYTHING[name] for name in names | always} | dict.fromkeys(set(kind.optional_values) - names)
+        values = (
+            content
+            | {name: EVERYTHING[name] for name in names | always}
+            | dict.fromkeys(set(kind.optional_values) - names)
+        )
         subject, text, html = render_templates(kind.name, values)
         assert subject and "None" not in subject + text + html
         assert text.strip() and bool(html) == (kind.channel != "log")
@@ -66,8 +74,14 @@ def test_a_mail_has_text_and_html_and_says_who_what_and_when() -> None:
     mail = parsed(letter("Grüße aus Zürich", "Grüße €\n", "<p>Grüße €</p>", "zoë@bücher.example"))
     assert mail.get_content_type() == "multipart/alternative"
     assert [part.get_content_type() for part in mail.iter_parts()] == ["text/plain", "text/html"]
-    assert (mail["subject"], mail["from"], mail["to"]) == ("Grüße aus Zürich", "Caravan <shop@example.com>", "zoë@xn--bcher-kva.example")
-    assert mail["message-id"] == f"<{'0' * 32}@example.com>" and mail["date"].datetime == datetime(2026, 1, 1, tzinfo=UTC)
+    assert (mail["subject"], mail["from"], mail["to"]) == (
+        "Grüße aus Zürich",
+        "Caravan <shop@example.com>",
+        "zoë@xn--bcher-kva.example",
+    )
+    assert mail["message-id"] == f"<{'0' * 32}@example.com>" and mail["date"].datetime == datetime(
+        2026, 1, 1, tzinfo=UTC
+    )
 
 
 @given(st.text(max_size=150))
@@ -120,7 +134,10 @@ def test_a_security_mail_says_when() -> None:
 
 @given(st.integers(min_value=-(10**15), max_value=10**15))
 def test_shown_money_is_the_same_amount(amount: int) -> None:
-    assert int(format_money({"amount": amount, "currency": "GBP"}).removesuffix(" GBP").replace(",", "").replace(".", "")) == amount
+    assert (
+        int(format_money({"amount": amount, "currency": "GBP"}).removesuffix(" GBP").replace(",", "").replace(".", ""))
+        == amount
+    )
 
 
 @given(st.uuids(), st.uuids())

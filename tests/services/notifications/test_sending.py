@@ -59,13 +59,17 @@ async def test_a_critical_message_overtakes_two_thousand_standard_ones_within_tw
     monkeypatch.setitem(shop.get_context("notifications").resources.providers, "email", slow)
     await ask(shop, *(back_in_stock() for _ in range(2000)))
     await wait_until(lambda: pending(shop, 1600))
-    alarm = SendNotification(about=f"password:{new_id()}", kind="password_changed", user_id=None, email="ada@example.com")
+    alarm = SendNotification(
+        about=f"password:{new_id()}", kind="password_changed", user_id=None, email="ada@example.com"
+    )
     published = time.monotonic()
     await ask(shop, alarm, queue=CRITICAL_NOTIFICATIONS)
     await reached(shop, alarm.about, state="sent")
     assert time.monotonic() - published < 2
     assert await pending(shop, 1000)
-    await shop.get_database("notifications").fetch("UPDATE notification SET state = 'suppressed' WHERE state = 'pending' AND attempts = 0")
+    await shop.get_database("notifications").fetch(
+        "UPDATE notification SET state = 'suppressed' WHERE state = 'pending' AND attempts = 0"
+    )
 
     async def idle() -> bool:
         return not await pending(shop, 1)
@@ -112,7 +116,13 @@ async def test_a_message_that_keeps_failing_is_tried_ever_more_rarely_and_then_f
     with clock.stopped():
         await ask(shop, command)
         for attempt, delay in enumerate(RETRY_SECONDS, 1):
-            await reached(shop, command.about, attempts=attempt, reason="451 mailbox busy", due_at=clock() + timedelta(seconds=delay))
+            await reached(
+                shop,
+                command.about,
+                attempts=attempt,
+                reason="451 mailbox busy",
+                due_at=clock() + timedelta(seconds=delay),
+            )
             clock.ahead += timedelta(seconds=delay)
             shop.get_context("notifications").wake("standard")
         await reached(shop, command.about, state="failed")
@@ -152,7 +162,12 @@ async def test_a_refused_message_is_among_the_failures_and_can_be_sent_again(sho
     await ask(shop, link, queue=CRITICAL_NOTIFICATIONS)
     await reached(shop, link.about, state="failed")
     (failure,) = await failures_about(shop, link.about)
-    assert (failure.place, failure.reason, failure.type, failure.redrivable) == ("effect", "550 no such user", "password_reset", True)
+    assert (failure.place, failure.reason, failure.type, failure.redrivable) == (
+        "effect",
+        "550 no such user",
+        "password_reset",
+        True,
+    )
     assert failure.payload["data"]["recipient"] == "ada@example.com" and "very-secret" not in failure.model_dump_json()
 
     carrier.verdict, carrier.letters = SENT, []
@@ -169,7 +184,9 @@ async def test_who_opted_out_meanwhile_gets_nothing_when_it_is_sent_again(shop: 
     alert = back_in_stock(user)
     await ask(shop, alert)
     await reached(shop, alert.about, state="failed")
-    await shop.client.patch("/v1/users/me/preferences", json={"opt_out": ["alerts"]}, headers=shop.issue_headers(user_id=user))
+    await shop.client.patch(
+        "/v1/users/me/preferences", json={"opt_out": ["alerts"]}, headers=shop.issue_headers(user_id=user)
+    )
     (failure,) = await failures_about(shop, alert.about)
     carrier.letters = []
     await desk(shop, build_redrive_operation("notifications"), Selection(ids=[failure.id]))
@@ -182,17 +199,25 @@ async def test_a_failure_that_is_discarded_stays_in_the_history_only(shop: Shop,
     await ask(shop, command)
     await reached(shop, command.about, state="failed")
     (failure,) = await failures_about(shop, command.about)
-    assert (await desk(shop, build_discard_operation("notifications"), DiscardRequest(ids=[failure.id], reason="a test account"))).done == 1
+    assert (
+        await desk(
+            shop, build_discard_operation("notifications"), DiscardRequest(ids=[failure.id], reason="a test account")
+        )
+    ).done == 1
     assert await failures_about(shop, command.about) == []
     kept = await row(shop, command.about)
     assert (kept["state"], kept["values"], kept["reason"]) == ("failed", None, "550 gone")
 
 
-async def test_a_provider_that_is_down_costs_no_attempt_and_holds_up_no_other_channel(shop: Shop, carrier: Carrier) -> None:
+async def test_a_provider_that_is_down_costs_no_attempt_and_holds_up_no_other_channel(
+    shop: Shop, carrier: Carrier
+) -> None:
     carrier.verdict = SendResult("down", "connection refused")
     user, command = new_id(), back_in_stock()
     await shop.client.patch(
-        "/v1/users/me/preferences", json={"channel": "sms", "phone": "+442079460000"}, headers=shop.issue_headers(user_id=user)
+        "/v1/users/me/preferences",
+        json={"channel": "sms", "phone": "+442079460000"},
+        headers=shop.issue_headers(user_id=user),
     )
     by_sms = back_in_stock(user_id=user)
     await ask(shop, command)
@@ -204,7 +229,9 @@ async def test_a_provider_that_is_down_costs_no_attempt_and_holds_up_no_other_ch
     assert by_sms.about not in {letter.dedup_key for letter in carrier.letters}
 
 
-async def test_a_provider_with_a_bug_fails_its_own_batch_only(shop: Shop, carrier: Carrier, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_provider_with_a_bug_fails_its_own_batch_only(
+    shop: Shop, carrier: Carrier, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def broken(_: object) -> list[SendResult]:
         raise ZeroDivisionError
 
@@ -233,7 +260,9 @@ async def test_a_stopping_process_finishes_and_records_the_batch_in_hand() -> No
     assert done == [True]
 
 
-async def test_finished_messages_go_after_their_time_and_pending_ones_stay(shop: Shop, carrier: Carrier, clock: MovedClock) -> None:
+async def test_finished_messages_go_after_their_time_and_pending_ones_stay(
+    shop: Shop, carrier: Carrier, clock: MovedClock
+) -> None:
     carrier.verdict = SendResult("refused", "no")
     finished, waits = back_in_stock(), back_in_stock()
     await ask(shop, finished)

@@ -45,7 +45,9 @@ def login(_: Any, __: Any, ___: Any, ____: Any, given: LoginPassword) -> AuthRes
 @contextmanager
 def mail_server(port: int = 0) -> Iterator[tuple[Inbox, int]]:
     inbox = Inbox()
-    server = Controller(inbox, "127.0.0.1", port or free_port(), authenticator=login, auth_require_tls=False, enable_SMTPUTF8=True)
+    server = Controller(
+        inbox, "127.0.0.1", port or free_port(), authenticator=login, auth_require_tls=False, enable_SMTPUTF8=True
+    )
     server.start()
     try:
         yield inbox, server.port
@@ -61,7 +63,14 @@ def free_port() -> int:
 
 def letter(recipient: str) -> RenderedMessage:
     return RenderedMessage(
-        "1" * 32, "welcome", "x", recipient, "Grüße", "text\n.\n..two\n", "<p>html</p>", datetime(2026, 1, 1, tzinfo=UTC)
+        "1" * 32,
+        "welcome",
+        "x",
+        recipient,
+        "Grüße",
+        "text\n.\n..two\n",
+        "<p>html</p>",
+        datetime(2026, 1, 1, tzinfo=UTC),
     )
 
 

@@ -12,7 +12,15 @@ from services.notifications.model import KINDS
 from services.orders.messages import ORDERS, OrderCancellationRefused, OrderCancelled
 from services.processing.messages import ORDER_PROCESSED
 from services.shipping.messages import ORDER_SHIPPED, OrderShipped, Parcel
-from tests.services.notifications.conftest import Mailbox, ask, back_in_stock, order_created, order_processed, row, text_of
+from tests.services.notifications.conftest import (
+    Mailbox,
+    ask,
+    back_in_stock,
+    order_created,
+    order_processed,
+    row,
+    text_of,
+)
 from tests.support.shop import Shop, wait_until
 
 
@@ -29,12 +37,22 @@ async def settled(shop: Shop, about: object, *kinds: str):
     return await wait_until(sent)
 
 
-async def test_a_shipped_order_gets_two_mails_and_a_log_message_however_often_the_events_come(shop: Shop, mailbox: Mailbox) -> None:
+async def test_a_shipped_order_gets_two_mails_and_a_log_message_however_often_the_events_come(
+    shop: Shop, mailbox: Mailbox
+) -> None:
     order, user = new_id(), new_id()
     shipped = OrderShipped(
-        order_id=order, email="ada@example.com", carrier="DHL", tracking_number="T-1", parcels=[Parcel(sku="MUG", quantity=2)]
+        order_id=order,
+        email="ada@example.com",
+        carrier="DHL",
+        tracking_number="T-1",
+        parcels=[Parcel(sku="MUG", quantity=2)],
     )
-    for channel, event in ((ORDERS, order_created(order, user)), (ORDER_PROCESSED, order_processed(order, user)), (ORDER_SHIPPED, shipped)):
+    for channel, event in (
+        (ORDERS, order_created(order, user)),
+        (ORDER_PROCESSED, order_processed(order, user)),
+        (ORDER_SHIPPED, shipped),
+    ):
         same = new_id()
         for identifier in (same, same, same, new_id(), new_id()):
             await shop.send_message("notifications", channel, event, key=order, message_id=identifier)
@@ -42,7 +60,9 @@ async def test_a_shipped_order_gets_two_mails_and_a_log_message_however_often_th
     assert rows["order_received"]["channel"] == "log"
     confirmed, shipment = sorted(mailbox.mails(order), key=lambda mail: str(mail["subject"]))
     assert confirmed["subject"] == "Your order is confirmed: 1,234.56 GBP"
-    assert "DHL T-1" in shipment["subject"] and "2 x MUG" in text_of(shipment) and "2 × MUG" in text_of(shipment, "html")
+    assert (
+        "DHL T-1" in shipment["subject"] and "2 x MUG" in text_of(shipment) and "2 × MUG" in text_of(shipment, "html")
+    )
     assert not (await shop.process.bus.list_dead_letters(list_subscriptions(shop.process.services)))
 
 
@@ -75,7 +95,9 @@ async def test_an_order_that_fails_gets_one_mail_with_the_reason_in_words(
     shop: Shop, mailbox: Mailbox, outcome: str, reason: str, says: str
 ) -> None:
     order = new_id()
-    await shop.send_message("notifications", ORDER_PROCESSED, order_processed(order, new_id(), outcome, reason), key=order)
+    await shop.send_message(
+        "notifications", ORDER_PROCESSED, order_processed(order, new_id(), outcome, reason), key=order
+    )
     await settled(shop, order, *EMAILS_BY_OUTCOME[outcome])
     (mail,) = mailbox.mails(order)
     for kind in ("plain", "html"):
@@ -95,15 +117,21 @@ async def test_a_mail_of_a_cancellation_carries_nobodys_own_text(shop: Shop, mai
 
 async def test_a_customer_is_told_that_a_cancellation_came_too_late(shop: Shop, mailbox: Mailbox) -> None:
     order, user = new_id(), new_id()
-    refused = OrderCancellationRefused(order_id=order, user_id=user, email="ada@example.com", reason="the parcel has left already")
+    refused = OrderCancellationRefused(
+        order_id=order, user_id=user, email="ada@example.com", reason="the parcel has left already"
+    )
     for _ in range(2):
         await shop.send_message("notifications", ORDERS, refused, key=order)
     await settled(shop, order, "cancellation_refused")
     (mail,) = mailbox.mails(order)
-    assert mail["subject"] == "Your order could not be cancelled" and "the parcel has left already" in text_of(mail, "html")
+    assert mail["subject"] == "Your order could not be cancelled" and "the parcel has left already" in text_of(
+        mail, "html"
+    )
 
 
-@pytest.mark.parametrize(("refunded", "says"), [(Money(amount=500, currency="JPY"), "500 JPY"), (None, "You have not been charged")])
+@pytest.mark.parametrize(
+    ("refunded", "says"), [(Money(amount=500, currency="JPY"), "500 JPY"), (None, "You have not been charged")]
+)
 async def test_a_cancelled_order_gets_one_mail_that_names_the_refund(
     shop: Shop, mailbox: Mailbox, refunded: Money | None, says: str
 ) -> None:
@@ -125,19 +153,33 @@ async def test_who_registers_gets_no_mail_that_holds_the_name(shop: Shop, mailbo
     new = new_id()
     registered = UserRegistered(user_id=new, email="z@example.com", name="Zoë", role="customer")
     await shop.send_message("notifications", USER_REGISTERED, registered, key=new)
-    await wait_until(lambda: shop.get_database("notifications").fetch("SELECT FROM recipient WHERE user_id = $1 AND NOT active", new))
+    await wait_until(
+        lambda: shop.get_database("notifications").fetch("SELECT FROM recipient WHERE user_id = $1 AND NOT active", new)
+    )
     alert = back_in_stock(new)
     await ask(shop, alert)
     await wait_until(lambda: suppressed(shop, alert.about))
     assert await row(shop, new) is None
 
     verified = UserUpdated(
-        user_id=new, email="z@example.com", name="Zoë", role="customer", disabled=False, account_version=2, verified=True
+        user_id=new,
+        email="z@example.com",
+        name="Zoë",
+        role="customer",
+        disabled=False,
+        account_version=2,
+        verified=True,
     )
     await shop.send_message("notifications", USER_UPDATED, verified, key=new)
-    await wait_until(lambda: shop.get_database("notifications").fetch("SELECT FROM recipient WHERE user_id = $1 AND active", new))
+    await wait_until(
+        lambda: shop.get_database("notifications").fetch("SELECT FROM recipient WHERE user_id = $1 AND active", new)
+    )
     again = back_in_stock(new)
-    await ask(shop, again, SendNotification(about=str(new), kind="welcome", user_id=new, email="z@example.com", values={"name": "Zoë"}))
+    await ask(
+        shop,
+        again,
+        SendNotification(about=str(new), kind="welcome", user_id=new, email="z@example.com", values={"name": "Zoë"}),
+    )
     await settled(shop, again.about, "back_in_stock")
     await settled(shop, new, "welcome")
     assert [mail["to"] for mail in mailbox.mails("your account is ready")] == ["z@example.com"]
@@ -148,15 +190,22 @@ async def test_whoever_registers_somebody_elses_address_can_not_have_it_flooded(
     for user, invited in ((stranger, False), (known, True)):
         registered = UserRegistered(user_id=user, email="v@example.com", name="V", role="customer", invited=invited)
         await shop.send_message("notifications", USER_REGISTERED, registered, key=user)
-    await wait_until(lambda: shop.get_database("notifications").fetch("SELECT FROM recipient WHERE user_id = $1", known))
+    await wait_until(
+        lambda: shop.get_database("notifications").fetch("SELECT FROM recipient WHERE user_id = $1", known)
+    )
     limit = shop.get_context("notifications").settings.unverified_mails_per_day
     for user in (stranger, known):
         for _ in range(limit + 5):
             order = new_id()
             await shop.send_message(
-                "notifications", ORDER_PROCESSED, order_processed(order, user, "payment_failed", "card_declined"), key=order
+                "notifications",
+                ORDER_PROCESSED,
+                order_processed(order, user, "payment_failed", "card_declined"),
+                key=order,
             )
-        changed = SendNotification(about=f"password:{new_id()}", kind="password_changed", user_id=user, email="v@example.com")
+        changed = SendNotification(
+            about=f"password:{new_id()}", kind="password_changed", user_id=user, email="v@example.com"
+        )
         await ask(shop, changed, queue=CRITICAL_NOTIFICATIONS)
 
     async def states(user: object) -> dict[str, int]:
@@ -212,7 +261,9 @@ async def test_a_command_that_cannot_be_sent_is_a_dead_letter_and_its_neighbours
 ) -> None:
     good = back_in_stock()
     values = {"sku": "MUG", "price": {"amount": 1.5, "currency": "GBP"}}
-    await ask(shop, SendNotification(about=about or str(new_id()), kind=kind, user_id=None, email=email, values=values), good)
+    await ask(
+        shop, SendNotification(about=about or str(new_id()), kind=kind, user_id=None, email=email, values=values), good
+    )
     await settled(shop, good.about, "back_in_stock")
     letters = await wait_until(lambda: shop.process.bus.list_dead_letters(list_subscriptions(shop.process.services)))
     assert reason in letters[-1].reason
@@ -224,5 +275,8 @@ def test_what_the_face_says_of_mails_is_what_the_triggers_make() -> None:
     }
     counted = {kind for kinds in EMAILS_BY_OUTCOME.values() for kind in kinds}
     from_events = {kind.name for kind in KINDS.values() if not kind.is_commandable}
-    assert counted == from_events - {"order_received", "cancellation_refused", "campaign"} and KINDS["order_received"].channel == "log"
+    assert (
+        counted == from_events - {"order_received", "cancellation_refused", "campaign"}
+        and KINDS["order_received"].channel == "log"
+    )
     assert len({trigger.event for trigger in TRIGGERS}) == len(TRIGGERS)

@@ -1,4 +1,6 @@
-"""Cancelling while the payment is under way: everybody tells the same end, and nobody is charged after the cancellation was accepted."""
+"""Cancelling while the payment is under way: everybody tells the same end, and nobody is charged after the cancellation
+was accepted.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -21,7 +23,11 @@ from tests.services.payments.conftest import Around
 from tests.support.shop import Shop, run_services, wait_until
 
 ORDERS = 50
-PACE = {"PAYMENTS_PROVIDER_LATENCY_SECONDS": "0.1", "PAYMENTS_RETRY_SECONDS": "[0.3, 0.3]", "SHIPPING_PICKUP_SECONDS": "3600"}
+PACE = {
+    "PAYMENTS_PROVIDER_LATENCY_SECONDS": "0.1",
+    "PAYMENTS_RETRY_SECONDS": "[0.3, 0.3]",
+    "SHIPPING_PICKUP_SECONDS": "3600",
+}
 ENDS = {"InventoryRejected": "rejected", "PaymentFailed": "payment_failed", "OrderDelivered": "delivered"}
 
 
@@ -77,13 +83,19 @@ async def test_of_fifty_cancellations_that_race_a_payment_each_has_one_end(shop:
 
         async def ended() -> dict[str, Any] | None:
             found = (await shop.client.get(f"/v1/orders/{order_id}", headers=who)).json()
-            return found if found["status"] in ("payment_failed", "cancelled", "refunded") and not found["cancelling"] else None
+            return (
+                found
+                if found["status"] in ("payment_failed", "cancelled", "refunded") and not found["cancelling"]
+                else None
+            )
 
         status = (await wait_until(ended, seconds=40, every=0.1))["status"]
         history = (await shop.client.get(f"/v1/orders/{order_id}/history", headers=who)).json()["items"]
         [end] = [entry["type"] for entry in history if entry["type"] in (*ENDS, "OrderCancelled")]
         assert status == ENDS[end] if end in ENDS else status in ("cancelled", "refunded")
-        assert (answer.status_code == 202) == (end == "OrderCancelled") or any("Refused" in entry["type"] for entry in history)
+        assert (answer.status_code == 202) == (end == "OrderCancelled") or any(
+            "Refused" in entry["type"] for entry in history
+        )
         return order_id, status, token
 
     ends = await asyncio.gather(*(story(number) for number in range(ORDERS)))
@@ -92,16 +104,25 @@ async def test_of_fifty_cancellations_that_race_a_payment_each_has_one_end(shop:
     assert begun == [], "only a call that had no answer is asked about again"
     assert {status for _, status, _ in ends} >= {"payment_failed", "cancelled"}
     for order_id, status, _ in ends:
-        [processed] = [envelope["data"]["outcome"] for envelope in await wait_until(partial(shop.read_topic, "order-processed", order_id))]
+        [processed] = [
+            envelope["data"]["outcome"]
+            for envelope in await wait_until(partial(shop.read_topic, "order-processed", order_id))
+        ]
         assert processed == status or (status in ("cancelled", "refunded") and processed in ("cancelled", "completed"))
-        money = [entry.outcome for entry in await provider.list_entries(order_id) if entry.outcome in ("captured", "refunded")]
+        money = [
+            entry.outcome
+            for entry in await provider.list_entries(order_id)
+            if entry.outcome in ("captured", "refunded")
+        ]
         assert money == (["captured", "refunded"] if status == "refunded" else []), (order_id, status, money)
         await wait_until(partial(counted, shop, order_id, status))
 
 
 async def counted(shop: Shop, order_id: str, status: str) -> bool:
     """Whether the dashboard counts the order as its customer sees it."""
-    state = await shop.get_database("analytics").fetchval(f"SELECT {reports.STATE} FROM order_fact WHERE order_id = $1", UUID(order_id))
+    state = await shop.get_database("analytics").fetchval(
+        f"SELECT {reports.STATE} FROM order_fact WHERE order_id = $1", UUID(order_id)
+    )
     return bool(state == status)
 
 
@@ -126,10 +147,16 @@ async def test_a_cancellation_that_fails_does_not_keep_the_payment_waiting(shop:
 
     with pytest.raises(ZeroDivisionError):
         await cancel.cancel_order(context, Caller("cli", "admin", "a session"), UUID(order_id), "fraud", broken)
-    left = await payments.fetchval("SELECT held_until - $2 FROM payment WHERE order_id = $1", UUID(order_id), context.clock())
+    left = await payments.fetchval(
+        "SELECT held_until - $2 FROM payment WHERE order_id = $1", UUID(order_id), context.clock()
+    )
     assert left < timedelta(seconds=11)
     await payments.fetch("UPDATE payment SET held_until = $2 WHERE order_id = $1", UUID(order_id), context.clock())
-    await wait_until(lambda: payments.fetchval("SELECT true FROM payment WHERE order_id = $1 AND status = 'completed'", UUID(order_id)))
+    await wait_until(
+        lambda: payments.fetchval(
+            "SELECT true FROM payment WHERE order_id = $1 AND status = 'completed'", UUID(order_id)
+        )
+    )
 
 
 async def waiting(shop: Shop) -> tuple[str, dict[str, str]]:
@@ -142,5 +169,7 @@ async def waiting(shop: Shop) -> tuple[str, dict[str, str]]:
     placed = await shop.client.post("/v1/orders", json=body, headers={**who, "Idempotency-Key": str(new_id())})
     order_id = placed.json()["id"]
     payments = shop.get_database("payments")
-    await wait_until(lambda: payments.fetchval("SELECT true FROM payment WHERE order_id = $1 AND attempt > 0", UUID(order_id)))
+    await wait_until(
+        lambda: payments.fetchval("SELECT true FROM payment WHERE order_id = $1 AND attempt > 0", UUID(order_id))
+    )
     return order_id, who

@@ -1,4 +1,6 @@
-"""Orders at its doors, with stand-ins for catalog and inventory, and the outcomes reported as other services would report them."""
+"""Orders at its doors, with stand-ins for catalog and inventory, and the outcomes reported as other services would
+report them.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -38,7 +40,10 @@ class Neighbours:
             if sku in request.skus
         ]
         long = [sku for sku in request.skus if sku.startswith("LONG")]
-        offers += [Offer(sku=sku, name="\U0001f9e6" * 200, category="c" * 60, price=Money(amount=1, currency="GBP")) for sku in long]
+        offers += [
+            Offer(sku=sku, name="\U0001f9e6" * 200, category="c" * 60, price=Money(amount=1, currency="GBP"))
+            for sku in long
+        ]
         return Offers(offers=offers)
 
     async def availability(self, _: Any, request: Any) -> Availabilities:
@@ -46,11 +51,19 @@ class Neighbours:
             raise ServiceUnavailable("inventory is away")
         stock = self.stock | {sku: 10**6 for sku in request.skus if sku.startswith(("DEAR", "LONG"))}
         found = [sku for sku in request.skus if sku in stock]
-        return Availabilities(stock=[Availability(sku=sku, on_hand=stock[sku], reserved=0, available=stock[sku]) for sku in found])
+        return Availabilities(
+            stock=[Availability(sku=sku, on_hand=stock[sku], reserved=0, available=stock[sku]) for sku in found]
+        )
 
 
 neighbours = Neighbours()
-ADDRESS = {"name": "Ada Lovelace", "street": "12 St James's Square", "city": "London", "postcode": "SW1Y 4JH", "country": "GB"}
+ADDRESS = {
+    "name": "Ada Lovelace",
+    "street": "12 St James's Square",
+    "city": "London",
+    "postcode": "SW1Y 4JH",
+    "country": "GB",
+}
 
 
 def order(*lines: tuple[str, int]) -> dict[str, Any]:
@@ -71,7 +84,9 @@ async def shop(backends: Backends) -> AsyncIterator[Shop]:
 
 async def place(shop: Shop, user: UUID, body: dict[str, Any], key: str | None = None) -> Any:
     return await shop.client.post(
-        "/v1/orders", json=body, headers={**shop.issue_headers("customer", user), "Idempotency-Key": key or str(new_id())}
+        "/v1/orders",
+        json=body,
+        headers={**shop.issue_headers("customer", user), "Idempotency-Key": key or str(new_id())},
     )
 
 
@@ -84,7 +99,11 @@ async def test_an_order_is_accepted_announced_once_and_readable_at_its_location(
     answer = await place(shop, user, order(("MUG", 2), ("LAMP", 1)))
     assert answer.status_code == 202, answer.text
     document = (await shop.client.get(answer.headers["location"], headers=shop.issue_headers("customer", user))).json()
-    assert (document["status"], document["total"], document["version"]) == ("created", {"amount": 3499, "currency": "GBP"}, 1)
+    assert (document["status"], document["total"], document["version"]) == (
+        "created",
+        {"amount": 3499, "currency": "GBP"},
+        1,
+    )
 
     async def on_topic() -> list[dict[str, Any]]:
         return await shop.read_topic("order-created", answer.json()["id"])
@@ -100,7 +119,9 @@ async def test_fifty_parallel_requests_with_one_key_make_one_order_and_fifty_equ
     answers = await asyncio.gather(*(place(shop, user, order(("MUG", 1)), key) for _ in range(50)))
     assert {answer.status_code for answer in answers} == {202}
     assert len({answer.content for answer in answers}) == 1
-    stored = await shop.get_database("orders").fetchval("SELECT count(*) FROM event WHERE data->>'user_id' = $1", str(user))
+    stored = await shop.get_database("orders").fetchval(
+        "SELECT count(*) FROM event WHERE data->>'user_id' = $1", str(user)
+    )
     assert stored == 1
 
 
@@ -118,7 +139,9 @@ async def test_a_key_whose_request_has_not_finished_answers_in_flight(shop: Shop
     await transaction.start()
     try:
         await other.execute(
-            "INSERT INTO idempotency VALUES ($1, $2, '', 202, '{}', '', now() + interval '1 day')", f"{user} POST /v1/orders", key
+            "INSERT INTO idempotency VALUES ($1, $2, '', 202, '{}', '', now() + interval '1 day')",
+            f"{user} POST /v1/orders",
+            key,
         )
         answer = await place(shop, user, order(("MUG", 1)), key)
         assert answer.status_code == 409
@@ -145,20 +168,27 @@ async def test_a_key_whose_request_has_not_finished_answers_in_flight(shop: Shop
         ({"payment": {"method": "card", "token": "tok\u0000"}}, 422, "payment.token"),
     ],
 )
-async def test_a_bad_order_is_refused_by_field_and_writes_nothing(shop: Shop, change: dict[str, Any], status: int, field: str) -> None:
+async def test_a_bad_order_is_refused_by_field_and_writes_nothing(
+    shop: Shop, change: dict[str, Any], status: int, field: str
+) -> None:
     user = new_id()
     answer = await place(shop, user, {**order(("MUG", 1)), **change})
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     assert answer.json()["errors"][0]["field"] == field
-    assert await shop.get_database("orders").fetchval("SELECT count(*) FROM event WHERE data->>'user_id' = $1", str(user)) == 0
+    assert (
+        await shop.get_database("orders").fetchval("SELECT count(*) FROM event WHERE data->>'user_id' = $1", str(user))
+        == 0
+    )
 
 
 async def test_an_order_without_a_key_and_broken_json_are_bad_requests(shop: Shop) -> None:
     headers = shop.issue_headers()
     assert (await shop.client.post("/v1/orders", json=order(("MUG", 1)), headers=headers)).status_code == 400
     assert (
-        await shop.client.post("/v1/orders", content=b"{", headers={**headers, "Idempotency-Key": "x", "content-type": "application/json"})
+        await shop.client.post(
+            "/v1/orders", content=b"{", headers={**headers, "Idempotency-Key": "x", "content-type": "application/json"}
+        )
     ).status_code == 400
 
 
@@ -174,8 +204,12 @@ async def test_another_customer_sees_no_order_and_staff_does(shop: Shop) -> None
     owner = new_id()
     order_id = await placed(shop, owner)
     for path in ("", "/history", "/events"):
-        assert (await shop.client.get(f"/v1/orders/{order_id}{path}", headers=shop.issue_headers("customer"))).status_code == 404
-    assert (await shop.client.post(f"/v1/orders/{order_id}/cancel", headers=shop.issue_headers("customer"))).status_code == 404
+        assert (
+            await shop.client.get(f"/v1/orders/{order_id}{path}", headers=shop.issue_headers("customer"))
+        ).status_code == 404
+    assert (
+        await shop.client.post(f"/v1/orders/{order_id}/cancel", headers=shop.issue_headers("customer"))
+    ).status_code == 404
     assert (await shop.client.get(f"/v1/orders/{order_id}", headers=shop.issue_headers("staff"))).status_code == 200
 
 
@@ -184,9 +218,14 @@ async def report_all(shop: Shop, order_id: str) -> None:
     oid = UUID(order_id)
     for _ in range(2):
         await shop.send_message(
-            "orders", ORDER_SHIPPED, OrderShipped(order_id=oid, email="a@b.c", carrier="c", tracking_number="T1", parcels=[]), key=oid
+            "orders",
+            ORDER_SHIPPED,
+            OrderShipped(order_id=oid, email="a@b.c", carrier="c", tracking_number="T1", parcels=[]),
+            key=oid,
         )
-        paid = PaymentCompleted(order_id=oid, amount=Money(amount=2500, currency="GBP"), attempt=1, invoice_number="INV-1")
+        paid = PaymentCompleted(
+            order_id=oid, amount=Money(amount=2500, currency="GBP"), attempt=1, invoice_number="INV-1"
+        )
         await shop.send_message("orders", PAYMENT_COMPLETED, paid, key=oid)
         await shop.send_message("orders", INVENTORY_RESERVED, InventoryReserved(order_id=oid), key=oid)
         await shop.send_message("orders", ORDER_DELIVERED, OrderDelivered(order_id=oid, tracking_number="T1"), key=oid)
@@ -198,12 +237,16 @@ async def test_reports_in_any_order_and_twice_are_each_one_event_and_end_in_deli
     await report_all(shop, order_id)
 
     async def complete() -> dict[str, Any] | None:
-        found: dict[str, Any] = (await shop.client.get(f"/v1/orders/{order_id}", headers=shop.issue_headers("customer", user))).json()
+        found: dict[str, Any] = (
+            await shop.client.get(f"/v1/orders/{order_id}", headers=shop.issue_headers("customer", user))
+        ).json()
         return found if found["version"] == 5 else None
 
     document = await wait_until(complete)
     assert document["status"] == "delivered"
-    history = (await shop.client.get(f"/v1/orders/{order_id}/history", headers=shop.issue_headers("customer", user))).json()["items"]
+    history = (
+        await shop.client.get(f"/v1/orders/{order_id}/history", headers=shop.issue_headers("customer", user))
+    ).json()["items"]
     assert sorted(entry["type"] for entry in history) == [
         "InventoryReserved",
         "OrderCreated",
@@ -213,7 +256,9 @@ async def test_reports_in_any_order_and_twice_are_each_one_event_and_end_in_deli
     ]
     assert [entry["version"] for entry in history] == [1, 2, 3, 4, 5]
     assert "payment_token" not in history[0]["data"]
-    first = (await shop.client.get(f"/v1/orders/{order_id}?version=1", headers=shop.issue_headers("customer", user))).json()
+    first = (
+        await shop.client.get(f"/v1/orders/{order_id}?version=1", headers=shop.issue_headers("customer", user))
+    ).json()
     assert first["status"] == "created"
     future = await shop.client.get(f"/v1/orders/{order_id}?version=6", headers=shop.issue_headers("customer", user))
     assert future.status_code == 404 and "no version 6" in future.json()["detail"] and "at 5" in future.json()["detail"]
@@ -226,7 +271,9 @@ async def test_a_cancellation_asks_processing_once_and_ends_refunded(shop: Shop)
     order_id = await placed(shop, user)
     for _ in range(2):
         answer = await shop.client.post(
-            f"/v1/orders/{order_id}/cancel", json={"reason": "changed my mind"}, headers=shop.issue_headers("customer", user)
+            f"/v1/orders/{order_id}/cancel",
+            json={"reason": "changed my mind"},
+            headers=shop.issue_headers("customer", user),
         )
         assert answer.status_code == 202
         assert answer.json()["cancelling"] is True
@@ -240,7 +287,10 @@ async def test_a_cancellation_asks_processing_once_and_ends_refunded(shop: Shop)
 
     async def refunded() -> bool:
         return bool(
-            (await shop.client.get(f"/v1/orders/{order_id}", headers=shop.issue_headers("customer", user))).json()["status"] == "refunded"
+            (await shop.client.get(f"/v1/orders/{order_id}", headers=shop.issue_headers("customer", user))).json()[
+                "status"
+            ]
+            == "refunded"
         )
 
     await wait_until(refunded)
@@ -282,7 +332,9 @@ async def test_an_address_that_no_parcel_reaches_is_refused_by_its_field(shop: S
         ("AE", "PO Box 1", "PO Box 1"),
     ],
 )
-async def test_a_postcode_is_kept_as_its_country_writes_it(shop: Shop, country: str, postcode: str | None, written: str) -> None:
+async def test_a_postcode_is_kept_as_its_country_writes_it(
+    shop: Shop, country: str, postcode: str | None, written: str
+) -> None:
     user = new_id()
     body = {**order(("MUG", 1)), "shipping_address": {**ADDRESS, "country": country, "postcode": postcode}}
     accepted = await place(shop, user, body)
@@ -311,7 +363,9 @@ async def test_who_enters_orders_in_others_names_may_leave_a_postcode_unknown(sh
     ],
     ids=["the largest sum", "above the largest sum", "longer than a message", "as long as a message may be"],
 )
-async def test_an_order_of_legal_lines_is_accepted_or_refused_with_the_rule(shop: Shop, lines: list[tuple[str, int]], status: int) -> None:
+async def test_an_order_of_legal_lines_is_accepted_or_refused_with_the_rule(
+    shop: Shop, lines: list[tuple[str, int]], status: int
+) -> None:
     answer = await place(shop, new_id(), order(*lines))
     assert answer.status_code == status, answer.text[:500]
     if status == 422:
@@ -363,14 +417,20 @@ async def test_a_cancellation_that_came_too_late_says_so_in_the_order_and_in_its
 
     document = await wait_until(refused)
     assert document["cancellation"] == {"state": "refused", "reason": "the parcel has left already"}
-    assert (document["status"], document["cancelling"], document["reason"]) == ("shipped", False, "the parcel has left already")
+    assert (document["status"], document["cancelling"], document["reason"]) == (
+        "shipped",
+        False,
+        "the parcel has left already",
+    )
     assert (await shop.client.get(f"/v1/orders/{order_id}?version=4", headers=who)).json() == document
     history = (await shop.client.get(f"/v1/orders/{order_id}/history", headers=who)).json()["items"]
     [entry] = [entry for entry in history if entry["type"] == "OrderCancellationRefused"]
     assert entry["data"]["reason"] == "the parcel has left already"
 
 
-async def test_who_waits_for_a_version_that_does_not_come_asks_seldom(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_who_waits_for_a_version_that_does_not_come_asks_seldom(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
     user = new_id()
     order_id, who = await placed(shop, user), shop.issue_headers("customer", user)
     assert (await shop.client.get(f"/v1/orders/{order_id}?min_version=1", headers=who)).status_code == 200
@@ -391,7 +451,9 @@ async def test_live_events_resume_after_the_last_one_seen(shop: Shop) -> None:
     user = new_id()
     order_id = await placed(shop, user)
     await report_all(shop, order_id)
-    assert (await shop.client.get(f"/v1/orders/{order_id}?min_version=5", headers=shop.issue_headers("customer", user))).status_code == 200
+    assert (
+        await shop.client.get(f"/v1/orders/{order_id}?min_version=5", headers=shop.issue_headers("customer", user))
+    ).status_code == 200
     ids = []
     async with shop.client.stream(
         "GET", f"/v1/orders/{order_id}/events", headers={**shop.issue_headers("customer", user), "Last-Event-ID": "2"}
@@ -408,7 +470,9 @@ async def test_lists_page_through_all_orders_of_the_customer(shop: Shop) -> None
     await shop.client.get(f"/v1/orders/{expected[-1]}", headers=shop.issue_headers("customer", user))
     found, cursor = [], ""
     while True:
-        page = (await shop.client.get(f"/v1/orders?limit=2{cursor}", headers=shop.issue_headers("customer", user))).json()
+        page = (
+            await shop.client.get(f"/v1/orders?limit=2{cursor}", headers=shop.issue_headers("customer", user))
+        ).json()
         found += [item["id"] for item in page["items"]]
         if page["next_cursor"] is None:
             break
@@ -433,7 +497,9 @@ async def test_a_rebuilt_read_side_equals_the_live_one_to_the_byte(shop: Shop) -
     progress: list[int] = []
     for table in ("rebuilt_one", "rebuilt_two"):
         await projections.rebuild_table(write, read, table, progress.append)
-    one, two, live = [await store.compute_digest(read, table) for table in ("rebuilt_one", "rebuilt_two", "order_summary")]
+    one, two, live = [
+        await store.compute_digest(read, table) for table in ("rebuilt_one", "rebuilt_two", "order_summary")
+    ]
     assert one == two == live
     assert one[0] > 0
     assert progress

@@ -33,7 +33,9 @@ class Noting:
         await self._bus.publish(messages)
 
 
-async def test_a_token_travels_to_payments_alone_and_is_kept_by_nobody_once_the_order_has_ended(backends: Backends, tmp_path: Path) -> None:
+async def test_a_token_travels_to_payments_alone_and_is_kept_by_nobody_once_the_order_has_ended(
+    backends: Backends, tmp_path: Path
+) -> None:
     buses: list[Noting] = []
 
     def noting(bus: Bus) -> Any:
@@ -45,7 +47,14 @@ async def test_a_token_travels_to_payments_alone_and_is_kept_by_nobody_once_the_
         await story.wait_for_ends()
         await wait_until(lambda: _forgotten(story))
     travelled = {channel for bus in buses for channel in bus.all}
-    assert {"order-created", "orders", "payments.capture", "payments.refund", "order-processed", "order-undone"} <= travelled
+    assert {
+        "order-created",
+        "orders",
+        "payments.capture",
+        "payments.refund",
+        "order-processed",
+        "order-undone",
+    } <= travelled
     assert {channel for bus in buses for channel in bus.with_token} == {"payments.expect"}
 
 
@@ -55,7 +64,8 @@ async def _forgotten(story: ShopScenario) -> bool:
         for name, database in context.databases.items():
             for (table,) in await database.fetch("SELECT tablename::text FROM pg_tables WHERE schemaname = 'public'"):
                 held = await database.fetchval(
-                    f"SELECT count(*) FROM {table} t, unnest($1::text[]) AS o(wanted) WHERE t::text LIKE '%' || wanted || '%' AND t::text LIKE '%tok\\_%'",
+                    f"SELECT count(*) FROM {table} t, unnest($1::text[]) AS o(wanted) WHERE t::text LIKE '%' || "
+                    "wanted || '%' AND t::text LIKE '%tok\\_%'",
                     list(story.orders),
                 )
                 assert not held, f"{held} rows of {name}.{table} hold a token"
@@ -65,5 +75,9 @@ async def _forgotten(story: ShopScenario) -> bool:
 def test_the_failure_desk_shows_no_token_of_a_letter() -> None:
     [body] = (CORPUS / "payments.ExpectPayment.v1.jsonl").read_bytes().splitlines()
     assert TOKEN in body
-    for shown in (redact_payload(body, len(body)), redact_payload(body[:-1], len(body) - 1), redact_payload(body[:-200], len(body))):
+    for shown in (
+        redact_payload(body, len(body)),
+        redact_payload(body[:-1], len(body) - 1),
+        redact_payload(body[:-200], len(body)),
+    ):
         assert TOKEN.decode() not in str(shown)

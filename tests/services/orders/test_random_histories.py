@@ -1,4 +1,6 @@
-"""Folding an order's events gives the state that is stored, whatever happened to it and in however many pieces it was projected: 10,000 random histories."""
+"""Folding an order's events gives the state that is stored, whatever happened to it and in however many pieces it was
+projected: 10,000 random histories.
+"""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -65,7 +67,14 @@ def histories(choices: bytes) -> dict[UUID, list[Event]]:
     for start in range(0, len(choices), MOVES):
         order_id = new_id()
         created = model.create_order(
-            order_id, new_id(), "ada@example.com", "Ada", [(OfferedProduct("MUG", "Mug", "all", POUNDS), 1)], ADDRESS, "card", NOW
+            order_id,
+            new_id(),
+            "ada@example.com",
+            "Ada",
+            [(OfferedProduct("MUG", "Mug", "all", POUNDS), 1)],
+            ADDRESS,
+            "card",
+            NOW,
         )
         order = Order()
         order.apply(created)

@@ -1,4 +1,6 @@
-"""Whatever follows from an order that was accepted fits into its message, too: the order's own is the largest of its life."""
+"""Whatever follows from an order that was accepted fits into its message, too: the order's own is the largest of its
+life.
+"""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -9,7 +11,14 @@ from hypothesis import strategies as st
 from caravan.clock import new_id
 from caravan.messages import MAX_BYTES, Channel, Message, MessageTooLarge, encode_message
 from caravan.money import Money
-from services.inventory.messages import INVENTORY_REJECTED, RESERVE_STOCK, InventoryRejected, ReserveStock, Shortage, StockLine
+from services.inventory.messages import (
+    INVENTORY_REJECTED,
+    RESERVE_STOCK,
+    InventoryRejected,
+    ReserveStock,
+    Shortage,
+    StockLine,
+)
 from services.orders import model
 from services.orders.messages import ORDER_CREATED, ORDERS, Address
 from services.orders.schemas import MAX_LINES, MAX_QUANTITY
@@ -26,7 +35,14 @@ SIGNS = ("a", '"', "\\", "é", "水", "\U0001f9e6")
 def encoded(channel: Channel, message: Message, **cause: Any) -> int:
     return len(
         encode_message(
-            message, channel, key=str(new_id()), source="orders", time=NOW, traceparent="00-" + "a" * 52, actor="a" * 100, **cause
+            message,
+            channel,
+            key=str(new_id()),
+            source="orders",
+            time=NOW,
+            traceparent="00-" + "a" * 52,
+            actor="a" * 100,
+            **cause,
         ).body
     )
 
@@ -45,7 +61,10 @@ def test_what_follows_from_an_accepted_order_is_never_too_large(
     count: int, sign: str, name: int, category: int, sku: int, quantity: int, price: int
 ) -> None:
     lines = [
-        (model.OfferedProduct(f"{number:0{sku}d}", sign * name, "c" * category, Money(amount=price, currency="GBP")), quantity)
+        (
+            model.OfferedProduct(f"{number:0{sku}d}", sign * name, "c" * category, Money(amount=price, currency="GBP")),
+            quantity,
+        )
         for number in range(count)
     ]
     text = sign * 200
@@ -63,7 +82,11 @@ def test_what_follows_from_an_accepted_order_is_never_too_large(
     shortages = [Shortage(sku=line.sku, wanted=quantity, available=quantity - 1) for line in created.lines]
     shipment = processing._build_ship_order(created)
     shipped = OrderShipped(
-        order_id=created.order_id, email=created.email, carrier="c" * 50, tracking_number="t" * 50, parcels=shipment.parcels
+        order_id=created.order_id,
+        email=created.email,
+        carrier="c" * 50,
+        tracking_number="t" * 50,
+        parcels=shipment.parcels,
     )
     stock = [StockLine(sku=line.sku, quantity=line.quantity) for line in created.lines]
     for channel, message in (

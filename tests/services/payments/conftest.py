@@ -21,7 +21,11 @@ from services.payments.messages import (
 )
 from tests.support.shop import Shop, run_services, wait_until
 
-SETTINGS = {"PAYMENTS_RETRY_SECONDS": "[0.02, 0.04, 0.06, 0.08]", "PAYMENTS_ASK_AGAIN_SECONDS": "0.02", "PAYMENTS_CALL_SECONDS": "0.3"}
+SETTINGS = {
+    "PAYMENTS_RETRY_SECONDS": "[0.02, 0.04, 0.06, 0.08]",
+    "PAYMENTS_ASK_AGAIN_SECONDS": "0.02",
+    "PAYMENTS_CALL_SECONDS": "0.3",
+}
 
 
 class Around:
@@ -67,11 +71,19 @@ class Till:
         """As after the order was placed: payments knows what it will be charged with."""
         await self.expect(order)
         database = self.shop.get_database("payments")
-        await wait_until(lambda: database.fetchval("SELECT 1 FROM payment WHERE order_id = $1 AND user_id IS NOT NULL", order.order_id))
+        await wait_until(
+            lambda: database.fetchval(
+                "SELECT 1 FROM payment WHERE order_id = $1 AND user_id IS NOT NULL", order.order_id
+            )
+        )
 
     async def command(self, order: ExpectPayment, *, identifier: UUID | None = None) -> None:
         await self.shop.send_message(
-            "payments", CAPTURE_PAYMENT, CapturePayment(order_id=order.order_id), key=order.order_id, message_id=identifier
+            "payments",
+            CAPTURE_PAYMENT,
+            CapturePayment(order_id=order.order_id),
+            key=order.order_id,
+            message_id=identifier,
         )
 
     async def capture(self, order: ExpectPayment, *, identifier: UUID | None = None) -> None:
@@ -79,12 +91,16 @@ class Till:
         await self.command(order, identifier=identifier)
 
     async def refund(self, order_id: UUID, *, reason: str = "changed my mind") -> None:
-        await self.shop.send_message("payments", REFUND_PAYMENT, RefundPayment(order_id=order_id, reason=reason), key=order_id)
+        await self.shop.send_message(
+            "payments", REFUND_PAYMENT, RefundPayment(order_id=order_id, reason=reason), key=order_id
+        )
 
     async def events(self, order_id: UUID) -> list[tuple[str, dict[str, Any]]]:
         """What was published about an order: (topic, data), topic by topic."""
         topics = ("payment-completed", "payment-failed", "payment-refunded")
-        return [(topic, envelope["data"]) for topic in topics for envelope in await self.shop.read_topic(topic, order_id)]
+        return [
+            (topic, envelope["data"]) for topic in topics for envelope in await self.shop.read_topic(topic, order_id)
+        ]
 
     async def wait_for(self, order_id: UUID, topic: str, count: int = 1) -> list[dict[str, Any]]:
         """The data of the first `count` events on a topic; wakes the sweepers meanwhile."""
@@ -139,6 +155,9 @@ def provider(till: Till) -> Iterator[Any]:
 def patient(till: Till) -> Any:
     """Further attempts come in an hour, unless somebody promotes them."""
     context = till.shop.get_context("payments")
-    settings, context.settings = context.settings, context.settings.model_copy(update={"retry_seconds": (3600.0, 3600.0)})
+    settings, context.settings = (
+        context.settings,
+        context.settings.model_copy(update={"retry_seconds": (3600.0, 3600.0)}),
+    )
     yield context
     context.settings = settings

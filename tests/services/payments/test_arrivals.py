@@ -1,4 +1,6 @@
-"""What an order is charged with, the command to charge it, and news of its end travel on channels of their own: they come in any order, late and again."""
+"""What an order is charged with, the command to charge it, and news of its end travel on channels of their own: they
+come in any order, late and again.
+"""
 
 from itertools import permutations
 from typing import Any
@@ -31,7 +33,9 @@ async def arrive(till: Till, order: ExpectPayment, what: str) -> None:
             case "the payment":
                 await charge.expect_payments(context, uow, [order])
             case "the refund":
-                await refund.request_refund(context, uow, delivery(order, RefundPayment(order_id=order.order_id, reason="changed my mind")))
+                await refund.request_refund(
+                    context, uow, delivery(order, RefundPayment(order_id=order.order_id, reason="changed my mind"))
+                )
             case "the cancellation":
                 await charge.void_payments(context, uow, {order.order_id: CANCELLED_REASON})
             case "the rejection":
@@ -39,7 +43,9 @@ async def arrive(till: Till, order: ExpectPayment, what: str) -> None:
 
 
 async def token(till: Till, order_id: UUID) -> str:
-    return str(await till.shop.get_database("payments").fetchval("SELECT token FROM payment WHERE order_id = $1", order_id))
+    return str(
+        await till.shop.get_database("payments").fetchval("SELECT token FROM payment WHERE order_id = $1", order_id)
+    )
 
 
 class Failing(Around):
@@ -68,7 +74,9 @@ async def test_an_order_whose_command_comes_first_is_charged_as_soon_as_it_is_kn
 
 async def test_every_order_of_arrival_charges_once_at_most_and_keeps_no_token(till: Till) -> None:
     arrivals = [
-        (*before, end) if end else before for end in (None, *sorted(END)) for before in [("the payment", "the payment", "the command")]
+        (*before, end) if end else before
+        for end in (None, *sorted(END))
+        for before in [("the payment", "the payment", "the command")]
     ]
     for things in arrivals:
         for sequence in sorted(set(permutations(things))):
@@ -111,7 +119,9 @@ async def test_what_is_told_again_after_the_end_brings_back_no_token(till: Till)
 async def test_a_token_is_kept_while_further_attempts_need_it(till: Till, patient: Any) -> None:
     order, database = till.order("tok_flaky"), till.shop.get_database("payments")
     await till.capture(order)
-    await wait_until(lambda: database.fetchval("SELECT 1 FROM payment WHERE order_id = $1 AND status = 'retrying'", order.order_id))
+    await wait_until(
+        lambda: database.fetchval("SELECT 1 FROM payment WHERE order_id = $1 AND status = 'retrying'", order.order_id)
+    )
     assert await token(till, order.order_id) == "tok_flaky"
     await arrive(till, order, "the refund")
     assert await token(till, order.order_id) == ""

@@ -1,4 +1,6 @@
-"""Charging: once per order, whatever comes twice, fails or goes unanswered. The provider's own ledger is the witness."""
+"""Charging: once per order, whatever comes twice, fails or goes unanswered. The provider's own ledger is the
+witness.
+"""
 
 import asyncio
 from datetime import timedelta
@@ -27,7 +29,11 @@ async def test_an_order_that_was_just_placed_shows_an_expected_payment_to_its_ow
         return answer.status_code == 200 and answer.json()
 
     shown = await wait_until(seen)
-    assert (shown["status"], shown["amount"], shown["attempts"]) == ("expected", {"amount": 1999, "currency": "GBP"}, [])
+    assert (shown["status"], shown["amount"], shown["attempts"]) == (
+        "expected",
+        {"amount": 1999, "currency": "GBP"},
+        [],
+    )
     assert (await till.shop.client.get(path, headers=stranger)).status_code == 404
     assert (await till.shop.client.get(path)).status_code == 401
     assert (await till.shop.client.get(f"{path}/provider-ledger", headers=owner)).status_code == 403
@@ -128,8 +134,12 @@ async def test_a_call_that_hangs_is_cut_off_and_asked_about_with_the_same_key(ti
 async def test_a_process_that_died_after_the_call_charges_no_second_time(till: Till) -> None:
     order, context = till.order(), till.shop.get_context("payments")
     await till.expected(order)
-    command = Delivery(CapturePayment(order_id=order.order_id), new_id(), str(order.order_id), context.clock(), None, None)
-    await charges.begin_captures(context.database, [command], "GBP", context.clock() + timedelta(hours=1), context.clock())
+    command = Delivery(
+        CapturePayment(order_id=order.order_id), new_id(), str(order.order_id), context.clock(), None, None
+    )
+    await charges.begin_captures(
+        context.database, [command], "GBP", context.clock() + timedelta(hours=1), context.clock()
+    )
     await context.resources.provider.capture(f"{order.order_id}:1", str(order.order_id), order.amount, "tok_ok")
 
     await till.capture(order)  # the message comes again, because it was never acknowledged
@@ -154,7 +164,9 @@ async def test_a_command_that_can_not_be_stored_holds_up_no_other_of_its_batch(t
 async def test_an_order_cancelled_before_the_command_is_never_charged(till: Till) -> None:
     order = till.order()
     await till.expected(order)
-    cancelled = OrderCancelled(order_id=order.order_id, user_id=order.user_id, email=order.email, reason="", refunded=None)
+    cancelled = OrderCancelled(
+        order_id=order.order_id, user_id=order.user_id, email=order.email, reason="", refunded=None
+    )
     await till.shop.send_message("payments", ORDERS, cancelled, key=order.order_id)
 
     async def voided() -> bool:
@@ -174,7 +186,11 @@ async def test_staff_page_through_payments_by_status_and_customers_may_not(till:
     for order in orders:
         await till.wait_for(order.order_id, "payment-failed")
     first = (await till.shop.client.get("/v1/payments?status=failed&limit=2", headers=till.staff)).json()
-    second = (await till.shop.client.get(f"/v1/payments?status=failed&limit=2&cursor={first['next_cursor']}", headers=till.staff)).json()
+    second = (
+        await till.shop.client.get(
+            f"/v1/payments?status=failed&limit=2&cursor={first['next_cursor']}", headers=till.staff
+        )
+    ).json()
     newest = sorted((str(order.order_id) for order in orders), reverse=True)
     assert [item["order_id"] for item in first["items"] + second["items"]][:3] == newest
     assert (await till.shop.client.get("/v1/payments", headers=till.shop.issue_headers())).status_code == 403

@@ -18,13 +18,17 @@ async def test_neither_a_first_nor_a_further_attempt_begins_while_an_order_is_he
     database, context = till.shop.get_database("payments"), till.shop.get_context("payments")
     await till.expected(fresh)
     await till.capture(between)
-    await wait_until(lambda: database.fetchval("SELECT 1 FROM payment WHERE order_id = $1 AND status = 'retrying'", between.order_id))
+    await wait_until(
+        lambda: database.fetchval("SELECT 1 FROM payment WHERE order_id = $1 AND status = 'retrying'", between.order_id)
+    )
     for order in (fresh, between):
         await context.call(HOLD_CAPTURE, HoldRequest(order_id=order.order_id))
     for order in (fresh, between):
         await charge.capture_payments(context, [delivery(order)])
     past = utc_now() - timedelta(hours=1)
-    await database.fetch("UPDATE payment SET due_at = $2 WHERE order_id = $1 AND due_at IS NOT NULL", between.order_id, past)
+    await database.fetch(
+        "UPDATE payment SET due_at = $2 WHERE order_id = $1 AND due_at IS NOT NULL", between.order_id, past
+    )
     await charge.retry_capture(context, job(between.order_id, 2))
     await charge.resume_captures(context)
     assert await till.ledger(fresh.order_id) == []

@@ -27,7 +27,9 @@ from tests.support.shop import wait_until
 
 
 async def text_of(till: Till, order: ExpectPayment) -> str:
-    answer = await till.shop.client.get(f"/v1/orders/{order.order_id}/invoice", headers=till.shop.issue_headers(user_id=order.user_id))
+    answer = await till.shop.client.get(
+        f"/v1/orders/{order.order_id}/invoice", headers=till.shop.issue_headers(user_id=order.user_id)
+    )
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == "application/pdf"
     return "\n".join(page.extract_text() for page in PdfReader(BytesIO(answer.content)).pages)
@@ -43,7 +45,14 @@ async def paid(till: Till, **changes: Any) -> ExpectPayment:
 async def test_an_invoice_shows_every_line_and_the_total_of_the_order(till: Till) -> None:
     order = await paid(till)
     text = await text_of(till, order)
-    for part in ("Ada Lovelace", "London SW1Y 4JH", "Mug (MUG) 3 4.50 GBP 13.50 GBP", "6.49 GBP", "Total 19.99 GBP", str(order.order_id)):
+    for part in (
+        "Ada Lovelace",
+        "London SW1Y 4JH",
+        "Mug (MUG) 3 4.50 GBP 13.50 GBP",
+        "6.49 GBP",
+        "Total 19.99 GBP",
+        str(order.order_id),
+    ):
         assert part in text
     assert (await till.payment(order.order_id))["invoice_number"] in text
     assert await text_of(till, order) == text
@@ -137,7 +146,9 @@ async def test_credit_notes_are_numbered_by_themselves_without_holes(till: Till)
     assert {order.order_id for order in refunded} <= {row["order_id"] for row in rows}
     assert not {order.order_id for order in orders[1::2]} & {row["order_id"] for row in rows}
     last = rows[-1]
-    assert f"Credit note CN-{last['number']:06d}" in await text_of(till, next(o for o in refunded if o.order_id == last["order_id"]))
+    assert f"Credit note CN-{last['number']:06d}" in await text_of(
+        till, next(o for o in refunded if o.order_id == last["order_id"])
+    )
 
 
 async def _roll_back(till: Till) -> None:
@@ -148,7 +159,11 @@ async def _roll_back(till: Till) -> None:
             raise ZeroDivisionError
 
 
-LINES = st.lists(st.builds(InvoiceLine, sku=st.just("A"), name=st.text(), quantity=st.integers(1, 1000), unit_price=st.integers(0, 10**9)))
+LINES = st.lists(
+    st.builds(
+        InvoiceLine, sku=st.just("A"), name=st.text(), quantity=st.integers(1, 1000), unit_price=st.integers(0, 10**9)
+    )
+)
 
 
 @given(LINES, st.integers(0, 10**13))
@@ -156,7 +171,9 @@ def test_the_positions_of_an_invoice_add_up_to_its_total(lines: list[InvoiceLine
     assert sum(position.amount for position in build_invoice_rows(lines, total)) == total
 
 
-@pytest.mark.parametrize(("currency", "price", "total"), [("JPY", "1,250 JPY", "3,750 JPY"), ("KWD", "1.250 KWD", "3.750 KWD")])
+@pytest.mark.parametrize(
+    ("currency", "price", "total"), [("JPY", "1,250 JPY", "3,750 JPY"), ("KWD", "1.250 KWD", "3.750 KWD")]
+)
 async def test_an_invoice_has_the_decimals_of_its_currency(till: Till, currency: str, price: str, total: str) -> None:
     lines = [InvoiceLine(sku="MUG", name="Mug", quantity=3, unit_price=1250)]
     text = await text_of(till, await paid(till, lines=lines, amount=Money(amount=3750, currency=currency)))
@@ -164,7 +181,9 @@ async def test_an_invoice_has_the_decimals_of_its_currency(till: Till, currency:
     assert f"Total {total}" in text
 
 
-async def test_an_invoice_is_drawn_once_when_somebody_asks_and_again_after_a_refund(till: Till, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_invoice_is_drawn_once_when_somebody_asks_and_again_after_a_refund(
+    till: Till, monkeypatch: pytest.MonkeyPatch
+) -> None:
     draw, drawn = invoice.render_invoice, list[int]()
 
     def counted(bill: Any) -> bytes:
@@ -238,7 +257,9 @@ async def test_many_documents_at_once_wait_in_a_line_with_an_end(till: Till) -> 
 @pytest.mark.parametrize("name", ["\U0001f9e6" * 200, "x" * 200, "\u6c34" * 200, "\ufdfa" * 200])
 def test_no_legal_name_makes_an_invoice_long_or_dear(name: str) -> None:
     """One sign may be written with many letters, and a word may be broken at many places."""
-    lines = [InvoiceLine(sku=f"A{number:039d}", name=name, quantity=1, unit_price=1).model_dump() for number in range(100)]
+    lines = [
+        InvoiceLine(sku=f"A{number:039d}", name=name, quantity=1, unit_price=1).model_dump() for number in range(100)
+    ]
     bill = {
         "number": 1,
         "issued_at": datetime(2026, 3, 1, tzinfo=UTC),
@@ -265,7 +286,10 @@ async def test_a_payment_leaves_no_drawing_behind(till: Till) -> None:
     queues = await admin.list_queues(till.shop.process.jobs)
     assert [queue.name for queue in queues if queue.name.startswith("payments.")] == [RETRY_JOB]
     ids = [order.order_id for order in orders]
-    assert await till.shop.get_database("payments").fetch("SELECT FROM invoice_document WHERE order_id = ANY($1)", ids) == []
+    assert (
+        await till.shop.get_database("payments").fetch("SELECT FROM invoice_document WHERE order_id = ANY($1)", ids)
+        == []
+    )
 
 
 async def test_a_document_of_an_old_revision_is_never_served(till: Till) -> None:
@@ -279,6 +303,8 @@ async def test_a_document_of_an_old_revision_is_never_served(till: Till) -> None
 
 
 async def test_the_first_reader_of_an_invoice_has_the_time_of_a_slow_read(till: Till) -> None:
-    """A process that draws for the first time reads its fonts first: on a busy machine that is longer than the gateway's time for reads."""
+    """A process that draws for the first time reads its fonts first: on a busy machine that is longer than the
+    gateway's time for reads.
+    """
     document = (await till.shop.client.get("/openapi.json")).json()
     assert document["paths"]["/v1/orders/{order_id}/invoice"]["get"]["x-slow"] is True

@@ -33,7 +33,9 @@ async def seen(till: Till, job_id: str, state: str) -> admin.JobStatus:
     return found
 
 
-async def test_a_further_attempt_is_a_delayed_job_with_its_number_and_time(till: Till, provider: Any, patient: Any) -> None:
+async def test_a_further_attempt_is_a_delayed_job_with_its_number_and_time(
+    till: Till, provider: Any, patient: Any
+) -> None:
     flaky = provider(Soft)
     order = till.order()
     await till.capture(order)

@@ -20,7 +20,8 @@ async def test_a_captured_order_is_given_back_once_however_often_it_is_asked_for
     await till.refund(order.order_id, reason="again")
     events = await till.wait_for(order.order_id, "payment-refunded", 2)
     assert all(
-        event == {"order_id": str(order.order_id), "amount": {"amount": 1999, "currency": "GBP"}, "reason": "changed my mind"}
+        event
+        == {"order_id": str(order.order_id), "amount": {"amount": 1999, "currency": "GBP"}, "reason": "changed my mind"}
         for event in events
     )
     assert await till.ledger(order.order_id) == [("1", "captured"), ("refund", "refunded")]
@@ -62,7 +63,8 @@ async def test_a_refund_between_two_attempts_ends_the_attempts(till: Till) -> No
 
     async def held() -> Any:  # the next attempt stays away long enough to be overtaken
         return await database.fetchval(
-            "UPDATE payment SET due_at = due_at + interval '1 hour' WHERE order_id = $1 AND status = 'retrying' RETURNING order_id",
+            "UPDATE payment SET due_at = due_at + interval '1 hour' WHERE order_id = $1 AND status = 'retrying' "
+            "RETURNING order_id",
             order.order_id,
         )
 
@@ -95,7 +97,9 @@ async def test_a_refund_during_a_call_waits_for_its_outcome_and_then_gives_all_b
     )
     await till.refund(order.order_id)
     await wait_until(
-        lambda: till.shop.get_database("payments").fetchval("SELECT refund_asked FROM payment WHERE order_id = $1", order.order_id)
+        lambda: till.shop.get_database("payments").fetchval(
+            "SELECT refund_asked FROM payment WHERE order_id = $1", order.order_id
+        )
     )
     assert await till.events(order.order_id) == []
     answering.set()

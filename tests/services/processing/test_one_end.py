@@ -1,4 +1,5 @@
-"""An order has one end, and everybody tells the same one: the rules of orders, processing and payments together, under every interleaving of cancellations,
+"""An order has one end, and everybody tells the same one: the rules of orders, processing and payments together, under
+every interleaving of cancellations,
 declines, further attempts, calls without an answer, and messages that come late and twice."""
 
 from collections import deque
@@ -8,7 +9,14 @@ from uuid import UUID
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from caravan.clock import new_id
 from caravan.messages import Event
@@ -100,7 +108,9 @@ class OneOrder(RuleBasedStateMachine):
         if payment.status == "voided":
             self.send("payment-refunded", "refunded", 0)
 
-    @precondition(lambda self: self.payment is not None and not self.calling and self.payment.status in ("capturing", "retrying"))
+    @precondition(
+        lambda self: self.payment is not None and not self.calling and self.payment.status in ("capturing", "retrying")
+    )
     @rule()
     def try_again(self) -> None:
         """The same attempt when it has no answer, else the next one."""
@@ -175,7 +185,9 @@ class OneOrder(RuleBasedStateMachine):
             case "inventory-released":
                 saga.apply_stock_release(value)
             case "payment-completed":
-                self.record(self.order.record_report(orders.PaymentCompleted(amount=PRICE, attempt=1, invoice_number="INV-1")))
+                self.record(
+                    self.order.record_report(orders.PaymentCompleted(amount=PRICE, attempt=1, invoice_number="INV-1"))
+                )
                 if saga.apply_report("money", "captured"):
                     saga.captured = value
             case "payment-failed":
@@ -193,11 +205,18 @@ class OneOrder(RuleBasedStateMachine):
             case "shipment-cancelled":
                 saga.apply_report("parcel", "stopped")
             case "order-processed":
-                facts = {"rejected": orders.InventoryRejected(reason="gone"), "payment_failed": orders.PaymentFailed(reason="declined")}
+                facts = {
+                    "rejected": orders.InventoryRejected(reason="gone"),
+                    "payment_failed": orders.PaymentFailed(reason="declined"),
+                }
                 self.record(self.order.record_report(facts[name]) if name in facts else [])
                 return
             case "order-undone":
-                decided = self.order.complete_cancellation("", value) if name == "undone" else self.order.refuse_cancellation(value)
+                decided = (
+                    self.order.complete_cancellation("", value)
+                    if name == "undone"
+                    else self.order.refuse_cancellation(value)
+                )
                 self.record(decided)
                 return
             case "capture" | "refund":
@@ -310,7 +329,9 @@ class OneOrder(RuleBasedStateMachine):
                 assert status == ("refunded" if self.charges else "cancelled"), f"{status} of {self.charges} charges"
                 assert outcome in ("cancelled", "completed")
                 assert self.charges == self.refunds
-                assert not [event for event in self.stream if isinstance(event, OrderCancellationRefused)][self.accepted :]
+                assert not [event for event in self.stream if isinstance(event, OrderCancellationRefused)][
+                    self.accepted :
+                ]
             case _:
                 assert status == ENDS[type(end)]
                 assert outcome == ("completed" if status == "delivered" else status)

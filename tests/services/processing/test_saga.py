@@ -8,7 +8,9 @@ from services.processing.model import Saga, Step
 
 
 class World:
-    """Inventory, payments and shipping as the saga sees them: each command is answered, repeated ones the same again; answers arrive in any order."""
+    """Inventory, payments and shipping as the saga sees them: each command is answered, repeated ones the same again;
+    answers arrive in any order.
+    """
 
     def __init__(self, draw: st.DataObject) -> None:
         self.draw = draw

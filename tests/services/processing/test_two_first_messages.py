@@ -26,7 +26,9 @@ async def test_of_two_that_both_find_no_saga_the_second_decides_anew(backends: B
                 assert await store.lock_sagas(second, [order_id]) == {}
                 found_nothing.set()
                 await begun.wait()
-                await store.save_sagas(second, [SagaRow(Saga(order_id, cancel_reason="changed my mind", version=1), NOW)], [None])
+                await store.save_sagas(
+                    second, [SagaRow(Saga(order_id, cancel_reason="changed my mind", version=1), NOW)], [None]
+                )
 
         found_nothing, begun = asyncio.Event(), asyncio.Event()
         async with database.unit_of_work() as first:

@@ -47,7 +47,9 @@ async def test_what_an_admin_cancels_is_undone_in_their_name(backends: Backends,
             await send_as(shop, CUSTOMER, INVENTORY_RESERVED, InventoryReserved(order_id=order_id), order_id)
             released = (await wait_until(lambda: shop.read_queue("inventory.release-stock", order_id)))[0]
             assert released["actor"] == ADMIN
-            await send_as(shop, CUSTOMER, INVENTORY_RELEASED, InventoryReleased(order_id=order_id, reason="fraud"), order_id)
+            await send_as(
+                shop, CUSTOMER, INVENTORY_RELEASED, InventoryReleased(order_id=order_id, reason="fraud"), order_id
+            )
         if cancelled_first:
             database = shop.get_database("processing")
             await wait_until(lambda: database.fetchval("SELECT cancel FROM saga WHERE order_id = $1", order_id))

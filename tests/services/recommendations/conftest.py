@@ -48,7 +48,11 @@ def product(sku: str, category: str = "kitchen", version: int = 1, active: bool 
 
 
 def stock(sku: str, available: int = 100, version: int = 1) -> Told:
-    return Told(STOCK_CHANGED, StockChanged(sku=sku, on_hand=available, reserved=0, available=available, stock_version=version), sku)
+    return Told(
+        STOCK_CHANGED,
+        StockChanged(sku=sku, on_hand=available, reserved=0, available=available, stock_version=version),
+        sku,
+    )
 
 
 def on_sale(*skus: str, category: str = "kitchen") -> list[Told]:
@@ -80,7 +84,9 @@ def bought(
     )
     told = [Told(ORDER_CREATED, created, order_id)]
     if outcome:
-        processed = OrderProcessed(order_id=order_id, user_id=user_id, email="ada@example.com", outcome=outcome, reason="", total=total)
+        processed = OrderProcessed(
+            order_id=order_id, user_id=user_id, email="ada@example.com", outcome=outcome, reason="", total=total
+        )
         told.append(Told(ORDER_PROCESSED, processed, order_id))
     if cancelled:
         undone = OrderCancelled(order_id=order_id, user_id=user_id, email="ada@example.com", reason="", refunded=total)
@@ -99,7 +105,9 @@ async def tell(shop: Shop, *stories: list[Told], seed: int | None = None, times:
 
     async def quiet() -> bool:
         pending = await shop.get_database("recommendations").fetchval("SELECT count(*) FROM outbox")
-        return not pending and not any((await shop.process.bus.measure_lag(list_subscriptions(shop.process.services))).values())
+        return not pending and not any(
+            (await shop.process.bus.measure_lag(list_subscriptions(shop.process.services))).values()
+        )
 
     await wait_until(quiet)
 
@@ -112,7 +120,9 @@ async def empty(shop: Shop) -> None:
 
 async def recommended(shop: Shop, user_id: UUID, limit: int = 10) -> list[tuple[str, str]]:
     """Sku and rule."""
-    answer = await shop.client.get(f"/v1/recommendations?limit={limit}", headers=shop.issue_headers("customer", user_id))
+    answer = await shop.client.get(
+        f"/v1/recommendations?limit={limit}", headers=shop.issue_headers("customer", user_id)
+    )
     assert answer.status_code == 200, answer.text
     return [(item["sku"], item["rule"]) for item in answer.json()["items"]]
 

@@ -64,7 +64,10 @@ async def test_every_kept_list_has_an_end(shop: Shop) -> None:
     await tell(shop, GOODS, bought(user, "MUG"))
     await ask(shop, user)
     redis = shop.get_context("recommendations").redis
-    list_ends, token_ends = await redis.pttl(cache._build_list_key(user, 10)), await redis.pttl(cache._build_user_key(user))
+    list_ends, token_ends = (
+        await redis.pttl(cache._build_list_key(user, 10)),
+        await redis.pttl(cache._build_user_key(user)),
+    )
     assert 0 < list_ends <= 60_000 * (1 + cache.JITTER) < token_ends, "a token must outlive the lists made without it"
 
 
@@ -90,6 +93,8 @@ async def test_lists_are_for_those_who_are_signed_in(shop: Shop) -> None:
     assert (await shop.client.get("/v1/products/MUG/recommendations")).status_code == 404
 
 
-@pytest.mark.parametrize("path", ["/v1/recommendations?limit=0", "/v1/recommendations?limit=101", "/v1/products/%00/recommendations"])
+@pytest.mark.parametrize(
+    "path", ["/v1/recommendations?limit=0", "/v1/recommendations?limit=101", "/v1/products/%00/recommendations"]
+)
 async def test_what_is_out_of_bounds_is_refused(shop: Shop, path: str) -> None:
     assert (await shop.client.get(path, headers=shop.issue_headers())).status_code == 422

@@ -46,7 +46,12 @@ async def test_users_with_different_histories_get_different_lists(shop: Shop) ->
         ("LAMP", "popular"),
         ("BULB", "popular"),
     ]
-    assert await recommended(shop, bob) == [("BULB", "bought_together"), ("MUG", "popular"), ("TEA", "popular"), ("POT", "popular")]
+    assert await recommended(shop, bob) == [
+        ("BULB", "bought_together"),
+        ("MUG", "popular"),
+        ("TEA", "popular"),
+        ("POT", "popular"),
+    ]
 
 
 async def test_the_answer_says_what_a_rule_started_from(shop: Shop) -> None:
@@ -83,7 +88,9 @@ async def test_what_was_just_ordered_is_left_out_at_once_and_comes_back_when_the
     assert "MUG" in dict(await recommended(shop, user))
 
 
-@pytest.mark.parametrize("gone", [product("TEA", version=2, active=False), stock("TEA", 0, version=2)], ids=["withdrawn", "sold out"])
+@pytest.mark.parametrize(
+    "gone", [product("TEA", version=2, active=False), stock("TEA", 0, version=2)], ids=["withdrawn", "sold out"]
+)
 async def test_nothing_that_can_not_be_bought_is_recommended(shop: Shop, gone: Any) -> None:
     user = new_id()
     await tell(shop, GOODS, habits(), bought(user, "MUG", "TEA", days_ago=40), bought(user, "MUG", "TEA", days_ago=20))
@@ -95,7 +102,9 @@ async def test_nothing_that_can_not_be_bought_is_recommended(shop: Shop, gone: A
     assert [item["sku"] for item in beside] == ["POT"]
 
 
-@pytest.mark.parametrize("story", [{"outcome": None}, {"outcome": "rejected"}, {"outcome": "payment_failed"}, {"cancelled": True}], ids=str)
+@pytest.mark.parametrize(
+    "story", [{"outcome": None}, {"outcome": "rejected"}, {"outcome": "payment_failed"}, {"cancelled": True}], ids=str
+)
 async def test_only_completed_orders_that_stand_are_purchases(shop: Shop, story: Any) -> None:
     await tell(shop, GOODS, *(bought(new_id(), "MUG", "TEA", **story) for _ in range(3)))
     assert await recommended(shop, new_id()) == []
@@ -105,7 +114,10 @@ async def test_only_completed_orders_that_stand_are_purchases(shop: Shop, story:
 async def test_products_name_what_is_bought_with_them(shop: Shop) -> None:
     await tell(shop, GOODS, habits())
     answer = await shop.client.get("/v1/products/TEA/recommendations?limit=2")
-    assert [(item["sku"], item["rule"]) for item in answer.json()["items"]] == [("MUG", "bought_together"), ("POT", "popular_in_category")]
+    assert [(item["sku"], item["rule"]) for item in answer.json()["items"]] == [
+        ("MUG", "bought_together"),
+        ("POT", "popular_in_category"),
+    ]
     assert (await shop.client.get("/v1/products/NOTHING/recommendations")).status_code == 404
 
 
@@ -163,10 +175,18 @@ async def test_old_news_of_a_product_or_its_stock_changes_nothing(shop: Shop) ->
 async def test_other_services_get_the_same_list(shop: Shop) -> None:
     user = new_id()
     await tell(shop, GOODS, habits(), bought(user, "MUG"))
-    answer = await shop.get_context("recommendations").call(LIST_RECOMMENDATIONS, RecommendationsRequest(user_id=user, limit=3))
+    answer = await shop.get_context("recommendations").call(
+        LIST_RECOMMENDATIONS, RecommendationsRequest(user_id=user, limit=3)
+    )
     assert [(item.sku, item.rule) for item in answer.items] == await recommended(shop, user, limit=3)
     assert (
-        len((await shop.get_context("recommendations").call(LIST_RECOMMENDATIONS, RecommendationsRequest(user_id=user, limit=10**9))).items)
+        len(
+            (
+                await shop.get_context("recommendations").call(
+                    LIST_RECOMMENDATIONS, RecommendationsRequest(user_id=user, limit=10**9)
+                )
+            ).items
+        )
         == 4
     )
 
@@ -187,7 +207,9 @@ def test_a_list_is_as_long_as_it_can_be_and_holds_nothing_twice(limit: int, list
 NOW = datetime(2026, 3, 10, tzinfo=UTC)
 moments = st.none() | st.integers(0, 200).map(lambda days: NOW - timedelta(days=days))
 histories = st.lists(
-    st.builds(PurchasedSku, st.sampled_from(SKUS), st.integers(0, 4), moments, moments), max_size=12, unique_by=lambda item: item.sku
+    st.builds(PurchasedSku, st.sampled_from(SKUS), st.integers(0, 4), moments, moments),
+    max_size=12,
+    unique_by=lambda item: item.sku,
 )
 
 

@@ -30,13 +30,21 @@ async def shop(backends: Backends) -> AsyncIterator[Shop]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SHIPPING_PICKUP_SECONDS", "0.1")
         patch.setenv("SHIPPING_DELIVERY_SECONDS", "0.1")
-        async with run_services(backends, "shipping", extra_services=(Service("orders", operations={GET_ORDER_OWNER: owner}),)) as shop:
+        async with run_services(
+            backends, "shipping", extra_services=(Service("orders", operations={GET_ORDER_OWNER: owner}),)
+        ) as shop:
             yield shop
 
 
 def order(order_id: UUID | None = None) -> ShipOrder:
     parcels = [Parcel(sku="MUG", quantity=2)]
-    return ShipOrder(order_id=order_id or new_id(), email="ada@example.com", recipient="Ada", address="1 Road, London", parcels=parcels)
+    return ShipOrder(
+        order_id=order_id or new_id(),
+        email="ada@example.com",
+        recipient="Ada",
+        address="1 Road, London",
+        parcels=parcels,
+    )
 
 
 async def send(shop: Shop, *messages: ShipOrder | CancelShipment) -> None:
@@ -145,7 +153,9 @@ async def test_a_stop_during_the_call_to_the_carrier_is_answered_by_what_the_car
 async def test_a_booking_that_nobody_finished_is_taken_up_with_the_same_tracking_number(shop: Shop) -> None:
     command, database, clock = order(), shop.get_database("shipping"), shop.get_context("shipping").clock
     await database.fetch(
-        "INSERT INTO shipment (order_id, status, due_at, requested_at) VALUES ($1, 'booking', $2, $2)", command.order_id, clock()
+        "INSERT INTO shipment (order_id, status, due_at, requested_at) VALUES ($1, 'booking', $2, $2)",
+        command.order_id,
+        clock(),
     )
     booking = await shop.get_context("shipping").resources.carrier.book_pickup(str(command.order_id))
     [shipped] = await wait_for(shop, command.order_id, "order-shipped")

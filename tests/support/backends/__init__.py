@@ -1,7 +1,10 @@
-"""Where the tests' Kafka and RabbitMQ come from: URLs in the environment, else a container engine, else native packages (`make brokers`).
+"""Where the tests' Kafka and RabbitMQ come from: URLs in the environment, else a container engine, else native packages
+(`make brokers`).
 
-Each is started at most once per test run, by the first test that asks, and shared by all workers. `keeper.py` holds it and ends it when the run has ended,
-in whatever way; `plugin.py` has the fixtures and says in the run's last lines what was used and what was left out. A PgBouncer is a test's own (`pgbouncer.py`).
+Each is started at most once per test run, by the first test that asks, and shared by all workers. `keeper.py` holds it
+and ends it when the run has ended,
+in whatever way; `plugin.py` has the fixtures and says in the run's last lines what was used and what was left out. A
+PgBouncer is a test's own (`pgbouncer.py`).
 """
 
 import fcntl

@@ -37,7 +37,9 @@ def _running(image: str, options: list[str]) -> Iterator[str]:
     try:
         yield label
     finally:
-        subprocess.run(["docker", "rm", "--force", "--volumes", label], capture_output=True, timeout=60, stdin=subprocess.DEVNULL)
+        subprocess.run(
+            ["docker", "rm", "--force", "--volumes", label], capture_output=True, timeout=60, stdin=subprocess.DEVNULL
+        )
 
 
 def _runs(label: str) -> bool:
@@ -91,4 +93,10 @@ def _rabbitmq(_: Path) -> Iterator[Broker]:
     with _running(RABBITMQ_IMAGE, rabbitmq_options(amqp, management)) as label:
         url = f"http://caravan:caravan@127.0.0.1:{management}"
         wait(RABBITMQ_IMAGE, lambda: bool(rabbitmq_version(url)), lambda: _runs(label))
-        yield Broker("rabbitmq", f"amqp://caravan:caravan@127.0.0.1:{amqp}/", f"container {RABBITMQ_IMAGE}", url, rabbitmq_version(url))
+        yield Broker(
+            "rabbitmq",
+            f"amqp://caravan:caravan@127.0.0.1:{amqp}/",
+            f"container {RABBITMQ_IMAGE}",
+            url,
+            rabbitmq_version(url),
+        )

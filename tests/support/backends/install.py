@@ -34,7 +34,9 @@ POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
 
 def _run(arguments: list[str], seconds: float, folder: Path | None = None) -> None:
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    done = subprocess.run(arguments, timeout=seconds, stdin=subprocess.DEVNULL, stdout=sys.stderr, env=environment, cwd=folder)
+    done = subprocess.run(
+        arguments, timeout=seconds, stdin=subprocess.DEVNULL, stdout=sys.stderr, env=environment, cwd=folder
+    )
     if done.returncode:
         raise Unavailable(f"`{' '.join(arguments)}` failed, see above")
 
@@ -96,7 +98,9 @@ def pgbouncer() -> str:
 def _build_pgbouncer() -> None:
     _packages("gcc", "make", "libc6-dev", "pkg-config", "libevent-dev", "libssl-dev", "dpkg-dev")
     targets = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Origin: Debian"]
-    mirrors = subprocess.run(targets, capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL).stdout.split()
+    mirrors = subprocess.run(
+        targets, capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL
+    ).stdout.split()
     if not mirrors or not KEYRING.exists():
         raise Unavailable("the system's PgBouncer is too old, and this isn't Debian; install 1.21 or newer yourself")
     mirror = next((one for one in mirrors if "security" not in one), mirrors[0])
@@ -104,8 +108,14 @@ def _build_pgbouncer() -> None:
         place = Path(folder)
         (place / "lists" / "partial").mkdir(parents=True)
         (place / "sources.list").write_text(f"deb-src [signed-by={KEYRING}] {mirror} {NEWER} main\n")
-        options = {"Dir::Etc::sourcelist": "sources.list", "Dir::Etc::sourceparts": "none", "Dir::State::lists": "lists"}
-        apart = [f"-o{name}={place / value}" for name, value in options.items()]  # the system's own lists stay as they are
+        options = {
+            "Dir::Etc::sourcelist": "sources.list",
+            "Dir::Etc::sourceparts": "none",
+            "Dir::State::lists": "lists",
+        }
+        apart = [
+            f"-o{name}={place / value}" for name, value in options.items()
+        ]  # the system's own lists stay as they are
         _run(["apt-get", "-qq", *apart, "-oAPT::Sandbox::User=root", "update"], 180)
         _run(["apt-get", "-qq", *apart, "-oAPT::Sandbox::User=root", "source", "pgbouncer"], 180, place)
         (source,) = (found for found in place.glob("pgbouncer-*") if found.is_dir())

@@ -1,4 +1,6 @@
-"""Holds one broker for a test run: `python -m tests.support.backends.keeper kafka FOLDER PID` runs until the process PID or the folder is gone, or told to stop."""
+"""Holds one broker for a test run: `python -m tests.support.backends.keeper kafka FOLDER PID` runs until the process
+PID or the folder is gone, or told to stop.
+"""
 
 import contextlib
 import shutil
@@ -23,7 +25,12 @@ def keep(name: str, folder: Path, run: psutil.Process) -> None:
         try:
             with way(name, folder) as broker:
                 write(folder / f"{name}.json", asdict(broker))
-                while run.is_running() and run.status() != psutil.STATUS_ZOMBIE and not (folder / "stop").exists() and folder.exists():
+                while (
+                    run.is_running()
+                    and run.status() != psutil.STATUS_ZOMBIE
+                    and not (folder / "stop").exists()
+                    and folder.exists()
+                ):
                     time.sleep(0.2)
                 return
         except Unavailable as reason:

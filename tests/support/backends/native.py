@@ -1,4 +1,5 @@
-"""Brokers from native packages, as nodes of our own in the run's folder on free ports: Debian's rabbitmq-server, and Kafka's jars on a Java runtime.
+"""Brokers from native packages, as nodes of our own in the run's folder on free ports: Debian's rabbitmq-server, and
+Kafka's jars on a Java runtime.
 
 `install.py` puts the packages there.
 """
@@ -115,4 +116,6 @@ def _rabbitmq(place: Path) -> Iterator[Broker]:
         url = f"http://caravan:caravan@127.0.0.1:{management}"
         wait("rabbitmq-server", lambda: bool(rabbitmq_version(url)), lambda: server.poll() is None)
         version = rabbitmq_version(url)
-        yield Broker("rabbitmq", f"amqp://caravan:caravan@127.0.0.1:{amqp}/", f"native rabbitmq-server {version}", url, version)
+        yield Broker(
+            "rabbitmq", f"amqp://caravan:caravan@127.0.0.1:{amqp}/", f"native rabbitmq-server {version}", url, version
+        )

@@ -21,7 +21,12 @@ VERSION = "1.24.1"
 """What `make brokers` builds where the system's package is older than OLDEST."""
 OLDEST = (1, 21)
 """The first that carries prepared statements from one session to another."""
-BUILT = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "caravan-tests" / f"pgbouncer-{VERSION}" / "pgbouncer"
+BUILT = (
+    Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    / "caravan-tests"
+    / f"pgbouncer-{VERSION}"
+    / "pgbouncer"
+)
 NOBODY = 65534
 
 
@@ -40,12 +45,16 @@ def program() -> str:
     there: list[str] = []
     for found in (shutil.which("pgbouncer"), "/usr/sbin/pgbouncer", str(BUILT)):
         if found and Path(found).exists():
-            told = subprocess.run([found, "--version"], capture_output=True, text=True, timeout=5, stdin=subprocess.DEVNULL).stdout
+            told = subprocess.run(
+                [found, "--version"], capture_output=True, text=True, timeout=5, stdin=subprocess.DEVNULL
+            ).stdout
             version = re.search(r"(\d+)\.(\d+)", told)
             if version and (int(version[1]), int(version[2])) >= OLDEST:
                 return found
             there.append(f"{found} is {told.splitlines()[0] if told else 'no PgBouncer'}")
-    raise Unavailable(f"PgBouncer {OLDEST[0]}.{OLDEST[1]} or newer is missing (make brokers){''.join(f'; {one}' for one in there)}")
+    raise Unavailable(
+        f"PgBouncer {OLDEST[0]}.{OLDEST[1]} or newer is missing (make brokers){''.join(f'; {one}' for one in there)}"
+    )
 
 
 @contextmanager
@@ -79,16 +88,22 @@ def pgbouncer(server: str, **settings: str) -> Iterator[Bouncer]:
     }
     configuration = place / "pgbouncer.ini"
     lines = [f"{name} = {value}" for name, value in options.items()]
-    configuration.write_text(f"[databases]\n* = host={host} port={server_port}\n[pgbouncer]\n" + "\n".join(lines) + "\n")
+    configuration.write_text(
+        f"[databases]\n* = host={host} port={server_port}\n[pgbouncer]\n" + "\n".join(lines) + "\n"
+    )
     as_nobody = ["-u", "nobody"] if os.geteuid() == 0 else []
     if as_nobody:
         os.chown(users, NOBODY, NOBODY)
     users.chmod(0o600)
     with log.open("ab") as out:
-        process = subprocess.Popen([found, *as_nobody, str(configuration)], stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+        process = subprocess.Popen(
+            [found, *as_nobody, str(configuration)], stdin=subprocess.DEVNULL, stdout=out, stderr=out
+        )
     try:
         wait("PgBouncer", lambda: "process up" in log.read_text(), lambda: process.poll() is None)
-        yield Bouncer(given._replace(netloc=f"{given.netloc.rpartition('@')[0]}@127.0.0.1:{port}", query="").geturl(), process)
+        yield Bouncer(
+            given._replace(netloc=f"{given.netloc.rpartition('@')[0]}@127.0.0.1:{port}", query="").geturl(), process
+        )
     finally:
         process.terminate()
         try:

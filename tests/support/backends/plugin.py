@@ -1,4 +1,6 @@
-"""Fixtures `kafka` and `rabbitmq`, and the last lines of a run: which backends it used, and what was left out, by name."""
+"""Fixtures `kafka` and `rabbitmq`, and the last lines of a run: which backends it used, and what was left out, by
+name.
+"""
 
 import os
 import shutil
@@ -48,7 +50,11 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         return
     folder = Path(os.environ.pop(RUN_FOLDER))
     (folder / "stop").touch()
-    keepers = [psutil.Process(int(path.read_text())) for path in folder.glob("*.pid") if psutil.pid_exists(int(path.read_text()))]
+    keepers = [
+        psutil.Process(int(path.read_text()))
+        for path in folder.glob("*.pid")
+        if psutil.pid_exists(int(path.read_text()))
+    ]
     psutil.wait_procs(keepers, STOP_SECONDS)
     shutil.rmtree(folder, ignore_errors=True)
 

@@ -36,7 +36,9 @@ def wait(what: str, answers: Callable[[], bool], alive: Alive, seconds: float = 
 def kafka_answers(url: str) -> bool:
     async def ask() -> None:
         host, _, port = url.partition(":")
-        (await asyncio.open_connection(host, int(port)))[1].close()  # quiet while nothing listens; the client would log an error
+        (await asyncio.open_connection(host, int(port)))[
+            1
+        ].close()  # quiet while nothing listens; the client would log an error
         admin = AIOKafkaAdminClient(bootstrap_servers=url, request_timeout_ms=3000)
         try:
             await admin.start()

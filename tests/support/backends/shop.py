@@ -1,4 +1,6 @@
-"""The run's Kafka and RabbitMQ, empty, for one whole shop at a time: its topics have fixed names, and a message of another shop's order would be news to it."""
+"""The run's Kafka and RabbitMQ, empty, for one whole shop at a time: its topics have fixed names, and a message of
+another shop's order would be news to it.
+"""
 
 import asyncio
 import fcntl
@@ -19,7 +21,9 @@ from tests.support.shop import wait_until
 
 @asynccontextmanager
 async def shop_brokers() -> AsyncIterator[dict[str, str]]:
-    """The settings of a shop on them. Waits while another worker's shop has them; raises Unavailable where they can't be had."""
+    """The settings of a shop on them. Waits while another worker's shop has them; raises Unavailable where they can't
+    be had.
+    """
     kafka, rabbitmq = await asyncio.to_thread(broker, "kafka"), await asyncio.to_thread(broker, "rabbitmq")
     with (Path(os.environ[RUN_FOLDER]) / "shop.lock").open("w") as lock:
         await asyncio.to_thread(_alone, lock)

@@ -18,7 +18,10 @@ from tests.support.shop import wait_until
 async def test_a_killed_run_leaves_no_broker_and_no_folder(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
-    code = "from tests.support.backends import broker; print(broker('kafka').url, flush=True); import time; time.sleep(600)"
+    code = (
+        "from tests.support.backends import broker; print(broker('kafka').url, flush=True); import time; "
+        "time.sleep(600)"
+    )
     environment = {name: value for name, value in os.environ.items() if name != "TEST_KAFKA_URL"}
     with subprocess.Popen(
         [sys.executable, "-c", f"import os; os.environ['TEST_RUN_PID'] = str(os.getpid()); {code}"],

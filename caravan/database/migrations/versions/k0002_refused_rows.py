@@ -1,4 +1,6 @@
-"""Outbox rows that the bus refused for good stay, with the reason, until somebody decides; later rows of their key wait behind them."""
+"""Outbox rows that the bus refused for good stay, with the reason, until somebody decides; later rows of their key wait
+behind them.
+"""
 
 from alembic import op
 

@@ -28,7 +28,10 @@ topics = st.builds(
     retries,
 )
 queues = st.builds(
-    lambda name, longest, retry: Queue(name, "test", (Ping,), "id", "test", longest, retry), names, st.integers(1, 10**6), retries
+    lambda name, longest, retry: Queue(name, "test", (Ping,), "id", "test", longest, retry),
+    names,
+    st.integers(1, 10**6),
+    retries,
 )
 exchanges = st.builds(lambda name: Exchange(name, "test", {"a.b": Happened}, "id", "test"), names)
 
@@ -45,7 +48,9 @@ def test_every_queue_and_topic_is_bounded_and_loses_nothing() -> None:
         if "dead-letter-routing-key" in queue.limits:
             assert queue.limits["dead-letter-strategy"] == "at-least-once", queue.name
     existing = {queue.name for queue in desired.queues}
-    assert {queue.limits["dead-letter-routing-key"] for queue in desired.queues if "dead-letter-routing-key" in queue.limits} <= existing
+    assert {
+        queue.limits["dead-letter-routing-key"] for queue in desired.queues if "dead-letter-routing-key" in queue.limits
+    } <= existing
     for topic in desired.topics:
         assert topic.config["min.insync.replicas"] == "2"
         assert "retention.ms" in topic.config or topic.config["cleanup.policy"] == "compact", topic.name
@@ -54,7 +59,9 @@ def test_every_queue_and_topic_is_bounded_and_loses_nothing() -> None:
 def test_a_policy_matches_its_own_queue_and_no_other() -> None:
     desired = build_declared_topology(1)
     for queue in desired.queues:
-        assert [other.name for other in desired.queues if re.match(queue.limits_policy.pattern, other.name)] == [queue.name]
+        assert [other.name for other in desired.queues if re.match(queue.limits_policy.pattern, other.name)] == [
+            queue.name
+        ]
 
 
 def test_announcements_reach_payments_inventory_and_notifications() -> None:
@@ -71,22 +78,35 @@ def test_announcements_reach_payments_inventory_and_notifications() -> None:
 def test_a_reader_alone_makes_the_topic_that_it_reads() -> None:
     log = Topic("somebody-elses", "other", (Happened,), "id", "test")
     desired = build_topology([], [Subscription("reader", log)])
-    assert [topic.name for topic in desired.topics] == ["somebody-elses", "reader.somebody-elses.dlq", "reader.somebody-elses.retry"]
+    assert [topic.name for topic in desired.topics] == [
+        "somebody-elses",
+        "reader.somebody-elses.dlq",
+        "reader.somebody-elses.retry",
+    ]
     assert build_topology([log], [Subscription("reader", log)]) == desired
 
 
 @settings(deadline=None)  # a busy machine is not what it is about
 @given(st.lists(topics | queues | exchanges, unique_by=lambda channel: channel.name, max_size=6), st.data())
-def test_what_is_made_does_not_differ_and_each_change_is_found(channels: list[Topic | Queue | Exchange], data: st.DataObject) -> None:
-    readers = [Subscription("reader", channel.bind("reader", "a.*") if isinstance(channel, Exchange) else channel) for channel in channels]
+def test_what_is_made_does_not_differ_and_each_change_is_found(
+    channels: list[Topic | Queue | Exchange], data: st.DataObject
+) -> None:
+    readers = [
+        Subscription("reader", channel.bind("reader", "a.*") if isinstance(channel, Exchange) else channel)
+        for channel in channels
+    ]
     desired = build_topology(channels, readers)
     both: dict[ObjectRef, BrokerObject] = {**desired.kafka_objects, **desired.rabbitmq_objects}
     assert find_differences(both, both) == []
     if both:
         thing = data.draw(st.sampled_from(sorted(both)))
         rest = {other: element for other, element in both.items() if other != thing}
-        assert [(found.kind, found.object_ref) for found in find_differences(both, rest)] == [(DriftKind.MISSING, thing)]
-        assert [(found.kind, found.object_ref) for found in find_differences(rest, both)] == [(DriftKind.FOREIGN, thing)]
+        assert [(found.kind, found.object_ref) for found in find_differences(both, rest)] == [
+            (DriftKind.MISSING, thing)
+        ]
+        assert [(found.kind, found.object_ref) for found in find_differences(rest, both)] == [
+            (DriftKind.FOREIGN, thing)
+        ]
 
 
 def test_an_argument_that_nobody_declared_is_drift_but_a_setting_of_a_topic_is_not() -> None:
@@ -137,7 +157,9 @@ def test_any_name_becomes_a_dns_name(name: str) -> None:
     assert made == name or build_resource_name(name + "x") != made
 
 
-@pytest.mark.parametrize(("milliseconds", "text"), [(604_800_000, "168h"), (90_000, "90s"), (200, "200ms"), (0, "0ms"), (120_000, "2m")])
+@pytest.mark.parametrize(
+    ("milliseconds", "text"), [(604_800_000, "168h"), (90_000, "90s"), (200, "200ms"), (0, "0ms"), (120_000, "2m")]
+)
 def test_durations_are_said_in_the_largest_whole_unit(milliseconds: int, text: str) -> None:
     assert format_duration(milliseconds) == text
 
@@ -147,7 +169,8 @@ def test_the_readers_of_an_exchange_are_known_without_the_others_endpoints() -> 
     program = (
         "import sys; from services.registry import load_services; from cli.serve import list_exchange_readers\n"
         "print(*sorted(reader.name for reader in list_exchange_readers(load_services(['orders']))))\n"
-        "print(*(name for name in sys.modules if name.split('.')[0] == 'services' and name.split('.')[2:3] in (['main'], ['api'])))"
+        "print(*(name for name in sys.modules if name.split('.')[0] == 'services' and name.split('.')[2:3] in "
+        "(['main'], ['api'])))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     readers, loaded = done.stdout.splitlines()

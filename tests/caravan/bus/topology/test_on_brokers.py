@@ -73,7 +73,9 @@ async def test_what_is_applied_does_not_differ_and_applying_again_does_nothing(k
         (),
         (),
     )
-    assert drop_foreign(find_differences(desired.kafka_objects, await on_kafka.observe_objects(kafka.url, desired))) == []
+    assert (
+        drop_foreign(find_differences(desired.kafka_objects, await on_kafka.observe_objects(kafka.url, desired))) == []
+    )
     assert await find_rabbitmq_drift(vhost, desired) == []
     assert (await on_kafka.apply_topology(kafka.url, desired)).changes == ()
     assert (await on_rabbit.apply_topology(vhost.management_url, vhost.url, desired)).changes == ()
@@ -86,10 +88,14 @@ async def test_each_kind_of_drift_on_rabbitmq_is_found_and_repaired(vhost: Broke
     async with httpx2.AsyncClient(base_url=vhost.management_url) as management:
         vhost_name = httpx2.URL(vhost.url).path.strip("/")
         changed = {"pattern": "^nothing$", "definition": {"max-length": 5}, "priority": 1, "apply-to": "queues"}
-        (await management.put(f"/api/policies/{vhost_name}/{work_queue.limits_policy.name}", json=changed)).raise_for_status()
+        (
+            await management.put(f"/api/policies/{vhost_name}/{work_queue.limits_policy.name}", json=changed)
+        ).raise_for_status()
         (await management.delete(f"/api/queues/{vhost_name}/{bound}")).raise_for_status()
         (
-            await management.put(f"/api/queues/{vhost_name}/stranger", json={"durable": True, "arguments": {"x-queue-type": "quorum"}})
+            await management.put(
+                f"/api/queues/{vhost_name}/stranger", json={"durable": True, "arguments": {"x-queue-type": "quorum"}}
+            )
         ).raise_for_status()
     found = {(difference.kind, difference.object_ref) for difference in await find_rabbitmq_drift(vhost, desired)}
     assert found >= {
@@ -110,7 +116,9 @@ async def test_an_argument_that_beats_the_policy_is_drift_that_only_a_person_rem
         body = {"durable": True, "arguments": {**work_queue.arguments, "x-max-length": 7}}
         (await management.put(f"/api/queues/{vhost_name}/{work_queue.name}", json=body)).raise_for_status()
     unresolved = (await on_rabbit.apply_topology(vhost.management_url, vhost.url, desired)).unresolved
-    assert unresolved == (f"different: queue {work_queue.name}: x-max-length is 7, declared absent: drain it, delete it, and apply again",)
+    assert unresolved == (
+        f"different: queue {work_queue.name}: x-max-length is 7, declared absent: drain it, delete it, and apply again",
+    )
 
 
 async def test_drift_of_topics_is_repaired_and_settings_of_others_are_kept(kafka: Broker) -> None:
@@ -122,17 +130,25 @@ async def test_drift_of_topics_is_repaired_and_settings_of_others_are_kept(kafka
     await _set_topic_config(kafka, log.name, "segment.bytes", "2000000")
     result = await on_kafka.apply_topology(kafka.url, short)
     assert result.changes == (f"topic {log.name}: retention.ms = 86400000",)
-    assert result.unresolved == (f"topic {log.name} has 3 partitions, declared 6: add them with --grow-partitions (keys move)",)
-    assert (await on_kafka.apply_topology(kafka.url, short, grow=True)).changes == (f"topic {log.name}: 3 -> 6 partitions",)
+    assert result.unresolved == (
+        f"topic {log.name} has 3 partitions, declared 6: add them with --grow-partitions (keys move)",
+    )
+    assert (await on_kafka.apply_topology(kafka.url, short, grow=True)).changes == (
+        f"topic {log.name}: 3 -> 6 partitions",
+    )
     assert drop_foreign(find_differences(short.kafka_objects, await on_kafka.observe_objects(kafka.url, short))) == []
     observed = await on_kafka.observe_objects(kafka.url, short)
     assert observed[ObjectRef("topic", log.name)].config["segment.bytes"] == "2000000"
     assert "Kafka can't remove any" in (await on_kafka.apply_topology(kafka.url, desired)).unresolved[0]
 
 
-async def test_without_the_right_to_declare_it_says_what_is_missing_until_somebody_has_made_it(kafka: Broker, vhost: Broker) -> None:
+async def test_without_the_right_to_declare_it_says_what_is_missing_until_somebody_has_made_it(
+    kafka: Broker, vhost: Broker
+) -> None:
     channels, readers, desired = build_sample_topology()
-    guest = BrokerBus(KafkaBus(kafka.url, "guest"), RabbitBus(vhost.url, "guest", management="http://nowhere.invalid"), is_owner=False)
+    guest = BrokerBus(
+        KafkaBus(kafka.url, "guest"), RabbitBus(vhost.url, "guest", management="http://nowhere.invalid"), is_owner=False
+    )
     await guest.start()
     try:
         with pytest.raises(NotDeclared, match=f"topic {channels[0].name}") as before:
@@ -151,7 +167,9 @@ async def test_brokers_that_are_away_are_waited_for_and_the_error_says_which(kaf
     _, _, desired = build_sample_topology()
     with pytest.raises(BrokerUnavailable, match=r"Kafka at 127.0.0.1:1 "):
         await on_kafka.apply_topology("127.0.0.1:1", desired)
-    with pytest.raises(BrokerUnavailable, match=r"management API at http://127.0.0.1:1 .*CARAVAN_RABBITMQ_MANAGEMENT_URL"):
+    with pytest.raises(
+        BrokerUnavailable, match=r"management API at http://127.0.0.1:1 .*CARAVAN_RABBITMQ_MANAGEMENT_URL"
+    ):
         await on_rabbit.apply_topology("http://caravan:secret@127.0.0.1:1", rabbitmq.url, desired)
 
 
@@ -201,11 +219,19 @@ async def applied(kafka: Broker, since: str) -> list[dict[str, Any]]:
 
 @pytest.mark.slow
 async def test_the_command_applies_shows_drift_and_ends_with_its_status(kafka: Broker, vhost: Broker) -> None:
-    brokers = {"CARAVAN_KAFKA_URL": kafka.url, "CARAVAN_RABBITMQ_URL": vhost.url, "CARAVAN_RABBITMQ_MANAGEMENT_URL": vhost.management_url}
+    brokers = {
+        "CARAVAN_KAFKA_URL": kafka.url,
+        "CARAVAN_RABBITMQ_URL": vhost.url,
+        "CARAVAN_RABBITMQ_MANAGEMENT_URL": vhost.management_url,
+    }
 
     async def run_caravan(*arguments: str) -> tuple[int, str]:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "cli", "topology", *arguments), cwd=ROOT, env={**os.environ, **brokers}, stdout=-1, stderr=-2
+            *(sys.executable, "-m", "cli", "topology", *arguments),
+            cwd=ROOT,
+            env={**os.environ, **brokers},
+            stdout=-1,
+            stderr=-2,
         )
         output, _ = await asyncio.wait_for(process.communicate(), 120)
         assert process.returncode is not None
@@ -230,4 +256,9 @@ async def test_the_command_applies_shows_drift_and_ends_with_its_status(kafka: B
     first, second = await applied(kafka, since)
     assert first["actor"] == second["actor"] == "operator" and first["result"] == "done"
     assert "queue payments.capture: created" in first["details"]["done"]
-    assert second["details"] == {"changes": 1, "done": ["topic order-created: created"], "differences_left": 0, "left": []}
+    assert second["details"] == {
+        "changes": 1,
+        "done": ["topic order-created: created"],
+        "differences_left": 0,
+        "left": [],
+    }

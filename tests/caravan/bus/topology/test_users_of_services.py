@@ -35,7 +35,9 @@ from tests.support.backends import Broker
 def composed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What compose's `secrets` gives RabbitMQ to start with, and each service as its URL."""
     place = tmp_path_factory.mktemp("secrets")
-    script = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["secrets"]["command"][-1].replace("$$", "$")
+    script = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["secrets"]["command"][-1].replace(
+        "$$", "$"
+    )
     for folder in ("kept", "for"):
         script = script.replace(f"/{folder}", f"{place}/{folder}")
         (place / folder).mkdir()
@@ -60,13 +62,18 @@ def test_each_logs_in_as_itself_and_the_user_of_all_services_is_shut(composed: d
     passwords = {users[name]["password"] for name in ("caravan", *SERVICES)}
     assert len(passwords) == 1 + len(SERVICES)
     for name in SERVICES:
-        assert (composed["urls"][name].user, composed["urls"][name].password) == (name, users[name]["password"]) and not users[name]["tags"]
+        assert (composed["urls"][name].user, composed["urls"][name].password) == (
+            name,
+            users[name]["password"],
+        ) and not users[name]["tags"]
 
 
 def test_rights_fit_what_is_declared(composed: dict[str, Any]) -> None:
     given = rights(composed)
     for queue in build_declared_topology(1).queues:
-        assert [name for name in SERVICES if re.search(given[name]["read"], queue.name)] == [queue.name.partition(".")[0]]
+        assert [name for name in SERVICES if re.search(given[name]["read"], queue.name)] == [
+            queue.name.partition(".")[0]
+        ]
     for service in load_services():
         for channel in service.channels:
             if isinstance(channel, Exchange):
@@ -82,11 +89,15 @@ async def shop(rabbitmq: Broker, composed: dict[str, Any]) -> AsyncIterator[dict
         (await management.put(f"/api/vhosts/{vhost}")).raise_for_status()
         users = [user | {"name": f"{user['name']}-{run}"} for user in composed["users"]]
         permissions = [right | {"user": f"{right['user']}-{run}", "vhost": vhost} for right in composed["permissions"]]
-        (await management.post("/api/definitions", json={"users": users, "permissions": permissions})).raise_for_status()
+        (
+            await management.post("/api/definitions", json={"users": users, "permissions": permissions})
+        ).raise_for_status()
         admin = URL(rabbitmq.url).with_path(f"/{vhost}")
         await apply_topology(rabbitmq.management_url, str(admin), build_declared_topology(1))
         yield {
-            name: str(admin.with_user(f"{name}-{run}").with_password(composed["urls"].get(name, URL("amqp://x:x@x")).password))
+            name: str(
+                admin.with_user(f"{name}-{run}").with_password(composed["urls"].get(name, URL("amqp://x:x@x")).password)
+            )
             for name in (*SERVICES, "shop")
         }
         await management.delete(f"/api/vhosts/{vhost}")
@@ -95,7 +106,9 @@ async def shop(rabbitmq: Broker, composed: dict[str, Any]) -> AsyncIterator[dict
 
 
 async def test_a_service_can_do_what_it_does_as_its_user(shop: dict[str, str]) -> None:
-    """Asks whether its channels are there, sends commands and announces, reads its queues, keeps copies in the retry tiers and its dead letters."""
+    """Asks whether its channels are there, sends commands and announces, reads its queues, keeps copies in the retry
+    tiers and its dead letters.
+    """
     tried: list[str] = []
     for service in load_services():
         bus = RabbitBus(shop[service.name], "test")
@@ -108,14 +121,18 @@ async def test_a_service_can_do_what_it_does_as_its_user(shop: dict[str, str]) -
             for channel in channels
             if isinstance(channel, Exchange)
         ]
-        commands = [OutgoingMessage("queue", queue.name, "", "k", new_id(), b"{}") for queue in (CAPTURE_PAYMENT, CANCEL_ORDER)]
+        commands = [
+            OutgoingMessage("queue", queue.name, "", "k", new_id(), b"{}") for queue in (CAPTURE_PAYMENT, CANCEL_ORDER)
+        ]
         await bus.publish([*announced, *commands])
         for reader in own:
             places = [
                 *(get_retry_queue(reader.name, tier) for tier in range(1, reader.retry.max_attempts)),
                 get_dead_letter_queue(reader.name),
             ]
-            await bus.publish([OutgoingMessage("queue", name, "", "k", new_id(), b"{}") for name in (reader.name, *places)])
+            await bus.publish(
+                [OutgoingMessage("queue", name, "", "k", new_id(), b"{}") for name in (reader.name, *places)]
+            )
             (letter,) = await bus.list_dead_letters([reader])
             assert await bus.redrive([letter]) == 1
             assert await first_of(shop[service.name], reader.name) == b"{}"
@@ -123,7 +140,9 @@ async def test_a_service_can_do_what_it_does_as_its_user(shop: dict[str, str]) -
         await bus.measure_lag(own)
         await bus.close()
     assert set(tried) == {
-        queue.name for queue in build_declared_topology(1).queues if ".retry." not in queue.name and not queue.name.endswith(".dlq")
+        queue.name
+        for queue in build_declared_topology(1).queues
+        if ".retry." not in queue.name and not queue.name.endswith(".dlq")
     }
 
 
@@ -134,7 +153,9 @@ async def first_of(url: str, queue: str) -> bytes:
         return await arrived.get()
 
 
-async def read(channel: AbstractChannel, queue: str, take: Callable[[AbstractIncomingMessage], Awaitable[None]]) -> None:
+async def read(
+    channel: AbstractChannel, queue: str, take: Callable[[AbstractIncomingMessage], Awaitable[None]]
+) -> None:
     await (await channel.get_queue(queue, ensure=False)).consume(take)
 
 
