@@ -122,8 +122,11 @@ class RateLimiter:
     def __init__(self, redis: Redis, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
         storage = RedisStorage(
-            "async+redis://", implementation="redispy", key_prefix="limits", connection_pool=redis.connection_pool
-        )  # type: ignore[arg-type]  # its annotation knows plain values only
+            "async+redis://",
+            implementation="redispy",
+            key_prefix="limits",
+            connection_pool=redis.connection_pool,  # type: ignore[arg-type]  # its annotation knows plain values only
+        )
         self._shared = SlidingWindowCounterRateLimiter(storage)
         self._local = SlidingWindowCounterRateLimiter(MemoryStorage())
         self._leases: OrderedDict[tuple[str, str], TokenLease] = OrderedDict()

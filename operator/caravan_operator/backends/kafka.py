@@ -235,8 +235,9 @@ class Kafka:
     async def _fetch_offsets(self, partitions: list[TopicPartition], end: OffsetSpec) -> dict[tuple[str, int], int]:
         requests = dict.fromkeys(partitions, end)
         results = await self._run_request(
-            "list_offsets", lambda: self._admin.list_offsets(requests, request_timeout=self._timeout)
-        )  # type: ignore[call-arg]
+            "list_offsets",
+            lambda: self._admin.list_offsets(requests, request_timeout=self._timeout),  # type: ignore[call-arg]
+        )
         return {
             (partition.topic, partition.partition): result.offset
             for partition, result in results.items()
