@@ -44,7 +44,8 @@ class HttpConnection(asyncio.Protocol):
         self._body += body
 
     def on_message_complete(self) -> None:
-        assert self._waiter is not None and self.transport is not None
+        assert self._waiter is not None
+        assert self.transport is not None
         response = self._parser.get_status_code(), bytes(self._body)
         self._body.clear()
         if not self._parser.should_keep_alive():

@@ -45,7 +45,7 @@ class Discovery(Protocol):
 
     def add_change_listener(self, listener: Callable[[], None]) -> None:
         """Have `tell` called whenever another snapshot is in force."""
-        return None
+        return
 
     def get_status(self) -> dict[str, object] | None:
         """Which snapshot is in force and how its sources are; None where there are none."""
@@ -53,15 +53,15 @@ class Discovery(Protocol):
 
     async def watch_changes(self) -> None:
         """Keep up with what changes, until cancelled."""
-        return None
+        return
 
     async def register_services(self, services: list[str], url: str) -> None:
         """Tell others where these services are; nothing to do where the platform knows."""
-        return None
+        return
 
     async def deregister_url(self, url: str) -> None:
         """Take that back."""
-        return None
+        return
 
 
 class DnsDiscovery(Discovery):

@@ -122,7 +122,8 @@ def _load_glyphs(family: str) -> frozenset[int]:
 def _find_font_file(family: str) -> Path:
     package, name = FONTS[family]
     spec = find_spec(package)
-    assert spec is not None and spec.origin is not None
+    assert spec is not None
+    assert spec.origin is not None
     return next(Path(spec.origin).parent.rglob(name))
 
 

@@ -27,16 +27,19 @@ def test_a_secret_may_be_a_file_named_like_its_variable(folder: Path) -> None:
     (folder / "CARAVAN_SECRET").write_text(SECRET + "\n")
     (folder / "NOTIFICATIONS_SMTP_URL").write_text("smtp://mail:1025")
     kernel = settings.load_kernel()
-    assert kernel.secret is not None and kernel.secret.get_secret_value() == SECRET
+    assert kernel.secret is not None
+    assert kernel.secret.get_secret_value() == SECRET
     own = settings.load_class(NotificationSettings).smtp_url
-    assert own is not None and own.get_secret_value() == "smtp://mail:1025"
+    assert own is not None
+    assert own.get_secret_value() == "smtp://mail:1025"
 
 
 def test_the_environment_wins_over_a_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "CARAVAN_REDIS_URL").write_text("redis://file")
     monkeypatch.setenv("CARAVAN_REDIS_URL", "redis://environment")
     url = settings.load_kernel().redis_url
-    assert url is not None and url.get_secret_value() == "redis://environment"
+    assert url is not None
+    assert url.get_secret_value() == "redis://environment"
 
 
 def test_a_wrong_file_is_named_like_its_variable_and_its_content_stays_unsaid(folder: Path) -> None:
@@ -177,7 +180,8 @@ def test_a_value_that_can_never_work_is_refused_before_anything_starts(
     for value in values:
         result = CliRunner().invoke(app, ["run", "all"], env={"CARAVAN_DATA": str(data), name: value})
         assert result.exit_code == 2 and re.search(rf"^{name}[^:]*: .*({said})", result.output), (value, result.output)
-        assert "pa55word" not in result.output and "Value error" not in result.output
+        assert "pa55word" not in result.output
+        assert "Value error" not in result.output
         assert not data.exists(), "nothing was started"
 
 

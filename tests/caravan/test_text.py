@@ -87,7 +87,8 @@ def test_what_is_taken_is_plain_and_stays_as_it_is(text: str) -> None:
             taken = adapter.validate_python(text)
         except ValidationError:
             continue
-        assert pattern.match(text) and len(taken) <= 50
+        assert pattern.match(text)
+        assert len(taken) <= 50
         assert adapter.validate_python(taken) == taken == taken.strip() == unicodedata.normalize("NFC", taken)
         assert not any(unicodedata.category(sign) in ("Cc", "Cs") and sign not in "\n\t" for sign in taken)
         assert any(unicodedata.category(sign)[0] in "LMNPSC" for sign in taken)

@@ -120,7 +120,8 @@ def test_a_number_that_would_lose_digits_is_refused(number: str, tmp_path: Path)
     done = helm(
         "template", "shop", "charts/caravan", "--kube-version", "1.34.0", "--values", str(tmp_path / "values.yaml")
     )
-    assert done.returncode != 0 and "write it in quotes" in done.stderr
+    assert done.returncode != 0
+    assert "write it in quotes" in done.stderr
 
 
 @pytest.mark.parametrize("release", ["on", "null", "s" * LONGEST])
@@ -137,10 +138,8 @@ def test_whatever_is_a_text_to_kubernetes_is_a_text(chart: str, release: str, tm
         (name, value) for manifest in manifests for name, value in texts(manifest) if not isinstance(value, str)
     ] == []
     for manifest in manifests:
-        assert (
-            isinstance(manifest["metadata"]["name"], str)
-            and manifest["metadata"].get("labels", {}).get("app.kubernetes.io/instance", release) == release
-        )
+        assert isinstance(manifest["metadata"]["name"], str)
+        assert manifest["metadata"].get("labels", {}).get("app.kubernetes.io/instance", release) == release
     for name, spec in pods(manifests).items():
         assert isinstance(spec.get("priorityClassName", ""), str), name
         for container in spec["containers"]:
@@ -217,9 +216,12 @@ def test_backends_are_where_their_secret_says(release: str, tmp_path: Path) -> N
         for secret in of_kind(manifests, "Secret").values()
     ]
     assert {urlsplit(server).hostname for server in servers if server} <= services.keys()
-    assert hosts <= services.keys() and len(hosts) == 4
+    assert hosts <= services.keys()
+    assert len(hosts) == 4
     for name, stateful in of_kind(manifests, "StatefulSet").items():
-        assert len(name) <= 52 and stateful["spec"]["serviceName"] == name and name in services
+        assert len(name) <= 52
+        assert stateful["spec"]["serviceName"] == name
+        assert name in services
 
 
 def test_the_volume_of_a_long_release_keeps_its_name(tmp_path: Path) -> None:
@@ -233,7 +235,8 @@ def test_the_volume_of_a_long_release_keeps_its_name(tmp_path: Path) -> None:
 def test_a_release_after_which_no_service_can_be_named_is_refused(release: str) -> None:
     rendered("kind")
     done = helm("template", release, "charts/caravan", "--kube-version", "1.34.0")
-    assert done.returncode != 0 and f"release {release}: expected a letter" in done.stderr
+    assert done.returncode != 0
+    assert f"release {release}: expected a letter" in done.stderr
 
 
 def test_a_service_of_a_longer_name_than_there_is_room_for_is_refused() -> None:
@@ -247,7 +250,8 @@ def test_a_service_of_a_longer_name_than_there_is_room_for_is_refused() -> None:
         "--set",
         "services.a-name-with-20-chars.replicas=1",
     )
-    assert done.returncode != 0 and "a-name-with-20-chars" in done.stderr
+    assert done.returncode != 0
+    assert "a-name-with-20-chars" in done.stderr
 
 
 def test_all_charts_write_texts_and_names_by_the_same_rules() -> None:

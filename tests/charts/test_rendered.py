@@ -119,11 +119,9 @@ def test_each_backend_has_a_password_of_its_own_and_the_services_administer_none
     }
     admin = secrets["caravan-rabbitmq"]["stringData"]
     found = [url.password for url in urls.values()] + [admin["password"]]
-    assert (
-        len(urls) == 3 + len(SERVICES)
-        and len(set(found)) == len(urls) + 1
-        and all(len(password or "") >= 24 for password in found)
-    )
+    assert len(urls) == 3 + len(SERVICES)
+    assert len(set(found)) == len(urls) + 1
+    assert all(len(password or "") >= 24 for password in found)
     definitions = json.loads(secrets["caravan-backends"]["stringData"]["definitions.json"])
     users = {user["name"]: user for user in definitions["users"]}
     assert users[admin["username"]]["password"] == admin["password"]
@@ -131,14 +129,17 @@ def test_each_backend_has_a_password_of_its_own_and_the_services_administer_none
         assert users[name] == {"name": name, "password": urls[f"{name}.CARAVAN_RABBITMQ_URL"].password, "tags": []}
     for file in ("valkey-cache.conf", "valkey-jobs.conf"):
         text = secrets["caravan-backends"]["stringData"][file]
-        assert "user default off" in text and "-@admin -@dangerous" in text and "requirepass" not in text
+        assert "user default off" in text
+        assert "-@admin -@dangerous" in text
+        assert "requirepass" not in text
 
 
 def test_kafka_is_told_its_listeners_its_address_and_its_memory() -> None:
     (container,) = pods(rendered("backends"))["StatefulSet backends-kafka"]["containers"]
     told = {variable["name"]: variable["value"] for variable in container["env"]}
     assert all(re.fullmatch(r"KAFKA_[A-Z_]+", name) for name in told)
-    assert told["KAFKA_CONTROLLER_LISTENER_NAMES"] == "CONTROLLER" and told["KAFKA_HEAP_OPTS"] == "-Xmx384m"
+    assert told["KAFKA_CONTROLLER_LISTENER_NAMES"] == "CONTROLLER"
+    assert told["KAFKA_HEAP_OPTS"] == "-Xmx384m"
     assert told["KAFKA_ADVERTISED_LISTENERS"] == "PLAINTEXT://backends-kafka:9092"
 
 
@@ -181,10 +182,8 @@ def test_in_development_the_reloader_runs_the_same_program() -> None:
             f"{name}: one that starts anew for an edit is left alone"
         )
     ((name, operator),) = pods(rendered("operator", "--set", "development=true")).items()
-    assert (
-        operator["containers"][0]["command"] == ["reload", "caravan-operator"]
-        and operator["containers"][0]["args"][0] == "run"
-    )
+    assert operator["containers"][0]["command"] == ["reload", "caravan-operator"]
+    assert operator["containers"][0]["args"][0] == "run"
 
 
 @pytest.mark.parametrize("release", ["kind", "lite", "production"])
@@ -285,7 +284,8 @@ def test_rolling_never_takes_a_pod_away_before_the_new_one_is_ready() -> None:
 def test_production_scales_by_load_or_by_what_waits_never_by_both() -> None:
     manifests = rendered("production")
     by_load, by_lag = of_kind(manifests, "HorizontalPodAutoscaler"), of_kind(manifests, "ScaledObject")
-    assert by_load.keys().isdisjoint(by_lag) and by_load.keys() | by_lag.keys() == {f"shop-{name}" for name in SERVICES}
+    assert by_load.keys().isdisjoint(by_lag)
+    assert by_load.keys() | by_lag.keys() == {f"shop-{name}" for name in SERVICES}
     groups = {
         trigger["metadata"]["consumerGroup"]
         for trigger in by_lag["shop-processing"]["spec"]["triggers"]
@@ -362,7 +362,8 @@ def test_an_http_route_sends_everything_to_the_gateway_and_nowhere_else() -> Non
         "kind", "--set", "ingress.enabled=false,httpRoute.enabled=true,httpRoute.parentRefs[0].name=edge"
     )
     (route,) = of_kind(manifests, "HTTPRoute").values()
-    assert route["spec"]["parentRefs"] == [{"name": "edge"}] and route["spec"]["hostnames"] == ["shop.local"]
+    assert route["spec"]["parentRefs"] == [{"name": "edge"}]
+    assert route["spec"]["hostnames"] == ["shop.local"]
     (rule,) = route["spec"]["rules"]
     assert rule["backendRefs"] == [{"name": "shop-gateway", "port": 8080}]
     assert not of_kind(manifests, "Ingress")
@@ -380,7 +381,8 @@ def test_what_is_reached_through_a_proxy_knows_which_or_is_not_made(
     rendered("kind")
     said = ("--set", way, "--set-string", f"settings.GATEWAY_TRUSTED_PROXIES={proxies}")
     done = helm("template", "shop", "charts/caravan", "--kube-version", KUBERNETES, *values, *said)
-    assert done.returncode != 0 and "settings.GATEWAY_TRUSTED_PROXIES: " in done.stderr
+    assert done.returncode != 0
+    assert "settings.GATEWAY_TRUSTED_PROXIES: " in done.stderr
 
 
 @pytest.mark.parametrize("release", ["kind", "lite", "production", "defaults"])

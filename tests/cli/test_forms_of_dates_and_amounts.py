@@ -89,7 +89,8 @@ def test_dates_that_tell_their_day_themselves_are_read_in_either_order(text: str
     ],
 )
 def test_what_is_no_date_for_certain_is_none(text: str) -> None:
-    assert parse_timestamp(text, "day-first") is None and parse_timestamp(text, "month-first") is None
+    assert parse_timestamp(text, "day-first") is None
+    assert parse_timestamp(text, "month-first") is None
 
 
 @pytest.mark.parametrize(
@@ -131,7 +132,8 @@ def test_a_quantity_has_no_unit() -> None:
     """Five dozen are not five."""
     assert [parse_number(text, "point") for text in ("5 DOZ", "2 pcs", "£2", "3 ALL")] == [None] * 4
     found = file("1;A;Egg;5 DOZ;2024-05-01;1.50;7;GB", "2;A;Egg;5;2024-05-01;1.50;7;GB")
-    assert [line.quantity for line in found.sales] == [5] and found.refusals[0].reason == "bad quantity"
+    assert [line.quantity for line in found.sales] == [5]
+    assert found.refusals[0].reason == "bad quantity"
 
 
 @given(st.text(max_size=40), st.sampled_from(["day-first", "month-first"]))
@@ -166,7 +168,8 @@ def test_the_report_says_that_numbers_were_taken_for_days() -> None:
     found = file("1;A;Cup;1;45413,5;12,50;7;X", "2;A;Cup;1;45414;12,50;7;X")
     assert found.layout is not None
     (note,) = [note for note in found.layout.assumptions if note.subject == "dates that are numbers"]
-    assert (note.reading, len(found.sales)) == ("2", 2) and "spreadsheet" in note.reason
+    assert (note.reading, len(found.sales)) == ("2", 2)
+    assert "spreadsheet" in note.reason
 
 
 def test_a_line_total_is_not_taken_for_a_unit_price() -> None:
@@ -181,7 +184,8 @@ def test_a_line_total_is_not_taken_for_a_unit_price() -> None:
 )
 def test_names_of_products_hold_nothing_that_the_shop_refuses(name: str) -> None:
     product = build_catalogue([file(f"1;A;{name};1;2024-05-01;12.50;7;X")]).products["A"]
-    assert TextLine(200).normalize_text(product.name) == product.name and product.name
+    assert TextLine(200).normalize_text(product.name) == product.name
+    assert product.name
 
 
 @pytest.mark.parametrize(

@@ -66,4 +66,5 @@ def test_two_services_started_at_once_share_the_servers_until_the_last_has_ended
             assert process.stdout
             process.stdout.close()
     where = paths.find_paths(data)
-    assert not postgres.find_running(where) and not redis.find_running(where)
+    assert not postgres.find_running(where)
+    assert not redis.find_running(where)

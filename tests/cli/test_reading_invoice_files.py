@@ -88,13 +88,12 @@ def test_what_is_empty_at_the_end_of_a_row_may_be_left_out() -> None:
     """As exports do that write no separator behind the last value: what is needed is there, so the line is used."""
     short = SALE.removesuffix(",United Kingdom")
     found = read(SALE, short, SALE)
-    assert (
-        not found.refusals
-        and found.is_accounted_for
-        and [line.country for line in found.sales] == ["United Kingdom", "", "United Kingdom"]
-    )
+    assert not found.refusals
+    assert found.is_accounted_for
+    assert [line.country for line in found.sales] == ["United Kingdom", "", "United Kingdom"]
     quoted = read(SALE, short.replace("TIN LANTERN", '"TIN, LANTERN"'), SALE)
-    assert not quoted.refusals and len(quoted.sales) == 3
+    assert not quoted.refusals
+    assert len(quoted.sales) == 3
     cut = read(SALE, short.rsplit(",", 1)[0], SALE)
     assert [(refusal.number, refusal.reason) for refusal in cut.refusals] == [(3, WRONG_FIELD_COUNT)], (
         "the customer is needed"
@@ -142,7 +141,8 @@ def test_byte_order_marks_line_ends_encodings_and_column_order_do_not_matter() -
 def test_a_quoted_description_may_hold_commas_quotes_and_a_line_break() -> None:
     found = read(SALE.replace("TIN LANTERN", '"TIN, ""BIG""\nLANTERN"'), SALE)
     assert [(line.number, line.description) for line in found.sales] == [(2, 'TIN, "BIG" LANTERN'), (4, "TIN LANTERN")]
-    assert (found.line_count, found.continuation_count) == (3, 1) and found.is_accounted_for
+    assert (found.line_count, found.continuation_count) == (3, 1)
+    assert found.is_accounted_for
 
 
 @pytest.mark.parametrize(

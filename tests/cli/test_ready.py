@@ -61,7 +61,8 @@ async def test_nobody_is_answered_while_the_settings_promises_are_being_kept(pla
             done, _ = await asyncio.wait([asking], timeout=0.5)
             assert not done, asking.result().text
             released.set()
-            assert (await asking).status_code == 200 and prepared.is_set()
+            assert (await asking).status_code == 200
+            assert prepared.is_set()
     finally:
         if not serving.done():
             os.kill(os.getpid(), signal.SIGTERM)  # it has taken over the signal
@@ -133,7 +134,8 @@ async def test_all_of_the_demo_catalogue_is_there_at_the_moment_of_readiness(pro
             client.post("/v1/auth/token", data=FORM),
         )
         assert {item["sku"] for item in found.json()["items"]} == {row[0] for row in PRODUCTS}
-        assert stock.json()["available"] == 1 and token.status_code == 200
+        assert stock.json()["available"] == 1
+        assert token.status_code == 200
 
 
 async def test_a_server_that_nobody_asks_sleeps_until_it_is_told_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +149,8 @@ async def test_a_server_that_nobody_asks_sleeps_until_it_is_told_to_end(monkeypa
     monkeypatch.setattr(server, "on_tick", counted)
     running = asyncio.create_task(server.main_loop())
     await asyncio.sleep(0.5)  # the length of the observation, not a wait for something
-    assert len(ticks) == 1 and server.server_state.default_headers[0][0] == b"date"
+    assert len(ticks) == 1
+    assert server.server_state.default_headers[0][0] == b"date"
     server.stop()
     await asyncio.wait_for(running, 0.5)
 

@@ -60,7 +60,9 @@ def test_the_events_of_up_show_a_reason_as_it_is(
     terminal.print_styled(*(_format_event("order-cancelled", key, envelope) for key in ("[/x]", "[/y]")))
     out = re.sub(r"\x1b\[[02]m", "", capsys.readouterr().out)  # the moment and the facts are dim
     assert_harmless(out)
-    assert out.count("\n") == 2 and out.count("reason=[/nope] [bold]x[/bold]") == 2 and out.count("email=[red]") == 2
+    assert out.count("\n") == 2
+    assert out.count("reason=[/nope] [bold]x[/bold]") == 2
+    assert out.count("email=[red]") == 2
 
 
 @given(st.text())
@@ -74,7 +76,8 @@ def test_json_holds_the_same_text_and_nothing_that_a_terminal_acts_on(capsys: py
     terminal.print_json(value)
     out = capsys.readouterr().out
     assert_harmless(out)
-    assert json.loads(out) == value and "€" in out
+    assert json.loads(out) == value
+    assert "€" in out
 
 
 def test_text_logs_escape_foreign_text_and_keep_the_lines_of_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,7 +93,8 @@ def test_text_logs_escape_foreign_text_and_keep_the_lines_of_a_traceback(capsys:
         structlog.configure(**configuration)
     err = capsys.readouterr().err
     assert_harmless(err)
-    assert "\\x9b31m" in err and err.count("\n") > 3
+    assert "\\x9b31m" in err
+    assert err.count("\n") > 3
 
 
 ROWS = [
@@ -174,7 +178,8 @@ def test_help_loads_no_service_and_costs_little(command: str) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_each_command_that_help_lists_is_there(name: str) -> None:
-    assert load_command(name).name == name and load_command(name).help
+    assert load_command(name).name == name
+    assert load_command(name).help
 
 
 def test_the_read_models_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -190,5 +195,6 @@ def test_an_error_that_nobody_foresaw_is_shown_as_text_too() -> None:
         "from services.registry import main; sys.argv = ['caravan', 'status']; main()"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert done.returncode == 1 and done.stderr.endswith("ValueError: no \\x9b31m \\x1b[0m \\u202e\n")
+    assert done.returncode == 1
+    assert done.stderr.endswith("ValueError: no \\x9b31m \\x1b[0m \\u202e\n")
     assert_harmless(done.stderr)

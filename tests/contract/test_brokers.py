@@ -100,9 +100,8 @@ class TestKafkaBus(BusContract):
         async with run_consumers(bus, (readers[0], first.process_batch), (readers[1], second.process_batch)):
             await wait_until(lambda: has_distinct(first, 3), seconds=WAIT_SECONDS)
             await wait_until(lambda: has_distinct(second, 2), seconds=WAIT_SECONDS)
-        assert list(dict.fromkeys(first.numbers_by_key["free"])) == [0, 3] and list(
-            dict.fromkeys(second.numbers_by_key["k"])
-        ) == [0, 1]
+        assert list(dict.fromkeys(first.numbers_by_key["free"])) == [0, 3]
+        assert list(dict.fromkeys(second.numbers_by_key["k"])) == [0, 1]
         assert set(first.numbers_by_key["key"]) == {0}
 
     async def test_a_topic_that_is_not_there_does_not_stop_the_others(self, bus: KafkaBus) -> None:
@@ -159,11 +158,13 @@ class TestKafkaBus(BusContract):
 
     async def test_the_clients_are_set_so_that_nothing_is_lost(self, bus: KafkaBus) -> None:
         async with bus._producer.use_producer() as producer:
-            assert producer._sender._acks == -1 and producer._txn_manager is not None
+            assert producer._sender._acks == -1
+            assert producer._txn_manager is not None
         reader = GroupReader(
             self.url, "test", ["t"], bus._write_dead_letter, Subscription("s", make_topic()), Recorder().process_batch
         )
-        assert reader._consumer._enable_auto_commit is False and reader._consumer._auto_offset_reset == "earliest"
+        assert reader._consumer._enable_auto_commit is False
+        assert reader._consumer._auto_offset_reset == "earliest"
         await reader.close()
 
 

@@ -129,7 +129,8 @@ async def test_a_process_that_dies_between_commit_and_enqueuing_is_covered_by_th
 ) -> None:
     key = await insert_pending(here.database)
     assert await sweep_lost_jobs(here) == 1
-    assert await here.wait_until_idle(key) == 1 and await sweep_lost_jobs(here) == 0
+    assert await here.wait_until_idle(key) == 1
+    assert await sweep_lost_jobs(here) == 0
 
 
 async def test_what_redis_forgets_comes_back_from_the_rows(here: JobContext, backends: Backends) -> None:

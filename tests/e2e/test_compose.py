@@ -56,7 +56,8 @@ def test_it_ends_with_0_when_all_is_healthy_and_the_shop_is_filled() -> None:
     done = compose("up", "--detach", "--wait", "--wait-timeout", "900")
     assert done.returncode == 0, done.stderr[-3000:]
     found = states()
-    assert found["seed"]["ExitCode"] == 0 and found["seed"]["State"] == "exited"
+    assert found["seed"]["ExitCode"] == 0
+    assert found["seed"]["State"] == "exited"
     running = {name: line["Health"] for name, line in found.items() if line["State"] == "running" and name != "seeded"}
     assert set(running.values()) == {"healthy"} and len(running) == 17, running
 
@@ -149,4 +150,5 @@ def test_it_ends_otherwise_when_the_shop_could_not_be_filled(tmp_path: Path) -> 
     broken = tmp_path / "broken.yaml"
     broken.write_text('services: {seed: {command: [seed, --url, "http://nowhere:8080"], restart: "no"}}\n')
     done = compose("up", "--detach", "--wait", "--wait-timeout", "600", files=(str(broken),))
-    assert done.returncode != 0 and "seed" in done.stderr
+    assert done.returncode != 0
+    assert "seed" in done.stderr

@@ -82,7 +82,9 @@ async def test_it_starts_anew_for_a_module_that_it_imported_and_keeps_its_argume
     started.write("main.py", "WORD = 'second'\n")
     await wait_until(lambda: started.began(2), seconds=30)
     (first, second) = started.starts
-    assert first[1:] == ["first", "run"] and second[1:] == ["second", "run"] and first[0] != second[0]
+    assert first[1:] == ["first", "run"]
+    assert second[1:] == ["second", "run"]
+    assert first[0] != second[0]
     started.write("page.html", "<p>more</p>")
     await wait_until(lambda: started.began(3), seconds=30)
 
@@ -92,13 +94,15 @@ async def test_a_module_that_it_has_not_imported_is_none_of_its_business(started
     started.write("deeper/other.py", "WORD = 1\n")  # its folder has changed too, which is none of ours either
     started.write("main.py", "WORD = 'second'\n")  # noticed at the earliest when the other one would have been
     await wait_until(lambda: started.began(2), seconds=30)
-    assert started.said.count("starts anew for main.py") == 1 and len(started.starts) == 2
+    assert started.said.count("starts anew for main.py") == 1
+    assert len(started.starts) == 2
 
 
 async def test_what_runs_goes_on_until_a_syntax_error_is_repaired(started: Running) -> None:
     started.write("main.py", "WORD = \n")
     await wait_until(lambda: started.says("goes on"), seconds=30)
-    assert len(started.starts) == 1 and started.process.poll() is None
+    assert len(started.starts) == 1
+    assert started.process.poll() is None
     started.write("main.py", "WORD = 'repaired'\n")
     await wait_until(lambda: started.began(2), seconds=30)
     assert started.starts[1][1] == "repaired"

@@ -93,30 +93,28 @@ def test_drift(policy: str, acts: bool) -> None:
     found = decide_topic(
         make_resource(driftPolicy=policy, config={"retention": "1s"}, status=CREATED), (3, 1, {"retention.ms": "5"})
     )
-    assert bool(found.actions) == acts and found.has_drift
+    assert bool(found.actions) == acts
+    assert found.has_drift
     if not acts:
-        assert (
-            found.status_fields["drift"] == ["set retention.ms of topic orders from 5 to 1000"]
-            and get_ready_reason(found) is Reason.DRIFT_REPORTED
-        )
+        assert found.status_fields["drift"] == ["set retention.ms of topic orders from 5 to 1000"]
+        assert get_ready_reason(found) is Reason.DRIFT_REPORTED
 
 
 def test_a_changed_spec_is_no_drift() -> None:
     found = decide_topic(
         make_resource(generation=2, driftPolicy="Report", config={"retention": "1s"}, status=CREATED), (3, 1, {})
     )
-    assert found.actions and not found.has_drift
+    assert found.actions
+    assert not found.has_drift
 
 
 @pytest.mark.parametrize("state", [None, (3, 1, {})])
 def test_plan_mode_only_says(state: Any) -> None:
     found = decide_topic(make_resource(mode="Plan", adoptionPolicy="Adopt", config={"retention": "1s"}), state)
-    assert (
-        not found.actions
-        and not found.needs_claim
-        and found.status_fields["plan"]
-        and get_ready_reason(found) is Reason.PLAN_PENDING
-    )
+    assert not found.actions
+    assert not found.needs_claim
+    assert found.status_fields["plan"]
+    assert get_ready_reason(found) is Reason.PLAN_PENDING
     assert "origin" not in found.status_fields
 
 
@@ -126,7 +124,8 @@ def test_a_pass_that_changes_nothing_writes_nothing() -> None:
     patch = build_status_patch(found, first.conditions, first.status_fields, START)
     stored = make_resource(status={**CREATED, **{name: value for name, value in patch.items() if value is not None}})
     again = decide_topic(stored, (3, 1, {}))
-    assert patch and build_status_patch(stored, again.conditions, again.status_fields, START + timedelta(hours=1)) == {}
+    assert patch
+    assert build_status_patch(stored, again.conditions, again.status_fields, START + timedelta(hours=1)) == {}
 
 
 def test_times_move_only_when_a_condition_flips_and_events_only_on_transitions() -> None:
@@ -169,14 +168,12 @@ def test_a_deletion_without_its_connection_or_with_a_shared_object_keeps_the_obj
     shared = decide_without_broker(
         found, make_resource("KafkaConnection", "broker"), make_resource(name="other"), None, WAIT, START
     )
-    assert (
-        gone
-        and gone.remove_finalizer
-        and shared
-        and shared.remove_finalizer
-        and not gone.actions
-        and not shared.actions
-    )
+    assert gone
+    assert gone.remove_finalizer
+    assert shared
+    assert shared.remove_finalizer
+    assert not gone.actions
+    assert not shared.actions
 
 
 @pytest.mark.parametrize(("policy", "used", "waited", "acts", "finish"), [
@@ -195,11 +192,10 @@ def test_deletion_when_the_broker_has_answered(
 
 def test_the_oldest_of_two_wins_and_ties_go_by_name() -> None:
     young, old = make_resource(name="a"), make_resource(name="b", age=5)
-    assert find_conflict(young, [old]) == old and find_conflict(old, [young]) is None
-    assert (
-        find_conflict(make_resource(name="b"), [make_resource(name="a")]) == make_resource(name="a")
-        and find_conflict(make_resource(name="a"), [make_resource(name="b")]) is None
-    )
+    assert find_conflict(young, [old]) == old
+    assert find_conflict(old, [young]) is None
+    assert find_conflict(make_resource(name="b"), [make_resource(name="a")]) == make_resource(name="a")
+    assert find_conflict(make_resource(name="a"), [make_resource(name="b")]) is None
     refused = {"conditions": [{"type": "Accepted", "status": "False", "reason": "NamespaceNotAllowed"}]}
     assert find_conflict(young, [make_resource(name="b", age=5, status=refused)]) is None, (
         "who may not use the connection holds nobody up"
@@ -239,4 +235,5 @@ def test_waiting_says_what_for() -> None:
         False,
         has_dependencies=True,
     )
-    assert not found.actions and get_ready_reason(found) is Reason.MISSING
+    assert not found.actions
+    assert get_ready_reason(found) is Reason.MISSING

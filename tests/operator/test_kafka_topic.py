@@ -64,7 +64,9 @@ def test_nothing_is_taken_that_the_spec_does_not_name(wanted: Topic, state: Any,
             case CreateTopic():
                 assert before is None
             case AddPartitions():
-                assert wanted.may_grow and before is not None and action.total > before.partitions
+                assert wanted.may_grow
+                assert before is not None
+                assert action.total > before.partitions
             case AlterConfig(key=key, value=None):
                 assert key not in wanted.config
                 assert key in remembered.config_keys or (wanted.owns_all and not remembered.just_adopted)
@@ -88,7 +90,8 @@ def test_what_is_null_in_the_spec_is_never_touched(wanted: Topic, state: Any, re
 
 def test_partitions_never_shrink() -> None:
     found = compute_diff(Topic("orders", 2, may_grow=True), make_kafka((3, 1, {})).read_state("orders"), LastApplied())
-    assert found.actions == () and [problem.reason for problem in found.problems] == [Reason.PARTITIONS_SHRINK]
+    assert found.actions == ()
+    assert [problem.reason for problem in found.problems] == [Reason.PARTITIONS_SHRINK]
 
 
 def test_partitions_grow_only_when_allowed() -> None:
@@ -157,7 +160,8 @@ def test_a_topic_with_records_is_in_use() -> None:
     assert plan_removal(Topic("orders", 3), replace(state, empty=True)).in_use_reason is None
     for empty in (None, False):
         found = plan_removal(Topic("orders", 3), replace(state, empty=empty))
-        assert found.in_use_reason and found.actions == (DeleteTopic("orders"),)
+        assert found.in_use_reason
+        assert found.actions == (DeleteTopic("orders"),)
 
 
 @given(
@@ -190,4 +194,5 @@ def test_another_number_is_a_difference(one: int, other: int) -> None:
 
 
 def test_a_value_that_the_broker_hides_is_set_once() -> None:
-    assert is_same_value(Setting(None, True), "secret") and not is_same_value(Setting(None, False), "secret")
+    assert is_same_value(Setting(None, True), "secret")
+    assert not is_same_value(Setting(None, False), "secret")

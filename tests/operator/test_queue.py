@@ -58,13 +58,15 @@ def test_a_key_that_is_worked_on_comes_again_once() -> None:
     found.mark_done(taken)
     assert found.take_due_keys(GROUP, 10, 10) == [make_key(1)]
     found.mark_done(taken)
-    assert found.take_due_keys(GROUP, 10, 10) == [] and found.is_idle()
+    assert found.take_due_keys(GROUP, 10, 10) == []
+    assert found.is_idle()
 
 
 def test_failures_wait_longer_and_a_changed_spec_does_not_wait() -> None:
     found, clock = make_queue()
     pauses = [found.retry(make_key(1), GROUP) for _ in range(12)]
-    assert 0.7 * MIN_PAUSE <= pauses[0] <= 1.3 * MIN_PAUSE and 0.7 * MAX_PAUSE <= pauses[-1] <= 1.3 * MAX_PAUSE
+    assert 0.7 * MIN_PAUSE <= pauses[0] <= 1.3 * MIN_PAUSE
+    assert 0.7 * MAX_PAUSE <= pauses[-1] <= 1.3 * MAX_PAUSE
     assert found.take_due_keys(GROUP, 10, 10) == []
     found.add(make_key(1), GROUP, Priority.SPEC)
     assert found.take_due_keys(GROUP, 10, 10) == [make_key(1)]

@@ -96,14 +96,16 @@ def test_limits_hold_before_the_first_message() -> None:
 
 def test_the_policy_of_a_queue_applies_to_no_other() -> None:
     policy = Queue("/", "a.b+c", limits={"max-length": 5}).limits_policy
-    assert policy is not None and policy.pattern == r"^a\.b\+c$"
+    assert policy is not None
+    assert policy.pattern == r"^a\.b\+c$"
 
 
 def test_somebody_elses_policy_is_told() -> None:
     wanted = Queue("/", "q", limits={"max-length": 5})
     state = QueueState("quorum", True, False, {}, effective_policy="theirs", policy=wanted.limits_policy)
     found = compute_diff(wanted, state, LastApplied())
-    assert found.problems[0].reason is Reason.POLICY_CONFLICT and found.status_fields["policyConflict"] == "theirs"
+    assert found.problems[0].reason is Reason.POLICY_CONFLICT
+    assert found.status_fields["policyConflict"] == "theirs"
 
 
 def test_an_argument_that_beats_the_policy_is_told() -> None:

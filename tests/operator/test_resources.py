@@ -79,4 +79,5 @@ def test_rights_are_minimal() -> None:
 
 def test_the_files_are_plain_yaml() -> None:
     for content in render_files().values():
-        assert "&id" not in content and yaml.safe_load(content)
+        assert "&id" not in content
+        assert yaml.safe_load(content)

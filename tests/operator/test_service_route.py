@@ -74,15 +74,12 @@ def test_a_service_with_endpoints_is_accepted_and_the_gateway_reads_what_is_comp
     assert (snapshot.revision, snapshot.sequence) == (found.revision, 7)
     entry = snapshot.services["orders"]
     assert [endpoint.url for endpoint in entry.endpoints] == ["http://10.0.0.1:8080"]
-    assert (
-        entry.timeouts.request == 10
-        and entry.timeouts.connect == 0.5
-        and entry.retry.attempts == 2
-        and entry.retry.unsent
-    )
-    assert [rule.path_prefix for rule in snapshot.routes] == [None, "/v2/orders"] and snapshot.routes[
-        1
-    ].rate_limit is not None
+    assert entry.timeouts.request == 10
+    assert entry.timeouts.connect == 0.5
+    assert entry.retry.attempts == 2
+    assert entry.retry.unsent
+    assert [rule.path_prefix for rule in snapshot.routes] == [None, "/v2/orders"]
+    assert snapshot.routes[1].rate_limit is not None
     assert snapshot.routes[1].rate_limit.period == 60
     assert parse_revision(found.render_document(7).decode()) == (found.revision, 7)
 
@@ -116,7 +113,8 @@ def test_every_field_reaches_the_gateway() -> None:
         "unsent": True,
     }
     assert [*entry.circuit_breaker.model_dump().values()] == [60, 7, 0.25, 9, 3, 4, 10]
-    assert entry.limits.max_in_flight == 12 and entry.load_balancing == "RoundRobin"
+    assert entry.limits.max_in_flight == 12
+    assert entry.load_balancing == "RoundRobin"
     assert (rule.host, rule.path_exact, rule.methods, rule.auth) == ("shop.test", "/v1/a", {"POST"}, "Required")
 
 
@@ -184,10 +182,8 @@ def test_the_port_is_the_named_the_numbered_or_the_only_one(
     assert list_conditions(found, route)[RESOLVED_REFS] == (reason == "Resolved", reason)
     assert len(found.content["services"]["orders"]["endpoints"]) == (reason == "Resolved")
     missing = compile_routes([route], EndpointIndex())
-    assert (
-        list_conditions(missing, route)[RESOLVED_REFS] == (False, "ServiceNotFound")
-        and list_conditions(missing, route)[ENDPOINTS_AVAILABLE][0] is False
-    )
+    assert list_conditions(missing, route)[RESOLVED_REFS] == (False, "ServiceNotFound")
+    assert list_conditions(missing, route)[ENDPOINTS_AVAILABLE][0] is False
 
 
 def test_endpoints_are_counted_by_their_states_and_one_in_two_slices_counts_once() -> None:
@@ -206,7 +202,8 @@ def test_endpoints_are_counted_by_their_states_and_one_in_two_slices_counts_once
     assert [each["address"] for each in found.content["services"]["orders"]["endpoints"]] == [
         f"10.0.0.{n}" for n in (1, 2, 3, 4)
     ]
-    assert places.put_slice("orders", "orders-a", None) and not places.put_slice("orders", "orders-a", None)
+    assert places.put_slice("orders", "orders-a", None)
+    assert not places.put_slice("orders", "orders-a", None)
     assert compile_routes([route], places).route_statuses[route.key].endpoints == {
         "ready": 1,
         "serving": 1,
@@ -218,7 +215,8 @@ def test_where_all_are_leaving_the_condition_says_so() -> None:
     route = make_route()
     found = compile_routes([route], EndpointIndex([make_service()], [make_slice("orders", ("10.0.0.1", DRAINING))]))
     available = next(each for each in found.route_statuses[route.key].conditions if each.type == ENDPOINTS_AVAILABLE)
-    assert available.status is False and "1 that still serve" in available.message
+    assert available.status is False
+    assert "1 that still serve" in available.message
 
 
 PUBLIC = st.fixed_dictionaries(
@@ -260,11 +258,9 @@ def test_order_never_matters(routes: list[Resource], slices: list[EndpointSlice]
     again = compile_snapshot(
         "gateway", shuffle(routes, len(routes)), EndpointIndex(shuffle(services, 3), shuffle(slices, len(slices)))
     )
-    assert (
-        first.revision == again.revision
-        and first.route_statuses == again.route_statuses
-        and first.render_document(3) == again.render_document(3)
-    )
+    assert first.revision == again.revision
+    assert first.route_statuses == again.route_statuses
+    assert first.render_document(3) == again.render_document(3)
 
 
 @given(ROUTES, SLICES)
@@ -287,7 +283,8 @@ def test_every_path_has_one_owner_who_is_the_oldest_that_was_accepted_and_the_ga
         conflict = found.route_statuses[route.key].conflict
         if conflict:
             winner = next(other for other in routes if other.key.namespaced_name == conflict)
-            assert accepted[winner.key.name] and (winner.created_at, winner.key.namespaced_name) < (
+            assert accepted[winner.key.name]
+            assert (winner.created_at, winner.key.namespaced_name) < (
                 route.created_at,
                 route.key.namespaced_name,
             )

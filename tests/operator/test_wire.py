@@ -124,9 +124,12 @@ async def test_a_patch_names_the_version_that_was_read(server: Script, kubernete
     written = await found.write_status(make_resource(), IN_SYNC, {"partitions": 3})
     await found.close()
     ((sent, headers),) = server.list_requests(f"PATCH {PATH}/status")
-    assert sent["metadata"] == {"resourceVersion": "1", "uid": "uid-shop-orders"} and sent["status"]["partitions"] == 3
-    assert headers["Content-Type"] == "application/merge-patch+json" and headers["Authorization"] == "Bearer first"
-    assert written.resource_version == "2" and cache.get(written.key) == written
+    assert sent["metadata"] == {"resourceVersion": "1", "uid": "uid-shop-orders"}
+    assert sent["status"]["partitions"] == 3
+    assert headers["Content-Type"] == "application/merge-patch+json"
+    assert headers["Authorization"] == "Bearer first"
+    assert written.resource_version == "2"
+    assert cache.get(written.key) == written
 
 
 async def test_a_status_that_says_nothing_new_is_not_sent(server: Script, kubernetes: Kubernetes) -> None:
@@ -196,7 +199,8 @@ async def test_a_lease_is_taken_when_it_has_not_moved_for_its_duration_by_our_ow
     clock.now += 2
     assert await found._try_acquire()
     ((sent, _),) = server.list_requests(f"PUT {LEASES}/caravan-operator")
-    assert sent["metadata"]["resourceVersion"] == "7" and sent["spec"]["leaseTransitions"] == 4
+    assert sent["metadata"]["resourceVersion"] == "7"
+    assert sent["spec"]["leaseTransitions"] == 4
 
 
 async def test_who_renews_is_not_replaced(server: Script, kubernetes: Kubernetes) -> None:
@@ -297,7 +301,8 @@ async def test_the_start_waits_for_all_that_is_there(server: Script, kubernetes:
     assert not arrivals.is_complete, "the third is there, and no watch has brought it"
     clock.now += RELIST_SECONDS
     await asyncio.wait_for(waiting, 5)
-    assert arrivals.is_complete and len(server.list_requests(kind)) == 4
+    assert arrivals.is_complete
+    assert len(server.list_requests(kind)) == 4
 
 
 async def test_a_watch_that_has_gone_deaf_is_found_out(server: Script, kubernetes: Kubernetes) -> None:

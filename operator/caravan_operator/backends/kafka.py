@@ -341,4 +341,4 @@ def _build_alterations(actions: Sequence[AlterConfig]) -> list[ConfigResource]:
 
 
 def _parse_setting(entry: ConfigEntry) -> Setting:
-    return Setting(None if entry.is_sensitive else entry.value, _DYNAMIC_SOURCE == entry.source)
+    return Setting(None if entry.is_sensitive else entry.value, entry.source == _DYNAMIC_SOURCE)

@@ -90,7 +90,8 @@ async def test_one_leads_whoever_gets_its_session(rivals: list[Leadership], serv
         second._tried_at.clear()
         assert not await second.try_lead("task")
     assert await second.try_lead("another"), "each task has its own leader"
-    assert not first.receives_notifications and await first.try_lead("task")
+    assert not first.receives_notifications
+    assert await first.try_lead("task")
     assert await locks(server) == 2
 
 
@@ -98,7 +99,8 @@ async def test_what_is_released_is_the_others_and_gives_the_session_back(
     rivals: list[Leadership], server: asyncpg.Connection
 ) -> None:
     first, second = rivals
-    assert await first.try_lead("one") and await first.try_lead("two")
+    assert await first.try_lead("one")
+    assert await first.try_lead("two")
     await first.release("one")
     assert await second.try_lead("one")
     assert not await leads(second, "two")
@@ -171,7 +173,8 @@ async def test_a_lock_that_is_held_keeps_no_reader_of_events_and_no_vacuum_waiti
         "SELECT state, backend_xid, backend_xmin FROM pg_stat_activity WHERE datname = $1 AND state LIKE 'idle in%'",
         f"caravan_{NAME}",
     )
-    assert row and tuple(row) == ("idle in transaction", None, None)
+    assert row
+    assert tuple(row) == ("idle in transaction", None, None)
 
 
 async def test_a_lock_is_held_longer_than_a_transaction_may_be_idle(
@@ -263,9 +266,11 @@ async def test_without_a_pooler_a_lock_is_one_statement(backends: Backends) -> N
     direct, asked = Leadership(backends.get_database_url(NAME), NAME), list[str]()
     try:
         await direct.try_lead("another")
-        assert direct.receives_notifications and direct._connection is not None
+        assert direct.receives_notifications
+        assert direct._connection is not None
         direct._connection.add_query_logger(lambda query: asked.append(query.query))
-        assert await direct.try_lead("task") and await direct.try_lead("task")
+        assert await direct.try_lead("task")
+        assert await direct.try_lead("task")
         await direct.release("task")
         await asyncio.sleep(0)  # the driver tells its listeners in the loop's next turn
         assert [query.partition("(")[0] for query in asked] == [

@@ -104,7 +104,8 @@ async def test_a_transaction_whose_begin_was_cut_off_is_nobody_elses(database: D
     await cut.execute("BEGIN")
     database.pool.release(cut, asyncio.CancelledError())
     held = [await database.pool.acquire() for _ in range(SIZE)]
-    assert cut in held and not any(connection.is_in_transaction() for connection in held)
+    assert cut in held
+    assert not any(connection.is_in_transaction() for connection in held)
     for connection in held:
         database.pool.release(connection)
 
@@ -170,7 +171,8 @@ async def test_closing_waits_for_what_is_lent_and_lends_no_more(database: Databa
     last = asyncio.create_task(database.fetchval("SELECT 'done' FROM pg_sleep(0.2)"))
     await wait_until(lambda: _asleep(database))
     await database.close()
-    assert last.done() and await last == "done"
+    assert last.done()
+    assert await last == "done"
     with pytest.raises(CONNECTION_LOST):
         await own(database)
     await wait_until(lambda: _sessions_are(backends, 0))

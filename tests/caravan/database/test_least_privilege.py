@@ -36,7 +36,8 @@ async def test_a_service_finds_its_databases_once_somebody_has_migrated_them(
     with pytest.raises(NotMigrated, match="caravan_bus can't be opened"):
         await check_migrations(load_services(["catalog"]), service)
     made = await run_migrations(load_services(["catalog"]), administrator)
-    assert made.keys() == {BUS, "catalog"} and all(made.values())
+    assert made.keys() == {BUS, "catalog"}
+    assert all(made.values())
     await check_migrations(load_services(["catalog"]), service)
 
 

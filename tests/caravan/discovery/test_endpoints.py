@@ -29,7 +29,8 @@ def test_the_endpoint_with_the_fewest_requests_open_is_next_and_equals_take_turn
 def test_in_turn_it_does_not_matter_what_is_open() -> None:
     made = pool(load_balancing="RoundRobin")
     taken = [made.acquire().url for _ in range(6)]
-    assert taken[:3] == taken[3:] and set(taken) == set(URLS)
+    assert taken[:3] == taken[3:]
+    assert set(taken) == set(URLS)
 
 
 def test_what_was_tried_comes_last_and_only_when_there_is_nothing_else() -> None:

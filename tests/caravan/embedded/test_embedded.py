@@ -55,7 +55,8 @@ def killed(data: Path) -> Path:
     with subprocess.Popen(
         [sys.executable, Path(__file__).with_name("lock_owner.py"), data], stdout=subprocess.PIPE
     ) as lock_owner:
-        assert lock_owner.stdout and lock_owner.stdout.readline() == b"ready\n"
+        assert lock_owner.stdout
+        assert lock_owner.stdout.readline() == b"ready\n"
         backends = embedded.find_running(data)
         assert backends
         asyncio.run(write_rows(backends))
@@ -91,7 +92,8 @@ async def test_a_killed_program_s_servers_are_taken_over_with_their_data(killed:
     before = list_server_pids(killed)
     async with embedded.start(killed, secret=SECRET, announce=ignore_announcement) as backends:
         assert await read_rows(backends) == (42, b"42")
-        assert list_server_pids(killed) == before and len(before) == 2
+        assert list_server_pids(killed) == before
+        assert len(before) == 2
     assert list_server_pids(killed) == []
 
 
@@ -133,22 +135,27 @@ async def test_of_processes_started_at_once_all_get_going_and_the_last_stops_the
     try:
         assert [is_ready(user) for user in users] == [True] * 3
         backends = embedded.find_running(data)
-        assert backends and sorted(embedded.find_users(data)) == sorted(user.pid for user in users)
+        assert backends
+        assert sorted(embedded.find_users(data)) == sorted(user.pid for user in users)
         await write_rows(backends)
         before = list_server_pids(data)
         stop_user(users[0])
-        assert list_server_pids(data) == before and await read_rows(backends) == (42, b"42")
+        assert list_server_pids(data) == before
+        assert await read_rows(backends) == (42, b"42")
         stop_user(users[1], signal.SIGKILL)
-        assert list_server_pids(data) == before and await read_rows(backends) == (42, b"42")
+        assert list_server_pids(data) == before
+        assert await read_rows(backends) == (42, b"42")
         assert embedded.find_users(data) == [users[2].pid]
         async with embedded.start(data, secret=SECRET, announce=ignore_announcement) as joined:
             assert joined == backends
             stop_user(users[2])
-            assert list_server_pids(data) == before and await read_rows(backends) == (42, b"42")
+            assert list_server_pids(data) == before
+            assert await read_rows(backends) == (42, b"42")
     finally:
         for user in users:
             stop_user(user, signal.SIGKILL)
-    assert list_server_pids(data) == [] and embedded.find_running(data) is None
+    assert list_server_pids(data) == []
+    assert embedded.find_running(data) is None
 
 
 async def test_one_joins_while_another_leaves(data: Path) -> None:
@@ -158,7 +165,8 @@ async def test_one_joins_while_another_leaves(data: Path) -> None:
         first.send_signal(signal.SIGINT)
         second = start_user(data)
         try:
-            assert is_ready(second) and len(list_server_pids(data)) == 2
+            assert is_ready(second)
+            assert len(list_server_pids(data)) == 2
             stop_user(first)
             backends = embedded.find_running(data)
             assert backends

@@ -47,11 +47,9 @@ async def test_a_redis_that_evicts_is_warned_of_and_serves(backends: Backends) -
     try:
         async with run_services(backends, extra_services=(service,)) as shop:
             ready = (await shop.client.get("/readyz")).json()
-            assert (
-                ready["status"] == "ready"
-                and "allkeys-lru" in ready["warnings"]["jobs"]
-                and "noeviction" in ready["warnings"]["jobs"]
-            )
+            assert ready["status"] == "ready"
+            assert "allkeys-lru" in ready["warnings"]["jobs"]
+            assert "noeviction" in ready["warnings"]["jobs"]
     finally:
         await admin.config_set("maxmemory-policy", "noeviction")
         await admin.aclose()
@@ -85,10 +83,8 @@ def test_a_schedule_that_can_not_be_is_refused_with_what_was_expected(pattern: s
 def test_a_cron_spec_means_the_clock_on_the_wall_of_its_zone() -> None:
     london: Any = Cron("30 9 * * *", "Europe/London")
     winter, summer = datetime(2026, 1, 15, 0, 0, tzinfo=UTC), datetime(2026, 7, 15, 0, 0, tzinfo=UTC)
-    assert (
-        london.compute_next_time(winter).astimezone(UTC).hour == 9
-        and london.compute_next_time(summer).astimezone(UTC).hour == 8
-    )
+    assert london.compute_next_time(winter).astimezone(UTC).hour == 9
+    assert london.compute_next_time(summer).astimezone(UTC).hour == 8
 
 
 def test_an_idle_worker_may_wait_for_a_later_job_longer_than_its_connection_takes_silence_for_a_fault() -> None:

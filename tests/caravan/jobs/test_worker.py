@@ -49,7 +49,9 @@ async def test_a_job_runs_once_with_its_data_and_keeps_its_result(shop: Shop) ->
     mark = str(new_id())
     (job_id,) = await get_context(shop).jobs.enqueue(NOTE, JobRequest({"mark": mark}))
     found = await wait_until_completed(shop, NOTE, job_id)
-    assert found.result == {"noted": {"mark": mark}} and found.attempts == 1 and found.payload == {"mark": mark}
+    assert found.result == {"noted": {"mark": mark}}
+    assert found.attempts == 1
+    assert found.payload == {"mark": mark}
     assert handled_data.count({"mark": mark}) == 1
 
 
@@ -61,12 +63,12 @@ async def test_a_delayed_job_waits_visibly_for_its_time_and_can_be_promoted(shop
         JobRequest({"mark": "soon"}, delay=timedelta(seconds=0.3)),
     )
     waiting = await get_job_status(shop, NOTE, late)
-    assert waiting.state == "delayed" and waiting.due_at is not None
+    assert waiting.state == "delayed"
+    assert waiting.due_at is not None
     assert abs(waiting.due_at - now - timedelta(hours=1)) < timedelta(seconds=2)
     found = await wait_until_completed(shop, NOTE, soon)
-    assert found.started_at is not None and timedelta(seconds=0.29) < found.started_at - found.created_at < timedelta(
-        seconds=1.5
-    )
+    assert found.started_at is not None
+    assert timedelta(seconds=0.29) < found.started_at - found.created_at < timedelta(seconds=1.5)
     await admin.promote_job(shop.process.jobs, f"{NOTE}:{late}")
     await wait_until_completed(shop, NOTE, late)
 
@@ -133,15 +135,16 @@ async def test_a_failing_job_is_tried_again_later_and_later_and_then_listed_as_f
     mark = {"fails": 2, "mark": str(new_id())}
     (job_id,) = await get_context(shop).jobs.enqueue(NOTE, JobRequest(mark))
     found = await wait_until_completed(shop, NOTE, job_id)
-    assert found.attempts == 3 and handled_data.count(mark) == 3
-    assert found.started_at is not None and found.started_at - found.created_at > timedelta(
-        seconds=0.1 + 0.2 - 0.01
-    )  # backoff doubles
+    assert found.attempts == 3
+    assert handled_data.count(mark) == 3
+    assert found.started_at is not None
+    assert found.started_at - found.created_at > timedelta(seconds=0.1 + 0.2 - 0.01)
 
     mark = {"fails": 9, "mark": str(new_id())}
     (job_id,) = await get_context(shop).jobs.enqueue(NOTE, JobRequest(mark))
     found = await wait_for_state(shop, NOTE, job_id, "failed")
-    assert found.reason == "ValueError: attempt 3 of order 0198c5a1-0000-7000-8000-000000000000" and found.attempts == 3
+    assert found.reason == "ValueError: attempt 3 of order 0198c5a1-0000-7000-8000-000000000000"
+    assert found.attempts == 3
     assert found.cause == "ValueError: attempt <n> of order <id>"
     assert found.id in {one.id for one in await admin.list_failed_jobs(shop.process.jobs)}
     assert await admin.retry_jobs(shop.process.jobs, [found.id]) == 1
@@ -156,14 +159,16 @@ async def test_a_failing_job_is_tried_again_later_and_later_and_then_listed_as_f
 async def test_what_can_never_work_fails_at_once(shop: Shop) -> None:
     (job_id,) = await get_context(shop).jobs.enqueue(NOTE, JobRequest({"rejects": True}))
     found = await wait_for_state(shop, NOTE, job_id, "failed")
-    assert found.attempts == 1 and found.reason == "Reject: this can't work"
+    assert found.attempts == 1
+    assert found.reason == "Reject: this can't work"
 
 
 async def test_trouble_of_the_infrastructure_costs_no_attempt(shop: Shop) -> None:
     mark = {"away": True, "mark": str(new_id())}
     (job_id,) = await get_context(shop).jobs.enqueue(NOTE, JobRequest(mark))
     found = await wait_until_completed(shop, NOTE, job_id)
-    assert found.attempts == 1 and handled_data.count(mark) == 2
+    assert found.attempts == 1
+    assert handled_data.count(mark) == 2
 
 
 async def test_progress_is_seen_while_a_job_runs(shop: Shop) -> None:
@@ -185,7 +190,8 @@ async def test_a_job_runs_in_the_trace_and_for_the_request_that_made_it(shop: Sh
     telemetry.request_id.set(request)
     (job_id,) = await get_context(shop).jobs.enqueue(NOTE, JobRequest({"traced": True}))
     found = await wait_until_completed(shop, NOTE, job_id)
-    assert found.trace_id == trace[3:35] and found.request_id == request
+    assert found.trace_id == trace[3:35]
+    assert found.request_id == request
     assert found.result == {"trace": trace[3:35], "request": request}
 
 
@@ -196,7 +202,8 @@ async def test_a_schedule_runs_again_and_again_and_comes_back_after_a_flush(shop
 
     tick_count = await wait_until(lambda: count_ticks(3))
     listed = next(found for found in await admin.list_queues(shop.process.jobs) if found.name == TICK)
-    assert listed.schedule == "every 0.2 s" and listed.next_at is not None
+    assert listed.schedule == "every 0.2 s"
+    assert listed.next_at is not None
     await shop.process.jobs.client.flushall()
     await shop.process.workers.announce_queues()
     await wait_until(lambda: count_ticks(int(tick_count) + 3))
@@ -234,7 +241,8 @@ async def test_a_job_whose_worker_was_killed_is_given_to_another(backends: Backe
     assert handled_data.count(mark) == 0
     async with run_demo(backends):
         found = await wait_until_completed(shop, LEASH, job_id)
-    assert handled_data.count(mark) == 1 and found.attempts == 1
+    assert handled_data.count(mark) == 1
+    assert found.attempts == 1
 
 
 async def test_a_stopping_process_finishes_the_job_in_hand_and_takes_no_other(backends: Backends, shop: Shop) -> None:
@@ -273,7 +281,8 @@ async def test_a_failed_job_lies_on_the_failure_desk_and_is_redriven_or_discarde
     listed = {item.message_id: item for item in (await dead_letter_service.get_page(ListRequest(limit=100))).items}
     item = listed[f"{NOTE}:{again}"]
     assert (item.place, item.subscription, item.attempts, item.redrivable) == ("job", NOTE, 3, True)
-    assert item.reason.startswith("ValueError: attempt 3") and item.payload["data"] == {**data, "card": "[masked]"}
+    assert item.reason.startswith("ValueError: attempt 3")
+    assert item.payload["data"] == {**data, "card": "[masked]"}
 
     async def ignore_action(*_: object, **__: object) -> None: ...
 

@@ -57,7 +57,8 @@ async def test_who_listens_is_woken_when_notifications_may_have_been_lost(backen
     async with run_services(backends, "payments"):
         leadership, heard = Leadership(backends.get_database_url("payments"), "probe"), list[str]()
         await leadership.listen("anything", heard.append)
-        assert leadership.receives_notifications and leadership.choose_poll_seconds(10, 1) == 10
+        assert leadership.receives_notifications
+        assert leadership.choose_poll_seconds(10, 1) == 10
         other = await asyncpg.connect(backends.get_database_url("payments"))
         try:
             await other.execute(
@@ -65,7 +66,8 @@ async def test_who_listens_is_woken_when_notifications_may_have_been_lost(backen
                 "leadership'"
             )
             await wait_until(lambda: _told(heard, [""]))
-            assert not leadership.receives_notifications and leadership.choose_poll_seconds(10, 1) == 1
+            assert not leadership.receives_notifications
+            assert leadership.choose_poll_seconds(10, 1) == 1
             await leadership.try_lead("whatever")  # connects again, and listens again
             await other.execute("SELECT pg_notify('anything', 'new')")
             await wait_until(lambda: _told(heard, ["", "new"]))

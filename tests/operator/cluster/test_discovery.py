@@ -143,10 +143,12 @@ async def test_a_route_is_ready_when_the_gateway_has_it_and_its_status_says_what
     assert conditions == dict.fromkeys(
         ("Ready", "Accepted", "ResolvedRefs", "EndpointsAvailable", "Programmed"), "True"
     )
-    assert status["endpoints"] == {"ready": 1, "serving": 1, "terminating": 0} and status["acknowledged"] == "1/1"
+    assert status["endpoints"] == {"ready": 1, "serving": 1, "terminating": 0}
+    assert status["acknowledged"] == "1/1"
     told = (await world.client.get("/revision")).json()
     assert status["configRevision"] == told["revision"] == status["gateways"][0]["revision"]
-    assert told["sequence"] == status["configSequence"] and status["gateways"][0]["name"].startswith("gateway-")
+    assert told["sequence"] == status["configSequence"]
+    assert status["gateways"][0]["name"].startswith("gateway-")
 
 
 async def test_endpoints_come_and_go_under_load_without_a_failed_request(
@@ -187,7 +189,9 @@ async def test_endpoints_come_and_go_under_load_without_a_failed_request(
         await asyncio.gather(*load, return_exceptions=True)
     print(f"used after {grown:.2f} s, dropped after {shrunk:.2f} s, {sum(statuses.values())} requests")
     assert set(statuses) == {200}, statuses
-    assert grown < WITHIN and shrunk < WITHIN and late <= 3
+    assert grown < WITHIN
+    assert shrunk < WITHIN
+    assert late <= 3
 
     async def counted() -> bool:
         status = (await world.namespace.get_object("ServiceRoute", "pets"))["status"]

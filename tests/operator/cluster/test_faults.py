@@ -125,7 +125,8 @@ async def test_a_rotated_password_is_used_without_a_restart_and_seen_nowhere(
         + str(await connected.list_objects(QUEUE))
         + str(await connected.list_events(name))
     )
-    assert first not in everywhere and second not in everywhere
+    assert first not in everywhere
+    assert second not in everywhere
 
 
 async def test_with_a_third_of_the_api_calls_refused_everything_converges(
@@ -239,7 +240,8 @@ async def test_a_paused_leader_writes_nothing_after_it_was_replaced(
         assert leader.process is not None
         async with asyncio.timeout(20):
             assert await leader.process.wait() == 1
-        assert leader.read_log().count('"applied"') == written and "the Lease is lost" in leader.read_log()
+        assert leader.read_log().count('"applied"') == written
+        assert "the Lease is lost" in leader.read_log()
         for number in range(10):
             await connected.wait_until_ready(TOPIC, f"{name}-{number}")
 
@@ -320,7 +322,8 @@ async def test_killed_at_random_a_hundred_times_it_ends_where_the_specs_are(
             await connected.wait_until_ready(TOPIC, topic, seconds=120)
             await connected.wait_until_ready(QUEUE, topic, seconds=120)
             found = await kafka_side.read_topic(topic)
-            assert found is not None and found.config["retention.ms"].value == str(int(hours) * 3_600_000)
+            assert found is not None
+            assert found.config["retention.ms"].value == str(int(hours) * 3_600_000)
             assert identities.get(topic, found.id) == found.id, "made twice"
             assert await rabbit_side.get_queue(topic) is not None
         for topic in goes:

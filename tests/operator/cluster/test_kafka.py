@@ -45,17 +45,13 @@ async def test_a_resource_becomes_a_topic_and_says_so(
     )
     found = await connected.wait_until_ready(K, name)
     topic = await side.read_topic(name)
-    assert (
-        topic is not None
-        and topic.partitions == 2
-        and topic.config["retention.ms"].value == "3600000"
-        and topic.config["flush.ms"].value == "1000"
-    )
-    assert (
-        found["status"]["topicId"] == topic.id
-        and found["status"]["origin"] == "Created"
-        and found["status"]["appliedGeneration"] == 1
-    )
+    assert topic is not None
+    assert topic.partitions == 2
+    assert topic.config["retention.ms"].value == "3600000"
+    assert topic.config["flush.ms"].value == "1000"
+    assert found["status"]["topicId"] == topic.id
+    assert found["status"]["origin"] == "Created"
+    assert found["status"]["appliedGeneration"] == 1
     assert "finalizers" not in found["metadata"], "with Retain nothing has to be done at the end"
 
     async def told() -> bool:
@@ -123,11 +119,10 @@ async def test_plan_changes_nothing(
         K, name, {**REF, "partitions": 1, "mode": "Plan", "deletionPolicy": "Delete", "extraConfig": {"no.such": "1"}}
     )
     found = await connected.wait_for_reason(K, name, "PlanPending")
-    assert (
-        found["status"]["plan"][0] == f"create topic {name} with 1 partitions"
-        and "no.such" in found["status"]["plan"][1]
-    )
-    assert await side.read_topic(name) is None and "finalizers" not in found["metadata"]
+    assert found["status"]["plan"][0] == f"create topic {name} with 1 partitions"
+    assert "no.such" in found["status"]["plan"][1]
+    assert await side.read_topic(name) is None
+    assert "finalizers" not in found["metadata"]
     await connected.change_spec(K, name, {"mode": "Apply", "extraConfig": None})
     assert "plan" not in (await connected.wait_until_ready(K, name))["status"]
     assert await side.read_topic(name) is not None
@@ -178,10 +173,8 @@ async def test_partitions_grow_when_allowed_and_never_shrink(
     await connected.wait_until_ready(K, name)
     await side.add_partitions(name, 5)
     found = await connected.wait_for_reason(K, name, "PartitionsShrink")
-    assert (
-        "5 partitions, the spec 3" in (await connected.get_condition(K, name))["message"]
-        and found["status"]["partitions"] == 5
-    )
+    assert "5 partitions, the spec 3" in (await connected.get_condition(K, name))["message"]
+    assert found["status"]["partitions"] == 5
 
 
 async def _count_partitions(side: SideKafka, name: str) -> int:
@@ -279,10 +272,8 @@ async def test_of_two_resources_for_one_topic_the_older_wins(
         {**REF, "topicName": name, "partitions": 1, "config": {"retention": "2h"}, "adoptionPolicy": "Adopt"},
     )
     found = await connected.wait_for_reason(K, f"{name}-b", "Conflict")
-    assert (
-        found["status"]["conflict"] == f"{connected.name}/{name}-a"
-        and await side.read_setting(name, "retention.ms") == "3600000"
-    )
+    assert found["status"]["conflict"] == f"{connected.name}/{name}-a"
+    assert await side.read_setting(name, "retention.ms") == "3600000"
     identity = (await side.read_topic(name)).id  # type: ignore[union-attr]
     await connected.delete_object(K, f"{name}-a")
     await connected.wait_until_ready(K, f"{name}-b")

@@ -59,7 +59,8 @@ async def test_a_topology_in_any_order_becomes_real(
     for kind, resource in ((QUEUE, name), (EXCHANGE, f"{name}.x"), (BINDING, name), (POLICY, name)):
         await connected.wait_until_ready(kind, resource)
     queue = await side.get_queue(name)
-    assert queue["type"] == "quorum" and queue["arguments"] == {
+    assert queue["type"] == "quorum"
+    assert queue["arguments"] == {
         "x-queue-type": "quorum",
         "x-single-active-consumer": True,
     }
@@ -175,11 +176,9 @@ async def test_everything_at_once_goes_in_the_right_order(
         await connected.delete_object(kind, name)
     for kind in specs:
         await connected.wait_until_gone(kind, name, seconds=40)
-    assert (
-        await side.get_queue(name) is None
-        and await side.get_policy(name) is None
-        and await side.call_api("GET", "exchanges", "/", name) is None
-    )
+    assert await side.get_queue(name) is None
+    assert await side.get_policy(name) is None
+    assert await side.call_api("GET", "exchanges", "/", name) is None
 
 
 async def test_plan_and_report_change_nothing(
@@ -196,7 +195,8 @@ async def test_plan_and_report_change_nothing(
     await connected.wait_until_ready(POLICY, name)
     await side.call_api("DELETE", "policies", "/", name)
     found = await connected.wait_for_reason(POLICY, name, "DriftReported")
-    assert found["status"]["drift"] == [f"create policy {name}"] and await side.get_policy(name) is None
+    assert found["status"]["drift"] == [f"create policy {name}"]
+    assert await side.get_policy(name) is None
 
 
 async def test_an_equal_queue_is_adopted_and_a_virtual_host_must_be_allowed(
@@ -233,7 +233,8 @@ async def test_an_import_adopts_what_is_there_unchanged(
     documents, skipped = await import_from_rabbitmq(
         address, "rabbit", "/", f"^{name}", url.username or "", url.password or ""
     )
-    assert [line.partition(":")[0] for line in skipped] == [f"queue {name}-limited"] and len(documents) == 4
+    assert [line.partition(":")[0] for line in skipped] == [f"queue {name}-limited"]
+    assert len(documents) == 4
     for document in documents:
         await connected.create_object(document["kind"], document["metadata"]["name"], document["spec"])
     for document in documents:

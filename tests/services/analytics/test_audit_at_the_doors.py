@@ -318,7 +318,8 @@ async def test_what_was_refused_is_in_the_audit_log_as_that(story: ShopScenario)
     assert (await story.program.client.post(f"/v1/jobs/{job}/retry", headers=headers)).status_code == 409
     begun, refused = await deeds(story, trace, "begun", "refused")
     assert (begun["target"], begun["result"]) == (f"job:{job}", "begun")
-    assert refused["result"] == "refused" and "only a failed job" in refused["details"]["reason"]
+    assert refused["result"] == "refused"
+    assert "only a failed job" in refused["details"]["reason"]
 
 
 async def test_an_order_that_is_cancelled_for_a_customer(story: ShopScenario) -> None:
@@ -339,7 +340,8 @@ async def test_an_order_that_is_cancelled_for_a_customer(story: ShopScenario) ->
     )
     assert answer.status_code == 202, answer.text
     entry = await record(story, f"order:{order_id}", "order.cancel_requested", trace)
-    assert entry["actor"] == f"admin:{admin}" and entry["details"] == {"reason": "by telephone"}
+    assert entry["actor"] == f"admin:{admin}"
+    assert entry["details"] == {"reason": "by telephone"}
 
 
 @pytest.mark.parametrize(
@@ -381,7 +383,8 @@ async def test_what_is_done_on_the_command_line_is_in_the_audit_log(
 
     await wait_until(both, seconds=30)
     done, begun = (await records())[:2]
-    assert (begun["result"], done["result"]) == ("begun", "done") and begun["trace_id"] == done["trace_id"]
+    assert (begun["result"], done["result"]) == ("begun", "done")
+    assert begun["trace_id"] == done["trace_id"]
     assert done["actor"].endswith(":cli")
 
 

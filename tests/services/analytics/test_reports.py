@@ -142,7 +142,8 @@ async def test_sums_are_ranked_within_their_currency(shop: Shop, monkeypatch: py
         assert rows == (best if limited else ranked), path
     monkeypatch.setattr(reports, "MAX_ROWS", 4)
     cut = await get(shop, "/v1/reports/sales", by="product", **DAY)
-    assert cut["truncated"] and [(row["currency"], row["key"]) for row in cut["rows"]] == [
+    assert cut["truncated"]
+    assert [(row["currency"], row["key"]) for row in cut["rows"]] == [
         *ranked[:2],
         ranked[2],
         ranked[4],
@@ -196,7 +197,8 @@ async def test_csv_holds_what_json_holds(shop: Shop, path: str) -> None:
     for refused in ("text/csv;q=0", "application/json, text/csv; q=0.00", "text/csv-schema"):
         answer = await shop.client.get(path, headers={**shop.issue_headers("staff"), "accept": refused})
         assert answer.headers["content-type"] == "application/json", refused
-    assert by_header.headers["content-type"].startswith("text/csv") and by_header.text == by_parameter.text
+    assert by_header.headers["content-type"].startswith("text/csv")
+    assert by_header.text == by_parameter.text
     read = list(csv.DictReader(io.StringIO(by_header.text)))
     expected = [{name: "" if value is None else str(written(row, name)) for name, value in row.items()} for row in rows]
     assert [{name: value.removeprefix("'") for name, value in row.items()} for row in read] == expected
@@ -224,7 +226,8 @@ async def test_the_funnel_narrows_and_says_how_long_it_took(shop: Shop) -> None:
 async def test_an_empty_period_is_a_report_too(shop: Shop) -> None:
     assert (await get(shop, "/v1/reports/sales", **DAY))["rows"] == []
     funnel = await get(shop, "/v1/reports/funnel", **DAY)
-    assert funnel["seconds_to_process"] is None and funnel["rows"][1]["of_previous"] is None
+    assert funnel["seconds_to_process"] is None
+    assert funnel["rows"][1]["of_previous"] is None
 
 
 async def test_the_dashboard_shows_today(shop: Shop) -> None:
@@ -314,4 +317,5 @@ def test_a_period_is_never_turned_around_nor_too_long(first: date | None, last: 
         return
     assert datetime(1970, 1, 1, tzinfo=UTC) <= period.since < period.until
     assert (period.until - period.since).days <= model.MAX_DAYS
-    assert first in (None, period.first) and last in (None, period.last)
+    assert first in (None, period.first)
+    assert last in (None, period.last)

@@ -59,11 +59,9 @@ async def test_a_failed_job_is_found_and_retried(gateway: Shop, worker: Shop) ->
     data = {"fails": 3, "mark": str(new_id())}
     (job_id,) = await enqueue(worker, JobRequest(data))
     found = await in_state(gateway, job_id, "failed")
-    assert (
-        found["reason"].startswith("ValueError: attempt 3 of order")
-        and found["payload"] == data
-        and found["attempts"] == 3
-    )
+    assert found["reason"].startswith("ValueError: attempt 3 of order")
+    assert found["payload"] == data
+    assert found["attempts"] == 3
     listed = (await call(gateway, "GET", f"/v1/jobs?state=failed&queue={NOTE}")).json()["items"]
     assert job_id in [item["id"] for item in listed]
     retried = await call(gateway, "POST", f"/v1/jobs/{job_id}/retry")
@@ -80,13 +78,15 @@ async def test_a_delayed_job_is_promoted_and_what_fits_no_state_is_refused_with_
 ) -> None:
     (job_id,) = await enqueue(worker, JobRequest({"mark": "promoted"}, delay=timedelta(hours=3)))
     refused = await call(gateway, "POST", f"/v1/jobs/{job_id}/retry")
-    assert refused.status_code == 409 and "is delayed" in refused.json()["detail"]
+    assert refused.status_code == 409
+    assert "is delayed" in refused.json()["detail"]
     assert (await call(gateway, "POST", f"/v1/jobs/{job_id}/promote")).status_code == 200
     await in_state(gateway, job_id, "completed")
     assert (await call(gateway, "POST", f"/v1/jobs/{job_id}/promote")).status_code == 409
     assert (await call(gateway, "DELETE", f"/v1/jobs/{job_id}")).status_code == 204
     missing = await call(gateway, "GET", f"/v1/jobs/{job_id}")
-    assert missing.status_code == 404 and "GET /v1/jobs" in missing.json()["detail"]
+    assert missing.status_code == 404
+    assert "GET /v1/jobs" in missing.json()["detail"]
 
 
 async def test_pages_join_without_gaps(gateway: Shop, worker: Shop) -> None:
@@ -103,7 +103,8 @@ async def test_pages_join_without_gaps(gateway: Shop, worker: Shop) -> None:
         cursor = page["next_cursor"]
         if cursor is None:
             break
-    assert [job_id for job_id in seen if job_id in ids] == ids and len(seen) == len(set(seen))
+    assert [job_id for job_id in seen if job_id in ids] == ids
+    assert len(seen) == len(set(seen))
     assert (await call(gateway, "GET", "/v1/jobs?cursor=nonsense")).status_code == 400
     elsewhere = encode_cursor("demo.few-keep", "failed", 3)
     assert (await call(gateway, "GET", f"/v1/jobs?queue={NOTE}&cursor={elsewhere}")).status_code == 400
@@ -115,12 +116,15 @@ async def test_a_queue_is_paused_and_resumed_and_shows_its_schedule(gateway: Sho
     assert (await call(gateway, "POST", f"/v1/jobs/queues/{NOTE}/pause")).status_code == 204
     (job_id,) = await enqueue(worker, JobRequest({"mark": "paused"}))
     listed = {item["name"]: item for item in (await call(gateway, "GET", "/v1/jobs/queues")).json()["items"]}
-    assert listed[NOTE]["paused"] and listed[NOTE]["counts"]["waiting"] == 1
-    assert listed["demo.clock-tick"]["schedule"] == "every 0.2 s" and listed["demo.clock-tick"]["next_at"]
+    assert listed[NOTE]["paused"]
+    assert listed[NOTE]["counts"]["waiting"] == 1
+    assert listed["demo.clock-tick"]["schedule"] == "every 0.2 s"
+    assert listed["demo.clock-tick"]["next_at"]
     assert (await call(gateway, "POST", f"/v1/jobs/queues/{NOTE}/resume")).status_code == 204
     await in_state(gateway, job_id, "completed")
     unknown = await call(gateway, "POST", "/v1/jobs/queues/nobody.nothing-done/pause")
-    assert unknown.status_code == 404 and NOTE in unknown.json()["detail"]
+    assert unknown.status_code == 404
+    assert NOTE in unknown.json()["detail"]
 
 
 async def test_only_admins_see_the_desk(gateway: Shop) -> None:
@@ -185,7 +189,8 @@ async def test_an_id_that_names_another_key_of_redis_is_no_job(gateway: Shop, wo
     for method, path in (("GET", ""), ("POST", "/retry"), ("POST", "/promote"), ("DELETE", "")):
         answer = await call(gateway, method, f"/v1/jobs/{quoted}{path}")
         assert answer.status_code == 404 and "no job" in answer.json()["detail"], (method, path, answer.text)
-    assert settings and await client.hgetall(f"caravan:{NOTE}:meta") == settings
+    assert settings
+    assert await client.hgetall(f"caravan:{NOTE}:meta") == settings
     assert await client.getdel(f"caravan:{NOTE}:1:lock") == "held"
 
 

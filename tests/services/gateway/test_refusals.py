@@ -39,18 +39,18 @@ async def test_refused_requests_are_audited_with_who_where_what_and_why(backends
             return found if sum(record["details"]["count"] for record in found) >= 1 else []
 
         rows = await wait_until(counted)
-        assert len(rows) <= 2 and rows[0]["actor"] == "anonymous"
+        assert len(rows) <= 2
+        assert rows[0]["actor"] == "anonymous"
         details = rows[0]["details"]
-        assert (
-            details["status"] == 401
-            and "token" in details["reason"]
-            and details["address"]
-            and len(details["first_trace_id"]) == 32
-        )
+        assert details["status"] == 401
+        assert "token" in details["reason"]
+        assert details["address"]
+        assert len(details["first_trace_id"]) == 32
         waiting = sum(seen.count for seen in shop.get_context("gateway").resources.refusals._pending.values())
         assert sum(row["details"]["count"] for row in rows) + waiting == 101
         [forbidden] = await wait_until(lambda: _audited(shop, "GET /v1/users"))
-        assert forbidden["actor"] == f"customer:{user['id']}" and forbidden["details"]["status"] == 403
+        assert forbidden["actor"] == f"customer:{user['id']}"
+        assert forbidden["details"]["status"] == 403
         assert forbidden["details"]["reason"] == refused.json()["detail"]
         assert forbidden["details"]["first_trace_id"] == refused.json()["trace_id"]
 
@@ -90,7 +90,8 @@ async def test_one_that_is_refused_all_the_time_is_told_of_at_once_and_then_once
             refused.record_refusal(401, ANONYMOUS, "192.0.2.1", "GET /v1/orders", "no token")
         await refused.send_report()
     assert [item.count for item in calls.told] == [100, 6000, 6000]
-    assert await refused.send_report() is None and len(calls.told) == 3
+    assert await refused.send_report() is None
+    assert len(calls.told) == 3
 
 
 async def test_no_number_of_addresses_writes_more_than_the_bound_and_all_are_counted() -> None:
@@ -101,11 +102,9 @@ async def test_no_number_of_addresses_writes_more_than_the_bound_and_all_are_cou
         )
         if number % 100 == 0:
             await refused.send_report()
-    assert (
-        len(refused._pending) <= MAX_RECORDS + 2
-        and len(calls.told) <= MAX_RECORDS + 2
-        and all(len(item.reason) <= 300 for item in calls.told)
-    )
+    assert len(refused._pending) <= MAX_RECORDS + 2
+    assert len(calls.told) <= MAX_RECORDS + 2
+    assert all(len(item.reason) <= 300 for item in calls.told)
     calls.time = WINDOW_SECONDS
     await refused.send_report()
     assert sum(item.count for item in calls.told) == 10_000
@@ -145,7 +144,9 @@ async def test_a_service_that_is_asked_without_the_gateway_tells_of_its_own_door
         await refused.send_report()  # what was noted after the first look
         [route] = await wait_until(lambda: _audited(shop, "POST /v1/stock/movements"))
         waiting = sum(seen.count for seen in refused._pending.values())
-        assert unknown["actor"] == "anonymous" and unknown["details"]["address"]
+        assert unknown["actor"] == "anonymous"
+        assert unknown["details"]["address"]
         assert unknown["details"]["count"] + route["details"]["count"] + waiting == 4
-        assert route["details"]["status"] == 401 and "access token" in route["details"]["reason"]
+        assert route["details"]["status"] == 401
+        assert "access token" in route["details"]["reason"]
         assert not await _audited(shop, "GET /v1/stock/{sku}/movements")

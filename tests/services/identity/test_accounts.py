@@ -16,7 +16,9 @@ async def test_a_stale_edit_is_refused(door: Door) -> None:
     first = await door.client.patch(
         "/v1/users/me", json={"name": "Julia"}, headers=person.bearer | {"If-Match": seen.headers["etag"]}
     )
-    assert first.status_code == 200 and first.json()["name"] == "Julia" and first.headers["etag"] == '"2"'
+    assert first.status_code == 200
+    assert first.json()["name"] == "Julia"
+    assert first.headers["etag"] == '"2"'
     second = await door.client.patch(
         "/v1/users/me", json={"name": "Livia"}, headers=person.bearer | {"If-Match": seen.headers["etag"]}
     )
@@ -103,9 +105,11 @@ async def test_the_list_is_for_admins_stable_under_inserts_and_searchable(door: 
         await door.client.get("/v1/users", params={"limit": 2, "cursor": page["next_cursor"]}, headers=operator)
     ).json()
     seen += [user["id"] for user in page["items"]]
-    assert seen[:3] == [str(person.id) for person in reversed(people)] and len(set(seen)) == 4
+    assert seen[:3] == [str(person.id) for person in reversed(people)]
+    assert len(set(seen)) == 4
     found = (await door.client.get("/v1/users", params={"email": people[0].email.upper()}, headers=operator)).json()
-    assert [user["id"] for user in found["items"]] == [str(people[0].id)] and found["next_cursor"] is None
+    assert [user["id"] for user in found["items"]] == [str(people[0].id)]
+    assert found["next_cursor"] is None
     assert (await door.client.get("/v1/users", headers=people[0].bearer)).status_code == 403
     assert (await door.client.get("/v1/users")).status_code == 401
 

@@ -33,7 +33,8 @@ def test_each_key_is_published_a_lead_before_it_signs_and_until_its_last_token_h
     for step in minutes:
         now += timedelta(minutes=step)
         signing = SCHEDULE.choose_signing_key(keys, now)
-        assert signing.signs_from <= now and made[signing.kid] + SCHEDULE.lead <= now
+        assert signing.signs_from <= now
+        assert made[signing.kid] + SCHEDULE.lead <= now
         tokens.append((signing.kid, now + SCHEDULE.token_life))
         gone = SCHEDULE.list_retired_kids(keys, now)
         keys = [key for key in keys if key.kid not in gone]
@@ -43,7 +44,8 @@ def test_each_key_is_published_a_lead_before_it_signs_and_until_its_last_token_h
             made[keys[-1].kid] = now
         known = {key.kid for key in keys}
         assert all(kid in known for kid, expires in tokens if expires > now)
-        assert len(keys) <= 3 and SCHEDULE.compute_next_signs_from(keys, now) is None
+        assert len(keys) <= 3
+        assert SCHEDULE.compute_next_signs_from(keys, now) is None
 
 
 @given(st.uuids(), st.integers(min_value=0, max_value=2**32 - 1), st.binary(min_size=32, max_size=32), st.data())
@@ -75,8 +77,10 @@ def test_a_sealed_key_opens_with_its_secret_under_its_own_id_only() -> None:
     key, secret = generate_key("a"), b"s" * 32
     sealed = seal_key(key, "a", secret)
     opened = unseal_key(sealed, "a", secret)
-    assert opened is not None and opened.as_dict(private=True)["d"] == key.as_dict(private=True)["d"]
-    assert unseal_key(sealed, "b", secret) is None and unseal_key(sealed, "a", b"t" * 32) is None
+    assert opened is not None
+    assert opened.as_dict(private=True)["d"] == key.as_dict(private=True)["d"]
+    assert unseal_key(sealed, "b", secret) is None
+    assert unseal_key(sealed, "a", b"t" * 32) is None
 
 
 class Clock:
@@ -114,7 +118,8 @@ async def test_rotation_refuses_no_good_token_on_any_replica(backends: Backends)
             clock.ahead += timedelta(minutes=16)
             second = token()
             cautious_asked = cautious._fetched_at
-            assert (await cautious.verify(second)).subject == "somebody" and cautious._fetched_at == cautious_asked
+            assert (await cautious.verify(second)).subject == "somebody"
+            assert cautious._fetched_at == cautious_asked
             await rotate_keys(context)
             assert before <= kids(), "tokens of the old key live on for ten minutes"
             assert (await TokenVerifier(keys).verify(first)).subject == "somebody"
@@ -140,7 +145,8 @@ async def test_replicas_that_start_together_make_one_key_and_a_lost_secret_makes
                     return [key.kid for key in parts.keys]
 
             made = await asyncio.gather(*(start(context.secret) for _ in range(4)))
-            assert len({tuple(kids) for kids in made}) == 1 and len(made[0]) == 1
+            assert len({tuple(kids) for kids in made}) == 1
+            assert len(made[0]) == 1
             assert (await start("another secret"))[0] == made[0][0]
             await context.database.fetch("DELETE FROM signing_key")
     finally:

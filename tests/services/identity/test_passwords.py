@@ -34,17 +34,15 @@ async def test_a_change_ends_the_other_sessions_and_mails_the_owner(door: Door) 
     change = {"current_password": PASSWORD, "new_password": NEW}
     assert (await door.client.post("/v1/users/me/password", json=change, headers=person.bearer)).status_code == 204
     assert (await door.me(person.access)).status_code == 200
-    assert (await door.me(other.access)).status_code == 401 and (await door.refresh(other.refresh)).status_code == 400
-    assert (await door.login(person.email)).status_code == 400 and (
-        await door.login(person.email, NEW)
-    ).status_code == 200
+    assert (await door.me(other.access)).status_code == 401
+    assert (await door.refresh(other.refresh)).status_code == 400
+    assert (await door.login(person.email)).status_code == 400
+    assert (await door.login(person.email, NEW)).status_code == 200
     mails = await wait_until(lambda: door.mails(person.email, "password_changed"))
-    assert (
-        len(mails) == 1
-        and mails[0]["user_id"] == str(person.id)
-        and PASSWORD not in str(mails)
-        and NEW not in str(mails)
-    )
+    assert len(mails) == 1
+    assert mails[0]["user_id"] == str(person.id)
+    assert PASSWORD not in str(mails)
+    assert NEW not in str(mails)
 
 
 async def test_a_change_needs_the_current_password(door: Door) -> None:
@@ -101,7 +99,8 @@ async def test_a_reset_link_works_once_ends_all_sessions_and_is_stored_as_a_fing
     )
     assert sorted(answer.status_code for answer in answers) == [204, 400, 400]
     assert (await door.client.post(confirm, json={"token": earlier, "password": NEW})).status_code == 400
-    assert (await door.me(person.access)).status_code == 401 and (await door.refresh(person.refresh)).status_code == 400
+    assert (await door.me(person.access)).status_code == 401
+    assert (await door.refresh(person.refresh)).status_code == 400
     assert (await door.login(person.email, NEW)).status_code == 200
     assert len(await wait_until(lambda: door.mails(person.email, "password_changed"))) == 1
 
@@ -158,10 +157,8 @@ async def test_asking_for_a_reset_tells_nothing_and_mails_no_stranger_and_nobody
     for mails in (2, 3, 3, 3):
         await reset_token(door, person.email, mails)
         await wait_until(lambda: nothing_waits(door))
-    assert (
-        len(await door.mails(person.email, "password_reset")) == 3
-        and await door.mails(stranger, "password_reset") == []
-    )
+    assert len(await door.mails(person.email, "password_reset")) == 3
+    assert await door.mails(stranger, "password_reset") == []
 
 
 async def nothing_waits(door: Door) -> bool:
@@ -188,9 +185,10 @@ async def test_a_hash_with_old_parameters_is_renewed_at_the_next_sign_in(door: D
     await database.fetch("UPDATE account SET password = $2 WHERE id = $1", person.id, old)
     again = await door.sign_in(person)
     account = await accounts.get_account(database, person.id)
-    assert (
-        account is not None and account.password is not None and account.password != old and "m=64," in account.password
-    )
+    assert account is not None
+    assert account.password is not None
+    assert account.password != old
+    assert "m=64," in account.password
     assert (await door.me(again.access)).status_code == 200
 
 

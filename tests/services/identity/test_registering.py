@@ -31,12 +31,15 @@ async def test_a_registered_user_can_sign_in_and_is_announced_once(door: Door) -
     answer = await door.register()
     assert answer.status_code == 201
     user = answer.json()
-    assert answer.headers["location"] == f"/v1/users/{user['id']}" and answer.headers["etag"] == '"1"'
-    assert user["role"] == "customer" and "password" not in str(user).replace("'invited'", "")
+    assert answer.headers["location"] == f"/v1/users/{user['id']}"
+    assert answer.headers["etag"] == '"1"'
+    assert user["role"] == "customer"
+    assert "password" not in str(user).replace("'invited'", "")
     tokens = (await door.login(user["email"])).json()
     assert (await door.me(tokens["access_token"])).json() == user
     events = await wait_until(lambda: door.shop.read_topic("user-registered", user["id"]))
-    assert [event["data"]["email"] for event in events] == [user["email"]] and not events[0]["data"]["invited"]
+    assert [event["data"]["email"] for event in events] == [user["email"]]
+    assert not events[0]["data"]["invited"]
 
 
 async def test_the_password_is_stored_as_argon2id_only(door: Door) -> None:
@@ -109,7 +112,8 @@ async def test_the_same_key_makes_one_account_and_the_same_answer_also_in_parall
 async def test_bad_input_is_refused_field_by_field(door: Door, change: dict[str, object]) -> None:
     body = {"email": f"{uuid4().hex}@example.com", "password": PASSWORD, "name": "Zenobia"} | change
     answer = await door.client.post("/v1/users", json=body)
-    assert answer.status_code == 422 and answer.headers["content-type"] == "application/problem+json"
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
     assert any(name in error["field"] for error in answer.json()["errors"] for name in change)
 
 
@@ -231,11 +235,9 @@ async def test_an_invited_user_is_made_once_and_claims_the_account_by_a_reset(do
     body = {"email": email, "name": "Odaenathus", "role": "staff"}
     first = await door.client.post("/v1/users/invitations", json=body, headers=operator)
     second = await door.client.post("/v1/users/invitations", json=body | {"role": "customer"}, headers=operator)
-    assert (
-        (first.status_code, second.status_code) == (201, 200)
-        and first.json() == second.json()
-        and first.json()["invited"]
-    )
+    assert (first.status_code, second.status_code) == (201, 200)
+    assert first.json() == second.json()
+    assert first.json()["invited"]
     assert (await door.login(email, "anything at all")).status_code == 400
     events = await wait_until(lambda: door.shop.read_topic("user-registered", first.json()["id"]))
     assert [event["data"]["invited"] for event in events] == [True]

@@ -48,7 +48,8 @@ async def test_movements_by_hand_add_up_and_stand_in_the_ledger(shop: Shop) -> N
         (2, "adjust", -3, 7),
         (1, "receive", 10, 10),
     ]
-    assert second["next_cursor"] is None and items[0]["actor"].startswith("staff:")
+    assert second["next_cursor"] is None
+    assert items[0]["actor"].startswith("staff:")
 
 
 @pytest.mark.parametrize(("kind", "quantity"), [("adjust", -6), ("return", 1)])
@@ -151,7 +152,8 @@ async def test_a_movement_is_announced_and_audited(shop: Shop) -> None:
         "stock_version": 1,
     }
     audited = await shop.read_topic("audit", f"stock:{sku}")
-    assert audited[0]["data"]["action"] == "stock.adjusted" and audited[0]["data"]["actor"].startswith("staff:")
+    assert audited[0]["data"]["action"] == "stock.adjusted"
+    assert audited[0]["data"]["actor"].startswith("staff:")
 
 
 async def test_the_ledger_refuses_changes_and_the_tables_refuse_broken_laws(shop: Shop) -> None:
@@ -191,7 +193,8 @@ async def test_a_live_stream_shows_the_stock_now_and_after_a_change(shop: Shop) 
     assert [event["available"] for event in events] in ([7, 5], [5])
     assert ("stock", sku) not in waiting
     resumed = await shop.client.get(f"/v1/stock/{sku}/events", headers={"Last-Event-ID": "2"})
-    assert resumed.headers["x-accel-buffering"] == "no" and resumed.headers["cache-control"] == "no-store"
+    assert resumed.headers["x-accel-buffering"] == "no"
+    assert resumed.headers["cache-control"] == "no-store"
     assert "data:" not in resumed.text
 
 

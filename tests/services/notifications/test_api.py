@@ -48,7 +48,8 @@ async def test_preferences_have_defaults_and_change_by_field(shop: Shop) -> None
 )
 async def test_preferences_that_make_no_sense_are_refused(shop: Shop, body: dict[str, object]) -> None:
     answer = await shop.client.patch(ME, json=body, headers=shop.issue_headers())
-    assert answer.status_code == 422 and answer.json()["errors"]
+    assert answer.status_code == 422
+    assert answer.json()["errors"]
 
 
 async def test_who_opted_out_gets_no_such_message_but_security_mail_still(shop: Shop, mailbox: Mailbox) -> None:
@@ -92,25 +93,27 @@ async def test_the_link_in_a_mail_leads_a_person_to_a_page_that_asks_and_then_un
         for mail in mailbox.mails()
     ]
     bodies = [re.findall(r"/v1/notifications/unsubscribe/[\w-]+", text_of(mail, "html")) for mail in mailbox.mails()]
-    assert links[-1] and links[-1] == bodies[-1]
+    assert links[-1]
+    assert links[-1] == bodies[-1]
     path = links[-1][0]
     for _ in range(2):
         page = await shop.client.get(path)
-        assert (
-            page.status_code == 200
-            and page.headers["content-type"].startswith("text/html")
-            and "Stop mails about" in page.text
-        )
-        assert "script" not in page.text and "default-src 'none'" in page.headers["content-security-policy"]
+        assert page.status_code == 200
+        assert page.headers["content-type"].startswith("text/html")
+        assert "Stop mails about" in page.text
+        assert "script" not in page.text
+        assert "default-src 'none'" in page.headers["content-security-policy"]
     assert (await shop.client.get(ME, headers=shop.issue_headers(user_id=user))).json()["opt_out"] == [], (
         "looking changes nothing"
     )
     form = dict(re.findall(r'<input type="hidden" name="([^"]*)" value="([^"]*)">', page.text))
     done = await shop.client.post(path, data=form)
-    assert done.status_code == 200 and "<h1>Done</h1>" in done.text
+    assert done.status_code == 200
+    assert "<h1>Done</h1>" in done.text
     assert (await shop.client.get(ME, headers=shop.issue_headers(user_id=user))).json()["opt_out"] == ["alerts"]
     for answer in (await shop.client.get(path[:-4] + "AAAA"), await shop.client.post(path[:-4] + "AAAA", data=form)):
-        assert answer.status_code == 404 and answer.headers["content-type"].startswith("text/html")
+        assert answer.status_code == 404
+        assert answer.headers["content-type"].startswith("text/html")
 
 
 async def test_a_user_sees_their_own_messages_page_by_page_and_nobody_elses(shop: Shop) -> None:
@@ -128,7 +131,8 @@ async def test_a_user_sees_their_own_messages_page_by_page_and_nobody_elses(shop
         cursor = page["next_cursor"]
         if cursor is None:
             break
-    assert len(seen) == 5 and len({item["id"] for item in seen}) == 5
+    assert len(seen) == 5
+    assert len({item["id"] for item in seen}) == 5
     assert [item["id"] for item in seen] == sorted((item["id"] for item in seen), reverse=True)
     assert {item["kind"] for item in seen} == {"back_in_stock", "order_confirmed"}
     stranger = shop.issue_headers()

@@ -31,7 +31,8 @@ async def test_a_letter_that_comes_again_replaces_what_was_written_of_it(tmp_pat
     whole = mail.read_bytes()
     mail.write_bytes(whole[:kept])
     assert [verdict.status for verdict in await provider.send([LETTER])] == ["sent"]
-    assert list((tmp_path / "mail").iterdir()) == [mail] and mail.read_bytes() == whole
+    assert list((tmp_path / "mail").iterdir()) == [mail]
+    assert mail.read_bytes() == whole
 
 
 async def test_nothing_is_left_of_a_mail_that_the_disk_does_not_take(tmp_path: Path) -> None:

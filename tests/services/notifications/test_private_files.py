@@ -28,7 +28,8 @@ async def test_nobody_else_on_the_machine_reads_what_is_sent(tmp_path: Path, ear
     finally:
         os.umask(before)
     found = list(data.rglob("*"))
-    assert len(found) == 3 and (data / "sms.jsonl").read_text()
+    assert len(found) == 3
+    assert (data / "sms.jsonl").read_text()
     assert {
         path.name: oct(path.stat().st_mode & 0o777)
         for path in (data, *found)

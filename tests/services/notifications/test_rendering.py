@@ -62,10 +62,13 @@ def test_each_kind_renders_with_all_its_values_and_with_only_those_it_needs(kind
             | dict.fromkeys(set(kind.optional_values) - names)
         )
         subject, text, html = render_templates(kind.name, values)
-        assert subject and "None" not in subject + text + html
-        assert text.strip() and bool(html) == (kind.channel != "log")
+        assert subject
+        assert "None" not in subject + text + html
+        assert text.strip()
+        assert bool(html) == (kind.channel != "log")
         mail = parsed(letter(subject, text, html))
-        assert mail["subject"] == subject and not mail.defects
+        assert mail["subject"] == subject
+        assert not mail.defects
         assert text_of(mail).rstrip() == text.rstrip()
         assert text_of(mail, "html").rstrip() == html.rstrip()
 
@@ -79,9 +82,8 @@ def test_a_mail_has_text_and_html_and_says_who_what_and_when() -> None:
         "Caravan <shop@example.com>",
         "zoë@xn--bcher-kva.example",
     )
-    assert mail["message-id"] == f"<{'0' * 32}@example.com>" and mail["date"].datetime == datetime(
-        2026, 1, 1, tzinfo=UTC
-    )
+    assert mail["message-id"] == f"<{'0' * 32}@example.com>"
+    assert mail["date"].datetime == datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @given(st.text(max_size=150))
@@ -101,7 +103,8 @@ def test_any_text_reads_back_and_stays_in_its_part(text: str) -> None:
     wanted = text.encode("utf-8", "replace").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     for part in mail.iter_parts():
         got = part.get_payload(decode=True)
-        assert isinstance(got, bytes) and got.replace(b"\r\n", b"\n") == wanted
+        assert isinstance(got, bytes)
+        assert got.replace(b"\r\n", b"\n") == wanted
 
 
 @given(st.text(max_size=80))
@@ -109,8 +112,10 @@ def test_a_name_can_neither_add_headers_nor_markup_nor_paragraphs(name: str) -> 
     evil = f"{name}\r\nBcc: all@example.com\r\n\r\n<script>alert(1)</script>"
     subject, text, html = render_templates("welcome", EVERYTHING | {"name": evil})
     mail = parsed(letter(subject, text, html))
-    assert mail["bcc"] is None and "<script>" not in html
-    assert text.split("\n")[0].startswith("Hello") and "Bcc:" in text.split("\n")[0]
+    assert mail["bcc"] is None
+    assert "<script>" not in html
+    assert text.split("\n")[0].startswith("Hello")
+    assert "Bcc:" in text.split("\n")[0]
 
 
 @pytest.mark.parametrize(

@@ -101,7 +101,8 @@ async def test_a_process_that_dies_between_sending_and_recording_sends_again_und
     shop.get_context("notifications").wake("standard")
     await reached(shop, command.about, state="sent", attempts=2)
     first, second = carrier.letters
-    assert first.key == second.key and first.created_at == second.created_at
+    assert first.key == second.key
+    assert first.created_at == second.created_at
 
 
 async def _sent(carrier: Carrier, at_least: int) -> bool:
@@ -168,12 +169,14 @@ async def test_a_refused_message_is_among_the_failures_and_can_be_sent_again(sho
         "password_reset",
         True,
     )
-    assert failure.payload["data"]["recipient"] == "ada@example.com" and "very-secret" not in failure.model_dump_json()
+    assert failure.payload["data"]["recipient"] == "ada@example.com"
+    assert "very-secret" not in failure.model_dump_json()
 
     carrier.verdict, carrier.letters = SENT, []
     assert (await desk(shop, build_redrive_operation("notifications"), Selection(ids=[failure.id]))).done == 1
     await reached(shop, link.about, state="sent", attempts=1)
-    assert [letter.dedup_key for letter in carrier.letters] == [link.about] and "very-secret" in carrier.letters[0].text
+    assert [letter.dedup_key for letter in carrier.letters] == [link.about]
+    assert "very-secret" in carrier.letters[0].text
     assert await failures_about(shop, link.about) == []
     assert (await desk(shop, build_redrive_operation("notifications"), Selection(ids=[failure.id]))).done == 0
 
@@ -190,7 +193,8 @@ async def test_who_opted_out_meanwhile_gets_nothing_when_it_is_sent_again(shop: 
     (failure,) = await failures_about(shop, alert.about)
     carrier.letters = []
     await desk(shop, build_redrive_operation("notifications"), Selection(ids=[failure.id]))
-    assert (await reached(shop, alert.about, state="suppressed"))["values"] is None and carrier.letters == []
+    assert (await reached(shop, alert.about, state="suppressed"))["values"] is None
+    assert carrier.letters == []
 
 
 async def test_a_failure_that_is_discarded_stays_in_the_history_only(shop: Shop, carrier: Carrier) -> None:

@@ -96,7 +96,8 @@ async def test_joined_and_right_to_left_scripts_are_drawn_by_a_font_that_has_the
     order = await paid(till, customer_name=name)
     text = await text_of(till, order)
     assert len(set(name) & set(text)) >= 3  # their order on the page is not that of the text
-    assert "?" not in text and "\x00" not in text
+    assert "?" not in text
+    assert "\x00" not in text
 
 
 async def test_signs_that_no_font_has_are_written_in_latin_letters(till: Till) -> None:
@@ -195,12 +196,16 @@ async def test_an_invoice_is_drawn_once_when_somebody_asks_and_again_after_a_ref
     documents = "SELECT revision, pdf FROM invoice_document WHERE order_id = $1"
     assert await till.shop.get_database("payments").fetch(documents, order.order_id) == []
     first, second = [await till.shop.client.get(path.format(order.order_id), headers=till.staff) for _ in range(2)]
-    assert first.content[:5] == b"%PDF-" and first.content == second.content and drawn == [1]
+    assert first.content[:5] == b"%PDF-"
+    assert first.content == second.content
+    assert drawn == [1]
 
     await till.refund(order.order_id)
     await till.wait_for(order.order_id, "payment-refunded")
     third, fourth = [await till.shop.client.get(path.format(order.order_id), headers=till.staff) for _ in range(2)]
-    assert third.content != first.content and third.content == fourth.content and drawn == [1, 2]
+    assert third.content != first.content
+    assert third.content == fourth.content
+    assert drawn == [1, 2]
     kept = await till.shop.get_database("payments").fetch(documents, order.order_id)
     assert [tuple(row) for row in kept] == [(2, third.content)]
 
@@ -250,7 +255,8 @@ async def test_many_documents_at_once_wait_in_a_line_with_an_end(till: Till) -> 
     with pytest.raises(TooManyRequests):
         await refused
     go_on.set()
-    assert await asyncio.gather(*asked) == [b"drawn"] * 9 and most == 1
+    assert await asyncio.gather(*asked) == [b"drawn"] * 9
+    assert most == 1
     assert await drawings.render_once("one more", make) == b"drawn"
 
 

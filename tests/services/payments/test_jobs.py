@@ -41,9 +41,12 @@ async def test_a_further_attempt_is_a_delayed_job_with_its_number_and_time(
     await till.capture(order)
     job = await seen(till, f"{order.order_id}-2", "delayed")
     payment = await till.payment(order.order_id)
-    assert job.payload == {"order_id": str(order.order_id), "attempt": 2} and job.trace_id
-    assert job.due_at is not None and abs((job.due_at - utc_now()).total_seconds() - 3600) < 5
-    assert payment["status"] == "retrying" and payment["attempt"] == 1
+    assert job.payload == {"order_id": str(order.order_id), "attempt": 2}
+    assert job.trace_id
+    assert job.due_at is not None
+    assert abs((job.due_at - utc_now()).total_seconds() - 3600) < 5
+    assert payment["status"] == "retrying"
+    assert payment["attempt"] == 1
 
     await patient.redis.flushall()  # what Redis forgets, the row tells again
     await till.shop.process.workers.announce_queues()

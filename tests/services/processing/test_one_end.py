@@ -301,7 +301,8 @@ class OneOrder(RuleBasedStateMachine):
         ends = [type(event).__name__ for event in self.stream if isinstance(event, (OrderCancelled, *ENDS))]
         assert len(ends) <= 1, f"two ends of one order: {ends}"
         assert len(self.outcomes) <= 1, f"order-processed is published once: {self.outcomes}"
-        assert self.charges <= 1 and self.refunds <= self.charges
+        assert self.charges <= 1
+        assert self.refunds <= self.charges
 
     def teardown(self) -> None:
         """Everything arrives; what was not answered is asked again. Then everybody tells the same story."""
@@ -335,7 +336,8 @@ class OneOrder(RuleBasedStateMachine):
             case _:
                 assert status == ENDS[type(end)]
                 assert outcome == ("completed" if status == "delivered" else status)
-                assert self.charges == (status == "delivered") and self.refunds == 0
+                assert self.charges == (status == "delivered")
+                assert self.refunds == 0
                 refused = [event for event in self.stream if isinstance(event, OrderCancellationRefused)]
                 assert len(refused) == self.accepted, "an accepted cancellation that fails is refused in the stream"
         assert not self.order.cancelling
@@ -359,4 +361,5 @@ def test_a_cancellation_after_a_published_decline_is_refused_and_the_decline_sta
     saga.request_cancellation("changed my mind")
     assert saga.take_next_steps() == ["refuse_cancellation"]
     saga.apply_stock_release("payment failed")
-    assert saga.take_next_steps() == [] and saga.is_closed
+    assert saga.take_next_steps() == []
+    assert saga.is_closed

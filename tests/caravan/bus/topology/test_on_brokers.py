@@ -254,7 +254,8 @@ async def test_the_command_applies_shows_drift_and_ends_with_its_status(kafka: B
     assert (status, output.splitlines()[-2:]) == (0, ["topic order-created: created", "1 changes; 0 differences left"])
     assert "caravan:caravan" not in output
     first, second = await applied(kafka, since)
-    assert first["actor"] == second["actor"] == "operator" and first["result"] == "done"
+    assert first["actor"] == second["actor"] == "operator"
+    assert first["result"] == "done"
     assert "queue payments.capture: created" in first["details"]["done"]
     assert second["details"] == {
         "changes": 1,

@@ -65,7 +65,8 @@ def test_each_logs_in_as_itself_and_the_user_of_all_services_is_shut(composed: d
         assert (composed["urls"][name].user, composed["urls"][name].password) == (
             name,
             users[name]["password"],
-        ) and not users[name]["tags"]
+        )
+        assert not users[name]["tags"]
 
 
 def test_rights_fit_what_is_declared(composed: dict[str, Any]) -> None:
