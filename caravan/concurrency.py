@@ -1,9 +1,4 @@
-"""Many askers, one question: while one query is under way, the keys of the next askers gather and are asked for
-together.
-
-An answer is never older than its question: an asker takes part only in queries that begin after it asked. Under light
-load each question is a query of its own.
-"""
+"""What several tasks of a process do with each other: load together, and end when they are told to."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -12,9 +7,35 @@ from typing import Generic, TypeVar
 K = TypeVar("K")
 V = TypeVar("V")
 
+END_AGAIN_SECONDS = 1.0
+
+
+def raise_if_cancelled(error: BaseException) -> None:
+    """For a loop that goes on after any `error`: its task was told to end, and a client made another error of it.
+
+    aiormq raises the channel's error when both come in the same moment; Python 3.11's `wait_for` loses the one.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError from error
+
+
+async def end_tasks(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel until each has ended, whatever a library makes of the first cancellation."""
+    pending = {task for task in tasks if not task.done()}
+    while pending:
+        for task in pending:
+            task.cancel()
+        _, pending = await asyncio.wait(pending, timeout=END_AGAIN_SECONDS)
+
 
 class DataLoader(Generic[K, V]):
-    """`fetch` answers for a list of keys; keys that it doesn't know are absent from its answer."""
+    """Many askers, one question: while one query is under way, the keys of the next askers gather and are asked for
+    together. `fetch` answers for a list of keys; keys that it doesn't know are absent from its answer.
+
+    An answer is never older than its question: an asker takes part only in queries that begin after it asked. Under
+    light load each question is a query of its own.
+    """
 
     def __init__(self, fetch: Callable[[list[K]], Awaitable[Mapping[K, V]]]) -> None:
         self._fetch = fetch

@@ -20,6 +20,7 @@ import asyncpg
 from caravan import failpoint, telemetry
 from caravan.bus import Bus, DeadLetter, PublishError, PublishFailure
 from caravan.bus.reader import compute_backoff
+from caravan.concurrency import raise_if_cancelled
 from caravan.database import CONNECTION_LOST, WITHOUT_SYNC_COMMIT, Database
 from caravan.leadership import Leadership
 from caravan.messages import OutgoingMessage
@@ -99,6 +100,7 @@ class OutboxRelay:
             except asyncio.CancelledError:
                 raise
             except Exception as error:  # bus or database away, or a fault of ours: rows stay where they are
+                raise_if_cancelled(error)
                 if self._is_stopping and failures > 3:
                     raise
                 failures += 1

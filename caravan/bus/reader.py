@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from caravan.bus import BatchHandler, HandlingResult, IncomingMessage, Result, Subscription
+from caravan.concurrency import raise_if_cancelled
 from caravan.telemetry import DEAD_LETTERS, log
 
 REST_SECONDS = 10.0
@@ -167,6 +168,7 @@ class Reader(ABC):
             except asyncio.CancelledError:
                 raise
             except Exception as error:  # nothing of the batch counts: the same again
+                raise_if_cancelled(error)
                 failures += 1
                 log.warning("consumer waits", subscription=self.subscription.name, error=repr(error))
                 if self.is_stopping:

@@ -15,6 +15,7 @@ from opentelemetry.trace import SpanKind
 from caravan import failpoint, telemetry
 from caravan.bus import BackgroundTask
 from caravan.clock import EPOCH, utc_now
+from caravan.concurrency import raise_if_cancelled
 from caravan.database import CONNECTION_LOST
 from caravan.errors import MessageRejected
 from caravan.jobs.declarations import Cron, Job, JobRequest, JobType, ProgressReporter
@@ -76,6 +77,7 @@ class Workers:
             except UNAVAILABLE_ERRORS as error:
                 log.warning("job queues wait for redis", error=repr(error))
             except Exception as error:
+                raise_if_cancelled(error)
                 log.error("job queues are not announced", exc_info=error)
             await asyncio.sleep(ANNOUNCE_SECONDS)
 
@@ -128,6 +130,7 @@ class JobWorker:
             except UNAVAILABLE_ERRORS as error:
                 log.warning("jobs wait for redis", queue=self.job_type.name, error=repr(error))
             except Exception as error:
+                raise_if_cancelled(error)
                 log.error("a worker of jobs ended", queue=self.job_type.name, exc_info=error)
             if not self.is_stopping:
                 await asyncio.sleep(RETRY_SECONDS)

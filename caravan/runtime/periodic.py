@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 from caravan import telemetry
+from caravan.concurrency import raise_if_cancelled
 from caravan.database import CONNECTION_LOST
 from caravan.service import PeriodicTask, ServiceContext
 from caravan.telemetry import log
@@ -43,6 +44,7 @@ async def run_periodically(task: PeriodicTask, context: ServiceContext[Any, Any]
             failures += 1
             log.warning("periodic work waits", task=task.name, error=repr(error))
         except Exception as error:
+            raise_if_cancelled(error)
             failures += 1
             log.error("periodic work failed", task=task.name, exc_info=error)
         if has_more and not failures:

@@ -22,6 +22,7 @@ from caravan.auth import TokenVerifier, issue_internal_token
 from caravan.bus import BackgroundTask, Bus, Subscription
 from caravan.client import LocalOperation, Operation, OperationClient
 from caravan.clock import Clock, utc_now
+from caravan.concurrency import end_tasks
 from caravan.database import CONNECTION_LOST, Database
 from caravan.dead_letters import DeadLetterService, DeadLetterSource, SubscriptionDeadLetters
 from caravan.dead_letters.operations import build_operations
@@ -252,9 +253,9 @@ class Process:
         self.workers = Workers(self.jobs, declared)
         databases = [database for context in self.contexts.values() for database in context.databases.values()]
         self._other_tasks += [
-            *(self._spawn_task(name, uow) for name, uow in self.workers.list_background_tasks()),
+            *(self._spawn_task(name, run) for name, run in self.workers.list_background_tasks()),
             self._spawn_task("live hints", changes.run),
-            *(self._spawn_task(name, uow) for name, uow in self.bus.list_background_tasks()),
+            *(self._spawn_task(name, run) for name, run in self.bus.list_background_tasks()),
             self._spawn_task("heartbeat", self._send_heartbeats),
             self._spawn_task(
                 "samples",
@@ -285,10 +286,7 @@ class Process:
                     relay.stop()
                 await asyncio.gather(*self._relay_tasks, return_exceptions=True)
                 await asyncio.gather(*(context.jobs.flush() for context in self.contexts.values()))
-        unfinished = [task for task in (*self._consumer_tasks, *self._relay_tasks) if not task.done()]
-        for task in unfinished:
-            task.cancel()
-        await asyncio.gather(*unfinished, return_exceptions=True)
+        await end_tasks((*self._consumer_tasks, *self._relay_tasks, *self._other_tasks))
         await self._stack.aclose()
 
     async def _open_database(self, name: str, size: int) -> Database:

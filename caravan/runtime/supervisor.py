@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from caravan.bus import BackgroundTask
 from caravan.bus.reader import compute_backoff
+from caravan.concurrency import raise_if_cancelled
 from caravan.telemetry import TASK_FAILURES, log
 
 STABLE_SECONDS = 60.0
@@ -12,9 +13,9 @@ STABLE_SECONDS = 60.0
 
 
 async def supervise_task(name: str, run: BackgroundTask, is_stopping: Callable[[], bool]) -> None:
-    """Run `work` until it returns. When it raises it starts again after a pause, because half a service (one that
-    accepts and no longer sends) is worse than a
-    late one. Raises what it raised once `stopping` says so."""
+    """Run `run` until it returns. When it raises it starts again after a pause, because half a service (one that
+    accepts and no longer sends) is worse than a late one. Raises what it raised once `is_stopping` says so.
+    """
     loop = asyncio.get_running_loop()
     failures = 0
     while True:
@@ -25,6 +26,7 @@ async def supervise_task(name: str, run: BackgroundTask, is_stopping: Callable[[
         except asyncio.CancelledError:
             raise
         except Exception as error:
+            raise_if_cancelled(error)
             log.critical("task failed", task=name, exc_info=error)
             TASK_FAILURES.labels(name).inc()
             if is_stopping():

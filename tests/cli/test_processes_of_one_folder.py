@@ -28,7 +28,7 @@ def data() -> Iterator[Path]:
 
 def run(service: str, data: Path) -> subprocess.Popen[str]:
     environment = {**os.environ, "CARAVAN_DATA": str(data), "CARAVAN_LOG_LEVEL": "warning"}
-    command = [sys.executable, "-c", "from services.registry import main; main()", "run", service]
+    command = [sys.executable, "-c", "from cli.__main__ import main; main()", "run", service]
     return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 

@@ -84,7 +84,7 @@ async def program(
     log = tmp_path / "log"
     with log.open("wb") as out:
         started = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", "from services.registry import main; main()", *request.param),
+            *(sys.executable, "-c", "from cli.__main__ import main; main()", *request.param),
             env={
                 **build_environment(tmp_path, **place),
                 "CARAVAN_PORT": str(port),

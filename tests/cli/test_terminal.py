@@ -126,7 +126,7 @@ def test_a_value_that_fits_nowhere_is_neither_cut_nor_broken(
 
 def test_only_one_module_prints() -> None:
     """So that everything goes through its escaping."""
-    for path in [*CLI.rglob("*.py"), CLI.parent / "__main__.py"]:
+    for path in CLI.rglob("*.py"):
         if path.name == "terminal.py":
             continue
         for node in ast.walk(ast.parse(path.read_text())):
@@ -155,7 +155,7 @@ def test_only_one_module_prints() -> None:
 def test_help_loads_no_service_and_costs_little(command: str) -> None:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     program = (
-        "import sys; from services.registry import main; sys.argv[1:] = sys.argv[1].split() + ['--help']\n"
+        "import sys; from cli.__main__ import main; sys.argv[1:] = sys.argv[1].split() + ['--help']\n"
         "try: main()\n"
         "finally: print(*(name for name in sys.modules if name.startswith(('services.', 'caravan'))), file=sys.stderr)"
     )
@@ -192,7 +192,7 @@ def test_an_error_that_nobody_foresaw_is_shown_as_text_too() -> None:
         "import sys, types\n"
         "def show_status(output): raise ValueError('no \\x9b31m \\x1b[0m \\u202e')\n"
         "sys.modules['cli.status'] = types.SimpleNamespace(show_status=show_status)\n"
-        "from services.registry import main; sys.argv = ['caravan', 'status']; main()"
+        "from cli.__main__ import main; sys.argv = ['caravan', 'status']; main()"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 1

@@ -4,13 +4,17 @@ import asyncio
 from typing import Any, cast
 
 import aio_pika
+import aio_pika.abc
 import pytest
 
 from caravan.bus import Subscription
+from caravan.bus.rabbitmq import RabbitBus
 from caravan.bus.rabbitmq.connections import RabbitConnection
 from caravan.bus.rabbitmq.reader import QueueReader
 from caravan.clock import utc_now
 from tests.contract.bus_contract import Recorder, make_queue
+from tests.support.backends import Broker
+from tests.support.shop import wait_until
 
 
 @pytest.mark.parametrize("raised", [StopAsyncIteration(), ConnectionResetError(), RuntimeError("Connection was stuck")])
@@ -44,6 +48,46 @@ async def test_a_broker_that_hangs_up_at_once_is_a_lost_connection() -> None:
         for _ in range(20):
             with pytest.raises(ConnectionError, match="RabbitMQ can't be reached"):
                 await connection.open_channel()
+
+
+async def test_a_lost_connection_is_closed_before_another_takes_its_place(rabbitmq: Broker) -> None:
+    """Its destructor would close it, where the collector finds it: on another loop, or none."""
+    connection = RabbitConnection(rabbitmq.url, "test")
+    await connection.open_channel()
+    lost = connection._connection
+    assert lost is not None
+    assert lost.transport is not None
+    await lost.transport.connection.close(ConnectionResetError())
+    await wait_until(lambda: _is_lost(lost))
+    await connection.open_channel()
+    assert connection._connection is not lost
+    assert lost.is_closed
+    await connection.close()
+
+
+async def _is_lost(connection: aio_pika.abc.AbstractConnection) -> bool:
+    return not connection.connected.is_set() and not connection.is_closed
+
+
+async def test_a_reader_ends_when_it_is_told_to_in_the_moment_its_channel_closes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """aiormq then raises the channel's error in place of the cancellation."""
+
+    async def answer_with_an_error(_: RabbitBus) -> aio_pika.abc.AbstractChannel:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise ConnectionError("the channel was closed") from None
+        raise AssertionError
+
+    monkeypatch.setattr(RabbitBus, "_open_channel", answer_with_an_error)
+    bus = RabbitBus("amqp://caravan:caravan@127.0.0.1/", "test")
+    reading = asyncio.create_task(bus.consume(Subscription("reader", make_queue()), Recorder().process_batch))
+    await asyncio.sleep(0)
+    reading.cancel()
+    await asyncio.wait([reading], timeout=5)
+    assert reading.cancelled()
 
 
 @pytest.mark.parametrize("ticks", range(6))

@@ -17,6 +17,7 @@ import asyncpg
 from caravan.bus import DEAD_LETTER_MAX_BYTES, BackgroundTask, BatchHandler, DeadLetter, Subscription
 from caravan.bus.embedded.reader import NOTIFIED_POLL_SECONDS, POLL_SECONDS, QueueReader, TopicReader
 from caravan.bus.reader import compute_backoff
+from caravan.concurrency import raise_if_cancelled
 from caravan.database import CONNECTION_LOST, Database
 from caravan.leadership import Leadership
 from caravan.messages import Binding, Exchange, OutgoingMessage, Queue, Topic
@@ -169,6 +170,7 @@ class EmbeddedBus:
             except asyncio.CancelledError:
                 raise
             except Exception as error:  # nothing of the batch counts: it is read again
+                raise_if_cancelled(error)
                 if self._is_stopping:
                     return
                 failures += 1

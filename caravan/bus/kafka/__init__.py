@@ -37,6 +37,7 @@ from caravan.bus.reader import compute_backoff
 from caravan.bus.topology import ObjectRef, build_topology, get_dead_letter_topic, get_retry_topic
 from caravan.bus.topology.kafka import apply_topology, find_missing
 from caravan.clock import Clock, utc_now
+from caravan.concurrency import raise_if_cancelled
 from caravan.messages import Exchange, OutgoingMessage, Queue, Topic
 from caravan.telemetry import log
 
@@ -155,6 +156,7 @@ class KafkaBus:
             except asyncio.CancelledError:
                 raise
             except Exception as error:  # broker away, or the group lost: join again, from what is committed
+                raise_if_cancelled(error)
                 failures += 1
                 log.warning("consumer waits", subscription=subscription.name, error=repr(error))
                 await asyncio.sleep(compute_backoff(failures))

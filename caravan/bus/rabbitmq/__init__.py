@@ -29,6 +29,7 @@ from caravan.bus.reader import compute_backoff
 from caravan.bus.topology import ObjectRef, build_topology, get_retry_queue
 from caravan.bus.topology.rabbitmq import apply_topology, find_missing
 from caravan.clock import Clock, utc_now
+from caravan.concurrency import raise_if_cancelled
 from caravan.messages import Exchange, OutgoingMessage, Queue, Topic
 from caravan.telemetry import QUEUE_CONSUMERS, log
 
@@ -116,6 +117,7 @@ class RabbitBus:
             except asyncio.CancelledError:
                 raise
             except Exception as error:  # broker away: what was not acknowledged comes again
+                raise_if_cancelled(error)
                 failures += 1
                 log.warning("consumer waits", subscription=subscription.name, error=repr(error))
                 await asyncio.sleep(compute_backoff(failures))

@@ -28,7 +28,7 @@ middle of a handshake (the last one).
 
 
 async def open_connection(url: URL | str, name: str) -> AbstractConnection:
-    """Raises what TROUBLE lists."""
+    """Raises what BROKER_ERRORS lists."""
     connection = aio_pika.Connection(URL(url), client_properties={"connection_name": name})
     try:
         await finish_opening(connection.connect())
@@ -38,7 +38,7 @@ async def open_connection(url: URL | str, name: str) -> AbstractConnection:
     return connection
 
 
-async def _open(channel: AbstractChannel) -> AbstractChannel:
+async def _open_channel(channel: AbstractChannel) -> AbstractChannel:
     try:
         return await finish_opening(channel)
     except BaseException:
@@ -68,8 +68,11 @@ class RabbitConnection:
                         or self._connection.is_closed
                         or not self._connection.connected.is_set()
                     ):
+                        await (
+                            self.close()
+                        )  # a lost one too: it is closed by its destructor otherwise, on any loop or none
                         self._connection = await open_connection(self._url, self._name)
-                return await _open(self._connection.channel(**options))
+                return await _open_channel(self._connection.channel(**options))
         except BROKER_ERRORS as error:
             raise ConnectionError(f"RabbitMQ can't be reached: {error!r}") from error
 
@@ -91,7 +94,7 @@ class Publisher:
     async def __call__(
         self, target: str, message: aio_pika.Message, *, exchange: bool = False, routing_key: str = ""
     ) -> None:
-        """To a queue, where it must arrive, or to an exchange, where nobody may be listening. Raises what TROUBLE
+        """To a queue, where it must arrive, or to an exchange, where nobody may be listening. Raises what BROKER_ERRORS
         lists.
         """
         channel = await self._get_channel(target)
