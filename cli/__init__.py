@@ -51,10 +51,9 @@ def load_command(name: str) -> Any:
         group.command(name)(target)
         target = group
     target.rich_markup_mode = None
-    for (
-        info
-    ) in target.registered_commands:  # the first sentence whole: a list that is cut says less than one that wraps
-        info.short_help = (getdoc(info.callback) or "").partition("\n")[0]
+    # The first paragraph whole: a list that is cut says less than one that wraps.
+    for info in target.registered_commands:
+        info.short_help = " ".join((getdoc(info.callback) or "").partition("\n\n")[0].split())
     command = typer.main.get_command(target)
     command.name = name
     return command

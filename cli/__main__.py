@@ -5,20 +5,17 @@ from __future__ import annotations
 import sys
 import traceback
 from importlib import import_module
-from types import TracebackType
 
 from caravan.printable import escape_unprintable
 
 
-def _print_traceback(error_type: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """What nobody foresaw may quote anybody."""
-    sys.stderr.write(escape_unprintable("".join(traceback.format_exception(error_type, error, trace)), keep="\n"))
-
-
 def main() -> None:
-    """The command `caravan`."""
-    sys.excepthook = _print_traceback
-    import_module("cli").app()
+    """The command `caravan`. What nobody foresaw may quote anybody, so it is escaped."""
+    try:
+        import_module("cli").app()
+    except Exception as error:
+        sys.stderr.write(escape_unprintable("".join(traceback.format_exception(error)), keep="\n"))
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -106,7 +106,7 @@ def messages(services: list[Service]) -> str:
         {kind for channel in channels for kind in list_message_types(channel)}, key=lambda kind: kind.type
     ):
         parts.append(
-            f"\n### `{kind.type}` version {kind.version}\n\n{(kind.__doc__ or '').strip()}\n\n| field | type "
+            f"\n### `{kind.type}` version {kind.version}\n\n{' '.join((kind.__doc__ or '').split())}\n\n| field | type "
             "|\n|---|---|\n"
         )
         parts += [f"| `{name}` | {_type(field)} |\n" for name, field in kind.model_fields.items()]

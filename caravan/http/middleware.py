@@ -104,25 +104,13 @@ class RequestMiddleware:
             return
         headers = dict(scope["headers"])
         request_id = _choose_request_id(headers)
-        telemetry.request_id.set(request_id)
-        telemetry.service_name.set(self.service)
-        telemetry.actor.set(None)
-        authorization.set(headers[b"authorization"].decode("latin-1") if b"authorization" in headers else None)
-        traceparent = (
-            telemetry.parse_traceparent(headers.get(b"traceparent", b"").decode("latin-1"))
-            or telemetry.traceparent.get()
-            or telemetry.new_traceparent()
-        )
-        refused = None if BODY_BOUNDED in scope else self.refused
-        if (
-            FORWARDER_HEADER in headers
-            and self.forwarder_key
-            and hmac.compare_digest(headers[FORWARDER_HEADER], self.forwarder_key)
-        ):
-            refused = None
+        self._set_context(headers, request_id)
+        is_forwarded = self._is_forwarded(headers)
+        if is_forwarded:
             scope["client"] = (headers.get(b"x-forwarded-for", b"unknown").decode("latin-1"), 0)
             if SECONDS_HEADER in headers:
                 deadline.set(asyncio.get_running_loop().time() + float(headers[SECONDS_HEADER]))
+        refused = None if is_forwarded or BODY_BOUNDED in scope else self.refused
         started_at = time.perf_counter()
         status = 500
         has_started = False
@@ -142,7 +130,8 @@ class RequestMiddleware:
                 _record_refusal(refused, status, scope, message)
             await send(message)
 
-        with telemetry.start_span(f"{scope['method']} {self.service}", SpanKind.SERVER, parent=traceparent):
+        parent = _choose_traceparent(headers)
+        with telemetry.start_span(f"{scope['method']} {self.service}", SpanKind.SERVER, parent=parent):
             try:
                 if len(headers) != len(scope["headers"]):
                     _refuse_repeated_headers(scope["headers"])
@@ -166,6 +155,25 @@ class RequestMiddleware:
                 telemetry.HTTP_DURATION.labels(
                     self.service, scope["method"], _get_route_template(scope), status
                 ).observe(time.perf_counter() - started_at)
+
+    def _set_context(self, headers: dict[bytes, bytes], request_id: str) -> None:
+        telemetry.request_id.set(request_id)
+        telemetry.service_name.set(self.service)
+        telemetry.actor.set(None)
+        authorization.set(headers[b"authorization"].decode("latin-1") if b"authorization" in headers else None)
+
+    def _is_forwarded(self, headers: dict[bytes, bytes]) -> bool:
+        """Whether the gateway sent it, which notes refusals itself and knows the client and its deadline."""
+        given = headers.get(FORWARDER_HEADER)
+        return given is not None and bool(self.forwarder_key) and hmac.compare_digest(given, self.forwarder_key)
+
+
+def _choose_traceparent(headers: dict[bytes, bytes]) -> str:
+    return (
+        telemetry.parse_traceparent(headers.get(b"traceparent", b"").decode("latin-1"))
+        or telemetry.traceparent.get()
+        or telemetry.new_traceparent()
+    )
 
 
 def _choose_request_id(headers: dict[bytes, bytes]) -> str:

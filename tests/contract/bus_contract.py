@@ -582,7 +582,7 @@ class BusContract:
             remaining = await bus.list_dead_letters([reader], preview=10)
             assert len(remaining) == 5
             assert {len(letter.body) for letter in remaining} == {10}
-            assert [letter.size for letter in remaining if letter.key == "key"][0] == len(twice.body)
+            assert next(letter for letter in remaining if letter.key == "key").size == len(twice.body)
             assert await bus.redrive(remaining) == 5
             await wait_until(lambda: has_at_least(recorder, 5), seconds=WAIT_SECONDS)
         assert recorder.numbers_by_key["key"] == [1, 2, 3]

@@ -124,7 +124,7 @@ def _describe_message(message_type: type[Message]) -> Document:
     return {
         "name": message_type.type,
         "title": message_type.__name__,
-        "summary": (message_type.__doc__ or "").strip(),
+        "summary": " ".join((message_type.__doc__ or "").split()),
         "contentType": "application/json",
         "correlationId": {"location": "$message.payload#/id"},
         "payload": {"allOf": [{"$ref": SCHEMAS + "Envelope"}, {"type": "object", "properties": payload}]},

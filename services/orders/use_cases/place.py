@@ -3,7 +3,7 @@ statement.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from caravan import failpoint
@@ -30,14 +30,10 @@ async def place_order(
     order: OrderRequest,
     store_response: Callable[[UnitOfWork, AcceptedOrder], ResponseT],
 ) -> ResponseT:
-    """Ask identity, catalog and inventory first, then store and announce the order in one statement. `answer` stores
-    what the client is told with it.
+    """Ask identity, catalog and inventory first, then store and announce the order in one statement. `store_response`
+    stores what the client is told with it.
     """
-    if order.shipping_address.postcode == UNKNOWN and caller.actor is None:
-        rule = "0 stands for a postcode that is not known; give your own"
-        raise InvalidRequest(
-            f"shipping_address.postcode: {rule}", errors=[{"field": "shipping_address.postcode", "rule": rule}]
-        )
+    _check_postcode(order, caller)
     skus = [line.sku for line in order.lines]
     status, offers, available = await asyncio.gather(
         context.resources.customer_statuses.get_status(caller.user_id),
@@ -47,13 +43,7 @@ async def place_order(
     if not status.active:
         raise Forbidden("your account is disabled; it can't order")
     offers_by_sku = {offer.sku: offer for offer in offers.offers}
-    errors = [
-        {"field": f"lines.{index}.sku", "rule": f"{sku} is not for sale"}
-        for index, sku in enumerate(skus)
-        if sku not in offers_by_sku
-    ]
-    if errors:
-        raise InvalidRequest(f"{len(errors)} of the lines name products that are not for sale", errors=errors[:50])
+    _check_offers(skus, offers_by_sku)
     _check_stock(order, available)
     order_created = model.create_order(
         new_id(),
@@ -93,6 +83,24 @@ async def place_order(
     failpoint.hit("orders.place.after_commit")
     context.wake("project")
     return response
+
+
+def _check_postcode(order: OrderRequest, caller: Caller) -> None:
+    if order.shipping_address.postcode == UNKNOWN and caller.actor is None:
+        rule = "0 stands for a postcode that is not known; give your own"
+        raise InvalidRequest(
+            f"shipping_address.postcode: {rule}", errors=[{"field": "shipping_address.postcode", "rule": rule}]
+        )
+
+
+def _check_offers(skus: list[str], offers_by_sku: Mapping[str, object]) -> None:
+    errors = [
+        {"field": f"lines.{index}.sku", "rule": f"{sku} is not for sale"}
+        for index, sku in enumerate(skus)
+        if sku not in offers_by_sku
+    ]
+    if errors:
+        raise InvalidRequest(f"{len(errors)} of the lines name products that are not for sale", errors=errors[:50])
 
 
 def _build_expect_payment(order: OrderCreated, token: str) -> ExpectPayment:
