@@ -315,7 +315,7 @@ def main(
         print(json.dumps(uvloop.run(measure_consumer(json.load(sys.stdin)))))
         return
     if not kafka or not amqp:
-        raise typer.BadParameter("name Kafka and RabbitMQ; docs/brokers.md says how to start them")
+        raise typer.BadParameter("name Kafka and RabbitMQ; docs/how-to/brokers.md says how to start them")
     before = os.getloadavg()
     measurements = uvloop.run(run_rounds(kafka, amqp, management, count, rate, seconds, repeat))
     text = format_report(measurements, before)

@@ -362,4 +362,4 @@ def _list_secret_names() -> list[str]:
 
 def _suggest_name(name: str, known_names: Iterable[str]) -> str:
     matches = difflib.get_close_matches(name, list(known_names), n=1)
-    return f"did you mean {matches[0]}?" if matches else "see docs/settings.md for the list"
+    return f"did you mean {matches[0]}?" if matches else "see docs/reference/settings.md for the list"

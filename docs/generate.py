@@ -37,8 +37,8 @@ def pages() -> dict[str, str]:
     """The text of each generated file by its path."""
     services = load_services()
     return {
-        "docs/messages.md": messages(services),
-        "docs/settings.md": settings(services),
+        "docs/reference/messages.md": messages(services),
+        "docs/reference/settings.md": settings(services),
         ".env.example": example(services),
         "charts/caravan/files/services.yaml": facts.services(services),
         "charts/caravan/files/topology.yaml": facts.topology(),
@@ -205,7 +205,7 @@ def main() -> None:
     if broken:
         sys.exit("nothing was written:\n" + "\n".join(f"- {text}" for text in broken))
     for path, text in pages().items():
-        (ROOT / path).parent.mkdir(exist_ok=True)
+        (ROOT / path).parent.mkdir(parents=True, exist_ok=True)
         (ROOT / path).write_text(text)
         print(f"wrote {path}")
 

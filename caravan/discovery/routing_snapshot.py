@@ -1,5 +1,5 @@
 """The routing snapshot: what the operator compiled of services, endpoints and public routes, as one JSON document
-(docs/service-discovery.md).
+(docs/reference/service-discovery.md).
 
 A reader takes a document as a whole or not at all. Unknown fields are ignored, so that an operator may be newer than
 its readers; a change that they must

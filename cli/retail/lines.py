@@ -155,7 +155,7 @@ def _identify_line(line: SalesLine, currency: str, occurrences: Counter[bytes]) 
 
 
 def classify_row(row: Row, layout: Layout) -> SalesLine:
-    """The first rule that a line breaks decides; the order is that of docs/import-and-replay.md."""
+    """The first rule that a line breaks decides; the order is that of docs/reference/sales-files.md."""
     if row.reason:
         raise _LineRefusal(row.reason, row.detail)
     text = {name: row.fields[index] for name, index in layout.columns.items()}

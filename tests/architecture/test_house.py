@@ -172,7 +172,11 @@ def test_nothing_names_a_registry_or_a_machine() -> None:
 def test_every_job_is_in_the_table_of_the_page_about_jobs() -> None:
     declared = {name for service in load_services() if service.jobs for name in service.jobs.job_types}
     assert (
-        set(re.findall(r"^\| `([a-z]+\.[a-z-]+)` \|", (ROOT / "docs" / "jobs.md").read_text(), re.MULTILINE))
+        set(
+            re.findall(
+                r"^\| `([a-z]+\.[a-z-]+)` \|", (ROOT / "docs" / "reference" / "jobs.md").read_text(), re.MULTILINE
+            )
+        )
         == declared
     )
 

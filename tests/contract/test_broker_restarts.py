@@ -161,7 +161,7 @@ async def test_a_broker_that_goes_and_comes_back_costs_nothing_but_time(broker: 
             # Stopped in good order first: a RabbitMQ that is killed within its first moments with a new quorum queue
             # has not written down whose log is
             # that queue's, and brings it back without a leader, for ever (rabbitmq-server issue 15725;
-            # docs/brokers.md).
+            # docs/how-to/brokers.md).
             for how, down in (("stop", 0.0), ("kill", 0.0), ("kill", 3.0)):
                 await broker.stop_and_start(how, down)
                 done_count = sum(len(set(numbers)) for numbers in recorder.numbers_by_key.values())

@@ -50,7 +50,7 @@ class TestMailInAQueue(SameApi):
     async def test_the_mailer_is_killed_and_what_it_held_is_sent_by_the_next_one(self, shop: EarlyShop) -> None:
         first, second = await shop.customer(), await shop.customer()
         shop.mail.stop()
-        assert (await shop.place(first)).status_code == 201  # the mailer takes this letter, and can't send it
+        assert (await shop.place(first)).status_code == 201  # the mailer takes this mail, and can't send it
         await shop.kill("mailer")
         shop.mail.start()
         assert (await shop.place(second)).status_code == 201
@@ -73,5 +73,5 @@ class TestMailInAQueue(SameApi):
         assert shop.mail.tries.count(customer["email"]) == 5, "five tries in a row, without a pause between them"
         shop.mail.refused.clear()
         assert (await shop.place(await shop.customer())).status_code == 201
-        assert await waiting(rabbitmq, dead) == 1, "the mailbox has room again, and the letter stays where it is"
+        assert await waiting(rabbitmq, dead) == 1, "the mailbox has room again, and the mail stays where it is"
         assert customer["email"] not in shop.mail.sent_to

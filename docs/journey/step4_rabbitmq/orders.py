@@ -13,31 +13,26 @@ from fastapi import HTTPException
 from docs.journey.step1_monolith.shop import Order, serve
 from docs.journey.step2_extracted.orders import charge_at_once, create_app, neighbours
 from docs.journey.step3_gateway.inside import HEADER, credential, only_from_inside
-from docs.journey.step4_rabbitmq.letters import QUEUE, Letter, connect, declare
+from docs.journey.step4_rabbitmq.mail_queue import QUEUE, Mail, connect, declare
 
 TAKEN_SECONDS = 5
 
 
 async def main() -> None:
     async with await connect() as connection:
-        channel = (
-            await connection.channel()
-        )  # with publisher confirms: `publish` returns when the broker has the letter on disk
+        # with publisher confirms: `publish` returns when the broker has the mail on disk
+        channel = await connection.channel()
         await declare(channel)
 
-        async def publish(letter: Letter) -> None:
-            message = aio_pika.Message(
-                letter.model_dump_json().encode(), delivery_mode=aio_pika.DeliveryMode.PERSISTENT
-            )
+        async def publish(mail: Mail) -> None:
+            message = aio_pika.Message(mail.model_dump_json().encode(), delivery_mode=aio_pika.DeliveryMode.PERSISTENT)
             await channel.default_exchange.publish(message, QUEUE, timeout=TAKEN_SECONDS)
 
         def confirm(email: str, order: Order) -> None:
             try:
-                anyio.from_thread.run(publish, Letter(email=email, order=order))
+                anyio.from_thread.run(publish, Mail(email=email, order=order))
             except (OSError, AMQPError, ChannelInvalidStateError) as error:
-                raise HTTPException(
-                    503, "the order could not be placed: the queue of letters can't be reached"
-                ) from error
+                raise HTTPException(503, "the order could not be placed: the mail queue can't be reached") from error
 
         await serve(only_from_inside(create_app(*neighbours({HEADER: credential()}), charge_at_once, confirm)), 8083)
 

@@ -1,5 +1,5 @@
 """From all ServiceRoutes of a gateway, and the endpoints that there are, to one routing snapshot
-(docs/service-discovery.md) and a verdict on each.
+(docs/reference/service-discovery.md) and a verdict on each.
 
 Pure, and the same whatever order things come in: of two resources with one path the older has it.
 """

@@ -49,5 +49,5 @@ def test_the_beginning_of_a_large_message_says_how_large_it_is() -> None:
 
 
 def test_the_page_names_the_size_over_which_a_letter_is_cut() -> None:
-    page = (Path(__file__).parents[3] / "docs" / "failures.md").read_text()
+    page = (Path(__file__).parents[3] / "docs" / "explanation" / "retries-and-dead-letters.md").read_text()
     assert f"a message over {DEAD_LETTER_MAX_BYTES:,} bytes keeps its beginning only" in page

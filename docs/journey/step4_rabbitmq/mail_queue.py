@@ -1,6 +1,4 @@
-"""Step 4: the queue of letters. Orders writes to it, the mailer reads from it, and neither has to be there when the
-other is.
-"""
+"""Step 4: the mail queue. Orders writes to it, the mailer reads from it, and neither has to run while the other does."""
 
 import os
 
@@ -15,7 +13,7 @@ DEAD = f"{QUEUE}.dead"
 ATTEMPTS = 5
 
 
-class Letter(BaseModel):
+class Mail(BaseModel):
     email: str
     order: Order
 
@@ -25,11 +23,12 @@ async def connect() -> AbstractRobustConnection:
 
 
 async def declare(channel: AbstractChannel) -> AbstractQueue:
-    """A quorum queue: on disk, and it counts deliveries. A letter that was refused ATTEMPTS times goes to the queue of
-    dead ones.
+    """A quorum queue: on disk, and it counts deliveries.
+
+    A mail that was refused ATTEMPTS times goes to the dead-letter queue.
     """
     await channel.declare_queue(DEAD, durable=True, arguments={"x-queue-type": "quorum"})
-    to_the_dead = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": DEAD}
+    dead_lettering = {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": DEAD}
     return await channel.declare_queue(
-        QUEUE, durable=True, arguments={"x-queue-type": "quorum", "x-delivery-limit": ATTEMPTS - 1, **to_the_dead}
+        QUEUE, durable=True, arguments={"x-queue-type": "quorum", "x-delivery-limit": ATTEMPTS - 1, **dead_lettering}
     )
