@@ -38,6 +38,7 @@ from caravan.messages import Command, Delivery, Event, OutgoingMessage, Queue, T
 from caravan.runtime import Backends, Process, declare_channels, run_migrations
 from caravan.service import DatabaseDeclaration, Service, ServiceContext
 from caravan.settings import Settings
+from caravan.telemetry import metrics
 from services.identity.client import GET_KEY_SET
 
 KEYS_IN_USE = 1000
@@ -150,7 +151,7 @@ async def measure_consumer(task: dict[str, Any]) -> dict[str, Any]:
 
 def _collect_outbox_lag() -> dict[float, float]:
     """Messages of this process by how long they were in the outbox at most."""
-    samples = (sample for metric in telemetry.OUTBOX_LAG.collect() for sample in metric.samples)
+    samples = (sample for metric in metrics.OUTBOX_LAG.collect() for sample in metric.samples)
     return {float(sample.labels["le"]): sample.value for sample in samples if sample.name.endswith("_bucket")}
 
 

@@ -38,6 +38,7 @@ from caravan.errors import (
     TooManyRequests,
     Unauthorized,
 )
+from caravan.telemetry import metrics
 
 Req = TypeVar("Req", bound=BaseModel)
 Res = TypeVar("Res", bound=BaseModel)
@@ -139,7 +140,7 @@ class OperationClient:
     def get_breaker(self, target: str) -> Breaker:
         breaker = self._breakers.get(target)
         if breaker is None:
-            gauge = telemetry.BREAKER_STATE.labels(self.service, target)
+            gauge = metrics.BREAKER_STATE.labels(self.service, target)
             gauge.set(0)
             breaker = self._breakers[target] = Breaker(
                 time.monotonic, on_change=lambda state: gauge.set({"closed": 0, "half-open": 1, "open": 2}[state])
@@ -191,7 +192,7 @@ class OperationClient:
             raise
         finally:
             breaker.record_outcome(failed)
-            telemetry.CALL_DURATION.labels(self.service, operation.service, operation.name, outcome).observe(
+            metrics.CALL_DURATION.labels(self.service, operation.service, operation.name, outcome).observe(
                 time.perf_counter() - started_at
             )
 
@@ -222,7 +223,7 @@ class OperationClient:
                         raise self._make_unavailable(operation.service, error) from error
                     await asyncio.sleep(BACKOFF_SECONDS * 2 ** (attempts - 1) * random.uniform(0.5, 1.5))
                     attempts += 1
-                telemetry.CALL_RETRIES.labels(self.service, operation.service).inc()
+                metrics.CALL_RETRIES.labels(self.service, operation.service).inc()
 
     @staticmethod
     def _make_unavailable(service: str, error: Exception) -> ServiceUnavailable:

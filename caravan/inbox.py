@@ -20,7 +20,7 @@ from caravan.database import CONNECTION_LOST, UnitOfWork, current_message
 from caravan.errors import MessageRejected
 from caravan.messages import Binding, Delivery, MalformedMessage, Message, Queue, Source, Topic, decode_message
 from caravan.service import ServiceContext
-from caravan.telemetry import log
+from caravan.telemetry import log, metrics
 
 Handler = Callable[..., Awaitable[None]]
 H = TypeVar("H", bound=Handler)
@@ -110,11 +110,11 @@ class Inbox:
         self.name = consumer.subscription.name
         service, channel = consumer.subscription.service, consumer.subscription.channel
         self._span_name = f"process {channel}"
-        self._duration = telemetry.HANDLER_DURATION.labels(service, channel)
-        self._batch_size = telemetry.BATCH_SIZE.labels(service, channel)
-        self._duplicates = telemetry.INBOX_DUPLICATES.labels(service, channel)
+        self._duration = metrics.HANDLER_DURATION.labels(service, channel)
+        self._batch_size = metrics.BATCH_SIZE.labels(service, channel)
+        self._duplicates = metrics.INBOX_DUPLICATES.labels(service, channel)
         self._result_counters = {
-            result: telemetry.MESSAGES_HANDLED.labels(service, channel, result.value) for result in Result
+            result: metrics.MESSAGES_HANDLED.labels(service, channel, result.value) for result in Result
         }
         self._done_counter = self._result_counters[Result.DONE]
         self._shared = not isinstance(consumer.subscription.source, Queue)

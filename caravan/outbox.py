@@ -17,14 +17,14 @@ from typing import Literal
 
 import asyncpg
 
-from caravan import failpoint, telemetry
+from caravan import failpoint
 from caravan.bus import Bus, DeadLetter, PublishError, PublishFailure
 from caravan.bus.reader import compute_backoff
 from caravan.concurrency import raise_if_cancelled
 from caravan.database import CONNECTION_LOST, WITHOUT_SYNC_COMMIT, Database
 from caravan.leadership import Leadership
 from caravan.messages import OutgoingMessage
-from caravan.telemetry import log
+from caravan.telemetry import log, metrics
 
 BATCH_SIZE = 500
 POLL_SECONDS = 0.5
@@ -53,10 +53,10 @@ class OutboxRelay:
         self.database = database
         self.bus = bus
         self.leadership = leadership
-        self._pending_gauge = telemetry.OUTBOX_PENDING.labels(database.service)
-        self._age_gauge = telemetry.OUTBOX_AGE.labels(database.service)
-        self._refused_gauge = telemetry.OUTBOX_REFUSED.labels(database.service)
-        self._lag_histogram = telemetry.OUTBOX_LAG.labels(database.service)
+        self._pending_gauge = metrics.OUTBOX_PENDING.labels(database.service)
+        self._age_gauge = metrics.OUTBOX_AGE.labels(database.service)
+        self._refused_gauge = metrics.OUTBOX_REFUSED.labels(database.service)
+        self._lag_histogram = metrics.OUTBOX_LAG.labels(database.service)
         self._is_stopping = False
         self._may_have_refused = True
         """Whether rows may have been refused; looked up until there is none, so that the usual statement stays
@@ -169,7 +169,7 @@ class OutboxRelay:
         for row in published:
             self._lag_histogram.observe(row["age"] + publish_seconds)
         for channel, count in Counter(row["channel"] for row in published).items():
-            telemetry.MESSAGES_PUBLISHED.labels(self.database.service, channel).inc(count)
+            metrics.MESSAGES_PUBLISHED.labels(self.database.service, channel).inc(count)
             self._paused_channels.pop(channel, None)
         if failures:
             await self._handle_failures(

@@ -14,7 +14,8 @@ from typing import TypeVar
 
 from caravan.bus import BatchHandler, HandlingResult, IncomingMessage, Result, Subscription
 from caravan.concurrency import raise_if_cancelled
-from caravan.telemetry import DEAD_LETTERS, log
+from caravan.telemetry import log
+from caravan.telemetry.metrics import DEAD_LETTERS
 
 REST_SECONDS = 10.0
 """Longest wait for something to handle. A message ends it, and so does `stop`: a reader at rest need not look whether

@@ -26,6 +26,7 @@ from caravan.database.connections import ACQUIRE_SECONDS, CONNECTION_LOST, Conne
 from caravan.database.pending_writes import RESPONSE_RETENTION, EventRow, GroupCommit, PendingWrites, StoredResponse
 from caravan.database.sessions import LIMITS, PIN, check_pooler, is_pooled
 from caravan.messages import Channel, Delivery, Event, Message, OutgoingMessage, encode_message
+from caravan.telemetry import metrics
 
 __all__ = [
     "CONNECTION_LOST",
@@ -83,7 +84,7 @@ class Database:
     group_commit: GroupCommit = field(init=False)
 
     def __post_init__(self) -> None:
-        self._statement_counter = telemetry.STATEMENTS.labels(self.service)
+        self._statement_counter = metrics.STATEMENTS.labels(self.service)
         self.group_commit = GroupCommit(self.write_pending)
 
     async def write_pending(self, pending: PendingWrites) -> None:

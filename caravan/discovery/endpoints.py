@@ -4,14 +4,12 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
-from prometheus_client import Counter
-
 from caravan.discovery.breaker import Breaker
 from caravan.discovery.routing_snapshot import Policy
 from caravan.errors import CapacityExceeded, ServiceUnavailable
+from caravan.telemetry.metrics import ENDPOINT_EJECTIONS
 
 UNREACHED_SECONDS = 1.0
-EJECTIONS = Counter("caravan_endpoint_ejections_total", "Endpoints left out because they failed", ["target"])
 
 
 @dataclass(slots=True, eq=False)
@@ -98,7 +96,7 @@ class EndpointPool:
 
     def _count_ejection(self, state: str) -> None:
         if state == "open":
-            EJECTIONS.labels(self.service).inc()
+            ENDPOINT_EJECTIONS.labels(self.service).inc()
 
     def _can_eject(self) -> bool:
         """A part of the endpoints may be left out, never all at once: when everything fails, the fault is elsewhere,

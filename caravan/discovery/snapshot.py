@@ -14,21 +14,11 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 import httpx2
-from prometheus_client import Counter, Gauge
 
 from caravan.discovery import Discovery
 from caravan.discovery.endpoints import Endpoint, EndpointPool
 from caravan.discovery.routing_snapshot import MAX_BYTES, Policy, ServiceEntry, Snapshot, SnapshotError, parse_snapshot
-from caravan.telemetry import log
-
-SNAPSHOTS = Counter(
-    "caravan_registry_snapshots_total",
-    "Routing snapshots by what came of them: applied, same, older, invalid",
-    ["result"],
-)
-SEQUENCE = Gauge("caravan_registry_sequence", "Sequence of the routing snapshot in force")
-REACHABLE = Gauge("caravan_registry_reachable", "1 while the source of snapshots can be read", ["source"])
-ENDPOINTS = Gauge("caravan_registry_endpoints", "Endpoints that requests go to", ["target"])
+from caravan.telemetry import log, metrics
 
 FILE_SECONDS = 0.25
 WAIT_SECONDS = 25
@@ -142,7 +132,7 @@ class SnapshotDiscovery(Discovery):
         return new_tag
 
     def _report_source(self, name: str, reason: str) -> None:
-        REACHABLE.labels(name).set(not reason)
+        metrics.REGISTRY_REACHABLE.labels(name).set(not reason)
         if self._sources.get(name, "ok") != (reason or "ok"):
             if reason:
                 log.warning("no news from the registry; the last snapshot stays", source=name, error=reason)
@@ -155,15 +145,15 @@ class SnapshotDiscovery(Discovery):
         try:
             snapshot = parse_snapshot(raw)
         except SnapshotError as error:
-            SNAPSHOTS.labels("invalid").inc()
+            metrics.REGISTRY_SNAPSHOTS.labels("invalid").inc()
             log.error("a routing snapshot was refused; the last one stays", source=source, error=str(error))
             return
         current = self._snapshot
         if current is not None and snapshot.revision == current.revision:
-            SNAPSHOTS.labels("same").inc()
+            metrics.REGISTRY_SNAPSHOTS.labels("same").inc()
             self._snapshot = max(current, snapshot, key=lambda one: one.sequence)
         elif current is not None and snapshot.sequence <= current.sequence:
-            SNAPSHOTS.labels("older").inc()
+            metrics.REGISTRY_SNAPSHOTS.labels("older").inc()
             log.warning(
                 "a routing snapshot is not newer and was ignored",
                 source=source,
@@ -172,20 +162,20 @@ class SnapshotDiscovery(Discovery):
             )
         else:
             self._apply_snapshot(snapshot)
-            SNAPSHOTS.labels("applied").inc()
+            metrics.REGISTRY_SNAPSHOTS.labels("applied").inc()
             log.info("routing snapshot in force", source=source, sequence=snapshot.sequence, revision=snapshot.revision)
 
     def _apply_snapshot(self, snapshot: Snapshot) -> None:
         """Without a pause in between, so that no request sees half of it."""
         for removed in self._pools.keys() - snapshot.services.keys():
-            ENDPOINTS.remove(removed)
+            metrics.REGISTRY_ENDPOINTS.remove(removed)
         self._pools = {name: self._pools.get(name) or EndpointPool(name) for name in snapshot.services}
         for name, entry in snapshot.services.items():
             urls = _list_usable_urls(entry)
             self._pools[name].update_endpoints(urls, entry)
-            ENDPOINTS.labels(name).set(len(urls))
+            metrics.REGISTRY_ENDPOINTS.labels(name).set(len(urls))
         self._snapshot = snapshot
-        SEQUENCE.set(snapshot.sequence)
+        metrics.REGISTRY_SEQUENCE.set(snapshot.sequence)
         for listener in self._listeners:
             listener()
 

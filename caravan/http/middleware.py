@@ -21,6 +21,7 @@ from caravan.errors import BadRequest, CapacityExceeded, ContentTooLarge, Proble
 from caravan.http.client_ip import peer_network
 from caravan.http.problems import convert_to_problem, make_problem_response
 from caravan.refusals import ANONYMOUS, REFUSAL_STATUSES, RefusalRecorder, extract_reason
+from caravan.telemetry import metrics
 
 MAX_BODY = 1024 * 1024
 BODY_SECONDS = 10.0
@@ -152,9 +153,9 @@ class RequestMiddleware:
             finally:
                 if body is not None:
                     body.close()
-                telemetry.HTTP_DURATION.labels(
-                    self.service, scope["method"], _get_route_template(scope), status
-                ).observe(time.perf_counter() - started_at)
+                metrics.HTTP_DURATION.labels(self.service, scope["method"], _get_route_template(scope), status).observe(
+                    time.perf_counter() - started_at
+                )
 
     def _set_context(self, headers: dict[bytes, bytes], request_id: str) -> None:
         telemetry.request_id.set(request_id)

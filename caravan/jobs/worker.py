@@ -21,7 +21,7 @@ from caravan.errors import MessageRejected
 from caravan.jobs.declarations import Cron, Job, JobRequest, JobType, ProgressReporter
 from caravan.jobs.enqueue import build_envelope, build_options
 from caravan.jobs.redis import BLOCK_SECONDS, PREFIX, UNAVAILABLE_ERRORS, JobStore
-from caravan.telemetry import log
+from caravan.telemetry import log, metrics
 
 MAX_STALLED = 3
 """How many workers may die with a job before it counts as failed: it may be the job that kills them."""
@@ -67,7 +67,7 @@ class Workers:
         with contextlib.suppress(*UNAVAILABLE_ERRORS):
             for job_type in self._job_types:
                 for state, count in (await self._store.get_queue(job_type.name).getJobCounts()).items():
-                    telemetry.JOB_COUNT.labels(job_type.name, state).set(count)
+                    metrics.JOB_COUNT.labels(job_type.name, state).set(count)
 
     async def _announce_periodically(self) -> None:
         """Again and again: what Redis forgets comes back."""
@@ -212,7 +212,7 @@ class JobWorker:
                 )
                 raise JobError(f"{type(error).__name__}: {error}") from error
             finally:
-                telemetry.JOB_DURATION.labels(self.job_type.name, result).observe(perf_counter() - started_at)
+                metrics.JOB_DURATION.labels(self.job_type.name, result).observe(perf_counter() - started_at)
 
     async def _run_attempt(self, job: Job) -> Any:
         failpoint.hit("job.before_effect")
@@ -236,7 +236,7 @@ class JobWorker:
                     queue=self.job_type.name,
                     due=scheduled_at.isoformat(),
                 )
-                telemetry.JOBS_LATE.labels(self.job_type.name).inc()
+                metrics.JOBS_LATE.labels(self.job_type.name).inc()
         return Job(
             str(stored.id),
             self.job_type.name,

@@ -10,11 +10,11 @@ import contextlib
 import time
 from collections.abc import Sequence
 
-from caravan import telemetry
 from caravan.bus import Bus, Subscription
 from caravan.database import CONNECTION_LOST, Database
 from caravan.jobs import Workers
 from caravan.outbox import OutboxRelay
+from caravan.telemetry import metrics
 
 SAMPLE_SECONDS = 5.0
 RESTING_SAMPLE_SECONDS = 30.0
@@ -46,5 +46,5 @@ async def _update_lag_gauges(bus: Bus, read: Sequence[Subscription]) -> bool:
     """Whether any message waits."""
     waiting = await bus.measure_lag(read)
     for subscription in read:
-        telemetry.CONSUMER_LAG.labels(subscription.service, subscription.channel).set(waiting.get(subscription.name, 0))
+        metrics.CONSUMER_LAG.labels(subscription.service, subscription.channel).set(waiting.get(subscription.name, 0))
     return any(waiting.values())

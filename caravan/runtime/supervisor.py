@@ -6,7 +6,8 @@ from collections.abc import Callable
 from caravan.bus import BackgroundTask
 from caravan.bus.reader import compute_backoff
 from caravan.concurrency import raise_if_cancelled
-from caravan.telemetry import TASK_FAILURES, log
+from caravan.telemetry import log
+from caravan.telemetry.metrics import TASK_FAILURES
 
 STABLE_SECONDS = 60.0
 """Work that ran so long before it failed is as good as new: its earlier failures no longer lengthen the pause."""

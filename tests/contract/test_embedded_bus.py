@@ -11,7 +11,7 @@ from caravan.database import Database
 from caravan.leadership import Leadership
 from caravan.messages import Queue, Topic
 from caravan.runtime import BUS, Backends
-from caravan.telemetry import STATEMENTS
+from caravan.telemetry.metrics import STATEMENTS
 from tests.contract.bus_contract import (
     BusContract,
     Recorder,

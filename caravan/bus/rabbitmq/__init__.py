@@ -31,7 +31,8 @@ from caravan.bus.topology.rabbitmq import apply_topology, find_missing
 from caravan.clock import Clock, utc_now
 from caravan.concurrency import raise_if_cancelled
 from caravan.messages import Exchange, OutgoingMessage, Queue, Topic
-from caravan.telemetry import QUEUE_CONSUMERS, log
+from caravan.telemetry import log
+from caravan.telemetry.metrics import QUEUE_CONSUMERS
 
 CHECKS_WITHOUT_CONSUMER_MAX = 3
 """So many looks in a row without a consumer, and a reader that thinks it is one starts anew."""

@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import httpx2
 
-from caravan import faults, telemetry
+from caravan import faults
 from caravan.client import MAX_ENDPOINTS, MIN_BLAME_SECONDS
 from caravan.database import CONNECTION_LOST
 from caravan.discovery.breaker import Breaker, RetryBudget
@@ -18,7 +18,7 @@ from caravan.discovery.routing_snapshot import Policy
 from caravan.errors import BadRequest, CapacityExceeded, Problem, ServiceUnavailable
 from caravan.http import FORWARDER_HEADER, SECONDS_HEADER, Receive, Scope, Send, derive_forwarder_key
 from caravan.service import ServiceContext
-from caravan.telemetry import log
+from caravan.telemetry import log, metrics
 from services.gateway.routing.forwarding import Headers, ResponseTimeout, build_answer_headers
 
 CALLS_TIME_SHARE = 0.9
@@ -217,7 +217,7 @@ class Upstreams:
                     if isinstance(error, TimeoutError):
                         raise
                     raise _build_connection_problem(service, error) from error
-            telemetry.CALL_RETRIES.labels(self._context.service, service).inc()
+            metrics.CALL_RETRIES.labels(self._context.service, service).inc()
             if not is_moving:
                 await asyncio.sleep(policy.retry.backoff * 2**retry_count * random.uniform(0.5, 1.5))
                 retry_count += 1

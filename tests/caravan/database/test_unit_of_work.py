@@ -20,7 +20,7 @@ from caravan.money import Money
 from caravan.outbox import OutboxRelay
 from caravan.runtime import Backends
 from caravan.service import DatabaseDeclaration, Service
-from caravan.telemetry import STATEMENTS
+from caravan.telemetry.metrics import STATEMENTS
 from services.orders.messages import ORDER_CREATED, Address
 from services.orders.model import OfferedProduct, create_order
 from tests.support.shop import Shop, run_services, wait_until

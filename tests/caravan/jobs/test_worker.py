@@ -14,6 +14,7 @@ from caravan.dead_letters.schemas import DiscardRequest, ListRequest, Selection
 from caravan.jobs import JobRequest, admin
 from caravan.jobs.dead_letters import JobDeadLetters
 from caravan.runtime import Backends
+from caravan.telemetry import metrics
 from tests.support.job_shop import GATES, get_context, handled_data, run_demo
 from tests.support.program import ROOT
 from tests.support.shop import Shop, wait_until
@@ -267,7 +268,7 @@ async def test_a_stopping_process_finishes_the_job_in_hand_and_takes_no_other(ba
 async def test_the_gauges_say_what_is_in_the_queues(shop: Shop) -> None:
     await get_context(shop).jobs.enqueue(NOTE, JobRequest({"mark": "gauge"}, delay=timedelta(hours=1)))
     await shop.process.workers.update_gauges()
-    assert telemetry.JOB_COUNT.labels(NOTE, "delayed")._value.get() >= 1
+    assert metrics.JOB_COUNT.labels(NOTE, "delayed")._value.get() >= 1
 
 
 async def test_a_failed_job_lies_on_the_failure_desk_and_is_redriven_or_discarded_there(shop: Shop) -> None:

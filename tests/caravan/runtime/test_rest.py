@@ -8,7 +8,7 @@ from caravan.clock import new_id
 from caravan.leadership import Leadership
 from caravan.runtime import Backends
 from caravan.runtime.periodic import choose_interval
-from caravan.telemetry import STATEMENTS
+from caravan.telemetry.metrics import STATEMENTS
 from services.payments.jobs import PERIODIC
 from tests.support.shop import run_services, wait_until
 

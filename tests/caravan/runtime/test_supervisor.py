@@ -7,7 +7,7 @@ import pytest
 
 from caravan import concurrency
 from caravan.runtime.supervisor import supervise_task
-from caravan.telemetry import TASK_FAILURES
+from caravan.telemetry.metrics import TASK_FAILURES
 
 
 class Accidents:

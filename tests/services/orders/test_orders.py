@@ -515,7 +515,7 @@ async def test_a_rebuilt_read_side_equals_the_live_one_to_the_byte(shop: Shop) -
 
 
 async def test_an_accepted_order_takes_at_most_twelve_statements(shop: Shop) -> None:
-    from caravan.telemetry import STATEMENTS
+    from caravan.telemetry.metrics import STATEMENTS
 
     user = new_id()
     await placed(shop, user)
