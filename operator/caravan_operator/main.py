@@ -39,7 +39,7 @@ def run(
     ] = 300,
     deletion_wait: Annotated[
         float,
-        typer.Option(min=0, help="Seconds that a deletion waits for a broker that is away; then the object stays."),
+        typer.Option(min=0, help="Seconds that a deletion waits for an unavailable broker; then the object stays."),
     ] = 600,
     lease: Annotated[float, typer.Option(min=3, max=120, help="Seconds after which a silent leader is replaced.")] = 15,
     log_level: Annotated[str, typer.Option(help="debug, info, warning or error.")] = "info",

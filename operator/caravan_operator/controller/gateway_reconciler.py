@@ -83,7 +83,7 @@ class GatewayReconciler:
             RECONCILES.labels(KIND, "error").inc()
             log.warning(
                 "the gateway's pass comes again",
-                extra={"gateway": group.namespaced_name, "half": group.kind, "error": str(error)},
+                extra={"gateway": group.namespaced_name, "kind": group.kind, "error": str(error)},
             )
             self._queue.retry(group, group)
 

@@ -29,7 +29,7 @@ class Health:
             "the loop has stopped": time.monotonic() - self.get_heartbeat() > MAX_HEARTBEAT_AGE,
             "a batch does not end": self.get_batch_age() > MAX_BATCH_AGE,
             "the queue is not worked on": self.get_queue_age() > MAX_QUEUE_AGE,
-            "a watch has gone deaf": self.is_stale(),
+            "a watch is stale": self.is_stale(),
         }
         return [problem for problem, true in checks.items() if true]
 

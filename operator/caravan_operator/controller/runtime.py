@@ -137,7 +137,7 @@ async def _run_as_leader(
 
     async def run_workers() -> None:
         await initial_sync.wait_until_complete()
-        log.info("everything has been seen", extra={"resources": len(cache)})
+        log.info("initial sync complete", extra={"resources": len(cache)})
         health.get_heartbeat = lambda: workers.heartbeat_at
         await workers.run()
 

@@ -23,10 +23,13 @@ BATCH_SIZE = Histogram(
     buckets=(1, 5, 20, 50, 100, 200, 500),
 )
 
-QUEUE_DEPTH = Gauge("caravan_operator_workqueue_depth", "Resources waiting for a pass", ["lane"])
-QUEUE_ADDS = Counter("caravan_operator_workqueue_adds_total", "Resources put into the queue", ["lane"])
+QUEUE_DEPTH = Gauge("caravan_operator_workqueue_depth", "Resources waiting for a pass", ["priority"])
+QUEUE_ADDS = Counter("caravan_operator_workqueue_adds_total", "Resources put into the queue", ["priority"])
 QUEUE_SECONDS = Histogram(
-    "caravan_operator_workqueue_queue_duration_seconds", "From due to taken", ["lane"], buckets=_BUCKETS
+    "caravan_operator_workqueue_queue_duration_seconds",
+    "From due to the start of its pass",
+    ["priority"],
+    buckets=_BUCKETS,
 )
 QUEUE_RETRIES = Counter("caravan_operator_workqueue_retries_total", "Passes asked for again after a failure")
 QUEUE_OLDEST = Gauge(
@@ -37,7 +40,7 @@ UNFINISHED_SECONDS = Gauge(
 )
 
 EXTERNAL_CALL_SECONDS = Histogram(
-    "caravan_operator_external_call_seconds", "Calls of brokers", ["broker", "operation"], buckets=_BUCKETS
+    "caravan_operator_external_call_seconds", "Calls to brokers", ["broker", "operation"], buckets=_BUCKETS
 )
 API_CALLS = Counter(
     "caravan_operator_kubernetes_requests_total", "Calls of the Kubernetes API", ["verb", "resource", "code"]
@@ -45,13 +48,15 @@ API_CALLS = Counter(
 EXTERNAL_WRITES = Counter(
     "caravan_operator_external_writes_total", "Actions that a broker has taken", ["kind", "action"]
 )
-DRIFTS = Counter("caravan_operator_drift_total", "Differences that somebody else made", ["kind", "answer"])
+DRIFTS = Counter("caravan_operator_drift_total", "Differences that somebody else made", ["kind", "outcome"])
 RESOURCES = Gauge("caravan_operator_resources", "Resources by whether they are Ready", ["kind", "ready"])
 UNSYNCED_OBJECTS = Gauge(
-    "caravan_operator_arriving", "Objects that were there at the start and that no watch has brought yet"
+    "caravan_operator_unsynced_objects", "Objects that existed at the start and that no watch has delivered yet"
 )
 LEADER = Gauge("caravan_operator_leader", "1 while this process holds the Lease")
-OPEN_CIRCUITS = Gauge("caravan_operator_circuit_open", "Connections whose calls are held back", ["connection_kind"])
+OPEN_CIRCUITS = Gauge(
+    "caravan_operator_circuit_open", "Connections whose calls are blocked by an open circuit", ["connection_kind"]
+)
 SNAPSHOTS = Counter(
     "caravan_operator_snapshots_total", "Compiled routing snapshots: written, unchanged, too_large", ["result"]
 )
