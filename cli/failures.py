@@ -47,13 +47,13 @@ def _print_page(page: dict[str, Any]) -> None:
     if page["next_cursor"]:
         print_line(f"more: --cursor {page['next_cursor']}")
     if page["truncated"]:
-        print_line("there are more than a desk reads at once; these are the oldest")
+        print_line("there are more than one reading takes; these are the oldest")
     _warn_about_unavailable(page)
 
 
 def _warn_about_unavailable(response: dict[str, Any]) -> None:
     if response["partial"]:
-        print_line(f"could not be asked: {', '.join(response['failed'])}", style="red")
+        print_line(f"unavailable: {', '.join(response['failed'])}", style="red")
 
 
 def show_failure(failure_id: str, url: str | None) -> None:
@@ -107,7 +107,7 @@ def _run_action(action: str, body: dict[str, Any], output: str, url: str | None)
             total = {
                 **response,
                 "as_of": total.get("as_of", response["as_of"]),
-                "chosen": total.get("chosen", response["chosen"]),
+                "selected": total.get("selected", response["selected"]),
                 "done": done_count,
                 "items": [*total.get("items", []), *response["items"]],
             }
@@ -124,7 +124,7 @@ def _run_action(action: str, body: dict[str, Any], output: str, url: str | None)
     unknown_text = _describe_unknown(body, result)
     if unknown_text:
         print_note(unknown_text)
-    raise typer.Exit(1 if result["held_back"] or result["impossible"] or result["partial"] or unknown_text else 0)
+    raise typer.Exit(1 if result["blocked"] or result["not_redrivable"] or result["partial"] or unknown_text else 0)
 
 
 def _describe_unknown(selection: dict[str, Any], result: dict[str, Any]) -> str:
@@ -132,14 +132,14 @@ def _describe_unknown(selection: dict[str, Any], result: dict[str, Any]) -> str:
     if result["partial"]:
         return ""
     ids = list(dict.fromkeys(selection.get("ids", ())))
-    if len(ids) > result["chosen"]:
+    if len(ids) > result["selected"]:
         answered_ids = {row["id"] for row in result["items"]}
-        names = [identifier for identifier in ids if identifier not in answered_ids][: len(ids) - result["chosen"]]
+        names = [identifier for identifier in ids if identifier not in answered_ids][: len(ids) - result["selected"]]
         return (
             f"no such failure, or redriven or discarded before: {', '.join(names)}; `caravan failures list` shows "
             "what there is"
         )
-    if not ids and not result["chosen"]:
+    if not ids and not result["selected"]:
         name, value = next((name, selection[name]) for name in ("cause", "subscription") if name in selection)
         return f"no failure has the {name} {value}; `caravan failures list` shows what there is"
     return ""
@@ -148,13 +148,13 @@ def _describe_unknown(selection: dict[str, Any], result: dict[str, Any]) -> str:
 def _print_result(action: str, result: dict[str, Any]) -> None:
     if result["items"]:
         rows = [
-            (row["action"], row["subscription"], row["key"], row["message_id"] or "", row["why"])
+            (row["action"], row["subscription"], row["key"], row["message_id"] or "", row["reason"])
             for row in result["items"]
         ]
-        print_table("", ("what", "subscription", "key", "message", "why"), rows[:MAX_ITEMS_PRINTED])
+        print_table("", ("action", "subscription", "key", "message", "reason"), rows[:MAX_ITEMS_PRINTED])
         if len(rows) > MAX_ITEMS_PRINTED:
             print_line(f"… and {len(rows) - MAX_ITEMS_PRINTED} more; `--output json` has all")
-    redrivable_count = result["chosen"] - result["held_back"] - result["impossible"]
+    redrivable_count = result["selected"] - result["blocked"] - result["not_redrivable"]
     summary = f"dry run: would {action} {redrivable_count}" if result["dry_run"] else f"{action}: {result['done']} done"
-    print_line(f"{summary}, {result['held_back']} held back, {result['impossible']} impossible")
+    print_line(f"{summary}, {result['blocked']} blocked, {result['not_redrivable']} not redrivable")
     _warn_about_unavailable(result)

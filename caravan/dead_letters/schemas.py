@@ -13,7 +13,7 @@ from caravan.http import StrictModel, Time
 from caravan.text import BrokenRule, TextLine
 
 Origin = Literal["subscription", "outbox", "job", "effect"]
-Action = Literal["redrive", "discard", "held back", "impossible"]
+Action = Literal["redrive", "discard", "blocked", "not_redrivable"]
 IDS_MAX = 500
 
 
@@ -22,7 +22,7 @@ class DeadLetterView(BaseModel):
 
     id: str
     service: str
-    place: Origin
+    origin: Origin
     subscription: str
     channel: str
     key: str
@@ -49,7 +49,7 @@ class DeadLetterCause(BaseModel):
     first_at: datetime
     last_at: datetime
     services: list[str]
-    places: list[Origin]
+    origins: list[Origin]
     subscriptions: list[str]
 
 
@@ -68,7 +68,7 @@ class ListRequest(BaseModel):
 
 
 class DeadLetterPage(BaseModel):
-    """`truncated`: there are more than a desk reads at once; the counts are of those that were read, the oldest."""
+    """`truncated`: there are more than one reading takes; the counts are of those that were read, the oldest."""
 
     causes: list[DeadLetterCause]
     items: list[DeadLetterView]
@@ -129,18 +129,18 @@ class PlannedAction(BaseModel):
     key: str
     message_id: str | None
     action: Action
-    why: str = ""
+    reason: str = ""
 
 
 class ActionResult(BaseModel):
-    """`more`: so many were chosen that some are left for the next call. `items` are the first of them."""
+    """`more`: so many were selected that some are left for the next call. `items` are the first of them."""
 
     dry_run: bool
     as_of: datetime
-    chosen: int
+    selected: int
     done: int
-    held_back: int
-    impossible: int
+    blocked: int
+    not_redrivable: int
     more: bool
     items: list[PlannedAction]
 

@@ -1,8 +1,8 @@
 """The failure desk of one service: what its subscriptions gave up and what its outbox can't send, in one list, grouped
 by cause, to be tried again or discarded.
 
-Trying again keeps the message id, so that effects stay single, and the order of each key: a letter is held back while
-an older one of its key is not chosen with it.
+Trying again keeps the message id, so that effects stay single, and the order of each key: a dead letter is blocked while
+an older one of its key is not selected with it.
 Reading is bounded: the oldest SCAN_MAX of each place, and only the beginnings of their bodies.
 """
 
@@ -190,10 +190,10 @@ class DeadLetterService:
         return ActionResult(
             dry_run=selection.dry_run,
             as_of=as_of,
-            chosen=len(plan),
+            selected=len(plan),
             done=done_count,
-            held_back=actions.count("held back"),
-            impossible=actions.count("impossible"),
+            blocked=actions.count("blocked"),
+            not_redrivable=actions.count("not_redrivable"),
             more=bool(remaining_targets) or (truncated and done_count > 0),
             items=[planned for _, planned in plan[:PLAN_ITEMS_MAX]],
         )
@@ -201,12 +201,12 @@ class DeadLetterService:
     def _plan_actions(
         self, entries: Iterable[_SourcedDeadLetter], selection: Selection, action: Action
     ) -> Iterable[tuple[_SourcedDeadLetter, PlannedAction]]:
-        """What would be done with each chosen letter, in order."""
+        """What would be done with each selected dead letter, in order."""
         blocked_keys: set[tuple[str, str]] = set()
         for f in entries:
             ordering_key = (f.dead_letter.subscription, f.dead_letter.key)
-            is_chosen = _is_chosen(f, selection)
-            if not is_chosen:
+            is_selected = _is_selected(f, selection)
+            if not is_selected:
                 blocked_keys.add(ordering_key)
                 continue
             planned_action = PlannedAction(
@@ -219,11 +219,11 @@ class DeadLetterService:
             )
             if action == "redrive" and not f.dead_letter.redrivable:
                 planned_action = planned_action.model_copy(
-                    update={"action": "impossible", "why": "it is not kept whole, or has not been given up yet"}
+                    update={"action": "not_redrivable", "reason": "it is not kept whole, or has not been given up yet"}
                 )
             elif action == "redrive" and f.dead_letter.key and ordering_key in blocked_keys:
-                why = "an older failure of its key is not chosen: redrive that one first, or discard it"
-                planned_action = planned_action.model_copy(update={"action": "held back", "why": why})
+                reason = "an older failure of its key is not selected: redrive that one first, or discard it"
+                planned_action = planned_action.model_copy(update={"action": "blocked", "reason": reason})
             if planned_action.action != action:
                 blocked_keys.add(ordering_key)
             yield f, planned_action
@@ -240,7 +240,7 @@ class DeadLetterService:
                 first_at=of_one[0].dead_letter.dead_lettered_at,
                 last_at=of_one[-1].dead_letter.dead_lettered_at,
                 services=[self._service],
-                places=sorted({f.source.origin for f in of_one}),
+                origins=sorted({f.source.origin for f in of_one}),
                 subscriptions=sorted({f.dead_letter.subscription for f in of_one}),
             )
             for cause, of_one in by_cause.items()
@@ -252,7 +252,7 @@ class DeadLetterService:
         return DeadLetterView(
             id=f.id,
             service=self._service,
-            place=f.source.origin,
+            origin=f.source.origin,
             subscription=dead_letter.subscription,
             channel=dead_letter.channel,
             key=dead_letter.key,
@@ -271,7 +271,7 @@ class DeadLetterService:
         )
 
 
-def _is_chosen(f: _SourcedDeadLetter, selection: Selection) -> bool:
+def _is_selected(f: _SourcedDeadLetter, selection: Selection) -> bool:
     if selection.failed_before is not None and f.dead_letter.dead_lettered_at >= selection.failed_before:
         return False
     if selection.ids is not None:

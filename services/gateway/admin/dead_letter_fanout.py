@@ -125,7 +125,7 @@ def _merge_pair(one: DeadLetterCause, other: DeadLetterCause) -> DeadLetterCause
         first_at=min(one.first_at, other.first_at),
         last_at=max(one.last_at, other.last_at),
         services=sorted({*one.services, *other.services}),
-        places=sorted({*one.places, *other.places}),
+        origins=sorted({*one.origins, *other.origins}),
         subscriptions=sorted({*one.subscriptions, *other.subscriptions}),
     )
 
@@ -163,10 +163,10 @@ async def _run_action(
     return CombinedActionResult(
         dry_run=selection.dry_run,
         as_of=min((answer.as_of for answer in answers), default=context.clock()),
-        chosen=sum(answer.chosen for answer in answers),
+        selected=sum(answer.selected for answer in answers),
         done=sum(answer.done for answer in answers),
-        held_back=sum(answer.held_back for answer in answers),
-        impossible=sum(answer.impossible for answer in answers),
+        blocked=sum(answer.blocked for answer in answers),
+        not_redrivable=sum(answer.not_redrivable for answer in answers),
         more=any(answer.more for answer in answers),
         items=[item for answer in answers for item in answer.items],
         partial=bool(failed),

@@ -28,7 +28,7 @@ async def test_poison_is_listed_by_cause_and_redriven_once_and_in_order_when_it_
     await admin.send_messages("b", 4, queue=queue)
     items = await admin.wait_for_failures(4)
     listed = await admin.get()
-    assert [(cause["count"], cause["services"], cause["places"]) for cause in listed["causes"]] == [
+    assert [(cause["count"], cause["services"], cause["origins"]) for cause in listed["causes"]] == [
         (4, ["stamps"], ["subscription"])
     ]
     assert len({item["reason"] for item in items}) == 4, "four reasons, one cause: they differ in ids and numbers"
@@ -41,7 +41,7 @@ async def test_poison_is_listed_by_cause_and_redriven_once_and_in_order_when_it_
 
     cause = listed["causes"][0]["cause"]
     dry = await admin.post("redrive", cause=cause, dry_run=True)
-    assert (dry["chosen"], dry["done"], {item["action"] for item in dry["items"]}) == (4, 0, {"redrive"})
+    assert (dry["selected"], dry["done"], {item["action"] for item in dry["items"]}) == (4, 0, {"redrive"})
     assert [item["message_id"] for item in dry["items"] if item["key"] == "a"] == [
         i["message_id"] for i in items if i["key"] == "a"
     ]
@@ -49,7 +49,7 @@ async def test_poison_is_listed_by_cause_and_redriven_once_and_in_order_when_it_
 
     admin.stamps.error_text = None
     done = await admin.post("redrive", cause=cause, failed_before=dry["as_of"])
-    assert (done["done"], done["held_back"], done["impossible"], done["more"]) == (4, 0, 0, False)
+    assert (done["done"], done["blocked"], done["not_redrivable"], done["more"]) == (4, 0, 0, False)
     await admin.wait_for_effects("a", 1, 2, 3)
     await admin.wait_for_effects("b", 4)
     assert (await admin.get())["causes"] == []
@@ -80,9 +80,9 @@ async def test_a_letter_waits_for_older_ones_of_its_key(admin: DeadLetterAdmin) 
     of_second = next(item["cause"] for item in items if item["key"] == "free")
     admin.stamps.error_text = None
     done = await admin.post("redrive", cause=of_second)
-    assert (done["done"], done["held_back"]) == (1, 1)
-    assert [item["why"] for item in done["items"] if item["key"] == "k"] == [
-        "an older failure of its key is not chosen: redrive that one first, or discard it"
+    assert (done["done"], done["blocked"]) == (1, 1)
+    assert [item["reason"] for item in done["items"] if item["key"] == "k"] == [
+        "an older failure of its key is not selected: redrive that one first, or discard it"
     ]
     await admin.wait_for_effects("free", 3)
     both = [item["id"] for item in items if item["key"] == "k"]
@@ -216,7 +216,7 @@ async def test_a_row_that_the_bus_refuses_is_set_aside_and_holds_back_only_its_k
     await admin.send_messages("small", 1, 2)
     await admin.wait_for_effects("small", 1, 2)
     items = await admin.wait_for_failures(1)
-    assert [(item["place"], item["key"], item["channel"]) for item in items] == [
+    assert [(item["origin"], item["key"], item["channel"]) for item in items] == [
         ("outbox", "large", admin.stamps.topic.name)
     ]
     assert "too large" in items[0]["reason"]

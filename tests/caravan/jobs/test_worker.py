@@ -288,7 +288,7 @@ async def test_a_failed_job_lies_on_the_failure_desk_and_is_redriven_or_discarde
     async def ignore_action(*_: object, **__: object) -> None: ...
 
     result = await dead_letter_service.redrive(Selection(ids=[item.id]), ignore_action)
-    assert (result.chosen, result.done) == (1, 1)
+    assert (result.selected, result.done) == (1, 1)
     await wait_until_run_again(shop, data)
     other = listed[f"{NOTE}:{gone}"]
     assert (

@@ -163,7 +163,7 @@ async def test_a_refused_message_is_among_the_failures_and_can_be_sent_again(sho
     await ask(shop, link, queue=CRITICAL_NOTIFICATIONS)
     await reached(shop, link.about, state="failed")
     (failure,) = await failures_about(shop, link.about)
-    assert (failure.place, failure.reason, failure.type, failure.redrivable) == (
+    assert (failure.origin, failure.reason, failure.type, failure.redrivable) == (
         "effect",
         "550 no such user",
         "password_reset",
