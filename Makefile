@@ -63,7 +63,7 @@ bench: env ## Measure, and compare with this machine's ceilings; AGAINST=<commit
 	$(BIN)/python -m bench$(if $(AGAINST),.against $(AGAINST) $(if $(CLIENTS),--clients $(CLIENTS)) $(if $(PAIRS),--pairs $(PAIRS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(KAFKA),--kafka $(KAFKA) --amqp $(AMQP)))
 
 docs: env ## Write the generated reference pages
-	$(BIN)/python -m docs.generate
+	$(BIN)/python -m tools.generate_docs
 
 # Universal: one file for every platform and Python >= 3.11. It names no registry: each machine uses the one its pip and uv are configured for.
 lock: ## Resolve pyproject.toml into requirements.lock (UPGRADE=1: newest versions)

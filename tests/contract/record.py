@@ -24,9 +24,9 @@ from caravan import embedded, telemetry
 from caravan.bus import Bus
 from caravan.messages import Message, OutgoingMessage
 from caravan.runtime import Backends
-from docs.evolution import schema, sent
 from tests.support.scenario import ShopScenario, run_whole_shop
 from tests.support.shop import wait_until
+from tools.message_schemas import build_schema, list_sent_types
 
 CORPUS = Path(__file__).parent / "corpus"
 STREAMS = CORPUS / "streams"
@@ -75,12 +75,14 @@ def describe_shape(value: Any, choices: Any = None) -> Any:
 def record_messages(recorded_bodies: Iterable[bytes]) -> list[str]:
     """Write a file for each version that has none; the types of which nothing was heard."""
     by_type: defaultdict[str, dict[Any, bytes]] = defaultdict(dict)
-    schemas = {message_type.type: {"properties": {"data": schema(message_type)}} for message_type in sent()}
+    schemas = {
+        message_type.type: {"properties": {"data": build_schema(message_type)}} for message_type in list_sent_types()
+    }
     for body in recorded_bodies:
         envelope = orjson.loads(body)
         by_type[envelope["type"]].setdefault(describe_shape(envelope, schemas.get(envelope["type"])), body)
     missing = []
-    for kind in sent():
+    for kind in list_sent_types():
         if get_recording_path(kind).exists():
             continue
         bodies = list(by_type[kind.type].values())[:SHAPES]
@@ -127,7 +129,7 @@ async def record_corpus() -> list[str]:
     folder = Path(tempfile.mkdtemp(prefix="caravan-record-"))
     telemetry.configure_logs("error", "text")
     bodies: list[bytes] = []
-    expected = {kind.type for kind in sent() if not get_recording_path(kind).exists()}
+    expected = {kind.type for kind in list_sent_types() if not get_recording_path(kind).exists()}
 
     async def has_heard_everything() -> bool:
         missing_types = expected - {orjson.loads(body)["type"] for body in bodies}

@@ -15,16 +15,16 @@ from caravan.inbox import Consumer
 from caravan.messages import Event, MalformedMessage, Message, decode_message
 from caravan.money import Money
 from caravan.runtime import list_consumers
-from docs.evolution import WITHDRAWN, published, sent, stored
 from services.gateway.reference.asyncapi import ENVELOPE
 from services.orders.messages import OrderCreated
 from services.orders.model import EVENT_STORE, Order, PaymentFailed, fold_events
 from services.registry import load_services
 from tests.contract.record import CORPUS, STREAMS
+from tools.message_schemas import WITHDRAWN, list_sent_types, list_stored_types, load_published
 
 FILES = sorted(CORPUS.glob("*.jsonl"))
-MESSAGE_TYPES = {kind.type: kind for kind in sent()}
-SCHEMAS = published()
+MESSAGE_TYPES = {kind.type: kind for kind in list_sent_types()}
+SCHEMAS = load_published()
 RECORD = "run `python -m tests.contract.record`"
 
 
@@ -44,7 +44,7 @@ def read_envelopes(path: Path) -> list[bytes]:
 
 
 def test_every_version_of_every_message_is_recorded() -> None:
-    expected = {f"{kind.type}.v{version}.jsonl" for kind in sent() for version in range(1, kind.version + 1)}
+    expected = {f"{kind.type}.v{version}.jsonl" for kind in list_sent_types() for version in range(1, kind.version + 1)}
     assert {path.name for path in FILES} == expected, RECORD
 
 
@@ -128,7 +128,7 @@ def test_a_changed_stored_event_needs_its_upcast_to_read_what_is_stored() -> Non
         version = 2
         why: str
 
-    assert PaymentFailed in stored()
+    assert PaymentFailed in list_stored_types()
     Later.type = PaymentFailed.type
     path = STREAMS / "payment_failed-2.json"
     with pytest.raises(KeyError):

@@ -11,13 +11,13 @@ import pytest
 from pydantic import BaseModel, Field, create_model
 
 from caravan.messages import Event, Message
-from docs import evolution, generate
-from docs.evolution import changes, schema, sent, stored, violations
 from services.orders.messages import OrderCreated
+from tools import generate_docs, message_schemas
+from tools.message_schemas import build_schema, find_changes, find_violations, list_sent_types, list_stored_types
 
 
 def test_todays_messages_keep_what_is_published() -> None:
-    assert violations(sent(), stored()) == []
+    assert find_violations(list_sent_types(), list_stored_types()) == []
 
 
 class Line(BaseModel):
@@ -81,14 +81,14 @@ LineWithGift.__name__ = "Line"
     ],
 )
 def test_each_kind_of_breach_is_refused_in_words(after: type[Message], says: str) -> None:
-    found = changes("test.Placed", 1, schema(Placed), schema(after), raised=after.version > 1)
+    found = find_changes("test.Placed", 1, build_schema(Placed), build_schema(after), raised=after.version > 1)
     assert any(says in text for text in found), found
     assert all("make a new class PlacedV2" in text or "make docs" in text for text in found), "each says what to do"
 
 
 def test_an_enum_of_three_narrowed_to_two_names_what_it_lost() -> None:
     wide = change_message(outcome=(Literal["completed", "rejected", "cancelled"], ...))
-    found = changes("test.Placed", 1, schema(wide), schema(Placed), raised=True)
+    found = find_changes("test.Placed", 1, build_schema(wide), build_schema(Placed), raised=True)
     assert "`outcome` no longer allows ['cancelled']" in found[0]
 
 
@@ -102,7 +102,7 @@ def test_an_enum_of_three_narrowed_to_two_names_what_it_lost() -> None:
     ],
 )
 def test_what_no_reader_can_notice_or_a_raised_version_tells_is_allowed(after: type[Message]) -> None:
-    assert changes("test.Placed", 1, schema(Placed), schema(after), raised=after.version > 1) == []
+    assert find_changes("test.Placed", 1, build_schema(Placed), build_schema(after), raised=after.version > 1) == []
 
 
 def test_a_closed_shape_takes_no_field_even_with_a_default() -> None:
@@ -114,7 +114,7 @@ def test_a_closed_shape_takes_no_field_even_with_a_default() -> None:
         scale: int = 2
 
     before, after = change_message(total=(Amount, ...)), change_message(total=(Wider, ...), number=2)
-    found = changes("test.Placed", 1, schema(before), schema(after), raised=True)
+    found = find_changes("test.Placed", 1, build_schema(before), build_schema(after), raised=True)
     assert "`total` was published as closed" in found[0]
 
 
@@ -137,57 +137,69 @@ def test_a_closed_shape_takes_no_field_even_with_a_default() -> None:
     ],
 )
 def test_a_real_message_changed_in_place_is_refused(after: type[Message], says: str) -> None:
-    others = [kind for kind in sent() if kind is not OrderCreated]
-    found = violations([*others, after], stored())
+    others = [kind for kind in list_sent_types() if kind is not OrderCreated]
+    found = find_violations([*others, after], list_stored_types())
     assert any(says in text for text in found), found
 
 
 def test_a_real_message_may_gain_a_field_with_a_raised_version() -> None:
-    others = [kind for kind in sent() if kind is not OrderCreated]
-    assert violations([*others, change_message(OrderCreated, coupon=(str | None, None), number=3)], stored()) == []
+    others = [kind for kind in list_sent_types() if kind is not OrderCreated]
+    assert (
+        find_violations(
+            [*others, change_message(OrderCreated, coupon=(str | None, None), number=3)], list_stored_types()
+        )
+        == []
+    )
 
 
 def test_a_message_that_vanishes_is_missed() -> None:
-    found = violations([kind for kind in sent() if kind is not OrderCreated], stored())
+    found = find_violations([kind for kind in list_sent_types() if kind is not OrderCreated], list_stored_types())
     assert "orders.OrderCreated: no class reads this type any more" in found[0]
 
 
 def test_a_stored_event_may_change_with_its_version_because_an_upcast_follows() -> None:
-    kind = next(kind for kind in stored() if kind.type == "orders.PaymentFailed")
-    others = [other for other in stored() if other is not kind]
-    assert violations(sent(), [*others, change_message(kind, without=("reason",), why=(str, ...), number=2)]) == []
-    assert violations(sent(), [*others, change_message(kind, without=("reason",), why=(str, ...))]) != []
+    kind = next(kind for kind in list_stored_types() if kind.type == "orders.PaymentFailed")
+    others = [other for other in list_stored_types() if other is not kind]
+    assert (
+        find_violations(
+            list_sent_types(), [*others, change_message(kind, without=("reason",), why=(str, ...), number=2)]
+        )
+        == []
+    )
+    assert (
+        find_violations(list_sent_types(), [*others, change_message(kind, without=("reason",), why=(str, ...))]) != []
+    )
 
 
 def test_make_docs_does_not_write_over_a_published_version(monkeypatch: pytest.MonkeyPatch) -> None:
     narrowed = [
         change_message(OrderCreated, without=("email",), number=2),
-        *(kind for kind in sent() if kind is not OrderCreated),
+        *(kind for kind in list_sent_types() if kind is not OrderCreated),
     ]
-    monkeypatch.setattr(evolution, "sent", lambda: narrowed)
-    before = evolution.path(OrderCreated).read_bytes()
+    monkeypatch.setattr(generate_docs, "list_sent_types", lambda: narrowed)
+    before = message_schemas.get_schema_path(OrderCreated).read_bytes()
     with pytest.raises(SystemExit, match=r"nothing was written:\n- orders.OrderCreated v2: field `email` was removed"):
-        generate.main()
-    assert evolution.path(OrderCreated).read_bytes() == before
+        generate_docs.main()
+    assert message_schemas.get_schema_path(OrderCreated).read_bytes() == before
 
 
 def test_a_hole_in_the_published_versions_is_noticed(tmp_path: Path) -> None:
     for number in (1, 3):
-        (tmp_path / f"{Placed.type}.v{number}.json").write_bytes(orjson.dumps(schema(Placed)))
-    assert "version 2 is missing" in violations([change_message(number=3)], folder=tmp_path)[0]
+        (tmp_path / f"{Placed.type}.v{number}.json").write_bytes(orjson.dumps(build_schema(Placed)))
+    assert "version 2 is missing" in find_violations([change_message(number=3)], folder=tmp_path)[0]
 
 
 def test_a_version_that_told_too_much_is_neither_sent_nor_published_again(tmp_path: Path) -> None:
     old = change_message(OrderCreated, payment_token=(str, ...), number=1)
     for number in (1, 2):
-        (tmp_path / f"{OrderCreated.type}.v{number}.json").write_bytes(orjson.dumps(schema(old)))
-    assert "version 1 was withdrawn" in violations([OrderCreated], folder=tmp_path)[0]
+        (tmp_path / f"{OrderCreated.type}.v{number}.json").write_bytes(orjson.dumps(build_schema(old)))
+    assert "version 1 was withdrawn" in find_violations([OrderCreated], folder=tmp_path)[0]
     (tmp_path / f"{OrderCreated.type}.v1.json").unlink()
     (tmp_path / f"{OrderCreated.type}.v2.json").unlink()
-    assert "version 1 was withdrawn" in violations([old], folder=tmp_path)[0]
-    assert violations([OrderCreated], folder=tmp_path) == []
+    assert "version 1 was withdrawn" in find_violations([old], folder=tmp_path)[0]
+    assert find_violations([OrderCreated], folder=tmp_path) == []
 
 
 def test_no_published_message_but_what_payments_is_told_has_a_field_for_a_payment_token() -> None:
-    holding = {kind.type for kind in sent() for name in schema(kind)["properties"] if "token" in name}
+    holding = {kind.type for kind in list_sent_types() for name in build_schema(kind)["properties"] if "token" in name}
     assert {name for name in holding if "ayment" in name or name.startswith("orders.")} == {"payments.ExpectPayment"}

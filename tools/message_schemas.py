@@ -1,8 +1,8 @@
 """The published JSON Schema of every message version, and what may change from one to the next.
 
 `docs/schemas/<type>.v<N>.json` is a promise to readers that don't share this code. A field with a default may be added,
-with `version` raised; everything else is
-a new class sent beside the old one. `make docs` publishes new versions and refuses to change a published one.
+with `version` raised; everything else is a new class sent beside the old one. `generate_docs.py` writes the schemas and
+asks this module whether the classes still keep the promise; tests/contract compares the recorded messages with them.
 """
 
 import re
@@ -17,51 +17,53 @@ from services.gateway.known_services import list_channels
 from services.gateway.reference.asyncapi import list_message_types
 from services.orders.model import EVENT_STORE
 
-FOLDER = Path(__file__).parent / "schemas"
+FOLDER = Path(__file__).parent.parent / "docs" / "schemas"
 ANNOTATIONS = {"title", "description", "examples", "$id", "$schema", "$defs"}
 """What a schema says to people: it may change."""
 
 WITHDRAWN = {"orders.OrderCreated": 1, "payments.CapturePayment": 1}
-"""Newest version of a type that must never be sent again: these told everybody what payments alone may know
-(docs/adr/0019). They were withdrawn before the
-first release. Their schemas are not published any more; what was recorded of them is still read."""
+"""Newest version of a type that must never be sent again: these carried to every reader what payments alone may know
+(docs/adr/0019). They were withdrawn before the first release. Their schemas are not published any more; what was
+recorded of them is still read."""
 
 Schema = dict[str, Any]
 
 
-def sent() -> list[type[Message]]:
+def list_sent_types() -> list[type[Message]]:
     """Every message that travels on a channel, by its wire name."""
     return sorted(
-        {kind for channel in list_channels() for kind in list_message_types(channel)}, key=lambda kind: kind.type
+        {message_type for channel in list_channels() for message_type in list_message_types(channel)},
+        key=lambda message_type: message_type.type,
     )
 
 
-def stored() -> list[type[Message]]:
+def list_stored_types() -> list[type[Message]]:
     """Events that are only kept in a service's own streams: nobody else reads them, and an upcast may turn old ones
     into today's.
     """
-    travelling = set(sent())
+    sent = set(list_sent_types())
     return sorted(
-        (kind for kind in EVENT_STORE.event_types.values() if kind not in travelling), key=lambda kind: kind.type
+        (message_type for message_type in EVENT_STORE.event_types.values() if message_type not in sent),
+        key=lambda message_type: message_type.type,
     )
 
 
-def schema(kind: type[Message]) -> Schema:
+def build_schema(message_type: type[Message]) -> Schema:
     """What any event of this version holds. Fields with a default may be absent: an older version of the same type
     didn't have them.
     """
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": f"urn:caravan:{kind.type}:v{kind.version}",
-        **kind.model_json_schema(mode="validation"),
+        "$id": f"urn:caravan:{message_type.type}:v{message_type.version}",
+        **message_type.model_json_schema(mode="validation"),
     }
 
 
-def path(kind: type[Message], folder: Path = FOLDER) -> Path:
-    return folder / f"{kind.type}.v{kind.version}.json"
+def get_schema_path(message_type: type[Message], folder: Path = FOLDER) -> Path:
+    return folder / f"{message_type.type}.v{message_type.version}.json"
 
 
-def published(folder: Path = FOLDER) -> dict[str, dict[int, Schema]]:
+def load_published(folder: Path = FOLDER) -> dict[str, dict[int, Schema]]:
     """The schemas in the folder by type and version."""
     found: dict[str, dict[int, Schema]] = {}
     for file in sorted(folder.glob("*.json")):
@@ -72,23 +74,29 @@ def published(folder: Path = FOLDER) -> dict[str, dict[int, Schema]]:
     return found
 
 
-def violations(
-    travelling: Iterable[type[Message]], kept: Iterable[type[Message]] = (), folder: Path = FOLDER
+def find_violations(
+    sent: Iterable[type[Message]], stored: Iterable[type[Message]] = (), folder: Path = FOLDER
 ) -> list[str]:
     """What today's classes break of the published schemas, each with what to do about it; empty when they keep the
     promise.
     """
-    old = published(folder)
-    travelling, kept = list(travelling), list(kept)
+    old = load_published(folder)
+    sent, stored = list(sent), list(stored)
     found = []
-    for kind in [*travelling, *kept]:
-        versions = old.pop(kind.type, {})
-        found += _history(kind.type, versions, kind.version)
+    for message_type in [*sent, *stored]:
+        versions = old.pop(message_type.type, {})
+        found += _check_versions(message_type.type, versions, message_type.version)
         if not versions:
             continue  # new: `make docs` publishes it
         newest = max(versions)
-        if kind in travelling or kind.version == newest:
-            found += changes(kind.type, newest, versions[newest], schema(kind), raised=kind.version > newest)
+        if message_type in sent or message_type.version == newest:
+            found += find_changes(
+                message_type.type,
+                newest,
+                versions[newest],
+                build_schema(message_type),
+                raised=message_type.version > newest,
+            )
     return found + [
         f"{name}: no class reads this type any more, but events of it are published. Keep the class while one may "
         "still be met; after that remove"
@@ -97,7 +105,7 @@ def violations(
     ]
 
 
-def _history(name: str, versions: dict[int, Schema], version: int) -> list[str]:
+def _check_versions(name: str, versions: dict[int, Schema], version: int) -> list[str]:
     """The versions of a type are published one after the other, up to today's, but for those that were withdrawn."""
     gone = WITHDRAWN.get(name, 0)
     if versions and version < max(versions):
@@ -116,41 +124,43 @@ def _history(name: str, versions: dict[int, Schema], version: int) -> list[str]:
     return [f"{name}: version {hole} is missing in docs/schemas; restore the file from the history" for hole in holes]
 
 
-def changes(name: str, version: int, before: Schema, after: Schema, *, raised: bool) -> list[str]:
+def find_changes(name: str, version: int, before: Schema, after: Schema, *, raised: bool) -> list[str]:
     """Why `after` can't follow version `version` of a message, in words; empty when it can."""
-    found = list(_compare("", _plain(before, before.get("$defs", {})), _plain(after, after.get("$defs", {}))))
+    found = list(
+        _compare_nodes("", _normalize(before, before.get("$defs", {})), _normalize(after, after.get("$defs", {})))
+    )
     added = [text for harmless, text in found if harmless]
     broken = [text for harmless, text in found if not harmless]
-    says = [
+    broken_rules = [
         f"{name} v{version}: {text}. Readers of what is published, and events of it that are kept, rely on it: undo "
         "the change, or make a new class"
         f" {name.rpartition('.')[2]}V2 and send it beside this one until nobody reads the old one"
         for text in broken
     ]
     if added and not raised:
-        says.append(
+        broken_rules.append(
             f"{name} v{version}: {', '.join(added)}, but the class is still version {version}. Set `version = "
             f"{version + 1}`, then run"
             " `make docs` and `python -m tests.contract.record`"
         )
-    return says
+    return broken_rules
 
 
-def _plain(node: Any, shapes: Schema) -> Any:
+def _normalize(node: Any, shapes: Schema) -> Any:
     """A schema without annotations, its references replaced by what they name, and what has no order sorted."""
     if isinstance(node, list):
-        return [_plain(item, shapes) for item in node]
+        return [_normalize(item, shapes) for item in node]
     if not isinstance(node, dict):
         return node
     if "$ref" in node:
-        return _plain(
+        return _normalize(
             {**shapes[node["$ref"].rpartition("/")[2]], **{k: v for k, v in node.items() if k != "$ref"}}, shapes
         )
     plain = {
-        key: _plain(value, shapes) for key, value in node.items() if key not in ANNOTATIONS and key != "properties"
+        key: _normalize(value, shapes) for key, value in node.items() if key not in ANNOTATIONS and key != "properties"
     }
     if "properties" in node:
-        plain["properties"] = {field: _plain(value, shapes) for field, value in node["properties"].items()}
+        plain["properties"] = {field: _normalize(value, shapes) for field, value in node["properties"].items()}
     for unordered in ("required", "enum"):
         if unordered in plain:
             plain[unordered] = sorted(plain[unordered], key=str)
@@ -161,26 +171,26 @@ Change = tuple[bool, str]
 """Whether readers are unharmed, and what it is."""
 
 
-def _compare(place: str, before: Any, after: Any) -> Iterator[Change]:
+def _compare_nodes(field_path: str, before: Any, after: Any) -> Iterator[Change]:
     if before == after:
         return
     if "properties" in before and "properties" in after:
-        yield from _fields(place, before, after)
-        yield from _rest(place, before, after, {"properties", "required"})
+        yield from _compare_fields(field_path, before, after)
+        yield from _compare_remainder(field_path, before, after, {"properties", "required"})
     elif "items" in before and "items" in after:
-        yield from _compare(f"{place}[]", before["items"], after["items"])
-        yield from _rest(place, before, after, {"items"})
+        yield from _compare_nodes(f"{field_path}[]", before["items"], after["items"])
+        yield from _compare_remainder(field_path, before, after, {"items"})
     elif len(before.get("anyOf", ())) == len(after.get("anyOf", ())) > 0:
         for one, other in zip(before["anyOf"], after["anyOf"], strict=True):
-            yield from _compare(place, one, other)
-        yield from _rest(place, before, after, {"anyOf"})
+            yield from _compare_nodes(field_path, one, other)
+        yield from _compare_remainder(field_path, before, after, {"anyOf"})
     else:
-        yield from _rest(place, before, after, set())
+        yield from _compare_remainder(field_path, before, after, set())
 
 
-def _fields(place: str, before: Schema, after: Schema) -> Iterator[Change]:
+def _compare_fields(field_path: str, before: Schema, after: Schema) -> Iterator[Change]:
     old, new = before["properties"], after["properties"]
-    prefix = f"{place}." if place else ""
+    prefix = f"{field_path}." if field_path else ""
     gone, added = [name for name in old if name not in new], [name for name in new if name not in old]
     for name in gone:
         renamed = next((other for other in added if new[other] == old[name]), None)
@@ -193,17 +203,17 @@ def _fields(place: str, before: Schema, after: Schema) -> Iterator[Change]:
         if name in after.get("required", ()):
             yield False, f"field `{prefix}{name}` is new and has no default, so that events without it can't be read"
         elif before.get("additionalProperties") is False:
-            yield False, f"field `{prefix}{name}` is new, but `{place or 'the message'}` was published as closed"
+            yield False, f"field `{prefix}{name}` is new, but `{field_path or 'the message'}` was published as closed"
         else:
             yield True, f"field `{prefix}{name}` was added"
     for name in old.keys() & new.keys():
-        needed, needs = name in before.get("required", ()), name in after.get("required", ())
-        if needed != needs:
-            yield False, f"field `{prefix}{name}` {'is required now' if needs else 'may be absent now'}"
-        yield from _compare(f"{prefix}{name}", old[name], new[name])
+        was_required, is_required = name in before.get("required", ()), name in after.get("required", ())
+        if was_required != is_required:
+            yield False, f"field `{prefix}{name}` {'is required now' if is_required else 'may be absent now'}"
+        yield from _compare_nodes(f"{prefix}{name}", old[name], new[name])
 
 
-def _rest(place: str, before: Schema, after: Schema, compared: set[str]) -> Iterator[Change]:
+def _compare_remainder(field_path: str, before: Schema, after: Schema, compared: set[str]) -> Iterator[Change]:
     """Everything that a value is allowed to be stays as it was: narrower fails on old events, wider surprises old
     readers.
     """
@@ -211,25 +221,25 @@ def _rest(place: str, before: Schema, after: Schema, compared: set[str]) -> Iter
     new = {key: value for key, value in after.items() if key not in compared}
     if old == new:
         return
-    where = f"`{place}`" if place else "the message"
+    where = f"`{field_path}`" if field_path else "the message"
     was, now = old.get("enum"), new.get("enum")
     if was and now and set(was) != set(now):
         lost, won = sorted(set(was) - set(now), key=str), sorted(set(now) - set(was), key=str)
         yield False, f"{where} no longer allows {lost}" if lost else f"{where} allows {won}, which readers don't know"
-    elif old.get("default") != new.get("default") and _without(old, "default") == _without(new, "default"):
+    elif old.get("default") != new.get("default") and _drop_key(old, "default") == _drop_key(new, "default"):
         yield (
             False,
             f"the default of {where} was {old.get('default')!r} and is {new.get('default')!r}: events without it "
             "would change their meaning",
         )
     else:
-        yield False, f"{where} was {_short(old)} and is {_short(new)}"
+        yield False, f"{where} was {_shorten(old)} and is {_shorten(new)}"
 
 
-def _without(node: Schema, key: str) -> Schema:
+def _drop_key(node: Schema, key: str) -> Schema:
     return {name: value for name, value in node.items() if name != key}
 
 
-def _short(node: Schema) -> str:
+def _shorten(node: Schema) -> str:
     text = orjson.dumps(node).decode()
     return text if len(text) <= 120 else text[:117] + "..."
