@@ -22,7 +22,7 @@ class Result(Enum):
     DONE = "done"
     RETRY = "retry"
     DEAD = "dead"
-    BLOCKED = "held"
+    BLOCKED = "blocked"
     """Not tried, because an earlier message of its key failed: stays behind that one, and keeps its attempts."""
 
 

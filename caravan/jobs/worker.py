@@ -191,7 +191,7 @@ class JobWorker:
                 result = "done"
                 return value
             except CONNECTION_LOST as error:  # the infrastructure's trouble costs no attempt
-                result = "held"
+                result = "postponed"
                 log.warning("a job waits", queue=self.job_type.name, job=stored.id, error=repr(error))
                 await stored.moveToDelayed(
                     round((utc_now() - EPOCH).total_seconds() * 1000 + RETRY_SECONDS * 1000), token

@@ -13,7 +13,7 @@ HTTP_DURATION = Histogram(
 )
 MESSAGES_HANDLED = Counter(
     "caravan_messages_handled_total",
-    "Messages by what came of them: done, duplicate, retry, dead",
+    "Messages by what came of them: done, duplicate, retry, dead, blocked",
     ["service", "channel", "result"],
 )
 HANDLER_DURATION = Histogram(
@@ -64,9 +64,13 @@ CALL_DURATION = Histogram(
 )
 BREAKER_STATE = Gauge("caravan_breaker_state", "0 closed, 1 half-open, 2 open", ["service", "target"])
 CALL_RETRIES = Counter("caravan_call_retries_total", "Calls tried again", ["service", "target"])
+CACHE_REQUESTS = Counter("caravan_cache_requests_total", "Reads of a cache in Redis: hit, miss", ["service", "result"])
 JOB_COUNT = Gauge("caravan_jobs", "Jobs in a queue by state", ["queue", "state"])
 JOB_DURATION = Histogram(
-    "caravan_job_duration_seconds", "One attempt of a job: done, failed, held", ["queue", "result"], buckets=BUCKETS
+    "caravan_job_duration_seconds",
+    "One attempt of a job: done, failed, postponed",
+    ["queue", "result"],
+    buckets=BUCKETS,
 )
 JOBS_LATE = Counter("caravan_jobs_late_total", "Scheduled jobs that ran more than a minute late", ["queue"])
 ENDPOINT_EJECTIONS = Counter("caravan_endpoint_ejections_total", "Endpoints left out because they failed", ["target"])

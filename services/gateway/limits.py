@@ -29,7 +29,9 @@ from caravan.telemetry import log
 from services.gateway.settings import Settings
 
 LIMITED_REQUESTS = Counter("caravan_gateway_limited_total", "Requests refused by a rate limit", ["limit"])
-COUNTING_LOCALLY = Gauge("caravan_gateway_limits_alone", "1 while this replica counts by itself because Redis is away")
+COUNTING_LOCALLY = Gauge(
+    "caravan_gateway_limits_local", "1 while this replica counts by itself because Redis is unavailable"
+)
 
 WINDOW_SECONDS = 60
 CHUNKS_PER_LIMIT = 100

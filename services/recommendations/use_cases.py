@@ -7,6 +7,7 @@ from prometheus_client import Counter
 
 from caravan.errors import NotFound
 from caravan.service import ServiceContext
+from caravan.telemetry.metrics import CACHE_REQUESTS
 from services.recommendations import model
 from services.recommendations.cache import RecommendationCache
 from services.recommendations.client import Recommendation, Recommendations, RecommendationsRequest
@@ -21,9 +22,6 @@ MAX_LIMIT = 100
 LISTS_COMPUTED = Counter(
     "caravan_recommendations_computed_total", "Lists computed from the tables, not found in the cache"
 )
-CACHE_LOOKUPS = Counter(
-    "caravan_recommendations_cache_total", "Lists asked for, by whether the cache had them: hit, miss", ["result"]
-)
 
 
 async def list_for_user(context: RecommendationsContext, request: RecommendationsRequest) -> Recommendations:
@@ -34,7 +32,7 @@ async def list_for_user(context: RecommendationsContext, request: Recommendation
 async def get_recommendations(context: RecommendationsContext, user_id: UUID, limit: int) -> tuple[bytes, bool]:
     """A user's list as JSON, and whether the cache had it."""
     entry = await context.resources.read_list(user_id, limit)
-    CACHE_LOOKUPS.labels("hit" if entry.body else "miss").inc()
+    CACHE_REQUESTS.labels(context.service, "hit" if entry.body else "miss").inc()
     if entry.body:
         return entry.body, True
     body = (await _compute_list(context, user_id, limit)).model_dump_json().encode()

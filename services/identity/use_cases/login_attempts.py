@@ -25,7 +25,7 @@ from services.identity.store import attempts, sessions
 from services.identity.use_cases.keys import IdentityContext
 
 PASSWORD_ATTEMPTS = Metric(
-    "caravan_password_tries", "Passwords given: right, wrong, or delayed before they were looked at", ["result"]
+    "caravan_password_attempts", "Passwords given: right, wrong, or delayed before they were looked at", ["result"]
 )
 
 

@@ -42,7 +42,9 @@ MAX_RETRY_JOBS = 1000
 """Most jobs of further attempts that are made again at a time: those due first."""
 SPARE_SECONDS = 5.0
 """Added to the deadline of a call before the sweeper takes over: time to commit the result."""
-CAPTURE_RESULTS = Counter("caravan_payment_answers_total", "Calls to capture by what is known afterwards", ["state"])
+CAPTURE_RESULTS = Counter(
+    "caravan_payment_capture_results_total", "Calls to capture by what is known afterwards", ["state"]
+)
 PaymentResults = list[tuple[Payment, CaptureResult]]
 
 

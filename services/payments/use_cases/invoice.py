@@ -15,7 +15,7 @@ from services.payments.store import invoices
 from services.payments.use_cases import PaymentsContext
 
 RENDER_SECONDS = Histogram(
-    "caravan_payment_invoice_drawing_seconds",
+    "caravan_payment_invoice_render_seconds",
     "Drawing one invoice's PDF, without the wait for a turn",
     buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2),
 )

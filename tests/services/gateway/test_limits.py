@@ -157,7 +157,7 @@ async def test_the_whole_gateway_answers_while_redis_is_away(backends: Backends)
     ) as shop:
         answers = [await shop.client.get("/v1/reading", headers=shop.issue_headers()) for _ in range(3)]
         assert [answer.status_code for answer in answers] == [200] * 3
-        assert "caravan_gateway_limits_alone 1.0" in (await shop.client.get("/metrics")).text
+        assert "caravan_gateway_limits_local 1.0" in (await shop.client.get("/metrics")).text
 
 
 def test_the_class_of_a_route() -> None:
