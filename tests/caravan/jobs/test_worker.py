@@ -281,7 +281,7 @@ async def test_a_failed_job_lies_on_the_failure_desk_and_is_redriven_or_discarde
     dead_letter_service = DeadLetterService("demo", [JobDeadLetters(shop.process.jobs, [NOTE, "demo.never-announced"])])
     listed = {item.message_id: item for item in (await dead_letter_service.get_page(ListRequest(limit=100))).items}
     item = listed[f"{NOTE}:{again}"]
-    assert (item.place, item.subscription, item.attempts, item.redrivable) == ("job", NOTE, 3, True)
+    assert (item.origin, item.subscription, item.attempts, item.redrivable) == ("job", NOTE, 3, True)
     assert item.reason.startswith("ValueError: attempt 3")
     assert item.payload["data"] == {**data, "card": "[masked]"}
 
