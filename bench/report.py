@@ -4,11 +4,15 @@ from collections.abc import Callable
 from typing import Any
 
 NOTES = """\
-Closed loop; the load generator is a process on the same machine. Paid: the moment of the event `PaymentCompleted` in a random sample of the orders' own histories,
-counted from the client's 202; *reads as paid* is what one polling client sees twice a second. Outbox: every message of every service, as upper bounds of a histogram's buckets. Cost and statements count everything that the orders cause until none is
-open, divided by all orders including the warm-up's. Memory is the largest proportional set size of app, Postgres and Redis together. Each round ends with a check:
-accepted = stored = delivered, stock = what was there less what was sold, money = the payment provider's books. Rates of different moments can't be compared: the
-ceilings and the spin loop stand beside each round for that.
+Closed loop; the load generator is a process on the same machine.
+Paid: the moment of the event `PaymentCompleted` in a random sample of the orders' own histories,
+counted from the client's 202; *reads as paid* is what one polling client sees twice a second.
+Outbox: every message of every service, as upper bounds of a histogram's buckets.
+Cost and statements count everything that the orders cause until none is open, divided by all orders including the
+warm-up's. Memory is the largest proportional set size of app, Postgres and Redis together.
+Each round ends with a check: accepted = stored = delivered, stock = what was there less what was sold,
+money = the payment provider's books. Rates of different moments can't be compared:
+the ceilings and the spin loop stand beside each round for that.
 """
 
 

@@ -6,21 +6,21 @@ unhit one is noticed.
 
 import os
 
-_armed_name: str | None = None
-_hits_left = 0
+_hits_left: dict[str, int] = {}
+"""Of the point that is armed."""
 
 
 def arm(name_and_hit: str) -> None:
     """Arm `name` or `name:3`: the process ends at the first (or third) time that it passes the point."""
-    global _armed_name, _hits_left
     name, _, count = name_and_hit.partition(":")
-    _armed_name, _hits_left = name or None, int(count or 1)
+    _hits_left.clear()
+    if name:
+        _hits_left[name] = int(count or 1)
 
 
 def hit(name: str) -> None:
-    global _hits_left
-    if _armed_name is None or name != _armed_name:
+    if name not in _hits_left:
         return
-    _hits_left -= 1
-    if _hits_left <= 0:
+    _hits_left[name] -= 1
+    if _hits_left[name] <= 0:
         os._exit(137)

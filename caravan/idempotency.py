@@ -8,6 +8,7 @@ with what the first stored.
 
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -100,10 +101,8 @@ class IdempotentRequest:
 async def _make_request(request: Request, key: str) -> IdempotentRequest:
     caller = await get_caller(request)
     body = await request.body()
-    try:
+    with suppress(orjson.JSONDecodeError):  # not JSON: the endpoint says so; the raw bytes identify it meanwhile
         body = orjson.dumps(orjson.loads(body), option=orjson.OPT_SORT_KEYS)
-    except orjson.JSONDecodeError:
-        pass  # not JSON: the endpoint says so; the raw bytes identify it meanwhile
     owner = (
         caller.subject if caller else f"anonymous {request.client.host if request.client else ''}"
     )  # or one takes another's keys

@@ -41,11 +41,13 @@ number smaller.
 STALE_SECONDS = 300.0
 """A row that the bus has not taken for so long is a failure that somebody should see."""
 _FETCH_BATCH = f"""WITH gone AS (DELETE FROM outbox WHERE id = ANY($3) AND {WITHOUT_SYNC_COMMIT})
-    SELECT id, message_id, kind, channel, route, key, body, extract(epoch FROM clock_timestamp() - created_at)::float AS age
+    SELECT id, message_id, kind, channel, route, key, body,
+        extract(epoch FROM clock_timestamp() - created_at)::float AS age
     FROM outbox WHERE channel <> ALL($2) AND id <> ALL($3){{held_back}} ORDER BY id LIMIT $1"""
 """What was sent goes in the same statement that looks for more: a round trip less for each batch."""
 _UNBLOCKED_ONLY = """ AND refused_at IS NULL
-    AND NOT EXISTS (SELECT 1 FROM outbox r WHERE r.refused_at IS NOT NULL AND r.channel = outbox.channel AND r.key = outbox.key)"""
+    AND NOT EXISTS (
+        SELECT 1 FROM outbox r WHERE r.refused_at IS NOT NULL AND r.channel = outbox.channel AND r.key = outbox.key)"""
 
 
 class OutboxRelay:

@@ -9,6 +9,12 @@ from functools import cache
 UNKNOWN = "0"
 """What whoever enters the orders of other books writes for a postcode that these don't have."""
 
+_BRITISH_AREAS = """
+    AB AL B BA BB BD BF BH BL BN BR BS BT BX CA CB CF CH CM CO CR CT CV CW DA DD DE DG DH DL DN DT DY E EC EH EN
+    EX FK FY G GL GY GU HA HD HG HP HR HS HU HX IG IM IP IV JE KA KT KW KY L LA LD LE LL LN LS LU M ME MK ML N
+    NE NG NN NP NR NW OL OX PA PE PH PL PO PR RG RH RM S SA SE SG SK SL SM SN SO SP SR SS ST SW SY TA TD TF TN
+    TQ TR TS TW UB W WA WC WD WF WN WR WS WV YO ZE
+""".split()
 _RULES = r"""
 AD  AD100        AD[1-7]0\d
 AF  1001         \d{4}
@@ -60,7 +66,7 @@ FK! FIQQ 1ZZ     FIQQ 1ZZ
 FM! 96941        (?:9694[1-4])(?:[ \-](?:\d{4}))?
 FO  100          \d{3}
 FR! 33380        \d{2} ?\d{3}
-GB! EC1Y 8SY     GIR ?0AA|(?:(?:AB|AL|B|BA|BB|BD|BF|BH|BL|BN|BR|BS|BT|BX|CA|CB|CF|CH|CM|CO|CR|CT|CV|CW|DA|DD|DE|DG|DH|DL|DN|DT|DY|E|EC|EH|EN|EX|FK|FY|G|GL|GY|GU|HA|HD|HG|HP|HR|HS|HU|HX|IG|IM|IP|IV|JE|KA|KT|KW|KY|L|LA|LD|LE|LL|LN|LS|LU|M|ME|MK|ML|N|NE|NG|NN|NP|NR|NW|OL|OX|PA|PE|PH|PL|PO|PR|RG|RH|RM|S|SA|SE|SG|SK|SL|SM|SN|SO|SP|SR|SS|ST|SW|SY|TA|TD|TF|TN|TQ|TR|TS|TW|UB|W|WA|WC|WD|WF|WN|WR|WS|WV|YO|ZE)(?:\d[\dA-Z]? ?\d[ABD-HJLN-UW-Z]{2}))|BFPO ?\d{1,4}
+GB! EC1Y 8SY     GIR ?0AA|(?:(?:<area>)(?:\d[\dA-Z]? ?\d[ABD-HJLN-UW-Z]{2}))|BFPO ?\d{1,4}
 GE  0101         \d{4}
 GF! 97300        9[78]3\d{2}
 GG! GY1 1AA      GY\d[\dA-Z]? ?\d[ABD-HJLN-UW-Z]{2}
@@ -188,7 +194,7 @@ WF! 98600        986\d{2}
 YT! 97600        976\d{2}
 ZA! 0083         \d{4}
 ZM  50100        \d{5}
-"""
+""".replace("<area>", "|".join(_BRITISH_AREAS))
 """Country, `!` where no address is without one, an example, and the pattern in capitals. Countries that are not here
 have none.
 """

@@ -92,7 +92,8 @@ class Settings(BaseSettings):
     )
     public_url: str = Field(
         "",
-        description="Address under which clients reach the gateway; by default the one it listens on. Issuer of the tokens.",
+        description="Address under which clients reach the gateway; by default the one it listens on."
+        " Issuer of the tokens.",
     )
     database_url: SecretStr | None = Field(
         None,
@@ -161,7 +162,8 @@ class Settings(BaseSettings):
         120.0,
         gt=0,
         le=3600,
-        description="How long a starting process waits for the backends, and for tables, topics and queues that others make.",
+        description="How long a starting process waits for the backends,"
+        " and for tables, topics and queues that others make.",
     )
     secret: SecretStr | None = Field(
         None,

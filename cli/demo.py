@@ -92,9 +92,8 @@ async def _watch_order(client: ApiClient, email: str, order: dict[str, Any], sec
         ]
         for entry in entries[printed_count:]:
             milliseconds = (datetime.fromisoformat(entry["time"]) - placed_at).total_seconds() * 1000
-            print_line(
-                f"{milliseconds:>6.0f} ms  {entry['status']:<15} {entry['type']:<22} {_format_detail(entry['data'])}".rstrip()
-            )
+            detail = _format_detail(entry["data"])
+            print_line(f"{milliseconds:>6.0f} ms  {entry['status']:<15} {entry['type']:<22} {detail}".rstrip())
             status = entry["status"]
         printed_count = len(entries)
         await asyncio.sleep(POLL_SECONDS)

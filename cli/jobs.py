@@ -153,10 +153,8 @@ def _send_for_each(job_ids: list[str], method: str, path_suffix: str, url: str |
 
 def clean_queue(queue: str, state: CleanableState, older_than: int, url: str | None) -> None:
     body = {"queue": queue, "state": state, "older_than_seconds": older_than}
-    print_line(
-        f"{run_with_client(url, lambda shop: shop.send_request('POST', '/v1/jobs/clean', body=body)).json()['removed']} "
-        "removed"
-    )
+    response = run_with_client(url, lambda shop: shop.send_request("POST", "/v1/jobs/clean", body=body))
+    print_line(f"{response.json()['removed']} removed")
 
 
 def pause_queue(queue: str, url: str | None) -> None:

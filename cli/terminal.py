@@ -134,7 +134,7 @@ def _fit_widths(names: Sequence[str], rows: Sequence[Sequence[Text]], available_
     columns = [[Text(name), *(row[index] for row in rows)] for index, name in enumerate(names)]
     natural_widths = [max(cell.cell_len for cell in column) for column in columns]
     minimal_widths = [
-        max(max(_measure_longest_word(cell) for cell in column), min(READABLE_WIDTH, whole))
+        max(min(READABLE_WIDTH, whole), *(_measure_longest_word(cell) for cell in column))
         for column, whole in zip(columns, natural_widths, strict=True)
     ]
     if sum(minimal_widths) > available_width:

@@ -1,7 +1,7 @@
-"""Look at the names of the code: `python -m tools.naming` counts, `--list` prints each function of one word with its places.
+"""Look at the names of the code: `python -m tools.naming` counts, `--list` prints the functions of one word.
 
-A name is private to its author until somebody else understands it at first sight. Functions say what they do, in two words or more, save where one
-word is the field's own (publish, commit, close); words that only this project used for things which have a name are refused by tests/architecture.
+Functions say what they do, in two words or more, save where one word is the field's own (publish, commit, close).
+tests/architecture refuses words that only this project used for things which have a name in the field.
 """
 
 import ast

@@ -1,8 +1,8 @@
 """The failure desk of one service: what its subscriptions gave up and what its outbox can't send, in one list, grouped
 by cause, to be tried again or discarded.
 
-Trying again keeps the message id, so that effects stay single, and the order of each key: a dead letter is blocked while
-an older one of its key is not selected with it.
+Trying again keeps the message id, so that effects stay single, and the order of each key: a dead letter is blocked
+while an older one of its key is not selected with it.
 Reading is bounded: the oldest SCAN_MAX of each place, and only the beginnings of their bodies.
 """
 

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -40,10 +41,8 @@ class Server:
     async def stop(self) -> bool:
         """Each signal has its seconds to work; false if the server outlived them all."""
         for number, seconds in self.stop_signals:
-            try:
+            with suppress(psutil.NoSuchProcess):
                 self.process.send_signal(number)
-            except psutil.NoSuchProcess:
-                pass
             deadline = time.monotonic() + seconds
             while self.is_alive() and time.monotonic() < deadline:
                 await asyncio.sleep(POLL_SECONDS)

@@ -82,7 +82,7 @@ def _parse_span_context(value: str) -> SpanContext:
 
 def export_spans(endpoint: str, service: str) -> None:
     """Send spans to an OpenTelemetry collector from now on."""
-    global _tracer
+    global _tracer  # noqa: PLW0603 -- one per process, set once at its start
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import TracerProvider

@@ -10,31 +10,35 @@ KNOWN_NAMES: Mapping[str, tuple[str, ...]] = {
     field: tuple(names.split())
     for field, names in {
         "invoice": """
-            invoiceno invoice invoicenumber amazonorderid invoiceid orderid orderno ordernumber order incrementid receipt receiptno documentno
-            rechnungsnummer rechnungsnr rechnung belegnummer belegnr bestellnummer bestellnr auftragsnummer auftragsnr numerodefacture
-            nfacture facture numerodecommande commande numerodefactura factura pedido numerofattura fattura ordine factuurnummer factuur
-            bestelnummer numerfaktury faktura""",
+            invoiceno invoice invoicenumber amazonorderid invoiceid orderid orderno ordernumber order incrementid
+            receipt receiptno documentno rechnungsnummer rechnungsnr rechnung belegnummer belegnr bestellnummer
+            bestellnr auftragsnummer auftragsnr numerodefacture nfacture facture numerodecommande commande
+            numerodefactura factura pedido numerofattura fattura ordine factuurnummer factuur bestelnummer numerfaktury
+            faktura""",
         "sku": """
-            stockcode sku lineitemsku itemsku productcode productsku productid itemcode itemno itemnumber articleno articlenumber article
-            artikelnummer artikelnr artikel artnr reference ref referencia codigo codicearticolo codice artikelcode""",
+            stockcode sku lineitemsku itemsku productcode productsku productid itemcode itemno itemnumber articleno
+            articlenumber article artikelnummer artikelnr artikel artnr reference ref referencia codigo codicearticolo
+            codice artikelcode""",
         "description": """
-            description productname itemname lineitemname product item title producttitle name bezeichnung artikelbezeichnung
-            artikelname beschreibung produkt designation libelle descripcion descrizione omschrijving nazwa""",
+            description productname itemname lineitemname product item title producttitle name bezeichnung
+            artikelbezeichnung artikelname beschreibung produkt designation libelle descripcion descrizione omschrijving
+            nazwa""",
         "quantity": """
-            quantity qty lineitemquantity quantitypurchased qtyordered units menge anzahl stuck stueck quantite qte cantidad quantita
-            aantal ilosc""",
+            quantity qty lineitemquantity quantitypurchased qtyordered units menge anzahl stuck stueck quantite qte
+            cantidad quantita aantal ilosc""",
         "date": """
-            invoicedate date orderdate createdat purchasedate datetime timestamp invoicedatetime saledate solddate datum rechnungsdatum
-            belegdatum bestelldatum datefacture datedefacture fecha data factuurdatum""",
+            invoicedate date orderdate createdat purchasedate datetime timestamp invoicedatetime saledate solddate datum
+            rechnungsdatum belegdatum bestelldatum datefacture datedefacture fecha data factuurdatum""",
         "price": """
-            unitprice price lineitemprice itemprice unitcost itemcost priceperunit einzelpreis stuckpreis stueckpreis preis prixunitaire
-            prix preciounitario precio prezzounitario prezzo stukprijs prijs cena""",
+            unitprice price lineitemprice itemprice unitcost itemcost priceperunit einzelpreis stuckpreis stueckpreis
+            preis prixunitaire prix preciounitario precio prezzounitario prezzo stukprijs prijs cena""",
         "customer": """
-            customerid customer customerno customernumber customeruserid customeremail email buyeremail billingemail emailbilling clientid
-            kundennummer kundennr kdnr kunde numeroclient codeclient client idcliente codicecliente cliente klantnummer klant klient""",
+            customerid customer customerno customernumber customeruserid customeremail email buyeremail billingemail
+            emailbilling clientid kundennummer kundennr kdnr kunde numeroclient codeclient client idcliente
+            codicecliente cliente klantnummer klant klient""",
         "country": """
-            country shippingcountry billingcountry shipcountry countrycode countrycodebilling countrycodeshipping land lieferland pays pais
-            paese kraj""",
+            country shippingcountry billingcountry shipcountry countrycode countrycodebilling countrycodeshipping land
+            lieferland pays pais paese kraj""",
         "currency": "currency currencycode wahrung waehrung devise moneda valuta waluta",
     }.items()
 }
@@ -76,7 +80,7 @@ def locate_columns(header: Sequence[str], chosen_headers: Mapping[str, str]) -> 
     """
     names = [simplify_name(name) for name in header]
     indices: dict[str, int] = {}
-    for field, known_names in KNOWN_NAMES.items():
+    for field in KNOWN_NAMES:
         if field in chosen_headers:
             candidates = (
                 [chosen_headers[field]] if chosen_headers[field] in header else [simplify_name(chosen_headers[field])]
@@ -85,15 +89,23 @@ def locate_columns(header: Sequence[str], chosen_headers: Mapping[str, str]) -> 
                 (at for at, name in enumerate(names) if name and (name in candidates or header[at] in candidates)), None
             )
         else:
-            if field == "invoice" and "lineitemname" in names:  # an export that calls its orders by a name
-                known_names = ("name", *known_names)
-            if "amazonorderid" in names:  # its `item-price` is the sum of the line
-                known_names = tuple(name for name in known_names if name != "itemprice")
             free_names = [name if at not in indices.values() else "" for at, name in enumerate(names)]
-            index = next((free_names.index(name) for name in known_names if name in free_names), None)
+            index = next(
+                (free_names.index(name) for name in _list_known_names(field, names) if name in free_names), None
+            )
         if index is not None:
             indices[field] = index
     return indices
+
+
+def _list_known_names(field: str, names: Sequence[str]) -> Sequence[str]:
+    """Of a field, the likeliest first, in a file with these names."""
+    known_names = KNOWN_NAMES[field]
+    if field == "invoice" and "lineitemname" in names:  # an export that calls its orders by a name
+        known_names = ("name", *known_names)
+    if "amazonorderid" in names:  # its `item-price` is the sum of the line
+        known_names = tuple(name for name in known_names if name != "itemprice")
+    return known_names
 
 
 def find_missing(indices: Mapping[str, int], chosen_headers: Mapping[str, str]) -> list[str]:

@@ -72,8 +72,8 @@ _WEEKDAYS = frozenset(
     mon monday tue tues tuesday wed wednesday thu thur thurs thursday fri friday sat saturday sun sunday
     mo montag di dienstag mi mittwoch do donnerstag fr freitag sa samstag sonnabend so sonntag
     lun lundi mar mardi mer mercredi jeu jeudi ven vendredi sam samedi dim dimanche
-    lunes martes mie miercoles jue jueves vie viernes sab sabado dom domingo lunedi martedi mercoledi giovedi venerdi sabato domenica
-    ma maandag dinsdag wo woensdag donderdag vr vrijdag za zaterdag zo zondag
+    lunes martes mie miercoles jue jueves vie viernes sab sabado dom domingo lunedi martedi mercoledi giovedi venerdi
+    sabato domenica ma maandag dinsdag wo woensdag donderdag vr vrijdag za zaterdag zo zondag
     """.split()
 )
 _HOURS = {

@@ -15,8 +15,9 @@ Decimals = Literal["point", "comma"]
 
 _EMPTY_WORDS = frozenset(
     """
-    na nan nat null nil none empty blank missing unknown undefined anonymous guest void notavailable notapplicable notset notgiven nodata
-    nul nulo ninguno aucun vide inconnu keine keiner leer unbekannt gast ohne nessuno geen onbekend brak nvalue novalue
+    na nan nat null nil none empty blank missing unknown undefined anonymous guest void notavailable notapplicable
+    notset notgiven nodata nul nulo ninguno aucun vide inconnu keine keiner leer unbekannt gast ohne nessuno geen
+    onbekend brak nvalue novalue
     """.split()
 )
 _SIGNS = {

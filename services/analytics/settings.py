@@ -11,7 +11,8 @@ class Settings(BaseSettings):
         7,
         ge=1,
         le=60,
-        description="The daily reports of so many past days are written again when late events change them; older ones stay.",
+        description="The daily reports of so many past days are written again when late events change them;"
+        " older ones stay.",
     )
     open_days: int = Field(
         30, ge=1, le=366, description="The dashboard looks for open orders among those placed in so many days."

@@ -141,26 +141,30 @@ def _check_limits(path: str, value: Any, depth: int) -> list[FieldError]:
     if depth > MAX_DEPTH:
         return [{"field": path, "rule": f"nested more than {MAX_DEPTH} deep"}]
     match value:
-        case str():
-            return (
-                []
-                if is_storable(value) and is_readable(value)
-                else [{"field": path, "rule": "must not hold control or invisible characters"}]
-            )
-        case bool() | None:
-            return []
-        case int() | float():
-            fits = math.isfinite(value) and abs(value) <= MAX_NUMBER
-            return [] if fits else [{"field": path, "rule": f"must be a number between -{MAX_NUMBER} and {MAX_NUMBER}"}]
         case list():
             return [
                 error for index, item in enumerate(value) for error in _check_limits(f"{path}.{index}", item, depth + 1)
             ]
-        case dict():
-            if not all(is_storable(name) for name in value):
-                return [{"field": path, "rule": "a name in it holds a character that can't be stored"}]
+        case dict() if all(is_storable(name) for name in value):
             return [error for name, item in value.items() for error in _check_limits(f"{path}.{name}", item, depth + 1)]
-    return [{"field": path, "rule": "not JSON"}]
+    rule = _find_broken_rule(value)
+    return [{"field": path, "rule": rule}] if rule else []
+
+
+def _find_broken_rule(value: Any) -> str:
+    """Of a value that holds no other, or names that can't be stored."""
+    match value:
+        case str():
+            fits = is_storable(value) and is_readable(value)
+            return "" if fits else "must not hold control or invisible characters"
+        case bool() | None:
+            return ""
+        case int() | float():
+            fits = math.isfinite(value) and abs(value) <= MAX_NUMBER
+            return "" if fits else f"must be a number between -{MAX_NUMBER} and {MAX_NUMBER}"
+        case dict():
+            return "a name in it holds a character that can't be stored"
+    return "not JSON"
 
 
 def is_storable(text: str) -> bool:

@@ -224,11 +224,13 @@ async def record_available_units(uow: UnitOfWork, units: Mapping[str, tuple[int,
     """Take in the available units and stock version of each sku; those that had none before and have some now."""
     rows = await uow.fetch(
         """
-        WITH news AS (SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS n(sku, units, stock_version) ORDER BY sku),
+        WITH news AS (SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS n(sku, units, stock_version)
+            ORDER BY sku),
         before AS (SELECT a.* FROM available a JOIN news USING (sku)),
         written AS (
             INSERT INTO available (sku, units, stock_version) SELECT * FROM news
-            ON CONFLICT (sku) DO UPDATE SET units = EXCLUDED.units, stock_version = EXCLUDED.stock_version WHERE available.stock_version < EXCLUDED.stock_version
+            ON CONFLICT (sku) DO UPDATE SET units = EXCLUDED.units, stock_version = EXCLUDED.stock_version
+                WHERE available.stock_version < EXCLUDED.stock_version
             RETURNING sku, units
         )
         SELECT w.sku FROM written w LEFT JOIN before b USING (sku) WHERE w.units > 0 AND coalesce(b.units, 0) <= 0

@@ -15,6 +15,7 @@ from caravan.errors import BadRequest, InvalidRequest
 from caravan.http import FREE_PARAMETERS, document_html_responses, render_html_page
 from services.identity import schemas
 from services.identity.use_cases import email_verification, passwords
+from services.identity.use_cases.keys import IdentityContext
 
 RESET_PATH = passwords.RESET_PAGE
 VERIFICATION_PATH = email_verification.VERIFICATION_PAGE
@@ -88,15 +89,21 @@ async def submit_reset_page(
 ) -> Response:
     """What the forms of the page send: an e-mail address to ask for a link, or the link's token and a new password."""
     context = request.app.state.context
-    if not token:
-        try:
-            reset = schemas.ResetRequest(email=email)
-        except ValidationError:
-            return _render_link_form("Ask for a new password", "That is not an e-mail address.", status=422)
-        await passwords.request_reset(context, reset.email)
-        return render_html_page(
-            "Look into your mailbox", "If the address has an account, a mail with a link is on its way."
-        )
+    return await (_set_password(context, token, password) if token else _mail_reset_link(context, email))
+
+
+async def _mail_reset_link(context: IdentityContext, email: str) -> Response:
+    try:
+        reset = schemas.ResetRequest(email=email)
+    except ValidationError:
+        return _render_link_form("Ask for a new password", "That is not an e-mail address.", status=422)
+    await passwords.request_reset(context, reset.email)
+    return render_html_page(
+        "Look into your mailbox", "If the address has an account, a mail with a link is on its way."
+    )
+
+
+async def _set_password(context: IdentityContext, token: str, password: str) -> Response:
     try:
         confirmation = schemas.ResetConfirmation(token=token, password=password)
         await passwords.confirm_reset(context, confirmation)

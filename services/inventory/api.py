@@ -180,7 +180,7 @@ async def get_stock_events(
 
 
 async def _stream_stock(context: InventoryContext, sku: str, last_version: int) -> AsyncIterator[bytes]:
-    global open_streams
+    global open_streams  # noqa: PLW0603 -- the count of this process
     loop = asyncio.get_running_loop()
     stream_end, idle_polls = loop.time() + context.settings.stream_seconds, 0
     open_streams += 1

@@ -189,15 +189,15 @@ class StockLedger:
         if reservation.state == "shipped":
             return []
         shortages = []
-        for sku, quantity in reservation.lines.items():
+        for sku, ordered_quantity in reservation.lines.items():
             stock = self.stocks.get(sku) or Stock(sku)
+            quantity = ordered_quantity
             if reservation.state != "held":
-                free_units = min(quantity, stock.available)
-                if free_units < quantity:
-                    shortages.append(Shortage(sku=sku, wanted=quantity, available=free_units))
-                if free_units == 0:
+                quantity = min(ordered_quantity, stock.available)
+                if quantity < ordered_quantity:
+                    shortages.append(Shortage(sku=sku, wanted=ordered_quantity, available=quantity))
+                if quantity == 0:
                     continue
-                quantity = free_units
                 self._reserve_units(stock, quantity, movement_context)
             stock.reserved -= quantity
             stock.on_hand -= quantity

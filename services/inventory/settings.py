@@ -11,7 +11,8 @@ class Settings(BaseSettings):
         900.0,
         gt=0,
         le=7 * 86400,
-        description="How long stock is held for an order that is not paid. After payment it is held until it is shipped.",
+        description="How long stock is held for an order that is not paid."
+        " After payment it is held until it is shipped.",
     )
     stream_seconds: float = Field(
         300.0,

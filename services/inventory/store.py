@@ -102,16 +102,19 @@ def _to_reservation(row: asyncpg.Record) -> Reservation:
 _SAVE = """
     WITH moved AS (
         UPDATE stock AS s
-        SET on_hand = n.on_hand, reserved = n.reserved, shipped = n.shipped, received = n.received, adjusted = n.adjusted, version = n.version
+        SET on_hand = n.on_hand, reserved = n.reserved, shipped = n.shipped, received = n.received,
+            adjusted = n.adjusted, version = n.version
         FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
             AS n(sku, on_hand, reserved, shipped, received, adjusted, version)
         WHERE s.sku = n.sku
     ), recorded AS (
         INSERT INTO movement (sku, version, kind, quantity, on_hand, reserved, order_id, actor, reason, time)
-        SELECT * FROM unnest($8::text[], $9::bigint[], $10::text[], $11::bigint[], $12::bigint[], $13::bigint[], $14::uuid[], $15::text[], $16::text[], $17::timestamptz[])
+        SELECT * FROM unnest($8::text[], $9::bigint[], $10::text[], $11::bigint[], $12::bigint[], $13::bigint[],
+            $14::uuid[], $15::text[], $16::text[], $17::timestamptz[])
     )
     INSERT INTO reservation (order_id, state, lines, shortages, reason, expires_at, created_at, updated_at)
-    SELECT * FROM unnest($18::uuid[], $19::text[], $20::json[], $21::json[], $22::text[], $23::timestamptz[], $24::timestamptz[], $25::timestamptz[])
+    SELECT * FROM unnest($18::uuid[], $19::text[], $20::json[], $21::json[], $22::text[], $23::timestamptz[],
+        $24::timestamptz[], $25::timestamptz[])
 """
 _ON_CONFLICT_UPDATE = (
     " ON CONFLICT (order_id) DO UPDATE SET state = EXCLUDED.state, lines = EXCLUDED.lines, reason = EXCLUDED.reason, "
@@ -197,17 +200,21 @@ async def find_violations(database: Database) -> list[asyncpg.Record]:
                 coalesce(sum(quantity) FILTER (WHERE kind = 'receive'), 0) AS received,
                 coalesce(sum(quantity) FILTER (WHERE kind IN ('adjust', 'count')), 0) AS adjusted,
                 coalesce(sum(CASE kind WHEN 'ship' THEN quantity WHEN 'return' THEN -quantity END), 0) AS shipped,
-                coalesce(sum(CASE kind WHEN 'reserve' THEN quantity WHEN 'release' THEN -quantity WHEN 'ship' THEN -quantity END), 0) AS reserved
+                coalesce(sum(CASE kind WHEN 'reserve' THEN quantity WHEN 'release' THEN -quantity
+                    WHEN 'ship' THEN -quantity END), 0) AS reserved
             FROM movement GROUP BY sku
         ), held AS (
-            SELECT line.key AS sku, sum(line.value::bigint) AS reserved FROM reservation, json_each_text(lines) AS line WHERE state = 'held' GROUP BY line.key
+            SELECT line.key AS sku, sum(line.value::bigint) AS reserved FROM reservation, json_each_text(lines) AS line
+                WHERE state = 'held' GROUP BY line.key
         )
-        SELECT s.sku, s.on_hand, s.reserved, s.shipped, s.received, s.adjusted, s.version, b.reserved AS booked, h.reserved AS held
+        SELECT s.sku, s.on_hand, s.reserved, s.shipped, s.received, s.adjusted, s.version, b.reserved AS booked,
+            h.reserved AS held
         FROM stock s LEFT JOIN booked b USING (sku) LEFT JOIN held h USING (sku)
         WHERE s.on_hand < 0 OR s.reserved < 0 OR s.reserved > s.on_hand
             OR (s.on_hand - s.reserved) + s.reserved + s.shipped <> s.received + s.adjusted
             OR (s.version, s.version, s.received, s.adjusted, s.shipped, s.reserved)
-                IS DISTINCT FROM (coalesce(b.versions, 0), coalesce(b.version, 0), coalesce(b.received, 0), coalesce(b.adjusted, 0), coalesce(b.shipped, 0), coalesce(b.reserved, 0))
+                IS DISTINCT FROM (coalesce(b.versions, 0), coalesce(b.version, 0), coalesce(b.received, 0),
+                    coalesce(b.adjusted, 0), coalesce(b.shipped, 0), coalesce(b.reserved, 0))
             OR s.reserved <> coalesce(h.reserved, 0)
         ORDER BY s.sku
     """)

@@ -80,4 +80,5 @@ def compose_mail(message: RenderedMessage, sender: str, date: str) -> bytes:
 
 
 def _build_part_header(boundary: str, kind: str) -> bytes:
-    return f"\r\n--{boundary}\r\nContent-Type: text/{kind}; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n".encode()
+    content_type = f"Content-Type: text/{kind}; charset=utf-8"
+    return f"\r\n--{boundary}\r\n{content_type}\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n".encode()

@@ -14,8 +14,9 @@ class Settings(BaseSettings):
 
     smtp_url: SecretStr | None = Field(
         None,
-        description="Mail server: `smtp://user:password@host:587` (TLS when the server offers it), `smtp+starttls://` (TLS required) or `smtps://` (TLS from"
-        " the start). Default: mails land as `.eml` files in the data folder.",
+        description="Mail server: `smtp://user:password@host:587` (TLS when the server offers it),"
+        " `smtp+starttls://` (TLS required) or `smtps://` (TLS from the start)."
+        " Default: mails land as `.eml` files in the data folder.",
     )
     smtp_connections: int = Field(
         4, ge=1, le=50, description="Connections to the mail server at a time, for each of the two senders."
@@ -31,8 +32,9 @@ class Settings(BaseSettings):
         100,
         ge=1,
         le=1_000_000,
-        description="Most messages within 24 hours to somebody whose address isn't verified, of those that cost nothing to cause: failed and cancelled orders,"
-        " changes of the password. More are only noted (`suppressed`).",
+        description="Most messages within 24 hours to somebody whose address isn't verified,"
+        " of those that cost nothing to cause: failed and cancelled orders, changes of the password."
+        " More are only noted (`suppressed`).",
     )
 
     @field_validator("smtp_url")

@@ -17,7 +17,8 @@ class Settings(BaseSettings):
         1.5,
         gt=0,
         le=10,
-        description="Longest that a read waits for the read side to reach `min_version`, or for an order placed just now.",
+        description="Longest that a read waits for the read side to reach `min_version`,"
+        " or for an order placed just now.",
     )
     at_once: int = Field(
         10, ge=1, le=1000, description="Orders that one process places at the same moment; more wait for their turn."

@@ -80,16 +80,19 @@ _OUTCOME_BY_TOKEN = {
 }
 _INSERT_CAPTURES = """
     WITH asked AS (
-        SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[])
+        SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::text[],
+            $8::text[])
             AS a(key, reference, token, amount, currency, outcome, reason, charge)
     ), judged AS (
         SELECT *, token = 'tok_flaky'
-            AND (SELECT count(*) FROM provider_ledger l WHERE l.reference = asked.reference AND l.outcome = 'failed') < 2 AS flaky
+            AND (SELECT count(*) FROM provider_ledger l
+                WHERE l.reference = asked.reference AND l.outcome = 'failed') < 2 AS flaky
         FROM asked
     ), added AS (
         INSERT INTO provider_ledger (key, kind, reference, amount, currency, outcome, reason, charge)
         SELECT key, 'capture', reference, amount, currency, CASE WHEN flaky THEN 'failed' ELSE outcome END,
-            CASE WHEN flaky THEN 'try_again_later' ELSE reason END, CASE WHEN flaky OR outcome <> 'captured' THEN NULL ELSE charge END
+            CASE WHEN flaky THEN 'try_again_later' ELSE reason END,
+            CASE WHEN flaky OR outcome <> 'captured' THEN NULL ELSE charge END
         FROM judged ORDER BY key
         ON CONFLICT (key) DO NOTHING RETURNING key, outcome, reason, charge
     )

@@ -126,11 +126,11 @@ async def world(backends: Backends, tmp_path_factory: pytest.TempPathFactory) ->
         async with (
             run_services(backends, *SERVICES, data=tmp_path_factory.mktemp("data")) as shop,
             listening(shop.process.app, http=SERVED) as url,
+            httpx2.AsyncClient(base_url=url, timeout=30, trust_env=False) as client,
         ):
-            async with httpx2.AsyncClient(base_url=url, timeout=30, trust_env=False) as client:
-                made = World(shop, client)
-                await _furnish(made)
-                yield made
+            made = World(shop, client)
+            await _furnish(made)
+            yield made
 
 
 async def _furnish(world: World) -> None:

@@ -11,8 +11,7 @@ import pytest
 from fastapi.routing import APIRoute
 
 from caravan.settings import Settings
-from cli import COMMANDS
-from cli import load_command as load_command
+from cli import COMMANDS, load_command
 from services.gateway import api as gateway
 from services.gateway.admin import dead_letters, job_admin
 from services.registry import load_services, load_settings_classes

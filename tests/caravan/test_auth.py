@@ -28,7 +28,7 @@ headers = st.dictionaries(
     st.sampled_from(["alg", "kid", "typ", "cty", "crit", "b64", "jwk", "jku", "x5c", "zip", "enc", "p2c", "exp"]),
     values,
 )
-parts = st.binary(max_size=60) | values.map(lambda value: orjson.dumps(value))
+parts = st.binary(max_size=60) | values.map(orjson.dumps)
 
 
 def _encode(part: bytes) -> str:

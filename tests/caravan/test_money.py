@@ -45,5 +45,5 @@ def test_the_same_number_is_another_amount_where_the_minor_digits_differ(amount:
     [("1.5", "JPY"), ("1.2345", "KWD"), ("0.001", "GBP"), ("", "GBP"), ("1,00", "GBP"), ("1e3", "GBP"), ("nan", "GBP")],
 )
 def test_what_is_no_amount_of_the_currency_is_refused(text: str, currency: str) -> None:
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"is no amount|decimals"):
         parse_amount(text, currency)

@@ -28,7 +28,8 @@ def test_what_was_taken_is_taken_again_and_stays_the_same(postcode: str, country
     try:
         taken = read_postcode(postcode, country)
     except ValueError as error:
-        assert str(error).endswith(f"such as {_BY_COUNTRY[country][1]}")
+        refusal = str(error)
+        assert refusal.endswith(f"such as {_BY_COUNTRY[country][1]}")
     else:
         assert taken == UNKNOWN or (read_postcode(taken, country) == taken and taken == taken.upper())
 

@@ -15,7 +15,8 @@ from services.registry import SERVICES
 from tests.charts.conftest import CHARTS, Manifest, helm, of_kind, pods, rendered
 
 # Read by YAML as something other than the text that they are when they are written without quotes.
-ODD = ["on", "no", "null", "~", "true", "1e3", "0x1F", "0777", "12:30:00", "2026-11-29", "a: b", "# not a comment", "{a}", "[", "- x", "*a", "&a", "%", "@",
+ODD = ["on", "no", "null", "~", "true", "1e3", "0x1F", "0777", "12:30:00", "2026-11-29", "a: b", "# not a comment",
+    "{a}", "[", "- x", "*a", "&a", "%", "@",
        "'", '"', "\\n", "line\nline", "ends with :", " spaces ", "", "ß→🙂"]  # fmt: skip
 NUMBERS: list[tuple[float | bool, str]] = [
     (12_500_000, "12500000"),

@@ -218,5 +218,6 @@ def test_lines_read_are_lines_used_and_refused_for_any_text(lines: list[str]) ->
 def test_any_bytes_are_read_or_refused_as_a_whole(content: bytes) -> None:
     try:
         assert classify_file("any.csv", content).is_accounted_for
-    except NotAnInvoiceFile as refusal:
-        assert str(refusal)
+    except NotAnInvoiceFile as error:
+        refusal = str(error)
+        assert refusal

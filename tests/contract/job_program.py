@@ -23,7 +23,10 @@ revision = "deeds_jobs0001"
 down_revision = None
 branch_labels = ("deeds_jobs",)
 def upgrade():
-    op.execute("CREATE TABLE deed (key uuid PRIMARY KEY, done boolean NOT NULL DEFAULT false, effects int NOT NULL DEFAULT 0)")
+    op.execute(
+        "CREATE TABLE deed (key uuid PRIMARY KEY, done boolean NOT NULL DEFAULT false,"
+        " effects int NOT NULL DEFAULT 0)"
+    )
 """
 
 jobs = Jobs("deeds")

@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -144,10 +145,8 @@ async def record_corpus() -> list[str]:
                 print("telling the story")
                 await story.run_scenario()
                 await story.wait_for_ends()
-                try:
+                with suppress(AssertionError):  # said below, by type
                     await wait_until(has_heard_everything)
-                except AssertionError:
-                    pass  # said below, by type
                 await record_streams(story)
     finally:
         await asyncio.to_thread(shutil.rmtree, folder, True)

@@ -47,7 +47,8 @@ def run_docker(*arguments: str) -> str:
 
 def has_docker() -> bool:
     return (
-        shutil.which("docker") is not None and subprocess.run(["docker", "info"], capture_output=True).returncode == 0
+        shutil.which("docker") is not None
+        and subprocess.run(["docker", "info"], capture_output=True, check=False).returncode == 0
     )
 
 

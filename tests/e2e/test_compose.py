@@ -105,7 +105,8 @@ async def read(channel):
 
 async def management(user, password):
     asked = http.client.HTTPConnection("rabbitmq", 15672, timeout=5)
-    asked.request("GET", "/api/queues", headers={"authorization": "Basic " + b64encode(f"{user}:{password}".encode()).decode()})
+    credentials = b64encode(f"{user}:{password}".encode()).decode()
+    asked.request("GET", "/api/queues", headers={"authorization": "Basic " + credentials})
     assert (answer := asked.getresponse()).status == 200, answer.status
 
 async def main():
@@ -116,18 +117,21 @@ async def main():
         for user in ("caravan", "shop", "guest"):
             await tried(f"management as {user}", management(user, password))
         for user in ("caravan", "shop", "guest", "inventory", "orders"):
-            await tried(f"queues as {user}", amqp(f"amqp://{user}:{password}@rabbitmq:5672/", lambda channel: channel.close()))
+            address = f"amqp://{user}:{password}@rabbitmq:5672/"
+            await tried(f"queues as {user}", amqp(address, lambda channel: channel.close()))
         for server in ("cache", "jobs"):
             await tried(f"{server} by default", Redis(host=server, password=password).ping())
     urls = [URLS["CARAVAN_REDIS_URL"], URLS["CARAVAN_JOBS_REDIS_URL"]]
     for url, other in (urls, reversed(urls)):
-        await tried("the other Redis", Redis.from_url(url.replace("@" + urlsplit(url).hostname, "@" + urlsplit(other).hostname)).ping())
+        others = url.replace("@" + urlsplit(url).hostname, "@" + urlsplit(other).hostname)
+        await tried("the other Redis", Redis.from_url(others).ping())
         for command in ("CONFIG GET *", "FLUSHALL", "ACL LIST", "KEYS *", "MONITOR", "SHUTDOWN"):
             await tried(command, Redis.from_url(url).execute_command(*command.split()))
         assert await Redis.from_url(url).set("tried", "1", ex=1), "what is its own still opens"
-    await tried("delete a queue", amqp(URLS["CARAVAN_RABBITMQ_URL"], lambda channel: channel.queue_delete("orders.import")))
-    await tried("read another's queue", amqp(URLS["CARAVAN_RABBITMQ_URL"], read))
-    await tried("declare a queue", amqp(URLS["CARAVAN_RABBITMQ_URL"], lambda channel: channel.declare_queue("tried")))
+    own = URLS["CARAVAN_RABBITMQ_URL"]
+    await tried("delete a queue", amqp(own, lambda channel: channel.queue_delete("orders.import")))
+    await tried("read another's queue", amqp(own, read))
+    await tried("declare a queue", amqp(own, lambda channel: channel.declare_queue("tried")))
     await amqp(URLS["CARAVAN_RABBITMQ_URL"], lambda channel: channel.close())
 
 asyncio.run(main())

@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -73,9 +73,9 @@ def program(tmp_path: Path) -> Iterator[Running]:
 
 
 @pytest.fixture
-async def started(program: Running) -> AsyncIterator[Running]:
+async def started(program: Running) -> Running:
     await wait_until(lambda: program.began(1), seconds=30)
-    yield program
+    return program
 
 
 async def test_it_starts_anew_for_a_module_that_it_imported_and_keeps_its_arguments(started: Running) -> None:

@@ -43,7 +43,7 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture
 async def told(backends: Backends, data: Path) -> AsyncIterator[ShopScenario]:
     """A story that has come to its end, with every message sent five times."""
-    async with run_whole_shop(backends, data, wrap=lambda bus: Repeating(bus)) as story:
+    async with run_whole_shop(backends, data, wrap=Repeating) as story:
         await story.run_scenario()
         await rest(story, backends)
         yield story

@@ -79,8 +79,10 @@ def test_the_checks_that_all_stands_for_are_there() -> None:
     import schemathesis.specs.openapi.checks  # noqa: F401  # registers them
 
     wanted = {
-        "not_a_server_error", "status_code_conformance", "content_type_conformance", "response_headers_conformance", "response_schema_conformance",
-        "negative_data_rejection", "positive_data_acceptance", "missing_required_header", "unsupported_method", "allow_header_conformance",
+        "not_a_server_error", "status_code_conformance", "content_type_conformance", "response_headers_conformance",
+        "response_schema_conformance",
+        "negative_data_rejection", "positive_data_acceptance", "missing_required_header", "unsupported_method",
+        "allow_header_conformance",
         "use_after_free", "ensure_resource_availability", "ignored_auth",
     }  # fmt: skip
     assert wanted <= set(CHECKS.get_all_names())

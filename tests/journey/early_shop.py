@@ -41,7 +41,7 @@ class MailServer(Sink):
         self.refused: set[str] = set()
         self.start()
 
-    async def handle_DATA(self, _: Any, __: Any, envelope: Any) -> str:
+    async def handle_DATA(self, _: Any, __: Any, envelope: Any) -> str:  # noqa: N802 -- aiosmtpd's name
         self.tries += envelope.rcpt_tos
         if self.refused & set(envelope.rcpt_tos):
             return "450 this mailbox is full"

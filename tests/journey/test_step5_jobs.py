@@ -52,7 +52,7 @@ async def becomes(shop: EarlyShop, order_id: str, status: str) -> None:
 
 
 class TestBackgroundJobs(SameApi):
-    async def test_a_job_is_seen_waiting_and_delayed_and_completed_and_a_worker_that_is_started_anew_loses_and_doubles_nothing(
+    async def test_jobs_wait_are_delayed_and_complete_and_a_restarted_worker_loses_and_doubles_nothing(
         self, shop: EarlyShop
     ) -> None:
         await shop.kill("worker")

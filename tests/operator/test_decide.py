@@ -221,7 +221,8 @@ def test_who_may_use_a_connection(namespace: str, allowed: Any, labels: Any, say
 
 @pytest.mark.parametrize(
     ("name", "spec", "says"),
-    [("__offsets", {}, Reason.PROTECTED), ("orders", {}, None), ("audit", {"protectedTopics": ["^aud"]}, Reason.PROTECTED), ("a", {"protectedTopics": ["("]}, Reason.INVALID)],
+    [("__offsets", {}, Reason.PROTECTED), ("orders", {}, None),
+     ("audit", {"protectedTopics": ["^aud"]}, Reason.PROTECTED), ("a", {"protectedTopics": ["("]}, Reason.INVALID)],
 )  # fmt: skip
 def test_protected_topics(name: str, spec: dict[str, Any], says: Reason | None) -> None:
     found = check_admission(make_resource(topicName=name), make_resource("KafkaConnection", "broker", **spec), None)

@@ -3,7 +3,7 @@ Lease; and that nothing goes out without it.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -233,11 +233,11 @@ async def test_a_process_that_was_paused_is_fenced_before_it_renews(server: Scri
 
 
 @pytest.fixture
-def fence() -> Iterator[Any]:
+def fence() -> Any:
     def refuse_write() -> None:
         raise LeaseLost("paused for too long")
 
-    yield refuse_write
+    return refuse_write
 
 
 async def test_nothing_is_written_to_kubernetes_without_the_lease(

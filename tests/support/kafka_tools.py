@@ -47,6 +47,7 @@ def _find_container(port: str) -> str:
         ["docker", "ps", "--filter", f"publish={port}", "--format", "{{.Names}}"],
         capture_output=True,
         text=True,
+        check=False,
         timeout=10,
         stdin=subprocess.DEVNULL,
     )

@@ -88,7 +88,8 @@ class _Reader:
 
     async def _retry_keys(self, keys: list[str]) -> None:
         rows = await self.database.fetch(
-            "SELECT id, key, body, attempt FROM delivery WHERE subscription = $1 AND key = ANY($2) ORDER BY id LIMIT $3",
+            "SELECT id, key, body, attempt FROM delivery WHERE subscription = $1 AND key = ANY($2)"
+            " ORDER BY id LIMIT $3",
             self.subscription.name,
             keys,
             self.subscription.batch,

@@ -39,7 +39,8 @@ def upgrade() -> None:
             attempt int NOT NULL DEFAULT 1,
             due_at timestamptz,
             published_at timestamptz NOT NULL DEFAULT now()
-        ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0)
+        ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+            autovacuum_vacuum_cost_delay = 0)
     """)
     op.execute("CREATE INDEX delivery_by_subscription ON delivery (subscription, id)")
     op.execute("""
@@ -58,16 +59,21 @@ def upgrade() -> None:
         "CREATE TABLE registry (service text, url text, seen_at timestamptz NOT NULL, PRIMARY KEY (service, url))"
     )
     op.execute("""
-        CREATE FUNCTION publish(kinds text[], channels text[], routes text[], keys text[], ids uuid[], bodies bytea[]) RETURNS void LANGUAGE plpgsql AS $$
+        CREATE FUNCTION publish(kinds text[], channels text[], routes text[], keys text[], ids uuid[], bodies bytea[])
+            RETURNS void LANGUAGE plpgsql AS $$
         BEGIN
-            -- One writer of a topic at a time: positions then become visible in their own order, so that a cursor never steps over a late one.
+            -- One writer of a topic at a time: positions then become visible in their own order,
+            -- so that a cursor never steps over a late one.
             PERFORM pg_advisory_xact_lock(66, topic) FROM (
-                SELECT DISTINCT hashtext(c) AS topic FROM unnest(kinds, channels) AS m(k, c) WHERE k = 'topic' ORDER BY 1
+                SELECT DISTINCT hashtext(c) AS topic FROM unnest(kinds, channels) AS m(k, c) WHERE k = 'topic'
+                    ORDER BY 1
             ) AS locks;
             INSERT INTO topic_log (topic, key, message_id, body)
-                SELECT c, key, id, body FROM unnest(kinds, channels, keys, ids, bodies) WITH ORDINALITY AS m(k, c, key, id, body, n) WHERE k = 'topic' ORDER BY n;
+                SELECT c, key, id, body FROM unnest(kinds, channels, keys, ids, bodies)
+                    WITH ORDINALITY AS m(k, c, key, id, body, n) WHERE k = 'topic' ORDER BY n;
             INSERT INTO delivery (subscription, channel, key, body)
-                SELECT c, c, key, body FROM unnest(kinds, channels, keys, bodies) WITH ORDINALITY AS m(k, c, key, body, n) WHERE k = 'queue' ORDER BY n;
+                SELECT c, c, key, body FROM unnest(kinds, channels, keys, bodies)
+                    WITH ORDINALITY AS m(k, c, key, body, n) WHERE k = 'queue' ORDER BY n;
             INSERT INTO delivery (subscription, channel, key, body)
                 SELECT DISTINCT ON (n, b.subscription) b.subscription, c, key, body
                 FROM unnest(kinds, channels, routes, keys, bodies) WITH ORDINALITY AS m(k, c, route, key, body, n)

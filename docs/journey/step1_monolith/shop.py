@@ -24,7 +24,8 @@ from docs.journey.third_parties import CardProvider, ProviderAway, send_mail
 
 USERS = "CREATE TABLE IF NOT EXISTS users (id TEXT PRIMARY KEY, email TEXT NOT NULL UNIQUE);"
 PRODUCTS = """
-CREATE TABLE IF NOT EXISTS product (sku TEXT PRIMARY KEY, name TEXT NOT NULL, price INTEGER NOT NULL, stock INTEGER NOT NULL CHECK (stock >= 0));
+CREATE TABLE IF NOT EXISTS product (sku TEXT PRIMARY KEY, name TEXT NOT NULL, price INTEGER NOT NULL,
+    stock INTEGER NOT NULL CHECK (stock >= 0));
 INSERT OR IGNORE INTO product VALUES ('MUG', 'Mug', 1250, 100), ('LAMP', 'Lamp', 4000, 5);
 """
 ORDERS = (

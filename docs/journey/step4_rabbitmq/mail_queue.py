@@ -1,4 +1,7 @@
-"""Step 4: the mail queue. Orders writes to it, the mailer reads from it, and neither has to run while the other does."""
+"""Step 4: the mail queue. Orders writes to it, the mailer reads from it.
+
+Neither has to run while the other does.
+"""
 
 import os
 

@@ -57,6 +57,17 @@ def decide_without_broker(
                 ),
             )
         )
+    if retention := _decide_retention(resource, connection, sharing_resource, refusal):
+        return retention
+    return wait_or_retain(resource, refusal.message, wait, now) if refusal is not None else None
+
+
+def _decide_retention(
+    resource: Resource,
+    connection: Resource | None,
+    sharing_resource: Resource | None,
+    refusal: Condition | None,
+) -> DeletionDecision | None:
     if resource.spec.get("deletionPolicy", "Retain") == "Retain" or resource.spec.get("mode") == "Plan":
         return _retain_object(Reason.RETAINED, "deletionPolicy or mode says so")
     if not resource.is_owned:
@@ -67,7 +78,7 @@ def decide_without_broker(
         return _retain_object(Reason.RETAINED, f"{sharing_resource.key.namespaced_name} names the same object")
     if refusal is not None and refusal.type != PAUSED:
         return _retain_object(Reason.RETAINED, refusal.message, warning=True)
-    return wait_or_retain(resource, refusal.message, wait, now) if refusal is not None else None
+    return None
 
 
 def wait_or_retain(resource: Resource, why: str, wait: timedelta, now: datetime) -> DeletionDecision:

@@ -124,10 +124,8 @@ def _list_matches(resource: Resource, route: Mapping[str, Any]) -> list[RouteMat
 
 def _describe_match(route_match: RouteMatch) -> str:
     host, path_type, path, method = route_match
-    return (
-        f"{method} "
-        f"{host}{'what OpenAPI declares' if path_type == 'pathsFrom' else path}{' and below' if path_type == 'pathPrefix' else ''}"
-    )
+    paths = "what OpenAPI declares" if path_type == "pathsFrom" else path
+    return f"{method} {host}{paths}{' and below' if path_type == 'pathPrefix' else ''}"
 
 
 def _resolve_endpoints(resource: Resource, endpoint_index: EndpointIndex) -> tuple[list[Endpoint], Condition]:

@@ -114,7 +114,8 @@ RABBITMQ_QUEUE = Kind(
     name="RabbitMQQueue",
     plural="rabbitmqqueues",
     short_name="rqueue",
-    description="A queue on a RabbitMQ cluster. Its limits are one policy, so that they can change without a new queue.",
+    description="A queue on a RabbitMQ cluster."
+    " Its limits are one policy, so that they can change without a new queue.",
     connection_kind=_CONNECTION,
     spec=object_schema(
         "The queue as it should be.",

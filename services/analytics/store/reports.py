@@ -19,7 +19,8 @@ MAX_ROWS = 10_000
 """So many rows of a report are given out: the first hours, or of each currency those with the most revenue."""
 
 STATE = """CASE
-    WHEN cancelled_at IS NOT NULL OR outcome = 'cancelled' THEN CASE WHEN refunded > 0 THEN 'refunded' ELSE 'cancelled' END
+    WHEN cancelled_at IS NOT NULL OR outcome = 'cancelled' THEN
+        CASE WHEN refunded > 0 THEN 'refunded' ELSE 'cancelled' END
     WHEN outcome IN ('rejected', 'payment_failed') THEN outcome
     WHEN delivered_at IS NOT NULL THEN 'delivered'
     WHEN shipped_at IS NOT NULL THEN 'shipped'
@@ -38,14 +39,16 @@ LINES = f"""lines AS (
         coalesce(floor(unit_price::numeric * quantity * captured / NULLIF(total, 0)), 0) AS captured,
         coalesce(floor(unit_price::numeric * quantity * refunded / NULLIF(total, 0)), 0) AS refunded
     FROM facts JOIN order_line_fact USING (order_id))"""
-LINE_SUMS = """count(DISTINCT order_id) AS orders, count(DISTINCT order_id) FILTER (WHERE paid_at IS NOT NULL) AS paid, sum(units) AS units,
+LINE_SUMS = """count(DISTINCT order_id) AS orders,
+    count(DISTINCT order_id) FILTER (WHERE paid_at IS NOT NULL) AS paid, sum(units) AS units,
     sum(captured) AS captured, sum(refunded) AS refunded, sum(captured - refunded) AS revenue"""
 
 RANK = "row_number() OVER (PARTITION BY currency ORDER BY sum(captured - refunded) DESC, sum(units) DESC, {key})"
 """Of a row among those of its currency."""
 
 ROWS_BY: dict[Grouping, str] = {
-    "hour": f"""SELECT to_char(placed, 'YYYY-MM-DD"T"HH24:00:00"Z"') AS key, NULL AS name, currency, {SUMS} FROM facts GROUP BY 1, 3 ORDER BY 1, 3""",
+    "hour": f"""SELECT to_char(placed, 'YYYY-MM-DD"T"HH24:00:00"Z"') AS key, NULL AS name, currency, {SUMS} FROM facts
+        GROUP BY 1, 3 ORDER BY 1, 3""",
     "day": (
         f"SELECT to_char(placed, 'YYYY-MM-DD') AS key, NULL AS name, currency, {SUMS} FROM facts GROUP BY 1, 3 ORDER "
         "BY 1, 3"

@@ -30,7 +30,8 @@ async def list_products(
         Query(
             max_length=200,
             pattern=r"^[^\x00]*$",
-            description='words of the name, category or description (`"a phrase"`, `-not`, `or`), or the beginning of a sku',
+            description='words of the name, category or description (`"a phrase"`, `-not`, `or`), '
+            "or the beginning of a sku",
         ),
     ] = None,
     category: CategoryName | None = None,

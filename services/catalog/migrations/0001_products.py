@@ -23,7 +23,8 @@ def upgrade() -> None:
             updated_at timestamptz NOT NULL,
             search tsvector NOT NULL GENERATED ALWAYS AS (
                 setweight(to_tsvector('simple', sku), 'A') || setweight(to_tsvector('english', name), 'A')
-                || setweight(to_tsvector('english', category), 'B') || setweight(to_tsvector('english', description), 'C')
+                || setweight(to_tsvector('english', category), 'B')
+                || setweight(to_tsvector('english', description), 'C')
             ) STORED
         )
     """)

@@ -34,7 +34,8 @@ def _rebuild_search_column() -> None:
     op.execute(
         """ALTER TABLE product ADD COLUMN search tsvector NOT NULL GENERATED ALWAYS AS (
             setweight(to_tsvector('simple', sku), 'A') || setweight(to_tsvector('english', folded(name)), 'A')
-            || setweight(to_tsvector('english', folded(category)), 'B') || setweight(to_tsvector('english', folded(description)), 'C')
+            || setweight(to_tsvector('english', folded(category)), 'B')
+            || setweight(to_tsvector('english', folded(description)), 'C')
         ) STORED"""
     )
     op.execute("CREATE INDEX product_search ON product USING gin (search)")

@@ -1,4 +1,7 @@
-"""The pages for people: plain HTML that stands alone, with nothing from another host; its only script is allowed by hash."""
+"""The pages for people: plain HTML that stands alone, with nothing from another host.
+
+Its only script is allowed by hash.
+"""
 
 import base64
 import hashlib
@@ -19,7 +22,8 @@ class StaticPage:
         self._content = page.replace("/* script */", script_text).encode()
         digest = base64.b64encode(hashlib.sha256(script_text.encode()).digest()).decode()
         self._headers = {
-            "Content-Security-Policy": f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; connect-src 'self'; img-src data:;"
+            "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline';"
+            f" script-src 'sha256-{digest}'; connect-src 'self'; img-src data:;"
             " base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
             "X-Content-Type-Options": "nosniff",
             "Referrer-Policy": "no-referrer",

@@ -10,8 +10,12 @@ from caravan.messages import Channel, Exchange, Message, Queue, Topic
 Document = dict[str, Any]
 
 SCHEMAS = "#/components/schemas/"
-DESCRIPTION = """Events are facts on Kafka topics, keyed and in order per key. Commands are tasks for one owner on RabbitMQ queues. The exchange announces to
-whoever binds a queue. Every message is JSON in an envelope with CloudEvents names, may come twice, and is read leniently: unknown fields are ignored."""
+DESCRIPTION = (
+    "Events are facts on Kafka topics, keyed and in order per key."
+    " Commands are tasks for one owner on RabbitMQ queues. The exchange announces to\nwhoever binds a queue."
+    " Every message is JSON in an envelope with CloudEvents names, may come twice,"
+    " and is read leniently: unknown fields are ignored."
+)
 ENVELOPE: Document = {
     "type": "object",
     "description": "CloudEvents names around the payload in `data`.",

@@ -14,9 +14,11 @@ Document = dict[str, Any]
 LIMIT_HEADERS = {name: HEADERS[name] for name in ("RateLimit", "RateLimit-Policy")}
 """What the gateway adds to the answers of all services."""
 SCHEMA_PREFIX = "#/components/schemas/"
-DESCRIPTION = """An event-driven commerce backend. Sign in with `POST /v1/auth/token` and send `Authorization: Bearer <access token>`.
+DESCRIPTION = """An event-driven commerce backend.
+Sign in with `POST /v1/auth/token` and send `Authorization: Bearer <access token>`.
 
-Errors are RFC 9457 problem documents. Lists have `limit` and `cursor`. POSTs that create honour `Idempotency-Key`. Edits honour `If-Match`.
+Errors are RFC 9457 problem documents. Lists have `limit` and `cursor`.
+POSTs that create honour `Idempotency-Key`. Edits honour `If-Match`.
 Limits are answered with 429, `Retry-After` and `RateLimit` headers; bodies over 1 MiB with 413."""
 
 
@@ -32,10 +34,10 @@ def merge_documents(documents: Mapping[str, Document], url: str, version: str) -
     schemas: dict[str, Any] = {}
     security: dict[str, Any] = {}
     for service, document in documents.items():
-        for path, method, operation in list_operations(document):
+        for path, method, own_operation in list_operations(document):
             if method in paths.get(path, {}):
                 continue
-            operation = _rename_schemas(operation, service, names)
+            operation = _rename_schemas(own_operation, service, names)
             operation["tags"] = [service]
             for response in operation["responses"].values():
                 response.setdefault("headers", {}).update(LIMIT_HEADERS)

@@ -55,7 +55,7 @@ def build_onward_headers(headers: Headers, *, address: str, scheme: str, authori
             if name == b"host":
                 host = header[1]
     connection_names -= PROTECTED_HEADERS
-    if connection_names and connection_names != {b"keep-alive"} and connection_names != {b"close"}:
+    if connection_names and connection_names not in ({b"keep-alive"}, {b"close"}):
         onward = [header for header in onward if header[0] not in connection_names]
     if authorization is not None:
         onward.append((b"authorization", authorization.encode("latin-1")))

@@ -39,7 +39,8 @@ async def mail_verification(context: IdentityContext, uow: UnitOfWork, account: 
     now = context.clock()
     if next_at := await accounts.claim_verification_mail(uow, account.id, now, FIRST_PAUSE, MAX_PAUSE):
         return next_at - now
-    link = f"{context.url}{VERIFICATION_PAGE}?token={create_verification_token(account, now + LINK_LIFETIME, _derive_link_key(context))}"
+    token = create_verification_token(account, now + LINK_LIFETIME, _derive_link_key(context))
+    link = f"{context.url}{VERIFICATION_PAGE}?token={token}"
     send_alert(uow, account, "verify_email", f"verify:{new_id()}", link=link, days=LINK_LIFETIME.days)
     return timedelta()
 
@@ -51,8 +52,9 @@ async def mail_verification_again(context: IdentityContext, user_id: UUID) -> No
         raise Conflict("your e-mail address is verified already")
     async with context.database.unit_of_work() as uow:
         if wait_time := await mail_verification(context, uow, account):
+            minutes = math.ceil(wait_time / timedelta(minutes=1))
             raise TooManyRequests(
-                f"a mail is on its way; another one is sent after {math.ceil(wait_time / timedelta(minutes=1))} minutes",
+                f"a mail is on its way; another one is sent after {minutes} minutes",
                 retry_after=math.ceil(wait_time.total_seconds()),
             )
 

@@ -51,11 +51,13 @@ def upgrade() -> None:
     op.execute("""
         CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN
-            RAISE EXCEPTION 'the ledger is append-only: % on % refused', TG_OP, TG_TABLE_NAME USING ERRCODE = 'restrict_violation';
+            RAISE EXCEPTION 'the ledger is append-only: % on % refused', TG_OP, TG_TABLE_NAME
+                USING ERRCODE = 'restrict_violation';
         END $$
     """)
     op.execute("""
-        CREATE TRIGGER movement_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON movement FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()
+        CREATE TRIGGER movement_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON movement
+            FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()
     """)
     op.execute("""
         CREATE TABLE reservation (

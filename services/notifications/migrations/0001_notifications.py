@@ -27,7 +27,8 @@ def upgrade() -> None:
             reason text,
             values json,
             CONSTRAINT notification_once UNIQUE (about, kind)
-        ) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0)
+        ) WITH (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 5000,
+            autovacuum_vacuum_cost_delay = 0)
     """)
     # What is due is found in an index of what is pending only, however many rows are finished.
     op.execute("CREATE INDEX notification_due ON notification (priority, due_at) WHERE state = 'pending'")

@@ -70,8 +70,10 @@ def _build_ordered_condition(parameter: str) -> str:
     )
 
 
-_REACHABLE = f"""recipient a WHERE a.active AND ($1::timestamptz IS NULL OR a.registered_at >= $1) AND a.registered_at < $2
-    AND ($3::uuid IS NULL OR {_build_ordered_condition("$3")}) AND ($4::uuid IS NULL OR NOT {_build_ordered_condition("$4")})"""
+_REACHABLE = f"""recipient a WHERE a.active
+    AND ($1::timestamptz IS NULL OR a.registered_at >= $1) AND a.registered_at < $2
+    AND ($3::uuid IS NULL OR {_build_ordered_condition("$3")})
+    AND ($4::uuid IS NULL OR NOT {_build_ordered_condition("$4")})"""
 
 
 async def count_recipients(uow: UnitOfWork, audience: Audience) -> int:

@@ -173,7 +173,8 @@ def _render_row(resources: NotificationsResources, row: asyncpg.Record, content:
     headers: tuple[tuple[str, str], ...] = ()
     values["unsubscribe"] = None
     if kind.category in UNSUBSCRIBABLE and row["user_id"]:
-        link = f"{resources.base_url}/v1/notifications/unsubscribe/{build_unsubscribe_token(resources.unsubscribe_secret, row['user_id'], kind.category)}"
+        token = build_unsubscribe_token(resources.unsubscribe_secret, row["user_id"], kind.category)
+        link = f"{resources.base_url}/v1/notifications/unsubscribe/{token}"
         headers = (("List-Unsubscribe", f"<{link}>"), ("List-Unsubscribe-Post", "List-Unsubscribe=One-Click"))
         values["unsubscribe"] = link
     subject, text, html = render_templates(kind.name, values)

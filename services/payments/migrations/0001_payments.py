@@ -14,7 +14,8 @@ def upgrade() -> None:
             order_id uuid PRIMARY KEY,
             user_id uuid,
             status text NOT NULL
-                CHECK (status IN ('expected', 'capturing', 'retrying', 'completed', 'failed', 'refunding', 'refunded', 'voided')),
+                CHECK (status IN ('expected', 'capturing', 'retrying', 'completed', 'failed', 'refunding', 'refunded',
+                    'voided')),
             amount bigint NOT NULL CHECK (amount >= 0),
             currency text NOT NULL,
             method text NOT NULL DEFAULT '',

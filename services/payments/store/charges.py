@@ -12,22 +12,26 @@ from caravan.messages import Delivery
 from services.payments.messages import CapturePayment, ExpectPayment
 from services.payments.model import CaptureResult, Payment
 
-_PAYMENT_COLUMNS = """p.order_id, p.status, p.amount, p.currency, p.token, p.attempt, p.reason, p.refund_asked, p.due_at, p.traceparent, p.actor, p.cause,
+_PAYMENT_COLUMNS = """p.order_id, p.status, p.amount, p.currency, p.token, p.attempt, p.reason, p.refund_asked,
+    p.due_at, p.traceparent, p.actor, p.cause,
     coalesce(a.asked, 1) AS calls"""
 _WITH_ATTEMPT = "LEFT JOIN payment_attempt a ON a.order_id = p.order_id AND a.attempt = p.attempt"
 
 
 _INSERT_EXPECTED = """
     WITH told AS (
-        SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[], $10::json[])
+        SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[],
+            $8::text[], $9::text[], $10::json[])
             AS t(order_id, user_id, amount, currency, method, token, email, customer_name, billing_address, lines)
     ), known AS (
         INSERT INTO payment AS p (order_id, user_id, status, amount, currency, method, token, created_at, updated_at)
         SELECT order_id, user_id, 'expected', amount, currency, method, token, $11, $11 FROM told ORDER BY order_id
-        ON CONFLICT (order_id) DO UPDATE SET user_id = excluded.user_id, amount = excluded.amount, currency = excluded.currency, method = excluded.method,
+        ON CONFLICT (order_id) DO UPDATE SET user_id = excluded.user_id, amount = excluded.amount,
+            currency = excluded.currency, method = excluded.method,
             token = CASE WHEN p.status = 'expected' THEN excluded.token ELSE '' END,
             status = CASE WHEN p.status = 'expected' AND p.cause IS NOT NULL THEN 'retrying' ELSE p.status END,
-            due_at = CASE WHEN p.status = 'expected' AND p.cause IS NOT NULL THEN $11 ELSE p.due_at END, updated_at = excluded.updated_at
+            due_at = CASE WHEN p.status = 'expected' AND p.cause IS NOT NULL THEN $11 ELSE p.due_at END,
+            updated_at = excluded.updated_at
         WHERE p.user_id IS NULL
         RETURNING order_id, status
     ), billed AS (
@@ -82,10 +86,13 @@ _BEGIN_CAPTURES = f"""
     ), noted AS (
         INSERT INTO payment AS p (order_id, status, amount, currency, traceparent, actor, cause, created_at, updated_at)
         SELECT order_id, 'expected', 0, $7, traceparent, actor, cause, $6, $6 FROM asked ORDER BY order_id
-        ON CONFLICT (order_id) DO UPDATE SET traceparent = excluded.traceparent, actor = excluded.actor, cause = excluded.cause,
-            status = CASE WHEN p.user_id IS NULL THEN 'expected' WHEN p.held_until > $6 THEN 'retrying' ELSE 'capturing' END,
+        ON CONFLICT (order_id) DO UPDATE SET traceparent = excluded.traceparent, actor = excluded.actor,
+            cause = excluded.cause,
+            status = CASE WHEN p.user_id IS NULL THEN 'expected' WHEN p.held_until > $6 THEN 'retrying'
+                ELSE 'capturing' END,
             attempt = CASE WHEN p.user_id IS NULL OR p.held_until > $6 THEN 0 ELSE 1 END,
-            due_at = CASE WHEN p.user_id IS NULL THEN NULL WHEN p.held_until > $6 THEN $6 ELSE $5::timestamptz END, updated_at = excluded.updated_at
+            due_at = CASE WHEN p.user_id IS NULL THEN NULL WHEN p.held_until > $6 THEN $6 ELSE $5::timestamptz END,
+            updated_at = excluded.updated_at
         WHERE p.status = 'expected'
         RETURNING p.*
     ), sent AS (
@@ -126,9 +133,11 @@ async def find_payments(database: Database, orders: Collection[UUID]) -> list[Pa
     return [Payment(**row) for row in rows]
 
 
-_CLAIM = f""" taken AS (UPDATE payment p SET attempt = p.attempt + (p.status = 'retrying')::int, status = 'capturing', due_at = $4, updated_at = $3
+_CLAIM = f""" taken AS (UPDATE payment p SET attempt = p.attempt + (p.status = 'retrying')::int, status = 'capturing',
+    due_at = $4, updated_at = $3
         FROM due WHERE p.order_id = due.order_id RETURNING p.*),
-    sent AS (INSERT INTO payment_attempt AS t (order_id, attempt, state, started_at) SELECT order_id, attempt, 'sent', $3 FROM taken
+    sent AS (INSERT INTO payment_attempt AS t (order_id, attempt, state, started_at)
+        SELECT order_id, attempt, 'sent', $3 FROM taken
         ON CONFLICT (order_id, attempt) DO UPDATE SET asked = t.asked + 1 RETURNING order_id, asked)
     SELECT {_PAYMENT_COLUMNS} FROM taken p JOIN sent a ON a.order_id = p.order_id"""
 
@@ -195,7 +204,8 @@ _SAVE_RESULTS = """
         SELECT * FROM unnest($1::uuid[], $2::int[], $3::text[], $4::timestamptz[], $5::text[], $6::text[], $7::text[])
             AS t(order_id, attempt, status, due_at, reason, state, charge)
     ), tried AS (
-        UPDATE payment_attempt a SET state = d.state, charge = d.charge, reason = d.reason, finished_at = CASE WHEN d.state <> 'unknown' THEN $8::timestamptz END
+        UPDATE payment_attempt a SET state = d.state, charge = d.charge, reason = d.reason,
+            finished_at = CASE WHEN d.state <> 'unknown' THEN $8::timestamptz END
         FROM decided d WHERE a.order_id = d.order_id AND a.attempt = d.attempt
     ), moved AS (
         UPDATE payment p SET status = d.status, due_at = d.due_at, reason = d.reason, updated_at = $8,
@@ -259,7 +269,8 @@ async def create_missing_payment(uow: UnitOfWork, order_id: UUID, currency: str,
     )
 
 
-_ITEM_COLUMNS = """p.order_id, p.user_id, p.status, p.amount, p.currency, p.attempt, p.due_at AS next_attempt_at, p.reason, i.number, p.created_at, p.updated_at"""
+_ITEM_COLUMNS = """p.order_id, p.user_id, p.status, p.amount, p.currency, p.attempt, p.due_at AS next_attempt_at,
+    p.reason, i.number, p.created_at, p.updated_at"""
 _WITH_INVOICE = "payment p LEFT JOIN invoice i ON i.order_id = p.order_id"
 
 

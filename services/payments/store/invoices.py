@@ -6,7 +6,8 @@ import asyncpg
 
 from caravan.database import Database
 
-_INVOICE_COLUMNS = """i.number, i.issued_at, i.revision, p.order_id, p.user_id, p.amount, p.currency, b.email, b.customer_name, b.billing_address, b.lines,
+_INVOICE_COLUMNS = """i.number, i.issued_at, i.revision, p.order_id, p.user_id, p.amount, p.currency, b.email,
+    b.customer_name, b.billing_address, b.lines,
     r.refunded_at, r.amount AS refunded, r.reason AS refund_reason, c.number AS credit_note"""
 _INVOICE_TABLES = """invoice i JOIN payment p ON p.order_id = i.order_id JOIN bill b ON b.order_id = i.order_id
     LEFT JOIN refund r ON r.order_id = i.order_id AND r.state = 'done'

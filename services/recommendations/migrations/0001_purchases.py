@@ -35,7 +35,8 @@ def upgrade() -> None:
     """)
     op.execute("CREATE INDEX purchase_user ON purchase (user_id, placed_at DESC)")
     op.execute("""
-        CREATE TABLE sold (sku text COLLATE "C" PRIMARY KEY, orders bigint NOT NULL) WITH (fillfactor = 60, autovacuum_vacuum_cost_delay = 0)
+        CREATE TABLE sold (sku text COLLATE "C" PRIMARY KEY, orders bigint NOT NULL)
+            WITH (fillfactor = 60, autovacuum_vacuum_cost_delay = 0)
     """)
     op.execute("""
         CREATE TABLE pair (

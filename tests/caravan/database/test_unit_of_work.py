@@ -80,11 +80,15 @@ async def notes(shop: Shop, text: str) -> int:
 
 async def test_a_block_that_raises_writes_neither_state_nor_message(shop: Shop) -> None:
     text = str(new_id())
-    with pytest.raises(RuntimeError):
+
+    async def write_and_raise() -> None:
         async with shop.get_database("kernel").unit_of_work() as uow:
             await uow.execute("INSERT INTO note (text) VALUES ($1)", text)
             uow.emit(NOTED, Noted(text=text), key=text)
             raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError, match=r"^no$"):
+        await write_and_raise()
     assert await notes(shop, text) == 0
     assert await shop.read_topic(NOTED.name, text) == []
 

@@ -66,8 +66,9 @@ def test_every_time_is_read_as_meant_or_refused_with_the_rule(moment: datetime) 
     try:
         read = parse_time(moment.isoformat())
     except ValueError as error:
+        refusal = str(error)
         assert not FIRST_YEAR <= moment.year <= LAST_YEAR
-        assert str(FIRST_YEAR) in str(error)
+        assert str(FIRST_YEAR) in refusal
         return
     assert read == moment
     assert read.utcoffset() == timedelta(0)
@@ -81,7 +82,8 @@ def test_nothing_else_is_a_time(given: object) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["2026", "1700000000", "2026-03-01T09:30:00", "2026-03-01 09:30", "0001-01-01T00:00:00+14:00", "2026-02-30T00:00:00Z", "now", "",
+    ["2026", "1700000000", "2026-03-01T09:30:00", "2026-03-01 09:30", "0001-01-01T00:00:00+14:00",
+    "2026-02-30T00:00:00Z", "now", "",
      "9999-12-31T23:59:59-14:00", "2026-03-01T25:00:00Z", "2026-03-01T09:30:00Z\n", "٢٠٢٦-03-01T09:30:00Z"],
 )  # fmt: skip
 def test_what_is_no_time_is_a_client_error_in_parameters_and_cursors(text: str) -> None:

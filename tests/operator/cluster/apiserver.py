@@ -126,7 +126,8 @@ class Namespace:
         try:
             await self.kubernetes.request("POST", path, body)
         except ApiError as error:
-            assert error.status == 409
+            if error.status != 409:
+                raise
             await self.kubernetes.request("PATCH", f"{path}/{name}", {"stringData": values}, content_type=MERGE_PATCH)
 
     def build_key(self, kind: str, name: str) -> Key:

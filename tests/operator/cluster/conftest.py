@@ -41,8 +41,10 @@ async def kubernetes() -> AsyncIterator[Kubernetes]:
         pytest.skip(f"no cluster answers at {config}: {error}")
     crds = [yaml.safe_load(content) for path, content in render_files().items() if path.startswith("crds/")]
     for crd in crds:
-        path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd['metadata']['name']}?fieldManager=tests&force=true"
-        await api.request("PATCH", path, crd, content_type="application/apply-patch+yaml")
+        path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{crd['metadata']['name']}"
+        await api.request(
+            "PATCH", f"{path}?fieldManager=tests&force=true", crd, content_type="application/apply-patch+yaml"
+        )
 
     async def are_established() -> bool:
         answers = [

@@ -267,7 +267,7 @@ async def _logged(operator: OperatorProcess, text: str) -> bool:
     return text in operator.read_log()
 
 
-async def test_killed_at_random_a_hundred_times_it_ends_where_the_specs_are(
+async def test_killed_at_random_a_hundred_times_it_ends_where_the_specs_are(  # noqa: PLR0915
     connected: Namespace, kafka_side: SideKafka, rabbit_side: SideRabbit, name: str
 ) -> None:
     chance = random.Random(11)

@@ -70,8 +70,11 @@ async def test_skus_of_all_shops_are_taken(desk: Desk, sku: str) -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"price": {"amount": 1, "currency": "ABC"}}, {"price": {"amount": 1, "currency": "XXX"}}, {"price": {"amount": 1, "currency": "gbp"}}, {"sku": "-A"}, {"sku": "A" * 41}, {"sku": "A\x00"}, {"sku": "A/B"}, {"name": ""}, {"name": "a\x00b"}, {"price": {"amount": 0, "currency": "GBP"}},
-        {"price": {"amount": 1.5, "currency": "GBP"}}, {"price": {"amount": 10**30, "currency": "GBP"}}, {"version": 7}, {"id": "x"}, {"attributes": {"a": "b\x00"}},
+        {"price": {"amount": 1, "currency": "ABC"}}, {"price": {"amount": 1, "currency": "XXX"}},
+        {"price": {"amount": 1, "currency": "gbp"}}, {"sku": "-A"}, {"sku": "A" * 41}, {"sku": "A\x00"}, {"sku": "A/B"},
+        {"name": ""}, {"name": "a\x00b"}, {"price": {"amount": 0, "currency": "GBP"}},
+        {"price": {"amount": 1.5, "currency": "GBP"}}, {"price": {"amount": 10**30, "currency": "GBP"}}, {"version": 7},
+        {"id": "x"}, {"attributes": {"a": "b\x00"}},
         {"attributes": {"a": 10**30}}, {"attributes": {"": 1}}, {"description": None},
     ],
 )  # fmt: skip
@@ -337,7 +340,9 @@ async def test_prices_are_compared_within_their_currency(desk: Desk) -> None:
 
 
 @pytest.mark.parametrize(
-    "cursor", [encode_cursor("name", "a\x00", "B"), encode_cursor("price", "GBP", "B"), encode_cursor("price", 2**63, "B"), encode_cursor("newest", "2026-01-01T00:00:00", "B"), encode_cursor("newest", 5, "B"), encode_cursor("x"), "%"]
+    "cursor", [encode_cursor("name", "a\x00", "B"), encode_cursor("price", "GBP", "B"),
+    encode_cursor("price", 2**63, "B"), encode_cursor("newest", "2026-01-01T00:00:00", "B"),
+    encode_cursor("newest", 5, "B"), encode_cursor("x"), "%"]
 )  # fmt: skip
 @pytest.mark.parametrize("sort", ["name", "price", "newest"])
 async def test_a_made_up_cursor_is_400(desk: Desk, cursor: str, sort: str) -> None:

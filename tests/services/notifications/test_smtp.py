@@ -25,7 +25,7 @@ class Inbox:
     def __init__(self) -> None:
         self.mails: list[EmailMessage] = []
 
-    async def handle_RCPT(self, _: Any, __: Any, envelope: Any, address: str, ___: Any) -> str:
+    async def handle_RCPT(self, _: Any, __: Any, envelope: Any, address: str, ___: Any) -> str:  # noqa: N802 -- aiosmtpd's name
         if address.startswith("nobody"):
             return "550 no such user"
         if address.startswith("busy"):
@@ -33,7 +33,7 @@ class Inbox:
         envelope.rcpt_tos.append(address)
         return "250 OK"
 
-    async def handle_DATA(self, _: Any, __: Any, envelope: Any) -> str:
+    async def handle_DATA(self, _: Any, __: Any, envelope: Any) -> str:  # noqa: N802 -- aiosmtpd's name
         self.mails.append(email.message_from_bytes(envelope.content, policy=email.policy.default))
         return "250 OK"
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import threading
+from contextlib import suppress
 from datetime import UTC, datetime
 from io import BytesIO
 from typing import Any
@@ -154,7 +155,7 @@ async def test_credit_notes_are_numbered_by_themselves_without_holes(till: Till)
 
 async def _roll_back(till: Till) -> None:
     """What takes numbers and is rolled back gives them back."""
-    with pytest.raises(ZeroDivisionError):
+    with suppress(ZeroDivisionError):
         async with till.shop.get_database("payments").unit_of_work() as uow:
             await uow.execute("UPDATE invoice_counter SET last = last + 7")
             raise ZeroDivisionError

@@ -15,7 +15,8 @@ MOVES = st.lists(st.sampled_from(["captured", "declined", "failed", "unknown", "
 
 def capturing() -> Payment:
     return Payment(
-        order_id=new_id(), status="capturing", amount=100, currency="GBP", token="t", attempt=1, reason="", refund_asked=False,
+        order_id=new_id(), status="capturing", amount=100, currency="GBP", token="t", attempt=1, reason="",
+        refund_asked=False,
         due_at=NOW, traceparent=None, actor=None, cause=None,
     )  # fmt: skip
 

@@ -171,19 +171,40 @@ class OneOrder(RuleBasedStateMachine):
 
     def handle(self, channel: str, message: Message) -> None:
         name, value = message
-        saga = self.saga
         match channel:
             case "order-created":
-                saga.has_order = True
+                self.saga.has_order = True
             case "cancel-order":
-                saga.request_cancellation(value)
+                self.saga.request_cancellation(value)
+            case "inventory-reserved" | "inventory-rejected" | "inventory-released":
+                self.handle_report_of_inventory(channel, value)
+            case "payment-completed" | "payment-failed" | "payment-refunded":
+                self.handle_report_of_payments(channel, value)
+            case "order-shipped" | "order-delivered" | "shipment-cancelled":
+                self.handle_report_of_shipping(channel)
+            case "order-processed" | "order-undone":
+                self.handle_end(channel, name, value)
+                return
+            case "capture" | "refund":
+                self.pay(channel)
+                return
+            case _:
+                raise AssertionError(channel)
+        self.take(self.saga.take_next_steps())
+
+    def handle_report_of_inventory(self, channel: str, value: Any) -> None:
+        match channel:
             case "inventory-reserved":
                 self.record(self.order.record_report(orders.InventoryReserved()))
-                saga.apply_report("stock", "held")
+                self.saga.apply_report("stock", "held")
             case "inventory-rejected":
-                saga.apply_report("stock", "rejected")
+                self.saga.apply_report("stock", "rejected")
             case "inventory-released":
-                saga.apply_stock_release(value)
+                self.saga.apply_stock_release(value)
+
+    def handle_report_of_payments(self, channel: str, value: Any) -> None:
+        saga = self.saga
+        match channel:
             case "payment-completed":
                 self.record(
                     self.order.record_report(orders.PaymentCompleted(amount=PRICE, attempt=1, invoice_number="INV-1"))
@@ -196,35 +217,31 @@ class OneOrder(RuleBasedStateMachine):
             case "payment-refunded":
                 if saga.apply_report("money", "refunded"):
                     saga.captured, saga.refunded = max(saga.captured, value), value
+
+    def handle_report_of_shipping(self, channel: str) -> None:
+        match channel:
             case "order-shipped":
                 self.record(self.order.record_report(orders.OrderShipped(carrier="Camel Post", tracking_number="CP1")))
-                saga.apply_report("parcel", "sent")
+                self.saga.apply_report("parcel", "sent")
             case "order-delivered":
                 self.record(self.order.record_report(orders.OrderDelivered(tracking_number="CP1")))
-                saga.apply_report("parcel", "delivered")
+                self.saga.apply_report("parcel", "delivered")
             case "shipment-cancelled":
-                saga.apply_report("parcel", "stopped")
-            case "order-processed":
-                facts = {
-                    "rejected": orders.InventoryRejected(reason="gone"),
-                    "payment_failed": orders.PaymentFailed(reason="declined"),
-                }
-                self.record(self.order.record_report(facts[name]) if name in facts else [])
-                return
-            case "order-undone":
-                decided = (
-                    self.order.complete_cancellation("", value)
-                    if name == "undone"
-                    else self.order.refuse_cancellation(value)
-                )
-                self.record(decided)
-                return
-            case "capture" | "refund":
-                self.pay(channel)
-                return
-            case _:
-                raise AssertionError(channel)
-        self.take(saga.take_next_steps())
+                self.saga.apply_report("parcel", "stopped")
+
+    def handle_end(self, channel: str, name: str, value: Any) -> None:
+        if channel == "order-undone":
+            undone = name == "undone"
+            self.record(
+                self.order.complete_cancellation("", value) if undone else self.order.refuse_cancellation(value)
+            )
+            return
+        reports = {
+            "rejected": orders.InventoryRejected(reason="gone"),
+            "payment_failed": orders.PaymentFailed(reason="declined"),
+        }
+        if name in reports:
+            self.record(self.order.record_report(reports[name]))
 
     def record(self, events: list[Event]) -> None:
         for event in events:

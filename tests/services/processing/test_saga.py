@@ -29,6 +29,21 @@ class World:
 
     def answer(self, step: Step) -> None:
         match step:
+            case "reserve_stock" | "release_stock":
+                self.answer_as_inventory(step)
+            case "capture_payment" | "refund_payment":
+                self.answer_as_payments(step)
+            case "ship_order" | "cancel_shipment":
+                self.answer_as_shipping(step)
+            case "publish_undone":
+                self.undone += 1
+            case "refuse_cancellation":
+                self.refused += 1
+            case _:
+                self.published.append(step)
+
+    def answer_as_inventory(self, step: Step) -> None:
+        match step:
             case "reserve_stock":
                 if self.stock == "none":
                     self.stock = self.choose("held", "held", "rejected")
@@ -37,6 +52,9 @@ class World:
                 if self.stock == "held":
                     self.stock = "released"
                 self.inbox.append(("stock", "released"))
+
+    def answer_as_payments(self, step: Step) -> None:
+        match step:
             case "capture_payment":
                 assert self.stock in ("held", "released"), "money is asked for only when the goods are there"
                 if self.money == "none":
@@ -46,6 +64,9 @@ class World:
                 if self.money != "failed":  # then there is nothing to give back, which is an answer, too
                     self.money = "refunded"
                 self.inbox.append(("money", "refunded"))
+
+    def answer_as_shipping(self, step: Step) -> None:
+        match step:
             case "ship_order":
                 assert self.money == "captured", "nothing is shipped unpaid"
                 if self.parcel == "none":
@@ -54,12 +75,6 @@ class World:
                 if self.parcel in ("none", "booked"):
                     self.parcel = "stopped"
                 self.inbox.append(("parcel", "stopped" if self.parcel == "stopped" else "sent"))
-            case "publish_undone":
-                self.undone += 1
-            case "refuse_cancellation":
-                self.refused += 1
-            case _:
-                self.published.append(step)
 
     def pick_up(self) -> None:
         if self.parcel == "booked":

@@ -38,7 +38,11 @@ def _running(image: str, options: list[str]) -> Iterator[str]:
         yield label
     finally:
         subprocess.run(
-            ["docker", "rm", "--force", "--volumes", label], capture_output=True, timeout=60, stdin=subprocess.DEVNULL
+            ["docker", "rm", "--force", "--volumes", label],
+            capture_output=True,
+            check=False,
+            timeout=60,
+            stdin=subprocess.DEVNULL,
         )
 
 

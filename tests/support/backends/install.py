@@ -35,7 +35,13 @@ POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
 def _run(arguments: list[str], seconds: float, folder: Path | None = None) -> None:
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     done = subprocess.run(
-        arguments, timeout=seconds, stdin=subprocess.DEVNULL, stdout=sys.stderr, env=environment, cwd=folder
+        arguments,
+        check=False,
+        timeout=seconds,
+        stdin=subprocess.DEVNULL,
+        stdout=sys.stderr,
+        env=environment,
+        cwd=folder,
     )
     if done.returncode:
         raise Unavailable(f"`{' '.join(arguments)}` failed, see above")
@@ -99,7 +105,7 @@ def _build_pgbouncer() -> None:
     _packages("gcc", "make", "libc6-dev", "pkg-config", "libevent-dev", "libssl-dev", "dpkg-dev")
     targets = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Origin: Debian"]
     mirrors = subprocess.run(
-        targets, capture_output=True, text=True, timeout=30, stdin=subprocess.DEVNULL
+        targets, capture_output=True, text=True, check=False, timeout=30, stdin=subprocess.DEVNULL
     ).stdout.split()
     if not mirrors or not KEYRING.exists():
         raise Unavailable("the system's PgBouncer is too old, and this isn't Debian; install 1.21 or newer yourself")

@@ -46,7 +46,7 @@ def program() -> str:
     for found in (shutil.which("pgbouncer"), "/usr/sbin/pgbouncer", str(BUILT)):
         if found and Path(found).exists():
             told = subprocess.run(
-                [found, "--version"], capture_output=True, text=True, timeout=5, stdin=subprocess.DEVNULL
+                [found, "--version"], capture_output=True, text=True, check=False, timeout=5, stdin=subprocess.DEVNULL
             ).stdout
             version = re.search(r"(\d+)\.(\d+)", told)
             if version and (int(version[1]), int(version[2])) >= OLDEST:

@@ -65,7 +65,9 @@ def rabbitmq_version(management_url: str) -> str:
 def run(arguments: list[str], seconds: float) -> str:
     """A command's output. Raises Unavailable when it fails, is not there, or takes too long."""
     try:
-        done = subprocess.run(arguments, capture_output=True, text=True, timeout=seconds, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            arguments, capture_output=True, text=True, check=False, timeout=seconds, stdin=subprocess.DEVNULL
+        )
     except FileNotFoundError:
         raise Unavailable(f"no {arguments[0]}") from None
     except subprocess.TimeoutExpired:

@@ -42,5 +42,5 @@ async def test_a_killed_run_leaves_no_broker_and_no_folder(tmp_path: Path) -> No
 
     await wait_until(gone, seconds=40, every=0.2)
     host, _, port = url.partition(":")
-    with pytest.raises(OSError):
+    with pytest.raises(ConnectionRefusedError):
         socket.create_connection((host, int(port)), timeout=1)

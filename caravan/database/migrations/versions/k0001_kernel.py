@@ -18,7 +18,8 @@ def upgrade() -> None:
             key text NOT NULL,
             body bytea NOT NULL,
             created_at timestamptz NOT NULL DEFAULT now()
-        ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0)
+        ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000,
+            autovacuum_vacuum_cost_delay = 0)
     """)
     op.execute("""
         CREATE TABLE inbox (

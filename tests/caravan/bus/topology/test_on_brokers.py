@@ -187,9 +187,13 @@ async def test_a_retry_tier_brings_back_and_a_full_queue_refuses_by_policy_alone
         assert message.body == b"back"
         await message.ack()
         await work_queue.cancel(tag)
-        with pytest.raises(aio_pika.exceptions.DeliveryError):
+
+        async def overfill() -> None:
             for number in range(20):
                 await channel.default_exchange.publish(aio_pika.Message(str(number).encode()), bounded.name)
+
+        with pytest.raises(aio_pika.exceptions.DeliveryError):
+            await overfill()
 
 
 async def _set_topic_config(kafka: Broker, name: str, key: str, value: str) -> None:
