@@ -20,10 +20,7 @@ from caravan import faults, telemetry
 from caravan.auth import Caller, Role, TokenVerifier
 from caravan.database import CONNECTION_LOST
 from caravan.deadlines import Deadline
-from caravan.discovery import DEFAULT_POLICY, Discovery
-from caravan.discovery.breaker import Breaker, RetryBudget
-from caravan.discovery.endpoints import Endpoint
-from caravan.discovery.routing_snapshot import CircuitBreaker
+from caravan.discovery import DEFAULT_POLICY, Breaker, CircuitBreaker, Discovery, Endpoint, RetryBudget
 from caravan.errors import (
     BadRequest,
     Conflict,

@@ -23,7 +23,7 @@ from caravan.refusals import RefusalRecorder
 from caravan.settings import Settings
 
 if TYPE_CHECKING:
-    from caravan.dead_letters.service import DeadLetterSource
+    from caravan.dead_letters import DeadLetterSource
     from caravan.http import App
     from caravan.inbox import Consumers
 

@@ -20,7 +20,7 @@ from pydantic_settings import BaseSettings
 
 from caravan.audit import AUDIT
 from caravan.bus import Subscription
-from caravan.discovery.routing_snapshot import Snapshot
+from caravan.discovery import Snapshot
 from caravan.messages import Binding, Channel, Exchange, Queue, RetryPolicy, Topic
 from caravan.runtime import list_subscriptions
 from caravan.service import Service

@@ -1,5 +1,16 @@
-"""Dead letters of every transport, outbox and job in one list: looked at, redriven, discarded."""
+"""Dead letters of every transport, outbox and job in one list: read, redriven, discarded.
 
-from caravan.dead_letters.service import DeadLetterService, DeadLetterSource, SubscriptionDeadLetters
+`service.py` works over the sources, `operations.py` is what the gateway's `/v1/failures` calls.
+"""
 
-__all__ = ["DeadLetterService", "DeadLetterSource", "SubscriptionDeadLetters"]
+from caravan.dead_letters.operations import build_operations
+from caravan.dead_letters.service import DeadLetterService, decode_service_name
+from caravan.dead_letters.sources import DeadLetterSource, SubscriptionDeadLetters
+
+__all__ = [
+    "DeadLetterService",
+    "DeadLetterSource",
+    "SubscriptionDeadLetters",
+    "build_operations",
+    "decode_service_name",
+]

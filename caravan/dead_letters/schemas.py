@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from caravan.client import Operation
-from caravan.http import StrictModel, Time
+from caravan.schemas import StrictModel
 from caravan.text import BrokenRule, TextLine
+from caravan.times import Time
 
 Origin = Literal["subscription", "outbox", "job", "effect"]
 Action = Literal["redrive", "discard", "blocked", "not_redrivable"]

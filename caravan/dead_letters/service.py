@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 import orjson
 
 from caravan import telemetry
-from caravan.bus import Bus, DeadLetter, Subscription
+from caravan.bus import DeadLetter
 from caravan.clock import Clock, utc_now
 from caravan.dead_letters.causes import compute_cause, redact_payload
 from caravan.dead_letters.schemas import (
@@ -27,11 +27,11 @@ from caravan.dead_letters.schemas import (
     DeadLetterView,
     DiscardRequest,
     ListRequest,
-    Origin,
     PlannedAction,
     Selection,
     ShowRequest,
 )
+from caravan.dead_letters.sources import DeadLetterSource
 from caravan.errors import NotFound
 from caravan.redaction import redact_text
 
@@ -42,39 +42,6 @@ ACTION_MAX = 500
 """Most letters that one call redrives or discards."""
 PLAN_ITEMS_MAX = 100
 RECORDED_IDS_MAX = 20
-
-
-class DeadLetterSource(Protocol):
-    """A place where failures lie, such as a service's subscriptions, its outbox or its jobs. Letters come oldest
-    first.
-    """
-
-    @property
-    def origin(self) -> Origin: ...
-
-    async def list_dead_letters(self, limit: int, preview: int) -> list[DeadLetter]: ...
-
-    async def redrive(self, dead_letters: Sequence[DeadLetter]) -> int: ...
-
-    async def discard(self, dead_letters: Sequence[DeadLetter]) -> int: ...
-
-
-@dataclass(frozen=True, slots=True)
-class SubscriptionDeadLetters:
-    """What the subscriptions of a service gave up."""
-
-    bus: Bus
-    subscriptions: Sequence[Subscription]
-    origin: Origin = "subscription"
-
-    async def list_dead_letters(self, limit: int, preview: int) -> list[DeadLetter]:
-        return await self.bus.list_dead_letters(self.subscriptions, limit=limit, preview=preview)
-
-    async def redrive(self, dead_letters: Sequence[DeadLetter]) -> int:
-        return await self.bus.redrive(dead_letters)
-
-    async def discard(self, dead_letters: Sequence[DeadLetter]) -> int:
-        return await self.bus.discard(dead_letters)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import httpx2
 
-from caravan.discovery import Discovery
 from caravan.discovery.endpoints import Endpoint, EndpointPool
+from caravan.discovery.protocol import Discovery
 from caravan.discovery.routing_snapshot import MAX_BYTES, Policy, ServiceEntry, Snapshot, SnapshotError, parse_snapshot
 from caravan.telemetry import log, metrics
 

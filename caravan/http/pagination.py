@@ -1,33 +1,18 @@
-"""Bodies in and out: strict requests, pages with cursors, entity tags, answers made of our own models."""
+"""Pages with cursors, entity tags, and responses made of models that need no second validation."""
 
 import base64
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import orjson
 from fastapi import Header, Query
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from caravan.errors import BadRequest, PreconditionFailed
+from caravan.schemas import Page
 
-
-class StrictModel(BaseModel):
-    """The base of every request body: unknown fields refused, no silent coercion."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-T = TypeVar("T")
 R = TypeVar("R")
-
-
-class Page(BaseModel, Generic[T]):
-    """A page of a list; `next_cursor` is null at the end."""
-
-    items: list[T]
-    next_cursor: str | None = None
-
 
 Limit = Annotated[int, Query(ge=1, le=100, description="items per page")]
 CursorParameter = Annotated[str | None, Query(max_length=500, description="`next_cursor` of the page before")]

@@ -24,8 +24,7 @@ from caravan.database.migrations import (
     upgrade_database,
 )
 from caravan.derivation import derive_secret
-from caravan.discovery import DatabaseDiscovery, Discovery, DnsDiscovery
-from caravan.discovery.snapshot import SnapshotDiscovery
+from caravan.discovery import DatabaseDiscovery, Discovery, DnsDiscovery, SnapshotDiscovery
 from caravan.inbox import Consumer
 from caravan.leadership import Leadership
 from caravan.messages import Channel

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from caravan.bus import BackgroundTask
-from caravan.bus.reader import compute_backoff
+from caravan.bus.retry_buffer import compute_backoff
 from caravan.concurrency import raise_if_cancelled
 from caravan.telemetry import log
 from caravan.telemetry.metrics import TASK_FAILURES

@@ -15,17 +15,15 @@ from caravan.errors import InvalidRequest
 from caravan.http import (
     SLOW_READ,
     CursorParameter,
-    Day,
     Limit,
-    Page,
-    Time,
     choose_content_type,
     decode_cursor,
     document_headers,
     make_json_response,
     make_page_response,
-    parse_time,
 )
+from caravan.schemas import Page
+from caravan.times import Day, Time, parse_time
 from services.analytics import model, use_cases
 from services.analytics.model import Period
 from services.analytics.schemas import (

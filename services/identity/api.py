@@ -21,7 +21,6 @@ from caravan.http import (
     CursorParameter,
     IfMatch,
     Limit,
-    Page,
     check_if_match,
     decode_cursor,
     document_headers,
@@ -30,6 +29,7 @@ from caravan.http import (
     make_page_response,
 )
 from caravan.idempotency import IdempotentRequest, OptionalIdempotency
+from caravan.schemas import Page
 from services.identity import schemas
 from services.identity.client import KeySetRequest
 from services.identity.model import Account, Device, find_client_network

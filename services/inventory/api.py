@@ -15,7 +15,6 @@ from caravan.http import (
     CursorParameter,
     EventStream,
     Limit,
-    Page,
     decode_cursor,
     document_headers,
     format_entity_tag,
@@ -23,6 +22,7 @@ from caravan.http import (
     make_page_response,
 )
 from caravan.idempotency import OptionalIdempotency
+from caravan.schemas import Page
 from services.inventory import store, use_cases
 from services.inventory.model import Stock
 from services.inventory.schemas import (

@@ -17,7 +17,6 @@ from caravan.http import (
     CursorParameter,
     IfMatch,
     Limit,
-    Page,
     check_if_match,
     decode_cursor,
     document_headers,
@@ -28,6 +27,7 @@ from caravan.http import (
     render_html_page,
 )
 from caravan.idempotency import OptionalIdempotency
+from caravan.schemas import Page
 from services.notifications import store
 from services.notifications.model import CATEGORY_LABELS, Preference
 from services.notifications.schemas import (

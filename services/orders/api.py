@@ -21,17 +21,16 @@ from caravan.http import (
     CursorParameter,
     EventStream,
     Limit,
-    Page,
-    Time,
     decode_cursor,
     document_headers,
     format_entity_tag,
     make_json_response,
     make_page_response,
-    parse_time,
 )
 from caravan.idempotency import OptionalIdempotency, RequiredIdempotency
 from caravan.money import Money
+from caravan.schemas import Page
+from caravan.times import Time, parse_time
 from services.orders import model, store
 from services.orders.messages import OrderCreated
 from services.orders.schemas import (

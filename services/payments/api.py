@@ -13,13 +13,13 @@ from caravan.http import (
     SLOW_READ,
     CursorParameter,
     Limit,
-    Page,
     decode_cursor,
     document_headers,
     make_json_response,
     make_page_response,
 )
 from caravan.money import Money
+from caravan.schemas import Page
 from services.payments.model import build_charge_key, build_refund_key, format_invoice_number
 from services.payments.schemas import (
     Attempt,

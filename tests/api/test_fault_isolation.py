@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 import pytest
 
-from caravan.discovery.endpoints import Endpoint
+from caravan.discovery import Endpoint
 from caravan.errors import ServiceUnavailable
 from services.registry import load_services
 from tests.api.conftest import World

@@ -141,7 +141,7 @@ class TestKafkaBus(BusContract):
         """It looks for nothing by itself, so the last messages of a burst must be committed, and `stop` must be heard,
         all the same.
         """
-        monkeypatch.setattr("caravan.bus.reader.REST_SECONDS", 3600.0)
+        monkeypatch.setattr("caravan.bus.retry_buffer.REST_SECONDS", 3600.0)
         there, seen = make_topic(), Recorder()
         reader = replace(await self._declare_reader(bus, there), batch=1)
         reading = asyncio.create_task(bus.consume(reader, seen.process_batch))
@@ -288,7 +288,7 @@ class TestRabbitBus(BusContract):
     async def test_a_reader_at_rest_notices_at_once_that_its_connection_is_gone(
         self, bus: RabbitBus, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("caravan.bus.reader.REST_SECONDS", 3600.0)
+        monkeypatch.setattr("caravan.bus.retry_buffer.REST_SECONDS", 3600.0)
         uow = make_queue()
         reader, seen = await self._declare_reader(bus, uow), Recorder()
         async with run_consumers(bus, (reader, seen.process_batch)):

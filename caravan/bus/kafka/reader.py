@@ -17,7 +17,8 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from caravan.bus import BatchHandler, IncomingMessage, Subscription
 from caravan.bus.opening import finish_opening
-from caravan.bus.reader import RETRY_BUFFER_MAX, Reader
+from caravan.bus.reader import Reader
+from caravan.bus.retry_buffer import RETRY_BUFFER_MAX
 from caravan.telemetry import log
 
 REVOKE_SECONDS = 45.0

@@ -25,7 +25,7 @@ from caravan.bus import (
 from caravan.bus.rabbitmq.connections import BROKER_ERRORS, CONNECT_SECONDS, Publisher, RabbitConnection, close_channel
 from caravan.bus.rabbitmq.messages import PREFETCH_MAX, QueueBrowser, browse, build_message, parse_dead_letter
 from caravan.bus.rabbitmq.reader import QueueReader
-from caravan.bus.reader import compute_backoff
+from caravan.bus.retry_buffer import compute_backoff
 from caravan.bus.topology import ObjectRef, build_topology, get_retry_queue
 from caravan.bus.topology.rabbitmq import apply_topology, find_missing
 from caravan.clock import Clock, utc_now

@@ -14,7 +14,8 @@ from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 from caravan.bus import BatchHandler, IncomingMessage, Subscription
 from caravan.bus.rabbitmq.connections import ACKNOWLEDGE_SECONDS, BROKER_ERRORS, CONNECT_SECONDS, Publisher
 from caravan.bus.rabbitmq.messages import build_dead_letter, build_message, read_header, read_number
-from caravan.bus.reader import RETRY_BUFFER_MAX, Reader
+from caravan.bus.reader import Reader
+from caravan.bus.retry_buffer import RETRY_BUFFER_MAX
 from caravan.bus.topology import get_dead_letter_queue, get_retry_queue
 from caravan.clock import Clock
 from caravan.telemetry import log

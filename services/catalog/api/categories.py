@@ -10,7 +10,6 @@ from caravan.http import (
     CursorParameter,
     IfMatch,
     Limit,
-    Page,
     check_if_match,
     decode_cursor,
     document_headers,
@@ -18,6 +17,7 @@ from caravan.http import (
     make_json_response,
     make_page_response,
 )
+from caravan.schemas import Page
 from services.catalog import store, use_cases
 from services.catalog.api.documents import get_context, parse_text
 from services.catalog.model import Category

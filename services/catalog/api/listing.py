@@ -10,7 +10,9 @@ from fastapi.responses import Response
 
 from caravan.auth import Anyone
 from caravan.errors import Forbidden, InvalidRequest
-from caravan.http import FREE_PARAMETERS, CursorParameter, Limit, Page, decode_cursor, make_page_response, parse_time
+from caravan.http import FREE_PARAMETERS, CursorParameter, Limit, decode_cursor, make_page_response
+from caravan.schemas import Page
+from caravan.times import parse_time
 from services.catalog import model, store
 from services.catalog.api.documents import get_context, parse_text, to_item
 from services.catalog.schemas import CategoryName, ProductItem, Sort

@@ -9,6 +9,7 @@ from typing import TypeVar
 from pydantic import BaseModel
 
 from caravan.database import CONNECTION_LOST
+from caravan.dead_letters import decode_service_name
 from caravan.dead_letters.schemas import (
     ActionResult,
     DeadLetterCause,
@@ -24,7 +25,6 @@ from caravan.dead_letters.schemas import (
     build_redrive_operation,
     build_show_operation,
 )
-from caravan.dead_letters.service import decode_service_name
 from caravan.errors import NotFound, Problem, ServiceUnavailable
 from caravan.telemetry import log
 from services.gateway.known_services import list_known_services

@@ -7,15 +7,8 @@ from fastapi.responses import Response
 
 from caravan.auth import Admin
 from caravan.dead_letters.schemas import DeadLetterView, DiscardRequest, PageCursor, Selection
-from caravan.http import (
-    CursorParameter,
-    Limit,
-    decode_cursor,
-    encode_cursor,
-    make_json_response,
-    parse_text_part,
-    parse_time,
-)
+from caravan.http import CursorParameter, Limit, decode_cursor, encode_cursor, make_json_response, parse_text_part
+from caravan.times import parse_time
 from services.gateway.admin import dead_letter_fanout
 from services.gateway.admin.dead_letter_fanout import CombinedActionResult, DeadLetterReport
 

@@ -12,18 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from caravan.auth import Admin
 from caravan.errors import ServiceUnavailable
-from caravan.http import (
-    CursorParameter,
-    Limit,
-    Page,
-    StrictModel,
-    decode_cursor,
-    encode_cursor,
-    make_json_response,
-    parse_text_part,
-)
+from caravan.http import CursorParameter, Limit, decode_cursor, encode_cursor, make_json_response, parse_text_part
 from caravan.jobs import UNAVAILABLE_ERRORS, JobStore, admin
 from caravan.jobs.admin import CleanableState, JobState
+from caravan.schemas import Page, StrictModel
 from caravan.text import WITHOUT_CONTROLS
 from services.gateway.admin.actions import record_action
 

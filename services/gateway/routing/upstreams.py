@@ -12,9 +12,7 @@ import httpx2
 from caravan import faults
 from caravan.client import MAX_ENDPOINTS, MIN_BLAME_SECONDS
 from caravan.database import CONNECTION_LOST
-from caravan.discovery.breaker import Breaker, RetryBudget
-from caravan.discovery.endpoints import Endpoint
-from caravan.discovery.routing_snapshot import Policy
+from caravan.discovery import Breaker, Endpoint, Policy, RetryBudget
 from caravan.errors import BadRequest, CapacityExceeded, Problem, ServiceUnavailable
 from caravan.http import FORWARDER_HEADER, SECONDS_HEADER, Receive, Scope, Send, derive_forwarder_key
 from caravan.service import ServiceContext

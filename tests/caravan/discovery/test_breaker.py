@@ -1,6 +1,6 @@
 """The circuit breaker on a clock of the test's own."""
 
-from caravan.discovery.breaker import Breaker, RetryBudget
+from caravan.discovery import Breaker, RetryBudget
 
 
 class Time:

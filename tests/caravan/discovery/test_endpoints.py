@@ -4,8 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from caravan.discovery.endpoints import EndpointPool
-from caravan.discovery.routing_snapshot import Policy
+from caravan.discovery import EndpointPool, Policy
 from caravan.errors import ServiceUnavailable
 
 URLS = ["http://a", "http://b", "http://c"]

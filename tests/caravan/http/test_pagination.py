@@ -13,8 +13,8 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 import caravan
 from caravan.dead_letters.schemas import Selection
 from caravan.errors import BadRequest
-from caravan.http import Time, decode_cursor, make_page_response, parse_time
-from caravan.times import FIRST_YEAR, LAST_YEAR
+from caravan.http import decode_cursor, make_page_response
+from caravan.times import FIRST_YEAR, LAST_YEAR, Time, parse_time
 
 ROOT = Path(caravan.__file__).parents[1]
 

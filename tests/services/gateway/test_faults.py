@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from caravan import faults
-from caravan.discovery.breaker import Breaker
+from caravan.discovery import Breaker
 from caravan.errors import CapacityExceeded, Problem, ServiceUnavailable
 from caravan.runtime import Backends
 from tests.services.gateway.stand_ins import Pets, listening, registered

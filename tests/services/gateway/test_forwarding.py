@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import httpx2
 import pytest
 
-from caravan.discovery.endpoints import Endpoint, EndpointPool
+from caravan.discovery import Endpoint, EndpointPool
 from caravan.runtime import Backends, process
 from services.gateway.settings import Settings
 from tests.services.gateway.stand_ins import Pets, known, listening, registered

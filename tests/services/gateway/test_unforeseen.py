@@ -14,8 +14,8 @@ from pydantic import BaseModel
 from caravan.auth import issue_internal_token
 from caravan.client import Operation
 from caravan.derivation import derive_secret
-from caravan.http import StrictModel
 from caravan.runtime import Backends
+from caravan.schemas import StrictModel
 from caravan.service import Service
 from tests.services.gateway.stand_ins import Pets, listening, registered
 from tests.support.shop import Shop, run_services

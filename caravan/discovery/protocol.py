@@ -1,0 +1,54 @@
+"""What every kind of discovery offers: an endpoint for the next request to a service, and its traffic policy."""
+
+from collections.abc import Callable, Collection
+from typing import Protocol
+
+from caravan.discovery.endpoints import Endpoint
+from caravan.discovery.routing_snapshot import Policy, Retry, Snapshot
+
+HEARTBEAT_SECONDS = 3.0
+
+DEFAULT_POLICY = Policy(retry=Retry(unsent=True))
+
+
+class Discovery(Protocol):
+    """What has a body here is what a source says that knows addresses only."""
+
+    async def acquire_endpoint(self, service: str, tried_urls: Collection[str] = ()) -> Endpoint:
+        """Where the next request to a service goes, if possible not to the URLs `tried`. The endpoint is in use until
+        its `ended` is called.
+
+        Raises Unavailable when nobody serves it."""
+
+    async def list_services(self) -> set[str]:
+        """The services that can be located now; empty when that can't be known."""
+
+    def get_policy(self, service: str) -> Policy:
+        return DEFAULT_POLICY
+
+    @property
+    def current_snapshot(self) -> Snapshot | None:
+        """The routing snapshot in force: it alone says what is public. None: each service's own OpenAPI document says
+        it.
+        """
+        return None
+
+    def add_change_listener(self, listener: Callable[[], None]) -> None:
+        """Have `tell` called whenever another snapshot is in force."""
+        return
+
+    def get_status(self) -> dict[str, object] | None:
+        """Which snapshot is in force and how its sources are; None where there are none."""
+        return None
+
+    async def watch_changes(self) -> None:
+        """Keep up with what changes, until cancelled."""
+        return
+
+    async def register_services(self, services: list[str], url: str) -> None:
+        """Tell others where these services are; nothing to do where the platform knows."""
+        return
+
+    async def deregister_url(self, url: str) -> None:
+        """Take that back."""
+        return
