@@ -8,9 +8,9 @@ from caravan import telemetry
 from caravan.audit import OPERATOR, record_audit
 from caravan.database import Database
 from caravan.runtime import run_migrations as migrate_all
+from caravan.runtime.startup import StartTimeout, open_backends, retry_until_available
 from caravan.settings import SettingsError
 from cli.configuration import load_checked_settings
-from cli.serve import open_backends, retry_until_available
 from cli.terminal import exit_with_error, print_line
 from services.registry import SERVICES, load_services
 
@@ -37,6 +37,6 @@ def migrate_databases() -> None:
     started_at = time.monotonic()
     try:
         uvloop.run(migrate_when_available())
-    except SettingsError as error:
+    except (SettingsError, StartTimeout) as error:
         exit_with_error(str(error))
     print_line(f"databases: migrated in {time.monotonic() - started_at:.1f} s")

@@ -5,9 +5,10 @@ import typer
 from caravan import telemetry
 from caravan.audit import OPERATOR, record_audit
 from caravan.database import Database
+from caravan.runtime.startup import open_backends
 from caravan.service import RebuildResult, Service
 from cli.configuration import load_kernel_settings
-from cli.serve import open_backends, read_backends
+from cli.serve import read_backends
 from cli.terminal import exit_with_error, print_line, print_note, print_table, show_spinner
 from services.registry import load_services
 

@@ -13,8 +13,9 @@ from caravan.errors import ServiceUnavailable
 from caravan.leadership import Leadership
 from caravan.outbox import count_pending
 from caravan.runtime import BUS, Backends, choose_bus, choose_discovery, list_subscriptions
+from caravan.runtime.startup import open_backends
 from cli.configuration import load_kernel_settings
-from cli.serve import open_backends, read_backends
+from cli.serve import read_backends
 from cli.terminal import exit_with_error, print_json, print_table
 from services.registry import SERVICES, load_services
 

@@ -20,9 +20,9 @@ from caravan.bus.topology.render import build_resources
 from caravan.clock import utc_now
 from caravan.messages import encode_message
 from caravan.runtime import list_subscriptions
+from caravan.runtime.startup import StartTimeout, retry_until_available
 from caravan.settings import Settings
 from cli.configuration import load_kernel_settings
-from cli.serve import retry_until_available
 from cli.terminal import exit_with_error, print_document, print_line, show_spinner
 from services.registry import load_services
 
@@ -151,5 +151,5 @@ def _load_broker_settings() -> tuple[Settings, str, str]:
 def _run_or_exit(action: Coroutine[Any, Any, T]) -> T:
     try:
         return uvloop.run(action)
-    except TopologyError as error:
+    except (TopologyError, StartTimeout) as error:
         exit_with_error(str(error))

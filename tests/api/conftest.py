@@ -14,7 +14,7 @@ import pytest
 from caravan.clock import new_id, utc_now
 from caravan.derivation import derive_secret
 from caravan.runtime import Backends
-from cli.connections import BoundedProtocol, ConnectionLimits
+from caravan.runtime.connections import BoundedProtocol, ConnectionLimits
 from services.registry import SERVICES
 from tests.services.gateway.stand_ins import listening
 from tests.support.shop import Shop, run_services, wait_until

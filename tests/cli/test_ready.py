@@ -14,6 +14,7 @@ import uvicorn
 from caravan import settings
 from caravan.errors import ServiceUnavailable
 from caravan.runtime import Backends, Process
+from caravan.runtime.server import Server, open_listener
 from cli import serve
 from cli.seed import PRODUCTS
 from tests.conftest import clear_backends
@@ -79,7 +80,7 @@ async def program(
     to.
     """
     await clear_backends(backends)
-    with serve.open_listener("127.0.0.1", 0) as free:
+    with open_listener("127.0.0.1", 0) as free:
         port = free.getsockname()[1]
     log = tmp_path / "log"
     with log.open("wb") as out:
@@ -139,7 +140,7 @@ async def test_all_of_the_demo_catalogue_is_there_at_the_moment_of_readiness(pro
 
 
 async def test_a_server_that_nobody_asks_sleeps_until_it_is_told_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    server = serve.Server(uvicorn.Config(_nothing))
+    server = Server(uvicorn.Config(_nothing))
     ticks, tick = list[int](), server.on_tick
 
     async def counted(counter: int) -> bool:

@@ -13,8 +13,8 @@ from ipaddress import ip_network
 import httpx2
 import pytest
 
-from cli import connections
-from cli.connections import BoundedProtocol, ConnectionLimits
+from caravan.runtime import connections
+from caravan.runtime.connections import BoundedProtocol, ConnectionLimits
 from tests.services.gateway.stand_ins import listening
 from tests.support.shop import wait_until
 

@@ -4,8 +4,8 @@ import multiprocessing
 import stat
 from pathlib import Path
 
+from caravan.runtime.startup import load_master_secret
 from caravan.settings import Settings
-from cli.serve import load_master_secret
 
 
 def make(data: str) -> str:
