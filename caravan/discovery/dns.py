@@ -1,4 +1,4 @@
-"""Discovery by a name pattern (`http://{service}:8080`) that DNS resolves: compose, and clusters without the operator."""
+"""Discovery by a name pattern (`http://{service}:8080`) that DNS resolves: compose, a cluster without operator."""
 
 from collections.abc import Collection
 
