@@ -62,8 +62,9 @@ format: env ## Format the code and fix what can be fixed
 bench: env ## Measure, and compare with this machine's ceilings; AGAINST=<commit> [CLIENTS=8 PAIRS=4 SECONDS=30 KAFKA= AMQP=]: with another commit, in turns
 	$(BIN)/python -m bench$(if $(AGAINST),.against $(AGAINST) $(if $(CLIENTS),--clients $(CLIENTS)) $(if $(PAIRS),--pairs $(PAIRS)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(KAFKA),--kafka $(KAFKA) --amqp $(AMQP)))
 
-docs: env ## Write the generated reference pages
+docs: env ## Write the generated reference pages, schemas, and files of the charts
 	$(BIN)/python -m tools.generate_docs
+	$(BIN)/python -m caravan_operator.resources
 
 # Universal: one file for every platform and Python >= 3.11. It names no registry: each machine uses the one its pip and uv are configured for.
 lock: ## Resolve pyproject.toml into requirements.lock (UPGRADE=1: newest versions)
