@@ -32,9 +32,9 @@ from caravan.bus.brokers import BrokerBus
 from caravan.bus.kafka import KafkaBus
 from caravan.bus.rabbitmq import RabbitBus
 from caravan.clock import new_id, utc_now
+from caravan.consumers import Consumers
 from caravan.database import Database, UnitOfWork
-from caravan.inbox import Consumers
-from caravan.messages import Command, Delivery, Event, OutgoingMessage, Queue, Topic, encode_message
+from caravan.messages import Command, Delivery, Event, Message, OutgoingMessage, Queue, Topic, encode_message
 from caravan.runtime import Backends, Process, declare_channels, run_migrations
 from caravan.service import DatabaseDeclaration, Service, ServiceContext
 from caravan.settings import Settings
@@ -83,7 +83,7 @@ class BenchConsumer:
 
         @consume(source, batch=batch)
         async def count_messages(
-            _: ServiceContext[Any, Any], uow: UnitOfWork, deliveries: list[Delivery[Counted | Count]]
+            _: ServiceContext[Any, Any], uow: UnitOfWork, deliveries: list[Delivery[Message]]
         ) -> None:
             if not self.message_count:
                 self.started_at, self.cpu_at_start = time.perf_counter(), time.process_time()

@@ -1,104 +1,27 @@
-"""Consume once: a batch of messages is claimed, handled and committed in one unit of work, with the messages that the
-handlers emit.
+"""Handles each message once: a batch is claimed, handled and committed in one unit of work, with the messages that its
+handler emits.
 
-When a handler fails, the batch is rolled back and its messages run one by one, so that a poison message hurts only
-itself.
+When a handler fails, the batch is rolled back and its messages run one by one, so that a message that can't be handled
+fails alone. The bus calls `Inbox.process_batch`; `caravan/consumers.py` declares the handlers.
 """
 
 import asyncio
-import inspect
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from collections.abc import Awaitable, Sequence
+from typing import Any
 
 from opentelemetry.trace import SpanKind
 
 from caravan import failpoint, telemetry
-from caravan.bus import DONE, HandlingResult, IncomingMessage, Result, Subscription
+from caravan.bus import DONE, HandlingResult, IncomingMessage, Result
+from caravan.consumers import Consumer
 from caravan.database import CONNECTION_LOST, UnitOfWork, current_message
 from caravan.errors import MessageRejected
-from caravan.messages import Binding, Delivery, MalformedMessage, Message, Queue, Source, Topic, decode_message
+from caravan.messages import Delivery, MalformedMessage, Queue, decode_message
 from caravan.service import ServiceContext
 from caravan.telemetry import log, metrics
 
-Handler = Callable[..., Awaitable[None]]
-H = TypeVar("H", bound=Handler)
-
 EFFECTS_IN_FLIGHT = 32
-
-
-@dataclass(frozen=True, slots=True)
-class Consumer:
-    """A handler and what it reads. `many`: it takes the list of a batch. `effect`: it calls a third party, so it opens
-    its own units of work.
-    """
-
-    subscription: Subscription
-    handler: Handler
-    accepted_types: dict[str, type[Message]]
-    is_batch: bool
-    is_effect: bool
-
-
-@dataclass(slots=True)
-class Consumers:
-    """The message door of a service: `consume = Consumers("orders")`, then `@consume(CHANNEL)` over each handler.
-
-    A handler is `async def name(context, work, delivery: Delivery[SomeEvent])`, or takes `deliveries:
-    list[Delivery[SomeEvent]]` where one statement can
-    serve all. With `@consume.effect(CHANNEL)` it is `async def name(context, delivery)`: it runs outside a transaction,
-    several keys at once, may run
-    again for the same message, and must claim the message in the unit of work that records the result. An effect may
-    take the list of a batch, too: it makes
-    its calls at once, settles each failed one itself, and when it raises, its messages run one by one, each as a list
-    of one.
-    """
-
-    service: str
-    linger: float = 0.05
-    """For all channels of the service; a service that nobody waits for may take more and spend less."""
-    handlers: list[Consumer] = field(default_factory=list)
-
-    def __call__(self, source: Source, *, batch: int = 100) -> Callable[[H], H]:
-        return self._make_decorator(source, batch, is_effect=False)
-
-    def effect(self, source: Source, *, batch: int = 100) -> Callable[[H], H]:
-        return self._make_decorator(source, batch, is_effect=True)
-
-    def _make_decorator(self, source: Source, batch: int, *, is_effect: bool) -> Callable[[H], H]:
-        def register_handler(handler: H) -> H:
-            last = list(inspect.signature(handler).parameters)[-1]
-            hint = get_type_hints(handler)[last]
-            is_batch = get_origin(hint) is list
-            self.handlers.append(
-                Consumer(
-                    Subscription(self.service, source, batch, self.linger),
-                    handler,
-                    _list_accepted_types(source),
-                    is_batch,
-                    is_effect,
-                )
-            )
-            return handler
-
-        return register_handler
-
-
-def _list_accepted_types(source: Source) -> dict[str, type[Message]]:
-    match source:
-        case Topic(events=kinds):
-            return {kind.type: kind for kind in kinds}
-        case Queue(commands=commands):
-            return {kind.type: kind for kind in commands}
-        case Binding(exchange=exchange):
-            return {kind.type: kind for kind in exchange.routes.values()}
-
-
-def list_message_types(handler: Handler) -> tuple[Any, ...]:
-    """The message classes in a handler's signature, for the generated documentation."""
-    hint = list(get_type_hints(handler).values())[-1]
-    return get_args(hint)
 
 
 class Inbox:
@@ -128,14 +51,11 @@ class Inbox:
             try:
                 if not incoming.key:
                     raise MalformedMessage("no key: its order can't be kept")
-                deliveries.append(
-                    (
-                        index,
-                        decode_message(
-                            incoming.body, self.consumer.accepted_types, attempt=incoming.attempt, shared=self._shared
-                        ),
-                    )
+                delivery = decode_message(
+                    incoming.body, self.consumer.accepted_types, attempt=incoming.attempt, shared=self._shared
                 )
+                if type(delivery.message) not in self.consumer.ignored_types:
+                    deliveries.append((index, delivery))
             except MalformedMessage as error:
                 outcomes[index] = HandlingResult(Result.DEAD, str(error))
                 log.warning(

@@ -6,6 +6,7 @@ owner, sent to that owner's `Queue`. Documentation, topology and the custom reso
 declarations.
 """
 
+import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -52,6 +53,7 @@ class Command(Message):
 
 
 M = TypeVar("M", bound=Message)
+M_co = TypeVar("M_co", bound=Message, covariant=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,23 @@ Channel = Topic | Queue | Exchange
 Source = Topic | Queue | Binding
 
 
+def list_message_types(channel: Channel) -> tuple[type[Message], ...]:
+    """The messages that a channel declares."""
+    match channel:
+        case Topic(events=events):
+            return events
+        case Queue(commands=commands):
+            return commands
+        case Exchange(routes=routes):
+            return tuple(routes.values())
+
+
+def build_routing_regex(pattern: str) -> str:
+    """The regular expression of an AMQP routing pattern: `*` is one word, `#` is any number of words."""
+    words = {"*": r"[^.]+", "#": r".*"}
+    return "^" + r"\.".join(words.get(word, re.escape(word)) for word in pattern.split(".")) + "$"
+
+
 class MessageTooLarge(Exception):
     """The encoded message is over MAX_BYTES."""
 
@@ -164,10 +183,10 @@ class OutgoingMessage(NamedTuple):
     body: bytes
 
 
-class Delivery(NamedTuple, Generic[M]):
+class Delivery(NamedTuple, Generic[M_co]):
     """A message as a handler gets it: the payload and what the envelope says of it."""
 
-    message: M
+    message: M_co
     id: UUID
     key: str
     time: datetime

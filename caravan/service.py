@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from caravan.auth import TokenVerifier
 from caravan.client import Operation, OperationClient
 from caravan.clock import Clock
+from caravan.consumers import Consumers
 from caravan.database import Database
 from caravan.discovery import Discovery
 from caravan.jobs import Enqueuer, Jobs
@@ -25,7 +26,6 @@ from caravan.settings import Settings
 if TYPE_CHECKING:
     from caravan.dead_letters import DeadLetterSource
     from caravan.http import App
-    from caravan.inbox import Consumers
 
 S = TypeVar("S")
 P = TypeVar("P")
@@ -110,7 +110,7 @@ class Service:
     name: str
     databases: tuple[DatabaseDeclaration, ...] = ()
     routers: tuple[APIRouter, ...] = ()
-    consumers: "Consumers | None" = None
+    consumers: Consumers | None = None
     channels: tuple[Channel, ...] = ()
     operations: Mapping[Operation[Any, Any], Callable[[Any, Any], Awaitable[Any]]] = field(default_factory=dict)
     settings: type[BaseSettings] | None = None

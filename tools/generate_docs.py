@@ -21,12 +21,12 @@ from pydantic_settings import BaseSettings
 from caravan.audit import AUDIT
 from caravan.bus import Subscription
 from caravan.discovery import Snapshot
-from caravan.messages import Binding, Channel, Exchange, Queue, RetryPolicy, Topic
+from caravan.messages import Binding, Channel, Exchange, Queue, RetryPolicy, Topic, list_message_types
 from caravan.runtime import list_subscriptions
 from caravan.service import Service
 from caravan.settings import Settings
 from services.gateway.known_services import list_channels
-from services.gateway.reference.asyncapi import build_asyncapi, list_message_types
+from services.gateway.reference.asyncapi import build_asyncapi
 from services.registry import load_services
 from tools import chart_facts
 from tools.message_schemas import (

@@ -12,9 +12,8 @@ from typing import Any
 
 import orjson
 
-from caravan.messages import Message
+from caravan.messages import Message, list_message_types
 from services.gateway.known_services import list_channels
-from services.gateway.reference.asyncapi import list_message_types
 from services.orders.model import EVENT_STORE
 
 FOLDER = Path(__file__).parent.parent / "docs" / "schemas"

@@ -15,6 +15,7 @@ from caravan.bus.brokers import BrokerBus
 from caravan.bus.embedded import EmbeddedBus
 from caravan.bus.kafka import KafkaBus
 from caravan.bus.rabbitmq import RabbitBus
+from caravan.consumers import Consumer
 from caravan.database import Database
 from caravan.database.migrations import (
     KERNEL_VERSIONS,
@@ -25,7 +26,6 @@ from caravan.database.migrations import (
 )
 from caravan.derivation import derive_secret
 from caravan.discovery import DatabaseDiscovery, Discovery, DnsDiscovery, SnapshotDiscovery
-from caravan.inbox import Consumer
 from caravan.leadership import Leadership
 from caravan.messages import Channel
 from caravan.service import Service

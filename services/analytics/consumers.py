@@ -1,8 +1,8 @@
 """The message door: each batch becomes one statement over the facts."""
 
 from caravan.audit import AUDIT, AuditRecorded
+from caravan.consumers import Consumers
 from caravan.database import UnitOfWork
-from caravan.inbox import Consumers
 from caravan.messages import Delivery
 from services.analytics.store import facts, records
 from services.analytics.use_cases import AnalyticsContext as Context

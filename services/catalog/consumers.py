@@ -1,7 +1,7 @@
 """The message door of catalog: what becomes of stock, for those who wait for a product."""
 
+from caravan.consumers import Consumers
 from caravan.database import UnitOfWork
-from caravan.inbox import Consumers
 from caravan.messages import Delivery
 from services.catalog import use_cases
 from services.inventory.messages import STOCK_CHANGED, StockChanged

@@ -1,7 +1,7 @@
 """The message door of inventory."""
 
+from caravan.consumers import Consumers
 from caravan.database import UnitOfWork
-from caravan.inbox import Consumers
 from caravan.messages import Delivery
 from services.inventory import use_cases
 from services.inventory.messages import (

@@ -1,12 +1,8 @@
-"""The message door: which event makes which message, and the two queues for messages that other services ask for."""
+"""Which event makes which notification, and the two queues for those that other services ask for."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
-
+from caravan.consumers import Consumers
 from caravan.database import UnitOfWork
-from caravan.inbox import Consumers
-from caravan.messages import Delivery, Event, Source
+from caravan.messages import Delivery
 from services.identity.messages import USER_REGISTERED, USER_UPDATED, UserRegistered, UserUpdated
 from services.notifications.messages import (
     CANCELLATION_REFUSED,
@@ -29,62 +25,51 @@ KIND_BY_OUTCOME = {"completed": "order_confirmed", "rejected": "order_rejected",
 """A cancellation tells the customer itself, when it is complete."""
 
 
-@dataclass(frozen=True, slots=True)
-class Trigger:
-    """An event and the kind of message that it makes; None for no message. The values of the kind are the event's
-    fields of these names.
-    """
-
-    source: Source
-    event: type[Event]
-    choose_kind: Callable[[Any], str | None]
+NotifiableEvent = OrderCreated | OrderCancelled | OrderCancellationRefused | OrderProcessed | OrderShipped
 
 
-TRIGGERS = (
-    Trigger(ORDER_ANNOUNCEMENTS, OrderCreated, lambda _: "order_received"),
-    Trigger(ORDER_ANNOUNCEMENTS, OrderCancelled, lambda _: "order_cancelled"),
-    Trigger(ORDER_ANNOUNCEMENTS, OrderCancellationRefused, lambda _: CANCELLATION_REFUSED),
-    Trigger(ORDER_PROCESSED, OrderProcessed, lambda event: KIND_BY_OUTCOME.get(event.outcome)),
-    Trigger(ORDER_SHIPPED, OrderShipped, lambda _: "order_shipped"),
-)
-TRIGGER_BY_EVENT = {trigger.event: trigger for trigger in TRIGGERS}
+@consume(USER_REGISTERED, USER_UPDATED)
+async def update_recipients(
+    context: Context, uow: UnitOfWork, deliveries: list[Delivery[UserRegistered | UserUpdated]]
+) -> None:
+    await campaigns.update_recipients(uow, deliveries)
 
 
-def notification_for(event: Event) -> NotificationRequest | None:
-    """The message that an event makes."""
-    trigger = TRIGGER_BY_EVENT[type(event)]
-    name = trigger.choose_kind(event)
-    if name is None:
-        return None
-    kind = KINDS[name]
-    return NotificationRequest(
-        dedup_key=str(event.order_id),  # type: ignore[attr-defined]
-        kind=kind,
-        user_id=getattr(event, "user_id", None),
-        email=event.email,  # type: ignore[attr-defined]  # every event here carries the address of its moment
-        values={field: getattr(event, field, None) for field in kind.required_values + kind.optional_values},
-        order_id=event.order_id,  # type: ignore[attr-defined]
-    )
-
-
-async def notify_on_event(context: Context, uow: UnitOfWork, deliveries: list[Delivery[Event]]) -> None:
+@consume(ORDER_ANNOUNCEMENTS, ORDER_PROCESSED, ORDER_SHIPPED)
+async def notify_on_event(context: Context, uow: UnitOfWork, deliveries: list[Delivery[NotifiableEvent]]) -> None:
     await accept_requests(
         context, uow, [request for delivery in deliveries if (request := notification_for(delivery.message))]
     )
 
 
-@consume(USER_REGISTERED)
-async def handle_user_registered(context: Context, uow: UnitOfWork, deliveries: list[Delivery[UserRegistered]]) -> None:
-    await campaigns.update_recipients(uow, deliveries)
+def notification_for(event: NotifiableEvent) -> NotificationRequest | None:
+    """The message that an event makes, if any. The values of its kind are the event's fields of these names."""
+    name = _choose_kind(event)
+    if name is None:
+        return None
+    kind = KINDS[name]
+    return NotificationRequest(
+        dedup_key=str(event.order_id),
+        kind=kind,
+        user_id=getattr(event, "user_id", None),
+        email=event.email,
+        values={field: getattr(event, field, None) for field in kind.required_values + kind.optional_values},
+        order_id=event.order_id,
+    )
 
 
-@consume(USER_UPDATED)
-async def handle_user_updated(context: Context, uow: UnitOfWork, deliveries: list[Delivery[UserUpdated]]) -> None:
-    await campaigns.update_recipients(uow, deliveries)
-
-
-for source in {id(trigger.source): trigger.source for trigger in TRIGGERS}.values():
-    consume(source)(notify_on_event)
+def _choose_kind(event: NotifiableEvent) -> str | None:
+    match event:
+        case OrderCreated():
+            return "order_received"
+        case OrderProcessed(outcome=outcome):
+            return KIND_BY_OUTCOME.get(outcome)
+        case OrderShipped():
+            return "order_shipped"
+        case OrderCancelled():
+            return "order_cancelled"
+        case OrderCancellationRefused():
+            return CANCELLATION_REFUSED
 
 
 def from_command(command: SendNotification, priority: Priority) -> NotificationRequest:

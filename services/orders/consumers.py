@@ -1,7 +1,7 @@
 """The message door: each outcome that other services report becomes an event of the order."""
 
+from caravan.consumers import Consumers
 from caravan.database import UnitOfWork
-from caravan.inbox import Consumers
 from caravan.messages import Delivery, Event
 from services.inventory.messages import INVENTORY_RESERVED, InventoryReserved
 from services.orders import model

@@ -1,10 +1,10 @@
 """The message door of payments."""
 
+from caravan.consumers import Consumers
 from caravan.database import UnitOfWork
-from caravan.inbox import Consumers
 from caravan.messages import Delivery
 from services.inventory.messages import INVENTORY_REJECTED, InventoryRejected
-from services.orders.messages import ORDERS, OrderCancelled
+from services.orders.messages import ORDERS, OrderCancelled, OrderCreated
 from services.payments.messages import (
     CAPTURE_PAYMENT,
     EXPECT_PAYMENT,
@@ -24,15 +24,12 @@ async def expect_payment(context: PaymentsContext, uow: UnitOfWork, deliveries: 
     await charge.expect_payments(context, uow, [d.message for d in deliveries])
 
 
-@consume(ORDERS.bind("payments", "order.cancelled"))
+@consume(ORDERS.bind("payments", "order.cancelled"), ignores=(OrderCreated,))
 async def handle_order_cancelled(
     context: PaymentsContext, uow: UnitOfWork, deliveries: list[Delivery[OrderCancelled]]
 ) -> None:
-    await charge.void_payments(
-        context,
-        uow,
-        {d.message.order_id: CANCELLED_REASON for d in deliveries if isinstance(d.message, OrderCancelled)},
-    )
+    """Ignored is what an older version, which read OrderCreated here, has left in the queue."""
+    await charge.void_payments(context, uow, {d.message.order_id: CANCELLED_REASON for d in deliveries})
 
 
 @consume(INVENTORY_REJECTED)

@@ -1,7 +1,7 @@
 """The message door: every event that moves a saga, and the command that cancels one."""
 
+from caravan.consumers import Consumers
 from caravan.database import UnitOfWork
-from caravan.inbox import Consumers
 from caravan.messages import Delivery
 from services.inventory.messages import (
     INVENTORY_REJECTED,

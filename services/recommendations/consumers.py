@@ -1,7 +1,7 @@
 """The message door: purchases, products and stock; what they change in the cache is forgotten after the commit."""
 
+from caravan.consumers import Consumers
 from caravan.database import UnitOfWork
-from caravan.inbox import Consumers
 from caravan.messages import Delivery
 from services.catalog.messages import PRODUCT_UPDATED, ProductUpdated
 from services.inventory.messages import STOCK_CHANGED, StockChanged

@@ -1,7 +1,7 @@
 """The message door of shipping."""
 
+from caravan.consumers import Consumers
 from caravan.database import UnitOfWork
-from caravan.inbox import Consumers
 from caravan.messages import Delivery
 from services.shipping import use_cases
 from services.shipping.messages import SHIP_ORDER, CancelShipment, ShipOrder

@@ -15,14 +15,16 @@ from uuid import UUID
 
 from caravan.bus import Bus, HandlingResult, IncomingMessage
 from caravan.clock import new_id
+from caravan.consumers import Consumers
 from caravan.database import INBOX_RETENTION, Database, UnitOfWork
-from caravan.inbox import Consumers, Inbox
+from caravan.inbox import Inbox
 from caravan.messages import (
     Channel,
     Command,
     Delivery,
     Event,
     Exchange,
+    Message,
     OutgoingMessage,
     Queue,
     RetryPolicy,
@@ -79,8 +81,10 @@ class MessageEntryPoint(EntryPoint):
         consume = Consumers("test")
 
         @consume(source, batch=20)
-        async def handle_message(_: Any, uow: UnitOfWork, delivery: Delivery[Any]) -> None:
-            await self.insert_effect(uow, delivery.id, delivery.message.text)
+        async def handle_message(_: Any, uow: UnitOfWork, delivery: Delivery[Message]) -> None:
+            message = delivery.message
+            assert isinstance(message, Do | Done)
+            await self.insert_effect(uow, delivery.id, message.text)
 
         context: Any = SimpleNamespace(service="test", database=database)
         self.subscription = consume.handlers[0].subscription

@@ -10,8 +10,8 @@ import orjson
 import pytest
 from pydantic import ValidationError
 
+from caravan.consumers import Consumer
 from caravan.events import EventStore, Upcast
-from caravan.inbox import Consumer
 from caravan.messages import Event, MalformedMessage, Message, decode_message
 from caravan.money import Money
 from caravan.runtime import list_consumers

@@ -6,10 +6,10 @@ from contextlib import asynccontextmanager
 import pytest
 
 from caravan.bus import Subscription
-from caravan.bus.embedded import EmbeddedBus, build_routing_regex, reader
+from caravan.bus.embedded import EmbeddedBus, reader
 from caravan.database import Database
 from caravan.leadership import Leadership
-from caravan.messages import Queue, Topic
+from caravan.messages import Queue, Topic, build_routing_regex
 from caravan.runtime import BUS, Backends
 from caravan.telemetry.metrics import STATEMENTS
 from tests.contract.bus_contract import (

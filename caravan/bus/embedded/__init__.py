@@ -7,7 +7,6 @@ no further locking.
 """
 
 import asyncio
-import re
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
@@ -20,7 +19,7 @@ from caravan.bus.retry_buffer import compute_backoff
 from caravan.concurrency import raise_if_cancelled
 from caravan.database import CONNECTION_LOST, Database
 from caravan.leadership import Leadership
-from caravan.messages import Binding, Exchange, OutgoingMessage, Queue, Topic
+from caravan.messages import Binding, Exchange, OutgoingMessage, Queue, Topic, build_routing_regex
 from caravan.telemetry import log
 
 PRUNE_ROWS = 5_000
@@ -266,9 +265,3 @@ class EmbeddedBus:
                 self.database.clock() - retention,
                 PRUNE_ROWS,
             )
-
-
-def build_routing_regex(pattern: str) -> str:
-    """The regular expression of an AMQP routing pattern: `*` is one word, `#` is any number of words."""
-    words = {"*": r"[^.]+", "#": r".*"}
-    return "^" + r"\.".join(words.get(word, re.escape(word)) for word in pattern.split(".")) + "$"

@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
-from caravan.messages import Channel, Exchange, Message, Queue, Topic
+from caravan.messages import Channel, Exchange, Message, Queue, Topic, list_message_types
 
 Document = dict[str, Any]
 
@@ -57,16 +57,6 @@ def build_asyncapi(channels: Iterable[Channel], version: str) -> Document:
             "schemas": _collect_schemas(message_types),
         },
     }
-
-
-def list_message_types(channel: Channel) -> tuple[type[Message], ...]:
-    match channel:
-        case Topic(events=events):
-            return events
-        case Queue(commands=commands):
-            return commands
-        case Exchange(routes=routes):
-            return tuple(routes.values())
 
 
 def _build_channel_key(channel: Channel) -> str:

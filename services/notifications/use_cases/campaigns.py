@@ -40,7 +40,7 @@ MAX_MISSED = 100
 MAX_SCHEDULED = 1000
 
 
-async def update_recipients(uow: UnitOfWork, deliveries: Sequence[Delivery[Any]]) -> None:
+async def update_recipients(uow: UnitOfWork, deliveries: Sequence[Delivery[UserRegistered | UserUpdated]]) -> None:
     """Keep whom campaigns can reach."""
     if deliveries:
         await store.campaigns.upsert_recipients(uow, [_to_recipient(delivery) for delivery in deliveries])

@@ -12,9 +12,10 @@ import pytest
 from caravan import outbox, settings
 from caravan.bus import IncomingMessage, Result
 from caravan.clock import new_id, utc_now
+from caravan.consumers import Consumers
 from caravan.database import UnitOfWork, VersionConflict
 from caravan.errors import MessageRejected
-from caravan.inbox import Consumers, Inbox
+from caravan.inbox import Inbox
 from caravan.messages import Delivery, Event, MessageTooLarge, Queue, RetryPolicy, Topic, encode_message
 from caravan.money import Money
 from caravan.outbox import OutboxRelay

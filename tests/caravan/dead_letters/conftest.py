@@ -11,8 +11,8 @@ import pytest
 
 from caravan import telemetry
 from caravan.clock import new_id
+from caravan.consumers import Consumers
 from caravan.database import UnitOfWork
-from caravan.inbox import Consumers
 from caravan.messages import Command, Delivery, Event, Queue, RetryPolicy, Topic
 from caravan.runtime import Backends
 from caravan.service import DatabaseDeclaration, Service

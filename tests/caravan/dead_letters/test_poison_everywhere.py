@@ -12,9 +12,18 @@ import orjson
 import pytest
 
 from caravan.bus import Subscription
-from caravan.bus.embedded import build_routing_regex
 from caravan.clock import new_id
-from caravan.messages import MAX_BYTES, Binding, Channel, ChannelType, Message, OutgoingMessage, Queue, Topic
+from caravan.messages import (
+    MAX_BYTES,
+    Binding,
+    Channel,
+    ChannelType,
+    Message,
+    OutgoingMessage,
+    Queue,
+    Topic,
+    build_routing_regex,
+)
 from caravan.runtime import Backends, list_subscriptions
 from services.registry import load_services
 from tests.contract.foreign import send_foreign

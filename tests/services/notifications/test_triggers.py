@@ -6,7 +6,7 @@ from caravan.clock import new_id
 from caravan.money import Money
 from caravan.runtime import list_subscriptions
 from services.identity.messages import USER_REGISTERED, USER_UPDATED, UserRegistered, UserUpdated
-from services.notifications.consumers import KIND_BY_OUTCOME, TRIGGERS
+from services.notifications.consumers import KIND_BY_OUTCOME
 from services.notifications.messages import CRITICAL_NOTIFICATIONS, EMAILS_BY_OUTCOME, SendNotification
 from services.notifications.model import KINDS
 from services.orders.messages import ORDERS, OrderCancellationRefused, OrderCancelled
@@ -280,4 +280,3 @@ def test_what_the_face_says_of_mails_is_what_the_triggers_make() -> None:
     from_events = {kind.name for kind in KINDS.values() if not kind.is_commandable}
     assert counted == from_events - {"order_received", "cancellation_refused", "campaign"}
     assert KINDS["order_received"].channel == "log"
-    assert len({trigger.event for trigger in TRIGGERS}) == len(TRIGGERS)
