@@ -3,14 +3,16 @@
 from pathlib import Path
 
 from caravan.service import DatabaseDeclaration, PeriodicTask, Service
-from services.identity import api, client, jobs, messages, pages
+from services.identity import client, jobs, messages, pages
+from services.identity.api import passwords as password_routes
+from services.identity.api import tokens, users
 from services.identity.settings import Settings
 from services.identity.use_cases import accounts, audit_records, keys, passwords, registration, sessions
 
 service = Service(
     "identity",
     databases=(DatabaseDeclaration("identity", Path(__file__).parent / "migrations"),),
-    routers=(api.users, api.auth, pages.router),
+    routers=(users.router, tokens.router, password_routes.router, pages.router),
     channels=messages.CHANNELS,
     operations={
         client.GET_KEY_SET: keys.get_key_set,

@@ -1,0 +1,28 @@
+"""What identity's routes share: the context, the client's network, and the check that a token's session is open."""
+
+from fastapi import Request
+
+from caravan.auth import Anyone
+from services.identity.model import find_client_network
+from services.identity.use_cases import sessions
+from services.identity.use_cases.keys import IdentityContext
+
+
+def get_context(request: Request) -> IdentityContext:
+    context: IdentityContext = request.app.state.context
+    return context
+
+
+def find_network(request: Request) -> str:
+    peer = request.client.host if request.client else None
+    return find_client_network(
+        peer, request.headers.get("x-forwarded-for", ""), get_context(request).settings.gateway_networks
+    )
+
+
+async def require_open_session(request: Request, caller: Anyone) -> None:
+    """Here a token ends with its session at once; elsewhere within the seconds for which the session's state is
+    cached.
+    """
+    if caller is not None:
+        await sessions.require_open_session(get_context(request), caller)
