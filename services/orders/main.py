@@ -7,7 +7,7 @@ from pathlib import Path
 
 from caravan.service import DatabaseDeclaration, PeriodicTask, Service
 from services.orders import messages, projections
-from services.orders.api import router
+from services.orders.api import history, orders
 from services.orders.client import GET_ORDER_OWNER, LIST_RECENT_ORDERS
 from services.orders.consumers import consume
 from services.orders.settings import Settings
@@ -30,7 +30,7 @@ service = Service(
         DatabaseDeclaration("orders", HERE / "migrations"),
         DatabaseDeclaration(READ_DATABASE, HERE / "read_migrations", has_kernel_tables=False),
     ),
-    routers=(router,),
+    routers=(orders.router, history.router),
     consumers=consume,
     channels=messages.CHANNELS,
     operations={GET_ORDER_OWNER: read.get_order_owner, LIST_RECENT_ORDERS: read.list_recent_orders},

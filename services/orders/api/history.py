@@ -1,0 +1,104 @@
+"""What has happened to an order: its events as a list, as a stream, and the order as it was."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+import orjson
+from fastapi import APIRouter, Header, Request
+from fastapi.responses import Response
+
+from caravan.auth import Caller, Customer
+from caravan.clock import format_rfc3339
+from caravan.errors import NotFound
+from caravan.events import RecordedEvent
+from caravan.http import EVENT_STREAM_TYPE, EventStream, make_json_response
+from services.orders import model, store
+from services.orders.api.context import get_context
+from services.orders.api.documents import build_document_from_order, build_history_entries
+from services.orders.messages import OrderCreated
+from services.orders.schemas import OrderDocument, OrderHistory
+from services.orders.use_cases import OrdersContext
+
+router = APIRouter(tags=["orders"])
+POLL_SECONDS = 1.0
+POLLS_PER_HEARTBEAT = 15
+
+
+async def _load_visible_events(
+    context: OrdersContext, caller: Caller, order_id: UUID, **limits: Any
+) -> list[RecordedEvent]:
+    """The events of an order that the caller may see. NotFound otherwise, also when there were none yet."""
+    recorded_events = await store.load_events(context.database, order_id, **limits)
+    if not recorded_events:
+        raise NotFound(f"no order {order_id}" + (" at that time" if limits else ""))
+    created = recorded_events[0].event
+    assert isinstance(created, OrderCreated)
+    if not caller.can_see(created.user_id):
+        raise NotFound(f"no order {order_id}")
+    return recorded_events
+
+
+async def load_past_order(
+    context: OrdersContext, caller: Caller, order_id: UUID, version: int | None, at: datetime | None
+) -> OrderDocument:
+    recorded_events = await _load_visible_events(context, caller, order_id, version=version, until=at)
+    order = model.fold_events((item.event, item.time) for item in recorded_events)
+    if version is not None and order.version < version:
+        raise NotFound(
+            f"order {order_id} has no version {version}{' at that time' if at else ''}: it is at {order.version}"
+        )
+    return build_document_from_order(order)
+
+
+@router.get("/v1/orders/{order_id}/history", response_model=OrderHistory)
+async def get_history(request: Request, order_id: UUID, caller: Customer) -> Response:
+    """Every event of the order: version, type, time, who, and in which trace."""
+    return make_json_response(
+        OrderHistory(items=build_history_entries(await _load_visible_events(get_context(request), caller, order_id)))
+    )
+
+
+@router.get(
+    "/v1/orders/{order_id}/events",
+    responses={200: {"content": {EVENT_STREAM_TYPE: {}}, "description": "one event per change of the order"}},
+)
+async def get_events(
+    request: Request,
+    order_id: UUID,
+    caller: Customer,
+    last_event_id: Annotated[int, Header(ge=0, le=100_000, description="resume after this version")] = 0,
+) -> EventStream:
+    """Server-Sent Events: the order's changes as they happen, until it has ended. The id of each is its version."""
+    context = get_context(request)
+    await _load_visible_events(context, caller, order_id)
+    return EventStream(_stream_events(context, order_id, last_event_id))
+
+
+async def _stream_events(context: OrdersContext, order_id: UUID, last_version: int) -> AsyncIterator[bytes]:
+    idle_polls = 0
+    async with context.changes.listen("orders", str(order_id)) as change_signal:
+        while True:
+            change_signal.clear()
+            entries = build_history_entries(await store.load_events(context.database, order_id))
+            for entry in entries[last_version:]:
+                data = {
+                    "version": entry.version,
+                    "type": entry.type,
+                    "status": entry.status,
+                    "time": format_rfc3339(entry.time),
+                }
+                yield b"id: %d\nevent: status\ndata: %s\n\n" % (entry.version, orjson.dumps(data))
+                idle_polls = 0
+            last_version = max(last_version, len(entries))
+            if entries and entries[-1].status in model.TERMINAL:
+                return
+            try:
+                async with asyncio.timeout(POLL_SECONDS):
+                    await change_signal.wait()
+            except TimeoutError:
+                idle_polls += 1
+                if idle_polls % POLLS_PER_HEARTBEAT == 0:
+                    yield b": still here\n\n"
