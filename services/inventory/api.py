@@ -23,7 +23,7 @@ from caravan.http import (
 )
 from caravan.idempotency import OptionalIdempotency
 from caravan.schemas import Page
-from services.inventory import store, use_cases
+from services.inventory import store
 from services.inventory.model import Stock
 from services.inventory.schemas import (
     BalanceDocument,
@@ -35,7 +35,7 @@ from services.inventory.schemas import (
     Sku,
     StockDocument,
 )
-from services.inventory.use_cases import InventoryContext
+from services.inventory.use_cases import InventoryContext, move
 
 router = APIRouter(tags=["stock"])
 
@@ -98,9 +98,9 @@ async def post_movements(
 
     async def move_stock() -> Response:
         async with context.database.unit_of_work() as uow:
-            repeated_references = await use_cases.find_repeated_references(context, uow, body.movements)
+            repeated_references = await move.find_repeated_references(context, uow, body.movements)
             new_lines = [line for line in body.movements if line.reference not in repeated_references]
-            ledger = await use_cases.move_stock(context, uow, caller, new_lines)
+            ledger = await move.move_stock(context, uow, caller, new_lines)
             summary = MovementsSummary(
                 movements=len(new_lines), skus=len(ledger.get_changed_stocks()), repeated=sorted(repeated_references)
             )
@@ -126,7 +126,7 @@ async def post_movement(
 
     async def move_stock() -> Response:
         async with context.database.unit_of_work() as uow:
-            ledger = await use_cases.move_stock(context, uow, caller, [movement_line])
+            ledger = await move.move_stock(context, uow, caller, [movement_line])
             document = MovementDocument(**ledger.movements[0]._asdict())
             return idempotent_request.store(
                 uow, 201, document.model_dump_json().encode(), {"Location": f"/v1/stock/{sku}/movements"}

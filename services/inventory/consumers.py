@@ -3,7 +3,6 @@
 from caravan.consumers import Consumers
 from caravan.database import UnitOfWork
 from caravan.messages import Delivery
-from services.inventory import use_cases
 from services.inventory.messages import (
     INVENTORY_RELEASED,
     RELEASE_STOCK,
@@ -12,24 +11,23 @@ from services.inventory.messages import (
     ReleaseStock,
     ReserveStock,
 )
+from services.inventory.use_cases import InventoryContext, release, reserve, ship
 from services.orders.messages import ORDERS, OrderCancelled
 from services.processing.messages import ORDER_PROCESSED, OrderProcessed
 from services.shipping.messages import ORDER_SHIPPED, OrderShipped
 
 consume = Consumers("inventory")
 
-Context = use_cases.InventoryContext
-
 
 @consume(RESERVE_STOCK)
-async def reserve_stock(context: Context, uow: UnitOfWork, deliveries: list[Delivery[ReserveStock]]) -> None:
-    await use_cases.reserve_stock(context, uow, deliveries)
+async def reserve_stock(context: InventoryContext, uow: UnitOfWork, deliveries: list[Delivery[ReserveStock]]) -> None:
+    await reserve.reserve_stock(context, uow, deliveries)
 
 
 @consume(RELEASE_STOCK)
-async def release_stock(context: Context, uow: UnitOfWork, deliveries: list[Delivery[ReleaseStock]]) -> None:
+async def release_stock(context: InventoryContext, uow: UnitOfWork, deliveries: list[Delivery[ReleaseStock]]) -> None:
     """A command is answered also when nothing was held."""
-    await use_cases.release_stock(context, uow, [(d.message.order_id, d.message.reason, d) for d in deliveries])
+    await release.release_stock(context, uow, [(d.message.order_id, d.message.reason, d) for d in deliveries])
     for delivery in deliveries:
         order_id = delivery.message.order_id
         uow.emit(
@@ -41,9 +39,11 @@ async def release_stock(context: Context, uow: UnitOfWork, deliveries: list[Deli
 
 
 @consume(ORDERS.bind("inventory", "order.cancelled"))
-async def handle_order_cancelled(context: Context, uow: UnitOfWork, deliveries: list[Delivery[OrderCancelled]]) -> None:
+async def handle_order_cancelled(
+    context: InventoryContext, uow: UnitOfWork, deliveries: list[Delivery[OrderCancelled]]
+) -> None:
     """The saga has released it by command already; this holds when that command was lost or is late."""
-    released_orders = await use_cases.release_stock(
+    released_orders = await release.release_stock(
         context, uow, [(d.message.order_id, d.message.reason, d) for d in deliveries]
     )
     for delivery in deliveries:
@@ -59,10 +59,14 @@ async def handle_order_cancelled(context: Context, uow: UnitOfWork, deliveries: 
 
 
 @consume(ORDER_PROCESSED)
-async def handle_order_processed(_: Context, uow: UnitOfWork, deliveries: list[Delivery[OrderProcessed]]) -> None:
-    await use_cases.keep_paid_stock(uow, deliveries)
+async def handle_order_processed(
+    _: InventoryContext, uow: UnitOfWork, deliveries: list[Delivery[OrderProcessed]]
+) -> None:
+    await release.keep_paid_stock(uow, deliveries)
 
 
 @consume(ORDER_SHIPPED)
-async def handle_order_shipped(context: Context, uow: UnitOfWork, deliveries: list[Delivery[OrderShipped]]) -> None:
-    await use_cases.ship_stock(context, uow, deliveries)
+async def handle_order_shipped(
+    context: InventoryContext, uow: UnitOfWork, deliveries: list[Delivery[OrderShipped]]
+) -> None:
+    await ship.ship_stock(context, uow, deliveries)

@@ -2,20 +2,22 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
+from caravan.concurrency import DataLoader
 from caravan.service import DatabaseDeclaration, PeriodicTask, Service
-from services.inventory import messages, use_cases
+from services.inventory import messages
 from services.inventory.api import router
 from services.inventory.client import GET_AVAILABILITY
 from services.inventory.consumers import consume
 from services.inventory.settings import Settings
-from services.inventory.use_cases import InventoryContext, InventoryResources
+from services.inventory.use_cases import InventoryContext, InventoryResources, announce, read, release
 
 
 @asynccontextmanager
 async def open_resources(context: InventoryContext) -> AsyncIterator[InventoryResources]:
-    yield InventoryResources(context.database)
+    yield InventoryResources(DataLoader(partial(read.fetch_availability, context.database)))
 
 
 service = Service(
@@ -24,11 +26,11 @@ service = Service(
     routers=(router,),
     consumers=consume,
     channels=messages.CHANNELS,
-    operations={GET_AVAILABILITY: use_cases.get_availability},
+    operations={GET_AVAILABILITY: read.get_availability},
     settings=Settings,
     periodic_tasks=(
-        PeriodicTask("expire", 1.0, use_cases.release_expired_reservations),
-        PeriodicTask("announce", 0.25, use_cases.publish_stock_changes),
+        PeriodicTask("expire", 1.0, release.release_expired_reservations),
+        PeriodicTask("announce", 0.25, announce.publish_stock_changes),
     ),
     open_resources=open_resources,
 )

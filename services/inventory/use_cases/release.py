@@ -1,0 +1,80 @@
+"""Give stock back that orders held: when asked to, and when an order was not paid in time."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from caravan import failpoint
+from caravan.database import UnitOfWork
+from caravan.messages import Delivery
+from services.inventory import store
+from services.inventory.messages import INVENTORY_RELEASED, InventoryReleased
+from services.inventory.model import MovementContext, Reservation
+from services.inventory.use_cases import BATCH, SERVICE, InventoryContext, announce_after_commit
+from services.processing.messages import OrderProcessed
+
+ReleaseRequest = tuple[UUID, str, Delivery[Any]]
+"""An order whose stock is to be given back, why, and the message that says so."""
+
+
+async def release_stock(context: InventoryContext, uow: UnitOfWork, requests: Sequence[ReleaseRequest]) -> set[UUID]:
+    """Give back what is held for these orders; those for which anything was. For an order that comes later nothing will
+    be reserved.
+    """
+    now = context.clock()
+    reservations = await lock_or_create_reservations(uow, {order_id: reason for order_id, reason, _ in requests}, now)
+    ledger = await store.lock_stock(
+        uow, {sku for reservation in reservations.values() if reservation.state == "held" for sku in reservation.lines}
+    )
+    released: dict[UUID, Reservation] = {}
+    for order_id, reason, delivery in requests:
+        if ledger.release_reservation(
+            reservations[order_id], MovementContext(delivery.actor or SERVICE, reason, now, order_id)
+        ):
+            released[order_id] = reservations[order_id]
+    if released:
+        await store.save_with_locked_reservations(uow, ledger, list(released.values()))
+    failpoint.hit("inventory.release.before_commit")
+    announce_after_commit(context, uow, ledger)
+    return set(released)
+
+
+async def lock_or_create_reservations(
+    uow: UnitOfWork, reasons: Mapping[UUID, str], now: datetime
+) -> dict[UUID, Reservation]:
+    """The reservations of these orders, locked. An order without one gets a released one, so that a command which is
+    late or on its way meets it.
+    """
+    reservations = await store.lock_reservations(uow, reasons)
+    missing_reasons = {order_id: reason for order_id, reason in reasons.items() if order_id not in reservations}
+    if missing_reasons:
+        await store.insert_released_reservations(uow, missing_reasons, now)
+        reservations |= await store.lock_reservations(uow, missing_reasons)
+    return reservations
+
+
+async def keep_paid_stock(uow: UnitOfWork, deliveries: Sequence[Delivery[OrderProcessed]]) -> None:
+    """A paid order keeps its stock until it is shipped, however long that takes."""
+    paid_orders = [delivery.message.order_id for delivery in deliveries if delivery.message.outcome == "completed"]
+    if paid_orders:
+        await store.clear_expiry(uow, paid_orders)
+
+
+async def release_expired_reservations(context: InventoryContext) -> bool:
+    """Release what was held too long for orders that are not paid."""
+    now = context.clock()
+    async with context.database.unit_of_work() as uow:
+        reservations = await store.lock_expired_reservations(uow, now, BATCH)
+        ledger = await store.lock_stock(uow, {sku for reservation in reservations for sku in reservation.lines})
+        for reservation in reservations:
+            ledger.release_reservation(reservation, MovementContext(SERVICE, "expired", now, reservation.order_id))
+            uow.emit(
+                INVENTORY_RELEASED,
+                InventoryReleased(order_id=reservation.order_id, reason="expired"),
+                key=reservation.order_id,
+            )
+        if reservations:
+            await store.save_with_locked_reservations(uow, ledger, reservations)
+            announce_after_commit(context, uow, ledger)
+    return len(reservations) == BATCH
