@@ -39,7 +39,8 @@ from services.notifications.schemas import (
     RunView,
     StateName,
 )
-from services.notifications.use_cases import campaigns, preferences
+from services.notifications.use_cases import preferences
+from services.notifications.use_cases.campaigns import create, stop
 
 router = APIRouter(tags=["notifications"])
 RUNS_SHOWN = 20
@@ -183,7 +184,7 @@ async def post_campaign(
 
     async def create_campaign() -> Response:
         async with context.database.unit_of_work() as uow:
-            campaign = await campaigns.create_campaign(context, uow, body, caller.audit_name)
+            campaign = await create.create_campaign(context, uow, body, caller.audit_name)
             view = _to_campaign_view({**campaign, "segment": orjson.dumps(campaign["segment"])}, [])
             return idempotent_request.store(
                 uow, 201, view.model_dump_json().encode(), {"Location": f"/v1/campaigns/{campaign['id']}"}
@@ -218,7 +219,7 @@ async def get_campaign(request: Request, campaign_id: UUID, caller: Staff) -> Re
 @router.post("/v1/campaigns/{campaign_id}/stop", response_model=CampaignView)
 async def stop_campaign(request: Request, campaign_id: UUID, caller: Staff) -> Response:
     """Send no more of it, until it is resumed; what a mail server has in hand goes out. 409 when everything is sent."""
-    await campaigns.stop_campaign(request.app.state.context, campaign_id)
+    await stop.stop_campaign(request.app.state.context, campaign_id)
     return await _build_campaign_response(request, campaign_id)
 
 
@@ -227,7 +228,7 @@ async def resume_campaign(request: Request, campaign_id: UUID, caller: Staff) ->
     """Go on where it was stopped: nobody gets it twice. Sends a missed run of a campaign without cron. 409 when there
     is nothing to resume.
     """
-    await campaigns.resume_campaign(request.app.state.context, campaign_id)
+    await stop.resume_campaign(request.app.state.context, campaign_id)
     return await _build_campaign_response(request, campaign_id)
 
 

@@ -12,8 +12,8 @@ from services.notifications.messages import (
 )
 from services.notifications.model import KINDS, NotificationRequest, Priority, commandable_type
 from services.notifications.use_cases import NotificationsContext as Context
-from services.notifications.use_cases import campaigns
 from services.notifications.use_cases.accept import accept_requests
+from services.notifications.use_cases.campaigns import recipients
 from services.orders.messages import ORDERS, OrderCancellationRefused, OrderCancelled, OrderCreated
 from services.processing.messages import ORDER_PROCESSED, OrderProcessed
 from services.shipping.messages import ORDER_SHIPPED, OrderShipped
@@ -32,7 +32,7 @@ NotifiableEvent = OrderCreated | OrderCancelled | OrderCancellationRefused | Ord
 async def update_recipients(
     context: Context, uow: UnitOfWork, deliveries: list[Delivery[UserRegistered | UserUpdated]]
 ) -> None:
-    await campaigns.update_recipients(uow, deliveries)
+    await recipients.update_recipients(uow, deliveries)
 
 
 @consume(ORDER_ANNOUNCEMENTS, ORDER_PROCESSED, ORDER_SHIPPED)

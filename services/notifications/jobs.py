@@ -11,7 +11,8 @@ from prometheus_client import Gauge
 from caravan.jobs import Cron, Job, Jobs
 from caravan.service import PeriodicTask
 from services.notifications import store
-from services.notifications.use_cases import NotificationsContext, campaigns, send
+from services.notifications.use_cases import NotificationsContext, send
+from services.notifications.use_cases.campaigns import runs, schedule
 
 WAITING = Gauge(
     "caravan_notifications_waiting", "Notifications that are not sent yet, counted up to 100,000", ["priority"]
@@ -40,10 +41,10 @@ async def send_bulk(context: NotificationsContext, job: Job) -> dict[str, int]:
     return await send.send_due(context, "bulk", job)
 
 
-@jobs.job(campaigns.CAMPAIGN_JOB, lease_seconds=10.0, seconds=1800.0, attempts=10)
+@jobs.job(schedule.CAMPAIGN_JOB, lease_seconds=10.0, seconds=1800.0, attempts=10)
 async def send_campaign(context: NotificationsContext, job: Job) -> dict[str, int]:
     """Start what is due of a campaign, and write the messages of its runs in chunks."""
-    return await campaigns.run_campaign(context, job)
+    return await runs.run_campaign(context, job)
 
 
 @jobs.job("notifications.history-prune", global_concurrency=1, schedule=Cron("17 3 * * *"))
@@ -73,6 +74,6 @@ SWEEPERS = (
     PeriodicTask("critical", 1.0, partial(send.enqueue_due, priority="critical")),
     PeriodicTask("standard", 1.0, partial(send.enqueue_due, priority="standard")),
     PeriodicTask("bulk", 2.0, partial(send.enqueue_due, priority="bulk")),
-    PeriodicTask("campaigns", 10.0, campaigns.enqueue_missing_jobs),
+    PeriodicTask("campaigns", 10.0, schedule.enqueue_missing_jobs),
     PeriodicTask("measure", 10.0, measure_waiting),
 )

@@ -14,7 +14,7 @@ from caravan.jobs import Cron, Job, admin
 from services.identity.messages import USER_REGISTERED, USER_UPDATED, UserRegistered, UserUpdated
 from services.notifications import store
 from services.notifications.store.campaigns import Recipient
-from services.notifications.use_cases import campaigns
+from services.notifications.use_cases.campaigns import runs, schedule
 from services.orders.messages import ORDERS
 from tests.services.notifications.conftest import Carrier, MovedClock, order_created
 from tests.support.shop import Shop, wait_until
@@ -227,7 +227,7 @@ async def test_ten_replicas_at_once_and_a_crash_between_chunks_send_one_to_each(
 ) -> None:
     context = shop.get_context("notifications")
     users = await customers(shop, 1700)
-    await admin.set_queue_paused(shop.process.jobs, campaigns.CAMPAIGN_JOB, paused=True)
+    await admin.set_queue_paused(shop.process.jobs, schedule.CAMPAIGN_JOB, paused=True)
     try:
         made = await post(shop)
 
@@ -235,13 +235,11 @@ async def test_ten_replicas_at_once_and_a_crash_between_chunks_send_one_to_each(
             if done == 500:
                 raise RuntimeError("killed between two chunks")
 
-        job = Job("any", campaigns.CAMPAIGN_JOB, {"campaign_id": made["id"]}, 1, None, report, lambda: False)
-        outcomes = await asyncio.gather(
-            *(campaigns.run_campaign(context, job) for _ in range(10)), return_exceptions=True
-        )
+        job = Job("any", schedule.CAMPAIGN_JOB, {"campaign_id": made["id"]}, 1, None, report, lambda: False)
+        outcomes = await asyncio.gather(*(runs.run_campaign(context, job) for _ in range(10)), return_exceptions=True)
         assert any(isinstance(outcome, RuntimeError) for outcome in outcomes)
     finally:
-        await admin.set_queue_paused(shop.process.jobs, campaigns.CAMPAIGN_JOB, paused=False)
+        await admin.set_queue_paused(shop.process.jobs, schedule.CAMPAIGN_JOB, paused=False)
     found = await ended(shop, made)
     assert found["runs"][0]["sent"] == 1700
     assert readers(carrier) == Counter(map(str, users))
@@ -256,19 +254,19 @@ async def test_a_run_comes_at_its_time_and_its_job_comes_back_when_redis_has_for
     assert (await get(shop, made))["status"] == "scheduled"
 
     async def job_of() -> admin.JobStatus | None:
-        entries, _ = await admin.list_jobs(shop.process.jobs, state="delayed", queue=campaigns.CAMPAIGN_JOB, limit=100)
+        entries, _ = await admin.list_jobs(shop.process.jobs, state="delayed", queue=schedule.CAMPAIGN_JOB, limit=100)
         return next((entry for entry in entries if entry.payload["campaign_id"] == made["id"]), None)
 
     assert await wait_until(job_of)
     await context.redis.flushall()
     await shop.process.workers.announce_queues()
     assert await job_of() is None
-    await campaigns.enqueue_missing_jobs(context)
+    await schedule.enqueue_missing_jobs(context)
     assert await wait_until(job_of)
     before = clock.ahead
     clock.ahead += timedelta(hours=2)
     try:
-        await campaigns.enqueue_missing_jobs(
+        await schedule.enqueue_missing_jobs(
             context
         )  # by the clock of the service it is due; the delayed job is there, and promoted
         job = await job_of()
@@ -291,11 +289,11 @@ async def test_a_cron_campaign_runs_again_in_its_zone_and_reports_what_it_missed
 
     async def report(done: int, total: int | None = None) -> None: ...
 
-    job = Job("any", campaigns.CAMPAIGN_JOB, {"campaign_id": made["id"]}, 1, None, report, lambda: False)
+    job = Job("any", schedule.CAMPAIGN_JOB, {"campaign_id": made["id"]}, 1, None, report, lambda: False)
     before = clock.ahead
     try:
         clock.ahead = first + timedelta(days=3, minutes=5) - utc_now()  # three days asleep
-        await campaigns.run_campaign(context, job)
+        await runs.run_campaign(context, job)
         found = await ended(shop, made, "scheduled")
     finally:
         clock.ahead = before
@@ -306,11 +304,11 @@ async def test_a_cron_campaign_runs_again_in_its_zone_and_reports_what_it_missed
 
 def test_of_several_runs_that_are_due_only_the_last_is_not_too_late() -> None:
     daily, first = Cron("0 9 * * *"), datetime(2026, 3, 1, 9, tzinfo=UTC)
-    assert campaigns.compute_occurrences(first, daily, first) == ([(first, False)], first + timedelta(days=1))
-    asleep, following = campaigns.compute_occurrences(first, daily, first + timedelta(days=2, hours=3))
+    assert schedule.compute_occurrences(first, daily, first) == ([(first, False)], first + timedelta(days=1))
+    asleep, following = schedule.compute_occurrences(first, daily, first + timedelta(days=2, hours=3))
     assert [missed for _, missed in asleep] == [True, True, True]
     assert following == first + timedelta(days=3)
-    assert campaigns.compute_occurrences(first, None, first + timedelta(hours=3)) == ([(first, True)], None)
+    assert schedule.compute_occurrences(first, None, first + timedelta(hours=3)) == ([(first, True)], None)
 
 
 async def test_what_a_campaign_can_not_be_is_refused_by_field(shop: Shop) -> None:
