@@ -1,108 +1,39 @@
-"""The door: every request is matched, checked and counted here, then passed on; a few routes are the gateway's own."""
+"""The gateway's application: each request is matched, checked and counted here, then passed on to its service.
+
+The gateway's own routes are in `api.py`; `routing/` finds and reaches the service.
+"""
 
 import asyncio
 import re
 from collections.abc import Callable, Collection, MutableMapping
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from typing import Any
 
-import orjson
-from fastapi import APIRouter, FastAPI, Request
-from fastapi.responses import Response
+from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from prometheus_client import Counter
 
-from caravan.auth import Caller, Customer
+from caravan.auth import Caller
 from caravan.client import authorization
 from caravan.discovery.routing_snapshot import RateLimit
 from caravan.discovery.routing_snapshot import Route as Rule
 from caravan.errors import BadRequest, NotFound, ServiceUnavailable, Unauthorized
 from caravan.faults import FAILURE_STATUSES, FAULT_HEADER
-from caravan.http import (
-    FREE_PARAMETERS,
-    App,
-    Receive,
-    RequestMiddleware,
-    Scope,
-    Send,
-    create_app,
-    format_allow_header,
-    make_json_response,
-)
+from caravan.http import App, Receive, RequestMiddleware, Scope, Send, create_app, format_allow_header
 from caravan.http.client_ip import Networks, get_network, resolve_client_ip
 from caravan.refusals import ANONYMOUS, REFUSAL_STATUSES, extract_reason
-from services.gateway import use_cases
 from services.gateway.admin import dead_letters, job_admin
-from services.gateway.console import pages
-from services.gateway.known_services import list_channels
+from services.gateway.api import router
 from services.gateway.limits import READ_METHODS, RateClass, RateClasses, TokenLease
-from services.gateway.reference.asyncapi import build_asyncapi
-from services.gateway.reference.openapi import merge_documents
+from services.gateway.reference.documents import ApiReference
 from services.gateway.routing.forwarding import Headers, ResponseTimeout, build_onward_headers, forward_in_process
 from services.gateway.routing.rules import rewrite_scope
 from services.gateway.routing.trie import OWN_SERVICE
-from services.gateway.schemas import Overview
 from services.gateway.use_cases import GatewayContext
 
-VERSION = version("caravan")
 REFUSED = Counter("caravan_gateway_refused_total", "Requests refused for want of a right", ["status"])
 HOST_PATTERN = re.compile(rb"([A-Za-z0-9._~-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
-
-router = APIRouter(tags=["gateway"])
-FREE_PARAMETERS_EXTRA = {FREE_PARAMETERS: ""}
-"""Of pages: whoever links to one may have added parameters of their own, such as what a campaign is called."""
-
-
-@router.get("/v1/me/overview", response_model=Overview)
-async def get_overview(request: Request, caller: Customer) -> Response:
-    """You, your last orders and what we recommend, with its stock. A part of the shop that is away is left out and
-    named.
-    """
-    return make_json_response(await use_cases.read_overview(request.app.state.context, caller.user_id))
-
-
-@router.get("/openapi.json", include_in_schema=False)
-async def get_openapi(request: Request) -> Response:
-    return Response(request.app.state.reference.render_openapi(), media_type="application/json")
-
-
-@router.get("/asyncapi.json", include_in_schema=False)
-async def get_asyncapi(request: Request) -> Response:
-    return Response(request.app.state.reference.asyncapi, media_type="application/json")
-
-
-@router.get("/", include_in_schema=False, openapi_extra=FREE_PARAMETERS_EXTRA)
-async def show_landing_page(request: Request) -> Response:
-    return pages.LANDING.build_response(request.app.state.context.url)
-
-
-@router.get("/docs", include_in_schema=False, openapi_extra=FREE_PARAMETERS_EXTRA)
-async def show_docs_page() -> Response:
-    return pages.DOCS.build_response()
-
-
-@router.get("/docs/messages", include_in_schema=False, openapi_extra=FREE_PARAMETERS_EXTRA)
-async def show_messages_page() -> Response:
-    return pages.MESSAGES.build_response()
-
-
-class ApiReference:
-    """The generated documents, made again only when a service's routes have changed."""
-
-    def __init__(self, context: GatewayContext) -> None:
-        self._context = context
-        self._version = -1
-        self._openapi = b""
-        self.asyncapi = orjson.dumps(build_asyncapi(list_channels(), VERSION))
-
-    def render_openapi(self) -> bytes:
-        table = self._context.resources.table
-        if table.version != self._version:
-            self._openapi = orjson.dumps(merge_documents(table.list_public_documents(), self._context.url, VERSION))
-            self._version = table.version
-        return self._openapi
 
 
 def build_app(context: GatewayContext) -> App:
@@ -110,7 +41,7 @@ def build_app(context: GatewayContext) -> App:
     own.router.routes[:] = [
         route for route in own.router.routes if isinstance(route, APIRoute)
     ]  # /openapi.json is the merged one
-    own.state.reference = ApiReference(context)
+    own.state.reference = ApiReference(context.resources.table, context.url)
     context.resources.table.pages = tuple(
         route.path for route in router.routes if isinstance(route, APIRoute) and not route.include_in_schema
     )

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 from caravan.refusals import Refusal, RefusalRecorder
 from caravan.service import PeriodicTask, Service, ServiceContext
-from services.gateway import api, use_cases
+from services.gateway import app, use_cases
 from services.gateway.limits import RateClasses, RateLimiter
 from services.gateway.routing.table import REFRESH_SECONDS, RouteTable
 from services.gateway.routing.upstreams import Upstreams
@@ -42,7 +42,7 @@ service = Service(
     "gateway",
     settings=Settings,
     open_resources=open_resources,
-    build_app=api.build_app,
+    build_app=app.build_app,
     prepare=use_cases.refresh_routes,
     periodic_tasks=(
         PeriodicTask("routes", REFRESH_SECONDS, use_cases.refresh_routes),

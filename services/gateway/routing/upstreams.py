@@ -17,6 +17,12 @@ from caravan.errors import BadRequest, CapacityExceeded, Problem, ServiceUnavail
 from caravan.http import FORWARDER_HEADER, SECONDS_HEADER, Receive, Scope, Send, derive_forwarder_key
 from caravan.service import ServiceContext
 from caravan.telemetry import log, metrics
+from services.gateway.routing.client_connection import (
+    ClientDisconnected,
+    answer_client_closed,
+    read_body,
+    wait_for_disconnect,
+)
 from services.gateway.routing.forwarding import Headers, ResponseTimeout, build_answer_headers
 
 CALLS_TIME_SHARE = 0.9
@@ -24,31 +30,6 @@ CALLS_TIME_SHARE = 0.9
 
 IDLE_SECONDS = 120.0
 """Longest silence in a streamed answer; live status says something every 15 s."""
-CLIENT_CLOSED_REQUEST = 499
-
-
-class _ClientDisconnected(Exception):
-    """The client has closed the connection before its body was complete."""
-
-
-async def _read_body(receive: Receive) -> bytes:
-    """The whole body, before a connection of the service is taken for it: the client's time is no part of the
-    service's.
-    """
-    buffer = bytearray()
-    has_more = True
-    while has_more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise _ClientDisconnected
-        has_more = message.get("more_body", False)
-        buffer += message.get("body", b"")
-    return bytes(buffer)
-
-
-async def _wait_for_disconnect(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 class Upstreams:
@@ -95,16 +76,16 @@ class Upstreams:
     ) -> None:
         """Raises a Problem when no answer has begun."""
         try:
-            body = await _read_body(receive)
-        except _ClientDisconnected:
-            await _answer_client_closed(send)
+            body = await read_body(receive)
+        except ClientDisconnected:
+            await answer_client_closed(send)
             return
         breaker = self._context.call.get_breaker(service)
         if not breaker.allow_call():
             raise ServiceUnavailable(f"{service} is failing; it is asked again in a few seconds", retry_after=5)
         exchange = _Exchange(service, scope, headers, body, send, stream)
         answer_task = asyncio.ensure_future(self._run_exchange(exchange, breaker, timeout))
-        disconnect_task = asyncio.ensure_future(_wait_for_disconnect(receive))
+        disconnect_task = asyncio.ensure_future(wait_for_disconnect(receive))
         try:
             await asyncio.wait({answer_task, disconnect_task}, return_when=asyncio.FIRST_COMPLETED)
             if answer_task.done():
@@ -115,7 +96,7 @@ class Upstreams:
                 task.cancel()
             await asyncio.gather(answer_task, disconnect_task, return_exceptions=True)
         if not exchange.is_answered:
-            await _answer_client_closed(send)
+            await answer_client_closed(send)
 
     async def _run_exchange(self, exchange: "_Exchange", breaker: Breaker, timeout: ResponseTimeout) -> None:
         failed: bool | None = None
@@ -291,9 +272,3 @@ def _build_request(endpoint: Endpoint, policy: Policy, exchange: _Exchange, key:
         content=exchange.body or None,
         extensions={"timeout": timeout.as_dict()},
     )
-
-
-async def _answer_client_closed(send: Send) -> None:
-    """Nobody reads this answer; the metrics count it."""
-    await send({"type": "http.response.start", "status": CLIENT_CLOSED_REQUEST, "headers": []})
-    await send({"type": "http.response.body"})
