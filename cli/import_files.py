@@ -12,7 +12,8 @@ import typer
 from cli.api_client import ApiClient, ApiError, ApiUnavailable, open_client
 from cli.import_report import ImportResult, print_import_report
 from cli.retail.catalogue import Catalogue, Customer, build_catalogue
-from cli.retail.layout import DELIMITERS, ReadingOptions, parse_columns
+from cli.retail.conventions import ReadingOptions
+from cli.retail.layout import DELIMITERS, parse_columns
 from cli.retail.lines import InvoiceFile, SalesLine, classify_file, drop_repeated_lines
 from cli.retail.reader import NotAnInvoiceFile
 from cli.retail.timestamps import DateOrder

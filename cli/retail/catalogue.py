@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cli.retail.layout import DEFAULT_CURRENCY
+from cli.retail.conventions import DEFAULT_CURRENCY
 from cli.retail.lines import InvoiceFile, SalesLine
 
 EMAIL_DOMAIN = "retail.example"

@@ -11,7 +11,8 @@ from decimal import Decimal
 from caravan.email_address import is_email_address
 from caravan.money import get_minor_digits
 from caravan.text import clean_line
-from cli.retail.layout import DEFAULT_CURRENCY, Layout, ReadingOptions, find_layout
+from cli.retail.conventions import DEFAULT_CURRENCY, ReadingOptions
+from cli.retail.layout import Layout, find_layout
 from cli.retail.reader import Refusal, Row, decode_content, read_rows
 from cli.retail.timestamps import parse_timestamp
 from cli.retail.values import detect_currencies, is_empty_value, is_guest, parse_number

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from cli.retail.layout import ReadingOptions
+from cli.retail.conventions import ReadingOptions
 
 RETAIL = ("InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID", "Country")
 NOBODY = ("", "nan", "NaN", "NULL", "null", "None", "NA", "#N/A", "0", "-", "n/a", "(null)", "0.0", "\\N", "<NA>")

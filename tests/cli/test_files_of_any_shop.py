@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner, Result
 
 from cli import app
+from cli.retail.conventions import ReadingOptions
 from cli.retail.invoices import build_invoices
-from cli.retail.layout import ReadingOptions
 from cli.retail.lines import (
     BAD_CUSTOMER,
     BAD_DATE,

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from caravan.text import TextLine
 from cli.retail.catalogue import build_catalogue
-from cli.retail.layout import ReadingOptions
+from cli.retail.conventions import ReadingOptions
 from cli.retail.lines import classify_file
 from cli.retail.reader import NotAnInvoiceFile
 from cli.retail.timestamps import DateOrder, detect_date_order, parse_timestamp
