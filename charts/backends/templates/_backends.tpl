@@ -7,7 +7,7 @@ app.kubernetes.io/part-of: backends
 
 {{/* A StatefulSet's pods carry its name and a hash in a label, which leaves it 52 letters, and 43 of them for the release. */}}
 {{- define "backends.fullname" -}}
-{{ include "text.name" (dict "release" .root.Release.Name "name" .name "room" 43) }}
+{{ include "text.name" (dict "release" .root.Release.Name "name" .name "length" 43) }}
 {{- end }}
 
 {{- define "backends.labels" -}}

@@ -24,15 +24,15 @@
 {{- end }}
 {{- end }}
 
-{{/* (dict "release" .Release.Name "name" "orders" "room" 47): the name of an object of this release. A release longer than the room that the longest name leaves is
-     cut, and told from its like by a part of its hash; the rest of the name is never cut, so that names can be put together from a pattern. */}}
+{{/* (dict "release" .Release.Name "name" "orders" "length" 47): the name of an object of this release. A release longer than `length`, what the longest name leaves of
+     63 letters, is cut, and told from its like by a part of its hash; the rest of the name is never cut, so that names can be put together from a pattern. */}}
 {{- define "text.name" -}}
 {{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" .release) -}}
 {{ fail (printf "release %s: expected a letter, then letters, digits and dashes, since Services are named after it" .release) }}
 {{- end -}}
 {{- $release := .release -}}
-{{- if gt (len $release) (int .room) -}}
-{{- $release = printf "%s-%s" (trunc (int (sub .room 9)) $release) (sha256sum $release | trunc 8) -}}
+{{- if gt (len $release) (int .length) -}}
+{{- $release = printf "%s-%s" (trunc (int (sub .length 9)) $release) (sha256sum $release | trunc 8) -}}
 {{- end -}}
 {{ $release }}-{{ .name }}
 {{- end }}

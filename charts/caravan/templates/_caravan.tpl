@@ -40,10 +40,6 @@
 {{- end -}}
 {{- end }}
 
-{{- define "caravan.environment" -}}
-{{ include "caravan.settings" . }}
-{{- end }}
-
 {{/* The names of the services that are installed, comma-separated. */}}
 {{- define "caravan.serving" -}}
 {{- $names := list -}}
@@ -53,77 +49,9 @@
 {{ join "," $names }}
 {{- end }}
 
-{{/* (dict "root" $ "name" "orders"): what the library's templates take. Facts come from the declarations in Python, see files/services.yaml. */}}
-{{- define "caravan.service" -}}
-{{- $all := .root.Files.Get "files/services.yaml" | fromYaml -}}
-{{- $facts := get $all .name | default (dict "databases" list "calls" list "topics" list "queues" list) -}}
-{{- $given := get .root.Values.services .name | default dict -}}
-{{- if not (or (hasKey $all .name) $given.image $given.args) }}
-{{ fail (printf "services.%s: no such service in this image; there are %s. A service of your own needs an image or args" .name (keys $all | sortAlpha | join ", ")) }}
-{{- end -}}
-{{- $service := mergeOverwrite (deepCopy .root.Values.defaults) $given -}}
-{{- if not $service.backendSecrets }}{{ $_ := set $service "backendSecrets" .root.Values.backends.keys }}{{ end -}}
-{{- $own := list -}}
-{{- range .root.Values.backends.ownKeys }}{{ if not (has . $service.backendSecrets) }}{{ $own = append $own . }}{{ end }}{{ end -}}
-{{- $_ := set $service "ownKeys" $own -}}
-{{- $serving := splitList "," (include "caravan.serving" .root) -}}
-{{- $callers := list -}}
-{{- range $other, $its := $all }}{{ if and (has $.name $its.calls) (has $other $serving) }}{{ $callers = append $callers $other }}{{ end }}{{ end -}}
-{{- if $service.public }}{{ $callers = concat $callers (list "seed" "test") }}{{ end -}}
-{{- $calls := list -}}
-{{- range $facts.calls }}{{ if has . $serving }}{{ $calls = append $calls . }}{{ end }}{{ end -}}
-{{ toYaml (dict "service" $service "facts" (dict "databases" $facts.databases "topics" $facts.topics "queues" $facts.queues "public" $facts.public "calls" $calls "callers" $callers)) }}
-{{- end }}
-
 {{/* Every database of the installed services. */}}
 {{- define "caravan.databases" -}}
 {{- $databases := list -}}
-{{- range $facts := .Files.Get "files/services.yaml" | fromYaml }}{{ $databases = concat $databases $facts.databases }}{{ end -}}
+{{- range $declaration := .Files.Get "files/services.yaml" | fromYaml }}{{ $databases = concat $databases $declaration.databases }}{{ end -}}
 {{ toYaml (uniq $databases | sortAlpha) }}
-{{- end }}
-
-{{/* (dict "root" $ "name" "migration" "hook" "pre-install,pre-upgrade" "weight" "0" "deadline" 600): the head of a Job that is a hook. */}}
-{{- define "caravan.job" -}}
-apiVersion: batch/v1
-kind: Job
-metadata:
-  name: {{ include "service-lib.fullname" . }}
-  labels: {{- include "service-lib.labels" . | nindent 4 }}
-  annotations:
-    helm.sh/hook: {{ .hook | quote }}
-    helm.sh/hook-weight: {{ .weight | quote }}
-    helm.sh/hook-delete-policy: before-hook-creation
-spec:
-  backoffLimit: 6
-  activeDeadlineSeconds: {{ int64 .deadline }}
-  ttlSecondsAfterFinished: 86400
-  template:
-    metadata:
-      labels: {{- include "service-lib.labels" . | nindent 8 }}
-    spec:
-      restartPolicy: OnFailure
-      {{- include "service-lib.podSecurity" . | nindent 6 }}
-{{- end }}
-
-{{/* The container of a Job: its own secrets, settings in the environment (a ConfigMap comes only after a pre-install hook). */}}
-{{- define "caravan.jobContainer" -}}
-containers:
-  - name: {{ toJson .name }}
-    image: {{ include "service-lib.image" . }}
-    imagePullPolicy: {{ .root.Values.image.pullPolicy }}
-    args: {{ toJson .args }}
-    {{- include "service-lib.containerSecurity" . | nindent 4 }}
-    resources:
-      requests: {cpu: 50m, memory: 160Mi}
-      limits: {cpu: "1", memory: 384Mi}
-    {{- with .environment }}
-    env: {{- include "service-lib.environment" . | nindent 6 }}
-    {{- end }}
-    volumeMounts:
-      - {name: tmp, mountPath: /tmp}
-      - {name: secrets, mountPath: /run/secrets, readOnly: true}
-volumes:
-  - name: tmp
-    emptyDir: {sizeLimit: 64Mi}
-  {{- include "service-lib.secrets" . | nindent 2 }}
 {{- end }}

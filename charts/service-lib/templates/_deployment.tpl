@@ -23,7 +23,7 @@ spec:
     metadata:
       labels: {{- include "service-lib.labels" . | nindent 8 }}
       annotations:
-        checksum/settings: {{ include "caravan.environment" .root | sha256sum | quote }}
+        checksum/settings: {{ toJson .settings.checksum }}
         {{- include "text.map" .service.podAnnotations | indent 8 }}
     spec:
       serviceAccountName: {{ $fullname }}
@@ -50,28 +50,28 @@ spec:
       containers:
         - name: {{ toJson .name }}
           image: {{ include "service-lib.image" . }}
-          imagePullPolicy: {{ .root.Values.image.pullPolicy }}
-          {{- $args := .service.args | default (list "run" .name) }}
-          {{- if .root.Values.development }}
-          command: {{ concat (list "reload" "caravan") $args | toJson }}
-          {{- else }}
-          args: {{ toJson $args }}
+          imagePullPolicy: {{ .image.pullPolicy }}
+          {{- with .command }}
+          command: {{ toJson . }}
+          {{- end }}
+          {{- with .args }}
+          args: {{ toJson . }}
           {{- end }}
           {{- include "service-lib.containerSecurity" . | nindent 10 }}
           ports:
             - {name: http, containerPort: 8080}
             - {name: probes, containerPort: 8081}
           envFrom:
-            - configMapRef: {name: {{ include "service-lib.fullname" (dict "root" .root "name" "settings") }}}
+            - configMapRef: {name: {{ .settings.configMap }}}
           env:
-            - {name: CARAVAN_DRAIN_SECONDS, value: {{ include "text.of" .service.drainSeconds }}}
-            {{- include "service-lib.environment" .service.env | nindent 12 }}
+            - {name: {{ .drainVariable }}, value: {{ include "text.of" .service.drainSeconds }}}
+            {{- include "service-lib.environment" .environment | nindent 12 }}
           startupProbe:
             httpGet: {path: /readyz, port: probes}
             periodSeconds: 3
             timeoutSeconds: 5
             failureThreshold: 100
-          {{- if not .root.Values.development }}
+          {{- if not .development }}
           livenessProbe:
             httpGet: {path: /livez, port: probes}
             periodSeconds: 10
@@ -91,9 +91,11 @@ spec:
           volumeMounts:
             - {name: tmp, mountPath: /tmp}
             - {name: data, mountPath: /data}
+            {{- if .secretSources }}
             - {name: secrets, mountPath: /run/secrets, readOnly: true}
-            {{- if eq .root.Values.discovery.by "operator" }}
-            - {name: routing, mountPath: /etc/caravan/routing, readOnly: true}
+            {{- end }}
+            {{- with .volumeMounts }}
+            {{- . | nindent 12 }}
             {{- end }}
       volumes:
         - name: tmp
@@ -104,10 +106,10 @@ spec:
           {{- else }}
           emptyDir: {sizeLimit: 64Mi}
           {{- end }}
-        {{- if eq .root.Values.discovery.by "operator" }}
-        # What the process starts from while the operator is away.
-        - name: routing
-          configMap: {name: caravan-routing-{{ include "service-lib.fullname" (dict "root" .root "name" "gateway") }}, optional: true}
+        {{- with .volumes }}
+        {{- . | nindent 8 }}
         {{- end }}
+        {{- if .secretSources }}
         {{- include "service-lib.secrets" . | nindent 8 }}
+        {{- end }}
 {{- end }}

@@ -19,7 +19,7 @@ spec:
 {{/* KEDA: by what waits in the channels that this service reads, as they are declared; never more replicas than partitions can use. */}}
 {{- define "service-lib.scaledObject" -}}
 {{- $partitions := 1 -}}
-{{- range .facts.topics }}{{ $partitions = max $partitions .partitions }}{{ end -}}
+{{- range .scaling.topics }}{{ $partitions = max $partitions .partitions }}{{ end -}}
 apiVersion: keda.sh/v1alpha1
 kind: ScaledObject
 metadata:
@@ -30,16 +30,16 @@ spec:
   minReplicaCount: {{ int64 .service.keda.min }}
   maxReplicaCount: {{ .service.keda.max | default $partitions | int64 }}
   triggers:
-    {{- range .facts.topics }}
+    {{- range .scaling.topics }}
     - type: kafka
       metadata:
-        bootstrapServers: {{ toJson $.root.Values.backends.kafkaUrl }}
+        bootstrapServers: {{ toJson $.scaling.kafkaUrl }}
         consumerGroup: {{ toJson .group }}
         topic: {{ toJson .name }}
         lagThreshold: {{ include "text.of" $.service.keda.lag }}
         offsetResetPolicy: earliest
     {{- end }}
-    {{- range .facts.queues }}
+    {{- range .scaling.queues }}
     - type: rabbitmq
       metadata: {queueName: {{ toJson . }}, mode: QueueLength, value: {{ include "text.of" $.service.keda.lag }}}
       authenticationRef: {name: {{ include "service-lib.fullname" $ }}}
@@ -48,7 +48,6 @@ spec:
 
 {{/* How many messages wait is asked as the service itself. */}}
 {{- define "service-lib.triggerAuthentication" -}}
-{{- $key := "CARAVAN_RABBITMQ_URL" -}}
 apiVersion: keda.sh/v1alpha1
 kind: TriggerAuthentication
 metadata:
@@ -56,5 +55,5 @@ metadata:
   labels: {{- include "service-lib.labels" . | nindent 4 }}
 spec:
   secretTargetRef:
-    - {parameter: host, name: {{ toJson .root.Values.backends.secret }}, key: {{ ternary (printf "%s.%s" .name $key) $key (has $key .service.ownKeys) | toJson }}}
+    - {parameter: host, name: {{ toJson .scaling.rabbitmqSecret.name }}, key: {{ toJson .scaling.rabbitmqSecret.key }}}
 {{- end }}

@@ -49,27 +49,3 @@ spec:
   resources:
     requests: {storage: {{ toJson .service.persistence.size }}}
 {{- end }}
-
-{{/* How the service is found and called; what it declares in its OpenAPI document is public at the gateway. */}}
-{{- define "service-lib.serviceRoute" -}}
-apiVersion: discovery.caravan.dev/v1alpha1
-kind: ServiceRoute
-metadata:
-  name: {{ toJson .name }}
-  labels: {{- include "service-lib.labels" . | nindent 4 }}
-spec:
-  gateway: {{ include "service-lib.fullname" (dict "root" .root "name" "gateway") }}
-  serviceRef: {name: {{ include "service-lib.fullname" . }}, port: http}
-  {{- if .facts.public }}
-  routes:
-    - pathsFrom: OpenAPI
-  {{- end }}
-  {{- $more := get .root.Values.discovery.routes .name | default dict }}
-  {{- if .root.Values.development }}
-  {{- /* A process that starts anew for an edit is no failing one, to be left alone for 15 s. */ -}}
-  {{- $more = mergeOverwrite (dict "circuitBreaker" (dict "openFor" "500ms")) $more }}
-  {{- end }}
-  {{- with $more }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
-{{- end }}
