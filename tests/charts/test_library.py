@@ -20,14 +20,18 @@ TEMPLATE = """
 {{- $it := dict "root" $ "name" "oven"
     "image" (dict "repository" "bakery/oven" "tag" "" "digest" "" "pullPolicy" "Always")
     "imagePullSecrets" list "development" false "command" list "args" (list "bake" "--hot")
-    "settings" (dict "configMap" "oven-settings" "checksum" "abc") "drainVariable" "OVEN_DRAIN" "environment" (dict "OVEN_HEAT" 230)
+    "settings" (dict "configMap" "oven-settings" "checksum" "abc")
+    "drainVariable" "OVEN_DRAIN" "environment" (dict "OVEN_HEAT" 230)
     "service" .Values.oven
     "secretSources" "" "volumes" "- {name: flour, emptyDir: {}}" "volumeMounts" "- {name: flour, mountPath: /flour}"
-    "network" (dict "callers" (list "counter") "calls" list "ingressFrom" list "probesFrom" "" "dns" (list (dict "ports" (list (dict "port" 53)))) "egress" "")
-    "scaling" (dict "topics" (list (dict "name" "orders" "group" "oven" "partitions" 3)) "queues" (list "bread") "kafkaUrl" "kafka:9092"
+    "network" (dict "callers" (list "counter") "calls" list "ingressFrom" list "probesFrom" "" "egress" ""
+        "dns" (list (dict "ports" (list (dict "port" 53)))))
+    "scaling" (dict "topics" (list (dict "name" "orders" "group" "oven" "partitions" 3)) "queues" (list "bread")
+        "kafkaUrl" "kafka:9092"
         "rabbitmqSecret" (dict "name" "rabbit" "key" "url"))
 }}
-{{- range $part := list "serviceAccount" "service" "deployment" "pdb" "claim" "hpa" "scaledObject" "triggerAuthentication" "networkPolicy" }}
+{{- range $part := list "serviceAccount" "service" "deployment" "pdb" "claim" "networkPolicy" "hpa" "scaledObject"
+    "triggerAuthentication" }}
 ---
 {{ include (printf "service-lib.%s" $part) $it }}
 {{- end }}
