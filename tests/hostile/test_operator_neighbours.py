@@ -6,12 +6,15 @@ from typing import Any
 
 import pytest
 from caravan_operator.backends.broker import BrokerUnavailable, limit_seconds
-from caravan_operator.controller import reconciler as passes
+from caravan_operator.controller import connection_reconciler, reconciler
 from caravan_operator.controller.cache import ResourceCache
+from caravan_operator.controller.connection_reconciler import ConnectionReconciler
 from caravan_operator.controller.connections import BrokerClient, Connections
 from caravan_operator.controller.lease import LeaseLost
 from caravan_operator.controller.queue import Priority, WorkQueue
 from caravan_operator.controller.reconciler import Reconciler
+from caravan_operator.controller.reporter import Reporter
+from caravan_operator.controller.stages.admit import Admission
 from caravan_operator.controller.workers import Workers
 from caravan_operator.resources.resource import Key, Resource
 from caravan_operator.status.conditions import CONNECTION_READY, Condition
@@ -31,7 +34,8 @@ def topic(number: int) -> Key:
 
 async def test_a_connection_whose_broker_never_answers_holds_up_no_other() -> None:
     cache, queue = ResourceCache(), WorkQueue()
-    hangs, done = asyncio.Event(), []
+    hangs = asyncio.Event()
+    done: list[Key] = []
 
     async def run(group: Key, keys: Sequence[Key]) -> None:
         if group == OTHER:
@@ -39,8 +43,8 @@ async def test_a_connection_whose_broker_never_answers_holds_up_no_other() -> No
             await asyncio.Event().wait()
         done.extend(keys)
 
-    engine = Workers(cache, queue, run, sweep_seconds=3600)
-    serving = asyncio.create_task(engine.run())
+    workers = Workers(cache, queue, run, sweep_seconds=3600)
+    workers_task = asyncio.create_task(workers.run())
     try:
         queue.add(topic(0), OTHER, Priority.NEW)
         await asyncio.wait_for(hangs.wait(), 10)
@@ -51,15 +55,16 @@ async def test_a_connection_whose_broker_never_answers_holds_up_no_other() -> No
             return {*done} == {topic(number) for number in range(1, 50)}
 
         await wait_until(all_done)
-        assert engine.get_oldest_batch_age() > 0, "and the probe sees how long it has taken"
+        assert workers.get_oldest_batch_age() > 0, "and the probe sees how long it has taken"
     finally:
-        serving.cancel()
-        await asyncio.gather(serving, return_exceptions=True)
+        workers_task.cancel()
+        await asyncio.gather(workers_task, return_exceptions=True)
 
 
 async def test_a_connection_whose_passes_break_holds_up_no_other() -> None:
     cache, queue = ResourceCache(), WorkQueue()
-    tried, done = [], []
+    tried: list[Sequence[Key]] = []
+    done: list[Key] = []
 
     async def run(group: Key, keys: Sequence[Key]) -> None:
         if group == OTHER:
@@ -67,7 +72,7 @@ async def test_a_connection_whose_passes_break_holds_up_no_other() -> None:
             raise RuntimeError("nobody foresaw it")
         done.extend(keys)
 
-    serving = asyncio.create_task(Workers(cache, queue, run, sweep_seconds=3600).run())
+    workers_task = asyncio.create_task(Workers(cache, queue, run, sweep_seconds=3600).run())
     try:
         queue.add(topic(0), OTHER, Priority.NEW)
         queue.add(topic(1), GROUP, Priority.NEW)
@@ -77,15 +82,17 @@ async def test_a_connection_whose_passes_break_holds_up_no_other() -> None:
 
         await wait_until(both)
     finally:
-        serving.cancel()
-        await asyncio.gather(serving, return_exceptions=True)
+        workers_task.cancel()
+        await asyncio.gather(workers_task, return_exceptions=True)
 
 
 class Breaking(Reconciler):
     """A pass over a batch that holds a bad key breaks."""
 
     def __init__(self, queue: Any, bad: set[Key], error: type[Exception] = RuntimeError) -> None:
-        super().__init__(ResourceCache(), queue, *([None] * 4))  # type: ignore[arg-type]  # the pass that would need them is another one
+        unused: Any = None  # the pass that would need them is another one
+        reporter = Reporter(unused, unused)
+        super().__init__(ResourceCache(), queue, unused, unused, unused, reporter, unused, unused)
         self.bad, self.error = bad, error
         self.passed: list[Key] = []
         self.passes = 0
@@ -167,15 +174,30 @@ class Nothing:
 
 @pytest.mark.parametrize("checked", [True, False])
 async def test_a_pass_that_takes_too_long_ends_with_a_status(checked: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(passes, "MAX_CHECK_SECONDS" if checked else "MAX_PASS_SECONDS", 0.02)
+    if checked:
+        monkeypatch.setattr(connection_reconciler, "MAX_CHECK_SECONDS", 0.02)
+    else:
+        monkeypatch.setattr(reconciler, "MAX_PASS_SECONDS", 0.02)
     now = 0.0
     cache, queue, written = ResourceCache(), WorkQueue(lambda: now), Written()
     connection = make_resource("KafkaConnection", "broker", bootstrapServers=["k:9092"])
-    wanted = make_resource(name="t0")
-    for each in (connection, wanted):
+    topic_resource = make_resource(name="t0")
+    for each in (connection, topic_resource):
         cache.put(each)
-    one = Reconciler(cache, queue, AlwaysOpen(None, lambda: None), Nothing(), written, Nothing())  # type: ignore[arg-type]
-    await asyncio.wait_for(one.run(connection.key, [connection.key] if checked else [wanted.key]), 10)
+    nothing: Any = Nothing()
+    connections = AlwaysOpen(nothing, lambda: None)
+    reporter = Reporter(nothing, written)  # type: ignore[arg-type]  # it keeps what would be written
+    subject = Reconciler(
+        cache,
+        queue,
+        connections,
+        Admission(cache, nothing),
+        nothing,
+        reporter,
+        ConnectionReconciler(cache, queue, connections, reporter),
+        nothing,
+    )
+    await asyncio.wait_for(subject.run(connection.key, [connection.key] if checked else [topic_resource.key]), 10)
     (ready,) = [
         condition
         for condition in written.conditions["broker" if checked else "t0"]

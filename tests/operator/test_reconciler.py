@@ -11,10 +11,14 @@ import pytest
 from caravan_operator.backends.broker import BrokerUnavailable, Refusal
 from caravan_operator.backends.kubernetes import ApiError
 from caravan_operator.controller.cache import ResourceCache
+from caravan_operator.controller.connection_reconciler import ConnectionReconciler
 from caravan_operator.controller.connections import BrokerClient, Connections
 from caravan_operator.controller.deletions import Deletions
 from caravan_operator.controller.queue import WorkQueue
 from caravan_operator.controller.reconciler import Reconciler
+from caravan_operator.controller.reporter import Reporter
+from caravan_operator.controller.resource_writer import ResourceWriter
+from caravan_operator.controller.stages.admit import Admission
 from caravan_operator.controller.status_writer import StatusWriter
 from caravan_operator.reconcile import parse_desired
 from caravan_operator.reconcile.diff import Action
@@ -135,7 +139,9 @@ class Lab:
         self.server: Any = KafkaInMemory() if kind == "KafkaConnection" else RabbitInMemory()
         self.broker = BrokerInMemory(self.server)
         self.connections = OneBroker(self.broker)
-        self.status_writer = StatusWriter(self.api, self.cache, lambda: None, lambda: START, "test")  # type: ignore[arg-type]
+        api: Any = self.api
+        self.writer = ResourceWriter(api, self.cache, lambda: None)
+        self.status_writer = StatusWriter(api, self.writer, lambda: START, "test")
         self.reconciler = self.build_reconciler()
         address = {"bootstrapServers": ["k:9092"]} if kind == "KafkaConnection" else {"managementUrl": "http://r"}
         self.connection = make_resource(kind, "broker", **address)
@@ -143,16 +149,20 @@ class Lab:
 
     def build_reconciler(self) -> Reconciler:
         labels: Any = NoLabels()
+        reporter = Reporter(self.writer, self.status_writer)
         deletions = Deletions(
+            self.cache, self.queue, self.connections, labels, reporter, lambda: START, timedelta(minutes=10)
+        )
+        return Reconciler(
             self.cache,
             self.queue,
             self.connections,
-            labels,
-            self.status_writer,
-            lambda: START,
-            timedelta(minutes=10),
+            Admission(self.cache, labels),
+            self.writer,
+            reporter,
+            ConnectionReconciler(self.cache, self.queue, self.connections, reporter),
+            deletions,
         )
-        return Reconciler(self.cache, self.queue, self.connections, labels, self.status_writer, deletions)
 
     def add(self, *resources: Resource) -> None:
         for resource in resources:

@@ -16,7 +16,8 @@ from caravan_operator.backends.rabbitmq import RabbitLogin, RabbitMQ
 from caravan_operator.controller.cache import ResourceCache
 from caravan_operator.controller.initial_sync import RELIST_SECONDS, WATCHED_KINDS, InitialSync
 from caravan_operator.controller.lease import Lease, LeaseLost
-from caravan_operator.controller.status_writer import StaleResource, StatusWriter
+from caravan_operator.controller.resource_writer import ResourceWriter, StaleResource
+from caravan_operator.controller.status_writer import StatusWriter
 from caravan_operator.controller.watch_verifier import STALE_AFTER, WatchVerifier
 from caravan_operator.reconcile.kafka_topic import CreateTopic, DeleteTopic, Topic
 from caravan_operator.reconcile.rabbitmq_call import Call
@@ -98,10 +99,14 @@ def build_object(version: str = "2") -> dict[str, Any]:
     return {"metadata": meta, "spec": {"connectionRef": {"name": "broker"}, "partitions": 3}}
 
 
-def make_status_writer(
+def make_resource_writer(
     kubernetes: Kubernetes, cache: ResourceCache | None = None, fence: Any = lambda: None
-) -> StatusWriter:
-    return StatusWriter(kubernetes, cache or ResourceCache(), fence, lambda: START, "test")
+) -> ResourceWriter:
+    return ResourceWriter(kubernetes, cache or ResourceCache(), fence)
+
+
+def make_status_writer(kubernetes: Kubernetes, cache: ResourceCache | None = None) -> StatusWriter:
+    return StatusWriter(kubernetes, make_resource_writer(kubernetes, cache), lambda: START, "test")
 
 
 async def test_refusals_of_the_moment_are_tried_again(server: Script, kubernetes: Kubernetes) -> None:
@@ -146,12 +151,12 @@ async def test_a_status_that_says_nothing_new_is_not_sent(server: Script, kubern
 async def test_who_comes_too_late_looks_again(server: Script, kubernetes: Kubernetes, status: int) -> None:
     server.set_answers(f"PATCH {PATH}", (status, {}))
     with pytest.raises(StaleResource):
-        await make_status_writer(kubernetes).write_claim(make_resource(), finalizer=True)
+        await make_resource_writer(kubernetes).write_claim(make_resource(), finalizer=True)
 
 
 async def test_a_claim_and_the_finalizer_are_one_patch(server: Script, kubernetes: Kubernetes) -> None:
     server.set_answers(f"PATCH {PATH}", (200, build_object()))
-    await make_status_writer(kubernetes).write_claim(make_resource(), finalizer=True)
+    await make_resource_writer(kubernetes).write_claim(make_resource(), finalizer=True)
     ((sent, _),) = server.list_requests(f"PATCH {PATH}")
     assert sent["metadata"]["annotations"] == {"messaging.caravan.dev/claim": "uid-shop-orders"}
     assert sent["metadata"]["finalizers"] == ["messaging.caravan.dev/external-object"]
@@ -243,11 +248,11 @@ def fence() -> Any:
 async def test_nothing_is_written_to_kubernetes_without_the_lease(
     server: Script, kubernetes: Kubernetes, fence: Any
 ) -> None:
-    found = make_status_writer(kubernetes, fence=fence)
+    writer = make_resource_writer(kubernetes, fence=fence)
     for attempt in (
-        found.write_claim(make_resource(), finalizer=True),
-        found.write_status(make_resource(), IN_SYNC, {}),
-        found.set_finalizer(make_resource(), present=True),
+        writer.write_claim(make_resource(), finalizer=True),
+        StatusWriter(kubernetes, writer, lambda: START, "test").write_status(make_resource(), IN_SYNC, {}),
+        writer.set_finalizer(make_resource(), present=True),
     ):
         with pytest.raises(LeaseLost):
             await attempt

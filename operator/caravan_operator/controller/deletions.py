@@ -1,16 +1,16 @@
-"""Resources that are being deleted: deal with the object as the policy says, then let the resource go."""
+"""The pass over resources that are being deleted: deal with the object as the policy says, then let the resource go.
+The rules are those of `reconcile/deletion.py`; the reconciler calls this before it reconciles the others.
+"""
 
-import logging
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
-from caravan_operator.backends.broker import BrokerUnavailable, Refusal, limit_seconds
-from caravan_operator.backends.kubernetes import ApiError
+from caravan_operator.backends.broker import Broker, BrokerUnavailable, Refusal, limit_seconds
 from caravan_operator.controller.cache import ResourceCache
 from caravan_operator.controller.connections import Connections
 from caravan_operator.controller.namespace_labels import NamespaceLabels
 from caravan_operator.controller.queue import Priority, WorkQueue
-from caravan_operator.controller.status_writer import StaleResource, StatusWriter
+from caravan_operator.controller.reporter import Reporter
 from caravan_operator.reconcile import RULES, parse_desired
 from caravan_operator.reconcile.admission import check_permission
 from caravan_operator.reconcile.deletion import DeletionDecision, decide_removal, decide_without_broker, wait_or_retain
@@ -18,11 +18,9 @@ from caravan_operator.resources import KINDS
 from caravan_operator.resources.names import UnusableSpec
 from caravan_operator.resources.resource import Resource
 from caravan_operator.status.conditions import ACCEPTED, PAUSED, Condition
-from caravan_operator.status.metrics import EXTERNAL_WRITES, RECONCILES
 from caravan_operator.status.reasons import Reason
 from caravan_operator.status.status_patch import Event
 
-log = logging.getLogger(__name__)
 MAX_PASS_SECONDS = 150.0
 """Seconds for the deletions of a batch, however slowly each request is answered."""
 
@@ -34,7 +32,7 @@ class Deletions:
         queue: WorkQueue,
         connections: Connections,
         namespace_labels: NamespaceLabels,
-        status_writer: StatusWriter,
+        reporter: Reporter,
         clock: Callable[[], datetime],
         max_wait: timedelta,
     ) -> None:
@@ -42,7 +40,7 @@ class Deletions:
         self._queue = queue
         self._connections = connections
         self._namespace_labels = namespace_labels
-        self._status_writer = status_writer
+        self._reporter = reporter
         self._clock = clock
         self._max_wait = max_wait
 
@@ -54,7 +52,7 @@ class Deletions:
             if decision is None:
                 undecided.append(resource)
             else:
-                await self._carry_out(resource, decision)
+                await self._publish(resource, decision)
         if connection is None or not undecided:
             return
         for kind in reversed(KINDS):
@@ -83,54 +81,45 @@ class Deletions:
         )
 
     async def _delete_objects(self, kind: str, deleting: list[Resource], connection: Resource) -> None:
-        rules = RULES[kind]
-        desired = [rules.parse_spec(resource) for resource in deleting]
-        now = self._clock()
         try:
             async with limit_seconds(MAX_PASS_SECONDS):
                 broker = (await self._connections.open_client(connection)).broker
-                states = await broker.read_states(
-                    kind, desired, with_usage=any(each.spec["deletionPolicy"] == "DeleteIfUnused" for each in deleting)
-                )
-                decisions = [
-                    wait_or_retain(each, state.message, self._max_wait, now)
-                    if isinstance(state, Refusal)
-                    else decide_removal(each, rules.plan_removal(target, state), self._max_wait, now)
-                    for each, target, state in zip(deleting, desired, states, strict=True)
-                ]
+                decisions = await self._decide_removals(broker, kind, deleting)
                 refusals = await broker.apply_actions([decision.actions for decision in decisions])
         except BrokerUnavailable as error:
-            self._queue.add(
-                connection.key, connection.key, Priority.RETRY, self._connections.record_failure(connection.key, error)
-            )
+            pause = self._connections.record_failure(connection.key, error)
+            self._queue.add(connection.key, connection.key, Priority.RETRY, pause)
             for resource in deleting:
-                await self._carry_out(resource, wait_or_retain(resource, str(error), self._max_wait, now))
+                await self._publish(resource, self._wait_or_retain(resource, str(error)))
             return
         for resource, decision, refusal in zip(deleting, decisions, refusals, strict=True):
             if refusal is not None:
-                await self._carry_out(resource, wait_or_retain(resource, refusal.message, self._max_wait, now))
+                await self._publish(resource, self._wait_or_retain(resource, refusal.message))
             elif decision.actions:
                 summary = "; ".join(action.summary for action in decision.actions)
-                EXTERNAL_WRITES.labels(kind, "delete").inc()
-                log.info("deleted", extra={"key": resource.key.namespaced_name, "kind": kind, "action": summary})
-                await self._carry_out(
-                    resource, DeletionDecision(remove_finalizer=True, events=(Event(Reason.DELETED, summary),))
-                )
+                self._reporter.report_deleted(resource, summary)
+                deleted = DeletionDecision(remove_finalizer=True, events=(Event(Reason.DELETED, summary),))
+                await self._publish(resource, deleted)
             else:
-                await self._carry_out(resource, decision)
+                await self._publish(resource, decision)
 
-    async def _carry_out(self, resource: Resource, decision: DeletionDecision) -> None:
-        try:
-            if decision.remove_finalizer:
-                await self._status_writer.set_finalizer(resource, present=False)
-                for event in decision.events:
-                    self._status_writer.post_event(resource, event)
-                RECONCILES.labels(resource.key.kind, "success").inc()
-                self._queue.reset_attempts(resource.key)
-                return
-            if decision.conditions:
-                await self._status_writer.write_status(resource, decision.conditions, {})
-        except (StaleResource, ApiError) as error:
-            log.debug("not written", extra={"key": resource.key.namespaced_name, "error": str(error)})
-        if decision.conditions or resource.has_finalizer:
+    async def _decide_removals(self, broker: Broker, kind: str, deleting: list[Resource]) -> list[DeletionDecision]:
+        rules = RULES[kind]
+        desired = [rules.parse_spec(resource) for resource in deleting]
+        with_usage = any(resource.spec["deletionPolicy"] == "DeleteIfUnused" for resource in deleting)
+        states = await broker.read_states(kind, desired, with_usage=with_usage)
+        return [
+            self._wait_or_retain(resource, state.message)
+            if isinstance(state, Refusal)
+            else decide_removal(resource, rules.plan_removal(target, state), self._max_wait, self._clock())
+            for resource, target, state in zip(deleting, desired, states, strict=True)
+        ]
+
+    def _wait_or_retain(self, resource: Resource, why: str) -> DeletionDecision:
+        return wait_or_retain(resource, why, self._max_wait, self._clock())
+
+    async def _publish(self, resource: Resource, decision: DeletionDecision) -> None:
+        if await self._reporter.publish_deletion(resource, decision):
+            self._queue.reset_attempts(resource.key)
+        elif decision.conditions or resource.has_finalizer:
             self._queue.retry(resource.key, self._cache.get_connection_key(resource))

@@ -1,5 +1,5 @@
-"""The work for a gateway, in two halves that don't wait for each other: compile and publish its snapshot; ask its pods
-what they have, and write that down.
+"""Two passes over a gateway that don't wait for each other: one compiles and publishes its routing snapshot, the other
+asks its pods which revision they have and reports that on its ServiceRoutes.
 """
 
 import asyncio
@@ -8,24 +8,22 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from caravan_operator.backends.broker import Fence
 from caravan_operator.backends.gateway import GatewayPod, GatewayPods
-from caravan_operator.backends.kubernetes import ApiError, Kubernetes
+from caravan_operator.backends.kubernetes import ApiError
 from caravan_operator.controller.cache import ResourceCache
 from caravan_operator.controller.endpoint_watches import GATEWAY, EndpointWatches, get_status_key
 from caravan_operator.controller.queue import Priority, WorkQueue
+from caravan_operator.controller.reporter import Reporter
+from caravan_operator.controller.resource_writer import StaleResource
 from caravan_operator.controller.snapshot_server import SnapshotServer
-from caravan_operator.controller.status_writer import StaleResource, StatusWriter
+from caravan_operator.controller.snapshot_store import SnapshotStore
 from caravan_operator.reconcile.programmed_status import PublishedSnapshot, build_programmed_status
-from caravan_operator.reconcile.service_route import MAX_BYTES, CompiledSnapshot, compile_snapshot, parse_revision
+from caravan_operator.reconcile.service_route import MAX_BYTES, CompiledSnapshot, compile_snapshot
 from caravan_operator.resources.resource import Key, Resource
-from caravan_operator.status.metrics import RECONCILE_ERRORS, RECONCILES, SNAPSHOT_DELAY_SECONDS, SNAPSHOTS
 
 log = logging.getLogger(__name__)
 KIND = "ServiceRoute"
-SNAPSHOT_FILE = "snapshot.json"
 GRACE_SECONDS, RECHECK_SECONDS = 2.0, 0.1
 """Seconds that gateways have to take a snapshot before the status says that they haven't, and until they are asked
 again in this time.
@@ -43,24 +41,22 @@ class _State:
 class GatewayReconciler:
     def __init__(
         self,
-        kubernetes: Kubernetes,
         cache: ResourceCache,
         queue: WorkQueue,
         endpoint_watches: EndpointWatches,
-        status_writer: StatusWriter,
+        reporter: Reporter,
+        snapshot_store: SnapshotStore,
         snapshot_server: SnapshotServer,
         pods: GatewayPods,
-        fence: Fence,
         clock: Callable[[], datetime],
     ) -> None:
-        self._kubernetes = kubernetes
         self._cache = cache
         self._queue = queue
         self._endpoint_watches = endpoint_watches
-        self._status_writer = status_writer
+        self._reporter = reporter
+        self._snapshot_store = snapshot_store
         self._snapshot_server = snapshot_server
         self._pods = pods
-        self._fence = fence
         self._clock = clock
         self._states: dict[Key, _State] = {}
         self._max_sequences: dict[Key, int] = {}
@@ -69,7 +65,7 @@ class GatewayReconciler:
         """
 
     async def run(self, group: Key, _: Sequence[Key]) -> None:
-        """What the engine calls, whichever of the gateway's resources are due: a snapshot is always made of all of
+        """What the workers call, whichever of the gateway's resources are due: a snapshot is always made of all of
         them.
         """
         try:
@@ -79,8 +75,7 @@ class GatewayReconciler:
                 else self._report_status(Key(GATEWAY, group.namespace, group.name))
             )
         except (ApiError, StaleResource) as error:
-            RECONCILE_ERRORS.labels(KIND).inc()
-            RECONCILES.labels(KIND, "error").inc()
+            self._reporter.count_gateway_failure(KIND)
             log.warning(
                 "the gateway's pass comes again",
                 extra={"gateway": group.namespaced_name, "kind": group.kind, "error": str(error)},
@@ -100,7 +95,7 @@ class GatewayReconciler:
         now = int(self._clock().timestamp() * 1000)
         size = len(compiled.render_document(now))
         if size > MAX_BYTES:
-            SNAPSHOTS.labels("too_large").inc()
+            self._reporter.count_snapshot("too_large")
             log.error(
                 "the snapshot is too large; the last one stays",
                 extra={"gateway": gateway.namespaced_name, "bytes": size, "most": MAX_BYTES},
@@ -109,49 +104,17 @@ class GatewayReconciler:
                 *(state.published.revision, state.published.sequence) if state else ("", 0), oversize_bytes=size
             )
         else:
-            published = await self._store_snapshot(gateway, compiled, max(now, self._max_sequences.get(gateway, 0) + 1))
+            min_sequence = max(now, self._max_sequences.get(gateway, 0) + 1)
+            published, is_written = await self._snapshot_store.store_snapshot(gateway, compiled, min_sequence)
+            self._reporter.count_snapshot("written" if is_written else "unchanged")
             self._snapshot_server.publish(
                 gateway, compiled.render_document(published.sequence), published.revision, published.sequence
             )
         if changed_at is not None:
-            SNAPSHOT_DELAY_SECONDS.observe(time.monotonic() - changed_at)
+            self._reporter.observe_snapshot_delay(time.monotonic() - changed_at)
         self._states[gateway] = _State(compiled, published, time.monotonic())
         self._queue.reset_attempts(gateway)
         self._queue.add(get_status_key(gateway), get_status_key(gateway), Priority.SPEC)
-
-    async def _store_snapshot(self, gateway: Key, compiled: CompiledSnapshot, min_sequence: int) -> PublishedSnapshot:
-        """Into the ConfigMap, unless it says the same already. Raises ApiError."""
-        base = f"/api/v1/namespaces/{gateway.namespace}/configmaps"
-        name = f"caravan-routing-{gateway.name}"
-        try:
-            config_map: dict[str, Any] | None = await self._kubernetes.get(f"{base}/{name}")
-        except ApiError as error:
-            if error.status != 404:
-                raise
-            config_map = None
-        published = parse_revision(((config_map or {}).get("data") or {}).get(SNAPSHOT_FILE, ""))
-        if published is not None and published[0] == compiled.revision:
-            SNAPSHOTS.labels("unchanged").inc()
-            return PublishedSnapshot(*published)
-        sequence = max(min_sequence, published[1] + 1 if published else 0)
-        body = config_map or {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {
-                "name": name,
-                "namespace": gateway.namespace,
-                "labels": {"app.kubernetes.io/managed-by": "caravan-operator"},
-            },
-        }
-        body["data"] = {SNAPSHOT_FILE: compiled.render_document(sequence).decode()}
-        self._fence()
-        await self._kubernetes.request("PUT" if config_map else "POST", f"{base}/{name}" if config_map else base, body)
-        SNAPSHOTS.labels("written").inc()
-        log.info(
-            "snapshot published",
-            extra={"gateway": gateway.namespaced_name, "sequence": sequence, "revision": compiled.revision},
-        )
-        return PublishedSnapshot(compiled.revision, sequence)
 
     async def _report_status(self, gateway: Key) -> None:
         state = self._states.get(gateway)
@@ -200,8 +163,7 @@ class GatewayReconciler:
         )
         async with limit:
             try:
-                await self._status_writer.write_status(resource, [*route_status.conditions, condition], status_fields)
-                RECONCILES.labels(KIND, "success").inc()
+                await self._reporter.publish_route(resource, [*route_status.conditions, condition], status_fields)
             except StaleResource:
                 gateway = self._cache.get_connection_key(resource)
                 self._queue.add(gateway, gateway, Priority.RETRY)

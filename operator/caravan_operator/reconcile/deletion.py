@@ -15,7 +15,7 @@ from caravan_operator.status.reasons import Reason
 from caravan_operator.status.status_patch import Event
 
 MAX_WAIT = timedelta(minutes=10)
-"""A broker that is away, or an object in use, holds a deletion up for so long; then the object stays and the resource
+"""How long an unavailable broker, or an object in use, may hold up a deletion; then the object stays and the resource
 goes.
 """
 
@@ -29,6 +29,11 @@ class DeletionDecision:
     conditions: tuple[Condition, ...] = ()
     events: tuple[Event, ...] = ()
     status_fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+def needs_finalizer(resource: Resource) -> bool:
+    """Whether a deletion has something to do on the broker, so that the resource must wait for it."""
+    return resource.spec.get("deletionPolicy", "Retain") != "Retain" and resource.spec.get("mode") != "Plan"
 
 
 def decide_without_broker(
@@ -68,7 +73,7 @@ def _decide_retention(
     sharing_resource: Resource | None,
     refusal: Condition | None,
 ) -> DeletionDecision | None:
-    if resource.spec.get("deletionPolicy", "Retain") == "Retain" or resource.spec.get("mode") == "Plan":
+    if not needs_finalizer(resource):
         return _retain_object(Reason.RETAINED, "deletionPolicy or mode says so")
     if not resource.is_owned:
         return _retain_object(Reason.RETAINED, "this resource never owned it")
