@@ -1,4 +1,4 @@
-"""Named crash points: places where a test can end the process as SIGKILL would. Free when none is armed.
+"""Named failpoints: places where a test can end the process as SIGKILL would. Free when none is armed.
 
 Points are named where they stand, `point("relay.after_send")`; a test collects the names from the source, so that an
 unhit one is noticed.

@@ -1,52 +1,20 @@
-"""The kernel's settings, from `CARAVAN_*` variables; a service's own knobs live in its `settings.py` under its own
-prefix.
+"""The kernel's settings, from `CARAVAN_*` variables.
 
-An unknown variable with one of these prefixes is refused by name: a misspelt one must not pass silently. In containers
-a secret may also be a file of that name in
-`/run/secrets`; the environment wins.
+A service's own are in its `settings.py`, under a prefix of its own. `caravan/environment.py` reads both.
 """
 
-import difflib
-import math
-import os
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self, TypeVar
+from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-import pydantic_settings
-from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from caravan import passwords, text
 from caravan.email_address import parse_email_address
-
-T = TypeVar("T", bound=BaseSettings)
-SECRETS = Path("/run/secrets")
-
-
-class SettingsError(Exception):
-    """The environment holds a variable that can't be used; the text names it and says what is expected."""
-
-
-def check_url(url: str, schemes: Collection[str], *, host: bool = True) -> None:
-    """ValueError when a client of these schemes couldn't even begin to connect; the text doesn't hold the URL, which
-    may hold a password.
-    """
-    rule = (
-        "must be a URL that begins with "
-        f"{' or '.join(f'{scheme}://' for scheme in schemes)}{' and names a host' if host else ''}"
-    )
-    try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        raise ValueError(f"{rule}; its host or port can't be read") from None
-    if parts.scheme not in schemes or (host and not parts.hostname) or port == 0 or any(sign.isspace() for sign in url):
-        raise ValueError(rule)
-
+from caravan.environment import FormerName, check_url, load_class, refuse_unknown
 
 _POSTGRES = ("postgresql", "postgres")
 _REDIS = ("redis", "rediss", "unix")
@@ -72,7 +40,7 @@ class Settings(BaseSettings):
             "Default: one port for all."
         ),
     )
-    connections: int = Field(
+    max_connections: Annotated[int, FormerName("connections")] = Field(
         8192,
         ge=16,
         le=60_000,
@@ -81,7 +49,7 @@ class Settings(BaseSettings):
             "fewer files."
         ),
     )
-    connections_per_address: int = Field(
+    max_connections_per_address: Annotated[int, FormerName("connections_per_address")] = Field(
         2048,
         ge=1,
         le=60_000,
@@ -210,7 +178,9 @@ class Settings(BaseSettings):
             "empty."
         ),
     )
-    pool: int = Field(4, ge=2, le=100, description="Most database connections of one service in one process.")
+    pool_size: Annotated[int, FormerName("pool")] = Field(
+        4, ge=2, le=100, description="Most database connections of one service in one process."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe level that is logged."
     )
@@ -224,10 +194,10 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(
         15.0, gt=0, le=300, description="How long a stopping process finishes what it has begun."
     )
-    crash_at: str = Field(
+    failpoint: Annotated[str, FormerName("crash_at")] = Field(
         "",
         pattern=r"^([a-z_.]+(:[1-9][0-9]*)?)?$",
-        description="For fault tests: end the process at this named crash point, `name` or `name:hit`.",
+        description="For fault tests: end the process at this named failpoint, `name` or `name:hit`.",
     )
 
     @field_validator("database_url", "redis_url", "jobs_redis_url", "rabbitmq_url", "rabbitmq_management_url")
@@ -299,69 +269,3 @@ def load_kernel(environment: Mapping[str, str] | None = None) -> Settings:
     """
     refuse_unknown([Settings], environment)
     return load_class(Settings)
-
-
-def refuse_unknown(
-    settings_classes: Iterable[type[BaseSettings]], environment: Mapping[str, str] | None = None
-) -> None:
-    """Raises SettingsError naming each variable, or file of a secret, that has the prefix of one of these classes and
-    is none of its settings.
-    """
-    names = {
-        name.upper(): name for name in [*_list_secret_names(), *(os.environ if environment is None else environment)]
-    }
-    unknown = []
-    for settings_class in settings_classes:
-        prefix = _get_prefix(settings_class)
-        known_names = {f"{prefix}{name.upper()}" for name in settings_class.model_fields}
-        unknown += [
-            f"{names[name]}: no such setting; {_suggest_name(name, known_names)}"
-            for name in sorted(names)
-            if name.startswith(prefix) and name not in known_names
-        ]
-    if unknown:
-        raise SettingsError("\n".join(unknown))
-
-
-def load_class(settings_class: type[T]) -> T:
-    """Read one settings class from the environment; the error names the variable, not the field."""
-    prefix = _get_prefix(settings_class)
-    try:
-        loaded = settings_class(_secrets_dir=SECRETS if SECRETS.is_dir() else None)
-    except ValidationError as error:
-        lines = [
-            f"{prefix}{'_'.join(str(part) for part in problem['loc']).upper()}: {_describe_rule(problem)}"
-            if problem["loc"]
-            else _describe_rule(problem)
-            for problem in error.errors(include_input=False, include_url=False)
-        ]
-        raise SettingsError("\n".join(lines)) from None
-    except (
-        pydantic_settings.SettingsError
-    ) as error:  # a list that is no JSON; the text names the field, and its cause may quote a value
-        name = next((name for name in settings_class.model_fields if f'"{name}"' in str(error)), "")
-        raise SettingsError(f"{prefix}{name.upper()}: must be JSON, such as [1, 2.5]") from None
-    non_finite = [name for name, value in loaded if isinstance(value, float) and not math.isfinite(value)]
-    if non_finite:
-        raise SettingsError("\n".join(f"{prefix}{name.upper()}: must be a finite number" for name in non_finite))
-    return loaded
-
-
-def _describe_rule(problem: ErrorDetails) -> str:
-    """What is wrong: our own words as they are, and secrets counted in characters."""
-    if problem["type"] == "too_short":  # the library's words are for lists
-        return f"must have at least {problem['ctx']['min_length']} characters"
-    return problem["msg"].removeprefix("Value error, ")
-
-
-def _get_prefix(settings_class: type[BaseSettings]) -> str:
-    return str(settings_class.model_config.get("env_prefix", ""))
-
-
-def _list_secret_names() -> list[str]:
-    return [path.name for path in SECRETS.iterdir()] if SECRETS.is_dir() else []
-
-
-def _suggest_name(name: str, known_names: Iterable[str]) -> str:
-    matches = difflib.get_close_matches(name, list(known_names), n=1)
-    return f"did you mean {matches[0]}?" if matches else "see docs/reference/settings.md for the list"

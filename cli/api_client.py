@@ -15,7 +15,8 @@ import uvloop
 
 from caravan import telemetry
 from caravan.derivation import derive_secret
-from caravan.settings import Settings, check_url
+from caravan.environment import check_url
+from caravan.settings import Settings
 from cli.configuration import load_kernel_settings
 from cli.options import MAX_WAIT_SECONDS
 from cli.terminal import exit_with_error, print_note

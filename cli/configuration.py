@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Collection
 
-from caravan import settings
-from caravan.settings import Settings, SettingsError
+from caravan import environment, settings
+from caravan.environment import SettingsError
+from caravan.settings import Settings
 from cli.terminal import exit_with_error
 from services.registry import load_settings_classes
 
@@ -21,9 +22,9 @@ def load_checked_settings(names: Collection[str]) -> Settings:
     """
     checks: list[Callable[[], object]] = [
         settings.load_kernel,
-        lambda: settings.refuse_unknown(load_settings_classes()),
+        lambda: environment.refuse_unknown(load_settings_classes()),
     ]
-    checks += [lambda kind=kind: settings.load_class(kind) for kind in load_settings_classes(names)]  # type: ignore[misc]
+    checks += [lambda kind=kind: environment.load_class(kind) for kind in load_settings_classes(names)]  # type: ignore[misc]
     problems = []
     for check in checks:
         try:

@@ -7,9 +7,9 @@ import uvloop
 from caravan import telemetry
 from caravan.audit import OPERATOR, record_audit
 from caravan.database import Database
+from caravan.environment import SettingsError
 from caravan.runtime import run_migrations as migrate_all
 from caravan.runtime.startup import StartTimeout, open_backends, retry_until_available
-from caravan.settings import SettingsError
 from cli.configuration import load_checked_settings
 from cli.terminal import exit_with_error, print_line
 from services.registry import SERVICES, load_services

@@ -16,6 +16,7 @@ import uvloop
 from caravan import embedded, telemetry
 from caravan.bus import Subscription
 from caravan.bus.topology import TopologyError
+from caravan.environment import SettingsError
 from caravan.messages import Binding, Exchange
 from caravan.runtime import Backends, Process, check_migrations, run_migrations
 from caravan.runtime.server import (
@@ -38,7 +39,7 @@ from caravan.runtime.startup import (
     retry_until_available,
 )
 from caravan.service import Service
-from caravan.settings import Settings, SettingsError
+from caravan.settings import Settings
 from cli.terminal import exit_with_error
 from services.identity.client import GET_KEY_SET
 from services.registry import SERVICES, load_services

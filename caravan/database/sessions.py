@@ -11,7 +11,7 @@ from contextlib import suppress
 
 import asyncpg
 
-from caravan.settings import SettingsError
+from caravan.environment import SettingsError
 
 LIMITS = {"lock_timeout": "5s", "idle_in_transaction_session_timeout": "60s"}
 """What a role's sessions begin with. Not said by the connection: a pooler refuses what it can't carry from one session

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from caravan import settings
 from caravan.audit import AUDIT
 from caravan.bus import Bus, Subscription
 from caravan.bus.brokers import BrokerBus
@@ -26,6 +25,7 @@ from caravan.database.migrations import (
 )
 from caravan.derivation import derive_secret
 from caravan.discovery import DatabaseDiscovery, Discovery, DnsDiscovery, SnapshotDiscovery
+from caravan.environment import SettingsError
 from caravan.leadership import Leadership
 from caravan.messages import Channel
 from caravan.service import Service
@@ -56,7 +56,7 @@ class Backends:
         try:
             return (self.passwords_folder / database).read_text().strip()
         except OSError as error:
-            raise settings.SettingsError(
+            raise SettingsError(
                 f"CARAVAN_DATABASE_PASSWORDS: no password for the database {database}: {error}"
             ) from None
 

@@ -17,7 +17,7 @@ from typing import Any, Self
 import httpx2
 from redis.asyncio import Redis
 
-from caravan import failpoint, settings, telemetry
+from caravan import environment, failpoint, telemetry
 from caravan.auth import TokenVerifier, issue_internal_token
 from caravan.bus import BackgroundTask, Bus, Subscription
 from caravan.client import LocalOperation, Operation, OperationClient
@@ -104,7 +104,10 @@ class Process:
         await self.stop()
 
     async def _start(self) -> None:
-        failpoint.arm(self.kernel_settings.crash_at)
+        environment.warn_about_former_names(
+            [Settings, *(service.settings for service in self.services if service.settings)]
+        )
+        failpoint.arm(self.kernel_settings.failpoint)
         if self.kernel_settings.otlp_endpoint:
             telemetry.export_spans(
                 self.kernel_settings.otlp_endpoint, "caravan-" + "-".join(service.name for service in self.services[:3])
@@ -135,7 +138,7 @@ class Process:
         )
         for service in self.services:
             service_databases = {
-                declared.name: await self._open_database(declared.name, self.kernel_settings.pool)
+                declared.name: await self._open_database(declared.name, self.kernel_settings.pool_size)
                 for declared in service.databases
             }
             databases |= service_databases
@@ -173,7 +176,7 @@ class Process:
         context: ServiceContext[Any, Any] = ServiceContext(
             service=service.name,
             kernel_settings=self.kernel_settings,
-            settings=settings.load_class(service.settings) if service.settings else None,
+            settings=environment.load_class(service.settings) if service.settings else None,
             database=next(iter(service_databases.values()), None),  # type: ignore[arg-type]  # a service without a database never asks for it
             databases=service_databases,
             call=call,

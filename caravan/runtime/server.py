@@ -113,18 +113,18 @@ async def serve_apart(
 
 def limit_internal_connections(kernel_settings: Settings) -> ConnectionLimits:
     """For a port that only processes of ours reach: one peer may have all connections."""
-    return ConnectionLimits(kernel_settings.connections, max_head_bytes=MAX_HEAD_BYTES + GATEWAY_HEAD_BYTES)
+    return ConnectionLimits(kernel_settings.max_connections, max_head_bytes=MAX_HEAD_BYTES + GATEWAY_HEAD_BYTES)
 
 
 def limit_connections(kernel_settings: Settings, trusted_networks: Networks | None) -> ConnectionLimits:
     """`trusted_networks` are those of the proxies before a gateway: its clients are strangers, and each address may
     have a part of the connections only. None: who connects is a gateway of ours.
     """
-    max_connections = min(kernel_settings.connections, max(64, _raise_open_files() - RESERVED_FILES))
+    max_connections = min(kernel_settings.max_connections, max(64, _raise_open_files() - RESERVED_FILES))
     if trusted_networks is None:
         return ConnectionLimits(max_connections, max_head_bytes=MAX_HEAD_BYTES + GATEWAY_HEAD_BYTES)
     return ConnectionLimits(
-        max_connections, min(kernel_settings.connections_per_address, max_connections), trusted_networks
+        max_connections, min(kernel_settings.max_connections_per_address, max_connections), trusted_networks
     )
 
 

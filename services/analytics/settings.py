@@ -1,4 +1,4 @@
-"""The knobs of analytics."""
+"""Settings of analytics."""
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict

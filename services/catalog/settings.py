@@ -1,4 +1,4 @@
-"""The knobs of catalog."""
+"""Settings of catalog."""
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict

@@ -210,9 +210,9 @@ class GatewayApp:
     def _choose_timeout(self, service: str, scope: Scope) -> ResponseTimeout:
         settings = self._context.settings
         if scope["method"] not in READ_METHODS:
-            return ResponseTimeout(settings.seconds, is_read=False)
+            return ResponseTimeout(settings.timeout_seconds, is_read=False)
         is_slow = service == OWN_SERVICE or self._context.resources.table.is_slow(service, scope["path"])
-        return ResponseTimeout(settings.seconds if is_slow else settings.read_seconds, is_read=True)
+        return ResponseTimeout(settings.timeout_seconds if is_slow else settings.read_timeout_seconds, is_read=True)
 
 
 @dataclass(slots=True)

@@ -1,11 +1,13 @@
-"""The knobs of the gateway."""
+"""Settings of the gateway."""
 
 from difflib import get_close_matches
 from ipaddress import ip_network
+from typing import Annotated
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from caravan.environment import FormerName
 from caravan.http.client_ip import Networks
 from services.gateway.known_services import list_known_services
 
@@ -31,26 +33,28 @@ class Settings(BaseSettings):
             "is believed. Default: none."
         ),
     )
-    seconds: float = Field(
+    timeout_seconds: Annotated[float, FormerName("seconds")] = Field(
         30.0, gt=0, le=300, description="How long a service may take until its answer to a write begins; then 504."
     )
-    read_seconds: float = Field(
+    read_timeout_seconds: Annotated[float, FormerName("read_seconds")] = Field(
         2.0,
         gt=0,
         le=300,
         description="The same for a read; then 503. Reads that take longer by nature, such as reports, have `seconds`.",
     )
-    connections: int = Field(
+    max_connections_per_service: Annotated[int, FormerName("connections")] = Field(
         500,
         ge=1,
         le=10_000,
         description="Most connections to one service of another process: a slow one can't take those of others.",
     )
-    streams: int = Field(
+    max_streams: Annotated[int, FormerName("streams")] = Field(
         1000, ge=1, le=60_000, description="Most live streams that are open at a time; the next one is answered 503."
     )
-    streams_per_caller: int = Field(20, ge=1, description="Most of them of one user; the next one is answered 429.")
-    streams_per_address: int = Field(
+    max_streams_per_caller: Annotated[int, FormerName("streams_per_caller")] = Field(
+        20, ge=1, description="Most of them of one user; the next one is answered 429."
+    )
+    max_streams_per_address: Annotated[int, FormerName("streams_per_address")] = Field(
         100, ge=1, description="Most of them from one address; the next one is answered 429."
     )
     session_seconds: float = Field(

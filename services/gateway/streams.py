@@ -21,8 +21,8 @@ MAX_STREAM_SECONDS = 3600.0
 
 class LiveStreams:
     def __init__(self, settings: Settings, sessions: SessionCache) -> None:
-        self._max_streams = settings.streams
-        self._max_by_scope = {"you": settings.streams_per_caller, "your address": settings.streams_per_address}
+        self._max_streams = settings.max_streams
+        self._max_by_scope = {"you": settings.max_streams_per_caller, "your address": settings.max_streams_per_address}
         self._sessions = sessions
         self._open_by_key: Counter[tuple[str, str]] = Counter()
         self._open_total = 0

@@ -28,7 +28,7 @@ class PasswordHasher:
 
     def __init__(self, settings: Settings) -> None:
         self._password_hash = PasswordHash((Argon2Hasher(settings.argon2_passes, settings.argon2_memory_kib, 1),))
-        self._threads = ThreadPoolExecutor(settings.argon2_parallel, thread_name_prefix="argon2")
+        self._threads = ThreadPoolExecutor(settings.argon2_concurrency, thread_name_prefix="argon2")
         self._pending = 0
         self._dummy_hash = self._password_hash.hash(secrets.token_urlsafe())
 

@@ -1,10 +1,13 @@
-"""The knobs of identity."""
+"""Settings of identity."""
 
 from functools import cached_property
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Annotated
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from caravan.environment import FormerName
 
 
 def parse_networks(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
@@ -26,10 +29,12 @@ class Settings(BaseSettings):
         le=1048576,
         description="Argon2id memory per hash in KiB. A replica needs this much for each parallel hash.",
     )
-    argon2_parallel: int = Field(
+    argon2_concurrency: Annotated[int, FormerName("argon2_parallel")] = Field(
         2, ge=1, le=16, description="Hashes that one replica computes at the same time; more wait."
     )
-    access_seconds: int = Field(600, ge=30, le=3600, description="Life of an access token.")
+    access_token_seconds: Annotated[int, FormerName("access_seconds")] = Field(
+        600, ge=30, le=3600, description="Life of an access token."
+    )
     session_days: int = Field(
         30, ge=1, le=365, description="Life of a session: after this, refreshing ends and the user signs in again."
     )
@@ -47,35 +52,35 @@ class Settings(BaseSettings):
         le=1440,
         description="How long a key is published before it signs: longer than the key set is cached.",
     )
-    free_tries: int = Field(
+    free_attempts: Annotated[int, FormerName("free_tries")] = Field(
         10,
         ge=1,
         le=100,
         description=(
-            "Wrong passwords for one account from one address, device or session within an hour before tries are "
+            "Wrong passwords for one account from one address, device or session within an hour before attempts are "
             "delayed."
         ),
     )
-    free_tries_of_address: int = Field(
+    free_attempts_per_address: Annotated[int, FormerName("free_tries_of_address")] = Field(
         50,
         ge=1,
         le=10000,
         description=(
-            "Wrong passwords from one address within an hour, whatever the account, before tries on accounts that "
+            "Wrong passwords from one address within an hour, whatever the account, before attempts on accounts that "
             "were never used from there are delayed."
         ),
     )
-    free_tries_of_account: int = Field(
+    free_attempts_per_account: Annotated[int, FormerName("free_tries_of_account")] = Field(
         100,
         ge=1,
         le=10000,
         description=(
-            "Wrong passwords for one account within an hour, whatever the address, before further tries of those who "
-            "tried it and were never signed in to it are delayed."
+            "Wrong passwords for one account within an hour, whatever the address, before further attempts of those "
+            "who tried it and were never signed in to it are delayed."
         ),
     )
-    longest_delay_seconds: int = Field(
-        30, ge=1, le=900, description="The longest that a try waits after many that failed."
+    max_delay_seconds: Annotated[int, FormerName("longest_delay_seconds")] = Field(
+        30, ge=1, le=900, description="The longest that an attempt waits after many that failed."
     )
     gateways: str = Field(
         "127.0.0.0/8,::1/128,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7",

@@ -172,7 +172,7 @@ async def get_stock_events(
     """
     context = _get_context(request)
     await _get_stock(context, sku)
-    if open_streams >= context.settings.streams:
+    if open_streams >= context.settings.max_streams:
         raise CapacityExceeded(
             "too many live streams are open; try again, or ask for the stock now and then", retry_after=10
         )

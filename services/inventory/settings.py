@@ -1,7 +1,11 @@
-"""The knobs of inventory."""
+"""Settings of inventory."""
+
+from typing import Annotated
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from caravan.environment import FormerName
 
 
 class Settings(BaseSettings):
@@ -20,6 +24,6 @@ class Settings(BaseSettings):
         le=3600,
         description="Longest that one live stream of a sku lasts; clients connect again by themselves.",
     )
-    streams: int = Field(
+    max_streams: Annotated[int, FormerName("streams")] = Field(
         500, ge=1, le=100_000, description="Most live streams at a time in one process; the next one is answered 503."
     )

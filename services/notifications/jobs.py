@@ -50,7 +50,7 @@ async def send_campaign(context: NotificationsContext, job: Job) -> dict[str, in
 @jobs.job("notifications.history-prune", global_concurrency=1, schedule=Cron("17 3 * * *"))
 async def prune_history(context: NotificationsContext, job: Job) -> dict[str, int]:
     """Delete finished notifications that are older than they are kept."""
-    oldest = context.clock() - timedelta(days=context.settings.keep_days)
+    oldest = context.clock() - timedelta(days=context.settings.retention_days)
     before, deleted = UUID(int=int(oldest.timestamp() * 1000) << 80), 0
     while not job.is_stopping():
         batch_deleted = await store.prune_finished(context.database, before)

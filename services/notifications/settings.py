@@ -1,10 +1,12 @@
-"""The knobs of notifications."""
+"""Settings of notifications."""
+
+from typing import Annotated
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from caravan.email_address import parse_email_address
-from caravan.settings import check_url
+from caravan.environment import FormerName, check_url
 
 SCHEMES = ("smtp", "smtp+starttls", "smtps")
 
@@ -26,7 +28,9 @@ class Settings(BaseSettings):
         pattern=r"^[ -~]*<[^\s@<>]+@[^\s@<>]+>$",
         description="From whom mails come: `Name <address>`.",
     )
-    keep_days: int = Field(400, ge=30, le=3650, description="How long finished notifications are kept.")
+    retention_days: Annotated[int, FormerName("keep_days")] = Field(
+        400, ge=30, le=3650, description="How long finished notifications are kept."
+    )
 
     unverified_mails_per_day: int = Field(
         100,

@@ -19,8 +19,8 @@ HERE = Path(__file__).parent
 @asynccontextmanager
 async def open_resources(context: OrdersContext) -> AsyncIterator[OrdersResources]:
     yield OrdersResources(
-        CustomerStatusCache(context.call, context.clock, context.settings.standing_seconds),
-        asyncio.Semaphore(context.settings.at_once),
+        CustomerStatusCache(context.call, context.clock, context.settings.customer_status_seconds),
+        asyncio.Semaphore(context.settings.placement_concurrency),
     )
 
 

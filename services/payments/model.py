@@ -60,8 +60,8 @@ class CaptureResult:
 
 @dataclass(frozen=True, slots=True)
 class RetrySchedule:
-    """`delays` before attempt 2, 3, ...; `ask_again` before the second call of one attempt, doubled for each further
-    one.
+    """`delays` before attempt 2, 3, ...; `requery_delay` before the second call of one attempt, doubled for each
+    further one.
     """
 
     delays: Sequence[float]

@@ -1,10 +1,11 @@
-"""The knobs of payments."""
+"""Settings of payments."""
 
 from typing import Annotated
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from caravan.environment import FormerName
 from caravan.money import Currency
 
 
@@ -18,15 +19,17 @@ class Settings(BaseSettings):
             "the payment has failed."
         ),
     )
-    ask_again_seconds: float = Field(
+    requery_seconds: Annotated[float, FormerName("ask_again_seconds")] = Field(
         0.5,
         gt=0,
         description=(
-            "After a call without an answer the provider is asked again, with the same key, after this long; doubles "
+            "After a call without an answer its result is queried, with the same key, after this long; doubles "
             "each time."
         ),
     )
-    call_seconds: float = Field(2.0, gt=0, le=60, description="Longest wait for one answer of the provider.")
+    call_timeout_seconds: Annotated[float, FormerName("call_seconds")] = Field(
+        2.0, gt=0, le=60, description="Longest wait for one answer of the provider."
+    )
     calls_in_flight: int = Field(
         64, ge=1, le=1000, description="Most calls to the provider at once, per process and batch."
     )

@@ -100,7 +100,7 @@ async def _send_next_steps(
 def _compute_deadline(context: ProcessingContext, row: SagaRow, now: datetime) -> datetime | None:
     if row.saga.is_closed or not row.saga.list_outstanding_steps():
         return None
-    return now + timedelta(seconds=context.settings.answer_seconds * 2 ** min(row.reminders, 6))
+    return now + timedelta(seconds=context.settings.step_timeout_seconds * 2 ** min(row.reminders, 6))
 
 
 def _send_step(uow: UnitOfWork, row: SagaRow, step: Step, caused_by: Delivery[Any] | None) -> None:

@@ -1,7 +1,11 @@
-"""The knobs of recommendations."""
+"""Settings of recommendations."""
+
+from typing import Annotated
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from caravan.environment import FormerName
 
 
 class Settings(BaseSettings):
@@ -13,7 +17,7 @@ class Settings(BaseSettings):
     recent_days: int = Field(
         90, ge=0, le=3650, description="What a user ordered in so many days is not recommended as something new."
     )
-    again_days: int = Field(
+    repeat_after_days: Annotated[int, FormerName("again_days")] = Field(
         14,
         ge=0,
         le=3650,

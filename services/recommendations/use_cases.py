@@ -44,7 +44,7 @@ async def _compute_list(context: RecommendationsContext, user_id: UUID, limit: i
     LISTS_COMPUTED.inc()
     database = context.database
     settings = context.settings
-    recent, repeat_after = timedelta(days=settings.recent_days), timedelta(days=settings.again_days)
+    recent, repeat_after = timedelta(days=settings.recent_days), timedelta(days=settings.repeat_after_days)
     taste = model.derive_taste(await candidates.find_history(database, user_id), context.clock(), recent, repeat_after)
     rules: dict[str, list[Candidate]] = {}
     if taste.seeds:

@@ -1,7 +1,11 @@
-"""The knobs of shipping."""
+"""Settings of shipping."""
+
+from typing import Annotated
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from caravan.environment import FormerName
 
 
 class Settings(BaseSettings):
@@ -16,5 +20,7 @@ class Settings(BaseSettings):
     delivery_seconds: float = Field(
         2.0, ge=0, le=30 * 86400, description="How long the simulated carrier takes to deliver."
     )
-    call_seconds: float = Field(2.0, gt=0, le=60, description="Longest wait for one answer of the carrier.")
+    call_timeout_seconds: Annotated[float, FormerName("call_seconds")] = Field(
+        2.0, gt=0, le=60, description="Longest wait for one answer of the carrier."
+    )
     calls_in_flight: int = Field(64, ge=1, le=1000, description="Most calls to the carrier at once, per process.")

@@ -103,7 +103,7 @@ async def poll_deliveries(context: ShippingContext) -> bool:
 
 def _compute_lease_end(context: ShippingContext) -> datetime:
     """Until then no other replica calls the carrier about the same shipment."""
-    return context.clock() + timedelta(seconds=context.settings.call_seconds + SPARE_SECONDS)
+    return context.clock() + timedelta(seconds=context.settings.call_timeout_seconds + SPARE_SECONDS)
 
 
 async def _call_carrier(context: ShippingContext, calls: Sequence[Awaitable[T]]) -> list[T | None]:
@@ -115,7 +115,7 @@ async def _call_carrier(context: ShippingContext, calls: Sequence[Awaitable[T]])
     async def call_with_timeout(call: Awaitable[T]) -> T | None:
         async with slots:
             try:
-                async with asyncio.timeout(context.settings.call_seconds):
+                async with asyncio.timeout(context.settings.call_timeout_seconds):
                     return await call
             except Exception as error:  # whatever went wrong, the carrier may have the parcels
                 log.warning("carrier without an answer", error=repr(error))

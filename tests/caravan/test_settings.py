@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from caravan import settings
+from caravan import environment, settings
 from cli import app
 from services.notifications.settings import Settings as NotificationSettings
 from services.registry import SERVICES, load_settings_classes
@@ -17,7 +17,7 @@ SECRET = "a secret of more than thirty-two characters"
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(settings, "SECRETS", tmp_path)
+    monkeypatch.setattr(environment, "SECRETS", tmp_path)
     for name in ("CARAVAN_SECRET", "CARAVAN_REDIS_URL", "NOTIFICATIONS_SMTP_URL"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
@@ -29,7 +29,7 @@ def test_a_secret_may_be_a_file_named_like_its_variable(folder: Path) -> None:
     kernel = settings.load_kernel()
     assert kernel.secret is not None
     assert kernel.secret.get_secret_value() == SECRET
-    own = settings.load_class(NotificationSettings).smtp_url
+    own = environment.load_class(NotificationSettings).smtp_url
     assert own is not None
     assert own.get_secret_value() == "smtp://mail:1025"
 
@@ -44,7 +44,7 @@ def test_the_environment_wins_over_a_file(folder: Path, monkeypatch: pytest.Monk
 
 def test_a_wrong_file_is_named_like_its_variable_and_its_content_stays_unsaid(folder: Path) -> None:
     (folder / "CARAVAN_SECRET").write_text("short")
-    with pytest.raises(settings.SettingsError, match=r"^CARAVAN_SECRET: must have at least 32 characters$") as error:
+    with pytest.raises(environment.SettingsError, match=r"^CARAVAN_SECRET: must have at least 32 characters$") as error:
         settings.load_kernel()
     assert "short" not in str(error.value).replace("too_short", "")
 
@@ -54,18 +54,18 @@ def test_a_wrong_file_is_named_like_its_variable_and_its_content_stays_unsaid(fo
     ("name", "value", "said"),
     [
         (
-            "ORDERS_STANDING_SECOND",
+            "ORDERS_CUSTOMER_STATUS_SECOND",
             "5",
-            "ORDERS_STANDING_SECOND: no such setting; did you mean ORDERS_STANDING_SECONDS?",
+            "ORDERS_CUSTOMER_STATUS_SECOND: no such setting; did you mean ORDERS_CUSTOMER_STATUS_SECONDS?",
         ),
         (
-            "orders_standing_second",
+            "orders_customer_status_second",
             "5",
-            "orders_standing_second: no such setting; did you mean ORDERS_STANDING_SECONDS?",
+            "orders_customer_status_second: no such setting; did you mean ORDERS_CUSTOMER_STATUS_SECONDS?",
         ),
         ("GATEWAY_NOTHING_LIKE_IT", "", "GATEWAY_NOTHING_LIKE_IT: no such setting"),
         ("CARAVAN_PROT", "1", "CARAVAN_PROT: no such setting; did you mean CARAVAN_PORT?"),
-        ("ORDERS_STANDING_SECONDS", "soon", "ORDERS_STANDING_SECONDS: "),
+        ("ORDERS_CUSTOMER_STATUS_SECONDS", "soon", "ORDERS_CUSTOMER_STATUS_SECONDS: "),
         ("CARAVAN_PORT", "ninety", "CARAVAN_PORT: "),
     ],
 )
@@ -121,18 +121,23 @@ def test_the_admin_of_the_settings_follows_the_rules_of_all_users(
 
 
 def test_all_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
-    wrong = {"CATALOG_X": "1", "GATEWAY_SECONDS": "-1", "CARAVAN_POOL": "0", "CARAVAN_DATA": str(tmp_path / "data")}
-    output = CliRunner().invoke(app, ["up"], env=wrong).output
-    assert all(f"{name}: " in output for name in ("CATALOG_X", "GATEWAY_SECONDS", "CARAVAN_POOL"))
+    wrong = {
+        "CATALOG_X": "1",
+        "GATEWAY_TIMEOUT_SECONDS": "-1",
+        "CARAVAN_POOL_SIZE": "0",
+        "CARAVAN_DATA": str(tmp_path / "data"),
+    }
+    output = CliRunner().invoke(app, ["up"], env=wrong | {"CARAVAN_DATA": str(tmp_path / "data")}).output
+    assert all(f"{name}: " in output for name in ("CATALOG_X", "GATEWAY_TIMEOUT_SECONDS", "CARAVAN_POOL_SIZE"))
 
 
 def test_a_misspelt_file_of_a_secret_is_refused_and_others_in_its_folder_are_not(folder: Path) -> None:
     (folder / "databases").mkdir()
     (folder / "rootca.crt").write_text("not ours")
-    settings.refuse_unknown([settings.Settings, *load_settings_classes()], {})
+    environment.refuse_unknown([settings.Settings, *load_settings_classes()], {})
     (folder / "NOTIFICATIONS_SMTP_ULR").write_text("smtp://mail:1025")
-    with pytest.raises(settings.SettingsError, match=r"NOTIFICATIONS_SMTP_ULR: .*NOTIFICATIONS_SMTP_URL\?") as error:
-        settings.refuse_unknown(load_settings_classes(), {})
+    with pytest.raises(environment.SettingsError, match=r"NOTIFICATIONS_SMTP_ULR: .*NOTIFICATIONS_SMTP_URL\?") as error:
+        environment.refuse_unknown(load_settings_classes(), {})
     assert "smtp://" not in str(error.value)
 
 
@@ -163,12 +168,12 @@ def test_a_services_settings_are_found_without_the_service_and_have_its_prefix(n
             "{service}|http://",
         ),
         ("CARAVAN_ADMIN_EMAIL", ("admin", "a@b@c.example", "a b@c.example"), "e-mail"),
-        ("CARAVAN_CRASH_AT", ("relay.before_send:x", "relay.before_send:-1", "relay.before_send:0"), ""),
+        ("CARAVAN_FAILPOINT", ("relay.before_send:x", "relay.before_send:-1", "relay.before_send:0"), ""),
         ("CATALOG_OPERATOR_EMAIL", ("desk",), "e-mail"),
         ("NOTIFICATIONS_SENDER", ("Shop <a..b@shop.example>",), "e-mail"),
         ("GATEWAY_SERVICES", ("order,identity", ","), "orders"),
         ("PAYMENTS_RETRY_SECONDS", ("soon", "1,3", "[-1]", "[NaN]", "[1e999]"), ""),
-        ("PAYMENTS_ASK_AGAIN_SECONDS", ("inf", "nan"), ""),
+        ("PAYMENTS_REQUERY_SECONDS", ("inf", "nan"), ""),
         ("PAYMENTS_HOLD_SECONDS", ("inf",), "finite"),
         ("PAYMENTS_CURRENCY", ("XXX",), "currency"),
     ],
@@ -197,7 +202,7 @@ def test_a_value_that_can_never_work_is_refused_before_anything_starts(
         ("CARAVAN_DISCOVERY", "http://shop-{service}.eu.svc.cluster.local:8080"),
         ("CARAVAN_OTLP_ENDPOINT", "https://otel.example/v1"),
         ("CARAVAN_ADMIN_EMAIL", "root@localhost"),
-        ("CARAVAN_CRASH_AT", "relay.before_send:3"),
+        ("CARAVAN_FAILPOINT", "relay.before_send:3"),
     ],
 )
 def test_every_usual_way_to_write_an_address_is_taken(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,5 +226,5 @@ def test_brokers_are_named_with_their_ports(brokers: str, good: bool, monkeypatc
     if good:
         settings.load_kernel()
     else:
-        with pytest.raises(settings.SettingsError, match=r"^CARAVAN_KAFKA_URL: .*ports"):
+        with pytest.raises(environment.SettingsError, match=r"^CARAVAN_KAFKA_URL: .*ports"):
             settings.load_kernel()

@@ -264,7 +264,7 @@ def test_all_charts_write_texts_and_names_by_the_same_rules() -> None:
 
 def test_a_misspelt_service_is_refused_and_one_of_your_own_has_an_image_or_arguments() -> None:
     rendered("kind")
-    for own in ("services.order.replicas=2", "services.paymets.env.PAYMENTS_CALL_SECONDS=5"):
+    for own in ("services.order.replicas=2", "services.paymets.env.PAYMENTS_CALL_TIMEOUT_SECONDS=5"):
         done = helm("template", "shop", "charts/caravan", "--kube-version", "1.34.0", "--set", own)
         assert done.returncode != 0 and "no such service in this image; there are analytics, catalog" in done.stderr, (
             done.stderr

@@ -28,7 +28,7 @@ PACE = {
     "SHIPPING_DELIVERY_SECONDS": "0.2",
     "PAYMENTS_RETRY_SECONDS": "[0.2,0.3,0.5,1.0]",
     # A step that nobody answers is taken again soon: a test has no time for the half minute of a quiet shop.
-    "PROCESSING_ANSWER_SECONDS": "5",
+    "PROCESSING_STEP_TIMEOUT_SECONDS": "5",
 }
 SECRET = "a secret of the fault tests, nowhere else used"
 ASK_SECONDS = 150

@@ -96,7 +96,7 @@ async def test_a_kill_at_a_crash_point_loses_and_doubles_nothing(point: str) -> 
     shop = Restarting(data)
     try:
         try:
-            await shop.start(CARAVAN_CRASH_AT=f"{point}:{20 if point.partition('.')[0] in KERNEL else 1}")
+            await shop.start(CARAVAN_FAILPOINT=f"{point}:{20 if point.partition('.')[0] in KERNEL else 1}")
         except RuntimeError:
             shop.deaths += 1  # it died while it started
             await shop.start()

@@ -7,9 +7,9 @@ from tests.api.conftest import SETTINGS, World, world
 __all__ = ["World", "world"]
 
 SETTINGS |= {
-    "GATEWAY_READ_SECONDS": "30",
+    "GATEWAY_READ_TIMEOUT_SECONDS": "30",
     "GATEWAY_ADMINS_PER_MINUTE": "1000000",
     "GATEWAY_ORDERS_PER_MINUTE": "1000000",
     # All come from one address, and a run of minutes fails as often as it likes.
-    "IDENTITY_FREE_TRIES_OF_ADDRESS": "10000",
+    "IDENTITY_FREE_ATTEMPTS_PER_ADDRESS": "10000",
 }

@@ -52,7 +52,9 @@ class Upstreams:
         """Streams have connections of their own: they last, and take none from the requests."""
         client = self._clients.get((service, stream))
         if client is None:
-            max_connections = self._context.settings.streams if stream else self._context.settings.connections
+            max_connections = (
+                self._context.settings.max_streams if stream else self._context.settings.max_connections_per_service
+            )
             # Idle connections are closed before the server's five seconds are over: no request is sent into one that is
             # just being closed.
             limits = httpx2.Limits(

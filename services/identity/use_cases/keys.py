@@ -58,7 +58,7 @@ def build_schedule(settings: Settings) -> KeySchedule:
     return KeySchedule(
         rotation=timedelta(days=settings.key_rotation_days),
         lead=timedelta(minutes=settings.key_lead_minutes),
-        token_life=timedelta(seconds=settings.access_seconds),
+        token_life=timedelta(seconds=settings.access_token_seconds),
     )
 
 
@@ -135,7 +135,7 @@ def issue_access_token(
         "typ": "access",
         "sid": session,
         "iat": issued_at,
-        "exp": issued_at + context.settings.access_seconds,
+        "exp": issued_at + context.settings.access_token_seconds,
     }
     if actor is not None:
         claims["act"] = {"sub": actor}

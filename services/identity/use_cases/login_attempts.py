@@ -45,13 +45,13 @@ async def begin_attempt(
     is_known, owner_id = await sessions.check_known_network(context.database, email, network)
     if device is not None and owner_id == device.account:
         return await _count_attempt(
-            context, LoginAttempt(build_counter("device", device.mark.hex(), free_attempts=settings.free_tries))
+            context, LoginAttempt(build_counter("device", device.mark.hex(), free_attempts=settings.free_attempts))
         )
-    pair_counter = build_counter("pair", email, network, free_attempts=settings.free_tries)
+    pair_counter = build_counter("pair", email, network, free_attempts=settings.free_attempts)
     if is_known:
         return await _count_attempt(context, LoginAttempt(pair_counter))
-    address_counter = build_counter("address", network, free_attempts=settings.free_tries_of_address)
-    account_counter = build_counter("account", email, free_attempts=settings.free_tries_of_account)
+    address_counter = build_counter("address", network, free_attempts=settings.free_attempts_per_address)
+    account_counter = build_counter("account", email, free_attempts=settings.free_attempts_per_account)
     return await _count_attempt(
         context, LoginAttempt(pair_counter, (address_counter, account_counter)), lenient=account_counter
     )
@@ -60,7 +60,7 @@ async def begin_attempt(
 async def begin_session_attempt(context: IdentityContext, caller: Caller) -> LoginAttempt:
     """Whoever is signed in is known by the session: nobody else's tries hold them up."""
     return await _count_attempt(
-        context, LoginAttempt(build_counter("session", caller.session, free_attempts=context.settings.free_tries))
+        context, LoginAttempt(build_counter("session", caller.session, free_attempts=context.settings.free_attempts))
     )
 
 
@@ -71,7 +71,7 @@ async def _count_attempt(
         context.database,
         [attempt.narrow_counter, *attempt.wider_counters],
         context.clock(),
-        context.settings.longest_delay_seconds,
+        context.settings.max_delay_seconds,
         lenient,
     )
     if seconds:

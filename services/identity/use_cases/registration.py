@@ -38,7 +38,7 @@ async def register_user(
     check_password(registration.password, registration.email, registration.name, "password")
     duplicate_counter = build_counter("taken", network, free_attempts=FREE_DUPLICATE_ATTEMPTS)
     seconds = await attempts.count_attempt(
-        context.database, [duplicate_counter], context.clock(), context.settings.longest_delay_seconds
+        context.database, [duplicate_counter], context.clock(), context.settings.max_delay_seconds
     )
     if seconds:
         raise build_too_many_error(seconds)

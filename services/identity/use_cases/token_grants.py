@@ -152,7 +152,7 @@ async def _revoke_if_reused(context: IdentityContext, token: RefreshToken) -> No
 def _build_tokens(context: IdentityContext, user_id: UUID, role: str, refresh: RefreshToken) -> Tokens:
     return Tokens(
         access_token=issue_access_token(context, subject=str(user_id), role=role, session=str(refresh.session)),
-        expires_in=context.settings.access_seconds,
+        expires_in=context.settings.access_token_seconds,
         refresh_token=refresh.encode(derive_refresh_key(context)),
     )
 
@@ -179,7 +179,7 @@ async def _grant_to_client(context: IdentityContext, form: Form, origin: Request
     if not is_known:
         raise InvalidClientError
     token = issue_access_token(context, subject=client, role=role, session=CLIENT_SESSION_PREFIX + client)
-    return GrantResult(Tokens(access_token=token, expires_in=context.settings.access_seconds))
+    return GrantResult(Tokens(access_token=token, expires_in=context.settings.access_token_seconds))
 
 
 async def _grant_by_exchange(context: IdentityContext, form: Form, _: RequestOrigin) -> GrantResult:
@@ -202,7 +202,9 @@ async def _grant_by_exchange(context: IdentityContext, form: Form, _: RequestOri
         context, subject=str(account.id), role=account.role, session=admin.session, actor=admin.audit_name
     )
     return GrantResult(
-        Tokens(access_token=token, expires_in=context.settings.access_seconds, issued_token_type=ACCESS_TOKEN_TYPE)
+        Tokens(
+            access_token=token, expires_in=context.settings.access_token_seconds, issued_token_type=ACCESS_TOKEN_TYPE
+        )
     )
 
 

@@ -152,7 +152,7 @@ async def _capture_payment(context: PaymentsContext, payment: Payment, slots: as
     money = Money(amount=payment.amount, currency=payment.currency)
     async with slots:
         try:
-            async with asyncio.timeout(context.settings.call_seconds):
+            async with asyncio.timeout(context.settings.call_timeout_seconds):
                 provider_result = await context.resources.provider.capture(
                     payment.key, str(payment.order_id), money, payment.token
                 )
@@ -168,7 +168,7 @@ async def record_results(context: PaymentsContext, uow: UnitOfWork, results: Pay
     """Write what came of calls, with the invoices and the events. What another process has recorded already stays."""
     if not results:
         return
-    now, schedule = context.clock(), RetrySchedule(context.settings.retry_seconds, context.settings.ask_again_seconds)
+    now, schedule = context.clock(), RetrySchedule(context.settings.retry_seconds, context.settings.requery_seconds)
     locked_payments = await charges.lock_payments(uow, [payment.order_id for payment, _ in results])
     applied_results = [
         (locked_payments[original.order_id], answer)
@@ -241,4 +241,4 @@ def publish_outcome(uow: UnitOfWork, payment: Payment, caused_by: Delivery[Captu
 
 
 def compute_lease_end(context: PaymentsContext) -> datetime:
-    return context.clock() + timedelta(seconds=context.settings.call_seconds + SPARE_SECONDS)
+    return context.clock() + timedelta(seconds=context.settings.call_timeout_seconds + SPARE_SECONDS)

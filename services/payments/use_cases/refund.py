@@ -67,7 +67,7 @@ async def _call_provider(context: PaymentsContext, refund: Refund) -> bool:
     try:
         if refund.charge is None:
             raise LookupError("nothing was captured for it")
-        async with asyncio.timeout(context.settings.call_seconds):
+        async with asyncio.timeout(context.settings.call_timeout_seconds):
             await context.resources.provider.refund(refund.key, str(refund.order_id), refund.charge, money)
         return True
     except Exception as error:  # whatever went wrong, the money may be on its way
@@ -76,7 +76,7 @@ async def _call_provider(context: PaymentsContext, refund: Refund) -> bool:
 
 
 async def _record_refunds(context: PaymentsContext, uow: UnitOfWork, results: Sequence[tuple[Refund, bool]]) -> None:
-    now, schedule = context.clock(), RetrySchedule((), context.settings.ask_again_seconds)
+    now, schedule = context.clock(), RetrySchedule((), context.settings.requery_seconds)
     await charges.lock_payments(uow, [refund.order_id for refund, _ in results])
     finished_orders = await refunds.finish_refunds(uow, [refund.order_id for refund, made in results if made], now)
     for refund, made in results:

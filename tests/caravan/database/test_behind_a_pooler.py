@@ -11,9 +11,9 @@ import pytest
 from caravan.clock import new_id
 from caravan.database import CONNECTION_LOST, Database
 from caravan.database.migrations import NotMigrated, provision_databases
+from caravan.environment import SettingsError
 from caravan.leadership import Leadership
 from caravan.runtime import Backends, check_migrations, run_migrations
-from caravan.settings import SettingsError
 from services.registry import load_services
 from tests.support.backends import Unavailable
 from tests.support.backends.pgbouncer import Bouncer, pgbouncer, program

@@ -8,8 +8,8 @@ import httpx2
 import pytest
 
 from caravan.database.migrations import NotMigrated, get_role_name
+from caravan.environment import SettingsError
 from caravan.runtime import BUS, Backends, check_migrations, run_migrations
-from caravan.settings import SettingsError
 from services.registry import load_services
 from tests.support.shop import run_services
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from caravan import outbox, settings
+from caravan import environment, outbox, settings
 from caravan.bus import IncomingMessage, Result
 from caravan.clock import new_id, utc_now
 from caravan.consumers import Consumers
@@ -235,13 +235,13 @@ def test_a_command_has_no_place_on_a_topic_nor_an_event_on_a_queue() -> None:
 
 
 def test_an_unknown_or_wrong_setting_is_refused_by_name() -> None:
-    with pytest.raises(settings.SettingsError, match=r"CARAVAN_PROT: no such setting; did you mean CARAVAN_PORT\?"):
+    with pytest.raises(environment.SettingsError, match=r"CARAVAN_PROT: no such setting; did you mean CARAVAN_PORT\?"):
         settings.load_kernel({"CARAVAN_PROT": "1"})
 
 
 def test_a_wrong_value_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CARAVAN_PORT", "many")
-    with pytest.raises(settings.SettingsError, match="CARAVAN_PORT: Input should be a valid integer"):
+    with pytest.raises(environment.SettingsError, match="CARAVAN_PORT: Input should be a valid integer"):
         settings.load_kernel()
 
 

@@ -23,8 +23,8 @@ from tests.support.shop import Shop, run_services, wait_until
 
 SETTINGS = {
     "PAYMENTS_RETRY_SECONDS": "[0.02, 0.04, 0.06, 0.08]",
-    "PAYMENTS_ASK_AGAIN_SECONDS": "0.02",
-    "PAYMENTS_CALL_SECONDS": "0.3",
+    "PAYMENTS_REQUERY_SECONDS": "0.02",
+    "PAYMENTS_CALL_TIMEOUT_SECONDS": "0.3",
 }
 
 
