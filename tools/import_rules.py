@@ -11,8 +11,7 @@ from importlinter import Contract, ContractCheck, fields, output
 
 class ServiceModules(Contract):
     """`layers`: "module: what of its own service it may import" (`*`: everything), or "service/module: ..." for what
-    one
-    service has beside the others or adds to a line.
+    one service has beside the others or adds to a line.
 
     `public`: what other services may import. `roots`: may import every `main`.
     """
