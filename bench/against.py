@@ -36,7 +36,7 @@ class Figure:
         value: Any = measured
         for name in self.path:
             value = value.get(name) if isinstance(value, dict) else None
-        return value
+        return None if value is None else float(value)
 
     def judge_ratio(self, ratio: float) -> str:
         if self.noise is None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from fastapi.routing import APIRoute
+from pydantic_settings import BaseSettings
 
 from caravan.settings import Settings
 from cli import COMMANDS, load_command
@@ -124,7 +125,7 @@ def test_targets_of_make_exist(document: Path) -> None:
         assert not named or named[0] in TARGETS, f"{name_of(document)}: make {' '.join(words)}"
 
 
-KINDS = [Settings, *load_settings_classes()]
+KINDS: list[type[BaseSettings]] = [Settings, *load_settings_classes()]
 PREFIXES = {str(kind.model_config["env_prefix"]): {name.upper() for name in kind.model_fields} for kind in KINDS}
 
 
@@ -142,7 +143,7 @@ def operations() -> set[tuple[str, str]]:
         job_admin.router,
     ]
     routes = [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
-    return {(method, re.sub(r"\{[^}]*\}", "{}", route.path)) for route in routes for method in route.methods}
+    return {(method, re.sub(r"\{[^}]*\}", "{}", route.path)) for route in routes for method in route.methods or ()}
 
 
 OPERATIONS = operations()

@@ -41,7 +41,8 @@ def _string_fields() -> Iterator[tuple[str, Any]]:
                     field.annotation,
                     *get_args(field.annotation),
                 ):
-                    yield f"{service}.{model.__name__}.{name}", TypeAdapter(Annotated[field.annotation, field])
+                    annotated: Any = Annotated[field.annotation, field]
+                    yield f"{service}.{model.__name__}.{name}", TypeAdapter(annotated)
 
 
 FIELDS = dict(_string_fields())

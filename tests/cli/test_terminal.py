@@ -4,6 +4,7 @@ prints.
 
 import ast
 import json
+import logging
 import re
 import resource
 import subprocess
@@ -81,7 +82,7 @@ def test_json_holds_the_same_text_and_nothing_that_a_terminal_acts_on(capsys: py
 
 
 def test_text_logs_escape_foreign_text_and_keep_the_lines_of_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
-    handlers, configuration = telemetry.logging.getLogger().handlers[:], structlog.get_config()
+    handlers, configuration = logging.getLogger().handlers[:], structlog.get_config()
     try:
         telemetry.configure_logs("warning", "text")
         try:
@@ -89,7 +90,7 @@ def test_text_logs_escape_foreign_text_and_keep_the_lines_of_a_traceback(capsys:
         except ValueError:
             structlog.get_logger("fresh").warning("a reason", reason=HOSTILE, exc_info=True)
     finally:
-        telemetry.logging.getLogger().handlers[:] = handlers
+        logging.getLogger().handlers[:] = handlers
         structlog.configure(**configuration)
     err = capsys.readouterr().err
     assert_harmless(err)

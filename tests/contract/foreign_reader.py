@@ -74,8 +74,8 @@ def find_faults(line: bytes, messages: dict[str, Any], schemas: Path) -> Iterato
         (schema_file.name, json.loads(schema_file.read_text()), event["data"]),
     ):
         checker = jsonschema.Draft202012Validator(schema, format_checker=jsonschema.FormatChecker())
-        for error in checker.iter_errors(value):
-            yield f"{key}: {what}: {'.'.join(map(str, error.absolute_path))}: {error.message[:200]}"
+        for fault in checker.iter_errors(value):
+            yield f"{key}: {what}: {'.'.join(map(str, fault.absolute_path))}: {fault.message[:200]}"
 
 
 def read_topic(command: list[str], topic: str, count: int, seconds: float) -> Iterator[bytes]:

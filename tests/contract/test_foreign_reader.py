@@ -79,7 +79,11 @@ async def test_what_orders_publishes_on_kafka_is_read_with_kafkas_own_tools(
     kafka: Broker, rabbitmq: Broker, backends: Backends
 ) -> None:
     consumer = build_tool_command("kafka-console-consumer", kafka.url)
-    where = {"kafka_url": kafka.url, "rabbitmq_url": rabbitmq.url, "rabbitmq_management_url": rabbitmq.management_url}
+    where: dict[str, Any] = {
+        "kafka_url": kafka.url,
+        "rabbitmq_url": rabbitmq.url,
+        "rabbitmq_management_url": rabbitmq.management_url,
+    }
     async with run_services(backends, "orders", **where) as shop:
         offered = OfferedProduct("MUG", "Enamel mug", "kitchen", Money(amount=1250, currency="GBP"))
         address = Address(name="Ada", street="12 St James's Square", city="London", postcode="SW1Y 4JH", country="GB")

@@ -80,7 +80,7 @@ class Restarting:
                 await asyncio.sleep(0.05)
                 return None
 
-        return (await wait_until(attempt, seconds=60))[0]  # type: ignore[index]
+        return (await wait_until(attempt, seconds=60))[0]
 
     async def revive(self) -> None:
         if self.program is not None:

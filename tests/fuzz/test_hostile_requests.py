@@ -109,7 +109,7 @@ class Round:
     def run(self, until: float) -> None:
         client = Client(str(self.world.client.base_url))
         for found in schemathesis.openapi.from_dict(self.world.document).get_all_operations():
-            operation = found.ok()
+            operation = found.ok()  # type: ignore[union-attr]
             if (
                 EVENTS not in operation.definition.raw["responses"].get("200", {}).get("content", {})
                 and time.monotonic() < until
@@ -185,7 +185,11 @@ def _request(operation: Any, case: Any, draw: Draw, headers: dict[str, str], kno
         else:
             spoilt = spoilt or place == "raw"
     if body is not None:
-        content = _form(body) if form else json.dumps(body, allow_nan=True).encode("utf-8", "surrogatepass")
+        content = (
+            _form(body)
+            if form and isinstance(body, dict)
+            else json.dumps(body, allow_nan=True).encode("utf-8", "surrogatepass")
+        )
     if spoilt:
         content = draw(hostile.spoilt(content or b""))
     if content is not None and content_type is not None:
@@ -216,7 +220,7 @@ def _with_hostile(body: dict[str, Any], draw: Draw) -> dict[str, Any]:
     return dict(made)
 
 
-def _form(body: dict[str, Any]) -> bytes:
+def _form(body: Any) -> bytes:
     pairs = [(str(name), str(value)) for name, value in body.items()]
     return urlencode(pairs, errors="surrogatepass").encode()
 

@@ -4,7 +4,7 @@ meanwhile.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +12,7 @@ from ipaddress import ip_network
 
 import httpx2
 import pytest
+from starlette.types import Message, Receive, Scope, Send
 
 from caravan.runtime import connections
 from caravan.runtime.connections import BoundedProtocol, ConnectionLimits
@@ -19,44 +20,44 @@ from tests.services.gateway.stand_ins import listening
 from tests.support.shop import wait_until
 
 
-async def app(scope: dict[str, object], receive: Callable[[], object], send: Callable[[object], object]) -> None:
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
     """Answers with the number of header fields; `/large` with more than any buffer holds; `/late` after the body has
     come; `/body` and `/host` with these;
     `/live` until the client has gone."""
     whole = b""
     if scope["path"] in ("/late", "/body"):
-        message: dict[str, object] = {"more_body": True}
+        message: Message = {"more_body": True}
         while message.get("more_body"):
-            message = await receive()  # type: ignore[misc]
-            whole += message.get("body", b"")  # type: ignore[operator]
+            message = await receive()
+            whole += message.get("body", b"")
     if scope["path"] in ("/body", "/host"):
-        host = next((value for name, value in scope["headers"] if name == b"host"), b"none")  # type: ignore[attr-defined]
+        host = next((value for name, value in scope["headers"] if name == b"host"), b"none")
         text = whole if scope["path"] == "/body" else host
-        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(text))]})  # type: ignore[misc]
-        await send({"type": "http.response.body", "body": text})  # type: ignore[misc]
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(text))]})
+        await send({"type": "http.response.body", "body": text})
         return
     if scope["path"] == "/live":
         await _live(receive, send)
         return
-    body = b"x" * 32_000_000 if scope["path"] == "/large" else str(len(scope["headers"])).encode()  # type: ignore[arg-type]
+    body = b"x" * 32_000_000 if scope["path"] == "/large" else str(len(scope["headers"])).encode()
     await send(
         {"type": "http.response.start", "status": 200, "headers": [(b"content-length", str(len(body)).encode())]}
-    )  # type: ignore[misc]
-    await send({"type": "http.response.body", "body": body})  # type: ignore[misc]
+    )
+    await send({"type": "http.response.body", "body": body})
 
 
 LIVE: set[object] = set()
 
 
-async def _live(receive: Callable[[], object], send: Callable[[object], object]) -> None:
+async def _live(receive: Receive, send: Send) -> None:
     """Says something all the while, like a stream; in LIVE until it is told that its client has gone."""
     me = object()
     LIVE.add(me)
-    await receive()  # type: ignore[misc]
-    await send({"type": "http.response.start", "status": 200, "headers": []})  # type: ignore[misc]
-    gone = asyncio.ensure_future(receive())  # type: ignore[arg-type]
+    await receive()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    gone = asyncio.ensure_future(receive())
     while not gone.done():
-        await send({"type": "http.response.body", "body": b"x", "more_body": True})  # type: ignore[misc]
+        await send({"type": "http.response.body", "body": b"x", "more_body": True})
         await asyncio.wait({gone}, timeout=0.02)
     LIVE.discard(me)
 

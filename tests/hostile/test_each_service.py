@@ -178,9 +178,10 @@ def _token(head: object, claims: object = None, signature: bytes = b"x" * 64) ->
 
 
 KID: dict[str, object] = {"alg": "EdDSA", "kid": "../../../../dev/null"}
+ALGORITHMS: tuple[object, ...] = ("none", "None", "", None, 7, ["EdDSA"], {})
 TOKENS = [
     *(_token({"alg": "EdDSA", "crit": crit}) for crit in (1, None, True, [1], ["exp"], {"a": 1}, "")),
-    *(_token({"alg": alg}, signature=b"") for alg in ("none", "None", "", None, 7, ["EdDSA"], {})),
+    *(_token({"alg": alg}, signature=b"") for alg in ALGORITHMS),
     _token(KID),
     _token({**KID, "kid": 7}),
     _token({**KID, "kid": "' OR 1=1 --"}),

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from caravan.bus import Bus
 from caravan.clock import new_id
-from caravan.runtime import Backends, process
+from caravan.runtime import Backends, choose_bus, process
 from services.registry import SERVICES
 from tests.support.program import ADMIN, TERMINAL, Program, build_environment
 from tests.support.shop import URL, Shop, run_services, wait_until
@@ -158,7 +158,7 @@ async def run_whole_shop(
     """Every service in this process. `wrap`: what stands between the services and their bus; `settings`: more fields of
     the kernel's.
     """
-    choose = process.choose_bus
+    choose = choose_bus
 
     def choose_wrapped_bus(*arguments: Any) -> Bus:
         return wrap(choose(*arguments))

@@ -18,6 +18,7 @@ from caravan.bus.embedded import EmbeddedBus
 from caravan.clock import Clock, new_id, utc_now
 from caravan.database import Database
 from caravan.messages import Channel, Message
+from caravan.refusals import Refusal
 from caravan.runtime import Backends, Process, run_migrations
 from caravan.service import Service, ServiceContext
 from caravan.settings import Settings
@@ -31,7 +32,6 @@ from services.identity.client import (
     AuditReceipt,
     CustomerStatus,
     KeySet,
-    Refusal,
     Refusals,
     SessionState,
 )
@@ -42,7 +42,7 @@ T = TypeVar("T")
 URL = "http://shop.test"
 
 
-async def wait_until(condition: Callable[[], Awaitable[T]], *, seconds: float = 10.0, every: float = 0.02) -> T:
+async def wait_until(condition: Callable[[], Awaitable[T | None]], *, seconds: float = 10.0, every: float = 0.02) -> T:
     """Wait for a condition with a deadline: the first truthy answer of `check`. A check may raise AssertionError until
     it holds.
     """

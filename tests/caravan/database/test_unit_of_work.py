@@ -4,6 +4,7 @@ once.
 
 import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +116,7 @@ async def test_a_poison_message_hurts_only_itself(shop: Shop) -> None:
         for text in [*good[:5], "poison " + good[0], *good[5:]]:
             uow.emit(NOTED, Noted(text=text), key=text)
     for text in good:
-        await wait_until(lambda text=text: notes(shop, text))
+        await wait_until(partial(notes, shop, text))
     letters = await wait_until(lambda: shop.process.bus.list_dead_letters([consume.handlers[0].subscription]))
     assert letters[-1].reason == "it says so"
 
@@ -173,7 +174,7 @@ async def test_one_statement_removes_what_was_sent_and_looks_for_more(
     before = _statements()
     for number in range(1, messages + 1):
         await shop.send_message("kernel", UNREAD, Noted(text=key), key=key)
-        await wait_until(lambda count=number: _sent(shop, key, count))
+        await wait_until(partial(_sent, shop, key, number))
     assert _statements() - before <= 2 * messages + 3, "one to write and one to relay each"
 
 

@@ -11,7 +11,7 @@ class Time:
 
 
 def test_it_opens_after_failures_in_a_row_answers_at_once_then_probes_and_closes() -> None:
-    time, states = Time(), []
+    time, states = Time(), list[str]()
     breaker = Breaker(time, on_change=states.append)
     for _ in range(5):
         assert breaker.allow_call()

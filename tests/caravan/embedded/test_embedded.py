@@ -73,7 +73,7 @@ async def write_rows(backends: ServerUrls) -> None:
         await client.set("kept", "42")
 
 
-async def read_rows(backends: ServerUrls) -> tuple[int, bytes]:
+async def read_rows(backends: ServerUrls) -> tuple[int, bytes | str | None]:
     connection = await asyncpg.connect(backends.database_url)
     try:
         in_database = await connection.fetchval("SELECT x FROM kept")
@@ -381,7 +381,7 @@ async def test_a_cancelled_start_leaves_nothing_running(data: Path, seconds: flo
 async def test_a_cancelled_command_takes_its_children_along(tmp_path: Path) -> None:
     """initdb's child once went on writing into the folder that the next start removed."""
     pid, here = tmp_path / "pid", paths.ServerPaths(home=tmp_path, logs=tmp_path, account=None)
-    parent = ["/bin/sh", "-c", 'sleep 60 & echo $! > "$0.new" && mv "$0.new" "$0"; wait', pid]
+    parent: list[str | Path] = ["/bin/sh", "-c", 'sleep 60 & echo $! > "$0.new" && mv "$0.new" "$0"; wait', pid]
     command = asyncio.create_task(process.run_command(parent, here, tmp_path / "log", 60.0))
     async with asyncio.timeout(10):
         while not pid.exists():

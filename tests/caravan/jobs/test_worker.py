@@ -255,7 +255,7 @@ async def test_a_stopping_process_finishes_the_job_in_hand_and_takes_no_other(ba
         stopping = asyncio.create_task(other.process.stop())
 
         async def is_stopping() -> bool:
-            return other.process.workers.workers[GATE].is_stopping
+            return bool(other.process.workers.workers[GATE].is_stopping)
 
         await wait_until(is_stopping)
         GATES.setdefault(first, asyncio.Event()).set()

@@ -137,7 +137,7 @@ async def test_sums_are_ranked_within_their_currency(shop: Shop, monkeypatch: py
     assert [(row["currency"], row["key"]) for row in sales["rows"]] == ranked
     best = [("GBP", "MUG"), ("JPY", "LAMP"), ("KWD", "MUG")]
     for path, name in (("/v1/reports/products", "rows"), ("/v1/dashboard", "top_products")):
-        limited = {"limit": 1, **DAY} if name == "rows" else {}
+        limited: dict[str, Any] = {"limit": 1, **DAY} if name == "rows" else {}
         rows = [(row["currency"], row["key"]) for row in (await get(shop, path, **limited))[name]]
         assert rows == (best if limited else ranked), path
     monkeypatch.setattr(reports, "MAX_ROWS", 4)

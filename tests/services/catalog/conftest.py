@@ -53,7 +53,7 @@ class Desk:
 
     async def call(self, method: str, path: str, body: Any = None, role: str = "admin", **headers: str) -> Any:
         given = {name.replace("_", "-"): value for name, value in headers.items()}
-        return await self.shop.client.request(method, path, json=body, headers=self.shop.issue_headers(role) | given)  # type: ignore[arg-type]
+        return await self.shop.client.request(method, path, json=body, headers=self.shop.issue_headers(role) | given)
 
     async def made(self, **values: Any) -> str:
         product = self.product(**values)

@@ -18,7 +18,7 @@ async def watch(desk: Desk, sku: str, user: UUID) -> Any:
 
 async def mails(desk: Desk, *users: UUID) -> list[str]:
     """The kinds of mail that were sent to these users."""
-    rows = await desk.shop.process.bus.database.fetch(
+    rows = await desk.shop.embedded_bus.database.fetch(
         "SELECT body FROM delivery WHERE subscription = 'notifications.standard'"
     )
     found = [orjson.loads(row[0])["data"] for row in rows]

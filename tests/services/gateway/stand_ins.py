@@ -154,6 +154,6 @@ async def known(shop: Shop, *names: str) -> None:
 
     async def read() -> bool:
         await table.refresh()
-        return set(names) <= table.documents.keys()
+        return set(names).issubset(table.documents)
 
     await wait_until(read, every=0.1)

@@ -6,6 +6,7 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Collection
 from dataclasses import dataclass
+from typing import Any
 
 import httpx2
 import pytest
@@ -211,7 +212,7 @@ async def test_the_routes_of_a_service_that_went_away_are_kept_and_answer_503(ba
 
 
 async def test_the_breaker_of_a_failing_service_opens_answers_at_once_and_closes_again(remote: Case) -> None:
-    breaker = remote.shop.get_context("gateway").call.get_breaker("pets")
+    breaker: Any = remote.shop.get_context("gateway").call.get_breaker("pets")
     for _ in range(30):  # what the client did wrong is no failure of the service
         assert (await remote.client.get("/v1/pets/nobody")).status_code == 404
     assert breaker.state == "closed"
@@ -230,7 +231,7 @@ async def test_the_breaker_of_a_failing_service_opens_answers_at_once_and_closes
 
     async def closed() -> bool:
         await remote.client.get("/v1/pets/rex")
-        return breaker.state == "closed"
+        return bool(breaker.state == "closed")
 
     await wait_until(closed)
     assert (await remote.client.get("/v1/pets/rex")).status_code == 200

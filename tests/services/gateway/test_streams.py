@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import httpx2
 import pytest
@@ -23,7 +24,7 @@ from tests.support.shop import run_services, wait_until
 
 def _pets(name: str) -> Pets:
     pets = Pets(name)
-    declared = {200: {"content": {"text/event-stream": {}}, "description": "events"}}
+    declared: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {}}, "description": "events"}}
     pets.router.add_api_route(f"/v1/{name}/{{name}}/live", pets.sing, responses=declared, name="live")
     return pets
 

@@ -3,7 +3,7 @@
 import base64
 import hmac
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import orjson
 import pytest
@@ -60,7 +60,7 @@ def _signed_with_the_public_key(issuer: Issuer) -> str:
     return f"{signed}.{_part(hmac.digest(public, signed.encode(), 'sha256'))}"
 
 
-FORGED = {
+FORGED: dict[str, Callable[[Issuer], str]] = {
     "no token at all": lambda issuer: "x",
     "alg none": lambda issuer: _unsigned(issuer, {"alg": "none", "kid": "test"}),
     "EdDSA without a signature": lambda issuer: _unsigned(issuer, {"alg": "EdDSA", "kid": "test"}),

@@ -76,7 +76,7 @@ class Door:
 
     async def mails(self, email: str, kind: str) -> list[dict[str, Any]]:
         """The critical mails to an address that wait to be sent, oldest first."""
-        rows = await self.shop.process.bus.database.fetch(
+        rows = await self.shop.embedded_bus.database.fetch(
             "SELECT body FROM delivery WHERE subscription = 'notifications.critical' ORDER BY id"
         )
         sent = [orjson.loads(row[0])["data"] for row in rows]

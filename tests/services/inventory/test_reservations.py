@@ -110,7 +110,7 @@ async def test_of_200_orders_for_the_last_unit_exactly_one_gets_it(shop: Shop) -
     await asyncio.gather(*(ask(shop, order, (sku, 1)) for order in orders))
 
     async def all_answered() -> bool:
-        rows = await shop.process.bus.database.fetch(
+        rows = await shop.embedded_bus.database.fetch(
             "SELECT topic FROM topic_log WHERE topic = ANY($1) AND key = ANY($2)",
             list(TOPICS),
             [str(o) for o in orders],
@@ -129,7 +129,7 @@ async def test_what_comes_five_times_counts_once(shop: Shop) -> None:
     sku, order = await received(shop, 5), new_id()
     for step, expected, after in ((ask, ["reserved"], (5, 2, 0)), (left, ["reserved"], (3, 0, 2))):
         identifier = new_id()
-        await asyncio.gather(*(step(shop, order, (sku, 2), identifier=identifier) for _ in range(5)))  # type: ignore[operator]
+        await asyncio.gather(*(step(shop, order, (sku, 2), identifier=identifier) for _ in range(5)))
 
         async def settled(expected: list[str] = expected, after: Any = after) -> bool:
             return await answers(shop, order) == expected and await numbers(shop, sku) == after

@@ -17,7 +17,7 @@ def fresh_sku() -> str:
 
 
 async def move(shop: Shop, sku: str, kind: str, quantity: int, key: str | None = None, role: str = "staff") -> Any:
-    headers = shop.issue_headers(role) | ({"Idempotency-Key": key} if key else {})  # type: ignore[arg-type]
+    headers = shop.issue_headers(role) | ({"Idempotency-Key": key} if key else {})
     return await shop.client.post(
         f"/v1/stock/{sku}/movements", json={"kind": kind, "quantity": quantity, "reason": "test"}, headers=headers
     )

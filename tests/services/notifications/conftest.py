@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from email.message import EmailMessage
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
 
 from caravan.clock import new_id, utc_now
+from caravan.messages import Queue
 from caravan.money import Money
 from caravan.runtime import Backends
 from services.notifications.messages import STANDARD_NOTIFICATIONS, SendNotification
@@ -123,13 +125,13 @@ def back_in_stock(user_id: UUID | None = None, about: str | None = None) -> Send
     )
 
 
-async def ask(shop: Shop, *commands: SendNotification, queue=STANDARD_NOTIFICATIONS) -> None:
+async def ask(shop: Shop, *commands: SendNotification, queue: Queue = STANDARD_NOTIFICATIONS) -> None:
     async with shop.get_database("notifications").unit_of_work() as uow:
         for command in commands:
             uow.emit(queue, command, key=command.about)
 
 
-async def row(shop: Shop, about: object, kind: str | None = None):
+async def row(shop: Shop, about: object, kind: str | None = None) -> Any:
     rows = await shop.get_database("notifications").fetch(
         "SELECT * FROM notification WHERE about = $1 AND ($2::text IS NULL OR kind = $2)", str(about), kind
     )

@@ -1,6 +1,7 @@
 """What was sent to me, and how I want to be reached: for the owner, and for staff."""
 
 import re
+from typing import Any
 
 import pytest
 
@@ -13,8 +14,8 @@ from tests.support.shop import Shop, wait_until
 ME = "/v1/users/me/preferences"
 
 
-async def sent(shop: Shop, about: object, state: str = "sent"):
-    async def check():
+async def sent(shop: Shop, about: object, state: str = "sent") -> Any:
+    async def check() -> Any:
         found = await row(shop, about)
         return found if found and found["state"] == state else None
 

@@ -49,13 +49,13 @@ async def customers(shop: Shop, number: int, registered: datetime | None = None)
     return [recipient.user_id for recipient in made]
 
 
-async def post(shop: Shop, **changes: Any) -> dict[str, Any]:
+async def post(shop: Shop, **changes: Any) -> Any:
     answer = await shop.client.post("/v1/campaigns", json={**BODY, **changes}, headers=shop.issue_headers("staff"))
     assert answer.status_code == 201, answer.text
     return answer.json()
 
 
-async def get(shop: Shop, campaign: dict[str, Any]) -> dict[str, Any]:
+async def get(shop: Shop, campaign: dict[str, Any]) -> Any:
     answer = await shop.client.get(f"/v1/campaigns/{campaign['id']}", headers=shop.issue_headers("staff"))
     assert answer.status_code == 200, answer.text
     return answer.json()
@@ -103,9 +103,9 @@ async def test_a_campaign_reaches_every_customer_once_and_none_that_opted_out(
     assert "Hello User" in letter.text
     (_, link), (_, click) = letter.headers
     assert click == "List-Unsubscribe=One-Click"
-    user = letter.dedup_key.rpartition(":")[2]
+    recipient = letter.dedup_key.rpartition(":")[2]
     assert (await shop.client.post(link.strip("<>").removeprefix("https://shop.example"))).status_code == 204
-    opted = await shop.client.get("/v1/users/me/preferences", headers=shop.issue_headers(user_id=UUID(user)))
+    opted = await shop.client.get("/v1/users/me/preferences", headers=shop.issue_headers(user_id=UUID(recipient)))
     assert opted.json()["opt_out"] == ["promotions"]
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import pytest
 
@@ -106,5 +107,5 @@ async def test_after_a_flush_every_mail_that_waits_gets_its_job_again(shop: Shop
     await shop.get_context("notifications").redis.flushall()  # the pause, too
     await shop.process.workers.announce_queues()
     for command in commands:
-        await wait_until(lambda about=command.about: sent(shop, about))
+        await wait_until(partial(sent, shop, command.about))
     assert len({letter.key for letter in held.letters}) == len(held.letters)

@@ -4,13 +4,20 @@ import email
 import email.policy
 from datetime import UTC, datetime
 from email.message import EmailMessage
+from uuid import UUID
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from services.notifications import mime
-from services.notifications.model import KINDS, build_provider_key, build_unsubscribe_token, parse_unsubscribe_token
+from services.notifications.model import (
+    KINDS,
+    NotificationKind,
+    build_provider_key,
+    build_unsubscribe_token,
+    parse_unsubscribe_token,
+)
 from services.notifications.rendering import RenderedMessage, format_money, render_templates
 from services.notifications.settings import Settings
 from tests.services.notifications.conftest import text_of
@@ -52,7 +59,7 @@ def parsed(written: RenderedMessage, sender: str = "Caravan <shop@example.com>")
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: kind.name)
-def test_each_kind_renders_with_all_its_values_and_with_only_those_it_needs(kind) -> None:
+def test_each_kind_renders_with_all_its_values_and_with_only_those_it_needs(kind: NotificationKind) -> None:
     always = {"about", "base", "unsubscribe"}
     for names in ({*kind.required_values, *kind.optional_values}, set(kind.required_values)):
         content = {"subject": "Tea", "text": "Half price."} if kind.name == "campaign" else {}
@@ -146,7 +153,7 @@ def test_shown_money_is_the_same_amount(amount: int) -> None:
 
 
 @given(st.uuids(), st.uuids())
-def test_an_unsubscribe_token_is_for_one_user_and_one_secret(user, other) -> None:
+def test_an_unsubscribe_token_is_for_one_user_and_one_secret(user: UUID, other: UUID) -> None:
     token = build_unsubscribe_token("secret", user, "alerts")
     assert parse_unsubscribe_token("secret", token) == (user, "alerts")
     assert parse_unsubscribe_token("another", token) is None

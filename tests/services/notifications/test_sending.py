@@ -39,8 +39,8 @@ def carrier(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Carrier:
     return carrier
 
 
-async def reached(shop: Shop, about: str, **wanted: object):
-    async def check():
+async def reached(shop: Shop, about: str, **wanted: object) -> Any:
+    async def check() -> Any:
         found = await row(shop, about)
         return found if found and all(found[name] == value for name, value in wanted.items()) else None
 
@@ -85,7 +85,7 @@ async def pending(shop: Shop, at_least: int) -> bool:
 async def test_a_process_that_dies_between_sending_and_recording_sends_again_under_the_same_key(
     shop: Shop, carrier: Carrier, clock: MovedClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command, finish, deaths = back_in_stock(), store.save_results, []
+    command, finish, deaths = back_in_stock(), store.save_results, list[bool]()
 
     async def dies_once(database: Database, finished: list[store.AttemptResult]) -> None:
         if carrier.letters and not deaths:

@@ -1,5 +1,7 @@
 """Which event makes which message, once."""
 
+from typing import Any
+
 import pytest
 
 from caravan.clock import new_id
@@ -24,10 +26,10 @@ from tests.services.notifications.conftest import (
 from tests.support.shop import Shop, wait_until
 
 
-async def settled(shop: Shop, about: object, *kinds: str):
+async def settled(shop: Shop, about: object, *kinds: str) -> Any:
     """The rows about something, when exactly these kinds are sent."""
 
-    async def sent():
+    async def sent() -> Any:
         rows = await shop.get_database("notifications").fetch(
             "SELECT kind, state, channel, user_id FROM notification WHERE about = $1", str(about)
         )

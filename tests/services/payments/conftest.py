@@ -116,7 +116,7 @@ class Till:
         assert found is not None
         return found
 
-    async def payment(self, order_id: UUID) -> dict[str, Any]:
+    async def payment(self, order_id: UUID) -> Any:
         answer = await self.shop.client.get(f"/v1/payments/{order_id}", headers=self.staff)
         assert answer.status_code == 200, answer.text
         return answer.json()

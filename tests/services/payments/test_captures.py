@@ -120,7 +120,8 @@ async def test_a_call_that_hangs_is_cut_off_and_asked_about_with_the_same_key(ti
             if token == "tok_slow" and not self.hung:
                 self.hung = True
                 await asyncio.sleep(60)
-            return await self.real.capture(key, reference, amount, "tok_ok")
+            result: CaptureSuccess | CaptureDecline = await self.real.capture(key, reference, amount, "tok_ok")
+            return result
 
     provider(Hanging)
     slow, quick = till.order("tok_slow"), till.order()

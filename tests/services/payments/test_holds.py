@@ -56,6 +56,6 @@ def delivery(order: Any) -> Delivery[CapturePayment]:
 
 
 def job(order_id: Any, attempt: int) -> Job:
-    async def report(done: int, total: int) -> None: ...
+    async def report(done: int, total: int | None = None) -> None: ...
 
     return Job("x", RETRY_JOB, {"order_id": str(order_id), "attempt": attempt}, 1, None, report, lambda: False)

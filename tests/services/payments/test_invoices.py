@@ -186,7 +186,7 @@ async def test_an_invoice_has_the_decimals_of_its_currency(till: Till, currency:
 async def test_an_invoice_is_drawn_once_when_somebody_asks_and_again_after_a_refund(
     till: Till, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    draw, drawn = invoice.render_invoice, list[int]()
+    draw, drawn = render_invoice, list[int]()
 
     def counted(bill: Any) -> bytes:
         drawn.append(bill["revision"])
@@ -214,7 +214,7 @@ async def test_an_invoice_is_drawn_once_when_somebody_asks_and_again_after_a_ref
 async def test_a_document_that_takes_longer_than_its_reader_waits_is_drawn_once_and_there_for_the_next(
     till: Till, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    draw, drawn, go_on = invoice.render_invoice, list[int](), threading.Event()
+    draw, drawn, go_on = render_invoice, list[int](), threading.Event()
 
     def slow(bill: Any) -> bytes:
         drawn.append(bill["revision"])

@@ -82,7 +82,7 @@ async def test_a_refund_during_a_call_waits_for_its_outcome_and_then_gives_all_b
 
     class Silent(Around):
         async def capture(self, key: str, reference: str, amount: Money, token: str) -> CaptureSuccess:
-            charged = await self.real.capture(key, reference, amount, token)
+            charged: CaptureSuccess = await self.real.capture(key, reference, amount, token)
             if not answering.is_set():
                 raise NoProviderResponse
             return charged
