@@ -24,7 +24,8 @@ import aiohttp
 import httpx2
 import psutil
 import typer
-from caravan_operator.backends.kafka import Kafka, KafkaLogin
+from caravan_operator.backends.kafka import Kafka
+from caravan_operator.backends.kafka_client import KafkaLogin
 from caravan_operator.backends.kubernetes import Kubernetes, load_credentials
 from caravan_operator.reconcile.kafka_topic import DeleteTopic
 from prometheus_client.parser import text_string_to_metric_families

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import unquote
 
-from caravan_operator.backends.rabbitmq import (
+from caravan_operator.backends.rabbitmq_states import (
     parse_binding_state,
     parse_exchange_state,
     parse_policy_state,

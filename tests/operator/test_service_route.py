@@ -115,7 +115,7 @@ def test_every_field_reaches_the_gateway() -> None:
     assert [*entry.circuit_breaker.model_dump().values()] == [60, 7, 0.25, 9, 3, 4, 10]
     assert entry.limits.max_in_flight == 12
     assert entry.load_balancing == "RoundRobin"
-    assert (rule.host, rule.path_exact, rule.methods, rule.auth) == ("shop.test", "/v1/a", {"POST"}, "Required")
+    assert (rule.host, rule.path_exact, [*rule.methods], rule.auth) == ("shop.test", "/v1/a", ["POST"], "Required")
 
 
 CLASHES = [

@@ -13,7 +13,8 @@ from typing import Any
 from confluent_kafka import KafkaException
 
 from caravan_operator.backends.broker import Broker, BrokerUnavailable, Fence
-from caravan_operator.backends.kafka import Kafka, KafkaLogin
+from caravan_operator.backends.kafka import Kafka
+from caravan_operator.backends.kafka_client import KafkaLogin
 from caravan_operator.backends.kubernetes import ApiError, Kubernetes
 from caravan_operator.backends.management import RabbitLogin
 from caravan_operator.backends.rabbitmq import RabbitMQ

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from caravan_operator.backends.kafka import Kafka, KafkaLogin
+from caravan_operator.backends.kafka import Kafka
+from caravan_operator.backends.kafka_client import KafkaLogin
 from caravan_operator.backends.management import RabbitLogin
 from caravan_operator.backends.rabbitmq import RabbitMQ
 from caravan_operator.reconcile.durations import format_duration

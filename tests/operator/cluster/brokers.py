@@ -7,7 +7,8 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 import httpx2
-from caravan_operator.backends.kafka import Kafka, KafkaLogin
+from caravan_operator.backends.kafka import Kafka
+from caravan_operator.backends.kafka_client import KafkaLogin
 from caravan_operator.reconcile.diff import Action
 from caravan_operator.reconcile.kafka_topic import (
     AddPartitions,

@@ -8,6 +8,7 @@ import random
 import signal
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -312,7 +313,7 @@ async def test_killed_at_random_a_hundred_times_it_ends_where_the_specs_are(  # 
             leading = running.read_log().count('"leading"')
             await running.start()
             if number % 5:  # else: somewhere while it starts
-                await wait_until(lambda leading=leading: _leads(running, leading), seconds=120)
+                await wait_until(partial(_leads, running, leading), seconds=120)
             await asyncio.sleep(chance.uniform(0.0, 3.0))
             await running.kill()
         stop.set()

@@ -91,7 +91,7 @@ async def test_a_deleted_topic_comes_back(
     await side.delete_topic(name)
 
     async def back() -> bool:
-        return (await connected.get_object(K, name))["status"]["topicId"] != first
+        return bool((await connected.get_object(K, name))["status"]["topicId"] != first)
 
     await wait_until(back, seconds=20, every=0.2)
     assert await side.read_topic(name) is not None
@@ -302,7 +302,7 @@ async def test_a_pass_that_changes_nothing_writes_nothing(
     await connected.set_annotations(K, name, reconcile_now="token-1")
 
     async def answered() -> bool:
-        return (await connected.get_object(K, name))["status"].get("reconcileToken") == "token-1"
+        return bool((await connected.get_object(K, name))["status"].get("reconcileToken") == "token-1")
 
     await wait_until(answered, every=0.1)
     found = await connected.get_object(K, name)
