@@ -54,7 +54,7 @@ class ChangeNotifications:
                                 message["channel"].decode().removeprefix("live:"), orjson.loads(message["data"])
                             )
             except (RedisError, OSError, TimeoutError) as error:
-                log.info("live hints wait for redis", error=repr(error))
+                log.info("the change listener waits for redis", error=repr(error))
                 await asyncio.sleep(RECONNECT_SECONDS)
 
     def _set_events(self, subject: str, keys: list[str]) -> None:

@@ -107,7 +107,7 @@ class OutboxRelay:
                     raise
                 failures += 1
                 level = log.warning if isinstance(error, CONNECTION_LOST) else log.error
-                level("relay waits", service=self.database.service, error=repr(error))
+                level("relay is retrying", service=self.database.service, error=repr(error))
                 await self.update_gauges()
                 await asyncio.sleep(compute_backoff(failures))
 
@@ -190,7 +190,7 @@ class OutboxRelay:
                 failure_count = self._paused_channels.get(failure.message.channel, (0.0, 0))[1] + 1
                 self._paused_channels[failure.message.channel] = (now + compute_backoff(failure_count), failure_count)
                 log.warning(
-                    "channel rests",
+                    "channel paused",
                     service=self.database.service,
                     channel=failure.message.channel,
                     reason=failure.reason,

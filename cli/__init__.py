@@ -20,9 +20,7 @@ COMMANDS = {
     "migrate": CommandEntry("commands:migrate", "Make and upgrade the databases of all services."),
     "seed": CommandEntry("commands:seed", "Fill an empty shop with a small catalogue."),
     "demo": CommandEntry("commands:demo", "Place an order as a new customer, and watch it."),
-    "import": CommandEntry(
-        "commands:import_", "Bring products, customers and stock of invoice files (CSV) into the shop."
-    ),
+    "import": CommandEntry("commands:import_", "Import products, customers and stock of invoice files (CSV)."),
     "replay": CommandEntry("commands:replay", "Place the invoices of such files as orders, and compare the books."),
     "status": CommandEntry("commands:status", "Show who runs, what waits, what was given up."),
     "projections": CommandEntry("groups:projections", "Read models: list them, build one anew from the events."),

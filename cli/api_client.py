@@ -85,7 +85,7 @@ class ApiClient:
         customer: str | None = "",
     ) -> httpx2.Response:
         """As the operator, in the name of a customer (e-mail), or as nobody (None). Raises Refused for a 4xx, Away when
-        patience has run out.
+        maximum wait is over.
         """
         headers = {"Idempotency-Key": key} if key else {}
         response = await self._send_until_answered(

@@ -39,8 +39,8 @@ def run(
         list[str], typer.Argument(metavar="SERVICE...", help="Services to run in this process, or `all`.")
     ],
 ) -> None:
-    """Run services in this process. Without backends in the settings it joins those that run in the data folder, or
-    starts them.
+    """Run services in this process. Without backends in the settings, those of the data folder are used, and started
+    if they don't run.
 
     Listens on CARAVAN_PORT; a process without the gateway takes a free port unless it is set.
     """
@@ -61,11 +61,11 @@ def migrate() -> None:
     command.migrate_databases()
 
 
-def seed(url: Url = None, patience: MaxWait = MAX_WAIT_SECONDS) -> None:
+def seed(url: Url = None, max_wait_seconds: MaxWait = MAX_WAIT_SECONDS) -> None:
     """Fill an empty shop with a small catalogue that has stock; one that has products is left as it is."""
     from cli import seed as command
 
-    command.seed_catalogue(url, patience)
+    command.seed_catalogue(url, max_wait_seconds)
 
 
 def demo(
@@ -89,10 +89,11 @@ def import_(
     url: Url = None,
     output: Output = "table",
     concurrency: Concurrency = DEFAULT_CONCURRENCY,
-    patience: MaxWait = MAX_WAIT_SECONDS,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and report only; ask no shop.")] = False,
+    max_wait_seconds: MaxWait = MAX_WAIT_SECONDS,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Read and report only; send no request.")] = False,
     explain: Annotated[
-        bool, typer.Option("--explain", help="Show how the files would be read, and some lines as read; ask no shop.")
+        bool,
+        typer.Option("--explain", help="Show how the files would be read, and some lines as read; send no request."),
     ] = False,
     delimiter: Delimiter = None,
     encoding: Encoding = None,
@@ -101,12 +102,10 @@ def import_(
     currency: Currency = None,
     column: Columns = None,
 ) -> None:
-    """Bring the products, customers and stock of invoice files (CSV) into the shop, and say of every line what became
-    of it.
+    """Import the products, customers and stock of invoice files (CSV), and report for every line what became of it.
 
-    How a file is written is found out from the whole of it, and told; what it does not tell is asked for. Importing a
-    file or a part of it again adds
-    nothing. Exit status 1 when a file has no line that can be used.
+    The form of a file is derived from the whole of it, and reported; what can't be derived must be given as an option.
+    Importing a file or a part of it again adds nothing. Exit status 1 when a file has no line that can be used.
     """
     from cli import import_files as command
 
@@ -115,7 +114,7 @@ def import_(
         url,
         output,
         concurrency,
-        patience,
+        max_wait_seconds,
         dry_run,
         explain,
         delimiter,
@@ -138,13 +137,13 @@ def replay(
     import_first: Annotated[
         bool,
         typer.Option(
-            "--import/--no-import", help="Bring products, customers and stock first; repeating it adds nothing."
+            "--import/--no-import", help="Import products, customers and stock first; repeating it adds nothing."
         ),
     ] = True,
     deadline: Annotated[
         float, typer.Option(min=1, help="Seconds to wait for the orders to end, after the last was placed.")
     ] = 900.0,
-    patience: MaxWait = MAX_WAIT_SECONDS,
+    max_wait_seconds: MaxWait = MAX_WAIT_SECONDS,
     output: Output = "table",
     delimiter: Delimiter = None,
     encoding: Encoding = None,
@@ -168,7 +167,7 @@ def replay(
         concurrency,
         import_first,
         deadline,
-        patience,
+        max_wait_seconds,
         output,
         delimiter,
         encoding,

@@ -11,8 +11,8 @@ Cleanable = Literal["waiting", "delayed", "failed", "completed"]
 projections = typer.Typer(help="Read models: list them, build one anew from the events.", no_args_is_help=True)
 failures = typer.Typer(
     help=(
-        "The failure desk: messages and jobs that were given up, by cause. Look (`list`, `show`), mend what was "
-        "wrong, then `redrive`, with --dry-run first."
+        "Dead letters: messages and jobs that were given up, by cause. See them (`list`, `show`), mend the cause, then "
+        "`redrive`, with --dry-run first."
     ),
     no_args_is_help=True,
 )
@@ -62,7 +62,7 @@ def list_failures(
     url: Url = None,
 ) -> None:
     """Print the causes, the most frequent first, and the oldest failures. Exit status 1 when there are any, or a
-    service could not be asked.
+    service is unavailable.
     """
     from cli import failures as command
 

@@ -30,7 +30,7 @@ def import_files(
     url: str | None,
     output: Literal["table", "json"],
     concurrency: int,
-    patience: float,
+    max_wait_seconds: float,
     dry_run: bool,
     explain: bool,
     delimiter: str | None,
@@ -44,7 +44,7 @@ def import_files(
     catalogue = build_catalogue(invoice_files)
     result = None
     if not dry_run and not explain and catalogue.products:
-        result = run_or_exit(_open_and_import(invoice_files, catalogue, url, concurrency, patience))
+        result = run_or_exit(_open_and_import(invoice_files, catalogue, url, concurrency, max_wait_seconds))
     print_import_report(invoice_files, catalogue, result, output, sample=explain)
     if not check_files_used(invoice_files):
         raise typer.Exit(1)
@@ -85,9 +85,13 @@ def check_files_used(files: Sequence[InvoiceFile]) -> bool:
 
 
 async def _open_and_import(
-    invoice_files: Sequence[InvoiceFile], catalogue: Catalogue, url: str | None, concurrency: int, patience: float
+    invoice_files: Sequence[InvoiceFile],
+    catalogue: Catalogue,
+    url: str | None,
+    concurrency: int,
+    max_wait_seconds: float,
 ) -> ImportResult:
-    async with open_client(url, print_note, connections=concurrency, max_wait_seconds=patience) as client:
+    async with open_client(url, print_note, connections=concurrency, max_wait_seconds=max_wait_seconds) as client:
         return await import_into(client, invoice_files, catalogue, concurrency)
 
 

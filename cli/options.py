@@ -19,7 +19,10 @@ Url = Annotated[
 Output = Annotated[Literal["table", "json"], typer.Option(help="How to print the result.")]
 Concurrency = Annotated[int, typer.Option(min=1, max=256, help="Requests under way at the same time.")]
 
-MaxWait = Annotated[float, typer.Option(min=0, help="Seconds to wait for a shop that does not answer.")]
+MaxWait = Annotated[
+    float,
+    typer.Option("--max-wait", "--patience", min=0, help="Seconds to wait for a shop that is unavailable."),
+]
 
 
 Delimiter = Annotated[

@@ -36,7 +36,7 @@ def replay_invoices(
     concurrency: int,
     import_first: bool,
     deadline: float,
-    patience: float,
+    max_wait_seconds: float,
     output: Literal["table", "json"],
     delimiter: str | None,
     encoding: str | None,
@@ -51,7 +51,7 @@ def replay_invoices(
     catalogue = build_catalogue(invoice_files)
 
     async def run_replay() -> tuple[ImportResult | None, ReplayResult, list[OrderAudit], list[Difference]]:
-        async with open_client(url, print_note, connections=concurrency, max_wait_seconds=patience) as client:
+        async with open_client(url, print_note, connections=concurrency, max_wait_seconds=max_wait_seconds) as client:
             import_result = await import_into(client, invoice_files, catalogue, concurrency) if import_first else None
             if output == "table":
                 print_import_report(invoice_files, catalogue, import_result, output)

@@ -22,9 +22,9 @@ PRODUCTS: tuple[tuple[str, str, str, int, int, dict[str, Any]], ...] = (
 )
 
 
-def seed_catalogue(url: str | None, patience: float) -> None:
+def seed_catalogue(url: str | None, max_wait_seconds: float) -> None:
     async def fill_shop() -> str:
-        async with open_client(url, print_note, connections=2, max_wait_seconds=patience) as client:
+        async with open_client(url, print_note, connections=2, max_wait_seconds=max_wait_seconds) as client:
             return await fill_catalogue(client)
 
     print_line(f"catalogue: {run_or_exit(fill_shop())}")

@@ -66,16 +66,23 @@ def apply_topology(grow_partitions: bool) -> None:
     for line in (*kafka_result.changes, *rabbit_result.changes):
         print_line(line)
     for line in (*kafka_result.unresolved, *rabbit_result.unresolved):
-        print_line(f"left: {line}")
+        print_line(f"unresolved: {line}")
     unresolved_count = len(kafka_result.unresolved) + len(rabbit_result.unresolved)
-    print_line(f"{len(kafka_result.changes) + len(rabbit_result.changes)} changes; {unresolved_count} differences left")
+    print_line(
+        f"{len(kafka_result.changes) + len(rabbit_result.changes)} changes; {unresolved_count} unresolved differences"
+    )
     raise typer.Exit(DRIFT_EXIT_CODE if unresolved_count else 0)
 
 
 async def _record(kernel: Settings, logs: ApplyResult, tasks: ApplyResult) -> None:
     """In the audit log itself, since there is no database here. Of many changes the first are named."""
-    done, left = [*logs.changes, *tasks.changes], [*logs.unresolved, *tasks.unresolved]
-    details = {"changes": len(done), "done": done[:NAMED], "differences_left": len(left), "left": left[:NAMED]}
+    done, unresolved = [*logs.changes, *tasks.changes], [*logs.unresolved, *tasks.unresolved]
+    details = {
+        "changes": len(done),
+        "done": done[:NAMED],
+        "differences_left": len(unresolved),
+        "left": unresolved[:NAMED],
+    }
     record = AuditRecorded(
         actor=OPERATOR, action="topology.applied", target="topology", details=details, trace_id=telemetry.get_trace_id()
     )

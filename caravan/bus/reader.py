@@ -99,7 +99,7 @@ class Reader(ABC):
             except Exception as error:  # nothing of the batch counts: the same again
                 raise_if_cancelled(error)
                 failures += 1
-                log.warning("consumer waits", subscription=self.subscription.name, error=repr(error))
+                log.warning("consumer is retrying", subscription=self.subscription.name, error=repr(error))
                 if self.is_stopping:
                     return None
                 await asyncio.sleep(compute_backoff(failures))

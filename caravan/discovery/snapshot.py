@@ -135,7 +135,7 @@ class SnapshotDiscovery(Discovery):
         metrics.REGISTRY_REACHABLE.labels(name).set(not reason)
         if self._sources.get(name, "ok") != (reason or "ok"):
             if reason:
-                log.warning("no news from the registry; the last snapshot stays", source=name, error=reason)
+                log.warning("the registry is unavailable; the last snapshot stays", source=name, error=reason)
             else:
                 log.info("the registry is read again", source=name)
         self._sources[name] = reason or "ok"

@@ -65,7 +65,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         422: ("Understood, but not valid: `errors` names the fields",),
         429: ("Too many requests", "Retry-After"),
         431: ("Head too large",),
-        503: ("A part of the shop is away", "Retry-After"),
+        503: ("A part of the shop is unavailable", "Retry-After"),
         504: ("The deadline has passed",),
     }.items()
 }
@@ -82,8 +82,8 @@ def convert_to_problem(error: BaseException, path: str) -> Problem:
     if isinstance(error, VersionConflict):
         return Conflict("somebody else changed this at the same moment; read it again")
     if isinstance(error, CONNECTION_LOST):
-        telemetry.log.warning("backend away", path=path, error=repr(error))
-        return ServiceUnavailable("a backend of the shop is away; try again")
+        telemetry.log.warning("backend unavailable", path=path, error=repr(error))
+        return ServiceUnavailable("a backend of the shop is unavailable; try again")
     if isinstance(error, MessageTooLarge):
         return InvalidRequest(
             "the request says more than one message to other services can hold; send less text, or in parts"

@@ -45,7 +45,7 @@ class JobDeadLetters:
             try:
                 count += await admin.retry_jobs(self.store, [letter.id])
             except (NotFound, Conflict) as problem:
-                log.info("not retried", job=letter.id, why=problem.detail)
+                log.info("not retried", job=letter.id, reason=problem.detail)
         return count
 
     async def discard(self, dead_letters: Sequence[DeadLetter]) -> int:
@@ -55,7 +55,7 @@ class JobDeadLetters:
                 await admin.remove_job(self.store, letter.id)
                 count += 1
             except (NotFound, Conflict) as problem:
-                log.info("not discarded", job=letter.id, why=problem.detail)
+                log.info("not discarded", job=letter.id, reason=problem.detail)
         return count
 
 

@@ -42,11 +42,11 @@ async def run_periodically(task: PeriodicTask, context: ServiceContext[Any, Any]
             failures = 0
         except CONNECTION_LOST as error:
             failures += 1
-            log.warning("periodic work waits", task=task.name, error=repr(error))
+            log.warning("periodic task is retrying", task=task.name, error=repr(error))
         except Exception as error:
             raise_if_cancelled(error)
             failures += 1
-            log.error("periodic work failed", task=task.name, exc_info=error)
+            log.error("periodic task failed", task=task.name, exc_info=error)
         if has_more and not failures:
             await asyncio.sleep(max(0.0, started + task.linger - time.monotonic()))
             continue

@@ -257,17 +257,17 @@ class Process:
         databases = [database for context in self.contexts.values() for database in context.databases.values()]
         self._other_tasks += [
             *(self._spawn_task(name, run) for name, run in self.workers.list_background_tasks()),
-            self._spawn_task("live hints", changes.run),
+            self._spawn_task("change listener", changes.run),
             *(self._spawn_task(name, run) for name, run in self.bus.list_background_tasks()),
             self._spawn_task("heartbeat", self._send_heartbeats),
             self._spawn_task(
-                "samples",
+                "metrics",
                 partial(
                     sample_metrics, self.bus, list_subscriptions(self.services), databases, self._relays, self.workers
                 ),
             ),
-            self._spawn_task("registry", self.discovery.watch_changes),
-            self._spawn_task("prune", self._purge_expired),
+            self._spawn_task("discovery", self.discovery.watch_changes),
+            self._spawn_task("purge", self._purge_expired),
         ]
 
     def _spawn_task(self, name: str, run: BackgroundTask) -> asyncio.Task[None]:

@@ -27,6 +27,6 @@ service = Service(
     channels=messages.CHANNELS,
     operations={GET_OFFERS: use_cases.get_offers},
     settings=Settings,
-    periodic_tasks=(PeriodicTask("tell", 5.0, use_cases.notify_watchers),),
+    periodic_tasks=(PeriodicTask("notify-watchers", 5.0, use_cases.notify_watchers),),
     open_resources=open_resources,
 )

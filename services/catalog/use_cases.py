@@ -148,7 +148,7 @@ async def _publish_changes(context: CatalogContext, uow: UnitOfWork, changes: Se
         uow.emit(PRODUCT_UPDATED, model.build_product_updated(before, after), key=after.sku)
         _audit_change(uow, before, after)
     if price_drops and await store.raise_price_drops(uow, price_drops, context.clock()):
-        uow.run_after_commit(lambda: context.wake("tell"))
+        uow.run_after_commit(lambda: context.wake("notify-watchers"))
     failpoint.hit("catalog.change.before_commit")
 
 
@@ -253,7 +253,7 @@ async def record_stock_changes(
             latest[stock.sku] = (stock.available, stock.stock_version)
     skus = await store.record_available_units(uow, latest)
     if skus and await store.raise_back_in_stock(uow, skus, context.clock()):
-        uow.run_after_commit(lambda: context.wake("tell"))
+        uow.run_after_commit(lambda: context.wake("notify-watchers"))
 
 
 async def notify_watchers(context: CatalogContext) -> bool:

@@ -191,7 +191,7 @@ class RateLimiter:
             self._is_counting_locally = is_local
             COUNTING_LOCALLY.set(int(is_local))
             log.warning(
-                "redis is away: this replica counts rate limits by itself"
+                "redis is unavailable: this replica counts rate limits by itself"
                 if is_local
                 else "rate limits are shared again",
                 error=error,

@@ -63,5 +63,5 @@ class SessionCache:
             ).active
             session.expires_at = asked_at + self._max_age_seconds
         except (Problem, *CONNECTION_LOST) as error:
-            log.warning("session not checked: identity is away", error=repr(error))
+            log.warning("session not checked: identity is unavailable", error=repr(error))
             session.expires_at = self._now() + UNAVAILABLE_SECONDS

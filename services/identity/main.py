@@ -24,9 +24,9 @@ service = Service(
     },
     settings=Settings,
     periodic_tasks=(
-        PeriodicTask("keys", 60.0, keys.rotate_keys),
-        PeriodicTask("resets", 5.0, passwords.mail_reset_links),
-        PeriodicTask("prune", 600.0, jobs.purge_expired),
+        PeriodicTask("rotate-keys", 60.0, keys.rotate_keys),
+        PeriodicTask("mail-reset-links", 5.0, passwords.mail_reset_links),
+        PeriodicTask("purge-expired", 600.0, jobs.purge_expired),
     ),
     open_resources=keys.open_resources,
 )

@@ -29,8 +29,8 @@ service = Service(
     operations={GET_AVAILABILITY: read.get_availability},
     settings=Settings,
     periodic_tasks=(
-        PeriodicTask("expire", 1.0, release.release_expired_reservations),
-        PeriodicTask("announce", 0.25, announce.publish_stock_changes),
+        PeriodicTask("release-expired", 1.0, release.release_expired_reservations),
+        PeriodicTask("publish-stock", 0.25, announce.publish_stock_changes),
     ),
     open_resources=open_resources,
 )

@@ -75,5 +75,5 @@ SWEEPERS = (
     PeriodicTask("standard", 1.0, partial(send.enqueue_due, priority="standard")),
     PeriodicTask("bulk", 2.0, partial(send.enqueue_due, priority="bulk")),
     PeriodicTask("campaigns", 10.0, schedule.enqueue_missing_jobs),
-    PeriodicTask("measure", 10.0, measure_waiting),
+    PeriodicTask("measure-waiting", 10.0, measure_waiting),
 )

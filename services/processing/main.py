@@ -14,7 +14,7 @@ service = Service(
     channels=messages.CHANNELS,
     settings=Settings,
     periodic_tasks=(
-        PeriodicTask("remind", 2.0, use_cases.resend_overdue),
-        PeriodicTask("measure", 10.0, jobs.measure_open_sagas),
+        PeriodicTask("resend-overdue", 2.0, use_cases.resend_overdue),
+        PeriodicTask("measure-sagas", 10.0, jobs.measure_open_sagas),
     ),
 )

@@ -90,7 +90,7 @@ class RecommendationCache:
                 return await call()
         except (RedisError, OSError, TimeoutError) as error:
             self._unavailable_until = time.monotonic() + UNAVAILABLE_SECONDS
-            log.warning("cache away", error=repr(error))
+            log.warning("cache unavailable", error=repr(error))
             return None
 
 

@@ -17,8 +17,8 @@ service = Service(
     channels=messages.CHANNELS,
     settings=Settings,
     periodic_tasks=(
-        PeriodicTask("hand-over", 0.25, use_cases.dispatch_parcels),
-        PeriodicTask("arrivals", 0.25, use_cases.poll_deliveries),
+        PeriodicTask("dispatch-parcels", 0.25, use_cases.dispatch_parcels),
+        PeriodicTask("poll-deliveries", 0.25, use_cases.poll_deliveries),
     ),
     open_resources=open_resources,
 )

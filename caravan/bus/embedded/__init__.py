@@ -176,7 +176,7 @@ class EmbeddedBus:
                 reader.is_loaded = False
                 level = log.warning if isinstance(error, CONNECTION_LOST) else log.error
                 level(
-                    "consumer waits",
+                    "consumer is retrying",
                     subscription=subscription.name,
                     error=repr(error),
                     exc_info=not isinstance(error, CONNECTION_LOST),

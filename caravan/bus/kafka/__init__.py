@@ -158,7 +158,7 @@ class KafkaBus:
             except Exception as error:  # broker away, or the group lost: join again, from what is committed
                 raise_if_cancelled(error)
                 failures += 1
-                log.warning("consumer waits", subscription=subscription.name, error=repr(error))
+                log.warning("consumer is retrying", subscription=subscription.name, error=repr(error))
                 await asyncio.sleep(compute_backoff(failures))
             finally:
                 self._readers.remove(reader)

@@ -39,7 +39,7 @@ class KafkaInspector:
                 if self._consumer is None:
                     self._consumer = AIOKafkaConsumer(
                         bootstrap_servers=self._servers,
-                        client_id=f"{self._client}-look",
+                        client_id=f"{self._client}-inspect",
                         enable_auto_commit=False,
                         auto_offset_reset="earliest",
                         request_timeout_ms=10_000,
@@ -47,7 +47,9 @@ class KafkaInspector:
                     )
                     await finish_opening(self._consumer.start())
                 if self._admin is None:
-                    self._admin = AIOKafkaAdminClient(bootstrap_servers=self._servers, client_id=f"{self._client}-look")
+                    self._admin = AIOKafkaAdminClient(
+                        bootstrap_servers=self._servers, client_id=f"{self._client}-inspect"
+                    )
                     await finish_opening(self._admin.start())
                 yield self._consumer, self._admin
                 if self._consumer.assignment():

@@ -120,7 +120,7 @@ class RabbitBus:
             except Exception as error:  # broker away: what was not acknowledged comes again
                 raise_if_cancelled(error)
                 failures += 1
-                log.warning("consumer waits", subscription=subscription.name, error=repr(error))
+                log.warning("consumer is retrying", subscription=subscription.name, error=repr(error))
                 await asyncio.sleep(compute_backoff(failures))
             finally:
                 if reader is not None:

@@ -32,7 +32,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class ApplyResult:
-    """`left`: differences that `apply` must not remove, each with what a person can do."""
+    """`unresolved`: differences that `apply` must not remove, each with what a person can do."""
 
     changes: tuple[str, ...] = ()
     unresolved: tuple[str, ...] = ()
@@ -40,9 +40,9 @@ class ApplyResult:
     def log(self, broker: str) -> None:
         """Into the log."""
         if self.changes:
-            log.info("topology made", broker=broker, done=list(self.changes))
+            log.info("topology applied", broker=broker, done=list(self.changes))
         for line in self.unresolved:
-            log.warning("topology differs", broker=broker, left=line)
+            log.warning("topology differs", broker=broker, unresolved=line)
 
 
 def find_differences(

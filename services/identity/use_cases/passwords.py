@@ -68,7 +68,7 @@ def _announce_new_password(uow: UnitOfWork, account: Account, action: str) -> No
 async def request_reset(context: IdentityContext, email: str) -> None:
     """Only note the address: whether it has an account is looked up later, so that this answer can't tell."""
     await resets.insert_request(context.database, email, context.clock())
-    context.wake("resets")
+    context.wake("mail-reset-links")
 
 
 async def mail_reset_links(context: IdentityContext) -> bool:

@@ -203,12 +203,12 @@ async def _send_to_provider(
     except (
         Exception
     ) as error:  # a provider's own fault must not stop the others; what it did with the batch is not known
-        log.error("provider failed", channel=channel, letters=len(messages), exc_info=error)
+        log.error("provider failed", channel=channel, messages=len(messages), exc_info=error)
         results = [SendResult("again", f"{type(error).__name__}: {error}")] * len(messages)
     unavailable = next((verdict for verdict in results if verdict.status == "down"), None)
     if unavailable:
         backoff.record_failure()
-        log.warning("provider is down", channel=channel, reason=unavailable.reason, failures=backoff.failures)
+        log.warning("provider unavailable", channel=channel, reason=unavailable.reason, failures=backoff.failures)
     else:
         backoff.record_success()
     return results

@@ -84,7 +84,7 @@ async def _accept_cancellation(
                 for event in events:
                     order.apply(event, context.clock())
                 response = store_response(uow, order)
-            context.wake("project")
+            context.wake("project-orders")
             return order.version, response
         except VersionConflict:
             continue  # an event came in between: decide anew

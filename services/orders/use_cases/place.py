@@ -81,7 +81,7 @@ async def place_order(
             errors=[{"field": "lines", "rule": "their names and categories are too long together; send fewer lines"}],
         ) from None
     failpoint.hit("orders.place.after_commit")
-    context.wake("project")
+    context.wake("project-orders")
     return response
 
 

@@ -30,4 +30,4 @@ async def record_reports(context: OrdersContext, uow: UnitOfWork, reports: Itera
                 uow.emit(ORDER_CANCELLED, event, key=order_id, caused_by=delivery)
             if isinstance(event, OrderCancelled | OrderCancellationRefused):
                 uow.emit(ORDERS, event, key=order_id, caused_by=delivery)
-    uow.run_after_commit(lambda: context.wake("project"))
+    uow.run_after_commit(lambda: context.wake("project-orders"))

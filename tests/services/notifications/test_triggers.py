@@ -75,7 +75,7 @@ async def test_a_shipment_belongs_to_the_orders_owner_even_when_it_is_heard_of_f
     await settled(shop, order, "order_shipped")
     await shop.send_message("notifications", ORDER_PROCESSED, order_processed(order, user), key=order)
     await settled(shop, order, "order_shipped", "order_confirmed")
-    shop.get_context("notifications").wake("measure")
+    shop.get_context("notifications").wake("measure-waiting")
     await wait_until(lambda: owner_of(shop, order, "order_shipped", user))
 
 

@@ -56,8 +56,8 @@ async def send(shop: Shop, *messages: ShipOrder | CancelShipment) -> None:
 async def wait_for(shop: Shop, order_id: UUID, topic: str, count: int = 1) -> list[dict[str, Any]]:
     async def there() -> list[dict[str, Any]] | None:
         found = [envelope["data"] for envelope in await shop.read_topic(topic, order_id)]
-        shop.get_context("shipping").wake("hand-over")
-        shop.get_context("shipping").wake("arrivals")
+        shop.get_context("shipping").wake("dispatch-parcels")
+        shop.get_context("shipping").wake("poll-deliveries")
         return found if len(found) >= count else None
 
     found = await wait_until(there)

@@ -111,4 +111,4 @@ def _build_requests(run: asyncpg.Record, recipients: Sequence[asyncpg.Record]) -
                 )
             )
         except MessageRejected as error:
-            log.warning("left out of a campaign", about=dedup_key, why=str(error))
+            log.warning("left out of a campaign", dedup_key=dedup_key, reason=str(error))

@@ -255,7 +255,10 @@ async def test_the_command_applies_shows_drift_and_ends_with_its_status(kafka: B
     status, output = await run_caravan("diff", "--allow-foreign")
     assert (status, "missing: topic order-created" in output) == (DRIFT, True), output
     status, output = await run_caravan("apply")
-    assert (status, output.splitlines()[-2:]) == (0, ["topic order-created: created", "1 changes; 0 differences left"])
+    assert (status, output.splitlines()[-2:]) == (
+        0,
+        ["topic order-created: created", "1 changes; 0 unresolved differences"],
+    )
     assert "caravan:caravan" not in output
     first, second = await applied(kafka, since)
     assert first["actor"] == second["actor"] == "operator"
