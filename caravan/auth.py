@@ -9,7 +9,6 @@ import asyncio
 import base64
 import time
 import warnings
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from joserfc.errors import SecurityWarning
 from joserfc.jwk import KeySet, OctKey
 
 from caravan import telemetry
+from caravan.cache import FifoCache
 from caravan.errors import DeadlineExceeded, Forbidden, ServiceUnavailable, Unauthorized
 
 Role = Literal["customer", "staff", "admin", "service"]
@@ -88,7 +88,7 @@ class TokenVerifier:
         self._key_ids: set[str] = set()
         self._requested_at = self._fetched_at = -KEY_LIFETIME_SECONDS
         self._fetch_lock = asyncio.Lock()
-        self._cache: OrderedDict[str, tuple[Caller, float]] = OrderedDict()
+        self._cache: FifoCache[str, tuple[Caller, float]] = FifoCache(MAX_CACHED_TOKENS)
 
     async def verify(self, token: str) -> Caller:
         """The caller of a bearer token. Raises Unauthorized with the reason."""
@@ -102,8 +102,6 @@ class TokenVerifier:
         with _reraise_unauthorized("the token's claims are not readable"):
             caller, expires_at = _build_caller(claims, self._issuer, now)
         self._cache[token] = (caller, expires_at)
-        if len(self._cache) > MAX_CACHED_TOKENS:
-            self._cache.popitem(last=False)
         return caller
 
     async def _decode_claims(self, token: str) -> dict[str, Any]:

@@ -6,7 +6,6 @@ down and a circuit breaker per target. Only operations that say `repeatable` are
 """
 
 import asyncio
-import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
@@ -18,6 +17,7 @@ from pydantic import BaseModel
 
 from caravan import faults, telemetry
 from caravan.auth import Caller, Role, TokenVerifier
+from caravan.backoff import add_jitter, compute_exponential_backoff
 from caravan.database import CONNECTION_LOST
 from caravan.deadlines import Deadline
 from caravan.discovery import DEFAULT_POLICY, Breaker, CircuitBreaker, Discovery, Endpoint, RetryBudget
@@ -218,7 +218,7 @@ class OperationClient:
                 if not can_move:
                     if attempts == ATTEMPTS or not (is_unsent or (operation.is_repeatable and budget.try_spend())):
                         raise self._make_unavailable(operation.service, error) from error
-                    await asyncio.sleep(BACKOFF_SECONDS * 2 ** (attempts - 1) * random.uniform(0.5, 1.5))
+                    await asyncio.sleep(add_jitter(compute_exponential_backoff(attempts - 1, BACKOFF_SECONDS)))
                     attempts += 1
                 metrics.CALL_RETRIES.labels(self.service, operation.service).inc()
 

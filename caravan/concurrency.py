@@ -6,6 +6,8 @@ from typing import Generic, TypeVar
 
 K = TypeVar("K")
 V = TypeVar("V")
+T = TypeVar("T")
+R = TypeVar("R")
 
 END_AGAIN_SECONDS = 1.0
 
@@ -27,6 +29,24 @@ async def end_tasks(tasks: Iterable[asyncio.Task[None]]) -> None:
         for task in pending:
             task.cancel()
         _, pending = await asyncio.wait(pending, timeout=END_AGAIN_SECONDS)
+
+
+async def map_concurrently(
+    action: Callable[[T], Awaitable[R]], items: Iterable[T], limit: int, *, on_done: Callable[[], object] | None = None
+) -> list[R]:
+    """The results of `action` on every item in their order, at most `limit` under way; the first failure ends all."""
+    slots = asyncio.Semaphore(limit)
+
+    async def run_one(item: T) -> R:
+        async with slots:
+            result = await action(item)
+        if on_done is not None:
+            on_done()
+        return result
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(run_one(item)) for item in items]
+    return [task.result() for task in tasks]
 
 
 class DataLoader(Generic[K, V]):

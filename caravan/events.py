@@ -5,7 +5,6 @@ commit together. A service that stores
 events runs `TABLES` in its first migration.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
@@ -14,6 +13,7 @@ from uuid import UUID
 import asyncpg
 import orjson
 
+from caravan.cache import FifoCache
 from caravan.messages import Event
 
 TABLES = (
@@ -73,7 +73,7 @@ class EventStore:
     def __init__(self, events: Iterable[type[Event]], upcasts: Mapping[tuple[str, int], Upcast] | None = None) -> None:
         self.event_types = {event.type: event for event in events}
         self._upcasts = dict(upcasts or {})
-        self._recent: OrderedDict[tuple[UUID, int], Event] = OrderedDict()
+        self._recent: FifoCache[tuple[UUID, int], Event] = FifoCache(RECENT_EVENTS)
 
     def decode_event(self, name: str, version: int, data: dict[str, Any]) -> Event:
         """Today's event from stored data of any earlier version. KeyError for a type or a step that nobody knows."""
@@ -90,8 +90,6 @@ class EventStore:
         event = self._recent.get(key)
         if event is None:
             event = self._recent[key] = self.decode_event(row["type"], row["data_version"], orjson.loads(row["data"]))
-            if len(self._recent) > RECENT_EVENTS:
-                self._recent.popitem(last=False)
         return RecordedEvent(
             stream=row["stream"],
             version=row["version"],

@@ -7,7 +7,6 @@ declarations.
 """
 
 import re
-from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -17,6 +16,7 @@ from uuid import UUID
 import orjson
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from caravan.cache import FifoCache
 from caravan.clock import as_id, format_rfc3339, new_id
 
 MAX_BYTES = 900_000
@@ -247,12 +247,12 @@ def encode_message(
     return OutgoingMessage(channel_type, channel.name, routing_key, key, message_id, body)
 
 
-_recent_deliveries: OrderedDict[bytes, Delivery[Any]] = OrderedDict()
+RECENT_MESSAGES = 1_000
+RECENT_BYTES = 16_384
+_recent_deliveries: FifoCache[bytes, Delivery[Any]] = FifoCache(RECENT_MESSAGES)
 """What was read last of topics and exchanges: in one process several services read the same message, and validating it
 is most of what reading costs.
 Messages are frozen. A queue has one reader, whose messages would only push out the others."""
-RECENT_MESSAGES = 1_000
-RECENT_BYTES = 16_384
 
 
 def decode_message(
@@ -266,8 +266,6 @@ def decode_message(
         delivery = _parse_envelope(body, accepted_types)
         if shared and len(body) <= RECENT_BYTES:
             _recent_deliveries[body] = delivery
-            if len(_recent_deliveries) > RECENT_MESSAGES:
-                _recent_deliveries.popitem(last=False)
     return delivery if attempt == 1 else delivery._replace(attempt=attempt)
 
 

@@ -18,8 +18,8 @@ from typing import Literal
 import asyncpg
 
 from caravan import failpoint
+from caravan.backoff import compute_backoff
 from caravan.bus import Bus, DeadLetter, PublishError, PublishFailure
-from caravan.bus.retry_buffer import compute_backoff
 from caravan.concurrency import raise_if_cancelled
 from caravan.database import CONNECTION_LOST, WITHOUT_SYNC_COMMIT, Database
 from caravan.leadership import Leadership

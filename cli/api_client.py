@@ -14,6 +14,7 @@ import httpx2
 import uvloop
 
 from caravan import telemetry
+from caravan.backoff import compute_exponential_backoff
 from caravan.derivation import derive_secret
 from caravan.environment import check_url
 from caravan.settings import Settings
@@ -205,7 +206,7 @@ async def _sleep_before_retry(attempt: int, retry_after: str | None) -> None:
     seconds = (
         min(float(retry_after), 60.0)
         if retry_after and retry_after.isdigit()
-        else min(2.0, 0.05 * 2 ** min(attempt, 6))
+        else compute_exponential_backoff(attempt, 0.05, 2.0)
     )
     await asyncio.sleep(seconds * random.uniform(1.0, 1.2))
 

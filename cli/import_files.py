@@ -3,12 +3,13 @@ nothing.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import typer
 
+from caravan.concurrency import map_concurrently
 from cli.api_client import ApiClient, ApiError, ApiUnavailable, open_client
 from cli.import_report import ImportResult, print_import_report
 from cli.retail.catalogue import Catalogue, Customer, build_catalogue
@@ -188,7 +189,7 @@ async def _import_customers(client: ApiClient, customers: Sequence[Customer], co
         return (await client.send_request("POST", "/v1/users/invitations", body=body)).status_code == 201
 
     with show_progress("customers", len(customers)) as advance:
-        return sum([fresh async for fresh in map_concurrently(customers, invite_customer, concurrency, advance)])
+        return sum(await map_concurrently(invite_customer, customers, concurrency, on_done=advance))
 
 
 async def _import_stock(client: ApiClient, file: InvoiceFile, concurrency: int) -> int:
@@ -214,22 +215,4 @@ async def _import_stock(client: ApiClient, file: InvoiceFile, concurrency: int) 
         return sum(line.quantity for line in batch if f"import-{line.identity}" not in repeated)
 
     with show_progress("stock", len(batches)) as advance:
-        return sum([units async for units in map_concurrently(batches, receive_batch, concurrency, advance)])
-
-
-async def map_concurrently(
-    items: Sequence[T], action: Callable[[T], Awaitable[Any]], concurrency: int, advance: Callable[[], None]
-) -> AsyncIterator[Any]:
-    """`act` on every item, so many at a time; the answers in the order of the items. The first failure ends it."""
-    slots = asyncio.Semaphore(concurrency)
-
-    async def run_one(item: T) -> Any:
-        async with slots:
-            result = await action(item)
-        advance()
-        return result
-
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(run_one(item)) for item in items]
-    for task in tasks:
-        yield task.result()
+        return sum(await map_concurrently(receive_batch, batches, concurrency, on_done=advance))

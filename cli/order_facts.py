@@ -4,10 +4,11 @@ import asyncio
 import time
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
+from caravan.concurrency import map_concurrently
 from cli.api_client import ApiClient, ApiError, encode_segment
-from cli.import_files import map_concurrently
 from cli.reconcile import SHIPPED_STATUSES, TERMINAL_STATUSES, OrderAudit
 from cli.retail.invoices import Invoice
 from cli.terminal import print_note, show_progress
@@ -22,12 +23,7 @@ async def wait_until_final(client: ApiClient, order_ids: Sequence[str], concurre
     pause = FIRST_PAUSE_SECONDS
     with show_progress("orders that have ended", len(open_ids)) as advance:
         while open_ids:
-            statuses = [
-                status
-                async for status in map_concurrently(
-                    open_ids, lambda order_id: _fetch_status(client, order_id), concurrency, lambda: None
-                )
-            ]
+            statuses = await map_concurrently(partial(_fetch_status, client), open_ids, concurrency)
             is_final = [status in TERMINAL_STATUSES for status in statuses]
             for _ in range(sum(is_final)):
                 advance()
@@ -50,7 +46,7 @@ async def collect_audits(client: ApiClient, placed: Mapping[str, Invoice], concu
         return await audit_order(client, order_id, placed[order_id], dict(left_stock[order_id]))
 
     with show_progress("orders compared", len(placed)) as advance:
-        return [facts async for facts in map_concurrently(list(placed), audit_one, concurrency, advance)]
+        return await map_concurrently(audit_one, placed, concurrency, on_done=advance)
 
 
 async def _read_left_stock(
@@ -75,8 +71,7 @@ async def _read_left_stock(
             cursor = page.get("next_cursor")
 
     with show_progress("stock ledgers read", len(skus)) as advance:
-        async for _ in map_concurrently(skus, read_ledger, concurrency, advance):
-            pass
+        await map_concurrently(read_ledger, skus, concurrency, on_done=advance)
     return left_stock
 
 

@@ -10,8 +10,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Awaitable
 from typing import TypeVar
 
+from caravan.backoff import compute_backoff
 from caravan.bus import BatchHandler, HandlingResult, IncomingMessage, Result, Subscription
-from caravan.bus.retry_buffer import RetryBuffer, compute_backoff
+from caravan.bus.retry_buffer import RetryBuffer
 from caravan.concurrency import raise_if_cancelled
 from caravan.telemetry import log
 from caravan.telemetry.metrics import DEAD_LETTERS

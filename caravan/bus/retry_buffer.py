@@ -16,12 +16,6 @@ RETRY_BUFFER_MAX = 2_000
 """Messages that a reader holds back at most (per partition on Kafka); beyond it no more are taken until some of them
 are done.
 """
-BACKOFF_SECONDS = (0.05, 0.2, 1.0, 3.0)
-
-
-def compute_backoff(failures: int) -> float:
-    """Seconds to wait after so many failures in a row."""
-    return BACKOFF_SECONDS[min(failures, len(BACKOFF_SECONDS)) - 1]
 
 
 @dataclass(slots=True)

@@ -8,13 +8,13 @@ within a second.
 """
 
 import asyncio
-import random
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path
 
 import httpx2
 
+from caravan.backoff import add_jitter, compute_exponential_backoff
 from caravan.discovery.endpoints import Endpoint, EndpointPool
 from caravan.discovery.protocol import Discovery
 from caravan.discovery.routing_snapshot import MAX_BYTES, Policy, ServiceEntry, Snapshot, SnapshotError, parse_snapshot
@@ -96,18 +96,18 @@ class SnapshotDiscovery(Discovery):
             await asyncio.sleep(FILE_SECONDS)
 
     async def _poll_url(self) -> None:
-        tag, pause = "", MIN_BACKOFF
+        tag, failures = "", 0
         async with httpx2.AsyncClient(timeout=httpx2.Timeout(5, read=WAIT_SECONDS + 5), trust_env=False) as http:
             while True:
                 try:
                     tag = await self._poll_once(http, tag)
                     self._report_source("url", "")
-                    pause = MIN_BACKOFF
+                    failures = 0
                     continue
                 except (httpx2.HTTPError, SnapshotError) as error:
                     self._report_source("url", f"{type(error).__name__}: {error}")
-                await asyncio.sleep(pause * random.uniform(0.5, 1.5))
-                pause = min(pause * 2, MAX_BACKOFF)
+                await asyncio.sleep(add_jitter(compute_exponential_backoff(failures, MIN_BACKOFF, MAX_BACKOFF)))
+                failures += 1
 
     async def _poll_once(self, http: httpx2.AsyncClient, tag: str) -> str:
         """One poll; answers with the entity tag to ask with next. What was refused isn't asked for again."""

@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 from caravan import telemetry
+from caravan.backoff import compute_exponential_backoff
 from caravan.concurrency import raise_if_cancelled
 from caravan.database import CONNECTION_LOST
 from caravan.service import PeriodicTask, ServiceContext
@@ -52,6 +53,8 @@ async def run_periodically(task: PeriodicTask, context: ServiceContext[Any, Any]
             continue
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(
-                task.seconds * min(2**failures, 16) if failures else choose_interval(task, context)
+                compute_exponential_backoff(failures, task.seconds, 16 * task.seconds)
+                if failures
+                else choose_interval(task, context)
             ):
                 await wake.wait()

@@ -3,8 +3,8 @@
 import asyncio
 from collections.abc import Callable
 
+from caravan.backoff import compute_backoff
 from caravan.bus import BackgroundTask
-from caravan.bus.retry_buffer import compute_backoff
 from caravan.concurrency import raise_if_cancelled
 from caravan.telemetry import log
 from caravan.telemetry.metrics import TASK_FAILURES

@@ -13,7 +13,6 @@ Guessing passwords stays bounded, and identity has counters of its own.
 import asyncio
 import math
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -24,6 +23,7 @@ from prometheus_client import Counter, Gauge
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from caravan.cache import FifoCache
 from caravan.errors import TooManyRequests
 from caravan.telemetry import log
 from services.gateway.settings import Settings
@@ -131,7 +131,7 @@ class RateLimiter:
         )
         self._shared = SlidingWindowCounterRateLimiter(storage)
         self._local = SlidingWindowCounterRateLimiter(MemoryStorage())
-        self._leases: OrderedDict[tuple[str, str], TokenLease] = OrderedDict()
+        self._leases: FifoCache[tuple[str, str], TokenLease] = FifoCache(MAX_LEASES)
         self._unavailable_until = 0.0
         self._is_counting_locally = False
 
@@ -141,8 +141,6 @@ class RateLimiter:
         lease = self._leases.get(key)
         if lease is None:
             lease = self._leases[key] = TokenLease()
-            if len(self._leases) > MAX_LEASES:
-                self._leases.popitem(last=False)
         if not self._spend_token(lease):
             async with lease.lock:  # one chunk at a time, however many requests wait
                 if not self._spend_token(lease):

@@ -7,11 +7,11 @@ one that was never seen counts as open: a token is then good until it expires.
 
 import asyncio
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from caravan.auth import Caller
+from caravan.cache import FifoCache
 from caravan.client import OperationClient
 from caravan.database import CONNECTION_LOST
 from caravan.errors import Problem, Unauthorized
@@ -36,7 +36,7 @@ class SessionCache:
         self._calls = calls
         self._max_age_seconds = max_age_seconds
         self._now = now
-        self._sessions: OrderedDict[tuple[str, str], _CachedSession] = OrderedDict()
+        self._sessions: FifoCache[tuple[str, str], _CachedSession] = FifoCache(MAX_SESSIONS)
 
     async def require_open(self, caller: Caller) -> None:
         """Raises Unauthorized when the session has ended."""
@@ -44,8 +44,6 @@ class SessionCache:
         session = self._sessions.get(key)
         if session is None:
             session = self._sessions[key] = _CachedSession()
-            if len(self._sessions) > MAX_SESSIONS:
-                self._sessions.popitem(last=False)
         if session.expires_at <= self._now():
             async with session.lock:  # one asks for all requests that wait
                 if session.expires_at <= self._now():

@@ -19,6 +19,7 @@ from urllib.parse import unquote, urlsplit
 import aiosmtplib
 import orjson
 
+from caravan.backoff import compute_exponential_backoff
 from caravan.clock import Clock
 from caravan.derivation import derive_secret
 from caravan.service import ServiceContext
@@ -65,7 +66,7 @@ class ProviderBackoff:
     paused_until: float = 0.0
 
     def record_failure(self) -> None:
-        self.paused_until = time.monotonic() + min(0.5 * 2**self.failures, 15.0)
+        self.paused_until = time.monotonic() + compute_exponential_backoff(self.failures, 0.5, 15.0)
         self.failures = min(self.failures + 1, 10)
 
     def record_success(self) -> None:

@@ -1,12 +1,13 @@
 """The verbs of shipping: take orders, stop them, hand them to the carrier, see them arrive."""
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
 from caravan import failpoint
+from caravan.concurrency import map_concurrently
 from caravan.database import UnitOfWork
 from caravan.messages import Delivery
 from caravan.service import ServiceContext
@@ -26,6 +27,7 @@ from services.shipping.settings import Settings
 
 ShippingContext = ServiceContext[Settings, ShippingResources]
 T = TypeVar("T")
+Item = TypeVar("Item")
 BATCH_SIZE = 500
 SPARE_SECONDS = 5.0
 """Added to the deadline of a call before a replica takes the shipment over: time to commit the result."""
@@ -63,9 +65,8 @@ async def dispatch_parcels(context: ShippingContext) -> bool:
     if not order_ids:
         return False
     failpoint.hit("shipment.before_call")
-    bookings = await _call_carrier(
-        context, [context.resources.carrier.book_pickup(str(order_id)) for order_id in order_ids]
-    )
+    carrier = context.resources.carrier
+    bookings = await _call_carrier(context, lambda order_id: carrier.book_pickup(str(order_id)), order_ids)
     failpoint.hit("shipment.after_call_before_commit")
     pickups = [(o, b.carrier, b.tracking_number) for o, b in zip(order_ids, bookings, strict=True) if b is not None]
     if pickups:
@@ -86,9 +87,8 @@ async def poll_deliveries(context: ShippingContext) -> bool:
     """The sweeper of deliveries: ask the carrier about what may have arrived."""
     shipments = await store.claim_in_transit(context.database, _compute_lease_end(context), context.clock(), BATCH_SIZE)
     carrier = context.resources.carrier
-    results = await _call_carrier(
-        context, [carrier.is_delivered(s.tracking_number, s.shipped_at) for s in shipments if s.shipped_at]
-    )
+    parcels = [(s.tracking_number, s.shipped_at) for s in shipments if s.shipped_at]
+    results = await _call_carrier(context, lambda parcel: carrier.is_delivered(*parcel), parcels)
     delivered_shipments = {s.order_id: s for s, is_delivered in zip(shipments, results, strict=True) if is_delivered}
     if delivered_shipments:
         now = context.clock()
@@ -106,19 +106,19 @@ def _compute_lease_end(context: ShippingContext) -> datetime:
     return context.clock() + timedelta(seconds=context.settings.call_timeout_seconds + SPARE_SECONDS)
 
 
-async def _call_carrier(context: ShippingContext, calls: Sequence[Awaitable[T]]) -> list[T | None]:
+async def _call_carrier(
+    context: ShippingContext, call: Callable[[Item], Awaitable[T]], items: Sequence[Item]
+) -> list[T | None]:
     """The carrier's answers, several at once; None where there was none: the lease runs out, and it is asked again with
     the same key.
     """
-    slots = asyncio.Semaphore(context.settings.calls_in_flight)
 
-    async def call_with_timeout(call: Awaitable[T]) -> T | None:
-        async with slots:
-            try:
-                async with asyncio.timeout(context.settings.call_timeout_seconds):
-                    return await call
-            except Exception as error:  # whatever went wrong, the carrier may have the parcels
-                log.warning("carrier without an answer", error=repr(error))
-                return None
+    async def call_with_timeout(item: Item) -> T | None:
+        try:
+            async with asyncio.timeout(context.settings.call_timeout_seconds):
+                return await call(item)
+        except Exception as error:  # whatever went wrong, the carrier may have the parcels
+            log.warning("carrier without an answer", error=repr(error))
+            return None
 
-    return list(await asyncio.gather(*(call_with_timeout(call) for call in calls)))
+    return await map_concurrently(call_with_timeout, items, context.settings.calls_in_flight)

@@ -13,9 +13,9 @@ from datetime import timedelta
 
 import asyncpg
 
+from caravan.backoff import compute_backoff
 from caravan.bus import DEAD_LETTER_MAX_BYTES, BackgroundTask, BatchHandler, DeadLetter, Subscription
 from caravan.bus.embedded.reader import NOTIFIED_POLL_SECONDS, POLL_SECONDS, QueueReader, TopicReader
-from caravan.bus.retry_buffer import compute_backoff
 from caravan.concurrency import raise_if_cancelled
 from caravan.database import CONNECTION_LOST, Database
 from caravan.leadership import Leadership

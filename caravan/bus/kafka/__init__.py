@@ -19,6 +19,7 @@ from aiokafka.errors import (
     RecordListTooLargeError,
 )
 
+from caravan.backoff import compute_backoff
 from caravan.bus import (
     DEAD_LETTER_MAX_BYTES,
     BackgroundTask,
@@ -33,7 +34,6 @@ from caravan.bus.kafka.dead_letters import Headers, build_dead_letter_headers, b
 from caravan.bus.kafka.inspector import KafkaInspector
 from caravan.bus.kafka.producer import Producer
 from caravan.bus.kafka.reader import GroupReader
-from caravan.bus.retry_buffer import compute_backoff
 from caravan.bus.topology import ObjectRef, build_topology, get_dead_letter_topic, get_retry_topic
 from caravan.bus.topology.kafka import apply_topology, find_missing
 from caravan.clock import Clock, utc_now

@@ -13,6 +13,7 @@ from typing import Any
 from aio_pika.abc import AbstractChannel
 from aio_pika.exceptions import ChannelPreconditionFailed
 
+from caravan.backoff import compute_backoff
 from caravan.bus import (
     DEAD_LETTER_MAX_BYTES,
     BackgroundTask,
@@ -25,7 +26,6 @@ from caravan.bus import (
 from caravan.bus.rabbitmq.connections import BROKER_ERRORS, CONNECT_SECONDS, Publisher, RabbitConnection, close_channel
 from caravan.bus.rabbitmq.messages import PREFETCH_MAX, QueueBrowser, browse, build_message, parse_dead_letter
 from caravan.bus.rabbitmq.reader import QueueReader
-from caravan.bus.retry_buffer import compute_backoff
 from caravan.bus.topology import ObjectRef, build_topology, get_retry_queue
 from caravan.bus.topology.rabbitmq import apply_topology, find_missing
 from caravan.clock import Clock, utc_now

@@ -1,7 +1,6 @@
 """Services of other processes: a request is sent over HTTP, and its answer streamed back."""
 
 import asyncio
-import random
 import ssl
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,6 +9,7 @@ from urllib.parse import quote
 import httpx2
 
 from caravan import faults
+from caravan.backoff import add_jitter, compute_exponential_backoff
 from caravan.client import MAX_ENDPOINTS, MIN_BLAME_SECONDS
 from caravan.database import CONNECTION_LOST
 from caravan.discovery import Breaker, Endpoint, Policy, RetryBudget
@@ -200,7 +200,7 @@ class Upstreams:
                     raise _build_connection_problem(service, error) from error
             metrics.CALL_RETRIES.labels(self._context.service, service).inc()
             if not is_moving:
-                await asyncio.sleep(policy.retry.backoff * 2**retry_count * random.uniform(0.5, 1.5))
+                await asyncio.sleep(add_jitter(compute_exponential_backoff(retry_count, policy.retry.backoff)))
                 retry_count += 1
 
     async def _locate_endpoint(self, service: str, tried_urls: set[str]) -> Endpoint:

@@ -1,11 +1,11 @@
 """The verbs of orders, a file each, and what they share."""
 
 import asyncio
-from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from caravan.cache import FifoCache
 from caravan.client import OperationClient
 from caravan.clock import Clock
 from caravan.service import ServiceContext
@@ -23,7 +23,7 @@ class CustomerStatusCache:
         self._calls = calls
         self._clock = clock
         self._time_to_live = timedelta(seconds=seconds)
-        self._entries: OrderedDict[UUID, tuple[CustomerStatus, datetime]] = OrderedDict()
+        self._entries: FifoCache[UUID, tuple[CustomerStatus, datetime]] = FifoCache(MAX_ENTRIES)
 
     async def get_status(self, user_id: UUID) -> CustomerStatus:
         now = self._clock()
@@ -32,8 +32,6 @@ class CustomerStatusCache:
             return entry[0]
         status = await self._calls(GET_CUSTOMER_STATUS, CustomerStatusRequest(user_id=user_id))
         self._entries[user_id] = (status, now + self._time_to_live)
-        if len(self._entries) > MAX_ENTRIES:
-            self._entries.popitem(last=False)
         return status
 
 

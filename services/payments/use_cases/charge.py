@@ -14,6 +14,7 @@ from prometheus_client import Counter
 
 from caravan import failpoint
 from caravan.audit import record_audit
+from caravan.concurrency import map_concurrently
 from caravan.database import UnitOfWork
 from caravan.jobs import Job, JobRequest, JobsUnavailable
 from caravan.messages import Delivery
@@ -142,23 +143,21 @@ async def call_provider(context: PaymentsContext, payments: Sequence[Payment]) -
     if not payments:
         return []
     failpoint.hit("payment.before_call")
-    slots = asyncio.Semaphore(context.settings.calls_in_flight)
-    results = await asyncio.gather(*(_capture_payment(context, payment, slots) for payment in payments))
+    results = await map_concurrently(partial(_capture_payment, context), payments, context.settings.calls_in_flight)
     failpoint.hit("payment.after_call_before_commit")
     return list(zip(payments, results, strict=True))
 
 
-async def _capture_payment(context: PaymentsContext, payment: Payment, slots: asyncio.Semaphore) -> CaptureResult:
+async def _capture_payment(context: PaymentsContext, payment: Payment) -> CaptureResult:
     money = Money(amount=payment.amount, currency=payment.currency)
-    async with slots:
-        try:
-            async with asyncio.timeout(context.settings.call_timeout_seconds):
-                provider_result = await context.resources.provider.capture(
-                    payment.key, str(payment.order_id), money, payment.token
-                )
-        except Exception as error:  # whatever went wrong, the charge may have been made
-            log.warning("capture without an answer", order_id=str(payment.order_id), key=payment.key, error=repr(error))
-            return CaptureResult("unknown", "the provider gave no answer")
+    try:
+        async with asyncio.timeout(context.settings.call_timeout_seconds):
+            provider_result = await context.resources.provider.capture(
+                payment.key, str(payment.order_id), money, payment.token
+            )
+    except Exception as error:  # whatever went wrong, the charge may have been made
+        log.warning("capture without an answer", order_id=str(payment.order_id), key=payment.key, error=repr(error))
+        return CaptureResult("unknown", "the provider gave no answer")
     if isinstance(provider_result, CaptureSuccess):
         return CaptureResult("captured", charge=provider_result.charge)
     return CaptureResult("declined" if provider_result.hard else "failed", provider_result.reason)
