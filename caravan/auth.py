@@ -28,18 +28,18 @@ from caravan.cache import FifoCache
 from caravan.errors import DeadlineExceeded, Forbidden, ServiceUnavailable, Unauthorized
 
 Role = Literal["customer", "staff", "admin", "service"]
-ROLE_RANK: dict[str, int] = {"customer": 1, "staff": 2, "admin": 3}
+_ROLE_RANK: dict[str, int] = {"customer": 1, "staff": 2, "admin": 3}
 """Each role may do what the ones before it may; `service` stands apart."""
 
-ALGORITHMS = ["EdDSA"]
+_ALGORITHMS = ["EdDSA"]
 # RFC 9864 renames the algorithm to Ed25519; the verifiers that clients have today know the old name.
 warnings.filterwarnings("ignore", message="EdDSA is deprecated", category=SecurityWarning)
 AUDIENCE = "caravan"
-LEEWAY_SECONDS = 5
-REFETCH_SECONDS = 5.0
-KEY_LIFETIME_SECONDS = 300.0
-MAX_CACHED_TOKENS = 20_000
-INTERNAL_TOKEN_SECONDS = 60
+_LEEWAY_SECONDS = 5
+_REFETCH_SECONDS = 5.0
+_KEY_LIFETIME_SECONDS = 300.0
+_MAX_CACHED_TOKENS = 20_000
+_INTERNAL_TOKEN_SECONDS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Caller:
         return f"{self.actor} for {self.role}:{self.subject}" if self.actor else f"{self.role}:{self.subject}"
 
     def has_role(self, role: Role) -> bool:
-        return ROLE_RANK.get(self.role, 0) >= ROLE_RANK.get(role, 99)
+        return _ROLE_RANK.get(self.role, 0) >= _ROLE_RANK.get(role, 99)
 
     def can_see(self, owner: UUID | str) -> bool:
         """An owner's things are for the owner and for staff."""
@@ -86,9 +86,9 @@ class TokenVerifier:
         self._fetch_keys = fetch_keys
         self._keys: KeySet | None = None
         self._key_ids: set[str] = set()
-        self._requested_at = self._fetched_at = -KEY_LIFETIME_SECONDS
+        self._requested_at = self._fetched_at = -_KEY_LIFETIME_SECONDS
         self._fetch_lock = asyncio.Lock()
-        self._cache: FifoCache[str, tuple[Caller, float]] = FifoCache(MAX_CACHED_TOKENS)
+        self._cache: FifoCache[str, tuple[Caller, float]] = FifoCache(_MAX_CACHED_TOKENS)
 
     async def verify(self, token: str) -> Caller:
         """The caller of a bearer token. Raises Unauthorized with the reason."""
@@ -108,11 +108,11 @@ class TokenVerifier:
         with _reraise_unauthorized("the token is not a JWT"):
             header = _parse_header(token)
         kid = header.get("kid")
-        if header.get("alg") not in ALGORITHMS or not isinstance(kid, str):
+        if header.get("alg") not in _ALGORITHMS or not isinstance(kid, str):
             raise Unauthorized("the token's algorithm or key id is not accepted")
         keys = await self._get_keys(kid)
         with _reraise_unauthorized("the token's signature is not valid"):
-            return dict(jwt.decode(token, keys, algorithms=ALGORITHMS).claims)
+            return dict(jwt.decode(token, keys, algorithms=_ALGORITHMS).claims)
 
     async def _get_keys(self, kid: str) -> KeySet:
         if self._is_outdated(kid):
@@ -127,8 +127,8 @@ class TokenVerifier:
         now = time.monotonic()
         if self._keys is None:
             return True
-        return now - self._requested_at > REFETCH_SECONDS and (
-            kid not in self._key_ids or now - self._fetched_at > KEY_LIFETIME_SECONDS
+        return now - self._requested_at > _REFETCH_SECONDS and (
+            kid not in self._key_ids or now - self._fetched_at > _KEY_LIFETIME_SECONDS
         )
 
     async def _refresh_keys(self) -> None:
@@ -171,9 +171,9 @@ def _parse_header(token: str) -> dict[str, Any]:
 def _build_caller(claims: dict[str, Any], issuer: str, now: float) -> tuple[Caller, float]:
     """The caller of verified claims, and when the token expires."""
     expires, begins = claims.get("exp"), claims.get("nbf", 0)
-    if not isinstance(expires, int | float) or not expires + LEEWAY_SECONDS >= now:
+    if not isinstance(expires, int | float) or not expires + _LEEWAY_SECONDS >= now:
         raise Unauthorized("the token has expired; get a new one with the refresh token")
-    if not isinstance(begins, int | float) or not begins - LEEWAY_SECONDS <= now:
+    if not isinstance(begins, int | float) or not begins - _LEEWAY_SECONDS <= now:
         raise Unauthorized("the token is not valid yet")
     audience = claims.get("aud")
     if claims.get("iss") != issuer or not (
@@ -182,7 +182,7 @@ def _build_caller(claims: dict[str, Any], issuer: str, now: float) -> tuple[Call
         raise Unauthorized("the token was not issued for this shop")
     if (
         claims.get("typ") != "access"
-        or claims.get("role") not in (*ROLE_RANK, "service")
+        or claims.get("role") not in (*_ROLE_RANK, "service")
         or not isinstance(claims.get("sub"), str)
     ):
         raise Unauthorized("the token is not an access token")
@@ -193,9 +193,9 @@ def _build_caller(claims: dict[str, Any], issuer: str, now: float) -> tuple[Call
             claims["role"],
             str(claims.get("sid", "")),
             str(actor["sub"]) if isinstance(actor, dict) and "sub" in actor else None,
-            float(expires) + LEEWAY_SECONDS,
+            float(expires) + _LEEWAY_SECONDS,
         ),
-        float(expires) + LEEWAY_SECONDS,
+        float(expires) + _LEEWAY_SECONDS,
     )
 
 
@@ -204,7 +204,7 @@ def issue_internal_token(secret: str, service: str, target: str) -> str:
     key = OctKey.import_key(secret)
     now = int(time.time())
     return "Bearer " + jwt.encode(
-        {"alg": "HS256"}, {"iss": service, "aud": target, "exp": now + INTERNAL_TOKEN_SECONDS, "typ": "internal"}, key
+        {"alg": "HS256"}, {"iss": service, "aud": target, "exp": now + _INTERNAL_TOKEN_SECONDS, "typ": "internal"}, key
     )
 
 
@@ -219,7 +219,7 @@ def verify_internal_token(secret: str, header: str | None, target: str) -> str:
         return str(claims["iss"])
 
 
-def read_bearer_token(request: Request) -> str | None:
+def _read_bearer_token(request: Request) -> str | None:
     header = request.headers.get("authorization")
     if header is None:
         return None
@@ -253,7 +253,7 @@ class RoleRequirement(SecurityBase):
 
 async def get_caller(request: Request) -> Caller | None:
     """The caller, or None for an anonymous request."""
-    token = read_bearer_token(request)
+    token = _read_bearer_token(request)
     if token is None:
         return None
     caller: Caller = await request.app.state.verifier.verify(token)

@@ -5,7 +5,7 @@ again.
 import asyncio
 from typing import Self
 
-CANCEL_AGAIN_SECONDS = 0.2
+_CANCEL_AGAIN_SECONDS = 0.2
 
 
 class Deadline:
@@ -48,4 +48,4 @@ class Deadline:
     def _cancel_task(self) -> None:
         self._cancel_count += 1
         self._task.cancel()
-        self._handle = self._loop.call_later(CANCEL_AGAIN_SECONDS, self._cancel_task)
+        self._handle = self._loop.call_later(_CANCEL_AGAIN_SECONDS, self._cancel_task)

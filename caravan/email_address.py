@@ -13,7 +13,7 @@ from email_validator import EmailNotValidError, validate_email
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core import CoreSchema, core_schema
 
-MAX_LENGTH: Final = 254
+_MAX_LENGTH: Final = 254
 # A shop inside a company or on a laptop has users of `.local` and `localhost`; the library would refuse those as not
 # for the public.
 email_validator.SPECIAL_USE_DOMAIN_NAMES.clear()
@@ -23,8 +23,8 @@ def parse_email_address(text: str) -> str:
     """The address as it is kept: trimmed, in lower case, at most 64 octets before the @ and 254 in all. ValueError with
     the rule.
     """
-    if len(text) > 2 * MAX_LENGTH:
-        raise ValueError(f"must have at most {MAX_LENGTH} characters")
+    if len(text) > 2 * _MAX_LENGTH:
+        raise ValueError(f"must have at most {_MAX_LENGTH} characters")
     try:
         parsed = validate_email(
             text.strip().lower(), check_deliverability=False, globally_deliverable=False, strict=True
@@ -32,8 +32,8 @@ def parse_email_address(text: str) -> str:
     except EmailNotValidError as refusal:
         raise ValueError(f"must be an e-mail address: {refusal}") from None
     address = f"{parsed.local_part}@{parsed.ascii_domain}"
-    if len(parsed.local_part.encode()) > 64 or len(address.encode()) > MAX_LENGTH:
-        raise ValueError(f"must have at most 64 bytes before the @ and {MAX_LENGTH} in all")
+    if len(parsed.local_part.encode()) > 64 or len(address.encode()) > _MAX_LENGTH:
+        raise ValueError(f"must have at most 64 bytes before the @ and {_MAX_LENGTH} in all")
     return address
 
 
@@ -51,7 +51,7 @@ class _EmailRule:
         return core_schema.no_info_after_validator_function(parse_email_address, core_schema.str_schema())
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {**handler(schema), "format": "idn-email", "minLength": 3, "maxLength": MAX_LENGTH}
+        return {**handler(schema), "format": "idn-email", "minLength": 3, "maxLength": _MAX_LENGTH}
 
 
 EmailAddress = Annotated[str, _EmailRule()]

@@ -44,7 +44,7 @@ TABLES = (
     "FUNCTION refuse_change()",
 )
 
-RECENT_EVENTS = 5_000
+_RECENT_EVENTS = 5_000
 
 Upcast = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -73,7 +73,7 @@ class EventStore:
     def __init__(self, events: Iterable[type[Event]], upcasts: Mapping[tuple[str, int], Upcast] | None = None) -> None:
         self.event_types = {event.type: event for event in events}
         self._upcasts = dict(upcasts or {})
-        self._recent: FifoCache[tuple[UUID, int], Event] = FifoCache(RECENT_EVENTS)
+        self._recent: FifoCache[tuple[UUID, int], Event] = FifoCache(_RECENT_EVENTS)
 
     def decode_event(self, name: str, version: int, data: dict[str, Any]) -> Event:
         """Today's event from stored data of any earlier version. KeyError for a type or a step that nobody knows."""

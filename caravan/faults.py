@@ -21,7 +21,7 @@ UNKNOWN = "unknown"
 FAILURE_STATUSES = frozenset({502, 503, 504})
 UNSENT_ERRORS = (httpx2.ConnectError, httpx2.ConnectTimeout)
 """No connection was made: whatever the request is, it has reached nobody."""
-CLIENT_ERRORS = (httpx2.PoolTimeout, httpx2.LocalProtocolError, httpx2.UnsupportedProtocol)
+_CLIENT_ERRORS = (httpx2.PoolTimeout, httpx2.LocalProtocolError, httpx2.UnsupportedProtocol)
 """Errors of the client library that say nothing of who was asked."""
 
 
@@ -39,7 +39,7 @@ def has_failed_with(error: BaseException) -> bool | None:
     return (
         True
         if is_connection_lost(error)
-        or (isinstance(error, httpx2.TimeoutException) and not isinstance(error, CLIENT_ERRORS))
+        or (isinstance(error, httpx2.TimeoutException) and not isinstance(error, _CLIENT_ERRORS))
         else None
     )
 
@@ -47,5 +47,5 @@ def has_failed_with(error: BaseException) -> bool | None:
 def is_connection_lost(error: BaseException) -> bool:
     """There is no connection, or it broke: another endpoint may well answer."""
     return isinstance(error, UNSENT_ERRORS) or (
-        isinstance(error, httpx2.TransportError) and not isinstance(error, (*CLIENT_ERRORS, httpx2.TimeoutException))
+        isinstance(error, httpx2.TransportError) and not isinstance(error, (*_CLIENT_ERRORS, httpx2.TimeoutException))
     )

@@ -15,9 +15,9 @@ from caravan.database import Database
 from caravan.deadlines import Deadline
 from caravan.discovery import Discovery
 
-CACHE_SECONDS = 1.0
-CHECK_SECONDS = 1.0
-METRICS_SHARE = 10
+_CACHE_SECONDS = 1.0
+_CHECK_SECONDS = 1.0
+_METRICS_SHARE = 10
 """How many times as long as they took to write the metrics are answered again: whoever asks for them all the time gets
 a tenth of the process, no more.
 """
@@ -31,7 +31,7 @@ class Health:
         self._now = now
         self._databases = databases
         self._discovery = discovery
-        self._checked_at = -CACHE_SECONDS
+        self._checked_at = -_CACHE_SECONDS
         self._failing: dict[str, str] = {}
         self._check_lock = asyncio.Lock()
         self._metrics = b""
@@ -68,7 +68,7 @@ class Health:
         if started_at >= self._metrics_until:
             self._metrics = generate_latest()
             ended_at = self._now()
-            self._metrics_until = ended_at + METRICS_SHARE * (ended_at - started_at)
+            self._metrics_until = ended_at + _METRICS_SHARE * (ended_at - started_at)
         return self._metrics
 
     async def check_readiness(self) -> dict[str, str]:
@@ -76,7 +76,7 @@ class Health:
         if self.is_stopping:
             return {"process": "stopping"}
         async with self._check_lock:  # one asks for all who wait
-            if self._now() - self._checked_at >= CACHE_SECONDS:
+            if self._now() - self._checked_at >= _CACHE_SECONDS:
                 await self._check_databases()
         return self._failing
 
@@ -89,7 +89,7 @@ class Health:
 
     async def _check_database(self, database: Database) -> str | None:
         try:
-            async with Deadline(CHECK_SECONDS):
+            async with Deadline(_CHECK_SECONDS):
                 read_only = await database.fetchval(
                     "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::bool"
                 )

@@ -21,10 +21,10 @@ from caravan.auth import get_caller
 from caravan.database import Database, DuplicateRequest, StoredResponse, UnitOfWork
 from caravan.errors import InvalidRequest, Problem, RequestInFlight
 
-MAX_KEY = 200
-KEY_PATTERN = r"^[\x20-\x7e\xa1-\xac\xae-\xff]+$"
+_MAX_KEY = 200
+_KEY_PATTERN = r"^[\x20-\x7e\xa1-\xac\xae-\xff]+$"
 """As far as a header can carry it."""
-ATTEMPTS = 2
+_ATTEMPTS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class IdempotentRequest:
         is refused, what is stored says whether that is because it had been done before."""
         if self.key is None:
             return await operation()
-        for _ in range(ATTEMPTS):
+        for _ in range(_ATTEMPTS):
             try:
                 return await operation()
             except DuplicateRequest:
@@ -111,13 +111,15 @@ async def _make_request(request: Request, key: str) -> IdempotentRequest:
 
 _KEY = Header(
     min_length=1,
-    max_length=MAX_KEY,
-    pattern=KEY_PATTERN,
+    max_length=_MAX_KEY,
+    pattern=_KEY_PATTERN,
     description="A string of your own; the same key and body get the same answer, another body is refused (422).",
 )
 
 
-async def read_optional_key(request: Request, idempotency_key: Annotated[str | None, _KEY] = None) -> IdempotentRequest:
+async def _read_optional_key(
+    request: Request, idempotency_key: Annotated[str | None, _KEY] = None
+) -> IdempotentRequest:
     return (
         await _make_request(request, idempotency_key)
         if idempotency_key is not None
@@ -125,9 +127,9 @@ async def read_optional_key(request: Request, idempotency_key: Annotated[str | N
     )
 
 
-async def read_required_key(request: Request, idempotency_key: Annotated[str, _KEY]) -> IdempotentRequest:
+async def _read_required_key(request: Request, idempotency_key: Annotated[str, _KEY]) -> IdempotentRequest:
     return await _make_request(request, idempotency_key)
 
 
-OptionalIdempotency = Annotated[IdempotentRequest, Depends(read_optional_key)]
-RequiredIdempotency = Annotated[IdempotentRequest, Depends(read_required_key)]
+OptionalIdempotency = Annotated[IdempotentRequest, Depends(_read_optional_key)]
+RequiredIdempotency = Annotated[IdempotentRequest, Depends(_read_required_key)]

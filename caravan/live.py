@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from caravan.telemetry import log
 
-RECONNECT_SECONDS = 1.0
+_RECONNECT_SECONDS = 1.0
 
 
 class ChangeNotifications:
@@ -55,7 +55,7 @@ class ChangeNotifications:
                             )
             except (RedisError, OSError, TimeoutError) as error:
                 log.info("the change listener waits for redis", error=repr(error))
-                await asyncio.sleep(RECONNECT_SECONDS)
+                await asyncio.sleep(_RECONNECT_SECONDS)
 
     def _set_events(self, subject: str, keys: list[str]) -> None:
         if not self._listeners:

@@ -247,9 +247,9 @@ def encode_message(
     return OutgoingMessage(channel_type, channel.name, routing_key, key, message_id, body)
 
 
-RECENT_MESSAGES = 1_000
-RECENT_BYTES = 16_384
-_recent_deliveries: FifoCache[bytes, Delivery[Any]] = FifoCache(RECENT_MESSAGES)
+_RECENT_MESSAGES = 1_000
+_RECENT_BYTES = 16_384
+_recent_deliveries: FifoCache[bytes, Delivery[Any]] = FifoCache(_RECENT_MESSAGES)
 """What was read last of topics and exchanges: in one process several services read the same message, and validating it
 is most of what reading costs.
 Messages are frozen. A queue has one reader, whose messages would only push out the others."""
@@ -264,7 +264,7 @@ def decode_message(
     delivery = _recent_deliveries.get(body) if shared else None
     if delivery is None or accepted_types.get(delivery.message.type) is not type(delivery.message):
         delivery = _parse_envelope(body, accepted_types)
-        if shared and len(body) <= RECENT_BYTES:
+        if shared and len(body) <= _RECENT_BYTES:
             _recent_deliveries[body] = delivery
     return delivery if attempt == 1 else delivery._replace(attempt=attempt)
 

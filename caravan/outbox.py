@@ -26,9 +26,9 @@ from caravan.leadership import Leadership
 from caravan.messages import OutgoingMessage
 from caravan.telemetry import log, metrics
 
-BATCH_SIZE = 500
-POLL_SECONDS = 0.5
-NOTIFIED_POLL_SECONDS = 5.0
+_BATCH_SIZE = 500
+_POLL_SECONDS = 0.5
+_NOTIFIED_POLL_SECONDS = 5.0
 """Of a relay that hears of every commit."""
 UNREMOVED_SECONDS = 0.5
 """So long the rows of a batch that was sent wait at most for the next look, which removes them: under load one
@@ -38,7 +38,7 @@ LINGER_SECONDS = 0.03
 """Least time between two batches: a lone message never waits for it, under load it makes batches larger and their
 number smaller.
 """
-STALE_SECONDS = 300.0
+_STALE_SECONDS = 300.0
 """A row that the bus has not taken for so long is a failure that somebody should see."""
 _FETCH_BATCH = f"""WITH gone AS (DELETE FROM outbox WHERE id = ANY($3) AND {WITHOUT_SYNC_COMMIT})
     SELECT id, message_id, kind, channel, route, key, body,
@@ -86,12 +86,12 @@ class OutboxRelay:
                 row_count = await self._relay_batch()
                 failures = 0
                 if (
-                    0 < row_count < BATCH_SIZE
+                    0 < row_count < _BATCH_SIZE
                     and (pause := started_at + LINGER_SECONDS - loop.time()) > 0
                     and not self._is_stopping
                 ):
                     await asyncio.sleep(pause)
-                if row_count < BATCH_SIZE and not (
+                if row_count < _BATCH_SIZE and not (
                     row_count and (self._is_stopping or not self.leadership.receives_notifications)
                 ):
                     if self._is_stopping:
@@ -122,14 +122,14 @@ class OutboxRelay:
         now = asyncio.get_running_loop().time()
         pauses = [until - now for until, _ in self._paused_channels.values() if until > now]
         pauses += [UNREMOVED_SECONDS] if self._sent_ids else []
-        return min([self.leadership.choose_poll_seconds(NOTIFIED_POLL_SECONDS, POLL_SECONDS), *pauses])
+        return min([self.leadership.choose_poll_seconds(_NOTIFIED_POLL_SECONDS, _POLL_SECONDS), *pauses])
 
     async def _notify_leader(self) -> None:
         """Another replica relays: tell it that there is work, at most every few milliseconds, and look again now and
         then whether it is gone.
         """
         with suppress(TimeoutError):
-            async with asyncio.timeout(POLL_SECONDS):
+            async with asyncio.timeout(_POLL_SECONDS):
                 await self.database.outbox_written.wait()
             self.database.outbox_written.clear()
             await self.leadership.notify("outbox")
@@ -144,7 +144,7 @@ class OutboxRelay:
             )
         rows = await self.database.fetch(
             _FETCH_BATCH.format(held_back=_UNBLOCKED_ONLY if self._may_have_refused else ""),
-            BATCH_SIZE,
+            _BATCH_SIZE,
             paused,
             self._sent_ids,
         )
@@ -248,7 +248,7 @@ class OutboxDeadLetters:
             "o.id LIMIT $1",
             limit,
             preview,
-            STALE_SECONDS,
+            _STALE_SECONDS,
         )
         return [
             DeadLetter(

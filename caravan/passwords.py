@@ -6,10 +6,10 @@ import unicodedata
 from anyascii import anyascii
 from zxcvbn_rs_py import zxcvbn
 
-SHOP_NAME = "caravan"
-MIN_GUESSES = 10**6
+_SHOP_NAME = "caravan"
+_MIN_GUESSES = 10**6
 """What an attacker who is slowed down could try; beyond it the delays of failed tries protect the account."""
-MAX_JUDGED_LENGTH = 100
+_MAX_JUDGED_LENGTH = 100
 """Characters of a password that are judged: 6 ms of CPU at most for each of its spellings."""
 MAX_LENGTH = 128
 _WORDS = re.compile(r"[^\W_]+")
@@ -30,14 +30,14 @@ def find_password_weakness(password: str, email: str, name: str) -> str | None:
     letters and digits: accents, other scripts and signs around or between, which cost an attacker little, make no
     password better.
     """
-    candidate = normalize_password(password)[:MAX_JUDGED_LENGTH]
-    latin = anyascii(candidate)[:MAX_JUDGED_LENGTH]
+    candidate = normalize_password(password)[:_MAX_JUDGED_LENGTH]
+    latin = anyascii(candidate)[:_MAX_JUDGED_LENGTH]
     spellings = {candidate, latin, "".join(_WORDS.findall(latin))} - {""}
-    known_words = sorted({email, *_WORDS.findall(f"{email} {name.lower()}"), SHOP_NAME}, key=len, reverse=True)
+    known_words = sorted({email, *_WORDS.findall(f"{email} {name.lower()}"), _SHOP_NAME}, key=len, reverse=True)
     remainder = candidate.lower()
     for word in known_words:
         remainder = remainder.replace(word, "") if len(word) > 2 else remainder
-    if len(set(remainder)) < 4 or any(zxcvbn(spelling, known_words).guesses < MIN_GUESSES for spelling in spellings):
+    if len(set(remainder)) < 4 or any(zxcvbn(spelling, known_words).guesses < _MIN_GUESSES for spelling in spellings):
         return (
             "is easily guessed: it is common, a pattern, or made of your name or address; take several words that "
             "don't belong together"

@@ -10,7 +10,7 @@ from typing import Any
 SECRET_NAMES = ("password", "token", "secret", "authorization", "card", "cvv", "iban", "link")
 """Fields whose name contains one of these are never shown; `link`: a reset link is as good as the password."""
 MASKED = "[masked]"
-MAX_DEPTH = 50
+_MAX_DEPTH = 50
 """Below so many levels nothing is shown, nor looked at."""
 
 _SECRET = re.compile("|".join(SECRET_NAMES), re.IGNORECASE)
@@ -20,7 +20,7 @@ _ASSIGNED = re.compile(r"""(\\*["']?\s*[:=]\s*)(?:\\*"[^"]*"?|\\*'[^']*'?|[^\s,;
 _SCHEME = re.compile(r"\b(Bearer|Basic)\s+[\w.~+/=-]+", re.IGNORECASE)
 
 
-def is_secret_name(name: str) -> bool:
+def _is_secret_name(name: str) -> bool:
     return _SECRET.search(name) is not None
 
 
@@ -30,12 +30,12 @@ def redact_value(value: Any, depth: int = 0) -> Any:
         return redact_text(value)
     if not isinstance(value, dict | list):
         return value
-    if depth == MAX_DEPTH:
+    if depth == _MAX_DEPTH:
         return MASKED
     if isinstance(value, list):
         return [redact_value(item, depth + 1) for item in value]
     return {
-        name: MASKED if content is not None and is_secret_name(name) else redact_value(content, depth + 1)
+        name: MASKED if content is not None and _is_secret_name(name) else redact_value(content, depth + 1)
         for name, content in value.items()
     }
 
@@ -48,7 +48,7 @@ def redact_text(text: str) -> str:
     pieces: list[str] = []
     copied_to = 0
     for word in _WORD.finditer(text):
-        if word.start() < copied_to or not is_secret_name(word[0]):
+        if word.start() < copied_to or not _is_secret_name(word[0]):
             continue
         assigned = _ASSIGNED.match(text, word.end())
         if assigned is not None:

@@ -28,8 +28,8 @@ MAX_RECORDS = 50
 much it was, and the metric.
 """
 VARIOUS = "various"
-MAX_REASON_LENGTH = 300
-PAUSE_SECONDS = 5.0
+_MAX_REASON_LENGTH = 300
+_PAUSE_SECONDS = 5.0
 ANONYMOUS = "anonymous"
 
 
@@ -76,13 +76,13 @@ class RefusalRecorder:
 
     def record_refusal(self, status: int, actor: str, address: str, operation: str, reason: str) -> None:
         self._noted.set()
-        key = _RefusalKey(status, actor[:MAX_REASON_LENGTH], address, operation[:MAX_REASON_LENGTH])
+        key = _RefusalKey(status, actor[:_MAX_REASON_LENGTH], address, operation[:_MAX_REASON_LENGTH])
         if key not in self._pending and len(self._pending) >= MAX_RECORDS:
             key = _RefusalKey(status, VARIOUS, VARIOUS, VARIOUS)
             reason = f"more than {MAX_RECORDS} of different callers, addresses or operations"
         refusal = self._pending.get(key)
         if refusal is None:
-            refusal = self._pending[key] = _RefusalCount(reason[:MAX_REASON_LENGTH], telemetry.get_trace_id() or "")
+            refusal = self._pending[key] = _RefusalCount(reason[:_MAX_REASON_LENGTH], telemetry.get_trace_id() or "")
         refusal.count += 1
 
     async def run(self) -> None:
@@ -93,7 +93,7 @@ class RefusalRecorder:
             await self.send_report()
             if self._pending:
                 self._noted.set()
-            await asyncio.sleep(PAUSE_SECONDS)
+            await asyncio.sleep(_PAUSE_SECONDS)
 
     async def send_report(self) -> None:
         """Have written down what is due. What could not be stays, and is counted on."""

@@ -17,7 +17,7 @@ def parse_time(value: Any) -> datetime:
     if isinstance(value, datetime):
         time = value
     elif isinstance(value, str) and _DAY.fullmatch(value):
-        time = datetime.combine(parse_day(value), datetime.min.time(), UTC)
+        time = datetime.combine(_parse_day(value), datetime.min.time(), UTC)
     elif isinstance(value, str) and _TIME.fullmatch(value):
         time = _convert_text(datetime.fromisoformat, value.upper())
     else:
@@ -27,7 +27,7 @@ def parse_time(value: Any) -> datetime:
     return time.astimezone(UTC)
 
 
-def parse_day(value: Any) -> date:
+def _parse_day(value: Any) -> date:
     """YYYY-MM-DD. ValueError with the rule."""
     if isinstance(value, date) and not isinstance(value, datetime):
         day = value
@@ -49,4 +49,4 @@ def _convert_text(convert: Any, text: str) -> Any:
 
 Time = Annotated[datetime, BeforeValidator(parse_time)]
 """A time in a parameter or a body, also of a `Strict` one."""
-Day = Annotated[date, BeforeValidator(parse_day)]
+Day = Annotated[date, BeforeValidator(_parse_day)]

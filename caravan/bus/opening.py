@@ -6,7 +6,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-LONGER_SECONDS = 5.0
+_LONGER_SECONDS = 5.0
 """So much longer may connecting take than its user wants to wait. A broker that hangs is left then."""
 
 
@@ -27,7 +27,7 @@ async def finish_opening(opening: Awaitable[T]) -> T:
 async def _end(acting: asyncio.Future[T]) -> None:
     """Whoever is cancelled again meanwhile is ended by the first time."""
     loop = asyncio.get_running_loop()
-    until = loop.time() + LONGER_SECONDS
+    until = loop.time() + _LONGER_SECONDS
     while not acting.done():
         try:
             await asyncio.wait([acting], timeout=max(0.0, until - loop.time()))
@@ -35,6 +35,6 @@ async def _end(acting: asyncio.Future[T]) -> None:
             continue
         if loop.time() >= until:
             acting.cancel()
-            until += LONGER_SECONDS
+            until += _LONGER_SECONDS
     if not acting.cancelled():
         acting.exception()  # told to nobody: its user has gone

@@ -45,7 +45,7 @@ __all__ = [
     "is_pooled",
 ]
 
-STATEMENT_SECONDS = 30.0
+_STATEMENT_SECONDS = 30.0
 WITHOUT_SYNC_COMMIT = "set_config('synchronous_commit', 'off', true) IS NOT NULL"
 """In the WHERE of a change that may be lost with the machine, as everybody then does it again: its transaction does not
 wait for the disk.
@@ -99,7 +99,7 @@ class Database:
             return await asyncpg.connect(
                 url,
                 timeout=ACQUIRE_SECONDS,
-                command_timeout=STATEMENT_SECONDS,
+                command_timeout=_STATEMENT_SECONDS,
                 server_settings={"application_name": f"caravan {service}"},
             )
 

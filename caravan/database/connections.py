@@ -26,7 +26,7 @@ ACQUIRE_SECONDS = 10.0
 """How long one waits for a connection."""
 UNUSED_SECONDS = 120.0
 """After so long without use all but one are closed."""
-CLOSE_SECONDS = 5.0
+_CLOSE_SECONDS = 5.0
 CONNECTION_LOST = (
     OSError,
     asyncpg.PostgresConnectionError,
@@ -39,7 +39,7 @@ CONNECTION_LOST = (
 """Trouble of the infrastructure: to wait out, not to count against a message. A demoted primary (25006) is one of them;
 the client calls a
 connection that broke in the middle of an answer an internal error of its own."""
-CLOSED_MESSAGE = "the connections of this database are closed"
+_CLOSED_MESSAGE = "the connections of this database are closed"
 
 
 class ConnectionPool:
@@ -68,7 +68,7 @@ class ConnectionPool:
                 self._lent.add(connection)
                 return connection
         if self._closed:
-            raise asyncpg.InterfaceError(CLOSED_MESSAGE)
+            raise asyncpg.InterfaceError(_CLOSED_MESSAGE)
         if self._used_slots < self._size:
             self._used_slots += 1
             return await self._open_connection()
@@ -84,18 +84,18 @@ class ConnectionPool:
             self._spawn_task(self._reset_connection(connection))
 
     async def close(self) -> None:
-        """Let none be taken any more, and wait until those that are lent have come back; at most CLOSE_SECONDS."""
+        """Let none be taken any more, and wait until those that are lent have come back; for a bounded time."""
         self._closed = True
         if self._idle_timer:
             self._idle_timer.cancel()
         while self._waiters:
             waiter = self._waiters.popleft()
             if not waiter.done():
-                waiter.set_exception(asyncpg.InterfaceError(CLOSED_MESSAGE))
+                waiter.set_exception(asyncpg.InterfaceError(_CLOSED_MESSAGE))
         while self._idle:
             self._spawn_task(_close_connection(self._idle.pop()[0]))
         try:
-            async with asyncio.timeout(CLOSE_SECONDS):
+            async with asyncio.timeout(_CLOSE_SECONDS):
                 if self._used_slots:
                     await self._all_returned.wait()
                 while self._tasks:
@@ -155,7 +155,7 @@ class ConnectionPool:
     async def _reset_connection(self, connection: asyncpg.Connection) -> None:
         """Wait until it has ended what it was asked and could not finish; one that does not is closed."""
         try:
-            async with asyncio.timeout(CLOSE_SECONDS):
+            async with asyncio.timeout(_CLOSE_SECONDS):
                 with suppress(asyncpg.PostgresError):
                     await connection.execute("SELECT")
                 if connection.is_in_transaction():
@@ -182,4 +182,4 @@ class ConnectionPool:
 
 async def _close_connection(connection: asyncpg.Connection) -> None:
     with suppress(*CONNECTION_LOST, asyncpg.PostgresError):
-        await connection.close(timeout=CLOSE_SECONDS)
+        await connection.close(timeout=_CLOSE_SECONDS)

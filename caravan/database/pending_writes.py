@@ -16,7 +16,7 @@ from caravan.messages import OutgoingMessage
 
 RESPONSE_RETENTION = timedelta(days=7)
 """How long an Idempotency-Key is known."""
-MAX_GROUP_SIZE = 100
+_MAX_GROUP_SIZE = 100
 """Most units of work that one statement commits."""
 
 
@@ -110,7 +110,7 @@ class GroupCommit:
 
     async def _commit_groups(self) -> None:
         while self._queue:
-            group, self._queue = self._queue[:MAX_GROUP_SIZE], self._queue[MAX_GROUP_SIZE:]
+            group, self._queue = self._queue[:_MAX_GROUP_SIZE], self._queue[_MAX_GROUP_SIZE:]
             try:
                 await self.write(_merge_writes([writes for writes, _ in group]))
             except asyncpg.PostgresError as error:

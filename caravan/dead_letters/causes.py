@@ -8,7 +8,7 @@ import orjson
 
 from caravan.redaction import redact_text, redact_value
 
-REASON_MAX_LENGTH = 2000
+_REASON_MAX_LENGTH = 2000
 """So much of a reason is looked at: what comes later tells no other cause."""
 
 _VARIABLE_PATTERNS = (
@@ -22,7 +22,7 @@ _VARIABLE_PATTERNS = (
 
 def normalize_reason(reason: str) -> str:
     """A reason without what differs from case to case: ids, times, numbers."""
-    reason = reason[:REASON_MAX_LENGTH]
+    reason = reason[:_REASON_MAX_LENGTH]
     for pattern, placeholder in _VARIABLE_PATTERNS:
         reason = pattern.sub(placeholder, reason)
     return reason.strip()[:300]

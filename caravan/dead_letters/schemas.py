@@ -15,7 +15,7 @@ from caravan.times import Time
 
 Origin = Literal["subscription", "outbox", "job", "effect"]
 Action = Literal["redrive", "discard", "blocked", "not_redrivable"]
-IDS_MAX = 500
+_IDS_MAX = 500
 
 
 class DeadLetterView(BaseModel):
@@ -85,7 +85,7 @@ CauseName = Annotated[
 ]
 Ids = Annotated[
     list[Annotated[str, Field(min_length=1, max_length=500)]],
-    Field(min_length=1, max_length=IDS_MAX, description="just these"),
+    Field(min_length=1, max_length=_IDS_MAX, description="just these"),
 ]
 SubscriptionName = Annotated[str, Field(min_length=1, max_length=200, description="all of this subscription")]
 

@@ -3,7 +3,7 @@ by cause, to be tried again or discarded.
 
 Trying again keeps the message id, so that effects stay single, and the order of each key: a dead letter is blocked
 while an older one of its key is not selected with it.
-Reading is bounded: the oldest SCAN_MAX of each place, and only the beginnings of their bodies.
+Reading is bounded: the oldest _SCAN_MAX of each place, and only the beginnings of their bodies.
 """
 
 import asyncio
@@ -35,13 +35,13 @@ from caravan.dead_letters.sources import DeadLetterSource
 from caravan.errors import NotFound
 from caravan.redaction import redact_text
 
-SCAN_MAX = 5_000
-PREVIEW_BYTES = 4_096
-DETAIL_BYTES = 65_536
-ACTION_MAX = 500
+_SCAN_MAX = 5_000
+_PREVIEW_BYTES = 4_096
+_DETAIL_BYTES = 65_536
+_ACTION_MAX = 500
 """Most letters that one call redrives or discards."""
-PLAN_ITEMS_MAX = 100
-RECORDED_IDS_MAX = 20
+_PLAN_ITEMS_MAX = 100
+_RECORDED_IDS_MAX = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class _SourcedDeadLetter:
     cause: str
 
 
-def encode_dead_letter_id(service: str, origin: str, dead_letter: DeadLetter) -> str:
+def _encode_dead_letter_id(service: str, origin: str, dead_letter: DeadLetter) -> str:
     return (
         base64.urlsafe_b64encode(orjson.dumps([service, origin, dead_letter.subscription, dead_letter.id]))
         .decode()
@@ -86,21 +86,21 @@ class DeadLetterService:
         self._clock = clock
 
     async def _read_sources(self, preview: int) -> tuple[list[_SourcedDeadLetter], bool]:
-        lists = await asyncio.gather(*(source.list_dead_letters(SCAN_MAX, preview) for source in self._sources))
+        lists = await asyncio.gather(*(source.list_dead_letters(_SCAN_MAX, preview) for source in self._sources))
         entries = [
             _SourcedDeadLetter(
                 source,
                 letter,
-                encode_dead_letter_id(self._service, source.origin, letter),
+                _encode_dead_letter_id(self._service, source.origin, letter),
                 compute_cause(letter.reason),
             )
             for source, letters in zip(self._sources, lists, strict=True)
             for letter in letters
         ]
-        return entries, any(len(letters) >= SCAN_MAX for letters in lists)
+        return entries, any(len(letters) >= _SCAN_MAX for letters in lists)
 
     async def get_page(self, request: ListRequest) -> DeadLetterPage:
-        entries, truncated = await self._read_sources(PREVIEW_BYTES)
+        entries, truncated = await self._read_sources(_PREVIEW_BYTES)
         entries = [
             f for f in entries if request.cause in (None, f.cause) and request.channel in (None, f.dead_letter.channel)
         ]
@@ -118,7 +118,7 @@ class DeadLetterService:
         )
 
     async def get_dead_letter(self, request: ShowRequest) -> DeadLetterView:
-        entries, _ = await self._read_sources(DETAIL_BYTES)
+        entries, _ = await self._read_sources(_DETAIL_BYTES)
         for f in entries:
             if f.id == request.id:
                 return self._build_view(f)
@@ -138,13 +138,13 @@ class DeadLetterService:
         execute: Callable[[DeadLetterSource, Sequence[DeadLetter]], Awaitable[int]],
     ) -> ActionResult:
         as_of = self._clock()
-        entries, truncated = await self._read_sources(PREVIEW_BYTES)
+        entries, truncated = await self._read_sources(_PREVIEW_BYTES)
         plan = list(self._plan_actions(entries, selection, action))
         targets = [f for f, planned in plan if planned.action == action]
-        batch, remaining_targets = targets[:ACTION_MAX], targets[ACTION_MAX:]
+        batch, remaining_targets = targets[:_ACTION_MAX], targets[_ACTION_MAX:]
         done_count = 0
         if batch and not selection.dry_run:
-            await record("begun", selection, count=len(batch), ids=[f.id for f in batch[:RECORDED_IDS_MAX]])
+            await record("begun", selection, count=len(batch), ids=[f.id for f in batch[:_RECORDED_IDS_MAX]])
             try:
                 for source in self._sources:
                     dead_letters = [f.dead_letter for f in batch if f.source is source]
@@ -162,7 +162,7 @@ class DeadLetterService:
             blocked=actions.count("blocked"),
             not_redrivable=actions.count("not_redrivable"),
             more=bool(remaining_targets) or (truncated and done_count > 0),
-            items=[planned for _, planned in plan[:PLAN_ITEMS_MAX]],
+            items=[planned for _, planned in plan[:_PLAN_ITEMS_MAX]],
         )
 
     def _plan_actions(

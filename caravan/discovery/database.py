@@ -9,8 +9,8 @@ from caravan.discovery.protocol import Discovery
 from caravan.errors import ServiceUnavailable
 from caravan.telemetry import log
 
-EXPIRE_AFTER_SECONDS = 10
-CACHE_SECONDS = 1.0
+_EXPIRE_AFTER_SECONDS = 10
+_CACHE_SECONDS = 1.0
 
 
 class DatabaseDiscovery(Discovery):
@@ -19,17 +19,17 @@ class DatabaseDiscovery(Discovery):
     def __init__(self, database: Database) -> None:
         self._database = database
         self._pools: dict[str, EndpointPool] = {}
-        self._refreshed_at = -CACHE_SECONDS
+        self._refreshed_at = -_CACHE_SECONDS
         self._reported_missing: set[str] = set()
         """Services that were looked for and not found, so that each is told of once."""
 
     async def _refresh_pools(self) -> None:
-        if time.monotonic() - self._refreshed_at < CACHE_SECONDS:
+        if time.monotonic() - self._refreshed_at < _CACHE_SECONDS:
             return
         rows = await self._database.fetch(
             "SELECT service, array_agg(url ORDER BY url) FROM registry WHERE seen_at > now() - make_interval(secs => "
             "$1) GROUP BY service",
-            EXPIRE_AFTER_SECONDS,
+            _EXPIRE_AFTER_SECONDS,
         )
         self._pools = {row[0]: self._pools.get(row[0]) or EndpointPool(row[0]) for row in rows}
         for service, urls in rows:

@@ -20,10 +20,10 @@ from caravan.discovery.protocol import Discovery
 from caravan.discovery.routing_snapshot import MAX_BYTES, Policy, ServiceEntry, Snapshot, SnapshotError, parse_snapshot
 from caravan.telemetry import log, metrics
 
-FILE_SECONDS = 0.25
-WAIT_SECONDS = 25
+_FILE_SECONDS = 0.25
+_WAIT_SECONDS = 25
 """How long the operator may hold a poll that has nothing new."""
-MIN_BACKOFF, MAX_BACKOFF = 0.1, 2.0
+_MIN_BACKOFF, _MAX_BACKOFF = 0.1, 2.0
 """Short: many gateways are few pollers, and a change during an operator's restart should still arrive within
 seconds.
 """
@@ -93,11 +93,11 @@ class SnapshotDiscovery(Discovery):
                 self._report_source("file", "")
             except OSError as error:
                 self._report_source("file", f"{file}: {error.strerror}")
-            await asyncio.sleep(FILE_SECONDS)
+            await asyncio.sleep(_FILE_SECONDS)
 
     async def _poll_url(self) -> None:
         tag, failures = "", 0
-        async with httpx2.AsyncClient(timeout=httpx2.Timeout(5, read=WAIT_SECONDS + 5), trust_env=False) as http:
+        async with httpx2.AsyncClient(timeout=httpx2.Timeout(5, read=_WAIT_SECONDS + 5), trust_env=False) as http:
             while True:
                 try:
                     tag = await self._poll_once(http, tag)
@@ -106,12 +106,12 @@ class SnapshotDiscovery(Discovery):
                     continue
                 except (httpx2.HTTPError, SnapshotError) as error:
                     self._report_source("url", f"{type(error).__name__}: {error}")
-                await asyncio.sleep(add_jitter(compute_exponential_backoff(failures, MIN_BACKOFF, MAX_BACKOFF)))
+                await asyncio.sleep(add_jitter(compute_exponential_backoff(failures, _MIN_BACKOFF, _MAX_BACKOFF)))
                 failures += 1
 
     async def _poll_once(self, http: httpx2.AsyncClient, tag: str) -> str:
         """One poll; answers with the entity tag to ask with next. What was refused isn't asked for again."""
-        headers = {"prefer": f"wait={WAIT_SECONDS}", **({"if-none-match": tag} if tag else {})}
+        headers = {"prefer": f"wait={_WAIT_SECONDS}", **({"if-none-match": tag} if tag else {})}
         asked_at = time.monotonic()
         async with http.stream("GET", self._url, headers=headers) as response:
             if response.status_code == 304:

@@ -24,9 +24,9 @@ from caravan.embedded.process import Server
 
 __all__ = ["AlreadyRunning", "ServerUrls", "StartError", "find_running", "find_users", "start", "stop_orphans"]
 
-URLS_FILE = "backends.json"
-CHECK_SECONDS = 0.5
-RETRY_SECONDS = 5.0
+_URLS_FILE = "backends.json"
+_CHECK_SECONDS = 0.5
+_RETRY_SECONDS = 5.0
 _surviving_servers: list[Server] = []
 """Children of ours that go on for others: kept, because Python complains of the object of a running child that goes."""
 
@@ -47,7 +47,7 @@ def find_running(data: Path) -> ServerUrls | None:
 
 def _read_urls(data: Path) -> ServerUrls | None:
     try:
-        return ServerUrls(**json.loads((data / URLS_FILE).read_text()))
+        return ServerUrls(**json.loads((data / _URLS_FILE).read_text()))
     except FileNotFoundError:
         return None
 
@@ -84,7 +84,7 @@ async def stop_orphans(data: Path) -> list[int]:
 
 
 StartServer = Callable[[ServerPaths, str, Callable[[str], None], Callable[[Server], None]], Awaitable[Server]]
-START_FUNCTIONS: dict[str, StartServer] = {"postgres": postgres.start, "redis": redis.start}
+_START_FUNCTIONS: dict[str, StartServer] = {"postgres": postgres.start, "redis": redis.start}
 
 
 class _ServerSession:
@@ -94,7 +94,7 @@ class _ServerSession:
         self._data, self._announce = data, announce
         self._passwords = {
             name: hmac.new(secret.encode(), f"embedded {name}".encode(), hashlib.sha256).hexdigest()
-            for name in START_FUNCTIONS
+            for name in _START_FUNCTIONS
         }
         self._servers: dict[str, Server] = {}
 
@@ -112,7 +112,7 @@ class _ServerSession:
             self._lease = Lease(self._data)
             try:
                 self._paths = await asyncio.to_thread(prepare_paths, self._data, self._announce)
-                await _gather_or_cancel(self._start_server(name) for name in START_FUNCTIONS)
+                await _gather_or_cancel(self._start_server(name) for name in _START_FUNCTIONS)
                 return self._write_urls()
             except BaseException:
                 self._lease.release()
@@ -129,7 +129,7 @@ class _ServerSession:
 
     async def _start_server(self, name: str) -> None:
         """Takes over the one that runs, else starts it."""
-        await START_FUNCTIONS[name](
+        await _START_FUNCTIONS[name](
             self._paths, self._passwords[name], self._announce, lambda server: self._servers.update({name: server})
         )
 
@@ -138,13 +138,13 @@ class _ServerSession:
             database_url=postgres.url(self._servers["postgres"], self._paths, self._passwords["postgres"]),
             redis_url=f"redis://:{self._passwords['redis']}@127.0.0.1:{self._servers['redis'].port}/0",
         )
-        _write_private_file(self._data / URLS_FILE, json.dumps(asdict(server_urls)))
+        _write_private_file(self._data / _URLS_FILE, json.dumps(asdict(server_urls)))
         return server_urls
 
     async def restart_dead_servers(self) -> None:
         """Any user starts again what has died; whoever comes second finds it running."""
         while True:
-            await asyncio.sleep(CHECK_SECONDS)
+            await asyncio.sleep(_CHECK_SECONDS)
             for name, server in list(self._servers.items()):
                 if server.is_alive():
                     continue
@@ -155,9 +155,9 @@ class _ServerSession:
                         self._write_urls()
                 except (AlreadyRunning, StartError, OSError) as failure:
                     self._announce(
-                        f"{name} could not be started again, next attempt in {RETRY_SECONDS:.0f} s: {failure}"
+                        f"{name} could not be started again, next attempt in {_RETRY_SECONDS:.0f} s: {failure}"
                     )
-                    await asyncio.sleep(RETRY_SECONDS)
+                    await asyncio.sleep(_RETRY_SECONDS)
                     continue
                 if self._servers[name].port != server.port:
                     self._announce(f"{name} had to move to port {self._servers[name].port}: restart the program")
@@ -177,7 +177,7 @@ class _ServerSession:
             self._lease.release()
 
     async def _stop_servers(self) -> None:
-        (self._data / URLS_FILE).unlink(missing_ok=True)
+        (self._data / _URLS_FILE).unlink(missing_ok=True)
         if self._servers:
             for name, server in (
                 ("postgres", postgres.find_running(self._paths)),

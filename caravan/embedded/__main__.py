@@ -13,12 +13,12 @@ from pathlib import Path
 from caravan.embedded import find_users, stop_orphans
 from caravan.embedded.paths import find_paths
 
-STOP_SECONDS = 60
+_STOP_SECONDS = 60
 
 
-async def remove_databases(data: Path) -> None:
+async def _remove_databases(data: Path) -> None:
     signalled_pids: set[int] = set()
-    deadline = time.monotonic() + STOP_SECONDS
+    deadline = time.monotonic() + _STOP_SECONDS
     while users := find_users(data):
         for pid in set(users) - signalled_pids:
             print(f"stopping process {pid}")
@@ -39,6 +39,6 @@ async def remove_databases(data: Path) -> None:
 if __name__ == "__main__":
     match sys.argv[1:]:
         case ["remove", folder]:
-            asyncio.run(remove_databases(Path(folder).resolve()))
+            asyncio.run(_remove_databases(Path(folder).resolve()))
         case _:
             raise SystemExit("usage: python -m caravan.embedded remove FOLDER")

@@ -14,10 +14,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-WAIT_SECONDS = 240.0
+_WAIT_SECONDS = 240.0
 """A start may wait for the start or the stop of another process, which have deadlines of their own within this."""
-POLL_SECONDS = 0.05
-ANNOUNCE_AFTER_SECONDS = 1.0
+_POLL_SECONDS = 0.05
+_ANNOUNCE_AFTER_SECONDS = 1.0
 
 
 class AlreadyRunning(Exception):
@@ -58,7 +58,7 @@ def remove_dead_leases(data: Path) -> None:
 
 @asynccontextmanager
 async def lock_servers(
-    data: Path, announce: Callable[[str], None], seconds: float = WAIT_SECONDS
+    data: Path, announce: Callable[[str], None], seconds: float = _WAIT_SECONDS
 ) -> AsyncIterator[None]:
     """The right to start, join, restart or stop the servers; waits for whoever has it. Raises AlreadyRunning when that
     takes too long.
@@ -75,10 +75,10 @@ async def lock_servers(
                     "it does, or use another folder:"
                     " CARAVAN_DATA=/another/folder"
                 )
-            if waited_seconds > ANNOUNCE_AFTER_SECONDS and not is_announced:
+            if waited_seconds > _ANNOUNCE_AFTER_SECONDS and not is_announced:
                 is_announced = True
                 announce(f"waiting for {name}, which is starting or stopping the servers")
-            await asyncio.sleep(POLL_SECONDS)
+            await asyncio.sleep(_POLL_SECONDS)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield

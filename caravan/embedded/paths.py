@@ -60,7 +60,7 @@ class ServerPaths:
         """`root`, or a folder with a copy of its `parts` for the case that the servers' user can't reach them (a venv
         in /root).
         """
-        if self.account is None or is_reachable(root / names[0], self.account):
+        if self.account is None or _is_reachable(root / names[0], self.account):
             return root
         digest = hashlib.sha256(f"{root} {names} {(root / names[0]).stat().st_mtime_ns}".encode()).hexdigest()[:12]
         copy = _make_public_folder(self.home) / f"{Path(names[0]).name}-{digest}"
@@ -105,7 +105,7 @@ def prepare_paths(data: Path, announce: Callable[[str], None]) -> ServerPaths:
     return ServerPaths(home=home, logs=data / "log", account=account)
 
 
-def is_reachable(path: Path, account: Account) -> bool:
+def _is_reachable(path: Path, account: Account) -> bool:
     """Asks the system rather than mode bits: access lists and mount options count too."""
     result = subprocess.run(
         ["/bin/sh", "-c", 'test -x "$0"', str(path)],
@@ -155,7 +155,7 @@ def _choose_home(data: Path, account: Account, announce: Callable[[str], None]) 
         data.chmod(
             data.stat().st_mode & 0o777 | 0o011
         )  # to pass through, not to list: files and folders in it are ours alone
-    if is_reachable(data, account):
+    if _is_reachable(data, account):
         return data
     if (data / "postgres").exists():
         raise StartError(

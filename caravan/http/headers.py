@@ -45,7 +45,7 @@ HEADERS: dict[str, dict[str, Any]] = {
     },
 }
 
-COMMON_HEADERS = ("X-Request-Id", "Cache-Control")
+_COMMON_HEADERS = ("X-Request-Id", "Cache-Control")
 
 
 def document_headers(status: int, *names: str, **response: Any) -> dict[int | str, dict[str, Any]]:
@@ -62,8 +62,8 @@ def describe_headers(operation: dict[str, Any]) -> None:
     )
     for status, response in operation.get("responses", {}).items():
         names = (
-            [*COMMON_HEADERS, "Idempotency-Replayed"]
+            [*_COMMON_HEADERS, "Idempotency-Replayed"]
             if has_idempotency_key and status.startswith("2")
-            else COMMON_HEADERS
+            else _COMMON_HEADERS
         )
         response["headers"] = {**{name: HEADERS[name] for name in names}, **response.get("headers", {})}

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from caravan.http.problems import PROBLEMS
 
-STYLE = Markup(
+_STYLE = Markup(
     """
 :root { color-scheme: light dark; }
 body { margin: 0; padding: 2rem 1rem; font: 16px/1.5 system-ui, sans-serif; }
@@ -21,7 +21,7 @@ input { width: 100%; box-sizing: border-box; padding: .5rem; margin: .25rem 0 1r
 button { padding: .5rem 1.25rem; }
 """
 )
-_STYLE_DIGEST = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
+_STYLE_DIGEST = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 _HEADERS = {
     "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{_STYLE_DIGEST}';"
     " form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -53,5 +53,5 @@ def document_html_responses(**descriptions: str) -> dict[int | str, dict[str, An
 def render_html_page(title: str, *content: str, status: int = 200) -> Response:
     """Plain text becomes paragraphs, escaped; `Markup` stays as it is, and escapes what `format` puts into it."""
     blocks = [block if isinstance(block, Markup) else Markup("<p>{}</p>").format(block) for block in content]
-    page = _PAGE.format(title=title, style=STYLE, content=Markup("\n").join(blocks))
+    page = _PAGE.format(title=title, style=_STYLE, content=Markup("\n").join(blocks))
     return Response(page, status, _HEADERS, "text/html")

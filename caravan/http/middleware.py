@@ -23,13 +23,13 @@ from caravan.http.problems import convert_to_problem, make_problem_response
 from caravan.refusals import ANONYMOUS, REFUSAL_STATUSES, RefusalRecorder, extract_reason
 from caravan.telemetry import metrics
 
-MAX_BODY = 1024 * 1024
+_MAX_BODY = 1024 * 1024
 BODY_SECONDS = 10.0
 """How long a client may take for the body of its request: its own time, no part of the service's."""
-SMALL_BODY = 64 * 1024
-MAX_BODIES = 128 * 1024 * 1024
-"""Of all bodies over SMALL_BODY that one process has in hand."""
-BODY_BOUNDED = "caravan.bounded"
+_SMALL_BODY = 64 * 1024
+_MAX_BODIES = 128 * 1024 * 1024
+"""Of all bodies over `_SMALL_BODY` that one process has in hand."""
+_BODY_BOUNDED = "caravan.bounded"
 """In a scope: an edge further out bounds the body."""
 FORWARDER_HEADER = b"x-caravan-forwarder"
 """With the key of `forwarder_key`, a request's `X-Forwarded-For` is believed: it came through the gateway, in another
@@ -41,7 +41,7 @@ SECONDS_HEADER = b"x-caravan-seconds"
 answer can say what was wrong.
 """
 
-SINGLE_HEADERS = (
+_SINGLE_HEADERS = (
     b"authorization",
     b"content-length",
     b"content-type",
@@ -68,7 +68,7 @@ def derive_forwarder_key(secret: str) -> bytes:
 
 def _refuse_repeated_headers(headers: list[tuple[bytes, bytes]]) -> None:
     """Of two, one reader would take the first and another the last."""
-    for name in SINGLE_HEADERS:
+    for name in _SINGLE_HEADERS:
         if sum(header[0] == name for header in headers) > 1:
             raise BadRequest(f"the header {name.decode()} is there more than once; send it once")
 
@@ -111,7 +111,7 @@ class RequestMiddleware:
             scope["client"] = (headers.get(b"x-forwarded-for", b"unknown").decode("latin-1"), 0)
             if SECONDS_HEADER in headers:
                 deadline.set(asyncio.get_running_loop().time() + float(headers[SECONDS_HEADER]))
-        refused = None if is_forwarded or BODY_BOUNDED in scope else self.refused
+        refused = None if is_forwarded or _BODY_BOUNDED in scope else self.refused
         started_at = time.perf_counter()
         status = 500
         has_started = False
@@ -136,10 +136,10 @@ class RequestMiddleware:
             try:
                 if len(headers) != len(scope["headers"]):
                     _refuse_repeated_headers(scope["headers"])
-                if BODY_BOUNDED in scope:
+                if _BODY_BOUNDED in scope:
                     await self.app(scope, receive, send_response)
                 else:
-                    scope[BODY_BOUNDED] = True
+                    scope[_BODY_BOUNDED] = True
                     body = RequestBody(headers, receive)
                     await self.app(scope, body.receive, send_response)
             except BaseException as error:
@@ -210,7 +210,7 @@ def _add_headers(message: MutableMapping[str, Any], request_id: str, is_public: 
 
 
 class RequestBody:
-    """A request's body: refused over MAX_BODY, by its declared length at once, otherwise when it gets too long, and
+    """A request's body: refused over _MAX_BODY, by its declared length at once, otherwise when it gets too long, and
     when it takes longer than
     BODY_SECONDS to come. It remembers the refusal, because a framework turns an error while reading into one of its
     own."""
@@ -222,8 +222,8 @@ class RequestBody:
         length = headers.get(b"content-length", b"0")
         if not length.isdigit():
             raise BadRequest("Content-Length is not a number")
-        if len(length) > 15 or int(length) > MAX_BODY:
-            raise ContentTooLarge(f"the body is {length[:15].decode()} bytes; at most {MAX_BODY} are taken")
+        if len(length) > 15 or int(length) > _MAX_BODY:
+            raise ContentTooLarge(f"the body is {length[:15].decode()} bytes; at most {_MAX_BODY} are taken")
         self._receive = receive
         self._received_bytes = self._buffered_bytes = 0
         coding = headers.get(b"transfer-encoding")
@@ -240,9 +240,9 @@ class RequestBody:
             message = await self._receive_in_time()
             self._has_more = message.get("more_body", False)
             self._received_bytes += len(message.get("body", b""))
-            if self._received_bytes > MAX_BODY:
-                raise ContentTooLarge(f"the body is over {MAX_BODY} bytes")
-            if self._received_bytes > SMALL_BODY:
+            if self._received_bytes > _MAX_BODY:
+                raise ContentTooLarge(f"the body is over {_MAX_BODY} bytes")
+            if self._received_bytes > _SMALL_BODY:
                 self._reserve_memory(self._received_bytes - self._buffered_bytes)
         except Problem as problem:
             self.refusal = problem
@@ -274,7 +274,7 @@ class RequestBody:
             raise RequestTimeout(f"the body was not complete after {BODY_SECONDS:g} s") from None
 
     def _reserve_memory(self, count: int) -> None:
-        if RequestBody.total_buffered_bytes + count > MAX_BODIES:
+        if RequestBody.total_buffered_bytes + count > _MAX_BODIES:
             raise CapacityExceeded("too many large bodies are coming in; try again", retry_after=2)
         RequestBody.total_buffered_bytes += count
         self._buffered_bytes += count

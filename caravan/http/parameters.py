@@ -20,7 +20,7 @@ from caravan.http.middleware import App, Receive, Scope, Send
 
 FREE_PARAMETERS = "x-free-parameters"
 """In a route's `openapi_extra`: parameters whose name begins with this are the route's own to check."""
-MAX_NAMED_ERRORS = 10
+_MAX_NAMED_ERRORS = 10
 _INTEGER = re.compile(r"-?[0-9]{1,20}", re.ASCII)
 _BOOLEAN = re.compile("true|false")
 
@@ -86,7 +86,7 @@ class _CheckedRoute:
                 errors.append({"field": f"header.{header.decode()}", "rule": rule})
         if errors:
             raise InvalidRequest(
-                f"not valid: {', '.join(error['field'] for error in errors[:5])}", errors=errors[:MAX_NAMED_ERRORS]
+                f"not valid: {', '.join(error['field'] for error in errors[:5])}", errors=errors[:_MAX_NAMED_ERRORS]
             )
 
 

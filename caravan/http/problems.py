@@ -100,12 +100,12 @@ def convert_to_problem(error: BaseException, path: str) -> Problem:
 
 def make_problem_response(problem: Problem, path: str) -> Response:
     headers = {**problem.headers, FAULT_HEADER: problem.fault} if problem.fault else problem.headers
-    return render_problem(
+    return _render_problem(
         problem.type, problem.title, problem.status, problem.detail, path, problem.errors, headers, problem.extra
     )
 
 
-def render_problem(
+def _render_problem(
     type_uri: str,
     title: str,
     status: int,
@@ -153,7 +153,7 @@ def add_problem_handlers(app: FastAPI) -> None:
             return make_problem_response(problem, request.url.path)
         errors = [_describe_field_error(item) for item in details[:50]]
         names = ", ".join(item["field"] for item in errors[:5])
-        return render_problem(
+        return _render_problem(
             TYPE_BASE + "invalid", "The request is not valid", 422, f"not valid: {names}", request.url.path, errors
         )
 
@@ -171,7 +171,7 @@ def add_problem_handlers(app: FastAPI) -> None:
         headers = dict(error.headers or {})
         if error.status_code == 405:
             headers["Allow"] = format_allow_header(_list_methods(app.router.routes, request.scope))
-        return render_problem(TYPE_BASE + slug, title, error.status_code, detail, request.url.path, headers=headers)
+        return _render_problem(TYPE_BASE + slug, title, error.status_code, detail, request.url.path, headers=headers)
 
     app.add_exception_handler(Exception, reraise_error)
     app.add_exception_handler(RequestValidationError, handle_invalid_request)

@@ -18,7 +18,7 @@ from caravan.telemetry import log
 JobState = Literal["active", "waiting", "delayed", "failed", "completed"]
 STATES: tuple[JobState, ...] = get_args(JobState)
 CleanableState = Literal["waiting", "delayed", "failed", "completed"]
-LISTS_BY_STATE: dict[JobState, tuple[str, ...]] = {
+_LISTS_BY_STATE: dict[JobState, tuple[str, ...]] = {
     "active": ("active",),
     "waiting": ("waiting", "paused", "prioritized"),
     "delayed": ("delayed",),
@@ -26,8 +26,8 @@ LISTS_BY_STATE: dict[JobState, tuple[str, ...]] = {
     "completed": ("completed",),
 }
 """BullMQ keeps what waits in three places."""
-STATE_BY_LIST: dict[str, JobState] = {name: state for state, names in LISTS_BY_STATE.items() for name in names}
-CLEAN_BATCH = 1000
+_STATE_BY_LIST: dict[str, JobState] = {name: state for state, names in _LISTS_BY_STATE.items() for name in names}
+_CLEAN_BATCH = 1000
 
 JobCursor = tuple[str, str, int]
 """Where a page begins: queue, BullMQ's list in it, and how many of it came before."""
@@ -84,13 +84,13 @@ async def list_queues(store: JobStore) -> list[QueueStatus]:
     statuses = []
     for name, declared_settings in (await store.fetch_queues()).items():
         queue = store.get_queue(name)
-        counts = await queue.getJobCounts(*STATE_BY_LIST)
+        counts = await queue.getJobCounts(*_STATE_BY_LIST)
         scheduler = await store.fetch_schedule(name) if declared_settings["schedule"] else None
         statuses.append(
             QueueStatus(
                 name,
                 bool(await queue.isPaused()),
-                {state: sum(counts.get(place, 0) for place in places) for state, places in LISTS_BY_STATE.items()},
+                {state: sum(counts.get(place, 0) for place in places) for state, places in _LISTS_BY_STATE.items()},
                 declared_settings["schedule"],
                 _to_datetime(scheduler["next"]) if scheduler else None,
                 declared_settings["attempts"],
@@ -116,7 +116,7 @@ async def list_jobs(
     names = [queue] if queue else list(await store.fetch_queues())
     if queue:
         await _check_queue(store, queue)
-    places = [(name, place) for name in names for place in (LISTS_BY_STATE[state] if state else STATE_BY_LIST)]
+    places = [(name, place) for name in names for place in (_LISTS_BY_STATE[state] if state else _STATE_BY_LIST)]
     if after and after[:2] not in places:
         raise BadRequest("cursor is not one that this list gave out")
     statuses: list[JobStatus] = []
@@ -125,12 +125,12 @@ async def list_jobs(
         missing_count = limit - len(statuses) + 1
         jobs = await store.get_queue(name).getJobs([place], offset, offset + missing_count - 1, True)
         if len(jobs) == missing_count:
-            return statuses + [await _build_status(store, name, STATE_BY_LIST[place], job) for job in jobs[:-1]], (
+            return statuses + [await _build_status(store, name, _STATE_BY_LIST[place], job) for job in jobs[:-1]], (
                 name,
                 place,
                 offset + missing_count - 1,
             )
-        statuses += [await _build_status(store, name, STATE_BY_LIST[place], job) for job in jobs]
+        statuses += [await _build_status(store, name, _STATE_BY_LIST[place], job) for job in jobs]
         offset = 0
     return statuses, None
 
@@ -142,9 +142,9 @@ async def get_job(store: JobStore, public_id: str) -> JobStatus:
         job_id
     )  # before the job itself: what is said to be finished has its result
     job = await store.get_queue(name).getJob(job_id)
-    if job is None or place not in STATE_BY_LIST:
+    if job is None or place not in _STATE_BY_LIST:
         raise _build_not_found(public_id)
-    return await _build_status(store, name, STATE_BY_LIST[place], job)
+    return await _build_status(store, name, _STATE_BY_LIST[place], job)
 
 
 async def list_failed_jobs(store: JobStore, *, queue: str | None = None, limit: int = 100) -> list[JobStatus]:
@@ -195,13 +195,13 @@ async def clean_queue(store: JobStore, queue: str, state: CleanableState, older_
     """Remove the jobs of a queue that have been in a state for so long; how many. Raises NotFound."""
     await _check_queue(store, queue)
     removed_count = 0
-    for place in LISTS_BY_STATE[state]:
+    for place in _LISTS_BY_STATE[state]:
         while True:
             ids = await store.get_queue(queue).clean(
-                round(older_than.total_seconds() * 1000), CLEAN_BATCH, "wait" if place == "waiting" else place
+                round(older_than.total_seconds() * 1000), _CLEAN_BATCH, "wait" if place == "waiting" else place
             )
             removed_count += len(ids)
-            if len(ids) < CLEAN_BATCH:
+            if len(ids) < _CLEAN_BATCH:
                 break
     log.info("jobs cleaned", queue=queue, state=state, jobs=removed_count)
     return removed_count
@@ -247,7 +247,7 @@ def _build_not_found(public_id: str) -> NotFound:
 async def _check_state(job: Any, public_id: str, state: str, hint: str) -> None:
     actual_state = await job.getState()
     if actual_state != state:
-        raise Conflict(f"job {public_id} is {STATE_BY_LIST.get(actual_state, actual_state)}: {hint}")
+        raise Conflict(f"job {public_id} is {_STATE_BY_LIST.get(actual_state, actual_state)}: {hint}")
 
 
 async def _build_status(store: JobStore, queue: str, state: JobState, job: Any) -> JobStatus:

@@ -10,9 +10,9 @@ from caravan.jobs.declarations import JobRequest, Jobs, JobType, is_custom_id
 from caravan.jobs.redis import UNAVAILABLE_ERRORS, JobStore, JobsUnavailable
 from caravan.telemetry import log
 
-BULK_MAX = 500
+_BULK_MAX = 500
 """Jobs in one round trip; a million of them must not be one command."""
-PENDING_MAX = 10_000
+_PENDING_MAX = 10_000
 """Most jobs that wait in memory to be enqueued; beyond, a sweeper has to find their rows."""
 
 
@@ -79,7 +79,7 @@ class Enqueuer:
         job_type, request = self._get_job_type(name), request or JobRequest()
         is_first = name not in self._pending_requests
         pending = self._pending_requests.setdefault(name, [])
-        if len(pending) < PENDING_MAX and not any(request == other for other, _ in pending[-100:]):
+        if len(pending) < _PENDING_MAX and not any(request == other for other, _ in pending[-100:]):
             pending.append((request, build_envelope(request.data)))
         if is_first:
             task = asyncio.create_task(self._send_pending(job_type))
@@ -110,11 +110,11 @@ class Enqueuer:
     async def _add_jobs(self, job_type: JobType, requests: Sequence[tuple[JobRequest, dict[str, Any]]]) -> list[str]:
         queue, ids = self.store.get_queue(job_type.name), []
         try:
-            for start in range(0, len(requests), BULK_MAX):
+            for start in range(0, len(requests), _BULK_MAX):
                 jobs = await queue.addBulk(
                     [
                         {"name": job_type.name, "data": data, "opts": build_options(job_type, job)}
-                        for job, data in requests[start : start + BULK_MAX]
+                        for job, data in requests[start : start + _BULK_MAX]
                     ]
                 )
                 ids += [str(job.id) for job in jobs]

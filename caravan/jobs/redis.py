@@ -15,11 +15,11 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from caravan.jobs.declarations import JobType
 
 PREFIX = "caravan"
-QUEUES_KEY = f"{PREFIX}:queues"
+_QUEUES_KEY = f"{PREFIX}:queues"
 """What each process says of its queues, so that any other, knowing no service, can show them."""
-EVENTS_MAX = 1000
-CONNECTIONS = 100
-COMMAND_SECONDS = 2.0
+_EVENTS_MAX = 1000
+_CONNECTIONS = 100
+_COMMAND_SECONDS = 2.0
 BLOCK_SECONDS = 5
 """How long an idle worker's question stays open. Its connection must wait longer than that."""
 UNAVAILABLE_ERRORS = (RedisError, OSError, TimeoutError)
@@ -33,9 +33,9 @@ class JobStore:
     """Connections and queues of one Redis; opened lazily, so that a Redis that is away stops no start."""
 
     def __init__(self, url: str) -> None:
-        self.pool = self._create_pool(url, COMMAND_SECONDS)
+        self.pool = self._create_pool(url, _COMMAND_SECONDS)
         self.client = Redis(connection_pool=self.pool)
-        self.blocking_pool = self._create_pool(url, BLOCK_SECONDS + COMMAND_SECONDS + 5)
+        self.blocking_pool = self._create_pool(url, BLOCK_SECONDS + _COMMAND_SECONDS + 5)
         self._queues: dict[str, Any] = {}
 
     @staticmethod
@@ -44,8 +44,8 @@ class JobStore:
         return BlockingConnectionPool.from_url(
             url,
             decode_responses=True,
-            max_connections=CONNECTIONS,
-            timeout=COMMAND_SECONDS,
+            max_connections=_CONNECTIONS,
+            timeout=_COMMAND_SECONDS,
             socket_timeout=seconds,
             socket_connect_timeout=1,
             retry=Retry(ExponentialBackoff(cap=0.2, base=0.05), 1),
@@ -72,9 +72,9 @@ class JobStore:
                     "lease_seconds": job_type.lease_seconds,
                     "schedule": str(job_type.schedule) if job_type.schedule else None,
                 }
-                pipe.hset(QUEUES_KEY, job_type.name, orjson.dumps(settings).decode())
+                pipe.hset(_QUEUES_KEY, job_type.name, orjson.dumps(settings).decode())
                 meta = self.get_queue(job_type.name).keys["meta"]
-                pipe.hset(meta, "opts.maxLenEvents", str(EVENTS_MAX))
+                pipe.hset(meta, "opts.maxLenEvents", str(_EVENTS_MAX))
                 if job_type.global_concurrency is None:
                     pipe.hdel(meta, "concurrency")
                 else:
@@ -83,7 +83,7 @@ class JobStore:
 
     async def fetch_queues(self) -> dict[str, dict[str, Any]]:
         """What is known of each queue, by name."""
-        entries = await cast(Awaitable[dict[str, str]], self.client.hgetall(QUEUES_KEY))
+        entries = await cast(Awaitable[dict[str, str]], self.client.hgetall(_QUEUES_KEY))
         return {name: orjson.loads(entries[name]) for name in sorted(entries)}
 
     async def fetch_schedule(self, name: str) -> dict[str, Any] | None:

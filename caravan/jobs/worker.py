@@ -23,19 +23,19 @@ from caravan.jobs.enqueue import build_envelope, build_options
 from caravan.jobs.redis import BLOCK_SECONDS, PREFIX, UNAVAILABLE_ERRORS, JobStore
 from caravan.telemetry import log, metrics
 
-MAX_STALLED = 3
+_MAX_STALLED = 3
 """How many workers may die with a job before it counts as failed: it may be the job that kills them."""
-ANNOUNCE_SECONDS = 30.0
-RETRY_SECONDS = 1.0
-LATE_AFTER_SECONDS = 60.0
-REPORT_SECONDS = 1.0
+_ANNOUNCE_SECONDS = 30.0
+_RETRY_SECONDS = 1.0
+_LATE_AFTER_SECONDS = 60.0
+_REPORT_SECONDS = 1.0
 
 
 class JobError(Exception):
     """One attempt of a job failed; the text names the error."""
 
 
-def to_datetime(milliseconds: float) -> datetime:
+def _to_datetime(milliseconds: float) -> datetime:
     return EPOCH + timedelta(milliseconds=milliseconds)
 
 
@@ -79,7 +79,7 @@ class Workers:
             except Exception as error:
                 raise_if_cancelled(error)
                 log.error("job queues are not announced", exc_info=error)
-            await asyncio.sleep(ANNOUNCE_SECONDS)
+            await asyncio.sleep(_ANNOUNCE_SECONDS)
 
     async def announce_queues(self) -> None:
         """Tell Redis which queues and schedules there are."""
@@ -95,8 +95,8 @@ class Workers:
                 await queue.removeJobScheduler(job_type.name)
             return
         repeat = _build_repeat_options(job_type)
-        is_overdue = existing is not None and to_datetime(existing["next"] or 0) < utc_now() - timedelta(
-            seconds=LATE_AFTER_SECONDS
+        is_overdue = existing is not None and _to_datetime(existing["next"] or 0) < utc_now() - timedelta(
+            seconds=_LATE_AFTER_SECONDS
         )
         if existing is None or is_overdue or any(existing.get(name) != value for name, value in repeat.items()):
             with contextlib.suppress(TypeError):  # its run of this moment is there already
@@ -133,7 +133,7 @@ class JobWorker:
                 raise_if_cancelled(error)
                 log.error("a worker of jobs ended", queue=self.job_type.name, exc_info=error)
             if not self.is_stopping:
-                await asyncio.sleep(RETRY_SECONDS)
+                await asyncio.sleep(_RETRY_SECONDS)
 
     def _create_worker(self) -> Any:
         lease_ms = round(self.job_type.lease_seconds * 1000)
@@ -147,9 +147,9 @@ class JobWorker:
                 "concurrency": self.job_type.concurrency,
                 "lockDuration": lease_ms,
                 "stalledInterval": lease_ms,
-                "maxStalledCount": MAX_STALLED,
+                "maxStalledCount": _MAX_STALLED,
                 "drainDelay": BLOCK_SECONDS,
-                "runRetryDelay": round(RETRY_SECONDS * 1000),
+                "runRetryDelay": round(_RETRY_SECONDS * 1000),
             },
         )
         worker.on("error", self._log_error)
@@ -194,7 +194,7 @@ class JobWorker:
                 result = "postponed"
                 log.warning("a job waits", queue=self.job_type.name, job=stored.id, error=repr(error))
                 await stored.moveToDelayed(
-                    round((utc_now() - EPOCH).total_seconds() * 1000 + RETRY_SECONDS * 1000), token
+                    round((utc_now() - EPOCH).total_seconds() * 1000 + _RETRY_SECONDS * 1000), token
                 )
                 raise DelayedError from error
             except MessageRejected as error:
@@ -229,8 +229,8 @@ class JobWorker:
     def _build_job(self, stored: Any, data: Any) -> Job:
         scheduled_at = None
         if stored.repeatJobKey:
-            scheduled_at = to_datetime(int(stored.id.rpartition(":")[2]))
-            if utc_now() - scheduled_at > timedelta(seconds=LATE_AFTER_SECONDS):
+            scheduled_at = _to_datetime(int(stored.id.rpartition(":")[2]))
+            if utc_now() - scheduled_at > timedelta(seconds=_LATE_AFTER_SECONDS):
                 log.warning(
                     "a scheduled job runs late; runs between were missed",
                     queue=self.job_type.name,
@@ -249,11 +249,11 @@ class JobWorker:
 
 
 def _make_reporter(stored: Stored) -> ProgressReporter:
-    loop, last_sent_at = asyncio.get_running_loop(), -REPORT_SECONDS
+    loop, last_sent_at = asyncio.get_running_loop(), -_REPORT_SECONDS
 
     async def report_progress(done: int, total: int | None = None) -> None:
         nonlocal last_sent_at
-        if loop.time() - last_sent_at >= REPORT_SECONDS or done == total:
+        if loop.time() - last_sent_at >= _REPORT_SECONDS or done == total:
             last_sent_at = loop.time()
             with contextlib.suppress(*UNAVAILABLE_ERRORS):
                 await stored.updateProgress({"done": done, "total": total})

@@ -18,16 +18,16 @@ from caravan.http.client_ip import Networks, get_network, is_within
 from caravan.telemetry import log, new_traceparent
 
 MAX_HEAD_BYTES = 32 * 1024
-MAX_HEADERS = 100
+_MAX_HEADERS = 100
 HEAD_SECONDS = 10.0
 """How long a head may take to come, from the connection's opening or from the head's first byte."""
 UNREAD_SECONDS = 20.0
 """How long a client may not take what is written to it."""
-CLOSE_DELAY_SECONDS = 2.0
+_CLOSE_DELAY_SECONDS = 2.0
 """How long what a refused client still sends is thrown away: closed at once, the connection would be reset before it
 has read why.
 """
-MAX_PIPELINED = 32
+_MAX_PIPELINED = 32
 """Requests that may wait on one connection for the answers to those before them: each costs more memory than its few
 bytes say.
 """
@@ -160,12 +160,12 @@ class BoundedProtocol(HttpToolsProtocol):
             if not self._is_upgrading:
                 self._refuse_connection(405, "Method not allowed", "this is no proxy")
             return
-        if len(self.pipeline) >= MAX_PIPELINED:
+        if len(self.pipeline) >= _MAX_PIPELINED:
             self._refuse_connection(
-                429, "Too many requests", f"at most {MAX_PIPELINED} requests wait on one connection"
+                429, "Too many requests", f"at most {_MAX_PIPELINED} requests wait on one connection"
             )
             return
-        if len(self.headers) > MAX_HEADERS or (
+        if len(self.headers) > _MAX_HEADERS or (
             self._unparsed_bytes > self._limits.max_head_bytes and self._measure_head() > self._limits.max_head_bytes
         ):
             self._refuse_head()
@@ -241,7 +241,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refuse_connection(
             431,
             "Request header fields too large",
-            f"at most {MAX_HEAD_BYTES // 1024} KiB in {MAX_HEADERS} header fields are taken",
+            f"at most {MAX_HEAD_BYTES // 1024} KiB in {_MAX_HEADERS} header fields are taken",
         )
 
     def _refuse_connection(self, status: int, title: str, detail: str) -> None:
@@ -267,7 +267,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.write(_build_problem(status, title, detail))
             if self.transport.can_write_eof():
                 self.transport.write_eof()
-            self.loop.call_later(CLOSE_DELAY_SECONDS, self.transport.abort)
+            self.loop.call_later(_CLOSE_DELAY_SECONDS, self.transport.abort)
         else:
             self.transport.abort()
 

@@ -19,14 +19,16 @@ from caravan.telemetry import log
 
 ACTIVE_SECONDS = 30.0
 """So long after its last work a service counts as working."""
-IDLE_INTERVAL_SECONDS = 5.0
+_IDLE_INTERVAL_SECONDS = 5.0
 
 
 def choose_interval(task: PeriodicTask, context: ServiceContext[Any, Any]) -> float:
     """Seconds until the task looks again by itself."""
     last_active_at = max((database.last_active_at for database in context.databases.values()), default=time.monotonic())
     return (
-        task.seconds if time.monotonic() - last_active_at < ACTIVE_SECONDS else max(task.seconds, IDLE_INTERVAL_SECONDS)
+        task.seconds
+        if time.monotonic() - last_active_at < ACTIVE_SECONDS
+        else max(task.seconds, _IDLE_INTERVAL_SECONDS)
     )
 
 

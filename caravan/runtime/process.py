@@ -54,7 +54,7 @@ from caravan.service import Service, ServiceContext
 from caravan.settings import Settings
 from caravan.telemetry import log
 
-PURGE_SECONDS = 60.0
+_PURGE_SECONDS = 60.0
 
 
 @dataclass
@@ -342,7 +342,7 @@ class Process:
 
     async def _purge_expired(self) -> None:
         while True:
-            await asyncio.sleep(PURGE_SECONDS)
+            await asyncio.sleep(_PURGE_SECONDS)
             with contextlib.suppress(*CONNECTION_LOST):
                 for service in self.services:
                     if any(declared.has_kernel_tables for declared in service.databases):

@@ -17,7 +17,7 @@ from caravan.outbox import OutboxRelay
 from caravan.telemetry import metrics
 
 SAMPLE_SECONDS = 5.0
-RESTING_SAMPLE_SECONDS = 30.0
+_RESTING_SAMPLE_SECONDS = 30.0
 
 
 async def sample_metrics(
@@ -38,7 +38,7 @@ async def sample_metrics(
             for relay in relays:
                 await relay.update_gauges()
             await workers.update_gauges()
-            due = now + (0 if waits else RESTING_SAMPLE_SECONDS)
+            due = now + (0 if waits else _RESTING_SAMPLE_SECONDS)
         await asyncio.sleep(SAMPLE_SECONDS)
 
 

@@ -19,8 +19,8 @@ from caravan.http.client_ip import Networks
 from caravan.runtime.connections import GATEWAY_HEAD_BYTES, MAX_HEAD_BYTES, BoundedProtocol, ConnectionLimits
 from caravan.settings import Settings
 
-MAX_OPEN_FILES = 65_536
-RESERVED_FILES = 512
+_MAX_OPEN_FILES = 65_536
+_RESERVED_FILES = 512
 """For the backends, for services that are called, and for what is read and written."""
 PROBE_LIMITS = ConnectionLimits(200)
 
@@ -120,7 +120,7 @@ def limit_connections(kernel_settings: Settings, trusted_networks: Networks | No
     """`trusted_networks` are those of the proxies before a gateway: its clients are strangers, and each address may
     have a part of the connections only. None: who connects is a gateway of ours.
     """
-    max_connections = min(kernel_settings.max_connections, max(64, _raise_open_files() - RESERVED_FILES))
+    max_connections = min(kernel_settings.max_connections, max(64, _raise_open_files() - _RESERVED_FILES))
     if trusted_networks is None:
         return ConnectionLimits(max_connections, max_head_bytes=MAX_HEAD_BYTES + GATEWAY_HEAD_BYTES)
     return ConnectionLimits(
@@ -131,7 +131,7 @@ def limit_connections(kernel_settings: Settings, trusted_networks: Networks | No
 def _raise_open_files() -> int:
     """As many as the system lets us have: by default it gives fewer than it allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    target = MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, MAX_OPEN_FILES)
+    target = _MAX_OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _MAX_OPEN_FILES)
     if soft == resource.RLIM_INFINITY or soft >= target:
         return target
     resource.setrlimit(resource.RLIMIT_NOFILE, (target, hard))

@@ -9,7 +9,7 @@ from caravan.concurrency import raise_if_cancelled
 from caravan.telemetry import log
 from caravan.telemetry.metrics import TASK_FAILURES
 
-STABLE_SECONDS = 60.0
+_STABLE_SECONDS = 60.0
 """Work that ran so long before it failed is as good as new: its earlier failures no longer lengthen the pause."""
 
 
@@ -32,5 +32,5 @@ async def supervise_task(name: str, run: BackgroundTask, is_stopping: Callable[[
             TASK_FAILURES.labels(name).inc()
             if is_stopping():
                 raise
-            failures = 1 if loop.time() - started_at > STABLE_SECONDS else failures + 1
+            failures = 1 if loop.time() - started_at > _STABLE_SECONDS else failures + 1
             await asyncio.sleep(compute_backoff(failures))

@@ -22,10 +22,10 @@ from caravan.leadership import Leadership
 from caravan.messages import Binding, Exchange, OutgoingMessage, Queue, Topic, build_routing_regex
 from caravan.telemetry import log
 
-PRUNE_ROWS = 5_000
-PRUNE_SECONDS = 60.0
-RELEASE_SECONDS = 1.0
-NOTIFY_INTERVAL_SECONDS = 0.03
+_PRUNE_ROWS = 5_000
+_PRUNE_SECONDS = 60.0
+_RELEASE_SECONDS = 1.0
+_NOTIFY_INTERVAL_SECONDS = 0.03
 """Least time between two hints to other processes."""
 
 
@@ -101,7 +101,7 @@ class EmbeddedBus:
             names, self._channels_to_notify = self._channels_to_notify, set()
             with suppress(*CONNECTION_LOST, asyncpg.PostgresError):
                 await self.leadership.notify("bus", ",".join(sorted(names)))
-            await asyncio.sleep(NOTIFY_INTERVAL_SECONDS)
+            await asyncio.sleep(_NOTIFY_INTERVAL_SECONDS)
 
     def _handle_notification(self, payload: str) -> None:
         """Names of channels with new messages; `!` before one whose messages were put back; nothing when notifications
@@ -127,7 +127,7 @@ class EmbeddedBus:
             await self._run_reader(subscription, handler)
         finally:  # this connection stays open as long as its process: others would wait for a reader that has left
             with suppress(*CONNECTION_LOST, asyncpg.PostgresError):
-                async with asyncio.timeout(RELEASE_SECONDS):
+                async with asyncio.timeout(_RELEASE_SECONDS):
                     await self.leadership.release(f"consume {subscription.name}")
 
     async def _run_reader(self, subscription: Subscription, handler: BatchHandler) -> None:
@@ -249,7 +249,7 @@ class EmbeddedBus:
 
     async def prune_periodically(self) -> None:
         while True:
-            await asyncio.sleep(PRUNE_SECONDS)
+            await asyncio.sleep(_PRUNE_SECONDS)
             with suppress(*CONNECTION_LOST):
                 await self.prune_topics()
 
@@ -263,5 +263,5 @@ class EmbeddedBus:
                 "LIMIT $3)",
                 topic,
                 self.database.clock() - retention,
-                PRUNE_ROWS,
+                _PRUNE_ROWS,
             )

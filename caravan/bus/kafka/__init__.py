@@ -41,10 +41,10 @@ from caravan.concurrency import raise_if_cancelled
 from caravan.messages import Exchange, OutgoingMessage, Queue, Topic
 from caravan.telemetry import log
 
-PUBLISH_SECONDS = 20.0
-METADATA_SECONDS = 5.0
+_PUBLISH_SECONDS = 20.0
+_METADATA_SECONDS = 5.0
 """How long a topic may take to be found; one that doesn't exist must not stop those that do."""
-PERMANENT_ERRORS = (MessageSizeTooLargeError, RecordListTooLargeError, InvalidTopicError)
+_PERMANENT_ERRORS = (MessageSizeTooLargeError, RecordListTooLargeError, InvalidTopicError)
 """Answers to a message that sending it again can't change."""
 
 
@@ -103,7 +103,7 @@ class KafkaBus:
         try:
             await self._send_batch(topic, messages)
             return []
-        except PERMANENT_ERRORS as error:
+        except _PERMANENT_ERRORS as error:
             if len(messages) == 1:
                 return [PublishFailure(messages[0], str(error) or type(error).__name__, permanent=True)]
             return await self._publish_one_by_one(topic, messages)
@@ -125,10 +125,10 @@ class KafkaBus:
 
     async def _send_batch(self, topic: str, messages: Sequence[OutgoingMessage]) -> None:
         async with self._producer.use_producer() as producer:
-            async with asyncio.timeout(METADATA_SECONDS):
+            async with asyncio.timeout(_METADATA_SECONDS):
                 await producer.partitions_for(topic)
             try:
-                async with asyncio.timeout(PUBLISH_SECONDS):
+                async with asyncio.timeout(_PUBLISH_SECONDS):
                     await asyncio.gather(*[await _enqueue_message(producer, topic, message) for message in messages])
             except (KafkaError, TimeoutError):
                 self._producer.retire_producer(producer)
@@ -138,7 +138,7 @@ class KafkaBus:
         """One record of the transport's own, such as a dead letter. Raises KafkaError or TimeoutError."""
         async with self._producer.use_producer() as producer:
             try:
-                async with asyncio.timeout(PUBLISH_SECONDS):
+                async with asyncio.timeout(_PUBLISH_SECONDS):
                     await producer.send_and_wait(topic, body, key=key.encode(), headers=headers)
             except (KafkaError, TimeoutError):
                 self._producer.retire_producer(producer)

@@ -16,11 +16,11 @@ from caravan.bus.opening import finish_opening
 from caravan.bus.topology import get_dead_letter_topic
 from caravan.telemetry import log
 
-SCAN_SECONDS = 8.0
+_SCAN_SECONDS = 8.0
 """Longest look at one dead-letter topic; what was not reached by then is left out, and said so in the log."""
-INSPECT_SECONDS = 15.0
-POLL_MAX_RECORDS = 500
-FETCH_BATCH = 50
+_INSPECT_SECONDS = 15.0
+_POLL_MAX_RECORDS = 500
+_FETCH_BATCH = 50
 
 
 class KafkaInspector:
@@ -35,7 +35,7 @@ class KafkaInspector:
     async def _open_clients(self) -> AsyncIterator[tuple[AIOKafkaConsumer, AIOKafkaAdminClient]]:
         """Raises ConnectionError when Kafka can't be asked; the clients are then made anew the next time."""
         try:
-            async with asyncio.timeout(INSPECT_SECONDS), self._lock:
+            async with asyncio.timeout(_INSPECT_SECONDS), self._lock:
                 if self._consumer is None:
                     self._consumer = AIOKafkaConsumer(
                         bootstrap_servers=self._servers,
@@ -111,8 +111,8 @@ class KafkaInspector:
                 if read_record_key(record) in requested_ids:
                     last_offsets[read_record_key(record)] = record.offset if record.value is not None else None
         offsets = sorted(offset for offset in last_offsets.values() if offset is not None)
-        for start in range(0, len(offsets), FETCH_BATCH):
-            chunk = offsets[start : start + FETCH_BATCH]
+        for start in range(0, len(offsets), _FETCH_BATCH):
+            chunk = offsets[start : start + _FETCH_BATCH]
             async with self._open_clients() as (consumer, _):
                 records = _read_records(consumer, topic, chunk[0], chunk[-1] + 1)
                 dead_letters = [
@@ -124,18 +124,18 @@ class KafkaInspector:
 async def _read_records(
     consumer: AIOKafkaConsumer, topic: str, first: int = 0, end: int | None = None
 ) -> AsyncIterator[ConsumerRecord]:
-    """The records of a topic's one partition from `first` to `end` (default: its end now), within SCAN_SECONDS."""
+    """The records of a topic's one partition from `first` to `end` (default: its end now), within a bounded time."""
     tp = TopicPartition(topic, 0)
     if topic not in await consumer.topics():
         return
     consumer.assign([tp])
     end = (await consumer.end_offsets([tp]))[tp] if end is None else end
     consumer.seek(tp, max(first, (await consumer.beginning_offsets([tp]))[tp]))
-    deadline = asyncio.get_running_loop().time() + SCAN_SECONDS
+    deadline = asyncio.get_running_loop().time() + _SCAN_SECONDS
     while await consumer.position(tp) < end:
         if asyncio.get_running_loop().time() > deadline:
-            log.warning("dead letters not read to the end", topic=topic, seconds=SCAN_SECONDS)
+            log.warning("dead letters not read to the end", topic=topic, seconds=_SCAN_SECONDS)
             return
-        for record in (await consumer.getmany(tp, timeout_ms=500, max_records=POLL_MAX_RECORDS)).get(tp, ()):
+        for record in (await consumer.getmany(tp, timeout_ms=500, max_records=_POLL_MAX_RECORDS)).get(tp, ()):
             if record.offset < end:
                 yield record

@@ -15,15 +15,15 @@ from aiokafka.errors import KafkaError
 
 from caravan.bus.opening import finish_opening
 
-MAX_REQUEST = 1_048_576
-SETTINGS: dict[str, Any] = {
+_MAX_REQUEST = 1_048_576
+_SETTINGS: dict[str, Any] = {
     "enable_idempotence": True,
     "acks": "all",
-    "max_request_size": MAX_REQUEST,
+    "max_request_size": _MAX_REQUEST,
     "linger_ms": 2,
     "request_timeout_ms": 10_000,
 }
-CLOSE_SECONDS = 5.0
+_CLOSE_SECONDS = 5.0
 
 
 class Producer:
@@ -40,7 +40,7 @@ class Producer:
         """
         async with self._opening:
             if self._current_producer is None:
-                producer = AIOKafkaProducer(bootstrap_servers=self._servers, client_id=self._client, **SETTINGS)
+                producer = AIOKafkaProducer(bootstrap_servers=self._servers, client_id=self._client, **_SETTINGS)
                 try:
                     await finish_opening(producer.start())
                     if producer._sender._acks != -1 or producer._txn_manager is None:
@@ -76,7 +76,7 @@ class Producer:
         if producer is not None:
             del self._user_counts[producer]
             with suppress(TimeoutError):
-                async with asyncio.timeout(CLOSE_SECONDS):
+                async with asyncio.timeout(_CLOSE_SECONDS):
                     await producer.flush()
             await _close_without_flush(producer)
 
@@ -85,8 +85,8 @@ async def _close_without_flush(producer: AIOKafkaProducer) -> None:
     """Stop without flushing: `stop()` waits for the broker for ever."""
     producer._closed = True
     with suppress(KafkaError, TimeoutError):
-        async with asyncio.timeout(CLOSE_SECONDS):
+        async with asyncio.timeout(_CLOSE_SECONDS):
             await producer._sender.close()
     with suppress(KafkaError, TimeoutError):
-        async with asyncio.timeout(CLOSE_SECONDS):
+        async with asyncio.timeout(_CLOSE_SECONDS):
             await producer.client.close()

@@ -21,16 +21,16 @@ from caravan.bus.reader import Reader
 from caravan.bus.retry_buffer import RETRY_BUFFER_MAX
 from caravan.telemetry import log
 
-REVOKE_SECONDS = 45.0
+_REVOKE_SECONDS = 45.0
 """How long a rebalance waits for the batch in hand; less than the group waits for its members."""
-CLOSE_SECONDS = 10.0
-COMMIT_SECONDS = 0.1
+_CLOSE_SECONDS = 10.0
+_COMMIT_SECONDS = 0.1
 """So long a busy reader's finished messages may wait for their commit: as many come again after a crash, and each batch
 is spared a round trip.
 """
-UNCOMMITTED_SECONDS = 0.5
+_UNCOMMITTED_SECONDS = 0.5
 """So long the last ones wait when nothing follows."""
-SETTINGS: dict[str, Any] = {
+_SETTINGS: dict[str, Any] = {
     "enable_auto_commit": False,
     "auto_offset_reset": "earliest",
     "isolation_level": "read_committed",
@@ -53,7 +53,7 @@ SETTINGS: dict[str, Any] = {
 DeadLetterWriter = Callable[[Subscription, IncomingMessage, str], Awaitable[None]]
 
 
-def get_partition(record: ConsumerRecord) -> TopicPartition:
+def _get_partition(record: ConsumerRecord) -> TopicPartition:
     return TopicPartition(record.topic, record.partition)
 
 
@@ -82,7 +82,7 @@ class GroupReader(Reader, ConsumerRebalanceListener):  # type: ignore[misc]
         self._uncommitted = False
         """Whether something may have been finished since the last commit."""
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=servers, client_id=client, group_id=subscription.name, **SETTINGS
+            bootstrap_servers=servers, client_id=client, group_id=subscription.name, **_SETTINGS
         )
 
     async def run(self) -> None:
@@ -92,7 +92,7 @@ class GroupReader(Reader, ConsumerRebalanceListener):  # type: ignore[misc]
         while not self.is_stopping:
             timeout_ms = self.retry_buffer.seconds_until_due(loop.time())
             if self._uncommitted:
-                timeout_ms = min(timeout_ms, UNCOMMITTED_SECONDS)
+                timeout_ms = min(timeout_ms, _UNCOMMITTED_SECONDS)
             # Only `stop` cancels it; even then what it has fetched is not committed, and comes again.
             coming = self._consumer.getmany(timeout_ms=int(timeout_ms * 1000), max_records=self.subscription.batch)
             fetched = await self.wait_for(coming) or {}
@@ -110,7 +110,7 @@ class GroupReader(Reader, ConsumerRebalanceListener):  # type: ignore[misc]
                     await self.handle_batch(batch)
                 if not batch or loop.time() >= self._next_commit_at:
                     await self._commit_offsets()
-                    self._next_commit_at = loop.time() + COMMIT_SECONDS
+                    self._next_commit_at = loop.time() + _COMMIT_SECONDS
                 self._pause_full_partitions()
         async with self._batch_lock:
             await self._commit_offsets()
@@ -118,13 +118,13 @@ class GroupReader(Reader, ConsumerRebalanceListener):  # type: ignore[misc]
     async def close(self) -> None:
         """Leave the group, so that others need not wait for a session to run out."""
         with suppress(KafkaError, TimeoutError):
-            async with asyncio.timeout(CLOSE_SECONDS):
+            async with asyncio.timeout(_CLOSE_SECONDS):
                 await self._consumer.stop()
 
     def _accept_records(self, records: Iterable[ConsumerRecord]) -> list[IncomingMessage]:
         messages = []
         for record in records:
-            tp = get_partition(record)
+            tp = _get_partition(record)
             if tp not in self._assigned_partitions:
                 continue
             self._unfinished_offsets.setdefault(tp, set()).add(record.offset)
@@ -135,7 +135,7 @@ class GroupReader(Reader, ConsumerRebalanceListener):  # type: ignore[misc]
         return messages
 
     async def acknowledge_message(self, incoming: IncomingMessage) -> None:
-        self._unfinished_offsets.get(get_partition(incoming.handle), set()).discard(incoming.handle.offset)
+        self._unfinished_offsets.get(_get_partition(incoming.handle), set()).discard(incoming.handle.offset)
 
     async def record_attempt(self, incoming: IncomingMessage, delay: float) -> None:
         """A log can't note it: the next owner of the partition begins again with attempt 1."""
@@ -172,7 +172,7 @@ class GroupReader(Reader, ConsumerRebalanceListener):  # type: ignore[misc]
 
     async def on_partitions_revoked(self, revoked: Any) -> None:
         try:
-            async with asyncio.timeout(REVOKE_SECONDS), self._batch_lock:
+            async with asyncio.timeout(_REVOKE_SECONDS), self._batch_lock:
                 await self._commit_offsets()
                 self._reset_assignment()
         except TimeoutError:
@@ -180,7 +180,7 @@ class GroupReader(Reader, ConsumerRebalanceListener):  # type: ignore[misc]
             log.warning(
                 "a rebalance did not wait for the batch in hand",
                 subscription=self.subscription.name,
-                seconds=REVOKE_SECONDS,
+                seconds=_REVOKE_SECONDS,
             )
 
     def _reset_assignment(self) -> None:

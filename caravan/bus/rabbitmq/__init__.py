@@ -34,7 +34,7 @@ from caravan.messages import Exchange, OutgoingMessage, Queue, Topic
 from caravan.telemetry import log
 from caravan.telemetry.metrics import QUEUE_CONSUMERS
 
-CHECKS_WITHOUT_CONSUMER_MAX = 3
+_CHECKS_WITHOUT_CONSUMER_MAX = 3
 """So many looks in a row without a consumer, and a reader that thinks it is one starts anew."""
 
 
@@ -160,7 +160,7 @@ class RabbitBus:
         QUEUE_CONSUMERS.labels(subscription.service, subscription.channel).set(queue_result.consumer_count or 0)
         for reader in [reader for reader in self._readers if reader.subscription.name == subscription.name]:
             reader.checks_without_consumer = 0 if queue_result.consumer_count else reader.checks_without_consumer + 1
-            if reader.checks_without_consumer >= CHECKS_WITHOUT_CONSUMER_MAX:
+            if reader.checks_without_consumer >= _CHECKS_WITHOUT_CONSUMER_MAX:
                 log.error("the broker knows no consumer; this one starts anew", queue=subscription.name)
                 await close_channel(reader.channel)
         return sum(result.message_count or 0 for result in (queue_result, *tier_results))

@@ -17,17 +17,17 @@ from yarl import URL
 from caravan.bus.opening import finish_opening
 
 CONNECT_SECONDS = 10.0
-HEARTBEAT_SECONDS = 20
-PUBLISH_SECONDS = 20.0
+_HEARTBEAT_SECONDS = 20
+_PUBLISH_SECONDS = 20.0
 ACKNOWLEDGE_SECONDS = 5.0
-CLOSE_SECONDS = 5.0
+_CLOSE_SECONDS = 5.0
 BROKER_ERRORS = (AMQPError, OSError, RuntimeError, TimeoutError, StopAsyncIteration)
 """What the client raises when the broker is away, refuses, has closed the channel (a RuntimeError), or goes in the
 middle of a handshake (the last one).
 """
 
 
-async def open_connection(url: URL | str, name: str) -> AbstractConnection:
+async def _open_connection(url: URL | str, name: str) -> AbstractConnection:
     """Raises what BROKER_ERRORS lists."""
     connection = aio_pika.Connection(URL(url), client_properties={"connection_name": name})
     try:
@@ -52,7 +52,7 @@ class RabbitConnection:
 
     def __init__(self, url: str, name: str) -> None:
         # A peer that is gone without a word is noticed after two heartbeats.
-        self._url = URL(url).update_query(heartbeat=HEARTBEAT_SECONDS)
+        self._url = URL(url).update_query(heartbeat=_HEARTBEAT_SECONDS)
         self._name = name
         self._connection: AbstractConnection | None = None
         self._opening = asyncio.Lock()
@@ -71,7 +71,7 @@ class RabbitConnection:
                         await (
                             self.close()
                         )  # a lost one too: it is closed by its destructor otherwise, on any loop or none
-                        self._connection = await open_connection(self._url, self._name)
+                        self._connection = await _open_connection(self._url, self._name)
                 return await _open_channel(self._connection.channel(**options))
         except BROKER_ERRORS as error:
             raise ConnectionError(f"RabbitMQ can't be reached: {error!r}") from error
@@ -79,7 +79,7 @@ class RabbitConnection:
     async def close(self) -> None:
         if self._connection is not None:
             with suppress(*BROKER_ERRORS):
-                async with asyncio.timeout(CLOSE_SECONDS):
+                async with asyncio.timeout(_CLOSE_SECONDS):
                     await self._connection.close()
 
 
@@ -99,7 +99,7 @@ class Publisher:
         """
         channel = await self._get_channel(target)
         try:
-            async with asyncio.timeout(PUBLISH_SECONDS):
+            async with asyncio.timeout(_PUBLISH_SECONDS):
                 underlay: Any = await channel.get_underlay_channel()
                 # `wait=False`: the next message need not wait until this one has left the socket's buffer; all wait for
                 # their confirmations.
@@ -132,5 +132,5 @@ class Publisher:
 
 async def close_channel(channel: AbstractChannel) -> None:
     with suppress(*BROKER_ERRORS):
-        async with asyncio.timeout(CLOSE_SECONDS):
+        async with asyncio.timeout(_CLOSE_SECONDS):
             await channel.close()

@@ -22,8 +22,8 @@ from caravan.bus.topology import get_dead_letter_queue
 from caravan.clock import EPOCH, new_id
 from caravan.telemetry import log
 
-SCAN_SECONDS = 8.0
-QUIET_SECONDS = 1.0
+_SCAN_SECONDS = 8.0
+_QUIET_SECONDS = 1.0
 PREFETCH_MAX = 65_535
 
 
@@ -110,16 +110,16 @@ class QueueBrowser:
             return
         await self._channel.set_qos(prefetch_count=min(self._message_count, PREFETCH_MAX))
         await self._queue.consume(self._deliveries.put)
-        deadline = asyncio.get_running_loop().time() + SCAN_SECONDS
+        deadline = asyncio.get_running_loop().time() + _SCAN_SECONDS
         for _ in range(self._message_count):
             try:
-                async with asyncio.timeout(QUIET_SECONDS):
+                async with asyncio.timeout(_QUIET_SECONDS):
                     received = await self._deliveries.get()
             except TimeoutError:
                 return  # somebody else looks at the rest just now
             yield received
             if asyncio.get_running_loop().time() > deadline:
-                log.warning("dead letters not read to the end", queue=self._queue.name, seconds=SCAN_SECONDS)
+                log.warning("dead letters not read to the end", queue=self._queue.name, seconds=_SCAN_SECONDS)
                 return
 
     async def remove(self, received: AbstractIncomingMessage) -> None:
@@ -154,6 +154,6 @@ async def _wait_until_requeued(channel: AbstractChannel, name: str, count: int) 
     missing.
     """
     with suppress(TimeoutError):
-        async with asyncio.timeout(QUIET_SECONDS):
+        async with asyncio.timeout(_QUIET_SECONDS):
             while ((await channel.declare_queue(name, passive=True)).declaration_result.message_count or 0) < count:
                 await asyncio.sleep(0.01)

@@ -14,22 +14,22 @@ from typing import NamedTuple, Protocol
 from caravan.bus import Subscription
 from caravan.messages import Binding, Channel, Exchange, Queue, Topic
 
-MESSAGE_BYTES = 1_048_588
+_MESSAGE_BYTES = 1_048_588
 """Kafka's own default, said aloud: the largest batch of a topic. Dead letters and redriven messages carry headers
 besides, so theirs may be twice as large.
 """
-WAITING_MAX = 1_000_000
+_WAITING_MAX = 1_000_000
 """Most messages of a queue whose declaration names no other number. Above it publishing is refused, and the sender's
 outbox keeps them.
 """
-DELIVERIES_MAX = 1_000_000
+_DELIVERIES_MAX = 1_000_000
 """Attempts are counted by us. The broker's own limit (20 by default) would drop what is only looked at, or held while a
 consumer restarts.
 """
-NAMED_MAX = 5
+_NAMED_MAX = 5
 """How many missing things an error names."""
 POLICY_PREFIX = "caravan.queue."
-POLICY_PRIORITY = 2000
+_POLICY_PRIORITY = 2000
 """As the operator names and ranks the policy of a RabbitMQQueue's limits: whoever comes second finds it done."""
 
 PropertyValue = str | int | bool
@@ -47,8 +47,8 @@ class NotDeclared(TopologyError):
     """What a process needs is not there, and it is not the one to make it."""
 
     def __init__(self, refs: Sequence["ObjectRef"]) -> None:
-        names = ", ".join(f"{ref.kind} {ref.name}" for ref in refs[:NAMED_MAX]) + (
-            ", ..." if len(refs) > NAMED_MAX else ""
+        names = ", ".join(f"{ref.kind} {ref.name}" for ref in refs[:_NAMED_MAX]) + (
+            ", ..." if len(refs) > _NAMED_MAX else ""
         )
         super().__init__(
             f"{len(refs)} topics, queues or exchanges are missing ({names}): CARAVAN_DECLARE=false leaves them to the "
@@ -111,7 +111,7 @@ class RabbitPolicy:
     name: str
     pattern: str
     definition: Mapping[str, str | int]
-    priority: int = POLICY_PRIORITY
+    priority: int = _POLICY_PRIORITY
     apply_to: str = "queues"
 
     @property
@@ -217,7 +217,7 @@ def build_topology(
         if isinstance(subscription.source, Topic):
             topics += _build_side_topics(subscription, replicas, durability_config)
         elif isinstance(subscription.source, Binding):
-            queues += _build_queues(subscription.name, subscription.retry.delays, WAITING_MAX)
+            queues += _build_queues(subscription.name, subscription.retry.delays, _WAITING_MAX)
             bindings += [
                 RabbitBinding(subscription.channel, subscription.name, pattern)
                 for pattern in subscription.source.patterns
@@ -234,7 +234,7 @@ def _to_milliseconds(seconds: float) -> int:
 
 def _build_topic_config(topic: Topic) -> dict[str, str]:
     retention_ms = str(_to_milliseconds(topic.retention.total_seconds()))
-    return {"cleanup.policy": "delete", "retention.ms": retention_ms, "max.message.bytes": str(MESSAGE_BYTES)}
+    return {"cleanup.policy": "delete", "retention.ms": retention_ms, "max.message.bytes": str(_MESSAGE_BYTES)}
 
 
 def _build_side_topics(
@@ -243,7 +243,7 @@ def _build_side_topics(
     """Where a reader's dead letters lie (compacted: a redriven one is deleted by its key), and where they come back to
     this reader alone.
     """
-    config = {"max.message.bytes": str(2 * MESSAGE_BYTES), **durability_config}
+    config = {"max.message.bytes": str(2 * _MESSAGE_BYTES), **durability_config}
     return [
         KafkaTopic(get_dead_letter_topic(subscription.name), 1, replicas, {"cleanup.policy": "compact", **config}),
         KafkaTopic(
@@ -266,7 +266,7 @@ def _build_queues(name: str, delays: Sequence[float], max_length: int) -> list[R
     )
     work_queue = RabbitQueue(
         name,
-        {**length_limits, **to_dead_letters, "delivery-limit": DELIVERIES_MAX},
+        {**length_limits, **to_dead_letters, "delivery-limit": _DELIVERIES_MAX},
         {"x-queue-type": "quorum", "x-single-active-consumer": True},
     )
     retry_queues = [
@@ -275,7 +275,7 @@ def _build_queues(name: str, delays: Sequence[float], max_length: int) -> list[R
         )
         for tier, delay in enumerate(delays, 1)
     ]
-    dead_letter_queue = RabbitQueue(get_dead_letter_queue(name), {**length_limits, "delivery-limit": DELIVERIES_MAX})
+    dead_letter_queue = RabbitQueue(get_dead_letter_queue(name), {**length_limits, "delivery-limit": _DELIVERIES_MAX})
     return [work_queue, *retry_queues, dead_letter_queue]
 
 

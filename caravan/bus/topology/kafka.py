@@ -14,14 +14,14 @@ from caravan.bus.opening import finish_opening
 from caravan.bus.topology import BrokerUnavailable, KafkaTopic, ObjectRef, PropertyValue, Topology, TopologyError
 from caravan.bus.topology.drift import ApplyResult, Difference, DriftKind, find_differences
 
-REQUEST_SECONDS = 15
-METADATA_SECONDS = 5.0
+_REQUEST_SECONDS = 15
+_METADATA_SECONDS = 5.0
 
 
 @asynccontextmanager
 async def _open_admin(servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
     admin = AIOKafkaAdminClient(
-        bootstrap_servers=servers, client_id="caravan-topology", request_timeout_ms=REQUEST_SECONDS * 1000
+        bootstrap_servers=servers, client_id="caravan-topology", request_timeout_ms=_REQUEST_SECONDS * 1000
     )
     try:
         await finish_opening(admin.start())
@@ -149,7 +149,7 @@ async def _create_topics(admin: AIOKafkaAdminClient, topics: Iterable[KafkaTopic
 async def _wait_until_known(admin: AIOKafkaAdminClient, names: Sequence[str]) -> None:
     """The controller answers before the brokers have heard of it: wait until one can be asked for what was made."""
     with suppress(TimeoutError):  # a client that asks too early asks again
-        async with asyncio.timeout(METADATA_SECONDS):
+        async with asyncio.timeout(_METADATA_SECONDS):
             while any(topic["error_code"] for topic in await admin.describe_topics(list(names))):
                 await asyncio.sleep(0.05)
 
@@ -194,5 +194,5 @@ def _alter_incrementally(servers: str, changes: Mapping[str, Mapping[str, str]])
         )
         for name, settings in changes.items()
     ]
-    for future in admin.incremental_alter_configs(resources, request_timeout=REQUEST_SECONDS).values():
-        future.result(REQUEST_SECONDS)
+    for future in admin.incremental_alter_configs(resources, request_timeout=_REQUEST_SECONDS).values():
+        future.result(_REQUEST_SECONDS)

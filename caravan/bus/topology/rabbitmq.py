@@ -28,12 +28,12 @@ from caravan.bus.topology import (
 )
 from caravan.bus.topology.drift import ApplyResult, Difference, DriftKind, find_differences
 
-REQUEST_SECONDS = 15
-PAGE_SIZE = 500
-CONCURRENT_REQUESTS = 8
+_REQUEST_SECONDS = 15
+_PAGE_SIZE = 500
+_CONCURRENT_REQUESTS = 8
 
 
-def derive_management_url(amqp: str) -> str:
+def _derive_management_url(amqp: str) -> str:
     """The management API beside this AMQP address, on its usual port, with the same user."""
     url = httpx2.URL(amqp)
     secure = url.scheme == "amqps"
@@ -45,19 +45,19 @@ def _parse_vhost(amqp: str) -> str:
     return path[1:] or "/"
 
 
-class ManagementClient:
+class _ManagementClient:
     """The management API of one virtual host. Its user needs the tag `management` and the right to configure."""
 
     def __init__(self, http: httpx2.AsyncClient, vhost: str) -> None:
         self._http = http
         self._vhost = quote(vhost, safe="")
-        self._slots = asyncio.Semaphore(CONCURRENT_REQUESTS)
+        self._slots = asyncio.Semaphore(_CONCURRENT_REQUESTS)
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, url: str, amqp: str) -> "AsyncIterator[ManagementClient]":
+    async def open(cls, url: str, amqp: str) -> "AsyncIterator[_ManagementClient]":
         """`url`: of the management API, by default (empty) derived from `amqp`."""
-        management_address = httpx2.URL(url or derive_management_url(amqp))
+        management_address = httpx2.URL(url or _derive_management_url(amqp))
         # The password goes into a header and never into a line of a log.
         auth = (
             (management_address.username, management_address.password)
@@ -65,7 +65,7 @@ class ManagementClient:
             else (httpx2.URL(amqp).username or "guest", httpx2.URL(amqp).password or "guest")
         )
         address_without_user = management_address.copy_with(username=None, password=None)
-        async with httpx2.AsyncClient(base_url=address_without_user, auth=auth, timeout=REQUEST_SECONDS) as http:
+        async with httpx2.AsyncClient(base_url=address_without_user, auth=auth, timeout=_REQUEST_SECONDS) as http:
             yield cls(http, _parse_vhost(amqp))
 
     async def _send_request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
@@ -92,7 +92,7 @@ class ManagementClient:
         page = 1
         while True:
             response = await self._send_request(
-                "GET", f"api/{collection}/{self._vhost}?page={page}&page_size={PAGE_SIZE}&disable_stats=true"
+                "GET", f"api/{collection}/{self._vhost}?page={page}&page_size={_PAGE_SIZE}&disable_stats=true"
             )
             items += response["items"]
             if page >= response["page_count"]:
@@ -120,7 +120,7 @@ class ManagementClient:
             for exchange in exchanges
             if exchange["name"] and not exchange["name"].startswith("amq.")
         ]
-        objects += [ObservedQueue.from_response(queue) for queue in queues if not queue.get("exclusive")]
+        objects += [_ObservedQueue.from_response(queue) for queue in queues if not queue.get("exclusive")]
         objects += [
             RabbitBinding(binding["source"], binding["destination"], binding["routing_key"])
             for binding in bindings
@@ -160,7 +160,7 @@ class ManagementClient:
                 )
 
 
-class ObservedQueue:
+class _ObservedQueue:
     """A queue as the broker has it: which policy applies is its choice."""
 
     def __init__(self, name: str, properties: Mapping[str, str | int | bool]) -> None:
@@ -168,7 +168,7 @@ class ObservedQueue:
         self.properties = properties
 
     @classmethod
-    def from_response(cls, queue: Mapping[str, Any]) -> "ObservedQueue":
+    def from_response(cls, queue: Mapping[str, Any]) -> "_ObservedQueue":
         properties = {"x-queue-type": queue.get("type", "classic"), **queue["arguments"]}
         return cls(queue["name"], properties | ({"policy": queue["policy"]} if queue.get("policy") else {}))
 
@@ -179,7 +179,7 @@ async def find_missing(amqp: str, declared: Topology) -> list[ObjectRef]:
     """
     missing_refs: list[ObjectRef] = []
     async with aio_pika.Connection(URL(amqp)) as connection:  # which closes it also when it can't be opened
-        await finish_opening(connection.connect(REQUEST_SECONDS))
+        await finish_opening(connection.connect(_REQUEST_SECONDS))
         for ref in [
             *(exchange.object_ref for exchange in declared.exchanges),
             *(queue.object_ref for queue in declared.queues),
@@ -196,7 +196,7 @@ async def find_missing(amqp: str, declared: Topology) -> list[ObjectRef]:
 
 
 async def observe_objects(url: str, amqp: str) -> dict[ObjectRef, BrokerObject]:
-    async with ManagementClient.open(url, amqp) as management:
+    async with _ManagementClient.open(url, amqp) as management:
         return await management.observe_objects()
 
 
@@ -204,7 +204,7 @@ async def apply_topology(url: str, amqp: str, declared: Topology) -> ApplyResult
     """Make what is missing, and set policies as declared."""
     if not declared.rabbitmq_objects:
         return ApplyResult()
-    async with ManagementClient.open(url, amqp) as management:
+    async with _ManagementClient.open(url, amqp) as management:
         differences = find_differences(declared.rabbitmq_objects, await management.observe_objects())
         refs_to_apply = [difference.object_ref for difference in differences if _can_apply(difference)]
         # Policies and exchanges first: a queue lives by its policy from its first message on.

@@ -9,7 +9,7 @@ from typing import Any
 
 from caravan.bus.topology import KafkaTopic, RabbitBinding, RabbitExchange, RabbitQueue, Topology
 
-API_VERSION = "messaging.caravan.dev/v1alpha1"
+_API_VERSION = "messaging.caravan.dev/v1alpha1"
 KAFKA, RABBITMQ = "kafka", "rabbitmq"
 """Names of the connections."""
 _CONFIG = {
@@ -53,7 +53,7 @@ def build_resource_name(name: str) -> str:
 
 def _build_resource(kind: str, name: str, connection: str, spec: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "apiVersion": API_VERSION,
+        "apiVersion": _API_VERSION,
         "kind": kind,
         "metadata": {"name": build_resource_name(name)},
         "spec": {"connectionRef": {"name": connection}, "deletionPolicy": "Retain", **spec},

@@ -20,7 +20,7 @@ from caravan.database import LIMITS, PIN, check_pooler, is_pooled
 from caravan.telemetry import log
 
 KERNEL_VERSIONS = Path(__file__).parent / "versions"
-LOCK_ID = 0x43415241  # "CARA": one migration of a database at a time
+_LOCK_ID = 0x43415241  # "CARA": one migration of a database at a time
 
 
 def build_role_url(server: str, database: str, password: str) -> str:
@@ -85,7 +85,7 @@ async def _alone(url: str) -> AsyncIterator[asyncpg.Connection]:
     connection = await asyncpg.connect(url)
     try:
         await check_pooler(connection, lambda: asyncpg.connect(url))
-        await connection.execute(f"{PIN}; SELECT pg_advisory_xact_lock({LOCK_ID})")
+        await connection.execute(f"{PIN}; SELECT pg_advisory_xact_lock({_LOCK_ID})")
         yield connection
     finally:
         await connection.close()
