@@ -21,6 +21,7 @@ from pydantic_settings import BaseSettings
 from caravan.audit import AUDIT
 from caravan.bus import Subscription
 from caravan.discovery import Snapshot
+from caravan.environment import FormerName
 from caravan.messages import Binding, Channel, Exchange, Queue, RetryPolicy, Topic, list_message_types
 from caravan.runtime import list_subscriptions
 from caravan.service import Service
@@ -184,6 +185,9 @@ def render_settings(services: list[Service]) -> str:
             f"| `{variable}` | {f'`{default}`' if default else ''} | {meaning} |\n"
             for variable, default, meaning in _list_variables(settings_class)
         ]
+    parts.append("\n## Former names\n\nRead until 0.2, with a warning in the log.\n\n| former | now |\n|---|---|\n")
+    for _, settings_class in _list_settings(services):
+        parts += [f"| `{former}` | `{variable}` |\n" for former, variable in _list_former_names(settings_class)]
     return "".join(parts)
 
 
@@ -194,6 +198,14 @@ def render_env_example(services: list[Service]) -> str:
         for variable, default, meaning in _list_variables(settings_class):
             lines.append(f"# {meaning.replace('`', '')}\n#{variable}={default}\n")
     return "".join(lines)
+
+
+def _list_former_names(settings_class: type[BaseSettings]) -> Iterable[tuple[str, str]]:
+    prefix = str(settings_class.model_config.get("env_prefix", ""))
+    for name, field in settings_class.model_fields.items():
+        for former in field.metadata:
+            if isinstance(former, FormerName):
+                yield f"{prefix}{former.name.upper()}", f"{prefix}{name.upper()}"
 
 
 def _list_variables(settings_class: type[BaseSettings]) -> Iterable[tuple[str, str, str]]:
