@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from caravan_operator.reconcile.diff import Action, Diff
+from caravan_operator.reconcile.diff import Action, Diff, Problem
 from caravan_operator.resources.resource import Resource
 from caravan_operator.status.conditions import (
     ACCEPTED,
@@ -36,17 +36,10 @@ class Decision:
 def make_decision(
     resource: Resource, diff: Diff, exists: bool, *, has_dependencies: bool = False, after_apply: bool = False
 ) -> Decision:
-    """`after_apply`: this pass has run its actions already and looks at the result."""
+    """`after_apply`: this pass has run its actions already, and the diff is what they left."""
     healthy_conditions = _build_healthy_conditions(resource, has_dependencies)
     if diff.missing_dependency:
-        dependency_condition = Condition(
-            DEPENDENCIES_READY, False, diff.missing_dependency.reason, diff.missing_dependency.message
-        )
-        pending = Condition(SYNCED, None, Reason.PENDING, diff.missing_dependency.message)
-        return Decision(
-            conditions=(*healthy_conditions, dependency_condition, pending),
-            status_fields=dict(diff.status_fields) | _clear_report_fields(),
-        )
+        return _decide_wait(diff, diff.missing_dependency, healthy_conditions)
     is_adoption = exists and not resource.is_owned
     if is_adoption and (refusal := _refuse_adoption(resource, diff)) is not None and not after_apply:
         return refusal
@@ -54,39 +47,18 @@ def make_decision(
     has_drift = bool(diff.actions) and resource.is_applied and not after_apply
     is_report_only = has_drift and resource.spec.get("driftPolicy") == "Report"
     if diff.actions and not is_plan_mode and not is_report_only:
-        is_new = not exists
-        reason = (
-            Reason.CREATED
-            if is_new
-            else Reason.ADOPTED
-            if is_adoption
-            else Reason.DRIFT_CORRECTED
-            if has_drift
-            else Reason.UPDATED
-        )
-        event = Event(reason, "; ".join(limit_lines(action.summary for action in diff.actions)))
-        return Decision(
-            diff.actions, events=(event,), needs_claim=is_new and not resource.is_claimed, has_drift=has_drift
-        )
-    status_fields = {
-        **diff.status_fields,
-        **_clear_report_fields(),
-        **({} if is_plan_mode else _build_origin_fields(resource, is_adoption and not is_plan_mode)),
-    }
+        return _decide_actions(resource, diff, exists=exists, has_drift=has_drift)
+    status_fields = {**diff.status_fields, **_clear_report_fields()}
     changes = [action.summary for action in diff.actions]
     if is_plan_mode:
         return Decision(
             conditions=(*healthy_conditions, *_build_plan_conditions(changes, diff)),
             status_fields=status_fields | {"plan": limit_lines(changes) or None},
         )
+    status_fields |= _build_origin_fields(resource, is_adoption)
     if is_report_only:
-        message = f"{len(changes)} differences are reported, not repaired (driftPolicy: Report)"
-        drift_conditions = (
-            Condition(DRIFTED, True, Reason.DRIFT_REPORTED, message),
-            Condition(SYNCED, False, Reason.DRIFT_REPORTED, message),
-        )
         return Decision(
-            conditions=(*healthy_conditions, *drift_conditions),
+            conditions=(*healthy_conditions, *_build_drift_conditions(changes)),
             status_fields=status_fields | {"drift": limit_lines(changes)},
             has_drift=True,
         )
@@ -96,6 +68,27 @@ def make_decision(
         status_fields=status_fields | {"appliedGeneration": resource.generation},
         events=events,
     )
+
+
+def _decide_wait(diff: Diff, missing: Problem, healthy_conditions: tuple[Condition, ...]) -> Decision:
+    dependencies_ready = Condition(DEPENDENCIES_READY, False, missing.reason, missing.message)
+    pending = Condition(SYNCED, None, Reason.PENDING, missing.message)
+    return Decision(
+        conditions=(*healthy_conditions, dependencies_ready, pending),
+        status_fields=dict(diff.status_fields) | _clear_report_fields(),
+    )
+
+
+def _decide_actions(resource: Resource, diff: Diff, *, exists: bool, has_drift: bool) -> Decision:
+    if not exists:
+        reason = Reason.CREATED
+    elif not resource.is_owned:
+        reason = Reason.ADOPTED
+    else:
+        reason = Reason.DRIFT_CORRECTED if has_drift else Reason.UPDATED
+    event = Event(reason, "; ".join(limit_lines(action.summary for action in diff.actions)))
+    needs_claim = not exists and not resource.is_claimed
+    return Decision(diff.actions, events=(event,), needs_claim=needs_claim, has_drift=has_drift)
 
 
 def _build_healthy_conditions(resource: Resource, has_dependencies: bool) -> tuple[Condition, ...]:
@@ -143,6 +136,14 @@ def _refuse_adoption(resource: Resource, diff: Diff) -> Decision | None:
     )
     return Decision(
         conditions=conditions, status_fields={"plan": None, "conflict": None, "drift": limit_lines(differences) or None}
+    )
+
+
+def _build_drift_conditions(changes: list[str]) -> tuple[Condition, ...]:
+    message = f"{len(changes)} differences are reported, not repaired (driftPolicy: Report)"
+    return (
+        Condition(DRIFTED, True, Reason.DRIFT_REPORTED, message),
+        Condition(SYNCED, False, Reason.DRIFT_REPORTED, message),
     )
 
 

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 from caravan_operator.backends.kubernetes import ApiError
-from caravan_operator.controller.broker_import import import_from_kafka
+from caravan_operator.commands.kafka_import import import_from_kafka
 
 from tests.operator.cluster.apiserver import Namespace, OperatorProcess
 from tests.operator.cluster.brokers import SideKafka

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
-from caravan_operator.controller.broker_import import import_from_rabbitmq
+from caravan_operator.commands.rabbitmq_import import import_from_rabbitmq
 
 from tests.operator.cluster.apiserver import Namespace, OperatorProcess
 from tests.operator.cluster.brokers import SideRabbit

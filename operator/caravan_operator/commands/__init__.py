@@ -1,0 +1,1 @@
+"""The commands of `caravan-operator`, a module each; `main.py` gives them their names."""
