@@ -1,5 +1,7 @@
 """The payment service."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from caravan.service import DatabaseDeclaration, Service
@@ -7,10 +9,23 @@ from services.payments import messages
 from services.payments.api import router
 from services.payments.client import HOLD_CAPTURE
 from services.payments.consumers import consume
+from services.payments.invoice_pdf import InvoiceRenderer
 from services.payments.jobs import PERIODIC, jobs
-from services.payments.providers import open_resources
+from services.payments.providers.simulated import SimulatedProvider
 from services.payments.settings import Settings
-from services.payments.use_cases import refund
+from services.payments.use_cases import PaymentsContext, PaymentsResources, refund
+
+
+@asynccontextmanager
+async def open_resources(context: PaymentsContext) -> AsyncIterator[PaymentsResources]:
+    invoice_renderer = InvoiceRenderer(concurrency=2, max_waiting=50)
+    try:
+        yield PaymentsResources(
+            SimulatedProvider(context.database, context.settings.provider_latency_seconds), invoice_renderer
+        )
+    finally:
+        await invoice_renderer.close()
+
 
 service = Service(
     "payments",

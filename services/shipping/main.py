@@ -1,13 +1,23 @@
 """The shipping service."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 
 from caravan.service import DatabaseDeclaration, PeriodicTask, Service
 from services.shipping import messages, use_cases
 from services.shipping.api import router
 from services.shipping.consumers import consume
-from services.shipping.providers import open_resources
+from services.shipping.providers.simulated import SimulatedCarrier
 from services.shipping.settings import Settings
+from services.shipping.use_cases import ShippingContext, ShippingResources
+
+
+@asynccontextmanager
+async def open_resources(context: ShippingContext) -> AsyncIterator[ShippingResources]:
+    yield ShippingResources(SimulatedCarrier(timedelta(seconds=context.settings.delivery_seconds), context.clock))
+
 
 service = Service(
     "shipping",

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
@@ -22,8 +23,14 @@ from services.shipping.messages import (
     OrderShipped,
     ShipOrder,
 )
-from services.shipping.providers import ShippingResources
+from services.shipping.providers.protocol import Carrier
 from services.shipping.settings import Settings
+
+
+@dataclass(slots=True)
+class ShippingResources:
+    carrier: Carrier
+
 
 ShippingContext = ServiceContext[Settings, ShippingResources]
 T = TypeVar("T")

@@ -29,9 +29,10 @@ from services.notifications.model import (
     build_unsubscribe_token,
     compute_retry_delay,
 )
-from services.notifications.providers import NOT_TRIED, SLICE_SIZE, NotificationsResources, SendResult
+from services.notifications.providers.files import SLICE_SIZE
+from services.notifications.providers.protocol import NOT_TRIED, SendResult
 from services.notifications.rendering import RenderedMessage, render_templates
-from services.notifications.use_cases import NotificationsContext
+from services.notifications.use_cases import NotificationsContext, NotificationsResources
 from services.notifications.use_cases.accept import SEND_JOBS
 
 T = TypeVar("T")

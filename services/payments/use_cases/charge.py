@@ -32,7 +32,7 @@ from services.payments.messages import (
     PaymentRefunded,
 )
 from services.payments.model import CaptureResult, Payment, RetrySchedule, format_invoice_number, restore_command
-from services.payments.providers import CaptureSuccess
+from services.payments.providers.protocol import CaptureSuccess
 from services.payments.store import charges, refunds
 from services.payments.use_cases import RETRY_JOB, PaymentsContext
 

@@ -18,7 +18,7 @@ from caravan.messages import Queue
 from caravan.money import Money
 from caravan.runtime import Backends
 from services.notifications.messages import STANDARD_NOTIFICATIONS, SendNotification
-from services.notifications.providers import SENT, SendResult
+from services.notifications.providers.protocol import SENT, SendResult
 from services.notifications.rendering import RenderedMessage
 from services.orders.messages import Address, OrderCreated, OrderLine
 from services.processing.messages import OrderProcessed

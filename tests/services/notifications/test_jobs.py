@@ -10,7 +10,7 @@ import pytest
 from caravan.clock import new_id
 from caravan.jobs import admin
 from services.notifications.messages import CRITICAL_NOTIFICATIONS, SendNotification
-from services.notifications.providers import SendResult
+from services.notifications.providers.protocol import SendResult
 from services.notifications.rendering import RenderedMessage
 from services.orders.messages import ORDERS
 from services.processing.messages import ORDER_PROCESSED

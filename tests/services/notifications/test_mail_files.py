@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from services.notifications.providers import FolderEmailProvider
+from services.notifications.providers.files import FolderEmailProvider
 from services.notifications.rendering import RenderedMessage
 
 LETTER = RenderedMessage(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from services.notifications.providers import FolderEmailProvider, SmsFileProvider
+from services.notifications.providers.files import FolderEmailProvider, SmsFileProvider
 from services.notifications.rendering import RenderedMessage
 
 LETTER = RenderedMessage(

@@ -23,9 +23,9 @@ from caravan.dead_letters.schemas import (
 from services.notifications import store
 from services.notifications.messages import CRITICAL_NOTIFICATIONS, SendNotification
 from services.notifications.model import RETRY_SECONDS
-from services.notifications.providers import SENT, ProviderBackoff, SendResult
+from services.notifications.providers.protocol import SENT, SendResult
 from services.notifications.rendering import RenderedMessage
-from services.notifications.use_cases import send
+from services.notifications.use_cases import ProviderBackoff, send
 from tests.services.notifications.conftest import Carrier, MovedClock, ask, back_in_stock, row
 from tests.support.shop import Shop, wait_until
 

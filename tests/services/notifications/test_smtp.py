@@ -15,7 +15,7 @@ from aiosmtpd.smtp import AuthResult, LoginPassword
 
 from caravan.clock import utc_now
 from caravan.runtime import Backends
-from services.notifications.providers import SmtpEmailProvider
+from services.notifications.providers.smtp import SmtpEmailProvider
 from services.notifications.rendering import RenderedMessage
 from tests.services.notifications.conftest import ask, back_in_stock, row, text_of
 from tests.support.shop import run_services, wait_until

@@ -12,7 +12,7 @@ from caravan.money import Money
 from services.orders.messages import ORDERS, OrderCancelled
 from services.payments import model, schemas
 from services.payments.messages import CAPTURE_PAYMENT, EXPECT_PAYMENT, CapturePayment
-from services.payments.providers import CaptureDecline, CaptureSuccess
+from services.payments.providers.protocol import CaptureDecline, CaptureSuccess
 from services.payments.store import charges
 from tests.services.payments.conftest import Around, Till
 from tests.support.shop import wait_until

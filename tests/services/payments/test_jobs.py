@@ -5,7 +5,7 @@ from typing import Any
 
 from caravan.clock import utc_now
 from caravan.jobs import Job, admin
-from services.payments.providers import CaptureDecline
+from services.payments.providers.protocol import CaptureDecline
 from services.payments.use_cases import RETRY_JOB, charge
 from tests.services.payments.conftest import Around, Till
 from tests.support.shop import wait_until

@@ -5,7 +5,7 @@ from typing import Any
 
 from caravan.clock import new_id
 from caravan.money import Money
-from services.payments.providers import CaptureSuccess, NoProviderResponse
+from services.payments.providers.protocol import CaptureSuccess, NoProviderResponse
 from tests.services.payments.conftest import Around, Till
 from tests.support.shop import wait_until
 

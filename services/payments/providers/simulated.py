@@ -1,74 +1,21 @@
-"""The payment provider: a third party behind a Protocol, and the built-in simulation of one.
+"""A payment provider that is simulated, for shops without a contract with a real one.
 
-The simulation behaves as an outside system does: it has its own books (`provider_ledger`), writes them in its own
-statements, answers a key that it knows
-with what it stored, and may fail to answer. A real one takes its place in `open_parts`.
+It behaves as an outside system does: it has books of its own (the table `provider_ledger`, which payments itself
+never touches), answers a key that it knows with what it stored, and may
+fail to answer.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Literal, Protocol, cast
+from typing import Literal, cast
 
 import asyncpg
 
 from caravan.clock import new_id
 from caravan.database import Database
 from caravan.money import Money
-from caravan.service import ServiceContext
-from services.payments.invoice_pdf import InvoiceRenderer
-from services.payments.settings import Settings
+from services.payments.providers.protocol import CaptureDecline, CaptureSuccess, NoProviderResponse, ProviderLedgerEntry
 
 BATCH_WINDOW_SECONDS = 0.002
-
-
-@dataclass(frozen=True, slots=True)
-class CaptureSuccess:
-    charge: str
-
-
-@dataclass(frozen=True, slots=True)
-class CaptureDecline:
-    """Nothing was charged. A `hard` one will be declined again, whatever the attempt."""
-
-    reason: str
-    hard: bool
-
-
-@dataclass(frozen=True, slots=True)
-class ProviderLedgerEntry:
-    """What the provider's books hold for a key."""
-
-    key: str
-    kind: Literal["capture", "refund"]
-    outcome: Literal["captured", "declined", "failed", "refunded"]
-    amount: Money
-    reason: str
-    charge: str | None
-    at: datetime
-
-
-class NoProviderResponse(Exception):
-    """The call ended without an answer: it may or may not have had its effect. Ask again with the same key."""
-
-
-class PaymentProvider(Protocol):
-    """Every call repeats: a key that is known is answered with what was stored for it. Any exception means that nothing
-    is known.
-    """
-
-    async def capture(self, key: str, reference: str, amount: Money, token: str) -> CaptureSuccess | CaptureDecline:
-        """Charge. `reference` is our name for the order."""
-
-    async def refund(self, key: str, reference: str, charge: str, amount: Money) -> None:
-        """Give back a charge."""
-
-    async def find_entry(self, key: str) -> ProviderLedgerEntry | None: ...
-
-    async def list_entries(self, reference: str) -> list[ProviderLedgerEntry]:
-        """All that was done for a reference, oldest first."""
 
 
 _CaptureCall = tuple[str, str, str, int, str]
@@ -79,21 +26,21 @@ _OUTCOME_BY_TOKEN = {
     "tok_declined": ("declined", "card_declined"),
 }
 _INSERT_CAPTURES = """
-    WITH asked AS (
+    WITH calls AS (
         SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::text[],
             $8::text[])
             AS a(key, reference, token, amount, currency, outcome, reason, charge)
-    ), judged AS (
+    ), decided AS (
         SELECT *, token = 'tok_flaky'
             AND (SELECT count(*) FROM provider_ledger l
-                WHERE l.reference = asked.reference AND l.outcome = 'failed') < 2 AS flaky
-        FROM asked
+                WHERE l.reference = calls.reference AND l.outcome = 'failed') < 2 AS flaky
+        FROM calls
     ), added AS (
         INSERT INTO provider_ledger (key, kind, reference, amount, currency, outcome, reason, charge)
         SELECT key, 'capture', reference, amount, currency, CASE WHEN flaky THEN 'failed' ELSE outcome END,
             CASE WHEN flaky THEN 'try_again_later' ELSE reason END,
             CASE WHEN flaky OR outcome <> 'captured' THEN NULL ELSE charge END
-        FROM judged ORDER BY key
+        FROM decided ORDER BY key
         ON CONFLICT (key) DO NOTHING RETURNING key, outcome, reason, charge
     )
     SELECT key, outcome, reason, charge, true AS new FROM added
@@ -197,22 +144,3 @@ def _to_ledger_entry(row: asyncpg.Record) -> ProviderLedgerEntry:
         row["charge"],
         row["at"],
     )
-
-
-@dataclass(slots=True)
-class PaymentsResources:
-    """What payments holds open: its provider, and the drawing of invoices."""
-
-    provider: PaymentProvider
-    invoice_renderer: InvoiceRenderer
-
-
-@asynccontextmanager
-async def open_resources(context: ServiceContext[Settings, Any]) -> AsyncIterator[PaymentsResources]:
-    invoice_renderer = InvoiceRenderer(concurrency=2, max_waiting=50)
-    try:
-        yield PaymentsResources(
-            SimulatedProvider(context.database, context.settings.provider_latency_seconds), invoice_renderer
-        )
-    finally:
-        await invoice_renderer.close()

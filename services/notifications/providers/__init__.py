@@ -1,0 +1,1 @@
+"""Who carries messages: a provider per channel, behind one protocol."""

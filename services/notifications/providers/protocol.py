@@ -1,0 +1,29 @@
+"""What notifications asks of whoever carries its messages: a provider per channel answers for each of a batch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from services.notifications.rendering import RenderedMessage
+
+
+@dataclass(frozen=True, slots=True)
+class SendResult:
+    """`again`: this letter failed, later it may work. `refused`: it never will. `later`: it was not tried. `down`: the
+    provider is away as a whole.
+    """
+
+    status: Literal["sent", "again", "refused", "later", "down"]
+    reason: str | None = None
+
+
+SENT, NOT_TRIED = SendResult("sent"), SendResult("later")
+
+
+class MessageProvider(Protocol):
+    """Carries letters of one channel. A letter may come again after a crash, with the same key: who can, drops the
+    second.
+    """
+
+    async def send(self, messages: Sequence[RenderedMessage]) -> list[SendResult]:
+        """One verdict for each letter, in their order."""
