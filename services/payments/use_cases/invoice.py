@@ -1,6 +1,5 @@
 """The invoice of a paid order: numbered at the payment, drawn for the first who asks for it, and kept."""
 
-import asyncio
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -9,7 +8,7 @@ from prometheus_client import Histogram
 
 from caravan.auth import Caller
 from caravan.errors import NotFound
-from services.payments.invoice_pdf import render_invoice
+from services.payments.invoice_pdf import build_document
 from services.payments.model import format_invoice_number
 from services.payments.store import invoices
 from services.payments.use_cases import PaymentsContext
@@ -41,6 +40,6 @@ async def get_invoice(context: PaymentsContext, caller: Caller, order_id: UUID) 
 
 async def _render_and_save(context: PaymentsContext, invoice_data: dict[str, Any]) -> bytes:
     with RENDER_SECONDS.time():
-        pdf = await asyncio.to_thread(render_invoice, invoice_data)
+        pdf = await context.resources.invoice_renderer.pool.render(build_document(invoice_data))
     await invoices.save_document(context.database, invoice_data["order_id"], invoice_data["revision"], pdf)
     return pdf

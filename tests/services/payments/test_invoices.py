@@ -2,11 +2,15 @@
 
 import asyncio
 import json
-import threading
+import os
+import signal
+import sys
+import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from io import BytesIO
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -15,10 +19,11 @@ from pypdf import PdfReader
 
 from caravan.auth import Caller
 from caravan.clock import new_id
-from caravan.errors import TooManyRequests
+from caravan.errors import CapacityExceeded, TooManyRequests
 from caravan.jobs import admin
 from caravan.money import Money
-from services.payments.invoice_pdf import InvoiceRenderer, render_invoice
+from services.payments.invoice_pdf import InvoiceRenderer, RenderPool, build_document
+from services.payments.invoice_renderer import InvoiceDocument, render_pdf
 from services.payments.messages import ExpectPayment, InvoiceLine
 from services.payments.model import build_invoice_rows
 from services.payments.store import invoices
@@ -186,13 +191,13 @@ async def test_an_invoice_has_the_decimals_of_its_currency(till: Till, currency:
 async def test_an_invoice_is_drawn_once_when_somebody_asks_and_again_after_a_refund(
     till: Till, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    draw, drawn = render_invoice, list[int]()
+    drawn = list[int]()
 
-    def counted(bill: Any) -> bytes:
-        drawn.append(bill["revision"])
-        return draw(bill)
+    def build_counted(invoice_data: Any) -> InvoiceDocument:
+        drawn.append(invoice_data["revision"])
+        return build_document(invoice_data)
 
-    monkeypatch.setattr(invoice, "render_invoice", counted)
+    monkeypatch.setattr(invoice, "build_document", build_counted)
     order, path = await paid(till), "/v1/orders/{}/invoice"
     documents = "SELECT revision, pdf FROM invoice_document WHERE order_id = $1"
     assert await till.shop.get_database("payments").fetch(documents, order.order_id) == []
@@ -214,16 +219,19 @@ async def test_an_invoice_is_drawn_once_when_somebody_asks_and_again_after_a_ref
 async def test_a_document_that_takes_longer_than_its_reader_waits_is_drawn_once_and_there_for_the_next(
     till: Till, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    draw, drawn, go_on = render_invoice, list[int](), threading.Event()
-
-    def slow(bill: Any) -> bytes:
-        drawn.append(bill["revision"])
-        assert go_on.wait(20)
-        return draw(bill)
-
-    monkeypatch.setattr(invoice, "render_invoice", slow)
-    order, caller = await paid(till), Caller(str(new_id()), "staff", "a session")
     context = till.shop.get_context("payments")
+    pool = context.resources.invoice_renderer.pool
+    draw, drawn, go_on = pool.render, list[str](), asyncio.Event()
+
+    async def render_slowly(document: InvoiceDocument) -> bytes:
+        drawn.append(document.title)
+        async with asyncio.timeout(20):
+            await go_on.wait()
+        pdf: bytes = await draw(document)
+        return pdf
+
+    monkeypatch.setattr(pool, "render", render_slowly)
+    order, caller = await paid(till), Caller(str(new_id()), "staff", "a session")
 
     async def begun() -> bool:
         return bool(drawn)
@@ -236,7 +244,7 @@ async def test_a_document_that_takes_longer_than_its_reader_waits_is_drawn_once_
             await reading
     go_on.set()
     assert (await invoice.get_invoice(context, caller, order.order_id)).pdf[:5] == b"%PDF-"
-    assert drawn == [1]
+    assert len(drawn) == 1
 
 
 async def test_many_documents_at_once_wait_in_a_line_with_an_end(till: Till) -> None:
@@ -261,6 +269,61 @@ async def test_many_documents_at_once_wait_in_a_line_with_an_end(till: Till) -> 
     assert await drawings.render_once("one more", make) == b"drawn"
 
 
+async def test_a_worker_that_hangs_is_killed_and_replaced() -> None:
+    pool = RenderPool(2, seconds=8.0, render=cast(Any, time.sleep))
+    try:
+        assert await pool.render(cast(InvoiceDocument, 0)) is None
+        assert pool._executor is not None
+        workers = list(pool._executor._processes.values())
+        with pytest.raises(CapacityExceeded):
+            await pool.render(cast(InvoiceDocument, 60))
+        for worker in workers:
+            await asyncio.to_thread(worker.join, 10)
+            assert worker.exitcode is not None
+        assert await pool.render(cast(InvoiceDocument, 0)) is None
+    finally:
+        pool.close()
+
+
+async def test_a_worker_that_dies_twice_by_a_document_is_not_started_for_it_again() -> None:
+    pool = RenderPool(1, render=cast(Any, os._exit))
+    try:
+        with pytest.raises(CapacityExceeded):
+            await pool.render(cast(InvoiceDocument, 3))
+    finally:
+        pool.close()
+
+
+def test_a_pool_starts_no_process_before_it_is_asked() -> None:
+    assert RenderPool(2)._executor is None
+
+
+KILLED_SERVICE = """
+import asyncio, os, signal
+from services.payments.invoice_pdf import RenderPool
+
+async def run() -> None:
+    pool = RenderPool(1, render=str)
+    await pool.render("drawn")
+    print(*pool._executor._processes, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(run())
+"""
+
+
+async def test_a_worker_ends_with_its_service_also_with_a_killed_one() -> None:
+    service = await asyncio.create_subprocess_exec(sys.executable, "-c", KILLED_SERVICE, stdout=asyncio.subprocess.PIPE)
+    assert service.stdout is not None
+    worker = Path("/proc") / (await service.stdout.readline()).decode().strip()
+    assert await service.wait() == -signal.SIGKILL
+
+    async def has_ended() -> bool:
+        return not worker.exists() or "Z" in (worker / "stat").read_text().rpartition(")")[2].split()[0]
+
+    await wait_until(has_ended)
+
+
 @pytest.mark.parametrize("name", ["\U0001f9e6" * 200, "x" * 200, "\u6c34" * 200, "\ufdfa" * 200])
 def test_no_legal_name_makes_an_invoice_long_or_dear(name: str) -> None:
     """One sign may be written with many letters, and a word may be broken at many places."""
@@ -279,7 +342,7 @@ def test_no_legal_name_makes_an_invoice_long_or_dear(name: str) -> None:
         "billing_address": "\n".join([name] * 3),
         "email": "ada@example.com",
     }
-    pdf = render_invoice(bill)
+    pdf = render_pdf(build_document(bill))
     assert len(pdf) < 500_000
     assert f"A{99:039d}" in "".join(page.extract_text() for page in PdfReader(BytesIO(pdf)).pages).replace("\n", "")
 
