@@ -1,6 +1,6 @@
-"""The operator: Kafka topics and RabbitMQ topology from custom resources.
+"""The operator: Kafka topics, RabbitMQ topology and service discovery from custom resources.
 
-Rooms, imports downwards only: main > handlers (queue, loop, watches, Lease) > backends (Kafka, RabbitMQ, Kubernetes) >
-reconcile (pure: what is wanted and what is, to actions)
-> status (conditions, events, metrics) > resources (the kinds and their CRDs).
+Layers, each imports only those below it: main > commands > controller (queue, watches, reconcilers, Lease) > backends
+(Kafka, RabbitMQ, Kubernetes) > reconcile (pure: from desired and observed state to actions) > status (conditions,
+Events, metrics) > resources (the kinds and their CRDs).
 """

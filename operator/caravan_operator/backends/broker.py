@@ -1,4 +1,6 @@
-"""What the loop asks of a broker, and how a broker says no."""
+"""The interface that the controller has of a broker: the protocol that `kafka.py` and `rabbitmq.py` implement, and
+the errors that they raise or return.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
@@ -31,7 +33,7 @@ class Refusal:
 
 class Broker(Protocol):
     async def check_health(self) -> dict[str, Any]:
-        """Facts for the connection's status. Raises BrokerUnavailable."""
+        """Fields for the connection's status. Raises BrokerUnavailable."""
 
     async def read_states(self, kind: str, desired: Sequence[Any], *, with_usage: bool = False) -> list[Any]:
         """The state of each object, None where there is none, Refusal where it can't be asked for; `with_usage`: also
@@ -71,6 +73,6 @@ def sanitize_message(text: str, *secrets: str) -> str:
 
 
 def describe_named_words(own_words: Iterable[str], message: str) -> str:
-    """Which of our own words a refusal names: that is said, the refusal itself is not."""
+    """The words of our own that a refusal names, for the status; the broker's text itself stays out of it."""
     named = sorted({word for word in own_words if len(word) > 3 and word in message})
     return f" (it names {', '.join(named)})" if named else ""

@@ -1,4 +1,4 @@
-"""What a gateway pod says it has in force: its /revision."""
+"""Asks the pods of a gateway for the revision of the routing snapshot that they use (`/revision`)."""
 
 import asyncio
 import time

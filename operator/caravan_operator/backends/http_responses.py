@@ -1,5 +1,5 @@
-"""Answers over HTTP from servers that a custom resource names: read up to a bound, parsed up to a bound, and taken only
-in the shape that was expected.
+"""Reads HTTP answers of servers that a custom resource names: size and depth are bounded, and a value is accepted
+only in the expected form.
 """
 
 import json
@@ -13,7 +13,7 @@ MAX_BYTES = 32 << 20
 MAX_VALUES = 1_000_000
 """Of one answer, or of all pages of one listing: what the rest of the operator can live beside."""
 MAX_REASON_BYTES = 16 << 10
-"""Bytes that are read of an answer that says no."""
+"""Bytes that are read of an error's answer."""
 MAX_TEXT_LENGTH = 4096
 HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity"}
 """Not compressed: some kilobytes could become gigabytes."""

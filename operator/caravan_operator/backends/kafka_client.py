@@ -1,5 +1,5 @@
-"""The connection to a Kafka cluster: one request of librdkafka's admin client at a time of a few, within its deadline,
-and what its errors mean. `kafka.py` makes the requests.
+"""The connection to a Kafka cluster: requests of librdkafka's admin client, limited in number and time, and the
+meaning of its errors. `kafka.py` makes the requests.
 """
 
 import asyncio
@@ -58,7 +58,7 @@ class KafkaClient:
         self.admin = None  # type: ignore[assignment]
 
     def forget_error(self) -> None:
-        """An error of before says nothing about the next request."""
+        """Drop the last error, so that the next failure isn't explained by an old one."""
         self._last_error = None
 
     def sanitize_error(self, error: KafkaError) -> str:
@@ -110,7 +110,7 @@ class KafkaClient:
         )
 
     def _record_error(self, error: KafkaError) -> None:
-        """librdkafka tells in its own thread why it can't connect; the request only runs into its timeout."""
+        """librdkafka reports in its own thread why it can't connect; the request itself only times out."""
         if self._last_error is None or self._last_error.code() not in _CREDENTIAL_ERRORS:
             self._last_error = error
 

@@ -1,5 +1,5 @@
-"""From a connection and the Secrets that it names to what a client needs. Secrets are fetched by name and never kept
-beside the client.
+"""Builds a broker's client from a connection and the Secrets that it names. Secrets are fetched by name and kept
+nowhere but in the client.
 """
 
 import base64
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 Secrets = Mapping[str, Mapping[str, str]]
 """Name of a Secret to those of its values that a connection may use, in base64."""
 _KEYS = ("username", "password", "ca.crt", "tls.crt", "tls.key")
-"""The keys that are read; which of them is said by the kind of the reference, and never by the connection."""
+"""The keys that are read: the kind of the reference determines them, never the connection."""
 
 
 async def fetch_secrets(kubernetes: Kubernetes, connection: Resource) -> Secrets:
@@ -74,7 +74,7 @@ def _check_allowed_servers(connection: Resource, name: str, secret: Mapping[str,
 
 
 def compute_fingerprint(connection: Resource, secrets: Secrets) -> str:
-    """A hash over spec and Secrets: it tells that something was rotated, and not what."""
+    """A hash over spec and Secrets: it changes when something was rotated, and reveals nothing of it."""
     text = json.dumps([connection.spec, secrets], sort_keys=True)
     return hashlib.sha256(f"{connection.uid}{text}".encode()).hexdigest()[:16]
 

@@ -1,6 +1,8 @@
-"""RabbitMQ's management API over HTTP. Its server is whatever a connection names: it gets the login and nothing else
-follows from what it says: no redirect,
-no unbounded answer, none of its words in a status."""
+"""RabbitMQ's management API over HTTP.
+
+Its server is whatever a connection names, so it is not trusted: it gets the login and nothing more. Redirects are not
+followed, answers are bounded, and none of their text reaches a status.
+"""
 
 import asyncio
 import logging
@@ -34,7 +36,7 @@ PAGE_SIZE = 500
 MAX_PAGES = 1000
 MAX_OBJECTS = 200_000
 _UNAVAILABLE_STATUSES = frozenset({408, 429, 502, 503, 504})
-"""Answers that concern the server; others concern what was asked for."""
+"""Statuses that concern the server; others concern the requested object."""
 _STATUS_TEXTS = {
     400: "it refuses the values",
     401: "its user has no right to this",
@@ -55,7 +57,7 @@ class RabbitLogin:
 
 
 class RequestRefused(Exception):
-    """A refusal that concerns what was asked for, and not the connection. The message is our own words."""
+    """A refusal that concerns the requested object, not the connection. The message is our own text."""
 
 
 class ManagementApi:

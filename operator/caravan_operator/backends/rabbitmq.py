@@ -1,5 +1,5 @@
-"""RabbitMQ by its management API: read in bulk by pages, only differences written. Never by importing definitions,
-which can stop half-way.
+"""RabbitMQ by its management API (`management.py`): reads in bulk by pages and writes differences only. Importing
+definitions is not used, because an import can stop half-way.
 """
 
 import asyncio
@@ -37,7 +37,7 @@ from caravan_operator.status.reasons import Reason
 MAX_PATTERN_LENGTH = 3000
 """Characters of a pattern in a query; a request's line has a bound."""
 MAX_NAMED_READS = 20
-"""Up to so many queues are asked for by name; more are read with all the others, by pages."""
+"""Up to so many queues are requested by name; more are read with all the others, by pages."""
 
 
 class RabbitMQ:

@@ -1,5 +1,5 @@
-"""What the management API lists, as the states that the rules compare. Raises InvalidResponse for what no RabbitMQ
-would list.
+"""Parses what the management API lists into the states that the rules compare. Raises InvalidResponse for what no
+RabbitMQ would list.
 """
 
 from collections.abc import Mapping

@@ -1,1 +1,3 @@
-"""What moves: the watches, the queue, the pass over a batch, the sweep, the Lease, the probes."""
+"""The running operator: watches fill the cache and the queue, workers take batches from the queue and call a
+reconciler, the Lease keeps it to one process.
+"""

@@ -1,5 +1,5 @@
-"""Every resource as last seen, and who is concerned by whom. Fed by the watches and by the answers to the operator's
-own patches, whichever is newer.
+"""The newest known version of every resource, with indexes by connection, by external object and by dependency. The
+watches and the answers to the operator's own patches fill it; an older version never replaces a newer one.
 """
 
 from collections import defaultdict
@@ -87,7 +87,7 @@ class ResourceCache:
         return len(self._resources)
 
     def _get_scope(self, resource: Resource) -> str:
-        """Two connections to the same Kafka cluster are one scope; RabbitMQ clusters are told apart by their
+        """Two connections to the same Kafka cluster are one scope; RabbitMQ clusters are distinguished by their
         address.
         """
         key = self.get_connection_key(resource)

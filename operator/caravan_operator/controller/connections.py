@@ -1,5 +1,5 @@
-"""One client per connection and generation of its credentials, behind a breaker: while a broker is away nobody waits
-for its timeout.
+"""One client per connection and version of its credentials, behind a circuit breaker: while a broker is unavailable
+nothing waits for its timeout.
 """
 
 import random
@@ -71,7 +71,7 @@ class Connections:
         return replacement
 
     async def check_broker(self, connection: Resource) -> tuple[BrokerClient, dict[str, Any]]:
-        """Ask the broker who it is: facts for the status. Raises BrokerUnavailable."""
+        """Ask the broker for its identity: the client, and fields for the status. Raises BrokerUnavailable."""
         client = await self.open_client(connection)
         return client, await client.broker.check_health()
 

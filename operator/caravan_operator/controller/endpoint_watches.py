@@ -1,4 +1,6 @@
-"""Watches Services and EndpointSlices, and wakes the gateways that a change concerns."""
+"""Watches Services and EndpointSlices, keeps an index of them per namespace, and puts the gateways that a change
+concerns into the queue.
+"""
 
 import time
 from collections import defaultdict
@@ -15,7 +17,7 @@ from caravan_operator.resources.resource import Key
 from caravan_operator.status.metrics import WATCH_EVENTS
 
 GATEWAY, GATEWAY_STATUS = "Gateway", "GatewayStatus"
-"""What the queue calls the two halves of the work for a gateway: what it shall know, and whether it does."""
+"""Kinds of the queue's keys for the two passes over a gateway: publish its snapshot, report which pods use it."""
 
 
 def get_status_key(gateway: Key) -> Key:
@@ -29,7 +31,7 @@ class EndpointWatches:
         self._initial_sync = initial_sync
         self._indexes: dict[str, EndpointIndex] = defaultdict(EndpointIndex)
         self.changed_at: dict[Key, float] = {}
-        """When the first change came that a gateway has not been told yet."""
+        """When the first change came that is not in the gateway's snapshot yet."""
 
     def get_index(self, namespace: str) -> EndpointIndex:
         return self._indexes[namespace]

@@ -1,10 +1,8 @@
-"""The work begins when all that was there at the start has been seen: on half a cache, a second owner of a topic looks
-like the only one, and a gateway would be
-told of half its services.
+"""Holds the workers back until the watches have delivered every object that existed at the start. With half a cache,
+the second owner of a topic would look like the only one, and a gateway would get half of its services.
 
-kopf has a barrier of its own, its index; each object that reaches it wakes all that wait there already, and with 10,000
-objects the start does not end
-(docs/adr/0016-no-index-of-kopf.md).
+kopf's own barrier (its index) is not used: each object that reaches it wakes all that wait there already, and with
+10,000 objects the start doesn't end (docs/adr/0016-no-index-of-kopf.md).
 """
 
 import asyncio
@@ -35,16 +33,16 @@ class InitialSync:
         self._clock = clock
         self._received_uids: set[str] = set()
         self.is_complete = False
-        """Whether everything has been seen. It stays so."""
+        """Whether every object was delivered. It never becomes False again."""
 
     def record_object(self, body: Mapping[str, Any]) -> None:
-        """A watch has brought this object."""
+        """A watch has delivered this object."""
         if not self.is_complete:
             self._received_uids.add(body["metadata"]["uid"])
 
     async def wait_until_complete(self) -> None:
-        """Until the watches have brought what a list of the start shows; what is deleted meanwhile is no longer waited
-        for.
+        """Wait until the watches have delivered what a list at the start shows; what is deleted meanwhile is no longer
+        waited for.
         """
         missing_uids: set[str] | None = None
         while not self.is_complete:

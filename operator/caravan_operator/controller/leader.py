@@ -46,7 +46,7 @@ class LeaderOptions:
     namespaces: tuple[str, ...]
     """Served namespaces; empty: all of them."""
     sweep_seconds: float
-    """Seconds between two looks at everything."""
+    """Seconds between two passes over everything."""
     deletion_wait_seconds: float
     identity: str
     """Names this process in Events."""

@@ -1,8 +1,8 @@
-"""Leadership by a Lease. A standby takes it when its record hasn't changed for its whole duration by the standby's own
-clock: no clock is compared with another's.
+"""Leadership by a Lease. A standby takes the Lease when its record hasn't changed for its whole duration by the
+standby's own clock: no clock is compared with another's.
 
-The leader may write only while its last renewal is fresh (`ensure_held`): a process that was paused finds out before it
-writes, not after.
+The leader may write only while its last renewal is fresh (`ensure_held`): a process that was paused is stopped before
+it writes, not after.
 """
 
 import asyncio

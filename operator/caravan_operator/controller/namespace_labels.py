@@ -1,4 +1,6 @@
-"""Labels of namespaces, for connections that allow some by their labels; read only when one does."""
+"""Labels of namespaces, for connections that allow namespaces by their labels. They are read only when such a
+connection is used, and kept for a minute.
+"""
 
 import time
 from collections.abc import Callable, Mapping

@@ -1,5 +1,5 @@
-"""One queue for everything: deduplicated by resource, in lanes, per connection, with pauses that grow. It can't
-overflow: a resource is in it once.
+"""The work queue: keys of resources, deduplicated, ordered by priority, grouped by connection, with pauses that grow
+on retries. Its size is bounded by the number of resources, because a key is in it once.
 """
 
 import asyncio
@@ -36,8 +36,8 @@ class _Entry:
 
 
 class WorkQueue:
-    """Keys wait in groups (a group is worked on by one worker). A key that is asked for while it is worked on comes
-    again afterwards.
+    """Keys wait in groups; one worker takes the keys of a group. A key that is added while it is being processed is
+    processed again afterwards.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -52,7 +52,7 @@ class WorkQueue:
         self._changed = asyncio.Event()
 
     def add(self, key: Key, group: Key, priority: Priority, delay: float = 0.0) -> None:
-        """Ask for a pass. An earlier or more urgent wish for the same key wins."""
+        """Request a pass. Of two requests for a key the higher priority and the earlier time win."""
         entry = _Entry(priority, group, self._clock() + delay)
         if key in self._running:
             self._requeued[key] = _merge_entries(self._requeued.get(key), entry)
@@ -71,7 +71,7 @@ class WorkQueue:
         self._changed.set()
 
     def retry(self, key: Key, group: Key, priority: Priority = Priority.RETRY) -> float:
-        """Ask for a pass after a pause that doubles with every attempt; returns the pause in seconds."""
+        """Request a pass after a pause that doubles with every attempt; returns the pause in seconds."""
         attempts = self._attempts[key] = self._attempts.get(key, 0) + 1
         pause = min(MIN_PAUSE * 2.0 ** min(attempts - 1, 20), MAX_PAUSE) * random.uniform(0.7, 1.3)
         QUEUE_RETRIES.inc()
@@ -158,7 +158,7 @@ class WorkQueue:
         return oldest
 
     def _promote_due(self) -> None:
-        """Move what has become due from the pauses to its lane."""
+        """Move the keys that have become due to the heap of their group."""
         now = self._clock()
         while self._delayed_keys and self._delayed_keys[0][0] <= now:
             _, _, key = heapq.heappop(self._delayed_keys)
@@ -168,7 +168,7 @@ class WorkQueue:
 
 
 def _merge_entries(previous: _Entry | None, current: _Entry) -> _Entry:
-    """The more urgent lane and the earlier time of both: a changed spec does not wait for the retry of the old one."""
+    """The higher priority and the earlier time of both: a changed spec does not wait for the retry of the old one."""
     if previous is None:
         return current
     return _Entry(min(previous.priority, current.priority), current.group, min(previous.due_at, current.due_at))

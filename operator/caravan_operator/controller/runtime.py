@@ -1,5 +1,5 @@
-"""The operator's process: probes and snapshots from the start, and once it holds the Lease all that the leader runs.
-Whatever ends, ends the process.
+"""The operator's process: probes and the snapshot server from the start, and the leader once it holds the Lease.
+When any part ends, the process ends.
 """
 
 import asyncio
@@ -29,7 +29,7 @@ class Options:
     snapshots_port: int
     """Where gateways ask for their snapshot."""
     sweep_seconds: float
-    """Seconds between two looks at everything."""
+    """Seconds between two passes over everything."""
     deletion_wait_seconds: float
     lease_seconds: float
     """Seconds after which a silent leader is replaced."""

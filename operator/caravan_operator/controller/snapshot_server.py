@@ -1,4 +1,4 @@
-"""Serves routing snapshots by long poll: a reader that has the present one waits until there is another."""
+"""Serves routing snapshots by long poll: a reader that has the current one waits until there is a newer one."""
 
 import asyncio
 import re

@@ -1,5 +1,5 @@
-"""The routing snapshot of a gateway in its ConfigMap: what a process starts from while the operator doesn't answer.
-`snapshot_server.py` serves the same snapshot to those that run.
+"""Keeps the routing snapshot of a gateway in a ConfigMap, from which processes start while the operator is
+unavailable. `snapshot_server.py` serves the same snapshot to running ones.
 """
 
 import logging

@@ -1,5 +1,5 @@
-"""Compares the cache with what the API server lists, as metadata only. It tells when a watch has gone deaf without an
-error.
+"""Compares the cache with what the API server lists (metadata only), and finds a watch that is stale: open, without
+an error, and without events.
 """
 
 import asyncio
@@ -33,7 +33,7 @@ class WatchVerifier:
         self._missed_since: dict[_ResourceVersion, float] = {}
 
     async def run(self) -> None:
-        """From time to time."""
+        """Verify periodically, more often while something is missed."""
         while True:
             await asyncio.sleep(15.0 if self._missed_since else PERIOD_SECONDS)
             with suppress(ApiError):
@@ -46,7 +46,7 @@ class WatchVerifier:
 
     @property
     def is_stale(self) -> bool:
-        """Whether a change has been there for long and the watches have not brought it."""
+        """Whether the watches have not delivered a change for too long."""
         return any(self._clock() - since > STALE_AFTER for since in self._missed_since.values())
 
     async def _find_missed(self) -> set[_ResourceVersion]:

@@ -1,4 +1,6 @@
-"""kopf watches; an event fills the cache and says which key to look at. What it decides is decided elsewhere."""
+"""Watches the custom resources with kopf: an event updates the cache and puts the key into the queue with its
+priority. The reconcilers decide what follows.
+"""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -51,14 +53,14 @@ class ResourceWatches:
         return handle_event
 
     def enqueue_change(self, resource: Resource, *, is_deleted: bool, is_listed: bool) -> None:
-        """Put the key, and those that it concerns, into the right lane."""
+        """Put the key, and those of the resources that it concerns, into the queue with their priority."""
         key = resource.key
         if is_deleted:
             self._handle_removal(resource)
             return
         previous = self._triggers.get(key)
         if previous == resource.trigger_state:
-            return  # our own status, or somebody's label
+            return  # only our own status or a label has changed
         self._triggers[key] = resource.trigger_state
         group = self._cache.get_connection_key(resource)
         self._queue.add(key, group, _choose_priority(resource, is_listed))

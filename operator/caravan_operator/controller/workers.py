@@ -1,5 +1,5 @@
-"""One worker per connection takes what is due; a sweep asks for everything again from time to time. A worker that dies
-takes the process with it.
+"""One worker per connection takes batches of due keys from the queue; a sweep puts every key into it periodically.
+When a worker dies, the process ends.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from caravan_operator.status.traces import start_span
 
 log = logging.getLogger(__name__)
 SWEEP_LIMIT = 500
-"""Resources of a sweep in one batch: the most that one read asks for."""
+"""Resources of a sweep in one batch: the most that one read requests."""
 
 METRICS_SECONDS = 5.0
 
@@ -58,7 +58,7 @@ class Workers:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def enqueue_sweep(self) -> None:
-        """Ask for a pass over everything, in the last lane."""
+        """Request a pass over everything, with the lowest priority."""
         for resource in self._cache:
             self._queue.add(resource.key, self._cache.get_connection_key(resource), Priority.SWEEP)
 

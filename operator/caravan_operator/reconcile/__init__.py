@@ -1,4 +1,4 @@
-"""Pure rules: from a resource and what the broker has, to actions. Nothing here does I/O or looks at a clock."""
+"""Pure rules: from a resource and the broker's state to actions. Nothing here does I/O or reads a clock."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from caravan_operator.resources.resource import Resource
 
 
 class DesiredObject(Protocol):
-    """An object as a spec wants it."""
+    """An object as a spec describes it."""
 
     @property
     def identity(self) -> str:
@@ -24,7 +24,7 @@ class DesiredObject(Protocol):
 
 @dataclass(frozen=True)
 class Rules:
-    """The pure half of a kind."""
+    """The rules of a kind."""
 
     parse_spec: Callable[[Resource], DesiredObject]
     compute_diff: Callable[[Any, Any, LastApplied], Diff]
@@ -45,8 +45,8 @@ RULES: dict[str, Rules] = {
 
 
 def parse_desired(resource: Resource) -> DesiredObject:
-    """What a resource wants. Raises UnusableSpec, whatever its spec holds: one that can't be read must not be in the
-    way of others.
+    """The object that a spec describes. Raises UnusableSpec, whatever the spec holds: one that can't be read must not
+    stop others.
     """
     try:
         return RULES[resource.key.kind].parse_spec(resource)

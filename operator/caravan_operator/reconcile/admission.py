@@ -1,4 +1,4 @@
-"""What is settled before the broker is asked: pauses, permissions, protected names, conflicts."""
+"""Checks that need no answer of the broker: pauses, permissions, protected names, conflicts."""
 
 from collections.abc import Iterable, Mapping
 
@@ -108,7 +108,7 @@ def _check_protected(resource: Resource, connection: Resource) -> Condition | No
         try:
             is_protected = is_match(pattern, name)
         except InvalidPattern:
-            return validate_connection(connection)  # what is protected can't be told, so nothing is touched
+            return validate_connection(connection)  # which names are protected is unknown, so nothing is changed
         if is_protected:
             return Condition(
                 ACCEPTED,

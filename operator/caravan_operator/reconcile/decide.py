@@ -1,4 +1,6 @@
-"""From a diff to what is done and said: adoption, drift, plan mode. Every kind goes through here."""
+"""From a diff to a decision: actions, or conditions, status fields and events. Adoption, drift and plan mode are
+handled here for every kind.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,15 +23,15 @@ from caravan_operator.status.status_patch import Event, limit_lines
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """`actions` to run now; without any, `conditions` and `status_fields` are what the status says."""
+    """`actions` to run now; without any, `conditions` and `status_fields` go into the status."""
 
     actions: tuple[Action, ...] = ()
     conditions: tuple[Condition, ...] = ()
     status_fields: Mapping[str, Any] = field(default_factory=dict)
     events: tuple[Event, ...] = ()
-    """To be told once the actions have succeeded, or with the status."""
+    """Posted once the actions have succeeded, or with the status."""
     needs_claim: bool = False
-    """The object is about to be created: say so on the resource first."""
+    """The object is about to be created: the resource is claimed first."""
     has_drift: bool = False
 
 
@@ -111,7 +113,7 @@ def _build_origin_fields(resource: Resource, is_adoption: bool) -> dict[str, Any
 
 
 def _refuse_adoption(resource: Resource, diff: Diff) -> Decision | None:
-    """An object that somebody else has made, and that the adoption policy doesn't let us have."""
+    """Refuse an object that the resource didn't create, where its adoption policy forbids to take it over."""
     policy = resource.spec.get("adoptionPolicy", "IfEqual")
     differences = [action.summary for action in diff.actions] + [problem.message for problem in diff.problems]
     if policy == "Adopt" or (policy == "IfEqual" and not differences):

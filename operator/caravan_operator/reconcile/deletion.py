@@ -1,5 +1,5 @@
-"""A resource that is being deleted: what happens to its object, and when the finalizer goes. It always goes some
-time.
+"""Decides what happens to the object of a resource that is being deleted, and when the finalizer is removed. Every
+wait but that of a pause has a limit.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ goes.
 
 @dataclass(frozen=True, slots=True)
 class DeletionDecision:
-    """`remove_finalizer`: do so now. Else run the actions, or wait and say why."""
+    """Remove the finalizer now; else run the actions, or wait with the conditions as the reason."""
 
     remove_finalizer: bool = False
     actions: tuple[Action, ...] = ()
@@ -44,8 +44,8 @@ def decide_without_broker(
     wait: timedelta,
     now: datetime,
 ) -> DeletionDecision | None:
-    """What can be said without asking the broker; None: ask it. `sharing_resource` is another resource with the same
-    object.
+    """The decision that needs no answer of the broker; None: ask it. `sharing_resource` is another resource that names
+    the same object.
     """
     if not resource.has_finalizer:
         return DeletionDecision()

@@ -1,4 +1,4 @@
-"""What a comparison finds: actions that would converge, and facts that no action repairs."""
+"""The result of a comparison: actions that would converge, and problems that no action repairs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ class LastApplied:
 
     config_keys: frozenset[str] = frozenset()
     just_adopted: bool = False
-    """Taken over at this very generation, or about to be: settings that the spec doesn't name stay."""
+    """Adopted at this very generation, or about to be: settings that the spec doesn't name stay."""
 
     @classmethod
     def from_resource(cls, resource: Resource) -> "LastApplied":

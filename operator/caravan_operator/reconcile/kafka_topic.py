@@ -1,5 +1,5 @@
-"""KafkaTopic: from what is wanted and what is, to changes. Settings have three states: listed (ours), null (hands off),
-absent (`configOwnership`).
+"""Rules of KafkaTopic: from the desired topic and its state to actions. A setting is listed (the operator manages
+it), null (the operator never touches it), or absent (`configOwnership` decides).
 """
 
 import re
@@ -22,7 +22,7 @@ _NUMBER_PATTERN = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """As wanted. A setting of None is somebody else's."""
+    """The desired topic. A setting of None is not managed."""
 
     name: str
     partitions: int
@@ -61,7 +61,7 @@ class TopicState:
     replicas: int
     config: Mapping[str, Setting]
     empty: bool | None = None
-    """None: nobody asked."""
+    """None: not requested."""
 
 
 @dataclass(frozen=True, slots=True)

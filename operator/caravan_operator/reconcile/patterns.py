@@ -1,5 +1,5 @@
-"""Patterns that custom resources hold, matched in time linear in the name: Python's own expressions can take for ever,
-and the operator has one loop.
+"""Patterns of custom resources, matched in time linear in the name. Python's own expressions can take exponential
+time, and the operator has one event loop.
 """
 
 from functools import lru_cache

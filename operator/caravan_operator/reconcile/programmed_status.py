@@ -1,5 +1,5 @@
-"""What the status of a ServiceRoute says of the gateways: since which snapshot they are told its content, and which of
-them have it.
+"""The status of a ServiceRoute with regard to the gateways: the snapshot since which they are offered its content,
+and the pods that use it.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ class PublishedSnapshot:
 def build_programmed_status(
     resource: Resource, route_status: RouteStatus, published: PublishedSnapshot, pods: Sequence[PodRevision]
 ) -> tuple[Condition, dict[str, Any]]:
-    """The condition, and all facts for the status. They move only when this resource's own content does, or a pod's
+    """The condition, and all fields for the status. They move only when this resource's own content does, or a pod's
     knowledge of it.
     """
     previous_status = resource.status

@@ -1,4 +1,4 @@
-"""RabbitMQBinding: waits for both ends, and is made again when one of them was."""
+"""Rules of RabbitMQBinding: it waits for both ends, and is created again when one of them was."""
 
 import json
 from collections.abc import Mapping

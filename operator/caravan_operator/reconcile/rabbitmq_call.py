@@ -16,7 +16,7 @@ class Call:
     summary: str
     body: Mapping[str, Any] | None = None
     created_identity: str | None = None
-    """The identity of an object that is new afterwards: what depends on it looks again."""
+    """The identity of an object that is new afterwards: what depends on it is reconciled again."""
     ignored_statuses: frozenset[int] = frozenset()
     """Answers that mean that it was done already."""
 

@@ -1,4 +1,4 @@
-"""RabbitMQExchange: immutable once made."""
+"""Rules of RabbitMQExchange: it is immutable once created."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -45,7 +45,7 @@ class ExchangeState:
     body: Mapping[str, Any]
     """As `Exchange.body` says it."""
     bound: bool | None = None
-    """Whether anything is bound to it; None: nobody asked."""
+    """Whether anything is bound to it; None: not requested."""
 
 
 def parse_exchange(resource: Resource) -> Exchange:

@@ -1,4 +1,4 @@
-"""RabbitMQPolicy, and how settings are written in a policy."""
+"""Rules of RabbitMQPolicy, and how settings are written in a policy."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""RabbitMQQueue: the queue itself is immutable; its limits are one policy that applies to exactly this queue."""
+"""Rules of RabbitMQQueue: the queue itself is immutable; its limits are one policy that applies to this queue alone."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -69,7 +69,7 @@ class QueueState:
     """Our own policy as it is."""
     messages: int | None = None
     consumers: int | None = None
-    """None: nobody asked."""
+    """None: not requested."""
 
     @property
     def is_idle(self) -> bool:

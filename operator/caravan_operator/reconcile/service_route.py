@@ -1,7 +1,7 @@
-"""From all ServiceRoutes of a gateway, and the endpoints that there are, to one routing snapshot
-(docs/reference/service-discovery.md) and a verdict on each.
+"""Compiles all ServiceRoutes of a gateway and the endpoints of their services into one routing snapshot
+(docs/reference/service-discovery.md), with conditions for each route.
 
-Pure, and the same whatever order things come in: of two resources with one path the older has it.
+The result doesn't depend on the order of the input: of two resources with one path the older has it.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""A kind as the API server knows it, and its CustomResourceDefinition."""
+"""A kind of custom resource and its CustomResourceDefinition."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +18,8 @@ SERVERS_ANNOTATION = f"{MESSAGING}/servers"
 who may read it.
 """
 CLAIM_ANNOTATION = f"{MESSAGING}/claim"
-"""Written before the operator creates something: the resource's uid. After a crash it tells its own creation from
-somebody else's object.
+"""Written before the operator creates an object: the resource's uid. After a crash it distinguishes the operator's own
+object from a foreign one.
 """
 
 

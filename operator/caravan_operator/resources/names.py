@@ -1,5 +1,5 @@
-"""Names that others have chosen, put into paths and keys: the one place where that is done, so that no name leaves its
-place.
+"""Names from outside, put into paths and keys. It is done here alone, so that no name can change the path that it is
+part of.
 """
 
 from collections.abc import Mapping

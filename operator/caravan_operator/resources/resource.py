@@ -1,5 +1,5 @@
-"""One custom resource as the operator keeps it: what it needs of the API server's object, and no more (managed fields
-and foreign annotations cost memory).
+"""One custom resource as the operator keeps it: only the fields that it uses, because managed fields and foreign
+annotations cost memory.
 """
 
 from collections.abc import Mapping
@@ -87,7 +87,7 @@ class Resource:
 
     @property
     def is_applied(self) -> bool:
-        """Whether the present spec was applied in full at some time: what differs now was changed by somebody else."""
+        """Whether the present spec was applied in full at some time: a difference is drift."""
         return self.status.get("appliedGeneration") == self.generation
 
     @property

@@ -1,4 +1,4 @@
-"""Words to write OpenAPI schemas with: every string, list and map gets a bound, every rule a message."""
+"""Builders of OpenAPI schemas: every string, list and map gets a bound, every rule a message."""
 
 from typing import Any
 

@@ -1,1 +1,1 @@
-"""What the operator says: conditions, Events, metrics, logs."""
+"""The operator's output: conditions, Events, metrics, logs."""

@@ -1,4 +1,4 @@
-"""Conditions as metav1 defines them: the time moves only when the status flips."""
+"""Conditions as metav1 defines them: the transition time moves only when the status changes."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

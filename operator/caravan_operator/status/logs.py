@@ -1,4 +1,4 @@
-"""Logs as JSON lines: facts with fields, one object per line, for kopf's lines too."""
+"""Logs as JSON lines: an event with fields, one object per line, for kopf's lines too."""
 
 import json
 import logging

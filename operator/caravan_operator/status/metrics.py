@@ -1,4 +1,4 @@
-"""Every metric, in controller-runtime's shape; no label names an object."""
+"""Every metric, named like controller-runtime's; no label holds the name of an object."""
 
 from prometheus_client import Counter, Gauge, Histogram
 

@@ -1,4 +1,6 @@
-"""Every reason that a condition or an Event may carry: programs match on them, so they are a list and not free text."""
+"""Every reason that a condition or an Event may carry. Programs match on them, so they are an enumeration and not
+free text.
+"""
 
 from enum import StrEnum
 

@@ -1,5 +1,5 @@
-"""The status that a pass leaves, and whether it differs from what is stored: a pass that changes nothing writes
-nothing.
+"""Builds the patch from the stored status to the one that a pass leaves; the patch is empty when nothing has
+changed.
 """
 
 from collections.abc import Iterable, Mapping
@@ -33,7 +33,7 @@ class Event:
 
 
 def limit_lines(texts: Iterable[str]) -> list[str]:
-    """At most LINES lines; the last says how many more there are."""
+    """At most MAX_LINES lines; the last one counts those left out."""
     bounded = [to_one_line(line, _MAX_LINE_LENGTH) for line in texts]
     return (
         bounded
@@ -45,9 +45,9 @@ def limit_lines(texts: Iterable[str]) -> list[str]:
 def build_status_patch(
     resource: Resource, conditions: Iterable[Condition], status_fields: Mapping[str, Any], now: datetime
 ) -> dict[str, Any]:
-    """The merge patch from the stored status to the one with these conditions and facts; empty when they say the same.
+    """The merge patch from the stored status to the one with these conditions and fields; empty when they are equal.
 
-    A fact of None removes the field. `lastSyncTime` moves only together with something else.
+    A field of None is removed. `lastSyncTime` moves only together with something else.
     """
     previous = resource.status.get("conditions") or ()
     all_conditions = [*conditions]
@@ -67,7 +67,7 @@ def build_status_patch(
 
 
 def list_transition_events(resource: Resource, patch: Mapping[str, Any]) -> list[Event]:
-    """One Event when Ready's status or reason moved, so that a resource that stays broken is told once."""
+    """One Event when Ready's status or reason moved, so that a lasting failure causes one Event."""
     before = resource.get_condition(READY)
     after = next((each for each in patch.get("conditions") or () if each["type"] == READY), None)
     if after is None or (before and (before["status"], before["reason"]) == (after["status"], after["reason"])):

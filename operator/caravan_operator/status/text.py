@@ -1,6 +1,4 @@
-"""Text of others on its way to a status, an Event or a log line: one line, bounded, nothing that a terminal would
-obey.
-"""
+"""Cleans foreign text for a status, an Event or a log line: one line, bounded, without control characters."""
 
 
 def to_one_line(text: str, max_length: int) -> str:

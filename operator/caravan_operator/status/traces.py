@@ -1,4 +1,6 @@
-"""Spans around each batch and each call of a broker; they go to OTEL_EXPORTER_OTLP_ENDPOINT, and nowhere without it."""
+"""Spans around each batch and each call to a broker. They go to OTEL_EXPORTER_OTLP_ENDPOINT; without it there are
+none.
+"""
 
 import os
 from collections.abc import Iterator

@@ -1,6 +1,7 @@
 """Fourth stage: claim what is about to be created, then run the actions of all plans together.
 
-A claim is written before the object exists: a process that dies in between leaves a resource that knows its object.
+A claim is written before the object exists: if the process dies in between, its successor recognizes the object as the
+resource's own.
 """
 
 from collections.abc import Sequence
