@@ -97,12 +97,12 @@ def connection(url: str, **spec: Any) -> Any:
     )
 
 
-async def opened(hostile: Hostile, **spec: Any) -> RabbitMQ:
-    named = replace(connection(hostile.url), spec={**connection(hostile.url).spec, **spec})
+async def open_rabbit(hostile: Hostile, **spec: Any) -> RabbitMQ:
+    resource = replace(connection(hostile.url), spec={**connection(hostile.url).spec, **spec})
     api: Any = Kubernetes(hostile.url, username="u", password=SECRET)
-    found = await logins.connect_broker(named, await logins.fetch_secrets(api, named), lambda: None)
-    assert isinstance(found, RabbitMQ)
-    return found
+    client = await logins.connect_broker(resource, await logins.fetch_secrets(api, resource), lambda: None)
+    assert isinstance(client, RabbitMQ)
+    return client
 
 
 @pytest.mark.parametrize("servers", [None, "", "https://rabbitmq:15671", "http://attacker.test.evil"])
@@ -135,28 +135,28 @@ async def test_an_address_that_only_looks_like_the_meant_one_gets_no_secret(url:
 
 
 async def test_the_keys_of_a_secret_are_not_chosen_by_the_connection() -> None:
-    named = connection("http://rabbit", passwordKey="token")
+    resource = connection("http://rabbit", passwordKey="token")
     api: Any = Kubernetes("http://rabbit/", username="u", token=SECRET)
-    found = await logins.fetch_secrets(api, named)
-    assert base64.b64encode(SECRET.encode()).decode() not in json.dumps(found)
+    secrets = await logins.fetch_secrets(api, resource)
+    assert base64.b64encode(SECRET.encode()).decode() not in json.dumps(secrets)
     with pytest.raises(BrokerUnavailable, match="no key password"):
-        await logins.connect_broker(named, found, lambda: None)
+        await logins.connect_broker(resource, secrets, lambda: None)
 
 
 async def test_a_secrets_name_does_not_leave_its_path() -> None:
-    named = make_resource(
+    resource = make_resource(
         "KafkaConnection",
         "k",
         bootstrapServers=["k:9092"],
         security={"tls": {"clientSecretRef": {"name": "../configmaps/x"}}},
     )
     api: Any = Kubernetes("k:9092")
-    await logins.fetch_secrets(api, named)
+    await logins.fetch_secrets(api, resource)
     assert api.asked == ["/api/v1/namespaces/shop/secrets/..%2Fconfigmaps%2Fx"]
 
 
-async def test_binary_values_and_bad_certificates_are_told() -> None:
-    named = make_resource(
+async def test_binary_values_and_bad_certificates_are_reported() -> None:
+    resource = make_resource(
         "RabbitMQConnection",
         "r",
         managementUrl="https://r",
@@ -165,7 +165,7 @@ async def test_binary_values_and_bad_certificates_are_told() -> None:
     )
     api: Any = Kubernetes("https://r", username="u", password="p", ca_crt="no PEM")
     with pytest.raises(BrokerUnavailable) as refused:
-        await logins.connect_broker(named, await logins.fetch_secrets(api, named), lambda: None)
+        await logins.connect_broker(resource, await logins.fetch_secrets(api, resource), lambda: None)
     assert refused.value.reason is Reason.SECRET_UNUSABLE
 
 
@@ -180,7 +180,7 @@ async def test_a_redirect_is_not_followed_and_the_login_goes_nowhere_else(
         return web.Response(status=status, headers={"Location": target.format(url=hostile.url)})
 
     hostile.answers |= {"/api/overview": away, "/internal/secret-page": OVERVIEW}
-    rabbit = await opened(hostile)
+    rabbit = await open_rabbit(hostile)
     with pytest.raises(BrokerUnavailable, match="redirects"):
         await rabbit.check_health()
     await rabbit.close()
@@ -197,7 +197,7 @@ async def _endless(request: web.Request) -> web.StreamResponse:
         return response
 
 
-def _says(body: bytes, **headers: str) -> Any:
+def _answer_with(body: bytes, **headers: str) -> Any:
     async def answer(_: web.Request) -> web.Response:
         return web.Response(body=body, content_type="application/json", headers=headers)
 
@@ -220,49 +220,49 @@ NO_LIST = "no list of at most"
 
 
 @pytest.mark.parametrize(
-    ("answer", "said"),
+    ("answer", "message"),
     [
         (_endless, "larger than 33554432 bytes"),
         (_drip, "no answer within 1 s"),
-        (_says(b"[" * 200_000 + b"]" * 200_000), "no JSON, or too deep"),
-        (_says(b'{"a":' * 200_000 + b"1" + b"}" * 200_000), "no JSON, or too deep"),
-        (_says(b"[" + b"{}," * 8_000_000 + b"{}]"), "too many values"),
-        (_says(b"<html>INTERNAL-WORDS</html>"), "no JSON"),
-        (_says(b'{"items": [], "page_count": 1000000000}'), "more than 1000 pages"),
-        (_says(b'{"items": [], "page_count": "9"}'), "page_count is no whole number"),
-        (_says(b'{"items": [], "page_count": 1.5}'), "page_count is no whole number"),
-        (_says(b'{"items": [], "page_count": true}'), "page_count is no whole number"),
-        (_says(b'{"items": []}'), "page_count is no whole number"),
+        (_answer_with(b"[" * 200_000 + b"]" * 200_000), "no JSON, or too deep"),
+        (_answer_with(b'{"a":' * 200_000 + b"1" + b"}" * 200_000), "no JSON, or too deep"),
+        (_answer_with(b"[" + b"{}," * 8_000_000 + b"{}]"), "too many values"),
+        (_answer_with(b"<html>INTERNAL-WORDS</html>"), "no JSON"),
+        (_answer_with(b'{"items": [], "page_count": 1000000000}'), "more than 1000 pages"),
+        (_answer_with(b'{"items": [], "page_count": "9"}'), "page_count is no whole number"),
+        (_answer_with(b'{"items": [], "page_count": 1.5}'), "page_count is no whole number"),
+        (_answer_with(b'{"items": [], "page_count": true}'), "page_count is no whole number"),
+        (_answer_with(b'{"items": []}'), "page_count is no whole number"),
         (
-            _says(
+            _answer_with(
                 b'{"items": [{"name": "q", "durable": "INTERNAL-WORDS", "auto_delete": false, "type": "classic"}], '
                 b'"page_count": 1}'
             ),
             "durable is neither true nor false",
         ),
         (
-            _says(
+            _answer_with(
                 b'{"items": [{"name": "q", "durable": true, "auto_delete": false, "type": "\\ud800"}], "page_count": 1}'
             ),
             "type is no such text",
         ),
-        (_says(b'{"items": {"a": 1}, "page_count": 1}'), NO_LIST),
-        (_says(b'{"items": ["INTERNAL-WORDS"], "page_count": 1}'), "no object where one belongs"),
-        (_says(b'{"items": [' + b"{}," * 500 + b'{}], "page_count": 1}'), NO_LIST),
-        (_says(b"[]"), "no object where one belongs"),
-        (_says(b"null"), "the answer is null"),
-        (_says(b"\x1f\x8b" + b"0" * 500, **{"Content-Encoding": "gzip"}), "no JSON"),
-        (_says(gzip.compress(b" " * (200 << 20), 9), **{"Content-Encoding": "gzip"}), "no JSON"),
+        (_answer_with(b'{"items": {"a": 1}, "page_count": 1}'), NO_LIST),
+        (_answer_with(b'{"items": ["INTERNAL-WORDS"], "page_count": 1}'), "no object where one belongs"),
+        (_answer_with(b'{"items": [' + b"{}," * 500 + b'{}], "page_count": 1}'), NO_LIST),
+        (_answer_with(b"[]"), "no object where one belongs"),
+        (_answer_with(b"null"), "the answer is null"),
+        (_answer_with(b"\x1f\x8b" + b"0" * 500, **{"Content-Encoding": "gzip"}), "no JSON"),
+        (_answer_with(gzip.compress(b" " * (200 << 20), 9), **{"Content-Encoding": "gzip"}), "no JSON"),
     ],
 )
 async def test_no_answer_costs_more_than_its_bound_or_lands_in_a_status(
-    hostile: Hostile, answer: Any, said: str
+    hostile: Hostile, answer: Any, message: str
 ) -> None:
     """More queues than are asked for by name, so the list is read by pages; the policies' list is a good one, so that
     the answer is what fails.
     """
     hostile.answers |= {"/api/queues/%2F": answer, "/api/policies/%2F": []}
-    rabbit = await opened(hostile, requestTimeout="1s" if answer is _drip else "30s")
+    rabbit = await open_rabbit(hostile, requestTimeout="1s" if answer is _drip else "30s")
     tracemalloc.start()
     try:
         with pytest.raises(BrokerUnavailable) as refused:
@@ -275,7 +275,7 @@ async def test_no_answer_costs_more_than_its_bound_or_lands_in_a_status(
         await rabbit.close()
     assert peak < 200 << 20, f"{peak >> 20} MiB"
     assert refused.value.reason is Reason.UNREACHABLE
-    assert said in str(refused.value)
+    assert message in str(refused.value)
     assert "INTERNAL-WORDS" not in str(refused.value)
     assert len(str(refused.value)) < 300
 
@@ -285,7 +285,7 @@ async def test_the_words_of_a_refusal_stay_out_of_the_status_but_for_our_own(hos
         return web.json_response({"reason": "INTERNAL-WORDS and arguments"}, status=400)
 
     hostile.answers |= {"/api/queues/%2F/q": no}
-    rabbit = await opened(hostile)
+    rabbit = await open_rabbit(hostile)
     (refused,) = await rabbit.apply_actions(
         [(Call("PUT", build_api_path("queues", "/", "q"), "create", {"arguments": {}}),)]
     )
@@ -306,7 +306,7 @@ async def test_the_words_of_a_refusal_stay_out_of_the_status_but_for_our_own(hos
 )
 async def test_what_a_server_says_of_itself_is_taken_only_in_its_form(hostile: Hostile, facts: dict[str, Any]) -> None:
     hostile.answers["/api/overview"] = {**OVERVIEW, **facts}
-    rabbit = await opened(hostile)
+    rabbit = await open_rabbit(hostile)
     with pytest.raises(BrokerUnavailable):
         await rabbit.check_health()
     await rabbit.close()
@@ -316,7 +316,7 @@ async def test_what_a_server_says_of_itself_is_taken_only_in_its_form(hostile: H
 async def test_a_virtual_host_that_is_refused_fails_alone(hostile: Hostile, status: int) -> None:
     found = {"name": "q", "type": "quorum", "durable": True, "auto_delete": False, "arguments": {}}
     hostile.answers |= {"/api/queues/good": {"items": [found], "page_count": 1}, "/api/queues/bad": status}
-    rabbit = await opened(hostile)
+    rabbit = await open_rabbit(hostile)
     good, bad = await rabbit.read_states("RabbitMQQueue", [Queue("good", "q"), Queue("bad", "q")])
     await rabbit.close()
     assert good.durable
@@ -327,16 +327,16 @@ async def test_a_virtual_host_that_is_refused_fails_alone(hostile: Hostile, stat
 async def test_an_exchange_that_is_refused_fails_alone(hostile: Hostile) -> None:
     body = {"type": "topic", "durable": True, "auto_delete": False, "internal": False, "arguments": {}}
     hostile.answers |= {"/api/exchanges/%2F/good": body, "/api/exchanges/%2F/bad": 405}
-    rabbit = await opened(hostile)
+    rabbit = await open_rabbit(hostile)
     good, bad = await rabbit.read_states("RabbitMQExchange", [Exchange("/", "good"), Exchange("/", "bad")])
     await rabbit.close()
     assert good.body == body
     assert isinstance(bad, Refusal)
 
 
-async def test_a_wrong_password_is_still_told(hostile: Hostile) -> None:
+async def test_a_wrong_password_is_still_reported(hostile: Hostile) -> None:
     hostile.answers |= {"/api/overview": 401, "/api/whoami": 401}
-    rabbit = await opened(hostile)
+    rabbit = await open_rabbit(hostile)
     with pytest.raises(BrokerUnavailable) as refused:
         await rabbit.check_health()
     await rabbit.close()
@@ -407,7 +407,7 @@ def test_different_names_never_share_an_identity(joined: str, data: st.DataObjec
     assert build_identity("queue", "a:b", "c") != build_identity("queue", "a", "b:c")
 
 
-def test_bindings_are_told_apart_by_type_and_place_of_what_they_say() -> None:
+def test_bindings_are_distinguished_by_type_and_position_of_their_arguments() -> None:
     made = [
         Binding("/", "e", "q", arguments={"n": 1}),
         Binding("/", "e", "q", arguments={"n": "1"}),
@@ -420,16 +420,16 @@ def test_bindings_are_told_apart_by_type_and_place_of_what_they_say() -> None:
 
 
 def test_a_pattern_that_python_would_never_finish_takes_no_time() -> None:
-    named = make_resource("KafkaConnection", "broker", protectedTopics=["^(a|a)*$", "(a*)*b", "(.*.*.*.*)*x"])
+    resource = make_resource("KafkaConnection", "broker", protectedTopics=["^(a|a)*$", "(a*)*b", "(.*.*.*.*)*x"])
     started = time.process_time()
-    assert check_admission(make_resource(topicName="a" * 240 + "!"), named, None) is None
+    assert check_admission(make_resource(topicName="a" * 240 + "!"), resource, None) is None
     assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize("pattern", ["(", "(?=a)", r"(a)\1", "(((a{99}){99}){99})"])
 def test_a_pattern_that_is_none_is_refused_by_field_and_nothing_is_touched(pattern: str) -> None:
-    named = make_resource("KafkaConnection", "broker", protectedTopics=["^__", pattern])
-    for refused in (validate_connection(named), check_admission(make_resource(topicName="orders"), named, None)):
+    resource = make_resource("KafkaConnection", "broker", protectedTopics=["^__", pattern])
+    for refused in (validate_connection(resource), check_admission(make_resource(topicName="orders"), resource, None)):
         assert refused is not None
         assert refused.reason is Reason.INVALID
         assert "spec.protectedTopics[1]" in refused.message
@@ -445,8 +445,8 @@ def test_a_pattern_that_is_none_is_refused_by_field_and_nothing_is_touched(patte
         b'{"revision": "\\u001b", "sequence": 1}',
     ],
 )
-async def test_a_gateway_pod_that_lies_has_said_nothing(hostile: Hostile, body: bytes) -> None:
-    hostile.answers["/revision"] = _says(body)
+async def test_a_gateway_pod_that_lies_has_reported_nothing(hostile: Hostile, body: bytes) -> None:
+    hostile.answers["/revision"] = _answer_with(body)
     pods = GatewayPods()
     port = int(hostile.url.rpartition(":")[2])
     (pod,) = await asyncio.wait_for(pods.fetch_revisions([_endpoint(port)]), 10)

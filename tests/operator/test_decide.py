@@ -1,4 +1,4 @@
-"""Adoption, drift, plan mode, deletion, conflicts: tables of what is done and said."""
+"""Adoption, drift, plan mode, deletion, conflicts: tables of actions, conditions and events."""
 
 from datetime import timedelta
 from typing import Any
@@ -42,7 +42,7 @@ def get_ready_reason(decision: Decision) -> Reason:
 
 
 @pytest.mark.parametrize(
-    ("policy", "state", "says", "acts"),
+    ("policy", "state", "reason", "acts"),
     [
         ("Refuse", (3, 1, {"retention.ms": "1000"}), Reason.ALREADY_EXISTS, False),
         ("IfEqual", (3, 1, {"retention.ms": "1000", "flush.ms": "9"}), Reason.READY, False),
@@ -54,16 +54,16 @@ def get_ready_reason(decision: Decision) -> Reason:
 )
 @pytest.mark.parametrize("ownership", ["Listed", "All"])
 def test_adoption(
-    policy: str, state: tuple[int, int, dict[str, str]], says: Reason | None, acts: bool, ownership: str
+    policy: str, state: tuple[int, int, dict[str, str]], reason: Reason | None, acts: bool, ownership: str
 ) -> None:
-    found = decide_topic(
+    decision = decide_topic(
         make_resource(adoptionPolicy=policy, config={"retention": "1s"}, configOwnership=ownership), state
     )
-    assert bool(found.actions) == acts
-    assert all("flush.ms" not in action.summary for action in found.actions)
-    if says is not None:
-        assert get_ready_reason(found) is says
-        assert ("origin" in found.status_fields) == (says is Reason.READY)
+    assert bool(decision.actions) == acts
+    assert all("flush.ms" not in action.summary for action in decision.actions)
+    if reason is not None:
+        assert get_ready_reason(decision) is reason
+        assert ("origin" in decision.status_fields) == (reason is Reason.READY)
 
 
 def test_all_resets_what_an_adopted_topic_had_only_after_the_next_change_of_the_spec() -> None:
@@ -90,38 +90,38 @@ def test_a_creation_is_claimed_first_and_recognised_after_a_crash() -> None:
 
 @pytest.mark.parametrize(("policy", "acts"), [("Correct", True), ("Report", False)])
 def test_drift(policy: str, acts: bool) -> None:
-    found = decide_topic(
+    decision = decide_topic(
         make_resource(driftPolicy=policy, config={"retention": "1s"}, status=CREATED), (3, 1, {"retention.ms": "5"})
     )
-    assert bool(found.actions) == acts
-    assert found.has_drift
+    assert bool(decision.actions) == acts
+    assert decision.has_drift
     if not acts:
-        assert found.status_fields["drift"] == ["set retention.ms of topic orders from 5 to 1000"]
-        assert get_ready_reason(found) is Reason.DRIFT_REPORTED
+        assert decision.status_fields["drift"] == ["set retention.ms of topic orders from 5 to 1000"]
+        assert get_ready_reason(decision) is Reason.DRIFT_REPORTED
 
 
 def test_a_changed_spec_is_no_drift() -> None:
-    found = decide_topic(
+    decision = decide_topic(
         make_resource(generation=2, driftPolicy="Report", config={"retention": "1s"}, status=CREATED), (3, 1, {})
     )
-    assert found.actions
-    assert not found.has_drift
+    assert decision.actions
+    assert not decision.has_drift
 
 
 @pytest.mark.parametrize("state", [None, (3, 1, {})])
 def test_plan_mode_only_says(state: Any) -> None:
-    found = decide_topic(make_resource(mode="Plan", adoptionPolicy="Adopt", config={"retention": "1s"}), state)
-    assert not found.actions
-    assert not found.needs_claim
-    assert found.status_fields["plan"]
-    assert get_ready_reason(found) is Reason.PLAN_PENDING
-    assert "origin" not in found.status_fields
+    decision = decide_topic(make_resource(mode="Plan", adoptionPolicy="Adopt", config={"retention": "1s"}), state)
+    assert not decision.actions
+    assert not decision.needs_claim
+    assert decision.status_fields["plan"]
+    assert get_ready_reason(decision) is Reason.PLAN_PENDING
+    assert "origin" not in decision.status_fields
 
 
 def test_a_pass_that_changes_nothing_writes_nothing() -> None:
-    found = make_resource(status=dict(CREATED))
-    first = decide_topic(found, (3, 1, {}))
-    patch = build_status_patch(found, first.conditions, first.status_fields, START)
+    resource = make_resource(status=dict(CREATED))
+    first = decide_topic(resource, (3, 1, {}))
+    patch = build_status_patch(resource, first.conditions, first.status_fields, START)
     stored = make_resource(status={**CREATED, **{name: value for name, value in patch.items() if value is not None}})
     again = decide_topic(stored, (3, 1, {}))
     assert patch
@@ -129,10 +129,10 @@ def test_a_pass_that_changes_nothing_writes_nothing() -> None:
 
 
 def test_times_move_only_when_a_condition_flips_and_events_only_on_transitions() -> None:
-    found = make_resource(status={"conditions": []})
+    resource = make_resource(status={"conditions": []})
     bad = Condition("Synced", False, Reason.BROKER_REFUSED, "no")
-    patch = build_status_patch(found, [bad], {}, START)
-    assert [event.reason for event in list_transition_events(found, patch)] == [Reason.BROKER_REFUSED]
+    patch = build_status_patch(resource, [bad], {}, START)
+    assert [event.reason for event in list_transition_events(resource, patch)] == [Reason.BROKER_REFUSED]
     stored = make_resource(status=patch)
     later = build_status_patch(
         stored, [Condition("Synced", False, Reason.BROKER_REFUSED, "still no")], {}, START + timedelta(hours=1)
@@ -142,7 +142,7 @@ def test_times_move_only_when_a_condition_flips_and_events_only_on_transitions()
 
 
 @pytest.mark.parametrize(
-    ("change", "finish", "says"),
+    ("change", "finish", "reason"),
     [
         ({}, None, None),
         ({"deletionPolicy": "Retain"}, True, Reason.RETAINED),
@@ -153,20 +153,22 @@ def test_times_move_only_when_a_condition_flips_and_events_only_on_transitions()
         ({"finalized": False}, False, None),
     ],
 )
-def test_deletion_before_the_broker_is_asked(change: dict[str, Any], finish: bool | None, says: Reason | None) -> None:
-    found = make_resource(
+def test_deletion_before_the_broker_is_asked(
+    change: dict[str, Any], finish: bool | None, reason: Reason | None
+) -> None:
+    resource = make_resource(
         **{"deletionPolicy": "Delete", "finalized": True, "status": CREATED, "deleted": START, **change}
     )
-    ending = decide_without_broker(found, make_resource("KafkaConnection", "broker"), None, None, WAIT, START)
-    assert (ending.remove_finalizer if ending else None) == finish
-    assert says is None or (ending is not None and ending.events[0].reason is says)
+    decision = decide_without_broker(resource, make_resource("KafkaConnection", "broker"), None, None, WAIT, START)
+    assert (decision.remove_finalizer if decision else None) == finish
+    assert reason is None or (decision is not None and decision.events[0].reason is reason)
 
 
 def test_a_deletion_without_its_connection_or_with_a_shared_object_keeps_the_object() -> None:
-    found = make_resource(deletionPolicy="Delete", finalized=True, status=CREATED, deleted=START)
-    gone = decide_without_broker(found, None, None, None, WAIT, START)
+    resource = make_resource(deletionPolicy="Delete", finalized=True, status=CREATED, deleted=START)
+    gone = decide_without_broker(resource, None, None, None, WAIT, START)
     shared = decide_without_broker(
-        found, make_resource("KafkaConnection", "broker"), make_resource(name="other"), None, WAIT, START
+        resource, make_resource("KafkaConnection", "broker"), make_resource(name="other"), None, WAIT, START
     )
     assert gone
     assert gone.remove_finalizer
@@ -185,9 +187,11 @@ def test_a_deletion_without_its_connection_or_with_a_shared_object_keeps_the_obj
 def test_deletion_when_the_broker_has_answered(
     policy: str, used: str | None, waited: int, acts: bool, finish: bool
 ) -> None:
-    found = make_resource(deletionPolicy=policy, finalized=True, status=CREATED, deleted=START)
-    ending = decide_removal(found, Removal((DeleteTopic("orders"),), used), WAIT, START + timedelta(minutes=waited))
-    assert (bool(ending.actions), ending.remove_finalizer) == (acts, finish)
+    resource = make_resource(deletionPolicy=policy, finalized=True, status=CREATED, deleted=START)
+    decision = decide_removal(
+        resource, Removal((DeleteTopic("orders"),), used), WAIT, START + timedelta(minutes=waited)
+    )
+    assert (bool(decision.actions), decision.remove_finalizer) == (acts, finish)
 
 
 def test_the_oldest_of_two_wins_and_ties_go_by_name() -> None:
@@ -203,7 +207,7 @@ def test_the_oldest_of_two_wins_and_ties_go_by_name() -> None:
 
 
 @pytest.mark.parametrize(
-    ("namespace", "allowed", "labels", "says"),
+    ("namespace", "allowed", "labels", "reason"),
     [
         ("shop", None, None, None),
         ("other", None, None, Reason.NAMESPACE_NOT_ALLOWED),
@@ -213,28 +217,28 @@ def test_the_oldest_of_two_wins_and_ties_go_by_name() -> None:
         ("other", {"from": "Selector", "matchLabels": {"team": "a"}}, None, Reason.NAMESPACE_NOT_ALLOWED),
     ],
 )
-def test_who_may_use_a_connection(namespace: str, allowed: Any, labels: Any, says: Reason | None) -> None:
+def test_who_may_use_a_connection(namespace: str, allowed: Any, labels: Any, reason: Reason | None) -> None:
     connection = make_resource("KafkaConnection", "broker", **({"allowedNamespaces": allowed} if allowed else {}))
-    found = check_admission(make_resource(namespace=namespace), connection, None, labels)
-    assert (found.reason if found else None) == says
+    condition = check_admission(make_resource(namespace=namespace), connection, None, labels)
+    assert (condition.reason if condition else None) == reason
 
 
 @pytest.mark.parametrize(
-    ("name", "spec", "says"),
+    ("name", "spec", "reason"),
     [("__offsets", {}, Reason.PROTECTED), ("orders", {}, None),
      ("audit", {"protectedTopics": ["^aud"]}, Reason.PROTECTED), ("a", {"protectedTopics": ["("]}, Reason.INVALID)],
 )  # fmt: skip
-def test_protected_topics(name: str, spec: dict[str, Any], says: Reason | None) -> None:
-    found = check_admission(make_resource(topicName=name), make_resource("KafkaConnection", "broker", **spec), None)
-    assert (found.reason if found else None) == says
+def test_protected_topics(name: str, spec: dict[str, Any], reason: Reason | None) -> None:
+    condition = check_admission(make_resource(topicName=name), make_resource("KafkaConnection", "broker", **spec), None)
+    assert (condition.reason if condition else None) == reason
 
 
 def test_waiting_says_what_for() -> None:
-    found = make_decision(
+    decision = make_decision(
         make_resource("RabbitMQBinding", source="e", destination="q"),
         Diff(missing_dependency=Problem(Reason.MISSING, "q")),
         False,
         has_dependencies=True,
     )
-    assert not found.actions
-    assert get_ready_reason(found) is Reason.MISSING
+    assert not decision.actions
+    assert get_ready_reason(decision) is Reason.MISSING

@@ -48,50 +48,50 @@ def make_kafka(state: Any) -> KafkaInMemory:
 
 
 @given(TOPICS, BROKERS, MEMORIES)
-def test_a_plan_applied_leaves_nothing_to_plan(wanted: Topic, state: Any, remembered: LastApplied) -> None:
-    wanted = replace(wanted, config={key: value for key, value in wanted.config.items() if key in DEFAULTS})
+def test_a_plan_applied_leaves_nothing_to_plan(desired: Topic, state: Any, last_applied: LastApplied) -> None:
+    desired = replace(desired, config={key: value for key, value in desired.config.items() if key in DEFAULTS})
     broker = make_kafka(state)
-    broker.apply_actions(compute_diff(wanted, broker.read_state("orders"), remembered).actions)
-    assert compute_diff(wanted, broker.read_state("orders"), remembered).actions == ()
+    broker.apply_actions(compute_diff(desired, broker.read_state("orders"), last_applied).actions)
+    assert compute_diff(desired, broker.read_state("orders"), last_applied).actions == ()
 
 
 @given(TOPICS, BROKERS, MEMORIES)
-def test_nothing_is_taken_that_the_spec_does_not_name(wanted: Topic, state: Any, remembered: LastApplied) -> None:
+def test_nothing_is_taken_that_the_spec_does_not_name(desired: Topic, state: Any, last_applied: LastApplied) -> None:
     broker = make_kafka(state)
     before = broker.read_state("orders")
-    for action in compute_diff(wanted, before, remembered).actions:
+    for action in compute_diff(desired, before, last_applied).actions:
         match action:
             case CreateTopic():
                 assert before is None
             case AddPartitions():
-                assert wanted.may_grow
+                assert desired.may_grow
                 assert before is not None
                 assert action.total > before.partitions
             case AlterConfig(key=key, value=None):
-                assert key not in wanted.config
-                assert key in remembered.config_keys or (wanted.owns_all and not remembered.just_adopted)
+                assert key not in desired.config
+                assert key in last_applied.config_keys or (desired.owns_all and not last_applied.just_adopted)
             case AlterConfig(key=key, value=value):
-                assert wanted.config[key] == value
+                assert desired.config[key] == value
             case _:
                 pytest.fail(f"{action} is not a topic's repair")
 
 
 @given(TOPICS, BROKERS, MEMORIES)
-def test_what_is_null_in_the_spec_is_never_touched(wanted: Topic, state: Any, remembered: LastApplied) -> None:
+def test_what_is_null_in_the_spec_is_never_touched(desired: Topic, state: Any, last_applied: LastApplied) -> None:
     broker = make_kafka(state)
     if state is not None:
         touched = {
             action.key
-            for action in compute_diff(wanted, broker.read_state("orders"), remembered).actions
+            for action in compute_diff(desired, broker.read_state("orders"), last_applied).actions
             if isinstance(action, AlterConfig)
         }
-        assert not touched & {key for key, value in wanted.config.items() if value is None}
+        assert not touched & {key for key, value in desired.config.items() if value is None}
 
 
 def test_partitions_never_shrink() -> None:
-    found = compute_diff(Topic("orders", 2, may_grow=True), make_kafka((3, 1, {})).read_state("orders"), LastApplied())
-    assert found.actions == ()
-    assert [problem.reason for problem in found.problems] == [Reason.PARTITIONS_SHRINK]
+    diff = compute_diff(Topic("orders", 2, may_grow=True), make_kafka((3, 1, {})).read_state("orders"), LastApplied())
+    assert diff.actions == ()
+    assert [problem.reason for problem in diff.problems] == [Reason.PARTITIONS_SHRINK]
 
 
 def test_partitions_grow_only_when_allowed() -> None:
@@ -107,29 +107,29 @@ def test_partitions_grow_only_when_allowed() -> None:
 
 def test_a_setting_that_left_the_spec_goes_back_to_the_default() -> None:
     state = make_kafka((3, 1, {"retention.ms": "5", "flush.ms": "7"})).read_state("orders")
-    found = compute_diff(Topic("orders", 3), state, LastApplied(config_keys=frozenset({"retention.ms"})))
-    assert found.actions == (AlterConfig("orders", "retention.ms", "5", None),)
+    diff = compute_diff(Topic("orders", 3), state, LastApplied(config_keys=frozenset({"retention.ms"})))
+    assert diff.actions == (AlterConfig("orders", "retention.ms", "5", None),)
 
 
 def test_the_order_of_cleanup_policies_is_no_difference() -> None:
-    wanted = Topic("orders", 3, config={"cleanup.policy": "compact,delete"})
+    desired = Topic("orders", 3, config={"cleanup.policy": "compact,delete"})
     assert (
         compute_diff(
-            wanted, make_kafka((3, 1, {"cleanup.policy": "delete,compact"})).read_state("orders"), LastApplied()
+            desired, make_kafka((3, 1, {"cleanup.policy": "delete,compact"})).read_state("orders"), LastApplied()
         ).actions
         == ()
     )
 
 
-def test_an_unknown_setting_and_other_replicas_are_told() -> None:
-    found = compute_diff(
+def test_an_unknown_setting_and_other_replicas_are_reported() -> None:
+    diff = compute_diff(
         Topic("orders", 3, replicas=3, config={"nope": "1"}), make_kafka((3, 1, {})).read_state("orders"), LastApplied()
     )
-    assert [problem.reason for problem in found.problems] == [Reason.UNKNOWN_SETTING, Reason.REPLICAS_DIFFER]
+    assert [problem.reason for problem in diff.problems] == [Reason.UNKNOWN_SETTING, Reason.REPLICAS_DIFFER]
 
 
 def test_words_of_the_spec_become_kafkas() -> None:
-    found = parse_topic(
+    topic = parse_topic(
         make_resource(
             config={
                 "retention": "168h",
@@ -141,7 +141,7 @@ def test_words_of_the_spec_become_kafkas() -> None:
             extraConfig={"flush.ms": "100", "flush.messages": None},
         )
     )
-    assert found.config == {
+    assert topic.config == {
         "retention.ms": "604800000",
         "retention.bytes": "-1",
         "cleanup.policy": "compact",
@@ -159,9 +159,9 @@ def test_a_topic_with_records_is_in_use() -> None:
     assert state is not None
     assert plan_removal(Topic("orders", 3), replace(state, empty=True)).in_use_reason is None
     for empty in (None, False):
-        found = plan_removal(Topic("orders", 3), replace(state, empty=empty))
-        assert found.in_use_reason
-        assert found.actions == (DeleteTopic("orders"),)
+        removal = plan_removal(Topic("orders", 3), replace(state, empty=empty))
+        assert removal.in_use_reason
+        assert removal.actions == (DeleteTopic("orders"),)
 
 
 @given(

@@ -27,13 +27,13 @@ def make_queue() -> tuple[WorkQueue, Clock]:
 
 def test_urgent_lanes_go_first_and_groups_are_apart() -> None:
     found, _ = make_queue()
-    for name, lane in (
+    for name, priority in (
         ("swept", Priority.SWEEP),
         ("new", Priority.NEW),
         ("deleted", Priority.DELETE),
         ("changed", Priority.SPEC),
     ):
-        found.add(make_key(name), GROUP, lane)
+        found.add(make_key(name), GROUP, priority)
     found.add(make_key("elsewhere"), OTHER, Priority.DELETE)
     assert [each.name for each in found.take_due_keys(GROUP, 10, 10)] == ["deleted", "changed", "new", "swept"]
     assert [each.name for each in found.take_due_keys(OTHER, 10, 10)] == ["elsewhere"]
@@ -88,14 +88,14 @@ def test_a_resource_that_is_gone_is_not_worked_on() -> None:
     st.lists(st.tuples(st.integers(0, 5), st.sampled_from(Priority), st.sampled_from([0.0, 1.0, 5.0])), max_size=40),
     st.integers(1, 4),
 )
-def test_every_wish_is_fulfilled_once_and_none_is_lost(wishes: list[tuple[int, Priority, float]], limit: int) -> None:
+def test_every_request_is_served_once_and_none_is_lost(requests: list[tuple[int, Priority, float]], limit: int) -> None:
     found, clock = make_queue()
-    for number, lane, delay in wishes:
-        found.add(make_key(number), GROUP, lane, delay)
+    for number, priority, delay in requests:
+        found.add(make_key(number), GROUP, priority, delay)
     seen: list[Key] = []
     for _ in range(100):
         taken = found.take_due_keys(GROUP, limit, limit)
         seen += taken
         found.mark_done(taken)
         clock.now += 1
-    assert sorted(seen) == sorted({make_key(number) for number, _, _ in wishes})
+    assert sorted(seen) == sorted({make_key(number) for number, _, _ in requests})

@@ -54,35 +54,37 @@ def get_rules(desired: Any) -> Any:
 
 
 @given(st.lists(QUEUES | EXCHANGES | POLICIES, min_size=1, max_size=6))
-def test_a_plan_applied_leaves_nothing_to_plan(wishes: list[Any]) -> None:
+def test_a_plan_applied_leaves_nothing_to_plan(requests: list[Any]) -> None:
     broker = RabbitInMemory()
-    for wanted in wishes:
-        broker.apply_actions(get_rules(wanted).compute_diff(wanted, broker.read_state(wanted), LastApplied()).actions)
-        assert get_rules(wanted).compute_diff(wanted, broker.read_state(wanted), LastApplied()).actions == ()
+    for desired in requests:
+        broker.apply_actions(
+            get_rules(desired).compute_diff(desired, broker.read_state(desired), LastApplied()).actions
+        )
+        assert get_rules(desired).compute_diff(desired, broker.read_state(desired), LastApplied()).actions == ()
 
 
 @given(QUEUES, QUEUES, st.integers(0, 1))
-def test_a_queue_is_dropped_only_when_allowed_and_empty(before: Queue, wanted: Queue, messages: int) -> None:
-    before = replace(before, vhost=wanted.vhost, name=wanted.name)
+def test_a_queue_is_dropped_only_when_allowed_and_empty(before: Queue, desired: Queue, messages: int) -> None:
+    before = replace(before, vhost=desired.vhost, name=desired.name)
     broker = RabbitInMemory()
     broker.apply_actions(compute_diff(before, None, LastApplied()).actions)
-    broker.objects["queues", wanted.vhost, wanted.name]["messages"] = messages
-    found = compute_diff(wanted, broker.read_state(wanted), LastApplied())
+    broker.objects["queues", desired.vhost, desired.name]["messages"] = messages
+    diff = compute_diff(desired, broker.read_state(desired), LastApplied())
     dropped = [
         action
-        for action in found.actions
+        for action in diff.actions
         if isinstance(action, Call) and action.method == "DELETE" and "/queues/" in action.path
     ]
-    different = (before.type, before.arguments) != (wanted.type, wanted.arguments)
-    assert bool(dropped) == (different and wanted.recreate_if_empty and messages == 0)
-    assert any(problem.reason is Reason.IMMUTABLE_DRIFT for problem in found.problems) == (different and not dropped)
+    different = (before.type, before.arguments) != (desired.type, desired.arguments)
+    assert bool(dropped) == (different and desired.recreate_if_empty and messages == 0)
+    assert any(problem.reason is Reason.IMMUTABLE_DRIFT for problem in diff.problems) == (different and not dropped)
 
 
 @given(QUEUES)
-def test_a_removal_leaves_nothing_behind(wanted: Queue) -> None:
+def test_a_removal_leaves_nothing_behind(desired: Queue) -> None:
     broker = RabbitInMemory()
-    broker.apply_actions(compute_diff(wanted, None, LastApplied()).actions)
-    broker.apply_actions(plan_removal(wanted, broker.read_state(wanted)).actions)
+    broker.apply_actions(compute_diff(desired, None, LastApplied()).actions)
+    broker.apply_actions(plan_removal(desired, broker.read_state(desired)).actions)
     assert broker.objects == {}
 
 
@@ -100,15 +102,15 @@ def test_the_policy_of_a_queue_applies_to_no_other() -> None:
     assert policy.pattern == r"^a\.b\+c$"
 
 
-def test_somebody_elses_policy_is_told() -> None:
-    wanted = Queue("/", "q", limits={"max-length": 5})
-    state = QueueState("quorum", True, False, {}, effective_policy="theirs", policy=wanted.limits_policy)
-    found = compute_diff(wanted, state, LastApplied())
-    assert found.problems[0].reason is Reason.POLICY_CONFLICT
-    assert found.status_fields["policyConflict"] == "theirs"
+def test_somebody_elses_policy_is_reported() -> None:
+    desired = Queue("/", "q", limits={"max-length": 5})
+    state = QueueState("quorum", True, False, {}, effective_policy="theirs", policy=desired.limits_policy)
+    diff = compute_diff(desired, state, LastApplied())
+    assert diff.problems[0].reason is Reason.POLICY_CONFLICT
+    assert diff.status_fields["policyConflict"] == "theirs"
 
 
-def test_an_argument_that_beats_the_policy_is_told() -> None:
+def test_an_argument_that_beats_the_policy_is_reported() -> None:
     state = QueueState("quorum", True, False, {"x-queue-type": "quorum", "x-message-ttl": 1})
     assert "x-message-ttl is 1, not None" in compute_diff(Queue("/", "q"), state, LastApplied()).problems[0].message
 
@@ -122,32 +124,34 @@ def test_a_queue_with_messages_or_consumers_is_in_use(messages: int | None, cons
 
 
 def test_a_binding_waits_for_both_ends_and_comes_back_with_them() -> None:
-    broker, wanted = RabbitInMemory(), Binding("/", "e", "q", routing_key="a.*")
+    broker, desired = RabbitInMemory(), Binding("/", "e", "q", routing_key="a.*")
     assert (
         "exchange:/:e and queue:/:q"
-        in get_rules(wanted).compute_diff(wanted, broker.read_state(wanted), LastApplied()).missing_dependency.message
+        in get_rules(desired)
+        .compute_diff(desired, broker.read_state(desired), LastApplied())
+        .missing_dependency.message
     )
     for end in (Exchange("/", "e"), Queue("/", "q")):
         broker.apply_actions(get_rules(end).compute_diff(end, broker.read_state(end), LastApplied()).actions)
-    broker.apply_actions(get_rules(wanted).compute_diff(wanted, broker.read_state(wanted), LastApplied()).actions)
-    assert get_rules(wanted).compute_diff(wanted, broker.read_state(wanted), LastApplied()).actions == ()
+    broker.apply_actions(get_rules(desired).compute_diff(desired, broker.read_state(desired), LastApplied()).actions)
+    assert get_rules(desired).compute_diff(desired, broker.read_state(desired), LastApplied()).actions == ()
     assert (
-        get_rules(wanted)
-        .plan_removal(wanted, BindingState(properties_key="a.%2A"))
+        get_rules(desired)
+        .plan_removal(desired, BindingState(properties_key="a.%2A"))
         .actions[0]
         .path.endswith("/a.%252A")
     )
 
 
 def test_policies_are_written_as_rabbitmq_reads_them() -> None:
-    found = encode_definition(
+    definition = encode_definition(
         {"messageTtl": "1m30s", "deadLetterExchange": "", "maxLength": 5, "extra": {"max-age": "1D"}}
     )
-    assert found == {"message-ttl": 90000, "dead-letter-exchange": "", "max-length": 5, "max-age": "1D"}
+    assert definition == {"message-ttl": 90000, "dead-letter-exchange": "", "max-length": 5, "max-age": "1D"}
 
 
 def test_a_queue_reads_its_resource() -> None:
-    found = RULES["RabbitMQQueue"].parse_spec(
+    queue = RULES["RabbitMQQueue"].parse_spec(
         make_resource("RabbitMQQueue", "q", arguments={"singleActiveConsumer": True}, limits={"messageTtl": "1s"})
     )
-    assert found == Queue("/", "q", arguments={"x-single-active-consumer": True}, limits={"message-ttl": 1000})
+    assert queue == Queue("/", "q", arguments={"x-single-active-consumer": True}, limits={"message-ttl": 1000})

@@ -12,9 +12,9 @@ from caravan_operator.resources.__main__ import CHART, render_files
 
 @pytest.mark.parametrize("path", render_files())
 def test_the_chart_holds_what_the_resources_say(path: str) -> None:
-    found = Path(CHART, path)
-    assert found.exists(), f"missing: run `python -m caravan_operator.resources`, which writes {found}"
-    assert found.read_text() == render_files()[path], (
+    file = Path(CHART, path)
+    assert file.exists(), f"missing: run `python -m caravan_operator.resources`, which writes {file}"
+    assert file.read_text() == render_files()[path], (
         "edit operator/caravan_operator/resources and run `python -m caravan_operator.resources`"
     )
 

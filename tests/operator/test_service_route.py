@@ -1,5 +1,5 @@
 """Compiling a routing snapshot: tables for each rule, properties for the whole, and the gateway's own reader as the
-judge of the form.
+reference for the form.
 """
 
 import random
@@ -139,17 +139,17 @@ def test_of_two_resources_with_one_path_the_older_has_it(
         make_route("old", one, {"pathPrefix": "/old"}, age=10),
         make_route("young", {"pathPrefix": "/young"}, other),
     )
-    found = compile_routes([younger, older])
-    assert list_conditions(found, older)[ACCEPTED] == (True, "Accepted")
-    assert list_conditions(found, younger)[ACCEPTED] == ((False, "Conflict") if clash else (True, "Accepted"))
-    assert found.route_statuses[younger.key].conflict == ("shop/old" if clash else None)
-    names = {rule["name"] for rule in found.content["routes"]}
+    snapshot = compile_routes([younger, older])
+    assert list_conditions(snapshot, older)[ACCEPTED] == (True, "Accepted")
+    assert list_conditions(snapshot, younger)[ACCEPTED] == ((False, "Conflict") if clash else (True, "Accepted"))
+    assert snapshot.route_statuses[younger.key].conflict == ("shop/old" if clash else None)
+    names = {rule["name"] for rule in snapshot.content["routes"]}
     assert names == {"shop/old/0", "shop/old/1"} | (set() if clash else {"shop/young/0", "shop/young/1"})
-    assert found.content["services"].keys() == {"old", "young"}, "other services find both"
-    parse_snapshot(found.render_document(1))
+    assert snapshot.content["services"].keys() == {"old", "young"}, "other services find both"
+    parse_snapshot(snapshot.render_document(1))
 
 
-def test_what_is_said_twice_in_one_resource_is_invalid_and_what_is_deleted_makes_room() -> None:
+def test_a_match_given_twice_in_one_resource_is_invalid_and_a_deleted_one_frees_its_own() -> None:
     twice = make_route("orders", {"pathExact": "/v1/a"}, {"pathExact": "/v1/a", "methods": ["GET"]})
     assert list_conditions(compile_routes([twice]), twice)[ACCEPTED] == (False, "Invalid")
     gone = make_resource(
@@ -176,11 +176,11 @@ def test_the_port_is_the_named_the_numbered_or_the_only_one(
 ) -> None:
     ref = {"name": "orders"} | ({"port": port} if port is not None else {})
     route = make_resource("ServiceRoute", "orders", serviceRef=ref)
-    found = compile_routes(
+    snapshot = compile_routes(
         [route], EndpointIndex([make_service("orders", *ports, **extra)], [make_slice("orders", ("10.0.0.1", READY))])
     )
-    assert list_conditions(found, route)[RESOLVED_REFS] == (reason == "Resolved", reason)
-    assert len(found.content["services"]["orders"]["endpoints"]) == (reason == "Resolved")
+    assert list_conditions(snapshot, route)[RESOLVED_REFS] == (reason == "Resolved", reason)
+    assert len(snapshot.content["services"]["orders"]["endpoints"]) == (reason == "Resolved")
     missing = compile_routes([route], EndpointIndex())
     assert list_conditions(missing, route)[RESOLVED_REFS] == (False, "ServiceNotFound")
     assert list_conditions(missing, route)[ENDPOINTS_AVAILABLE][0] is False
@@ -197,9 +197,9 @@ def test_endpoints_are_counted_by_their_states_and_one_in_two_slices_counts_once
         ],
     )
     route = make_route()
-    found = compile_routes([route], places)
-    assert found.route_statuses[route.key].endpoints == {"ready": 3, "serving": 4, "terminating": 1}
-    assert [each["address"] for each in found.content["services"]["orders"]["endpoints"]] == [
+    snapshot = compile_routes([route], places)
+    assert snapshot.route_statuses[route.key].endpoints == {"ready": 3, "serving": 4, "terminating": 1}
+    assert [each["address"] for each in snapshot.content["services"]["orders"]["endpoints"]] == [
         f"10.0.0.{n}" for n in (1, 2, 3, 4)
     ]
     assert places.put_slice("orders", "orders-a", None)
@@ -213,8 +213,8 @@ def test_endpoints_are_counted_by_their_states_and_one_in_two_slices_counts_once
 
 def test_where_all_are_leaving_the_condition_says_so() -> None:
     route = make_route()
-    found = compile_routes([route], EndpointIndex([make_service()], [make_slice("orders", ("10.0.0.1", DRAINING))]))
-    available = next(each for each in found.route_statuses[route.key].conditions if each.type == ENDPOINTS_AVAILABLE)
+    snapshot = compile_routes([route], EndpointIndex([make_service()], [make_slice("orders", ("10.0.0.1", DRAINING))]))
+    available = next(each for each in snapshot.route_statuses[route.key].conditions if each.type == ENDPOINTS_AVAILABLE)
     assert available.status is False
     assert "1 that still serve" in available.message
 
@@ -272,9 +272,9 @@ def test_every_path_has_one_owner_who_is_the_oldest_that_was_accepted_and_the_ga
     owners: dict[tuple[Any, ...], str] = {}
     for rule in snapshot.routes:
         for method in rule.methods or ALL_METHODS:
-            place = (rule.host, rule.path_prefix, rule.path_exact, rule.paths_from and rule.service, method)
-            assert place not in owners
-            owners[place] = rule.service
+            match = (rule.host, rule.path_prefix, rule.path_exact, rule.paths_from and rule.service, method)
+            assert match not in owners
+            owners[match] = rule.service
     accepted = {route.key.name: list_conditions(found, route)[ACCEPTED][0] for route in routes}
     assert {rule.service for rule in snapshot.routes} == {
         route.key.name for route in routes if accepted[route.key.name] and route.spec["routes"]

@@ -127,9 +127,9 @@ async def test_a_patch_names_the_version_that_was_read(server: Script, kubernete
     server.set_answers(f"PATCH {PATH}/status", (200, build_object()))
     cache = ResourceCache()
     cache.put(make_resource())
-    found = make_status_writer(kubernetes, cache)
-    written = await found.write_status(make_resource(), IN_SYNC, {"partitions": 3})
-    await found.close()
+    status_writer = make_status_writer(kubernetes, cache)
+    written = await status_writer.write_status(make_resource(), IN_SYNC, {"partitions": 3})
+    await status_writer.close()
     ((sent, headers),) = server.list_requests(f"PATCH {PATH}/status")
     assert sent["metadata"] == {"resourceVersion": "1", "uid": "uid-shop-orders"}
     assert sent["status"]["partitions"] == 3
@@ -141,11 +141,11 @@ async def test_a_patch_names_the_version_that_was_read(server: Script, kubernete
 
 async def test_a_status_that_says_nothing_new_is_not_sent(server: Script, kubernetes: Kubernetes) -> None:
     server.set_answers(f"PATCH {PATH}/status", (200, build_object()))
-    found = make_status_writer(kubernetes)
-    await found.write_status(make_resource(), IN_SYNC, {})
+    status_writer = make_status_writer(kubernetes)
+    await status_writer.write_status(make_resource(), IN_SYNC, {})
     first = server.list_requests(f"PATCH {PATH}/status")[0][0]["status"]
-    await found.write_status(make_resource(status=first), IN_SYNC, {})
-    await found.close()
+    await status_writer.write_status(make_resource(status=first), IN_SYNC, {})
+    await status_writer.close()
     assert len(server.list_requests(f"PATCH {PATH}/status")) == 1
 
 
@@ -184,11 +184,11 @@ def build_lease(holder: str, renewed_at: str = "2030-01-01T00:00:00.000000Z") ->
 async def test_the_first_creates_the_lease(server: Script, kubernetes: Kubernetes) -> None:
     server.set_answers(f"GET {LEASES}/caravan-operator", (404, {}))
     server.set_answers(f"POST {LEASES}", (200, {}))
-    found = make_lease(kubernetes, Clock())
+    lease = make_lease(kubernetes, Clock())
     with pytest.raises(LeaseLost):
-        found.ensure_held()
-    await found.acquire()
-    found.ensure_held()
+        lease.ensure_held()
+    await lease.acquire()
+    lease.ensure_held()
     assert server.list_requests(f"POST {LEASES}")[0][0]["spec"]["holderIdentity"] == "me"
 
 
@@ -199,12 +199,12 @@ async def test_a_lease_is_taken_when_it_has_not_moved_for_its_duration_by_our_ow
     server.set_answers(f"GET {LEASES}/caravan-operator", (200, build_lease("other", "2099-01-01T00:00:00.000000Z")))
     server.set_answers(f"PUT {LEASES}/caravan-operator", (200, {}))
     clock = Clock()
-    found = make_lease(kubernetes, clock)
-    assert not await found._try_acquire()
+    lease = make_lease(kubernetes, clock)
+    assert not await lease._try_acquire()
     clock.now += 14
-    assert not await found._try_acquire()
+    assert not await lease._try_acquire()
     clock.now += 2
-    assert await found._try_acquire()
+    assert await lease._try_acquire()
     ((sent, _),) = server.list_requests(f"PUT {LEASES}/caravan-operator")
     assert sent["metadata"]["resourceVersion"] == "7"
     assert sent["spec"]["leaseTransitions"] == 4
@@ -214,9 +214,9 @@ async def test_who_renews_is_not_replaced(server: Script, kubernetes: Kubernetes
     renewals = [(200, build_lease("other", f"2030-01-01T00:00:{second:02}.000000Z")) for second in range(5)]
     server.set_answers(f"GET {LEASES}/caravan-operator", *renewals)
     clock = Clock()
-    found = make_lease(kubernetes, clock)
+    lease = make_lease(kubernetes, clock)
     for _ in range(5):
-        assert not await found._try_acquire()
+        assert not await lease._try_acquire()
         clock.now += 10
 
 
@@ -230,13 +230,13 @@ async def test_a_process_that_was_paused_is_fenced_before_it_renews(server: Scri
     server.set_answers(f"GET {LEASES}/caravan-operator", (200, build_lease("me")))
     server.set_answers(f"PUT {LEASES}/caravan-operator", (200, {}))
     clock = Clock()
-    found = make_lease(kubernetes, clock)
-    await found.acquire()
+    lease = make_lease(kubernetes, clock)
+    await lease.acquire()
     clock.now += 11
-    found.ensure_held()
+    lease.ensure_held()
     clock.now += 2  # within the duration, but with no time left to write
     with pytest.raises(LeaseLost):
-        found.ensure_held()
+        lease.ensure_held()
 
 
 @pytest.fixture
