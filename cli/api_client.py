@@ -1,4 +1,4 @@
-"""The shop as its operator sees it from outside: over HTTP, with an operator's token, or in a customer's name."""
+"""The HTTP client of the commands: it calls the gateway with an operator's token, or in a customer's name."""
 
 import asyncio
 import os

@@ -1,5 +1,5 @@
-"""The commands as they are called: their names, options and help. What they do is in a module of its own, loaded when
-one is carried out.
+"""The single commands: their names, options and help. What a command does is in the module of its name, which is
+imported only when the command runs.
 """
 
 from typing import Annotated, Literal

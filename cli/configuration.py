@@ -1,4 +1,4 @@
-"""The settings for a command, read once its arguments are known to be right."""
+"""Settings for a command. They are read after the arguments were checked, so that a mistyped command says so first."""
 
 from collections.abc import Callable, Collection
 

@@ -1,4 +1,4 @@
-"""`caravan failures`: what was given up, why, and what to do with it."""
+"""`caravan failures`: list dead letters by cause, redrive and discard them."""
 
 from typing import Any, Literal
 

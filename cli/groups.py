@@ -1,4 +1,6 @@
-"""The groups of commands as they are called. What they do is in a module of its own, loaded when one is carried out."""
+"""The commands with subcommands: their names, options and help. What they do is in the modules of their names,
+imported only when one runs.
+"""
 
 from typing import Annotated, Literal
 

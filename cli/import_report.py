@@ -1,4 +1,6 @@
-"""What became of the lines of invoice files, how they were read, and what the shop got: as tables and as JSON."""
+"""The report of an import, as tables and as JSON: how the files were read, what became of their lines, what was
+created.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

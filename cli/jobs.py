@@ -1,5 +1,5 @@
-"""`caravan jobs`: what is in the queues of background jobs, and putting it right. Looking needs the Redis of the jobs
-and no running service; what is done goes through the shop's API.
+"""`caravan jobs`: list and repair background jobs. Lists come from the jobs' Redis directly and need no running
+service; actions go through the gateway's API, so that they are audited.
 """
 
 from collections.abc import Awaitable, Callable

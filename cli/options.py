@@ -1,4 +1,4 @@
-"""Options that several commands have, and what they are when nothing is said."""
+"""Options that several commands share, with their defaults."""
 
 from pathlib import Path
 from typing import Annotated, Literal

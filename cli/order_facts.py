@@ -1,4 +1,4 @@
-"""Reads what each service says of orders, over the shop's API."""
+"""Collects what each service's API says of a set of orders, for the reconciliation in `reconcile.py`."""
 
 import asyncio
 import time

@@ -1,5 +1,5 @@
-"""What the shop's services say of an order, compared with each other and with what was asked for. The comparison itself
-is pure.
+"""Compares what the services say of an order with each other and with the invoice it was placed for. Pure;
+`order_facts.py` collects the input.
 """
 
 from collections import Counter

@@ -1,4 +1,4 @@
-"""What came of a replay, as tables and as JSON."""
+"""The report of a replay, as tables and as JSON."""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""`caravan status`: who runs, what waits, what was given up."""
+"""`caravan status`: which services run, how many messages wait, and what became a dead letter."""
 
 import asyncio
 from typing import Literal

@@ -1,4 +1,4 @@
-"""How a file's numbers, dates and prices are to be read, chosen by the user or by what its lines tell."""
+"""Chooses how a file's numbers, dates and prices are read: by the user's options, else by the survey of its lines."""
 
 import re
 from collections.abc import Mapping

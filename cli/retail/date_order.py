@@ -1,5 +1,5 @@
-"""Dates of the Online Retail set that do not tell their order themselves: its invoice numbers rise with time, and so do
-they.
+"""Finds the order of day and month in files of the Online Retail data set whose dates fit both: its invoice numbers
+rise with time, so the dates must, too.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""Bytes of a CSV file to rows with their line numbers. One broken line hurts only itself."""
+"""Reads the bytes of a CSV file into rows with their line numbers. A broken line costs that line only."""
 
 import codecs
 import csv

@@ -1,4 +1,6 @@
-"""What the lines of a file tell about how it is to be read: one pass over all of them."""
+"""One pass over all lines of a file, which counts what they say about its conventions. `conventions.py` chooses by
+it.
+"""
 
 import re
 from collections import Counter

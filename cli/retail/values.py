@@ -1,6 +1,4 @@
-"""How invoice files write nothing and numbers; each number is read by the one convention that was found for the whole
-file.
-"""
+"""Parses empty values and numbers. Each number is read by the one convention that was found for the whole file."""
 
 import re
 import unicodedata

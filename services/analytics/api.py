@@ -1,4 +1,4 @@
-"""The HTTP door of analytics: reports for staff, the audit log for admins."""
+"""The HTTP entry point of analytics: reports for staff, the audit log for admins."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date

@@ -1,4 +1,4 @@
-"""Answer with a report, and write the daily ones."""
+"""Compute reports, and write the daily ones."""
 
 from datetime import date, timedelta
 from typing import Any

@@ -1,10 +1,10 @@
-"""The rules of products: what changes make, what attributes may be, and what is news to those who watch.
+"""The rules of products: what changes do, which attributes a product may have, and which changes are reported to
+watchers.
 
-Attributes are a free JSON document of limited size. A category that was declared limits them further: declared ones
-must have their type, required ones must
-be there, and others are refused unless the category is `free`. Products of a category that nobody declared are free.
-Rules are checked when a product is
-written; declaring a category later does not touch the products that are there.
+Attributes are a JSON document of limited size. A declared category limits them further: declared attributes must
+have their type, required ones must be there, and others are refused unless the category is `free`. Products of a
+category that is not declared are free. Rules are checked when a product is written; a later declaration does not
+touch existing products.
 """
 
 import math

@@ -1,5 +1,5 @@
-"""The verbs of catalog: make, change, withdraw and import products; declare categories; watch a product; answer what is
-for sale.
+"""The use cases of catalog: create, change, withdraw and import products, declare categories, watch products, and
+answer other services' requests for offers.
 """
 
 from collections.abc import Sequence

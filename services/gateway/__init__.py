@@ -1,1 +1,1 @@
-"""The one way in: routing, tokens, limits, aggregation."""
+"""The gateway: the only service that clients call. It routes, checks tokens, limits, and aggregates."""

@@ -1,4 +1,6 @@
-"""The services of this release and the channels that they declare, found by their folders: no list to forget one in."""
+"""The services of this release and their channels, found by their folders, so that no list has to be kept up to
+date.
+"""
 
 from importlib import import_module
 from pkgutil import iter_modules

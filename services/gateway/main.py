@@ -1,4 +1,4 @@
-"""The gateway: the one way in."""
+"""The gateway's declaration."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -1,8 +1,7 @@
-"""Whether the session behind a verified token is still open: asked of identity, remembered for a few seconds.
+"""Whether the session of a verified token is still open: asked of identity and cached for a few seconds.
 
-A logout or the disabling of a user reaches every token within `session_seconds`. While identity is away a session keeps
-the state that was last seen, and
-one that was never seen counts as open: a token is then good until it expires.
+A logout, or the disabling of a user, reaches every token within `session_seconds`. While identity is unavailable, a
+session keeps its last known state, and an unknown one counts as open: a token is then good until it expires.
 """
 
 import asyncio

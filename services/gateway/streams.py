@@ -1,4 +1,4 @@
-"""Live streams: bounded for each caller, for each address and in all, and ended when the session behind them ends."""
+"""Live streams: limited per caller, per address and in total, and closed when their session ends."""
 
 import asyncio
 import time

@@ -1,4 +1,6 @@
-"""What the gateway does itself: one answer from several services, and keeping the route table fresh."""
+"""The gateway's own use cases: the overview, which joins several services' answers, and the refresh of the route
+table.
+"""
 
 import asyncio
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Rows that have served their time."""
+"""Deletes expired rows."""
 
 from datetime import timedelta
 

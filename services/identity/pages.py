@@ -1,7 +1,6 @@
-"""The pages to which identity's mails lead, for people without a client of ours: HTML in, HTML out, no script needed.
+"""The HTML pages that identity's mails link to, for clients without an application of ours. They need no script.
 
-A page only asks; what it changes comes with the form that is sent, so that a mail scanner that follows links changes
-nothing.
+Opening a page changes nothing; only sending its form does. So mail scanners that follow links do no harm.
 """
 
 from typing import Annotated

@@ -1,5 +1,5 @@
-"""Cryptography that others wrote: argon2id in its own threads, Ed25519 keys, their sealing, and the tokens that they
-sign.
+"""Cryptography by libraries: argon2id in a thread pool of its own, Ed25519 keys and their encryption, and the tokens
+signed with them.
 """
 
 import asyncio

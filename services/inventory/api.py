@@ -1,4 +1,4 @@
-"""The HTTP door of inventory."""
+"""The HTTP entry point of inventory."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""The rows of stock, ledger and reservations, read and written for a whole batch at a time."""
+"""The queries of stock, its ledger and reservations, each for a whole batch."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime

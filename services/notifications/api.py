@@ -1,4 +1,4 @@
-"""The HTTP door: what was sent, how a user wants to be reached, and campaigns."""
+"""The HTTP entry point of notifications: sent messages, users' preferences, and campaigns."""
 
 from functools import partial
 from typing import Annotated, Any, Literal

@@ -1,5 +1,5 @@
-"""Background work: senders of their own, so that a critical message never waits behind standard ones, and keeping the
-table in order.
+"""Background jobs: critical, standard and campaign messages have a job each, so that none waits behind the others;
+and sweepers.
 """
 
 from datetime import timedelta

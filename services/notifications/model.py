@@ -1,5 +1,5 @@
-"""The rules: which kinds there are, which channel a message takes, what may be opted out of, and when a failed one is
-tried again.
+"""The rules of notifications: their kinds, the channel each takes, which of them users can opt out of, and when a
+failed one is retried.
 """
 
 import base64

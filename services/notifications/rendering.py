@@ -1,4 +1,4 @@
-"""What a message says: subject, text and HTML of a kind from its templates, compiled once."""
+"""Renders a message (subject, text and HTML) from the templates of its kind, which are compiled once."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

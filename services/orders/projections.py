@@ -1,5 +1,5 @@
-"""The read side: events in, rows out. The live table and a rebuilt one go through the same code, so they can be
-compared to the byte.
+"""The read side: events in, rows out. The live table and a rebuilt one go through the same code, so that they can be
+compared byte by byte.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""The queries of both sides: streams to decide on, rows to read."""
+"""The queries of orders: event streams on the write side, rows on the read side."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime

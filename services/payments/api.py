@@ -1,4 +1,4 @@
-"""The HTTP door of payments."""
+"""The HTTP entry point of payments."""
 
 from typing import Any
 from uuid import UUID

@@ -1,5 +1,5 @@
-"""Background work of payments: what is due is a row in the database, so that no restart, and no loss of Redis, loses an
-attempt or doubles one.
+"""Background jobs of payments. What is due is a row in the database, so that neither a restart nor the loss of Redis
+loses or doubles an attempt.
 """
 
 from caravan.jobs import Job, Jobs

@@ -1,4 +1,4 @@
-"""Background work beside the reminders: how many sagas wait."""
+"""Background work of processing: measures how many sagas wait."""
 
 from prometheus_client import Gauge
 

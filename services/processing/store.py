@@ -1,4 +1,4 @@
-"""The sagas' rows, read and written for a whole batch at a time."""
+"""The queries of sagas, each for a whole batch."""
 
 from collections.abc import Collection
 from dataclasses import dataclass

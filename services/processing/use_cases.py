@@ -1,4 +1,4 @@
-"""Advance sagas: take in what a batch of messages says, and send what follows from it, in one unit of work."""
+"""Advance sagas: apply a batch of messages and send what follows from it, in one unit of work."""
 
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta

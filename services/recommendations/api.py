@@ -1,4 +1,4 @@
-"""The HTTP door of recommendations."""
+"""The HTTP entry point of recommendations."""
 
 from typing import Annotated
 

@@ -1,9 +1,8 @@
-"""Users' lists in Redis. A list is good while the tokens it was made under are in force: the user's own, and that of
-the catalogue and its stock.
+"""Users' lists in Redis. A list is good while the two tokens that it was stored under are current: the user's, and that
+of the catalogue and its stock.
 
-Redis is a help, never a condition: away, it is asked again after a second, lists are computed meanwhile, and what could
-not be invalidated is so before
-anything is read again.
+Redis is optional. While it is unavailable, lists are computed, it is tried again after a second, and invalidations
+that could not be made are made before anything is read from it again.
 """
 
 import asyncio

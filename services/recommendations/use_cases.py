@@ -1,4 +1,4 @@
-"""Recommend, to a user or beside a product."""
+"""Recommend products to a user or beside a product."""
 
 from datetime import timedelta
 from uuid import UUID

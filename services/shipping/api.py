@@ -1,4 +1,4 @@
-"""The HTTP door of shipping."""
+"""The HTTP entry point of shipping."""
 
 from uuid import UUID
 

@@ -1,4 +1,6 @@
-"""The verbs of shipping: take orders, stop them, hand them to the carrier, see them arrive."""
+"""The use cases of shipping: accept commands, dispatch parcels through the carrier, and poll for their delivery.
+Here is also what the service keeps in the process.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence

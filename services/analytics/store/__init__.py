@@ -1,1 +1,1 @@
-"""The tables of analytics: `facts` takes in, `reports` and `records` answer."""
+"""The tables of analytics: `facts` writes them, `reports` and `records` read them."""

@@ -1,8 +1,8 @@
-"""What a batch of messages says, written by one statement each.
+"""Writes what a batch of messages says, by one statement each.
 
 Every statement gives the same rows in whatever order and however often the messages come: a row is made by whichever
-message is first, first times and
-largest amounts win, and keys are taken in order so that two batches can't wait for each other.
+message is first; of times the first wins, of amounts the largest. Rows are locked by key, so that two batches can't
+wait for each other.
 """
 
 from collections.abc import Sequence

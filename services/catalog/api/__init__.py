@@ -1,1 +1,1 @@
-"""The HTTP door of catalog."""
+"""The HTTP entry point of catalog."""

@@ -1,4 +1,4 @@
-"""What the attributes of a category may be."""
+"""Routes of categories: which attributes their products may have."""
 
 from typing import Annotated
 

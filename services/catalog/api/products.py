@@ -1,4 +1,4 @@
-"""One product: read, made, changed, withdrawn; and many at once."""
+"""Routes of one product (read, create, change, withdraw), and the import of many."""
 
 from typing import Annotated
 

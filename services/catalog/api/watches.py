@@ -1,4 +1,4 @@
-"""Who wants to hear of a product."""
+"""Routes of watches: customers who want to be notified about a product."""
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response

@@ -1,1 +1,1 @@
-"""What administrators do to the whole shop: dead letters and jobs of every service."""
+"""What administrators do across services: dead letters and background jobs."""

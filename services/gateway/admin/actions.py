@@ -1,5 +1,5 @@
-"""What admins do at the gateway itself, which has no database: identity writes it down before it is done, and what came
-of it after.
+"""Runs an administrator's action and has identity record it, since the gateway has no database: before it begins,
+and afterwards with its result.
 """
 
 from collections.abc import AsyncIterator

@@ -1,6 +1,4 @@
-"""The failures of all services in one answer: each service is asked about its own; those that can't be asked are
-named.
-"""
+"""Asks each service for its dead letters and merges the answers. Services that don't answer are named in the result."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable

@@ -1,4 +1,6 @@
-"""The failure desk: what every service gave up, grouped by cause; redrive and discard."""
+"""Routes of dead letters (`/v1/failures`): list them by cause, show, redrive and discard. `dead_letter_fanout.py`
+asks the services.
+"""
 
 from typing import Annotated
 

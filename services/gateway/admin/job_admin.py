@@ -1,5 +1,5 @@
-"""The desk of background jobs, of all services: list, look into, retry, promote, remove, clean, pause. What is done is
-in the audit log.
+"""Routes of background jobs of all services (`/v1/jobs`): list, show, retry, promote, remove, clean and pause. Each
+action is audited.
 """
 
 from collections.abc import AsyncIterator

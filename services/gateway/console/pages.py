@@ -1,7 +1,4 @@
-"""The pages for people: plain HTML that stands alone, with nothing from another host.
-
-Its only script is allowed by hash.
-"""
+"""The HTML pages, served without anything from another host. Their scripts are allowed by hash."""
 
 import base64
 import hashlib

@@ -1,4 +1,6 @@
-"""One OpenAPI document of all services' documents: schemas of one name are renamed only where they differ."""
+"""Merges the OpenAPI documents of all services into one. Schemas of the same name are renamed only where they
+differ.
+"""
 
 import hashlib
 from collections import Counter, defaultdict

@@ -1,1 +1,1 @@
-"""Which service a request goes to, and the way there: the table of routes, their rules, and the forwarding."""
+"""Finds the service of a request (table, rules, trie) and passes the request on (forwarding, upstreams)."""

@@ -1,4 +1,4 @@
-"""The client's side of a request that is passed on: its body, and its leaving."""
+"""The client's side of a forwarded request: reading its body, and noticing that the client has disconnected."""
 
 from caravan.http import Receive, Send
 

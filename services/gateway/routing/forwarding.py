@@ -1,7 +1,5 @@
-"""Passing a request on: what the service gets to see of it, how long it may take, and the application itself when the
-service shares this process.
-
-`upstreams.py` is for services of other processes.
+"""What every forwarded request has: its headers, its deadline, and the call of a service in this process.
+`upstreams.py` calls services of other processes.
 """
 
 from collections.abc import MutableMapping

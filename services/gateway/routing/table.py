@@ -1,7 +1,7 @@
-"""The route table: derived from the services' own OpenAPI documents, and kept when a service is away.
+"""The route table: built from the services' own OpenAPI documents; a service that is unavailable keeps its routes.
 
-Where a routing snapshot is in force, it says which services and paths are public, and a service that it speaks of no
-more is gone from the table.
+With a routing snapshot in force, the snapshot says which services and paths are public. A service that it no longer
+mentions is removed from the table.
 """
 
 import asyncio

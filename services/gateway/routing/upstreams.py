@@ -1,4 +1,6 @@
-"""Services of other processes: a request is sent over HTTP, and its answer streamed back."""
+"""Forwards requests to services of other processes over HTTP and streams the answers back, with connections, circuit
+breaker and retry budget for each service.
+"""
 
 import asyncio
 import ssl

@@ -1,1 +1,1 @@
-"""The queries of identity, a file for each kind of row."""
+"""The queries of identity, a module for each table."""

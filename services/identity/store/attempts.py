@@ -1,8 +1,8 @@
-"""Counters of failed tries. They leak: the free ones come back within an hour. Beyond them each try waits for 1 s, 2 s,
-4 s and so on, to a longest delay.
+"""Counters of failed login attempts. They leak: free attempts come back within an hour. Beyond the free ones, each
+attempt waits 1 s, 2 s, 4 s and so on, up to a maximum.
 
-A counter stops rising a little above its free tries, so that however long somebody fails, half an hour's rest takes the
-delay away.
+A counter stops rising a little above its free attempts, so that after half an hour without attempts there is no
+delay, however long somebody has failed.
 """
 
 from collections.abc import Sequence

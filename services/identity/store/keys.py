@@ -1,4 +1,4 @@
-"""Signing keys, their private parts sealed."""
+"""Signing keys; the private halves are encrypted."""
 
 from collections.abc import Sequence
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""Password resets: requests waiting for their mail, and the links that were mailed, as fingerprints."""
+"""Password resets: requests whose mail is not yet sent, and the fingerprints of mailed links."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta

@@ -1,4 +1,4 @@
-"""Sessions: a row per sign-in, its refresh token's generation, and whether it has ended."""
+"""Sessions: a row per login, with the generation of its refresh token and whether it has ended."""
 
 from datetime import datetime
 from uuid import UUID

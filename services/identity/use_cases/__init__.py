@@ -1,1 +1,1 @@
-"""What identity does, a file for each kind of deed."""
+"""The use cases of identity, a module for each subject."""

@@ -1,4 +1,4 @@
-"""Users as they are and as they change: by themselves, by an admin, and for other services."""
+"""Read and change accounts: by their users, by admins, and for other services."""
 
 from collections.abc import Callable
 from dataclasses import replace

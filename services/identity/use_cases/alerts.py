@@ -1,4 +1,4 @@
-"""Mails that identity asks for: security mails on the queue that nothing else delays, and the welcome."""
+"""Mails that identity asks notifications for: security mails, on the queue for critical messages, and the welcome."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What leaves no trace in a database of its own: what admins do elsewhere, and who was refused at the gateway."""
+"""Audit records for the gateway, which has no database: admins' actions there, and refused requests."""
 
 from typing import Any
 

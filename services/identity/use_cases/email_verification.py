@@ -1,8 +1,8 @@
-"""Whether an e-mail address belongs to the user who gave it: a mail with a link, and the link's page.
+"""Verifies that an e-mail address belongs to its user: a mail with a link, and the link's page.
 
-Until then the account works (it signs in, orders, and gets the mails of its orders), but no mail to it holds what
-somebody else wrote: no name, no alerts, no
-promotions, no welcome. So nobody gets the shop to write what they like to an address of their choice.
+Until then the account works: its user logs in, orders, and gets the mails of these orders. But no mail to the
+address holds text that somebody else wrote (no name, no alerts, no promotions, no welcome), so that nobody can use
+the shop to write to a stranger.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Signing keys: opened with the service, turned by the clock, published to whoever verifies."""
+"""Signing keys: loaded at the start, rotated by time, and published to those who verify tokens."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

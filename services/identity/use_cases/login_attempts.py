@@ -1,13 +1,11 @@
-"""Tries of a password: counted before they are checked, and delayed so that guessing is slow and no owner is shut out.
+"""Limits login attempts: each is counted before its password is checked, and delayed so that guessing is slow while no
+owner is locked out.
 
-Who tries is told apart as well as can be. A device that signed in to the account before (it kept the cookie of then)
-has a counter of its own. Somebody at an
-address from which the account was registered or had a session shares one per account and address. Only strangers are
-also counted by their address and by the
-account; and a stranger's first try at an account is taken whatever others have tried on it. No delay is longer than a
-setting, and all of them fade within
-an hour. What that costs: at an address that has used up its free tries, the answers 400 and 429 tell who has signed in
-from there.
+Attempts are counted by who makes them. A device that has logged in to the account before (it kept a cookie) has a
+counter of its own. An address from which the account was registered or had a session has a counter per account and
+address. Strangers are also counted by address and by account; a stranger's first attempt at an account is taken
+whatever others have tried. No delay is longer than a setting, and all fade within an hour. The price: at an address
+without free attempts, the statuses 400 and 429 tell which accounts have logged in from there.
 """
 
 import secrets

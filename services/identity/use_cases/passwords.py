@@ -1,4 +1,4 @@
-"""Passwords: changed by their owner, or set anew through a link in a mail."""
+"""Passwords: changed by their owner, or reset through a mailed link."""
 
 import secrets
 from datetime import timedelta

@@ -1,4 +1,4 @@
-"""New users: who registers, who is invited, and the first admin."""
+"""New users: registration, invitations, and the first admin."""
 
 import secrets
 from collections.abc import Callable

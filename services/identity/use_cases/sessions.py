@@ -1,4 +1,4 @@
-"""Whether tokens of a session are still good, and the end of one."""
+"""Whether a session is open, and how it is ended."""
 
 from uuid import UUID
 

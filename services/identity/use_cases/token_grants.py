@@ -1,4 +1,4 @@
-"""The token endpoint: OAuth 2.0 grants in, tokens out (RFC 6749 and RFC 8693)."""
+"""The grants of the token endpoint (OAuth 2.0; RFC 6749 and RFC 8693)."""
 
 import hmac
 import re

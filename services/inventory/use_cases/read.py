@@ -1,4 +1,4 @@
-"""What stock there is, as other services ask for it."""
+"""Answers other services' requests for the available stock."""
 
 from caravan.database import Database
 from services.inventory import store

@@ -1,4 +1,4 @@
-"""Give stock back that orders held: when asked to, and when an order was not paid in time."""
+"""Release reserved stock: by command, by cancellation, and when an order was not paid in time."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime

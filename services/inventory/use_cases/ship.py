@@ -1,4 +1,4 @@
-"""Take out of the books what has left with a parcel."""
+"""Book out the stock of shipped parcels."""
 
 from collections.abc import Sequence
 from uuid import UUID

@@ -1,4 +1,4 @@
-"""Mail over SMTP."""
+"""Mail through an SMTP server."""
 
 import asyncio
 import math

@@ -1,4 +1,4 @@
-"""The tables of campaigns, of their runs, and of whom they can reach."""
+"""The queries of campaigns, their runs, and the customers whom they can reach."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Notifications that were given up: listed, sent again, or discarded."""
+"""The queries of notifications that failed for good: list, send again, discard."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime

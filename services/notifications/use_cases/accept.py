@@ -1,4 +1,4 @@
-"""What is wanted becomes a row, once."""
+"""Stores each requested notification, once."""
 
 from collections.abc import Sequence
 from datetime import timedelta

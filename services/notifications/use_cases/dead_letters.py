@@ -1,4 +1,4 @@
-"""Notifications that a provider refused for good, or that failed too often, as a place of the failure desk: seen, sent
+"""Notifications that a provider rejected, or that failed too often, as dead letters of the service: listed, sent
 again, or discarded.
 """
 

@@ -1,4 +1,4 @@
-"""How users want to be reached, and what was sent to them."""
+"""Users' preferences, and the notifications that were sent to them."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,8 +1,7 @@
-"""What is due is handed to its provider, outside of any transaction.
+"""Sends due notifications through their providers, outside of any transaction.
 
-A provider's call can't be part of a commit. A process that dies between the call and its record makes the call again,
-with the same key: at least once towards
-the provider, the same Message-ID towards the reader.
+A provider's call can't be part of a commit. A process that dies between the call and its record repeats the call
+with the same key: the provider is called at least once, and a reader sees the same Message-ID.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""What the API shows of orders: built from a row of the read side, or from the events."""
+"""Builds the documents of the API: from a row of the read side, or from an order's events."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What has happened to an order: its events as a list, as a stream, and the order as it was."""
+"""Routes of an order's history: its events as a list and as a stream, and the order at an earlier version or time."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""The verbs of orders, a file each, and what they share."""
+"""The use cases of orders, a module for each verb. Here is what they share."""
 
 import asyncio
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Cancelling an order, without a charge that begins after the cancellation was accepted."""
+"""Cancel an order. No charge begins after the cancellation was accepted."""
 
 from collections.abc import Callable
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""Placing an order: its customer, products and stock are asked for first, then it is stored and announced in one
+"""Place an order. Customer, products and stock are looked up first; then the order is stored and announced by one
 statement.
 """
 

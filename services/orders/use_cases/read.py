@@ -1,4 +1,4 @@
-"""The read side: kept up to date, and waited for by who wants to see what was written just now."""
+"""The read side: keeps its tables up to date, and waits for a version that a client has just written."""
 
 import asyncio
 from contextlib import suppress

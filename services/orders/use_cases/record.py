@@ -1,4 +1,4 @@
-"""Recording what other services report."""
+"""Record what other services report, as events of the order."""
 
 from collections.abc import Callable, Iterable
 from typing import Any

@@ -1,8 +1,7 @@
 """A payment provider that is simulated, for shops without a contract with a real one.
 
-It behaves as an outside system does: it has books of its own (the table `provider_ledger`, which payments itself
-never touches), answers a key that it knows with what it stored, and may
-fail to answer.
+It behaves as an outside system does: it has a ledger of its own (the table `provider_ledger`, which payments itself
+never touches), answers a known key with what it stored for it, and may fail to answer.
 """
 
 import asyncio

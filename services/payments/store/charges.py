@@ -1,4 +1,4 @@
-"""What orders are charged with, and each attempt to charge it."""
+"""The queries of payments: what each order is charged with, and each attempt to charge it."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta

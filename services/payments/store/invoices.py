@@ -1,4 +1,4 @@
-"""What invoices say, and their documents."""
+"""The queries of invoices and their documents."""
 
 from uuid import UUID
 

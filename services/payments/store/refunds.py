@@ -1,4 +1,4 @@
-"""What is given back, and the numbers of credit notes."""
+"""The queries of refunds and their credit notes."""
 
 from collections.abc import Sequence
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""The verbs of payments: expecting and charging, giving back, and the invoice."""
+"""The use cases of payments: charge, refund, and the invoice. Here is what they share."""
 
 from dataclasses import dataclass
 

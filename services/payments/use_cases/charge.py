@@ -1,5 +1,5 @@
-"""Charging an order: the intent is committed, the provider is called outside any transaction, and one unit of work
-records what came of it.
+"""Charge an order: the attempt is committed, the provider is called outside any transaction, and one unit of work
+records the result.
 """
 
 import asyncio

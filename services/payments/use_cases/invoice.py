@@ -1,4 +1,4 @@
-"""The invoice of a paid order: numbered at the payment, drawn for the first who asks for it, and kept."""
+"""The invoice of a paid order: numbered with the payment, drawn when first asked for, and stored."""
 
 from dataclasses import dataclass
 from typing import Any

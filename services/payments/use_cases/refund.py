@@ -1,4 +1,4 @@
-"""Giving money back: asked for in a unit of work, made by a sweeper outside any, once per order."""
+"""Refund an order, once: requested in a unit of work, made by a sweeper outside any transaction."""
 
 import asyncio
 from collections.abc import Sequence

@@ -1,1 +1,1 @@
-"""The tables of recommendations: `history` takes in, `candidates` answers."""
+"""The tables of recommendations: `history` writes them, `candidates` reads them."""

@@ -1,4 +1,4 @@
-"""What could be recommended: only what is in the catalogue and in stock now."""
+"""The queries for candidates: only products that are in the catalogue and in stock now."""
 
 from collections.abc import Collection, Sequence
 from uuid import UUID
