@@ -39,8 +39,8 @@ def run(
         list[str], typer.Argument(metavar="SERVICE...", help="Services to run in this process, or `all`.")
     ],
 ) -> None:
-    """Run services in this process. Without backends in the settings, those of the data folder are used, and started
-    if they don't run.
+    """Run services in this process. Without backends in the settings, those of the data folder are used, and started if
+    they don't run.
 
     Listens on CARAVAN_PORT; a process without the gateway takes a free port unless it is set.
     """

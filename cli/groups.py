@@ -1,5 +1,5 @@
-"""The commands with subcommands: their names, options and help. What they do is in the modules of their names,
-imported only when one runs.
+"""The commands with subcommands: their names, options and help. What they do is in the modules of their names, imported
+only when one runs.
 """
 
 from typing import Annotated, Literal

@@ -1,5 +1,5 @@
-"""`caravan import FILE...`: create the products, customers and stock that invoice files mention. A second run
-changes nothing.
+"""`caravan import FILE...`: create the products, customers and stock that invoice files mention. A second run changes
+nothing.
 """
 
 import asyncio

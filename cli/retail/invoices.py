@@ -108,9 +108,9 @@ def _build_invoice(lines: list[SalesLine]) -> Invoice:
 
 def match_returns(files: Iterable[InvoiceFile], orders: Iterable[Invoice]) -> Returns:
     """Each return is given to earlier orders of the same customer: first to one that it gives back exactly, then to all
-    that it gives back whole, then to one
-    that holds everything in it, then piece by piece; of several the latest. An order is cancelled when nothing of it is
-    left."""
+    that it gives back whole, then to one that holds everything in it, then piece by piece; of several the latest. An
+    order is cancelled when nothing of it is left.
+    """
     open_orders: defaultdict[str, list[_OpenOrder]] = defaultdict(list)
     for order in orders:
         open_orders[order.customer.key].insert(0, _OpenOrder(order, Counter(dict(order.lines)), []))

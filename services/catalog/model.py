@@ -1,10 +1,10 @@
 """The rules of products: what changes do, which attributes a product may have, and which changes are reported to
 watchers.
 
-Attributes are a JSON document of limited size. A declared category limits them further: declared attributes must
-have their type, required ones must be there, and others are refused unless the category is `free`. Products of a
-category that is not declared are free. Rules are checked when a product is written; a later declaration does not
-touch existing products.
+Attributes are a JSON document of limited size. A declared category limits them further: declared attributes must have
+their type, required ones must be there, and others are refused unless the category is `free`. Products of a category
+that is not declared are free. Rules are checked when a product is written; a later declaration does not touch existing
+products.
 """
 
 import math
@@ -206,9 +206,9 @@ MAX_NEGATIONS = 16
 
 def sanitize_search(text: str) -> str:
     """A search as the database's parser is given it: words, `"phrases"`, `or`, and a minus where it means *not*, which
-    is before a word. The parser keeps
-    each minus that it has not yet applied on a small stack, and fails when that is full, so there are few of them; its
-    other operators are spaces."""
+    is before a word. The parser keeps each minus that it has not yet applied on a small stack, and fails when that is
+    full, so there are few of them; its other operators are spaces.
+    """
     remaining = MAX_NEGATIONS
 
     def limit_negations(minus: re.Match[str]) -> str:

@@ -112,8 +112,8 @@ class GatewayApp:
         self, rule: Rule, rate_class: RateClass, peer: str
     ) -> tuple[RateClass, TokenLease, Caller | None]:
         """Check the token and count the request: for the user, or for the address without a token or with a bad one.
-        Admins have a class of their own;
-        a limit that a rule sets holds for them, too."""
+        Admins have a class of their own; a limit that a rule sets holds for them, too.
+        """
         resources = self._context.resources
         authorization_header = authorization.get() if rule.auth != "None" else None
         address = get_network(peer)

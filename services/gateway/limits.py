@@ -1,13 +1,11 @@
 """Rate limits per user and route class, counted in Redis for all replicas.
 
 Most requests cost no round trip: a replica takes tokens from Redis in chunks of a hundredth of the limit and spends
-them itself. In any minute a user may get
-at most the limit and, for each replica, what was left of the chunk it had taken before: less than one chunk. Unspent
-tokens end with their minute.
+them itself. In any minute a user may get at most the limit and, for each replica, what was left of the chunk it had
+taken before: less than one chunk. Unspent tokens end with their minute.
 
 While Redis is away nothing is refused for that reason: every replica counts by itself, from zero, so that N replicas
-let through up to N times each limit.
-Guessing passwords stays bounded, and identity has counters of its own.
+let through up to N times each limit. Guessing passwords stays bounded, and identity has counters of its own.
 """
 
 import asyncio

@@ -22,8 +22,8 @@ class Shortage(BaseModel):
 
 class ReserveStock(Command):
     """Reserve all lines for an order, or none. Answered by InventoryReserved or InventoryRejected, the same again for a
-    repeated order id; by InventoryReleased
-    when it was given back meanwhile."""
+    repeated order id; by InventoryReleased when it was given back meanwhile.
+    """
 
     order_id: UUID
     lines: list[StockLine]

@@ -1,5 +1,5 @@
-"""Background jobs: critical, standard and campaign messages have a job each, so that none waits behind the others;
-and sweepers.
+"""Background jobs: critical, standard and campaign messages have a job each, so that none waits behind the others; and
+sweepers.
 """
 
 from datetime import timedelta

@@ -64,7 +64,6 @@ EMAILS_BY_OUTCOME: Mapping[str, tuple[str, ...]] = {
     "cancelled": ("order_cancelled",),
 }
 """The e-mails of an order, by what happened to it: its outcome on `order-processed`, its shipment, its cancellation.
-They add up: a completed and shipped order
-gets two, a completed and then cancelled one gets two. Besides, each order has one `order_received` on the channel
-`log`. Users who chose another channel or
-opted out get theirs accordingly."""
+They add up: a completed and shipped order gets two, a completed and then cancelled one gets two. Besides, each order
+has one `order_received` on the channel `log`. Users who chose another channel or opted out get theirs accordingly.
+"""

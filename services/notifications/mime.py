@@ -2,8 +2,7 @@
 takes ten times as long.
 
 No value can break out of its header: control characters become spaces, and what is not plain ASCII is encoded (RFC
-2047). Bodies are quoted-printable, so
-that lines are short and no line can look like a boundary.
+2047). Bodies are quoted-printable, so that lines are short and no line can look like a boundary.
 """
 
 import base64

@@ -33,8 +33,8 @@ class ExpectPayment(Command):
 
 class CapturePayment(Command):
     """Charge an order once, with what ExpectPayment says, whichever comes first. Answered by PaymentCompleted or
-    PaymentFailed, also when the order id
-    comes again."""
+    PaymentFailed, also when the order id comes again.
+    """
 
     version = 2
 

@@ -1,9 +1,8 @@
 """The saga of one order: what is known of its stock, money and parcel, and what to do next.
 
 Level-based: a fact only moves its own part forward, in whatever order facts come and however often; `next_steps` looks
-at all parts and says what to send.
-Sending is recorded, so a step is taken once; after a deadline it is sent again, which every receiver answers the same
-way.
+at all parts and says what to send. Sending is recorded, so a step is taken once; after a deadline it is sent again,
+which every receiver answers the same way.
 
     part     goes through
     stock    none → asked → held → releasing → released      or asked → rejected; held → released when the reservation
@@ -13,9 +12,8 @@ way.
     parcel   none → asked → sent → delivered                 or asked → stopping → stopped (or sent, when it had left)
 
 An order has one end, and this is where it is decided. A cancellation that comes while nothing has been decided is the
-end, whatever the answers still under
-way say; one that comes after a refusal was published (`rejected`, `payment_failed`), or after the parcel has left, is
-refused.
+end, whatever the answers still under way say; one that comes after a refusal was published (`rejected`,
+`payment_failed`), or after the parcel has left, is refused.
 """
 
 from dataclasses import dataclass, field

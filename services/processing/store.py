@@ -82,8 +82,8 @@ async def lock_overdue_sagas(uow: UnitOfWork, now: datetime, limit: int) -> list
 
 async def save_sagas(uow: UnitOfWork, rows: Collection[SagaRow], deadlines: Collection[datetime | None]) -> None:
     """Write all rows of a batch with one statement. Raises VersionConflict for a saga that somebody else made since it
-    was found missing: its first two
-    messages may come at the same moment, and a row that doesn't exist can't be locked."""
+    was found missing: its first two messages may come at the same moment, and a row that doesn't exist can't be locked.
+    """
     sagas = [row.saga for row in rows]
     written = await uow.execute(
         "INSERT INTO saga (order_id, created, stock, money, parcel, cancel, reason, captured, refunded, processed, "

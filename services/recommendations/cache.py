@@ -1,8 +1,8 @@
 """Users' lists in Redis. A list is good while the two tokens that it was stored under are current: the user's, and that
 of the catalogue and its stock.
 
-Redis is optional. While it is unavailable, lists are computed, it is tried again after a second, and invalidations
-that could not be made are made before anything is read from it again.
+Redis is optional. While it is unavailable, lists are computed, it is tried again after a second, and invalidations that
+could not be made are made before anything is read from it again.
 """
 
 import asyncio

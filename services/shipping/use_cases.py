@@ -1,5 +1,5 @@
-"""The use cases of shipping: accept commands, dispatch parcels through the carrier, and poll for their delivery.
-Here is also what the service keeps in the process.
+"""The use cases of shipping: accept commands, dispatch parcels through the carrier, and poll for their delivery. Here
+is also what the service keeps in the process.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """Reports, computed from the facts by one statement each, so that rows and totals show the same moment.
 
 An order belongs to the hour and the day (UTC) in which it was placed, whenever its money moves. What an order captured
-and gave back is spread over its lines
-by their amounts: exact for an order that is wholly captured or wholly given back.
+and gave back is spread over its lines by their amounts: exact for an order that is wholly captured or wholly given
+back.
 
 Sums are ranked within their currency: 5,000 yen are no more than 40 pounds because there are more minor units of them.
 """
@@ -66,8 +66,8 @@ ROWS_BY: dict[Grouping, str] = {
 
 async def fetch_sales(database: Database, since: datetime, until: datetime, by: Grouping) -> list[asyncpg.Record]:
     """Rows by hour, day, product or category, at most ROWS + 1, of which the one that is too many has the place after
-    ROWS; then a total per currency,
-    whose `key` is None. Products and categories come currency by currency."""
+    ROWS; then a total per currency, whose `key` is None. Products and categories come currency by currency.
+    """
     ranked = by in ("product", "category")
     lines = f", {LINES}" if ranked else ""
     return await database.fetch(

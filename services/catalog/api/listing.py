@@ -54,8 +54,8 @@ async def list_products(
     cursor: CursorParameter = None,
 ) -> Response:
     """The catalogue, in pages that stay stable while products are added. `attr.<name>=<value>` keeps products with that
-    attribute, or with a list that holds it;
-    the name given twice means either value."""
+    attribute, or with a list that holds it; the name given twice means either value.
+    """
     if withdrawn and (caller is None or not caller.has_role("staff")):
         raise Forbidden("withdrawn products are for staff")
     search = search.strip() or None if search else None

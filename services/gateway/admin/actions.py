@@ -1,5 +1,5 @@
-"""Runs an administrator's action and has identity record it, since the gateway has no database: before it begins,
-and afterwards with its result.
+"""Runs an administrator's action and has identity record it, since the gateway has no database: before it begins, and
+afterwards with its result.
 """
 
 from collections.abc import AsyncIterator

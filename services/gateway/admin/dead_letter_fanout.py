@@ -35,8 +35,8 @@ S = TypeVar("S", bound=Selection)
 
 class DeadLetterReport(BaseModel):
     """Causes count everything that the filter lets through; items are a page of it. `failed`: services that could not
-    be asked. `truncated`: some service
-    has more than it reads at once, and the oldest are shown."""
+    be asked. `truncated`: some service has more than it reads at once, and the oldest are shown.
+    """
 
     causes: list[DeadLetterCause]
     items: list[DeadLetterView]

@@ -1,5 +1,5 @@
-"""Routes of dead letters (`/v1/failures`): list them by cause, show, redrive and discard. `dead_letter_fanout.py`
-asks the services.
+"""Routes of dead letters (`/v1/failures`): list them by cause, show, redrive and discard. `dead_letter_fanout.py` asks
+the services.
 """
 
 from typing import Annotated

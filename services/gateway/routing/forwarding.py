@@ -70,8 +70,8 @@ def build_onward_headers(headers: Headers, *, address: str, scheme: str, authori
 @dataclass(frozen=True, slots=True)
 class ResponseTimeout:
     """How long a service may take until its answer begins. For a read, that is no more than a part of the shop that is
-    away; whether a write was done,
-    nobody knows."""
+    away; whether a write was done, nobody knows.
+    """
 
     seconds: float
     is_read: bool

@@ -68,8 +68,7 @@ async def register_user(request: Request, new_user: schemas.Registration, once: 
     times only.
 
     A mail with a link asks whether the address is yours. The account works at once; until the link was used, no alerts
-    and no promotional mails come, and no
-    mail holds your name.
+    and no promotional mails come, and no mail holds your name.
     """
     context = get_context(request)
     # The stored fingerprint covers a password: under a key, so that it can't be guessed from a copy of the database.

@@ -1,8 +1,8 @@
 """Counters of failed login attempts. They leak: free attempts come back within an hour. Beyond the free ones, each
 attempt waits 1 s, 2 s, 4 s and so on, up to a maximum.
 
-A counter stops rising a little above its free attempts, so that after half an hour without attempts there is no
-delay, however long somebody has failed.
+A counter stops rising a little above its free attempts, so that after half an hour without attempts there is no delay,
+however long somebody has failed.
 """
 
 from collections.abc import Sequence
@@ -36,8 +36,7 @@ async def count_attempt(
     wait, and nothing is counted.
 
     The first counter is the narrowest. Of many tries at the same moment only its free ones get through. `lenient` holds
-    up only those whom it has seen before:
-    a first try is taken whatever others have done.
+    up only those whom it has seen before: a first try is taken whatever others have done.
     """
     row = await database.fetchrow(
         "WITH given AS (SELECT * FROM unnest($1::bytea[], $2::int[]) AS g (key, free)),"

@@ -1,8 +1,8 @@
 """Verifies that an e-mail address belongs to its user: a mail with a link, and the link's page.
 
-Until then the account works: its user logs in, orders, and gets the mails of these orders. But no mail to the
-address holds text that somebody else wrote (no name, no alerts, no promotions, no welcome), so that nobody can use
-the shop to write to a stranger.
+Until then the account works: its user logs in, orders, and gets the mails of these orders. But no mail to the address
+holds text that somebody else wrote (no name, no alerts, no promotions, no welcome), so that nobody can use the shop to
+write to a stranger.
 """
 
 import math

@@ -24,9 +24,8 @@ class FolderEmailProvider:
     replaces itself.
 
     The files are written on the event loop, a slice at a time: 20 µs each; a rename would make it 35. A worker thread
-    has to take the interpreter's lock
-    back after every system call and was measured at 14 ms per file beside a busy loop. Nothing is synced to the disk:
-    after a power cut, mails of the last seconds may be missing.
+    has to take the interpreter's lock back after every system call and was measured at 14 ms per file beside a busy
+    loop. Nothing is synced to the disk: after a power cut, mails of the last seconds may be missing.
     """
 
     def __init__(self, folder: Path, sender: str) -> None:

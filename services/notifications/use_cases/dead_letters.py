@@ -1,5 +1,5 @@
-"""Notifications that a provider rejected, or that failed too often, as dead letters of the service: listed, sent
-again, or discarded.
+"""Notifications that a provider rejected, or that failed too often, as dead letters of the service: listed, sent again,
+or discarded.
 """
 
 from collections.abc import Sequence

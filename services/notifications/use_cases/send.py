@@ -1,7 +1,7 @@
 """Sends due notifications through their providers, outside of any transaction.
 
-A provider's call can't be part of a commit. A process that dies between the call and its record repeats the call
-with the same key: the provider is called at least once, and a reader sees the same Message-ID.
+A provider's call can't be part of a commit. A process that dies between the call and its record repeats the call with
+the same key: the provider is called at least once, and a reader sees the same Message-ID.
 """
 
 import asyncio

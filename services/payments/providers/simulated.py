@@ -50,9 +50,9 @@ _SELECT_ENTRY = "SELECT key, kind, outcome, amount, currency, reason, charge, at
 
 class SimulatedProvider:
     """Its tokens: `tok_ok`, `tok_declined` (for good), `tok_flaky` (fails twice per order, then succeeds),
-    `tok_timeout_charged` (charges, but the first call
-    with a key gets no answer). Any other token is declined for good. Captures that come within two milliseconds share
-    one statement."""
+    `tok_timeout_charged` (charges, but the first call with a key gets no answer). Any other token is declined for good.
+    Captures that come within two milliseconds share one statement.
+    """
 
     def __init__(self, database: Database, latency: float = 0.0) -> None:
         self._database = database

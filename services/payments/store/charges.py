@@ -44,8 +44,8 @@ _INSERT_EXPECTED = """
 
 async def insert_expected_payments(uow: UnitOfWork, orders: Sequence[ExpectPayment], now: datetime) -> list[UUID]:
     """Orders that will be charged. What is known already stays; one that has ended gets no token any more. Those whose
-    command to charge has come before:
-    their first attempt is due now."""
+    command to charge has come before: their first attempt is due now.
+    """
     rows = await uow.fetch(
         _INSERT_EXPECTED,
         [o.order_id for o in orders],
@@ -107,8 +107,9 @@ async def begin_captures(
     database: Database, commands: Sequence[Delivery[CapturePayment]], currency: str, lease: datetime, now: datetime
 ) -> list[Payment]:
     """Record the first attempt of each order that has none, before the call: the payments that are new. The sweeper
-    asks after `lease`. An order that nothing
-    else is known of is noted, and begins as soon as it is; one that is held begins when the hold ends."""
+    asks after `lease`. An order that nothing else is known of is noted, and begins as soon as it is; one that is held
+    begins when the hold ends.
+    """
     rows = await database.fetch(
         _BEGIN_CAPTURES,
         [d.message.order_id for d in commands],
@@ -146,8 +147,8 @@ async def claim_due_payments(
     database: Database, lease: datetime, now: datetime, limit: int, grace: timedelta
 ) -> list[Payment]:
     """Payments whose next question about the present attempt is due, or whose next attempt has been due for a while and
-    no job has made it; recorded as
-    sent before the call."""
+    no job has made it; recorded as sent before the call.
+    """
     rows = await database.fetch(
         "WITH due AS (SELECT order_id FROM payment WHERE due_at <= $3 AND (status <> 'retrying' OR due_at <= $3 - "
         "$2::interval AND (held_until IS NULL OR held_until <= $3))"

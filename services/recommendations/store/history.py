@@ -1,8 +1,8 @@
 """Writes what a batch of messages says, by one or two statements.
 
-A purchase is a row that knows whether it is counted; counters change only when that does. So messages may come in
-any order and any number of times. Rows are locked by key, and always in the order purchase, sold, pair, so that two
-batches can't wait for each other.
+A purchase is a row that knows whether it is counted; counters change only when that does. So messages may come in any
+order and any number of times. Rows are locked by key, and always in the order purchase, sold, pair, so that two batches
+can't wait for each other.
 """
 
 from collections.abc import Sequence
