@@ -5,6 +5,7 @@ Services import from here; the modules beside know each other only.
 
 from caravan.http.app import SLOW_READ, create_app
 from caravan.http.content_negotiation import choose_content_type
+from caravan.http.context import Injected
 from caravan.http.head import answer_head
 from caravan.http.headers import document_headers
 from caravan.http.html_pages import document_html_responses, render_html_page
@@ -54,6 +55,7 @@ __all__ = [
     "CursorParameter",
     "EventStream",
     "IfMatch",
+    "Injected",
     "Limit",
     "ProblemDocument",
     "Receive",

@@ -15,6 +15,7 @@ from caravan.errors import InvalidRequest
 from caravan.http import (
     SLOW_READ,
     CursorParameter,
+    Injected,
     Limit,
     choose_content_type,
     decode_cursor,
@@ -52,13 +53,8 @@ JSON, CSV = "application/json", "text/csv"
 ROW_COLUMNS = ("key", "name", "currency", "orders", "paid", "units", "captured", "refunded", "revenue")
 
 
-def _get_context(request: Request) -> AnalyticsContext:
-    context: AnalyticsContext = request.app.state.context
-    return context
-
-
-def _parse_period(request: Request, first: date | None, last: date | None) -> Period:
-    return model.resolve_period(first, last, _get_context(request).clock().date())
+def _resolve_period(context: AnalyticsContext, first: date | None, last: date | None) -> Period:
+    return model.resolve_period(first, last, context.clock().date())
 
 
 def _is_csv_preferred(request: Request, form: str | None) -> bool:
@@ -81,6 +77,7 @@ def _to_response(
 @router.get("/v1/reports/sales", response_model=SalesReport, responses=CSV_RESPONSES, openapi_extra=SLOW_READ)
 async def report_sales(
     request: Request,
+    context: Injected[AnalyticsContext],
     _: Staff,
     first: From = None,
     to: To = None,
@@ -90,8 +87,8 @@ async def report_sales(
     """Orders and revenue of at most 366 days, by hour, day, product or category; products and categories currency by
     currency, the best first. An order counts in the hour in which it was placed.
     """
-    period = _parse_period(request, first, to)
-    report = await use_cases.report_sales(_get_context(request), period, by)
+    period = _resolve_period(context, first, to)
+    report = await use_cases.report_sales(context, period, by)
     return _to_response(
         request, format, report, ROW_COLUMNS, report.rows, f"sales-by-{by}-{period.first}-{period.last}"
     )
@@ -100,6 +97,7 @@ async def report_sales(
 @router.get("/v1/reports/products", response_model=ProductsReport, responses=CSV_RESPONSES, openapi_extra=SLOW_READ)
 async def report_products(
     request: Request,
+    context: Injected[AnalyticsContext],
     _: Staff,
     first: From = None,
     to: To = None,
@@ -108,38 +106,43 @@ async def report_products(
     format: Format = None,
 ) -> Response:
     """The products with the most revenue, `limit` of each currency, or of which the most were sold."""
-    period = _parse_period(request, first, to)
-    report = await use_cases.report_products(_get_context(request), period, sort, limit)
+    period = _resolve_period(context, first, to)
+    report = await use_cases.report_products(context, period, sort, limit)
     return _to_response(request, format, report, ROW_COLUMNS, report.rows, f"products-{period.first}-{period.last}")
 
 
 @router.get("/v1/reports/funnel", response_model=FunnelReport, responses=CSV_RESPONSES, openapi_extra=SLOW_READ)
 async def report_funnel(
-    request: Request, _: Staff, first: From = None, to: To = None, format: Format = None
+    request: Request,
+    context: Injected[AnalyticsContext],
+    _: Staff,
+    first: From = None,
+    to: To = None,
+    format: Format = None,
 ) -> Response:
     """How far the orders of a period have come, and how long they took to be processed."""
-    period = _parse_period(request, first, to)
-    report = await use_cases.report_funnel(_get_context(request), period)
+    period = _resolve_period(context, first, to)
+    report = await use_cases.report_funnel(context, period)
     return _to_response(
         request, format, report, tuple(FunnelStep.model_fields), report.rows, f"funnel-{period.first}-{period.last}"
     )
 
 
 @router.get("/v1/reports/daily/{day}", response_model=DailyReport)
-async def read_daily(request: Request, _: Staff, day: Day) -> Response:
+async def read_daily(context: Injected[AnalyticsContext], _: Staff, day: Day) -> Response:
     """The report of a day that has ended, as it was written; late events of the last days bring a new revision."""
-    return make_json_response(await use_cases.get_daily_report(_get_context(request), day))
+    return make_json_response(await use_cases.get_daily_report(context, day))
 
 
 @router.get("/v1/dashboard", response_model=Dashboard)
-async def show_dashboard(request: Request, _: Staff) -> Response:
+async def show_dashboard(context: Injected[AnalyticsContext], _: Staff) -> Response:
     """Today's orders by state, revenue and best products, and the orders that are open."""
-    return make_json_response(await use_cases.build_dashboard(_get_context(request)))
+    return make_json_response(await use_cases.build_dashboard(context))
 
 
 @router.get("/v1/audit", response_model=Page[AuditItem])
 async def read_audit(
-    request: Request,
+    context: Injected[AnalyticsContext],
     _: Admin,
     actor: Annotated[Text | None, Query(description="exactly, such as `customer:<id>`")] = None,
     action: Annotated[Text | None, Query(description="exactly, such as `price.changed`")] = None,
@@ -156,7 +159,7 @@ async def read_audit(
         )
     position = decode_cursor(cursor, parse_time, UUID)
     rows = await records.search_records(
-        _get_context(request).database,
+        context.database,
         AuditFilter(actor, action, target, since, to),
         (position[0], position[1]) if position else None,
         limit + 1,

@@ -4,10 +4,11 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from caravan.auth import Customer
-from caravan.http import FREE_PARAMETERS, make_json_response
+from caravan.http import FREE_PARAMETERS, Injected, make_json_response
 from services.gateway import use_cases
 from services.gateway.console import pages
 from services.gateway.schemas import Overview
+from services.gateway.use_cases import GatewayContext
 
 router = APIRouter(tags=["gateway"])
 FREE_PARAMETERS_EXTRA = {FREE_PARAMETERS: ""}
@@ -15,11 +16,11 @@ FREE_PARAMETERS_EXTRA = {FREE_PARAMETERS: ""}
 
 
 @router.get("/v1/me/overview", response_model=Overview)
-async def get_overview(request: Request, caller: Customer) -> Response:
+async def get_overview(context: Injected[GatewayContext], caller: Customer) -> Response:
     """You, your last orders and what we recommend, with its stock. A part of the shop that is away is left out and
     named.
     """
-    return make_json_response(await use_cases.read_overview(request.app.state.context, caller.user_id))
+    return make_json_response(await use_cases.read_overview(context, caller.user_id))
 
 
 @router.get("/openapi.json", include_in_schema=False)
@@ -33,8 +34,8 @@ async def get_asyncapi(request: Request) -> Response:
 
 
 @router.get("/", include_in_schema=False, openapi_extra=FREE_PARAMETERS_EXTRA)
-async def show_landing_page(request: Request) -> Response:
-    return pages.LANDING.build_response(request.app.state.context.url)
+async def show_landing_page(context: Injected[GatewayContext]) -> Response:
+    return pages.LANDING.build_response(context.url)
 
 
 @router.get("/docs", include_in_schema=False, openapi_extra=FREE_PARAMETERS_EXTRA)

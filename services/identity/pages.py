@@ -5,13 +5,13 @@ Opening a page changes nothing; only sending its form does. So mail scanners tha
 
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Query, Request
+from fastapi import APIRouter, Form, Query
 from fastapi.responses import Response
 from markupsafe import Markup
 from pydantic import ValidationError
 
 from caravan.errors import BadRequest, InvalidRequest
-from caravan.http import FREE_PARAMETERS, document_html_responses, render_html_page
+from caravan.http import FREE_PARAMETERS, Injected, document_html_responses, render_html_page
 from services.identity import schemas
 from services.identity.use_cases import email_verification, passwords
 from services.identity.use_cases.keys import IdentityContext
@@ -65,29 +65,25 @@ def _render_password_form(token: str, *paragraphs: str, status: int = 200) -> Re
 
 @router.get(RESET_PATH, responses=_PAGE_RESPONSES, response_class=Response, openapi_extra=_FREE_PARAMETERS_EXTRA)
 async def show_reset_page(
-    request: Request, token: Annotated[str, Query(max_length=200, description="from the link in the mail")] = ""
+    context: Injected[IdentityContext],
+    token: Annotated[str, Query(max_length=200, description="from the link in the mail")] = "",
 ) -> Response:
     """The page of the link in a password reset mail; without a token, the form to ask for such a mail. It changes
     nothing.
     """
     if not token:
         return _render_link_form("Ask for a new password", "We send you a mail with a link that sets a new password.")
-    return (
-        _render_password_form(token)
-        if await passwords.is_valid_link(request.app.state.context, token)
-        else _render_expired_link()
-    )
+    return _render_password_form(token) if await passwords.is_valid_link(context, token) else _render_expired_link()
 
 
 @router.post(RESET_PATH, responses=_PAGE_RESPONSES, response_class=Response)
 async def submit_reset_page(
-    request: Request,
+    context: Injected[IdentityContext],
     email: Annotated[str, Form(description="asks for a mail with a link")] = "",
     token: Annotated[str, Form(description="from the link")] = "",
     password: Annotated[str, Form(description="the new password")] = "",
 ) -> Response:
     """What the forms of the page send: an e-mail address to ask for a link, or the link's token and a new password."""
-    context = request.app.state.context
     return await (_set_password(context, token, password) if token else _mail_reset_link(context, email))
 
 
@@ -133,10 +129,10 @@ def _render_invalid_verification() -> Response:
 
 @router.get(VERIFICATION_PATH, responses=_PAGE_RESPONSES, response_class=Response, openapi_extra=_FREE_PARAMETERS_EXTRA)
 async def show_verification_page(
-    request: Request, token: Annotated[str, Query(max_length=200, description="from the mail")] = ""
+    context: Injected[IdentityContext], token: Annotated[str, Query(max_length=200, description="from the mail")] = ""
 ) -> Response:
     """The page of the link that verifies an e-mail address. It changes nothing."""
-    account = await email_verification.find_account_to_verify(request.app.state.context, token)
+    account = await email_verification.find_account_to_verify(context, token)
     if account is None:
         return _render_invalid_verification()
     question = (
@@ -150,9 +146,9 @@ async def show_verification_page(
 
 @router.post(VERIFICATION_PATH, responses=_PAGE_RESPONSES, response_class=Response)
 async def submit_verification_page(
-    request: Request, token: Annotated[str, Form(description="from the link")] = ""
+    context: Injected[IdentityContext], token: Annotated[str, Form(description="from the link")] = ""
 ) -> Response:
     """What the page's form sends: the address is verified. A second time changes nothing."""
-    if not await email_verification.verify_email(request.app.state.context, token):
+    if not await email_verification.verify_email(context, token):
         return _render_invalid_verification()
     return render_html_page("Thank you", "Your e-mail address is verified.")

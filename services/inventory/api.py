@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated
 
 import orjson
-from fastapi import APIRouter, Header, Path, Request
+from fastapi import APIRouter, Header, Path
 from fastapi.responses import Response
 
 from caravan.auth import Staff
@@ -14,6 +14,7 @@ from caravan.http import (
     EVENT_STREAM_TYPE,
     CursorParameter,
     EventStream,
+    Injected,
     Limit,
     decode_cursor,
     document_headers,
@@ -48,11 +49,6 @@ POLLS_PER_HEARTBEAT = 15
 open_streams = 0
 
 
-def _get_context(request: Request) -> InventoryContext:
-    context: InventoryContext = request.app.state.context
-    return context
-
-
 async def _get_stock(context: InventoryContext, sku: str) -> Stock:
     stocks = await store.find_stock(context.database, [sku])
     if not stocks:
@@ -61,19 +57,19 @@ async def _get_stock(context: InventoryContext, sku: str) -> Stock:
 
 
 @router.get("/v1/stock/{sku}", response_model=StockDocument, responses=document_headers(200, "ETag"))
-async def get_stock(request: Request, sku: SkuPath) -> Response:
+async def get_stock(context: Injected[InventoryContext], sku: SkuPath) -> Response:
     """How many are here, how many of them are reserved, and how many can be sold. 404 for a sku that never had
     stock.
     """
-    stock = await _get_stock(_get_context(request), sku)
+    stock = await _get_stock(context, sku)
     document = StockDocument(sku=sku, on_hand=stock.on_hand, reserved=stock.reserved, available=stock.available)
     return make_json_response(document, headers={"ETag": format_entity_tag(stock.version)})
 
 
 @router.get("/v1/stock/{sku}/balance", response_model=BalanceDocument, responses=document_headers(200, "ETag"))
-async def get_balance(request: Request, sku: SkuPath, _: Staff) -> Response:
+async def get_balance(context: Injected[InventoryContext], sku: SkuPath, _: Staff) -> Response:
     """The whole account of a sku: `available + reserved + shipped = received + adjusted`."""
-    stock = await _get_stock(_get_context(request), sku)
+    stock = await _get_stock(context, sku)
     document = BalanceDocument(
         sku=sku,
         on_hand=stock.on_hand,
@@ -89,12 +85,11 @@ async def get_balance(request: Request, sku: SkuPath, _: Staff) -> Response:
 
 @router.post("/v1/stock/movements", status_code=201, response_model=MovementsSummary)
 async def post_movements(
-    request: Request, body: MovementsRequest, caller: Staff, idempotent_request: OptionalIdempotency
+    context: Injected[InventoryContext], body: MovementsRequest, caller: Staff, idempotent_request: OptionalIdempotency
 ) -> Response:
     """Up to 500 movements at once, all or none, in their order; for imports. Those whose `reference` is known are left
     out and named in `repeated`.
     """
-    context = _get_context(request)
 
     async def move_stock() -> Response:
         async with context.database.unit_of_work() as uow:
@@ -116,12 +111,15 @@ async def post_movements(
     responses=document_headers(201, "Location"),
 )
 async def post_movement(
-    request: Request, sku: SkuPath, body: MovementRequest, caller: Staff, idempotent_request: OptionalIdempotency
+    context: Injected[InventoryContext],
+    sku: SkuPath,
+    body: MovementRequest,
+    caller: Staff,
+    idempotent_request: OptionalIdempotency,
 ) -> Response:
     """Receive, adjust, count or take back. The first movement of a sku makes its stock: goods may come before the
     catalogue knows them.
     """
-    context = _get_context(request)
     movement_line = MovementLine(sku=sku, kind=body.kind, quantity=body.quantity, reason=body.reason)
 
     async def move_stock() -> Response:
@@ -137,13 +135,12 @@ async def post_movement(
 
 @router.get("/v1/stock/{sku}/movements", response_model=Page[MovementDocument])
 async def list_movements(
-    request: Request, sku: SkuPath, _: Staff, limit: Limit = 20, cursor: CursorParameter = None
+    context: Injected[InventoryContext], sku: SkuPath, _: Staff, limit: Limit = 20, cursor: CursorParameter = None
 ) -> Response:
     """The ledger of a sku, newest first: every change with its time, actor, order and reason. It can't be changed
     afterwards.
     """
     before = decode_cursor(cursor, _parse_version)
-    context = _get_context(request)
     rows = await store.list_movements(context.database, sku, before[0] if before else None, limit + 1)
     if not rows and before is None:
         await _get_stock(context, sku)
@@ -161,7 +158,7 @@ def _parse_version(value: object) -> int:
     responses={200: {"content": {EVENT_STREAM_TYPE: {}}, "description": "the stock now, and after each change"}},
 )
 async def get_stock_events(
-    request: Request,
+    context: Injected[InventoryContext],
     sku: SkuPath,
     last_event_id: Annotated[
         int, Header(ge=0, le=MAX_VERSION, description="resume: the stock of this version is known already")
@@ -170,7 +167,6 @@ async def get_stock_events(
     """Server-Sent Events: the stock of a sku as it is now and as it changes, at most ten times a second, for some
     minutes. The id of each is its version.
     """
-    context = _get_context(request)
     await _get_stock(context, sku)
     if open_streams >= context.settings.max_streams:
         raise CapacityExceeded(

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import asyncpg
 import orjson
-from fastapi import APIRouter, Form, Path, Query, Request
+from fastapi import APIRouter, Form, Path, Query
 from fastapi.responses import Response
 from markupsafe import Markup
 
@@ -16,6 +16,7 @@ from caravan.http import (
     FREE_PARAMETERS,
     CursorParameter,
     IfMatch,
+    Injected,
     Limit,
     check_if_match,
     decode_cursor,
@@ -39,7 +40,7 @@ from services.notifications.schemas import (
     RunView,
     StateName,
 )
-from services.notifications.use_cases import preferences
+from services.notifications.use_cases import NotificationsContext, preferences
 from services.notifications.use_cases.campaigns import create, stop
 
 router = APIRouter(tags=["notifications"])
@@ -54,29 +55,27 @@ def _to_response(preference: Preference) -> Response:
 
 
 @router.get("/v1/users/me/preferences", response_model=PreferenceView, responses=document_headers(200, "ETag"))
-async def get_preferences(request: Request, caller: Customer) -> Response:
+async def get_preferences(context: Injected[NotificationsContext], caller: Customer) -> Response:
     """How you want to be reached, and what you opted out of."""
-    return _to_response(await preferences.get_preference(request.app.state.context, caller.user_id))
+    return _to_response(await preferences.get_preference(context, caller.user_id))
 
 
 @router.patch("/v1/users/me/preferences", response_model=PreferenceView, responses=document_headers(200, "ETag"))
 async def patch_preferences(
-    request: Request, caller: Customer, change: PreferenceChange, if_match: IfMatch = None
+    context: Injected[NotificationsContext], caller: Customer, change: PreferenceChange, if_match: IfMatch = None
 ) -> Response:
     """Change how you want to be reached. Messages that wait already go the way that was chosen before; those of
     campaigns end with an opt-out.
     """
     changes = change.model_dump(exclude_unset=True)
     return _to_response(
-        await preferences.change_preference(
-            request.app.state.context, caller.user_id, changes, partial(check_if_match, if_match)
-        )
+        await preferences.change_preference(context, caller.user_id, changes, partial(check_if_match, if_match))
     )
 
 
 @router.get("/v1/notifications")
 async def list_notifications(
-    request: Request,
+    context: Injected[NotificationsContext],
     caller: Customer,
     limit: Limit = 20,
     cursor: CursorParameter = None,
@@ -92,7 +91,7 @@ async def list_notifications(
     position = decode_cursor(cursor, UUID)
     is_staff = caller.has_role("staff")
     rows = await store.list_notifications(
-        request.app.state.context.database,
+        context.database,
         limit=limit + 1,
         before=position[0] if position else None,
         user_id=_choose_user(caller, user_id, allow_all=order_id is not None or state == "failed"),
@@ -130,9 +129,9 @@ _FROM_PAGE = "from_page"
     response_class=Response,
     openapi_extra={FREE_PARAMETERS: ""},
 )
-async def show_unsubscribe_page(request: Request, token: _TOKEN) -> Response:
+async def show_unsubscribe_page(context: Injected[NotificationsContext], token: _TOKEN) -> Response:
     """The page of the link in alerts and promotional mails: it asks, and changes nothing by itself."""
-    category = preferences.find_category(request.app.state.context, token)
+    category = preferences.find_category(context, token)
     if category is None:
         return _render_unknown_link()
     return render_html_page(
@@ -149,13 +148,15 @@ async def show_unsubscribe_page(request: Request, token: _TOKEN) -> Response:
     response_class=Response,
 )
 async def unsubscribe(
-    request: Request, token: _TOKEN, from_page: Annotated[str, Form(description="sent by the page")] = ""
+    context: Injected[NotificationsContext],
+    token: _TOKEN,
+    from_page: Annotated[str, Form(description="sent by the page")] = "",
 ) -> Response:
     """The address in the List-Unsubscribe header of alerts and promotional mails (RFC 8058): ends them without a login.
     Its page gets a page.
     """
     try:
-        category = await preferences.unsubscribe(request.app.state.context, token)
+        category = await preferences.unsubscribe(context, token)
     except NotFound:
         if from_page:
             return _render_unknown_link()
@@ -175,12 +176,14 @@ def _render_unknown_link() -> Response:
 
 @router.post("/v1/campaigns", status_code=201, response_model=CampaignView, responses=document_headers(201, "Location"))
 async def post_campaign(
-    request: Request, body: CampaignRequest, caller: Staff, idempotent_request: OptionalIdempotency
+    context: Injected[NotificationsContext],
+    body: CampaignRequest,
+    caller: Staff,
+    idempotent_request: OptionalIdempotency,
 ) -> Response:
     """Send a promotional mail to a segment of the customers: now, at a time, or by a cron spec in a time zone. Who
     opted out of promotions gets none.
     """
-    context = request.app.state.context
 
     async def create_campaign() -> Response:
         async with context.database.unit_of_work() as uow:
@@ -195,10 +198,10 @@ async def post_campaign(
 
 @router.get("/v1/campaigns", response_model=Page[CampaignView])
 async def list_campaigns(
-    request: Request, caller: Staff, limit: Limit = 20, cursor: CursorParameter = None
+    context: Injected[NotificationsContext], caller: Staff, limit: Limit = 20, cursor: CursorParameter = None
 ) -> Response:
     """The newest first, each with its last runs."""
-    database = request.app.state.context.database
+    database = context.database
     before = decode_cursor(cursor, UUID)
     rows = await store.campaigns.list_campaigns(database, before[0] if before else None, limit + 1)
     runs = await store.campaigns.list_runs(database, [campaign["id"] for campaign in rows[:limit]], RUNS_SHOWN)
@@ -211,29 +214,29 @@ async def list_campaigns(
 
 
 @router.get("/v1/campaigns/{campaign_id}", response_model=CampaignView)
-async def get_campaign(request: Request, campaign_id: UUID, caller: Staff) -> Response:
+async def get_campaign(context: Injected[NotificationsContext], campaign_id: UUID, caller: Staff) -> Response:
     """A campaign and how far its runs are."""
-    return await _build_campaign_response(request, campaign_id)
+    return await _build_campaign_response(context, campaign_id)
 
 
 @router.post("/v1/campaigns/{campaign_id}/stop", response_model=CampaignView)
-async def stop_campaign(request: Request, campaign_id: UUID, caller: Staff) -> Response:
+async def stop_campaign(context: Injected[NotificationsContext], campaign_id: UUID, caller: Staff) -> Response:
     """Send no more of it, until it is resumed; what a mail server has in hand goes out. 409 when everything is sent."""
-    await stop.stop_campaign(request.app.state.context, campaign_id)
-    return await _build_campaign_response(request, campaign_id)
+    await stop.stop_campaign(context, campaign_id)
+    return await _build_campaign_response(context, campaign_id)
 
 
 @router.post("/v1/campaigns/{campaign_id}/resume", response_model=CampaignView)
-async def resume_campaign(request: Request, campaign_id: UUID, caller: Staff) -> Response:
+async def resume_campaign(context: Injected[NotificationsContext], campaign_id: UUID, caller: Staff) -> Response:
     """Go on where it was stopped: nobody gets it twice. Sends a missed run of a campaign without cron. 409 when there
     is nothing to resume.
     """
-    await stop.resume_campaign(request.app.state.context, campaign_id)
-    return await _build_campaign_response(request, campaign_id)
+    await stop.resume_campaign(context, campaign_id)
+    return await _build_campaign_response(context, campaign_id)
 
 
-async def _build_campaign_response(request: Request, campaign_id: UUID) -> Response:
-    database = request.app.state.context.database
+async def _build_campaign_response(context: NotificationsContext, campaign_id: UUID) -> Response:
+    database = context.database
     campaign = await store.campaigns.find_campaign(database, campaign_id)
     if campaign is None:
         raise NotFound(f"no campaign {campaign_id}; GET /v1/campaigns lists them")

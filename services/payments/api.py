@@ -4,7 +4,7 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from fastapi.responses import Response
 
 from caravan.auth import Customer, Staff
@@ -12,6 +12,7 @@ from caravan.errors import NotFound
 from caravan.http import (
     SLOW_READ,
     CursorParameter,
+    Injected,
     Limit,
     decode_cursor,
     document_headers,
@@ -37,29 +38,28 @@ from services.payments.use_cases import PaymentsContext, invoice
 router = APIRouter(tags=["payments"])
 
 
-def _get_context(request: Request) -> PaymentsContext:
-    context: PaymentsContext = request.app.state.context
-    return context
-
-
 @router.get("/v1/payments", response_model=Page[PaymentItem])
 async def list_payments(
-    request: Request, caller: Staff, status: Status | None = None, limit: Limit = 20, cursor: CursorParameter = None
+    context: Injected[PaymentsContext],
+    caller: Staff,
+    status: Status | None = None,
+    limit: Limit = 20,
+    cursor: CursorParameter = None,
 ) -> Response:
     """All payments, those of the newest orders first; `status=retrying` shows what waits for another attempt, and when
     it is due.
     """
     before = decode_cursor(cursor, UUID)
-    rows = await charges.list_payments(_get_context(request).database, status, before[0] if before else None, limit + 1)
+    rows = await charges.list_payments(context.database, status, before[0] if before else None, limit + 1)
     return make_page_response(
         rows, limit, lambda row: PaymentItem(**_to_item_fields(row)), lambda row: (row["order_id"],)
     )
 
 
 @router.get("/v1/payments/{order_id}", response_model=PaymentDocument)
-async def get_payment(request: Request, order_id: UUID, caller: Customer) -> Response:
+async def get_payment(context: Injected[PaymentsContext], order_id: UUID, caller: Customer) -> Response:
     """The payment of an order: attempts, captures, refunds."""
-    database = _get_context(request).database
+    database = context.database
     row = await charges.find_item(database, order_id)
     if row is None or not caller.can_see(row["user_id"]):
         raise NotFound(f"no payment for order {order_id}")
@@ -77,9 +77,8 @@ async def get_payment(request: Request, order_id: UUID, caller: Customer) -> Res
 
 
 @router.get("/v1/payments/{order_id}/provider-ledger", response_model=Ledger)
-async def get_provider_ledger(request: Request, order_id: UUID, caller: Staff) -> Response:
+async def get_provider_ledger(context: Injected[PaymentsContext], order_id: UUID, caller: Staff) -> Response:
     """What the payment provider's own books say, per idempotency key: to compare with ours."""
-    context = _get_context(request)
     if await charges.find_item(context.database, order_id) is None:
         raise NotFound(f"no payment for order {order_id}")
     entries = await context.resources.provider.list_entries(str(order_id))
@@ -103,9 +102,9 @@ async def get_provider_ledger(request: Request, order_id: UUID, caller: Staff) -
         content={"application/pdf": {"schema": {"type": "string", "format": "binary"}}},
     ),
 )
-async def get_invoice(request: Request, order_id: UUID, caller: Customer) -> Response:
+async def get_invoice(context: Injected[PaymentsContext], order_id: UUID, caller: Customer) -> Response:
     """The invoice of a paid order as a PDF; after a refund with its credit note."""
-    document = await invoice.get_invoice(_get_context(request), caller, order_id)
+    document = await invoice.get_invoice(context, caller, order_id)
     headers = {"Content-Disposition": f'inline; filename="{document.name}.pdf"', "Cache-Control": "private, no-cache"}
     return Response(document.pdf, headers=headers, media_type="application/pdf")
 

@@ -3,12 +3,12 @@
 from uuid import UUID
 
 import orjson
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from fastapi.responses import Response
 
 from caravan.auth import Customer
 from caravan.errors import NotFound
-from caravan.http import make_json_response
+from caravan.http import Injected, make_json_response
 from services.orders.client import GET_ORDER_OWNER, OrderOwnerRequest
 from services.shipping import store
 from services.shipping.schemas import ShipmentDocument
@@ -18,9 +18,8 @@ router = APIRouter(tags=["shipping"])
 
 
 @router.get("/v1/shipments/{order_id}", response_model=ShipmentDocument)
-async def get_shipment(request: Request, order_id: UUID, caller: Customer) -> Response:
+async def get_shipment(context: Injected[ShippingContext], order_id: UUID, caller: Customer) -> Response:
     """Where the parcels of an order are. 404 until the order is paid and goes to shipping."""
-    context: ShippingContext = request.app.state.context
     row = await store.find_shipment(context.database, order_id)
     if row is None:
         raise NotFound(f"no shipment for order {order_id}")

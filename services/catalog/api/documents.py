@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import Path, Request
+from fastapi import Path
 
 from caravan.auth import Caller
 from caravan.errors import NotFound
@@ -12,11 +12,6 @@ from services.catalog.schemas import ProductItem, Sku
 from services.catalog.use_cases import CatalogContext
 
 SkuPath = Annotated[Sku, Path(description="the product's sku")]
-
-
-def get_context(request: Request) -> CatalogContext:
-    context: CatalogContext = request.app.state.context
-    return context
 
 
 def to_item_fields(product: Product) -> dict[str, Any]:

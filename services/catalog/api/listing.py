@@ -10,12 +10,13 @@ from fastapi.responses import Response
 
 from caravan.auth import Anyone
 from caravan.errors import Forbidden, InvalidRequest
-from caravan.http import FREE_PARAMETERS, CursorParameter, Limit, decode_cursor, make_page_response
+from caravan.http import FREE_PARAMETERS, CursorParameter, Injected, Limit, decode_cursor, make_page_response
 from caravan.schemas import Page
 from caravan.times import parse_time
 from services.catalog import model, store
-from services.catalog.api.documents import get_context, parse_text, to_item
+from services.catalog.api.documents import parse_text, to_item
 from services.catalog.schemas import CategoryName, ProductItem, Sort
+from services.catalog.use_cases import CatalogContext
 
 router = APIRouter(tags=["products"])
 
@@ -26,6 +27,7 @@ MAX_SKUS = 100
 @router.get("/v1/products", response_model=Page[ProductItem], openapi_extra={FREE_PARAMETERS: "attr."})
 async def list_products(
     request: Request,
+    context: Injected[CatalogContext],
     caller: Anyone,
     search: Annotated[
         str | None,
@@ -67,7 +69,7 @@ async def list_products(
         )
     position = decode_cursor(cursor, _require_sort_key(sort_key), CURSOR_PARSERS[sort_key], parse_text)
     matches = await store.search_products(
-        get_context(request).database, filters, sort_key, (position[1], position[2]) if position else None, limit + 1
+        context.database, filters, sort_key, (position[1], position[2]) if position else None, limit + 1
     )
     return make_page_response(matches, limit, lambda row: to_item(row[0]), lambda row: (sort_key, row[1], row[0].sku))
 

@@ -2,15 +2,15 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Request
+from fastapi import APIRouter, Header
 from fastapi.responses import Response
 
 from caravan.auth import Admin, Anyone
 from caravan.errors import PreconditionFailed
-from caravan.http import IfMatch, document_headers, format_entity_tag, make_json_response
+from caravan.http import IfMatch, Injected, document_headers, format_entity_tag, make_json_response
 from caravan.idempotency import OptionalIdempotency
 from services.catalog import use_cases
-from services.catalog.api.documents import SkuPath, get_context, get_visible_product, to_item, to_item_fields
+from services.catalog.api.documents import SkuPath, get_visible_product, to_item, to_item_fields
 from services.catalog.model import Product
 from services.catalog.schemas import (
     Availability,
@@ -21,6 +21,7 @@ from services.catalog.schemas import (
     ProductsRequest,
     ProductsSummary,
 )
+from services.catalog.use_cases import CatalogContext
 
 router = APIRouter(tags=["products"])
 
@@ -34,7 +35,7 @@ router = APIRouter(tags=["products"])
     },
 )
 async def get_product(
-    request: Request,
+    context: Injected[CatalogContext],
     sku: SkuPath,
     caller: Anyone,
     if_none_match: Annotated[
@@ -44,7 +45,6 @@ async def get_product(
     """One product with its stock; `availability` is null while inventory does not answer. The ETag covers both.
     Withdrawn ones are for staff.
     """
-    context = get_context(request)
     product = await get_visible_product(context, sku, caller)
     availability = await use_cases.find_availability(context, sku)
     headers = {"ETag": _build_document_tag(product, availability), "Cache-Control": "no-cache"}
@@ -77,12 +77,11 @@ def _check_version(if_match: str | None, product: Product) -> None:
     "/v1/products", status_code=201, response_model=ProductItem, responses=document_headers(201, "Location", "ETag")
 )
 async def post_product(
-    request: Request, body: ProductRequest, _: Admin, idempotent_request: OptionalIdempotency
+    context: Injected[CatalogContext], body: ProductRequest, _: Admin, idempotent_request: OptionalIdempotency
 ) -> Response:
     """Make a product. Its attributes are free, within the rules of its category if that was declared; 409 when the sku
     exists.
     """
-    context = get_context(request)
 
     async def create_product() -> Response:
         async with context.database.unit_of_work() as uow:
@@ -94,11 +93,10 @@ async def post_product(
 
 
 @router.put("/v1/products", response_model=ProductsSummary)
-async def put_products(request: Request, body: ProductsRequest, _: Admin) -> Response:
+async def put_products(context: Injected[CatalogContext], body: ProductsRequest, _: Admin) -> Response:
     """Make or replace up to 500 products at once, all or none; for imports. What is as it should be stays untouched, so
     repeating it changes nothing.
     """
-    context = get_context(request)
     async with context.database.unit_of_work() as uow:
         summary = await use_cases.upsert_products(context, uow, body.products)
     return make_json_response(summary)
@@ -106,7 +104,7 @@ async def put_products(request: Request, body: ProductsRequest, _: Admin) -> Res
 
 @router.patch("/v1/products/{sku}", response_model=ProductItem, responses=document_headers(200, "ETag"))
 async def patch_product(
-    request: Request,
+    context: Injected[CatalogContext],
     sku: SkuPath,
     body: ProductPatch,
     _: Admin,
@@ -114,7 +112,6 @@ async def patch_product(
     if_match: IfMatch = None,
 ) -> Response:
     """Change the fields that are given. Orders keep the price that they were placed at."""
-    context = get_context(request)
 
     async def change_product() -> Response:
         async with context.database.unit_of_work() as uow:
@@ -129,9 +126,10 @@ async def patch_product(
 
 
 @router.delete("/v1/products/{sku}", status_code=204)
-async def delete_product(request: Request, sku: SkuPath, _: Admin, if_match: IfMatch = None) -> Response:
+async def delete_product(
+    context: Injected[CatalogContext], sku: SkuPath, _: Admin, if_match: IfMatch = None
+) -> Response:
     """Withdraw a product: nobody can find or order it any more; `PATCH {"active": true}` brings it back."""
-    context = get_context(request)
     async with context.database.unit_of_work() as uow:
         before = await use_cases.lock_product(uow, sku)
         _check_version(if_match, before)

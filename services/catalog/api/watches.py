@@ -1,25 +1,26 @@
 """Routes of watches: customers who want to be notified about a product."""
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from fastapi.responses import Response
 
 from caravan.auth import Customer
+from caravan.http import Injected
 from caravan.idempotency import OptionalIdempotency
 from services.catalog import use_cases
-from services.catalog.api.documents import SkuPath, get_context, get_visible_product
+from services.catalog.api.documents import SkuPath, get_visible_product
 from services.catalog.schemas import WatchDocument
+from services.catalog.use_cases import CatalogContext
 
 router = APIRouter(tags=["products"])
 
 
 @router.post("/v1/products/{sku}/watch", status_code=201, response_model=WatchDocument)
 async def watch_product(
-    request: Request, sku: SkuPath, caller: Customer, idempotent_request: OptionalIdempotency
+    context: Injected[CatalogContext], sku: SkuPath, caller: Customer, idempotent_request: OptionalIdempotency
 ) -> Response:
     """One mail when it costs less than now or the product is back in stock, whichever is first; then the watch is over.
     Asking again changes nothing.
     """
-    context = get_context(request)
 
     async def add_watch() -> Response:
         product = await get_visible_product(context, sku, caller)
@@ -32,7 +33,7 @@ async def watch_product(
 
 
 @router.delete("/v1/products/{sku}/watch", status_code=204)
-async def unwatch_product(request: Request, sku: SkuPath, caller: Customer) -> Response:
+async def unwatch_product(context: Injected[CatalogContext], sku: SkuPath, caller: Customer) -> Response:
     """Stop watching; also when you did not."""
-    await use_cases.unwatch_product(get_context(request), caller, sku)
+    await use_cases.unwatch_product(context, caller, sku)
     return Response(status_code=204)

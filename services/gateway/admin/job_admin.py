@@ -6,18 +6,27 @@ from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Depends, Path, Query
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from caravan.auth import Admin
 from caravan.errors import ServiceUnavailable
-from caravan.http import CursorParameter, Limit, decode_cursor, encode_cursor, make_json_response, parse_text_part
-from caravan.jobs import UNAVAILABLE_ERRORS, JobStore, admin
+from caravan.http import (
+    CursorParameter,
+    Injected,
+    Limit,
+    decode_cursor,
+    encode_cursor,
+    make_json_response,
+    parse_text_part,
+)
+from caravan.jobs import UNAVAILABLE_ERRORS, admin
 from caravan.jobs.admin import CleanableState, JobState
 from caravan.schemas import Page, StrictModel
 from caravan.text import WITHOUT_CONTROLS
 from services.gateway.admin.actions import record_action
+from services.gateway.use_cases import GatewayContext
 
 
 async def _translate_unavailable() -> AsyncIterator[None]:
@@ -91,14 +100,9 @@ class CleanResult(BaseModel):
     removed: int
 
 
-def _get_store(request: Request) -> JobStore:
-    store: JobStore = request.app.state.context.jobs.store
-    return store
-
-
 @router.get("/v1/jobs", response_model=Page[JobView])
 async def list_jobs(
-    request: Request,
+    context: Injected[GatewayContext],
     caller: Admin,
     state: Annotated[JobState | None, Query(description="only those in this state")] = None,
     queue: Annotated[str | None, Query(max_length=100, description="only those of this queue")] = None,
@@ -108,7 +112,7 @@ async def list_jobs(
     """Jobs by queue and state, the oldest first. A job that moves on while you page may be seen twice or not at all."""
     after = decode_cursor(cursor, parse_text_part, parse_text_part, _parse_offset)
     entries, next_position = await admin.list_jobs(
-        _get_store(request),
+        context.jobs.store,
         state=state,
         queue=queue,
         after=(after[0], after[1], after[2]) if after else None,
@@ -127,67 +131,67 @@ def _parse_offset(value: Any) -> int:
 
 
 @router.get("/v1/jobs/queues", response_model=Queues)
-async def list_queues(request: Request, caller: Admin) -> Response:
+async def list_queues(context: Injected[GatewayContext], caller: Admin) -> Response:
     """Every queue with its counts, and its schedule if it has one."""
     return make_json_response(
-        Queues(items=[QueueView.model_validate(found) for found in await admin.list_queues(_get_store(request))])
+        Queues(items=[QueueView.model_validate(found) for found in await admin.list_queues(context.jobs.store)])
     )
 
 
 @router.post("/v1/jobs/queues/{queue}/pause", status_code=204)
-async def pause_queue(request: Request, caller: Admin, queue: QueueName) -> Response:
+async def pause_queue(context: Injected[GatewayContext], caller: Admin, queue: QueueName) -> Response:
     """Take no further job of this queue, in any process; those that run end. Others go on."""
-    async with record_action(request.app.state.context, "queue.paused", f"queue:{queue}"):
-        await admin.set_queue_paused(_get_store(request), queue, paused=True)
+    async with record_action(context, "queue.paused", f"queue:{queue}"):
+        await admin.set_queue_paused(context.jobs.store, queue, paused=True)
     return Response(status_code=204)
 
 
 @router.post("/v1/jobs/queues/{queue}/resume", status_code=204)
-async def resume_queue(request: Request, caller: Admin, queue: QueueName) -> Response:
+async def resume_queue(context: Injected[GatewayContext], caller: Admin, queue: QueueName) -> Response:
     """Go on with a paused queue."""
-    async with record_action(request.app.state.context, "queue.resumed", f"queue:{queue}"):
-        await admin.set_queue_paused(_get_store(request), queue, paused=False)
+    async with record_action(context, "queue.resumed", f"queue:{queue}"):
+        await admin.set_queue_paused(context.jobs.store, queue, paused=False)
     return Response(status_code=204)
 
 
 @router.post("/v1/jobs/clean", response_model=CleanResult)
-async def clean_jobs(request: Request, caller: Admin, body: CleanRequest) -> Response:
+async def clean_jobs(context: Injected[GatewayContext], caller: Admin, body: CleanRequest) -> Response:
     """Remove the jobs of a queue that have been in a state for a while. What they were about is still in the service's
     database.
     """
     details = {"state": body.state, "older_than_seconds": body.older_than_seconds}
-    async with record_action(request.app.state.context, "queue.cleaned", f"queue:{body.queue}", **details) as outcome:
+    async with record_action(context, "queue.cleaned", f"queue:{body.queue}", **details) as outcome:
         removed = outcome["removed"] = await admin.clean_queue(
-            _get_store(request), body.queue, body.state, timedelta(seconds=body.older_than_seconds)
+            context.jobs.store, body.queue, body.state, timedelta(seconds=body.older_than_seconds)
         )
     return make_json_response(CleanResult(removed=removed))
 
 
 @router.get("/v1/jobs/{job_id}", response_model=JobView)
-async def get_job(request: Request, caller: Admin, job_id: JobId) -> Response:
+async def get_job(context: Injected[GatewayContext], caller: Admin, job_id: JobId) -> Response:
     """One job: state, attempts, progress, result or reason, trace."""
-    return make_json_response(JobView.model_validate(await admin.get_job(_get_store(request), job_id)))
+    return make_json_response(JobView.model_validate(await admin.get_job(context.jobs.store, job_id)))
 
 
 @router.post("/v1/jobs/{job_id}/retry", response_model=JobView)
-async def retry_job(request: Request, caller: Admin, job_id: JobId) -> Response:
+async def retry_job(context: Injected[GatewayContext], caller: Admin, job_id: JobId) -> Response:
     """Give a failed job all its attempts again; 409 for one that has not failed."""
-    async with record_action(request.app.state.context, "job.retried", f"job:{job_id}"):
-        await admin.retry_jobs(_get_store(request), [job_id])
-    return make_json_response(JobView.model_validate(await admin.get_job(_get_store(request), job_id)))
+    async with record_action(context, "job.retried", f"job:{job_id}"):
+        await admin.retry_jobs(context.jobs.store, [job_id])
+    return make_json_response(JobView.model_validate(await admin.get_job(context.jobs.store, job_id)))
 
 
 @router.post("/v1/jobs/{job_id}/promote", response_model=JobView)
-async def promote_job(request: Request, caller: Admin, job_id: JobId) -> Response:
+async def promote_job(context: Injected[GatewayContext], caller: Admin, job_id: JobId) -> Response:
     """Let a delayed job run now; 409 for one that is not delayed."""
-    async with record_action(request.app.state.context, "job.promoted", f"job:{job_id}"):
-        promoted = await admin.promote_job(_get_store(request), job_id)
+    async with record_action(context, "job.promoted", f"job:{job_id}"):
+        promoted = await admin.promote_job(context.jobs.store, job_id)
     return make_json_response(JobView.model_validate(promoted))
 
 
 @router.delete("/v1/jobs/{job_id}", status_code=204)
-async def remove_job(request: Request, caller: Admin, job_id: JobId) -> Response:
+async def remove_job(context: Injected[GatewayContext], caller: Admin, job_id: JobId) -> Response:
     """Take a job out of its queue; 409 while it runs, and for the next run of a schedule."""
-    async with record_action(request.app.state.context, "job.removed", f"job:{job_id}"):
-        await admin.remove_job(_get_store(request), job_id)
+    async with record_action(context, "job.removed", f"job:{job_id}"):
+        await admin.remove_job(context.jobs.store, job_id)
     return Response(status_code=204)

@@ -9,12 +9,13 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import Response
 
 from caravan.errors import BadRequest, InvalidRequest
-from caravan.http import document_headers, make_json_response
+from caravan.http import Injected, document_headers, make_json_response
 from services.identity import schemas
-from services.identity.api.context import find_network, get_context
+from services.identity.api.context import find_network
 from services.identity.client import KeySetRequest
 from services.identity.model import Device
 from services.identity.use_cases import keys, sessions, token_grants
+from services.identity.use_cases.keys import IdentityContext
 from services.identity.use_cases.login_attempts import derive_device_key
 
 NO_STORE_HEADERS = {"Cache-Control": "no-store", "Pragma": "no-cache"}
@@ -31,6 +32,7 @@ def _declare_field(max_length: int, description: str, *examples: str) -> Any:
 @router.post("/v1/auth/token", response_model=schemas.Tokens, responses=document_headers(200, "Set-Cookie"))
 async def issue_tokens(
     request: Request,
+    context: Injected[IdentityContext],
     grant_type: Annotated[
         str,
         _declare_field(
@@ -67,9 +69,10 @@ async def issue_tokens(
         "requested_subject": requested_subject,
         **_read_basic_credentials(request),
     }
-    context = get_context(request)
     device = Device.decode(request.cookies.get(DEVICE_COOKIE, ""), derive_device_key(context))
-    grant = await token_grants.grant_tokens(context, form, token_grants.RequestOrigin(find_network(request), device))
+    grant = await token_grants.grant_tokens(
+        context, form, token_grants.RequestOrigin(find_network(request, context), device)
+    )
     response = make_json_response(grant.tokens.model_dump_json(exclude_none=True).encode(), headers=NO_STORE_HEADERS)
     if grant.device:
         secure = context.url.startswith("https:")
@@ -103,11 +106,11 @@ def _read_basic_credentials(request: Request) -> dict[str, str]:
     response_class=Response,
     openapi_extra={"requestBody": schemas.REVOCATION},
 )
-async def revoke_token(request: Request) -> Response:
+async def revoke_token(request: Request, context: Injected[IdentityContext]) -> Response:
     """Sign out: end the session of a refresh token (RFC 7009; JSON or form-encoded). Unknown tokens are answered
     alike.
     """
-    await sessions.revoke_session(get_context(request), await _read_token(request))
+    await sessions.revoke_session(context, await _read_token(request))
     return Response(headers=NO_STORE_HEADERS)
 
 
@@ -129,16 +132,16 @@ async def _read_token(request: Request) -> str:
 
 
 @router.get("/.well-known/jwks.json", response_model=schemas.Jwks)
-async def get_key_set(request: Request) -> Response:
+async def get_key_set(context: Injected[IdentityContext]) -> Response:
     """The public keys of the tokens. Cache them, and look again for a `kid` that you don't know."""
-    key_set = await keys.get_key_set(get_context(request), KeySetRequest())
+    key_set = await keys.get_key_set(context, KeySetRequest())
     return make_json_response(schemas.Jwks(keys=key_set.keys), headers={"Cache-Control": KEYS_CACHE_CONTROL})
 
 
 @router.get("/.well-known/openid-configuration", response_model=schemas.Discovery)
-async def get_discovery_document(request: Request) -> Response:
+async def get_discovery_document(context: Injected[IdentityContext]) -> Response:
     """Where this issuer's endpoints are."""
-    url = get_context(request).url
+    url = context.url
     document = schemas.Discovery(
         issuer=url,
         token_endpoint=f"{url}/v1/auth/token",

@@ -7,16 +7,15 @@ from typing import Annotated, Any
 from uuid import UUID
 
 import orjson
-from fastapi import APIRouter, Header, Request
+from fastapi import APIRouter, Header
 from fastapi.responses import Response
 
 from caravan.auth import Caller, Customer
 from caravan.clock import format_rfc3339
 from caravan.errors import NotFound
 from caravan.events import RecordedEvent
-from caravan.http import EVENT_STREAM_TYPE, EventStream, make_json_response
+from caravan.http import EVENT_STREAM_TYPE, EventStream, Injected, make_json_response
 from services.orders import model, store
-from services.orders.api.context import get_context
 from services.orders.api.documents import build_document_from_order, build_history_entries
 from services.orders.messages import OrderCreated
 from services.orders.schemas import OrderDocument, OrderHistory
@@ -54,10 +53,10 @@ async def load_past_order(
 
 
 @router.get("/v1/orders/{order_id}/history", response_model=OrderHistory)
-async def get_history(request: Request, order_id: UUID, caller: Customer) -> Response:
+async def get_history(context: Injected[OrdersContext], order_id: UUID, caller: Customer) -> Response:
     """Every event of the order: version, type, time, who, and in which trace."""
     return make_json_response(
-        OrderHistory(items=build_history_entries(await _load_visible_events(get_context(request), caller, order_id)))
+        OrderHistory(items=build_history_entries(await _load_visible_events(context, caller, order_id)))
     )
 
 
@@ -66,13 +65,12 @@ async def get_history(request: Request, order_id: UUID, caller: Customer) -> Res
     responses={200: {"content": {EVENT_STREAM_TYPE: {}}, "description": "one event per change of the order"}},
 )
 async def get_events(
-    request: Request,
+    context: Injected[OrdersContext],
     order_id: UUID,
     caller: Customer,
     last_event_id: Annotated[int, Header(ge=0, le=100_000, description="resume after this version")] = 0,
 ) -> EventStream:
     """Server-Sent Events: the order's changes as they happen, until it has ended. The id of each is its version."""
-    context = get_context(request)
     await _load_visible_events(context, caller, order_id)
     return EventStream(_stream_events(context, order_id, last_event_id))
 

@@ -3,13 +3,14 @@
 from typing import Annotated, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
 from caravan.auth import Customer
 from caravan.database import UnitOfWork
 from caravan.http import (
     CursorParameter,
+    Injected,
     Limit,
     decode_cursor,
     document_headers,
@@ -21,11 +22,10 @@ from caravan.idempotency import OptionalIdempotency, RequiredIdempotency
 from caravan.schemas import Page
 from caravan.times import Time, parse_time
 from services.orders import model, store
-from services.orders.api.context import get_context
 from services.orders.api.documents import build_document_from_order, build_document_from_row, build_item
 from services.orders.api.history import load_past_order
 from services.orders.schemas import AcceptedOrder, CancelRequest, OrderDocument, OrderItem, OrderRequest
-from services.orders.use_cases import READ_DATABASE, cancel, place, read
+from services.orders.use_cases import READ_DATABASE, OrdersContext, cancel, place, read
 
 router = APIRouter(tags=["orders"])
 
@@ -37,12 +37,11 @@ Version = Annotated[int | None, Query(ge=1, le=100_000)]
 
 @router.post("/v1/orders", status_code=202, response_model=AcceptedOrder, responses=document_headers(202, "Location"))
 async def post_order(
-    request: Request, order: OrderRequest, caller: Customer, idempotent_request: RequiredIdempotency
+    context: Injected[OrdersContext], order: OrderRequest, caller: Customer, idempotent_request: RequiredIdempotency
 ) -> Response:
     """Place an order. It is stored when this answers 202; follow `Location` for what becomes of it. 409 when a line is
     not in stock.
     """
-    context = get_context(request)
 
     def store_response(uow: UnitOfWork, accepted: AcceptedOrder) -> Response:
         return idempotent_request.store(
@@ -57,18 +56,22 @@ async def post_order(
 
 @router.get("/v1/orders", response_model=Page[OrderItem])
 async def list_orders(
-    request: Request, caller: Customer, status: Status | None = None, limit: Limit = 20, cursor: CursorParameter = None
+    context: Injected[OrdersContext],
+    caller: Customer,
+    status: Status | None = None,
+    limit: Limit = 20,
+    cursor: CursorParameter = None,
 ) -> Response:
     """Your orders, newest first; staff see everybody's."""
     after = decode_cursor(cursor, parse_time, UUID)
     owner = None if caller.has_role("staff") else caller.user_id
-    rows = await store.list_orders(get_context(request).databases[READ_DATABASE], owner, status, after, limit + 1)
+    rows = await store.list_orders(context.databases[READ_DATABASE], owner, status, after, limit + 1)
     return make_page_response(rows, limit, build_item, lambda row: (row["placed_at"], row["id"]))
 
 
 @router.get("/v1/orders/{order_id}", response_model=OrderDocument, responses=document_headers(200, "ETag"))
 async def get_order(
-    request: Request,
+    context: Injected[OrdersContext],
     order_id: UUID,
     caller: Customer,
     version: Annotated[int | None, Query(ge=1, le=100_000, description="the order as it was at this version")] = None,
@@ -79,7 +82,6 @@ async def get_order(
     ] = None,
 ) -> Response:
     """An order now, or as it was."""
-    context = get_context(request)
     if version is not None or at is not None:
         document = await load_past_order(context, caller, order_id, version, at)
     else:
@@ -94,7 +96,7 @@ async def get_order(
     responses=document_headers(202, "Location"),
 )
 async def cancel_order(
-    request: Request,
+    context: Injected[OrdersContext],
     order_id: UUID,
     caller: Customer,
     idempotent_request: OptionalIdempotency,
@@ -103,7 +105,6 @@ async def cancel_order(
     """Undo an order that has not been shipped: stock and money go back. Asking again changes nothing; 409 once the
     parcel has left.
     """
-    context = get_context(request)
     reason = (body or CancelRequest()).reason
 
     def store_response(uow: UnitOfWork, order: model.Order) -> Response:
