@@ -8,7 +8,7 @@ the batch in hand, send what is committed, close.
 import asyncio
 import contextlib
 import gc
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,26 +18,21 @@ import httpx2
 from redis.asyncio import Redis
 
 from caravan import environment, failpoint, telemetry
-from caravan.auth import TokenVerifier, issue_internal_token
 from caravan.bus import BackgroundTask, Bus, Subscription
-from caravan.client import LocalOperation, Operation, OperationClient
+from caravan.client import LocalOperation, Operation
 from caravan.clock import Clock, utc_now
 from caravan.concurrency import end_tasks
 from caravan.database import CONNECTION_LOST, Database
-from caravan.dead_letters import DeadLetterService, DeadLetterSource, SubscriptionDeadLetters
-from caravan.dead_letters.operations import build_operations
 from caravan.derivation import derive_secret
 from caravan.discovery import HEARTBEAT_SECONDS, Discovery
 from caravan.health import Health
 from caravan.http import App, create_app
 from caravan.inbox import Inbox
-from caravan.jobs import UNAVAILABLE_ERRORS, Enqueuer, JobStore, Workers
-from caravan.jobs.dead_letters import JobDeadLetters
+from caravan.jobs import UNAVAILABLE_ERRORS, JobStore, Workers
 from caravan.leadership import Leadership
 from caravan.live import ChangeNotifications
-from caravan.outbox import OutboxDeadLetters, OutboxRelay
-from caravan.refusals import Refusal, RefusalRecorder, record_refusals
-from caravan.runtime.app import ProcessApp, guard_owner
+from caravan.outbox import OutboxRelay
+from caravan.runtime.app import ProcessApp
 from caravan.runtime.backends import (
     BUS,
     Backends,
@@ -47,6 +42,7 @@ from caravan.runtime.backends import (
     list_consumers,
     list_subscriptions,
 )
+from caravan.runtime.contexts import ContextFactory
 from caravan.runtime.periodic import run_periodically
 from caravan.runtime.sampling import sample_metrics
 from caravan.runtime.supervisor import supervise_task
@@ -118,16 +114,8 @@ class Process:
         self._stack.push_async_callback(self.bus.close)
         await declare_channels(self.bus, self.services, self.listeners)
         self.discovery = choose_discovery(self.kernel_settings, bus_database)
-        redis = Redis.from_url(self.backends.redis_url, socket_timeout=2, socket_connect_timeout=1, max_connections=50)
-        subscriber = Redis.from_url(self.backends.redis_url, socket_connect_timeout=1)
-        self._stack.push_async_callback(redis.aclose)
-        self._stack.push_async_callback(subscriber.aclose)
-        changes = ChangeNotifications(redis, subscriber)
         self.jobs = JobStore(self.backends.jobs_redis_url or self.backends.redis_url)
         self._stack.push_async_callback(self.jobs.close)
-        http = await self._stack.enter_async_context(
-            httpx2.AsyncClient(timeout=30, limits=httpx2.Limits(max_connections=200, max_keepalive_connections=50))
-        )
         databases: dict[str, Database] = {BUS: bus_database}
         self.health = Health(databases, self.discovery)
         self.app = ProcessApp(
@@ -136,14 +124,50 @@ class Process:
             derive_secret(self.backends.secret, "internal"),
             has_probe_port=bool(self.kernel_settings.probe_port),
         )
+        factory = await self._open_context_factory()
         for service in self.services:
             service_databases = {
                 declared.name: await self._open_database(declared.name, self.kernel_settings.pool_size)
                 for declared in service.databases
             }
             databases |= service_databases
-            self.contexts[service.name] = self._build_context(service, service_databases, redis, changes, http)
+            self.contexts[service.name] = factory.build_context(service, service_databases)
         await self._check_jobs_redis()
+        await self._open_services()
+        # What has been loaded stays: collecting garbage need not walk through it, nor run for every few hundred
+        # messages.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 20)
+        await self._start_tasks(factory.changes)
+
+    async def _open_context_factory(self) -> ContextFactory:
+        redis = Redis.from_url(self.backends.redis_url, socket_timeout=2, socket_connect_timeout=1, max_connections=50)
+        subscriber = Redis.from_url(self.backends.redis_url, socket_connect_timeout=1)
+        self._stack.push_async_callback(redis.aclose)
+        self._stack.push_async_callback(subscriber.aclose)
+        http = await self._stack.enter_async_context(
+            httpx2.AsyncClient(timeout=30, limits=httpx2.Limits(max_connections=200, max_keepalive_connections=50))
+        )
+        return ContextFactory(
+            kernel_settings=self.kernel_settings,
+            backends=self.backends,
+            keys=self.keys,
+            url=self.url,
+            clock=self.clock,
+            bus=self.bus,
+            jobs=self.jobs,
+            discovery=self.discovery,
+            app=self.app,
+            redis=redis,
+            changes=ChangeNotifications(redis, subscriber),
+            http=http,
+            local_operations=self._local_operations,
+            wake_events=self._wake_events,
+        )
+
+    async def _open_services(self) -> None:
+        """Their resources and applications, then what each has to do before anybody is answered."""
         for service in self.services:
             context = self.contexts[service.name]
             if service.open_resources:
@@ -157,73 +181,6 @@ class Process:
         for service in self.services:
             if service.prepare:
                 await service.prepare(self.contexts[service.name])
-        # What has been loaded stays: collecting garbage need not walk through it, nor run for every few hundred
-        # messages.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(20_000, 20, 20)
-        await self._start_tasks(changes)
-
-    def _build_context(
-        self,
-        service: Service,
-        service_databases: dict[str, Database],
-        redis: Redis,
-        changes: ChangeNotifications,
-        http: httpx2.AsyncClient,
-    ) -> ServiceContext[Any, Any]:
-        call = OperationClient(service.name, self._local_operations, self.discovery, http, self._issue_credentials)
-        context: ServiceContext[Any, Any] = ServiceContext(
-            service=service.name,
-            kernel_settings=self.kernel_settings,
-            settings=environment.load_class(service.settings) if service.settings else None,
-            database=next(iter(service_databases.values()), None),  # type: ignore[arg-type]  # a service without a database never asks for it
-            databases=service_databases,
-            call=call,
-            redis=redis,
-            changes=changes,
-            clock=self.clock,
-            secret=self.backends.secret,
-            url=self.url,
-            verifier=TokenVerifier(self._make_key_fetcher(call)),
-            discovery=self.discovery,
-            http=http,
-            peers=self.peers,
-            resources=None,
-            wake=self._make_wake(service.name),
-            jobs=Enqueuer(self.jobs, service.jobs),
-        )
-        if any(declared.has_kernel_tables for declared in service.databases):
-            context.refused = self.app.refused[service.name] = RefusalRecorder(
-                partial(_record_refusals, context.database)
-            )
-        dead_letter_operations = build_operations(
-            self._build_dead_letter_service(service, service_databases, context), service.name
-        )
-        for operation, use_case in {**service.operations, **dead_letter_operations}.items():
-            self._local_operations[operation] = _bind_operation(use_case, context)
-            call_remote = (
-                guard_owner(self._local_operations[operation], operation.owner, context.verifier)
-                if operation.owner
-                else self._local_operations[operation]
-            )
-            self.app.operations[operation.url_path] = (operation, call_remote)
-        return context
-
-    def _build_dead_letter_service(
-        self, service: Service, service_databases: dict[str, Database], context: ServiceContext[Any, Any]
-    ) -> DeadLetterService:
-        sources: list[DeadLetterSource] = (
-            [SubscriptionDeadLetters(self.bus, list_subscriptions([service]))] if list_consumers(service) else []
-        )
-        sources += [
-            OutboxDeadLetters(service_databases[declared.name])
-            for declared in service.databases[:1]
-            if declared.has_kernel_tables
-        ]
-        sources += [JobDeadLetters(self.jobs, list(service.jobs.job_types))] if service.jobs else []
-        sources += [make_source(context) for make_source in service.dead_letter_sources]
-        return DeadLetterService(service.name, sources, self.clock)
 
     async def _start_tasks(self, changes: ChangeNotifications) -> None:
         for service in self.services:
@@ -314,24 +271,6 @@ class Process:
                 self.health.warnings["jobs"] = advice
                 log.warning(advice)
 
-    def _make_wake(self, service: str) -> Callable[[str], None]:
-        def wake(name: str) -> None:
-            event = self._wake_events.get(f"{service}.{name}")
-            if event:
-                event.set()
-
-        return wake
-
-    def _issue_credentials(self, service: str, target: str) -> str:
-        return issue_internal_token(derive_secret(self.backends.secret, "internal"), service, target)
-
-    def _make_key_fetcher(self, call: OperationClient) -> Callable[[], Awaitable[dict[str, Any]]]:
-        async def fetch_keys() -> dict[str, Any]:
-            key_set = await call(self.keys, self.keys.request())
-            return dict(key_set.model_dump())
-
-        return fetch_keys
-
     async def _send_heartbeats(self) -> None:
         while True:
             with contextlib.suppress(*CONNECTION_LOST):
@@ -347,17 +286,3 @@ class Process:
                 for service in self.services:
                     if any(declared.has_kernel_tables for declared in service.databases):
                         await self.contexts[service.name].database.purge_expired()
-
-
-async def _record_refusals(database: Database, refusals: list[Refusal]) -> None:
-    async with database.unit_of_work() as uow:
-        record_refusals(uow, refusals)
-
-
-def _bind_operation(
-    use_case: Callable[[Any, Any], Awaitable[Any]], context: ServiceContext[Any, Any]
-) -> LocalOperation:
-    def call_local(request: Any) -> Awaitable[Any]:
-        return use_case(context, request)
-
-    return call_local

@@ -289,8 +289,8 @@ async def test_a_batch_takes_as_many_statements_as_one_order(shop: Shop, orders:
 
     batch = [delivery() for _ in range(orders)]
     database = Database("inventory", context.database.pool)
-    database._statement_counter = Counter("statements_of_a_batch", "Of this test alone", registry=None)
+    database.statement_counter = Counter("statements_of_a_batch", "Of this test alone", registry=None)
     async with database.unit_of_work() as uow:
         await consumers.reserve_stock(context, uow, batch)
     assert await numbers(shop, sku) == (10_000, orders, 0)
-    assert database._statement_counter._value.get() == 6, "begin, reservations, stock, all writes, messages, commit"
+    assert database.statement_counter._value.get() == 6, "begin, reservations, stock, all writes, messages, commit"

@@ -1,0 +1,69 @@
+"""A transaction that begins with the first statement that needs one; `UnitOfWork` adds what is written at its end."""
+
+from typing import Any
+
+import asyncpg
+from prometheus_client import Counter
+
+from caravan.database.connections import CONNECTION_LOST, ConnectionPool
+
+
+class Transaction:
+    """Takes a connection only when there is a statement to run, and counts the statements."""
+
+    __slots__ = ("_connection", "_pool", "_statement_counter")
+
+    def __init__(self, pool: ConnectionPool, statement_counter: Counter) -> None:
+        self._pool = pool
+        self._statement_counter = statement_counter
+        self._connection: asyncpg.Connection | None = None
+
+    async def _acquire_connection(self) -> asyncpg.Connection:
+        if self._connection is None:
+            connection = await self._pool.acquire()
+            self._statement_counter.inc()
+            try:
+                await connection.execute("BEGIN")
+            except BaseException as error:
+                self._pool.release(connection, error)
+                raise
+            self._connection = connection
+        self._statement_counter.inc()
+        return self._connection
+
+    async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
+        rows: list[asyncpg.Record] = await (await self._acquire_connection()).fetch(query, *arguments)
+        return rows
+
+    async def fetchrow(self, query: str, *arguments: Any) -> asyncpg.Record | None:
+        row: asyncpg.Record | None = await (await self._acquire_connection()).fetchrow(query, *arguments)
+        return row
+
+    async def fetchval(self, query: str, *arguments: Any) -> Any:
+        return await (await self._acquire_connection()).fetchval(query, *arguments)
+
+    async def execute(self, query: str, *arguments: Any) -> int:
+        """Run a statement; the number of rows it touched."""
+        status = await (await self._acquire_connection()).execute(query, *arguments)
+        row_count = status.rpartition(" ")[2]
+        return int(row_count) if row_count.isdigit() else 0
+
+    async def _end_transaction(self, *, commit: bool) -> None:
+        connection, self._connection = self._connection, None
+        if connection is None:
+            return
+        try:
+            if commit:
+                self._statement_counter.inc()
+                if await connection.execute("COMMIT") != "COMMIT":
+                    raise RuntimeError(
+                        "a statement of this unit of work failed, so that Postgres has rolled all of it back"
+                    )
+            else:
+                await connection.execute("ROLLBACK")
+        except BaseException as error:
+            self._pool.release(connection, error)
+            if commit or not isinstance(error, CONNECTION_LOST):
+                raise
+        else:
+            self._pool.release(connection)

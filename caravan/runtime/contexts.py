@@ -1,0 +1,143 @@
+"""Builds the context of each service that a process runs, and binds the service's operations to it.
+
+`caravan/runtime/process.py` opens what the contexts share, and runs the tasks.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import httpx2
+from redis.asyncio import Redis
+
+from caravan import environment
+from caravan.auth import TokenVerifier, issue_internal_token
+from caravan.bus import Bus
+from caravan.client import LocalOperation, Operation, OperationClient
+from caravan.clock import Clock
+from caravan.database import Database
+from caravan.dead_letters import DeadLetterService, DeadLetterSource, SubscriptionDeadLetters
+from caravan.dead_letters.operations import build_operations
+from caravan.derivation import derive_secret
+from caravan.discovery import Discovery
+from caravan.jobs import Enqueuer, JobStore
+from caravan.jobs.dead_letters import JobDeadLetters
+from caravan.live import ChangeNotifications
+from caravan.outbox import OutboxDeadLetters
+from caravan.refusals import Refusal, RefusalRecorder, record_refusals
+from caravan.runtime.app import ProcessApp, guard_owner
+from caravan.runtime.backends import (
+    Backends,
+    list_consumers,
+    list_subscriptions,
+)
+from caravan.service import Service, ServiceContext
+from caravan.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class ContextFactory:
+    """What the contexts of one process share."""
+
+    kernel_settings: Settings
+    backends: Backends
+    keys: Operation[Any, Any]
+    url: str
+    clock: Clock
+    bus: Bus
+    jobs: JobStore
+    discovery: Discovery
+    app: ProcessApp
+    redis: Redis
+    changes: ChangeNotifications
+    http: httpx2.AsyncClient
+    local_operations: dict[Operation[Any, Any], LocalOperation]
+    wake_events: dict[str, asyncio.Event]
+
+    def build_context(self, service: Service, databases: dict[str, Database]) -> ServiceContext[Any, Any]:
+        call = OperationClient(service.name, self.local_operations, self.discovery, self.http, self._issue_credentials)
+        context: ServiceContext[Any, Any] = ServiceContext(
+            service=service.name,
+            kernel_settings=self.kernel_settings,
+            settings=environment.load_class(service.settings) if service.settings else None,
+            database=next(iter(databases.values()), None),  # type: ignore[arg-type]  # a service without a database never asks for it
+            databases=databases,
+            call=call,
+            redis=self.redis,
+            changes=self.changes,
+            clock=self.clock,
+            secret=self.backends.secret,
+            url=self.url,
+            verifier=TokenVerifier(self._make_key_fetcher(call)),
+            discovery=self.discovery,
+            http=self.http,
+            peers=self.app.peers,
+            resources=None,
+            wake=self._make_wake(service.name),
+            jobs=Enqueuer(self.jobs, service.jobs),
+        )
+        if any(declared.has_kernel_tables for declared in service.databases):
+            context.refused = self.app.refused[service.name] = RefusalRecorder(
+                partial(_record_refusals, context.database)
+            )
+        self._bind_operations(service, context)
+        return context
+
+    def _bind_operations(self, service: Service, context: ServiceContext[Any, Any]) -> None:
+        """Let callers in this process and in others reach the service's operations."""
+        dead_letter_operations = build_operations(self._build_dead_letter_service(service, context), service.name)
+        for operation, use_case in {**service.operations, **dead_letter_operations}.items():
+            self.local_operations[operation] = _bind_operation(use_case, context)
+            call_remote = (
+                guard_owner(self.local_operations[operation], operation.owner, context.verifier)
+                if operation.owner
+                else self.local_operations[operation]
+            )
+            self.app.operations[operation.url_path] = (operation, call_remote)
+
+    def _build_dead_letter_service(self, service: Service, context: ServiceContext[Any, Any]) -> DeadLetterService:
+        sources: list[DeadLetterSource] = (
+            [SubscriptionDeadLetters(self.bus, list_subscriptions([service]))] if list_consumers(service) else []
+        )
+        sources += [
+            OutboxDeadLetters(context.databases[declared.name])
+            for declared in service.databases[:1]
+            if declared.has_kernel_tables
+        ]
+        sources += [JobDeadLetters(self.jobs, list(service.jobs.job_types))] if service.jobs else []
+        sources += [make_source(context) for make_source in service.dead_letter_sources]
+        return DeadLetterService(service.name, sources, self.clock)
+
+    def _make_wake(self, service: str) -> Callable[[str], None]:
+        def wake(name: str) -> None:
+            event = self.wake_events.get(f"{service}.{name}")
+            if event:
+                event.set()
+
+        return wake
+
+    def _issue_credentials(self, service: str, target: str) -> str:
+        return issue_internal_token(derive_secret(self.backends.secret, "internal"), service, target)
+
+    def _make_key_fetcher(self, call: OperationClient) -> Callable[[], Awaitable[dict[str, Any]]]:
+        async def fetch_keys() -> dict[str, Any]:
+            key_set = await call(self.keys, self.keys.request())
+            return dict(key_set.model_dump())
+
+        return fetch_keys
+
+
+async def _record_refusals(database: Database, refusals: list[Refusal]) -> None:
+    async with database.unit_of_work() as uow:
+        record_refusals(uow, refusals)
+
+
+def _bind_operation(
+    use_case: Callable[[Any, Any], Awaitable[Any]], context: ServiceContext[Any, Any]
+) -> LocalOperation:
+    def call_local(request: Any) -> Awaitable[Any]:
+        return use_case(context, request)
+
+    return call_local
