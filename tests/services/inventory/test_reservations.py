@@ -242,7 +242,7 @@ async def test_a_reservation_expires_unless_the_order_is_paid(backends: Backends
 
         await wait_until(kept)
         now += timedelta(minutes=16)
-        shop.process._wake_events["inventory.expire"].set()
+        shop.process._wake_events["inventory.release-expired"].set()
         await answered(shop, unpaid, "reserved", "released")
         assert (await shop.read_topic("inventory-released", unpaid))[0]["data"]["reason"] == "expired"
         assert await numbers(shop, sku) == (5, 2, 0)
