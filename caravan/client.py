@@ -108,6 +108,20 @@ class Operation(Generic[Req, Res]):
     def url_path(self) -> str:
         return f"/internal/{self.service}/{self.name}"
 
+    def bind(self, use_case: Callable[[Any, Req], Awaitable[Res]]) -> "BoundOperation":
+        """With the use case of its owner that answers it: `use_case(context, request)`."""
+        return BoundOperation(self, use_case)
+
+
+@dataclass(frozen=True, slots=True)
+class BoundOperation:
+    """An operation as its owner declares it (`Service.operations`); made by `Operation.bind`, which has the types of
+    the two compared.
+    """
+
+    operation: Operation[Any, Any]
+    use_case: Callable[[Any, Any], Awaitable[Any]]
+
 
 LocalOperation = Callable[[Any], Awaitable[Any]]
 

@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings
 from redis.asyncio import Redis
 
 from caravan.auth import TokenVerifier
-from caravan.client import Operation, OperationClient
+from caravan.client import BoundOperation, OperationClient
 from caravan.clock import Clock
 from caravan.consumers import Consumers
 from caravan.database import Database
@@ -112,7 +112,7 @@ class Service:
     routers: tuple[APIRouter, ...] = ()
     consumers: Consumers | None = None
     channels: tuple[Channel, ...] = ()
-    operations: Mapping[Operation[Any, Any], Callable[[Any, Any], Awaitable[Any]]] = field(default_factory=dict)
+    operations: tuple[BoundOperation, ...] = ()
     settings: type[BaseSettings] | None = None
     periodic_tasks: tuple[PeriodicTask, ...] = ()
     jobs: Jobs | None = None

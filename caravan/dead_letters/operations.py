@@ -2,12 +2,11 @@
 what came of it.
 """
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 from caravan.audit import record_audit
 from caravan.auth import Caller
-from caravan.client import Operation, verify_forwarded_caller
+from caravan.client import BoundOperation, verify_forwarded_caller
 from caravan.dead_letters.schemas import (
     ActionResult,
     DeadLetterPage,
@@ -24,9 +23,7 @@ from caravan.dead_letters.schemas import (
 from caravan.dead_letters.service import ActionRecorder, DeadLetterService
 
 
-def build_operations(
-    dead_letters: DeadLetterService, service: str
-) -> dict[Operation[Any, Any], Callable[[Any, Any], Awaitable[Any]]]:
+def build_operations(dead_letters: DeadLetterService, service: str) -> tuple[BoundOperation, ...]:
     """What every service answers about its own failures, to admins only."""
 
     async def list_dead_letters(context: Any, request: ListRequest) -> DeadLetterPage:
@@ -47,12 +44,12 @@ def build_operations(
             request, _make_recorder(context, await _require_admin(context), "failures.discard")
         )
 
-    return {
-        build_list_operation(service): list_dead_letters,
-        build_show_operation(service): show_dead_letter,
-        build_redrive_operation(service): redrive_dead_letters,
-        build_discard_operation(service): discard_dead_letters,
-    }
+    return (
+        build_list_operation(service).bind(list_dead_letters),
+        build_show_operation(service).bind(show_dead_letter),
+        build_redrive_operation(service).bind(redrive_dead_letters),
+        build_discard_operation(service).bind(discard_dead_letters),
+    )
 
 
 async def _require_admin(context: Any) -> Caller:

@@ -88,8 +88,9 @@ class ContextFactory:
     def _bind_operations(self, service: Service, context: ServiceContext[Any, Any]) -> None:
         """Let callers in this process and in others reach the service's operations."""
         dead_letter_operations = build_operations(self._build_dead_letter_service(service, context), service.name)
-        for operation, use_case in {**service.operations, **dead_letter_operations}.items():
-            self.local_operations[operation] = _bind_operation(use_case, context)
+        for bound in (*service.operations, *dead_letter_operations):
+            operation = bound.operation
+            self.local_operations[operation] = _bind_operation(bound.use_case, context)
             call_remote = (
                 guard_owner(self.local_operations[operation], operation.owner, context.verifier)
                 if operation.owner

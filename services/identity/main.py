@@ -14,14 +14,14 @@ service = Service(
     databases=(DatabaseDeclaration("identity", Path(__file__).parent / "migrations"),),
     routers=(users.router, tokens.router, password_routes.router, pages.router),
     channels=messages.CHANNELS,
-    operations={
-        client.GET_KEY_SET: keys.get_key_set,
-        client.GET_CUSTOMER_STATUS: accounts.get_customer_status,
-        client.GET_SESSION_STATE: sessions.get_session_state,
-        client.ENSURE_ADMIN: registration.ensure_admin,
-        client.RECORD_ADMIN_ACTION: audit_records.record_admin_action,
-        client.RECORD_REFUSALS: audit_records.record_refusals,
-    },
+    operations=(
+        client.GET_KEY_SET.bind(keys.get_key_set),
+        client.GET_CUSTOMER_STATUS.bind(accounts.get_customer_status),
+        client.GET_SESSION_STATE.bind(sessions.get_session_state),
+        client.ENSURE_ADMIN.bind(registration.ensure_admin),
+        client.RECORD_ADMIN_ACTION.bind(audit_records.record_admin_action),
+        client.RECORD_REFUSALS.bind(audit_records.record_refusals),
+    ),
     settings=Settings,
     periodic_tasks=(
         PeriodicTask("rotate-keys", 60.0, keys.rotate_keys),

@@ -26,7 +26,7 @@ service = Service(
     routers=(router,),
     consumers=consume,
     channels=messages.CHANNELS,
-    operations={GET_AVAILABILITY: read.get_availability},
+    operations=(GET_AVAILABILITY.bind(read.get_availability),),
     settings=Settings,
     periodic_tasks=(
         PeriodicTask("release-expired", 1.0, release.release_expired_reservations),

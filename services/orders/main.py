@@ -33,7 +33,7 @@ service = Service(
     routers=(orders.router, history.router),
     consumers=consume,
     channels=messages.CHANNELS,
-    operations={GET_ORDER_OWNER: read.get_order_owner, LIST_RECENT_ORDERS: read.list_recent_orders},
+    operations=(GET_ORDER_OWNER.bind(read.get_order_owner), LIST_RECENT_ORDERS.bind(read.list_recent_orders)),
     settings=Settings,
     periodic_tasks=(PeriodicTask("project-orders", 0.1, read.update_projection, linger=0.05),),
     projections={"order_summary": projections.rebuild_summaries},

@@ -24,7 +24,7 @@ service = Service(
     databases=(DatabaseDeclaration("recommendations", Path(__file__).parent / "migrations"),),
     routers=(router,),
     consumers=consume,
-    operations={LIST_RECOMMENDATIONS: use_cases.list_for_user},
+    operations=(LIST_RECOMMENDATIONS.bind(use_cases.list_for_user),),
     settings=Settings,
     open_resources=open_cache,
 )

@@ -31,8 +31,8 @@ async def test_an_order_is_taken_while_everything_beside_its_path_is_away(
     monkeypatch.setattr(process.discovery, "acquire_endpoint", gone)
     for service in load_services(BESIDE_THE_PATH):
         monkeypatch.delitem(process.peers, service.name)
-        for operation in service.operations:
-            monkeypatch.delitem(process._local_operations, operation)
+        for bound in service.operations:
+            monkeypatch.delitem(process._local_operations, bound.operation)
 
     order = await world.order(sku, customer)
     assert order

@@ -99,13 +99,14 @@ class Issuer:
             self.refusals += refusals.items
             return AuditReceipt()
 
-        operations: dict[Any, Any] = {
-            GET_KEY_SET: get_keys,
-            GET_CUSTOMER_STATUS: get_customer_status,
-            GET_SESSION_STATE: get_session,
-            RECORD_ADMIN_ACTION: record_admin_action,
-        }
-        return Service("identity", operations={**operations, RECORD_REFUSALS: record_refusals})
+        operations = (
+            GET_KEY_SET.bind(get_keys),
+            GET_CUSTOMER_STATUS.bind(get_customer_status),
+            GET_SESSION_STATE.bind(get_session),
+            RECORD_ADMIN_ACTION.bind(record_admin_action),
+            RECORD_REFUSALS.bind(record_refusals),
+        )
+        return Service("identity", operations=operations)
 
     def issue_token(self, role: str = "customer", user_id: UUID | None = None, **claims: Any) -> str:
         now = int(time.time())

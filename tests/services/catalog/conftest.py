@@ -68,7 +68,9 @@ class Desk:
 @pytest.fixture(scope="module")
 async def desk(backends: Backends) -> AsyncIterator[Desk]:
     inventory = Inventory()
-    stand_in = Service("inventory", operations={GET_AVAILABILITY: inventory.availability}, channels=messages.CHANNELS)
+    stand_in = Service(
+        "inventory", operations=(GET_AVAILABILITY.bind(inventory.availability),), channels=messages.CHANNELS
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CATALOG_OPERATOR_EMAIL", "desk@example.com")
         async with run_services(

@@ -63,9 +63,9 @@ def test_whatever_is_asked_by_a_users_id_names_its_owner() -> None:
     from services.registry import load_services
 
     asked = {
-        operation
+        bound.operation
         for service in load_services()
-        for operation in service.operations
-        if "user_id" in operation.request.model_fields
+        for bound in service.operations
+        if "user_id" in bound.operation.request.model_fields
     }
     assert {operation.name for operation in asked if not operation.owner} == {"standing"}

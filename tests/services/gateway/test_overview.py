@@ -49,10 +49,10 @@ def services(
     orders: Any = recent, recommendations: Any = for_user, inventory: Any = availability
 ) -> tuple[Service, ...]:
     return (
-        Service("orders", operations={LIST_RECENT_ORDERS: orders}),
-        Service("notifications", operations={LIST_LATEST_NOTIFICATIONS: latest}),
-        Service("recommendations", operations={LIST_RECOMMENDATIONS: recommendations}),
-        Service("inventory", operations={GET_AVAILABILITY: inventory}),
+        Service("orders", operations=(LIST_RECENT_ORDERS.bind(orders),)),
+        Service("notifications", operations=(LIST_LATEST_NOTIFICATIONS.bind(latest),)),
+        Service("recommendations", operations=(LIST_RECOMMENDATIONS.bind(recommendations),)),
+        Service("inventory", operations=(GET_AVAILABILITY.bind(inventory),)),
     )
 
 

@@ -71,7 +71,7 @@ async def _client(shop: Shop) -> AsyncIterator[httpx2.AsyncClient]:
 @pytest.fixture(scope="module")
 async def clients(backends: Backends) -> AsyncIterator[dict[str, httpx2.AsyncClient]]:
     near, far = _pets("cats"), _pets("dogs")
-    here = Service("cats", routers=(near.router,), operations={ASK: _ask})
+    here = Service("cats", routers=(near.router,), operations=(ASK.bind(_ask),))
     async with (
         run_services(backends, "gateway", extra_services=(here,)) as shop,
         registered(shop, far, backends),

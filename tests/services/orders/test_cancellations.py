@@ -54,7 +54,7 @@ async def shop(backends: Backends) -> AsyncIterator[Shop]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in PACE.items():
             patch.setenv(name, value)
-        catalog = Service("catalog", operations={GET_OFFERS: neighbours.offers})
+        catalog = Service("catalog", operations=(GET_OFFERS.bind(neighbours.offers),))
         names = ("orders", "processing", "payments", "inventory", "shipping", "analytics")
         async with run_services(backends, *names, extra_services=(catalog,)) as shop:
             yield shop

@@ -76,8 +76,8 @@ def order(*lines: tuple[str, int]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 async def shop(backends: Backends) -> AsyncIterator[Shop]:
-    catalog = Service("catalog", operations={GET_OFFERS: neighbours.offers})
-    inventory = Service("inventory", operations={GET_AVAILABILITY: neighbours.availability})
+    catalog = Service("catalog", operations=(GET_OFFERS.bind(neighbours.offers),))
+    inventory = Service("inventory", operations=(GET_AVAILABILITY.bind(neighbours.availability),))
     async with run_services(backends, "orders", extra_services=(catalog, inventory)) as shop:
         yield shop
 

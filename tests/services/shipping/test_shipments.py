@@ -31,7 +31,7 @@ async def shop(backends: Backends) -> AsyncIterator[Shop]:
         patch.setenv("SHIPPING_PICKUP_SECONDS", "0.1")
         patch.setenv("SHIPPING_DELIVERY_SECONDS", "0.1")
         async with run_services(
-            backends, "shipping", extra_services=(Service("orders", operations={GET_ORDER_OWNER: owner}),)
+            backends, "shipping", extra_services=(Service("orders", operations=(GET_ORDER_OWNER.bind(owner),)),)
         ) as shop:
             yield shop
 
