@@ -38,7 +38,7 @@ class Figure:
             value = value.get(name) if isinstance(value, dict) else None
         return None if value is None else float(value)
 
-    def judge_ratio(self, ratio: float) -> str:
+    def describe_ratio(self, ratio: float) -> str:
         if self.noise is None:
             return ""
         if abs(ratio - 1) <= self.noise:
@@ -132,7 +132,7 @@ def compare_pairs(pairs: Sequence[Pair]) -> tuple[str, list[str]]:
             continue
         ratios = [ours / theirs if theirs else 1.0 for theirs, ours in measured]
         median = statistics.median(ratios)
-        verdict = figure.judge_ratio(median)
+        verdict = figure.describe_ratio(median)
         worse += [figure.label] if verdict == "WORSE" else []
         medians = " | ".join(f"{statistics.median(side):.2f}" for side in zip(*measured, strict=True))
         lines.append(

@@ -79,7 +79,7 @@ async def measure_round(api: ApiClient, target: Target, emails: Sequence[str], p
     watching = asyncio.create_task(_watch_memory(target, memories))
     loaded = await run_load(task)
     backlog = await _wait_until_drained(api, OPEN_STATUSES, every=0.05)
-    undelivered = await _wait_until_drained(api, (*OPEN_STATUSES, "paid", "shipped"), every=0.5)
+    unfinished_count = await _wait_until_drained(api, (*OPEN_STATUSES, "paid", "shipped"), every=0.5)
     watching.cancel()
     after = await measure_cost(target)
     invoice_cpu = await _measure_invoices(api, target, [order_id for order_id, *_ in loaded["accepted"][:INVOICES]])
@@ -88,7 +88,7 @@ async def measure_round(api: ApiClient, target: Target, emails: Sequence[str], p
     accepted, warm_up_orders = loaded["accepted"], loaded["warmed"]
     payments = await _sample_payments(api, accepted)
     problems = [*map(str, loaded["failures"].items()), *await check_books(api, loaded, stock, started)]
-    if backlog is None or undelivered is None:
+    if backlog is None or unfinished_count is None:
         problems.append(f"orders were still open {DRAIN_SECONDS:.0f} s after the load")
     return {
         "clients": plan.clients,

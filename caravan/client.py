@@ -89,9 +89,12 @@ _PROBLEM_TYPES: dict[int, type[Problem]] = {
 
 @dataclass(frozen=True, eq=False)
 class Operation(Generic[Req, Res]):
-    """One question that a service answers for others. `seconds` is the longest a caller waits for it: a bound for one
-    that hangs, wide
-    enough for one that is busy. An operation whose caller can do without the answer says less."""
+    """One question that a service answers for others.
+
+    `name` is the last part of its URL and doesn't follow a rename of the constant: in a rolling upgrade callers and
+    owners of two releases must agree about it. `seconds` is the longest a caller waits for it: a bound for one that
+    hangs, wide enough for one that is busy. An operation whose caller can do without the answer says less.
+    """
 
     service: str
     name: str
@@ -171,7 +174,7 @@ class OperationClient:
         loop = asyncio.get_running_loop()
         now = loop.time()
         expires_at = min(now + operation.seconds, deadline.get() or now + operation.seconds)
-        started_at, asked_at = time.perf_counter(), breaker.time()
+        started_at, requested_at = time.perf_counter(), breaker.time()
         outcome = "failed"
         failed: bool | None = None
         try:
@@ -192,7 +195,7 @@ class OperationClient:
         except TimeoutError:
             outcome = "deadline"
             if expires_at - now >= min(operation.seconds, MIN_BLAME_SECONDS):
-                failed = breaker.is_silent_since(asked_at)
+                failed = breaker.is_silent_since(requested_at)
             timeout_problem = DeadlineExceeded(
                 f"{operation.service} did not answer {operation.name} within {expires_at - now:.3g} s"
             )
@@ -249,7 +252,7 @@ class OperationClient:
         self, endpoint: Endpoint, operation: Operation[Req, Res], body: bytes, expires_at: float
     ) -> Res:
         failed: bool | None = None
-        was_reached, asked_at = True, endpoint.breaker.time()
+        was_reached, requested_at = True, endpoint.breaker.time()
         try:
             response = await self._post_request(endpoint, operation, body, expires_at)
             failed = False
@@ -262,7 +265,7 @@ class OperationClient:
             if (
                 asyncio.get_running_loop().time() >= expires_at
             ):  # else the caller has gone, which says nothing about the endpoint
-                failed = endpoint.breaker.is_silent_since(asked_at)
+                failed = endpoint.breaker.is_silent_since(requested_at)
             raise
         finally:
             endpoint.release(has_failed=failed, was_reached=was_reached)

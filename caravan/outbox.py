@@ -285,4 +285,4 @@ class OutboxDeadLetters:
 
 
 def _list_row_ids(dead_letters: Sequence[DeadLetter]) -> list[int]:
-    return [int(letter.id) for letter in dead_letters]
+    return [int(dead_letter.id) for dead_letter in dead_letters]

@@ -69,13 +69,13 @@ class RefusalRecorder:
         """
         self._write = write
         self._now = now
-        self._noted = asyncio.Event()
+        self._has_pending = asyncio.Event()
         self._pending: dict[_RefusalKey, _RefusalCount] = {}
         self._reported_keys: set[_RefusalKey] = set()
         self._window_start = now()
 
     def record_refusal(self, status: int, actor: str, address: str, operation: str, reason: str) -> None:
-        self._noted.set()
+        self._has_pending.set()
         key = _RefusalKey(status, actor[:_MAX_REASON_LENGTH], address, operation[:_MAX_REASON_LENGTH])
         if key not in self._pending and len(self._pending) >= MAX_RECORDS:
             key = _RefusalKey(status, VARIOUS, VARIOUS, VARIOUS)
@@ -88,11 +88,11 @@ class RefusalRecorder:
     async def run(self) -> None:
         """Until cancelled. It rests as long as nobody is refused."""
         while True:
-            await self._noted.wait()
-            self._noted.clear()
+            await self._has_pending.wait()
+            self._has_pending.clear()
             await self.send_report()
             if self._pending:
-                self._noted.set()
+                self._has_pending.set()
             await asyncio.sleep(_PAUSE_SECONDS)
 
     async def send_report(self) -> None:
@@ -101,7 +101,7 @@ class RefusalRecorder:
             self._reported_keys.clear()
             self._window_start = self._now()
         records_left = MAX_RECORDS + len(REFUSAL_STATUSES) - len(self._reported_keys)
-        unreported = {key: replace(seen) for key, seen in self._pending.items() if key not in self._reported_keys}
+        unreported = {key: replace(refusal) for key, refusal in self._pending.items() if key not in self._reported_keys}
         unreported = dict(list(unreported.items())[:records_left])
         if not unreported:
             return
@@ -111,20 +111,20 @@ class RefusalRecorder:
                 actor=key.actor,
                 address=key.address,
                 operation=key.operation,
-                reason=seen.reason,
-                count=seen.count,
-                first_trace_id=seen.trace_id,
+                reason=refusal.reason,
+                count=refusal.count,
+                first_trace_id=refusal.trace_id,
             )
-            for key, seen in unreported.items()
+            for key, refusal in unreported.items()
         ]
         try:
             await self._write(items)
         except (Problem, *CONNECTION_LOST) as error:
             log.warning("refused requests are not in the audit log yet", count=len(items), error=repr(error))
             return
-        for key, seen in unreported.items():
+        for key, refusal in unreported.items():
             self._reported_keys.add(key)
-            self._pending[key].count -= seen.count
+            self._pending[key].count -= refusal.count
             if not self._pending[key].count:
                 del self._pending[key]
 

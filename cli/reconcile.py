@@ -86,7 +86,7 @@ def compute_expected_emails(audit: OrderAudit) -> Counter[str]:
 
 
 def find_differences(orders: Sequence[OrderAudit]) -> list[Difference]:
-    return [Difference(facts.order_id, facts.name, what) for facts in orders for what in _compare_order(facts)]
+    return [Difference(audit.order_id, audit.name, what) for audit in orders for what in _compare_order(audit)]
 
 
 def _compare_order(audit: OrderAudit) -> Iterator[str]:

@@ -60,7 +60,7 @@ async def _collect_report() -> Report:
                 row: dict[str, int | str] = {
                     "waiting": sum(lag.get(name, 0) for name in names),
                     "outbox": await _count_outbox(backends, service.databases[0].name) if service.databases else 0,
-                    "dead letters": sum(letter.subscription in names for letter in dead_letters),
+                    "dead letters": sum(dead_letter.subscription in names for dead_letter in dead_letters),
                 }
                 if service.name in urls:
                     row["url"] = urls[service.name]

@@ -106,20 +106,20 @@ def find_violations(
 
 def _check_versions(name: str, versions: dict[int, Schema], version: int) -> list[str]:
     """The versions of a type are published one after the other, up to today's, but for those that were withdrawn."""
-    gone = WITHDRAWN.get(name, 0)
+    removed = WITHDRAWN.get(name, 0)
     if versions and version < max(versions):
         return [
             f"{name}: version {max(versions)} is published, the class says {version}. A version never goes back: set "
             f"it to {max(versions)}"
         ]
-    if version > max(versions, default=gone) + 1:
+    if version > max(versions, default=removed) + 1:
         return [
-            f"{name}: the class says version {version}, but version {max(versions, default=gone) + 1} was never "
+            f"{name}: the class says version {version}, but version {max(versions, default=removed) + 1} was never "
             "published. Raise by one"
         ]
-    if version <= gone or min(versions, default=gone + 1) <= gone:
-        return [f"{name}: version {gone} was withdrawn: neither send nor publish it"]
-    holes = [number for number in range(gone + 1, max(versions, default=gone)) if number not in versions]
+    if version <= removed or min(versions, default=removed + 1) <= removed:
+        return [f"{name}: version {removed} was withdrawn: neither send nor publish it"]
+    holes = [number for number in range(removed + 1, max(versions, default=removed)) if number not in versions]
     return [f"{name}: version {hole} is missing in docs/schemas; restore the file from the history" for hole in holes]
 
 
@@ -190,8 +190,8 @@ def _compare_nodes(field_path: str, before: Any, after: Any) -> Iterator[Change]
 def _compare_fields(field_path: str, before: Schema, after: Schema) -> Iterator[Change]:
     old, new = before["properties"], after["properties"]
     prefix = f"{field_path}." if field_path else ""
-    gone, added = [name for name in old if name not in new], [name for name in new if name not in old]
-    for name in gone:
+    removed, added = [name for name in old if name not in new], [name for name in new if name not in old]
+    for name in removed:
         renamed = next((other for other in added if new[other] == old[name]), None)
         if renamed is None:
             yield False, f"field `{prefix}{name}` was removed"

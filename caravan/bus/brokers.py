@@ -58,7 +58,7 @@ class BrokerBus:
         failures_by_transport = await asyncio.gather(
             _collect_failures(self.kafka, topic_messages), _collect_failures(self.rabbit, queue_messages)
         )
-        if failures := [trouble for of_one in failures_by_transport for trouble in of_one]:
+        if failures := [failure for of_one in failures_by_transport for failure in of_one]:
             raise PublishError(failures)
 
     async def consume(self, subscription: Subscription, handler: BatchHandler) -> None:
@@ -86,9 +86,10 @@ class BrokerBus:
                 for subscription in subscriptions
             )
         )
-        return sorted((letter for letters in lists for letter in letters), key=lambda letter: letter.dead_lettered_at)[
-            :limit
-        ]
+        return sorted(
+            (dead_letter for dead_letters in lists for dead_letter in dead_letters),
+            key=lambda dead_letter: dead_letter.dead_lettered_at,
+        )[:limit]
 
     async def redrive(self, dead_letters: Sequence[DeadLetter]) -> int:
         on_kafka, on_rabbitmq = _split_by_transport(dead_letters)
@@ -103,8 +104,8 @@ def _split_by_transport(dead_letters: Sequence[DeadLetter]) -> tuple[list[DeadLe
     """A letter's id tells its transport: on Kafka it is a place (topic/partition/offset@time), on RabbitMQ an id
     without a slash.
     """
-    return [letter for letter in dead_letters if "/" in letter.id], [
-        letter for letter in dead_letters if "/" not in letter.id
+    return [dead_letter for dead_letter in dead_letters if "/" in dead_letter.id], [
+        dead_letter for dead_letter in dead_letters if "/" not in dead_letter.id
     ]
 
 

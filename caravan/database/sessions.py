@@ -63,9 +63,9 @@ async def _is_lent(
     try:
         for _ in range(3):
             # The status says how many rows there were; an argument would need a prepared statement.
-            for asked in (connection, other):
-                here = await asked.execute(f"SELECT WHERE pg_backend_pid() = {session:d}") == "SELECT 1"
-                if here != (asked is connection):
+            for candidate in (connection, other):
+                here = await candidate.execute(f"SELECT WHERE pg_backend_pid() = {session:d}") == "SELECT 1"
+                if here != (candidate is connection):
                     return True
         return False
     finally:

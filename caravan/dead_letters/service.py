@@ -90,14 +90,14 @@ class DeadLetterService:
         entries = [
             _SourcedDeadLetter(
                 source,
-                letter,
-                _encode_dead_letter_id(self._service, source.origin, letter),
-                compute_cause(letter.reason),
+                dead_letter,
+                _encode_dead_letter_id(self._service, source.origin, dead_letter),
+                compute_cause(dead_letter.reason),
             )
-            for source, letters in zip(self._sources, lists, strict=True)
-            for letter in letters
+            for source, dead_letters in zip(self._sources, lists, strict=True)
+            for dead_letter in dead_letters
         ]
-        return entries, any(len(letters) >= _SCAN_MAX for letters in lists)
+        return entries, any(len(dead_letters) >= _SCAN_MAX for dead_letters in lists)
 
     async def get_page(self, request: ListRequest) -> DeadLetterPage:
         entries, truncated = await self._read_sources(_PREVIEW_BYTES)
@@ -125,10 +125,14 @@ class DeadLetterService:
         raise NotFound(f"no failure {request.id}: it was redriven or discarded")
 
     async def redrive(self, selection: Selection, record: ActionRecorder) -> ActionResult:
-        return await self._execute_action(selection, "redrive", record, lambda source, letters: source.redrive(letters))
+        return await self._execute_action(
+            selection, "redrive", record, lambda source, dead_letters: source.redrive(dead_letters)
+        )
 
     async def discard(self, request: DiscardRequest, record: ActionRecorder) -> ActionResult:
-        return await self._execute_action(request, "discard", record, lambda source, letters: source.discard(letters))
+        return await self._execute_action(
+            request, "discard", record, lambda source, dead_letters: source.discard(dead_letters)
+        )
 
     async def _execute_action(
         self,

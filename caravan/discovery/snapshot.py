@@ -112,11 +112,11 @@ class SnapshotDiscovery(Discovery):
     async def _poll_once(self, http: httpx2.AsyncClient, tag: str) -> str:
         """One poll; answers with the entity tag to ask with next. What was refused isn't asked for again."""
         headers = {"prefer": f"wait={_WAIT_SECONDS}", **({"if-none-match": tag} if tag else {})}
-        asked_at = time.monotonic()
+        requested_at = time.monotonic()
         async with http.stream("GET", self._url, headers=headers) as response:
             if response.status_code == 304:
                 await asyncio.sleep(
-                    0 if time.monotonic() - asked_at >= 1 else 1
+                    0 if time.monotonic() - requested_at >= 1 else 1
                 )  # whoever doesn't hold a poll is asked once a second
                 return tag
             response.raise_for_status()

@@ -90,7 +90,10 @@ async def list_queues(store: JobStore) -> list[QueueStatus]:
             QueueStatus(
                 name,
                 bool(await queue.isPaused()),
-                {state: sum(counts.get(place, 0) for place in places) for state, places in _LISTS_BY_STATE.items()},
+                {
+                    state: sum(counts.get(list_name, 0) for list_name in lists)
+                    for state, lists in _LISTS_BY_STATE.items()
+                },
                 declared_settings["schedule"],
                 _to_datetime(scheduler["next"]) if scheduler else None,
                 declared_settings["attempts"],
@@ -116,21 +119,21 @@ async def list_jobs(
     names = [queue] if queue else list(await store.fetch_queues())
     if queue:
         await _check_queue(store, queue)
-    places = [(name, place) for name in names for place in (_LISTS_BY_STATE[state] if state else _STATE_BY_LIST)]
-    if after and after[:2] not in places:
+    lists = [(name, list_name) for name in names for list_name in (_LISTS_BY_STATE[state] if state else _STATE_BY_LIST)]
+    if after and after[:2] not in lists:
         raise BadRequest("cursor is not one that this list gave out")
     statuses: list[JobStatus] = []
     offset = after[2] if after else 0
-    for name, place in places[places.index(after[:2]) if after else 0 :]:
+    for name, list_name in lists[lists.index(after[:2]) if after else 0 :]:
         missing_count = limit - len(statuses) + 1
-        jobs = await store.get_queue(name).getJobs([place], offset, offset + missing_count - 1, True)
+        jobs = await store.get_queue(name).getJobs([list_name], offset, offset + missing_count - 1, True)
         if len(jobs) == missing_count:
-            return statuses + [await _build_status(store, name, _STATE_BY_LIST[place], job) for job in jobs[:-1]], (
+            return statuses + [await _build_status(store, name, _STATE_BY_LIST[list_name], job) for job in jobs[:-1]], (
                 name,
-                place,
+                list_name,
                 offset + missing_count - 1,
             )
-        statuses += [await _build_status(store, name, _STATE_BY_LIST[place], job) for job in jobs]
+        statuses += [await _build_status(store, name, _STATE_BY_LIST[list_name], job) for job in jobs]
         offset = 0
     return statuses, None
 
@@ -138,13 +141,13 @@ async def list_jobs(
 async def get_job(store: JobStore, public_id: str) -> JobStatus:
     """One job. Raises NotFound."""
     name, job_id = await _parse_public_id(store, public_id)
-    place = await store.get_queue(name).getJobState(
+    list_name = await store.get_queue(name).getJobState(
         job_id
     )  # before the job itself: what is said to be finished has its result
     job = await store.get_queue(name).getJob(job_id)
-    if job is None or place not in _STATE_BY_LIST:
+    if job is None or list_name not in _STATE_BY_LIST:
         raise _build_not_found(public_id)
-    return await _build_status(store, name, _STATE_BY_LIST[place], job)
+    return await _build_status(store, name, _STATE_BY_LIST[list_name], job)
 
 
 async def list_failed_jobs(store: JobStore, *, queue: str | None = None, limit: int = 100) -> list[JobStatus]:
@@ -195,10 +198,10 @@ async def clean_queue(store: JobStore, queue: str, state: CleanableState, older_
     """Remove the jobs of a queue that have been in a state for so long; how many. Raises NotFound."""
     await _check_queue(store, queue)
     removed_count = 0
-    for place in _LISTS_BY_STATE[state]:
+    for list_name in _LISTS_BY_STATE[state]:
         while True:
             ids = await store.get_queue(queue).clean(
-                round(older_than.total_seconds() * 1000), _CLEAN_BATCH, "wait" if place == "waiting" else place
+                round(older_than.total_seconds() * 1000), _CLEAN_BATCH, "wait" if list_name == "waiting" else list_name
             )
             removed_count += len(ids)
             if len(ids) < _CLEAN_BATCH:

@@ -41,21 +41,21 @@ class JobDeadLetters:
     async def redrive(self, dead_letters: Sequence[DeadLetter]) -> int:
         """Give them all their attempts again; how many. One that somebody else has retried meanwhile is not counted."""
         count = 0
-        for letter in dead_letters:
+        for dead_letter in dead_letters:
             try:
-                count += await admin.retry_jobs(self.store, [letter.id])
+                count += await admin.retry_jobs(self.store, [dead_letter.id])
             except (NotFound, Conflict) as problem:
-                log.info("not retried", job=letter.id, reason=problem.detail)
+                log.info("not retried", job=dead_letter.id, reason=problem.detail)
         return count
 
     async def discard(self, dead_letters: Sequence[DeadLetter]) -> int:
         count = 0
-        for letter in dead_letters:
+        for dead_letter in dead_letters:
             try:
-                await admin.remove_job(self.store, letter.id)
+                await admin.remove_job(self.store, dead_letter.id)
                 count += 1
             except (NotFound, Conflict) as problem:
-                log.info("not discarded", job=letter.id, reason=problem.detail)
+                log.info("not discarded", job=dead_letter.id, reason=problem.detail)
         return count
 
 

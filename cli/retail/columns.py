@@ -74,16 +74,16 @@ def simplify_name(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", simple_name)
 
 
-def locate_columns(header: Sequence[str], chosen_headers: Mapping[str, str]) -> dict[str, int]:
+def locate_columns(header: Sequence[str], given_headers: Mapping[str, str]) -> dict[str, int]:
     """The index of each column that is found. The first of the known names that the header has counts, each column
     once.
     """
     names = [simplify_name(name) for name in header]
     indices: dict[str, int] = {}
     for field in KNOWN_NAMES:
-        if field in chosen_headers:
+        if field in given_headers:
             candidates = (
-                [chosen_headers[field]] if chosen_headers[field] in header else [simplify_name(chosen_headers[field])]
+                [given_headers[field]] if given_headers[field] in header else [simplify_name(given_headers[field])]
             )
             index = next(
                 (at for at, name in enumerate(names) if name and (name in candidates or header[at] in candidates)), None
@@ -108,11 +108,11 @@ def _list_known_names(field: str, names: Sequence[str]) -> Sequence[str]:
     return known_names
 
 
-def find_missing(indices: Mapping[str, int], chosen_headers: Mapping[str, str]) -> list[str]:
+def find_missing(indices: Mapping[str, int], given_headers: Mapping[str, str]) -> list[str]:
     """What the file lacks, as errors name it; empty when an invoice file can do without."""
     absent = [field for field in KNOWN_NAMES if field not in indices]
     optional_columns = {
-        field for field, name in chosen_headers.items() if name.casefold() == NO_COLUMN and field == "customer"
+        field for field, name in given_headers.items() if name.casefold() == NO_COLUMN and field == "customer"
     } | OPTIONAL_COLUMNS
     if set(absent) <= optional_columns:
         return []

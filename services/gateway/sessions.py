@@ -51,14 +51,14 @@ class SessionCache:
             raise Unauthorized("the session has ended; sign in again")
 
     async def _refresh_state(self, session: _CachedSession, caller: Caller) -> None:
-        asked_at = self._now()
+        requested_at = self._now()
         try:
             session.is_active = (
                 await self._calls(
                     GET_SESSION_STATE, SessionStateRequest(session=caller.session, subject=caller.subject)
                 )
             ).active
-            session.expires_at = asked_at + self._max_age_seconds
+            session.expires_at = requested_at + self._max_age_seconds
         except (Problem, *CONNECTION_LOST) as error:
             log.warning("session not checked: identity is unavailable", error=repr(error))
             session.expires_at = self._now() + UNAVAILABLE_SECONDS

@@ -210,9 +210,10 @@ class BusContract:
             await wait_until(lambda: has_at_least(recorder, 2))
             dead_letters = await wait_until(lambda: bus.list_dead_letters([reader]))
         assert recorder.numbers_by_key["key"] == [1, 2]
-        assert [(letter.reason, letter.key, letter.channel, letter.attempt) for letter in dead_letters] == [
-            ("broken for good", "key", channel.name, 3)
-        ]
+        assert [
+            (dead_letter.reason, dead_letter.key, dead_letter.channel, dead_letter.attempt)
+            for dead_letter in dead_letters
+        ] == [("broken for good", "key", channel.name, 3)]
 
     async def test_what_was_held_behind_a_message_given_up_at_once_is_not_overtaken(
         self, bus: Bus, channel: Topic | Queue
@@ -416,19 +417,21 @@ class BusContract:
                 await self.send_raw(bus, make_raw_outgoing(channel, key, body))
             await wait_until(lambda: has_at_least(recorder, 1000), seconds=WAIT_SECONDS)
             dead_letters = {
-                letter.key: letter
-                for letter in await wait_until(
+                dead_letter.key: dead_letter
+                for dead_letter in await wait_until(
                     lambda: fetch_dead_letters(bus, reader, len(poison)), seconds=WAIT_SECONDS
                 )
             }
-        assert {key: letter.reason.split(":")[0].split(" is newer")[0] for key, letter in dead_letters.items()} == {
+        assert {
+            key: dead_letter.reason.split(":")[0].split(" is newer")[0] for key, dead_letter in dead_letters.items()
+        } == {
             "bad-json": "not JSON",
             "unknown-type": "unknown type 'somebody.Else'",
             "newer-version": f"{envelope['type']} version 99",
             "ten-megabytes": f"{len(poison['ten-megabytes'])} bytes, over the limit of {MAX_BYTES}",
             "": "no key",
         }
-        assert {letter.channel for letter in dead_letters.values()} == {channel.name}
+        assert {dead_letter.channel for dead_letter in dead_letters.values()} == {channel.name}
         assert dead_letters["ten-megabytes"].size == len(poison["ten-megabytes"])
 
     async def test_what_lines_up_behind_a_message_does_not_put_off_its_next_attempt(
@@ -533,7 +536,9 @@ class BusContract:
             await bus.publish([make_outgoing(channel, number, f"key-{number}") for number in range(4)])
             await wait_until(lambda: fetch_dead_letters(bus, reader, 3), seconds=WAIT_SECONDS)
         for _ in range(25):
-            assert sorted(read_message_number(letter) for letter in await bus.list_dead_letters([reader])) == [0, 1, 2]
+            assert sorted(
+                read_message_number(dead_letter) for dead_letter in await bus.list_dead_letters([reader])
+            ) == [0, 1, 2]
         await bus.publish([make_outgoing(channel, 9, "key")])
         if isinstance(channel, Queue):  # a group of a topic takes seconds to notice each death
             for _ in range(25):
@@ -573,16 +578,18 @@ class BusContract:
                 await self.send_raw(bus, message)
             await bus.publish([make_outgoing(channel, number, "key") for number in (2, 3)])
             dead_letters = await wait_until(lambda: fetch_dead_letters(bus, reader, 6), seconds=WAIT_SECONDS)
-            assert len({letter.id for letter in dead_letters}) == 6
-            duplicate = [letter for letter in dead_letters if letter.key == "key" and read_message_number(letter) == 1][
-                1
-            ]
+            assert len({dead_letter.id for dead_letter in dead_letters}) == 6
+            duplicate = [
+                dead_letter
+                for dead_letter in dead_letters
+                if dead_letter.key == "key" and read_message_number(dead_letter) == 1
+            ][1]
             assert await bus.discard([duplicate]) == 1
             broken = False
             remaining = await bus.list_dead_letters([reader], preview=10)
             assert len(remaining) == 5
-            assert {len(letter.body) for letter in remaining} == {10}
-            assert next(letter for letter in remaining if letter.key == "key").size == len(twice.body)
+            assert {len(dead_letter.body) for dead_letter in remaining} == {10}
+            assert next(dead_letter for dead_letter in remaining if dead_letter.key == "key").size == len(twice.body)
             assert await bus.redrive(remaining) == 5
             await wait_until(lambda: has_at_least(recorder, 5), seconds=WAIT_SECONDS)
         assert recorder.numbers_by_key["key"] == [1, 2, 3]

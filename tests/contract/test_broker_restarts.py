@@ -143,7 +143,7 @@ async def relay_messages(bus: Bus, messages: Sequence[OutgoingMessage]) -> None:
             await bus.publish(remaining[:20])
             remaining = remaining[20:]
         except PublishError as error:
-            failed_messages = {trouble.message for trouble in error.failures}
+            failed_messages = {failure.message for failure in error.failures}
             remaining = [message for message in remaining[:20] if message in failed_messages] + remaining[20:]
             await asyncio.sleep(0.2)
 

@@ -93,8 +93,8 @@ class TestKafkaBus(BusContract):
                     make_outgoing(other, 0, "k"),
                 ]
             )
-        assert {trouble.message.body for trouble in raised.value.failures if trouble.permanent} == {large.body}
-        assert {orjson.loads(trouble.message.body)["data"]["number"] for trouble in raised.value.failures} <= {1, 2}
+        assert {failure.message.body for failure in raised.value.failures if failure.permanent} == {large.body}
+        assert {orjson.loads(failure.message.body)["data"]["number"] for failure in raised.value.failures} <= {1, 2}
         await bus.publish([make_outgoing(small, 3, "free"), make_outgoing(other, 1, "k")])
         first, second = Recorder(), Recorder()
         async with run_consumers(bus, (readers[0], first.process_batch), (readers[1], second.process_batch)):

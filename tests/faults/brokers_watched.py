@@ -46,7 +46,7 @@ class OnBrokers:
             dead = await bus.list_dead_letters(list_subscriptions(load_services()))
         finally:
             await bus.close()
-        found = [f"dead letter of {letter.subscription}: {letter.reason}" for letter in dead]
+        found = [f"dead letter of {dead_letter.subscription}: {dead_letter.reason}" for dead_letter in dead]
         bodies = await self.messages(
             {s.source for s in list_subscriptions(load_services()) if isinstance(s.source, Topic)}
         )

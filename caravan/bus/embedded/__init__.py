@@ -218,7 +218,7 @@ class EmbeddedBus:
             # A topic's reader looks only at its waiting keys in this table, so a redriven message is a waiting one that
             # is due at once.
             " SELECT subscription, channel, key, body, 1, now() FROM gone ORDER BY id RETURNING channel",
-            [int(letter.id) for letter in dead_letters],
+            [int(dead_letter.id) for dead_letter in dead_letters],
         )
         notification = ",".join({f"!{row[0]}" for row in rows})
         self._handle_notification(notification)
@@ -227,7 +227,8 @@ class EmbeddedBus:
 
     async def discard(self, dead_letters: Sequence[DeadLetter]) -> int:
         rows = await self.database.fetch(
-            "DELETE FROM dead_letter WHERE id = ANY($1) RETURNING id", [int(letter.id) for letter in dead_letters]
+            "DELETE FROM dead_letter WHERE id = ANY($1) RETURNING id",
+            [int(dead_letter.id) for dead_letter in dead_letters],
         )
         return len(rows)
 

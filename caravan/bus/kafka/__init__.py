@@ -95,7 +95,7 @@ class KafkaBus:
         failures_by_topic = await asyncio.gather(
             *(self._publish_to_topic(topic, group) for topic, group in by_topic.items())
         )
-        failures = [trouble for of_topic in failures_by_topic for trouble in of_topic]
+        failures = [failure for of_topic in failures_by_topic for failure in of_topic]
         if failures:
             raise PublishError(failures)
 
@@ -121,7 +121,7 @@ class KafkaBus:
                 )
             elif failures := await self._publish_to_topic(topic, [message]):
                 failures_by_key[message.key] = failures
-        return [trouble for of_key in failures_by_key.values() for trouble in of_key]
+        return [failure for of_key in failures_by_key.values() for failure in of_key]
 
     async def _send_batch(self, topic: str, messages: Sequence[OutgoingMessage]) -> None:
         async with self._producer.use_producer() as producer:
@@ -184,33 +184,33 @@ class KafkaBus:
         self, subscriptions: Sequence[Subscription], *, limit: int = 100, preview: int = DEAD_LETTER_MAX_BYTES
     ) -> list[DeadLetter]:
         dead_letters = [
-            letter
+            dead_letter
             for subscription in subscriptions
-            for letter in await self._inspector.list_dead_letters(subscription.name, limit, preview)
+            for dead_letter in await self._inspector.list_dead_letters(subscription.name, limit, preview)
         ]
-        return sorted(dead_letters, key=lambda letter: letter.dead_lettered_at)[:limit]
+        return sorted(dead_letters, key=lambda dead_letter: dead_letter.dead_lettered_at)[:limit]
 
     async def redrive(self, dead_letters: Sequence[DeadLetter]) -> int:
         count = 0
         with _translate_errors():
-            for subscription in dict.fromkeys(letter.subscription for letter in dead_letters):
-                ids = [letter.id for letter in dead_letters if letter.subscription == subscription]
+            for subscription in dict.fromkeys(dead_letter.subscription for dead_letter in dead_letters):
+                ids = [dead_letter.id for dead_letter in dead_letters if dead_letter.subscription == subscription]
                 async for batch in self._inspector.fetch_dead_letters(subscription, ids):
-                    for letter in batch:
-                        if letter.redrivable:
-                            await self._write_record(get_retry_topic(subscription), letter.body, letter.key)
-                            await self._write_record(get_dead_letter_topic(subscription), None, letter.id)
+                    for dead_letter in batch:
+                        if dead_letter.redrivable:
+                            await self._write_record(get_retry_topic(subscription), dead_letter.body, dead_letter.key)
+                            await self._write_record(get_dead_letter_topic(subscription), None, dead_letter.id)
                             count += 1
         return count
 
     async def discard(self, dead_letters: Sequence[DeadLetter]) -> int:
         count = 0
         with _translate_errors():
-            for subscription in dict.fromkeys(letter.subscription for letter in dead_letters):
-                ids = [letter.id for letter in dead_letters if letter.subscription == subscription]
+            for subscription in dict.fromkeys(dead_letter.subscription for dead_letter in dead_letters):
+                ids = [dead_letter.id for dead_letter in dead_letters if dead_letter.subscription == subscription]
                 async for batch in self._inspector.fetch_dead_letters(subscription, ids):
-                    for letter in batch:
-                        await self._write_record(get_dead_letter_topic(subscription), None, letter.id)
+                    for dead_letter in batch:
+                        await self._write_record(get_dead_letter_topic(subscription), None, dead_letter.id)
                         count += 1
         return count
 

@@ -81,7 +81,7 @@ class RabbitBus:
         for outgoing in messages:
             by_key.setdefault((outgoing.channel, outgoing.key), []).append(outgoing)
         failures_by_key = await asyncio.gather(*(self._publish_in_order(of_key) for of_key in by_key.values()))
-        failures = [trouble for of_key in failures_by_key for trouble in of_key]
+        failures = [failure for of_key in failures_by_key for failure in of_key]
         if failures:
             raise PublishError(failures)
 
@@ -175,7 +175,7 @@ class RabbitBus:
                     parse_dead_letter(subscription.name, received, preview)
                     async for received in browser.read_messages()
                 ]
-        return sorted(dead_letters, key=lambda letter: letter.dead_lettered_at)[:limit]
+        return sorted(dead_letters, key=lambda dead_letter: dead_letter.dead_lettered_at)[:limit]
 
     async def redrive(self, dead_letters: Sequence[DeadLetter]) -> int:
         return await self._remove_dead_letters(dead_letters, republish=True)
@@ -185,20 +185,20 @@ class RabbitBus:
 
     async def _remove_dead_letters(self, dead_letters: Sequence[DeadLetter], *, republish: bool) -> int:
         count = 0
-        for subscription in dict.fromkeys(letter.subscription for letter in dead_letters):
-            remaining_ids = {letter.id for letter in dead_letters if letter.subscription == subscription}
+        for subscription in dict.fromkeys(dead_letter.subscription for dead_letter in dead_letters):
+            remaining_ids = {dead_letter.id for dead_letter in dead_letters if dead_letter.subscription == subscription}
             async with self._browse_dead_letters(subscription, PREFETCH_MAX) as browser:
                 async for received in browser.read_messages():
-                    letter = parse_dead_letter(subscription, received)
-                    if letter.id not in remaining_ids or (republish and not letter.redrivable):
+                    dead_letter = parse_dead_letter(subscription, received)
+                    if dead_letter.id not in remaining_ids or (republish and not dead_letter.redrivable):
                         continue
                     if republish:
                         await self._publisher(
-                            subscription, build_message(received.body, letter.key, received.message_id or "")
+                            subscription, build_message(received.body, dead_letter.key, received.message_id or "")
                         )
                     await browser.remove(received)
                     count += 1
-                    remaining_ids.discard(letter.id)
+                    remaining_ids.discard(dead_letter.id)
                     if not remaining_ids:
                         break
         return count

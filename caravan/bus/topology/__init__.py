@@ -188,7 +188,7 @@ class Topology:
         """In the order of making: a queue finds its policy there, a binding both its ends."""
         policies = [queue.limits_policy for queue in self.queues]
         objects: list[BrokerObject] = [*policies, *self.exchanges, *self.queues, *self.bindings]
-        return {element.object_ref: element for element in objects}
+        return {declared_object.object_ref: declared_object for declared_object in objects}
 
 
 def build_topology(

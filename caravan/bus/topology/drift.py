@@ -55,7 +55,7 @@ def find_differences(
             differences.append(Difference(DriftKind.MISSING, ref))
         elif properties := _compare_properties(declared_object, observed[ref]):
             differences.append(Difference(DriftKind.DIFFERENT, ref, properties))
-    return differences + [Difference(DriftKind.FOREIGN, thing) for thing in sorted(observed.keys() - declared.keys())]
+    return differences + [Difference(DriftKind.FOREIGN, ref) for ref in sorted(observed.keys() - declared.keys())]
 
 
 def _compare_properties(

@@ -126,7 +126,7 @@ class _ManagementClient:
             for binding in bindings
             if binding["source"] and binding["destination_type"] == "queue"
         ]
-        return {element.object_ref: element for element in objects}
+        return {declared_object.object_ref: declared_object for declared_object in objects}
 
     async def declare_object(self, declared_object: BrokerObject) -> None:
         """Declare it; on what exists with other facts only a policy changes, and the rest is refused by the broker."""
@@ -211,9 +211,9 @@ async def apply_topology(url: str, amqp: str, declared: Topology) -> ApplyResult
         for kinds in (("policy", "exchange"), ("queue",), ("binding",)):
             await asyncio.gather(
                 *(
-                    management.declare_object(declared.rabbitmq_objects[thing])
-                    for thing in refs_to_apply
-                    if thing.kind in kinds
+                    management.declare_object(declared.rabbitmq_objects[ref])
+                    for ref in refs_to_apply
+                    if ref.kind in kinds
                 )
             )
     return ApplyResult(

@@ -42,7 +42,7 @@ class RouteTable:
         self._raw_documents: dict[str, bytes] = {}
         self._refreshing = asyncio.Lock()
         self._failing_services: set[str] = set()
-        self.asked_at = self.refreshed_at = time.monotonic()
+        self.used_at = self.refreshed_at = time.monotonic()
         self._missing_refreshed_at = 0.0
         self.documents: dict[str, dict[str, Any]] = {}
         self.pages: tuple[str, ...] = ()
@@ -60,7 +60,7 @@ class RouteTable:
         self._warned_conflicts: set[tuple[str, str, str]] = set()
 
     async def match_route(self, path: str, method: str, host: str) -> RouteMatch | None:
-        self.asked_at = time.monotonic()
+        self.used_at = time.monotonic()
         route = self.trie.find_route(path)
         if route is None:
             await self._refresh_missing(path)
@@ -123,7 +123,7 @@ class RouteTable:
         """Refresh, unless nobody asks, all is known, and that is not long ago."""
         now = time.monotonic()
         resting = (
-            now - self.asked_at > ACTIVE_SECONDS
+            now - self.used_at > ACTIVE_SECONDS
             and now - self.refreshed_at < RESTING_REFRESH_SECONDS - REFRESH_SECONDS / 2
         )
         snapshot = self._context.discovery.current_snapshot

@@ -145,13 +145,13 @@ class Upstreams:
                 timeout, seconds=min(policy_seconds, timeout.seconds) if timeout.is_read else policy_seconds
             )
         exchange.headers.append((SECONDS_HEADER, b"%.3f" % (timeout.seconds * CALLS_TIME_SHARE)))
-        asked_at = breaker.time()
+        requested_at = breaker.time()
         try:
             async with asyncio.timeout(timeout.seconds):
                 return await self._try_endpoints(exchange)
         except TimeoutError:
             problem = timeout.build_error(exchange.service)
-            problem.fault = "" if breaker.is_silent_since(asked_at) else faults.UNKNOWN
+            problem.fault = "" if breaker.is_silent_since(requested_at) else faults.UNKNOWN
             raise problem from None
 
     async def _try_endpoints(self, exchange: "_Exchange") -> tuple[Endpoint, httpx2.Response]:
@@ -213,7 +213,7 @@ class Upstreams:
 
     async def _send_to_endpoint(self, endpoint: Endpoint, policy: Policy, exchange: "_Exchange") -> httpx2.Response:
         """One attempt. When there is no answer, the endpoint is out of use again."""
-        asked_at = endpoint.breaker.time()
+        requested_at = endpoint.breaker.time()
         try:
             async with asyncio.timeout(policy.timeouts.backend_request):
                 request = _build_request(endpoint, policy, exchange, self._forwarder_header)
@@ -227,8 +227,8 @@ class Upstreams:
             TimeoutError,
             asyncio.CancelledError,
         ) as error:  # a deadline, or the client's leaving: silence counts when nobody else was answered
-            is_silent = isinstance(error, TimeoutError) or endpoint.breaker.time() - asked_at >= MIN_BLAME_SECONDS
-            endpoint.release(has_failed=endpoint.breaker.is_silent_since(asked_at) if is_silent else None)
+            is_silent = isinstance(error, TimeoutError) or endpoint.breaker.time() - requested_at >= MIN_BLAME_SECONDS
+            endpoint.release(has_failed=endpoint.breaker.is_silent_since(requested_at) if is_silent else None)
             raise
         except BaseException:
             endpoint.release(has_failed=None)

@@ -134,7 +134,7 @@ async def _send_channel(
         results[index] = result
     now = context.clock()
     _count_results(priority, channel, rows, results, now)
-    return [_to_attempt_result(row, messages.get(place), results[place], now) for place, row in enumerate(rows)]
+    return [_to_attempt_result(row, messages.get(index), results[index], now) for index, row in enumerate(rows)]
 
 
 def _count_results(

@@ -117,8 +117,8 @@ async def test_a_poison_message_hurts_only_itself(shop: Shop) -> None:
             uow.emit(NOTED, Noted(text=text), key=text)
     for text in good:
         await wait_until(partial(notes, shop, text))
-    letters = await wait_until(lambda: shop.process.bus.list_dead_letters([consume.handlers[0].subscription]))
-    assert letters[-1].reason == "it says so"
+    dead_letters = await wait_until(lambda: shop.process.bus.list_dead_letters([consume.handlers[0].subscription]))
+    assert dead_letters[-1].reason == "it says so"
 
 
 @pytest.mark.parametrize(

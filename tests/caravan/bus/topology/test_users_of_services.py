@@ -134,8 +134,8 @@ async def test_a_service_can_do_what_it_does_as_its_user(shop: dict[str, str]) -
             await bus.publish(
                 [OutgoingMessage("queue", name, "", "k", new_id(), b"{}") for name in (reader.name, *places)]
             )
-            (letter,) = await bus.list_dead_letters([reader])
-            assert await bus.redrive([letter]) == 1
+            (dead_letter,) = await bus.list_dead_letters([reader])
+            assert await bus.redrive([dead_letter]) == 1
             assert await first_of(shop[service.name], reader.name) == b"{}"
             tried.append(reader.name)
         await bus.measure_lag(own)
