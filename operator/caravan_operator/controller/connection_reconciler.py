@@ -29,10 +29,10 @@ class ConnectionReconciler:
         """One pass; what its broker answers or fails to answer ends in the connection's status."""
         if connection.is_paused:
             paused = Condition(PAUSED, True, Reason.PAUSED, "nothing that it serves is changed")
-            await self._publish(Report(connection, PassResult.SUCCESS, (paused,)))
+            await self._publish_report(Report(connection, PassResult.SUCCESS, (paused,)))
         elif (invalid := validate_connection(connection)) is not None:
             synced = Condition(SYNCED, None, invalid.reason, invalid.message)
-            await self._publish(Report(connection, PassResult.SUCCESS, (invalid, synced)))
+            await self._publish_report(Report(connection, PassResult.SUCCESS, (invalid, synced)))
         else:
             await self._check_broker(connection)
 
@@ -43,17 +43,19 @@ class ConnectionReconciler:
                 client, broker_fields = await self._connections.check_broker(connection)
         except BrokerUnavailable as error:
             pause = self._connections.record_failure(name, error)
-            await self._publish(_build_failure_report(connection, error))
+            await self._publish_report(_build_failure_report(connection, error))
             self._queue.add(name, name, Priority.RETRY, pause)
             return
         was_open = self._connections.record_success(name)
-        await self._publish(_build_success_report(connection, {**broker_fields, "connectionHash": client.fingerprint}))
+        await self._publish_report(
+            _build_success_report(connection, {**broker_fields, "connectionHash": client.fingerprint})
+        )
         ready = connection.get_condition(CONNECTION_READY)
         if was_open or ready is None or ready["status"] != "True":
             for key in self._cache.list_served(name):
                 self._queue.add(key, name, Priority.RETRY)
 
-    async def _publish(self, report: Report) -> None:
+    async def _publish_report(self, report: Report) -> None:
         if not await self._reporter.publish(report):
             self._queue.retry(report.resource.key, report.resource.key)
 

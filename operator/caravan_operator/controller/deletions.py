@@ -52,7 +52,7 @@ class Deletions:
             if decision is None:
                 undecided.append(resource)
             else:
-                await self._publish(resource, decision)
+                await self._publish_decision(resource, decision)
         if connection is None or not undecided:
             return
         for kind in reversed(KINDS):
@@ -90,18 +90,18 @@ class Deletions:
             pause = self._connections.record_failure(connection.key, error)
             self._queue.add(connection.key, connection.key, Priority.RETRY, pause)
             for resource in deleting:
-                await self._publish(resource, self._wait_or_retain(resource, str(error)))
+                await self._publish_decision(resource, self._wait_or_retain(resource, str(error)))
             return
         for resource, decision, refusal in zip(deleting, decisions, refusals, strict=True):
             if refusal is not None:
-                await self._publish(resource, self._wait_or_retain(resource, refusal.message))
+                await self._publish_decision(resource, self._wait_or_retain(resource, refusal.message))
             elif decision.actions:
                 summary = "; ".join(action.summary for action in decision.actions)
                 self._reporter.report_deleted(resource, summary)
                 deleted = DeletionDecision(remove_finalizer=True, events=(Event(Reason.DELETED, summary),))
-                await self._publish(resource, deleted)
+                await self._publish_decision(resource, deleted)
             else:
-                await self._publish(resource, decision)
+                await self._publish_decision(resource, decision)
 
     async def _decide_removals(self, broker: Broker, kind: str, deleting: list[Resource]) -> list[DeletionDecision]:
         rules = RULES[kind]
@@ -118,7 +118,7 @@ class Deletions:
     def _wait_or_retain(self, resource: Resource, why: str) -> DeletionDecision:
         return wait_or_retain(resource, why, self._max_wait, self._clock())
 
-    async def _publish(self, resource: Resource, decision: DeletionDecision) -> None:
+    async def _publish_decision(self, resource: Resource, decision: DeletionDecision) -> None:
         if await self._reporter.publish_deletion(resource, decision):
             self._queue.reset_attempts(resource.key)
         elif decision.conditions or resource.has_finalizer:

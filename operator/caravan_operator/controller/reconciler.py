@@ -107,7 +107,7 @@ class Reconciler:
             if isinstance(result, AdmittedResource):
                 admitted.append(result)
             else:
-                await self._publish(build_rejection_report(result))
+                await self._publish_report(build_rejection_report(result))
         return admitted
 
     async def _reconcile_admitted(self, connection: Resource, admitted: Sequence[AdmittedResource]) -> None:
@@ -125,14 +125,14 @@ class Reconciler:
         except BrokerUnavailable as error:
             pause = self._connections.record_failure(connection.key, error)
             self._queue.add(connection.key, connection.key, Priority.RETRY, pause)
-            await self._publish_all(build_unavailable_report(resource, error) for resource in pending.values())
+            await self._publish_reports(build_unavailable_report(resource, error) for resource in pending.values())
 
     async def _reconcile_kind(
         self, kind: str, admitted: Sequence[AdmittedResource], client: BrokerClient, pending: dict[Key, Resource]
     ) -> None:
         """`pending`: the newest version of each resource on which nothing is reported yet; claims renew it."""
         observations, refused = await observe_objects(client.broker, kind, admitted)
-        await self._publish_all(build_refusal_report(each) for each in refused)
+        await self._publish_reports(build_refusal_report(each) for each in refused)
         plans = [plan_changes(observation) for observation in observations]
         await self._apply_plans(kind, [plan for plan in plans if plan.decision.actions], client, pending)
         unchanged = await preview_plans(client.broker, [plan for plan in plans if not plan.decision.actions])
@@ -147,7 +147,7 @@ class Reconciler:
             self._reporter.report_applied(plan)
             self._wake_dependents(plan)
         await self._publish_plans(await verify_plans(client.broker, kind, applied), client)
-        await self._publish_all(build_refusal_report(each) for each in refused)
+        await self._publish_reports(build_refusal_report(each) for each in refused)
 
     async def _claim_resource(self, plan: ResourcePlan, pending: dict[Key, Resource]) -> ResourcePlan | None:
         claim = await claim_resource(self._resource_writer, plan)
@@ -167,14 +167,14 @@ class Reconciler:
                     self._queue.add(key, group, Priority.NEW)
 
     async def _publish_plans(self, plans: Iterable[ResourcePlan], client: BrokerClient) -> None:
-        await self._publish_all(
+        await self._publish_reports(
             build_plan_report(plan, client.fingerprint, self._queue.get_attempts(plan.resource.key)) for plan in plans
         )
 
-    async def _publish_all(self, reports: Iterable[Report]) -> None:
-        await run_concurrently(self._publish(report) for report in reports)
+    async def _publish_reports(self, reports: Iterable[Report]) -> None:
+        await run_concurrently(self._publish_report(report) for report in reports)
 
-    async def _publish(self, report: Report) -> None:
+    async def _publish_report(self, report: Report) -> None:
         is_written = await self._reporter.publish(report)
         if report.needs_retry or not is_written:
             self._retry_resource(report.resource)

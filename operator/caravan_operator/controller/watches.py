@@ -46,9 +46,8 @@ class ResourceWatches:
                     self._cache.put(resource)
                 self.enqueue_change(resource, is_deleted=type == "DELETED", is_listed=type is None)
             finally:
-                self._initial_sync.record_object(
-                    body
-                )  # also one that nothing can be made of: the start doesn't wait for it
+                # also an object that can't be parsed: the initial sync must not wait for it
+                self._initial_sync.record_object(body)
 
         return handle_event
 
