@@ -20,7 +20,7 @@ HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity"}
 
 
 class InvalidResponse(ValueError):
-    """Not what the server that was meant would say. The message is our own words."""
+    """An answer that the expected server would not give. The message is our own text."""
 
 
 class ReadBudget:

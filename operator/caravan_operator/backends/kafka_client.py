@@ -120,6 +120,6 @@ def get_error(exception: KafkaException) -> KafkaError:
 
 
 def describe_error(error: KafkaError) -> str:
-    """librdkafka's words for a code: what a broker adds to it is for the log alone."""
+    """librdkafka's text for a code; what a broker adds to it goes into the log only."""
     is_local = error.code() < 0 and error.code() not in _CREDENTIAL_ERRORS
     return str(error.str() if is_local else KafkaError(error.code()).str())

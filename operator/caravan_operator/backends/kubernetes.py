@@ -73,8 +73,8 @@ class Kubernetes:
                 return
 
     async def patch(self, resource: Resource, change: Mapping[str, Any], *, status: bool = False) -> Resource:
-        """Merge patch of the resource, or of its status, at the version that was read: ApiError 409 when somebody was
-        faster.
+        """Merge patch of the resource, or of its status, at the version that was read: ApiError 409 when it
+        has changed since.
         """
         kind = KINDS[resource.key.kind]
         metadata = {**change.get("metadata", {}), "resourceVersion": resource.resource_version, "uid": resource.uid}
@@ -143,7 +143,7 @@ class Kubernetes:
             )
 
     async def _get_session(self) -> aiohttp.ClientSession:
-        """A session with the present credentials: a service account's token is a file that is replaced every hour."""
+        """A session with the current credentials: a service account's token is a file that is replaced every hour."""
         if self._session is not None and time.monotonic() - self._login_at < _LOGIN_SECONDS:
             return self._session
         login = load_credentials()

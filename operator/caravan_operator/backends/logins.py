@@ -55,7 +55,7 @@ async def fetch_secrets(kubernetes: Kubernetes, connection: Resource) -> Secrets
 
 
 def list_servers(connection: Resource) -> list[str]:
-    """What a connection's Secrets are used at, as their annotation names it."""
+    """The servers that a connection's Secrets are sent to, as their annotation must name them."""
     if connection.key.kind == "RabbitMQConnection":
         return [connection.spec["managementUrl"].rstrip("/").lower()]
     return [server.lower() for server in connection.spec["bootstrapServers"]]

@@ -165,8 +165,8 @@ class ManagementApi:
         )
 
     async def _classify_refusal(self, request_line: str, status: int, named_words: str) -> Exception:
-        """Whom a refusal concerns. 401 is said of a wrong password and of a virtual host without rights alike: who we
-        are tells which.
+        """Whether a refusal concerns the connection or one object. 401 is the answer to a wrong password and to missing
+        rights on a virtual host alike; a request for the own user distinguishes them.
         """
         if 300 <= status < 400:
             return BrokerUnavailable(
@@ -191,7 +191,7 @@ class ManagementApi:
         return BrokerUnavailable(Reason.UNREACHABLE, f"{request_line}: {error}; is this RabbitMQ's management API?")
 
     def _log_failure(self, request_line: str, text: str) -> None:
-        """The server's own words go to those who read the operator's log, and not into a status that others read."""
+        """The server's own text goes into the operator's log only: a status has other readers."""
         log.warning(
             "the management API refused or failed",
             extra={"request": sanitize_message(request_line), "words": sanitize_message(text, self._password)},
@@ -221,7 +221,7 @@ def _list_field_names(body: Mapping[str, Any] | None) -> list[str]:
 
 
 async def gather_or_raise(*awaitables: Any) -> list[Any]:
-    """All results; the first failure is raised when none of the others runs any longer."""
+    """All results. Raises the first failure, once none of the others is running."""
     results = await asyncio.gather(*awaitables, return_exceptions=True)
     for result in results:
         if isinstance(result, BaseException):

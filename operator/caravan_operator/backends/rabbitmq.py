@@ -86,7 +86,7 @@ class RabbitMQ:
             in_vhost = [each for each in desired if each.vhost == vhost]
             try:
                 states |= await read(vhost, in_vhost)
-            except RequestRefused as error:  # this virtual host alone
+            except RequestRefused as error:  # concerns this virtual host alone
                 states |= {each.identity: Refusal(str(error)) for each in in_vhost}
         if with_usage:
             for each in desired:
@@ -187,7 +187,7 @@ class RabbitMQ:
         async def read_one(exchange: Exchange) -> Any:
             try:
                 item = await self._api.get("exchange", build_api_path("exchanges", vhost, exchange.name))
-            except RequestRefused as error:  # this one alone
+            except RequestRefused as error:  # concerns this object alone
                 return Refusal(str(error))
             return None if item is None else parse_exchange_state(expect_object(item))
 

@@ -150,7 +150,7 @@ def _add_policy(
 
 
 def _parse_definition(definition: Mapping[str, Any]) -> Document:
-    """A policy's definition in the words of the spec; what has no word goes to `extra`."""
+    """A policy's definition with the names of the spec; keys without one go to `extra`."""
     keys_by_name = {re.sub("-([a-z])", lambda hit: hit[1].upper(), key): key for key in definition}
     settings: Document = {
         name: format_duration(definition[key]) if name in DURATION_KEYS else definition[key]

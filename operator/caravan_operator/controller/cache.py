@@ -68,7 +68,7 @@ class ResourceCache:
         ]
 
     def list_conflicting(self, resource: Resource) -> list[Resource]:
-        """Others that name what this one names; none when it names nothing that can be."""
+        """Other resources that name the same object; none when the spec of this one is unusable."""
         desired = _parse_or_none(resource)
         return self.list_same_object(resource, desired.identity) if desired is not None else []
 
@@ -116,7 +116,7 @@ class ResourceCache:
 
 
 def _parse_or_none(resource: Resource) -> DesiredObject | None:
-    """None for a kind that owns nothing, and for a spec that can't be used: it is in nobody's way."""
+    """None for a kind without an external object, and for an unusable spec: neither conflicts with others."""
     if resource.key.kind not in RULES:
         return None
     try:

@@ -46,7 +46,7 @@ class Connections:
         self._circuits: dict[Key, _Circuit] = {}
 
     async def open_client(self, connection: Resource) -> BrokerClient:
-        """The client, made anew when spec or Secrets have changed. Raises BrokerUnavailable, at once while the circuit
+        """The client; a new one when spec or Secrets have changed. Raises BrokerUnavailable, at once while the circuit
         is open.
         """
         key = connection.key
@@ -97,7 +97,7 @@ class Connections:
         return was_open
 
     async def drop_connection(self, key: Key) -> None:
-        """The connection is gone."""
+        """Close the client of a connection that was deleted."""
         self._circuits.pop(key, None)
         await self._close_client(key)
 

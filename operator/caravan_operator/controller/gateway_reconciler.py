@@ -65,9 +65,7 @@ class GatewayReconciler:
         """
 
     async def run(self, group: Key, _: Sequence[Key]) -> None:
-        """What the workers call, whichever of the gateway's resources are due: a snapshot is always made of all of
-        them.
-        """
+        """One pass, whichever of the gateway's resources are due: a snapshot always holds all of them."""
         try:
             await (
                 self._publish_snapshot(group)

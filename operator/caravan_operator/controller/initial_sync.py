@@ -41,8 +41,8 @@ class InitialSync:
             self._received_uids.add(body["metadata"]["uid"])
 
     async def wait_until_complete(self) -> None:
-        """Wait until the watches have delivered what a list at the start shows; what is deleted meanwhile is no longer
-        waited for.
+        """Wait until the watches have delivered what a list at the start shows; objects that are deleted
+        meanwhile are no longer waited for.
         """
         missing_uids: set[str] | None = None
         while not self.is_complete:

@@ -18,7 +18,7 @@ class NamespaceLabels:
         self._cached_labels: dict[str, tuple[float, Mapping[str, str] | None]] = {}
 
     async def get_labels(self, resource: Resource, connection: Resource | None) -> Mapping[str, str] | None:
-        """Labels of the resource's namespace; None when nobody asks, or they can't be read: nothing is allowed then."""
+        """Labels of the resource's namespace; None when the connection needs none, or when they can't be read."""
         if connection is None or (connection.spec.get("allowedNamespaces") or {}).get("from") != "Selector":
             return None
         name = resource.key.namespace

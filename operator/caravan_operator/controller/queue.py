@@ -19,7 +19,7 @@ MIN_PAUSE, MAX_PAUSE = 0.5, 60.0
 
 
 class Priority(IntEnum):
-    """Lower goes first."""
+    """The lowest value is taken first."""
 
     DELETE = 0
     SPEC = 1
@@ -86,7 +86,7 @@ class WorkQueue:
         self._attempts.pop(key, None)
 
     def discard(self, key: Key) -> None:
-        """The resource is gone."""
+        """Drop a key whose resource was deleted."""
         self._entries.pop(key, None)
         self._requeued.pop(key, None)
         self.reset_attempts(key)

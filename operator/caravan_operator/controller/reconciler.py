@@ -65,8 +65,8 @@ class Reconciler:
         self._deletions = deletions
 
     async def run(self, group: Key, keys: Sequence[Key]) -> None:
-        """A pass that fails for a reason nobody foresaw is made again in halves: the resource that is the reason fails
-        alone.
+        """One pass over a batch. After an unexpected error the batch is split in halves, so that the resource that
+        causes it fails alone.
         """
         try:
             await self._reconcile_batch(group, keys)
@@ -159,7 +159,7 @@ class Reconciler:
         return claim
 
     def _wake_dependents(self, plan: ResourcePlan) -> None:
-        """Ask for passes over what depends on a new object."""
+        """Request passes over what depends on a new object."""
         group = self._cache.get_connection_key(plan.resource)
         for action in plan.decision.actions:
             if isinstance(action, Call) and action.created_identity:

@@ -67,7 +67,7 @@ def build_refusal_report(refused: RefusedResource) -> Report:
 
 
 def build_unavailable_report(resource: Resource, error: BrokerUnavailable) -> Report:
-    """The broker doesn't answer: what was in sync is still taken to be. The next trial is the connection's own."""
+    """The broker doesn't answer. A resource whose spec was applied keeps its condition Synced."""
     connection_ready = Condition(CONNECTION_READY, False, error.reason, str(error))
     synced = Condition(SYNCED, None, error.reason, str(error))
     return Report(

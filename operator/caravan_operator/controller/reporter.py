@@ -105,7 +105,7 @@ class Reporter:
         )
 
     def count_unexpected_failure(self, kind: str) -> None:
-        """A pass has failed for a reason nobody foresaw."""
+        """A pass has failed with an unexpected error."""
         RECONCILE_ERRORS.labels(kind).inc()
 
     def count_gateway_failure(self, kind: str) -> None:

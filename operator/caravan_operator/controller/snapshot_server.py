@@ -46,7 +46,7 @@ class SnapshotServer:
             await self._runner.cleanup()
 
     def publish(self, gateway: Key, content: bytes, revision: str, sequence: int) -> None:
-        """Answer all who wait. The same once more wakes nobody."""
+        """Store a snapshot and answer all polls that wait for it. An equal one wakes none."""
         snapshot = self._snapshots.setdefault(gateway, _StoredSnapshot())
         tag = f'"{sequence}-{revision[-12:]}"'
         if tag != snapshot.tag:

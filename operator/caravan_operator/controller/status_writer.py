@@ -55,7 +55,7 @@ class StatusWriter:
         return written
 
     def post_event(self, resource: Resource, event: Event) -> None:
-        """Post an Event in the background, few at a time and behind everything else: a lost one costs nothing."""
+        """Post an Event in the background, few at a time; losing one is harmless."""
         if len(self._event_tasks) >= MAX_PENDING_EVENTS:
             return
         task = asyncio.get_running_loop().create_task(self._send_event(resource, event))

@@ -9,7 +9,7 @@ from caravan_operator.status.reasons import Reason
 
 
 class Action(Protocol):
-    """One change on a broker. `summary` is what a person reads of it in the plan, in the drift and in the log."""
+    """One change on a broker. `summary` is its text in the plan, in the drift and in the log."""
 
     @property
     def summary(self) -> str: ...

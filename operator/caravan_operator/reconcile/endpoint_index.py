@@ -69,7 +69,7 @@ class EndpointSlice:
 
 
 def _parse_endpoint(body: Mapping[str, Any]) -> Endpoint:
-    """An unknown state counts as the API says: ready, serving like ready, not terminating."""
+    """An unknown state counts as the API defines it: ready, serving like ready, not terminating."""
     states = body.get("conditions") or {}
     terminating = bool(states.get("terminating"))
     ready = states.get("ready") is not False and not terminating
@@ -78,7 +78,7 @@ def _parse_endpoint(body: Mapping[str, Any]) -> Endpoint:
 
 
 class EndpointIndex:
-    """What is known of one namespace's Services and EndpointSlices."""
+    """Services and EndpointSlices of one namespace."""
 
     def __init__(self, services: Iterable[Service] = (), slices: Iterable[EndpointSlice] = ()) -> None:
         self._services = {service.name: service for service in services}
@@ -96,7 +96,7 @@ class EndpointIndex:
         self._services.pop(name, None)
 
     def put_slice(self, service: str, name: str, current: EndpointSlice | None) -> bool:
-        """Keep a slice as it is now, or forget it; whether that says anything new."""
+        """Store a slice, or remove it with None. Returns whether anything has changed."""
         previous = self._slices[service].pop(name, None)
         if current is not None:
             self._slices[service][name] = current

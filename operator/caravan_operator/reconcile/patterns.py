@@ -13,7 +13,7 @@ _CACHE_SIZE = 128
 
 
 class InvalidPattern(ValueError):
-    """The text is no pattern; the message says why, in the library's words."""
+    """The text is not a valid pattern; the message is the library's."""
 
 
 def is_match(pattern: str, name: str) -> bool:

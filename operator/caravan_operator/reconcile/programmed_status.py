@@ -83,7 +83,7 @@ def _build_condition(
 def _list_gateways(
     previous_entries: Sequence[Any], pods: Sequence[PodRevision], since_sequence: int
 ) -> list[dict[str, Any]]:
-    """An entry stays as long as it says that the pod has the present content: later snapshots change nothing here."""
+    """An entry stays while the pod has this resource's current content, also when later snapshots follow."""
     previous_by_name = {entry["name"]: entry for entry in previous_entries}
     entries = []
     for name, revision, sequence in pods[:MAX_PODS]:

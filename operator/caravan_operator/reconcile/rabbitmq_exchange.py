@@ -43,7 +43,7 @@ class Exchange:
 @dataclass(frozen=True, slots=True)
 class ExchangeState:
     body: Mapping[str, Any]
-    """As `Exchange.body` says it."""
+    """In the form of `Exchange.body`."""
     bound: bool | None = None
     """Whether anything is bound to it; None: not requested."""
 

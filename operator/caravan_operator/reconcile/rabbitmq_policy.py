@@ -84,7 +84,7 @@ def compute_diff(desired: Policy, state: Policy | None, last_applied: LastApplie
 
 
 def describe_changes(desired: Policy, state: Policy) -> str:
-    """What differs, in a line."""
+    """The differences, in one line."""
     changes = [
         f"{name} from {getattr(state, name)} to {getattr(desired, name)}"
         for name in ("pattern", "apply_to", "priority")

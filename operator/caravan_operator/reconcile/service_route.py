@@ -172,7 +172,7 @@ def _count_endpoints(endpoints: list[Endpoint]) -> dict[str, int]:
 
 
 def _build_service_entry(spec: Mapping[str, Any], endpoints: list[Endpoint]) -> dict[str, Any]:
-    """With every default filled in: a newer operator may have others, and the gateway needs none of its own."""
+    """With all defaults filled in: a newer operator may have others, and the gateway needs none of its own."""
     timeouts, retry = spec.get("timeouts") or {}, spec.get("retry") or {}
     breaker, limits = spec.get("circuitBreaker") or {}, spec.get("limits") or {}
     fields = ("address", "port", "ready", "serving", "terminating")

@@ -25,7 +25,7 @@ _MAX_LINE_LENGTH = 512
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What `kubectl describe` shows: posted on transitions only."""
+    """An Event of Kubernetes, which `kubectl describe` shows; posted on transitions only."""
 
     reason: Reason
     message: str

@@ -31,6 +31,6 @@ def start_span(name: str, **attributes: str | int) -> Iterator[None]:
 
 
 def get_trace_id() -> str | None:
-    """The present trace, for the logs; None where nothing is traced."""
+    """The id of the current trace, for the logs; None without tracing."""
     context = trace.get_current_span().get_span_context()
     return f"{context.trace_id:032x}" if context.is_valid else None
