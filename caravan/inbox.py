@@ -5,7 +5,6 @@ When a handler fails, the batch is rolled back and its messages run one by one, 
 fails alone. The bus calls `Inbox.process_batch`; `caravan/consumers.py` declares the handlers.
 """
 
-import asyncio
 import time
 from collections.abc import Awaitable, Sequence
 from typing import Any
@@ -14,6 +13,7 @@ from opentelemetry.trace import SpanKind
 
 from caravan import failpoint, telemetry
 from caravan.bus import DONE, HandlingResult, IncomingMessage, Result
+from caravan.concurrency import map_concurrently
 from caravan.consumers import Consumer
 from caravan.database import CONNECTION_LOST, UnitOfWork, current_message
 from caravan.errors import MessageRejected
@@ -141,29 +141,25 @@ class Inbox:
         by_key: dict[str, list[tuple[int, Delivery[Any]]]] = {}
         for index, delivery in deliveries:
             by_key.setdefault(delivery.key, []).append((index, delivery))
-        slots = asyncio.Semaphore(EFFECTS_IN_FLIGHT)
 
         async def run_in_order(key_deliveries: list[tuple[int, Delivery[Any]]]) -> None:
-            async with slots:
-                is_blocked = False
-                for index, delivery in key_deliveries:
-                    if is_blocked:
-                        outcomes[index] = HandlingResult(Result.BLOCKED)
-                        continue
-                    token = current_message.set(delivery)
-                    try:
-                        with telemetry.start_span(self._span_name, SpanKind.CONSUMER, parent=delivery.traceparent):
-                            outcomes[index] = await self._await_outcome(
-                                delivery,
-                                self.consumer.handler(self.context, [delivery] if self.consumer.is_batch else delivery),
-                            )
-                    finally:
-                        current_message.reset(token)
-                    is_blocked = outcomes[index].result is Result.RETRY
+            is_blocked = False
+            for index, delivery in key_deliveries:
+                if is_blocked:
+                    outcomes[index] = HandlingResult(Result.BLOCKED)
+                    continue
+                token = current_message.set(delivery)
+                try:
+                    with telemetry.start_span(self._span_name, SpanKind.CONSUMER, parent=delivery.traceparent):
+                        outcomes[index] = await self._await_outcome(
+                            delivery,
+                            self.consumer.handler(self.context, [delivery] if self.consumer.is_batch else delivery),
+                        )
+                finally:
+                    current_message.reset(token)
+                is_blocked = outcomes[index].result is Result.RETRY
 
-        async with asyncio.TaskGroup() as group:
-            for key_deliveries in by_key.values():
-                group.create_task(run_in_order(key_deliveries))
+        await map_concurrently(run_in_order, by_key.values(), EFFECTS_IN_FLIGHT)
 
     async def _run_effect_batch(self, deliveries: list[Delivery[Any]]) -> bool:
         links = [d.traceparent for d in deliveries if d.traceparent]
