@@ -33,7 +33,9 @@ from services.analytics.schemas import (
     Dashboard,
     FunnelReport,
     FunnelStep,
+    Grouping,
     ProductsReport,
+    Ranking,
     SalesReport,
     Text,
 )
@@ -81,7 +83,7 @@ async def report_sales(
     _: Staff,
     first: From = None,
     to: To = None,
-    by: Literal["hour", "day", "product", "category"] = "day",
+    by: Grouping = "day",
     format: Format = None,
 ) -> Response:
     """Orders and revenue of at most 366 days, by hour, day, product or category; products and categories currency by
@@ -101,7 +103,7 @@ async def report_products(
     _: Staff,
     first: From = None,
     to: To = None,
-    sort: Literal["revenue", "units"] = "revenue",
+    sort: Ranking = "revenue",
     limit: Limit = 20,
     format: Format = None,
 ) -> Response:

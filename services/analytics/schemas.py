@@ -11,6 +11,10 @@ from caravan.text import TextLine
 Text = Annotated[str, TextLine(200)]
 
 
+Grouping = Literal["hour", "day", "product", "category"]
+Ranking = Literal["revenue", "units"]
+
+
 class Sums(BaseModel):
     currency: str = Field(examples=["GBP"])
     orders: int = Field(description="orders placed")
@@ -34,14 +38,14 @@ class ReportPeriod(BaseModel):
 
 
 class SalesReport(ReportPeriod):
-    by: Literal["hour", "day", "product", "category"]
+    by: Grouping
     rows: list[SalesRow]
     totals: list[Sums] = Field(description="all orders of the period, per currency")
     truncated: bool = Field(description="there are more rows than a report gives out")
 
 
 class ProductsReport(ReportPeriod):
-    sort: Literal["revenue", "units"]
+    sort: Ranking
     rows: list[SalesRow]
 
 

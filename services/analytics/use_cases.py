@@ -17,6 +17,7 @@ from services.analytics.schemas import (
     EndedOrders,
     FunnelReport,
     FunnelStep,
+    Grouping,
     ProcessingTimes,
     ProductsReport,
     SalesReport,
@@ -25,7 +26,6 @@ from services.analytics.schemas import (
 )
 from services.analytics.settings import Settings
 from services.analytics.store import reports
-from services.analytics.store.reports import Grouping
 
 AnalyticsContext = ServiceContext[Settings, None]
 

@@ -1,8 +1,11 @@
 """What identity publishes."""
 
+from typing import Literal
 from uuid import UUID
 
 from caravan.messages import Event, Topic
+
+UserRole = Literal["customer", "staff", "admin"]
 
 
 class UserRegistered(Event):

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from itertools import pairwise
-from typing import Any, Literal, Self
+from typing import Any, Self
 from uuid import UUID
 
 from caravan.email_address import parse_email_address
 from caravan.errors import BadRequest, Conflict, Unauthorized
-
-UserRole = Literal["customer", "staff", "admin"]
+from services.identity.messages import UserRole
 
 OPERATOR_CLIENT = "cli"
 """The client that is the operator's own command line: an admin, where every other client is a service."""

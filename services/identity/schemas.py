@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 from caravan.email_address import EmailAddress
 from caravan.passwords import MAX_LENGTH
 from caravan.text import WITHOUT_CONTROLS, TextLine
+from services.identity.messages import UserRole
 
 _ADDRESS_PATTERN = re.compile(r"://|@|www\.|[^\W_]{2}\.[^\W\d_]{2}|\.\w+/|[0-9]{1,3}(?:\.[0-9]{1,3}){3}", re.IGNORECASE)
 """What a mail reader may turn into a link. A single letter before the dot is an initial."""
@@ -26,7 +27,6 @@ Name = Annotated[str, TextLine(100), AfterValidator(_refuse_addresses)]
 """Stands in mails: nobody gets the shop to send an advertisement by registering somebody else's address."""
 NewPassword = Annotated[str, StringConstraints(min_length=10, max_length=MAX_LENGTH, pattern=WITHOUT_CONTROLS)]
 PasswordInput = Annotated[str, StringConstraints(min_length=1, max_length=128)]
-UserRole = Literal["customer", "staff", "admin"]
 
 
 class Body(BaseModel):

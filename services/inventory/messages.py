@@ -1,10 +1,13 @@
 """The commands that inventory takes and the events that it publishes."""
 
+from typing import Literal
 from uuid import UUID
 
 from pydantic import BaseModel
 
 from caravan.messages import Command, Event, Queue, Topic
+
+MovementKind = Literal["receive", "adjust", "count", "return", "reserve", "release", "ship"]
 
 
 class StockLine(BaseModel):

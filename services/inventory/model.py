@@ -18,9 +18,8 @@ from typing import Literal, NamedTuple
 from uuid import UUID
 
 from caravan.errors import Conflict
-from services.inventory.messages import Shortage
+from services.inventory.messages import MovementKind, Shortage
 
-MovementKind = Literal["receive", "adjust", "count", "return", "reserve", "release", "ship"]
 ReservationState = Literal["held", "released", "shipped", "rejected"]
 
 

@@ -7,6 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from caravan.text import BrokenRule, TextLine
+from services.inventory.messages import MovementKind
 
 MAX_UNITS = 1_000_000_000
 MAX_LINES = 500
@@ -109,7 +110,7 @@ class MovementDocument(BaseModel):
 
     sku: str
     version: int
-    kind: Literal["receive", "adjust", "count", "return", "reserve", "release", "ship"]
+    kind: MovementKind
     quantity: int
     on_hand: int
     reserved: int

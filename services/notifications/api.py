@@ -1,7 +1,7 @@
 """The HTTP entry point of notifications: sent messages, users' preferences, and campaigns."""
 
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from uuid import UUID
 
 import asyncpg
@@ -30,15 +30,16 @@ from caravan.http import (
 from caravan.idempotency import OptionalIdempotency
 from caravan.schemas import Page
 from services.notifications import store
+from services.notifications.messages import NotificationState
 from services.notifications.model import CATEGORY_LABELS, Preference
 from services.notifications.schemas import (
     CampaignRequest,
+    CampaignStatus,
     CampaignView,
     NotificationView,
     PreferenceChange,
     PreferenceView,
     RunView,
-    StateName,
 )
 from services.notifications.use_cases import NotificationsContext, preferences
 from services.notifications.use_cases.campaigns import create, stop
@@ -79,7 +80,7 @@ async def list_notifications(
     caller: Customer,
     limit: Limit = 20,
     cursor: CursorParameter = None,
-    state: Annotated[StateName | None, Query(description="only those in this state")] = None,
+    state: Annotated[NotificationState | None, Query(description="only those in this state")] = None,
     order_id: Annotated[
         UUID | None, Query(description="only those about this order; staff see them whoever got them")
     ] = None,
@@ -247,7 +248,7 @@ async def _build_campaign_response(context: NotificationsContext, campaign_id: U
 
 def _to_campaign_view(campaign: Any, runs: list[asyncpg.Record]) -> CampaignView:
     run_views = [_to_run_view(run, stopped=campaign["stopped"]) for run in runs]
-    status: Literal["scheduled", "running", "stopped", "done"] = "done"
+    status: CampaignStatus = "done"
     if campaign["stopped"]:
         status = "stopped"
     elif any(run.status in ("writing", "sending") for run in run_views):

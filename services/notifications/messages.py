@@ -18,10 +18,15 @@ becomes a dead letter.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from caravan.messages import Command, Queue
+
+ChannelName = Literal["email", "sms", "log"]
+
+
+NotificationState = Literal["pending", "sent", "failed", "suppressed"]
 
 
 class SendNotification(Command):

@@ -17,11 +17,9 @@ from pydantic import ValidationError
 from caravan.email_address import is_email_address
 from caravan.errors import MessageRejected
 from caravan.money import Money
-from services.notifications.messages import CANCELLATION_REFUSED
+from services.notifications.messages import CANCELLATION_REFUSED, ChannelName, NotificationState
 
-Channel = Literal["email", "sms", "log"]
 Priority = Literal["critical", "standard", "bulk"]
-State = Literal["pending", "sent", "failed", "suppressed"]
 Category = Literal["security", "transactional", "alerts", "promotions"]
 UNSUBSCRIBABLE: tuple[Category, ...] = ("alerts", "promotions")
 """What a link in the mail itself ends."""
@@ -49,7 +47,7 @@ class NotificationKind:
     required_values: tuple[str, ...] = ()
     optional_values: tuple[str, ...] = ()
     """Values that it can do without; any other value is dropped."""
-    channel: Channel | None = None
+    channel: ChannelName | None = None
     """The one channel it takes, whatever the user prefers."""
     is_commandable: bool = False
     """Asked for by a command; the others come from events only."""
@@ -149,7 +147,7 @@ KINDS = {
 class Preference:
     """How a user wants to be reached. Security messages go by e-mail and can't be opted out of."""
 
-    channel: Channel = "email"
+    channel: ChannelName = "email"
     phone: str | None = None
     opt_out: frozenset[str] = frozenset()
     version: int = 0
@@ -177,9 +175,9 @@ class NotificationRequest:
 
 @dataclass(frozen=True, slots=True)
 class ChannelChoice:
-    channel: Channel
+    channel: ChannelName
     recipient: str
-    state: State
+    state: NotificationState
 
 
 def commandable_type(name: str) -> NotificationKind:
@@ -224,7 +222,7 @@ def choose_channel(request: NotificationRequest, preference: Preference) -> Chan
     """The way a message takes."""
     kind = request.kind
     is_opted_out = kind.category in preference.opt_out and kind.category != "security"
-    state: State = "suppressed" if is_opted_out or request.is_suppressed else "pending"
+    state: NotificationState = "suppressed" if is_opted_out or request.is_suppressed else "pending"
     channel = kind.channel or preference.channel
     if channel == "sms":
         return (

@@ -8,9 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from caravan.text import TextLine, TextParagraphs
 from caravan.times import Time
+from services.notifications.messages import ChannelName, NotificationState
 
-ChannelName = Literal["email", "sms", "log"]
-StateName = Literal["pending", "sent", "failed", "suppressed"]
+CampaignStatus = Literal["scheduled", "running", "stopped", "done"]
 OptOut = Literal["transactional", "alerts", "promotions"]
 Phone = Annotated[str, StringConstraints(pattern=r"^\+[1-9][0-9]{6,14}$")]
 
@@ -43,7 +43,7 @@ class NotificationView(BaseModel):
     about: str = Field(description="what it is about, such as an order id")
     kind: str = Field(examples=["order_confirmed"])
     channel: ChannelName
-    state: StateName
+    state: NotificationState
     recipient: str
     subject: str | None = Field(description="null until it was tried for the first time")
     created_at: datetime
@@ -110,7 +110,7 @@ class CampaignView(BaseModel):
     segment: Segment
     cron: str | None
     time_zone: str
-    status: Literal["scheduled", "running", "stopped", "done"]
+    status: CampaignStatus
     next_run_at: datetime | None
     created_by: str
     created_at: datetime

@@ -1,12 +1,15 @@
 """What orders publishes: on its topics, and as announcements on the exchange `orders`."""
 
 from datetime import datetime
+from typing import Literal
 from uuid import UUID
 
 from pydantic import BaseModel
 
 from caravan.messages import Event, Exchange, Topic
 from caravan.money import Money
+
+CancellationState = Literal["requested", "refused", "completed"]
 
 
 class OrderLine(BaseModel):

@@ -17,13 +17,18 @@ from caravan.errors import Conflict, InvalidRequest
 from caravan.events import EventStore
 from caravan.messages import Event
 from caravan.money import MAX_AMOUNT, Money
-from services.orders.messages import Address, OrderCancellationRefused, OrderCancelled, OrderCreated, OrderLine
+from services.orders.messages import (
+    Address,
+    CancellationState,
+    OrderCancellationRefused,
+    OrderCancelled,
+    OrderCreated,
+    OrderLine,
+)
 
 OrderStatus = Literal[
     "created", "reserved", "paid", "shipped", "delivered", "rejected", "payment_failed", "cancelled", "refunded"
 ]
-
-CancellationState = Literal["requested", "refused", "completed"]
 
 RANK: dict[str, int] = {
     "created": 0,

@@ -10,7 +10,7 @@ from caravan import text
 from caravan.countries import Country
 from caravan.money import Money
 from caravan.postcodes import read_postcode
-from services.orders.messages import Address
+from services.orders.messages import Address, CancellationState
 
 MAX_LINES = 1000
 MAX_QUANTITY = 1_000_000
@@ -93,7 +93,7 @@ class LineItem(BaseModel):
 class Cancellation(BaseModel):
     """`requested`: it is under way; `refused`: it came too late, and `reason` says why."""
 
-    state: Literal["requested", "refused", "completed"]
+    state: CancellationState
     reason: str
 
 

@@ -21,17 +21,9 @@ from caravan.http import (
 )
 from caravan.money import Money
 from caravan.schemas import Page
+from services.payments.messages import PaymentStatus
 from services.payments.model import build_charge_key, build_refund_key, format_invoice_number
-from services.payments.schemas import (
-    Attempt,
-    Capture,
-    Ledger,
-    LedgerEntry,
-    PaymentDocument,
-    PaymentItem,
-    RefundItem,
-    Status,
-)
+from services.payments.schemas import Attempt, Capture, Ledger, LedgerEntry, PaymentDocument, PaymentItem, RefundItem
 from services.payments.store import charges, refunds
 from services.payments.use_cases import PaymentsContext, invoice
 
@@ -42,7 +34,7 @@ router = APIRouter(tags=["payments"])
 async def list_payments(
     context: Injected[PaymentsContext],
     caller: Staff,
-    status: Status | None = None,
+    status: PaymentStatus | None = None,
     limit: Limit = 20,
     cursor: CursorParameter = None,
 ) -> Response:

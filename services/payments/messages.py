@@ -1,11 +1,14 @@
 """The commands that payments takes and the events that it publishes."""
 
+from typing import Literal
 from uuid import UUID
 
 from pydantic import BaseModel
 
 from caravan.messages import Command, Event, Queue, Topic
 from caravan.money import Money
+
+PaymentStatus = Literal["expected", "capturing", "retrying", "completed", "failed", "refunding", "refunded", "voided"]
 
 
 class InvoiceLine(BaseModel):

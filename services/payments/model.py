@@ -23,9 +23,8 @@ from typing import Any, Literal
 from uuid import UUID
 
 from caravan.messages import Delivery
-from services.payments.messages import InvoiceLine
+from services.payments.messages import InvoiceLine, PaymentStatus
 
-Status = Literal["expected", "capturing", "retrying", "completed", "failed", "refunding", "refunded", "voided"]
 CANCELLED_REASON = "the order was cancelled before it was charged"
 OUT_OF_STOCK_REASON = "the order was rejected before it was charged: it was not in stock"
 MAX_CALL_DELAY = timedelta(seconds=60)
@@ -78,7 +77,7 @@ class RetrySchedule:
 @dataclass(slots=True)
 class Payment:
     order_id: UUID
-    status: Status
+    status: PaymentStatus
     amount: int
     currency: str
     token: str = field(repr=False)
@@ -124,7 +123,7 @@ class Payment:
             self._set_status("voided")
             self.reason = CANCELLED_REASON
 
-    def _set_status(self, status: Status, due_at: datetime | None = None) -> None:
+    def _set_status(self, status: PaymentStatus, due_at: datetime | None = None) -> None:
         self.status, self.due_at = status, due_at
 
 

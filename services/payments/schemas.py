@@ -7,8 +7,7 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from caravan.money import Money
-
-Status = Literal["expected", "capturing", "retrying", "completed", "failed", "refunding", "refunded", "voided"]
+from services.payments.messages import PaymentStatus
 
 
 class Attempt(BaseModel):
@@ -41,7 +40,7 @@ class RefundItem(BaseModel):
 
 class PaymentItem(BaseModel):
     order_id: UUID
-    status: Status
+    status: PaymentStatus
     amount: Money
     attempt: int = Field(description="the present attempt; 0 before the first")
     next_attempt_at: datetime | None = Field(description="when it is tried, or asked about, again")

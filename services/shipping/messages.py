@@ -1,10 +1,13 @@
 """The commands that shipping takes and the events that it publishes."""
 
+from typing import Literal
 from uuid import UUID
 
 from pydantic import BaseModel
 
 from caravan.messages import Command, Event, Queue, Topic
+
+ShipmentStatus = Literal["requested", "booking", "shipped", "delivered", "cancelled"]
 
 
 class Parcel(BaseModel):

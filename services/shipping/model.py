@@ -11,19 +11,17 @@ cancel         cancelled   cancelled   (wait)¹   (too late)  (too late)  (same)
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 from caravan.messages import Delivery
-from services.shipping.messages import OrderShipped, Parcel, ShipmentCancelled
-
-Status = Literal["requested", "booking", "shipped", "delivered", "cancelled"]
+from services.shipping.messages import OrderShipped, Parcel, ShipmentCancelled, ShipmentStatus
 
 
 @dataclass(slots=True)
 class Shipment:
     order_id: UUID
-    status: Status
+    status: ShipmentStatus
     email: str
     parcels: list[dict[str, Any]]
     carrier: str

@@ -1,10 +1,11 @@
 """The HTTP shapes of shipping."""
 
 from datetime import datetime
-from typing import Literal
 from uuid import UUID
 
 from pydantic import BaseModel, Field
+
+from services.shipping.messages import ShipmentStatus
 
 
 class ParcelItem(BaseModel):
@@ -16,7 +17,7 @@ class ShipmentDocument(BaseModel):
     """Where the parcels of an order are. Until it is `booking` a shipment can be stopped."""
 
     order_id: UUID
-    status: Literal["requested", "booking", "shipped", "delivered", "cancelled"]
+    status: ShipmentStatus
     carrier: str | None = Field(description="null before the carrier has the parcels")
     tracking_number: str | None
     parcels: list[ParcelItem]

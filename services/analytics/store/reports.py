@@ -8,13 +8,12 @@ Sums are ranked within their currency: 5,000 yen are no more than 40 pounds beca
 """
 
 from datetime import date, datetime
-from typing import Literal
 
 import asyncpg
 
 from caravan.database import Database, UnitOfWork
+from services.analytics.schemas import Grouping, Ranking
 
-Grouping = Literal["hour", "day", "product", "category"]
 MAX_ROWS = 10_000
 """So many rows of a report are given out: the first hours, or of each currency those with the most revenue."""
 
@@ -81,7 +80,7 @@ async def fetch_sales(database: Database, since: datetime, until: datetime, by: 
 
 
 async def fetch_top_products(
-    database: Database, since: datetime, until: datetime, sort: Literal["revenue", "units"], limit: int
+    database: Database, since: datetime, until: datetime, sort: Ranking, limit: int
 ) -> list[asyncpg.Record]:
     """By revenue the first `limit` of each currency; by units, which are alike in all of them, the first of all."""
     kept, order = (

@@ -6,7 +6,8 @@ from uuid import UUID
 import asyncpg
 
 from caravan.database import Database, UnitOfWork
-from services.identity.model import Account, UserRole
+from services.identity.messages import UserRole
+from services.identity.model import Account
 
 COLUMNS = "id, email, name, role, disabled, version, created_at, updated_at, password, password_set_at, verified_at"
 ADMINS_LOCK = 0x1D01

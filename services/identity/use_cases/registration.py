@@ -11,8 +11,8 @@ from caravan.errors import InvalidRequest
 from caravan.passwords import find_password_weakness, normalize_password
 from caravan.telemetry import log
 from services.identity.client import EnsureAdminRequest, EnsureAdminResult
-from services.identity.messages import USER_REGISTERED, UserRegistered
-from services.identity.model import Account, DuplicateEmail, UserRole, build_counter, normalize_email
+from services.identity.messages import USER_REGISTERED, UserRegistered, UserRole
+from services.identity.model import Account, DuplicateEmail, build_counter, normalize_email
 from services.identity.schemas import Invitation, Registration
 from services.identity.store import accounts, attempts
 from services.identity.use_cases.email_verification import mail_verification

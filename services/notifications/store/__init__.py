@@ -10,12 +10,13 @@ import asyncpg
 
 from caravan.clock import make_lowest_id
 from caravan.database import Database, UnitOfWork
-from services.notifications.model import Preference, Priority, State
+from services.notifications.messages import NotificationState
+from services.notifications.model import Preference, Priority
 from services.notifications.store import campaigns as campaigns
 
 PRUNE_BATCH = 5_000
 COUNT_LIMIT = 100_000
-STATE_CONDITIONS = {state: f"state = '{state}'" for state in get_args(State)}
+STATE_CONDITIONS = {state: f"state = '{state}'" for state in get_args(NotificationState)}
 """In the text of the query, because only so the planner sees that a partial index serves."""
 
 
@@ -31,7 +32,7 @@ class NotificationRow:
     channel: str
     recipient: str
     priority: Priority
-    state: State
+    state: NotificationState
     values: str | None
     run_id: UUID | None = None
 
@@ -45,7 +46,7 @@ class AttemptResult:
     id: UUID
     attempts: int
     recorded_attempts: int
-    state: State
+    state: NotificationState
     due_at: datetime
     sent_at: datetime | None = None
     subject: str | None = None
@@ -161,7 +162,7 @@ async def list_notifications(
     before: UUID | None,
     user_id: UUID | None = None,
     order_id: UUID | None = None,
-    state: State | None = None,
+    state: NotificationState | None = None,
 ) -> list[asyncpg.Record]:
     """Notifications, the newest first."""
     conditions = [STATE_CONDITIONS[state]] if state else []

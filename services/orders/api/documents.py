@@ -8,6 +8,7 @@ import orjson
 from caravan.events import RecordedEvent
 from caravan.money import Money
 from services.orders import model
+from services.orders.messages import CancellationState
 from services.orders.schemas import Cancellation, HistoryEntry, LineItem, OrderDocument, OrderItem
 
 
@@ -36,7 +37,7 @@ def build_document_from_row(row: asyncpg.Record) -> OrderDocument:
     )
 
 
-def _to_cancellation(state: model.CancellationState | None, reason: str | None) -> Cancellation | None:
+def _to_cancellation(state: CancellationState | None, reason: str | None) -> Cancellation | None:
     return Cancellation(state=state, reason=reason or "") if state else None
 
 

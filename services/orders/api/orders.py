@@ -1,6 +1,6 @@
 """Orders: place, list, show and cancel."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query
@@ -29,9 +29,6 @@ from services.orders.use_cases import READ_DATABASE, OrdersContext, cancel, plac
 
 router = APIRouter(tags=["orders"])
 
-Status = Literal[
-    "created", "reserved", "paid", "shipped", "delivered", "rejected", "payment_failed", "cancelled", "refunded"
-]
 Version = Annotated[int | None, Query(ge=1, le=100_000)]
 
 
@@ -58,7 +55,7 @@ async def post_order(
 async def list_orders(
     context: Injected[OrdersContext],
     caller: Customer,
-    status: Status | None = None,
+    status: model.OrderStatus | None = None,
     limit: Limit = 20,
     cursor: CursorParameter = None,
 ) -> Response:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from caravan.clock import new_id
-from services.inventory.model import MovementContext, MovementKind, Reservation, Stock, StockLedger, StockRuleViolation
+from services.inventory.messages import MovementKind
+from services.inventory.model import MovementContext, Reservation, Stock, StockLedger, StockRuleViolation
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SKUS = ("MUG", "LAMP", "ROPE")
