@@ -33,7 +33,7 @@ def render_topology() -> str:
 def _describe_service(service: Service, all_services: list[Service]) -> dict[str, object]:
     read = [consumer.subscription for consumer in list_consumers(service)]
     return {
-        "databases": [BUS, *(database.name for database in service.databases)],
+        "databases": list_databases(service),
         "public": bool(service.routers),
         "calls": sorted(_list_callees(service, all_services)),
         "topics": [
@@ -43,6 +43,11 @@ def _describe_service(service: Service, all_services: list[Service]) -> dict[str
         ],
         "queues": [reader.name for reader in read if isinstance(reader.source, Queue | Binding)],
     }
+
+
+def list_databases(service: Service) -> list[str]:
+    """Those that it logs in to: the bus's, and its own."""
+    return [BUS, *(database.name for database in service.databases)]
 
 
 def _list_callees(service: Service, all_services: list[Service]) -> set[str]:

@@ -29,7 +29,7 @@ from caravan.settings import Settings
 from services.gateway.known_services import list_channels
 from services.gateway.reference.asyncapi import build_asyncapi
 from services.registry import load_services
-from tools import chart_facts
+from tools import chart_facts, service_lists
 from tools.message_schemas import (
     build_schema,
     find_violations,
@@ -51,6 +51,9 @@ def render_pages() -> dict[str, str]:
         ".env.example": render_env_example(services),
         "charts/caravan/files/services.yaml": chart_facts.render_services(services),
         "charts/caravan/files/topology.yaml": chart_facts.render_topology(),
+        **service_lists.render_files(
+            services, {service.name: chart_facts.list_databases(service) for service in services}
+        ),
         "docs/asyncapi.json": _format_json(build_asyncapi(list_channels(), version("caravan"))),
         "docs/routing-snapshot.schema.json": _format_json(build_snapshot_schema()),
         **{

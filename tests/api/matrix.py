@@ -1,4 +1,6 @@
-"""The table of who may call what (`roles.txt`), and how to compare it with the shop."""
+"""The table of who may call what, and how to compare it with the shop: `roles.txt` here, and those in the folders of
+the services' tests.
+"""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -7,6 +9,7 @@ from typing import Any
 from services.gateway.reference.openapi import list_operations
 
 TABLE = Path(__file__).parent / "roles.txt"
+TABLES = (TABLE, *sorted(TABLE.parents[1].glob("services/*/roles.txt")))
 COLUMNS = ("anonymous", "customer", "staff", "admin", "service")
 
 Row = dict[str, str]
@@ -16,7 +19,7 @@ Route = tuple[str, str]
 def rows() -> dict[Route, Row]:
     """Outcome by role of each method and path: `in`, or the status with which the caller is kept out."""
     found: dict[Route, Row] = {}
-    for line in TABLE.read_text().splitlines():
+    for line in (line for table in TABLES for line in table.read_text().splitlines()):
         if line.strip() and not line.startswith("#"):
             method, path, *outcomes = line.split()
             assert (method, path) not in found, f"two rows for {method} {path}"

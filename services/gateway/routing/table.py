@@ -21,7 +21,7 @@ from caravan.service import ServiceContext
 from caravan.telemetry import log
 from services.gateway.known_services import list_known_services
 from services.gateway.routing.rules import RouteMatch, RoutingRules
-from services.gateway.routing.trie import OWN_SERVICE, ROOT_OWNERS, Trie, extract_root, iterate_declared_routes
+from services.gateway.routing.trie import OWN_SERVICE, Trie, extract_root, find_root_owners, iterate_declared_routes
 
 REFRESH_SECONDS = 3.0
 MISSING_REFRESH_SECONDS = 0.5
@@ -75,7 +75,7 @@ class RouteTable:
         if self._snapshot_routes is not None or self._context.settings.services:
             return self.unreached_services
         return self.unreached_services | (
-            ROOT_OWNERS.get(extract_root(path), set()) - self.documents.keys() - self._context.peers.keys()
+            find_root_owners(extract_root(path)) - self.documents.keys() - self._context.peers.keys()
         )
 
     def is_slow(self, service: str, path: str) -> bool:

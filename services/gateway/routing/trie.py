@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from caravan.health import PATHS
+from services.gateway.known_services import list_known_services
 
 METHODS = frozenset({"get", "put", "post", "delete", "options", "head", "patch", "trace"})
 OWN_SERVICE = "gateway"
@@ -30,8 +31,13 @@ ROOT_OWNERS = {
     "users": {"identity", "notifications"},
 }
 """Whose the paths are that begin so, known before any service has been reached; a test compares them with what the
-services declare.
+services declare. A service that is not named here has those that begin with its own name.
 """
+_OTHER_ROOTS = list_known_services() - {OWN_SERVICE}.union(*ROOT_OWNERS.values())
+
+
+def find_root_owners(root: str) -> set[str]:
+    return ROOT_OWNERS.get(root) or {root} & _OTHER_ROOTS
 
 
 def extract_root(path: str) -> str:

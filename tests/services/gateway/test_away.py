@@ -3,7 +3,7 @@
 import pytest
 
 from caravan.runtime import Backends
-from services.gateway.routing.trie import ROOT_OWNERS, extract_root, is_forwardable
+from services.gateway.routing.trie import ROOT_OWNERS, extract_root, find_root_owners, is_forwardable
 from services.registry import load_services
 from tests.support.shop import run_services
 
@@ -30,4 +30,5 @@ def test_the_roots_are_those_that_the_services_declare() -> None:
                 path = getattr(route, "path", "")
                 if is_forwardable(path):
                     declared.setdefault(extract_root(path), set()).add(service.name)
-    assert declared == ROOT_OWNERS
+    assert declared == {root: find_root_owners(root) for root in declared}
+    assert ROOT_OWNERS.keys() <= declared.keys()
