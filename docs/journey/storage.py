@@ -20,6 +20,6 @@ def transaction(database: Path) -> Iterator[sqlite3.Connection]:
             raise
 
 
-def make_tables(database: Path, tables: str) -> None:
+def create_tables(database: Path, tables: str) -> None:
     with closing(sqlite3.connect(database)) as connection:
         connection.executescript(tables)

@@ -1,5 +1,5 @@
-"""Somebody else's computers, the same in every early step: the card provider and the mail server. What they have done
-is done, whatever happens to the shop.
+"""The third parties of every early step: the card provider and the mail server. What they have done can't be rolled
+back, whatever happens to the shop.
 """
 
 import json
@@ -12,7 +12,7 @@ from pathlib import Path
 MAIL_SECONDS = 5
 
 
-class ProviderAway(Exception):
+class ProviderUnavailable(Exception):
     """The card provider doesn't answer."""
 
 
@@ -24,17 +24,20 @@ class CardProvider:
         self.seconds = float(os.environ.get("CARD_SECONDS", "0.2"))
 
     def charge(self, key: str, amount: int, card: str) -> None:
-        """Raises ProviderAway: for `tok_away` always, for `tok_flaky` the first two times."""
+        """Raises ProviderUnavailable: for `tok_unavailable` always, for `tok_flaky` the first two times."""
         time.sleep(self.seconds)
         lines = self.ledger.read_text().splitlines() if self.ledger.exists() else []
-        before = [entry["outcome"] for entry in map(json.loads, lines) if entry["key"] == key]
-        if "charged" in before:
+        previous_outcomes = [entry["outcome"] for entry in map(json.loads, lines) if entry["key"] == key]
+        if "charged" in previous_outcomes:
             return
-        away = card == "tok_away" or (card == "tok_flaky" and len(before) < 2)
+        is_unavailable = card == "tok_unavailable" or (card == "tok_flaky" and len(previous_outcomes) < 2)
         with self.ledger.open("a") as ledger:
-            ledger.write(json.dumps({"key": key, "amount": amount, "outcome": "away" if away else "charged"}) + "\n")
-        if away:
-            raise ProviderAway("the card provider does not answer")
+            ledger.write(
+                json.dumps({"key": key, "amount": amount, "outcome": "unavailable" if is_unavailable else "charged"})
+                + "\n"
+            )
+        if is_unavailable:
+            raise ProviderUnavailable("the card provider does not answer")
 
 
 def send_mail(to: str, subject: str, text: str) -> None:

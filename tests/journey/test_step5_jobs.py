@@ -12,7 +12,7 @@ from bullmq import Queue
 from redis.asyncio import Redis
 
 from caravan.runtime import Backends
-from docs.journey.step5_jobs.jobs import NAME, add
+from docs.journey.step5_jobs.jobs import NAME, add_job
 from tests.journey.early_shop import CREDENTIAL, EarlyShop, SameApi, early_shop
 from tests.journey.test_step3_gateway import start_behind_gateway
 from tests.support.shop import wait_until
@@ -65,7 +65,11 @@ class TestBackgroundJobs(SameApi):
         await reaches(shop, f"mail-{order_id}", "completed")
         await becomes(shop, flaky, "confirmed")
         ledger = [json.loads(line) for line in (shop.folder / "card-provider.jsonl").read_text().splitlines()]
-        assert [entry["outcome"] for entry in ledger if entry["key"] == flaky] == ["away", "away", "charged"]
+        assert [entry["outcome"] for entry in ledger if entry["key"] == flaky] == [
+            "unavailable",
+            "unavailable",
+            "charged",
+        ]
 
     async def test_a_mail_that_fails_again_and_again_is_visible_and_can_be_tried_again(self, shop: EarlyShop) -> None:
         customer = await shop.customer()
@@ -106,13 +110,13 @@ class TestBackgroundJobs(SameApi):
         customer = await shop.customer()
         order = {"id": "due-later", "total": 1}
         queue = Queue(NAME, {"connection": backends.redis_url})
-        await add(queue, "mail", "due-later", {"email": customer["email"], "order": order}, delay_ms=6000)
+        await add_job(queue, "mail", "due-later", {"email": customer["email"], "order": order}, delay_ms=6000)
         await queue.close()
         await shop.got_mail(customer)
 
     async def test_an_order_that_can_not_be_paid_gives_its_stock_back(self, shop: EarlyShop) -> None:
         stock = await shop.stock()
-        order_id = (await shop.place(await shop.customer(), card="tok_away")).json()["id"]
+        order_id = (await shop.place(await shop.customer(), card="tok_unavailable")).json()["id"]
         assert await shop.stock() == stock - 2
         await becomes(shop, order_id, "payment failed")
 

@@ -19,8 +19,8 @@ import uvicorn
 from fastapi import FastAPI, HTTPException
 from pydantic import BaseModel, Field
 
-from docs.journey.storage import make_tables, transaction
-from docs.journey.third_parties import CardProvider, ProviderAway, send_mail
+from docs.journey.storage import create_tables, transaction
+from docs.journey.third_parties import CardProvider, ProviderUnavailable, send_mail
 
 USERS = "CREATE TABLE IF NOT EXISTS users (id TEXT PRIMARY KEY, email TEXT NOT NULL UNIQUE);"
 PRODUCTS = """
@@ -46,7 +46,7 @@ class PlaceOrder(BaseModel):
     user_id: str
     sku: str = Field(examples=["MUG"])
     quantity: int = Field(ge=1, le=100)
-    card: Literal["tok_ok", "tok_flaky", "tok_away"] = "tok_ok"
+    card: Literal["tok_ok", "tok_flaky", "tok_unavailable"] = "tok_ok"
 
 
 class Order(BaseModel):
@@ -89,8 +89,8 @@ def take_stock(connection: sqlite3.Connection, sku: str, quantity: int) -> int:
     return int(row[0]) * quantity
 
 
-def insert_order(connection: sqlite3.Connection, wanted: PlaceOrder, order: Order) -> None:
-    row = (order.id, wanted.user_id, wanted.sku, wanted.quantity, wanted.card, order.total, order.status)
+def insert_order(connection: sqlite3.Connection, request: PlaceOrder, order: Order) -> None:
+    row = (order.id, request.user_id, request.sku, request.quantity, request.card, order.total, order.status)
     connection.execute("INSERT INTO orders VALUES (?, ?, ?, ?, ?, ?, ?)", row)
 
 
@@ -101,21 +101,21 @@ def list_orders(connection: sqlite3.Connection) -> list[Order]:
     ]
 
 
-def charge(cards: CardProvider, order: Order, card: str) -> None:
+def charge_order(cards: CardProvider, order: Order, card: str) -> None:
     try:
         cards.charge(order.id, order.total, card)
-    except ProviderAway as error:
+    except ProviderUnavailable as error:
         raise HTTPException(503, f"the order could not be placed: {error}") from error
 
 
-def confirmation(order: Order) -> tuple[str, str]:
+def render_confirmation(order: Order) -> tuple[str, str]:
     """Subject and text."""
     return f"Your order {order.id}", f"Thank you. {order.total // 100}.{order.total % 100:02} were charged."
 
 
 def confirm(email: str, order: Order) -> None:
     try:
-        send_mail(email, *confirmation(order))
+        send_mail(email, *render_confirmation(order))
     except (OSError, smtplib.SMTPException) as error:
         raise HTTPException(503, "the order could not be placed: no confirmation could be sent") from error
 
@@ -126,7 +126,7 @@ async def serve(app: FastAPI, port: int) -> None:
 
 def create_app(database: Path, cards: CardProvider) -> FastAPI:
     app = FastAPI(title="The monolith")
-    make_tables(database, USERS + PRODUCTS + ORDERS)
+    create_tables(database, USERS + PRODUCTS + ORDERS)
 
     @app.post("/users", status_code=201)
     def register(user: NewUser) -> User:
@@ -139,12 +139,12 @@ def create_app(database: Path, cards: CardProvider) -> FastAPI:
             return find_product(connection, sku)
 
     @app.post("/orders", status_code=201)
-    def place_order(wanted: PlaceOrder) -> Order:
+    def place_order(request: PlaceOrder) -> Order:
         with transaction(database) as connection:
-            user = find_user(connection, wanted.user_id)
-            order = Order(id=str(uuid.uuid4()), total=take_stock(connection, wanted.sku, wanted.quantity))
-            charge(cards, order, wanted.card)
-            insert_order(connection, wanted, order)
+            user = find_user(connection, request.user_id)
+            order = Order(id=str(uuid.uuid4()), total=take_stock(connection, request.sku, request.quantity))
+            charge_order(cards, order, request.card)
+            insert_order(connection, request, order)
             confirm(user.email, order)
         return order
 

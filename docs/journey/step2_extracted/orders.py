@@ -17,42 +17,42 @@ from docs.journey.step1_monolith.shop import (
     ORDERS,
     Order,
     PlaceOrder,
-    charge,
+    charge_order,
     confirm,
     insert_order,
     list_orders,
     serve,
 )
-from docs.journey.storage import make_tables, transaction
+from docs.journey.storage import create_tables, transaction
 from docs.journey.third_parties import CardProvider
 
-ANSWER_SECONDS = 5
+RESPONSE_SECONDS = 5
 
 
-class Neighbour:
-    """Another service: what was a function call can now be late, lost, or refused."""
+class ServiceClient:
+    """Calls another service: what was a function call can now be late, lost, or refused."""
 
     def __init__(self, name: str, url: str, headers: dict[str, str]) -> None:
         self.name = name
-        self.http = httpx2.Client(base_url=url, headers=headers, timeout=ANSWER_SECONDS)
+        self.http = httpx2.Client(base_url=url, headers=headers, timeout=RESPONSE_SECONDS)
 
-    def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        """The JSON of the answer. Raises HTTPException: the neighbour's own refusal (4xx), or 503."""
+    def send_request(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        """The JSON of the response. Raises HTTPException: the service's own refusal (4xx), or 503."""
         try:
-            answer = self.http.request(method, path, json=body)
+            response = self.http.request(method, path, json=body)
         except httpx2.TransportError as error:
             raise HTTPException(503, f"{self.name} can't be reached: {type(error).__name__}") from error
-        if answer.is_success:
-            return answer.json() if answer.content else None
-        if answer.status_code in (404, 409):
-            raise HTTPException(answer.status_code, answer.json()["detail"])
-        raise HTTPException(503, f"{self.name} answered {answer.status_code}")
+        if response.is_success:
+            return response.json() if response.content else None
+        if response.status_code in (404, 409):
+            raise HTTPException(response.status_code, response.json()["detail"])
+        raise HTTPException(503, f"{self.name} answered {response.status_code}")
 
 
-def neighbours(headers: dict[str, str] | None = None) -> tuple[Neighbour, Neighbour]:
-    """Users and products, where USERS_URL and PRODUCTS_URL say."""
-    users = Neighbour("users", os.environ.get("USERS_URL", "http://127.0.0.1:8081"), headers or {})
-    return users, Neighbour("products", os.environ.get("PRODUCTS_URL", "http://127.0.0.1:8082"), headers or {})
+def create_clients(headers: dict[str, str] | None = None) -> tuple[ServiceClient, ServiceClient]:
+    """The clients of users and products, at USERS_URL and PRODUCTS_URL."""
+    users = ServiceClient("users", os.environ.get("USERS_URL", "http://127.0.0.1:8081"), headers or {})
+    return users, ServiceClient("products", os.environ.get("PRODUCTS_URL", "http://127.0.0.1:8082"), headers or {})
 
 
 Pay = Callable[[Order, str], None]
@@ -60,25 +60,27 @@ Confirm = Callable[[str, Order], None]
 DATABASE = Path("orders.sqlite")
 
 
-def create_app(users: Neighbour, products: Neighbour, pay: Pay, confirm: Confirm, database: Path = DATABASE) -> FastAPI:
+def create_app(
+    users: ServiceClient, products: ServiceClient, pay: Pay, confirm: Confirm, database: Path = DATABASE
+) -> FastAPI:
     """`pay` and `confirm` are what the next steps replace; they raise to refuse the order."""
     app = FastAPI(title="Orders")
-    make_tables(database, ORDERS)
+    create_tables(database, ORDERS)
 
     @app.post("/orders", status_code=201)
-    def place_order(wanted: PlaceOrder) -> Order:
-        email = users.ask("GET", f"/users/{wanted.user_id}")["email"]
-        taken = products.ask("POST", f"/products/{wanted.sku}/take", {"quantity": wanted.quantity})
-        order = Order(id=str(uuid.uuid4()), total=taken["total"])
+    def place_order(request: PlaceOrder) -> Order:
+        email = users.send_request("GET", f"/users/{request.user_id}")["email"]
+        result = products.send_request("POST", f"/products/{request.sku}/take", {"quantity": request.quantity})
+        order = Order(id=str(uuid.uuid4()), total=result["total"])
         try:
-            pay(order, wanted.card)
+            pay(order, request.card)
             with transaction(database) as connection:
-                insert_order(connection, wanted, order)
+                insert_order(connection, request, order)
             confirm(email, order)
         except BaseException:  # a process that dies here undoes nothing
             with transaction(database) as connection:
                 connection.execute("DELETE FROM orders WHERE id = ?", (order.id,))
-            products.ask("POST", f"/products/{wanted.sku}/give-back", {"quantity": wanted.quantity})
+            products.send_request("POST", f"/products/{request.sku}/give-back", {"quantity": request.quantity})
             raise
         return order
 
@@ -90,9 +92,9 @@ def create_app(users: Neighbour, products: Neighbour, pay: Pay, confirm: Confirm
     return app
 
 
-def charge_at_once(order: Order, card: str) -> None:
-    charge(CardProvider(), order, card)
+def charge_card(order: Order, card: str) -> None:
+    charge_order(CardProvider(), order, card)
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(create_app(*neighbours(), charge_at_once, confirm), 8083))
+    asyncio.run(serve(create_app(*create_clients(), charge_card, confirm), 8083))

@@ -10,20 +10,20 @@ from fastapi import FastAPI
 from pydantic import BaseModel, Field
 
 from docs.journey.step1_monolith.shop import PRODUCTS, find_product, serve, take_stock
-from docs.journey.storage import make_tables, transaction
+from docs.journey.storage import create_tables, transaction
 
 
 class Quantity(BaseModel):
     quantity: int = Field(ge=1, le=100)
 
 
-class Taken(BaseModel):
+class TakeResult(BaseModel):
     total: int = Field(description="the price of what was taken, in pence")
 
 
 def create_app(database: Path = Path("products.sqlite")) -> FastAPI:
     app = FastAPI(title="Products")
-    make_tables(database, PRODUCTS)
+    create_tables(database, PRODUCTS)
 
     @app.get("/products/{sku}")
     def read_product(sku: str) -> dict[str, str | int]:
@@ -31,19 +31,17 @@ def create_app(database: Path = Path("products.sqlite")) -> FastAPI:
             return find_product(connection, sku)
 
     @app.post("/products/{sku}/take")
-    def take(sku: str, wanted: Quantity) -> Taken:
-        """For orders: what used to be an UPDATE in their transaction. Whoever can reach this port can empty the
-        shelf.
-        """
+    def take_from_stock(sku: str, request: Quantity) -> TakeResult:
+        """For orders: what used to be an UPDATE in their transaction. Whoever can reach this port can take it all."""
         with transaction(database) as connection:
-            return Taken(total=take_stock(connection, sku, wanted.quantity))
+            return TakeResult(total=take_stock(connection, sku, request.quantity))
 
     @app.post("/products/{sku}/give-back", status_code=204)
-    def give_back(sku: str, taken: Quantity) -> None:
+    def return_to_stock(sku: str, request: Quantity) -> None:
         """For orders: what used to be a ROLLBACK."""
         with transaction(database) as connection:
             find_product(connection, sku)
-            connection.execute("UPDATE product SET stock = stock + ? WHERE sku = ?", (taken.quantity, sku))
+            connection.execute("UPDATE product SET stock = stock + ? WHERE sku = ?", (request.quantity, sku))
 
     return app
 

@@ -9,12 +9,12 @@ from pathlib import Path
 from fastapi import FastAPI
 
 from docs.journey.step1_monolith.shop import USERS, NewUser, User, find_user, insert_user, serve
-from docs.journey.storage import make_tables, transaction
+from docs.journey.storage import create_tables, transaction
 
 
 def create_app(database: Path = Path("users.sqlite")) -> FastAPI:
     app = FastAPI(title="Users")
-    make_tables(database, USERS)
+    create_tables(database, USERS)
 
     @app.post("/users", status_code=201)
     def register(user: NewUser) -> User:

@@ -1,5 +1,5 @@
-"""Step 3: one address for clients. What it doesn't list can't be reached from outside, and how often somebody may ask
-is said here, once.
+"""Step 3: one address for clients. What it doesn't list can't be reached from outside, and the rate limit is set here,
+once.
 
 python docs/journey/step3_gateway/gateway.py
 """
@@ -15,9 +15,9 @@ from limits.aio.storage import MemoryStorage
 from limits.aio.strategies import MovingWindowRateLimiter
 
 from docs.journey.step1_monolith.shop import serve
-from docs.journey.step3_gateway.inside import HEADER, credential
+from docs.journey.step3_gateway.inside import HEADER, read_credential
 
-WHERE = {
+SERVICE_URLS = {
     name: os.environ.get(f"{name.upper()}_URL", f"http://127.0.0.1:{port}")
     for name, port in (("users", 8081), ("products", 8082), ("orders", 8083))
 }
@@ -27,13 +27,13 @@ ROUTES = (
     ("POST", "/orders", "orders"),
     ("GET", "/orders", "orders"),
 )
-ANSWER_SECONDS = 20
+RESPONSE_SECONDS = 20
 """Longer than a service waits for another: the one that fails should be the one to say so."""
 
 
 def create_app(per_minute: int) -> FastAPI:
     app = FastAPI(title="Gateway", docs_url=None, redoc_url=None, openapi_url=None)
-    http = httpx2.AsyncClient(headers={HEADER: credential()}, timeout=ANSWER_SECONDS)
+    http = httpx2.AsyncClient(headers={HEADER: read_credential()}, timeout=RESPONSE_SECONDS)
     limiter, limit = MovingWindowRateLimiter(MemoryStorage()), RateLimitItemPerMinute(per_minute)
 
     async def check_rate(request: Request) -> None:
@@ -41,24 +41,24 @@ def create_app(per_minute: int) -> FastAPI:
         if not await limiter.hit(limit, client):
             raise HTTPException(429, f"more than {per_minute} requests in a minute", {"Retry-After": "60"})
 
-    def forward_to(service: str) -> Callable[[Request], Awaitable[Response]]:
+    def create_forwarder(service: str) -> Callable[[Request], Awaitable[Response]]:
         async def forward(request: Request) -> Response:
             await check_rate(request)
             try:
-                answer = await http.request(
+                response = await http.request(
                     request.method,
-                    WHERE[service] + request.scope["raw_path"].decode("latin-1"),
+                    SERVICE_URLS[service] + request.scope["raw_path"].decode("latin-1"),
                     content=await request.body(),
                     headers={"content-type": request.headers.get("content-type", "application/json")},
                 )
             except httpx2.TransportError as error:
                 raise HTTPException(503, f"{service} can't be reached: {type(error).__name__}") from error
-            return Response(answer.content, answer.status_code, media_type=answer.headers.get("content-type"))
+            return Response(response.content, response.status_code, media_type=response.headers.get("content-type"))
 
         return forward
 
     for method, path, service in ROUTES:
-        app.add_api_route(path, forward_to(service), methods=[method])
+        app.add_api_route(path, create_forwarder(service), methods=[method])
     return app
 
 

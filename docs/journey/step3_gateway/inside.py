@@ -17,34 +17,34 @@ from docs.journey.step2_extracted import orders, products, users
 HEADER = "x-internal-credential"
 
 
-def credential() -> str:
-    found = os.environ.get("INTERNAL_CREDENTIAL", "")
-    if len(found) < 16:
+def read_credential() -> str:
+    credential = os.environ.get("INTERNAL_CREDENTIAL", "")
+    if len(credential) < 16:
         raise SystemExit("set INTERNAL_CREDENTIAL to the same 16 or more characters for the gateway and each service")
-    return found
+    return credential
 
 
-def only_from_inside(app: FastAPI) -> FastAPI:
-    expected = credential().encode()
+def require_credential(app: FastAPI) -> FastAPI:
+    expected = read_credential().encode()
 
-    async def check(request: Request, call_next: RequestResponseEndpoint) -> Response:
+    async def check_credential(request: Request, call_next: RequestResponseEndpoint) -> Response:
         if hmac.compare_digest(request.headers.get(HEADER, "").encode(), expected):
             return await call_next(request)
         return Response("this service answers the gateway only", 401)
 
-    app.add_middleware(BaseHTTPMiddleware, dispatch=check)
+    app.add_middleware(BaseHTTPMiddleware, dispatch=check_credential)
     return app
 
 
 async def main(name: str) -> None:
     match name:
         case "users":
-            await serve(only_from_inside(users.create_app()), 8081)
+            await serve(require_credential(users.create_app()), 8081)
         case "products":
-            await serve(only_from_inside(products.create_app()), 8082)
+            await serve(require_credential(products.create_app()), 8082)
         case "orders":
-            known = orders.neighbours({HEADER: credential()})
-            await serve(only_from_inside(orders.create_app(*known, orders.charge_at_once, confirm)), 8083)
+            clients = orders.create_clients({HEADER: read_credential()})
+            await serve(require_credential(orders.create_app(*clients, orders.charge_card, confirm)), 8083)
         case _:
             raise SystemExit(f"no service {name!r}; there are users, products and orders")
 

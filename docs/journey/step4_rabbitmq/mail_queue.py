@@ -25,7 +25,7 @@ async def connect() -> AbstractRobustConnection:
     return await aio_pika.connect_robust(os.environ.get("RABBITMQ_URL", "amqp://guest:guest@127.0.0.1/"), timeout=10)
 
 
-async def declare(channel: AbstractChannel) -> AbstractQueue:
+async def declare_queues(channel: AbstractChannel) -> AbstractQueue:
     """A quorum queue: on disk, and it counts deliveries.
 
     A mail that was refused ATTEMPTS times goes to the dead-letter queue.

@@ -1,5 +1,5 @@
-"""Step 5: background work as jobs in Redis: each has attempts, a growing pause between them, and a place where it is
-seen when it has failed for good.
+"""Step 5: background work as jobs in Redis: each has attempts, a growing pause between them, and is listed when it has
+failed permanently.
 """
 
 import os
@@ -14,14 +14,13 @@ BACKOFF_MS = int(os.environ.get("BACKOFF_MS", "1000"))
 """Pause after the first failure; it doubles with each."""
 URL = os.environ.get("REDIS_URL", "redis://127.0.0.1:6379")
 CONNECTION: dict[str, Any] = {"connection": f"{URL}{'&' if '?' in URL else '?'}socket_timeout=30"}
-"""A worker waits up to 10 seconds on its socket for a job that is due then; the Redis client gives up after 5 unless it
-is told, and the worker never
-recovers from that."""
+"""A worker waits up to 10 seconds on its socket for a job that is due then. Without the setting the Redis client gives
+up after 5, and the worker never recovers from that."""
 
 State = Literal["waiting", "active", "delayed", "completed", "failed"]
 
 
-async def add(queue: Queue, kind: str, order_id: str, data: dict[str, Any], *, delay_ms: int = 0) -> None:
+async def add_job(queue: Queue, kind: str, order_id: str, data: dict[str, Any], *, delay_ms: int = 0) -> None:
     """Adding the same job of an order again adds nothing."""
     retry = {"attempts": ATTEMPTS, "backoff": {"type": "exponential", "delay": BACKOFF_MS}}
     await queue.add(
@@ -29,18 +28,18 @@ async def add(queue: Queue, kind: str, order_id: str, data: dict[str, Any], *, d
     )
 
 
-def add_desk(app: FastAPI, queue: Queue) -> None:
+def add_job_routes(app: FastAPI, queue: Queue) -> None:
     """Look at the jobs, and try one again. The gateway doesn't list these routes: they are for those inside."""
 
     @app.get("/jobs")
     async def list_jobs(state: State = "failed") -> list[dict[str, Any]]:
-        found: list[Job] = await queue.getJobs([state], 0, 99)
+        jobs: list[Job] = await queue.getJobs([state], 0, 99)
         return [
-            {"id": job.id, "attempts": job.attemptsMade, "reason": job.failedReason, "data": job.data} for job in found
+            {"id": job.id, "attempts": job.attemptsMade, "reason": job.failedReason, "data": job.data} for job in jobs
         ]
 
     @app.post("/jobs/{job_id}/retry", status_code=202)
-    async def retry(job_id: str) -> None:
+    async def retry_job(job_id: str) -> None:
         job = await queue.getJob(job_id)
         if job is None or not await job.isFailed():
             raise HTTPException(409, f"no failed job {job_id}")

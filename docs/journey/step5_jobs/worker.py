@@ -9,24 +9,24 @@ from pathlib import Path
 
 from bullmq import Job, Queue, UnrecoverableError, Worker
 
-from docs.journey.step1_monolith.shop import Order, confirmation
-from docs.journey.step2_extracted.orders import DATABASE, neighbours
-from docs.journey.step3_gateway.inside import HEADER, credential
+from docs.journey.step1_monolith.shop import Order, render_confirmation
+from docs.journey.step2_extracted.orders import DATABASE, create_clients
+from docs.journey.step3_gateway.inside import HEADER, read_credential
 from docs.journey.step5_jobs.jobs import CONNECTION, NAME
-from docs.journey.step5_jobs.orders import after_payment
-from docs.journey.storage import make_tables, transaction
-from docs.journey.third_parties import CardProvider, ProviderAway, send_mail
+from docs.journey.step5_jobs.orders import add_jobs_after_payment
+from docs.journey.storage import create_tables, transaction
+from docs.journey.third_parties import CardProvider, ProviderUnavailable, send_mail
 
 INVOICES = Path("invoices")
 INVOICE_NUMBERS = "CREATE TABLE IF NOT EXISTS invoice (number INTEGER PRIMARY KEY, order_id TEXT NOT NULL UNIQUE);"
 
 cards = CardProvider()
-users, products = neighbours({HEADER: credential()})
+users, products = create_clients({HEADER: read_credential()})
 
 
-def mail(email: str, order: Order) -> None:
+def send_confirmation(email: str, order: Order) -> None:
     """May be sent twice when the worker dies between the sending and the note that it is done."""
-    send_mail(email, *confirmation(order))
+    send_mail(email, *render_confirmation(order))
 
 
 def write_invoice(order: Order) -> None:
@@ -41,9 +41,10 @@ def write_invoice(order: Order) -> None:
     )
 
 
-def charge(order: Order, *, last: bool) -> str:
-    """The customer's address, once the order is paid. Raises ProviderAway for another try; the last one gives the stock
-    back.
+def retry_charge(order: Order, *, is_last_attempt: bool) -> str:
+    """The customer's address, once the order is paid.
+
+    Raises ProviderUnavailable for another attempt; the last one returns the stock.
     """
     with transaction(DATABASE) as connection:
         row = connection.execute(
@@ -53,17 +54,17 @@ def charge(order: Order, *, last: bool) -> str:
         raise UnrecoverableError(f"no order {order.id}: it was refused after its job had been added")
     user_id, sku, quantity, card, status = row
     if status == "payment failed":
-        raise UnrecoverableError(f"order {order.id} was given up; its stock went back")
+        raise UnrecoverableError(f"order {order.id} was given up; its stock was returned")
     try:
         cards.charge(
             order.id, order.total, card
         )  # the same key as in the request: charged once, however often this runs
-    except ProviderAway:
-        if last:
+    except ProviderUnavailable:
+        if is_last_attempt:
             set_status(order, "payment failed")
-            products.ask("POST", f"/products/{sku}/give-back", {"quantity": quantity})
+            products.send_request("POST", f"/products/{sku}/give-back", {"quantity": quantity})
         raise
-    email: str = users.ask("GET", f"/users/{user_id}")["email"]
+    email: str = users.send_request("GET", f"/users/{user_id}")["email"]
     set_status(order, "confirmed")
     return email
 
@@ -76,27 +77,27 @@ def set_status(order: Order, status: str) -> None:
 
 async def main() -> None:
     INVOICES.mkdir(exist_ok=True)
-    make_tables(DATABASE, INVOICE_NUMBERS)
+    create_tables(DATABASE, INVOICE_NUMBERS)
     queue = Queue(NAME, CONNECTION)
 
-    async def work(job: Job, _: str) -> None:
+    async def run_job(job: Job, _: str) -> None:
         order = Order(**job.data["order"])
         match job.name:
             case "mail":
-                await asyncio.to_thread(mail, job.data["email"], order)
+                await asyncio.to_thread(send_confirmation, job.data["email"], order)
             case "invoice":
                 await asyncio.to_thread(write_invoice, order)
             case "charge":
-                last = job.attemptsMade + 1 >= job.opts["attempts"]
-                email = await asyncio.to_thread(charge, order, last=last)
-                await after_payment(queue, email, order)
+                is_last_attempt = job.attemptsMade + 1 >= job.opts["attempts"]
+                email = await asyncio.to_thread(retry_charge, order, is_last_attempt=is_last_attempt)
+                await add_jobs_after_payment(queue, email, order)
 
-    stopping = asyncio.Event()
-    for ending in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(ending, stopping.set)
-    worker = Worker(NAME, work, {**CONNECTION, "concurrency": 5})
+    stop_requested = asyncio.Event()
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(signal_number, stop_requested.set)
+    worker = Worker(NAME, run_job, {**CONNECTION, "concurrency": 5})
     print("the worker is running", flush=True)
-    await stopping.wait()
+    await stop_requested.wait()
     await worker.close()
     await queue.close()
 
