@@ -145,9 +145,9 @@ async def test_a_route_is_ready_when_the_gateway_has_it_and_its_status_says_what
     )
     assert status["endpoints"] == {"ready": 1, "serving": 1, "terminating": 0}
     assert status["acknowledged"] == "1/1"
-    told = (await world.client.get("/revision")).json()
-    assert status["configRevision"] == told["revision"] == status["gateways"][0]["revision"]
-    assert told["sequence"] == status["configSequence"]
+    revision = (await world.client.get("/revision")).json()
+    assert status["configRevision"] == revision["revision"] == status["gateways"][0]["revision"]
+    assert revision["sequence"] == status["configSequence"]
     assert status["gateways"][0]["name"].startswith("gateway-")
 
 
@@ -178,7 +178,7 @@ async def test_endpoints_come_and_go_under_load_without_a_failed_request(
         await world.set_endpoints("shop-pets", (urls[0], READY), (urls[1], DRAINING), (urls[2], DRAINING))
         started = time.monotonic()
         pool = world.shop.process.discovery._pools["pets"]  # type: ignore[attr-defined]
-        await seconds(lambda: pool.urls() == {urls[0]})
+        await seconds(lambda: pool.list_urls() == {urls[0]})
         shrunk = time.monotonic() - started
         drained = [each.asked for each in replicas]
         await seconds(lambda: replicas[0].asked > drained[0] + 100)
