@@ -34,7 +34,7 @@ class Inventory:
 
 
 @dataclass
-class Desk:
+class CatalogAdmin:
     """A shop and its admin at work."""
 
     shop: Shop
@@ -66,7 +66,7 @@ class Desk:
 
 
 @pytest.fixture(scope="module")
-async def desk(backends: Backends) -> AsyncIterator[Desk]:
+async def catalog_admin(backends: Backends) -> AsyncIterator[CatalogAdmin]:
     inventory = Inventory()
     stand_in = Service(
         "inventory", operations=(GET_AVAILABILITY.bind(inventory.availability),), channels=messages.CHANNELS
@@ -76,4 +76,4 @@ async def desk(backends: Backends) -> AsyncIterator[Desk]:
         async with run_services(
             backends, "catalog", extra_services=(stand_in, Service("notifications", channels=notified.CHANNELS))
         ) as shop:
-            yield Desk(shop, inventory)
+            yield CatalogAdmin(shop, inventory)

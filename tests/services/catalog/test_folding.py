@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services.catalog.model import fold_accents
-from tests.services.catalog.conftest import Desk
+from tests.services.catalog.conftest import CatalogAdmin
 
 LETTERS = "CrèmeBrûléeŁódźSmørrebrødßẞÆæŒœÞþĐđıİŠčñÅÄÖãéÉёЙйがパ한국어ﬁＡ½ǅẴςΣσحَلِيبأـקָפֶהשׁ\u0301\u0323\u0489"
 
@@ -37,19 +37,21 @@ LETTERS = "CrèmeBrûléeŁódźSmørrebrødßẞÆæŒœÞþĐđıİŠčñÅÄ�
         ("Ｆｕｌｌ width", ["full", "Ｆｕｌｌ"]),
     ],
 )
-async def test_a_product_is_found_with_and_without_accents(desk: Desk, name: str, searches: list[str]) -> None:
-    sku = await desk.made(name=name)
+async def test_a_product_is_found_with_and_without_accents(
+    catalog_admin: CatalogAdmin, name: str, searches: list[str]
+) -> None:
+    sku = await catalog_admin.made(name=name)
     for search in searches:
-        answer = await desk.shop.client.get("/v1/products", params={"search": search})
+        answer = await catalog_admin.shop.client.get("/v1/products", params={"search": search})
         assert sku in [item["sku"] for item in answer.json()["items"]], search
 
 
 @pytest.mark.parametrize("search", ["\uff0d" * 40, "\uff02" * 41, "\u0301" * 50, "\uff5c\uff06\uff01" * 20])
-async def test_signs_that_fold_to_operators_are_no_operators(desk: Desk, search: str) -> None:
-    assert (await desk.shop.client.get("/v1/products", params={"search": search})).status_code == 200
+async def test_signs_that_fold_to_operators_are_no_operators(catalog_admin: CatalogAdmin, search: str) -> None:
+    assert (await catalog_admin.shop.client.get("/v1/products", params={"search": search})).status_code == 200
 
 
-async def test_the_database_folds_as_the_program_does(desk: Desk) -> None:
+async def test_the_database_folds_as_the_program_does(catalog_admin: CatalogAdmin) -> None:
     texts: list[str] = []
 
     @settings(max_examples=300, derandomize=True, database=None)
@@ -60,7 +62,7 @@ async def test_the_database_folds_as_the_program_does(desk: Desk) -> None:
         texts.append(text)
 
     gather()
-    rows = await desk.shop.get_database("catalog").fetch(
+    rows = await catalog_admin.shop.get_database("catalog").fetch(
         "SELECT given, folded(given) AS got FROM unnest($1::text[]) AS t(given)", texts
     )
     assert [(row["given"], row["got"]) for row in rows if row["got"] != fold_accents(row["given"])] == []

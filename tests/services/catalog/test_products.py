@@ -10,26 +10,26 @@ from caravan.clock import new_id
 from caravan.http import encode_cursor
 from services.catalog.api.listing import CURSOR_PARSERS
 from services.catalog.client import GET_OFFERS, OffersRequest
-from tests.services.catalog.conftest import Desk
+from tests.services.catalog.conftest import CatalogAdmin
 from tests.support.shop import wait_until
 
 
-async def test_a_product_is_made_changed_and_withdrawn_with_contiguous_versions(desk: Desk) -> None:
-    sku = await desk.made()
-    assert (await desk.call("PATCH", f"/v1/products/{sku}", {"price": {"amount": 990, "currency": "GBP"}})).json()[
-        "version"
-    ] == 2
-    assert (await desk.call("PATCH", f"/v1/products/{sku}", {"price": {"amount": 990, "currency": "GBP"}})).json()[
-        "version"
-    ] == 2
-    assert (await desk.call("DELETE", f"/v1/products/{sku}")).status_code == 204
-    assert (await desk.call("DELETE", f"/v1/products/{sku}")).status_code == 204
-    assert (await desk.call("GET", f"/v1/products/{sku}", role="customer")).status_code == 404
-    assert (await desk.call("GET", f"/v1/products/{sku}")).json()["active"] is False
-    assert (await desk.call("PATCH", f"/v1/products/{sku}", {"active": True})).json()["version"] == 4
+async def test_a_product_is_made_changed_and_withdrawn_with_contiguous_versions(catalog_admin: CatalogAdmin) -> None:
+    sku = await catalog_admin.made()
+    assert (
+        await catalog_admin.call("PATCH", f"/v1/products/{sku}", {"price": {"amount": 990, "currency": "GBP"}})
+    ).json()["version"] == 2
+    assert (
+        await catalog_admin.call("PATCH", f"/v1/products/{sku}", {"price": {"amount": 990, "currency": "GBP"}})
+    ).json()["version"] == 2
+    assert (await catalog_admin.call("DELETE", f"/v1/products/{sku}")).status_code == 204
+    assert (await catalog_admin.call("DELETE", f"/v1/products/{sku}")).status_code == 204
+    assert (await catalog_admin.call("GET", f"/v1/products/{sku}", role="customer")).status_code == 404
+    assert (await catalog_admin.call("GET", f"/v1/products/{sku}")).json()["active"] is False
+    assert (await catalog_admin.call("PATCH", f"/v1/products/{sku}", {"active": True})).json()["version"] == 4
 
     async def told() -> list[dict[str, Any]]:
-        events = await desk.events(sku)
+        events = await catalog_admin.events(sku)
         assert len(events) == 4
         return events
 
@@ -40,7 +40,7 @@ async def test_a_product_is_made_changed_and_withdrawn_with_contiguous_versions(
     deeds = ["product.made", "price.changed", "product.withdrawn", "product.restored"]
 
     async def recorded() -> list[dict[str, Any]]:
-        audited = [envelope["data"] for envelope in await desk.shop.read_topic("audit", f"product:{sku}")]
+        audited = [envelope["data"] for envelope in await catalog_admin.shop.read_topic("audit", f"product:{sku}")]
         assert [record["action"] for record in audited] == deeds
         return audited
 
@@ -51,20 +51,20 @@ async def test_a_product_is_made_changed_and_withdrawn_with_contiguous_versions(
     }
 
 
-async def test_a_change_puts_a_notification_on_the_queue(desk: Desk) -> None:
-    sku = await desk.made()
+async def test_a_change_puts_a_notification_on_the_queue(catalog_admin: CatalogAdmin) -> None:
+    sku = await catalog_admin.made()
 
     async def queued() -> list[dict[str, Any]]:
-        return await desk.shop.read_queue("notifications.standard", f"product:{sku}:1")
+        return await catalog_admin.shop.read_queue("notifications.standard", f"product:{sku}:1")
 
     message = (await wait_until(queued))[0]["data"]
     assert (message["kind"], message["email"], message["values"]["sku"]) == ("product_updated", "desk@example.com", sku)
 
 
 @pytest.mark.parametrize("sku", ["85123A", "DCGS0003", "gift_0001_20", "15056BL", "A", "A.b-c_d 9"])
-async def test_skus_of_all_shops_are_taken(desk: Desk, sku: str) -> None:
-    assert (await desk.call("POST", "/v1/products", desk.product(sku))).status_code in (201, 409)
-    assert (await desk.call("GET", f"/v1/products/{sku}")).json()["sku"] == sku
+async def test_skus_of_all_shops_are_taken(catalog_admin: CatalogAdmin, sku: str) -> None:
+    assert (await catalog_admin.call("POST", "/v1/products", catalog_admin.product(sku))).status_code in (201, 409)
+    assert (await catalog_admin.call("GET", f"/v1/products/{sku}")).json()["sku"] == sku
 
 
 @pytest.mark.parametrize(
@@ -78,122 +78,134 @@ async def test_skus_of_all_shops_are_taken(desk: Desk, sku: str) -> None:
         {"attributes": {"a": 10**30}}, {"attributes": {"": 1}}, {"description": None},
     ],
 )  # fmt: skip
-async def test_what_is_no_product_is_422_and_nothing_is_made(desk: Desk, wrong: dict[str, Any]) -> None:
-    product = desk.product() | wrong
-    assert (await desk.call("POST", "/v1/products", product)).status_code == 422
-    assert (await desk.call("GET", f"/v1/products/{product['sku']}".replace("\x00", "%00"))).status_code in (404, 422)
+async def test_what_is_no_product_is_422_and_nothing_is_made(
+    catalog_admin: CatalogAdmin, wrong: dict[str, Any]
+) -> None:
+    product = catalog_admin.product() | wrong
+    assert (await catalog_admin.call("POST", "/v1/products", product)).status_code == 422
+    assert (await catalog_admin.call("GET", f"/v1/products/{product['sku']}".replace("\x00", "%00"))).status_code in (
+        404,
+        422,
+    )
 
 
-async def test_only_admins_change_the_catalogue(desk: Desk) -> None:
-    sku = await desk.made()
+async def test_only_admins_change_the_catalogue(catalog_admin: CatalogAdmin) -> None:
+    sku = await catalog_admin.made()
     for role in ("customer", "staff"):
-        assert (await desk.call("POST", "/v1/products", desk.product(), role=role)).status_code == 403
+        assert (await catalog_admin.call("POST", "/v1/products", catalog_admin.product(), role=role)).status_code == 403
         assert (
-            await desk.call("PATCH", f"/v1/products/{sku}", {"price": {"amount": 1, "currency": "GBP"}}, role=role)
+            await catalog_admin.call(
+                "PATCH", f"/v1/products/{sku}", {"price": {"amount": 1, "currency": "GBP"}}, role=role
+            )
         ).status_code == 403
-        assert (await desk.call("DELETE", f"/v1/products/{sku}", role=role)).status_code == 403
-    assert (await desk.call("GET", f"/v1/products/{sku}")).json()["price"]["amount"] == 1250
-    assert (await desk.call("PATCH", f"/v1/products/{sku}", {"sku": "OTHER"})).status_code == 422
-    assert (await desk.call("PATCH", f"/v1/products/{sku}", {"name": None})).status_code == 422
+        assert (await catalog_admin.call("DELETE", f"/v1/products/{sku}", role=role)).status_code == 403
+    assert (await catalog_admin.call("GET", f"/v1/products/{sku}")).json()["price"]["amount"] == 1250
+    assert (await catalog_admin.call("PATCH", f"/v1/products/{sku}", {"sku": "OTHER"})).status_code == 422
+    assert (await catalog_admin.call("PATCH", f"/v1/products/{sku}", {"name": None})).status_code == 422
 
 
-async def test_a_sku_is_made_once_and_a_key_answers_again(desk: Desk) -> None:
-    product, headers = desk.product(), desk.shop.issue_headers("admin", new_id()) | {"Idempotency-Key": "k"}
+async def test_a_sku_is_made_once_and_a_key_answers_again(catalog_admin: CatalogAdmin) -> None:
+    product, headers = (
+        catalog_admin.product(),
+        catalog_admin.shop.issue_headers("admin", new_id()) | {"Idempotency-Key": "k"},
+    )
     answers = await asyncio.gather(
-        *(desk.shop.client.post("/v1/products", json=product, headers=headers) for _ in range(10))
+        *(catalog_admin.shop.client.post("/v1/products", json=product, headers=headers) for _ in range(10))
     )
     assert {answer.status_code for answer in answers} == {201}
     assert len({answer.content for answer in answers}) == 1
-    assert (await desk.call("POST", "/v1/products", product)).status_code == 409
+    assert (await catalog_admin.call("POST", "/v1/products", product)).status_code == 409
 
 
-async def test_a_stale_edit_is_412_and_an_unchanged_read_304(desk: Desk) -> None:
-    sku = await desk.made()
-    read = await desk.call("GET", f"/v1/products/{sku}", role="customer")
+async def test_a_stale_edit_is_412_and_an_unchanged_read_304(catalog_admin: CatalogAdmin) -> None:
+    sku = await catalog_admin.made()
+    read = await catalog_admin.call("GET", f"/v1/products/{sku}", role="customer")
     assert read.json()["availability"] == {"on_hand": 6, "reserved": 1, "available": 5}
     tag = read.headers["etag"]
-    again = await desk.call("GET", f"/v1/products/{sku}", role="customer", If_None_Match=tag)
+    again = await catalog_admin.call("GET", f"/v1/products/{sku}", role="customer", If_None_Match=tag)
     assert (again.status_code, again.content, again.headers["etag"]) == (304, b"", tag)
-    desk.inventory.available = 4
+    catalog_admin.inventory.available = 4
     try:
-        assert (await desk.call("GET", f"/v1/products/{sku}", If_None_Match=tag)).status_code == 200
+        assert (await catalog_admin.call("GET", f"/v1/products/{sku}", If_None_Match=tag)).status_code == 200
     finally:
-        desk.inventory.available = 5
-    assert (await desk.call("PATCH", f"/v1/products/{sku}", {"name": "Cup"}, If_Match=tag)).status_code == 200
-    assert (await desk.call("PATCH", f"/v1/products/{sku}", {"name": "Bowl"}, If_Match=tag)).status_code == 412
-    assert (await desk.call("DELETE", f"/v1/products/{sku}", If_Match=tag)).status_code == 412
-    assert (await desk.call("GET", f"/v1/products/{sku}")).json()["name"] == "Cup"
+        catalog_admin.inventory.available = 5
+    assert (await catalog_admin.call("PATCH", f"/v1/products/{sku}", {"name": "Cup"}, If_Match=tag)).status_code == 200
+    assert (await catalog_admin.call("PATCH", f"/v1/products/{sku}", {"name": "Bowl"}, If_Match=tag)).status_code == 412
+    assert (await catalog_admin.call("DELETE", f"/v1/products/{sku}", If_Match=tag)).status_code == 412
+    assert (await catalog_admin.call("GET", f"/v1/products/{sku}")).json()["name"] == "Cup"
 
 
-async def test_a_product_is_shown_without_its_stock_while_inventory_is_away(desk: Desk) -> None:
-    sku, never_stocked = await desk.made(), await desk.made(sku=f"NOSTOCK-{new_id().hex[-12:]}")
-    assert (await desk.call("GET", f"/v1/products/{never_stocked}")).json()["availability"] == {
+async def test_a_product_is_shown_without_its_stock_while_inventory_is_away(catalog_admin: CatalogAdmin) -> None:
+    sku, never_stocked = await catalog_admin.made(), await catalog_admin.made(sku=f"NOSTOCK-{new_id().hex[-12:]}")
+    assert (await catalog_admin.call("GET", f"/v1/products/{never_stocked}")).json()["availability"] == {
         "on_hand": 0,
         "reserved": 0,
         "available": 0,
     }
-    desk.inventory.away = True
+    catalog_admin.inventory.away = True
     try:
-        answer = await desk.call("GET", f"/v1/products/{sku}")
+        answer = await catalog_admin.call("GET", f"/v1/products/{sku}")
         assert (answer.status_code, answer.json()["availability"]) == (200, None)
     finally:
-        desk.inventory.away = False
+        catalog_admin.inventory.away = False
 
 
-async def test_parallel_edits_lose_nothing(desk: Desk) -> None:
-    sku = await desk.made()
+async def test_parallel_edits_lose_nothing(catalog_admin: CatalogAdmin) -> None:
+    sku = await catalog_admin.made()
     edits = [{"name": f"Mug {number}"} for number in range(20)]
-    await asyncio.gather(*(desk.call("PATCH", f"/v1/products/{sku}", edit) for edit in edits))
+    await asyncio.gather(*(catalog_admin.call("PATCH", f"/v1/products/{sku}", edit) for edit in edits))
 
     async def told() -> list[int]:
-        versions = [event["product_version"] for event in await desk.events(sku)]
+        versions = [event["product_version"] for event in await catalog_admin.events(sku)]
         assert len(versions) == 21
         return versions
 
     assert await wait_until(told) == list(range(1, 22))
 
 
-async def test_an_import_repeated_changes_nothing(desk: Desk) -> None:
-    products = [desk.product() for _ in range(30)]
-    assert (await desk.call("PUT", "/v1/products", {"products": products})).json() == {
+async def test_an_import_repeated_changes_nothing(catalog_admin: CatalogAdmin) -> None:
+    products = [catalog_admin.product() for _ in range(30)]
+    assert (await catalog_admin.call("PUT", "/v1/products", {"products": products})).json() == {
         "created": 30,
         "updated": 0,
         "unchanged": 0,
     }
-    assert (await desk.call("PUT", "/v1/products", {"products": products})).json() == {
+    assert (await catalog_admin.call("PUT", "/v1/products", {"products": products})).json() == {
         "created": 0,
         "updated": 0,
         "unchanged": 30,
     }
     products[0]["price"] = {"amount": 1, "currency": "GBP"}
-    await desk.call("DELETE", f"/v1/products/{products[1]['sku']}")
-    products.append(desk.product())
-    assert (await desk.call("PUT", "/v1/products", {"products": products})).json() == {
+    await catalog_admin.call("DELETE", f"/v1/products/{products[1]['sku']}")
+    products.append(catalog_admin.product())
+    assert (await catalog_admin.call("PUT", "/v1/products", {"products": products})).json() == {
         "created": 1,
         "updated": 2,
         "unchanged": 28,
     }
-    assert (await desk.call("PUT", "/v1/products", {"products": [products[0], products[0]]})).status_code == 422
+    assert (
+        await catalog_admin.call("PUT", "/v1/products", {"products": [products[0], products[0]]})
+    ).status_code == 422
 
 
-async def test_offers_are_of_active_products_only(desk: Desk) -> None:
-    here, gone = await desk.made(), await desk.made()
-    await desk.call("DELETE", f"/v1/products/{gone}")
+async def test_offers_are_of_active_products_only(catalog_admin: CatalogAdmin) -> None:
+    here, gone = await catalog_admin.made(), await catalog_admin.made()
+    await catalog_admin.call("DELETE", f"/v1/products/{gone}")
     offers = (
-        await desk.shop.get_context("catalog").call(GET_OFFERS, OffersRequest(skus=[here, gone, "UNKNOWN"]))
+        await catalog_admin.shop.get_context("catalog").call(GET_OFFERS, OffersRequest(skus=[here, gone, "UNKNOWN"]))
     ).offers
     assert [(offer.sku, offer.name, offer.category, offer.price.amount) for offer in offers] == [
         (here, "Enamel mug", "kitchen", 1250)
     ]
 
 
-async def listed(desk: Desk, query: str) -> list[str]:
-    answer = await desk.shop.client.get(f"/v1/products?{query}")
+async def listed(catalog_admin: CatalogAdmin, query: str) -> list[str]:
+    answer = await catalog_admin.shop.client.get(f"/v1/products?{query}")
     assert answer.status_code == 200, answer.text
     return [item["sku"] for item in answer.json()["items"]]
 
 
-async def test_a_search_of_any_signs_finds_something_or_nothing(desk: Desk) -> None:
+async def test_a_search_of_any_signs_finds_something_or_nothing(catalog_admin: CatalogAdmin) -> None:
     """The database's parser of searches fails at some: what reaches it is bounded and plain."""
     rng = random.Random(7)
     pieces = [
@@ -234,80 +246,82 @@ async def test_a_search_of_any_signs_finds_something_or_nothing(desk: Desk) -> N
         "-." * 100,
     ]
     for search in odd + ["".join(rng.choices(pieces, k=60))[:200] for _ in range(200)]:
-        answer = await desk.shop.client.get("/v1/products", params={"search": search})
+        answer = await catalog_admin.shop.client.get("/v1/products", params={"search": search})
         assert answer.status_code == 200, (search, answer.text)
 
 
-async def test_a_value_that_the_database_refuses_is_the_requests_fault(desk: Desk) -> None:
+async def test_a_value_that_the_database_refuses_is_the_requests_fault(catalog_admin: CatalogAdmin) -> None:
     """Whatever no check foresaw: a value out of a column's range is not the shop's failure."""
     cursor = encode_cursor("name", "a\x00", "A")
-    assert (await desk.shop.client.get("/v1/products", params={"sort": "name", "cursor": cursor})).status_code == 400
+    assert (
+        await catalog_admin.shop.client.get("/v1/products", params={"sort": "name", "cursor": cursor})
+    ).status_code == 400
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("services.catalog.api.listing.CURSOR_PARSERS", {**CURSOR_PARSERS, "name": str})
-        answer = await desk.shop.client.get("/v1/products", params={"sort": "name", "cursor": cursor})
+        answer = await catalog_admin.shop.client.get("/v1/products", params={"sort": "name", "cursor": cursor})
     assert answer.status_code == 422 and answer.json()["trace_id"], answer.text
 
 
-async def test_half_a_character_in_a_name_of_a_field_is_refused_as_a_problem(desk: Desk) -> None:
-    answer = await desk.shop.client.post(
+async def test_half_a_character_in_a_name_of_a_field_is_refused_as_a_problem(catalog_admin: CatalogAdmin) -> None:
+    answer = await catalog_admin.shop.client.post(
         "/v1/products",
         content=b'{"\\ud800": 1}',
-        headers={"content-type": "application/json", **desk.shop.issue_headers("admin")},
+        headers={"content-type": "application/json", **catalog_admin.shop.issue_headers("admin")},
     )
     assert answer.status_code == 422 and answer.json()["errors"], answer.text
 
 
-async def test_search_finds_words_stems_beginnings_and_skus(desk: Desk) -> None:
+async def test_search_finds_words_stems_beginnings_and_skus(catalog_admin: CatalogAdmin) -> None:
     mark = f"m{new_id().hex[-10:]}"
-    lantern = await desk.made(
+    lantern = await catalog_admin.made(
         sku=f"LAN-{mark}", name=f"Oil lanterns {mark}", description="Burns for 20 hours", category="light"
     )
-    kettle = await desk.made(
+    kettle = await catalog_admin.made(
         sku=f"KET-{mark}", name=f"Travel kettle {mark}", description="For tea under a lantern", category="kitchen"
     )
-    assert await listed(desk, f"search={mark} lantern") == [lantern, kettle], "a word in the name weighs more"
-    assert await listed(desk, f"search={mark} lanter") == [lantern, kettle]
-    assert await listed(desk, f"search={mark} lantern -kettle") == [lantern]
-    assert await listed(desk, f'search={mark} "travel kettle"') == [kettle]
-    assert await listed(desk, f'search={mark} "kettle travel"') == []
-    assert await listed(desk, f"search=ket-{mark}") == [kettle]
-    assert await listed(desk, f"search={mark}&category=light") == [lantern]
-    assert await listed(desk, f"skus={kettle},{lantern}&sort=sku") == [kettle, lantern]
+    assert await listed(catalog_admin, f"search={mark} lantern") == [lantern, kettle], "a word in the name weighs more"
+    assert await listed(catalog_admin, f"search={mark} lanter") == [lantern, kettle]
+    assert await listed(catalog_admin, f"search={mark} lantern -kettle") == [lantern]
+    assert await listed(catalog_admin, f'search={mark} "travel kettle"') == [kettle]
+    assert await listed(catalog_admin, f'search={mark} "kettle travel"') == []
+    assert await listed(catalog_admin, f"search=ket-{mark}") == [kettle]
+    assert await listed(catalog_admin, f"search={mark}&category=light") == [lantern]
+    assert await listed(catalog_admin, f"skus={kettle},{lantern}&sort=sku") == [kettle, lantern]
     for odd in ("%27", "%5C", "%25", "_", "(", "%22", "a %26 | !", ":*", "-", "the", "😀"):
-        await listed(desk, f"search={odd}")
-    assert (await desk.shop.client.get("/v1/products?search=%00")).status_code == 422
+        await listed(catalog_admin, f"search={odd}")
+    assert (await catalog_admin.shop.client.get("/v1/products?search=%00")).status_code == 422
 
 
-async def test_attributes_are_filtered_by_text_number_truth_and_list(desk: Desk) -> None:
+async def test_attributes_are_filtered_by_text_number_truth_and_list(catalog_admin: CatalogAdmin) -> None:
     mark = f"m{new_id().hex[-10:]}"
-    one = await desk.made(name=mark, attributes={"volume_ml": 900, "organic": True, "tags": ["new", "steel"]})
-    two = await desk.made(name=mark, attributes={"volume_ml": "900", "organic": False, "size": {"cm": [1, 2]}})
+    one = await catalog_admin.made(name=mark, attributes={"volume_ml": 900, "organic": True, "tags": ["new", "steel"]})
+    two = await catalog_admin.made(name=mark, attributes={"volume_ml": "900", "organic": False, "size": {"cm": [1, 2]}})
     base = f"search={mark}&sort=newest"
-    assert await listed(desk, f"{base}&attr.volume_ml=900") == [two, one]
-    assert await listed(desk, f"{base}&attr.organic=true") == [one]
-    assert await listed(desk, f"{base}&attr.tags=steel&attr.volume_ml=900") == [one]
-    assert await listed(desk, f"{base}&attr.organic=true&attr.organic=false") == [two, one]
-    assert (await desk.shop.client.get("/v1/products?attr.x=%00")).status_code == 422
+    assert await listed(catalog_admin, f"{base}&attr.volume_ml=900") == [two, one]
+    assert await listed(catalog_admin, f"{base}&attr.organic=true") == [one]
+    assert await listed(catalog_admin, f"{base}&attr.tags=steel&attr.volume_ml=900") == [one]
+    assert await listed(catalog_admin, f"{base}&attr.organic=true&attr.organic=false") == [two, one]
+    assert (await catalog_admin.shop.client.get("/v1/products?attr.x=%00")).status_code == 422
 
 
 @pytest.mark.parametrize("sort", ["relevance", "newest", "name", "price", "-price", "sku"])
-async def test_pages_are_stable_while_products_are_added(desk: Desk, sort: str) -> None:
+async def test_pages_are_stable_while_products_are_added(catalog_admin: CatalogAdmin, sort: str) -> None:
     mark = f"m{new_id().hex[-10:]}"
     there = {
-        await desk.made(name=f"Mug {mark} {number % 3}", price={"amount": 100 + number % 4, "currency": "GBP"})
+        await catalog_admin.made(name=f"Mug {mark} {number % 3}", price={"amount": 100 + number % 4, "currency": "GBP"})
         for number in range(11)
     }
     seen: list[str] = []
     cursor = ""
     while True:
         page = (
-            (await desk.shop.client.get(f"/v1/products?search={mark}&sort={sort}&limit=3{cursor}"))
+            (await catalog_admin.shop.client.get(f"/v1/products?search={mark}&sort={sort}&limit=3{cursor}"))
             .raise_for_status()
             .json()
         )
         seen += [item["sku"] for item in page["items"]]
         for amount in (1, 10_000):
-            await desk.made(name=f"Added {mark}", price={"amount": amount, "currency": "GBP"})
+            await catalog_admin.made(name=f"Added {mark}", price={"amount": amount, "currency": "GBP"})
         if page["next_cursor"] is None or len(seen) > 60:
             break
         cursor = f"&cursor={page['next_cursor']}"
@@ -315,18 +329,18 @@ async def test_pages_are_stable_while_products_are_added(desk: Desk, sort: str) 
     assert there <= set(seen), "none is left out"
 
 
-async def test_prices_are_compared_within_their_currency(desk: Desk) -> None:
+async def test_prices_are_compared_within_their_currency(catalog_admin: CatalogAdmin) -> None:
     """3,000 yen are not dearer than 29.99 pounds for having more minor units."""
     mark = f"m{new_id().hex[-10:]}"
     prices = [("GBP", 2999), ("JPY", 3000), ("KWD", 10_000), ("JPY", 999), ("GBP", 12_345), ("KWD", 9)]
     for currency, amount in prices:
-        await desk.made(name=f"Mug {mark}", price={"amount": amount, "currency": currency})
+        await catalog_admin.made(name=f"Mug {mark}", price={"amount": amount, "currency": currency})
 
     async def by(sort: str) -> list[tuple[str, int]]:
         seen, cursor = [], ""
         while True:
             page = (
-                (await desk.shop.client.get(f"/v1/products?search={mark}&sort={sort}&limit=2{cursor}"))
+                (await catalog_admin.shop.client.get(f"/v1/products?search={mark}&sort={sort}&limit=2{cursor}"))
                 .raise_for_status()
                 .json()
             )
@@ -345,24 +359,28 @@ async def test_prices_are_compared_within_their_currency(desk: Desk) -> None:
     encode_cursor("newest", 5, "B"), encode_cursor("x"), "%"]
 )  # fmt: skip
 @pytest.mark.parametrize("sort", ["name", "price", "newest"])
-async def test_a_made_up_cursor_is_400(desk: Desk, cursor: str, sort: str) -> None:
-    assert (await desk.shop.client.get("/v1/products", params={"sort": sort, "cursor": cursor})).status_code == 400
+async def test_a_made_up_cursor_is_400(catalog_admin: CatalogAdmin, cursor: str, sort: str) -> None:
+    assert (
+        await catalog_admin.shop.client.get("/v1/products", params={"sort": sort, "cursor": cursor})
+    ).status_code == 400
 
 
-async def test_a_declared_category_limits_its_products(desk: Desk) -> None:
+async def test_a_declared_category_limits_its_products(catalog_admin: CatalogAdmin) -> None:
     category = f"kettles {new_id().hex[-8:]}"
     rules = {"attributes": {"volume_ml": {"type": "integer", "required": True}}}
-    declared = await desk.call("PUT", f"/v1/categories/{category}", rules)
+    declared = await catalog_admin.call("PUT", f"/v1/categories/{category}", rules)
     assert (declared.status_code, declared.headers["etag"]) == (200, '"1"')
-    refused = await desk.call("POST", "/v1/products", desk.product(category=category, attributes={"volume_ml": "much"}))
+    refused = await catalog_admin.call(
+        "POST", "/v1/products", catalog_admin.product(category=category, attributes={"volume_ml": "much"})
+    )
     assert (refused.status_code, refused.json()["errors"][0]["field"]) == (422, "attributes.volume_ml")
-    sku = await desk.made(category=category, attributes={"volume_ml": 900})
-    assert (await desk.call("PATCH", f"/v1/products/{sku}", {"attributes": {}})).status_code == 422
-    assert (await desk.call("PUT", f"/v1/categories/{category}", rules, If_Match='"7"')).status_code == 412
+    sku = await catalog_admin.made(category=category, attributes={"volume_ml": 900})
+    assert (await catalog_admin.call("PATCH", f"/v1/products/{sku}", {"attributes": {}})).status_code == 422
+    assert (await catalog_admin.call("PUT", f"/v1/categories/{category}", rules, If_Match='"7"')).status_code == 412
     assert (
-        await desk.call("PUT", f"/v1/categories/{category}", {"attributes": {}, "free": True}, If_Match='"1"')
+        await catalog_admin.call("PUT", f"/v1/categories/{category}", {"attributes": {}, "free": True}, If_Match='"1"')
     ).json()["version"] == 2
-    assert (await desk.call("PATCH", f"/v1/products/{sku}", {"attributes": {}})).status_code == 200
+    assert (await catalog_admin.call("PATCH", f"/v1/products/{sku}", {"attributes": {}})).status_code == 200
     assert category in [
-        item["name"] for item in (await desk.shop.client.get("/v1/categories?limit=100")).json()["items"]
+        item["name"] for item in (await catalog_admin.shop.client.get("/v1/categories?limit=100")).json()["items"]
     ]

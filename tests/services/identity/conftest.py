@@ -31,7 +31,7 @@ class Person:
 
 
 @dataclass
-class Door:
+class IdentityClient:
     """Identity as its clients see it, from one address."""
 
     shop: Shop
@@ -87,9 +87,9 @@ class Door:
             e["data"] for e in await self.shop.read_topic("audit", f"user:{target}") if e["data"]["action"] == action
         ]
 
-    def elsewhere(self, address: str) -> "Door":
+    def elsewhere(self, address: str) -> "IdentityClient":
         transport = httpx2.ASGITransport(app=self.shop.process.app, client=(address, 4711))
-        return Door(self.shop, httpx2.AsyncClient(transport=transport, base_url=URL, timeout=20), transport)
+        return IdentityClient(self.shop, httpx2.AsyncClient(transport=transport, base_url=URL, timeout=20), transport)
 
     def fresh(self) -> httpx2.AsyncClient:
         """Another device at the same address: without cookies."""
@@ -104,10 +104,10 @@ def cheap_hashes() -> pytest.MonkeyPatch:
 
 
 @pytest.fixture(scope="module")
-async def door(backends: Backends) -> AsyncIterator[Door]:
+async def identity(backends: Backends) -> AsyncIterator[IdentityClient]:
     patch = cheap_hashes()
     try:
         async with run_services(backends, "identity") as shop:
-            yield Door(shop, shop.client)
+            yield IdentityClient(shop, shop.client)
     finally:
         patch.undo()

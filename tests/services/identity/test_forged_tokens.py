@@ -14,7 +14,7 @@ from joserfc.jwk import OKPKey
 from caravan.auth import TokenVerifier
 from caravan.errors import Unauthorized
 from services.identity.providers import export_public_part, generate_key, sign_token
-from tests.services.identity.conftest import Door
+from tests.services.identity.conftest import IdentityClient
 from tests.support.shop import URL
 
 
@@ -23,40 +23,40 @@ def encode(part: bytes | dict[str, Any]) -> str:
     return base64.urlsafe_b64encode(raw).decode().rstrip("=")
 
 
-async def genuine(door: Door, **changes: Any) -> dict[str, Any]:
+async def genuine(identity: IdentityClient, **changes: Any) -> dict[str, Any]:
     """The claims of a person who is signed in, changed."""
-    person = await door.person()
+    person = await identity.person()
     claims: dict[str, Any] = orjson.loads(base64.urlsafe_b64decode(person.access.split(".")[1] + "=="))
     return {name: value for name, value in (claims | changes).items() if value is not None}
 
 
-def signer(door: Door) -> tuple[OKPKey, str]:
-    resources = door.shop.get_context("identity").resources
+def signer(identity: IdentityClient) -> tuple[OKPKey, str]:
+    resources = identity.shop.get_context("identity").resources
     kid = resources.keys[-1].kid
     return resources.private_keys[kid], kid
 
 
-async def refused(door: Door, token: str) -> None:
-    answer = await door.me(token)
+async def refused(identity: IdentityClient, token: str) -> None:
+    answer = await identity.me(token)
     assert answer.status_code == 401 and answer.headers["www-authenticate"].startswith("Bearer"), answer.text
     assert answer.json()["type"].endswith("/unauthorized")
 
 
-async def test_the_unchanged_claims_are_accepted(door: Door) -> None:
-    claims = await genuine(door)
-    assert (await door.me(sign_token(claims, *signer(door)))).status_code == 200
+async def test_the_unchanged_claims_are_accepted(identity: IdentityClient) -> None:
+    claims = await genuine(identity)
+    assert (await identity.me(sign_token(claims, *signer(identity)))).status_code == 200
 
 
 @pytest.mark.parametrize("algorithm", ["none", "None", "NONE", "nOnE", "", None, ["EdDSA"], "HS256", "RS256"])
-async def test_no_other_algorithm_is_accepted(door: Door, algorithm: Any) -> None:
-    claims, (_, kid) = await genuine(door), signer(door)
+async def test_no_other_algorithm_is_accepted(identity: IdentityClient, algorithm: Any) -> None:
+    claims, (_, kid) = await genuine(identity), signer(identity)
     header = {"alg": algorithm, "kid": kid} if algorithm is not None else {"kid": kid}
     for signature in ("", "AAAA"):
-        await refused(door, f"{encode(header)}.{encode(claims)}.{signature}")
+        await refused(identity, f"{encode(header)}.{encode(claims)}.{signature}")
 
 
-async def test_a_mac_with_our_public_key_is_refused(door: Door) -> None:
-    claims, (key, kid) = await genuine(door), signer(door)
+async def test_a_mac_with_our_public_key_is_refused(identity: IdentityClient) -> None:
+    claims, (key, kid) = await genuine(identity), signer(identity)
     public = export_public_part(key)
     for secret in (
         base64.urlsafe_b64decode(public["x"] + "="),
@@ -66,13 +66,13 @@ async def test_a_mac_with_our_public_key_is_refused(door: Door) -> None:
     ):
         for algorithm in ("HS256", "EdDSA"):
             signed = f"{encode({'alg': algorithm, 'kid': kid})}.{encode(claims)}"
-            await refused(door, f"{signed}.{encode(hmac.digest(secret, signed.encode(), 'sha256'))}")
+            await refused(identity, f"{signed}.{encode(hmac.digest(secret, signed.encode(), 'sha256'))}")
 
 
-async def test_a_key_that_the_token_brings_along_is_not_used(door: Door) -> None:
-    claims, own = await genuine(door), generate_key("mine")
-    (_, kid) = signer(door)
-    await refused(door, sign_token(claims, own, kid))
+async def test_a_key_that_the_token_brings_along_is_not_used(identity: IdentityClient) -> None:
+    claims, own = await genuine(identity), generate_key("mine")
+    (_, kid) = signer(identity)
+    await refused(identity, sign_token(claims, own, kid))
     for header in (
         {"jwk": export_public_part(own), "kid": kid},
         {"jku": "http://attacker.example/keys", "kid": "mine"},
@@ -90,7 +90,7 @@ async def test_a_key_that_the_token_brings_along_is_not_used(door: Door) -> None
     ):
         signed = f"{encode({'alg': 'EdDSA', **header})}.{encode(claims)}"
         raw = own.private_key.sign(signed.encode())  # type: ignore[union-attr]
-        await refused(door, f"{signed}.{encode(raw)}")
+        await refused(identity, f"{signed}.{encode(raw)}")
 
 
 @pytest.mark.parametrize(
@@ -118,21 +118,23 @@ async def test_a_key_that_the_token_brings_along_is_not_used(door: Door) -> None
     ],
     ids=str,
 )
-async def test_claims_that_do_not_hold_are_refused_though_well_signed(door: Door, change: dict[str, Any]) -> None:
-    claims = await genuine(door, **change)
+async def test_claims_that_do_not_hold_are_refused_though_well_signed(
+    identity: IdentityClient, change: dict[str, Any]
+) -> None:
+    claims = await genuine(identity, **change)
     if change == {"sid": "client:cli"}:
         claims["sub"] = "orders"
-    await refused(door, sign_token(claims, *signer(door)))
+    await refused(identity, sign_token(claims, *signer(identity)))
 
 
-async def test_expiry_has_a_little_leeway_for_clocks_and_no_more(door: Door) -> None:
+async def test_expiry_has_a_little_leeway_for_clocks_and_no_more(identity: IdentityClient) -> None:
     now = int(time.time())
-    assert (await door.me(sign_token(await genuine(door, exp=now - 2), *signer(door)))).status_code == 200
-    await refused(door, sign_token(await genuine(door, exp=now - 10), *signer(door)))
+    assert (await identity.me(sign_token(await genuine(identity, exp=now - 2), *signer(identity)))).status_code == 200
+    await refused(identity, sign_token(await genuine(identity, exp=now - 10), *signer(identity)))
 
 
-async def test_a_refresh_token_and_broken_tokens_are_no_access_tokens(door: Door) -> None:
-    person = await door.person()
+async def test_a_refresh_token_and_broken_tokens_are_no_access_tokens(identity: IdentityClient) -> None:
+    person = await identity.person()
     head, body, signature = person.access.split(".")
     flipped = signature[:-2] + ("A" if signature[-2] != "A" else "B") + signature[-1]
     for token in (
@@ -148,26 +150,26 @@ async def test_a_refresh_token_and_broken_tokens_are_no_access_tokens(door: Door
         f"{head}.{body}.{signature}.{signature}",
         "a" * 9000,
     ):
-        await refused(door, token)
+        await refused(identity, token)
     for header in ("Basic YTpi", "Bearer", "Bearer ", person.access):
-        assert (await door.client.get("/v1/users/me", headers={"authorization": header})).status_code == 401
-    assert (await door.client.get("/v1/users/me")).status_code == 401
+        assert (await identity.client.get("/v1/users/me", headers={"authorization": header})).status_code == 401
+    assert (await identity.client.get("/v1/users/me")).status_code == 401
 
 
-async def test_a_storm_of_unknown_key_ids_asks_the_issuer_once_at_most(door: Door) -> None:
+async def test_a_storm_of_unknown_key_ids_asks_the_issuer_once_at_most(identity: IdentityClient) -> None:
     asked = 0
 
     async def fetch() -> dict[str, Any]:
         nonlocal asked
         asked += 1
         await asyncio.sleep(0)
-        return {"issuer": URL, "keys": (await door.client.get("/.well-known/jwks.json")).json()["keys"]}
+        return {"issuer": URL, "keys": (await identity.client.get("/.well-known/jwks.json")).json()["keys"]}
 
-    verifier, claims = TokenVerifier(fetch), await genuine(door)
-    key, _ = signer(door)
+    verifier, claims = TokenVerifier(fetch), await genuine(identity)
+    key, _ = signer(identity)
     answers = await asyncio.gather(
         *(verifier.verify(sign_token(claims, key, uuid4().hex)) for _ in range(50)), return_exceptions=True
     )
     assert all(isinstance(answer, Unauthorized) for answer in answers)
     assert asked == 1
-    assert (await verifier.verify(sign_token(claims, *signer(door)))).subject == claims["sub"]
+    assert (await verifier.verify(sign_token(claims, *signer(identity)))).subject == claims["sub"]

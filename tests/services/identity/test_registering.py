@@ -16,37 +16,37 @@ from services.identity.client import EnsureAdminRequest
 from services.identity.model import Account
 from services.identity.store import accounts
 from services.identity.use_cases.registration import ensure_admin
-from tests.services.identity.conftest import PASSWORD, Door
+from tests.services.identity.conftest import PASSWORD, IdentityClient
 from tests.services.identity.test_passwords import reset_token
 from tests.support.shop import URL, wait_until
 
 
-async def account(door: Door, email: str) -> Account:
-    found = await accounts.find_by_email(door.shop.get_database("identity"), email)
+async def account(identity: IdentityClient, email: str) -> Account:
+    found = await accounts.find_by_email(identity.shop.get_database("identity"), email)
     assert found is not None
     return found
 
 
-async def test_a_registered_user_can_sign_in_and_is_announced_once(door: Door) -> None:
-    answer = await door.register()
+async def test_a_registered_user_can_sign_in_and_is_announced_once(identity: IdentityClient) -> None:
+    answer = await identity.register()
     assert answer.status_code == 201
     user = answer.json()
     assert answer.headers["location"] == f"/v1/users/{user['id']}"
     assert answer.headers["etag"] == '"1"'
     assert user["role"] == "customer"
     assert "password" not in str(user).replace("'invited'", "")
-    tokens = (await door.login(user["email"])).json()
-    assert (await door.me(tokens["access_token"])).json() == user
-    events = await wait_until(lambda: door.shop.read_topic("user-registered", user["id"]))
+    tokens = (await identity.login(user["email"])).json()
+    assert (await identity.me(tokens["access_token"])).json() == user
+    events = await wait_until(lambda: identity.shop.read_topic("user-registered", user["id"]))
     assert [event["data"]["email"] for event in events] == [user["email"]]
     assert not events[0]["data"]["invited"]
 
 
-async def test_the_password_is_stored_as_argon2id_only(door: Door) -> None:
+async def test_the_password_is_stored_as_argon2id_only(identity: IdentityClient) -> None:
     body = {"email": f"{uuid4().hex}@example.com", "password": PASSWORD, "name": "Zenobia"}
-    user = (await door.client.post("/v1/users", json=body, headers={"Idempotency-Key": uuid4().hex})).json()
-    assert (await account(door, user["email"])).password.startswith("$argon2id$")  # type: ignore[union-attr]
-    database = door.shop.get_database("identity")
+    user = (await identity.client.post("/v1/users", json=body, headers={"Idempotency-Key": uuid4().hex})).json()
+    assert (await account(identity, user["email"])).password.startswith("$argon2id$")  # type: ignore[union-attr]
+    database = identity.shop.get_database("identity")
     for table in ("account", "idempotency", "outbox"):
         assert not any(PASSWORD in row[0] for row in await database.fetch(f"SELECT t::text FROM {table} t"))
     unkeyed = hashlib.sha256(orjson.dumps(body, option=orjson.OPT_SORT_KEYS)).digest()
@@ -55,23 +55,23 @@ async def test_the_password_is_stored_as_argon2id_only(door: Door) -> None:
     )
 
 
-async def test_a_taken_email_makes_no_second_account_whatever_its_case(door: Door) -> None:
+async def test_a_taken_email_makes_no_second_account_whatever_its_case(identity: IdentityClient) -> None:
     email = f"{uuid4().hex}@example.com"
     answers = await asyncio.gather(
-        *(door.register(spelling) for spelling in (email, email.upper(), f" {email} ", email))
+        *(identity.register(spelling) for spelling in (email, email.upper(), f" {email} ", email))
     )
     assert sorted(answer.status_code for answer in answers) == [201, 409, 409, 409]
     refused = next(answer.json() for answer in answers if answer.status_code == 409)
     assert refused["type"].endswith("/email-taken")
 
 
-async def test_the_same_key_makes_one_account_and_the_same_answer_also_in_parallel(door: Door) -> None:
+async def test_the_same_key_makes_one_account_and_the_same_answer_also_in_parallel(identity: IdentityClient) -> None:
     email, key = f"{uuid4().hex}@example.com", uuid4().hex
-    answers = await asyncio.gather(*(door.register(email, **{"Idempotency-Key": key}) for _ in range(4)))
+    answers = await asyncio.gather(*(identity.register(email, **{"Idempotency-Key": key}) for _ in range(4)))
     assert {(answer.status_code, answer.content, answer.headers["location"]) for answer in answers} == {
         (201, answers[0].content, answers[0].headers["location"])
     }
-    other = await door.client.post(
+    other = await identity.client.post(
         "/v1/users",
         json={"email": email, "password": PASSWORD + "!", "name": "Zenobia"},
         headers={"Idempotency-Key": key},
@@ -109,9 +109,9 @@ async def test_the_same_key_makes_one_account_and_the_same_answer_also_in_parall
         {"name": 5},
     ],
 )
-async def test_bad_input_is_refused_field_by_field(door: Door, change: dict[str, object]) -> None:
+async def test_bad_input_is_refused_field_by_field(identity: IdentityClient, change: dict[str, object]) -> None:
     body = {"email": f"{uuid4().hex}@example.com", "password": PASSWORD, "name": "Zenobia"} | change
-    answer = await door.client.post("/v1/users", json=body)
+    answer = await identity.client.post("/v1/users", json=body)
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
     assert any(name in error["field"] for error in answer.json()["errors"] for name in change)
@@ -133,21 +133,21 @@ ADVERTISEMENTS = (
 
 
 @pytest.mark.parametrize("name", ADVERTISEMENTS)
-async def test_a_name_holds_no_address(door: Door, name: str) -> None:
+async def test_a_name_holds_no_address(identity: IdentityClient, name: str) -> None:
     body = {"email": f"{uuid4().hex}@example.com", "password": PASSWORD, "name": name}
-    answer = await door.client.post("/v1/users", json=body)
+    answer = await identity.client.post("/v1/users", json=body)
     rule = "must be a name, without web or e-mail addresses; after a full stop write a space"
     assert answer.status_code == 422 and answer.json()["errors"] == [{"field": "name", "rule": rule}], answer.text
-    person = await door.person()
-    assert (await door.client.patch("/v1/users/me", json={"name": name}, headers=person.bearer)).status_code == 422
+    person = await identity.person()
+    assert (await identity.client.patch("/v1/users/me", json={"name": name}, headers=person.bearer)).status_code == 422
 
 
 @pytest.mark.parametrize(
     "name", ["Ada Lovelace", "J.R.R. Tolkien", "Martin L. King Jr.", "Zoë", "O'Neill, Shaun", "小野 洋子", "St. John"]
 )
-async def test_a_persons_name_is_taken(door: Door, name: str) -> None:
+async def test_a_persons_name_is_taken(identity: IdentityClient, name: str) -> None:
     body = {"email": f"{uuid4().hex}@example.com", "password": PASSWORD, "name": name}
-    assert (await door.client.post("/v1/users", json=body)).status_code == 201
+    assert (await identity.client.post("/v1/users", json=body)).status_code == 201
 
 
 EASY = (
@@ -161,11 +161,11 @@ EASY = (
 )
 
 
-async def test_strangers_with_the_same_key_do_not_share_it(door: Door) -> None:
+async def test_strangers_with_the_same_key_do_not_share_it(identity: IdentityClient) -> None:
     """One stranger's key is refused to nobody else, and brings nobody else's answer."""
     for number in range(2):
         body = {"email": f"stranger-{number}@example.com", "password": PASSWORD, "name": "Ada"}
-        transport = httpx2.ASGITransport(door.shop.process.app, client=(f"192.0.2.{number}", 1))
+        transport = httpx2.ASGITransport(identity.shop.process.app, client=(f"192.0.2.{number}", 1))
         async with httpx2.AsyncClient(transport=transport, base_url=URL) as client:
             made = await client.post("/v1/users", json=body, headers={"idempotency-key": "the same"})
             again = await client.post("/v1/users", json=body, headers={"idempotency-key": "the same"})
@@ -183,16 +183,16 @@ async def test_strangers_with_the_same_key_do_not_share_it(door: Door) -> None:
     ],
 )
 async def test_an_address_is_kept_in_one_spelling_by_which_its_owner_signs_in(
-    door: Door, written: str, kept: str
+    identity: IdentityClient, written: str, kept: str
 ) -> None:
     written, kept = (text.replace("{n}", "n1") for text in (written, kept))
-    made = await door.client.post("/v1/users", json={"email": written, "password": PASSWORD, "name": "Ada"})
+    made = await identity.client.post("/v1/users", json={"email": written, "password": PASSWORD, "name": "Ada"})
     assert made.status_code == 201 and made.json()["email"] == kept, made.text
     for spelling in (written, kept):
-        again = await door.client.post("/v1/users", json={"email": spelling, "password": PASSWORD, "name": "Ada"})
+        again = await identity.client.post("/v1/users", json={"email": spelling, "password": PASSWORD, "name": "Ada"})
         assert again.status_code == 409, again.text
         form = {"grant_type": "password", "username": spelling, "password": PASSWORD}
-        assert (await door.client.post("/v1/auth/token", data=form)).status_code == 200
+        assert (await identity.client.post("/v1/auth/token", data=form)).status_code == 200
     assert is_email_address(kept), "what is registered can be written to"
 
 
@@ -214,75 +214,79 @@ def test_a_phrase_and_random_characters_pass() -> None:
         assert find_password_weakness(password, "zenobia@example.com", "Zenobia") is None
 
 
-async def test_every_way_to_set_a_password_refuses_the_same_ones(door: Door) -> None:
-    person = await door.person()
-    token = await reset_token(door, person.email)
+async def test_every_way_to_set_a_password_refuses_the_same_ones(identity: IdentityClient) -> None:
+    person = await identity.person()
+    token = await reset_token(identity, person.email)
     for bad in ("password12", f"{PASSWORD}\x00"):
         change = {"current_password": PASSWORD, "new_password": bad}
-        assert (await door.client.post("/v1/users/me/password", json=change, headers=person.bearer)).status_code == 422
         assert (
-            await door.client.post("/v1/auth/password-reset/confirm", json={"token": token, "password": bad})
+            await identity.client.post("/v1/users/me/password", json=change, headers=person.bearer)
         ).status_code == 422
-    assert (await door.login(person.email)).status_code == 200
+        assert (
+            await identity.client.post("/v1/auth/password-reset/confirm", json={"token": token, "password": bad})
+        ).status_code == 422
+    assert (await identity.login(person.email)).status_code == 200
 
 
-async def test_half_a_character_is_refused(door: Door) -> None:
+async def test_half_a_character_is_refused(identity: IdentityClient) -> None:
     body = rb'{"email": "a@example.com", "password": "0123456789\ud800", "name": "Zenobia"}'
-    answer = await door.client.post("/v1/users", content=body, headers={"content-type": "application/json"})
+    answer = await identity.client.post("/v1/users", content=body, headers={"content-type": "application/json"})
     assert answer.status_code == 422
 
 
-async def test_an_invited_user_is_made_once_and_claims_the_account_by_a_reset(door: Door) -> None:
-    operator, email = await door.operator(), f"{uuid4().hex}@example.com"
+async def test_an_invited_user_is_made_once_and_claims_the_account_by_a_reset(identity: IdentityClient) -> None:
+    operator, email = await identity.operator(), f"{uuid4().hex}@example.com"
     body = {"email": email, "name": "Odaenathus", "role": "staff"}
-    first = await door.client.post("/v1/users/invitations", json=body, headers=operator)
-    second = await door.client.post("/v1/users/invitations", json=body | {"role": "customer"}, headers=operator)
+    first = await identity.client.post("/v1/users/invitations", json=body, headers=operator)
+    second = await identity.client.post("/v1/users/invitations", json=body | {"role": "customer"}, headers=operator)
     assert (first.status_code, second.status_code) == (201, 200)
     assert first.json() == second.json()
     assert first.json()["invited"]
-    assert (await door.login(email, "anything at all")).status_code == 400
-    events = await wait_until(lambda: door.shop.read_topic("user-registered", first.json()["id"]))
+    assert (await identity.login(email, "anything at all")).status_code == 400
+    events = await wait_until(lambda: identity.shop.read_topic("user-registered", first.json()["id"]))
     assert [event["data"]["invited"] for event in events] == [True]
 
-    await door.client.post("/v1/auth/password-reset", json={"email": email})
-    mail = (await wait_until(lambda: door.mails(email, "password_reset")))[0]
+    await identity.client.post("/v1/auth/password-reset", json={"email": email})
+    mail = (await wait_until(lambda: identity.mails(email, "password_reset")))[0]
     token = mail["values"]["link"].partition("?token=")[2]
     assert (
-        await door.client.post("/v1/auth/password-reset/confirm", json={"token": token, "password": PASSWORD})
+        await identity.client.post("/v1/auth/password-reset/confirm", json={"token": token, "password": PASSWORD})
     ).status_code == 204
-    tokens = (await door.login(email)).json()
-    assert (await door.me(tokens["access_token"])).json()["role"] == "staff"
+    tokens = (await identity.login(email)).json()
+    assert (await identity.me(tokens["access_token"])).json()["role"] == "staff"
 
 
-async def test_an_invitation_with_a_key_is_answered_alike_also_when_the_user_was_there(door: Door) -> None:
-    operator, email = await door.operator(), f"{uuid4().hex}@example.com"
+async def test_an_invitation_with_a_key_is_answered_alike_also_when_the_user_was_there(
+    identity: IdentityClient,
+) -> None:
+    operator, email = await identity.operator(), f"{uuid4().hex}@example.com"
     body = {"email": email, "name": "Odaenathus", "role": "staff"}
     for key, status in (("one", 201), ("two", 200)):
         keyed = {**operator, "idempotency-key": f"{email} {key}"}
-        first = await door.client.post("/v1/users/invitations", json=body, headers=keyed)
-        again = await door.client.post("/v1/users/invitations", json=body, headers=keyed)
+        first = await identity.client.post("/v1/users/invitations", json=body, headers=keyed)
+        again = await identity.client.post("/v1/users/invitations", json=body, headers=keyed)
         assert (first.status_code, again.status_code, again.content) == (status, status, first.content), key
         assert {
             first.headers[name] == again.headers[name] for name in first.headers if name in ("location", "etag")
         } == {True}
-        other = await door.client.post("/v1/users/invitations", json=body | {"name": "Hairan"}, headers=keyed)
+        other = await identity.client.post("/v1/users/invitations", json=body | {"name": "Hairan"}, headers=keyed)
         assert other.status_code == 422 and "another body" in other.json()["detail"], other.text
 
 
-async def test_only_an_admin_invites(door: Door) -> None:
+async def test_only_an_admin_invites(identity: IdentityClient) -> None:
     body = {"email": "x@example.com", "name": "X", "role": "admin"}
-    staff = await door.person("staff")
-    assert (await door.client.post("/v1/users/invitations", json=body)).status_code == 401
-    assert (await door.client.post("/v1/users/invitations", json=body, headers=staff.bearer)).status_code == 403
+    staff = await identity.person("staff")
+    assert (await identity.client.post("/v1/users/invitations", json=body)).status_code == 401
+    assert (await identity.client.post("/v1/users/invitations", json=body, headers=staff.bearer)).status_code == 403
 
 
-async def test_the_first_admin_is_made_once_and_the_password_shown_once(door: Door) -> None:
-    context = door.shop.get_context("identity")
+async def test_the_first_admin_is_made_once_and_the_password_shown_once(identity: IdentityClient) -> None:
+    context = identity.shop.get_context("identity")
     await context.database.fetch("UPDATE account SET role = 'customer' WHERE role = 'admin'")
     request = EnsureAdminRequest(email=f"Root-{uuid4().hex}@caravan.local", password=None)
     made = [answer.generated for answer in await asyncio.gather(*(ensure_admin(context, request) for _ in range(3)))]
     shown = [password for password in made if password]
     assert len(shown) == 1
-    tokens = (await door.login(request.email, shown[0])).json()
-    assert (await door.me(tokens["access_token"])).json()["role"] == "admin"
+    tokens = (await identity.login(request.email, shown[0])).json()
+    assert (await identity.me(tokens["access_token"])).json()["role"] == "admin"
     assert derive_secret(context.secret, "client:cli") not in str(tokens)
