@@ -255,7 +255,7 @@ def test_files_of_the_recipes_exist() -> None:
     assert [path[1] for path in found if not (ROOT / path[1]).exists()] == []
 
 
-IDENTIFIER = re.compile(r"`@?([A-Za-z]\w*(?:\.\w+)*)(?:\([^`]*\))?`")
+IDENTIFIER = re.compile(r"`@?([A-Za-z]\w*(?:\.\w+)*)(?:[({][^`]*)?`")
 SOURCES = ("*.py", "*.yaml", "*.yml", "*.json", "*.html", "*.js", "*.tpl", "*.toml", "Makefile")
 FOREIGN = {"OrderCreatedV2", "auth_query", "idle_transaction_timeout", "transaction_timeout"}
 """Names of examples, and of other programs' settings."""
