@@ -1,8 +1,7 @@
-"""The audit log: who did what to what, written in the unit of work of the deed itself, on a topic of its own with long
-retention.
+"""The audit log: who did what to what, on a topic of its own with long retention.
 
-What is done outside a database, such as to the queues of jobs, is written down before (`begun`) and after it (what came
-of it).
+`record_audit` writes in the unit of work of the action itself. What is done outside a database, such as to the queues
+of jobs, is recorded before it (`begun`) and after it (with its result).
 """
 
 from datetime import timedelta

@@ -1,5 +1,4 @@
-"""Who is calling: access tokens are verified here, in the gateway and again in each service, with the issuer's
-published keys.
+"""Verifies access tokens, in the gateway and again in each service, with the issuer's published keys.
 
 One rule for keys and algorithms: EdDSA only, the key chosen by `kid` among those the issuer publishes; whatever else a
 token's header says is ignored.

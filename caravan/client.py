@@ -50,7 +50,7 @@ MIN_BLAME_SECONDS = 1.0
 """Who was given less time than this is not blamed for its silence."""
 
 deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
-"""Loop time by which the work in hand must be done; calls never wait longer."""
+"""Loop time by which the current request must be done; calls never wait longer."""
 
 authorization: ContextVar[str | None] = ContextVar("authorization", default=None)
 """The caller's own Authorization header, passed on so that the callee sees the user's rights beside the service's

@@ -1,4 +1,4 @@
-"""Time and ids: the two inputs that models take as arguments, so that tests can hand in their own."""
+"""Time and ids: the two inputs that models take as arguments, so that tests can pass their own."""
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta

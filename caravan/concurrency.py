@@ -1,4 +1,4 @@
-"""What several tasks of a process do with each other: load together, and end when they are told to."""
+"""How the tasks of a process work together: run some at once, load in batches, and end when they are cancelled."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -13,7 +13,8 @@ END_AGAIN_SECONDS = 1.0
 
 
 def raise_if_cancelled(error: BaseException) -> None:
-    """For a loop that goes on after any `error`: its task was told to end, and a client made another error of it.
+    """For a loop that goes on after any `error`: its task was cancelled, and a client library raised another error
+    instead.
 
     aiormq raises the channel's error when both come in the same moment; Python 3.11's `wait_for` loses the one.
     """

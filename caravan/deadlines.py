@@ -1,5 +1,5 @@
-"""A deadline that holds: what is cancelled and goes on waiting, such as for a server that doesn't answer, is cancelled
-again.
+"""A timeout that holds: a task that goes on waiting after its cancellation, such as for a server that doesn't answer,
+is cancelled again.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Passwords and keys for single purposes, from the one secret of a shop."""
+"""Derives passwords and keys for single purposes from the master secret."""
 
 import hashlib
 import hmac

@@ -1,10 +1,7 @@
-"""One tree of errors, each with its HTTP status; `http` renders them as RFC 9457 problem documents.
+"""One tree of errors, each with its HTTP status; `caravan/http/problems.py` renders them as RFC 9457 problem documents.
 
-Problem                 what a client may be told
- ├─ BadRequest 400   Unauthorized 401   Forbidden 403   NotFound 404   TooSlow 408   Conflict 409
- ├─ StaleEdit 412    TooLarge 413       UnsupportedMediaType 415   Invalid 422   TooManyRequests 429
- └─ Unavailable 503 (Busy: a bound is reached)  DeadlineExceeded 504
-Reject                  a message handler's word that trying again can't help: straight to the dead letters
+A `Problem` is what a client may be told; its subclasses have a status each. `MessageRejected` is for handlers of
+messages: trying again can't help, the message becomes a dead letter at once.
 """
 
 from typing import Any, ClassVar

@@ -1,8 +1,7 @@
 """The event store: append-only streams with contiguous versions, loaded, folded and upcast.
 
 Appending happens in the unit of work (`UnitOfWork.append`), so that events, outbox rows and the idempotency record
-commit together. A service that stores
-events runs `TABLES` in its first migration.
+commit together. A service that stores events runs `TABLES` in its first migration.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

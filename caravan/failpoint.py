@@ -1,7 +1,7 @@
-"""Named failpoints: places where a test can end the process as SIGKILL would. Free when none is armed.
+"""Named failpoints: where a test can end the process as SIGKILL would. They cost nothing when none is armed.
 
-Points are named where they stand, `point("relay.after_send")`; a test collects the names from the source, so that an
-unhit one is noticed.
+Code calls `hit("relay.after_send")`; a test collects the names from the source, so that one that is never hit is
+noticed.
 """
 
 import os

@@ -1,12 +1,11 @@
-"""Whose fault it is that a request has no good answer: the one place that says so, for requests that are passed on and
-for calls between services.
+"""Decides whether the called service is at fault when a request fails, for requests that the gateway forwards and for
+calls between services.
 
 Against a service count a connection that can't be made or breaks, its own 502, 503 and 504, and silence while it
-answers nobody else. What a client can
-provoke (any other status, a body that doesn't come, leaving) never does, nor does a bound of this process, nor what the
-service says is its dependency's.
+answers nobody else. What a client can provoke (any other status, a body that doesn't come, a disconnect) never counts,
+nor does a limit of this process, nor what the service says is its dependency's fault.
 
-The answer to "has it failed?" is True, False (it works: it has answered), or None, when nothing can be said of it.
+The answer is True, False (it has answered, so it works), or None when nothing is known.
 """
 
 import httpx2

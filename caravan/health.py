@@ -1,6 +1,6 @@
-"""Liveness, readiness and metrics of a process, and the routing snapshot that it follows. Liveness is the event loop
-alone; readiness asks the databases
-whether they take writes, cached a second.
+"""Liveness, readiness and metrics of a process, and the routing snapshot that it follows.
+
+Liveness is the event loop alone; readiness asks the databases whether they take writes, cached for a second.
 """
 
 import asyncio

@@ -1,9 +1,8 @@
-"""Idempotency-Key: the same key and body get the same answer, however often and however parallel they come.
+"""Idempotency-Key: the same key and body get the same response, however often and however parallel they come.
 
 The record is inserted in the transaction of the effect itself, so there is no moment at which one exists without the
-other, and no lease to expire after a
-crash: of two requests with a key, the database lets one commit; the other waits for it, writes nothing, and answers
-with what the first stored.
+other, and no lease to expire after a crash: of two requests with a key, the database lets one commit; the other waits
+for it, writes nothing, and returns what the first stored.
 """
 
 import hashlib

@@ -1,9 +1,9 @@
 """One dedicated connection per database and process: holds advisory locks (who relays, who consumes) and listens for
-wake-ups.
+notifications.
 
-When the connection is lost so are its locks; another replica takes over, and the inbox makes a late double harmless.
-Who listens is woken then, to look for itself.
-Behind a pooler nothing is heard, so nobody listens or tells; and a transaction is open while locks are held.
+When the connection is lost so are its locks; another replica takes over, and the inbox makes a late duplicate harmless.
+Listeners are woken then, to look for themselves. Behind a pooler no notification arrives, so nobody listens or
+notifies; and a transaction is open while locks are held.
 """
 
 import asyncio
@@ -137,7 +137,7 @@ class Leadership:
 
 def _make_listener(callback: Callable[[str], None]) -> Callable[..., None]:
     def forward_payload(connection: Any, sender: int, _: str, payload: object) -> None:
-        if sender != connection.get_server_pid():  # who told the others knows it
+        if sender != connection.get_server_pid():  # the sender knows it
             callback(str(payload))
 
     return forward_payload

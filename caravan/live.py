@@ -1,5 +1,5 @@
-"""Live hints over Redis pub/sub: "something about X has changed, look again". Never truth: a lost hint is healed by the
-reader's own poll.
+"""Change notifications over Redis pub/sub: "something about X has changed, read it again". A lost one is made up for by
+the reader's own poll.
 """
 
 import asyncio
@@ -24,14 +24,16 @@ class ChangeNotifications:
         self._listeners: dict[tuple[str, str], set[asyncio.Event]] = {}
 
     async def publish(self, subject: str, keys: list[str]) -> None:
-        """Tell every process that these keys of a subject changed. Silent when Redis is away: readers poll, too."""
+        """Notify every process that these keys of a subject changed. Silent when Redis is unavailable: readers poll,
+        too.
+        """
         self._set_events(subject, keys)
         with suppress(RedisError, OSError, TimeoutError):
             await self._redis.publish(f"live:{subject}", orjson.dumps(keys))
 
     @asynccontextmanager
     async def listen(self, subject: str, key: str) -> AsyncIterator[asyncio.Event]:
-        """An event that is set when the key changes; the reader clears it. Bounded by nature: hints don't queue up."""
+        """An event that is set when the key changes; the reader clears it. Notifications don't queue up."""
         event = asyncio.Event()
         events = self._listeners.setdefault((subject, key), set())
         events.add(event)
@@ -43,7 +45,7 @@ class ChangeNotifications:
                 self._listeners.pop((subject, key), None)
 
     async def run(self) -> None:
-        """Receive the hints of other processes, for ever; reconnects."""
+        """Receive the notifications of other processes, for ever; reconnects."""
         while True:
             try:
                 async with self._subscriber.pubsub() as channel:

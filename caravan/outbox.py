@@ -1,12 +1,11 @@
 """The relay: moves outbox rows to the bus in order, and removes a row only after the bus took it.
 
-A channel that takes nothing rests, and the others go on. A row that can never be sent is set aside with its reason, and
-holds back only the later rows of its
-key (`caravan/bus/failures.py` lists it).
+A channel that takes nothing is paused, and the others go on. A row that can never be sent is set aside with its reason,
+and blocks only the later rows of its key (`OutboxDeadLetters` lists it).
 
 One relay per service runs at a time (an advisory lock), because two would break the order per key. It is woken by the
-commit, by a notification from other
-replicas, and by a slow poll that covers whatever was lost; where no notification can arrive the poll is fast.
+commit, by a notification from other replicas, and by a slow poll that covers whatever was lost; where no notification
+can arrive the poll is fast.
 """
 
 import asyncio
@@ -101,7 +100,7 @@ class OutboxRelay:
                             await self.database.outbox_written.wait()
             except asyncio.CancelledError:
                 raise
-            except Exception as error:  # bus or database away, or a fault of ours: rows stay where they are
+            except Exception as error:  # bus or database unavailable, or a fault of ours: rows stay where they are
                 raise_if_cancelled(error)
                 if self._is_stopping and failures > 3:
                     raise
@@ -228,7 +227,7 @@ async def count_pending(database: Database) -> int:
 
 
 class OutboxDeadLetters:
-    """The outbox as a place of the failure desk: rows that the bus refused for good, and those that wait for too
+    """The outbox as a source of dead letters: rows that the bus refused permanently, and those that wait for too
     long.
     """
 

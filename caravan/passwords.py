@@ -1,4 +1,4 @@
-"""Passwords: the one rule of which may be set, for the shop's users and for the admin of the settings alike."""
+"""The one rule of which passwords may be set, for users and for the admin of the settings alike."""
 
 import re
 import unicodedata

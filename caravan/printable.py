@@ -1,6 +1,4 @@
-"""Foreign text as text: what a terminal, or a reader's eye, would take for a command or reorder is written as an
-escape.
-"""
+"""Escapes what a terminal would take for a command, or what would reorder text for a reader."""
 
 
 def escape_unprintable(text: str, keep: str = "") -> str:

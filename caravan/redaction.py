@@ -1,4 +1,5 @@
-"""What may never be shown: the one list of secret names, and how values and texts lose what stands behind such a name.
+"""Removes secrets from what is logged or shown: the one list of secret names, and how values and texts lose what
+follows such a name.
 
 Logs, dead letters, causes of failures and jobs go through here. The texts are foreign, so every pattern takes time in
 proportion to its text.
@@ -25,7 +26,7 @@ def _is_secret_name(name: str) -> bool:
 
 
 def redact_value(value: Any, depth: int = 0) -> Any:
-    """A value of JSON without secrets: whatever has a secret name, and what texts give away."""
+    """A value of JSON without secrets: whatever has a secret name, and secrets inside texts."""
     if isinstance(value, str):
         return redact_text(value)
     if not isinstance(value, dict | list):

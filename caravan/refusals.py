@@ -1,9 +1,7 @@
-"""Requests refused for want of a right (401, 403), for the audit log: counted for each who, where from and which
-operation.
+"""Requests refused for want of a right (401, 403), for the audit log: counted by caller, address and operation.
 
-Each is told of within seconds for the first time and then at most once a minute, so that who is refused all day fills
-no disk; and they are written down
-beside the requests, never by one.
+Each is recorded within seconds for the first time and then at most once a minute, so that a client that is refused all
+day fills no disk; and by a background task, never by a request.
 """
 
 import asyncio

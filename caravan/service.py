@@ -1,4 +1,8 @@
-"""What a service declares of itself (`main.py`), and the context that its use cases, doors and consumers work in."""
+"""What a service declares of itself (`main.py`), and the context that its use cases, routes, consumers and jobs work
+in.
+
+`caravan/runtime` takes both; they are apart from it so that a service loads no transport.
+"""
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
@@ -33,7 +37,7 @@ P = TypeVar("P")
 
 @dataclass(slots=True)
 class ServiceContext(Generic[S, P]):
-    """A service's hands: `Context[ItsSettings, ItsParts]`. `parts` holds what the service opens itself, such as a
+    """`ServiceContext[ItsSettings, ItsResources]`. `resources` holds what the service opens itself, such as a
     payment provider.
     """
 
@@ -61,12 +65,14 @@ class ServiceContext(Generic[S, P]):
     """Wake one of the service's periodic tasks now."""
     jobs: Enqueuer
     refused: RefusalRecorder | None = None
-    """Who was refused at the service's own doors; None of a service that has no database to write it into."""
+    """Requests that the service itself refused; None for a service that has no database to record them in."""
 
 
 @dataclass(frozen=True, slots=True)
 class DatabaseDeclaration:
-    """A database of the service. `kernel`: with outbox, inbox and idempotency records; a read database needs none."""
+    """A database of the service. `has_kernel_tables`: with outbox, inbox and idempotency records; a read database needs
+    none.
+    """
 
     name: str
     version_folder: Path
@@ -75,7 +81,7 @@ class DatabaseDeclaration:
 
 @dataclass(frozen=True, slots=True)
 class PeriodicTask:
-    """A task that runs every `seconds` (every 5 s at least while its service rests) and whenever it is nudged, in every
+    """A task that runs every `seconds` (every 5 s at least while its service rests) and whenever it is woken, in every
     replica: it claims its rows with SKIP LOCKED.
 
     It returns whether there is more to do at once.
@@ -87,12 +93,14 @@ class PeriodicTask:
     linger: float = 0.0
     """Least seconds from the start of a run to that of the next while there is more to do: under load each run does
     more instead of there being more of them. Who is
-    nudged at rest never waits for it."""
+    woken while idle never waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
 class RebuildResult:
-    """What a rebuild of a read model found: `same` says whether the rebuilt rows equal the live ones to the byte."""
+    """What a rebuild of a read model found: `is_identical` says whether the rebuilt rows equal the live ones to the
+    byte.
+    """
 
     events: int
     rows: int
@@ -100,7 +108,7 @@ class RebuildResult:
 
 
 Rebuild = Callable[[Mapping[str, Database], Callable[[int], None]], Awaitable[RebuildResult]]
-"""Builds a read model anew beside the live one while the shop runs, compares, and puts it in its place; reports the
+"""Builds a read model anew beside the live one while the services run, compares, and replaces it; reports the
 number of events read so far.
 """
 
@@ -121,6 +129,6 @@ class Service:
     prepare: Callable[[Any], Awaitable[object]] | None = None
     """What has to be done once before anybody is answered, when all services of the process are there."""
     dead_letter_sources: "tuple[Callable[[Any], DeadLetterSource], ...]" = ()
-    """Places of the failure desk that only this service has, made from its context."""
+    """Sources of dead letters that only this service has, built from its context."""
     build_app: Callable[[Any], Any] | None = None
     """Builds the service's ASGI application from its context where routers are not enough (the gateway)."""

@@ -1,11 +1,9 @@
-"""Foreign text: the types of every field that a person fills in and others read: in terminals, mails, invoices and
-logs.
+"""The types of every text field that a person fills in and others read: in terminals, mails, invoices and logs.
 
 Control characters steer terminals and break headers, bidirectional controls make a text read otherwise than it is
-stored, and text of invisible characters
-alone names nobody: they are refused at the edge, so that nothing behind it has to think of them. What is taken is
-trimmed and NFC-normalised, once.
-Joiners and variation selectors stay: Persian, the scripts of India and emoji are written with them.
+stored, and text of invisible characters alone names nobody: they are refused where a request is parsed, so that nothing
+after it has to consider them. What is accepted is trimmed and NFC-normalised, once. Joiners and variation selectors
+stay: Persian, the scripts of India and emoji are written with them.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""The one reader of times and days that clients write: in parameters, bodies and cursors."""
+"""Parses the times and days that clients write: in parameters, bodies and cursors."""
 
 import re
 from datetime import UTC, date, datetime

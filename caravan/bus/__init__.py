@@ -1,12 +1,11 @@
-"""The promise of every transport (proved by `tests/contract`), and what a subscription is.
+"""The interface of every transport, and what a subscription is; `tests/contract` holds each transport to it.
 
-- `publish` returns after the messages are durable, and only then; `Undelivered` names those that are not.
-- Each subscription sees every message at least once; messages of one key in the order they were published, also
-  through retries: a waiting key is
-  never overtaken, other keys go on.
-- What `Retry` allows is used up, or the handler rejects: the message becomes a dead letter with reason and origin,
-  and the key goes on.
-- Trouble of the infrastructure is waited out and costs no attempt.
+- `publish` returns after the messages are durable, and only then; `PublishError` names those that are not.
+- Each subscription receives every message at least once; messages of one key in the order they were published, also
+  through retries: a waiting key is never overtaken, other keys go on.
+- When the attempts of `RetryPolicy` are used up, or the handler rejects a message, it becomes a dead letter with reason
+  and origin, and the key goes on.
+- While the infrastructure is unavailable the reader waits, which costs no attempt.
 """
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -27,7 +26,7 @@ class Result(Enum):
 
 
 class IncomingMessage(NamedTuple):
-    """A message as the transport hands it over, not decoded: a poison message must be countable, too."""
+    """A message as the transport delivers it, not decoded: attempts of one that can't be decoded count, too."""
 
     key: str
     body: bytes
@@ -152,10 +151,10 @@ class Bus(Protocol):
     async def publish(self, messages: Sequence[OutgoingMessage]) -> None: ...
 
     async def consume(self, subscription: Subscription, handler: BatchHandler) -> None:
-        """Run until cancelled; the batch in hand is finished first when `stop` was called."""
+        """Run until cancelled; the running batch is finished first when `stop` was called."""
 
     async def stop(self) -> None:
-        """Take no further batch; `consume` returns when its batch in hand is done."""
+        """Take no further batch; `consume` returns when its running batch is done."""
 
     async def measure_lag(self, subscriptions: Sequence[Subscription]) -> dict[str, int]:
         """Messages waiting for each of these."""
@@ -163,7 +162,7 @@ class Bus(Protocol):
     async def list_dead_letters(
         self, subscriptions: Sequence[Subscription], *, limit: int = 100, preview: int = DEAD_LETTER_MAX_BYTES
     ) -> list[DeadLetter]:
-        """What these subscriptions gave up, oldest first, with the first `preview` bytes of the bodies."""
+        """The dead letters of these subscriptions, oldest first, with the first `preview` bytes of the bodies."""
 
     async def redrive(self, dead_letters: Sequence[DeadLetter]) -> int:
         """Give dead letters to their subscription again (to no other), in the order they died, with their message ids,

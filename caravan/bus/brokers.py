@@ -101,7 +101,7 @@ class BrokerBus:
 
 
 def _split_by_transport(dead_letters: Sequence[DeadLetter]) -> tuple[list[DeadLetter], list[DeadLetter]]:
-    """A letter's id tells its transport: on Kafka it is a place (topic/partition/offset@time), on RabbitMQ an id
+    """A dead letter's id tells its transport: on Kafka it is an origin (topic/partition/offset@time), on RabbitMQ an id
     without a slash.
     """
     return [dead_letter for dead_letter in dead_letters if "/" in dead_letter.id], [

@@ -1,4 +1,4 @@
-"""Letting a client's connecting end before its user does."""
+"""Lets a client's connecting end before its user is cancelled, for clients that leak a connection otherwise."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -37,4 +37,4 @@ async def _end(acting: asyncio.Future[T]) -> None:
             acting.cancel()
             until += _LONGER_SECONDS
     if not acting.cancelled():
-        acting.exception()  # told to nobody: its user has gone
+        acting.exception()  # retrieved and dropped: its user has gone

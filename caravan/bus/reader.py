@@ -1,8 +1,8 @@
-"""What the readers of both brokers share: a batch runs until it counts, and what failed waits in memory with its key.
+"""What the readers of both brokers share: a batch is repeated until its outcome counts, and failed messages wait in a
+`RetryBuffer`.
 
-A message that waits is not acknowledged, so a reader that dies gives it back to the broker in its place: order per key
-survives a restart. Its later messages line
-up behind it; other keys go on.
+A message that waits is not acknowledged, so when a reader dies the broker delivers it again in its position: the order
+per key survives a restart.
 """
 
 import asyncio
@@ -27,7 +27,9 @@ _T = TypeVar("_T")
 
 
 class Reader(ABC):
-    """Runs batches; a transport says how a message is finished, noted as tried, and buried."""
+    """Runs batches; a transport implements how a message is acknowledged, its attempt recorded, and it is
+    dead-lettered.
+    """
 
     def __init__(self, subscription: Subscription, handler: BatchHandler) -> None:
         self.subscription = subscription
@@ -74,11 +76,11 @@ class Reader(ABC):
 
     @abstractmethod
     def check_ownership(self) -> None:
-        """Raise when what is in hand is no longer ours."""
+        """Raise when the running batch is no longer ours."""
 
     async def handle_batch(self, batch: list[IncomingMessage]) -> None:
-        """Run a batch and do what its outcomes say. When told to stop while the infrastructure is away, the batch is
-        left to the next reader.
+        """Run a batch and do what its outcomes say. When `stop` is called while the infrastructure is unavailable, the
+        batch is left to the next reader.
         """
         started_at = asyncio.get_running_loop().time()
         results = await self._call_handler(batch)

@@ -1,9 +1,8 @@
-"""The connections of one database, lent to one statement or unit of work at a time.
+"""The connection pool of one database: a connection is lent to one statement or unit of work at a time.
 
-asyncpg's own pool costs more than a short statement does: each loan makes a proxy, and each return a task, a timer and
-a future. What is lent here is the connection
-itself. The one that came back last goes first, so that few are open while little is asked, and those prepared
-statements are used that are there.
+asyncpg's own pool costs more than a short statement does: each acquire makes a proxy, and each release a task, a timer
+and a future. This one lends the connection itself, the one released last first, so that few are open while there is
+little to do, and prepared statements are reused.
 """
 
 import asyncio

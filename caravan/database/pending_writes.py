@@ -1,5 +1,5 @@
-"""What units of work collect (stored answers, events, outbox rows), written by one statement; and commits in groups,
-where one statement serves many of them.
+"""What units of work collect (stored responses, events, outbox rows), written by one statement; and group commit, where
+one statement serves many units of work.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
-"""Postgres' sessions, and what may stand between them and us.
+"""The settings of Postgres sessions, and the check of the pooler that may be between them and us.
 
 A pooler by transaction, such as PgBouncer, gives each transaction of a connection another of the server's sessions.
 Whatever belongs to a session is then nobody's or somebody else's: its settings, LISTEN, an advisory lock. So limits
-belong to the role, and who holds a lock that outlasts a statement holds a transaction open around it: the pooler
+belong to the role, and whoever holds a lock that outlasts a statement keeps a transaction open around it: the pooler
 leaves that session to it, and ends the session when its client goes.
 """
 
@@ -14,7 +14,7 @@ import asyncpg
 from caravan.environment import SettingsError
 
 LIMITS = {"lock_timeout": "5s", "idle_in_transaction_session_timeout": "60s"}
-"""What a role's sessions begin with. Not said by the connection: a pooler refuses what it can't carry from one session
+"""What a role's sessions begin with. Not set by the connection: a pooler refuses what it can't carry from one session
 to another.
 """
 PIN = (

@@ -74,7 +74,7 @@ class Database:
 
     @classmethod
     async def open(cls, service: str, url: str, *, size: int = 5, clock: Clock = utc_now) -> Self:
-        """Raises what connecting raises, and SettingsError for an unfit pooler: told at the start."""
+        """Raises what connecting raises, and SettingsError for a pooler that can't be used."""
 
         async def open_connection() -> asyncpg.Connection:
             return await asyncpg.connect(

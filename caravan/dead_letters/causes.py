@@ -1,4 +1,4 @@
-"""What failures have in common, and what of them is shown. Pure; what is secret is known by caravan/redaction.py."""
+"""Groups failures by cause, and redacts what is shown of them. Pure; `caravan/redaction.py` knows what is secret."""
 
 import hashlib
 import re

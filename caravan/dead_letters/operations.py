@@ -1,5 +1,5 @@
-"""How a service's failure desk is asked: by admins only, and what they do goes to the audit log: before it is done, and
-what came of it.
+"""The operations by which the gateway reaches a service's dead letters: for admins only, recorded in the audit log
+before and after.
 """
 
 from typing import Any

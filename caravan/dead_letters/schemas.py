@@ -1,6 +1,4 @@
-"""What the failure desk is asked and what it answers, and the operations by which a service's desk is asked from
-another process.
-"""
+"""Requests and responses about dead letters, and the operations that carry them between processes."""
 
 from datetime import datetime
 from functools import cache

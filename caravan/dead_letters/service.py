@@ -1,9 +1,9 @@
-"""The failure desk of one service: what its subscriptions gave up and what its outbox can't send, in one list, grouped
-by cause, to be tried again or discarded.
+"""The dead letters of one service: those of its subscriptions, outbox, jobs and own sources in one list, grouped by
+cause, to be redriven or discarded.
 
-Trying again keeps the message id, so that effects stay single, and the order of each key: a dead letter is blocked
-while an older one of its key is not selected with it.
-Reading is bounded: the oldest _SCAN_MAX of each place, and only the beginnings of their bodies.
+Redriving keeps the message id, so that effects stay single, and the order of each key: a dead letter is blocked while
+an older one of its key is not selected with it. Reading is bounded: the oldest of each source, and only the beginnings
+of their bodies.
 """
 
 import asyncio

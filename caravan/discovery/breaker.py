@@ -1,4 +1,4 @@
-"""Circuit breaker and retry budget: what keeps a failing dependency from being asked again and again."""
+"""Circuit breaker and retry budget: they keep calls and retries away from a failing dependency."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -44,7 +44,9 @@ class Breaker:
         )
 
     def allow_call(self) -> bool:
-        """Whether a call may be made now. Each allowed call must be followed by `succeeded`, `failed` or `gave_up`."""
+        """Whether a call may be made now. Each allowed call must be followed by `record_success`, `record_failure` or
+        `record_cancelled`.
+        """
         if self.state == "open" and self.time() - self._opened_at >= self.open_for:
             self._change_state("half-open")
             self._probes_in_flight = self._probe_successes = 0
@@ -55,7 +57,7 @@ class Breaker:
         return self.state != "open"
 
     def record_outcome(self, failed: bool | None) -> None:
-        """How a call ended; None: nothing can be said."""
+        """How a call ended; None: unknown."""
         if failed is None:
             self.record_cancelled()
         else:

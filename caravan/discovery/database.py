@@ -21,7 +21,7 @@ class DatabaseDiscovery(Discovery):
         self._pools: dict[str, EndpointPool] = {}
         self._refreshed_at = -_CACHE_SECONDS
         self._reported_missing: set[str] = set()
-        """Services that were looked for and not found, so that each is told of once."""
+        """Services that were looked for and not found, so that each is logged once."""
 
     async def _refresh_pools(self) -> None:
         if time.monotonic() - self._refreshed_at < _CACHE_SECONDS:

@@ -1,4 +1,4 @@
-"""Where a service answers, and which of its endpoints the next request goes to."""
+"""The endpoints of a service, and the choice of one for the next request."""
 
 import time
 from collections.abc import Callable, Collection, Iterable
@@ -14,7 +14,7 @@ UNREACHED_SECONDS = 1.0
 
 @dataclass(slots=True, eq=False)
 class Endpoint:
-    """One that `locate` gave out is in use until `ended`: that is what spreading, draining and ejection count by."""
+    """One that `acquire_endpoint` returned is in use until `release`; balancing, draining and ejection count by it."""
 
     url: str
     breaker: Breaker
@@ -24,7 +24,7 @@ class Endpoint:
     """When no connection could be made the last time."""
 
     def release(self, *, has_failed: bool | None, was_reached: bool = True) -> None:
-        """`failed`: whether the endpoint did; None when nothing can be said, such as when the caller has gone."""
+        """`has_failed`: whether the endpoint did; None when unknown, such as when the caller has gone."""
         self.in_flight -= 1
         if not was_reached:
             self.unreachable_at = self.breaker.time()

@@ -12,13 +12,13 @@ DEFAULT_POLICY = Policy(retry=Retry(unsent=True))
 
 
 class Discovery(Protocol):
-    """What has a body here is what a source says that knows addresses only."""
+    """A method with a body here is the default for kinds that know addresses only."""
 
     async def acquire_endpoint(self, service: str, tried_urls: Collection[str] = ()) -> Endpoint:
-        """Where the next request to a service goes, if possible not to the URLs `tried`. The endpoint is in use until
-        its `ended` is called.
+        """Where the next request to a service goes, if possible not to `tried_urls`. The endpoint is in use until
+        its `release` is called.
 
-        Raises Unavailable when nobody serves it."""
+        Raises ServiceUnavailable when nobody serves it."""
 
     async def list_services(self) -> set[str]:
         """The services that can be located now; empty when that can't be known."""
@@ -28,27 +28,27 @@ class Discovery(Protocol):
 
     @property
     def current_snapshot(self) -> Snapshot | None:
-        """The routing snapshot in force: it alone says what is public. None: each service's own OpenAPI document says
-        it.
+        """The routing snapshot in force, which alone decides what is public. None: each service's own OpenAPI document
+        decides.
         """
         return None
 
     def add_change_listener(self, listener: Callable[[], None]) -> None:
-        """Have `tell` called whenever another snapshot is in force."""
+        """Have `listener` called whenever another snapshot is in force."""
         return
 
     def get_status(self) -> dict[str, object] | None:
-        """Which snapshot is in force and how its sources are; None where there are none."""
+        """The snapshot in force and the state of its sources; None where there are none."""
         return None
 
     async def watch_changes(self) -> None:
-        """Keep up with what changes, until cancelled."""
+        """Follow changes, until cancelled."""
         return
 
     async def register_services(self, services: list[str], url: str) -> None:
-        """Tell others where these services are; nothing to do where the platform knows."""
+        """Publish where these services are; nothing to do where the platform knows."""
         return
 
     async def deregister_url(self, url: str) -> None:
-        """Take that back."""
+        """Undo `register_services`."""
         return

@@ -1,10 +1,9 @@
-"""Who lives where, as the operator says: a routing snapshot from a mounted file, from the operator by long poll, or
-from both, whichever is newer.
+"""Discovery by the operator's routing snapshot: from a mounted file, from the operator by long poll, or from both,
+whichever is newer.
 
-A snapshot is taken whole or not at all. What can't be read, is older, or doesn't come leaves the last good one in
-force: an operator that is away stops
-nothing. The file is what a process starts from while the operator is away; the long poll is what makes a change known
-within a second.
+A snapshot is applied whole or not at all. One that can't be read, is older, or doesn't come leaves the last good one in
+force: nothing stops while the operator is unavailable. A process starts from the file then; the long poll makes a
+change known within a second.
 """
 
 import asyncio

@@ -1,5 +1,5 @@
-"""Who uses a data folder, by locks that the kernel takes back when a process dies, and who may change its servers at
-this moment.
+"""Who uses a data folder, and who may change its servers now, by file locks that the operating system releases when a
+process dies.
 
 Each user holds a lease: a file of its own that it has locked. The last one to leave stops the servers. Starting,
 joining and leaving happen one at a time.

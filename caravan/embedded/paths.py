@@ -1,8 +1,7 @@
 """Where the servers keep their files, and as whom they run.
 
 Postgres refuses to run as root, so root's servers run as an unprivileged system user. That user must reach the data and
-the
-binaries; instead of opening other people's folders, what it can't reach is placed where it can.
+the binaries; what it can't reach is put where it can, instead of opening other people's folders.
 """
 
 import hashlib

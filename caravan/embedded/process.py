@@ -1,6 +1,4 @@
-"""Servers as processes: started in a session of their own, recognised after a crash of ours, stopped with a
-deadline.
-"""
+"""Server processes: started in a session of their own, recognised after a crash of ours, stopped with a deadline."""
 
 import asyncio
 import os

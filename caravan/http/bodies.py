@@ -1,5 +1,5 @@
-"""Request bodies are held to the letter: of a content type that the route documents, and with no name in them twice, of
-which only one would count.
+"""Strict request bodies: only of a content type that the route documents, and with no name in them twice, of which only
+one would count.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Whose request it is when nobody signed in: the address of the peer, or what a proxy that we trust says of it."""
+"""The client's address: that of the peer, or what a trusted proxy says of it."""
 
 from collections.abc import Mapping
 from functools import lru_cache

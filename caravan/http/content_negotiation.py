@@ -1,4 +1,4 @@
-"""What a client prefers of what there is, by its header `Accept` (RFC 9110 §12.5.1)."""
+"""Chooses the content type that a client prefers, by its header `Accept` (RFC 9110 §12.5.1)."""
 
 import re
 

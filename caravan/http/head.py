@@ -1,4 +1,4 @@
-"""HEAD wherever GET is served."""
+"""Answers HEAD wherever GET is served."""
 
 import asyncio
 from collections.abc import MutableMapping

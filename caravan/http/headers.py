@@ -1,5 +1,5 @@
-"""The headers of answers as the OpenAPI document says them: each is described once, here, and named by the routes that
-send it.
+"""The headers of responses as the OpenAPI document describes them: each once, here, named by the routes that send
+it.
 """
 
 from typing import Any

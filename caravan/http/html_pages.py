@@ -1,5 +1,5 @@
-"""Small pages for people whom a link in a mail leads to a service: HTML that stands alone, without scripts, and that
-nothing may frame, cache or refer from.
+"""Small HTML pages for people who follow a link in a mail: without scripts, and with headers that forbid framing,
+caching and referrers.
 """
 
 import base64

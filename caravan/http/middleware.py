@@ -1,5 +1,5 @@
-"""What happens for every request, around each application: request id, trace context, body limit, metrics, and no stack
-trace for a stranger.
+"""What happens for every request, around each application: request id, trace context, body limit, metrics, and a
+problem document instead of a stack trace.
 """
 
 import asyncio
@@ -28,9 +28,9 @@ BODY_SECONDS = 10.0
 """How long a client may take for the body of its request: its own time, no part of the service's."""
 _SMALL_BODY = 64 * 1024
 _MAX_BODIES = 128 * 1024 * 1024
-"""Of all bodies over `_SMALL_BODY` that one process has in hand."""
+"""Of all bodies over `_SMALL_BODY` that one process holds."""
 _BODY_BOUNDED = "caravan.bounded"
-"""In a scope: an edge further out bounds the body."""
+"""In a scope: an outer middleware bounds the body."""
 FORWARDER_HEADER = b"x-caravan-forwarder"
 """With the key of `forwarder_key`, a request's `X-Forwarded-For` is believed: it came through the gateway, in another
 process.
@@ -216,7 +216,7 @@ class RequestBody:
     own."""
 
     total_buffered_bytes = 0
-    """Bytes of the large bodies that all requests of this process have in hand."""
+    """Bytes of the large bodies that all requests of this process hold."""
 
     def __init__(self, headers: dict[bytes, bytes], receive: Receive) -> None:
         length = headers.get(b"content-length", b"0")

@@ -23,7 +23,7 @@ def encode_cursor(*position: Any) -> str:
 
 
 def decode_cursor(cursor: str | None, *parsers: Callable[[Any], Any]) -> list[Any] | None:
-    """The position behind a cursor, each part through its kind (`UUID`, `parse_time`, ...). Raises BadRequest."""
+    """The position behind a cursor, each part through its parser (`UUID`, `parse_time`, ...). Raises BadRequest."""
     if cursor is None:
         return None
     try:
@@ -36,7 +36,7 @@ def decode_cursor(cursor: str | None, *parsers: Callable[[Any], Any]) -> list[An
 
 
 def parse_text_part(part: Any) -> str:
-    """A kind of a cursor's part. ValueError for what is no text."""
+    """A parser of a cursor's part. ValueError for what is no text."""
     if not isinstance(part, str):
         raise ValueError("no text")
     return part
@@ -48,7 +48,7 @@ def make_page_response(
     """A page of a list. `rows` were asked for with one more than `limit`: whether more follow is seen there, never
     guessed from a full page.
 
-    `position` gives the parts of the cursor that follows a row; times and UUIDs may be among them.
+    `to_position` gives the parts of the cursor that follows a row; times and UUIDs may be among them.
     """
     page_rows = rows[:limit]
     next_cursor = encode_cursor(*to_position(page_rows[-1])) if len(rows) > limit else None
@@ -67,7 +67,7 @@ IfMatch = Annotated[
 
 
 def check_if_match(if_match: str | None, version: int) -> None:
-    """Raises StaleEdit when an If-Match names another version. Without the header the edit is unconditional."""
+    """Raises PreconditionFailed when If-Match names another version. Without the header any version is edited."""
     if (
         if_match is not None
         and if_match.strip() != "*"

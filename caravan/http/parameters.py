@@ -1,6 +1,4 @@
-"""Requests are held to the letter: a query parameter that a route doesn't declare is refused, one that is given twice,
-a body of another content type.
-"""
+"""Strict request parameters: one that a route doesn't declare is refused, and one that is given twice."""
 
 import re
 from dataclasses import dataclass

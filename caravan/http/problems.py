@@ -1,6 +1,4 @@
-"""Errors as RFC 9457 documents: their shape, how each exception becomes one, and where the API's description mentions
-them.
-"""
+"""Errors as RFC 9457 documents: their shape, the conversion of each exception, and their description in OpenAPI."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -74,7 +72,7 @@ _TITLES = {400: "Bad request", 404: "Not found", 405: "Method not allowed", 415:
 
 
 def convert_to_problem(error: BaseException, path: str) -> Problem:
-    """What a client is told of any exception: the one place where one becomes an answer. What nobody foresaw is the
+    """The problem that a client receives for any exception: the one conversion. What nobody foresaw is the
     shop's own fault.
     """
     if isinstance(error, Problem):
@@ -142,7 +140,7 @@ def add_problem_handlers(app: FastAPI) -> None:
         return make_problem_response(convert_to_problem(error, request.url.path), request.url.path)
 
     async def reraise_error(_: Request, error: Exception) -> Response:
-        # the edge around the application answers and logs it once; the framework would answer in plain text
+        # the middleware around the application answers and logs it once; the framework would answer in plain text
         raise error
 
     async def handle_invalid_request(request: Request, error: Exception) -> Response:

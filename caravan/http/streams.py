@@ -1,4 +1,4 @@
-"""Server-Sent Events: the one way in which a service answers with a live stream."""
+"""Server-Sent Events: how a service answers with a live stream."""
 
 from collections.abc import AsyncIterator
 

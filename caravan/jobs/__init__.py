@@ -1,13 +1,13 @@
-"""Background jobs on Redis with BullMQ, whose names and habits stay in this folder.
+"""Background jobs on Redis with BullMQ, whose names stay in this package.
 
-- A service declares its kinds of jobs (`declare`), each with a queue and workers of its own; the runtime starts and
-  drains them (`work`).
-- `context.jobs` enqueues (`enqueue`): at once, later, in bulk, by priority, once per id.
-- The desk lists and repairs what is in the queues (`desk`), whichever process put it there.
+- A service declares its types of jobs (`declarations.py`), each with a queue and workers of its own; the runtime starts
+  and drains them (`worker.py`).
+- `context.jobs` enqueues (`enqueue.py`): at once, later, in bulk, by priority, once per id.
+- `admin.py` lists and repairs what is in the queues, whichever process put it there.
 
-Redis is never truth. A job only does sooner what rows in a database already say is to be done, and a sweeper (a
-`Periodic`) does or enqueues what no job did:
-after a flush nothing is lost but time. A job may run twice, so its effect is keyed by its row.
+Redis is never the truth. A job only does sooner what rows in a database already say is to be done, and a sweeper (a
+`PeriodicTask`) does or enqueues what no job did: after a flush nothing is lost but time. A job may run twice, so its
+effect is keyed by its row.
 """
 
 from caravan.jobs.declarations import Cron, Interval, Job, JobRequest, Jobs, JobType

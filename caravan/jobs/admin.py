@@ -1,5 +1,5 @@
-"""The desk of the jobs: what is in the queues, and putting it right. It knows no service; the queues are those that
-processes have told of.
+"""Lists the jobs in all queues and repairs them: retry, promote, remove, pause, clean. It knows no service; workers
+announce their queues in Redis.
 """
 
 from collections.abc import Sequence
@@ -114,7 +114,7 @@ async def list_jobs(
     """Jobs by queue and state, the oldest first, and where the next page begins. What moves on meanwhile may be seen
     twice or not at all.
 
-    Raises NotFound for a queue that nobody has told of, BadRequest for a position that is not in the list.
+    Raises NotFound for a queue that no worker announced, BadRequest for a position that is not in the list.
     """
     names = [queue] if queue else list(await store.fetch_queues())
     if queue:
@@ -143,7 +143,7 @@ async def get_job(store: JobStore, public_id: str) -> JobStatus:
     name, job_id = await _parse_public_id(store, public_id)
     list_name = await store.get_queue(name).getJobState(
         job_id
-    )  # before the job itself: what is said to be finished has its result
+    )  # before the job itself: a job that is reported finished has its result
     job = await store.get_queue(name).getJob(job_id)
     if job is None or list_name not in _STATE_BY_LIST:
         raise _build_not_found(public_id)

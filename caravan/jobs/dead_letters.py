@@ -1,4 +1,4 @@
-"""Failed jobs as a place of the failure desk, beside the dead letters of the transports."""
+"""Failed jobs as a source of dead letters, beside those of the transports."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

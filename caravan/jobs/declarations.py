@@ -1,4 +1,4 @@
-"""What a service declares of its jobs, and what a running job is given."""
+"""What a service declares of its jobs, and what a running job receives."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -94,7 +94,7 @@ class JobRequest:
     delay: timedelta = timedelta()
     priority: int = 0
     keep: Literal["always", "failed", "never"] = "always"
-    """When it stays for the desk after its end, and its id with it."""
+    """How long it stays in the list after its end, and its id with it."""
 
 
 class ProgressReporter(Protocol):
@@ -111,7 +111,7 @@ class Job:
     attempt: int
     scheduled_at: datetime | None
     report_progress: ProgressReporter
-    """`await job.report(done, total)`: the progress that the desk shows, sent at most once a second."""
+    """`await job.report(done, total)`: the progress that `GET /v1/jobs` shows, sent at most once a second."""
     is_stopping: Callable[[], bool]
     """Whether the process stops: a long job ends at its next good place."""
 

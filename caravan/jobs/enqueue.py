@@ -1,4 +1,4 @@
-"""Putting jobs into their queues: `context.jobs`."""
+"""`context.jobs`: puts jobs into their queues."""
 
 import asyncio
 import contextlib
@@ -73,8 +73,8 @@ class Enqueuer:
         """Add a job without waiting for Redis, together with others of the moment: what to do after a commit. Equal
         jobs of one moment become one.
 
-        A job may be lost here, with the process or while Redis is away. So the row that it is about must be one that a
-        sweeper finds.
+        A job may be lost here, with the process or while Redis is unavailable. So the row that it is about must be one
+        that a sweeper finds.
         """
         job_type, request = self._get_job_type(name), request or JobRequest()
         is_first = name not in self._pending_requests

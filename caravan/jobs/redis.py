@@ -30,7 +30,7 @@ class JobsUnavailable(Exception):
 
 
 class JobStore:
-    """Connections and queues of one Redis; opened lazily, so that a Redis that is away stops no start."""
+    """Connections and queues of one Redis; opened lazily, so that a process starts without Redis."""
 
     def __init__(self, url: str) -> None:
         self.pool = self._create_pool(url, _COMMAND_SECONDS)
@@ -40,7 +40,7 @@ class JobStore:
 
     @staticmethod
     def _create_pool(url: str, seconds: float) -> BlockingConnectionPool:
-        # BullMQ's own retries wait for minutes while Redis is away; here whoever asks decides.
+        # BullMQ's own retries wait for minutes while Redis is unavailable; here the caller decides.
         return BlockingConnectionPool.from_url(
             url,
             decode_responses=True,

@@ -1,4 +1,4 @@
-"""Running jobs: a worker per kind and process, with lease, bounds, trace context and an orderly end."""
+"""Runs jobs: a worker per job type and process, with lease, limits, trace context and an orderly end."""
 
 import asyncio
 import contextlib
@@ -57,8 +57,8 @@ class Workers:
         ]
 
     async def stop(self, seconds: float) -> None:
-        """Take no further job and let those in hand end within the time; after it they are given up, and another worker
-        will have them.
+        """Take no further job and let the running ones end within the time; after it they are given up, and another
+        worker will have them.
         """
         await asyncio.gather(*(line.stop(seconds) for line in self.workers.values()))
 

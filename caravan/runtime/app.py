@@ -41,7 +41,7 @@ from caravan.refusals import ANONYMOUS, RefusalRecorder
 
 @dataclass(slots=True)
 class ProcessApp:
-    """`secret` is the one that callers of internal operations prove to have. `probes_apart`: probes have a port of
+    """`secret` is the one that callers of internal operations prove to have. `has_probe_port`: probes have a port of
     their own, so they are not answered here.
     """
 

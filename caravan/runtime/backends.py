@@ -1,5 +1,5 @@
-"""Where a process keeps things, the databases that its services need there, and which transport and discovery the
-settings choose.
+"""The backends of a process, the databases that its services need there, and the bus and discovery that the settings
+choose.
 """
 
 import os

@@ -1,7 +1,5 @@
-"""What a connection may cost before there is a request: the server's protocol with bounds on heads, time, and the
-number of connections.
-
-httptools has none of its own. Costs nothing but a comparison or two for a request whose head comes in one piece.
+"""Bounds on what a connection may cost before there is a request: uvicorn's protocol with limits on heads, time and the
+number of connections, which httptools has none of.
 """
 
 from asyncio import TimerHandle, Transport
@@ -37,8 +35,8 @@ GATEWAY_HEAD_BYTES = 8 * 1024
 
 @dataclass(slots=True)
 class ConnectionLimits:
-    """Of all connections of a listener. `exempt`: peers that may have any number of them, such as proxies before us;
-    without `most_per_address` all may.
+    """Of all connections of a listener. `exempt_networks`: peers that may have any number of them, such as proxies
+    before us; without `max_per_address` all may.
     """
 
     max_connections: int

@@ -1,8 +1,8 @@
-"""Runs one periodic task of a service: at its interval, when it is nudged, and later and later while it fails.
+"""Runs one periodic task of a service: at its interval, when it is woken, and less and less often while it fails.
 
-What is due soon was written lately. So a task whose service has not worked for a while (no request answered, no message
-handled) looks less often: what was put
-off for longer than that comes at most `RESTING_SECONDS` late, and so does what a process left that died.
+What is due soon was written lately. So a task whose service has been idle for a while (no request answered, no message
+handled) polls less often: what was postponed for longer comes at most `RESTING_SECONDS` late, and so does what a dead
+process left.
 """
 
 import asyncio

@@ -1,8 +1,7 @@
-"""The services that a process was asked to run, on its backends; it names none.
+"""Runs the services that a process was asked to run, on its backends; it names none.
 
-A `Process` owns every task of theirs: relays, consumers, periodic work, live hints, heartbeat. Stopping means: not
-ready any more, take nothing new, finish
-the batch in hand, send what is committed, close.
+A `Process` owns all their tasks: relays, consumers, periodic tasks, change listener, heartbeat. Stopping means: report
+not ready, take nothing new, finish the running batch, send what is committed, close.
 """
 
 import asyncio
@@ -260,7 +259,7 @@ class Process:
         return leadership
 
     async def _check_jobs_redis(self) -> None:
-        """A Redis that throws things away when it is full serves as a cache; jobs in it come back late only."""
+        """A Redis that evicts serves as a cache only; evicted jobs are found again by the sweepers, late."""
         with contextlib.suppress(*UNAVAILABLE_ERRORS):
             policy = await self.jobs.fetch_eviction_policy()
             if policy != "noeviction":

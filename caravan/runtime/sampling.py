@@ -1,8 +1,7 @@
-"""Sets the gauges of what waits, again and again: messages for each subscription, rows in the outboxes, jobs.
+"""Sets the gauges of what waits: messages of each subscription, rows in the outboxes, jobs.
 
-Each needs statements and requests, to brokers several for each subscription. A process that has done nothing lately,
-and saw no message waiting, asks less
-often; a relay in trouble sets its gauges itself.
+Each needs statements and requests, to brokers several for each subscription. A process that has been idle, and saw no
+message waiting, asks less often; a relay that can't publish sets its gauges itself.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""What runs as long as the process does not end by an accident: it starts again, and says so."""
+"""Restarts a task that has to run as long as the process, and logs that it failed."""
 
 import asyncio
 from collections.abc import Callable

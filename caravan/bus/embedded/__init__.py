@@ -1,9 +1,8 @@
 """The durable bus of a laptop: topics, queues and exchanges as tables of one Postgres database.
 
-A topic is a log with a cursor per group; a queue is rows that are deleted when they are done. What failed waits in
-`delivery` with its key: later messages
-of a waiting key line up behind it. Each subscription has one active reader at a time (an advisory lock), so order needs
-no further locking.
+A topic is a log with a cursor per group; a queue is rows that are deleted when they are done. A failed message waits in
+the table `delivery`, and later messages of its key wait behind it. Each subscription has one active reader at a time
+(an advisory lock), so the order needs no further locking.
 """
 
 import asyncio
@@ -26,7 +25,7 @@ _PRUNE_ROWS = 5_000
 _PRUNE_SECONDS = 60.0
 _RELEASE_SECONDS = 1.0
 _NOTIFY_INTERVAL_SECONDS = 0.03
-"""Least time between two hints to other processes."""
+"""Least time between two notifications of other processes."""
 
 
 class EmbeddedBus:
@@ -92,8 +91,8 @@ class EmbeddedBus:
         self._notify_requested.set()
 
     async def notify_other_processes(self) -> None:
-        """Wake readers in other processes: a hint outside the publishing transaction, where a NOTIFY would serialise
-        all commits.
+        """Wake readers in other processes by a notification outside the publishing transaction, where a NOTIFY would
+        serialise all commits.
         """
         while True:
             await self._notify_requested.wait()

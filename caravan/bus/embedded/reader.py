@@ -1,5 +1,6 @@
-"""Reads a topic or a queue of the embedded bus. What failed waits in the table `delivery` with its key: later messages
-of a waiting key line up behind it.
+"""Reads a topic or a queue of the embedded bus: claims a batch, runs it, and records what came of each message.
+
+A failed message waits in the table `delivery`, and later messages of its key wait behind it.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ from caravan.database import WITHOUT_SYNC_COMMIT, Database
 
 POLL_SECONDS = 1.0
 NOTIFIED_POLL_SECONDS = 20.0
-"""Of a reader that is told of every message."""
+"""Of a reader that is notified of every message."""
 UNACKNOWLEDGED_SECONDS = 0.5
 """So long a finished batch waits at most for the next read, which acknowledges it: under load one statement does
 both.
@@ -183,7 +184,7 @@ class QueueReader(_Reader):
             for row, outcome in zip(rows, results, strict=True):
                 if (
                     outcome.result is Result.BLOCKED
-                ):  # it is next, also where the one before it was given up just now: nobody will tell of it
+                ):  # it is next, also where the one before it was given up just now: no notification will come for it
                     self.due_at_by_key.setdefault(row["key"], self.database.clock())
         return len(rows)
 

@@ -1,8 +1,8 @@
 """Topics on Kafka: an idempotent producer, and readers that commit only what is finished.
 
-A reader takes batches, and holds what failed in memory with its key (`reader.py`). Dead letters go to the compacted
-topic `<subscription>.dlq` (`letters.py`); the
-topic `<subscription>.retry` brings them back to this subscription alone.
+A reader takes batches, and keeps failed messages in memory with their key (`reader.py`). Dead letters go to the
+compacted topic `<subscription>.dlq` (`dead_letters.py`); the topic `<subscription>.retry` brings them back to this
+subscription alone.
 """
 
 import asyncio
@@ -155,7 +155,7 @@ class KafkaBus:
                 return
             except asyncio.CancelledError:
                 raise
-            except Exception as error:  # broker away, or the group lost: join again, from what is committed
+            except Exception as error:  # broker unavailable, or the group lost: join again, from what is committed
                 raise_if_cancelled(error)
                 failures += 1
                 log.warning("consumer is retrying", subscription=subscription.name, error=repr(error))
@@ -215,7 +215,7 @@ class KafkaBus:
         return count
 
     async def _write_dead_letter(self, subscription: Subscription, incoming: IncomingMessage, reason: str) -> None:
-        """Its key is where it came from, so that writing it twice leaves one letter."""
+        """Its key is where it came from, so that writing it twice leaves one dead letter."""
         headers = build_dead_letter_headers(subscription.channel, incoming, reason, self._clock())
         await self._write_record(
             get_dead_letter_topic(subscription.name),

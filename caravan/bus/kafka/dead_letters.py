@@ -1,8 +1,8 @@
-"""Dead letters on Kafka: the compacted topic `<subscription>.dlq`, a record per letter under the place that it came
-from, a tombstone once it is gone.
+"""Dead letters on Kafka: in the compacted topic `<subscription>.dlq`, a record per dead letter whose key is its origin,
+and a tombstone once it is gone.
 
-The place names the record's time, too: a topic that is made anew counts its offsets from 0 again, and a later letter
-must not replace an earlier one.
+The origin contains the record's time, too: a topic that is created anew counts its offsets from 0 again, and a later
+dead letter must not replace an earlier one.
 """
 
 import hashlib

@@ -1,5 +1,6 @@
-"""Looks at Kafka without being a member of a group: what waits for whom, and what lies in a dead-letter topic. One
-long-lived client for all looks.
+"""Reads Kafka without being a member of a group: the lag of each group, and the content of dead-letter topics.
+
+One long-lived client serves all of it.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from caravan.bus.topology import get_dead_letter_topic
 from caravan.telemetry import log
 
 _SCAN_SECONDS = 8.0
-"""Longest look at one dead-letter topic; what was not reached by then is left out, and said so in the log."""
+"""Longest scan of one dead-letter topic; what was not reached by then is left out, and the log says so."""
 _INSPECT_SECONDS = 15.0
 _POLL_MAX_RECORDS = 500
 _FETCH_BATCH = 50
@@ -100,7 +101,7 @@ class KafkaInspector:
         return list(dead_letters.values())
 
     async def fetch_dead_letters(self, subscription: str, ids: Sequence[str]) -> AsyncIterator[list[DeadLetter]]:
-        """These letters, whole and in the order they died, a few in memory at a time. Those that are gone are left
+        """These dead letters, whole and in their order, a few in memory at a time. Those that are gone are left
         out.
         """
         topic = get_dead_letter_topic(subscription)

@@ -1,8 +1,7 @@
 """The one producer of a process: idempotent, acks from all replicas, and replaced when a publish failed.
 
-After a failed batch an idempotent producer has a gap in its sequence, and what it still holds may arrive late, after
-newer messages; so nobody sends with it
-again, and it is thrown away when its last user has left.
+After a failed batch an idempotent producer has a gap in its sequence, and what it still buffers may arrive late, after
+newer messages. So nobody sends with it again, and it is closed when its last user has finished.
 """
 
 import asyncio

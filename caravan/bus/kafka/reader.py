@@ -1,9 +1,8 @@
-"""One member of a group: takes batches, and commits, at most ten times a second, the offset of the oldest unfinished
-message.
+"""One member of a consumer group: takes batches, and commits, at most ten times a second, the offset of the oldest
+unfinished message.
 
-A crash repeats some messages (the inbox knows them) and loses none. When partitions are taken away, the batch in hand
-is finished and committed first, and what
-waits of them is left to the next owner, who starts behind it: nothing is overtaken.
+A crash repeats some messages (the inbox knows them) and loses none. When partitions are revoked, the running batch is
+finished and committed first; what waits of them is left to the next owner, who starts with it: nothing is overtaken.
 """
 
 import asyncio
@@ -22,7 +21,7 @@ from caravan.bus.retry_buffer import RETRY_BUFFER_MAX
 from caravan.telemetry import log
 
 _REVOKE_SECONDS = 45.0
-"""How long a rebalance waits for the batch in hand; less than the group waits for its members."""
+"""How long a rebalance waits for the running batch; less than the group waits for its members."""
 _CLOSE_SECONDS = 10.0
 _COMMIT_SECONDS = 0.1
 """So long a busy reader's finished messages may wait for their commit: as many come again after a crash, and each batch
@@ -71,7 +70,7 @@ class GroupReader(Reader, ConsumerRebalanceListener):  # type: ignore[misc]
         self._topics = topics
         self._write_dead_letter = write_dead_letter
         self._batch_lock = asyncio.Lock()
-        """Held while a batch is in hand, and by a rebalance that waits for it."""
+        """Held while a batch runs, and by a rebalance that waits for it."""
         self._assigned_partitions: frozenset[TopicPartition] = frozenset()
         self._assignment_count = 0
         self._is_lost = False

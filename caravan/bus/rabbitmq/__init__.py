@@ -1,8 +1,7 @@
-"""Queues and exchanges on RabbitMQ: durable quorum queues, confirmed publishes, retry tiers as queues that one can look
-at.
+"""Queues and exchanges on RabbitMQ: durable quorum queues, confirmed publishes, retry tiers as queues of their own.
 
-Messages are acknowledged after what came of them is safe: committed, or confirmed in the dead-letter queue
-`<queue>.dlq`. `reader.py` says how a failed one waits.
+A message is acknowledged after its outcome is durable: committed, or confirmed in the dead-letter queue `<queue>.dlq`.
+`reader.py` describes how a failed one waits.
 """
 
 import asyncio
@@ -117,7 +116,7 @@ class RabbitBus:
                 return
             except asyncio.CancelledError:
                 raise
-            except Exception as error:  # broker away: what was not acknowledged comes again
+            except Exception as error:  # broker unavailable: what was not acknowledged comes again
                 raise_if_cancelled(error)
                 failures += 1
                 log.warning("consumer is retrying", subscription=subscription.name, error=repr(error))

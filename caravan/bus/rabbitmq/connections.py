@@ -22,8 +22,8 @@ _PUBLISH_SECONDS = 20.0
 ACKNOWLEDGE_SECONDS = 5.0
 _CLOSE_SECONDS = 5.0
 BROKER_ERRORS = (AMQPError, OSError, RuntimeError, TimeoutError, StopAsyncIteration)
-"""What the client raises when the broker is away, refuses, has closed the channel (a RuntimeError), or goes in the
-middle of a handshake (the last one).
+"""What the client raises when the broker is unavailable, refuses, has closed the channel (a RuntimeError), or goes in
+the middle of a handshake (the last one).
 """
 
 

@@ -1,9 +1,8 @@
-"""Messages on RabbitMQ as headers and bodies, and looks into a dead-letter queue.
+"""Messages on RabbitMQ as headers and bodies, and browsing a dead-letter queue.
 
-A look takes the messages without acknowledging them, and gives them back in their places by closing its channel. Each
-look counts as a delivery to the broker, which
-is why these queues need a delivery limit that is never reached: with RabbitMQ's default of 20, the 21st look would
-delete every letter.
+Browsing takes the messages without acknowledging them, and returns them to their positions by closing its channel. The
+broker counts it as a delivery each time, which is why these queues need a delivery limit that is never reached: with
+RabbitMQ's default of 20, browsing for the 21st time would delete every dead letter.
 """
 
 import asyncio
@@ -82,7 +81,7 @@ def parse_dead_letter(
 
 
 def _compute_fingerprint(received: AbstractIncomingMessage) -> str:
-    """Of a letter that the broker itself put there: the same again for the same message."""
+    """The id of a dead letter that the broker itself put there: the same for the same message."""
     return hashlib.sha256(f"{received.message_id}\n".encode() + received.body).hexdigest()[:32]
 
 
@@ -94,8 +93,8 @@ def _parse_time(text: Any) -> datetime:
 
 
 class QueueBrowser:
-    """The first messages of a dead-letter queue, oldest first: `async for received in look.messages()`. What is not
-    taken away is back in its place afterwards.
+    """The first messages of a dead-letter queue, oldest first: `async for received in browser.messages()`. What is not
+    removed is back in its position afterwards.
     """
 
     def __init__(self, channel: AbstractChannel, queue: AbstractQueue, limit: int) -> None:

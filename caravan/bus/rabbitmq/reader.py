@@ -1,9 +1,8 @@
-"""The active consumer of a queue. What failed stays unacknowledged, so the broker gives it back in its place when this
-consumer is gone: order survives a restart.
+"""The active consumer of a queue. A failed message stays unacknowledged, so the broker returns it to its position when
+this consumer is gone: the order survives a restart.
 
-A copy of it waits in `<queue>.retry.<tier>` until it is due: there everybody can see what is tried again, when, and how
-often it was; and after a restart
-the copy brings the number of attempts back. A copy is never handled itself.
+A copy of it waits in `<queue>.retry.<tier>` until it is due: that shows what is tried again, when, and how often it
+was; after a restart the copy restores the number of attempts. A copy is never handled itself.
 """
 
 import asyncio

@@ -1,9 +1,9 @@
 """Topology: the topics, queues, exchanges, bindings and policies that the declared channels and their readers need.
-Pure; `kafka.py` and `rabbit.py` look and make.
+Pure; `kafka.py` and `rabbitmq.py` compare with the brokers and apply.
 
 Every limit of a queue (time-to-live of a retry tier, where dead letters go, lengths) is in one policy per queue: a
-policy can change while the queue lives, and an
-argument would beat it. A queue's arguments hold only what no policy can say.
+policy can change while the queue exists, and an argument would override it. A queue's arguments hold only what no
+policy can set.
 """
 
 import re
@@ -15,7 +15,7 @@ from caravan.bus import Subscription
 from caravan.messages import Binding, Channel, Exchange, Queue, Topic
 
 _MESSAGE_BYTES = 1_048_588
-"""Kafka's own default, said aloud: the largest batch of a topic. Dead letters and redriven messages carry headers
+"""Kafka's own default, declared: the largest batch of a topic. Dead letters and redriven messages carry headers
 besides, so theirs may be twice as large.
 """
 _WAITING_MAX = 1_000_000

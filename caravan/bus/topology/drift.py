@@ -1,4 +1,4 @@
-"""The difference between what is declared and what the brokers have, and what came of removing it. Pure."""
+"""The difference between declared and observed topology, and the result of removing it. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

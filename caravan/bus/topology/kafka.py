@@ -1,5 +1,5 @@
-"""Topics on a Kafka cluster: as they are, and made as declared. Nothing is deleted or shrunk, and a setting that nobody
-declared is left alone.
+"""Observes the topics of a Kafka cluster and creates or alters them as declared. Nothing is deleted or shrunk, and a
+setting that nobody declared is left alone.
 """
 
 import asyncio

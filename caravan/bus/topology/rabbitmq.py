@@ -1,5 +1,5 @@
-"""Queues, exchanges, bindings and policies on RabbitMQ, by its management API: read in bulk, and only differences are
-written. Nothing is deleted.
+"""Observes queues, exchanges, bindings and policies through RabbitMQ's management API, in bulk, and writes only
+differences. Nothing is deleted.
 """
 
 import asyncio
