@@ -1,11 +1,14 @@
 """The store hands out all events in the order of their transactions, as numbers, and those of a stream in the order of
-their versions.
+their versions; stored events of earlier versions are read as today's.
 """
 
 from itertools import pairwise
 
+import pytest
+
 from caravan.clock import new_id
-from caravan.events import RecordedEvent
+from caravan.events import EventStore, RecordedEvent
+from caravan.messages import Event
 from caravan.runtime import Backends
 from services.orders.model import EVENT_STORE, CancellationRequested
 from tests.support.shop import run_services, wait_until
@@ -68,3 +71,30 @@ async def test_a_stream_stays_in_order_though_a_younger_transaction_appended_fir
             feed
         ):  # no reader that stops in between reads the one without what stood before it
             assert recorded.feed_position < following.feed_position
+
+
+class Moved(Event):
+    version = 3
+    street: str
+    country: str
+
+
+STORE = EventStore(
+    [Moved],
+    {
+        (Moved.type, 1): lambda data: {"street": data["address"]},
+        (Moved.type, 2): lambda data: {**data, "country": "GB"},
+    },
+)
+
+
+@pytest.mark.parametrize(
+    ("version", "data"), [(1, {"address": "A"}), (2, {"street": "A"}), (3, {"street": "A", "country": "GB"})]
+)
+def test_an_event_of_any_version_becomes_todays(version: int, data: dict[str, str]) -> None:
+    assert STORE.decode_event(Moved.type, version, data) == Moved(street="A", country="GB")
+
+
+def test_a_version_without_a_way_up_is_an_error() -> None:
+    with pytest.raises(KeyError):
+        EventStore([Moved]).decode_event(Moved.type, 1, {"address": "A"})

@@ -1,0 +1,16 @@
+"""Traces are told by W3C's header, and what is none is ignored."""
+
+import pytest
+
+from caravan.telemetry.trace import new_traceparent, parse_traceparent
+
+
+def test_a_new_trace_is_one_that_is_read_again_and_no_other() -> None:
+    first, second = new_traceparent(), new_traceparent()
+    assert parse_traceparent(first) == first
+    assert first[3:35] != second[3:35]
+
+
+@pytest.mark.parametrize("value", [None, "", "x", "00-" + "0" * 32 + "-" + "1" * 16 + "-01", "00-abc-def-01"])
+def test_what_is_no_trace_is_none(value: str | None) -> None:
+    assert parse_traceparent(value) is None
