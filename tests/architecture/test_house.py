@@ -19,11 +19,11 @@ def trees() -> Iterator[tuple[Path, ast.Module]]:
         yield path.relative_to(ROOT), ast.parse(path.read_text())
 
 
-def test_no_room_has_a_name_that_says_nothing() -> None:
+def test_no_module_has_a_name_that_says_nothing() -> None:
     assert [str(path) for path in SOURCES if path.stem in BANNED or path.parent.name in BANNED] == []
 
 
-def test_every_room_opens_with_what_it_is() -> None:
+def test_every_module_begins_with_a_docstring() -> None:
     assert [str(path) for path, tree in trees() if ast.get_docstring(tree) is None] == []
 
 
