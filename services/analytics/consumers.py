@@ -1,4 +1,4 @@
-"""The message door: each batch becomes one statement over the facts."""
+"""The events that reports are made of: each batch becomes one statement."""
 
 from caravan.audit import AUDIT, AuditRecorded
 from caravan.consumers import Consumers

@@ -1,4 +1,4 @@
-"""The message door of catalog: what becomes of stock, for those who wait for a product."""
+"""Changes of stock, for customers who wait for a product."""
 
 from caravan.consumers import Consumers
 from caravan.database import UnitOfWork

@@ -1,13 +1,11 @@
-"""The message door of inventory."""
+"""The commands for stock, and the events of an order that change what is reserved for it."""
 
 from caravan.consumers import Consumers
 from caravan.database import UnitOfWork
 from caravan.messages import Delivery
 from services.inventory.messages import (
-    INVENTORY_RELEASED,
     RELEASE_STOCK,
     RESERVE_STOCK,
-    InventoryReleased,
     ReleaseStock,
     ReserveStock,
 )
@@ -24,38 +22,11 @@ async def reserve_stock(context: InventoryContext, uow: UnitOfWork, deliveries: 
     await reserve.reserve_stock(context, uow, deliveries)
 
 
-@consume(RELEASE_STOCK)
-async def release_stock(context: InventoryContext, uow: UnitOfWork, deliveries: list[Delivery[ReleaseStock]]) -> None:
-    """A command is answered also when nothing was held."""
-    await release.release_stock(context, uow, [(d.message.order_id, d.message.reason, d) for d in deliveries])
-    for delivery in deliveries:
-        order_id = delivery.message.order_id
-        uow.emit(
-            INVENTORY_RELEASED,
-            InventoryReleased(order_id=order_id, reason=delivery.message.reason),
-            key=order_id,
-            caused_by=delivery,
-        )
-
-
-@consume(ORDERS.bind("inventory", "order.cancelled"))
-async def handle_order_cancelled(
-    context: InventoryContext, uow: UnitOfWork, deliveries: list[Delivery[OrderCancelled]]
+@consume(RELEASE_STOCK, ORDERS.bind("inventory", "order.cancelled"))
+async def release_stock(
+    context: InventoryContext, uow: UnitOfWork, deliveries: list[Delivery[ReleaseStock | OrderCancelled]]
 ) -> None:
-    """The saga has released it by command already; this holds when that command was lost or is late."""
-    released_orders = await release.release_stock(
-        context, uow, [(d.message.order_id, d.message.reason, d) for d in deliveries]
-    )
-    for delivery in deliveries:
-        order_id = delivery.message.order_id
-        if order_id in released_orders:
-            released_orders.discard(order_id)
-            uow.emit(
-                INVENTORY_RELEASED,
-                InventoryReleased(order_id=order_id, reason=delivery.message.reason),
-                key=order_id,
-                caused_by=delivery,
-            )
+    await release.release_stock(context, uow, deliveries)
 
 
 @consume(ORDER_PROCESSED)

@@ -1,4 +1,4 @@
-"""The message door of payments."""
+"""The commands to charge and refund, and what ends an order before it is charged."""
 
 from caravan.consumers import Consumers
 from caravan.database import UnitOfWork

@@ -16,9 +16,29 @@ end, whatever the answers still under way say; one that comes after a refusal wa
 `payment_failed`), or after the parcel has left, is refused.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 from uuid import UUID
+
+from services.inventory.messages import InventoryRejected, InventoryReleased, InventoryReserved
+from services.payments.messages import PaymentCompleted, PaymentFailed, PaymentRefunded
+from services.processing.messages import CancelOrder
+from services.shipping.messages import OrderDelivered, OrderShipped, ShipmentCancelled
+
+SagaMessage = (
+    InventoryReserved
+    | InventoryRejected
+    | InventoryReleased
+    | PaymentCompleted
+    | PaymentFailed
+    | PaymentRefunded
+    | OrderShipped
+    | OrderDelivered
+    | ShipmentCancelled
+    | CancelOrder
+)
+"""What moves a saga once it has begun."""
 
 Stock = Literal["none", "asked", "held", "rejected", "releasing", "released"]
 Money = Literal["none", "asked", "captured", "failed", "refunding", "refunded"]
@@ -76,12 +96,49 @@ class Saga:
     version: int = 0
     steps: list[Step] = field(default_factory=list)
 
+    def apply_message(self, message: SagaMessage) -> None:
+        """Take over what another service reports, or that the order is to be cancelled. Frequent messages come first:
+        each case that doesn't match costs time.
+        """
+        match message:
+            case InventoryReserved():
+                self.apply_report("stock", "held")
+            case PaymentCompleted(amount=captured):
+                if self.apply_report("money", "captured"):
+                    self.captured = captured.amount
+            case OrderShipped():
+                self.apply_report("parcel", "sent")
+            case OrderDelivered():
+                self.apply_report("parcel", "delivered")
+            case InventoryRejected(shortages=shortages):
+                self._apply_stock_rejection([shortage.sku for shortage in shortages])
+            case InventoryReleased(reason=reason):
+                self.apply_stock_release(reason)
+            case PaymentFailed(reason=reason):
+                if self.apply_report("money", "failed"):
+                    self.reason = reason
+            case PaymentRefunded(amount=refunded):
+                self._apply_refund(refunded.amount)
+            case ShipmentCancelled():
+                self.apply_report("parcel", "stopped")
+            case CancelOrder(reason=reason):
+                self.request_cancellation(reason)
+
     def apply_report(self, aspect: Literal["stock", "money", "parcel"], new_state: str) -> bool:
         """Take in a fact; whether it was news."""
         if getattr(self, aspect) not in ALLOWED_TRANSITIONS[aspect][new_state]:
             return False
         setattr(self, aspect, new_state)
         return True
+
+    def _apply_stock_rejection(self, skus: Sequence[str]) -> None:
+        if self.apply_report("stock", "rejected"):
+            self.reason = f"not enough stock of {', '.join(skus[:5])}"
+
+    def _apply_refund(self, amount: int) -> None:
+        if self.apply_report("money", "refunded"):
+            self.captured = max(self.captured, amount)
+            self.refunded = amount
 
     def apply_stock_release(self, reason: str) -> None:
         """Without our asking it has expired: what has not left yet is undone. The news may even overtake that of the

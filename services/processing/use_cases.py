@@ -1,6 +1,6 @@
 """Advance sagas: apply a batch of messages and send what follows from it, in one unit of work."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -22,15 +22,12 @@ from services.processing.messages import (
     OrderUndone,
     Outcome,
 )
-from services.processing.model import Saga, Step
+from services.processing.model import Saga, SagaMessage, Step
 from services.processing.settings import Settings
 from services.processing.store import SagaRow
 from services.shipping.messages import SHIP_ORDER, CancelShipment, Parcel, ShipOrder
 
 ProcessingContext = ServiceContext[Settings, None]
-SagaUpdate = Callable[[Saga], object]
-SagaReport = tuple[UUID, Delivery[Any], SagaUpdate]
-"""An order, the message that tells of it, and how its saga takes it in."""
 
 RESEND_BATCH = 100
 
@@ -49,19 +46,21 @@ async def start_sagas(context: ProcessingContext, uow: UnitOfWork, deliveries: l
     await _send_next_steps(context, uow, rows, {delivery.message.order_id: delivery for delivery in deliveries})
 
 
-async def advance_sagas(context: ProcessingContext, uow: UnitOfWork, reports: Iterable[SagaReport]) -> None:
-    """Take in what is new of some orders. An unknown order gets a row, too: the news may have overtaken
+async def advance_sagas(
+    context: ProcessingContext, uow: UnitOfWork, deliveries: Sequence[Delivery[SagaMessage]]
+) -> None:
+    """Apply messages to the sagas of their orders. An unknown order gets a row, too: the message may have overtaken
     OrderCreated.
     """
-    reports = list(reports)
-    rows = await store.lock_sagas(uow, {order_id for order_id, _, _ in reports})
-    for order_id, delivery, update_saga in reports:
-        row = rows.setdefault(order_id, SagaRow(Saga(order_id), context.clock()))
+    rows = await store.lock_sagas(uow, {delivery.message.order_id for delivery in deliveries})
+    for delivery in deliveries:
+        message = delivery.message
+        row = rows.setdefault(message.order_id, SagaRow(Saga(message.order_id), context.clock()))
         previous_reason = row.saga.cancel_reason
-        update_saga(row.saga)
+        row.saga.apply_message(message)
         if previous_reason is None and row.saga.cancel_reason is not None:
             row.set_command(delivery)
-    await _send_next_steps(context, uow, rows, {order_id: delivery for order_id, delivery, _ in reports})
+    await _send_next_steps(context, uow, rows, {delivery.message.order_id: delivery for delivery in deliveries})
 
 
 async def resend_overdue(context: ProcessingContext) -> bool:

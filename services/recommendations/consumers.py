@@ -1,4 +1,4 @@
-"""The message door: purchases, products and stock; what they change in the cache is forgotten after the commit."""
+"""Purchases, products and stock; cached recommendations that they change are dropped after the commit."""
 
 from caravan.consumers import Consumers
 from caravan.database import UnitOfWork

@@ -1,4 +1,4 @@
-"""The message door of shipping."""
+"""The commands to ship an order and to stop its shipment."""
 
 from caravan.consumers import Consumers
 from caravan.database import UnitOfWork

@@ -50,10 +50,11 @@ async def accept_commands(
     orders: dict[UUID, Delivery[Any]] = {}
     cancellations: dict[UUID, Delivery[Any]] = {}
     for delivery in deliveries:
-        if isinstance(delivery.message, ShipOrder):
-            orders.setdefault(delivery.message.order_id, delivery)
-        else:
-            cancellations[delivery.message.order_id] = delivery
+        match delivery.message:
+            case ShipOrder(order_id=order_id):
+                orders.setdefault(order_id, delivery)
+            case CancelShipment(order_id=order_id):
+                cancellations[order_id] = delivery
     if orders:
         await store.insert_shipments(
             uow, list(orders.values()), now + timedelta(seconds=context.settings.pickup_seconds), now

@@ -2,42 +2,53 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
 from uuid import UUID
 
 from caravan import failpoint
 from caravan.database import UnitOfWork
 from caravan.messages import Delivery
 from services.inventory import store
-from services.inventory.messages import INVENTORY_RELEASED, InventoryReleased
+from services.inventory.messages import INVENTORY_RELEASED, InventoryReleased, ReleaseStock
 from services.inventory.model import MovementContext, Reservation
 from services.inventory.use_cases import BATCH, SERVICE, InventoryContext, announce_after_commit
+from services.orders.messages import OrderCancelled
 from services.processing.messages import OrderProcessed
 
-ReleaseRequest = tuple[UUID, str, Delivery[Any]]
-"""An order whose stock is to be given back, why, and the message that says so."""
 
+async def release_stock(
+    context: InventoryContext, uow: UnitOfWork, deliveries: Sequence[Delivery[ReleaseStock | OrderCancelled]]
+) -> None:
+    """Give back what is held for these orders. For an order that comes later nothing will be reserved.
 
-async def release_stock(context: InventoryContext, uow: UnitOfWork, requests: Sequence[ReleaseRequest]) -> set[UUID]:
-    """Give back what is held for these orders; those for which anything was. For an order that comes later nothing will
-    be reserved.
+    A command is answered also when nothing was held. A cancellation is only announced: it releases what the saga's
+    command, lost or late, has not, and reports just that.
     """
     now = context.clock()
-    reservations = await lock_or_create_reservations(uow, {order_id: reason for order_id, reason, _ in requests}, now)
+    reasons = {delivery.message.order_id: delivery.message.reason for delivery in deliveries}
+    reservations = await lock_or_create_reservations(uow, reasons, now)
     ledger = await store.lock_stock(
         uow, {sku for reservation in reservations.values() if reservation.state == "held" for sku in reservation.lines}
     )
     released: dict[UUID, Reservation] = {}
-    for order_id, reason, delivery in requests:
-        if ledger.release_reservation(
-            reservations[order_id], MovementContext(delivery.actor or SERVICE, reason, now, order_id)
-        ):
-            released[order_id] = reservations[order_id]
+    for delivery in deliveries:
+        order_id, reason = delivery.message.order_id, delivery.message.reason
+        reservation = reservations[order_id]
+        is_released = ledger.release_reservation(
+            reservation, MovementContext(delivery.actor or SERVICE, reason, now, order_id)
+        )
+        if is_released:
+            released[order_id] = reservation
+        if is_released or isinstance(delivery.message, ReleaseStock):
+            uow.emit(
+                INVENTORY_RELEASED,
+                InventoryReleased(order_id=order_id, reason=reason),
+                key=order_id,
+                caused_by=delivery,
+            )
     if released:
         await store.save_with_locked_reservations(uow, ledger, list(released.values()))
     failpoint.hit("inventory.release.before_commit")
     announce_after_commit(context, uow, ledger)
-    return set(released)
 
 
 async def lock_or_create_reservations(
