@@ -212,7 +212,7 @@ async def _sleep_before_retry(attempt: int, retry_after: str | None) -> None:
 
 
 def _is_temporary(response: httpx2.Response) -> bool:
-    """Busy, away, or this very request is still in flight."""
+    """Busy, unavailable, or this very request is still in flight."""
     return (
         response.status_code in UNAVAILABLE_STATUSES
         or response.status_code == 429

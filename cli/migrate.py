@@ -24,13 +24,13 @@ def migrate_databases() -> None:
 
     async def migrate_when_available() -> None:
         async with open_backends(kernel_settings, print_line) as backends:
-            made = await retry_until_available(
+            applied_count = await retry_until_available(
                 lambda: migrate_all(load_services(), backends), kernel_settings, print_line
             )
             database = await Database.open(RECORDED_IN, backends.get_database_url(RECORDED_IN), size=2)
             try:
                 async with database.unit_of_work() as unit:
-                    record_audit(unit, "databases.migrated", "databases", actor=OPERATOR, made=made)
+                    record_audit(unit, "databases.migrated", "databases", actor=OPERATOR, made=applied_count)
             finally:
                 await database.close()
 

@@ -127,8 +127,8 @@ def _print_books(audits: Sequence[OrderAudit], currency: str) -> None:
     )
 
 
-def _build_account_row(name: str, one: int, other: int, format_value: Any) -> tuple[str, str, str, str]:
-    return name, format_value(one), format_value(other), format_value(one - other)
+def _build_account_row(name: str, expected: int, actual: int, format_value: Any) -> tuple[str, str, str, str]:
+    return name, format_value(expected), format_value(actual), format_value(expected - actual)
 
 
 def _format_number(value: int) -> str:
@@ -141,8 +141,8 @@ def _build_leftover_row(each: Leftover) -> tuple[object, ...]:
 
 def _print_named(title: str, rows: Sequence[Sequence[object]], columns: Sequence[str], limit: int = MAX_NAMED) -> None:
     if rows:
-        more = f" (the first {limit} of {len(rows):,})" if len(rows) > limit else ""
-        print_table(title + more, columns, rows[:limit])
+        suffix = f" (the first {limit} of {len(rows):,})" if len(rows) > limit else ""
+        print_table(title + suffix, columns, rows[:limit])
 
 
 def build_replay_json(

@@ -112,12 +112,12 @@ def _lay_out_row(
 ) -> Iterator[str]:
     """The lines that one row takes."""
     wrapped = [cell.wrap(console, width) for cell, width in zip(row, widths, strict=True)]
-    for parts in zip_longest(*wrapped, fillvalue=None):
-        line = [part or Text() for part in parts]
-        for part, width, to_the_right in zip(line, widths, is_right_aligned, strict=True):
-            part.rstrip()
-            part.align("right" if to_the_right else "left", width)
-        yield COLUMN_GAP.join(part.plain for part in line).rstrip()
+    for cells in zip_longest(*wrapped, fillvalue=None):
+        line = [cell or Text() for cell in cells]
+        for cell, width, to_the_right in zip(line, widths, is_right_aligned, strict=True):
+            cell.rstrip()
+            cell.align("right" if to_the_right else "left", width)
+        yield COLUMN_GAP.join(cell.plain for cell in line).rstrip()
 
 
 def print_fields(fields: Iterable[tuple[str, object]]) -> None:
@@ -134,8 +134,8 @@ def _fit_widths(names: Sequence[str], rows: Sequence[Sequence[Text]], available_
     columns = [[Text(name), *(row[index] for row in rows)] for index, name in enumerate(names)]
     natural_widths = [max(cell.cell_len for cell in column) for column in columns]
     minimal_widths = [
-        max(min(READABLE_WIDTH, whole), *(_measure_longest_word(cell) for cell in column))
-        for column, whole in zip(columns, natural_widths, strict=True)
+        max(min(READABLE_WIDTH, natural_width), *(_measure_longest_word(cell) for cell in column))
+        for column, natural_width in zip(columns, natural_widths, strict=True)
     ]
     if sum(minimal_widths) > available_width:
         return None

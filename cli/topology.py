@@ -76,10 +76,10 @@ def apply_topology(grow_partitions: bool) -> None:
 
 async def _record(kernel: Settings, logs: ApplyResult, tasks: ApplyResult) -> None:
     """In the audit log itself, since there is no database here. Of many changes the first are named."""
-    done, unresolved = [*logs.changes, *tasks.changes], [*logs.unresolved, *tasks.unresolved]
+    changes, unresolved = [*logs.changes, *tasks.changes], [*logs.unresolved, *tasks.unresolved]
     details = {
-        "changes": len(done),
-        "done": done[:NAMED],
+        "changes": len(changes),
+        "done": changes[:NAMED],
         "differences_left": len(unresolved),
         "left": unresolved[:NAMED],
     }

@@ -65,8 +65,8 @@ class SalesLine:
 
 @dataclass(frozen=True, slots=True)
 class InvoiceFile:
-    """A file with a verdict on every row. `continued` lines go on a row that began above them, `repeated` rows stand in
-    a file before this one.
+    """A file with every row classified. `continued` lines go on a row that began above them, `repeated` rows stand in a
+    file before this one.
     """
 
     name: str
@@ -82,8 +82,8 @@ class InvoiceFile:
 
     @property
     def is_accounted_for(self) -> bool:
-        """Every line that was read has exactly one verdict."""
-        numbers = [verdict.number for verdicts in (self.sales, self.returns, self.refusals) for verdict in verdicts]
+        """Every line that was read is classified exactly once."""
+        numbers = [row.number for rows in (self.sales, self.returns, self.refusals) for row in rows]
         numbers += self.repeated_lines
         return len(numbers) == len(set(numbers)) == self.line_count - self.continuation_count
 
@@ -112,8 +112,8 @@ def classify_file(name: str, content: bytes, options: ReadingOptions | None = No
         continuation_count += row.line_count - 1
         try:
             line = classify_row(row, layout)
-        except _LineRefusal as verdict:
-            refusals.append(Refusal(row.number, verdict.reason, verdict.detail))
+        except _LineRefusal as refusal:
+            refusals.append(Refusal(row.number, refusal.reason, refusal.detail))
         else:
             line = replace(line, identity=_identify_line(line, layout.currency, occurrences))
             (returns if line.is_return else sales).append(line)

@@ -128,11 +128,11 @@ def read_rows(decoded: DecodedText, start: int, shape: Shape) -> Iterator[Row]:
     refused.
     """
     index = start
-    whole = replace(shape, least=shape.width)
+    complete_shape = replace(shape, least=shape.width)
     while index < len(decoded.lines):
         row = _read_row(decoded.lines, index, shape)
         if not decoded.ended and index + row.line_count == len(decoded.lines):
-            row = _read_row(decoded.lines, index, whole)
+            row = _read_row(decoded.lines, index, complete_shape)
         yield row
         index += row.line_count
 

@@ -113,9 +113,9 @@ def _match_form(text: str) -> re.Match[str] | None:
     for form in _FORMS:
         if form_match := form.fullmatch(plain):
             return form_match
-    word, _, rest = plain.partition(" ")
-    if rest and _fold_accents(word.rstrip(".,")) in _WEEKDAYS:
-        return next((form_match for form in _FORMS if (form_match := form.fullmatch(rest))), None)
+    weekday, _, date_text = plain.partition(" ")
+    if date_text and _fold_accents(weekday.rstrip(".,")) in _WEEKDAYS:
+        return next((form_match for form in _FORMS if (form_match := form.fullmatch(date_text))), None)
     return None
 
 
@@ -164,7 +164,7 @@ def _parse_number(text: str) -> datetime | None:
 
 def _parse_form(text: str, order: DateOrder) -> datetime | None:
     plain = _COMPACT.sub(
-        lambda parts: f"{parts[1]} {parts[2]}:{parts[3]}:{parts[4] or '00'}", _simplify_text(text), count=1
+        lambda digits: f"{digits[1]} {digits[2]}:{digits[3]}:{digits[4] or '00'}", _simplify_text(text), count=1
     )
     form_match = _match_form(plain)
     if not form_match:

@@ -32,7 +32,7 @@ class Period:
 
 
 def resolve_period(first: date | None, last: date | None, today: date) -> Period:
-    """The asked days; without an end up to today, without a beginning the 30 days up to the end. Raises Invalid."""
+    """The requested days: by default the 30 days up to the end, and up to today. Raises InvalidRequest."""
     end = last or max(today, min(first or today, MAX_DAY))
     if not MIN_DAY <= end <= MAX_DAY or (first and not MIN_DAY <= first <= MAX_DAY):
         raise InvalidRequest(

@@ -40,7 +40,7 @@ async def report_sales(context: AnalyticsContext, period: Period, by: Grouping) 
         first=period.first,
         last=period.last,
         by=by,
-        rows=[_to_sales_row(row) for row in rows if row["place"] <= reports.MAX_ROWS],
+        rows=[_to_sales_row(row) for row in rows if row["position"] <= reports.MAX_ROWS],
         totals=[Sums(**_to_sums(row)) for row in records if row["key"] is None],
         truncated=len(rows) > reports.MAX_ROWS,
     )

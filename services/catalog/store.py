@@ -148,11 +148,11 @@ async def search_products(
         )
     direction = "DESC" if sort_order.descending else "ASC"
     rows = await database.fetch(
-        f"SELECT {PRODUCT_COLUMNS}, {expression} AS place FROM product WHERE {' AND '.join(conditions)} ORDER BY "
+        f"SELECT {PRODUCT_COLUMNS}, {expression} AS sort_value FROM product WHERE {' AND '.join(conditions)} ORDER BY "
         f"{expression} {direction}, sku {direction} LIMIT {limit:d}",
         *arguments,
     )
-    return [(_to_product(row), row["place"]) for row in rows]
+    return [(_to_product(row), row["sort_value"]) for row in rows]
 
 
 def _to_like_prefix(text: str) -> str:
@@ -221,14 +221,14 @@ async def delete_watch(uow: UnitOfWork, sku: str, user_id: UUID) -> None:
 
 
 async def record_available_units(uow: UnitOfWork, units: Mapping[str, tuple[int, int]]) -> list[str]:
-    """Take in the available units and stock version of each sku; those that had none before and have some now."""
+    """Store the available units and stock version of each sku. Returns those that had none before and have some now."""
     rows = await uow.fetch(
         """
-        WITH news AS (SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS n(sku, units, stock_version)
+        WITH stock AS (SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS n(sku, units, stock_version)
             ORDER BY sku),
-        before AS (SELECT a.* FROM available a JOIN news USING (sku)),
+        before AS (SELECT a.* FROM available a JOIN stock USING (sku)),
         written AS (
-            INSERT INTO available (sku, units, stock_version) SELECT * FROM news
+            INSERT INTO available (sku, units, stock_version) SELECT * FROM stock
             ON CONFLICT (sku) DO UPDATE SET units = EXCLUDED.units, stock_version = EXCLUDED.stock_version
                 WHERE available.stock_version < EXCLUDED.stock_version
             RETURNING sku, units
@@ -281,13 +281,13 @@ async def end_watches(uow: UnitOfWork, alert: asyncpg.Record, limit: int) -> lis
     """
     return await uow.fetch(
         """
-        WITH told AS (
+        WITH notified AS (
             SELECT w.id FROM watch w JOIN product p USING (sku) LEFT JOIN available a USING (sku)
             WHERE sku = $1 AND w.since <= $3 AND p.active
             AND CASE WHEN $2 = 'price_drop' THEN w.currency = p.currency AND w.price > p.price ELSE a.units > 0 END
             ORDER BY w.id LIMIT $4 FOR UPDATE OF w
         )
-        DELETE FROM watch w USING told, product p WHERE w.id = told.id AND p.sku = w.sku
+        DELETE FROM watch w USING notified, product p WHERE w.id = notified.id AND p.sku = w.sku
         RETURNING w.id, w.user_id, w.email, w.price AS watched_at, p.name, p.price, p.currency
         """,
         alert["sku"],

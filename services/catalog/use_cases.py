@@ -127,7 +127,7 @@ async def upsert_products(
 
 
 async def _check_attributes(uow: UnitOfWork, products: Sequence[Product]) -> None:
-    """Raises Invalid when attributes break the rules of their category."""
+    """Raises InvalidRequest when attributes break the rules of their category."""
     rules = await store.find_categories(uow, {product.category for product in products}) if products else {}
     errors = []
     for product in products:
@@ -189,7 +189,7 @@ async def declare_category(uow: UnitOfWork, name: str, request: CategoryRequest)
 
 
 async def find_availability(context: CatalogContext, sku: str) -> Availability | None:
-    """None while inventory is away or slow: the product is shown without its stock."""
+    """None while inventory is unavailable or slow: the product is shown without its stock."""
     try:
         matches = (await context.call(GET_AVAILABILITY, AvailabilityRequest(skus=[sku]))).stock
     except (ServiceUnavailable, DeadlineExceeded, *CONNECTION_LOST):
@@ -258,7 +258,7 @@ async def record_stock_changes(
 
 async def notify_watchers(context: CatalogContext) -> bool:
     """Send the mails of the oldest alert, so many at a time; a watch ends with its mail. What is no longer so by now is
-    not told, and its watches go on.
+    not notified, and its watches go on.
     """
     async with context.database.unit_of_work() as uow:
         alert = await store.lock_oldest_alert(uow)

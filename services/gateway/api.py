@@ -17,8 +17,8 @@ FREE_PARAMETERS_EXTRA = {FREE_PARAMETERS: ""}
 
 @router.get("/v1/me/overview", response_model=Overview)
 async def get_overview(context: Injected[GatewayContext], caller: Customer) -> Response:
-    """You, your last orders and what we recommend, with its stock. A part of the shop that is away is left out and
-    named.
+    """You, your last orders and what we recommend, with its stock. A part of the shop that is unavailable is left out
+    and named.
     """
     return make_json_response(await use_cases.read_overview(context, caller.user_id))
 

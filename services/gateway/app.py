@@ -78,9 +78,9 @@ class GatewayApp:
                 scope["headers"], address=peer, scheme=scheme, authorization=authorization.get()
             )
             note_refusal = partial(self._note_refusal, scope, match.template, peer, caller)
-            send_answer = _add_allow_header(_add_limit_headers(send, rate_class, lease, note_refusal), match.methods)
+            send_response = _add_allow_header(_add_limit_headers(send, rate_class, lease, note_refusal), match.methods)
             request = _ForwardRequest(
-                match.service, rewrite_scope(match.rule, scope), headers, peer, receive, send_answer
+                match.service, rewrite_scope(match.rule, scope), headers, peer, receive, send_response
             )
             if scope["method"] == "GET" and resources.table.is_stream(match.service, request.scope["path"]):
                 await self._forward_stream(request, caller)
@@ -255,7 +255,7 @@ def _add_allow_header(send: Send, methods: Collection[str]) -> Send:
 def _add_limit_headers(
     send: Send, rate_class: RateClass, lease: TokenLease, note_refusal: Callable[[int, str], None]
 ) -> Send:
-    """`refuse` is told of an answer that refuses for want of a right, with its reason."""
+    """`note_refusal` is called with the status and reason of an answer that refuses for want of a right."""
     refusal_status = 0
 
     async def send_message(message: MutableMapping[str, Any]) -> None:

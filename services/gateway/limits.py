@@ -4,8 +4,8 @@ Most requests cost no round trip: a replica takes tokens from Redis in chunks of
 them itself. In any minute a user may get at most the limit and, for each replica, what was left of the chunk it had
 taken before: less than one chunk. Unspent tokens end with their minute.
 
-While Redis is away nothing is refused for that reason: every replica counts by itself, from zero, so that N replicas
-let through up to N times each limit. Guessing passwords stays bounded, and identity has counters of its own.
+While Redis is unavailable nothing is refused for that reason: every replica counts by itself, from zero, so that N
+replicas let through up to N times each limit. Guessing passwords stays bounded, and identity has counters of its own.
 """
 
 import asyncio

@@ -64,7 +64,7 @@ async def report_refusals(context: GatewayContext) -> bool:
 
 
 async def read_overview(context: GatewayContext, user_id: UUID) -> Overview:
-    """All parts at once, each within its operation's deadline."""
+    """All sections at once, each within its operation's deadline."""
     failed: list[OverviewPart] = []
     profile, orders, notifications, recommendations = await asyncio.gather(
         _fetch_part(context, failed, "profile", GET_CUSTOMER_STATUS, CustomerStatusRequest(user_id=user_id)),

@@ -68,7 +68,9 @@ ENSURE_ADMIN = Operation("identity", "ensure_admin", EnsureAdminRequest, EnsureA
 
 
 class AdminAction(BaseModel):
-    """What an admin does that is in no database: told before it is done (`begun`), and afterwards what came of it."""
+    """An administrator's action that no database shows: recorded before it begins (`begun`), and afterwards with its
+    result.
+    """
 
     action: str = Field(max_length=100)
     target: str = Field(max_length=400)

@@ -81,9 +81,7 @@ class RefreshToken:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A device that has signed in to an account. It only keeps the device out of the delays that others' failed tries
-    cause.
-    """
+    """A device that has logged in to an account. Delays that others' failed attempts cause don't hold it up."""
 
     account: UUID
     mark: bytes
@@ -130,10 +128,10 @@ def _seal_body(key: bytes, purpose: bytes, body: bytes) -> str:
 def _unseal_body(key: bytes, purpose: bytes, text: str, length: int) -> bytes | None:
     body, _, seal = text.partition(".")
     try:
-        raw, given_seal = _decode_base64(body), _decode_base64(seal)
+        raw, received_seal = _decode_base64(body), _decode_base64(seal)
     except ValueError:
         return None
-    return raw if len(raw) == length and hmac.compare_digest(_compute_seal(key, purpose, raw), given_seal) else None
+    return raw if len(raw) == length and hmac.compare_digest(_compute_seal(key, purpose, raw), received_seal) else None
 
 
 def _compute_seal(key: bytes, purpose: bytes, body: bytes) -> bytes:
@@ -226,16 +224,16 @@ def find_client_network(peer: str | None, forwarded: str, gateways: Sequence[IPv
 
 @dataclass(frozen=True, slots=True)
 class AttemptCounter:
-    """A row that counts failed tries; it delays further ones when `free` are used up. Hashed: what people type into a
-    name field may be a password.
+    """A row that counts failed attempts; it delays further ones when the free ones are used up. Hashed: what people
+    type into a name field may be a password.
     """
 
     key: bytes
     free_attempts: int
 
 
-def build_counter(scope: str, *parts: str, free_attempts: int) -> AttemptCounter:
-    return AttemptCounter(compute_fingerprint("\0".join((scope, *parts))), free_attempts)
+def build_counter(scope: str, *values: str, free_attempts: int) -> AttemptCounter:
+    return AttemptCounter(compute_fingerprint("\0".join((scope, *values))), free_attempts)
 
 
 class DuplicateEmail(Conflict):

@@ -22,9 +22,7 @@ NONCE_BYTES = 12
 
 
 class PasswordHasher:
-    """Argon2id, a few at a time, because each takes a core and 64 MiB; callers beyond `MOST_WAITING` are told to come
-    back.
-    """
+    """Argon2id, a few at a time, because each takes a core and 64 MiB; beyond `MAX_PENDING` callers are refused."""
 
     def __init__(self, settings: Settings) -> None:
         self._password_hash = PasswordHash((Argon2Hasher(settings.argon2_passes, settings.argon2_memory_kib, 1),))

@@ -56,7 +56,7 @@ class InventoryReleased(Event):
 
 
 class StockChanged(Event):
-    """Stock of one sku after it changed; `stock_version` rises with each change, and quick changes are told as one."""
+    """Stock of one sku after it changed; `stock_version` rises with each change; quick changes come as one event."""
 
     sku: str
     on_hand: int

@@ -132,7 +132,7 @@ class StockLedger:
     def apply_movement(
         self, sku: str, kind: MovementKind, quantity: int, movement_context: MovementContext
     ) -> Movement:
-        """A movement by hand. Raises NotPossible."""
+        """A movement by hand. Raises StockRuleViolation."""
         stock = self.stocks[sku]
         match kind:
             case "receive":
@@ -152,16 +152,16 @@ class StockLedger:
     ) -> Reservation:
         """Hold all lines, or none."""
         shortages = [
-            Shortage(sku=sku, wanted=wanted, available=stock.available if stock else 0)
-            for sku, wanted in lines.items()
-            if (stock := self.stocks.get(sku)) is None or stock.available < wanted
+            Shortage(sku=sku, wanted=quantity, available=stock.available if stock else 0)
+            for sku, quantity in lines.items()
+            if (stock := self.stocks.get(sku)) is None or stock.available < quantity
         ]
         if shortages:
             return Reservation(
                 order_id, "rejected", dict(lines), movement_context.time, movement_context.time, shortages
             )
-        for sku, wanted in lines.items():
-            self._reserve_units(self.stocks[sku], wanted, movement_context)
+        for sku, quantity in lines.items():
+            self._reserve_units(self.stocks[sku], quantity, movement_context)
         return Reservation(
             order_id, "held", dict(lines), movement_context.time, movement_context.time, expires_at=expires_at
         )

@@ -222,7 +222,7 @@ async def get_campaign(context: Injected[NotificationsContext], campaign_id: UUI
 
 @router.post("/v1/campaigns/{campaign_id}/stop", response_model=CampaignView)
 async def stop_campaign(context: Injected[NotificationsContext], campaign_id: UUID, caller: Staff) -> Response:
-    """Send no more of it, until it is resumed; what a mail server has in hand goes out. 409 when everything is sent."""
+    """Send no more of it, until it is resumed; what a mail server already has goes out. 409 when everything is sent."""
     await stop.stop_campaign(context, campaign_id)
     return await _build_campaign_response(context, campaign_id)
 

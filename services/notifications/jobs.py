@@ -25,19 +25,19 @@ jobs = Jobs("notifications")
 
 @jobs.job("notifications.critical-send", **SEND_OPTIONS)
 async def send_critical(context: NotificationsContext, job: Job) -> dict[str, int]:
-    """Hand over the critical messages that are due."""
+    """Send the critical messages that are due."""
     return await send.send_due(context, "critical", job)
 
 
 @jobs.job("notifications.standard-send", debounce_seconds=0.1, **SEND_OPTIONS)
 async def send_standard(context: NotificationsContext, job: Job) -> dict[str, int]:
-    """Hand over the other messages that are due; at most ten jobs a second, so that each carries more."""
+    """Send the other messages that are due; at most ten jobs a second, so that each carries more."""
     return await send.send_due(context, "standard", job)
 
 
 @jobs.job("notifications.bulk-send", debounce_seconds=0.1, **SEND_OPTIONS)
 async def send_bulk(context: NotificationsContext, job: Job) -> dict[str, int]:
-    """Hand over the messages of campaigns that are due."""
+    """Send the messages of campaigns that are due."""
     return await send.send_due(context, "bulk", job)
 
 

@@ -54,7 +54,7 @@ def encode_body(text: str) -> bytes:
 
 
 def compose_mail(message: RenderedMessage, sender: str, date: str) -> bytes:
-    """The whole mail. `date` is RFC 5322; the Message-ID follows from the letter's key, so that the same letter is
+    """The whole mail. `date` is RFC 5322; the Message-ID follows from the message's key, so that the same message is
     always the same message.
     """
     domain = sender.rpartition("@")[2].rstrip("> ")

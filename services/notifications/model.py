@@ -31,8 +31,8 @@ CATEGORY_LABELS: Mapping[Category, str] = {
 
 MAX_DEDUP_KEY = 200
 RETRY_SECONDS = (1, 5, 30, 120, 600, 1800, 3600, 7200, 14400, 28800, 28800)
-"""About a day, as mail servers do. Only trouble with one message counts; a provider that is away as a whole is waited
-out.
+"""About a day, as mail servers do. Only failures of one message count; a provider that is unavailable as a whole is
+waited out.
 """
 
 MONEY_VALUES = frozenset({"total", "refunded", "price", "previous_price"})

@@ -97,7 +97,7 @@ STATUS_BY_EVENT: dict[type[Event], OrderStatus] = {
 
 
 def _remove_token(data: dict[str, Any]) -> dict[str, Any]:
-    """The first version held the payment's token; nobody is told it any more."""
+    """The first version held the payment's token, which no event carries any more."""
     return {name: value for name, value in data.items() if name != "payment_token"}
 
 

@@ -139,7 +139,7 @@ def _to_mutable_columns(orders: Collection[Order]) -> list[list[Any]]:
 
 
 async def insert_summaries(uow: UnitOfWork, table: str, orders: dict[UUID, tuple[OrderCreated, Order]]) -> None:
-    created = [made for made, _ in orders.values()]
+    created = [event for event, _ in orders.values()]
     column_types = (
         "uuid",
         "uuid",
@@ -155,12 +155,12 @@ async def insert_summaries(uow: UnitOfWork, table: str, orders: dict[UUID, tuple
         f"INSERT INTO {table} (id, user_id, total, currency, lines, shipping_address, placed_at, "
         f"{', '.join(name for name, _ in MUTABLE_COLUMNS)}) SELECT * FROM unnest({columns})",
         list(orders),
-        [made.user_id for made in created],
-        [made.total.amount for made in created],
-        [made.total.currency for made in created],
-        [orjson.dumps([line.model_dump() for line in made.lines]).decode() for made in created],
-        [made.shipping_address.model_dump_json() for made in created],
-        [made.placed_at for made in created],
+        [event.user_id for event in created],
+        [event.total.amount for event in created],
+        [event.total.currency for event in created],
+        [orjson.dumps([line.model_dump() for line in event.lines]).decode() for event in created],
+        [event.shipping_address.model_dump_json() for event in created],
+        [event.placed_at for event in created],
         *_to_mutable_columns([order for _, order in orders.values()]),
     )
 

@@ -97,7 +97,7 @@ class Payment:
         return build_charge_key(self.order_id, self.attempt)
 
     def apply_result(self, attempt: int, result: CaptureResult, schedule: RetrySchedule, now: datetime) -> bool:
-        """Take in what the provider said of an attempt. False when it is an old story."""
+        """Apply the provider's answer to an attempt. False when the payment has moved on."""
         if self.status != "capturing" or self.attempt != attempt:
             return False
         self.reason = result.reason

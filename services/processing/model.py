@@ -125,7 +125,7 @@ class Saga:
                 self.request_cancellation(reason)
 
     def apply_report(self, aspect: Literal["stock", "money", "parcel"], new_state: str) -> bool:
-        """Take in a fact; whether it was news."""
+        """Apply what was reported. Returns whether it changed anything."""
         if getattr(self, aspect) not in ALLOWED_TRANSITIONS[aspect][new_state]:
             return False
         setattr(self, aspect, new_state)
@@ -141,8 +141,8 @@ class Saga:
             self.refunded = amount
 
     def apply_stock_release(self, reason: str) -> None:
-        """Without our asking it has expired: what has not left yet is undone. The news may even overtake that of the
-        reservation.
+        """A release that was not requested is an expiry: what has not left yet is undone. The report may even overtake
+        that of the reservation.
         """
         is_unrequested = self.stock != "releasing" and self.money != "failed" and self.parcel in ("none", "asked")
         if self.apply_report("stock", "released") and is_unrequested:
@@ -153,7 +153,7 @@ class Saga:
             self.cancel_reason = reason
 
     def take_next_steps(self) -> list[Step]:
-        """What to send now; the parts are moved as if it had been sent."""
+        """What to send now; the states are moved as if it had been sent."""
         if self.is_closed and self.cancel_reason is None:
             return []
         self.steps = []

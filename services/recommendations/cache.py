@@ -81,7 +81,7 @@ class RecommendationCache:
         self._has_missed_invalidation = reply is None
 
     async def _call_redis(self, call: Callable[[], Awaitable[Any]]) -> Any:
-        """What Redis answers, or None while it is away."""
+        """What Redis answers, or None while it is unavailable."""
         if time.monotonic() < self._unavailable_until:
             return None
         try:

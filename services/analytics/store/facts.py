@@ -27,7 +27,7 @@ async def record_orders(uow: UnitOfWork, orders: Sequence[OrderCreated]) -> None
         " INSERT INTO order_fact (order_id, user_id, placed_at, total, currency, units)"
         " SELECT DISTINCT ON (o) o, u, p, t, c, n FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], "
         "$4::bigint[], $5::text[], $6::bigint[])"
-        " AS given (o, u, p, t, c, n) ORDER BY o"
+        " AS input (o, u, p, t, c, n) ORDER BY o"
         " ON CONFLICT (order_id) DO UPDATE SET user_id = EXCLUDED.user_id, placed_at = EXCLUDED.placed_at, total = "
         "EXCLUDED.total,"
         " currency = EXCLUDED.currency, units = EXCLUDED.units WHERE order_fact.placed_at IS NULL",
@@ -50,7 +50,7 @@ async def record_orders(uow: UnitOfWork, orders: Sequence[OrderCreated]) -> None
 async def record_outcomes(uow: UnitOfWork, outcomes: Sequence[tuple[UUID, str, datetime]]) -> None:
     await uow.execute(
         "INSERT INTO order_fact (order_id, outcome, processed_at)"
-        " SELECT DISTINCT ON (o) o, r, t FROM unnest($1::uuid[], $2::text[], $3::timestamptz[]) AS given (o, r, t) "
+        " SELECT DISTINCT ON (o) o, r, t FROM unnest($1::uuid[], $2::text[], $3::timestamptz[]) AS input (o, r, t) "
         "ORDER BY o, t, r"
         " ON CONFLICT (order_id) DO UPDATE SET outcome = EXCLUDED.outcome, processed_at = EXCLUDED.processed_at"
         " WHERE order_fact.processed_at IS NULL OR (EXCLUDED.processed_at, EXCLUDED.outcome) < "
@@ -62,7 +62,7 @@ async def record_outcomes(uow: UnitOfWork, outcomes: Sequence[tuple[UUID, str, d
 async def record_captures(uow: UnitOfWork, payments: Sequence[AmountAt]) -> None:
     await uow.execute(
         "INSERT INTO order_fact (order_id, captured, currency, paid_at) SELECT o, max(a), max(c), min(t)"
-        " FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::timestamptz[]) AS given (o, a, c, t) GROUP BY o ORDER "
+        " FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::timestamptz[]) AS input (o, a, c, t) GROUP BY o ORDER "
         "BY o"
         " ON CONFLICT (order_id) DO UPDATE SET captured = GREATEST(order_fact.captured, EXCLUDED.captured),"
         " paid_at = LEAST(order_fact.paid_at, EXCLUDED.paid_at), currency = coalesce(order_fact.currency, "
@@ -74,7 +74,7 @@ async def record_captures(uow: UnitOfWork, payments: Sequence[AmountAt]) -> None
 async def record_refunds(uow: UnitOfWork, refunds: Sequence[AmountAt]) -> None:
     await uow.execute(
         "INSERT INTO order_fact (order_id, refunded, currency, refunded_at) SELECT o, max(a), max(c), min(t)"
-        " FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::timestamptz[]) AS given (o, a, c, t) GROUP BY o ORDER "
+        " FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::timestamptz[]) AS input (o, a, c, t) GROUP BY o ORDER "
         "BY o"
         " ON CONFLICT (order_id) DO UPDATE SET refunded = GREATEST(order_fact.refunded, EXCLUDED.refunded),"
         " refunded_at = LEAST(order_fact.refunded_at, EXCLUDED.refunded_at), currency = coalesce(order_fact.currency, "
@@ -86,7 +86,7 @@ async def record_refunds(uow: UnitOfWork, refunds: Sequence[AmountAt]) -> None:
 async def record_step(uow: UnitOfWork, step: Step, orders: Sequence[tuple[UUID, datetime]]) -> None:
     await uow.execute(
         f"INSERT INTO order_fact (order_id, {step}) SELECT o, min(t) FROM unnest($1::uuid[], $2::timestamptz[]) AS "
-        "given (o, t) GROUP BY o ORDER BY o"
+        "input (o, t) GROUP BY o ORDER BY o"
         f" ON CONFLICT (order_id) DO UPDATE SET {step} = LEAST(order_fact.{step}, EXCLUDED.{step})",
         *_to_columns(orders),
     )
@@ -97,7 +97,7 @@ async def record_cancellations(uow: UnitOfWork, orders: Sequence[tuple[UUID, int
     await uow.execute(
         "INSERT INTO order_fact (order_id, refunded, cancelled_at, refunded_at)"
         " SELECT o, max(a), min(t), min(t) FILTER (WHERE a > 0)"
-        " FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[]) AS given (o, a, t) GROUP BY o ORDER BY o"
+        " FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[]) AS input (o, a, t) GROUP BY o ORDER BY o"
         " ON CONFLICT (order_id) DO UPDATE SET refunded = GREATEST(order_fact.refunded, EXCLUDED.refunded),"
         " cancelled_at = LEAST(order_fact.cancelled_at, EXCLUDED.cancelled_at), refunded_at = "
         "LEAST(order_fact.refunded_at, EXCLUDED.refunded_at)",

@@ -64,16 +64,16 @@ ROWS_BY: dict[Grouping, str] = {
 
 
 async def fetch_sales(database: Database, since: datetime, until: datetime, by: Grouping) -> list[asyncpg.Record]:
-    """Rows by hour, day, product or category, at most ROWS + 1, of which the one that is too many has the place after
-    ROWS; then a total per currency, whose `key` is None. Products and categories come currency by currency.
+    """Rows by hour, day, product or category, at most ROWS + 1, of which the one that is too many has the position
+    after ROWS; then a total per currency, whose `key` is None. Products and categories come currency by currency.
     """
     ranked = by in ("product", "category")
     lines = f", {LINES}" if ranked else ""
     return await database.fetch(
-        f"WITH {FACTS}{lines}, found AS ({ROWS_BY[by]} LIMIT {MAX_ROWS + 1})"
-        " SELECT * FROM (SELECT row_number() OVER () AS place, * FROM found UNION ALL"
-        f" SELECT NULL, NULL, NULL, currency, {SUMS} FROM facts GROUP BY currency) AS given"
-        f" ORDER BY place IS NULL, {'currency, place' if ranked else 'place, currency'}",
+        f"WITH {FACTS}{lines}, ranked_rows AS ({ROWS_BY[by]} LIMIT {MAX_ROWS + 1})"
+        " SELECT * FROM (SELECT row_number() OVER () AS position, * FROM ranked_rows UNION ALL"
+        f" SELECT NULL, NULL, NULL, currency, {SUMS} FROM facts GROUP BY currency) AS report"
+        f" ORDER BY position IS NULL, {'currency, position' if ranked else 'position, currency'}",
         since,
         until,
     )
@@ -83,13 +83,13 @@ async def fetch_top_products(
     database: Database, since: datetime, until: datetime, sort: Ranking, limit: int
 ) -> list[asyncpg.Record]:
     """By revenue the first `limit` of each currency; by units, which are alike in all of them, the first of all."""
-    kept, order = (
+    condition, order = (
         ("rank <= $3", "currency, rank") if sort == "revenue" else ("true", "units DESC, rank, key, currency LIMIT $3")
     )
     return await database.fetch(
         f"WITH {FACTS}, {LINES}, ranked AS (SELECT sku AS key, max(name) AS name, currency, {LINE_SUMS}, "
         f"{RANK.format(key='sku')} AS rank"
-        f" FROM lines GROUP BY sku, currency) SELECT * FROM ranked WHERE {kept} ORDER BY {order}",
+        f" FROM lines GROUP BY sku, currency) SELECT * FROM ranked WHERE {condition} ORDER BY {order}",
         since,
         until,
         limit,
@@ -101,7 +101,7 @@ async def fetch_funnel(database: Database, since: datetime, until: datetime) -> 
     funnel that widens.
     """
     row = await database.fetchrow(
-        "WITH seen AS (SELECT outcome, cancelled_at, EXTRACT(epoch FROM processed_at - placed_at)::float8 AS seconds,"
+        "WITH steps AS (SELECT outcome, cancelled_at, EXTRACT(epoch FROM processed_at - placed_at)::float8 AS seconds,"
         " delivered_at IS NOT NULL AS delivered, coalesce(delivered_at, shipped_at) IS NOT NULL AS shipped,"
         " outcome IS NOT DISTINCT FROM 'completed' OR coalesce(delivered_at, shipped_at, paid_at) IS NOT NULL AS paid"
         " FROM order_fact WHERE placed_at >= $1 AND placed_at < $2)"
@@ -112,7 +112,7 @@ async def fetch_funnel(database: Database, since: datetime, until: datetime) -> 
         "'payment_failed') AS payment_failed,"
         " count(*) FILTER (WHERE cancelled_at IS NOT NULL OR outcome = 'cancelled') AS cancelled,"
         " percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY GREATEST(seconds, 0)) FILTER (WHERE outcome = "
-        "'completed') AS seconds FROM seen",
+        "'completed') AS seconds FROM steps",
         since,
         until,
     )
@@ -143,12 +143,13 @@ async def write_daily_reports(uow: UnitOfWork, first: date, last: date, now: dat
         f" sums AS (SELECT day, currency, {SUMS} FROM facts GROUP BY day, currency),"
         " sales AS (SELECT day, jsonb_agg(to_jsonb(sums) - 'day' ORDER BY currency) AS rows, sum(orders) AS orders "
         "FROM sums GROUP BY day),"
-        " states AS (SELECT day, jsonb_object_agg(state, orders) AS found FROM (SELECT day, state, count(*) AS orders "
+        " states AS (SELECT day, jsonb_object_agg(state, orders) AS orders_by_state FROM (SELECT day, state, "
+        "count(*) AS orders "
         "FROM facts GROUP BY day, state) AS counted"
         " GROUP BY day)"
         " INSERT INTO daily_report (day, document, written_at) SELECT d::date, jsonb_build_object('orders', "
         "coalesce(orders, 0),"
-        " 'states', coalesce(found, '{}'), 'sales', coalesce(rows, '[]')), $3"
+        " 'states', coalesce(orders_by_state, '{}'), 'sales', coalesce(rows, '[]')), $3"
         " FROM generate_series((SELECT GREATEST($1::date::timestamp, date_trunc('day', min(placed_at) AT TIME ZONE "
         "'UTC')) FROM order_fact"
         " HAVING min(placed_at) IS NOT NULL), $2::date::timestamp, interval '1 day') AS d"

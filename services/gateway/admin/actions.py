@@ -19,8 +19,8 @@ MAX_REASON_LENGTH = 300
 async def record_action(
     context: GatewayContext, action: str, target: str, **details: str | int
 ) -> AsyncIterator[dict[str, str | int]]:
-    """Around the deed; what it puts into the dictionary is part of its outcome. What can't be written down is not
-    done.
+    """Around an action. What it puts into the dictionary is recorded with its result. An action that can't be recorded
+    is not begun.
     """
     outcome: dict[str, str | int] = {}
 
@@ -32,9 +32,9 @@ async def record_action(
     async def record_end(result: Literal["done", "refused", "failed"], **more: str | int) -> None:
         try:
             await record_result(result, **more)
-        except (Problem, *CONNECTION_LOST) as error:  # it was done, or not: the client is to be told which
+        except (Problem, *CONNECTION_LOST) as error:  # the client must still get the result of the action
             log.error(
-                "what came of a deed is not in the audit log",
+                "the result of an action is not in the audit log",
                 action=action,
                 target=target,
                 result=result,

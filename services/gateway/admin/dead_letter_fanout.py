@@ -106,25 +106,25 @@ async def list_dead_letters(
     return page, items[limit - 1] if len(items) > limit else None
 
 
-def _merge_causes(answers: Iterable[DeadLetterPage]) -> list[DeadLetterCause]:
+def _merge_causes(pages: Iterable[DeadLetterPage]) -> list[DeadLetterCause]:
     """One line per cause, whichever services have it; the most frequent first."""
     by_cause: dict[str, DeadLetterCause] = {}
-    for cause in (cause for answer in answers for cause in answer.causes):
+    for cause in (cause for page in pages for cause in page.causes):
         previous = by_cause.get(cause.cause)
         by_cause[cause.cause] = cause if previous is None else _merge_pair(previous, cause)
     return sorted(by_cause.values(), key=lambda cause: (-cause.count, cause.first_at))
 
 
-def _merge_pair(one: DeadLetterCause, other: DeadLetterCause) -> DeadLetterCause:
+def _merge_pair(first: DeadLetterCause, second: DeadLetterCause) -> DeadLetterCause:
     return DeadLetterCause(
-        cause=one.cause,
-        reason=one.reason,
-        count=one.count + other.count,
-        first_at=min(one.first_at, other.first_at),
-        last_at=max(one.last_at, other.last_at),
-        services=sorted({*one.services, *other.services}),
-        origins=sorted({*one.origins, *other.origins}),
-        subscriptions=sorted({*one.subscriptions, *other.subscriptions}),
+        cause=first.cause,
+        reason=first.reason,
+        count=first.count + second.count,
+        first_at=min(first.first_at, second.first_at),
+        last_at=max(first.last_at, second.last_at),
+        services=sorted({*first.services, *second.services}),
+        origins=sorted({*first.origins, *second.origins}),
+        subscriptions=sorted({*first.subscriptions, *second.subscriptions}),
     )
 
 

@@ -134,7 +134,7 @@ def _parse_offset(value: Any) -> int:
 async def list_queues(context: Injected[GatewayContext], caller: Admin) -> Response:
     """Every queue with its counts, and its schedule if it has one."""
     return make_json_response(
-        Queues(items=[QueueView.model_validate(found) for found in await admin.list_queues(context.jobs.store)])
+        Queues(items=[QueueView.model_validate(queue) for queue in await admin.list_queues(context.jobs.store)])
     )
 
 

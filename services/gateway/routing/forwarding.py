@@ -69,8 +69,8 @@ def build_onward_headers(headers: Headers, *, address: str, scheme: str, authori
 
 @dataclass(frozen=True, slots=True)
 class ResponseTimeout:
-    """How long a service may take until its answer begins. For a read, that is no more than a part of the shop that is
-    away; whether a write was done, nobody knows.
+    """How long a service may take until its answer begins. A read that takes longer means an unavailable service;
+    whether a write was done, nobody knows.
     """
 
     seconds: float
@@ -104,7 +104,7 @@ async def forward_in_process(
         raise timeout.build_error("the service") from None
 
 
-def build_answer_headers(service_headers: Headers) -> Headers:
+def build_response_headers(service_headers: Headers) -> Headers:
     """What the client gets to see of a service's answer."""
     raw = [(name.lower(), value) for name, value in service_headers]
     connection_names = {

@@ -252,9 +252,13 @@ class RouteTable:
 
     def _warn_about_conflicts(self, routes: list[tuple[str, str, str]]) -> None:
         for template, method, service in routes:
-            taken_by = self.trie.routes[template].choose_service(method)
-            if taken_by != service and (template, method, service) not in self._warned_conflicts:
+            chosen_service = self.trie.routes[template].choose_service(method)
+            if chosen_service != service and (template, method, service) not in self._warned_conflicts:
                 self._warned_conflicts.add((template, method, service))
                 log.warning(
-                    "two services have one route", template=template, method=method, taken_by=taken_by, left_out=service
+                    "two services have one route",
+                    template=template,
+                    method=method,
+                    taken_by=chosen_service,
+                    left_out=service,
                 )

@@ -25,7 +25,7 @@ from services.gateway.routing.client_connection import (
     read_body,
     wait_for_disconnect,
 )
-from services.gateway.routing.forwarding import Headers, ResponseTimeout, build_answer_headers
+from services.gateway.routing.forwarding import Headers, ResponseTimeout, build_response_headers
 
 CALLS_TIME_SHARE = 0.9
 """Of the time that a service has: for what it asks of others. So it can still say itself what was wrong."""
@@ -88,17 +88,17 @@ class Upstreams:
         if not breaker.allow_call():
             raise ServiceUnavailable(f"{service} is failing; it is asked again in a few seconds", retry_after=5)
         exchange = _Exchange(service, scope, headers, body, send, stream)
-        answer_task = asyncio.ensure_future(self._run_exchange(exchange, breaker, timeout))
+        response_task = asyncio.ensure_future(self._run_exchange(exchange, breaker, timeout))
         disconnect_task = asyncio.ensure_future(wait_for_disconnect(receive))
         try:
-            await asyncio.wait({answer_task, disconnect_task}, return_when=asyncio.FIRST_COMPLETED)
-            if answer_task.done():
-                answer_task.result()
+            await asyncio.wait({response_task, disconnect_task}, return_when=asyncio.FIRST_COMPLETED)
+            if response_task.done():
+                response_task.result()
                 return
         finally:
-            for task in (answer_task, disconnect_task):
+            for task in (response_task, disconnect_task):
                 task.cancel()
-            await asyncio.gather(answer_task, disconnect_task, return_exceptions=True)
+            await asyncio.gather(response_task, disconnect_task, return_exceptions=True)
         if not exchange.is_answered:
             await answer_client_closed(send)
 
@@ -115,13 +115,13 @@ class Upstreams:
         exchange.is_answered = True
         send = exchange.send
         if exchange.is_stream:
-            endpoint.release(has_failed=failed)  # it is no request in hand any more: it may last for hours
+            endpoint.release(has_failed=failed)  # no longer counted as a request in flight: it may last for hours
         try:
             await send(
                 {
                     "type": "http.response.start",
                     "status": response.status_code,
-                    "headers": build_answer_headers(response.headers.raw),
+                    "headers": build_response_headers(response.headers.raw),
                 }
             )
             async for chunk in response.aiter_raw():

@@ -54,8 +54,8 @@ async def issue_tokens(
     document.
 
     Each refresh token is for one use; using one twice, also at the same moment, ends the session and mails its owner.
-    Tries with wrong passwords are slowed down (429, `Retry-After`). The cookie of a sign-in makes the device known:
-    others' failed tries don't hold it up.
+    Attempts with wrong passwords are slowed down (429, `Retry-After`). The cookie of a login makes the device known:
+    others' failed attempts don't delay it.
     """
     form = {
         "grant_type": grant_type,

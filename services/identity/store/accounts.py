@@ -117,7 +117,7 @@ async def claim_verification_mail(
     )
     next_at: datetime | None = await uow.fetchval(
         f"WITH before AS (SELECT id, {next_at_sql} AS due FROM account WHERE id = $1 FOR UPDATE),"
-        " noted AS (UPDATE account a SET verification_mailed_at = $2, verification_mails = verification_mails + 1"
+        " recorded AS (UPDATE account a SET verification_mailed_at = $2, verification_mails = verification_mails + 1"
         " FROM before WHERE a.id = before.id AND (due <= $2) IS NOT FALSE)"
         " SELECT due FROM before WHERE due > $2",
         account_id,

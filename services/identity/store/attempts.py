@@ -12,9 +12,9 @@ from caravan.database import Database, UnitOfWork
 from services.identity.model import AttemptCounter
 
 EMPTY_AFTER = timedelta(hours=12)
-"""By then every counter has leaked away."""
+"""By then every counter has leaked to nothing."""
 ABOVE_FREE = 5
-"""How far a counter rises above its free tries: the delay doubles as often."""
+"""How far a counter rises above its free attempts: the delay doubles as often."""
 _LEVEL = (
     "greatest(0, a.level - a.free * extract(epoch FROM greatest($3::timestamptz - a.last_at, interval '0')) / 3600)"
 )
@@ -32,24 +32,26 @@ async def count_attempt(
     max_delay_seconds: int,
     lenient: AttemptCounter | None = None,
 ) -> int:
-    """Count a try before its outcome is known: 0 when all these counters allow it, else how many seconds it has to
+    """Count an attempt before its outcome is known: 0 when all these counters allow it, else how many seconds it has to
     wait, and nothing is counted.
 
-    The first counter is the narrowest. Of many tries at the same moment only its free ones get through. `lenient` holds
-    up only those whom it has seen before: a first try is taken whatever others have done.
+    The first counter is the narrowest. Of many attempts at the same moment only its free ones pass. `lenient` delays
+    only known clients: a first attempt is accepted whatever others have done.
     """
     row = await database.fetchrow(
-        "WITH given AS (SELECT * FROM unnest($1::bytea[], $2::int[]) AS g (key, free)),"
-        f" locked AS (SELECT a.key, {_OPENS_AT} AS opens_at FROM attempt a JOIN given USING (key) ORDER BY a.key FOR "
+        "WITH counters AS (SELECT * FROM unnest($1::bytea[], $2::int[]) AS g (key, free)),"
+        f" locked AS (SELECT a.key, {_OPENS_AT} AS opens_at FROM attempt a JOIN counters USING (key) ORDER BY "
+        "a.key FOR "
         "UPDATE OF a),"
         " waiting AS (SELECT coalesce(ceil(extract(epoch FROM max(opens_at) - $3)), 0)::int AS seconds FROM locked"
         " WHERE key IS DISTINCT FROM $5 OR EXISTS (SELECT FROM locked WHERE key = $6)),"
-        " taken AS (INSERT INTO attempt AS a (key, free, level, last_at) SELECT key, free, 1, $3 FROM given, waiting "
+        " counted AS (INSERT INTO attempt AS a (key, free, level, last_at) SELECT key, free, 1, $3 FROM "
+        "counters, waiting "
         "WHERE seconds <= 0 ORDER BY key"
         f" ON CONFLICT (key) DO UPDATE SET free = excluded.free, level = least(excluded.free + {ABOVE_FREE}, {_LEVEL} "
         "+ 1), last_at = greatest(a.last_at, $3)"
         f" WHERE a.key <> $6 OR {_OPENS_AT} > $3 IS NOT TRUE RETURNING key)"
-        " SELECT seconds, EXISTS (SELECT FROM taken WHERE key = $6) AS taken FROM waiting",
+        " SELECT seconds, EXISTS (SELECT FROM counted WHERE key = $6) AS is_counted FROM waiting",
         [counter.key for counter in counters],
         [counter.free_attempts for counter in counters],
         now,
@@ -58,7 +60,7 @@ async def count_attempt(
         counters[0].key,
     )
     assert row is not None
-    return 0 if row["taken"] else max(1, row["seconds"])
+    return 0 if row["is_counted"] else max(1, row["seconds"])
 
 
 async def forgive_attempt(

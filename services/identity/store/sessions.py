@@ -37,12 +37,12 @@ async def check_known_network(database: Database, email: str, network: str) -> t
     """
     row = await database.fetchrow(
         "SELECT a.id, a.registered_from IS NOT DISTINCT FROM $2 OR EXISTS (SELECT FROM session s WHERE s.account_id = "
-        "a.id AND s.network = $2) AS known"
+        "a.id AND s.network = $2) AS is_known"
         " FROM account a WHERE a.email = $1",
         email,
         network,
     )
-    return (row["known"], row["id"]) if row else (False, None)
+    return (row["is_known"], row["id"]) if row else (False, None)
 
 
 async def advance_generation(

@@ -45,7 +45,7 @@ IdentityContext = ServiceContext[Settings, IdentityResources]
 
 @asynccontextmanager
 async def open_resources(context: IdentityContext) -> AsyncIterator[IdentityResources]:
-    """The parts, with a key to sign with: the first replica makes it."""
+    """The resources, with a key to sign with, which the first replica creates."""
     context.resources = IdentityResources(PasswordHasher(context.settings))
     try:
         await rotate_keys(context)

@@ -40,13 +40,13 @@ async def begin_attempt(
 ) -> LoginAttempt:
     """Raises TooManyRequests when it has to wait. The same statements for known and unknown addresses."""
     settings = context.settings
-    is_known, owner_id = await sessions.check_known_network(context.database, email, network)
+    is_known_network, owner_id = await sessions.check_known_network(context.database, email, network)
     if device is not None and owner_id == device.account:
         return await _count_attempt(
             context, LoginAttempt(build_counter("device", device.mark.hex(), free_attempts=settings.free_attempts))
         )
     pair_counter = build_counter("pair", email, network, free_attempts=settings.free_attempts)
-    if is_known:
+    if is_known_network:
         return await _count_attempt(context, LoginAttempt(pair_counter))
     address_counter = build_counter("address", network, free_attempts=settings.free_attempts_per_address)
     account_counter = build_counter("account", email, free_attempts=settings.free_attempts_per_account)
@@ -56,7 +56,7 @@ async def begin_attempt(
 
 
 async def begin_session_attempt(context: IdentityContext, caller: Caller) -> LoginAttempt:
-    """Whoever is signed in is known by the session: nobody else's tries hold them up."""
+    """A user who is logged in is known by the session: nobody else's attempts delay them."""
     return await _count_attempt(
         context, LoginAttempt(build_counter("session", caller.session, free_attempts=context.settings.free_attempts))
     )
@@ -99,4 +99,4 @@ def remember_device(context: IdentityContext, account: Account, device: Device |
 
 
 def build_too_many_error(seconds: int) -> TooManyRequests:
-    return TooManyRequests(f"too many tries that failed; the next one is taken in {seconds} s", retry_after=seconds)
+    return TooManyRequests(f"too many failed attempts; the next one is accepted in {seconds} s", retry_after=seconds)

@@ -83,7 +83,7 @@ async def invite_user(
     context: IdentityContext, invitation: Invitation, build_response: Callable[[UnitOfWork, Account, bool], R]
 ) -> R:
     """A user without a password, who claims the account by a password reset. An existing user is returned as it is:
-    `finish` is told whether it is new.
+    `build_response` gets whether it is new.
     """
     async with context.database.unit_of_work() as uow:
         account = await _insert_user(uow, invitation.email, invitation.name, invitation.role, None)

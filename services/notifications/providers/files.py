@@ -16,11 +16,11 @@ from services.notifications.providers.protocol import NOT_TRIED, SENT, SendResul
 from services.notifications.rendering import RenderedMessage
 
 SLICE_SIZE = 20
-"""Letters handled before the event loop gets its turn: about 2 ms."""
+"""Messages written before the event loop gets its turn: about 2 ms."""
 
 
 class FolderEmailProvider:
-    """A file per mail, for a shop without a mail server. The name follows from the letter, so a letter that comes again
+    """A file per mail, for a shop without a mail server. The name follows from the message, so one that comes again
     replaces itself.
 
     The files are written on the event loop, a slice at a time: 20 µs each; a rename would make it 35. A worker thread
@@ -49,9 +49,9 @@ class FolderEmailProvider:
         return results + [NOT_TRIED] * (len(messages) - len(results))
 
     def _write_mail(self, message: RenderedMessage) -> None:
-        made_at = message.created_at.astimezone(UTC)
-        name = f"{made_at:%Y%m%dT%H%M%S.%fZ}-{message.kind}-{message.key}.eml"
-        content = mime.compose_mail(message, self.sender, format_datetime(made_at))
+        created_at = message.created_at.astimezone(UTC)
+        name = f"{created_at:%Y%m%dT%H%M%S.%fZ}-{message.kind}-{message.key}.eml"
+        content = mime.compose_mail(message, self.sender, format_datetime(created_at))
         final = f"{self.folder}/{name}"
         try:
             _write(final, os.O_EXCL, content)

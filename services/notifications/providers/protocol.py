@@ -9,8 +9,8 @@ from services.notifications.rendering import RenderedMessage
 
 @dataclass(frozen=True, slots=True)
 class SendResult:
-    """`again`: this letter failed, later it may work. `refused`: it never will. `later`: it was not tried. `down`: the
-    provider is away as a whole.
+    """`again`: this message failed and may work later. `refused`: it never will. `later`: it was not tried. `down`: the
+    provider is unavailable as a whole.
     """
 
     status: Literal["sent", "again", "refused", "later", "down"]
@@ -21,9 +21,9 @@ SENT, NOT_TRIED = SendResult("sent"), SendResult("later")
 
 
 class MessageProvider(Protocol):
-    """Carries letters of one channel. A letter may come again after a crash, with the same key: who can, drops the
-    second.
+    """Carries messages of one channel. A message may come again after a crash, with the same key; a provider that can
+    drops the second.
     """
 
     async def send(self, messages: Sequence[RenderedMessage]) -> list[SendResult]:
-        """One verdict for each letter, in their order."""
+        """A result for each message, in their order."""

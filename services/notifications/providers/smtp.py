@@ -22,7 +22,7 @@ MESSAGES_PER_CONNECTION = 10
 
 
 class SmtpEmailProvider:
-    """A mail server. It may take a letter and lose the connection before it says so; the letter then comes again with
+    """A mail server. It may take a message and lose the connection before it says so; the message then comes again with
     its Message-ID.
     """
 
@@ -44,7 +44,7 @@ class SmtpEmailProvider:
     async def _send_on_connection(
         self, queue: Iterator[tuple[int, RenderedMessage]], results: list[SendResult]
     ) -> None:
-        """Hand over letters on a connection of its own, until there are none left or the connection is lost."""
+        """Send messages on a connection of its own, until there are none left or the connection is lost."""
         batch_end = time.monotonic() + BATCH_SECONDS
         client = self._create_client()
         try:

@@ -87,7 +87,7 @@ async def insert_notifications(uow: UnitOfWork, rows: Sequence[NotificationRow],
 
 
 async def find_order_owners(uow: UnitOfWork, orders: Sequence[UUID]) -> dict[UUID, UUID]:
-    """Whose these orders are, as far as other notifications have told."""
+    """The owners of these orders, as far as other notifications name them."""
     rows = await uow.fetch(
         "SELECT order_id, user_id FROM notification WHERE order_id = ANY($1) AND user_id IS NOT NULL", list(orders)
     )
@@ -195,14 +195,15 @@ async def prune_finished(database: Database, before: UUID) -> int:
     """
     return int(
         await database.fetchval(
-            "WITH gone AS (DELETE FROM notification WHERE id IN (SELECT id FROM notification WHERE id < $1 AND state "
+            "WITH deleted AS (DELETE FROM notification WHERE id IN (SELECT id FROM notification WHERE id < $1 "
+            "AND state "
             "<> 'pending' ORDER BY id LIMIT $2)"
-            " RETURNING id, user_id, kind), kept AS (INSERT INTO last_order AS l (user_id, notification_id)"
-            " SELECT DISTINCT ON (user_id) user_id, id FROM gone WHERE kind = 'order_received' AND user_id IS NOT "
+            " RETURNING id, user_id, kind), last_orders AS (INSERT INTO last_order AS l (user_id, notification_id)"
+            " SELECT DISTINCT ON (user_id) user_id, id FROM deleted WHERE kind = 'order_received' AND user_id IS NOT "
             "NULL ORDER BY user_id, id DESC"
             " ON CONFLICT (user_id) DO UPDATE SET notification_id = greatest(l.notification_id, "
             "excluded.notification_id))"
-            " SELECT count(*) FROM gone",
+            " SELECT count(*) FROM deleted",
             before,
             PRUNE_BATCH,
         )

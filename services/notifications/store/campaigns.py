@@ -165,7 +165,7 @@ async def find_writing_runs(database: Database, campaign_id: UUID) -> list[UUID]
 
 async def lock_run(uow: UnitOfWork, run_id: UUID) -> asyncpg.Record | None:
     """A run that is to write on, with its campaign; None when it has been stopped or is complete. Whoever stops it
-    waits for the chunk in hand.
+    waits for the chunk that is being written.
     """
     return await uow.fetchrow(
         "SELECT r.id, r.campaign_id, r.position, r.recipients, r.written, r.started_at, c.segment FROM campaign_run r"
@@ -190,7 +190,7 @@ async def advance_run(
 
 
 async def stop_campaign(uow: UnitOfWork, campaign_id: UUID) -> None:
-    """No further message of it is written or sent; those of a batch in hand are."""
+    """No further message of it is written or sent; those of a batch that is being sent are."""
     await uow.execute("UPDATE campaign SET stopped = true WHERE id = $1", campaign_id)
     await uow.execute(
         "UPDATE notification SET due_at = 'infinity' WHERE state = 'pending' AND run_id IN (SELECT id FROM "

@@ -28,16 +28,18 @@ async def requeue_failed(
     """
     rows = await uow.fetch(
         "UPDATE notification n SET attempts = 0, reason = NULL,"
-        " state = CASE WHEN wish.refused THEN 'suppressed' ELSE 'pending' END, values = CASE WHEN NOT wish.refused "
+        " state = CASE WHEN failed.opted_out THEN 'suppressed' ELSE 'pending' END, values = CASE WHEN NOT "
+        "failed.opted_out "
         "THEN n.values END,"
         " due_at = CASE WHEN EXISTS (SELECT FROM campaign_run r JOIN campaign c ON c.id = r.campaign_id WHERE r.id = "
         "n.run_id AND c.stopped)"
         " THEN 'infinity' ELSE $4::timestamptz END"
-        " FROM (SELECT o.id, coalesce(k.category = ANY(p.opt_out), false) AS refused FROM notification o"
+        " FROM (SELECT o.id, coalesce(k.category = ANY(p.opt_out), false) AS opted_out FROM notification o"
         " JOIN unnest($2::text[], $3::text[]) AS k (kind, category) ON k.kind = o.kind LEFT JOIN preference p ON "
         "p.user_id = o.user_id"
-        " WHERE o.id = ANY($1) AND o.state = 'failed' AND o.discarded_at IS NULL ORDER BY o.id FOR UPDATE OF o) AS wish"
-        " WHERE n.id = wish.id RETURNING n.priority",
+        " WHERE o.id = ANY($1) AND o.state = 'failed' AND o.discarded_at IS NULL ORDER BY o.id FOR UPDATE OF "
+        "o) AS failed"
+        " WHERE n.id = failed.id RETURNING n.priority",
         list(ids),
         list(categories_by_kind.keys()),
         list(categories_by_kind.values()),

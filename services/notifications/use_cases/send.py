@@ -50,14 +50,14 @@ SEND_COUNTER = Counter(
 )
 SEND_DELAY = Histogram(
     "caravan_notification_seconds",
-    "From the wish to the provider's yes",
+    "From the request to the provider's confirmation",
     ["priority"],
     buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300, 3600),
 )
 
 
 async def send_due(context: NotificationsContext, priority: Priority, job: Job) -> dict[str, int]:
-    """The job: hand over what is due, batch after batch. A batch that was cut short is due again."""
+    """The job: send what is due, batch after batch. A batch that was cut short is due again."""
     loop, sent_count = asyncio.get_running_loop(), 0
     end = loop.time() + RUN_SECONDS
     while not job.is_stopping() and loop.time() < end:
@@ -116,7 +116,7 @@ async def _send_batch(context: NotificationsContext, priority: Priority) -> int:
 async def _send_channel(
     context: NotificationsContext, priority: Priority, channel: str, rows: list[asyncpg.Record]
 ) -> list[store.AttemptResult]:
-    """Render a channel's rows and hand them to its provider."""
+    """Render a channel's rows and send them through its provider."""
     results: list[SendResult] = [NOT_TRIED] * len(rows)
     messages: dict[int, RenderedMessage] = {}
     contents = await _find_contents(context, rows)
@@ -140,13 +140,13 @@ async def _send_channel(
 def _count_results(
     priority: Priority, channel: str, rows: list[asyncpg.Record], results: list[SendResult], now: datetime
 ) -> None:
-    for (kind, result), number in Tally(
-        (row["kind"], verdict.status) for row, verdict in zip(rows, results, strict=True)
+    for (kind, status), number in Tally(
+        (row["kind"], result.status) for row, result in zip(rows, results, strict=True)
     ).items():
-        SEND_COUNTER.labels(kind, channel, result).inc(number)
+        SEND_COUNTER.labels(kind, channel, status).inc(number)
     histogram = SEND_DELAY.labels(priority)
-    for row, verdict in zip(rows, results, strict=True):
-        if verdict.status == "sent":
+    for row, result in zip(rows, results, strict=True):
+        if result.status == "sent":
             histogram.observe(max(0.0, (now - row["created_at"]).total_seconds()))
 
 
@@ -205,7 +205,7 @@ async def _send_to_provider(
     ) as error:  # a provider's own fault must not stop the others; what it did with the batch is not known
         log.error("provider failed", channel=channel, messages=len(messages), exc_info=error)
         results = [SendResult("again", f"{type(error).__name__}: {error}")] * len(messages)
-    unavailable = next((verdict for verdict in results if verdict.status == "down"), None)
+    unavailable = next((result for result in results if result.status == "down"), None)
     if unavailable:
         backoff.record_failure()
         log.warning("provider unavailable", channel=channel, reason=unavailable.reason, failures=backoff.failures)

@@ -37,7 +37,7 @@ class CustomerStatusCache:
 
 @dataclass(slots=True)
 class OrdersResources:
-    """`room`: how many orders are placed at once; the others wait for their turn, so that accepting orders does not
+    """`slots`: how many orders are placed at once; the others wait for their turn, so that accepting orders does not
     starve the work on those accepted.
     """
 

@@ -27,7 +27,7 @@ async def cancel_order(
     store_response: Callable[[UnitOfWork, model.Order], ResponseT],
 ) -> tuple[int, ResponseT]:
     """Ask for an order to be undone; the version that says so. NotFound for others' orders, IllegalMove once the parcel
-    has left. `answer` stores what the client is told with it.
+    has left. `store_response` stores the response with it.
 
     Payments is asked to begin no charge before the cancellation is accepted: afterwards one could begin before the
     command arrives there.

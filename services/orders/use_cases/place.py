@@ -31,7 +31,7 @@ async def place_order(
     store_response: Callable[[UnitOfWork, AcceptedOrder], ResponseT],
 ) -> ResponseT:
     """Ask identity, catalog and inventory first, then store and announce the order in one statement. `store_response`
-    stores what the client is told with it.
+    stores the response with it.
     """
     _check_postcode(order, caller)
     skus = [line.sku for line in order.lines]
@@ -104,7 +104,7 @@ def _check_offers(skus: list[str], offers_by_sku: Mapping[str, object]) -> None:
 
 
 def _build_expect_payment(order: OrderCreated, token: str) -> ExpectPayment:
-    """What payments is told, and nobody else: the token is in no event."""
+    """For payments alone: the token is in no event."""
     return ExpectPayment(
         order_id=order.order_id,
         user_id=order.user_id,
@@ -122,8 +122,8 @@ def _build_expect_payment(order: OrderCreated, token: str) -> ExpectPayment:
 
 
 async def _find_available_units(context: OrdersContext, skus: list[str]) -> dict[str, int] | None:
-    """What is available of each sku; None when inventory is away or slow: then the saga decides, with a reservation as
-    always.
+    """What is available of each sku; None when inventory is unavailable or slow: then the saga decides, with a
+    reservation as always.
     """
     try:
         availabilities = await context.call(GET_AVAILABILITY, AvailabilityRequest(skus=skus))

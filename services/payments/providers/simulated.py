@@ -124,7 +124,7 @@ class SimulatedProvider:
         outcomes = [_OUTCOME_BY_TOKEN.get(token, ("declined", "invalid_token")) for _, _, token, _, _ in calls]
         columns = list(
             zip(
-                *((*row, *verdict, f"ch_{new_id().hex}") for row, verdict in zip(calls, outcomes, strict=True)),
+                *((*row, *outcome, f"ch_{new_id().hex}") for row, outcome in zip(calls, outcomes, strict=True)),
                 strict=True,
             )
         )

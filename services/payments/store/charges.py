@@ -19,13 +19,13 @@ _WITH_ATTEMPT = "LEFT JOIN payment_attempt a ON a.order_id = p.order_id AND a.at
 
 
 _INSERT_EXPECTED = """
-    WITH told AS (
+    WITH expected AS (
         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[],
             $8::text[], $9::text[], $10::json[])
             AS t(order_id, user_id, amount, currency, method, token, email, customer_name, billing_address, lines)
-    ), known AS (
+    ), saved AS (
         INSERT INTO payment AS p (order_id, user_id, status, amount, currency, method, token, created_at, updated_at)
-        SELECT order_id, user_id, 'expected', amount, currency, method, token, $11, $11 FROM told ORDER BY order_id
+        SELECT order_id, user_id, 'expected', amount, currency, method, token, $11, $11 FROM expected ORDER BY order_id
         ON CONFLICT (order_id) DO UPDATE SET user_id = excluded.user_id, amount = excluded.amount,
             currency = excluded.currency, method = excluded.method,
             token = CASE WHEN p.status = 'expected' THEN excluded.token ELSE '' END,
@@ -34,17 +34,17 @@ _INSERT_EXPECTED = """
             updated_at = excluded.updated_at
         WHERE p.user_id IS NULL
         RETURNING order_id, status
-    ), billed AS (
+    ), invoice_data AS (
         INSERT INTO bill (order_id, email, customer_name, billing_address, lines)
-        SELECT order_id, email, customer_name, billing_address, lines FROM told JOIN known USING (order_id)
+        SELECT order_id, email, customer_name, billing_address, lines FROM expected JOIN saved USING (order_id)
     )
-    SELECT order_id FROM known WHERE status = 'retrying'
+    SELECT order_id FROM saved WHERE status = 'retrying'
 """
 
 
 async def insert_expected_payments(uow: UnitOfWork, orders: Sequence[ExpectPayment], now: datetime) -> list[UUID]:
-    """Orders that will be charged. What is known already stays; one that has ended gets no token any more. Those whose
-    command to charge has come before: their first attempt is due now.
+    """Orders that will be charged. Known ones stay as they are; one that has ended gets no token. Those whose command
+    to charge has come before: their first attempt is due now.
     """
     rows = await uow.fetch(
         _INSERT_EXPECTED,
@@ -81,11 +81,11 @@ async def void_expected_payments(uow: UnitOfWork, reasons: Mapping[UUID, str], c
 
 
 _BEGIN_CAPTURES = f"""
-    WITH asked AS (
+    WITH commands AS (
         SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[]) AS t(order_id, traceparent, actor, cause)
-    ), noted AS (
+    ), saved AS (
         INSERT INTO payment AS p (order_id, status, amount, currency, traceparent, actor, cause, created_at, updated_at)
-        SELECT order_id, 'expected', 0, $7, traceparent, actor, cause, $6, $6 FROM asked ORDER BY order_id
+        SELECT order_id, 'expected', 0, $7, traceparent, actor, cause, $6, $6 FROM commands ORDER BY order_id
         ON CONFLICT (order_id) DO UPDATE SET traceparent = excluded.traceparent, actor = excluded.actor,
             cause = excluded.cause,
             status = CASE WHEN p.user_id IS NULL THEN 'expected' WHEN p.held_until > $6 THEN 'retrying'
@@ -97,9 +97,9 @@ _BEGIN_CAPTURES = f"""
         RETURNING p.*
     ), sent AS (
         INSERT INTO payment_attempt (order_id, attempt, state, started_at)
-        SELECT order_id, 1, 'sent', $6::timestamptz FROM noted WHERE status = 'capturing' RETURNING order_id, asked
+        SELECT order_id, 1, 'sent', $6::timestamptz FROM saved WHERE status = 'capturing' RETURNING order_id, asked
     )
-    SELECT {_PAYMENT_COLUMNS} FROM noted p JOIN sent a ON a.order_id = p.order_id
+    SELECT {_PAYMENT_COLUMNS} FROM saved p JOIN sent a ON a.order_id = p.order_id
 """
 
 
@@ -107,8 +107,8 @@ async def begin_captures(
     database: Database, commands: Sequence[Delivery[CapturePayment]], currency: str, lease: datetime, now: datetime
 ) -> list[Payment]:
     """Record the first attempt of each order that has none, before the call: the payments that are new. The sweeper
-    asks after `lease`. An order that nothing else is known of is noted, and begins as soon as it is; one that is held
-    begins when the hold ends.
+    asks after `lease`. An order that is not expected yet is stored and begins as soon as it is; one that is held begins
+    when the hold ends.
     """
     rows = await database.fetch(
         _BEGIN_CAPTURES,
@@ -134,13 +134,13 @@ async def find_payments(database: Database, orders: Collection[UUID]) -> list[Pa
     return [Payment(**row) for row in rows]
 
 
-_CLAIM = f""" taken AS (UPDATE payment p SET attempt = p.attempt + (p.status = 'retrying')::int, status = 'capturing',
+_CLAIM = f""" claimed AS (UPDATE payment p SET attempt = p.attempt + (p.status = 'retrying')::int, status = 'capturing',
     due_at = $4, updated_at = $3
         FROM due WHERE p.order_id = due.order_id RETURNING p.*),
     sent AS (INSERT INTO payment_attempt AS t (order_id, attempt, state, started_at)
-        SELECT order_id, attempt, 'sent', $3 FROM taken
+        SELECT order_id, attempt, 'sent', $3 FROM claimed
         ON CONFLICT (order_id, attempt) DO UPDATE SET asked = t.asked + 1 RETURNING order_id, asked)
-    SELECT {_PAYMENT_COLUMNS} FROM taken p JOIN sent a ON a.order_id = p.order_id"""
+    SELECT {_PAYMENT_COLUMNS} FROM claimed p JOIN sent a ON a.order_id = p.order_id"""
 
 
 async def claim_due_payments(
@@ -167,8 +167,9 @@ async def claim_retries(
 ) -> list[Payment]:
     """These attempts, where each is the next one of its payment; recorded as sent before the call."""
     rows = await database.fetch(
-        "WITH asked AS (SELECT * FROM unnest($1::uuid[], $2::int[]) AS t (order_id, attempt)),"
-        " due AS (SELECT p.order_id FROM payment p JOIN asked a ON a.order_id = p.order_id AND a.attempt = p.attempt "
+        "WITH attempts AS (SELECT * FROM unnest($1::uuid[], $2::int[]) AS t (order_id, attempt)),"
+        " due AS (SELECT p.order_id FROM payment p JOIN attempts a ON a.order_id = p.order_id AND a.attempt "
+        "= p.attempt "
         "+ 1"
         " WHERE p.status = 'retrying' AND (p.held_until IS NULL OR p.held_until <= $3) ORDER BY p.order_id FOR UPDATE "
         "OF p SKIP LOCKED),"
@@ -216,7 +217,8 @@ _SAVE_RESULTS = """
         UPDATE invoice_counter SET last = last + $10::int WHERE $10 > 0 RETURNING last
     )
     INSERT INTO invoice (number, order_id, issued_at)
-    SELECT last - $10 + place, order_id, $8 FROM counted, unnest($9::uuid[]) WITH ORDINALITY AS paid(order_id, place)
+    SELECT last - $10 + position, order_id, $8
+    FROM counted, unnest($9::uuid[]) WITH ORDINALITY AS paid(order_id, position)
     RETURNING order_id, number
 """
 
@@ -224,10 +226,10 @@ _SAVE_RESULTS = """
 async def save_results(
     uow: UnitOfWork, payment_results: Sequence[tuple[Payment, CaptureResult]], now: datetime
 ) -> dict[UUID, int]:
-    """Write what came of attempts; the invoice numbers of those that were captured, next after next."""
+    """Store the results of attempts. Returns the invoice numbers of those that were captured, without gaps."""
     payments = [payment for payment, _ in payment_results]
-    results = [answer for _, answer in payment_results]
-    paid_orders = [payment.order_id for payment, answer in payment_results if answer.state == "captured"]
+    results = [result for _, result in payment_results]
+    paid_orders = [payment.order_id for payment, result in payment_results if result.state == "captured"]
     rows = await uow.fetch(
         _SAVE_RESULTS,
         [p.order_id for p in payments],
@@ -259,7 +261,7 @@ async def hold_payment(database: Database, order_id: UUID, currency: str, held_u
 
 
 async def create_missing_payment(uow: UnitOfWork, order_id: UUID, currency: str, now: datetime) -> None:
-    """A row to lock for an order that nothing was heard of yet."""
+    """A row to lock, for an order without a payment."""
     await uow.execute(
         "INSERT INTO payment (order_id, status, amount, currency, created_at, updated_at) VALUES ($1, 'expected', 0, "
         "$2, $3, $3)"

@@ -69,11 +69,11 @@ async def claim_due_refunds(database: Database, lease: datetime, now: datetime, 
     """Refunds to make, or to ask about again; recorded as sent before the call."""
     rows = await database.fetch(
         "WITH due AS (SELECT order_id FROM refund WHERE due_at <= $1 ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED),"
-        " taken AS (UPDATE refund r SET state = 'sent', asked = asked + 1, due_at = $2 FROM due WHERE r.order_id = "
+        " claimed AS (UPDATE refund r SET state = 'sent', asked = asked + 1, due_at = $2 FROM due WHERE r.order_id = "
         "due.order_id RETURNING r.*)"
         " SELECT t.order_id, t.amount, p.currency, t.reason, t.asked AS calls, a.charge, t.traceparent, t.actor, "
         "t.cause"
-        " FROM taken t JOIN payment p ON p.order_id = t.order_id LEFT JOIN payment_attempt a ON a.order_id = "
+        " FROM claimed t JOIN payment p ON p.order_id = t.order_id LEFT JOIN payment_attempt a ON a.order_id = "
         "t.order_id AND a.state = 'captured'",
         now,
         lease,
@@ -83,19 +83,26 @@ async def claim_due_refunds(database: Database, lease: datetime, now: datetime, 
 
 
 async def finish_refunds(uow: UnitOfWork, orders: Sequence[UUID], now: datetime) -> set[UUID]:
-    """The refunds that this call, and none before it, has finished; their credit notes are numbered next after next."""
+    """The refunds that this call, and none before it, has finished; their credit notes are numbered without gaps."""
     rows = await uow.fetch(
-        "WITH done AS (UPDATE refund SET state = 'done', due_at = NULL, refunded_at = $2"
-        " WHERE order_id IN (SELECT order_id FROM refund WHERE order_id = ANY($1) AND state <> 'done' ORDER BY "
-        "order_id FOR UPDATE) RETURNING order_id),"
-        " counted AS (UPDATE credit_note_counter SET last = last + (SELECT count(*) FROM done) WHERE EXISTS (SELECT "
-        "FROM done) RETURNING last),"
-        " noted AS (INSERT INTO credit_note (number, order_id, issued_at) SELECT last + 1 - row_number() OVER (ORDER "
-        "BY order_id DESC), order_id, $2"
-        " FROM counted, done),"
-        " revised AS (UPDATE invoice i SET revision = i.revision + 1 FROM done WHERE i.order_id = done.order_id)"
-        " UPDATE payment p SET status = 'refunded', updated_at = $2 FROM done WHERE p.order_id = done.order_id "
-        "RETURNING p.order_id",
+        """
+        WITH finished AS (
+            UPDATE refund SET state = 'done', due_at = NULL, refunded_at = $2
+            WHERE order_id IN (
+                SELECT order_id FROM refund WHERE order_id = ANY($1) AND state <> 'done' ORDER BY order_id FOR UPDATE
+            ) RETURNING order_id
+        ), counted AS (
+            UPDATE credit_note_counter SET last = last + (SELECT count(*) FROM finished)
+            WHERE EXISTS (SELECT FROM finished) RETURNING last
+        ), credit_notes AS (
+            INSERT INTO credit_note (number, order_id, issued_at)
+            SELECT last + 1 - row_number() OVER (ORDER BY order_id DESC), order_id, $2 FROM counted, finished
+        ), revised AS (
+            UPDATE invoice i SET revision = i.revision + 1 FROM finished WHERE i.order_id = finished.order_id
+        )
+        UPDATE payment p SET status = 'refunded', updated_at = $2 FROM finished WHERE p.order_id = finished.order_id
+        RETURNING p.order_id
+        """,
         list(orders),
         now,
     )

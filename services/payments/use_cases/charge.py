@@ -80,8 +80,8 @@ async def capture_payments(context: PaymentsContext, deliveries: Sequence[Delive
         compute_lease_end(context),
         context.clock(),
     )
-    other_orders = commands.keys() - {payment.order_id for payment in new_payments}
-    existing_payments = await charges.find_payments(context.database, other_orders) if other_orders else []
+    known_orders = commands.keys() - {payment.order_id for payment in new_payments}
+    existing_payments = await charges.find_payments(context.database, known_orders) if known_orders else []
     results = await call_provider(
         context, [*new_payments, *(payment for payment in existing_payments if payment.status == "capturing")]
     )
@@ -95,7 +95,7 @@ async def capture_payments(context: PaymentsContext, deliveries: Sequence[Delive
 
 
 async def resume_captures(context: PaymentsContext) -> bool:
-    """The sweeper: questions about calls that got no answer, and further attempts that no job has made in time."""
+    """The sweeper: questions about calls that got no result, and further attempts that no job has made in time."""
     payments = await charges.claim_due_payments(
         context.database, compute_lease_end(context), context.clock(), BATCH_SIZE, RETRY_GRACE
     )
@@ -164,25 +164,25 @@ async def _capture_payment(context: PaymentsContext, payment: Payment) -> Captur
 
 
 async def record_results(context: PaymentsContext, uow: UnitOfWork, results: PaymentResults) -> None:
-    """Write what came of calls, with the invoices and the events. What another process has recorded already stays."""
+    """Store the results of calls, with the invoices and the events. What another process has recorded already stays."""
     if not results:
         return
     now, schedule = context.clock(), RetrySchedule(context.settings.retry_seconds, context.settings.requery_seconds)
     locked_payments = await charges.lock_payments(uow, [payment.order_id for payment, _ in results])
     applied_results = [
-        (locked_payments[original.order_id], answer)
-        for original, answer in results
-        if locked_payments[original.order_id].apply_result(original.attempt, answer, schedule, now)
+        (locked_payments[original.order_id], result)
+        for original, result in results
+        if locked_payments[original.order_id].apply_result(original.attempt, result, schedule, now)
     ]
     if not applied_results:
         return
     invoice_numbers = await charges.save_results(uow, applied_results, now)
-    for payment, answer in applied_results:
-        CAPTURE_RESULTS.labels(answer.state).inc()
+    for payment, result in applied_results:
+        CAPTURE_RESULTS.labels(result.state).inc()
         payment.invoice = invoice_numbers.get(payment.order_id)
         caused_by = restore_command(payment, now)
         publish_outcome(uow, payment, caused_by)
-        if answer.state == "captured":
+        if result.state == "captured":
             money, number = (
                 Money(amount=payment.amount, currency=payment.currency),
                 format_invoice_number(invoice_numbers[payment.order_id]),

@@ -78,11 +78,13 @@ async def _call_provider(context: PaymentsContext, refund: Refund) -> bool:
 async def _record_refunds(context: PaymentsContext, uow: UnitOfWork, results: Sequence[tuple[Refund, bool]]) -> None:
     now, schedule = context.clock(), RetrySchedule((), context.settings.requery_seconds)
     await charges.lock_payments(uow, [refund.order_id for refund, _ in results])
-    finished_orders = await refunds.finish_refunds(uow, [refund.order_id for refund, made in results if made], now)
-    for refund, made in results:
+    finished_orders = await refunds.finish_refunds(
+        uow, [refund.order_id for refund, is_made in results if is_made], now
+    )
+    for refund, is_made in results:
         if refund.order_id in finished_orders:
             _publish_refund(uow, refund, restore_command(refund, now))
-        elif not made:
+        elif not is_made:
             await refunds.postpone_refund(uow, refund.order_id, schedule.compute_next_call(refund.calls, now))
 
 

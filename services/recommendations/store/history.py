@@ -38,7 +38,7 @@ async def record_orders(uow: UnitOfWork, orders: Sequence[PlacedOrder]) -> None:
     inserted = await uow.fetch(
         "INSERT INTO purchase AS p (order_id, user_id, skus, placed_at) SELECT DISTINCT ON (o) o, u, "
         "string_to_array(s, E'\\n'), t"
-        " FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::timestamptz[]) AS given (o, u, s, t) ORDER BY o"
+        " FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::timestamptz[]) AS input (o, u, s, t) ORDER BY o"
         " ON CONFLICT (order_id) DO UPDATE SET skus = EXCLUDED.skus, placed_at = EXCLUDED.placed_at WHERE p.skus IS "
         "NULL RETURNING order_id, outcome",
         *_to_columns(orders),
@@ -52,7 +52,7 @@ async def record_outcomes(uow: UnitOfWork, outcomes: Sequence[tuple[UUID, UUID, 
     """Orders, users and what came of them: only completed orders are purchases."""
     await uow.execute(
         "INSERT INTO purchase AS p (order_id, user_id, outcome) SELECT DISTINCT ON (o) o, u, r"
-        " FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS given (o, u, r) ORDER BY o, r"
+        " FROM unnest($1::uuid[], $2::uuid[], $3::text[]) AS input (o, u, r) ORDER BY o, r"
         " ON CONFLICT (order_id) DO UPDATE SET outcome = EXCLUDED.outcome WHERE p.outcome IS NULL",
         *_to_columns(outcomes),
     )
@@ -62,7 +62,7 @@ async def record_outcomes(uow: UnitOfWork, outcomes: Sequence[tuple[UUID, UUID, 
 async def record_cancellations(uow: UnitOfWork, orders: Sequence[tuple[UUID, UUID]]) -> None:
     await uow.execute(
         "INSERT INTO purchase AS p (order_id, user_id, cancelled) SELECT DISTINCT ON (o) o, u, true FROM "
-        "unnest($1::uuid[], $2::uuid[]) AS given (o, u)"
+        "unnest($1::uuid[], $2::uuid[]) AS input (o, u)"
         " ORDER BY o ON CONFLICT (order_id) DO UPDATE SET cancelled = true WHERE NOT p.cancelled",
         *_to_columns(orders),
     )
@@ -74,7 +74,7 @@ async def update_products(uow: UnitOfWork, products: Sequence[tuple[str, int, st
     rows = await uow.fetch(
         "INSERT INTO product AS p (sku, product_version, name, category, active)"
         ' SELECT DISTINCT ON (s COLLATE "C") s, v, n, c, a FROM unnest($1::text[], $2::int[], $3::text[], $4::text[], '
-        "$5::bool[]) AS given (s, v, n, c, a)"
+        "$5::bool[]) AS input (s, v, n, c, a)"
         ' ORDER BY s COLLATE "C", v DESC'
         " ON CONFLICT (sku) DO UPDATE SET product_version = EXCLUDED.product_version, name = EXCLUDED.name, category "
         "= EXCLUDED.category,"
@@ -92,7 +92,7 @@ async def update_stock(uow: UnitOfWork, stock: Sequence[tuple[str, int, int]]) -
     """
     rows = await uow.fetch(
         "INSERT INTO product AS p (sku, stock_version, available, turned_version)"
-        ' SELECT DISTINCT ON (s COLLATE "C") s, v, a, v FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS given '
+        ' SELECT DISTINCT ON (s COLLATE "C") s, v, a, v FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS input '
         "(s, v, a)"
         ' ORDER BY s COLLATE "C", v DESC'
         " ON CONFLICT (sku) DO UPDATE SET stock_version = EXCLUDED.stock_version, available = EXCLUDED.available, "

@@ -17,7 +17,7 @@ class Carrier(Protocol):
     """
 
     async def book_pickup(self, key: str) -> Booking:
-        """Hand the parcels of an order over."""
+        """Book the pickup of an order's parcels."""
 
     async def is_delivered(self, tracking_number: str, shipped_at: datetime) -> bool:
         """Whether the parcels have arrived."""

@@ -41,7 +41,7 @@ async def create_campaign(
 
 
 def _parse_schedule(request: CampaignRequest) -> Cron | None:
-    """Raises Invalid, naming the field."""
+    """Raises InvalidRequest, naming the field."""
     try:
         Cron("0 0 * * *", request.time_zone)
     except ValueError as error:
@@ -64,7 +64,7 @@ def _build_invalid(field: str, rule: str) -> InvalidRequest:
 
 
 def _check_times(request: CampaignRequest, now: datetime) -> None:
-    """No time that has passed, and no segment that nobody can ever be in. Raises Invalid, naming the field."""
+    """No time that has passed, and no segment that nobody can ever be in. Raises InvalidRequest, naming the field."""
     if request.send_at is not None and request.send_at < now:
         raise _build_invalid("send_at", f"is past: it is {format_rfc3339(now)}; leave it out to send now")
     segment = request.segment
