@@ -54,12 +54,13 @@ async def save_products(uow: UnitOfWork, products: Sequence[Product]) -> int:
     """Write each product over its version before, or as a new one; how many could be written."""
     ordered = sorted(products, key=lambda product: product.sku)
     return await uow.execute(
-        f"INSERT INTO product ({PRODUCT_COLUMNS}) SELECT * FROM unnest($1::text[], $2::text[], $3::text[], "
-        "$4::text[], $5::bigint[], $6::text[], $7::jsonb[], $8::bool[], $9::int[],"
-        " $10::timestamptz[], $11::timestamptz[]) ON CONFLICT (sku) DO UPDATE SET name = EXCLUDED.name, description = "
-        "EXCLUDED.description, category = EXCLUDED.category,"
-        " price = EXCLUDED.price, currency = EXCLUDED.currency, attributes = EXCLUDED.attributes, active = "
-        "EXCLUDED.active, version = EXCLUDED.version,"
+        f"INSERT INTO product ({PRODUCT_COLUMNS}) SELECT *"
+        " FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::jsonb[],"
+        " $8::bool[], $9::int[],"
+        " $10::timestamptz[], $11::timestamptz[]) ON CONFLICT (sku) DO UPDATE"
+        " SET name = EXCLUDED.name, description = EXCLUDED.description, category = EXCLUDED.category,"
+        " price = EXCLUDED.price, currency = EXCLUDED.currency, attributes = EXCLUDED.attributes,"
+        " active = EXCLUDED.active, version = EXCLUDED.version,"
         " updated_at = EXCLUDED.updated_at WHERE product.version = EXCLUDED.version - 1",
         [p.sku for p in ordered],
         [p.name for p in ordered],
@@ -143,13 +144,13 @@ async def search_products(
         )
     if after is not None:
         conditions.append(
-            f"({expression}, sku) {'<' if sort_order.descending else '>'} ({add_argument(after[0], sort_order.type)}, "
-            f"{add_argument(after[1], 'text')})"
+            f"({expression}, sku) {'<' if sort_order.descending else '>'} ({add_argument(after[0], sort_order.type)},"
+            f" {add_argument(after[1], 'text')})"
         )
     direction = "DESC" if sort_order.descending else "ASC"
     rows = await database.fetch(
-        f"SELECT {PRODUCT_COLUMNS}, {expression} AS sort_value FROM product WHERE {' AND '.join(conditions)} ORDER BY "
-        f"{expression} {direction}, sku {direction} LIMIT {limit:d}",
+        f"SELECT {PRODUCT_COLUMNS}, {expression} AS sort_value FROM product WHERE {' AND '.join(conditions)}"
+        f" ORDER BY {expression} {direction}, sku {direction} LIMIT {limit:d}",
         *arguments,
     )
     return [(_to_product(row), row["sort_value"]) for row in rows]
@@ -171,8 +172,8 @@ async def find_categories(uow: UnitOfWork, names: Collection[str]) -> dict[str, 
 
 async def list_categories(database: Database, after: str | None, limit: int) -> list[tuple[Category, int]]:
     rows = await database.fetch(
-        "SELECT name, attributes, free, version FROM category WHERE $1::text IS NULL OR name > $1 ORDER BY name LIMIT "
-        "$2",
+        "SELECT name, attributes, free, version FROM category WHERE $1::text IS NULL OR name > $1 ORDER BY name"
+        " LIMIT $2",
         after,
         limit,
     )
@@ -188,8 +189,8 @@ async def lock_category_version(uow: UnitOfWork, name: str) -> int | None:
 async def save_category(uow: UnitOfWork, category: Category) -> int:
     version: int = await uow.fetchval(
         "INSERT INTO category (name, attributes, free, version) VALUES ($1, $2, $3, 1)"
-        " ON CONFLICT (name) DO UPDATE SET attributes = EXCLUDED.attributes, free = EXCLUDED.free, version = "
-        "category.version + 1 RETURNING version",
+        " ON CONFLICT (name) DO UPDATE SET attributes = EXCLUDED.attributes, free = EXCLUDED.free,"
+        " version = category.version + 1 RETURNING version",
         category.name,
         orjson.dumps(category.attributes).decode(),
         category.free,
@@ -256,10 +257,10 @@ async def raise_back_in_stock(uow: UnitOfWork, skus: Collection[str], now: datet
 async def raise_price_drops(uow: UnitOfWork, products: Sequence[Product], now: datetime) -> int:
     """Note that these cost less than when somebody began to watch them, in the same currency; how many."""
     return await uow.execute(
-        "INSERT INTO alert (sku, kind, raised_at) SELECT sku, 'price_drop', $4 FROM unnest($1::text[], $2::bigint[], "
-        "$3::text[]) AS n(sku, price, currency)"
-        " WHERE EXISTS (SELECT FROM watch w WHERE w.sku = n.sku AND w.currency = n.currency AND w.price > n.price) "
-        "ORDER BY sku"
+        "INSERT INTO alert (sku, kind, raised_at) SELECT sku, 'price_drop', $4"
+        " FROM unnest($1::text[], $2::bigint[], $3::text[]) AS n(sku, price, currency)"
+        " WHERE EXISTS (SELECT FROM watch w WHERE w.sku = n.sku AND w.currency = n.currency"
+        " AND w.price > n.price) ORDER BY sku"
         " ON CONFLICT (sku, kind) DO UPDATE SET raised_at = EXCLUDED.raised_at",
         [product.sku for product in products],
         [product.price.amount for product in products],

@@ -58,8 +58,8 @@ async def insert_released_reservations(uow: UnitOfWork, reasons: Mapping[UUID, s
     """
     await uow.execute(
         "INSERT INTO reservation (order_id, state, lines, shortages, reason, created_at, updated_at)"
-        " SELECT o, 'released', '{}', '[]', r, $3, $3 FROM unnest($1::uuid[], $2::text[]) AS n(o, r) ORDER BY o ON "
-        "CONFLICT DO NOTHING",
+        " SELECT o, 'released', '{}', '[]', r, $3, $3 FROM unnest($1::uuid[], $2::text[]) AS n(o, r)"
+        " ORDER BY o ON CONFLICT DO NOTHING",
         list(reasons),
         list(reasons.values()),
         now,
@@ -68,8 +68,8 @@ async def insert_released_reservations(uow: UnitOfWork, reasons: Mapping[UUID, s
 
 async def lock_expired_reservations(uow: UnitOfWork, now: datetime, limit: int) -> list[Reservation]:
     rows = await uow.fetch(
-        f"SELECT {RESERVATION_COLUMNS} FROM reservation WHERE state = 'held' AND expires_at <= $1 ORDER BY expires_at "
-        "LIMIT $2 FOR UPDATE SKIP LOCKED",
+        f"SELECT {RESERVATION_COLUMNS} FROM reservation WHERE state = 'held' AND expires_at <= $1"
+        " ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED",
         now,
         limit,
     )
@@ -80,8 +80,8 @@ async def clear_expiry(uow: UnitOfWork, orders: Collection[UUID]) -> None:
     """These are paid: what is held for them does not expire any more."""
     await uow.execute(
         "UPDATE reservation SET expires_at = NULL WHERE order_id IN"
-        " (SELECT order_id FROM reservation WHERE order_id = ANY($1) AND state = 'held' AND expires_at IS NOT NULL "
-        "ORDER BY order_id FOR UPDATE)",
+        " (SELECT order_id FROM reservation WHERE order_id = ANY($1) AND state = 'held'"
+        " AND expires_at IS NOT NULL ORDER BY order_id FOR UPDATE)",
         list(orders),
     )
 
@@ -117,8 +117,8 @@ _SAVE = """
         $24::timestamptz[], $25::timestamptz[])
 """
 _ON_CONFLICT_UPDATE = (
-    " ON CONFLICT (order_id) DO UPDATE SET state = EXCLUDED.state, lines = EXCLUDED.lines, reason = EXCLUDED.reason, "
-    "expires_at = EXCLUDED.expires_at, updated_at = EXCLUDED.updated_at"
+    " ON CONFLICT (order_id) DO UPDATE SET state = EXCLUDED.state, lines = EXCLUDED.lines, reason = EXCLUDED.reason,"
+    " expires_at = EXCLUDED.expires_at, updated_at = EXCLUDED.updated_at"
 )
 
 
@@ -166,8 +166,8 @@ async def claim_unannounced_stock(uow: UnitOfWork, skus: Collection[str] | None,
     sku_filter = "sku = ANY($2) AND" if skus is not None else ""
     rows = await uow.fetch(
         f"UPDATE stock SET announced = version WHERE sku IN"
-        f" (SELECT sku FROM stock WHERE {sku_filter} announced < version ORDER BY sku LIMIT $1 FOR UPDATE SKIP "
-        f"LOCKED) RETURNING {STOCK_COLUMNS}",
+        f" (SELECT sku FROM stock WHERE {sku_filter} announced < version ORDER BY sku LIMIT $1"
+        f" FOR UPDATE SKIP LOCKED) RETURNING {STOCK_COLUMNS}",
         limit,
         *([list(skus)] if skus is not None else []),
     )

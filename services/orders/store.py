@@ -34,8 +34,8 @@ async def load_events(
 
 
 SUMMARY_COLUMNS = (
-    "id, user_id, total, currency, lines, shipping_address, placed_at, status, version, cancelling, cancellation, "
-    "cancellation_reason, reason, invoice_number, tracking_number, refunded, updated_at"
+    "id, user_id, total, currency, lines, shipping_address, placed_at, status, version, cancelling, cancellation,"
+    " cancellation_reason, reason, invoice_number, tracking_number, refunded, updated_at"
 )
 
 
@@ -76,8 +76,8 @@ async def find_checkpoint(read: Database, projection: str) -> tuple[int, int]:
 async def move_checkpoint(uow: UnitOfWork, projection: str, old: tuple[int, int], new: tuple[int, int]) -> bool:
     """Whether this reader was the one to move it: another replica may have projected the same events."""
     updated_rows = await uow.execute(
-        "UPDATE checkpoint SET transaction = $4, position = $5 WHERE projection = $1 AND transaction = $2 AND "
-        "position = $3",
+        "UPDATE checkpoint SET transaction = $4, position = $5"
+        " WHERE projection = $1 AND transaction = $2 AND position = $3",
         projection,
         *old,
         *new,
@@ -88,8 +88,8 @@ async def move_checkpoint(uow: UnitOfWork, projection: str, old: tuple[int, int]
 async def load_orders(uow: UnitOfWork, table: str, orders: Collection[UUID]) -> dict[UUID, Order]:
     """What the read side knows of these orders, enough to apply further events."""
     rows = await uow.fetch(
-        "SELECT id, status, version, cancelling, cancellation, cancellation_reason, reason, invoice_number, "
-        f"tracking_number, refunded, currency, updated_at FROM {table} WHERE id = ANY($1)",
+        "SELECT id, status, version, cancelling, cancellation, cancellation_reason, reason, invoice_number,"
+        f" tracking_number, refunded, currency, updated_at FROM {table} WHERE id = ANY($1)",
         list(orders),
     )
     return {
@@ -152,8 +152,8 @@ async def insert_summaries(uow: UnitOfWork, table: str, orders: dict[UUID, tuple
     )
     columns = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(column_types, 1))
     await uow.execute(
-        f"INSERT INTO {table} (id, user_id, total, currency, lines, shipping_address, placed_at, "
-        f"{', '.join(name for name, _ in MUTABLE_COLUMNS)}) SELECT * FROM unnest({columns})",
+        f"INSERT INTO {table} (id, user_id, total, currency, lines, shipping_address, placed_at,"
+        f" {', '.join(name for name, _ in MUTABLE_COLUMNS)}) SELECT * FROM unnest({columns})",
         list(orders),
         [event.user_id for event in created],
         [event.total.amount for event in created],
@@ -169,8 +169,8 @@ async def update_summaries(uow: UnitOfWork, table: str, orders: dict[UUID, Order
     columns = ", ".join(f"${number}::{kind}[]" for number, (_, kind) in enumerate(MUTABLE_COLUMNS, 2))
     names = [name for name, _ in MUTABLE_COLUMNS]
     await uow.execute(
-        f"UPDATE {table} AS t SET {', '.join(f'{name} = n.{name}' for name in names)} FROM unnest($1::uuid[], "
-        f"{columns}) AS n(id, {', '.join(names)}) WHERE t.id = n.id",
+        f"UPDATE {table} AS t SET {', '.join(f'{name} = n.{name}' for name in names)}"
+        f" FROM unnest($1::uuid[], {columns}) AS n(id, {', '.join(names)}) WHERE t.id = n.id",
         list(orders),
         *_to_mutable_columns(orders.values()),
     )
@@ -182,8 +182,8 @@ async def begin_rebuild(read: Database, table: str) -> None:
         await uow.execute(f"DROP TABLE IF EXISTS {table}")
         await uow.execute(f"CREATE TABLE {table} (LIKE order_summary INCLUDING ALL)")
         await uow.execute(
-            "INSERT INTO checkpoint VALUES ($1, 0, 0) ON CONFLICT (projection) DO UPDATE SET transaction = 0, "
-            "position = 0",
+            "INSERT INTO checkpoint VALUES ($1, 0, 0) ON CONFLICT (projection) DO UPDATE"
+            " SET transaction = 0, position = 0",
             table,
         )
 
@@ -194,8 +194,8 @@ async def swap_tables(read: Database, table: str) -> tuple[int, bool] | None:
     """
     async with read.unit_of_work() as uow:
         checkpoints = await uow.fetch(
-            "SELECT transaction, position FROM checkpoint WHERE projection IN ('order_summary', $1) ORDER BY "
-            "projection FOR UPDATE",
+            "SELECT transaction, position FROM checkpoint WHERE projection IN ('order_summary', $1)"
+            " ORDER BY projection FOR UPDATE",
             table,
         )
         if len(checkpoints) != 2 or tuple(checkpoints[0]) != tuple(checkpoints[1]):

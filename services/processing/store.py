@@ -14,8 +14,8 @@ from services.orders.messages import OrderCreated
 from services.processing.model import Saga
 
 SAGA_COLUMNS = (
-    "order_id, created, stock, money, parcel, cancel, reason, captured, refunded, processed, closed, version, "
-    "reminders, started_at, actor, traceparent, cause"
+    "order_id, created, stock, money, parcel, cancel, reason, captured, refunded, processed, closed, version,"
+    " reminders, started_at, actor, traceparent, cause"
 )
 
 
@@ -72,8 +72,8 @@ async def lock_sagas(uow: UnitOfWork, orders: Collection[UUID]) -> dict[UUID, Sa
 
 async def lock_overdue_sagas(uow: UnitOfWork, now: datetime, limit: int) -> list[SagaRow]:
     records = await uow.fetch(
-        f"SELECT {SAGA_COLUMNS} FROM saga WHERE NOT closed AND deadline < $1 ORDER BY deadline LIMIT $2 FOR UPDATE "
-        "SKIP LOCKED",
+        f"SELECT {SAGA_COLUMNS} FROM saga WHERE NOT closed AND deadline < $1 ORDER BY deadline LIMIT $2"
+        " FOR UPDATE SKIP LOCKED",
         now,
         limit,
     )
@@ -86,18 +86,18 @@ async def save_sagas(uow: UnitOfWork, rows: Collection[SagaRow], deadlines: Coll
     """
     sagas = [row.saga for row in rows]
     written = await uow.execute(
-        "INSERT INTO saga (order_id, created, stock, money, parcel, cancel, reason, captured, refunded, processed, "
-        "closed, version, started_at, deadline, reminders, actor, traceparent, cause)"
-        " SELECT * FROM unnest($1::uuid[], $2::json[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], "
-        "$8::bigint[], $9::bigint[], $10::bool[],"
-        " $11::bool[], $12::int[], $13::timestamptz[], $14::timestamptz[], $15::int[], $16::text[], $17::text[], "
-        "$18::uuid[])"
-        " ON CONFLICT (order_id) DO UPDATE SET created = EXCLUDED.created, stock = EXCLUDED.stock, money = "
-        "EXCLUDED.money, parcel = EXCLUDED.parcel,"
-        " cancel = EXCLUDED.cancel, reason = EXCLUDED.reason, captured = EXCLUDED.captured, refunded = "
-        "EXCLUDED.refunded, processed = EXCLUDED.processed,"
-        " closed = EXCLUDED.closed, version = EXCLUDED.version, deadline = EXCLUDED.deadline, reminders = "
-        "EXCLUDED.reminders,"
+        "INSERT INTO saga (order_id, created, stock, money, parcel, cancel, reason, captured, refunded, processed,"
+        " closed, version, started_at, deadline, reminders, actor, traceparent, cause)"
+        " SELECT * FROM unnest($1::uuid[], $2::json[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],"
+        " $8::bigint[], $9::bigint[], $10::bool[],"
+        " $11::bool[], $12::int[], $13::timestamptz[], $14::timestamptz[], $15::int[], $16::text[], $17::text[],"
+        " $18::uuid[])"
+        " ON CONFLICT (order_id) DO UPDATE SET created = EXCLUDED.created, stock = EXCLUDED.stock,"
+        " money = EXCLUDED.money, parcel = EXCLUDED.parcel,"
+        " cancel = EXCLUDED.cancel, reason = EXCLUDED.reason, captured = EXCLUDED.captured,"
+        " refunded = EXCLUDED.refunded, processed = EXCLUDED.processed,"
+        " closed = EXCLUDED.closed, version = EXCLUDED.version, deadline = EXCLUDED.deadline,"
+        " reminders = EXCLUDED.reminders,"
         " actor = EXCLUDED.actor, traceparent = EXCLUDED.traceparent, cause = EXCLUDED.cause"
         " WHERE saga.version = EXCLUDED.version - 1",
         [saga.order_id for saga in sagas],
@@ -128,8 +128,8 @@ async def save_sagas(uow: UnitOfWork, rows: Collection[SagaRow], deadlines: Coll
 async def count_open_sagas(database: Database) -> dict[str, int]:
     """How many sagas wait for what."""
     rows = await database.fetch(
-        "SELECT CASE WHEN cancel IS NOT NULL THEN 'undoing' WHEN parcel <> 'none' THEN 'shipping' WHEN money <> "
-        "'none' THEN 'paying' ELSE 'reserving' END AS step,"
+        "SELECT CASE WHEN cancel IS NOT NULL THEN 'undoing' WHEN parcel <> 'none' THEN 'shipping'"
+        " WHEN money <> 'none' THEN 'paying' ELSE 'reserving' END AS step,"
         " count(*) FROM saga WHERE NOT closed GROUP BY 1"
     )
     return {row["step"]: row["count"] for row in rows}

@@ -21,11 +21,11 @@ async def insert_shipments(
     """New shipments; an order that has one, or was cancelled, keeps what it has."""
     orders = [d.message for d in commands]
     await uow.execute(
-        "INSERT INTO shipment (order_id, status, email, recipient, address, parcels, traceparent, actor, cause, "
-        "due_at, requested_at)"
+        "INSERT INTO shipment (order_id, status, email, recipient, address, parcels, traceparent, actor, cause,"
+        " due_at, requested_at)"
         " SELECT o, 'requested', e, r, a, p, t, w, c, $9, $10"
-        " FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::json[], $6::text[], $7::text[], $8::uuid[]) "
-        "AS s(o, e, r, a, p, t, w, c)"
+        " FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::json[], $6::text[], $7::text[],"
+        " $8::uuid[]) AS s(o, e, r, a, p, t, w, c)"
         " ORDER BY o ON CONFLICT (order_id) DO NOTHING",
         [o.order_id for o in orders],
         [o.email for o in orders],
@@ -45,10 +45,10 @@ async def cancel_shipments(uow: UnitOfWork, orders: Collection[UUID], now: datet
     stands.
     """
     await uow.execute(
-        "INSERT INTO shipment AS s (order_id, status, requested_at, cancelled_at) SELECT o, 'cancelled', $2, $2 FROM "
-        "unnest($1::uuid[]) o ORDER BY o"
-        " ON CONFLICT (order_id) DO UPDATE SET status = 'cancelled', due_at = NULL, cancelled_at = $2 WHERE s.status "
-        "= 'requested'",
+        "INSERT INTO shipment AS s (order_id, status, requested_at, cancelled_at) SELECT o, 'cancelled', $2, $2"
+        " FROM unnest($1::uuid[]) o ORDER BY o"
+        " ON CONFLICT (order_id) DO UPDATE SET status = 'cancelled', due_at = NULL, cancelled_at = $2"
+        " WHERE s.status = 'requested'",
         list(orders),
         now,
     )
@@ -61,8 +61,8 @@ async def claim_due_pickups(database: Database, lease: datetime, now: datetime, 
     """Shipments whose pick-up is due, marked before the carrier is called: from here on they can't be stopped."""
     rows = await database.fetch(
         "UPDATE shipment SET status = 'booking', due_at = $2 WHERE order_id IN (SELECT order_id FROM shipment"
-        " WHERE status IN ('requested', 'booking') AND due_at <= $1 ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED) "
-        "RETURNING order_id",
+        " WHERE status IN ('requested', 'booking') AND due_at <= $1 ORDER BY due_at LIMIT $3"
+        " FOR UPDATE SKIP LOCKED) RETURNING order_id",
         now,
         lease,
         limit,
@@ -75,11 +75,11 @@ async def mark_shipped(
 ) -> list[Shipment]:
     """The shipments that the carrier has now, and had not before."""
     rows = await uow.fetch(
-        "WITH booked AS (SELECT t.* FROM unnest($1::uuid[], $2::text[], $3::text[]) AS t(o, c, n) JOIN shipment s ON "
-        "s.order_id = t.o"
+        "WITH booked AS (SELECT t.* FROM unnest($1::uuid[], $2::text[], $3::text[]) AS t(o, c, n)"
+        " JOIN shipment s ON s.order_id = t.o"
         " WHERE s.status = 'booking' ORDER BY t.o FOR UPDATE OF s)"
-        " UPDATE shipment SET status = 'shipped', carrier = c, tracking_number = n, due_at = $4, shipped_at = $5 FROM "
-        "booked WHERE order_id = o"
+        " UPDATE shipment SET status = 'shipped', carrier = c, tracking_number = n, due_at = $4, shipped_at = $5"
+        " FROM booked WHERE order_id = o"
         f" RETURNING {_SHIPMENT_COLUMNS}",
         *(list(column) for column in zip(*bookings, strict=True)),
         due_at,
@@ -92,8 +92,8 @@ async def claim_in_transit(database: Database, lease: datetime, now: datetime, l
     """Shipments that may have arrived; `lease` keeps other replicas from asking about them meanwhile."""
     rows = await database.fetch(
         "UPDATE shipment SET due_at = $2 WHERE order_id IN (SELECT order_id FROM shipment"
-        " WHERE status = 'shipped' AND due_at <= $1 ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED) RETURNING "
-        f"{_SHIPMENT_COLUMNS}",
+        " WHERE status = 'shipped' AND due_at <= $1 ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED)"
+        f" RETURNING {_SHIPMENT_COLUMNS}",
         now,
         lease,
         limit,
@@ -105,8 +105,8 @@ async def mark_delivered(uow: UnitOfWork, orders: Collection[UUID], now: datetim
     """The shipments that have arrived now, and had not before."""
     rows = await uow.fetch(
         "UPDATE shipment SET status = 'delivered', due_at = NULL, delivered_at = $2 WHERE order_id IN"
-        " (SELECT order_id FROM shipment WHERE order_id = ANY($1) AND status = 'shipped' ORDER BY order_id FOR "
-        "UPDATE) RETURNING order_id",
+        " (SELECT order_id FROM shipment WHERE order_id = ANY($1) AND status = 'shipped' ORDER BY order_id"
+        " FOR UPDATE) RETURNING order_id",
         list(orders),
         now,
     )
@@ -115,8 +115,8 @@ async def mark_delivered(uow: UnitOfWork, orders: Collection[UUID], now: datetim
 
 async def find_shipment(database: Database, order_id: UUID) -> asyncpg.Record | None:
     return await database.fetchrow(
-        "SELECT order_id, status, carrier, tracking_number, parcels, requested_at, shipped_at, delivered_at, "
-        "cancelled_at"
+        "SELECT order_id, status, carrier, tracking_number, parcels, requested_at, shipped_at, delivered_at,"
+        " cancelled_at"
         " FROM shipment WHERE order_id = $1",
         order_id,
     )

@@ -22,14 +22,14 @@ async def record_orders(uow: UnitOfWork, orders: Sequence[OrderCreated]) -> None
     lines = [(order.order_id, number, line) for order in orders for number, line in enumerate(order.lines)]
     await uow.execute(
         "WITH lines AS (INSERT INTO order_line_fact (order_id, line, sku, name, category, quantity, unit_price)"
-        " SELECT * FROM unnest($7::uuid[], $8::int[], $9::text[], $10::text[], $11::text[], $12::bigint[], "
-        "$13::bigint[]) ON CONFLICT DO NOTHING)"
+        " SELECT * FROM unnest($7::uuid[], $8::int[], $9::text[], $10::text[], $11::text[], $12::bigint[],"
+        " $13::bigint[]) ON CONFLICT DO NOTHING)"
         " INSERT INTO order_fact (order_id, user_id, placed_at, total, currency, units)"
-        " SELECT DISTINCT ON (o) o, u, p, t, c, n FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], "
-        "$4::bigint[], $5::text[], $6::bigint[])"
+        " SELECT DISTINCT ON (o) o, u, p, t, c, n FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[],"
+        " $4::bigint[], $5::text[], $6::bigint[])"
         " AS input (o, u, p, t, c, n) ORDER BY o"
-        " ON CONFLICT (order_id) DO UPDATE SET user_id = EXCLUDED.user_id, placed_at = EXCLUDED.placed_at, total = "
-        "EXCLUDED.total,"
+        " ON CONFLICT (order_id) DO UPDATE SET user_id = EXCLUDED.user_id, placed_at = EXCLUDED.placed_at,"
+        " total = EXCLUDED.total,"
         " currency = EXCLUDED.currency, units = EXCLUDED.units WHERE order_fact.placed_at IS NULL",
         [order.order_id for order in orders],
         [order.user_id for order in orders],
@@ -50,11 +50,11 @@ async def record_orders(uow: UnitOfWork, orders: Sequence[OrderCreated]) -> None
 async def record_outcomes(uow: UnitOfWork, outcomes: Sequence[tuple[UUID, str, datetime]]) -> None:
     await uow.execute(
         "INSERT INTO order_fact (order_id, outcome, processed_at)"
-        " SELECT DISTINCT ON (o) o, r, t FROM unnest($1::uuid[], $2::text[], $3::timestamptz[]) AS input (o, r, t) "
-        "ORDER BY o, t, r"
+        " SELECT DISTINCT ON (o) o, r, t FROM unnest($1::uuid[], $2::text[], $3::timestamptz[]) AS input (o, r,"
+        " t) ORDER BY o, t, r"
         " ON CONFLICT (order_id) DO UPDATE SET outcome = EXCLUDED.outcome, processed_at = EXCLUDED.processed_at"
-        " WHERE order_fact.processed_at IS NULL OR (EXCLUDED.processed_at, EXCLUDED.outcome) < "
-        "(order_fact.processed_at, order_fact.outcome)",
+        " WHERE order_fact.processed_at IS NULL OR (EXCLUDED.processed_at,"
+        " EXCLUDED.outcome) < (order_fact.processed_at, order_fact.outcome)",
         *_to_columns(outcomes),
     )
 
@@ -62,11 +62,11 @@ async def record_outcomes(uow: UnitOfWork, outcomes: Sequence[tuple[UUID, str, d
 async def record_captures(uow: UnitOfWork, payments: Sequence[AmountAt]) -> None:
     await uow.execute(
         "INSERT INTO order_fact (order_id, captured, currency, paid_at) SELECT o, max(a), max(c), min(t)"
-        " FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::timestamptz[]) AS input (o, a, c, t) GROUP BY o ORDER "
-        "BY o"
+        " FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::timestamptz[]) AS input (o, a, c, t)"
+        " GROUP BY o ORDER BY o"
         " ON CONFLICT (order_id) DO UPDATE SET captured = GREATEST(order_fact.captured, EXCLUDED.captured),"
-        " paid_at = LEAST(order_fact.paid_at, EXCLUDED.paid_at), currency = coalesce(order_fact.currency, "
-        "EXCLUDED.currency)",
+        " paid_at = LEAST(order_fact.paid_at, EXCLUDED.paid_at),"
+        " currency = coalesce(order_fact.currency, EXCLUDED.currency)",
         *_to_columns(payments),
     )
 
@@ -74,19 +74,19 @@ async def record_captures(uow: UnitOfWork, payments: Sequence[AmountAt]) -> None
 async def record_refunds(uow: UnitOfWork, refunds: Sequence[AmountAt]) -> None:
     await uow.execute(
         "INSERT INTO order_fact (order_id, refunded, currency, refunded_at) SELECT o, max(a), max(c), min(t)"
-        " FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::timestamptz[]) AS input (o, a, c, t) GROUP BY o ORDER "
-        "BY o"
+        " FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::timestamptz[]) AS input (o, a, c, t)"
+        " GROUP BY o ORDER BY o"
         " ON CONFLICT (order_id) DO UPDATE SET refunded = GREATEST(order_fact.refunded, EXCLUDED.refunded),"
-        " refunded_at = LEAST(order_fact.refunded_at, EXCLUDED.refunded_at), currency = coalesce(order_fact.currency, "
-        "EXCLUDED.currency)",
+        " refunded_at = LEAST(order_fact.refunded_at, EXCLUDED.refunded_at),"
+        " currency = coalesce(order_fact.currency, EXCLUDED.currency)",
         *_to_columns(refunds),
     )
 
 
 async def record_step(uow: UnitOfWork, step: Step, orders: Sequence[tuple[UUID, datetime]]) -> None:
     await uow.execute(
-        f"INSERT INTO order_fact (order_id, {step}) SELECT o, min(t) FROM unnest($1::uuid[], $2::timestamptz[]) AS "
-        "input (o, t) GROUP BY o ORDER BY o"
+        f"INSERT INTO order_fact (order_id, {step}) SELECT o, min(t)"
+        " FROM unnest($1::uuid[], $2::timestamptz[]) AS input (o, t) GROUP BY o ORDER BY o"
         f" ON CONFLICT (order_id) DO UPDATE SET {step} = LEAST(order_fact.{step}, EXCLUDED.{step})",
         *_to_columns(orders),
     )
@@ -99,8 +99,8 @@ async def record_cancellations(uow: UnitOfWork, orders: Sequence[tuple[UUID, int
         " SELECT o, max(a), min(t), min(t) FILTER (WHERE a > 0)"
         " FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[]) AS input (o, a, t) GROUP BY o ORDER BY o"
         " ON CONFLICT (order_id) DO UPDATE SET refunded = GREATEST(order_fact.refunded, EXCLUDED.refunded),"
-        " cancelled_at = LEAST(order_fact.cancelled_at, EXCLUDED.cancelled_at), refunded_at = "
-        "LEAST(order_fact.refunded_at, EXCLUDED.refunded_at)",
+        " cancelled_at = LEAST(order_fact.cancelled_at, EXCLUDED.cancelled_at),"
+        " refunded_at = LEAST(order_fact.refunded_at, EXCLUDED.refunded_at)",
         *_to_columns(orders),
     )
 

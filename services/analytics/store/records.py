@@ -28,8 +28,8 @@ async def insert_records(uow: UnitOfWork, deliveries: Sequence[Delivery[AuditRec
     records = [delivery.message for delivery in deliveries]
     await uow.execute(
         "INSERT INTO audit_record (id, time, actor, action, target, result, details, trace_id)"
-        " SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::text[], "
-        "$7::json[], $8::text[])"
+        " SELECT * FROM unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::text[], $5::text[], $6::text[],"
+        " $7::json[], $8::text[])"
         " ON CONFLICT DO NOTHING",
         [delivery.id for delivery in deliveries],
         [delivery.time for delivery in deliveries],

@@ -49,16 +49,16 @@ ROWS_BY: dict[Grouping, str] = {
     "hour": f"""SELECT to_char(placed, 'YYYY-MM-DD"T"HH24:00:00"Z"') AS key, NULL AS name, currency, {SUMS} FROM facts
         GROUP BY 1, 3 ORDER BY 1, 3""",
     "day": (
-        f"SELECT to_char(placed, 'YYYY-MM-DD') AS key, NULL AS name, currency, {SUMS} FROM facts GROUP BY 1, 3 ORDER "
-        "BY 1, 3"
+        f"SELECT to_char(placed, 'YYYY-MM-DD') AS key, NULL AS name, currency, {SUMS} FROM facts GROUP BY 1, 3"
+        " ORDER BY 1, 3"
     ),
     "product": (
-        f"SELECT sku AS key, max(name) AS name, currency, {LINE_SUMS} FROM lines GROUP BY sku, currency ORDER BY "
-        f"{RANK.format(key='sku')}, 3"
+        f"SELECT sku AS key, max(name) AS name, currency, {LINE_SUMS} FROM lines GROUP BY sku, currency"
+        f" ORDER BY {RANK.format(key='sku')}, 3"
     ),
     "category": (
-        f"SELECT category AS key, NULL AS name, currency, {LINE_SUMS} FROM lines GROUP BY category, currency ORDER BY "
-        f"{RANK.format(key='category')}, 3"
+        f"SELECT category AS key, NULL AS name, currency, {LINE_SUMS} FROM lines GROUP BY category, currency"
+        f" ORDER BY {RANK.format(key='category')}, 3"
     ),
 }
 
@@ -87,8 +87,8 @@ async def fetch_top_products(
         ("rank <= $3", "currency, rank") if sort == "revenue" else ("true", "units DESC, rank, key, currency LIMIT $3")
     )
     return await database.fetch(
-        f"WITH {FACTS}, {LINES}, ranked AS (SELECT sku AS key, max(name) AS name, currency, {LINE_SUMS}, "
-        f"{RANK.format(key='sku')} AS rank"
+        f"WITH {FACTS}, {LINES}, ranked AS (SELECT sku AS key, max(name) AS name, currency, {LINE_SUMS},"
+        f" {RANK.format(key='sku')} AS rank"
         f" FROM lines GROUP BY sku, currency) SELECT * FROM ranked WHERE {condition} ORDER BY {order}",
         since,
         until,
@@ -105,14 +105,14 @@ async def fetch_funnel(database: Database, since: datetime, until: datetime) -> 
         " delivered_at IS NOT NULL AS delivered, coalesce(delivered_at, shipped_at) IS NOT NULL AS shipped,"
         " outcome IS NOT DISTINCT FROM 'completed' OR coalesce(delivered_at, shipped_at, paid_at) IS NOT NULL AS paid"
         " FROM order_fact WHERE placed_at >= $1 AND placed_at < $2)"
-        " SELECT count(*) AS created, count(*) FILTER (WHERE paid OR outcome = 'payment_failed') AS reserved, "
-        "count(*) FILTER (WHERE paid) AS paid,"
+        " SELECT count(*) AS created, count(*) FILTER (WHERE paid OR outcome = 'payment_failed') AS reserved,"
+        " count(*) FILTER (WHERE paid) AS paid,"
         " count(*) FILTER (WHERE shipped) AS shipped, count(*) FILTER (WHERE delivered) AS delivered,"
-        " count(*) FILTER (WHERE outcome = 'rejected') AS rejected, count(*) FILTER (WHERE outcome = "
-        "'payment_failed') AS payment_failed,"
+        " count(*) FILTER (WHERE outcome = 'rejected') AS rejected,"
+        " count(*) FILTER (WHERE outcome = 'payment_failed') AS payment_failed,"
         " count(*) FILTER (WHERE cancelled_at IS NOT NULL OR outcome = 'cancelled') AS cancelled,"
-        " percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY GREATEST(seconds, 0)) FILTER (WHERE outcome = "
-        "'completed') AS seconds FROM steps",
+        " percentile_cont(ARRAY[0.5, 0.95]) WITHIN GROUP (ORDER BY GREATEST(seconds,"
+        " 0)) FILTER (WHERE outcome = 'completed') AS seconds FROM steps",
         since,
         until,
     )
@@ -123,8 +123,8 @@ async def fetch_funnel(database: Database, since: datetime, until: datetime) -> 
 async def count_states(database: Database, since: datetime, until: datetime) -> dict[str, int]:
     """How many of the orders placed in a time are in which state."""
     rows = await database.fetch(
-        f"SELECT {STATE} AS state, count(*) AS orders FROM order_fact WHERE placed_at >= $1 AND placed_at < $2 GROUP "
-        "BY 1 ORDER BY 1",
+        f"SELECT {STATE} AS state, count(*) AS orders FROM order_fact WHERE placed_at >= $1 AND placed_at < $2"
+        " GROUP BY 1 ORDER BY 1",
         since,
         until,
     )
@@ -136,26 +136,25 @@ async def write_daily_reports(uow: UnitOfWork, first: date, last: date, now: dat
     from the written one.
     """
     rows = await uow.fetch(
-        "WITH facts AS (SELECT (placed_at AT TIME ZONE 'UTC')::date AS day, currency, units, captured, refunded, "
-        f"paid_at, {STATE} AS state FROM order_fact"
-        " WHERE placed_at >= $1::date::timestamp AT TIME ZONE 'UTC' AND placed_at < ($2::date + 1)::timestamp AT TIME "
-        "ZONE 'UTC'),"
+        "WITH facts AS (SELECT (placed_at AT TIME ZONE 'UTC')::date AS day, currency, units, captured, refunded,"
+        f" paid_at, {STATE} AS state FROM order_fact"
+        " WHERE placed_at >= $1::date::timestamp AT TIME ZONE 'UTC'"
+        " AND placed_at < ($2::date + 1)::timestamp AT TIME ZONE 'UTC'),"
         f" sums AS (SELECT day, currency, {SUMS} FROM facts GROUP BY day, currency),"
-        " sales AS (SELECT day, jsonb_agg(to_jsonb(sums) - 'day' ORDER BY currency) AS rows, sum(orders) AS orders "
-        "FROM sums GROUP BY day),"
-        " states AS (SELECT day, jsonb_object_agg(state, orders) AS orders_by_state FROM (SELECT day, state, "
-        "count(*) AS orders "
-        "FROM facts GROUP BY day, state) AS counted"
+        " sales AS (SELECT day, jsonb_agg(to_jsonb(sums) - 'day'"
+        " ORDER BY currency) AS rows, sum(orders) AS orders FROM sums GROUP BY day),"
+        " states AS (SELECT day, jsonb_object_agg(state, orders) AS orders_by_state"
+        " FROM (SELECT day, state, count(*) AS orders FROM facts GROUP BY day, state) AS counted"
         " GROUP BY day)"
-        " INSERT INTO daily_report (day, document, written_at) SELECT d::date, jsonb_build_object('orders', "
-        "coalesce(orders, 0),"
+        " INSERT INTO daily_report (day, document, written_at) SELECT d::date,"
+        " jsonb_build_object('orders', coalesce(orders, 0),"
         " 'states', coalesce(orders_by_state, '{}'), 'sales', coalesce(rows, '[]')), $3"
-        " FROM generate_series((SELECT GREATEST($1::date::timestamp, date_trunc('day', min(placed_at) AT TIME ZONE "
-        "'UTC')) FROM order_fact"
+        " FROM generate_series((SELECT GREATEST($1::date::timestamp, date_trunc('day',"
+        " min(placed_at) AT TIME ZONE 'UTC')) FROM order_fact"
         " HAVING min(placed_at) IS NOT NULL), $2::date::timestamp, interval '1 day') AS d"
         " LEFT JOIN sales ON sales.day = d::date LEFT JOIN states ON states.day = d::date ORDER BY d"
-        " ON CONFLICT (day) DO UPDATE SET document = EXCLUDED.document, revision = daily_report.revision + 1, "
-        "written_at = EXCLUDED.written_at"
+        " ON CONFLICT (day) DO UPDATE SET document = EXCLUDED.document, revision = daily_report.revision + 1,"
+        " written_at = EXCLUDED.written_at"
         " WHERE daily_report.document <> EXCLUDED.document RETURNING day",
         first,
         last,

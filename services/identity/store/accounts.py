@@ -35,8 +35,8 @@ async def lock_account(uow: UnitOfWork, account_id: UUID) -> Account | None:
 async def list_accounts(database: Database, email: str | None, before: UUID | None, limit: int) -> list[Account]:
     """Newest first."""
     rows = await database.fetch(
-        f"SELECT {COLUMNS} FROM account WHERE ($1::text IS NULL OR email = $1) AND ($2::uuid IS NULL OR id < $2) "
-        "ORDER BY id DESC LIMIT $3",
+        f"SELECT {COLUMNS} FROM account WHERE ($1::text IS NULL OR email = $1)"
+        " AND ($2::uuid IS NULL OR id < $2) ORDER BY id DESC LIMIT $3",
         email,
         before,
         limit,
@@ -58,10 +58,10 @@ async def insert_account(
 ) -> Account | None:
     """The new account, or None when the e-mail has one. `network`: from where its owner registered it."""
     row = await uow.fetchrow(
-        "INSERT INTO account (id, email, name, role, password, password_set_at, created_at, updated_at, "
-        "registered_from, verified_at)"
-        " VALUES ($1, $2, $3, $4, $5, CASE WHEN $5::text IS NOT NULL THEN $6::timestamptz END, $6, $6, $7, CASE WHEN "
-        "$8 THEN $6::timestamptz END)"
+        "INSERT INTO account (id, email, name, role, password, password_set_at, created_at, updated_at,"
+        " registered_from, verified_at)"
+        " VALUES ($1, $2, $3, $4, $5, CASE WHEN $5::text IS NOT NULL THEN $6::timestamptz END, $6, $6, $7, CASE"
+        " WHEN $8 THEN $6::timestamptz END)"
         f" ON CONFLICT ON CONSTRAINT account_email DO NOTHING RETURNING {COLUMNS}",
         account_id,
         email,
@@ -80,8 +80,8 @@ async def update_account(
 ) -> Account:
     """Store what a locked account has become; its version rises."""
     row = await uow.fetchrow(
-        "UPDATE account SET name = $2, role = $3, disabled = $4, updated_at = $5, version = version + 1 WHERE id = "
-        f"$1 RETURNING {COLUMNS}",
+        "UPDATE account SET name = $2, role = $3, disabled = $4, updated_at = $5, version = version + 1"
+        f" WHERE id = $1 RETURNING {COLUMNS}",
         account_id,
         name,
         role,
@@ -96,8 +96,8 @@ async def set_verified(uow: UnitOfWork, account_id: UUID, now: datetime) -> Acco
     """The address is the user's; None when that was known, or the user is disabled."""
     return _build_account(
         await uow.fetchrow(
-            "UPDATE account SET verified_at = $2, updated_at = $2, version = version + 1 WHERE id = $1 AND "
-            "verified_at IS NULL AND NOT disabled"
+            "UPDATE account SET verified_at = $2, updated_at = $2, version = version + 1"
+            " WHERE id = $1 AND verified_at IS NULL AND NOT disabled"
             f" RETURNING {COLUMNS}",
             account_id,
             now,
@@ -112,8 +112,8 @@ async def claim_verification_mail(
     mail, and doubles with each up to `longest`.
     """
     next_at_sql = (
-        "verification_mailed_at + least($3::interval * power(2, least(greatest(verification_mails - 1, 0), 20)), "
-        "$4::interval)"
+        "verification_mailed_at + least($3::interval * power(2, least(greatest(verification_mails - 1, 0), 20)),"
+        " $4::interval)"
     )
     next_at: datetime | None = await uow.fetchval(
         f"WITH before AS (SELECT id, {next_at_sql} AS due FROM account WHERE id = $1 FOR UPDATE),"
@@ -135,8 +135,8 @@ async def lock_admins(uow: UnitOfWork) -> None:
 async def has_admin(uow: Database | UnitOfWork, except_id: UUID | None = None) -> bool:
     """Whether somebody (else) can act as admin."""
     exists = await uow.fetchval(
-        "SELECT EXISTS (SELECT 1 FROM account WHERE role = 'admin' AND NOT disabled AND password IS NOT NULL AND id "
-        "IS DISTINCT FROM $1)",
+        "SELECT EXISTS (SELECT 1 FROM account WHERE role = 'admin' AND NOT disabled AND password IS NOT NULL"
+        " AND id IS DISTINCT FROM $1)",
         except_id,
     )
     return bool(exists)
@@ -150,8 +150,8 @@ async def set_password(
     """
     return (
         await uow.execute(
-            "UPDATE account SET password = $2, password_set_at = $3 WHERE id = $1 AND ($4::text IS NULL OR password = "
-            "$4)",
+            "UPDATE account SET password = $2, password_set_at = $3"
+            " WHERE id = $1 AND ($4::text IS NULL OR password = $4)",
             account_id,
             password,
             now,

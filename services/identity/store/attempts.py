@@ -19,8 +19,8 @@ _LEVEL = (
     "greatest(0, a.level - a.free * extract(epoch FROM greatest($3::timestamptz - a.last_at, interval '0')) / 3600)"
 )
 _OPENS_AT = (
-    "CASE WHEN a.level > a.free - 1 THEN a.last_at + least($4, power(2, ceil(a.level - a.free))) * interval '1 "
-    "second' END"
+    "CASE WHEN a.level > a.free - 1 THEN a.last_at + least($4, power(2,"
+    " ceil(a.level - a.free))) * interval '1 second' END"
 )
 """When the next try is taken; null is at once, whatever the clocks of several replicas say."""
 
@@ -40,16 +40,14 @@ async def count_attempt(
     """
     row = await database.fetchrow(
         "WITH counters AS (SELECT * FROM unnest($1::bytea[], $2::int[]) AS g (key, free)),"
-        f" locked AS (SELECT a.key, {_OPENS_AT} AS opens_at FROM attempt a JOIN counters USING (key) ORDER BY "
-        "a.key FOR "
-        "UPDATE OF a),"
+        f" locked AS (SELECT a.key, {_OPENS_AT} AS opens_at FROM attempt a JOIN counters USING (key)"
+        " ORDER BY a.key FOR UPDATE OF a),"
         " waiting AS (SELECT coalesce(ceil(extract(epoch FROM max(opens_at) - $3)), 0)::int AS seconds FROM locked"
         " WHERE key IS DISTINCT FROM $5 OR EXISTS (SELECT FROM locked WHERE key = $6)),"
-        " counted AS (INSERT INTO attempt AS a (key, free, level, last_at) SELECT key, free, 1, $3 FROM "
-        "counters, waiting "
-        "WHERE seconds <= 0 ORDER BY key"
-        f" ON CONFLICT (key) DO UPDATE SET free = excluded.free, level = least(excluded.free + {ABOVE_FREE}, {_LEVEL} "
-        "+ 1), last_at = greatest(a.last_at, $3)"
+        " counted AS (INSERT INTO attempt AS a (key, free, level, last_at) SELECT key, free, 1, $3"
+        " FROM counters, waiting WHERE seconds <= 0 ORDER BY key"
+        " ON CONFLICT (key) DO UPDATE SET free = excluded.free,"
+        f" level = least(excluded.free + {ABOVE_FREE}, {_LEVEL} + 1), last_at = greatest(a.last_at, $3)"
         f" WHERE a.key <> $6 OR {_OPENS_AT} > $3 IS NOT TRUE RETURNING key)"
         " SELECT seconds, EXISTS (SELECT FROM counted WHERE key = $6) AS is_counted FROM waiting",
         [counter.key for counter in counters],

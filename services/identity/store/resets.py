@@ -18,8 +18,8 @@ async def insert_request(database: Database, email: str, now: datetime) -> None:
 
 async def claim_requests(uow: UnitOfWork, limit: int) -> list[str]:
     rows = await uow.fetch(
-        "DELETE FROM reset_request WHERE email IN (SELECT email FROM reset_request ORDER BY requested_at LIMIT $1 FOR "
-        "UPDATE SKIP LOCKED) RETURNING email",
+        "DELETE FROM reset_request WHERE email IN (SELECT email FROM reset_request ORDER BY requested_at"
+        " LIMIT $1 FOR UPDATE SKIP LOCKED) RETURNING email",
         limit,
     )
     return [row[0] for row in rows]

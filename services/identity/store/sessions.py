@@ -17,8 +17,8 @@ async def insert_session(
     """
     return (
         await uow.execute(
-            "INSERT INTO session (id, account_id, network, created_at, used_at, expires_at) SELECT $1, id, $4, $5, "
-            "$5, $6 FROM"
+            "INSERT INTO session (id, account_id, network, created_at, used_at, expires_at) SELECT $1, id, $4, $5,"
+            " $5, $6 FROM"
             " (SELECT id FROM account WHERE id = $2 AND password_set_at = $3 AND NOT disabled FOR SHARE) AS verified",
             session,
             account.id,
@@ -36,8 +36,8 @@ async def check_known_network(database: Database, email: str, network: str) -> t
     user; and whose the e-mail is.
     """
     row = await database.fetchrow(
-        "SELECT a.id, a.registered_from IS NOT DISTINCT FROM $2 OR EXISTS (SELECT FROM session s WHERE s.account_id = "
-        "a.id AND s.network = $2) AS is_known"
+        "SELECT a.id, a.registered_from IS NOT DISTINCT"
+        " FROM $2 OR EXISTS (SELECT FROM session s WHERE s.account_id = a.id AND s.network = $2) AS is_known"
         " FROM account a WHERE a.email = $1",
         email,
         network,
@@ -52,10 +52,10 @@ async def advance_generation(
     taken.
     """
     return await database.fetchrow(
-        "UPDATE session s SET generation = generation + 1, used_at = $3 FROM account a WHERE s.id = $1 AND "
-        "s.generation = $2"
-        " AND s.revoked_at IS NULL AND s.expires_at > $3 AND a.id = s.account_id AND NOT a.disabled RETURNING a.id, "
-        "a.role",
+        "UPDATE session s SET generation = generation + 1, used_at = $3 FROM account a"
+        " WHERE s.id = $1 AND s.generation = $2"
+        " AND s.revoked_at IS NULL AND s.expires_at > $3 AND a.id = s.account_id AND NOT a.disabled"
+        " RETURNING a.id, a.role",
         session,
         generation,
         now,
@@ -67,8 +67,8 @@ async def revoke_reused_session(uow: UnitOfWork, session: UUID, generation: int,
     isn't so.
     """
     user_id: UUID | None = await uow.fetchval(
-        "UPDATE session SET revoked_at = $3, revoked_because = 'reuse' WHERE id = $1 AND generation <> $2 AND "
-        "revoked_at IS NULL"
+        "UPDATE session SET revoked_at = $3, revoked_because = 'reuse'"
+        " WHERE id = $1 AND generation <> $2 AND revoked_at IS NULL"
         " AND expires_at > $3 RETURNING account_id",
         session,
         generation,
@@ -80,8 +80,8 @@ async def revoke_reused_session(uow: UnitOfWork, session: UUID, generation: int,
 async def revoke_session(uow: UnitOfWork, session: UUID, now: datetime) -> UUID | None:
     """End one session; its user's id, or None when it had ended."""
     user_id: UUID | None = await uow.fetchval(
-        "UPDATE session SET revoked_at = $2, revoked_because = 'revoked' WHERE id = $1 AND revoked_at IS NULL "
-        "RETURNING account_id",
+        "UPDATE session SET revoked_at = $2, revoked_because = 'revoked'"
+        " WHERE id = $1 AND revoked_at IS NULL RETURNING account_id",
         session,
         now,
     )
@@ -93,8 +93,8 @@ async def revoke_sessions(
 ) -> int:
     """End all sessions of a user, but one."""
     return await uow.execute(
-        "UPDATE session SET revoked_at = $3, revoked_because = $2 WHERE account_id = $1 AND revoked_at IS NULL AND id "
-        "IS DISTINCT FROM $4",
+        "UPDATE session SET revoked_at = $3, revoked_because = $2"
+        " WHERE account_id = $1 AND revoked_at IS NULL AND id IS DISTINCT FROM $4",
         account_id,
         reason,
         now,

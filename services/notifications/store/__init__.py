@@ -76,10 +76,10 @@ async def insert_notifications(uow: UnitOfWork, rows: Sequence[NotificationRow],
         strict=True,
     )
     return await uow.execute(
-        "INSERT INTO notification (id, about, kind, user_id, order_id, channel, recipient, priority, state, values, "
-        "run_id, created_at, due_at)"
-        " SELECT *, $12::timestamptz, $12::timestamptz FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], "
-        "$5::uuid[], $6::text[], $7::text[],"
+        "INSERT INTO notification (id, about, kind, user_id, order_id, channel, recipient, priority, state, values,"
+        " run_id, created_at, due_at)"
+        " SELECT *, $12::timestamptz, $12::timestamptz"
+        " FROM unnest($1::uuid[], $2::text[], $3::text[], $4::uuid[], $5::uuid[], $6::text[], $7::text[],"
         " $8::text[], $9::text[], $10::json[], $11::uuid[]) ON CONFLICT (about, kind) DO NOTHING",
         *(list(column) for column in columns),
         now,
@@ -98,8 +98,8 @@ async def assign_missing_owners(database: Database, since: datetime) -> None:
     """Give notifications the owner of their order, where the one that names the owner came later."""
     await database.fetch(
         "UPDATE notification n SET user_id = o.user_id FROM notification o"
-        " WHERE n.user_id IS NULL AND n.order_id IS NOT NULL AND n.created_at > $1 AND o.order_id = n.order_id AND "
-        "o.user_id IS NOT NULL",
+        " WHERE n.user_id IS NULL AND n.order_id IS NOT NULL AND n.created_at > $1 AND o.order_id = n.order_id"
+        " AND o.user_id IS NOT NULL",
         since,
     )
 
@@ -109,11 +109,11 @@ async def claim_due_notifications(
 ) -> list[asyncpg.Record]:
     """Take what is due, the longest waiting first. It is due again after the lease, should the claimer die."""
     return await database.fetch(
-        "WITH due AS (SELECT id FROM notification WHERE state = 'pending' AND priority = $1 AND due_at <= $2 AND "
-        "channel = ANY($3)"
+        "WITH due AS (SELECT id FROM notification WHERE state = 'pending' AND priority = $1 AND due_at <= $2"
+        " AND channel = ANY($3)"
         " ORDER BY due_at LIMIT $4 FOR UPDATE SKIP LOCKED)"
-        " UPDATE notification n SET due_at = $2 + $5, attempts = least(attempts + 1, 30000) FROM due WHERE n.id = "
-        "due.id"
+        " UPDATE notification n SET due_at = $2 + $5, attempts = least(attempts + 1, 30000) FROM due"
+        " WHERE n.id = due.id"
         " RETURNING n.id, n.about, n.kind, n.user_id, n.channel, n.recipient, n.values, n.attempts, n.created_at",
         priority,
         now,
@@ -126,8 +126,8 @@ async def claim_due_notifications(
 async def has_due_notifications(database: Database, priority: Priority, channels: Sequence[str], now: datetime) -> bool:
     return bool(
         await database.fetchval(
-            "SELECT EXISTS (SELECT FROM notification WHERE state = 'pending' AND priority = $1 AND due_at <= $2 AND "
-            "channel = ANY($3))",
+            "SELECT EXISTS (SELECT FROM notification WHERE state = 'pending' AND priority = $1 AND due_at <= $2"
+            " AND channel = ANY($3))",
             priority,
             now,
             list(channels),
@@ -144,11 +144,11 @@ async def save_results(database: Database, results: Sequence[AttemptResult]) -> 
         strict=True,
     )
     await database.fetch(
-        "UPDATE notification n SET state = f.state, attempts = f.counted, due_at = f.due_at, sent_at = f.sent_at, "
-        "subject = coalesce(f.subject, n.subject),"
+        "UPDATE notification n SET state = f.state, attempts = f.counted, due_at = f.due_at, sent_at = f.sent_at,"
+        " subject = coalesce(f.subject, n.subject),"
         " reason = f.reason, values = CASE WHEN f.state <> 'sent' THEN n.values END"
-        " FROM unnest($1::uuid[], $2::int[], $3::int[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::text[], "
-        "$8::text[])"
+        " FROM unnest($1::uuid[], $2::int[], $3::int[], $4::text[], $5::timestamptz[], $6::timestamptz[], $7::text[],"
+        " $8::text[])"
         " AS f (id, attempts, counted, state, due_at, sent_at, subject, reason)"
         " WHERE n.id = f.id AND n.state = 'pending' AND n.attempts = f.attempts",
         *(list(column) for column in columns),
@@ -172,8 +172,8 @@ async def list_notifications(
             arguments.append(value)
             conditions.append(f"{condition} ${len(arguments)}")
     return await database.fetch(
-        "SELECT id, about, kind, channel, state, priority, recipient, subject, attempts, reason, created_at, sent_at "
-        "FROM notification"
+        "SELECT id, about, kind, channel, state, priority, recipient, subject, attempts, reason, created_at,"
+        " sent_at FROM notification"
         f" WHERE {' AND '.join(conditions) or 'TRUE'} ORDER BY id DESC LIMIT $1",
         *arguments,
     )
@@ -182,8 +182,8 @@ async def list_notifications(
 async def count_waiting(database: Database) -> dict[str, int]:
     """How many wait, by priority; counted up to a limit."""
     rows = await database.fetch(
-        "SELECT priority, count(*) FROM (SELECT priority FROM notification WHERE state = 'pending' LIMIT $1) AS p "
-        "GROUP BY 1",
+        "SELECT priority, count(*) FROM (SELECT priority FROM notification WHERE state = 'pending'"
+        " LIMIT $1) AS p GROUP BY 1",
         COUNT_LIMIT,
     )
     return {row[0]: row[1] for row in rows}
@@ -195,14 +195,13 @@ async def prune_finished(database: Database, before: UUID) -> int:
     """
     return int(
         await database.fetchval(
-            "WITH deleted AS (DELETE FROM notification WHERE id IN (SELECT id FROM notification WHERE id < $1 "
-            "AND state "
-            "<> 'pending' ORDER BY id LIMIT $2)"
+            "WITH deleted AS (DELETE FROM notification WHERE id IN (SELECT id FROM notification"
+            " WHERE id < $1 AND state <> 'pending' ORDER BY id LIMIT $2)"
             " RETURNING id, user_id, kind), last_orders AS (INSERT INTO last_order AS l (user_id, notification_id)"
-            " SELECT DISTINCT ON (user_id) user_id, id FROM deleted WHERE kind = 'order_received' AND user_id IS NOT "
-            "NULL ORDER BY user_id, id DESC"
-            " ON CONFLICT (user_id) DO UPDATE SET notification_id = greatest(l.notification_id, "
-            "excluded.notification_id))"
+            " SELECT DISTINCT ON (user_id) user_id, id FROM deleted"
+            " WHERE kind = 'order_received' AND user_id IS NOT NULL ORDER BY user_id, id DESC"
+            " ON CONFLICT (user_id) DO UPDATE SET notification_id = greatest(l.notification_id,"
+            " excluded.notification_id))"
             " SELECT count(*) FROM deleted",
             before,
             PRUNE_BATCH,
@@ -229,8 +228,8 @@ async def count_unverified_messages(
     get since then.
     """
     rows = await uow.fetch(
-        "SELECT user_id, (SELECT count(*) FROM notification n WHERE n.user_id = r.user_id AND n.id >= $4 AND "
-        "n.created_at > $3"
+        "SELECT user_id, (SELECT count(*) FROM notification n WHERE n.user_id = r.user_id AND n.id >= $4"
+        " AND n.created_at > $3"
         " AND n.kind = ANY($2) AND n.state <> 'suppressed') FROM recipient r WHERE user_id = ANY($1) AND NOT verified",
         list(users),
         list(kinds),

@@ -47,8 +47,8 @@ async def upsert_recipients(uow: UnitOfWork, recipients: Sequence[Recipient]) ->
     )
     await uow.execute(
         "INSERT INTO recipient AS r (user_id, email, name, active, version, registered_at, verified)"
-        " SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::boolean[], $5::int[], $6::timestamptz[], "
-        "$7::boolean[])"
+        " SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::boolean[], $5::int[], $6::timestamptz[],"
+        " $7::boolean[])"
         " ON CONFLICT (user_id) DO UPDATE SET registered_at = least(r.registered_at, excluded.registered_at),"
         " email = CASE WHEN excluded.version > r.version THEN excluded.email ELSE r.email END,"
         " name = CASE WHEN excluded.version > r.version THEN excluded.name ELSE r.name END,"
@@ -64,8 +64,8 @@ def _build_ordered_condition(parameter: str) -> str:
     one's id kept.
     """
     return (
-        f"(EXISTS (SELECT FROM notification n WHERE n.user_id = a.user_id AND n.id >= {parameter} AND n.kind = "
-        "'order_received')"
+        f"(EXISTS (SELECT FROM notification n WHERE n.user_id = a.user_id AND n.id >= {parameter}"
+        " AND n.kind = 'order_received')"
         f" OR EXISTS (SELECT FROM last_order l WHERE l.user_id = a.user_id AND l.notification_id >= {parameter}))"
     )
 
@@ -83,8 +83,8 @@ async def count_recipients(uow: UnitOfWork, audience: Audience) -> int:
 async def fetch_recipients(uow: UnitOfWork, audience: Audience, after: UUID | None, limit: int) -> list[asyncpg.Record]:
     """The next recipients by user id."""
     return await uow.fetch(
-        f"SELECT a.user_id, a.email, a.name FROM {_REACHABLE} AND ($5::uuid IS NULL OR a.user_id > $5) ORDER BY "
-        "a.user_id LIMIT $6",
+        f"SELECT a.user_id, a.email, a.name FROM {_REACHABLE} AND ($5::uuid IS NULL OR a.user_id > $5)"
+        " ORDER BY a.user_id LIMIT $6",
         *_to_arguments(audience),
         after,
         limit,
@@ -125,10 +125,10 @@ async def list_runs(database: Database, campaigns: Sequence[UUID], runs_each: in
     return await database.fetch(
         "SELECT r.*, n.pending, n.sent, n.failed, n.suppressed FROM unnest($1::uuid[]) AS c (id)"
         " CROSS JOIN LATERAL (SELECT * FROM campaign_run WHERE campaign_id = c.id ORDER BY due_at DESC LIMIT $2) r"
-        " CROSS JOIN LATERAL (SELECT count(*) FILTER (WHERE state = 'pending') AS pending, count(*) FILTER (WHERE "
-        "state = 'sent') AS sent,"
-        " count(*) FILTER (WHERE state = 'failed') AS failed, count(*) FILTER (WHERE state = 'suppressed') AS "
-        "suppressed"
+        " CROSS JOIN LATERAL (SELECT count(*) FILTER (WHERE state = 'pending') AS pending,"
+        " count(*) FILTER (WHERE state = 'sent') AS sent,"
+        " count(*) FILTER (WHERE state = 'failed') AS failed,"
+        " count(*) FILTER (WHERE state = 'suppressed') AS suppressed"
         " FROM notification WHERE run_id = r.id) n ORDER BY r.due_at DESC",
         list(campaigns),
         runs_each,
@@ -139,8 +139,8 @@ async def insert_run(
     uow: UnitOfWork, run_id: UUID, campaign_id: UUID, due_at: datetime, state: str, recipients: int, now: datetime
 ) -> None:
     await uow.execute(
-        "INSERT INTO campaign_run (id, campaign_id, due_at, state, recipients, started_at, moved_at) VALUES ($1, $2, "
-        "$3, $4, $5, $6, $6)"
+        "INSERT INTO campaign_run (id, campaign_id, due_at, state, recipients, started_at, moved_at)"
+        " VALUES ($1, $2, $3, $4, $5, $6, $6)"
         " ON CONFLICT (campaign_id, due_at) DO NOTHING",
         run_id,
         campaign_id,
@@ -169,8 +169,8 @@ async def lock_run(uow: UnitOfWork, run_id: UUID) -> asyncpg.Record | None:
     """
     return await uow.fetchrow(
         "SELECT r.id, r.campaign_id, r.position, r.recipients, r.written, r.started_at, c.segment FROM campaign_run r"
-        " JOIN campaign c ON c.id = r.campaign_id WHERE r.id = $1 AND r.state = 'writing' AND NOT c.stopped FOR "
-        "UPDATE OF r FOR SHARE OF c",
+        " JOIN campaign c ON c.id = r.campaign_id WHERE r.id = $1 AND r.state = 'writing' AND NOT c.stopped"
+        " FOR UPDATE OF r FOR SHARE OF c",
         run_id,
     )
 
@@ -193,8 +193,8 @@ async def stop_campaign(uow: UnitOfWork, campaign_id: UUID) -> None:
     """No further message of it is written or sent; those of a batch that is being sent are."""
     await uow.execute("UPDATE campaign SET stopped = true WHERE id = $1", campaign_id)
     await uow.execute(
-        "UPDATE notification SET due_at = 'infinity' WHERE state = 'pending' AND run_id IN (SELECT id FROM "
-        "campaign_run WHERE campaign_id = $1)",
+        "UPDATE notification SET due_at = 'infinity' WHERE state = 'pending' AND run_id IN (SELECT id"
+        " FROM campaign_run WHERE campaign_id = $1)",
         campaign_id,
     )
 
@@ -210,8 +210,8 @@ async def resume_campaign(uow: UnitOfWork, campaign_id: UUID, now: datetime, *, 
     )
     if with_missed:
         await uow.execute(
-            "UPDATE campaign_run SET state = 'writing', started_at = $2, moved_at = $2 WHERE campaign_id = $1 AND "
-            "state = 'missed'",
+            "UPDATE campaign_run SET state = 'writing', started_at = $2, moved_at = $2"
+            " WHERE campaign_id = $1 AND state = 'missed'",
             campaign_id,
             now,
         )
@@ -220,8 +220,8 @@ async def resume_campaign(uow: UnitOfWork, campaign_id: UUID, now: datetime, *, 
 async def suppress_pending(uow: UnitOfWork, user_id: UUID) -> None:
     """Whoever opts out gets no more of what still waits."""
     await uow.execute(
-        "UPDATE notification SET state = 'suppressed', values = NULL WHERE user_id = $1 AND state = 'pending' AND "
-        "run_id IS NOT NULL",
+        "UPDATE notification SET state = 'suppressed', values = NULL"
+        " WHERE user_id = $1 AND state = 'pending' AND run_id IS NOT NULL",
         user_id,
     )
 

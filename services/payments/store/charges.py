@@ -70,8 +70,8 @@ async def void_expected_payments(uow: UnitOfWork, reasons: Mapping[UUID, str], c
     await uow.execute(
         "INSERT INTO payment AS p (order_id, status, amount, currency, reason, created_at, updated_at)"
         " SELECT o, 'voided', 0, $3, r, $4, $4 FROM unnest($1::uuid[], $2::text[]) AS t(o, r) ORDER BY o"
-        " ON CONFLICT (order_id) DO UPDATE SET status = excluded.status, reason = excluded.reason, token = '', "
-        "updated_at = excluded.updated_at"
+        " ON CONFLICT (order_id) DO UPDATE SET status = excluded.status, reason = excluded.reason, token = '',"
+        " updated_at = excluded.updated_at"
         " WHERE p.status = 'expected'",
         list(reasons),
         list(reasons.values()),
@@ -126,8 +126,8 @@ async def begin_captures(
 async def find_payments(database: Database, orders: Collection[UUID]) -> list[Payment]:
     """Payments as they are, with the numbers of their invoices."""
     rows = await database.fetch(
-        f"SELECT {_PAYMENT_COLUMNS}, i.number AS invoice FROM payment p {_WITH_ATTEMPT} LEFT JOIN invoice i ON "
-        "i.order_id = p.order_id"
+        f"SELECT {_PAYMENT_COLUMNS}, i.number AS invoice FROM payment p {_WITH_ATTEMPT} LEFT"
+        " JOIN invoice i ON i.order_id = p.order_id"
         " WHERE p.order_id = ANY($1)",
         list(orders),
     )
@@ -150,8 +150,8 @@ async def claim_due_payments(
     no job has made it; recorded as sent before the call.
     """
     rows = await database.fetch(
-        "WITH due AS (SELECT order_id FROM payment WHERE due_at <= $3 AND (status <> 'retrying' OR due_at <= $3 - "
-        "$2::interval AND (held_until IS NULL OR held_until <= $3))"
+        "WITH due AS (SELECT order_id FROM payment WHERE due_at <= $3 AND (status <> 'retrying'"
+        " OR due_at <= $3 - $2::interval AND (held_until IS NULL OR held_until <= $3))"
         " ORDER BY due_at LIMIT $1 FOR UPDATE SKIP LOCKED),"
         f"{_CLAIM}",
         limit,
@@ -168,11 +168,10 @@ async def claim_retries(
     """These attempts, where each is the next one of its payment; recorded as sent before the call."""
     rows = await database.fetch(
         "WITH attempts AS (SELECT * FROM unnest($1::uuid[], $2::int[]) AS t (order_id, attempt)),"
-        " due AS (SELECT p.order_id FROM payment p JOIN attempts a ON a.order_id = p.order_id AND a.attempt "
-        "= p.attempt "
-        "+ 1"
-        " WHERE p.status = 'retrying' AND (p.held_until IS NULL OR p.held_until <= $3) ORDER BY p.order_id FOR UPDATE "
-        "OF p SKIP LOCKED),"
+        " due AS (SELECT p.order_id FROM payment p JOIN attempts a ON a.order_id = p.order_id"
+        " AND a.attempt = p.attempt + 1"
+        " WHERE p.status = 'retrying' AND (p.held_until IS NULL OR p.held_until <= $3) ORDER BY p.order_id"
+        " FOR UPDATE OF p SKIP LOCKED),"
         f"{_CLAIM}",
         [order_id for order_id, _ in attempts],
         [attempt for _, attempt in attempts],
@@ -185,8 +184,8 @@ async def claim_retries(
 async def list_retries(database: Database, limit: int) -> list[tuple[UUID, int, datetime]]:
     """Payments that wait for another attempt: order, that attempt, and when it is due; the soonest first."""
     rows = await database.fetch(
-        "SELECT order_id, attempt + 1, due_at FROM payment WHERE due_at IS NOT NULL AND status = 'retrying' ORDER BY "
-        "due_at LIMIT $1",
+        "SELECT order_id, attempt + 1, due_at FROM payment WHERE due_at IS NOT NULL AND status = 'retrying'"
+        " ORDER BY due_at LIMIT $1",
         limit,
     )
     return [(row[0], row[1], row[2]) for row in rows]
@@ -194,8 +193,8 @@ async def list_retries(database: Database, limit: int) -> list[tuple[UUID, int, 
 
 async def lock_payments(uow: UnitOfWork, orders: Collection[UUID]) -> dict[UUID, Payment]:
     rows = await uow.fetch(
-        f"SELECT {_PAYMENT_COLUMNS} FROM payment p {_WITH_ATTEMPT} WHERE p.order_id = ANY($1) ORDER BY p.order_id FOR "
-        "UPDATE OF p",
+        f"SELECT {_PAYMENT_COLUMNS} FROM payment p {_WITH_ATTEMPT} WHERE p.order_id = ANY($1)"
+        " ORDER BY p.order_id FOR UPDATE OF p",
         list(orders),
     )
     return {row["order_id"]: Payment(**row) for row in rows}
@@ -249,10 +248,10 @@ async def save_results(
 async def hold_payment(database: Database, order_id: UUID, currency: str, held_until: datetime, now: datetime) -> None:
     """From the commit of this on no attempt begins; one that has begun is not touched."""
     await database.fetch(
-        "INSERT INTO payment AS p (order_id, status, amount, currency, held_until, created_at, updated_at) VALUES "
-        "($1, 'expected', 0, $2, $3, $4, $4)"
-        " ON CONFLICT (order_id) DO UPDATE SET held_until = excluded.held_until WHERE p.status IN ('expected', "
-        "'capturing', 'retrying')",
+        "INSERT INTO payment AS p (order_id, status, amount, currency, held_until, created_at, updated_at)"
+        " VALUES ($1, 'expected', 0, $2, $3, $4, $4)"
+        " ON CONFLICT (order_id) DO UPDATE SET held_until = excluded.held_until"
+        " WHERE p.status IN ('expected', 'capturing', 'retrying')",
         order_id,
         currency,
         held_until,
@@ -263,8 +262,8 @@ async def hold_payment(database: Database, order_id: UUID, currency: str, held_u
 async def create_missing_payment(uow: UnitOfWork, order_id: UUID, currency: str, now: datetime) -> None:
     """A row to lock, for an order without a payment."""
     await uow.execute(
-        "INSERT INTO payment (order_id, status, amount, currency, created_at, updated_at) VALUES ($1, 'expected', 0, "
-        "$2, $3, $3)"
+        "INSERT INTO payment (order_id, status, amount, currency, created_at, updated_at)"
+        " VALUES ($1, 'expected', 0, $2, $3, $3)"
         " ON CONFLICT (order_id) DO NOTHING",
         order_id,
         currency,
@@ -293,7 +292,7 @@ async def list_payments(
 
 async def list_attempts(database: Database, order_id: UUID) -> list[asyncpg.Record]:
     return await database.fetch(
-        "SELECT attempt, state, asked AS calls, charge, reason, started_at, finished_at FROM payment_attempt WHERE "
-        "order_id = $1 ORDER BY attempt",
+        "SELECT attempt, state, asked AS calls, charge, reason, started_at, finished_at FROM payment_attempt"
+        " WHERE order_id = $1 ORDER BY attempt",
         order_id,
     )

@@ -17,8 +17,8 @@ _INVOICE_TABLES = """invoice i JOIN payment p ON p.order_id = i.order_id JOIN bi
 async def find_invoice_data(database: Database, order_id: UUID) -> asyncpg.Record | None:
     """All that an invoice says, and its PDF where that has been drawn; none before it has a number."""
     return await database.fetchrow(
-        f"SELECT {_INVOICE_COLUMNS}, d.pdf FROM {_INVOICE_TABLES} LEFT JOIN invoice_document d ON d.order_id = "
-        "i.order_id AND d.revision = i.revision"
+        f"SELECT {_INVOICE_COLUMNS}, d.pdf FROM {_INVOICE_TABLES} LEFT"
+        " JOIN invoice_document d ON d.order_id = i.order_id AND d.revision = i.revision"
         " WHERE i.order_id = $1",
         order_id,
     )
@@ -30,8 +30,8 @@ async def save_document(database: Database, order_id: UUID, revision: int, pdf: 
     """
     await database.fetch(
         "INSERT INTO invoice_document AS d (order_id, revision, pdf) VALUES ($1, $2, $3)"
-        " ON CONFLICT (order_id) DO UPDATE SET revision = excluded.revision, pdf = excluded.pdf WHERE d.revision < "
-        "excluded.revision",
+        " ON CONFLICT (order_id) DO UPDATE SET revision = excluded.revision, pdf = excluded.pdf"
+        " WHERE d.revision < excluded.revision",
         order_id,
         revision,
         pdf,

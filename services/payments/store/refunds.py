@@ -26,8 +26,8 @@ async def request_refund(
         now,
     )
     row = await uow.fetchrow(
-        "INSERT INTO refund AS r (order_id, state, amount, reason, due_at, traceparent, actor, cause, requested_at, "
-        "refunded_at)"
+        "INSERT INTO refund AS r (order_id, state, amount, reason, due_at, traceparent, actor, cause, requested_at,"
+        " refunded_at)"
         " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
         " ON CONFLICT (order_id) DO UPDATE SET reason = r.reason RETURNING amount, reason",
         payment.order_id,
@@ -52,8 +52,8 @@ async def settle_waiting_refunds(
     who asked for them.
     """
     rows = await uow.fetch(
-        "UPDATE refund r SET amount = t.amount, due_at = t.due_at, state = t.state, refunded_at = CASE WHEN t.state = "
-        "'done' THEN $5::timestamptz END"
+        "UPDATE refund r SET amount = t.amount, due_at = t.due_at, state = t.state,"
+        " refunded_at = CASE WHEN t.state = 'done' THEN $5::timestamptz END"
         " FROM unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::text[]) AS t(order_id, amount, due_at, state)"
         " WHERE r.order_id = t.order_id RETURNING r.order_id, r.reason, r.cause, r.traceparent, r.actor",
         [p.order_id for p in payments],
@@ -69,12 +69,12 @@ async def claim_due_refunds(database: Database, lease: datetime, now: datetime, 
     """Refunds to make, or to ask about again; recorded as sent before the call."""
     rows = await database.fetch(
         "WITH due AS (SELECT order_id FROM refund WHERE due_at <= $1 ORDER BY due_at LIMIT $3 FOR UPDATE SKIP LOCKED),"
-        " claimed AS (UPDATE refund r SET state = 'sent', asked = asked + 1, due_at = $2 FROM due WHERE r.order_id = "
-        "due.order_id RETURNING r.*)"
-        " SELECT t.order_id, t.amount, p.currency, t.reason, t.asked AS calls, a.charge, t.traceparent, t.actor, "
-        "t.cause"
-        " FROM claimed t JOIN payment p ON p.order_id = t.order_id LEFT JOIN payment_attempt a ON a.order_id = "
-        "t.order_id AND a.state = 'captured'",
+        " claimed AS (UPDATE refund r SET state = 'sent', asked = asked + 1, due_at = $2 FROM due"
+        " WHERE r.order_id = due.order_id RETURNING r.*)"
+        " SELECT t.order_id, t.amount, p.currency, t.reason, t.asked AS calls, a.charge, t.traceparent, t.actor,"
+        " t.cause"
+        " FROM claimed t JOIN payment p ON p.order_id = t.order_id LEFT"
+        " JOIN payment_attempt a ON a.order_id = t.order_id AND a.state = 'captured'",
         now,
         lease,
         limit,

@@ -15,8 +15,8 @@ IS_BUYABLE = "p.active AND p.available > 0"
 async def find_history(database: Database, user_id: UUID) -> list[PurchasedSku]:
     """A user's skus: in how many purchases, when last, and when last ordered if that order still stands."""
     rows = await database.fetch(
-        "WITH recent AS (SELECT skus, placed_at, counted, coalesce(outcome = 'completed', true) AND NOT cancelled AS "
-        "held FROM purchase"
+        "WITH recent AS (SELECT skus, placed_at, counted, coalesce(outcome = 'completed', true)"
+        " AND NOT cancelled AS held FROM purchase"
         " WHERE user_id = $1 AND skus IS NOT NULL ORDER BY placed_at DESC LIMIT $2)"
         " SELECT sku, count(*) FILTER (WHERE counted) AS times, max(placed_at) FILTER (WHERE counted) AS bought_at,"
         " max(placed_at) FILTER (WHERE held) AS held_at FROM recent, unnest(skus) AS sku GROUP BY sku"
@@ -31,8 +31,8 @@ async def find_history(database: Database, user_id: UUID) -> list[PurchasedSku]:
 async def find_products(database: Database, skus: Collection[str]) -> dict[str, Product]:
     """Those of the skus that the catalogue has described."""
     rows = await database.fetch(
-        f"SELECT sku, name, category, active, {IS_BUYABLE} AS buyable FROM product p WHERE sku = ANY($1) AND "
-        "product_version > 0",
+        f"SELECT sku, name, category, active, {IS_BUYABLE} AS buyable FROM product p"
+        " WHERE sku = ANY($1) AND product_version > 0",
         list(skus),
     )
     return {row["sku"]: Product(**row) for row in rows}
@@ -45,8 +45,8 @@ async def find_bought_together(
     rows = await database.fetch(
         "WITH beside AS (SELECT sku AS seed, other AS sku, orders FROM pair WHERE sku = ANY($1) AND orders >= $3"
         " UNION ALL SELECT other, sku, orders FROM pair WHERE other = ANY($1) AND orders >= $3)"
-        " SELECT b.sku, p.name, (array_agg(seed ORDER BY orders DESC, seed))[1] AS because FROM beside b JOIN product "
-        "p USING (sku)"
+        " SELECT b.sku, p.name, (array_agg(seed ORDER BY orders DESC, seed))[1] AS because FROM beside b"
+        " JOIN product p USING (sku)"
         f" WHERE {IS_BUYABLE} AND b.sku <> ALL($2) GROUP BY b.sku, p.name ORDER BY sum(orders) DESC, b.sku LIMIT $4",
         list(seeds),
         list(excluded),

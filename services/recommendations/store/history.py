@@ -18,11 +18,11 @@ PAIRED_LINES = 20
 
 SETTLE_COUNTS = (
     "WITH changed AS (UPDATE purchase SET counted = NOT counted"
-    " WHERE order_id = ANY($1) AND counted <> coalesce(skus IS NOT NULL AND outcome = 'completed' AND NOT cancelled, "
-    "false)"
+    " WHERE order_id = ANY($1) AND counted <> coalesce(skus IS NOT NULL AND outcome = 'completed'"
+    " AND NOT cancelled, false)"
     " RETURNING user_id, skus, CASE WHEN counted THEN 1 ELSE -1 END AS step),"
-    " sold_now AS (INSERT INTO sold AS s (sku, orders) SELECT sku, sum(step) FROM changed, unnest(skus) AS sku GROUP "
-    "BY sku ORDER BY sku"
+    " sold_now AS (INSERT INTO sold AS s (sku, orders) SELECT sku, sum(step)"
+    " FROM changed, unnest(skus) AS sku GROUP BY sku ORDER BY sku"
     " ON CONFLICT (sku) DO UPDATE SET orders = s.orders + EXCLUDED.orders),"
     " paired_now AS (INSERT INTO pair AS p (sku, other, orders) SELECT one, two, sum(step)"
     f" FROM changed, unnest(skus[:{PAIRED_LINES}]) AS one, unnest(skus[:{PAIRED_LINES}]) AS two"
@@ -36,11 +36,11 @@ SETTLE_COUNTS = (
 async def record_orders(uow: UnitOfWork, orders: Sequence[PlacedOrder]) -> None:
     """Take in new orders; those whose outcome has overtaken them are counted."""
     inserted = await uow.fetch(
-        "INSERT INTO purchase AS p (order_id, user_id, skus, placed_at) SELECT DISTINCT ON (o) o, u, "
-        "string_to_array(s, E'\\n'), t"
+        "INSERT INTO purchase AS p (order_id, user_id, skus, placed_at) SELECT DISTINCT ON (o) o, u,"
+        " string_to_array(s, E'\\n'), t"
         " FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::timestamptz[]) AS input (o, u, s, t) ORDER BY o"
-        " ON CONFLICT (order_id) DO UPDATE SET skus = EXCLUDED.skus, placed_at = EXCLUDED.placed_at WHERE p.skus IS "
-        "NULL RETURNING order_id, outcome",
+        " ON CONFLICT (order_id) DO UPDATE SET skus = EXCLUDED.skus, placed_at = EXCLUDED.placed_at"
+        " WHERE p.skus IS NULL RETURNING order_id, outcome",
         *_to_columns(orders),
     )
     overtaken = [row["order_id"] for row in inserted if row["outcome"] is not None]
@@ -61,8 +61,8 @@ async def record_outcomes(uow: UnitOfWork, outcomes: Sequence[tuple[UUID, UUID, 
 
 async def record_cancellations(uow: UnitOfWork, orders: Sequence[tuple[UUID, UUID]]) -> None:
     await uow.execute(
-        "INSERT INTO purchase AS p (order_id, user_id, cancelled) SELECT DISTINCT ON (o) o, u, true FROM "
-        "unnest($1::uuid[], $2::uuid[]) AS input (o, u)"
+        "INSERT INTO purchase AS p (order_id, user_id, cancelled) SELECT DISTINCT ON (o) o, u, true"
+        " FROM unnest($1::uuid[], $2::uuid[]) AS input (o, u)"
         " ORDER BY o ON CONFLICT (order_id) DO UPDATE SET cancelled = true WHERE NOT p.cancelled",
         *_to_columns(orders),
     )
@@ -76,8 +76,8 @@ async def update_products(uow: UnitOfWork, products: Sequence[tuple[str, int, st
         ' SELECT DISTINCT ON (s COLLATE "C") s, v, n, c, a FROM unnest($1::text[], $2::int[], $3::text[], $4::text[], '
         "$5::bool[]) AS input (s, v, n, c, a)"
         ' ORDER BY s COLLATE "C", v DESC'
-        " ON CONFLICT (sku) DO UPDATE SET product_version = EXCLUDED.product_version, name = EXCLUDED.name, category "
-        "= EXCLUDED.category,"
+        " ON CONFLICT (sku) DO UPDATE SET product_version = EXCLUDED.product_version, name = EXCLUDED.name,"
+        " category = EXCLUDED.category,"
         " active = EXCLUDED.active WHERE p.product_version < EXCLUDED.product_version RETURNING sku",
         *_to_columns(products),
     )
@@ -95,8 +95,8 @@ async def update_stock(uow: UnitOfWork, stock: Sequence[tuple[str, int, int]]) -
         ' SELECT DISTINCT ON (s COLLATE "C") s, v, a, v FROM unnest($1::text[], $2::bigint[], $3::bigint[]) AS input '
         "(s, v, a)"
         ' ORDER BY s COLLATE "C", v DESC'
-        " ON CONFLICT (sku) DO UPDATE SET stock_version = EXCLUDED.stock_version, available = EXCLUDED.available, "
-        "turned_version ="
+        " ON CONFLICT (sku) DO UPDATE SET stock_version = EXCLUDED.stock_version, available = EXCLUDED.available,"
+        " turned_version ="
         " CASE WHEN (p.available > 0) <> (EXCLUDED.available > 0) THEN EXCLUDED.stock_version ELSE p.turned_version END"
         " WHERE p.stock_version < EXCLUDED.stock_version RETURNING turned_version = stock_version AS turned",
         *_to_columns(stock),
