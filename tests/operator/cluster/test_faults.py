@@ -1,5 +1,5 @@
-"""What must not happen when things break: brokers away, passwords rotated, the API server refusing, a leader paused,
-the process killed.
+"""What must not happen when things break: unavailable brokers, rotated passwords, refusals of the API server, a paused
+leader, a killed process.
 """
 
 import asyncio
@@ -27,8 +27,8 @@ pytestmark = pytest.mark.slow
 KAFKA, RABBIT = {"connectionRef": {"name": "kafka"}}, {"connectionRef": {"name": "rabbit"}}
 TOPIC, QUEUE = "KafkaTopic", "RabbitMQQueue"
 KILLS = int(os.environ.get("TEST_OPERATOR_KILLS", "100"))
-AWAY_SECONDS = float(os.environ.get("TEST_BROKER_AWAY_SECONDS", "0"))
-"""How long a broker is away at least; what is to be seen meanwhile takes about 40 s."""
+UNAVAILABLE_SECONDS = float(os.environ.get("TEST_BROKER_UNAVAILABLE_SECONDS", "0"))
+"""How long a broker is unavailable at least; what the test waits for meanwhile takes about 40 s."""
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ async def alone(connected: Namespace) -> AsyncIterator[OperatorProcess]:
         await running.stop()
 
 
-async def test_a_broker_that_is_away_holds_up_nobody_else_and_no_deletion_for_ever(
+async def test_an_unavailable_broker_holds_up_nobody_else_and_no_deletion_for_ever(
     alone: OperatorProcess, connected: Namespace, rabbit_side: SideRabbit, rabbitmq: Broker, name: str
 ) -> None:
     url = urlsplit(rabbitmq.management_url)
@@ -89,7 +89,9 @@ async def test_a_broker_that_is_away_holds_up_nobody_else_and_no_deletion_for_ev
         await connected.wait_until_gone(QUEUE, name, seconds=60)
         assert await rabbit_side.get_queue(name) is not None, "a broker that can't be asked keeps its queue"
         assert "RetainedAfterWait" in {reason for reason, _ in await connected.list_events(name)}
-        await asyncio.sleep(gone + AWAY_SECONDS - time.monotonic())  # the length of the fault, not a wait for something
+        await asyncio.sleep(
+            gone + UNAVAILABLE_SECONDS - time.monotonic()
+        )  # the length of the fault, not a wait for something
         await wire.start_listening()
         await connected.wait_until_ready(QUEUE, f"{name}-later", seconds=60)
         assert (await rabbit_side.get_policy(f"caravan.queue.{name}-later"))["definition"] == {"max-length": 2}
