@@ -1,13 +1,10 @@
 """Who is refused for want of a right stands in the audit log: counted, bounded, and written beside the requests."""
 
-from dataclasses import dataclass
 from typing import Any
 
-from caravan.auth import Caller, issue_internal_token
+from caravan.auth import issue_internal_token
 from caravan.clock import new_id
-from caravan.errors import ServiceUnavailable
 from caravan.http import FORWARDER_HEADER, derive_forwarder_key
-from caravan.refusals import ANONYMOUS, MAX_RECORDS, VARIOUS, WINDOW_SECONDS, Refusal, RefusalRecorder
 from caravan.runtime import Backends
 from services.inventory.client import GET_AVAILABILITY
 from tests.support.shop import Shop, run_services, wait_until
@@ -60,67 +57,6 @@ async def test_what_is_not_told_before_the_end_is_told_then(backends: Backends) 
         issuer = shop.issuer
         assert (await shop.client.get("/v1/me/overview")).status_code == 401
     assert [(item.operation, item.status, item.count) for item in issuer.refusals] == [("GET /v1/me/overview", 401, 1)]
-
-
-@dataclass
-class Calls:
-    told: list[Refusal]
-    away: bool = False
-    time: float = 0.0
-
-    async def __call__(self, refusals: list[Refusal]) -> None:
-        if self.away:
-            raise ServiceUnavailable("away")
-        self.told += refusals
-
-    def now(self) -> float:
-        return self.time
-
-
-def _made() -> tuple[RefusalRecorder, Calls]:
-    calls = Calls([])
-    return RefusalRecorder(calls, calls.now), calls
-
-
-async def test_one_that_is_refused_all_the_time_is_told_of_at_once_and_then_once_a_window_with_its_count() -> None:
-    refused, calls = _made()
-    for second in range(int(WINDOW_SECONDS * 3)):
-        calls.time = float(second)
-        for _ in range(100):
-            refused.record_refusal(401, ANONYMOUS, "192.0.2.1", "GET /v1/orders", "no token")
-        await refused.send_report()
-    assert [item.count for item in calls.told] == [100, 6000, 6000]
-    await refused.send_report()
-    assert len(calls.told) == 3
-
-
-async def test_no_number_of_addresses_writes_more_than_the_bound_and_all_are_counted() -> None:
-    refused, calls = _made()
-    for number in range(10_000):
-        refused.record_refusal(
-            401 + 2 * (number % 2), ANONYMOUS, f"198.51.{number // 250}.{number % 250}", "GET /v1/orders", "x" * 10_000
-        )
-        if number % 100 == 0:
-            await refused.send_report()
-    assert len(refused._pending) <= MAX_RECORDS + 2
-    assert len(calls.told) <= MAX_RECORDS + 2
-    assert all(len(item.reason) <= 300 for item in calls.told)
-    calls.time = WINDOW_SECONDS
-    await refused.send_report()
-    assert sum(item.count for item in calls.told) == 10_000
-    assert {item.status for item in calls.told if item.address == VARIOUS} == {401, 403}
-
-
-async def test_while_identity_is_away_nothing_is_lost() -> None:
-    refused, calls = _made()
-    calls.away = True
-    who = Caller(subject=str(new_id()), role="customer", session="s", actor=None, expires_at=0)
-    refused.record_refusal(403, who.audit_name, "192.0.2.1", "GET /v1/users", "for staff")
-    await refused.send_report()
-    refused.record_refusal(403, who.audit_name, "192.0.2.1", "GET /v1/users", "for staff")
-    calls.away = False
-    await refused.send_report()
-    assert [(item.actor, item.count) for item in calls.told] == [(who.audit_name, 2)]
 
 
 async def test_a_service_that_is_asked_without_the_gateway_tells_of_its_own_doors(backends: Backends) -> None:
