@@ -15,7 +15,7 @@ from caravan.errors import Conflict, DeadlineExceeded, Forbidden, InvalidRequest
 from caravan.messages import Delivery
 from caravan.money import Money
 from caravan.service import ServiceContext
-from services.catalog import model, store
+from services.catalog import model
 from services.catalog.client import Offer, Offers, OffersRequest
 from services.catalog.messages import PRODUCT_UPDATED
 from services.catalog.model import Category, Product
@@ -28,6 +28,7 @@ from services.catalog.schemas import (
     WatchDocument,
 )
 from services.catalog.settings import Settings
+from services.catalog.store import categories, products, watches
 from services.identity.client import GET_CUSTOMER_STATUS, CustomerStatusRequest
 from services.inventory.client import GET_AVAILABILITY, AvailabilityRequest
 from services.inventory.messages import StockChanged
@@ -44,7 +45,7 @@ async def create_product(context: CatalogContext, uow: UnitOfWork, request: Prod
     """Raises Conflict for a sku that exists, a withdrawn one too."""
     product = _build_product(context, request)
     await _check_attributes(uow, [product])
-    if await store.save_products(uow, [product]) == 0:
+    if await products.save_products(uow, [product]) == 0:
         raise Conflict(
             f"product {request.sku} exists; change it with PATCH (a withdrawn one comes back with active: true)"
         )
@@ -65,7 +66,7 @@ def _to_money(price: Money) -> Money:
 
 async def lock_product(uow: UnitOfWork, sku: str) -> Product:
     """For a change. Raises NotFound."""
-    product = (await store.lock_products(uow, [sku])).get(sku)
+    product = (await products.lock_products(uow, [sku])).get(sku)
     if product is None:
         raise NotFound(f"no product {sku}")
     return product
@@ -80,7 +81,7 @@ async def change_product(context: CatalogContext, uow: UnitOfWork, before: Produ
     if after is before:
         return before
     await _check_attributes(uow, [after])
-    await store.save_products(uow, [after])
+    await products.save_products(uow, [after])
     await _publish_changes(context, uow, [(before, after)])
     _notify_operator(context, uow, before, after)
     return after
@@ -91,7 +92,7 @@ async def withdraw_product(context: CatalogContext, uow: UnitOfWork, before: Pro
     after = before.apply_changes(context.clock(), active=False)
     if after is before:
         return
-    await store.save_products(uow, [after])
+    await products.save_products(uow, [after])
     await _publish_changes(context, uow, [(before, after)])
     _notify_operator(context, uow, before, after)
 
@@ -100,7 +101,7 @@ async def upsert_products(
     context: CatalogContext, uow: UnitOfWork, requests: Sequence[ProductRequest]
 ) -> ProductsSummary:
     """Make or replace many; those that are as they should be stay untouched, withdrawn ones come back."""
-    existing = await store.lock_products(uow, [request.sku for request in requests])
+    existing = await products.lock_products(uow, [request.sku for request in requests])
     changes: list[Change] = []
     for request in requests:
         product, before = _build_product(context, request), existing.get(request.sku)
@@ -119,7 +120,7 @@ async def upsert_products(
         if after is not before:
             changes.append((before, after))
     await _check_attributes(uow, [after for _, after in changes])
-    if changes and await store.save_products(uow, [after for _, after in changes]) != len(changes):
+    if changes and await products.save_products(uow, [after for _, after in changes]) != len(changes):
         raise Conflict("some of these products were made by somebody else at this moment; send it again")
     await _publish_changes(context, uow, changes)
     created = sum(before is None for before, _ in changes)
@@ -128,7 +129,7 @@ async def upsert_products(
 
 async def _check_attributes(uow: UnitOfWork, products: Sequence[Product]) -> None:
     """Raises InvalidRequest when attributes break the rules of their category."""
-    rules = await store.find_categories(uow, {product.category for product in products}) if products else {}
+    rules = await categories.find_categories(uow, {product.category for product in products}) if products else {}
     errors = []
     for product in products:
         violations = model.check_attributes(product.attributes, rules.get(product.category, Category(product.category)))
@@ -147,7 +148,7 @@ async def _publish_changes(context: CatalogContext, uow: UnitOfWork, changes: Se
     for before, after in changes:
         uow.emit(PRODUCT_UPDATED, model.build_product_updated(before, after), key=after.sku)
         _audit_change(uow, before, after)
-    if price_drops and await store.raise_price_drops(uow, price_drops, context.clock()):
+    if price_drops and await watches.raise_price_drops(uow, price_drops, context.clock()):
         uow.run_after_commit(lambda: context.wake("notify-watchers"))
     failpoint.hit("catalog.change.before_commit")
 
@@ -183,7 +184,7 @@ def _notify_operator(context: CatalogContext, uow: UnitOfWork, before: Product |
 async def declare_category(uow: UnitOfWork, name: str, request: CategoryRequest) -> tuple[Category, int]:
     """Declare what the attributes of a category may be, from now on; with its version."""
     category = Category(name, request.model_dump()["attributes"], request.free)
-    version = await store.save_category(uow, category)
+    version = await categories.save_category(uow, category)
     record_audit(uow, "category.declared", f"category:{name}", version=version)
     return category, version
 
@@ -209,7 +210,7 @@ async def fetch_offers(database: Database, skus: list[str]) -> dict[str, Offer]:
     construct, money = Offer.model_construct, Money.model_construct
     return {
         sku: construct(sku=sku, name=name, category=category, price=money(amount=price, currency=currency))
-        for sku, name, category, price, currency in await store.find_offers(database, skus)
+        for sku, name, category, price, currency in await products.find_offers(database, skus)
     }
 
 
@@ -227,7 +228,7 @@ async def get_email(context: CatalogContext, caller: Caller) -> str:
 async def watch_product(
     context: CatalogContext, uow: UnitOfWork, caller: Caller, product: Product, email: str
 ) -> WatchDocument:
-    row = await store.insert_watch(uow, new_id(), product, caller.user_id, email, context.clock())
+    row = await watches.insert_watch(uow, new_id(), product, caller.user_id, email, context.clock())
     return WatchDocument(
         sku=product.sku, email=email, since=row["since"], price=Money(amount=row["price"], currency=row["currency"])
     )
@@ -239,7 +240,7 @@ async def unwatch_product(context: CatalogContext, caller: Caller, sku: str) -> 
     except ValueError:
         return  # a client of the API that is no user watches nothing
     async with context.database.unit_of_work() as uow:
-        await store.delete_watch(uow, sku, user_id)
+        await watches.delete_watch(uow, sku, user_id)
 
 
 async def record_stock_changes(
@@ -251,8 +252,8 @@ async def record_stock_changes(
         stock = delivery.message
         if stock.stock_version >= latest.get(stock.sku, (0, 0))[1]:
             latest[stock.sku] = (stock.available, stock.stock_version)
-    skus = await store.record_available_units(uow, latest)
-    if skus and await store.raise_back_in_stock(uow, skus, context.clock()):
+    skus = await watches.record_available_units(uow, latest)
+    if skus and await watches.raise_back_in_stock(uow, skus, context.clock()):
         uow.run_after_commit(lambda: context.wake("notify-watchers"))
 
 
@@ -261,11 +262,11 @@ async def notify_watchers(context: CatalogContext) -> bool:
     not notified, and its watches go on.
     """
     async with context.database.unit_of_work() as uow:
-        alert = await store.lock_oldest_alert(uow)
+        alert = await watches.lock_oldest_alert(uow)
         if alert is None:
             return False
-        watches = await store.end_watches(uow, alert, NOTIFY_BATCH)
-        for watch in watches:
+        ended_watches = await watches.end_watches(uow, alert, NOTIFY_BATCH)
+        for watch in ended_watches:
             dedup_key = f"watch:{watch['id']}"
             values: dict[str, Any] = {"sku": alert["sku"], "name": watch["name"]}
             if alert["kind"] == "price_drop":
@@ -275,6 +276,6 @@ async def notify_watchers(context: CatalogContext) -> bool:
                 about=dedup_key, kind=alert["kind"], user_id=watch["user_id"], email=watch["email"], values=values
             )
             uow.emit(STANDARD_NOTIFICATIONS, message, key=dedup_key)
-        if len(watches) < NOTIFY_BATCH:
-            await store.delete_alert(uow, alert["sku"], alert["kind"])
+        if len(ended_watches) < NOTIFY_BATCH:
+            await watches.delete_alert(uow, alert["sku"], alert["kind"])
     return True

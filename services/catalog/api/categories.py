@@ -19,10 +19,11 @@ from caravan.http import (
     make_page_response,
 )
 from caravan.schemas import Page
-from services.catalog import store, use_cases
+from services.catalog import use_cases
 from services.catalog.api.documents import parse_text
 from services.catalog.model import Category
 from services.catalog.schemas import CategoryDocument, CategoryName, CategoryRequest
+from services.catalog.store import categories
 from services.catalog.use_cases import CatalogContext
 
 router = APIRouter(tags=["products"])
@@ -34,7 +35,7 @@ async def list_categories(
 ) -> Response:
     """The categories that were declared, by name. Products may have others, with free attributes."""
     after = decode_cursor(cursor, parse_text)
-    rows = await store.list_categories(context.database, after[0] if after else None, limit + 1)
+    rows = await categories.list_categories(context.database, after[0] if after else None, limit + 1)
     return make_page_response(rows, limit, lambda row: _to_category_document(*row), lambda row: (row[0].name,))
 
 
@@ -56,7 +57,7 @@ async def put_category(
     true}` takes all rules away.
     """
     async with context.database.unit_of_work() as uow:
-        version = await store.lock_category_version(uow, name)
+        version = await categories.lock_category_version(uow, name)
         check_if_match(if_match, version or 0)
         category, version = await use_cases.declare_category(uow, name, body)
     return make_json_response(_to_category_document(category, version), headers={"ETag": format_entity_tag(version)})

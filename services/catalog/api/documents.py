@@ -6,9 +6,10 @@ from fastapi import Path
 
 from caravan.auth import Caller
 from caravan.errors import NotFound
-from services.catalog import model, store
+from services.catalog import model
 from services.catalog.model import Product
 from services.catalog.schemas import ProductItem, Sku
+from services.catalog.store import products
 from services.catalog.use_cases import CatalogContext
 
 SkuPath = Annotated[Sku, Path(description="the product's sku")]
@@ -23,7 +24,7 @@ def to_item(product: Product) -> ProductItem:
 
 
 async def get_visible_product(context: CatalogContext, sku: str, caller: Caller | None) -> Product:
-    product = await store.find_product(context.database, sku)
+    product = await products.find_product(context.database, sku)
     if product is None or not (product.active or (caller is not None and caller.has_role("staff"))):
         raise NotFound(f"no product {sku}")
     return product

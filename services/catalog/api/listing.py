@@ -13,9 +13,10 @@ from caravan.errors import Forbidden, InvalidRequest
 from caravan.http import FREE_PARAMETERS, CursorParameter, Injected, Limit, decode_cursor, make_page_response
 from caravan.schemas import Page
 from caravan.times import parse_time
-from services.catalog import model, store
+from services.catalog import model
 from services.catalog.api.documents import parse_text, to_item
 from services.catalog.schemas import CategoryName, ProductItem, Sort
+from services.catalog.store import products
 from services.catalog.use_cases import CatalogContext
 
 router = APIRouter(tags=["products"])
@@ -61,14 +62,16 @@ async def list_products(
     if withdrawn and (caller is None or not caller.has_role("staff")):
         raise Forbidden("withdrawn products are for staff")
     search = search.strip() or None if search else None
-    filters = store.ProductFilter(search, category, _parse_skus(skus), _parse_attribute_filters(request), not withdrawn)
+    filters = products.ProductFilter(
+        search, category, _parse_skus(skus), _parse_attribute_filters(request), not withdrawn
+    )
     sort_key = sort or ("relevance" if search else "newest")
     if sort_key == "relevance" and search is None:
         raise InvalidRequest(
             "sort=relevance needs a search", errors=[{"field": "query.sort", "rule": "relevance needs a search"}]
         )
     position = decode_cursor(cursor, _require_sort_key(sort_key), CURSOR_PARSERS[sort_key], parse_text)
-    matches = await store.search_products(
+    matches = await products.search_products(
         context.database, filters, sort_key, (position[1], position[2]) if position else None, limit + 1
     )
     return make_page_response(matches, limit, lambda row: to_item(row[0]), lambda row: (sort_key, row[1], row[0].sku))

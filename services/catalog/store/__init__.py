@@ -1,0 +1,1 @@
+"""The queries of catalog, a module for each kind of row."""
