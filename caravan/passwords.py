@@ -9,7 +9,7 @@ from zxcvbn_rs_py import zxcvbn
 _SHOP_NAME = "caravan"
 _MIN_GUESSES = 10**6
 """What an attacker who is slowed down could try; beyond it the delays of failed tries protect the account."""
-_MAX_JUDGED_LENGTH = 100
+_MAX_CHECKED_LENGTH = 100
 """Characters of a password that are judged: 6 ms of CPU at most for each of its spellings."""
 MAX_LENGTH = 128
 _WORDS = re.compile(r"[^\W_]+")
@@ -30,8 +30,8 @@ def find_password_weakness(password: str, email: str, name: str) -> str | None:
     letters and digits: accents, other scripts and signs around or between, which cost an attacker little, make no
     password better.
     """
-    candidate = normalize_password(password)[:_MAX_JUDGED_LENGTH]
-    latin = anyascii(candidate)[:_MAX_JUDGED_LENGTH]
+    candidate = normalize_password(password)[:_MAX_CHECKED_LENGTH]
+    latin = anyascii(candidate)[:_MAX_CHECKED_LENGTH]
     spellings = {candidate, latin, "".join(_WORDS.findall(latin))} - {""}
     known_words = sorted({email, *_WORDS.findall(f"{email} {name.lower()}"), _SHOP_NAME}, key=len, reverse=True)
     remainder = candidate.lower()

@@ -66,10 +66,10 @@ def main() -> None:
     ]
     short = [function for function in functions if is_one_word(function.name)]
     if "--list" in sys.argv:
-        places: dict[str, list[str]] = defaultdict(list)
+        locations: dict[str, list[str]] = defaultdict(list)
         for function in short:
-            places[function.name].append(f"{function.file.relative_to(ROOT)}:{function.line}")
-        for name, where in sorted(places.items()):
+            locations[function.name].append(f"{function.file.relative_to(ROOT)}:{function.line}")
+        for name, where in sorted(locations.items()):
             print(f"{name}: {', '.join(where)}")
     print(f"{len(short)} of {len(functions)} functions have a name of one word: {len(short) / len(functions):.1%}")
     for function in functions:

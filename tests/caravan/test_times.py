@@ -58,5 +58,5 @@ def test_a_day_alone_is_its_beginning() -> None:
 
 
 def test_a_time_is_taken_in_strict_bodies() -> None:
-    chosen = Selection.model_validate({"cause": "x", "failed_before": "2026-03-01T09:30:00+02:00"})
-    assert chosen.failed_before == datetime(2026, 3, 1, 7, 30, tzinfo=UTC)
+    selected = Selection.model_validate({"cause": "x", "failed_before": "2026-03-01T09:30:00+02:00"})
+    assert selected.failed_before == datetime(2026, 3, 1, 7, 30, tzinfo=UTC)

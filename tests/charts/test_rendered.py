@@ -267,9 +267,9 @@ def test_the_operator_answers_the_namespaces_that_it_serves_and_the_shop_asks_wh
         is_asked = [
             peer for rule in policy["ingress"] if rule["ports"] == [{"port": "probes"}] for peer in rule["from"]
         ]
-        (asked_for,) = asks
-        assert asked_for["namespaceSelector"] == {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
-        assert asked_for in is_asked
+        (peer,) = asks
+        assert peer["namespaceSelector"] == {"matchLabels": {"kubernetes.io/metadata.name": namespace}}
+        assert peer in is_asked
 
 
 def test_rolling_never_takes_a_pod_away_before_the_new_one_is_ready() -> None:
@@ -343,9 +343,9 @@ def test_the_operator_has_the_rights_that_its_code_declares_and_no_others() -> N
     assert roles["operator"]["rules"] == watched
     assert roles["operator-leader"]["rules"] == declared["ownNamespace"]
     assert not of_kind(rendered("operator"), "ClusterRole")
-    everywhere = of_kind(rendered("operator", "--set", "allNamespaces=true"), "ClusterRole")["shop-operator"]["rules"]
-    assert everywhere == watched + declared["cluster"]
-    assert not any("*" in str(rule) for rule in everywhere)
+    rules = of_kind(rendered("operator", "--set", "allNamespaces=true"), "ClusterRole")["shop-operator"]["rules"]
+    assert rules == watched + declared["cluster"]
+    assert not any("*" in str(rule) for rule in rules)
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def comma(number: Decimal | int) -> str:
     return str(number).replace(".", ",")
 
 
-def grouped(number: Decimal | int) -> str:
+def group_digits(number: Decimal | int) -> str:
     return f"{number:,}"
 
 
@@ -167,7 +167,7 @@ def shop_files() -> list[ShopFile]:
         ShopFile("across lines", Style(end="\r\n").write(across), across, continued=12),
         ShopFile("stray quotes", stray, [sale for n, sale in enumerate(usual) if n != 1], refused=1),
         ShopFile("tabs", Style(plain, "\t", encoding="utf-16").write(usual), usual),
-        ShopFile("thousands", Style(number=grouped, price="£{}", date="%d %b %Y").write(usual), usual),
+        ShopFile("thousands", Style(number=group_digits, price="£{}", date="%d %b %Y").write(usual), usual),
         ShopFile("short codes", Style(invoice="{}").write(back), back),
         ShopFile(
             "shopify", Style(shopify, date="%Y-%m-%d %H:%M:%S +0000", invoice="#{}", nobody=("",)).write(mails), mails

@@ -13,7 +13,7 @@ Answer = httpx2.Response | Exception
 
 
 def shop(
-    answers: Iterable[Answer], *, patience: float = 5.0, expires_in: float = 600
+    answers: Iterable[Answer], *, max_wait_seconds: float = 5.0, expires_in: float = 600
 ) -> tuple[ApiClient, list[httpx2.Request], list[str]]:
     """A caller of a shop that gives these answers; the requests that it got, apart from those for tokens, and what was
     told.
@@ -35,7 +35,7 @@ def shop(
         return answer
 
     http = httpx2.AsyncClient(transport=httpx2.MockTransport(handle), base_url="http://shop.test")
-    return ApiClient(http, "secret", told.append, patience), seen, told
+    return ApiClient(http, "secret", told.append, max_wait_seconds), seen, told
 
 
 def problem(status: int, **headers: str) -> httpx2.Response:
@@ -95,7 +95,7 @@ async def test_a_token_is_kept_until_shortly_before_it_ends() -> None:
 
 
 async def test_a_shop_that_stays_away_ends_the_command_with_what_to_do() -> None:
-    caller, _, _ = shop((httpx2.ConnectError("no") for _ in range(1000)), patience=0.05)
+    caller, _, _ = shop((httpx2.ConnectError("no") for _ in range(1000)), max_wait_seconds=0.05)
     with pytest.raises(ApiUnavailable, match=r"can't be reached .* nothing is done twice"):
         await caller.fetch_json("/v1/x")
 

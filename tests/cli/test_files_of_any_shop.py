@@ -25,7 +25,7 @@ from cli.retail.lines import (
     drop_repeated_lines,
 )
 from cli.retail.reader import BLANK_LINE, UNREADABLE, NotAnInvoiceFile
-from tests.cli.shop_files import NOBODY, RETAIL, Style, comma, continental, grouped, point, sales, shop_files
+from tests.cli.shop_files import NOBODY, RETAIL, Style, comma, continental, group_digits, point, sales, shop_files
 
 FILES = {file.name: file for file in shop_files()}
 HEADER = ",".join(RETAIL)
@@ -263,7 +263,7 @@ def test_the_exit_status_says_whether_anything_was_used(
 STYLES = st.builds(
     Style,
     delimiter=st.sampled_from(",;\t|"),
-    number=st.sampled_from([point, comma, grouped, continental]),
+    number=st.sampled_from([point, comma, group_digits, continental]),
     date=st.sampled_from(
         ["%Y-%m-%d %H:%M:%S", "%d/%m/%Y", "%m/%d/%Y %H:%M", "%d.%m.%y %H:%M", "%Y%m%d", "%d-%b-%Y", "%m/%d/%y %I:%M %p"]
     ),

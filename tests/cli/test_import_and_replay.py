@@ -52,9 +52,9 @@ def day(prefix: str) -> InvoiceFile:
 
 async def replayed(caller: Caller, file: InvoiceFile) -> tuple[ReplayResult, list[OrderAudit], list[Difference]]:
     orders = build_invoices([file])
-    walk = await place_orders(caller, orders, match_returns([file], orders).cancellations, 4, None)
-    facts, differing = await reconcile_orders(caller, orders, walk, 4, 60)
-    return walk, facts, differing
+    replay_result = await place_orders(caller, orders, match_returns([file], orders).cancellations, 4, None)
+    audits, differing = await reconcile_orders(caller, orders, replay_result, 4, 60)
+    return replay_result, audits, differing
 
 
 async def stock_of(caller: Caller, file: InvoiceFile) -> dict[str, tuple[int, int]]:
@@ -87,8 +87,8 @@ async def test_what_was_received_is_known_again_in_a_file_saved_anew_and_in_a_lo
     other = classify_file("other.csv", text.replace('"BAG, PAISLEY"', "BAG").replace(",", ";").encode("utf-16"))
     for again in (saved, other):
         assert again.digest != file.digest
-        brought = await import_into(caller, [again], build_catalogue([again]), 4)
-        assert (brought.units, brought.files_stocked_before) == (0, 1)
+        import_result = await import_into(caller, [again], build_catalogue([again]), 4)
+        assert (import_result.units, import_result.files_stocked_before) == (0, 1)
     assert await stock_of(caller, file) == {
         "8510001": (11, 0),
         "8510002": (36, 0),
@@ -100,11 +100,16 @@ async def test_what_was_received_is_known_again_in_a_file_saved_anew_and_in_a_lo
 async def test_the_books_agree_after_a_replay_and_a_second_one_places_nothing(caller: Caller) -> None:
     file = day("82")
     await import_into(caller, [file], build_catalogue([file]), 4)
-    walk, facts, differing = await replayed(caller, file)
+    replay_result, audits, differing = await replayed(caller, file)
     assert differing == []
-    assert (len(walk.placed), walk.placed_before, walk.refused_invoices, len(walk.cancellations)) == (4, 0, [], 1)
+    assert (
+        len(replay_result.placed),
+        replay_result.placed_before,
+        replay_result.refused_invoices,
+        len(replay_result.cancellations),
+    ) == (4, 0, [], 1)
     statuses = Counter(
-        "undone" if each.status in UNDONE_STATUSES else each.status for each in facts
+        "undone" if each.status in UNDONE_STATUSES else each.status for each in audits
     )  # refunded, when the money was quicker
     assert statuses == {"undone": 1, "delivered": 3}
     stock = await stock_of(caller, file)
@@ -112,7 +117,7 @@ async def test_the_books_agree_after_a_replay_and_a_second_one_places_nothing(ca
 
     again, _, differing = await replayed(caller, file)
     assert differing == []
-    assert (again.placed, again.placed_before) == (walk.placed, 4)
+    assert (again.placed, again.placed_before) == (replay_result.placed, 4)
     assert await stock_of(caller, file) == stock
 
 
@@ -120,12 +125,12 @@ async def test_a_return_that_comes_after_the_parcel_has_left_is_counted_apart(ca
     file = day("83")
     await import_into(caller, [file], build_catalogue([file]), 4)
     orders = build_invoices([file])
-    walk = await place_orders(caller, orders, [], 4, None)
-    await reconcile_orders(caller, orders, walk, 4, 60)
-    late, facts, differing = await replayed(caller, file)
+    replay_result = await place_orders(caller, orders, [], 4, None)
+    await reconcile_orders(caller, orders, replay_result, 4, 60)
+    late, audits, differing = await replayed(caller, file)
     assert differing == []
     assert (late.cancellations, [each.order.number for each in late.late_cancellations]) == ([], ["83700002"])
-    assert {each.status for each in facts} == {"delivered"}
+    assert {each.status for each in audits} == {"delivered"}
 
 
 async def test_an_invoice_that_cannot_be_served_or_comes_with_other_lines_is_named_and_hurts_no_other(
@@ -143,10 +148,12 @@ async def test_an_invoice_that_cannot_be_served_or_comes_with_other_lines_is_nam
     )
     short = classify_file("short.csv", text.encode())
     assert len(first.placed) == 4
-    walk, _, differing = await replayed(caller, other)
-    assert [(invoice.number, why) for invoice, why in walk.refused_invoices] == [
+    replay_result, _, differing = await replayed(caller, other)
+    assert [(invoice.number, why) for invoice, why in replay_result.refused_invoices] == [
         ("84700004", "it was placed before with other lines")
     ]
     assert differing == []
-    walk, _, _ = await replayed(caller, short)
-    assert [(invoice.number, why.partition(" ")[0]) for invoice, why in walk.refused_invoices] == [("849999", "409")]
+    replay_result, _, _ = await replayed(caller, short)
+    assert [(invoice.number, why.partition(" ")[0]) for invoice, why in replay_result.refused_invoices] == [
+        ("849999", "409")
+    ]

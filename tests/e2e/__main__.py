@@ -116,7 +116,7 @@ def _kind(kept: bool) -> Iterator[str]:
             run("kind", "export", "kubeconfig", "--name", NAME, "--kubeconfig", kubeconfig)
         else:
             image = os.environ.get("KIND_NODE_IMAGE")
-            chosen = ["--image", image] if image else []
+            selected = ["--image", image] if image else []
             config = str(Path(__file__).parent / "kind.yaml")
             run(
                 "kind",
@@ -130,7 +130,7 @@ def _kind(kept: bool) -> Iterator[str]:
                 kubeconfig,
                 "--wait",
                 "120s",
-                *chosen,
+                *selected,
             )
         try:
             yield kubeconfig
@@ -214,7 +214,7 @@ def _test(trial: Trial, cluster: Cluster, stack: ExitStack, name: str, *, addres
     if trial.size != "lite":
         environment["E2E_MAILBOX"] = stack.enter_context(_forwarded(cluster, "service/backends-mail", 1080))
     with trial.stage("tests"):
-        chosen = os.environ.get("E2E_TESTS", SUITES).split()
+        selected = os.environ.get("E2E_TESTS", SUITES).split()
         command = [
             sys.executable,
             "-m",
@@ -226,7 +226,7 @@ def _test(trial: Trial, cluster: Cluster, stack: ExitStack, name: str, *, addres
             "--durations=12",
             "-o",
             "faulthandler_timeout=900",
-            *chosen,
+            *selected,
         ]
         code = subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, check=False).returncode
     used = cluster.memory()

@@ -123,10 +123,10 @@ def _until(holds: Callable[[str], bool], bound: float, runs: Callable[[], bool] 
 def _pods() -> dict[str, int]:
     """How often the process of each pod of shop and operator has started anew."""
     found = json.loads(run("kubectl", "--namespace", "shop", "get", "pods", "--output", "json"))["items"]
-    staying = [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
+    active_pods = [pod for pod in found if "deletionTimestamp" not in pod["metadata"]]
     names = [
         pod["metadata"]["name"]
-        for pod in staying
+        for pod in active_pods
         if pod["metadata"].get("ownerReferences", [{}])[0].get("kind") == "ReplicaSet"
     ]
     return {name: len(STARTED.findall(run("kubectl", "--namespace", "shop", "logs", name))) for name in names}

@@ -45,13 +45,13 @@ async def customers(shop: Program, each_second: float = 4) -> AsyncIterator[Load
                 load.accepted.append(answer.json()["id"])
             await asyncio.sleep(1 / each_second)
 
-    async def look() -> None:
+    async def read_pages() -> None:
         while going:
             for path in (f"/v1/products/{sku}", "/v1/products?limit=20", f"/v1/stock/{sku}", "/v1/orders?limit=5"):
                 await ask(f"GET {path}", shop.client.get(path, headers=who))
             await asyncio.sleep(1 / each_second)
 
-    tasks = [asyncio.create_task(buy()), asyncio.create_task(look())]
+    tasks = [asyncio.create_task(buy()), asyncio.create_task(read_pages())]
     try:
         yield load
     finally:

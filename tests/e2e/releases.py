@@ -69,8 +69,8 @@ class Release:
             "--set",
             f"ingress.enabled=true,ingress.host={HOST},ingress.tlsSecret=shop-tls,settings.GATEWAY_TRUSTED_PROXIES={PODS}",
         ]
-        knobs = [f"--set-string=settings.{name}={value}" for name, value in PACE.items()]
-        cluster.helm(*INSTALL, "--dependency-update", "shop", chart, *values, *ingress, *knobs)
+        options = [f"--set-string=settings.{name}={value}" for name, value in PACE.items()]
+        cluster.helm(*INSTALL, "--dependency-update", "shop", chart, *values, *ingress, *options)
 
     def _tag(self, target: str) -> str:
         return self.images[target].rpartition(":")[2]

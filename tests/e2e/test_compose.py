@@ -29,13 +29,13 @@ pytestmark = pytest.mark.skipif(not os.environ.get("E2E_COMPOSE"), reason="E2E_C
 
 
 def compose(*arguments: str, files: tuple[str, ...] = (), seconds: float = 1500) -> subprocess.CompletedProcess[str]:
-    chosen = [word for file in ("compose.yaml", *files) for word in ("--file", file)]
+    selected = [word for file in ("compose.yaml", *files) for word in ("--file", file)]
     environment = {
         **os.environ,
         "COMPOSE_PROJECT_NAME": PROJECT,
         **{port: str(23000 + number) for number, port in enumerate(PORTS)},
     }
-    command = ["docker", "compose", "--project-directory", str(ROOT), *chosen, *arguments]
+    command = ["docker", "compose", "--project-directory", str(ROOT), *selected, *arguments]
     return subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=seconds, check=False
     )

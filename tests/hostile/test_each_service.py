@@ -204,15 +204,15 @@ TOKENS = [
 
 async def test_tokens_that_no_parser_likes_are_refused_at_every_door(shop: Apart) -> None:
     logs = {path: path.stat().st_size for path in shop.program.data.glob("*.log")}
-    doors = [
+    targets = [
         (shop.program.url, path)
         for path in ("/v1/products", "/v1/users/me", f"/v1/orders/{shop.order_id}", "/v1/failures")
     ]
-    doors += [(url, "/v1/users/me") for url in shop.urls.values()]
+    targets += [(url, "/v1/users/me") for url in shop.urls.values()]
     seen: Counter[int] = Counter()
     async with shop.others_served(), httpx2.AsyncClient(timeout=15, trust_env=False) as client:
         for token in TOKENS:
-            asked = [client.get(url + path, headers={"authorization": f"Bearer {token}"}) for url, path in doors]
+            asked = [client.get(url + path, headers={"authorization": f"Bearer {token}"}) for url, path in targets]
             for url in shop.urls.values():
                 for path in ("/internal/identity/standing", "/internal/orders/get-latest"):
                     asked.append(client.post(url + path, headers={"authorization": f"Bearer {token}"}, content=b"{}"))

@@ -36,13 +36,13 @@ class MailServer(Sink):
 
     def __init__(self) -> None:
         self.port = free_port()
-        self.tries: list[str] = []
+        self.attempts: list[str] = []
         self.sent_to: list[str] = []
         self.refused: set[str] = set()
         self.start()
 
     async def handle_DATA(self, _: Any, __: Any, envelope: Any) -> str:  # noqa: N802 -- aiosmtpd's name
-        self.tries += envelope.rcpt_tos
+        self.attempts += envelope.rcpt_tos
         if self.refused & set(envelope.rcpt_tos):
             return "450 this mailbox is full"
         self.sent_to += envelope.rcpt_tos

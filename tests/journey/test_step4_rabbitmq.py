@@ -70,7 +70,7 @@ class TestMailInAQueue(SameApi):
             return await waiting(rabbitmq, dead) == 1
 
         await wait_until(given_up, seconds=30)
-        assert shop.mail.tries.count(customer["email"]) == 5, "five tries in a row, without a pause between them"
+        assert shop.mail.attempts.count(customer["email"]) == 5, "five tries in a row, without a pause between them"
         shop.mail.refused.clear()
         assert (await shop.place(await shop.customer())).status_code == 201
         assert await waiting(rabbitmq, dead) == 1, "the mailbox has room again, and the mail stays where it is"

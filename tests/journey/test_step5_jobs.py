@@ -78,7 +78,7 @@ class TestBackgroundJobs(SameApi):
         job_id = f"mail-{order_id}"
         await reaches(shop, job_id, "delayed")
         failed = await reaches(shop, job_id, "failed")
-        assert failed["attempts"] == shop.mail.tries.count(customer["email"]) == 5
+        assert failed["attempts"] == shop.mail.attempts.count(customer["email"]) == 5
         assert "this mailbox is full" in failed["reason"]
         shop.mail.refused.clear()
         answer = await shop.client.post(f"{shop.urls['inside orders']}/jobs/{job_id}/retry", headers=INSIDE)

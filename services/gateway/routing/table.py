@@ -252,13 +252,13 @@ class RouteTable:
 
     def _warn_about_conflicts(self, routes: list[tuple[str, str, str]]) -> None:
         for template, method, service in routes:
-            chosen_service = self.trie.routes[template].choose_service(method)
-            if chosen_service != service and (template, method, service) not in self._warned_conflicts:
+            selected_service = self.trie.routes[template].choose_service(method)
+            if selected_service != service and (template, method, service) not in self._warned_conflicts:
                 self._warned_conflicts.add((template, method, service))
                 log.warning(
                     "two services have one route",
                     template=template,
                     method=method,
-                    taken_by=chosen_service,
+                    taken_by=selected_service,
                     left_out=service,
                 )

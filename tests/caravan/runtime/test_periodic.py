@@ -22,11 +22,11 @@ async def repeated(linger: float, more: Callable[[int], bool]) -> AsyncIterator[
         starts.append(time.monotonic())
         return more(len(starts))
 
-    nudge = asyncio.Event()
+    wake_event = asyncio.Event()
     context = cast("Any", SimpleNamespace(service="test", databases={}))
-    task = asyncio.create_task(run_periodically(PeriodicTask("test", 3600.0, run, linger), context, nudge))
+    task = asyncio.create_task(run_periodically(PeriodicTask("test", 3600.0, run, linger), context, wake_event))
     try:
-        yield starts, nudge
+        yield starts, wake_event
     finally:
         task.cancel()
 
@@ -41,8 +41,8 @@ async def test_with_more_to_do_it_leaves_time_for_more_to_come() -> None:
     assert min(later - earlier for earlier, later in pairwise(starts)) >= 0.029
 
 
-async def test_nudged_at_rest_it_runs_at_once() -> None:
-    async with repeated(3600.0, lambda runs: False) as (starts, nudge):
+async def test_woken_at_rest_it_runs_at_once() -> None:
+    async with repeated(3600.0, lambda runs: False) as (starts, wake_event):
         await wait_until(lambda: has_run(starts, 1))
-        nudge.set()
+        wake_event.set()
         await wait_until(lambda: has_run(starts, 2))

@@ -21,7 +21,7 @@ class Sampled:
     """A bus on which so many messages wait, the workers, and a database that is looked at each time."""
 
     def __init__(self, waiting: int) -> None:
-        self.waiting, self.looks, self.measured, self.ticks = waiting, 0, 0, 0
+        self.waiting, self.reads, self.measured, self.ticks = waiting, 0, 0, 0
         self.last_work = time.monotonic() + LONG_AGO
 
     @property
@@ -30,7 +30,7 @@ class Sampled:
         return self.last_work
 
     async def measure_lag(self, _: Sequence[Subscription]) -> dict[str, int]:
-        self.looks += 1
+        self.reads += 1
         return {"reader": self.waiting}
 
     async def update_gauges(self) -> None:
@@ -40,7 +40,7 @@ class Sampled:
         return self.ticks >= times
 
     async def looked(self, times: int) -> bool:
-        return self.looks >= times
+        return self.reads >= times
 
 
 @asynccontextmanager
@@ -57,11 +57,11 @@ async def sampled(waiting: int, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 
 async def test_at_rest_messages_are_counted_seldom_and_again_when_work_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
     async with sampled(0, monkeypatch) as found:
-        assert (found.looks, found.measured) == (1, 1)
+        assert (found.reads, found.measured) == (1, 1)
         found.last_work = time.monotonic() + 3600
         await wait_until(lambda: found.looked(5))
 
 
 async def test_while_messages_wait_they_are_counted_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     async with sampled(3, monkeypatch) as found:
-        assert found.looks >= 19
+        assert found.reads >= 19

@@ -122,14 +122,14 @@ async def test_a_rotated_password_is_used_without_a_restart_and_seen_nowhere(
     await connected.change_spec(QUEUE, name, {"limits": {"maxLength": 1}})
     after = await connected.wait_until_ready(QUEUE, name)
     assert after["status"]["connectionHash"] != before["status"]["connectionHash"]
-    everywhere = (
+    all_output = (
         alone.read_log()
         + str(await connected.list_objects("RabbitMQConnection"))
         + str(await connected.list_objects(QUEUE))
         + str(await connected.list_events(name))
     )
-    assert first not in everywhere
-    assert second not in everywhere
+    assert first not in all_output
+    assert second not in all_output
 
 
 async def test_with_a_third_of_the_api_calls_refused_everything_converges(
@@ -248,10 +248,10 @@ async def test_a_paused_leader_writes_nothing_after_it_was_replaced(
         for number in range(10):
             await connected.wait_until_ready(TOPIC, f"{name}-{number}")
 
-        async def put_back() -> bool:
+        async def is_restored() -> bool:
             return await kafka_side.read_setting(name, "retention.ms") == "7200000"
 
-        await wait_until(put_back, seconds=20, every=0.2)
+        await wait_until(is_restored, seconds=20, every=0.2)
     finally:
         await leader.kill()
         await standby.stop()

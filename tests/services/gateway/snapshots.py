@@ -68,19 +68,19 @@ class Operator:
     content: bytes = b""
     tag: int = 0
     polls: int = 0
-    news: asyncio.Event = field(default_factory=asyncio.Event)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def put(self, content: bytes) -> None:
         self.content, self.tag = content, self.tag + 1
-        self.news.set()
-        self.news = asyncio.Event()
+        self.changed.set()
+        self.changed = asyncio.Event()
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.polls += 1
         given = dict(scope["headers"]).get(b"if-none-match")
         tag = f'"{self.tag}"'.encode()
         if given == tag:
-            await asyncio.wait_for(self.news.wait(), 20)
+            await asyncio.wait_for(self.changed.wait(), 20)
             tag = f'"{self.tag}"'.encode()
         await send({"type": "http.response.start", "status": 200, "headers": [(b"etag", tag)]})
         await send({"type": "http.response.body", "body": self.content})

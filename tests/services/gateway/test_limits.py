@@ -36,8 +36,8 @@ def who() -> str:
     return str(new_id())
 
 
-async def admitted(limits: RateLimiter, policy: RateClass, name: str, tries: int) -> int:
-    taken = await asyncio.gather(*(limits.take_token(policy, name) for _ in range(tries)), return_exceptions=True)
+async def admitted(limits: RateLimiter, policy: RateClass, name: str, attempts: int) -> int:
+    taken = await asyncio.gather(*(limits.take_token(policy, name) for _ in range(attempts)), return_exceptions=True)
     assert all(isinstance(one, TooManyRequests) for one in taken if isinstance(one, BaseException))
     return sum(not isinstance(one, BaseException) for one in taken)
 

@@ -134,8 +134,8 @@ async def test_a_user_sees_no_other_user(identity: IdentityClient) -> None:
 
 async def test_standing_tells_how_to_reach_a_user_and_refuses_an_unknown_one(identity: IdentityClient) -> None:
     person, calls = await identity.person(), identity.shop.get_context("identity").call
-    standing = await calls(GET_CUSTOMER_STATUS, CustomerStatusRequest(user_id=person.id))
-    assert (standing.email, standing.name, standing.role, standing.active) == (
+    status = await calls(GET_CUSTOMER_STATUS, CustomerStatusRequest(user_id=person.id))
+    assert (status.email, status.name, status.role, status.active) == (
         person.email,
         "Zenobia",
         "customer",

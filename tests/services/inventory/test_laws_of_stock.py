@@ -21,7 +21,7 @@ orders = st.dictionaries(st.sampled_from([*SKUS, "NEVER-SEEN"]), st.integers(1, 
 class AnyHistory(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
-        self.shelf = StockLedger(Stock(sku) for sku in SKUS)
+        self.ledger = StockLedger(Stock(sku) for sku in SKUS)
         self.reservations: dict[UUID, Reservation] = {}
         self.lost = 0
 
@@ -32,19 +32,19 @@ class AnyHistory(RuleBasedStateMachine):
         less=st.booleans(),
     )
     def move(self, sku: str, kind: MovementKind, quantity: int, less: bool) -> None:
-        before = len(self.shelf.movements)
+        before = len(self.ledger.movements)
         try:
-            self.shelf.apply_movement(
+            self.ledger.apply_movement(
                 sku, kind, -quantity if less and kind == "adjust" else quantity, MovementContext("staff:1", "", NOW)
             )
         except StockRuleViolation:
-            assert len(self.shelf.movements) == before
+            assert len(self.ledger.movements) == before
 
     @rule(lines=orders)
     def reserve(self, lines: dict[str, int]) -> None:
         order = new_id()
-        free = {sku: self.shelf.stocks[sku].available if sku in self.shelf.stocks else 0 for sku in lines}
-        made = self.shelf.reserve_lines(
+        free = {sku: self.ledger.stocks[sku].available if sku in self.ledger.stocks else 0 for sku in lines}
+        made = self.ledger.reserve_lines(
             order, lines, MovementContext("c", "order", NOW, order), NOW + timedelta(minutes=15)
         )
         assert (made.state == "held") == all(free[sku] >= wanted for sku, wanted in lines.items())
@@ -56,16 +56,16 @@ class AnyHistory(RuleBasedStateMachine):
     def end(self, data: st.DataObject, how: str, times: int) -> None:
         reservation = self.reservations[data.draw(st.sampled_from(sorted(self.reservations)))]
         for again in range(times):
-            before = len(self.shelf.movements)
+            before = len(self.ledger.movements)
             if how == "release":
-                self.shelf.release_reservation(reservation, MovementContext("c", "no more", NOW, reservation.order_id))
+                self.ledger.release_reservation(reservation, MovementContext("c", "no more", NOW, reservation.order_id))
             else:
-                self.shelf.ship_reservation(reservation, MovementContext("c", "parcel", NOW, reservation.order_id))
-            assert not again or len(self.shelf.movements) == before, "a repeated message changes nothing"
+                self.ledger.ship_reservation(reservation, MovementContext("c", "parcel", NOW, reservation.order_id))
+            assert not again or len(self.ledger.movements) == before, "a repeated message changes nothing"
 
     @invariant()
     def laws_hold(self) -> None:
-        for stock in self.shelf.stocks.values():
+        for stock in self.ledger.stocks.values():
             assert 0 <= stock.reserved <= stock.on_hand
             assert stock.available + stock.reserved + stock.shipped == stock.received + stock.adjusted
             held = sum(r.lines.get(stock.sku, 0) for r in self.reservations.values() if r.state == "held")
@@ -73,8 +73,8 @@ class AnyHistory(RuleBasedStateMachine):
 
     @invariant()
     def ledger_tells_the_same(self) -> None:
-        for stock in self.shelf.stocks.values():
-            mine = [movement for movement in self.shelf.movements if movement.sku == stock.sku]
+        for stock in self.ledger.stocks.values():
+            mine = [movement for movement in self.ledger.movements if movement.sku == stock.sku]
             assert [movement.version for movement in mine] == list(range(1, stock.version + 1))
             booked = {
                 kind: sum(m.quantity for m in mine if m.kind == kind)

@@ -64,7 +64,7 @@ async def ask(shop: Shop, order: UUID, *lines: tuple[str, int], identifier: UUID
     await shop.send_message("inventory", RESERVE_STOCK, command, key=order, message_id=identifier)
 
 
-async def give_back(shop: Shop, order: UUID, identifier: UUID | None = None) -> None:
+async def receive_return(shop: Shop, order: UUID, identifier: UUID | None = None) -> None:
     await shop.send_message(
         "inventory",
         RELEASE_STOCK,
@@ -141,7 +141,7 @@ async def test_what_comes_five_times_counts_once(shop: Shop) -> None:
         OrderCancelled(order_id=order, user_id=new_id(), email="a@example.com", reason="late", refunded=None),
         key=order,
     )
-    await asyncio.gather(*(give_back(shop, order) for _ in range(5)))
+    await asyncio.gather(*(receive_return(shop, order) for _ in range(5)))
     await answered(shop, order, "reserved", *["released"] * 5)
     assert await numbers(shop, sku) == (3, 0, 2)
     assert await store.find_violations(shop.get_database("inventory")) == []
@@ -167,9 +167,9 @@ async def test_a_release_gives_the_units_back_and_one_that_comes_first_lets_noth
     sku, order, cancelled = await received(shop, 3), new_id(), new_id()
     await ask(shop, order, (sku, 3))
     await answered(shop, order, "reserved")
-    await give_back(shop, order)
+    await receive_return(shop, order)
     await answered(shop, order, "reserved", "released")
-    await give_back(shop, cancelled)
+    await receive_return(shop, cancelled)
     await answered(shop, cancelled, "released")
     await ask(shop, cancelled, (sku, 1))
     await answered(shop, cancelled, "released", "released")
@@ -194,7 +194,7 @@ async def test_a_parcel_that_left_after_the_release_takes_free_units_and_never_o
     sku, late, other = await received(shop, 3), new_id(), new_id()
     await ask(shop, late, (sku, 2))
     await answered(shop, late, "reserved")
-    await give_back(shop, late)
+    await receive_return(shop, late)
     await answered(shop, late, "reserved", "released")
     await ask(shop, other, (sku, 2))
     await answered(shop, other, "reserved")
@@ -258,7 +258,7 @@ async def test_random_histories_with_doubles_end_lawful(shop: Shop) -> None:
             await ask(shop, order, *lines, identifier=identifier)
         fate = chance.random()
         if fate < 0.4:
-            await give_back(shop, order)
+            await receive_return(shop, order)
         elif fate < 0.8:
             await left(shop, order, *lines)
 

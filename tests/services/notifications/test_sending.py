@@ -138,7 +138,7 @@ async def test_a_refused_message_is_failed_at_once(shop: Shop, carrier: Carrier)
     assert (await reached(shop, command.about, state="failed"))["attempts"] == 1
 
 
-async def desk(shop: Shop, operation: Operation[Any, Any], request: Any) -> Any:
+async def call_as_admin(shop: Shop, operation: Operation[Any, Any], request: Any) -> Any:
     token = authorization.set(shop.issue_headers("admin")["authorization"])
     try:
         return await shop.get_context("notifications").call(operation, request)
@@ -147,7 +147,7 @@ async def desk(shop: Shop, operation: Operation[Any, Any], request: Any) -> Any:
 
 
 async def failures_about(shop: Shop, *abouts: str) -> list[DeadLetterView]:
-    found: DeadLetterPage = await desk(shop, build_list_operation("notifications"), ListRequest(limit=100))
+    found: DeadLetterPage = await call_as_admin(shop, build_list_operation("notifications"), ListRequest(limit=100))
     return [failure for failure in found.items if failure.payload["data"]["about"] in abouts]
 
 
@@ -173,12 +173,12 @@ async def test_a_refused_message_is_among_the_failures_and_can_be_sent_again(sho
     assert "very-secret" not in failure.model_dump_json()
 
     carrier.verdict, carrier.letters = SENT, []
-    assert (await desk(shop, build_redrive_operation("notifications"), Selection(ids=[failure.id]))).done == 1
+    assert (await call_as_admin(shop, build_redrive_operation("notifications"), Selection(ids=[failure.id]))).done == 1
     await reached(shop, link.about, state="sent", attempts=1)
     assert [letter.dedup_key for letter in carrier.letters] == [link.about]
     assert "very-secret" in carrier.letters[0].text
     assert await failures_about(shop, link.about) == []
-    assert (await desk(shop, build_redrive_operation("notifications"), Selection(ids=[failure.id]))).done == 0
+    assert (await call_as_admin(shop, build_redrive_operation("notifications"), Selection(ids=[failure.id]))).done == 0
 
 
 async def test_who_opted_out_meanwhile_gets_nothing_when_it_is_sent_again(shop: Shop, carrier: Carrier) -> None:
@@ -192,7 +192,7 @@ async def test_who_opted_out_meanwhile_gets_nothing_when_it_is_sent_again(shop: 
     )
     (failure,) = await failures_about(shop, alert.about)
     carrier.letters = []
-    await desk(shop, build_redrive_operation("notifications"), Selection(ids=[failure.id]))
+    await call_as_admin(shop, build_redrive_operation("notifications"), Selection(ids=[failure.id]))
     assert (await reached(shop, alert.about, state="suppressed"))["values"] is None
     assert carrier.letters == []
 
@@ -204,7 +204,7 @@ async def test_a_failure_that_is_discarded_stays_in_the_history_only(shop: Shop,
     await reached(shop, command.about, state="failed")
     (failure,) = await failures_about(shop, command.about)
     assert (
-        await desk(
+        await call_as_admin(
             shop, build_discard_operation("notifications"), DiscardRequest(ids=[failure.id], reason="a test account")
         )
     ).done == 1

@@ -248,7 +248,7 @@ async def test_a_document_that_takes_longer_than_its_reader_waits_is_drawn_once_
 
 
 async def test_many_documents_at_once_wait_in_a_line_with_an_end(till: Till) -> None:
-    drawings, go_on, most = InvoiceRenderer(concurrency=1, max_waiting=2), asyncio.Event(), 0
+    renderer, go_on, most = InvoiceRenderer(concurrency=1, max_waiting=2), asyncio.Event(), 0
     at_once = 0
 
     async def make() -> bytes:
@@ -259,14 +259,14 @@ async def test_many_documents_at_once_wait_in_a_line_with_an_end(till: Till) -> 
         at_once -= 1
         return b"drawn"
 
-    asked = [asyncio.create_task(drawings.render_once(number % 3, make)) for number in range(9)]
-    refused = asyncio.create_task(drawings.render_once("one more", make))
+    asked = [asyncio.create_task(renderer.render_once(number % 3, make)) for number in range(9)]
+    refused = asyncio.create_task(renderer.render_once("one more", make))
     with pytest.raises(TooManyRequests):
         await refused
     go_on.set()
     assert await asyncio.gather(*asked) == [b"drawn"] * 9
     assert most == 1
-    assert await drawings.render_once("one more", make) == b"drawn"
+    assert await renderer.render_once("one more", make) == b"drawn"
 
 
 async def test_a_worker_that_hangs_is_killed_and_replaced() -> None:

@@ -73,12 +73,12 @@ async def test_an_order_whose_command_comes_first_is_charged_as_soon_as_it_is_kn
 
 
 async def test_every_order_of_arrival_charges_once_at_most_and_keeps_no_token(till: Till) -> None:
-    arrivals = [
+    sequences = [
         (*before, end) if end else before
         for end in (None, *sorted(END))
         for before in [("the payment", "the payment", "the command")]
     ]
-    for things in arrivals:
+    for things in sequences:
         for sequence in sorted(set(permutations(things))):
             order = till.order()
             for what in sequence:

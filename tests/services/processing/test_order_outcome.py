@@ -121,7 +121,7 @@ class OneOrder(RuleBasedStateMachine):
 
     @precondition(lambda self: self.payment is not None and self.payment.status == "refunding")
     @rule()
-    def give_back(self) -> None:
+    def refund(self) -> None:
         assert self.payment is not None
         self.refunds += 1
         self.payment.status = "refunded"
@@ -144,7 +144,7 @@ class OneOrder(RuleBasedStateMachine):
             self.send("order-delivered", "delivered", None)
 
     @rule()
-    def remind(self) -> None:
+    def resend_overdue(self) -> None:
         if not self.saga.is_closed:
             self.take(self.saga.take_next_steps() or self.saga.list_outstanding_steps())
 
@@ -331,11 +331,11 @@ class OneOrder(RuleBasedStateMachine):
             elif self.payment is not None and self.payment.status in ("capturing", "retrying"):
                 self.try_again()
             elif self.payment is not None and self.payment.status == "refunding":
-                self.give_back()
+                self.refund()
             elif self.parcel in ("requested", "shipped"):
                 self.carry()
             elif not self.saga.is_closed:
-                self.remind()
+                self.resend_overdue()
             else:
                 break
         self.one_end_at_most()

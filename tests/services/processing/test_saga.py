@@ -97,10 +97,10 @@ class World:
         if (part, fact) == ("stock", "released"):
             self.saga.apply_stock_release("released")
         else:
-            news = self.saga.apply_report(part, fact)  # type: ignore[arg-type]
-            if news and fact == "captured":
+            reports = self.saga.apply_report(part, fact)  # type: ignore[arg-type]
+            if reports and fact == "captured":
                 self.saga.captured = 100
-            if news and fact == "refunded":
+            if reports and fact == "refunded":
                 self.saga.refunded = 100 if self.money == "refunded" else 0
         self.take(self.saga.take_next_steps())
 

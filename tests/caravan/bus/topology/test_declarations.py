@@ -99,14 +99,10 @@ def test_what_is_made_does_not_differ_and_each_change_is_found(
     both: dict[ObjectRef, BrokerObject] = {**desired.kafka_objects, **desired.rabbitmq_objects}
     assert find_differences(both, both) == []
     if both:
-        thing = data.draw(st.sampled_from(sorted(both)))
-        rest = {other: element for other, element in both.items() if other != thing}
-        assert [(found.kind, found.object_ref) for found in find_differences(both, rest)] == [
-            (DriftKind.MISSING, thing)
-        ]
-        assert [(found.kind, found.object_ref) for found in find_differences(rest, both)] == [
-            (DriftKind.FOREIGN, thing)
-        ]
+        ref = data.draw(st.sampled_from(sorted(both)))
+        rest = {other: declared_object for other, declared_object in both.items() if other != ref}
+        assert [(found.kind, found.object_ref) for found in find_differences(both, rest)] == [(DriftKind.MISSING, ref)]
+        assert [(found.kind, found.object_ref) for found in find_differences(rest, both)] == [(DriftKind.FOREIGN, ref)]
 
 
 def test_an_argument_that_nobody_declared_is_drift_but_a_setting_of_a_topic_is_not() -> None:
