@@ -49,9 +49,10 @@ def record_audit(
     caused_by: Delivery[Any] | None = None,
     **details: Any,
 ) -> None:
-    """Record a deed (`price.changed`, `login.failed`) of the present caller, or of `actor`. Never put a secret into the
-    details. `due`: the message that it is
-    done for, in whose trace it stays; the caller of that message is who did it."""
+    """Record an action (`price.changed`, `login.failed`) of the present caller, or of `actor`. Never put a secret into
+    the details. `caused_by`: the message that it is done for, in whose trace it stays; the caller of that message is
+    who did it.
+    """
     actor_name = actor or (caused_by.actor if caused_by else None) or telemetry.actor.get() or "anonymous"
     trace_id = caused_by.traceparent[3:35] if caused_by and caused_by.traceparent else telemetry.get_trace_id()
     uow.emit(

@@ -77,8 +77,8 @@ class Caller:
 
 class TokenVerifier:
     """Checks access tokens. `fetch_keys` returns the issuer's JWK set with its name: `{"issuer": ..., "keys": [...]}`;
-    it is asked again for an unknown
-    `kid`, at most every few seconds."""
+    it is asked again for an unknown `kid`, at most every few seconds.
+    """
 
     def __init__(self, fetch_keys: Callable[[], Awaitable[dict[str, Any]]]) -> None:
         self._issuer = ""
@@ -147,8 +147,8 @@ class TokenVerifier:
 @contextmanager
 def _reraise_unauthorized(reason: str) -> Iterator[None]:
     """Whatever reading a stranger's token raises is a refusal: parsers have more kinds of errors than anybody lists.
-    Only for what reads, not for
-    what fetches keys, whose failures are the shop's own."""
+    Only for what reads, not for what fetches keys, whose failures are the shop's own.
+    """
     try:
         yield
     except Unauthorized:

@@ -9,7 +9,7 @@ _CANCEL_AGAIN_SECONDS = 0.2
 
 
 class Deadline:
-    """`async with Deadline(seconds):` raises TimeoutError. `lift()`: no deadline from now on."""
+    """`async with Deadline(seconds):` raises TimeoutError. `clear_deadline()`: no deadline from now on."""
 
     __slots__ = ("_cancel_count", "_earlier_cancellations", "_expires_at", "_handle", "_loop", "_task")
 

@@ -55,7 +55,7 @@ class QueryExecutor(Protocol):
 
 
 class RecordedEvent(NamedTuple):
-    """One stored event. `place` orders all events of the store: (transaction, position)."""
+    """One stored event. `feed_position` orders all events of the store: (transaction, position)."""
 
     stream: UUID
     version: int
@@ -130,8 +130,8 @@ class EventStore:
         """The next events of the whole store in commit-safe order.
 
         A sequence's order isn't the order of commits: a reader that remembers only the highest number skips what
-        commits late. So events are ordered by
-        transaction first, and only those older than every transaction still running are handed out.
+        commits late. So events are ordered by transaction first, and only those older than every transaction still
+        running are handed out.
         """
         rows = await executor.fetch(
             "SELECT stream, version, type, data_version, data, time, actor, trace_id, transaction::text, position "

@@ -28,7 +28,7 @@ _ATTEMPTS = 2
 
 @dataclass(frozen=True, slots=True)
 class IdempotentRequest:
-    """The idempotency of one request: `return await request.execute(database, act)`, where `act` calls
+    """The idempotency of one request: `return await request.execute(database, action)`, where `action` calls
     `request.store(uow, ...)` in its unit of work.
     """
 
@@ -38,8 +38,9 @@ class IdempotentRequest:
 
     async def execute(self, database: Database, operation: Callable[[], Awaitable[Response]]) -> Response:
         """Act, unless the key has its answer. Most keys are new, so the act comes first: its transaction can't commit
-        beside a stored answer, and when it
-        is refused, what is stored says whether that is because it had been done before."""
+        beside a stored answer, and when it is refused, what is stored says whether that is because it had been done
+        before.
+        """
         if self.key is None:
             return await operation()
         for _ in range(_ATTEMPTS):

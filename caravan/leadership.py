@@ -90,8 +90,8 @@ class Leadership:
 
     async def listen(self, channel: str, callback: Callable[[str], None]) -> None:
         """Call back with the payload of each notification of others, also after a reconnect, and with an empty one when
-        the connection was lost. A hint: what is lost must be
-        covered by a poll."""
+        the connection was lost. A hint: what is lost must be covered by a poll.
+        """
         connection = await self._ensure_connection()
         async with self._lock:
             self._listeners.append((channel, callback))

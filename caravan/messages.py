@@ -1,9 +1,8 @@
 """Messages and the channels they travel on, each declared once.
 
 An `Event` is a fact in the past tense, published on a `Topic` (a log) or announced on an `Exchange`
-(publish/subscribe). A `Command` is an order to one
-owner, sent to that owner's `Queue`. Documentation, topology and the custom resources are generated from these
-declarations.
+(publish/subscribe). A `Command` is an order to one owner, sent to that owner's `Queue`. Documentation, topology and the
+custom resources are generated from these declarations.
 """
 
 import re
@@ -251,15 +250,16 @@ _RECENT_MESSAGES = 1_000
 _RECENT_BYTES = 16_384
 _recent_deliveries: FifoCache[bytes, Delivery[Any]] = FifoCache(_RECENT_MESSAGES)
 """What was read last of topics and exchanges: in one process several services read the same message, and validating it
-is most of what reading costs.
-Messages are frozen. A queue has one reader, whose messages would only push out the others."""
+is most of what reading costs. Messages are frozen. A queue has one reader, whose messages would only push out the
+others.
+"""
 
 
 def decode_message(
     body: bytes, accepted_types: Mapping[str, type[M]], *, attempt: int = 1, shared: bool = True
 ) -> Delivery[M]:
-    """Read an envelope, which others may read, too, when it is `shared`. Raises Malformed with a reason that names the
-    rule it breaks.
+    """Read an envelope, which others may read, too, when it is `shared`. Raises MalformedMessage with a reason that
+    names the rule it breaks.
     """
     delivery = _recent_deliveries.get(body) if shared else None
     if delivery is None or accepted_types.get(delivery.message.type) is not type(delivery.message):

@@ -1,8 +1,7 @@
 """Money as integer minor units of one currency; no float ever touches an amount.
 
 How many digits a currency's minor units have is known here alone: `format_amount` writes an amount for people,
-`as_decimal` for spreadsheets,
-`parse_amount` reads one.
+`convert_to_decimal` for spreadsheets, `parse_amount` reads one.
 """
 
 import re

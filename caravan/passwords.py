@@ -24,11 +24,9 @@ def find_password_weakness(password: str, email: str, name: str) -> str | None:
     """What is wrong with a new password beyond its length and its characters, if anything.
 
     Guesses are estimated by zxcvbn: from lists of common passwords, names and words, rows of keys, dates and
-    repetitions, and from what an attacker knows of
-    this user. Every password on those lists, also with a few signs more or other signs for letters, falls under
-    `FEWEST_GUESSES`. The lists are of Latin
-    letters and digits: accents, other scripts and signs around or between, which cost an attacker little, make no
-    password better.
+    repetitions, and from what an attacker knows of this user. Every password on those lists, also with a few signs more
+    or other signs for letters, falls under `FEWEST_GUESSES`. The lists are of Latin letters and digits: accents, other
+    scripts and signs around or between, which cost an attacker little, make no password better.
     """
     candidate = normalize_password(password)[:_MAX_CHECKED_LENGTH]
     latin = anyascii(candidate)[:_MAX_CHECKED_LENGTH]

@@ -52,7 +52,7 @@ class ServiceContext(Generic[S, P]):
     changes: ChangeNotifications
     clock: Clock
     secret: str
-    """The master secret: derive from it with `caravan.derivation.derive`, never use it as it is."""
+    """The master secret: derive from it with `caravan.derivation.derive_secret`, never use it as it is."""
     url: str
     """Where this process listens, or where clients reach the shop when that is set."""
     verifier: TokenVerifier
@@ -92,8 +92,8 @@ class PeriodicTask:
     run: Callable[[Any], Awaitable[bool]]
     linger: float = 0.0
     """Least seconds from the start of a run to that of the next while there is more to do: under load each run does
-    more instead of there being more of them. Who is
-    woken while idle never waits for it."""
+    more instead of there being more of them. Who is woken while idle never waits for it.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,21 @@ from typing import Any, NamedTuple, Protocol
 
 from caravan.messages import Binding, Exchange, OutgoingMessage, Queue, RetryPolicy, Source, Topic
 
+__all__ = [
+    "DEAD_LETTER_MAX_BYTES",
+    "DONE",
+    "BackgroundTask",
+    "BatchHandler",
+    "Bus",
+    "DeadLetter",
+    "HandlingResult",
+    "IncomingMessage",
+    "PublishError",
+    "PublishFailure",
+    "Result",
+    "Subscription",
+]
+
 
 class Result(Enum):
     DONE = "done"
@@ -54,7 +69,7 @@ BackgroundTask = Callable[[], Coroutine[Any, Any, None]]
 
 @dataclass(frozen=True, slots=True)
 class PublishFailure:
-    """Why a message was not published. `for_good`: sending it again can't help."""
+    """Why a message was not published. `permanent`: sending it again can't help."""
 
     message: OutgoingMessage
     reason: str

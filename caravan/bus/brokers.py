@@ -19,8 +19,8 @@ from caravan.messages import Exchange, OutgoingMessage, Queue, Topic
 
 
 class BrokerBus:
-    """`owner`: whether this process makes the topics and queues that it needs; else `declare` raises NotDeclared until
-    somebody else has.
+    """`is_owner`: whether this process creates the topics and queues that it needs; else `declare_channels` raises
+    NotDeclared until somebody else has.
     """
 
     def __init__(self, kafka: KafkaBus, rabbit: RabbitBus, *, is_owner: bool = True) -> None:

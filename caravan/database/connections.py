@@ -35,9 +35,9 @@ CONNECTION_LOST = (
     asyncpg.ReadOnlySQLTransactionError,
     TimeoutError,
 )
-"""Trouble of the infrastructure: to wait out, not to count against a message. A demoted primary (25006) is one of them;
-the client calls a
-connection that broke in the middle of an answer an internal error of its own."""
+"""Errors of the infrastructure: wait and try again, without counting it against a message. A demoted primary (25006) is
+one of them; the client calls a connection that broke in the middle of an answer an internal error of its own.
+"""
 _CLOSED_MESSAGE = "the connections of this database are closed"
 
 

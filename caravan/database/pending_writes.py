@@ -38,10 +38,10 @@ _FEED_TRANSACTION = (
     "DESC LIMIT 1))"
 )
 """The transaction after which an event stands in the feed of the whole store. Its own, or that of the event before it
-in its stream when that one is younger: a
-transaction has its number from its first write, and may append to a stream after one that began later. A number higher
-than one's own is safe for readers:
-what they are handed is older than every transaction still running, this one too."""
+in its stream when that one is younger: a transaction has its number from its first write, and may append to a stream
+after one that began later. A number higher than one's own is safe for readers: what they are handed is older than every
+transaction still running, this one too.
+"""
 EventRow = tuple[UUID, int, str, int, str, datetime, str | None, str | None]
 
 
@@ -93,8 +93,8 @@ class PendingWrites:
 @dataclass(slots=True)
 class GroupCommit:
     """Commits writes that need no transaction of their own. While one statement is under way the next ones gather, and
-    are then committed by one statement:
-    under load a commit serves many. Whoever breaks a unique key fails alone."""
+    are then committed by one statement: under load a commit serves many. Whoever breaks a unique key fails alone.
+    """
 
     write: Callable[[PendingWrites], Awaitable[None]]
     _queue: list[tuple[PendingWrites, asyncio.Future[None]]] = field(default_factory=list)

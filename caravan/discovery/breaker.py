@@ -12,9 +12,9 @@ State = Literal["closed", "half-open", "open"]
 @dataclass(slots=True)
 class Breaker:
     """Opens after `consecutive` failures, or when at least half of `minimum` or more calls within `window` seconds
-    failed; then answers at once for
-    `open_for` seconds, lets `probes` calls through, and closes when they succeed. What counts as a failure,
-    `caravan.faults` says."""
+    failed; then answers at once for `open_for` seconds, lets `probes` calls through, and closes when they succeed. What
+    counts as a failure, `caravan.faults` says.
+    """
 
     time: Callable[[], float]
     window: float = 10.0

@@ -55,7 +55,7 @@ class EndpointPool:
             endpoint.breaker.configure(self.policy.circuit_breaker)
 
     def acquire(self, tried_urls: Collection[str] = ()) -> Endpoint:
-        """An endpoint that was not tried if there is one. Raises Unavailable when there is none at all."""
+        """An endpoint that was not tried if there is one. Raises ServiceUnavailable when there is none at all."""
         limit = self.policy.limits.max_in_flight
         if limit is not None and sum(endpoint.in_flight for endpoint in self._endpoints.values()) >= limit:
             raise CapacityExceeded(

@@ -2,8 +2,7 @@
 (docs/reference/service-discovery.md).
 
 A reader takes a document as a whole or not at all. Unknown fields are ignored, so that an operator may be newer than
-its readers; a change that they must
-not ignore gets a new `schema`.
+its readers; a change that they must not ignore gets a new `schema`.
 """
 
 import hashlib
@@ -80,9 +79,9 @@ class Timeouts(_SnapshotModel):
 
 class Retry(_SnapshotModel):
     """`attempts`: more of them after the first, each at another endpoint, for these methods and what these statuses
-    answer. `unsent`: a request that no
-    connection was made for has reached nobody, so one of any method is sent to another endpoint, at no charge to the
-    budget."""
+    answer. `unsent`: a request that no connection was made for has reached nobody, so one of any method is sent to
+    another endpoint, at no charge to the budget.
+    """
 
     attempts: int = Field(1, ge=0, le=5)
     backoff: float = Field(0.0, ge=0, le=60)

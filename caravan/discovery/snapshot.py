@@ -29,7 +29,7 @@ seconds.
 
 
 class SnapshotDiscovery(Discovery):
-    """`otherwise` is asked for services that the snapshot doesn't speak of: they can be called, but are not public."""
+    """`fallback` locates services that the snapshot doesn't contain: they can be called, but are not public."""
 
     def __init__(self, fallback: Discovery, file: Path | None, url: str) -> None:
         self._fallback = fallback

@@ -1,8 +1,7 @@
 """The laptop's Postgres and Redis, started and stopped by the program, with their data in one folder.
 
 They run as long as any process uses the folder: the first starts them, others join, the last one to leave stops them.
-They outlive processes that
-are killed; the next start takes them over, so nothing that was written is lost.
+They outlive processes that are killed; the next start takes them over, so nothing that was written is lost.
 """
 
 import asyncio
@@ -58,8 +57,7 @@ async def start(data: Path, *, secret: str, announce: Callable[[str], None]) -> 
     is started again on the same port.
 
     On the way out they are stopped, unless somebody else uses them. Raises AlreadyRunning if processes use them with
-    another secret, StartFailed if a
-    server can't be started.
+    another secret, StartError if a server can't be started.
     """
     data = data.expanduser().resolve()
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -212,7 +210,7 @@ async def _gather_or_cancel(coroutines: Iterable[Coroutine[None, None, None]]) -
 
 
 async def _run_to_completion(coroutine: Coroutine[None, None, None]) -> None:
-    """Runs `work` to its end, even when the one who waits is cancelled meanwhile."""
+    """Await `coroutine` to its end, even when the caller is cancelled meanwhile."""
     task = asyncio.ensure_future(coroutine)
     cancellation: asyncio.CancelledError | None = None
     while not task.done():

@@ -56,7 +56,7 @@ class ServerPaths:
         temporary_path.replace(path)
 
     def ensure_reachable(self, root: Path, names: Sequence[str], announce: Callable[[str], None]) -> Path:
-        """`root`, or a folder with a copy of its `parts` for the case that the servers' user can't reach them (a venv
+        """`root`, or a folder with a copy of `names` in it for the case that the servers' user can't reach them (a venv
         in /root).
         """
         if self.account is None or _is_reachable(root / names[0], self.account):

@@ -112,7 +112,7 @@ def url(server: Server, paths: ServerPaths, password: str) -> str:
 async def start(
     paths: ServerPaths, password: str, announce: Callable[[str], None], on_start: Callable[[Server], None]
 ) -> Server:
-    """`started` hears of the process at once, so that it is stopped even if this start is cancelled."""
+    """`on_start` is called with the process at once, so that it is stopped even if this start is cancelled."""
     started_at = time.monotonic()
     log = open_log(paths, "postgres.log")
     binaries = (

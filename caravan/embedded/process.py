@@ -161,7 +161,7 @@ def open_log(paths: ServerPaths, name: str) -> Path:
 
 
 def tail_log(log: Path, offset: int, lines: int = 6) -> str:
-    """The last lines of what was logged after the byte `since`."""
+    """The last lines of what was logged after the byte `offset`."""
     with log.open("rb") as file:
         file.seek(offset)
         return "\n".join(file.read()[-8_000:].decode(errors="replace").strip().splitlines()[-lines:])

@@ -37,8 +37,8 @@ def create_app(service: str, routers: Sequence[Any], context: Any, verifier: Any
 
 def _include_router(app: FastAPI, router: APIRouter) -> None:
     """Put a router's routes into the application as they are: our routers have no prefix or dependencies of their own,
-    and an included router is a
-    layer that looks itself up again for each request."""
+    and an included router is a layer that looks itself up again for each request.
+    """
     for route in router.routes:
         if isinstance(route, APIRoute):
             route.responses = {**list_problems(route), **route.responses}

@@ -211,9 +211,9 @@ def _add_headers(message: MutableMapping[str, Any], request_id: str, is_public: 
 
 class RequestBody:
     """A request's body: refused over _MAX_BODY, by its declared length at once, otherwise when it gets too long, and
-    when it takes longer than
-    BODY_SECONDS to come. It remembers the refusal, because a framework turns an error while reading into one of its
-    own."""
+    when it takes longer than BODY_SECONDS to come. It remembers the refusal, because a framework turns an error while
+    reading into one of its own.
+    """
 
     total_buffered_bytes = 0
     """Bytes of the large bodies that all requests of this process hold."""

@@ -25,8 +25,7 @@ class Cron:
     summer, too.
 
     Where the clocks change, a time of day comes once: one that is skipped at the first moment after, one that comes
-    twice the first
-    time. With `*` as its hour it comes every hour, so twice.
+    twice the first time. With `*` as its hour it comes every hour, so twice.
     """
 
     pattern: str
@@ -103,7 +102,7 @@ class ProgressReporter(Protocol):
 
 @dataclass(slots=True)
 class Job:
-    """A job as its handler gets it. `attempt` counts from 1; `due` is the time that a schedule meant."""
+    """A job as its handler gets it. `attempt` counts from 1; `scheduled_at` is the time that a schedule meant."""
 
     id: str
     queue: str
@@ -111,9 +110,9 @@ class Job:
     attempt: int
     scheduled_at: datetime | None
     report_progress: ProgressReporter
-    """`await job.report(done, total)`: the progress that `GET /v1/jobs` shows, sent at most once a second."""
+    """`await job.report_progress(done, total)`: the progress that `GET /v1/jobs` shows, sent at most once a second."""
     is_stopping: Callable[[], bool]
-    """Whether the process stops: a long job ends at its next good place."""
+    """Whether the process stops: a long job ends where it can go on later."""
 
 
 JobHandler = Callable[[Any, Job], Awaitable[Any]]
@@ -156,7 +155,7 @@ class Jobs:
     job_types: dict[str, JobType] = field(default_factory=dict)
 
     def job(self, name: str, **limits: Any) -> Callable[[JobHandler], JobHandler]:
-        """Declare a kind by the name of its queue, `<service>.<noun-verb>`. `bounds` are fields of `Kind`."""
+        """Declare a job type by the name of its queue, `<service>.<noun-verb>`. `limits` are fields of `JobType`."""
         if not re.fullmatch(rf"{self.service}\.[a-z]+(-[a-z]+)+", name):
             raise ValueError(f"{name!r}: a job of {self.service} is named {self.service}.<noun>-<verb>")
         if name in self.job_types:

@@ -64,7 +64,7 @@ class Enqueuer:
         self._flush_requested = asyncio.Event()
 
     async def enqueue(self, name: str, *requests: JobRequest) -> list[str]:
-        """Add jobs in bulk; their ids, when Redis has them. Raises JobsAway."""
+        """Add jobs in bulk; their ids, when Redis has them. Raises JobsUnavailable."""
         return await self._add_jobs(
             self._get_job_type(name), [(job, build_envelope(job.data)) for job in requests or (JobRequest(),)]
         )

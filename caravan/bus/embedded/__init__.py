@@ -21,6 +21,10 @@ from caravan.leadership import Leadership
 from caravan.messages import Binding, Exchange, OutgoingMessage, Queue, Topic, build_routing_regex
 from caravan.telemetry import log
 
+__all__ = [
+    "EmbeddedBus",
+]
+
 _PRUNE_ROWS = 5_000
 _PRUNE_SECONDS = 60.0
 _RELEASE_SECONDS = 1.0

@@ -41,6 +41,10 @@ from caravan.concurrency import raise_if_cancelled
 from caravan.messages import Exchange, OutgoingMessage, Queue, Topic
 from caravan.telemetry import log
 
+__all__ = [
+    "KafkaBus",
+]
+
 _PUBLISH_SECONDS = 20.0
 _METADATA_SECONDS = 5.0
 """How long a topic may take to be found; one that doesn't exist must not stop those that do."""

@@ -33,6 +33,10 @@ from caravan.messages import Exchange, OutgoingMessage, Queue, Topic
 from caravan.telemetry import log
 from caravan.telemetry.metrics import QUEUE_CONSUMERS
 
+__all__ = [
+    "RabbitBus",
+]
+
 _CHECKS_WITHOUT_CONSUMER_MAX = 3
 """So many looks in a row without a consumer, and a reader that thinks it is one starts anew."""
 

@@ -1,8 +1,8 @@
 """Connections to RabbitMQ, opened when they are needed and opened again when they were lost.
 
 Publishing and consuming have a connection each: a broker short of memory blocks the one, and acknowledgements must
-still get through. Every publish has a deadline,
-and each target its own channel, because a missing exchange closes the channel that was used.
+still get through. Every publish has a deadline, and each target its own channel, because a missing exchange closes the
+channel that was used.
 """
 
 import asyncio

@@ -1,283 +1,49 @@
 """Topology: the topics, queues, exchanges, bindings and policies that the declared channels and their readers need.
-Pure; `kafka.py` and `rabbitmq.py` compare with the brokers and apply.
 
-Every limit of a queue (time-to-live of a retry tier, where dead letters go, lengths) is in one policy per queue: a
-policy can change while the queue exists, and an argument would override it. A queue's arguments hold only what no
-policy can set.
+`build.py` makes it of the declarations; `kafka.py` and `rabbitmq.py` compare it with the brokers and apply it;
+`render.py` writes it as the operator's custom resources.
 """
 
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from caravan.bus.topology.build import (
+    build_topology,
+    get_dead_letter_queue,
+    get_dead_letter_topic,
+    get_retry_queue,
+    get_retry_topic,
+)
+from caravan.bus.topology.objects import (
+    POLICY_PREFIX,
+    BrokerObject,
+    BrokerUnavailable,
+    KafkaTopic,
+    NotDeclared,
+    ObjectRef,
+    PropertyValue,
+    RabbitBinding,
+    RabbitExchange,
+    RabbitPolicy,
+    RabbitQueue,
+    Topology,
+    TopologyError,
+)
 
-from caravan.bus import Subscription
-from caravan.messages import Binding, Channel, Exchange, Queue, Topic
-
-_MESSAGE_BYTES = 1_048_588
-"""Kafka's own default, declared: the largest batch of a topic. Dead letters and redriven messages carry headers
-besides, so theirs may be twice as large.
-"""
-_WAITING_MAX = 1_000_000
-"""Most messages of a queue whose declaration names no other number. Above it publishing is refused, and the sender's
-outbox keeps them.
-"""
-_DELIVERIES_MAX = 1_000_000
-"""Attempts are counted by us. The broker's own limit (20 by default) would drop what is only looked at, or held while a
-consumer restarts.
-"""
-_NAMED_MAX = 5
-"""How many missing things an error names."""
-POLICY_PREFIX = "caravan.queue."
-_POLICY_PRIORITY = 2000
-"""As the operator names and ranks the policy of a RabbitMQQueue's limits: whoever comes second finds it done."""
-
-PropertyValue = str | int | bool
-
-
-class TopologyError(Exception):
-    """A broker can't be asked or changed; the text says what to do."""
-
-
-class BrokerUnavailable(TopologyError, ConnectionError):
-    """It doesn't answer (yet)."""
-
-
-class NotDeclared(TopologyError):
-    """What a process needs is not there, and it is not the one to make it."""
-
-    def __init__(self, refs: Sequence["ObjectRef"]) -> None:
-        names = ", ".join(f"{ref.kind} {ref.name}" for ref in refs[:_NAMED_MAX]) + (
-            ", ..." if len(refs) > _NAMED_MAX else ""
-        )
-        super().__init__(
-            f"{len(refs)} topics, queues or exchanges are missing ({names}): CARAVAN_DECLARE=false leaves them to the "
-            "operator or to `caravan topology apply`"
-        )
-
-
-def get_dead_letter_topic(subscription: str) -> str:
-    return f"{subscription}.dlq"
-
-
-def get_retry_topic(subscription: str) -> str:
-    return f"{subscription}.retry"
-
-
-def get_dead_letter_queue(queue: str) -> str:
-    return f"{queue}.dlq"
-
-
-def get_retry_queue(queue: str, tier: int) -> str:
-    return f"{queue}.retry.{tier}"
-
-
-class ObjectRef(NamedTuple):
-    """What a broker's object is and how it is called."""
-
-    kind: str
-    name: str
-
-
-class BrokerObject(Protocol):
-    """One object of a broker, as it should be or as it is: what it is, and facts about it that can be compared."""
-
-    @property
-    def object_ref(self) -> ObjectRef: ...
-
-    @property
-    def properties(self) -> Mapping[str, PropertyValue]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class KafkaTopic:
-    name: str
-    partitions: int
-    replicas: int
-    config: Mapping[str, str]
-    """Settings by Kafka's names; those that are not listed are the cluster's business."""
-
-    @property
-    def object_ref(self) -> ObjectRef:
-        return ObjectRef("topic", self.name)
-
-    @property
-    def properties(self) -> Mapping[str, PropertyValue]:
-        return {"partitions": self.partitions, "replicas": self.replicas, **self.config}
-
-
-@dataclass(frozen=True, slots=True)
-class RabbitPolicy:
-    name: str
-    pattern: str
-    definition: Mapping[str, str | int]
-    priority: int = _POLICY_PRIORITY
-    apply_to: str = "queues"
-
-    @property
-    def object_ref(self) -> ObjectRef:
-        return ObjectRef("policy", self.name)
-
-    @property
-    def properties(self) -> Mapping[str, PropertyValue]:
-        return {"pattern": self.pattern, "priority": self.priority, "apply-to": self.apply_to, **self.definition}
-
-
-@dataclass(frozen=True, slots=True)
-class RabbitQueue:
-    name: str
-    limits: Mapping[str, str | int]
-    """The definition of its policy."""
-    arguments: Mapping[str, str | int | bool] = field(default_factory=lambda: {"x-queue-type": "quorum"})
-
-    @property
-    def object_ref(self) -> ObjectRef:
-        return ObjectRef("queue", self.name)
-
-    @property
-    def properties(self) -> Mapping[str, PropertyValue]:
-        return {**self.arguments, "policy": self.limits_policy.name}
-
-    @property
-    def limits_policy(self) -> RabbitPolicy:
-        return RabbitPolicy(POLICY_PREFIX + self.name, f"^{re.escape(self.name)}$", self.limits)
-
-
-@dataclass(frozen=True, slots=True)
-class RabbitExchange:
-    name: str
-    type: str = "topic"
-
-    @property
-    def object_ref(self) -> ObjectRef:
-        return ObjectRef("exchange", self.name)
-
-    @property
-    def properties(self) -> Mapping[str, PropertyValue]:
-        return {"type": self.type}
-
-
-@dataclass(frozen=True, slots=True)
-class RabbitBinding:
-    exchange: str
-    queue: str
-    pattern: str
-
-    @property
-    def object_ref(self) -> ObjectRef:
-        return ObjectRef("binding", f"{self.exchange} -> {self.queue} ({self.pattern})")
-
-    @property
-    def properties(self) -> Mapping[str, PropertyValue]:
-        return {}
-
-
-@dataclass(frozen=True, slots=True)
-class Topology:
-    topics: tuple[KafkaTopic, ...] = ()
-    exchanges: tuple[RabbitExchange, ...] = ()
-    queues: tuple[RabbitQueue, ...] = ()
-    bindings: tuple[RabbitBinding, ...] = ()
-
-    @property
-    def kafka_objects(self) -> dict[ObjectRef, KafkaTopic]:
-        return {topic.object_ref: topic for topic in self.topics}
-
-    @property
-    def rabbitmq_objects(self) -> dict[ObjectRef, BrokerObject]:
-        """In the order of making: a queue finds its policy there, a binding both its ends."""
-        policies = [queue.limits_policy for queue in self.queues]
-        objects: list[BrokerObject] = [*policies, *self.exchanges, *self.queues, *self.bindings]
-        return {declared_object.object_ref: declared_object for declared_object in objects}
-
-
-def build_topology(
-    channels: Iterable[Channel], subscriptions: Sequence[Subscription], *, replicas: int = 1
-) -> Topology:
-    """What these channels and readers need. `replicas`: of every topic; with more than one, a write waits for all but
-    one of them.
-    """
-    # What is read is made, too: its owner may never have run, and a reader would learn of a new topic minutes later.
-    read_channels = [
-        subscription.source for subscription in subscriptions if not isinstance(subscription.source, Binding)
-    ]
-    channels = list({(type(channel), channel.name): channel for channel in (*read_channels, *channels)}.values())
-    durability_config = {"min.insync.replicas": str(max(1, replicas - 1))}
-    topics: list[KafkaTopic] = []
-    queues: list[RabbitQueue] = []
-    bindings: list[RabbitBinding] = []
-    for channel in channels:
-        if isinstance(channel, Topic):
-            topics.append(
-                KafkaTopic(channel.name, channel.partitions, replicas, _build_topic_config(channel) | durability_config)
-            )
-        elif isinstance(channel, Queue):
-            queues += _build_queues(channel.name, channel.retry.delays, channel.max_length)
-    for subscription in subscriptions:
-        if isinstance(subscription.source, Topic):
-            topics += _build_side_topics(subscription, replicas, durability_config)
-        elif isinstance(subscription.source, Binding):
-            queues += _build_queues(subscription.name, subscription.retry.delays, _WAITING_MAX)
-            bindings += [
-                RabbitBinding(subscription.channel, subscription.name, pattern)
-                for pattern in subscription.source.patterns
-            ]
-    exchanges = {channel.name for channel in channels if isinstance(channel, Exchange)} | {
-        binding.exchange for binding in bindings
-    }
-    return Topology(tuple(topics), tuple(map(RabbitExchange, sorted(exchanges))), tuple(queues), tuple(bindings))
-
-
-def _to_milliseconds(seconds: float) -> int:
-    return round(seconds * 1000)
-
-
-def _build_topic_config(topic: Topic) -> dict[str, str]:
-    retention_ms = str(_to_milliseconds(topic.retention.total_seconds()))
-    return {"cleanup.policy": "delete", "retention.ms": retention_ms, "max.message.bytes": str(_MESSAGE_BYTES)}
-
-
-def _build_side_topics(
-    subscription: Subscription, replicas: int, durability_config: Mapping[str, str]
-) -> list[KafkaTopic]:
-    """Where a reader's dead letters lie (compacted: a redriven one is deleted by its key), and where they come back to
-    this reader alone.
-    """
-    config = {"max.message.bytes": str(2 * _MESSAGE_BYTES), **durability_config}
-    return [
-        KafkaTopic(get_dead_letter_topic(subscription.name), 1, replicas, {"cleanup.policy": "compact", **config}),
-        KafkaTopic(
-            get_retry_topic(subscription.name),
-            1,
-            replicas,
-            {"cleanup.policy": "delete", "retention.ms": str(7 * 86_400_000), **config},
-        ),
-    ]
-
-
-def _build_queues(name: str, delays: Sequence[float], max_length: int) -> list[RabbitQueue]:
-    """A work queue with its retry tiers and its dead letters. One active consumer at a time keeps the order of keys
-    across replicas.
-    """
-    length_limits: dict[str, str | int] = {"max-length": max_length, "overflow": "reject-publish"}
-    to_dead_letters, to_work_queue = (
-        _build_dead_letter_limits(get_dead_letter_queue(name)),
-        _build_dead_letter_limits(name),
-    )
-    work_queue = RabbitQueue(
-        name,
-        {**length_limits, **to_dead_letters, "delivery-limit": _DELIVERIES_MAX},
-        {"x-queue-type": "quorum", "x-single-active-consumer": True},
-    )
-    retry_queues = [
-        RabbitQueue(
-            get_retry_queue(name, tier), {**length_limits, **to_work_queue, "message-ttl": _to_milliseconds(delay)}
-        )
-        for tier, delay in enumerate(delays, 1)
-    ]
-    dead_letter_queue = RabbitQueue(get_dead_letter_queue(name), {**length_limits, "delivery-limit": _DELIVERIES_MAX})
-    return [work_queue, *retry_queues, dead_letter_queue]
-
-
-def _build_dead_letter_limits(queue: str) -> dict[str, str | int]:
-    return {"dead-letter-exchange": "", "dead-letter-routing-key": queue, "dead-letter-strategy": "at-least-once"}
+__all__ = [
+    "POLICY_PREFIX",
+    "BrokerObject",
+    "BrokerUnavailable",
+    "KafkaTopic",
+    "NotDeclared",
+    "ObjectRef",
+    "PropertyValue",
+    "RabbitBinding",
+    "RabbitExchange",
+    "RabbitPolicy",
+    "RabbitQueue",
+    "Topology",
+    "TopologyError",
+    "build_topology",
+    "get_dead_letter_queue",
+    "get_dead_letter_topic",
+    "get_retry_queue",
+    "get_retry_topic",
+]

@@ -19,6 +19,16 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from caravan.database import LIMITS, PIN, check_pooler, is_pooled
 from caravan.telemetry import log
 
+__all__ = [
+    "KERNEL_VERSIONS",
+    "NotMigrated",
+    "build_role_url",
+    "check_versions",
+    "get_role_name",
+    "provision_databases",
+    "upgrade_database",
+]
+
 KERNEL_VERSIONS = Path(__file__).parent / "versions"
 _LOCK_ID = 0x43415241  # "CARA": one migration of a database at a time
 
