@@ -38,7 +38,7 @@ def place(backends: Backends, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 async def test_nobody_is_answered_while_the_settings_promises_are_being_kept(place: dict[str, str]) -> None:
-    """Deterministic: what is promised is held back until the door has been tried."""
+    """Deterministic: what is promised is held back until the entry point has been tried."""
     released, prepared, begun = asyncio.Event(), asyncio.Event(), asyncio.Event()
     addresses: list[str] = []
 

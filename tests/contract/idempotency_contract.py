@@ -1,9 +1,6 @@
-"""The promise of every door as tests, inherited once per door: whatever is handed in twice, in whatever way, has its
-effect once. A door adds only the fixture `door`.
+"""The promise of every entry point as tests, inherited once for each.
 
-A deed is a key and a text; its effect is a row. Whoever does it passes two gates, in the middle of the transaction and
-between the commit and the answer, where a
-test can hold it, or let it die there.
+Whatever is handed in twice, in whatever way, has its effect once. An entry point adds only the fixture `entry_point`.
 """
 
 import asyncio
@@ -95,10 +92,10 @@ class EntryPoint(ABC):
 
     @abstractmethod
     def is_body_mismatch(self, response: Any) -> bool:
-        """Whether that is what this door says to a known key with another text."""
+        """Whether that is what this entry point says to a known key with another text."""
 
     async def insert_effect(self, uow: UnitOfWork, key: UUID, text: str) -> None:
-        """The effect; for the door's handler."""
+        """The effect; for the entry point's handler."""
         await uow.execute("INSERT INTO deed (key, text) VALUES ($1, $2)", key, text)
         await self.gate.pass_through("before commit")
 

@@ -1,4 +1,4 @@
-"""The message door for the idempotency contract: a consumer with its inbox, on whatever bus.
+"""The entry point of messages for the idempotency contract: a consumer with its inbox, on whatever bus.
 
 A message's id is its key. A known id is dropped, whatever its body: ids are made once, in the transaction that the
 message tells of, so another body under the same

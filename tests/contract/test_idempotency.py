@@ -1,4 +1,7 @@
-"""Every door keeps the idempotency contract: HTTP with an Idempotency-Key, and messages on each bus by their ids."""
+"""Every entry point keeps the idempotency contract.
+
+HTTP does by an Idempotency-Key, and messages by their ids on each bus.
+"""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -34,7 +34,7 @@ async def test_a_night_at_the_desk(admin: DeadLetterAdmin, tmp_path: Path, monke
         items = await admin.wait_for_failures(2)
 
         listed = await run_caravan("list", "--output", "json")
-        assert listed.exit_code == 1, "something is on the desk"
+        assert listed.exit_code == 1, "something is in the list"
         cause = orjson.loads(listed.output)["causes"][0]["cause"]
         assert cause in (await run_caravan("list")).output
         assert "elsewhere" in (await run_caravan("list")).output

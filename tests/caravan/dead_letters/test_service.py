@@ -1,4 +1,4 @@
-"""The failure desk at the gateway's door: what was given up is seen by cause, mended and redriven once, in order, or
+"""Dead letters through the gateway: what was given up is seen by cause, mended and redriven once, in order, or
 discarded, and nothing leaks.
 """
 

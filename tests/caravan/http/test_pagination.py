@@ -36,8 +36,9 @@ def test_walking_the_pages_gives_each_row_once_and_the_last_page_says_so(count: 
 
 
 def test_no_list_makes_its_pages_otherwise() -> None:
-    """A full page is no sign that another follows; `page_response` asks for one row more. The desks gather from several
-    places.
+    """A full page is no sign that another follows: `make_page_response` asks for one row more.
+
+    The lists of jobs and dead letters gather from several origins.
     """
     own = {
         "caravan/http/pagination.py",

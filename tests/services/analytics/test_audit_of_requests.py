@@ -1,4 +1,4 @@
-"""Each deed that must be accounted for, done at the public door of the whole shop: it is in the audit log with who did
+"""Each deed that must be accounted for, done through the gateway of the whole shop: it is in the audit log with who did
 it and the trace it was done in.
 """
 
@@ -191,7 +191,7 @@ async def delayed_job(story: ShopScenario) -> str:
 
 
 async def failure(story: ShopScenario) -> str:
-    """The id that a failed job has on the failure desk."""
+    """The id that a failed job has in the list of dead letters."""
     job = await failed_job(story)
     listed = (
         await story.program.client.get(

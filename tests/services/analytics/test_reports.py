@@ -1,4 +1,4 @@
-"""Reports at their doors."""
+"""Reports through HTTP."""
 
 import csv
 import io

@@ -1,4 +1,4 @@
-"""Products at the door: made, changed, withdrawn, imported, found."""
+"""Products through HTTP: made, changed, withdrawn, imported, found."""
 
 import asyncio
 import random

@@ -1,4 +1,4 @@
-"""The desk of the jobs at the gateway and on the command line, over the queues of services that run in another
+"""The administration of jobs at the gateway and on the command line, over the queues of services that run in another
 process.
 """
 

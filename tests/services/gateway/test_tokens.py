@@ -1,4 +1,4 @@
-"""Tokens at the door: forged ones end here, and those of an ended session soon after."""
+"""Tokens at the gateway: forged ones end here, and those of an ended session soon after."""
 
 import base64
 import hmac

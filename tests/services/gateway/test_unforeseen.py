@@ -1,5 +1,5 @@
 """Whatever nobody foresaw is answered with a problem document that has a trace id: behind the gateway, in it, and at
-the internal door.
+the internal entry point.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Registering, inviting, and the first admin, at the HTTP door."""
+"""Registering, inviting, and the first admin, through HTTP."""
 
 import asyncio
 import hashlib

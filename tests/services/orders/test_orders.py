@@ -1,4 +1,4 @@
-"""Orders at its doors, with stand-ins for catalog and inventory, and the outcomes reported as other services would
+"""Orders through HTTP, with stand-ins for catalog and inventory, and the outcomes reported as other services would
 report them.
 """
 

@@ -1,4 +1,4 @@
-"""Following a routing snapshot, seen at the gateway's door: endpoints come and go under load, and whatever happens to
+"""Following a routing snapshot, seen at the gateway: endpoints come and go under load, and whatever happens to
 the operator stops nothing.
 """
 
@@ -98,7 +98,7 @@ async def case(made: Case) -> Case:
 
 @dataclass
 class Load:
-    """Readers and writers at the door, without a pause."""
+    """Readers and writers at the gateway, without a pause."""
 
     client: httpx2.AsyncClient
     statuses: Counter[Any] = field(default_factory=Counter)
