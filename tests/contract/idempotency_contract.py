@@ -1,6 +1,9 @@
 """The promise of every entry point as tests, inherited once for each.
 
 Whatever is handed in twice, in whatever way, has its effect once. An entry point adds only the fixture `entry_point`.
+
+A deed is a key and a text; its effect is a row. Whoever does it passes two gates, in the middle of the transaction and
+between the commit and the answer, where a test can hold it, or let it die there.
 """
 
 import asyncio
