@@ -1,8 +1,8 @@
 """How one service asks another: typed operations, declared in the owner's `client.py`, served by its use cases.
 
 In one process the use case is called directly; otherwise it is an HTTP call to `/internal/<service>/<operation>`. Both
-have a deadline that callers pass
-down and a circuit breaker per target. Only operations that say `repeatable` are tried again, within a retry budget.
+have a deadline that callers pass down and a circuit breaker per target. Only operations with `is_repeatable` are tried
+again, within a retry budget. `caravan/faults.py` decides whose fault a failed call is.
 """
 
 import asyncio
@@ -21,20 +21,7 @@ from caravan.backoff import add_jitter, compute_exponential_backoff
 from caravan.database import CONNECTION_LOST
 from caravan.deadlines import Deadline
 from caravan.discovery import DEFAULT_POLICY, Breaker, CircuitBreaker, Discovery, Endpoint, RetryBudget
-from caravan.errors import (
-    BadRequest,
-    Conflict,
-    ContentTooLarge,
-    DeadlineExceeded,
-    Forbidden,
-    InvalidRequest,
-    NotFound,
-    PreconditionFailed,
-    Problem,
-    ServiceUnavailable,
-    TooManyRequests,
-    Unauthorized,
-)
+from caravan.errors import DeadlineExceeded, Forbidden, Problem, ServiceUnavailable, Unauthorized
 from caravan.telemetry import metrics
 
 Req = TypeVar("Req", bound=BaseModel)
@@ -69,22 +56,6 @@ async def verify_forwarded_caller(verifier: TokenVerifier, role: Role | None = N
     if role and not caller.has_role(role):
         raise Forbidden(f"this is for {role}; you are {caller.role}")
     return caller
-
-
-_PROBLEM_TYPES: dict[int, type[Problem]] = {
-    kind.status: kind
-    for kind in (
-        BadRequest,
-        Forbidden,
-        NotFound,
-        Conflict,
-        PreconditionFailed,
-        ContentTooLarge,
-        InvalidRequest,
-        ServiceUnavailable,
-        DeadlineExceeded,
-    )
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -293,26 +264,6 @@ class OperationClient:
         )
         if response.status_code == 200:
             return operation.response.model_validate_json(response.content)
-        raise _parse_problem(operation, response)
-
-
-def _parse_problem(operation: Operation[Any, Any], response: httpx2.Response) -> Problem:
-    try:
-        document = response.json()
-        detail, errors = str(document["detail"]), document.get("errors")
-    except (ValueError, KeyError, TypeError):
-        detail, errors = f"{operation.service} answered {response.status_code} to {operation.name}", None
-    if response.status_code == 401:
-        return Unauthorized(detail)
-    if response.status_code == 429:
-        return TooManyRequests(detail, retry_after=1)
-    problem_type = _PROBLEM_TYPES.get(response.status_code)
-    if problem_type is None or problem_type is ServiceUnavailable:
-        # A status that nobody declares, such as 500, is a fault of this one request and leaves the service as it is.
-        is_undeclared = response.status_code not in faults.FAILURE_STATUSES
-        return ServiceUnavailable(
-            detail, fault=faults.DEPENDENCY if is_undeclared else response.headers.get(faults.FAULT_HEADER, "")
+        raise faults.build_problem(
+            response, fallback=f"{operation.service} answered {response.status_code} to {operation.name}"
         )
-    problem = problem_type(detail, errors=errors)
-    problem.fault = response.headers.get(faults.FAULT_HEADER, "")
-    return problem

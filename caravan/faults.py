@@ -10,7 +10,20 @@ The answer is True, False (it has answered, so it works), or None when nothing i
 
 import httpx2
 
-from caravan.errors import Problem
+from caravan.errors import (
+    BadRequest,
+    Conflict,
+    ContentTooLarge,
+    DeadlineExceeded,
+    Forbidden,
+    InvalidRequest,
+    NotFound,
+    PreconditionFailed,
+    Problem,
+    ServiceUnavailable,
+    TooManyRequests,
+    Unauthorized,
+)
 
 FAULT_HEADER = "x-caravan-fault"
 """The header of an answer whose fault is not the service's own; for callers of ours only, the gateway takes it off."""
@@ -22,6 +35,21 @@ UNSENT_ERRORS = (httpx2.ConnectError, httpx2.ConnectTimeout)
 """No connection was made: whatever the request is, it has reached nobody."""
 _CLIENT_ERRORS = (httpx2.PoolTimeout, httpx2.LocalProtocolError, httpx2.UnsupportedProtocol)
 """Errors of the client library that say nothing of who was asked."""
+
+_PROBLEM_TYPES: dict[int, type[Problem]] = {
+    problem_type.status: problem_type
+    for problem_type in (
+        BadRequest,
+        Forbidden,
+        NotFound,
+        Conflict,
+        PreconditionFailed,
+        ContentTooLarge,
+        InvalidRequest,
+        ServiceUnavailable,
+        DeadlineExceeded,
+    )
+}
 
 
 def has_failed(status: int, fault: str) -> bool | None:
@@ -48,3 +76,24 @@ def is_connection_lost(error: BaseException) -> bool:
     return isinstance(error, UNSENT_ERRORS) or (
         isinstance(error, httpx2.TransportError) and not isinstance(error, (*_CLIENT_ERRORS, httpx2.TimeoutException))
     )
+
+
+def build_problem(response: httpx2.Response, *, fallback: str) -> Problem:
+    """The Problem that a service answered, with its fault; `fallback` says what happened where the answer does not."""
+    try:
+        document = response.json()
+        detail, errors = str(document["detail"]), document.get("errors")
+    except (ValueError, KeyError, TypeError):
+        detail, errors = fallback, None
+    if response.status_code == 401:
+        return Unauthorized(detail)
+    if response.status_code == 429:
+        return TooManyRequests(detail, retry_after=1)
+    problem_type = _PROBLEM_TYPES.get(response.status_code)
+    if problem_type is None or problem_type is ServiceUnavailable:
+        # A status that nobody declares, such as 500, is a fault of this one request and leaves the service as it is.
+        is_undeclared = response.status_code not in FAILURE_STATUSES
+        return ServiceUnavailable(detail, fault=DEPENDENCY if is_undeclared else response.headers.get(FAULT_HEADER, ""))
+    problem = problem_type(detail, errors=errors)
+    problem.fault = response.headers.get(FAULT_HEADER, "")
+    return problem
