@@ -28,7 +28,7 @@ async def test_documents_are_read_seldom_while_nobody_asks(backends: Backends) -
     pets = Counted("snakes")
     async with run_services(backends, "gateway") as shop, registered(shop, pets, backends):
         table = shop.get_context("gateway").resources.table
-        table.asked_at -= 3600
+        table.used_at -= 3600
         before = pets.read
         for _ in range(5):
             await table.keep_fresh()
