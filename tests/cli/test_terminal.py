@@ -4,7 +4,6 @@ prints.
 
 import ast
 import json
-import logging
 import re
 import resource
 import subprocess
@@ -12,12 +11,10 @@ import sys
 from pathlib import Path
 
 import pytest
-import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from caravan import telemetry
 from caravan.printable import escape_unprintable
 from cli import COMMANDS, load_command, terminal
 from cli.projections import list_projections
@@ -79,23 +76,6 @@ def test_json_holds_the_same_text_and_nothing_that_a_terminal_acts_on(capsys: py
     assert_harmless(out)
     assert json.loads(out) == value
     assert "€" in out
-
-
-def test_text_logs_escape_foreign_text_and_keep_the_lines_of_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
-    handlers, configuration = logging.getLogger().handlers[:], structlog.get_config()
-    try:
-        telemetry.configure_logs("warning", "text")
-        try:
-            raise ValueError(HOSTILE)
-        except ValueError:
-            structlog.get_logger("fresh").warning("a reason", reason=HOSTILE, exc_info=True)
-    finally:
-        logging.getLogger().handlers[:] = handlers
-        structlog.configure(**configuration)
-    err = capsys.readouterr().err
-    assert_harmless(err)
-    assert "\\x9b31m" in err
-    assert err.count("\n") > 3
 
 
 ROWS = [
