@@ -3,7 +3,7 @@ nothing.
 """
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -12,11 +12,9 @@ import typer
 from caravan.concurrency import map_concurrently
 from cli.api_client import ApiClient, ApiError, ApiUnavailable, open_client
 from cli.import_report import ImportResult, print_import_report
+from cli.invoice_files import check_files_used, parse_options, read_files
 from cli.retail.catalogue import Catalogue, Customer, build_catalogue
-from cli.retail.conventions import ReadingOptions
-from cli.retail.layout import DELIMITERS, parse_columns
-from cli.retail.lines import InvoiceFile, SalesLine, classify_file, drop_repeated_lines
-from cli.retail.reader import NotAnInvoiceFile
+from cli.retail.lines import InvoiceFile, SalesLine
 from cli.retail.timestamps import DateOrder
 from cli.retail.values import Decimals
 from cli.terminal import exit_with_error, print_note, show_progress
@@ -49,40 +47,6 @@ def import_files(
     print_import_report(invoice_files, catalogue, result, output, sample=explain)
     if not check_files_used(invoice_files):
         raise typer.Exit(1)
-
-
-def parse_options(
-    delimiter: str | None,
-    encoding: str | None,
-    decimal: Decimals | None,
-    dates: DateOrder | None,
-    currency: str | None,
-    columns: Sequence[str] | None,
-) -> ReadingOptions:
-    delimiter_char = next((sign for sign, name in DELIMITERS.items() if name == delimiter), delimiter)
-    if delimiter_char is not None and (len(delimiter_char) != 1 or delimiter_char in '"\r\n'):
-        exit_with_error(f"--delimiter {delimiter}: write {', '.join(DELIMITERS.values())}, or one sign")
-    try:
-        return ReadingOptions(delimiter_char, encoding, decimal, dates, currency, parse_columns(columns or ()))
-    except NotAnInvoiceFile as error:
-        exit_with_error(str(error))
-
-
-def check_files_used(files: Sequence[InvoiceFile]) -> bool:
-    """Whether every file had something to use, and every line is accounted for; says what is wrong."""
-    is_good = True
-    for file in files:
-        if not file.is_accounted_for:
-            print_note(f"{file.name}: lines read and lines accounted for differ: this is an error of the program")
-        elif not file.sales and not file.returns and not file.repeated_lines:
-            print_note(
-                f"{file.name}: none of its {file.line_count:,} lines can be used. `caravan import --explain` shows "
-                "how it is read."
-            )
-        else:
-            continue
-        is_good = False
-    return is_good
 
 
 async def _open_and_import(
@@ -119,28 +83,6 @@ def run_or_exit(action: Awaitable[T]) -> T:
 def _find_first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
     first = group.exceptions[0]
     return _find_first_error(first) if isinstance(first, BaseExceptionGroup) else first
-
-
-def read_files(paths: Iterable[Path], options: ReadingOptions) -> list[InvoiceFile]:
-    """Each different content once, and each line that several files have; a file that is no invoice list ends the
-    command.
-    """
-    by_digest: dict[str, InvoiceFile] = {}
-    for path in paths:
-        try:
-            file = classify_file(str(path), path.read_bytes(), options)
-        except NotAnInvoiceFile as error:
-            exit_with_error(f"{path}: {error}")
-        if file.digest in by_digest:
-            print_note(f"{path} is the same as {by_digest[file.digest].name}: read once")
-        by_digest.setdefault(file.digest, file)
-    files = drop_repeated_lines(list(by_digest.values()))
-    currencies = sorted({file.currency for file in files})
-    if len(currencies) > 1:
-        exit_with_error(
-            f"the files are in {', '.join(currencies)}: import those of each currency by themselves, or say --currency"
-        )
-    return files
 
 
 async def import_into(

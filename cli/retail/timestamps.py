@@ -1,13 +1,14 @@
 """How invoice files write dates and times: by numbers, by names of months in the languages of the known exports, as a
-spreadsheet's day numbers.
+spreadsheet's day numbers. `date_words.py` has the names.
 """
 
 import re
 import unicodedata
-from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Literal
-from zoneinfo import ZoneInfo
+
+from cli.retail.date_words import WEEKDAYS, find_month, fold_accents, parse_zone
 
 DateOrder = Literal["day-first", "month-first"]
 
@@ -45,66 +46,12 @@ _DAY_NUMBERS = range(32_874, 73_416)
 """1990 to 2100: no other five digits are taken for a day."""
 _SECONDS = range(631_152_000, 4_102_444_800)
 
-_MONTHS = {
-    name: number
-    for number, names in enumerate(
-        (
-            "jan ene gen sty",
-            "feb fev lut",
-            "mar maa mrt",
-            "apr avr abr kwi",
-            "may mai mei mag maj",
-            "jun juin giu cze",
-            "jul juil lug lip",
-            "aug aou ago sie",
-            "sep set wrz",
-            "oct okt ott out paz",
-            "nov lis",
-            "dec dez dic gru",
-        ),
-        start=1,
-    )
-    for name in names.split()
-}
-"""By their first letters, without accents."""
-_WEEKDAYS = frozenset(
-    """
-    mon monday tue tues tuesday wed wednesday thu thur thurs thursday fri friday sat saturday sun sunday
-    mo montag di dienstag mi mittwoch do donnerstag fr freitag sa samstag sonnabend so sonntag
-    lun lundi mar mardi mer mercredi jeu jeudi ven vendredi sam samedi dim dimanche
-    lunes martes mie miercoles jue jueves vie viernes sab sabado dom domingo lunedi martedi mercoledi giovedi venerdi
-    sabato domenica ma maandag dinsdag wo woensdag donderdag vr vrijdag za zaterdag zo zondag
-    """.split()
-)
-_HOURS = {
-    hours: names.split()
-    for hours, names in {
-        0: "z utc gmt wet",
-        1: "cet mez bst west",
-        2: "cest mesz eet",
-        3: "eest msk",
-        9: "jst kst",
-        -4: "edt",
-        -5: "est cdt",
-        -6: "cst mdt",
-        -7: "mst pdt",
-        -8: "pst",
-    }.items()
-}
-_ZONES = {name: timezone(timedelta(hours=hours)) for hours, names in _HOURS.items() for name in names}
-"""The abbreviations of exports: Europe's, and of the others those of the United States and Japan."""
-_OFFSET = re.compile(r"(?:UTC|GMT)?([+-])([0-9]{1,2})(?::?([0-9]{2}))?(?:\s*[(\[].*[)\]])?", re.IGNORECASE)
-
 
 def _simplify_text(text: str) -> str:
     """One kind of space, digits and letters; the signs of East Asian dates as dashes."""
     plain = unicodedata.normalize("NFKC", text).replace("−", "-").replace("’", "'")
     plain = re.sub(r"\s*[年月년월]\s*", "-", plain)
     return re.sub(r"\s+", " ", re.sub(r"[日일]", " ", plain)).strip()
-
-
-def _fold_accents(word: str) -> str:
-    return "".join(sign for sign in unicodedata.normalize("NFKD", word.casefold()) if not unicodedata.combining(sign))
 
 
 def _match_form(text: str) -> re.Match[str] | None:
@@ -114,7 +61,7 @@ def _match_form(text: str) -> re.Match[str] | None:
         if form_match := form.fullmatch(plain):
             return form_match
     weekday, _, date_text = plain.partition(" ")
-    if date_text and _fold_accents(weekday.rstrip(".,")) in _WEEKDAYS:
+    if date_text and fold_accents(weekday.rstrip(".,")) in WEEKDAYS:
         return next((form_match for form in _FORMS if (form_match := form.fullmatch(date_text))), None)
     return None
 
@@ -176,7 +123,7 @@ def _parse_form(text: str, order: DateOrder) -> datetime | None:
     if "a" in fields:
         day, month = (int(fields["a"]), int(fields["b"]))[:: 1 if order == "day-first" else -1]
     else:
-        day, month = int(fields["d"]), int(fields["mo"]) if "mo" in fields else _find_month(fields["name"])
+        day, month = int(fields["d"]), int(fields["mo"]) if "mo" in fields else find_month(fields["name"])
     hour, half = int(fields.get("h", 0)), fields.get("half", "").casefold()
     if half:
         if not 1 <= hour <= 12:
@@ -189,28 +136,5 @@ def _parse_form(text: str, order: DateOrder) -> datetime | None:
         hour,
         int(fields.get("m", 0)),
         int(fields.get("s", 0)),
-        tzinfo=_parse_zone(fields.get("zone", "")),
+        tzinfo=parse_zone(fields.get("zone", "")),
     )
-
-
-def _find_month(name: str) -> int:
-    """ValueError by way of `datetime` when it is none: there is no month 0."""
-    plain = _fold_accents(name)
-    return _MONTHS.get(plain[:4]) or _MONTHS.get(plain[:3], 0)
-
-
-def _parse_zone(text: str) -> tzinfo:
-    """ValueError for a zone that is not known: a time in it would be wrong by hours."""
-    text = text.strip()
-    if offset_match := _OFFSET.fullmatch(text):
-        shift = timedelta(hours=int(offset_match[2]), minutes=int(offset_match[3] or 0))
-        return timezone(-shift if offset_match[1] == "-" else shift)
-    word = re.sub(r"\s*[(\[].*[)\]]$", "", text)
-    if not word or word.casefold() in _ZONES:
-        return _ZONES[word.casefold() or "utc"]
-    if not re.fullmatch(r"[A-Za-z_]+(?:/[A-Za-z_+-]+){1,2}", word):
-        raise ValueError(word)
-    try:
-        return ZoneInfo(word)
-    except (KeyError, OSError) as error:
-        raise ValueError(word) from error

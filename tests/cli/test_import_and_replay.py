@@ -11,8 +11,9 @@ import pytest
 from caravan.runtime import Backends
 from cli.api_client import ApiClient as Caller
 from cli.import_files import import_into
+from cli.place_orders import place_orders
 from cli.reconcile import UNDONE_STATUSES, Difference, OrderAudit
-from cli.replay import place_orders, reconcile_orders
+from cli.replay import reconcile_orders
 from cli.replay_report import ReplayResult
 from cli.retail.catalogue import build_catalogue
 from cli.retail.invoices import build_invoices, match_returns
