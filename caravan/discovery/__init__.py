@@ -1,7 +1,7 @@
 """Which URL a service answers at, and whether it may be called now.
 
 Three kinds of discovery: by DNS, by a table that each process writes its URL into, by the operator's routing snapshot.
-`caravan/client.py` and the gateway call endpoints through them.
+`caravan/client/caller.py` and the gateway call endpoints through them.
 """
 
 from caravan.discovery.breaker import Breaker, RetryBudget

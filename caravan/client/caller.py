@@ -1,31 +1,24 @@
-"""How one service asks another: typed operations, declared in the owner's `client.py`, served by its use cases.
+"""The caller of operations: in one process the use case itself, otherwise HTTP, within a deadline and behind a circuit
+breaker per target; what may be tried again is, within a retry budget.
 
-In one process the use case is called directly; otherwise it is an HTTP call to `/internal/<service>/<operation>`. Both
-have a deadline that callers pass down and a circuit breaker per target. Only operations with `is_repeatable` are tried
-again, within a retry budget. `caravan/faults.py` decides whose fault a failed call is.
+`caravan/faults.py` decides whose fault a failed call is. `context.call` of every use case leads here.
 """
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import httpx2
-from pydantic import BaseModel
 
 from caravan import faults, telemetry
-from caravan.auth import Caller, Role, TokenVerifier
 from caravan.backoff import add_jitter, compute_exponential_backoff
+from caravan.client.operation import LocalOperation, Operation, Req, Res, authorization, deadline
 from caravan.database import CONNECTION_LOST
 from caravan.deadlines import Deadline
 from caravan.discovery import DEFAULT_POLICY, Breaker, CircuitBreaker, Discovery, Endpoint, RetryBudget
-from caravan.errors import DeadlineExceeded, Forbidden, Problem, ServiceUnavailable, Unauthorized
+from caravan.errors import DeadlineExceeded, Problem, ServiceUnavailable
 from caravan.telemetry import metrics
-
-Req = TypeVar("Req", bound=BaseModel)
-Res = TypeVar("Res", bound=BaseModel)
 
 ATTEMPTS = 3
 BACKOFF_SECONDS = 0.05
@@ -35,69 +28,6 @@ worked on it.
 """
 MIN_BLAME_SECONDS = 1.0
 """Who was given less time than this is not blamed for its silence."""
-
-deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
-"""Loop time by which the current request must be done; calls never wait longer."""
-
-authorization: ContextVar[str | None] = ContextVar("authorization", default=None)
-"""The caller's own Authorization header, passed on so that the callee sees the user's rights beside the service's
-identity.
-"""
-
-
-async def verify_forwarded_caller(verifier: TokenVerifier, role: Role | None = None) -> Caller:
-    """Whoever the calling service asks for, by the token that came along. Raises Unauthorized or Forbidden: a service's
-    own token is not enough.
-    """
-    scheme, _, token = (authorization.get() or "").partition(" ")
-    if scheme.lower() != "bearer" or not token:
-        raise Unauthorized("this operation needs the user's own token beside the service's")
-    caller = await verifier.verify(token.strip())
-    if role and not caller.has_role(role):
-        raise Forbidden(f"this is for {role}; you are {caller.role}")
-    return caller
-
-
-@dataclass(frozen=True, eq=False)
-class Operation(Generic[Req, Res]):
-    """One question that a service answers for others.
-
-    `name` is the last part of its URL and doesn't follow a rename of the constant: in a rolling upgrade callers and
-    owners of two releases must agree about it. `seconds` is the longest a caller waits for it: a bound for one that
-    hangs, wide enough for one that is busy. An operation whose caller can do without the answer says less.
-    """
-
-    service: str
-    name: str
-    request: type[Req]
-    response: type[Res]
-    seconds: float = 3.0
-    is_repeatable: bool = True
-    owner: str = ""
-    """The field of the request that names the user whose things are asked for: then the caller brings that user's own
-    token along, or one of staff.
-    Without it the question is between services, and their tokens are all that it takes."""
-
-    @property
-    def url_path(self) -> str:
-        return f"/internal/{self.service}/{self.name}"
-
-    def bind(self, use_case: Callable[[Any, Req], Awaitable[Res]]) -> "BoundOperation":
-        """With the use case of its owner that answers it: `use_case(context, request)`."""
-        return BoundOperation(self, use_case)
-
-
-@dataclass(frozen=True, slots=True)
-class BoundOperation:
-    """An operation as its owner declares it (`Service.operations`); made by `Operation.bind`, which has the types of
-    the two compared.
-    """
-
-    operation: Operation[Any, Any]
-    use_case: Callable[[Any, Any], Awaitable[Any]]
-
-
-LocalOperation = Callable[[Any], Awaitable[Any]]
 
 
 class OperationClient:
