@@ -9,9 +9,9 @@ from caravan import failpoint
 from caravan.database import Database
 from caravan.events import RecordedEvent
 from caravan.service import RebuildResult
-from services.orders import store
 from services.orders.messages import OrderCreated
 from services.orders.model import EVENT_STORE, Order
+from services.orders.store import projection
 
 LIVE_TABLE = "order_summary"
 BATCH_SIZE = 500
@@ -20,21 +20,21 @@ SWAP_ATTEMPTS = 200
 
 async def project_events(write: Database, read: Database, table: str = LIVE_TABLE) -> tuple[int, list[str]]:
     """Read the next events into a table; how many there were, and which orders they touched."""
-    position = await store.find_checkpoint(read, table)
+    position = await projection.find_checkpoint(read, table)
     events = await EVENT_STORE.read_feed(write, position, BATCH_SIZE)
     if not events:
         return 0, []
     order_ids = {recorded.stream for recorded in events}
     async with read.unit_of_work() as uow:
-        if not await store.move_checkpoint(uow, table, position, events[-1].feed_position):
+        if not await projection.move_checkpoint(uow, table, position, events[-1].feed_position):
             return len(events), []  # another replica was faster: go on from where it is
-        orders = await store.load_orders(uow, table, order_ids)
+        orders = await projection.load_orders(uow, table, order_ids)
         created, updated = _apply_events(events, orders)
         if created:
-            await store.insert_summaries(uow, table, created)
+            await projection.insert_summaries(uow, table, created)
         failpoint.hit("projection.mid_batch")
         if updated:
-            await store.update_summaries(uow, table, updated)
+            await projection.update_summaries(uow, table, updated)
     return len(events), [str(order_id) for order_id in order_ids]
 
 
@@ -57,7 +57,7 @@ def _apply_events(
 
 async def rebuild_table(write: Database, read: Database, table: str, progress: Callable[[int], None]) -> int:
     """Fill an empty table from the first event on, while orders go on; the number of events read."""
-    await store.begin_rebuild(read, table)
+    await projection.begin_rebuild(read, table)
     total = 0
     while True:
         count, _ = await project_events(write, read, table)
@@ -75,7 +75,7 @@ async def rebuild_summaries(databases: Mapping[str, Database], progress: Callabl
     table = "order_summary_rebuilt"
     events = await rebuild_table(write, read, table, progress)
     for _ in range(SWAP_ATTEMPTS):
-        result = await store.swap_tables(read, table)
+        result = await projection.swap_tables(read, table)
         if result is not None:
             return RebuildResult(events, *result)
         count, _ = await project_events(write, read, table)

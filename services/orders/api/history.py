@@ -15,10 +15,11 @@ from caravan.clock import format_rfc3339
 from caravan.errors import NotFound
 from caravan.events import RecordedEvent
 from caravan.http import EVENT_STREAM_TYPE, EventStream, Injected, make_json_response
-from services.orders import model, store
+from services.orders import model
 from services.orders.api.documents import build_document_from_order, build_history_entries
 from services.orders.messages import OrderCreated
 from services.orders.schemas import OrderDocument, OrderHistory
+from services.orders.store import streams
 from services.orders.use_cases import OrdersContext
 
 router = APIRouter(tags=["orders"])
@@ -30,7 +31,7 @@ async def _load_visible_events(
     context: OrdersContext, caller: Caller, order_id: UUID, **limits: Any
 ) -> list[RecordedEvent]:
     """The events of an order that the caller may see. NotFound otherwise, also when there were none yet."""
-    recorded_events = await store.load_events(context.database, order_id, **limits)
+    recorded_events = await streams.load_events(context.database, order_id, **limits)
     if not recorded_events:
         raise NotFound(f"no order {order_id}" + (" at that time" if limits else ""))
     created = recorded_events[0].event
@@ -80,7 +81,7 @@ async def _stream_events(context: OrdersContext, order_id: UUID, last_version: i
     async with context.changes.listen("orders", str(order_id)) as change_signal:
         while True:
             change_signal.clear()
-            entries = build_history_entries(await store.load_events(context.database, order_id))
+            entries = build_history_entries(await streams.load_events(context.database, order_id))
             for entry in entries[last_version:]:
                 data = {
                     "version": entry.version,

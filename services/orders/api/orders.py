@@ -21,10 +21,11 @@ from caravan.http import (
 from caravan.idempotency import OptionalIdempotency, RequiredIdempotency
 from caravan.schemas import Page
 from caravan.times import Time, parse_time
-from services.orders import model, store
+from services.orders import model
 from services.orders.api.documents import build_document_from_order, build_document_from_row, build_item
 from services.orders.api.history import load_past_order
 from services.orders.schemas import AcceptedOrder, CancelRequest, OrderDocument, OrderItem, OrderRequest
+from services.orders.store import summaries
 from services.orders.use_cases import READ_DATABASE, OrdersContext, cancel, place, read
 
 router = APIRouter(tags=["orders"])
@@ -62,7 +63,7 @@ async def list_orders(
     """Your orders, newest first; staff see everybody's."""
     after = decode_cursor(cursor, parse_time, UUID)
     owner = None if caller.has_role("staff") else caller.user_id
-    rows = await store.list_orders(context.databases[READ_DATABASE], owner, status, after, limit + 1)
+    rows = await summaries.list_orders(context.databases[READ_DATABASE], owner, status, after, limit + 1)
     return make_page_response(rows, limit, build_item, lambda row: (row["placed_at"], row["id"]))
 
 

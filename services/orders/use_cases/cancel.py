@@ -10,7 +10,8 @@ from caravan.auth import Caller
 from caravan.database import CONNECTION_LOST, UnitOfWork, VersionConflict
 from caravan.errors import Conflict, DeadlineExceeded, NotFound, Problem, ServiceUnavailable
 from caravan.telemetry import log
-from services.orders import model, store
+from services.orders import model
+from services.orders.store import streams
 from services.orders.use_cases import OrdersContext
 from services.payments.client import HOLD_CAPTURE, HoldRequest
 from services.processing.messages import CANCEL_ORDER, CancelOrder
@@ -32,7 +33,7 @@ async def cancel_order(
     Payments is asked to begin no charge before the cancellation is accepted: afterwards one could begin before the
     command arrives there.
     """
-    recorded_events = await store.load_events(context.database, order_id)
+    recorded_events = await streams.load_events(context.database, order_id)
     order = _require_visible_order(
         caller, order_id, model.fold_events((item.event, item.time) for item in recorded_events)
     )
@@ -56,7 +57,7 @@ async def _shorten_hold(context: OrdersContext, order_id: UUID) -> None:
     meanwhile.
     """
     with suppress(Problem, *CONNECTION_LOST):
-        recorded_events = await store.load_events(context.database, order_id)
+        recorded_events = await streams.load_events(context.database, order_id)
         if not model.fold_events((item.event, item.time) for item in recorded_events).cancelling:
             await context.call(HOLD_CAPTURE, HoldRequest(order_id=order_id, briefly=True))
 
@@ -72,7 +73,7 @@ async def _accept_cancellation(
         try:
             async with context.database.unit_of_work() as uow:
                 order = _require_visible_order(
-                    caller, order_id, (await store.lock_orders(uow, [order_id])).get(order_id)
+                    caller, order_id, (await streams.lock_orders(uow, [order_id])).get(order_id)
                 )
                 events = order.request_cancellation(reason)
                 uow.append(order_id, order.version, events)

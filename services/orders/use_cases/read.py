@@ -10,8 +10,9 @@ import asyncpg
 from caravan.auth import Caller
 from caravan.clock import get_creation_time
 from caravan.errors import Conflict, NotFound
-from services.orders import projections, store
+from services.orders import projections
 from services.orders.client import OrderOwner, OrderOwnerRequest, OrderSummary, RecentOrders, RecentOrdersRequest
+from services.orders.store import summaries
 from services.orders.use_cases import READ_DATABASE, OrdersContext
 
 RECENT_ORDER_AGE = timedelta(seconds=10)
@@ -34,7 +35,7 @@ async def read_order(context: OrdersContext, caller: Caller, order_id: UUID, min
     now.
     """
     read_database = context.databases[READ_DATABASE]
-    row = await store.find_summary(read_database, order_id)
+    row = await summaries.find_summary(read_database, order_id)
     if row is None or (min_version is not None and row["version"] < min_version):
         row = await _wait_for_version(context, order_id, min_version, row)
     if row is None or not caller.can_see(row["user_id"]):
@@ -60,7 +61,7 @@ async def _wait_for_version(
     async with context.changes.listen("orders", str(order_id)) as change_signal:
         while True:
             change_signal.clear()
-            row = await store.find_summary(context.databases[READ_DATABASE], order_id)
+            row = await summaries.find_summary(context.databases[READ_DATABASE], order_id)
             if (row is not None and row["version"] >= (min_version or 1)) or loop.time() >= wait_end:
                 return row
             with suppress(TimeoutError):
@@ -70,14 +71,14 @@ async def _wait_for_version(
 
 
 async def get_order_owner(context: OrdersContext, request: OrderOwnerRequest) -> OrderOwner:
-    user_id = await store.find_owner(context.databases[READ_DATABASE], request.order_id)
+    user_id = await summaries.find_owner(context.databases[READ_DATABASE], request.order_id)
     if user_id is None:
         raise NotFound(f"no order {request.order_id}")
     return OrderOwner(user_id=user_id)
 
 
 async def list_recent_orders(context: OrdersContext, request: RecentOrdersRequest) -> RecentOrders:
-    rows = await store.list_orders(context.databases[READ_DATABASE], request.user_id, None, None, request.limit)
+    rows = await summaries.list_orders(context.databases[READ_DATABASE], request.user_id, None, None, request.limit)
     items = [
         OrderSummary(
             id=row["id"],

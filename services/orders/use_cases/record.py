@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from caravan.database import UnitOfWork
 from caravan.messages import Delivery, Event
 from services.inventory.messages import InventoryReserved
-from services.orders import model, store
+from services.orders import model
 from services.orders.messages import ORDER_CANCELLED, ORDERS, OrderCancellationRefused, OrderCancelled
+from services.orders.store import streams
 from services.orders.use_cases import OrdersContext
 from services.payments.messages import PaymentCompleted
 from services.processing.messages import CancellationRefused, OrderProcessed, OrderUndone
@@ -27,7 +28,7 @@ async def record_reports(
     context: OrdersContext, uow: UnitOfWork, deliveries: Sequence[Delivery[ReportMessage]]
 ) -> None:
     """Append what other services report to the orders' streams; a fact that is known already adds nothing."""
-    orders = await store.lock_orders(uow, {delivery.message.order_id for delivery in deliveries})
+    orders = await streams.lock_orders(uow, {delivery.message.order_id for delivery in deliveries})
     for delivery in deliveries:
         order_id = delivery.message.order_id
         order = orders.get(order_id)

@@ -18,7 +18,8 @@ from caravan.service import Service
 from services.catalog.client import GET_OFFERS, Offer, Offers
 from services.inventory.client import GET_AVAILABILITY, Availabilities, Availability
 from services.inventory.messages import INVENTORY_RESERVED, InventoryReserved
-from services.orders import projections, store
+from services.orders import projections
+from services.orders.store import projection, summaries
 from services.payments.messages import PAYMENT_COMPLETED, PaymentCompleted
 from services.processing.messages import ORDER_UNDONE, CancellationRefused, OrderUndone
 from services.shipping.messages import ORDER_DELIVERED, ORDER_SHIPPED, OrderDelivered, OrderShipped
@@ -439,13 +440,13 @@ async def test_who_waits_for_a_version_that_does_not_come_asks_seldom(
     order_id, who = await placed(shop, user), shop.issue_headers("customer", user)
     assert (await shop.client.get(f"/v1/orders/{order_id}?min_version=1", headers=who)).status_code == 200
     asked: list[float] = []
-    summary = store.find_summary
+    summary = summaries.find_summary
 
     async def counted(*arguments: Any) -> Any:
         asked.append(asyncio.get_running_loop().time())
         return await summary(*arguments)
 
-    monkeypatch.setattr(store, "find_summary", counted)
+    monkeypatch.setattr(summaries, "find_summary", counted)
     answer = await shop.client.get(f"/v1/orders/{order_id}?min_version=99", headers=who)
     assert answer.status_code == 409
     assert asked[-1] - asked[0] >= shop.get_context("orders").settings.read_seconds
@@ -503,7 +504,7 @@ async def test_a_rebuilt_read_side_equals_the_live_one_to_the_byte(shop: Shop) -
     for table in ("rebuilt_one", "rebuilt_two"):
         await projections.rebuild_table(write, read, table, progress.append)
     one, two, live = [
-        await store.compute_digest(read, table) for table in ("rebuilt_one", "rebuilt_two", "order_summary")
+        await projection.compute_digest(read, table) for table in ("rebuilt_one", "rebuilt_two", "order_summary")
     ]
     assert one == two == live
     assert one[0] > 0
@@ -511,7 +512,7 @@ async def test_a_rebuilt_read_side_equals_the_live_one_to_the_byte(shop: Shop) -
     rebuilt = await projections.rebuild_summaries(shop.get_context("orders").databases, progress.append)
     assert rebuilt.is_identical
     assert rebuilt.rows == live[0]
-    assert await store.compute_digest(read, "order_summary") == live
+    assert await projection.compute_digest(read, "order_summary") == live
 
 
 async def test_an_accepted_order_takes_at_most_twelve_statements(shop: Shop) -> None:

@@ -14,9 +14,10 @@ from caravan.clock import new_id
 from caravan.messages import Event
 from caravan.money import Money
 from caravan.runtime import Backends
-from services.orders import model, projections, store
+from services.orders import model, projections
 from services.orders.messages import Address
 from services.orders.model import IllegalMove, OfferedProduct, Order
+from services.orders.store import projection
 from tests.support.shop import Shop, run_services
 
 HISTORIES, MOVES, EXAMPLES = 200, 12, 50
@@ -117,7 +118,7 @@ async def test_the_fold_of_the_events_is_the_stored_state(shop: Shop, choices: b
         await project(shop)
     streams = await model.EVENT_STORE.load_streams(databases["orders"], list(told))
     async with databases["orders_read"].unit_of_work() as uow:
-        stored = await store.load_orders(uow, projections.LIVE_TABLE, list(told))
+        stored = await projection.load_orders(uow, projections.LIVE_TABLE, list(told))
     for order_id, events in told.items():
         folded = model.fold_events((recorded.event, recorded.time) for recorded in streams[order_id])
         assert folded.version == len(events)

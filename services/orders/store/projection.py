@@ -1,71 +1,17 @@
-"""The queries of orders: event streams on the write side, rows on the read side."""
+"""The read side as `projections.py` writes it: how far it has read, the summaries of a batch, and a table built anew
+beside the live one.
+"""
 
-from collections.abc import Collection, Sequence
-from datetime import datetime
+from collections.abc import Collection
 from typing import Any
 from uuid import UUID
 
-import asyncpg
 import orjson
 
 from caravan.database import Database, UnitOfWork
-from caravan.events import RecordedEvent
 from caravan.money import Money
 from services.orders.messages import OrderCreated
-from services.orders.model import EVENT_STORE, Order, fold_events
-
-
-async def lock_orders(uow: UnitOfWork, orders: Collection[UUID]) -> dict[UUID, Order]:
-    """The orders as they are now, locked through their first event, in the order of their ids."""
-    await uow.fetch(
-        "SELECT 1 FROM event WHERE stream = ANY($1) AND version = 1 ORDER BY stream FOR NO KEY UPDATE", list(orders)
-    )
-    streams = await EVENT_STORE.load_streams(uow, list(orders))
-    return {
-        order_id: fold_events((recorded.event, recorded.time) for recorded in recorded_events)
-        for order_id, recorded_events in streams.items()
-    }
-
-
-async def load_events(
-    database: Database, order_id: UUID, *, until: datetime | None = None, version: int | None = None
-) -> list[RecordedEvent]:
-    return (await EVENT_STORE.load_streams(database, [order_id], until=until, version=version)).get(order_id, [])
-
-
-SUMMARY_COLUMNS = (
-    "id, user_id, total, currency, lines, shipping_address, placed_at, status, version, cancelling, cancellation,"
-    " cancellation_reason, reason, invoice_number, tracking_number, refunded, updated_at"
-)
-
-
-async def find_summary(read: Database, order_id: UUID) -> asyncpg.Record | None:
-    return await read.fetchrow(f"SELECT {SUMMARY_COLUMNS} FROM order_summary WHERE id = $1", order_id)
-
-
-async def find_owner(read: Database, order_id: UUID) -> UUID | None:
-    user_id: UUID | None = await read.fetchval("SELECT user_id FROM order_summary WHERE id = $1", order_id)
-    return user_id
-
-
-async def list_orders(
-    read: Database, user_id: UUID | None, status: str | None, after: Sequence[Any] | None, limit: int
-) -> list[asyncpg.Record]:
-    """Newest first; `after` is the (placed_at, id) of the last one seen."""
-    return await read.fetch(
-        "SELECT id, user_id, total, currency, placed_at, status, version, updated_at FROM order_summary"
-        " WHERE ($1::uuid IS NULL OR user_id = $1) AND ($2::text IS NULL OR status = $2)"
-        " AND ($3::timestamptz IS NULL OR (placed_at, id) < ($3, $4::uuid)) ORDER BY placed_at DESC, id DESC LIMIT $5",
-        user_id,
-        status,
-        after[0] if after else None,
-        after[1] if after else None,
-        limit,
-    )
-
-
-async def count_by_status(read: Database) -> dict[str, int]:
-    return {row[0]: row[1] for row in await read.fetch("SELECT status, count(*) FROM order_summary GROUP BY status")}
+from services.orders.model import Order
 
 
 async def find_checkpoint(read: Database, projection: str) -> tuple[int, int]:

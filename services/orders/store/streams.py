@@ -1,0 +1,29 @@
+"""The event streams of orders, the write side: use cases lock and read them here, and append by the model's
+`EVENT_STORE`.
+"""
+
+from collections.abc import Collection
+from datetime import datetime
+from uuid import UUID
+
+from caravan.database import Database, UnitOfWork
+from caravan.events import RecordedEvent
+from services.orders.model import EVENT_STORE, Order, fold_events
+
+
+async def lock_orders(uow: UnitOfWork, orders: Collection[UUID]) -> dict[UUID, Order]:
+    """The orders as they are now, locked through their first event, in the order of their ids."""
+    await uow.fetch(
+        "SELECT 1 FROM event WHERE stream = ANY($1) AND version = 1 ORDER BY stream FOR NO KEY UPDATE", list(orders)
+    )
+    streams = await EVENT_STORE.load_streams(uow, list(orders))
+    return {
+        order_id: fold_events((recorded.event, recorded.time) for recorded in recorded_events)
+        for order_id, recorded_events in streams.items()
+    }
+
+
+async def load_events(
+    database: Database, order_id: UUID, *, until: datetime | None = None, version: int | None = None
+) -> list[RecordedEvent]:
+    return (await EVENT_STORE.load_streams(database, [order_id], until=until, version=version)).get(order_id, [])
