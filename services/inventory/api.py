@@ -24,7 +24,6 @@ from caravan.http import (
 )
 from caravan.idempotency import OptionalIdempotency
 from caravan.schemas import Page
-from services.inventory import store
 from services.inventory.model import Stock
 from services.inventory.schemas import (
     BalanceDocument,
@@ -36,6 +35,7 @@ from services.inventory.schemas import (
     Sku,
     StockDocument,
 )
+from services.inventory.store import stock_table
 from services.inventory.use_cases import InventoryContext, move
 
 router = APIRouter(tags=["stock"])
@@ -50,7 +50,7 @@ open_streams = 0
 
 
 async def _get_stock(context: InventoryContext, sku: str) -> Stock:
-    stocks = await store.find_stock(context.database, [sku])
+    stocks = await stock_table.find_stock(context.database, [sku])
     if not stocks:
         raise NotFound(f"no stock of {sku}: none was ever received")
     return stocks[0]
@@ -141,7 +141,7 @@ async def list_movements(
     afterwards.
     """
     before = decode_cursor(cursor, _parse_version)
-    rows = await store.list_movements(context.database, sku, before[0] if before else None, limit + 1)
+    rows = await stock_table.list_movements(context.database, sku, before[0] if before else None, limit + 1)
     if not rows and before is None:
         await _get_stock(context, sku)
     return make_page_response(rows, limit, lambda row: MovementDocument(**row), lambda row: (row["version"],))

@@ -2,8 +2,8 @@
 
 import asyncio
 
-from services.inventory import store
 from services.inventory.messages import STOCK_CHANGED, StockChanged
+from services.inventory.store import stock_table
 from services.inventory.use_cases import BATCH, InventoryContext
 
 SWEEP_SECONDS = 10.0
@@ -17,7 +17,7 @@ async def publish_stock_changes(context: InventoryContext) -> bool:
     if skus == []:
         return False
     async with context.database.unit_of_work() as uow:
-        stocks = await store.claim_unannounced_stock(uow, skus, BATCH)
+        stocks = await stock_table.claim_unannounced_stock(uow, skus, BATCH)
         for stock in stocks:
             uow.emit(
                 STOCK_CHANGED,

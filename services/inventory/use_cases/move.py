@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from caravan.audit import record_audit
 from caravan.auth import Caller
 from caravan.database import UnitOfWork
-from services.inventory import store
 from services.inventory.model import MovementContext, StockLedger
 from services.inventory.schemas import MovementLine
+from services.inventory.store import stock_changes, stock_table
 from services.inventory.use_cases import InventoryContext, announce_after_commit
 
 
@@ -19,8 +19,8 @@ async def move_stock(
     """
     lines = _merge_receipts(lines)
     skus = {line.sku for line in lines}
-    await store.create_missing_stock(uow, skus)
-    ledger = await store.lock_stock(uow, skus)
+    await stock_table.create_missing_stock(uow, skus)
+    ledger = await stock_table.lock_stock(uow, skus)
     now = context.clock()
     for line in lines:
         movement = ledger.apply_movement(
@@ -35,7 +35,7 @@ async def move_stock(
             on_hand=movement.on_hand,
             reason=line.reason,
         )
-    await store.save_with_new_reservations(uow, ledger, [])
+    await stock_changes.save_with_new_reservations(uow, ledger, [])
     announce_after_commit(context, uow, ledger)
     return ledger
 
@@ -45,7 +45,7 @@ async def find_repeated_references(
 ) -> set[str]:
     """The references among these that are known; the others are known from here on."""
     references = {line.reference for line in lines if line.reference}
-    return references - await store.record_references(uow, references, context.clock()) if references else set()
+    return references - await stock_table.record_references(uow, references, context.clock()) if references else set()
 
 
 def _merge_receipts(lines: Sequence[MovementLine]) -> list[MovementLine]:

@@ -1,8 +1,8 @@
 """Answers other services' requests for the available stock."""
 
 from caravan.database import Database
-from services.inventory import store
 from services.inventory.client import Availabilities, Availability, AvailabilityRequest
+from services.inventory.store import stock_table
 from services.inventory.use_cases import InventoryContext
 
 
@@ -11,7 +11,7 @@ async def get_availability(context: InventoryContext, request: AvailabilityReque
 
 
 async def fetch_availability(database: Database, skus: list[str]) -> dict[str, Availability]:
-    stocks = await store.find_stock(database, skus)
+    stocks = await stock_table.find_stock(database, skus)
     return {
         s.sku: Availability.model_construct(sku=s.sku, on_hand=s.on_hand, reserved=s.reserved, available=s.available)
         for s in stocks

@@ -7,9 +7,9 @@ from uuid import UUID
 from caravan import failpoint
 from caravan.database import UnitOfWork
 from caravan.messages import Delivery
-from services.inventory import store
 from services.inventory.messages import INVENTORY_RELEASED, InventoryReleased, ReleaseStock
 from services.inventory.model import MovementContext, Reservation
+from services.inventory.store import reservation_table, stock_changes, stock_table
 from services.inventory.use_cases import BATCH, SERVICE, InventoryContext, announce_after_commit
 from services.orders.messages import OrderCancelled
 from services.processing.messages import OrderProcessed
@@ -26,7 +26,7 @@ async def release_stock(
     now = context.clock()
     reasons = {delivery.message.order_id: delivery.message.reason for delivery in deliveries}
     reservations = await lock_or_create_reservations(uow, reasons, now)
-    ledger = await store.lock_stock(
+    ledger = await stock_table.lock_stock(
         uow, {sku for reservation in reservations.values() if reservation.state == "held" for sku in reservation.lines}
     )
     released: dict[UUID, Reservation] = {}
@@ -46,7 +46,7 @@ async def release_stock(
                 caused_by=delivery,
             )
     if released:
-        await store.save_with_locked_reservations(uow, ledger, list(released.values()))
+        await stock_changes.save_with_locked_reservations(uow, ledger, list(released.values()))
     failpoint.hit("inventory.release.before_commit")
     announce_after_commit(context, uow, ledger)
 
@@ -57,11 +57,11 @@ async def lock_or_create_reservations(
     """The reservations of these orders, locked. An order without one gets a released one, so that a command which is
     late or on its way meets it.
     """
-    reservations = await store.lock_reservations(uow, reasons)
+    reservations = await reservation_table.lock_reservations(uow, reasons)
     missing_reasons = {order_id: reason for order_id, reason in reasons.items() if order_id not in reservations}
     if missing_reasons:
-        await store.insert_released_reservations(uow, missing_reasons, now)
-        reservations |= await store.lock_reservations(uow, missing_reasons)
+        await reservation_table.insert_released_reservations(uow, missing_reasons, now)
+        reservations |= await reservation_table.lock_reservations(uow, missing_reasons)
     return reservations
 
 
@@ -69,15 +69,15 @@ async def keep_paid_stock(uow: UnitOfWork, deliveries: Sequence[Delivery[OrderPr
     """A paid order keeps its stock until it is shipped, however long that takes."""
     paid_orders = [delivery.message.order_id for delivery in deliveries if delivery.message.outcome == "completed"]
     if paid_orders:
-        await store.clear_expiry(uow, paid_orders)
+        await reservation_table.clear_expiry(uow, paid_orders)
 
 
 async def release_expired_reservations(context: InventoryContext) -> bool:
     """Release what was held too long for orders that are not paid."""
     now = context.clock()
     async with context.database.unit_of_work() as uow:
-        reservations = await store.lock_expired_reservations(uow, now, BATCH)
-        ledger = await store.lock_stock(uow, {sku for reservation in reservations for sku in reservation.lines})
+        reservations = await reservation_table.lock_expired_reservations(uow, now, BATCH)
+        ledger = await stock_table.lock_stock(uow, {sku for reservation in reservations for sku in reservation.lines})
         for reservation in reservations:
             ledger.release_reservation(reservation, MovementContext(SERVICE, "expired", now, reservation.order_id))
             uow.emit(
@@ -86,6 +86,6 @@ async def release_expired_reservations(context: InventoryContext) -> bool:
                 key=reservation.order_id,
             )
         if reservations:
-            await store.save_with_locked_reservations(uow, ledger, reservations)
+            await stock_changes.save_with_locked_reservations(uow, ledger, reservations)
             announce_after_commit(context, uow, ledger)
     return len(reservations) == BATCH

@@ -8,7 +8,6 @@ from prometheus_client import Counter
 from caravan import failpoint
 from caravan.database import UnitOfWork
 from caravan.messages import Delivery
-from services.inventory import store
 from services.inventory.messages import (
     INVENTORY_REJECTED,
     INVENTORY_RELEASED,
@@ -19,6 +18,7 @@ from services.inventory.messages import (
     ReserveStock,
 )
 from services.inventory.model import MovementContext, Reservation
+from services.inventory.store import reservation_table, stock_changes, stock_table
 from services.inventory.use_cases import SERVICE, InventoryContext, announce_after_commit, sum_quantities
 
 RESERVATION_COUNTER = Counter(
@@ -30,13 +30,15 @@ async def reserve_stock(
     context: InventoryContext, uow: UnitOfWork, deliveries: Sequence[Delivery[ReserveStock]]
 ) -> None:
     """Decide the orders of a batch one after the other on the locked stock; a known order gets its answer again."""
-    reservations = await store.find_reservations(uow, {delivery.message.order_id for delivery in deliveries})
+    reservations = await reservation_table.find_reservations(
+        uow, {delivery.message.order_id for delivery in deliveries}
+    )
     quantities = {
         d.message.order_id: sum_quantities(d.message.order_id, d.message.lines)
         for d in deliveries
         if d.message.order_id not in reservations
     }
-    ledger = await store.lock_stock(uow, {sku for lines in quantities.values() for sku in lines})
+    ledger = await stock_table.lock_stock(uow, {sku for lines in quantities.values() for sku in lines})
     now = context.clock()
     expires_at = now + timedelta(seconds=context.settings.reservation_seconds)
     new_reservations: list[Reservation] = []
@@ -51,7 +53,7 @@ async def reserve_stock(
             new_reservations.append(reservation)
         _publish_reservation(uow, reservation, delivery)
     if new_reservations:
-        await store.save_with_new_reservations(uow, ledger, new_reservations)
+        await stock_changes.save_with_new_reservations(uow, ledger, new_reservations)
     failpoint.hit("inventory.reserve.before_commit")
     announce_after_commit(context, uow, ledger)
 

@@ -8,8 +8,8 @@ from caravan.audit import record_audit
 from caravan.database import UnitOfWork
 from caravan.messages import Delivery
 from caravan.telemetry import log
-from services.inventory import store
 from services.inventory.model import MovementContext, Reservation
+from services.inventory.store import stock_changes, stock_table
 from services.inventory.use_cases import SERVICE, InventoryContext, announce_after_commit, sum_quantities
 from services.inventory.use_cases.release import lock_or_create_reservations
 from services.shipping.messages import OrderShipped
@@ -32,7 +32,9 @@ async def ship_stock(context: InventoryContext, uow: UnitOfWork, deliveries: Seq
         if not reservation.lines:
             reservation.lines = sum_quantities(order_id, delivery.message.parcels)
         shipments.setdefault(order_id, (reservation, delivery))
-    ledger = await store.lock_stock(uow, {sku for reservation, _ in shipments.values() for sku in reservation.lines})
+    ledger = await stock_table.lock_stock(
+        uow, {sku for reservation, _ in shipments.values() for sku in reservation.lines}
+    )
     for order_id, (reservation, delivery) in shipments.items():
         movement_context = MovementContext(
             delivery.actor or SERVICE,
@@ -58,6 +60,8 @@ async def ship_stock(context: InventoryContext, uow: UnitOfWork, deliveries: Seq
                 free=shortage.available,
             )
     if shipments:
-        await store.save_with_locked_reservations(uow, ledger, [reservation for reservation, _ in shipments.values()])
+        await stock_changes.save_with_locked_reservations(
+            uow, ledger, [reservation for reservation, _ in shipments.values()]
+        )
     failpoint.hit("inventory.ship.before_commit")
     announce_after_commit(context, uow, ledger)

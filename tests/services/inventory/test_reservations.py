@@ -16,8 +16,9 @@ from caravan.database import Database
 from caravan.messages import Delivery
 from caravan.money import Money
 from caravan.runtime import Backends, list_subscriptions
-from services.inventory import consumers, store
+from services.inventory import consumers
 from services.inventory.messages import RELEASE_STOCK, RESERVE_STOCK, ReleaseStock, ReserveStock, StockLine
+from services.inventory.store import stock_table
 from services.orders.messages import ORDERS, OrderCancelled
 from services.processing.messages import ORDER_PROCESSED, OrderProcessed
 from services.shipping.messages import ORDER_SHIPPED, OrderShipped, Parcel
@@ -144,7 +145,7 @@ async def test_what_comes_five_times_counts_once(shop: Shop) -> None:
     await asyncio.gather(*(receive_return(shop, order) for _ in range(5)))
     await answered(shop, order, "reserved", *["released"] * 5)
     assert await numbers(shop, sku) == (3, 0, 2)
-    assert await store.find_violations(shop.get_database("inventory")) == []
+    assert await stock_table.find_violations(shop.get_database("inventory")) == []
 
 
 async def test_a_repeated_order_gets_its_answer_again(shop: Shop) -> None:
@@ -211,7 +212,7 @@ async def test_a_parcel_that_left_after_the_release_takes_free_units_and_never_o
 
     audited = (await wait_until(short))[0]
     assert audited["details"] == {"order_id": str(late), "wanted": 2, "free": 1}
-    assert await store.find_violations(shop.get_database("inventory")) == []
+    assert await stock_table.find_violations(shop.get_database("inventory")) == []
 
 
 async def test_a_reservation_expires_unless_the_order_is_paid(backends: Backends) -> None:
@@ -268,7 +269,7 @@ async def test_random_histories_with_doubles_end_lawful(shop: Shop) -> None:
         return sum((await shop.process.bus.measure_lag(list_subscriptions(shop.process.services))).values()) == 0
 
     await wait_until(at_rest)
-    assert await store.find_violations(shop.get_database("inventory")) == []
+    assert await stock_table.find_violations(shop.get_database("inventory")) == []
 
 
 @pytest.mark.parametrize("orders", [1, 100])

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from caravan.clock import new_id
-from services.inventory import store
+from services.inventory.store import stock_table
 from tests.support.shop import Shop, wait_until
 
 
@@ -166,7 +166,7 @@ async def test_the_ledger_refuses_changes_and_the_tables_refuse_broken_laws(shop
     for broken in ("on_hand = 6", "reserved = 8", "reserved = -1", "shipped = 1"):
         with pytest.raises(asyncpg.CheckViolationError):
             await database.fetch(f"UPDATE stock SET {broken} WHERE sku = $1", sku)
-    assert await store.find_violations(database) == []
+    assert await stock_table.find_violations(database) == []
 
 
 async def test_a_planted_difference_between_stock_and_ledger_is_found(shop: Shop) -> None:
@@ -174,7 +174,7 @@ async def test_a_planted_difference_between_stock_and_ledger_is_found(shop: Shop
     await move(shop, sku, "receive", 7)
     database = shop.get_database("inventory")
     await database.fetch("UPDATE stock SET on_hand = 8, received = 8 WHERE sku = $1", sku)
-    assert [row["sku"] for row in await store.find_violations(database)] == [sku]
+    assert [row["sku"] for row in await stock_table.find_violations(database)] == [sku]
     await database.fetch("UPDATE stock SET on_hand = 7, received = 7 WHERE sku = $1", sku)
 
 
