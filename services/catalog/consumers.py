@@ -3,7 +3,7 @@
 from caravan.consumers import Consumers
 from caravan.database import UnitOfWork
 from caravan.messages import Delivery
-from services.catalog import use_cases
+from services.catalog.use_cases import CatalogContext, watch
 from services.inventory.messages import STOCK_CHANGED, StockChanged
 
 consume = Consumers("catalog", linger=0.1)
@@ -11,6 +11,6 @@ consume = Consumers("catalog", linger=0.1)
 
 @consume(STOCK_CHANGED)
 async def handle_stock_changed(
-    context: use_cases.CatalogContext, uow: UnitOfWork, deliveries: list[Delivery[StockChanged]]
+    context: CatalogContext, uow: UnitOfWork, deliveries: list[Delivery[StockChanged]]
 ) -> None:
-    await use_cases.record_stock_changes(context, uow, deliveries)
+    await watch.record_stock_changes(context, uow, deliveries)

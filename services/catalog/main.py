@@ -7,16 +7,17 @@ from pathlib import Path
 
 from caravan.concurrency import DataLoader
 from caravan.service import DatabaseDeclaration, PeriodicTask, Service
-from services.catalog import messages, use_cases
+from services.catalog import messages
 from services.catalog.api import categories, listing, products, watches
 from services.catalog.client import GET_OFFERS, Offer
 from services.catalog.consumers import consume
 from services.catalog.settings import Settings
+from services.catalog.use_cases import CatalogContext, read, watch
 
 
 @asynccontextmanager
-async def open_resources(context: use_cases.CatalogContext) -> AsyncIterator[DataLoader[str, Offer]]:
-    yield DataLoader(partial(use_cases.fetch_offers, context.database))
+async def open_resources(context: CatalogContext) -> AsyncIterator[DataLoader[str, Offer]]:
+    yield DataLoader(partial(read.fetch_offers, context.database))
 
 
 service = Service(
@@ -25,8 +26,8 @@ service = Service(
     routers=(listing.router, products.router, watches.router, categories.router),
     consumers=consume,
     channels=messages.CHANNELS,
-    operations=(GET_OFFERS.bind(use_cases.get_offers),),
+    operations=(GET_OFFERS.bind(read.get_offers),),
     settings=Settings,
-    periodic_tasks=(PeriodicTask("notify-watchers", 5.0, use_cases.notify_watchers),),
+    periodic_tasks=(PeriodicTask("notify-watchers", 5.0, watch.notify_watchers),),
     open_resources=open_resources,
 )

@@ -19,12 +19,11 @@ from caravan.http import (
     make_page_response,
 )
 from caravan.schemas import Page
-from services.catalog import use_cases
 from services.catalog.api.documents import parse_text
 from services.catalog.model import Category
 from services.catalog.schemas import CategoryDocument, CategoryName, CategoryRequest
 from services.catalog.store import categories
-from services.catalog.use_cases import CatalogContext
+from services.catalog.use_cases import CatalogContext, change
 
 router = APIRouter(tags=["products"])
 
@@ -59,5 +58,5 @@ async def put_category(
     async with context.database.unit_of_work() as uow:
         version = await categories.lock_category_version(uow, name)
         check_if_match(if_match, version or 0)
-        category, version = await use_cases.declare_category(uow, name, body)
+        category, version = await change.declare_category(uow, name, body)
     return make_json_response(_to_category_document(category, version), headers={"ETag": format_entity_tag(version)})

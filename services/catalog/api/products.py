@@ -9,7 +9,6 @@ from caravan.auth import Admin, Anyone
 from caravan.errors import PreconditionFailed
 from caravan.http import IfMatch, Injected, document_headers, format_entity_tag, make_json_response
 from caravan.idempotency import OptionalIdempotency
-from services.catalog import use_cases
 from services.catalog.api.documents import SkuPath, get_visible_product, to_item, to_item_fields
 from services.catalog.model import Product
 from services.catalog.schemas import (
@@ -21,7 +20,7 @@ from services.catalog.schemas import (
     ProductsRequest,
     ProductsSummary,
 )
-from services.catalog.use_cases import CatalogContext
+from services.catalog.use_cases import CatalogContext, change, read
 
 router = APIRouter(tags=["products"])
 
@@ -46,7 +45,7 @@ async def get_product(
     Withdrawn ones are for staff.
     """
     product = await get_visible_product(context, sku, caller)
-    availability = await use_cases.find_availability(context, sku)
+    availability = await read.find_availability(context, sku)
     headers = {"ETag": _build_document_tag(product, availability), "Cache-Control": "no-cache"}
     if if_none_match is not None and headers["ETag"] in [
         tag.strip().removeprefix("W/") for tag in if_none_match.split(",")
@@ -85,7 +84,7 @@ async def post_product(
 
     async def create_product() -> Response:
         async with context.database.unit_of_work() as uow:
-            product = await use_cases.create_product(context, uow, body)
+            product = await change.create_product(context, uow, body)
             headers = {"Location": f"/v1/products/{product.sku}", "ETag": format_entity_tag(product.version)}
             return idempotent_request.store(uow, 201, to_item(product).model_dump_json().encode(), headers)
 
@@ -98,7 +97,7 @@ async def put_products(context: Injected[CatalogContext], body: ProductsRequest,
     repeating it changes nothing.
     """
     async with context.database.unit_of_work() as uow:
-        summary = await use_cases.upsert_products(context, uow, body.products)
+        summary = await change.upsert_products(context, uow, body.products)
     return make_json_response(summary)
 
 
@@ -115,9 +114,9 @@ async def patch_product(
 
     async def change_product() -> Response:
         async with context.database.unit_of_work() as uow:
-            before = await use_cases.lock_product(uow, sku)
+            before = await change.lock_product(uow, sku)
             _check_version(if_match, before)
-            product = await use_cases.change_product(context, uow, before, body)
+            product = await change.change_product(context, uow, before, body)
             return idempotent_request.store(
                 uow, 200, to_item(product).model_dump_json().encode(), {"ETag": format_entity_tag(product.version)}
             )
@@ -131,7 +130,7 @@ async def delete_product(
 ) -> Response:
     """Withdraw a product: nobody can find or order it any more; `PATCH {"active": true}` brings it back."""
     async with context.database.unit_of_work() as uow:
-        before = await use_cases.lock_product(uow, sku)
+        before = await change.lock_product(uow, sku)
         _check_version(if_match, before)
-        await use_cases.withdraw_product(context, uow, before)
+        await change.withdraw_product(context, uow, before)
     return Response(status_code=204)

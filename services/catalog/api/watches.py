@@ -6,10 +6,9 @@ from fastapi.responses import Response
 from caravan.auth import Customer
 from caravan.http import Injected
 from caravan.idempotency import OptionalIdempotency
-from services.catalog import use_cases
 from services.catalog.api.documents import SkuPath, get_visible_product
 from services.catalog.schemas import WatchDocument
-from services.catalog.use_cases import CatalogContext
+from services.catalog.use_cases import CatalogContext, watch
 
 router = APIRouter(tags=["products"])
 
@@ -24,9 +23,9 @@ async def watch_product(
 
     async def add_watch() -> Response:
         product = await get_visible_product(context, sku, caller)
-        email = await use_cases.get_email(context, caller)
+        email = await watch.get_email(context, caller)
         async with context.database.unit_of_work() as uow:
-            document = await use_cases.watch_product(context, uow, caller, product, email)
+            document = await watch.watch_product(context, uow, caller, product, email)
             return idempotent_request.store(uow, 201, document.model_dump_json().encode())
 
     return await idempotent_request.execute(context.database, add_watch)
@@ -35,5 +34,5 @@ async def watch_product(
 @router.delete("/v1/products/{sku}/watch", status_code=204)
 async def unwatch_product(context: Injected[CatalogContext], sku: SkuPath, caller: Customer) -> Response:
     """Stop watching; also when you did not."""
-    await use_cases.unwatch_product(context, caller, sku)
+    await watch.unwatch_product(context, caller, sku)
     return Response(status_code=204)

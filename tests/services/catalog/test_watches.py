@@ -6,7 +6,7 @@ from uuid import UUID
 import orjson
 
 from caravan.clock import new_id
-from services.catalog import use_cases
+from services.catalog.use_cases.watch import notify_watchers
 from services.inventory.messages import STOCK_CHANGED, StockChanged
 from tests.services.catalog.conftest import CatalogAdmin
 from tests.support.shop import wait_until
@@ -124,7 +124,7 @@ async def test_what_is_no_longer_so_when_the_mail_is_made_is_not_told(catalog_ad
         await uow.execute(
             "INSERT INTO alert (sku, kind, raised_at) VALUES ($1, 'price_drop', $2)", sku, context.clock()
         )
-    while await use_cases.notify_watchers(context):
+    while await notify_watchers(context):
         pass
     assert await mails(catalog_admin, user) == []
     await priced(catalog_admin, sku, 1000)
