@@ -1,7 +1,7 @@
 """The relay: moves outbox rows to the bus in order, and removes a row only after the bus took it.
 
 A channel that takes nothing is paused, and the others go on. A row that can never be sent is set aside with its reason,
-and blocks only the later rows of its key (`OutboxDeadLetters` lists it).
+and blocks only the later rows of its key (`dead_letters.py` lists it).
 
 One relay per service runs at a time (an advisory lock), because two would break the order per key. It is woken by the
 commit, by a notification from other replicas, and by a slow poll that covers whatever was lost; where no notification
@@ -10,15 +10,13 @@ can arrive the poll is fast.
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
 from contextlib import suppress
-from typing import Literal
 
 import asyncpg
 
 from caravan import failpoint
 from caravan.backoff import compute_backoff
-from caravan.bus import Bus, DeadLetter, PublishError, PublishFailure
+from caravan.bus import Bus, PublishError, PublishFailure
 from caravan.concurrency import raise_if_cancelled
 from caravan.database import CONNECTION_LOST, WITHOUT_SYNC_COMMIT, Database
 from caravan.leadership import Leadership
@@ -37,8 +35,6 @@ LINGER_SECONDS = 0.03
 """Least time between two batches: a lone message never waits for it, under load it makes batches larger and their
 number smaller.
 """
-_STALE_SECONDS = 300.0
-"""A row that the bus has not taken for so long is a failure that somebody should see."""
 _FETCH_BATCH = f"""WITH gone AS (DELETE FROM outbox WHERE id = ANY($3) AND {WITHOUT_SYNC_COMMIT})
     SELECT id, message_id, kind, channel, route, key, body,
         extract(epoch FROM clock_timestamp() - created_at)::float AS age
@@ -224,64 +220,3 @@ class OutboxRelay:
 async def count_pending(database: Database) -> int:
     """Rows that the bus has not taken yet."""
     return int(await database.fetchval("SELECT count(*) FROM outbox"))
-
-
-class OutboxDeadLetters:
-    """The outbox as a source of dead letters: rows that the bus refused permanently, and those that wait for too
-    long.
-    """
-
-    origin: Literal["outbox"] = "outbox"
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-
-    async def list_dead_letters(self, limit: int, preview: int) -> list[DeadLetter]:
-        rows = await self._database.fetch(
-            "SELECT id::text, channel, key, substr(body, 1, $2) AS body, length(body) AS size, refused_at, "
-            "created_at, coalesce(reason, CASE WHEN EXISTS ("
-            "SELECT 1 FROM outbox r WHERE r.refused_at IS NOT NULL AND r.channel = o.channel AND r.key = o.key)"
-            " THEN 'waits behind a refused row of its key' ELSE 'the bus has not taken it for minutes; it is sent as "
-            "soon as it does' END) AS reason"
-            " FROM outbox o WHERE refused_at IS NOT NULL OR created_at < now() - make_interval(secs => $3) ORDER BY "
-            "o.id LIMIT $1",
-            limit,
-            preview,
-            _STALE_SECONDS,
-        )
-        return [
-            DeadLetter(
-                id=row["id"],
-                subscription=f"{self._database.service}.outbox",
-                channel=row["channel"],
-                key=row["key"],
-                body=row["body"],
-                reason=row["reason"],
-                attempt=1,
-                dead_lettered_at=row["refused_at"] or row["created_at"],
-                size=row["size"],
-                redrivable=row["refused_at"] is not None,
-            )
-            for row in rows
-        ]
-
-    async def redrive(self, dead_letters: Sequence[DeadLetter]) -> int:
-        """Let the relay try again, in the rows' order."""
-        rows = await self._database.fetch(
-            "UPDATE outbox SET refused_at = NULL, reason = NULL WHERE id = ANY($1) AND refused_at IS NOT NULL "
-            "RETURNING id",
-            _list_row_ids(dead_letters),
-        )
-        self._database.outbox_written.set()
-        return len(rows)
-
-    async def discard(self, dead_letters: Sequence[DeadLetter]) -> int:
-        rows = await self._database.fetch(
-            "DELETE FROM outbox WHERE id = ANY($1) AND refused_at IS NOT NULL RETURNING id", _list_row_ids(dead_letters)
-        )
-        self._database.outbox_written.set()
-        return len(rows)
-
-
-def _list_row_ids(dead_letters: Sequence[DeadLetter]) -> list[int]:
-    return [int(dead_letter.id) for dead_letter in dead_letters]

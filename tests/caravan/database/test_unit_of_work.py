@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from caravan import environment, outbox, settings
+from caravan import environment, settings
 from caravan.bus import IncomingMessage, Result
 from caravan.clock import new_id, utc_now
 from caravan.consumers import Consumers
@@ -19,7 +19,8 @@ from caravan.errors import MessageRejected
 from caravan.inbox import Inbox
 from caravan.messages import Delivery, Event, MessageTooLarge, Queue, RetryPolicy, Topic, encode_message
 from caravan.money import Money
-from caravan.outbox import OutboxRelay
+from caravan.outbox import OutboxRelay, count_pending
+from caravan.outbox import relay as outbox_relay
 from caravan.runtime import Backends
 from caravan.service import DatabaseDeclaration, Service
 from caravan.telemetry.metrics import STATEMENTS
@@ -167,8 +168,8 @@ async def test_two_relays_keep_the_order_of_a_key(shop: Shop, backends: Backends
 async def test_one_statement_removes_what_was_sent_and_looks_for_more(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox, "UNREMOVED_SECONDS", 60.0)
-    monkeypatch.setattr(outbox, "LINGER_SECONDS", 0.0)
+    monkeypatch.setattr(outbox_relay, "UNREMOVED_SECONDS", 60.0)
+    monkeypatch.setattr(outbox_relay, "LINGER_SECONDS", 0.0)
     messages, key = 20, str(new_id())
     await wait_until(lambda: _at_rest(shop))
     before = _statements()
@@ -203,7 +204,7 @@ async def _at_rest(shop: Shop) -> bool:
 
 
 async def _nothing_pending(shop: Shop) -> bool:
-    return await outbox.count_pending(shop.get_database("kernel")) == 0
+    return await count_pending(shop.get_database("kernel")) == 0
 
 
 async def test_a_trace_and_an_actor_travel_through_outbox_and_bus(shop: Shop) -> None:
