@@ -6,6 +6,7 @@ from typing import Any, cast
 import aio_pika
 import aio_pika.abc
 import pytest
+from aio_pika.abc import UnderlayConnection
 
 from caravan.bus import Subscription
 from caravan.bus.rabbitmq import RabbitBus
@@ -63,6 +64,22 @@ async def test_a_lost_connection_is_closed_before_another_takes_its_place(rabbit
     assert connection._connection is not lost
     assert lost.is_closed
     await connection.close()
+
+
+async def test_a_connection_that_can_not_be_closed_is_closed(rabbitmq: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = RabbitConnection(rabbitmq.url, "test")
+    await connection.open_channel()
+    opened = connection._connection
+    assert opened is not None
+    close_transport = UnderlayConnection.close
+
+    async def close_and_fail(transport: UnderlayConnection, error: Any) -> None:
+        await close_transport(transport, error)
+        raise ConnectionResetError
+
+    monkeypatch.setattr(UnderlayConnection, "close", close_and_fail)
+    await connection.close()
+    assert opened.is_closed
 
 
 async def _is_lost(connection: aio_pika.abc.AbstractConnection) -> bool:

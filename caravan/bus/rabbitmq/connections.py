@@ -33,9 +33,19 @@ async def _open_connection(url: URL | str, name: str) -> AbstractConnection:
     try:
         await finish_opening(connection.connect())
     except BaseException:
-        await connection.close()  # otherwise its destructor wants to, on whatever loop there is by then
+        await _close_connection(connection)
         raise
     return connection
+
+
+async def _close_connection(connection: AbstractConnection) -> None:
+    """Also when the broker can't be told: what is not closed its destructor wants to close, on any loop or none."""
+    try:
+        with suppress(*BROKER_ERRORS):
+            async with asyncio.timeout(_CLOSE_SECONDS):
+                await connection.close()
+    finally:
+        await connection.close()  # a second time it only notes that it is closed
 
 
 async def _open_channel(channel: AbstractChannel) -> AbstractChannel:
@@ -78,9 +88,7 @@ class RabbitConnection:
 
     async def close(self) -> None:
         if self._connection is not None:
-            with suppress(*BROKER_ERRORS):
-                async with asyncio.timeout(_CLOSE_SECONDS):
-                    await self._connection.close()
+            await _close_connection(self._connection)
 
 
 class Publisher:

@@ -77,7 +77,7 @@ async def _open(case: Case, count: int, *headers: dict[str, str]) -> AsyncIterat
 async def test_streams_are_bounded_for_each_address_and_leave_requests_alone(
     case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await _bound(case, monkeypatch, streams_per_address=5, connections=3, streams=10)
+    await _bound(case, monkeypatch, max_streams_per_address=5, max_connections_per_service=3, max_streams=10)
     async with _open(case, 60) as statuses:
         assert statuses.count(200) == 5
         assert statuses.count(429) == 55
@@ -95,7 +95,7 @@ async def test_streams_are_bounded_for_each_address_and_leave_requests_alone(
 
 
 async def test_streams_are_bounded_for_each_caller(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    await _bound(case, monkeypatch, streams_per_caller=2, streams_per_address=50)
+    await _bound(case, monkeypatch, max_streams_per_caller=2, max_streams_per_address=50)
     one, other = case.shop.issue_headers(), case.shop.issue_headers()
     async with _open(case, 8, one, other) as statuses:
         assert statuses.count(200) == 4
@@ -103,7 +103,7 @@ async def test_streams_are_bounded_for_each_caller(case: Case, monkeypatch: pyte
 
 
 async def test_streams_are_bounded_in_all(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    await _bound(case, monkeypatch, streams=3, streams_per_address=50)
+    await _bound(case, monkeypatch, max_streams=3, max_streams_per_address=50)
     async with _open(case, 6) as statuses:
         assert statuses.count(200) == 3
         assert statuses.count(503) == 3
@@ -131,7 +131,7 @@ async def test_a_stream_ends_with_the_session_and_with_the_token(case: Case, mon
 
 
 async def test_who_asks_counts_once_for_the_address_too() -> None:
-    streams = LiveStreams(Settings(streams_per_address=1), None)  # type: ignore[arg-type]
+    streams = LiveStreams(Settings(max_streams_per_address=1), None)  # type: ignore[arg-type]
     caller = Caller(str(new_id()), "customer", "s")
     with streams.reserve_slot(caller, "10.0.0.1"), streams.reserve_slot(caller, "10.0.0.2"):
         assert streams._open_total == 2

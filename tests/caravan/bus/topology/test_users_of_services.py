@@ -149,7 +149,8 @@ async def test_a_service_can_do_what_it_does_as_its_user(shop: dict[str, str]) -
 
 async def first_of(url: str, queue: str) -> bytes:
     arrived: asyncio.Queue[bytes] = asyncio.Queue()
-    async with asyncio.timeout(20), await aio_pika.connect(url) as connection:
+    async with asyncio.timeout(20), aio_pika.Connection(URL(url)) as connection:
+        await connection.connect()
         await read(await connection.channel(), queue, lambda message: arrived.put(message.body))
         return await arrived.get()
 
@@ -161,7 +162,8 @@ async def read(
 
 
 async def refused(url: str, doing: Callable[[AbstractChannel], Awaitable[Any]]) -> bool:
-    async with await aio_pika.connect(url) as connection:
+    async with aio_pika.Connection(URL(url)) as connection:
+        await connection.connect()
         try:
             await doing(await connection.channel())
         except ChannelAccessRefused:
@@ -180,8 +182,9 @@ async def test_a_service_reads_no_queue_of_another_and_makes_and_removes_none(sh
         assert await refused(url, lambda channel: channel.queue_delete("payments.capture"))
         assert await refused(url, lambda channel: bind(channel, "payments.capture", "orders"))
     assert await refused(shop["payments"], lambda channel: announce(channel, "orders"))
-    with pytest.raises(ProbableAuthenticationError):
-        await aio_pika.connect(shop["shop"])
+    async with aio_pika.Connection(URL(shop["shop"])) as connection:
+        with pytest.raises(ProbableAuthenticationError):
+            await connection.connect()
 
 
 async def nothing(message: AbstractIncomingMessage) -> None: ...
