@@ -1,7 +1,7 @@
 """Background jobs on Redis with BullMQ, whose names stay in this package.
 
 - A service declares its types of jobs (`declarations.py`), each with a queue and workers of its own; the runtime starts
-  and drains them (`worker.py`).
+  and drains them (`workers.py`).
 - `context.jobs` enqueues (`enqueue.py`): at once, later, in bulk, by priority, once per id.
 - `admin.py` lists and repairs what is in the queues, whichever process put it there.
 
@@ -13,7 +13,7 @@ effect is keyed by its row.
 from caravan.jobs.declarations import Cron, Interval, Job, JobRequest, Jobs, JobType
 from caravan.jobs.enqueue import Enqueuer
 from caravan.jobs.redis import UNAVAILABLE_ERRORS, JobStore, JobsUnavailable
-from caravan.jobs.worker import Workers
+from caravan.jobs.workers import Workers
 
 __all__ = [
     "UNAVAILABLE_ERRORS",
