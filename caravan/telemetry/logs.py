@@ -59,6 +59,7 @@ def configure_logs(level: str, log_format: str) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level.upper())),
         cache_logger_on_first_use=True,
     )
+    logging.raiseExceptions = False  # a log that can't be written, because its stream is closed, stops no work
     handler = logging.StreamHandler()
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=processors, processor=renderer))
     root = logging.getLogger()
