@@ -70,17 +70,17 @@ async def test_who_listens_is_woken_when_notifications_may_have_been_lost(backen
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'caravan probe "
                 "leadership'"
             )
-            await wait_until(lambda: _told(heard, [""]))
+            await wait_until(lambda: _has_heard(heard, [""]))
             assert not hears(leadership)
             assert leadership.choose_poll_seconds(10, 1) == 1
             await leadership.try_lead("whatever")  # connects again, and listens again
             await other.execute("SELECT pg_notify('anything', 'new')")
-            await wait_until(lambda: _told(heard, ["", "new"]))
+            await wait_until(lambda: _has_heard(heard, ["", "new"]))
             assert hears(leadership)
         finally:
             await other.close()
             await leadership.close()
 
 
-async def _told(heard: list[str], expected: list[str]) -> bool:
+async def _has_heard(heard: list[str], expected: list[str]) -> bool:
     return heard == expected

@@ -61,7 +61,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def letter(recipient: str) -> RenderedMessage:
+def make_message(recipient: str) -> RenderedMessage:
     return RenderedMessage(
         "1" * 32,
         "welcome",
@@ -81,7 +81,7 @@ def smtp(port: int, who: str = "") -> SmtpEmailProvider:
 async def test_each_letter_gets_its_own_verdict() -> None:
     with mail_server() as (inbox, port):
         recipients = ["ada@example.com", "nobody@example.com", "busy@example.com", "zoë@bücher.example"] * 6
-        verdicts = await smtp(port, "shop:p%40ss@").send([letter(recipient) for recipient in recipients])
+        verdicts = await smtp(port, "shop:p%40ss@").send([make_message(recipient) for recipient in recipients])
     assert [verdict.status for verdict in verdicts] == ["sent", "refused", "again", "sent"] * 6
     assert "550" in (verdicts[1].reason or "")
     assert "451" in (verdicts[2].reason or "")
@@ -93,7 +93,7 @@ async def test_each_letter_gets_its_own_verdict() -> None:
 async def test_a_server_that_cannot_be_used_is_down_and_the_letters_are_not_to_blame(case: str) -> None:
     with mail_server() as (_, port):
         provider = smtp(free_port()) if case == "no server" else smtp(port, "shop:wrong@")
-        verdicts = await provider.send([letter("ada@example.com")] * 3)
+        verdicts = await provider.send([make_message("ada@example.com")] * 3)
     assert {verdict.status for verdict in verdicts} <= {"down", "later"}
     assert verdicts[0].status == "down"
 

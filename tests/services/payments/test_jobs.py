@@ -23,7 +23,7 @@ class Soft(Around):
         return await self.real.capture(*arguments)
 
 
-async def seen(till: Till, job_id: str, state: str) -> admin.JobStatus:
+async def wait_for_job(till: Till, job_id: str, state: str) -> admin.JobStatus:
     async def there() -> admin.JobStatus | None:
         entries, _ = await admin.list_jobs(till.shop.process.jobs, state=state, queue=RETRY_JOB, limit=100)  # type: ignore[arg-type]
         return next((entry for entry in entries if entry.id == f"{RETRY_JOB}:{job_id}"), None)
@@ -39,7 +39,7 @@ async def test_a_further_attempt_is_a_delayed_job_with_its_number_and_time(
     flaky = provider(Soft)
     order = till.order()
     await till.capture(order)
-    job = await seen(till, f"{order.order_id}-2", "delayed")
+    job = await wait_for_job(till, f"{order.order_id}-2", "delayed")
     payment = await till.payment(order.order_id)
     assert job.payload == {"order_id": str(order.order_id), "attempt": 2}
     assert job.trace_id
@@ -51,7 +51,7 @@ async def test_a_further_attempt_is_a_delayed_job_with_its_number_and_time(
     await patient.redis.flushall()  # what Redis forgets, the row tells again
     await till.shop.process.workers.announce_queues()
     await charge.enqueue_missing_retries(patient)
-    assert (await seen(till, f"{order.order_id}-2", "delayed")).due_at is not None
+    assert (await wait_for_job(till, f"{order.order_id}-2", "delayed")).due_at is not None
 
     flaky.left = 0
     await admin.promote_job(till.shop.process.jobs, job.id)
@@ -63,7 +63,7 @@ async def test_the_same_job_twice_and_late_charges_once(till: Till, provider: An
     flaky = provider(Soft)
     order = till.order()
     await till.capture(order)
-    await seen(till, f"{order.order_id}-2", "delayed")
+    await wait_for_job(till, f"{order.order_id}-2", "delayed")
     flaky.left = 0
 
     async def report(done: int, total: int | None = None) -> None: ...
