@@ -1,18 +1,21 @@
-"""Fixtures `kafka` and `rabbitmq`, and the last lines of a run: which backends it used, and what was left out, by
-name.
+"""Fixtures `kafka`, `rabbitmq` and `vhost`, and the last lines of a run: which backends it used, and what was left
+out, by name.
 """
 
 import os
 import shutil
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import httpx2
 import orjson
 import psutil
 import pytest
 
+from caravan.clock import new_id
 from tests.support.backends import RUN_FOLDER, Broker, Unavailable, broker
 
 STOP_SECONDS = 30
@@ -26,6 +29,16 @@ def kafka() -> Broker:
 @pytest.fixture(scope="session")
 def rabbitmq() -> Broker:
     return _or_skip("rabbitmq")
+
+
+@pytest.fixture
+async def vhost(rabbitmq: Broker) -> AsyncIterator[Broker]:
+    """A virtual host of its own: nothing in it is foreign."""
+    name = f"test-{new_id()}"
+    async with httpx2.AsyncClient(base_url=rabbitmq.management_url) as management:
+        (await management.put(f"/api/vhosts/{name}")).raise_for_status()
+        yield replace(rabbitmq, url=rabbitmq.url.rstrip("/") + f"/{name}")
+        await management.delete(f"/api/vhosts/{name}")
 
 
 def _or_skip(name: str) -> Broker:

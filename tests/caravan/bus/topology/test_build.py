@@ -1,17 +1,13 @@
 """What the declarations of all services need of the brokers."""
 
 import re
-import subprocess
-import sys
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from caravan.bus import Subscription
-from caravan.bus.topology import BrokerObject, KafkaTopic, ObjectRef, RabbitQueue, build_topology
+from caravan.bus.topology import BrokerObject, ObjectRef, build_topology
 from caravan.bus.topology.drift import DriftKind, find_differences
-from caravan.bus.topology.render import build_resource_name, build_resources, format_duration
 from caravan.messages import Exchange, Queue, RetryPolicy, Topic
 from cli.topology import build_declared_topology
 from tests.contract.bus_contract import Happened, Ping
@@ -103,72 +99,3 @@ def test_what_is_made_does_not_differ_and_each_change_is_found(
         rest = {other: declared_object for other, declared_object in both.items() if other != ref}
         assert [(found.kind, found.object_ref) for found in find_differences(both, rest)] == [(DriftKind.MISSING, ref)]
         assert [(found.kind, found.object_ref) for found in find_differences(rest, both)] == [(DriftKind.FOREIGN, ref)]
-
-
-def test_an_argument_that_nobody_declared_is_drift_but_a_setting_of_a_topic_is_not() -> None:
-    queue = RabbitQueue("q", {})
-    beaten = RabbitQueue("q", {}, {"x-queue-type": "quorum", "x-message-ttl": 1000})
-    assert [str(found) for found in find_differences({queue.object_ref: queue}, {queue.object_ref: beaten})] == [
-        "different: queue q: x-message-ttl is 1000, declared absent"
-    ]
-    topic = KafkaTopic("t", 1, 1, {"retention.ms": "1"})
-    observed = KafkaTopic("t", 1, 1, {"retention.ms": "1", "segment.bytes": "1000"})
-    assert find_differences({topic.object_ref: topic}, {topic.object_ref: observed}) == []
-
-
-def test_each_topic_and_queue_becomes_a_resource_that_refers_to_its_connection() -> None:
-    desired = build_declared_topology(1)
-    rendered = build_resources(desired)
-    kinds = [resource["kind"] for resource in rendered]
-    assert {kind: kinds.count(kind) for kind in set(kinds)} == {
-        "KafkaTopic": len(desired.topics),
-        "RabbitMQQueue": len(desired.queues),
-        "RabbitMQExchange": len(desired.exchanges),
-        "RabbitMQBinding": len(desired.bindings),
-    }
-    assert len({(resource["kind"], resource["metadata"]["name"]) for resource in rendered}) == len(rendered)
-    capture = next(resource for resource in rendered if resource["metadata"]["name"] == "payments.capture.retry.4")
-    assert capture["spec"] == {
-        "connectionRef": {"name": "rabbitmq"},
-        "deletionPolicy": "Retain",
-        "name": "payments.capture.retry.4",
-        "type": "quorum",
-        "limits": {
-            "maxLength": 1_000_000,
-            "overflow": "reject-publish",
-            "deadLetterExchange": "",
-            "deadLetterRoutingKey": "payments.capture",
-            "deadLetterStrategy": "at-least-once",
-            "messageTtl": "30s",
-        },
-    }
-
-
-@settings(deadline=None)
-@given(st.text(min_size=1, max_size=300))
-def test_any_name_becomes_a_dns_name(name: str) -> None:
-    made = build_resource_name(name)
-    assert len(made) <= 253
-    assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", made)
-    assert made == name or build_resource_name(name + "x") != made
-
-
-@pytest.mark.parametrize(
-    ("milliseconds", "text"), [(604_800_000, "168h"), (90_000, "90s"), (200, "200ms"), (0, "0ms"), (120_000, "2m")]
-)
-def test_durations_are_said_in_the_largest_whole_unit(milliseconds: int, text: str) -> None:
-    assert format_duration(milliseconds) == text
-
-
-def test_the_readers_of_an_exchange_are_known_without_the_others_endpoints() -> None:
-    """So that a process holds, and under `skaffold dev` starts anew for, what it runs."""
-    program = (
-        "import sys; from services.registry import load_services; from cli.serve import list_exchange_readers\n"
-        "print(*sorted(reader.name for reader in list_exchange_readers(load_services(['orders']))))\n"
-        "print(*(name for name in sys.modules if name.split('.')[0] == 'services' and name.split('.')[2:3] in "
-        "(['main'], ['api'])))"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    readers, loaded = done.stdout.splitlines()
-    assert readers.split() == ["inventory.orders", "notifications.orders", "payments.orders"]
-    assert {name.split(".")[1] for name in loaded.split()} == {"orders"}
