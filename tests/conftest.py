@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 from caravan import embedded, telemetry
 from caravan.runtime import Backends
 
-pytest_plugins = ["tests.support.backends.plugin", "tests.fuzz.count"]
+pytest_plugins = ["tests.support.backends.plugin", "tests.support.embedded_bus", "tests.fuzz.count"]
 
 SECRET = "test-secret-test-secret-test-secret-0"
 
