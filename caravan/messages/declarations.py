@@ -143,6 +143,15 @@ def list_message_types(channel: Channel) -> tuple[type[Message], ...]:
 
 
 def build_routing_regex(pattern: str) -> str:
-    """The regular expression of an AMQP routing pattern: `*` is one word, `#` is any number of words."""
-    words = {"*": r"[^.]+", "#": r".*"}
-    return "^" + r"\.".join(words.get(word, re.escape(word)) for word in pattern.split(".")) + "$"
+    """The regular expression of an AMQP routing pattern: `*` is one word, `#` is any number of words, also none."""
+    words = pattern.split(".")
+    if set(words) == {"#"}:
+        return "^.*$"
+    regex, is_first = "^", True
+    for word in words:
+        if word == "#":
+            regex += r"([^.]+\.)*" if is_first else r"(\.[^.]+)*"
+        else:
+            regex += ("" if is_first else r"\.") + (r"[^.]+" if word == "*" else re.escape(word))
+            is_first = False
+    return regex + "$"
