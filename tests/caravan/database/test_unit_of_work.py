@@ -10,21 +10,20 @@ from typing import Any
 
 import pytest
 
-from caravan import environment, settings
 from caravan.bus import IncomingMessage, Result
 from caravan.clock import new_id, utc_now
 from caravan.consumers import Consumers
 from caravan.database import UnitOfWork, VersionConflict
 from caravan.errors import MessageRejected
 from caravan.inbox import Inbox
-from caravan.messages import Delivery, Event, MessageTooLarge, Queue, RetryPolicy, Topic, encode_message
+from caravan.messages import Delivery, Event, RetryPolicy, Topic
 from caravan.money import Money
 from caravan.outbox import OutboxRelay, count_pending
 from caravan.outbox import relay as outbox_relay
 from caravan.runtime import Backends
 from caravan.service import DatabaseDeclaration, Service
 from caravan.telemetry.metrics import STATEMENTS
-from services.orders.messages import ORDER_CREATED, Address
+from services.orders.messages import Address
 from services.orders.model import OfferedProduct, create_order
 from tests.support.shop import Shop, run_services, wait_until
 
@@ -218,33 +217,6 @@ async def test_a_trace_and_an_actor_travel_through_outbox_and_bus(shop: Shop) ->
     telemetry.actor.reset(tokens[1])
     envelope = (await wait_until(lambda: shop.read_topic(NOTED.name, key)))[0]
     assert (envelope["traceparent"], envelope["actor"]) == (trace, "customer:ada")
-
-
-def test_a_message_over_the_limit_fails_where_it_is_emitted() -> None:
-    with pytest.raises(MessageTooLarge):
-        encode_message(
-            Noted(text="x" * 1_000_000), NOTED, key="k", source="test", time=utc_now(), traceparent=None, actor=None
-        )
-
-
-def test_a_command_has_no_place_on_a_topic_nor_an_event_on_a_queue() -> None:
-    with pytest.raises(TypeError, match="is not a Command"):
-        Queue("x.y", owner="x", commands=(Noted,), key="k", purpose="p")  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="not declared"):
-        encode_message(
-            Noted(text="x"), ORDER_CREATED, key="k", source="test", time=utc_now(), traceparent=None, actor=None
-        )
-
-
-def test_an_unknown_or_wrong_setting_is_refused_by_name() -> None:
-    with pytest.raises(environment.SettingsError, match=r"CARAVAN_PROT: no such setting; did you mean CARAVAN_PORT\?"):
-        settings.load_kernel({"CARAVAN_PROT": "1"})
-
-
-def test_a_wrong_value_names_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("CARAVAN_PORT", "many")
-    with pytest.raises(environment.SettingsError, match="CARAVAN_PORT: Input should be a valid integer"):
-        settings.load_kernel()
 
 
 async def test_an_expected_version_that_has_passed_is_a_conflict(backends: Backends) -> None:
