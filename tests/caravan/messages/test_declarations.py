@@ -35,9 +35,9 @@ FIELDS: dict[str, Any] = {"owner": "kitchen", "key": "cup", "purpose": "A test's
 
 
 def test_a_type_is_named_by_its_service_and_class() -> None:
-    service_messages = type("ParcelLost", (Event,), {"__module__": "services.shipping.messages"})
+    service_messages: Any = type("ParcelLost", (Event,), {"__module__": "services.shipping.messages"})
     assert service_messages.type == "shipping.ParcelLost"
-    kernel_messages = type("AuditRecorded", (Event,), {"__module__": "audit"})
+    kernel_messages: Any = type("AuditRecorded", (Event,), {"__module__": "audit"})
     assert kernel_messages.type == "audit.AuditRecorded"
 
 
