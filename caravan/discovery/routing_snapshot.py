@@ -191,11 +191,12 @@ def parse_snapshot(raw: bytes) -> Snapshot:
         raise SnapshotError(f"{len(raw)} bytes; at most {MAX_BYTES} are read")
     try:
         document = json.loads(raw)
-    except ValueError as error:
+        revision = compute_revision(document) if isinstance(document, dict) else ""
+    except (ValueError, RecursionError) as error:  # also of half a surrogate pair, which is JSON and no text
         raise SnapshotError(f"not JSON: {error}") from None
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         raise SnapshotError(f"schema: not {SCHEMA}, the only one that this release reads")
-    if document.get("revision") != compute_revision(document):
+    if document.get("revision") != revision:
         raise SnapshotError("revision: not the hash of the content; the document is damaged or cut off")
     try:
         return Snapshot.model_validate(document)
