@@ -30,6 +30,7 @@ from bench.rounds import compute_percentiles, estimate_percentiles, subtract_buc
 from caravan import embedded, telemetry
 from caravan.bus.brokers import BrokerBus
 from caravan.bus.kafka import KafkaBus
+from caravan.bus.kafka_servers import KafkaServers
 from caravan.bus.rabbitmq import RabbitBus
 from caravan.clock import new_id, utc_now
 from caravan.consumers import Consumers
@@ -157,7 +158,9 @@ def _collect_outbox_lag() -> dict[float, float]:
 
 async def publish_backlog(kernel: Settings, amqp: str, management: str, kind: str, name: str, count: int) -> None:
     source = make_channel(kind, name)
-    bus = BrokerBus(KafkaBus(kernel.kafka_url, "bench"), RabbitBus(amqp, "bench", management=management))
+    bus = BrokerBus(
+        KafkaBus(KafkaServers.from_settings(kernel), "bench"), RabbitBus(amqp, "bench", management=management)
+    )
     await bus.start()
     try:
         await declare_channels(bus, [BenchConsumer(source, 100).service])

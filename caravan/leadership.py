@@ -14,7 +14,7 @@ from typing import Any
 
 import asyncpg
 
-from caravan.database import CONNECTION_LOST, PIN, WITHOUT_SYNC_COMMIT, is_pooled
+from caravan.database import CONNECTION_LOST, PIN, WITHOUT_SYNC_COMMIT, is_pooled, open_connection
 
 _FAMILY = 0x43
 """Of our advisory locks."""
@@ -111,7 +111,7 @@ class Leadership:
         async with self._lock:
             if self._connection is None or self._connection.is_closed():
                 self._led_tasks.clear()
-                connection = await asyncpg.connect(
+                connection = await open_connection(
                     self._url,
                     command_timeout=10,
                     timeout=10,

@@ -1,30 +1,26 @@
 """The kernel's settings, from `CARAVAN_*` variables.
 
-A service's own are in its `settings.py`, under a prefix of its own. `caravan/environment.py` reads both.
+Those of databases and brokers are in `backend_settings.py`. A service's own are in its `settings.py`, under a prefix of
+its own. `caravan/environment.py` reads all of them.
 """
 
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
+from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, ValidationInfo, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
 
 from caravan import passwords, text
+from caravan.backend_settings import BackendSettings
 from caravan.email_address import parse_email_address
 from caravan.environment import FormerName, check_url, load_class, refuse_unknown
 
-_POSTGRES = ("postgresql", "postgres")
-_REDIS = ("redis", "rediss", "unix")
 _HTTP = ("http", "https")
 
 
-class Settings(BaseSettings):
+class Settings(BackendSettings):
     """Where things are, shared by every service of a process."""
-
-    model_config = SettingsConfigDict(env_prefix="CARAVAN_", extra="ignore", frozen=True)
 
     data: Path = Field(
         Path(".caravan"), description="Folder for everything that a laptop keeps: database, mail, secrets, logs."
@@ -63,61 +59,12 @@ class Settings(BaseSettings):
         description="Address under which clients reach the gateway; by default the one it listens on."
         " Issuer of the tokens.",
     )
-    database_url: SecretStr | None = Field(
-        None,
-        description=(
-            "Postgres server, as a role that may create roles and databases: "
-            "`postgresql://user:password@host:5432/postgres`. Default: the embedded one."
-        ),
-    )
-    database_passwords: Path | None = Field(
-        None,
-        description=(
-            "Folder with a file per database that holds the password of its role, so that a service may be given its "
-            "own alone. Default: they are derived from the secret."
-        ),
-    )
     migrate: bool = Field(
         True,
         description=(
             "Make and upgrade the databases at start. False: wait until `caravan migrate` has done it; then "
             "CARAVAN_DATABASE_URL needs no user."
         ),
-    )
-    redis_url: SecretStr | None = Field(
-        None, description="Redis or Valkey: `redis://:password@host:6379/0`. Default: the embedded one."
-    )
-    jobs_redis_url: SecretStr | None = Field(
-        None,
-        description=(
-            "Redis or Valkey for background jobs, with `maxmemory-policy noeviction` and an append-only file. "
-            "Default: that of CARAVAN_REDIS_URL."
-        ),
-    )
-    kafka_url: str = Field(
-        "",
-        description=(
-            "Kafka brokers for the topics, `host:9092,host:9092`. Default: topics are kept in Postgres. Goes with "
-            "CARAVAN_RABBITMQ_URL."
-        ),
-    )
-    rabbitmq_url: SecretStr | None = Field(
-        None,
-        description="RabbitMQ for queues and exchanges: `amqp://user:password@host/`. Goes with CARAVAN_KAFKA_URL.",
-    )
-    rabbitmq_management_url: SecretStr | None = Field(
-        None,
-        description=(
-            "RabbitMQ's management API, by which queues and their policies are made: "
-            "`http://user:password@host:15672`. Default: port 15672 (amqps: 15671) of CARAVAN_RABBITMQ_URL, with its "
-            "user."
-        ),
-    )
-    kafka_replicas: int = Field(
-        1,
-        ge=1,
-        le=32,
-        description="Replicas of each topic that is made; with more than one, a write waits for all but one of them.",
     )
     declare: bool = Field(
         True,
@@ -200,33 +147,6 @@ class Settings(BaseSettings):
         description="For fault tests: end the process at this named failpoint, `name` or `name:hit`.",
     )
 
-    @field_validator("database_url", "redis_url", "jobs_redis_url", "rabbitmq_url", "rabbitmq_management_url")
-    @classmethod
-    def _check_backend(cls, url: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
-        if url:
-            value, name = url.get_secret_value(), info.field_name or ""
-            if name == "database_url":
-                check_url(value, _POSTGRES, host="host=" not in value)
-            elif name == "rabbitmq_url":
-                check_url(value, ("amqp", "amqps"))
-            elif name == "rabbitmq_management_url":
-                check_url(value, _HTTP)
-            else:
-                check_url(value, _REDIS, host=not value.startswith("unix:"))
-                if not value.startswith("unix:") and not re.fullmatch(r"(/[0-9]*)?", urlsplit(value).path):
-                    raise ValueError("must end with the number of a database, such as /0, or with the port")
-        return url or None
-
-    @field_validator("kafka_url")
-    @classmethod
-    def _check_brokers(cls, brokers: str) -> str:
-        if brokers and not all(
-            re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^\s:/@,\[\]]+):[1-9][0-9]{0,4}", part.strip())
-            for part in brokers.split(",")
-        ):
-            raise ValueError("must be brokers with their ports and commas between, such as kafka-0:9092,kafka-1:9092")
-        return brokers
-
     @field_validator("public_url", "otlp_endpoint", "registry_url", "discovery")
     @classmethod
     def _check_address(cls, url: str, info: ValidationInfo) -> str:
@@ -253,14 +173,6 @@ class Settings(BaseSettings):
             if fault := passwords.find_password_weakness(plain_text, info.data.get("admin_email", ""), "Admin"):
                 raise ValueError(fault)
         return password
-
-    @model_validator(mode="after")
-    def _require_both_brokers(self) -> Self:
-        if bool(self.kafka_url) != bool(self.rabbitmq_url):
-            raise ValueError(
-                "CARAVAN_KAFKA_URL and CARAVAN_RABBITMQ_URL go together: topics need the one, queues the other"
-            )
-        return self
 
 
 def load_kernel(environment: Mapping[str, str] | None = None) -> Settings:

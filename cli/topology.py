@@ -14,6 +14,7 @@ from caravan import telemetry
 from caravan.audit import AUDIT, OPERATOR, AuditRecorded
 from caravan.bus import PublishError
 from caravan.bus.kafka import KafkaBus
+from caravan.bus.kafka_servers import KafkaServers
 from caravan.bus.topology import BrokerUnavailable, Topology, TopologyError, build_topology, kafka, rabbitmq
 from caravan.bus.topology.drift import ApplyResult, Difference, DriftKind, find_differences
 from caravan.bus.topology.render import build_resources
@@ -45,6 +46,7 @@ def build_declared_topology(replicas: int) -> Topology:
 def apply_topology(grow_partitions: bool) -> None:
     kernel_settings, amqp, management = _load_broker_settings()
     desired = build_declared_topology(kernel_settings.kafka_replicas)
+    servers = KafkaServers.from_settings(kernel_settings)
 
     with show_spinner(
         f"{len(desired.kafka_objects)} topics, {len(desired.rabbitmq_objects)} queues, exchanges, bindings and policies"
@@ -52,7 +54,7 @@ def apply_topology(grow_partitions: bool) -> None:
 
         async def apply_to_both() -> tuple[ApplyResult, ApplyResult]:
             logs = await retry_until_available(
-                lambda: kafka.apply_topology(kernel_settings.kafka_url, desired, grow=grow_partitions),
+                lambda: kafka.apply_topology(servers, desired, grow=grow_partitions),
                 kernel_settings,
                 announce,
             )
@@ -86,7 +88,7 @@ async def _record(kernel: Settings, logs: ApplyResult, tasks: ApplyResult) -> No
     record = AuditRecorded(
         actor=OPERATOR, action="topology.applied", target="topology", details=details, trace_id=telemetry.get_trace_id()
     )
-    bus = KafkaBus(kernel.kafka_url, "caravan topology")
+    bus = KafkaBus(KafkaServers.from_settings(kernel), "caravan topology")
     await bus.start()
     try:
         await bus.publish(
@@ -116,7 +118,8 @@ def diff_topology(allow_foreign: bool) -> None:
 
     async def compare_both() -> list[Difference]:
         kafka_objects, rabbit_objects = await asyncio.gather(
-            kafka.observe_objects(kernel_settings.kafka_url, desired), rabbitmq.observe_objects(management, amqp)
+            kafka.observe_objects(KafkaServers.from_settings(kernel_settings), desired),
+            rabbitmq.observe_objects(management, amqp),
         )
         return find_differences(desired.kafka_objects, kafka_objects) + find_differences(
             desired.rabbitmq_objects, rabbit_objects

@@ -1,6 +1,6 @@
 """Postgres: pool, reads, and the unit of work that commits rows, events, messages and a stored response together."""
 
-from caravan.database.connections import CONNECTION_LOST
+from caravan.database.connections import CONNECTION_LOST, open_connection
 from caravan.database.pending_writes import RESPONSE_RETENTION, StoredResponse
 from caravan.database.sessions import LIMITS, PIN, check_pooler, is_pooled
 from caravan.database.unit_of_work import (
@@ -28,4 +28,5 @@ __all__ = [
     "check_pooler",
     "current_message",
     "is_pooled",
+    "open_connection",
 ]

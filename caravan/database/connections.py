@@ -6,6 +6,7 @@ little to do, and prepared statements are reused.
 """
 
 import asyncio
+import ssl
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
@@ -13,6 +14,8 @@ from typing import Any
 
 import asyncpg
 from asyncpg.protocol import protocol
+
+from caravan.tls import CertificateFiles, TlsError, explain_failure, get_url_context
 
 # asyncpg asks of every element of every array argument whether it is an array itself, by `isinstance` of abstract
 # classes: for the arrays of a batch that
@@ -39,6 +42,16 @@ CONNECTION_LOST = (
 one of them; the client calls a connection that broke in the middle of an answer an internal error of its own.
 """
 _CLOSED_MESSAGE = "the connections of this database are closed"
+
+
+async def open_connection(url: str, **options: Any) -> asyncpg.Connection:
+    """A connection as the URL says, by TLS where it says so. Raises what asyncpg raises, and TlsError."""
+    # asyncpg reads `sslrootcert` itself, but knows no CAs of the system.
+    context = get_url_context(url)
+    try:
+        return await asyncpg.connect(url, ssl=context, **options)
+    except ssl.SSLError as error:
+        raise TlsError(explain_failure(error, "CARAVAN_DATABASE_URL", CertificateFiles.from_url(url))) from error
 
 
 class ConnectionPool:

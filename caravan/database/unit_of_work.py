@@ -19,7 +19,7 @@ from prometheus_client import Counter
 
 from caravan import telemetry
 from caravan.clock import Clock, utc_now
-from caravan.database.connections import ACQUIRE_SECONDS, ConnectionPool
+from caravan.database.connections import ACQUIRE_SECONDS, ConnectionPool, open_connection
 from caravan.database.pending_writes import EventRow, GroupCommit, PendingWrites, StoredResponse
 from caravan.database.sessions import check_pooler
 from caravan.database.transaction import Transaction
@@ -76,18 +76,18 @@ class Database:
     async def open(cls, service: str, url: str, *, size: int = 5, clock: Clock = utc_now) -> Self:
         """Raises what connecting raises, and SettingsError for a pooler that can't be used."""
 
-        async def open_connection() -> asyncpg.Connection:
-            return await asyncpg.connect(
+        async def open_one() -> asyncpg.Connection:
+            return await open_connection(
                 url,
                 timeout=ACQUIRE_SECONDS,
                 command_timeout=_STATEMENT_SECONDS,
                 server_settings={"application_name": f"caravan {service}"},
             )
 
-        pool = ConnectionPool(open_connection, size)
+        pool = ConnectionPool(open_one, size)
         connection = await pool.acquire()
         try:
-            await check_pooler(connection, open_connection)
+            await check_pooler(connection, open_one)
         except BaseException:
             connection.terminate()
             raise

@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from caravan.jobs.declarations import JobType
+from caravan.redis_pools import create_pool
 
 PREFIX = "caravan"
 _QUEUES_KEY = f"{PREFIX}:queues"
@@ -41,7 +42,8 @@ class JobStore:
     @staticmethod
     def _create_pool(url: str, seconds: float) -> BlockingConnectionPool:
         # BullMQ's own retries wait for minutes while Redis is unavailable; here the caller decides.
-        return BlockingConnectionPool.from_url(
+        return create_pool(
+            BlockingConnectionPool,
             url,
             decode_responses=True,
             max_connections=_CONNECTIONS,

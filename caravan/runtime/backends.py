@@ -13,6 +13,7 @@ from caravan.bus import Bus, Subscription
 from caravan.bus.brokers import BrokerBus
 from caravan.bus.embedded import EmbeddedBus
 from caravan.bus.kafka import KafkaBus
+from caravan.bus.kafka_servers import KafkaServers
 from caravan.bus.rabbitmq import RabbitBus
 from caravan.consumers import Consumer
 from caravan.database import Database
@@ -114,7 +115,7 @@ def choose_bus(kernel_settings: Settings, database: Database, leadership: Leader
             else ""
         )
         return BrokerBus(
-            KafkaBus(kernel_settings.kafka_url, client_id, replicas=kernel_settings.kafka_replicas),
+            KafkaBus(KafkaServers.from_settings(kernel_settings), client_id, replicas=kernel_settings.kafka_replicas),
             RabbitBus(kernel_settings.rabbitmq_url.get_secret_value(), client_id, management=management),
             is_owner=kernel_settings.declare,
         )

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Self
 
 import httpx2
-from redis.asyncio import Redis
+from redis.asyncio import ConnectionPool, Redis
 
 from caravan import environment, failpoint, telemetry
 from caravan.bus import BackgroundTask, Bus, Subscription
@@ -31,6 +31,7 @@ from caravan.jobs import UNAVAILABLE_ERRORS, JobStore, Workers
 from caravan.leadership import Leadership
 from caravan.live import ChangeNotifications
 from caravan.outbox import OutboxRelay
+from caravan.redis_pools import create_pool
 from caravan.runtime.app import ProcessApp
 from caravan.runtime.backends import (
     BUS,
@@ -141,8 +142,11 @@ class Process:
         await self._start_tasks(factory.changes)
 
     async def _open_context_factory(self) -> ContextFactory:
-        redis = Redis.from_url(self.backends.redis_url, socket_timeout=2, socket_connect_timeout=1, max_connections=50)
-        subscriber = Redis.from_url(self.backends.redis_url, socket_connect_timeout=1)
+        url = self.backends.redis_url
+        redis = Redis.from_pool(
+            create_pool(ConnectionPool, url, socket_timeout=2, socket_connect_timeout=1, max_connections=50)
+        )
+        subscriber = Redis.from_pool(create_pool(ConnectionPool, url, socket_connect_timeout=1))
         self._stack.push_async_callback(redis.aclose)
         self._stack.push_async_callback(subscriber.aclose)
         http = await self._stack.enter_async_context(

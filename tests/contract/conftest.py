@@ -5,13 +5,14 @@ from collections.abc import AsyncIterator
 import pytest
 
 from caravan.bus.kafka import KafkaBus
+from caravan.bus.kafka_servers import KafkaServers
 from caravan.bus.rabbitmq import RabbitBus
 from tests.support.backends import Broker
 
 
 @pytest.fixture(scope="module")
 async def kafka_bus(kafka: Broker) -> AsyncIterator[KafkaBus]:
-    bus = KafkaBus(kafka.url, "contract")
+    bus = KafkaBus(KafkaServers(kafka.url), "contract")
     await bus.start()
     yield bus
     await bus.stop()

@@ -14,6 +14,7 @@ import pytest
 
 from caravan.bus import Bus, HandlingResult, PublishError, Result, Subscription
 from caravan.bus.kafka import KafkaBus
+from caravan.bus.kafka_servers import KafkaServers
 from caravan.bus.rabbitmq import RabbitBus
 from caravan.clock import new_id
 from caravan.messages import OutgoingMessage
@@ -64,7 +65,7 @@ class Broker:
 
     def create_bus(self) -> Bus:
         if self.kind == "kafka":
-            return KafkaBus(f"127.0.0.1:{self.port}", "restarts")
+            return KafkaBus(KafkaServers(f"127.0.0.1:{self.port}"), "restarts")
         management = f"http://guest:guest@127.0.0.1:{self.management}"
         return RabbitBus(f"amqp://guest:guest@127.0.0.1:{self.port}/", "restarts", management=management)
 

@@ -15,6 +15,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource
 from caravan.bus import Bus, HandlingResult, PublishError, Result, Subscription
 from caravan.bus.kafka import KafkaBus
 from caravan.bus.kafka.reader import GroupReader
+from caravan.bus.kafka_servers import KafkaServers
 from caravan.bus.rabbitmq import RabbitBus
 from caravan.clock import new_id
 from caravan.messages import Exchange, OutgoingMessage, RetryPolicy
@@ -53,7 +54,7 @@ class TestKafkaBus(BusContract):
     @pytest.fixture
     async def bus(self, kafka: Broker) -> AsyncIterator[Bus]:
         self.url = kafka.url
-        self.open_bus = lambda: run_bus(KafkaBus(kafka.url, "contract"))
+        self.open_bus = lambda: run_bus(KafkaBus(KafkaServers(kafka.url), "contract"))
         async with self.open_bus() as bus:
             yield bus
 
@@ -161,7 +162,12 @@ class TestKafkaBus(BusContract):
             assert producer._sender._acks == -1
             assert producer._txn_manager is not None
         reader = GroupReader(
-            self.url, "test", ["t"], bus._write_dead_letter, Subscription("s", make_topic()), Recorder().process_batch
+            KafkaServers(self.url),
+            "test",
+            ["t"],
+            bus._write_dead_letter,
+            Subscription("s", make_topic()),
+            Recorder().process_batch,
         )
         assert reader._consumer._enable_auto_commit is False
         assert reader._consumer._auto_offset_reset == "earliest"

@@ -14,6 +14,7 @@ import pytest
 
 from caravan.bus import Subscription
 from caravan.bus.kafka import KafkaBus
+from caravan.bus.kafka_servers import KafkaServers
 from caravan.bus.rabbitmq import RabbitBus
 from caravan.bus.topology import build_topology
 from caravan.bus.topology.kafka import observe_objects
@@ -52,12 +53,12 @@ async def test_kafka(kafka: Broker, monkeypatch: pytest.MonkeyPatch, part: str) 
     subscription = Subscription("reader", source)
     async with nothing_left_open(monkeypatch):
         for milliseconds in MILLISECONDS:
-            bus = KafkaBus(kafka.url, "test")
+            bus = KafkaBus(KafkaServers(kafka.url), "test")
             acts: dict[str, Callable[[], Awaitable[Any]]] = {
                 "publish": bus.start,
                 "consume": lambda bus=bus: bus.consume(subscription, Recorder().process_batch),  # type: ignore[misc]
                 "look": lambda bus=bus: bus.measure_lag([subscription]),  # type: ignore[misc]
-                "declare": lambda: observe_objects(kafka.url, build_topology([source], [subscription])),
+                "declare": lambda: observe_objects(KafkaServers(kafka.url), build_topology([source], [subscription])),
             }
             await _cut_off(acts[part], milliseconds)
             await bus.close()

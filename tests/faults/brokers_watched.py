@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from caravan.bus import Subscription
 from caravan.bus.brokers import BrokerBus
 from caravan.bus.kafka import KafkaBus
+from caravan.bus.kafka_servers import KafkaServers
 from caravan.bus.rabbitmq import RabbitBus
 from caravan.messages import Topic
 from caravan.runtime import Backends, list_subscriptions
@@ -32,7 +33,7 @@ class OnBrokers:
         self._rabbitmq_url = rabbitmq_url
 
     async def unread(self) -> int:
-        bus = BrokerBus(KafkaBus(self._kafka_url, ONLOOKER), RabbitBus(self._rabbitmq_url, ONLOOKER))
+        bus = BrokerBus(KafkaBus(KafkaServers(self._kafka_url), ONLOOKER), RabbitBus(self._rabbitmq_url, ONLOOKER))
         await bus.start()
         try:
             return sum((await bus.measure_lag(list_subscriptions(load_services()))).values())
@@ -40,7 +41,7 @@ class OnBrokers:
             await bus.close()
 
     async def faults(self) -> list[str]:
-        bus = BrokerBus(KafkaBus(self._kafka_url, ONLOOKER), RabbitBus(self._rabbitmq_url, ONLOOKER))
+        bus = BrokerBus(KafkaBus(KafkaServers(self._kafka_url), ONLOOKER), RabbitBus(self._rabbitmq_url, ONLOOKER))
         await bus.start()
         try:
             dead = await bus.list_dead_letters(list_subscriptions(load_services()))

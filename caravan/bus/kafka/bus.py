@@ -32,8 +32,9 @@ from caravan.bus.kafka.dead_letters import Headers, build_dead_letter_headers, b
 from caravan.bus.kafka.inspector import KafkaInspector
 from caravan.bus.kafka.producer import Producer
 from caravan.bus.kafka.reader import GroupReader
+from caravan.bus.kafka_servers import KafkaServers
 from caravan.bus.topology import ObjectRef, build_topology, get_dead_letter_topic, get_retry_topic
-from caravan.bus.topology.kafka import apply_topology, find_missing
+from caravan.bus.topology.kafka import apply_topology, describe_failure, find_missing
 from caravan.clock import Clock, utc_now
 from caravan.concurrency import raise_if_cancelled
 from caravan.messages import Exchange, OutgoingMessage, Queue, Topic
@@ -51,7 +52,7 @@ def _count_partitions(subscription: Subscription) -> int:
 
 
 class KafkaBus:
-    def __init__(self, servers: str, client: str, *, clock: Clock = utc_now, replicas: int = 1) -> None:
+    def __init__(self, servers: KafkaServers, client: str, *, clock: Clock = utc_now, replicas: int = 1) -> None:
         self._servers = servers
         self._client = client
         self._clock = clock
@@ -65,7 +66,7 @@ class KafkaBus:
         try:
             await self._producer.start()
         except KafkaConnectionError as error:
-            raise ConnectionError(f"Kafka at {self._servers}: {error}") from error
+            raise ConnectionError(await describe_failure(self._servers, error)) from error
 
     async def close(self) -> None:
         await self._inspector.close()

@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError
 
 from caravan.bus import DeadLetter
 from caravan.bus.kafka.dead_letters import parse_dead_letter, read_record_key
+from caravan.bus.kafka_servers import KafkaServers
 from caravan.bus.opening import finish_opening
 from caravan.bus.topology import get_dead_letter_topic
 from caravan.telemetry import log
@@ -25,7 +26,7 @@ _FETCH_BATCH = 50
 
 
 class KafkaInspector:
-    def __init__(self, servers: str, client: str) -> None:
+    def __init__(self, servers: KafkaServers, client: str) -> None:
         self._servers = servers
         self._client = client
         self._consumer: AIOKafkaConsumer | None = None
@@ -39,7 +40,7 @@ class KafkaInspector:
             async with asyncio.timeout(_INSPECT_SECONDS), self._lock:
                 if self._consumer is None:
                     self._consumer = AIOKafkaConsumer(
-                        bootstrap_servers=self._servers,
+                        **self._servers.build_client_arguments(),
                         client_id=f"{self._client}-inspect",
                         enable_auto_commit=False,
                         auto_offset_reset="earliest",
@@ -49,7 +50,7 @@ class KafkaInspector:
                     await finish_opening(self._consumer.start())
                 if self._admin is None:
                     self._admin = AIOKafkaAdminClient(
-                        bootstrap_servers=self._servers, client_id=f"{self._client}-inspect"
+                        **self._servers.build_client_arguments(), client_id=f"{self._client}-inspect"
                     )
                     await finish_opening(self._admin.start())
                 yield self._consumer, self._admin

@@ -12,6 +12,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+from caravan.bus.kafka_servers import KafkaServers
 from caravan.bus.opening import finish_opening
 
 _MAX_REQUEST = 1_048_576
@@ -26,7 +27,7 @@ _CLOSE_SECONDS = 5.0
 
 
 class Producer:
-    def __init__(self, servers: str, client: str) -> None:
+    def __init__(self, servers: KafkaServers, client: str) -> None:
         self._servers = servers
         self._client = client
         self._current_producer: AIOKafkaProducer | None = None
@@ -39,7 +40,9 @@ class Producer:
         """
         async with self._opening:
             if self._current_producer is None:
-                producer = AIOKafkaProducer(bootstrap_servers=self._servers, client_id=self._client, **_SETTINGS)
+                producer = AIOKafkaProducer(
+                    client_id=self._client, **self._servers.build_client_arguments(), **_SETTINGS
+                )
                 try:
                     await finish_opening(producer.start())
                     if producer._sender._acks != -1 or producer._txn_manager is None:

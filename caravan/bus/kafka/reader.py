@@ -15,6 +15,7 @@ from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from caravan.bus import BatchHandler, IncomingMessage, Subscription
+from caravan.bus.kafka_servers import KafkaServers
 from caravan.bus.opening import finish_opening
 from caravan.bus.reader import Reader
 from caravan.bus.retry_buffer import RETRY_BUFFER_MAX
@@ -59,7 +60,7 @@ def _get_partition(record: ConsumerRecord) -> TopicPartition:
 class GroupReader(Reader, ConsumerRebalanceListener):  # type: ignore[misc]
     def __init__(
         self,
-        servers: str,
+        servers: KafkaServers,
         client: str,
         topics: list[str],
         write_dead_letter: DeadLetterWriter,
@@ -81,7 +82,7 @@ class GroupReader(Reader, ConsumerRebalanceListener):  # type: ignore[misc]
         self._uncommitted = False
         """Whether something may have been finished since the last commit."""
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=servers, client_id=client, group_id=subscription.name, **_SETTINGS
+            client_id=client, group_id=subscription.name, **servers.build_client_arguments(), **_SETTINGS
         )
 
     async def run(self) -> None:

@@ -15,6 +15,8 @@ from aio_pika.exceptions import AMQPError
 from yarl import URL
 
 from caravan.bus.opening import finish_opening
+from caravan.bus.topology.rabbitmq import describe_failure
+from caravan.tls import get_url_context
 
 CONNECT_SECONDS = 10.0
 _HEARTBEAT_SECONDS = 20
@@ -29,7 +31,9 @@ the middle of a handshake (the last one).
 
 async def _open_connection(url: URL | str, name: str) -> AbstractConnection:
     """Raises what BROKER_ERRORS lists."""
-    connection = aio_pika.Connection(URL(url), client_properties={"connection_name": name})
+    connection = aio_pika.Connection(
+        URL(url), ssl_context=get_url_context(str(url)), client_properties={"connection_name": name}
+    )
     try:
         await finish_opening(connection.connect())
     except BaseException:
@@ -84,7 +88,7 @@ class RabbitConnection:
                         self._connection = await _open_connection(self._url, self._name)
                 return await _open_channel(self._connection.channel(**options))
         except BROKER_ERRORS as error:
-            raise ConnectionError(f"RabbitMQ can't be reached: {error!r}") from error
+            raise ConnectionError(describe_failure(str(self._url), error)) from error
 
     async def close(self) -> None:
         if self._connection is not None:

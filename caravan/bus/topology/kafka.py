@@ -8,38 +8,77 @@ from contextlib import asynccontextmanager, suppress
 
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import KafkaConnectionError, KafkaTimeoutError, TopicAlreadyExistsError, for_code
+from aiokafka.conn import create_conn
+from aiokafka.errors import (
+    AuthenticationFailedError,
+    KafkaConnectionError,
+    KafkaError,
+    KafkaTimeoutError,
+    SaslAuthenticationFailed,
+    TopicAlreadyExistsError,
+    UnsupportedSaslMechanismError,
+    for_code,
+)
 
+from caravan.bus.kafka_servers import KafkaServers
 from caravan.bus.opening import finish_opening
 from caravan.bus.topology import BrokerUnavailable, KafkaTopic, ObjectRef, PropertyValue, Topology, TopologyError
 from caravan.bus.topology.drift import ApplyResult, Difference, DriftKind, find_differences
+from caravan.tls import explain_failure
 
 _REQUEST_SECONDS = 15
 _METADATA_SECONDS = 5.0
+_PROBE_SECONDS = 5
+_LOGIN_ERRORS = (AuthenticationFailedError, SaslAuthenticationFailed, UnsupportedSaslMechanismError)
 
 
 @asynccontextmanager
-async def _open_admin(servers: str) -> AsyncIterator[AIOKafkaAdminClient]:
+async def _open_admin(servers: KafkaServers) -> AsyncIterator[AIOKafkaAdminClient]:
     admin = AIOKafkaAdminClient(
-        bootstrap_servers=servers, client_id="caravan-topology", request_timeout_ms=_REQUEST_SECONDS * 1000
+        client_id="caravan-topology", request_timeout_ms=_REQUEST_SECONDS * 1000, **servers.build_client_arguments()
     )
     try:
         await finish_opening(admin.start())
         yield admin
     except (KafkaConnectionError, KafkaTimeoutError) as error:
-        raise BrokerUnavailable(f"Kafka at {servers} doesn't answer: {error!r}") from error
+        raise BrokerUnavailable(await describe_failure(servers, error)) from error
     finally:
         await admin.close()
 
 
-async def find_missing(servers: str, declared: Topology) -> list[ObjectRef]:
+async def describe_failure(servers: KafkaServers, error: Exception) -> str:
+    """Why Kafka can't be reached, with the setting to look at.
+
+    aiokafka logs the reason for each address, and raises only that there is none: so one connection is tried again.
+    """
+    first = servers.addresses.partition(",")[0].strip()
+    host, _, port = first.rpartition(":")
+    try:
+        connection = await create_conn(
+            host.strip("[]"),
+            int(port),
+            request_timeout_ms=_PROBE_SECONDS * 1000,
+            **servers.build_connection_arguments(),
+        )
+        connection.close()
+        reason = str(error)
+    except _LOGIN_ERRORS as failure:
+        reason = f"CARAVAN_KAFKA_USERNAME and CARAVAN_KAFKA_PASSWORD are refused ({servers.sasl_mechanism}): {failure}"
+    except KafkaError as failure:
+        reason = f"{failure}; does it expect CARAVAN_KAFKA_PROTOCOL={servers.protocol}?"
+    except (OSError, TimeoutError) as failure:
+        reason = explain_failure(failure, "CARAVAN_KAFKA_URL", servers.certificates) or str(failure) or repr(failure)
+    return f"Kafka at {first} can't be used: {reason}"
+
+
+async def find_missing(servers: KafkaServers, declared: Topology) -> list[ObjectRef]:
     """The declared topics that are not there."""
     async with _open_admin(servers) as admin:
         existing_names = set(await admin.list_topics())
     return [topic.object_ref for topic in declared.topics if topic.name not in existing_names]
 
 
-async def observe_objects(servers: str, declared: Topology) -> dict[ObjectRef, KafkaTopic]:
+async def observe_objects(servers: KafkaServers, declared: Topology) -> dict[ObjectRef, KafkaTopic]:
     """Every topic but the cluster's own; settings only of those that are declared."""
     async with _open_admin(servers) as admin:
         return await _describe_topics(admin, {topic.name for topic in declared.topics})
@@ -77,7 +116,7 @@ async def _fetch_configs(admin: AIOKafkaAdminClient, names: Sequence[str]) -> di
     return configs
 
 
-async def apply_topology(servers: str, declared: Topology, *, grow: bool = False) -> ApplyResult:
+async def apply_topology(servers: KafkaServers, declared: Topology, *, grow: bool = False) -> ApplyResult:
     """Make what is missing, set what differs. `grow`: also add partitions, which moves keys to other partitions."""
     changes: list[str] = []
     unresolved: list[str] = []
@@ -154,7 +193,7 @@ async def _wait_until_known(admin: AIOKafkaAdminClient, names: Sequence[str]) ->
                 await asyncio.sleep(0.05)
 
 
-async def _alter_configs(servers: str, differences: Sequence[Difference]) -> list[str]:
+async def _alter_configs(servers: KafkaServers, differences: Sequence[Difference]) -> list[str]:
     changes = {
         difference.object_ref.name: {
             name: str(declared)
@@ -173,7 +212,7 @@ async def _alter_configs(servers: str, differences: Sequence[Difference]) -> lis
     ]
 
 
-def _alter_incrementally(servers: str, changes: Mapping[str, Mapping[str, str]]) -> None:
+def _alter_incrementally(servers: KafkaServers, changes: Mapping[str, Mapping[str, str]]) -> None:
     """By librdkafka: aiokafka can only set all settings of a topic at once, which resets those that somebody else has
     set.
     """
@@ -183,7 +222,7 @@ def _alter_incrementally(servers: str, changes: Mapping[str, Mapping[str, str]])
         raise TopologyError(
             f"changing settings of {', '.join(changes)} needs confluent-kafka: install caravan[operator]"
         ) from None
-    admin = AdminClient({"bootstrap.servers": servers})
+    admin = AdminClient(servers.build_librdkafka_settings())
     resources = [
         ConfigResource(
             ResourceType.TOPIC,

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import aio_pika
 import httpx2
-from aio_pika.exceptions import ChannelNotFoundEntity
+from aio_pika.exceptions import AuthenticationError, ChannelNotFoundEntity
 from yarl import URL
 
 from caravan.bus.opening import finish_opening
@@ -27,6 +27,7 @@ from caravan.bus.topology import (
     TopologyError,
 )
 from caravan.bus.topology.drift import ApplyResult, Difference, DriftKind, find_differences
+from caravan.tls import CertificateFiles, explain_failure, get_url_context
 
 _REQUEST_SECONDS = 15
 _PAGE_SIZE = 500
@@ -48,8 +49,9 @@ def _parse_vhost(amqp: str) -> str:
 class _ManagementClient:
     """The management API of one virtual host. Its user needs the tag `management` and the right to configure."""
 
-    def __init__(self, http: httpx2.AsyncClient, vhost: str) -> None:
+    def __init__(self, http: httpx2.AsyncClient, vhost: str, certificates: CertificateFiles) -> None:
         self._http = http
+        self._certificates = certificates
         self._vhost = quote(vhost, safe="")
         self._slots = asyncio.Semaphore(_CONCURRENT_REQUESTS)
 
@@ -64,9 +66,12 @@ class _ManagementClient:
             if management_address.username
             else (httpx2.URL(amqp).username or "guest", httpx2.URL(amqp).password or "guest")
         )
-        address_without_user = management_address.copy_with(username=None, password=None)
-        async with httpx2.AsyncClient(base_url=address_without_user, auth=auth, timeout=_REQUEST_SECONDS) as http:
-            yield cls(http, _parse_vhost(amqp))
+        address_without_user = management_address.copy_with(username=None, password=None, query=None)
+        verify = get_url_context(str(management_address)) or True
+        async with httpx2.AsyncClient(
+            base_url=address_without_user, auth=auth, timeout=_REQUEST_SECONDS, verify=verify
+        ) as http:
+            yield cls(http, _parse_vhost(amqp), CertificateFiles.from_url(str(management_address)))
 
     async def _send_request(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         address = str(self._http.base_url)
@@ -74,6 +79,8 @@ class _ManagementClient:
             try:
                 response = await self._http.request(method, path, json=body)
             except httpx2.HTTPError as error:
+                if failure := explain_failure(error, "CARAVAN_RABBITMQ_MANAGEMENT_URL", self._certificates):
+                    raise BrokerUnavailable(f"RabbitMQ's management API at {address}: {failure}") from None
                 raise BrokerUnavailable(
                     f"RabbitMQ's management API at {address} doesn't answer ({type(error).__name__}): enable the "
                     "plugin rabbitmq_management, or name it with "
@@ -173,12 +180,22 @@ class _ObservedQueue:
         return cls(queue["name"], properties | ({"policy": queue["policy"]} if queue.get("policy") else {}))
 
 
+def describe_failure(amqp: str, error: BaseException) -> str:
+    """Why RabbitMQ can't be reached, with the setting to look at."""
+    if isinstance(error, AuthenticationError):
+        return f"RabbitMQ refuses the user or the password of CARAVAN_RABBITMQ_URL: {error}"
+    failure = explain_failure(error, "CARAVAN_RABBITMQ_URL", CertificateFiles.from_url(amqp))
+    return f"RabbitMQ can't be reached: {failure or repr(error)}"
+
+
 async def find_missing(amqp: str, declared: Topology) -> list[ObjectRef]:
     """The declared queues and exchanges that are not there; asked over AMQP, since a service needs no access to the
     management API.
     """
     missing_refs: list[ObjectRef] = []
-    async with aio_pika.Connection(URL(amqp)) as connection:  # which closes it also when it can't be opened
+    async with aio_pika.Connection(
+        URL(amqp), ssl_context=get_url_context(amqp)
+    ) as connection:  # which closes it also when it can't be opened
         await finish_opening(connection.connect(_REQUEST_SECONDS))
         for ref in [
             *(exchange.object_ref for exchange in declared.exchanges),

@@ -16,7 +16,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from caravan.database import LIMITS, PIN, check_pooler, is_pooled
+from caravan.database import LIMITS, PIN, check_pooler, is_pooled, open_connection
 from caravan.telemetry import log
 
 __all__ = [
@@ -53,7 +53,7 @@ async def provision_databases(server: str, passwords: Mapping[str, str]) -> None
     Repeatable; sets the passwords anew.
     """
     async with _alone(server):
-        connection = await asyncpg.connect(server)
+        connection = await open_connection(server)
         try:
             pooled = await is_pooled(connection)
             roles = {row[0] for row in await connection.fetch("SELECT rolname FROM pg_roles")}
@@ -80,7 +80,7 @@ async def provision_databases(server: str, passwords: Mapping[str, str]) -> None
 
 async def _opens(url: str) -> bool:
     try:
-        await (await asyncpg.connect(url)).close()
+        await (await open_connection(url)).close()
     except (asyncpg.PostgresError, OSError):
         return False
     return True
@@ -92,9 +92,9 @@ async def _alone(url: str) -> AsyncIterator[asyncpg.Connection]:
 
     The lock has a connection of its own and ends with a transaction, so that it holds behind a pooler too.
     """
-    connection = await asyncpg.connect(url)
+    connection = await open_connection(url)
     try:
-        await check_pooler(connection, lambda: asyncpg.connect(url))
+        await check_pooler(connection, lambda: open_connection(url))
         await connection.execute(f"{PIN}; SELECT pg_advisory_xact_lock({_LOCK_ID})")
         yield connection
     finally:
@@ -108,7 +108,7 @@ async def upgrade_database(name: str, url: str, versions: Sequence[Path]) -> lis
     async with _alone(url) as holder:
         if await _there(holder) == set(ScriptDirectory.from_config(_build_config(versions)).get_heads()):
             return []
-        engine = create_async_engine(url.replace("postgresql://", "postgresql+asyncpg://", 1))
+        engine = create_async_engine("postgresql+asyncpg://", async_creator=lambda: open_connection(url))
         try:
             async with engine.connect() as connection:
                 made = await connection.run_sync(_run_upgrade, versions)
@@ -141,11 +141,11 @@ _CLOSED = (
 async def check_versions(name: str, url: str, versions: Sequence[Path]) -> None:
     """Raises NotMigrated unless the database is at the newest version of all its branches, or beyond."""
     try:
-        connection = await asyncpg.connect(url)
+        connection = await open_connection(url)
     except _CLOSED as error:
         raise NotMigrated(f"{get_role_name(name)} can't be opened ({error})") from None
     try:
-        await check_pooler(connection, lambda: asyncpg.connect(url))
+        await check_pooler(connection, lambda: open_connection(url))
         applied_versions = await _there(connection)
     finally:
         await connection.close()

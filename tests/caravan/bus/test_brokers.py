@@ -11,6 +11,7 @@ import pytest
 from caravan.bus import DeadLetter, PublishError, PublishFailure, Subscription
 from caravan.bus.brokers import BrokerBus
 from caravan.bus.kafka import KafkaBus
+from caravan.bus.kafka_servers import KafkaServers
 from caravan.bus.rabbitmq import RabbitBus
 from caravan.bus.topology import NotDeclared
 from caravan.bus.topology import kafka as on_kafka
@@ -27,14 +28,16 @@ async def test_without_the_right_to_declare_it_says_what_is_missing_until_somebo
 ) -> None:
     channels, readers, desired = build_sample_topology()
     guest = BrokerBus(
-        KafkaBus(kafka.url, "guest"), RabbitBus(vhost.url, "guest", management="http://nowhere.invalid"), is_owner=False
+        KafkaBus(KafkaServers(kafka.url), "guest"),
+        RabbitBus(vhost.url, "guest", management="http://nowhere.invalid"),
+        is_owner=False,
     )
     await guest.start()
     try:
         with pytest.raises(NotDeclared, match=f"topic {channels[0].name}") as before:
             await guest.declare_channels(channels, readers)
         assert "topics, queues or exchanges are missing" in str(before.value)
-        await on_kafka.apply_topology(kafka.url, desired)
+        await on_kafka.apply_topology(KafkaServers(kafka.url), desired)
         with pytest.raises(NotDeclared, match=f"exchange {channels[2].name}"):
             await guest.declare_channels(channels, readers)
         await on_rabbit.apply_topology(vhost.management_url, vhost.url, desired)

@@ -1,0 +1,39 @@
+"""Pools of connections to Redis, by TLS where the URL says so (`rediss://`), with certificates that may be renewed.
+
+The process's cache and change notifications (`caravan/runtime/process.py`) and the jobs (`caravan/jobs/redis.py`) make
+theirs here.
+"""
+
+import ssl
+from typing import Any, TypeVar
+
+from redis.asyncio import ConnectionPool, SSLConnection
+
+from caravan.tls import CertificateFiles, TlsError, explain_failure, get_context
+
+T = TypeVar("T", bound=ConnectionPool)
+_SETTING = "CARAVAN_REDIS_URL or CARAVAN_JOBS_REDIS_URL"
+
+
+class _TlsConnection(SSLConnection):
+    """With a context of ours: the client's own is made once and kept, whatever becomes of its files."""
+
+    def __init__(self, **options: Any) -> None:
+        self._files = CertificateFiles(
+            options.get("ssl_ca_certs") or "", options.get("ssl_certfile") or "", options.get("ssl_keyfile") or ""
+        )
+        super().__init__(**options)
+        self.ssl_context.context = get_context(self._files)
+
+    async def _connect(self) -> None:
+        try:
+            await super()._connect()  # type: ignore[no-untyped-call]
+        except ssl.SSLError as error:
+            raise TlsError(explain_failure(error, _SETTING, self._files)) from error
+
+
+def create_pool(pool_class: type[T], url: str, **options: Any) -> T:
+    pool = pool_class.from_url(url, **options)
+    if pool.connection_class is SSLConnection:
+        pool.connection_class = _TlsConnection
+    return pool
