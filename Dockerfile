@@ -1,6 +1,6 @@
 # One code base, three images:
 #   docker build -t caravan .                        every service: `docker run caravan run catalog`
-#   docker build -t caravan:lite --target lite .     with the laptop's Postgres and Redis: `docker run -p 8080:8080 caravan:lite`
+#   docker build -t caravan:lite --target lite .     with the laptop's Postgres and Valkey: `docker run -p 8080:8080 caravan:lite`
 #   docker build -t caravan:operator --target operator .
 # Where packages come from a registry of your own: --secret id=pip.conf,src=... and --secret id=uv.toml,src=...; neither stays in a layer.
 ARG PYTHON=python:3.13-slim
@@ -39,8 +39,6 @@ RUN --mount=type=secret,id=uv.toml,target=/etc/uv/uv.toml --mount=type=cache,tar
     uv build --quiet --wheel --require-hashes --build-constraint requirements.lock --out-dir /wheel
 
 FROM build AS build-lite
-# Redis comes as source where there is no wheel of it for this Python.
-RUN apt-get install -qq --no-install-recommends gcc libc6-dev make > /dev/null
 RUN --mount=type=secret,id=uv.toml,target=/etc/uv/uv.toml --mount=type=cache,target=/var/cache/uv \
     .ci/locked embedded > /opt/caravan.lock && uv pip install --quiet --python /opt/caravan/bin/python --require-hashes -r /opt/caravan.lock \
     && .ci/slim /opt/caravan

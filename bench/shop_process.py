@@ -22,7 +22,7 @@ import httpx2
 import psutil
 
 from caravan import embedded
-from caravan.embedded import postgres, redis
+from caravan.embedded import postgres, valkey
 from caravan.embedded.paths import find_paths
 from services.registry import SERVICES
 
@@ -156,7 +156,7 @@ def _find_servers(target: Target) -> dict[str, list[psutil.Process]]:
         return {}
     data, paths = target.data, find_paths(target.data)
     roots = {"app": next(iter(embedded.find_users(data)), None)}
-    for name, server in (("postgres", postgres.find_running(paths)), ("redis", redis.find_running(paths))):
+    for name, server in (("postgres", postgres.find_running(paths)), ("redis", valkey.find_running(paths))):
         roots[name] = server.process.pid if server else None
     processes: dict[str, list[psutil.Process]] = {}
     for name, pid in roots.items():

@@ -57,13 +57,16 @@ class BackendSettings(BaseSettings):
     )
     redis_url: SecretStr | None = Field(
         None,
-        description="Redis or Valkey: `redis://:password@host:6379/0`, by TLS `rediss://`. Default: the embedded one.",
+        description=(
+            "Valkey, or Redis from 7.0.8: `redis://:password@host:6379/0`, by TLS `rediss://`. "
+            "Default: the embedded one."
+        ),
     )
     jobs_redis_url: SecretStr | None = Field(
         None,
         description=(
-            "Redis or Valkey for background jobs, with `maxmemory-policy noeviction` and an append-only file. "
-            "Default: that of CARAVAN_REDIS_URL."
+            "Valkey, or Redis from 7.0.8, for background jobs, with `maxmemory-policy noeviction` and an append-only "
+            "file. Default: that of CARAVAN_REDIS_URL."
         ),
     )
     kafka_url: str = Field(

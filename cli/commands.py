@@ -24,7 +24,7 @@ from cli.options import (
 
 
 def up() -> None:
-    """Start the whole shop: Postgres and Redis from the data folder, all services in one process, on CARAVAN_PORT
+    """Start the whole shop: Postgres and Valkey from the data folder, all services in one process, on CARAVAN_PORT
     (8080).
 
     Stop it with Ctrl-C; what it stored is there at the next start. `make clean` deletes the data folder.

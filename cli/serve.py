@@ -17,6 +17,7 @@ from caravan import embedded, telemetry
 from caravan.bus import Subscription
 from caravan.bus.topology import TopologyError
 from caravan.environment import SettingsError
+from caravan.jobs import ServerTooOld
 from caravan.messages import Binding, Exchange
 from caravan.runtime import Backends, Process, check_migrations, run_migrations
 from caravan.runtime.server import (
@@ -51,6 +52,7 @@ AfterStart = Callable[[Process, T], Coroutine[Any, Any, None]]
 START_ERRORS = (
     embedded.AlreadyRunning,
     embedded.StartError,
+    ServerTooOld,
     SettingsError,
     TopologyError,
     ListenError,

@@ -1,5 +1,5 @@
-"""One embedded Postgres and Redis per test run (and per xdist worker), in a folder that goes away afterwards; each test
-module finds them empty.
+"""One embedded Postgres and Valkey per test run (and per xdist worker), in a folder that goes away afterwards; each
+test module finds them empty.
 """
 
 import asyncio

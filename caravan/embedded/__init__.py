@@ -1,4 +1,4 @@
-"""The laptop's Postgres and Redis, started and stopped by the program, with their data in one folder.
+"""The laptop's Postgres and Valkey, started and stopped by the program, with their data in one folder.
 
 They run as long as any process uses the folder: the first starts them, others join, the last one to leave stops them.
 They outlive processes that are killed; the next start takes them over, so nothing that was written is lost.
@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from caravan.embedded import postgres, redis
+from caravan.embedded import postgres, valkey
 from caravan.embedded.lock import AlreadyRunning, Lease, find_users, lock_servers, remove_dead_leases
 from caravan.embedded.paths import ServerPaths, StartError, find_paths, prepare_paths
 from caravan.embedded.process import Server
@@ -75,14 +75,14 @@ async def start(data: Path, *, secret: str, announce: Callable[[str], None]) -> 
 async def stop_orphans(data: Path) -> list[int]:
     """Stops what a killed program has left running from this folder; the pids that were stopped."""
     paths = find_paths(data.expanduser().resolve())
-    servers = [server for server in (postgres.find_running(paths), redis.find_running(paths)) if server]
+    servers = [server for server in (postgres.find_running(paths), valkey.find_running(paths)) if server]
     for server in servers:
         await server.stop()
     return [server.process.pid for server in servers]
 
 
 StartServer = Callable[[ServerPaths, str, Callable[[str], None], Callable[[Server], None]], Awaitable[Server]]
-_START_FUNCTIONS: dict[str, StartServer] = {"postgres": postgres.start, "redis": redis.start}
+_START_FUNCTIONS: dict[str, StartServer] = {"postgres": postgres.start, "valkey": valkey.start}
 
 
 class _ServerSession:
@@ -119,7 +119,7 @@ class _ServerSession:
                 raise
 
     def _has_same_secret(self, server_urls: ServerUrls) -> bool:
-        urls = {"postgres": server_urls.database_url, "redis": server_urls.redis_url}
+        urls = {"postgres": server_urls.database_url, "valkey": server_urls.redis_url}
         return all(
             hmac.compare_digest(urlsplit(urls[name]).password or "", password)
             for name, password in self._passwords.items()
@@ -134,7 +134,7 @@ class _ServerSession:
     def _write_urls(self) -> ServerUrls:
         server_urls = ServerUrls(
             database_url=postgres.url(self._servers["postgres"], self._paths, self._passwords["postgres"]),
-            redis_url=f"redis://:{self._passwords['redis']}@127.0.0.1:{self._servers['redis'].port}/0",
+            redis_url=f"redis://:{self._passwords['valkey']}@127.0.0.1:{self._servers['valkey'].port}/0",
         )
         _write_private_file(self._data / _URLS_FILE, json.dumps(asdict(server_urls)))
         return server_urls
@@ -179,7 +179,7 @@ class _ServerSession:
         if self._servers:
             for name, server in (
                 ("postgres", postgres.find_running(self._paths)),
-                ("redis", redis.find_running(self._paths)),
+                ("valkey", valkey.find_running(self._paths)),
             ):
                 if server and (name not in self._servers or not self._servers[name].is_alive()):
                     self._servers[name] = server  # another user has started it anew

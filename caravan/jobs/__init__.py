@@ -12,7 +12,7 @@ effect is keyed by its row.
 
 from caravan.jobs.declarations import Cron, Interval, Job, JobRequest, Jobs, JobType
 from caravan.jobs.enqueue import Enqueuer
-from caravan.jobs.redis import UNAVAILABLE_ERRORS, JobStore, JobsUnavailable
+from caravan.jobs.redis import UNAVAILABLE_ERRORS, JobStore, JobsUnavailable, ServerTooOld
 from caravan.jobs.workers import Workers
 
 __all__ = [
@@ -26,5 +26,6 @@ __all__ = [
     "JobType",
     "Jobs",
     "JobsUnavailable",
+    "ServerTooOld",
     "Workers",
 ]

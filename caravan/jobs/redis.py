@@ -1,5 +1,6 @@
 """The Redis that holds the jobs: one pool of connections, and BullMQ's objects made on it."""
 
+import re
 from collections.abc import Awaitable, Iterable
 from typing import Any, cast
 
@@ -12,6 +13,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from caravan.embedded.valkey_binary import OLDEST_VERSION
 from caravan.jobs.declarations import JobType
 from caravan.redis_pools import create_pool
 
@@ -28,6 +30,10 @@ UNAVAILABLE_ERRORS = (RedisError, OSError, TimeoutError)
 
 class JobsUnavailable(Exception):
     """The Redis of the jobs can't be used now. What was to be enqueued is in the database: its sweeper will find it."""
+
+
+class ServerTooOld(Exception):
+    """The Redis of the jobs lacks what they need; the text says what to do."""
 
 
 class JobStore:
@@ -92,10 +98,24 @@ class JobStore:
         """What BullMQ keeps of a queue's schedule. Its question for a single one fails where there is none."""
         return next((one for one in await self.get_queue(name).getJobSchedulers() if one["key"] == name), None)
 
-    async def fetch_eviction_policy(self) -> str:
-        """What this Redis does when its memory is full; anything but `noeviction` loses jobs."""
-        info = await self.client.info("memory")
-        return str(info.get("maxmemory_policy", "noeviction"))
+    async def check_server(self) -> str | None:
+        """What is to be changed about this Redis, if it only serves less well: one that evicts loses jobs. Raises
+        ServerTooOld.
+        """
+        info = await self.client.info()
+        given = re.match(r"(\d+)\.(\d+)\.(\d+)", str(info.get("redis_version")))  # of a Valkey: whom it answers like
+        if given and tuple(map(int, given.groups())) < OLDEST_VERSION:
+            raise ServerTooOld(
+                f"the Redis of the jobs is {given[0]}; they need a Valkey, or a Redis >= "
+                f"{'.'.join(map(str, OLDEST_VERSION))}: upgrade it, or name another one in CARAVAN_JOBS_REDIS_URL"
+            )
+        policy = str(info.get("maxmemory_policy", "noeviction"))
+        if policy == "noeviction":
+            return None
+        return (
+            f"the Redis of the jobs evicts ({policy}): set maxmemory-policy noeviction, or name another one in "
+            "CARAVAN_JOBS_REDIS_URL"
+        )
 
     async def close(self) -> None:
         await self.pool.disconnect()

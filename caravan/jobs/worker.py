@@ -85,8 +85,9 @@ class JobWorker:
                 "a worker died with a job; it is waiting again", queue=self.job_type.name, job=job_id
             ),
         )
-        # Redis has answered in fractions of a second since 6.0; without this a delay would be rounded up to whole ones.
-        worker.backend.blocking_connection.capabilities = {"canBlockFor1Ms": False, "canDoubleTimeout": True}
+        # BullMQ's worker doesn't ask for the version, and would round delays up to whole seconds for the oldest Redis.
+        # Ours is not that old: `JobStore.check_server`.
+        worker.backend.blocking_connection.capabilities = {"canBlockFor1Ms": True, "canDoubleTimeout": True}
         return worker
 
     def _log_error(self, error: object, *_: object) -> None:

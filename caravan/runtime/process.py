@@ -263,14 +263,10 @@ class Process:
         return leadership
 
     async def _check_jobs_redis(self) -> None:
-        """A Redis that evicts serves as a cache only; evicted jobs are found again by the sweepers, late."""
+        """Evicted jobs are found again by the sweepers, late. One that is unavailable is waited for by the workers."""
         with contextlib.suppress(*UNAVAILABLE_ERRORS):
-            policy = await self.jobs.fetch_eviction_policy()
-            if policy != "noeviction":
-                advice = (
-                    f"the Redis of the jobs evicts ({policy}): set maxmemory-policy noeviction, or name another one "
-                    "in CARAVAN_JOBS_REDIS_URL"
-                )
+            advice = await self.jobs.check_server()
+            if advice:
                 self.health.warnings["jobs"] = advice
                 log.warning(advice)
 

@@ -13,7 +13,7 @@ import httpx2
 import pytest
 
 from caravan import embedded
-from caravan.embedded import paths, postgres, redis
+from caravan.embedded import paths, postgres, valkey
 
 pytestmark = pytest.mark.slow
 
@@ -67,4 +67,4 @@ def test_two_services_started_at_once_share_the_servers_until_the_last_has_ended
             process.stdout.close()
     where = paths.find_paths(data)
     assert not postgres.find_running(where)
-    assert not redis.find_running(where)
+    assert not valkey.find_running(where)

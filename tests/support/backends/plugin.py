@@ -90,7 +90,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 
 def _backends(folder: Path) -> Iterable[str]:
-    yield "postgres, redis: embedded, from wheels"
+    yield "postgres, valkey: embedded, from wheels"
     for name in ("kafka", "rabbitmq"):
         state = folder / f"{name}.json"
         told = orjson.loads(state.read_bytes()) if state.exists() else {"unavailable": "no test asked for it"}

@@ -1,6 +1,7 @@
-"""The laptop's Redis: started, or taken over from an earlier run; every write in an append-only file.
+"""The laptop's Valkey: started, or taken over from an earlier run; every write in an append-only file.
 
-`redis_binary.py` chooses which Redis it is.
+`valkey_binary.py` chooses the program, which may also be a Redis. The folder and its files have the names of Redis,
+which wrote the first of them, so that an older folder is found.
 """
 
 import asyncio
@@ -24,7 +25,7 @@ from caravan.embedded.process import (
     spawn_process,
     tail_log,
 )
-from caravan.embedded.redis_binary import PROCESS_NAMES, Binary, check_version, choose_binary
+from caravan.embedded.valkey_binary import PROCESS_NAMES, Binary, choose_binary, record_writer
 
 _READY_SECONDS = 60.0
 _STOP_SIGNALS = ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0))
@@ -47,7 +48,7 @@ maxmemory-policy noeviction
 
 
 def find_running(paths: ServerPaths) -> Server | None:
-    """The Redis that runs from this folder, whoever started it."""
+    """The server that runs from this folder, whoever started it."""
     folder = paths.home / "redis"
     process = find_server_process(folder, folder / "redis.pid", PROCESS_NAMES)
     port = _read_port(folder)
@@ -70,21 +71,23 @@ async def start(
             if (folder / "redis.conf").read_text() == _render_configuration(folder, existing_server.port, password):
                 on_start(existing_server)
                 if await _wait_until_ready(existing_server, password):
-                    announce(f"Redis was still running: taken over on 127.0.0.1:{existing_server.port}")
+                    announce(f"Valkey was still running: taken over on 127.0.0.1:{existing_server.port}")
                     return existing_server
             if not await existing_server.stop() or not await _wait_until_unlocked(lock):
                 raise StartError(
-                    f"the Redis of an earlier run, process {existing_server.process.pid}, does not stop: see {log}"
+                    f"the Valkey of an earlier run, process {existing_server.process.pid}, does not stop: see {log}"
                 )
-        binary = await asyncio.to_thread(choose_binary, paths, announce)
-        check_version(paths, folder, binary)
+        binary = await asyncio.to_thread(choose_binary, paths, folder, announce)
+        record_writer(paths, folder, binary)
         log_offset = log.stat().st_size
         server = _launch_server(paths, binary, folder, password, log, lock)
         on_start(server)
         if not await _wait_until_ready(server, password):
             await server.stop()
-            raise StartError(f"{binary} did not start in {folder}. Its log, {log}, ends:\n{tail_log(log, log_offset)}")
-        announce(f"{binary} is ready on 127.0.0.1:{server.port} ({time.monotonic() - started_at:.1f} s)")
+            raise StartError(
+                f"{binary.release} did not start in {folder}. Its log, {log}, ends:\n{tail_log(log, log_offset)}"
+            )
+        announce(f"{binary.release} is ready on 127.0.0.1:{server.port} ({time.monotonic() - started_at:.1f} s)")
         return server
     finally:
         os.close(lock)
