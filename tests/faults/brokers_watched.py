@@ -3,6 +3,7 @@ with each of its messages.
 """
 
 from collections import defaultdict
+from uuid import UUID
 
 import orjson
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -25,9 +26,21 @@ class OnBrokers:
     last.
     """
 
-    def __init__(self, backends: Backends, kafka_url: str, rabbitmq_url: str, *, foreign: bytes | None = None) -> None:
-        """`foreign`: what marks the messages that the shop did not send, and whose fate is not looked at."""
+    def __init__(
+        self,
+        backends: Backends,
+        kafka_url: str,
+        rabbitmq_url: str,
+        *,
+        foreign: bytes | None = None,
+        since: UUID | None = None,
+    ) -> None:
+        """`foreign`: what marks the messages that the shop did not send, and whose fate is not looked at.
+
+        `since`: an id made before the shop began. What is older is of another shop, which had these brokers before.
+        """
         self._foreign = foreign
+        self._since = since
         self._backends = backends
         self._kafka_url = kafka_url
         self._rabbitmq_url = rabbitmq_url
@@ -93,7 +106,9 @@ class OnBrokers:
                     for record in records:
                         if self._foreign and self._foreign in record.value[:500]:
                             continue
-                        found[partition.topic][orjson.loads(record.value)["id"]].add(record.value)
+                        message_id = orjson.loads(record.value)["id"]
+                        if self._since is None or UUID(message_id) > self._since:
+                            found[partition.topic][message_id].add(record.value)
             return found
         finally:
             await consumer.stop()

@@ -169,7 +169,6 @@ async def test_while_redis_is_frozen_reads_orders_and_sign_ins_are_served(shop: 
                     shop.program.place_order(shop.who, shop.sku),
                 )
                 took = time.monotonic() - began
-                assert {answer.status_code for answer in answers} == {200, 202}, [
-                    (answer.url, answer.status_code, answer.text) for answer in answers
-                ]
+                refused = [answer for answer in answers if answer.status_code not in {200, 202}]
+                assert not refused, [(str(answer.url), answer.status_code, answer.text) for answer in refused]
                 assert took < 2 + SLACK, took

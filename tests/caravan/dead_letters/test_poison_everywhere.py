@@ -92,7 +92,7 @@ async def test_poison_on_every_channel_hurts_nothing_but_itself(
 ) -> None:
     all_subscriptions = list_subscriptions(load_services())
     wire: Wire = (
-        OnBrokers(backends, transport["kafka_url"], transport["rabbitmq_url"], foreign=b"somebody")
+        OnBrokers(backends, transport["kafka_url"], transport["rabbitmq_url"], foreign=b"somebody", since=new_id())
         if transport
         else InPostgres(backends)
     )
