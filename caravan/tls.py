@@ -216,6 +216,13 @@ def explain_failure(error: BaseException, setting: str, files: CertificateFiles)
     return ""
 
 
+def suggest_certificate(files: CertificateFiles) -> str:
+    """For a server that ended a TLS connection without a word: most send none when they miss a client certificate."""
+    if files.certificate:
+        return f"does it accept the client certificate {files.certificate}?"
+    return "does it want a client certificate (tls.crt and tls.key in a folder of CARAVAN_CERTIFICATES)?"
+
+
 def _explain_verification(error: ssl.SSLCertVerificationError, files: CertificateFiles) -> str:
     message = error.verify_message.rstrip(".")
     if "expired" in message or "not yet valid" in message:

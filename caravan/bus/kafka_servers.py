@@ -34,11 +34,11 @@ class KafkaServers:
         return self.addresses
 
     @property
-    def _has_tls(self) -> bool:
+    def has_tls(self) -> bool:
         return self.protocol in ("SSL", "SASL_SSL")
 
     @property
-    def _has_login(self) -> bool:
+    def has_login(self) -> bool:
         return self.protocol in ("SASL_PLAINTEXT", "SASL_SSL")
 
     def build_client_arguments(self) -> dict[str, Any]:
@@ -48,9 +48,9 @@ class KafkaServers:
     def build_connection_arguments(self) -> dict[str, Any]:
         """For one connection of aiokafka."""
         arguments: dict[str, Any] = {"security_protocol": self.protocol}
-        if self._has_tls:
+        if self.has_tls:
             arguments["ssl_context"] = get_context(self.certificates)
-        if self._has_login:
+        if self.has_login:
             arguments |= {
                 "sasl_mechanism": self.sasl_mechanism,
                 "sasl_plain_username": self.username,
@@ -60,14 +60,14 @@ class KafkaServers:
 
     def build_librdkafka_settings(self) -> dict[str, str]:
         settings = {"bootstrap.servers": self.addresses, "security.protocol": self.protocol}
-        if self._has_tls:
+        if self.has_tls:
             files = {
                 "ssl.ca.location": self.certificates.ca,
                 "ssl.certificate.location": self.certificates.certificate,
                 "ssl.key.location": self.certificates.key,
             }
             settings |= {name: file for name, file in files.items() if file}
-        if self._has_login:
+        if self.has_login:
             settings |= {
                 "sasl.mechanism": self.sasl_mechanism,
                 "sasl.username": self.username,

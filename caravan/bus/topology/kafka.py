@@ -24,7 +24,7 @@ from caravan.bus.kafka_servers import KafkaServers
 from caravan.bus.opening import finish_opening
 from caravan.bus.topology import BrokerUnavailable, KafkaTopic, ObjectRef, PropertyValue, Topology, TopologyError
 from caravan.bus.topology.drift import ApplyResult, Difference, DriftKind, find_differences
-from caravan.tls import explain_failure
+from caravan.tls import explain_failure, suggest_certificate
 
 _REQUEST_SECONDS = 15
 _METADATA_SECONDS = 5.0
@@ -61,11 +61,13 @@ async def describe_failure(servers: KafkaServers, error: Exception) -> str:
             **servers.build_connection_arguments(),
         )
         connection.close()
-        reason = str(error)
+        reason = f"{error}; does it expect CARAVAN_KAFKA_PROTOCOL={servers.protocol}?"
     except _LOGIN_ERRORS as failure:
         reason = f"CARAVAN_KAFKA_USERNAME and CARAVAN_KAFKA_PASSWORD are refused ({servers.sasl_mechanism}): {failure}"
     except KafkaError as failure:
         reason = f"{failure}; does it expect CARAVAN_KAFKA_PROTOCOL={servers.protocol}?"
+        if servers.has_tls:
+            reason += f" Or {suggest_certificate(servers.certificates)}"
     except (OSError, TimeoutError) as failure:
         reason = explain_failure(failure, "CARAVAN_KAFKA_URL", servers.certificates) or str(failure) or repr(failure)
     return f"Kafka at {first} can't be used: {reason}"

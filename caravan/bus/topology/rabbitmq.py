@@ -10,7 +10,12 @@ from urllib.parse import quote
 
 import aio_pika
 import httpx2
-from aio_pika.exceptions import AuthenticationError, ChannelNotFoundEntity
+from aio_pika.exceptions import (
+    AMQPConnectionError,
+    AuthenticationError,
+    ChannelNotFoundEntity,
+    ProbableAuthenticationError,
+)
 from yarl import URL
 
 from caravan.bus.opening import finish_opening
@@ -27,7 +32,7 @@ from caravan.bus.topology import (
     TopologyError,
 )
 from caravan.bus.topology.drift import ApplyResult, Difference, DriftKind, find_differences
-from caravan.tls import CertificateFiles, explain_failure, get_url_context
+from caravan.tls import CertificateFiles, explain_failure, get_url_context, suggest_certificate
 
 _REQUEST_SECONDS = 15
 _PAGE_SIZE = 500
@@ -182,10 +187,15 @@ class _ObservedQueue:
 
 def describe_failure(amqp: str, error: BaseException) -> str:
     """Why RabbitMQ can't be reached, with the setting to look at."""
-    if isinstance(error, AuthenticationError):
+    if isinstance(error, AuthenticationError | ProbableAuthenticationError):
         return f"RabbitMQ refuses the user or the password of CARAVAN_RABBITMQ_URL: {error}"
-    failure = explain_failure(error, "CARAVAN_RABBITMQ_URL", CertificateFiles.from_url(amqp))
-    return f"RabbitMQ can't be reached: {failure or repr(error)}"
+    files = CertificateFiles.from_url(amqp)
+    if failure := explain_failure(error, "CARAVAN_RABBITMQ_URL", files):
+        return f"RabbitMQ can't be reached: {failure}"
+    # What aiormq raises for a connection that the server ended.
+    has_ended = isinstance(error, AMQPConnectionError) and "reset" in str(error)
+    suggestion = f"; {suggest_certificate(files)}" if has_ended and amqp.startswith("amqps:") else ""
+    return f"RabbitMQ can't be reached: {error!r}{suggestion}"
 
 
 async def find_missing(amqp: str, declared: Topology) -> list[ObjectRef]:

@@ -7,7 +7,7 @@ Kafka's jars on a Java runtime.
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -46,61 +46,85 @@ def _program(arguments: list[str], place: Path, environment: Mapping[str, str]) 
             process.wait()
 
 
-@contextmanager
-def _kafka(place: Path) -> Iterator[Broker]:
+def find_kafka_command() -> list[str]:
+    """Java with Kafka's classes. Raises Unavailable where one of them is missing."""
     if not shutil.which("java") or not any(JARS.glob("kafka_*.jar")):
         raise Unavailable("Kafka's jars or a Java runtime are missing (make brokers)")
+    return ["java", "-Xmx384m", "-XX:+UseSerialGC", "-cp", f"{JARS}/*"]
+
+
+@contextmanager
+def _kafka(place: Path) -> Iterator[Broker]:
+    find_kafka_command()
     client, controller = free_ports(2)
-    (place / "server.properties").write_text(
-        "process.roles=broker,controller\n"
-        "node.id=1\n"
-        f"controller.quorum.voters=1@127.0.0.1:{controller}\n"
-        f"listeners=PLAINTEXT://127.0.0.1:{client},CONTROLLER://127.0.0.1:{controller}\n"
-        "controller.listener.names=CONTROLLER\n"
-        "listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n"
-        f"log.dirs={place / 'logs'}\n"
-        "offsets.topic.replication.factor=1\n"
-        "offsets.topic.num.partitions=4\n"
-        "transaction.state.log.replication.factor=1\n"
-        "transaction.state.log.min.isr=1\n"
-        "group.initial.rebalance.delay.ms=0\n"
-        "auto.create.topics.enable=false\n"
-    )
-    java = ["java", "-Xmx384m", "-XX:+UseSerialGC", "-cp", f"{JARS}/*"]
-    run(
-        [
-            *java,
-            "kafka.tools.StorageTool",
-            "format",
-            "--cluster-id",
-            "MkU3OEVBNTcwNTJENDM2Qg",
-            "--config",
-            str(place / "server.properties"),
-        ],
-        60,
-    )
-    with _program([*java, "kafka.Kafka", str(place / "server.properties")], place, {}) as server:
-        url = f"127.0.0.1:{client}"
-        wait("Kafka", lambda: kafka_answers(url), lambda: server.poll() is None)
+    url = f"127.0.0.1:{client}"
+    properties = {
+        "controller.quorum.voters": f"1@127.0.0.1:{controller}",
+        "listeners": f"PLAINTEXT://{url},CONTROLLER://127.0.0.1:{controller}",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    }
+    with run_kafka(place, properties, lambda: kafka_answers(url)):
         yield Broker("kafka", url, f"native Kafka {KAFKA_VERSION}")
+
+
+@contextmanager
+def run_kafka(
+    place: Path, properties: Mapping[str, str], answers: Callable[[], bool], *, scram_users: Sequence[str] = ()
+) -> Iterator[None]:
+    """A node with these listeners, when it answers."""
+    configuration = {
+        "process.roles": "broker,controller",
+        "node.id": "1",
+        "controller.listener.names": "CONTROLLER",
+        "log.dirs": str(place / "logs"),
+        "offsets.topic.replication.factor": "1",
+        "offsets.topic.num.partitions": "4",
+        "transaction.state.log.replication.factor": "1",
+        "transaction.state.log.min.isr": "1",
+        "group.initial.rebalance.delay.ms": "0",
+        "auto.create.topics.enable": "false",
+        **properties,
+    }
+    file = place / "server.properties"
+    file.write_text("".join(f"{name}={value}\n" for name, value in configuration.items()))
+    java = find_kafka_command()
+    users = [part for user in scram_users for part in ("--add-scram", user)]
+    storage = ["kafka.tools.StorageTool", "format", "--cluster-id", "MkU3OEVBNTcwNTJENDM2Qg", "--config", str(file)]
+    run([*java, *storage, *users], 60)
+    with _program([*java, "kafka.Kafka", str(file)], place, {}) as server:
+        wait("Kafka", answers, lambda: server.poll() is None)
+        yield
 
 
 @contextmanager
 def _rabbitmq(place: Path) -> Iterator[Broker]:
     if not RABBITMQ.exists():
         raise Unavailable("the package rabbitmq-server is missing (make brokers)")
-    amqp, management, distribution, names = free_ports(4)
-    (place / "rabbitmq.conf").write_text(
-        f"listeners.tcp.1 = 127.0.0.1:{amqp}\n"
-        "management.tcp.ip = 127.0.0.1\n"
-        f"management.tcp.port = {management}\n"
-        "default_user = caravan\n"
-        "default_pass = caravan\n"
-    )
+    amqp, management = free_ports(2)
+    configuration = {
+        "listeners.tcp.1": f"127.0.0.1:{amqp}",
+        "management.tcp.ip": "127.0.0.1",
+        "management.tcp.port": str(management),
+        "default_user": "caravan",
+        "default_pass": "caravan",
+    }
+    url = f"http://caravan:caravan@127.0.0.1:{management}"
+    with run_rabbitmq(place, configuration, lambda: bool(rabbitmq_version(url))):
+        version = rabbitmq_version(url)
+        yield Broker(
+            "rabbitmq", f"amqp://caravan:caravan@127.0.0.1:{amqp}/", f"native rabbitmq-server {version}", url, version
+        )
+
+
+@contextmanager
+def run_rabbitmq(place: Path, configuration: Mapping[str, str], answers: Callable[[], bool]) -> Iterator[None]:
+    """A node with these listeners, when it answers."""
+    distribution, names = free_ports(2)
+    (place / "rabbitmq.conf").write_text("".join(f"{name} = {value}\n" for name, value in configuration.items()))
     (place / "plugins").write_text("[rabbitmq_management].\n")
     environment = {
         "HOME": str(place),  # for the cookie
-        "RABBITMQ_NODENAME": f"caravan-tests-{amqp}@localhost",
+        "RABBITMQ_NODENAME": f"caravan-tests-{distribution}@localhost",
         "RABBITMQ_DIST_PORT": str(distribution),
         "ERL_EPMD_PORT": str(names),
         "ERL_EPMD_ADDRESS": "127.0.0.1",
@@ -113,9 +137,5 @@ def _rabbitmq(place: Path) -> Iterator[Broker]:
     }
     # Erlang's name server would outlive the node as a daemon: run it ourselves, on a port of its own.
     with _program(["epmd"], place, environment), _program([str(RABBITMQ)], place, environment) as server:
-        url = f"http://caravan:caravan@127.0.0.1:{management}"
-        wait("rabbitmq-server", lambda: bool(rabbitmq_version(url)), lambda: server.poll() is None)
-        version = rabbitmq_version(url)
-        yield Broker(
-            "rabbitmq", f"amqp://caravan:caravan@127.0.0.1:{amqp}/", f"native rabbitmq-server {version}", url, version
-        )
+        wait("rabbitmq-server", answers, lambda: server.poll() is None)
+        yield
