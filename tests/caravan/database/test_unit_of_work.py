@@ -2,7 +2,6 @@
 once.
 """
 
-import asyncio
 from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
@@ -10,21 +9,16 @@ from typing import Any
 
 import pytest
 
-from caravan.bus import IncomingMessage, Result
-from caravan.clock import new_id, utc_now
+from caravan.clock import new_id
 from caravan.consumers import Consumers
 from caravan.database import UnitOfWork, VersionConflict
 from caravan.errors import MessageRejected
-from caravan.inbox import Inbox
+from caravan.events import TABLES
 from caravan.messages import Delivery, Event, RetryPolicy, Topic
-from caravan.money import Money
-from caravan.outbox import OutboxRelay, count_pending
-from caravan.outbox import relay as outbox_relay
+from caravan.outbox import count_pending
 from caravan.runtime import Backends
 from caravan.service import DatabaseDeclaration, Service
-from caravan.telemetry.metrics import STATEMENTS
-from services.orders.messages import Address
-from services.orders.model import OfferedProduct, create_order
+from tests.support.database import open_kernel_database
 from tests.support.shop import Shop, run_services, wait_until
 
 
@@ -36,7 +30,6 @@ NOTED = Topic("kernel-noted", owner="kernel", events=(Noted,), key="text", purpo
 EFFECTS = Topic(
     "kernel-effects", owner="kernel", events=(Noted,), key="text", purpose="test", retry=RetryPolicy((0.05, 0.05))
 )
-UNREAD = Topic("kernel-unread", owner="kernel", events=(Noted,), key="text", purpose="test")
 consume = Consumers("kernel")
 calls: list[str] = []
 
@@ -70,7 +63,7 @@ async def shop(backends: Backends, tmp_path_factory: pytest.TempPathFactory) -> 
         "kernel",
         databases=(DatabaseDeclaration("kernel_test", versions),),
         consumers=consume,
-        channels=(NOTED, EFFECTS, UNREAD),
+        channels=(NOTED, EFFECTS),
     )
     async with run_services(backends, extra_services=(service,)) as shop:
         yield shop
@@ -121,89 +114,12 @@ async def test_a_poison_message_hurts_only_itself(shop: Shop) -> None:
     assert dead_letters[-1].reason == "it says so"
 
 
-@pytest.mark.parametrize(
-    ("body", "reason"),
-    [
-        (b"{", "not JSON"),
-        (b"[]", "no envelope"),
-        (b'{"type":"kernel.Other","dataversion":1}', "unknown type"),
-        (b'{"type":"%s","dataversion":99}' % Noted.type.encode(), "newer than this reader"),
-        (b'{"type":"%s","dataversion":1,"data":{"text":5}}' % Noted.type.encode(), "text"),
-    ],
-)
-async def test_what_cannot_be_read_is_dead_at_once_with_the_reason(shop: Shop, body: bytes, reason: str) -> None:
-    inbox = Inbox(consume.handlers[0], shop.get_context("kernel"))
-    outcome = (await inbox.process_batch([IncomingMessage("key", body, 1)]))[0]
-    assert outcome.result is Result.DEAD
-    assert reason in outcome.reason
-
-
 async def test_an_effect_is_tried_again_and_recorded_once(shop: Shop) -> None:
     text = str(new_id())
     await shop.send_message("kernel", EFFECTS, Noted(text=text), key=text)
     await wait_until(lambda: notes(shop, text))
     assert calls.count(text) == 2
     assert await notes(shop, text) == 1
-
-
-async def test_two_relays_keep_the_order_of_a_key(shop: Shop, backends: Backends) -> None:
-    from caravan.leadership import Leadership
-
-    database = shop.get_database("kernel")
-    second = Leadership(backends.get_database_url("kernel_test"), "kernel_test")
-    relay = asyncio.create_task(OutboxRelay(database, shop.process.bus, second).run())
-    key = str(new_id())
-    for number in range(100):
-        await shop.send_message("kernel", NOTED, Noted(text=f"{key} {number}"), key=key)
-    await wait_until(lambda: _published(shop, key, 100))
-    relay.cancel()
-    await asyncio.gather(relay, return_exceptions=True)
-    await second.close()
-    assert [envelope["data"]["text"] for envelope in await shop.read_topic(NOTED.name, key)] == [
-        f"{key} {number}" for number in range(100)
-    ]
-
-
-async def test_one_statement_removes_what_was_sent_and_looks_for_more(
-    shop: Shop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(outbox_relay, "UNREMOVED_SECONDS", 60.0)
-    monkeypatch.setattr(outbox_relay, "LINGER_SECONDS", 0.0)
-    messages, key = 20, str(new_id())
-    await wait_until(lambda: _at_rest(shop))
-    before = _statements()
-    for number in range(1, messages + 1):
-        await shop.send_message("kernel", UNREAD, Noted(text=key), key=key)
-        await wait_until(partial(_sent, shop, key, number))
-    assert _statements() - before <= 2 * messages + 3, "one to write and one to relay each"
-
-
-def _statements() -> float:
-    return next(
-        s.value
-        for m in STATEMENTS.collect()
-        for s in m.samples
-        if s.name.endswith("_total") and s.labels["service"] == "kernel_test"
-    )
-
-
-async def _sent(shop: Shop, key: str, count: int) -> bool:
-    return len(await shop.read_topic(UNREAD.name, key)) == count
-
-
-async def test_what_was_sent_is_removed_though_nothing_comes_after_it(shop: Shop) -> None:
-    await shop.send_message("kernel", UNREAD, Noted(text="last"), key=str(new_id()))
-    await wait_until(lambda: _nothing_pending(shop))
-
-
-async def _at_rest(shop: Shop) -> bool:
-    """What earlier tests sent is handled, too."""
-    waiting = await shop.process.bus.measure_lag([consumer.subscription for consumer in consume.handlers])
-    return not any(waiting.values()) and await _nothing_pending(shop)
-
-
-async def _nothing_pending(shop: Shop) -> bool:
-    return await count_pending(shop.get_database("kernel")) == 0
 
 
 async def test_a_trace_and_an_actor_travel_through_outbox_and_bus(shop: Shop) -> None:
@@ -219,22 +135,19 @@ async def test_a_trace_and_an_actor_travel_through_outbox_and_bus(shop: Shop) ->
     assert (envelope["traceparent"], envelope["actor"]) == (trace, "customer:ada")
 
 
-async def test_an_expected_version_that_has_passed_is_a_conflict(backends: Backends) -> None:
-    async with run_services(backends, "orders") as shop:
+async def test_an_expected_version_that_has_passed_is_a_conflict_and_nothing_is_written(backends: Backends) -> None:
+    async with open_kernel_database(backends, "kernel_stream", *TABLES) as database:
         stream = new_id()
-        address = Address(name="A", street="B", city="C", postcode="D", country="GB")
-        created = create_order(
-            stream,
-            new_id(),
-            "a@example.com",
-            "Ada",
-            [(OfferedProduct("MUG", "Mug", "all", Money(amount=1, currency="GBP")), 1)],
-            address,
-            "card",
-            utc_now(),
-        )
-        async with shop.get_database("orders").unit_of_work() as uow:
-            uow.append(stream, 0, [created])
-        with pytest.raises(VersionConflict):
-            async with shop.get_database("orders").unit_of_work() as uow:
-                uow.append(stream, 0, [created])
+
+        async def append(expected_version: int) -> None:
+            async with database.unit_of_work() as uow:
+                uow.append(stream, expected_version, [Noted(text="a"), Noted(text="b")])
+                uow.emit(NOTED, Noted(text="a"), key="a")
+
+        await append(0)
+        for passed in (0, 1):
+            with pytest.raises(VersionConflict):
+                await append(passed)
+        assert await count_pending(database) == 1
+        await append(2)
+        assert await database.fetchval("SELECT array_agg(version ORDER BY version) FROM event") == [1, 2, 3, 4]
