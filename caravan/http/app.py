@@ -5,6 +5,7 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
+from fastapi.telemetry import TelemetryConfig
 
 from caravan.http.middleware import App, RequestMiddleware, derive_forwarder_key
 from caravan.http.parameters import enforce_declaration
@@ -12,6 +13,11 @@ from caravan.http.problems import add_problem_handlers, document_problems, list_
 
 SLOW_READ = {"x-slow": True}
 """`openapi_extra` of a read that may take as long as a write does."""
+
+_NO_TELEMETRY = TelemetryConfig(tracing=False, metrics=False, logs=False)
+"""FastAPI would make a second server span and three inner ones for each request as soon as spans are exported, and ask
+for each whether they are: RequestMiddleware makes the span, with our trace context.
+"""
 
 
 def create_app(service: str, routers: Sequence[Any], context: Any, verifier: Any) -> App:
@@ -23,6 +29,7 @@ def create_app(service: str, routers: Sequence[Any], context: Any, verifier: Any
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
         separate_input_output_schemas=False,
+        telemetry=_NO_TELEMETRY,
     )
     app.state.context = context
     app.state.verifier = verifier
