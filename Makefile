@@ -5,7 +5,7 @@ STAMP := .venv/.made-from-lock
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help env e2e editing up brokers test fuzz test-slow check format bench docs service lock sbom audit clean distclean
+.PHONY: help env e2e editing up brokers test fuzz test-slow check format bench docs service lock wheels sbom audit clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -77,6 +77,9 @@ lock: ## Resolve pyproject.toml into requirements.lock (UPGRADE=1: newest versio
 	@{ echo "# Every package by version and hash, written by 'make lock' from pyproject.toml; 'make env' installs exactly this."; \
 		grep -v '^#' requirements.lock; } > requirements.lock.new && mv requirements.lock.new requirements.lock
 	@! grep -n '://' requirements.lock || { echo "requirements.lock must not name a registry" >&2; exit 1; }
+
+wheels: env ## Look whether the lock installs from wheels alone on Linux x86-64 and ARM and on macOS ARM (asks the package registry)
+	$(BIN)/python -m tools.check_wheels
 
 sbom: env ## Write what each image holds, as CycloneDX, to build/sbom
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python .ci/sbom.py build/sbom
