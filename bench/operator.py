@@ -20,14 +20,15 @@ from pathlib import Path
 from typing import Annotated, Any
 from uuid import uuid4
 
-import aiohttp
 import httpx2
 import psutil
 import typer
 from caravan_operator.backends.kafka import Kafka
 from caravan_operator.backends.kafka_client import KafkaLogin
-from caravan_operator.backends.kubernetes import Kubernetes, load_credentials
+from caravan_operator.backends.kubernetes import Kubernetes, build_configuration, log_in
 from caravan_operator.reconcile.kafka_topic import DeleteTopic
+from kubernetes.aio.client import ApiClient, CustomObjectsApi
+from kubernetes.aio.watch import Watch
 from prometheus_client.parser import text_string_to_metric_families
 
 RESULTS = Path(__file__).parent / "results"
@@ -241,27 +242,17 @@ async def _create_topics(space: TopicNamespace, first: int, last: int) -> None:
 
 
 async def _watch_ready(space: TopicNamespace, ready: dict[str, float], done: asyncio.Event, count: int) -> None:
-    login = load_credentials()
-    connector = aiohttp.TCPConnector(ssl=login.as_ssl_context())
-    async with aiohttp.ClientSession(
-        connector=connector, headers=login.as_http_headers(), read_bufsize=2**22
-    ) as session:
-        timeout = aiohttp.ClientTimeout(total=None, sock_read=None)
-        while True:  # the server ends a watch when it likes; the next one begins with what there is
-            async with session.get(
-                f"{str(login.server).rstrip('/')}{space.path}?watch=true", timeout=timeout
-            ) as answer:
-                async for line in answer.content:
-                    topic = json.loads(line)["object"]
-                    status = topic.get("status")
-                    conditions = (
-                        status.get("conditions", ()) if isinstance(status, dict) else ()
-                    )  # of an error it is a word
-                    if any(each["type"] == "Ready" and each["status"] == "True" for each in conditions):
-                        ready.setdefault(topic["metadata"]["name"], time.monotonic())
-                    if len(ready) >= count:
-                        done.set()
-            await asyncio.sleep(0.1)
+    configuration = build_configuration()
+    await log_in(configuration)
+    async with ApiClient(configuration) as api, Watch() as watch:
+        listed = CustomObjectsApi(api).list_namespaced_custom_object
+        async for event in watch.stream(listed, "messaging.caravan.dev", "v1alpha1", space.name, "kafkatopics"):
+            topic = event["object"]
+            conditions = topic.get("status", {}).get("conditions", ())
+            if any(each["type"] == "Ready" and each["status"] == "True" for each in conditions):
+                ready.setdefault(topic["metadata"]["name"], time.monotonic())
+            if len(ready) >= count:
+                done.set()
 
 
 async def _measure_newcomers(space: TopicNamespace, port: int) -> list[float]:

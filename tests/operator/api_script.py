@@ -1,5 +1,6 @@
 """An API server that answers as a test says, and objects as it would send them."""
 
+import asyncio
 from typing import Any
 
 from aiohttp import web
@@ -17,6 +18,10 @@ class Script:
     def __init__(self) -> None:
         self.url = ""
         self.requests: list[tuple[str, Any, dict[str, str]]] = []
+        self.location = ""
+        """Where redirects lead."""
+        self.silent_for = 0.0
+        """Seconds before each answer."""
         self._answers: dict[str, list[tuple[int, Any]]] = {EVENTS: [(201, {})]}
 
     def set_answers(self, call: str, *answers: tuple[int, Any]) -> None:
@@ -31,7 +36,9 @@ class Script:
         self.requests.append((call, await request.json() if request.can_read_body else None, dict(request.headers)))
         answers = self._answers[call]
         status, body = answers.pop(0) if len(answers) > 1 else answers[0]
-        return web.json_response(body, status=status)
+        await asyncio.sleep(self.silent_for)
+        headers = {"Location": self.location} if self.location and status in range(300, 400) else {}
+        return web.json_response(body, status=status, headers=headers)
 
 
 def build_object(version: str = "2") -> dict[str, Any]:

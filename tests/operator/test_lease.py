@@ -1,9 +1,12 @@
 """The Lease: taken, renewed, taken over by one standby alone, and lost in time."""
 
-from typing import Any
+import re
+from datetime import datetime, tzinfo
+from typing import Any, Self
 
 import pytest
 from caravan_operator.backends.kubernetes import Kubernetes
+from caravan_operator.controller import lease as lease_module
 from caravan_operator.controller.lease import Lease, LeaseLost
 
 from tests.operator.api_script import LEASES, Clock, Script
@@ -45,6 +48,51 @@ async def test_a_lease_is_taken_when_it_has_not_moved_for_its_duration_by_our_ow
     ((sent, _),) = server.list_requests(f"PUT {LEASES}/caravan-operator")
     assert sent["metadata"]["resourceVersion"] == "7"
     assert sent["spec"]["leaseTransitions"] == 4
+
+
+async def test_the_times_of_a_lease_have_a_fraction_also_in_a_whole_second(
+    server: Script, kubernetes: Kubernetes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The API server refuses a Lease's time without one."""
+
+    class WholeSecond(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return cls(2030, 1, 1, tzinfo=tz)
+
+    monkeypatch.setattr(lease_module, "datetime", WholeSecond)
+    server.set_answers(f"GET {LEASES}/caravan-operator", (404, {}))
+    server.set_answers(f"POST {LEASES}", (200, {}))
+    await make_lease(kubernetes, Clock()).acquire()
+    sent = server.list_requests(f"POST {LEASES}")[0][0]["spec"]
+    for field in ("acquireTime", "renewTime"):
+        assert re.search(r"T00:00:00\.\d{6}", sent[field])
+
+
+async def test_what_a_newer_server_says_of_a_lease_is_passed_over(server: Script, kubernetes: Kubernetes) -> None:
+    newer = build_lease("")
+    newer["spec"] |= {"invented": {"later": 1}}
+    server.set_answers(f"GET {LEASES}/caravan-operator", (200, newer))
+    server.set_answers(f"PUT {LEASES}/caravan-operator", (200, {}))
+    assert await make_lease(kubernetes, Clock())._try_acquire()
+
+
+async def test_a_lease_without_a_holder_is_taken(server: Script, kubernetes: Kubernetes) -> None:
+    server.set_answers(f"GET {LEASES}/caravan-operator", (200, {"metadata": {"name": "caravan-operator"}}))
+    server.set_answers(f"PUT {LEASES}/caravan-operator", (200, {}))
+    assert await make_lease(kubernetes, Clock())._try_acquire()
+
+
+async def test_who_stops_leaves_the_lease_to_a_standby(server: Script, kubernetes: Kubernetes) -> None:
+    server.set_answers(f"GET {LEASES}/caravan-operator", (200, build_lease("me")))
+    server.set_answers(f"PUT {LEASES}/caravan-operator", (200, {}))
+    lease = make_lease(kubernetes, Clock())
+    await lease.acquire()
+    await lease.release()
+    sent = server.list_requests(f"PUT {LEASES}/caravan-operator")[-1][0]["spec"]
+    assert (sent["holderIdentity"], sent["leaseDurationSeconds"]) == ("", 1)
+    with pytest.raises(LeaseLost):
+        lease.ensure_held()
 
 
 async def test_who_renews_is_not_replaced(server: Script, kubernetes: Kubernetes) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from caravan_operator.backends.kafka import Kafka
 from caravan_operator.backends.kafka_client import KafkaLogin
-from caravan_operator.backends.kubernetes import ApiError, Kubernetes
+from caravan_operator.backends.kubernetes import Kubernetes
 from caravan_operator.backends.management import RabbitLogin
 from caravan_operator.backends.rabbitmq import RabbitMQ
 from caravan_operator.controller.cache import ResourceCache
@@ -33,18 +33,6 @@ def make_resource_writer(
 
 def make_status_writer(kubernetes: Kubernetes, cache: ResourceCache | None = None) -> StatusWriter:
     return StatusWriter(kubernetes, make_resource_writer(kubernetes, cache), lambda: START, "test")
-
-
-async def test_refusals_of_the_moment_are_tried_again(server: Script, kubernetes: Kubernetes) -> None:
-    server.set_answers("GET /x", (429, {}), (503, {}), (200, {"found": 1}))
-    assert await kubernetes.get("/x") == {"found": 1}
-    assert len(server.list_requests("GET /x")) == 3
-
-
-async def test_patience_ends_with_the_servers_answer(server: Script, kubernetes: Kubernetes) -> None:
-    server.set_answers("GET /x", (503, {"message": "too busy"}))
-    with pytest.raises(ApiError, match="too busy"):
-        await kubernetes.request("GET", "/x", retry_seconds=4)
 
 
 async def test_a_patch_names_the_version_that_was_read(server: Script, kubernetes: Kubernetes) -> None:

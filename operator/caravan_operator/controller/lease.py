@@ -2,7 +2,7 @@
 standby's own clock: no clock is compared with another's.
 
 The leader may write only while its last renewal is fresh (`ensure_held`): a process that was paused is stopped before
-it writes, not after.
+it writes, not after. The library's own leader election has no such check, so only its Lease is used.
 """
 
 import asyncio
@@ -10,7 +10,8 @@ import logging
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+
+from kubernetes.aio.client import V1Lease, V1LeaseSpec, V1ObjectMeta
 
 from caravan_operator.backends.kubernetes import ApiError, Kubernetes
 from caravan_operator.status.metrics import LEADER
@@ -40,7 +41,7 @@ class Lease:
         self._margin = duration / 5
         self._clock = clock
         self._renewed_at: float | None = None
-        self._observed_record: tuple[str, float] = ("", 0.0)
+        self._observed_record: tuple[tuple[str, datetime | None] | None, float] = (None, 0.0)
 
     @property
     def is_held(self) -> bool:
@@ -80,9 +81,9 @@ class Lease:
         self._renewed_at = None
         LEADER.set(0)
         try:
-            lease = await self._kubernetes.get(self._lease_path)
-            if lease["spec"].get("holderIdentity") == self._identity:
-                lease["spec"] |= {"holderIdentity": "", "leaseDurationSeconds": 1}
+            lease = V1Lease.from_dict(await self._kubernetes.get(self._lease_path))
+            if lease and lease.spec and lease.spec.holder_identity == self._identity:
+                lease.spec.holder_identity, lease.spec.lease_duration_seconds = "", 1
                 await self._kubernetes.request("PUT", self._lease_path, lease, retry_seconds=2.0)
         except ApiError as error:
             log.info("the Lease was not released; it expires", extra={"error": str(error)})
@@ -91,27 +92,33 @@ class Lease:
         """Create, renew or take over. The renewal counts from before it was asked for."""
         requested_at = self._clock()
         try:
-            lease = await self._kubernetes.request("GET", self._lease_path, retry_seconds=self._margin)
+            answer = await self._kubernetes.request("GET", self._lease_path, retry_seconds=self._margin)
         except ApiError as error:
             if error.status != 404:
                 raise
-            return await self._write_lease(
-                "POST", self._lease_path.rpartition("/")[0], self._build_document({}, is_first=True), requested_at
+            lease = V1Lease(
+                api_version="coordination.k8s.io/v1",
+                kind="Lease",
+                metadata=V1ObjectMeta(name=LEASE_NAME, namespace=self._namespace),
+                spec=self._renew_spec(V1LeaseSpec()),
             )
-        spec = lease["spec"]
-        holder = spec.get("holderIdentity") or ""
-        record = f"{holder}/{spec.get('renewTime')}"
+            return await self._write_lease("POST", self._lease_path.rpartition("/")[0], lease, requested_at)
+        lease = V1Lease.from_dict(answer) or V1Lease()
+        spec = lease.spec or V1LeaseSpec()
+        holder = spec.holder_identity or ""
+        record = (holder, spec.renew_time)
         if record != self._observed_record[0]:
             self._observed_record = (record, requested_at)
-        is_fresh = requested_at - self._observed_record[1] < spec.get("leaseDurationSeconds", self._duration)
+        duration = spec.lease_duration_seconds or self._duration
+        is_fresh = requested_at - self._observed_record[1] < duration
         if holder not in ("", self._identity) and is_fresh:
             return False
-        lease["spec"] = self._build_document(spec, is_first=holder != self._identity)["spec"]
+        lease.spec = self._renew_spec(spec)
         return await self._write_lease("PUT", self._lease_path, lease, requested_at)
 
-    async def _write_lease(self, method: str, path: str, document: dict[str, Any], requested_at: float) -> bool:
+    async def _write_lease(self, method: str, path: str, lease: V1Lease, requested_at: float) -> bool:
         try:
-            await self._kubernetes.request(method, path, document, retry_seconds=self._margin)
+            await self._kubernetes.request(method, path, lease, retry_seconds=self._margin)
         except ApiError as error:
             if error.status == 409:
                 return False
@@ -123,17 +130,14 @@ class Lease:
     def _lease_path(self) -> str:
         return f"/apis/coordination.k8s.io/v1/namespaces/{self._namespace}/leases/{LEASE_NAME}"
 
-    def _build_document(self, spec: dict[str, Any], *, is_first: bool) -> dict[str, Any]:
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        return {
-            "apiVersion": "coordination.k8s.io/v1",
-            "kind": "Lease",
-            "metadata": {"name": LEASE_NAME, "namespace": self._namespace},
-            "spec": {
-                "holderIdentity": self._identity,
-                "leaseDurationSeconds": int(self._duration),
-                "acquireTime": now if is_first else spec.get("acquireTime", now),
-                "renewTime": now,
-                "leaseTransitions": spec.get("leaseTransitions", 0) + (1 if is_first else 0),
-            },
-        }
+    def _renew_spec(self, spec: V1LeaseSpec) -> V1LeaseSpec:
+        """Ours from now on. Its times have a fraction in any case: the library writes none for a whole second, and
+        the API server refuses such a time.
+        """
+        now = datetime.now(UTC)
+        now = now.replace(microsecond=now.microsecond or 1)
+        if spec.holder_identity != self._identity:
+            spec.acquire_time, spec.lease_transitions = now, (spec.lease_transitions or 0) + 1
+        spec.holder_identity, spec.lease_duration_seconds = self._identity, int(self._duration)
+        spec.renew_time = now
+        return spec

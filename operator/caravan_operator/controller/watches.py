@@ -108,7 +108,7 @@ async def _configure_kopf(settings: kopf.OperatorSettings, **_: Any) -> None:
 
 
 async def _log_in(**_: Any) -> kopf.ConnectionInfo:
-    return load_credentials()
+    return await load_credentials()
 
 
 def select_namespaces(names: Collection[str]) -> Mapping[str, Any]:

@@ -32,7 +32,7 @@ class FaultyApi:
 
     async def start(self, folder: Path) -> str:
         """Serve; returns the path of a kubeconfig that leads here."""
-        login = load_credentials()
+        login = await load_credentials()
         self._server = str(login.server).rstrip("/")
         self._session = aiohttp.ClientSession(
             headers=login.as_http_headers(),

@@ -71,12 +71,12 @@ async def _create_account(namespace: Namespace, folder: Path) -> str:
     await _create_object(namespace, f"{RBAC}/{namespace.name}/rolebindings", {"subjects": [subject], "roleRef": role})
     path = f"/api/v1/namespaces/{namespace.name}/serviceaccounts/operator/token"
     token = (await namespace.kubernetes.request("POST", path, {"spec": {"expirationSeconds": 3600}}))["status"]["token"]
-    login = load_credentials()
+    login = await load_credentials()
     config = {
         "current-context": "account",
         "contexts": [{"name": "account", "context": {"cluster": "here", "user": "account"}}],
         "clusters": [
-            {"name": "here", "cluster": {"server": login.server, "certificate-authority-data": login.ca_data}}
+            {"name": "here", "cluster": {"server": login.server, "certificate-authority": str(login.ca_path)}}
         ],
         "users": [{"name": "account", "user": {"token": token}}],
     }
