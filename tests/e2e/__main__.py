@@ -10,6 +10,7 @@ E2E_SIZE         `kind`, a pod per service (the default), or `lite`, one pod.
 KEEP=1           leave everything as it is at the end; the next run uses it.
 """
 
+import asyncio
 import os
 import socket
 import subprocess
@@ -145,7 +146,7 @@ def _leave(trial: Trial, cluster: Cluster, given: bool) -> None:
         with trial.stage("uninstall"):
             for release in ("shop", "operator", "backends"):
                 cluster.helm("uninstall", release, "--ignore-not-found", "--wait")
-            cluster.kubectl("delete", "namespace", cluster.namespace, "--ignore-not-found", seconds=300)
+            asyncio.run(cluster.delete_namespace())
 
 
 def _named(manifests: str) -> set[str]:
@@ -164,10 +165,8 @@ def _load(name: str, images: set[str]) -> None:
 
 
 def _ingress(cluster: Cluster, name: str) -> None:
-    if cluster.get("ingressclasses")["items"] and not cluster.kubectl(
-        "get", "namespace", "traefik", "--ignore-not-found"
-    ):
-        return  # it has one, which isn't ours
+    if asyncio.run(cluster.has_ingress_controller()):
+        return
     traefik = Cluster(cluster.kubeconfig, "traefik")
     _load(name, _named(TRAEFIK.read_text()))
     traefik.kubectl("apply", "--filename", str(TRAEFIK))
@@ -180,7 +179,7 @@ def _install(trial: Trial, cluster: Cluster) -> None:
         "kind": "Namespace",
         "metadata": {"name": cluster.namespace, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}},
     }
-    cluster.kubectl("apply", "--filename", "-", stdin=yaml.safe_dump(namespace))
+    asyncio.run(cluster.apply(namespace))
     certificate, key = self_signed(HOST)
     secret = {
         "apiVersion": "v1",
@@ -189,7 +188,7 @@ def _install(trial: Trial, cluster: Cluster) -> None:
         "metadata": {"name": "shop-tls"},
         "stringData": {"tls.crt": certificate, "tls.key": key},
     }
-    cluster.kubectl("apply", "--filename", "-", stdin=yaml.safe_dump(secret))
+    asyncio.run(cluster.apply(secret))
     if trial.size != "lite":
         with trial.stage("operator"):
             trial.release.operator(cluster)
@@ -205,7 +204,7 @@ def _test(trial: Trial, cluster: Cluster, stack: ExitStack, name: str, *, addres
         "E2E_URL": _address(cluster, node, "E2E_INGRESS", 30080),
         "E2E_TLS": _address(cluster, node, "E2E_INGRESS_TLS", 30443),
         "E2E_HOST": HOST,
-        "E2E_SECRET": cluster.secret("caravan-secrets", "CARAVAN_SECRET"),
+        "E2E_SECRET": asyncio.run(cluster.read_secret("caravan-secrets", "CARAVAN_SECRET")),
         "E2E_CLUSTER": cluster.kubeconfig,
         "E2E_NAMESPACE": cluster.namespace,
         "E2E_SIZE": trial.size,
@@ -229,7 +228,7 @@ def _test(trial: Trial, cluster: Cluster, stack: ExitStack, name: str, *, addres
             *selected,
         ]
         code = subprocess.run(command, cwd=ROOT, env={**os.environ, **environment}, check=False).returncode
-    used = cluster.memory()
+    used = asyncio.run(cluster.measure_memory())
     print(
         "== memory: "
         + ", ".join(f"{pod} {mib} MiB" for pod, mib in sorted(used.items()))
@@ -244,8 +243,9 @@ def _address(cluster: Cluster, node: str, variable: str, port: int) -> str:
         return given
     if node:
         return f"http://{run('docker', 'port', node, str(port)).split()[0]}"
-    addresses = cluster.get("nodes")["items"][0]["status"]["addresses"]
-    return f"http://{next(entry['address'] for entry in addresses if entry['type'] == 'InternalIP')}:{port}"
+    status = asyncio.run(cluster.read_node()).status
+    addresses = (status and status.addresses) or ()
+    return f"http://{next(entry.address for entry in addresses if entry.type == 'InternalIP')}:{port}"
 
 
 @contextmanager

@@ -1,17 +1,17 @@
 """What only a cluster shows. `make e2e` gives it one; without it these tests are skipped."""
 
 import asyncio
-import json
 import os
 import ssl
 from dataclasses import replace
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from caravan_operator.resources import KINDS
+from kubernetes.aio import client
 
 from services.registry import SERVICES
-from tests.e2e.cluster import Cluster, Failed
+from tests.e2e.cluster import Cluster, Failed, is_ready
 from tests.e2e.conftest import SIZE, needs_a_cluster, per_service
 from tests.e2e.load import customers
 from tests.support.program import Program
@@ -23,15 +23,16 @@ BINDINGS = ("list_bindings", "source_name", "destination_name", "routing_key")
 
 
 async def test_every_pod_was_admitted_under_the_restricted_profile(cluster: Cluster) -> None:
-    labels = cluster.get("namespace", cluster.namespace)["metadata"]["labels"]
-    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
-    pods = [pod for pod in cluster.get("pods")["items"] if pod["status"]["phase"] == "Running"]
+    metadata = (await cluster.read_namespace()).metadata
+    assert metadata is not None and metadata.labels is not None
+    assert metadata.labels["pod-security.kubernetes.io/enforce"] == "restricted"
+    pods = await cluster.list_pods(fields="status.phase=Running")
     assert len(pods) >= (len(SERVICES) if SIZE == "kind" else 1)
 
 
 async def test_the_ingress_speaks_tls_with_the_certificate_of_its_host(cluster: Cluster) -> None:
     host, port = os.environ["E2E_HOST"], urlsplit(os.environ["E2E_TLS"]).port
-    trusted = ssl.create_default_context(cadata=cluster.secret("shop-tls", "tls.crt"))
+    trusted = ssl.create_default_context(cadata=await cluster.read_secret("shop-tls", "tls.crt"))
     reader, writer = await asyncio.open_connection(
         urlsplit(os.environ["E2E_TLS"]).hostname, port, ssl=trusted, server_hostname=host
     )
@@ -44,24 +45,13 @@ async def test_the_ingress_speaks_tls_with_the_certificate_of_its_host(cluster: 
 
 @per_service
 async def test_every_custom_resource_is_ready(cluster: Cluster) -> None:
-    def unready() -> list[str]:
-        found = cluster.get(
-            "kafkaconnections,rabbitmqconnections,kafkatopics,rabbitmqqueues,rabbitmqexchanges,rabbitmqbindings,serviceroutes"
-        )["items"]
-        assert len(found) > 100
-        return [item["kind"] + " " + item["metadata"]["name"] for item in found if not _is(item, "Ready")]
+    async def are_ready() -> bool:
+        found = await cluster.list_custom_resources(KINDS)
+        unready = [f"{item['kind']} {item['metadata']['name']}" for item in found if not is_ready(item)]
+        assert len(found) > 100 and not unready, unready
+        return True
 
-    async def all_ready() -> bool:
-        return not await asyncio.to_thread(unready)
-
-    await wait_until(all_ready, seconds=90, every=2)
-
-
-def _is(item: dict[str, Any], condition: str) -> bool:
-    return any(
-        found["type"] == condition and found["status"] == "True"
-        for found in item.get("status", {}).get("conditions", [])
-    )
+    await wait_until(are_ready, seconds=90, every=2)
 
 
 @per_service
@@ -91,12 +81,12 @@ async def test_a_queue_that_was_deleted_is_back_with_its_bindings_and_the_order_
 
 @per_service
 async def test_the_shop_goes_on_without_the_operator(cluster: Cluster, shop: Program) -> None:
-    await asyncio.to_thread(cluster.kubectl, "scale", "deployment/operator", "--replicas", "0")
+    await cluster.scale("operator", 0)
     try:
         who, sku = await shop.register_customer(), await shop.create_product(stock=1)
         await shop.wait_for_status(who, (await shop.place_order(who, sku)).json()["id"], "delivered", seconds=30)
     finally:
-        await asyncio.to_thread(cluster.kubectl, "scale", "deployment/operator", "--replicas", "1")
+        await cluster.scale("operator", 1)
 
 
 PROBE = """
@@ -125,33 +115,33 @@ async def test_a_pod_that_no_policy_speaks_of_reaches_no_service_and_no_backend(
         "operator.shop:8080",
         *(f"backends-{backend.replace(':', '.shop:')}" for backend in backends),
     ]
-    pod = cluster.get("pods", "--selector", "app.kubernetes.io/component=catalog")["items"][0]
-    container = {name: pod["spec"]["containers"][0][name] for name in ("image", "securityContext", "resources")}
-    manifest = {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": "stranger", "labels": {} if namespace == cluster.namespace else pod["metadata"]["labels"]},
-        "spec": {
-            "restartPolicy": "Never",
-            "automountServiceAccountToken": False,
-            "securityContext": pod["spec"]["securityContext"],
-            "containers": [container | {"name": "probe", "command": ["python", "-c", PROBE, *targets]}],
-        },
-    }
-
-    def answers() -> list[str]:
-        there = replace(cluster, namespace=namespace)
-        if there != cluster:
-            space = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
-            cluster.kubectl("apply", "--filename", "-", stdin=json.dumps(space))
-        there.kubectl("delete", "pod", "stranger", "--ignore-not-found")
-        there.kubectl("apply", "--filename", "-", stdin=json.dumps(manifest))
-        there.kubectl("wait", "pod/stranger", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=240s", seconds=250)
-        printed = there.kubectl("logs", "stranger").splitlines()
-        there.kubectl("delete", "pod", "stranger")
-        return printed
-
-    assert await asyncio.to_thread(answers) == [f"{target} denied" for target in targets]
+    model = (await cluster.list_pods("app.kubernetes.io/component=catalog"))[0]
+    assert model.spec is not None and model.metadata is not None
+    container = model.spec.containers[0]
+    stranger = client.V1Pod(
+        metadata=client.V1ObjectMeta(
+            name="stranger", labels={} if namespace == cluster.namespace else model.metadata.labels
+        ),
+        spec=client.V1PodSpec(
+            restart_policy="Never",
+            automount_service_account_token=False,
+            security_context=model.spec.security_context,
+            containers=[
+                client.V1Container(
+                    name="probe",
+                    image=container.image,
+                    security_context=container.security_context,
+                    resources=container.resources,
+                    command=["python", "-c", PROBE, *targets],
+                )
+            ],
+        ),
+    )
+    await replace(cluster, namespace=namespace).apply(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}}
+    )
+    printed = await replace(cluster, namespace=namespace).run_pod("stranger", stranger)
+    assert printed.splitlines() == [f"{target} denied" for target in targets]
     allowed = (
         "exec",
         "deployment/shop-orders",
@@ -176,8 +166,8 @@ async def test_inventory_scales_to_three_and_back_under_load_and_nobody_notices(
     cluster: Cluster, shop: Program
 ) -> None:
     async with customers(shop) as load:
-        for replicas in ("3", "1"):
-            await asyncio.to_thread(cluster.kubectl, "scale", "deployment/shop-inventory", "--replicas", replicas)
+        for replicas in (3, 1):
+            await cluster.scale("shop-inventory", replicas)
             await asyncio.to_thread(_rolled, cluster, "inventory")
     assert load.failed == []
 
@@ -201,29 +191,36 @@ def _rolled(cluster: Cluster, name: str) -> None:
 @per_service
 async def test_a_node_that_is_drained_leaves_enough_of_a_service(cluster: Cluster, shop: Program) -> None:
     """On one node the first pod's successor finds no place, so the second one has to stay until there is one again."""
-    node = cluster.get("nodes")["items"][0]["metadata"]["name"]
-    which = ("--selector", "app.kubernetes.io/component=catalog")
+    metadata = (await cluster.read_node()).metadata
+    assert metadata is not None and metadata.name is not None
+    node = metadata.name
+    catalog = "app.kubernetes.io/component=catalog"
 
     def drained() -> str:
         try:
-            cluster.kubectl("drain", node, "--pod-selector", which[1], "--delete-emptydir-data", "--timeout", "15s")
+            cluster.kubectl("drain", node, "--pod-selector", catalog, "--delete-emptydir-data", "--timeout", "15s")
         except Failed as refused:
             return str(refused)
         return "drained"
 
-    def ready() -> list[str]:
-        return [pod["metadata"]["name"] for pod in cluster.get("pods", *which)["items"] if _is(pod, "Ready")]
+    async def count_ready() -> int:
+        conditions = [
+            condition
+            for pod in await cluster.list_pods(catalog)
+            for condition in (pod.status and pod.status.conditions) or ()
+        ]
+        return sum(condition.type == "Ready" and condition.status == "True" for condition in conditions)
 
-    await asyncio.to_thread(cluster.kubectl, "scale", "deployment/shop-catalog", "--replicas", "2")
+    await cluster.scale("shop-catalog", 2)
     try:
         await asyncio.to_thread(_rolled, cluster, "catalog")
         async with customers(shop) as load:
             assert "disruption budget" in await asyncio.to_thread(drained)
-            assert len(await asyncio.to_thread(ready)) == 1
+            assert await count_ready() == 1
             await asyncio.to_thread(cluster.kubectl, "uncordon", node)
             await asyncio.to_thread(_rolled, cluster, "catalog")
         assert load.failed == []
     finally:
         await asyncio.to_thread(cluster.kubectl, "uncordon", node)
-        await asyncio.to_thread(cluster.kubectl, "scale", "deployment/shop-catalog", "--replicas", "1")
+        await cluster.scale("shop-catalog", 1)
         await asyncio.to_thread(_rolled, cluster, "catalog")

@@ -6,12 +6,11 @@ import asyncio
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import pytest
 
-from tests.e2e.cluster import Cluster
+from tests.e2e.cluster import Cluster, is_ready
 from tests.e2e.conftest import SIZE, needs_a_cluster, per_service
 from tests.e2e.load import customers, orders_of
 from tests.e2e.releases import Release, earlier, load, now
@@ -21,7 +20,7 @@ from tests.support.shop import wait_until
 pytestmark = needs_a_cluster
 DAY = Path(os.environ.get("TEST_REPLAY_CSV", ROOT / "tests" / "cli" / "data" / "day.csv"))
 REPLAY_SECONDS = 1200
-MESSAGING = "kafkatopics,rabbitmqqueues,rabbitmqexchanges,rabbitmqbindings"
+MESSAGING = ("KafkaTopic", "RabbitMQQueue", "RabbitMQExchange", "RabbitMQBinding")
 
 
 async def test_the_charts_own_test_places_an_order(cluster: Cluster) -> None:
@@ -68,23 +67,21 @@ async def test_to_an_earlier_version_and_back_under_load_and_nobody_notices(
     rebuild = ("exec", "deployment/shop-orders", "--", "caravan", "projections", "rebuild", "order_summary")
     async with customers(shop) as load:
         await asyncio.to_thread(before.shop, cluster)
-        assert _images(cluster) == {before.images["caravan"]}
+        assert await _images(cluster) == {before.images["caravan"]}
         assert "equal to the live one" in await asyncio.to_thread(cluster.kubectl, *rebuild)
         await asyncio.to_thread(now(SIZE).shop, cluster)
-        assert _images(cluster) == {now(SIZE).images["caravan"]}
+        assert await _images(cluster) == {now(SIZE).images["caravan"]}
         assert "equal to the live one" in await asyncio.to_thread(cluster.kubectl, *rebuild)
     assert load.failed == []
 
 
-def _images(cluster: Cluster) -> set[str]:
-    pods = cluster.get(
-        "pods", "--selector", "app.kubernetes.io/instance=shop", "--field-selector", "status.phase=Running"
-    )["items"]
+async def _images(cluster: Cluster) -> set[str]:
+    pods = await cluster.list_pods("app.kubernetes.io/instance=shop", fields="status.phase=Running")
     return {
-        container["image"]
+        container.image or ""
         for pod in pods
-        if not pod["metadata"].get("deletionTimestamp")
-        for container in pod["spec"]["containers"]
+        if pod.spec is not None and pod.metadata is not None and pod.metadata.deletion_timestamp is None
+        for container in pod.spec.containers
     }
 
 
@@ -104,8 +101,8 @@ async def test_an_uninstall_leaves_topics_queues_and_data_and_the_next_install_a
     await asyncio.to_thread(now(SIZE).shop, cluster)
 
     async def all_ready() -> bool:
-        found = (await asyncio.to_thread(cluster.get, MESSAGING))["items"]
-        unready = [item["metadata"]["name"] for item in found if not _ready(item)]
+        found = await cluster.list_custom_resources(MESSAGING)
+        unready = [item["metadata"]["name"] for item in found if not is_ready(item)]
         assert len(found) > 100 and not unready, unready
         return True
 
@@ -132,11 +129,6 @@ def _messaging(cluster: Cluster) -> tuple[list[str], str]:
     ]
     rabbit = ("list_bindings", "source_name", "destination_name", "routing_key")
     return sorted(topics), cluster.kubectl("exec", "backends-rabbitmq-0", "--", "rabbitmqctl", "--quiet", *rabbit)
-
-
-def _ready(item: dict[str, Any]) -> bool:
-    conditions = item.get("status", {}).get("conditions", [])
-    return any(found["type"] == "Ready" and found["status"] == "True" for found in conditions)
 
 
 async def _answers(shop: Program) -> bool:
