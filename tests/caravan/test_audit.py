@@ -1,4 +1,4 @@
-"""Each deed is written down with who did it, in the unit of work of the deed."""
+"""Each action is written down with who did it, in the unit of work of the action."""
 
 from typing import Any
 
@@ -25,7 +25,7 @@ def uow() -> Any:
     return Emitted()
 
 
-def test_a_deed_is_the_callers_and_has_its_details(uow: Any) -> None:
+def test_a_action_is_the_callers_and_has_its_details(uow: Any) -> None:
     token = telemetry.actor.set("staff:1")
     try:
         record_audit(uow, "price.changed", "product:MUG", old=100, new=120)

@@ -33,7 +33,7 @@ class Close(Command):
 OPENED = Topic("opened", owner="doors", events=(Opened,), key="number", purpose="test")
 ENDED = Topic("ended", owner="doors", events=(Closed, Locked), key="number", purpose="test")
 CLOSE = Queue("doors.close", owner="doors", commands=(Close,), key="number", purpose="test")
-DOORS = Exchange(
+GATES = Exchange(
     "doors",
     owner="doors",
     routes={"door.opened": Opened, "door.closed": Closed, "lock.locked": Locked},
@@ -45,8 +45,8 @@ DOORS = Exchange(
 def test_one_handler_reads_several_channels_each_with_its_own_types() -> None:
     consume = Consumers("alarm", linger=0.2)
 
-    @consume(ENDED, CLOSE, DOORS.bind("alarm", "door.*"), batch=7)
-    async def watch_doors(
+    @consume(ENDED, CLOSE, GATES.bind("alarm", "door.*"), batch=7)
+    async def watch_gates(
         _: Any, uow: UnitOfWork, deliveries: list[Delivery[Opened | Closed | Locked | Close]]
     ) -> None:
         return None
@@ -57,7 +57,7 @@ def test_one_handler_reads_several_channels_each_with_its_own_types() -> None:
         ("alarm.doors", (Opened, Closed)),
     ]
     for consumer in consume.handlers:
-        assert (consumer.handler, consumer.is_batch, consumer.is_effect) == (watch_doors, True, False)
+        assert (consumer.handler, consumer.is_batch, consumer.is_effect) == (watch_gates, True, False)
         assert (consumer.subscription.batch, consumer.subscription.linger) == (7, 0.2)
 
 
@@ -65,7 +65,7 @@ def test_a_base_class_takes_all_that_is_made_from_it() -> None:
     consume = Consumers("alarm")
 
     @consume.effect(ENDED)
-    async def watch_doors(_: Any, delivery: Delivery[Event]) -> None:
+    async def watch_gates(_: Any, delivery: Delivery[Event]) -> None:
         return None
 
     assert [(c.is_batch, c.is_effect) for c in consume.handlers] == [(False, True)]
@@ -97,16 +97,16 @@ async def take_unannotated(context, uow, delivery):  # type: ignore[no-untyped-d
         (lambda c: c(OPENED, ENDED), take_both, "ended carries {Locked}, which it does not take"),
         (lambda c: c(OPENED), take_both, "it takes {Closed}, which none of its channels carries (opened)"),
         (
-            lambda c: c(OPENED, DOORS.bind("alarm", "door.opened")),
+            lambda c: c(OPENED, GATES.bind("alarm", "door.opened")),
             take_both,
             "it takes {Closed}, which none of its channels carries (opened, doors)",
         ),
         (
-            lambda c: c(DOORS.bind("alarm", "door.clsed")),
+            lambda c: c(GATES.bind("alarm", "door.clsed")),
             take_closed,
             "it takes {Closed}, which none of its channels carries (doors)",
         ),
-        (lambda c: c(DOORS.bind("alarm", "door.*")), take_closed, "doors carries {Opened}, which it does not take"),
+        (lambda c: c(GATES.bind("alarm", "door.*")), take_closed, "doors carries {Opened}, which it does not take"),
         (lambda c: c(), take_opened, "it takes {Opened}, which none of its channels carries ()"),
         (
             lambda c: c(OPENED, ignores=(Closed,)),
@@ -154,13 +154,13 @@ async def test_what_is_ignored_counts_as_handled_and_what_is_unknown_does_not() 
     consume = Consumers("alarm")
     handled: list[Message] = []
 
-    @consume.effect(DOORS.bind("alarm", "door.closed"), ignores=(Opened,))
+    @consume.effect(GATES.bind("alarm", "door.closed"), ignores=(Opened,))
     async def handle_closed(_: Any, delivery: Delivery[Closed]) -> None:
         handled.append(delivery.message)
 
     context: Any = SimpleNamespace(service="alarm")
     inbox = Inbox(consume.handlers[0], context)
-    batch = [make_incoming(DOORS, message) for message in (Opened(number=1), Closed(number=2), Locked(number=3))]
+    batch = [make_incoming(GATES, message) for message in (Opened(number=1), Closed(number=2), Locked(number=3))]
     results = await inbox.process_batch(batch)
     assert handled == [Closed(number=2)]
     assert results[:2] == [DONE, DONE]

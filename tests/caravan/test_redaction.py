@@ -101,7 +101,7 @@ def test_logs_show_no_secret_in_fields_texts_and_exceptions(capfd: pytest.Captur
     finally:
         structlog.configure(**before)
         logging.getLogger().handlers[:] = handlers
-    told = capfd.readouterr().err
-    assert "failed" in told
-    assert "called" in told
-    assert SECRET not in told
+    stderr = capfd.readouterr().err
+    assert "failed" in stderr
+    assert "called" in stderr
+    assert SECRET not in stderr

@@ -19,11 +19,11 @@ from caravan.refusals import (
 @dataclass
 class AuditLog:
     records: list[Refusal]
-    is_away: bool = False
+    is_unavailable: bool = False
     time: float = 0.0
 
     async def __call__(self, refusals: list[Refusal]) -> None:
-        if self.is_away:
+        if self.is_unavailable:
             raise ServiceUnavailable("away")
         self.records += refusals
 
@@ -67,12 +67,12 @@ async def test_no_number_of_addresses_writes_more_than_the_bound_and_all_are_cou
 
 async def test_while_identity_is_away_nothing_is_lost() -> None:
     recorder, log = make_recorder()
-    log.is_away = True
+    log.is_unavailable = True
     who = Caller(subject=str(new_id()), role="customer", session="s", actor=None, expires_at=0)
     recorder.record_refusal(403, who.audit_name, "192.0.2.1", "GET /v1/users", "for staff")
     await recorder.send_report()
     recorder.record_refusal(403, who.audit_name, "192.0.2.1", "GET /v1/users", "for staff")
-    log.is_away = False
+    log.is_unavailable = False
     await recorder.send_report()
     assert [(item.actor, item.count) for item in log.records] == [(who.audit_name, 2)]
 

@@ -51,7 +51,7 @@ def test_a_wrong_file_is_named_like_its_variable_and_its_content_stays_unsaid(fo
 
 @pytest.mark.parametrize("command", [["up"], ["run", "orders"], ["run", "all"], ["migrate"]])
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "message"),
     [
         (
             "ORDERS_CUSTOMER_STATUS_SECOND",
@@ -70,11 +70,11 @@ def test_a_wrong_file_is_named_like_its_variable_and_its_content_stays_unsaid(fo
     ],
 )
 def test_a_misspelt_or_wrong_setting_of_any_service_ends_a_start_before_it_begins(
-    command: list[str], name: str, value: str, said: str, tmp_path: Path
+    command: list[str], name: str, value: str, message: str, tmp_path: Path
 ) -> None:
     data = tmp_path / "data"
     result = CliRunner().invoke(app, command, env={"CARAVAN_DATA": str(data), name: value})
-    assert result.exit_code == 2 and said in result.output, result.output
+    assert result.exit_code == 2 and message in result.output, result.output
     assert not data.exists(), "nothing was started"
 
 
@@ -149,7 +149,7 @@ def test_a_services_settings_are_found_without_the_service_and_have_its_prefix(n
 
 
 @pytest.mark.parametrize(
-    ("name", "values", "said"),
+    ("name", "values", "message"),
     [
         (
             "CARAVAN_DATABASE_URL",
@@ -179,12 +179,15 @@ def test_a_services_settings_are_found_without_the_service_and_have_its_prefix(n
     ],
 )
 def test_a_value_that_can_never_work_is_refused_before_anything_starts(
-    name: str, values: tuple[str, ...], said: str, tmp_path: Path
+    name: str, values: tuple[str, ...], message: str, tmp_path: Path
 ) -> None:
     data = tmp_path / "data"
     for value in values:
         result = CliRunner().invoke(app, ["run", "all"], env={"CARAVAN_DATA": str(data), name: value})
-        assert result.exit_code == 2 and re.search(rf"^{name}[^:]*: .*({said})", result.output), (value, result.output)
+        assert result.exit_code == 2 and re.search(rf"^{name}[^:]*: .*({message})", result.output), (
+            value,
+            result.output,
+        )
         assert "pa55word" not in result.output
         assert "Value error" not in result.output
         assert not data.exists(), "nothing was started"

@@ -136,11 +136,11 @@ def test_each_backend_has_a_password_of_its_own_and_the_services_administer_none
 
 def test_kafka_is_told_its_listeners_its_address_and_its_memory() -> None:
     (container,) = pods(rendered("backends"))["StatefulSet backends-kafka"]["containers"]
-    told = {variable["name"]: variable["value"] for variable in container["env"]}
-    assert all(re.fullmatch(r"KAFKA_[A-Z_]+", name) for name in told)
-    assert told["KAFKA_CONTROLLER_LISTENER_NAMES"] == "CONTROLLER"
-    assert told["KAFKA_HEAP_OPTS"] == "-Xmx384m"
-    assert told["KAFKA_ADVERTISED_LISTENERS"] == "PLAINTEXT://backends-kafka:9092"
+    environment = {variable["name"]: variable["value"] for variable in container["env"]}
+    assert all(re.fullmatch(r"KAFKA_[A-Z_]+", name) for name in environment)
+    assert environment["KAFKA_CONTROLLER_LISTENER_NAMES"] == "CONTROLLER"
+    assert environment["KAFKA_HEAP_OPTS"] == "-Xmx384m"
+    assert environment["KAFKA_ADVERTISED_LISTENERS"] == "PLAINTEXT://backends-kafka:9092"
 
 
 def test_a_pod_of_a_backend_mounts_what_is_its_own() -> None:
@@ -379,8 +379,8 @@ def test_what_is_reached_through_a_proxy_knows_which_or_is_not_made(
     way: str, proxies: str, values: tuple[str, ...]
 ) -> None:
     rendered("kind")
-    said = ("--set", way, "--set-string", f"settings.GATEWAY_TRUSTED_PROXIES={proxies}")
-    done = helm("template", "shop", "charts/caravan", "--kube-version", KUBERNETES, *values, *said)
+    options = ("--set", way, "--set-string", f"settings.GATEWAY_TRUSTED_PROXIES={proxies}")
+    done = helm("template", "shop", "charts/caravan", "--kube-version", KUBERNETES, *values, *options)
     assert done.returncode != 0
     assert "settings.GATEWAY_TRUSTED_PROXIES: " in done.stderr
 

@@ -15,11 +15,11 @@ Answer = httpx2.Response | Exception
 def shop(
     answers: Iterable[Answer], *, max_wait_seconds: float = 5.0, expires_in: float = 600
 ) -> tuple[ApiClient, list[httpx2.Request], list[str]]:
-    """A caller of a shop that gives these answers; the requests that it got, apart from those for tokens, and what was
-    told.
+    """A caller of a shop that gives these answers; the requests that it got, apart from those for tokens, and the notes
+    that it printed.
     """
     seen: list[httpx2.Request] = []
-    told: list[str] = []
+    notes: list[str] = []
     rest: Iterator[Answer] = iter(answers)
     tokens = iter(range(1, 100))
 
@@ -35,7 +35,7 @@ def shop(
         return answer
 
     http = httpx2.AsyncClient(transport=httpx2.MockTransport(handle), base_url="http://shop.test")
-    return ApiClient(http, "secret", told.append, max_wait_seconds), seen, told
+    return ApiClient(http, "secret", notes.append, max_wait_seconds), seen, notes
 
 
 def problem(status: int, **headers: str) -> httpx2.Response:

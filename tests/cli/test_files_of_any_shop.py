@@ -68,11 +68,11 @@ def test_each_report_says_how_the_file_was_read(name: str, tmp_path: Path) -> No
     options = ["--dates", file.options.date_order] if file.options.date_order else []
     shown = caravan("--explain", str(path), *options)
     assert shown.exit_code == 0, shown.output
-    said = json.loads(caravan("--dry-run", "--output", "json", str(path), *options).output)["files"][0]
-    for note in said["read_as"]:
+    summary = json.loads(caravan("--dry-run", "--output", "json", str(path), *options).output)["files"][0]
+    for note in summary["read_as"]:
         assert note["what"] in shown.output
-    assert said["read"] == len(file.lines) + file.refused + file.continued
-    assert f"{said['read']:,}" in shown.output
+    assert summary["read"] == len(file.lines) + file.refused + file.continued
+    assert f"{summary['read']:,}" in shown.output
     assert "The first lines as read" in shown.output
 
 

@@ -2,8 +2,8 @@
 
 Whatever is handed in twice, in whatever way, has its effect once. An entry point adds only the fixture `entry_point`.
 
-A deed is a key and a text; its effect is a row. Whoever does it passes two gates, in the middle of the transaction and
-between the commit and the answer, where a test can hold it, or let it die there.
+An action is a key and a text; its effect is a row. Whoever does it passes two gates, in the middle of the transaction
+and between the commit and the answer, where a test can hold it, or let it die there.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ revision = "{name}0001"
 down_revision = None
 branch_labels = ("{name}",)
 def upgrade():
-    op.execute("CREATE TABLE deed (id bigint GENERATED ALWAYS AS IDENTITY, key uuid, text text)")
+    op.execute("CREATE TABLE action (id bigint GENERATED ALWAYS AS IDENTITY, key uuid, text text)")
 """
 
 
@@ -68,7 +68,7 @@ class Clock:
 
 
 class EntryPoint(ABC):
-    """Where deeds are handed in. `remembers`: how long the same key is known."""
+    """Where actions are handed in. `remembers`: how long the same key is known."""
 
     retention: timedelta
 
@@ -79,14 +79,14 @@ class EntryPoint(ABC):
 
     @abstractmethod
     async def submit(self, key: UUID, text: str) -> Any:
-        """Hand a deed in and wait until it has been dealt with; what is said to whoever handed it in, None where
+        """Hand an action in and wait until it has been dealt with; what is said to whoever handed it in, None where
         nothing is.
         """
 
     @abstractmethod
     async def submit_elsewhere(self, key: UUID, text: str) -> None:
-        """The same deed reaches another worker, while the first is still at it; returns when that worker has dealt with
-        it.
+        """The same action reaches another worker, while the first is still at it; returns when that worker has dealt
+        with it.
         """
 
     @abstractmethod
@@ -99,15 +99,15 @@ class EntryPoint(ABC):
 
     async def insert_effect(self, uow: UnitOfWork, key: UUID, text: str) -> None:
         """The effect; for the entry point's handler."""
-        await uow.execute("INSERT INTO deed (key, text) VALUES ($1, $2)", key, text)
+        await uow.execute("INSERT INTO action (key, text) VALUES ($1, $2)", key, text)
         await self.gate.pass_through("before commit")
 
     async def list_effects(self, key: UUID) -> list[str]:
-        return [row[0] for row in await self.database.fetch("SELECT text FROM deed WHERE key = $1 ORDER BY id", key)]
+        return [row[0] for row in await self.database.fetch("SELECT text FROM action WHERE key = $1 ORDER BY id", key)]
 
 
 async def create_database(backends: Backends, name: str, folder: Path) -> Path:
-    """A database with the kernel's tables and the deeds; the folder of its versions."""
+    """A database with the kernel's tables and the actions; the folder of its versions."""
     (folder / f"{name}.py").write_text(VERSION.format(name=name))
     await provision_databases(backends.database_url, {name: backends.get_password(name)})
     await upgrade_database(name, backends.get_database_url(name), [KERNEL_VERSIONS, folder])
@@ -116,7 +116,7 @@ async def create_database(backends: Backends, name: str, folder: Path) -> Path:
 
 @asynccontextmanager
 async def open_database(backends: Backends, folder: Path, clock: Clock) -> AsyncIterator[Database]:
-    name = "deeds"
+    name = "actions"
     await create_database(backends, name, folder)
     database = await Database.open(name, backends.get_database_url(name), size=6, clock=clock)
     try:

@@ -48,18 +48,18 @@ class Done(Event):
 
 
 def make_topic() -> tuple[Topic, Topic]:
-    channel = Topic(f"deeds-{new_id()}", owner="test", events=(Done,), key="one", purpose="test", retry=QUICK)
+    channel = Topic(f"actions-{new_id()}", owner="test", events=(Done,), key="one", purpose="test", retry=QUICK)
     return channel, channel
 
 
 def make_queue() -> tuple[Queue, Queue]:
-    channel = Queue(f"test.deeds-{new_id()}", owner="test", commands=(Do,), key="one", purpose="test", retry=QUICK)
+    channel = Queue(f"test.actions-{new_id()}", owner="test", commands=(Do,), key="one", purpose="test", retry=QUICK)
     return channel, channel
 
 
 def make_exchange() -> tuple[Exchange, Source]:
-    channel = Exchange(f"deeds-{new_id()}", owner="test", routes={"deed.done": Done}, key="one", purpose="test")
-    return channel, channel.bind("test", "deed.*", retry=QUICK)
+    channel = Exchange(f"actions-{new_id()}", owner="test", routes={"action.done": Done}, key="one", purpose="test")
+    return channel, channel.bind("test", "action.*", retry=QUICK)
 
 
 CHANNELS: dict[str, Callable[[], tuple[Channel, Source]]] = {

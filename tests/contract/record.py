@@ -95,14 +95,14 @@ def record_messages(recorded_bodies: Iterable[bytes]) -> list[str]:
     return missing
 
 
-async def record_streams(story: ShopScenario) -> None:
+async def record_streams(scenario: ShopScenario) -> None:
     """Keep each order's stored events beside the state that the read side has, when it ended in a way, or through event
     versions, that no kept one has.
     """
     STREAMS.mkdir(exist_ok=True)
     recorded_versions = {_collect_versions(orjson.loads(path.read_bytes())) for path in STREAMS.glob("*.json")}
-    databases = story.shop.get_context("orders").databases
-    for order_id in story.orders:
+    databases = scenario.shop.get_context("orders").databases
+    for order_id in scenario.orders:
         rows = await databases["orders"].fetch(
             "SELECT version, type, data_version, data, time FROM event WHERE stream = $1 ORDER BY version",
             UUID(order_id),
@@ -126,7 +126,7 @@ def _collect_versions(stream: dict[str, Any]) -> Any:
 
 
 async def record_corpus() -> list[str]:
-    """Tell the story, write what is new; the types that it did not hear of."""
+    """Run the scenario, write what is new; the types that it did not hear of."""
     folder = Path(tempfile.mkdtemp(prefix="caravan-record-"))
     telemetry.configure_logs("error", "text")
     bodies: list[bytes] = []
@@ -141,13 +141,15 @@ async def record_corpus() -> list[str]:
         print("starting a shop of its own")
         async with embedded.start(folder, secret=SECRET, announce=lambda _: None) as servers:
             backends = Backends(servers.database_url, servers.redis_url, SECRET)
-            async with run_whole_shop(backends, folder / "shop", wrap=lambda bus: RecordingBus(bus, bodies)) as story:
-                print("telling the story")
-                await story.run_scenario()
-                await story.wait_for_ends()
+            async with run_whole_shop(
+                backends, folder / "shop", wrap=lambda bus: RecordingBus(bus, bodies)
+            ) as scenario:
+                print("running the scenario")
+                await scenario.run_scenario()
+                await scenario.wait_for_ends()
                 with suppress(AssertionError):  # said below, by type
                     await wait_until(has_heard_everything)
-                await record_streams(story)
+                await record_streams(scenario)
     finally:
         await asyncio.to_thread(shutil.rmtree, folder, True)
     return record_messages(bodies)
@@ -159,8 +161,8 @@ def main() -> None:
     missing = asyncio.run(record_corpus())
     if missing:
         sys.exit(
-            f"the story in tests/support/scenario.py sends no {', '.join(missing)}: add what makes the shop send it, "
-            "then record again"
+            f"the scenario in tests/support/scenario.py sends no {', '.join(missing)}: add what makes the shop send "
+            "it, then record again"
         )
 
 

@@ -29,7 +29,7 @@ MILLISECONDS = [*(half / 2 for half in range(40)), *range(20, 120, 10)]
 async def nothing_left_open(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
     """What the collector finds still open is told by the libraries' destructors, as a warning."""
     found: list[str] = []
-    monkeypatch.setattr(sys, "unraisablehook", lambda told: found.append(repr(told.exc_value)))
+    monkeypatch.setattr(sys, "unraisablehook", lambda unraisable: found.append(repr(unraisable.exc_value)))
     asyncio.get_running_loop().set_exception_handler(lambda _, context: found.append(str(context["message"])))
     with warnings.catch_warnings():
         warnings.simplefilter("error", ResourceWarning)

@@ -38,7 +38,7 @@ from tests.support.shop import Shop, run_services
 router = APIRouter()
 
 
-@router.post("/v1/deeds/{key}")
+@router.post("/v1/actions/{key}")
 async def insert_once(request: Request, key: UUID, once: RequiredIdempotency) -> Response:
     context = request.app.state.context
     entry_point: EntryPoint = context.resources
@@ -58,13 +58,13 @@ class HttpEntryPoint(EntryPoint):
     retention: timedelta = RESPONSE_RETENTION
 
     def __init__(self, shop: Shop, clock: Clock) -> None:
-        super().__init__(shop.get_database("deeds"), clock, Gate())
+        super().__init__(shop.get_database("actions"), clock, Gate())
         self._client = shop.client
         self._request_tasks: set[asyncio.Task[Any]] = set()
 
     async def submit(self, key: UUID, text: str) -> tuple[int, bytes]:
         request_task = asyncio.create_task(
-            self._client.post(f"/v1/deeds/{key}", json={"text": text}, headers={"Idempotency-Key": str(key)})
+            self._client.post(f"/v1/actions/{key}", json={"text": text}, headers={"Idempotency-Key": str(key)})
         )
         self._request_tasks.add(request_task)
         request_task.add_done_callback(self._request_tasks.discard)
@@ -89,8 +89,8 @@ class TestHttp(IdempotencyContract):
     async def shop(
         self, backends: Backends, tmp_path_factory: pytest.TempPathFactory
     ) -> AsyncIterator[tuple[Shop, Clock]]:
-        versions = await create_database(backends, "deeds_http", tmp_path_factory.mktemp("versions"))
-        service = Service("deeds", databases=(DatabaseDeclaration("deeds_http", versions),), routers=(router,))
+        versions = await create_database(backends, "actions_http", tmp_path_factory.mktemp("versions"))
+        service = Service("actions", databases=(DatabaseDeclaration("actions_http", versions),), routers=(router,))
         clock = Clock()
         async with run_services(backends, extra_services=(service,), clock=clock) as shop:
             yield shop, clock
@@ -100,7 +100,7 @@ class TestHttp(IdempotencyContract):
         running_shop, clock = shop
         clock.ahead = timedelta()
         entry_point = HttpEntryPoint(running_shop, clock)
-        running_shop.get_context("deeds").resources = entry_point
+        running_shop.get_context("actions").resources = entry_point
         return entry_point
 
 
@@ -113,7 +113,7 @@ def clock() -> Clock:
 async def database(
     backends: Backends, tmp_path_factory: pytest.TempPathFactory, clock: Clock
 ) -> AsyncIterator[Database]:
-    async with open_database(backends, tmp_path_factory.mktemp("deeds"), clock) as database:
+    async with open_database(backends, tmp_path_factory.mktemp("actions"), clock) as database:
         yield database
 
 
@@ -154,5 +154,5 @@ def test_a_topic_is_forgotten_before_what_was_handled_of_it() -> None:
     """A group that starts over reads what the topic still holds, and must know all of it."""
     topics = [channel for channel in list_channels() if isinstance(channel, Topic)]
     assert [topic.name for topic in topics if topic.retention >= INBOX_RETENTION] == [AUDIT.name], (
-        "analytics knows a deed by its id, for ever"
+        "analytics knows an action by its id, for ever"
     )

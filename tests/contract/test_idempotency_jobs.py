@@ -28,7 +28,7 @@ class JobContext:
     jobs: Enqueuer
 
     async def count_effects(self, key: UUID) -> int:
-        return int(await self.database.fetchval("SELECT effects FROM deed WHERE key = $1", key))
+        return int(await self.database.fetchval("SELECT effects FROM action WHERE key = $1", key))
 
     async def wait_until_idle(self, key: UUID) -> int:
         """The effects when nothing of it is in the queues any more."""
@@ -49,8 +49,8 @@ class JobContext:
 @pytest.fixture(scope="module")
 async def here(backends: Backends, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[JobContext]:
     store = JobStore(backends.redis_url)
-    async with open_database(backends, tmp_path_factory.mktemp("deeds")) as database:
-        yield JobContext("deeds", database, Enqueuer(store, jobs))
+    async with open_database(backends, tmp_path_factory.mktemp("actions")) as database:
+        yield JobContext("actions", database, Enqueuer(store, jobs))
     await store.close()
 
 
@@ -83,24 +83,24 @@ async def test_a_job_that_comes_five_times_at_once_has_its_effect_once(here: Job
 async def test_a_retried_request_with_the_same_job_id_adds_nothing(here: JobContext, working: None) -> None:
     key = await insert_pending(here.database)
     for _ in range(3):
-        await here.jobs.enqueue(KEYED, JobRequest(str(key), id=f"deed-{key}"))
+        await here.jobs.enqueue(KEYED, JobRequest(str(key), id=f"action-{key}"))
     assert await here.wait_until_idle(key) == 1
-    assert (await here.jobs.store.get_queue(KEYED).getJob(f"deed-{key}")).attemptsMade == 1
+    assert (await here.jobs.store.get_queue(KEYED).getJob(f"action-{key}")).attemptsMade == 1
 
 
 async def test_an_id_that_redis_knows_no_longer_changes_nothing(here: JobContext, working: None) -> None:
     key = await insert_pending(here.database)
-    await here.jobs.enqueue(KEYED, JobRequest(str(key), id=f"deed-{key}"))
+    await here.jobs.enqueue(KEYED, JobRequest(str(key), id=f"action-{key}"))
     assert await here.wait_until_idle(key) == 1
     await here.jobs.store.get_queue(KEYED).clean(0, 1000, "completed")
-    await here.jobs.enqueue(KEYED, JobRequest(str(key), id=f"deed-{key}"))
+    await here.jobs.enqueue(KEYED, JobRequest(str(key), id=f"action-{key}"))
     assert await here.wait_until_idle(key) == 1
 
 
 async def kill_in_job(here: JobContext, backends: Backends, point: str, queue: str, key: UUID) -> None:
     """A process takes the job and is killed at a crash point."""
     await here.jobs.enqueue(queue, JobRequest(str(key)))
-    arguments = (backends.get_database_url("deeds_jobs"), backends.redis_url, point, queue)
+    arguments = (backends.get_database_url("actions_jobs"), backends.redis_url, point, queue)
     program = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tests.contract.job_program", *arguments, cwd=ROOT
     )

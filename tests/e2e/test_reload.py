@@ -34,14 +34,14 @@ class Running:
         return [line.split() for line in file.read_text().splitlines()] if file.exists() else []
 
     @property
-    def said(self) -> str:
-        return (self.folder / "said").read_text()
+    def output(self) -> str:
+        return (self.folder / "output").read_text()
 
     async def began(self, times: int) -> bool:
         return len(self.starts) == times
 
     async def says(self, words: str) -> bool:
-        return words in self.said
+        return words in self.output
 
     def write(self, module: str, text: str) -> None:
         (self.folder / "services" / module).write_text(text)
@@ -53,9 +53,9 @@ class Running:
             "PATH": f"{self.folder}:{os.environ['PATH']}",
             "PYTHONDONTWRITEBYTECODE": "1",
         }
-        with (self.folder / "said").open("wb") as said:
+        with (self.folder / "output").open("wb") as output:
             command = [sys.executable, str(RELOAD), "program", "run"]
-            self.process = subprocess.Popen(command, cwd=self.folder, env=environment, stdout=said, stderr=said)
+            self.process = subprocess.Popen(command, cwd=self.folder, env=environment, stdout=output, stderr=output)
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ async def test_a_module_that_it_has_not_imported_is_none_of_its_business(started
     started.write("deeper/other.py", "WORD = 1\n")  # its folder has changed too, which is none of ours either
     started.write("main.py", "WORD = 'second'\n")  # noticed at the earliest when the other one would have been
     await wait_until(lambda: started.began(2), seconds=30)
-    assert started.said.count("starts anew for main.py") == 1
+    assert started.output.count("starts anew for main.py") == 1
     assert len(started.starts) == 2
 
 

@@ -121,7 +121,7 @@ class Customers:
     fleet: Fleet
     chance: random.Random
     accepted: set[str] = field(default_factory=set)
-    told_twice: list[str] = field(default_factory=list)
+    contradictions: list[str] = field(default_factory=list)
     _home: asyncio.Event = field(default_factory=asyncio.Event)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
 
@@ -144,13 +144,13 @@ class Customers:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def ordered(self, more: int, seconds: float = ASK_SECONDS) -> None:
-        wanted = len(self.accepted) + more
+        target = len(self.accepted) + more
 
         async def enough() -> bool:
             for task in self._tasks:
                 if task.done():
                     task.result()
-            return len(self.accepted) >= wanted
+            return len(self.accepted) >= target
 
         await wait_until(enough, seconds=seconds, every=0.1)
 
@@ -166,7 +166,7 @@ class Customers:
 
             order_id = await self.fleet.sure(place)
             if await self.fleet.sure(place) != order_id:
-                self.told_twice.append(f"the key of order {order_id} was answered with another order")
+                self.contradictions.append(f"the key of order {order_id} was answered with another order")
             self.accepted.add(order_id)
             if self.chance.random() < 0.2:
                 await self.fleet.sure(lambda order_id=order_id: self._cancel(who, order_id))  # type: ignore[misc]

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 
 REST_SECONDS = 120
 """I2: so long after the last thing was healed, every accepted order has ended."""
-KILLS, CUSTOMERS, AWAY_SECONDS = 10, 4, 4.0
+KILLS, CUSTOMERS, UNAVAILABLE_SECONDS = 10, 4, 4.0
 
 
 @pytest.fixture(scope="module")
@@ -63,10 +63,10 @@ async def rest(backends: Backends, wire: OnBrokers, accepted: set[str]) -> None:
 async def test_every_message_five_times_on_brokers(four: Servers, data: Path, wire: OnBrokers) -> None:
     backends = Backends(four.postgres.url, four.redis.url, SECRET)
     urls = {"kafka_url": four.kafka.url, "rabbitmq_url": four.rabbitmq.url, "rabbitmq_management_url": four.console}
-    async with run_whole_shop(backends, data, wrap=Repeating, **urls) as story:
-        await story.run_scenario()
-        await story.wait_for_ends()
-        await rest(backends, wire, set(story.orders))
+    async with run_whole_shop(backends, data, wrap=Repeating, **urls) as scenario:
+        await scenario.run_scenario()
+        await scenario.wait_for_ends()
+        await rest(backends, wire, set(scenario.orders))
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ async def healed(shop: Fleet, wire: OnBrokers, customers: Customers) -> None:
     await customers.ordered(5)
     await customers.go_home()
     await rest(shop.backends, wire, customers.accepted)
-    assert customers.told_twice == []
+    assert customers.contradictions == []
 
 
 async def test_any_service_may_be_killed_ten_times_at_random(
@@ -112,7 +112,7 @@ async def test_a_server_may_be_killed_and_come_back(
     server: Server = getattr(shop.servers, name)
     await customers.ordered(10)
     await server.kill()
-    await asyncio.sleep(AWAY_SECONDS)  # the length of the fault, not a wait for something
+    await asyncio.sleep(UNAVAILABLE_SECONDS)  # the length of the fault, not a wait for something
     await server.start()
     await healed(shop, wire, customers)
 

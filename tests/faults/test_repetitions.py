@@ -41,16 +41,16 @@ def data(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def told(backends: Backends, data: Path) -> AsyncIterator[ShopScenario]:
-    """A story that has come to its end, with every message sent five times."""
-    async with run_whole_shop(backends, data, wrap=Repeating) as story:
-        await story.run_scenario()
-        await rest(story, backends)
-        yield story
+async def finished(backends: Backends, data: Path) -> AsyncIterator[ShopScenario]:
+    """A scenario that has come to its end, with every message sent five times."""
+    async with run_whole_shop(backends, data, wrap=Repeating) as scenario:
+        await scenario.run_scenario()
+        await rest(scenario, backends)
+        yield scenario
 
 
-async def rest(story: ShopScenario, backends: Backends) -> None:
-    await story.wait_for_ends()
+async def rest(scenario: ShopScenario, backends: Backends) -> None:
+    await scenario.wait_for_ends()
 
     async def resting() -> bool:
         left = await at_rest(backends)
@@ -65,11 +65,11 @@ async def mails(backends: Backends) -> list[Any]:
 
 
 async def test_every_message_five_times_changes_neither_money_nor_stock_nor_mailbox(
-    told: ShopScenario, backends: Backends, data: Path
+    finished: ShopScenario, backends: Backends, data: Path
 ) -> None:
     delivered = (await rows(backends, BUS, "SELECT count(*), count(DISTINCT message_id) FROM topic_log"))[0]
     assert delivered[0] == TIMES * delivered[1]
-    assert await violations(backends, set(told.orders)) == []
+    assert await violations(backends, set(finished.orders)) == []
     sent = [tuple(row) for row in await mails(backends)]
     assert len(sent) == len(set(sent))
     by_mail = [row for row in sent if row[2] == "email"]
@@ -77,9 +77,9 @@ async def test_every_message_five_times_changes_neither_money_nor_stock_nor_mail
 
 
 async def test_topics_read_again_from_the_first_message_change_not_a_single_row(backends: Backends, data: Path) -> None:
-    async with run_whole_shop(backends, data) as story:
-        await story.run_scenario()
-        await rest(story, backends)
+    async with run_whole_shop(backends, data) as scenario:
+        await scenario.run_scenario()
+        await rest(scenario, backends)
     before = await books(backends, data)
     read = await _start_over(backends)
     async with run_whole_shop(backends, data):
@@ -109,9 +109,9 @@ async def test_without_an_inbox_a_repeated_message_would_be_noticed(
     async def everything_is_new(uow: UnitOfWork, consumer: str, messages: Any) -> set[Any]:
         return set(messages)
 
-    async with run_whole_shop(backends, data) as story:
-        await story.run_scenario()
-        await rest(story, backends)
+    async with run_whole_shop(backends, data) as scenario:
+        await scenario.run_scenario()
+        await rest(scenario, backends)
     before = await books(backends, data)
     await _start_over(backends)
     monkeypatch.setattr(UnitOfWork, "claim_messages", everything_is_new)

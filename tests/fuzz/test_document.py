@@ -63,14 +63,14 @@ async def _explore(world: World, folder: Path, role: str, seconds: float) -> int
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    said = (await run.communicate())[0].decode()
-    assert run.returncode == 0, said
+    output = (await run.communicate())[0].decode()
+    assert run.returncode == 0, output
     if headers:
         assert (await world.client.get("/v1/users/me", headers=headers)).status_code == 200, (
             "the run has ended its own session: it saw 401 only"
         )
-    counted = re.search(r"([\d,]+) generated", said)
-    assert counted is not None, said
+    counted = re.search(r"([\d,]+) generated", output)
+    assert counted is not None, output
     return int(counted[1].replace(",", ""))
 
 
@@ -78,11 +78,11 @@ def test_the_checks_that_all_stands_for_are_there() -> None:
     """A new version of schemathesis may bring more, which `all` takes; none may go unseen."""
     import schemathesis.specs.openapi.checks  # noqa: F401  # registers them
 
-    wanted = {
+    expected = {
         "not_a_server_error", "status_code_conformance", "content_type_conformance", "response_headers_conformance",
         "response_schema_conformance",
         "negative_data_rejection", "positive_data_acceptance", "missing_required_header", "unsupported_method",
         "allow_header_conformance",
         "use_after_free", "ensure_resource_availability", "ignored_auth",
     }  # fmt: skip
-    assert wanted <= set(CHECKS.get_all_names())
+    assert expected <= set(CHECKS.get_all_names())

@@ -82,9 +82,9 @@ async def test_slow_clients_are_told_so_and_take_a_service_from_nobody(shop: Apa
             reader, writer = await shop.talk((_get("/openapi.json") + b"\r\n") * 8)
             writer.transport.pause_reading()  # type: ignore[attr-defined]
             unread.append((reader, writer))
-        told = await asyncio.gather(*bodies, *heads, *dripped)
+        answers = await asyncio.gather(*bodies, *heads, *dripped)
         assert len(seen) > 50
-    assert _statuses(told) == {408: len(told)}, _statuses(told)
+    assert _statuses(answers) == {408: len(answers)}, _statuses(answers)
     for _, writer in unread:
         writer.close()
 
@@ -125,7 +125,7 @@ async def test_heads_and_bodies_over_their_bounds_are_refused(shop: Apart) -> No
     users = _post("/v1/users", {})
     chunked = users + b"transfer-encoding: chunked\r\n\r\n"
     async with shop.others_served():
-        told = await asyncio.gather(
+        answers = await asyncio.gather(
             flood(_get("/v1/products") + b"x-large: ", large, 100),
             flood(_get("/v1/products"), b"x: %b\r\n" % (b"y" * 1000), 60_000),
             flood(b"GET /v1/products?search=", large, 100),
@@ -136,7 +136,7 @@ async def test_heads_and_bodies_over_their_bounds_are_refused(shop: Apart) -> No
             flood(chunked + b"1;", large, 100),
             flood(chunked + b"0\r\nx-trailer: ", large, 100),
         )
-    statuses = [list(_statuses([answer])) for answer in told]
+    statuses = [list(_statuses([answer])) for answer in answers]
     # A client that still sends may find the connection reset before it reads why.
     assert all(
         found in ([], [expected]) for found, expected in zip(statuses, [431] * 3 + [413] * 4 + [431] * 2, strict=True)
@@ -288,7 +288,7 @@ PATHS = [
 async def test_ids_that_look_like_something_else_lead_nowhere(shop: Apart) -> None:
     """As the client wrote them, byte for byte, in paths and in queries, with a customer's token."""
     token = f"authorization: {shop.who['authorization']}\r\n".encode()
-    places = [
+    targets = [
         "/v1/products/{}",
         "/v1/stock/{}",
         "/v1/orders/{}",
@@ -298,14 +298,14 @@ async def test_ids_that_look_like_something_else_lead_nowhere(shop: Apart) -> No
         "/{}/v1/products",
         "/v1/{}/products",
     ]
-    places += [
+    targets += [
         "/v1/products?search={}",
         "/v1/products?cursor={}",
         "/v1/products?limit={}",
         "/v1/orders?cursor={}",
         "/v1/products?{}",
     ]
-    places += [
+    targets += [
         f"/v1/orders/{shop.order_id}?at={{}}",
         f"/v1/orders/{shop.order_id}?version={{}}",
         f"/v1/stock/{shop.sku}/{{}}",
@@ -324,7 +324,7 @@ async def test_ids_that_look_like_something_else_lead_nowhere(shop: Apart) -> No
             assert b"set-cookie" not in answer.lower().partition(b"\r\n\r\n")[0]
 
     async with shop.others_served():
-        await asyncio.gather(*(ask(place) for place in places))
+        await asyncio.gather(*(ask(place) for place in targets))
     assert seen[404] and seen[422] and seen[400], seen
 
 
@@ -359,15 +359,15 @@ async def test_a_thousand_streams_from_one_address_take_nothing_from_requests(sh
         _streams(shop, f"/v1/orders/{shop.order_id}/events", 500, shop.who) as hers,
     ):
         lines = await asyncio.gather(*(asyncio.wait_for(reader.readline(), 30) for reader in (*anybodys, *hers)))
-        told = Counter(int(line.split(b" ")[1]) for line in lines)
-        assert 0 < told[200] <= 100 and set(told) <= {200, 429, 503}, told
+        answers = Counter(int(line.split(b" ")[1]) for line in lines)
+        assert 0 < answers[200] <= 100 and set(answers) <= {200, 429, 503}, answers
 
-    async def places_are_free() -> bool:
+    async def connections_are_free() -> bool:
         shown = (await shop.program.client.get("/metrics")).text
         found = re.search(r"^caravan_gateway_streams (\S+)", shown, re.MULTILINE)
         return found is not None and float(found[1]) == 0
 
-    await wait_until(places_are_free, seconds=40, every=0.2)
+    await wait_until(connections_are_free, seconds=40, every=0.2)
 
 
 @pytest.mark.parametrize("how", ["disabled", "new password"])
@@ -411,8 +411,8 @@ async def test_wrong_passwords_from_elsewhere_do_not_keep_the_owner_out(shop: Ap
         return (await client.post("/v1/auth/token", data=form)).status_code
 
     async with shop.others_served():
-        told = Counter(await asyncio.gather(*(guess(number) for number in range(40))))
-        assert set(told) <= {400, 401, 429}, told
+        answers = Counter(await asyncio.gather(*(guess(number) for number in range(40))))
+        assert set(answers) <= {400, 401, 429}, answers
         transport = httpx2.AsyncHTTPTransport(local_address="127.0.0.3" if sys.platform == "linux" else None)
         async with httpx2.AsyncClient(
             base_url=shop.program.url, timeout=40, trust_env=False, transport=transport

@@ -176,10 +176,10 @@ async def test_binary_values_and_bad_certificates_are_reported() -> None:
 async def test_a_redirect_is_not_followed_and_the_login_goes_nowhere_else(
     hostile: Hostile, status: int, target: str
 ) -> None:
-    async def away(request: web.Request) -> web.Response:
+    async def redirect_to_secret_page(request: web.Request) -> web.Response:
         return web.Response(status=status, headers={"Location": target.format(url=hostile.url)})
 
-    hostile.answers |= {"/api/overview": away, "/internal/secret-page": OVERVIEW}
+    hostile.answers |= {"/api/overview": redirect_to_secret_page, "/internal/secret-page": OVERVIEW}
     rabbit = await open_rabbit(hostile)
     with pytest.raises(BrokerUnavailable, match="redirects"):
         await rabbit.check_health()

@@ -130,8 +130,8 @@ class EarlyShop:
     async def place(
         self, customer: dict[str, str], sku: str = "MUG", quantity: int = 2, card: str = "tok_ok"
     ) -> httpx2.Response:
-        wanted = {"user_id": customer["id"], "sku": sku, "quantity": quantity, "card": card}
-        return await self.client.post(f"{self.urls['orders']}/orders", json=wanted)
+        body = {"user_id": customer["id"], "sku": sku, "quantity": quantity, "card": card}
+        return await self.client.post(f"{self.urls['orders']}/orders", json=body)
 
     async def stock(self, sku: str = "MUG") -> int:
         return int((await self.client.get(f"{self.urls['products']}/products/{sku}")).json()["stock"])

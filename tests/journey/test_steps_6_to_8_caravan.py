@@ -39,7 +39,7 @@ class Parts:
 
         await asyncio.gather(*(start(name) for name in names if name not in self.others))
 
-    async def send_away(self, *names: str) -> None:
+    async def stop_processes(self, *names: str) -> None:
         for name in names:
             if name in self.others:
                 process, _ = self.others.pop(name)
@@ -76,10 +76,10 @@ class Parts:
 
         await wait_until(arrived, seconds=20, every=0.05)
 
-    async def status(self, who: dict[str, str], order_id: str, *wanted: str) -> None:
+    async def status(self, who: dict[str, str], order_id: str, *expected: str) -> None:
         async def reached() -> bool:
             status = (await self.program.get_order(who, order_id))["status"]
-            assert status in wanted, status
+            assert status in expected, status
             return True
 
         await wait_until(reached, seconds=20, every=0.1)
@@ -104,7 +104,7 @@ async def shop(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Parts]
 async def test_step_6_each_part_reacts_to_events_whenever_it_comes(shop: Parts) -> None:
     await shop.ensure("inventory")
     who, sku = await shop.program.register_customer(), await shop.program.create_product(stock=10)
-    await shop.send_away("inventory", "payments", "notifications")
+    await shop.stop_processes("inventory", "payments", "notifications")
     accepted = await shop.program.place_order(who, sku)
     assert accepted.status_code == 202, accepted.text
     order_id = accepted.json()["id"]
@@ -151,7 +151,7 @@ async def test_step_6_after_the_order_is_accepted_nobody_calls_anybody(shop: Par
 
 async def test_step_7_analytics_comes_later_and_knows_everything_from_the_first_event_on(shop: Parts) -> None:
     await shop.ensure("inventory", "payments", "notifications")
-    await shop.send_away("analytics")
+    await shop.stop_processes("analytics")
     who, sku = await shop.program.register_customer(), await shop.program.create_product(stock=10, price=700)
     placed = [(await shop.program.place_order(who, sku, quantity)).json()["id"] for quantity in (1, 2, 3)]
     declined = (await shop.program.place_order(who, sku, token="tok_declined")).json()["id"]

@@ -47,9 +47,11 @@ def make_slice(
     )
 
 
-def compile_routes(routes: list[Resource], places: EndpointIndex | None = None) -> CompiledSnapshot:
+def compile_routes(routes: list[Resource], endpoint_index: EndpointIndex | None = None) -> CompiledSnapshot:
     return compile_snapshot(
-        "gateway", routes, places or EndpointIndex([make_service()], [make_slice("orders", ("10.0.0.1", READY))])
+        "gateway",
+        routes,
+        endpoint_index or EndpointIndex([make_service()], [make_slice("orders", ("10.0.0.1", READY))]),
     )
 
 
@@ -187,7 +189,7 @@ def test_the_port_is_the_named_the_numbered_or_the_only_one(
 
 
 def test_endpoints_are_counted_by_their_states_and_one_in_two_slices_counts_once() -> None:
-    places = EndpointIndex(
+    endpoint_index = EndpointIndex(
         [make_service()],
         [
             make_slice("orders", ("10.0.0.1", READY), ("10.0.0.2", UNREADY), ("10.0.0.3", DRAINING), ("10.0.0.4", {})),
@@ -197,14 +199,14 @@ def test_endpoints_are_counted_by_their_states_and_one_in_two_slices_counts_once
         ],
     )
     route = make_route()
-    snapshot = compile_routes([route], places)
+    snapshot = compile_routes([route], endpoint_index)
     assert snapshot.route_statuses[route.key].endpoints == {"ready": 3, "serving": 4, "terminating": 1}
     assert [each["address"] for each in snapshot.content["services"]["orders"]["endpoints"]] == [
         f"10.0.0.{n}" for n in (1, 2, 3, 4)
     ]
-    assert places.put_slice("orders", "orders-a", None)
-    assert not places.put_slice("orders", "orders-a", None)
-    assert compile_routes([route], places).route_statuses[route.key].endpoints == {
+    assert endpoint_index.put_slice("orders", "orders-a", None)
+    assert not endpoint_index.put_slice("orders", "orders-a", None)
+    assert compile_routes([route], endpoint_index).route_statuses[route.key].endpoints == {
         "ready": 1,
         "serving": 1,
         "terminating": 0,

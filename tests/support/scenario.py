@@ -1,4 +1,4 @@
-"""The whole shop in the test's process, and a story in which every message that it knows is sent at least once."""
+"""The whole shop in the test's process, and a scenario in which every message that it knows is sent at least once."""
 
 import os
 from collections.abc import AsyncIterator, Callable

@@ -96,22 +96,22 @@ async def test_poison_on_every_channel_hurts_nothing_but_itself(
         if transport
         else InPostgres(backends)
     )
-    async with run_whole_shop(backends, tmp_path, **transport) as story:
-        orders = asyncio.create_task(place_orders(story))
-        await publish_poison(story, all_subscriptions, transport)
+    async with run_whole_shop(backends, tmp_path, **transport) as scenario:
+        orders = asyncio.create_task(place_orders(scenario))
+        await publish_poison(scenario, all_subscriptions, transport)
         await orders
-        await story.wait_for_ends()
+        await scenario.wait_for_ends()
         kinds_by_subscription = await wait_until(
-            lambda: collect_poison_kinds(story, all_subscriptions), seconds=60, every=0.5
+            lambda: collect_poison_kinds(scenario, all_subscriptions), seconds=60, every=0.5
         )
         assert {name: sorted(kinds) for name, kinds in kinds_by_subscription.items()} == {
             each.name: sorted(REASONS) for each in all_subscriptions
         }
-        dead_letters = await story.shop.process.bus.list_dead_letters(all_subscriptions, limit=10_000)
-        assert {letter.subscription: letter.channel for letter in dead_letters} == {
+        dead_letters = await scenario.shop.process.bus.list_dead_letters(all_subscriptions, limit=10_000)
+        assert {dead_letter.subscription: dead_letter.channel for dead_letter in dead_letters} == {
             each.name: each.channel for each in all_subscriptions
         }
-        assert await story.shop.process.bus.discard(dead_letters) == len(dead_letters)
+        assert await scenario.shop.process.bus.discard(dead_letters) == len(dead_letters)
 
         async def is_at_rest() -> bool:
             remaining = await at_rest(backends, wire)
@@ -119,38 +119,38 @@ async def test_poison_on_every_channel_hurts_nothing_but_itself(
             return True
 
         await wait_until(is_at_rest, seconds=60, every=0.5)
-        assert await violations(backends, set(story.orders), wire) == []
+        assert await violations(backends, set(scenario.orders), wire) == []
 
 
-async def place_orders(story: ShopScenario) -> None:
+async def place_orders(scenario: ShopScenario) -> None:
     """Orders whose messages, more than a thousand, pass the poison."""
-    who, sku = await story.program.register_customer(), await story.program.create_product(stock=ORDERS)
+    who, sku = await scenario.program.register_customer(), await scenario.program.create_product(stock=ORDERS)
 
     async def buy_repeatedly() -> None:
         for _ in range(ORDERS // AT_ONCE):
-            placed = await story.program.place_order(who, sku)
+            placed = await scenario.program.place_order(who, sku)
             assert placed.status_code == 202, placed.text
-            story.orders[placed.json()["id"]] = "delivered"
+            scenario.orders[placed.json()["id"]] = "delivered"
 
     await asyncio.gather(*(buy_repeatedly() for _ in range(AT_ONCE)))
 
 
-async def publish_poison(story: ShopScenario, every: list[Subscription], transport: dict[str, Any]) -> None:
+async def publish_poison(scenario: ShopScenario, every: list[Subscription], transport: dict[str, Any]) -> None:
     once = {each.channel if isinstance(each.source, Topic) else each.name: each for each in every}
     for subscription in once.values():
         messages = build_poisoned_messages(subscription)
         if transport and messages[0].channel_type == "topic":
             await send_foreign(transport["kafka_url"], *messages)
         else:
-            await story.shop.process.bus.publish(messages)
+            await scenario.shop.process.bus.publish(messages)
 
 
-async def collect_poison_kinds(story: ShopScenario, every: list[Subscription]) -> dict[str, set[str]]:
+async def collect_poison_kinds(scenario: ShopScenario, every: list[Subscription]) -> dict[str, set[str]]:
     """By subscription, the kinds of poison among its dead letters, once there are all."""
     kinds_by_subscription: dict[str, set[str]] = defaultdict(set)
-    for letter in await story.shop.process.bus.list_dead_letters(every, limit=10_000):
-        kinds_by_subscription[letter.subscription] |= {
-            kind for kind, reason in REASONS.items() if reason in letter.reason
+    for dead_letter in await scenario.shop.process.bus.list_dead_letters(every, limit=10_000):
+        kinds_by_subscription[dead_letter.subscription] |= {
+            kind for kind, reason in REASONS.items() if reason in dead_letter.reason
         }
     missing_kinds = {
         each.name: sorted(REASONS.keys() - kinds_by_subscription[each.name])

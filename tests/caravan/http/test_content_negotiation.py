@@ -6,7 +6,7 @@ from caravan.http import choose_content_type
 
 
 @pytest.mark.parametrize(
-    ("accept", "wanted"),
+    ("accept", "expected"),
     [
         ("", "json"),
         ("*/*", "json"),
@@ -26,5 +26,5 @@ from caravan.http import choose_content_type
         ("," * 5000, "json"),
     ],
 )
-def test_the_greater_weight_wins_and_json_otherwise(accept: str, wanted: str) -> None:
-    assert choose_content_type(accept, "application/json", "text/csv").endswith(wanted)
+def test_the_greater_weight_wins_and_json_otherwise(accept: str, expected: str) -> None:
+    assert choose_content_type(accept, "application/json", "text/csv").endswith(expected)

@@ -92,7 +92,7 @@ async def test_a_name_that_is_not_declared_or_no_name_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("pattern", "zone", "said"),
+    ("pattern", "zone", "message"),
     [
         ("every day", "UTC", "five fields"),
         ("99 * * * *", "UTC", "five fields"),
@@ -100,8 +100,8 @@ async def test_a_name_that_is_not_declared_or_no_name_is_refused() -> None:
         ("0 0 31 2 *", "UTC", "never|no time"),
     ],
 )
-def test_a_schedule_that_can_not_be_is_refused_with_what_was_expected(pattern: str, zone: str, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_a_schedule_that_can_not_be_is_refused_with_what_was_expected(pattern: str, zone: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         Cron(pattern, zone)
 
 

@@ -280,7 +280,7 @@ async def test_killed_at_random_a_hundred_times_it_ends_where_the_specs_are(  # 
     identities: dict[str, str] = {}
     stop = asyncio.Event()
 
-    async def change_things() -> None:
+    async def change_topics() -> None:
         number = 0
         while not stop.is_set():
             number += 1
@@ -309,7 +309,7 @@ async def test_killed_at_random_a_hundred_times_it_ends_where_the_specs_are(  # 
                 if "topicId" in each.get("status", {}):
                     identities.setdefault(each["metadata"]["name"], each["status"]["topicId"])
 
-    changing = asyncio.create_task(change_things())
+    changing = asyncio.create_task(change_topics())
     try:
         for number in range(KILLS):
             leading = running.read_log().count('"leading"')

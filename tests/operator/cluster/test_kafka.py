@@ -54,10 +54,10 @@ async def test_a_resource_becomes_a_topic_and_says_so(
     assert found["status"]["appliedGeneration"] == 1
     assert "finalizers" not in found["metadata"], "with Retain nothing has to be done at the end"
 
-    async def told() -> bool:
+    async def creation_is_reported() -> bool:
         return ("Created", f"create topic {name} with 2 partitions") in await connected.list_events(name)
 
-    await wait_until(told)
+    await wait_until(creation_is_reported)
 
 
 async def test_columns_tell_what_matters(operator: OperatorProcess, connected: Namespace, name: str) -> None:

@@ -1,4 +1,4 @@
-"""A shop with analytics, and the story of orders as the other services tell it."""
+"""A shop with analytics, and the messages of orders as the other services publish them."""
 
 import random
 from collections.abc import AsyncIterator, Sequence
@@ -26,8 +26,8 @@ CATALOGUE = {"MUG": ("Mug", "kitchen", 1250), "LAMP": ("Lamp", "living", 4000), 
 
 
 @dataclass
-class Told:
-    """A message of a story; sent again, it has the same id."""
+class PublishedMessage:
+    """A message about an order; sent again, it has the same id."""
 
     channel: Channel
     message: Message
@@ -35,7 +35,9 @@ class Told:
     id: UUID = field(default_factory=new_id)
 
 
-def story(placed_at: datetime, *lines: tuple[str, int], ends: str = "delivered", currency: str = "GBP") -> list[Told]:
+def make_order_messages(
+    placed_at: datetime, *lines: tuple[str, int], ends: str = "delivered", currency: str = "GBP"
+) -> list[PublishedMessage]:
     """All messages of an order that ends so."""
     order_id, user_id = new_id(), new_id()
     items = [
@@ -56,18 +58,18 @@ def story(placed_at: datetime, *lines: tuple[str, int], ends: str = "delivered",
         payment_method="card",
         placed_at=placed_at,
     )
-    told = [Told(ORDER_CREATED, created, order_id)]
+    published = [PublishedMessage(ORDER_CREATED, created, order_id)]
     if ends == "created":
-        return told
+        return published
     outcome = ends if ends in ("rejected", "payment_failed") else "completed"
     processed = OrderProcessed(
         order_id=order_id, user_id=user_id, email="ada@example.com", outcome=outcome, reason="", total=total
     )
-    told.append(Told(ORDER_PROCESSED, processed, order_id))
+    published.append(PublishedMessage(ORDER_PROCESSED, processed, order_id))
     if outcome != "completed":
-        return told
-    told.append(
-        Told(
+        return published
+    published.append(
+        PublishedMessage(
             PAYMENT_COMPLETED,
             PaymentCompleted(order_id=order_id, amount=total, attempt=1, invoice_number="1"),
             order_id,
@@ -75,27 +77,33 @@ def story(placed_at: datetime, *lines: tuple[str, int], ends: str = "delivered",
     )
     if ends in ("shipped", "delivered"):
         shipped = OrderShipped(order_id=order_id, email="ada@example.com", carrier="c", tracking_number="t", parcels=[])
-        told.append(Told(ORDER_SHIPPED, shipped, order_id))
+        published.append(PublishedMessage(ORDER_SHIPPED, shipped, order_id))
     if ends == "delivered":
-        told.append(Told(ORDER_DELIVERED, OrderDelivered(order_id=order_id, tracking_number="t"), order_id))
+        published.append(
+            PublishedMessage(ORDER_DELIVERED, OrderDelivered(order_id=order_id, tracking_number="t"), order_id)
+        )
     if ends == "refunded":
-        told.append(Told(PAYMENT_REFUNDED, PaymentRefunded(order_id=order_id, amount=total, reason="r"), order_id))
+        published.append(
+            PublishedMessage(PAYMENT_REFUNDED, PaymentRefunded(order_id=order_id, amount=total, reason="r"), order_id)
+        )
         cancelled = OrderCancelled(
             order_id=order_id, user_id=user_id, email="ada@example.com", reason="r", refunded=total
         )
-        told.append(Told(ORDER_CANCELLED, cancelled, order_id))
-    return told
+        published.append(PublishedMessage(ORDER_CANCELLED, cancelled, order_id))
+    return published
 
 
-def deed(action: str, target: str, actor: str = "admin:1", **details: Any) -> Told:
-    return Told(
+def make_audit_record(action: str, target: str, actor: str = "admin:1", **details: Any) -> PublishedMessage:
+    return PublishedMessage(
         AUDIT, AuditRecorded(actor=actor, action=action, target=target, details=details, trace_id="0" * 32), target
     )
 
 
-async def tell(shop: Shop, told: Sequence[Told], *, seed: int | None = None, times: int = 1) -> None:
+async def publish_messages(
+    shop: Shop, published: Sequence[PublishedMessage], *, seed: int | None = None, times: int = 1
+) -> None:
     """Publish, each message so many times, in an order shuffled by the seed; done when everything has been handled."""
-    messages = [item for item in told for _ in range(times)]
+    messages = [item for item in published for _ in range(times)]
     if seed is not None:
         random.Random(seed).shuffle(messages)
     async with shop.get_database("analytics").unit_of_work() as uow:

@@ -4,15 +4,18 @@ import asyncpg
 import pytest
 
 from caravan.clock import new_id
-from tests.services.analytics.conftest import deed, tell
+from tests.services.analytics.conftest import make_audit_record, publish_messages
 from tests.support.shop import Shop
 
 
-async def test_deeds_are_found_by_who_what_to_what_and_when(shop: Shop) -> None:
+async def test_actions_are_found_by_who_what_to_what_and_when(shop: Shop) -> None:
     target, actor = f"product:{new_id()}", f"admin:{new_id()}"
-    await tell(
+    await publish_messages(
         shop,
-        [deed("price.changed", target, actor, before=1, after=2), deed("product.withdrawn", target)],
+        [
+            make_audit_record("price.changed", target, actor, before=1, after=2),
+            make_audit_record("product.withdrawn", target),
+        ],
         times=3,
         seed=1,
     )
@@ -31,9 +34,9 @@ async def test_deeds_are_found_by_who_what_to_what_and_when(shop: Shop) -> None:
     assert await found(**{"from": "2026-03-11T00:00:00+02:00", "to": "2026-03-12T00:00:00Z"}) == []
 
 
-async def test_pages_hold_each_deed_once_while_new_ones_come(shop: Shop) -> None:
+async def test_pages_hold_each_action_once_while_new_ones_come(shop: Shop) -> None:
     target = f"user:{new_id()}"
-    await tell(shop, [deed(f"deed.{number}", target) for number in range(5)])
+    await publish_messages(shop, [make_audit_record(f"action.{number}", target) for number in range(5)])
     seen: list[str] = []
     cursor: str | None = None
     while True:
@@ -43,15 +46,15 @@ async def test_pages_hold_each_deed_once_while_new_ones_come(shop: Shop) -> None
         cursor = page["next_cursor"]
         if cursor is None:
             break
-        await tell(shop, [deed("later", target)])
-    assert sorted(seen) == [f"deed.{number}" for number in range(5)]
+        await publish_messages(shop, [make_audit_record("later", target)])
+    assert sorted(seen) == [f"action.{number}" for number in range(5)]
 
 
-async def test_a_deed_is_kept_whatever_its_target_is_called(shop: Shop) -> None:
+async def test_a_action_is_kept_whatever_its_target_is_called(shop: Shop) -> None:
     actor = f"admin:{new_id()}"
-    strange = deed("login.failed", "user:\x00", actor, given="a\x00b")
+    strange = make_audit_record("login.failed", "user:\x00", actor, given="a\x00b")
     strange.key = "user"
-    await tell(shop, [strange])
+    await publish_messages(shop, [strange])
     items = (await shop.client.get("/v1/audit", params={"actor": actor}, headers=shop.issue_headers("admin"))).json()[
         "items"
     ]
@@ -62,8 +65,8 @@ async def test_a_deed_is_kept_whatever_its_target_is_called(shop: Shop) -> None:
 @pytest.mark.parametrize(
     "statement", ["UPDATE audit_record SET actor = 'nobody'", "DELETE FROM audit_record", "TRUNCATE audit_record"]
 )
-async def test_nothing_changes_or_removes_a_deed(shop: Shop, statement: str) -> None:
-    await tell(shop, [deed("deed", "target")])
+async def test_nothing_changes_or_removes_a_action(shop: Shop, statement: str) -> None:
+    await publish_messages(shop, [make_audit_record("action", "target")])
     with pytest.raises(asyncpg.RestrictViolationError, match="append-only"):
         await shop.get_database("analytics").fetch(statement)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from caravan.errors import InvalidRequest
 from services.analytics import model, use_cases
 from services.analytics.store import reports
-from tests.services.analytics.conftest import NOON, Watch, empty, story, tell
+from tests.services.analytics.conftest import NOON, Watch, empty, make_order_messages, publish_messages
 from tests.support.shop import Shop
 
 DAY = {"from": "2026-03-10", "to": "2026-03-10"}
@@ -26,16 +26,16 @@ async def get(shop: Shop, path: str, role: str = "staff", **parameters: Any) -> 
     return answer.json()
 
 
-def month() -> list[Any]:
+def make_month() -> list[Any]:
     """Two days, all ends, two currencies."""
     return [
-        *story(YESTERDAY, ("MUG", 2), ends="delivered"),
-        *story(NOON - timedelta(hours=2), ("MUG", 1), ("LAMP", 1), ends="shipped"),
-        *story(NOON, ("MUG", 3), ("LAMP", 2), ends="refunded"),
-        *story(NOON, ("LAMP", 1), ends="rejected"),
-        *story(NOON, ("LAMP", 1), ends="payment_failed"),
-        *story(NOON, ("MUG", 1), ends="created"),
-        *story(NOON, ("FORMULA", 5), ends="paid", currency="EUR"),
+        *make_order_messages(YESTERDAY, ("MUG", 2), ends="delivered"),
+        *make_order_messages(NOON - timedelta(hours=2), ("MUG", 1), ("LAMP", 1), ends="shipped"),
+        *make_order_messages(NOON, ("MUG", 3), ("LAMP", 2), ends="refunded"),
+        *make_order_messages(NOON, ("LAMP", 1), ends="rejected"),
+        *make_order_messages(NOON, ("LAMP", 1), ends="payment_failed"),
+        *make_order_messages(NOON, ("MUG", 1), ends="created"),
+        *make_order_messages(NOON, ("FORMULA", 5), ends="paid", currency="EUR"),
     ]
 
 
@@ -62,29 +62,29 @@ def without_times(rows: list[list[Any]]) -> list[list[Any]]:
 
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_messages_that_come_five_times_and_in_any_order_leave_the_same_facts(shop: Shop, seed: int) -> None:
-    told = month()
-    await tell(shop, told)
+    published = make_month()
+    await publish_messages(shop, published)
     once, sales = await tables(shop), await get(shop, "/v1/reports/sales", by="product", **{"from": "2026-03-01"})
-    await tell(shop, told, seed=seed, times=5)
+    await publish_messages(shop, published, seed=seed, times=5)
     assert await tables(shop) == once
     await empty(shop)
-    await tell(shop, told, seed=seed, times=5)
+    await publish_messages(shop, published, seed=seed, times=5)
     assert without_times(await tables(shop)) == without_times(once)
     assert await get(shop, "/v1/reports/sales", by="product", **{"from": "2026-03-01"}) == sales
 
 
 async def test_answers_that_a_service_gives_twice_count_once(shop: Shop) -> None:
-    told = story(NOON, ("MUG", 2), ends="refunded")
-    await tell(shop, told)
+    published = make_order_messages(NOON, ("MUG", 2), ends="refunded")
+    await publish_messages(shop, published)
     once = await tables(shop)
-    for item in told:
+    for item in published:
         item.id = UUID(int=item.id.int ^ 1)  # the same fact in a message of its own
-    await tell(shop, told, seed=3)
+    await publish_messages(shop, published, seed=3)
     assert await tables(shop) == once
 
 
 async def test_revenue_is_what_was_captured_less_what_was_given_back(shop: Shop) -> None:
-    await tell(shop, month())
+    await publish_messages(shop, make_month())
     report = await get(shop, "/v1/reports/sales", **{"from": "2026-03-09", "to": "2026-03-10"})
     assert report["totals"] == [
         {"currency": "EUR", "orders": 1, "paid": 1, "units": 5, "captured": 500, "refunded": 0, "revenue": 500},
@@ -99,7 +99,7 @@ async def test_revenue_is_what_was_captured_less_what_was_given_back(shop: Shop)
 
 @pytest.mark.parametrize("by", ["hour", "day", "product", "category"])
 async def test_rows_add_up_to_the_totals(shop: Shop, by: str) -> None:
-    await tell(shop, month())
+    await publish_messages(shop, make_month())
     report = await get(shop, "/v1/reports/sales", by=by, **{"from": "2026-03-01"})
     for total in report["totals"]:
         rows = [row for row in report["rows"] if row["currency"] == total["currency"]]
@@ -108,7 +108,7 @@ async def test_rows_add_up_to_the_totals(shop: Shop, by: str) -> None:
 
 
 async def test_hours_are_in_utc_and_products_have_names(shop: Shop) -> None:
-    await tell(shop, month())
+    await publish_messages(shop, make_month())
     hours = await get(shop, "/v1/reports/sales", by="hour", **DAY)
     assert [row["key"] for row in hours["rows"]] == [
         "2026-03-10T10:00:00Z",
@@ -131,7 +131,7 @@ async def test_sums_are_ranked_within_their_currency(shop: Shop, monkeypatch: py
     """
     sold = {"GBP": (("MUG", 1), ("FORMULA", 1)), "JPY": (("MUG", 1), ("LAMP", 2)), "KWD": (("MUG", 100), ("LAMP", 1))}
     for currency, lines in sold.items():
-        await tell(shop, story(NOON, *lines, ends="paid", currency=currency))
+        await publish_messages(shop, make_order_messages(NOON, *lines, ends="paid", currency=currency))
     ranked = [("GBP", "MUG"), ("GBP", "FORMULA"), ("JPY", "LAMP"), ("JPY", "MUG"), ("KWD", "MUG"), ("KWD", "LAMP")]
     sales = await get(shop, "/v1/reports/sales", by="product", **DAY)
     assert [(row["currency"], row["key"]) for row in sales["rows"]] == ranked
@@ -190,7 +190,7 @@ def test_a_spreadsheet_gets_sums_in_the_unit_of_their_currency(currency: str, am
     ],
 )
 async def test_csv_holds_what_json_holds(shop: Shop, path: str) -> None:
-    await tell(shop, month())
+    await publish_messages(shop, make_month())
     rows = (await get(shop, path))["rows"]
     by_header = await shop.client.get(path, headers={**shop.issue_headers("staff"), "accept": "text/csv"})
     by_parameter = await shop.client.get(path + "&format=csv", headers=shop.issue_headers("staff"))
@@ -206,11 +206,13 @@ async def test_csv_holds_what_json_holds(shop: Shop, path: str) -> None:
 
 
 async def test_the_funnel_narrows_and_says_how_long_it_took(shop: Shop) -> None:
-    told = month()
-    await tell(shop, [item for item in told if item.channel.name != "payment-completed"])  # these are late
+    published = make_month()
+    await publish_messages(
+        shop, [item for item in published if item.channel.name != "payment-completed"]
+    )  # these are late
     early = await get(shop, "/v1/reports/funnel", **{"from": "2026-03-01"})
     assert [step["orders"] for step in early["rows"]] == [7, 5, 4, 2, 1]
-    await tell(shop, told)
+    await publish_messages(shop, published)
     report = await get(shop, "/v1/reports/funnel", **{"from": "2026-03-01"})
     assert [(step["step"], step["orders"], step["of_previous"], step["of_created"]) for step in report["rows"]] == [
         ("created", 7, 1.0, 1.0),
@@ -231,7 +233,7 @@ async def test_an_empty_period_is_a_report_too(shop: Shop) -> None:
 
 
 async def test_the_dashboard_shows_today(shop: Shop) -> None:
-    await tell(shop, month())
+    await publish_messages(shop, make_month())
     board = await get(shop, "/v1/dashboard")
     assert board["day"] == "2026-03-10"
     assert board["states"] == {"created": 1, "paid": 1, "payment_failed": 1, "refunded": 1, "rejected": 1, "shipped": 1}
@@ -252,8 +254,8 @@ async def test_a_daily_report_is_written_once_the_day_is_over_and_again_when_lat
     assert (
         await shop.client.get("/v1/reports/daily/2026-03-09", headers=shop.issue_headers("staff"))
     ).status_code == 404
-    told = story(YESTERDAY, ("MUG", 2), ends="paid")
-    await tell(shop, told[:1])
+    published = make_order_messages(YESTERDAY, ("MUG", 2), ends="paid")
+    await publish_messages(shop, published[:1])
     await use_cases.write_daily_reports(context)
     await use_cases.write_daily_reports(context)
     report = await get(shop, "/v1/reports/daily/2026-03-09")
@@ -266,7 +268,7 @@ async def test_a_daily_report_is_written_once_the_day_is_over_and_again_when_lat
     assert (
         await shop.client.get("/v1/reports/daily/2026-03-10", headers=shop.issue_headers("staff"))
     ).status_code == 404
-    await tell(shop, told)
+    await publish_messages(shop, published)
     watch.now += timedelta(days=2)
     await use_cases.write_daily_reports(context)
     report = await get(shop, "/v1/reports/daily/2026-03-09")

@@ -20,10 +20,10 @@ class Inventory:
     """As far as catalog sees it."""
 
     available = 5
-    away = False
+    is_unavailable = False
 
     async def availability(self, _: Any, request: Any) -> Availabilities:
-        if self.away:
+        if self.is_unavailable:
             raise ServiceUnavailable("inventory is away")
         known = [sku for sku in request.skus if not sku.startswith("NOSTOCK")]
         return Availabilities(

@@ -28,20 +28,20 @@ async def test_a_product_is_made_changed_and_withdrawn_with_contiguous_versions(
     assert (await catalog_admin.call("GET", f"/v1/products/{sku}")).json()["active"] is False
     assert (await catalog_admin.call("PATCH", f"/v1/products/{sku}", {"active": True})).json()["version"] == 4
 
-    async def told() -> list[dict[str, Any]]:
+    async def get_four_events() -> list[dict[str, Any]]:
         events = await catalog_admin.events(sku)
         assert len(events) == 4
         return events
 
-    events = await wait_until(told)
+    events = await wait_until(get_four_events)
     assert [event["product_version"] for event in events] == [1, 2, 3, 4]
     assert [event["active"] for event in events] == [True, True, False, True]
     assert [(event["previous_price"] or {}).get("amount") for event in events] == [None, 1250, 990, 990]
-    deeds = ["product.made", "price.changed", "product.withdrawn", "product.restored"]
+    audited_actions = ["product.made", "price.changed", "product.withdrawn", "product.restored"]
 
     async def recorded() -> list[dict[str, Any]]:
         audited = [envelope["data"] for envelope in await catalog_admin.shop.read_topic("audit", f"product:{sku}")]
-        assert [record["action"] for record in audited] == deeds
+        assert [record["action"] for record in audited] == audited_actions
         return audited
 
     changed = (await wait_until(recorded))[1]
@@ -142,12 +142,12 @@ async def test_a_product_is_shown_without_its_stock_while_inventory_is_away(cata
         "reserved": 0,
         "available": 0,
     }
-    catalog_admin.inventory.away = True
+    catalog_admin.inventory.is_unavailable = True
     try:
         answer = await catalog_admin.call("GET", f"/v1/products/{sku}")
         assert (answer.status_code, answer.json()["availability"]) == (200, None)
     finally:
-        catalog_admin.inventory.away = False
+        catalog_admin.inventory.is_unavailable = False
 
 
 async def test_parallel_edits_lose_nothing(catalog_admin: CatalogAdmin) -> None:
@@ -155,12 +155,12 @@ async def test_parallel_edits_lose_nothing(catalog_admin: CatalogAdmin) -> None:
     edits = [{"name": f"Mug {number}"} for number in range(20)]
     await asyncio.gather(*(catalog_admin.call("PATCH", f"/v1/products/{sku}", edit) for edit in edits))
 
-    async def told() -> list[int]:
+    async def list_all_versions() -> list[int]:
         versions = [event["product_version"] for event in await catalog_admin.events(sku)]
         assert len(versions) == 21
         return versions
 
-    assert await wait_until(told) == list(range(1, 22))
+    assert await wait_until(list_all_versions) == list(range(1, 22))
 
 
 async def test_an_import_repeated_changes_nothing(catalog_admin: CatalogAdmin) -> None:

@@ -204,10 +204,10 @@ async def test_the_routes_of_a_service_that_went_away_are_kept_and_answer_503(ba
         async with registered(shop, pets, backends):
             assert (await shop.client.get("/v1/birds/rex")).status_code == 200
         await shop.get_context("gateway").resources.table.refresh()
-        away = await shop.client.get("/v1/birds/rex")
-        assert away.status_code == 503
-        assert int(away.headers["retry-after"]) >= 1
-        assert away.headers["content-type"] == "application/problem+json"
+        refused = await shop.client.get("/v1/birds/rex")
+        assert refused.status_code == 503
+        assert int(refused.headers["retry-after"]) >= 1
+        assert refused.headers["content-type"] == "application/problem+json"
         assert (await shop.client.get("/v1/nothing")).status_code == 404
 
 

@@ -29,7 +29,7 @@ async def sign_in() -> str:
     return "tokens"
 
 
-THINGS = Service("things", routers=(router,))
+LIMITED_SERVICE = Service("things", routers=(router,))
 
 
 def who() -> str:
@@ -46,7 +46,7 @@ async def test_over_the_limit_is_429_with_its_headers_and_another_user_is_not_hu
     backends: Backends, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GATEWAY_READS_PER_MINUTE", "5")
-    async with run_services(backends, "gateway", extra_services=(THINGS,)) as shop:
+    async with run_services(backends, "gateway", extra_services=(LIMITED_SERVICE,)) as shop:
         mine, others = shop.issue_headers(), shop.issue_headers()
         answers = [await shop.client.get("/v1/reading", headers=mine) for _ in range(6)]
         assert [answer.status_code for answer in answers] == [200] * 5 + [429]
@@ -70,11 +70,11 @@ async def test_a_forged_address_helps_nobody_and_a_trusted_proxy_is_believed(
 ) -> None:
     monkeypatch.setenv("GATEWAY_AUTH_PER_MINUTE", "3")
     await _forget(backends)
-    async with run_services(backends, "gateway", extra_services=(THINGS,)) as shop:
+    async with run_services(backends, "gateway", extra_services=(LIMITED_SERVICE,)) as shop:
         assert [await _sign_in(shop, f"10.0.0.{n}") for n in range(4)] == [200, 200, 200, 429]
     await _forget(backends)
     monkeypatch.setenv("GATEWAY_TRUSTED_PROXIES", "127.0.0.1, 10.9.0.0/16")
-    async with run_services(backends, "gateway", extra_services=(THINGS,)) as shop:
+    async with run_services(backends, "gateway", extra_services=(LIMITED_SERVICE,)) as shop:
         assert [await _sign_in(shop, f"10.0.0.{n}") for n in range(4)] == [200] * 4
         assert [await _sign_in(shop, f"{n}.1.1.1, 10.0.0.77") for n in range(4)] == [200, 200, 200, 429]
     await _forget(backends)
@@ -90,7 +90,7 @@ async def _forget(backends: Backends) -> None:
 async def test_a_bad_token_counts_for_its_address(backends: Backends, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GATEWAY_READS_PER_MINUTE", "2")
     await _forget(backends)
-    async with run_services(backends, "gateway", extra_services=(THINGS,)) as shop:
+    async with run_services(backends, "gateway", extra_services=(LIMITED_SERVICE,)) as shop:
         headers = {"authorization": "Bearer forged"}
         assert [(await shop.client.get("/v1/reading", headers=headers)).status_code for _ in range(3)] == [
             401,
@@ -103,7 +103,7 @@ async def test_a_bad_token_counts_for_its_address(backends: Backends, monkeypatc
 async def test_an_admin_has_one_class_for_everything(backends: Backends, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GATEWAY_AUTH_PER_MINUTE", "1")
     monkeypatch.setenv("GATEWAY_ADMINS_PER_MINUTE", "3")
-    async with run_services(backends, "gateway", extra_services=(THINGS,)) as shop:
+    async with run_services(backends, "gateway", extra_services=(LIMITED_SERVICE,)) as shop:
         admin = shop.issue_headers("admin")
         answers = [await shop.client.post("/v1/auth/token", headers=admin) for _ in range(2)] + [
             await shop.client.get("/v1/reading", headers=admin) for _ in range(2)
@@ -137,12 +137,17 @@ async def test_tokens_are_taken_in_chunks_so_that_most_requests_ask_nobody(backe
 async def test_without_redis_every_replica_counts_by_itself_and_shares_again_when_it_is_back(
     backends: Backends,
 ) -> None:
-    away = Redis.from_url("redis://127.0.0.1:9", socket_connect_timeout=0.2)
+    unreachable = Redis.from_url("redis://127.0.0.1:9", socket_connect_timeout=0.2)
     now = [0.0]
-    one, other, policy, name = RateLimiter(away, lambda: now[0]), RateLimiter(away), RateClass("alone", 10), who()
+    one, other, policy, name = (
+        RateLimiter(unreachable, lambda: now[0]),
+        RateLimiter(unreachable),
+        RateClass("alone", 10),
+        who(),
+    )
     assert await admitted(one, policy, name, 20) == 10
     assert await admitted(other, policy, name, 20) == 10
-    await away.aclose()
+    await unreachable.aclose()
     back = Redis.from_url(backends.redis_url)
     one._shared = RateLimiter(back)._shared
     now[0] = 70.0
@@ -153,7 +158,9 @@ async def test_without_redis_every_replica_counts_by_itself_and_shares_again_whe
 
 async def test_the_whole_gateway_answers_while_redis_is_away(backends: Backends) -> None:
     async with run_services(
-        Backends(backends.database_url, "redis://127.0.0.1:9", backends.secret), "gateway", extra_services=(THINGS,)
+        Backends(backends.database_url, "redis://127.0.0.1:9", backends.secret),
+        "gateway",
+        extra_services=(LIMITED_SERVICE,),
     ) as shop:
         answers = [await shop.client.get("/v1/reading", headers=shop.issue_headers()) for _ in range(3)]
         assert [answer.status_code for answer in answers] == [200] * 3

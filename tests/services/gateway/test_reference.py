@@ -62,7 +62,7 @@ def test_schemas_of_one_name_are_renamed_only_where_they_or_what_they_refer_to_d
     assert all(resolves(merged, reference) for reference in references(merged))
 
 
-class Thing(BaseModel):
+class Widget(BaseModel):
     name: str
 
 
@@ -71,9 +71,9 @@ async def test_the_merged_document_has_every_services_routes_with_roles_and_the_
 ) -> None:
     router = APIRouter()
 
-    @router.get("/v1/things", response_model=Thing)
-    async def list_things(_: Staff) -> Thing:
-        return Thing(name="x")
+    @router.get("/v1/things", response_model=Widget)
+    async def list_widgets(_: Staff) -> Widget:
+        return Widget(name="x")
 
     async with run_services(backends, "gateway", extra_services=(Service("things", routers=(router,)),)) as shop:
         merged = (await shop.client.get("/openapi.json")).json()

@@ -334,11 +334,11 @@ async def test_an_older_snapshot_is_ignored(case: Case) -> None:
 
 
 async def test_the_revision_is_told_to_the_cluster_and_readiness_shows_it(case: Case, backends: Backends) -> None:
-    told = (await case.client.get("/revision")).json()
-    assert told["revision"].startswith("sha256:")
-    assert told["gateway"] == "gateway"
-    assert told["sources"] == {"file": "ok"}
-    assert (await case.client.get("/readyz")).json()["registry"] == told
+    revision = (await case.client.get("/revision")).json()
+    assert revision["revision"].startswith("sha256:")
+    assert revision["gateway"] == "gateway"
+    assert revision["sources"] == {"file": "ok"}
+    assert (await case.client.get("/readyz")).json()["registry"] == revision
     async with run_services(backends, "gateway") as other:
         answer = await other.client.get("/revision")
         assert answer.status_code == 404
@@ -348,10 +348,10 @@ async def test_the_revision_is_told_to_the_cluster_and_readiness_shows_it(case: 
 async def test_by_long_poll_a_change_is_in_force_at_once_and_an_operator_that_is_away_stops_nothing(
     backends: Backends,
 ) -> None:
-    pets, operator, away = Pets(), Operator(), [False]
+    pets, operator, is_unavailable = Pets(), Operator(), [False]
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
-        if away[0]:
+        if is_unavailable[0]:
             raise OSError("the operator is away")
         await operator(scope, receive, send)
 
@@ -376,7 +376,7 @@ async def test_by_long_poll_a_change_is_in_force_at_once_and_an_operator_that_is
         assert operator.polls - polls <= 2, "a poll that has nothing new is held"
         operator.put(document(3, {"pets": [endpoint(url)]}))
         assert await _taken(shop, 3) < 0.5
-        away[0] = True
+        is_unavailable[0] = True
         operator.put(b"")  # ends the poll that is held
 
         async def lost() -> bool:
@@ -386,7 +386,7 @@ async def test_by_long_poll_a_change_is_in_force_at_once_and_an_operator_that_is
         assert await answers(200)
         assert (await shop.client.get("/readyz")).json()["registry"]["sequence"] == 3
         assert 'caravan_registry_reachable{source="url"} 0.0' in (await shop.client.get("/metrics")).text
-        away[0] = False
+        is_unavailable[0] = False
         operator.put(document(4, {"pets": []}))
         assert await _taken(shop, 4) < 5
 

@@ -106,11 +106,11 @@ async def test_of_two_headers_where_one_counts_none_is_taken(shop: Shop, name: s
 
 class Identity:
     def __init__(self) -> None:
-        self.active, self.away, self.asked = True, False, 0
+        self.active, self.is_unavailable, self.asked = True, False, 0
 
     async def __call__(self, *_: object) -> SessionState:
         self.asked += 1
-        if self.away:
+        if self.is_unavailable:
             raise ServiceUnavailable("identity is away")
         return SessionState(active=self.active)
 
@@ -135,10 +135,10 @@ async def test_while_identity_is_away_an_ended_session_stays_ended_and_an_unknow
     sessions = SessionCache(identity, 10.0, lambda: now[0])  # type: ignore[arg-type]
     with pytest.raises(Unauthorized):
         await sessions.require_open(CALLER)
-    identity.away, now[0] = True, 100.0
+    identity.is_unavailable, now[0] = True, 100.0
     with pytest.raises(Unauthorized):
         await sessions.require_open(CALLER)
     await sessions.require_open(Caller("other", "customer", "t"))
-    identity.away, identity.active, now[0] = False, False, 102.0
+    identity.is_unavailable, identity.active, now[0] = False, False, 102.0
     with pytest.raises(Unauthorized):
         await sessions.require_open(Caller("other", "customer", "t"))

@@ -22,7 +22,7 @@ from tests.support.shop import Shop, run_services
 
 
 class Question(BaseModel):
-    wanted: str
+    failure: str
 
 
 ASK = Operation("cats", "ask", Question, Question)
@@ -54,8 +54,8 @@ def _pets(name: str) -> Pets:
 
 
 async def _ask(_: Any, question: Question) -> Question:
-    if question.wanted in KINDS:
-        raise KINDS[question.wanted]
+    if question.failure in KINDS:
+        raise KINDS[question.failure]
     return question
 
 
@@ -124,26 +124,26 @@ async def test_text_that_utf_8_cannot_carry_is_the_clients_fault(
 async def test_an_unforeseen_exception_of_an_operation_is_a_problem_document(
     clients: dict[str, httpx2.AsyncClient], backends: Backends, kind: str
 ) -> None:
-    _is_problem(await _call(clients["cats"], backends, Question(wanted=kind).model_dump_json().encode()), 500)
+    _is_problem(await _call(clients["cats"], backends, Question(failure=kind).model_dump_json().encode()), 500)
 
 
 @pytest.mark.parametrize(
     ("body", "headers", "status"),
     [
         (b"{}", {}, 422),
-        (b'{"wanted": "x"}', {"x-caravan-seconds": "soon"}, 400),
-        (b'{"wanted": "x"}', {"authorization": "Bearer x.y.z"}, 401),
-        (b'{"wanted": "' + b"x" * 1024 * 1024 + b'"}', {}, 413),
-        (b'{"wanted": "x"}', {"x-caravan-seconds": "nan"}, 400),
+        (b'{"failure": "x"}', {"x-caravan-seconds": "soon"}, 400),
+        (b'{"failure": "x"}', {"authorization": "Bearer x.y.z"}, 401),
+        (b'{"failure": "' + b"x" * 1024 * 1024 + b'"}', {}, 413),
+        (b'{"failure": "x"}', {"x-caravan-seconds": "nan"}, 400),
     ],
 )
 async def test_what_no_operation_can_read_is_refused_at_the_internal_door(
     clients: dict[str, httpx2.AsyncClient], backends: Backends, body: bytes, headers: dict[str, str], status: int
 ) -> None:
     _is_problem(await _call(clients["cats"], backends, body, **headers), status)
-    answer = await _call(clients["cats"], backends, b'{"wanted": "x"}')
+    answer = await _call(clients["cats"], backends, b'{"failure": "x"}')
     assert answer.status_code == 200
-    assert answer.json() == {"wanted": "x"}
+    assert answer.json() == {"failure": "x"}
 
 
 async def _call(client: httpx2.AsyncClient, backends: Backends, body: bytes, **headers: str) -> httpx2.Response:

@@ -77,10 +77,10 @@ async def test_the_page_tells_nothing_of_who_has_an_account(identity: IdentityCl
 @given(token=st.text(max_size=150))
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_whatever_a_link_holds_is_shown_as_text(identity: IdentityClient, token: str) -> None:
-    wanted = f"\"><script>alert('{token}')</script>"[:150]
+    markup = f"\"><script>alert('{token}')</script>"[:150]
     for answer in (
-        await identity.client.get(PAGE, params={"token": wanted}),
-        await identity.client.post(PAGE, data={"token": wanted, "password": "short"}),
+        await identity.client.get(PAGE, params={"token": markup}),
+        await identity.client.post(PAGE, data={"token": markup, "password": "short"}),
     ):
         assert answer.status_code in (400, 422)
         assert "<script" not in answer.text

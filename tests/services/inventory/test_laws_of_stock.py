@@ -47,8 +47,10 @@ class AnyHistory(RuleBasedStateMachine):
         made = self.ledger.reserve_lines(
             order, lines, MovementContext("c", "order", NOW, order), NOW + timedelta(minutes=15)
         )
-        assert (made.state == "held") == all(free[sku] >= wanted for sku, wanted in lines.items())
-        assert {short.sku for short in made.shortages} == {sku for sku, wanted in lines.items() if free[sku] < wanted}
+        assert (made.state == "held") == all(free[sku] >= quantity for sku, quantity in lines.items())
+        assert {short.sku for short in made.shortages} == {
+            sku for sku, quantity in lines.items() if free[sku] < quantity
+        }
         self.reservations[order] = made
 
     @precondition(lambda self: self.reservations)

@@ -207,8 +207,8 @@ async def test_a_parcel_that_left_after_the_release_takes_free_units_and_never_o
     await wait_until(taken)
 
     async def short() -> list[dict[str, Any]]:
-        deeds = [envelope["data"] for envelope in await shop.read_topic("audit", f"stock:{sku}")]
-        return [deed for deed in deeds if deed["action"] == "stock.short"]
+        records = [envelope["data"] for envelope in await shop.read_topic("audit", f"stock:{sku}")]
+        return [record for record in records if record["action"] == "stock.short"]
 
     audited = (await wait_until(short))[0]
     assert audited["details"] == {"order_id": str(late), "wanted": 2, "free": 1}

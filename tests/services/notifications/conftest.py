@@ -51,10 +51,10 @@ class Carrier:
     """A provider that does what the test says, and remembers."""
 
     verdict: SendResult = SENT
-    letters: list[RenderedMessage] = field(default_factory=list)
+    messages: list[RenderedMessage] = field(default_factory=list)
 
     async def send(self, messages: list[RenderedMessage]) -> list[SendResult]:
-        self.letters += messages
+        self.messages += messages
         return [self.verdict] * len(messages)
 
 

@@ -76,7 +76,7 @@ async def ended(shop: Shop, campaign: dict[str, Any], status: str = "done", seco
 
 
 def readers(carrier: Carrier) -> Counter[str]:
-    return Counter(letter.dedup_key.rpartition(":")[2] for letter in carrier.letters if letter.kind == "campaign")
+    return Counter(message.dedup_key.rpartition(":")[2] for message in carrier.messages if message.kind == "campaign")
 
 
 async def test_a_campaign_reaches_every_customer_once_and_none_that_opted_out(
@@ -97,13 +97,13 @@ async def test_a_campaign_reaches_every_customer_once_and_none_that_opted_out(
         0,
     )
     assert readers(carrier) == Counter(str(user) for user in users[3:])
-    letter = carrier.letters[0]
-    assert letter.subject == "Tea at half price"
-    assert "Only today." in letter.text
-    assert "Hello User" in letter.text
-    (_, link), (_, click) = letter.headers
+    message = carrier.messages[0]
+    assert message.subject == "Tea at half price"
+    assert "Only today." in message.text
+    assert "Hello User" in message.text
+    (_, link), (_, click) = message.headers
     assert click == "List-Unsubscribe=One-Click"
-    recipient = letter.dedup_key.rpartition(":")[2]
+    recipient = message.dedup_key.rpartition(":")[2]
     assert (await shop.client.post(link.strip("<>").removeprefix("https://shop.example"))).status_code == 204
     opted = await shop.client.get("/v1/users/me/preferences", headers=shop.issue_headers(user_id=UUID(recipient)))
     assert opted.json()["opt_out"] == ["promotions"]
@@ -150,7 +150,7 @@ async def test_users_are_known_by_their_events_in_any_order(shop: Shop, carrier:
     await wait_until(known)
     await ended(shop, await post(shop))
     assert [
-        (letter.recipient, letter.text.split("\n")[0]) for letter in carrier.letters if letter.kind == "campaign"
+        (message.recipient, message.text.split("\n")[0]) for message in carrier.messages if message.kind == "campaign"
     ] == [("new@example.com", "Hello Ada B,")]
 
 
@@ -178,7 +178,7 @@ async def test_a_segment_is_by_registration_and_by_orders(shop: Shop, carrier: C
         ({"not_ordered_within_days": 7}, [new]),
         ({"ordered_within_days": 7, "registered_after": (now - timedelta(days=50)).isoformat()}, []),
     ):
-        carrier.letters.clear()
+        carrier.messages.clear()
         await ended(shop, await post(shop, segment=segment))
         assert sorted(readers(carrier)) == sorted(map(str, whom)), segment
 
@@ -205,9 +205,9 @@ async def test_a_stopped_campaign_goes_on_where_it_was_without_doubles(
     assert stopped.json()["status"] == "stopped"
 
     async def quiet() -> bool:
-        seen = len(carrier.letters)
+        seen = len(carrier.messages)
         await asyncio.sleep(0.3)
-        return len(carrier.letters) == seen
+        return len(carrier.messages) == seen
 
     await wait_until(quiet)
     assert 0 < len(readers(carrier)) < 3000
@@ -334,9 +334,11 @@ async def test_who_ordered_longer_ago_than_notifications_are_kept_is_still_known
     users = ordered, twice, never = await customers(shop, 3)
     async with shop.get_database("notifications").unit_of_work() as uow:
         for user, days in ((ordered, 650), (twice, 650), (twice, 410)):
-            told = UUID(int=(int((clock() - timedelta(days=days)).timestamp() * 1000) << 80) + new_id().int % 2**64)
+            notification_id = UUID(
+                int=(int((clock() - timedelta(days=days)).timestamp() * 1000) << 80) + new_id().int % 2**64
+            )
             row = store.NotificationRow(
-                told,
+                notification_id,
                 str(new_id()),
                 "order_received",
                 user,
@@ -363,7 +365,7 @@ async def test_who_ordered_longer_ago_than_notifications_are_kept_is_still_known
         ({"ordered_within_days": 3650, "not_ordered_within_days": 405}, [ordered, twice]),
         ({"not_ordered_within_days": 700}, [never]),
     ):
-        carrier.letters.clear()
+        carrier.messages.clear()
         await ended(shop, await post(shop, segment=segment))
         assert sorted(readers(carrier)) == sorted(map(str, expected)), segment
 
@@ -441,11 +443,11 @@ async def test_fifty_thousand_get_it_once_while_a_critical_message_overtakes_the
     asked = asyncio.get_running_loop().time()
     await ask(shop, alarm, queue=CRITICAL_NOTIFICATIONS)
 
-    async def told() -> bool:
+    async def is_sent() -> bool:
         found = await row(shop, alarm.about)
         return bool(found and found["state"] == "sent")
 
-    await wait_until(told)
+    await wait_until(is_sent)
     overtook = asyncio.get_running_loop().time() - asked
     found = await ended(shop, made, seconds=300)
     took = asyncio.get_running_loop().time() - started

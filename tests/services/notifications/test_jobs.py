@@ -58,7 +58,7 @@ async def test_an_orders_mail_is_seen_waiting_active_and_completed_as_a_job_and_
     await shop.send_message("notifications", ORDERS, order_created(order, user), key=order)
     await shop.send_message("notifications", ORDER_PROCESSED, order_processed(order, user), key=order)
     await wait_until(lambda: jobs_in(shop, "waiting"))
-    assert not held.letters
+    assert not held.messages
     await admin.set_queue_paused(shop.process.jobs, STANDARD_SEND, paused=False)
     await wait_until(lambda: jobs_in(shop, "active"))
     held.free.set()
@@ -70,7 +70,7 @@ async def test_an_orders_mail_is_seen_waiting_active_and_completed_as_a_job_and_
         )
 
     await wait_until(completed)
-    assert [letter.kind for letter in held.letters if letter.dedup_key == str(order)] == ["order_confirmed"]
+    assert [message.kind for message in held.messages if message.dedup_key == str(order)] == ["order_confirmed"]
 
 
 async def test_two_thousand_orders_are_a_handful_of_jobs(shop: Shop, held: Held) -> None:
@@ -80,7 +80,7 @@ async def test_two_thousand_orders_are_a_handful_of_jobs(shop: Shop, held: Held)
     await ask(shop, *commands)
     await wait_until(lambda: sent(shop, commands[-1].about), seconds=30)
     assert len(await jobs_in(shop, "completed")) - before < 100
-    assert len(held.letters) == len({letter.key for letter in held.letters})
+    assert len(held.messages) == len({message.key for message in held.messages})
 
 
 async def test_with_the_standard_queue_paused_critical_messages_go_out(shop: Shop, held: Held) -> None:
@@ -108,4 +108,4 @@ async def test_after_a_flush_every_mail_that_waits_gets_its_job_again(shop: Shop
     await shop.process.workers.announce_queues()
     for command in commands:
         await wait_until(partial(sent, shop, command.about))
-    assert len({letter.key for letter in held.letters}) == len(held.letters)
+    assert len({message.key for message in held.messages}) == len(held.messages)

@@ -46,7 +46,7 @@ EVERYTHING = {
 }
 
 
-def letter(
+def make_message(
     subject: str = "Hello", text: str = "text\n", html: str = "<p>html</p>", recipient: str = "ada@example.com"
 ) -> RenderedMessage:
     return RenderedMessage("0" * 32, "welcome", "x", recipient, subject, text, html, datetime(2026, 1, 1, tzinfo=UTC))
@@ -73,7 +73,7 @@ def test_each_kind_renders_with_all_its_values_and_with_only_those_it_needs(kind
         assert "None" not in subject + text + html
         assert text.strip()
         assert bool(html) == (kind.channel != "log")
-        mail = parsed(letter(subject, text, html))
+        mail = parsed(make_message(subject, text, html))
         assert mail["subject"] == subject
         assert not mail.defects
         assert text_of(mail).rstrip() == text.rstrip()
@@ -81,7 +81,7 @@ def test_each_kind_renders_with_all_its_values_and_with_only_those_it_needs(kind
 
 
 def test_a_mail_has_text_and_html_and_says_who_what_and_when() -> None:
-    mail = parsed(letter("Grüße aus Zürich", "Grüße €\n", "<p>Grüße €</p>", "zoë@bücher.example"))
+    mail = parsed(make_message("Grüße aus Zürich", "Grüße €\n", "<p>Grüße €</p>", "zoë@bücher.example"))
     assert mail.get_content_type() == "multipart/alternative"
     assert [part.get_content_type() for part in mail.iter_parts()] == ["text/plain", "text/html"]
     assert (mail["subject"], mail["from"], mail["to"]) == (
@@ -95,30 +95,30 @@ def test_a_mail_has_text_and_html_and_says_who_what_and_when() -> None:
 
 @given(st.text(max_size=150))
 def test_any_subject_reads_back_and_stays_in_its_header(subject: str) -> None:
-    mail = parsed(letter(subject))
-    assert mail.keys() == parsed(letter()).keys()
+    mail = parsed(make_message(subject))
+    assert mail.keys() == parsed(make_message()).keys()
     spaces = str.maketrans(dict.fromkeys([*range(32), *range(127, 160), 0x2028, 0x2029], " "))
-    wanted = " ".join(subject.encode("utf-8", "replace").decode().translate(spaces).split())
-    assert " ".join(str(mail["subject"]).split()) == wanted
-    assert all(len(line) <= 998 for line in mime.compose_mail(letter(subject), "a <a@b.c>", "x").split(b"\r\n"))
+    expected = " ".join(subject.encode("utf-8", "replace").decode().translate(spaces).split())
+    assert " ".join(str(mail["subject"]).split()) == expected
+    assert all(len(line) <= 998 for line in mime.compose_mail(make_message(subject), "a <a@b.c>", "x").split(b"\r\n"))
 
 
 @given(st.text(max_size=300))
 def test_any_text_reads_back_and_stays_in_its_part(text: str) -> None:
-    mail = parsed(letter(text=text, html=text))
+    mail = parsed(make_message(text=text, html=text))
     assert [part.get_content_type() for part in mail.iter_parts()] == ["text/plain", "text/html"]
-    wanted = text.encode("utf-8", "replace").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    expected = text.encode("utf-8", "replace").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
     for part in mail.iter_parts():
         got = part.get_payload(decode=True)
         assert isinstance(got, bytes)
-        assert got.replace(b"\r\n", b"\n") == wanted
+        assert got.replace(b"\r\n", b"\n") == expected
 
 
 @given(st.text(max_size=80))
 def test_a_name_can_neither_add_headers_nor_markup_nor_paragraphs(name: str) -> None:
     evil = f"{name}\r\nBcc: all@example.com\r\n\r\n<script>alert(1)</script>"
     subject, text, html = render_templates("welcome", EVERYTHING | {"name": evil})
-    mail = parsed(letter(subject, text, html))
+    mail = parsed(make_message(subject, text, html))
     assert mail["bcc"] is None
     assert "<script>" not in html
     assert text.split("\n")[0].startswith("Hello")

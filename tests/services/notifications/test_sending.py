@@ -39,10 +39,10 @@ def carrier(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Carrier:
     return carrier
 
 
-async def reached(shop: Shop, about: str, **wanted: object) -> Any:
+async def reached(shop: Shop, about: str, **expected: object) -> Any:
     async def check() -> Any:
         found = await row(shop, about)
-        return found if found and all(found[name] == value for name, value in wanted.items()) else None
+        return found if found and all(found[name] == value for name, value in expected.items()) else None
 
     return await wait_until(check)
 
@@ -88,7 +88,7 @@ async def test_a_process_that_dies_between_sending_and_recording_sends_again_und
     command, finish, deaths = back_in_stock(), store.save_results, list[bool]()
 
     async def dies_once(database: Database, finished: list[store.AttemptResult]) -> None:
-        if carrier.letters and not deaths:
+        if carrier.messages and not deaths:
             deaths.append(True)
             raise RuntimeError("killed")
         await finish(database, finished)
@@ -100,13 +100,13 @@ async def test_a_process_that_dies_between_sending_and_recording_sends_again_und
     clock.ahead += send.LEASE
     shop.get_context("notifications").wake("standard")
     await reached(shop, command.about, state="sent", attempts=2)
-    first, second = carrier.letters
+    first, second = carrier.messages
     assert first.key == second.key
     assert first.created_at == second.created_at
 
 
 async def _sent(carrier: Carrier, at_least: int) -> bool:
-    return len(carrier.letters) >= at_least
+    return len(carrier.messages) >= at_least
 
 
 async def test_a_message_that_keeps_failing_is_tried_ever_more_rarely_and_then_failed_for_staff_to_see(
@@ -172,11 +172,11 @@ async def test_a_refused_message_is_among_the_failures_and_can_be_sent_again(sho
     assert failure.payload["data"]["recipient"] == "ada@example.com"
     assert "very-secret" not in failure.model_dump_json()
 
-    carrier.verdict, carrier.letters = SENT, []
+    carrier.verdict, carrier.messages = SENT, []
     assert (await call_as_admin(shop, build_redrive_operation("notifications"), Selection(ids=[failure.id]))).done == 1
     await reached(shop, link.about, state="sent", attempts=1)
-    assert [letter.dedup_key for letter in carrier.letters] == [link.about]
-    assert "very-secret" in carrier.letters[0].text
+    assert [message.dedup_key for message in carrier.messages] == [link.about]
+    assert "very-secret" in carrier.messages[0].text
     assert await failures_about(shop, link.about) == []
     assert (await call_as_admin(shop, build_redrive_operation("notifications"), Selection(ids=[failure.id]))).done == 0
 
@@ -191,10 +191,10 @@ async def test_who_opted_out_meanwhile_gets_nothing_when_it_is_sent_again(shop: 
         "/v1/users/me/preferences", json={"opt_out": ["alerts"]}, headers=shop.issue_headers(user_id=user)
     )
     (failure,) = await failures_about(shop, alert.about)
-    carrier.letters = []
+    carrier.messages = []
     await call_as_admin(shop, build_redrive_operation("notifications"), Selection(ids=[failure.id]))
     assert (await reached(shop, alert.about, state="suppressed"))["values"] is None
-    assert carrier.letters == []
+    assert carrier.messages == []
 
 
 async def test_a_failure_that_is_discarded_stays_in_the_history_only(shop: Shop, carrier: Carrier) -> None:
@@ -230,7 +230,7 @@ async def test_a_provider_that_is_down_costs_no_attempt_and_holds_up_no_other_ch
     await reached(shop, by_sms.about, state="sent", channel="sms", recipient="+442079460000")
     carrier.verdict = SendResult("sent")
     await reached(shop, command.about, state="sent", attempts=1)
-    assert by_sms.about not in {letter.dedup_key for letter in carrier.letters}
+    assert by_sms.about not in {message.dedup_key for message in carrier.messages}
 
 
 async def test_a_provider_with_a_bug_fails_its_own_batch_only(

@@ -107,9 +107,9 @@ async def test_mail_waits_for_a_server_that_is_down_and_is_sent_once_when_it_is_
     async with run_services(backends, "notifications", data=tmp_path) as shop:
         await ask(shop, command)
 
-        async def state(wanted: str) -> bool:
+        async def state(expected: str) -> bool:
             found = await row(shop, command.about)
-            return bool(found and found["state"] == wanted and (wanted == "sent" or found["reason"]))
+            return bool(found and found["state"] == expected and (expected == "sent" or found["reason"]))
 
         await wait_until(lambda: state("pending"))
         with mail_server(port) as (inbox, _):

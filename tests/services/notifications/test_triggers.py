@@ -270,8 +270,10 @@ async def test_a_command_that_cannot_be_sent_is_a_dead_letter_and_its_neighbours
         shop, SendNotification(about=about or str(new_id()), kind=kind, user_id=None, email=email, values=values), good
     )
     await settled(shop, good.about, "back_in_stock")
-    letters = await wait_until(lambda: shop.process.bus.list_dead_letters(list_subscriptions(shop.process.services)))
-    assert reason in letters[-1].reason
+    dead_letters = await wait_until(
+        lambda: shop.process.bus.list_dead_letters(list_subscriptions(shop.process.services))
+    )
+    assert reason in dead_letters[-1].reason
 
 
 def test_what_the_face_says_of_mails_is_what_the_triggers_make() -> None:

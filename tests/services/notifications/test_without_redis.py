@@ -8,8 +8,8 @@ from tests.support.shop import run_services, wait_until
 
 
 async def test_without_redis_mails_are_sent_by_the_sweeper(backends: Backends, tmp_path: Path) -> None:
-    away = Backends(backends.database_url, backends.redis_url, backends.secret, "redis://127.0.0.1:1/0")
-    async with run_services(away, "notifications", data=tmp_path, public_url="https://shop.example") as shop:
+    without_redis = Backends(backends.database_url, backends.redis_url, backends.secret, "redis://127.0.0.1:1/0")
+    async with run_services(without_redis, "notifications", data=tmp_path, public_url="https://shop.example") as shop:
         command = back_in_stock()
         await ask(shop, command)
 

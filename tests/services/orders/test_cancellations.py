@@ -67,7 +67,7 @@ async def test_of_fifty_cancellations_that_race_a_payment_each_has_one_end(shop:
     received = await shop.client.post("/v1/stock/MUG/movements", json=movement, headers=shop.issue_headers("admin"))
     assert received.status_code == 201, received.text
 
-    async def story(number: int) -> tuple[str, str, str]:
+    async def scenario(number: int) -> tuple[str, str, str]:
         who = shop.issue_headers("customer", new_id())
         token = ("tok_declined", "tok_flaky", "tok_ok", "tok_declined", "tok_timeout_charged")[number % 5]
         body = {**order(("MUG", 1)), "payment": {"method": "card", "token": token}}
@@ -98,7 +98,7 @@ async def test_of_fifty_cancellations_that_race_a_payment_each_has_one_end(shop:
         )
         return order_id, status, token
 
-    ends = await asyncio.gather(*(story(number) for number in range(ORDERS)))
+    ends = await asyncio.gather(*(scenario(number) for number in range(ORDERS)))
     tokens = {order_id: token for order_id, _, token in ends}
     begun = [order_id for order_id, late in provider.began if late and tokens[order_id] != "tok_timeout_charged"]
     assert begun == [], "only a call that had no answer is asked about again"

@@ -30,7 +30,7 @@ class Neighbours:
     """Catalog and inventory as far as orders sees them."""
 
     stock: dict[str, int] = {"MUG": 10**6, "LAMP": 10**6, "GONE": 0}
-    away = False
+    is_unavailable = False
 
     async def offers(self, _: Any, request: Any) -> Offers:
         known = {"MUG": 1250, "LAMP": 999, "GONE": 1}
@@ -48,7 +48,7 @@ class Neighbours:
         return Offers(offers=offers)
 
     async def availability(self, _: Any, request: Any) -> Availabilities:
-        if self.away:
+        if self.is_unavailable:
             raise ServiceUnavailable("inventory is away")
         stock = self.stock | {sku: 10**6 for sku in request.skus if sku.startswith(("DEAR", "LONG"))}
         found = [sku for sku in request.skus if sku in stock]
@@ -194,11 +194,11 @@ async def test_an_order_without_a_key_and_broken_json_are_bad_requests(shop: Sho
 
 
 async def test_inventory_away_is_no_reason_to_refuse(shop: Shop) -> None:
-    neighbours.away = True
+    neighbours.is_unavailable = True
     try:
         assert (await place(shop, new_id(), order(("GONE", 1)))).status_code == 202
     finally:
-        neighbours.away = False
+        neighbours.is_unavailable = False
 
 
 async def test_another_customer_sees_no_order_and_staff_does(shop: Shop) -> None:

@@ -13,7 +13,7 @@ from tests.support.scenario import ShopScenario, run_whole_shop
 from tests.support.shop import wait_until
 
 TOKEN = b"tok_"
-"""Every token of the story begins so, and nothing else does."""
+"""Every token of the scenario begins so, and nothing else does."""
 
 
 class Noting:
@@ -42,10 +42,10 @@ async def test_a_token_travels_to_payments_alone_and_is_kept_by_nobody_once_the_
         buses.append(Noting(bus))
         return buses[-1]
 
-    async with run_whole_shop(backends, tmp_path / "shop", wrap=noting) as story:
-        await story.run_scenario()
-        await story.wait_for_ends()
-        await wait_until(lambda: _forgotten(story))
+    async with run_whole_shop(backends, tmp_path / "shop", wrap=noting) as scenario:
+        await scenario.run_scenario()
+        await scenario.wait_for_ends()
+        await wait_until(lambda: _forgotten(scenario))
     travelled = {channel for bus in buses for channel in bus.all}
     assert {
         "order-created",
@@ -58,15 +58,15 @@ async def test_a_token_travels_to_payments_alone_and_is_kept_by_nobody_once_the_
     assert {channel for bus in buses for channel in bus.with_token} == {"payments.expect"}
 
 
-async def _forgotten(story: ShopScenario) -> bool:
-    """No row about an order of the story, of whatever table, holds a token."""
-    for context in story.shop.process.contexts.values():
+async def _forgotten(scenario: ShopScenario) -> bool:
+    """No row about an order of the scenario, of whatever table, holds a token."""
+    for context in scenario.shop.process.contexts.values():
         for name, database in context.databases.items():
             for (table,) in await database.fetch("SELECT tablename::text FROM pg_tables WHERE schemaname = 'public'"):
                 held = await database.fetchval(
                     f"SELECT count(*) FROM {table} t, unnest($1::text[]) AS o(wanted) WHERE t::text LIKE '%' || "
                     "wanted || '%' AND t::text LIKE '%tok\\_%'",
-                    list(story.orders),
+                    list(scenario.orders),
                 )
                 assert not held, f"{held} rows of {name}.{table} hold a token"
     return True

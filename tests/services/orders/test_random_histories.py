@@ -109,17 +109,17 @@ async def project(shop: Shop) -> None:
 )
 @given(choices=st.binary(min_size=HISTORIES * MOVES, max_size=HISTORIES * MOVES), cut=st.integers(0, MOVES))
 async def test_the_fold_of_the_events_is_the_stored_state(shop: Shop, choices: bytes, cut: int) -> None:
-    told = histories(choices)
+    emitted = histories(choices)
     databases = shop.get_context("orders").databases
     for first, last in ((0, cut), (cut, MOVES + 1)):  # the read side takes it in as two pieces
         async with databases["orders"].unit_of_work() as uow:
-            for order_id, events in told.items():
+            for order_id, events in emitted.items():
                 uow.append(order_id, first, events[first:last])
         await project(shop)
-    streams = await model.EVENT_STORE.load_streams(databases["orders"], list(told))
+    streams = await model.EVENT_STORE.load_streams(databases["orders"], list(emitted))
     async with databases["orders_read"].unit_of_work() as uow:
-        stored = await projection.load_orders(uow, projections.LIVE_TABLE, list(told))
-    for order_id, events in told.items():
+        stored = await projection.load_orders(uow, projections.LIVE_TABLE, list(emitted))
+    for order_id, events in emitted.items():
         folded = model.fold_events((recorded.event, recorded.time) for recorded in streams[order_id])
         assert folded.version == len(events)
         expected, found = ({name: getattr(order, name) for name in STORED} for order in (folded, stored[order_id]))

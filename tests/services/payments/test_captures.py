@@ -24,11 +24,11 @@ async def test_an_order_that_was_just_placed_shows_an_expected_payment_to_its_ow
     owner, stranger = till.shop.issue_headers(user_id=order.user_id), till.shop.issue_headers()
     path = f"/v1/payments/{order.order_id}"
 
-    async def seen() -> Any:
+    async def get_payment() -> Any:
         answer = await till.shop.client.get(path, headers=owner)
         return answer.status_code == 200 and answer.json()
 
-    shown = await wait_until(seen)
+    shown = await wait_until(get_payment)
     assert (shown["status"], shown["amount"], shown["attempts"]) == (
         "expected",
         {"amount": 1999, "currency": "GBP"},

@@ -79,8 +79,8 @@ async def test_long_names_wrap_and_long_orders_go_on_over_pages(till: Till) -> N
     name = "Чайник " + "x" * 300
     lines = [InvoiceLine(sku=f"S{place}", name=name, quantity=1, unit_price=1) for place in range(120)]
     text = await text_of(till, await paid(till, lines=lines))
-    said = "".join(text.split())
-    assert all(f"Чайник{'x' * 300}(S{place})10.01GBP" in said for place in range(120))
+    drawn_text = "".join(text.split())
+    assert all(f"Чайник{'x' * 300}(S{place})10.01GBP" in drawn_text for place in range(120))
     assert "18.79 GBP" in text  # what the lines leave open
     assert "Total 19.99 GBP" in text
     assert text.count("Item Quantity Unit price Amount") > 5

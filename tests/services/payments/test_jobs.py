@@ -73,8 +73,8 @@ async def test_the_same_job_twice_and_late_charges_once(till: Till, provider: An
     assert sorted(answer["attempt"] for answer in answers) == ["made", *["not wanted any more"] * 4]
     assert await charge.retry_capture(patient, job) == {"attempt": "not wanted any more"}
     assert await till.ledger(order.order_id) == [("2", "captured")]
-    told = await wait_until(lambda: till.shop.read_topic("payment-completed", order.order_id))
-    assert len(told) == 1
+    completed = await wait_until(lambda: till.shop.read_topic("payment-completed", order.order_id))
+    assert len(completed) == 1
 
 
 async def test_without_its_job_an_attempt_is_made_by_the_sweeper(till: Till, provider: Any) -> None:

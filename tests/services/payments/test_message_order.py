@@ -54,12 +54,12 @@ class Failing(Around):
     async def enqueue_soon(self, *_: Any) -> None: ...
 
 
-@pytest.mark.parametrize("jobs_away", [False, True])
+@pytest.mark.parametrize("jobs_unavailable", [False, True])
 async def test_an_order_whose_command_comes_first_is_charged_as_soon_as_it_is_known_with_what(
-    till: Till, jobs_away: bool, monkeypatch: pytest.MonkeyPatch
+    till: Till, jobs_unavailable: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order, context = till.order(), till.shop.get_context("payments")
-    if jobs_away:
+    if jobs_unavailable:
         monkeypatch.setattr(context, "jobs", Failing(context.jobs))
     for _ in range(2):
         await arrive(till, order, "the command")
@@ -78,8 +78,8 @@ async def test_every_order_of_arrival_charges_once_at_most_and_keeps_no_token(ti
         for end in (None, *sorted(END))
         for before in [("the payment", "the payment", "the command")]
     ]
-    for things in sequences:
-        for sequence in sorted(set(permutations(things))):
+    for contents in sequences:
+        for sequence in sorted(set(permutations(contents))):
             order = till.order()
             for what in sequence:
                 await arrive(till, order, what)

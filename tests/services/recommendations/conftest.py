@@ -1,4 +1,4 @@
-"""A shop with recommendations, and purchases as the other services tell them."""
+"""A shop with recommendations, and purchases as the other services publish them."""
 
 import random
 from collections.abc import AsyncIterator, Sequence
@@ -22,8 +22,8 @@ ADDRESS = Address(name="Ada", street="12 St James's Square", city="London", post
 
 
 @dataclass
-class Told:
-    """A message of a story; sent again, it has the same id."""
+class PublishedMessage:
+    """A message about an order; sent again, it has the same id."""
 
     channel: Channel
     message: Message
@@ -31,7 +31,7 @@ class Told:
     id: UUID = field(default_factory=new_id)
 
 
-def product(sku: str, category: str = "kitchen", version: int = 1, active: bool = True) -> Told:
+def product(sku: str, category: str = "kitchen", version: int = 1, active: bool = True) -> PublishedMessage:
     price = Money(amount=100, currency="GBP")
     updated = ProductUpdated(
         sku=sku,
@@ -44,19 +44,19 @@ def product(sku: str, category: str = "kitchen", version: int = 1, active: bool 
         attributes={},
         active=active,
     )
-    return Told(PRODUCT_UPDATED, updated, sku)
+    return PublishedMessage(PRODUCT_UPDATED, updated, sku)
 
 
-def stock(sku: str, available: int = 100, version: int = 1) -> Told:
-    return Told(
+def stock(sku: str, available: int = 100, version: int = 1) -> PublishedMessage:
+    return PublishedMessage(
         STOCK_CHANGED,
         StockChanged(sku=sku, on_hand=available, reserved=0, available=available, stock_version=version),
         sku,
     )
 
 
-def on_sale(*skus: str, category: str = "kitchen") -> list[Told]:
-    return [told for sku in skus for told in (product(sku, category), stock(sku))]
+def on_sale(*skus: str, category: str = "kitchen") -> list[PublishedMessage]:
+    return [published for sku in skus for published in (product(sku, category), stock(sku))]
 
 
 def bought(
@@ -66,7 +66,7 @@ def bought(
     cancelled: bool = False,
     days_ago: float = 0,
     prices: Sequence[int] = (),
-) -> list[Told]:
+) -> list[PublishedMessage]:
     """An order of a user with one of each."""
     order_id = new_id()
     priced = zip(skus, prices or [100] * len(skus), strict=True)
@@ -82,21 +82,23 @@ def bought(
         payment_method="card",
         placed_at=utc_now() - timedelta(days=days_ago),
     )
-    told = [Told(ORDER_CREATED, created, order_id)]
+    published = [PublishedMessage(ORDER_CREATED, created, order_id)]
     if outcome:
         processed = OrderProcessed(
             order_id=order_id, user_id=user_id, email="ada@example.com", outcome=outcome, reason="", total=total
         )
-        told.append(Told(ORDER_PROCESSED, processed, order_id))
+        published.append(PublishedMessage(ORDER_PROCESSED, processed, order_id))
     if cancelled:
         undone = OrderCancelled(order_id=order_id, user_id=user_id, email="ada@example.com", reason="", refunded=total)
-        told.append(Told(ORDER_CANCELLED, undone, order_id))
-    return told
+        published.append(PublishedMessage(ORDER_CANCELLED, undone, order_id))
+    return published
 
 
-async def tell(shop: Shop, *stories: list[Told], seed: int | None = None, times: int = 1) -> None:
+async def publish_messages(
+    shop: Shop, *sequences: list[PublishedMessage], seed: int | None = None, times: int = 1
+) -> None:
     """Publish, each message so many times, in an order shuffled by the seed; done when everything has been handled."""
-    messages = [item for told in stories for item in told for _ in range(times)]
+    messages = [item for published in sequences for item in published for _ in range(times)]
     if seed is not None:
         random.Random(seed).shuffle(messages)
     async with shop.get_database("recommendations").unit_of_work() as uow:

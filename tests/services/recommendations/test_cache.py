@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 from caravan.clock import new_id
 from services.recommendations import cache
 from services.recommendations.use_cases import LISTS_COMPUTED
-from tests.services.recommendations.conftest import bought, on_sale, product, stock, tell
+from tests.services.recommendations.conftest import bought, on_sale, product, publish_messages, stock
 from tests.support.shop import Shop
 
 GOODS = on_sale("MUG", "TEA", "POT")
@@ -24,7 +24,7 @@ def computed() -> float:
 
 
 async def test_the_second_list_comes_from_the_cache(shop: Shop) -> None:
-    await tell(shop, GOODS, bought(new_id(), "MUG"))
+    await publish_messages(shop, GOODS, bought(new_id(), "MUG"))
     user = new_id()
     assert await ask(shop, user) == ("miss", ["MUG"])
     before = computed()
@@ -33,35 +33,37 @@ async def test_the_second_list_comes_from_the_cache(shop: Shop) -> None:
 
 
 async def test_an_order_of_the_user_forgets_that_users_list_and_no_other(shop: Shop) -> None:
-    await tell(shop, GOODS, bought(new_id(), "MUG", "TEA"))
+    await publish_messages(shop, GOODS, bought(new_id(), "MUG", "TEA"))
     ada, bob = new_id(), new_id()
     await ask(shop, ada)
     await ask(shop, bob)
-    await tell(shop, bought(ada, "MUG", outcome=None))
+    await publish_messages(shop, bought(ada, "MUG", outcome=None))
     assert await ask(shop, ada) == ("miss", ["TEA"])
     assert (await ask(shop, bob))[0] == "hit"
 
 
 @pytest.mark.parametrize("change", ["withdrawn", "sold out"])
 async def test_a_product_that_goes_is_gone_from_every_list(shop: Shop, change: str) -> None:
-    await tell(shop, GOODS, bought(new_id(), "MUG", "TEA"))
+    await publish_messages(shop, GOODS, bought(new_id(), "MUG", "TEA"))
     user = new_id()
     await ask(shop, user)
-    await tell(shop, [product("MUG", version=2, active=False) if change == "withdrawn" else stock("MUG", 0, version=2)])
+    await publish_messages(
+        shop, [product("MUG", version=2, active=False) if change == "withdrawn" else stock("MUG", 0, version=2)]
+    )
     assert await ask(shop, user) == ("miss", ["TEA"])
 
 
 async def test_stock_that_only_shrinks_forgets_nothing(shop: Shop) -> None:
-    await tell(shop, GOODS, bought(new_id(), "MUG"))
+    await publish_messages(shop, GOODS, bought(new_id(), "MUG"))
     user = new_id()
     await ask(shop, user)
-    await tell(shop, [stock("MUG", 99, version=2)])
+    await publish_messages(shop, [stock("MUG", 99, version=2)])
     assert (await ask(shop, user))[0] == "hit"
 
 
 async def test_every_kept_list_has_an_end(shop: Shop) -> None:
     user = new_id()
-    await tell(shop, GOODS, bought(user, "MUG"))
+    await publish_messages(shop, GOODS, bought(user, "MUG"))
     await ask(shop, user)
     redis = shop.get_context("recommendations").redis
     list_ends, token_ends = (
@@ -74,7 +76,7 @@ async def test_every_kept_list_has_an_end(shop: Shop) -> None:
 async def test_without_redis_lists_are_computed_and_right_and_nothing_old_comes_back_with_it(
     shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await tell(shop, GOODS, bought(new_id(), "MUG", "TEA"))
+    await publish_messages(shop, GOODS, bought(new_id(), "MUG", "TEA"))
     user = new_id()
     assert await ask(shop, user) == ("miss", ["MUG", "TEA"])
     monkeypatch.setattr(cache, "UNAVAILABLE_SECONDS", 0.0)
@@ -82,7 +84,7 @@ async def test_without_redis_lists_are_computed_and_right_and_nothing_old_comes_
         with monkeypatch.context() as context:
             context.setattr(shop.get_context("recommendations").resources, "_redis", nowhere)
             assert await ask(shop, user) == ("miss", ["MUG", "TEA"])
-            await tell(shop, [stock("MUG", 0, version=2)])
+            await publish_messages(shop, [stock("MUG", 0, version=2)])
             assert await ask(shop, user) == ("miss", ["TEA"])
     assert await ask(shop, user) == ("miss", ["TEA"]), "the list from before the outage is still in Redis"
     assert await ask(shop, user) == ("hit", ["TEA"])

@@ -11,7 +11,15 @@ from caravan.clock import new_id
 from services.recommendations import model
 from services.recommendations.client import LIST_RECOMMENDATIONS, RecommendationsRequest
 from services.recommendations.model import Candidate, PurchasedSku
-from tests.services.recommendations.conftest import bought, empty, on_sale, product, recommended, stock, tell
+from tests.services.recommendations.conftest import (
+    bought,
+    empty,
+    on_sale,
+    product,
+    publish_messages,
+    recommended,
+    stock,
+)
 from tests.support.shop import Shop
 
 GOODS = [*on_sale("MUG", "TEA", "POT", "CUP"), *on_sale("LAMP", "BULB", category="living")]
@@ -20,14 +28,14 @@ GOODS = [*on_sale("MUG", "TEA", "POT", "CUP"), *on_sale("LAMP", "BULB", category
 def habits() -> list[Any]:
     """Others buy MUG with TEA three times, LAMP with BULB twice, MUG with POT once."""
     return [
-        *(told for _ in range(3) for told in bought(new_id(), "MUG", "TEA")),
-        *(told for _ in range(2) for told in bought(new_id(), "LAMP", "BULB")),
+        *(published for _ in range(3) for published in bought(new_id(), "MUG", "TEA")),
+        *(published for _ in range(2) for published in bought(new_id(), "LAMP", "BULB")),
         *bought(new_id(), "MUG", "POT"),
     ]
 
 
 async def test_a_new_user_gets_what_is_popular(shop: Shop) -> None:
-    await tell(shop, GOODS, habits())
+    await publish_messages(shop, GOODS, habits())
     assert await recommended(shop, new_id()) == [
         ("MUG", "popular"),
         ("TEA", "popular"),
@@ -39,7 +47,7 @@ async def test_a_new_user_gets_what_is_popular(shop: Shop) -> None:
 
 async def test_users_with_different_histories_get_different_lists(shop: Shop) -> None:
     ada, bob = new_id(), new_id()
-    await tell(shop, GOODS, habits(), bought(ada, "MUG"), bought(bob, "LAMP"))
+    await publish_messages(shop, GOODS, habits(), bought(ada, "MUG"), bought(bob, "LAMP"))
     assert await recommended(shop, ada) == [
         ("TEA", "bought_together"),
         ("POT", "popular_in_category"),
@@ -56,7 +64,7 @@ async def test_users_with_different_histories_get_different_lists(shop: Shop) ->
 
 async def test_the_answer_says_what_a_rule_started_from(shop: Shop) -> None:
     user = new_id()
-    await tell(shop, GOODS, habits(), bought(user, "MUG"))
+    await publish_messages(shop, GOODS, habits(), bought(user, "MUG"))
     items = (await shop.client.get("/v1/recommendations", headers=shop.issue_headers("customer", user))).json()["items"]
     assert {(item["sku"], item["because"]) for item in items} >= {("TEA", "MUG"), ("POT", "kitchen"), ("LAMP", None)}
     assert items[0] == {"sku": "TEA", "name": "Tea", "rule": "bought_together", "because": "MUG"}
@@ -65,7 +73,7 @@ async def test_the_answer_says_what_a_rule_started_from(shop: Shop) -> None:
 async def test_recent_purchases_are_left_out_unless_they_are_a_habit(shop: Shop) -> None:
     user = new_id()
     mugs = (bought(user, "MUG", days_ago=days) for days in (40, 20))
-    await tell(shop, GOODS, habits(), *mugs, bought(user, "LAMP"), bought(user, "POT", days_ago=100))
+    await publish_messages(shop, GOODS, habits(), *mugs, bought(user, "LAMP"), bought(user, "POT", days_ago=100))
     found = dict(await recommended(shop, user))
     assert found["MUG"] == "bought_again"
     assert "LAMP" not in found
@@ -75,16 +83,16 @@ async def test_recent_purchases_are_left_out_unless_they_are_a_habit(shop: Shop)
 async def test_a_habit_is_not_recommended_just_after_it_was_ordered(shop: Shop) -> None:
     user = new_id()
     mugs = (bought(user, "MUG", days_ago=days) for days in (40, 20, 0))
-    await tell(shop, GOODS, habits(), *mugs)
+    await publish_messages(shop, GOODS, habits(), *mugs)
     assert "MUG" not in dict(await recommended(shop, user))
 
 
 async def test_what_was_just_ordered_is_left_out_at_once_and_comes_back_when_the_order_fails(shop: Shop) -> None:
     user = new_id()
     order = bought(user, "MUG", outcome="rejected")
-    await tell(shop, GOODS, habits(), order[:1])
+    await publish_messages(shop, GOODS, habits(), order[:1])
     assert "MUG" not in dict(await recommended(shop, user))
-    await tell(shop, order[1:])
+    await publish_messages(shop, order[1:])
     assert "MUG" in dict(await recommended(shop, user))
 
 
@@ -93,9 +101,11 @@ async def test_what_was_just_ordered_is_left_out_at_once_and_comes_back_when_the
 )
 async def test_nothing_that_can_not_be_bought_is_recommended(shop: Shop, gone: Any) -> None:
     user = new_id()
-    await tell(shop, GOODS, habits(), bought(user, "MUG", "TEA", days_ago=40), bought(user, "MUG", "TEA", days_ago=20))
+    await publish_messages(
+        shop, GOODS, habits(), bought(user, "MUG", "TEA", days_ago=40), bought(user, "MUG", "TEA", days_ago=20)
+    )
     assert "TEA" in dict(await recommended(shop, user))
-    await tell(shop, [gone])
+    await publish_messages(shop, [gone])
     assert "TEA" not in dict(await recommended(shop, user))
     assert "TEA" not in dict(await recommended(shop, new_id()))
     beside = (await shop.client.get("/v1/products/MUG/recommendations")).json()["items"]
@@ -106,13 +116,13 @@ async def test_nothing_that_can_not_be_bought_is_recommended(shop: Shop, gone: A
     "story", [{"outcome": None}, {"outcome": "rejected"}, {"outcome": "payment_failed"}, {"cancelled": True}], ids=str
 )
 async def test_only_completed_orders_that_stand_are_purchases(shop: Shop, story: Any) -> None:
-    await tell(shop, GOODS, *(bought(new_id(), "MUG", "TEA", **story) for _ in range(3)))
+    await publish_messages(shop, GOODS, *(bought(new_id(), "MUG", "TEA", **story) for _ in range(3)))
     assert await recommended(shop, new_id()) == []
     assert (await shop.client.get("/v1/products/MUG/recommendations")).json()["items"] == []
 
 
 async def test_products_name_what_is_bought_with_them(shop: Shop) -> None:
-    await tell(shop, GOODS, habits())
+    await publish_messages(shop, GOODS, habits())
     answer = await shop.client.get("/v1/products/TEA/recommendations?limit=2")
     assert [(item["sku"], item["rule"]) for item in answer.json()["items"]] == [
         ("MUG", "bought_together"),
@@ -124,7 +134,7 @@ async def test_products_name_what_is_bought_with_them(shop: Shop) -> None:
 async def test_of_a_long_order_the_most_valuable_lines_are_paired(shop: Shop) -> None:
     skus = [f"SKU{number:02}" for number in range(30)]
     orders = [bought(new_id(), *skus, prices=list(range(1, 31))) for _ in range(2)]
-    await tell(shop, on_sale(*skus), *orders)
+    await publish_messages(shop, on_sale(*skus), *orders)
     pairs = await shop.get_database("recommendations").fetchrow("SELECT count(*), min(least(sku, other)) FROM pair")
     assert tuple(pairs or ()) == (190, "SKU10")
     assert len(await recommended(shop, new_id(), limit=100)) == 30, "all lines are popular"
@@ -144,7 +154,7 @@ async def tables(shop: Shop) -> list[Any]:
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_messages_that_come_five_times_and_in_any_order_leave_the_same_tables(shop: Shop, seed: int) -> None:
     user = new_id()
-    told = [
+    published = [
         *GOODS,
         *habits(),
         *bought(user, "MUG", "LAMP", cancelled=True),
@@ -153,28 +163,28 @@ async def test_messages_that_come_five_times_and_in_any_order_leave_the_same_tab
         product("TEA", version=3, category="drinks"),
         *(stock("MUG", 100 - number, version=1 + number) for number in range(1, 20)),
     ]
-    await tell(shop, told)
+    await publish_messages(shop, published)
     once = await tables(shop)
-    await tell(shop, told, seed=seed, times=5)
+    await publish_messages(shop, published, seed=seed, times=5)
     assert await tables(shop) == once
     await empty(shop)
-    await tell(shop, told, seed=seed, times=5)
+    await publish_messages(shop, published, seed=seed, times=5)
     assert await tables(shop) == once
-    for item in told:
+    for item in published:
         item.id = new_id()  # the same fact in a message of its own
-    await tell(shop, told, seed=seed)
+    await publish_messages(shop, published, seed=seed)
     assert await tables(shop) == once
 
 
 async def test_old_news_of_a_product_or_its_stock_changes_nothing(shop: Shop) -> None:
-    await tell(shop, GOODS, habits(), [product("TEA", version=3, active=False), stock("MUG", 0, version=3)])
-    await tell(shop, [product("TEA", version=2), stock("MUG", 50, version=2)])
+    await publish_messages(shop, GOODS, habits(), [product("TEA", version=3, active=False), stock("MUG", 0, version=3)])
+    await publish_messages(shop, [product("TEA", version=2), stock("MUG", 50, version=2)])
     assert not {"TEA", "MUG"} & set(dict(await recommended(shop, new_id())))
 
 
 async def test_other_services_get_the_same_list(shop: Shop) -> None:
     user = new_id()
-    await tell(shop, GOODS, habits(), bought(user, "MUG"))
+    await publish_messages(shop, GOODS, habits(), bought(user, "MUG"))
     answer = await shop.get_context("recommendations").call(
         LIST_RECOMMENDATIONS, RecommendationsRequest(user_id=user, limit=3)
     )

@@ -63,10 +63,10 @@ def broker(name: str) -> Broker:
                 write(state, asdict(found))
             else:
                 _start_keeper(name, folder, state)
-    told = orjson.loads(state.read_bytes())
-    if "unavailable" in told:
-        raise Unavailable(told["unavailable"])
-    return Broker(**told)
+    found = orjson.loads(state.read_bytes())
+    if "unavailable" in found:
+        raise Unavailable(found["unavailable"])
+    return Broker(**found)
 
 
 def write(path: Path, content: dict[str, Any]) -> None:

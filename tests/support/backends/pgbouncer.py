@@ -45,13 +45,13 @@ def program() -> str:
     there: list[str] = []
     for found in (shutil.which("pgbouncer"), "/usr/sbin/pgbouncer", str(BUILT)):
         if found and Path(found).exists():
-            told = subprocess.run(
+            version_text = subprocess.run(
                 [found, "--version"], capture_output=True, text=True, check=False, timeout=5, stdin=subprocess.DEVNULL
             ).stdout
-            version = re.search(r"(\d+)\.(\d+)", told)
+            version = re.search(r"(\d+)\.(\d+)", version_text)
             if version and (int(version[1]), int(version[2])) >= OLDEST:
                 return found
-            there.append(f"{found} is {told.splitlines()[0] if told else 'no PgBouncer'}")
+            there.append(f"{found} is {version_text.splitlines()[0] if version_text else 'no PgBouncer'}")
     raise Unavailable(
         f"PgBouncer {OLDEST[0]}.{OLDEST[1]} or newer is missing (make brokers){''.join(f'; {one}' for one in there)}"
     )

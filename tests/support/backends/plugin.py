@@ -93,8 +93,8 @@ def _backends(folder: Path) -> Iterable[str]:
     yield "postgres, valkey: embedded, from wheels"
     for name in ("kafka", "rabbitmq"):
         state = folder / f"{name}.json"
-        told = orjson.loads(state.read_bytes()) if state.exists() else {"unavailable": "no test asked for it"}
-        yield f"{name}: {told['source']}" if "source" in told else f"{name}: NOT USED, {told['unavailable']}"
+        found = orjson.loads(state.read_bytes()) if state.exists() else {"unavailable": "no test asked for it"}
+        yield f"{name}: {found['source']}" if "source" in found else f"{name}: NOT USED, {found['unavailable']}"
 
 
 def _skipped(reports: Sequence[pytest.TestReport]) -> Iterable[str]:

@@ -127,12 +127,12 @@ async def test_a_service_can_do_what_it_does_as_its_user(shop: dict[str, str]) -
         ]
         await bus.publish([*announced, *commands])
         for reader in own:
-            places = [
+            queues = [
                 *(get_retry_queue(reader.name, tier) for tier in range(1, reader.retry.max_attempts)),
                 get_dead_letter_queue(reader.name),
             ]
             await bus.publish(
-                [OutgoingMessage("queue", name, "", "k", new_id(), b"{}") for name in (reader.name, *places)]
+                [OutgoingMessage("queue", name, "", "k", new_id(), b"{}") for name in (reader.name, *queues)]
             )
             (dead_letter,) = await bus.list_dead_letters([reader])
             assert await bus.redrive([dead_letter]) == 1
