@@ -18,7 +18,7 @@ from caravan.bus.kafka_servers import KafkaServers
 from caravan.bus.rabbitmq import RabbitBus
 from caravan.clock import new_id
 from caravan.messages import OutgoingMessage
-from tests.contract.bus_contract import (
+from tests.contract.bus_messages import (
     Recorder,
     drop_repetitions,
     has_distinct,

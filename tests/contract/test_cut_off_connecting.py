@@ -18,7 +18,7 @@ from caravan.bus.kafka_servers import KafkaServers
 from caravan.bus.rabbitmq import RabbitBus
 from caravan.bus.topology import build_topology
 from caravan.bus.topology.kafka import observe_objects
-from tests.contract.bus_contract import Recorder, make_queue, make_topic
+from tests.contract.bus_messages import Recorder, make_queue, make_topic
 from tests.support.backends import Broker
 
 MILLISECONDS = [*(half / 2 for half in range(40)), *range(20, 120, 10)]

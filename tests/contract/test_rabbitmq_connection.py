@@ -13,7 +13,7 @@ from caravan.bus.rabbitmq import RabbitBus
 from caravan.bus.rabbitmq.connections import RabbitConnection
 from caravan.bus.rabbitmq.reader import QueueReader
 from caravan.clock import utc_now
-from tests.contract.bus_contract import Recorder, make_queue
+from tests.contract.bus_messages import Recorder, make_queue
 from tests.support.backends import Broker
 from tests.support.shop import wait_until
 

@@ -2,61 +2,25 @@
 reference for the form.
 """
 
-import random
 from typing import Any
 
 import pytest
-from caravan_operator.reconcile.endpoint_index import EndpointIndex, EndpointSlice, Service
-from caravan_operator.reconcile.service_route import ALL_METHODS, CompiledSnapshot, compile_snapshot, parse_revision
-from caravan_operator.resources.resource import Resource
+from caravan_operator.reconcile.endpoint_index import EndpointIndex
+from caravan_operator.reconcile.service_route import parse_revision
 from caravan_operator.status.conditions import ACCEPTED, ENDPOINTS_AVAILABLE, RESOLVED_REFS
-from hypothesis import given
-from hypothesis import strategies as st
 
 from caravan.discovery.routing_snapshot import parse_snapshot
 from tests.operator.resources import START, make_resource
-
-READY = {"ready": True, "serving": True, "terminating": False}
-UNREADY = {"ready": False, "serving": False, "terminating": False}
-DRAINING = {"ready": False, "serving": True, "terminating": True}
-
-
-def make_route(name: str = "orders", *routes: dict[str, Any], service: str = "", age: int = 0, **spec: Any) -> Resource:
-    route = make_resource(
-        "ServiceRoute", name, age=age, serviceRef={"name": service or name}, routes=list(routes), **spec
-    )
-    del route.spec["connectionRef"]  # type: ignore[attr-defined]
-    return route
-
-
-def make_service(name: str = "orders", *ports: tuple[str, int], **spec: Any) -> Service:
-    listed = [{"name": port, "port": number} for port, number in ports or (("http", 80),)]
-    return Service.from_body({"metadata": {"name": name}, "spec": {"ports": listed, "ipFamilies": ["IPv4"], **spec}})
-
-
-def make_slice(
-    name: str, *endpoints: tuple[str, dict[str, Any]], part: str = "a", port: int = 8080, family: str = "IPv4"
-) -> EndpointSlice:
-    return EndpointSlice.from_body(
-        {
-            "metadata": {"name": f"{name}-{part}", "labels": {"kubernetes.io/service-name": name}},
-            "addressType": family,
-            "ports": [{"name": "http", "port": port}],
-            "endpoints": [{"addresses": [address], "conditions": states} for address, states in endpoints],
-        }
-    )
-
-
-def compile_routes(routes: list[Resource], endpoint_index: EndpointIndex | None = None) -> CompiledSnapshot:
-    return compile_snapshot(
-        "gateway",
-        routes,
-        endpoint_index or EndpointIndex([make_service()], [make_slice("orders", ("10.0.0.1", READY))]),
-    )
-
-
-def list_conditions(found: CompiledSnapshot, route: Resource) -> dict[str, tuple[Any, str]]:
-    return {each.type: (each.status, str(each.reason)) for each in found.route_statuses[route.key].conditions}
+from tests.operator.service_routes import (
+    DRAINING,
+    READY,
+    UNREADY,
+    compile_routes,
+    list_conditions,
+    make_route,
+    make_service,
+    make_slice,
+)
 
 
 def test_a_service_with_endpoints_is_accepted_and_the_gateway_reads_what_is_compiled() -> None:
@@ -219,89 +183,6 @@ def test_where_all_are_leaving_the_condition_says_so() -> None:
     available = next(each for each in snapshot.route_statuses[route.key].conditions if each.type == ENDPOINTS_AVAILABLE)
     assert available.status is False
     assert "1 that still serve" in available.message
-
-
-PUBLIC = st.fixed_dictionaries(
-    {},
-    optional={
-        "methods": st.lists(st.sampled_from(ALL_METHODS), min_size=1, unique=True),
-        "host": st.sampled_from(["a.test", "b.test"]),
-    },
-).flatmap(
-    lambda rest: st.one_of(
-        st.builds(lambda path: {**rest, "pathPrefix": path}, st.sampled_from(["/", "/v1", "/v1/a"])),
-        st.builds(lambda path: {**rest, "pathExact": path}, st.sampled_from(["/v1", "/v1/a"])),
-        st.just({**rest, "pathsFrom": "OpenAPI"}),
-    )
-)
-ROUTES = st.lists(st.tuples(st.lists(PUBLIC, max_size=3), st.integers(0, 3)), max_size=6).map(
-    lambda drawn: [make_route(f"s{number}", *public, age=age) for number, (public, age) in enumerate(drawn)]
-)
-STATES = st.fixed_dictionaries(
-    {}, optional=dict.fromkeys(("ready", "serving", "terminating"), st.sampled_from([True, False, None]))
-)
-SLICES = st.lists(
-    st.builds(
-        lambda owner, part, endpoints: make_slice(owner, *endpoints, part=part),
-        st.sampled_from(["s0", "s1", "s2"]),
-        st.sampled_from(["a", "b"]),
-        st.lists(st.tuples(st.sampled_from([f"10.0.0.{n}" for n in range(4)]), STATES), max_size=4),
-    ),
-    max_size=6,
-    unique_by=lambda each: each.name,
-)
-
-
-@given(ROUTES, SLICES, st.integers())
-def test_order_never_matters(routes: list[Resource], slices: list[EndpointSlice], seed: int) -> None:
-    services = [make_service(f"s{n}") for n in range(3)]
-    first = compile_snapshot("gateway", routes, EndpointIndex(services, slices))
-    shuffle = random.Random(seed).sample
-    again = compile_snapshot(
-        "gateway", shuffle(routes, len(routes)), EndpointIndex(shuffle(services, 3), shuffle(slices, len(slices)))
-    )
-    assert first.revision == again.revision
-    assert first.route_statuses == again.route_statuses
-    assert first.render_document(3) == again.render_document(3)
-
-
-@given(ROUTES, SLICES)
-def test_every_path_has_one_owner_who_is_the_oldest_that_was_accepted_and_the_gateway_reads_it(
-    routes: list[Resource], slices: list[EndpointSlice]
-) -> None:
-    found = compile_snapshot("gateway", routes, EndpointIndex([make_service(f"s{n}") for n in range(3)], slices))
-    snapshot = parse_snapshot(found.render_document(1))
-    owners: dict[tuple[Any, ...], str] = {}
-    for rule in snapshot.routes:
-        for method in rule.methods or ALL_METHODS:
-            match = (rule.host, rule.path_prefix, rule.path_exact, rule.paths_from and rule.service, method)
-            assert match not in owners
-            owners[match] = rule.service
-    accepted = {route.key.name: list_conditions(found, route)[ACCEPTED][0] for route in routes}
-    assert {rule.service for rule in snapshot.routes} == {
-        route.key.name for route in routes if accepted[route.key.name] and route.spec["routes"]
-    }
-    for route in routes:
-        conflict = found.route_statuses[route.key].conflict
-        if conflict:
-            winner = next(other for other in routes if other.key.namespaced_name == conflict)
-            assert accepted[winner.key.name]
-            assert (winner.created_at, winner.key.namespaced_name) < (
-                route.created_at,
-                route.key.namespaced_name,
-            )
-    assert snapshot.services.keys() == {route.key.name for route in routes}
-
-
-@given(SLICES)
-def test_only_what_changes_a_resources_content_changes_its_hash(slices: list[EndpointSlice]) -> None:
-    routes = [make_route(f"s{n}", {"pathsFrom": "OpenAPI"}) for n in range(3)]
-    services = [make_service(f"s{n}") for n in range(3)]
-    before = compile_snapshot("gateway", routes, EndpointIndex(services))
-    after = compile_snapshot("gateway", routes, EndpointIndex(services, slices))
-    for route in routes:
-        same = before.content["services"][route.key.name] == after.content["services"][route.key.name]
-        assert (before.route_statuses[route.key].content_hash == after.route_statuses[route.key].content_hash) == same
 
 
 @pytest.mark.parametrize("raw", ["", "{}", "[]", '{"revision":"sha256:0","sequence":1}', "not json"])

@@ -19,7 +19,7 @@ from caravan.bus.topology import rabbitmq as on_rabbit
 from caravan.clock import new_id
 from caravan.messages import OutgoingMessage
 from tests.caravan.bus.topology.sample import build_sample_topology
-from tests.contract.bus_contract import make_queue, make_topic
+from tests.contract.bus_messages import make_queue, make_topic
 from tests.support.backends import Broker
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from caravan.bus import DONE, BatchHandler, HandlingResult, IncomingMessage, Result, Subscription
 from caravan.bus.reader import Reader
 from caravan.messages import RetryPolicy
-from tests.contract.bus_contract import make_queue
+from tests.contract.bus_messages import make_queue
 
 RETRY = HandlingResult(Result.RETRY, "failed")
 DEAD = HandlingResult(Result.DEAD, "rejected")

@@ -14,6 +14,7 @@ from caravan_operator.backends.kubernetes import ApiError, Kubernetes
 from caravan_operator.resources.__main__ import render_files
 
 from tests.operator.cluster.apiserver import Namespace, OperatorProcess
+from tests.operator.cluster.brokers import SideKafka, SideRabbit
 from tests.support.backends import Broker
 from tests.support.shop import wait_until
 
@@ -101,3 +102,19 @@ async def operator(connected: Namespace) -> AsyncIterator[OperatorProcess]:
         f"/apis/coordination.k8s.io/v1/namespaces/{connected.name}/leases/caravan-operator"
     )
     assert lease["spec"].get("holderIdentity", "") == "", "a standby takes over at once"
+
+
+@pytest.fixture(scope="module")
+def kafka_side(kafka: Broker) -> SideKafka:
+    return SideKafka(kafka)
+
+
+@pytest.fixture(scope="module")
+def rabbit_side(rabbitmq: Broker) -> SideRabbit:
+    return SideRabbit(rabbitmq)
+
+
+@pytest.fixture
+def name() -> str:
+    """The name of a resource of this test's own."""
+    return f"t-{uuid4().hex[:8]}"

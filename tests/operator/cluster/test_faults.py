@@ -4,11 +4,9 @@ leader, a killed process.
 
 import asyncio
 import os
-import random
 import signal
 import time
 from collections.abc import AsyncIterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,32 +16,16 @@ import pytest
 
 from tests.operator.cluster.apiserver import Namespace, OperatorProcess
 from tests.operator.cluster.brokers import SideKafka, SideRabbit, open_relay
+from tests.operator.cluster.fault_kinds import KAFKA, QUEUE, RABBIT, TOPIC
 from tests.operator.cluster.faulty_api import serve_faulty_api
 from tests.support.backends import Broker
 from tests.support.shop import wait_until
 
 pytestmark = pytest.mark.slow
 
-KAFKA, RABBIT = {"connectionRef": {"name": "kafka"}}, {"connectionRef": {"name": "rabbit"}}
-TOPIC, QUEUE = "KafkaTopic", "RabbitMQQueue"
-KILLS = int(os.environ.get("TEST_OPERATOR_KILLS", "100"))
+
 UNAVAILABLE_SECONDS = float(os.environ.get("TEST_BROKER_UNAVAILABLE_SECONDS", "0"))
 """How long a broker is unavailable at least; what the test waits for meanwhile takes about 40 s."""
-
-
-@pytest.fixture(scope="module")
-def kafka_side(kafka: Broker) -> SideKafka:
-    return SideKafka(kafka)
-
-
-@pytest.fixture(scope="module")
-def rabbit_side(rabbitmq: Broker) -> SideRabbit:
-    return SideRabbit(rabbitmq)
-
-
-@pytest.fixture
-def name() -> str:
-    return f"f-{uuid4().hex[:8]}"
 
 
 @pytest.fixture
@@ -257,83 +239,5 @@ async def test_a_paused_leader_writes_nothing_after_it_was_replaced(
         await standby.stop()
 
 
-async def _leads(operator: OperatorProcess, before: int) -> bool:
-    assert operator.process is not None
-    assert operator.process.returncode is None, (
-        f"it ended with {operator.process.returncode}: {operator.read_log()[-3000:]}"
-    )
-    assert operator.read_log().count('"leading"') > before, operator.read_log()[-3000:]
-    return True
-
-
 async def _logged(operator: OperatorProcess, text: str) -> bool:
     return text in operator.read_log()
-
-
-async def test_killed_at_random_a_hundred_times_it_ends_where_the_specs_are(  # noqa: PLR0915
-    connected: Namespace, kafka_side: SideKafka, rabbit_side: SideRabbit, name: str
-) -> None:
-    chance = random.Random(11)
-    running = OperatorProcess(connected.name, "--sweep", "2", "--lease", "3")
-    stays: dict[str, str] = {}
-    goes: set[str] = set()
-    identities: dict[str, str] = {}
-    stop = asyncio.Event()
-
-    async def change_topics() -> None:
-        number = 0
-        while not stop.is_set():
-            number += 1
-            topic = f"{name}-{number}"
-            policy = chance.choice(["Retain", "Delete"])
-            hours = str(chance.randint(1, 9))
-            await connected.create_object(
-                TOPIC, topic, {**KAFKA, "partitions": 1, "config": {"retention": f"{hours}h"}, "deletionPolicy": policy}
-            )
-            await connected.create_object(
-                QUEUE, topic, {**RABBIT, "limits": {"maxLength": number}, "deletionPolicy": policy}
-            )
-            stays[topic] = hours
-            await asyncio.sleep(chance.uniform(0, 2.0))
-            if stays and chance.random() < 0.5:
-                other = chance.choice(sorted(stays))
-                stays[other] = str(chance.randint(1, 9))
-                await connected.change_spec(TOPIC, other, {"config": {"retention": f"{stays[other]}h"}})
-            if stays and chance.random() < 0.3:
-                other = chance.choice(sorted(stays))
-                del stays[other]
-                goes.add(other)
-                for kind in (TOPIC, QUEUE):
-                    await connected.delete_object(kind, other)
-            for each in await connected.list_objects(TOPIC):  # a topic that is made twice gets another id
-                if "topicId" in each.get("status", {}):
-                    identities.setdefault(each["metadata"]["name"], each["status"]["topicId"])
-
-    changing = asyncio.create_task(change_topics())
-    try:
-        for number in range(KILLS):
-            leading = running.read_log().count('"leading"')
-            await running.start()
-            if number % 5:  # else: somewhere while it starts
-                await wait_until(partial(_leads, running, leading), seconds=120)
-            await asyncio.sleep(chance.uniform(0.0, 3.0))
-            await running.kill()
-        stop.set()
-        await changing
-        await running.start()
-        for topic, hours in stays.items():
-            await connected.wait_until_ready(TOPIC, topic, seconds=120)
-            await connected.wait_until_ready(QUEUE, topic, seconds=120)
-            found = await kafka_side.read_topic(topic)
-            assert found is not None
-            assert found.config["retention.ms"].value == str(int(hours) * 3_600_000)
-            assert identities.get(topic, found.id) == found.id, "made twice"
-            assert await rabbit_side.get_queue(topic) is not None
-        for topic in goes:
-            await connected.wait_until_gone(TOPIC, topic, seconds=60)
-            await connected.wait_until_gone(QUEUE, topic, seconds=60)
-    finally:
-        stop.set()
-        changing.cancel()
-        await asyncio.gather(changing, return_exceptions=True)
-        await running.stop()

@@ -1,42 +1,20 @@
 """RabbitMQ's kinds on a real API server and a real RabbitMQ, with the operator as a process."""
 
-from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
-from uuid import uuid4
 
 import pytest
 from caravan_operator.commands.rabbitmq_import import import_from_rabbitmq
 
 from tests.operator.cluster.apiserver import Namespace, OperatorProcess
 from tests.operator.cluster.brokers import SideRabbit
-from tests.support.backends import Broker
-from tests.support.shop import wait_until
+from tests.operator.cluster.waiting import wait_for_value
 
 REF = {"connectionRef": {"name": "rabbit"}}
 QUEUE, EXCHANGE, BINDING, POLICY = "RabbitMQQueue", "RabbitMQExchange", "RabbitMQBinding", "RabbitMQPolicy"
 
 
-@pytest.fixture(scope="module")
-def side(rabbitmq: Broker) -> SideRabbit:
-    return SideRabbit(rabbitmq)
-
-
-@pytest.fixture
-def name() -> str:
-    return f"q-{uuid4().hex[:8]}"
-
-
-async def wait_for_value(check: Callable[[], Awaitable[object]], value: object) -> None:
-    async def equal() -> bool:
-        found = await check()
-        assert found == value, f"{found} instead of {value}"
-        return True
-
-    await wait_until(equal, seconds=20, every=0.2)
-
-
 async def test_a_topology_in_any_order_becomes_real(
-    operator: OperatorProcess, connected: Namespace, side: SideRabbit, name: str
+    operator: OperatorProcess, connected: Namespace, rabbit_side: SideRabbit, name: str
 ) -> None:
     await connected.create_object(
         BINDING, name, {**REF, "source": f"{name}.x", "destination": name, "routingKey": "order.*"}
@@ -58,83 +36,85 @@ async def test_a_topology_in_any_order_becomes_real(
     )
     for kind, resource in ((QUEUE, name), (EXCHANGE, f"{name}.x"), (BINDING, name), (POLICY, name)):
         await connected.wait_until_ready(kind, resource)
-    queue = await side.get_queue(name)
+    queue = await rabbit_side.get_queue(name)
     assert queue["type"] == "quorum"
     assert queue["arguments"] == {
         "x-queue-type": "quorum",
         "x-single-active-consumer": True,
     }
-    assert (await side.get_policy(f"caravan.queue.{name}"))["definition"] == {
+    assert (await rabbit_side.get_policy(f"caravan.queue.{name}"))["definition"] == {
         "max-length": 10,
         "message-ttl": 60000,
         "dead-letter-exchange": "",
         "dead-letter-routing-key": f"{name}.dlq",
         "delivery-limit": 5,
     }
-    assert await side.list_bindings(f"{name}.x", name) == ["order.*"]
-    assert (await side.get_policy(name))["apply-to"] == "exchanges"
+    assert await rabbit_side.list_bindings(f"{name}.x", name) == ["order.*"]
+    assert (await rabbit_side.get_policy(name))["apply-to"] == "exchanges"
 
 
 async def test_a_queue_that_was_deleted_comes_back_with_its_bindings(
-    operator: OperatorProcess, connected: Namespace, side: SideRabbit, name: str
+    operator: OperatorProcess, connected: Namespace, rabbit_side: SideRabbit, name: str
 ) -> None:
     await connected.create_object(EXCHANGE, name, {**REF, "type": "topic"})
     await connected.create_object(QUEUE, name, {**REF, "limits": {"maxLength": 10}})
     await connected.create_object(BINDING, name, {**REF, "source": name, "destination": name, "routingKey": "a"})
     await connected.wait_until_ready(BINDING, name)
-    await side.call_api("DELETE", "queues", "/", name)
-    await wait_for_value(lambda: side.list_bindings(name, name), ["a"])
-    await side.call_api("DELETE", "bindings", "/", "e", name, "q", name, "a")
-    await wait_for_value(lambda: side.list_bindings(name, name), ["a"])
+    await rabbit_side.call_api("DELETE", "queues", "/", name)
+    await wait_for_value(lambda: rabbit_side.list_bindings(name, name), ["a"])
+    await rabbit_side.call_api("DELETE", "bindings", "/", "e", name, "q", name, "a")
+    await wait_for_value(lambda: rabbit_side.list_bindings(name, name), ["a"])
     await connected.wait_until_ready(QUEUE, name)
 
 
 async def test_limits_change_and_drift_of_their_policy_is_put_back(
-    operator: OperatorProcess, connected: Namespace, side: SideRabbit, name: str
+    operator: OperatorProcess, connected: Namespace, rabbit_side: SideRabbit, name: str
 ) -> None:
     await connected.create_object(QUEUE, name, {**REF, "limits": {"maxLength": 10}})
     await connected.wait_until_ready(QUEUE, name)
     await connected.change_spec(QUEUE, name, {"limits": {"maxLength": 20}})
-    await wait_for_value(lambda: _get_definition(side, name), {"max-length": 20})
+    await wait_for_value(lambda: _get_definition(rabbit_side, name), {"max-length": 20})
     body = {"pattern": ".*", "definition": {"max-length": 1}, "priority": 1, "apply-to": "all"}
-    await side.call_api("PUT", "policies", "/", f"caravan.queue.{name}", body=body)
-    await wait_for_value(lambda: _get_definition(side, name), {"max-length": 20})
+    await rabbit_side.call_api("PUT", "policies", "/", f"caravan.queue.{name}", body=body)
+    await wait_for_value(lambda: _get_definition(rabbit_side, name), {"max-length": 20})
     await connected.change_spec(QUEUE, name, {"limits": None})
-    await wait_for_value(lambda: _get_definition(side, name), None)
+    await wait_for_value(lambda: _get_definition(rabbit_side, name), None)
 
 
-async def _get_definition(side: SideRabbit, name: str) -> object:
-    policy = await side.get_policy(f"caravan.queue.{name}")
+async def _get_definition(rabbit_side: SideRabbit, name: str) -> object:
+    policy = await rabbit_side.get_policy(f"caravan.queue.{name}")
     return policy and policy["definition"]
 
 
 async def test_a_policy_of_somebody_else_that_wins_is_told(
-    operator: OperatorProcess, connected: Namespace, side: SideRabbit, name: str
+    operator: OperatorProcess, connected: Namespace, rabbit_side: SideRabbit, name: str
 ) -> None:
     await connected.create_object(QUEUE, name, {**REF, "limits": {"maxLength": 10}})
     await connected.wait_until_ready(QUEUE, name)
     body = {"pattern": f"^{name}$", "definition": {"max-length": 1}, "priority": 9000, "apply-to": "queues"}
-    await side.call_api("PUT", "policies", "/", f"theirs-{name}", body=body)
+    await rabbit_side.call_api("PUT", "policies", "/", f"theirs-{name}", body=body)
     found = await connected.wait_for_reason(QUEUE, name, "PolicyConflict")
     assert found["status"]["policyConflict"] == f"theirs-{name}"
-    await side.call_api("DELETE", "policies", "/", f"theirs-{name}")
+    await rabbit_side.call_api("DELETE", "policies", "/", f"theirs-{name}")
     await connected.wait_until_ready(QUEUE, name)
 
 
 async def test_an_immutable_difference_is_told_or_repaired_when_empty(
-    operator: OperatorProcess, connected: Namespace, side: SideRabbit, name: str
+    operator: OperatorProcess, connected: Namespace, rabbit_side: SideRabbit, name: str
 ) -> None:
-    await side.call_api("PUT", "queues", "/", name, body={"durable": True, "arguments": {"x-queue-type": "classic"}})
+    await rabbit_side.call_api(
+        "PUT", "queues", "/", name, body={"durable": True, "arguments": {"x-queue-type": "classic"}}
+    )
     await connected.create_object(QUEUE, name, {**REF, "adoptionPolicy": "Adopt"})
     await connected.wait_for_reason(QUEUE, name, "ImmutableDrift")
     assert "type is classic, not quorum" in (await connected.get_condition(QUEUE, name))["message"]
-    await side.send_message(name)
+    await rabbit_side.send_message(name)
     await connected.change_spec(QUEUE, name, {"onImmutableDrift": "RecreateIfEmpty"})
     await connected.wait_for_reason(QUEUE, name, "ImmutableDrift")
-    assert (await side.get_queue(name))["type"] == "classic", "a message was in it"
-    await side.call_api("DELETE", "queues", "/", name, "contents")
+    assert (await rabbit_side.get_queue(name))["type"] == "classic", "a message was in it"
+    await rabbit_side.call_api("DELETE", "queues", "/", name, "contents")
     await connected.wait_until_ready(QUEUE, name, seconds=40)
-    assert (await side.get_queue(name))["type"] == "quorum"
+    assert (await rabbit_side.get_queue(name))["type"] == "quorum"
 
 
 @pytest.mark.parametrize(
@@ -143,7 +123,7 @@ async def test_an_immutable_difference_is_told_or_repaired_when_empty(
 async def test_deletion(
     operator: OperatorProcess,
     connected: Namespace,
-    side: SideRabbit,
+    rabbit_side: SideRabbit,
     name: str,
     policy: str,
     message: bool,
@@ -152,15 +132,15 @@ async def test_deletion(
     await connected.create_object(QUEUE, name, {**REF, "deletionPolicy": policy, "limits": {"maxLength": 10}})
     await connected.wait_until_ready(QUEUE, name)
     if message:
-        await side.send_message(name)
+        await rabbit_side.send_message(name)
     await connected.delete_object(QUEUE, name)
     await connected.wait_until_gone(QUEUE, name, seconds=40)
-    assert (await side.get_queue(name) is not None) == stays
-    assert (await _get_definition(side, name) is not None) == stays
+    assert (await rabbit_side.get_queue(name) is not None) == stays
+    assert (await _get_definition(rabbit_side, name) is not None) == stays
 
 
 async def test_everything_at_once_goes_in_the_right_order(
-    operator: OperatorProcess, connected: Namespace, side: SideRabbit, name: str
+    operator: OperatorProcess, connected: Namespace, rabbit_side: SideRabbit, name: str
 ) -> None:
     specs = {
         EXCHANGE: {**REF, "type": "topic", "deletionPolicy": "DeleteIfUnused"},
@@ -176,33 +156,35 @@ async def test_everything_at_once_goes_in_the_right_order(
         await connected.delete_object(kind, name)
     for kind in specs:
         await connected.wait_until_gone(kind, name, seconds=40)
-    assert await side.get_queue(name) is None
-    assert await side.get_policy(name) is None
-    assert await side.call_api("GET", "exchanges", "/", name) is None
+    assert await rabbit_side.get_queue(name) is None
+    assert await rabbit_side.get_policy(name) is None
+    assert await rabbit_side.call_api("GET", "exchanges", "/", name) is None
 
 
 async def test_plan_and_report_change_nothing(
-    operator: OperatorProcess, connected: Namespace, side: SideRabbit, name: str
+    operator: OperatorProcess, connected: Namespace, rabbit_side: SideRabbit, name: str
 ) -> None:
     await connected.create_object(QUEUE, name, {**REF, "mode": "Plan"})
     assert (await connected.wait_for_reason(QUEUE, name, "PlanPending"))["status"]["plan"] == [
         f"create quorum queue {name}"
     ]
-    assert await side.get_queue(name) is None
+    assert await rabbit_side.get_queue(name) is None
     await connected.create_object(
         POLICY, name, {**REF, "driftPolicy": "Report", "pattern": "^none$", "definition": {"maxLength": 1}}
     )
     await connected.wait_until_ready(POLICY, name)
-    await side.call_api("DELETE", "policies", "/", name)
+    await rabbit_side.call_api("DELETE", "policies", "/", name)
     found = await connected.wait_for_reason(POLICY, name, "DriftReported")
     assert found["status"]["drift"] == [f"create policy {name}"]
-    assert await side.get_policy(name) is None
+    assert await rabbit_side.get_policy(name) is None
 
 
 async def test_an_equal_queue_is_adopted_and_a_virtual_host_must_be_allowed(
-    operator: OperatorProcess, connected: Namespace, side: SideRabbit, name: str
+    operator: OperatorProcess, connected: Namespace, rabbit_side: SideRabbit, name: str
 ) -> None:
-    await side.call_api("PUT", "queues", "/", name, body={"durable": True, "arguments": {"x-queue-type": "quorum"}})
+    await rabbit_side.call_api(
+        "PUT", "queues", "/", name, body={"durable": True, "arguments": {"x-queue-type": "quorum"}}
+    )
     await connected.create_object(QUEUE, name, REF)
     assert (await connected.wait_until_ready(QUEUE, name))["status"]["origin"] == "Adopted"
     await connected.change_spec("RabbitMQConnection", "rabbit", {"vhosts": ["shop"]})
@@ -212,23 +194,25 @@ async def test_an_equal_queue_is_adopted_and_a_virtual_host_must_be_allowed(
 
 
 async def test_an_import_adopts_what_is_there_unchanged(
-    operator: OperatorProcess, connected: Namespace, side: SideRabbit, name: str
+    operator: OperatorProcess, connected: Namespace, rabbit_side: SideRabbit, name: str
 ) -> None:
-    await side.call_api("PUT", "exchanges", "/", name, body={"type": "topic", "durable": True})
+    await rabbit_side.call_api("PUT", "exchanges", "/", name, body={"type": "topic", "durable": True})
     arguments = {"x-queue-type": "quorum", "x-single-active-consumer": True}
-    await side.call_api("PUT", "queues", "/", name, body={"durable": True, "arguments": arguments})
-    await side.call_api(
+    await rabbit_side.call_api("PUT", "queues", "/", name, body={"durable": True, "arguments": arguments})
+    await rabbit_side.call_api(
         "PUT", "queues", "/", f"{name}-limited", body={"durable": True, "arguments": {**arguments, "x-max-length": 5}}
     )
-    await side.call_api("POST", "bindings", "/", "e", name, "q", name, body={"routing_key": "a.*", "arguments": {}})
+    await rabbit_side.call_api(
+        "POST", "bindings", "/", "e", name, "q", name, body={"routing_key": "a.*", "arguments": {}}
+    )
     policy = {
         "pattern": f"^{name}$",
         "definition": {"message-ttl": 90000, "max-in-memory-length": 1},
         "priority": 5,
         "apply-to": "queues",
     }
-    await side.call_api("PUT", "policies", "/", name, body=policy)
-    url = urlsplit(side.url)
+    await rabbit_side.call_api("PUT", "policies", "/", name, body=policy)
+    url = urlsplit(rabbit_side.url)
     address = f"http://{url.hostname}:{url.port}"
     documents, skipped = await import_from_rabbitmq(
         address, "rabbit", "/", f"^{name}", url.username or "", url.password or ""
@@ -240,4 +224,4 @@ async def test_an_import_adopts_what_is_there_unchanged(
     for document in documents:
         found = await connected.wait_until_ready(document["kind"], document["metadata"]["name"])
         assert found["status"]["origin"] == "Adopted"
-    assert (await side.get_policy(name))["definition"] == policy["definition"]
+    assert (await rabbit_side.get_policy(name))["definition"] == policy["definition"]

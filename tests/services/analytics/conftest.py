@@ -4,6 +4,7 @@ import random
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +19,7 @@ from services.orders.messages import ORDER_CANCELLED, ORDER_CREATED, Address, Or
 from services.payments.messages import PAYMENT_COMPLETED, PAYMENT_REFUNDED, PaymentCompleted, PaymentRefunded
 from services.processing.messages import ORDER_PROCESSED, OrderProcessed
 from services.shipping.messages import ORDER_DELIVERED, ORDER_SHIPPED, OrderDelivered, OrderShipped
+from tests.support.scenario import ShopScenario, run_whole_shop
 from tests.support.shop import Shop, run_services, wait_until
 
 ADDRESS = Address(name="Ada", street="12 St James's Square", city="London", postcode="SW1Y 4JH", country="GB")
@@ -153,3 +155,10 @@ async def shop(analytics: Shop, watch: Watch) -> Shop:
     watch.now = NOON
     await empty(analytics)
     return analytics
+
+
+@pytest.fixture(scope="module")
+async def scenario(backends: Backends, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ShopScenario]:
+    folder: Path = tmp_path_factory.mktemp("audited")
+    async with run_whole_shop(backends, folder) as scenario:
+        yield scenario

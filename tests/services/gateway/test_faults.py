@@ -15,8 +15,8 @@ from caravan import faults
 from caravan.discovery import Breaker
 from caravan.errors import CapacityExceeded, Problem, ServiceUnavailable
 from caravan.runtime import Backends
+from tests.services.gateway.forwarding_case import ForwardingCase
 from tests.services.gateway.stand_ins import Pets, listening, registered
-from tests.services.gateway.test_forwarding import Case
 from tests.support.shop import run_services
 
 COUNT = 12
@@ -31,7 +31,7 @@ async def provoke(kind: str) -> None:
 
 
 @pytest.fixture(scope="module")
-async def remote(backends: Backends) -> AsyncIterator[Case]:
+async def remote(backends: Backends) -> AsyncIterator[ForwardingCase]:
     pets = Pets()
     pets.router.add_api_route("/v1/pets/{kind}/provoked", provoke)
     async with (
@@ -40,16 +40,16 @@ async def remote(backends: Backends) -> AsyncIterator[Case]:
         listening(shop.process.app) as url,
         httpx2.AsyncClient(base_url=url, timeout=15, trust_env=False) as client,
     ):
-        yield Case(shop, pets, client)
+        yield ForwardingCase(shop, pets, client)
 
 
-async def _sound(case: Case) -> None:
+async def _sound(case: ForwardingCase) -> None:
     assert case.shop.get_context("gateway").call.get_breaker("pets").state == "closed"
     answers = await asyncio.gather(*(case.client.get("/v1/pets/rex") for _ in range(10)))
     assert {answer.status_code for answer in answers} == {200}
 
 
-async def _talk(case: Case, raw: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+async def _talk(case: ForwardingCase, raw: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     reader, writer = await asyncio.open_connection(case.client.base_url.host, case.client.base_url.port)
     writer.write(raw)
     return reader, writer
@@ -57,7 +57,7 @@ async def _talk(case: Case, raw: bytes) -> tuple[asyncio.StreamReader, asyncio.S
 
 @pytest.mark.parametrize("head", [b"content-length: 50\r\n\r\nx", b"transfer-encoding: chunked\r\n\r\n1\r\nx\r\n"])
 async def test_bodies_that_stall_are_answered_408_and_take_the_service_from_nobody(
-    remote: Case, monkeypatch: pytest.MonkeyPatch, head: bytes
+    remote: ForwardingCase, monkeypatch: pytest.MonkeyPatch, head: bytes
 ) -> None:
     monkeypatch.setattr("caravan.http.middleware.BODY_SECONDS", 0.5)
     stalled = [await _talk(remote, b"POST /v1/pets HTTP/1.1\r\nhost: x\r\n" + head) for _ in range(COUNT)]
@@ -69,7 +69,7 @@ async def test_bodies_that_stall_are_answered_408_and_take_the_service_from_nobo
     await _sound(remote)
 
 
-async def test_clients_that_leave_amid_their_bodies_take_the_service_from_nobody(remote: Case) -> None:
+async def test_clients_that_leave_amid_their_bodies_take_the_service_from_nobody(remote: ForwardingCase) -> None:
     for _ in range(COUNT):
         _, writer = await _talk(remote, b"POST /v1/pets HTTP/1.1\r\nhost: x\r\ncontent-length: 50\r\n\r\nx")
         await writer.drain()
@@ -81,7 +81,7 @@ async def test_clients_that_leave_amid_their_bodies_take_the_service_from_nobody
     ("kind", "status"), [("bug", 500), (faults.DEPENDENCY, 503), (faults.UNKNOWN, 503), ("busy", 503)]
 )
 async def test_answers_that_a_client_or_a_dependency_provokes_open_no_breaker(
-    remote: Case, kind: str, status: int
+    remote: ForwardingCase, kind: str, status: int
 ) -> None:
     for _ in range(COUNT):
         answer = await remote.client.get(f"/v1/pets/{kind}/provoked")
@@ -90,7 +90,7 @@ async def test_answers_that_a_client_or_a_dependency_provokes_open_no_breaker(
     await _sound(remote)
 
 
-async def test_a_header_that_cannot_be_passed_on_is_the_clients_fault(remote: Case) -> None:
+async def test_a_header_that_cannot_be_passed_on_is_the_clients_fault(remote: ForwardingCase) -> None:
     for _ in range(COUNT):
         reader, writer = await _talk(
             remote, b"GET /v1/pets/rex HTTP/1.1\r\nhost: x\r\nx-odd: a\x0cb\r\nconnection: close\r\n\r\n"
@@ -101,7 +101,7 @@ async def test_a_header_that_cannot_be_passed_on_is_the_clients_fault(remote: Ca
 
 
 async def test_reads_that_hang_while_others_are_answered_are_503_and_open_no_breaker(
-    remote: Case, monkeypatch: pytest.MonkeyPatch
+    remote: ForwardingCase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gateway = remote.shop.get_context("gateway")
     monkeypatch.setattr(gateway, "settings", gateway.settings.model_copy(update={"read_seconds": 0.3}))
@@ -119,7 +119,9 @@ async def test_reads_that_hang_while_others_are_answered_are_503_and_open_no_bre
     await _sound(remote)
 
 
-async def test_a_service_that_answers_nobody_opens_its_breaker(remote: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_service_that_answers_nobody_opens_its_breaker(
+    remote: ForwardingCase, monkeypatch: pytest.MonkeyPatch
+) -> None:
     gateway = remote.shop.get_context("gateway")
     monkeypatch.setattr(gateway, "settings", gateway.settings.model_copy(update={"read_seconds": 0.1}))
     breaker = gateway.call.get_breaker("pets")

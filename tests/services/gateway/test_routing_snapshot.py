@@ -17,83 +17,10 @@ import pytest
 from caravan.errors import ServiceUnavailable
 from caravan.runtime import Backends
 from services.inventory.client import GET_AVAILABILITY, AvailabilityRequest
+from tests.services.gateway.snapshot_case import WITHIN, SnapshotCase
 from tests.services.gateway.snapshots import DRAINING, READY, Mounted, Operator, document, endpoint, route
 from tests.services.gateway.stand_ins import Pets, listening
 from tests.support.shop import Shop, run_services, wait_until
-
-WITHIN = 2.0
-"""Seconds until a change must be in force."""
-
-
-@dataclass
-class Case:
-    shop: Shop
-    client: httpx2.AsyncClient
-    mounted: Mounted
-    replicas: list[Pets]
-    urls: list[str]
-    sequence: int = 0
-
-    async def put(self, services: dict[str, Any], routes: list[dict[str, Any]] | None = None, **more: Any) -> None:
-        """Mount a newer snapshot and wait until it is in force."""
-        self.sequence = (
-            max(
-                self.sequence,
-                self.shop.process.discovery.current_snapshot.sequence
-                if self.shop.process.discovery.current_snapshot
-                else 0,
-            )
-            + 1
-        )
-        self.mounted.put(document(self.sequence, services, routes, **more))
-        await self.in_force(self.sequence)
-
-    async def in_force(self, sequence: int) -> None:
-        async def revised() -> bool:
-            return bool((await self.client.get("/revision")).json()["sequence"] == sequence)
-
-        await wait_until(revised, seconds=WITHIN)
-
-    async def routed(self, path: str = "/v1/pets/rex") -> None:
-        async def answered() -> bool:
-            return (await self.client.get(path)).status_code == 200
-
-        await wait_until(answered, seconds=WITHIN)
-
-    async def spread(self, requests: int) -> list[int]:
-        """How many of so many reads each replica got."""
-        for pets in self.replicas:
-            pets.asked = 0
-        for _ in range(requests):
-            assert (await self.client.get("/v1/pets/rex")).status_code == 200
-        return [pets.asked for pets in self.replicas]
-
-
-@pytest.fixture(scope="module")
-async def made(backends: Backends, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Case]:
-    mounted = Mounted(tmp_path_factory.mktemp("registry"))
-    replicas = [Pets() for _ in range(3)]
-    async with contextlib.AsyncExitStack() as stack:
-        urls = [await stack.enter_async_context(listening(pets.app(backends))) for pets in replicas]
-        mounted.put(document(1, {"pets": [endpoint(urls[0])]}))
-        shop = await stack.enter_async_context(run_services(backends, "gateway", registry_file=mounted.path))
-        url = await stack.enter_async_context(listening(shop.process.app))
-        client = await stack.enter_async_context(httpx2.AsyncClient(base_url=url, timeout=10, trust_env=False))
-        yield Case(shop, client, mounted, replicas, urls)
-
-
-@pytest.fixture
-async def case(made: Case) -> Case:
-    """All three replicas ready, and nothing remembered of what failed before."""
-    for pets in made.replicas:
-        pets.reset()
-    gateway = made.shop.get_context("gateway")
-    gateway.call._breakers.clear()
-    gateway.resources.upstreams._budgets.clear()
-    await made.put({})
-    await made.put({"pets": [endpoint(url) for url in made.urls]})
-    await made.routed()
-    return made
 
 
 @dataclass
@@ -141,20 +68,20 @@ async def test_from_one_replica_to_three_and_back_under_load_no_request_fails(
                 base_url=await stack.enter_async_context(listening(shop.process.app)), timeout=10, trust_env=False
             )
         )
-        await Case(shop, client, mounted, replicas, [first]).routed()
+        await SnapshotCase(shop, client, mounted, replicas, [first]).routed()
         load = Load(client)
         async with load.running():
             async with listening(replicas[1].app(backends)) as second, listening(replicas[2].app(backends)) as third:
                 mounted.put(document(2, {"pets": [endpoint(first), endpoint(second), endpoint(third)]}))
-                grown = await _seconds(lambda: replicas[1].asked > 5 and replicas[2].asked > 5)
+                grown = await _measure_seconds(lambda: replicas[1].asked > 5 and replicas[2].asked > 5)
                 leaving = [endpoint(second, **DRAINING), endpoint(third, **DRAINING)]
                 mounted.put(document(3, {"pets": [endpoint(first), *leaving]}))
-                shrunk = await _seconds(lambda: shop.process.discovery.current_snapshot.sequence == 3)  # type: ignore[union-attr]
+                shrunk = await _measure_seconds(lambda: shop.process.discovery.current_snapshot.sequence == 3)  # type: ignore[union-attr]
                 asked = [pets.asked for pets in replicas]
-                await _seconds(lambda: replicas[0].asked > asked[0] + 200)
+                await _measure_seconds(lambda: replicas[0].asked > asked[0] + 200)
                 late = [pets.asked - before for pets, before in zip(replicas[1:], asked[1:], strict=True)]
             mounted.put(document(4, {"pets": [endpoint(first)]}))
-            await _seconds(lambda: replicas[0].asked > asked[0] + 300)
+            await _measure_seconds(lambda: replicas[0].asked > asked[0] + 300)
     assert set(load.statuses) == {200}, load.statuses
     assert load.statuses[200] > 300
     assert grown < WITHIN
@@ -162,7 +89,7 @@ async def test_from_one_replica_to_three_and_back_under_load_no_request_fails(
     assert max(late) <= 4, "only what was under way when the snapshot changed"
 
 
-async def _seconds(holds: Any) -> float:
+async def _measure_seconds(holds: Any) -> float:
     started = time.monotonic()
 
     async def check() -> bool:
@@ -170,117 +97,6 @@ async def _seconds(holds: Any) -> float:
 
     await wait_until(check)
     return time.monotonic() - started
-
-
-async def test_requests_spread_over_ready_endpoints_and_none_goes_to_one_that_is_not(case: Case) -> None:
-    assert await case.spread(30) == [10, 10, 10]
-    unready = {"ready": False, "serving": False, "terminating": False}
-    await case.put({"pets": [endpoint(case.urls[0]), endpoint(case.urls[1], **unready), endpoint(case.urls[2])]})
-    first, second, third = await case.spread(30)
-    assert second == 0
-    assert first + third == 30
-    assert min(first, third) >= 14
-
-
-async def test_an_endpoint_that_drains_ends_what_it_has_begun_and_gets_nothing_new(case: Case) -> None:
-    await case.put({"pets": [endpoint(case.urls[0])]})
-    async with case.client.stream("GET", "/v1/pets/rex/song") as answer:
-        parts = answer.aiter_raw()
-        assert await anext(parts) == b"first"
-        both = [endpoint(case.urls[0], **DRAINING), endpoint(case.urls[1])]
-        await case.put({"pets": {"endpoints": both, "loadBalancing": "RoundRobin"}})
-        assert await case.spread(10) == [0, 10, 0]
-        await case.put({"pets": [endpoint(case.urls[1])]})  # and even when it is gone from the list
-        case.replicas[0].released.set()
-        assert b"".join([part async for part in parts]) == b"last"
-
-
-async def test_where_all_endpoints_are_leaving_those_that_still_serve_are_used(case: Case) -> None:
-    await case.put({"pets": [endpoint(case.urls[0], **DRAINING)]})
-    assert await case.spread(3) == [3, 0, 0]
-    await case.put({"pets": []})
-    answer = await case.client.get("/v1/pets/rex")
-    assert answer.status_code == 503
-    assert "pets" in answer.json()["detail"]
-    assert "retry-after" in answer.headers
-
-
-async def test_an_endpoint_that_fails_in_a_row_is_left_out_and_comes_back_when_it_is_sound(case: Case) -> None:
-    breaker = {"consecutiveFailures": 3, "openFor": 60.0, "halfOpenProbes": 1, "maxEjectionPercent": 50}
-    entry = {
-        "endpoints": [endpoint(url) for url in case.urls],
-        "circuitBreaker": breaker,
-        "retry": {"attempts": 2, "codes": [503]},
-    }
-    await case.put({"pets": entry})
-    case.replicas[0].failing = True
-    statuses = Counter([(await case.client.get("/v1/pets/rex")).status_code for _ in range(40)])
-    assert statuses == {200: 40}, "what one endpoint refuses another answers"
-    assert case.replicas[0].asked == 3
-    assert 'caravan_endpoint_ejections_total{target="pets"}' in (await case.client.get("/metrics")).text
-    case.replicas[0].failing = False
-    await case.put(
-        {"pets": {**entry, "circuitBreaker": {**breaker, "openFor": 0.01}}}
-    )  # the settings of a breaker that is open change, too
-
-    async def back() -> bool:
-        return min(await case.spread(6)) > 0
-
-    await wait_until(back)
-
-
-async def test_not_more_endpoints_are_left_out_than_the_service_allows(case: Case) -> None:
-    breaker = {"consecutiveFailures": 5, "openFor": 30.0, "maxEjectionPercent": 34, "minRequests": 1000}
-    await case.put(
-        {
-            "pets": {
-                "endpoints": [endpoint(url) for url in case.urls],
-                "circuitBreaker": breaker,
-                "retry": {"attempts": 0},
-            }
-        }
-    )
-    case.replicas[0].failing = case.replicas[1].failing = True
-    for _ in range(45):
-        await case.client.get("/v1/pets/rex")
-    asked = [pets.asked for pets in case.replicas]
-    assert sorted(asked[:2])[0] == 5 and sorted(asked[:2])[1] >= 15, (
-        f"one of the two that fail is out, not both: {asked}"
-    )
-
-
-async def test_a_write_that_reached_nobody_goes_to_another_endpoint(
-    case: Case, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("caravan.discovery.endpoints.UNREACHED_SECONDS", 0.0)
-    nobody = endpoint("http://127.0.0.1:9")
-    for unsent, expected in ((True, {200}), (False, {200, 503})):
-        await case.put({})
-        await case.put(
-            {"pets": {"endpoints": [nobody, endpoint(case.urls[0])], "retry": {"attempts": 1, "unsent": unsent}}}
-        )
-        await case.routed()
-        answers = [await case.client.post("/v1/pets", content=b"x") for _ in range(8)]
-        assert {answer.status_code for answer in answers} == expected, [
-            answer.json().get("detail") for answer in answers
-        ]
-
-
-async def test_a_slow_endpoint_is_given_up(case: Case) -> None:
-    await case.put(
-        {"pets": {"endpoints": [endpoint(case.urls[0])], "timeouts": {"backendRequest": 0.1, "request": 0.15}}}
-    )
-    assert (await case.client.get("/v1/pets/rex/sleep")).status_code == 503
-
-
-async def test_a_service_with_as_much_in_hand_as_it_may_have_gets_no_more(case: Case) -> None:
-    await case.put({"pets": {"endpoints": [endpoint(case.urls[0])], "limits": {"maxInFlight": 2}}})
-    async with contextlib.AsyncExitStack() as stack:
-        answers = [await stack.enter_async_context(case.client.stream("GET", "/v1/pets/rex/song")) for _ in range(3)]
-        statuses = [answer.status_code for answer in answers]
-        assert statuses.count(200) <= 2
-        assert statuses[-1] == 503
-        assert b"limit" in await answers[-1].aread()
 
 
 @pytest.mark.parametrize(
@@ -296,22 +112,27 @@ async def test_a_service_with_as_much_in_hand_as_it_may_have_gets_no_more(case: 
     ],
 )
 async def test_a_snapshot_that_is_not_sound_is_refused_and_counted(
-    case: Case, spoil: Any, says: str, caplog: pytest.LogCaptureFixture
+    snapshot_case: SnapshotCase, spoil: Any, says: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    before, counted = (await case.client.get("/revision")).json()["revision"], await _counted(case, "invalid")
-    case.mounted.put(spoil(document(case.sequence + 1, {"pets": [endpoint(url) for url in case.urls[:1]]})))
+    before, counted = (
+        (await snapshot_case.client.get("/revision")).json()["revision"],
+        await _count_refusals(snapshot_case, "invalid"),
+    )
+    snapshot_case.mounted.put(
+        spoil(document(snapshot_case.sequence + 1, {"pets": [endpoint(url) for url in snapshot_case.urls[:1]]}))
+    )
 
     async def refused() -> bool:
-        return await _counted(case, "invalid") > counted
+        return await _count_refusals(snapshot_case, "invalid") > counted
 
     await wait_until(refused, seconds=WITHIN)
     assert says in caplog.text
-    assert (await case.client.get("/revision")).json()["revision"] == before
-    assert min(await case.spread(6)) > 0
+    assert (await snapshot_case.client.get("/revision")).json()["revision"] == before
+    assert min(await snapshot_case.spread(6)) > 0
 
 
-async def _counted(case: Case, result: str) -> float:
-    lines = (await case.client.get("/metrics")).text.splitlines()
+async def _count_refusals(snapshot_case: SnapshotCase, result: str) -> float:
+    lines = (await snapshot_case.client.get("/metrics")).text.splitlines()
     return next(
         (
             float(line.split()[-1])
@@ -322,23 +143,25 @@ async def _counted(case: Case, result: str) -> float:
     )
 
 
-async def test_an_older_snapshot_is_ignored(case: Case) -> None:
-    counted = await _counted(case, "older")
-    case.mounted.put(document(case.sequence - 1, {"pets": []}))
+async def test_an_older_snapshot_is_ignored(snapshot_case: SnapshotCase) -> None:
+    counted = await _count_refusals(snapshot_case, "older")
+    snapshot_case.mounted.put(document(snapshot_case.sequence - 1, {"pets": []}))
 
     async def ignored() -> bool:
-        return await _counted(case, "older") > counted
+        return await _count_refusals(snapshot_case, "older") > counted
 
     await wait_until(ignored, seconds=WITHIN)
-    assert min(await case.spread(6)) > 0
+    assert min(await snapshot_case.spread(6)) > 0
 
 
-async def test_the_revision_is_told_to_the_cluster_and_readiness_shows_it(case: Case, backends: Backends) -> None:
-    revision = (await case.client.get("/revision")).json()
+async def test_the_revision_is_told_to_the_cluster_and_readiness_shows_it(
+    snapshot_case: SnapshotCase, backends: Backends
+) -> None:
+    revision = (await snapshot_case.client.get("/revision")).json()
     assert revision["revision"].startswith("sha256:")
     assert revision["gateway"] == "gateway"
     assert revision["sources"] == {"file": "ok"}
-    assert (await case.client.get("/readyz")).json()["registry"] == revision
+    assert (await snapshot_case.client.get("/readyz")).json()["registry"] == revision
     async with run_services(backends, "gateway") as other:
         answer = await other.client.get("/revision")
         assert answer.status_code == 404
@@ -368,14 +191,14 @@ async def test_by_long_poll_a_change_is_in_force_at_once_and_an_operator_that_is
         async def answers(status: int) -> bool:
             return (await shop.client.get("/v1/pets/rex")).status_code == status
 
-        assert await _taken(shop, 1) < WITHIN
+        assert await _measure_until_taken(shop, 1) < WITHIN
         await wait_until(lambda: answers(200), seconds=WITHIN)
         polls = operator.polls
         operator.put(document(2, {"pets": []}))
-        assert await _taken(shop, 2) < 0.5
+        assert await _measure_until_taken(shop, 2) < 0.5
         assert operator.polls - polls <= 2, "a poll that has nothing new is held"
         operator.put(document(3, {"pets": [endpoint(url)]}))
-        assert await _taken(shop, 3) < 0.5
+        assert await _measure_until_taken(shop, 3) < 0.5
         is_unavailable[0] = True
         operator.put(b"")  # ends the poll that is held
 
@@ -388,11 +211,11 @@ async def test_by_long_poll_a_change_is_in_force_at_once_and_an_operator_that_is
         assert 'caravan_registry_reachable{source="url"} 0.0' in (await shop.client.get("/metrics")).text
         is_unavailable[0] = False
         operator.put(document(4, {"pets": []}))
-        assert await _taken(shop, 4) < 5
+        assert await _measure_until_taken(shop, 4) < 5
 
 
-async def _taken(shop: Shop, sequence: int) -> float:
-    return await _seconds(
+async def _measure_until_taken(shop: Shop, sequence: int) -> float:
+    return await _measure_seconds(
         lambda: (
             (shop.process.discovery.current_snapshot and shop.process.discovery.current_snapshot.sequence) == sequence
         )
@@ -407,11 +230,11 @@ async def test_of_file_and_operator_the_newer_counts(backends: Backends, tmp_pat
         listening(operator) as registry,
         run_services(backends, "gateway", registry_url=registry, registry_file=mounted.path) as shop,
     ):
-        await _taken(shop, 5)
+        await _measure_until_taken(shop, 5)
         operator.put(document(6, {"pets": []}))
-        assert await _taken(shop, 6) < WITHIN
+        assert await _measure_until_taken(shop, 6) < WITHIN
         mounted.put(document(7, {}))
-        assert await _taken(shop, 7) < WITHIN
+        assert await _measure_until_taken(shop, 7) < WITHIN
 
 
 async def test_services_call_each_other_where_the_snapshot_says_and_around_an_endpoint_that_is_gone(
@@ -434,7 +257,7 @@ async def test_services_call_each_other_where_the_snapshot_says_and_around_an_en
             )
         )
         async with run_services(backends, "gateway", registry_file=mounted.path) as shop:
-            await _taken(shop, 1)
+            await _measure_until_taken(shop, 1)
             calls, request = shop.get_context("gateway").call, AvailabilityRequest(skus=["A1234"])
             await other.get_context("inventory").call(GET_AVAILABILITY, request)
             patient = replace(GET_AVAILABILITY, seconds=10)
@@ -444,6 +267,6 @@ async def test_services_call_each_other_where_the_snapshot_says_and_around_an_en
             unreached = {each.url for each in pool._endpoints.values() if each.unreachable_at > 0}
             assert unreached == {"http://127.0.0.1:9"}
             mounted.put(document(2, {"inventory": []}))
-            await _taken(shop, 2)
+            await _measure_until_taken(shop, 2)
             with pytest.raises(ServiceUnavailable, match="inventory"):
                 await calls(GET_AVAILABILITY, request)

@@ -17,8 +17,8 @@ from caravan.runtime import Backends
 from caravan.service import Service
 from services.gateway.settings import Settings
 from services.gateway.streams import LiveStreams
+from tests.services.gateway.forwarding_case import ForwardingCase
 from tests.services.gateway.stand_ins import Pets, listening, registered
-from tests.services.gateway.test_forwarding import Case
 from tests.support.shop import run_services, wait_until
 
 
@@ -30,7 +30,7 @@ def _pets(name: str) -> Pets:
 
 
 @pytest.fixture(scope="module", params=["in this process", "in another process"])
-async def case(request: pytest.FixtureRequest, backends: Backends) -> AsyncIterator[Case]:
+async def case(request: pytest.FixtureRequest, backends: Backends) -> AsyncIterator[ForwardingCase]:
     pets = _pets("cats" if request.param == "in this process" else "dogs")
     async with contextlib.AsyncExitStack() as stack:
         extra: tuple[Service, ...] = (pets.here(),) if pets.name == "cats" else ()
@@ -39,7 +39,7 @@ async def case(request: pytest.FixtureRequest, backends: Backends) -> AsyncItera
             await stack.enter_async_context(registered(shop, pets, backends))
         url = await stack.enter_async_context(listening(shop.process.app))
         limits = httpx2.Limits(max_connections=None)
-        yield Case(
+        yield ForwardingCase(
             shop,
             pets,
             await stack.enter_async_context(
@@ -48,7 +48,7 @@ async def case(request: pytest.FixtureRequest, backends: Backends) -> AsyncItera
         )
 
 
-async def _bound(case: Case, monkeypatch: pytest.MonkeyPatch, **settings: object) -> None:
+async def _bound(case: ForwardingCase, monkeypatch: pytest.MonkeyPatch, **settings: object) -> None:
     """These settings, for the gateway and for those to other processes anew."""
     parts = case.shop.get_context("gateway").resources
     made = Settings.model_validate(settings)
@@ -60,7 +60,7 @@ async def _bound(case: Case, monkeypatch: pytest.MonkeyPatch, **settings: object
 
 
 @contextlib.asynccontextmanager
-async def _open(case: Case, count: int, *headers: dict[str, str]) -> AsyncIterator[list[int]]:
+async def _open(case: ForwardingCase, count: int, *headers: dict[str, str]) -> AsyncIterator[list[int]]:
     """The statuses of so many streams, held open."""
     async with contextlib.AsyncExitStack() as stack:
         path = f"/v1/{case.pets.name}/rex/live"
@@ -75,7 +75,7 @@ async def _open(case: Case, count: int, *headers: dict[str, str]) -> AsyncIterat
 
 
 async def test_streams_are_bounded_for_each_address_and_leave_requests_alone(
-    case: Case, monkeypatch: pytest.MonkeyPatch
+    case: ForwardingCase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await _bound(case, monkeypatch, max_streams_per_address=5, max_connections_per_service=3, max_streams=10)
     async with _open(case, 60) as statuses:
@@ -94,7 +94,7 @@ async def test_streams_are_bounded_for_each_address_and_leave_requests_alone(
         assert statuses == [200] * 5, "places are given back"
 
 
-async def test_streams_are_bounded_for_each_caller(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_streams_are_bounded_for_each_caller(case: ForwardingCase, monkeypatch: pytest.MonkeyPatch) -> None:
     await _bound(case, monkeypatch, max_streams_per_caller=2, max_streams_per_address=50)
     one, other = case.shop.issue_headers(), case.shop.issue_headers()
     async with _open(case, 8, one, other) as statuses:
@@ -102,7 +102,7 @@ async def test_streams_are_bounded_for_each_caller(case: Case, monkeypatch: pyte
         assert statuses.count(429) == 4
 
 
-async def test_streams_are_bounded_in_all(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_streams_are_bounded_in_all(case: ForwardingCase, monkeypatch: pytest.MonkeyPatch) -> None:
     await _bound(case, monkeypatch, max_streams=3, max_streams_per_address=50)
     async with _open(case, 6) as statuses:
         assert statuses.count(200) == 3
@@ -110,7 +110,9 @@ async def test_streams_are_bounded_in_all(case: Case, monkeypatch: pytest.Monkey
         assert case.shop.get_context("gateway").call.get_breaker(case.pets.name).state == "closed"
 
 
-async def test_a_stream_ends_with_the_session_and_with_the_token(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stream_ends_with_the_session_and_with_the_token(
+    case: ForwardingCase, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await _bound(case, monkeypatch)
     monkeypatch.setattr("services.gateway.streams.CHECK_SECONDS", 0.05)
     sessions = case.shop.get_context("gateway").resources.sessions

@@ -136,3 +136,20 @@ async def row(shop: Shop, about: object, kind: str | None = None) -> Any:
         "SELECT * FROM notification WHERE about = $1 AND ($2::text IS NULL OR kind = $2)", str(about), kind
     )
     return rows[0] if rows else None
+
+
+@pytest.fixture
+async def carrier(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Carrier:
+    carrier = Carrier()
+    parts = shop.get_context("notifications").resources
+    monkeypatch.setitem(parts.providers, "email", carrier)
+    parts.backoffs.clear()
+    return carrier
+
+
+@pytest.fixture
+async def nobody(shop: Shop) -> AsyncIterator[None]:
+    """No customers but those that the test makes."""
+    await shop.get_database("notifications").fetch("DELETE FROM recipient")
+    yield
+    await shop.get_database("notifications").fetch("UPDATE campaign SET stopped = true")

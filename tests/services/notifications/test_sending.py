@@ -30,15 +30,6 @@ from tests.services.notifications.conftest import Carrier, MovedClock, ask, back
 from tests.support.shop import Shop, wait_until
 
 
-@pytest.fixture
-def carrier(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> Carrier:
-    carrier = Carrier()
-    parts = shop.get_context("notifications").resources
-    monkeypatch.setitem(parts.providers, "email", carrier)
-    parts.backoffs.clear()
-    return carrier
-
-
 async def reached(shop: Shop, about: str, **expected: object) -> Any:
     async def check() -> Any:
         found = await row(shop, about)

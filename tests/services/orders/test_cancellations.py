@@ -18,7 +18,7 @@ from caravan.service import Service
 from services.analytics.store import reports
 from services.catalog.client import GET_OFFERS
 from services.orders.use_cases import cancel
-from tests.services.orders.test_orders import neighbours, order
+from tests.services.orders.neighbours import make_order_body, neighbours
 from tests.services.payments.conftest import Around
 from tests.support.shop import Shop, run_services, wait_until
 
@@ -70,7 +70,7 @@ async def test_of_fifty_cancellations_that_race_a_payment_each_has_one_end(shop:
     async def scenario(number: int) -> tuple[str, str, str]:
         who = shop.issue_headers("customer", new_id())
         token = ("tok_declined", "tok_flaky", "tok_ok", "tok_declined", "tok_timeout_charged")[number % 5]
-        body = {**order(("MUG", 1)), "payment": {"method": "card", "token": token}}
+        body = {**make_order_body(("MUG", 1)), "payment": {"method": "card", "token": token}}
         placed = await shop.client.post("/v1/orders", json=body, headers={**who, "Idempotency-Key": str(new_id())})
         assert placed.status_code == 202, placed.text
         order_id = placed.json()["id"]
@@ -165,7 +165,7 @@ async def waiting(shop: Shop) -> tuple[str, dict[str, str]]:
     received = await shop.client.post("/v1/stock/MUG/movements", json=movement, headers=shop.issue_headers("admin"))
     assert received.status_code == 201, received.text
     who = shop.issue_headers("customer", new_id())
-    body = {**order(("MUG", 1)), "payment": {"method": "card", "token": "tok_flaky"}}
+    body = {**make_order_body(("MUG", 1)), "payment": {"method": "card", "token": "tok_flaky"}}
     placed = await shop.client.post("/v1/orders", json=body, headers={**who, "Idempotency-Key": str(new_id())})
     order_id = placed.json()["id"]
     payments = shop.get_database("payments")

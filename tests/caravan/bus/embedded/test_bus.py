@@ -12,7 +12,7 @@ from caravan.bus.embedded import EmbeddedBus
 from caravan.clock import new_id, utc_now
 from caravan.messages import Exchange, Topic
 from caravan.runtime import Backends
-from tests.contract.bus_contract import (
+from tests.contract.bus_messages import (
     Happened,
     Recorder,
     has_at_least,

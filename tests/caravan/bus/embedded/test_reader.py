@@ -15,7 +15,7 @@ from caravan.clock import utc_now
 from caravan.messages import Queue, RetryPolicy, Topic
 from caravan.runtime import BUS, Backends
 from caravan.telemetry.metrics import STATEMENTS
-from tests.contract.bus_contract import (
+from tests.contract.bus_messages import (
     Recorder,
     has_at_least,
     make_outgoing,

@@ -6,7 +6,7 @@ from caravan.bus import Subscription
 from caravan.bus.topology import Topology, build_topology
 from caravan.clock import new_id
 from caravan.messages import Exchange
-from tests.contract.bus_contract import QUICK, Happened, make_queue, make_topic
+from tests.contract.bus_messages import QUICK, Happened, make_queue, make_topic
 
 
 def build_sample_topology() -> tuple[list[Any], list[Subscription], Topology]:

@@ -10,7 +10,7 @@ from caravan.bus.topology import BrokerObject, ObjectRef, build_topology
 from caravan.bus.topology.drift import DriftKind, find_differences
 from caravan.messages import Exchange, Queue, RetryPolicy, Topic
 from cli.topology import build_declared_topology
-from tests.contract.bus_contract import Happened, Ping
+from tests.contract.bus_messages import Happened, Ping
 
 ONLY_BY_ARGUMENT = {"x-queue-type", "x-single-active-consumer"}
 """What no policy can say: https://www.rabbitmq.com/docs/parameters#policies"""

@@ -27,7 +27,7 @@ from caravan.bus.topology.drift import Difference, DriftKind, find_differences
 from caravan.bus.topology.rabbitmq import apply_topology, find_missing, observe_objects
 from caravan.messages import RetryPolicy
 from tests.caravan.bus.topology.sample import build_sample_topology
-from tests.contract.bus_contract import make_queue
+from tests.contract.bus_messages import make_queue
 from tests.services.gateway.stand_ins import listening
 from tests.support.backends import Broker
 

@@ -1,0 +1,107 @@
+"""A server with small bounds, and what a client sees that writes to it byte by byte."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import httpx2
+from starlette.types import Message, Receive, Scope, Send
+
+from caravan.runtime.connections import BoundedProtocol, ConnectionLimits
+from tests.services.gateway.stand_ins import listening
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers with the number of header fields; `/large` with more than any buffer holds; `/late` after the body has
+    come; `/body` and `/host` with these;
+    `/live` until the client has gone."""
+    whole = b""
+    if scope["path"] in ("/late", "/body"):
+        message: Message = {"more_body": True}
+        while message.get("more_body"):
+            message = await receive()
+            whole += message.get("body", b"")
+    if scope["path"] in ("/body", "/host"):
+        host = next((value for name, value in scope["headers"] if name == b"host"), b"none")
+        text = whole if scope["path"] == "/body" else host
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(text))]})
+        await send({"type": "http.response.body", "body": text})
+        return
+    if scope["path"] == "/live":
+        await _live(receive, send)
+        return
+    body = b"x" * 32_000_000 if scope["path"] == "/large" else str(len(scope["headers"])).encode()
+    await send(
+        {"type": "http.response.start", "status": 200, "headers": [(b"content-length", str(len(body)).encode())]}
+    )
+    await send({"type": "http.response.body", "body": body})
+
+
+LIVE: set[object] = set()
+
+
+async def _live(receive: Receive, send: Send) -> None:
+    """Says something all the while, like a stream; in LIVE until it is told that its client has gone."""
+    me = object()
+    LIVE.add(me)
+    await receive()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    gone = asyncio.ensure_future(receive())
+    while not gone.done():
+        await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        await asyncio.wait({gone}, timeout=0.02)
+    LIVE.discard(me)
+
+
+@dataclass
+class Server:
+    host: str
+    port: int
+    bounds: ConnectionLimits
+    client: httpx2.AsyncClient
+
+    async def talk(self, raw: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        reader, writer = await asyncio.open_connection(self.host, self.port)
+        writer.write(raw)
+        return reader, writer
+
+    async def answer(self, raw: bytes) -> bytes:
+        """All that comes until the server closes."""
+        reader, writer = await self.talk(raw)
+        try:
+            return await asyncio.wait_for(reader.read(), 10)
+        finally:
+            writer.close()
+
+    async def others_are_served(self) -> None:
+        began = time.monotonic()
+        assert (await self.client.get("/")).status_code == 200
+        assert time.monotonic() - began < 5
+
+
+@asynccontextmanager
+async def serve_app(bounds: ConnectionLimits) -> AsyncIterator[Server]:
+    async with (
+        listening(app, http=partial(BoundedProtocol, limits=bounds)) as url,
+        httpx2.AsyncClient(base_url=url, trust_env=False) as client,
+    ):
+        yield Server(client.base_url.host, client.base_url.port or 0, bounds, client)
+
+
+def is_refused(answer: bytes, status: int) -> None:
+    assert answer.startswith(b"HTTP/1.1 %d " % status), answer[:100]
+    assert b"content-type: application/problem+json" in answer
+    assert b'"trace_id":"' in answer
+    assert b"connection: close" in answer
+
+
+GET = b"GET / HTTP/1.1\r\nhost: x\r\n"
+
+
+POST = b"POST /body HTTP/1.1\r\nhost: x\r\n"
+
+
+CHUNKED = POST + b"transfer-encoding: chunked\r\n\r\n"

@@ -1,0 +1,87 @@
+"""Topics that are there already: adopted, refused, imported, or claimed by two resources."""
+
+from caravan_operator.commands.kafka_import import import_from_kafka
+
+from tests.operator.cluster.apiserver import Namespace, OperatorProcess
+from tests.operator.cluster.brokers import SideKafka
+from tests.operator.cluster.kafka_topics import REF, K
+
+
+async def test_adoption_leaves_unlisted_settings_alone(
+    operator: OperatorProcess, connected: Namespace, kafka_side: SideKafka, name: str
+) -> None:
+    await kafka_side.create_topic(name, 2, retention_ms="1000", flush_ms="9")
+    spec = {**REF, "partitions": 2, "config": {"retention": "1h"}, "configOwnership": "All"}
+    await connected.create_object(K, name, spec)
+    found = await connected.wait_for_reason(K, name, "NotEqual")
+    assert found["status"]["drift"] == [f"set retention.ms of topic {name} from 1000 to 3600000"]
+    assert await kafka_side.read_setting(name, "retention.ms") == "1000"
+    await connected.change_spec(K, name, {"adoptionPolicy": "Adopt"})
+    found = await connected.wait_until_ready(K, name)
+    assert found["status"]["origin"] == "Adopted"
+    assert (await kafka_side.read_setting(name, "retention.ms"), await kafka_side.read_setting(name, "flush.ms")) == (
+        "3600000",
+        "9",
+    )
+
+
+async def test_an_existing_topic_is_refused_when_so_asked(
+    operator: OperatorProcess, connected: Namespace, kafka_side: SideKafka, name: str
+) -> None:
+    await kafka_side.create_topic(name)
+    await connected.create_object(
+        K, name, {**REF, "partitions": 1, "adoptionPolicy": "Refuse", "deletionPolicy": "Delete"}
+    )
+    await connected.wait_for_reason(K, name, "AlreadyExists")
+    await connected.delete_object(K, name)
+    await connected.wait_until_gone(K, name)
+    assert await kafka_side.read_topic(name) is not None
+
+
+async def test_of_two_resources_for_one_topic_the_older_wins(
+    operator: OperatorProcess, connected: Namespace, kafka_side: SideKafka, name: str
+) -> None:
+    await connected.create_object(
+        K,
+        f"{name}-a",
+        {**REF, "topicName": name, "partitions": 1, "config": {"retention": "1h"}, "deletionPolicy": "Delete"},
+    )
+    await connected.wait_until_ready(K, f"{name}-a")
+    await connected.create_object(
+        K,
+        f"{name}-b",
+        {**REF, "topicName": name, "partitions": 1, "config": {"retention": "2h"}, "adoptionPolicy": "Adopt"},
+    )
+    found = await connected.wait_for_reason(K, f"{name}-b", "Conflict")
+    assert found["status"]["conflict"] == f"{connected.name}/{name}-a"
+    assert await kafka_side.read_setting(name, "retention.ms") == "3600000"
+    identity = (await kafka_side.read_topic(name)).id  # type: ignore[union-attr]
+    await connected.delete_object(K, f"{name}-a")
+    await connected.wait_until_ready(K, f"{name}-b")
+    topic = await kafka_side.read_topic(name)
+    assert topic is not None and topic.id == identity, (
+        "the winner's deletion must not take the topic from the other one"
+    )
+    assert topic.config["retention.ms"].value == "7200000"
+
+
+async def test_protected_topics_and_refusals_are_told_with_the_brokers_words(
+    operator: OperatorProcess, connected: Namespace, name: str
+) -> None:
+    await connected.create_object(K, name, {**REF, "topicName": f"__{name}", "partitions": 1})
+    await connected.wait_for_reason(K, name, "Protected")
+    await connected.create_object(K, f"{name}-big", {**REF, "partitions": 1, "replicas": 3})
+    await connected.wait_for_reason(K, f"{name}-big", "BrokerRefused")
+    assert "INVALID_REPLICATION_FACTOR" in (await connected.get_condition(K, f"{name}-big"))["message"]
+
+
+async def test_an_import_adopts_what_is_there_unchanged(
+    operator: OperatorProcess, connected: Namespace, kafka_side: SideKafka, name: str
+) -> None:
+    await kafka_side.create_topic(name, 2, retention_ms="90000", cleanup_policy="delete,compact", flush_ms="7")
+    (document,), skipped = await import_from_kafka(kafka_side.url, "kafka", f"^{name}$", "", "", "", False)
+    assert not skipped
+    before = await kafka_side.read_topic(name)
+    await connected.create_object(K, name, document["spec"])
+    assert (await connected.wait_until_ready(K, name))["status"]["origin"] == "Adopted"
+    assert await kafka_side.read_topic(name) == before

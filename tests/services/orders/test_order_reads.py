@@ -1,0 +1,120 @@
+"""Reading orders: lists, live events, waits for a version, and the rebuilt read side."""
+
+import asyncio
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from caravan.clock import new_id
+from services.orders import projections
+from services.orders.store import projection, summaries
+from tests.services.orders.neighbours import create_order, make_order_body, place_order, report_all
+from tests.support.shop import Shop, wait_until
+
+
+async def test_another_customer_sees_no_order_and_staff_does(shop: Shop) -> None:
+    owner = new_id()
+    order_id = await create_order(shop, owner)
+    for path in ("", "/history", "/events"):
+        assert (
+            await shop.client.get(f"/v1/orders/{order_id}{path}", headers=shop.issue_headers("customer"))
+        ).status_code == 404
+    assert (
+        await shop.client.post(f"/v1/orders/{order_id}/cancel", headers=shop.issue_headers("customer"))
+    ).status_code == 404
+    assert (await shop.client.get(f"/v1/orders/{order_id}", headers=shop.issue_headers("staff"))).status_code == 200
+
+
+async def test_what_is_somebodys_own_or_refused_is_not_kept_by_caches(shop: Shop) -> None:
+    user = new_id()
+    order_id = await create_order(shop, user)
+    mine = await shop.client.get(f"/v1/orders/{order_id}", headers=shop.issue_headers("customer", user))
+    refused = await shop.client.get(f"/v1/orders/{order_id}")
+    assert (mine.status_code, refused.status_code) == (200, 401)
+    for answer in (mine, refused, await place_order(shop, user, make_order_body(("MUG", 1)))):
+        assert answer.headers.get_list("cache-control") == ["no-store"]
+        assert answer.headers.get_list("x-content-type-options") == ["nosniff"]
+
+
+async def test_who_waits_for_a_version_that_does_not_come_asks_seldom(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user = new_id()
+    order_id, who = await create_order(shop, user), shop.issue_headers("customer", user)
+    assert (await shop.client.get(f"/v1/orders/{order_id}?min_version=1", headers=who)).status_code == 200
+    asked: list[float] = []
+    summary = summaries.find_summary
+
+    async def counted(*arguments: Any) -> Any:
+        asked.append(asyncio.get_running_loop().time())
+        return await summary(*arguments)
+
+    monkeypatch.setattr(summaries, "find_summary", counted)
+    answer = await shop.client.get(f"/v1/orders/{order_id}?min_version=99", headers=who)
+    assert answer.status_code == 409
+    assert asked[-1] - asked[0] >= shop.get_context("orders").settings.read_seconds
+    assert len(asked) <= 7, "each pause is twice the one before"
+
+
+async def test_live_events_resume_after_the_last_one_seen(shop: Shop) -> None:
+    user = new_id()
+    order_id = await create_order(shop, user)
+    await report_all(shop, order_id)
+    assert (
+        await shop.client.get(f"/v1/orders/{order_id}?min_version=5", headers=shop.issue_headers("customer", user))
+    ).status_code == 200
+    ids = []
+    async with shop.client.stream(
+        "GET", f"/v1/orders/{order_id}/events", headers={**shop.issue_headers("customer", user), "Last-Event-ID": "2"}
+    ) as stream:
+        async for line in stream.aiter_lines():
+            if line.startswith("id: "):
+                ids.append(int(line[4:]))
+    assert ids == [3, 4, 5]
+
+
+async def test_lists_page_through_all_orders_of_the_customer(shop: Shop) -> None:
+    user = new_id()
+    expected = [await create_order(shop, user) for _ in range(5)]
+    await shop.client.get(f"/v1/orders/{expected[-1]}", headers=shop.issue_headers("customer", user))
+    found, cursor = [], ""
+    while True:
+        page = (
+            await shop.client.get(f"/v1/orders?limit=2{cursor}", headers=shop.issue_headers("customer", user))
+        ).json()
+        found += [item["id"] for item in page["items"]]
+        if page["next_cursor"] is None:
+            break
+        cursor = f"&cursor={page['next_cursor']}"
+    assert found == expected[::-1]
+
+
+async def test_events_can_be_neither_changed_nor_deleted(shop: Shop) -> None:
+    order_id = await create_order(shop, new_id())
+    for statement in ("UPDATE event SET actor = 'nobody' WHERE stream = $1", "DELETE FROM event WHERE stream = $1"):
+        with pytest.raises(asyncpg.RestrictViolationError):
+            await shop.get_database("orders").fetch(statement, UUID(order_id))
+
+
+async def test_a_rebuilt_read_side_equals_the_live_one_to_the_byte(shop: Shop) -> None:
+    write, read = shop.get_database("orders"), shop.get_context("orders").databases["orders_read"]
+
+    async def caught_up() -> bool:
+        return (await projections.project_events(write, read))[0] == 0
+
+    await wait_until(caught_up)
+    progress: list[int] = []
+    for table in ("rebuilt_one", "rebuilt_two"):
+        await projections.rebuild_table(write, read, table, progress.append)
+    one, two, live = [
+        await projection.compute_digest(read, table) for table in ("rebuilt_one", "rebuilt_two", "order_summary")
+    ]
+    assert one == two == live
+    assert one[0] > 0
+    assert progress
+    rebuilt = await projections.rebuild_summaries(shop.get_context("orders").databases, progress.append)
+    assert rebuilt.is_identical
+    assert rebuilt.rows == live[0]
+    assert await projection.compute_digest(read, "order_summary") == live
