@@ -29,7 +29,6 @@ from caravan.http import (
 )
 from caravan.idempotency import OptionalIdempotency
 from caravan.schemas import Page
-from services.notifications import store
 from services.notifications.messages import NotificationState
 from services.notifications.model import CATEGORY_LABELS, Preference
 from services.notifications.schemas import (
@@ -41,6 +40,7 @@ from services.notifications.schemas import (
     PreferenceView,
     RunView,
 )
+from services.notifications.store import campaigns, notifications
 from services.notifications.use_cases import NotificationsContext, preferences
 from services.notifications.use_cases.campaigns import create, stop
 
@@ -91,7 +91,7 @@ async def list_notifications(
     """
     position = decode_cursor(cursor, UUID)
     is_staff = caller.has_role("staff")
-    rows = await store.list_notifications(
+    rows = await notifications.list_notifications(
         context.database,
         limit=limit + 1,
         before=position[0] if position else None,
@@ -204,8 +204,8 @@ async def list_campaigns(
     """The newest first, each with its last runs."""
     database = context.database
     before = decode_cursor(cursor, UUID)
-    rows = await store.campaigns.list_campaigns(database, before[0] if before else None, limit + 1)
-    runs = await store.campaigns.list_runs(database, [campaign["id"] for campaign in rows[:limit]], RUNS_SHOWN)
+    rows = await campaigns.list_campaigns(database, before[0] if before else None, limit + 1)
+    runs = await campaigns.list_runs(database, [campaign["id"] for campaign in rows[:limit]], RUNS_SHOWN)
     return make_page_response(
         rows,
         limit,
@@ -238,11 +238,11 @@ async def resume_campaign(context: Injected[NotificationsContext], campaign_id: 
 
 async def _build_campaign_response(context: NotificationsContext, campaign_id: UUID) -> Response:
     database = context.database
-    campaign = await store.campaigns.find_campaign(database, campaign_id)
+    campaign = await campaigns.find_campaign(database, campaign_id)
     if campaign is None:
         raise NotFound(f"no campaign {campaign_id}; GET /v1/campaigns lists them")
     return make_json_response(
-        _to_campaign_view(campaign, await store.campaigns.list_runs(database, [campaign_id], RUNS_SHOWN))
+        _to_campaign_view(campaign, await campaigns.list_runs(database, [campaign_id], RUNS_SHOWN))
     )
 
 

@@ -10,7 +10,7 @@ from prometheus_client import Gauge
 
 from caravan.jobs import Cron, Job, Jobs
 from caravan.service import PeriodicTask
-from services.notifications import store
+from services.notifications.store import notifications
 from services.notifications.use_cases import NotificationsContext, send
 from services.notifications.use_cases.campaigns import runs, schedule
 
@@ -53,20 +53,20 @@ async def prune_history(context: NotificationsContext, job: Job) -> dict[str, in
     oldest = context.clock() - timedelta(days=context.settings.retention_days)
     before, deleted = UUID(int=int(oldest.timestamp() * 1000) << 80), 0
     while not job.is_stopping():
-        batch_deleted = await store.prune_finished(context.database, before)
+        batch_deleted = await notifications.prune_finished(context.database, before)
         deleted += batch_deleted
         await job.report_progress(deleted)
-        if batch_deleted < store.PRUNE_BATCH:
+        if batch_deleted < notifications.PRUNE_BATCH:
             break
     return {"deleted": deleted}
 
 
 async def measure_waiting(context: NotificationsContext) -> bool:
     """Count what waits, and find owners that became known too late."""
-    counts = await store.count_waiting(context.database)
+    counts = await notifications.count_waiting(context.database)
     for priority in send.BATCH_SIZES:
         WAITING.labels(priority).set(counts.get(priority, 0))
-    await store.assign_missing_owners(context.database, context.clock() - timedelta(days=OWNER_DAYS))
+    await notifications.assign_missing_owners(context.database, context.clock() - timedelta(days=OWNER_DAYS))
     return False
 
 

@@ -11,7 +11,6 @@ from pydantic import BaseModel
 
 from caravan.clock import new_id
 from caravan.database import UnitOfWork
-from services.notifications import store
 from services.notifications.model import (
     DEFAULT_PREFERENCE,
     KINDS,
@@ -21,6 +20,7 @@ from services.notifications.model import (
     choose_channel,
     validate_request,
 )
+from services.notifications.store import notifications, preferences
 from services.notifications.use_cases import NotificationsContext
 
 ABUSABLE_KINDS = [kind.name for kind in KINDS.values() if kind.is_abusable]
@@ -36,13 +36,16 @@ async def accept_requests(
     for message in requests:
         validate_request(message)
     await _add_missing_owners(uow, requests)
-    preferences = await store.find_preferences(uow, [message.user_id for message in requests if message.user_id])
+    preferences_by_user = await preferences.find_preferences(
+        uow, [message.user_id for message in requests if message.user_id]
+    )
     await _suppress_flooding(context, uow, requests)
-    await store.insert_notifications(
+    await notifications.insert_notifications(
         uow,
         [
             to_row(
-                message, preferences.get(message.user_id, DEFAULT_PREFERENCE) if message.user_id else DEFAULT_PREFERENCE
+                message,
+                preferences_by_user.get(message.user_id, DEFAULT_PREFERENCE) if message.user_id else DEFAULT_PREFERENCE,
             )
             for message in requests
         ],
@@ -64,7 +67,7 @@ async def _suppress_flooding(
     if not limited_requests:
         return
     since = context.clock() - timedelta(days=1)
-    counts = await store.count_unverified_messages(
+    counts = await notifications.count_unverified_messages(
         uow, {message.user_id for message in limited_requests if message.user_id}, ABUSABLE_KINDS, since
     )
     for message in limited_requests:
@@ -79,20 +82,22 @@ async def _add_missing_owners(uow: UnitOfWork, requests: Sequence[NotificationRe
     """Not every event names the user: their order's other notifications do."""
     ownerless_requests = [message for message in requests if message.user_id is None and message.order_id]
     if ownerless_requests:
-        owners = await store.find_order_owners(
+        owners = await notifications.find_order_owners(
             uow, [message.order_id for message in ownerless_requests if message.order_id]
         )
         for message in ownerless_requests:
             message.user_id = owners.get(message.order_id) if message.order_id else None
 
 
-def to_row(request: NotificationRequest, preference: Preference, run_id: UUID | None = None) -> store.NotificationRow:
+def to_row(
+    request: NotificationRequest, preference: Preference, run_id: UUID | None = None
+) -> notifications.NotificationRow:
     """The notification of a message, on the way that its recipient prefers; `run_id`: the run of a campaign that it is
     of.
     """
     choice = choose_channel(request, preference)
     values = orjson.dumps(request.values, default=_to_json).decode() if choice.state == "pending" else None
-    return store.NotificationRow(
+    return notifications.NotificationRow(
         new_id(),
         request.dedup_key,
         request.kind.name,

@@ -7,14 +7,14 @@ from uuid import UUID
 from caravan.clock import format_rfc3339
 from caravan.database import UnitOfWork
 from caravan.errors import InvalidRequest, NotFound
-from services.notifications import store
 from services.notifications.client import LatestNotifications, LatestNotificationsRequest, NotificationSummary
 from services.notifications.model import DEFAULT_PREFERENCE, Category, Preference, parse_unsubscribe_token
+from services.notifications.store import campaigns, notifications, preferences
 from services.notifications.use_cases import NotificationsContext
 
 
 async def get_preference(context: NotificationsContext, user_id: UUID) -> Preference:
-    return (await store.find_preferences(context.database, [user_id])).get(user_id, DEFAULT_PREFERENCE)
+    return (await preferences.find_preferences(context.database, [user_id])).get(user_id, DEFAULT_PREFERENCE)
 
 
 async def change_preference(
@@ -22,7 +22,7 @@ async def change_preference(
 ) -> Preference:
     """Apply the named fields. `check_version` raises when the caller had read another version."""
     async with context.database.unit_of_work() as uow:
-        before = await store.lock_preference(uow, user_id)
+        before = await preferences.lock_preference(uow, user_id)
         check_version(before.version)
         return await _save_preference(uow, user_id, before, changes)
 
@@ -42,7 +42,7 @@ async def unsubscribe(context: NotificationsContext, token: str) -> Category:
         )
     async with context.database.unit_of_work() as uow:
         user_id, category = parsed_token
-        before = await store.lock_preference(uow, user_id)
+        before = await preferences.lock_preference(uow, user_id)
         if category not in before.opt_out:
             await _save_preference(uow, user_id, before, {"opt_out": before.opt_out | {category}})
     return category
@@ -59,9 +59,9 @@ async def _save_preference(uow: UnitOfWork, user_id: UUID, before: Preference, c
         raise InvalidRequest(
             "the channel sms needs a phone number", errors=[{"field": "phone", "rule": "is needed for the channel sms"}]
         )
-    await store.save_preference(uow, user_id, after)
+    await preferences.save_preference(uow, user_id, after)
     if "promotions" in after.opt_out - before.opt_out:
-        await store.campaigns.suppress_pending(uow, user_id)
+        await campaigns.suppress_pending(uow, user_id)
     return after
 
 
@@ -69,7 +69,9 @@ async def list_latest_notifications(
     context: NotificationsContext, request: LatestNotificationsRequest
 ) -> LatestNotifications:
     """What was last sent to a user, or is about to be."""
-    rows = await store.list_notifications(context.database, limit=request.limit, before=None, user_id=request.user_id)
+    rows = await notifications.list_notifications(
+        context.database, limit=request.limit, before=None, user_id=request.user_id
+    )
     return LatestNotifications(
         items=[
             NotificationSummary.model_validate({**row, "created_at": format_rfc3339(row["created_at"])}) for row in rows

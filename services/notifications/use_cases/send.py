@@ -19,7 +19,6 @@ from prometheus_client import Counter, Histogram
 from caravan import failpoint
 from caravan.jobs import Job, JobRequest, JobsUnavailable
 from caravan.telemetry import log
-from services.notifications import store
 from services.notifications.model import (
     KINDS,
     UNSUBSCRIBABLE,
@@ -31,6 +30,7 @@ from services.notifications.model import (
 from services.notifications.providers.files import SLICE_SIZE
 from services.notifications.providers.protocol import NOT_TRIED, SendResult
 from services.notifications.rendering import RenderedMessage, render_templates
+from services.notifications.store import campaigns, notifications
 from services.notifications.use_cases import NotificationsContext, NotificationsResources
 from services.notifications.use_cases.accept import SEND_JOBS
 
@@ -71,7 +71,7 @@ async def send_due(context: NotificationsContext, priority: Priority, job: Job) 
 
 async def enqueue_due(context: NotificationsContext, priority: Priority) -> bool:
     """What is due, and no job knows of: make the job again. Without Redis send a batch; whether there may be more."""
-    if not await store.has_due_notifications(
+    if not await notifications.has_due_notifications(
         context.database, priority, context.resources.available_channels(), context.clock()
     ):
         return False
@@ -96,7 +96,7 @@ async def _send_batch(context: NotificationsContext, priority: Priority) -> int:
     channels = context.resources.available_channels()
     if not channels:
         return 0
-    rows = await store.claim_due_notifications(
+    rows = await notifications.claim_due_notifications(
         context.database, priority, channels, now=context.clock(), lease=LEASE, limit=BATCH_SIZES[priority]
     )
     if not rows:
@@ -109,13 +109,13 @@ async def _send_batch(context: NotificationsContext, priority: Priority) -> int:
         *(_send_channel(context, priority, channel, of_channel) for channel, of_channel in by_channel.items())
     )
     failpoint.hit("notification.after_send_before_mark")
-    await store.save_results(context.database, [result for of_channel in results for result in of_channel])
+    await notifications.save_results(context.database, [result for of_channel in results for result in of_channel])
     return len(rows)
 
 
 async def _send_channel(
     context: NotificationsContext, priority: Priority, channel: str, rows: list[asyncpg.Record]
-) -> list[store.AttemptResult]:
+) -> list[notifications.AttemptResult]:
     """Render a channel's rows and send them through its provider."""
     results: list[SendResult] = [NOT_TRIED] * len(rows)
     messages: dict[int, RenderedMessage] = {}
@@ -155,7 +155,7 @@ async def _find_contents(context: NotificationsContext, rows: list[asyncpg.Recor
     campaign_ids = {row["id"]: orjson.loads(row["values"])["campaign_id"] for row in rows if row["kind"] == "campaign"}
     if not campaign_ids:
         return {}
-    contents = await store.campaigns.find_contents(
+    contents = await campaigns.find_contents(
         context.database, [UUID(campaign_id) for campaign_id in set(campaign_ids.values())]
     )
     return {row_id: contents[campaign_id] for row_id, campaign_id in campaign_ids.items()}
@@ -216,10 +216,10 @@ async def _send_to_provider(
 
 def _to_attempt_result(
     row: asyncpg.Record, message: RenderedMessage | None, send_result: SendResult, now: datetime
-) -> store.AttemptResult:
+) -> notifications.AttemptResult:
     subject = message.subject if message else None
     attempts: int = row["attempts"]
-    result = partial(store.AttemptResult, row["id"], attempts, subject=subject, reason=send_result.reason)
+    result = partial(notifications.AttemptResult, row["id"], attempts, subject=subject, reason=send_result.reason)
     match send_result.status:
         case "sent":
             return result(attempts, "sent", now, sent_at=now)

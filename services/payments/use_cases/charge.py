@@ -33,7 +33,7 @@ from services.payments.messages import (
 )
 from services.payments.model import CaptureResult, Payment, RetrySchedule, format_invoice_number, restore_command
 from services.payments.providers.protocol import CaptureSuccess
-from services.payments.store import charges, refunds
+from services.payments.store import charges, expected_payments, refunds
 from services.payments.use_cases import RETRY_JOB, PaymentsContext
 
 BATCH_SIZE = 100
@@ -52,7 +52,7 @@ PaymentResults = list[tuple[Payment, CaptureResult]]
 async def expect_payments(context: PaymentsContext, uow: UnitOfWork, orders: Sequence[ExpectPayment]) -> None:
     """Know what orders will be charged with; one whose command to charge has overtaken this begins at once."""
     now = context.clock()
-    order_ids = await charges.insert_expected_payments(
+    order_ids = await expected_payments.insert_expected_payments(
         uow, list({order.order_id: order for order in orders}.values()), now
     )
     if order_ids:
@@ -67,7 +67,7 @@ async def expect_payments(context: PaymentsContext, uow: UnitOfWork, orders: Seq
 
 async def void_payments(context: PaymentsContext, uow: UnitOfWork, reasons: Mapping[UUID, str]) -> None:
     """Refuse to charge orders that have ended, each with its reason."""
-    await charges.void_expected_payments(uow, reasons, context.settings.currency, context.clock())
+    await expected_payments.void_expected_payments(uow, reasons, context.settings.currency, context.clock())
 
 
 async def capture_payments(context: PaymentsContext, deliveries: Sequence[Delivery[CapturePayment]]) -> None:

@@ -13,7 +13,7 @@ from caravan.telemetry import log
 from services.payments.client import HoldRequest, HoldResult
 from services.payments.messages import PAYMENT_REFUNDED, PaymentRefunded, RefundPayment
 from services.payments.model import Refund, RetrySchedule, restore_command
-from services.payments.store import charges, refunds
+from services.payments.store import charges, expected_payments, refunds
 from services.payments.use_cases import PaymentsContext
 from services.payments.use_cases.charge import compute_lease_end, publish_outcome
 
@@ -25,14 +25,14 @@ async def hold_capture(context: PaymentsContext, request: HoldRequest) -> HoldRe
     """Let no attempt begin while the order's cancellation is on its way here."""
     now = context.clock()
     held_until = now + (BRIEF_HOLD if request.briefly else timedelta(seconds=context.settings.hold_seconds))
-    await charges.hold_payment(context.database, request.order_id, context.settings.currency, held_until, now)
+    await expected_payments.hold_payment(context.database, request.order_id, context.settings.currency, held_until, now)
     return HoldResult()
 
 
 async def request_refund(context: PaymentsContext, uow: UnitOfWork, command: Delivery[RefundPayment]) -> None:
     """Give back all that was captured. Where nothing was, nothing will be: a later capture is refused."""
     order_id, now = command.message.order_id, context.clock()
-    await charges.create_missing_payment(uow, order_id, context.settings.currency, now)
+    await expected_payments.create_missing_payment(uow, order_id, context.settings.currency, now)
     payment = (await charges.lock_payments(uow, [order_id]))[order_id]
     previous_status = payment.status
     payment.request_refund()

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from caravan.clock import new_id, utc_now
 from services.identity.messages import USER_REGISTERED, USER_UPDATED, UserRegistered, UserUpdated
-from services.notifications import store
+from services.notifications.store import notifications
 from services.orders.messages import ORDERS
 from tests.services.notifications.campaigns import count_readers, create_campaign, create_customers, wait_for_end
 from tests.services.notifications.conftest import Carrier, MovedClock, order_created
@@ -85,7 +85,7 @@ async def test_who_ordered_longer_ago_than_notifications_are_kept_is_still_known
             notification_id = UUID(
                 int=(int((clock() - timedelta(days=days)).timestamp() * 1000) << 80) + new_id().int % 2**64
             )
-            row = store.NotificationRow(
+            row = notifications.NotificationRow(
                 notification_id,
                 str(new_id()),
                 "order_received",
@@ -97,7 +97,7 @@ async def test_who_ordered_longer_ago_than_notifications_are_kept_is_still_known
                 "sent",
                 None,
             )
-            await store.insert_notifications(uow, [row], clock())
+            await notifications.insert_notifications(uow, [row], clock())
     await shop.get_context("notifications").jobs.enqueue("notifications.history-prune")
 
     async def pruned() -> bool:

@@ -20,11 +20,11 @@ from caravan.dead_letters.schemas import (
     build_list_operation,
     build_redrive_operation,
 )
-from services.notifications import store
 from services.notifications.messages import CRITICAL_NOTIFICATIONS, SendNotification
 from services.notifications.model import RETRY_SECONDS
 from services.notifications.providers.protocol import SENT, SendResult
 from services.notifications.rendering import RenderedMessage
+from services.notifications.store import notifications
 from services.notifications.use_cases import ProviderBackoff, send
 from tests.services.notifications.conftest import Carrier, MovedClock, ask, back_in_stock, row
 from tests.support.shop import Shop, wait_until
@@ -69,22 +69,22 @@ async def test_a_critical_message_overtakes_two_thousand_standard_ones_within_tw
 
 
 async def pending(shop: Shop, at_least: int) -> bool:
-    counts = await store.count_waiting(shop.get_database("notifications"))
+    counts = await notifications.count_waiting(shop.get_database("notifications"))
     return counts.get("standard", 0) >= at_least
 
 
 async def test_a_process_that_dies_between_sending_and_recording_sends_again_under_the_same_key(
     shop: Shop, carrier: Carrier, clock: MovedClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    command, finish, deaths = back_in_stock(), store.save_results, list[bool]()
+    command, finish, deaths = back_in_stock(), notifications.save_results, list[bool]()
 
-    async def dies_once(database: Database, finished: list[store.AttemptResult]) -> None:
+    async def dies_once(database: Database, finished: list[notifications.AttemptResult]) -> None:
         if carrier.messages and not deaths:
             deaths.append(True)
             raise RuntimeError("killed")
         await finish(database, finished)
 
-    monkeypatch.setattr(store, "save_results", dies_once)
+    monkeypatch.setattr(notifications, "save_results", dies_once)
     await ask(shop, command)
     await wait_until(lambda: _sent(carrier, 1))
     await reached(shop, command.about, state="pending", attempts=1)

@@ -8,8 +8,8 @@ from caravan.clock import format_rfc3339, new_id
 from caravan.database import UnitOfWork
 from caravan.errors import InvalidRequest
 from caravan.jobs import Cron
-from services.notifications import store
 from services.notifications.schemas import CampaignRequest
+from services.notifications.store import campaigns
 from services.notifications.use_cases import NotificationsContext
 from services.notifications.use_cases.campaigns.schedule import enqueue_run_job
 
@@ -34,7 +34,7 @@ async def create_campaign(
         "created_by": actor,
         "created_at": now,
     }
-    await store.campaigns.insert_campaign(uow, campaign)
+    await campaigns.insert_campaign(uow, campaign)
     record_audit(uow, "campaign.created", f"campaign:{campaign['id']}", name=request.name)
     enqueue_run_job(context, uow, campaign["id"], campaign["next_at"])
     return campaign

@@ -12,8 +12,8 @@ from caravan.clock import make_lowest_id, new_id
 from caravan.errors import MessageRejected
 from caravan.jobs import Cron, Job
 from caravan.telemetry import log
-from services.notifications import store
 from services.notifications.model import DEFAULT_PREFERENCE, KINDS, NotificationRequest, validate_request
+from services.notifications.store import campaigns, notifications, preferences
 from services.notifications.store.campaigns import Audience
 from services.notifications.use_cases import NotificationsContext
 from services.notifications.use_cases.accept import SEND_JOBS, to_row
@@ -26,7 +26,7 @@ async def run_campaign(context: NotificationsContext, job: Job) -> dict[str, int
     """The job: start what is due of a campaign, and write the messages of its runs."""
     campaign_id, written = UUID(job.data["campaign_id"]), 0
     await _start_due_runs(context, campaign_id)
-    for run_id in await store.campaigns.find_writing_runs(context.database, campaign_id):
+    for run_id in await campaigns.find_writing_runs(context.database, campaign_id):
         while not job.is_stopping():
             progress = await _write_chunk(context, run_id)
             if progress is None:
@@ -39,19 +39,19 @@ async def run_campaign(context: NotificationsContext, job: Job) -> dict[str, int
 async def _start_due_runs(context: NotificationsContext, campaign_id: UUID) -> None:
     now = context.clock()
     async with context.database.unit_of_work() as uow:
-        campaign = await store.campaigns.lock_campaign(uow, campaign_id)
+        campaign = await campaigns.lock_campaign(uow, campaign_id)
         if campaign is None or campaign["stopped"] or campaign["next_at"] is None or campaign["next_at"] > now:
             return
         schedule = Cron(campaign["cron"], campaign["time_zone"]) if campaign["cron"] else None
         due_runs, next_at = compute_occurrences(campaign["next_at"], schedule, now)
         for at, is_missed in due_runs:
-            recipients = 0 if is_missed else await store.campaigns.count_recipients(uow, _build_audience(campaign, now))
-            await store.campaigns.insert_run(
+            recipients = 0 if is_missed else await campaigns.count_recipients(uow, _build_audience(campaign, now))
+            await campaigns.insert_run(
                 uow, new_id(), campaign_id, at, "missed" if is_missed else "writing", recipients, now
             )
             if is_missed:
                 log.warning("a run of a campaign was missed", campaign=str(campaign_id), due=at.isoformat())
-        await store.campaigns.set_next_run(uow, campaign_id, next_at)
+        await campaigns.set_next_run(uow, campaign_id, next_at)
         if next_at:
             enqueue_run_job(context, uow, campaign_id, next_at)
 
@@ -77,23 +77,25 @@ async def _write_chunk(context: NotificationsContext, run_id: UUID) -> tuple[int
     write (any more).
     """
     async with context.database.unit_of_work() as uow:
-        run = await store.campaigns.lock_run(uow, run_id)
+        run = await campaigns.lock_run(uow, run_id)
         if run is None:
             return None
-        recipients = await store.campaigns.fetch_recipients(
+        recipients = await campaigns.fetch_recipients(
             uow, _build_audience(run, run["started_at"]), run["position"], CHUNK_SIZE
         )
-        preferences = await store.find_preferences(uow, [recipient["user_id"] for recipient in recipients])
+        preferences_by_user = await preferences.find_preferences(
+            uow, [recipient["user_id"] for recipient in recipients]
+        )
         rows = [
-            to_row(request, preferences.get(request.user_id, DEFAULT_PREFERENCE), run_id)
+            to_row(request, preferences_by_user.get(request.user_id, DEFAULT_PREFERENCE), run_id)
             for request in _build_requests(run, recipients)
             if request.user_id
         ]
         if rows:
-            await store.insert_notifications(uow, rows, context.clock())
+            await notifications.insert_notifications(uow, rows, context.clock())
             uow.run_after_commit(partial(context.jobs.enqueue_soon, SEND_JOBS["bulk"]))
         position = recipients[-1]["user_id"] if recipients else None
-        await store.campaigns.advance_run(
+        await campaigns.advance_run(
             uow, run_id, position, len(recipients), context.clock(), is_complete=len(recipients) < CHUNK_SIZE
         )
         return (len(recipients), run["written"] + len(recipients), run["recipients"]) if recipients else None

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from caravan.database import UnitOfWork
 from caravan.jobs import Cron, JobRequest, JobsUnavailable
-from services.notifications import store
+from services.notifications.store import campaigns
 from services.notifications.use_cases import NotificationsContext
 
 CAMPAIGN_JOB = "notifications.campaign-send"
@@ -51,11 +51,11 @@ async def enqueue_missing_jobs(context: NotificationsContext) -> bool:
     now = context.clock()
     jobs = [
         build_run_job(campaign_id, at, now)
-        for campaign_id, at in await store.campaigns.find_scheduled(context.database, MAX_SCHEDULED)
+        for campaign_id, at in await campaigns.find_scheduled(context.database, MAX_SCHEDULED)
     ]
     jobs += [
         build_run_job(campaign_id, now, now)
-        for campaign_id in await store.campaigns.find_stalled(context.database, now, STALLED_AFTER)
+        for campaign_id in await campaigns.find_stalled(context.database, now, STALLED_AFTER)
     ]
     if jobs:
         with suppress(JobsUnavailable):

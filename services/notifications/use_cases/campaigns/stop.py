@@ -9,7 +9,7 @@ from caravan.audit import record_audit
 from caravan.database import UnitOfWork
 from caravan.errors import Conflict, NotFound
 from caravan.jobs import JobRequest
-from services.notifications import store
+from services.notifications.store import campaigns
 from services.notifications.use_cases import NotificationsContext
 from services.notifications.use_cases.accept import SEND_JOBS
 from services.notifications.use_cases.campaigns.schedule import CAMPAIGN_JOB
@@ -21,11 +21,11 @@ async def stop_campaign(context: NotificationsContext, campaign_id: UUID) -> Non
     """
     async with context.database.unit_of_work() as uow:
         campaign = await _lock_campaign(uow, campaign_id)
-        runs = await store.campaigns.list_runs(context.database, [campaign_id], 1)
+        runs = await campaigns.list_runs(context.database, [campaign_id], 1)
         is_run_open = bool(runs) and (runs[0]["state"] == "writing" or runs[0]["pending"] > 0)
         if not campaign["stopped"] and campaign["next_at"] is None and not is_run_open:
             raise Conflict(f"campaign {campaign_id} has sent everything already")
-        await store.campaigns.stop_campaign(uow, campaign_id)
+        await campaigns.stop_campaign(uow, campaign_id)
         record_audit(uow, "campaign.stopped", f"campaign:{campaign_id}")
 
 
@@ -34,11 +34,11 @@ async def resume_campaign(context: NotificationsContext, campaign_id: UUID) -> N
     now = context.clock()
     async with context.database.unit_of_work() as uow:
         campaign = await _lock_campaign(uow, campaign_id)
-        runs = await store.campaigns.list_runs(context.database, [campaign_id], 1)
+        runs = await campaigns.list_runs(context.database, [campaign_id], 1)
         with_missed = campaign["cron"] is None and bool(runs) and runs[0]["state"] == "missed"
         if not campaign["stopped"] and not with_missed:
             raise Conflict(f"campaign {campaign_id} is not stopped")
-        await store.campaigns.resume_campaign(uow, campaign_id, now, with_missed=with_missed)
+        await campaigns.resume_campaign(uow, campaign_id, now, with_missed=with_missed)
         record_audit(uow, "campaign.resumed", f"campaign:{campaign_id}")
         job = JobRequest({"campaign_id": str(campaign_id)}, keep="failed")
         uow.run_after_commit(partial(context.jobs.enqueue_soon, CAMPAIGN_JOB, job))
@@ -46,7 +46,7 @@ async def resume_campaign(context: NotificationsContext, campaign_id: UUID) -> N
 
 
 async def _lock_campaign(uow: UnitOfWork, campaign_id: UUID) -> asyncpg.Record:
-    campaign = await store.campaigns.lock_campaign(uow, campaign_id)
+    campaign = await campaigns.lock_campaign(uow, campaign_id)
     if campaign is None:
         raise NotFound(f"no campaign {campaign_id}; GET /v1/campaigns lists them")
     return campaign
