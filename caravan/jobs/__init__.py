@@ -10,7 +10,7 @@ Redis is never the truth. A job only does sooner what rows in a database already
 effect is keyed by its row.
 """
 
-from caravan.jobs.declarations import Cron, Interval, Job, JobRequest, Jobs, JobType
+from caravan.jobs.declarations import Cron, Interval, Job, JobOptions, JobRequest, Jobs, JobType
 from caravan.jobs.enqueue import Enqueuer
 from caravan.jobs.redis import UNAVAILABLE_ERRORS, JobStore, JobsUnavailable, ServerTooOld
 from caravan.jobs.workers import Workers
@@ -21,6 +21,7 @@ __all__ = [
     "Enqueuer",
     "Interval",
     "Job",
+    "JobOptions",
     "JobRequest",
     "JobStore",
     "JobType",

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypedDict, Unpack
 from zoneinfo import ZoneInfo, available_timezones
 
 from bullmq.queue_keys import QueueKeys
@@ -145,6 +145,22 @@ class JobType:
     schedule: Cron | Interval | None = None
 
 
+class JobOptions(TypedDict, total=False):
+    """The fields of `JobType` that a declaration may set."""
+
+    attempts: int
+    backoff_seconds: float
+    concurrency: int
+    global_concurrency: int | None
+    lease_seconds: float
+    seconds: float
+    debounce_seconds: float
+    keep_completed: int
+    keep_failed: int
+    keep_days: float
+    schedule: Cron | Interval | None
+
+
 @dataclass(slots=True)
 class Jobs:
     """The jobs of a service: `jobs = Jobs("payments")`, then `@jobs.job("payments.capture-retry")` over `async def
@@ -154,15 +170,15 @@ class Jobs:
     service: str
     job_types: dict[str, JobType] = field(default_factory=dict)
 
-    def job(self, name: str, **limits: Any) -> Callable[[JobHandler], JobHandler]:
-        """Declare a job type by the name of its queue, `<service>.<noun-verb>`. `limits` are fields of `JobType`."""
+    def job(self, name: str, **options: Unpack[JobOptions]) -> Callable[[JobHandler], JobHandler]:
+        """Declare a job type by the name of its queue, `<service>.<noun-verb>`."""
         if not re.fullmatch(rf"{self.service}\.[a-z]+(-[a-z]+)+", name):
             raise ValueError(f"{name!r}: a job of {self.service} is named {self.service}.<noun>-<verb>")
         if name in self.job_types:
             raise ValueError(f"{name} is declared twice")
 
         def register_handler(run: JobHandler) -> JobHandler:
-            self.job_types[name] = JobType(name, run, **limits)
+            self.job_types[name] = JobType(name, run, **options)
             return run
 
         return register_handler

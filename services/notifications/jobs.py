@@ -8,7 +8,7 @@ from uuid import UUID
 
 from prometheus_client import Gauge
 
-from caravan.jobs import Cron, Job, Jobs
+from caravan.jobs import Cron, Job, JobOptions, Jobs
 from caravan.service import PeriodicTask
 from services.notifications.store import notifications
 from services.notifications.use_cases import NotificationsContext, send
@@ -18,7 +18,8 @@ WAITING = Gauge(
     "caravan_notifications_waiting", "Notifications that are not sent yet, counted up to 100,000", ["priority"]
 )
 OWNER_DAYS = 1
-SEND_OPTIONS = {"attempts": 3, "lease_seconds": 10.0, "seconds": 180.0, "keep_completed": 100}
+SEND_OPTIONS: JobOptions = {"attempts": 3, "lease_seconds": 10.0, "seconds": 180.0, "keep_completed": 100}
+DEBOUNCED_SEND_OPTIONS: JobOptions = {**SEND_OPTIONS, "debounce_seconds": 0.1}
 
 jobs = Jobs("notifications")
 
@@ -29,13 +30,13 @@ async def send_critical(context: NotificationsContext, job: Job) -> dict[str, in
     return await send.send_due(context, "critical", job)
 
 
-@jobs.job("notifications.standard-send", debounce_seconds=0.1, **SEND_OPTIONS)
+@jobs.job("notifications.standard-send", **DEBOUNCED_SEND_OPTIONS)
 async def send_standard(context: NotificationsContext, job: Job) -> dict[str, int]:
     """Send the other messages that are due; at most ten jobs a second, so that each carries more."""
     return await send.send_due(context, "standard", job)
 
 
-@jobs.job("notifications.bulk-send", debounce_seconds=0.1, **SEND_OPTIONS)
+@jobs.job("notifications.bulk-send", **DEBOUNCED_SEND_OPTIONS)
 async def send_bulk(context: NotificationsContext, job: Job) -> dict[str, int]:
     """Send the messages of campaigns that are due."""
     return await send.send_due(context, "bulk", job)
