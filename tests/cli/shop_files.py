@@ -119,6 +119,29 @@ class ShopFile:
         return sum(sale.quantity * int(sale.price * 100) for sale in self.lines if sale.quantity > 0)
 
 
+GERMAN = (
+    "Rechnungsnr.",
+    "Artikel-Nr.",
+    "Bezeichnung",
+    "Menge",
+    "Rechnungsdatum",
+    "Einzelpreis (€)",
+    "Kundennr.",
+    "Land",
+)
+SHOPIFY = (
+    "Name",
+    "Lineitem sku",
+    "Lineitem name",
+    "Lineitem quantity",
+    "Created at",
+    "Lineitem price",
+    "Email",
+    "Shipping Country",
+)
+PLAIN = ("order_id", "sku", "product_name", "qty", "order_date", "unit_price", "customer_id")
+
+
 def shop_files() -> list[ShopFile]:
     usual = sales()
     words = [replace(sale, description="Tasse „blau“ – 5 € … ’s", country="Deutschland") for sale in usual]
@@ -128,27 +151,6 @@ def shop_files() -> list[ShopFile]:
     ]
     short = [replace(sale, invoice=f"CAB{sale.invoice[-2:]}") for sale in sales(skus=("TEA", "A1", "MUG-BLUE", "M"))]
     back = [*short, replace(short[0], quantity=-1, invoice="CR9")]
-    german = (
-        "Rechnungsnr.",
-        "Artikel-Nr.",
-        "Bezeichnung",
-        "Menge",
-        "Rechnungsdatum",
-        "Einzelpreis (€)",
-        "Kundennr.",
-        "Land",
-    )
-    shopify = (
-        "Name",
-        "Lineitem sku",
-        "Lineitem name",
-        "Lineitem quantity",
-        "Created at",
-        "Lineitem price",
-        "Email",
-        "Shipping Country",
-    )
-    plain = ("order_id", "sku", "product_name", "qty", "order_date", "unit_price", "customer_id")
     mails = [replace(sale, customer=sale.customer and f"buyer.{sale.customer}@mail.example") for sale in usual]
     stray = Style().write(usual).replace(b"THING 1,", b'"THING 1,', 1).replace(b"THING 3,", b'THING 3",', 1)
     of_the_set = (
@@ -157,7 +159,7 @@ def shop_files() -> list[ShopFile]:
     return [
         ShopFile(
             "german",
-            Style(german, ";", continental, "%d.%m.%Y %H:%M", "cp1252", "\r\n").write(words),
+            Style(GERMAN, ";", continental, "%d.%m.%Y %H:%M", "cp1252", "\r\n").write(words),
             words,
             currency="EUR",
         ),
@@ -166,11 +168,11 @@ def shop_files() -> list[ShopFile]:
         ShopFile("nobodies", Style(nobody=NOBODY).write(usual), usual),
         ShopFile("across lines", Style(end="\r\n").write(across), across, continued=12),
         ShopFile("stray quotes", stray, [sale for n, sale in enumerate(usual) if n != 1], refused=1),
-        ShopFile("tabs", Style(plain, "\t", encoding="utf-16").write(usual), usual),
+        ShopFile("tabs", Style(PLAIN, "\t", encoding="utf-16").write(usual), usual),
         ShopFile("thousands", Style(number=group_digits, price="£{}", date="%d %b %Y").write(usual), usual),
         ShopFile("short codes", Style(invoice="{}").write(back), back),
         ShopFile(
-            "shopify", Style(shopify, date="%Y-%m-%d %H:%M:%S +0000", invoice="#{}", nobody=("",)).write(mails), mails
+            "shopify", Style(SHOPIFY, date="%Y-%m-%d %H:%M:%S +0000", invoice="#{}", nobody=("",)).write(mails), mails
         ),
         ShopFile("the set, saved by a spreadsheet", of_the_set, sales(days=9), refused=1),
         ShopFile(

@@ -88,71 +88,56 @@ def _does(ask: Callable[[], object]) -> bool:
         return False
 
 
-@asynccontextmanager
-async def servers() -> AsyncIterator[Servers]:
-    """All four, fresh. Skips the test where no container engine has them."""
-    postgres, kafka, amqp, management, redis = free_ports(5)
-    started: list[str] = []
+class Containers:
+    """The containers of one test, and the ports that they publish."""
 
-    def container(
-        name: str, url: str, answers: Callable[[], bool], image: str, options: list[str], *command: str
-    ) -> Server:
-        label = f"caravan-faults-{name}-{os.getpid()}"
-        run(["docker", "run", "--detach", "--name", label, *options, image, *command], 60)
-        started.append(label)
-        return Server(label, url, answers)
+    def __init__(self) -> None:
+        self.labels: list[str] = []
+        self.postgres, self.kafka, self.amqp, self.management, self.redis = free_ports(5)
 
-    try:
-        try:
-            for image in (POSTGRES_IMAGE, KAFKA_IMAGE, RABBITMQ_IMAGE, REDIS_IMAGE):
-                await asyncio.to_thread(ready, image)
-        except Unavailable as reason:
-            pytest.skip(f"no containers to kill: {reason}")
-        database = f"postgresql://postgres:postgres@127.0.0.1:{postgres}/postgres"
-        console = f"http://caravan:caravan@127.0.0.1:{management}"
-        cache = f"redis://127.0.0.1:{redis}/0"
-        made = Servers(
-            container(
-                "postgres",
-                database,
-                lambda: _postgres_answers(database),
+    def start_servers(self) -> Servers:
+        database = f"postgresql://postgres:postgres@127.0.0.1:{self.postgres}/postgres"
+        broker = f"127.0.0.1:{self.kafka}"
+        console = f"http://caravan:caravan@127.0.0.1:{self.management}"
+        cache = f"redis://127.0.0.1:{self.redis}/0"
+        return Servers(
+            self._start(
+                ("postgres", database, lambda: _postgres_answers(database)),
                 POSTGRES_IMAGE,
-                [f"--publish=127.0.0.1:{postgres}:5432", "--env=POSTGRES_PASSWORD=postgres", "--shm-size=256m"],
+                [f"--publish=127.0.0.1:{self.postgres}:5432", "--env=POSTGRES_PASSWORD=postgres", "--shm-size=256m"],
                 "-cmax_connections=400",
             ),
-            container(
-                "kafka",
-                f"127.0.0.1:{kafka}",
-                lambda: kafka_answers(f"127.0.0.1:{kafka}"),
+            self._start(
+                ("kafka", broker, lambda: kafka_answers(broker)),
                 KAFKA_IMAGE,
-                kafka_options(kafka),
-                "bash",
-                "-c",
-                RUN_KAFKA,
+                kafka_options(self.kafka),
+                *("bash", "-c", RUN_KAFKA),
             ),
-            container(
-                "rabbitmq",
-                f"amqp://caravan:caravan@127.0.0.1:{amqp}/",
-                lambda: bool(rabbitmq_version(console)),
+            self._start(
+                ("rabbitmq", f"amqp://caravan:caravan@127.0.0.1:{self.amqp}/", lambda: bool(rabbitmq_version(console))),
                 RABBITMQ_IMAGE,
-                rabbitmq_options(amqp, management),
+                rabbitmq_options(self.amqp, self.management),
             ),
-            container(
-                "redis",
-                cache,
-                lambda: _redis_answers(cache),
+            self._start(
+                ("redis", cache, lambda: _redis_answers(cache)),
                 REDIS_IMAGE,
-                [f"--publish=127.0.0.1:{redis}:6379"],
-                "redis-server",
-                "--appendonly",
-                "yes",
+                [f"--publish=127.0.0.1:{self.redis}:6379"],
+                *("redis-server", "--appendonly", "yes"),
             ),
             console,
         )
-        await asyncio.gather(*(server.ready() for server in (made.postgres, made.kafka, made.rabbitmq, made.redis)))
-        yield made
-    finally:
-        for label in started:
+
+    def _start(
+        self, server: tuple[str, str, Callable[[], bool]], image: str, options: list[str], *command: str
+    ) -> Server:
+        name, url, answers = server
+        label = f"caravan-faults-{name}-{os.getpid()}"
+        run(["docker", "run", "--detach", "--name", label, *options, image, *command], 60)
+        self.labels.append(label)
+        return Server(label, url, answers)
+
+    async def remove(self) -> None:
+        for label in self.labels:
             await asyncio.to_thread(
                 subprocess.run,
                 ["docker", "rm", "--force", "--volumes", label],
@@ -160,3 +145,20 @@ async def servers() -> AsyncIterator[Servers]:
                 timeout=60,
                 stdin=subprocess.DEVNULL,
             )
+
+
+@asynccontextmanager
+async def servers() -> AsyncIterator[Servers]:
+    """All four, fresh. Skips the test where no container engine has them."""
+    containers = Containers()
+    try:
+        try:
+            for image in (POSTGRES_IMAGE, KAFKA_IMAGE, RABBITMQ_IMAGE, REDIS_IMAGE):
+                await asyncio.to_thread(ready, image)
+        except Unavailable as reason:
+            pytest.skip(f"no containers to kill: {reason}")
+        made = containers.start_servers()
+        await asyncio.gather(*(server.ready() for server in (made.postgres, made.kafka, made.rabbitmq, made.redis)))
+        yield made
+    finally:
+        await containers.remove()
