@@ -27,9 +27,7 @@ def test_no_module_has_a_name_that_says_nothing() -> None:
 
 def test_every_module_whose_name_does_not_say_it_all_begins_with_a_docstring() -> None:
     assert [
-        str(path)
-        for path, tree in trees()
-        if ast.get_docstring(tree) is None and path.stem not in SELF_EXPLANATORY
+        str(path) for path, tree in trees() if ast.get_docstring(tree) is None and path.stem not in SELF_EXPLANATORY
     ] == []
 
 
