@@ -19,7 +19,7 @@ from caravan.bus.topology import kafka as kafka_topology
 from caravan.bus.topology import rabbitmq as rabbitmq_topology
 from caravan.messages import Queue, Topic
 from caravan.tls import CertificateFiles, complete_url
-from tests.contract.bus_contract import (
+from tests.contract.bus_messages import (
     Recorder,
     has_at_least,
     make_outgoing,
