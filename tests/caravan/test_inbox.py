@@ -33,7 +33,7 @@ calls: list[list[str]] = []
 """What each run of a handler was given."""
 
 
-def raise_if_told(text: str) -> None:
+def raise_on_demand(text: str) -> None:
     match text.split(maxsplit=1)[0]:
         case "fail":
             raise LookupError(text)
@@ -48,7 +48,7 @@ async def write_note(_: Any, uow: UnitOfWork, delivery: Delivery[Noted]) -> None
     calls.append([delivery.message.text])
     await uow.execute("INSERT INTO note (text) VALUES ($1)", delivery.message.text)
     uow.emit(OTHER, delivery.message, key=delivery.key)
-    raise_if_told(delivery.message.text)
+    raise_on_demand(delivery.message.text)
 
 
 @consume(OTHER)
@@ -56,21 +56,21 @@ async def write_notes(_: Any, uow: UnitOfWork, deliveries: list[Delivery[Noted]]
     calls.append([delivery.message.text for delivery in deliveries])
     for delivery in deliveries:
         await uow.execute("INSERT INTO note (text) VALUES ($1)", delivery.message.text)
-        raise_if_told(delivery.message.text)
+        raise_on_demand(delivery.message.text)
 
 
 @consume.effect(CALLED)
 async def call_party(_: Any, delivery: Delivery[Noted]) -> None:
     calls.append([delivery.message.text])
     await asyncio.sleep(0)
-    raise_if_told(delivery.message.text)
+    raise_on_demand(delivery.message.text)
 
 
 @consume.effect(BATCH_CALLED)
 async def call_party_for_all(_: Any, deliveries: list[Delivery[Noted]]) -> None:
     calls.append([delivery.message.text for delivery in deliveries])
     for delivery in deliveries:
-        raise_if_told(delivery.message.text)
+        raise_on_demand(delivery.message.text)
 
 
 SINGLE, BATCH, EFFECT, EFFECT_BATCH = consume.handlers
