@@ -15,6 +15,17 @@ import orjson
 from caravan.cache import FifoCache
 from caravan.messages import Event
 
+APPEND_ONLY_DDL = (
+    """
+    CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        RAISE EXCEPTION 'events are append-only: % on % refused', TG_OP, TG_TABLE_NAME
+            USING ERRCODE = 'restrict_violation';
+    END $$
+    """,
+    "CREATE TRIGGER event_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON event FOR EACH STATEMENT EXECUTE "
+    "FUNCTION refuse_change()",
+)
 TABLES = (
     """
     CREATE TABLE event (
@@ -32,15 +43,7 @@ TABLES = (
     )
     """,
     "CREATE INDEX event_log ON event (transaction, position)",
-    """
-    CREATE FUNCTION refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$
-    BEGIN
-        RAISE EXCEPTION 'events are append-only: % on % refused', TG_OP, TG_TABLE_NAME
-            USING ERRCODE = 'restrict_violation';
-    END $$
-    """,
-    "CREATE TRIGGER event_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON event FOR EACH STATEMENT EXECUTE "
-    "FUNCTION refuse_change()",
+    *APPEND_ONLY_DDL,
 )
 
 _RECENT_EVENTS = 5_000

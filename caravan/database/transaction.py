@@ -44,9 +44,7 @@ class Transaction:
 
     async def execute(self, query: str, *arguments: Any) -> int:
         """Run a statement; the number of rows it touched."""
-        status = await (await self._acquire_connection()).execute(query, *arguments)
-        row_count = status.rpartition(" ")[2]
-        return int(row_count) if row_count.isdigit() else 0
+        return parse_row_count(await (await self._acquire_connection()).execute(query, *arguments))
 
     async def _end_transaction(self, *, commit: bool) -> None:
         connection, self._connection = self._connection, None
@@ -67,3 +65,9 @@ class Transaction:
                 raise
         else:
             self._pool.release(connection)
+
+
+def parse_row_count(status: str) -> int:
+    """The number of rows in Postgres' answer to a statement, such as `UPDATE 3`."""
+    row_count = status.rpartition(" ")[2]
+    return int(row_count) if row_count.isdigit() else 0

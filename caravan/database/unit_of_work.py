@@ -22,7 +22,7 @@ from caravan.clock import Clock, utc_now
 from caravan.database.connections import ACQUIRE_SECONDS, ConnectionPool, open_connection
 from caravan.database.pending_writes import EventRow, GroupCommit, PendingWrites, StoredResponse
 from caravan.database.sessions import check_pooler
-from caravan.database.transaction import Transaction
+from caravan.database.transaction import Transaction, parse_row_count
 from caravan.messages import Channel, Delivery, Event, Message, OutgoingMessage, encode_message
 from caravan.telemetry import metrics
 
@@ -117,6 +117,10 @@ class Database:
 
     async def fetchval(self, query: str, *arguments: Any) -> Any:
         return await self._run_statement(asyncpg.Connection.fetchval, query, *arguments)
+
+    async def execute(self, query: str, *arguments: Any) -> int:
+        """Run a statement; the number of rows it touched."""
+        return parse_row_count(await self._run_statement(asyncpg.Connection.execute, query, *arguments))
 
     async def _run_statement(self, method: Callable[..., Awaitable[Any]], query: str, *arguments: Any) -> Any:
         """One statement, which is a transaction of its own."""

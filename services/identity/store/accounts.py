@@ -1,47 +1,137 @@
 """Accounts: found by id or e-mail, made once per e-mail, changed under a lock."""
 
 from datetime import datetime, timedelta
+from typing import NamedTuple
 from uuid import UUID
 
-import asyncpg
+from sqlalchemy import bindparam, case, exists, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
 
 from caravan.database import Database, UnitOfWork
+from caravan.database import tables as sql
+from caravan.database.query import Query
+from caravan.database.tables import col, list_columns
 from services.identity.messages import UserRole
 from services.identity.model import Account
+from services.identity.tables import Account as AccountTable
 
-COLUMNS = "id, email, name, role, disabled, version, created_at, updated_at, password, password_set_at, verified_at"
 ADMINS_LOCK = 0x1D01
 """Advisory lock: whether there is an admin is decided by one at a time."""
 
 
-def _build_account(row: asyncpg.Record | None) -> Account | None:
-    return Account(*row) if row else None
+class CustomerStatusRow(NamedTuple):
+    user_id: UUID
+    email: str
+    name: str
+    role: UserRole
+    active: bool
+
+
+ACCOUNT_COLUMNS = list_columns(AccountTable, Account)
+_BY_ID = col(AccountTable.id) == bindparam("account_id")
+_BY_EMAIL = col(AccountTable.email) == bindparam("email")
+_EMAIL = bindparam("email", type_=sql.TEXT)
+_BEFORE = bindparam("before", type_=sql.UUID)
+_NOW = bindparam("now", type_=sql.TIMESTAMPTZ)
+_PASSWORD = bindparam("password", type_=sql.TEXT)
+_OLD_PASSWORD = bindparam("old", type_=sql.TEXT)
+_NEXT_VERSION = col(AccountTable.version) + 1
+
+_GET = Query(select(*ACCOUNT_COLUMNS).where(_BY_ID), Account)
+_FIND_BY_EMAIL = Query(select(*ACCOUNT_COLUMNS).where(_BY_EMAIL), Account)
+_LOCK = Query(select(*ACCOUNT_COLUMNS).where(_BY_ID).with_for_update(key_share=True), Account)
+_LIST = Query(
+    select(*ACCOUNT_COLUMNS)
+    .where(or_(_EMAIL.is_(None), col(AccountTable.email) == _EMAIL))
+    .where(or_(_BEFORE.is_(None), col(AccountTable.id) < _BEFORE))
+    .order_by(col(AccountTable.id).desc())
+    .limit(bindparam("limit")),
+    Account,
+)
+_INSERT = Query(
+    insert(AccountTable)
+    .values(
+        id=bindparam("account_id"),
+        email=bindparam("email"),
+        name=bindparam("name"),
+        role=bindparam("role"),
+        password=_PASSWORD,
+        password_set_at=case((_PASSWORD.is_not(None), _NOW)),
+        created_at=_NOW,
+        updated_at=_NOW,
+        registered_from=bindparam("network"),
+        verified_at=case((bindparam("verified", type_=sql.BOOLEAN), _NOW)),
+    )
+    .on_conflict_do_nothing(constraint="account_email")
+    .returning(*ACCOUNT_COLUMNS),
+    Account,
+)
+_UPDATE = Query(
+    update(AccountTable)
+    .where(_BY_ID)
+    .values(
+        name=bindparam("name"),
+        role=bindparam("role"),
+        disabled=bindparam("disabled"),
+        updated_at=_NOW,
+        version=_NEXT_VERSION,
+    )
+    .returning(*ACCOUNT_COLUMNS),
+    Account,
+)
+_SET_VERIFIED = Query(
+    update(AccountTable)
+    .where(_BY_ID, col(AccountTable.verified_at).is_(None), ~col(AccountTable.disabled))
+    .values(verified_at=_NOW, updated_at=_NOW, version=_NEXT_VERSION)
+    .returning(*ACCOUNT_COLUMNS),
+    Account,
+)
+_HAS_ADMIN = Query(
+    select(
+        exists().where(
+            col(AccountTable.role) == "admin",
+            ~col(AccountTable.disabled),
+            col(AccountTable.password).is_not(None),
+            col(AccountTable.id).is_distinct_from(bindparam("except_id")),
+        )
+    ),
+    bool,
+)
+_SET_PASSWORD = Query(
+    update(AccountTable)
+    .where(_BY_ID, or_(_OLD_PASSWORD.is_(None), col(AccountTable.password) == _OLD_PASSWORD))
+    .values(password=_PASSWORD, password_set_at=_NOW)
+)
+_REPLACE_PASSWORD_HASH = Query(
+    update(AccountTable).where(_BY_ID, col(AccountTable.password) == _OLD_PASSWORD).values(password=_PASSWORD)
+)
+_GET_CUSTOMER_STATUS = Query(
+    select(
+        col(AccountTable.id),
+        col(AccountTable.email),
+        col(AccountTable.name),
+        col(AccountTable.role),
+        ~col(AccountTable.disabled),
+    ).where(_BY_ID),
+    CustomerStatusRow,
+)
 
 
 async def get_account(database: Database, account_id: UUID) -> Account | None:
-    return _build_account(await database.fetchrow(f"SELECT {COLUMNS} FROM account WHERE id = $1", account_id))
+    return await _GET.fetch_one(database, account_id=account_id)
 
 
 async def find_by_email(database: Database | UnitOfWork, email: str) -> Account | None:
-    return _build_account(await database.fetchrow(f"SELECT {COLUMNS} FROM account WHERE email = $1", email))
+    return await _FIND_BY_EMAIL.fetch_one(database, email=email)
 
 
 async def lock_account(uow: UnitOfWork, account_id: UUID) -> Account | None:
-    return _build_account(
-        await uow.fetchrow(f"SELECT {COLUMNS} FROM account WHERE id = $1 FOR NO KEY UPDATE", account_id)
-    )
+    return await _LOCK.fetch_one(uow, account_id=account_id)
 
 
 async def list_accounts(database: Database, email: str | None, before: UUID | None, limit: int) -> list[Account]:
     """Newest first."""
-    rows = await database.fetch(
-        f"SELECT {COLUMNS} FROM account WHERE ($1::text IS NULL OR email = $1)"
-        " AND ($2::uuid IS NULL OR id < $2) ORDER BY id DESC LIMIT $3",
-        email,
-        before,
-        limit,
-    )
-    return [Account(*row) for row in rows]
+    return await _LIST.fetch_all(database, email=email, before=before, limit=limit)
 
 
 async def insert_account(
@@ -57,52 +147,31 @@ async def insert_account(
     verified: bool,
 ) -> Account | None:
     """The new account, or None when the e-mail has one. `network`: from where its owner registered it."""
-    row = await uow.fetchrow(
-        "INSERT INTO account (id, email, name, role, password, password_set_at, created_at, updated_at,"
-        " registered_from, verified_at)"
-        " VALUES ($1, $2, $3, $4, $5, CASE WHEN $5::text IS NOT NULL THEN $6::timestamptz END, $6, $6, $7, CASE"
-        " WHEN $8 THEN $6::timestamptz END)"
-        f" ON CONFLICT ON CONSTRAINT account_email DO NOTHING RETURNING {COLUMNS}",
-        account_id,
-        email,
-        name,
-        role,
-        password,
-        now,
-        network,
-        verified,
+    return await _INSERT.fetch_one(
+        uow,
+        account_id=account_id,
+        email=email,
+        name=name,
+        role=role,
+        password=password,
+        now=now,
+        network=network,
+        verified=verified,
     )
-    return _build_account(row)
 
 
 async def update_account(
     uow: UnitOfWork, account_id: UUID, name: str, role: UserRole, disabled: bool, now: datetime
 ) -> Account:
     """Store what a locked account has become; its version rises."""
-    row = await uow.fetchrow(
-        "UPDATE account SET name = $2, role = $3, disabled = $4, updated_at = $5, version = version + 1"
-        f" WHERE id = $1 RETURNING {COLUMNS}",
-        account_id,
-        name,
-        role,
-        disabled,
-        now,
-    )
-    assert row is not None
-    return Account(*row)
+    account = await _UPDATE.fetch_one(uow, account_id=account_id, name=name, role=role, disabled=disabled, now=now)
+    assert account is not None
+    return account
 
 
 async def set_verified(uow: UnitOfWork, account_id: UUID, now: datetime) -> Account | None:
     """The address is the user's; None when that was known, or the user is disabled."""
-    return _build_account(
-        await uow.fetchrow(
-            "UPDATE account SET verified_at = $2, updated_at = $2, version = version + 1"
-            " WHERE id = $1 AND verified_at IS NULL AND NOT disabled"
-            f" RETURNING {COLUMNS}",
-            account_id,
-            now,
-        )
-    )
+    return await _SET_VERIFIED.fetch_one(uow, account_id=account_id, now=now)
 
 
 async def claim_verification_mail(
@@ -134,12 +203,7 @@ async def lock_admins(uow: UnitOfWork) -> None:
 
 async def has_admin(uow: Database | UnitOfWork, except_id: UUID | None = None) -> bool:
     """Whether somebody (else) can act as admin."""
-    exists = await uow.fetchval(
-        "SELECT EXISTS (SELECT 1 FROM account WHERE role = 'admin' AND NOT disabled AND password IS NOT NULL"
-        " AND id IS DISTINCT FROM $1)",
-        except_id,
-    )
-    return bool(exists)
+    return bool(await _HAS_ADMIN.fetch_value(uow, except_id=except_id))
 
 
 async def set_password(
@@ -148,25 +212,13 @@ async def set_password(
     """Store the hash of a password that the user chose; False when it should replace `old` and another request was
     first.
     """
-    return (
-        await uow.execute(
-            "UPDATE account SET password = $2, password_set_at = $3"
-            " WHERE id = $1 AND ($4::text IS NULL OR password = $4)",
-            account_id,
-            password,
-            now,
-            old,
-        )
-        == 1
-    )
+    return await _SET_PASSWORD.execute(uow, account_id=account_id, password=password, now=now, old=old) == 1
 
 
 async def replace_password_hash(database: Database, account_id: UUID, old: str, new: str) -> None:
     """The same password under today's parameters."""
-    await database.fetch("UPDATE account SET password = $3 WHERE id = $1 AND password = $2", account_id, old, new)
+    await _REPLACE_PASSWORD_HASH.execute(database, account_id=account_id, old=old, password=new)
 
 
-async def get_customer_status(database: Database, account_id: UUID) -> asyncpg.Record | None:
-    return await database.fetchrow(
-        "SELECT id AS user_id, email, name, role, NOT disabled AS active FROM account WHERE id = $1", account_id
-    )
+async def get_customer_status(database: Database, account_id: UUID) -> CustomerStatusRow | None:
+    return await _GET_CUSTOMER_STATUS.fetch_one(database, account_id=account_id)

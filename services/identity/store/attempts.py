@@ -8,8 +8,14 @@ however long somebody has failed.
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from sqlalchemy import any_, bindparam, case, delete, func, select, update
+
 from caravan.database import Database, UnitOfWork
+from caravan.database import tables as sql
+from caravan.database.query import Query
+from caravan.database.tables import col
 from services.identity.model import AttemptCounter
+from services.identity.tables import Attempt
 
 EMPTY_AFTER = timedelta(hours=12)
 """By then every counter has leaked to nothing."""
@@ -23,6 +29,20 @@ _OPENS_AT = (
     " ceil(a.level - a.free))) * interval '1 second' END"
 )
 """When the next try is taken; null is at once, whatever the clocks of several replicas say."""
+_LOCKED_KEYS = (
+    select(col(Attempt.key))
+    .where(col(Attempt.key) == any_(bindparam("keys", type_=sql.ARRAY(sql.BYTEA))))
+    .order_by(col(Attempt.key))
+    .with_for_update()
+)
+_FORGIVE = Query(
+    update(Attempt)
+    .where(col(Attempt.key).in_(_LOCKED_KEYS))
+    .values(
+        level=case((col(Attempt.key) == bindparam("narrow_key"), 0), else_=func.greatest(0, col(Attempt.level) - 1))
+    )
+)
+_PURGE_EXPIRED = Query(delete(Attempt).where(col(Attempt.last_at) < bindparam("before")))
 
 
 async def count_attempt(
@@ -67,13 +87,12 @@ async def forgive_attempt(
     """The try did not fail: the narrow counter begins anew, the wider ones count it no more. Locked in the order of the
     keys, as `take` does.
     """
-    await uow.execute(
-        "UPDATE attempt SET level = CASE WHEN key = $2 THEN 0 ELSE greatest(0, level - 1) END"
-        " WHERE key IN (SELECT key FROM attempt WHERE key = ANY($1) ORDER BY key FOR UPDATE)",
-        [counter.key for counter in (*([narrow_counter] if narrow_counter else []), *wider_counters)],
-        narrow_counter.key if narrow_counter else None,
+    await _FORGIVE.execute(
+        uow,
+        keys=[counter.key for counter in (*([narrow_counter] if narrow_counter else []), *wider_counters)],
+        narrow_key=narrow_counter.key if narrow_counter else None,
     )
 
 
 async def purge_expired(database: Database, now: datetime) -> None:
-    await database.fetch("DELETE FROM attempt WHERE last_at < $1", now - EMPTY_AFTER)
+    await _PURGE_EXPIRED.execute(database, before=now - EMPTY_AFTER)

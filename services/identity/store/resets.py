@@ -4,16 +4,68 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
+from sqlalchemy import and_, any_, bindparam, delete, func, select, update
+from sqlalchemy.dialects.postgresql import insert
+
 from caravan.database import Database, UnitOfWork
+from caravan.database import tables as sql
+from caravan.database.query import Query
+from caravan.database.tables import col
 from services.identity.model import Account
-from services.identity.store.accounts import COLUMNS
+from services.identity.store.accounts import ACCOUNT_COLUMNS
+from services.identity.tables import Account as AccountTable
+from services.identity.tables import ResetLink, ResetRequest
+
+_NOW = bindparam("now", type_=sql.TIMESTAMPTZ)
+_BY_FINGERPRINT = col(ResetLink.fingerprint) == bindparam("fingerprint")
+_IS_USABLE = and_(col(ResetLink.used_at).is_(None), col(ResetLink.expires_at) > _NOW)
+
+_INSERT_REQUEST = Query(insert(ResetRequest).on_conflict_do_nothing())
+_LOCK_ENTITLED = Query(
+    select(*ACCOUNT_COLUMNS)
+    .where(col(AccountTable.email) == any_(bindparam("emails", type_=sql.ARRAY(sql.TEXT))), ~col(AccountTable.disabled))
+    .where(
+        select(
+            and_(
+                func.count().filter(col(ResetLink.created_at) > bindparam("hour_ago")) < bindparam("per_hour"),
+                func.count() < bindparam("per_day"),
+            )
+        )
+        .where(col(ResetLink.account_id) == col(AccountTable.id), col(ResetLink.created_at) > bindparam("day_ago"))
+        .scalar_subquery()
+    )
+    .order_by(col(AccountTable.id))
+    .with_for_update(read=True),
+    Account,
+)
+_INSERT_LINK = Query(
+    insert(ResetLink).values(
+        fingerprint=bindparam("fingerprint"),
+        account_id=bindparam("account_id"),
+        created_at=bindparam("created_at"),
+        expires_at=bindparam("expires_at"),
+    )
+)
+_FIND_LINK_OWNER = Query(
+    select(*ACCOUNT_COLUMNS)
+    .where(~col(AccountTable.disabled))
+    .where(
+        col(AccountTable.id) == select(col(ResetLink.account_id)).where(_BY_FINGERPRINT, _IS_USABLE).scalar_subquery()
+    ),
+    Account,
+)
+_USE_LINK = Query(update(ResetLink).where(_BY_FINGERPRINT, _IS_USABLE).values(used_at=_NOW))
+_END_LINKS = Query(
+    update(ResetLink)
+    .where(col(ResetLink.account_id) == bindparam("account_id"), col(ResetLink.used_at).is_(None))
+    .values(used_at=_NOW)
+)
+_PURGE_EXPIRED = Query(delete(ResetLink).where(col(ResetLink.expires_at) < bindparam("before")))
 
 
 async def insert_request(database: Database, email: str, now: datetime) -> None:
     """The same one statement for every address, known or not."""
-    await database.fetch(
-        "INSERT INTO reset_request (email, requested_at) VALUES ($1, $2) ON CONFLICT DO NOTHING", email, now
-    )
+    await _INSERT_REQUEST.execute(database, email=email, requested_at=now)
 
 
 async def claim_requests(uow: UnitOfWork, limit: int) -> list[str]:
@@ -34,54 +86,36 @@ async def lock_entitled_accounts(
     Their rows are locked: whoever changes the password at this moment waits, and then ends the links that are made
     here.
     """
-    rows = await uow.fetch(
-        f"SELECT {COLUMNS} FROM account a WHERE email = ANY($1) AND NOT disabled"
-        " AND (SELECT count(*) FILTER (WHERE l.created_at > $4) < $2 AND count(*) < $3"
-        " FROM reset_link l WHERE l.account_id = a.id AND l.created_at > $5) ORDER BY id FOR SHARE",
-        list(emails),
-        per_hour,
-        per_day,
-        now - timedelta(hours=1),
-        now - timedelta(days=1),
+    return await _LOCK_ENTITLED.fetch_all(
+        uow,
+        emails=list(emails),
+        per_hour=per_hour,
+        per_day=per_day,
+        hour_ago=now - timedelta(hours=1),
+        day_ago=now - timedelta(days=1),
     )
-    return [Account(*row) for row in rows]
 
 
 async def insert_link(uow: UnitOfWork, fingerprint: bytes, account_id: UUID, now: datetime, life: timedelta) -> None:
-    await uow.execute(
-        "INSERT INTO reset_link (fingerprint, account_id, created_at, expires_at) VALUES ($1, $2, $3, $4)",
-        fingerprint,
-        account_id,
-        now,
-        now + life,
+    await _INSERT_LINK.execute(
+        uow, fingerprint=fingerprint, account_id=account_id, created_at=now, expires_at=now + life
     )
 
 
 async def find_link_owner(database: Database, fingerprint: bytes, now: datetime) -> Account | None:
     """Whose link it is, if it is still good."""
-    row = await database.fetchrow(
-        f"SELECT {COLUMNS} FROM account WHERE NOT disabled AND id ="
-        " (SELECT account_id FROM reset_link WHERE fingerprint = $1 AND used_at IS NULL AND expires_at > $2)",
-        fingerprint,
-        now,
-    )
-    return Account(*row) if row else None
+    return await _FIND_LINK_OWNER.fetch_one(database, fingerprint=fingerprint, now=now)
 
 
 async def use_link(uow: UnitOfWork, fingerprint: bytes, now: datetime) -> bool:
     """Use up a link; False when another request was first, or the link was ended."""
-    used_count = await uow.execute(
-        "UPDATE reset_link SET used_at = $2 WHERE fingerprint = $1 AND used_at IS NULL AND expires_at > $2",
-        fingerprint,
-        now,
-    )
-    return used_count == 1
+    return await _USE_LINK.execute(uow, fingerprint=fingerprint, now=now) == 1
 
 
 async def end_links(uow: UnitOfWork, account_id: UUID, now: datetime) -> None:
     """No link of the user that was mailed before works any more."""
-    await uow.execute("UPDATE reset_link SET used_at = $2 WHERE account_id = $1 AND used_at IS NULL", account_id, now)
+    await _END_LINKS.execute(uow, account_id=account_id, now=now)
 
 
 async def purge_expired(database: Database, before: datetime) -> None:
-    await database.fetch("DELETE FROM reset_link WHERE expires_at < $1", before)
+    await _PURGE_EXPIRED.execute(database, before=before)

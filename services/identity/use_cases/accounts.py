@@ -101,4 +101,4 @@ async def get_customer_status(context: IdentityContext, request: CustomerStatusR
     row = await accounts.get_customer_status(context.database, request.user_id)
     if row is None:
         raise build_not_found(request.user_id)
-    return CustomerStatus(**row)
+    return CustomerStatus(**row._asdict())

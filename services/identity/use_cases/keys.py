@@ -91,10 +91,9 @@ def _list_own_keys(context: IdentityContext) -> list[SigningKey]:
 async def _reload_keys(context: IdentityContext, uow: UnitOfWork | None = None) -> None:
     resources, secret = context.resources, _derive_sealing_key(context)
     rows = await store.list_keys(uow or context.database)
-    resources.keys = [SigningKey(row["kid"], row["signs_from"], orjson.loads(row["public"])) for row in rows]
+    resources.keys = [SigningKey(row.kid, row.signs_from, orjson.loads(row.public)) for row in rows]
     unsealed_keys = {
-        row["kid"]: resources.private_keys.get(row["kid"]) or unseal_key(row["sealed"], row["kid"], secret)
-        for row in rows
+        row.kid: resources.private_keys.get(row.kid) or unseal_key(row.sealed, row.kid, secret) for row in rows
     }
     resources.private_keys = {kid: key for kid, key in unsealed_keys.items() if key is not None}
 

@@ -129,13 +129,11 @@ async def _grant_by_refresh(context: IdentityContext, form: Form, _: RequestOrig
     token = RefreshToken.decode(_require_field(form, "refresh_token"), derive_refresh_key(context))
     if token is None:
         raise TokenRequestError("invalid_grant", "this is not a refresh token")
-    row = await sessions.advance_generation(context.database, token.session, token.generation, context.clock())
-    if row is None:
+    user = await sessions.advance_generation(context.database, token.session, token.generation, context.clock())
+    if user is None:
         await _revoke_if_reused(context, token)
         raise TokenRequestError("invalid_grant", "the session has ended; sign in again")
-    return GrantResult(
-        _build_tokens(context, row["id"], row["role"], RefreshToken(token.session, token.generation + 1))
-    )
+    return GrantResult(_build_tokens(context, user.id, user.role, RefreshToken(token.session, token.generation + 1)))
 
 
 async def _revoke_if_reused(context: IdentityContext, token: RefreshToken) -> None:

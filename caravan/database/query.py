@@ -1,0 +1,150 @@
+"""Statements declared over the classes of `tables.py`, compiled once at import and run by asyncpg.
+
+`Query` is a plain statement of SQLAlchemy; `Upsert` writes the rows of a batch by one statement with an array for each
+column. Both are run through a Database or a UnitOfWork like any text: the same pool, transaction and count of
+statements. Nothing of SQLAlchemy runs when they are used. What neither can say stays text (CONTRIBUTING.md).
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from operator import attrgetter
+from typing import Any, Generic, Protocol, TypeVar, overload
+
+import asyncpg
+from sqlalchemy import Dialect
+from sqlalchemy.dialects.postgresql.asyncpg import PGCompiler_asyncpg, PGDialect_asyncpg
+from sqlalchemy.sql.elements import ClauseElement
+
+from caravan.database.tables import DeclaredTable, get_table, is_computed, list_fields
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class StatementExecutor(Protocol):
+    """A Database or a UnitOfWork."""
+
+    async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]: ...
+    async def fetchrow(self, query: str, *arguments: Any) -> asyncpg.Record | None: ...
+    async def fetchval(self, query: str, *arguments: Any) -> Any: ...
+    async def execute(self, query: str, *arguments: Any) -> int: ...
+
+
+class _ConstantsInText(PGCompiler_asyncpg):
+    """Writes the constants of a statement into its text: a parameter in their place would keep a generic plan from the
+    partial indexes.
+    """
+
+    def visit_bindparam(self, bindparam: Any, *arguments: Any, **options: Any) -> Any:
+        if not bindparam.required:
+            options["literal_binds"] = True
+        elif bindparam.expanding:
+            raise TypeError(
+                f"in_({bindparam.key}) is another text for each number of values: write == any_(bindparam(...))"
+            )
+        return super().visit_bindparam(bindparam, *arguments, **options)  # type: ignore[no-untyped-call]
+
+
+class _TextDialect(PGDialect_asyncpg):
+    statement_compiler = _ConstantsInText
+
+
+_DIALECT: Dialect = _TextDialect()  # type: ignore[no-untyped-call]
+
+
+class Query(Generic[T]):
+    """`FIND = Query(select(...).where(col(Account.email) == bindparam("email")), Account)`, and then
+    `await FIND.fetch_one(database, email=email)`. `build` makes the result from the columns of a row; of a statement
+    with one column it is the type of the value.
+    """
+
+    __slots__ = ("_build", "parameters", "text")
+
+    @overload
+    def __init__(self: "Query[None]", statement: ClauseElement) -> None: ...
+    @overload
+    def __init__(self, statement: ClauseElement, build: Callable[..., T]) -> None: ...
+    def __init__(self, statement: ClauseElement, build: Callable[..., Any] | None = None) -> None:
+        compiled: Any = statement.compile(dialect=_DIALECT)
+        self.text = str(compiled)
+        self.parameters: tuple[str, ...] = tuple(compiled.positiontup or ())
+        self._build: Any = build
+
+    async def fetch_one(self, executor: StatementExecutor, **arguments: Any) -> T | None:
+        row = await executor.fetchrow(self.text, *self._order_arguments(arguments))
+        return self._build(*row) if row is not None else None
+
+    async def fetch_all(self, executor: StatementExecutor, **arguments: Any) -> list[T]:
+        build = self._build
+        return [build(*row) for row in await executor.fetch(self.text, *self._order_arguments(arguments))]
+
+    async def fetch_value(self, executor: StatementExecutor, **arguments: Any) -> T | None:
+        """The first column of the first row, as asyncpg gives it."""
+        value: T | None = await executor.fetchval(self.text, *self._order_arguments(arguments))
+        return value
+
+    async def fetch_values(self, executor: StatementExecutor, **arguments: Any) -> list[T]:
+        """The first column of each row, as asyncpg gives it."""
+        return [row[0] for row in await executor.fetch(self.text, *self._order_arguments(arguments))]
+
+    async def execute(self, executor: StatementExecutor, **arguments: Any) -> int:
+        """Run it; the number of rows it touched."""
+        return await executor.execute(self.text, *self._order_arguments(arguments))
+
+    def _order_arguments(self, arguments: dict[str, Any]) -> list[Any]:
+        if len(arguments) == len(self.parameters):
+            try:
+                return [arguments[name] for name in self.parameters]
+            except KeyError:
+                pass
+        missing = [name for name in self.parameters if name not in arguments]
+        unknown = [name for name in arguments if name not in self.parameters]
+        raise TypeError(f"missing parameters {missing}, unknown parameters {unknown} of the statement: {self.text}")
+
+
+class Upsert(Generic[R]):
+    """Inserts many rows by one statement, and changes those that are there already.
+
+    `columns` says how each column is read from what is written; for a dataclass or named tuple whose fields have the
+    columns' names the class is enough. A column more costs its line here or its field, and its line in `tables.py`.
+
+    `changes`: the columns that a row that is there gets anew (default: all written ones but the key; `()` leaves it as
+    it is). `condition`: SQL that such a row must meet to be changed, over the table's name and `excluded`. `key`: the
+    columns that tell whether a row is there (default: the primary key).
+    """
+
+    __slots__ = ("_readers", "text")
+
+    def __init__(
+        self,
+        table: type[DeclaredTable],
+        columns: Mapping[str, Callable[[R], Any]] | type[R],
+        *,
+        changes: Iterable[str] | None = None,
+        condition: str = "",
+        key: Iterable[str] | None = None,
+    ) -> None:
+        declared = get_table(table)
+        if isinstance(columns, type):
+            columns = {name: attrgetter(name) for name in list_fields(columns)}
+        keys = tuple(key or (column.name for column in declared.primary_key))
+        changed = [name for name in columns if name not in keys] if changes is None else list(changes)
+        if unknown := [name for name in (*columns, *keys, *changed) if name not in declared.c]:
+            raise TypeError(f"the table {declared.name} has no column {', '.join(unknown)}")
+        if missing := [c.name for c in declared.c if c.name not in columns and not c.nullable and not is_computed(c)]:
+            raise TypeError(f"nothing writes {', '.join(missing)} of {declared.name}, which has no default")
+        self._readers = tuple(columns.values())
+        arrays = ", ".join(
+            f"${number}::{declared.c[name].type.compile(_DIALECT)}[]" for number, name in enumerate(columns, 1)
+        )
+        action = "DO NOTHING"
+        if changed:
+            action = "DO UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in changed)
+            action += f" WHERE {condition}" if condition else ""
+        self.text = (
+            f"INSERT INTO {declared.name} ({', '.join(columns)}) SELECT * FROM unnest({arrays})"
+            f" ON CONFLICT ({', '.join(keys)}) {action}"
+        )
+
+    async def execute(self, executor: StatementExecutor, rows: Collection[R]) -> int:
+        """Write rows; the number that was inserted or changed."""
+        return await executor.execute(self.text, *[list(map(read, rows)) for read in self._readers])
