@@ -5,7 +5,7 @@ STAMP := .venv/.made-from-lock
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help env e2e editing up brokers test fuzz test-slow check format bench docs service lock wheels sbom audit clean distclean
+.PHONY: help env e2e editing up brokers test fuzz test-slow check format bench docs migration service lock wheels sbom audit clean distclean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -65,6 +65,9 @@ bench: env ## Measure, and compare with this machine's ceilings; AGAINST=<commit
 docs: env ## Write the generated reference pages, schemas, and files of the charts
 	$(BIN)/python -m tools.generate_docs
 	$(BIN)/python -m caravan_operator.resources
+
+migration: env ## Write the next migration from what tables.py declares; NAME="identity add_phone"
+	@$(BIN)/python -m tools.new_migration $(NAME)
 
 service: env ## Write a new service that works, and add it to the lists of services; NAME=loyalty
 	@$(BIN)/python -m tools.new_service $(NAME)
