@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import asyncpg
 from sqlalchemy import MetaData
 
-from caravan.bus.embedded.tables import BusTable
+from caravan.database.bus_tables import BusTable
 from caravan.database.kernel_tables import KernelTable
 from caravan.database.migrations import KERNEL_VERSIONS, upgrade_database
 from caravan.database.tables import DeclaredTable, get_database_name

@@ -90,14 +90,18 @@ def define_registry(database: str) -> registry:
 def define_column(
     sql_type: TypeEngine[Any] | type[TypeEngine[Any]],
     *items: SchemaItem,
+    name: str | None = None,
     primary_key: bool = False,
     unique: bool = False,
     default: str | None = None,
 ) -> Any:
     """A column; it may be null when its annotation has `| None`. `items`: ForeignKey, Identity, Computed. `default` is
     an expression of SQL that Postgres computes: a default of Python would never be stored, as asyncpg inserts the rows.
+    `name`: the column's, where the field has another one.
     """
     options: dict[str, Any] = {"server_default": sql_text(default)} if default is not None else {}
+    if name is not None:
+        options["name"] = name
     if primary_key and not any(isinstance(item, Identity) for item in items):
         # Else SQLAlchemy would make a sequence for a number.
         options["autoincrement"] = False
@@ -137,7 +141,7 @@ def list_columns(table: type[DeclaredTable], row_type: type) -> list[Any]:
     itself.
     """
     names = list_fields(row_type)
-    if missing := [name for name in names if name not in get_table(table).c]:
+    if missing := [name for name in names if name not in table.model_fields]:
         raise TypeError(
             f"{row_type.__name__} can't be read from {get_table(table).name}: it has no column {', '.join(missing)}"
         )

@@ -35,14 +35,16 @@ LINGER_SECONDS = 0.03
 """Least time between two batches: a lone message never waits for it, under load it makes batches larger and their
 number smaller.
 """
-_FETCH_BATCH = f"""WITH gone AS (DELETE FROM outbox WHERE id = ANY($3) AND {WITHOUT_SYNC_COMMIT})
+_FETCH_ROWS = f"""WITH gone AS (DELETE FROM outbox WHERE id = ANY($3) AND {WITHOUT_SYNC_COMMIT})
     SELECT id, message_id, kind, channel, route, key, body,
         extract(epoch FROM clock_timestamp() - created_at)::float AS age
-    FROM outbox WHERE channel <> ALL($2) AND id <> ALL($3){{held_back}} ORDER BY id LIMIT $1"""
+    FROM outbox WHERE channel <> ALL($2) AND id <> ALL($3)"""
 """What was sent goes in the same statement that looks for more: a round trip less for each batch."""
 _UNBLOCKED_ONLY = """ AND refused_at IS NULL
     AND NOT EXISTS (
         SELECT 1 FROM outbox r WHERE r.refused_at IS NOT NULL AND r.channel = outbox.channel AND r.key = outbox.key)"""
+_FETCH_BATCH = f"{_FETCH_ROWS} ORDER BY id LIMIT $1"
+_FETCH_UNBLOCKED = f"{_FETCH_ROWS}{_UNBLOCKED_ONLY} ORDER BY id LIMIT $1"
 
 
 class OutboxRelay:
@@ -138,7 +140,7 @@ class OutboxRelay:
                 "SELECT EXISTS (SELECT 1 FROM outbox WHERE refused_at IS NOT NULL)"
             )
         rows = await self.database.fetch(
-            _FETCH_BATCH.format(held_back=_UNBLOCKED_ONLY if self._may_have_refused else ""),
+            _FETCH_UNBLOCKED if self._may_have_refused else _FETCH_BATCH,
             _BATCH_SIZE,
             paused,
             self._sent_ids,

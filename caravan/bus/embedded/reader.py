@@ -22,6 +22,16 @@ UNACKNOWLEDGED_SECONDS = 0.5
 """So long a finished batch waits at most for the next read, which acknowledges it: under load one statement does
 both.
 """
+HOT = (
+    "_retry_keys",
+    "_apply_results",
+    "_write_dead_letter",
+    "acknowledge_batch",
+    "load_waiting_keys",
+    "_handle_new_messages",
+    "_store_unfinished",
+)
+"""Every message runs one of them, so that they stay text."""
 
 
 @dataclass

@@ -115,6 +115,10 @@ _GET_CUSTOMER_STATUS = Query(
     ).where(_BY_ID),
     CustomerStatusRow,
 )
+_NEXT_MAIL_AT = (
+    "verification_mailed_at + least($3::interval * power(2, least(greatest(verification_mails - 1, 0), 20)),"
+    " $4::interval)"
+)
 
 
 async def get_account(database: Database, account_id: UUID) -> Account | None:
@@ -180,12 +184,8 @@ async def claim_verification_mail(
     """None when one may be mailed now, and it is noted; else when the next one may. `pause` is that after the first
     mail, and doubles with each up to `longest`.
     """
-    next_at_sql = (
-        "verification_mailed_at + least($3::interval * power(2, least(greatest(verification_mails - 1, 0), 20)),"
-        " $4::interval)"
-    )
     next_at: datetime | None = await uow.fetchval(
-        f"WITH before AS (SELECT id, {next_at_sql} AS due FROM account WHERE id = $1 FOR UPDATE),"
+        f"WITH before AS (SELECT id, {_NEXT_MAIL_AT} AS due FROM account WHERE id = $1 FOR UPDATE),"
         " recorded AS (UPDATE account a SET verification_mailed_at = $2, verification_mails = verification_mails + 1"
         " FROM before WHERE a.id = before.id AND (due <= $2) IS NOT FALSE)"
         " SELECT due FROM before WHERE due > $2",

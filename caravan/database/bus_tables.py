@@ -1,6 +1,7 @@
-"""The tables of the embedded bus: topic logs with a cursor per group, deliveries of queues and retries, dead letters
-and bindings; and who serves what where (`caravan/discovery/database.py`). `caravan/bus/versions` brings a database
-there.
+"""The tables of the bus' database: those of the embedded bus (topic logs with a cursor per group, deliveries of queues
+and retries, dead letters, bindings), and who serves what where (`caravan/discovery/database.py`).
+
+`caravan/bus/versions` brings a database there. They stand here because discovery, below the bus, has one of them.
 """
 
 from datetime import datetime
@@ -70,7 +71,7 @@ class DeadLetter(BusTable, table=True):
     body: bytes = define_column(sql.BYTEA)
     attempt: int = define_column(sql.INTEGER)
     reason: str = define_column(sql.TEXT)
-    died_at: datetime = define_column(sql.TIMESTAMPTZ, default="now()")
+    dead_lettered_at: datetime = define_column(sql.TIMESTAMPTZ, name="died_at", default="now()")
 
 
 class ServiceAddress(BusTable, table=True):
