@@ -6,11 +6,12 @@ from typing import Any
 
 from caravan import telemetry
 from caravan.errors import MessageRejected
-from caravan.jobs import Interval, Job, Jobs
+from caravan.jobs import Interval, Job, Jobs, admin
 from caravan.runtime import Backends
 from caravan.service import Service, ServiceContext
-from tests.support.shop import Shop, run_services
+from tests.support.shop import Shop, run_services, wait_until
 
+NOTE, GATE, LEASH, FEW, TICK = "demo.note-take", "demo.gate-pass", "demo.leash-hold", "demo.few-keep", "demo.clock-tick"
 jobs = Jobs("demo")
 handled_data: list[Any] = []
 """What the handlers of this process were given, in their order."""
@@ -68,6 +69,24 @@ def run_demo(backends: Backends) -> Any:
 
 def get_context(shop: Shop) -> ServiceContext[Any, Any]:
     return shop.get_context("demo")
+
+
+async def get_job_status(shop: Shop, queue: str, job_id: str) -> admin.JobStatus:
+    return await admin.get_job(shop.process.jobs, f"{queue}:{job_id}")
+
+
+async def wait_for_state(shop: Shop, queue: str, job_id: str, state: str) -> admin.JobStatus:
+    async def fetch_if_reached() -> admin.JobStatus | None:
+        found = await get_job_status(shop, queue, job_id)
+        return found if found.state == state else None
+
+    found = await wait_until(fetch_if_reached)
+    assert found is not None
+    return found
+
+
+async def wait_until_completed(shop: Shop, queue: str, job_id: str) -> admin.JobStatus:
+    return await wait_for_state(shop, queue, job_id, "completed")
 
 
 async def main(redis_url: str) -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from caravan.jobs import Jobs
 from caravan.jobs.declarations import is_custom_id, is_job_id
 
 
@@ -20,3 +21,9 @@ def test_numbers_and_runs_of_schedules_are_given_by_the_queue_alone(text: str) -
 @pytest.mark.parametrize("text", ["", "wait", "active", "meta", "a:b", "a b", "é", "x" * 201, "1" * 21])
 def test_names_of_the_queues_own_keys_are_no_ids(text: str) -> None:
     assert not is_job_id(text)
+
+
+@pytest.mark.parametrize("name", ["other.note-take", "demo.note", "demo.Note-Take"])
+def test_a_job_is_named_by_its_service_and_what_is_done_to_what(name: str) -> None:
+    with pytest.raises(ValueError, match="is named demo"):
+        Jobs("demo").job(name)

@@ -8,10 +8,10 @@ import bullmq.worker
 import pytest
 from redis.asyncio import Redis
 
-from caravan.jobs import Cron, Enqueuer, Jobs, JobStore, JobsUnavailable, ServerTooOld
+from caravan.jobs import Cron, JobStore, JobsUnavailable, ServerTooOld
 from caravan.jobs.redis import BLOCK_SECONDS
 from caravan.runtime import Backends
-from tests.support.job_shop import jobs, service
+from tests.support.job_shop import service
 from tests.support.shop import run_services
 
 NOWHERE = "redis://127.0.0.1:1/0"
@@ -80,15 +80,6 @@ async def test_a_redis_that_is_too_old_is_refused(info: dict[str, str], is_refus
             await store.check_server()
     else:
         assert await store.check_server() is None
-
-
-async def test_a_name_that_is_not_declared_or_no_name_is_refused() -> None:
-    store = JobStore(NOWHERE)
-    with pytest.raises(LookupError, match=r"no job 'demo\.nothing-do' is declared here; there are demo\.note-take"):
-        await Enqueuer(store, jobs).enqueue("demo.nothing-do")
-    for name in ("other.note-take", "demo.note", "demo.Note-Take"):
-        with pytest.raises(ValueError, match="is named demo"):
-            Jobs("demo").job(name)
 
 
 @pytest.mark.parametrize(
