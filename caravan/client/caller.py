@@ -73,16 +73,18 @@ class OperationClient:
                 f"{operation.service} is failing; it is asked again in a few seconds", retry_after=5
             )
         loop = asyncio.get_running_loop()
-        now = loop.time()
-        expires_at = min(now + operation.seconds, deadline.get() or now + operation.seconds)
+        now, caller_expires_at = loop.time(), deadline.get()
+        seconds = operation.seconds
+        if caller_expires_at is not None:
+            seconds = max(0.0, min(seconds, caller_expires_at - now))
         started_at, requested_at = time.perf_counter(), breaker.time()
         outcome = "failed"
         failed: bool | None = None
         try:
-            async with Deadline(expires_at - now):
+            async with Deadline(seconds):
                 call_local = self._local.get(operation)
                 response: Res = await (
-                    call_local(request) if call_local else self._call_remote(operation, request, expires_at)
+                    call_local(request) if call_local else self._call_remote(operation, request, now + seconds)
                 )
             outcome, failed = "ok", False
             return response
@@ -95,10 +97,10 @@ class OperationClient:
             raise
         except TimeoutError:
             outcome = "deadline"
-            if expires_at - now >= min(operation.seconds, MIN_BLAME_SECONDS):
+            if seconds >= min(operation.seconds, MIN_BLAME_SECONDS):
                 failed = breaker.is_silent_since(requested_at)
             timeout_problem = DeadlineExceeded(
-                f"{operation.service} did not answer {operation.name} within {expires_at - now:.3g} s"
+                f"{operation.service} did not answer {operation.name} within {seconds:.3g} s"
             )
             timeout_problem.fault = faults.DEPENDENCY
             raise timeout_problem from None
