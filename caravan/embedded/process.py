@@ -124,8 +124,8 @@ async def run_command(
     child = spawn_process(command, paths, log, stdin=subprocess.PIPE)
     try:
         assert child.stdin
-        child.stdin.write(stdin)  # a line or two: fits the pipe
-        child.stdin.close()
+        with suppress(BrokenPipeError), child.stdin:  # one that ended without reading it says why in its log
+            child.stdin.write(stdin)  # a line or two: fits the pipe
         deadline = time.monotonic() + seconds
         while child.poll() is None and time.monotonic() < deadline:
             await asyncio.sleep(POLL_SECONDS)

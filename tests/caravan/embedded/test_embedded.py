@@ -23,7 +23,7 @@ from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, RedisError
 
 from caravan import embedded
-from caravan.embedded import AlreadyRunning, ServerUrls, paths, postgres, process, valkey
+from caravan.embedded import AlreadyRunning, ServerUrls, paths, postgres, valkey
 
 SECRET = "a secret for tests, of more than 32 characters"
 AS_ROOT = os.geteuid() == 0
@@ -367,21 +367,6 @@ async def test_a_cancelled_start_leaves_nothing_running(data: Path, seconds: flo
     assert embedded.find_running(data) is None
     async with embedded.start(data, secret=SECRET, announce=ignore_announcement) as backends:
         await write_rows(backends)
-
-
-async def test_a_cancelled_command_takes_its_children_along(tmp_path: Path) -> None:
-    """initdb's child once went on writing into the folder that the next start removed."""
-    pid, here = tmp_path / "pid", paths.ServerPaths(home=tmp_path, logs=tmp_path, account=None)
-    parent: list[str | Path] = ["/bin/sh", "-c", 'sleep 60 & echo $! > "$0.new" && mv "$0.new" "$0"; wait', pid]
-    command = asyncio.create_task(process.run_command(parent, here, tmp_path / "log", 60.0))
-    async with asyncio.timeout(10):
-        while not pid.exists():
-            await asyncio.sleep(process.POLL_SECONDS)
-    child = psutil.Process(int(pid.read_text()))
-    command.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await command
-    assert not process.is_alive(child)
 
 
 @pytest.mark.skipif(not AS_ROOT, reason="only root's servers run as another user")
