@@ -59,6 +59,23 @@ def test_time_is_read_in_one_place() -> None:
     ] == []
 
 
+def test_connections_are_made_where_tls_is() -> None:
+    """Whoever opened one elsewhere would connect without the certificates of CARAVAN_CERTIFICATES."""
+    makers = {
+        r"asyncpg\.(connect|create_pool)\(": {"caravan/database/connections.py"},
+        r"(Redis|Pool|pool_class)\.from_url\(": {"caravan/redis_pools.py"},
+        r"bootstrap_servers|bootstrap\.servers": {"caravan/bus/kafka_servers.py"},
+    }
+    assert [
+        f"{path.relative_to(ROOT)}: {pattern}"
+        for pattern, allowed in makers.items()
+        for path in SOURCES
+        if re.search(pattern, path.read_text()) and str(path.relative_to(ROOT)) not in allowed
+    ] == []
+    by_rabbitmq = [path for path in SOURCES if re.search(r"aio_pika\.Connection\(|RabbitBroker\(", path.read_text())]
+    assert [str(path) for path in by_rabbitmq if "get_url_context(" not in path.read_text()] == []
+
+
 def test_a_deadline_never_swallows_the_end() -> None:
     """`asyncio.wait_for` of Python 3.11 loses a cancellation that comes as the awaited thing does: `asyncio.timeout`
     doesn't.
