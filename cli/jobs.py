@@ -141,7 +141,7 @@ def remove_jobs(job_ids: list[str], url: str | None) -> None:
 
 
 def _send_for_each(job_ids: list[str], method: str, path_suffix: str, url: str | None) -> int:
-    """Through the shop's API, as all deeds: the audit log has who did them."""
+    """Through the shop's API, as all actions: the audit log has who did them."""
 
     async def send_requests(client: ApiClient) -> int:
         for job_id in job_ids:

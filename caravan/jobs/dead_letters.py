@@ -23,7 +23,7 @@ class JobDeadLetters:
     origin: Literal["job"] = "job"
 
     async def list_dead_letters(self, limit: int, preview: int) -> list[DeadLetter]:
-        """Nothing while Redis is away: what the transports gave up is still to be seen."""
+        """Nothing while Redis is unavailable: what the transports gave up is still to be seen."""
         try:
             queue_names = await self.store.fetch_queues()
             statuses = [

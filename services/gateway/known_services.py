@@ -24,7 +24,7 @@ def list_known_services() -> set[str]:
 
 
 def list_channels() -> list[Channel]:
-    """All channels, by the faces of their owners, and the audit log that every service writes."""
+    """All channels, from the public modules of their owners, and the audit log that every service writes."""
     declared = [
         channel
         for name in _list_services_with("messages")

@@ -181,7 +181,7 @@ class ChannelChoice:
 
 
 def commandable_type(name: str) -> NotificationKind:
-    """The kind that a command asks for. Raises Reject."""
+    """The kind that a command asks for. Raises MessageRejected."""
     kind = KINDS.get(name)
     if kind is None or not kind.is_commandable:
         raise MessageRejected(
@@ -192,7 +192,7 @@ def commandable_type(name: str) -> NotificationKind:
 
 
 def validate_request(request: NotificationRequest) -> NotificationRequest:
-    """A message that can be sent, with the values of its kind only. Raises Reject naming what is wrong with it."""
+    """A message that can be sent, with the values of its kind only. Raises MessageRejected, naming what is wrong."""
     kind, values = request.kind, request.values
     if not request.dedup_key or len(request.dedup_key) > MAX_DEDUP_KEY or not request.dedup_key.isprintable():
         raise MessageRejected(f"{kind.name}: `about` must be 1 to {MAX_DEDUP_KEY} printable characters")

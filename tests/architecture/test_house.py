@@ -8,6 +8,7 @@ from pathlib import Path
 from caravan.messages import Exchange, Queue, Topic
 from caravan.runtime import list_subscriptions
 from services.registry import SERVICES, load_services
+from tools.naming import list_definitions
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted(path for folder in ("caravan", "services", "cli") for path in (ROOT / folder).rglob("*.py"))
@@ -43,6 +44,21 @@ def test_no_function_is_longer_than_sixty_lines() -> None:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and length(node) > 60
     ]
     assert long == []
+
+
+TOO_LONG = {"tests/caravan/embedded/test_embedded.py", "tests/caravan/jobs/test_worker.py"}
+"""Files of tests that have still to be split; an entry goes with its file's last long line."""
+
+
+def test_no_file_is_longer_than_three_hundred_lines_and_no_function_of_a_test_longer_than_sixty() -> None:
+    tests = sorted((ROOT / "tests").rglob("*.py"))
+    long = {str(path.relative_to(ROOT)) for path in [*SOURCES, *tests] if path.read_text().count("\n") > 300}
+    assert long <= TOO_LONG
+    assert [
+        f"{definition.file.relative_to(ROOT)}:{definition.line}: {definition.name}"
+        for definition in list_definitions("tests")
+        if definition.kind == "function" and definition.lines > 60
+    ] == []
 
 
 def test_a_declaration_is_short() -> None:

@@ -91,7 +91,7 @@
 {{- end }}
 
 {{- define "caravan.routingVolume" -}}
-# What the process starts from while the operator is away.
+# What the process starts from while the operator is unavailable.
 - name: routing
   configMap: {name: caravan-routing-{{ include "service-lib.fullname" (dict "root" . "name" "gateway") }}, optional: true}
 {{- end }}

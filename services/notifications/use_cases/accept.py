@@ -30,7 +30,7 @@ SEND_JOBS: dict[Priority, str] = {priority: f"notifications.{priority}-send" for
 async def accept_requests(
     context: NotificationsContext, uow: UnitOfWork, requests: Sequence[NotificationRequest]
 ) -> None:
-    """Write down what is to be sent. Raises Reject for what can't be."""
+    """Write down what is to be sent. Raises MessageRejected for what can't be."""
     if not requests:
         return
     for message in requests:
