@@ -1,12 +1,25 @@
 import asyncio
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from caravan import embedded
+from caravan.embedded import ServerUrls
+from tests.caravan.embedded.embedded_servers import (
+    SECRET,
+    ignore_announcement,
+)
+
+
+@pytest.fixture(scope="module")
+async def shared() -> AsyncIterator[tuple[Path, ServerUrls]]:
+    folder = Path(tempfile.mkdtemp(prefix="caravan-test-"))
+    async with embedded.start(folder, secret=SECRET, announce=ignore_announcement) as backends:
+        yield folder, backends
+    shutil.rmtree(folder)
 
 
 @pytest.fixture

@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -11,103 +9,17 @@ import pytest
 from caravan import telemetry
 from caravan.client import authorization, deadline
 from caravan.errors import Forbidden, NotFound, Unauthorized
-from caravan.http import FORWARDER_HEADER, SECONDS_HEADER, RequestBody, RequestMiddleware, middleware
-from caravan.http.middleware import App, Receive, Scope, Send, derive_forwarder_key, is_task_exit
+from caravan.http import FORWARDER_HEADER, SECONDS_HEADER, RequestMiddleware
+from caravan.http.middleware import Receive, Scope, Send, is_task_exit
 from caravan.refusals import Refusal, RefusalRecorder
-
-MIB = 1024 * 1024
-KEY = derive_forwarder_key("a secret")
-
-
-@dataclass
-class Response:
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def problem(self) -> dict[str, Any]:
-        assert self.headers["content-type"] == "application/problem+json"
-        return dict(json.loads(self.body))
-
-
-@dataclass
-class Client:
-    """Sends one request after the other to an application."""
-
-    app: App
-    sent: list[Any] = field(default_factory=list)
-
-    async def send_request(
-        self,
-        method: str = "GET",
-        headers: Iterable[tuple[bytes, bytes]] = (),
-        chunks: Iterable[bytes | Awaitable[bytes]] = (b"",),
-    ) -> Response:
-        self.sent = []
-        coming = list(chunks)
-
-        async def receive() -> Any:
-            chunk = coming.pop(0)
-            body = chunk if isinstance(chunk, bytes) else await chunk
-            return {"type": "http.request", "body": body, "more_body": bool(coming)}
-
-        async def send(message: Any) -> None:
-            self.sent.append(message)
-
-        scope = {
-            "type": "http",
-            "method": method,
-            "path": "/v1/pets",
-            "query_string": b"",
-            "headers": list(headers),
-            "client": ("10.0.0.9", 1),
-        }
-        await self.app(scope, receive, send)
-        start = self.sent[0]
-        return Response(
-            start["status"],
-            {name.decode(): value.decode() for name, value in start["headers"]},
-            b"".join(message.get("body", b"") for message in self.sent[1:]),
-        )
-
-
-def make_client(act: Callable[[Scope, Receive], Awaitable[Any]], *, refused: RefusalRecorder | None = None) -> Client:
-    """An application that answers with the JSON of what `act` returns."""
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        content = await act(scope, receive)
-        headers = [(b"cache-control", b"max-age=60")] if content == "cacheable" else []
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": json.dumps(content).encode()})
-
-    return Client(RequestMiddleware(app, "pets", KEY, refused))
-
-
-async def read_size(_: Scope, receive: Receive) -> int:
-    size, more = 0, True
-    while more:
-        message = await receive()
-        size, more = size + len(message["body"]), message["more_body"]
-    return size
-
-
-def show_client(scope: Scope) -> Any:
-    return scope["client"][0]
-
-
-def act_with(value: Callable[[Scope], Any]) -> Callable[[Scope, Receive], Awaitable[Any]]:
-    async def act(scope: Scope, _: Receive) -> Any:
-        return value(scope)
-
-    return act
-
-
-def raise_on_call(error: BaseException) -> Callable[[Scope, Receive], Awaitable[Any]]:
-    async def act(_: Scope, __: Receive) -> Any:
-        raise error
-
-    return act
+from tests.caravan.http.asgi_client import (
+    KEY,
+    Client,
+    act_with,
+    make_client,
+    raise_on_call,
+    show_client,
+)
 
 
 @pytest.mark.parametrize(
@@ -224,81 +136,6 @@ async def test_only_a_cancellation_of_the_task_itself_ends_it() -> None:
     answering.cancel()
     with pytest.raises(asyncio.CancelledError):
         await answering
-
-
-@pytest.mark.parametrize(
-    ("headers", "chunks", "status"),
-    [
-        ([(b"content-length", b"%d" % (MIB + 1))], [], 413),
-        ([(b"content-length", b"1" * 30)], [], 413),
-        ([(b"content-length", b"-1")], [], 400),
-        ([(b"transfer-encoding", b"gzip, chunked")], [], 400),
-        ([(b"transfer-encoding", b"chunked")], [b"x" * MIB, b"x"], 413),
-        ([(b"transfer-encoding", b"Chunked")], [b"x" * (MIB - 1), b"x"], 200),
-        ([(b"content-length", b"2")], [b"x", b"x"], 200),
-    ],
-)
-async def test_a_body_is_refused_over_its_bound_by_what_it_declares_or_by_what_comes(
-    headers: list[tuple[bytes, bytes]], chunks: list[bytes], status: int
-) -> None:
-    response = await make_client(read_size).send_request("POST", headers, chunks)
-    assert response.status == status
-    assert RequestBody.total_buffered_bytes == 0
-
-
-async def test_a_body_that_comes_too_slowly_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(middleware, "BODY_SECONDS", 0.02)
-    never: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-    response = await make_client(read_size).send_request("POST", [(b"content-length", b"9")], [b"x", never])
-    assert response.status == 408
-    assert "0.02 s" in response.problem["detail"]
-
-
-async def test_a_refused_body_is_answered_so_even_where_a_framework_makes_another_error_of_it() -> None:
-    async def hide_error(_: Scope, receive: Receive) -> str:
-        try:
-            await receive()
-        except Exception:
-            return "there was an error"
-        return "fine"
-
-    headers = [(b"transfer-encoding", b"chunked")]
-    response = await make_client(hide_error).send_request("POST", headers, [b"x" * (MIB + 1)])
-    assert response.status == 413
-
-
-async def test_large_bodies_of_all_requests_share_a_bound_and_give_back_what_they_held(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(middleware, "_MAX_BODIES", 150_000)
-    has_read, may_end = asyncio.Event(), asyncio.Event()
-
-    async def hold_body(scope: Scope, receive: Receive) -> int:
-        size = await read_size(scope, receive)
-        has_read.set()
-        await may_end.wait()
-        return size
-
-    headers, large = [(b"content-length", b"100000")], [b"x" * 100_000]
-    holding = asyncio.create_task(make_client(hold_body).send_request("POST", headers, large))
-    async with asyncio.timeout(5):
-        await has_read.wait()
-    refused = await make_client(read_size).send_request("POST", headers, large)
-    assert refused.status == 503
-    assert refused.headers["retry-after"] == "2"
-    assert (await make_client(read_size).send_request("POST", [(b"content-length", b"9")], [b"x" * 9])).status == 200
-    may_end.set()
-    assert (await holding).status == 200
-    assert RequestBody.total_buffered_bytes == 0
-
-
-async def test_an_application_within_another_bounds_no_body_again() -> None:
-    inner = make_client(read_size).app
-    response = await Client(RequestMiddleware(inner, "gateway", KEY)).send_request(
-        "POST", [(b"content-length", b"100000")], [b"x" * 100_000]
-    )
-    assert json.loads(response.body) == 100_000
-    assert RequestBody.total_buffered_bytes == 0
 
 
 async def collect_refusals(error: Exception, headers: list[tuple[bytes, bytes]]) -> list[Refusal]:
