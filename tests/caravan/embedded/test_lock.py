@@ -76,11 +76,11 @@ async def test_one_at_a_time_changes_the_servers_and_who_waits_is_told_for_whom(
     monkeypatch.setattr(lock, "_ANNOUNCE_AFTER_SECONDS", 0.0)
     monkeypatch.setattr(lock, "_POLL_SECONDS", 0.005)
     announcements: list[str] = []
-    is_told, order = asyncio.Event(), list[str]()
+    is_reported, order = asyncio.Event(), list[str]()
 
     def announce(text: str) -> None:
         announcements.append(text)
-        is_told.set()
+        is_reported.set()
 
     async def come_second() -> None:
         async with lock_servers(tmp_path, announce):
@@ -89,7 +89,7 @@ async def test_one_at_a_time_changes_the_servers_and_who_waits_is_told_for_whom(
     async with lock_servers(tmp_path, announce):
         waiting = asyncio.create_task(come_second())
         async with asyncio.timeout(5):
-            await is_told.wait()
+            await is_reported.wait()
         order.append("first")
     async with asyncio.timeout(5):
         await waiting

@@ -65,8 +65,8 @@ async def test_a_schedule_follows_its_declaration(store: JobStore) -> None:
 async def test_queues_are_announced_with_what_others_must_know_of_them(store: JobStore) -> None:
     name = f"demo.tell-{new_id().hex}"
     await announce(store, name, attempts=7, concurrency=3, global_concurrency=2)
-    told = (await store.fetch_queues())[name]
-    assert (told["attempts"], told["concurrency"], told["schedule"]) == (7, 3, None)
+    reported = (await store.fetch_queues())[name]
+    assert (reported["attempts"], reported["concurrency"], reported["schedule"]) == (7, 3, None)
     meta = store.get_queue(name).keys["meta"]
     assert await store.client.hget(meta, "concurrency") == "2"
     await announce(store, name)
