@@ -35,7 +35,9 @@ async def end_tasks(tasks: Iterable[asyncio.Task[None]]) -> None:
 async def map_concurrently(
     action: Callable[[T], Awaitable[R]], items: Iterable[T], limit: int, *, on_done: Callable[[], object] | None = None
 ) -> list[R]:
-    """The results of `action` on every item in their order, at most `limit` under way; the first failure ends all."""
+    """The results of `action` on every item in their order, at most `limit` under way. The first failure ends all, and
+    is raised as it is, not in a group, so that the caller's `except` sees its type.
+    """
     slots = asyncio.Semaphore(limit)
 
     async def run_one(item: T) -> R:
@@ -45,8 +47,11 @@ async def map_concurrently(
             on_done()
         return result
 
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(run_one(item)) for item in items]
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(run_one(item)) for item in items]
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None
     return [task.result() for task in tasks]
 
 

@@ -74,15 +74,10 @@ def run_or_exit(action: Awaitable[T]) -> T:
     except (ApiError, ApiUnavailable) as failure:
         exit_with_error(str(failure))
     except BaseExceptionGroup as group:  # of a task group: the first is the cause, the others were under way with it
-        first = _find_first_error(group)
+        first = group.exceptions[0]
         if not isinstance(first, ApiError | ApiUnavailable):
             raise
         exit_with_error(str(first))
-
-
-def _find_first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    first = group.exceptions[0]
-    return _find_first_error(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 async def import_into(

@@ -34,10 +34,9 @@ async def test_the_first_failure_ends_all() -> None:
         finally:
             ended.append(item)
 
-    with pytest.raises(ExceptionGroup) as failed:
+    with pytest.raises(RuntimeError, match="no"):
         await map_concurrently(fail_at_two, range(3), 3)
-    assert failed.group_contains(RuntimeError, match="no")
-    assert ended == [0, 1]
+    assert sorted(ended) == [0, 1]
 
 
 async def test_a_task_that_loses_its_first_cancellation_is_ended_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
