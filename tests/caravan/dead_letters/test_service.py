@@ -15,7 +15,7 @@ from caravan.clock import new_id
 from caravan.dead_letters.schemas import ListRequest, Selection, build_list_operation, build_redrive_operation
 from caravan.errors import Forbidden, Unauthorized
 from caravan.messages import OutgoingMessage
-from tests.caravan.dead_letters.conftest import DeadLetterAdmin, Stamped
+from tests.support.failing_service import DeadLetterAdmin, Stamped
 from tests.support.shop import wait_until
 
 

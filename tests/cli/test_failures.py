@@ -2,22 +2,24 @@
 
 import asyncio
 import base64
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pytest
 from typer.testing import CliRunner, Result
 
+from caravan.runtime import Backends
 from cli import app
-from tests.caravan.dead_letters.conftest import DeadLetterAdmin
 from tests.conftest import SECRET
 from tests.services.gateway.stand_ins import listening
+from tests.support.failing_service import DeadLetterAdmin, run_failing_service
 
 
 @pytest.fixture
-def transport() -> dict[str, Any]:
-    return {}
+async def admin(backends: Backends, tmp_path: Path) -> AsyncIterator[DeadLetterAdmin]:
+    async with run_failing_service(backends, tmp_path, {}) as admin:
+        yield admin
 
 
 async def test_a_night_at_the_desk(admin: DeadLetterAdmin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
