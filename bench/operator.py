@@ -38,8 +38,8 @@ LIMITS = {
     "ready_p95_seconds": 30,
     "pass_kubernetes_writes": 0,
     "new_during_full_pass_p95_seconds": 5,
-    "restart_seconds": 120,
-    "restart_rss_mib": 250,
+    "restart_seconds": 30,
+    "restart_rss_mib": 200,
 }
 
 

@@ -160,7 +160,7 @@ class Kubernetes:
 
 def build_configuration(connections: int = 16) -> Configuration:
     """The library's settings for a client, before the login. Without `trust_env` it doesn't look for a proxy in the
-    environment, and for a password in ~/.netrc, at every call: that is three quarters of a call's CPU.
+    environment, and for a password in ~/.netrc, at every call: that costs more CPU than the call itself.
     """
     session = {"trust_env": False, "middlewares": (_refuse_redirect,)}
     return Configuration(connection_pool_maxsize=connections, client_session_kwargs=session)
