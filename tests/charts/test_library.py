@@ -28,7 +28,10 @@ TEMPLATE = """
         "dns" (list (dict "ports" (list (dict "port" 53)))))
     "scaling" (dict "topics" (list (dict "name" "orders" "group" "oven" "partitions" 3)) "queues" (list "bread")
         "kafkaUrl" "kafka:9092"
-        "rabbitmqSecret" (dict "name" "rabbit" "key" "url"))
+        "kafkaMetadata" (dict "tls" "enable")
+        "kafkaSecrets" (list (dict "parameter" "ca" "name" "kafka" "key" "ca.crt"))
+        "rabbitmqSecrets" (list (dict "parameter" "host" "name" "rabbit" "key" "url"))
+        "rabbitmqSettings" list)
 }}
 {{- range $part := list "serviceAccount" "service" "deployment" "pdb" "claim" "networkPolicy" "hpa" "scaledObject"
     "triggerAuthentication" }}
@@ -69,8 +72,9 @@ def test_renders_the_service_of_a_foreign_chart(tmp_path: Path) -> None:
     done = subprocess.run(["helm", "template", "shop", str(tmp_path)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "caravan" not in done.stdout.lower()
-    manifests = {manifest["kind"]: manifest for manifest in yaml.safe_load_all(done.stdout) if manifest}
-    assert len(manifests) == 9
+    documents = [manifest for manifest in yaml.safe_load_all(done.stdout) if manifest]
+    manifests = {manifest["kind"]: manifest for manifest in reversed(documents)}
+    assert (len(documents), len(manifests)) == (10, 9)
     container = manifests["Deployment"]["spec"]["template"]["spec"]["containers"][0]
     assert container["image"] == "bakery/oven:4.5"
     assert container["args"] == ["bake", "--hot"]
@@ -81,6 +85,10 @@ def test_renders_the_service_of_a_foreign_chart(tmp_path: Path) -> None:
     assert manifests["TriggerAuthentication"]["spec"]["secretTargetRef"] == [
         {"parameter": "host", "name": "rabbit", "key": "url"}
     ]
+    assert documents[-1]["spec"]["secretTargetRef"] == [{"parameter": "ca", "name": "kafka", "key": "ca.crt"}]
+    trigger = manifests["ScaledObject"]["spec"]["triggers"][0]
+    assert trigger["metadata"]["tls"] == "enable"
+    assert trigger["authenticationRef"] == {"name": documents[-1]["metadata"]["name"]}
     (rule,) = manifests["NetworkPolicy"]["spec"]["ingress"]
     assert rule["from"][0]["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "counter"
     assert manifests["NetworkPolicy"]["spec"]["egress"] == [{"ports": [{"port": 53}]}]

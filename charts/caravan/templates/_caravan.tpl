@@ -15,7 +15,7 @@
     "GATEWAY_SERVICES" (include "caravan.serving" .)
     "CARAVAN_DECLARE" "false"
     "CARAVAN_START_SECONDS" "180"
-) -}}
+) (include "caravan.tlsSettings" (dict "root" . "backends" (keys .Values.backends.tls | sortAlpha)) | fromYaml) -}}
 {{- end -}}
 {{- if and (eq .Values.discovery.by "operator") (not .Values.backends.embedded) -}}
 {{- /* The snapshot says it: a service that is added must not restart the others. */ -}}

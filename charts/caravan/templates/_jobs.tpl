@@ -21,7 +21,8 @@ spec:
       {{- include "service-lib.podSecurity" (dict "imagePullSecrets" .root.Values.imagePullSecrets) | nindent 6 }}
 {{- end }}
 
-{{/* The container of a Job: its own secrets, settings in the environment (a ConfigMap comes only after a pre-install hook). */}}
+{{/* The container of a Job: its own secrets and the certificates of `backends`, settings in the environment (a ConfigMap comes only after a pre-install
+     hook). */}}
 {{- define "caravan.jobContainer" -}}
 containers:
   - name: {{ toJson .name }}
@@ -32,14 +33,20 @@ containers:
     resources:
       requests: {cpu: 50m, memory: 160Mi}
       limits: {cpu: "1", memory: 384Mi}
-    {{- with .environment }}
+    {{- with merge .environment (include "caravan.tlsSettings" . | fromYaml) }}
     env: {{- include "service-lib.environment" . | nindent 6 }}
     {{- end }}
     volumeMounts:
       - {name: tmp, mountPath: /tmp}
       - {name: secrets, mountPath: /run/secrets, readOnly: true}
+      {{- if include "caravan.certificateSources" . }}
+      {{- include "caravan.certificateMount" . | nindent 6 }}
+      {{- end }}
 volumes:
   - name: tmp
     emptyDir: {sizeLimit: 64Mi}
   {{- include "service-lib.secrets" (dict "secretSources" (include "caravan.secretSources" .)) | nindent 2 }}
+  {{- if include "caravan.certificateSources" . }}
+  {{- include "caravan.certificateVolume" . | nindent 2 }}
+  {{- end }}
 {{- end }}

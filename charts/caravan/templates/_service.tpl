@@ -30,18 +30,22 @@
     "drainVariable" "CARAVAN_DRAIN_SECONDS"
     "secretSources" (include "caravan.secretSources" $it)
     "network" (include "caravan.network" $it | fromYaml)
-    "scaling" (dict "topics" $declaration.topics "queues" $declaration.queues "kafkaUrl" $values.backends.kafkaUrl
-        "rabbitmqSecret" (dict "name" $values.backends.secret "key" (include "caravan.rabbitmqKey" $it)))
+    "scaling" (merge (dict "topics" $declaration.topics "queues" $declaration.queues "kafkaUrl" $values.backends.kafkaUrl)
+        (include "caravan.scalingSecurity" $it | fromYaml))
 -}}
+{{- $volumes := list -}}
+{{- $mounts := list -}}
 {{- if eq $values.discovery.by "operator" -}}
-{{- $result = merge $result (dict "volumes" (include "caravan.routingVolume" .root) "volumeMounts" "- {name: routing, mountPath: /etc/caravan/routing, readOnly: true}") -}}
+{{- $volumes = append $volumes (include "caravan.routingVolume" .root) -}}
+{{- $mounts = append $mounts "- {name: routing, mountPath: /etc/caravan/routing, readOnly: true}" -}}
 {{- end -}}
+{{- $tls := dict "root" .root "backends" (keys $values.backends.tls | sortAlpha) -}}
+{{- if and (not $values.backends.embedded) (include "caravan.certificateSources" $tls) -}}
+{{- $volumes = append $volumes (include "caravan.certificateVolume" $tls) -}}
+{{- $mounts = append $mounts (include "caravan.certificateMount" .) -}}
+{{- end -}}
+{{- $result = merge $result (dict "volumes" (join "\n" $volumes) "volumeMounts" (join "\n" $mounts)) -}}
 {{ toYaml $result }}
-{{- end }}
-
-{{/* The key of the URL with which the service itself reads RabbitMQ. */}}
-{{- define "caravan.rabbitmqKey" -}}
-{{ ternary (printf "%s.CARAVAN_RABBITMQ_URL" .name) "CARAVAN_RABBITMQ_URL" (has "CARAVAN_RABBITMQ_URL" .service.ownKeys) }}
 {{- end }}
 
 {{/* Who calls it and whom it calls, of the services that are installed; and the rules that all of them have. */}}

@@ -14,7 +14,8 @@ secretSources   sources of the volume at /run/secrets, as text; none: no such vo
 volumes, volumeMounts   more of them, as text
 network         callers, calls: services of this release; ingressFrom: other peers of its port http; probesFrom: peers of its port probes, as text;
                 dns: the egress rules of name resolution; egress: more egress rules, as text
-scaling         topics (name, group, partitions), queues: what it reads; kafkaUrl; rabbitmqSecret (name, key)
+scaling         topics (name, group, partitions), queues: what it reads; kafkaUrl; kafkaMetadata: more of a Kafka trigger's; kafkaSecrets, rabbitmqSecrets:
+                parameters of KEDA from secrets (parameter, name, key); rabbitmqSettings: the same from ConfigMaps
 
 A process listens on port 8080 (http) and answers /livez, /readyz and metrics on port 8081 (probes). */}}
 

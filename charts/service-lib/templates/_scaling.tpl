@@ -38,6 +38,12 @@ spec:
         topic: {{ toJson .name }}
         lagThreshold: {{ include "text.of" $.service.keda.lag }}
         offsetResetPolicy: earliest
+        {{- with $.scaling.kafkaMetadata }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+      {{- if $.scaling.kafkaSecrets }}
+      authenticationRef: {name: {{ include "service-lib.fullname" $ }}-kafka}
+      {{- end }}
     {{- end }}
     {{- range .scaling.queues }}
     - type: rabbitmq
@@ -46,14 +52,28 @@ spec:
     {{- end }}
 {{- end }}
 
-{{/* How many messages wait is asked as the service itself. */}}
+{{/* How many messages wait is asked as the service itself. One for each kind of broker: both name their certificates alike. */}}
 {{- define "service-lib.triggerAuthentication" -}}
+{{- if .scaling.queues -}}
 apiVersion: keda.sh/v1alpha1
 kind: TriggerAuthentication
 metadata:
   name: {{ include "service-lib.fullname" . }}
   labels: {{- include "service-lib.labels" . | nindent 4 }}
 spec:
-  secretTargetRef:
-    - {parameter: host, name: {{ toJson .scaling.rabbitmqSecret.name }}, key: {{ toJson .scaling.rabbitmqSecret.key }}}
+  secretTargetRef: {{- toYaml .scaling.rabbitmqSecrets | nindent 4 }}
+  {{- with .scaling.rabbitmqSettings }}
+  configMapTargetRef: {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}
+{{- if and .scaling.topics .scaling.kafkaSecrets }}
+---
+apiVersion: keda.sh/v1alpha1
+kind: TriggerAuthentication
+metadata:
+  name: {{ include "service-lib.fullname" . }}-kafka
+  labels: {{- include "service-lib.labels" . | nindent 4 }}
+spec:
+  secretTargetRef: {{- toYaml .scaling.kafkaSecrets | nindent 4 }}
+{{- end }}
 {{- end }}
