@@ -1,9 +1,12 @@
 """TLS and logins for managed backends: who is given which certificate, and what the values must not say."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from services.registry import SERVICES
-from tests.charts.conftest import KUBERNETES, Manifest, helm, of_kind, pods, rendered
+from tests.charts.conftest import KUBERNETES, ROOT, Manifest, helm, of_kind, pods, rendered
 
 TLS_VALUES = (
     "backends.kafkaProtocol=SASL_SSL",
@@ -143,3 +146,13 @@ def test_values_of_tls_that_dont_belong_together_are_refused(values: str, words:
     )
     assert done.returncode != 0
     assert words in done.stderr
+
+
+def test_the_values_of_the_page_on_managed_backends_render(tmp_path: Path) -> None:
+    page = (ROOT / "docs/how-to/managed-backends.md").read_text()
+    (block,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "values.yaml").write_text(block)
+    manifests = rendered("production", "--values", str(tmp_path / "values.yaml"))
+    orders = pods(manifests)["Deployment shop-orders"]
+    assert {path.rsplit("/", 2)[1] for path in list_certificates(orders)} == {"database", "rabbitmq"}
+    assert of_kind(manifests, "KafkaConnection")["kafka"]["spec"]["security"]["protocol"] == "SASL_SSL"
