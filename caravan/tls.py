@@ -34,6 +34,8 @@ _PARAMETERS = {
 _UNVERIFIED = {"no_verify_ssl": ("0",), "ssl_cert_reqs": ("required",), "ssl_check_hostname": ("true", "True", "1")}
 """Parameters that switch verification off, and the values that don't."""
 _POSTGRES_ALPN = "postgresql"
+_POSTGRES_TLS_MODES = ("require", "verify-ca", "verify-full")
+_POSTGRES_MODES = ("disable", "allow", "prefer", *_POSTGRES_TLS_MODES)
 
 
 class TlsError(ConnectionError):
@@ -80,13 +82,15 @@ def complete_url(url: str, files: CertificateFiles) -> str:
     for parameter, safe_values in _UNVERIFIED.items():
         if query.get(parameter, safe_values[0]) not in safe_values:
             raise ValueError(f"must not have {parameter}: the server's certificate is always verified")
+    if query.get("sslmode", "prefer") not in _POSTGRES_MODES:
+        raise ValueError(f"must have one of these as sslmode: {', '.join(_POSTGRES_MODES)}")
     if not files.list_given():
         return url
     if parts.scheme not in _PARAMETERS:
         secure_scheme = {"redis": "rediss", "amqp": "amqps", "http": "https"}.get(parts.scheme, "a TLS scheme")
         raise ValueError(f"must begin with {secure_scheme}://, because CARAVAN_CERTIFICATES has certificates for it")
     if _PARAMETERS[parts.scheme] is _POSTGRES_PARAMETERS:
-        if query.get("sslmode", "verify-full") not in ("require", "verify-ca", "verify-full"):
+        if query.get("sslmode", "verify-full") not in _POSTGRES_TLS_MODES:
             raise ValueError("must have sslmode=verify-full, because CARAVAN_CERTIFICATES has certificates for it")
         if "sslmode" not in query:
             added["sslmode"] = "verify-full"

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import asyncpg
+
 from caravan.audit import AUDIT
 from caravan.bus import Bus, Subscription
 from caravan.bus.brokers import BrokerBus
@@ -86,7 +88,12 @@ async def run_migrations(services: Iterable[Service], backends: Backends) -> dic
     """
     services = list(services)
     version_folders = _list_version_folders(services)
-    await provision_databases(backends.database_url, {name: backends.get_password(name) for name in version_folders})
+    try:
+        await provision_databases(
+            backends.database_url, {name: backends.get_password(name) for name in version_folders}
+        )
+    except asyncpg.InvalidAuthorizationSpecificationError as error:
+        raise SettingsError(f"CARAVAN_DATABASE_URL: Postgres refuses its user: {error}") from None
     made = {
         name: await upgrade_database(name, backends.get_database_url(name), versions)
         for name, versions in version_folders.items()

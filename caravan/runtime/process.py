@@ -264,11 +264,14 @@ class Process:
 
     async def _check_jobs_redis(self) -> None:
         """Evicted jobs are found again by the sweepers, late. One that is unavailable is waited for by the workers."""
-        with contextlib.suppress(*UNAVAILABLE_ERRORS):
+        try:
             advice = await self.jobs.check_server()
-            if advice:
-                self.health.warnings["jobs"] = advice
-                log.warning(advice)
+        except UNAVAILABLE_ERRORS as error:
+            log.warning("the Redis of the jobs can't be used, they wait for it", error=str(error) or repr(error))
+            return
+        if advice:
+            self.health.warnings["jobs"] = advice
+            log.warning(advice)
 
     async def _send_heartbeats(self) -> None:
         while True:

@@ -92,6 +92,11 @@ def test_verification_cant_be_switched_off(url: str) -> None:
         complete_url(url, CertificateFiles())
 
 
+def test_an_unknown_sslmode_is_refused() -> None:
+    with pytest.raises(ValueError, match="must have one of these as sslmode: disable, allow, prefer, "):
+        complete_url("postgresql://h/d?sslmode=verify_full", CertificateFiles())
+
+
 def test_sslmode_means_what_it_means_to_libpq(tmp_path: Path, authority: Authority) -> None:
     ca = authority.write_ca(tmp_path)
     by_mode = {

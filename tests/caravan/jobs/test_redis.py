@@ -1,16 +1,18 @@
 """The Redis of the jobs may be away, forget everything, or be the wrong one: nothing stops for it."""
 
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import bullmq.worker
 import pytest
+import structlog
 from redis.asyncio import Redis
 
 from caravan.jobs import Cron, JobStore, JobsUnavailable, ServerTooOld
 from caravan.jobs.redis import BLOCK_SECONDS
-from caravan.runtime import Backends
+from caravan.runtime import Backends, process
 from tests.support.job_shop import service
 from tests.support.shop import run_services
 
@@ -55,6 +57,20 @@ async def test_a_redis_that_evicts_is_warned_of_and_serves(backends: Backends) -
         await admin.aclose()
     async with run_services(backends, extra_services=(service,)) as shop:
         assert (await shop.client.get("/readyz")).json()["warnings"] == {}
+
+
+async def test_a_redis_that_refuses_the_login_is_told_and_the_process_serves(
+    backends: Backends, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = structlog.testing.CapturingLogger()
+    monkeypatch.setattr(process, "log", told)
+    wrong = f"redis://:not-the-password@{backends.redis_url.rpartition('@')[2]}"
+    async with run_services(replace(backends, jobs_redis_url=wrong), extra_services=(service,)) as shop:
+        assert (await shop.client.get("/readyz")).json()["status"] == "ready"
+    (warning,) = [call for call in told.calls if call.method_name == "warning"]
+    assert warning.args == ("the Redis of the jobs can't be used, they wait for it",)
+    assert "invalid username-password pair" in warning.kwargs["error"]
+    assert "not-the-password" not in str(told.calls)
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,10 @@
 settings choose.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -79,3 +81,11 @@ def test_a_service_without_consumers_has_no_subscription_and_each_handler_has_on
     subscriptions = list_subscriptions([silent, shipping])
     assert {subscription.service for subscription in subscriptions} == {"shipping"}
     assert len(subscriptions) == len(list_consumers(shipping)) > 0
+
+
+async def test_a_refused_administrator_is_told_with_the_setting(backends: Backends) -> None:
+    password = urlsplit(backends.database_url).password or ""
+    wrong = replace(backends, database_url=backends.database_url.replace(password, "not-the-password"))
+    with pytest.raises(SettingsError, match="CARAVAN_DATABASE_URL: Postgres refuses its user: password auth") as raised:
+        await run_migrations(load_services(["catalog"]), wrong)
+    assert "not-the-password" not in str(raised.value)
