@@ -62,15 +62,15 @@ async def test_a_redis_that_evicts_is_warned_of_and_serves(backends: Backends) -
 async def test_a_redis_that_refuses_the_login_is_told_and_the_process_serves(
     backends: Backends, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    told = structlog.testing.CapturingLogger()
-    monkeypatch.setattr(process, "log", told)
+    logger = structlog.testing.CapturingLogger()
+    monkeypatch.setattr(process, "log", logger)
     wrong = f"redis://:not-the-password@{backends.redis_url.rpartition('@')[2]}"
     async with run_services(replace(backends, jobs_redis_url=wrong), extra_services=(service,)) as shop:
         assert (await shop.client.get("/readyz")).json()["status"] == "ready"
-    (warning,) = [call for call in told.calls if call.method_name == "warning"]
+    (warning,) = [call for call in logger.calls if call.method_name == "warning"]
     assert warning.args == ("the Redis of the jobs can't be used, they wait for it",)
     assert "invalid username-password pair" in warning.kwargs["error"]
-    assert "not-the-password" not in str(told.calls)
+    assert "not-the-password" not in str(logger.calls)
 
 
 @pytest.mark.parametrize(

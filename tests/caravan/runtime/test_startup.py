@@ -7,9 +7,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
+from structlog.testing import CapturingLogger
 
 from caravan.bus.topology import NotDeclared, ObjectRef
 from caravan.database.migrations import NotMigrated
+from caravan.runtime import startup
 from caravan.runtime.startup import (
     StartTimeout,
     explain_unavailable,
@@ -86,3 +89,21 @@ async def test_servers_that_the_settings_name_are_used_and_none_is_started(tmp_p
             "s" * 40,
         )
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(("mode", "count"), [("require", 1), ("verify-full", 0)])
+async def test_a_postgres_that_nobody_verifies_is_warned_of(
+    mode: str, count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logger = CapturingLogger()
+    monkeypatch.setattr(startup, "log", logger)
+    settings = Settings(
+        data=tmp_path,
+        database_url=SecretStr(f"postgresql://db/postgres?sslmode={mode}"),
+        redis_url=SecretStr("redis://r"),
+    )
+    async with open_backends(settings, lambda _: None):
+        pass
+    warnings = [call.args[0] for call in logger.calls]
+    assert len(warnings) == count
+    assert all("CARAVAN_DATABASE_URL has sslmode=require without a CA, so nobody checks" in text for text in warnings)
