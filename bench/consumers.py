@@ -12,12 +12,10 @@ together.
 import asyncio
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,6 +24,8 @@ import typer
 import uvloop
 
 from bench.ceilings import measure_spin
+from bench.consumers_report import format_report, format_row
+from bench.plain_consumers import measure_plain_consumer
 from bench.rounds import compute_percentiles, estimate_percentiles, subtract_buckets
 from caravan import embedded, telemetry
 from caravan.bus.brokers import BrokerBus
@@ -47,10 +47,12 @@ PUBLISHED_AT_ONCE = 500
 DEADLINE_SECONDS = 600
 COMMIT_SECONDS = 10
 RESULTS = Path(__file__).parent / "results"
-FASTSTREAM = {"topic": 585, "queue": 972}
-"""FastStream's own published events a second of half a CPU (0.6.0rc0, aiokafka and RabbitMQ): without an inbox, an
-effect or a database.
-"""
+ROUNDS = (
+    *((library, kind, 100) for kind in ("topic", "queue") for library in ("client", "faststream", "caravan")),
+    ("caravan", "topic", 1),
+    ("caravan", "queue", 1),
+)
+"""Library, kind of channel, and messages a transaction at most."""
 
 
 class Counted(Event):
@@ -188,12 +190,14 @@ async def run_rounds(
             Path(folder), secret="bench-secret-bench-secret-bench-0", announce=lambda _: None
         ) as started:
             servers = Backends(started.database_url, started.redis_url, "bench-secret-bench-secret-bench-0")
-            for kind, batch in [("topic", 100), ("queue", 100), ("topic", 1), ("queue", 1)] * repeat:
+            for library, kind, batch in ROUNDS * repeat:
                 name = str(new_id())[-12:]
                 await run_migrations([BenchConsumer(make_channel(kind, name), batch).service], servers)
                 messages = count if batch > 1 else count // 10
                 await publish_backlog(kernel, amqp, management, kind, name, messages)
                 task = {
+                    "library": library,
+                    "source": make_channel(kind, name).name,
                     "kind": kind,
                     "name": name,
                     "batch": batch,
@@ -214,6 +218,7 @@ async def run_rounds(
                 spins.append(measure_spin())
                 results.append(
                     {
+                        "library": library,
                         "kind": kind,
                         "batch": batch,
                         "messages": messages,
@@ -223,7 +228,7 @@ async def run_rounds(
                     }
                 )
                 print(format_row(results[-1]), flush=True)
-                await _truncate_tables(servers)
+                await truncate_tables(servers)
     return results
 
 
@@ -243,60 +248,12 @@ async def _run_child_process(task: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-async def _truncate_tables(servers: Backends) -> None:
+async def truncate_tables(servers: Backends) -> None:
     import asyncpg
 
     connection = await asyncpg.connect(servers.get_database_url("bench"))
     await connection.execute("TRUNCATE tally, inbox, outbox")
     await connection.close()
-
-
-def format_row(result: dict[str, Any]) -> str:
-    half_core_rate = result["messages"] / result["cpu_seconds"] / 2
-    late = result["late"]
-    times, outbox = (
-        " / ".join(f"{each[name] * 1000:.0f}" for name in ("p50", "p95", "p99") if name in each)
-        for each in (late, result["outbox"])
-    )
-    spins = " / ".join(f"{each:.3f}" for each in result["spin_seconds"])
-    broker = "Kafka" if result["kind"] == "topic" else "RabbitMQ"
-    books = "; ".join(result["problems"]) or "right"
-    return (
-        f"| {broker}, up to {result['batch']} a transaction | {half_core_rate:,.0f} | {FASTSTREAM[result['kind']]} | "
-        f"{result['cpu_seconds'] / result['messages'] * 1000:.3f} | "
-        f"{result['messages'] / result['wall_seconds']:,.0f} | {outbox} | {times} (n {late['n']:,}) | {spins} | "
-        f"{books} |"
-    )
-
-
-HEAD = (
-    "| consumer with inbox, effect, commit | messages a second of half a core | FastStream's figure | CPU ms a "
-    "message | messages a second, as it ran | "
-    "at a fixed rate, ms, p50 / p95 / p99: commit to taken by the broker (outbox), at most | commit to handler | spin "
-    "before / after, s | books |\n"
-    "|---|---|---|---|---|---|---|---|---|"
-)
-
-
-def format_report(results: Sequence[dict[str, Any]], load: Sequence[float]) -> str:
-    return "\n".join(
-        [
-            f"# Consumers on real brokers, {datetime.now(UTC).isoformat(timespec='seconds')}",
-            "",
-            f"{os.cpu_count()} cores shared with the brokers, Postgres and whatever else ran: load average "
-            f"{load[0]:.1f} before, {os.getloadavg()[0]:.1f} after. Python "
-            f"{platform.python_version()}, {results[0]['rate']:g} messages a second in the second part (open loop), "
-            "one run each.",
-            "",
-            HEAD,
-            *map(format_row, results),
-            "",
-            __doc__.split("\n", 2)[2].strip(),
-            "FastStream's figures are its own (0.6.0rc0, half a CPU, 256 MB): from another machine, without an inbox, "
-            "an effect or a database.",
-            "",
-        ]
-    )
 
 
 def main(
@@ -316,13 +273,15 @@ def main(
     messages are not equal in number.
     """
     if child:
-        print(json.dumps(uvloop.run(measure_consumer(json.load(sys.stdin)))))
+        task = json.load(sys.stdin)
+        measure = measure_consumer if task.get("library", "caravan") == "caravan" else measure_plain_consumer
+        print(json.dumps(uvloop.run(measure(task))))
         return
     if not kafka or not amqp:
         raise typer.BadParameter("name Kafka and RabbitMQ; docs/how-to/brokers.md says how to start them")
     before = os.getloadavg()
     measurements = uvloop.run(run_rounds(kafka, amqp, management, count, rate, seconds, repeat))
-    text = format_report(measurements, before)
+    text = format_report(measurements, before, (__doc__ or "").split("\n", 2)[2].strip())
     results.mkdir(parents=True, exist_ok=True)
     commit = (
         subprocess.run(

@@ -5,7 +5,6 @@ When a handler fails, the batch is rolled back and its messages run one by one, 
 fails alone. The bus calls `Inbox.process_batch`; `caravan/consumers.py` declares the handlers.
 """
 
-import time
 from collections.abc import Awaitable, Sequence
 from typing import Any
 
@@ -33,17 +32,10 @@ class Inbox:
         self.name = consumer.subscription.name
         service, channel = consumer.subscription.service, consumer.subscription.channel
         self._span_name = f"process {channel}"
-        self._duration = metrics.HANDLER_DURATION.labels(service, channel)
-        self._batch_size = metrics.BATCH_SIZE.labels(service, channel)
         self._duplicates = metrics.INBOX_DUPLICATES.labels(service, channel)
-        self._result_counters = {
-            result: metrics.MESSAGES_HANDLED.labels(service, channel, result.value) for result in Result
-        }
-        self._done_counter = self._result_counters[Result.DONE]
         self._shared = not isinstance(consumer.subscription.source, Queue)
 
     async def process_batch(self, batch: list[IncomingMessage]) -> list[HandlingResult]:
-        started_at = time.perf_counter()
         telemetry.service_name.set(self.context.service)
         outcomes: list[HandlingResult] = [DONE] * len(batch)
         deliveries: list[tuple[int, Delivery[Any]]] = []
@@ -64,12 +56,6 @@ class Inbox:
         if deliveries:
             run = self._run_effects if self.consumer.is_effect else self._run_transactions
             await run(deliveries, outcomes)
-        self._duration.observe(time.perf_counter() - started_at)
-        self._batch_size.observe(len(batch))
-        self._done_counter.inc(sum(outcome is DONE for outcome in outcomes))
-        for outcome in outcomes:
-            if outcome is not DONE:
-                self._result_counters[outcome.result].inc()
         return outcomes
 
     async def _run_transactions(

@@ -12,11 +12,7 @@ import asyncpg
 
 from caravan.audit import AUDIT
 from caravan.bus import Bus, Subscription
-from caravan.bus.brokers import BrokerBus
 from caravan.bus.embedded import EmbeddedBus
-from caravan.bus.kafka import KafkaBus
-from caravan.bus.kafka_servers import KafkaServers
-from caravan.bus.rabbitmq import RabbitBus
 from caravan.consumers import Consumer
 from caravan.database import Database
 from caravan.database.migrations import (
@@ -115,6 +111,12 @@ async def declare_channels(bus: Bus, services: Sequence[Service], listeners: Seq
 def choose_bus(kernel_settings: Settings, database: Database, leadership: Leadership) -> Bus:
     """Kafka and RabbitMQ where the settings name them, else Postgres."""
     if kernel_settings.kafka_url and kernel_settings.rabbitmq_url:
+        # A process without brokers needs neither FastStream nor the clients, which take memory and time to load.
+        from caravan.bus.brokers import BrokerBus
+        from caravan.bus.kafka import KafkaBus
+        from caravan.bus.kafka_servers import KafkaServers
+        from caravan.bus.rabbitmq import RabbitBus
+
         client_id = f"caravan-{socket.gethostname()}-{os.getpid()}"
         management = (
             kernel_settings.rabbitmq_management_url.get_secret_value()

@@ -3,6 +3,7 @@
 from caravan.telemetry.logs import configure_logs, log
 from caravan.telemetry.trace import (
     actor,
+    consumer_attributes,
     export_spans,
     get_trace_id,
     new_traceparent,
@@ -16,6 +17,7 @@ from caravan.telemetry.trace import (
 __all__ = [
     "actor",
     "configure_logs",
+    "consumer_attributes",
     "export_spans",
     "get_trace_id",
     "log",

@@ -6,9 +6,10 @@ collector is configured.
 
 import os
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from types import MappingProxyType
 from typing import Any
 
 from opentelemetry import trace as otel
@@ -18,6 +19,8 @@ traceparent: ContextVar[str | None] = ContextVar("traceparent", default=None)
 actor: ContextVar[str | None] = ContextVar("actor", default=None)
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 service_name: ContextVar[str | None] = ContextVar("service_name", default=None)
+consumer_attributes: ContextVar[Mapping[str, str]] = ContextVar("consumer_attributes", default=MappingProxyType({}))
+"""What each consumer's span says of where its messages come from."""
 
 _random = random.Random(os.urandom(16))
 _tracer: otel.Tracer | None = None
@@ -60,6 +63,8 @@ def start_span(
         finally:
             traceparent.reset(token)
         return
+    if kind is SpanKind.CONSUMER:
+        attributes = {**consumer_attributes.get(), **attributes}
     context = set_span_in_context(NonRecordingSpan(_parse_span_context(parent)))
     with _tracer.start_as_current_span(
         name,

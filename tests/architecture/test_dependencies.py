@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/explanation/dependencies.md").read_text()
-ROWS_AHEAD = {"faststream", "sqlmodel", "kubernetes"}
+ROWS_AHEAD = {"sqlmodel", "kubernetes"}
 """Have a row and are declared by the changes that begin to use them."""
 ROWS = {name: cells.split(" | ") for name, cells in re.findall(r"^\| `([^`]+)` \| (.+) \|$", PAGE, re.MULTILINE)}
 

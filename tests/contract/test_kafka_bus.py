@@ -31,6 +31,11 @@ from tests.support.backends import Broker
 from tests.support.shop import wait_until
 
 
+def has_group(reader: GroupReader) -> bool:
+    consumer = reader._subscriber.consumer
+    return consumer is not None and consumer._coordinator is not None and consumer._coordinator.generation > 0
+
+
 class TestKafkaBus(BusContract):
     channel_kinds = ("topic",)
 
@@ -108,9 +113,7 @@ class TestKafkaBus(BusContract):
         late, recorder = make_topic(), Recorder()
 
         async def has_joined() -> bool:
-            return f"{late.name} not found" in caplog.text and all(
-                each._consumer._coordinator.generation > 0 for each in bus._readers
-            )
+            return f"{late.name} not found" in caplog.text and all(map(has_group, bus._readers))
 
         early = Subscription("reader", late)
         async with run_consumers(bus, (early, recorder.process_batch)):
@@ -144,17 +147,15 @@ class TestKafkaBus(BusContract):
         async with bus._producer.use_producer() as producer:
             assert producer._sender._acks == -1
             assert producer._txn_manager is not None
-        reader = GroupReader(
-            KafkaServers(self.url),
-            "test",
-            ["t"],
-            bus._write_dead_letter,
-            Subscription("s", make_topic()),
-            Recorder().process_batch,
-        )
-        assert reader._consumer._enable_auto_commit is False
-        assert reader._consumer._auto_offset_reset == "earliest"
-        await reader.close()
+        channel, recorder = make_topic(), Recorder()
+        reader = await self.declare_reader(bus, channel)
+        async with run_consumers(bus, (reader, recorder.process_batch)):
+            await bus.publish([make_outgoing(channel, 0, "k")])
+            await wait_until(lambda: has_at_least(recorder, 1), seconds=WAIT_SECONDS)
+            consumer = bus._readers[0]._subscriber.get_consumer()
+            assert consumer._enable_auto_commit is False
+            assert consumer._auto_offset_reset == "earliest"
+            assert consumer._isolation_level == "read_committed"
 
 
 def is_auto_creating_topics(servers: str) -> bool:

@@ -14,6 +14,7 @@ import asyncpg
 from caravan.backoff import compute_backoff
 from caravan.bus import DEAD_LETTER_MAX_BYTES, BackgroundTask, BatchHandler, DeadLetter, Subscription
 from caravan.bus.embedded.reader import NOTIFIED_POLL_SECONDS, POLL_SECONDS, QueueReader, TopicReader
+from caravan.bus.observation import BatchObserver
 from caravan.concurrency import raise_if_cancelled
 from caravan.database import CONNECTION_LOST, Database
 from caravan.leadership import Leadership
@@ -130,7 +131,8 @@ class EmbeddedBus:
 
     async def _run_reader(self, subscription: Subscription, handler: BatchHandler) -> None:
         reader_class = TopicReader if isinstance(subscription.source, Topic) else QueueReader
-        reader = reader_class(self.database, subscription, handler, self._choose_poll_seconds)
+        observed_handler = BatchObserver(subscription, "postgresql").wrap_handler(handler)
+        reader = reader_class(self.database, subscription, observed_handler, self._choose_poll_seconds)
         self._readers.setdefault(subscription.channel, []).append(reader)
         loop = asyncio.get_running_loop()
         failures = 0

@@ -32,6 +32,7 @@ from caravan.bus.kafka.dead_letters import Headers, build_dead_letter_headers, b
 from caravan.bus.kafka.inspector import KafkaInspector
 from caravan.bus.kafka.producer import Producer
 from caravan.bus.kafka.reader import GroupReader
+from caravan.bus.kafka.subscriber import build_broker
 from caravan.bus.kafka_servers import KafkaServers
 from caravan.bus.topology import ObjectRef, build_topology, get_dead_letter_topic, get_retry_topic
 from caravan.bus.topology.kafka import apply_topology, describe_failure, find_missing
@@ -54,10 +55,10 @@ def _count_partitions(subscription: Subscription) -> int:
 class KafkaBus:
     def __init__(self, servers: KafkaServers, client: str, *, clock: Clock = utc_now, replicas: int = 1) -> None:
         self._servers = servers
-        self._client = client
         self._clock = clock
         self._replicas = replicas
         self._producer = Producer(servers, client)
+        self._broker = build_broker(servers, client)
         self._inspector = KafkaInspector(servers, client)
         self._is_stopping = False
         self._readers: list[GroupReader] = []
@@ -69,6 +70,7 @@ class KafkaBus:
             raise ConnectionError(await describe_failure(self._servers, error)) from error
 
     async def close(self) -> None:
+        await self._broker.stop()
         await self._inspector.close()
         await self._producer.close()
 
@@ -146,8 +148,9 @@ class KafkaBus:
     async def consume(self, subscription: Subscription, handler: BatchHandler) -> None:
         topics = [subscription.channel, get_retry_topic(subscription.name)]
         failures = 0
+        await self._broker.connect()
         while not self._is_stopping:
-            reader = GroupReader(self._servers, self._client, topics, self._write_dead_letter, subscription, handler)
+            reader = GroupReader(self._broker, self._servers, topics, self._write_dead_letter, subscription, handler)
             self._readers.append(reader)
             try:
                 await reader.run()

@@ -3,6 +3,7 @@ unfinished message.
 
 A crash repeats some messages (the inbox knows them) and loses none. When partitions are revoked, the running batch is
 finished and committed first; what waits of them is left to the next owner, who starts with it: nothing is overtaken.
+The reader drives a subscriber of FastStream's (`subscriber.py`), which has the consumer and runs the batches.
 """
 
 import asyncio
@@ -10,13 +11,14 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from typing import Any
 
-from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
+from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.abc import ConsumerRebalanceListener
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from faststream.kafka import KafkaBroker
 
 from caravan.bus import BatchHandler, IncomingMessage, Subscription
+from caravan.bus.kafka.subscriber import add_subscriber
 from caravan.bus.kafka_servers import KafkaServers
-from caravan.bus.opening import finish_opening
 from caravan.bus.reader import Reader
 from caravan.bus.retry_buffer import RETRY_BUFFER_MAX
 from caravan.telemetry import log
@@ -31,7 +33,6 @@ is spared a round trip.
 _UNCOMMITTED_SECONDS = 0.5
 """So long the last ones wait when nothing follows."""
 _SETTINGS: dict[str, Any] = {
-    "enable_auto_commit": False,
     "auto_offset_reset": "earliest",
     "isolation_level": "read_committed",
     "max_poll_interval_ms": 600_000,
@@ -53,6 +54,10 @@ _SETTINGS: dict[str, Any] = {
 DeadLetterWriter = Callable[[Subscription, IncomingMessage, str], Awaitable[None]]
 
 
+def build_incoming(record: ConsumerRecord) -> IncomingMessage:
+    return IncomingMessage((record.key or b"").decode(errors="replace"), record.value or b"", 1, record)
+
+
 def _get_partition(record: ConsumerRecord) -> TopicPartition:
     return TopicPartition(record.topic, record.partition)
 
@@ -60,15 +65,15 @@ def _get_partition(record: ConsumerRecord) -> TopicPartition:
 class GroupReader(Reader, ConsumerRebalanceListener):  # type: ignore[misc]
     def __init__(
         self,
+        broker: KafkaBroker,
         servers: KafkaServers,
-        client: str,
         topics: list[str],
         write_dead_letter: DeadLetterWriter,
         subscription: Subscription,
         handler: BatchHandler,
     ) -> None:
-        super().__init__(subscription, handler)
-        self._topics = topics
+        self._subscriber = add_subscriber(broker, subscription, topics, handler, listener=self, settings=_SETTINGS)
+        super().__init__(subscription, self._subscriber.run_batch)
         self._write_dead_letter = write_dead_letter
         self._batch_lock = asyncio.Lock()
         """Held while a batch runs, and by a rebalance that waits for it."""
@@ -81,20 +86,17 @@ class GroupReader(Reader, ConsumerRebalanceListener):  # type: ignore[misc]
         self._next_commit_at = 0.0
         self._uncommitted = False
         """Whether something may have been finished since the last commit."""
-        self._consumer = AIOKafkaConsumer(
-            client_id=client, group_id=subscription.name, **servers.build_client_arguments(), **_SETTINGS
-        )
 
     async def run(self) -> None:
-        await finish_opening(self._consumer.start())
-        self._consumer.subscribe(self._topics, listener=self)
+        await self._subscriber.start()
+        consumer = self._subscriber.get_consumer()
         loop = asyncio.get_running_loop()
         while not self.is_stopping:
             timeout_ms = self.retry_buffer.seconds_until_due(loop.time())
             if self._uncommitted:
                 timeout_ms = min(timeout_ms, _UNCOMMITTED_SECONDS)
             # Only `stop` cancels it; even then what it has fetched is not committed, and comes again.
-            coming = self._consumer.getmany(timeout_ms=int(timeout_ms * 1000), max_records=self.subscription.batch)
+            coming = consumer.getmany(timeout_ms=int(timeout_ms * 1000), max_records=self.subscription.batch)
             fetched = await self.wait_for(coming) or {}
             assignment_count = self._assignment_count
             async with self._batch_lock:
@@ -119,7 +121,7 @@ class GroupReader(Reader, ConsumerRebalanceListener):  # type: ignore[misc]
         """Leave the group, so that others need not wait for a session to run out."""
         with suppress(KafkaError, TimeoutError):
             async with asyncio.timeout(_CLOSE_SECONDS):
-                await self._consumer.stop()
+                await self._subscriber.stop()
 
     def _accept_records(self, records: Iterable[ConsumerRecord]) -> list[IncomingMessage]:
         messages = []
@@ -129,7 +131,7 @@ class GroupReader(Reader, ConsumerRebalanceListener):  # type: ignore[misc]
                 continue
             self._unfinished_offsets.setdefault(tp, set()).add(record.offset)
             self._next_offsets[tp] = record.offset + 1
-            incoming = IncomingMessage((record.key or b"").decode(errors="replace"), record.value or b"", 1, record)
+            incoming = build_incoming(record)
             if not self.retry_buffer.enqueue_behind(incoming):
                 messages.append(incoming)
         return messages
@@ -157,18 +159,19 @@ class GroupReader(Reader, ConsumerRebalanceListener):  # type: ignore[misc]
             self._uncommitted = False
             return
         try:
-            await self._consumer.commit(changed_offsets)
+            await self._subscriber.get_consumer().commit(changed_offsets)
             self._committed_offsets |= changed_offsets
             self._uncommitted = False
         except (CommitFailedError, IllegalStateError) as error:
             log.info("not committed; these messages come again", subscription=self.subscription.name, error=repr(error))
 
     def _pause_full_partitions(self) -> None:
-        for tp in self._consumer.assignment():
+        consumer = self._subscriber.get_consumer()
+        for tp in consumer.assignment():
             if len(self._unfinished_offsets.get(tp, ())) > RETRY_BUFFER_MAX:
-                self._consumer.pause(tp)
-            elif tp in self._consumer.paused():
-                self._consumer.resume(tp)
+                consumer.pause(tp)
+            elif tp in consumer.paused():
+                consumer.resume(tp)
 
     async def on_partitions_revoked(self, revoked: Any) -> None:
         try:

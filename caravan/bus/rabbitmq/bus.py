@@ -55,7 +55,7 @@ class RabbitBus:
         await close_channel(await self._publish_connection.open_channel())
 
     async def close(self) -> None:
-        await asyncio.gather(self._publish_connection.close(), self._consume_connection.close())
+        await asyncio.gather(self._publish_connection.stop(), self._consume_connection.stop())
 
     def list_background_tasks(self) -> list[tuple[str, BackgroundTask]]:
         return []
@@ -110,7 +110,14 @@ class RabbitBus:
         while not self._is_stopping:
             reader: QueueReader | None = None
             try:
-                reader = QueueReader(await self._open_channel(), self._publisher, self._clock, subscription, handler)
+                reader = QueueReader(
+                    self._consume_connection,
+                    await self._open_channel(),
+                    self._publisher,
+                    self._clock,
+                    subscription,
+                    handler,
+                )
                 self._readers.append(reader)
                 await reader.run()
                 return
@@ -124,9 +131,7 @@ class RabbitBus:
             finally:
                 if reader is not None:
                     self._readers.remove(reader)
-                    # Not cancelled before: the next consumer would start while this one's messages are not back in
-                    # their places.
-                    await close_channel(reader.channel)
+                    await reader.close()
 
     async def stop(self) -> None:
         self._is_stopping = True

@@ -12,9 +12,11 @@ from typing import Any
 import aio_pika
 from aio_pika.abc import AbstractChannel, AbstractConnection
 from aio_pika.exceptions import AMQPError
+from faststream.rabbit import RabbitBroker
 from yarl import URL
 
 from caravan.bus.opening import finish_opening
+from caravan.bus.pipeline import ObserverMiddleware
 from caravan.bus.topology.rabbitmq import describe_failure
 from caravan.tls import get_url_context
 
@@ -61,38 +63,55 @@ async def _open_channel(channel: AbstractChannel) -> AbstractChannel:
         raise
 
 
-class RabbitConnection:
-    """One connection; `channel()` opens it first where need be."""
+class RabbitConnection(RabbitBroker):
+    """FastStream's broker on one connection; `open_channel` opens it first where need be.
 
-    def __init__(self, url: str, name: str) -> None:
+    FastStream's own connection is aio-pika's robust one, which opens itself and its channels again without its users
+    knowing, while what they had not acknowledged is delivered again. Here a lost connection is closed, whoever uses it
+    is told, and the next one who needs a channel opens another.
+    """
+
+    def __init__(self, url: str, name: str, **options: Any) -> None:
+        super().__init__(
+            url,
+            middlewares=[ObserverMiddleware],
+            graceful_timeout=None,  # a reader ends its batch itself before it stops its subscriber
+            logger=None,
+            apply_types=False,
+            serializer=None,
+            **options,
+        )
         # A peer that is gone without a word is noticed after two heartbeats.
         self._url = URL(url).update_query(heartbeat=_HEARTBEAT_SECONDS)
         self._name = name
-        self._connection: AbstractConnection | None = None
         self._opening = asyncio.Lock()
+
+    async def _connect(self) -> Any:
+        return await _open_connection(self._url, self._name)
 
     async def open_channel(self, **options: Any) -> AbstractChannel:
         """Raises ConnectionError, naming what went wrong, when the broker can't be reached."""
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 async with self._opening:
+                    connection: AbstractConnection | None = self._connection
                     # `is_closed` is about our own closing; `connected` falls when the peer goes.
-                    if (
-                        self._connection is None
-                        or self._connection.is_closed
-                        or not self._connection.connected.is_set()
-                    ):
-                        await (
-                            self.close()
-                        )  # a lost one too: it is closed by its destructor otherwise, on any loop or none
-                        self._connection = await _open_connection(self._url, self._name)
-                return await _open_channel(self._connection.channel(**options))
+                    if connection is not None and (connection.is_closed or not connection.connected.is_set()):
+                        await self._drop_connection()
+                    connection = await self.connect()
+                return await _open_channel(connection.channel(**options))
         except BROKER_ERRORS as error:
             raise ConnectionError(describe_failure(str(self._url), error)) from error
 
-    async def close(self) -> None:
-        if self._connection is not None:
-            await _close_connection(self._connection)
+    async def stop(self, *raised: Any) -> None:
+        await self._drop_connection()
+        await super().stop(*raised)
+
+    async def _drop_connection(self) -> None:
+        """A lost one is closed, too: its destructor would do it otherwise, on any loop or none."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            await _close_connection(connection)
 
 
 class Publisher:

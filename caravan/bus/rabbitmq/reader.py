@@ -2,17 +2,20 @@
 this consumer is gone: the order survives a restart.
 
 A copy of it waits in `<queue>.retry.<tier>` until it is due: that shows what is tried again, when, and how often it
-was; after a restart the copy restores the number of attempts. A copy is never handled itself.
+was; after a restart the copy restores the number of attempts. A copy is never handled itself. The reader drives a
+subscriber of FastStream's (`subscriber.py`), which consumes the queue and runs the batches.
 """
 
 import asyncio
 from typing import Any
 
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
+from faststream.rabbit import RabbitBroker
 
 from caravan.bus import BatchHandler, IncomingMessage, Subscription
 from caravan.bus.rabbitmq.connections import ACKNOWLEDGE_SECONDS, BROKER_ERRORS, CONNECT_SECONDS, Publisher
 from caravan.bus.rabbitmq.messages import build_dead_letter, build_message, read_header, read_number
+from caravan.bus.rabbitmq.subscriber import add_subscriber
 from caravan.bus.reader import Reader
 from caravan.bus.retry_buffer import RETRY_BUFFER_MAX
 from caravan.bus.topology import get_dead_letter_queue, get_retry_queue
@@ -20,22 +23,29 @@ from caravan.clock import Clock
 from caravan.telemetry import log
 
 
+def build_incoming(received: AbstractIncomingMessage) -> IncomingMessage:
+    return IncomingMessage(
+        str(read_header(received, "x-key", "")), received.body, read_number(received, "x-attempt", 1), received
+    )
+
+
 class QueueReader(Reader):
     def __init__(
         self,
+        broker: RabbitBroker,
         channel: AbstractChannel,
         publisher: Publisher,
         clock: Clock,
         subscription: Subscription,
         handler: BatchHandler,
     ) -> None:
-        super().__init__(subscription, handler)
+        self._subscriber = add_subscriber(broker, subscription, handler, channel, self._receive_delivery)
+        super().__init__(subscription, self._subscriber.run_batch)
         self.channel = channel
         self._publisher = publisher
         self._clock = clock
         self.prefetch = RETRY_BUFFER_MAX + 2 * subscription.batch
         self._deliveries: asyncio.Queue[AbstractIncomingMessage] = asyncio.Queue(self.prefetch)
-        self.consumer_tag = ""
         self._closed = False
         self.checks_without_consumer = 0
         """Looks in a row at which the broker knew no consumer of the queue."""
@@ -58,11 +68,13 @@ class QueueReader(Reader):
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await self.channel.set_qos(prefetch_count=self.prefetch)
-                queue = await self.channel.get_queue(self.subscription.name, ensure=False)
-                self.consumer_tag = await queue.consume(self._receive_delivery)
+                await self._subscriber.start()
         except TimeoutError as error:
             problem = f"RabbitMQ has not begun to deliver from {self.subscription.name} within {CONNECT_SECONDS:g} s"
             raise ConnectionError(f"{problem}; has the queue a leader? (rabbitmq-queues quorum_status)") from error
+
+    async def close(self) -> None:
+        await self._subscriber.stop()
 
     async def _receive_delivery(self, received: AbstractIncomingMessage) -> None:
         self._deliveries.put_nowait(received)  # the broker sends no more than the prefetch, so it can't be full
@@ -91,9 +103,7 @@ class QueueReader(Reader):
                 break
             if received is None:
                 break
-            incoming = IncomingMessage(
-                str(read_header(received, "x-key", "")), received.body, read_number(received, "x-attempt", 1), received
-            )
+            incoming = build_incoming(received)
             if read_header(received, "x-copy-of", None) is not None:
                 await self._handle_retry_copy(incoming, batch)
             elif not self.retry_buffer.enqueue_behind(incoming):

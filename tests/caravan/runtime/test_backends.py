@@ -2,6 +2,8 @@
 settings choose.
 """
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -89,3 +91,27 @@ async def test_a_refused_administrator_is_told_with_the_setting(backends: Backen
     with pytest.raises(SettingsError, match="CARAVAN_DATABASE_URL: Postgres refuses its user: password auth") as raised:
         await run_migrations(load_services(["catalog"]), wrong)
     assert "not-the-password" not in str(raised.value)
+
+
+BROKER_CLIENTS = ("faststream", "fast_depends", "aiokafka", "aio_pika", "aiormq")
+PROGRAM = f"""
+import sys
+import cli.__main__, cli.serve
+from caravan.bus.embedded import EmbeddedBus
+from caravan.runtime.backends import choose_bus
+from caravan.settings import Settings
+from services.registry import load_services
+
+load_services()
+assert isinstance(choose_bus(Settings(), None, None), EmbeddedBus)
+print([name for name in {BROKER_CLIENTS} if name in sys.modules])
+"""
+
+
+def test_a_process_without_brokers_loads_no_client_of_theirs() -> None:
+    """They take memory, and time at its start."""
+    completed = subprocess.run(
+        [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=False, timeout=120, env={"PATH": ""}
+    )
+    assert completed.returncode == 0, completed.stderr[-2000:]
+    assert completed.stdout.strip() == "[]"
