@@ -107,18 +107,20 @@ class Upsert(Generic[R]):
     `columns` says how each column is read from what is written; for a dataclass or named tuple whose fields have the
     columns' names the class is enough. A column more costs its line here or its field, and its line in `tables.py`.
 
+    `shared`: the columns that hold the same in all rows of a statement; their values are given to `execute` by name.
     `changes`: the columns that a row that is there gets anew (default: all written ones but the key; `()` leaves it as
     it is). `condition`: SQL that such a row must meet to be changed, over the table's name and `excluded`. `key`: the
     columns that tell whether a row is there (default: the primary key).
     """
 
-    __slots__ = ("_readers", "text")
+    __slots__ = ("_readers", "_shared", "text")
 
     def __init__(
         self,
         table: type[DeclaredTable],
         columns: Mapping[str, Callable[[R], Any]] | type[R],
         *,
+        shared: Iterable[str] = (),
         changes: Iterable[str] | None = None,
         condition: str = "",
         key: Iterable[str] | None = None,
@@ -126,25 +128,34 @@ class Upsert(Generic[R]):
         declared = get_table(table)
         if isinstance(columns, type):
             columns = {name: attrgetter(name) for name in list_fields(columns)}
+        self._readers, self._shared = tuple(columns.values()), tuple(shared)
+        written = (*columns, *self._shared)
         keys = tuple(key or (column.name for column in declared.primary_key))
-        changed = [name for name in columns if name not in keys] if changes is None else list(changes)
-        if unknown := [name for name in (*columns, *keys, *changed) if name not in declared.c]:
+        changed = [name for name in written if name not in keys] if changes is None else list(changes)
+        if unknown := [name for name in (*written, *keys, *changed) if name not in declared.c]:
             raise TypeError(f"the table {declared.name} has no column {', '.join(unknown)}")
-        if missing := [c.name for c in declared.c if c.name not in columns and not c.nullable and not is_computed(c)]:
+        if missing := [c.name for c in declared.c if c.name not in written and not c.nullable and not is_computed(c)]:
             raise TypeError(f"nothing writes {', '.join(missing)} of {declared.name}, which has no default")
-        self._readers = tuple(columns.values())
-        arrays = ", ".join(
-            f"${number}::{declared.c[name].type.compile(_DIALECT)}[]" for number, name in enumerate(columns, 1)
-        )
+        values = [
+            f"${number}::{declared.c[name].type.compile(_DIALECT)}" for number, name in enumerate(written, start=1)
+        ]
+        arrays = ", ".join(f"{value}[]" for value in values[: len(columns)])
         action = "DO NOTHING"
         if changed:
             action = "DO UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in changed)
             action += f" WHERE {condition}" if condition else ""
         self.text = (
-            f"INSERT INTO {declared.name} ({', '.join(columns)}) SELECT * FROM unnest({arrays})"
+            f"INSERT INTO {declared.name} ({', '.join(written)})"
+            f" SELECT {', '.join(['*', *values[len(columns) :]])} FROM unnest({arrays})"
             f" ON CONFLICT ({', '.join(keys)}) {action}"
         )
 
-    async def execute(self, executor: StatementExecutor, rows: Collection[R]) -> int:
+    async def execute(self, executor: StatementExecutor, rows: Collection[R], **shared: Any) -> int:
         """Write rows; the number that was inserted or changed."""
-        return await executor.execute(self.text, *[list(map(read, rows)) for read in self._readers])
+        if shared.keys() != set(self._shared):
+            raise TypeError(
+                f"the shared columns are {self._shared}, not {tuple(shared)}, of the statement: {self.text}"
+            )
+        return await executor.execute(
+            self.text, *[list(map(read, rows)) for read in self._readers], *[shared[name] for name in self._shared]
+        )
