@@ -14,7 +14,7 @@ from sqlalchemy import Dialect
 from sqlalchemy.dialects.postgresql.asyncpg import PGCompiler_asyncpg, PGDialect_asyncpg
 from sqlalchemy.sql.elements import ClauseElement
 
-from caravan.database.tables import DeclaredTable, get_table, is_computed, list_fields
+from caravan.database.tables import DeclaredTable, get_columns, get_table, is_computed, list_fields
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -104,8 +104,9 @@ class Query(Generic[T]):
 class Upsert(Generic[R]):
     """Inserts many rows by one statement, and changes those that are there already.
 
-    `columns` says how each column is read from what is written; for a dataclass or named tuple whose fields have the
-    columns' names the class is enough. A column more costs its line here or its field, and its line in `tables.py`.
+    Columns have the names of the fields in `tables.py`. `columns` says how each is read from what is written; for a
+    dataclass or named tuple whose fields have the same names the class is enough. A column more costs its line here or
+    its field, and its line in `tables.py`.
 
     `shared`: the columns that hold the same in all rows of a statement; their values are given to `execute` by name.
     `changes`: the columns that a row that is there gets anew (default: all written ones but the key; `()` leaves it as
@@ -125,29 +126,29 @@ class Upsert(Generic[R]):
         condition: str = "",
         key: Iterable[str] | None = None,
     ) -> None:
-        declared = get_table(table)
+        table_name, declared = get_table(table).name, get_columns(table)
         if isinstance(columns, type):
             columns = {name: attrgetter(name) for name in list_fields(columns)}
         self._readers, self._shared = tuple(columns.values()), tuple(shared)
         written = (*columns, *self._shared)
-        keys = tuple(key or (column.name for column in declared.primary_key))
+        keys = tuple(key or (name for name, column in declared.items() if column.primary_key))
         changed = [name for name in written if name not in keys] if changes is None else list(changes)
-        if unknown := [name for name in (*written, *keys, *changed) if name not in declared.c]:
-            raise TypeError(f"the table {declared.name} has no column {', '.join(unknown)}")
-        if missing := [c.name for c in declared.c if c.name not in written and not c.nullable and not is_computed(c)]:
-            raise TypeError(f"nothing writes {', '.join(missing)} of {declared.name}, which has no default")
-        values = [
-            f"${number}::{declared.c[name].type.compile(_DIALECT)}" for number, name in enumerate(written, start=1)
-        ]
+        if unknown := [name for name in (*written, *keys, *changed) if name not in declared]:
+            raise TypeError(f"the table {table_name} has no column {', '.join(unknown)}")
+        if missing := [n for n, c in declared.items() if n not in written and not c.nullable and not is_computed(c)]:
+            raise TypeError(f"nothing writes {', '.join(missing)} of {table_name}, which has no default")
+        values = [f"${number}::{declared[name].type.compile(_DIALECT)}" for number, name in enumerate(written, start=1)]
         arrays = ", ".join(f"{value}[]" for value in values[: len(columns)])
         action = "DO NOTHING"
         if changed:
-            action = "DO UPDATE SET " + ", ".join(f"{name} = excluded.{name}" for name in changed)
+            action = "DO UPDATE SET " + ", ".join(
+                f"{declared[name].name} = excluded.{declared[name].name}" for name in changed
+            )
             action += f" WHERE {condition}" if condition else ""
         self.text = (
-            f"INSERT INTO {declared.name} ({', '.join(written)})"
+            f"INSERT INTO {table_name} ({', '.join(declared[name].name for name in written)})"
             f" SELECT {', '.join(['*', *values[len(columns) :]])} FROM unnest({arrays})"
-            f" ON CONFLICT ({', '.join(keys)}) {action}"
+            f" ON CONFLICT ({', '.join(declared[name].name for name in keys)}) {action}"
         )
 
     async def execute(self, executor: StatementExecutor, rows: Collection[R], **shared: Any) -> int:

@@ -55,6 +55,7 @@ __all__ = [
     "col",
     "define_column",
     "define_registry",
+    "get_columns",
     "get_database_name",
     "get_table",
     "is_computed",
@@ -115,6 +116,11 @@ def get_table(table: type[DeclaredTable]) -> Table:
     """SQLAlchemy's table of a class."""
     declared: Table = vars(table)["__table__"]
     return declared
+
+
+def get_columns(table: type[DeclaredTable]) -> dict[str, Column[Any]]:
+    """The columns of a class by the names of its fields, which a column may not have (`define_column(name=...)`)."""
+    return dict(vars(table)["__mapper__"].columns.items())
 
 
 def get_database_name(metadata: MetaData) -> str:
