@@ -81,7 +81,7 @@ ALLOWED_TRANSITIONS: dict[str, dict[str, tuple[str, ...]]] = {
 @dataclass(slots=True)
 class Saga:
     order_id: UUID
-    has_order: bool = False
+    has_order: bool = field(default=False, kw_only=True)
     """Whether OrderCreated has come: a cancellation may overtake it."""
     stock: Stock = "none"
     money: Money = "none"
@@ -94,7 +94,7 @@ class Saga:
     """`order-processed` is out: once per order."""
     is_closed: bool = False
     version: int = 0
-    steps: list[Step] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list, init=False)
 
     def apply_message(self, message: SagaMessage) -> None:
         """Take over what another service reports, or that the order is to be cancelled. Frequent messages come first:

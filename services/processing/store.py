@@ -3,36 +3,46 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-import asyncpg
+from sqlalchemy import any_, bindparam, select
 
 from caravan.database import Database, UnitOfWork, VersionConflict
+from caravan.database import tables as sql
+from caravan.database.query import Query, Upsert
+from caravan.database.tables import col, list_fields
 from caravan.messages import Delivery
 from services.orders.messages import OrderCreated
+from services.processing import tables
 from services.processing.model import Saga
-
-SAGA_COLUMNS = (
-    "order_id, created, stock, money, parcel, cancel, reason, captured, refunded, processed, closed, version,"
-    " reminders, started_at, actor, traceparent, cause"
-)
 
 
 @dataclass(slots=True)
 class SagaRow:
-    """A saga and what its commands are made from."""
+    """A saga and what its commands are made from. A field has the name that `tables.py` gives its column."""
 
     saga: Saga
     started_at: datetime
     reminders: int = 0
     order_json: str | None = None
     """OrderCreated as it is stored: most steps neither read nor write it."""
-    command: Delivery[Any] | None = None
-    """What the saga follows, without its payload: the order, or its cancellation."""
+    deadline: datetime | None = None
+    """By when an answer is expected; None while none is."""
+    cause: UUID | None = None
+    actor: str | None = None
+    traceparent: str | None = None
+
+    @property
+    def command(self) -> Delivery[Any] | None:
+        """What the saga follows, without its payload: the order, or its cancellation."""
+        if self.cause is None:
+            return None
+        return Delivery(None, self.cause, str(self.saga.order_id), self.started_at, self.traceparent, self.actor)
 
     def set_command(self, delivery: Delivery[Any]) -> None:
-        self.command = delivery._replace(message=None)
+        self.cause, self.actor, self.traceparent = delivery.id, delivery.actor, delivery.traceparent
 
     def parse_order(self) -> OrderCreated:
         """What the order's commands are made from; only for a saga that knows its order."""
@@ -40,85 +50,52 @@ class SagaRow:
         return OrderCreated.model_validate_json(self.order_json)
 
 
-def _to_saga_row(record: asyncpg.Record) -> SagaRow:
-    saga = Saga(
-        record["order_id"],
-        has_order=record["created"] is not None,
-        stock=record["stock"],
-        money=record["money"],
-        parcel=record["parcel"],
-        cancel_reason=record["cancel"],
-        reason=record["reason"],
-        captured=record["captured"],
-        refunded=record["refunded"],
-        is_processed=record["processed"],
-        is_closed=record["closed"],
-        version=record["version"],
-    )
-    command: Delivery[Any] | None = None
-    if record["cause"] is not None:
-        key = str(saga.order_id)
-        command = Delivery(None, record["cause"], key, record["started_at"], record["traceparent"], record["actor"])
-    return SagaRow(saga, record["started_at"], record["reminders"], record["created"], command)
+_SAGA_FIELDS = [name for name in list_fields(Saga) if name != "has_order"]
+_ROW_FIELDS = [name for name in list_fields(SagaRow) if name != "saga"]
+_SAGA_SIZE = len(_SAGA_FIELDS)
+
+
+def _build_row(*values: Any) -> SagaRow:
+    row = SagaRow(Saga(*values[:_SAGA_SIZE]), *values[_SAGA_SIZE:])
+    row.saga.has_order = row.order_json is not None
+    return row
+
+
+_SELECT = select(*(getattr(tables.Saga, name) for name in (*_SAGA_FIELDS, *_ROW_FIELDS)))
+_LOCK = Query(
+    _SELECT.where(col(tables.Saga.order_id) == any_(bindparam("orders", type_=sql.ARRAY(sql.UUID))))
+    .order_by(col(tables.Saga.order_id))
+    .with_for_update(),
+    _build_row,
+)
+_LOCK_OVERDUE = Query(
+    _SELECT.where(~col(tables.Saga.is_closed), col(tables.Saga.deadline) < bindparam("now"))
+    .order_by(col(tables.Saga.deadline))
+    .limit(bindparam("limit"))
+    .with_for_update(skip_locked=True),
+    _build_row,
+)
+_SAVE: Upsert[SagaRow] = Upsert(
+    tables.Saga,
+    {name: attrgetter(f"saga.{name}") for name in _SAGA_FIELDS} | {name: attrgetter(name) for name in _ROW_FIELDS},
+    condition="saga.version = excluded.version - 1",
+)
 
 
 async def lock_sagas(uow: UnitOfWork, orders: Collection[UUID]) -> dict[UUID, SagaRow]:
     """The sagas of these orders, locked in the order of their ids so that two batches can't wait for each other."""
-    records = await uow.fetch(
-        f"SELECT {SAGA_COLUMNS} FROM saga WHERE order_id = ANY($1) ORDER BY order_id FOR UPDATE", list(orders)
-    )
-    return {record["order_id"]: _to_saga_row(record) for record in records}
+    return {row.saga.order_id: row for row in await _LOCK.fetch_all(uow, orders=list(orders))}
 
 
 async def lock_overdue_sagas(uow: UnitOfWork, now: datetime, limit: int) -> list[SagaRow]:
-    records = await uow.fetch(
-        f"SELECT {SAGA_COLUMNS} FROM saga WHERE NOT closed AND deadline < $1 ORDER BY deadline LIMIT $2"
-        " FOR UPDATE SKIP LOCKED",
-        now,
-        limit,
-    )
-    return [_to_saga_row(record) for record in records]
+    return await _LOCK_OVERDUE.fetch_all(uow, now=now, limit=limit)
 
 
-async def save_sagas(uow: UnitOfWork, rows: Collection[SagaRow], deadlines: Collection[datetime | None]) -> None:
+async def save_sagas(uow: UnitOfWork, rows: Collection[SagaRow]) -> None:
     """Write all rows of a batch with one statement. Raises VersionConflict for a saga that somebody else made since it
     was found missing: its first two messages may come at the same moment, and a row that doesn't exist can't be locked.
     """
-    sagas = [row.saga for row in rows]
-    written = await uow.execute(
-        "INSERT INTO saga (order_id, created, stock, money, parcel, cancel, reason, captured, refunded, processed,"
-        " closed, version, started_at, deadline, reminders, actor, traceparent, cause)"
-        " SELECT * FROM unnest($1::uuid[], $2::json[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],"
-        " $8::bigint[], $9::bigint[], $10::bool[],"
-        " $11::bool[], $12::int[], $13::timestamptz[], $14::timestamptz[], $15::int[], $16::text[], $17::text[],"
-        " $18::uuid[])"
-        " ON CONFLICT (order_id) DO UPDATE SET created = EXCLUDED.created, stock = EXCLUDED.stock,"
-        " money = EXCLUDED.money, parcel = EXCLUDED.parcel,"
-        " cancel = EXCLUDED.cancel, reason = EXCLUDED.reason, captured = EXCLUDED.captured,"
-        " refunded = EXCLUDED.refunded, processed = EXCLUDED.processed,"
-        " closed = EXCLUDED.closed, version = EXCLUDED.version, deadline = EXCLUDED.deadline,"
-        " reminders = EXCLUDED.reminders,"
-        " actor = EXCLUDED.actor, traceparent = EXCLUDED.traceparent, cause = EXCLUDED.cause"
-        " WHERE saga.version = EXCLUDED.version - 1",
-        [saga.order_id for saga in sagas],
-        [row.order_json for row in rows],
-        [saga.stock for saga in sagas],
-        [saga.money for saga in sagas],
-        [saga.parcel for saga in sagas],
-        [saga.cancel_reason for saga in sagas],
-        [saga.reason for saga in sagas],
-        [saga.captured for saga in sagas],
-        [saga.refunded for saga in sagas],
-        [saga.is_processed for saga in sagas],
-        [saga.is_closed for saga in sagas],
-        [saga.version for saga in sagas],
-        [row.started_at for row in rows],
-        list(deadlines),
-        [row.reminders for row in rows],
-        [row.command.actor if row.command else None for row in rows],
-        [row.command.traceparent if row.command else None for row in rows],
-        [row.command.id if row.command else None for row in rows],
-    )
+    written = await _SAVE.execute(uow, rows)
     if written != len(rows):
         raise VersionConflict(
             f"{len(rows) - written} of {len(rows)} sagas were begun by somebody else at the same moment"

@@ -41,7 +41,7 @@ async def start_sagas(context: ProcessingContext, uow: UnitOfWork, deliveries: l
         row = rows.setdefault(order.order_id, SagaRow(Saga(order.order_id), now))
         if not row.saga.has_order:
             row.saga.has_order, row.order_json = True, order.model_dump_json()
-            if row.command is None:
+            if row.cause is None:
                 row.set_command(delivery)
     await _send_next_steps(context, uow, rows, {delivery.message.order_id: delivery for delivery in deliveries})
 
@@ -75,8 +75,9 @@ async def resend_overdue(context: ProcessingContext) -> bool:
                 row.saga.request_cancellation("no answer from inventory in time")
             for step in row.saga.take_next_steps() or row.saga.list_outstanding_steps():
                 _send_step(uow, row, step, row.command)
+            row.deadline = _compute_deadline(context, row, now)
         if rows:
-            await store.save_sagas(uow, rows, [_compute_deadline(context, row, now) for row in rows])
+            await store.save_sagas(uow, rows)
     return len(rows) == RESEND_BATCH
 
 
@@ -89,10 +90,9 @@ async def _send_next_steps(
         is_compensating = row.saga.cancel_reason is not None  # whatever message makes the next step of it possible
         for step in row.saga.take_next_steps():
             _send_step(uow, row, step, row.command if is_compensating else causes.get(order_id))
+        row.deadline = _compute_deadline(context, row, now)
     if rows:
-        await store.save_sagas(
-            uow, list(rows.values()), [_compute_deadline(context, row, now) for row in rows.values()]
-        )
+        await store.save_sagas(uow, rows.values())
     failpoint.hit("processing.advance.before_commit")
 
 

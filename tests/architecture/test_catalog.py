@@ -17,7 +17,6 @@ OWED = {
     "orders",
     "orders_read",
     "payments",
-    "processing",
     "recommendations",
     "shipping",
 }

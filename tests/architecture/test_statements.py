@@ -51,7 +51,6 @@ OWED = {
     "services.payments.store.expected_payments",
     "services.payments.store.invoices",
     "services.payments.store.refunds",
-    "services.processing.store",
     "services.recommendations.store.candidates",
     "services.shipping.store",
 }

@@ -27,7 +27,7 @@ async def test_of_two_that_both_find_no_saga_the_second_decides_anew(backends: B
                 found_nothing.set()
                 await begun.wait()
                 await store.save_sagas(
-                    second, [SagaRow(Saga(order_id, cancel_reason="changed my mind", version=1), NOW)], [None]
+                    second, [SagaRow(Saga(order_id, cancel_reason="changed my mind", version=1), NOW)]
                 )
 
         found_nothing, begun = asyncio.Event(), asyncio.Event()
@@ -35,7 +35,7 @@ async def test_of_two_that_both_find_no_saga_the_second_decides_anew(backends: B
             assert await store.lock_sagas(first, [order_id]) == {}
             second = asyncio.create_task(cancel_too())
             await found_nothing.wait()
-            await store.save_sagas(first, [SagaRow(Saga(order_id, stock="asked", version=1), NOW)], [None])
+            await store.save_sagas(first, [SagaRow(Saga(order_id, stock="asked", version=1), NOW)])
             begun.set()
         with pytest.raises(VersionConflict):
             await second
@@ -44,7 +44,7 @@ async def test_of_two_that_both_find_no_saga_the_second_decides_anew(backends: B
             assert (row.saga.stock, row.saga.cancel_reason) == ("asked", None)
             row.saga.cancel_reason = "changed my mind"
             row.saga.version += 1
-            await store.save_sagas(third, [row], [None])
+            await store.save_sagas(third, [row])
         async with database.unit_of_work() as fourth:
             row = (await store.lock_sagas(fourth, [order_id]))[order_id]
             assert (row.saga.stock, row.saga.cancel_reason, row.saga.version) == ("asked", "changed my mind", 2)
