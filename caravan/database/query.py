@@ -2,7 +2,8 @@
 
 `Query` is a plain statement of SQLAlchemy; `Upsert` writes the rows of a batch by one statement with an array for each
 column. Both are run through a Database or a UnitOfWork like any text: the same pool, transaction and count of
-statements. Nothing of SQLAlchemy runs when they are used. What neither can say stays text (CONTRIBUTING.md).
+statements. Nothing of SQLAlchemy runs when they are used. What neither can say stays text (CONTRIBUTING.md), with
+`RowArrays` where it writes the rows of a batch.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -14,7 +15,7 @@ from sqlalchemy import Dialect
 from sqlalchemy.dialects.postgresql.asyncpg import PGCompiler_asyncpg, PGDialect_asyncpg
 from sqlalchemy.sql.elements import ClauseElement
 
-from caravan.database.tables import DeclaredTable, get_columns, get_table, is_computed, list_fields
+from caravan.database.tables import DeclaredTable, get_columns, get_table, is_computed, list_fields, select_columns
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -101,12 +102,34 @@ class Query(Generic[T]):
         raise TypeError(f"missing parameters {missing}, unknown parameters {unknown} of the statement: {self.text}")
 
 
-class Upsert(Generic[R]):
-    """Inserts many rows by one statement, and changes those that are there already.
+class RowArrays(Generic[R]):
+    """The rows of a batch as an array for each column, for a statement as text: `unnest` stands for the rows, and
+    `read_rows` makes its arguments, of which the first is `$first`.
 
     Columns have the names of the fields in `tables.py`. `columns` says how each is read from what is written; for a
-    dataclass or named tuple whose fields have the same names the class is enough. A column more costs its line here or
-    its field, and its line in `tables.py`.
+    dataclass or named tuple whose fields have the same names the class is enough.
+    """
+
+    __slots__ = ("_readers", "fields", "names", "unnest")
+
+    def __init__(
+        self, table: type[DeclaredTable], columns: Mapping[str, Callable[[R], Any]] | type[R], *, first: int = 1
+    ) -> None:
+        if isinstance(columns, type):
+            columns = {name: attrgetter(name) for name in list_fields(columns)}
+        self._readers, self.fields = tuple(columns.values()), tuple(columns)
+        found = select_columns(table, self.fields)
+        self.names = ", ".join(column.name for column in found)
+        types = [column.type.compile(_DIALECT) for column in found]
+        self.unnest = f"unnest({', '.join(f'${n}::{sql_type}[]' for n, sql_type in enumerate(types, first))})"
+
+    def read_rows(self, rows: Collection[R]) -> list[list[Any]]:
+        return [list(map(read, rows)) for read in self._readers]
+
+
+class Upsert(Generic[R]):
+    """Inserts many rows by one statement, and changes those that are there already. `columns`: as RowArrays takes them;
+    a column more costs its line here or its field, and its line in `tables.py`.
 
     `shared`: the columns that hold the same in all rows of a statement; their values are given to `execute` by name.
     `changes`: the columns that a row that is there gets anew (default: all written ones but the key; `()` leaves it as
@@ -114,7 +137,7 @@ class Upsert(Generic[R]):
     columns that tell whether a row is there (default: the primary key).
     """
 
-    __slots__ = ("_readers", "_shared", "text")
+    __slots__ = ("_arrays", "_shared", "text")
 
     def __init__(
         self,
@@ -127,28 +150,25 @@ class Upsert(Generic[R]):
         key: Iterable[str] | None = None,
     ) -> None:
         table_name, declared = get_table(table).name, get_columns(table)
-        if isinstance(columns, type):
-            columns = {name: attrgetter(name) for name in list_fields(columns)}
-        self._readers, self._shared = tuple(columns.values()), tuple(shared)
-        written = (*columns, *self._shared)
+        arrays = self._arrays = RowArrays(table, columns)
+        self._shared = tuple(shared)
+        written = (*arrays.fields, *self._shared)
         keys = tuple(key or (name for name, column in declared.items() if column.primary_key))
         changed = [name for name in written if name not in keys] if changes is None else list(changes)
-        if unknown := [name for name in (*written, *keys, *changed) if name not in declared]:
-            raise TypeError(f"the table {table_name} has no column {', '.join(unknown)}")
         if missing := [n for n, c in declared.items() if n not in written and not c.nullable and not is_computed(c)]:
             raise TypeError(f"nothing writes {', '.join(missing)} of {table_name}, which has no default")
-        values = [f"${number}::{declared[name].type.compile(_DIALECT)}" for number, name in enumerate(written, start=1)]
-        arrays = ", ".join(f"{value}[]" for value in values[: len(columns)])
+        values = [
+            f"${number}::{column.type.compile(_DIALECT)}"
+            for number, column in enumerate(select_columns(table, self._shared), len(arrays.fields) + 1)
+        ]
         action = "DO NOTHING"
         if changed:
-            action = "DO UPDATE SET " + ", ".join(
-                f"{declared[name].name} = excluded.{declared[name].name}" for name in changed
-            )
+            action = "DO UPDATE SET " + assign_columns(table, changed, "excluded")
             action += f" WHERE {condition}" if condition else ""
         self.text = (
-            f"INSERT INTO {table_name} ({', '.join(declared[name].name for name in written)})"
-            f" SELECT {', '.join(['*', *values[len(columns) :]])} FROM unnest({arrays})"
-            f" ON CONFLICT ({', '.join(declared[name].name for name in keys)}) {action}"
+            f"INSERT INTO {table_name} ({', '.join(c.name for c in select_columns(table, written))})"
+            f" SELECT {', '.join(['*', *values])} FROM {arrays.unnest}"
+            f" ON CONFLICT ({', '.join(c.name for c in select_columns(table, keys))}) {action}"
         )
 
     async def execute(self, executor: StatementExecutor, rows: Collection[R], **shared: Any) -> int:
@@ -158,5 +178,10 @@ class Upsert(Generic[R]):
                 f"the shared columns are {self._shared}, not {tuple(shared)}, of the statement: {self.text}"
             )
         return await executor.execute(
-            self.text, *[list(map(read, rows)) for read in self._readers], *[shared[name] for name in self._shared]
+            self.text, *self._arrays.read_rows(rows), *[shared[name] for name in self._shared]
         )
+
+
+def assign_columns(table: type[DeclaredTable], fields: Iterable[str], source: str) -> str:
+    """`name = source.name` for each column, as UPDATE wants it."""
+    return ", ".join(f"{column.name} = {source}.{column.name}" for column in select_columns(table, fields))

@@ -6,6 +6,7 @@ Postgres' own catalog. A table class is never a request's shape: SQLModel doesn'
 `caravan/database/query.py` compiles statements over these classes.
 """
 
+from collections.abc import Iterable
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -61,6 +62,7 @@ __all__ = [
     "is_computed",
     "list_columns",
     "list_fields",
+    "select_columns",
 ]
 
 TIMESTAMPTZ = TIMESTAMP(timezone=True)
@@ -123,6 +125,14 @@ def get_columns(table: type[DeclaredTable]) -> dict[str, Column[Any]]:
     return dict(vars(table)["__mapper__"].columns.items())
 
 
+def select_columns(table: type[DeclaredTable], fields: Iterable[str]) -> list[Column[Any]]:
+    """The columns of some fields."""
+    columns, names = get_columns(table), list(fields)
+    if unknown := [name for name in names if name not in columns]:
+        raise TypeError(f"the table {get_table(table).name} has no column {', '.join(unknown)}")
+    return [columns[name] for name in names]
+
+
 def get_database_name(metadata: MetaData) -> str:
     return str(metadata.info[_DATABASE])
 
@@ -142,16 +152,11 @@ def list_fields(row_type: type) -> list[str]:
     return list(names)
 
 
-def list_columns(table: type[DeclaredTable], row_type: type) -> list[Any]:
+def list_columns(table: type[DeclaredTable], row_type: type) -> list[Column[Any]]:
     """The columns that the fields of a dataclass or named tuple name, in their order: a field more is selected by
     itself.
     """
-    names = list_fields(row_type)
-    if missing := [name for name in names if name not in table.model_fields]:
-        raise TypeError(
-            f"{row_type.__name__} can't be read from {get_table(table).name}: it has no column {', '.join(missing)}"
-        )
-    return [getattr(table, name) for name in names]
+    return select_columns(table, list_fields(row_type))
 
 
 def add_ddl(base: type[DeclaredTable], statement: str, *, before_tables: bool = False) -> None:
