@@ -118,10 +118,10 @@ EVENT_STORE = EventStore(
 class Order:
     """The state after some events. Cheap to fold: it refers to the created event instead of copying it."""
 
-    created: OrderCreated | None = None
+    created: OrderCreated | None = field(default=None, init=False)
     status: OrderStatus = "created"
     version: int = 0
-    event_types: set[type[Event]] = field(default_factory=set)
+    event_types: set[type[Event]] = field(default_factory=set, init=False)
     cancelling: bool = False
     cancellation: CancellationState | None = None
     cancellation_reason: str | None = None
@@ -129,7 +129,7 @@ class Order:
     reason: str | None = None
     invoice_number: str | None = None
     tracking_number: str | None = None
-    refunded: Money | None = None
+    refunded: Money | None = field(default=None, kw_only=True)
     updated_at: datetime | None = None
 
     def apply(self, event: Event, time: datetime | None = None) -> None:

@@ -31,7 +31,7 @@ async def project_events(write: Database, read: Database, table: str = LIVE_TABL
         orders = await projection.load_orders(uow, table, order_ids)
         created, updated = _apply_events(events, orders)
         if created:
-            await projection.insert_summaries(uow, table, created)
+            await projection.insert_summaries(uow, table, created.values())
         failpoint.hit("projection.mid_batch")
         if updated:
             await projection.update_summaries(uow, table, updated)
@@ -40,15 +40,14 @@ async def project_events(write: Database, read: Database, table: str = LIVE_TABL
 
 def _apply_events(
     events: list[RecordedEvent], orders: dict[UUID, Order]
-) -> tuple[dict[UUID, tuple[OrderCreated, Order]], dict[UUID, Order]]:
-    created: dict[UUID, tuple[OrderCreated, Order]] = {}
+) -> tuple[dict[UUID, Order], dict[UUID, Order]]:
+    created: dict[UUID, Order] = {}
     updated: dict[UUID, Order] = {}
     for recorded in events:
         if isinstance(recorded.event, OrderCreated):
-            order = Order()
-            created[recorded.stream] = (recorded.event, order)
+            order = created[recorded.stream] = Order()
         elif recorded.stream in created:
-            order = created[recorded.stream][1]
+            order = created[recorded.stream]
         else:
             order = updated[recorded.stream] = orders[recorded.stream]
         order.apply(recorded.event, recorded.time)

@@ -12,7 +12,7 @@ from sqlalchemy import any_, bindparam, select
 from caravan.database import Database, UnitOfWork, VersionConflict
 from caravan.database import tables as sql
 from caravan.database.query import Query, Upsert
-from caravan.database.tables import col, list_fields
+from caravan.database.tables import col, list_fields, select_columns
 from caravan.messages import Delivery
 from services.orders.messages import OrderCreated
 from services.processing import tables
@@ -61,7 +61,7 @@ def _build_row(*values: Any) -> SagaRow:
     return row
 
 
-_SELECT = select(*(getattr(tables.Saga, name) for name in (*_SAGA_FIELDS, *_ROW_FIELDS)))
+_SELECT = select(*select_columns(tables.Saga, [*_SAGA_FIELDS, *_ROW_FIELDS]))
 _LOCK = Query(
     _SELECT.where(col(tables.Saga.order_id) == any_(bindparam("orders", type_=sql.ARRAY(sql.UUID))))
     .order_by(col(tables.Saga.order_id))

@@ -14,8 +14,6 @@ OWED = {
     "catalog",
     "inventory",
     "notifications",
-    "orders",
-    "orders_read",
     "payments",
     "recommendations",
     "shipping",

@@ -43,9 +43,6 @@ OWED = {
     "services.notifications.store.dead_letters",
     "services.notifications.store.notifications",
     "services.notifications.store.preferences",
-    "services.orders.store.projection",
-    "services.orders.store.streams",
-    "services.orders.store.summaries",
     "services.payments.providers.simulated",
     "services.payments.store.charges",
     "services.payments.store.expected_payments",
@@ -67,10 +64,7 @@ PUT_TOGETHER = {
     "services.catalog.store.products:search_products",
     "services.inventory.store.stock_table:claim_unannounced_stock",
     "services.notifications.store.notifications:list_notifications",
-    "services.orders.store.projection:load_orders",
-    "services.orders.store.projection:insert_summaries",
     "services.orders.store.projection:begin_rebuild",
-    "services.orders.store.projection:compute_digest",
 }
 """Texts that depend on what they are called with, so that no test can prepare them alone; the list only shrinks."""
 

@@ -2,39 +2,60 @@
 
 from typing import Any
 
-import asyncpg
 import orjson
 
 from caravan.events import RecordedEvent
 from caravan.money import Money
-from services.orders import model
 from services.orders.messages import CancellationState
+from services.orders.model import Order
 from services.orders.schemas import Cancellation, HistoryEntry, LineItem, OrderDocument, OrderItem
+from services.orders.store.summaries import ListedOrder, Summary
 
 
-def build_item(row: asyncpg.Record) -> OrderItem:
-    return OrderItem(**{**row, "total": Money(amount=row["total"], currency=row["currency"])})
+def build_item(row: ListedOrder) -> OrderItem:
+    return OrderItem(**{**row._asdict(), "total": Money(amount=row.total, currency=row.currency)})
 
 
-def build_document_from_row(row: asyncpg.Record) -> OrderDocument:
-    currency = row["currency"]
+def build_document_from_summary(summary: Summary) -> OrderDocument:
+    facts, order = summary
     return OrderDocument(
-        id=row["id"],
-        status=row["status"],
-        version=row["version"],
-        user_id=row["user_id"],
-        lines=[_to_line_item(line, currency) for line in orjson.loads(row["lines"])],
-        total=Money(amount=row["total"], currency=currency),
-        shipping_address=orjson.loads(row["shipping_address"]),
-        cancelling=row["cancelling"],
-        cancellation=_to_cancellation(row["cancellation"], row["cancellation_reason"]),
-        reason=row["reason"],
-        invoice_number=row["invoice_number"],
-        tracking_number=row["tracking_number"],
-        refunded=Money(amount=row["refunded"], currency=currency) if row["refunded"] is not None else None,
-        placed_at=row["placed_at"],
-        updated_at=row["updated_at"],
+        id=facts.id,
+        user_id=facts.user_id,
+        lines=[_to_line_item(line, facts.currency) for line in orjson.loads(facts.lines)],
+        total=Money(amount=facts.total, currency=facts.currency),
+        shipping_address=orjson.loads(facts.shipping_address),
+        placed_at=facts.placed_at,
+        updated_at=order.updated_at or facts.placed_at,
+        **_list_state(order),
     )
+
+
+def build_document_from_order(order: Order) -> OrderDocument:
+    created = order.created
+    assert created is not None
+    return OrderDocument(
+        id=created.order_id,
+        user_id=created.user_id,
+        lines=[_to_line_item(line.model_dump(), created.total.currency) for line in created.lines],
+        total=created.total,
+        shipping_address=created.shipping_address.model_dump(),
+        placed_at=created.placed_at,
+        updated_at=order.updated_at or created.placed_at,
+        **_list_state(order),
+    )
+
+
+def _list_state(order: Order) -> dict[str, Any]:
+    return {
+        "status": order.status,
+        "version": order.version,
+        "cancelling": order.cancelling,
+        "cancellation": _to_cancellation(order.cancellation, order.cancellation_reason),
+        "reason": order.reason,
+        "invoice_number": order.invoice_number,
+        "tracking_number": order.tracking_number,
+        "refunded": order.refunded,
+    }
 
 
 def _to_cancellation(state: CancellationState | None, reason: str | None) -> Cancellation | None:
@@ -51,30 +72,8 @@ def _to_line_item(line: dict[str, Any], currency: str) -> LineItem:
     )
 
 
-def build_document_from_order(order: model.Order) -> OrderDocument:
-    created = order.created
-    assert created is not None
-    return OrderDocument(
-        id=created.order_id,
-        status=order.status,
-        version=order.version,
-        user_id=created.user_id,
-        lines=[_to_line_item(line.model_dump(), created.total.currency) for line in created.lines],
-        total=created.total,
-        shipping_address=created.shipping_address.model_dump(),
-        cancelling=order.cancelling,
-        cancellation=_to_cancellation(order.cancellation, order.cancellation_reason),
-        reason=order.reason,
-        invoice_number=order.invoice_number,
-        tracking_number=order.tracking_number,
-        refunded=order.refunded,
-        placed_at=created.placed_at,
-        updated_at=order.updated_at or created.placed_at,
-    )
-
-
 def build_history_entries(recorded_events: list[RecordedEvent]) -> list[HistoryEntry]:
-    order = model.Order()
+    order = Order()
     entries = []
     for item in recorded_events:
         order.apply(item.event, item.time)

@@ -22,7 +22,7 @@ from caravan.idempotency import OptionalIdempotency, RequiredIdempotency
 from caravan.schemas import Page
 from caravan.times import Time, parse_time
 from services.orders import model
-from services.orders.api.documents import build_document_from_order, build_document_from_row, build_item
+from services.orders.api.documents import build_document_from_order, build_document_from_summary, build_item
 from services.orders.api.history import load_past_order
 from services.orders.schemas import AcceptedOrder, CancelRequest, OrderDocument, OrderItem, OrderRequest
 from services.orders.store import summaries
@@ -64,7 +64,7 @@ async def list_orders(
     after = decode_cursor(cursor, parse_time, UUID)
     owner = None if caller.has_role("staff") else caller.user_id
     rows = await summaries.list_orders(context.databases[READ_DATABASE], owner, status, after, limit + 1)
-    return make_page_response(rows, limit, build_item, lambda row: (row["placed_at"], row["id"]))
+    return make_page_response(rows, limit, build_item, lambda row: (row.placed_at, row.id))
 
 
 @router.get("/v1/orders/{order_id}", response_model=OrderDocument, responses=document_headers(200, "ETag"))
@@ -83,7 +83,7 @@ async def get_order(
     if version is not None or at is not None:
         document = await load_past_order(context, caller, order_id, version, at)
     else:
-        document = build_document_from_row(await read.read_order(context, caller, order_id, min_version))
+        document = build_document_from_summary(await read.read_order(context, caller, order_id, min_version))
     return make_json_response(document, headers={"ETag": format_entity_tag(document.version)})
 
 

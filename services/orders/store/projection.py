@@ -1,125 +1,130 @@
 """The read side as `projections.py` writes it: how far it has read, the summaries of a batch, and a table built anew
 beside the live one.
+
+Statements are declared over the live table; `_name_table` makes them those of another one.
 """
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
 import orjson
+from sqlalchemy import any_, bindparam, cast, delete, func, literal, literal_column, or_, select, update
+from sqlalchemy.dialects.postgresql import aggregate_order_by, insert
 
 from caravan.database import Database, UnitOfWork
-from caravan.money import Money
-from services.orders.messages import OrderCreated
+from caravan.database import tables as sql
+from caravan.database.query import Query, RowArrays, assign_columns
+from caravan.database.tables import col, select_columns
 from services.orders.model import Order
+from services.orders.store.summaries import STATE_FIELDS, build_order
+from services.orders.tables import Checkpoint, OrderSummary
+
+_BY_PROJECTION = col(Checkpoint.projection) == bindparam("table")
+_POSITION = (col(Checkpoint.transaction), col(Checkpoint.position))
+
+_FIND_CHECKPOINT = Query(select(*_POSITION).where(_BY_PROJECTION), lambda *position: position)
+_LOCK_CHECKPOINTS = Query(
+    select(*_POSITION)
+    .where(or_(col(Checkpoint.projection) == "order_summary", _BY_PROJECTION))
+    .order_by(col(Checkpoint.projection))
+    .with_for_update(),
+    lambda *position: position,
+)
+_MOVE_CHECKPOINT = Query(
+    update(Checkpoint)
+    .where(
+        _BY_PROJECTION,
+        col(Checkpoint.transaction) == bindparam("old_transaction"),
+        col(Checkpoint.position) == bindparam("old_position"),
+    )
+    .values(transaction=bindparam("transaction"), position=bindparam("position"))
+)
+_RESET_CHECKPOINT = Query(
+    insert(Checkpoint)
+    .values(projection=bindparam("table"), transaction=0, position=0)
+    .on_conflict_do_update(index_elements=["projection"], set_={"transaction": 0, "position": 0})
+)
+_DELETE_CHECKPOINT = Query(delete(Checkpoint).where(_BY_PROJECTION))
+_LOAD_ORDERS = Query(
+    select(*select_columns(OrderSummary, ["id", "currency", "refunded", *STATE_FIELDS])).where(
+        col(OrderSummary.id) == any_(bindparam("orders", type_=sql.ARRAY(sql.UUID)))
+    )
+)
+_DIGEST = Query(
+    select(
+        func.count(),
+        func.coalesce(
+            func.md5(
+                func.string_agg(
+                    func.md5(cast(literal_column("order_summary"), sql.TEXT)),
+                    aggregate_order_by(literal(""), col(OrderSummary.id)),
+                )
+            ),
+            "",
+        ),
+    ).select_from(OrderSummary)
+)
+_STATE_READERS: dict[str, Callable[[Order], Any]] = {
+    **{name: attrgetter(name) for name in STATE_FIELDS},
+    "refunded": lambda order: order.refunded.amount if order.refunded else None,
+}
+_STATES = RowArrays(OrderSummary, _STATE_READERS, first=2)
+_SUMMARIES: RowArrays[Any] = RowArrays(
+    OrderSummary,
+    {
+        "id": attrgetter("created.order_id"),
+        "user_id": attrgetter("created.user_id"),
+        "total": attrgetter("created.total.amount"),
+        "currency": attrgetter("created.total.currency"),
+        "lines": lambda order: orjson.dumps([line.model_dump() for line in order.created.lines]).decode(),
+        "shipping_address": lambda order: order.created.shipping_address.model_dump_json(),
+        "placed_at": attrgetter("created.placed_at"),
+        **_STATE_READERS,
+    },
+)
+_INSERT = f"INSERT INTO order_summary ({_SUMMARIES.names}) SELECT * FROM {_SUMMARIES.unnest}"
+_UPDATE = (
+    f"UPDATE order_summary AS t SET {assign_columns(OrderSummary, _STATES.fields, 'n')}"
+    f" FROM ROWS FROM (unnest($1::uuid[]), {_STATES.unnest}) AS n(id, {_STATES.names}) WHERE t.id = n.id"
+)
+
+
+def _name_table(text: str, table: str) -> str:
+    return text.replace("order_summary", table)
 
 
 async def find_checkpoint(read: Database, projection: str) -> tuple[int, int]:
-    row = await read.fetchrow("SELECT transaction, position FROM checkpoint WHERE projection = $1", projection)
-    return (row[0], row[1]) if row else (0, 0)
+    return await _FIND_CHECKPOINT.fetch_one(read, table=projection) or (0, 0)
 
 
 async def move_checkpoint(uow: UnitOfWork, projection: str, old: tuple[int, int], new: tuple[int, int]) -> bool:
     """Whether this reader was the one to move it: another replica may have projected the same events."""
-    updated_rows = await uow.execute(
-        "UPDATE checkpoint SET transaction = $4, position = $5"
-        " WHERE projection = $1 AND transaction = $2 AND position = $3",
-        projection,
-        *old,
-        *new,
+    updated_rows = await _MOVE_CHECKPOINT.execute(
+        uow,
+        table=projection,
+        old_transaction=old[0],
+        old_position=old[1],
+        transaction=new[0],
+        position=new[1],
     )
     return updated_rows == 1
 
 
 async def load_orders(uow: UnitOfWork, table: str, orders: Collection[UUID]) -> dict[UUID, Order]:
     """What the read side knows of these orders, enough to apply further events."""
-    rows = await uow.fetch(
-        "SELECT id, status, version, cancelling, cancellation, cancellation_reason, reason, invoice_number,"
-        f" tracking_number, refunded, currency, updated_at FROM {table} WHERE id = ANY($1)",
-        list(orders),
-    )
-    return {
-        row["id"]: Order(
-            status=row["status"],
-            version=row["version"],
-            cancelling=row["cancelling"],
-            cancellation=row["cancellation"],
-            cancellation_reason=row["cancellation_reason"],
-            reason=row["reason"],
-            invoice_number=row["invoice_number"],
-            tracking_number=row["tracking_number"],
-            refunded=Money(amount=row["refunded"], currency=row["currency"]) if row["refunded"] is not None else None,
-            updated_at=row["updated_at"],
-        )
-        for row in rows
-    }
+    rows = await uow.fetch(_name_table(_LOAD_ORDERS.text, table), list(orders))
+    return {order_id: build_order(*state) for order_id, *state in rows}
 
 
-MUTABLE_COLUMNS = (
-    ("status", "text"),
-    ("version", "int"),
-    ("cancelling", "bool"),
-    ("cancellation", "text"),
-    ("cancellation_reason", "text"),
-    ("reason", "text"),
-    ("invoice_number", "text"),
-    ("tracking_number", "text"),
-    ("refunded", "bigint"),
-    ("updated_at", "timestamptz"),
-)
-
-
-def _to_mutable_columns(orders: Collection[Order]) -> list[list[Any]]:
-    return [
-        [order.status for order in orders],
-        [order.version for order in orders],
-        [order.cancelling for order in orders],
-        [order.cancellation for order in orders],
-        [order.cancellation_reason for order in orders],
-        [order.reason for order in orders],
-        [order.invoice_number for order in orders],
-        [order.tracking_number for order in orders],
-        [order.refunded.amount if order.refunded else None for order in orders],
-        [order.updated_at for order in orders],
-    ]
-
-
-async def insert_summaries(uow: UnitOfWork, table: str, orders: dict[UUID, tuple[OrderCreated, Order]]) -> None:
-    created = [event for event, _ in orders.values()]
-    column_types = (
-        "uuid",
-        "uuid",
-        "bigint",
-        "text",
-        "json",
-        "json",
-        "timestamptz",
-        *(kind for _, kind in MUTABLE_COLUMNS),
-    )
-    columns = ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(column_types, 1))
-    await uow.execute(
-        f"INSERT INTO {table} (id, user_id, total, currency, lines, shipping_address, placed_at,"
-        f" {', '.join(name for name, _ in MUTABLE_COLUMNS)}) SELECT * FROM unnest({columns})",
-        list(orders),
-        [event.user_id for event in created],
-        [event.total.amount for event in created],
-        [event.total.currency for event in created],
-        [orjson.dumps([line.model_dump() for line in event.lines]).decode() for event in created],
-        [event.shipping_address.model_dump_json() for event in created],
-        [event.placed_at for event in created],
-        *_to_mutable_columns([order for _, order in orders.values()]),
-    )
+async def insert_summaries(uow: UnitOfWork, table: str, orders: Collection[Order]) -> None:
+    """Orders that have been created."""
+    await uow.execute(_name_table(_INSERT, table), *_SUMMARIES.read_rows(orders))
 
 
 async def update_summaries(uow: UnitOfWork, table: str, orders: dict[UUID, Order]) -> None:
-    columns = ", ".join(f"${number}::{kind}[]" for number, (_, kind) in enumerate(MUTABLE_COLUMNS, 2))
-    names = [name for name, _ in MUTABLE_COLUMNS]
-    await uow.execute(
-        f"UPDATE {table} AS t SET {', '.join(f'{name} = n.{name}' for name in names)}"
-        f" FROM unnest($1::uuid[], {columns}) AS n(id, {', '.join(names)}) WHERE t.id = n.id",
-        list(orders),
-        *_to_mutable_columns(orders.values()),
-    )
+    await uow.execute(_name_table(_UPDATE, table), list(orders), *_STATES.read_rows(orders.values()))
 
 
 async def begin_rebuild(read: Database, table: str) -> None:
@@ -127,11 +132,7 @@ async def begin_rebuild(read: Database, table: str) -> None:
     async with read.unit_of_work() as uow:
         await uow.execute(f"DROP TABLE IF EXISTS {table}")
         await uow.execute(f"CREATE TABLE {table} (LIKE order_summary INCLUDING ALL)")
-        await uow.execute(
-            "INSERT INTO checkpoint VALUES ($1, 0, 0) ON CONFLICT (projection) DO UPDATE"
-            " SET transaction = 0, position = 0",
-            table,
-        )
+        await _RESET_CHECKPOINT.execute(uow, table=table)
 
 
 async def swap_tables(read: Database, table: str) -> tuple[int, bool] | None:
@@ -139,26 +140,20 @@ async def swap_tables(read: Database, table: str) -> tuple[int, bool] | None:
     None when they have not.
     """
     async with read.unit_of_work() as uow:
-        checkpoints = await uow.fetch(
-            "SELECT transaction, position FROM checkpoint WHERE projection IN ('order_summary', $1)"
-            " ORDER BY projection FOR UPDATE",
-            table,
-        )
-        if len(checkpoints) != 2 or tuple(checkpoints[0]) != tuple(checkpoints[1]):
+        checkpoints = await _LOCK_CHECKPOINTS.fetch_all(uow, table=table)
+        if len(checkpoints) != 2 or checkpoints[0] != checkpoints[1]:
             return None
         rebuilt, live = await compute_digest(uow, table), await compute_digest(uow, "order_summary")
         await uow.execute("DROP TABLE order_summary")
         await uow.execute(f"ALTER TABLE {table} RENAME TO order_summary")
         for index in await uow.fetch("SELECT indexname FROM pg_indexes WHERE tablename = 'order_summary'"):
             await uow.execute(f'ALTER INDEX "{index[0]}" RENAME TO "{index[0].replace(table, "order_summary")}"')
-        await uow.execute("DELETE FROM checkpoint WHERE projection = $1", table)
+        await _DELETE_CHECKPOINT.execute(uow, table=table)
     return rebuilt[0], rebuilt == live
 
 
 async def compute_digest(read: Database | UnitOfWork, table: str) -> tuple[int, str]:
     """Number of rows, and a hash over all of them: equal for tables that are equal to the byte."""
-    row = await read.fetchrow(
-        f"SELECT count(*), coalesce(md5(string_agg(md5(t::text), '' ORDER BY id)), '') FROM {table} AS t"
-    )
+    row = await read.fetchrow(_name_table(_DIGEST.text, table))
     assert row is not None
     return row[0], row[1]

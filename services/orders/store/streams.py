@@ -6,16 +6,27 @@ from collections.abc import Collection
 from datetime import datetime
 from uuid import UUID
 
+from sqlalchemy import any_, bindparam, select
+
 from caravan.database import Database, UnitOfWork
+from caravan.database import tables as sql
+from caravan.database.query import Query
+from caravan.database.tables import col
 from caravan.events import RecordedEvent
 from services.orders.model import EVENT_STORE, Order, fold_events
+from services.orders.tables import Event
+
+_LOCK = Query(
+    select(col(Event.version))
+    .where(col(Event.stream) == any_(bindparam("orders", type_=sql.ARRAY(sql.UUID))), col(Event.version) == 1)
+    .order_by(col(Event.stream))
+    .with_for_update(key_share=True)
+)
 
 
 async def lock_orders(uow: UnitOfWork, orders: Collection[UUID]) -> dict[UUID, Order]:
     """The orders as they are now, locked through their first event, in the order of their ids."""
-    await uow.fetch(
-        "SELECT 1 FROM event WHERE stream = ANY($1) AND version = 1 ORDER BY stream FOR NO KEY UPDATE", list(orders)
-    )
+    await _LOCK.execute(uow, orders=list(orders))
     streams = await EVENT_STORE.load_streams(uow, list(orders))
     return {
         order_id: fold_events((recorded.event, recorded.time) for recorded in recorded_events)

@@ -1,41 +1,105 @@
 """The order summaries as the API and other services read them; `projection.py` writes them."""
 
 from collections.abc import Sequence
-from typing import Any
+from datetime import datetime
+from typing import Any, NamedTuple
 from uuid import UUID
 
-import asyncpg
+from sqlalchemy import bindparam, or_, select, tuple_
 
 from caravan.database import Database
+from caravan.database import tables as sql
+from caravan.database.query import Query
+from caravan.database.tables import col, list_columns, list_fields, select_columns
+from caravan.money import Money
+from services.orders.model import Order, OrderStatus
+from services.orders.tables import OrderSummary
 
-SUMMARY_COLUMNS = (
-    "id, user_id, total, currency, lines, shipping_address, placed_at, status, version, cancelling, cancellation,"
-    " cancellation_reason, reason, invoice_number, tracking_number, refunded, updated_at"
+STATE_FIELDS = [name for name in list_fields(Order) if name != "refunded"]
+"""What a summary holds of the state of an order; money needs the currency, too."""
+
+
+class ListedOrder(NamedTuple):
+    id: UUID
+    user_id: UUID
+    total: int
+    currency: str
+    placed_at: datetime
+    status: OrderStatus
+    version: int
+    updated_at: datetime
+
+
+class OrderFacts(NamedTuple):
+    """What an order was created with."""
+
+    id: UUID
+    user_id: UUID
+    total: int
+    currency: str
+    lines: str
+    shipping_address: str
+    placed_at: datetime
+
+
+class Summary(NamedTuple):
+    facts: OrderFacts
+    order: Order
+
+
+def build_order(currency: str, refunded: int | None, *state: Any) -> Order:
+    """The state in a summary: `currency`, `refunded` and the STATE_FIELDS."""
+    return Order(*state, refunded=Money(amount=refunded, currency=currency) if refunded is not None else None)
+
+
+def _build_summary(refunded: int | None, *values: Any) -> Summary:
+    facts = OrderFacts(*values[: len(OrderFacts._fields)])
+    return Summary(facts, build_order(facts.currency, refunded, *values[len(OrderFacts._fields) :]))
+
+
+_USER = bindparam("user_id", type_=sql.UUID)
+_STATUS = bindparam("status", type_=sql.TEXT)
+_AFTER_TIME = bindparam("after_time", type_=sql.TIMESTAMPTZ)
+_AFTER_ID = bindparam("after_id", type_=sql.UUID)
+_BY_ID = col(OrderSummary.id) == bindparam("order_id")
+_PLACE = (col(OrderSummary.placed_at), col(OrderSummary.id))
+"""By which lists are ordered."""
+
+_FIND = Query(
+    select(
+        col(OrderSummary.refunded),
+        *list_columns(OrderSummary, OrderFacts),
+        *select_columns(OrderSummary, STATE_FIELDS),
+    ).where(_BY_ID),
+    _build_summary,
+)
+_FIND_OWNER = Query(select(col(OrderSummary.user_id)).where(_BY_ID), UUID)
+_LIST = Query(
+    select(*list_columns(OrderSummary, ListedOrder))
+    .where(or_(_USER.is_(None), col(OrderSummary.user_id) == _USER))
+    .where(or_(_STATUS.is_(None), col(OrderSummary.status) == _STATUS))
+    .where(or_(_AFTER_TIME.is_(None), tuple_(*_PLACE) < tuple_(_AFTER_TIME, _AFTER_ID)))
+    .order_by(*(column.desc() for column in _PLACE))
+    .limit(bindparam("limit")),
+    ListedOrder,
 )
 
 
-async def find_summary(read: Database, order_id: UUID) -> asyncpg.Record | None:
-    return await read.fetchrow(f"SELECT {SUMMARY_COLUMNS} FROM order_summary WHERE id = $1", order_id)
+async def find_summary(read: Database, order_id: UUID) -> Summary | None:
+    return await _FIND.fetch_one(read, order_id=order_id)
 
 
 async def find_owner(read: Database, order_id: UUID) -> UUID | None:
-    user_id: UUID | None = await read.fetchval("SELECT user_id FROM order_summary WHERE id = $1", order_id)
-    return user_id
+    return await _FIND_OWNER.fetch_value(read, order_id=order_id)
 
 
 async def list_orders(
     read: Database, user_id: UUID | None, status: str | None, after: Sequence[Any] | None, limit: int
-) -> list[asyncpg.Record]:
+) -> list[ListedOrder]:
     """Newest first; `after` is the (placed_at, id) of the last one seen."""
-    return await read.fetch(
-        "SELECT id, user_id, total, currency, placed_at, status, version, updated_at FROM order_summary"
-        " WHERE ($1::uuid IS NULL OR user_id = $1) AND ($2::text IS NULL OR status = $2)"
-        " AND ($3::timestamptz IS NULL OR (placed_at, id) < ($3, $4::uuid)) ORDER BY placed_at DESC, id DESC LIMIT $5",
-        user_id,
-        status,
-        after[0] if after else None,
-        after[1] if after else None,
-        limit,
+    after_time, after_id = after or (None, None)
+    return await _LIST.fetch_all(
+        read, user_id=user_id, status=status, after_time=after_time, after_id=after_id, limit=limit
     )
 
 

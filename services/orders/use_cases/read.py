@@ -5,14 +5,13 @@ from contextlib import suppress
 from datetime import timedelta
 from uuid import UUID
 
-import asyncpg
-
 from caravan.auth import Caller
 from caravan.clock import get_creation_time
 from caravan.errors import Conflict, NotFound
 from services.orders import projections
 from services.orders.client import OrderOwner, OrderOwnerRequest, OrderSummary, RecentOrders, RecentOrdersRequest
 from services.orders.store import summaries
+from services.orders.store.summaries import Summary
 from services.orders.use_cases import READ_DATABASE, OrdersContext
 
 RECENT_ORDER_AGE = timedelta(seconds=10)
@@ -30,30 +29,30 @@ async def update_projection(context: OrdersContext) -> bool:
     return count > 0
 
 
-async def read_order(context: OrdersContext, caller: Caller, order_id: UUID, min_version: int | None) -> asyncpg.Record:
+async def read_order(context: OrdersContext, caller: Caller, order_id: UUID, min_version: int | None) -> Summary:
     """The order from the read side, which has reached `min_version`, or has had a moment for an order placed just
     now.
     """
     read_database = context.databases[READ_DATABASE]
-    row = await summaries.find_summary(read_database, order_id)
-    if row is None or (min_version is not None and row["version"] < min_version):
-        row = await _wait_for_version(context, order_id, min_version, row)
-    if row is None or not caller.can_see(row["user_id"]):
+    summary = await summaries.find_summary(read_database, order_id)
+    if summary is None or (min_version is not None and summary.order.version < min_version):
+        summary = await _wait_for_version(context, order_id, min_version, summary)
+    if summary is None or not caller.can_see(summary.facts.user_id):
         raise NotFound(f"no order {order_id}")
-    if min_version is not None and row["version"] < min_version:
+    if min_version is not None and summary.order.version < min_version:
         raise Conflict(
-            f"order {order_id} has not reached version {min_version}: it is at {row['version']}",
+            f"order {order_id} has not reached version {min_version}: it is at {summary.order.version}",
             headers={"Retry-After": "1"},
         )
-    return row
+    return summary
 
 
 async def _wait_for_version(
-    context: OrdersContext, order_id: UUID, min_version: int | None, row: asyncpg.Record | None
-) -> asyncpg.Record | None:
+    context: OrdersContext, order_id: UUID, min_version: int | None, summary: Summary | None
+) -> Summary | None:
     created_at = get_creation_time(order_id)
     now = context.clock()
-    if row is None and (created_at is None or not now - RECENT_ORDER_AGE < created_at < now + RECENT_ORDER_AGE):
+    if summary is None and (created_at is None or not now - RECENT_ORDER_AGE < created_at < now + RECENT_ORDER_AGE):
         return None
     loop = asyncio.get_running_loop()
     wait_end = loop.time() + context.settings.read_seconds
@@ -61,9 +60,9 @@ async def _wait_for_version(
     async with context.changes.listen("orders", str(order_id)) as change_signal:
         while True:
             change_signal.clear()
-            row = await summaries.find_summary(context.databases[READ_DATABASE], order_id)
-            if (row is not None and row["version"] >= (min_version or 1)) or loop.time() >= wait_end:
-                return row
+            summary = await summaries.find_summary(context.databases[READ_DATABASE], order_id)
+            if (summary is not None and summary.order.version >= (min_version or 1)) or loop.time() >= wait_end:
+                return summary
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(min(loop.time() + pause, wait_end)):
                     await change_signal.wait()
@@ -81,11 +80,11 @@ async def list_recent_orders(context: OrdersContext, request: RecentOrdersReques
     rows = await summaries.list_orders(context.databases[READ_DATABASE], request.user_id, None, None, request.limit)
     items = [
         OrderSummary(
-            id=row["id"],
-            status=row["status"],
-            total=row["total"],
-            currency=row["currency"],
-            placed_at=row["placed_at"].isoformat(),
+            id=row.id,
+            status=row.status,
+            total=row.total,
+            currency=row.currency,
+            placed_at=row.placed_at.isoformat(),
         )
         for row in rows
     ]
