@@ -12,9 +12,7 @@ DATABASES = {database.name: database for database in list_declared_databases(loa
 OWED = {
     "analytics",
     "catalog",
-    "inventory",
     "notifications",
-    "payments",
     "recommendations",
     "shipping",
 }
