@@ -9,21 +9,40 @@ import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import asyncpg
 import orjson
 from fastapi import Depends, Header, Request
 from fastapi.responses import Response
+from sqlalchemy import and_, bindparam, delete, select
 
 from caravan.auth import get_caller
 from caravan.database import Database, DuplicateRequest, StoredResponse, UnitOfWork
+from caravan.database.kernel_tables import Idempotency
+from caravan.database.query import Query
+from caravan.database.tables import TIMESTAMPTZ, col
 from caravan.errors import InvalidRequest, Problem, RequestInFlight
 
 _MAX_KEY = 200
 _KEY_PATTERN = r"^[\x20-\x7e\xa1-\xac\xae-\xff]+$"
 """As far as a header can carry it."""
 _ATTEMPTS = 2
+
+
+class _StoredRow(NamedTuple):
+    fingerprint: bytes
+    status: int
+    headers: str
+    body: bytes
+    is_expired: bool
+
+
+_BY_KEY = and_(col(Idempotency.scope) == bindparam("scope"), col(Idempotency.key) == bindparam("key"))
+_IS_EXPIRED = col(Idempotency.expires_at) <= bindparam("now", type_=TIMESTAMPTZ)
+_STORED = [col(Idempotency.fingerprint), col(Idempotency.status), col(Idempotency.headers), col(Idempotency.body)]
+_FIND = Query(select(*_STORED, _IS_EXPIRED).where(_BY_KEY), _StoredRow)
+_DELETE_EXPIRED = Query(delete(Idempotency).where(_BY_KEY, _IS_EXPIRED))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,31 +88,20 @@ class IdempotentRequest:
         return Response(content, status, dict(headers or {}), media_type="application/json")
 
     async def _fetch_stored(self, database: Database) -> Response | None:
-        row = await database.fetchrow(
-            "SELECT fingerprint, status, headers, body, expires_at <= $3 AS expired FROM idempotency WHERE scope = $1 "
-            "AND key = $2",
-            self.scope,
-            self.key,
-            database.clock(),
-        )
+        row = await _FIND.fetch_one(database, scope=self.scope, key=self.key, now=database.clock())
         if row is None:
             return None
-        if row["expired"]:
-            await database.fetch(
-                "DELETE FROM idempotency WHERE scope = $1 AND key = $2 AND expires_at <= $3",
-                self.scope,
-                self.key,
-                database.clock(),
-            )
+        if row.is_expired:
+            await _DELETE_EXPIRED.execute(database, scope=self.scope, key=self.key, now=database.clock())
             return None
-        if row["fingerprint"] != self.fingerprint:
+        if row.fingerprint != self.fingerprint:
             raise InvalidRequest(
                 f"Idempotency-Key {self.key!r} was used with another body; use a new key for a new request"
             )
         return Response(
-            row["body"],
-            row["status"],
-            {**orjson.loads(row["headers"]), "Idempotency-Replayed": "true"},
+            row.body,
+            row.status,
+            {**orjson.loads(row.headers), "Idempotency-Replayed": "true"},
             media_type="application/json",
         )
 

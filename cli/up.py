@@ -90,16 +90,15 @@ def _print_welcome(url: str, admin: str, password: str | None, catalogue_text: s
 async def _print_events(process: Process) -> None:
     if not isinstance(process.bus, EmbeddedBus):
         return  # brokers have consoles of their own
-    last_position: int | None = None
+    last_position = await process.bus.get_end_position()
     while True:
-        rows = await process.bus.fetch_newest_messages(last_position, TAIL_LINES)
-        if rows and last_position is not None:
-            skipped = rows[0]["position"] - last_position - 1
-            if skipped > 0 and len(rows) == TAIL_LINES:
+        messages = await process.bus.list_newest_messages(last_position, TAIL_LINES)
+        if messages:
+            skipped = messages[0].position - last_position - 1
+            if skipped > 0 and len(messages) == TAIL_LINES:
                 print_line(f"… {skipped} more", style="dim")
-            print_styled(*(_format_event(row["topic"], row["key"], orjson.loads(row["body"])) for row in rows))
-        if rows:
-            last_position = rows[-1]["position"]
+            print_styled(*(_format_event(each.topic, each.key, orjson.loads(each.body)) for each in messages))
+            last_position = messages[-1].position
         await asyncio.sleep(MIN_TAIL_PAUSE_SECONDS)
         with suppress(TimeoutError):
             async with asyncio.timeout(MAX_TAIL_WAIT_SECONDS):

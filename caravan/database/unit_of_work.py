@@ -1,6 +1,6 @@
 """A service's database, and the unit of work that commits all that belongs together.
 
-asyncpg and SQL text all the way: the hot path counts its round trips. What a unit of work collects (events, messages,
+asyncpg runs every statement: the hot path counts its round trips. What a unit of work collects (events, messages,
 the stored response) is written by one statement at the end, which is the whole transaction when nothing else ran.
 """
 
@@ -16,12 +16,16 @@ from uuid import UUID
 
 import asyncpg
 from prometheus_client import Counter
+from sqlalchemy import bindparam, delete
 
 from caravan import telemetry
 from caravan.clock import Clock, utc_now
 from caravan.database.connections import ACQUIRE_SECONDS, ConnectionPool, open_connection
+from caravan.database.kernel_tables import Idempotency, Inbox
 from caravan.database.pending_writes import EventRow, GroupCommit, PendingWrites, StoredResponse
+from caravan.database.query import Query
 from caravan.database.sessions import check_pooler
+from caravan.database.tables import col
 from caravan.database.transaction import Transaction, parse_row_count
 from caravan.messages import Channel, Delivery, Event, Message, OutgoingMessage, encode_message
 from caravan.telemetry import metrics
@@ -35,6 +39,8 @@ INBOX_RETENTION = timedelta(days=14)
 """How long a handled message is known. Longer than a replayed topic's retention; what is kept longer (the audit log) is
 known by its own primary key.
 """
+_PURGE_INBOX = Query(delete(Inbox).where(col(Inbox.handled_at) < bindparam("before")))
+_PURGE_IDEMPOTENCY = Query(delete(Idempotency).where(col(Idempotency.expires_at) < bindparam("now")))
 
 current_message: ContextVar[Delivery[Any] | None] = ContextVar("cause", default=None)
 """The message that is being handled: what a handler emits names it and stays in its trace."""
@@ -104,8 +110,8 @@ class Database:
     async def purge_expired(self) -> None:
         """Remove handled messages and stored answers whose time has come."""
         now = self.clock()
-        await self.fetch("DELETE FROM inbox WHERE handled_at < $1", now - INBOX_RETENTION)
-        await self.fetch("DELETE FROM idempotency WHERE expires_at < $1", now)
+        await _PURGE_INBOX.execute(self, before=now - INBOX_RETENTION)
+        await _PURGE_IDEMPOTENCY.execute(self, now=now)
 
     async def fetch(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
         rows: list[asyncpg.Record] = await self._run_statement(asyncpg.Connection.fetch, query, *arguments)

@@ -3,7 +3,12 @@
 import time
 from collections.abc import Collection
 
+from sqlalchemy import bindparam, delete
+
 from caravan.database import Database
+from caravan.database.bus_tables import ServiceAddress
+from caravan.database.query import Query
+from caravan.database.tables import col
 from caravan.discovery.endpoints import Endpoint, EndpointPool
 from caravan.discovery.protocol import Discovery
 from caravan.errors import ServiceUnavailable
@@ -11,6 +16,7 @@ from caravan.telemetry import log
 
 _EXPIRE_AFTER_SECONDS = 10
 _CACHE_SECONDS = 1.0
+_DELETE_URL = Query(delete(ServiceAddress).where(col(ServiceAddress.url) == bindparam("url")))
 
 
 class DatabaseDiscovery(Discovery):
@@ -60,4 +66,4 @@ class DatabaseDiscovery(Discovery):
         )
 
     async def deregister_url(self, url: str) -> None:
-        await self._database.fetch("DELETE FROM registry WHERE url = $1", url)
+        await _DELETE_URL.execute(self._database, url=url)

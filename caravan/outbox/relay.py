@@ -11,14 +11,19 @@ can arrive the poll is fast.
 import asyncio
 from collections import Counter
 from contextlib import suppress
+from typing import NamedTuple
 
 import asyncpg
+from sqlalchemy import bindparam, cast, exists, extract, func, select, update
 
 from caravan import failpoint
 from caravan.backoff import compute_backoff
 from caravan.bus import Bus, PublishError, PublishFailure
 from caravan.concurrency import raise_if_cancelled
 from caravan.database import CONNECTION_LOST, WITHOUT_SYNC_COMMIT, Database
+from caravan.database.kernel_tables import Outbox
+from caravan.database.query import Query
+from caravan.database.tables import DOUBLE_PRECISION, col
 from caravan.leadership import Leadership
 from caravan.messages import OutgoingMessage
 from caravan.telemetry import log, metrics
@@ -45,6 +50,27 @@ _UNBLOCKED_ONLY = """ AND refused_at IS NULL
         SELECT 1 FROM outbox r WHERE r.refused_at IS NOT NULL AND r.channel = outbox.channel AND r.key = outbox.key)"""
 _FETCH_BATCH = f"{_FETCH_ROWS} ORDER BY id LIMIT $1"
 _FETCH_UNBLOCKED = f"{_FETCH_ROWS}{_UNBLOCKED_ONLY} ORDER BY id LIMIT $1"
+
+
+class OutboxSize(NamedTuple):
+    pending: int
+    oldest_seconds: float
+    refused: int
+
+
+_HAS_REFUSED = Query(select(exists().where(col(Outbox.refused_at).is_not(None))), bool)
+_REFUSE = Query(
+    update(Outbox).where(col(Outbox.id) == bindparam("row_id")).values(refused_at=func.now(), reason=bindparam("why"))
+)
+_COUNT = Query(select(func.count()).select_from(Outbox), int)
+_MEASURE = Query(
+    select(
+        func.count(),
+        cast(func.coalesce(extract("epoch", func.now() - func.min(col(Outbox.created_at))), 0), DOUBLE_PRECISION),
+        func.count(col(Outbox.refused_at)),
+    ).select_from(Outbox),
+    OutboxSize,
+)
 
 
 class OutboxRelay:
@@ -136,9 +162,7 @@ class OutboxRelay:
         now = asyncio.get_running_loop().time()
         paused = [channel for channel, (until, _) in self._paused_channels.items() if until > now]
         if self._may_have_refused:
-            self._may_have_refused = await self.database.fetchval(
-                "SELECT EXISTS (SELECT 1 FROM outbox WHERE refused_at IS NOT NULL)"
-            )
+            self._may_have_refused = bool(await _HAS_REFUSED.fetch_value(self.database))
         rows = await self.database.fetch(
             _FETCH_UNBLOCKED if self._may_have_refused else _FETCH_BATCH,
             _BATCH_SIZE,
@@ -201,24 +225,19 @@ class OutboxRelay:
                     channel=failure.message.channel,
                     reason=failure.reason,
                 )
-                await self.database.fetch(
-                    "UPDATE outbox SET refused_at = now(), reason = $2 WHERE id = $1", row_id, failure.reason[:2000]
-                )
+                await _REFUSE.execute(self.database, row_id=row_id, why=failure.reason[:2000])
         await self.update_gauges()
 
     async def update_gauges(self) -> None:
         """Set the gauges of what is waiting."""
         with suppress(*CONNECTION_LOST, asyncpg.PostgresError):
-            row = await self.database.fetchrow(
-                "SELECT count(*), coalesce(extract(epoch FROM now() - min(created_at)), 0)::float, count(refused_at) "
-                "FROM outbox"
-            )
-            if row is not None:
-                self._pending_gauge.set(row[0])
-                self._age_gauge.set(row[1])
-                self._refused_gauge.set(row[2])
+            measured = await _MEASURE.fetch_one(self.database)
+            if measured is not None:
+                self._pending_gauge.set(measured.pending)
+                self._age_gauge.set(measured.oldest_seconds)
+                self._refused_gauge.set(measured.refused)
 
 
 async def count_pending(database: Database) -> int:
     """Rows that the bus has not taken yet."""
-    return int(await database.fetchval("SELECT count(*) FROM outbox"))
+    return await _COUNT.fetch_value(database) or 0

@@ -26,12 +26,6 @@ JUSTIFIED = re.compile(
 _TOUCHES_TABLE = re.compile(r"\b(FROM|INTO|UPDATE)\b")
 
 OWED = {
-    "caravan.bus.embedded.bus",
-    "caravan.database.unit_of_work",
-    "caravan.discovery.database",
-    "caravan.idempotency",
-    "caravan.outbox.dead_letters",
-    "caravan.outbox.relay",
     "services.analytics.store.records",
     "services.analytics.store.reports",
     "services.catalog.store.categories",

@@ -13,6 +13,7 @@ import asyncpg
 
 from caravan.backoff import compute_backoff
 from caravan.bus import DEAD_LETTER_MAX_BYTES, BackgroundTask, BatchHandler, DeadLetter, Subscription
+from caravan.bus.embedded import statements
 from caravan.bus.embedded.reader import NOTIFIED_POLL_SECONDS, POLL_SECONDS, QueueReader, TopicReader
 from caravan.bus.observation import BatchObserver
 from caravan.concurrency import raise_if_cancelled
@@ -61,16 +62,11 @@ class EmbeddedBus:
             for subscription in subscriptions:
                 match subscription.source:
                     case Topic(name=topic):
-                        await uow.execute(
-                            "INSERT INTO cursor VALUES ($1, $2, 0) ON CONFLICT DO NOTHING", subscription.name, topic
-                        )
+                        await statements.INSERT_CURSOR.execute(uow, subscription=subscription.name, topic=topic)
                     case Binding(exchange=exchange, patterns=patterns):
                         regexes = [build_routing_regex(pattern) for pattern in patterns]
-                        await uow.execute(
-                            "DELETE FROM binding WHERE exchange = $1 AND subscription = $2 AND pattern <> ALL($3)",
-                            exchange.name,
-                            subscription.name,
-                            regexes,
+                        await statements.DELETE_OTHER_BINDINGS.execute(
+                            uow, exchange=exchange.name, subscription=subscription.name, patterns=regexes
                         )
                         await uow.execute(
                             "INSERT INTO binding SELECT $1, p, $2 FROM unnest($3::text[]) p ON CONFLICT DO NOTHING",
@@ -201,15 +197,10 @@ class EmbeddedBus:
     async def list_dead_letters(
         self, subscriptions: Sequence[Subscription], *, limit: int = 100, preview: int = DEAD_LETTER_MAX_BYTES
     ) -> list[DeadLetter]:
-        rows = await self.database.fetch(
-            "SELECT id::text, subscription, channel, key, substr(body, 1, $3), reason, attempt, died_at, length(body) "
-            "FROM dead_letter"
-            " WHERE subscription = ANY($1) ORDER BY dead_letter.id LIMIT $2",
-            [subscription.name for subscription in subscriptions],
-            limit,
-            preview,
+        names = [subscription.name for subscription in subscriptions]
+        return await statements.LIST_DEAD_LETTERS.fetch_all(
+            self.database, subscriptions=names, limit=limit, preview=preview
         )
-        return [DeadLetter(*row) for row in rows]
 
     async def redrive(self, dead_letters: Sequence[DeadLetter]) -> int:
         rows = await self.database.fetch(
@@ -226,27 +217,17 @@ class EmbeddedBus:
         return len(rows)
 
     async def discard(self, dead_letters: Sequence[DeadLetter]) -> int:
-        rows = await self.database.fetch(
-            "DELETE FROM dead_letter WHERE id = ANY($1) RETURNING id",
-            [int(dead_letter.id) for dead_letter in dead_letters],
+        return await statements.DISCARD.execute(
+            self.database, ids=[int(dead_letter.id) for dead_letter in dead_letters]
         )
-        return len(rows)
 
-    async def fetch_newest_messages(self, position: int | None, limit: int) -> list[asyncpg.Record]:
-        """The newest of what was published on topics after a position (None: only where the log ends now): position,
-        topic, key, body.
-        """
-        if position is None:
-            return await self.database.fetch(
-                "SELECT coalesce(max(position), 0) AS position, '' AS topic, '' AS key, ''::bytea AS body FROM "
-                "topic_log"
-            )
-        rows = await self.database.fetch(
-            "SELECT position, topic, key, body FROM topic_log WHERE position > $1 ORDER BY position DESC LIMIT $2",
-            position,
-            limit,
-        )
-        return rows[::-1]
+    async def get_end_position(self) -> int:
+        """Where the log of the topics ends now."""
+        return await statements.GET_END.fetch_value(self.database) or 0
+
+    async def list_newest_messages(self, position: int, limit: int) -> list[statements.PublishedMessage]:
+        """The newest of what was published on topics after a position, in their order."""
+        return (await statements.LIST_NEWEST.fetch_all(self.database, position=position, limit=limit))[::-1]
 
     async def prune_periodically(self) -> None:
         while True:
@@ -257,12 +238,5 @@ class EmbeddedBus:
     async def prune_topics(self) -> None:
         """Drop what a topic's retention no longer keeps and every group has read."""
         for topic, retention in self._retention.items():
-            await self.database.fetch(
-                "DELETE FROM topic_log WHERE position IN (SELECT position FROM topic_log WHERE topic = $1 AND "
-                "published_at < $2"
-                " AND position <= coalesce((SELECT min(position) FROM cursor WHERE topic = $1), 0) ORDER BY position "
-                "LIMIT $3)",
-                topic,
-                self.database.clock() - retention,
-                _PRUNE_ROWS,
-            )
+            before = self.database.clock() - retention
+            await statements.PRUNE.execute(self.database, topic=topic, before=before, limit=_PRUNE_ROWS)

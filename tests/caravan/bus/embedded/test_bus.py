@@ -131,9 +131,9 @@ async def test_a_topic_keeps_what_is_young_and_what_a_group_has_not_read(
 async def test_the_newest_messages_come_in_their_order_and_from_the_end_of_the_log_there_are_none(
     embedded_bus: EmbeddedBus,
 ) -> None:
-    (end,) = await embedded_bus.fetch_newest_messages(None, 10)
+    end = await embedded_bus.get_end_position()
     channel = make_topic()
     await embedded_bus.publish([make_outgoing(channel, number, f"k{number}") for number in range(5)])
-    newest = await embedded_bus.fetch_newest_messages(end["position"], 3)
-    assert [row["key"] for row in newest] == ["k2", "k3", "k4"]
-    assert await embedded_bus.fetch_newest_messages(newest[-1]["position"], 3) == []
+    newest = await embedded_bus.list_newest_messages(end, 3)
+    assert [message.key for message in newest] == ["k2", "k3", "k4"]
+    assert await embedded_bus.list_newest_messages(newest[-1].position, 3) == []
