@@ -17,7 +17,6 @@ OWED: set[str] = {
     "bus/kafka/inspector",
     "bus/kafka/producer",
     "bus/kafka/reader",
-    "bus/kafka_servers",
     "bus/rabbitmq/bus",
     "bus/rabbitmq/connections",
     "bus/rabbitmq/messages",
