@@ -29,7 +29,8 @@ class _TlsConnection(SSLConnection):
         try:
             await super()._connect()  # type: ignore[no-untyped-call]
         except ssl.SSLError as error:
-            raise TlsError(explain_failure(error, _SETTING, self._files)) from error
+            # The client makes its own text of an error's number and text.
+            raise TlsError(error.errno, explain_failure(error, _SETTING, self._files)) from error
 
 
 def create_pool(pool_class: type[T], url: str, **options: Any) -> T:
