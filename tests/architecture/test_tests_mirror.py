@@ -7,6 +7,9 @@ ROOT = Path(__file__).parents[2]
 WITHOUT_A_TEST = {
     "postcode_rules": "data alone; test_postcodes.py holds each country's example to its rule",
     "service": "declarations alone; whoever runs them is tested: runtime/process, runtime/contexts",
+    "bus/embedded/statements": "declared queries; test_statements.py prepares them, bus/embedded/test_bus.py runs them",
+    "database/bus_tables": "declarations alone; test_catalog.py compares them with the migrated database",
+    "database/kernel_tables": "declarations alone; test_catalog.py compares them with the migrated database",
     "database/migrations/env": "Alembic's entry point; every test that migrates runs it",
 }
 """Modules without a file of their own, with the reason."""
@@ -21,8 +24,6 @@ OWED: set[str] = {
     "bus/rabbitmq/connections",
     "bus/rabbitmq/messages",
     "bus/rabbitmq/reader",
-    "database/bus_tables",
-    "database/kernel_tables",
     "database/tables",
 }
 """Modules whose file is still to be written. Take out what has one; put in none."""
