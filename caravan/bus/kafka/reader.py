@@ -72,7 +72,8 @@ class GroupReader(Reader, ConsumerRebalanceListener):  # type: ignore[misc]
         subscription: Subscription,
         handler: BatchHandler,
     ) -> None:
-        self._subscriber = add_subscriber(broker, subscription, topics, handler, listener=self, settings=_SETTINGS)
+        settings = {**servers.build_client_arguments(), **_SETTINGS}
+        self._subscriber = add_subscriber(broker, subscription, topics, handler, listener=self, settings=settings)
         super().__init__(subscription, self._subscriber.run_batch)
         self._write_dead_letter = write_dead_letter
         self._batch_lock = asyncio.Lock()
