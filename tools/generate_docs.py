@@ -26,6 +26,7 @@ from caravan.messages import Binding, Channel, Exchange, Queue, RetryPolicy, Top
 from caravan.runtime import list_subscriptions
 from caravan.service import Service
 from caravan.settings import Settings
+from services.gateway.graphql.schema import build_schema as build_schema_of_graph
 from services.gateway.known_services import list_channels
 from services.gateway.reference.asyncapi import build_asyncapi
 from services.registry import load_services
@@ -57,6 +58,7 @@ def render_pages() -> dict[str, str]:
         ),
         "docs/asyncapi.json": _format_json(build_asyncapi(list_channels(), version("caravan"))),
         "docs/asyncapi-readers.json": _format_json(build_readers_asyncapi(services, version("caravan"))),
+        "docs/schema.graphql": build_schema_of_graph().as_str() + "\n",
         "docs/routing-snapshot.schema.json": _format_json(build_snapshot_schema()),
         **{
             str(get_schema_path(message_type).relative_to(ROOT)): _format_json(build_schema(message_type))

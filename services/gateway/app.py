@@ -6,11 +6,9 @@ The gateway's own routes are in `api.py`; `routing/` finds and reaches the servi
 import asyncio
 import re
 from collections.abc import Callable, Collection, MutableMapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from prometheus_client import Counter
 
@@ -25,9 +23,12 @@ from caravan.http.client_ip import Networks, get_network, resolve_client_ip
 from caravan.refusals import ANONYMOUS, REFUSAL_STATUSES, extract_reason
 from services.gateway.admin import dead_letters, job_admin
 from services.gateway.api import router
-from services.gateway.limits import READ_METHODS, RateClass, RateClasses, TokenLease
+from services.gateway.graphql import api as graph_api
+from services.gateway.graphql.setup import build_executor
+from services.gateway.limits import RateClass, RateClasses, TokenLease
 from services.gateway.reference.documents import ApiReference
-from services.gateway.routing.forwarding import Headers, ResponseTimeout, build_onward_headers, forward_in_process
+from services.gateway.routing.dispatch import Dispatcher, ForwardRequest
+from services.gateway.routing.forwarding import build_onward_headers
 from services.gateway.routing.rules import rewrite_scope
 from services.gateway.routing.trie import OWN_SERVICE
 from services.gateway.use_cases import GatewayContext
@@ -37,15 +38,21 @@ HOST_PATTERN = re.compile(rb"([A-Za-z0-9._~-]*|\[[0-9A-Fa-f:.]+\])(?::[0-9]*)?")
 
 
 def build_app(context: GatewayContext) -> App:
-    own = create_app(OWN_SERVICE, (router, dead_letters.router, job_admin.router), context, context.verifier).fastapi  # type: ignore[attr-defined]
+    own = create_app(
+        OWN_SERVICE, (router, graph_api.router, dead_letters.router, job_admin.router), context, context.verifier
+    ).fastapi  # type: ignore[attr-defined]
     own.router.routes[:] = [
         route for route in own.router.routes if isinstance(route, APIRoute)
     ]  # /openapi.json is the merged one
     own.state.reference = ApiReference(context.resources.table, context.url)
     context.resources.table.pages = tuple(
-        route.path for route in router.routes if isinstance(route, APIRoute) and not route.include_in_schema
+        route.path
+        for route in (*router.routes, *graph_api.router.routes)
+        if isinstance(route, APIRoute) and not route.include_in_schema
     )
-    middleware = RequestMiddleware(GatewayApp(context, own), OWN_SERVICE)
+    own.state.graph = build_executor(context.settings)
+    own.state.dispatcher = Dispatcher(context, own, context.resources.table, context.resources.upstreams)
+    middleware = RequestMiddleware(GatewayApp(context, own.state.dispatcher), OWN_SERVICE)
     middleware.fastapi = own
     return middleware
 
@@ -53,9 +60,9 @@ def build_app(context: GatewayContext) -> App:
 class GatewayApp:
     """Pure ASGI: what it costs is paid by every request."""
 
-    def __init__(self, context: GatewayContext, own: FastAPI) -> None:
+    def __init__(self, context: GatewayContext, dispatcher: Dispatcher) -> None:
         self._context = context
-        self._own: App = own
+        self._dispatcher = dispatcher
         self._trusted_networks: Networks = context.settings.trusted_networks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -79,13 +86,13 @@ class GatewayApp:
             )
             note_refusal = partial(self._note_refusal, scope, match.template, peer, caller)
             send_response = _add_allow_header(_add_limit_headers(send, rate_class, lease, note_refusal), match.methods)
-            request = _ForwardRequest(
+            request = ForwardRequest(
                 match.service, rewrite_scope(match.rule, scope), headers, peer, receive, send_response
             )
             if scope["method"] == "GET" and resources.table.is_stream(match.service, request.scope["path"]):
                 await self._forward_stream(request, caller)
             else:
-                await self._forward_request(request)
+                await self._dispatcher.forward_request(request)
         except Unauthorized as refused:
             self._note_refusal(scope, match.template, peer, caller, refused.status, refused.detail)
             raise
@@ -167,7 +174,7 @@ class GatewayApp:
             "scheme"
         ]
 
-    async def _forward_stream(self, request: "_ForwardRequest", caller: Caller | None) -> None:
+    async def _forward_stream(self, request: ForwardRequest, caller: Caller | None) -> None:
         """A live stream: one of a bounded number, and no longer than the session behind it."""
         streams = self._context.resources.streams
         has_begun, send = False, request.send
@@ -179,7 +186,7 @@ class GatewayApp:
 
         with streams.reserve_slot(caller, get_network(request.peer)):
             request.send = send_message
-            forward_task = asyncio.ensure_future(self._forward_request(request, stream=True))
+            forward_task = asyncio.ensure_future(self._dispatcher.forward_request(request, stream=True))
             end_task = asyncio.ensure_future(streams.wait_for_end(caller))
             try:
                 await asyncio.wait({forward_task, end_task}, return_when=asyncio.FIRST_COMPLETED)
@@ -193,38 +200,6 @@ class GatewayApp:
         if not has_begun:
             raise Unauthorized("the session has ended; sign in again")
         await send({"type": "http.response.body"})
-
-    async def _forward_request(self, request: "_ForwardRequest", *, stream: bool = False) -> None:
-        app = self._own if request.service == OWN_SERVICE else self._context.peers.get(request.service)
-        timeout = self._choose_timeout(request.service, request.scope)
-        if app is not None:
-            await forward_in_process(
-                app, request.scope, request.headers, request.peer, request.receive, request.send, timeout
-            )
-        else:
-            upstreams = self._context.resources.upstreams
-            await upstreams.forward_request(
-                request.service, request.scope, request.headers, request.receive, request.send, timeout, stream=stream
-            )
-
-    def _choose_timeout(self, service: str, scope: Scope) -> ResponseTimeout:
-        settings = self._context.settings
-        if scope["method"] not in READ_METHODS:
-            return ResponseTimeout(settings.timeout_seconds, is_read=False)
-        is_slow = service == OWN_SERVICE or self._context.resources.table.is_slow(service, scope["path"])
-        return ResponseTimeout(settings.timeout_seconds if is_slow else settings.read_timeout_seconds, is_read=True)
-
-
-@dataclass(slots=True)
-class _ForwardRequest:
-    """As it is passed on."""
-
-    service: str
-    scope: Scope
-    headers: Headers
-    peer: str
-    receive: Receive
-    send: Send
 
 
 def _read_host(scope: Scope) -> str:

@@ -82,6 +82,8 @@ class RateClasses:
     AUTH_CLASS = "auth"
     REGISTRATION_PATH = "/v1/users"
     ORDERS_PATH = "/v1/orders"
+    GRAPH_PATH = "/graphql"
+    """Counted as a read; each mutation counts as the write that it is, beside it."""
 
     def __init__(self, settings: Settings) -> None:
         self.reads = RateClass("reads", settings.reads_per_minute)
@@ -93,6 +95,7 @@ class RateClasses:
             **dict.fromkeys(self.AUTH_PATHS, auth),
             self.REGISTRATION_PATH: RateClass("registration", settings.registration_per_minute, is_by_address=True),
             self.ORDERS_PATH: RateClass("orders", settings.orders_per_minute),
+            self.GRAPH_PATH: self.reads,
         }
 
     def choose_class(self, method: str, template: str) -> RateClass:

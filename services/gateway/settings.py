@@ -2,9 +2,9 @@
 
 from difflib import get_close_matches
 from ipaddress import ip_network
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, FilePath, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from caravan.environment import FormerName
@@ -75,6 +75,33 @@ class Settings(BaseSettings):
     reads_per_minute: int = Field(
         6000, ge=1, description="Limit per user, or per client address without a token: reads."
     )
+
+    graphql_documents: Literal["any", "trusted"] = Field(
+        "any",
+        description=(
+            "Which GraphQL documents are taken: `any`, or `trusted`, those of `GATEWAY_GRAPHQL_REGISTRY` alone."
+        ),
+    )
+    graphql_registry: FilePath | None = Field(
+        None,
+        description=(
+            "A JSON file of trusted GraphQL documents: an object of their texts by their SHA-256 in hex. They can be "
+            "asked for by their hash alone. Default: none."
+        ),
+    )
+    graphql_introspection: bool = Field(
+        True,
+        description=(
+            "Whether clients may ask GraphQL for its schema, and `/docs/graphql` is served: for development. It is "
+            "published in the documentation either way."
+        ),
+    )
+    graphql_max_cost: int = Field(
+        10_000,
+        ge=1,
+        description="The most that one GraphQL operation may cost: an object of its answer 1, a call of a service 10.",
+    )
+    graphql_seconds: float = Field(10.0, gt=0, le=300, description="How long one GraphQL operation may take.")
 
     admins_per_minute: int = Field(
         60_000, ge=1, description="Limit per admin: everything, acting for customers (token exchange) too."

@@ -257,7 +257,7 @@ def test_files_of_the_recipes_exist() -> None:
 
 
 IDENTIFIER = re.compile(r"`@?([A-Za-z]\w*(?:\.\w+)*)(?:[({][^`]*)?`")
-SOURCES = ("*.py", "*.yaml", "*.yml", "*.json", "*.html", "*.js", "*.tpl", "*.toml", "Makefile")
+SOURCES = ("*.py", "*.yaml", "*.yml", "*.json", "*.html", "*.js", "*.graphql", "*.tpl", "*.toml", "Makefile")
 FOREIGN = {"OrderCreatedV2", "auth_query", "idle_transaction_timeout", "transaction_timeout"}
 """Names of examples, and of other programs' settings."""
 

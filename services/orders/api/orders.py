@@ -1,6 +1,6 @@
 """Orders: place, list, show and cancel."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from fastapi import APIRouter, Query
@@ -52,18 +52,27 @@ async def post_order(
         )
 
 
-@router.get("/v1/orders", response_model=Page[OrderItem])
+@router.get("/v1/orders", response_model=Page[OrderDocument] | Page[OrderItem])
 async def list_orders(
     context: Injected[OrdersContext],
     caller: Customer,
     status: model.OrderStatus | None = None,
+    view: Annotated[
+        Literal["summary", "full"], Query(description="`full`: each with all that `/v1/orders/{order_id}` shows")
+    ] = "summary",
     limit: Limit = 20,
     cursor: CursorParameter = None,
 ) -> Response:
     """Your orders, newest first; staff see everybody's."""
     after = decode_cursor(cursor, parse_time, UUID)
     owner = None if caller.has_role("staff") else caller.user_id
-    rows = await summaries.list_orders(context.databases[READ_DATABASE], owner, status, after, limit + 1)
+    read_database = context.databases[READ_DATABASE]
+    if view == "full":
+        orders = await summaries.list_whole_orders(read_database, owner, status, after, limit + 1)
+        return make_page_response(
+            orders, limit, build_document_from_summary, lambda row: (row.facts.placed_at, row.facts.id)
+        )
+    rows = await summaries.list_orders(read_database, owner, status, after, limit + 1)
     return make_page_response(rows, limit, build_item, lambda row: (row.placed_at, row.id))
 
 

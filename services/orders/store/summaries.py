@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import bindparam, or_, select, tuple_
+from sqlalchemy import Select, bindparam, or_, select, tuple_
 
 from caravan.database import Database
 from caravan.database import tables as sql
@@ -65,24 +65,27 @@ _BY_ID = col(OrderSummary.id) == bindparam("order_id")
 _PLACE = (col(OrderSummary.placed_at), col(OrderSummary.id))
 """By which lists are ordered."""
 
-_FIND = Query(
-    select(
-        col(OrderSummary.refunded),
-        *list_columns(OrderSummary, OrderFacts),
-        *select_columns(OrderSummary, STATE_FIELDS),
-    ).where(_BY_ID),
-    _build_summary,
+_WHOLE = (
+    col(OrderSummary.refunded),
+    *list_columns(OrderSummary, OrderFacts),
+    *select_columns(OrderSummary, STATE_FIELDS),
 )
+
+
+def _sort_newest_first(statement: Select[Any]) -> Select[Any]:
+    return (
+        statement.where(or_(_USER.is_(None), col(OrderSummary.user_id) == _USER))
+        .where(or_(_STATUS.is_(None), col(OrderSummary.status) == _STATUS))
+        .where(or_(_AFTER_TIME.is_(None), tuple_(*_PLACE) < tuple_(_AFTER_TIME, _AFTER_ID)))
+        .order_by(*(column.desc() for column in _PLACE))
+        .limit(bindparam("limit"))
+    )
+
+
+_FIND = Query(select(*_WHOLE).where(_BY_ID), _build_summary)
 _FIND_OWNER = Query(select(col(OrderSummary.user_id)).where(_BY_ID), UUID)
-_LIST = Query(
-    select(*list_columns(OrderSummary, ListedOrder))
-    .where(or_(_USER.is_(None), col(OrderSummary.user_id) == _USER))
-    .where(or_(_STATUS.is_(None), col(OrderSummary.status) == _STATUS))
-    .where(or_(_AFTER_TIME.is_(None), tuple_(*_PLACE) < tuple_(_AFTER_TIME, _AFTER_ID)))
-    .order_by(*(column.desc() for column in _PLACE))
-    .limit(bindparam("limit")),
-    ListedOrder,
-)
+_LIST = Query(_sort_newest_first(select(*list_columns(OrderSummary, ListedOrder))), ListedOrder)
+_LIST_WHOLE = Query(_sort_newest_first(select(*_WHOLE)), _build_summary)
 
 
 async def find_summary(read: Database, order_id: UUID) -> Summary | None:
@@ -99,6 +102,16 @@ async def list_orders(
     """Newest first; `after` is the (placed_at, id) of the last one seen."""
     after_time, after_id = after or (None, None)
     return await _LIST.fetch_all(
+        read, user_id=user_id, status=status, after_time=after_time, after_id=after_id, limit=limit
+    )
+
+
+async def list_whole_orders(
+    read: Database, user_id: UUID | None, status: str | None, after: Sequence[Any] | None, limit: int
+) -> list[Summary]:
+    """The same with their lines and all else."""
+    after_time, after_id = after or (None, None)
+    return await _LIST_WHOLE.fetch_all(
         read, user_id=user_id, status=status, after_time=after_time, after_id=after_id, limit=limit
     )
 

@@ -1,0 +1,46 @@
+"""Puts what belongs to objects of one service, and is another's, into them: for all objects of a level at once.
+
+Nothing below the root of an operation is awaited: before a root field returns, its objects get every joined value that
+the selection asks for, in one call for each service and level. The fields then read plain attributes.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from services.gateway.graphql.plan import PlannedField
+from services.gateway.graphql.policy import JsonObject
+from services.gateway.graphql.service_calls import ServiceCalls
+
+
+async def attach_joins(calls: ServiceCalls, planned: PlannedField, value: Any) -> None:
+    """`value`: what the field answers, an object, a list of them, or None."""
+    sources = _list_objects(value)
+    if not sources:
+        return
+    groups: dict[str, list[PlannedField]] = {}
+    for child in planned.children:
+        groups.setdefault(child.key, []).append(child)
+    await asyncio.gather(*(_attach_group(calls, group, sources) for group in groups.values()))
+
+
+async def _attach_group(calls: ServiceCalls, group: Sequence[PlannedField], sources: list[JsonObject]) -> None:
+    """`group`: one field, as often as it is asked for under different names."""
+    first = group[0]
+    if first.policy.join is not None:
+        try:
+            values = await first.policy.join.load(calls, sources)
+        except Exception as error:  # raised again at each object that asks for it
+            values = [error] * len(sources)
+        for source, value in zip(sources, values, strict=True):
+            source[first.key] = value
+    for field in group:
+        if field.children:
+            below = [item for source in sources for item in _list_objects(source.get(first.key))[: field.size]]
+            await attach_joins(calls, field, below)
+
+
+def _list_objects(value: Any) -> list[JsonObject]:
+    if isinstance(value, dict):
+        return [value]
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

@@ -1,0 +1,59 @@
+"""What is declared of a field of the graph beside its type: who may ask it, and what it costs.
+
+`plan.py` reads it before anything is run. It is kept in the field's metadata, where Strawberry leaves it alone.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from graphql import GraphQLField
+
+Scope = Literal["public", "user", "staff", "admin"]
+SCOPES: tuple[Scope, ...] = ("public", "user", "staff", "admin")
+"""From the widest to the narrowest."""
+DEFAULT_FIRST = 20
+MAX_FIRST = 100
+MAX_NESTED = 1000
+"""Of a list inside an object, such as the lines of an order, which comes whole from its service."""
+CALL_COST = 10
+"""A call of a service costs as much as this many objects."""
+
+JsonObject = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """Values of another service for many objects at once: `load(calls, objects)` gives one for each, in their order; a
+    value may be an exception. `batch_size`: how many objects one call takes.
+    """
+
+    load: Callable[[Any, list[JsonObject]], Awaitable[list[Any]]]
+    batch_size: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """`scope`: who may ask it, None for whoever may ask for its parent. `calls`: how many calls of services it makes
+    itself.
+    """
+
+    scope: Scope | None = None
+    calls: int = 0
+    join: Join | None = None
+
+    def as_metadata(self) -> dict[str, "Policy"]:
+        return {"policy": self}
+
+
+PRIVATE = Policy("user")
+"""Of a root field that declares nothing."""
+PLAIN = Policy()
+"""Of an attribute of an object: it came with the object."""
+
+
+def get_policy(field: GraphQLField) -> Policy | None:
+    """The declared policy of a field."""
+    definition = field.extensions.get("strawberry-definition")
+    policy = definition.metadata.get("policy") if definition is not None else None
+    return policy if isinstance(policy, Policy) else None

@@ -1,0 +1,243 @@
+"""The fields of the query type: each one read of a service's public API."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import strawberry
+from pydantic import BaseModel
+from strawberry.types import Info
+
+from caravan.dead_letters.schemas import DeadLetterView
+from services.analytics.schemas import AuditItem, DailyReport, Dashboard, FunnelReport, ProductsReport, SalesReport
+from services.catalog.schemas import CategoryDocument
+from services.gateway.admin.job_admin import JobView
+from services.gateway.graphql.connections import get_connection, read_page
+from services.gateway.graphql.fields import make_field
+from services.gateway.graphql.policy import DEFAULT_FIRST, Policy, Scope
+from services.gateway.graphql.scalars import Date, DateTime, Uuid
+from services.gateway.graphql.service_calls import fill_path
+from services.gateway.graphql.shapes import get_type
+from services.gateway.graphql.types import Order, Product, Recommendation
+from services.identity.schemas import User
+from services.inventory.schemas import BalanceDocument, MovementDocument, StockDocument
+from services.notifications.schemas import CampaignView, NotificationView, PreferenceView
+from services.payments.schemas import PaymentItem
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """`template`: its path, whose parameters are arguments of the field. `optional`: other arguments, sent as the
+    query. `items`: the answer is a list, and this the type of its objects; with `is_page` it has cursors.
+    """
+
+    service: str
+    template: str
+    shape: Any
+    scope: Scope
+    description: str
+    required: Mapping[str, Any] = field(default_factory=dict)
+    optional: Mapping[str, Any] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict)
+
+
+class PageRead(Read):
+    """A list with cursors."""
+
+
+class ListRead(Read):
+    """A list without."""
+
+
+def _shape(schema: type[BaseModel]) -> Any:
+    return get_type(schema)
+
+
+READS: dict[str, Read] = {
+    "me": Read("identity", "/v1/users/me", _shape(User), "user", "You."),
+    "user": Read(
+        "identity",
+        "/v1/users/{user_id}",
+        _shape(User),
+        "user",
+        "A user: you, or anybody for an admin.",
+        {"user_id": Uuid},
+    ),
+    "users": PageRead(
+        "identity", "/v1/users", _shape(User), "admin", "All users, the newest first.", optional={"email": str}
+    ),
+    "product": Read("catalog", "/v1/products/{sku}", Product, "public", "A product.", {"sku": str}),
+    "products": PageRead(
+        "catalog",
+        "/v1/products",
+        Product,
+        "public",
+        "Products: all, those found by a search, or those of a category.",
+        optional={"search": str, "category": str, "skus": str, "sort": str, "withdrawn": bool},
+    ),
+    "categories": PageRead("catalog", "/v1/categories", _shape(CategoryDocument), "public", "All categories."),
+    "stock": Read(
+        "inventory", "/v1/stock/{sku}", _shape(StockDocument), "public", "What is there of a product.", {"sku": str}
+    ),
+    "stock_balance": Read(
+        "inventory",
+        "/v1/stock/{sku}/balance",
+        _shape(BalanceDocument),
+        "staff",
+        "The whole account of a product's stock.",
+        {"sku": str},
+    ),
+    "stock_movements": PageRead(
+        "inventory",
+        "/v1/stock/{sku}/movements",
+        _shape(MovementDocument),
+        "staff",
+        "The ledger of a product's stock, the newest first.",
+        {"sku": str},
+    ),
+    "order": Read(
+        "orders",
+        "/v1/orders/{order_id}",
+        Order,
+        "user",
+        "An order of yours (for staff: any), now or as it was at a version or a time.",
+        {"order_id": Uuid},
+        {"version": int, "at": DateTime, "min_version": int},
+    ),
+    "orders": PageRead(
+        "orders",
+        "/v1/orders",
+        Order,
+        "user",
+        "Your orders (for staff: everybody's), the newest first.",
+        optional={"status": str},
+        query={"view": "full"},
+    ),
+    "payments": PageRead(
+        "payments", "/v1/payments", _shape(PaymentItem), "staff", "All payments.", optional={"status": str}
+    ),
+    "notifications": PageRead(
+        "notifications",
+        "/v1/notifications",
+        _shape(NotificationView),
+        "user",
+        "What was sent to you, the newest first; staff may name a user or an order.",
+        optional={"state": str, "order_id": Uuid, "user_id": Uuid},
+    ),
+    "preferences": Read(
+        "notifications", "/v1/users/me/preferences", _shape(PreferenceView), "user", "How you want to be reached."
+    ),
+    "campaigns": PageRead("notifications", "/v1/campaigns", _shape(CampaignView), "staff", "All campaigns."),
+    "campaign": Read(
+        "notifications",
+        "/v1/campaigns/{campaign_id}",
+        _shape(CampaignView),
+        "staff",
+        "A campaign and its runs.",
+        {"campaign_id": Uuid},
+    ),
+    "recommendations": ListRead(
+        "recommendations", "/v1/recommendations", Recommendation, "user", "What we recommend to you, the best first."
+    ),
+    "product_recommendations": ListRead(
+        "recommendations",
+        "/v1/products/{sku}/recommendations",
+        Recommendation,
+        "public",
+        "What is bought together with a product.",
+        {"sku": str},
+    ),
+    "sales_report": Read(
+        "analytics",
+        "/v1/reports/sales",
+        _shape(SalesReport),
+        "staff",
+        "Sales by hour, day, product or category.",
+        optional={"from_": Date, "to": Date, "by": str},
+    ),
+    "products_report": Read(
+        "analytics",
+        "/v1/reports/products",
+        _shape(ProductsReport),
+        "staff",
+        "The products that sold best.",
+        optional={"from_": Date, "to": Date, "sort": str, "limit": int},
+    ),
+    "funnel_report": Read(
+        "analytics",
+        "/v1/reports/funnel",
+        _shape(FunnelReport),
+        "staff",
+        "How many orders got how far.",
+        optional={"from_": Date, "to": Date},
+    ),
+    "daily_report": Read(
+        "analytics", "/v1/reports/daily/{day}", _shape(DailyReport), "staff", "The report of a day.", {"day": Date}
+    ),
+    "dashboard": Read("analytics", "/v1/dashboard", _shape(Dashboard), "staff", "Today."),
+    "audit": PageRead(
+        "analytics",
+        "/v1/audit",
+        _shape(AuditItem),
+        "admin",
+        "Who did what, the newest first.",
+        optional={"actor": str, "action": str, "target": str, "from_": DateTime, "to": DateTime},
+    ),
+    "failures": PageRead(
+        "gateway",
+        "/v1/failures",
+        _shape(DeadLetterView),
+        "admin",
+        "Messages and jobs that were given up, the oldest first.",
+        optional={"service": str, "cause": str, "channel": str},
+    ),
+    "failure": Read(
+        "gateway",
+        "/v1/failures/{failure_id}",
+        _shape(DeadLetterView),
+        "admin",
+        "A failure with its whole message.",
+        {"failure_id": str},
+    ),
+    "jobs": PageRead(
+        "gateway",
+        "/v1/jobs",
+        _shape(JobView),
+        "admin",
+        "Background jobs of all services, the oldest first.",
+        optional={"state": str, "queue": str},
+    ),
+    "job": Read("gateway", "/v1/jobs/{job_id}", _shape(JobView), "admin", "A background job.", {"job_id": str}),
+}
+
+
+def _make_query_field(read: Read) -> Any:
+    arguments = {**read.required, **{name: kind | None for name, kind in read.optional.items()}}
+    defaults: dict[str, Any] = dict.fromkeys(read.optional)
+    graphql_type = read.shape
+    if isinstance(read, PageRead | ListRead):
+        arguments["first"], defaults["first"] = int, DEFAULT_FIRST
+        graphql_type = list[read.shape] if isinstance(read, ListRead) else get_connection(read.shape)  # type: ignore[name-defined]
+    if isinstance(read, PageRead):
+        arguments["after"], defaults["after"] = str | None, None
+
+    async def resolve(info: Info[Any, Any], given: dict[str, Any]) -> Any:
+        calls = info.context.calls
+        names = [name.removesuffix("_") for name in read.required]
+        path = fill_path(read.template, {name: given.pop(name) for name in names})
+        if isinstance(read, PageRead):
+            first, after = given.pop("first"), given.pop("after")
+            value = await read_page(calls, read.service, path, {**read.query, **given}, first, after)
+        elif isinstance(read, ListRead):
+            value = (await calls.read(read.service, path, {"limit": given["first"]}))["items"]
+        else:
+            value = await calls.read(read.service, path, {**read.query, **given})
+        await info.context.attach_joins(info, value)
+        return value
+
+    return make_field(graphql_type | None, arguments, defaults, resolve, Policy(read.scope, calls=1), read.description)
+
+
+def build_query_type() -> Any:
+    namespace = {name: _make_query_field(read) for name, read in READS.items()}
+    return strawberry.type(type("Query", (), namespace), description="What can be read.")
