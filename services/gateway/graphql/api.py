@@ -11,28 +11,32 @@ from graphql import OperationType
 
 from caravan.auth import Anyone, Caller
 from caravan.errors import BadRequest, UnsupportedMediaType
-from caravan.http import Injected
+from caravan.http import EVENT_STREAM_TYPE, Injected
 from services.gateway.graphql.execution import GraphExecutor, GraphRequest, RequestRefused
 from services.gateway.graphql.service_calls import ServiceCalls
+from services.gateway.graphql.streaming import SubscriptionStream
 from services.gateway.use_cases import GatewayContext
 
 router = APIRouter(tags=["gateway"])
 RESPONSE_TYPE = "application/graphql-response+json"
 READING = frozenset({OperationType.QUERY})
 READING_AND_WRITING = frozenset({OperationType.QUERY, OperationType.MUTATION})
+WATCHING = frozenset({OperationType.SUBSCRIPTION})
 _KNOWN_KEYS = frozenset({"query", "operationName", "variables", "extensions"})
 _Text = Annotated[str | None, Query(max_length=40_000)]
 
 
 @router.post("/graphql", include_in_schema=False)
 async def post_graphql(context: Injected[GatewayContext], request: Request, caller: Anyone) -> Response:
-    """A query or a mutation."""
+    """A query or a mutation; a subscription for whoever accepts an event stream."""
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise UnsupportedMediaType("send the operation as a JSON object, with Content-Type: application/json")
     try:
         body = orjson.loads(await request.body())
     except orjson.JSONDecodeError as error:
         raise BadRequest(f"the body is not valid JSON: {error}") from None
+    if EVENT_STREAM_TYPE in request.headers.get("accept", ""):
+        return await _answer(context, request, caller, parse_request(body), WATCHING)
     return await _answer(context, request, caller, parse_request(body), READING_AND_WRITING)
 
 
@@ -95,6 +99,9 @@ async def _answer(
         resources.rate_classes,
         resources.rate_limiter,
     )
+    if allowed is WATCHING:
+        address = request.client.host if request.client else "unknown"
+        return SubscriptionStream(resources.streams, executor, operation, calls, caller, address)
     answer = await executor.run_operation(operation, calls)
     return _make_response(request, answer, 200, {"GraphQL-Cost": executor.format_cost(operation, answer, calls)})
 

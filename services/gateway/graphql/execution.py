@@ -3,12 +3,13 @@ service called.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from graphql import GraphQLError, OperationDefinitionNode, OperationType
 from graphql.execution.values import get_variable_values
+from strawberry.types import ExecutionResult as StrawberryResult
 from strawberry.types import Info
 
 from caravan.auth import Caller
@@ -126,6 +127,23 @@ class GraphExecutor:
         except TimeoutError:
             problem = DeadlineExceeded(f"the operation took longer than {self._seconds:g} s; ask for less at a time")
             return {"data": None, "errors": [_format_problem(problem)]}
+        finally:
+            calls.cancel_reads()
+
+    async def subscribe(self, operation: AcceptedOperation, calls: ServiceCalls) -> AsyncGenerator[JsonObject, None]:
+        """The answers of a subscription, one for each event."""
+        results: Any = await self._schema.subscribe(
+            operation.document.hash,
+            variable_values=operation.variables,
+            context_value=_build_context(operation, calls),
+            operation_name=operation.node.name.value if operation.node.name else None,
+        )
+        try:
+            if isinstance(results, StrawberryResult):
+                yield render_result(results)
+                return
+            async for result in results:
+                yield render_result(result)
         finally:
             calls.cancel_reads()
 

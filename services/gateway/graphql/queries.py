@@ -22,7 +22,9 @@ from services.gateway.graphql.types import Order, Product, Recommendation
 from services.identity.schemas import User
 from services.inventory.schemas import BalanceDocument, MovementDocument, StockDocument
 from services.notifications.schemas import CampaignView, NotificationView, PreferenceView
-from services.payments.schemas import PaymentItem
+from services.orders.schemas import OrderHistory
+from services.payments.schemas import PaymentDocument, PaymentItem
+from services.shipping.schemas import ShipmentDocument
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,30 @@ READS: dict[str, Read] = {
         "Your orders (for staff: everybody's), the newest first.",
         optional={"status": str},
         query={"view": "full"},
+    ),
+    "order_history": Read(
+        "orders",
+        "/v1/orders/{order_id}/history",
+        _shape(OrderHistory),
+        "user",
+        "Every event of an order.",
+        {"order_id": Uuid},
+    ),
+    "payment": Read(
+        "payments",
+        "/v1/payments/{order_id}",
+        _shape(PaymentDocument),
+        "user",
+        "The payment of an order: attempts, captures, refunds.",
+        {"order_id": Uuid},
+    ),
+    "shipment": Read(
+        "shipping",
+        "/v1/shipments/{order_id}",
+        _shape(ShipmentDocument),
+        "user",
+        "Where the parcels of an order are.",
+        {"order_id": Uuid},
     ),
     "payments": PageRead(
         "payments", "/v1/payments", _shape(PaymentItem), "staff", "All payments.", optional={"status": str}

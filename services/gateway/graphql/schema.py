@@ -14,6 +14,7 @@ from services.gateway.graphql.mutations import build_mutation_type
 from services.gateway.graphql.queries import build_query_type
 from services.gateway.graphql.scalars import SCALARS
 from services.gateway.graphql.shapes import read_key
+from services.gateway.graphql.subscriptions import build_subscription_type
 
 
 class AcceptedDocument(SchemaExtension):
@@ -43,6 +44,7 @@ def build_schema() -> Schema:
     return Schema(
         query=build_query_type(),
         mutation=build_mutation_type(),
+        subscription=build_subscription_type(),
         extensions=[AcceptedDocument],
         config=StrawberryConfig(default_resolver=_read_attribute, scalar_map=SCALARS),
     )

@@ -6,7 +6,7 @@ Equal reads of one operation are made once.
 
 import asyncio
 from collections import Counter
-from collections.abc import MutableMapping
+from collections.abc import AsyncIterator, MutableMapping
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -28,6 +28,7 @@ Query = dict[str, str | int | bool | None]
 Body = tuple[bytes, bytes]
 """With its content type."""
 NO_BODY: Body = (b"", b"")
+MAX_WAITING_EVENTS = 100
 
 
 class ServiceRefused(Exception):
@@ -85,6 +86,35 @@ class ServiceCalls:
             raise BadRequest(f"{' and '.join(headers)} may hold printable ASCII characters only")
         encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
         return await asyncio.ensure_future(self._exchange(service, method, path, "", encoded, body))
+
+    async def listen(self, service: str, path: str, after: int) -> AsyncIterator[Any]:
+        """The events of a live stream, as they come, those after a version."""
+        events: asyncio.Queue[bytes | Exception | None] = asyncio.Queue(MAX_WAITING_EVENTS)
+        answer = _EventReader(events)
+        task = asyncio.ensure_future(self._forward_stream(service, path, after, answer))
+        try:
+            while (event := await events.get()) is not None:
+                if isinstance(event, Exception):
+                    raise event
+                yield orjson.loads(event)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _forward_stream(self, service: str, path: str, after: int, answer: "_EventReader") -> None:
+        self.made[service] += 1
+        try:
+            await self._dispatcher.forward_request(
+                self._build_request(
+                    service, "GET", path, "", [(b"last-event-id", b"%d" % after)], NO_BODY, answer.send_message
+                ),
+                stream=True,
+            )
+            answer.check_status(service)
+        except Exception as error:  # it is raised where the events are read
+            await answer.events.put(error)
+        else:
+            await answer.events.put(None)
 
     def cancel_reads(self) -> None:
         """What is still asked for an operation that has ended."""
@@ -163,6 +193,32 @@ class _AnswerReader:
         if self._status >= 400:
             raise _build_refusal(service, self._status, bytes(self._body), self._headers)
         return orjson.loads(self._body) if self._body else None
+
+
+class _EventReader:
+    """Takes server-sent events apart. A reader that is too slow stops its service, not the other way round."""
+
+    def __init__(self, events: asyncio.Queue[bytes | Exception | None]) -> None:
+        self.events = events
+        self._status = 0
+        self._buffer = b""
+
+    async def send_message(self, message: MutableMapping[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            self._status = message["status"]
+            return
+        self._buffer += message.get("body", b"")
+        if self._status >= 400:
+            return
+        *blocks, self._buffer = self._buffer.split(b"\n\n")
+        for block in blocks:
+            data = [line[6:] for line in block.split(b"\n") if line.startswith(b"data: ")]
+            if data:
+                await self.events.put(b"\n".join(data))
+
+    def check_status(self, service: str) -> None:
+        if self._status >= 400:
+            raise _build_refusal(service, self._status, self._buffer, {})
 
 
 def _build_refusal(service: str, status: int, body: bytes, headers: dict[str, str]) -> Exception:

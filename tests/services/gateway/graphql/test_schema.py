@@ -32,9 +32,6 @@ NO_QUERY = {
     "GET /v1/orders/{order_id}/events": "a live stream",
     "GET /v1/stock/{sku}/events": "a live stream",
     "GET /v1/orders/{order_id}/invoice": "a PDF",
-    "GET /v1/orders/{order_id}/history": "has no read of many orders yet",
-    "GET /v1/payments/{order_id}": "has no read of many orders yet",
-    "GET /v1/shipments/{order_id}": "has no read of many orders yet",
     "GET /v1/payments/{order_id}/provider-ledger": "the books of somebody else, for comparing by hand",
     "GET /v1/jobs/queues": "of the command line",
 }

@@ -1,0 +1,67 @@
+"""Answers a subscription with Server-Sent Events, by the protocol GraphQL over SSE (distinct connections): `next` for
+each answer, `complete` at the end.
+
+It is a live stream like those of REST, with the same bounds and the same end of the session (`streams.py`).
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import orjson
+
+from caravan.auth import Caller
+from caravan.http import EventStream, Receive, Scope, Send
+from caravan.http.client_ip import get_network
+from services.gateway.graphql.execution import AcceptedOperation, GraphExecutor
+from services.gateway.graphql.service_calls import ServiceCalls
+from services.gateway.streams import LiveStreams
+
+HEARTBEAT_SECONDS = 15.0
+
+
+class SubscriptionStream(EventStream):
+    """Takes its place among the live streams when it begins to be sent, and gives it back when it ends."""
+
+    def __init__(
+        self,
+        streams: LiveStreams,
+        executor: GraphExecutor,
+        operation: AcceptedOperation,
+        calls: ServiceCalls,
+        caller: Caller | None,
+        address: str,
+    ) -> None:
+        super().__init__(self._iterate_events(executor, operation, calls))
+        self._streams = streams
+        self._caller = caller
+        self._address = address
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._streams.reserve_slot(self._caller, get_network(self._address)):
+            await super().__call__(scope, receive, send)
+
+    async def _iterate_events(
+        self, executor: GraphExecutor, operation: AcceptedOperation, calls: ServiceCalls
+    ) -> AsyncIterator[bytes]:
+        results = executor.subscribe(operation, calls)
+        session_end = asyncio.ensure_future(self._streams.wait_for_end(self._caller))
+        result = asyncio.ensure_future(anext(results, None))
+        try:
+            while not session_end.done():
+                await asyncio.wait(
+                    {result, session_end}, timeout=HEARTBEAT_SECONDS, return_when=asyncio.FIRST_COMPLETED
+                )
+                if not result.done():
+                    yield b": still here\n\n"
+                    continue
+                answer = result.result()
+                if answer is None:
+                    break
+                yield b"event: next\ndata: %s\n\n" % orjson.dumps(answer)
+                result = asyncio.ensure_future(anext(results, None))
+            yield b"event: complete\ndata:\n\n"
+        finally:
+            for task in (result, session_end):
+                task.cancel()
+            await asyncio.gather(result, session_end, return_exceptions=True)
+            await results.aclose()
