@@ -54,7 +54,7 @@ class OperationContext:
     fields: dict[str, PlannedField]
 
     async def attach_joins(self, info: Info[Any, Any], value: Any) -> None:
-        await attach_joins(self.calls, self.fields[str(info.path.key)], value)
+        await attach_joins(self.calls, self.fields[str(info.path.key)].children, value)
 
 
 class RequestRefused(Exception):

@@ -13,31 +13,32 @@ from services.gateway.graphql.policy import JsonObject
 from services.gateway.graphql.service_calls import ServiceCalls
 
 
-async def attach_joins(calls: ServiceCalls, planned: PlannedField, value: Any) -> None:
-    """`value`: what the field answers, an object, a list of them, or None."""
+async def attach_joins(calls: ServiceCalls, fields: Sequence[PlannedField], value: Any) -> None:
+    """`fields`: what is asked of each object. `value`: an object, a list of them, or None."""
     sources = _list_objects(value)
     if not sources:
         return
     groups: dict[str, list[PlannedField]] = {}
-    for child in planned.children:
-        groups.setdefault(child.key, []).append(child)
+    for field in fields:
+        groups.setdefault(field.key, []).append(field)
     await asyncio.gather(*(_attach_group(calls, group, sources) for group in groups.values()))
 
 
 async def _attach_group(calls: ServiceCalls, group: Sequence[PlannedField], sources: list[JsonObject]) -> None:
     """`group`: one field, as often as it is asked for under different names."""
-    first = group[0]
-    if first.policy.join is not None:
+    key, join = group[0].key, group[0].policy.join
+    if join is not None:
         try:
-            values = await first.policy.join.load(calls, sources)
+            values = await join.load(calls, sources)
         except Exception as error:  # raised again at each object that asks for it
             values = [error] * len(sources)
         for source, value in zip(sources, values, strict=True):
-            source[first.key] = value
-    for field in group:
-        if field.children:
-            below = [item for source in sources for item in _list_objects(source.get(first.key))[: field.size]]
-            await attach_joins(calls, field, below)
+            source[key] = value
+    children = [child for field in group for child in field.children]
+    if children:
+        size = max(field.size for field in group)
+        below = [item for source in sources for item in _list_objects(source.get(key))[:size]]
+        await attach_joins(calls, children, below)
 
 
 def _list_objects(value: Any) -> list[JsonObject]:
