@@ -112,8 +112,8 @@ def selections(draw: st.DrawFn, kind: GraphQLNamedType, depth: int = 0) -> str:
         if depth < 6 or not isinstance(get_named_type(field.type), GraphQLObjectType)
     ]
     parts = ["__typename"]
-    chosen = draw(st.lists(st.sampled_from(names), min_size=1, max_size=3, unique=True)) if names else []
-    for index, name in enumerate(chosen):
+    selected = draw(st.lists(st.sampled_from(names), min_size=1, max_size=3, unique=True)) if names else []
+    for index, name in enumerate(selected):
         field = kind.fields[name]
         arguments = {key: '"A"' for key, argument in field.args.items() if is_required_argument(argument)}
         if "first" in field.args and draw(st.booleans()):
