@@ -144,7 +144,7 @@ async def list_movements(
     rows = await stock_table.list_movements(context.database, sku, before[0] if before else None, limit + 1)
     if not rows and before is None:
         await _get_stock(context, sku)
-    return make_page_response(rows, limit, lambda row: MovementDocument(**row), lambda row: (row["version"],))
+    return make_page_response(rows, limit, lambda row: MovementDocument(**row._asdict()), lambda row: (row.version,))
 
 
 def _parse_version(value: object) -> int:

@@ -31,8 +31,6 @@ OWED = {
     "services.catalog.store.categories",
     "services.catalog.store.products",
     "services.catalog.store.watches",
-    "services.inventory.store.reservation_table",
-    "services.inventory.store.stock_table",
     "services.notifications.store.campaigns",
     "services.notifications.store.dead_letters",
     "services.notifications.store.notifications",
@@ -56,7 +54,6 @@ PUT_TOGETHER = {
     "services.analytics.store.facts:record_step",
     "services.analytics.store.records:search_records",
     "services.catalog.store.products:search_products",
-    "services.inventory.store.stock_table:claim_unannounced_stock",
     "services.notifications.store.notifications:list_notifications",
     "services.orders.store.projection:begin_rebuild",
 }

@@ -5,29 +5,63 @@
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-import asyncpg
 import orjson
+from sqlalchemy import any_, bindparam, select, update
 
 from caravan.database import UnitOfWork
+from caravan.database import tables as sql
+from caravan.database.query import Query
+from caravan.database.tables import col, list_columns
+from services.inventory import tables
 from services.inventory.messages import Shortage
 from services.inventory.model import Reservation
 
-RESERVATION_COLUMNS = "order_id, state, lines, shortages, reason, expires_at, created_at, updated_at"
+
+def _build_reservation(*values: Any) -> Reservation:
+    reservation = Reservation(*values)
+    lines: Any = reservation.lines
+    shortages: Any = reservation.shortages
+    reservation.lines = orjson.loads(lines)
+    reservation.shortages = [Shortage(**shortage) for shortage in orjson.loads(shortages)]
+    return reservation
+
+
+_ORDER_ID, _EXPIRES_AT = col(tables.Reservation.order_id), col(tables.Reservation.expires_at)
+_IS_HELD = col(tables.Reservation.state) == "held"
+_IS_ASKED_FOR = col(tables.Reservation.order_id) == any_(bindparam("orders", type_=sql.ARRAY(sql.UUID)))
+_SELECT = select(*list_columns(tables.Reservation, Reservation))
+_FIND = Query(_SELECT.where(_IS_ASKED_FOR), _build_reservation)
+_LOCK = Query(_SELECT.where(_IS_ASKED_FOR).order_by(_ORDER_ID).with_for_update(), _build_reservation)
+_LOCK_EXPIRED = Query(
+    _SELECT.where(_IS_HELD, col(tables.Reservation.expires_at) <= bindparam("now"))
+    .order_by(_EXPIRES_AT)
+    .limit(bindparam("limit"))
+    .with_for_update(skip_locked=True),
+    _build_reservation,
+)
+_CLEAR_EXPIRY = Query(
+    update(tables.Reservation)
+    .where(
+        _ORDER_ID.in_(
+            select(_ORDER_ID)
+            .where(_IS_ASKED_FOR, _IS_HELD, _EXPIRES_AT.is_not(None))
+            .order_by(_ORDER_ID)
+            .with_for_update()
+        )
+    )
+    .values(expires_at=None)
+)
 
 
 async def find_reservations(uow: UnitOfWork, orders: Collection[UUID]) -> dict[UUID, Reservation]:
-    rows = await uow.fetch(f"SELECT {RESERVATION_COLUMNS} FROM reservation WHERE order_id = ANY($1)", list(orders))
-    return {row["order_id"]: _to_reservation(row) for row in rows}
+    return {found.order_id: found for found in await _FIND.fetch_all(uow, orders=list(orders))}
 
 
 async def lock_reservations(uow: UnitOfWork, orders: Collection[UUID]) -> dict[UUID, Reservation]:
-    rows = await uow.fetch(
-        f"SELECT {RESERVATION_COLUMNS} FROM reservation WHERE order_id = ANY($1) ORDER BY order_id FOR UPDATE",
-        list(orders),
-    )
-    return {row["order_id"]: _to_reservation(row) for row in rows}
+    return {found.order_id: found for found in await _LOCK.fetch_all(uow, orders=list(orders))}
 
 
 async def insert_released_reservations(uow: UnitOfWork, reasons: Mapping[UUID, str], now: datetime) -> None:
@@ -45,33 +79,9 @@ async def insert_released_reservations(uow: UnitOfWork, reasons: Mapping[UUID, s
 
 
 async def lock_expired_reservations(uow: UnitOfWork, now: datetime, limit: int) -> list[Reservation]:
-    rows = await uow.fetch(
-        f"SELECT {RESERVATION_COLUMNS} FROM reservation WHERE state = 'held' AND expires_at <= $1"
-        " ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED",
-        now,
-        limit,
-    )
-    return [_to_reservation(row) for row in rows]
+    return await _LOCK_EXPIRED.fetch_all(uow, now=now, limit=limit)
 
 
 async def clear_expiry(uow: UnitOfWork, orders: Collection[UUID]) -> None:
     """These are paid: what is held for them does not expire any more."""
-    await uow.execute(
-        "UPDATE reservation SET expires_at = NULL WHERE order_id IN"
-        " (SELECT order_id FROM reservation WHERE order_id = ANY($1) AND state = 'held'"
-        " AND expires_at IS NOT NULL ORDER BY order_id FOR UPDATE)",
-        list(orders),
-    )
-
-
-def _to_reservation(row: asyncpg.Record) -> Reservation:
-    return Reservation(
-        row["order_id"],
-        row["state"],
-        orjson.loads(row["lines"]),
-        row["created_at"],
-        row["updated_at"],
-        [Shortage(**shortage) for shortage in orjson.loads(row["shortages"])],
-        row["reason"],
-        row["expires_at"],
-    )
+    await _CLEAR_EXPIRY.execute(uow, orders=list(orders))

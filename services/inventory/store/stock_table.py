@@ -4,19 +4,54 @@ from collections.abc import Collection
 from datetime import datetime
 
 import asyncpg
+from sqlalchemy import ColumnElement, any_, bindparam, or_, select, update
 
 from caravan.database import Database, UnitOfWork
-from services.inventory.model import Stock, StockLedger
+from caravan.database import tables as sql
+from caravan.database.query import Query
+from caravan.database.tables import col, list_columns
+from services.inventory import tables
+from services.inventory.model import Movement, Stock, StockLedger
 
-STOCK_COLUMNS = "sku, on_hand, reserved, shipped, received, adjusted, version"
+_SKU, _VERSION = col(tables.Stock.sku), col(tables.Stock.version)
+_BEFORE = bindparam("before", type_=sql.BIGINT)
+_IS_ASKED_FOR = col(tables.Stock.sku) == any_(bindparam("skus", type_=sql.ARRAY(sql.TEXT)))
+_STOCK_COLUMNS = list_columns(tables.Stock, Stock)
+
+
+def _declare_claim(*conditions: ColumnElement[bool]) -> Query[Stock]:
+    """Marks stock as announced that is not locked."""
+    unannounced = (
+        select(_SKU)
+        .where(*conditions, col(tables.Stock.announced) < _VERSION)
+        .order_by(_SKU)
+        .limit(bindparam("limit"))
+        .with_for_update(skip_locked=True)
+    )
+    return Query(
+        update(tables.Stock).where(_SKU.in_(unannounced)).values(announced=_VERSION).returning(*_STOCK_COLUMNS), Stock
+    )
+
+
+_FIND = Query(select(*_STOCK_COLUMNS).where(_IS_ASKED_FOR), Stock)
+_LOCK = Query(select(*_STOCK_COLUMNS).where(_IS_ASKED_FOR).order_by(_SKU).with_for_update(), Stock)
+_CLAIM = _declare_claim(_IS_ASKED_FOR)
+_CLAIM_ALL = _declare_claim()
+_LIST_MOVEMENTS = Query(
+    select(*list_columns(tables.Movement, Movement))
+    .where(col(tables.Movement.sku) == bindparam("sku"))
+    .where(or_(_BEFORE.is_(None), col(tables.Movement.version) < _BEFORE))
+    .order_by(col(tables.Movement.version).desc())
+    .limit(bindparam("limit")),
+    Movement,
+)
 
 
 async def lock_stock(uow: UnitOfWork, skus: Collection[str]) -> StockLedger:
     """The stock of these skus, locked in their order so that two batches can't wait for each other."""
     if not skus:
         return StockLedger(())
-    rows = await uow.fetch(f"SELECT {STOCK_COLUMNS} FROM stock WHERE sku = ANY($1) ORDER BY sku FOR UPDATE", list(skus))
-    return StockLedger(Stock(*row) for row in rows)
+    return StockLedger(await _LOCK.fetch_all(uow, skus=list(skus)))
 
 
 async def create_missing_stock(uow: UnitOfWork, skus: Collection[str]) -> None:
@@ -39,31 +74,18 @@ async def claim_unannounced_stock(uow: UnitOfWork, skus: Collection[str] | None,
     """Stock that changed since it was last announced, among these skus or all, marked as announced. One that is being
     changed now is left for later.
     """
-    sku_filter = "sku = ANY($2) AND" if skus is not None else ""
-    rows = await uow.fetch(
-        f"UPDATE stock SET announced = version WHERE sku IN"
-        f" (SELECT sku FROM stock WHERE {sku_filter} announced < version ORDER BY sku LIMIT $1"
-        f" FOR UPDATE SKIP LOCKED) RETURNING {STOCK_COLUMNS}",
-        limit,
-        *([list(skus)] if skus is not None else []),
-    )
-    return [Stock(*row) for row in rows]
+    if skus is None:
+        return await _CLAIM_ALL.fetch_all(uow, limit=limit)
+    return await _CLAIM.fetch_all(uow, skus=list(skus), limit=limit)
 
 
 async def find_stock(database: Database, skus: Collection[str]) -> list[Stock]:
-    rows = await database.fetch(f"SELECT {STOCK_COLUMNS} FROM stock WHERE sku = ANY($1)", list(skus))
-    return [Stock(*row) for row in rows]
+    return await _FIND.fetch_all(database, skus=list(skus))
 
 
-async def list_movements(database: Database, sku: str, before: int | None, limit: int) -> list[asyncpg.Record]:
+async def list_movements(database: Database, sku: str, before: int | None, limit: int) -> list[Movement]:
     """The movements of a sku, newest first."""
-    return await database.fetch(
-        "SELECT sku, version, kind, quantity, on_hand, reserved, order_id, actor, reason, time FROM movement"
-        " WHERE sku = $1 AND ($2::bigint IS NULL OR version < $2) ORDER BY version DESC LIMIT $3",
-        sku,
-        before,
-        limit,
-    )
+    return await _LIST_MOVEMENTS.fetch_all(database, sku=sku, before=before, limit=limit)
 
 
 async def find_violations(database: Database) -> list[asyncpg.Record]:
