@@ -35,11 +35,6 @@ OWED = {
     "services.notifications.store.dead_letters",
     "services.notifications.store.notifications",
     "services.notifications.store.preferences",
-    "services.payments.providers.simulated",
-    "services.payments.store.charges",
-    "services.payments.store.expected_payments",
-    "services.payments.store.invoices",
-    "services.payments.store.refunds",
     "services.recommendations.store.candidates",
     "services.shipping.store",
 }

@@ -5,14 +5,19 @@ never touches), answers a known key with what it stored for it, and may fail to 
 """
 
 import asyncio
-from typing import Literal, cast
+from typing import Any, Literal
 
 import asyncpg
+from sqlalchemy import bindparam, select
+from sqlalchemy.dialects.postgresql import insert
 
 from caravan.clock import new_id
 from caravan.database import Database
+from caravan.database.query import Query
+from caravan.database.tables import col, select_columns
 from caravan.money import Money
 from services.payments.providers.protocol import CaptureDecline, CaptureSuccess, NoProviderResponse, ProviderLedgerEntry
+from services.payments.tables import ProviderLedger
 
 BATCH_WINDOW_SECONDS = 0.002
 
@@ -45,7 +50,41 @@ _INSERT_CAPTURES = """
     SELECT key, outcome, reason, charge, true AS new FROM added
     UNION ALL SELECT key, outcome, reason, charge, false FROM provider_ledger WHERE key = ANY($1)
 """
-_SELECT_ENTRY = "SELECT key, kind, outcome, amount, currency, reason, charge, at FROM provider_ledger"
+
+
+def _build_entry(
+    amount: int,
+    currency: str,
+    key: str,
+    kind: Literal["capture", "refund"],
+    outcome: Literal["captured", "declined", "failed", "refunded"],
+    *fields: Any,
+) -> ProviderLedgerEntry:
+    return ProviderLedgerEntry(key, kind, outcome, Money(amount=amount, currency=currency), *fields)
+
+
+_FIELDS = ("amount", "currency", "key", "kind", "outcome", "reason", "charge", "at")
+_SELECT = select(*select_columns(ProviderLedger, _FIELDS))
+_FIND = Query(_SELECT.where(col(ProviderLedger.key) == bindparam("key")), _build_entry)
+_LIST = Query(
+    _SELECT.where(col(ProviderLedger.reference) == bindparam("reference")).order_by(
+        col(ProviderLedger.at), col(ProviderLedger.key)
+    ),
+    _build_entry,
+)
+_INSERT_REFUND = Query(
+    insert(ProviderLedger)
+    .values(
+        key=bindparam("key"),
+        kind="refund",
+        reference=bindparam("reference"),
+        amount=bindparam("amount"),
+        currency=bindparam("currency"),
+        outcome="refunded",
+        charge=bindparam("charge"),
+    )
+    .on_conflict_do_nothing(index_elements=["key"])
+)
 
 
 class SimulatedProvider:
@@ -72,25 +111,20 @@ class SimulatedProvider:
 
     async def refund(self, key: str, reference: str, charge: str, amount: Money) -> None:
         await asyncio.sleep(self._latency)
-        await self._database.fetch(
-            "INSERT INTO provider_ledger (key, kind, reference, amount, currency, outcome, charge)"
-            " VALUES ($1, 'refund', $2, $3, $4, 'refunded', $5) ON CONFLICT (key) DO NOTHING",
-            key,
-            reference,
-            amount.amount,
-            amount.currency,
-            charge,
+        await _INSERT_REFUND.execute(
+            self._database,
+            key=key,
+            reference=reference,
+            amount=amount.amount,
+            currency=amount.currency,
+            charge=charge,
         )
 
     async def find_entry(self, key: str) -> ProviderLedgerEntry | None:
-        row = await self._database.fetchrow(f"{_SELECT_ENTRY} WHERE key = $1", key)
-        return _to_ledger_entry(row) if row else None
+        return await _FIND.fetch_one(self._database, key=key)
 
     async def list_entries(self, reference: str) -> list[ProviderLedgerEntry]:
-        return [
-            _to_ledger_entry(row)
-            for row in await self._database.fetch(f"{_SELECT_ENTRY} WHERE reference = $1 ORDER BY at, key", reference)
-        ]
+        return await _LIST.fetch_all(self._database, reference=reference)
 
     async def _enqueue_capture(self, call: _CaptureCall) -> asyncpg.Record:
         key = call[0]
@@ -130,16 +164,3 @@ class SimulatedProvider:
         )
         rows = await self._database.fetch(_INSERT_CAPTURES, *(list(column) for column in columns))
         return {row["key"]: row for row in rows}
-
-
-def _to_ledger_entry(row: asyncpg.Record) -> ProviderLedgerEntry:
-    kind = cast(Literal["capture", "refund"], row["kind"])
-    return ProviderLedgerEntry(
-        row["key"],
-        kind,
-        row["outcome"],
-        Money(amount=row["amount"], currency=row["currency"]),
-        row["reason"],
-        row["charge"],
-        row["at"],
-    )

@@ -2,22 +2,101 @@
 
 from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
+from typing import Literal, NamedTuple
 from uuid import UUID
 
-import asyncpg
+from sqlalchemy import and_, any_, bindparam, func, or_, select
 
 from caravan.database import Database, UnitOfWork
+from caravan.database import tables as sql
+from caravan.database.query import Query
+from caravan.database.tables import col, get_table, list_fields, select_columns
 from caravan.messages import Delivery
-from services.payments.messages import CapturePayment
+from services.payments import tables
+from services.payments.messages import CapturePayment, PaymentStatus
 from services.payments.model import CaptureResult, Payment
 
-_PAYMENT_COLUMNS = """p.order_id, p.status, p.amount, p.currency, p.token, p.attempt, p.reason, p.refund_asked,
-    p.due_at, p.traceparent, p.actor, p.cause,
-    coalesce(a.asked, 1) AS calls"""
+
+class PaymentRow(NamedTuple):
+    """A payment as the API shows it; `number` is that of its invoice."""
+
+    order_id: UUID
+    user_id: UUID | None
+    status: PaymentStatus
+    amount: int
+    currency: str
+    attempt: int
+    due_at: datetime | None
+    reason: str
+    created_at: datetime
+    updated_at: datetime
+    number: int | None
 
 
-_WITH_ATTEMPT = "LEFT JOIN payment_attempt a ON a.order_id = p.order_id AND a.attempt = p.attempt"
+class AttemptRow(NamedTuple):
+    attempt: int
+    state: Literal["sent", "unknown", "captured", "declined", "failed"]
+    calls: int
+    charge: str | None
+    reason: str
+    started_at: datetime
+    finished_at: datetime | None
 
+
+_ORDER_ID = col(tables.Payment.order_id)
+_STORED_FIELDS = [name for name in list_fields(Payment) if name not in ("calls", "invoice")]
+_PAYMENT = (*select_columns(tables.Payment, _STORED_FIELDS), func.coalesce(col(tables.PaymentAttempt.calls), 1))
+_PAYMENT_COLUMNS = ", ".join(f"p.{column.name}" for column in select_columns(tables.Payment, _STORED_FIELDS))
+_PAYMENT_COLUMNS += ", coalesce(a.asked, 1) AS calls"
+"""Of the statements as text: `p` is the payment, `a` its present attempt."""
+_WITH_ATTEMPT = get_table(tables.Payment).outerjoin(
+    get_table(tables.PaymentAttempt),
+    and_(
+        col(tables.PaymentAttempt.order_id) == _ORDER_ID,
+        col(tables.PaymentAttempt.attempt) == col(tables.Payment.attempt),
+    ),
+)
+_IS_INVOICED = col(tables.Invoice.order_id) == _ORDER_ID
+_ARE_ASKED_FOR = col(tables.Payment.order_id) == any_(bindparam("orders", type_=sql.ARRAY(sql.UUID)))
+_FIND = Query(
+    select(*_PAYMENT, col(tables.Invoice.number))
+    .select_from(_WITH_ATTEMPT.outerjoin(get_table(tables.Invoice), _IS_INVOICED))
+    .where(_ARE_ASKED_FOR),
+    Payment,
+)
+_LOCK = Query(
+    select(*_PAYMENT)
+    .select_from(_WITH_ATTEMPT)
+    .where(_ARE_ASKED_FOR)
+    .order_by(_ORDER_ID)
+    .with_for_update(of=get_table(tables.Payment)),
+    Payment,
+)
+_LIST_RETRIES = Query(
+    select(_ORDER_ID, col(tables.Payment.attempt) + 1, col(tables.Payment.due_at))
+    .where(col(tables.Payment.due_at).is_not(None), col(tables.Payment.status) == "retrying")
+    .order_by(col(tables.Payment.due_at))
+    .limit(bindparam("limit")),
+    lambda order_id, attempt, due_at: (order_id, attempt, due_at),
+)
+_BEFORE = bindparam("before", type_=sql.UUID)
+_ROWS = select(*select_columns(tables.Payment, PaymentRow._fields[:-1]), col(tables.Invoice.number)).select_from(
+    get_table(tables.Payment).outerjoin(get_table(tables.Invoice), _IS_INVOICED)
+)
+_FIND_ROW = Query(_ROWS.where(col(tables.Payment.order_id) == bindparam("order_id")), PaymentRow)
+_PAGE = (
+    _ROWS.where(or_(_BEFORE.is_(None), col(tables.Payment.order_id) < _BEFORE))
+    .order_by(_ORDER_ID.desc())
+    .limit(bindparam("limit"))
+)
+_LIST = Query(_PAGE, PaymentRow)
+_LIST_BY_STATUS = Query(_PAGE.where(col(tables.Payment.status) == bindparam("status")), PaymentRow)
+_LIST_ATTEMPTS = Query(
+    select(*select_columns(tables.PaymentAttempt, AttemptRow._fields))
+    .where(col(tables.PaymentAttempt.order_id) == bindparam("order_id"))
+    .order_by(col(tables.PaymentAttempt.attempt)),
+    AttemptRow,
+)
 
 _BEGIN_CAPTURES = f"""
     WITH commands AS (
@@ -64,13 +143,7 @@ async def begin_captures(
 
 async def find_payments(database: Database, orders: Collection[UUID]) -> list[Payment]:
     """Payments as they are, with the numbers of their invoices."""
-    rows = await database.fetch(
-        f"SELECT {_PAYMENT_COLUMNS}, i.number AS invoice FROM payment p {_WITH_ATTEMPT} LEFT"
-        " JOIN invoice i ON i.order_id = p.order_id"
-        " WHERE p.order_id = ANY($1)",
-        list(orders),
-    )
-    return [Payment(**row) for row in rows]
+    return await _FIND.fetch_all(database, orders=list(orders))
 
 
 _CLAIM = f""" claimed AS (UPDATE payment p SET attempt = p.attempt + (p.status = 'retrying')::int, status = 'capturing',
@@ -122,21 +195,11 @@ async def claim_retries(
 
 async def list_retries(database: Database, limit: int) -> list[tuple[UUID, int, datetime]]:
     """Payments that wait for another attempt: order, that attempt, and when it is due; the soonest first."""
-    rows = await database.fetch(
-        "SELECT order_id, attempt + 1, due_at FROM payment WHERE due_at IS NOT NULL AND status = 'retrying'"
-        " ORDER BY due_at LIMIT $1",
-        limit,
-    )
-    return [(row[0], row[1], row[2]) for row in rows]
+    return await _LIST_RETRIES.fetch_all(database, limit=limit)
 
 
 async def lock_payments(uow: UnitOfWork, orders: Collection[UUID]) -> dict[UUID, Payment]:
-    rows = await uow.fetch(
-        f"SELECT {_PAYMENT_COLUMNS} FROM payment p {_WITH_ATTEMPT} WHERE p.order_id = ANY($1)"
-        " ORDER BY p.order_id FOR UPDATE OF p",
-        list(orders),
-    )
-    return {row["order_id"]: Payment(**row) for row in rows}
+    return {found.order_id: found for found in await _LOCK.fetch_all(uow, orders=list(orders))}
 
 
 _SAVE_RESULTS = """
@@ -184,30 +247,16 @@ async def save_results(
     return {row["order_id"]: row["number"] for row in rows}
 
 
-_ITEM_COLUMNS = """p.order_id, p.user_id, p.status, p.amount, p.currency, p.attempt, p.due_at AS next_attempt_at,
-    p.reason, i.number, p.created_at, p.updated_at"""
+async def find_payment_row(database: Database, order_id: UUID) -> PaymentRow | None:
+    return await _FIND_ROW.fetch_one(database, order_id=order_id)
 
 
-_WITH_INVOICE = "payment p LEFT JOIN invoice i ON i.order_id = p.order_id"
-
-
-async def find_item(database: Database, order_id: UUID) -> asyncpg.Record | None:
-    return await database.fetchrow(f"SELECT {_ITEM_COLUMNS} FROM {_WITH_INVOICE} WHERE p.order_id = $1", order_id)
-
-
-async def list_payments(
-    database: Database, status: str | None, before: UUID | None, limit: int
-) -> list[asyncpg.Record]:
+async def list_payments(database: Database, status: str | None, before: UUID | None, limit: int) -> list[PaymentRow]:
     """Newest order first."""
-    query = f"SELECT {_ITEM_COLUMNS} FROM {_WITH_INVOICE} WHERE ($1::uuid IS NULL OR p.order_id < $1)"
     if status is None:
-        return await database.fetch(f"{query} ORDER BY p.order_id DESC LIMIT $2", before, limit)
-    return await database.fetch(f"{query} AND p.status = $3 ORDER BY p.order_id DESC LIMIT $2", before, limit, status)
+        return await _LIST.fetch_all(database, before=before, limit=limit)
+    return await _LIST_BY_STATUS.fetch_all(database, before=before, limit=limit, status=status)
 
 
-async def list_attempts(database: Database, order_id: UUID) -> list[asyncpg.Record]:
-    return await database.fetch(
-        "SELECT attempt, state, asked AS calls, charge, reason, started_at, finished_at FROM payment_attempt"
-        " WHERE order_id = $1 ORDER BY attempt",
-        order_id,
-    )
+async def list_attempts(database: Database, order_id: UUID) -> list[AttemptRow]:
+    return await _LIST_ATTEMPTS.fetch_all(database, order_id=order_id)

@@ -5,10 +5,33 @@ from datetime import datetime
 from uuid import UUID
 
 import orjson
+from sqlalchemy import bindparam, or_
+from sqlalchemy.dialects.postgresql import insert
 
 from caravan.database import Database, UnitOfWork
+from caravan.database import tables as sql
+from caravan.database.query import Query
+from caravan.database.tables import col
 from services.payments.messages import ExpectPayment
+from services.payments.tables import Payment
 
+_EXPECTED = {
+    "order_id": bindparam("order_id"),
+    "status": "expected",
+    "amount": 0,
+    "currency": bindparam("currency"),
+    "created_at": bindparam("now", type_=sql.TIMESTAMPTZ),
+    "updated_at": bindparam("now", type_=sql.TIMESTAMPTZ),
+}
+_CREATE_MISSING = Query(insert(Payment).values(_EXPECTED).on_conflict_do_nothing(index_elements=["order_id"]))
+_HELD = insert(Payment).values({**_EXPECTED, "held_until": bindparam("held_until")})
+_HOLD = Query(
+    _HELD.on_conflict_do_update(
+        index_elements=["order_id"],
+        set_={"held_until": _HELD.excluded.held_until},
+        where=or_(*(col(Payment.status) == status for status in ("expected", "capturing", "retrying"))),
+    )
+)
 _INSERT_EXPECTED = """
     WITH expected AS (
         SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[],
@@ -73,25 +96,9 @@ async def void_expected_payments(uow: UnitOfWork, reasons: Mapping[UUID, str], c
 
 async def hold_payment(database: Database, order_id: UUID, currency: str, held_until: datetime, now: datetime) -> None:
     """From the commit of this on no attempt begins; one that has begun is not touched."""
-    await database.fetch(
-        "INSERT INTO payment AS p (order_id, status, amount, currency, held_until, created_at, updated_at)"
-        " VALUES ($1, 'expected', 0, $2, $3, $4, $4)"
-        " ON CONFLICT (order_id) DO UPDATE SET held_until = excluded.held_until"
-        " WHERE p.status IN ('expected', 'capturing', 'retrying')",
-        order_id,
-        currency,
-        held_until,
-        now,
-    )
+    await _HOLD.execute(database, order_id=order_id, currency=currency, held_until=held_until, now=now)
 
 
 async def create_missing_payment(uow: UnitOfWork, order_id: UUID, currency: str, now: datetime) -> None:
     """A row to lock, for an order without a payment."""
-    await uow.execute(
-        "INSERT INTO payment (order_id, status, amount, currency, created_at, updated_at)"
-        " VALUES ($1, 'expected', 0, $2, $3, $3)"
-        " ON CONFLICT (order_id) DO NOTHING",
-        order_id,
-        currency,
-        now,
-    )
+    await _CREATE_MISSING.execute(uow, order_id=order_id, currency=currency, now=now)

@@ -1,38 +1,68 @@
 """The queries of invoices and their documents."""
 
+from typing import Any
 from uuid import UUID
 
-import asyncpg
+from sqlalchemy import and_, bindparam, select
+from sqlalchemy.dialects.postgresql import insert
 
 from caravan.database import Database
+from caravan.database.query import Query
+from caravan.database.tables import col, get_table
+from services.payments.tables import Bill, CreditNote, Invoice, InvoiceDocument, Payment, Refund
 
-_INVOICE_COLUMNS = """i.number, i.issued_at, i.revision, p.order_id, p.user_id, p.amount, p.currency, b.email,
-    b.customer_name, b.billing_address, b.lines,
-    r.refunded_at, r.amount AS refunded, r.reason AS refund_reason, c.number AS credit_note"""
-_INVOICE_TABLES = """invoice i JOIN payment p ON p.order_id = i.order_id JOIN bill b ON b.order_id = i.order_id
-    LEFT JOIN refund r ON r.order_id = i.order_id AND r.state = 'done'
-    LEFT JOIN credit_note c ON c.order_id = i.order_id"""
-
-
-async def find_invoice_data(database: Database, order_id: UUID) -> asyncpg.Record | None:
-    """All that an invoice says, and its PDF where that has been drawn; none before it has a number."""
-    return await database.fetchrow(
-        f"SELECT {_INVOICE_COLUMNS}, d.pdf FROM {_INVOICE_TABLES} LEFT"
-        " JOIN invoice_document d ON d.order_id = i.order_id AND d.revision = i.revision"
-        " WHERE i.order_id = $1",
-        order_id,
+_ORDER_ID = col(Invoice.order_id)
+_COLUMNS: dict[str, Any] = {
+    "number": col(Invoice.number),
+    "issued_at": col(Invoice.issued_at),
+    "revision": col(Invoice.revision),
+    "order_id": _ORDER_ID,
+    "user_id": col(Payment.user_id),
+    "amount": col(Payment.amount),
+    "currency": col(Payment.currency),
+    "email": col(Bill.email),
+    "customer_name": col(Bill.customer_name),
+    "billing_address": col(Bill.billing_address),
+    "lines": col(Bill.lines),
+    "refunded_at": col(Refund.refunded_at),
+    "refunded": col(Refund.amount),
+    "refund_reason": col(Refund.reason),
+    "credit_note": col(CreditNote.number),
+    "pdf": col(InvoiceDocument.pdf),
+}
+_FIND = Query(
+    select(*_COLUMNS.values())
+    .select_from(
+        get_table(Invoice)
+        .join(get_table(Payment), col(Payment.order_id) == _ORDER_ID)
+        .join(get_table(Bill), col(Bill.order_id) == _ORDER_ID)
+        .outerjoin(get_table(Refund), and_(col(Refund.order_id) == _ORDER_ID, col(Refund.state) == "done"))
+        .outerjoin(get_table(CreditNote), col(CreditNote.order_id) == _ORDER_ID)
+        .outerjoin(
+            get_table(InvoiceDocument),
+            and_(col(InvoiceDocument.order_id) == _ORDER_ID, col(InvoiceDocument.revision) == col(Invoice.revision)),
+        )
     )
+    .where(col(Invoice.order_id) == bindparam("order_id")),
+    lambda *values: dict(zip(_COLUMNS, values, strict=True)),
+)
+_INSERTED = insert(InvoiceDocument)
+_SAVE = Query(
+    _INSERTED.on_conflict_do_update(
+        index_elements=["order_id"],
+        set_={"revision": _INSERTED.excluded.revision, "pdf": _INSERTED.excluded.pdf},
+        where=col(InvoiceDocument.revision) < _INSERTED.excluded.revision,
+    )
+)
+
+
+async def find_invoice_data(database: Database, order_id: UUID) -> dict[str, Any] | None:
+    """All that an invoice says, and its PDF where that has been drawn; none before it has a number."""
+    return await _FIND.fetch_one(database, order_id=order_id)
 
 
 async def save_document(database: Database, order_id: UUID, revision: int, pdf: bytes) -> None:
     """Store a document. One that was drawn before a refund, and is stored after it, stays a document of the old
     revision.
     """
-    await database.fetch(
-        "INSERT INTO invoice_document AS d (order_id, revision, pdf) VALUES ($1, $2, $3)"
-        " ON CONFLICT (order_id) DO UPDATE SET revision = excluded.revision, pdf = excluded.pdf"
-        " WHERE d.revision < excluded.revision",
-        order_id,
-        revision,
-        pdf,
-    )
+    await _SAVE.execute(database, order_id=order_id, revision=revision, pdf=pdf)

@@ -2,47 +2,98 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 import asyncpg
+from sqlalchemy import bindparam, select, update
+from sqlalchemy.dialects.postgresql import insert
 
 from caravan.database import Database, UnitOfWork
+from caravan.database.query import Query
+from caravan.database.tables import col, list_columns
 from caravan.messages import Delivery
+from services.payments import tables
 from services.payments.model import Payment, Refund
+
+
+class RefundRow(NamedTuple):
+    state: Literal["requested", "sent", "unknown", "done"]
+    amount: int
+    reason: str
+    requested_at: datetime
+    refunded_at: datetime | None
+
+
+_BY_ORDER = col(tables.Refund.order_id) == bindparam("order_id")
+_NEW = insert(tables.Refund).values(
+    order_id=bindparam("order_id"),
+    state=bindparam("state"),
+    amount=bindparam("amount"),
+    reason=bindparam("reason"),
+    due_at=bindparam("due_at"),
+    traceparent=bindparam("traceparent"),
+    actor=bindparam("actor"),
+    cause=bindparam("cause"),
+    requested_at=bindparam("requested_at"),
+    refunded_at=bindparam("refunded_at"),
+)
+_INSERT = Query(
+    # The row that is there is returned only when it is written.
+    _NEW.on_conflict_do_update(index_elements=["order_id"], set_={"reason": col(tables.Refund.reason)}).returning(
+        col(tables.Refund.amount), col(tables.Refund.reason)
+    ),
+    lambda amount, reason: (amount, reason),
+)
+_SAVE_REQUEST = Query(
+    update(tables.Payment)
+    .where(col(tables.Payment.order_id) == bindparam("order_id"))
+    .values(
+        status=bindparam("status"),
+        due_at=bindparam("due_at"),
+        reason=bindparam("reason"),
+        token=bindparam("token"),
+        refund_asked=True,
+        updated_at=bindparam("now"),
+    )
+)
+_POSTPONE = Query(
+    update(tables.Refund)
+    .where(_BY_ORDER, col(tables.Refund.state) != "done")
+    .values(state="unknown", due_at=bindparam("due_at"))
+)
+_FIND = Query(select(*list_columns(tables.Refund, RefundRow)).where(_BY_ORDER), RefundRow)
 
 
 async def request_refund(
     uow: UnitOfWork, payment: Payment, command: Delivery[Any], reason: str, now: datetime
 ) -> tuple[int, str]:
     """Write down that a refund was asked for, once per order: its amount and reason as they stand."""
-    await uow.execute(
-        "UPDATE payment SET status = $2, due_at = $3, reason = $4, refund_asked = true, updated_at = $5,"
-        " token = CASE WHEN $3::timestamptz IS NULL THEN '' ELSE token END WHERE order_id = $1",
-        payment.order_id,
-        payment.status,
-        payment.due_at,
-        payment.reason,
-        now,
+    await _SAVE_REQUEST.execute(
+        uow,
+        order_id=payment.order_id,
+        status=payment.status,
+        due_at=payment.due_at,
+        reason=payment.reason,
+        token=payment.token if payment.due_at else "",
+        now=now,
     )
-    row = await uow.fetchrow(
-        "INSERT INTO refund AS r (order_id, state, amount, reason, due_at, traceparent, actor, cause, requested_at,"
-        " refunded_at)"
-        " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
-        " ON CONFLICT (order_id) DO UPDATE SET reason = r.reason RETURNING amount, reason",
-        payment.order_id,
-        "done" if payment.status in ("voided", "failed") else "requested",
-        payment.amount if payment.status == "refunding" else 0,
-        reason,
-        now if payment.status == "refunding" else None,
-        command.traceparent,
-        command.actor,
-        command.id,
-        now,
-        now if payment.status in ("voided", "failed") else None,
+    is_done, is_refunding = payment.status in ("voided", "failed"), payment.status == "refunding"
+    row = await _INSERT.fetch_one(
+        uow,
+        order_id=payment.order_id,
+        state="done" if is_done else "requested",
+        amount=payment.amount if is_refunding else 0,
+        reason=reason,
+        due_at=now if is_refunding else None,
+        traceparent=command.traceparent,
+        actor=command.actor,
+        cause=command.id,
+        requested_at=now,
+        refunded_at=now if is_done else None,
     )
     assert row is not None
-    return row["amount"], row["reason"]
+    return row
 
 
 async def settle_waiting_refunds(
@@ -110,12 +161,8 @@ async def finish_refunds(uow: UnitOfWork, orders: Sequence[UUID], now: datetime)
 
 
 async def postpone_refund(uow: UnitOfWork, order_id: UUID, due_at: datetime) -> None:
-    await uow.execute(
-        "UPDATE refund SET state = 'unknown', due_at = $2 WHERE order_id = $1 AND state <> 'done'", order_id, due_at
-    )
+    await _POSTPONE.execute(uow, order_id=order_id, due_at=due_at)
 
 
-async def find_refund(database: Database, order_id: UUID) -> asyncpg.Record | None:
-    return await database.fetchrow(
-        "SELECT state, amount, reason, requested_at, refunded_at FROM refund WHERE order_id = $1", order_id
-    )
+async def find_refund(database: Database, order_id: UUID) -> RefundRow | None:
+    return await _FIND.fetch_one(database, order_id=order_id)

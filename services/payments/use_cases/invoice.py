@@ -33,7 +33,7 @@ async def get_invoice(context: PaymentsContext, caller: Caller, order_id: UUID) 
     pdf = invoice_data["pdf"]
     if pdf is None:
         pdf = await context.resources.invoice_renderer.render_once(
-            (order_id, invoice_data["revision"]), lambda: _render_and_save(context, dict(invoice_data))
+            (order_id, invoice_data["revision"]), lambda: _render_and_save(context, invoice_data)
         )
     return Invoice(format_invoice_number(invoice_data["number"]), pdf)
 
