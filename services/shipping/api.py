@@ -28,9 +28,9 @@ async def get_shipment(context: Injected[ShippingContext], order_id: UUID, calle
     ):
         raise NotFound(f"no shipment for order {order_id}")
     fields = {
-        **row,
-        "parcels": orjson.loads(row["parcels"]),
-        "carrier": row["carrier"] or None,
-        "tracking_number": row["tracking_number"] or None,
+        **row._asdict(),
+        "parcels": orjson.loads(row.parcels),
+        "carrier": row.carrier or None,
+        "tracking_number": row.tracking_number or None,
     }
     return make_json_response(ShipmentDocument(**fields))

@@ -14,16 +14,20 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import orjson
+
 from caravan.messages import Delivery
 from services.shipping.messages import OrderShipped, Parcel, ShipmentCancelled, ShipmentStatus
 
 
 @dataclass(slots=True)
 class Shipment:
+    """`parcels` is JSON."""
+
     order_id: UUID
     status: ShipmentStatus
     email: str
-    parcels: list[dict[str, Any]]
+    parcels: str
     carrier: str
     tracking_number: str
     shipped_at: datetime | None
@@ -41,7 +45,7 @@ class Shipment:
                 return None
 
     def build_order_shipped(self) -> OrderShipped:
-        parcels = [Parcel(**parcel) for parcel in self.parcels]
+        parcels = [Parcel(**parcel) for parcel in orjson.loads(self.parcels)]
         return OrderShipped(
             order_id=self.order_id,
             email=self.email,

@@ -2,59 +2,96 @@
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
-import asyncpg
 import orjson
+from sqlalchemy import any_, bindparam, select, update
 
 from caravan.database import Database, UnitOfWork
+from caravan.database import tables as sql
+from caravan.database.query import Query, Upsert
+from caravan.database.tables import col, list_columns, list_fields
 from caravan.messages import Delivery
-from services.shipping.messages import ShipOrder
+from services.shipping import tables
+from services.shipping.messages import ShipmentStatus, ShipOrder
 from services.shipping.model import Shipment
 
-_SHIPMENT_COLUMNS = "order_id, status, email, parcels, carrier, tracking_number, shipped_at, traceparent, actor, cause"
+
+class ShipmentRow(NamedTuple):
+    """What callers are told of a shipment; `parcels` is JSON."""
+
+    order_id: UUID
+    status: ShipmentStatus
+    carrier: str
+    tracking_number: str
+    parcels: str
+    requested_at: datetime
+    shipped_at: datetime | None
+    delivered_at: datetime | None
+    cancelled_at: datetime | None
+
+
+_SHIPMENT_COLUMNS = ", ".join(list_fields(Shipment))
+_IS_AMONG_ORDERS = col(tables.Shipment.order_id) == any_(bindparam("orders", type_=sql.ARRAY(sql.UUID)))
+
+_INSERT: Upsert[Delivery[ShipOrder]] = Upsert(
+    tables.Shipment,
+    {
+        "order_id": lambda command: command.message.order_id,
+        "email": lambda command: command.message.email,
+        "recipient": lambda command: command.message.recipient,
+        "address": lambda command: command.message.address,
+        "parcels": lambda command: orjson.dumps([p.model_dump() for p in command.message.parcels]).decode(),
+        "traceparent": lambda command: command.traceparent,
+        "actor": lambda command: command.actor,
+        "cause": lambda command: command.id,
+    },
+    shared=("status", "due_at", "requested_at"),
+    changes=(),
+)
+_CANCEL: Upsert[UUID] = Upsert(
+    tables.Shipment,
+    {"order_id": lambda order_id: order_id},
+    shared=("status", "due_at", "requested_at", "cancelled_at"),
+    changes=("status", "due_at", "cancelled_at"),
+    condition="shipment.status = 'requested'",
+)
+_FIND_ALL = Query(select(*list_columns(tables.Shipment, Shipment)).where(_IS_AMONG_ORDERS), Shipment)
+_FIND = Query(
+    select(*list_columns(tables.Shipment, ShipmentRow)).where(col(tables.Shipment.order_id) == bindparam("order_id")),
+    ShipmentRow,
+)
+_MARK_DELIVERED = Query(
+    update(tables.Shipment)
+    .where(
+        col(tables.Shipment.order_id).in_(
+            select(col(tables.Shipment.order_id))
+            .where(_IS_AMONG_ORDERS, col(tables.Shipment.status) == "shipped")
+            .order_by(col(tables.Shipment.order_id))
+            .with_for_update()
+        )
+    )
+    .values(status="delivered", due_at=None, delivered_at=bindparam("now"))
+    .returning(col(tables.Shipment.order_id)),
+    UUID,
+)
 
 
 async def insert_shipments(
     uow: UnitOfWork, commands: Sequence[Delivery[ShipOrder]], due_at: datetime, now: datetime
 ) -> None:
     """New shipments; an order that has one, or was cancelled, keeps what it has."""
-    orders = [d.message for d in commands]
-    await uow.execute(
-        "INSERT INTO shipment (order_id, status, email, recipient, address, parcels, traceparent, actor, cause,"
-        " due_at, requested_at)"
-        " SELECT o, 'requested', e, r, a, p, t, w, c, $9, $10"
-        " FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::json[], $6::text[], $7::text[],"
-        " $8::uuid[]) AS s(o, e, r, a, p, t, w, c)"
-        " ORDER BY o ON CONFLICT (order_id) DO NOTHING",
-        [o.order_id for o in orders],
-        [o.email for o in orders],
-        [o.recipient for o in orders],
-        [o.address for o in orders],
-        [orjson.dumps([parcel.model_dump() for parcel in o.parcels]).decode() for o in orders],
-        [d.traceparent for d in commands],
-        [d.actor for d in commands],
-        [d.id for d in commands],
-        due_at,
-        now,
-    )
+    ordered = sorted(commands, key=lambda command: command.message.order_id)
+    await _INSERT.execute(uow, ordered, status="requested", due_at=due_at, requested_at=now)
 
 
 async def cancel_shipments(uow: UnitOfWork, orders: Collection[UUID], now: datetime) -> list[Shipment]:
     """Stop what the carrier has not been called for, remember what has never been asked for, and say how each
     stands.
     """
-    await uow.execute(
-        "INSERT INTO shipment AS s (order_id, status, requested_at, cancelled_at) SELECT o, 'cancelled', $2, $2"
-        " FROM unnest($1::uuid[]) o ORDER BY o"
-        " ON CONFLICT (order_id) DO UPDATE SET status = 'cancelled', due_at = NULL, cancelled_at = $2"
-        " WHERE s.status = 'requested'",
-        list(orders),
-        now,
-    )
-    return _to_shipments(
-        await uow.fetch(f"SELECT {_SHIPMENT_COLUMNS} FROM shipment WHERE order_id = ANY($1)", list(orders))
-    )
+    await _CANCEL.execute(uow, sorted(orders), status="cancelled", due_at=None, requested_at=now, cancelled_at=now)
+    return await _FIND_ALL.fetch_all(uow, orders=list(orders))
 
 
 async def claim_due_pickups(database: Database, lease: datetime, now: datetime, limit: int) -> list[UUID]:
@@ -85,7 +122,7 @@ async def mark_shipped(
         due_at,
         now,
     )
-    return _to_shipments(rows)
+    return [Shipment(*row) for row in rows]
 
 
 async def claim_in_transit(database: Database, lease: datetime, now: datetime, limit: int) -> list[Shipment]:
@@ -98,29 +135,13 @@ async def claim_in_transit(database: Database, lease: datetime, now: datetime, l
         lease,
         limit,
     )
-    return _to_shipments(rows)
+    return [Shipment(*row) for row in rows]
 
 
 async def mark_delivered(uow: UnitOfWork, orders: Collection[UUID], now: datetime) -> set[UUID]:
     """The shipments that have arrived now, and had not before."""
-    rows = await uow.fetch(
-        "UPDATE shipment SET status = 'delivered', due_at = NULL, delivered_at = $2 WHERE order_id IN"
-        " (SELECT order_id FROM shipment WHERE order_id = ANY($1) AND status = 'shipped' ORDER BY order_id"
-        " FOR UPDATE) RETURNING order_id",
-        list(orders),
-        now,
-    )
-    return {row[0] for row in rows}
+    return set(await _MARK_DELIVERED.fetch_values(uow, orders=list(orders), now=now))
 
 
-async def find_shipment(database: Database, order_id: UUID) -> asyncpg.Record | None:
-    return await database.fetchrow(
-        "SELECT order_id, status, carrier, tracking_number, parcels, requested_at, shipped_at, delivered_at,"
-        " cancelled_at"
-        " FROM shipment WHERE order_id = $1",
-        order_id,
-    )
-
-
-def _to_shipments(rows: Sequence[asyncpg.Record]) -> list[Shipment]:
-    return [Shipment(**{**row, "parcels": orjson.loads(row["parcels"])}) for row in rows]
+async def find_shipment(database: Database, order_id: UUID) -> ShipmentRow | None:
+    return await _FIND.fetch_one(database, order_id=order_id)

@@ -16,7 +16,7 @@ def make_shipment(status: ShipmentStatus, **changes: object) -> Shipment:
         order_id=new_id(),
         status=status,
         email="ada@example.com",
-        parcels=[{"sku": "MUG", "quantity": 2}],
+        parcels='[{"sku": "MUG", "quantity": 2}]',
         carrier="Camel Post",
         tracking_number="CP1",
         shipped_at=None,
